@@ -1,0 +1,235 @@
+"""The settings model: one TOML file, read once at start, validated, with a default for everything.
+
+Anything can also be set by environment: ``DICOM_NODE__DICOM__PORT=11113`` overrides ``[dicom] port``.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
+
+from dicom_node.errors import SettingsError
+
+ENVIRONMENT_PREFIX = "DICOM_NODE__"
+
+AeTitle = Annotated[str, Field(min_length=1, max_length=16, pattern=r"^[\x21-\x5b\x5d-\x7e]([\x20-\x5b\x5d-\x7e]*[\x21-\x5b\x5d-\x7e])?$")]
+Port = Annotated[int, Field(ge=0, le=65535)]
+Seconds = Annotated[float, Field(gt=0)]
+
+
+class Section(BaseModel):
+    """A part of the configuration; an unknown key is an error, because a typing mistake must not pass silently."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class NodeSettings(Section):
+    ae_title: AeTitle = Field("AINODE", description="AE title the node answers to and calls others with.")
+    data_dir: Path = Field(Path("dicom-node-data"), description="Folder for the database, objects and keys.")
+    institution: str = Field("", description="Organisation named as performer in FHIR reports.")
+    intended_use: Literal["clinical", "research"] = Field(
+        "clinical", description="`research` adds RESEARCH ONLY to every text; nothing ever removes NOT VERIFIED."
+    )
+    min_free_mb: int = Field(1024, ge=0, description="Refuse new objects (0xA700) when less disk than this is free.")
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="Least severe log line.")
+
+
+class DicomSettings(Section):
+    host: str = Field("127.0.0.1", description="Address the DICOM listener binds.")
+    port: Port = Field(11112, description="Port of the DICOM listener.")
+    max_associations: int = Field(64, ge=1, description="Associations served at once.")
+    max_pdu_bytes: int = Field(131072, ge=16384, le=1 << 20, description="Largest PDU offered to peers.")
+    max_object_mb: int = Field(4096, ge=1, description="Largest object accepted.")
+    network_timeout_s: Seconds = Field(60, description="Idle time after which an association is aborted.")
+    accept_any_sop_class: bool = Field(False, description="Accept private and unknown storage SOP classes too.")
+
+
+class DatabaseSettings(Section):
+    url: str = Field("", description="SQLAlchemy URL; empty means SQLite inside `node.data_dir`.")
+
+
+class ApiSettings(Section):
+    enabled: bool = Field(True, description="Serve the admin API and page.")
+    host: str = Field("127.0.0.1", description="Address the API binds.")
+    port: Port = Field(8042, description="Port of the API and page.")
+    token_file: Path | None = Field(None, description="File with the API token; default: generated in `data_dir`.")
+
+
+class InferenceSettings(Section):
+    models_dirs: tuple[Path, ...] = Field((), description="Further folders of model folders, besides the shipped ones.")
+    time_limit_s: Seconds = Field(600, description="Wall-clock limit of one analysis.")
+    memory_limit_mb: int = Field(12288, ge=1024, description="Address-space limit of the worker process.")
+    max_attempts: int = Field(3, ge=1, le=10, description="Tries before a job is quarantined as FAILED.")
+    lease_s: Seconds = Field(60, description="A claim not renewed for this long may be taken by another worker.")
+
+
+class DeliverySettings(Section):
+    first_retry_s: Seconds = Field(5, description="Wait after the first failed attempt; doubles each time.")
+    max_retry_s: Seconds = Field(600, description="Longest wait between attempts. There is no last attempt.")
+    timeout_s: Seconds = Field(60, description="Time limit of one attempt.")
+
+
+class ResultSettings(Section):
+    sr_sop_class: Literal["comprehensive3d", "comprehensive", "enhanced"] = Field(
+        "comprehensive3d", description="SOP class of structured reports; choose what the PACS displays."
+    )
+
+
+class FhirSettings(Section):
+    patient_system: str = Field("", description="Identifier system of PatientID when the issuer is not in `issuers`.")
+    issuers: Mapping[str, str] = Field({}, description="IssuerOfPatientID to FHIR identifier system.")
+    accession_system: str = Field("", description="Identifier system of AccessionNumber.")
+    dicomweb_url: str = Field("", description="WADO-RS address of the PACS, for the FHIR Endpoint.")
+
+
+class Peer(Section):
+    ae_title: AeTitle = Field(description="Calling AE title that may send.")
+    host: str = Field("0.0.0.0/0", description="Address or network (CIDR) it may come from.")
+
+    @model_validator(mode="after")
+    def _host_is_a_network(self) -> Self:
+        ipaddress.ip_network(self.host, strict=False)
+        return self
+
+
+class DestinationSettings(Section):
+    name: str = Field(min_length=1, description="Name used by routes.")
+    kind: Literal["dicom", "dicomweb", "fhir", "folder"] = Field(description="How results get there.")
+    ae_title: AeTitle | None = Field(None, description="dicom: called AE title.")
+    host: str = Field("", description="dicom: address of the PACS.")
+    port: Port = Field(104, description="dicom: port of the PACS.")
+    url: str = Field("", description="dicomweb, fhir: base address.")
+    path: Path | None = Field(None, description="folder: where files are written.")
+    token: SecretStr | None = Field(None, description="dicomweb, fhir: bearer token.")
+    username: str = Field("", description="dicomweb, fhir: user for basic authentication.")
+    password: SecretStr | None = Field(None, description="dicomweb, fhir: password for basic authentication.")
+    patient: Literal["match", "logical"] = Field(
+        "match", description="fhir: `match` finds the Patient by identifier and parks if it is not exactly one; "
+        "`logical` sends the identifier without a look-up."
+    )
+
+    @model_validator(mode="after")
+    def _has_what_its_kind_needs(self) -> Self:
+        needed = {"dicom": ("ae_title", "host"), "dicomweb": ("url",), "fhir": ("url",), "folder": ("path",)}
+        missing = [key for key in needed[self.kind] if not getattr(self, key)]
+        if missing:
+            raise ValueError(f"destination {self.name!r} of kind {self.kind} needs {', '.join(missing)}")
+        return self
+
+
+class RouteSettings(Section):
+    name: str = Field(min_length=1, description="Name shown in timelines.")
+    model: str = Field(min_length=1, description="Model folder name; see `dicom-node models list`.")
+    destinations: tuple[str, ...] = Field((), description="Destination names; empty means all.")
+    when: dict[str, Any] | list[dict[str, Any]] = Field(
+        default_factory=dict, description="Conditions one series must meet; a list means any of its tables."
+    )
+    rank: tuple[str, ...] = Field((), description="Order of candidate series, best first; empty: the model's own.")
+    quiet_period_s: Seconds = Field(30, description="No new image for this long means the study is complete.")
+    max_wait_s: Seconds = Field(7200, description="Run at the latest after this, marked PARTIAL.")
+    parameters: dict[str, float] = Field(default_factory=dict, description="Overrides of the model card's parameters.")
+
+
+class Settings(Section):
+    """The whole configuration."""
+
+    node: NodeSettings = NodeSettings()
+    dicom: DicomSettings = DicomSettings()
+    database: DatabaseSettings = DatabaseSettings()
+    api: ApiSettings = ApiSettings()
+    inference: InferenceSettings = InferenceSettings()
+    delivery: DeliverySettings = DeliverySettings()
+    results: ResultSettings = ResultSettings()
+    fhir: FhirSettings = FhirSettings()
+    peer: tuple[Peer, ...] = ()
+    destination: tuple[DestinationSettings, ...] = ()
+    route: tuple[RouteSettings, ...] = ()
+
+    @model_validator(mode="after")
+    def _names_fit_together(self) -> Self:
+        known = [d.name for d in self.destination]
+        for names, what in ((known, "destination"), ([r.name for r in self.route], "route")):
+            doubled = {n for n in names if names.count(n) > 1}
+            if doubled:
+                raise ValueError(f"two {what}s are named {', '.join(sorted(doubled))}; names must be unique")
+        for route in self.route:
+            unknown = sorted(set(route.destinations) - set(known))
+            if unknown:
+                raise ValueError(
+                    f"route {route.name!r} names destination {', '.join(unknown)}, which is not configured; "
+                    f"known: {', '.join(known) or 'none'}"
+                )
+        return self
+
+    @model_validator(mode="after")
+    def _beyond_loopback_needs_a_list_of_peers(self) -> Self:
+        if not _is_loopback(self.dicom.host) and not self.peer:
+            raise ValueError(
+                f"dicom.host {self.dicom.host} is reachable from other machines but no [[peer]] is configured; "
+                "list who may send (ae_title and host), or bind 127.0.0.1"
+            )
+        return self
+
+    @property
+    def database_url(self) -> str:
+        """The URL to connect to: as configured, or SQLite in the data folder."""
+        return self.database.url or f"sqlite:///{self.node.data_dir.resolve() / 'node.sqlite'}"
+
+
+def load_settings(path: Path | None = None, environment: Mapping[str, str] | None = None) -> Settings:
+    """Read the settings: `default.toml` of the package, then `path`, then the environment.
+
+    A list (`[[route]]`, `[[destination]]`, `[[peer]]`) in `path` replaces the default list. Raises `SettingsError`
+    naming the file, the key and what is wrong.
+    """
+    values = _read_toml(Path(__file__).with_name("default.toml"))
+    if path is not None:
+        values = _merged(values, _read_toml(path))
+    values = _merged(values, _from_environment(os.environ if environment is None else environment))
+    try:
+        return Settings.model_validate(values)
+    except ValidationError as error:
+        problems = "; ".join(f"{'.'.join(map(str, e['loc'])) or 'settings'}: {e['msg']}" for e in error.errors())
+        raise SettingsError(f"Configuration {path or 'defaults'} cannot be used. {problems}") from error
+
+
+def _read_toml(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise SettingsError(f"Configuration {path} cannot be read: {error.strerror}. Check --config.") from error
+    except tomllib.TOMLDecodeError as error:
+        raise SettingsError(f"Configuration {path} is not valid TOML: {error}.") from error
+
+
+def _merged(base: dict[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    """Lay `over` on `base`: tables key by key, everything else replaced."""
+    result = dict(base)
+    for key, value in over.items():
+        below = result.get(key)
+        result[key] = _merged(below, value) if isinstance(below, dict) and isinstance(value, Mapping) else value
+    return result
+
+
+def _from_environment(environment: Mapping[str, str]) -> dict[str, Any]:
+    values: dict[str, Any] = {}
+    for name, text in environment.items():
+        section, _, key = name.removeprefix(ENVIRONMENT_PREFIX).lower().partition("__")
+        if name.startswith(ENVIRONMENT_PREFIX) and key:
+            values.setdefault(section, {})[key] = text
+    return values
+
+
+def _is_loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False

@@ -1,0 +1,172 @@
+"""What a model run hands to the builders of DICOM and FHIR objects: findings plus arrays in source geometry.
+
+Lives between `inference` and `sr_writer`, which never import each other. Every array refers to *source* pixels:
+rows and columns of the received images, slices in the order of `Analysis.sources`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from pydicom.dataset import Dataset
+
+from dicom_node.model import ArtifactKind, Code, Finding, ModelIdentity
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Segment:
+    """One labelled structure: `mask` is bool, (slices, rows, columns), aligned with `Analysis.sources`."""
+
+    number: int
+    label: str
+    category: Code
+    type: Code
+    mask: NDArray[np.bool_]
+    #: Key of the finding that measures this segment; both get the same tracking UID.
+    finding_key: str
+    anatomic_region: Code | None = None
+    #: RGB 0..255 recommended for display.
+    color_rgb: tuple[int, int, int] = (230, 120, 40)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Saliency:
+    """Why the model said so: `map` is float 0..1, (rows, columns), on the pixels of one source image."""
+
+    finding_key: str
+    sop_instance_uid: str
+    map: NDArray[np.float32]
+    #: How it was made, e.g. ``Grad-CAM, layer features.relu``.
+    method: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Histogram:
+    """Counts per bin for the summary page; `bin_edges` has one entry more than `counts`."""
+
+    title: str
+    x_label: str
+    bin_edges: NDArray[np.float64]
+    counts: NDArray[np.float64]
+    #: Vertical lines worth seeing, label by position.
+    marks: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Analysis:
+    """One model's answer about one study.
+
+    `sources` are the analysed images, headers and pixels (pydicom datasets), in volume order for a volume (by
+    position along the slice normal) and in instance order otherwise. `notes` are plain sentences for the timeline
+    and the summary page: which acquisition was used and why, what was excluded, what limits the answer.
+    """
+
+    model: ModelIdentity
+    sources: tuple[Dataset, ...]
+    findings: tuple[Finding, ...]
+    segments: tuple[Segment, ...] = ()
+    saliencies: tuple[Saliency, ...] = ()
+    histogram: Histogram | None = None
+    #: Indices into `sources` worth a picture of their own, most telling first.
+    key_slices: tuple[int, ...] = ()
+    notes: tuple[str, ...] = ()
+    #: Set when only part of the wanted result could be had (e.g. lungs truncated).
+    partial: bool = False
+    stage_times_s: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SourceFile:
+    """One stored instance offered to a model: where its bytes are, and which SOP instance it is."""
+
+    path: Path
+    sop_instance_uid: str
+    series_instance_uid: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Predecessor:
+    """The earlier SR of the same study and route that this result replaces (PredecessorDocumentsSequence)."""
+
+    path: Path
+    instance_number: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReportContext:
+    """All that the builders must know beside the analysis itself; equal contexts give equal bytes.
+
+    `started_at` is when the analysis of this job first started; every time written into an object comes from it.
+    """
+
+    job_key: str
+    route_name: str
+    started_at: datetime
+    ae_title: str
+    node_uid: str
+    institution: str = ""
+    sr_sop_class: str = "comprehensive3d"
+    #: "clinical" or "research"; research adds RESEARCH ONLY to every text.
+    intended_use: str = "clinical"
+    #: True when the study was cut off by the hard cap and may be incomplete.
+    study_partial: bool = False
+    predecessor: Predecessor | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Picture:
+    """A rendered secondary capture: RGB uint8 (rows, columns, 3).
+
+    `key` is ``summary``, ``not-analysed``, or ``heatmap:<finding key>:<sop instance uid>``. `source` is the image
+    it was drawn from.
+    """
+
+    key: str
+    rgb: NDArray[np.uint8]
+    description: str
+    source: Dataset | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NotAnalysed:
+    """A study the model declined: the coded reason, a sentence for people, and the images it looked at."""
+
+    model: ModelIdentity
+    sources: tuple[Dataset, ...]
+    reason: str
+    message: str
+    notes: Sequence[str] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WrittenObject:
+    """A DICOM object a builder has finished: the dataset, its place in the order of sending, and a picture of it."""
+
+    kind: ArtifactKind
+    dataset: Dataset
+    order: int
+    description: str
+    #: PNG bytes for the API, where the object is a picture.
+    preview_png: bytes | None = None
+    #: Key of the `Picture` it holds, if it holds one.
+    picture_key: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AnalysisRequest:
+    """Everything a worker process needs for one job; crosses the process border by pickle.
+
+    `parameters` are the site's overrides of the model card (``{"threshold": 0.6}``). The worker writes finished
+    objects into `out_dir` and returns their names.
+    """
+
+    context: ReportContext
+    model_dir: Path
+    files: tuple[SourceFile, ...]
+    out_dir: Path
+    parameters: Mapping[str, float] = field(default_factory=dict)

@@ -1,0 +1,87 @@
+"""The whole exception tree. Every message says what happened, to what, and what to do.
+
+NodeError
+├── SettingsError            the configuration cannot be used
+├── RefusedObject            a received object that must not be acknowledged (carries the DIMSE status)
+├── IndexUnavailable         the database does not answer; nothing is acknowledged meanwhile
+├── SpoolUnavailable         the object store cannot be written (full, read-only)
+├── NotFound                 a study, job, delivery or model that the operator named does not exist
+├── IllegalTransition        a state change that `lifecycle` does not allow
+├── InferenceError           a model run that failed and may be tried again
+│   ├── ModelUnavailable     the model folder is missing, altered or not usable here
+│   └── WorkerDied           the worker process crashed, ran out of time or out of memory
+├── NotAnalysable            a study the model must not answer for (carries a coded reason); a result, not a fault
+└── DeliveryError
+    ├── DeliveryDeferred     the destination cannot take it now; try again later
+    └── DeliveryRefused      the destination will never take it as it is; park it for a human
+"""
+
+from __future__ import annotations
+
+
+class NodeError(Exception):
+    """Base of every error the node raises on purpose."""
+
+
+class SettingsError(NodeError):
+    """The configuration cannot be used."""
+
+
+class RefusedObject(NodeError):
+    """A received object that must not be acknowledged; `status` is the DIMSE status to answer (PS3.4 GG.4)."""
+
+    def __init__(self, status: int, message: str) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+class IndexUnavailable(NodeError):
+    """The database does not answer; received studies stay with their sender until it does."""
+
+
+class SpoolUnavailable(NodeError):
+    """The object store cannot be written."""
+
+
+class NotFound(NodeError):
+    """What the operator named does not exist."""
+
+
+class IllegalTransition(NodeError):
+    """A state change that the lifecycle does not allow."""
+
+
+class InferenceError(NodeError):
+    """A model run that failed and may be tried again."""
+
+
+class ModelUnavailable(InferenceError):
+    """The model folder is missing, altered, or not usable on this machine."""
+
+
+class WorkerDied(InferenceError):
+    """The worker process crashed, ran out of time, or ran out of memory."""
+
+
+class NotAnalysable(NodeError):
+    """The study must not be answered by this model; `reason` is a short stable code such as ``GAP_IN_SERIES``."""
+
+    def __init__(self, reason: str, message: str) -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
+class DeliveryError(NodeError):
+    """A delivery attempt did not succeed."""
+
+
+class DeliveryDeferred(DeliveryError):
+    """The destination cannot take the object now. `retry_after_s` is the destination's own wish, if it named one."""
+
+    def __init__(self, message: str, retry_after_s: float | None = None) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
+
+
+class DeliveryRefused(DeliveryError):
+    """The destination will never take the object as it is; a human must change something first."""

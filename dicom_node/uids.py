@@ -1,0 +1,45 @@
+"""Deterministic identifiers: the same inputs always give the same UID, so a retry makes the same object.
+
+UIDs are ``2.25.`` followed by a UUID as a decimal number (PS3.5 B.2), at most 44 characters.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import uuid
+from collections.abc import Iterable
+
+#: Namespace of every UID this product derives. Never change it: all identities in every PACS hang on it.
+NAMESPACE = uuid.UUID("5d3c7d0a-9a40-5b0e-8f43-2c1f6e7d9b10")
+
+#: Identifies this implementation in associations and file meta headers (PS3.7 D.3.3.2).
+IMPLEMENTATION_CLASS_UID = f"2.25.{uuid.uuid5(NAMESPACE, 'implementation').int}"
+IMPLEMENTATION_VERSION_NAME = "DICOMAINODE_01"
+
+_UID = re.compile(r"[0-9]+(\.[0-9]+)*")
+_SEPARATOR = "\x1f"
+
+
+def derived_uid(*parts: str) -> str:
+    """Return the UID that stands for these parts, in this order."""
+    return f"2.25.{uuid.uuid5(NAMESPACE, _SEPARATOR.join(parts)).int}"
+
+
+def derived_uuid(*parts: str) -> uuid.UUID:
+    """Return the UUID that stands for these parts (for FHIR ``urn:uuid:`` references)."""
+    return uuid.uuid5(NAMESPACE, _SEPARATOR.join(parts))
+
+
+def is_valid_uid(text: str) -> bool:
+    """Tell whether `text` is digits and single dots, 1 to 64 characters (PS3.5 9.1; leading zeros are tolerated)."""
+    return len(text) <= 64 and _UID.fullmatch(text) is not None
+
+
+def job_key(study_instance_uid: str, instance_digests: Iterable[str], model_digest: str, config_digest: str) -> str:
+    """Return the key under which one analysis is stored: equal inputs, model and configuration give the same key.
+
+    `instance_digests` are ``sop_instance_uid:sha256`` texts in any order.
+    """
+    parts = [study_instance_uid, *sorted(instance_digests), model_digest, config_digest]
+    return hashlib.sha256(_SEPARATOR.join(parts).encode()).hexdigest()
