@@ -31,6 +31,15 @@ def derived_uuid(*parts: str) -> uuid.UUID:
     return uuid.uuid5(NAMESPACE, _SEPARATOR.join(parts))
 
 
+def tracking_uid(job_key: str, finding_key: str) -> str:
+    """Return the UID that follows one finding of one job through SR, SEG and the FHIR Observation.
+
+    It is the Tracking Unique Identifier (0062,0021) of the SR's measurement group and of the segment, and the
+    identifier by which the EHR updates the Observation instead of adding another.
+    """
+    return derived_uid("tracking", job_key, finding_key)
+
+
 def is_valid_uid(text: str) -> bool:
     """Tell whether `text` is digits and single dots, 1 to 64 characters (PS3.5 9.1; leading zeros are tolerated)."""
     return len(text) <= 64 and _UID.fullmatch(text) is not None
