@@ -1,0 +1,57 @@
+# Everything the project needs goes into .venv here; nothing outside the checkout is changed.
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test check bench
+SHELL := /bin/bash
+MAKEFLAGS += --no-print-directory
+
+VENV := .venv
+BIN := $(VENV)/bin
+# The first Python that is new enough; `make PYTHON=/path/to/python …` chooses another one.
+NEW_ENOUGH := import sys; sys.exit(sys.version_info < (3, 11))
+PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3; do \
+	$$p -c '$(NEW_ENOUGH)' >/dev/null 2>&1 && { echo $$p; break; }; done)
+# Further arguments for pip and pytest: `make test ARGS="-k series -x"`.
+PIP_ARGS ?=
+ARGS ?=
+
+help: ## Show this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
+
+setup: $(VENV)/.dev ## Install the node and its development tools into .venv (again only when versions change)
+
+demo: $(VENV)/.run ## Start the node, send sample studies, show what came back, keep serving; STUDY=folder sends yours
+	@exec $(BIN)/dicom-node demo $(if $(STUDY),--study "$(STUDY)") $(ARGS)
+
+test: $(VENV)/.dev ## Run all tests; without a peer such as Orthanc its tests are skipped and say why
+	@$(BIN)/python -m pytest $(ARGS)
+
+check: $(VENV)/.dev ## Lint, format, types and one-way imports
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+bench: $(VENV)/.dev ## Measure on this machine: runs every program in benchmarks/
+	@set -e; for program in benchmarks/*.py; do echo "== $$program"; $(BIN)/python "$$program"; done
+
+# --- the environment --------------------------------------------------------------------------------------------
+# Two stamps: a demo needs no test tools, and whoever has those has all that a demo needs.
+
+$(VENV)/.dev: pyproject.toml constraints.txt | $(BIN)/python
+	@echo "Installing the node and its development tools into $(VENV) (a minute or two) ..."
+	@$(BIN)/python -m pip install --quiet $(PIP_ARGS) --constraint constraints.txt --editable '.[inference,dev]'
+	@touch $(VENV)/.run $@
+
+$(VENV)/.run: pyproject.toml constraints.txt | $(BIN)/python
+	@echo "Installing the node into $(VENV) (a minute or two) ..."
+	@$(BIN)/python -m pip install --quiet $(PIP_ARGS) --constraint constraints.txt --editable '.[inference]'
+	@touch $@
+
+$(BIN)/python:
+	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer is needed and was not found." \
+		"Install it (apt install python3 python3-venv) or name it: make PYTHON=/path/to/python3.11 $(MAKECMDGOALS)" >&2; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { echo "$(PYTHON) cannot make virtual environments." \
+		"Install the missing part: apt install python3-venv" >&2; exit 1; }
+	@test -f dicom_node/fhir/__init__.py || { echo "The links in dicom_node/ are missing: this checkout was made" \
+		"without symbolic links. Clone again with: git clone -c core.symlinks=true" >&2; exit 1; }
+	@$(PYTHON) -m venv $(VENV)
