@@ -1,0 +1,108 @@
+"""One database, SQLite or PostgreSQL: connections, transactions, and the schema brought up to date.
+
+Reads and writes are told apart because SQLite needs it: a transaction that will write takes the write lock at its
+start (``BEGIN IMMEDIATE``), so that two writers queue instead of failing half-way.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from sqlalchemy import Connection, Engine, create_engine, event, text
+from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+
+from dicom_node.errors import IndexUnavailable
+
+#: Newest migration in `migrations/versions`; a test holds it against the folder. Known here so that a start on an
+#: up-to-date database need not load Alembic (half a second).
+SCHEMA_HEAD = "0001"
+
+_BUSY_TIMEOUT_S = 30
+_log = logging.getLogger(__name__)
+
+
+class Database:
+    """Opens connections to one database; safe to share between threads."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        self.engine = _engine(url)
+
+    @contextmanager
+    def write(self) -> Iterator[Connection]:
+        """One transaction that may write: all of it is committed, or none. Raises `IndexUnavailable`."""
+        with _answering(), self.engine.connect().execution_options(will_write=True) as connection, connection.begin():
+            yield connection
+
+    @contextmanager
+    def read(self) -> Iterator[Connection]:
+        """One consistent view for reading. Raises `IndexUnavailable`."""
+        with _answering(), self.engine.connect() as connection, connection.begin():
+            yield connection
+
+    def migrate(self) -> None:
+        """Bring the schema up to `SCHEMA_HEAD`; data is kept. Raises `IndexUnavailable`."""
+        if self.schema_version() == SCHEMA_HEAD:
+            return
+        from alembic import command  # noqa: PLC0415 - half a second, and only the first start needs it
+        from alembic.config import Config  # noqa: PLC0415
+
+        config = Config()
+        config.set_main_option("script_location", "dicom_node:migrations")
+        with self.write() as connection:
+            config.attributes["connection"] = connection
+            command.upgrade(config, "head")
+        _log.info("database schema brought up to date", extra={"schema": SCHEMA_HEAD})
+
+    def schema_version(self) -> str | None:
+        """Return the migration the database stands at, `None` when it is empty."""
+        with self.read() as connection:
+            if not self.engine.dialect.has_table(connection, "alembic_version"):
+                return None
+            return connection.execute(text("SELECT version_num FROM alembic_version")).scalar()
+
+    def close(self) -> None:
+        """Give back all connections."""
+        self.engine.dispose()
+
+
+def _engine(url: str) -> Engine:
+    if url.startswith("sqlite"):
+        return _sqlite_engine(url)
+    return create_engine(url, pool_pre_ping=True, pool_size=10, max_overflow=30)
+
+
+def _sqlite_engine(url: str) -> Engine:
+    engine = create_engine(url, connect_args={"timeout": _BUSY_TIMEOUT_S, "check_same_thread": False})
+
+    @event.listens_for(engine, "connect")
+    def _configure(connection: Any, _record: object) -> None:
+        connection.isolation_level = None  # transactions are begun below, not by the driver
+        for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
+            connection.execute(f"PRAGMA {pragma}")
+
+    @event.listens_for(engine, "begin")
+    def _begin(connection: Connection) -> None:
+        writes = connection.get_execution_options().get("will_write", False)
+        connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+
+    return engine
+
+
+@contextmanager
+def _answering() -> Iterator[None]:
+    """Turn a database that does not answer into `IndexUnavailable`; programming errors pass through."""
+    try:
+        yield
+    except (OperationalError, InterfaceError) as error:
+        raise IndexUnavailable(
+            f"The database does not answer ({type(error.orig).__name__}). Nothing new is acknowledged until it does; "
+            "check database.url and that the server runs."
+        ) from error
+    except DBAPIError as error:
+        if error.connection_invalidated:
+            raise IndexUnavailable("The connection to the database broke. It is tried again by itself.") from error
+        raise

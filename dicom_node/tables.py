@@ -1,0 +1,214 @@
+"""The tables, nothing else. `migrations/` creates them; a test holds both against each other.
+
+Times are UTC. Texts that come from enums hold the enum's value.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    Boolean,
+    Column,
+    DateTime,
+    Dialect,
+    ForeignKey,
+    Index,
+    Integer,
+    MetaData,
+    String,
+    Table,
+    Text,
+    TypeDecorator,
+    UniqueConstraint,
+)
+
+
+class UtcDateTime(TypeDecorator[datetime]):
+    """A time zone aware UTC time on every database; SQLite itself forgets the zone."""
+
+    impl = DateTime(timezone=True)
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> Any:
+        return None if value is None else value.astimezone(UTC)
+
+    def process_result_value(self, value: Any, dialect: Dialect) -> datetime | None:
+        return None if value is None else (value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC))
+
+
+#: SQLite counts only INTEGER keys up by itself.
+_Key = BigInteger().with_variant(Integer, "sqlite")
+_Uid = String(64)
+
+metadata = MetaData(
+    naming_convention={
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_N_name)s_%(referred_table_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
+
+studies = Table(
+    "studies",
+    metadata,
+    Column("study_instance_uid", _Uid, primary_key=True),
+    Column("revision", Integer, nullable=False),
+    Column("state", String(16), nullable=False),
+    Column("reason", Text, nullable=False, default=""),
+    # First and latest arrival of a source instance in this revision.
+    Column("first_received_at", UtcDateTime, nullable=False),
+    Column("last_received_at", UtcDateTime, nullable=False),
+    Column("updated_at", UtcDateTime, nullable=False),
+    Index(None, "state", "last_received_at"),
+    Index(None, "updated_at"),
+)
+
+instances = Table(
+    "instances",
+    metadata,
+    Column("id", _Key, primary_key=True),
+    Column("sop_instance_uid", _Uid, nullable=False),
+    Column("study_instance_uid", _Uid, ForeignKey("studies.study_instance_uid"), nullable=False),
+    Column("series_instance_uid", _Uid, nullable=False),
+    Column("sop_class_uid", _Uid, nullable=False),
+    Column("transfer_syntax_uid", _Uid, nullable=False),
+    Column("sha256", String(64), nullable=False),
+    Column("size_bytes", BigInteger, nullable=False),
+    Column("object_key", String(128), nullable=False),
+    Column("role", String(16), nullable=False),
+    # True for the second and later versions of one SOP Instance UID: kept, flagged, never analysed.
+    Column("conflict", Boolean, nullable=False, default=False),
+    Column("attributes", JSON, nullable=False),
+    Column("received_at", UtcDateTime, nullable=False),
+    Column("calling_ae_title", String(16), nullable=False),
+    Column("called_ae_title", String(16), nullable=False),
+    Column("source_host", String(64), nullable=False),
+    UniqueConstraint("sop_instance_uid", "sha256"),
+    Index(None, "study_instance_uid"),
+    Index(None, "object_key"),
+)
+
+# One row per association and study it carried: evidence for completeness and for the timeline.
+associations = Table(
+    "associations",
+    metadata,
+    Column("association_id", String(36), primary_key=True),
+    Column("study_instance_uid", _Uid, primary_key=True),
+    Column("receiver_id", String(64), nullable=False),
+    Column("calling_ae_title", String(16), nullable=False),
+    Column("called_ae_title", String(16), nullable=False),
+    Column("source_host", String(64), nullable=False),
+    Column("opened_at", UtcDateTime, nullable=False),
+    # The receiver says "still open" by renewing this; a dead receiver's associations stop counting.
+    Column("seen_at", UtcDateTime, nullable=False),
+    Column("closed_at", UtcDateTime),
+    Column("outcome", String(16), nullable=False, default=""),
+    Column("instances", Integer, nullable=False, default=0),
+    Index(None, "study_instance_uid"),
+    Index(None, "receiver_id", "closed_at"),
+)
+
+jobs = Table(
+    "jobs",
+    metadata,
+    Column("id", _Key, primary_key=True),
+    Column("study_instance_uid", _Uid, ForeignKey("studies.study_instance_uid"), nullable=False),
+    Column("revision", Integer, nullable=False),
+    Column("route", String(64), nullable=False),
+    Column("model", String(64), nullable=False),
+    Column("state", String(16), nullable=False),
+    # The hard cap cut reception short: the study may lack images.
+    Column("study_partial", Boolean, nullable=False, default=False),
+    Column("series_instance_uid", _Uid, nullable=False, default=""),
+    Column("decision", JSON, nullable=False),
+    Column("job_key", String(64), nullable=False, default=""),
+    Column("reason", String(64), nullable=False, default=""),
+    Column("message", Text, nullable=False, default=""),
+    Column("attempts", Integer, nullable=False, default=0),
+    Column("not_before", UtcDateTime, nullable=False),
+    Column("lease_owner", String(128), nullable=False, default=""),
+    Column("lease_until", UtcDateTime),
+    # Grows with every claim; a worker whose fence is old may no longer write.
+    Column("fence", Integer, nullable=False, default=0),
+    Column("created_at", UtcDateTime, nullable=False),
+    # First start: every time inside the produced objects comes from it, so that a retry makes equal bytes.
+    Column("started_at", UtcDateTime),
+    Column("finished_at", UtcDateTime),
+    UniqueConstraint("study_instance_uid", "revision", "route"),
+    Index(None, "state", "not_before"),
+)
+
+results = Table(
+    "results",
+    metadata,
+    Column("job_key", String(64), primary_key=True),
+    Column("study_instance_uid", _Uid, ForeignKey("studies.study_instance_uid"), nullable=False),
+    Column("revision", Integer, nullable=False),
+    Column("route", String(64), nullable=False),
+    Column("model", String(64), nullable=False),
+    Column("state", String(16), nullable=False),
+    Column("reason", String(64), nullable=False, default=""),
+    Column("message", Text, nullable=False, default=""),
+    # 1 for the first result of a study and route, 2 for its successor, …: the SR's Instance Number.
+    Column("sequence", Integer, nullable=False),
+    Column("summary", JSON, nullable=False),
+    Column("created_at", UtcDateTime, nullable=False),
+    Index(None, "study_instance_uid"),
+)
+
+artifacts = Table(
+    "artifacts",
+    metadata,
+    Column("uid", _Uid, primary_key=True),
+    Column("job_key", String(64), ForeignKey("results.job_key"), nullable=False),
+    Column("kind", String(8), nullable=False),
+    Column("media_type", String(64), nullable=False),
+    Column("description", Text, nullable=False, default=""),
+    Column("sop_class_uid", _Uid, nullable=False, default=""),
+    Column("series_instance_uid", _Uid, nullable=False, default=""),
+    Column("object_key", String(128), nullable=False),
+    Column("sha256", String(64), nullable=False),
+    Column("size_bytes", BigInteger, nullable=False),
+    Column("preview_key", String(128), nullable=False, default=""),
+    # Order of sending within one result: what the SR refers to goes before the SR.
+    Column("send_order", Integer, nullable=False),
+    Index(None, "job_key"),
+)
+
+deliveries = Table(
+    "deliveries",
+    metadata,
+    Column("id", _Key, primary_key=True),
+    Column("artifact_uid", _Uid, ForeignKey("artifacts.uid"), nullable=False),
+    Column("job_key", String(64), nullable=False),
+    Column("destination", String(64), nullable=False),
+    Column("state", String(16), nullable=False),
+    Column("attempts", Integer, nullable=False, default=0),
+    Column("next_attempt_at", UtcDateTime, nullable=False),
+    Column("lease_owner", String(128), nullable=False, default=""),
+    Column("lease_until", UtcDateTime),
+    Column("note", Text, nullable=False, default=""),
+    Column("created_at", UtcDateTime, nullable=False),
+    Column("sent_at", UtcDateTime),
+    UniqueConstraint("artifact_uid", "destination"),
+    Index(None, "destination", "state", "next_attempt_at"),
+    Index(None, "job_key"),
+)
+
+# The timeline of a study: one line per thing that happened to it.
+events = Table(
+    "events",
+    metadata,
+    Column("id", _Key, primary_key=True),
+    Column("study_instance_uid", _Uid, nullable=False),
+    Column("at", UtcDateTime, nullable=False),
+    Column("kind", String(32), nullable=False),
+    Column("text", Text, nullable=False),
+    Column("detail", JSON, nullable=False),
+    Index(None, "study_instance_uid", "id"),
+)
