@@ -1,0 +1,73 @@
+"""Fixtures: real peers and the node as a process. Each starts only for tests that ask for it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.peers.dcmtk import Receiver, running_dcmqrscp, running_storescp
+from tests.peers.node import Node
+from tests.peers.orthanc import Orthanc, running_orthanc
+from tests.peers.postgres import Postgres, running_postgres
+
+
+@pytest.fixture
+def orthanc(tmp_path: Path) -> Iterator[Orthanc]:
+    """An empty PACS with the routing script, which sends nothing until the test says `orthanc.know(aet, port)`."""
+    folder = tmp_path / "orthanc"
+    folder.mkdir()
+    with running_orthanc(folder) as pacs:
+        yield pacs
+
+
+@pytest.fixture
+def storescp(tmp_path: Path) -> Iterator[Receiver]:
+    """A plain storage SCP of another make (DCMTK)."""
+    with running_storescp(tmp_path / "storescp") as receiver:
+        yield receiver
+
+
+@pytest.fixture
+def dcmqrscp(tmp_path: Path) -> Iterator[Receiver]:
+    """A second PACS of another make (DCMTK)."""
+    with running_dcmqrscp(tmp_path / "dcmqrscp") as receiver:
+        yield receiver
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Postgres]:
+    """One PostgreSQL server for all tests of the session."""
+    with running_postgres() as server:
+        yield server
+
+
+@pytest.fixture
+def postgres_url(postgres: Postgres) -> Iterator[str]:
+    """The URL of an empty database of the test's own, ``postgresql+psycopg2://…``."""
+    url = postgres.create_database()
+    yield url
+    postgres.drop_database(url)
+
+
+@pytest.fixture
+def node(tmp_path: Path) -> Iterator[Callable[..., Node]]:
+    """Start nodes: ``node(route=[…], destination=[…])`` returns one that listens; all end with the test.
+
+    Sections are keyword arguments; `name` (default ``node``) is its folder below `tmp_path`, `start=False` leaves
+    the start to the test.
+    """
+    nodes: list[Node] = []
+
+    def started(name: str = "node", *, start: bool = True, **settings: Any) -> Node:
+        one = Node(tmp_path / name, settings)
+        nodes.append(one)
+        if start:
+            one.start()
+        return one
+
+    yield started
+    for one in nodes:
+        one.kill9()

@@ -1,0 +1,114 @@
+"""DCMTK's programs as modality and as second PACS. `TCP_NODELAY=1` avoids a stall of 40 ms per message on loopback."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pydicom
+
+from tests.needs import tool
+from tests.peers.process import Process, free_port, listens, wait_until
+
+ENVIRONMENT = {"TCP_NODELAY": "1", "PATH": "/usr/bin:/bin"}
+
+
+def run(program: str, *arguments: str, timeout_s: float = 120.0) -> subprocess.CompletedProcess[str]:
+    """Run one of DCMTK's programs to its end; output and errors are together in `stdout`."""
+    return subprocess.run(
+        [tool(program, "dcmtk"), *arguments],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors="replace",
+        timeout=timeout_s,
+        check=False,
+        env=ENVIRONMENT,
+    )
+
+
+def echoscu(port: int, called: str = "AINODE", calling: str = "MOD1") -> subprocess.CompletedProcess[str]:
+    """C-ECHO; status 0 means it was answered."""
+    return run("echoscu", "-v", "-aet", calling, "-aec", called, "127.0.0.1", str(port))
+
+
+def storescu(
+    port: int, *paths: Path, called: str = "AINODE", calling: str = "MOD1", options: tuple[str, ...] = ()
+) -> subprocess.CompletedProcess[str]:
+    """Send files and folders, proposing exactly the contexts the files need; status 0 means all were stored."""
+    files = [str(path) for path in paths]
+    arguments = ["-v", "-R", "-aet", calling, "-aec", called, *options, "+sd", "+r", "127.0.0.1", str(port), *files]
+    return run("storescu", *arguments)
+
+
+def dcmsend(
+    port: int, *paths: Path, called: str = "AINODE", calling: str = "MOD1", options: tuple[str, ...] = ()
+) -> subprocess.CompletedProcess[str]:
+    """Send files and folders, recoding where the receiver wants it; prints a summary of the answers."""
+    files = [str(path) for path in paths]
+    return run("dcmsend", "-v", "-aet", calling, "-aec", called, *options, "+sd", "+r", "127.0.0.1", str(port), *files)
+
+
+class Receiver:
+    """A storage SCP that keeps what it gets as files in `folder`."""
+
+    def __init__(self, aet: str, port: int, folder: Path, process: Process) -> None:
+        self.aet, self.host, self.port, self.folder, self.process = aet, "127.0.0.1", port, folder, process
+
+    def files(self) -> list[Path]:
+        return sorted(p for p in self.folder.rglob("*") if p.is_file() and p.name not in {"index.dat", "lockfile"})
+
+    def datasets(self) -> list[pydicom.FileDataset]:
+        return [pydicom.dcmread(path) for path in self.files()]
+
+    def wait_for(self, count: int, timeout_s: float = 60.0) -> list[pydicom.FileDataset]:
+        """Wait until at least `count` objects have come, and return them."""
+        wait_until(lambda: len(self.files()) >= count, timeout_s, f"{count} objects at {self.aet}", 0.2)
+        return self.datasets()
+
+
+@contextmanager
+def running_storescp(folder: Path, *options: str, port: int = 0, aet: str = "STORESCP") -> Iterator[Receiver]:
+    """Run `storescp`; `options` such as ``--refuse`` or ``--abort-during`` make it misbehave.
+
+    Files are named by DCMTK's default: an object sent twice is one file, so count `log` lines for repetitions.
+    """
+    port = port or free_port()
+    received = folder / "received"
+    received.mkdir(parents=True, exist_ok=True)
+    argv = [tool("storescp", "dcmtk"), "-v", "+xa", "-aet", aet, "-od", str(received), *options, str(port)]
+    process = Process(argv, folder / "storescp.log", ENVIRONMENT)
+    with _ended(process):
+        process.wait_until_ready(lambda: listens(port))
+        yield Receiver(aet, port, received, process)
+
+
+@contextmanager
+def running_dcmqrscp(folder: Path, aet: str = "DCMTKPACS") -> Iterator[Receiver]:
+    """Run `dcmqrscp`, a second PACS of another make: it stores, and answers C-FIND, C-MOVE and C-GET."""
+    port = free_port()
+    database = folder / "database"
+    database.mkdir(parents=True, exist_ok=True)
+    configuration = folder / "dcmqrscp.cfg"
+    configuration.write_text(
+        f"NetworkTCPPort = {port}\nMaxPDUSize = 131072\nMaxAssociations = 16\n"
+        "HostTable BEGIN\nHostTable END\nVendorTable BEGIN\nVendorTable END\n"
+        f"AETable BEGIN\n{aet} {database} RW (500, 1024mb) ANY\nAETable END\n",
+        encoding="utf-8",
+    )
+    argv = [tool("dcmqrscp", "dcmtk"), "-v", "-c", str(configuration)]
+    process = Process(argv, folder / "dcmqrscp.log", ENVIRONMENT)
+    with _ended(process):
+        process.wait_until_ready(lambda: listens(port))
+        yield Receiver(aet, port, database, process)
+
+
+@contextmanager
+def _ended(process: Process) -> Iterator[None]:
+    try:
+        yield
+    finally:
+        process.kill9()

