@@ -1,0 +1,126 @@
+"""The routing script in a real Orthanc: each image a modality made goes to the node once, no result goes back."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import numpy as np
+from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.uid import (
+    ComprehensiveSRStorage,
+    CTImageStorage,
+    ExplicitVRLittleEndian,
+    SecondaryCaptureImageStorage,
+)
+
+from tests.peers.dcmtk import Receiver, running_storescp
+from tests.peers.orthanc import Orthanc
+from tests.peers.process import free_port
+
+#: Longer than StableAge (1 s), Orthanc's own watch over it (1 s) and two rounds of the script (1 s each).
+NOTHING_MORE_COMES_S = 5.0
+SERIES = "1.2.3.4.1"
+OURS = "DICOM AI Node Project"
+
+
+def an_image(series_uid: str, number: int, modality: str = "CT", sop_class: str = CTImageStorage) -> Dataset:
+    image = Dataset()
+    image.file_meta = FileMetaDataset()
+    image.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    image.SOPClassUID, image.SOPInstanceUID = sop_class, f"{series_uid}.{number}"
+    image.StudyInstanceUID, image.SeriesInstanceUID = "1.2.3.4", series_uid
+    image.PatientID, image.PatientName, image.StudyID = "TEST", "Test^Routing", "1"
+    image.Modality, image.Manufacturer = modality, "Scanner Works"
+    image.ImageType = ["ORIGINAL", "PRIMARY", "AXIAL"]
+    image.InstanceNumber = number
+    image.Rows = image.Columns = 8
+    image.BitsAllocated = image.BitsStored = 16
+    image.HighBit, image.PixelRepresentation = 15, 0
+    image.SamplesPerPixel, image.PhotometricInterpretation = 1, "MONOCHROME2"
+    image.PixelData = np.full((8, 8), number, dtype="<u2").tobytes()
+    return image
+
+
+def our_capture(series_uid: str) -> Dataset:
+    capture = an_image(series_uid, 1, modality="CT", sop_class=SecondaryCaptureImageStorage)
+    capture.Manufacturer, capture.ImageType = OURS, ["DERIVED", "SECONDARY"]
+    return capture
+
+
+def our_report(series_uid: str) -> Dataset:
+    report = an_image(series_uid, 1, modality="SR", sop_class=ComprehensiveSRStorage)
+    report.Manufacturer = OURS
+    return report
+
+
+def an_image_we_contributed_to(series_uid: str) -> Dataset:
+    image = an_image(series_uid, 1)
+    equipment = Dataset()
+    equipment.Manufacturer = OURS
+    image.ContributingEquipmentSequence = [equipment]
+    return image
+
+
+def arrivals(receiver: Receiver) -> int:
+    """How many C-STOREs were answered; an image sent twice counts twice."""
+    return receiver.process.log.read_text(errors="replace").count("Received Store Request")
+
+
+def store(orthanc: Orthanc, *images: Dataset) -> None:
+    for image in images:
+        orthanc.upload_dataset(image)
+
+
+def test_a_series_is_sent_once_and_a_late_image_alone(orthanc: Orthanc, storescp: Receiver) -> None:
+    orthanc.know(storescp.aet, storescp.port)
+
+    store(orthanc, *(an_image(SERIES, number) for number in range(1, 4)))
+    storescp.wait_for(3)
+    store(orthanc, an_image(SERIES, 4))
+    storescp.wait_for(4)
+    time.sleep(NOTHING_MORE_COMES_S)
+
+    assert arrivals(storescp) == 4
+
+
+def test_nothing_is_sent_again_after_a_restart_but_a_late_image_is(orthanc: Orthanc, storescp: Receiver) -> None:
+    orthanc.know(storescp.aet, storescp.port)
+    store(orthanc, an_image(SERIES, 1), an_image(SERIES, 2))
+    storescp.wait_for(2)
+    time.sleep(2)
+
+    orthanc.restart()
+    orthanc.know(storescp.aet, storescp.port)
+    store(orthanc, an_image(SERIES, 3))
+    storescp.wait_for(3)
+    time.sleep(NOTHING_MORE_COMES_S)
+
+    assert arrivals(storescp) == 3
+
+
+def test_no_result_of_the_node_goes_back(orthanc: Orthanc, storescp: Receiver) -> None:
+    orthanc.know(storescp.aet, storescp.port)
+
+    store(orthanc, our_capture("1.2.3.4.11"), our_report("1.2.3.4.12"), an_image_we_contributed_to("1.2.3.4.13"))
+    store(orthanc, an_image(SERIES, 1))
+    storescp.wait_for(1)
+    time.sleep(NOTHING_MORE_COMES_S)
+
+    assert [image.SeriesInstanceUID for image in storescp.datasets()] == [SERIES]
+    assert arrivals(storescp) == 1
+
+
+def test_what_came_while_the_node_was_down_and_orthanc_restarted_is_sent(orthanc: Orthanc, tmp_path: Path) -> None:
+    port = free_port()
+    orthanc.know("STORESCP", port)
+    store(orthanc, an_image(SERIES, 1))
+    time.sleep(4)
+
+    orthanc.kill9()
+    orthanc.start()
+    orthanc.know("STORESCP", port)
+    with running_storescp(tmp_path / "late", port=port) as receiver:
+        receiver.wait_for(1, timeout_s=90)
+        time.sleep(NOTHING_MORE_COMES_S)
+        assert arrivals(receiver) == 1
