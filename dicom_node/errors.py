@@ -10,6 +10,7 @@ NodeError
 ├── InferenceError           a model run that failed and may be tried again
 │   ├── ModelUnavailable     the model folder is missing, altered or not usable here
 │   └── WorkerDied           the worker process crashed, ran out of time or out of memory
+├── ReportInvalid            a report the node built breaks its own standard and must not leave
 ├── NotAnalysable            a study the model must not answer for (carries a coded reason); a result, not a fault
 └── DeliveryError
     ├── DeliveryDeferred     the destination cannot take it now; try again later
@@ -61,6 +62,10 @@ class ModelUnavailable(InferenceError):
 
 class WorkerDied(InferenceError):
     """The worker process crashed, ran out of time, or ran out of memory."""
+
+
+class ReportInvalid(NodeError):
+    """A report the node built breaks its own standard and must not leave; the message names element and fault."""
 
 
 class NotAnalysable(NodeError):

@@ -1,0 +1,57 @@
+"""The whole result as one FHIR R4 (4.0.1) transaction Bundle."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from dicom_node.analysis import Analysis, NotAnalysed, ReportContext, WrittenObject
+from dicom_node.errors import ReportInvalid
+from dicom_node.fhir.device import device_entry
+from dicom_node.fhir.endpoint import endpoint_entry
+from dicom_node.fhir.facts import ReportFacts, gather_facts
+from dicom_node.fhir.imaging_study import imaging_study_entry
+from dicom_node.fhir.json_types import Json
+from dicom_node.fhir.observation import finding_entries, not_analysed_entry
+from dicom_node.fhir.options import FhirOptions
+from dicom_node.fhir.provenance import provenance_entry
+from dicom_node.fhir.report import report_entry
+from dicom_node.fhir.validation import check_bundle
+
+
+def build_bundle(
+    answer: Analysis | NotAnalysed, context: ReportContext, written: Sequence[WrittenObject], options: FhirOptions
+) -> dict[str, object]:
+    """Return the transaction that puts this answer into an EHR; equal inputs give an equal bundle.
+
+    The patient is a logical reference: `FhirClient` finds the EHR's own Patient when it sends the bundle. Entries are
+    ordered so that none refers to a later one, for servers that take them one at a time. Raises `ReportInvalid` when a
+    resource would break R4 or the node's own rules.
+    """
+    facts = gather_facts(answer, context, options)
+    has_endpoint = bool(options.dicomweb_url)
+    observations = _observations(facts, answer)
+    urls = [entry["fullUrl"] for entry in observations]
+    entries = [
+        device_entry(facts),
+        *([endpoint_entry(facts, options.dicomweb_url)] if has_endpoint else []),
+        imaging_study_entry(facts, answer.sources, written, has_endpoint=has_endpoint),
+        *observations,
+        report_entry(facts, answer, written, urls, study_partial=context.study_partial),
+        provenance_entry(facts, context.node_uid, urls),
+    ]
+    bundle: Json = {"resourceType": "Bundle", "type": "transaction", "entry": entries}
+    check_bundle(bundle)
+    return bundle
+
+
+def _observations(facts: ReportFacts, answer: Analysis | NotAnalysed) -> list[Json]:
+    if isinstance(answer, NotAnalysed):
+        return [not_analysed_entry(facts, answer)]
+    keys = [finding.key for finding in answer.findings]
+    doubled = sorted({key for key in keys if keys.count(key) > 1})
+    if doubled:
+        raise ReportInvalid(
+            f"Model {answer.model.name} returned two findings under one key ({', '.join(doubled)}); "
+            "give every finding of the model its own key."
+        )
+    return finding_entries(facts, answer.findings)

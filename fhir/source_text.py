@@ -1,0 +1,35 @@
+"""Text of received images made fit for FHIR: Unicode as pydicom decoded it, on one line, without control characters."""
+
+from __future__ import annotations
+
+import unicodedata
+
+from pydicom.dataset import Dataset
+from pydicom.valuerep import PersonName
+
+#: Categories that FHIR strings must not hold, or that break lines: control, surrogate, line and paragraph separators.
+_UNWANTED = {"Cc", "Cs", "Zl", "Zp"}
+#: Marks that turn the direction of text and so can disguise it; joiners, which some scripts need, stay.
+_DIRECTION_MARKS = {*range(0x202A, 0x202F), *range(0x2066, 0x206A)}
+
+
+def one_line(text: str) -> str:
+    """Replace control characters and direction marks by spaces and runs of spaces by one."""
+    return " ".join("".join(" " if _is_unwanted(character) else character for character in text).split())
+
+
+def source_text(dataset: Dataset, keyword: str) -> str:
+    """Return the value of a text attribute on one line; empty when it is absent."""
+    value = dataset.get(keyword)
+    return "" if value is None else one_line(str(value))
+
+
+def person_name(dataset: Dataset) -> str:
+    """Return PatientName for people: each group (alphabetic, ideographic, phonetic; PS3.5 6.2.1) as it was sent."""
+    name = PersonName(str(dataset.get("PatientName") or ""))
+    groups = (one_line(group.replace("^", " ")) for group in str(name).split("="))
+    return " / ".join(group for group in groups if group)
+
+
+def _is_unwanted(character: str) -> bool:
+    return unicodedata.category(character) in _UNWANTED or ord(character) in _DIRECTION_MARKS

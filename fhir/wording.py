@@ -1,0 +1,61 @@
+"""The sentences of a report: one per finding, the conclusion, the reason why there is no answer."""
+
+from __future__ import annotations
+
+from dicom_node.analysis import Analysis, NotAnalysed
+from dicom_node.codes import PRESENCE_CODES
+from dicom_node.fhir.source_text import one_line
+from dicom_node.fhir.terms import printed_unit
+from dicom_node.model import Finding, Measurement
+
+
+def percent(probability: float) -> float:
+    """Return a probability 0..1 as a percentage with one decimal."""
+    return round(probability * 100, 1)
+
+
+def site_text(finding: Finding) -> str:
+    """Return where the finding is, side first: ``Left Lung``."""
+    side = f"{finding.laterality.meaning} " if finding.laterality else ""
+    return f"{side}{finding.site.meaning}"
+
+
+def presence_text(finding: Finding) -> str:
+    """Return ``Present``, ``Absent``, ``Undetermined``, or nothing for a mere measurement."""
+    return PRESENCE_CODES[finding.presence].meaning if finding.presence else ""
+
+
+def certainty_text(finding: Finding, *, calibrated: bool) -> str:
+    """Return the model's score for people, or nothing when it gave none."""
+    if finding.probability is None:
+        return ""
+    return f"certainty {percent(finding.probability)} %" + ("" if calibrated else " (uncalibrated)")
+
+
+def measurement_text(measurement: Measurement) -> str:
+    """Return name, value and unit of one measurement."""
+    return f"{measurement.name.meaning} {measurement.value} {printed_unit(measurement.unit)}".rstrip()
+
+
+def finding_sentence(finding: Finding, *, calibrated: bool) -> str:
+    """Return one line about one finding."""
+    parts = [
+        presence_text(finding),
+        certainty_text(finding, calibrated=calibrated),
+        *(measurement_text(measurement) for measurement in finding.measurements),
+    ]
+    return f"{finding.label} ({site_text(finding)}): {'; '.join(part for part in parts if part) or 'no value'}."
+
+
+def not_analysed_text(answer: NotAnalysed) -> str:
+    """Return the sentence that stands in place of every finding."""
+    return one_line(f"Not analysed: {answer.message} ({answer.reason})")
+
+
+def conclusion_lines(answer: Analysis | NotAnalysed, *, incomplete: bool) -> list[str]:
+    """Return what the report says, line by line, without the warning that goes first."""
+    if isinstance(answer, NotAnalysed):
+        return [not_analysed_text(answer), "This says nothing about the presence or absence of any finding."]
+    lines = [finding_sentence(finding, calibrated=answer.model.calibrated) for finding in answer.findings]
+    caution = ["The study or the analysis was incomplete; findings may be missing."] if incomplete else []
+    return caution + (lines or ["The model reported no finding it could evaluate."])
