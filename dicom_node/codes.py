@@ -38,6 +38,9 @@ ANATOMICAL_STRUCTURE = Code("123037004", "SCT", "Anatomical Structure")
 VOLUME = Code("118565006", "SCT", "Volume")
 MEAN = Code("373098007", "SCT", "Mean")
 ATTENUATION_COEFFICIENT = Code("112031", "DCM", "Attenuation Coefficient")
+# No code for these was found in DCM, SCT, LN or IBSI, so they are private (PS3.3 8.2).
+LOW_ATTENUATION_AREA_950 = Code("LAA950", "99AINODE", "Lung volume below -950 HU, fraction")
+LUNG_DENSITY_PERCENTILE_15 = Code("PERC15", "99AINODE", "15th percentile of lung attenuation")
 
 #: FHIR code system address for each coding scheme designator.
 FHIR_SYSTEMS = {

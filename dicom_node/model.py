@@ -128,11 +128,15 @@ class Study:
 
 @dataclass(frozen=True, slots=True)
 class Measurement:
-    """A number with its concept and UCUM unit; never a bare float. `value` is already rounded for reporting."""
+    """A number with its concept and UCUM unit; never a bare float. `value` is already rounded for reporting.
+
+    `derivation` says how one number came from many (mean, maximum …), TID 300 row "Derivation".
+    """
 
     name: Code
     value: float
     unit: Code
+    derivation: Code | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,0 +1,106 @@
+"""Typed reading of one TOML table of a model card; every refusal names the file and the key."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any, NoReturn
+
+from dicom_node.errors import SettingsError
+
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+
+
+@dataclass(frozen=True, slots=True)
+class CardFields:
+    """One table of the card at `path`; `prefix` is where it hangs (``finding[0].code.``)."""
+
+    path: Path
+    values: Mapping[str, Any]
+    prefix: str = ""
+
+    @property
+    def present(self) -> bool:
+        return bool(self.values)
+
+    def refuse(self, key: str, problem: str) -> NoReturn:
+        """Raise `SettingsError`: the key and what is wrong with it."""
+        raise SettingsError(f"{self.path}: {self.prefix}{key} {problem}. Correct the model card.")
+
+    def text(self, key: str) -> str:
+        """Return a text that must be there and must not be empty."""
+        value = self.values.get(key)
+        if not isinstance(value, str) or not value:
+            self.refuse(key, "must be a text and must not be missing or empty")
+        return value
+
+    def choice(self, key: str, allowed: Sequence[str]) -> str:
+        value = self.text(key)
+        if value not in allowed:
+            self.refuse(key, f"is {value!r}; known are {', '.join(allowed)}")
+        return value
+
+    def flag(self, key: str) -> bool:
+        value = self.values.get(key)
+        if not isinstance(value, bool):
+            self.refuse(key, "must be true or false")
+        return value
+
+    def number(self, key: str, default: float | None) -> float | None:
+        value = self.values.get(key, default)
+        if value is not None and (isinstance(value, bool) or not isinstance(value, int | float)):
+            self.refuse(key, "must be a number")
+        return value
+
+    def numbers(self) -> dict[str, float]:
+        """Return the whole table, every value a number."""
+        for key, value in self.values.items():
+            if isinstance(value, bool) or not isinstance(value, int | float):
+                self.refuse(key, "must be a number")
+        return {key: float(value) for key, value in self.values.items()}
+
+    def all_texts(self) -> dict[str, str]:
+        """Return the whole table, every value a text."""
+        return {key: self.text(key) for key in self.values}
+
+    def texts(self, key: str) -> tuple[str, ...]:
+        value = self.values.get(key, [])
+        if not isinstance(value, list) or not all(isinstance(one, str) for one in value):
+            self.refuse(key, "must be a list of texts")
+        return tuple(value)
+
+    def digest(self, key: str) -> str:
+        value = self.text(key)
+        if _SHA256.fullmatch(value) is None:
+            self.refuse(key, "must be 64 lower-case hexadecimal digits")
+        return value
+
+    def table(self, key: str) -> CardFields:
+        """Return a table below this one; an absent one is empty."""
+        value = self.values.get(key, {})
+        if not isinstance(value, dict):
+            self.refuse(key, "must be a table")
+        return CardFields(self.path, value, f"{self.prefix}{key}.")
+
+    def tables(self, key: str) -> tuple[Mapping[str, object], ...]:
+        """Return a list of tables as they are."""
+        value = self.values.get(key, [])
+        if not isinstance(value, list) or not all(isinstance(one, dict) for one in value):
+            self.refuse(key, "must be a list of tables")
+        return tuple(value)
+
+    def subtables(self, key: str) -> tuple[CardFields, ...]:
+        """Return a list of tables for typed reading."""
+        return tuple(
+            CardFields(self.path, dict(one), f"{self.prefix}{key}[{index}].")
+            for index, one in enumerate(self.tables(key))
+        )
+
+    def inside(self, name: str) -> str:
+        """Check that a file name stays inside the model folder."""
+        path = PurePosixPath(name)
+        if path.is_absolute() or ".." in path.parts:
+            self.refuse("file", "must lie inside the model folder")
+        return name

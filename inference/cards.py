@@ -1,0 +1,269 @@
+"""Model cards: what the node must know of a model before it loads one. Standard library only; imports in milliseconds.
+
+A model is a folder with `model_card.toml`. Its digest is taken over everything that decides its answers, so that any
+change of weights, configuration or code shows as another device UID.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import tomllib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+
+from dicom_node.errors import ModelUnavailable, SettingsError
+from dicom_node.inference.card_fields import CardFields
+from dicom_node.model import Code, ModelIdentity
+from dicom_node.predicates import check_conditions
+from dicom_node.uids import derived_uid
+
+SHIPPED_MODELS = Path(__file__).resolve().parent / "models"
+CARD_NAME = "model_card.toml"
+RUNTIMES = ("python", "monai-bundle")
+
+#: Code of this package that decides the answer of each runtime, beside the model's own folder.
+_RUNTIME_MODULES = {
+    "python": ("gate", "geometry", "pixels", "volume"),
+    "monai-bundle": ("bundle", "pixels", "radiograph", "saliency"),
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CardFinding:
+    """One class a model evaluates: its codes and its place in the output of the network."""
+
+    key: str
+    label: str
+    code: Code
+    site: Code
+    output_index: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Gate:
+    """Numbers the gate compares the images with; `None` means no limit."""
+
+    min_slices: int = 1
+    min_age_years: float | None = None
+    max_age_years: float | None = None
+    max_slice_spacing_mm: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelCard:
+    """A validated `model_card.toml` and the folder it lies in.
+
+    `accepts` are alternatives in the syntax of routes; `parameters` are the defaults a site may override.
+    """
+
+    folder: Path
+    name: str
+    version: str
+    manufacturer: str
+    runtime: str
+    entry_point: str
+    modules: tuple[str, ...]
+    task: str
+    intended_use: str
+    limits: str
+    calibrated: bool
+    rank: tuple[str, ...]
+    accepts: tuple[Mapping[str, object], ...]
+    gate: Gate
+    weights_file: Path | None
+    weights_sha256: str
+    parameters: Mapping[str, float]
+    findings: tuple[CardFinding, ...]
+    explain: Mapping[str, str] = field(default_factory=dict)
+
+    @cached_property
+    def digest(self) -> str:
+        """sha256 (hex) over the card, the folder's files and the code that runs it. Raises `ModelUnavailable` when
+        the weights are missing or are not those the card names."""
+        self.verify_weights()
+        total = hashlib.sha256()
+        for label, path in sorted(self._parts()):
+            total.update(f"{label}\0{_sha256(path)}\n".encode())
+        return total.hexdigest()
+
+    @property
+    def device_uid(self) -> str:
+        """The UID of the algorithm as a device; another digest is another device (IHE AI Results)."""
+        return derived_uid("device", self.name, self.version, self.digest)
+
+    @property
+    def accepted_modalities(self) -> frozenset[str]:
+        """Every modality some alternative of `accepts` names; empty when none names any."""
+        named = (alternative.get("modality", ()) for alternative in self.accepts)
+        return frozenset(text for one in named for text in _texts(one))
+
+    def effective_parameters(self, overrides: Mapping[str, float]) -> dict[str, float]:
+        """Lay a site's overrides on the card's parameters. Raises `SettingsError` for a name the card lacks."""
+        unknown = sorted(set(overrides) - set(self.parameters))
+        if unknown:
+            raise SettingsError(
+                f"Model {self.name} has no parameter {', '.join(unknown)}; it has "
+                f"{', '.join(sorted(self.parameters)) or 'none'}. Correct [route] parameters."
+            )
+        return {**self.parameters, **overrides}
+
+    def config_digest(self, parameters: Mapping[str, float]) -> str:
+        """sha256 (hex) of the parameters in force, whatever their order."""
+        values = self.effective_parameters(parameters)
+        text = "\n".join(f"{name}={float(values[name])!r}" for name in sorted(values))
+        return hashlib.sha256(text.encode()).hexdigest()
+
+    def identity(self, parameters: Mapping[str, float]) -> ModelIdentity:
+        """Say which algorithm answers, with the parameters in force."""
+        values = self.effective_parameters(parameters)
+        return ModelIdentity(
+            name=self.name,
+            version=self.version,
+            manufacturer=self.manufacturer,
+            digest=self.digest,
+            device_uid=self.device_uid,
+            parameters=tuple(f"{name}={values[name]:g}" for name in sorted(values)),
+            intended_use=self.intended_use,
+            limits=self.limits,
+            calibrated=self.calibrated,
+        )
+
+    def verify_weights(self) -> None:
+        """Check the weights against the card; raises `ModelUnavailable`."""
+        if self.weights_file is None:
+            return
+        if not self.weights_file.is_file():
+            raise ModelUnavailable(f"Model {self.name}: weights {self.weights_file} are missing. Restore the file.")
+        found = _sha256(self.weights_file)
+        if found != self.weights_sha256:
+            raise ModelUnavailable(
+                f"Model {self.name}: weights {self.weights_file} have sha256 {found[:12]}…, the card says "
+                f"{self.weights_sha256[:12]}…. Restore the original file, or correct [weights] sha256 after review."
+            )
+
+    def _parts(self) -> Iterator[tuple[str, Path]]:
+        yield CARD_NAME, self.folder / CARD_NAME
+        for path in sorted((self.folder / "configs").glob("*.json")):
+            yield f"configs/{path.name}", path
+        if self.weights_file is not None:
+            yield "weights", self.weights_file
+        package = Path(__file__).resolve().parent
+        for module in _RUNTIME_MODULES[self.runtime]:
+            yield f"code/{module}", package / f"{module}.py"
+        for module in (self.entry_point.partition(":")[0], *self.modules):
+            if module:
+                yield f"code/{module}", _source_of(module)
+
+
+def load_card(folder: Path) -> ModelCard:
+    """Read and check the card of a model folder. Raises `SettingsError` naming file and key, or `ModelUnavailable`
+    when there is no card."""
+    path = folder / CARD_NAME
+    try:
+        fields = CardFields(path, tomllib.loads(path.read_text(encoding="utf-8")))
+    except OSError as error:
+        raise ModelUnavailable(f"No model in {folder}: {CARD_NAME} cannot be read ({error.strerror}).") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise SettingsError(f"{path} is not valid TOML: {error}.") from error
+    return _card(folder.resolve(), fields)
+
+
+def find_models(extra_dirs: Sequence[Path] = ()) -> dict[str, ModelCard]:
+    """Return every model by name: the shipped ones, then those in `extra_dirs`.
+
+    Raises `SettingsError` when two folders hold a model of the same name; names decide which answer is whose.
+    """
+    cards: dict[str, ModelCard] = {}
+    for path in (p for root in (SHIPPED_MODELS, *extra_dirs) for p in sorted(root.glob(f"*/{CARD_NAME}"))):
+        card = load_card(path.parent)
+        if card.name in cards and cards[card.name].folder != card.folder:
+            raise SettingsError(
+                f"Two models are named {card.name!r}: {cards[card.name].folder} and {card.folder}. Rename one."
+            )
+        cards[card.name] = card
+    return cards
+
+
+def _card(folder: Path, fields: CardFields) -> ModelCard:
+    runtime = fields.choice("runtime", RUNTIMES)
+    weights, gate = fields.table("weights"), fields.table("gate")
+    age = gate.table("age_years")
+    weights_name = weights.text("file") if weights.present else ""
+    return ModelCard(
+        folder=folder,
+        name=fields.text("name"),
+        version=fields.text("version"),
+        manufacturer=fields.text("manufacturer"),
+        runtime=runtime,
+        entry_point=fields.text("entry_point") if runtime == "python" else "",
+        modules=fields.texts("modules"),
+        task=fields.text("task"),
+        intended_use=fields.text("intended_use"),
+        limits=fields.text("limits"),
+        calibrated=fields.flag("calibrated"),
+        rank=fields.texts("rank"),
+        accepts=_accepts(fields),
+        gate=Gate(
+            min_slices=int(gate.number("min_slices", 1) or 1),
+            min_age_years=age.number("min", None),
+            max_age_years=age.number("max", None),
+            max_slice_spacing_mm=gate.number("max_slice_spacing_mm", None),
+        ),
+        weights_file=folder / fields.inside(weights_name) if weights_name else None,
+        weights_sha256=weights.digest("sha256") if weights.present else "",
+        parameters=fields.table("parameters").numbers(),
+        findings=tuple(_finding(one) for one in fields.subtables("finding")),
+        explain=fields.table("explain").all_texts(),
+    )
+
+
+def _texts(condition: object) -> Sequence[str]:
+    """Return the texts of an equality or a list; other operators name no fixed texts."""
+    if isinstance(condition, str):
+        return (condition,)
+    return [one for one in condition if isinstance(one, str)] if isinstance(condition, list) else ()
+
+
+def _accepts(fields: CardFields) -> tuple[Mapping[str, object], ...]:
+    alternatives = fields.tables("accepts")
+    for index, conditions in enumerate(alternatives):
+        try:
+            check_conditions(conditions)
+        except SettingsError as error:
+            fields.refuse(f"accepts[{index}]", f"cannot be used. {error}")
+    return alternatives
+
+
+def _finding(fields: CardFields) -> CardFinding:
+    return CardFinding(
+        key=fields.text("key"),
+        label=fields.text("label"),
+        code=_code(fields.table("code")),
+        site=_code(fields.table("site")),
+        output_index=int(fields.number("output_index", 0) or 0),
+    )
+
+
+def _code(fields: CardFields) -> Code:
+    meaning = fields.text("meaning")
+    if len(meaning) > 64:
+        fields.refuse("meaning", "is longer than 64 characters (PS3.3 8.8)")
+    return Code(fields.text("value"), fields.text("scheme"), meaning)
+
+
+def _source_of(module: str) -> Path:
+    try:
+        found = importlib.util.find_spec(module)
+    except ModuleNotFoundError:
+        found = None
+    if found is None or found.origin is None:
+        raise ModelUnavailable(f"Module {module} of a model card is not importable. Install it or fix the card.")
+    return Path(found.origin)
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()

@@ -1,0 +1,62 @@
+"""What an algorithm is given for one run: its card, its parameters, the images, and where to leave notes and times."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from pydicom import dcmread
+from pydicom.dataset import Dataset
+
+from dicom_node.errors import NotAnalysable
+from dicom_node.inference.cards import ModelCard
+from dicom_node.inference.pixels import READ_ERRORS
+from dicom_node.model import ModelIdentity
+
+
+@dataclass(frozen=True, slots=True)
+class SourceImage:
+    """One stored instance: its header (no pixels) and how to read it whole."""
+
+    path: Path
+    header: Dataset
+
+    def read(self) -> Dataset:
+        """Read the whole image. Raises `NotAnalysable` (UNREADABLE_FILE)."""
+        return read_dataset(self.path, pixels=True)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelRun:
+    """One run of one model. `notes` and `stage_times_s` are filled as it goes, also by a run that is declined."""
+
+    card: ModelCard
+    identity: ModelIdentity
+    parameters: Mapping[str, float]
+    images: tuple[SourceImage, ...]
+    notes: list[str] = field(default_factory=list)
+    stage_times_s: dict[str, float] = field(default_factory=dict)
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        """Time a stage of the run, in seconds."""
+        started = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.stage_times_s[name] = round(time.perf_counter() - started, 3)
+
+
+def read_dataset(path: Path, *, pixels: bool) -> Dataset:
+    """Read a stored file. Raises `NotAnalysable` (UNREADABLE_FILE) when it is not readable DICOM."""
+    try:
+        dataset = dcmread(path, stop_before_pixels=not pixels)
+        dataset.get("ImageType")
+    except READ_ERRORS as error:
+        raise NotAnalysable(
+            "UNREADABLE_FILE", f"A stored object is not readable as DICOM ({type(error).__name__})."
+        ) from error
+    return dataset

@@ -1,0 +1,129 @@
+"""One received image to numbers: lengths checked before anything is decoded, then rescale, padding, VOI, polarity."""
+
+from __future__ import annotations
+
+import struct
+
+import numpy as np
+from numpy.typing import NDArray
+from pydicom.dataset import Dataset
+from pydicom.errors import InvalidDicomError
+from pydicom.pixels import apply_modality_lut, apply_voi_lut
+
+from dicom_node.errors import NotAnalysable
+
+#: What pydicom and its codecs raise for broken input, found by reading and by feeding them broken files.
+READ_ERRORS = (
+    InvalidDicomError,
+    ArithmeticError,
+    AttributeError,
+    EOFError,
+    LookupError,
+    NotImplementedError,
+    RecursionError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+    struct.error,
+)
+
+#: Most stored values one image may hold (Rows x Columns x Frames x Samples): above any detector, below any bomb.
+MAX_VALUES = 1 << 28
+
+AIR_HU = -1024
+
+
+def check_pixel_length(dataset: Dataset) -> None:
+    """Compare the length of PixelData with what Rows, Columns, frames, samples and bits ask for (PS3.5 8.1.1).
+
+    Raises `NotAnalysable` (UNREADABLE_PIXELS) when they disagree; truncated pixels otherwise decode silently.
+    """
+    try:
+        values = dataset.Rows * dataset.Columns * dataset.SamplesPerPixel * int(dataset.get("NumberOfFrames", 1) or 1)
+        expected_bytes = (values * dataset.BitsAllocated + 7) // 8
+        found_bytes = len(dataset.PixelData)
+        compressed = bool(dataset.file_meta.TransferSyntaxUID.is_encapsulated)
+    except READ_ERRORS as error:
+        raise _unreadable(dataset, f"pixel attributes are missing or malformed ({type(error).__name__})") from error
+    if not 0 < values <= MAX_VALUES:
+        raise _unreadable(dataset, f"its size of {values} values is not plausible")
+    if not compressed and not 0 <= found_bytes - expected_bytes <= 1:
+        raise _unreadable(dataset, f"it holds {found_bytes} bytes of pixels where {expected_bytes} are due")
+
+
+def stored_values(dataset: Dataset) -> NDArray[np.generic]:
+    """Decode the stored values. Raises `NotAnalysable` (UNREADABLE_PIXELS); a crash in a codec ends the process."""
+    check_pixel_length(dataset)
+    try:
+        pixels: NDArray[np.generic] = dataset.pixel_array
+    except READ_ERRORS as error:
+        raise _unreadable(dataset, f"its pixels do not decode ({type(error).__name__})") from error
+    return pixels
+
+
+def hounsfield_units(dataset: Dataset) -> NDArray[np.int16]:
+    """Return Hounsfield units, (rows, columns), rounded (PS3.3 C.11.1.1.2); padding becomes air.
+
+    Raises `NotAnalysable`: NOT_CT_HU when Rescale Slope or Intercept is absent (it is never guessed).
+    """
+    slope, intercept = dataset.get("RescaleSlope"), dataset.get("RescaleIntercept")
+    if slope is None or intercept is None:
+        raise NotAnalysable(
+            "NOT_CT_HU", "An image has no Rescale Slope and Intercept, so its values are not Hounsfield."
+        )
+    stored = stored_values(dataset)
+    if stored.ndim != 2:
+        raise _unreadable(dataset, f"it has {stored.ndim} dimensions where rows and columns are due")
+    values = stored.astype(np.float32) * float(slope) + float(intercept)
+    values[padding_mask(dataset, stored)] = AIR_HU
+    return np.clip(np.rint(values), -32768, 32767).astype(np.int16)
+
+
+def padding_mask(dataset: Dataset, stored: NDArray[np.generic]) -> NDArray[np.bool_]:
+    """Tell which stored values are padding (PS3.3 C.7.5.1.1.2): one value, or all up to the range limit."""
+    value = dataset.get("PixelPaddingValue")
+    if not isinstance(value, int):
+        return np.zeros(stored.shape, bool)
+    limit = dataset.get("PixelPaddingRangeLimit")
+    low, high = sorted((value, limit if isinstance(limit, int) else value))
+    padded: NDArray[np.bool_] = (stored >= low) & (stored <= high)
+    return padded
+
+
+def display_values(dataset: Dataset, *, voi: bool) -> NDArray[np.float32]:
+    """Return a projection image as 0..1 (rows, columns), dark to bright as a viewer shows it; padding is 0.
+
+    Modality LUT or rescale, then VOI LUT or window if `voi` (else the full range), then MONOCHROME1 is inverted.
+    Raises `NotAnalysable`: NOT_MONOCHROME for colour, UNREADABLE_PIXELS.
+    """
+    interpretation = str(dataset.get("PhotometricInterpretation", ""))
+    if interpretation not in {"MONOCHROME1", "MONOCHROME2"}:
+        raise NotAnalysable("NOT_MONOCHROME", f"The image is {interpretation or 'of unknown colour'}, not greyscale.")
+    stored = stored_values(dataset)
+    if stored.ndim != 2:
+        raise NotAnalysable("MULTI_FRAME", "The image has more than one frame; a single projection is needed.")
+    padded = padding_mask(dataset, stored)
+    try:
+        values = apply_modality_lut(stored, dataset)
+        values = np.asarray(apply_voi_lut(values, dataset) if voi else values, dtype=np.float32)
+    except READ_ERRORS as error:
+        raise _unreadable(dataset, f"its look-up tables cannot be applied ({type(error).__name__})") from error
+    shown = _to_unit_range(values, padded)
+    if interpretation == "MONOCHROME1":
+        shown = 1.0 - shown
+    shown[padded] = 0.0
+    return shown
+
+
+def _to_unit_range(values: NDArray[np.float32], padded: NDArray[np.bool_]) -> NDArray[np.float32]:
+    inside = values[~padded]
+    if inside.size == 0 or float(inside.max()) <= float(inside.min()):
+        raise NotAnalysable("EMPTY_IMAGE", "All pixels of the image have the same value.")
+    low, high = float(inside.min()), float(inside.max())
+    return np.clip((values - low) / (high - low), 0.0, 1.0).astype(np.float32)
+
+
+def _unreadable(dataset: Dataset, problem: str) -> NotAnalysable:
+    return NotAnalysable(
+        "UNREADABLE_PIXELS", f"Image number {dataset.get('InstanceNumber', '?')} cannot be read: {problem}."
+    )

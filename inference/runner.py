@@ -1,0 +1,103 @@
+"""Run one model on the images of one job: card, gate, the right runtime; a declined study becomes an answer too."""
+
+from __future__ import annotations
+
+import importlib
+import re
+from collections.abc import Callable
+from typing import cast
+
+from pydicom.dataset import Dataset
+
+from dicom_node.analysis import Analysis, AnalysisRequest, NotAnalysed
+from dicom_node.errors import ModelUnavailable, NotAnalysable
+from dicom_node.inference.cards import ModelCard, load_card
+from dicom_node.inference.model_run import ModelRun, SourceImage, read_dataset
+
+Analyse = Callable[[ModelRun], Analysis]
+
+_AGE = re.compile(r"(\d{3})([DWMY])")
+_UNITS_PER_YEAR = {"D": 365.25, "W": 365.25 / 7, "M": 12.0, "Y": 1.0}
+_BUNDLE_ENTRY_POINT = "dicom_node.inference.bundle:analyse"
+
+
+def run_model(request: AnalysisRequest) -> Analysis | NotAnalysed:
+    """Answer one request: read the headers, gate them, run the model (`ports.RunModel`).
+
+    A study the model must not answer for comes back as `NotAnalysed`, with what was looked at. Raises
+    `ModelUnavailable` or `SettingsError` when the model itself cannot be used.
+    """
+    card = load_card(request.model_dir)
+    parameters = card.effective_parameters(request.parameters)
+    identity = card.identity(request.parameters)
+    analyse = _entry_point(card)
+    headers: list[Dataset] = []
+    run = ModelRun(card=card, identity=identity, parameters=parameters, images=())
+    try:
+        with run.stage("headers"):
+            images = []
+            for file in sorted(request.files, key=lambda f: f.sop_instance_uid):
+                headers.append(read_dataset(file.path, pixels=False))
+                images.append(SourceImage(file.path, headers[-1]))
+        run = ModelRun(
+            card=card,
+            identity=identity,
+            parameters=parameters,
+            images=tuple(images),
+            stage_times_s=run.stage_times_s,
+        )
+        _check_card_gate(card, headers)
+        return analyse(run)
+    except NotAnalysable as refusal:
+        return NotAnalysed(
+            model=identity,
+            sources=tuple(headers),
+            reason=refusal.reason,
+            message=str(refusal),
+            notes=tuple(run.notes),
+        )
+
+
+def _entry_point(card: ModelCard) -> Analyse:
+    module_name, _, name = (card.entry_point or _BUNDLE_ENTRY_POINT).partition(":")
+    try:
+        return cast(Analyse, getattr(importlib.import_module(module_name), name))
+    except (ImportError, AttributeError) as error:
+        raise ModelUnavailable(
+            f"Model {card.name} needs {module_name}:{name}, which cannot be loaded here ({error}). "
+            "Install the inference extra: pip install dicom-node[inference]."
+        ) from error
+
+
+def _check_card_gate(card: ModelCard, headers: list[Dataset]) -> None:
+    """Compare the headers with the numbers of the card. Raises `NotAnalysable`."""
+    if not headers:
+        raise NotAnalysable("NO_IMAGES", "The job names no image.")
+    modalities = {str(header.get("Modality", "")) for header in headers}
+    if card.accepted_modalities and not modalities & card.accepted_modalities:
+        raise NotAnalysable(
+            "WRONG_MODALITY",
+            f"The images are {', '.join(sorted(modalities))}; the model takes "
+            f"{', '.join(sorted(card.accepted_modalities))}.",
+        )
+    low, high = card.gate.min_age_years, card.gate.max_age_years
+    if low is None and high is None:
+        return
+    age_years = _age_years(headers[0])
+    if age_years is None:
+        raise NotAnalysable("AGE_UNKNOWN", "The model is limited to certain ages and the images state none.")
+    # A patient of five years and eleven months is "005Y".
+    if (low is not None and age_years < low) or (high is not None and age_years >= high + 1):
+        raise NotAnalysable("AGE_OUT_OF_RANGE", f"The model takes ages {low or 0:g} to {high or 150:g} years only.")
+
+
+def _age_years(header: Dataset) -> float | None:
+    """Return the age in years from PatientAge, or from the birth and study dates; `None` if neither is usable."""
+    match = _AGE.fullmatch(str(header.get("PatientAge") or "").strip())
+    if match:
+        return int(match[1]) / _UNITS_PER_YEAR[match[2]]
+    born, studied = (str(header.get(keyword) or "") for keyword in ("PatientBirthDate", "StudyDate"))
+    if not (re.fullmatch(r"\d{8}", born) and re.fullmatch(r"\d{8}", studied)):
+        return None
+    years = int(studied[:4]) - int(born[:4]) - (studied[4:] < born[4:])
+    return float(years) if years >= 0 else None
