@@ -1,0 +1,43 @@
+"""What the API is given by the composition root, and how routes reach it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, cast
+
+from fastapi import Depends, Request
+
+from dicom_node.config.settings import Settings
+from dicom_node.index.database import Database
+from dicom_node.model import ModelIdentity, Route
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ApiParts:
+    """Everything the routes need of the node.
+
+    `open_object` finds the file of an object key; it may raise `NotFound`. `models` maps the folder name of each
+    usable model to its identity. `wake` tells the sweeps that the operator has asked for something. `token_digest`
+    is the sha256 of the API token in hexadecimal. `receiver_ready` tells whether the DICOM listener takes associations
+    (always true where no receiver belongs to this process).
+    """
+
+    database: Database
+    settings: Settings
+    open_object: Callable[[str], Path]
+    models: Callable[[], Mapping[str, ModelIdentity]]
+    routes: Sequence[Route]
+    wake: Callable[[], None]
+    token_digest: str
+    receiver_ready: Callable[[], bool]
+    version: str
+
+
+def parts_of(request: Request) -> ApiParts:
+    """Return what the application was built with."""
+    return cast(ApiParts, request.app.state.parts)
+
+
+Parts = Annotated[ApiParts, Depends(parts_of)]

@@ -1,0 +1,69 @@
+"""Runs the API in a thread of its own, beside the receiver."""
+
+from __future__ import annotations
+
+import logging
+import socket
+import threading
+import time
+
+import uvicorn
+from fastapi import FastAPI
+
+from dicom_node.errors import NodeError
+
+_START_TIMEOUT_S = 10.0
+_STOP_TIMEOUT_S = 10.0
+_BACKLOG = 128
+_log = logging.getLogger(__name__)
+
+
+class ApiServer:
+    """One HTTP server; `port` 0 takes any free port, and `port` tells which after `start`."""
+
+    def __init__(self, app: FastAPI, host: str, port: int) -> None:
+        self.port = port
+        self._app = app
+        self._host = host
+        config = uvicorn.Config(
+            app,
+            log_config=None,  # uvicorn's few lines go through the node's logging; `door` logs the requests
+            access_log=False,
+            server_header=False,
+            proxy_headers=False,
+            ws="none",
+            limit_concurrency=256,
+            timeout_graceful_shutdown=3,
+        )
+        self._server = uvicorn.Server(config)
+        self._thread: threading.Thread | None = None
+
+    def start(self) -> None:
+        """Listen and serve. Raises `NodeError` when the address cannot be had."""
+        listener = _listen(self._host, self.port)
+        self.port = listener.getsockname()[1]
+        self._thread = threading.Thread(target=self._server.run, args=([listener],), name="api", daemon=True)
+        self._thread.start()
+        give_up_at = time.monotonic() + _START_TIMEOUT_S
+        while not self._server.started:
+            if not self._thread.is_alive() or time.monotonic() > give_up_at:
+                raise NodeError(f"The API on {self._host}:{self.port} did not start; the log says why.")
+            time.sleep(0.01)
+        _log.info("API is listening", extra={"host": self._host, "port": self.port})
+
+    def stop(self) -> None:
+        """Finish the answers under way, send event listeners away, and close the port."""
+        self._app.state.feed.close()
+        self._server.should_exit = True
+        if self._thread is not None:
+            self._thread.join(_STOP_TIMEOUT_S)
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    try:
+        family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        return socket.create_server(address[:2], family=family, backlog=_BACKLOG)
+    except OSError as error:
+        raise NodeError(
+            f"The API cannot listen on {host}:{port} ({error.strerror}). Free the port, or set api.host and api.port."
+        ) from error
