@@ -1,0 +1,151 @@
+"""Small drawing tools shared by all pictures: fonts, text that fits, colours, blending, outlines."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFont
+
+from dicom_node.sr_writer.text import ascii_text
+
+Rgb = tuple[int, int, int]
+FloatMap = NDArray[np.float32]
+RgbUint8 = NDArray[np.uint8]
+Mask = NDArray[np.bool_]
+
+BACKGROUND: Rgb = (14, 17, 22)
+PANEL: Rgb = (28, 33, 41)
+LINE: Rgb = (66, 75, 88)
+TEXT: Rgb = (236, 239, 243)
+MUTED: Rgb = (165, 174, 186)
+AMBER: Rgb = (255, 184, 28)
+RED: Rgb = (232, 74, 62)
+BLUE: Rgb = (94, 170, 255)
+
+#: Anatomy must stay visible below the hottest spot.
+MAX_HEAT_ALPHA = 0.4
+#: Below the first value nothing is laid over the image; from the second on the overlay has its full alpha.
+_HEAT_STARTS, _HEAT_FULL = 0.25, 0.6
+#: Dark red, red, orange, yellow: rises in brightness throughout, so it also reads in gray.
+_HEAT_STOPS = np.array([(70, 0, 30), (190, 20, 30), (245, 120, 25), (255, 235, 90)], dtype=np.float32)
+
+
+@lru_cache(maxsize=64)
+def font(size_px: int) -> ImageFont.FreeTypeFont:
+    """Return the font that ships with pillow, at a height in pixels."""
+    loaded = ImageFont.load_default(max(8, size_px))
+    if not isinstance(loaded, ImageFont.FreeTypeFont):
+        raise TypeError("Pillow was built without FreeType, so text cannot be drawn; install the pillow wheel.")
+    return loaded
+
+
+def text_width(text: str, size_px: int) -> int:
+    """Return the width in pixels that `text` takes."""
+    return int(font(size_px).getlength(text) + 0.5)
+
+
+def clipped(text: str, size_px: int, width_px: int) -> str:
+    """Return `text` in ASCII, shortened with dots when it is wider than `width_px`."""
+    plain = ascii_text(text)
+    if text_width(plain, size_px) <= width_px:
+        return plain
+    while plain and text_width(plain + "...", size_px) > width_px:
+        plain = plain[:-1]
+    return plain.rstrip() + "..."
+
+
+def wrapped(text: str, size_px: int, width_px: int) -> list[str]:
+    """Break `text` at blanks into ASCII lines at most `width_px` wide; a longer word is shortened."""
+    lines: list[str] = []
+    for word in ascii_text(text).split():
+        joined = f"{lines[-1]} {word}" if lines else word
+        if lines and text_width(joined, size_px) <= width_px:
+            lines[-1] = joined
+        else:
+            lines.append(clipped(word, size_px, width_px))
+    return lines
+
+
+@dataclass(frozen=True, slots=True)
+class Pen:
+    """Draws ASCII text and shapes on one image."""
+
+    draw: ImageDraw.ImageDraw
+
+    def text(self, xy: tuple[float, float], text: str, size_px: int, color: Rgb = TEXT) -> None:
+        """Draw one line with its upper left corner at `xy`."""
+        self.draw.text(xy, ascii_text(text), font=font(size_px), fill=color)
+
+    def text_right(self, xy: tuple[float, float], text: str, size_px: int, color: Rgb = TEXT) -> None:
+        """Draw one line with its upper right corner at `xy`."""
+        self.draw.text(xy, ascii_text(text), font=font(size_px), fill=color, anchor="ra")
+
+    def text_centered(self, xy: tuple[float, float], text: str, size_px: int, color: Rgb = TEXT) -> None:
+        """Draw one line centered on `xy`."""
+        self.draw.text(xy, ascii_text(text), font=font(size_px), fill=color, anchor="mm")
+
+    def box(self, corners: tuple[float, float, float, float], fill: Rgb, outline: Rgb | None = None) -> None:
+        """Draw a filled rectangle (left, top, right, bottom)."""
+        self.draw.rectangle(corners, fill=fill, outline=outline)
+
+    def line(self, points: list[tuple[float, float]], color: Rgb, width_px: int = 1) -> None:
+        """Draw a line through all points."""
+        self.draw.line(points, fill=color, width=max(1, width_px), joint="curve")
+
+
+def heat_colors(values: FloatMap) -> RgbUint8:
+    """Return the colour of each value 0..1; shape (...,) becomes (..., 3)."""
+    position = np.clip(values, 0.0, 1.0) * (len(_HEAT_STOPS) - 1)
+    lower = np.minimum(position.astype(np.intp), len(_HEAT_STOPS) - 2)
+    share = (position - lower)[..., np.newaxis]
+    return np.asarray(_HEAT_STOPS[lower] * (1 - share) + _HEAT_STOPS[lower + 1] * share + 0.5, dtype=np.uint8)
+
+
+def heat_alpha(values: FloatMap) -> FloatMap:
+    """Return how much of the heat colour covers the image: nothing where it is cold, at most `MAX_HEAT_ALPHA`."""
+    ramp = np.clip((values - _HEAT_STARTS) / (_HEAT_FULL - _HEAT_STARTS), 0.0, 1.0)
+    return np.asarray(ramp * MAX_HEAT_ALPHA, dtype=np.float32)
+
+
+def blended(image: RgbUint8, heat: FloatMap) -> RgbUint8:
+    """Lay `heat` (rows, columns; 0..1) over `image` (rows, columns, 3)."""
+    alpha = heat_alpha(heat)[:, :, np.newaxis]
+    return (image * (1 - alpha) + heat_colors(heat) * alpha + 0.5).astype(np.uint8)
+
+
+def outlined(image: RgbUint8, mask: Mask, color: Rgb, width_px: int) -> RgbUint8:
+    """Draw the inner border of `mask` (rows, columns) on a copy of `image`."""
+    core = mask
+    for _ in range(max(1, width_px)):
+        core = _eroded(core)
+    drawn = image.copy()
+    drawn[mask & ~core] = color
+    return drawn
+
+
+def _eroded(mask: Mask) -> Mask:
+    """Take one pixel off every border (4-neighbours); the edge of the picture is no border."""
+    padded = np.pad(mask, 1, mode="edge")
+    return mask & padded[:-2, 1:-1] & padded[2:, 1:-1] & padded[1:-1, :-2] & padded[1:-1, 2:]
+
+
+def resized_rgb(image: RgbUint8, width_px: int, height_px: int) -> RgbUint8:
+    """Scale an RGB image smoothly."""
+    return np.asarray(Image.fromarray(image).resize((width_px, height_px), Image.Resampling.LANCZOS))
+
+
+def resized_map(values: FloatMap, width_px: int, height_px: int) -> FloatMap:
+    """Scale a map 0..1 smoothly."""
+    scaled = Image.fromarray(np.ascontiguousarray(values, dtype=np.float32)).resize(
+        (width_px, height_px), Image.Resampling.BILINEAR
+    )
+    return np.clip(np.asarray(scaled, dtype=np.float32), 0.0, 1.0)
+
+
+def resized_mask(mask: Mask, width_px: int, height_px: int) -> Mask:
+    """Scale a mask without inventing values."""
+    scaled = Image.fromarray(mask.astype(np.uint8)).resize((width_px, height_px), Image.Resampling.NEAREST)
+    return np.asarray(scaled).astype(bool)

@@ -1,0 +1,122 @@
+"""The picture of one slice with the outlines of what was segmented, and where the slice lies in the volume."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from PIL import Image
+from pydicom.dataset import Dataset
+
+from dicom_node.analysis import Segment
+from dicom_node.model import Finding
+from dicom_node.sr_writer.drawing import AMBER, LINE, MUTED, PANEL, TEXT, Pen, RgbUint8, clipped, outlined, resized_mask
+from dicom_node.sr_writer.drawing import resized_rgb as scaled
+from dicom_node.sr_writer.drawing_heatmap import draw_region
+from dicom_node.sr_writer.frame import Caption, Layout, framed, layout_for, to_array
+from dicom_node.sr_writer.geometry import slice_normal, slice_position_mm
+from dicom_node.sr_writer.picture_source import PictureSource
+from dicom_node.sr_writer.text import number
+
+_LEGEND_SHARE = 0.24
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Volume:
+    """The slices a key slice belongs to, with everything outlined in them."""
+
+    sources: Sequence[Dataset]
+    segments: Sequence[Segment]
+    findings: Sequence[Finding]
+
+
+def slice_picture(drawn_on: PictureSource, index: int, volume: Volume) -> RgbUint8:
+    """Return the framed slice `index` of the volume as RGB uint8, with outlines, names, values and position."""
+    layout = layout_for(drawn_on.dataset, _LEGEND_SHARE)
+    image = scaled(drawn_on.rgb, layout.image_width, layout.image_height)
+    for segment in volume.segments:
+        mask = resized_mask(segment.mask[index], layout.image_width, layout.image_height)
+        image = outlined(image, mask, segment.color_rgb, max(1, layout.text_px // 10))
+    canvas, pen = framed(image, layout, _caption(drawn_on, index, volume))
+    for finding in volume.findings:
+        if finding.region is not None and finding.region.sop_instance_uid == drawn_on.dataset.SOPInstanceUID:
+            draw_region(pen, layout, finding.region, drawn_on)
+    names_bottom = _draw_names(pen, layout, volume)
+    if len(volume.sources) > 1 and volume.segments:
+        _draw_locator(canvas, pen, layout, names_bottom, (index, volume))
+    return to_array(canvas)
+
+
+def _caption(drawn_on: PictureSource, index: int, volume: Volume) -> Caption:
+    count = len(volume.sources)
+    place = f"Slice {index + 1} of {count}" if count > 1 else "Outlines on the source image"
+    position = slice_position_mm(drawn_on.dataset)
+    if position is not None and count > 1:
+        place += f", position {number(round(position, 1))} mm"
+    names = ", ".join(segment.label for segment in volume.segments)
+    return Caption(headline=place, detail=f"outlined: {names}", model=drawn_on.model_text, marking=drawn_on.marking)
+
+
+def _draw_names(pen: Pen, layout: Layout, volume: Volume) -> int:
+    """List the segments in their colours with their measurements; return where the list ends, in pixels."""
+    text_px, small_px = layout.text_px, max(10, int(layout.text_px * 0.82))
+    left, y = layout.legend_left + text_px // 2, text_px // 2
+    room = layout.canvas_width - left - text_px // 2
+    findings = {finding.key: finding for finding in volume.findings}
+    for segment in volume.segments:
+        pen.box((left, y + 2, left + text_px * 0.7, y + text_px), fill=segment.color_rgb)
+        pen.text((left + text_px, y), clipped(segment.label, text_px, room - text_px), text_px)
+        y += int(text_px * 1.4)
+        finding = findings.get(segment.finding_key)
+        for measurement in finding.measurements if finding is not None else ():
+            line = f"{measurement.name.meaning}: {number(measurement.value)} {unit_text(measurement.unit.value)}"
+            pen.text((left, y), clipped(line, small_px, room), small_px, MUTED)
+            y += int(small_px * 1.35)
+        y += text_px // 2
+    return y
+
+
+def unit_text(ucum: str) -> str:
+    """Return a UCUM unit as people write it."""
+    return {"[hnsf'U]": "HU", "1": ""}.get(ucum, ucum)
+
+
+def _draw_locator(canvas: Image.Image, pen: Pen, layout: Layout, top: int, shown: tuple[int, Volume]) -> None:
+    """Draw the masks seen from the front (every slice one line, head end up) and mark the slice shown."""
+    index, volume = shown
+    text_px = layout.text_px
+    left, room_top = layout.legend_left + text_px // 2, top + text_px
+    width = layout.canvas_width - left - text_px // 2
+    height = min(width, layout.footer_top - room_top - text_px)
+    if height < text_px * 2:
+        return
+    room_top = layout.footer_top - height - text_px // 2
+    projection, head_first = _projection(volume)
+    canvas.paste(Image.fromarray(projection).resize((width, height), Image.Resampling.BILINEAR), (left, room_top))
+    pen.draw.rectangle((left - 1, room_top - 1, left + width, room_top + height), outline=LINE)
+    count = len(volume.sources)
+    row = index if head_first else count - 1 - index
+    y = room_top + (row + 0.5) / count * height
+    pen.line([(left - text_px // 3, y), (left + width, y)], AMBER, max(2, text_px // 10))
+    if room_top - int(text_px * 1.2) >= top:
+        pen.text((left, room_top - int(text_px * 1.2)), "position", max(10, int(text_px * 0.82)), TEXT)
+
+
+def _projection(volume: Volume) -> tuple[RgbUint8, bool]:
+    """Return the masks seen along the rows axis, (slices, columns, 3), and whether the first slice is on top."""
+    slices, _, columns = volume.segments[0].mask.shape
+    image = np.full((slices, columns, 3), PANEL, dtype=np.uint8)
+    for segment in volume.segments:
+        depth = segment.mask.mean(axis=1)
+        share = np.clip(depth / max(float(depth.max()), 1e-6), 0.0, 1.0)[:, :, np.newaxis]
+        image = (image * (1 - share) + np.array(segment.color_rgb) * share).astype(np.uint8)
+    normal = slice_normal(volume.sources[0])
+    ascending = _is_ascending(volume.sources)
+    head_first = normal is not None and (normal[2] > 0) != ascending
+    return (image if head_first else image[::-1]), head_first
+
+
+def _is_ascending(sources: Sequence[Dataset]) -> bool:
+    first, last = slice_position_mm(sources[0]), slice_position_mm(sources[-1])
+    return first is None or last is None or last >= first

@@ -1,0 +1,115 @@
+"""The frame around a picture drawn from a source image: anatomy above, legend at the right, footer strip below.
+
+Nothing is written over anatomy: the image is scaled to leave room for legend and footer on a canvas that has the
+source's rows and columns (a viewer then scrolls and zooms it together with the source).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from PIL import Image, ImageDraw
+from pydicom.dataset import Dataset
+
+from dicom_node.sr_writer.display import pixel_aspect
+from dicom_node.sr_writer.drawing import AMBER, BACKGROUND, LINE, MUTED, PANEL, Pen, RgbUint8, clipped, text_width
+
+LARGEST_SIDE_PX = 2048
+#: A smaller source is drawn on a multiple of its size, or its text could not be read.
+SMALLEST_SIDE_PX = 512
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Layout:
+    """Where everything goes on the canvas, in pixels. The image lies at the upper left of its area, centered."""
+
+    canvas_width: int
+    canvas_height: int
+    image_left: int
+    image_top: int
+    image_width: int
+    image_height: int
+    legend_left: int
+    footer_top: int
+    text_px: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Caption:
+    """The words of the footer strip."""
+
+    headline: str
+    detail: str
+    model: str
+    marking: str
+
+
+def layout_for(source: Dataset, legend_share: float = 0.14) -> Layout:
+    """Plan the canvas for a source image; `legend_share` is the part of the width given to the legend."""
+    width, height = _canvas_size(int(source.Rows), int(source.Columns))
+    text_px = max(11, min(width, height) // 34)
+    footer_top = height - int(text_px * 5.2)
+    legend_left = width - max(int(width * legend_share), text_px * 5)
+    image_width, image_height = _fitted(
+        int(source.Columns), int(source.Rows) * pixel_aspect(source), legend_left, footer_top
+    )
+    return Layout(
+        canvas_width=width,
+        canvas_height=height,
+        image_left=(legend_left - image_width) // 2,
+        image_top=(footer_top - image_height) // 2,
+        image_width=image_width,
+        image_height=image_height,
+        legend_left=legend_left,
+        footer_top=footer_top,
+        text_px=text_px,
+    )
+
+
+def framed(image: RgbUint8, layout: Layout, caption: Caption) -> tuple[Image.Image, Pen]:
+    """Put the scaled image on its canvas with the footer; the caller draws the legend with the pen returned."""
+    canvas = Image.new("RGB", (layout.canvas_width, layout.canvas_height), BACKGROUND)
+    canvas.paste(Image.fromarray(image), (layout.image_left, layout.image_top))
+    pen = Pen(ImageDraw.Draw(canvas))
+    _draw_footer(pen, layout, caption)
+    return canvas, pen
+
+
+def to_array(canvas: Image.Image) -> RgbUint8:
+    """Return the canvas as RGB uint8 (rows, columns, 3)."""
+    return np.array(canvas, dtype=np.uint8)
+
+
+def _canvas_size(rows: int, columns: int) -> tuple[int, int]:
+    """Return (width, height): the source's own, a half or a quarter of it above the cap, a multiple when tiny."""
+    width, height = columns, rows
+    while max(width, height) > LARGEST_SIDE_PX:
+        width, height = (width + 1) // 2, (height + 1) // 2
+    factor = -(-SMALLEST_SIDE_PX // max(1, min(width, height)))
+    factor = max(1, min(factor, LARGEST_SIDE_PX // max(width, height)))
+    return max(width * factor, SMALLEST_SIDE_PX // 2), max(height * factor, SMALLEST_SIDE_PX // 2)
+
+
+def _fitted(width: float, height: float, room_width: int, room_height: int) -> tuple[int, int]:
+    scale = min(room_width / width, room_height / height)
+    return max(1, int(width * scale)), max(1, int(height * scale))
+
+
+def _draw_footer(pen: Pen, layout: Layout, caption: Caption) -> None:
+    width, top, text_px = layout.canvas_width, layout.footer_top, layout.text_px
+    margin = text_px // 2
+    pen.box((0, top, width, layout.canvas_height), fill=PANEL)
+    pen.line([(0, top), (width, top)], LINE, max(1, text_px // 12))
+
+    headline_px = int(text_px * 1.25)
+    pen.text((margin, top + margin), clipped(caption.headline, headline_px, width - 2 * margin), headline_px)
+
+    second = top + margin + int(text_px * 1.7)
+    marking_width = text_width(caption.marking, text_px)
+    pen.text_right((width - margin, second), caption.marking, text_px, AMBER)
+    pen.text((margin, second), clipped(caption.model, text_px, width - marking_width - 3 * margin), text_px)
+
+    small_px = max(10, int(text_px * 0.85))
+    third = second + int(text_px * 1.45)
+    pen.text((margin, third), clipped(caption.detail, small_px, width - 2 * margin), small_px, MUTED)

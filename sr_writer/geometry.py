@@ -1,0 +1,48 @@
+"""Where an image lies in the patient: slice normal, position along it, and orientation letters (PS3.3 C.7.6.2)."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+from pydicom.dataset import Dataset
+
+#: A direction gets a second letter when its component is at least this large.
+_OBLIQUE = 0.2
+
+
+def slice_normal(source: Dataset) -> NDArray[np.float64] | None:
+    """Return the unit vector (x, y, z) across the image plane, `None` for an image without orientation."""
+    orientation = source.get("ImageOrientationPatient")
+    if orientation is None or len(orientation) != 6:
+        return None
+    row, column = np.array(orientation, dtype=float).reshape(2, 3)
+    return np.asarray(np.cross(row, column), dtype=np.float64)
+
+
+def slice_position_mm(source: Dataset) -> float | None:
+    """Return the position along the slice normal in mm, `None` for an image without position."""
+    normal, position = slice_normal(source), source.get("ImagePositionPatient")
+    if normal is None or position is None or len(position) != 3:
+        return None
+    return float(np.dot(normal, np.array(position, dtype=float)))
+
+
+def patient_orientation(source: Dataset) -> list[str] | str:
+    """Return PatientOrientation of the source, or what its orientation vectors say, or empty (type 2C)."""
+    stated = source.get("PatientOrientation")
+    if stated and len(stated) == 2 and all(stated):
+        return [str(value) for value in stated]
+    orientation = source.get("ImageOrientationPatient")
+    if orientation is None or len(orientation) != 6:
+        return ""
+    row, column = np.array(orientation, dtype=float).reshape(2, 3)
+    return [_letters(row), _letters(column)]
+
+
+def _letters(direction: NDArray[np.float64]) -> str:
+    named = [
+        (abs(value), pair[0] if value > 0 else pair[1])
+        for value, pair in zip(direction, ("LR", "PA", "HF"), strict=True)
+    ]
+    named.sort(key=lambda item: -item[0])
+    return "".join(letter for size, letter in named if size >= _OBLIQUE) or named[0][1]

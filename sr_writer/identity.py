@@ -1,0 +1,186 @@
+"""What makes an object belong to its study and to this node: patient, study, times, equipment, marking.
+
+The patient and study attributes are copied byte for byte from the source and never improved (PS3.3 C.7.1, C.7.2).
+"""
+
+from __future__ import annotations
+
+import copy
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta, timezone
+
+from pydicom.dataset import Dataset
+from pydicom.sr.codedict import codes
+from pydicom.sr.coding import Code
+
+from dicom_node import MANUFACTURER, PRODUCT_NAME, __version__
+from dicom_node.analysis import Analysis, NotAnalysed, ReportContext
+from dicom_node.errors import NotAnalysable
+from dicom_node.model import ModelIdentity
+from dicom_node.sr_writer.body_part import set_body_part
+from dicom_node.sr_writer.text import long_string, marking
+from dicom_node.uids import derived_uid
+
+#: Type 2 in every composite object: present even when the source lacks them, then empty.
+TYPE_2 = (
+    "PatientName", "PatientID", "PatientBirthDate", "PatientSex",
+    "StudyDate", "StudyTime", "AccessionNumber", "StudyID", "ReferringPhysicianName",
+)  # fmt: skip
+#: Copied as they are when the source has them.
+COPIED = (
+    *TYPE_2, "IssuerOfPatientID", "IssuerOfPatientIDQualifiersSequence", "TypeOfPatientID", "OtherPatientIDsSequence",
+    "EthnicGroup", "PatientComments", "StudyInstanceUID", "IssuerOfAccessionNumberSequence", "StudyDescription",
+    "ProcedureCodeSequence", "ReferencedStudySequence", "PatientAge", "PatientSize", "PatientWeight", "AdmissionID",
+    "SpecificCharacterSet", "TimezoneOffsetFromUTC",
+)  # fmt: skip
+#: One study has one of each; instances that disagree were merged or mistyped, and nobody may choose between them.
+ONE_PATIENT = ("PatientID", "IssuerOfPatientID", "PatientName", "PatientBirthDate", "PatientSex")
+ONE_STUDY = ("StudyInstanceUID", "AccessionNumber")
+
+_UTC_OFFSET = re.compile(r"([+-])(\d{2})(\d{2})")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ResultIdentity:
+    """Whose result this is and when it was made; `source` is the header that is copied, `made_at` is local time."""
+
+    source: Dataset
+    model: ModelIdentity
+    context: ReportContext
+    made_at: datetime
+
+    def uid(self, *role: str) -> str:
+        """Return the UID of one thing made by this job; the same job and role always give the same UID."""
+        return derived_uid(self.context.job_key, *role)
+
+    @property
+    def marking(self) -> str:
+        """The words that say no human has looked at this."""
+        return marking(self.context.intended_use)
+
+
+def identity_of(answer: Analysis | NotAnalysed, context: ReportContext) -> ResultIdentity:
+    """Find out whose result this is.
+
+    Raises `NotAnalysable` (``PATIENT_MISMATCH``, ``STUDY_MISMATCH``) when the sources disagree, and `ValueError`
+    without any source, since nothing then says whose study it is.
+    """
+    if not answer.sources:
+        raise ValueError("An answer without source images cannot be written; pass at least one header of the study.")
+    _require_one_value(answer.sources, ONE_PATIENT, "PATIENT_MISMATCH")
+    _require_one_value(answer.sources, ONE_STUDY, "STUDY_MISMATCH")
+    source = answer.sources[0]
+    return ResultIdentity(
+        source=source, model=answer.model, context=context, made_at=_local_time(context.started_at, source)
+    )
+
+
+def stamp(dataset: Dataset, identity: ResultIdentity, series_description: str) -> None:
+    """Write patient, study, times, equipment and marking into a finished object."""
+    _copy_patient_and_study(dataset, identity.source)
+    _set_times(dataset, identity.made_at)
+    _set_equipment(dataset, identity)
+    dataset.SeriesDescription = long_string(f"AI {series_description} - {identity.marking}")
+    if dataset.Modality != "SR":
+        set_body_part(dataset, identity.source)
+
+
+def builder_header(source: Dataset) -> Dataset:
+    """Return a header of `source` that highdicom accepts, whatever the source lacks or has wrong.
+
+    Patient and study values are blank in it, since `stamp` copies the real ones afterwards without interpreting
+    them; pixels are left out. The source is not changed.
+    """
+    header = Dataset()
+    for element in source:
+        if element.tag.group != 0x7FE0 and not element.tag.is_private and element.keyword not in COPIED:
+            header.add(element)
+    for keyword in TYPE_2:
+        setattr(header, keyword, "")
+    header.StudyInstanceUID = source.StudyInstanceUID
+    header.SpecificCharacterSet = "ISO_IR 100"
+    if hasattr(source, "file_meta"):
+        header.file_meta = source.file_meta
+    return header
+
+
+def _require_one_value(sources: Sequence[Dataset], keywords: Sequence[str], reason: str) -> None:
+    for keyword in keywords:
+        values = {str(source.get(keyword) or "") for source in sources}
+        if keyword not in {"PatientID", "StudyInstanceUID"}:
+            values -= {""}
+        if len(values) > 1:
+            raise NotAnalysable(
+                reason,
+                f"The images of one study disagree in {keyword} ({len(values)} different values); "
+                "correct the study at its source and send it again.",
+            )
+
+
+def _copy_patient_and_study(dataset: Dataset, source: Dataset) -> None:
+    for keyword in COPIED:
+        if keyword in source:
+            dataset[keyword] = copy.deepcopy(source[keyword])
+        elif keyword in TYPE_2:
+            setattr(dataset, keyword, "")
+        elif keyword in dataset:
+            del dataset[keyword]
+    if not dataset.get("SpecificCharacterSet"):
+        # ASCII is a subset; an old sender's undeclared Latin-1 letters become readable without a byte changing.
+        dataset.SpecificCharacterSet = "ISO_IR 100"
+
+
+def _set_times(dataset: Dataset, made_at: datetime) -> None:
+    date, time = made_at.strftime("%Y%m%d"), made_at.strftime("%H%M%S")
+    for name in ("InstanceCreation", "Series", "Content"):
+        setattr(dataset, f"{name}Date", date)
+        setattr(dataset, f"{name}Time", time)
+
+
+def _set_equipment(dataset: Dataset, identity: ResultIdentity) -> None:
+    dataset.Manufacturer = MANUFACTURER
+    dataset.ManufacturerModelName = PRODUCT_NAME
+    dataset.SoftwareVersions = __version__
+    dataset.DeviceSerialNumber = long_string(identity.context.node_uid)
+    dataset.DeviceUID = identity.model.device_uid
+    if identity.context.institution:
+        dataset.InstitutionName = long_string(identity.context.institution)
+    dataset.ContributingEquipmentSequence = [_contributing_model(identity)]
+
+
+def _contributing_model(identity: ResultIdentity) -> Dataset:
+    """Say which algorithm made this (IHE AI Results: one item per algorithm, a new DeviceUID per retrained model)."""
+    model = identity.model
+    item = Dataset()
+    item.PurposeOfReferenceCodeSequence = [code_item(codes.DCM.ProcessingEquipment)]
+    item.Manufacturer = long_string(model.manufacturer)
+    item.ManufacturerModelName = long_string(model.name)
+    item.SoftwareVersions = [long_string(model.version), long_string(model.digest)]
+    item.DeviceUID = model.device_uid
+    item.ContributionDateTime = identity.made_at.strftime("%Y%m%d%H%M%S%z")
+    item.ContributionDescription = long_string(f"AI inference by route {identity.context.route_name}")
+    return item
+
+
+def code_item(code: Code) -> Dataset:
+    """Return a code sequence item for a code of pydicom's dictionary."""
+    item = Dataset()
+    item.CodeValue = code.value
+    item.CodingSchemeDesignator = code.scheme_designator
+    item.CodeMeaning = code.meaning
+    return item
+
+
+def _local_time(moment: datetime, source: Dataset) -> datetime:
+    """Return `moment` in the zone of the study, so that one object never mixes zones (PS3.3 C.12.1.1.8).
+
+    A source that names no zone is in the hospital's local time, and so is this machine.
+    """
+    match = _UTC_OFFSET.fullmatch(str(source.get("TimezoneOffsetFromUTC") or ""))
+    if match is None:
+        return moment.astimezone()
+    sign, hours, minutes = match.groups()
+    offset = timedelta(hours=int(hours), minutes=int(minutes)) * (1 if sign == "+" else -1)
+    return moment.astimezone(timezone(offset))

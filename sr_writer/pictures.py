@@ -1,0 +1,157 @@
+"""Which pictures one answer gives: the summary first, then why (heatmaps), then where (key slices)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from itertools import islice
+
+import numpy as np
+
+from dicom_node import PRODUCT_NAME, __version__
+from dicom_node.analysis import Analysis, NotAnalysed, Picture, ReportContext, Segment
+from dicom_node.sr_writer.display import display_rgb, preferred_window
+from dicom_node.sr_writer.drawing import AMBER, RED
+from dicom_node.sr_writer.drawing_heatmap import heatmap_picture
+from dicom_node.sr_writer.drawing_page import Page
+from dicom_node.sr_writer.drawing_slice import Volume, slice_picture
+from dicom_node.sr_writer.picture_source import PictureSource
+from dicom_node.sr_writer.text import marking
+
+#: More pictures than this bury the reader (and the PACS).
+MOST_PICTURES = 20
+_NODE = f"{PRODUCT_NAME} {__version__}"
+NOT_PERFORMED = "AI ANALYSIS NOT PERFORMED"
+
+
+def pictures_of(answer: Analysis | NotAnalysed, context: ReportContext) -> list[Picture]:
+    """Draw everything worth a secondary capture, in the order of the series."""
+    if isinstance(answer, NotAnalysed):
+        return [_not_performed(answer, context)]
+    drawn = _Drawing(answer, context)
+    return [_summary(answer, context), *islice(drawn.all(), MOST_PICTURES)]
+
+
+def heatmap_key(finding_key: str, sop_instance_uid: str) -> str:
+    """Return the key of the picture that explains a finding on one image."""
+    return f"heatmap:{finding_key}:{sop_instance_uid}"
+
+
+class _Drawing:
+    """Draws on source images; each is decoded and windowed once."""
+
+    def __init__(self, analysis: Analysis, context: ReportContext) -> None:
+        self._analysis = analysis
+        self._marking = marking(context.intended_use)
+        self._by_uid = {str(source.SOPInstanceUID): i for i, source in enumerate(analysis.sources)}
+        self._ready: dict[int, PictureSource] = {}
+
+    def all(self) -> Iterator[Picture]:
+        yield from self._heatmaps()
+        yield from self._slices()
+
+    def _heatmaps(self) -> Iterator[Picture]:
+        findings = {finding.key: finding for finding in self._analysis.findings}
+        for saliency in self._analysis.saliencies:
+            finding = findings[saliency.finding_key]
+            source = self._source(self._by_uid[saliency.sop_instance_uid])
+            yield Picture(
+                key=heatmap_key(finding.key, saliency.sop_instance_uid),
+                rgb=heatmap_picture(source, saliency, finding),
+                description=f"Heatmap: {finding.label}",
+                source=source.dataset,
+            )
+
+    def _slices(self) -> Iterator[Picture]:
+        volume = Volume(
+            sources=self._analysis.sources, segments=self._analysis.segments, findings=self._analysis.findings
+        )
+        for index in self._slice_indices():
+            source = self._source(index)
+            yield Picture(
+                key=f"slice:{source.dataset.SOPInstanceUID}",
+                rgb=slice_picture(source, index, volume),
+                description=f"Key slice {index + 1} of {len(volume.sources)}",
+                source=source.dataset,
+            )
+
+    def _slice_indices(self) -> Sequence[int]:
+        """Return the key slices, else where segments are largest, and images with a region no heatmap shows."""
+        if self._analysis.key_slices:
+            return self._analysis.key_slices
+        if self._analysis.segments:
+            return _telling_slices(self._analysis.segments)
+        explained = {saliency.sop_instance_uid for saliency in self._analysis.saliencies}
+        regions = (f.region.sop_instance_uid for f in self._analysis.findings if f.region is not None)
+        return [self._by_uid[uid] for uid in dict.fromkeys(regions) if uid not in explained]
+
+    def _source(self, index: int) -> PictureSource:
+        if index not in self._ready:
+            dataset = self._analysis.sources[index]
+            model = self._analysis.model
+            self._ready[index] = PictureSource(
+                dataset=dataset,
+                rgb=display_rgb(dataset, preferred_window(dataset, self._analysis.findings)),
+                model_text=f"{model.name} {model.version}",
+                marking=self._marking,
+            )
+        return self._ready[index]
+
+
+def _telling_slices(segments: Sequence[Segment]) -> list[int]:
+    """Return the slices at a quarter, half and three quarters of what is segmented."""
+    area = np.sum([segment.mask.sum(axis=(1, 2)) for segment in segments], axis=0)
+    filled = np.flatnonzero(area)
+    if filled.size == 0:
+        return []
+    return sorted({int(filled[int(share * (filled.size - 1))]) for share in (0.25, 0.5, 0.75)})
+
+
+def _summary(analysis: Analysis, context: ReportContext) -> Picture:
+    model, page = analysis.model, Page()
+    page.banner(marking(context.intended_use), AMBER)
+    page.title(f"{model.name} {model.version}")
+    if analysis.partial or context.study_partial:
+        page.paragraph("PARTIAL: only part of the study could be assessed.", AMBER)
+    scored = [f for f in analysis.findings if f.presence is not None or f.probability is not None]
+    measured = [f for f in analysis.findings if f.measurements]
+    if scored:
+        page.heading("Findings (red line: threshold)" if any(f.threshold is not None for f in scored) else "Findings")
+        page.findings(scored)
+        if any(f.probability is not None for f in scored) and not model.calibrated:
+            page.small("Scores are not calibrated: they rank, they are not probabilities of disease.")
+    if measured:
+        page.heading("Measurements")
+        page.measurements(measured)
+    if analysis.histogram is not None:
+        page.histogram(analysis.histogram)
+    _remarks(page, analysis.notes, model.limits)
+    if model.intended_use:
+        page.small(f"Intended use: {model.intended_use}")
+    page.small("For decision support only. A physician must review the images.")
+    page.footer(model, _NODE)
+    return Picture(key="summary", rgb=page.finished(), description="AI summary page", source=None)
+
+
+def _not_performed(answer: NotAnalysed, context: ReportContext) -> Picture:
+    page = Page()
+    page.banner(NOT_PERFORMED, RED)
+    page.title(f"{answer.model.name} {answer.model.version}")
+    page.heading("Reason")
+    page.paragraph(answer.reason, AMBER)
+    page.paragraph(answer.message)
+    page.heading("What this means")
+    page.paragraph("The images were NOT assessed. This is not a negative result.")
+    _remarks(page, answer.notes, "")
+    page.small(marking(context.intended_use))
+    page.footer(answer.model, _NODE)
+    return Picture(key="not-analysed", rgb=page.finished(), description="AI analysis not performed", source=None)
+
+
+def _remarks(page: Page, notes: Sequence[str], limits: str) -> None:
+    if notes:
+        page.heading("Notes")
+        for note in notes:
+            page.paragraph(f"- {note}")
+    if limits:
+        page.heading("Limits")
+        page.small(limits)

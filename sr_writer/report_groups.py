@@ -1,0 +1,223 @@
+"""One measurement group per finding: planar (TID 1410), volumetric (TID 1411) or about whole images (TID 1501)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from highdicom.sr import (
+    AlgorithmIdentification,
+    FindingSite,
+    ImageContentItem,
+    ImageRegion,
+    Measurement,
+    MeasurementsAndQualitativeEvaluations,
+    PlanarROIMeasurementsAndQualitativeEvaluations,
+    QualitativeEvaluation,
+    ReferencedSegment,
+    ReferencedSegmentationFrame,
+    SourceImageForMeasurement,
+    SourceImageForMeasurementGroup,
+    SourceImageForRegion,
+    SourceImageForSegmentation,
+    SourceSeriesForSegmentation,
+    TrackingIdentifier,
+    VolumetricROIMeasurementsAndQualitativeEvaluations,
+)
+from pydicom.dataset import Dataset
+
+from dicom_node import PRODUCT_NAME, __version__, codes
+from dicom_node.analysis import Analysis
+from dicom_node.model import Finding, ModelIdentity
+from dicom_node.sr_writer.identity import ResultIdentity
+from dicom_node.sr_writer.segmentation import coded, tracking_uid
+from dicom_node.sr_writer.text import ascii_text, long_string, number
+
+#: An image-level group names at most this many images; the image library names them all.
+_MOST_GROUP_IMAGES = 3
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReportSources:
+    """What the groups refer to: the analysis, its SEG if one was made, and the pictures by their key."""
+
+    analysis: Analysis
+    segmentation: Dataset | None
+    pictures: dict[str, Dataset]
+
+    def image(self, sop_instance_uid: str) -> Dataset:
+        """Return the analysed image with this UID."""
+        return next(s for s in self.analysis.sources if s.SOPInstanceUID == sop_instance_uid)
+
+    def segment_number(self, uid: str) -> int | None:
+        """Return the number of the segment tracked under this UID, `None` when it is empty or was not made."""
+        if self.segmentation is None:
+            return None
+        found = (s.SegmentNumber for s in self.segmentation.SegmentSequence if s.get("TrackingUID") == uid)
+        return next(found, None)
+
+
+def measurement_groups(sources: ReportSources, identity: ResultIdentity) -> list[Any]:
+    """Return the groups of all findings, those with a region first: OHIF opens the first group and draws it."""
+    findings = sorted(sources.analysis.findings, key=lambda finding: finding.region is None)
+    return [_group(finding, sources, identity) for finding in findings]
+
+
+def algorithm_identification(model: ModelIdentity, further_parameters: Sequence[str] = ()) -> AlgorithmIdentification:
+    """Return TID 4019: name, version and everything needed to repeat the run."""
+    parameters = [
+        *dict.fromkeys([*model.parameters, *further_parameters]),
+        f"digest={model.digest}",
+        f"node={PRODUCT_NAME} {__version__}",
+    ]
+    return AlgorithmIdentification(
+        name=ascii_text(model.name),
+        version=ascii_text(model.version),
+        parameters=[ascii_text(parameter) for parameter in parameters],
+        family=coded(codes.ARTIFICIAL_INTELLIGENCE),
+        manufacturer=ascii_text(model.manufacturer),
+    )
+
+
+def _group(finding: Finding, sources: ReportSources, identity: ResultIdentity) -> Any:
+    uid = tracking_uid(identity, finding.key)
+    shown_on = _images_of(finding, sources)
+    parts: dict[str, Any] = {
+        "tracking_identifier": TrackingIdentifier(uid=uid, identifier=long_string(finding.label)),
+        "finding_type": coded(finding.code),
+        "algorithm_id": algorithm_identification(identity.model, _parameters(finding, identity.model)),
+        "finding_sites": [_site(finding)],
+        "measurements": _numbers(finding, shown_on[0]),
+        "qualitative_evaluations": _evaluations(finding),
+    }
+    segment_number = sources.segment_number(uid)
+    if finding.region is not None:
+        group: Any = _planar_group(finding, sources, parts)
+    elif segment_number is not None:
+        group = _segment_group(segment_number, sources, shown_on[0], parts)
+    else:
+        group = MeasurementsAndQualitativeEvaluations(
+            source_images=[SourceImageForMeasurementGroup(i.SOPClassUID, i.SOPInstanceUID) for i in shown_on], **parts
+        )
+    for picture in _explaining_pictures(finding, sources):
+        group[0].ContentSequence.append(_visual_explanation(picture))
+    return group
+
+
+def _planar_group(finding: Finding, sources: ReportSources, parts: dict[str, Any]) -> Any:
+    """TID 1410 with the outline as 2D coordinates, which every SR class takes."""
+    assert_region = finding.region
+    if assert_region is None:
+        raise ValueError("A planar group needs a region.")
+    image = sources.image(assert_region.sop_instance_uid)
+    region = ImageRegion(
+        graphic_type="POLYLINE",
+        graphic_data=np.array(assert_region.points_xy_px, dtype=float),
+        source_image=SourceImageForRegion(image.SOPClassUID, image.SOPInstanceUID),
+    )
+    return PlanarROIMeasurementsAndQualitativeEvaluations(referenced_region=region, **parts)
+
+
+def _segment_group(number_in_seg: int, sources: ReportSources, image: Dataset, parts: dict[str, Any]) -> Any:
+    """TID 1411 for a volume, TID 1410 for a segment on a single image."""
+    seg = sources.segmentation
+    if seg is None:
+        raise ValueError("A segment group needs the segmentation it refers to.")
+    if len(sources.analysis.sources) == 1:
+        frame = ReferencedSegmentationFrame(
+            sop_class_uid=seg.SOPClassUID,
+            sop_instance_uid=seg.SOPInstanceUID,
+            frame_number=_frame_of(number_in_seg, seg),
+            segment_number=number_in_seg,
+            source_image=SourceImageForSegmentation(image.SOPClassUID, image.SOPInstanceUID),
+        )
+        return PlanarROIMeasurementsAndQualitativeEvaluations(referenced_segment=frame, **parts)
+    segment = ReferencedSegment(
+        sop_class_uid=seg.SOPClassUID,
+        sop_instance_uid=seg.SOPInstanceUID,
+        segment_number=number_in_seg,
+        source_series=SourceSeriesForSegmentation(image.SeriesInstanceUID),
+    )
+    return VolumetricROIMeasurementsAndQualitativeEvaluations(referenced_segment=segment, **parts)
+
+
+def _frame_of(segment_number: int, segmentation: Dataset) -> int:
+    """Return the (1-based) frame that holds a segment of a single-image SEG."""
+    for frame_number, groups in enumerate(segmentation.PerFrameFunctionalGroupsSequence, start=1):
+        if groups.SegmentIdentificationSequence[0].ReferencedSegmentNumber == segment_number:
+            return frame_number
+    raise ValueError(f"Segment {segment_number} has no frame in the segmentation.")
+
+
+def _images_of(finding: Finding, sources: ReportSources) -> list[Dataset]:
+    """Return the images a finding was inferred from, the most telling first."""
+    analysis = sources.analysis
+    if finding.region is not None:
+        return [sources.image(finding.region.sop_instance_uid)]
+    explained = [s.sop_instance_uid for s in analysis.saliencies if s.finding_key == finding.key]
+    if explained:
+        return [sources.image(uid) for uid in explained[:_MOST_GROUP_IMAGES]]
+    for segment in analysis.segments:
+        if segment.finding_key == finding.key and segment.mask.any():
+            return [analysis.sources[int(segment.mask.sum(axis=(1, 2)).argmax())]]
+    chosen = analysis.key_slices or range(len(analysis.sources))
+    return [analysis.sources[i] for i in chosen[:_MOST_GROUP_IMAGES]]
+
+
+def _parameters(finding: Finding, model: ModelIdentity) -> list[str]:
+    """Say what is needed to understand "present" and the score later."""
+    parameters = [f"threshold={number(finding.threshold)}"] if finding.threshold is not None else []
+    if finding.probability is not None:
+        parameters.append("score=calibrated" if model.calibrated else "score=uncalibrated")
+    return parameters
+
+
+def _site(finding: Finding) -> FindingSite:
+    laterality = coded(finding.laterality) if finding.laterality is not None else None
+    return FindingSite(anatomic_location=coded(finding.site), laterality=laterality)
+
+
+def _numbers(finding: Finding, image: Dataset) -> list[Measurement]:
+    """Return certainty and measurements; each names an image, without which older OHIF versions stop."""
+    values = (
+        [(codes.CERTAINTY_OF_FINDING, round(finding.probability * 100, 1), codes.PERCENT)]
+        if (finding.probability is not None)
+        else []
+    )
+    values += [(m.name, m.value, m.unit) for m in finding.measurements]
+    return [
+        Measurement(
+            name=coded(name),
+            value=float(value),
+            unit=coded(unit),
+            referenced_images=[SourceImageForMeasurement(image.SOPClassUID, image.SOPInstanceUID)],
+        )
+        for name, value, unit in values
+        if math.isfinite(value)
+    ]
+
+
+def _evaluations(finding: Finding) -> list[QualitativeEvaluation]:
+    if finding.presence is None:
+        return []
+    value = coded(codes.PRESENCE_CODES[finding.presence])
+    return [QualitativeEvaluation(name=coded(codes.PRESENCE_OF_PROPERTY), value=value)]
+
+
+def _explaining_pictures(finding: Finding, sources: ReportSources) -> list[Dataset]:
+    """Return the pictures that show why: the one the finding names and its heatmaps."""
+    named = [finding.explanation_key] if finding.explanation_key else []
+    heatmaps = [key for key in sources.pictures if key.startswith(f"heatmap:{finding.key}:")]
+    return [sources.pictures[key] for key in dict.fromkeys([*named, *heatmaps]) if key in sources.pictures]
+
+
+def _visual_explanation(picture: Dataset) -> ImageContentItem:
+    return ImageContentItem(
+        name=coded(codes.VISUAL_EXPLANATION),
+        referenced_sop_class_uid=picture.SOPClassUID,
+        referenced_sop_instance_uid=picture.SOPInstanceUID,
+        relationship_type="CONTAINS",
+    )

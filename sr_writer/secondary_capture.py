@@ -1,0 +1,94 @@
+"""A picture becomes a Secondary Capture image: single-frame RGB, the one kind of result every viewer shows."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from io import BytesIO
+
+from PIL import Image
+from pydicom.dataset import Dataset
+from pydicom.sr.codedict import codes
+from pydicom.uid import SecondaryCaptureImageStorage
+
+from dicom_node.analysis import Picture
+from dicom_node.sr_writer.geometry import patient_orientation
+from dicom_node.sr_writer.identity import ResultIdentity, code_item, stamp
+from dicom_node.sr_writer.text import ascii_text, long_string
+
+SERIES_NUMBER = 9902
+_HEADS = frozenset({"HEAD", "BRAIN", "FACE", "SKULL", "NECK", "HEADNECK", "ORBIT"})
+_MOST_REFERENCES = 20
+_PREVIEW_SIDE_PX = 1024
+
+
+def secondary_capture(
+    picture: Picture, sources: Sequence[Dataset], identity: ResultIdentity, instance_number: int
+) -> Dataset:
+    """Return the SC image (PS3.3 A.8.1) of one picture; `sources` are what the answer was made from."""
+    dataset = Dataset()
+    dataset.SOPClassUID = SecondaryCaptureImageStorage
+    dataset.SOPInstanceUID = identity.uid("sc", picture.key)
+    dataset.SeriesInstanceUID = identity.uid("sc-series")
+    dataset.SeriesNumber = SERIES_NUMBER
+    dataset.InstanceNumber = instance_number
+    dataset.Modality = "OT"
+    dataset.ConversionType = "WSD"
+    dataset.ImageType = ["DERIVED", "SECONDARY"]
+    dataset.BurnedInAnnotation = "YES"
+    dataset.RecognizableVisualFeatures = "YES" if _shows_a_face(picture.source) else "NO"
+    dataset.PatientOrientation = patient_orientation(picture.source) if picture.source is not None else ""
+    dataset.DerivationDescription = ascii_text(
+        f"{picture.description}; drawn by {identity.model.name} {identity.model.version}"
+    )
+    dataset.ImageComments = f"{identity.marking}. AI result, not reviewed. Not for primary diagnosis."
+    drawn_from = [picture.source] if picture.source is not None else list(sources)[:_MOST_REFERENCES]
+    dataset.SourceImageSequence = [_source_reference(source) for source in drawn_from]
+    _set_lossy_history(dataset, picture.source)
+    _set_pixels(dataset, picture)
+    stamp(dataset, identity, f"images {long_string(identity.model.name, 24)}")
+    return dataset
+
+
+def preview_png(picture: Picture) -> bytes:
+    """Return a PNG for the API, at most 1024 pixels on its longer side."""
+    image = Image.fromarray(picture.rgb)
+    image.thumbnail((_PREVIEW_SIDE_PX, _PREVIEW_SIDE_PX), Image.Resampling.BOX)
+    buffer = BytesIO()
+    image.save(buffer, format="PNG", compress_level=3)
+    return buffer.getvalue()
+
+
+def _source_reference(source: Dataset) -> Dataset:
+    item = Dataset()
+    item.ReferencedSOPClassUID = source.SOPClassUID
+    item.ReferencedSOPInstanceUID = source.SOPInstanceUID
+    item.PurposeOfReferenceCodeSequence = [code_item(codes.DCM.SourceImageForImageProcessingOperation)]
+    return item
+
+
+def _shows_a_face(source: Dataset | None) -> bool:
+    if source is None or source.get("Modality") not in {"CT", "MR", "PT"}:
+        return False
+    return str(source.get("BodyPartExamined") or "").upper() in _HEADS
+
+
+def _set_lossy_history(dataset: Dataset, source: Dataset | None) -> None:
+    """Once lossy, always lossy (PS3.3 C.7.6.1.1.5): a picture of a lossy image says so too."""
+    if source is None or source.get("LossyImageCompression") != "01":
+        dataset.LossyImageCompression = "00"
+        return
+    for keyword in ("LossyImageCompression", "LossyImageCompressionRatio", "LossyImageCompressionMethod"):
+        if source.get(keyword) not in (None, ""):
+            setattr(dataset, keyword, source.get(keyword))
+
+
+def _set_pixels(dataset: Dataset, picture: Picture) -> None:
+    dataset.Rows, dataset.Columns = picture.rgb.shape[:2]
+    dataset.SamplesPerPixel = 3
+    dataset.PhotometricInterpretation = "RGB"
+    dataset.PlanarConfiguration = 0
+    dataset.BitsAllocated, dataset.BitsStored, dataset.HighBit = 8, 8, 7
+    dataset.PixelRepresentation = 0
+    pixels = picture.rgb.tobytes()
+    dataset.PixelData = pixels + b"\x00" * (len(pixels) % 2)
+    dataset["PixelData"].VR = "OB"

@@ -1,0 +1,170 @@
+"""The root result: a TID 1500 measurement report that refers to everything else, preliminary and unverified."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from highdicom.sr import (
+    Comprehensive3DSR,
+    ComprehensiveSR,
+    ContentSequence,
+    DeviceObserverIdentifyingAttributes,
+    EnhancedSR,
+    MeasurementReport,
+    MeasurementsAndQualitativeEvaluations,
+    ObservationContext,
+    ObserverContext,
+    QualitativeEvaluation,
+    SourceImageForMeasurementGroup,
+    TrackingIdentifier,
+)
+from pydicom.dataset import Dataset
+from pydicom.filereader import dcmread
+from pydicom.sr.codedict import codes as dictionary
+
+from dicom_node.analysis import NotAnalysed, Predecessor
+from dicom_node.sr_writer.identity import ResultIdentity, builder_header, stamp
+from dicom_node.sr_writer.report_groups import ReportSources, algorithm_identification, measurement_groups
+from dicom_node.sr_writer.report_parts import (
+    image_library,
+    procedure_reported,
+    referenced_requests,
+    remarks_container,
+)
+from dicom_node.sr_writer.text import ascii_text, long_string
+from dicom_node.uids import derived_uid
+
+SERIES_NUMBER = 9901
+SR_CLASSES: dict[str, Any] = {
+    "comprehensive3d": Comprehensive3DSR,
+    "comprehensive": ComprehensiveSR,
+    "enhanced": EnhancedSR,
+}
+NOT_A_NEGATIVE = "The images were not assessed; this is not a negative result."
+
+
+def structured_report(sources: ReportSources, identity: ResultIdentity) -> Dataset:
+    """Return the SR of an analysis: one measurement group for every class the model evaluated."""
+    analysis = sources.analysis
+    remarks = [*analysis.notes, *([f"Limits: {identity.model.limits}"] if identity.model.limits else [])]
+    partial = analysis.partial or identity.context.study_partial
+    if partial:
+        remarks.insert(0, "PARTIAL: only part of the study could be assessed.")
+    referenced = [*sources.pictures.values(), *([sources.segmentation] if sources.segmentation is not None else [])]
+    document = _document(
+        _Content(analysis.sources, referenced, measurement_groups(sources, identity), remarks), identity
+    )
+    document.CompletionFlag = "PARTIAL" if partial else "COMPLETE"
+    document.CompletionFlagDescription = long_string(f"AI result, not reviewed{', partial' if partial else ''}")
+    stamp(document, identity, f"report {long_string(identity.model.name, 24)}")
+    return document
+
+
+def not_analysed_report(answer: NotAnalysed, pictures: Sequence[Dataset], identity: ResultIdentity) -> Dataset:
+    """Return an SR that says the analysis was not performed and why; it holds no finding, not even an absent one."""
+    reason = f"AI ANALYSIS NOT PERFORMED. Reason {answer.reason}: {answer.message} {NOT_A_NEGATIVE}"
+    group = _not_performed_group(answer, identity)
+    document = _document(_Content(answer.sources, list(pictures), [group], [reason, *answer.notes]), identity)
+    document.CompletionFlag = "PARTIAL"
+    document.CompletionFlagDescription = long_string(f"AI analysis not performed: {answer.reason}")
+    stamp(document, identity, f"NOT ANALYSED {long_string(identity.model.name, 20)}")
+    return document
+
+
+class _Content:
+    """What goes into the tree: analysed images, own objects, measurement groups, and remarks."""
+
+    def __init__(
+        self, images: Sequence[Dataset], own_objects: Sequence[Dataset], groups: Sequence[Any], remarks: Sequence[str]
+    ) -> None:
+        self.images = images
+        self.own_objects = own_objects
+        self.groups = groups
+        self.remarks = remarks
+
+
+def _document(content: _Content, identity: ResultIdentity) -> Dataset:
+    context = identity.context
+    sr_class = SR_CLASSES[context.sr_sop_class]
+    evidence = [builder_header(image) for image in (*content.images, *content.own_objects)]
+    document: Dataset = sr_class(
+        evidence=evidence,
+        content=_tree(content, identity),
+        series_instance_uid=derived_uid(
+            "sr-series", identity.source.StudyInstanceUID, identity.model.name, context.route_name
+        ),
+        series_number=SERIES_NUMBER,
+        sop_instance_uid=identity.uid("sr", context.sr_sop_class),
+        instance_number=1 if context.predecessor is None else context.predecessor.instance_number + 1,
+        is_complete=True,
+        is_final=False,
+        is_verified=False,
+    )
+    requests = referenced_requests(identity.source)
+    if requests:
+        document.ReferencedRequestSequence = requests
+    if context.predecessor is not None:
+        document.PredecessorDocumentsSequence = [_predecessor_item(context.predecessor)]
+    return document
+
+
+def _tree(content: _Content, identity: ResultIdentity) -> MeasurementReport:
+    report = MeasurementReport(
+        observation_context=_observation_context(identity),
+        procedure_reported=procedure_reported(identity.source),
+        imaging_measurements=content.groups,
+        title=dictionary.DCM.ImagingMeasurementReport,
+    )
+    root = report[0]
+    items = list(root.ContentSequence)
+    measurements = next(i for i, item in enumerate(items) if item.name == dictionary.DCM.ImagingMeasurements)
+    # highdicom's own image library needs geometry that radiographs often lack.
+    items.insert(measurements, image_library(content.images))
+    if content.remarks:
+        items.append(remarks_container(content.remarks))
+    root.ContentSequence = ContentSequence(items)
+    return report
+
+
+def _observation_context(identity: ResultIdentity) -> ObservationContext:
+    model = identity.model
+    device = DeviceObserverIdentifyingAttributes(
+        uid=model.device_uid,
+        name=ascii_text(identity.context.ae_title),
+        manufacturer_name=ascii_text(model.manufacturer),
+        model_name=ascii_text(model.name),
+        serial_number=ascii_text(model.version),
+    )
+    return ObservationContext(
+        observer_device_context=ObserverContext(
+            observer_type=dictionary.DCM.Device, observer_identifying_attributes=device
+        )
+    )
+
+
+def _not_performed_group(answer: NotAnalysed, identity: ResultIdentity) -> MeasurementsAndQualitativeEvaluations:
+    """One group without a finding: viewers that open the first group of a report find one, and it says why."""
+    return MeasurementsAndQualitativeEvaluations(
+        tracking_identifier=TrackingIdentifier(
+            uid=identity.uid("tracking", "not-analysed"), identifier="AI ANALYSIS NOT PERFORMED"
+        ),
+        algorithm_id=algorithm_identification(answer.model, [f"reason={answer.reason}"]),
+        qualitative_evaluations=[
+            QualitativeEvaluation(name=dictionary.DCM.SummaryOfAnalyses, value=dictionary.DCM.NotAttempted)
+        ],
+        source_images=[SourceImageForMeasurementGroup(i.SOPClassUID, i.SOPInstanceUID) for i in answer.sources[:1]],
+    )
+
+
+def _predecessor_item(predecessor: Predecessor) -> Dataset:
+    """Name the report that this one replaces (PS3.3 C.17.2.3)."""
+    earlier = dcmread(predecessor.path, stop_before_pixels=True)
+    reference, series, study = Dataset(), Dataset(), Dataset()
+    reference.ReferencedSOPClassUID = earlier.SOPClassUID
+    reference.ReferencedSOPInstanceUID = earlier.SOPInstanceUID
+    series.SeriesInstanceUID = earlier.SeriesInstanceUID
+    series.ReferencedSOPSequence = [reference]
+    study.StudyInstanceUID = earlier.StudyInstanceUID
+    study.ReferencedSeriesSequence = [series]
+    return study

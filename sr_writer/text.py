@@ -1,0 +1,50 @@
+"""Text the node writes is ASCII, so that it survives whatever character set the study came in."""
+
+from __future__ import annotations
+
+import unicodedata
+
+from dicom_node.model import Finding, Presence
+
+NOT_VERIFIED = "AI - NOT VERIFIED"
+RESEARCH_ONLY = "RESEARCH ONLY"
+
+_REPLACEMENTS = str.maketrans(
+    {"≥": ">=", "≤": "<=", "–": "-", "—": "-", "−": "-", "’": "'", "‘": "'", "“": '"', "”": '"',
+     "×": "x", "·": "-", "•": "-", "°": " deg", "µ": "u", "±": "+/-", "→": "->", "…": "..."}
+)  # fmt: skip
+
+
+def ascii_text(text: str) -> str:
+    """Return `text` in ASCII on one line: signs are spelled out, accents dropped, the rest becomes ``?``."""
+    spelled = unicodedata.normalize("NFKD", text.translate(_REPLACEMENTS))
+    plain = "".join(c for c in spelled if not unicodedata.combining(c))
+    return " ".join(plain.encode("ascii", "replace").decode("ascii").split())
+
+
+def long_string(text: str, limit: int = 64) -> str:
+    """Return ASCII text that fits a value of VR LO (PS3.5 6.2: 64 characters, no backslash)."""
+    plain = ascii_text(text).replace("\\", "/")
+    return plain if len(plain) <= limit else plain[: limit - 3].rstrip() + "..."
+
+
+def marking(intended_use: str) -> str:
+    """Return the words every result carries: never verified, and for research deployments also research only."""
+    return f"{NOT_VERIFIED} - {RESEARCH_ONLY}" if intended_use == "research" else NOT_VERIFIED
+
+
+def number(value: float) -> str:
+    """Return a measured value as people write it: no exponent, no trailing zeros."""
+    text = f"{value:.3f}".rstrip("0").rstrip(".")
+    return text if text not in {"", "-0"} else "0"
+
+
+def percent(probability: float) -> str:
+    """Return a probability 0..1 as a percentage with one decimal."""
+    return f"{probability * 100:.1f} %"
+
+
+def answer_of(finding: Finding) -> str:
+    """Return the finding's presence in one word; a finding that only measures has none."""
+    words = {Presence.PRESENT: "PRESENT", Presence.ABSENT: "ABSENT", Presence.UNDETERMINED: "UNDETERMINED"}
+    return words[finding.presence] if finding.presence is not None else ""
