@@ -74,12 +74,15 @@ class Receiver:
 def running_storescp(folder: Path, *options: str, port: int = 0, aet: str = "STORESCP") -> Iterator[Receiver]:
     """Run `storescp`; `options` such as ``--refuse`` or ``--abort-during`` make it misbehave.
 
+    It takes everything unless `options` name a profile (``-xf file profile``).
+
     Files are named by DCMTK's default: an object sent twice is one file, so count `log` lines for repetitions.
     """
     port = port or free_port()
     received = folder / "received"
     received.mkdir(parents=True, exist_ok=True)
-    argv = [tool("storescp", "dcmtk"), "-v", "+xa", "-aet", aet, "-od", str(received), *options, str(port)]
+    accept = [] if "-xf" in options else ["+xa"]
+    argv = [tool("storescp", "dcmtk"), "-v", *accept, "-aet", aet, "-od", str(received), *options, str(port)]
     process = Process(argv, folder / "storescp.log", ENVIRONMENT)
     with _ended(process):
         process.wait_until_ready(lambda: listens(port))

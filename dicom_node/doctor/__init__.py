@@ -1,0 +1,24 @@
+"""`dicom-node doctor`: look at everything the node depends on and say what is wrong and what to do about it."""
+
+from __future__ import annotations
+
+from dicom_node.config.settings import Settings
+from dicom_node.doctor.check import Check
+from dicom_node.doctor.destinations import check_destinations
+from dicom_node.doctor.machine import check_clock, check_data_dir, check_database, check_ports
+from dicom_node.doctor.models import check_models
+from dicom_node.doctor.registration import register_with_orthanc
+
+__all__ = ["Check", "register_with_orthanc", "run_checks"]
+
+
+def run_checks(settings: Settings) -> list[Check]:
+    """Check this machine, the models and every destination; changes nothing. Safe beside a running node."""
+    return [
+        check_clock(),
+        check_data_dir(settings),
+        check_database(settings),
+        *check_ports(settings),
+        *check_models(settings),
+        *check_destinations(settings),
+    ]

@@ -1,0 +1,129 @@
+"""Every destination: does it answer, and will it take what the node sends?"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import httpx
+from pydicom.uid import (
+    Comprehensive3DSRStorage,
+    ComprehensiveSRStorage,
+    EnhancedSRStorage,
+    SecondaryCaptureImageStorage,
+    SegmentationStorage,
+)
+
+from dicom_node.config.settings import DestinationSettings, Settings
+from dicom_node.doctor.check import Check
+from dicom_node.doctor.echo import echo
+from dicom_node.doctor.folders import current_user, existing_part, why_not_writable
+from dicom_node.errors import DeliveryError
+
+SR_CLASSES = {
+    "comprehensive3d": str(Comprehensive3DSRStorage),
+    "comprehensive": str(ComprehensiveSRStorage),
+    "enhanced": str(EnhancedSRStorage),
+}
+PICTURES = {"SC": str(SecondaryCaptureImageStorage), "SEG": str(SegmentationStorage)}
+_TIMEOUT_S = 10.0
+_AUTHENTICATE = (401, 403)
+
+
+def check_destinations(settings: Settings) -> list[Check]:
+    """One check per destination; none configured is a finding too, for results then go nowhere."""
+    if not settings.destination:
+        advice = "Add a [[destination]]; until then results are only on the node's own page."
+        return [Check("destinations", False, "none is configured", advice)]
+    kinds = {"dicomweb": _check_dicomweb, "fhir": _check_fhir, "folder": _check_folder}
+    return [
+        _check_dicom(one, settings) if one.kind == "dicom" else kinds[one.kind](one) for one in settings.destination
+    ]
+
+
+def _check_dicom(destination: DestinationSettings, settings: Settings) -> Check:
+    name, wanted_sr = f"destination {destination.name}", settings.results.sr_sop_class
+    called = destination.ae_title or ""
+    offered = [*PICTURES.values(), *SR_CLASSES.values()]
+    try:
+        answer = echo(settings.node.ae_title, called, destination.host, destination.port, offered)
+    except DeliveryError as error:
+        advice = f"Check ae_title, host and port, and that it knows AE title {settings.node.ae_title} of this machine."
+        return Check(name, False, str(error), advice)
+    reports = [kind for kind, uid in SR_CLASSES.items() if uid in answer.accepted]
+    missing = [kind for kind, uid in PICTURES.items() if uid not in answer.accepted]
+    text = f"{called} ({answer.implementation}) answers; takes SR {' '.join(reports) or 'of no kind'}, " + (
+        "SC and SEG" if not missing else f"not {' '.join(missing)}"
+    )
+    if wanted_sr not in reports:
+        advice = f"Set results.sr_sop_class = {reports[0]!r}." if reports else "Let the PACS accept structured reports."
+        return Check(name, False, text, advice)
+    return Check(name, not missing, text, f"Let the PACS accept {' and '.join(missing)}." if missing else "")
+
+
+def _check_dicomweb(destination: DestinationSettings) -> Check:
+    name = f"destination {destination.name}"
+    headers = {"Accept": "application/dicom+json"}
+    try:
+        response = _get(destination, "studies?limit=1", headers)
+    except httpx.HTTPError as error:
+        return _unreachable(name, destination, error)
+    if response.status_code not in {200, 204}:
+        return _unwilling(name, destination, response, "url must be the DICOMweb root, the part before /studies")
+    return Check(name, True, f"{destination.url} answers QIDO-RS")
+
+
+def _check_fhir(destination: DestinationSettings) -> Check:
+    name = f"destination {destination.name}"
+    try:
+        response = _get(destination, "metadata", {"Accept": "application/fhir+json"})
+    except httpx.HTTPError as error:
+        return _unreachable(name, destination, error)
+    try:
+        statement = response.raise_for_status().json()
+        version = str(statement["fhirVersion"])
+    except (httpx.HTTPStatusError, ValueError, KeyError, TypeError):
+        return _unwilling(name, destination, response, "url must be the FHIR base, the part before /metadata")
+    if not version.startswith("4.0"):
+        return Check(name, False, f"{destination.url} speaks FHIR {version}", "Use its R4 (4.0.1) address.")
+    interactions = list(_system_interactions(statement.get("rest", ())))
+    if interactions and "transaction" not in interactions:
+        text = f"{destination.url} speaks FHIR {version} but lists no transaction"
+        return Check(name, False, text, "The node sends transactions; enable them on the server.")
+    return Check(name, True, f"{destination.url} speaks FHIR {version}")
+
+
+def _check_folder(destination: DestinationSettings) -> Check:
+    name, folder = f"destination {destination.name}", destination.path or Path()
+    existing = existing_part(folder)
+    reason = why_not_writable(existing)
+    if reason:
+        advice = f"Give the user {current_user()} the right to write there, or correct path."
+        return Check(name, False, f"{existing} cannot be written ({reason})", advice)
+    return Check(name, True, f"{folder} can be written")
+
+
+def _get(destination: DestinationSettings, path: str, headers: dict[str, str]) -> httpx.Response:
+    auth = None
+    if destination.token is not None:
+        headers = {**headers, "Authorization": f"Bearer {destination.token.get_secret_value()}"}
+    elif destination.username and destination.password is not None:
+        auth = httpx.BasicAuth(destination.username, destination.password.get_secret_value())
+    address = f"{destination.url.rstrip('/')}/{path}"
+    return httpx.get(address, headers=headers, auth=auth, timeout=_TIMEOUT_S, follow_redirects=False)
+
+
+def _unreachable(name: str, destination: DestinationSettings, error: httpx.HTTPError) -> Check:
+    return Check(name, False, f"{destination.url} cannot be reached ({error})", "Check url, firewall and certificate.")
+
+
+def _unwilling(name: str, destination: DestinationSettings, response: httpx.Response, otherwise: str) -> Check:
+    refused = response.status_code in _AUTHENTICATE
+    advice = "Check token, or username and password." if refused else f"Check the address: {otherwise}."
+    return Check(name, False, f"{destination.url} answers HTTP {response.status_code}", advice)
+
+
+def _system_interactions(rest: Iterable[object]) -> Iterable[str]:
+    for part in rest:
+        if isinstance(part, dict):
+            yield from (str(one.get("code")) for one in part.get("interaction", ()))

@@ -1,0 +1,122 @@
+"""This machine: clock, data folder, database, ports."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import socket
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import sqlalchemy
+from sqlalchemy.exc import SQLAlchemyError
+
+import dicom_node
+from dicom_node.config.settings import Settings
+from dicom_node.doctor.check import Check
+from dicom_node.doctor.echo import Echo, echo
+from dicom_node.doctor.folders import current_user, existing_part, why_not_writable
+from dicom_node.errors import DeliveryError, IndexUnavailable
+from dicom_node.index.database import SCHEMA_HEAD, Database
+
+_MB = 1 << 20
+PORTS_FILE = "ports.json"
+
+
+def check_clock(now: datetime | None = None) -> Check:
+    """The clock is no earlier than the program itself; times in results are only as right as this clock."""
+    now = now or datetime.now().astimezone()
+    installed = datetime.fromtimestamp(Path(dicom_node.__file__).stat().st_mtime, UTC)
+    text = f"{now:%Y-%m-%d %H:%M:%S}, UTC{now:%z}"
+    if now < installed - timedelta(hours=1):
+        return Check("clock", False, f"{text}, which is before this program was installed", "Set the clock; run NTP.")
+    return Check("clock", True, text)
+
+
+def check_data_dir(settings: Settings) -> Check:
+    """The data folder can be written, and has more room than the reserve below which images are refused."""
+    name, folder = "data folder", settings.node.data_dir.resolve()
+    existing = existing_part(folder)
+    reason = why_not_writable(existing)
+    if reason:
+        advice = f"Give the user {current_user()} the right to write there, or set node.data_dir."
+        return Check(name, False, f"{existing} cannot be written ({reason})", advice)
+    free_mb = shutil.disk_usage(existing).free // _MB
+    if free_mb < settings.node.min_free_mb:
+        text = f"{folder} has {free_mb} MB free, below node.min_free_mb {settings.node.min_free_mb}"
+        return Check(name, False, text, "Free space or move node.data_dir; until then every new image is refused.")
+    missing = "" if folder.exists() else ", made at first start"
+    return Check(name, True, f"{folder}, {free_mb} MB free{missing}")
+
+
+def check_database(settings: Settings) -> Check:
+    """The database answers and its schema is one this version of the program knows."""
+    name, url = "database", sqlalchemy.make_url(settings.database_url)
+    shown = url.render_as_string(hide_password=True)
+    if url.get_backend_name() == "sqlite" and not Path(url.database or "").exists():
+        return Check(name, True, f"{shown}, made at first start")
+    try:
+        database = Database(settings.database_url)
+        try:
+            version = database.schema_version()
+        finally:
+            database.close()
+    except (IndexUnavailable, SQLAlchemyError) as error:
+        return Check(name, False, f"{shown}: {error}", "Start the server, or correct database.url.")
+    if version is None:
+        return Check(name, True, f"{shown}, empty: tables are made at first start")
+    if version > SCHEMA_HEAD:
+        text = f"{shown} has schema {version}, newer than this program's {SCHEMA_HEAD}"
+        return Check(name, False, text, "Install the version of the node that wrote it, or a newer one.")
+    state = "up to date" if version == SCHEMA_HEAD else f"brought to {SCHEMA_HEAD} at the next start"
+    return Check(name, True, f"{shown}, schema {version}, {state}")
+
+
+def check_ports(settings: Settings) -> list[Check]:
+    """Each listener's port is free, or this node already serves it."""
+    ours = _node_answers(settings)
+    checks = [_check_port("DICOM port", settings.dicom.host, settings.dicom.port, ours, "dicom.port")]
+    if settings.api.enabled:
+        checks.append(_check_port("API port", settings.api.host, settings.api.port, ours, "api.port"))
+    return checks
+
+
+def running_ports(settings: Settings) -> dict[str, int]:
+    """The ports the node wrote down when it last began to listen; empty if it never did."""
+    try:
+        found = json.loads((settings.node.data_dir / PORTS_FILE).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return {key: value for key, value in found.items() if isinstance(value, int)}
+
+
+def _check_port(name: str, host: str, port: int, ours: frozenset[int], setting: str) -> Check:
+    where = f"{host}:{port}"
+    if port == 0:
+        return Check(name, True, f"{host}, any free port")
+    if port in ours:
+        return Check(name, True, f"{where}, served by this node")
+    try:
+        with socket.create_server((host, port)):
+            return Check(name, True, f"{where}, free")
+    except OSError as error:
+        reason = error.strerror or str(error)
+        advice = f"End the program that uses it, or choose another {setting}."
+        if isinstance(error, PermissionError):
+            advice = f"Ports below 1024 need the right CAP_NET_BIND_SERVICE; grant it or choose another {setting}."
+        return Check(name, False, f"{where} cannot be used ({reason})", advice)
+
+
+def _node_answers(settings: Settings) -> frozenset[int]:
+    """The ports of the node that runs on this data folder, if one answers C-ECHO as ours."""
+    ports = running_ports(settings)
+    dicom_port = ports.get("dicom", settings.dicom.port)
+    if not dicom_port:
+        return frozenset()
+    host = "127.0.0.1" if settings.dicom.host in {"0.0.0.0", "::"} else settings.dicom.host  # noqa: S104
+    title = settings.node.ae_title
+    try:
+        answer: Echo = echo(title, title, host, dicom_port)
+    except DeliveryError:
+        return frozenset()
+    return frozenset({dicom_port, *ports.values()}) if answer.is_this_product else frozenset()

@@ -1,0 +1,162 @@
+"""The doctor against real peers: Orthanc, DCMTK, and web servers that answer as they should not."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dicom_node.config.settings import Settings
+from dicom_node.doctor import Check, register_with_orthanc
+from dicom_node.doctor.destinations import check_destinations
+from dicom_node.doctor.machine import check_database, check_ports
+from tests.peers.dcmtk import Receiver, running_storescp
+from tests.peers.orthanc import Orthanc
+from tests.peers.process import free_port
+
+
+def settings(folder: Path, **sections: Any) -> Settings:
+    return Settings.model_validate({"node": {"data_dir": folder, "min_free_mb": 0}, **sections})
+
+
+def check_of(folder: Path, destination: dict[str, Any], **sections: Any) -> Check:
+    (check,) = check_destinations(settings(folder, destination=[{"name": "there", **destination}], **sections))
+    return check
+
+
+def dicom_to(peer: Orthanc | Receiver, aet: str) -> dict[str, Any]:
+    port = peer.dicom_port if isinstance(peer, Orthanc) else peer.port
+    return {"kind": "dicom", "ae_title": aet, "host": "127.0.0.1", "port": port}
+
+
+@contextmanager
+def web_server(body: object, status: int = 200) -> Iterator[str]:
+    """Answer every GET with one JSON document."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            content = json.dumps(body).encode()
+            self.send_response(status)
+            self.send_header("Content-Length", str(len(content)))
+            self.end_headers()
+            self.wfile.write(content)
+
+        def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the name is the library's
+            pass
+
+    server = HTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}/fhir"
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+def test_a_pacs_that_takes_all_results_is_well(orthanc: Orthanc, tmp_path: Path) -> None:
+    check = check_of(tmp_path, dicom_to(orthanc, orthanc.aet))
+
+    assert check.ok, check
+    assert "takes SR comprehensive3d comprehensive enhanced, SC and SEG" in check.text
+    assert check_of(tmp_path, {"kind": "dicomweb", "url": orthanc.dicomweb_url}).ok
+
+
+def test_a_wrong_ae_title_is_told_from_a_wrong_port(orthanc: Orthanc, tmp_path: Path) -> None:
+    assert "rejects the association" in check_of(tmp_path, dicom_to(orthanc, "OTHER")).text
+    nobody = {"kind": "dicom", "ae_title": "PACS", "host": "127.0.0.1", "port": free_port()}
+    assert "Nobody answers" in check_of(tmp_path, nobody).text
+
+
+def test_a_pacs_without_3d_reports_gets_the_setting_to_change(tmp_path: Path) -> None:
+    profile = tmp_path / "profile.cfg"
+    profile.write_text(
+        "[[TransferSyntaxes]]\n[Any]\nTransferSyntax1 = LittleEndianExplicit\n"
+        "[[PresentationContexts]]\n[Old]\n"
+        "PresentationContext1 = VerificationSOPClass\\Any\n"
+        "PresentationContext2 = SecondaryCaptureImageStorage\\Any\n"
+        "PresentationContext3 = SegmentationStorage\\Any\n"
+        "PresentationContext4 = ComprehensiveSRStorage\\Any\n"
+        "[[Profiles]]\n[Default]\nPresentationContexts = Old\n"
+    )
+    with running_storescp(tmp_path / "old", "-xf", str(profile), "Default") as old:
+        wanting_3d = check_of(tmp_path, dicom_to(old, old.aet))
+        wanting_2d = check_of(tmp_path, dicom_to(old, old.aet), results={"sr_sop_class": "comprehensive"})
+
+    assert wanting_3d.advice == "Set results.sr_sop_class = 'comprehensive'."
+    assert wanting_2d.ok
+
+
+@pytest.mark.parametrize(
+    ("statement", "status", "seen"),
+    [
+        ({"fhirVersion": "4.3.0"}, 200, "speaks FHIR 4.3.0"),
+        ({"fhirVersion": "4.0.1", "rest": [{"interaction": [{"code": "batch"}]}]}, 200, "lists no transaction"),
+        ({"message": "who are you"}, 401, "answers HTTP 401"),
+        ({"a": "login page"}, 200, "answers HTTP 200"),
+    ],
+)
+def test_an_ehr_that_cannot_be_used_says_why(tmp_path: Path, statement: object, status: int, seen: str) -> None:
+    with web_server(statement, status) as url:
+        check = check_of(tmp_path, {"kind": "fhir", "url": url})
+
+    assert not check.ok
+    assert seen in check.text
+    assert check.advice
+
+
+def test_an_r4_server_with_transactions_is_well(tmp_path: Path) -> None:
+    statement = {"fhirVersion": "4.0.1", "rest": [{"interaction": [{"code": "transaction"}]}]}
+    with web_server(statement) as url:
+        assert check_of(tmp_path, {"kind": "fhir", "url": url}).ok
+
+
+def test_a_port_in_use_by_another_program_is_reported(storescp: Receiver, tmp_path: Path) -> None:
+    dicom, api = check_ports(settings(tmp_path, dicom={"port": storescp.port}, api={"port": free_port()}))
+
+    assert not dicom.ok
+    assert api.ok
+
+
+def test_an_empty_postgres_database_is_well(postgres_url: str, tmp_path: Path) -> None:
+    check = check_database(settings(tmp_path, database={"url": postgres_url}))
+
+    assert check.ok
+    assert "tables are made at first start" in check.text
+
+
+def test_registration_with_orthanc_is_verified_and_repeatable(orthanc: Orthanc, tmp_path: Path) -> None:
+    # DCMTK's storage SCP stands where the node would listen.
+    with running_storescp(tmp_path / "scp", aet="AINODE") as listener:
+        one = settings(tmp_path, dicom={"port": listener.port})
+        first = register_with_orthanc(one, orthanc.http_url)
+        again = register_with_orthanc(one, orthanc.http_url)
+
+    entry = orthanc.get("/modalities?expand")["dicom-node"]
+    assert (entry["AET"], entry["Host"], entry["Port"]) == ("AINODE", "127.0.0.1", listener.port)
+    assert first.ok
+    assert first.text.startswith("registered as")
+    assert again.ok
+    assert again.text.startswith("already registered")
+
+
+def test_registration_without_a_listening_node_says_what_to_do(orthanc: Orthanc, tmp_path: Path) -> None:
+    check = register_with_orthanc(settings(tmp_path, dicom={"port": free_port()}), orthanc.http_url, "ai")
+
+    assert not check.ok
+    assert "[[peer]]" in check.advice
+    assert "ai" in orthanc.get("/modalities")
+
+
+def test_registration_never_shows_the_password(tmp_path: Path) -> None:
+    check = register_with_orthanc(settings(tmp_path), f"http://admin:hunter2@127.0.0.1:{free_port()}")
+
+    assert not check.ok
+    assert "hunter2" not in check.name + check.text + check.advice
