@@ -1,0 +1,176 @@
+"""The host side of a worker process with limits: a crash in a codec or a model costs one attempt, never the node.
+
+Standard library only: the host never imports numpy, torch or the target. One request at a time; the child stays warm
+between requests and dies with its parent.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import subprocess
+import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from multiprocessing import Pipe
+from multiprocessing.connection import Connection
+from types import TracebackType
+from typing import Self
+
+from dicom_node import errors
+from dicom_node.errors import InferenceError, NodeError, WorkerDied
+from dicom_node.inference.sandbox_child import Failed, OutOfMemory, Raised, Returned
+
+_log = logging.getLogger(__name__)
+_CLOSING_S = 2.0
+
+
+@dataclass(slots=True)
+class _Child:
+    process: subprocess.Popen[bytes]
+    connection: Connection
+    timed_out: bool = False
+
+    def kill_for_time(self) -> None:
+        self.timed_out = True
+        self.process.kill()
+
+
+class Sandbox:
+    """Runs ``package.module:function`` in a child process, with an address-space limit and a wall-clock limit.
+
+    `memory_limit_mb` 0 means no limit (a GPU driver reserves more address space than any sensible limit).
+    """
+
+    def __init__(
+        self, target: str = "dicom_node.worker_process:perform", *, time_limit_s: float, memory_limit_mb: int
+    ) -> None:
+        self._target = target
+        self._time_limit_s = time_limit_s
+        self._memory_limit_mb = memory_limit_mb
+        self._child: _Child | None = None
+        self._busy = threading.Lock()
+        # Linux ends the child when the thread that started it ends, so one thread that lives as long as we do starts it.
+        self._starter = ThreadPoolExecutor(max_workers=1, thread_name_prefix="sandbox-starter")
+
+    def run(self, request: object) -> object:
+        """Return what the target returns for `request`; both cross the border by pickle.
+
+        Raises the `NodeError` the target raised, `InferenceError` for any other exception, and `WorkerDied` when the
+        child crashed, ran out of time or of memory; the next call then starts a new child.
+        """
+        with self._busy:
+            child = self._child or self._starter.submit(self._start).result()
+            self._child = child
+            watchdog = threading.Timer(self._time_limit_s, child.kill_for_time)
+            watchdog.daemon = True
+            watchdog.start()
+            try:
+                child.connection.send(request)
+                answer = child.connection.recv()
+            except (EOFError, OSError) as error:
+                raise WorkerDied(self._obituary(child)) from error
+            finally:
+                watchdog.cancel()
+            return self._unwrap(answer)
+
+    def close(self) -> None:
+        """End the child; a request that is running is cut off."""
+        child, self._child = self._child, None
+        if child is not None:
+            child.connection.close()
+            try:
+                child.process.wait(_CLOSING_S)
+            except subprocess.TimeoutExpired:
+                child.process.kill()
+                child.process.wait()
+        self._starter.shutdown()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    @property
+    def process_id(self) -> int | None:
+        """The process id of the warm child, if there is one."""
+        return self._child.process.pid if self._child else None
+
+    def _start(self) -> _Child:
+        ours, theirs = Pipe()
+        command = [sys.executable, "-m", "dicom_node.inference.sandbox_child"]
+        command += [str(theirs.fileno()), str(os.getpid()), str(self._memory_limit_mb), self._target]
+        process = subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            # What a model prints must not end up in the output of a command line.
+            stdout=2,
+            pass_fds=[theirs.fileno()],
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)},
+        )
+        theirs.close()
+        _log.info("worker process started", extra={"pid": process.pid, "target": self._target})
+        return _Child(process, ours)
+
+    def _unwrap(self, answer: object) -> object:
+        match answer:
+            case Returned(value):
+                return value
+            case Raised():
+                raise _rebuilt(answer)
+            case Failed(kind, where, text):
+                raise InferenceError(f"The model run failed with {kind} in {where}{': ' if text else ''}{text}.")
+            case OutOfMemory():
+                self._bury()
+                raise WorkerDied(
+                    f"The worker process needed more than {self._memory_limit_mb} MB. Raise inference.memory_limit_mb "
+                    "if the study is meant to be that large."
+                )
+        raise InferenceError("The worker process gave an answer that is not understood; versions differ.")
+
+    def _obituary(self, child: _Child) -> str:
+        """Bury a dead child and say how it ended."""
+        if child.timed_out:
+            self._bury()
+            return (
+                f"The worker process ran longer than {self._time_limit_s:g} s and was ended. "
+                "Raise inference.time_limit_s if the model needs more."
+            )
+        try:
+            status = child.process.wait(_CLOSING_S)
+        except subprocess.TimeoutExpired:
+            status = None
+        self._bury()
+        return f"The worker process {_ending(status)} during the run. The next run starts a new one."
+
+    def _bury(self) -> None:
+        child, self._child = self._child, None
+        if child is not None:
+            child.process.kill()
+            child.process.wait()
+            child.connection.close()
+            _log.warning("worker process ended", extra={"pid": child.process.pid, "status": child.process.returncode})
+
+
+def _ending(status: int | None) -> str:
+    if status is None:
+        return "stopped answering"
+    if status >= 0:
+        return f"exited with status {status}"
+    name = signal.Signals(-status).name
+    return f"was killed by {name}" + (" (the system may have run out of memory)" if status == -signal.SIGKILL else "")
+
+
+def _rebuilt(raised: Raised) -> NodeError:
+    """Make the error of the child again, of the same class with the same attributes."""
+    found = getattr(errors, raised.class_name, None)
+    kind = found if isinstance(found, type) and issubclass(found, NodeError) else InferenceError
+    error = kind.__new__(kind)
+    Exception.__init__(error, raised.message)
+    error.__dict__.update(raised.attributes)
+    return error

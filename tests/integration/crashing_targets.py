@@ -1,0 +1,78 @@
+"""Targets for the sandbox tests: each really does to its process what its name says."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import time
+
+from dicom_node.errors import DeliveryDeferred, NotAnalysable
+
+
+def perform(request: object) -> object:
+    """Do what the request names."""
+    assert isinstance(request, tuple)
+    return _DEEDS[request[0]](*request[1:])
+
+
+def _add(left: int, right: int) -> tuple[int, int]:
+    return left + right, os.getpid()
+
+
+def _segfault() -> None:
+    ctypes.string_at(0)
+
+
+def _exit(status: int) -> None:
+    os._exit(status)
+
+
+def _loop() -> None:
+    while True:
+        pass
+
+
+def _hog(megabytes: int) -> int:
+    return len(bytearray(megabytes * 1024 * 1024))
+
+
+def _decline() -> None:
+    raise NotAnalysable("GAP_IN_SERIES", "Images are missing.")
+
+
+def _defer() -> None:
+    raise DeliveryDeferred("later", retry_after_s=7.0)
+
+
+def _divide() -> float:
+    return 1 / 0
+
+
+def _quote_patient() -> None:
+    from pydicom.valuerep import DA
+
+    DA("DOE^JOHN 1970")
+
+
+def _shout() -> str:
+    print("a model that prints")
+    return "done"
+
+
+def _sleep(seconds: float) -> None:
+    time.sleep(seconds)
+
+
+_DEEDS = {
+    "add": _add,
+    "segfault": _segfault,
+    "exit": _exit,
+    "loop": _loop,
+    "hog": _hog,
+    "decline": _decline,
+    "defer": _defer,
+    "divide": _divide,
+    "quote": _quote_patient,
+    "shout": _shout,
+    "sleep": _sleep,
+}

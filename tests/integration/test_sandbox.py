@@ -1,0 +1,148 @@
+"""The sandbox against processes that really crash, hang and overeat."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from dicom_node.errors import DeliveryDeferred, InferenceError, NotAnalysable, WorkerDied
+from dicom_node.inference.sandbox import Sandbox
+from tests.needs import REPOSITORY
+
+TARGET = "tests.integration.crashing_targets:perform"
+
+
+@pytest.fixture
+def sandbox() -> Iterator[Sandbox]:
+    with Sandbox(TARGET, time_limit_s=20, memory_limit_mb=1024) as made:
+        yield made
+
+
+def test_the_answer_comes_from_another_process_that_stays_warm(sandbox: Sandbox) -> None:
+    first, second = sandbox.run(("add", 1, 2)), sandbox.run(("add", 3, 4))
+
+    assert isinstance(first, tuple)
+    assert isinstance(second, tuple)
+    assert (first[0], second[0]) == (3, 7)
+    assert first[1] == second[1] != os.getpid()
+
+
+@pytest.mark.parametrize(
+    ("deed", "told"),
+    [(("segfault",), "SIGSEGV"), (("exit", 3), "status 3"), (("exit", 0), "status 0")],
+)
+def test_a_crash_is_told_and_the_next_run_has_a_new_process(
+    sandbox: Sandbox, deed: tuple[object, ...], told: str
+) -> None:
+    with pytest.raises(WorkerDied, match=told):
+        sandbox.run(deed)
+
+    assert sandbox.run(("add", 1, 1)) is not None
+
+
+def test_an_endless_loop_ends_at_the_time_limit() -> None:
+    with Sandbox(TARGET, time_limit_s=1.5, memory_limit_mb=1024) as sandbox:
+        started = time.monotonic()
+        with pytest.raises(WorkerDied, match="longer than 1.5 s"):
+            sandbox.run(("loop",))
+
+        assert time.monotonic() - started < 6
+
+
+def test_memory_beyond_the_limit_ends_the_worker(sandbox: Sandbox) -> None:
+    with pytest.raises(WorkerDied, match="more than 1024 MB"):
+        sandbox.run(("hog", 2000))
+
+    assert sandbox.run(("hog", 10)) == 10 * 1024 * 1024
+
+
+def test_a_kill_from_outside_is_told_as_such(sandbox: Sandbox) -> None:
+    sandbox.run(("add", 1, 1))
+    assert sandbox.process_id is not None
+    threading.Timer(0.3, os.kill, (sandbox.process_id, signal.SIGKILL)).start()
+
+    with pytest.raises(WorkerDied, match="SIGKILL"):
+        sandbox.run(("sleep", 10.0))
+
+
+def test_errors_of_the_node_keep_class_and_attributes(sandbox: Sandbox) -> None:
+    with pytest.raises(NotAnalysable, match="Images are missing") as declined:
+        sandbox.run(("decline",))
+    with pytest.raises(DeliveryDeferred) as deferred:
+        sandbox.run(("defer",))
+
+    assert declined.value.reason == "GAP_IN_SERIES"
+    assert deferred.value.retry_after_s == 7.0
+
+
+def test_other_exceptions_become_inference_errors_with_type_and_place(sandbox: Sandbox) -> None:
+    with pytest.raises(InferenceError, match=r"ZeroDivisionError in crashing_targets.py:\d+: division by zero"):
+        sandbox.run(("divide",))
+
+
+def test_a_message_that_may_quote_the_patient_is_not_passed_on(sandbox: Sandbox) -> None:
+    with pytest.raises(InferenceError) as failed:
+        sandbox.run(("quote",))
+
+    assert "DOE" not in str(failed.value)
+
+
+def test_what_a_model_prints_stays_out_of_standard_output(sandbox: Sandbox, capfd: pytest.CaptureFixture[str]) -> None:
+    assert sandbox.run(("shout",)) == "done"
+
+    assert capfd.readouterr().out == ""
+
+
+def test_a_target_that_cannot_be_imported_is_told() -> None:
+    with (
+        Sandbox("dicom_node.no_such_module:perform", time_limit_s=20, memory_limit_mb=1024) as sandbox,
+        pytest.raises(InferenceError, match="ModuleNotFoundError"),
+    ):
+        sandbox.run(("add", 1, 1))
+
+
+def test_the_worker_survives_the_thread_that_asked_first(sandbox: Sandbox) -> None:
+    thread = threading.Thread(target=sandbox.run, args=(("add", 1, 1),))
+    thread.start()
+    thread.join()
+    pid = sandbox.process_id
+    time.sleep(0.2)
+
+    sandbox.run(("add", 1, 1))
+
+    assert sandbox.process_id == pid
+
+
+def test_the_worker_dies_with_its_parent(tmp_path: Path) -> None:
+    code = (
+        "import sys, os, signal\n"
+        "from dicom_node.inference.sandbox import Sandbox\n"
+        f"s = Sandbox({TARGET!r}, time_limit_s=60, memory_limit_mb=1024)\n"
+        "s.run(('add', 1, 1))\n"
+        "print(s.process_id, flush=True)\n"
+        "os.kill(os.getpid(), signal.SIGKILL)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True, text=True, check=False)
+
+    worker = int(done.stdout)
+    deadline = time.monotonic() + 5
+    while _is_running(worker) and time.monotonic() < deadline:
+        time.sleep(0.05)
+
+    assert not _is_running(worker)
+
+
+def _is_running(pid: int) -> bool:
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except FileNotFoundError:
+        return False
+    return state != "Z"
