@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections import deque
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
 
 from dicom_node.errors import DeliveryDeferred, DeliveryError, DeliveryRefused
@@ -11,6 +12,10 @@ from dicom_node.send.dicom_file import DicomFile, read_dicom_file
 from dicom_node.send.negotiation import Remote, in_groups, proposals
 from dicom_node.send.outgoing import Outgoing, Sent
 from dicom_node.send.statuses import advice_for, error_of, note_of
+
+_ASSOCIATIONS_TRIED = 2
+
+_Readable = tuple[Outgoing, DicomFile]
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,12 +29,14 @@ class DicomSender:
     timeout_s: float
 
     def send(self, items: Sequence[Outgoing]) -> Iterator[Sent]:
-        """Send in order. When the association is lost, the object at hand and all that remain are deferred.
+        """Send in order. When the peer cannot be reached, all that remain are deferred.
 
+        An association lost over one object defers that object; the others get one fresh association, so that an
+        object the peer chokes on does not hold back the rest for ever.
         An object whose bytes cannot be read, or that no context was accepted for, is refused on its own.
         """
         remote = Remote(self.host, self.port, self.called_ae_title, self.calling_ae_title, self.timeout_s)
-        readable: list[tuple[Outgoing, DicomFile]] = []
+        readable: list[_Readable] = []
         for item in items:
             try:
                 readable.append((item, read_dicom_file(item.path)))
@@ -38,18 +45,33 @@ class DicomSender:
         yield from _send_readable(remote, readable)
 
 
-def _send_readable(remote: Remote, readable: Sequence[tuple[Outgoing, DicomFile]]) -> Iterator[Sent]:
-    done = 0
-    try:
-        for group in in_groups(readable, lambda pair: pair[1]):
+def _send_readable(remote: Remote, readable: Sequence[_Readable]) -> Iterator[Sent]:
+    left = deque(readable)
+    lost: DeliveryDeferred | None = None
+    for _ in range(_ASSOCIATIONS_TRIED):
+        waiting = len(left)
+        lost = yield from _send_until_lost(remote, left)
+        if lost is None or len(left) == waiting:
+            break
+    for item, _file in left:
+        yield Sent(item.artifact.uid, lost, "")
+
+
+def _send_until_lost(remote: Remote, left: deque[_Readable]) -> Generator[Sent, None, DeliveryDeferred | None]:
+    """Send and take from `left` until all is sent or the association is lost; return why it was lost."""
+    for group in in_groups(tuple(left), lambda pair: pair[1]):
+        at_hand: Outgoing | None = None
+        try:
             with Association(remote, [one for _, file in group for one in proposals(file)]) as association:
                 for item, file in group:
-                    sent = _store(association, item, file, str(remote))
-                    done += 1
-                    yield sent
-    except DeliveryDeferred as error:
-        for item, _ in readable[done:]:
-            yield Sent(item.artifact.uid, error, "")
+                    at_hand, _ = left.popleft()
+                    yield _store(association, item, file, str(remote))
+                    at_hand = None
+        except DeliveryDeferred as error:
+            if at_hand is not None:
+                yield Sent(at_hand.artifact.uid, error, "")
+            return error
+    return None
 
 
 def _store(association: Association, item: Outgoing, file: DicomFile, receiver: str) -> Sent:

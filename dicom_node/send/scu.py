@@ -30,7 +30,7 @@ def send_files(paths: Iterable[Path], remote: Remote) -> Iterator[FileSent]:
     What is not DICOM is reported and passed over. When the peer is lost, all that remain are reported unsent.
     """
     files: list[DicomFile] = []
-    for path in _all_files(paths):
+    for path in all_files(paths):
         try:
             files.append(read_dicom_file(path))
         except DeliveryRefused as error:
@@ -62,7 +62,8 @@ def _store(association: Association, file: DicomFile, receiver: str) -> FileSent
     return FileSent(file.path, file.sop_instance_uid, status, failure is None, note)
 
 
-def _all_files(paths: Iterable[Path]) -> Iterator[Path]:
+def all_files(paths: Iterable[Path]) -> Iterator[Path]:
+    """Yield the files named, and those in the folders named, in sorted order."""
     for path in paths:
         if path.is_dir():
             yield from sorted(found for found in path.rglob("*") if found.is_file())

@@ -1,0 +1,47 @@
+"""Make the sender that a configured destination needs."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+
+import httpx
+
+from dicom_node.config.settings import DestinationSettings
+from dicom_node.errors import SettingsError
+from dicom_node.send.dicom import DicomSender
+from dicom_node.send.dicomweb import DicomWebSender
+from dicom_node.send.folder import FolderSender
+from dicom_node.send.outgoing import Sender
+
+
+class BearerAuth(httpx.Auth):
+    """Sends a bearer token with every request (RFC 6750)."""
+
+    def __init__(self, token: str) -> None:
+        self._token = token
+
+    def auth_flow(self, request: httpx.Request) -> Generator[httpx.Request, httpx.Response, None]:
+        """Add the header; there is no challenge to answer."""
+        request.headers["Authorization"] = f"Bearer {self._token}"
+        yield request
+
+
+def make_sender(destination: DestinationSettings, calling_ae_title: str, timeout_s: float) -> Sender:
+    """Return the sender for `destination`. Raises `SettingsError` when a setting its kind needs is empty."""
+    if destination.kind == "dicom" and destination.ae_title:
+        return DicomSender(destination.host, destination.port, destination.ae_title, calling_ae_title, timeout_s)
+    if destination.kind == "dicomweb":
+        return DicomWebSender(destination.url, authentication(destination), timeout_s)
+    if destination.kind == "folder" and destination.path is not None:
+        return FolderSender(destination.path)
+    raise SettingsError(f"Destination {destination.name!r} of kind {destination.kind} lacks a setting its kind needs.")
+
+
+def authentication(destination: DestinationSettings) -> httpx.Auth | None:
+    """Return how to log in: the token if there is one, else user and password, else not at all."""
+    if destination.token is not None:
+        return BearerAuth(destination.token.get_secret_value())
+    if destination.username:
+        password = destination.password.get_secret_value() if destination.password else ""
+        return httpx.BasicAuth(destination.username, password)
+    return None
