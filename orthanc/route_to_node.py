@@ -27,7 +27,7 @@ RESULT_PREFIXES = (
 )
 
 settings = json.loads(orthanc.GetConfiguration()).get("DicomNode", {})
-NODE = settings.get("Modality", "dicom-node")
+NODE = settings.get("Modality", "ainode")
 SEND_MODALITIES = set(settings.get("SendModalities", ["CR", "CT", "DX", "MR"]))
 RETRY_FIRST_S = settings.get("RetryFirstSeconds", 5)
 RETRY_MAX_S = settings.get("RetryMaxSeconds", 600)

@@ -13,6 +13,9 @@ from tests.peers.node import Node
 from tests.peers.orthanc import Orthanc, running_orthanc
 from tests.peers.postgres import Postgres, running_postgres
 
+#: Fixtures `fhir_server` (empty, shared process) and `start_fhir_server`.
+pytest_plugins = ["tests.peers.fhir_server"]
+
 
 @pytest.fixture
 def orthanc(tmp_path: Path) -> Iterator[Orthanc]:

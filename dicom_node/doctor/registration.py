@@ -17,7 +17,7 @@ _TIMEOUT_S = 15.0
 _ANY_ADDRESS = {"", "0.0.0.0", "::"}  # noqa: S104 - compared with, not bound
 
 
-def register_with_orthanc(settings: Settings, url: str, name: str = "dicom-node", node_host: str = "") -> Check:
+def register_with_orthanc(settings: Settings, url: str, name: str = "ainode", node_host: str = "") -> Check:
     """Put the node into Orthanc's modalities as `name` and let Orthanc send it a C-ECHO.
 
     `url` may hold ``user:password@``. `node_host` is the address at which Orthanc reaches the node; by default the

@@ -139,7 +139,7 @@ def test_registration_with_orthanc_is_verified_and_repeatable(orthanc: Orthanc, 
         first = register_with_orthanc(one, orthanc.http_url)
         again = register_with_orthanc(one, orthanc.http_url)
 
-    entry = orthanc.get("/modalities?expand")["dicom-node"]
+    entry = orthanc.get("/modalities?expand")["ainode"]
     assert (entry["AET"], entry["Host"], entry["Port"]) == ("AINODE", "127.0.0.1", listener.port)
     assert first.ok
     assert first.text.startswith("registered as")
@@ -148,11 +148,11 @@ def test_registration_with_orthanc_is_verified_and_repeatable(orthanc: Orthanc, 
 
 
 def test_registration_without_a_listening_node_says_what_to_do(orthanc: Orthanc, tmp_path: Path) -> None:
-    check = register_with_orthanc(settings(tmp_path, dicom={"port": free_port()}), orthanc.http_url, "ai")
+    check = register_with_orthanc(settings(tmp_path, dicom={"port": free_port()}), orthanc.http_url, "other")
 
     assert not check.ok
     assert "[[peer]]" in check.advice
-    assert "ai" in orthanc.get("/modalities")
+    assert "other" in orthanc.get("/modalities")
 
 
 def test_registration_never_shows_the_password(tmp_path: Path) -> None:

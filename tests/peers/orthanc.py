@@ -18,7 +18,7 @@ from tests.peers.process import Process, free_port, wait_until
 PLUGINS = Path("/usr/share/orthanc/plugins")
 AE_TITLE = "TESTPACS"
 #: The name of the node in Orthanc's list of modalities; the routing script sends there.
-NODE_MODALITY = "dicom-node"
+NODE_MODALITY = "ainode"
 
 
 class Orthanc:
