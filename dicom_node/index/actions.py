@@ -6,16 +6,17 @@ caller's transaction: all of it happens, or nothing.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Row, insert, select, update
+from sqlalchemy import Connection, Row, select, update
 
 from dicom_node.errors import IllegalTransition, NotFound
+from dicom_node.index.events import record
 from dicom_node.lifecycle import check_delivery, check_job, check_study
 from dicom_node.model import DeliveryState, JobState, StudyState
-from dicom_node.tables import deliveries, events, jobs, results, studies
+from dicom_node.tables import artifacts, deliveries, jobs, results, studies
 
 #: Kind of the timeline's line about something a human asked for.
 OPERATOR = "operator"
@@ -29,7 +30,8 @@ def retry_delivery(connection: Connection, delivery_id: int, now: datetime) -> N
     Raises `NotFound`, or `IllegalTransition` when the destination has already committed to keep the object.
     """
     query = (
-        select(deliveries.c.id, deliveries.c.state, deliveries.c.destination, results.c.study_instance_uid)
+        select(deliveries, artifacts.c.kind, results.c.study_instance_uid)
+        .join(artifacts, artifacts.c.uid == deliveries.c.artifact_uid)
         .join(results, results.c.job_key == deliveries.c.job_key)
         .where(deliveries.c.id == delivery_id)
         .with_for_update(of=deliveries)
@@ -38,8 +40,8 @@ def retry_delivery(connection: Connection, delivery_id: int, now: datetime) -> N
     if row is None:
         raise NotFound(f"There is no delivery {delivery_id}. List deliveries to find its number.")
     _make_due(connection, [row], now)
-    text = f"Operator asked to send object {delivery_id} to {row.destination} again"
-    _note(connection, row.study_instance_uid, now, text, {"delivery_ids": [delivery_id], "was": row.state})
+    text = f"The operator asked to send {row.kind} to {row.destination} again."
+    record(connection, row.study_instance_uid, now, (OPERATOR, text), delivery_ids=[delivery_id], was=row.state)
 
 
 def retry_study(connection: Connection, study_instance_uid: str, now: datetime) -> list[int]:
@@ -60,9 +62,8 @@ def retry_study(connection: Connection, study_instance_uid: str, now: datetime) 
         return []
     _make_due(connection, rows, now)
     ids = [row.id for row in rows]
-    _note(
-        connection, study_instance_uid, now, f"Operator asked to send again: {len(ids)} waiting", {"delivery_ids": ids}
-    )
+    text = f"The operator asked to send again what waits: {len(ids)} deliveries."
+    record(connection, study_instance_uid, now, (OPERATOR, text), delivery_ids=ids)
     return ids
 
 
@@ -104,7 +105,9 @@ def rerun_study(connection: Connection, study_instance_uid: str, route: str | No
     )
     _touch(connection, study_instance_uid, now, state=StudyState.ANALYSING.value, reason="")
     routes = ", ".join(row.route for row in finished)
-    _note(connection, study_instance_uid, now, f"Operator asked to analyse again: {routes}", {"job_ids": ids})
+    record(
+        connection, study_instance_uid, now, (OPERATOR, f"The operator asked to analyse again: {routes}."), job_ids=ids
+    )
     return ids
 
 
@@ -145,8 +148,3 @@ def _touch(connection: Connection, study_instance_uid: str, now: datetime, **val
     connection.execute(
         update(studies).where(studies.c.study_instance_uid == study_instance_uid).values(updated_at=now, **values)
     )
-
-
-def _note(connection: Connection, study_instance_uid: str, now: datetime, text: str, detail: Mapping[str, Any]) -> None:
-    line = {"study_instance_uid": study_instance_uid, "at": now, "kind": OPERATOR, "text": text, "detail": detail}
-    connection.execute(insert(events).values(line))

@@ -1,0 +1,86 @@
+"""An API over a seeded index, and a client that calls it without sockets."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import anyio
+import httpx
+from fastapi import FastAPI
+
+from dicom_node.api.application import create_app
+from dicom_node.api.parts import ApiParts
+from dicom_node.api.token import digest_of
+from dicom_node.config.settings import NodeSettings, Settings
+from dicom_node.index.database import Database
+from dicom_node.model import Route
+from tests.rows import NOW
+from tests.seeded import CT_MODEL, XR_MODEL, seed
+
+TOKEN = "a-token-long-enough-for-tests"
+ROUTES = (
+    Route(name="chest-ct", model="ct-lung-density", destinations=("pacs", "ehr"), when=({"modality": "CT"},)),
+    Route(name="chest-radiograph", model="cxr-pneumonia", destinations=("pacs",), when=({"modality": ["CR", "DX"]},)),
+)
+
+
+def seeded_database(folder: Path, now: datetime = NOW) -> Database:
+    """Make a SQLite index with rows; objects lie beside it."""
+    database = Database(f"sqlite:///{folder / 'node.sqlite'}")
+    database.migrate()
+    with database.write() as connection:
+        seed(connection, folder, now)
+    return database
+
+
+def parts_over(database: Database, folder: Path, wake: Callable[[], None] = lambda: None) -> ApiParts:
+    """Give the API what a working node gives it."""
+    return ApiParts(
+        database=database,
+        settings=Settings(node=NodeSettings(data_dir=folder, min_free_mb=0)),
+        open_object=lambda key: folder / key,
+        models=lambda: {"ct-lung-density": CT_MODEL, "cxr-pneumonia": XR_MODEL},
+        routes=ROUTES,
+        wake=wake,
+        token_digest=digest_of(TOKEN),
+        receiver_ready=lambda: True,
+        version="0.1.0",
+    )
+
+
+@dataclass(frozen=True)
+class Client:
+    """Calls an application in this process; `headers` go with every call."""
+
+    app: FastAPI
+    headers: dict[str, str]
+    address: str = "127.0.0.1"
+
+    def request(self, method: str, path: str, **more: Any) -> httpx.Response:
+        headers, cookies = self.headers | more.pop("headers", {}), more.pop("cookies", None)
+
+        async def call() -> httpx.Response:
+            transport = httpx.ASGITransport(self.app, client=(self.address, 50000))
+            async with httpx.AsyncClient(transport=transport, base_url="http://node", cookies=cookies) as client:
+                return await client.request(method, path, headers=headers, **more)
+
+        return anyio.run(call)
+
+    def get(self, path: str, **more: Any) -> httpx.Response:
+        return self.request("GET", path, **more)
+
+    def post(self, path: str, **more: Any) -> httpx.Response:
+        return self.request("POST", path, **more)
+
+    def stranger(self, address: str = "10.9.9.9") -> Client:
+        """The same application, seen by somebody without a token."""
+        return replace(self, headers={}, address=address)
+
+
+def client_of(parts: ApiParts) -> Client:
+    """Return a client that shows the token."""
+    return Client(create_app(parts), {"Authorization": f"Bearer {TOKEN}"})

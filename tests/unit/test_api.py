@@ -1,0 +1,219 @@
+"""What the admin API answers, called in this process."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from dicom_node.api.parts import ApiParts
+from dicom_node.config.settings import NodeSettings, Settings
+from dicom_node.index.database import Database
+from tests.api_client import Client, client_of, parts_over, seeded_database
+from tests.rows import key_of
+from tests.seeded import ANALYSING, CHEST_CT, CHEST_XR, HOSTILE, RECEIVING, SCRIPT
+
+
+@pytest.fixture
+def woken() -> list[str]:
+    return []
+
+
+@pytest.fixture
+def parts(tmp_path: Path, woken: list[str]) -> Iterator[ApiParts]:
+    database = seeded_database(tmp_path)
+    yield parts_over(database, tmp_path, wake=lambda: woken.append("woken"))
+    database.close()
+
+
+@pytest.fixture
+def client(parts: ApiParts) -> Client:
+    return client_of(parts)
+
+
+def assert_problem(response, status: int, *words: str) -> None:  # type: ignore[no-untyped-def]
+    assert response.status_code == status, response.text
+    assert response.headers["content-type"] == "application/problem+json"
+    body = response.json()
+    assert body["status"] == status
+    assert body["title"]
+    assert body["instance"] == f"urn:uuid:{response.headers['x-request-id']}"
+    for word in words:
+        assert word in body["detail"]
+
+
+def test_the_list_pages_by_cursor(client: Client) -> None:
+    first = client.get("/api/studies", params={"limit": 4}).json()
+    second = client.get("/api/studies", params={"limit": 4, "before": first["older"]}).json()
+    assert first["studies"][0]["study_instance_uid"] == RECEIVING
+    assert second["studies"][-1]["study_instance_uid"] == HOSTILE
+    assert second["older"] is None
+    again = client.get("/api/studies", params={"limit": 4, "after": second["newer"]}).json()
+    assert again["studies"] == first["studies"]
+
+
+def test_times_are_told_with_their_zone(client: Client) -> None:
+    [line] = client.get("/api/studies", params={"query": RECEIVING}).json()["studies"]
+    assert line["first_received_at"] == "2026-03-14T09:29:35Z"
+
+
+def test_one_study_tells_why_this_series(client: Client) -> None:
+    study = client.get(f"/api/studies/{CHEST_CT}").json()
+    assert study["jobs"][0]["decision"]["chosen"] == f"{CHEST_CT}.1"
+    assert study["study"]["deliveries"] == {"pending": 0, "sent": 0, "committed": 3, "parked": 1}
+
+
+def test_the_timeline_begins_with_the_association(client: Client) -> None:
+    entries = client.get(f"/api/studies/{CHEST_CT}/timeline").json()
+    assert entries[0]["kind"] == "association"
+
+
+def test_results_carry_findings_with_units(client: Client) -> None:
+    [listed] = client.get(f"/api/studies/{CHEST_CT}/results").json()
+    alone = client.get(f"/api/results/{key_of('chest-ct')}").json()
+    assert alone == listed
+    volume = alone["summary"]["findings"][0]["measurements"][0]
+    assert (volume["value"], volume["unit"]["value"]) == (2412.0, "ml")
+
+
+def test_dicom_and_fhir_objects_are_downloaded_as_they_are_sent(client: Client) -> None:
+    dicom = client.get("/api/artifacts/2.25.103")
+    fhir = client.get("/api/artifacts/2.25.104")
+    assert dicom.headers["content-type"] == "application/dicom"
+    assert dicom.headers["content-disposition"] == 'attachment; filename="2.25.103.dcm"'
+    assert dicom.content.endswith(b"DICM")
+    assert fhir.headers["content-type"] == "application/fhir+json"
+    assert fhir.json()["resourceType"] == "Bundle"
+
+
+def test_only_pictures_have_a_preview(client: Client) -> None:
+    picture = client.get("/api/artifacts/2.25.201/preview.png")
+    assert picture.headers["content-type"] == "image/png"
+    assert picture.content.startswith(b"\x89PNG")
+    assert_problem(client.get("/api/artifacts/2.25.202/preview.png"), 404, "not a picture")
+
+
+def test_an_object_whose_file_is_gone_is_a_problem_that_says_so(client: Client, tmp_path: Path) -> None:
+    (tmp_path / "2.25.103").unlink()
+    assert_problem(client.get("/api/artifacts/2.25.103"), 404, "file is gone")
+
+
+def test_status_models_and_routes_describe_the_node(client: Client) -> None:
+    status = client.get("/api/status").json()
+    assert status["counts"]["studies"]["REPORTED"] == 2
+    assert status["oldest_pending_s"] > 0
+    assert client.get("/api/models").json()["cxr-pneumonia"]["version"] == "1.2.0"
+    assert [route["name"] for route in client.get("/api/routes").json()] == ["chest-ct", "chest-radiograph"]
+
+
+def test_a_parked_delivery_is_retried_and_the_node_woken(client: Client, woken: list[str]) -> None:
+    [parked] = client.get("/api/deliveries", params={"state": "PARKED"}).json()
+    answer = client.post(f"/api/deliveries/{parked['id']}/retry")
+    assert answer.json() == {"ids": [parked["id"]]}
+    assert client.get("/api/deliveries", params={"state": "PARKED"}).json() == []
+    assert woken == ["woken"]
+
+
+def test_a_committed_delivery_is_a_conflict(client: Client, woken: list[str]) -> None:
+    committed = client.get("/api/deliveries", params={"state": "COMMITTED"}).json()[0]
+    assert_problem(client.post(f"/api/deliveries/{committed['id']}/retry"), 409, "COMMITTED")
+    assert woken == []
+
+
+def test_a_study_is_retried_and_run_again(client: Client) -> None:
+    assert len(client.post(f"/api/studies/{CHEST_XR}/retry").json()["ids"]) == 1
+    assert len(client.post(f"/api/studies/{CHEST_XR}/rerun").json()["ids"]) == 1
+    assert client.get(f"/api/studies/{CHEST_XR}").json()["study"]["state"] == "ANALYSING"
+    assert_problem(client.post(f"/api/studies/{ANALYSING}/rerun"), 409, "not finished")
+    assert_problem(client.post(f"/api/studies/{CHEST_XR}/rerun", params={"route": "brain"}), 404, "brain")
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/api/studies/..%2f..%2fetc",
+        "/api/studies/1.2..3",
+        "/api/artifacts/1." + "2" * 64,
+        "/api/results/XYZ",
+        "/api/studies?before=1",
+        "/api/studies?limit=0",
+        "/api/studies?colour=red",
+        "/api/deliveries?state=LOST",
+    ],
+)
+def test_what_makes_no_sense_is_a_problem(client: Client, path: str) -> None:
+    response = client.get(path)
+    assert_problem(response, 404 if "%2f" in path else 422)
+
+
+@pytest.mark.parametrize("path", ["/api/studies/1.2.3", "/api/studies/1.2.3/timeline", "/api/artifacts/1.2.3", "/nix"])
+def test_what_does_not_exist_is_a_problem(client: Client, path: str) -> None:
+    assert_problem(client.get(path), 404)
+
+
+def test_a_wrong_method_is_a_problem(client: Client) -> None:
+    assert_problem(client.request("DELETE", "/api/studies"), 405)
+
+
+def test_an_error_of_our_own_is_logged_once_and_shows_nothing(
+    parts: ApiParts, caplog: pytest.LogCaptureFixture
+) -> None:
+    def broken() -> dict[str, object]:
+        raise RuntimeError("secret detail")
+
+    client = client_of(replace(parts, models=broken))  # type: ignore[arg-type]
+    response = client.get("/api/models")
+    assert_problem(response, 500, "log has the details")
+    assert "secret" not in response.text
+    [record] = [r for r in caplog.records if r.levelname == "ERROR"]
+    assert record.__dict__["request_id"] == response.headers["x-request-id"]
+    assert record.__dict__["route"] == "/api/models"
+
+
+def test_a_database_that_does_not_answer_is_503(parts: ApiParts, tmp_path: Path) -> None:
+    nowhere = Database(f"sqlite:///{tmp_path / 'missing' / 'node.sqlite'}")
+    client = client_of(replace(parts, database=nowhere))
+    assert_problem(client.get("/api/studies"), 503, "database")
+    assert_problem(client.stranger().get("/readyz"), 503, "database")
+    assert client.stranger().get("/healthz").status_code == 200
+
+
+def test_readiness_needs_receiver_and_disk(parts: ApiParts, tmp_path: Path) -> None:
+    assert client_of(parts).stranger().get("/readyz").json() == {"status": "ready"}
+    deaf = client_of(replace(parts, receiver_ready=lambda: False))
+    assert_problem(deaf.stranger().get("/readyz"), 503, "receiver")
+    full = Settings(node=NodeSettings(data_dir=tmp_path, min_free_mb=10**9))
+    assert_problem(client_of(replace(parts, settings=full)).stranger().get("/readyz"), 503, "min_free_mb")
+
+
+def test_texts_of_peers_stay_json(client: Client) -> None:
+    response = client.get(f"/api/studies/{HOSTILE}")
+    assert response.json()["study"]["description"] == SCRIPT
+    assert response.headers["content-type"] == "application/json"
+    assert response.headers["x-content-type-options"] == "nosniff"
+
+
+def test_every_answer_forbids_framing_sniffing_and_foreign_scripts(client: Client) -> None:
+    for path in ("/", "/page/app.js", "/api/status", "/nix"):
+        headers = client.get(path).headers
+        assert "default-src 'self'" in headers["content-security-policy"]
+        assert "unsafe" not in headers["content-security-policy"]
+        assert headers["x-frame-options"] == "DENY"
+    assert client.get("/api/status").headers["cache-control"] == "no-store"
+
+
+def test_the_openapi_document_describes_every_address(client: Client) -> None:
+    document = client.get("/api/openapi.json").json()
+    operations = [(path, verb, told) for path, verbs in document["paths"].items() for verb, told in verbs.items()]
+    assert len(operations) >= 18
+    for path, verb, told in operations:
+        assert told["tags"], (path, verb)
+        assert told["summary"], (path, verb)
+        assert told["description"], (path, verb)
+        guarded = path.startswith("/api")
+        assert bool(told.get("security")) is guarded, (path, verb)
+        assert ("401" in told["responses"]) is (guarded or path == "/login"), (path, verb)
+    timeline = document["paths"]["/api/studies/{uid}/timeline"]["get"]["responses"]["200"]["content"]
+    assert timeline["application/json"]["schema"]["items"]["$ref"].endswith("/TimelineEntry")
