@@ -8,8 +8,10 @@ import httpx
 
 from dicom_node.config.settings import DestinationSettings
 from dicom_node.errors import SettingsError
+from dicom_node.fhir.client import FhirClient
 from dicom_node.send.dicom import DicomSender
 from dicom_node.send.dicomweb import DicomWebSender
+from dicom_node.send.fhir import FhirSender
 from dicom_node.send.folder import FolderSender
 from dicom_node.send.outgoing import Sender
 
@@ -32,6 +34,8 @@ def make_sender(destination: DestinationSettings, calling_ae_title: str, timeout
         return DicomSender(destination.host, destination.port, destination.ae_title, calling_ae_title, timeout_s)
     if destination.kind == "dicomweb":
         return DicomWebSender(destination.url, authentication(destination), timeout_s)
+    if destination.kind == "fhir":
+        return FhirSender(FhirClient(destination.url, authentication(destination), timeout_s, destination.patient))
     if destination.kind == "folder" and destination.path is not None:
         return FolderSender(destination.path)
     raise SettingsError(f"Destination {destination.name!r} of kind {destination.kind} lacks a setting its kind needs.")

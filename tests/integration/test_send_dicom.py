@@ -223,7 +223,7 @@ def test_a_peer_that_stops_reading_is_given_up_within_the_time_limit(storescp, t
     association = Association(Remote("127.0.0.1", storescp.port, storescp.aet, "AINODE", 0.7), proposals(file))
     os.kill(storescp.process.pid, signal.SIGSTOP)
     started = time.monotonic()
-    with pytest.raises(DeliveryDeferred, match="did not get on for 0.7 s while taking an object"), association:
+    with pytest.raises(DeliveryDeferred, match=r"did not get on for 0\.7 s while taking an object"), association:
         association.store(file)
     assert time.monotonic() - started < 4
 

@@ -1,0 +1,55 @@
+"""Deliver report bundles to an EHR through the FHIR client."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from dicom_node.errors import DeliveryDeferred, DeliveryRefused
+from dicom_node.fhir.client import FhirClient
+from dicom_node.send.outgoing import Outgoing, Sent
+
+#: After this many deferrals on end the server is taken to be away, and the rest is not tried one by one.
+_DEFERRALS_ON_END = 2
+
+
+@dataclass(frozen=True, slots=True)
+class FhirSender:
+    """Sends each bundle as it was stored; the client finds the patient and makes repetition harmless."""
+
+    client: FhirClient
+
+    def send(self, items: Sequence[Outgoing]) -> Iterator[Sent]:
+        """Send in order; what only one bundle is refused for does not hold back the others."""
+        on_end = 0
+        for position, item in enumerate(items):
+            sent = self._send_one(item)
+            yield sent
+            on_end = on_end + 1 if isinstance(sent.error, DeliveryDeferred) else 0
+            if on_end == _DEFERRALS_ON_END:
+                yield from (Sent(left.artifact.uid, sent.error, "") for left in items[position + 1 :])
+                return
+
+    def _send_one(self, item: Outgoing) -> Sent:
+        try:
+            delivered = self.client.send(_bundle(item.path))
+        except (DeliveryDeferred, DeliveryRefused) as error:
+            return Sent(item.artifact.uid, error, "")
+        if delivered.superseded:
+            return Sent(item.artifact.uid, None, "left alone: a report of a later run is there already")
+        return Sent(item.artifact.uid, None, f"stored as {len(delivered.locations)} resources")
+
+
+def _bundle(path: Path) -> Mapping[str, Any]:
+    try:
+        bundle = json.loads(path.read_bytes())
+    except OSError as error:
+        raise DeliveryRefused(f"The stored bundle {path.name} cannot be read: {error.strerror}.") from error
+    except ValueError as error:
+        raise DeliveryRefused(f"The stored bundle {path.name} is not JSON; run the job again.") from error
+    if not isinstance(bundle, dict):
+        raise DeliveryRefused(f"The stored bundle {path.name} is no FHIR Bundle; run the job again.")
+    return bundle

@@ -1,0 +1,55 @@
+"""Which sender a configured destination gets."""
+
+from pathlib import Path
+
+import httpx
+import pytest
+
+from dicom_node.config.settings import DestinationSettings
+from dicom_node.send.dicom import DicomSender
+from dicom_node.send.dicomweb import DicomWebSender
+from dicom_node.send.factory import authentication, make_sender
+from dicom_node.send.fhir import FhirSender
+from dicom_node.send.folder import FolderSender
+
+
+def destination(kind, **values):
+    return DestinationSettings.model_validate({"name": "there", "kind": kind, **values})
+
+
+@pytest.mark.parametrize(
+    ("configured", "kind"),
+    [
+        (destination("dicom", ae_title="PACS", host="pacs.local"), DicomSender),
+        (destination("dicomweb", url="https://pacs.local/dicom-web"), DicomWebSender),
+        (destination("fhir", url="https://ehr.local/fhir"), FhirSender),
+        (destination("folder", path="out"), FolderSender),
+    ],
+)
+def test_every_kind_of_destination_has_its_sender(configured, kind):
+    assert isinstance(make_sender(configured, "AINODE", 5), kind)
+
+
+def test_a_dicom_destination_keeps_who_calls_whom():
+    configured = destination("dicom", ae_title="PACS", host="pacs.local", port=11112)
+    assert make_sender(configured, "AINODE", 5) == DicomSender("pacs.local", 11112, "PACS", "AINODE", 5)
+
+
+def test_a_folder_destination_keeps_its_path():
+    assert make_sender(destination("folder", path="out"), "AINODE", 5) == FolderSender(Path("out"))
+
+
+@pytest.mark.parametrize(
+    ("values", "header"),
+    [
+        ({"token": "secret"}, "Bearer secret"),
+        ({"username": "node", "password": "pass"}, "Basic bm9kZTpwYXNz"),
+        ({}, None),
+    ],
+)
+def test_the_login_is_sent_as_configured(values, header):
+    auth = authentication(destination("dicomweb", url="https://pacs.local", **values))
+    request = httpx.Request("GET", "https://pacs.local")
+    if auth is not None:
+        request = next(auth.sync_auth_flow(request))
+    assert request.headers.get("Authorization") == header

@@ -1,0 +1,72 @@
+"""What a STOW-RS answer means for one instance."""
+
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
+
+import httpx
+import pytest
+
+from dicom_node.errors import DeliveryDeferred, DeliveryRefused
+from dicom_node.send.stow_response import error_in, failure_reason, retry_after_s
+
+UID = "1.2.3"
+
+
+def answer(status, failed=None, headers=None):
+    if failed is None:
+        return httpx.Response(status, headers=headers)
+    items = [
+        {"00081155": {"vr": "UI", "Value": [uid]}, "00081197": {"vr": "US", "Value": [reason]}}
+        for uid, reason in failed.items()
+    ]
+    return httpx.Response(status, json={"00081198": {"vr": "SQ", "Value": items}}, headers=headers)
+
+
+def error(response):
+    return error_in(response, UID, "https://pacs.local", "SR")
+
+
+@pytest.mark.parametrize("status", [200, 202])
+def test_success_without_a_failed_instance_is_delivered(status):
+    assert error(answer(status)) is None
+    assert error(answer(status, failed={"9.9": 0xC000})) is None
+
+
+@pytest.mark.parametrize("status", [200, 202, 409])
+def test_a_failed_instance_counts_more_than_the_http_status(status):
+    assert isinstance(error(answer(status, failed={UID: 0xC000})), DeliveryRefused)
+    assert isinstance(error(answer(status, failed={UID: 0xA700})), DeliveryDeferred)
+
+
+def test_a_conflict_because_it_is_there_already_is_delivered():
+    response = answer(409, failed={UID: 0x0111})
+    assert error(response) is None
+    assert failure_reason(response, UID) == 0x0111
+
+
+@pytest.mark.parametrize("status", [400, 406, 409, 413, 415, 422])
+def test_a_refusal_of_the_object_is_parked(status):
+    assert isinstance(error(answer(status)), DeliveryRefused)
+
+
+@pytest.mark.parametrize("status", [301, 401, 403, 404, 408, 425, 429, 500, 502, 503])
+def test_a_closed_door_is_tried_again(status):
+    found = error(answer(status))
+    assert isinstance(found, DeliveryDeferred)
+    assert f"https://pacs.local answered HTTP {status}" in str(found)
+
+
+def test_the_server_may_say_when_to_come_back():
+    found = error(answer(503, headers={"Retry-After": "120"}))
+    assert isinstance(found, DeliveryDeferred)
+    assert found.retry_after_s == 120
+    later = format_datetime(datetime.now(UTC) + timedelta(seconds=90), usegmt=True)
+    assert 80 < (retry_after_s(answer(503, headers={"Retry-After": later})) or 0) <= 90
+    assert retry_after_s(answer(503, headers={"Retry-After": "soon"})) is None
+    assert retry_after_s(answer(503)) is None
+
+
+@pytest.mark.parametrize("body", ["", "<xml/>", "[]", "[1]", '{"00081198": 5}', '{"00081198": {"Value": [1]}}', "null"])
+def test_a_body_that_is_no_dicom_json_leaves_the_http_status_to_speak(body):
+    assert error(httpx.Response(200, text=body)) is None
+    assert isinstance(error(httpx.Response(409, text=body)), DeliveryRefused)
