@@ -17,6 +17,9 @@ from dicom_node.fhir.json_types import Json, without_empty
 from dicom_node.fhir.source_text import source_text
 from dicom_node.fhir.terms import DCM
 
+#: unsignedInt of FHIR R4.
+_LARGEST_UNSIGNED = 2_147_483_647
+
 
 def imaging_study_entry(
     facts: ReportFacts, sources: Sequence[Dataset], written: Sequence[WrittenObject], *, has_endpoint: bool
@@ -73,8 +76,12 @@ def _instance(dataset: Dataset, title: str) -> Json:
 
 
 def _unsigned(dataset: Dataset, keyword: str) -> int | None:
-    text = source_text(dataset, keyword)
-    return int(text) if text.isdecimal() else None
+    """Return a number FHIR can hold, or `None`; pydicom raises on an IS that is no integer."""
+    try:
+        text = source_text(dataset, keyword)
+    except (TypeError, ValueError):
+        return None
+    return int(text) if text.isdecimal() and int(text) <= _LARGEST_UNSIGNED else None
 
 
 def _distinct(codings: Iterable[Json]) -> list[Json]:

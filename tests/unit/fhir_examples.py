@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta, timezone
 
+from pydicom.config import disable_value_validation
 from pydicom.dataset import Dataset
 from pydicom.uid import ComprehensiveSRStorage, DigitalXRayImageStorageForPresentation, SecondaryCaptureImageStorage
 
@@ -67,9 +68,10 @@ def radiograph(**changes: object) -> Dataset:
         **changes,
     }
     dataset = Dataset()
-    for keyword, value in values.items():
-        if value is not None:
-            setattr(dataset, keyword, value)
+    with disable_value_validation():
+        for keyword, value in values.items():
+            if value is not None:
+                setattr(dataset, keyword, value)
     return dataset
 
 

@@ -1,0 +1,340 @@
+"""Reports delivered to a real FHIR R4 server, and what comes of everything that can go wrong there."""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+import subprocess
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from pydicom.dataset import Dataset
+
+from dicom_node.errors import DeliveryDeferred, DeliveryRefused
+from dicom_node.fhir.authentication import authentication
+from dicom_node.fhir.bundle import build_bundle
+from dicom_node.fhir.client import FhirClient
+from dicom_node.fhir.json_types import to_json_bytes
+from dicom_node.model import Presence
+from tests.needs import tool
+from tests.peers.fhir_server import PEER, FhirServer, node_environment
+from tests.unit.fhir_examples import (
+    CONTEXT,
+    FINDINGS,
+    OPTIONS,
+    PATIENT_ID,
+    PATIENT_SYSTEM,
+    analysis,
+    not_analysed,
+    radiograph,
+    written_objects,
+)
+
+KINDS = ("Device", "Endpoint", "ImagingStudy", "DiagnosticReport", "Provenance")
+LATER = replace(CONTEXT, job_key="b" * 64, started_at=CONTEXT.started_at + timedelta(hours=1))
+
+
+def bundle(answer: Any = None, context: Any = CONTEXT) -> dict[str, object]:
+    return build_bundle(answer or analysis(), context, written_objects(), OPTIONS)
+
+
+def send(server: FhirServer, one: dict[str, object], **options: Any) -> tuple[str, ...]:
+    with FhirClient(server.url, timeout_s=options.pop("timeout_s", 20.0), **options) as client:
+        return client.send(one).locations
+
+
+@pytest.fixture
+def server(fhir_server: FhirServer) -> FhirServer:
+    """A server that knows the patient."""
+    fhir_server.add_patient(PATIENT_SYSTEM, PATIENT_ID)
+    return fhir_server
+
+
+@pytest.fixture(params=[True, False], ids=["transaction", "one by one"])
+def either_server(request: pytest.FixtureRequest, server: FhirServer) -> FhirServer:
+    """A server with transactions, and one without."""
+    server.set(transactions=request.param)
+    return server
+
+
+# --- what arrives ---
+
+
+def test_the_server_takes_the_report_and_says_where_everything_lies(either_server: FhirServer) -> None:
+    locations = send(either_server, bundle())
+
+    kinds = [re.sub(r".*?([A-Z]\w+)/[^/]+$", r"\1", location) for location in locations]
+    assert kinds == ["Device", "Endpoint", "ImagingStudy", *["Observation"] * 4, "DiagnosticReport", "Provenance"]
+
+
+def test_a_bundle_sent_twice_leaves_one_of_each(either_server: FhirServer) -> None:
+    assert send(either_server, bundle()) == send(either_server, bundle())
+
+    assert {kind: len(either_server.all(kind)) for kind in KINDS} == dict.fromkeys(KINDS, 1)
+    assert len(either_server.all("Observation")) == len(FINDINGS)
+
+
+def test_the_report_refers_to_the_patient_of_the_server_and_to_stored_resources(either_server: FhirServer) -> None:
+    send(either_server, bundle())
+
+    (patient,) = either_server.all("Patient")
+    (report,) = either_server.all("DiagnosticReport")
+    stored = {f"Observation/{one['id']}" for one in either_server.all("Observation")}
+    assert report["subject"]["reference"] == f"Patient/{patient['id']}"
+    assert {one["reference"] for one in report["result"]} == stored
+    assert "urn:uuid:" not in json.dumps(
+        either_server.all("ImagingStudy") + either_server.all("Provenance")[0]["target"]
+    )
+
+
+def test_a_declined_study_arrives_as_not_analysed(server: FhirServer) -> None:
+    send(server, bundle(not_analysed()))
+
+    (observation,) = server.all("Observation")
+    assert "valueCodeableConcept" not in observation
+    assert observation["dataAbsentReason"]["coding"][0]["code"] == "not-performed"
+
+
+def test_a_logical_reference_needs_no_look_up(fhir_server: FhirServer) -> None:
+    send(fhir_server, bundle(), patient="logical")
+
+    (report,) = fhir_server.all("DiagnosticReport")
+    assert report["subject"]["identifier"] == {"system": PATIENT_SYSTEM, "value": PATIENT_ID}
+
+
+def test_what_is_sent_is_declared_as_r4(server: FhirServer) -> None:
+    send(server, bundle())
+
+    types = {one["contentType"] for one in server.log() if one["url"] == "/fhir/R4"}
+    assert types == {"application/fhir+json; fhirVersion=4.0"}
+
+
+# --- a second run ---
+
+
+def test_a_later_run_updates_the_report_and_takes_back_what_it_no_longer_says(either_server: FhirServer) -> None:
+    send(either_server, bundle())
+    send(either_server, bundle(analysis(findings=FINDINGS[:1]), LATER))
+
+    (report,) = either_server.all("DiagnosticReport")
+    states = [one["status"] for one in either_server.all("Observation")]
+    assert len(report["result"]) == 1
+    assert sorted(states) == ["entered-in-error"] * len(FINDINGS) + ["preliminary"]
+    assert len(either_server.all("Provenance")) == 2
+
+
+def test_a_delayed_earlier_run_does_not_replace_a_later_one(server: FhirServer) -> None:
+    send(server, bundle(analysis(findings=FINDINGS[:1]), LATER))
+
+    with FhirClient(server.url) as client:
+        delivered = client.send(bundle())
+
+    assert delivered.superseded
+    assert len(server.all("Observation")) == 1
+
+
+def test_a_report_that_a_physician_has_finalised_is_not_overwritten(server: FhirServer) -> None:
+    send(server, bundle())
+    (report,) = server.all("DiagnosticReport")
+    put(server, {**report, "status": "final"})
+
+    with pytest.raises(DeliveryRefused, match="status final"):
+        send(server, bundle(analysis(), LATER))
+
+    assert server.all("DiagnosticReport")[0]["status"] == "final"
+
+
+def put(server: FhirServer, resource: dict[str, Any]) -> None:
+    httpx.put(f"{server.url}/{resource['resourceType']}/{resource['id']}", json=resource).raise_for_status()
+
+
+# --- the patient ---
+
+
+def test_an_unknown_patient_is_refused_without_being_named(fhir_server: FhirServer) -> None:
+    with pytest.raises(DeliveryRefused, match=re.escape(PATIENT_SYSTEM)) as refused:
+        send(fhir_server, bundle())
+
+    assert PATIENT_ID not in str(refused.value)
+    assert fhir_server.all("DiagnosticReport") == []
+
+
+def test_two_patients_with_one_number_are_refused(server: FhirServer) -> None:
+    server.add_patient(PATIENT_SYSTEM, PATIENT_ID)
+
+    with pytest.raises(DeliveryRefused, match="2 Patients"):
+        send(server, bundle())
+
+
+def test_the_same_number_of_another_issuer_is_another_patient(fhir_server: FhirServer) -> None:
+    fhir_server.add_patient("urn:oid:9.9.9", PATIENT_ID)
+
+    with pytest.raises(DeliveryRefused, match="no Patient"):
+        send(fhir_server, bundle())
+
+
+def test_a_merged_record_does_not_count(server: FhirServer) -> None:
+    other = server.all("Patient")[0]["id"]
+    link = [{"other": {"reference": f"Patient/{other}"}, "type": "replaced-by"}]
+    identifier = [{"system": PATIENT_SYSTEM, "value": PATIENT_ID}]
+    server.add({"resourceType": "Patient", "identifier": identifier, "link": link})
+
+    send(server, bundle())
+
+    assert server.all("DiagnosticReport")[0]["subject"]["reference"] == f"Patient/{other}"
+
+
+@pytest.mark.parametrize(
+    ("source", "words"), [(radiograph(PatientID=None), "no PatientID"), (radiograph(PatientID=""), "no PatientID")]
+)
+def test_images_without_patient_id_are_refused(server: FhirServer, source: Dataset, words: str) -> None:
+    with pytest.raises(DeliveryRefused, match=words):
+        send(server, bundle(analysis(sources=(source,))))
+
+
+def test_a_number_without_system_is_refused(server: FhirServer) -> None:
+    without = build_bundle(analysis(), CONTEXT, written_objects(), replace(OPTIONS, patient_system=""))
+
+    with pytest.raises(DeliveryRefused, match=r"fhir\.patient_system"):
+        send(server, without)
+
+
+def test_nothing_that_is_logged_names_the_patient(server: FhirServer, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG)
+
+    send(server, bundle())
+
+    assert "DiagnosticReport" in caplog.text
+    assert PATIENT_ID not in caplog.text
+    assert "Jane" not in caplog.text
+
+
+# --- failures ---
+
+
+@pytest.mark.parametrize("status", [408, 425, 429, 500, 502, 503, 504])
+def test_a_passing_failure_is_deferred(server: FhirServer, status: int) -> None:
+    server.set(fail={"status": status, "count": 1})
+
+    with pytest.raises(DeliveryDeferred):
+        send(server, bundle())
+
+
+def test_the_wait_that_the_server_asks_for_is_honoured(server: FhirServer) -> None:
+    server.set(fail={"status": 503, "count": 1, "retryAfter": 7})
+
+    with pytest.raises(DeliveryDeferred) as deferred:
+        send(server, bundle())
+
+    assert deferred.value.retry_after_s == 7
+
+
+@pytest.mark.parametrize("status", [400, 401, 403, 404, 410, 412, 422])
+def test_a_lasting_failure_is_refused_with_what_the_server_said(server: FhirServer, status: int) -> None:
+    server.set(fail={"status": status, "count": 9, "text": f"no room for {PATIENT_ID}\r\nat all"})
+
+    with pytest.raises(DeliveryRefused, match=r"no room for \*\*\* at all") as refused:
+        send(server, bundle())
+
+    assert str(status) in str(refused.value)
+
+
+def test_a_server_that_rejects_one_entry_keeps_none(server: FhirServer) -> None:
+    broken = json.loads(to_json_bytes(bundle()))
+    broken["entry"][-2]["resource"]["status"] = "draft"
+
+    with pytest.raises(DeliveryRefused, match="400"):
+        send(server, broken)
+
+    assert server.all("Device") == []
+
+
+def test_a_failure_half_way_is_made_good_by_sending_again(server: FhirServer) -> None:
+    server.set(transactions=False)
+    broken = json.loads(to_json_bytes(bundle()))
+    broken["entry"][-2]["resource"]["status"] = "draft"
+    with pytest.raises(DeliveryRefused):
+        send(server, broken)
+
+    send(server, bundle())
+
+    assert {kind: len(server.all(kind)) for kind in KINDS} == dict.fromkeys(KINDS, 1)
+
+
+def test_a_silent_server_is_deferred(server: FhirServer) -> None:
+    server.set(delayMs=3000)
+
+    with pytest.raises(DeliveryDeferred, match="ReadTimeout"):
+        send(server, bundle(), timeout_s=0.3)
+
+
+def test_a_closed_port_is_deferred() -> None:
+    with FhirClient("http://127.0.0.1:9/fhir") as client, pytest.raises(DeliveryDeferred, match="cannot be reached"):
+        client.send(bundle())
+
+
+def test_a_redirect_is_not_followed(server: FhirServer) -> None:
+    server.set(redirect="http://localhost:9/elsewhere")
+
+    with pytest.raises(DeliveryRefused, match="Redirects are not followed"):
+        send(server, bundle())
+
+
+def test_the_token_opens_the_server_and_a_wrong_one_does_not(
+    start_fhir_server: Callable[..., FhirServer],
+) -> None:
+    guarded = start_fhir_server("s3cret")
+
+    with pytest.raises(DeliveryRefused, match="401") as refused:
+        send(guarded, bundle(), auth=authentication(token="wrong-token"), patient="logical")
+    send(guarded, bundle(), auth=authentication(token="s3cret"), patient="logical")
+
+    assert "wrong-token" not in str(refused.value)
+
+
+def test_user_and_password_are_sent_as_basic_authentication(server: FhirServer) -> None:
+    send(server, bundle(), auth=authentication(username="node", password="pass"))
+
+    assert {one["authorization"] for one in server.log() if "_search" in one["url"]} == {"Basic bm9kZTpwYXNz"}
+
+
+# --- independent validators ---
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        analysis(),
+        not_analysed(),
+        analysis(findings=()),
+        analysis(sources=(radiograph(StudyDate=None, AcquisitionDate=None, AccessionNumber=None),)),
+        analysis(findings=(replace(FINDINGS[0], presence=Presence.UNDETERMINED, laterality=None),)),
+    ],
+    ids=["findings", "not analysed", "no findings", "bare header", "undetermined"],
+)
+def test_two_independent_validators_find_no_error(answer: Any, tmp_path: Path) -> None:
+    path = tmp_path / "bundle.json"
+    path.write_bytes(to_json_bytes(bundle(answer)))
+
+    command = [tool("node", "nodejs"), str(PEER / "validate.cjs"), str(path)]
+    judged = subprocess.run(command, env=node_environment(), check=True, capture_output=True, text=True)
+
+    assert json.loads(judged.stdout) == []
+
+
+def test_the_validators_do_find_a_wrong_code(tmp_path: Path) -> None:
+    broken = json.loads(to_json_bytes(bundle()))
+    broken["entry"][-2]["resource"]["status"] = "draft"
+    path = tmp_path / "bundle.json"
+    path.write_text(json.dumps(broken), encoding="utf-8")
+
+    command = [tool("node", "nodejs"), str(PEER / "validate.cjs"), str(path)]
+    judged = subprocess.run(command, env=node_environment(), check=True, capture_output=True, text=True)
+
+    assert {one["resource"] for one in json.loads(judged.stdout)} == {"Bundle", "DiagnosticReport"}

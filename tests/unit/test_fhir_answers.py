@@ -1,0 +1,70 @@
+"""What the answers of a FHIR server mean, without a server."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
+
+import httpx
+import pytest
+
+from dicom_node.errors import SettingsError
+from dicom_node.fhir.answers import outcome_text, retry_after_s
+from dicom_node.fhir.authentication import authentication
+from dicom_node.fhir.client import FhirClient
+from dicom_node.fhir.searching import _escaped
+
+
+def test_a_wait_may_be_given_as_a_date() -> None:
+    at = datetime.now(UTC) + timedelta(seconds=90)
+
+    wait_s = retry_after_s(httpx.Headers({"Retry-After": format_datetime(at, usegmt=True)}))
+
+    assert wait_s == pytest.approx(90, abs=2)
+
+
+def test_a_date_in_the_past_means_no_wait() -> None:
+    assert retry_after_s(httpx.Headers({"Retry-After": "Wed, 21 Oct 2015 07:28:00 GMT"})) == 0
+
+
+@pytest.mark.parametrize("value", ["", "soon", "-3"])
+def test_an_unreadable_wait_is_none(value: str) -> None:
+    assert retry_after_s(httpx.Headers({"Retry-After": value})) is None
+
+
+def test_a_long_outcome_is_trimmed() -> None:
+    outcome = {"resourceType": "OperationOutcome", "issue": [{"diagnostics": "x" * 9000}]}
+
+    assert len(outcome_text(outcome, ())) < 600
+
+
+def test_an_outcome_quotes_no_secret() -> None:
+    outcome = {"resourceType": "OperationOutcome", "issue": [{"details": {"text": "Patient PID-1 unknown"}}]}
+
+    assert outcome_text(outcome, ("PID-1",)) == "Patient *** unknown"
+
+
+@pytest.mark.parametrize("body", [None, [], "text", {"resourceType": "Patient"}, {"resourceType": "OperationOutcome"}])
+def test_what_is_no_outcome_says_nothing(body: object) -> None:
+    assert outcome_text(body, ()) == ""
+
+
+@pytest.mark.parametrize("address", ["", "ehr.example/fhir", "ftp://ehr.example", "https://user:pw@ehr.example/fhir"])
+def test_an_address_that_cannot_be_one_is_refused_at_once(address: str) -> None:
+    with pytest.raises(SettingsError) as refused:
+        FhirClient(address)
+
+    assert "pw" not in str(refused.value).replace("password", "")
+
+
+def test_the_token_goes_before_user_and_password() -> None:
+    chosen = authentication(token="t", username="u", password="p")
+
+    assert chosen is not None
+    request = next(chosen.auth_flow(httpx.Request("GET", "https://ehr.example")))
+    assert request.headers["Authorization"] == "Bearer t"
+    assert authentication() is None
+
+
+def test_separators_in_a_patient_number_are_escaped_in_searches() -> None:
+    assert _escaped("A|1,2$\\") == "A\\|1\\,2\\$\\\\"

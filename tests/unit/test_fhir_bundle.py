@@ -1,0 +1,442 @@
+"""What a FHIR report says and refers to, without a server."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import re
+from dataclasses import replace
+from io import BytesIO
+from typing import Any
+
+import pytest
+from pydicom import dcmread
+from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.uid import ExplicitVRLittleEndian
+
+from dicom_node.errors import ReportInvalid
+from dicom_node.fhir.bundle import build_bundle
+from dicom_node.fhir.facts import report_identifier
+from dicom_node.fhir.json_types import to_json_bytes
+from dicom_node.fhir.validation import check_resource
+from dicom_node.model import Code, Measurement, Presence
+from dicom_node.uids import tracking_uid
+from tests.unit.fhir_examples import (
+    CONTEXT,
+    FINDINGS,
+    JOB_KEY,
+    MODEL,
+    OPTIONS,
+    PATIENT_ID,
+    PATIENT_SYSTEM,
+    SR_UID,
+    STUDY_UID,
+    analysis,
+    not_analysed,
+    radiograph,
+    written_objects,
+)
+
+Json = dict[str, Any]
+
+
+def bundle_of(answer: Any = None, *, context: Any = CONTEXT, options: Any = OPTIONS) -> Json:
+    return build_bundle(answer or analysis(), context, written_objects(), options)
+
+
+def resources(bundle: Json, kind: str) -> list[Json]:
+    return [entry["resource"] for entry in bundle["entry"] if entry["resource"]["resourceType"] == kind]
+
+
+def report_of(bundle: Json) -> Json:
+    (report,) = resources(bundle, "DiagnosticReport")
+    return report
+
+
+def observation_of(finding: Any) -> Json:
+    (observation,) = resources(bundle_of(analysis(findings=(finding,))), "Observation")
+    return observation
+
+
+def strings(node: object) -> list[str]:
+    if isinstance(node, dict):
+        return [text for value in node.values() for text in strings(value)]
+    if isinstance(node, list):
+        return [text for value in node for text in strings(value)]
+    return [node] if isinstance(node, str) else []
+
+
+# --- the transaction ---
+
+
+def test_equal_inputs_give_equal_bytes() -> None:
+    assert to_json_bytes(bundle_of()) == to_json_bytes(bundle_of())
+
+
+def test_no_entry_refers_to_a_later_one() -> None:
+    known: set[str] = set()
+    for entry in bundle_of()["entry"]:
+        used = set(re.findall(r'"(urn:uuid:[^"]+)"', json.dumps(references(entry["resource"]))))
+        assert used <= known
+        known.add(entry["fullUrl"])
+
+
+def references(node: object) -> list[str]:
+    if isinstance(node, dict):
+        own = [node["reference"]] if isinstance(node.get("reference"), str) else []
+        return own + [one for value in node.values() for one in references(value)]
+    return [one for value in node for one in references(value)] if isinstance(node, list) else []
+
+
+def test_shared_resources_are_created_only_if_absent_and_own_ones_updated() -> None:
+    requests = {entry["resource"]["resourceType"]: entry["request"] for entry in bundle_of()["entry"]}
+
+    assert {kind for kind, request in requests.items() if "ifNoneExist" in request} == {
+        "Device",
+        "Endpoint",
+        "ImagingStudy",
+        "Provenance",
+    }
+    assert requests["ImagingStudy"]["ifNoneExist"] == f"identifier=urn:dicom:uid|urn:oid:{STUDY_UID}"
+    assert requests["Observation"]["method"] == requests["DiagnosticReport"]["method"] == "PUT"
+
+
+def test_without_dicomweb_address_there_is_no_endpoint() -> None:
+    bundle = bundle_of(options=replace(OPTIONS, dicomweb_url=""))
+
+    assert resources(bundle, "Endpoint") == []
+    assert "endpoint" not in resources(bundle, "ImagingStudy")[0]
+
+
+def test_an_answer_without_images_is_refused() -> None:
+    with pytest.raises(ReportInvalid, match="no source image"):
+        bundle_of(replace(not_analysed(), sources=()))
+
+
+def test_two_findings_under_one_key_are_refused() -> None:
+    with pytest.raises(ReportInvalid, match="pneumonia"):
+        bundle_of(analysis(findings=(FINDINGS[0], FINDINGS[0])))
+
+
+# --- the report ---
+
+
+def test_the_report_is_preliminary_and_says_so_first() -> None:
+    report = report_of(bundle_of())
+
+    assert report["status"] == "preliminary"
+    assert report["conclusion"].startswith("AI preliminary, not reviewed")
+
+
+def test_the_report_is_known_by_study_model_and_route_whatever_the_run() -> None:
+    bundle = bundle_of(context=replace(CONTEXT, job_key="b" * 64))
+
+    official = report_identifier(STUDY_UID, MODEL.name, CONTEXT.route_name)
+    request = bundle["entry"][-2]["request"]
+    assert request["url"] == f"DiagnosticReport?identifier={official['system']}|{official['value']}"
+    assert request == bundle_of()["entry"][-2]["request"]
+
+
+def test_the_report_names_its_structured_report_and_its_job() -> None:
+    values = [one["value"] for one in report_of(bundle_of())["identifier"]]
+
+    assert f"urn:oid:{SR_UID}" in values
+    assert JOB_KEY in values
+
+
+def test_only_present_findings_are_conclusion_codes() -> None:
+    codes = [one["text"] for one in report_of(bundle_of())["conclusionCode"]]
+
+    assert codes == ["Pneumonia"]
+
+
+def test_the_accession_number_points_to_the_order() -> None:
+    (order,) = report_of(bundle_of())["basedOn"]
+
+    assert order["type"] == "ServiceRequest"
+    assert order["identifier"]["value"] == "ACC1"
+    assert order["identifier"]["system"] == "urn:oid:1.2.3.77"
+
+
+def test_the_issuer_in_the_image_outranks_the_configured_accession_system() -> None:
+    issuer = Dataset()
+    issuer.UniversalEntityID, issuer.UniversalEntityIDType = "1.9.8", "ISO"
+    source = radiograph(IssuerOfAccessionNumberSequence=[issuer])
+
+    (order,) = report_of(bundle_of(analysis(sources=(source,))))["basedOn"]
+
+    assert order["identifier"]["system"] == "urn:oid:1.9.8"
+
+
+def test_the_organisation_performs_when_it_is_known() -> None:
+    without = bundle_of(options=replace(OPTIONS, organization=""))
+
+    assert report_of(bundle_of())["performer"] == [{"type": "Organization", "display": "Example Hospital"}]
+    assert "performer" not in report_of(without)
+
+
+@pytest.mark.parametrize(
+    ("answer", "context"),
+    [(replace(analysis(), partial=True), CONTEXT), (analysis(), replace(CONTEXT, study_partial=True))],
+    ids=["analysis", "study"],
+)
+def test_an_incomplete_answer_is_a_partial_report(answer: Any, context: Any) -> None:
+    report = report_of(bundle_of(answer, context=context))
+
+    assert report["status"] == "partial"
+    assert "findings may be missing" in report["conclusion"]
+
+
+def test_research_marks_every_text_for_people() -> None:
+    bundle = bundle_of(context=replace(CONTEXT, intended_use="research"))
+
+    report = report_of(bundle)
+    page = base64.b64decode(report["presentedForm"][0]["data"]).decode()
+    notes = [one["note"][0]["text"] for one in resources(bundle, "Observation")]
+    assert all("RESEARCH ONLY" in text for text in (report["conclusion"], report["text"]["div"], page, *notes))
+
+
+def test_the_presented_form_carries_its_size_and_hash() -> None:
+    (form,) = report_of(bundle_of())["presentedForm"]
+
+    data = base64.b64decode(form["data"])
+    assert form["size"] == len(data)
+    assert base64.b64decode(form["hash"]) == hashlib.sha1(data).digest()
+    assert SR_UID in data.decode()
+
+
+# --- observations ---
+
+
+def test_each_observation_is_known_by_its_tracking_uid() -> None:
+    identifiers = [one["identifier"][0]["value"] for one in resources(bundle_of(), "Observation")]
+
+    assert identifiers == [f"urn:oid:{tracking_uid(JOB_KEY, finding.key)}" for finding in FINDINGS]
+
+
+def test_presence_and_certainty_are_coded() -> None:
+    present = observation_of(FINDINGS[0])
+
+    assert present["valueCodeableConcept"]["coding"][0]["code"] == "52101004"
+    certainty = present["component"][0]
+    assert certainty["code"]["coding"][0]["code"] == "111012"
+    assert (certainty["valueQuantity"]["value"], certainty["valueQuantity"]["code"]) == (83.5, "%")
+    assert certainty["referenceRange"][0]["low"]["value"] == 50.0
+
+
+def test_the_side_is_a_component_and_part_of_the_site_text() -> None:
+    observation = observation_of(FINDINGS[0])
+
+    assert observation["bodySite"]["text"] == "Left Lung"
+    assert observation["component"][-1]["valueCodeableConcept"]["coding"][0]["code"] == "7771000"
+
+
+def test_measurements_keep_value_and_ucum_unit() -> None:
+    volume, mean, _side = observation_of(FINDINGS[3])["component"]
+
+    assert volume["valueQuantity"] == {
+        "value": 2150.0,
+        "unit": "ml",
+        "system": "http://unitsofmeasure.org",
+        "code": "ml",
+    }
+    assert mean["valueQuantity"]["code"] == "[hnsf'U]"
+
+
+def test_a_measured_zero_is_not_lost() -> None:
+    nothing = replace(
+        FINDINGS[3], measurements=(Measurement(Code("1", "99X", "Nothing"), 0.0, Code("ml", "UCUM", "ml")),)
+    )
+
+    assert observation_of(nothing)["component"][0]["valueQuantity"]["value"] == 0.0
+
+
+def test_a_certainty_of_zero_is_not_lost() -> None:
+    observation = observation_of(replace(FINDINGS[1], probability=0.0))
+
+    assert observation["component"][0]["valueQuantity"]["value"] == 0.0
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_a_number_that_json_cannot_hold_becomes_a_reason(value: float) -> None:
+    broken = replace(FINDINGS[3], measurements=(replace(FINDINGS[3].measurements[0], value=value),))
+
+    component = observation_of(broken)["component"][0]
+
+    assert "valueQuantity" not in component
+    assert component["dataAbsentReason"]["coding"][0]["code"] == "not-a-number"
+
+
+def test_an_undetermined_finding_has_a_reason_and_no_value() -> None:
+    observation = observation_of(FINDINGS[2])
+
+    assert "valueCodeableConcept" not in observation
+    assert observation["dataAbsentReason"]["coding"][0]["code"] == "unknown"
+
+
+def test_a_declined_study_is_no_negative_finding() -> None:
+    bundle = bundle_of(not_analysed())
+    (observation,) = resources(bundle, "Observation")
+
+    text = json.dumps(bundle)
+    assert "272519000" not in text
+    assert "52101004" not in text
+    assert observation["dataAbsentReason"]["text"] == (
+        "Not analysed: The patient is under 18 years old. (PATIENT_TOO_YOUNG)"
+    )
+    assert "conclusionCode" not in report_of(bundle)
+    assert "Not analysed: The patient is under 18" in report_of(bundle)["conclusion"]
+
+
+# --- provenance ---
+
+
+def test_provenance_names_model_weights_node_and_images() -> None:
+    (provenance,) = resources(bundle_of(), "Provenance")
+
+    said = strings(provenance)
+    assert MODEL.digest in said
+    assert any(text.startswith("dicom-ai-node ") for text in said)
+    assert len(provenance["target"]) == 1 + len(FINDINGS)
+
+
+# --- text of the source ---
+
+
+def test_markup_in_the_source_is_text_in_the_report() -> None:
+    name = "<script>alert(1)</script>^A&B"
+    report = report_of(bundle_of(analysis(sources=(radiograph(PatientName=name, AccessionNumber="<b>1"),))))
+
+    page = base64.b64decode(report["presentedForm"][0]["data"]).decode()
+    assert "<script>" not in page
+    assert "&lt;script&gt;alert(1)&lt;/script&gt; A&amp;B" in page
+    assert report["subject"]["display"] == "<script>alert(1)</script> A&B"
+
+
+def test_a_model_card_cannot_break_the_narrative() -> None:
+    finding = replace(FINDINGS[0], label="</div><img src=x onerror=alert(1)>")
+
+    report = report_of(bundle_of(analysis(findings=(finding,))))
+
+    assert "<img" not in report["text"]["div"]
+    assert report["text"]["div"].count("</div>") == 1
+
+
+def test_control_characters_and_line_breaks_do_not_pass() -> None:
+    source = radiograph(StudyDescription="Chest\r\nPA\x00\x1b[31m", AccessionNumber="A\r\nC")
+
+    bundle = bundle_of(analysis(sources=(source,)))
+
+    (study,) = resources(bundle, "ImagingStudy")
+    assert study["description"] == "Chest PA [31m"
+    assert study["identifier"][1]["value"] == "A C"
+    assert not any(character in text for text in strings(bundle) for character in "\r\x00\x1b")
+
+
+def test_direction_overrides_are_dropped_and_joiners_kept() -> None:
+    source = radiograph(StudyDescription="\u202eabc \u0645\u06cc\u200c\u062e")
+
+    (study,) = resources(bundle_of(analysis(sources=(source,))), "ImagingStudy")
+
+    assert study["description"] == "abc \u0645\u06cc\u200c\u062e"
+
+
+@pytest.mark.parametrize(
+    ("character_set", "name", "shown"),
+    [
+        (["", "ISO 2022 IR 87"], "Yamada^Tarou=山田^太郎=やまだ^たろう", "Yamada Tarou / 山田 太郎 / やまだ たろう"),
+        (["ISO_IR 144"], "Люкceмбypг", "Люкceмбypг"),
+        (["GB18030"], "Wang^XiaoDong=王^小东", "Wang XiaoDong / 王 小东"),
+        (["ISO_IR 192"], "Müller^Jürgen", "Müller Jürgen"),
+    ],
+)
+def test_names_in_other_scripts_survive(character_set: list[str], name: str, shown: str) -> None:
+    source = through_a_file(radiograph(SpecificCharacterSet=character_set, PatientName=name))
+
+    bundle = bundle_of(analysis(sources=(source,)))
+
+    assert shown.encode() in to_json_bytes(bundle)
+    assert report_of(bundle)["subject"]["display"] == shown
+
+
+def through_a_file(dataset: Dataset, old: bytes = b"", new: bytes = b"") -> Dataset:
+    """Write and read, so that text is bytes in its own character set as it comes from a modality; alter it between."""
+    dataset.file_meta = FileMetaDataset()
+    dataset.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    buffer = BytesIO()
+    dataset.save_as(buffer, enforce_file_format=True)
+    return dcmread(BytesIO(buffer.getvalue().replace(old, new) if old else buffer.getvalue()))
+
+
+@pytest.mark.filterwarnings("ignore:.* VR of IS:UserWarning", "ignore:Invalid value for VR IS:UserWarning")
+def test_an_instance_number_that_is_none_is_left_out() -> None:
+    received = radiograph(InstanceNumber="1234", SeriesNumber="99999999999")
+    source = through_a_file(received, b"1234", b"1.5 ")
+
+    (study,) = resources(bundle_of(analysis(sources=(source,))), "ImagingStudy")
+
+    assert "number" not in study["series"][0]
+    assert "number" not in study["series"][0]["instance"][0]
+
+
+# --- who the patient is ---
+
+
+def test_the_issuer_decides_the_identifier_system() -> None:
+    options = replace(OPTIONS, issuers={"HOSP_B": "urn:oid:1.5.5"})
+    source = radiograph(IssuerOfPatientID="HOSP_B")
+
+    subject = report_of(bundle_of(analysis(sources=(source,)), options=options))["subject"]
+
+    assert subject["identifier"] == {"system": "urn:oid:1.5.5", "value": PATIENT_ID}
+
+
+def test_an_issuer_with_an_oid_needs_no_configuration() -> None:
+    qualifiers = Dataset()
+    qualifiers.UniversalEntityID, qualifiers.UniversalEntityIDType = "1.7.7", "ISO"
+    source = radiograph(IssuerOfPatientIDQualifiersSequence=[qualifiers])
+
+    subject = report_of(bundle_of(analysis(sources=(source,))))["subject"]
+
+    assert subject["identifier"]["system"] == "urn:oid:1.7.7"
+
+
+def test_without_issuer_the_configured_system_holds() -> None:
+    assert report_of(bundle_of())["subject"]["identifier"]["system"] == PATIENT_SYSTEM
+
+
+# --- the judge ---
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"status": "final"}, "DiagnosticReport.status"),
+        ({"status": "banana"}, "DiagnosticReport.status"),
+        ({"colour": "blue"}, "colour"),
+        ({"issued": "2026-11-20T10:00:00"}, "issued"),
+        ({"code": None}, "code"),
+    ],
+)
+def test_a_wrong_report_is_caught_before_it_leaves(change: Json, words: str) -> None:
+    report = {key: value for key, value in {**report_of(bundle_of()), **change}.items() if value is not None}
+
+    with pytest.raises(ReportInvalid, match=words):
+        check_resource(report)
+
+
+def test_the_judge_does_not_quote_what_it_judges() -> None:
+    report = report_of(bundle_of()) | {"issued": "Doe Jane"}
+
+    with pytest.raises(ReportInvalid) as caught:
+        check_resource(report)
+
+    assert "Jane" not in str(caught.value)
+
+
+@pytest.mark.parametrize("presence", list(Presence))
+def test_every_presence_makes_a_valid_bundle(presence: Presence) -> None:
+    bundle = bundle_of(analysis(findings=(replace(FINDINGS[0], presence=presence),)))
+
+    assert len(resources(bundle, "Observation")) == 1
