@@ -57,7 +57,7 @@ def find_airways(
 
 def _seeds(scan: _Scan, z: int) -> list[Bools]:
     """Return the round, dark, central regions of a slice, the most central first."""
-    labels, count = ndimage.label(scan.air_zyx[z])
+    labels, _ = ndimage.label(scan.air_zyx[z])
     found: list[tuple[float, Bools]] = []
     for label, box in enumerate(ndimage.find_objects(labels), start=1):
         region = labels[box] == label

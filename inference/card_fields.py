@@ -42,8 +42,8 @@ class CardFields:
             self.refuse(key, f"is {value!r}; known are {', '.join(allowed)}")
         return value
 
-    def flag(self, key: str) -> bool:
-        value = self.values.get(key)
+    def flag(self, key: str, *, default: bool | None = None) -> bool:
+        value = self.values.get(key, default)
         if not isinstance(value, bool):
             self.refuse(key, "must be true or false")
         return value
@@ -72,8 +72,9 @@ class CardFields:
         return tuple(value)
 
     def digest(self, key: str) -> str:
-        value = self.text(key)
-        if _SHA256.fullmatch(value) is None:
+        """Return a sha256; an empty one is a model whose weights are not there yet."""
+        value = self.values.get(key)
+        if not isinstance(value, str) or (value and _SHA256.fullmatch(value) is None):
             self.refuse(key, "must be 64 lower-case hexadecimal digits")
         return value
 

@@ -50,6 +50,7 @@ class Gate:
     min_age_years: float | None = None
     max_age_years: float | None = None
     max_slice_spacing_mm: float | None = None
+    age_may_be_absent: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -137,6 +138,8 @@ class ModelCard:
             return
         if not self.weights_file.is_file():
             raise ModelUnavailable(f"Model {self.name}: weights {self.weights_file} are missing. Restore the file.")
+        if not self.weights_sha256:
+            raise ModelUnavailable(f"Model {self.name}: its card names no sha256 of the weights. Set [weights] sha256.")
         found = _sha256(self.weights_file)
         if found != self.weights_sha256:
             raise ModelUnavailable(
@@ -210,6 +213,7 @@ def _card(folder: Path, fields: CardFields) -> ModelCard:
             min_slices=int(gate.number("min_slices", 1) or 1),
             min_age_years=age.number("min", None),
             max_age_years=age.number("max", None),
+            age_may_be_absent=age.present and age.flag("or_absent", default=False),
             max_slice_spacing_mm=gate.number("max_slice_spacing_mm", None),
         ),
         weights_file=folder / fields.inside(weights_name) if weights_name else None,

@@ -36,6 +36,7 @@ _HISTOGRAM_HU = (-1050, -450, 10)
 _CUT_AREA_MM2 = 400.0
 _THICK_SLICE_MM = 2.5
 _KEY_SLICES = 6
+_UNEQUAL = 0.25
 
 
 def analyse(run: ModelRun) -> Analysis:
@@ -196,6 +197,8 @@ def _remarks(volume: Volume, lungs: Lungs, *, cut: tuple[str, ...]) -> list[str]
     if not lungs.left_zyx.any() or not lungs.right_zyx.any():
         absent = "right" if lungs.left_zyx.any() else "left"
         remarks.append(f"No air-filled {absent} lung was found; only the other one is measured.")
+    elif _share_of_smaller(lungs) < _UNEQUAL:
+        remarks.append("One lung holds far less air than the other; effusion, dense lung and masses are not counted.")
     if not lungs.airways_zyx.any():
         remarks.append("The trachea was not found, so the airways were not removed from the lungs.")
     if first.get("ContrastBolusAgent"):
@@ -206,3 +209,8 @@ def _remarks(volume: Volume, lungs: Lungs, *, cut: tuple[str, ...]) -> list[str]
     if 0 < thickness_mm < 0.75 * volume.spacing_zyx_mm[0]:
         remarks.append(f"Slices of {thickness_mm:g} mm lie {volume.spacing_zyx_mm[0]:.1f} mm apart: lung is sampled.")
     return remarks
+
+
+def _share_of_smaller(lungs: Lungs) -> float:
+    left, right = int(lungs.left_zyx.sum()), int(lungs.right_zyx.sum())
+    return min(left, right) / (left + right)

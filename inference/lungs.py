@@ -92,7 +92,8 @@ def _block_means(hu_zyx: Values, factors: tuple[int, ...]) -> Values:
         plane = np.pad(plane, [(0, -plane.shape[0] % fy), (0, -plane.shape[1] % fx)], mode="edge")
         rows, columns = plane.shape
         planes.append(plane.reshape(rows // fy, fy, columns // fx, fx).mean(axis=(1, 3)))
-    return np.rint(np.stack(planes)).astype(np.int16)
+    means: Values = np.rint(np.stack(planes)).astype(np.int16)
+    return means
 
 
 def _body(tissue: Bools, spacing_zyx_mm: Spacing) -> Bools:

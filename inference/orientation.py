@@ -18,14 +18,18 @@ class PatientAxes:
     order: tuple[int, int, int]
     flips: tuple[bool, bool, bool]
 
-    def view(self, array: NDArray[np.generic]) -> NDArray[np.generic]:
+    @property
+    def _flipped(self) -> tuple[int, ...]:
+        return tuple(axis for axis, flip in enumerate(self.flips) if flip)
+
+    def view(self, array: NDArray[np.int16]) -> NDArray[np.int16]:
         """Return (slices, rows, columns) of the source as (feet to head, front to back, right to left); no copy."""
         turned = np.transpose(array, self.order)
-        return np.flip(turned, [axis for axis, flip in enumerate(self.flips) if flip])
+        return np.flip(turned, self._flipped)
 
     def restore(self, array: NDArray[np.bool_]) -> NDArray[np.bool_]:
         """Undo `view`."""
-        turned = np.flip(array, [axis for axis, flip in enumerate(self.flips) if flip])
+        turned = np.flip(array, self._flipped)
         return np.ascontiguousarray(np.transpose(turned, np.argsort(self.order)))
 
     def spacing_mm(self, spacing_zyx_mm: tuple[float, float, float]) -> tuple[float, float, float]:

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import struct
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 from pydicom.errors import InvalidDicomError
-from pydicom.pixels import apply_modality_lut, apply_voi_lut
+from pydicom.pixels.processing import apply_modality_lut, apply_voi_lut
 
 from dicom_node.errors import NotAnalysable
+
+Stored = NDArray[np.integer[Any] | np.floating[Any]]
 
 #: What pydicom and its codecs raise for broken input, found by reading and by feeding them broken files.
 READ_ERRORS = (
@@ -51,11 +54,11 @@ def check_pixel_length(dataset: Dataset) -> None:
         raise _unreadable(dataset, f"it holds {found_bytes} bytes of pixels where {expected_bytes} are due")
 
 
-def stored_values(dataset: Dataset) -> NDArray[np.generic]:
+def stored_values(dataset: Dataset) -> Stored:
     """Decode the stored values. Raises `NotAnalysable` (UNREADABLE_PIXELS); a crash in a codec ends the process."""
     check_pixel_length(dataset)
     try:
-        pixels: NDArray[np.generic] = dataset.pixel_array
+        pixels: Stored = dataset.pixel_array
     except READ_ERRORS as error:
         raise _unreadable(dataset, f"its pixels do not decode ({type(error).__name__})") from error
     return pixels
@@ -76,10 +79,11 @@ def hounsfield_units(dataset: Dataset) -> NDArray[np.int16]:
         raise _unreadable(dataset, f"it has {stored.ndim} dimensions where rows and columns are due")
     values = stored.astype(np.float32) * float(slope) + float(intercept)
     values[padding_mask(dataset, stored)] = AIR_HU
-    return np.clip(np.rint(values), -32768, 32767).astype(np.int16)
+    rounded: NDArray[np.int16] = np.clip(np.rint(values), -32768, 32767).astype(np.int16)
+    return rounded
 
 
-def padding_mask(dataset: Dataset, stored: NDArray[np.generic]) -> NDArray[np.bool_]:
+def padding_mask(dataset: Dataset, stored: Stored) -> NDArray[np.bool_]:
     """Tell which stored values are padding (PS3.3 C.7.5.1.1.2): one value, or all up to the range limit."""
     value = dataset.get("PixelPaddingValue")
     if not isinstance(value, int):
@@ -120,7 +124,8 @@ def _to_unit_range(values: NDArray[np.float32], padded: NDArray[np.bool_]) -> ND
     if inside.size == 0 or float(inside.max()) <= float(inside.min()):
         raise NotAnalysable("EMPTY_IMAGE", "All pixels of the image have the same value.")
     low, high = float(inside.min()), float(inside.max())
-    return np.clip((values - low) / (high - low), 0.0, 1.0).astype(np.float32)
+    scaled: NDArray[np.float32] = np.clip((values - low) / (high - low), 0.0, 1.0).astype(np.float32)
+    return scaled
 
 
 def _unreadable(dataset: Dataset, problem: str) -> NotAnalysable:

@@ -84,6 +84,8 @@ def _check_card_gate(card: ModelCard, headers: list[Dataset]) -> None:
     if low is None and high is None:
         return
     age_years = _age_years(headers[0])
+    if age_years is None and card.gate.age_may_be_absent:
+        return
     if age_years is None:
         raise NotAnalysable("AGE_UNKNOWN", "The model is limited to certain ages and the images state none.")
     # A patient of five years and eleven months is "005Y".

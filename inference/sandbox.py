@@ -52,7 +52,7 @@ class Sandbox:
         self._memory_limit_mb = memory_limit_mb
         self._child: _Child | None = None
         self._busy = threading.Lock()
-        # Linux ends the child when the thread that started it ends, so one thread that lives as long as we do starts it.
+        # Linux ends the child when the thread that started it ends, so a thread that lives as long as we do starts it.
         self._starter = ThreadPoolExecutor(max_workers=1, thread_name_prefix="sandbox-starter")
 
     def run(self, request: object) -> object:

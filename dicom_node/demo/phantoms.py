@@ -8,12 +8,14 @@ import numpy as np
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import (
+    UID,
     ComputedRadiographyImageStorage,
     CTImageStorage,
     ExplicitVRLittleEndian,
 )
+from scipy.ndimage import zoom
 
-from dicom_node import MANUFACTURER, __version__
+from dicom_node import __version__
 from dicom_node.demo.anatomy import Grid, chest
 from dicom_node.uids import IMPLEMENTATION_CLASS_UID, derived_uid
 
@@ -40,6 +42,7 @@ class PhantomTruth:
 
     left: LungTruth
     right: LungTruth
+    both: LungTruth
 
 
 def chest_ct_phantom(
@@ -52,7 +55,7 @@ def chest_ct_phantom(
     spacing_mm = _FIELD_OF_VIEW_MM / rows
     in_plane_mm = ((np.arange(rows) - (rows - 1) / 2) * spacing_mm).astype(np.float32)
     z_mm = ((np.arange(slices) - (slices - 1) / 2) * slice_spacing_mm).astype(np.float32)
-    body = chest(Grid(z_mm[:, None, None], in_plane_mm[None, :, None], in_plane_mm[None, None, :]), emphysema=emphysema)
+    body = chest(Grid(z_mm, in_plane_mm, in_plane_mm), emphysema=emphysema)
     noise = np.random.default_rng(int(derived_uid("noise", seed)[5:])).normal(0.0, 15.0, body.hu_zyx.shape)
     hu_zyx = np.clip(np.rint(body.hu_zyx + noise), _RESCALE_INTERCEPT, 3071).astype(np.int16)
 
@@ -66,7 +69,9 @@ def chest_ct_phantom(
         datasets.append(slice_dataset)
     voxel_ml = spacing_mm**2 * slice_spacing_mm / 1000.0
     truth = PhantomTruth(
-        left=_truth(hu_zyx, body.left_lung_zyx, voxel_ml), right=_truth(hu_zyx, body.right_lung_zyx, voxel_ml)
+        left=_truth(hu_zyx, body.left_lung_zyx, voxel_ml),
+        right=_truth(hu_zyx, body.right_lung_zyx, voxel_ml),
+        both=_truth(hu_zyx, body.left_lung_zyx | body.right_lung_zyx, voxel_ml),
     )
     return datasets, truth
 
@@ -74,13 +79,14 @@ def chest_ct_phantom(
 def chest_radiograph_phantom(seed: str = "1", *, rows: int = 512, age: str = "003Y", view: str = "AP") -> Dataset:
     """Make a frontal chest radiograph (CR, 16 bits allocated, MONOCHROME2): the chest projected from front to back."""
     spacing_mm = _FIELD_OF_VIEW_MM / rows
-    across_mm = ((np.arange(rows) - (rows - 1) / 2) * spacing_mm).astype(np.float32)
-    depth_mm = np.arange(-120, 120, 4, dtype=np.float32)
-    body = chest(Grid(-across_mm[:, None, None], depth_mm[None, :, None], across_mm[None, None, :]), emphysema=False)
-    path = np.clip(body.hu_zyx + 1000.0, 0.0, None).sum(axis=1) / 1000.0 * 0.4
-    ribs = 1.6 * (np.sin(across_mm / 8.0)[:, None] > 0.6) * (path > path.max() * 0.2)
-    noise = np.random.default_rng(int(derived_uid("noise", seed)[5:])).normal(0.0, 0.08, path.shape)
-    stored = np.clip((path + ribs + noise) / (path.max() + 2.0), 0.0, 1.0) * 4095
+    # Projected on a coarser grid and enlarged: the phantom need not show detail, but must be quick to make.
+    coarse_mm = ((np.arange(rows // 2) - (rows // 2 - 1) / 2) * spacing_mm * 2).astype(np.float32)
+    depth_mm = np.arange(-120, 120, 5, dtype=np.float32)
+    body = chest(Grid(-coarse_mm, depth_mm, coarse_mm), emphysema=False)
+    path = zoom(np.clip(body.hu_zyx + 1000.0, 0.0, None).mean(axis=1) / 1000.0, rows / len(coarse_mm), order=1)
+    ribs = 0.1 * (np.sin(np.arange(rows) * spacing_mm / 8.0)[:, None] > 0.6) * (path > path.max() * 0.2)
+    noise = np.random.default_rng(int(derived_uid("noise", seed)[5:])).normal(0.0, 0.005, path.shape)
+    stored = np.clip((path + ribs + noise) / (path.max() + 0.12), 0.0, 1.0) * 4095
 
     image = _base(ComputedRadiographyImageStorage, seed, "CR", 0)
     image.PatientName, image.PatientID, image.PatientAge = "PHANTOM^CHEST XRAY", f"PHANTOM-XR-{seed}", age
@@ -129,7 +135,7 @@ def _base(sop_class_uid: str, seed: str, modality: str, index: int) -> Dataset:
     """Return the patient, study, series and equipment attributes every phantom image has."""
     dataset = Dataset()
     dataset.SpecificCharacterSet = "ISO_IR 192"
-    dataset.SOPClassUID = sop_class_uid
+    dataset.SOPClassUID = UID(sop_class_uid)
     dataset.SOPInstanceUID = derived_uid("phantom-instance", modality, seed, str(index))
     dataset.StudyInstanceUID = derived_uid("phantom-study", modality, seed)
     dataset.SeriesInstanceUID = derived_uid("phantom-series", modality, seed)
@@ -139,14 +145,14 @@ def _base(sop_class_uid: str, seed: str, modality: str, index: int) -> Dataset:
     dataset.AccessionNumber, dataset.StudyID = f"PHANTOM{seed}"[:16], "PHANTOM"
     dataset.ReferringPhysicianName = ""
     dataset.Modality, dataset.BodyPartExamined = modality, "CHEST"
-    dataset.Manufacturer, dataset.ManufacturerModelName = MANUFACTURER, "PHANTOM"
+    dataset.Manufacturer, dataset.ManufacturerModelName = "Phantom Maker", "PHANTOM"
     dataset.SoftwareVersions = __version__
     dataset.SeriesNumber, dataset.InstanceNumber = 1, index + 1
     dataset.file_meta = FileMetaDataset()
-    dataset.file_meta.MediaStorageSOPClassUID = sop_class_uid
-    dataset.file_meta.MediaStorageSOPInstanceUID = dataset.SOPInstanceUID
+    dataset.file_meta.MediaStorageSOPClassUID = UID(sop_class_uid)
+    dataset.file_meta.MediaStorageSOPInstanceUID = UID(dataset.SOPInstanceUID)
     dataset.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
-    dataset.file_meta.ImplementationClassUID = IMPLEMENTATION_CLASS_UID
+    dataset.file_meta.ImplementationClassUID = UID(IMPLEMENTATION_CLASS_UID)
     return dataset
 
 

@@ -6,6 +6,8 @@ import ctypes
 import os
 import time
 
+from pydicom.valuerep import DA
+
 from dicom_node.errors import DeliveryDeferred, NotAnalysable
 
 
@@ -49,8 +51,6 @@ def _divide() -> float:
 
 
 def _quote_patient() -> None:
-    from pydicom.valuerep import DA
-
     DA("DOE^JOHN 1970")
 
 
