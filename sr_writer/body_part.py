@@ -5,13 +5,18 @@ from __future__ import annotations
 import copy
 
 from pydicom.dataset import Dataset
+from pydicom.uid import SegmentationStorage
 
-#: Body parts of CID 4031 that come in pairs; only for these does a missing side matter.
-PAIRED_PARTS = frozenset(
+#: Defined terms of PS3.16 Annex L that do not come in pairs; for any other term a missing side matters.
+UNPAIRED_PARTS = frozenset(
     {
-        *("ANKLE", "ARM", "AXILLA", "BREAST", "CALCANEUS", "CLAVICLE", "EAR", "ELBOW", "EYE", "FEMUR", "FIBULA"),
-        *("FINGER", "FOOT", "FOREARM", "HAND", "HIP", "HUMERUS", "KIDNEY", "KNEE", "LEG", "LUNG", "MAXILLA", "ORBIT"),
-        *("PATELLA", "RADIUS", "SCAPULA", "SHOULDER", "THIGH", "THUMB", "TIBIA", "TMJOINT", "TOE", "ULNA", "WRIST"),
+        *("ABDOMEN", "ABDOMENPELVIS", "AORTA", "BACK", "BLADDER", "BRAIN", "CEREBELLUM", "CERVIX", "CHEST"),
+        *("CHESTABDOMEN", "CHESTABDPELVIS", "CIRCLEOFWILLIS", "COCCYX", "COLON", "CSPINE", "CTSPINE", "DUODENUM"),
+        *("ESOPHAGUS", "FACE", "GALLBLADDER", "HEAD", "HEADNECK", "HEART", "ILEUM", "ILIUM", "JAW", "JEJUNUM"),
+        *("LARYNX", "LIVER", "LSPINE", "LSSPINE", "MEDIASTINUM", "MOUTH", "NECK", "NECKCHEST", "NECKCHESTABDOMEN"),
+        *("NECKCHESTABDPELV", "NOSE", "PANCREAS", "PELVIS", "PENIS", "PHARYNX", "PROSTATE", "RECTUM", "SCALP"),
+        *("SKULL", "SPINE", "SPLEEN", "SSPINE", "STERNUM", "STOMACH", "THYMUS", "THYROID", "TLSPINE", "TONGUE"),
+        *("TRACHEA", "TSPINE", "UTERUS", "VAGINA", "VULVA", "WHOLEBODY"),
     }
 )
 
@@ -20,11 +25,12 @@ def set_body_part(dataset: Dataset, source: Dataset) -> None:
     """Give `dataset` the body part of the source, and a laterality where that part is paired or unknown.
 
     What the source does not say stays empty: that is what type 2C asks for, and inventing a side is not an option.
+    A segmentation names the side of each segment instead.
     """
     part = str(source.get("BodyPartExamined") or "")
     if part:
         dataset["BodyPartExamined"] = copy.deepcopy(source["BodyPartExamined"])
-    if not part or part.upper() in PAIRED_PARTS:
+    if part not in UNPAIRED_PARTS and dataset.SOPClassUID != SegmentationStorage:
         dataset.Laterality = _side_of(source)
 
 

@@ -11,7 +11,19 @@ from pydicom.dataset import Dataset
 
 from dicom_node.analysis import Segment
 from dicom_node.model import Finding
-from dicom_node.sr_writer.drawing import AMBER, LINE, MUTED, PANEL, TEXT, Pen, RgbUint8, clipped, outlined, resized_mask
+from dicom_node.sr_writer.drawing import (
+    AMBER,
+    LINE,
+    MUTED,
+    PANEL,
+    TEXT,
+    Pen,
+    RgbUint8,
+    clipped,
+    outlined,
+    resized_mask,
+    wrapped,
+)
 from dicom_node.sr_writer.drawing import resized_rgb as scaled
 from dicom_node.sr_writer.drawing_heatmap import draw_region
 from dicom_node.sr_writer.frame import Caption, Layout, framed, layout_for, to_array
@@ -59,7 +71,10 @@ def _caption(drawn_on: PictureSource, index: int, volume: Volume) -> Caption:
 
 
 def _draw_names(pen: Pen, layout: Layout, volume: Volume) -> int:
-    """List the segments in their colours with their measurements; return where the list ends, in pixels."""
+    """List the segments in their colours with their measurements; return where the list ends, in pixels.
+
+    The list leaves the lower third of the column to the locator; all values are on the summary page anyway.
+    """
     text_px, small_px = layout.text_px, max(10, int(layout.text_px * 0.82))
     left, y = layout.legend_left + text_px // 2, text_px // 2
     room = layout.canvas_width - left - text_px // 2
@@ -70,9 +85,11 @@ def _draw_names(pen: Pen, layout: Layout, volume: Volume) -> int:
         y += int(text_px * 1.4)
         finding = findings.get(segment.finding_key)
         for measurement in finding.measurements if finding is not None else ():
-            line = f"{measurement.name.meaning}: {number(measurement.value)} {unit_text(measurement.unit.value)}"
-            pen.text((left, y), clipped(line, small_px, room), small_px, MUTED)
-            y += int(small_px * 1.35)
+            value = f"{number(measurement.value)} {unit_text(measurement.unit.value)}"
+            for line in wrapped(f"{measurement.name.meaning}: {value}", small_px, room):
+                if y < layout.footer_top * 2 // 3:
+                    pen.text((left, y), line, small_px, MUTED)
+                    y += int(small_px * 1.35)
         y += text_px // 2
     return y
 

@@ -31,13 +31,21 @@ from pydicom.dataset import Dataset
 
 from dicom_node import PRODUCT_NAME, __version__, codes
 from dicom_node.analysis import Analysis
-from dicom_node.model import Finding, ModelIdentity
+from dicom_node.model import Finding, ModelIdentity, Region
 from dicom_node.sr_writer.identity import ResultIdentity
 from dicom_node.sr_writer.segmentation import coded, tracking_uid
 from dicom_node.sr_writer.text import ascii_text, long_string, number
 
 #: An image-level group names at most this many images; the image library names them all.
 _MOST_GROUP_IMAGES = 3
+
+
+@dataclass(frozen=True, slots=True)
+class WrittenSegment:
+    """One segment of a finished SEG."""
+
+    segmentation: Dataset
+    number: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,12 +60,14 @@ class ReportSources:
         """Return the analysed image with this UID."""
         return next(s for s in self.analysis.sources if s.SOPInstanceUID == sop_instance_uid)
 
-    def segment_number(self, uid: str) -> int | None:
-        """Return the number of the segment tracked under this UID, `None` when it is empty or was not made."""
+    def segment(self, uid: str) -> WrittenSegment | None:
+        """Return the segment tracked under this UID, `None` when it is empty or was not made."""
         if self.segmentation is None:
             return None
-        found = (s.SegmentNumber for s in self.segmentation.SegmentSequence if s.get("TrackingUID") == uid)
-        return next(found, None)
+        for item in self.segmentation.SegmentSequence:
+            if item.get("TrackingUID") == uid:
+                return WrittenSegment(self.segmentation, int(item.SegmentNumber))
+        return None
 
 
 def measurement_groups(sources: ReportSources, identity: ResultIdentity) -> list[Any]:
@@ -66,17 +76,16 @@ def measurement_groups(sources: ReportSources, identity: ResultIdentity) -> list
     return [_group(finding, sources, identity) for finding in findings]
 
 
-def algorithm_identification(model: ModelIdentity, further_parameters: Sequence[str] = ()) -> AlgorithmIdentification:
+def algorithm_identification(model: ModelIdentity, parameters: Sequence[str]) -> AlgorithmIdentification:
     """Return TID 4019: name, version and everything needed to repeat the run."""
-    parameters = [
-        *dict.fromkeys([*model.parameters, *further_parameters]),
-        f"digest={model.digest}",
-        f"node={PRODUCT_NAME} {__version__}",
-    ]
     return AlgorithmIdentification(
         name=ascii_text(model.name),
         version=ascii_text(model.version),
-        parameters=[ascii_text(parameter) for parameter in parameters],
+        parameters=[
+            *(ascii_text(parameter) for parameter in parameters),
+            f"digest={model.digest}",
+            f"node={PRODUCT_NAME} {__version__}",
+        ],
         family=coded(codes.ARTIFICIAL_INTELLIGENCE),
         manufacturer=ascii_text(model.manufacturer),
     )
@@ -93,11 +102,11 @@ def _group(finding: Finding, sources: ReportSources, identity: ResultIdentity) -
         "measurements": _numbers(finding, shown_on[0]),
         "qualitative_evaluations": _evaluations(finding),
     }
-    segment_number = sources.segment_number(uid)
+    segment = sources.segment(uid)
     if finding.region is not None:
-        group: Any = _planar_group(finding, sources, parts)
-    elif segment_number is not None:
-        group = _segment_group(segment_number, sources, shown_on[0], parts)
+        group: Any = _planar_group(finding.region, sources, parts)
+    elif segment is not None:
+        group = _segment_group(segment, shown_on[0], len(sources.analysis.sources), parts)
     else:
         group = MeasurementsAndQualitativeEvaluations(
             source_images=[SourceImageForMeasurementGroup(i.SOPClassUID, i.SOPInstanceUID) for i in shown_on], **parts
@@ -107,49 +116,46 @@ def _group(finding: Finding, sources: ReportSources, identity: ResultIdentity) -
     return group
 
 
-def _planar_group(finding: Finding, sources: ReportSources, parts: dict[str, Any]) -> Any:
+def _planar_group(region: Region, sources: ReportSources, parts: dict[str, Any]) -> Any:
     """TID 1410 with the outline as 2D coordinates, which every SR class takes."""
-    assert_region = finding.region
-    if assert_region is None:
-        raise ValueError("A planar group needs a region.")
-    image = sources.image(assert_region.sop_instance_uid)
-    region = ImageRegion(
+    image = sources.image(region.sop_instance_uid)
+    outline = ImageRegion(
         graphic_type="POLYLINE",
-        graphic_data=np.array(assert_region.points_xy_px, dtype=float),
+        graphic_data=np.array(region.points_xy_px, dtype=float),
         source_image=SourceImageForRegion(image.SOPClassUID, image.SOPInstanceUID),
     )
-    return PlanarROIMeasurementsAndQualitativeEvaluations(referenced_region=region, **parts)
+    return PlanarROIMeasurementsAndQualitativeEvaluations(referenced_region=outline, **parts)
 
 
-def _segment_group(number_in_seg: int, sources: ReportSources, image: Dataset, parts: dict[str, Any]) -> Any:
+def _segment_group(segment: WrittenSegment, image: Dataset, image_count: int, parts: dict[str, Any]) -> Any:
     """TID 1411 for a volume, TID 1410 for a segment on a single image."""
-    seg = sources.segmentation
-    if seg is None:
-        raise ValueError("A segment group needs the segmentation it refers to.")
-    if len(sources.analysis.sources) == 1:
+    seg = segment.segmentation
+    if image_count == 1:
         frame = ReferencedSegmentationFrame(
             sop_class_uid=seg.SOPClassUID,
             sop_instance_uid=seg.SOPInstanceUID,
-            frame_number=_frame_of(number_in_seg, seg),
-            segment_number=number_in_seg,
+            frame_number=_frame_of(segment),
+            segment_number=segment.number,
             source_image=SourceImageForSegmentation(image.SOPClassUID, image.SOPInstanceUID),
         )
+        # PS3.3 table 10-3: the frame says it all, and a segment number beside it is not allowed.
+        del frame[0].ReferencedSOPSequence[0].ReferencedSegmentNumber
         return PlanarROIMeasurementsAndQualitativeEvaluations(referenced_segment=frame, **parts)
-    segment = ReferencedSegment(
+    referenced = ReferencedSegment(
         sop_class_uid=seg.SOPClassUID,
         sop_instance_uid=seg.SOPInstanceUID,
-        segment_number=number_in_seg,
+        segment_number=segment.number,
         source_series=SourceSeriesForSegmentation(image.SeriesInstanceUID),
     )
-    return VolumetricROIMeasurementsAndQualitativeEvaluations(referenced_segment=segment, **parts)
+    return VolumetricROIMeasurementsAndQualitativeEvaluations(referenced_segment=referenced, **parts)
 
 
-def _frame_of(segment_number: int, segmentation: Dataset) -> int:
+def _frame_of(segment: WrittenSegment) -> int:
     """Return the (1-based) frame that holds a segment of a single-image SEG."""
-    for frame_number, groups in enumerate(segmentation.PerFrameFunctionalGroupsSequence, start=1):
-        if groups.SegmentIdentificationSequence[0].ReferencedSegmentNumber == segment_number:
+    for frame_number, groups in enumerate(segment.segmentation.PerFrameFunctionalGroupsSequence, start=1):
+        if groups.SegmentIdentificationSequence[0].ReferencedSegmentNumber == segment.number:
             return frame_number
-    raise ValueError(f"Segment {segment_number} has no frame in the segmentation.")
+    raise ValueError(f"Segment {segment.number} has no frame in the segmentation.")
 
 
 def _images_of(finding: Finding, sources: ReportSources) -> list[Dataset]:
@@ -168,8 +174,10 @@ def _images_of(finding: Finding, sources: ReportSources) -> list[Dataset]:
 
 
 def _parameters(finding: Finding, model: ModelIdentity) -> list[str]:
-    """Say what is needed to understand "present" and the score later."""
-    parameters = [f"threshold={number(finding.threshold)}"] if finding.threshold is not None else []
+    """Return the model's parameters, and what is needed to understand "present" and the score later."""
+    parameters = [p for p in model.parameters if finding.threshold is None or not p.startswith("threshold=")]
+    if finding.threshold is not None:
+        parameters.append(f"threshold={number(finding.threshold)}")
     if finding.probability is not None:
         parameters.append("score=calibrated" if model.calibrated else "score=uncalibrated")
     return parameters

@@ -15,6 +15,11 @@ from dicom_node.sr_writer.text import ascii_text
 
 _SOURCE = CodedConcept("260753009", "SCT", "Source")
 _CHEST_X_RAY = CodedConcept("399208008", "SCT", "Plain X-ray of chest")
+#: Members of CID 100, which the template recommends here.
+_PROCEDURE_BY_MODALITY = {
+    "CT": CodedConcept("25045-6", "LN", "CT unspecified body region"),
+    "MR": CodedConcept("25056-3", "LN", "MRI unspecified body region"),
+}
 #: TID 1500 row 12: the container for statements about the study as a whole.
 _QUALITATIVE_EVALUATIONS = CodedConcept("C0034375", "UMLS", "Qualitative Evaluations")
 _TEXT_LIMIT = 1024
@@ -28,9 +33,7 @@ def procedure_reported(source: Dataset) -> CodedConcept:
             return CodedConcept(value=value, scheme_designator=scheme, meaning=meaning)
     if source.get("Modality") in {"CR", "DX"} and str(source.get("BodyPartExamined") or "").upper() == "CHEST":
         return _CHEST_X_RAY
-    if source.get("Modality") == "CT":
-        return CodedConcept.from_code(dictionary.SCT.ComputedTomography)
-    return coded(codes.IMAGING_PROCEDURE)
+    return _PROCEDURE_BY_MODALITY.get(str(source.get("Modality")), coded(codes.IMAGING_PROCEDURE))
 
 
 def image_library(images: Sequence[Dataset]) -> ContainerContentItem:

@@ -54,6 +54,7 @@ def segmentation(analysis: Analysis, identity: ResultIdentity) -> Dataset | None
         content_creator_name=f"{long_string(identity.context.ae_title, 16)}^",
     )
     _make_repeatable(dataset, identity)
+    _name_sides(dataset, segments, analysis)
     if "FrameOfReferenceUID" not in analysis.sources[0]:
         dataset.PatientOrientation = analysis.sources[0].get("PatientOrientation") or ""
     stamp(dataset, identity, f"segmentation {long_string(identity.model.name, 24)}")
@@ -104,3 +105,12 @@ def _make_repeatable(dataset: Dataset, identity: ResultIdentity) -> None:
         item.DimensionOrganizationUID = uid
     for item in dataset.DimensionIndexSequence:
         item.DimensionOrganizationUID = uid
+
+
+def _name_sides(dataset: Dataset, segments: Sequence[Segment], analysis: Analysis) -> None:
+    """Say left or right in the code of each segment whose finding has a side, not only in its label."""
+    sides = {finding.key: finding.laterality for finding in analysis.findings}
+    for item, segment in zip(dataset.SegmentSequence, segments, strict=True):
+        side = sides.get(segment.finding_key)
+        if side is not None:
+            item.SegmentedPropertyTypeCodeSequence[0].SegmentedPropertyTypeModifierCodeSequence = [coded(side)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from highdicom.sr import (
@@ -72,16 +73,14 @@ def not_analysed_report(answer: NotAnalysed, pictures: Sequence[Dataset], identi
     return document
 
 
+@dataclass(frozen=True, slots=True)
 class _Content:
-    """What goes into the tree: analysed images, own objects, measurement groups, and remarks."""
+    """What goes into the tree."""
 
-    def __init__(
-        self, images: Sequence[Dataset], own_objects: Sequence[Dataset], groups: Sequence[Any], remarks: Sequence[str]
-    ) -> None:
-        self.images = images
-        self.own_objects = own_objects
-        self.groups = groups
-        self.remarks = remarks
+    images: Sequence[Dataset]
+    own_objects: Sequence[Dataset]
+    groups: Sequence[Any]
+    remarks: Sequence[str]
 
 
 def _document(content: _Content, identity: ResultIdentity) -> Dataset:
@@ -149,7 +148,7 @@ def _not_performed_group(answer: NotAnalysed, identity: ResultIdentity) -> Measu
         tracking_identifier=TrackingIdentifier(
             uid=identity.uid("tracking", "not-analysed"), identifier="AI ANALYSIS NOT PERFORMED"
         ),
-        algorithm_id=algorithm_identification(answer.model, [f"reason={answer.reason}"]),
+        algorithm_id=algorithm_identification(answer.model, [*answer.model.parameters, f"reason={answer.reason}"]),
         qualitative_evaluations=[
             QualitativeEvaluation(name=dictionary.DCM.SummaryOfAnalyses, value=dictionary.DCM.NotAttempted)
         ],

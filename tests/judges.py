@@ -1,0 +1,95 @@
+"""Independent judges of DICOM objects: dicom3tools, DCMTK and PixelMed, each with a closed list of what is noise.
+
+`assert_valid_dicom` for any object, `assert_consistent` for results beside their sources, `assert_valid_sr` for the
+content of a structured report. A missing program skips the test with the package to install.
+"""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from pydicom import dcmread
+
+from tests import needs
+
+#: dciodvfy of 2022 is older than these parts of the standard, or says again what the source already lacks.
+_IOD_NOISE = (
+    r"ContributingEquipmentSequence.*/DeviceUID.* Attribute is not present in standard DICOM IOD",
+    r"/(StudyDate|StudyTime|StudyID|PatientID)\(.* Missing attribute or value that would be needed to build DICOMDIR",
+    r"Laterality.* - (is only permitted to be empty|Empty attribute|Value is zero length|empty)",
+)
+#: The same attribute sits in different modules of SR and image IODs; its values are compared all the same.
+_CONSISTENCY_NOISE = (r"Different information entities for attribute - Element=<AccessionNumber>",)
+#: CID 100 is a baseline group (BCID): a site's own procedure code is as good, but PixelMed wants a member.
+_TEMPLATE_NOISE = (r'"Procedure reported"\).* not found in context group 100$',)
+#: PixelMed 2022 judges every group of a report by the template of the one group that has a region.
+_MISTAKEN_GROUP = re.compile(r"Template 1410 .* within 1\.\d+\.(\d+): .*Missing conditional content item")
+
+_PIXELMED = Path("/usr/share/java/pixelmed.jar")
+#: Without these the Java XSLT processor stops at its own limits.
+_XPATH_LIMITS = [f"-Djdk.xml.xpath{name}Limit=0" for name in ("TotalOp", "ExprGrp", "ExprOp")]
+
+
+def assert_valid_dicom(path: Path, source: Path | None = None) -> None:
+    """dciodvfy finds no error, and no warning beyond the known noise.
+
+    What it says in the same words about `source` is the source's own fault: its values are copied, never improved.
+    """
+    inherited = set(_complaints(source)) if source is not None else set()
+    said = [line for line in _complaints(path) if line not in inherited]
+    _none_left(_without(said, _IOD_NOISE), f"dciodvfy {path.name}")
+
+
+def assert_consistent(sources: Sequence[Path], outputs: Sequence[Path]) -> None:
+    """dcentvfy sees one patient, one study, and consistent series across all files."""
+    lines = _lines([needs.tool("dcentvfy", "dicom3tools"), *map(str, sources), *map(str, outputs)])
+    names = {path.name for path in outputs}
+    about_outputs = [line for line in lines if any(f"<{name}>" in line for name in names)]
+    unknown = [line for line in lines if "<" not in line and line.strip()]
+    _none_left([*_without(about_outputs, _CONSISTENCY_NOISE), *unknown], "dcentvfy")
+
+
+def assert_valid_sr(path: Path) -> None:
+    """dsrdump reads the tree, and PixelMed finds the rows of TID 1500 as the template wants them."""
+    dump = subprocess.run([needs.tool("dsrdump", "dcmtk"), "-q", str(path)], capture_output=True, check=False)
+    assert dump.returncode == 0, f"dsrdump {path.name}: {dump.stderr.decode(errors='replace')}"
+    if not _PIXELMED.exists():
+        needs.absent("PixelMed is not installed; install the Debian package libpixelmed-java")
+    java = needs.tool("java", "default-jre-headless")
+    lines = _lines([java, *_XPATH_LIMITS, "-cp", str(_PIXELMED), "com.pixelmed.validate.DicomSRValidator", str(path)])
+    assert any("Found Root Template TID_1500" in line for line in lines), f"PixelMed sees no TID 1500: {lines}"
+    errors = _without([line for line in lines if line.startswith("Error")], _TEMPLATE_NOISE)
+    templates = _group_templates(path)
+    _none_left([line for line in errors if not _is_mistaken_group(line, templates)], f"PixelMed {path.name}")
+
+
+def _complaints(path: Path) -> list[str]:
+    lines = _lines([needs.tool("dciodvfy", "dicom3tools"), "-new", str(path)])
+    return [line for line in lines if line.startswith(("Error", "Warning"))]
+
+
+def _group_templates(path: Path) -> list[str]:
+    """Return the template of each measurement group, in order."""
+    measurements = [i for i in dcmread(path).ContentSequence if i.ConceptNameCodeSequence[0].CodeValue == "126010"]
+    return [group.ContentTemplateSequence[0].TemplateIdentifier for group in measurements[0].ContentSequence]
+
+
+def _is_mistaken_group(line: str, templates: Sequence[str]) -> bool:
+    match = _MISTAKEN_GROUP.search(line)
+    return match is not None and templates[int(match.group(1)) - 1] != "1410"
+
+
+def _lines(command: Sequence[str]) -> list[str]:
+    done = subprocess.run(command, capture_output=True, check=False, timeout=120)
+    return (done.stdout + done.stderr).decode("utf-8", errors="replace").splitlines()
+
+
+def _without(lines: Iterable[str], noise: Sequence[str]) -> list[str]:
+    return [line for line in lines if not any(re.search(pattern, line) for pattern in noise)]
+
+
+def _none_left(lines: Sequence[str], judge: str) -> None:
+    assert not lines, f"{judge}:\n" + "\n".join(lines)
