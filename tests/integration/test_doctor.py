@@ -98,7 +98,6 @@ def test_a_pacs_without_3d_reports_gets_the_setting_to_change(tmp_path: Path) ->
     ("statement", "status", "seen"),
     [
         ({"fhirVersion": "4.3.0"}, 200, "speaks FHIR 4.3.0"),
-        ({"fhirVersion": "4.0.1", "rest": [{"interaction": [{"code": "batch"}]}]}, 200, "lists no transaction"),
         ({"message": "who are you"}, 401, "answers HTTP 401"),
         ({"a": "login page"}, 200, "answers HTTP 200"),
     ],
@@ -112,10 +111,14 @@ def test_an_ehr_that_cannot_be_used_says_why(tmp_path: Path, statement: object, 
     assert check.advice
 
 
-def test_an_r4_server_with_transactions_is_well(tmp_path: Path) -> None:
-    statement = {"fhirVersion": "4.0.1", "rest": [{"interaction": [{"code": "transaction"}]}]}
+@pytest.mark.parametrize(("interaction", "seen"), [("transaction", "FHIR 4.0.1"), ("batch", "sent one by one")])
+def test_an_r4_server_is_well_with_and_without_transactions(tmp_path: Path, interaction: str, seen: str) -> None:
+    statement = {"fhirVersion": "4.0.1", "rest": [{"interaction": [{"code": interaction}]}]}
     with web_server(statement) as url:
-        assert check_of(tmp_path, {"kind": "fhir", "url": url}).ok
+        check = check_of(tmp_path, {"kind": "fhir", "url": url})
+
+    assert check.ok
+    assert check.text.endswith(seen)
 
 
 def test_a_port_in_use_by_another_program_is_reported(storescp: Receiver, tmp_path: Path) -> None:

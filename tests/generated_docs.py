@@ -1,0 +1,112 @@
+"""The parts of the documentation that are written from the code, so that they cannot go stale.
+
+Run ``python -m tests.generated_docs`` after a change; `test_docs` fails until that was done.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel
+from pydantic_core import PydanticUndefined
+
+from dicom_node.config.settings import Settings
+from dicom_node.headers import StoreStatus
+from dicom_node.lifecycle import DELIVERY_TRANSITIONS, JOB_TRANSITIONS, STUDY_TRANSITIONS
+from dicom_node.receive import TRANSFER_SYNTAXES
+from tests.needs import REPOSITORY
+
+DOCS = REPOSITORY / "docs"
+
+
+def settings_tables() -> str:
+    """One table per section of the settings: key, default, meaning."""
+    parts = []
+    for section, field in Settings.model_fields.items():
+        model, is_list = _section_model(field.annotation)
+        heading = f"### `[[{section}]]`, any number" if is_list else f"### `[{section}]`"
+        rows = [f"| `{key}` | {_default(one)} | {one.description} |" for key, one in model.model_fields.items()]
+        parts.append("\n".join([heading, "", "| key | default | meaning |", "|---|---|---|", *rows]))
+    return "\n\n".join(parts)
+
+
+def status_table() -> str:
+    """The statuses a C-STORE is answered with."""
+    rows = [f"| `0x{status.value:04X}` | {status.name.replace('_', ' ').lower()} |" for status in StoreStatus]
+    return "\n".join(["| status | name |", "|---|---|", *rows])
+
+
+def transfer_syntax_table() -> str:
+    """The transfer syntaxes the listener accepts for every storage SOP class."""
+    rows = [f"| {syntax.name} | `{syntax}` |" for syntax in TRANSFER_SYNTAXES]
+    return "\n".join(["| transfer syntax | UID |", "|---|---|", *rows])
+
+
+def state_table() -> str:
+    """Which states there are and which may follow which."""
+    rows = [
+        f"| {what} | `{old}` | {', '.join(f'`{new}`' for new in sorted(following)) or 'none: it is final'} |"
+        for what, transitions in (
+            ("study", STUDY_TRANSITIONS),
+            ("job", JOB_TRANSITIONS),
+            ("delivery", DELIVERY_TRANSITIONS),
+        )
+        for old, following in transitions.items()
+    ]
+    return "\n".join(["| what | state | may become |", "|---|---|---|", *rows])
+
+
+PARTS: Mapping[tuple[str, str], Callable[[], str]] = {
+    ("configuration.md", "settings"): settings_tables,
+    ("conformance.md", "statuses"): status_table,
+    ("conformance.md", "transfer syntaxes"): transfer_syntax_table,
+    ("architecture.md", "states"): state_table,
+}
+
+
+def with_part(text: str, name: str, content: str) -> str:
+    """Return a page with one generated part replaced. Raises `ValueError` when the page has no place for it."""
+    pattern = re.compile(rf"(<!-- written from the code: {re.escape(name)} -->\n).*?(<!-- end -->)", re.DOTALL)
+    if not pattern.search(text):
+        raise ValueError(f"the page has no place for {name!r}")
+    return pattern.sub(lambda found: f"{found[1]}\n{content}\n\n{found[2]}", text)
+
+
+def pages() -> Iterator[tuple[Path, str]]:
+    """Every page with generated parts, and what it should say."""
+    for page in sorted({page for page, _ in PARTS}):
+        path = DOCS / page
+        text = path.read_text(encoding="utf-8")
+        for (owner, name), render in PARTS.items():
+            if owner == page:
+                text = with_part(text, name, render())
+        yield path, text
+
+
+def _section_model(annotation: Any) -> tuple[type[BaseModel], bool]:
+    arguments = getattr(annotation, "__args__", ())
+    return (arguments[0], True) if arguments else (annotation, False)
+
+
+def _default(field: Any) -> str:
+    value = field.default_factory() if field.default_factory else field.default
+    if value is PydanticUndefined:
+        return "required"
+    if value is None or value in ("", (), {}):
+        return "none"
+    if isinstance(value, bool):
+        return f"`{str(value).lower()}`"
+    return f"`{value:g}`" if isinstance(value, float) else f"`{value}`"
+
+
+def main() -> None:
+    """Rewrite the generated parts of all pages."""
+    for path, text in pages():
+        path.write_text(text, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

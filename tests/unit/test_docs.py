@@ -1,0 +1,93 @@
+"""The documentation says what the code does: settings, commands, links, and the parts written from the code."""
+
+from __future__ import annotations
+
+import argparse
+import re
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from dicom_node.cli.parser import make_parser
+from dicom_node.config.settings import Settings
+from tests.generated_docs import DOCS, pages
+from tests.needs import REPOSITORY
+
+MARKDOWN = sorted([*REPOSITORY.glob("*.md"), *DOCS.rglob("*.md"), *(REPOSITORY / "orthanc").glob("*.md")])
+_LINK = re.compile(r"\]\((?!https?://|#)([^)#]+)(?:#[^)]*)?\)")
+_TOML = re.compile(r"```toml\n(.*?)```", re.DOTALL)
+_SECTION = re.compile(r"^### `\[+(\w+)\]+`.*?$(.*?)(?=^### |^<!-- end)", re.DOTALL | re.MULTILINE)
+_ROW = re.compile(r"^\| `(\w+)` \|", re.MULTILINE)
+
+
+def name(path: Path) -> str:
+    return str(path.relative_to(REPOSITORY))
+
+
+def settings_in_code() -> set[str]:
+    found = set()
+    for section, field in Settings.model_fields.items():
+        arguments = getattr(field.annotation, "__args__", ())
+        model = arguments[0] if arguments else field.annotation
+        found |= {f"{section}.{key}" for key in model.model_fields}
+    return found
+
+
+def commands(parser: argparse.ArgumentParser, before: str = "dicom-node") -> Iterator[str]:
+    for action in parser._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            for word, below in action.choices.items():
+                deeper = list(commands(below, f"{before} {word}"))
+                yield from deeper or [f"{before} {word}"]
+
+
+def test_every_setting_is_documented_and_every_documented_one_exists() -> None:
+    page = (DOCS / "configuration.md").read_text(encoding="utf-8")
+
+    documented = {f"{section}.{key}" for section, body in _SECTION.findall(page) for key in _ROW.findall(body)}
+
+    assert documented == settings_in_code()
+
+
+def test_what_is_written_from_the_code_is_up_to_date() -> None:
+    stale = [name(path) for path, expected in pages() if path.read_text(encoding="utf-8") != expected]
+
+    assert stale == [], "run: .venv/bin/python -m tests.generated_docs"
+
+
+def test_every_command_is_documented() -> None:
+    text = "\n".join(path.read_text(encoding="utf-8") for path in MARKDOWN)
+
+    assert [command for command in commands(make_parser()) if command not in text] == []
+
+
+@pytest.mark.parametrize("path", MARKDOWN, ids=name)
+def test_a_link_leads_somewhere(path: Path) -> None:
+    targets = _LINK.findall(path.read_text(encoding="utf-8"))
+
+    assert [target for target in targets if not (path.parent / target).exists()] == []
+
+
+@pytest.mark.parametrize("path", [path for path in MARKDOWN if "```toml" in path.read_text(encoding="utf-8")], ids=name)
+def test_an_example_configuration_is_accepted(path: Path) -> None:
+    for example in _TOML.findall(path.read_text(encoding="utf-8")):
+        values = tomllib.loads(example)
+        # Examples show the part they speak of: a listener beyond loopback needs peers, a route its destinations.
+        if "dicom" in values:
+            values.setdefault("peer", [{"ae_title": "CT1"}])
+        Settings.model_validate(values)
+
+
+def test_every_make_target_in_the_documentation_exists() -> None:
+    targets = set(re.findall(r"^([a-z]+):.*##", (REPOSITORY / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
+    named = {
+        inline or listed
+        for path in MARKDOWN
+        for inline, listed in re.findall(
+            r"(?:`|&& )make ([a-z]+)|^make ([a-z]+) +#", path.read_text(encoding="utf-8"), re.MULTILINE
+        )
+    }
+
+    assert named <= targets
