@@ -10,12 +10,14 @@ from dicom_node.fhir.device import device_entry
 from dicom_node.fhir.endpoint import endpoint_entry
 from dicom_node.fhir.facts import ReportFacts, gather_facts
 from dicom_node.fhir.imaging_study import imaging_study_entry
-from dicom_node.fhir.json_types import Json
+from dicom_node.fhir.json_types import Json, to_json_bytes
 from dicom_node.fhir.observation import finding_entries, not_analysed_entry
 from dicom_node.fhir.options import FhirOptions
 from dicom_node.fhir.provenance import provenance_entry
 from dicom_node.fhir.report import report_entry
 from dicom_node.fhir.validation import check_bundle
+
+__all__ = ["build_bundle", "to_json_bytes"]
 
 
 def build_bundle(

@@ -17,8 +17,8 @@ class Capabilities:
     transactions: bool
 
 
-def read_capabilities(exchange: Exchange) -> Capabilities:
-    """Read the CapabilityStatement; a server that refuses to show it is taken to support transactions.
+def read_capabilities(exchange: Exchange) -> Capabilities | None:
+    """Read the CapabilityStatement; `None` when the server refuses to show it.
 
     Raises `DeliveryRefused` when it speaks another version of FHIR than R4.
     """
@@ -26,7 +26,7 @@ def read_capabilities(exchange: Exchange) -> Capabilities:
     try:
         statement = exchange.json(exchange.get("metadata", asked), asked)
     except DeliveryRefused:
-        return Capabilities(transactions=True)
+        return None
     version = str(statement.get("fhirVersion", "4.0.1"))
     if not version.startswith("4."):
         raise DeliveryRefused(

@@ -30,6 +30,9 @@ class Delivered:
 class FhirClient:
     """Sends report bundles to one FHIR R4 server; safe to use from several threads, and to send anything twice.
 
+    Besides writing the bundle's resources it reads Patient (unless `patient` is ``logical``), DiagnosticReport and
+    Observation, which the account it uses must be allowed to.
+
     `patient` is ``match`` (find exactly one Patient by identifier) or ``logical`` (leave the reference by identifier
     as it is). Redirects are never followed, so credentials go to no other host. Raises `SettingsError` for an address
     that cannot be one.
@@ -84,9 +87,10 @@ class FhirClient:
         self.close()
 
     def _read_capabilities(self, exchange: Exchange) -> Capabilities:
+        """Ask once; a server that will not say is taken to do transactions, as nearly all do, and asked again."""
         if self._capabilities is None:
             self._capabilities = read_capabilities(exchange)
-        return self._capabilities
+        return self._capabilities or Capabilities(transactions=True)
 
     def _for_this_server(self, exchange: Exchange, bundle: Mapping[str, Any], subject: Json) -> Json:
         """Return the bundle with the server's own Patient as subject; the stored bundle stays as it is."""

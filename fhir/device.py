@@ -6,6 +6,7 @@ from dicom_node.codes import ARTIFICIAL_INTELLIGENCE
 from dicom_node.fhir.facts import ReportFacts, conditional_create
 from dicom_node.fhir.identifiers import dicom_uid, query
 from dicom_node.fhir.json_types import Json, without_empty
+from dicom_node.fhir.source_text import one_line
 from dicom_node.fhir.terms import concept
 
 
@@ -26,7 +27,7 @@ def device_entry(facts: ReportFacts) -> Json:
                 {"type": {"text": "model version"}, "value": model.version},
                 {"type": {"text": "sha256 of weights and configuration"}, "value": model.digest},
             ],
-            "note": [{"text": note} for note in notes if note],
+            "note": [{"text": one_line(note)} for note in notes if note.strip()],
         }
     )
     return conditional_create(facts.full_url("Device"), device, query(identifier))

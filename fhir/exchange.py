@@ -68,7 +68,7 @@ class Exchange:
     def json(self, response: httpx.Response, asked: str) -> Json:
         """Return the resource of an answer. Raises `DeliveryRefused` when it holds none (a login page, a proxy)."""
         body = json_or_none(response)
-        if not isinstance(body, dict):
+        if not isinstance(body, dict) or not isinstance(body.get("resourceType"), str):
             raise DeliveryRefused(
                 f"What answered {asked} at {response.url.host} is no FHIR server: the answer is not FHIR JSON. "
                 "Check url of the destination."

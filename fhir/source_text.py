@@ -32,4 +32,7 @@ def person_name(dataset: Dataset) -> str:
 
 
 def _is_unwanted(character: str) -> bool:
-    return unicodedata.category(character) in _UNWANTED or ord(character) in _DIRECTION_MARKS
+    point = ord(character)
+    # XML has no place for the code points that Unicode keeps from being characters, and the narrative is XHTML.
+    is_no_character = point & 0xFFFE == 0xFFFE or 0xFDD0 <= point <= 0xFDEF
+    return is_no_character or point in _DIRECTION_MARKS or unicodedata.category(character) in _UNWANTED

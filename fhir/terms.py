@@ -6,6 +6,7 @@ import math
 
 from dicom_node.codes import FHIR_SYSTEMS, NO_UNITS
 from dicom_node.fhir.json_types import Json, without_empty
+from dicom_node.fhir.source_text import one_line
 from dicom_node.model import Code
 from dicom_node.uids import derived_uid
 
@@ -41,12 +42,12 @@ def absent_because(reason: str, text: str) -> Json:
 def coding(code: Code) -> Json:
     """Return the Coding; a scheme without a FHIR address gets an OID of its own, derived from its designator."""
     system = FHIR_SYSTEMS.get(code.scheme) or f"urn:oid:{derived_uid('coding-scheme', code.scheme)}"
-    return without_empty({"system": system, "code": code.value, "display": code.meaning})
+    return without_empty({"system": system, "code": code.value, "display": one_line(code.meaning)})
 
 
 def concept(code: Code, text: str = "") -> Json:
     """Return a CodeableConcept of one coding."""
-    return without_empty({"coding": [coding(code)], "text": text})
+    return without_empty({"coding": [coding(code)], "text": one_line(text)})
 
 
 def printed_unit(unit: Code) -> str:

@@ -44,7 +44,7 @@ def finding_sentence(finding: Finding, *, calibrated: bool) -> str:
         certainty_text(finding, calibrated=calibrated),
         *(measurement_text(measurement) for measurement in finding.measurements),
     ]
-    return f"{finding.label} ({site_text(finding)}): {'; '.join(part for part in parts if part) or 'no value'}."
+    return one_line(f"{finding.label} ({site_text(finding)}): {'; '.join(filter(None, parts)) or 'no value'}.")
 
 
 def not_analysed_text(answer: NotAnalysed) -> str:
@@ -55,7 +55,13 @@ def not_analysed_text(answer: NotAnalysed) -> str:
 def conclusion_lines(answer: Analysis | NotAnalysed, *, incomplete: bool) -> list[str]:
     """Return what the report says, line by line, without the warning that goes first."""
     if isinstance(answer, NotAnalysed):
-        return [not_analysed_text(answer), "This says nothing about the presence or absence of any finding."]
+        silence = "This says nothing about the presence or absence of any finding."
+        return [not_analysed_text(answer), silence, *_notes(answer)]
     lines = [finding_sentence(finding, calibrated=answer.model.calibrated) for finding in answer.findings]
     caution = ["The study or the analysis was incomplete; findings may be missing."] if incomplete else []
-    return caution + (lines or ["The model reported no finding it could evaluate."])
+    return caution + (lines or ["The model reported no finding it could evaluate."]) + _notes(answer)
+
+
+def _notes(answer: Analysis | NotAnalysed) -> list[str]:
+    """Return what the model said about its input and its limits."""
+    return [one_line(f"Note: {note}") for note in answer.notes]

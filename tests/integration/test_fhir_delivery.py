@@ -16,12 +16,13 @@ import httpx
 import pytest
 from pydicom.dataset import Dataset
 
+from dicom_node.config.settings import DestinationSettings
 from dicom_node.errors import DeliveryDeferred, DeliveryRefused
-from dicom_node.fhir.authentication import authentication
 from dicom_node.fhir.bundle import build_bundle
 from dicom_node.fhir.client import FhirClient
 from dicom_node.fhir.json_types import to_json_bytes
 from dicom_node.model import Presence
+from dicom_node.send.factory import authentication
 from tests.needs import tool
 from tests.peers.fhir_server import PEER, FhirServer, node_environment
 from tests.unit.fhir_examples import (
@@ -47,6 +48,10 @@ def bundle(answer: Any = None, context: Any = CONTEXT) -> dict[str, object]:
 def send(server: FhirServer, one: dict[str, object], **options: Any) -> tuple[str, ...]:
     with FhirClient(server.url, timeout_s=options.pop("timeout_s", 20.0), **options) as client:
         return client.send(one).locations
+
+
+def login(**settings: Any) -> httpx.Auth | None:
+    return authentication(DestinationSettings(name="ehr", kind="fhir", url="https://ehr.example", **settings))
 
 
 @pytest.fixture
@@ -115,6 +120,19 @@ def test_what_is_sent_is_declared_as_r4(server: FhirServer) -> None:
     assert types == {"application/fhir+json; fhirVersion=4.0"}
 
 
+def test_a_server_that_hides_its_capabilities_is_sent_a_transaction(server: FhirServer) -> None:
+    server.set(metadataStatus=403)
+
+    assert len(send(server, bundle())) == len(KINDS) + len(FINDINGS)
+
+
+def test_a_server_of_another_fhir_version_is_refused(server: FhirServer) -> None:
+    server.set(fhirVersion="5.0.0")
+
+    with pytest.raises(DeliveryRefused, match=r"FHIR 5\.0\.0"):
+        send(server, bundle())
+
+
 # --- a second run ---
 
 
@@ -142,16 +160,12 @@ def test_a_delayed_earlier_run_does_not_replace_a_later_one(server: FhirServer) 
 def test_a_report_that_a_physician_has_finalised_is_not_overwritten(server: FhirServer) -> None:
     send(server, bundle())
     (report,) = server.all("DiagnosticReport")
-    put(server, {**report, "status": "final"})
+    server.replace({**report, "status": "final"})
 
     with pytest.raises(DeliveryRefused, match="status final"):
         send(server, bundle(analysis(), LATER))
 
     assert server.all("DiagnosticReport")[0]["status"] == "final"
-
-
-def put(server: FhirServer, resource: dict[str, Any]) -> None:
-    httpx.put(f"{server.url}/{resource['resourceType']}/{resource['id']}", json=resource).raise_for_status()
 
 
 # --- the patient ---
@@ -292,40 +306,43 @@ def test_the_token_opens_the_server_and_a_wrong_one_does_not(
     guarded = start_fhir_server("s3cret")
 
     with pytest.raises(DeliveryRefused, match="401") as refused:
-        send(guarded, bundle(), auth=authentication(token="wrong-token"), patient="logical")
-    send(guarded, bundle(), auth=authentication(token="s3cret"), patient="logical")
+        send(guarded, bundle(), auth=login(token="wrong-token"), patient="logical")
+    send(guarded, bundle(), auth=login(token="s3cret"), patient="logical")
 
     assert "wrong-token" not in str(refused.value)
 
 
 def test_user_and_password_are_sent_as_basic_authentication(server: FhirServer) -> None:
-    send(server, bundle(), auth=authentication(username="node", password="pass"))
+    send(server, bundle(), auth=login(username="node", password="pass"))
 
     assert {one["authorization"] for one in server.log() if "_search" in one["url"]} == {"Basic bm9kZTpwYXNz"}
 
 
 # --- independent validators ---
 
+ANSWERS = {
+    "findings": analysis(),
+    "not-analysed": not_analysed(),
+    "no-findings": analysis(findings=()),
+    "bare-header": analysis(sources=(radiograph(StudyDate=None, AcquisitionDate=None, AccessionNumber=None),)),
+    "undetermined": analysis(findings=(replace(FINDINGS[0], presence=Presence.UNDETERMINED, laterality=None),)),
+}
 
-@pytest.mark.parametrize(
-    "answer",
-    [
-        analysis(),
-        not_analysed(),
-        analysis(findings=()),
-        analysis(sources=(radiograph(StudyDate=None, AcquisitionDate=None, AccessionNumber=None),)),
-        analysis(findings=(replace(FINDINGS[0], presence=Presence.UNDETERMINED, laterality=None),)),
-    ],
-    ids=["findings", "not analysed", "no findings", "bare header", "undetermined"],
-)
-def test_two_independent_validators_find_no_error(answer: Any, tmp_path: Path) -> None:
-    path = tmp_path / "bundle.json"
-    path.write_bytes(to_json_bytes(bundle(answer)))
 
-    command = [tool("node", "nodejs"), str(PEER / "validate.cjs"), str(path)]
-    judged = subprocess.run(command, env=node_environment(), check=True, capture_output=True, text=True)
+def judged(*bundles: Path) -> list[dict[str, str]]:
+    """Return the errors that Medplum and npm fhir find in these bundles."""
+    command = [tool("node", "nodejs"), str(PEER / "validate.cjs"), *map(str, bundles)]
+    done = subprocess.run(command, env=node_environment(), check=True, capture_output=True, text=True)
+    errors: list[dict[str, str]] = json.loads(done.stdout)
+    return errors
 
-    assert json.loads(judged.stdout) == []
+
+def test_two_independent_validators_find_no_error(tmp_path: Path) -> None:
+    paths = [tmp_path / f"{name}.json" for name in ANSWERS]
+    for path, answer in zip(paths, ANSWERS.values(), strict=True):
+        path.write_bytes(to_json_bytes(bundle(answer)))
+
+    assert judged(*paths) == []
 
 
 def test_the_validators_do_find_a_wrong_code(tmp_path: Path) -> None:
@@ -334,7 +351,4 @@ def test_the_validators_do_find_a_wrong_code(tmp_path: Path) -> None:
     path = tmp_path / "bundle.json"
     path.write_text(json.dumps(broken), encoding="utf-8")
 
-    command = [tool("node", "nodejs"), str(PEER / "validate.cjs"), str(path)]
-    judged = subprocess.run(command, env=node_environment(), check=True, capture_output=True, text=True)
-
-    assert {one["resource"] for one in json.loads(judged.stdout)} == {"Bundle", "DiagnosticReport"}
+    assert {one["resource"] for one in judged(path)} == {"Bundle", "DiagnosticReport"}

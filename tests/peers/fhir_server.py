@@ -33,26 +33,31 @@ class FhirServer:
 
     url: str
     control_url: str
+    http: httpx.Client
 
     def set(self, **control: object) -> None:
-        """Change how it behaves: fail, delayMs, transactions, redirect."""
-        httpx.post(self.control_url, json=control).raise_for_status()
+        """Change how it behaves: fail, delayMs, transactions, redirect, metadataStatus, fhirVersion."""
+        self.http.post(self.control_url, json=control).raise_for_status()
 
     def reset(self) -> None:
         """Forget all resources, requests and settings."""
-        httpx.delete(self.control_url).raise_for_status()
+        self.http.delete(self.control_url).raise_for_status()
 
     def log(self) -> list[dict[str, str]]:
         """Return the requests it has had: method, url, authorization, contentType."""
-        requests: list[dict[str, str]] = httpx.get(self.control_url).json()["log"]
+        requests: list[dict[str, str]] = self.http.get(self.control_url).json()["log"]
         return requests
 
     def add(self, resource: dict[str, Any]) -> str:
         """Store a resource and return its id."""
-        answer = httpx.post(f"{self.url}/{resource['resourceType']}", json=resource)
+        answer = self.http.post(f"{self.url}/{resource['resourceType']}", json=resource)
         assert answer.status_code == 201, answer.text
         identity: str = answer.json()["id"]
         return identity
+
+    def replace(self, resource: dict[str, Any]) -> None:
+        """Store another version of a resource, as a person in the hospital would."""
+        self.http.put(f"{self.url}/{resource['resourceType']}/{resource['id']}", json=resource).raise_for_status()
 
     def add_patient(self, system: str, value: str) -> str:
         """Store a Patient with this identifier and return its id."""
@@ -60,7 +65,7 @@ class FhirServer:
 
     def all(self, resource_type: str) -> list[dict[str, Any]]:
         """Return every resource of a type."""
-        answer = httpx.get(f"{self.url}/{resource_type}", params={"_count": "200"}).json()
+        answer = self.http.get(f"{self.url}/{resource_type}", params={"_count": "200"}).json()
         return [entry["resource"] for entry in answer.get("entry", [])]
 
 
@@ -101,7 +106,8 @@ def running_fhir_server(token: str = "") -> Iterator[FhirServer]:
         try:
             assert process.stdout is not None
             root = f"http://127.0.0.1:{json.loads(process.stdout.readline())['port']}"
-            yield FhirServer(url=f"{root}/fhir/R4", control_url=f"{root}/_test")
+            with httpx.Client(timeout=30, trust_env=False) as http:
+                yield FhirServer(f"{root}/fhir/R4", f"{root}/_test", http)
         finally:
             process.kill()
 

@@ -10,7 +10,6 @@ import pytest
 
 from dicom_node.errors import SettingsError
 from dicom_node.fhir.answers import outcome_text, retry_after_s
-from dicom_node.fhir.authentication import authentication
 from dicom_node.fhir.client import FhirClient
 from dicom_node.fhir.searching import _escaped
 
@@ -55,15 +54,6 @@ def test_an_address_that_cannot_be_one_is_refused_at_once(address: str) -> None:
         FhirClient(address)
 
     assert "pw" not in str(refused.value).replace("password", "")
-
-
-def test_the_token_goes_before_user_and_password() -> None:
-    chosen = authentication(token="t", username="u", password="p")
-
-    assert chosen is not None
-    request = next(chosen.auth_flow(httpx.Request("GET", "https://ehr.example")))
-    assert request.headers["Authorization"] == "Bearer t"
-    assert authentication() is None
 
 
 def test_separators_in_a_patient_number_are_escaped_in_searches() -> None:

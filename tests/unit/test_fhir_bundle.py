@@ -9,8 +9,11 @@ import re
 from dataclasses import replace
 from io import BytesIO
 from typing import Any
+from xml.etree import ElementTree
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from pydicom import dcmread
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian
@@ -378,6 +381,22 @@ def test_an_instance_number_that_is_none_is_left_out() -> None:
 
     assert "number" not in study["series"][0]
     assert "number" not in study["series"][0]["instance"][0]
+
+
+@settings(deadline=None, max_examples=60)
+@given(text=st.text(), key=st.sampled_from(["PatientName", "StudyDescription", "AccessionNumber", "PatientID"]))
+def test_any_text_of_the_source_makes_a_valid_bundle_and_well_formed_narrative(text: str, key: str) -> None:
+    finding = replace(FINDINGS[0], label=text)
+    bundle = bundle_of(analysis(sources=(radiograph(**{key: text}),), findings=(finding,)))
+
+    narrative = report_of(json.loads(to_json_bytes(bundle)))["text"]["div"]
+    assert ElementTree.fromstring(narrative).tag == "{http://www.w3.org/1999/xhtml}div"
+
+
+def test_notes_of_the_model_are_part_of_the_report() -> None:
+    answer = replace(analysis(), notes=("Series 3 was left out:\r\nlocalizer.",))
+
+    assert "Note: Series 3 was left out: localizer." in report_of(bundle_of(answer))["conclusion"]
 
 
 # --- who the patient is ---

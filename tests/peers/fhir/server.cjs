@@ -27,7 +27,7 @@ let repository = new MemoryRepository();
 let control = freshControl();
 
 function freshControl() {
-  return { fail: null, delayMs: 0, transactions: true, redirect: null, log: [] };
+  return { fail: null, delayMs: 0, transactions: true, redirect: null, metadataStatus: 200, fhirVersion: '4.0.1', log: [] };
 }
 
 function fault(text, expression, code = 'invariant') {
@@ -104,7 +104,7 @@ function firstFailure(outcome, resource) {
 function capabilities() {
   const interaction = control.transactions ? [{ code: 'transaction' }] : [{ code: 'search-system' }];
   return {
-    resourceType: 'CapabilityStatement', status: 'active', kind: 'instance', date: '2026-01-01', fhirVersion: '4.0.1',
+    resourceType: 'CapabilityStatement', status: 'active', kind: 'instance', date: '2026-01-01', fhirVersion: control.fhirVersion,
     format: ['json'], rest: [{ mode: 'server', interaction }],
   };
 }
@@ -134,7 +134,7 @@ async function answerFhir(request, url, text) {
     const headers = control.fail.retryAfter ? { 'retry-after': String(control.fail.retryAfter) } : {};
     return { status: control.fail.status, body: outcomeOf(control.fail.text ?? 'asked to fail'), headers };
   }
-  if (path === '/metadata') return { status: 200, body: capabilities() };
+  if (path === '/metadata') return { status: control.metadataStatus, body: capabilities() };
   const wanted = process.env.TOKEN && `Bearer ${process.env.TOKEN}`;
   if (wanted && request.headers.authorization !== wanted) return { status: 401, body: core.unauthorized };
   const isForm = (request.headers['content-type'] ?? '').startsWith('application/x-www-form-urlencoded');

@@ -1,4 +1,5 @@
-// Judge a Bundle with two independent validators; prints a JSON list of {validator, resource, message}, errors only.
+// Judge Bundles (file names) with two independent validators; prints a JSON list of {file, validator, resource, message}
+// of errors only.
 // Medplum checks structure, cardinality, types and invariants; npm "fhir" checks required value sets and reference types.
 'use strict';
 const fs = require('fs');
@@ -9,7 +10,6 @@ const { Fhir } = require('fhir');
 for (const name of ['profiles-types', 'profiles-resources']) {
   core.indexStructureDefinitionBundle(definitions.readJson(`fhir/r4/${name}.json`));
 }
-const bundle = JSON.parse(fs.readFileSync(process.argv[2], 'utf8'));
 const fhir = new Fhir();
 const errors = [];
 
@@ -21,15 +21,19 @@ function medplumIssues(resource) {
   }
 }
 
-for (const resource of [bundle, ...bundle.entry.map((entry) => entry.resource)]) {
+function judge(file, resource) {
+  const found = (validator, message) => errors.push({ file, validator, resource: resource.resourceType, message });
   for (const issue of medplumIssues(resource)) {
-    if (issue.severity === 'error') {
-      errors.push({ validator: 'medplum', resource: resource.resourceType, message: `${issue.details?.text} at ${issue.expression}` });
-    }
+    if (issue.severity === 'error') found('medplum', `${issue.details?.text} at ${issue.expression}`);
   }
-  const messages = fhir.validate(structuredClone(resource), { errorOnUnexpected: true }).messages ?? [];
-  for (const message of messages.filter((one) => ['error', 'fatal'].includes(one.severity))) {
-    errors.push({ validator: 'fhir', resource: resource.resourceType, message: `${message.message} at ${message.location}` });
+  for (const message of fhir.validate(structuredClone(resource), { errorOnUnexpected: true }).messages ?? []) {
+    if (['error', 'fatal'].includes(message.severity)) found('fhir', `${message.message} at ${message.location}`);
   }
+}
+
+for (const file of process.argv.slice(2)) {
+  const bundle = JSON.parse(fs.readFileSync(file, 'utf8'));
+  judge(file, bundle);
+  for (const entry of bundle.entry) judge(file, entry.resource);
 }
 console.log(JSON.stringify(errors));
