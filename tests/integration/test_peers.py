@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import tomllib
+from collections.abc import Callable
 
 import sqlalchemy
 
 from tests.peers import dcmtk
 from tests.peers.dcmtk import Receiver
-from tests.peers.node import to_toml
+from tests.peers.node import Node, to_toml
 from tests.peers.orthanc import Orthanc
 
 
@@ -31,6 +32,23 @@ def test_each_test_gets_an_empty_postgres_database(postgres_url: str) -> None:
 
 
 def test_settings_are_written_as_toml_that_reads_back() -> None:
-    settings = {"dicom": {"port": 0, "on": True}, "route": [{"name": "a", "when": {"modality": ["CT"]}}, {"name": "b"}]}
+    settings = {
+        "dicom": {"port": 0, "on": True},
+        "route": [{"name": "a", "when": {"modality": ["CT"]}}, {"name": "b"}],
+        "peer": [],
+    }
 
     assert tomllib.loads(to_toml(settings)) == settings
+
+
+def test_the_node_listens_and_comes_back_after_a_power_cut(node: Callable[..., Node]) -> None:
+    one = node(node={"ae_title": "NODE1"}, route=[])
+    assert dcmtk.echoscu(one.dicom_port, called="NODE1").returncode == 0
+
+    one.kill9()
+    one.start()
+
+    assert dcmtk.echoscu(one.dicom_port, called="NODE1").returncode == 0
+    with one.api() as api:
+        assert api.get("/readyz").status_code == 200
+    assert one.stop() == 0

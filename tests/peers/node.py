@@ -101,7 +101,8 @@ class Node:
 
 def to_toml(settings: Mapping[str, Any]) -> str:
     """Write nested settings as TOML: tables, and lists of tables such as ``[[route]]``."""
-    lines: list[str] = []
+    # An empty list has no tables to stand for it, and TOML wants plain keys first.
+    lines = [f"{name} = []" for name, value in settings.items() if isinstance(value, list | tuple) and not value]
     for name, value in settings.items():
         for table in value if isinstance(value, list | tuple) else [value]:
             lines.append(f"[[{name}]]" if isinstance(value, list | tuple) else f"[{name}]")
