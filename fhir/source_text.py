@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import re
 import unicodedata
 
 from pydicom.dataset import Dataset
 from pydicom.valuerep import PersonName
 
+#: Switches of character set (ISO 2022) that pydicom leaves in text of ISO 2022 IR 58.
+_DESIGNATION = re.compile(r"\x1b[\x20-\x2f]+[\x30-\x7e]")
 #: Categories that FHIR strings must not hold, or that break lines: control, surrogate, line and paragraph separators.
 _UNWANTED = {"Cc", "Cs", "Zl", "Zp"}
 #: Marks that turn the direction of text and so can disguise it; joiners, which some scripts need, stay.
@@ -15,7 +18,8 @@ _DIRECTION_MARKS = {*range(0x202A, 0x202F), *range(0x2066, 0x206A)}
 
 def one_line(text: str) -> str:
     """Replace control characters and direction marks by spaces and runs of spaces by one."""
-    return " ".join("".join(" " if _is_unwanted(character) else character for character in text).split())
+    plain = _DESIGNATION.sub("", text)
+    return " ".join("".join(" " if _is_unwanted(character) else character for character in plain).split())
 
 
 def source_text(dataset: Dataset, keyword: str) -> str:

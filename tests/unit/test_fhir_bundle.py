@@ -349,6 +349,8 @@ def test_direction_overrides_are_dropped_and_joiners_kept() -> None:
     ("character_set", "name", "shown"),
     [
         (["", "ISO 2022 IR 87"], "Yamada^Tarou=山田^太郎=やまだ^たろう", "Yamada Tarou / 山田 太郎 / やまだ たろう"),
+        (["", "ISO 2022 IR 149"], "Hong^Gildong=洪^吉洞=홍^길동", "Hong Gildong / 洪 吉洞 / 홍 길동"),
+        (["ISO_IR 127"], "قباني^لنزار", "قباني لنزار"),
         (["ISO_IR 144"], "Люкceмбypг", "Люкceмбypг"),
         (["GB18030"], "Wang^XiaoDong=王^小东", "Wang XiaoDong / 王 小东"),
         (["ISO_IR 192"], "Müller^Jürgen", "Müller Jürgen"),
@@ -361,6 +363,15 @@ def test_names_in_other_scripts_survive(character_set: list[str], name: str, sho
 
     assert shown.encode() in to_json_bytes(bundle)
     assert report_of(bundle)["subject"]["display"] == shown
+
+
+def test_a_chinese_name_loses_its_escape_sequences_and_nothing_else() -> None:
+    # The example of PS3.5 K.2, which pydicom decodes but for the sequences.
+    name = b"\x1b$)A\xd5\xc5^\x1b$)A\xd0\xa1\xb6\xab"
+    received = radiograph(SpecificCharacterSet=["", "ISO 2022 IR 58"], PatientName=f"Zhang^XiaoDong={'Q' * len(name)}")
+    source = through_a_file(received, b"Q" * len(name), name)
+
+    assert report_of(bundle_of(analysis(sources=(source,))))["subject"]["display"] == "Zhang XiaoDong / 张 小东"
 
 
 def through_a_file(dataset: Dataset, old: bytes = b"", new: bytes = b"") -> Dataset:
