@@ -8,7 +8,6 @@ import httpx
 
 from dicom_node.config.settings import DestinationSettings
 from dicom_node.errors import SettingsError
-from dicom_node.fhir.client import FhirClient
 from dicom_node.send.dicom import DicomSender
 from dicom_node.send.dicomweb import DicomWebSender
 from dicom_node.send.fhir import FhirSender
@@ -29,13 +28,16 @@ class BearerAuth(httpx.Auth):
 
 
 def make_sender(destination: DestinationSettings, calling_ae_title: str, timeout_s: float) -> Sender:
-    """Return the sender for `destination`. Raises `SettingsError` when a setting its kind needs is empty."""
+    """Return the sender for `destination`; nothing is opened yet.
+
+    Raises `SettingsError` when a setting its kind needs is empty or its address cannot be one.
+    """
     if destination.kind == "dicom" and destination.ae_title:
         return DicomSender(destination.host, destination.port, destination.ae_title, calling_ae_title, timeout_s)
     if destination.kind == "dicomweb":
-        return DicomWebSender(destination.url, authentication(destination), timeout_s)
+        return DicomWebSender(_web_address(destination), authentication(destination), timeout_s)
     if destination.kind == "fhir":
-        return FhirSender(FhirClient(destination.url, authentication(destination), timeout_s, destination.patient))
+        return FhirSender(_web_address(destination), authentication(destination), timeout_s, destination.patient)
     if destination.kind == "folder" and destination.path is not None:
         return FolderSender(destination.path)
     raise SettingsError(f"Destination {destination.name!r} of kind {destination.kind} lacks a setting its kind needs.")
@@ -49,3 +51,17 @@ def authentication(destination: DestinationSettings) -> httpx.Auth | None:
         password = destination.password.get_secret_value() if destination.password else ""
         return httpx.BasicAuth(destination.username, password)
     return None
+
+
+def _web_address(destination: DestinationSettings) -> str:
+    """Return the url. User and password have settings of their own: addresses end up in logs."""
+    try:
+        url = httpx.URL(destination.url)
+    except httpx.InvalidURL as error:
+        raise SettingsError(f"Destination {destination.name!r}: url is not an address.") from error
+    if url.scheme not in {"http", "https"} or not url.host or url.userinfo:
+        raise SettingsError(
+            f"Destination {destination.name!r}: url must begin with https:// (or http://), name a host, and hold no "
+            "user or password; set token, or username and password, beside it."
+        )
+    return destination.url

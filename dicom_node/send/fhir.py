@@ -6,7 +6,9 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
+
+import httpx
 
 from dicom_node.errors import DeliveryDeferred, DeliveryRefused
 from dicom_node.fhir.client import FhirClient
@@ -18,29 +20,37 @@ _DEFERRALS_ON_END = 2
 
 @dataclass(frozen=True, slots=True)
 class FhirSender:
-    """Sends each bundle as it was stored; the client finds the patient and makes repetition harmless."""
+    """Sends each bundle as it was stored; the client finds the patient and makes repetition harmless.
 
-    client: FhirClient
+    Connections live as long as one call of `send`.
+    """
+
+    base_url: str
+    auth: httpx.Auth | None
+    timeout_s: float
+    patient: Literal["match", "logical"]
 
     def send(self, items: Sequence[Outgoing]) -> Iterator[Sent]:
         """Send in order; what only one bundle is refused for does not hold back the others."""
         on_end = 0
-        for position, item in enumerate(items):
-            sent = self._send_one(item)
-            yield sent
-            on_end = on_end + 1 if isinstance(sent.error, DeliveryDeferred) else 0
-            if on_end == _DEFERRALS_ON_END:
-                yield from (Sent(left.artifact.uid, sent.error, "") for left in items[position + 1 :])
-                return
+        with FhirClient(self.base_url, self.auth, self.timeout_s, self.patient) as client:
+            for position, item in enumerate(items):
+                sent = _send_one(client, item)
+                yield sent
+                on_end = on_end + 1 if isinstance(sent.error, DeliveryDeferred) else 0
+                if on_end == _DEFERRALS_ON_END:
+                    yield from (Sent(left.artifact.uid, sent.error, "") for left in items[position + 1 :])
+                    return
 
-    def _send_one(self, item: Outgoing) -> Sent:
-        try:
-            delivered = self.client.send(_bundle(item.path))
-        except (DeliveryDeferred, DeliveryRefused) as error:
-            return Sent(item.artifact.uid, error, "")
-        if delivered.superseded:
-            return Sent(item.artifact.uid, None, "left alone: a report of a later run is there already")
-        return Sent(item.artifact.uid, None, f"stored as {len(delivered.locations)} resources")
+
+def _send_one(client: FhirClient, item: Outgoing) -> Sent:
+    try:
+        delivered = client.send(_bundle(item.path))
+    except (DeliveryDeferred, DeliveryRefused) as error:
+        return Sent(item.artifact.uid, error, "")
+    if delivered.superseded:
+        return Sent(item.artifact.uid, None, "left alone: a report of a later run is there already")
+    return Sent(item.artifact.uid, None, f"stored as {len(delivered.locations)} resources")
 
 
 def _bundle(path: Path) -> Mapping[str, Any]:

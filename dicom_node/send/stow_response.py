@@ -15,18 +15,13 @@ _FAILED_SOP_SEQUENCE = "00081198"
 _REFERENCED_SOP_INSTANCE_UID = "00081155"
 _FAILURE_REASON = "00081197"
 
-#: Answers about the door, not about the object: whoever keeps it can open it, and then everything passes.
-_DEFERRED_STATUSES = {
-    401: "Check token, username and password of this destination.",
-    403: "Allow this node to store there.",
-    404: "Check url of this destination: it must end where /studies begins.",
-    407: "Check the proxy.",
-    408: "",
-    421: "",
-    425: "",
-    429: "It asks to slow down.",
-}
+#: Client errors that pass by themselves; every other is parked until a person has changed something.
+_PASSING_STATUSES = {408, 425, 429}
 _ADVICE = {
+    401: "Check token, username and password of this destination, then retry.",
+    403: "Allow this node to store there, then retry.",
+    404: "Check url of this destination: it must end where /studies begins. Then retry.",
+    407: "Check the proxy, then retry.",
     413: "Raise the size limit of the server or its proxy, then retry.",
     415: "The server does not take this SOP class or transfer syntax.",
 }
@@ -58,12 +53,11 @@ def failure_reason(response: httpx.Response, sop_instance_uid: str) -> int | Non
 def _http_error(response: httpx.Response, receiver: str) -> DeliveryError:
     status = response.status_code
     told = f"{receiver} answered HTTP {status} to STOW-RS."
-    if response.is_client_error and status not in _DEFERRED_STATUSES:
-        return DeliveryRefused(f"{told} {_ADVICE.get(status, 'Look into its log, then retry.')}")
     if response.is_redirect:
-        return DeliveryDeferred(f"{told} It redirects: set url of this destination to the final address.")
-    advice = _DEFERRED_STATUSES.get(status, "")
-    return DeliveryDeferred(" ".join(filter(None, (told, advice, "Tried again later."))), retry_after_s(response))
+        return DeliveryRefused(f"{told} Redirects are not followed: set url of this destination to the final address.")
+    if response.is_client_error and status not in _PASSING_STATUSES:
+        return DeliveryRefused(f"{told} {_ADVICE.get(status, 'Look into its log, then retry.')}")
+    return DeliveryDeferred(f"{told} Tried again later.", retry_after_s(response))
 
 
 def retry_after_s(response: httpx.Response) -> float | None:

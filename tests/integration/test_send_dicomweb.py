@@ -54,11 +54,11 @@ def locked_orthanc(tmp_path):
         pacs.http.close()
 
 
-def test_the_right_password_opens_and_a_wrong_one_is_tried_again(locked_orthanc, results):
+def test_the_right_password_opens_and_a_wrong_one_is_parked(locked_orthanc, results):
     url = locked_orthanc.dicomweb_url
     (refused,) = DicomWebSender(url, httpx.BasicAuth("node", "wrong"), 10).send(results[:1])
     (stored,) = DicomWebSender(url, httpx.BasicAuth("node", "right"), 10).send(results[:1])
-    assert isinstance(refused.error, DeliveryDeferred)
+    assert isinstance(refused.error, DeliveryRefused)
     assert "HTTP 401" in str(refused.error)
     assert "Check token, username and password" in str(refused.error)
     assert stored.error is None
@@ -80,7 +80,7 @@ def test_a_server_that_never_answers_is_given_up_within_the_time_limit(results):
 
 def test_a_wrong_path_says_what_to_check(orthanc, results):
     (sent,) = DicomWebSender(f"{orthanc.http_url}/nowhere", None, 5).send(results[:1])
-    assert isinstance(sent.error, DeliveryDeferred)
+    assert isinstance(sent.error, DeliveryRefused)
     assert "Check url of this destination" in str(sent.error)
 
 

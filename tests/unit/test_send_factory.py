@@ -6,6 +6,7 @@ import httpx
 import pytest
 
 from dicom_node.config.settings import DestinationSettings
+from dicom_node.errors import SettingsError
 from dicom_node.send.dicom import DicomSender
 from dicom_node.send.dicomweb import DicomWebSender
 from dicom_node.send.factory import authentication, make_sender
@@ -53,3 +54,13 @@ def test_the_login_is_sent_as_configured(values, header):
     if auth is not None:
         request = next(auth.sync_auth_flow(request))
     assert request.headers.get("Authorization") == header
+
+
+@pytest.mark.parametrize("kind", ["fhir", "dicomweb"])
+@pytest.mark.parametrize(
+    "url", ["pacs.local/dicom-web", "ftp://pacs.local", "https://", "https://me:secret@pacs.local", "http://pacs:port"]
+)
+def test_an_address_that_cannot_be_one_is_refused_without_its_secrets(kind, url):
+    with pytest.raises(SettingsError, match="Destination 'there': url") as raised:
+        make_sender(destination(kind, url=url), "AINODE", 5)
+    assert "secret" not in str(raised.value)

@@ -14,7 +14,7 @@ UID = "1.2.3"
 
 def answer(status, failed=None, headers=None):
     if failed is None:
-        return httpx.Response(status, headers=headers)
+        return httpx.Response(status, headers={"Location": "/elsewhere"} if status == 301 else headers)
     items = [
         {"00081155": {"vr": "UI", "Value": [uid]}, "00081197": {"vr": "US", "Value": [reason]}}
         for uid, reason in failed.items()
@@ -44,13 +44,13 @@ def test_a_conflict_because_it_is_there_already_is_delivered():
     assert failure_reason(response, UID) == 0x0111
 
 
-@pytest.mark.parametrize("status", [400, 406, 409, 413, 415, 422])
-def test_a_refusal_of_the_object_is_parked(status):
+@pytest.mark.parametrize("status", [301, 400, 401, 403, 404, 406, 409, 413, 415, 422])
+def test_what_a_person_must_change_first_is_parked(status):
     assert isinstance(error(answer(status)), DeliveryRefused)
 
 
-@pytest.mark.parametrize("status", [301, 401, 403, 404, 408, 425, 429, 500, 502, 503])
-def test_a_closed_door_is_tried_again(status):
+@pytest.mark.parametrize("status", [408, 425, 429, 500, 502, 503])
+def test_trouble_that_passes_is_tried_again(status):
     found = error(answer(status))
     assert isinstance(found, DeliveryDeferred)
     assert f"https://pacs.local answered HTTP {status}" in str(found)

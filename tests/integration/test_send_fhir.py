@@ -1,0 +1,72 @@
+"""Delivery of stored bundles through the FHIR client to a real R4 server."""
+
+from __future__ import annotations
+
+import hashlib
+
+import pytest
+
+from dicom_node.config.settings import DestinationSettings
+from dicom_node.errors import DeliveryDeferred, DeliveryRefused
+from dicom_node.fhir.bundle import build_bundle
+from dicom_node.fhir.json_types import to_json_bytes
+from dicom_node.model import Artifact, ArtifactKind
+from dicom_node.send import Outgoing
+from dicom_node.send.factory import make_sender
+from tests.peers.process import free_port
+from tests.unit.fhir_examples import (
+    CONTEXT,
+    OPTIONS,
+    PATIENT_ID,
+    PATIENT_SYSTEM,
+    analysis,
+    written_objects,
+)
+
+
+def stored(folder, uid="1.2.3", content=None):
+    content = content or to_json_bytes(build_bundle(analysis(), CONTEXT, written_objects(), OPTIONS))
+    path = folder / f"{uid}.json"
+    path.write_bytes(content)
+    artifact = Artifact(
+        uid=uid,
+        kind=ArtifactKind.FHIR_BUNDLE,
+        media_type="application/fhir+json",
+        object_key=uid,
+        sha256=hashlib.sha256(content).hexdigest(),
+        size_bytes=len(content),
+        order=9,
+    )
+    return Outgoing(artifact, path)
+
+
+def ehr(url, timeout_s=10):
+    return make_sender(
+        DestinationSettings.model_validate({"name": "ehr", "kind": "fhir", "url": url}), "AINODE", timeout_s
+    )
+
+
+def test_a_stored_report_arrives_and_twice_is_harmless(fhir_server, tmp_path):
+    fhir_server.add_patient(PATIENT_SYSTEM, PATIENT_ID)
+    for _ in range(2):
+        (sent,) = ehr(fhir_server.url).send([stored(tmp_path)])
+        assert (sent.artifact_uid, sent.error) == ("1.2.3", None)
+        assert sent.note.startswith("stored as ")
+    assert len(fhir_server.all("DiagnosticReport")) == 1
+
+
+def test_bytes_that_are_no_bundle_are_parked_and_the_rest_goes_on(fhir_server, tmp_path):
+    fhir_server.add_patient(PATIENT_SYSTEM, PATIENT_ID)
+    items = [stored(tmp_path, "1.1", b"{"), stored(tmp_path, "1.2", b"[]"), stored(tmp_path, "1.3")]
+    first, second, third = ehr(fhir_server.url).send(items)
+    assert isinstance(first.error, DeliveryRefused)
+    assert isinstance(second.error, DeliveryRefused)
+    assert third.error is None
+
+
+@pytest.mark.parametrize("count", [1, 4])
+def test_a_dead_server_defers_every_report(tmp_path, count):
+    items = [stored(tmp_path, f"1.{number}") for number in range(count)]
+    sent = list(ehr(f"http://127.0.0.1:{free_port()}/fhir").send(items))
+    assert [one.artifact_uid for one in sent] == [item.artifact.uid for item in items]
+    assert all(isinstance(one.error, DeliveryDeferred) for one in sent)
