@@ -21,6 +21,8 @@ _LUMEN_HU = -900.0
 _MIN_LENGTH_MM = 25.0
 _MAX_VOLUME_ML = 150.0
 _GROWTH = 2.5
+#: Trachea, or both main bronchi cut aslant; more is lung.
+_BRANCH_AREA_MM2 = (150.0, 900.0)
 _SEARCHED = 0.6
 
 
@@ -88,14 +90,18 @@ def _follow(scan: _Scan, z: int, seed: Bools) -> Bools:
 
 
 def _next(scan: _Scan, z: int, above: Bools) -> Bools:
+    """Return the branches of one slice that go on from the region above, none of them grown beyond an airway."""
     labels, _ = ndimage.label(scan.air_zyx[z])
-    limit_px = max(_GROWTH * float(above.sum()), 150.0 / scan.pixel_mm2)
+    least_px, most_px = (area_mm2 / scan.pixel_mm2 for area_mm2 in _BRANCH_AREA_MM2)
+    limit_px = min(max(_GROWTH * float(above.sum()), least_px), most_px)
+    near = ndimage.binary_dilation(above, iterations=2)
     region = np.zeros_like(above)
     for label in np.unique(labels[above & (labels > 0)]):
         branch = labels == label
         if branch.sum() > limit_px:
-            # It touches the lung here; what is dark and near the branch above is still its lumen.
-            branch &= ndimage.binary_dilation(above, iterations=2) & (scan.hu_zyx[z] < _LUMEN_HU)
+            # It touches the lung here; what is dark and near the branch above is still its lumen, unless it grows.
+            branch &= near & (scan.hu_zyx[z] < _LUMEN_HU)
+            limit_px = min(limit_px, float(above.sum()))
         if 0 < branch.sum() <= limit_px:
             region |= branch
     return region

@@ -23,6 +23,7 @@ Spacing = tuple[float, float, float]
 
 _COARSE_MM = 2.0
 _TABLE_OPENING_MM = 2.5
+_MENDING_MM = 40.0
 _CLOSING_MM = 6.0
 _MIN_LUNG_ML = 100.0
 #: Gas without tissue in it: stomach and bowel, not lung.
@@ -97,14 +98,20 @@ def _block_means(hu_zyx: Values, factors: tuple[int, ...]) -> Values:
 
 
 def _body(tissue: Bools, spacing_zyx_mm: Spacing) -> Bools:
-    """Return the trunk with its holes filled, slice by slice: opening cuts the table off, the largest part stays."""
+    """Return the trunk with its holes filled, slice by slice.
+
+    Opening cuts the table off and the largest part stays; growing back within the tissue mends a thin chest wall
+    that the opening tore.
+    """
     opened = ndimage.binary_opening(tissue, _disk(_TABLE_OPENING_MM, spacing_zyx_mm))
+    mending = max(1, round(_MENDING_MM / min(spacing_zyx_mm[1:])))
     body = np.zeros_like(tissue)
     for z, plane in enumerate(opened):
         labels, count = ndimage.label(plane)
         if count:
-            largest = 1 + int(np.bincount(labels.ravel())[1:].argmax())
-            body[z] = ndimage.binary_fill_holes(labels == largest)
+            largest = labels == 1 + int(np.bincount(labels.ravel())[1:].argmax())
+            mended = ndimage.binary_dilation(largest, iterations=mending, mask=tissue[z])
+            body[z] = ndimage.binary_fill_holes(mended)
     return body
 
 

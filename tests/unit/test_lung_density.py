@@ -1,0 +1,215 @@
+"""ct-lung-density on phantoms with known truth: numbers, sides, places."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from pydicom.dataset import Dataset
+
+from dicom_node.analysis import Analysis, NotAnalysed
+from dicom_node.demo.phantoms import LungTruth, PhantomTruth, chest_ct_phantom
+from dicom_node.inference.cards import SHIPPED_MODELS
+from dicom_node.inference.lungs import optimal_threshold
+from dicom_node.inference.runner import run_model
+from tests.data_factories import changed, flipped_columns, flipped_rows, request_for, small_chest_ct
+
+MODEL = SHIPPED_MODELS / "ct-lung-density"
+
+
+def _answer(datasets: list[Dataset], folder: Path, **parameters: float) -> Analysis:
+    answer = run_model(request_for(datasets, MODEL, folder, **parameters))
+    assert isinstance(answer, Analysis), answer.message
+    return answer
+
+
+def _declined(datasets: list[Dataset], folder: Path) -> NotAnalysed:
+    answer = run_model(request_for(datasets, MODEL, folder))
+    assert isinstance(answer, NotAnalysed)
+    return answer
+
+
+def _numbers(answer: Analysis) -> dict[str, list[float]]:
+    return {finding.key: [m.value for m in finding.measurements] for finding in answer.findings}
+
+
+def _check(numbers: list[float], truth: LungTruth) -> None:
+    volume_ml, mean_hu, laa_percent, percentile_hu = numbers
+    assert volume_ml == pytest.approx(truth.volume_ml, rel=0.02)
+    assert laa_percent == pytest.approx(truth.laa950_percent, abs=1.0)
+    assert mean_hu == pytest.approx(truth.mean_hu, abs=5)
+    assert percentile_hu == pytest.approx(truth.percentile15_hu, abs=3)
+
+
+def test_volume_and_density_of_each_lung_meet_the_truth(
+    phantom: list[Dataset], phantom_truth: PhantomTruth, tmp_path: Path
+) -> None:
+    answer = _answer(phantom, tmp_path)
+    numbers = _numbers(answer)
+
+    _check(numbers["left-lung"], phantom_truth.left)
+    _check(numbers["right-lung"], phantom_truth.right)
+    assert numbers["both-lungs"][0] == pytest.approx(numbers["left-lung"][0] + numbers["right-lung"][0], abs=1)
+    assert set(answer.stage_times_s) == {"headers", "read", "segment", "measure"}
+    assert not answer.partial
+
+
+@pytest.mark.parametrize("rows", [512, 200])
+def test_the_full_grid_border_meets_the_truth_at_other_pixel_sizes(rows: int, tmp_path: Path) -> None:
+    datasets, truth = chest_ct_phantom(slices=32, rows=rows, slice_spacing_mm=10.0)
+
+    numbers = _numbers(_answer(datasets, tmp_path))
+
+    _check(numbers["left-lung"], truth.left)
+    _check(numbers["right-lung"], truth.right)
+
+
+def test_the_masks_lie_on_the_lungs(phantom: list[Dataset], phantom_truth: PhantomTruth, tmp_path: Path) -> None:
+    answer = _answer(phantom, tmp_path)
+
+    for segment, truth in zip(answer.segments, (phantom_truth.left, phantom_truth.right), strict=True):
+        overlap = 2 * (segment.mask & truth.mask_zyx).sum() / (segment.mask.sum() + truth.mask_zyx.sum())
+        assert overlap > 0.98
+
+
+def test_the_stomach_bubble_and_the_trachea_are_no_lung(phantom: list[Dataset], tmp_path: Path) -> None:
+    both = np.logical_or(*(segment.mask for segment in _answer(phantom, tmp_path).segments))
+
+    assert not both[:3].any()
+    centre = both.shape[2] // 2
+    assert not both[:, :, centre - 2 : centre + 3].any()
+
+
+@settings(max_examples=6, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(seed=st.randoms(use_true_random=False), columns=st.booleans(), rows=st.booleans())
+def test_neither_order_nor_flips_change_numbers_or_places(
+    phantom: list[Dataset], phantom_answer: Analysis, seed: object, columns: bool, rows: bool
+) -> None:
+    turned = list(phantom)
+    seed.shuffle(turned)  # type: ignore[attr-defined]
+    turned = [flipped_columns(one) for one in turned] if columns else turned
+    turned = [flipped_rows(one) for one in turned] if rows else turned
+
+    with TemporaryDirectory() as folder:
+        answer = _answer(turned, Path(folder))
+
+    assert _numbers(answer) == _numbers(phantom_answer)
+    for segment, straight in zip(answer.segments, phantom_answer.segments, strict=True):
+        upright = segment.mask[:, :: -1 if rows else 1, :: -1 if columns else 1]
+        # One flip alone turns the slice normal round, and with it the order of the slices.
+        upright = upright[::-1] if columns != rows else upright
+        assert np.array_equal(upright, straight.mask)
+
+
+@pytest.mark.parametrize("position", ["FFS", "HFP"])
+def test_left_and_right_come_from_geometry_not_from_the_patient_position(
+    phantom: list[Dataset], phantom_answer: Analysis, position: str, tmp_path: Path
+) -> None:
+    said = changed(phantom, lambda d: setattr(d, "PatientPosition", position))
+
+    assert _numbers(_answer(said, tmp_path)) == _numbers(phantom_answer)
+
+
+def test_lungs_cut_off_by_the_scan_make_a_partial_result(phantom: list[Dataset], tmp_path: Path) -> None:
+    answer = _answer(phantom[8:], tmp_path)
+
+    assert answer.partial
+    assert any(note.startswith("Lungs truncated: they reach the first slice") for note in answer.notes)
+
+
+def test_contrast_medium_is_told(phantom: list[Dataset], tmp_path: Path) -> None:
+    answer = _answer(changed(phantom, lambda d: setattr(d, "ContrastBolusAgent", "OMNIPAQUE")), tmp_path)
+
+    assert "Contrast medium was given; it raises lung density." in answer.notes
+
+
+def test_a_missing_slice_is_declined_with_the_headers_looked_at(phantom: list[Dataset], tmp_path: Path) -> None:
+    declined = _declined(phantom[:10] + phantom[11:], tmp_path)
+
+    assert declined.reason == "GAP_IN_SERIES"
+    assert len(declined.sources) == len(phantom) - 1
+    assert "PixelData" not in declined.sources[0]
+    assert declined.notes
+
+
+def test_a_solid_body_has_no_lungs(phantom: list[Dataset], tmp_path: Path) -> None:
+    def fill(dataset: Dataset) -> None:
+        stored = dataset.pixel_array.copy()
+        stored[20:76, 8:88] = 1064
+        dataset.PixelData = stored.tobytes()
+
+    assert _declined(changed(phantom, fill), tmp_path).reason == "NO_LUNGS"
+
+
+def test_lungs_of_an_implausible_size_are_declined(phantom: list[Dataset], tmp_path: Path) -> None:
+    answer = run_model(request_for(phantom, MODEL, tmp_path, min_total_volume_ml=6000))
+
+    assert isinstance(answer, NotAnalysed)
+    assert answer.reason == "IMPLAUSIBLE_VOLUME"
+    assert "6000 to 12000 ml would be plausible" in answer.message
+
+
+def test_lungs_that_touch_are_told_apart(phantom: list[Dataset], phantom_truth: PhantomTruth, tmp_path: Path) -> None:
+    def join(dataset: Dataset) -> None:
+        stored = dataset.pixel_array.copy()
+        if 0 <= dataset.SliceLocation <= 60:
+            stored[40:44, 30:66] = 164
+        dataset.PixelData = stored.tobytes()
+
+    left, right = (segment.mask for segment in _answer(changed(phantom, join), tmp_path).segments)
+
+    for mask, truth in ((left, phantom_truth.left), (right, phantom_truth.right)):
+        assert (mask & truth.mask_zyx).sum() > 0.98 * truth.mask_zyx.sum()
+    assert not (left & phantom_truth.right.mask_zyx).any()
+    assert not (right & phantom_truth.left.mask_zyx).any()
+
+
+def test_a_truncated_file_is_declined(phantom: list[Dataset], tmp_path: Path) -> None:
+    request = request_for(phantom, MODEL, tmp_path)
+    request.files[5].path.write_bytes(request.files[5].path.read_bytes()[:-1000])
+
+    answer = run_model(request)
+
+    assert isinstance(answer, NotAnalysed)
+    assert answer.reason == "UNREADABLE_PIXELS"
+
+
+def test_a_file_that_is_not_dicom_is_declined(phantom: list[Dataset], tmp_path: Path) -> None:
+    request = request_for(phantom, MODEL, tmp_path)
+    request.files[0].path.write_bytes(b"not dicom at all")
+
+    answer = run_model(request)
+
+    assert isinstance(answer, NotAnalysed)
+    assert answer.reason == "UNREADABLE_FILE"
+
+
+def test_a_site_may_choose_another_threshold_and_its_name_says_so(phantom: list[Dataset], tmp_path: Path) -> None:
+    answer = _answer(phantom, tmp_path, laa_threshold_hu=-910)
+
+    assert "laa_threshold_hu=-910" in answer.model.parameters
+    assert answer.findings[0].measurements[2].name.value == "LAA910"
+
+
+def test_equal_seeds_make_equal_phantoms_and_others_make_other_studies() -> None:
+    first, again, other = (small_chest_ct(seed)[0][3] for seed in ("1", "1", "2"))
+
+    assert first == again
+    assert first.StudyInstanceUID != other.StudyInstanceUID
+    assert first.PixelData != other.PixelData
+
+
+def test_the_optimal_threshold_lies_between_air_and_tissue() -> None:
+    values = np.array([-1000] * 50 + [40] * 50, np.int16)
+
+    assert optimal_threshold(values) == pytest.approx(-480, abs=1)
+
+
+@pytest.fixture(scope="module")
+def phantom_answer(phantom: list[Dataset], tmp_path_factory: pytest.TempPathFactory) -> Analysis:
+    return _answer(copy.deepcopy(phantom), tmp_path_factory.mktemp("phantom"))

@@ -1,0 +1,167 @@
+"""Model cards: read, refused with file and key, identified by everything that decides the answer."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from dicom_node.errors import ModelUnavailable, SettingsError
+from dicom_node.inference.cards import SHIPPED_MODELS, find_models, load_card
+from tests.needs import REPOSITORY
+
+CARD = """\
+name = "toy"
+version = "1.0"
+manufacturer = "tests"
+runtime = "monai-bundle"
+task = "classification"
+intended_use = "tests"
+limits = "none"
+calibrated = true
+rank = ["-instances"]
+[[accepts]]
+modality = ["CR", "DX"]
+[gate]
+min_slices = 3
+age_years = { min = 1, max = 5 }
+[weights]
+file = "models/model.safetensors"
+sha256 = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+[parameters]
+threshold = 0.5
+temperature = 1.5
+[[finding]]
+key = "pneumonia"
+label = "Pneumonia"
+output_index = 1
+code = { value = "233604007", scheme = "SCT", meaning = "Pneumonia" }
+site = { value = "39607008", scheme = "SCT", meaning = "Lung" }
+"""
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    made = tmp_path / "toy"
+    (made / "models").mkdir(parents=True)
+    (made / "configs").mkdir()
+    (made / "configs" / "inference.json").write_text("{}")
+    (made / "models" / "model.safetensors").write_bytes(b"abc")
+    (made / "model_card.toml").write_text(CARD)
+    return made
+
+
+def test_a_card_tells_what_the_node_must_know(folder: Path) -> None:
+    card = load_card(folder)
+
+    assert card.accepted_modalities == {"CR", "DX"}
+    assert (card.gate.min_slices, card.gate.min_age_years, card.gate.max_age_years) == (3, 1, 5)
+    assert [finding.code.value for finding in card.findings] == ["233604007"]
+    assert card.identity({"threshold": 0.6}).parameters == ("temperature=1.5", "threshold=0.6")
+
+
+def test_the_shipped_lung_density_model_is_found_with_its_identity() -> None:
+    card = find_models()["ct-lung-density"]
+
+    assert card.folder == SHIPPED_MODELS / "ct-lung-density"
+    assert len(card.digest) == 64
+    assert card.device_uid.startswith("2.25.")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "told"),
+    [
+        ('runtime = "monai-bundle"', 'runtime = "java"', "runtime is 'java'"),
+        ('name = "toy"', "", "name must be a text"),
+        ("calibrated = true", 'calibrated = "yes"', "calibrated must be true or false"),
+        ("threshold = 0.5", 'threshold = "half"', r"parameters\.threshold must be a number"),
+        ('scheme = "SCT", meaning = "Lung"', 'scheme = "SCT"', r"finding\[0\]\.site\.meaning"),
+        ('meaning = "Lung"', f'meaning = "{"L" * 65}"', "longer than 64 characters"),
+        ('file = "models/model.safetensors"', 'file = "../other"', "inside the model folder"),
+        ("min_slices = 3", 'min_slices = "3"', r"gate\.min_slices must be a number"),
+        ('modality = ["CR", "DX"]', 'modality = { like = "CR" }', r"accepts\[0\]"),
+        ("[weights]", "[weights", "not valid TOML"),
+        ('sha256 = "ba78', 'sha256 = "xyz', "64 lower-case hexadecimal"),
+    ],
+)
+def test_a_malformed_card_is_refused_with_file_and_key(folder: Path, old: str, new: str, told: str) -> None:
+    assert old in CARD
+    path = folder / "model_card.toml"
+    path.write_text(CARD.replace(old, new))
+
+    with pytest.raises(SettingsError, match=told) as refused:
+        load_card(folder)
+
+    assert str(path) in str(refused.value)
+
+
+def test_weights_that_differ_from_the_card_are_refused(folder: Path) -> None:
+    (folder / "models" / "model.safetensors").write_bytes(b"abd")
+
+    with pytest.raises(ModelUnavailable, match="Restore the original file"):
+        load_card(folder).identity({})
+
+
+def test_missing_weights_and_a_missing_card_are_told(folder: Path) -> None:
+    (folder / "models" / "model.safetensors").unlink()
+
+    with pytest.raises(ModelUnavailable, match="are missing"):
+        load_card(folder).identity({})
+    with pytest.raises(ModelUnavailable, match="No model in"):
+        load_card(folder / "nowhere")
+
+
+def test_weights_without_a_sha256_are_not_used(folder: Path) -> None:
+    (folder / "model_card.toml").write_text(CARD.replace(CARD.split('sha256 = "')[1].split('"', maxsplit=1)[0], ""))
+
+    with pytest.raises(ModelUnavailable, match="names no sha256"):
+        load_card(folder).identity({})
+
+
+def test_any_change_of_the_folder_is_another_device(folder: Path) -> None:
+    before = load_card(folder).identity({})
+    (folder / "configs" / "inference.json").write_text('{"changed": 1}')
+    after = load_card(folder).identity({})
+
+    assert before.digest != after.digest
+    assert before.device_uid != after.device_uid
+
+
+def test_the_digest_of_an_unchanged_model_is_stable(folder: Path, tmp_path: Path) -> None:
+    shutil.copytree(folder, tmp_path / "copy")
+
+    assert load_card(folder).digest == load_card(tmp_path / "copy").digest
+
+
+def test_parameters_change_the_configuration_digest_but_not_the_device(folder: Path) -> None:
+    card = load_card(folder)
+
+    assert card.config_digest({}) == card.config_digest({"threshold": 0.5})
+    assert card.config_digest({}) != card.config_digest({"threshold": 0.6})
+    assert card.identity({"threshold": 0.6}).device_uid == card.identity({}).device_uid
+
+
+def test_an_unknown_parameter_is_refused_with_the_known_ones(folder: Path) -> None:
+    with pytest.raises(SettingsError, match=r"has no parameter treshold; it has temperature, threshold"):
+        load_card(folder).effective_parameters({"treshold": 0.6})
+
+
+def test_two_models_of_one_name_are_refused(folder: Path) -> None:
+    shutil.copytree(folder, folder.parent / "again")
+
+    with pytest.raises(SettingsError, match="Two models are named 'toy'"):
+        find_models([folder.parent])
+
+
+@pytest.mark.parametrize("module", ["cards", "sandbox", "sandbox_child"])
+def test_the_host_side_imports_neither_numpy_nor_torch(module: str) -> None:
+    code = (
+        f"import sys, dicom_node.inference.{module}\n"
+        "heavy = {'numpy', 'torch', 'monai', 'pydicom', 'scipy'} & set(sys.modules)\n"
+        "sys.exit(', '.join(heavy) or 0)\n"
+    )
+
+    subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY, check=True)
