@@ -26,6 +26,32 @@ class Change:
     study_instance_uids: Sequence[str]
 
 
+class Listener:
+    """One page that listens. `seen` is the newest change it was told."""
+
+    def __init__(self, feed: ChangeFeed, seen: Change) -> None:
+        self.seen = seen
+        self.has_left = False
+        self._feed = feed
+
+    @property
+    def is_over(self) -> bool:
+        """Whether it has left, or the server is stopping."""
+        return self.has_left or self._feed.is_closed
+
+    def next_change(self, timeout_s: float) -> Change | None:
+        """Wait for a change not told yet; `None` when time is up or it is over."""
+        latest = self._feed.wait(self, timeout_s)
+        if latest.number == self.seen.number:
+            return None
+        self.seen = latest
+        return latest
+
+    def leave(self) -> None:
+        """Give the place back."""
+        self._feed.leave(self)
+
+
 class ChangeFeed:
     """Watches the index of one node; safe to share between threads."""
 
@@ -38,8 +64,8 @@ class ChangeFeed:
         self._watching = False
         self._closed = False
 
-    def join(self) -> Change | None:
-        """Begin to listen and return where the feed stands; `None` when too many listen, or the feed is closed."""
+    def join(self) -> Listener | None:
+        """Begin to listen; `None` when too many listen already, or the feed is closed."""
         with self._changed:
             if self._closed or self._listeners >= MAX_LISTENERS:
                 return None
@@ -47,22 +73,24 @@ class ChangeFeed:
             if not self._watching:
                 self._watching = True
                 threading.Thread(target=self._watch, name="api-changes", daemon=True).start()
-            return self._latest
+            return Listener(self, self._latest)
 
-    def leave(self) -> None:
-        """Stop listening; once for each `join` that succeeded."""
+    def leave(self, listener: Listener) -> None:
+        """Stop listening; whoever waits for this listener returns at once. Leaving twice means nothing."""
         with self._changed:
-            self._listeners -= 1
-            self._changed.notify_all()
+            if not listener.has_left:
+                listener.has_left = True
+                self._listeners -= 1
+                self._changed.notify_all()
 
-    def wait(self, seen: Change, timeout_s: float) -> Change:
-        """Wait until there is something newer than `seen`, the feed closes, or the time is up; return the latest."""
+    def wait(self, listener: Listener, timeout_s: float) -> Change:
+        """Wait until something newer than `listener.seen` happened, it leaves, or time is up; return the latest."""
         with self._changed:
-            self._changed.wait_for(lambda: self._closed or self._latest.number != seen.number, timeout_s)
+            self._changed.wait_for(lambda: listener.is_over or self._latest.number != listener.seen.number, timeout_s)
             return self._latest
 
     @property
-    def closed(self) -> bool:
+    def is_closed(self) -> bool:
         """Whether the server is stopping."""
         return self._closed
 

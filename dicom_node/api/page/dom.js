@@ -1,0 +1,84 @@
+// Builds elements and words. Everything from outside becomes text, never markup: there is no innerHTML on this page.
+
+export const byId = (id) => document.getElementById(id);
+
+/** Make an element: properties, then children (strings become text nodes, null and false are left out). */
+export function el(tag, properties = {}, ...children) {
+  const node = document.createElement(tag);
+  for (const [name, value] of Object.entries(properties)) {
+    if (value === null || value === undefined || value === false) continue;
+    if (name === "class") node.className = value;
+    else if (name === "data") Object.assign(node.dataset, value);
+    else if (name.startsWith("on")) node.addEventListener(name.slice(2), value);
+    else node.setAttribute(name, value === true ? "" : String(value));
+  }
+  node.append(...children.flat(Infinity).filter((child) => child !== null && child !== undefined && child !== false));
+  return node;
+}
+
+export function table(label, heads, rows) {
+  const head = el("tr", {}, heads.map((text) => el("th", { scope: "col" }, text)));
+  const body = rows.map((cells) => el("tr", {}, cells.map((cell) => (cell instanceof HTMLTableCellElement ? cell : el("td", {}, cell)))));
+  return el("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": label },
+    el("table", {}, el("thead", {}, head), el("tbody", {}, body)));
+}
+
+export function more(key, title, ...children) {
+  return el("details", { data: { key } }, el("summary", {}, title), children);
+}
+
+/** Replace what `place` holds, but keep opened details open and the focus where it was. */
+export function replace(place, ...children) {
+  const open = new Set([...place.querySelectorAll("details[open]")].map((d) => d.dataset.key));
+  const focused = place.contains(document.activeElement) ? document.activeElement.id : "";
+  place.replaceChildren(...children.flat(Infinity).filter(Boolean));
+  for (const details of place.querySelectorAll("details")) details.open = open.has(details.dataset.key);
+  if (focused) byId(focused)?.focus({ preventScroll: true });
+}
+
+const TONES = {
+  RECEIVING: "busy", COMPLETE: "busy", ANALYSING: "busy", REPORTED: "good", NOT_ANALYSED: "warn", FAILED: "bad",
+  QUEUED: "busy", RUNNING: "busy", DONE: "good", PARTIAL: "warn", NOT_ANALYSABLE: "warn", SUPERSEDED: "idle",
+  PENDING: "busy", SENT: "good", COMMITTED: "good", PARKED: "bad",
+};
+
+/** NOT_ANALYSED → Not analysed */
+export const words = (state) => state.charAt(0) + state.slice(1).toLowerCase().replaceAll("_", " ");
+
+export const chip = (state) => el("span", { class: "chip", data: { tone: TONES[state] ?? "idle" } }, words(state));
+
+export const toneOf = (state) => TONES[state] ?? "idle";
+
+const FULL = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "medium" });
+const CLOCK = new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-digit", second: "2-digit" });
+const DAY = new Intl.DateTimeFormat(undefined, { day: "numeric", month: "short" });
+
+export function when(iso, style = "clock") {
+  const at = new Date(iso);
+  const today = at.toDateString() === new Date().toDateString();
+  const text = style === "ago" ? ago(at) : today ? CLOCK.format(at) : `${DAY.format(at)} ${CLOCK.format(at)}`;
+  return el("time", { datetime: iso, title: FULL.format(at) }, text);
+}
+
+function ago(at) {
+  const seconds = Math.max(0, (Date.now() - at) / 1000);
+  if (seconds < 60) return "just now";
+  if (seconds < 3600) return `${Math.floor(seconds / 60)} min ago`;
+  if (seconds < 86400) return `${Math.floor(seconds / 3600)} h ago`;
+  return DAY.format(at);
+}
+
+/** 20260314 → 2026-03-14 (DICOM DA) */
+export const dicomDate = (text) => text.replace(/^(\d{4})(\d{2})(\d{2})$/, "$1-$2-$3");
+
+export function bytes(number) {
+  const units = ["B", "KB", "MB", "GB", "TB"];
+  const power = Math.min(units.length - 1, Math.floor(Math.log(Math.max(1, number)) / Math.log(1024)));
+  const value = number / 1024 ** power;
+  return `${value < 10 && power ? value.toFixed(1) : Math.round(value)} ${units[power]}`;
+}
+
+export const count = (number, one, many = `${one}s`) => `${number.toLocaleString()} ${number === 1 ? one : many}`;
+
+const UNITS = { "[hnsf'U]": "HU", 1: "", "{ratio}": "", "mm3": "mm³", "cm3": "cm³", "mm2": "mm²" };
+export const unitOf = (code) => UNITS[code.value] ?? code.value;

@@ -1,0 +1,72 @@
+// The node itself: tiles, footer, models, routes, deliveries that wait.
+
+import { bytes, count, el, table, toneOf, words } from "/page/dom.js";
+
+export function tiles(status, filter) {
+  const { studies, jobs, deliveries } = status.counts;
+  const states = Object.keys(studies).map((state) =>
+    tile(words(state), studies[state], toneOf(state), `#/state/${state}`, filter === state));
+  const oldest = status.oldest_pending_s;
+  return [
+    ...states,
+    tile("In queue", jobs.QUEUED, "busy", null, false, jobs.RUNNING ? `${jobs.RUNNING} running` : ""),
+    tile("To deliver", deliveries.PENDING, "busy", "#/deliveries/PENDING", false, oldest ? `oldest ${age(oldest)}` : ""),
+    tile("Parked", deliveries.PARKED, "bad", "#/deliveries/PARKED", false, deliveries.PARKED ? "needs a human" : ""),
+  ];
+}
+
+function tile(label, number, tone, href, active, hint = "") {
+  const inside = [el("b", {}, number.toLocaleString()), el("span", {}, label), hint && el("small", {}, hint)];
+  const shown = { class: "tile", data: { tone: number ? tone : "idle" } };
+  return el("li", {}, href ? el("a", { ...shown, href, "aria-current": active ? "true" : null }, inside) : el("div", shown, inside));
+}
+
+function age(seconds) {
+  if (seconds < 90) return `${Math.round(seconds)} s`;
+  if (seconds < 5400) return `${Math.round(seconds / 60)} min`;
+  return `${Math.round(seconds / 3600)} h`;
+}
+
+export function footer(status) {
+  return [`Version ${status.version}`, `${bytes(status.disk_free_bytes)} free`, el("a", { href: "/api/openapi.json" }, "API description")]
+    .flatMap((part, index) => (index ? [" · ", part] : [part]));
+}
+
+export function nodeView(models, routes, status) {
+  const names = Object.keys(models);
+  return [
+    el("header", { class: "study-head" }, el("div", {}, el("h1", {}, "This node"),
+      el("p", { class: "dim" }, "Choose a study to see what was found, why, and where it went."))),
+    !status.receiver_ready && el("p", { class: "notice", data: { tone: "bad" } }, "The DICOM receiver does not listen; the log says why."),
+    el("section", { class: "card" }, el("h2", {}, "Routes"), routes.length
+      ? table("Routes", ["Route", "Model", "Sends to", "Quiet period"], routes.map((r) => [
+        r.name, r.model, r.destinations.join(", ") || "–", `${r.quiet_period_s} s`]))
+      : el("p", {}, "No route is configured: studies are kept, but not analysed.")),
+    el("section", { class: "card" }, el("h2", {}, "Models"), names.length
+      ? names.map((name) => model(name, models[name]))
+      : el("p", {}, "No usable model. `dicom-node models verify` says why.")),
+    status.counts.destinations.length > 0 && el("section", { class: "card" }, el("h2", {}, "Waiting for"),
+      table("Destinations", ["Destination", "Pending", "Parked"], status.counts.destinations.map((d) => [
+        d.destination, el("td", { class: "number" }, d.pending), el("td", { class: "number" }, d.parked)]))),
+  ];
+}
+
+function model(name, identity) {
+  return el("div", { class: "decision" },
+    el("h3", {}, name, el("small", {}, ` ${identity.version}`), !identity.calibrated && el("span", { class: "tag plain" }, "uncalibrated")),
+    el("p", {}, identity.intended_use, identity.limits && el("span", { class: "dim" }, ` Limits: ${identity.limits}`)),
+    el("p", { class: "uid" }, `sha256 ${identity.digest.slice(0, 16)}…`));
+}
+
+export function deliveriesView(state, deliveries, list) {
+  const title = state === "PARKED" ? "Parked deliveries" : "Deliveries under way";
+  const why = state === "PARKED"
+    ? "The destination refused these for good. Remove the cause, then send them again."
+    : "These go out by themselves; a destination that does not answer is tried again and again.";
+  return [
+    el("a", { class: "back", href: "#/" }, "← All studies"),
+    el("header", { class: "study-head" }, el("div", {}, el("h1", {}, title), el("p", { class: "dim" }, why))),
+    el("section", { class: "card" }, deliveries.length ? list : el("p", {}, "None.")),
+    deliveries.length > 99 && el("p", { class: "dim" }, `Only the newest ${count(deliveries.length, "delivery", "deliveries")} are shown.`),
+  ];
+}

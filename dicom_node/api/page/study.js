@@ -1,0 +1,96 @@
+// The detail of one study: results, why this series, deliveries, series, timeline.
+
+import { bytes, chip, count, dicomDate, el, more, table, when } from "/page/dom.js";
+import { resultCard } from "/page/result.js";
+
+/** `act(path, question, done)` asks the operator, posts, and says what happened. */
+export function studyView(view, timeline, act) {
+  const { study } = view;
+  return [
+    el("a", { class: "back", href: "#/" }, "← All studies"),
+    head(study, view, act),
+    study.reason && study.state !== "REPORTED" && el("p", { class: "notice", data: { tone: study.state === "FAILED" ? "bad" : "warn" } }, study.reason),
+    view.results.map(resultCard),
+    !view.results.length && el("section", { class: "card empty" }, el("p", {}, waitingText(study))),
+    view.jobs.length > 0 && decisions(view),
+    view.deliveries.length > 0 && section("Deliveries", deliveriesTable(view.deliveries, act)),
+    section("Received series", seriesTable(view.series)),
+    section("Timeline", timelineList(timeline)),
+  ];
+}
+
+const section = (title, ...children) => el("section", { class: "card" }, el("h2", {}, title), children);
+
+function head(study, view, act) {
+  const uid = study.study_instance_uid;
+  const waits = study.deliveries.pending + study.deliveries.parked;
+  const finished = view.jobs.some((j) => j.revision === study.revision && ["DONE", "PARTIAL", "NOT_ANALYSABLE", "FAILED"].includes(j.state));
+  const facts = [study.modalities.join(", "), dicomDate(study.study_date), count(study.series, "series", "series"), count(study.instances, "image"),
+    study.revision > 1 && `revision ${study.revision}`].filter(Boolean);
+  return el("header", { class: "study-head" },
+    el("div", {}, el("h1", {}, study.description || "No description", " ", chip(study.state)),
+      el("p", { class: "dim" }, facts.join(" · ")), el("p", { class: "uid" }, uid)),
+    el("div", { class: "actions" },
+      waits > 0 && el("button", { type: "button", class: "quiet", id: "retry-study",
+        onclick: () => act(`/api/studies/${uid}/retry`, `Send ${count(waits, "waiting object")} of this study now?`, "Sending again.") }, "Send again"),
+      finished && el("button", { type: "button", id: "rerun-study",
+        onclick: () => act(`/api/studies/${uid}/rerun`, "Analyse this study again? With the same images, model and settings the same objects come out.", "Queued for analysis.") }, "Analyse again")));
+}
+
+function waitingText(study) {
+  if (study.state === "RECEIVING") return "Images are still arriving. The analysis starts when the sender has been quiet for a while.";
+  if (study.state === "COMPLETE" || study.state === "ANALYSING") return "The analysis is under way. Results appear here by themselves.";
+  return "There is no result. The reason is in the timeline below.";
+}
+
+function decisions(view) {
+  const names = new Map(view.series.map((s) => [s.series_instance_uid, s.description || s.series_instance_uid]));
+  return section("Why this series", view.jobs.map((job) => el("div", { class: "decision" },
+    el("h3", {}, job.route, " → ", job.model, " ", chip(job.state),
+      job.study_partial && el("span", { class: "tag" }, "study may be incomplete"),
+      job.attempts > 1 && el("small", {}, ` attempt ${job.attempts}`)),
+    el("p", {}, named(job.decision.reason ?? job.message ?? "", names)),
+    (job.decision.candidates ?? []).length > 0 && table("Candidate series", ["", "Series", "Images", "Route", "Model", "Order"],
+      job.decision.candidates.map((c) => [
+        c.series_instance_uid === job.decision.chosen ? el("b", { class: "yes" }, "chosen") : "",
+        names.get(c.series_instance_uid) ?? c.series_instance_uid, el("td", { class: "number" }, c.instances),
+        yesNo(c.meets_route), yesNo(c.meets_model), (c.rank_values ?? []).join(", ")])),
+    more(`clauses-${job.id}`, "Every condition", (job.decision.candidates ?? []).map((c) => [
+      el("h4", {}, names.get(c.series_instance_uid) ?? c.series_instance_uid),
+      table("Conditions", ["Asked by", "Attribute", "Condition", "Found", "Holds"],
+        (c.clauses ?? []).map((clause) => [clause.asked_by, clause.attribute, clause.condition, clause.actual, yesNo(clause.holds)]))])))));
+}
+
+/** Say series by their description where the text says them by UID. */
+function named(text, names) {
+  let told = text;
+  for (const [uid, name] of names) told = told.replaceAll(uid, `“${name}”`);
+  return told;
+}
+
+const yesNo = (yes) => el("span", { class: yes ? "yes" : "no" }, yes ? "yes" : "no");
+
+export function deliveriesTable(deliveries, act, withStudy = false) {
+  return table("Deliveries", ["Object", "To", "State", "Tries", "Last answer", ""], deliveries.map((d) => [
+    withStudy ? el("a", { href: `#/study/${d.study_instance_uid}` }, `${d.artifact_kind} ${d.artifact_description}`) : `${d.artifact_kind} ${d.artifact_description}`,
+    d.destination, chip(d.state), el("td", { class: "number" }, d.attempts),
+    [d.note || "–", d.state === "PENDING" && el("small", { class: "dim" }, " next try ", when(d.next_attempt_at)),
+      d.sent_at && el("small", { class: "dim" }, " sent ", when(d.sent_at))],
+    d.state !== "COMMITTED" && el("button", { type: "button", class: "quiet small", id: `retry-${d.id}`, "aria-label": `Send ${d.artifact_kind} to ${d.destination} again`,
+      onclick: () => act(`/api/deliveries/${d.id}/retry`, `Send ${d.artifact_kind} to ${d.destination} again now?`, "Sending again.") }, "Retry"),
+  ]));
+}
+
+const ROLES = { SOURCE: "Source", EVIDENCE: "Evidence of others", OWN_RESULT: "Result of this node" };
+
+function seriesTable(series) {
+  return table("Received series", ["Series", "Modality", "Body part", "Images", "Size", "Kind"], series.map((s) => [
+    s.description || el("span", { class: "uid" }, s.series_instance_uid), s.modality, s.body_part_examined,
+    el("td", { class: "number" }, s.instances, s.conflicts > 0 && el("small", { class: "no" }, ` + ${count(s.conflicts, "conflict")}`)),
+    el("td", { class: "number" }, bytes(s.size_bytes)), ROLES[s.role] ?? s.role]));
+}
+
+function timelineList(entries) {
+  return el("ol", { class: "timeline" }, entries.map((entry) => el("li", { data: { kind: entry.kind } },
+    when(entry.at), el("span", { class: "kind" }, entry.kind), el("span", { class: "said" }, entry.text))));
+}

@@ -1,0 +1,148 @@
+"""The API as a real server on loopback: start and stop, live events, and the limits that protect it."""
+
+from __future__ import annotations
+
+import json
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import httpx
+import pytest
+
+from dicom_node.api.application import create_app
+from dicom_node.api.changes import MAX_LISTENERS
+from dicom_node.api.server import ApiServer
+from dicom_node.errors import NodeError
+from dicom_node.index.database import Database
+from tests.api_client import TOKEN, parts_over, seeded_database
+from tests.rows import Rows
+from tests.seeded import CHEST_CT, GAP_CT
+
+BEARER = {"Authorization": f"Bearer {TOKEN}"}
+
+
+@pytest.fixture
+def database(tmp_path: Path) -> Iterator[Database]:
+    database = seeded_database(tmp_path)
+    yield database
+    database.close()
+
+
+@pytest.fixture
+def server(database: Database, tmp_path: Path) -> Iterator[ApiServer]:
+    server = ApiServer(create_app(parts_over(database, tmp_path)), "127.0.0.1", 0)
+    server.start()
+    yield server
+    server.stop()
+
+
+@contextmanager
+def client_of(server: ApiServer, headers: dict[str, str] | None = None) -> Iterator[httpx.Client]:
+    base = f"http://127.0.0.1:{server.port}"
+    with httpx.Client(base_url=base, headers=BEARER if headers is None else headers, timeout=10) as client:
+        yield client
+
+
+def next_event(lines: Iterator[str], name: str) -> dict[str, list[str]]:
+    for line in lines:
+        if line == f"event: {name}":
+            return dict(json.loads(next(lines).removeprefix("data: ")))
+    raise AssertionError(f"the stream ended without {name}")
+
+
+def test_it_takes_a_free_port_and_answers(server: ApiServer) -> None:
+    with client_of(server) as client:
+        assert server.port > 0
+        answer = client.get("/api/status")
+    assert answer.json()["ae_title"] == "AINODE"
+    assert "server" not in answer.headers
+
+
+def test_strangers_are_turned_away(server: ApiServer) -> None:
+    with client_of(server, headers={}) as stranger:
+        assert stranger.get("/healthz").status_code == 200
+        assert stranger.get("/api/studies").status_code == 401
+        login = stranger.post("/login", json={"token": TOKEN}, headers={"Origin": "http://evil.example"})
+        assert login.status_code == 403
+        guesses = [stranger.post("/login", json={"token": str(n)}).status_code for n in range(12)]
+        assert guesses == [401] * 10 + [429] * 2
+
+
+def test_a_change_is_told_within_three_seconds(server: ApiServer, database: Database, tmp_path: Path) -> None:
+    with client_of(server) as client, client.stream("GET", "/api/events") as stream:
+        assert stream.headers["content-type"].startswith("text/event-stream")
+        lines = stream.iter_lines()
+        next_event(lines, "heartbeat")
+        time.sleep(0.5)  # the watcher has looked once: what follows is a change
+        with database.write() as connection:
+            Rows(connection, tmp_path).event(GAP_CT, 0, "state", "Something happened.")
+        changed_at = time.monotonic()
+        change = next_event(lines, "change")
+        took_s = time.monotonic() - changed_at
+    assert change == {"studies": [GAP_CT]}
+    assert took_s < 3
+
+
+def test_a_rerun_asked_for_here_is_seen_by_listeners(server: ApiServer) -> None:
+    with client_of(server) as client, client.stream("GET", "/api/events") as stream:
+        lines = stream.iter_lines()
+        next_event(lines, "heartbeat")
+        time.sleep(0.5)
+        with client_of(server) as operator:
+            assert operator.post(f"/api/studies/{CHEST_CT}/rerun").status_code == 200
+        assert next_event(lines, "change") == {"studies": [CHEST_CT]}
+
+
+def test_listeners_are_bounded_and_their_places_given_back(server: ApiServer) -> None:
+    with ExitStack() as stack:
+        client = stack.enter_context(client_of(server))
+        streams = [stack.enter_context(client.stream("GET", "/api/events")) for _ in range(MAX_LISTENERS)]
+        assert {stream.status_code for stream in streams} == {200}
+        refused = client.get("/api/events")
+        assert refused.status_code == 503
+        assert refused.headers["retry-after"] == "15"
+        assert client.get("/api/status").status_code == 200
+    with client_of(server) as client:
+        give_up_at = time.monotonic() + 10
+        while (status := _stream_status(client)) != 200 and time.monotonic() < give_up_at:
+            time.sleep(0.2)
+    assert status == 200
+
+
+def _stream_status(client: httpx.Client) -> int:
+    with client.stream("GET", "/api/events") as stream:
+        return stream.status_code
+
+
+def test_stopping_sends_listeners_away_and_frees_the_port(database: Database, tmp_path: Path) -> None:
+    server = ApiServer(create_app(parts_over(database, tmp_path)), "127.0.0.1", 0)
+    server.start()
+    with client_of(server) as client, client.stream("GET", "/api/events") as stream:
+        lines = stream.iter_lines()
+        next_event(lines, "heartbeat")
+        began = time.monotonic()
+        server.stop()
+        assert time.monotonic() - began < 3
+        assert not any("change" in line for line in lines)
+    socket.create_server(("127.0.0.1", server.port)).close()
+    assert not any(thread.name in {"api", "api-changes"} for thread in threading.enumerate())
+
+
+def test_a_port_that_is_taken_is_named(server: ApiServer, database: Database, tmp_path: Path) -> None:
+    second = ApiServer(create_app(parts_over(database, tmp_path)), "127.0.0.1", server.port)
+    with pytest.raises(NodeError, match=rf"127\.0\.0\.1:{server.port}.*api\.port"):
+        second.start()
+
+
+def test_what_is_no_http_is_closed_without_harm(server: ApiServer) -> None:
+    for rubbish in (b"\x01\x00\x00\x00\x00\xff" * 50, b"GET / HTTP/1.1\r\n" + b"X: " + b"y" * 200_000):
+        with socket.create_connection(("127.0.0.1", server.port), timeout=5) as connection:
+            connection.sendall(rubbish)
+            answer = connection.recv(4096)
+        assert answer.startswith(b"HTTP/1.1 4")
+    with client_of(server) as client:
+        assert client.get("/healthz").status_code == 200

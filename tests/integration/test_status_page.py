@@ -1,0 +1,145 @@
+"""The status page in a real browser: sign-in, live list, a study, hostile texts, and a phone's width."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from dicom_node.api.application import create_app
+from dicom_node.api.server import ApiServer
+from dicom_node.index.database import Database
+from dicom_node.model import StudyState
+from tests.api_client import TOKEN, parts_over, seeded_database
+from tests.browser import Browser, running_browser
+from tests.rows import Rows
+from tests.seeded import ALL_STUDIES, CHEST_CT, CHEST_XR, GAP_CT, HOSTILE, SCRIPT
+
+
+@pytest.fixture
+def database(tmp_path: Path) -> Iterator[Database]:
+    database = seeded_database(tmp_path, datetime.now(UTC))
+    yield database
+    database.close()
+
+
+@pytest.fixture
+def address(database: Database, tmp_path: Path) -> Iterator[str]:
+    server = ApiServer(create_app(parts_over(database, tmp_path)), "127.0.0.1", 0)
+    server.start()
+    yield f"http://127.0.0.1:{server.port}/"
+    server.stop()
+
+
+@pytest.fixture
+def browser(tmp_path: Path) -> Iterator[Browser]:
+    with running_browser(tmp_path) as browser:
+        yield browser
+
+
+def sign_in(browser: Browser, address: str, token: str = TOKEN) -> None:
+    browser.open(address)
+    browser.wait_for("!document.querySelector('#login').hidden")
+    browser.run(f"document.querySelector('#token').value = {json.dumps(token)}")
+    browser.click("#login-form button")
+
+
+def show(browser: Browser, study: str) -> str:
+    browser.run(f"location.hash = '#/study/{study}'")
+    browser.wait_for(f"document.querySelector('#detail .uid')?.textContent == '{study}'")
+    return browser.text()
+
+
+def all_listed(browser: Browser, number: int = len(ALL_STUDIES)) -> None:
+    browser.wait_for(f"document.querySelectorAll('#studies .study').length == {number}")
+
+
+def test_a_wrong_token_is_told_and_shows_nothing(browser: Browser, address: str) -> None:
+    sign_in(browser, address, "wrong")
+    browser.wait_for("document.querySelector('#login-error').textContent.includes('token is wrong')")
+    assert browser.run("document.querySelector('#app').hidden")
+    assert browser.run("document.cookie") == ""
+
+
+def test_the_page_shows_a_study_s_way_and_arrivals_live(browser: Browser, address: str, database: Database) -> None:
+    sign_in(browser, address)
+    all_listed(browser)
+    browser.wait_for("document.querySelector('#live').textContent == 'live'")
+    assert "AI results – not verified" in browser.text()
+
+    seen = show(browser, CHEST_CT)
+    for words in ("Left lung", "2,412", "Why this series", "Thorax 1.0 Br40", "two patients match", "1 conflict"):
+        assert words in seen
+    browser.wait_for("document.querySelector('.gallery img').naturalWidth == 512")
+
+    with database.write() as connection:
+        rows = Rows(connection, Path(), datetime.now(UTC))
+        rows.study("1.2.3.4", StudyState.RECEIVING, 1)
+        rows.series("1.2.3.4", "1.2.3.4.1", 1, modality="MR", study_description="Arrived just now")
+    browser.wait_for("document.querySelector('#studies').innerText.includes('Arrived just now')", timeout_s=4)
+    assert not [complaint for complaint in browser.complaints if "401" not in complaint]
+
+
+def test_scores_declined_studies_and_failures_are_told(browser: Browser, address: str) -> None:
+    sign_in(browser, address)
+    all_listed(browser)
+    seen = show(browser, CHEST_XR)
+    assert "Score (uncalibrated)" in seen
+    assert "0.87" in seen
+    assert "Connection refused by pacs.local:104" in seen
+    assert "Slices 41 to 44" in show(browser, GAP_CT)
+
+
+def test_hostile_texts_are_shown_as_text(browser: Browser, address: str) -> None:
+    sign_in(browser, address)
+    all_listed(browser)
+    assert SCRIPT in show(browser, HOSTILE)
+    assert browser.run("document.title") == "DICOM AI node"
+    assert browser.run("document.querySelectorAll('#app script, #app img[src=x]').length") == 0
+
+
+def test_a_parked_delivery_is_sent_again_from_the_page(browser: Browser, address: str) -> None:
+    sign_in(browser, address)
+    all_listed(browser)
+    browser.run("location.hash = '#/deliveries/PARKED'")
+    browser.wait_for("document.querySelector('#detail button')")
+    browser.click("#detail button")
+    browser.wait_for("document.querySelector('#ask').open")
+    browser.click("#ask-yes")
+    browser.wait_for("document.querySelector('#detail').innerText.includes('None.')")
+    assert "Sending again." in browser.text()
+
+
+def test_an_analysis_is_run_again_and_a_search_finds_it(browser: Browser, address: str) -> None:
+    sign_in(browser, address)
+    all_listed(browser)
+    show(browser, CHEST_CT)
+    browser.click("#rerun-study")
+    browser.wait_for("document.querySelector('#ask').open")
+    browser.click("#ask-yes")
+    browser.wait_for("document.querySelector('.study-head .chip').textContent == 'Analysing'")
+    browser.run("document.querySelector('#query').value = 'nativ'")
+    browser.run("document.querySelector('#query').dispatchEvent(new Event('input'))")
+    all_listed(browser, 1)
+
+
+@pytest.mark.parametrize("width", [390, 1280])
+def test_nothing_sticks_out_of_the_window(browser: Browser, address: str, width: int) -> None:
+    sign_in(browser, address)
+    all_listed(browser)
+    browser.open(f"{address}?width", width)
+    all_listed(browser)
+    for study in (CHEST_CT, HOSTILE):
+        show(browser, study)
+        assert browser.run("document.documentElement.scrollWidth") <= width
+
+
+def test_signing_out_ends_the_session(browser: Browser, address: str) -> None:
+    sign_in(browser, address)
+    all_listed(browser)
+    browser.click("#logout")
+    browser.wait_for("!document.querySelector('#login').hidden")
+    assert browser.run("fetch('/api/status').then(answer => answer.status)") == 401
