@@ -37,7 +37,7 @@ def tracking_uid(job_key: str, finding_key: str) -> str:
     It is the Tracking Unique Identifier (0062,0021) of the SR's measurement group and of the segment, and the
     identifier by which the EHR updates the Observation instead of adding another.
     """
-    return derived_uid("tracking", job_key, finding_key)
+    return derived_uid(job_key, "tracking", finding_key)
 
 
 def is_valid_uid(text: str) -> bool:

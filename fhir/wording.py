@@ -38,13 +38,15 @@ def measurement_text(measurement: Measurement) -> str:
 
 
 def finding_sentence(finding: Finding, *, calibrated: bool) -> str:
-    """Return one line about one finding."""
+    """Return one line about one finding; the site is left out where the label says it."""
     parts = [
         presence_text(finding),
         certainty_text(finding, calibrated=calibrated),
         *(measurement_text(measurement) for measurement in finding.measurements),
     ]
-    return one_line(f"{finding.label} ({site_text(finding)}): {'; '.join(filter(None, parts)) or 'no value'}.")
+    site = site_text(finding)
+    where = "" if site.lower() in finding.label.lower() else f" ({site})"
+    return one_line(f"{finding.label}{where}: {'; '.join(filter(None, parts)) or 'no value'}.")
 
 
 def not_analysed_text(answer: NotAnalysed) -> str:

@@ -148,6 +148,13 @@ def test_the_report_names_its_structured_report_and_its_job() -> None:
     assert JOB_KEY in values
 
 
+def test_the_conclusion_names_the_site_once() -> None:
+    lines = report_of(bundle_of())["conclusion"].splitlines()
+
+    assert lines[1] == "Pneumonia (Left Lung): Present; certainty 83.5 % (uncalibrated)."
+    assert lines[-1] == "Left lung: Volume 2150.0 ml; Mean -843.2 Hounsfield unit."
+
+
 def test_only_present_findings_are_conclusion_codes() -> None:
     codes = [one["text"] for one in report_of(bundle_of())["conclusionCode"]]
 
