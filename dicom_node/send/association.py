@@ -73,7 +73,8 @@ class Association:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if error is None:
+        # A caller that has heard enough closes the generator it iterates; the peer has done nothing wrong.
+        if error is None or isinstance(error, GeneratorExit):
             self._release()
         else:
             self._abort()

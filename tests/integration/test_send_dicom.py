@@ -24,7 +24,7 @@ from dicom_node.send.negotiation import MAX_CONTEXTS, Remote, in_groups, proposa
 from dicom_node.send.scu import send_files
 from tests.integration.sent_objects import SOP_CLASSES, dicom_file, outgoing
 from tests.peers.dcmtk import running_storescp
-from tests.peers.process import free_port
+from tests.peers.process import free_port, wait_until
 
 
 def sender(port, called="STORESCP", timeout_s=10.0):
@@ -73,6 +73,27 @@ def test_results_are_sent_in_one_association(results):
     with answering([0, 0, 0]) as (port, associations):
         assert all(sent.error is None for sent in sender(port, "PICKY").send(results))
     assert len(associations) == 1
+
+
+def test_a_caller_that_stops_listening_ends_the_association_in_order(results):
+    ends = []
+    scp = AE("PICKY")
+    for sop_class in SOP_CLASSES.values():
+        scp.add_supported_context(sop_class)
+    handlers = [
+        (evt.EVT_C_STORE, lambda _event: 0xA700),
+        (evt.EVT_RELEASED, lambda _event: ends.append("released")),
+        (evt.EVT_ABORTED, lambda _event: ends.append("aborted")),
+    ]
+    server = scp.start_server(("127.0.0.1", 0), block=False, evt_handlers=handlers)
+    try:
+        sending = sender(server.server_address[1], "PICKY").send(results)
+        assert isinstance(next(sending).error, DeliveryDeferred)
+        sending.close()
+        wait_until(lambda: bool(ends), 5, "the end of the association")
+    finally:
+        server.shutdown()
+    assert ends == ["released"]
 
 
 def test_a_second_pacs_takes_the_same_objects_twice(dcmqrscp, results):
