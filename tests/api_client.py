@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import cache
@@ -32,11 +32,22 @@ ROUTES = (
 
 def seeded_database(folder: Path, now: datetime = NOW) -> Database:
     """Make a SQLite index with rows; objects lie beside it."""
-    (folder / "node.sqlite").write_bytes(_empty_index())
-    database = Database(f"sqlite:///{folder / 'node.sqlite'}")
-    with database.write() as connection:
-        seed(connection, folder, now)
-    return database
+    for name, content in _seeded_files(now).items():
+        (folder / name).write_bytes(content)
+    return Database(f"sqlite:///{folder / 'node.sqlite'}")
+
+
+@cache
+def _seeded_files(now: datetime) -> Mapping[str, bytes]:
+    """Index and objects, made once: migrating and seeding for each test would take most of its time."""
+    with TemporaryDirectory() as name:
+        folder = Path(name)
+        database = Database(f"sqlite:///{folder / 'node.sqlite'}")
+        database.migrate()
+        with database.write() as connection:
+            seed(connection, folder, now)
+        database.close()
+        return {file.name: file.read_bytes() for file in folder.iterdir()}
 
 
 def parts_over(database: Database, folder: Path, wake: Callable[[], None] = lambda: None) -> ApiParts:
@@ -52,17 +63,6 @@ def parts_over(database: Database, folder: Path, wake: Callable[[], None] = lamb
         receiver_ready=lambda: True,
         version="0.1.0",
     )
-
-
-@cache
-def _empty_index() -> bytes:
-    """The file of a migrated index without rows; migrating anew for each test would take most of its time."""
-    with TemporaryDirectory() as folder:
-        path = Path(folder) / "empty.sqlite"
-        database = Database(f"sqlite:///{path}")
-        database.migrate()
-        database.close()
-        return path.read_bytes()
 
 
 @dataclass(frozen=True)
