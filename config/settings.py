@@ -18,7 +18,9 @@ from dicom_node.errors import SettingsError
 
 ENVIRONMENT_PREFIX = "DICOM_NODE__"
 
-AeTitle = Annotated[str, Field(min_length=1, max_length=16, pattern=r"^[\x21-\x5b\x5d-\x7e]([\x20-\x5b\x5d-\x7e]*[\x21-\x5b\x5d-\x7e])?$")]
+#: PS3.5 6.2, VR AE: 1 to 16 printable ASCII characters, no backslash, no space at the ends.
+_AE_TITLE = r"^[\x21-\x5b\x5d-\x7e]([\x20-\x5b\x5d-\x7e]*[\x21-\x5b\x5d-\x7e])?$"
+AeTitle = Annotated[str, Field(min_length=1, max_length=16, pattern=_AE_TITLE)]
 Port = Annotated[int, Field(ge=0, le=65535)]
 Seconds = Annotated[float, Field(gt=0)]
 
@@ -110,8 +112,9 @@ class DestinationSettings(Section):
     username: str = Field("", description="dicomweb, fhir: user for basic authentication.")
     password: SecretStr | None = Field(None, description="dicomweb, fhir: password for basic authentication.")
     patient: Literal["match", "logical"] = Field(
-        "match", description="fhir: `match` finds the Patient by identifier and parks if it is not exactly one; "
-        "`logical` sends the identifier without a look-up."
+        "match",
+        description="fhir: `match` finds the Patient by identifier and parks if it is not exactly one; "
+        "`logical` sends the identifier without a look-up.",
     )
 
     @model_validator(mode="after")

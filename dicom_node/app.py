@@ -1,0 +1,253 @@
+"""The composition root: wires the parts of `Node` into running roles. The only place that knows all edges.
+
+The listener starts first and everything else behind it, so that a modality can send within a second; each role loads
+only what it needs.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import shutil
+import threading
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from dicom_node import __version__
+from dicom_node.config.settings import DestinationSettings
+from dicom_node.errors import IndexUnavailable
+from dicom_node.index.leases import free_dead_leases
+from dicom_node.node import Node
+
+if TYPE_CHECKING:
+    from dicom_node.analyst import AnalystSettings
+    from dicom_node.outbox import DestinationWorker
+    from dicom_node.send.outgoing import Sender
+
+ROLES = ("receive", "index", "infer", "deliver", "api")
+
+_COMPLETENESS_EVERY_S = 1.0
+_ASSOCIATIONS_EVERY_S = 10.0
+_IDLE_POLL_S = 1.0
+_log = logging.getLogger(__name__)
+
+
+class Service:
+    """A running node: starts the roles it was given, stops them in the order that loses nothing."""
+
+    def __init__(self, node: Node, roles: Sequence[str] = ROLES) -> None:
+        self._node = node
+        self._roles = frozenset(roles)
+        self._stop = threading.Event()
+        self._wake_analyst = threading.Event()
+        self._receiver: Any = None
+        self._api: Any = None
+        self._scheduler: Any = None
+        self._sandbox: Any = None
+        self._analyst_thread: threading.Thread | None = None
+        self._outbox: list[DestinationWorker] = []
+        self.ports: dict[str, int] = {}
+
+    def start(self) -> None:
+        """Start the roles; when this returns, the ports are open and written to `ports.json`."""
+        started_at = datetime.now(UTC)
+        node = self._node
+        self._free_leases(started_at)
+        _ = node.routes  # a configuration that cannot work must stop the start, not the first study
+        if "receive" in self._roles:
+            node.spool.remove_parts()
+            self._start_receiver()
+        if "deliver" in self._roles:
+            self._start_outbox()
+        if "infer" in self._roles:
+            self._start_analyst()
+        if "api" in self._roles and node.settings.api.enabled:
+            self._start_api()
+        self._start_sweeps(started_at)
+        self._write_ports()
+        _log.info("node ready", extra={"version": __version__, "roles": sorted(self._roles), **self.ports})
+
+    def stop(self) -> None:
+        """Stop receiving first, then finish what runs; everything unfinished is found again at the next start."""
+        self._stop.set()
+        self._wake_analyst.set()
+        for part in (self._receiver, self._scheduler, self._api):
+            if part is not None:
+                part.stop()
+        for worker in self._outbox:
+            worker.stop()
+        if self._sandbox is not None:
+            self._sandbox.close()
+        if self._analyst_thread is not None:
+            self._analyst_thread.join(timeout=10)
+        for worker in self._outbox:
+            worker.join(5)
+        self._node.database.close()
+        _log.info("node stopped")
+
+    def wake(self) -> None:
+        """Something was queued or made due: look now instead of at the next poll."""
+        self._wake_analyst.set()
+        for worker in self._outbox:
+            worker.wake()
+
+    def _free_leases(self, now: datetime) -> None:
+        with self._node.database.write() as connection:
+            freed = free_dead_leases(connection, self._node.identity, _is_alive, now)
+        if freed:
+            _log.warning("work of a process that is gone is taken up again", extra={"leases": freed})
+
+    # --- the roles ---
+
+    def _start_receiver(self) -> None:
+        from dicom_node.receive import Receiver  # noqa: PLC0415 - each role loads only what it needs
+        from dicom_node.sweeps import AssociationSweep  # noqa: PLC0415
+
+        node, settings = self._node, self._node.settings
+        AssociationSweep(node.database, node.receiver_id).forget_own()
+        self._receiver = Receiver(settings.dicom, settings.node.ae_title, settings.peer, node.intake, node.database)
+        self.ports["dicom"] = self._receiver.start()
+        _log.info("listening", extra={"ae_title": settings.node.ae_title, "port": self.ports["dicom"]})
+
+    def _start_outbox(self) -> None:
+        from dicom_node.outbox import BackOff, DestinationWorker  # noqa: PLC0415
+        from dicom_node.send.factory import make_sender  # noqa: PLC0415
+
+        node, delivery = self._node, self._node.settings.delivery
+        policy = (node.identity, BackOff(delivery.first_retry_s, delivery.max_retry_s))
+
+        def worker(destination: DestinationSettings) -> DestinationWorker:
+            title = node.settings.node.ae_title
+
+            def sender() -> Sender:
+                return make_sender(destination, title, delivery.timeout_s)
+
+            return DestinationWorker(destination.name, sender, node.database, node.spool, policy)
+
+        self._outbox = [worker(destination) for destination in node.settings.destination]
+        for one in self._outbox:
+            one.start()
+
+    def _start_analyst(self) -> None:
+        from dicom_node.analyst import Analyst  # noqa: PLC0415
+        from dicom_node.inference.sandbox import Sandbox  # noqa: PLC0415
+
+        node, inference = self._node, self._node.settings.inference
+        shutil.rmtree(node.work_dir, ignore_errors=True)  # what a crash left there is patient data
+        node.work_dir.mkdir(parents=True)
+        self._sandbox = Sandbox(
+            "dicom_node.worker_process:perform",
+            time_limit_s=inference.time_limit_s,
+            memory_limit_mb=inference.memory_limit_mb,
+        )
+        analyst = Analyst(node.database, node.spool, node.cards, self._sandbox, _analyst_settings(node))
+        self._analyst_thread = threading.Thread(target=self._analyse, args=(analyst,), name="analyst", daemon=True)
+        self._analyst_thread.start()
+
+    def _analyse(self, analyst: Any) -> None:
+        while not self._stop.is_set():
+            try:
+                worked = analyst.work_once()
+            except IndexUnavailable as error:
+                _log.error("analyst waits for the database", extra={"why": str(error)})
+                worked = False
+            if worked:
+                self.wake()
+            else:
+                self._wake_analyst.wait(_IDLE_POLL_S)
+            self._wake_analyst.clear()
+
+    def _start_api(self) -> None:
+        from dicom_node.api.application import create_app  # noqa: PLC0415
+        from dicom_node.api.parts import ApiParts  # noqa: PLC0415
+        from dicom_node.api.server import ApiServer  # noqa: PLC0415
+        from dicom_node.api.token import load_or_create_token  # noqa: PLC0415
+
+        node, api = self._node, self._node.settings.api
+        token_file = api.token_file or node.settings.node.data_dir / "api-token"
+        token, digest = load_or_create_token(token_file)
+        parts = ApiParts(
+            database=node.database,
+            settings=node.settings,
+            open_object=node.spool.path,
+            models=lambda: {name: card.identity({}) for name, card in node.cards.items()},
+            routes=node.routes,
+            wake=self.wake,
+            token_digest=digest,
+            receiver_ready=self._receiver_ready,
+            version=__version__,
+        )
+        self._api = ApiServer(create_app(parts), api.host, api.port)
+        self._api.start()
+        self.ports["api"] = self._api.port
+        if token is not None:
+            # Once, to whoever started the node; a log would carry it to strangers.
+            print(f"API token (shown once, kept in {token_file}): {token}", flush=True)  # noqa: T201
+
+    def _receiver_ready(self) -> bool:
+        return "receive" not in self._roles or (self._receiver is not None and self._receiver.is_listening())
+
+    def _start_sweeps(self, started_at: datetime) -> None:
+        from dicom_node.sweep_schedule import SweepSchedule  # noqa: PLC0415
+        from dicom_node.sweeps import AssociationSweep, CompletenessSweep  # noqa: PLC0415
+
+        node = self._node
+        self._scheduler = SweepSchedule()
+        if "index" in self._roles:
+            completeness = CompletenessSweep(node.database, node.routes, node.cards, self._wake_analyst.set)
+            self._scheduler.every(_COMPLETENESS_EVERY_S, "completeness", completeness.run)
+        if "receive" in self._roles:
+            associations = AssociationSweep(node.database, node.receiver_id)
+            self._scheduler.every(_ASSOCIATIONS_EVERY_S, "associations", associations.run)
+            self._scheduler.once("adoption", lambda: self._adopt(started_at))
+        self._scheduler.start()
+
+    def _adopt(self, started_at: datetime) -> None:
+        count = self._node.intake.adopt_orphans(started_at)
+        if count:
+            _log.warning("orphans adopted", extra={"objects": count})
+
+    def _write_ports(self) -> None:
+        path = self._node.settings.node.data_dir / "ports.json"
+        path.with_suffix(".new").write_text(json.dumps(self.ports | {"pid": os.getpid()}))
+        path.with_suffix(".new").replace(path)
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+def _analyst_settings(node: Node) -> AnalystSettings:
+    """Return what shapes the analyst's jobs, from the settings."""
+    from dicom_node.analyst import AnalystSettings  # noqa: PLC0415
+    from dicom_node.fhir.options import FhirOptions  # noqa: PLC0415
+
+    settings = node.settings
+    return AnalystSettings(
+        owner=node.identity,
+        work_dir=node.work_dir,
+        ae_title=settings.node.ae_title,
+        intended_use=settings.node.intended_use,
+        institution=settings.node.institution,
+        sr_sop_class=settings.results.sr_sop_class,
+        fhir=FhirOptions(
+            patient_system=settings.fhir.patient_system,
+            issuers=settings.fhir.issuers,
+            accession_system=settings.fhir.accession_system,
+            dicomweb_url=settings.fhir.dicomweb_url,
+            organization=settings.node.institution,
+            intended_use=settings.node.intended_use,
+        ),
+        max_attempts=settings.inference.max_attempts,
+        lease_s=settings.inference.lease_s,
+        destinations={route.name: node.destinations_of(route) for route in settings.route},
+        parameters={route.name: route.parameters for route in settings.route},
+    )

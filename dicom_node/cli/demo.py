@@ -1,0 +1,142 @@
+"""`dicom-node demo`: one command that shows the whole way of a study, with phantoms whose truth is known."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from dicom_node import codes
+from dicom_node.cli.terminal import console, print_table, say
+from dicom_node.demo.phantoms import PhantomTruth, chest_ct_phantom, chest_radiograph_phantom
+from dicom_node.demo.stage import Stage
+from dicom_node.errors import NodeError
+from dicom_node.logs import quiet_third_parties
+
+_RESULT_LIMIT_S = 300.0
+_FINISHED = {"REPORTED", "NOT_ANALYSED", "FAILED"}
+
+#: Code of a measurement → what the phantom's truth calls it.
+_TRUE_VALUES = {
+    codes.VOLUME.value: "volume_ml",
+    codes.ATTENUATION_COEFFICIENT.value: "mean_hu",
+    codes.LOW_ATTENUATION_AREA_950.value: "laa950_percent",
+    codes.LUNG_DENSITY_PERCENTILE_15.value: "percentile15_hu",
+}
+#: Finding key → which part of the truth it is measured against.
+_TRUE_PARTS = {"left-lung": "left", "right-lung": "right", "both-lungs": "both"}
+
+
+def demo(options: argparse.Namespace) -> int:
+    """Run the demonstration; the exit status is 0 when every study came back."""
+    quiet_third_parties()
+    stage = Stage(options.folder)
+    try:
+        say("Starting a node and a PACS on this machine ...")
+        stage.open()
+        say(f"The node listens as AINODE on port {stage.ports['dicom']}; its page is {stage.page}")
+        paths, truth = ([options.study], None) if options.study else _phantoms(stage.folder / "studies")
+        say("Sending by C-STORE from a process of its own, as a modality would:")
+        if stage.send(paths) != 0 and options.study is None:
+            raise NodeError(f"The node did not take the phantoms. Its log: {stage.folder / 'node.log'}")
+        studies = _await_results(stage)
+        _show(stage, studies, truth)
+        if sys.stdout.isatty() and not options.once:
+            _keep_serving(stage)
+        return 0 if (studies and all(study["state"] == "REPORTED" for study in studies)) or options.study else 1
+    finally:
+        stage.close()
+
+
+def _phantoms(folder: Path) -> tuple[list[Path], PhantomTruth]:
+    """Write the phantom studies as files."""
+    folder.mkdir()
+    slices, truth = chest_ct_phantom()
+    paths = []
+    for dataset in (*slices, chest_radiograph_phantom()):
+        paths.append(folder / f"{dataset.SOPInstanceUID}.dcm")
+        dataset.save_as(paths[-1], enforce_file_format=True)
+    return [folder], truth
+
+
+def _await_results(stage: Stage) -> list[dict[str, Any]]:
+    """Wait until every study has come to an end and everything owed is delivered."""
+    deadline = time.monotonic() + _RESULT_LIMIT_S
+    studies: list[dict[str, Any]] = []
+    with console.status("waiting for the studies to be complete, analysed and delivered ..."):
+        while time.monotonic() < deadline and stage.is_alive():
+            studies = stage.ask("/api/studies")["studies"]
+            if studies and all(s["state"] in _FINISHED and not s["deliveries"]["pending"] for s in studies):
+                return studies
+            time.sleep(0.3)
+    raise NodeError(f"The results did not come back in {_RESULT_LIMIT_S:.0f} s. The logs are in {stage.folder}.")
+
+
+# --- showing what came back ---
+
+
+def _show(stage: Stage, studies: Sequence[Mapping[str, Any]], truth: PhantomTruth | None) -> None:
+    say("")
+    for study in studies:
+        uid = study["study_instance_uid"]
+        title = f"{study['description'] or uid} ({', '.join(study['modalities'])}, {study['instances']} images)"
+        results = stage.ask(f"/api/studies/{uid}/results")
+        if not results:
+            say(f"{title}: {study['state']}. {study['reason']}")
+        for result in results:
+            _show_result(title, result, truth)
+            _show_files(stage, result)
+    say("Every result is marked: AI result - NOT VERIFIED. Decision support only.")
+    say(f"PACS received {len(list(stage.pacs_folder.glob('*.dcm')))} objects in {stage.pacs_folder}")
+    say(f"Status page: {stage.page}  (token: {stage.folder / 'node' / 'api-token'})")
+
+
+def _show_result(title: str, result: Mapping[str, Any], truth: PhantomTruth | None) -> None:
+    summary = result["summary"]
+    rows = [row for finding in summary["findings"] for row in _rows(finding, truth)]
+    if not rows:
+        say(f"{title}: {result['state']}. {result['reason']} {result['message']}")
+        return
+    columns = ["finding", "measured", "value", "unit", "true value" if truth else ""]
+    print_table(columns, rows, title=f"{title} - {summary['model']['name']} {summary['model']['version']}")
+
+
+def _rows(finding: Mapping[str, Any], truth: PhantomTruth | None) -> list[list[object]]:
+    rows: list[list[object]] = []
+    if finding["probability"] is not None:
+        verdict = f"probability ({str(finding['presence']).lower()}: threshold {finding['threshold'] * 100:.1f} %)"
+        rows.append([finding["label"], verdict, f"{finding['probability'] * 100:.1f}", "%", ""])
+    for measurement in finding["measurements"]:
+        true_value = _true_value(finding["key"], measurement["name"]["value"], truth)
+        row = [finding["label"], measurement["name"]["meaning"], f"{measurement['value']:g}"]
+        rows.append([*row, measurement["unit"]["value"], true_value])
+    return rows
+
+
+def _true_value(finding_key: str, code_value: str, truth: PhantomTruth | None) -> str:
+    part, value = _TRUE_PARTS.get(finding_key), _TRUE_VALUES.get(code_value)
+    return f"{getattr(getattr(truth, part), value):.1f}" if truth and part and value else ""
+
+
+def _show_files(stage: Stage, result: Mapping[str, Any]) -> None:
+    """Name the file of every object; a path stands on a line of its own, so that it can be copied."""
+    for artifact in result["artifacts"]:
+        for path in sorted(stage.files_folder.rglob(f"*{artifact['uid']}*")):
+            say(f"  {artifact['kind']:<5}{artifact['description'][:52]:<53}{_shorter(path)}")
+    say("")
+
+
+def _shorter(path: Path) -> Path:
+    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
+
+
+def _keep_serving(stage: Stage) -> None:
+    say("\nThe node keeps serving; send it a study of your own, or press Ctrl-C to end.")
+    try:
+        while stage.is_alive():
+            time.sleep(0.5)
+    except KeyboardInterrupt:
+        say("")

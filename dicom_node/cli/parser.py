@@ -1,0 +1,125 @@
+"""Which commands there are and what they take."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+from collections.abc import Callable
+from pathlib import Path
+
+from dicom_node import __version__
+
+Options = argparse.Namespace
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """Return the parser of the whole command line; each command sets `run`."""
+    parser = argparse.ArgumentParser(
+        prog="dicom-node", description="A DICOM AI node. Decision support only: every result is unverified AI."
+    )
+    parser.add_argument("--version", action="version", version=f"dicom-node {__version__}")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND", title="commands")
+    for add in (_serve, _demo, _send, _echo, _status, _rules, _retry, _rerun, _models, _doctor):
+        add(commands)
+    return parser
+
+
+def _serve(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    command = _command(commands, "serve", "run the node", "serve:serve")
+    command.add_argument("--role", action="append", choices=("receive", "index", "infer", "deliver", "api"),
+                         help="run only this role (may be given several times); default: all")  # fmt: skip
+
+
+def _demo(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    command = _command(commands, "demo", "send sample studies through a node and show what came back", "demo:demo")
+    command.add_argument("--study", type=Path, help="folder with your own study instead of the phantoms")
+    command.add_argument("--folder", type=Path, default=Path("demo-data"), help="where the demo keeps its data")
+    command.add_argument("--once", action="store_true", help="end when the results are there, also on a terminal")
+
+
+def _send(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    command = _command(commands, "send", "send DICOM files by C-STORE, as a modality does", "dimse:send", json=True)
+    command.add_argument("paths", type=Path, nargs="+", metavar="PATH", help="files or folders")
+    _add_peer(command, "--to")
+
+
+def _echo(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    command = _command(commands, "echo", "ask a peer whether it answers (C-ECHO)", "dimse:echo", json=True)
+    command.add_argument("peer", metavar="AET@HOST:PORT", help="who is asked")
+    command.add_argument("--from", dest="calling", default=None, help="calling AE title; default: node.ae_title")
+    command.add_argument("--timeout", type=float, default=10.0, help="seconds to wait")
+
+
+def _status(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    command = _command(
+        commands, "status", "show the latest studies, or one study's timeline", "study:status", json=True
+    )
+    command.add_argument("study", nargs="?", help="Study Instance UID")
+    command.add_argument("--limit", type=int, default=20, help="how many studies")
+
+
+def _rules(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    rules = commands.add_parser("rules", help="why a study goes to a model, or does not")
+    below = rules.add_subparsers(required=True, metavar="COMMAND")
+    command = _command(below, "explain", "evaluate every clause of every route", "rules:explain", json=True)
+    command.add_argument("subjects", nargs="+", metavar="STUDY|FILE", help="Study Instance UID, DICOM files or folders")
+
+
+def _retry(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    command = _command(commands, "retry", "try parked or waiting deliveries again now", "study:retry", json=True)
+    command.add_argument("study", nargs="?", help="Study Instance UID")
+    command.add_argument("--delivery", type=int, help="one delivery by its number")
+
+
+def _rerun(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    command = _command(commands, "rerun", "analyse a study again", "study:rerun", json=True)
+    command.add_argument("study", help="Study Instance UID")
+    command.add_argument("--route", help="only this route")
+
+
+def _models(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    models = commands.add_parser("models", help="the models the node can run")
+    below = models.add_subparsers(required=True, metavar="COMMAND")
+    _command(below, "list", "list the models that are found, verified", "models:list_models", json=True)
+
+
+def _doctor(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    command = _command(commands, "doctor", "check the configuration against the real world", "doctor:doctor", json=True)
+    command.add_argument("--register", metavar="URL", help="address of an Orthanc that shall know this node")
+    command.add_argument("--as", dest="alias", default="ainode", help="name of the node inside Orthanc")
+    command.add_argument(
+        "--address", default="", help="address at which Orthanc reaches the node; default: found by itself"
+    )
+
+
+def _command(
+    commands: argparse._SubParsersAction[argparse.ArgumentParser],
+    name: str,
+    text: str,
+    target: str,
+    *,
+    json: bool = False,
+) -> argparse.ArgumentParser:
+    command = commands.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
+    command.add_argument("--config", type=Path, help="configuration file (TOML); default: built-in defaults")
+    if json:
+        command.add_argument("--json", action="store_true", help="print JSON for scripts")
+    command.set_defaults(run=_late(target))
+    return command
+
+
+def _add_peer(command: argparse.ArgumentParser, flag: str) -> None:
+    command.add_argument(flag, dest="peer", required=True, metavar="AET@HOST:PORT", help="who receives")
+    command.add_argument("--from", dest="calling", default=None, help="calling AE title; default: node.ae_title")
+    command.add_argument("--timeout", type=float, default=60.0, help="seconds to wait for each answer")
+
+
+def _late(target: str) -> Callable[[Options], int]:
+    """Import a command's module only when the command runs."""
+    module_name, _, function_name = target.partition(":")
+
+    def run(options: Options) -> int:
+        module = importlib.import_module(f"dicom_node.cli.{module_name}")
+        return int(getattr(module, function_name)(options))
+
+    return run

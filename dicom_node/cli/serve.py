@@ -1,0 +1,53 @@
+"""`dicom-node serve`: run the node until it is told to stop."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import signal
+import threading
+
+from dicom_node.app import ROLES, Service
+from dicom_node.config.settings import load_settings
+from dicom_node.logs import configure_logs
+from dicom_node.node import Node
+
+#: Beginnings of the names of the threads without which the node is not a node.
+OWN_THREADS = ("analyst", "outbox-")
+_log = logging.getLogger(__name__)
+
+
+def serve(options: argparse.Namespace) -> int:
+    """Run the roles until SIGTERM or SIGINT."""
+    settings = load_settings(options.config)
+    configure_logs(settings.node.log_level)
+    stop = threading.Event()
+    failed = _watch_own_threads(stop)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    service = Service(Node(settings), options.role or ROLES)
+    try:
+        service.start()
+        stop.wait()
+    finally:
+        service.stop()
+    return 1 if failed.is_set() else 0
+
+
+def _watch_own_threads(stop: threading.Event) -> threading.Event:
+    """End the node when one of its own threads dies, so that a supervisor restarts it; half a node is worse than none.
+
+    Threads that serve peers are not meant: what a peer sends must never end the node.
+    """
+    failed = threading.Event()
+
+    def on_death(death: threading.ExceptHookArgs) -> None:
+        name = death.thread.name if death.thread else "?"
+        exc_info = (death.exc_type, death.exc_value or death.exc_type(), death.exc_traceback)
+        if name.startswith(OWN_THREADS):
+            failed.set()
+            stop.set()
+        _log.critical("thread died", extra={"who": name}, exc_info=exc_info)
+
+    threading.excepthook = on_death
+    return failed

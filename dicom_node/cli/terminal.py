@@ -1,0 +1,65 @@
+"""What commands write: tables for people on a terminal, JSON for scripts, and how AE titles are typed."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import re
+import sys
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from dicom_node.errors import SettingsError
+from dicom_node.send.negotiation import Remote
+
+_PEER = re.compile(r"(?P<title>[^@\\]{1,16})@(?P<host>[^@]+):(?P<port>\d{1,5})")
+
+console = Console(highlight=False, markup=False, soft_wrap=True)
+
+
+def print_json(data: object) -> None:
+    """Write data for a script: JSON, times as ISO 8601, dataclasses as objects."""
+    sys.stdout.write(json.dumps(data, default=_plain, indent=2) + "\n")
+
+
+def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]], title: str = "") -> None:
+    """Write a table; values are shown as they are, never interpreted."""
+    table = Table(title=title or None, title_justify="left", header_style="bold")
+    for column in columns:
+        table.add_column(column, overflow="fold")
+    for row in rows:
+        table.add_row(*(Text(_shown(value)) for value in row))
+    console.print(table)
+
+
+def say(text: str) -> None:
+    """Write one line."""
+    console.print(text)
+
+
+def read_peer(text: str, calling_ae_title: str, timeout_s: float) -> Remote:
+    """Read ``AET@HOST:PORT``. Raises `SettingsError`."""
+    found = _PEER.fullmatch(text)
+    if found is None or int(found["port"]) > 65535:
+        raise SettingsError(f"{text!r} is not AET@HOST:PORT, for example PACS@pacs.local:104.")
+    return Remote(found["host"].strip("[]"), int(found["port"]), found["title"], calling_ae_title, timeout_s)
+
+
+def _plain(value: Any) -> object:
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return dataclasses.asdict(value)
+    if isinstance(value, datetime):
+        return value.isoformat()
+    return str(value)
+
+
+def _shown(value: object) -> str:
+    if isinstance(value, datetime):
+        return value.astimezone().strftime("%Y-%m-%d %H:%M:%S")
+    text = "" if value is None else str(value)
+    return "".join(c if c.isprintable() or c == "\n" else "?" for c in text)

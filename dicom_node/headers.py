@@ -1,0 +1,200 @@
+"""What the node must know of a received object: read from its header, pixels untouched.
+
+The data set comes from a stranger. Whatever is wrong with it ends in `RefusedObject` with the status to answer.
+"""
+
+from __future__ import annotations
+
+import io
+import struct
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import IntEnum
+
+from pydicom import Dataset
+from pydicom.dataelem import DataElement
+from pydicom.filereader import read_dataset
+from pydicom.multival import MultiValue
+from pydicom.tag import BaseTag, Tag
+from pydicom.uid import UID
+
+from dicom_node import MANUFACTURER
+from dicom_node.errors import RefusedObject
+from dicom_node.model import InstanceRole
+from dicom_node.uids import is_valid_uid
+
+
+class StoreStatus(IntEnum):
+    """Answers to C-STORE (PS3.4 Table B.2-1 and PS3.7 Annex C)."""
+
+    SUCCESS = 0x0000
+    PROCESSING_FAILURE = 0x0110
+    SOP_CLASS_NOT_SUPPORTED = 0x0122
+    NOT_AUTHORISED = 0x0124
+    OUT_OF_RESOURCES = 0xA700
+    DATA_SET_DOES_NOT_MATCH = 0xA900
+    CANNOT_UNDERSTAND = 0xC000
+
+
+#: Attributes kept for routing and for the operator. No names, no patient identifiers.
+ROUTING_KEYWORDS = (
+    "Modality", "BodyPartExamined", "StudyDescription", "SeriesDescription", "ProtocolName", "ImageType",
+    "Manufacturer", "ManufacturerModelName", "StationName", "InstitutionName", "PatientAge", "PatientSex",
+    "PatientPosition", "ViewPosition", "Laterality", "ImageLaterality", "PresentationIntentType", "Rows", "Columns",
+    "NumberOfFrames", "SamplesPerPixel", "PhotometricInterpretation", "SliceThickness", "ConvolutionKernel",
+    "ContrastBolusAgent", "GantryDetectorTilt", "AcquisitionNumber", "InstanceNumber", "SeriesNumber", "StudyDate",
+    "AccessionNumber", "BurnedInAnnotation", "QualityControlImage", "RequestedProcedurePriority",
+)  # fmt: skip
+_IDENTITY_KEYWORDS = ("SpecificCharacterSet", "SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID")
+_MARK_KEYWORDS = ("ContributingEquipmentSequence",)
+_WANTED: list[BaseTag | int] = [Tag(keyword) for keyword in (*_IDENTITY_KEYWORDS, *ROUTING_KEYWORDS, *_MARK_KEYWORDS)]
+
+_PIXEL_TAGS = (Tag(0x7FE00008), Tag(0x7FE00009), Tag(0x7FE00010))
+_UNDEFINED_LENGTH = 0xFFFFFFFF
+_MAX_ATTRIBUTE_CHARACTERS = 256
+
+#: Objects that speak about images instead of being images: reports, segmentations, presentation states, documents.
+_EVIDENCE_PREFIXES = (
+    "1.2.840.10008.5.1.4.1.1.88.",  # structured reports, key object selections
+    "1.2.840.10008.5.1.4.1.1.66",  # registrations, segmentations, surface segmentations
+    "1.2.840.10008.5.1.4.1.1.11.",  # presentation states
+    "1.2.840.10008.5.1.4.1.1.104.",  # encapsulated documents
+    "1.2.840.10008.5.1.4.1.1.30",  # parametric maps
+    "1.2.840.10008.5.1.4.1.1.90.",  # content assessment results
+    "1.2.840.10008.5.1.4.1.1.481.",  # radiotherapy objects
+    "1.2.840.10008.5.1.4.1.1.9.",  # waveforms
+)
+_SECONDARY_CAPTURE_PREFIX = "1.2.840.10008.5.1.4.1.1.7"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Header:
+    """The part of a received object that the index keeps."""
+
+    sop_class_uid: str
+    sop_instance_uid: str
+    study_instance_uid: str
+    series_instance_uid: str
+    role: InstanceRole
+    attributes: Mapping[str, str]
+
+
+def read_header(data_set: bytes | bytearray | memoryview, transfer_syntax_uid: str) -> Header:
+    """Read the header of an encoded data set (no preamble, no file meta).
+
+    Raises `RefusedObject`: 0xC000 when it cannot be parsed, lacks its UIDs or is cut off inside the pixel data;
+    reading stops before the pixels.
+    """
+    stream = io.BytesIO(data_set)
+    dataset = _parsed(stream, transfer_syntax_uid)
+    _refuse_cut_off_pixels(stream, UID(transfer_syntax_uid))
+    uids = {keyword: _uid(dataset, keyword) for keyword in _IDENTITY_KEYWORDS[1:]}
+    return Header(
+        sop_class_uid=uids["SOPClassUID"],
+        sop_instance_uid=uids["SOPInstanceUID"],
+        study_instance_uid=uids["StudyInstanceUID"],
+        series_instance_uid=uids["SeriesInstanceUID"],
+        role=_role(dataset, uids["SOPClassUID"]),
+        attributes=_attributes(dataset),
+    )
+
+
+def _parsed(stream: io.BytesIO, transfer_syntax_uid: str) -> Dataset:
+    syntax = UID(transfer_syntax_uid)
+    try:
+        dataset = read_dataset(
+            stream,
+            is_implicit_VR=syntax.is_implicit_VR,
+            is_little_endian=syntax.is_little_endian,
+            stop_when=_at_pixels,
+            specific_tags=_WANTED,
+        )
+        for element in dataset:  # values are decoded on access; do it here, where failure has an answer
+            _ = element.value
+    except RecursionError as error:
+        raise _not_understood("its sequences are nested too deeply") from error
+    except Exception as error:
+        raise _not_understood(f"its header cannot be parsed ({type(error).__name__})") from error
+    return dataset
+
+
+def _at_pixels(tag: BaseTag, _vr: str | None, _length: int) -> bool:
+    return tag in _PIXEL_TAGS
+
+
+def _refuse_cut_off_pixels(stream: io.BytesIO, syntax: UID) -> None:
+    """Hold the length the pixel data element claims against what is there; pydicom does not."""
+    start = stream.tell()
+    head = stream.read(12)
+    if len(head) < 8:
+        return
+    order = "<" if syntax.is_little_endian else ">"
+    if syntax.is_implicit_VR:
+        (length,), header_bytes = struct.unpack(order + "L", head[4:8]), 8
+    else:
+        (length,), header_bytes = struct.unpack(order + "L", head[8:12].ljust(4, b"\0")), 12
+    available = stream.seek(0, io.SEEK_END) - start - header_bytes
+    if length != _UNDEFINED_LENGTH and length > available:
+        raise _not_understood(f"its pixel data is cut off: {length} bytes announced, {max(available, 0)} received")
+
+
+def _uid(dataset: Dataset, keyword: str) -> str:
+    value = str(dataset.get(keyword) or "")
+    if not is_valid_uid(value):
+        raise _not_understood(f"{keyword} is {'not a valid UID' if value else 'missing'}")
+    return value
+
+
+def _not_understood(what: str) -> RefusedObject:
+    return RefusedObject(StoreStatus.CANNOT_UNDERSTAND, f"The object was refused: {what}. Correct it at the sender.")
+
+
+def _role(dataset: Dataset, sop_class_uid: str) -> InstanceRole:
+    if _is_own(dataset):
+        return InstanceRole.OWN_RESULT
+    image_type = _text(dataset.get("ImageType"))
+    derived_capture = sop_class_uid.startswith(_SECONDARY_CAPTURE_PREFIX) and image_type.startswith(
+        "DERIVED\\SECONDARY"
+    )
+    if derived_capture or sop_class_uid.startswith(_EVIDENCE_PREFIXES):
+        return InstanceRole.EVIDENCE
+    return InstanceRole.SOURCE
+
+
+def _is_own(dataset: Dataset) -> bool:
+    if _text(dataset.get("Manufacturer")) == MANUFACTURER:
+        return True
+    equipment = dataset.get("ContributingEquipmentSequence") or []
+    return any(_text(item.get("Manufacturer")) == MANUFACTURER for item in equipment)
+
+
+def _attributes(dataset: Dataset) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for keyword in ROUTING_KEYWORDS:
+        element = dataset.get_item(keyword)
+        text = _text(dataset.get(keyword)) if element is not None else ""
+        if text:
+            found[snake_case(keyword)] = text[:_MAX_ATTRIBUTE_CHARACTERS]
+    return found
+
+
+def _text(value: object) -> str:
+    """Return a value as on the wire: several values joined by a backslash, control characters dropped."""
+    if isinstance(value, DataElement):
+        value = value.value
+    if value is None:
+        return ""
+    text = "\\".join(str(v) for v in value) if isinstance(value, MultiValue | list) else str(value)
+    return "".join(c for c in text if c.isprintable()).strip()
+
+
+def snake_case(keyword: str) -> str:
+    """Turn a DICOM keyword into the name it has here: ``BodyPartExamined`` → ``body_part_examined``."""
+    letters: list[str] = []
+    for index, letter in enumerate(keyword):
+        before = keyword[index - 1] if index else ""
+        after = keyword[index + 1] if index + 1 < len(keyword) else ""
+        if letter.isupper() and index and (before.islower() or (before.isupper() and after.islower())):
+            letters.append("_")
+        letters.append(letter.lower())
+    return "".join(letters)

@@ -1,0 +1,125 @@
+"""The outbox rows: one per object and destination. A parcel is what one result still owes to one destination."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from sqlalchemy import Connection, Row, and_, func, or_, select, update
+
+from dicom_node import lifecycle
+from dicom_node.index.events import record
+from dicom_node.model import Artifact, ArtifactKind, DeliveryState
+from dicom_node.tables import artifacts, deliveries, results
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One object of a parcel and how often it was tried."""
+
+    delivery_id: int
+    artifact: Artifact
+    attempts: int
+
+
+@dataclass(frozen=True, slots=True)
+class Parcel:
+    """Everything one result still owes to one destination, in the order in which it must be sent."""
+
+    destination: str
+    study_instance_uid: str
+    job_key: str
+    owner: str
+    items: tuple[Item, ...]
+
+
+def claim_parcel(connection: Connection, destination: str, owner: str, now: datetime, lease_s: float) -> Parcel | None:
+    """Take the oldest parcel that is due for this destination; `None` when nothing is."""
+    free = or_(deliveries.c.lease_until.is_(None), deliveries.c.lease_until < now)
+    due = and_(deliveries.c.destination == destination, deliveries.c.state == DeliveryState.PENDING, free)
+    first = connection.execute(
+        select(deliveries.c.job_key)
+        .where(due, deliveries.c.next_attempt_at <= now)
+        .order_by(deliveries.c.created_at, deliveries.c.id)
+        .limit(1)
+        .with_for_update(skip_locked=True)
+    ).first()
+    if first is None:
+        return None
+    rows = connection.execute(
+        select(deliveries, artifacts, results.c.study_instance_uid)
+        .join(artifacts, artifacts.c.uid == deliveries.c.artifact_uid)
+        .join(results, results.c.job_key == deliveries.c.job_key)
+        .where(due, deliveries.c.job_key == first.job_key)
+        .order_by(artifacts.c.send_order)
+    ).all()
+    connection.execute(
+        update(deliveries)
+        .where(deliveries.c.id.in_([row.id for row in rows]))
+        .values(lease_owner=owner, lease_until=now + timedelta(seconds=lease_s))
+    )
+    return Parcel(destination, rows[0].study_instance_uid, first.job_key, owner, tuple(map(_item, rows)))
+
+
+def _item(row: Row[Any]) -> Item:
+    return Item(
+        row.id,
+        Artifact(
+            uid=row.artifact_uid, kind=ArtifactKind(row.kind), media_type=row.media_type, object_key=row.object_key,
+            sha256=row.sha256, size_bytes=row.size_bytes, order=row.send_order, description=row.description,
+            sop_class_uid=row.sop_class_uid, series_instance_uid=row.series_instance_uid, preview_key=row.preview_key,
+        ),
+        row.attempts,
+    )  # fmt: skip
+
+
+def mark_sent(connection: Connection, parcel: Parcel, item: Item, note: str, now: datetime) -> None:
+    """Note that the destination has taken the object."""
+    values = {"attempts": item.attempts + 1, "sent_at": now, "note": note}
+    if _move(connection, parcel, item, DeliveryState.SENT, values):
+        text = f"{item.artifact.kind} sent to {parcel.destination}."
+        record(connection, parcel.study_instance_uid, now, ("sent", text), uid=item.artifact.uid, note=note)
+
+
+def mark_parked(connection: Connection, parcel: Parcel, item: Item, why: str, now: datetime) -> None:
+    """Note that the destination will not take the object as it is; a human must look."""
+    if _move(connection, parcel, item, DeliveryState.PARKED, {"attempts": item.attempts + 1, "note": why}):
+        text = f"{item.artifact.kind} parked for {parcel.destination}: {why}"
+        record(connection, parcel.study_instance_uid, now, ("parked", text), uid=item.artifact.uid)
+
+
+def mark_deferred(
+    connection: Connection, parcel: Parcel, item: Item, why: str, again: tuple[datetime, datetime]
+) -> None:
+    """Put an object off; `again` is (now, when to try again).
+
+    Only the first failure stands in the timeline; the row counts the rest.
+    """
+    now, again_at = again
+    values = {"attempts": item.attempts + 1, "note": why, "next_attempt_at": again_at}
+    if _move(connection, parcel, item, DeliveryState.PENDING, values) and item.attempts == 0:
+        text = f"{item.artifact.kind} not yet taken by {parcel.destination}: {why}"
+        record(connection, parcel.study_instance_uid, now, ("deferred", text), uid=item.artifact.uid)
+
+
+def _move(connection: Connection, parcel: Parcel, item: Item, state: DeliveryState, values: dict[str, object]) -> bool:
+    """Change one row, if it is still ours."""
+    lifecycle.check_delivery(DeliveryState.PENDING, state)
+    mine = and_(deliveries.c.id == item.delivery_id, deliveries.c.lease_owner == parcel.owner,
+                deliveries.c.state == DeliveryState.PENDING)  # fmt: skip
+    values = {**values, "state": state, "lease_owner": "", "lease_until": None}
+    return connection.execute(update(deliveries).where(mine).values(**values)).rowcount == 1
+
+
+def hurry(connection: Connection, destination: str, now: datetime) -> int:
+    """Make everything that waits for a destination due now: it has just answered again."""
+    waiting = and_(deliveries.c.destination == destination, deliveries.c.state == DeliveryState.PENDING)
+    return connection.execute(
+        update(deliveries).where(waiting, deliveries.c.next_attempt_at > now).values(next_attempt_at=now)
+    ).rowcount
+
+
+def undelivered(connection: Connection) -> int:
+    """Return how many deliveries are still to be made."""
+    return connection.execute(select(func.count()).where(deliveries.c.state == DeliveryState.PENDING)).scalar_one()

@@ -1,0 +1,132 @@
+"""The outbox's front door: a result, its objects and their deliveries are written in one transaction, or not at all."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy import Connection, func, insert, select, update
+
+from dicom_node.index.events import record
+from dicom_node.index.jobs import ClaimedJob, finish
+from dicom_node.model import Artifact, ArtifactKind, DeliveryState, Destination, JobOutcome, JobState
+from dicom_node.tables import artifacts, deliveries, results
+
+#: Which kinds of object a destination of each kind takes.
+_DICOM = {ArtifactKind.SECONDARY_CAPTURE, ArtifactKind.SEGMENTATION, ArtifactKind.STRUCTURED_REPORT}
+TAKES = {"dicom": _DICOM, "dicomweb": _DICOM, "fhir": {ArtifactKind.FHIR_BUNDLE}, "folder": set(ArtifactKind)}
+
+
+@dataclass(frozen=True, slots=True)
+class EarlierReport:
+    """The SR that a new result of the same study and route replaces."""
+
+    object_key: str
+    sequence: int
+
+
+def has_result(connection: Connection, job_key: str) -> bool:
+    """Tell whether this very analysis (same inputs, model, configuration) was already answered."""
+    return connection.execute(select(results.c.job_key).where(results.c.job_key == job_key)).first() is not None
+
+
+def earlier_report(connection: Connection, study_instance_uid: str, route: str) -> EarlierReport | None:
+    """Return the newest SR of this study and route."""
+    query = (
+        select(artifacts.c.object_key, results.c.sequence)
+        .join(results, results.c.job_key == artifacts.c.job_key)
+        .where(
+            results.c.study_instance_uid == study_instance_uid,
+            results.c.route == route,
+            artifacts.c.kind == ArtifactKind.STRUCTURED_REPORT,
+        )
+        .order_by(results.c.sequence.desc())
+        .limit(1)
+    )
+    row = connection.execute(query).first()
+    return None if row is None else EarlierReport(row.object_key, row.sequence)
+
+
+def save_result(
+    connection: Connection, job: ClaimedJob, job_key: str, outcome: JobOutcome, destinations: Sequence[Destination]
+) -> bool:
+    """Write result, objects, deliveries and states together; `False` when the job is not ours any more."""
+    now = outcome_time(outcome)
+    if not finish(connection, job, outcome.state, (job_key, outcome.reason, outcome.message), now):
+        return False
+    if not has_result(connection, job_key):
+        connection.execute(
+            insert(results).values(
+                job_key=job_key, study_instance_uid=job.study_instance_uid, revision=job.revision, route=job.route,
+                model=job.model, state=outcome.state, reason=outcome.reason, message=outcome.message,
+                sequence=_next_sequence(connection, job), summary=dict(outcome.summary), created_at=now,
+            )
+        )  # fmt: skip
+        for artifact in outcome.artifacts:
+            connection.execute(insert(artifacts).values(job_key=job_key, **_columns(artifact)))
+    _plan_deliveries(connection, job_key, destinations, now)
+    return True
+
+
+def answer_again(
+    connection: Connection, job: ClaimedJob, job_key: str, destinations: Sequence[Destination], now: datetime
+) -> bool:
+    """End a job whose answer is already known; its kept objects go out again where they have not arrived."""
+    known = connection.execute(select(results).where(results.c.job_key == job_key)).one()
+    if not finish(connection, job, JobState(known.state), (job_key, known.reason, known.message), now):
+        return False
+    text = "Same images, model and configuration: the earlier result stands."
+    record(connection, job.study_instance_uid, now, ("unchanged", text), route=job.route)
+    _plan_deliveries(connection, job_key, destinations, now)
+    return True
+
+
+def outcome_time(outcome: JobOutcome) -> datetime:
+    """Return when the outcome was reached, from its summary."""
+    return datetime.fromisoformat(str(outcome.summary["finished_at"]))
+
+
+def _next_sequence(connection: Connection, job: ClaimedJob) -> int:
+    query = select(func.coalesce(func.max(results.c.sequence), 0)).where(
+        results.c.study_instance_uid == job.study_instance_uid, results.c.route == job.route
+    )
+    return int(connection.execute(query).scalar_one()) + 1
+
+
+def _columns(artifact: Artifact) -> Mapping[str, object]:
+    return {
+        "uid": artifact.uid, "kind": artifact.kind, "media_type": artifact.media_type,
+        "description": artifact.description, "sop_class_uid": artifact.sop_class_uid,
+        "series_instance_uid": artifact.series_instance_uid, "object_key": artifact.object_key,
+        "sha256": artifact.sha256, "size_bytes": artifact.size_bytes, "preview_key": artifact.preview_key,
+        "send_order": artifact.order,
+    }  # fmt: skip
+
+
+def _plan_deliveries(connection: Connection, job_key: str, destinations: Sequence[Destination], now: datetime) -> None:
+    planned = set(
+        connection.execute(
+            select(deliveries.c.artifact_uid, deliveries.c.destination).where(deliveries.c.job_key == job_key)
+        ).tuples()
+    )
+    for artifact in connection.execute(select(artifacts).where(artifacts.c.job_key == job_key)):
+        for destination in destinations:
+            wanted = artifact.kind in TAKES[destination.kind]
+            if wanted and (artifact.uid, destination.name) not in planned:
+                connection.execute(
+                    insert(deliveries).values(
+                        artifact_uid=artifact.uid, job_key=job_key, destination=destination.name,
+                        state=DeliveryState.PENDING, next_attempt_at=now, created_at=now,
+                    )
+                )  # fmt: skip
+
+
+def resend(connection: Connection, job_key: str, now: datetime) -> int:
+    """Make every delivery of a result due again (operator's rerun with an unchanged answer)."""
+    mine = deliveries.c.job_key == job_key
+    return connection.execute(
+        update(deliveries).where(mine, deliveries.c.state != DeliveryState.PENDING).values(
+            state=DeliveryState.PENDING, next_attempt_at=now, lease_owner="", lease_until=None
+        )
+    ).rowcount  # fmt: skip

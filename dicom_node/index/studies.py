@@ -1,0 +1,122 @@
+"""The study's state: which ones may be complete, what they hold, and the decision written down."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Connection, Row, func, insert, or_, select, update
+
+from dicom_node import lifecycle
+from dicom_node.completeness import Arrivals
+from dicom_node.index.events import record
+from dicom_node.model import Instance, InstanceRole, JobState, Sender, Series, Study, StudyState
+from dicom_node.tables import associations, instances, jobs, studies
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewJob:
+    """One analysis that is due: the route that wants it, and the decision that says why and with which series."""
+
+    route: str
+    model: str
+    series_instance_uid: str
+    study_partial: bool
+    decision: Mapping[str, object]
+    reason: str
+
+
+def perhaps_complete(connection: Connection, quiet_since: datetime, opened_before: datetime) -> list[str]:
+    """Return the studies still RECEIVING that fell silent before `quiet_since` or began before `opened_before`."""
+    due = or_(studies.c.last_received_at <= quiet_since, studies.c.first_received_at <= opened_before)
+    query = select(studies.c.study_instance_uid).where(studies.c.state == StudyState.RECEIVING, due)
+    return list(connection.execute(query.order_by(studies.c.last_received_at)).scalars())
+
+
+def load_study(connection: Connection, study_instance_uid: str, *, lock: bool = False) -> Study | None:
+    """Return the study with its source instances in use (the first version of each), `None` when unknown.
+
+    With `lock`, arrivals wait until this transaction ends.
+    """
+    query = select(studies).where(studies.c.study_instance_uid == study_instance_uid)
+    row = connection.execute(query.with_for_update() if lock else query).first()
+    if row is None:
+        return None
+    wanted = select(instances).where(
+        instances.c.study_instance_uid == study_instance_uid,
+        instances.c.role == InstanceRole.SOURCE,
+        instances.c.conflict.is_(False),
+    )
+    by_series: defaultdict[str, list[Instance]] = defaultdict(list)
+    for found in connection.execute(wanted.order_by(instances.c.sop_instance_uid)):
+        by_series[found.series_instance_uid].append(_instance(found))
+    return Study(
+        study_instance_uid=study_instance_uid,
+        revision=row.revision,
+        state=StudyState(row.state),
+        series=tuple(Series(series_instance_uid=uid, instances=tuple(by_series[uid])) for uid in sorted(by_series)),
+        first_received_at=row.first_received_at,
+        last_received_at=row.last_received_at,
+    )
+
+
+def _instance(row: Row[Any]) -> Instance:
+    return Instance(
+        sop_instance_uid=row.sop_instance_uid,
+        sop_class_uid=row.sop_class_uid,
+        transfer_syntax_uid=row.transfer_syntax_uid,
+        study_instance_uid=row.study_instance_uid,
+        series_instance_uid=row.series_instance_uid,
+        sha256=row.sha256,
+        size_bytes=row.size_bytes,
+        object_key=row.object_key,
+        role=InstanceRole(row.role),
+        attributes=row.attributes,
+        received_at=row.received_at,
+        sender=Sender(row.calling_ae_title, row.called_ae_title, row.source_host),
+    )
+
+
+def arrivals(connection: Connection, study: Study) -> Arrivals:
+    """Return what completeness is judged by; associations nobody serves any more were closed before."""
+    still_open = select(func.count()).where(
+        associations.c.study_instance_uid == study.study_instance_uid, associations.c.closed_at.is_(None)
+    )
+    return Arrivals(study.first_received_at, study.last_received_at, connection.execute(still_open).scalar_one())
+
+
+def routes_with_jobs(connection: Connection, study: Study) -> set[str]:
+    """Return the routes that have already cut their job from this revision."""
+    query = select(jobs.c.route).where(
+        jobs.c.study_instance_uid == study.study_instance_uid, jobs.c.revision == study.revision
+    )
+    return set(connection.execute(query).scalars())
+
+
+def add_jobs(connection: Connection, study: Study, new_jobs: Sequence[NewJob], at: datetime) -> None:
+    """Queue the analyses that are due for this revision, each with the reason in the timeline."""
+    for job in new_jobs:
+        connection.execute(
+            insert(jobs).values(
+                study_instance_uid=study.study_instance_uid, revision=study.revision, route=job.route, model=job.model,
+                state=JobState.QUEUED, study_partial=job.study_partial, series_instance_uid=job.series_instance_uid,
+                decision=dict(job.decision), created_at=at, not_before=at,
+            )
+        )  # fmt: skip
+        record(connection, study.study_instance_uid, at, ("routed", job.reason), route=job.route, model=job.model,
+               revision=study.revision, partial=job.study_partial)  # fmt: skip
+
+
+def set_state(connection: Connection, study_instance_uid: str, state: StudyState, reason: str, at: datetime) -> None:
+    """Move a study to `state`, if it is not there already. Raises `IllegalTransition`."""
+    mine = studies.c.study_instance_uid == study_instance_uid
+    old = StudyState(connection.execute(select(studies.c.state).where(mine).with_for_update()).scalar_one())
+    if old is state:
+        return
+    lifecycle.check_study(old, state)
+    connection.execute(update(studies).where(mine).values(state=state, reason=reason, updated_at=at))
+    record(connection, study_instance_uid, at, ("state", f"The study is {state}." + (f" {reason}" if reason else "")),
+           state=state.value)  # fmt: skip

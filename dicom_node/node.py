@@ -1,0 +1,103 @@
+"""The parts every role shares, built from the settings on first use: index, spool, models, routes."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from dicom_node.config.settings import RouteSettings, Settings
+from dicom_node.errors import SettingsError
+from dicom_node.index.database import Database
+from dicom_node.inference.cards import ModelCard, find_models
+from dicom_node.intake import Intake, Limits
+from dicom_node.model import Destination, Route
+from dicom_node.predicates import check_conditions
+from dicom_node.routing import check_rank
+from dicom_node.spool import Spool
+
+_MEGABYTE = 1 << 20
+
+
+@dataclass(frozen=True)
+class Node:
+    """The parts that every role shares, built from the settings on first use."""
+
+    settings: Settings
+
+    @cached_property
+    def database(self) -> Database:
+        """The index, migrated."""
+        self.settings.node.data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+        database = Database(self.settings.database_url)
+        database.migrate()
+        return database
+
+    @cached_property
+    def spool(self) -> Spool:
+        """The object store."""
+        return Spool(self.settings.node.data_dir / "spool")
+
+    @cached_property
+    def cards(self) -> Mapping[str, ModelCard]:
+        """Every model that can be found."""
+        return find_models(self.settings.inference.models_dirs)
+
+    @cached_property
+    def routes(self) -> tuple[Route, ...]:
+        """The routes, checked: conditions, ranks and model names are known. Raises `SettingsError`."""
+        return tuple(_route(route, self.settings, self.cards) for route in self.settings.route)
+
+    @cached_property
+    def identity(self) -> str:
+        """Who claims a lease: this machine and this process."""
+        return f"{socket.gethostname()}:{os.getpid()}"
+
+    @cached_property
+    def receiver_id(self) -> str:
+        """Stays the same over restarts of this receiver, so that it can tidy up after itself."""
+        return f"{socket.gethostname()}:{self.settings.dicom.host}:{self.settings.dicom.port}"[:64]
+
+    @cached_property
+    def intake(self) -> Intake:
+        """The way from received bytes to the answer."""
+        limits = Limits(
+            min_free_bytes=self.settings.node.min_free_mb * _MEGABYTE,
+            max_object_bytes=self.settings.dicom.max_object_mb * _MEGABYTE,
+        )
+        return Intake(self.database, self.spool, limits, self.receiver_id)
+
+    @property
+    def work_dir(self) -> Path:
+        """Where jobs lay their files while they run; emptied at every start."""
+        return self.settings.node.data_dir / "work"
+
+    def destinations_of(self, route: RouteSettings) -> tuple[Destination, ...]:
+        """Where a route's results go: those it names, or all."""
+        chosen = [d for d in self.settings.destination if not route.destinations or d.name in route.destinations]
+        return tuple(Destination(name=d.name, kind=d.kind) for d in chosen)
+
+
+def _route(route: RouteSettings, settings: Settings, cards: Mapping[str, ModelCard]) -> Route:
+    if route.model not in cards:
+        raise SettingsError(
+            f"Route {route.name!r} names model {route.model!r}, which was not found. Available: "
+            f"{', '.join(sorted(cards)) or 'none'}. Correct the route or add its folder to inference.models_dirs."
+        )
+    when = tuple(route.when) if isinstance(route.when, list) else ((route.when,) if route.when else ())
+    for conditions in when:
+        check_conditions(conditions)
+    check_rank(route.rank)
+    cards[route.model].effective_parameters(route.parameters)
+    return Route(
+        name=route.name,
+        model=route.model,
+        destinations=route.destinations or tuple(d.name for d in settings.destination),
+        when=when,
+        rank=route.rank,
+        quiet_period_s=route.quiet_period_s,
+        max_wait_s=route.max_wait_s,
+    )

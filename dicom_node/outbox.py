@@ -1,0 +1,169 @@
+"""Delivers what is owed, one thread per destination, so that one slow PACS blocks neither another nor the EHR.
+
+A destination that cannot take an object is asked again, less and less often, for ever; one that will never take it
+as it is gets the object parked with the reason. Objects of one result go in order: what the SR refers to goes first.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+from dicom_node.errors import DeliveryDeferred, DeliveryRefused, IndexUnavailable
+from dicom_node.index import deliveries
+from dicom_node.index.database import Database
+from dicom_node.index.deliveries import Item, Parcel
+from dicom_node.model import ArtifactKind
+from dicom_node.send.outgoing import Outgoing, Sender
+from dicom_node.spool import Spool
+
+_POLL_S = 1.0
+_LEASE_S = 600.0
+#: After so many failures of a picture the report goes without it.
+_REPORT_WAITS_FOR_ATTEMPTS = 5
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class BackOff:
+    """How long to wait after the n-th failure in a row: doubling from `first_s` up to `longest_s`, a tenth shaken."""
+
+    first_s: float
+    longest_s: float
+
+    def wait_s(self, failures: int) -> float:
+        """Return the wait after `failures` (at least 1) failures in a row."""
+        doubled = min(self.first_s * 2.0 ** min(failures - 1, 30), self.longest_s)
+        return doubled * random.uniform(0.9, 1.1)  # noqa: S311 - spreads retries, guards nothing
+
+
+class DestinationWorker:
+    """Works off what is owed to one destination."""
+
+    def __init__(
+        self,
+        destination: str,
+        make_sender: Callable[[], Sender],
+        database: Database,
+        spool: Spool,
+        policy: tuple[str, BackOff],
+    ) -> None:
+        self._destination = destination
+        self._make_sender = make_sender
+        self._database = database
+        self._spool = spool
+        self._owner, self._back_off = policy
+        self._failures = 0
+        self._wake = threading.Event()
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name=f"outbox-{destination}", daemon=True)
+
+    def start(self) -> None:
+        """Begin to deliver in a thread of its own."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End after the object that is on its way; what is left stays owed."""
+        self._stop.set()
+        self._wake.set()
+
+    def join(self, timeout_s: float) -> None:
+        """Wait for the thread to end."""
+        self._thread.join(timeout_s)
+
+    def wake(self) -> None:
+        """Something new is owed, or the operator wants it tried now."""
+        self._wake.set()
+
+    def _run(self) -> None:
+        while not self._stop.is_set():
+            if not self._step():
+                pause_s = self._back_off.wait_s(self._failures) if self._failures else _POLL_S
+                self._wake.wait(pause_s)
+            self._wake.clear()
+
+    def _step(self) -> bool:
+        """Deliver one parcel; `False` when there is a reason to pause (nothing due, or the peer is away)."""
+        try:
+            return self.deliver_once()
+        except IndexUnavailable as error:
+            _log.error("outbox waits for the database", extra={"destination": self._destination, "why": str(error)})
+        except Exception:  # noqa: BLE001 - the delivery door: a fault in one parcel must not end deliveries
+            self._failures += 1
+            _log.exception("delivery failed unexpectedly", extra={"destination": self._destination})
+        return False
+
+    def deliver_once(self) -> bool:
+        """Deliver the oldest parcel that is due; `False` when none is due or the destination did not take it."""
+        with self._database.write() as connection:
+            parcel = deliveries.claim_parcel(connection, self._destination, self._owner, _now(), _LEASE_S)
+        if parcel is None:
+            return False
+        deferred = self._send(parcel)
+        if deferred is None:
+            if self._failures:
+                with self._database.write() as connection:
+                    deliveries.hurry(connection, self._destination, _now())
+            self._failures = 0
+            return True
+        self._failures += 1
+        return False
+
+    def _send(self, parcel: Parcel) -> DeliveryDeferred | None:
+        """Send what the report refers to, then the report; return why something must wait, if anything must.
+
+        A report waits for its pictures, but not for ever: an object that keeps failing must not hide the findings.
+        """
+        reports = [item for item in parcel.items if item.artifact.kind is ArtifactKind.STRUCTURED_REPORT]
+        others = [item for item in parcel.items if item not in reports]
+        failed = self._send_items(parcel, others)
+        held = [item for item, _ in failed if item.attempts < _REPORT_WAITS_FOR_ATTEMPTS]
+        if held and reports:
+            waits = DeliveryDeferred("It waits for the objects it refers to.")
+            self._defer(parcel, reports, waits)
+        else:
+            failed += self._send_items(parcel, reports)
+        return failed[0][1] if failed else None
+
+    def _send_items(self, parcel: Parcel, items: Sequence[Item]) -> list[tuple[Item, DeliveryDeferred]]:
+        """Send object by object and note each answer at once; return those that must wait."""
+        open_items = {item.artifact.uid: item for item in items}
+        outgoing = [Outgoing(item.artifact, self._spool.path(item.artifact.object_key)) for item in items]
+        failed: list[tuple[Item, DeliveryDeferred]] = []
+        for sent in self._make_sender().send(outgoing) if outgoing else ():
+            item = open_items.pop(sent.artifact_uid)
+            if isinstance(sent.error, DeliveryDeferred):
+                failed.append((item, sent.error))
+                self._defer(parcel, [item], sent.error)
+            else:
+                self._note(parcel, item, sent.error, sent.note)
+        for item in open_items.values():
+            failed.append((item, DeliveryDeferred("The destination gave no answer for this object.")))
+            self._defer(parcel, [item], failed[-1][1])
+        return failed
+
+    def _note(self, parcel: Parcel, item: Item, error: Exception | None, note: str) -> None:
+        with self._database.write() as connection:
+            if isinstance(error, DeliveryRefused):
+                deliveries.mark_parked(connection, parcel, item, str(error), _now())
+            else:
+                deliveries.mark_sent(connection, parcel, item, note, _now())
+        what = {"destination": parcel.destination, "study": parcel.study_instance_uid, "uid": item.artifact.uid}
+        _log.info("object parked" if error else "object sent", extra=what | {"why": str(error or note)})
+
+    def _defer(self, parcel: Parcel, items: Sequence[Item], error: DeliveryDeferred) -> None:
+        wait_s = max(self._back_off.wait_s(items[0].attempts + 1), error.retry_after_s or 0.0)
+        now = _now()
+        with self._database.write() as connection:
+            for item in items:
+                deliveries.mark_deferred(connection, parcel, item, str(error), (now, now + timedelta(seconds=wait_s)))
+        what = {"destination": parcel.destination, "study": parcel.study_instance_uid, "objects": len(items)}
+        _log.warning("delivery put off", extra=what | {"wait_s": round(wait_s, 1), "why": str(error)})
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)

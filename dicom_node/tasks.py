@@ -1,0 +1,53 @@
+"""What crosses the border between the node and its worker process: a task in, what was performed out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from dicom_node.analysis import AnalysisRequest
+from dicom_node.fhir.options import FhirOptions
+from dicom_node.model import ArtifactKind, JobState
+
+
+@dataclass(frozen=True, slots=True)
+class Declined:
+    """The node itself decides not to ask the model: no series fits, or every attempt failed."""
+
+    reason: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Task:
+    """One job for the worker process; crosses the process border by pickle."""
+
+    request: AnalysisRequest
+    fhir: FhirOptions
+    declined: Declined | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProducedFile:
+    """One finished object in the task's folder, and its picture if it has one."""
+
+    name: str
+    uid: str
+    kind: ArtifactKind
+    media_type: str
+    description: str
+    order: int
+    sop_class_uid: str = ""
+    series_instance_uid: str = ""
+    preview_name: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Performed:
+    """How a task ended and which files it left."""
+
+    state: JobState
+    reason: str
+    message: str
+    summary: Mapping[str, object]
+    files: tuple[ProducedFile, ...]

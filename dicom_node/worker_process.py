@@ -1,0 +1,109 @@
+"""What runs inside the worker process: the composition of model, writers and FHIR builders around `pipeline`.
+
+The host hands over a `Task` and gets a `Performed` back; finished objects lie as files in the task's folder. Only
+this process decodes pixels and loads models, so a hostile image or a broken model never touches reception.
+"""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import pydicom
+
+from dicom_node.analysis import Analysis, NotAnalysed, WrittenObject
+from dicom_node.fhir.bundle import build_bundle, to_json_bytes
+from dicom_node.inference.cards import load_card
+from dicom_node.inference.runner import run_model
+from dicom_node.logs import quiet_third_parties
+from dicom_node.model import ArtifactKind
+from dicom_node.pipeline import Parts, Told, analyse, tell
+from dicom_node.sr_writer import to_part10, write_objects
+from dicom_node.summary import state_of, summarise
+from dicom_node.tasks import Performed, ProducedFile, Task
+from dicom_node.uids import derived_uid
+
+
+def perform(task: Task) -> Performed:
+    """Run one task from images to finished files. Raises `InferenceError`, which the host may try again."""
+    quiet_third_parties()
+    started = time.perf_counter()
+    parts = Parts(
+        run_model, write_objects, lambda answer, context, written: build_bundle(answer, context, written, task.fhir)
+    )
+    told = tell(_declined(task), task.request, parts) if task.declined else analyse(task.request, parts)
+    files = _write_files(told, task.request.out_dir)
+    return _performed(told, files, time.perf_counter() - started)
+
+
+def _declined(task: Task) -> NotAnalysed:
+    """Say "not analysed" from the headers alone; pixels may be what went wrong."""
+    assert task.declined is not None
+    request = task.request
+    return NotAnalysed(
+        model=load_card(request.model_dir).identity(request.parameters),
+        sources=tuple(pydicom.dcmread(file.path, stop_before_pixels=True) for file in request.files),
+        reason=task.declined.reason,
+        message=task.declined.message,
+    )
+
+
+def _performed(told: Told, files: tuple[ProducedFile, ...], took_s: float) -> Performed:
+    summary = summarise(told.answer) | {"took_s": round(took_s, 3)}
+    declined = told.answer if isinstance(told.answer, NotAnalysed) else None
+    return Performed(
+        state=state_of(told.answer),
+        reason=declined.reason if declined else "",
+        message=declined.message if declined else _message(told.answer),
+        summary=summary,
+        files=files,
+    )
+
+
+def _message(answer: Analysis | NotAnalysed) -> str:
+    """Return what limits a partial answer, for the timeline."""
+    return " ".join(answer.notes) if isinstance(answer, Analysis) and answer.partial else ""
+
+
+def _write_files(told: Told, folder: Path) -> tuple[ProducedFile, ...]:
+    files = [_write_object(written, folder) for written in told.objects]
+    return (*files, _write_bundle(told, folder))
+
+
+def _write_object(written: WrittenObject, folder: Path) -> ProducedFile:
+    dataset = written.dataset
+    name = f"{written.order:04d}.dcm"
+    (folder / name).write_bytes(to_part10(dataset))
+    preview_name = ""
+    if written.preview_png is not None:
+        preview_name = f"{written.order:04d}.png"
+        (folder / preview_name).write_bytes(written.preview_png)
+    return ProducedFile(
+        name=name,
+        uid=str(dataset.SOPInstanceUID),
+        kind=written.kind,
+        media_type="application/dicom",
+        description=written.description,
+        order=written.order,
+        sop_class_uid=str(dataset.SOPClassUID),
+        series_instance_uid=str(dataset.SeriesInstanceUID),
+        preview_name=preview_name,
+    )
+
+
+def _write_bundle(told: Told, folder: Path) -> ProducedFile:
+    (folder / "bundle.json").write_bytes(to_json_bytes(told.bundle))
+    return ProducedFile(
+        name="bundle.json",
+        uid=_bundle_uid(told),
+        kind=ArtifactKind.FHIR_BUNDLE,
+        media_type="application/fhir+json",
+        description="FHIR R4 transaction Bundle",
+        order=1 + max(written.order for written in told.objects),
+    )
+
+
+def _bundle_uid(told: Told) -> str:
+    """Return the identity of the bundle: derived from the SR it reports."""
+    report = next(o for o in told.objects if o.kind is ArtifactKind.STRUCTURED_REPORT)
+    return derived_uid("fhir", str(report.dataset.SOPInstanceUID))
