@@ -63,5 +63,12 @@ def test_every_perturbation_stays_within_the_range_of_values(name: str) -> None:
     assert image.max() <= 1.0
 
 
+def test_covering_the_centre_leaves_the_margin_and_nothing_else() -> None:
+    covered = augment.without_centre(ramp())
+    assert covered[0, 40:180, 40:180].std() < 1e-6
+    assert torch.equal(covered[0, :33], ramp()[0, :33])
+    assert torch.equal(covered[0, :, 191:], ramp()[0, :, 191:])
+
+
 def test_the_first_perturbation_is_none_at_all() -> None:
     assert torch.equal(next(iter(augment.perturbations().values()))(ramp()), ramp())

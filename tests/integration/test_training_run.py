@@ -1,0 +1,51 @@
+"""The training script from images to a bundle folder that the node accepts, on a few drawn pictures."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+pytest.importorskip("torch", reason="the inference extra is not installed")
+
+from dicom_node.inference.cards import load_card
+from dicom_node.inference.training import report
+
+PATIENTS_OF_A_LABEL = 20
+
+
+def draw_radiographs(folder: Path) -> None:
+    """Ill: a bright patch on a dark field. Healthy: the field alone."""
+    random = np.random.default_rng(0)
+    folder.mkdir()
+    for patient in range(PATIENTS_OF_A_LABEL):
+        field = random.integers(20, 80, size=(2, 64, 64), dtype=np.uint8)
+        field[1, 20:40, 20:40] += 120
+        Image.fromarray(field[0]).save(folder / f"NORMAL__IM-{patient:04d}-0001.png")
+        Image.fromarray(field[1]).save(folder / f"PNEUMONIA__person{patient}_virus_1.png")
+
+
+def run_script(data: Path, out: Path, *more: str) -> None:
+    command = [sys.executable, "-m", "dicom_node.inference.training.cxr_pneumonia", "--data", str(data)]
+    subprocess.run([*command, "--out", str(out), "--epochs", "1", *more], check=True, capture_output=True)
+
+
+def test_the_script_writes_a_bundle_whose_card_and_figures_agree_and_measures_alike_again(tmp_path: Path) -> None:
+    data, out = tmp_path / "images", tmp_path / "bundle"
+    draw_radiographs(data)
+
+    run_script(data, out)
+    card, first = load_card(out), (out / "metrics.json").read_text(encoding="utf-8")
+    card.verify_weights()
+    run_script(data, out, "--keep-weights")
+
+    metrics = json.loads(first)
+    assert first == (out / "metrics.json").read_text(encoding="utf-8")
+    assert metrics["sets"]["training"] == {"patients": 28, "images": 28, "pneumonia": 14}
+    assert card.parameters["threshold"] == metrics["operating_point"]["threshold"]
+    assert report.table(metrics) in (out / "README.md").read_text(encoding="utf-8")
