@@ -30,7 +30,7 @@ MAX_HEAT_ALPHA = 0.4
 #: Below the first value nothing is laid over the image; from the second on the overlay has its full alpha.
 _HEAT_STARTS, _HEAT_FULL = 0.25, 0.6
 #: Dark red, red, orange, yellow: rises in brightness throughout, so it also reads in gray.
-_HEAT_STOPS = np.array([(70, 0, 30), (190, 20, 30), (245, 120, 25), (255, 235, 90)], dtype=np.float32)
+_HEAT_STOPS = np.array([(70, 0, 30), (190, 20, 30), (245, 120, 25), (255, 210, 60)], dtype=np.float32)
 
 
 @lru_cache(maxsize=64)

@@ -5,29 +5,24 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
-from PIL import Image
 from pydicom.dataset import Dataset
 
 from dicom_node.analysis import Segment
 from dicom_node.model import Finding
 from dicom_node.sr_writer.drawing import (
-    AMBER,
-    LINE,
     MUTED,
-    PANEL,
-    TEXT,
     Pen,
     RgbUint8,
     clipped,
     outlined,
     resized_mask,
+    resized_rgb,
     wrapped,
 )
-from dicom_node.sr_writer.drawing import resized_rgb as scaled
 from dicom_node.sr_writer.drawing_heatmap import draw_region
 from dicom_node.sr_writer.frame import Caption, Layout, framed, layout_for, to_array
-from dicom_node.sr_writer.geometry import slice_normal, slice_position_mm
+from dicom_node.sr_writer.geometry import slice_position_mm
+from dicom_node.sr_writer.locator import Locator, draw_locator
 from dicom_node.sr_writer.picture_source import PictureSource
 from dicom_node.sr_writer.text import number
 
@@ -41,12 +36,13 @@ class Volume:
     sources: Sequence[Dataset]
     segments: Sequence[Segment]
     findings: Sequence[Finding]
+    locator: Locator | None
 
 
 def slice_picture(drawn_on: PictureSource, index: int, volume: Volume) -> RgbUint8:
     """Return the framed slice `index` of the volume as RGB uint8, with outlines, names, values and position."""
     layout = layout_for(drawn_on.dataset, _LEGEND_SHARE)
-    image = scaled(drawn_on.rgb, layout.image_width, layout.image_height)
+    image = resized_rgb(drawn_on.rgb, layout.image_width, layout.image_height)
     for segment in volume.segments:
         mask = resized_mask(segment.mask[index], layout.image_width, layout.image_height)
         image = outlined(image, mask, segment.color_rgb, max(1, layout.text_px // 10))
@@ -55,8 +51,8 @@ def slice_picture(drawn_on: PictureSource, index: int, volume: Volume) -> RgbUin
         if finding.region is not None and finding.region.sop_instance_uid == drawn_on.dataset.SOPInstanceUID:
             draw_region(pen, layout, finding.region, drawn_on)
     names_bottom = _draw_names(pen, layout, volume)
-    if len(volume.sources) > 1 and volume.segments:
-        _draw_locator(canvas, pen, layout, names_bottom, (index, volume))
+    if volume.locator is not None:
+        draw_locator(canvas, layout, names_bottom, volume.locator, index)
     return to_array(canvas)
 
 
@@ -97,43 +93,3 @@ def _draw_names(pen: Pen, layout: Layout, volume: Volume) -> int:
 def unit_text(ucum: str) -> str:
     """Return a UCUM unit as people write it."""
     return {"[hnsf'U]": "HU", "1": ""}.get(ucum, ucum)
-
-
-def _draw_locator(canvas: Image.Image, pen: Pen, layout: Layout, top: int, shown: tuple[int, Volume]) -> None:
-    """Draw the masks seen from the front (every slice one line, head end up) and mark the slice shown."""
-    index, volume = shown
-    text_px = layout.text_px
-    left, room_top = layout.legend_left + text_px // 2, top + text_px
-    width = layout.canvas_width - left - text_px // 2
-    height = min(width, layout.footer_top - room_top - text_px)
-    if height < text_px * 2:
-        return
-    room_top = layout.footer_top - height - text_px // 2
-    projection, head_first = _projection(volume)
-    canvas.paste(Image.fromarray(projection).resize((width, height), Image.Resampling.BILINEAR), (left, room_top))
-    pen.draw.rectangle((left - 1, room_top - 1, left + width, room_top + height), outline=LINE)
-    count = len(volume.sources)
-    row = index if head_first else count - 1 - index
-    y = room_top + (row + 0.5) / count * height
-    pen.line([(left - text_px // 3, y), (left + width, y)], AMBER, max(2, text_px // 10))
-    if room_top - int(text_px * 1.2) >= top:
-        pen.text((left, room_top - int(text_px * 1.2)), "position", max(10, int(text_px * 0.82)), TEXT)
-
-
-def _projection(volume: Volume) -> tuple[RgbUint8, bool]:
-    """Return the masks seen along the rows axis, (slices, columns, 3), and whether the first slice is on top."""
-    slices, _, columns = volume.segments[0].mask.shape
-    image = np.full((slices, columns, 3), PANEL, dtype=np.uint8)
-    for segment in volume.segments:
-        depth = segment.mask.mean(axis=1)
-        share = np.clip(depth / max(float(depth.max()), 1e-6), 0.0, 1.0)[:, :, np.newaxis]
-        image = (image * (1 - share) + np.array(segment.color_rgb) * share).astype(np.uint8)
-    normal = slice_normal(volume.sources[0])
-    ascending = _is_ascending(volume.sources)
-    head_first = normal is not None and (normal[2] > 0) != ascending
-    return (image if head_first else image[::-1]), head_first
-
-
-def _is_ascending(sources: Sequence[Dataset]) -> bool:
-    first, last = slice_position_mm(sources[0]), slice_position_mm(sources[-1])
-    return first is None or last is None or last >= first

@@ -82,9 +82,19 @@ def stamp(dataset: Dataset, identity: ResultIdentity, series_description: str) -
     _copy_patient_and_study(dataset, identity.source)
     _set_times(dataset, identity.made_at)
     _set_equipment(dataset, identity)
-    dataset.SeriesDescription = long_string(f"AI {series_description} - {identity.marking}")
+    marked = f" - {identity.marking.removeprefix('AI - ')}"
+    dataset.SeriesDescription = long_string(f"AI {series_description}", 64 - len(marked)) + marked
     if dataset.Modality != "SR":
         set_body_part(dataset, identity.source)
+
+
+def evidence_header(source: Dataset) -> Dataset:
+    """Return what a report must know to refer to `source`: its UIDs; patient and study stay blank (see `stamp`)."""
+    header = Dataset()
+    for keyword in ("SOPClassUID", "SOPInstanceUID", "SeriesInstanceUID"):
+        header[keyword] = source[keyword]
+    _blank_patient_and_study(header, source)
+    return header
 
 
 def builder_header(source: Dataset) -> Dataset:
@@ -97,13 +107,17 @@ def builder_header(source: Dataset) -> Dataset:
     for element in source:
         if element.tag.group != 0x7FE0 and not element.tag.is_private and element.keyword not in COPIED:
             header.add(element)
+    _blank_patient_and_study(header, source)
+    if hasattr(source, "file_meta"):
+        header.file_meta = source.file_meta
+    return header
+
+
+def _blank_patient_and_study(header: Dataset, source: Dataset) -> None:
     for keyword in TYPE_2:
         setattr(header, keyword, "")
     header.StudyInstanceUID = source.StudyInstanceUID
     header.SpecificCharacterSet = "ISO_IR 100"
-    if hasattr(source, "file_meta"):
-        header.file_meta = source.file_meta
-    return header
 
 
 def _require_one_value(sources: Sequence[Dataset], keywords: Sequence[str], reason: str) -> None:

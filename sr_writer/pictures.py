@@ -7,19 +7,20 @@ from itertools import islice
 
 import numpy as np
 
-from dicom_node import PRODUCT_NAME, __version__
+from dicom_node import __version__
 from dicom_node.analysis import Analysis, NotAnalysed, Picture, ReportContext, Segment
 from dicom_node.sr_writer.display import display_rgb, preferred_window
 from dicom_node.sr_writer.drawing import AMBER, RED
 from dicom_node.sr_writer.drawing_heatmap import heatmap_picture
 from dicom_node.sr_writer.drawing_page import Page
 from dicom_node.sr_writer.drawing_slice import Volume, slice_picture
+from dicom_node.sr_writer.locator import locator_of
 from dicom_node.sr_writer.picture_source import PictureSource
 from dicom_node.sr_writer.text import marking
 
 #: More pictures than this bury the reader (and the PACS).
 MOST_PICTURES = 20
-_NODE = f"{PRODUCT_NAME} {__version__}"
+_NODE = f"node {__version__}"
 NOT_PERFORMED = "AI ANALYSIS NOT PERFORMED"
 
 
@@ -62,8 +63,12 @@ class _Drawing:
             )
 
     def _slices(self) -> Iterator[Picture]:
+        analysis = self._analysis
         volume = Volume(
-            sources=self._analysis.sources, segments=self._analysis.segments, findings=self._analysis.findings
+            sources=analysis.sources,
+            segments=analysis.segments,
+            findings=analysis.findings,
+            locator=locator_of(analysis.sources, analysis.segments),
         )
         for index in self._slice_indices():
             source = self._source(index)
@@ -126,7 +131,8 @@ def _summary(analysis: Analysis, context: ReportContext) -> Picture:
         page.histogram(analysis.histogram)
     _remarks(page, analysis.notes, model.limits)
     if model.intended_use:
-        page.small(f"Intended use: {model.intended_use}")
+        page.heading("Intended use")
+        page.small(model.intended_use)
     page.small("For decision support only. A physician must review the images.")
     page.footer(model, _NODE)
     return Picture(key="summary", rgb=page.finished(), description="AI summary page", source=None)
@@ -135,6 +141,7 @@ def _summary(analysis: Analysis, context: ReportContext) -> Picture:
 def _not_performed(answer: NotAnalysed, context: ReportContext) -> Picture:
     page = Page()
     page.banner(NOT_PERFORMED, RED)
+    page.paragraph(marking(context.intended_use), AMBER)
     page.title(f"{answer.model.name} {answer.model.version}")
     page.heading("Reason")
     page.paragraph(answer.reason, AMBER)
@@ -142,7 +149,6 @@ def _not_performed(answer: NotAnalysed, context: ReportContext) -> Picture:
     page.heading("What this means")
     page.paragraph("The images were NOT assessed. This is not a negative result.")
     _remarks(page, answer.notes, "")
-    page.small(marking(context.intended_use))
     page.footer(answer.model, _NODE)
     return Picture(key="not-analysed", rgb=page.finished(), description="AI analysis not performed", source=None)
 

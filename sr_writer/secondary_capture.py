@@ -13,7 +13,7 @@ from pydicom.uid import SecondaryCaptureImageStorage
 from dicom_node.analysis import Picture
 from dicom_node.sr_writer.geometry import patient_orientation
 from dicom_node.sr_writer.identity import ResultIdentity, code_item, stamp
-from dicom_node.sr_writer.text import ascii_text, long_string
+from dicom_node.sr_writer.text import ascii_text
 
 SERIES_NUMBER = 9902
 _HEADS = frozenset({"HEAD", "BRAIN", "FACE", "SKULL", "NECK", "HEADNECK", "ORBIT"})
@@ -45,7 +45,7 @@ def secondary_capture(
     dataset.SourceImageSequence = [_source_reference(source) for source in drawn_from]
     _set_lossy_history(dataset, picture.source)
     _set_pixels(dataset, picture)
-    stamp(dataset, identity, f"images {long_string(identity.model.name, 24)}")
+    stamp(dataset, identity, f"images {identity.model.name}")
     return dataset
 
 

@@ -57,7 +57,7 @@ def segmentation(analysis: Analysis, identity: ResultIdentity) -> Dataset | None
     _name_sides(dataset, segments, analysis)
     if "FrameOfReferenceUID" not in analysis.sources[0]:
         dataset.PatientOrientation = analysis.sources[0].get("PatientOrientation") or ""
-    stamp(dataset, identity, f"segmentation {long_string(identity.model.name, 24)}")
+    stamp(dataset, identity, f"segmentation {identity.model.name}")
     return dataset
 
 

@@ -25,7 +25,7 @@ from pydicom.filereader import dcmread
 from pydicom.sr.codedict import codes as dictionary
 
 from dicom_node.analysis import NotAnalysed, Predecessor
-from dicom_node.sr_writer.identity import ResultIdentity, builder_header, stamp
+from dicom_node.sr_writer.identity import ResultIdentity, evidence_header, stamp
 from dicom_node.sr_writer.report_groups import ReportSources, algorithm_identification, measurement_groups
 from dicom_node.sr_writer.report_parts import (
     image_library,
@@ -58,7 +58,7 @@ def structured_report(sources: ReportSources, identity: ResultIdentity) -> Datas
     )
     document.CompletionFlag = "PARTIAL" if partial else "COMPLETE"
     document.CompletionFlagDescription = long_string(f"AI result, not reviewed{', partial' if partial else ''}")
-    stamp(document, identity, f"report {long_string(identity.model.name, 24)}")
+    stamp(document, identity, f"report {identity.model.name}")
     return document
 
 
@@ -69,7 +69,7 @@ def not_analysed_report(answer: NotAnalysed, pictures: Sequence[Dataset], identi
     document = _document(_Content(answer.sources, list(pictures), [group], [reason, *answer.notes]), identity)
     document.CompletionFlag = "PARTIAL"
     document.CompletionFlagDescription = long_string(f"AI analysis not performed: {answer.reason}")
-    stamp(document, identity, f"NOT ANALYSED {long_string(identity.model.name, 20)}")
+    stamp(document, identity, f"NOT ANALYSED {identity.model.name}")
     return document
 
 
@@ -86,7 +86,7 @@ class _Content:
 def _document(content: _Content, identity: ResultIdentity) -> Dataset:
     context = identity.context
     sr_class = SR_CLASSES[context.sr_sop_class]
-    evidence = [builder_header(image) for image in (*content.images, *content.own_objects)]
+    evidence = [evidence_header(dataset) for dataset in (*content.images, *content.own_objects)]
     document: Dataset = sr_class(
         evidence=evidence,
         content=_tree(content, identity),

@@ -269,4 +269,4 @@ def _thorax_hu(slices: int, size: int) -> NDArray[np.int32]:
 def _blob(rows: int, columns: int) -> NDArray[np.float32]:
     y, x = np.mgrid[:rows, :columns]
     distance = ((x - columns * 0.68) / (columns * 0.16)) ** 2 + ((y - rows * 0.6) / (rows * 0.16)) ** 2
-    return np.exp(-distance).astype(np.float32)
+    return np.asarray(np.exp(-distance), dtype=np.float32)

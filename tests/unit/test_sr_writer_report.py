@@ -1,0 +1,196 @@
+"""What the structured report says, and the shape viewers need it in."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from pydicom.dataset import Dataset
+
+from dicom_node import __version__
+from dicom_node.analysis import Analysis, NotAnalysed
+from dicom_node.sr_writer import write_objects
+from tests.unit import analysis_examples as examples
+
+FINDING, PRESENCE, CERTAINTY, TRACKING_UID = "121071", "121052", "111012", "112040"
+GROUP, MEASUREMENTS, LIBRARY, PARAMETER = "125007", "126010", "111028", "111002"
+
+
+def report(answer: Analysis | NotAnalysed, **context: Any) -> Dataset:
+    return write_objects(answer, examples.context(**context))[-1].dataset
+
+
+def items(item: Dataset) -> Iterator[Dataset]:
+    """Walk the whole tree."""
+    for child in item.get("ContentSequence", []):
+        yield child
+        yield from items(child)
+
+
+def named(item: Dataset, code: str) -> list[Dataset]:
+    return [child for child in item.ContentSequence if child.ConceptNameCodeSequence[0].CodeValue == code]
+
+
+def meaning(group: Dataset, code: str) -> str:
+    return str(named(group, code)[0].ConceptCodeSequence[0].CodeMeaning)
+
+
+def groups(document: Dataset) -> list[Dataset]:
+    return named(named(document, MEASUREMENTS)[0], GROUP)
+
+
+def group_of(document: Dataset, finding_code: str) -> Dataset:
+    return next(g for g in groups(document) if named(g, FINDING)[0].ConceptCodeSequence[0].CodeValue == finding_code)
+
+
+@pytest.mark.parametrize("make", [examples.radiograph_analysis, examples.ct_analysis])
+def test_the_tree_has_the_shape_viewers_rely_on(make: Any) -> None:
+    document = report(make())
+    assert document.ConceptNameCodeSequence[0].CodeValue == "126000"
+    assert named(document, LIBRARY)
+    uids = [named(group, TRACKING_UID)[0].UID for group in groups(document)]
+    assert len(set(uids)) == len(uids) > 0
+    numbers = [item for item in items(document) if item.ValueType == "NUM"]
+    assert numbers
+    assert all(item.ContentSequence for item in numbers)
+
+
+def test_the_group_with_a_region_comes_first_because_viewers_open_it() -> None:
+    first, *others = groups(report(examples.radiograph_analysis()))
+    assert named(first, FINDING)[0].ConceptCodeSequence[0].CodeValue == examples.PLEURAL_EFFUSION.value
+    regions = [item for item in first.ContentSequence if item.ValueType == "SCOORD"]
+    assert len(regions) == 1
+    assert list(regions[0].GraphicData[:2]) == list(regions[0].GraphicData[-2:]) == [56.0, 90.0]
+    assert not any(item.ValueType == "SCOORD" for group in others for item in group.ContentSequence)
+
+
+def test_every_class_the_model_looked_at_is_reported_with_its_presence() -> None:
+    document = report(examples.radiograph_analysis())
+    presence = {meaning(group, FINDING): meaning(group, PRESENCE) for group in groups(document)}
+    assert presence == {
+        "Pneumonia": "Present",
+        "Pleural effusion": "Present",
+        "Pneumothorax": "Absent",
+        "Pulmonary edema": "Undetermined",
+    }
+
+
+def test_certainty_is_a_percentage_and_an_undetermined_finding_has_none() -> None:
+    document = report(examples.radiograph_analysis())
+    certainty = named(group_of(document, "233604007"), CERTAINTY)[0].MeasuredValueSequence[0]
+    assert certainty.NumericValue == 83.2
+    assert certainty.MeasurementUnitsCodeSequence[0].CodeValue == "%"
+    assert named(group_of(document, "19242006"), CERTAINTY) == []
+
+
+def test_threshold_digest_and_node_version_can_be_found_for_each_finding() -> None:
+    document = report(examples.radiograph_analysis())
+    texts = [item.TextValue for item in named(group_of(document, "36118008"), PARAMETER)]
+    expected = ["threshold=0.4", "score=uncalibrated", "digest=" + "9f" * 32, f"node=dicom-ai-node {__version__}"]
+    assert texts == expected
+
+
+def test_a_number_that_is_not_finite_is_left_out() -> None:
+    analysis = examples.ct_analysis()
+    finding = analysis.findings[0]
+    broken = replace(finding.measurements[0], value=float("nan"))
+    changed = replace(finding, measurements=(broken, finding.measurements[1]))
+    document = report(replace(analysis, findings=(changed, analysis.findings[1])))
+    assert len([item for item in groups(document)[0].ContentSequence if item.ValueType == "NUM"]) == 1
+
+
+def test_the_side_of_a_finding_is_coded() -> None:
+    document = report(examples.ct_analysis())
+    site = named(groups(document)[0], "363698007")[0]
+    assert site.ContentSequence[0].ConceptCodeSequence[0].CodeMeaning == "Right"
+
+
+def test_a_heatmap_explains_its_finding_and_no_other() -> None:
+    objects = write_objects(examples.radiograph_analysis(), examples.context())
+    heatmap = next(item for item in objects if item.picture_key.startswith("heatmap:pneumonia:"))
+    explained = {
+        meaning(group, FINDING): item.ReferencedSOPSequence[0]
+        for group in groups(objects[-1].dataset)
+        for item in named(group, "130401")
+    }
+    assert list(explained) == ["Pneumonia"]
+    assert explained["Pneumonia"].ReferencedSOPInstanceUID == heatmap.dataset.SOPInstanceUID
+
+
+@pytest.mark.parametrize("make", [examples.radiograph_analysis, examples.ct_analysis, examples.not_analysed])
+def test_all_that_is_referred_to_is_listed_as_evidence(make: Any) -> None:
+    document = report(make())
+    listed = {
+        instance.ReferencedSOPInstanceUID
+        for study in document.CurrentRequestedProcedureEvidenceSequence
+        for series in study.ReferencedSeriesSequence
+        for instance in series.ReferencedSOPSequence
+    }
+    referred = {r.ReferencedSOPInstanceUID for item in items(document) for r in item.get("ReferencedSOPSequence", [])}
+    assert referred
+    assert referred <= listed
+
+
+def test_segment_and_group_share_their_tracking_uid() -> None:
+    *_, segmentation, document = [o.dataset for o in write_objects(examples.ct_analysis(), examples.context())]
+    tracked = {segment.TrackingUID: segment.SegmentNumber for segment in segmentation.SegmentSequence}
+    for group in groups(document):
+        reference = named(group, "121191")[0].ReferencedSOPSequence[0]
+        assert tracked[named(group, TRACKING_UID)[0].UID] == reference.ReferencedSegmentNumber
+
+
+def test_the_report_is_complete_preliminary_and_unverified() -> None:
+    document = report(examples.ct_analysis())
+    assert (document.CompletionFlag, document.PreliminaryFlag) == ("COMPLETE", "PRELIMINARY")
+    assert document.VerificationFlag == "UNVERIFIED"
+
+
+@pytest.mark.parametrize(("changes", "context"), [({"partial": True}, {}), ({}, {"study_partial": True})])
+def test_a_partial_result_says_so(changes: dict[str, Any], context: dict[str, Any]) -> None:
+    document = report(examples.ct_analysis(**changes), **context)
+    assert document.CompletionFlag == "PARTIAL"
+    assert any("PARTIAL" in item.get("TextValue", "") for item in items(document))
+
+
+def test_notes_and_limits_are_in_the_report_in_ascii() -> None:
+    document = report(examples.ct_analysis(notes=("Slices ≥ 5 mm – Müller’s method",)))
+    comments = [item.TextValue for item in items(document) if item.ConceptNameCodeSequence[0].CodeValue == "121106"]
+    assert comments == ["Slices >= 5 mm - Muller's method", "Limits: Not validated for contrast-enhanced scans."]
+
+
+def test_a_refusal_holds_no_finding_and_cannot_be_read_as_negative() -> None:
+    document = report(examples.not_analysed())
+    codes = {item.ConceptNameCodeSequence[0].CodeValue for item in items(document)}
+    assert not codes & {FINDING, PRESENCE, CERTAINTY}
+    texts = " ".join(item.get("TextValue", "") for item in items(document))
+    assert "AI ANALYSIS NOT PERFORMED. Reason GAP_IN_SERIES" in texts
+    assert "not a negative result" in texts
+    assert document.CompletionFlag == "PARTIAL"
+    assert document.SeriesDescription.startswith("AI NOT ANALYSED")
+
+
+def test_a_refusal_is_also_a_picture() -> None:
+    objects = write_objects(examples.not_analysed(), examples.context())
+    assert [item.picture_key for item in objects] == ["not-analysed", ""]
+
+
+def test_the_order_that_asked_for_the_images_is_named() -> None:
+    request = Dataset()
+    request.AccessionNumber = "ACC-99"
+    request.RequestedProcedureID = "RP-1"
+    source = examples.radiograph(RequestAttributesSequence=[request], PlacerOrderNumberImagingServiceRequest="PL-5")
+    named_request = report(examples.radiograph_analysis(source)).ReferencedRequestSequence[0]
+    assert named_request.AccessionNumber == "ACC-99"
+    assert named_request.RequestedProcedureID == "RP-1"
+    assert named_request.PlacerOrderNumberImagingServiceRequest == "PL-5"
+    assert named_request.FillerOrderNumberImagingServiceRequest == ""
+
+
+def test_the_procedure_is_the_one_the_source_codes() -> None:
+    procedure = Dataset()
+    procedure.CodeValue, procedure.CodingSchemeDesignator, procedure.CodeMeaning = "24627-2", "LN", "CT Chest"
+    source = examples.radiograph(ProcedureCodeSequence=[procedure])
+    reported = named(report(examples.radiograph_analysis(source)), "121058")[0].ConceptCodeSequence[0]
+    assert (reported.CodeValue, reported.CodeMeaning) == ("24627-2", "CT Chest")
