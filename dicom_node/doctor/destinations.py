@@ -75,8 +75,11 @@ def _check_dicomweb(destination: DestinationSettings) -> Check:
 
 def _check_fhir(destination: DestinationSettings) -> Check:
     name = f"destination {destination.name}"
+    headers = {"Accept": "application/fhir+json"}
     try:
-        response = _get(destination, "metadata", {"Accept": "application/fhir+json"})
+        response = _get(destination, "metadata", headers)
+        # Most servers show /metadata to anybody, so the credentials are tried on a search that finds nothing.
+        search = _get(destination, "DiagnosticReport?identifier=urn:dicom-node:doctor%7Cnone&_count=1", headers)
     except httpx.HTTPError as error:
         return _unreachable(name, destination, error)
     try:
@@ -86,10 +89,15 @@ def _check_fhir(destination: DestinationSettings) -> Check:
         return _unwilling(name, destination, response, "url must be the FHIR base, the part before /metadata")
     if not version.startswith("4.0"):
         return Check(name, False, f"{destination.url} speaks FHIR {version}", "Use its R4 (4.0.1) address.")
-    interactions = list(_system_interactions(statement.get("rest", ())))
-    if interactions and "transaction" not in interactions:
-        return Check(name, True, f"{destination.url} speaks FHIR {version}, without transactions: sent one by one")
-    return Check(name, True, f"{destination.url} speaks FHIR {version}")
+    if search.status_code in _AUTHENTICATE:
+        return _unwilling(name, destination, search, "")
+    return Check(name, True, f"{destination.url} speaks FHIR {version}{_how_sent(statement)}")
+
+
+def _how_sent(statement: dict[str, object]) -> str:
+    rest = statement.get("rest")
+    interactions = list(_system_interactions(rest if isinstance(rest, list) else ()))
+    return ", without transactions: sent one by one" if interactions and "transaction" not in interactions else ""
 
 
 def _check_folder(destination: DestinationSettings) -> Check:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
@@ -17,6 +17,7 @@ from dicom_node.doctor import Check, register_with_orthanc
 from dicom_node.doctor.destinations import check_destinations
 from dicom_node.doctor.machine import check_database, check_ports
 from tests.peers.dcmtk import Receiver, running_storescp
+from tests.peers.fhir_server import FhirServer
 from tests.peers.orthanc import Orthanc
 from tests.peers.process import free_port
 
@@ -109,6 +110,20 @@ def test_an_ehr_that_cannot_be_used_says_why(tmp_path: Path, statement: object, 
     assert not check.ok
     assert seen in check.text
     assert check.advice
+
+
+def test_a_real_r4_server_is_well_with_the_right_token_only(
+    start_fhir_server: Callable[..., FhirServer], tmp_path: Path
+) -> None:
+    server = start_fhir_server("the-token")
+    destination = {"kind": "fhir", "url": server.url}
+
+    admitted = check_of(tmp_path, {**destination, "token": "the-token"})
+    turned_away = check_of(tmp_path, {**destination, "token": "another"})
+
+    assert admitted.ok, admitted
+    assert turned_away.text.endswith("answers HTTP 401")
+    assert "the-token" not in turned_away.text + turned_away.advice
 
 
 @pytest.mark.parametrize(("interaction", "seen"), [("transaction", "FHIR 4.0.1"), ("batch", "sent one by one")])
