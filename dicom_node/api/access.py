@@ -108,10 +108,18 @@ def signed_in(
 
 
 def require_same_site(request: Request) -> None:
-    """Raise `ProblemError` 403 when a browser says that another site's page asks."""
-    site = request.headers.get("sec-fetch-site", "same-origin")
+    """Raise `ProblemError` 403 when a browser says that another site's page asks.
+
+    Sec-Fetch-Site is the browser's own verdict and holds behind a proxy that changes Host; browsers leave it out over
+    plain HTTP, so that there Origin must name this host. Programs send neither.
+    """
+    site = request.headers.get("sec-fetch-site")
     origin = request.headers.get("origin")
-    if site not in {"same-origin", "none"} or (origin and urlsplit(origin).netloc != request.headers.get("host")):
+    if site is not None:
+        is_same = site in {"same-origin", "none"}
+    else:
+        is_same = origin is None or urlsplit(origin).netloc == request.headers.get("host")
+    if not is_same:
         raise ProblemError(403, "A page of another site may not do this. Use the node's own page, or the API token.")
 
 

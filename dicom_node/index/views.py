@@ -144,7 +144,7 @@ def _conditions(wanted: StudyFilter) -> Iterable[ColumnElement[bool]]:
 
 
 def _matches(text: str) -> ColumnElement[bool]:
-    if is_valid_uid(text.removesuffix(".")):
+    if "." in text and is_valid_uid(text.removesuffix(".")):
         return studies.c.study_instance_uid.startswith(text, autoescape=True)
     return exists().where(
         instances.c.study_instance_uid == studies.c.study_instance_uid,

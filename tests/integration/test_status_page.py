@@ -88,7 +88,7 @@ def test_scores_declined_studies_and_failures_are_told(browser: Browser, address
     all_listed(browser)
     seen = show(browser, CHEST_XR)
     assert "Score (uncalibrated)" in seen
-    assert "0.87" in seen
+    assert "87.0 %" in seen
     assert "Connection refused by pacs.local:104" in seen
     assert "Slices 41 to 44" in show(browser, GAP_CT)
 

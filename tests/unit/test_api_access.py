@@ -86,6 +86,7 @@ def test_the_cookie_is_hidden_from_scripts_and_other_sites(client: Client) -> No
     [
         {"Origin": "http://evil.example"},
         {"Sec-Fetch-Site": "cross-site"},
+        {"Sec-Fetch-Site": "same-site", "Origin": "http://node"},
         {"Origin": "null"},
         {"Origin": "http://node:1"},
     ],

@@ -96,6 +96,7 @@ def test_studies_of_one_instant_are_paged_by_uid(database: Database) -> None:
         ("dx", [CHEST_XR]),
         (CHEST_XR, [CHEST_XR]),
         (CHEST_CT[:-1], NEWEST_FIRST),
+        ("1.2.826.", NEWEST_FIRST),
         ("100%", []),
         ("_", []),
         ("' OR 1=1 --", []),

@@ -53,7 +53,7 @@ export function nodeView(models, routes, status) {
 
 function model(name, identity) {
   return el("div", { class: "decision" },
-    el("h3", {}, name, el("small", {}, ` ${identity.version}`), !identity.calibrated && el("span", { class: "tag plain" }, "uncalibrated")),
+    el("h3", {}, name, el("small", {}, ` ${identity.version}`)),
     el("p", {}, identity.intended_use, identity.limits && el("span", { class: "dim" }, ` Limits: ${identity.limits}`)),
     el("p", { class: "uid" }, `sha256 ${identity.digest.slice(0, 16)}…`));
 }

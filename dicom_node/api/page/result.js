@@ -49,21 +49,24 @@ function presence(value) {
 
 function score(finding) {
   if (finding.probability === null || finding.probability === undefined) return "–";
-  const text = finding.probability.toFixed(2);
+  const text = percent(finding.probability);
   const threshold = finding.threshold ?? null;
   return [
     el("meter", { min: 0, max: 1, value: finding.probability, "aria-label": `${finding.label}: score ${text}` }),
     el("span", { class: "number" }, ` ${text}`),
-    threshold !== null && el("small", {}, ` threshold ${threshold.toFixed(2)}`),
+    threshold !== null && el("small", {}, ` threshold ${percent(threshold)}`),
   ];
 }
+
+const percent = (share) => `${(share * 100).toFixed(1)} %`;
 
 function gallery(artifacts) {
   const shown = artifacts.filter((a) => a.has_preview);
   if (!shown.length) return null;
   return el("ul", { class: "gallery" }, shown.map((a) => el("li", {}, el("figure", {},
     el("a", { href: `/api/artifacts/${a.uid}/preview.png`, target: "_blank", rel: "noopener" }, picture(a)),
-    el("figcaption", {}, a.description || a.kind)))));
+    el("figcaption", {}, a.description || a.kind, " ",
+      el("a", { href: `/api/artifacts/${a.uid}`, download: "", "aria-label": `Download ${a.description || a.kind} as DICOM` }, "↓ DICOM"))))));
 }
 
 function picture(artifact) {
@@ -75,9 +78,11 @@ function picture(artifact) {
 
 const KINDS = { SC: "Picture", SEG: "Segmentation", SR: "Structured report", FHIR: "FHIR bundle" };
 
+/** Objects without a picture; pictures have their download below them. */
 function objects(artifacts) {
-  if (!artifacts.length) return null;
-  return el("div", { class: "downloads" }, artifacts.map((a) =>
+  const others = artifacts.filter((a) => !a.has_preview);
+  if (!others.length) return null;
+  return el("div", { class: "downloads" }, others.map((a) =>
     el("a", { class: "download", href: `/api/artifacts/${a.uid}`, download: "" },
       el("b", {}, KINDS[a.kind] ?? a.kind), el("span", {}, a.description || a.uid), el("small", {}, bytes(a.size_bytes)))));
 }

@@ -13,9 +13,9 @@ export function studyView(view, timeline, act) {
     view.results.map(resultCard),
     !view.results.length && el("section", { class: "card empty" }, el("p", {}, waitingText(study))),
     view.jobs.length > 0 && decisions(view),
-    view.deliveries.length > 0 && section("Deliveries", deliveriesTable(view.deliveries, act)),
+    view.deliveries.length > 0 && section("Deliveries", deliveries(view.deliveries, act)),
     section("Received series", seriesTable(view.series)),
-    section("Timeline", timelineList(timeline)),
+    section("Timeline", timelineList(timeline, namesOf(view))),
   ];
 }
 
@@ -44,7 +44,7 @@ function waitingText(study) {
 }
 
 function decisions(view) {
-  const names = new Map(view.series.map((s) => [s.series_instance_uid, s.description || s.series_instance_uid]));
+  const names = namesOf(view);
   return section("Why this series", view.jobs.map((job) => el("div", { class: "decision" },
     el("h3", {}, job.route, " → ", job.model, " ", chip(job.state),
       job.study_partial && el("span", { class: "tag" }, "study may be incomplete"),
@@ -61,6 +61,8 @@ function decisions(view) {
         (c.clauses ?? []).map((clause) => [clause.asked_by, clause.attribute, clause.condition, clause.actual, yesNo(clause.holds)]))])))));
 }
 
+const namesOf = (view) => new Map(view.series.map((s) => [s.series_instance_uid, s.description || s.series_instance_uid]));
+
 /** Say series by their description where the text says them by UID. */
 function named(text, names) {
   let told = text;
@@ -69,6 +71,18 @@ function named(text, names) {
 }
 
 const yesNo = (yes) => el("span", { class: yes ? "yes" : "no" }, yes ? "yes" : "no");
+
+/** What waits is shown; what has arrived is counted, and listed on demand. */
+function deliveries(all, act) {
+  const waiting = all.filter((d) => d.state === "PENDING" || d.state === "PARKED");
+  const arrived = all.filter((d) => !waiting.includes(d));
+  const perDestination = [...new Set(arrived.map((d) => d.destination))].map((name) =>
+    `${name} has ${count(arrived.filter((d) => d.destination === name).length, "object")}`);
+  return [
+    waiting.length > 0 && deliveriesTable(waiting, act),
+    arrived.length > 0 && more("arrived", `Delivered: ${perDestination.join(", ")}`, deliveriesTable(arrived, act)),
+  ];
+}
 
 export function deliveriesTable(deliveries, act, withStudy = false) {
   return table("Deliveries", ["Object", "To", "State", "Tries", "Last answer", ""], deliveries.map((d) => [
@@ -90,7 +104,21 @@ function seriesTable(series) {
     el("td", { class: "number" }, bytes(s.size_bytes)), ROLES[s.role] ?? s.role]));
 }
 
-function timelineList(entries) {
-  return el("ol", { class: "timeline" }, entries.map((entry) => el("li", { data: { kind: entry.kind } },
-    when(entry.at), el("span", { class: "kind" }, entry.kind), el("span", { class: "said" }, entry.text))));
+const FOLDED = 4; // a run of at least so many deliveries becomes one line
+
+function timelineList(entries, names) {
+  const runs = [];
+  for (const entry of entries) {
+    const last = runs.at(-1);
+    if (last && entry.kind === "sent" && last[0].kind === "sent") last.push(entry);
+    else runs.push([entry]);
+  }
+  return el("ol", { class: "timeline" }, runs.flatMap((run) => (run.length < FOLDED
+    ? run.map((entry) => timelineLine(entry, named(entry.text, names)))
+    : timelineLine(run[0], more(`run-${run[0].at}`, `${run.length} objects sent`,
+      el("ul", {}, run.map((entry) => el("li", {}, when(entry.at), " ", entry.text))))))));
+}
+
+function timelineLine(entry, said) {
+  return el("li", { data: { kind: entry.kind } }, when(entry.at), el("span", { class: "kind" }, entry.kind), el("span", { class: "said" }, said));
 }
