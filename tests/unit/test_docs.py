@@ -80,6 +80,13 @@ def test_an_example_configuration_is_accepted(path: Path) -> None:
         Settings.model_validate(values)
 
 
+def test_every_module_of_the_node_is_on_the_map() -> None:
+    page = (DOCS / "architecture.md").read_text(encoding="utf-8")
+    modules = {path.stem for path in (REPOSITORY / "dicom_node").iterdir() if path.suffix == ".py" or path.is_dir()}
+
+    assert {module for module in modules if not module.startswith("__") and f"`{module}" not in page} == set()
+
+
 def test_every_make_target_in_the_documentation_exists() -> None:
     targets = set(re.findall(r"^([a-z]+):.*##", (REPOSITORY / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
     named = {
