@@ -30,6 +30,8 @@ DIAGNOSTIC_IMAGING_STUDY = Code("18748-4", "LN", "Diagnostic imaging study")
 
 # --- anatomy ---
 LUNG = Code("39607008", "SCT", "Lung")
+LEFT_LUNG = Code("44029006", "SCT", "Left lung")
+RIGHT_LUNG = Code("3341006", "SCT", "Right lung")
 LEFT = Code("7771000", "SCT", "Left")
 RIGHT = Code("24028007", "SCT", "Right")
 ANATOMICAL_STRUCTURE = Code("123037004", "SCT", "Anatomical Structure")

@@ -13,6 +13,7 @@ from dicom_node.codes import (
     ATTENUATION_COEFFICIENT,
     HOUNSFIELD_UNIT,
     LEFT,
+    LEFT_LUNG,
     LOW_ATTENUATION_AREA_950,
     LUNG,
     LUNG_DENSITY_PERCENTILE_15,
@@ -20,6 +21,7 @@ from dicom_node.codes import (
     MILLILITER,
     PERCENT,
     RIGHT,
+    RIGHT_LUNG,
     VOLUME,
 )
 from dicom_node.errors import NotAnalysable
@@ -151,8 +153,8 @@ def _histogram(inside_hu: NDArray[np.int16]) -> Histogram:
 
 def _segments(lungs: Lungs) -> tuple[Segment, ...]:
     wanted = (
-        (1, "Left lung", LEFT, lungs.left_zyx, "left-lung", (240, 150, 60)),
-        (2, "Right lung", RIGHT, lungs.right_zyx, "right-lung", (70, 160, 230)),
+        (1, "Left lung", LEFT_LUNG, lungs.left_zyx, "left-lung", (240, 150, 60)),
+        (2, "Right lung", RIGHT_LUNG, lungs.right_zyx, "right-lung", (70, 160, 230)),
     )
     return tuple(
         Segment(
@@ -162,10 +164,10 @@ def _segments(lungs: Lungs) -> tuple[Segment, ...]:
             type=LUNG,
             mask=mask,
             finding_key=key,
-            anatomic_region=side,
+            anatomic_region=region,
             color_rgb=color,
         )
-        for number, label, side, mask, key, color in wanted
+        for number, label, region, mask, key, color in wanted
         if mask.any()
     )
 

@@ -16,6 +16,28 @@ from dicom_node.inference.cards import ModelCard
 from dicom_node.inference.pixels import READ_ERRORS
 from dicom_node.model import ModelIdentity
 
+#: What the gates look at; pydicom converts a value, and refuses a malformed one, when it is first asked for.
+_GATED = (
+    "AcquisitionNumber",
+    "Columns",
+    "FrameOfReferenceUID",
+    "ImageOrientationPatient",
+    "ImagePositionPatient",
+    "ImageType",
+    "InstanceNumber",
+    "Modality",
+    "NumberOfFrames",
+    "PatientAge",
+    "PixelSpacing",
+    "RescaleIntercept",
+    "RescaleSlope",
+    "RescaleType",
+    "Rows",
+    "SliceThickness",
+    "ViewCodeSequence",
+    "ViewPosition",
+)
+
 
 @dataclass(frozen=True, slots=True)
 class SourceImage:
@@ -54,7 +76,8 @@ def read_dataset(path: Path, *, pixels: bool) -> Dataset:
     """Read a stored file. Raises `NotAnalysable` (UNREADABLE_FILE) when it is not readable DICOM."""
     try:
         dataset = dcmread(path, stop_before_pixels=not pixels)
-        dataset.get("ImageType")
+        for keyword in _GATED:
+            dataset.get(keyword)
     except READ_ERRORS as error:
         raise NotAnalysable(
             "UNREADABLE_FILE", f"A stored object is not readable as DICOM ({type(error).__name__})."

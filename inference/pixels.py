@@ -70,7 +70,7 @@ def hounsfield_units(dataset: Dataset) -> NDArray[np.int16]:
     Raises `NotAnalysable`: NOT_CT_HU when Rescale Slope or Intercept is absent (it is never guessed).
     """
     slope, intercept = dataset.get("RescaleSlope"), dataset.get("RescaleIntercept")
-    if slope is None or intercept is None:
+    if not isinstance(slope, int | float) or not isinstance(intercept, int | float):
         raise NotAnalysable(
             "NOT_CT_HU", "An image has no Rescale Slope and Intercept, so its values are not Hounsfield."
         )

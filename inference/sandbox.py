@@ -21,7 +21,7 @@ from typing import Self
 
 from dicom_node import errors
 from dicom_node.errors import InferenceError, NodeError, WorkerDied
-from dicom_node.inference.sandbox_child import Failed, OutOfMemory, Raised, Returned
+from dicom_node.inference.sandbox_child import BEGUN, Failed, OutOfMemory, Raised, Returned
 
 _log = logging.getLogger(__name__)
 _CLOSING_S = 2.0
@@ -62,30 +62,35 @@ class Sandbox:
         child crashed, ran out of time or of memory; the next call then starts a new child.
         """
         with self._busy:
-            child = self._child or self._starter.submit(self._start).result()
-            self._child = child
-            watchdog = threading.Timer(self._time_limit_s, child.kill_for_time)
-            watchdog.daemon = True
-            watchdog.start()
-            try:
-                child.connection.send(request)
-                answer = child.connection.recv()
-            except (EOFError, OSError) as error:
-                raise WorkerDied(self._obituary(child)) from error
-            finally:
-                watchdog.cancel()
-            return self._unwrap(answer)
+            return self._unwrap(self._ask(request, again=True))
+
+    def _ask(self, request: object, *, again: bool) -> object:
+        """Send a request and wait for the answer; a child that had died idle is replaced once."""
+        child = self._child or self._starter.submit(self._start).result()
+        self._child = child
+        watchdog = threading.Timer(self._time_limit_s, child.kill_for_time)
+        watchdog.daemon = True
+        watchdog.start()
+        begun = False
+        try:
+            child.connection.send(request)
+            begun = child.connection.recv() == BEGUN
+            return child.connection.recv()
+        except (EOFError, OSError) as error:
+            told = self._obituary(child)
+            if begun or child.timed_out or not again:
+                raise WorkerDied(told) from error
+        finally:
+            watchdog.cancel()
+        return self._ask(request, again=False)
 
     def close(self) -> None:
-        """End the child; a request that is running is cut off."""
-        child, self._child = self._child, None
-        if child is not None:
-            child.connection.close()
-            try:
-                child.process.wait(_CLOSING_S)
-            except subprocess.TimeoutExpired:
-                child.process.kill()
-                child.process.wait()
+        """End the child; a request that is running is cut off and raises `WorkerDied`."""
+        child = self._child
+        if child is not None and self._busy.locked():
+            child.process.kill()
+        with self._busy:
+            self._bury()
         self._starter.shutdown()
 
     def __enter__(self) -> Self:
@@ -154,7 +159,7 @@ class Sandbox:
             child.process.kill()
             child.process.wait()
             child.connection.close()
-            _log.warning("worker process ended", extra={"pid": child.process.pid, "status": child.process.returncode})
+            _log.info("worker process ended", extra={"pid": child.process.pid, "status": child.process.returncode})
 
 
 def _ending(status: int | None) -> str:

@@ -53,6 +53,9 @@ class OutOfMemory:
     pass
 
 
+#: Sent when a request has arrived: what happens from here on is that request's doing.
+BEGUN = "begun"
+
 Answer = Returned | Raised | Failed | OutOfMemory
 
 
@@ -78,6 +81,7 @@ def _serve(connection: Connection, target: str) -> None:
             request = connection.recv()
         except EOFError:
             return
+        connection.send(BEGUN)
         answer = problem if perform is None else answer_to(perform, request)
         connection.send(answer)
         if isinstance(answer, OutOfMemory):

@@ -39,8 +39,10 @@ def read_volume(images: Sequence[SourceImage], gate: Gate, notes: list[str]) -> 
     stack = coherent_stack([image.header for image in images], gate, notes)
     first, last = stack.slices[0], stack.slices[-1]
     sources = tuple(images[one.index].read() for one in stack.slices)
-    hu_zyx = np.empty((len(sources), int(first.header.Rows), int(first.header.Columns)), np.int16)
-    for index, dataset in enumerate(sources):
+    lowest = hounsfield_units(sources[0])
+    hu_zyx = np.empty((len(sources), *lowest.shape), np.int16)
+    hu_zyx[0] = lowest
+    for index, dataset in enumerate(sources[1:], start=1):
         hu_zyx[index] = hounsfield_units(dataset)
     affine = affine_lps_mm(first.plane, last.plane, len(sources))
     return Volume(

@@ -8,6 +8,7 @@ import json
 from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from pydicom.dataset import Dataset
@@ -113,20 +114,21 @@ def request_for_files(
 def toy_bundle(folder: Path, *, seed: int = 0) -> Path:
     """Write a MONAI bundle with a tiny two-class network whose random weights depend on `seed`; return its folder."""
     import torch  # noqa: PLC0415 - only tests of bundles pay for torch
-    from monai.networks.nets import DenseNet  # noqa: PLC0415
+    from monai.networks.nets.densenet import DenseNet  # noqa: PLC0415
     from safetensors.torch import save_file  # noqa: PLC0415
 
-    definition = {"spatial_dims": 2, "in_channels": 1, "out_channels": 2, "init_features": 8, "growth_rate": 4}
-    definition |= {"block_config": [2, 2], "bn_size": 2}
+    definition: dict[str, Any] = {"spatial_dims": 2, "in_channels": 1, "out_channels": 2, "init_features": 8}
+    definition |= {"growth_rate": 4, "block_config": [2, 2], "bn_size": 2}
     torch.manual_seed(seed)
     network = DenseNet(**definition)
     with torch.no_grad():
         # Far apart logits: a fresh network answers one half for everything.
-        network.class_layers.out.weight.mul_(20.0)
+        for weights in network.class_layers[-1].parameters():
+            weights.mul_(20.0)
     (folder / "configs").mkdir(parents=True)
     (folder / "models").mkdir()
-    weights = folder / "models" / "model.safetensors"
-    save_file(network.state_dict(), weights)
+    weights_file = folder / "models" / "model.safetensors"
+    save_file(network.state_dict(), weights_file)
     inference = {
         "network_def": {"_target_": "monai.networks.nets.DenseNet", **definition},
         "preprocessing": {
@@ -141,7 +143,7 @@ def toy_bundle(folder: Path, *, seed: int = 0) -> Path:
     }
     (folder / "configs" / "inference.json").write_text(json.dumps(inference))
     (folder / "configs" / "metadata.json").write_text(json.dumps({"version": "0.0.1", "monai_version": "1.6.1"}))
-    digest = hashlib.sha256(weights.read_bytes()).hexdigest()
+    digest = hashlib.sha256(weights_file.read_bytes()).hexdigest()
     (folder / "model_card.toml").write_text(_TOY_CARD.replace("SHA256", digest))
     return folder
 

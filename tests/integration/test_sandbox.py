@@ -73,6 +73,29 @@ def test_a_kill_from_outside_is_told_as_such(sandbox: Sandbox) -> None:
         sandbox.run(("sleep", 10.0))
 
 
+def test_a_worker_that_died_idle_costs_the_next_request_nothing(sandbox: Sandbox) -> None:
+    sandbox.run(("add", 1, 1))
+    assert sandbox.process_id is not None
+    os.kill(sandbox.process_id, signal.SIGKILL)
+    time.sleep(0.3)
+
+    answer = sandbox.run(("add", 2, 2))
+
+    assert isinstance(answer, tuple)
+    assert answer[0] == 4
+
+
+def test_closing_cuts_a_running_request_off(sandbox: Sandbox) -> None:
+    sandbox.run(("add", 1, 1))
+    threading.Timer(0.3, sandbox.close).start()
+    started = time.monotonic()
+
+    with pytest.raises(WorkerDied):
+        sandbox.run(("sleep", 15.0))
+
+    assert time.monotonic() - started < 5
+
+
 def test_errors_of_the_node_keep_class_and_attributes(sandbox: Sandbox) -> None:
     with pytest.raises(NotAnalysable, match="Images are missing") as declined:
         sandbox.run(("decline",))

@@ -151,18 +151,18 @@ def test_every_frontal_image_counts_and_the_most_suspicious_one_decides(
 
 
 @pytest.mark.parametrize(
-    ("keyword", "value", "reason"),
+    ("attribute", "reason"),
     [
-        ("PresentationIntentType", "FOR PROCESSING", "NO_IMAGES"),
-        ("PhotometricInterpretation", "RGB", "NOT_MONOCHROME"),
-        ("Modality", "MR", "WRONG_MODALITY"),
-        ("NumberOfFrames", 2, "NO_IMAGES"),
+        (("PresentationIntentType", "FOR PROCESSING"), "NO_IMAGES"),
+        (("PhotometricInterpretation", "RGB"), "NOT_MONOCHROME"),
+        (("Modality", "MR"), "WRONG_MODALITY"),
+        (("NumberOfFrames", 2), "NO_IMAGES"),
     ],
 )
 def test_images_that_are_no_single_radiograph_are_declined(
-    bundles: tuple[Path, Path], radiograph: Dataset, tmp_path: Path, keyword: str, value: object, reason: str
+    bundles: tuple[Path, Path], radiograph: Dataset, tmp_path: Path, attribute: tuple[str, object], reason: str
 ) -> None:
-    setattr(radiograph, keyword, value)
+    setattr(radiograph, *attribute)
 
     assert _reason([radiograph], bundles[0], tmp_path) == reason
 
