@@ -28,7 +28,7 @@ Transform = Callable[[Item], Item]
 class Recipe:
     """Everything that decides how a network is trained; written into the metrics file."""
 
-    epochs: int = 20
+    epochs: int = 10
     batch_size: int = 32
     learning_rate: float = 2e-3
     #: Steps over which the rate rises to its value; from then on it stays.
