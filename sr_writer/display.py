@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 from pydicom.multival import MultiValue
-from pydicom.pixels.processing import apply_modality_lut, apply_voi
+from pydicom.pixels.processing import apply_color_lut, apply_modality_lut, apply_voi
 
 from dicom_node import codes
 from dicom_node.model import Finding
@@ -29,8 +29,10 @@ def display_rgb(source: Dataset, window: tuple[float, float] | None = None) -> R
     image the middle frame is shown.
     """
     stored = _middle_frame(source)
+    if source.get("PhotometricInterpretation") == "PALETTE COLOR":
+        stored = apply_color_lut(stored, source)
     if stored.ndim == 3:
-        return np.ascontiguousarray(_eight_bit(stored, source))
+        return _eight_bit(stored, source)
     gray = _gray_uint8(stored, source, window)
     return np.repeat(gray[:, :, np.newaxis], 3, axis=2)
 
@@ -57,8 +59,10 @@ def _middle_frame(source: Dataset) -> NDArray[Any]:
 
 
 def _eight_bit(color: NDArray[Any], source: Dataset) -> RgbUint8:
-    excess_bits = max(0, int(source.BitsStored) - 8)
-    return (color >> excess_bits).astype(np.uint8)
+    """Keep the upper 8 bits; a palette may have 16 where the pixels have 8 (PS3.3 C.7.6.3.1.5)."""
+    through_palette = source.get("PhotometricInterpretation") == "PALETTE COLOR"
+    bits = color.dtype.itemsize * 8 if through_palette else int(source.BitsStored)
+    return np.ascontiguousarray(color >> max(0, bits - 8), dtype=np.uint8)
 
 
 def _gray_uint8(stored: NDArray[Any], source: Dataset, window: tuple[float, float] | None) -> GrayUint8:

@@ -118,7 +118,7 @@ class Page:
     def histogram(self, histogram: Histogram) -> None:
         """Draw the distribution with its marked positions."""
         self.heading(histogram.title)
-        top, height = self._y + _SMALL, 190
+        top, height = self._y + int(_SMALL * 1.5), 190
         left, right = _MARGIN, self._right
         low, high = float(histogram.bin_edges[0]), float(histogram.bin_edges[-1])
 
@@ -133,10 +133,10 @@ class Page:
                 self._pen.box((x_of(float(start)), bar, x_of(float(end)), top + height), fill=BLUE)
         for label, value in histogram.marks.items():
             x = x_of(value)
-            self._pen.line([(x, top - 4), (x, top + height)], AMBER, 3)
+            self._pen.line([(x, top), (x, top + height)], AMBER, 3)
             room_right = right - x > text_width(label, _SMALL) + 12
             write = self._pen.text if room_right else self._pen.text_right
-            write((x + (8 if room_right else -8), top + 4), label, _SMALL, AMBER)
+            write((x + (-3 if room_right else 3), top - int(_SMALL * 1.4)), label, _SMALL, AMBER)
         axis = top + height + 6
         self._pen.text((left, axis), number(low), _SMALL, MUTED)
         self._pen.text_right((right, axis), number(high), _SMALL, MUTED)

@@ -1,7 +1,7 @@
 """Independent judges of DICOM objects: dicom3tools, DCMTK and PixelMed, each with a closed list of what is noise.
 
-`assert_valid_dicom` for any object, `assert_consistent` for results beside their sources, `assert_valid_sr` for the
-content of a structured report. A missing program skips the test with the package to install.
+`assert_valid_dicom` for any object, `assert_consistent` for results beside their sources, `assert_readable_sr` and the
+slower `assert_valid_sr` for the content of a structured report. A missing program skips the test and names its package.
 """
 
 from __future__ import annotations
@@ -19,6 +19,8 @@ from tests import needs
 _IOD_NOISE = (
     r"ContributingEquipmentSequence.*/DeviceUID.* Attribute is not present in standard DICOM IOD",
     r"/(StudyDate|StudyTime|StudyID|PatientID)\(.* Missing attribute or value that would be needed to build DICOMDIR",
+    # PS3.3 8.2 allows a private scheme where no standard code exists; the file identifies it.
+    r"CodingSchemeDesignator.* Unrecognized defined term = <99AINODE>",
     r"Laterality.* - (is only permitted to be empty|Empty attribute|Value is zero length|empty)",
 )
 #: The same attribute sits in different modules of SR and image IODs; its values are compared all the same.
@@ -29,8 +31,11 @@ _TEMPLATE_NOISE = (r'"Procedure reported"\).* not found in context group 100$',)
 _MISTAKEN_GROUP = re.compile(r"Template 1410 .* within 1\.\d+\.(\d+): .*Missing conditional content item")
 
 _PIXELMED = Path("/usr/share/java/pixelmed.jar")
-#: Without these the Java XSLT processor stops at its own limits.
-_XPATH_LIMITS = [f"-Djdk.xml.xpath{name}Limit=0" for name in ("TotalOp", "ExprGrp", "ExprOp")]
+#: Without the limits off, the XSLT processor stops half-way; with the quick compiler it takes a third less time.
+_JAVA_OPTIONS = [
+    *(f"-Djdk.xml.xpath{name}Limit=0" for name in ("TotalOp", "ExprGrp", "ExprOp")),
+    *("-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC"),
+]
 
 
 def assert_valid_dicom(path: Path, source: Path | None = None) -> None:
@@ -52,14 +57,19 @@ def assert_consistent(sources: Sequence[Path], outputs: Sequence[Path]) -> None:
     _none_left([*_without(about_outputs, _CONSISTENCY_NOISE), *unknown], "dcentvfy")
 
 
-def assert_valid_sr(path: Path) -> None:
-    """dsrdump reads the tree, and PixelMed finds the rows of TID 1500 as the template wants them."""
+def assert_readable_sr(path: Path) -> None:
+    """dsrdump reads the tree and finds each relationship allowed in this SR class."""
     dump = subprocess.run([needs.tool("dsrdump", "dcmtk"), "-q", str(path)], capture_output=True, check=False)
     assert dump.returncode == 0, f"dsrdump {path.name}: {dump.stderr.decode(errors='replace')}"
+
+
+def assert_valid_sr(path: Path) -> None:
+    """The report is readable, and PixelMed finds the rows of TID 1500 as the template wants them (about 8 s)."""
+    assert_readable_sr(path)
     if not _PIXELMED.exists():
         needs.absent("PixelMed is not installed; install the Debian package libpixelmed-java")
     java = needs.tool("java", "default-jre-headless")
-    lines = _lines([java, *_XPATH_LIMITS, "-cp", str(_PIXELMED), "com.pixelmed.validate.DicomSRValidator", str(path)])
+    lines = _lines([java, *_JAVA_OPTIONS, "-cp", str(_PIXELMED), "com.pixelmed.validate.DicomSRValidator", str(path)])
     assert any("Found Root Template TID_1500" in line for line in lines), f"PixelMed sees no TID 1500: {lines}"
     errors = _without([line for line in lines if line.startswith("Error")], _TEMPLATE_NOISE)
     templates = _group_templates(path)
@@ -83,7 +93,7 @@ def _is_mistaken_group(line: str, templates: Sequence[str]) -> bool:
 
 
 def _lines(command: Sequence[str]) -> list[str]:
-    done = subprocess.run(command, capture_output=True, check=False, timeout=120)
+    done = subprocess.run(command, capture_output=True, check=False, timeout=240)
     return (done.stdout + done.stderr).decode("utf-8", errors="replace").splitlines()
 
 

@@ -8,6 +8,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+from highdicom import imread
+from highdicom.seg import segread
+from highdicom.sr import srread
 from pydicom import dcmread
 from pydicom.dataset import Dataset
 
@@ -93,13 +96,17 @@ def test_a_segmented_radiograph_gives_a_valid_segmentation(body_part: str | None
     )
     outputs = judged(analysis, tmp_path)
     assert [path.stem[-3:] for path in outputs] == ["-SC", "-SC", "SEG", "-SR"]
-    judges.assert_valid_sr(outputs[-1])
+    judges.assert_readable_sr(outputs[-1])
 
 
 @pytest.mark.parametrize("sr_sop_class", ["comprehensive3d", "comprehensive", "enhanced"])
-def test_a_report_with_regions_holds_the_template_in_each_class(sr_sop_class: str, tmp_path: Path) -> None:
+def test_a_report_is_readable_in_each_class(sr_sop_class: str, tmp_path: Path) -> None:
     context = examples.context(sr_sop_class=sr_sop_class)
-    judges.assert_valid_sr(judged(examples.radiograph_analysis(), tmp_path, context)[-1])
+    judges.assert_readable_sr(judged(examples.radiograph_analysis(), tmp_path, context)[-1])
+
+
+def test_a_report_with_regions_holds_the_template(tmp_path: Path) -> None:
+    judges.assert_valid_sr(judged(examples.radiograph_analysis(), tmp_path)[-1])
 
 
 def test_a_report_with_segments_holds_the_template(tmp_path: Path) -> None:
@@ -110,9 +117,25 @@ def test_a_refusal_holds_the_template(tmp_path: Path) -> None:
     judges.assert_valid_sr(judged(examples.not_analysed(), tmp_path)[-1])
 
 
-def test_a_report_without_any_region_holds_the_template(tmp_path: Path) -> None:
-    findings = tuple(f for f in examples.radiograph_analysis().findings if f.region is None)
-    judges.assert_valid_sr(judged(examples.radiograph_analysis(findings=findings), tmp_path)[-1])
+def test_a_report_about_one_segmented_image_holds_the_template(tmp_path: Path) -> None:
+    analysis = examples.ct_analysis(examples.ct_volume(slices=1), key_slices=(0,))
+    judges.assert_valid_sr(judged(analysis, tmp_path)[-1])
+
+
+def test_highdicom_reads_what_was_written(tmp_path: Path) -> None:
+    first, *_, segmentation, report = judged(examples.ct_analysis(), tmp_path)
+    assert imread(first).get_frame(1).shape == (1024, 1024, 3)
+    assert segread(segmentation).number_of_segments == 2
+    content: Any = srread(report).content
+    groups = content.get_volumetric_roi_measurement_groups()
+    assert [group.tracking_identifier for group in groups] == ["Right lung", "Left lung"]
+    assert [site.value.meaning for group in groups for site in group.finding_sites] == ["Lung", "Lung"]
+
+
+def test_a_refusal_of_images_without_pixels_is_valid(tmp_path: Path) -> None:
+    source = examples.radiograph(PixelData=None)
+    outputs = judged(examples.not_analysed((source,)), tmp_path)
+    judges.assert_readable_sr(outputs[-1])
 
 
 @pytest.mark.parametrize(
@@ -133,7 +156,7 @@ def test_results_of_a_real_chest_ct_are_valid(tmp_path: Path) -> None:
     sources = [dcmread(path) for path in sorted(needs.real_data("ct_chest_rider_64slices").glob("1-*.dcm"))]
     sources.sort(key=lambda source: slice_position_mm(source) or 0.0)
     outputs = judged(examples.ct_analysis(_one_per_position(sources)), tmp_path)
-    judges.assert_valid_sr(outputs[-1])
+    judges.assert_readable_sr(outputs[-1])
 
 
 def test_results_of_a_tiny_reference_ct_are_valid(tmp_path: Path) -> None:

@@ -54,6 +54,16 @@ def test_a_window_that_hides_everything_is_not_used() -> None:
     assert shown.max() > 245
 
 
+def test_a_palette_is_shown_in_its_colours() -> None:
+    source = examples.radiograph(rows=2, columns=2, PhotometricInterpretation="PALETTE COLOR", WindowCenter=1)
+    source.BitsAllocated = source.BitsStored = 8
+    source.PixelData = bytes([0, 1, 1, 0])
+    for color, entries in (("Red", [0, 0xFF00]), ("Green", [0x8000, 0]), ("Blue", [0, 0])):
+        setattr(source, f"{color}PaletteColorLookupTableDescriptor", [2, 0, 16])
+        setattr(source, f"{color}PaletteColorLookupTableData", np.array(entries, dtype="<u2").tobytes())
+    assert display_rgb(source).tolist() == [[[0, 128, 0], [255, 0, 0]], [[255, 0, 0], [0, 128, 0]]]
+
+
 def test_padding_is_black_whatever_the_polarity() -> None:
     source = examples.digital_radiograph(PixelPaddingValue=0)
     pixels = source.pixel_array.copy()
