@@ -57,7 +57,7 @@ def train(
         Dataset(items, transform),
         batch_size=recipe.batch_size,
         shuffle=True,
-        drop_last=True,
+        drop_last=len(items) > recipe.batch_size,
         num_workers=1,
         persistent_workers=True,
         generator=torch.Generator().manual_seed(recipe.seed),
