@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 
+from dicom_node.index.database import Database
+from tests.arrivals import opened_database
 from tests.peers.dcmtk import Receiver, running_dcmqrscp, running_storescp
 from tests.peers.node import Node
 from tests.peers.orthanc import Orthanc, running_orthanc
@@ -53,6 +55,21 @@ def postgres_url(postgres: Postgres) -> Iterator[str]:
     url = postgres.create_database()
     yield url
     postgres.drop_database(url)
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def index_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """The URL of an empty database; every test that takes it, or `index`, runs on SQLite and on PostgreSQL."""
+    if request.param == "postgresql":
+        return str(request.getfixturevalue("postgres_url"))
+    return f"sqlite:///{tmp_path / 'index.sqlite'}"
+
+
+@pytest.fixture
+def index(index_url: str) -> Iterator[Database]:
+    """An empty index, migrated."""
+    with opened_database(index_url) as database:
+        yield database
 
 
 @pytest.fixture

@@ -96,11 +96,12 @@ def _sender_columns(sender: Sender) -> dict[str, object]:
 def _note_arrival(connection: Connection, instance: Instance) -> None:
     uid, at = instance.study_instance_uid, instance.received_at
     study = connection.execute(select(studies).where(studies.c.study_instance_uid == uid)).one()
-    values: dict[str, object] = {"last_received_at": at, "updated_at": at}
+    # Associations overtake each other between taking the time and taking the lock.
+    values: dict[str, object] = {"last_received_at": max(at, study.last_received_at), "updated_at": at}
     if _is_first_image(connection, uid):
         record(connection, uid, at, ("received", "The first image arrived."), **_sender_columns(instance.sender))
         values["first_received_at"] = at
-    elif _is_late(connection, study):
+    if _is_late(connection, study):
         lifecycle.check_study(StudyState(study.state), StudyState.RECEIVING)
         values |= {"revision": study.revision + 1, "state": StudyState.RECEIVING, "reason": "", "first_received_at": at}
         record(

@@ -105,11 +105,8 @@ def _columns(artifact: Artifact) -> Mapping[str, object]:
 
 
 def _plan_deliveries(connection: Connection, job_key: str, destinations: Sequence[Destination], now: datetime) -> None:
-    planned = set(
-        connection.execute(
-            select(deliveries.c.artifact_uid, deliveries.c.destination).where(deliveries.c.job_key == job_key)
-        ).tuples()
-    )
+    known = select(deliveries.c.artifact_uid, deliveries.c.destination).where(deliveries.c.job_key == job_key)
+    planned = {(row.artifact_uid, row.destination) for row in connection.execute(known)}
     for artifact in connection.execute(select(artifacts).where(artifacts.c.job_key == job_key)):
         for destination in destinations:
             wanted = artifact.kind in TAKES[destination.kind]
