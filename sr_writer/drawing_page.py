@@ -8,7 +8,7 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from dicom_node.analysis import Histogram
-from dicom_node.model import Finding, ModelIdentity, Presence
+from dicom_node.model import Code, Finding, ModelIdentity, Presence
 from dicom_node.sr_writer.drawing import (
     AMBER,
     BACKGROUND,
@@ -32,6 +32,9 @@ from dicom_node.sr_writer.text import answer_of, number, percent
 PAGE_WIDTH_PX = 1024
 _TALLEST_PX = 4096
 _MARGIN, _TITLE, _BODY, _SMALL = 36, 40, 25, 22
+NOTE_PX = 23
+#: Columns of a measurement table, and the width of each.
+_COLUMNS, _COLUMN_PX = 3, 170
 _PRESENCE_COLORS: dict[Presence | None, Rgb] = {
     Presence.PRESENT: AMBER,
     Presence.UNDETERMINED: BLUE,
@@ -104,16 +107,23 @@ class Page:
             self._pen.line([(x, top - 4), (x, bottom + 4)], RED, 3)
 
     def measurements(self, findings: Sequence[Finding]) -> None:
-        """Write a table of all measurements, grouped by what was measured."""
-        for finding in findings:
-            for row, measurement in enumerate(finding.measurements):
-                if row == 0:
-                    self._pen.text((_MARGIN, self._y), clipped(finding.label, _BODY, 300), _BODY)
-                self._pen.text((360, self._y), clipped(measurement.name.meaning, _BODY, 400), _BODY, MUTED)
-                value = f"{number(measurement.value)} {unit_text(measurement.unit.value)}".strip()
-                self._pen.text_right((self._right, self._y), value, _BODY)
-                self._y += int(_BODY * 1.4)
-            self._y += _BODY // 4
+        """Write a table of all measurements: one row each, what was measured side by side (at most three a table)."""
+        for start in range(0, len(findings), _COLUMNS):
+            self._measurement_table(findings[start : start + _COLUMNS])
+
+    def _measurement_table(self, findings: Sequence[Finding]) -> None:
+        rights = [self._right - _COLUMN_PX * (len(findings) - 1 - column) for column in range(len(findings))]
+        names_px = rights[0] - _COLUMN_PX - _MARGIN
+        for right, finding in zip(rights, findings, strict=True):
+            self._pen.text_right((right, self._y), clipped(finding.label, _BODY, _COLUMN_PX - 12), _BODY, MUTED)
+        self._y += int(_BODY * 1.4)
+        for name in dict.fromkeys(m.name for finding in findings for m in finding.measurements):
+            for right, finding in zip(rights, findings, strict=True):
+                self._pen.text_right((right, self._y), _value_of(finding, name), _BODY)
+            for line in wrapped(name.meaning, _BODY, names_px):
+                self._pen.text((_MARGIN, self._y), line, _BODY, MUTED)
+                self._y += int(_BODY * 1.3)
+        self._y += _BODY // 4
 
     def histogram(self, histogram: Histogram) -> None:
         """Draw the distribution with its marked positions."""
@@ -154,3 +164,11 @@ class Page:
         """Return the page as RGB uint8 (rows, columns, 3)."""
         height = min(_TALLEST_PX, max(PAGE_WIDTH_PX, self._y + _SMALL // 2))
         return np.array(self._canvas.crop((0, 0, PAGE_WIDTH_PX, height)), dtype=np.uint8)
+
+
+def _value_of(finding: Finding, name: Code) -> str:
+    """Return the value of one measurement with its unit, a dash where it was not measured."""
+    for measurement in finding.measurements:
+        if measurement.name == name:
+            return f"{number(measurement.value)} {unit_text(measurement.unit.value)}".strip()
+    return "-"

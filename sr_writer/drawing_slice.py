@@ -67,10 +67,7 @@ def _caption(drawn_on: PictureSource, index: int, volume: Volume) -> Caption:
 
 
 def _draw_names(pen: Pen, layout: Layout, volume: Volume) -> int:
-    """List the segments in their colours with their measurements; return where the list ends, in pixels.
-
-    The list leaves the lower third of the column to the locator; all values are on the summary page anyway.
-    """
+    """List the segments in their colours with a measurement each; return where the list ends, in pixels."""
     text_px, small_px = layout.text_px, max(10, int(layout.text_px * 0.82))
     left, y = layout.legend_left + text_px // 2, text_px // 2
     room = layout.canvas_width - left - text_px // 2
@@ -79,15 +76,19 @@ def _draw_names(pen: Pen, layout: Layout, volume: Volume) -> int:
         pen.box((left, y + 2, left + text_px * 0.7, y + text_px), fill=segment.color_rgb)
         pen.text((left + text_px, y), clipped(segment.label, text_px, room - text_px), text_px)
         y += int(text_px * 1.4)
-        finding = findings.get(segment.finding_key)
-        for measurement in finding.measurements if finding is not None else ():
-            value = f"{number(measurement.value)} {unit_text(measurement.unit.value)}"
-            for line in wrapped(f"{measurement.name.meaning}: {value}", small_px, room):
-                if y < layout.footer_top * 2 // 3:
-                    pen.text((left, y), line, small_px, MUTED)
-                    y += int(small_px * 1.35)
+        for line in wrapped(_first_value(findings.get(segment.finding_key)), small_px, room):
+            pen.text((left, y), line, small_px, MUTED)
+            y += int(small_px * 1.35)
         y += text_px // 2
     return y
+
+
+def _first_value(finding: Finding | None) -> str:
+    """Return the leading measurement; the column has no room for all, the summary page has."""
+    if finding is None or not finding.measurements:
+        return ""
+    first = finding.measurements[0]
+    return f"{first.name.meaning}: {number(first.value)} {unit_text(first.unit.value)}"
 
 
 def unit_text(ucum: str) -> str:

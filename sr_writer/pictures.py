@@ -12,7 +12,7 @@ from dicom_node.analysis import Analysis, NotAnalysed, Picture, ReportContext, S
 from dicom_node.sr_writer.display import display_rgb, preferred_window
 from dicom_node.sr_writer.drawing import AMBER, RED
 from dicom_node.sr_writer.drawing_heatmap import heatmap_picture
-from dicom_node.sr_writer.drawing_page import Page
+from dicom_node.sr_writer.drawing_page import NOTE_PX, Page
 from dicom_node.sr_writer.drawing_slice import Volume, slice_picture
 from dicom_node.sr_writer.locator import locator_of
 from dicom_node.sr_writer.picture_source import PictureSource
@@ -157,7 +157,7 @@ def _remarks(page: Page, notes: Sequence[str], limits: str) -> None:
     if notes:
         page.heading("Notes")
         for note in notes:
-            page.paragraph(f"- {note}")
+            page.paragraph(f"- {note}", size_px=NOTE_PX)
     if limits:
         page.heading("Limits")
         page.small(limits)

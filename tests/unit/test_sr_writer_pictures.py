@@ -231,3 +231,14 @@ def test_text_is_shortened_visibly() -> None:
 def test_a_site_other_than_lung_in_ct_uses_the_header_window() -> None:
     findings = tuple(replace(f, site=codes.IMAGING_PROCEDURE) for f in examples.ct_analysis().findings)
     assert preferred_window(examples.ct_volume()[0], findings) is None
+
+
+def test_a_value_that_differs_in_one_structure_changes_the_table() -> None:
+    analysis = examples.ct_analysis()
+    left = analysis.findings[1]
+    thinner = replace(left, measurements=(replace(left.measurements[0], value=1.0), left.measurements[1]))
+    changed = replace(analysis, findings=(analysis.findings[0], thinner))
+    first, second = (pictures_of(answer, examples.context())[0].rgb for answer in (analysis, changed))
+    columns = np.flatnonzero((first != second).any(axis=(0, 2)))
+    assert columns.size
+    assert columns.min() > first.shape[1] * 0.75, "only the last column of the table may change"
