@@ -10,33 +10,44 @@ from pathlib import Path
 
 from pydicom import dcmread
 from pydicom.dataset import Dataset
+from pydicom.multival import MultiValue
 
 from dicom_node.errors import NotAnalysable
 from dicom_node.inference.cards import ModelCard
 from dicom_node.inference.pixels import READ_ERRORS
 from dicom_node.model import ModelIdentity
 
-#: What the gates look at; pydicom converts a value, and refuses a malformed one, when it is first asked for.
-_GATED = (
+#: What the gates and builders look at and what has one value at most. Pydicom converts a value, and refuses a
+#: malformed one, only when it is first asked for; better here, where a refusal has a name.
+_SINGLE_VALUED = (
+    "AccessionNumber",
     "AcquisitionNumber",
     "Columns",
     "FrameOfReferenceUID",
-    "ImageOrientationPatient",
-    "ImagePositionPatient",
-    "ImageType",
     "InstanceNumber",
     "Modality",
     "NumberOfFrames",
     "PatientAge",
-    "PixelSpacing",
+    "PatientBirthDate",
+    "PatientID",
+    "PatientName",
+    "PatientSex",
+    "PhotometricInterpretation",
+    "PresentationIntentType",
     "RescaleIntercept",
     "RescaleSlope",
     "RescaleType",
     "Rows",
+    "SOPClassUID",
+    "SOPInstanceUID",
+    "SeriesInstanceUID",
     "SliceThickness",
-    "ViewCodeSequence",
+    "StudyDate",
+    "StudyInstanceUID",
+    "StudyTime",
     "ViewPosition",
 )
+_MULTI_VALUED = ("ImageOrientationPatient", "ImagePositionPatient", "ImageType", "PixelSpacing", "ViewCodeSequence")
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,10 +87,20 @@ def read_dataset(path: Path, *, pixels: bool) -> Dataset:
     """Read a stored file. Raises `NotAnalysable` (UNREADABLE_FILE) when it is not readable DICOM."""
     try:
         dataset = dcmread(path, stop_before_pixels=not pixels)
-        for keyword in _GATED:
-            dataset.get(keyword)
+        _convert(dataset)
     except READ_ERRORS as error:
         raise NotAnalysable(
             "UNREADABLE_FILE", f"A stored object is not readable as DICOM ({type(error).__name__})."
         ) from error
     return dataset
+
+
+def _convert(dataset: Dataset) -> None:
+    for keyword in _MULTI_VALUED:
+        dataset.get(keyword)
+    for keyword in _SINGLE_VALUED:
+        if isinstance(dataset.get(keyword), MultiValue):
+            raise ValueError(f"{keyword} has more than one value")
+    for keyword in ("SOPClassUID", "SOPInstanceUID", "SeriesInstanceUID", "StudyInstanceUID"):
+        if not dataset.get(keyword):
+            raise ValueError(f"{keyword} is missing")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import re
+import time
 from collections.abc import Callable
 from typing import cast
 
@@ -31,21 +32,16 @@ def run_model(request: AnalysisRequest) -> Analysis | NotAnalysed:
     parameters = card.effective_parameters(request.parameters)
     identity = card.identity(request.parameters)
     analyse = _entry_point(card)
-    headers: list[Dataset] = []
-    run = ModelRun(card=card, identity=identity, parameters=parameters, images=())
+    times: dict[str, float] = {}
+    started = time.perf_counter()
+    images, refusals = _read_headers(request)
+    times["headers"] = round(time.perf_counter() - started, 3)
+
+    run = ModelRun(card=card, identity=identity, parameters=parameters, images=images, stage_times_s=times)
+    headers = [image.header for image in images]
     try:
-        with run.stage("headers"):
-            images = []
-            for file in sorted(request.files, key=lambda f: f.sop_instance_uid):
-                headers.append(read_dataset(file.path, pixels=False))
-                images.append(SourceImage(file.path, headers[-1]))
-        run = ModelRun(
-            card=card,
-            identity=identity,
-            parameters=parameters,
-            images=tuple(images),
-            stage_times_s=run.stage_times_s,
-        )
+        if refusals:
+            raise refusals[0]
         _check_card_gate(card, headers)
         return analyse(run)
     except NotAnalysable as refusal:
@@ -56,6 +52,18 @@ def run_model(request: AnalysisRequest) -> Analysis | NotAnalysed:
             message=str(refusal),
             notes=tuple(run.notes),
         )
+
+
+def _read_headers(request: AnalysisRequest) -> tuple[tuple[SourceImage, ...], list[NotAnalysable]]:
+    """Read every header; what cannot be read is returned as refusals, so that the rest can still be shown."""
+    images: list[SourceImage] = []
+    refusals: list[NotAnalysable] = []
+    for file in sorted(request.files, key=lambda f: f.sop_instance_uid):
+        try:
+            images.append(SourceImage(file.path, read_dataset(file.path, pixels=False)))
+        except NotAnalysable as refusal:
+            refusals.append(refusal)
+    return tuple(images), refusals
 
 
 def _entry_point(card: ModelCard) -> Analyse:

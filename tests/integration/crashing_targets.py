@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import os
 import time
+from collections.abc import Callable
 
 from pydicom.valuerep import DA
 
@@ -63,7 +64,7 @@ def _sleep(seconds: float) -> None:
     time.sleep(seconds)
 
 
-_DEEDS = {
+_DEEDS: dict[str, Callable[..., object]] = {
     "add": _add,
     "segfault": _segfault,
     "exit": _exit,
