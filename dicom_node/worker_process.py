@@ -61,8 +61,8 @@ def _performed(told: Told, files: tuple[ProducedFile, ...], took_s: float) -> Pe
 
 
 def _message(answer: Analysis | NotAnalysed) -> str:
-    """Return what limits a partial answer, for the timeline."""
-    return " ".join(answer.notes) if isinstance(answer, Analysis) and answer.partial else ""
+    """Return what was used, left out, and limits the answer, for the timeline."""
+    return " ".join(answer.notes)
 
 
 def _write_files(told: Told, folder: Path) -> tuple[ProducedFile, ...]:
