@@ -71,8 +71,11 @@ class ReportSources:
 
 
 def measurement_groups(sources: ReportSources, identity: ResultIdentity) -> list[Any]:
-    """Return the groups of all findings, those with a region first: OHIF opens the first group and draws it."""
-    findings = sorted(sources.analysis.findings, key=lambda finding: finding.region is None)
+    """Return the groups of all findings, those with a region first: OHIF opens the first group and draws it.
+
+    Then come those with a segment, then those about whole images; within each the order is the model's.
+    """
+    findings = sorted(sources.analysis.findings, key=lambda f: (f.region is None, f.segment_number is None))
     return [_group(finding, sources, identity) for finding in findings]
 
 

@@ -27,8 +27,8 @@ _IOD_NOISE = (
 _CONSISTENCY_NOISE = (r"Different information entities for attribute - Element=<AccessionNumber>",)
 #: CID 100 is a baseline group (BCID): a site's own procedure code is as good, but PixelMed wants a member.
 _TEMPLATE_NOISE = (r'"Procedure reported"\).* not found in context group 100$',)
-#: PixelMed 2022 judges every group of a report by the template of the one group that has a region.
-_MISTAKEN_GROUP = re.compile(r"Template 1410 .* within 1\.\d+\.(\d+): .*Missing conditional content item")
+#: PixelMed 2022 judges every group of a report by the template of the one group that has a region or a segment.
+_MISTAKEN_GROUP = re.compile(r"Template (141[01]) .* within 1\.\d+\.(\d+): .*Missing conditional content item")
 
 _PIXELMED = Path("/usr/share/java/pixelmed.jar")
 #: Without the limits off, the XSLT processor stops half-way; with the quick compiler it takes a third less time.
@@ -89,7 +89,7 @@ def _group_templates(path: Path) -> list[str]:
 
 def _is_mistaken_group(line: str, templates: Sequence[str]) -> bool:
     match = _MISTAKEN_GROUP.search(line)
-    return match is not None and templates[int(match.group(1)) - 1] != "1410"
+    return match is not None and templates[int(match.group(2)) - 1] != match.group(1)
 
 
 def _lines(command: Sequence[str]) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -109,8 +110,10 @@ def test_a_report_with_regions_holds_the_template(tmp_path: Path) -> None:
     judges.assert_valid_sr(judged(examples.radiograph_analysis(), tmp_path)[-1])
 
 
-def test_a_report_with_segments_holds_the_template(tmp_path: Path) -> None:
-    judges.assert_valid_sr(judged(examples.ct_analysis(), tmp_path)[-1])
+def test_a_report_with_segments_and_a_total_holds_the_template(tmp_path: Path) -> None:
+    analysis = examples.ct_analysis()
+    total = replace(analysis.findings[0], key="lungs", label="Both lungs", laterality=None, segment_number=None)
+    judges.assert_valid_sr(judged(replace(analysis, findings=(total, *analysis.findings)), tmp_path)[-1])
 
 
 def test_a_refusal_holds_the_template(tmp_path: Path) -> None:
