@@ -14,6 +14,7 @@ from typing import Protocol
 from sqlalchemy import Connection
 
 from dicom_node.completeness import judge
+from dicom_node.errors import IndexUnavailable
 from dicom_node.index.database import Database
 from dicom_node.index.intake import forget_lost_associations, renew_associations
 from dicom_node.index.jobs import settle_study
@@ -66,10 +67,19 @@ class CompletenessSweep:
                 connection, now - timedelta(seconds=shortest_quiet_s), now - timedelta(seconds=shortest_wait_s)
             )
         for uid in due:
-            with self.database.write() as connection:
-                queued = self._decide(connection, uid, now)
-            if queued:
+            if self._step(uid, now):
                 self.wake_analyst()
+
+    def _step(self, uid: str, now: datetime) -> int:
+        """Decide on one study in a transaction of its own; return how many jobs were queued."""
+        try:
+            with self.database.write() as connection:
+                return self._decide(connection, uid, now)
+        except IndexUnavailable:
+            raise
+        except Exception:  # noqa: BLE001 - the worker's door: one bad study must not stop the others
+            _log.exception("no decision on a study", extra={"study": uid})
+            return 0
 
     def _decide(self, connection: Connection, uid: str, now: datetime) -> int:
         """Queue what is due for one study; return how many jobs."""

@@ -13,6 +13,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Engine, create_engine, event, text
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.exc import TimeoutError as NoConnectionFree
 
 from dicom_node.errors import IndexUnavailable
 
@@ -102,6 +103,8 @@ def _answering() -> Iterator[None]:
             f"The database does not answer ({type(error.orig).__name__}). Nothing new is acknowledged until it does; "
             "check database.url and that the server runs."
         ) from error
+    except NoConnectionFree as error:
+        raise IndexUnavailable("All connections to the database are busy. It is tried again by itself.") from error
     except DBAPIError as error:
         if error.connection_invalidated:
             raise IndexUnavailable("The connection to the database broke. It is tried again by itself.") from error

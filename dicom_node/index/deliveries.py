@@ -35,7 +35,10 @@ class Parcel:
 
 
 def claim_parcel(connection: Connection, destination: str, owner: str, now: datetime, lease_s: float) -> Parcel | None:
-    """Take the oldest parcel that is due for this destination; `None` when nothing is."""
+    """Take the oldest parcel that is due for this destination; `None` when nothing is, or another worker was first.
+
+    All of a parcel's rows are locked in one order, so that two workers queue: the later one finds nothing free.
+    """
     free = or_(deliveries.c.lease_until.is_(None), deliveries.c.lease_until < now)
     due = and_(deliveries.c.destination == destination, deliveries.c.state == DeliveryState.PENDING, free)
     first = connection.execute(
@@ -43,7 +46,6 @@ def claim_parcel(connection: Connection, destination: str, owner: str, now: date
         .where(due, deliveries.c.next_attempt_at <= now)
         .order_by(deliveries.c.created_at, deliveries.c.id)
         .limit(1)
-        .with_for_update(skip_locked=True)
     ).first()
     if first is None:
         return None
@@ -52,8 +54,11 @@ def claim_parcel(connection: Connection, destination: str, owner: str, now: date
         .join(artifacts, artifacts.c.uid == deliveries.c.artifact_uid)
         .join(results, results.c.job_key == deliveries.c.job_key)
         .where(due, deliveries.c.job_key == first.job_key)
-        .order_by(artifacts.c.send_order)
+        .order_by(artifacts.c.send_order, deliveries.c.id)
+        .with_for_update(of=deliveries)
     ).all()
+    if not rows:
+        return None
     connection.execute(
         update(deliveries)
         .where(deliveries.c.id.in_([row.id for row in rows]))

@@ -6,7 +6,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, and_, func, insert, or_, select, update
+from sqlalchemy import Connection, and_, func, insert, or_, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from dicom_node import lifecycle
@@ -128,9 +128,12 @@ def _is_late(connection: Connection, study: Any) -> bool:
 
 
 def _supersede_waiting_jobs(connection: Connection, uid: str, at: datetime) -> None:
-    waiting: ColumnElement[bool] = and_(jobs.c.study_instance_uid == uid, jobs.c.state == JobState.QUEUED)
+    """Set aside what waits. A job that a worker is taking at this moment is left to `jobs.claim`, which sees it too:
+    to wait for that worker here, while it waits for the study, would be a deadlock."""
+    waiting = and_(jobs.c.study_instance_uid == uid, jobs.c.state == JobState.QUEUED)
+    ids = connection.execute(select(jobs.c.id).where(waiting).with_for_update(skip_locked=True)).scalars().all()
     connection.execute(
-        update(jobs).where(waiting).values(
+        update(jobs).where(jobs.c.id.in_(ids)).values(
             state=JobState.SUPERSEDED, finished_at=at, reason="SUPERSEDED", message="A late image came."
         )
     )  # fmt: skip

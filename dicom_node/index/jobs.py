@@ -40,11 +40,14 @@ class ClaimedJob:
 
 
 def claim(connection: Connection, owner: str, now: datetime, lease_s: float) -> ClaimedJob | None:
-    """Take the oldest job that waits or whose lease ran out; `None` when there is none."""
-    waiting = and_(jobs.c.state == JobState.QUEUED, jobs.c.not_before <= now)
-    abandoned = and_(jobs.c.state == JobState.RUNNING, jobs.c.lease_until < now)
-    query = select(jobs).where(or_(waiting, abandoned)).order_by(jobs.c.created_at, jobs.c.id).limit(1)
-    row = connection.execute(query.with_for_update(skip_locked=True)).first()
+    """Take the oldest job that waits or whose lease ran out; `None` when there is none.
+
+    A job that a late image has overtaken is set aside: it would analyse half of the next revision as if it were all.
+    """
+    row = _next(connection, now)
+    while row is not None and _is_overtaken(connection, row):
+        _supersede(connection, row, now)
+        row = _next(connection, now)
     if row is None:
         return None
     lifecycle.check_job(JobState(row.state), JobState.RUNNING)
@@ -57,6 +60,29 @@ def claim(connection: Connection, owner: str, now: datetime, lease_s: float) -> 
     )  # fmt: skip
     _tell_start(connection, row, now)
     return _claimed(row, started_at)
+
+
+def _next(connection: Connection, now: datetime) -> Row[Any] | None:
+    waiting = and_(jobs.c.state == JobState.QUEUED, jobs.c.not_before <= now)
+    abandoned = and_(jobs.c.state == JobState.RUNNING, jobs.c.lease_until < now)
+    query = select(jobs).where(or_(waiting, abandoned)).order_by(jobs.c.created_at, jobs.c.id).limit(1)
+    return connection.execute(query.with_for_update(skip_locked=True)).first()
+
+
+def _is_overtaken(connection: Connection, row: Row[Any]) -> bool:
+    """Hold the study, so that no late image comes between this look and the start."""
+    query = select(studies.c.revision).where(studies.c.study_instance_uid == row.study_instance_uid)
+    return bool(connection.execute(query.with_for_update()).scalar_one() != row.revision)
+
+
+def _supersede(connection: Connection, row: Row[Any], now: datetime) -> None:
+    lifecycle.check_job(JobState.QUEUED, JobState.SUPERSEDED)
+    connection.execute(
+        update(jobs).where(jobs.c.id == row.id).values(
+            state=JobState.SUPERSEDED, finished_at=now, reason="SUPERSEDED", message="A late image came.",
+            fence=row.fence + 1, lease_owner="", lease_until=None,
+        )
+    )  # fmt: skip
 
 
 def _tell_start(connection: Connection, row: Row[Any], now: datetime) -> None:
@@ -97,6 +123,14 @@ def release(connection: Connection, job: ClaimedJob, message: str, not_before: d
     text = f"Attempt {job.attempt} failed: {message}"
     record(connection, job.study_instance_uid, now, ("attempt-failed", text), route=job.route)
     return True
+
+
+def give_back(connection: Connection, job: ClaimedJob, now: datetime) -> bool:
+    """Put a job back that was interrupted through no fault of its own; the attempt does not count."""
+    lifecycle.check_job(JobState.RUNNING, JobState.QUEUED)
+    values = {"state": JobState.QUEUED, "attempts": job.attempt - 1, "not_before": now, "lease_owner": "",
+              "lease_until": None}  # fmt: skip
+    return connection.execute(update(jobs).where(_is_mine(job)).values(**values)).rowcount == 1
 
 
 def finish(connection: Connection, job: ClaimedJob, state: JobState, told: tuple[str, str, str], now: datetime) -> bool:

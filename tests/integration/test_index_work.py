@@ -1,0 +1,394 @@
+"""Jobs, results and deliveries in the index, on SQLite and on PostgreSQL: claimed once, fenced, saved whole."""
+
+from __future__ import annotations
+
+import dataclasses
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+from sqlalchemy import Row, Table, select
+from sqlalchemy.exc import IntegrityError
+
+from dicom_node.index import actions, deliveries, jobs, results
+from dicom_node.index.database import Database
+from dicom_node.index.deliveries import Parcel
+from dicom_node.index.jobs import ClaimedJob
+from dicom_node.index.leases import free_dead_leases
+from dicom_node.model import ArtifactKind, DeliveryState, Destination, JobState, StudyState
+from dicom_node.tables import artifacts as artifacts_table
+from dicom_node.tables import deliveries as deliveries_table
+from dicom_node.tables import jobs as jobs_table
+from dicom_node.tables import results as results_table
+from dicom_node.tables import studies
+from dicom_node.uids import derived_uid
+from tests.arrivals import STUDY, after, arrive, artifact, claim, claimed, cut_study, instance, outcome
+
+PACS = Destination(name="pacs", kind="dicom")
+EHR = Destination(name="ehr", kind="fhir")
+FOLDER = Destination(name="folder", kind="folder")
+
+
+def rows(index: Database, table: Table) -> list[Row[Any]]:
+    with index.read() as connection:
+        return list(connection.execute(select(table).order_by(*table.primary_key)).all())
+
+
+def queued(index: Database, *routes: str) -> None:
+    """Enter a study with one image and queue a job for each route."""
+    arrive(index, instance("1"))
+    cut_study(index, routes or ("chest-ct",))
+
+
+def study_state(index: Database) -> str:
+    return str(rows(index, studies)[0].state)
+
+
+def save(index: Database, job: ClaimedJob, name: str = "a", *destinations: Destination, **more: Any) -> bool:
+    with index.write() as connection:
+        return results.save_result(connection, job, f"key-{name}", outcome(name, **more), destinations)
+
+
+def parcel_of(index: Database, destination: str = "pacs", owner: str = "host:1", at_s: float = 80.0) -> Parcel | None:
+    with index.write() as connection:
+        return deliveries.claim_parcel(connection, destination, owner, after(at_s), 600.0)
+
+
+def claimed_parcel(index: Database, destination: str = "pacs", owner: str = "host:1", at_s: float = 80.0) -> Parcel:
+    parcel = parcel_of(index, destination, owner, at_s)
+    assert parcel is not None
+    return parcel
+
+
+# --- claiming ---
+
+
+def test_a_claimed_job_is_nobody_elses(index: Database) -> None:
+    queued(index)
+    job = claimed(index)
+    assert (job.attempt, job.fence, job.started_at, job.earlier_job_key) == (1, 1, after(61), "")
+    assert claim(index, "host:2") is None
+    assert study_state(index) == StudyState.ANALYSING
+
+
+def test_two_workers_never_get_the_same_job(index: Database) -> None:
+    queued(index, *(f"route-{n}" for n in range(20)))
+    together = threading.Barrier(4)
+
+    def work(owner: str) -> list[int]:
+        together.wait(30)
+        mine = []
+        while (job := claim(index, owner)) is not None:
+            mine.append(job.id)
+        return mine
+
+    with ThreadPoolExecutor(4) as pool:
+        taken = [job for mine in pool.map(work, ["a:1", "b:1", "c:1", "d:1"]) for job in mine]
+    assert sorted(taken) == sorted(row.id for row in rows(index, jobs_table))
+    assert len(taken) == 20
+
+
+def test_the_oldest_job_comes_first(index: Database) -> None:
+    for name, at_s in (("b", 20.0), ("a", 10.0)):
+        study = derived_uid("study", name)
+        arrive(index, instance(name, study=study))
+        cut_study(index, study=study, at_s=at_s)
+    assert claimed(index).study_instance_uid == derived_uid("study", "a")
+
+
+def test_a_job_whose_lease_ran_out_is_taken_over_and_the_old_worker_writes_nothing(index: Database) -> None:
+    queued(index)
+    old = claimed(index, "a:1", at_s=61, lease_s=10)
+    assert claim(index, "b:1", at_s=70) is None
+    new = claimed(index, "b:1", at_s=72)
+    assert (new.id, new.attempt, new.fence, new.started_at) == (old.id, 2, 2, old.started_at)
+    with index.write() as connection:
+        assert not jobs.renew(connection, old, after(73), 60)
+        assert not jobs.release(connection, old, "late", after(80), after(73))
+        assert not jobs.finish(connection, old, JobState.DONE, ("k", "", ""), after(73))
+    assert not save(index, old, "old", PACS)
+    assert rows(index, results_table) == rows(index, deliveries_table) == []
+    assert save(index, new, "new", PACS)
+
+
+def test_a_renewed_lease_is_not_taken_over(index: Database) -> None:
+    queued(index)
+    job = claimed(index, at_s=61, lease_s=10)
+    with index.write() as connection:
+        assert jobs.renew(connection, job, after(70), 10)
+    assert claim(index, "b:1", at_s=75) is None
+
+
+def test_a_failed_attempt_waits_and_counts(index: Database) -> None:
+    queued(index)
+    job = claimed(index, at_s=61)
+    with index.write() as connection:
+        assert jobs.release(connection, job, "It crashed.", after(90), after(62))
+        assert jobs.waiting(connection) == 1
+    assert claim(index, at_s=80) is None
+    again = claimed(index, at_s=91)
+    assert (again.attempt, again.started_at) == (2, after(61))
+
+
+def test_a_job_interrupted_by_an_orderly_stop_is_given_back_uncounted(index: Database) -> None:
+    queued(index)
+    job = claimed(index, at_s=61)
+    with index.write() as connection:
+        assert jobs.give_back(connection, job, after(62))
+    again = claimed(index, at_s=62)
+    assert (again.attempt, again.started_at, again.fence) == (1, after(61), 2)
+
+
+def test_a_job_that_a_late_image_overtook_is_superseded_instead_of_tried_again(index: Database) -> None:
+    """Its attempt fails after revision 2 opened: analysing half of revision 2 would report on an incomplete study."""
+    queued(index)
+    job = claimed(index, at_s=61)
+    arrive(index, instance("2", at_s=65))
+    with index.write() as connection:
+        assert jobs.release(connection, job, "It crashed.", after(66), after(66))
+    assert claim(index, at_s=80) is None
+    assert [row.state for row in rows(index, jobs_table)] == [JobState.SUPERSEDED]
+    assert study_state(index) == StudyState.RECEIVING
+
+
+def test_an_abandoned_job_that_a_late_image_overtook_is_superseded(index: Database) -> None:
+    queued(index)
+    claimed(index, at_s=61, lease_s=5)
+    arrive(index, instance("2", at_s=65))
+    assert claim(index, "b:1", at_s=80) is None
+    assert [row.state for row in rows(index, jobs_table)] == [JobState.SUPERSEDED]
+
+
+def test_an_answer_reached_while_a_late_image_came_still_counts_for_its_revision(index: Database) -> None:
+    queued(index)
+    job = claimed(index, at_s=61)
+    arrive(index, instance("2", at_s=65))
+    assert save(index, job, "a", PACS)
+    assert study_state(index) == StudyState.RECEIVING
+    assert [(row.revision, row.sequence) for row in rows(index, results_table)] == [(1, 1)]
+
+
+# --- saving ---
+
+
+def test_a_result_its_objects_and_its_deliveries_are_there_together(index: Database) -> None:
+    queued(index)
+    assert save(index, claimed(index), "a", PACS, EHR, FOLDER)
+    assert study_state(index) == StudyState.REPORTED
+    owed = {(row.destination, row.artifact_uid) for row in rows(index, deliveries_table)}
+    kinds = {row.uid: row.kind for row in rows(index, artifacts_table)}
+    by_destination = {name: sorted(kinds[uid] for d, uid in owed if d == name) for name in ("pacs", "ehr", "folder")}
+    assert by_destination == {"pacs": ["SC", "SR"], "ehr": ["FHIR"], "folder": ["FHIR", "SC", "SR"]}
+
+
+def test_a_result_that_cannot_be_saved_whole_leaves_nothing(index: Database) -> None:
+    queued(index)
+    job = claimed(index)
+    twice = (artifact("same", ArtifactKind.SECONDARY_CAPTURE, 0), artifact("same", ArtifactKind.STRUCTURED_REPORT, 1))
+    broken = dataclasses.replace(outcome("a"), artifacts=twice)
+    with pytest.raises(IntegrityError), index.write() as connection:
+        results.save_result(connection, job, "key", broken, [PACS])
+    assert rows(index, results_table) == rows(index, artifacts_table) == rows(index, deliveries_table) == []
+    assert [row.state for row in rows(index, jobs_table)] == [JobState.RUNNING]
+    assert study_state(index) == StudyState.ANALYSING
+    assert save(index, job, "a", PACS)
+
+
+def test_a_study_is_reported_when_its_last_route_has_ended(index: Database) -> None:
+    queued(index, "one", "two")
+    first, second = claimed(index), claimed(index)
+    assert save(index, first, "a", PACS)
+    assert study_state(index) == StudyState.ANALYSING
+    assert save(index, second, "b", PACS, state=JobState.NOT_ANALYSABLE)
+    assert study_state(index) == StudyState.REPORTED
+
+
+def test_the_next_result_of_a_study_follows_the_earlier_report(index: Database) -> None:
+    queued(index)
+    save(index, claimed(index), "a", PACS)
+    arrive(index, instance("2", at_s=90))
+    cut_study(index, at_s=150)
+    with index.read() as connection:
+        earlier = results.earlier_report(connection, STUDY, "chest-ct")
+        assert results.earlier_report(connection, STUDY, "another") is None
+    assert earlier == results.EarlierReport(artifact("a-sr", ArtifactKind.STRUCTURED_REPORT, 1).object_key, 1)
+    assert save(index, claimed(index, at_s=151), "b", PACS, at_s=160)
+    assert [(row.revision, row.sequence) for row in rows(index, results_table)] == [(1, 1), (2, 2)]
+
+
+def test_a_rerun_with_the_same_answer_adds_nothing_and_sends_again(index: Database) -> None:
+    queued(index)
+    save(index, claimed(index), "a", PACS)
+    sent(index)
+    with index.write() as connection:
+        actions.rerun_study(connection, STUDY, None, after(100))
+    job = claimed(index, at_s=101)
+    assert job.earlier_job_key == "key-a"
+    with index.write() as connection:
+        assert results.has_result(connection, "key-a")
+        assert results.answer_again(connection, job, "key-a", [PACS], after(102))
+        assert results.resend(connection, "key-a", after(102)) == 2
+    assert len(rows(index, results_table)) == 1
+    assert {row.state for row in rows(index, deliveries_table)} == {DeliveryState.PENDING}
+    assert study_state(index) == StudyState.REPORTED
+
+
+def test_a_known_answer_goes_to_a_destination_that_is_new(index: Database) -> None:
+    queued(index)
+    save(index, claimed(index), "a", PACS)
+    sent(index)
+    with index.write() as connection:
+        actions.rerun_study(connection, STUDY, None, after(100))
+    job = claimed(index, at_s=101)
+    with index.write() as connection:
+        assert results.answer_again(connection, job, "key-a", [PACS, FOLDER], after(102))
+    pending = [row for row in rows(index, deliveries_table) if row.state == DeliveryState.PENDING]
+    assert {row.destination for row in pending} == {"folder"}
+
+
+def sent(index: Database) -> None:
+    """Deliver everything that is owed to the PACS."""
+    parcel = claimed_parcel(index)
+    with index.write() as connection:
+        for item in parcel.items:
+            deliveries.mark_sent(connection, parcel, item, "", after(81))
+
+
+# --- deliveries ---
+
+
+def with_result(index: Database, *destinations: Destination) -> None:
+    queued(index)
+    assert save(index, claimed(index), "a", *(destinations or (PACS,)))
+
+
+def test_a_parcel_holds_the_picture_before_the_report(index: Database) -> None:
+    with_result(index)
+    parcel = claimed_parcel(index)
+    assert [item.artifact.kind for item in parcel.items] == ["SC", "SR"]
+    assert parcel_of(index) is None
+
+
+def test_a_parcel_goes_to_one_worker_only(index: Database) -> None:
+    """Many results, four machines: each object is handed out exactly once."""
+    for n in range(12):
+        study = derived_uid("study", str(n))
+        arrive(index, instance(str(n), study=study))
+        cut_study(index, study=study)
+        assert save(index, claimed(index), str(n), PACS)
+    together = threading.Barrier(4)
+
+    def deliver(owner: str) -> list[int]:
+        together.wait(30)
+        mine: list[int] = []
+        for _ in range(40):
+            parcel = parcel_of(index, owner=owner)
+            mine += [item.delivery_id for item in parcel.items] if parcel else []
+        return mine
+
+    with ThreadPoolExecutor(4) as pool:
+        handed = [one for mine in pool.map(deliver, ["a:1", "b:1", "c:1", "d:1"]) for one in mine]
+    assert sorted(handed) == [row.id for row in rows(index, deliveries_table)]
+
+
+def test_a_sent_object_is_not_sent_again(index: Database) -> None:
+    with_result(index)
+    sent(index)
+    assert {row.state for row in rows(index, deliveries_table)} == {DeliveryState.SENT}
+    assert parcel_of(index, at_s=10_000) is None
+    with index.read() as connection:
+        assert deliveries.undelivered(connection) == 0
+
+
+def test_what_was_put_off_comes_back_when_it_is_due(index: Database) -> None:
+    with_result(index)
+    parcel = claimed_parcel(index)
+    with index.write() as connection:
+        for item in parcel.items:
+            deliveries.mark_deferred(connection, parcel, item, "away", (after(81), after(100)))
+    assert parcel_of(index, at_s=99) is None
+    again = claimed_parcel(index, at_s=101)
+    assert [item.attempts for item in again.items] == [1, 1]
+    assert {row.note for row in rows(index, deliveries_table)} == {"away"}
+
+
+def test_when_a_destination_is_back_everything_is_due(index: Database) -> None:
+    with_result(index, PACS, FOLDER)
+    parcel = claimed_parcel(index)
+    with index.write() as connection:
+        for item in parcel.items:
+            deliveries.mark_deferred(connection, parcel, item, "away", (after(81), after(700)))
+        assert deliveries.hurry(connection, "folder", after(90)) == 0
+        assert deliveries.hurry(connection, "pacs", after(90)) == 2
+    assert parcel_of(index, at_s=91) is not None
+
+
+def test_a_parked_object_waits_for_a_human(index: Database) -> None:
+    with_result(index)
+    parcel = claimed_parcel(index)
+    with index.write() as connection:
+        deliveries.mark_parked(connection, parcel, parcel.items[1], "SOP class not supported", after(81))
+        deliveries.mark_sent(connection, parcel, parcel.items[0], "", after(81))
+    assert parcel_of(index, at_s=10_000) is None
+    with index.write() as connection:
+        actions.retry_study(connection, STUDY, after(100))
+    assert [item.artifact.kind for item in claimed_parcel(index, at_s=101).items] == ["SR"]
+
+
+def test_a_worker_that_lost_its_parcel_changes_nothing(index: Database) -> None:
+    with_result(index)
+    old = claimed_parcel(index, owner="a:1", at_s=80)
+    new = claimed_parcel(index, owner="b:1", at_s=80 + 601)
+    with index.write() as connection:
+        deliveries.mark_parked(connection, old, old.items[0], "late", after(700))
+    assert {row.state for row in rows(index, deliveries_table)} == {DeliveryState.PENDING}
+    with index.write() as connection:
+        deliveries.mark_sent(connection, new, new.items[0], "", after(701))
+    assert rows(index, deliveries_table)[0].state == DeliveryState.SENT
+
+
+def test_leases_of_dead_processes_are_freed_and_those_of_others_kept(index: Database) -> None:
+    queued(index, "one", "two", "three", "four")
+    for owner in ("here:7", "here:8", "here:9", "there:7"):
+        claimed(index, owner)
+    with index.write() as connection:
+        assert free_dead_leases(connection, "here:9", lambda pid: pid == 8, after(62)) == 2
+    free = {claimed(index, "here:9", at_s=63).route, claimed(index, "here:9", at_s=63).route}
+    assert free == {"one", "three"}
+    assert claim(index, "here:9", at_s=63) is None
+
+
+def test_a_dead_process_frees_its_parcels_too(index: Database) -> None:
+    with_result(index)
+    claimed_parcel(index, owner="here:7")
+    with index.write() as connection:
+        assert free_dead_leases(connection, "here:9", lambda _pid: False, after(82)) == 2
+    assert parcel_of(index, owner="here:9", at_s=83) is not None
+
+
+def test_a_late_image_and_a_worker_that_takes_the_job_do_not_block_each_other(index: Database) -> None:
+    for n in range(15):
+        study = derived_uid("study", str(n))
+        arrive(index, instance(f"{n}", study=study))
+        cut_study(index, study=study)
+    together = threading.Barrier(2)
+
+    def bring() -> None:
+        together.wait(30)
+        for n in range(15):
+            arrive(index, instance(f"{n}-late", at_s=65, study=derived_uid("study", str(n))))
+
+    def take() -> int:
+        together.wait(30)
+        taken = 0
+        while claim(index) is not None:
+            taken += 1
+        return taken
+
+    with ThreadPoolExecutor(2) as pool:
+        bringing, taking = pool.submit(bring), pool.submit(take)
+        bringing.result(60)
+        taken = taking.result(60)
+    states = [row.state for row in rows(index, jobs_table)]
+    assert (states.count(JobState.RUNNING), states.count(JobState.SUPERSEDED)) == (taken, 15 - taken)
