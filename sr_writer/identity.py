@@ -33,6 +33,7 @@ COPIED = (
     *TYPE_2, "IssuerOfPatientID", "IssuerOfPatientIDQualifiersSequence", "TypeOfPatientID", "OtherPatientIDsSequence",
     "EthnicGroup", "PatientComments", "StudyInstanceUID", "IssuerOfAccessionNumberSequence", "StudyDescription",
     "ProcedureCodeSequence", "ReferencedStudySequence", "PatientAge", "PatientSize", "PatientWeight", "AdmissionID",
+    "AdditionalPatientHistory", "AdmittingDiagnosesDescription", "Occupation",
     "SpecificCharacterSet", "TimezoneOffsetFromUTC",
 )  # fmt: skip
 #: One study has one of each; instances that disagree were merged or mistyped, and nobody may choose between them.

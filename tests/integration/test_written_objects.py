@@ -135,6 +135,17 @@ def test_highdicom_reads_what_was_written(tmp_path: Path) -> None:
     assert [site.value.meaning for group in groups for site in group.finding_sites] == ["Lung", "Lung"]
 
 
+@pytest.mark.parametrize("keyword", ["PatientID", "PatientName", "StudyDate", "StudyDescription"])
+def test_the_judge_of_consistency_notices_an_altered_header(keyword: str, tmp_path: Path) -> None:
+    analysis = examples.radiograph_analysis()
+    altered = write_objects(analysis, examples.context())[0].dataset
+    setattr(altered, keyword, "19990101")
+    path = tmp_path / "altered.dcm"
+    path.write_bytes(to_part10(altered))
+    with pytest.raises(AssertionError, match="19990101"):
+        judges.assert_consistent(_saved(analysis.sources, tmp_path), [path])
+
+
 def test_a_refusal_of_images_without_pixels_is_valid(tmp_path: Path) -> None:
     source = examples.radiograph(PixelData=None)
     outputs = judged(examples.not_analysed((source,)), tmp_path)
