@@ -81,6 +81,11 @@ class Analyst:
         self._cards = cards
         self._worker = worker
         self._settings = settings
+        self._stopping = threading.Event()
+
+    def stop(self) -> None:
+        """Say that the worker process is about to be closed: what that interrupts is no failure of the study."""
+        self._stopping.set()
 
     def work_once(self) -> bool:
         """Do the next job, if there is one; `False` when the queue is empty. Raises `IndexUnavailable` only."""
@@ -94,6 +99,9 @@ class Analyst:
         except IndexUnavailable:
             raise  # the lease runs out and the job is done again, with the same result
         except Exception as error:  # noqa: BLE001 - the worker's door: one bad study must not stop the others
+            if self._stopping.is_set():
+                self._give_back(job)
+                return True
             _log.exception("job failed unexpectedly", extra={"job": job.id, "study": job.study_instance_uid})
             self._attempt_failed(job, f"Unexpected {type(error).__name__}; see the log of the node.")
         return True
@@ -103,24 +111,29 @@ class Analyst:
             return self._quarantine(job, "Even the notice that the study could not be analysed could not be written.")
         with tempfile.TemporaryDirectory(dir=self._settings.work_dir, prefix="job-") as folder:
             plan = self._plan(job, Path(folder))
+            if plan is None:
+                return self._give_back(job)
             if self._answered_before(job, plan):
                 return None
             try:
                 performed = self._worker.run(plan.task)
             except InferenceError as error:
-                return self._attempt_failed(job, str(error))
+                return self._give_back(job) if self._stopping.is_set() else self._attempt_failed(job, str(error))
             assert isinstance(performed, Performed)
             self._save(job, plan, performed)
         return None
 
     # --- before the run ---
 
-    def _plan(self, job: ClaimedJob, folder: Path) -> _Plan:
+    def _plan(self, job: ClaimedJob, folder: Path) -> _Plan | None:
+        """Make the task ready; `None` when a late image came since the claim, which the next claim will see."""
         with self._database.read() as connection:
             study = load_study(connection, job.study_instance_uid)
             earlier = earlier_report(connection, job.study_instance_uid, job.route)
         if study is None:
             raise NodeError(f"Study {job.study_instance_uid} is not in the index any more.")
+        if study.revision != job.revision:
+            return None
         card = self._cards[job.model]
         declined = self._declined(job)
         inputs = _inputs(study, job)
@@ -215,6 +228,10 @@ class Analyst:
         now = _now()
         with self._database.write() as connection:
             jobs.release(connection, job, message, now + timedelta(seconds=_RETRY_WAIT_S * job.attempt), now)
+
+    def _give_back(self, job: ClaimedJob) -> None:
+        with self._database.write() as connection:
+            jobs.give_back(connection, job, _now())
 
     def _quarantine(self, job: ClaimedJob, message: str) -> None:
         with self._database.write() as connection:

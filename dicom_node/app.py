@@ -46,6 +46,7 @@ class Service:
         self._api: Any = None
         self._scheduler: Any = None
         self._sandbox: Any = None
+        self._analyst: Any = None
         self._analyst_thread: threading.Thread | None = None
         self._outbox: list[DestinationWorker] = []
         self.ports: dict[str, int] = {}
@@ -78,6 +79,8 @@ class Service:
                 part.stop()
         for worker in self._outbox:
             worker.stop()
+        if self._analyst is not None:
+            self._analyst.stop()
         if self._sandbox is not None:
             self._sandbox.close()
         if self._analyst_thread is not None:
@@ -142,14 +145,14 @@ class Service:
             time_limit_s=inference.time_limit_s,
             memory_limit_mb=inference.memory_limit_mb,
         )
-        analyst = Analyst(node.database, node.spool, node.cards, self._sandbox, _analyst_settings(node))
-        self._analyst_thread = threading.Thread(target=self._analyse, args=(analyst,), name="analyst", daemon=True)
+        self._analyst = Analyst(node.database, node.spool, node.cards, self._sandbox, _analyst_settings(node))
+        self._analyst_thread = threading.Thread(target=self._analyse, name="analyst", daemon=True)
         self._analyst_thread.start()
 
-    def _analyse(self, analyst: Any) -> None:
+    def _analyse(self) -> None:
         while not self._stop.is_set():
             try:
-                worked = analyst.work_once()
+                worked = self._analyst.work_once()
             except IndexUnavailable as error:
                 _log.error("analyst waits for the database", extra={"why": str(error)})
                 worked = False

@@ -98,20 +98,24 @@ class DestinationWorker:
         return False
 
     def deliver_once(self) -> bool:
-        """Deliver the oldest parcel that is due; `False` when none is due or the destination did not take it."""
+        """Deliver the oldest parcel that is due; `False` when none is due or the destination takes nothing.
+
+        One parcel that was not taken may itself be the reason, so the next one is tried before the destination is
+        given a rest; two in a row mean that the destination is away.
+        """
         with self._database.write() as connection:
             parcel = deliveries.claim_parcel(connection, self._destination, self._owner, _now(), _LEASE_S)
         if parcel is None:
             return False
         deferred = self._send(parcel)
         if deferred is None:
-            if self._failures:
+            if self._failures > 1:
                 with self._database.write() as connection:
                     deliveries.hurry(connection, self._destination, _now())
             self._failures = 0
             return True
         self._failures += 1
-        return False
+        return self._failures == 1
 
     def _send(self, parcel: Parcel) -> DeliveryDeferred | None:
         """Send what the report refers to, then the report; return why something must wait, if anything must.
@@ -131,6 +135,7 @@ class DestinationWorker:
 
     def _send_items(self, parcel: Parcel, items: Sequence[Item]) -> list[tuple[Item, DeliveryDeferred]]:
         """Send object by object and note each answer at once; return those that must wait."""
+        items = [item for item in items if self._is_kept(parcel, item)]
         open_items = {item.artifact.uid: item for item in items}
         outgoing = [Outgoing(item.artifact, self._spool.path(item.artifact.object_key)) for item in items]
         failed: list[tuple[Item, DeliveryDeferred]] = []
@@ -145,6 +150,14 @@ class DestinationWorker:
             failed.append((item, DeliveryDeferred("The destination gave no answer for this object.")))
             self._defer(parcel, [item], failed[-1][1])
         return failed
+
+    def _is_kept(self, parcel: Parcel, item: Item) -> bool:
+        """Tell whether the object's bytes are there; park it where the disk has lost them."""
+        if self._spool.path(item.artifact.object_key).exists():
+            return True
+        lost = DeliveryRefused("Its file is gone from the spool; restore it from a backup, then retry.")
+        self._note(parcel, item, lost, "")
+        return False
 
     def _note(self, parcel: Parcel, item: Item, error: Exception | None, note: str) -> None:
         with self._database.write() as connection:
