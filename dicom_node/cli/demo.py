@@ -42,11 +42,12 @@ def demo(options: argparse.Namespace) -> int:
         say("Sending by C-STORE from a process of its own, as a modality would:")
         if stage.send(paths) != 0 and options.study is None:
             raise NodeError(f"The node did not take the phantoms. Its log: {stage.folder / 'node.log'}")
-        studies = _await_results(stage)
+        studies = await_results(stage)
         _show(stage, studies, truth)
         if sys.stdout.isatty() and not options.once:
             _keep_serving(stage)
-        return 0 if (studies and all(study["state"] == "REPORTED" for study in studies)) or options.study else 1
+        phantoms_reported = all(study["state"] == "REPORTED" for study in studies)
+        return 0 if options.study or phantoms_reported else 1
     finally:
         stage.close()
 
@@ -62,14 +63,16 @@ def _phantoms(folder: Path) -> tuple[list[Path], PhantomTruth]:
     return [folder], truth
 
 
-def _await_results(stage: Stage) -> list[dict[str, Any]]:
-    """Wait until every study has come to an end and everything owed is delivered."""
+def await_results(stage: Stage, at_least: int = 1) -> list[dict[str, Any]]:
+    """Wait until every study (`at_least` so many) has come to an end and everything owed is delivered."""
     deadline = time.monotonic() + _RESULT_LIMIT_S
     studies: list[dict[str, Any]] = []
     with console.status("waiting for the studies to be complete, analysed and delivered ..."):
         while time.monotonic() < deadline and stage.is_alive():
             studies = stage.ask("/api/studies")["studies"]
-            if studies and all(s["state"] in _FINISHED and not s["deliveries"]["pending"] for s in studies):
+            if len(studies) >= at_least and all(
+                s["state"] in _FINISHED and not s["deliveries"]["pending"] for s in studies
+            ):
                 return studies
             time.sleep(0.3)
     raise NodeError(f"The results did not come back in {_RESULT_LIMIT_S:.0f} s. The logs are in {stage.folder}.")
@@ -89,6 +92,8 @@ def _show(stage: Stage, studies: Sequence[Mapping[str, Any]], truth: PhantomTrut
         for result in results:
             _show_result(title, result, truth)
             _show_files(stage, result)
+    if truth:
+        say("The radiograph phantom is no child's chest: its probability only shows the way, it means nothing.")
     say("Every result is marked: AI result - NOT VERIFIED. Decision support only.")
     say(f"PACS received {len(list(stage.pacs_folder.glob('*.dcm')))} objects in {stage.pacs_folder}")
     say(f"Status page: {stage.page}  (token: {stage.folder / 'node' / 'api-token'})")
