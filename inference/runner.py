@@ -95,7 +95,11 @@ def _check_card_gate(card: ModelCard, headers: list[Dataset]) -> None:
     if age_years is None and card.gate.age_may_be_absent:
         return
     if age_years is None:
-        raise NotAnalysable("AGE_UNKNOWN", "The model is limited to certain ages and the images state none.")
+        raise NotAnalysable(
+            "AGE_UNKNOWN",
+            f"The model takes ages {low or 0:g} to {high or 150:g} years only and the images state none. "
+            "Send PatientAge, or PatientBirthDate and StudyDate.",
+        )
     # A patient of five years and eleven months is "005Y".
     if (low is not None and age_years < low) or (high is not None and age_years >= high + 1):
         raise NotAnalysable("AGE_OUT_OF_RANGE", f"The model takes ages {low or 0:g} to {high or 150:g} years only.")
