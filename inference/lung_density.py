@@ -25,6 +25,7 @@ from dicom_node.codes import (
     VOLUME,
 )
 from dicom_node.errors import NotAnalysable
+from dicom_node.inference.age import age_years
 from dicom_node.inference.lungs import Lungs, segment_lungs
 from dicom_node.inference.model_run import ModelRun
 from dicom_node.inference.orientation import patient_axes
@@ -39,6 +40,8 @@ _CUT_AREA_MM2 = 400.0
 _THICK_SLICE_MM = 2.5
 _KEY_SLICES = 6
 _UNEQUAL = 0.25
+_ADULT_YEARS = 18
+_USUAL_ADULT_ML = (2000.0, 8000.0)
 
 
 def analyse(run: ModelRun) -> Analysis:
@@ -56,6 +59,7 @@ def analyse(run: ModelRun) -> Analysis:
         findings = _findings(volume, lungs, both, run.parameters)
         histogram = _histogram(volume.hu_zyx[both])
     cut = _cut_ends(both, volume)
+    run.notes.extend(_unusual_volume(volume, both))
     run.notes.extend(_remarks(volume, lungs, cut=cut))
     return Analysis(
         model=run.identity,
@@ -189,6 +193,18 @@ def _cut_ends(both: Bools, volume: Volume) -> tuple[str, ...]:
     pixel_mm2 = volume.spacing_zyx_mm[1] * volume.spacing_zyx_mm[2]
     ends = (("first", both[0]), ("last", both[-1]))
     return tuple(name for name, plane in ends if float(plane.sum()) * pixel_mm2 > _CUT_AREA_MM2)
+
+
+def _unusual_volume(volume: Volume, both: Bools) -> list[str]:
+    """Say so when the aerated lung is not as large as an adult's usually is; a child's may be any size."""
+    years = age_years(volume.sources[0])
+    total_ml = float(both.sum()) * volume.voxel_ml
+    low_ml, high_ml = _USUAL_ADULT_ML
+    if (years is not None and years < _ADULT_YEARS) or low_ml <= total_ml <= high_ml:
+        return []
+    less = total_ml < low_ml
+    usual = f"{'Less' if less else 'More'} aerated lung than usual in an adult (2 to 8 l): {total_ml / 1000:.2f} l."
+    return [usual + (" Effusion, dense lung and what lies outside the scan are not counted." if less else "")]
 
 
 def _remarks(volume: Volume, lungs: Lungs, *, cut: tuple[str, ...]) -> list[str]:

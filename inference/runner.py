@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import re
 import time
 from collections.abc import Callable
 from typing import cast
@@ -12,13 +11,12 @@ from pydicom.dataset import Dataset
 
 from dicom_node.analysis import Analysis, AnalysisRequest, NotAnalysed
 from dicom_node.errors import ModelUnavailable, NotAnalysable
+from dicom_node.inference.age import age_years
 from dicom_node.inference.cards import ModelCard, load_card
 from dicom_node.inference.model_run import ModelRun, SourceImage, read_dataset
 
 Analyse = Callable[[ModelRun], Analysis]
 
-_AGE = re.compile(r"(\d{3})([DWMY])")
-_UNITS_PER_YEAR = {"D": 365.25, "W": 365.25 / 7, "M": 12.0, "Y": 1.0}
 _BUNDLE_ENTRY_POINT = "dicom_node.inference.bundle:analyse"
 
 
@@ -91,27 +89,15 @@ def _check_card_gate(card: ModelCard, headers: list[Dataset]) -> None:
     low, high = card.gate.min_age_years, card.gate.max_age_years
     if low is None and high is None:
         return
-    age_years = _age_years(headers[0])
-    if age_years is None and card.gate.age_may_be_absent:
+    years = age_years(headers[0])
+    if years is None and card.gate.age_may_be_absent:
         return
-    if age_years is None:
+    if years is None:
         raise NotAnalysable(
             "AGE_UNKNOWN",
             f"The model takes ages {low or 0:g} to {high or 150:g} years only and the images state none. "
             "Send PatientAge, or PatientBirthDate and StudyDate.",
         )
     # A patient of five years and eleven months is "005Y".
-    if (low is not None and age_years < low) or (high is not None and age_years >= high + 1):
+    if (low is not None and years < low) or (high is not None and years >= high + 1):
         raise NotAnalysable("AGE_OUT_OF_RANGE", f"The model takes ages {low or 0:g} to {high or 150:g} years only.")
-
-
-def _age_years(header: Dataset) -> float | None:
-    """Return the age in years from PatientAge, or from the birth and study dates; `None` if neither is usable."""
-    match = _AGE.fullmatch(str(header.get("PatientAge") or "").strip())
-    if match:
-        return int(match[1]) / _UNITS_PER_YEAR[match[2]]
-    born, studied = (str(header.get(keyword) or "") for keyword in ("PatientBirthDate", "StudyDate"))
-    if not (re.fullmatch(r"\d{8}", born) and re.fullmatch(r"\d{8}", studied)):
-        return None
-    years = int(studied[:4]) - int(born[:4]) - (studied[4:] < born[4:])
-    return float(years) if years >= 0 else None

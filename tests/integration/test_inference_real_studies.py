@@ -60,6 +60,7 @@ def test_the_sides_of_a_real_chest_are_right_and_the_effusion_is_no_lung(tmp_pat
     assert left > right
     assert answer.partial
     assert "Contrast medium was given; it raises lung density." in answer.notes
+    assert any(note.startswith("Less aerated lung than usual in an adult (2 to 8 l): 1.77 l.") for note in answer.notes)
 
 
 @pytest.mark.parametrize(

@@ -122,6 +122,19 @@ def test_lungs_cut_off_by_the_scan_make_a_partial_result(phantom: list[Dataset],
     assert any(note.startswith("Lungs truncated: they reach the first slice") for note in answer.notes)
 
 
+@pytest.mark.parametrize(("age", "told"), [("055Y", True), ("", True), ("008Y", False)])
+def test_less_air_than_usual_in_an_adult_is_told(phantom: list[Dataset], age: str, told: bool, tmp_path: Path) -> None:
+    def shrink(dataset: Dataset) -> None:
+        dataset.PixelSpacing, dataset.PatientAge = [2.3, 2.3], age
+
+    answer = _answer(changed(phantom, shrink), tmp_path)
+
+    total_ml = answer.findings[0].measurements[0].value
+    expected = f"Less aerated lung than usual in an adult (2 to 8 l): {total_ml / 1000:.2f} l."
+    assert total_ml < 2000
+    assert any(note.startswith(expected) for note in answer.notes) is told
+
+
 def test_contrast_medium_is_told(phantom: list[Dataset], tmp_path: Path) -> None:
     answer = _answer(changed(phantom, lambda d: setattr(d, "ContrastBolusAgent", "OMNIPAQUE")), tmp_path)
 
