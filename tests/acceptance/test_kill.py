@@ -1,0 +1,133 @@
+"""kill -9 at random moments: what was acknowledged is there after the restart, and every result exists once."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pydicom
+import pytest
+from pydicom.dataset import Dataset
+
+from dicom_node.demo.phantoms import chest_ct_phantom
+from tests.acceptance.site import PATIENT_SYSTEM, Site, open_site
+from tests.needs import REPOSITORY
+from tests.peers.fhir_server import FhirServer
+from tests.peers.node import Node
+from tests.peers.orthanc import Orthanc
+from tests.peers.process import free_port
+
+pytestmark = pytest.mark.timeout(900)
+
+ROUNDS = 20
+SEED = 20261121
+#: A round takes about this long from the first image to the last delivery; the kill falls anywhere in it.
+ROUND_S = 6.0
+
+
+@pytest.fixture
+def site(node: Callable[..., Node], orthanc: Orthanc, fhir_server: FhirServer) -> Site:
+    # A study that happens to be in work at several kills must not be given up: it is innocent of them.
+    settings = {"dicom": {"port": free_port()}, "inference": {"max_attempts": 10}, "route": [
+        {"name": "chest-ct", "model": "ct-lung-density", "quiet_period_s": 1.0, "when": {"modality": "CT"}}
+    ]}  # fmt: skip
+    return open_site(node, orthanc, fhir_server, **settings)
+
+
+def test_killing_any_process_at_any_moment_loses_nothing_and_doubles_nothing(site: Site, tmp_path: Path) -> None:
+    chance = random.Random(SEED)
+    studies: list[str] = []
+    for number in range(ROUNDS):
+        folder, study = _phantom(tmp_path, number)
+        site.ehr.add_patient(PATIENT_SYSTEM, f"PHANTOM-CT-kill-{number}")
+        victim = "worker" if number % 4 == 3 else "node"
+        sender = _start_sending(site.node, folder)
+        time.sleep(chance.uniform(0.0, ROUND_S))
+        _kill(site.node, victim)
+        acknowledged = _acknowledged(sender)
+        if victim == "node":
+            site.node.start()
+        assert acknowledged <= _known(site.node, folder), f"round {number}: an acknowledged image is lost"
+        # As a modality does: what was not acknowledged is sent again.
+        assert _finish_sending(site.node, folder) == 0
+        studies.append(study)
+
+    for study in studies:
+        finished = site.finished(study, 180)
+        assert finished["study"]["state"] == "REPORTED", site.timeline(study)
+    _assert_each_result_once(site, studies)
+
+
+def _assert_each_result_once(site: Site, studies: list[str]) -> None:
+    objects = site.pacs.datasets()
+    for study in studies:
+        newest = max(site.study(study)["results"], key=lambda result: result["revision"])
+        made = Counter(ds.Modality for ds in objects if ds.StudyInstanceUID == study)
+        results = len(site.study(study)["results"])
+        assert made["SR"] == made["SEG"] == results, (made, results, site.timeline(study))
+        assert {a["uid"] for a in newest["artifacts"] if a["kind"] != "FHIR"} <= {ds.SOPInstanceUID for ds in objects}
+    uids = [ds.SOPInstanceUID for ds in objects]
+    assert len(uids) == len(set(uids))
+    assert len(site.ehr.all("DiagnosticReport")) == len(studies)
+
+
+def _phantom(folder: Path, number: int) -> tuple[Path, str]:
+    """Write a small chest CT of its own."""
+    slices, _ = chest_ct_phantom(f"kill-{number}", slices=32, rows=128, slice_spacing_mm=10.0)
+    target = folder / f"study-{number}"
+    target.mkdir()
+    for dataset in slices:
+        dataset.save_as(target / f"{dataset.SOPInstanceUID}.dcm", enforce_file_format=True)
+    return target, str(slices[0].StudyInstanceUID)
+
+
+def _start_sending(node: Node, folder: Path) -> subprocess.Popen[str]:
+    peer = f"{node.aet}@127.0.0.1:{node.dicom_port}"
+    command = [sys.executable, "-m", "dicom_node", "send", "--json", "--from", "MOD1", "--to", peer, str(folder)]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=REPOSITORY)
+
+
+def _acknowledged(sender: subprocess.Popen[str]) -> set[str]:
+    """The sender's ledger: every SOP Instance UID that was answered with success."""
+    output, _ = sender.communicate(timeout=60)
+    return {sent["sop_instance_uid"] for sent in json.loads(output) if sent["stored"]}
+
+
+def _finish_sending(node: Node, folder: Path) -> int:
+    sender = _start_sending(node, folder)
+    sender.communicate(timeout=60)
+    return sender.returncode
+
+
+def _kill(node: Node, victim: str) -> None:
+    assert node.process is not None
+    if victim == "node":
+        node.kill9()
+        return
+    for pid in _descendants(node.process.pid):
+        os.kill(pid, signal.SIGKILL)
+
+
+def _descendants(pid: int) -> Iterator[int]:
+    for task in Path(f"/proc/{pid}/task").iterdir():
+        for child in map(int, (task / "children").read_text().split()):
+            yield from _descendants(child)
+            yield child
+
+
+def _known(node: Node, folder: Path) -> set[str]:
+    """The SOP Instance UIDs of this study that the node has, each with the very pixels that were sent."""
+    sent = {path.stem: pydicom.dcmread(path) for path in folder.iterdir()}
+    stored: dict[str, Dataset] = {}
+    for path in (node.data_dir / "spool" / "objects").rglob("*.dcm"):
+        dataset = pydicom.dcmread(path)
+        stored[str(dataset.SOPInstanceUID)] = dataset
+    return {uid for uid, dataset in stored.items() if uid in sent and dataset.PixelData == sent[uid].PixelData}
