@@ -50,7 +50,12 @@ _MARK_KEYWORDS = ("ContributingEquipmentSequence",)
 _WANTED: list[BaseTag | int] = [Tag(keyword) for keyword in (*_IDENTITY_KEYWORDS, *ROUTING_KEYWORDS, *_MARK_KEYWORDS)]
 
 _PIXEL_TAGS = (Tag(0x7FE00008), Tag(0x7FE00009), Tag(0x7FE00010))
+_PIXEL_VRS = (b"OB", b"OW", b"OF", b"OD", b"UN")
 _UNDEFINED_LENGTH = 0xFFFFFFFF
+_ITEM = 0xFFFEE000
+_ELEMENT_HEADER_BYTES = 8
+#: pydicom looks for the end of a value of unknown length in pieces of this size; those may come up short.
+_READ_AHEAD_BYTES = 8192
 _MAX_ATTRIBUTE_CHARACTERS = 256
 
 #: Objects that speak about images instead of being images: reports, segmentations, presentation states, documents.
@@ -64,7 +69,7 @@ _EVIDENCE_PREFIXES = (
     "1.2.840.10008.5.1.4.1.1.481.",  # radiotherapy objects
     "1.2.840.10008.5.1.4.1.1.9.",  # waveforms
 )
-_SECONDARY_CAPTURE_PREFIX = "1.2.840.10008.5.1.4.1.1.7"
+_SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"  # and, one level below, its multi-frame kinds
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,14 +84,30 @@ class Header:
     attributes: Mapping[str, str]
 
 
+class _Watched(io.BytesIO):
+    """A stream that notes when less was there than asked for; pydicom takes a cut-off value for a short one."""
+
+    is_cut_off = False
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        """Read. Only the end of the data set may come where the next element is looked for."""
+        found = super().read(size)
+        asked = size or 0
+        if len(found) < asked < _READ_AHEAD_BYTES and not (asked == _ELEMENT_HEADER_BYTES and not found):
+            self.is_cut_off = True
+        return found
+
+
 def read_header(data_set: bytes | bytearray | memoryview, transfer_syntax_uid: str) -> Header:
     """Read the header of an encoded data set (no preamble, no file meta).
 
     Raises `RefusedObject`: 0xC000 when it cannot be parsed, lacks its UIDs or is cut off inside the pixel data;
     reading stops before the pixels.
     """
-    stream = io.BytesIO(data_set)
+    stream = _Watched(data_set)
     dataset = _parsed(stream, transfer_syntax_uid)
+    if stream.is_cut_off or stream.tell() > len(data_set):
+        raise _not_understood("it is cut off inside its header")
     _refuse_cut_off_pixels(stream, UID(transfer_syntax_uid))
     uids = {keyword: _uid(dataset, keyword) for keyword in _IDENTITY_KEYWORDS[1:]}
     return Header(
@@ -129,13 +150,29 @@ def _refuse_cut_off_pixels(stream: io.BytesIO, syntax: UID) -> None:
     if len(head) < 8:
         return
     order = "<" if syntax.is_little_endian else ">"
-    if syntax.is_implicit_VR:
+    # Some write Implicit VR under an Explicit syntax; pydicom reads that, so look instead of believing.
+    if head[4:6] not in _PIXEL_VRS:
         (length,), header_bytes = struct.unpack(order + "L", head[4:8]), 8
     else:
         (length,), header_bytes = struct.unpack(order + "L", head[8:12].ljust(4, b"\0")), 12
-    available = stream.seek(0, io.SEEK_END) - start - header_bytes
-    if length != _UNDEFINED_LENGTH and length > available:
+    end = stream.seek(0, io.SEEK_END)
+    available = end - start - header_bytes
+    if length == _UNDEFINED_LENGTH:
+        stream.seek(start + header_bytes)
+        _refuse_cut_off_fragments(stream, end)
+    elif length > available:
         raise _not_understood(f"its pixel data is cut off: {length} bytes announced, {max(available, 0)} received")
+
+
+def _refuse_cut_off_fragments(stream: io.BytesIO, end: int) -> None:
+    """Step from fragment to fragment of encapsulated pixel data (PS3.5 A.4); it is always Little Endian."""
+    while head := stream.read(_ELEMENT_HEADER_BYTES):
+        group, element, length = struct.unpack("<HHL", head.ljust(_ELEMENT_HEADER_BYTES, b"\0"))
+        if len(head) < _ELEMENT_HEADER_BYTES or stream.tell() + length > end:
+            raise _not_understood("a fragment of its pixel data is cut off")
+        if (group << 16 | element) != _ITEM:
+            return
+        stream.seek(length, io.SEEK_CUR)
 
 
 def _uid(dataset: Dataset, keyword: str) -> str:
@@ -153,10 +190,8 @@ def _role(dataset: Dataset, sop_class_uid: str) -> InstanceRole:
     if _is_own(dataset):
         return InstanceRole.OWN_RESULT
     image_type = _text(dataset.get("ImageType"))
-    derived_capture = sop_class_uid.startswith(_SECONDARY_CAPTURE_PREFIX) and image_type.startswith(
-        "DERIVED\\SECONDARY"
-    )
-    if derived_capture or sop_class_uid.startswith(_EVIDENCE_PREFIXES):
+    is_capture = sop_class_uid == _SECONDARY_CAPTURE or sop_class_uid.startswith(f"{_SECONDARY_CAPTURE}.")
+    if (is_capture and image_type.startswith("DERIVED\\SECONDARY")) or sop_class_uid.startswith(_EVIDENCE_PREFIXES):
         return InstanceRole.EVIDENCE
     return InstanceRole.SOURCE
 
