@@ -15,6 +15,13 @@ def free_port() -> int:
         return int(listener.getsockname()[1])
 
 
+def listens(port: int) -> bool:
+    """Tell whether something accepts connections on the port."""
+    with socket.socket() as probe:
+        probe.settimeout(0.5)
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
 def node_command(folder: Path, dicom_port: int, more: str = "") -> list[str]:
     """Return the command that runs a node with its data in `folder`; `more` is further configuration."""
     configuration = folder / "node.toml"

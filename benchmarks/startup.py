@@ -1,4 +1,4 @@
-"""From process start to the first C-ECHO answered: the node beside Orthanc, in turn, in one run.
+"""From process start to a listening port and to the first C-ECHO answered: the node beside Orthanc, in turn.
 
     python -m benchmarks.startup [--rounds 5] [--json FILE]
 
@@ -18,28 +18,28 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from benchmarks.peers import free_port, node_command, orthanc_command
-from dicom_node.errors import DeliveryError
+from benchmarks.peers import free_port, listens, node_command, orthanc_command
 from dicom_node.send.echo import echo
 
 _LIMIT_S = 60.0
+_MOMENTS = ("listens", "answers C-ECHO")
 
 
-def seconds_to_echo(command: list[str], title: str, port: int) -> float:
-    """Start `command`, return the seconds until it answers C-ECHO, and end it."""
+def seconds_to_start(command: list[str], title: str, port: int) -> tuple[float, float]:
+    """Start `command`; return the seconds until its port listens and until it answers C-ECHO, and end it."""
     started = time.monotonic()
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
-        while time.monotonic() - started < _LIMIT_S:
-            try:
-                echo("127.0.0.1", port, title, "BENCH", 2.0)
-                return time.monotonic() - started
-            except DeliveryError:
-                time.sleep(0.01)
+        while not listens(port):
+            if time.monotonic() - started > _LIMIT_S:
+                raise TimeoutError(f"{command[0]} did not listen within {_LIMIT_S:.0f} s")
+            time.sleep(0.005)
+        listening_s = time.monotonic() - started
+        echo("127.0.0.1", port, title, "BENCH", _LIMIT_S)
+        return listening_s, time.monotonic() - started
     finally:
         process.kill()
         process.wait()
-    raise TimeoutError(f"{command[0]} did not answer within {_LIMIT_S:.0f} s")
 
 
 def measure(rounds: int) -> dict[str, list[float]]:
@@ -53,9 +53,10 @@ def measure(rounds: int) -> dict[str, list[float]]:
         for round_number in range(rounds + 1):
             for who, command in starts.items():
                 port = free_port()
-                took_s = seconds_to_echo(command(port), "AINODE" if who == "node" else "BENCHPACS", port)
-                label = f"{who}, first start" if round_number == 0 else who
-                times.setdefault(label, []).append(took_s)
+                title = "AINODE" if who == "node" else "BENCHPACS"
+                first = ", first start" if round_number == 0 else ""
+                for what, took_s in zip(_MOMENTS, seconds_to_start(command(port), title, port), strict=True):
+                    times.setdefault(f"{who} {what}{first}", []).append(took_s)
     return times
 
 
@@ -67,12 +68,10 @@ def main() -> int:
     options = parser.parse_args()
     times = measure(options.rounds)
     for who, values in times.items():
-        print(f"{who:<22} median {statistics.median(values):.2f} s   all {' '.join(f'{v:.2f}' for v in values)}")
-    if "orthanc" in times:
-        ratio = statistics.median(times["node"]) / statistics.median(times["orthanc"])
-        print(f"{'node / orthanc':<22} {ratio:.2f}")
-    else:
-        print("Orthanc is not installed: no ratio.")
+        print(f"{who:<36} median {statistics.median(values):.2f} s   all {' '.join(f'{v:.2f}' for v in values)}")
+    for what in _MOMENTS if f"orthanc {_MOMENTS[0]}" in times else ():
+        ratio = statistics.median(times[f"node {what}"]) / statistics.median(times[f"orthanc {what}"])
+        print(f"{'node / orthanc, ' + what:<36} {ratio:.2f}")
     if options.json:
         options.json.write_text(json.dumps(times))
     return 0

@@ -10,6 +10,7 @@ import json
 import logging
 import os
 import shutil
+import socket
 import threading
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -19,6 +20,7 @@ from dicom_node import __version__
 from dicom_node.config.settings import DestinationSettings
 from dicom_node.errors import IndexUnavailable
 from dicom_node.index.leases import free_dead_leases
+from dicom_node.listener import open_listener
 from dicom_node.node import Node
 
 if TYPE_CHECKING:
@@ -37,8 +39,10 @@ _log = logging.getLogger(__name__)
 class Service:
     """A running node: starts the roles it was given, stops them in the order that loses nothing."""
 
-    def __init__(self, node: Node, roles: Sequence[str] = ROLES) -> None:
+    def __init__(self, node: Node, roles: Sequence[str] = ROLES, listener: socket.socket | None = None) -> None:
+        """`listener` is the open DICOM socket, where the role `receive` is among `roles`."""
         self._node = node
+        self._listener = listener
         self._roles = frozenset(roles)
         self._stop = threading.Event()
         self._wake_analyst = threading.Event()
@@ -111,7 +115,8 @@ class Service:
         node, settings = self._node, self._node.settings
         AssociationSweep(node.database, node.receiver_id).forget_own()
         self._receiver = Receiver(settings.dicom, settings.node.ae_title, settings.peer, node.intake, node.database)
-        self.ports["dicom"] = self._receiver.start()
+        listener = self._listener or open_listener(settings.dicom.host, settings.dicom.port)
+        self.ports["dicom"] = self._receiver.start(listener)
         _log.info("listening", extra={"ae_title": settings.node.ae_title, "port": self.ports["dicom"]})
 
     def _start_outbox(self) -> None:

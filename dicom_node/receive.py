@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import ipaddress
 import logging
+import socket
+import threading
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -17,6 +19,7 @@ from typing import Any
 from pydicom.uid import AllTransferSyntaxes
 from pynetdicom import AE, AllStoragePresentationContexts, _config, evt
 from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]  # made at import time
+from pynetdicom.transport import ThreadedAssociationServer
 
 from dicom_node.config.settings import DicomSettings, Peer
 from dicom_node.errors import IndexUnavailable
@@ -45,6 +48,30 @@ class _Carried:
     stored: bool = False
 
 
+class _Server(ThreadedAssociationServer):
+    """pynetdicom's server on a socket that listens already, without Nagle's delay."""
+
+    def __init__(self, *arguments: Any, listener: socket.socket, **options: Any) -> None:
+        self._listener = listener
+        super().__init__(*arguments, **options)
+
+    def server_bind(self) -> None:
+        """Take the given socket in place of a new one."""
+        if self.socket is not None:
+            self.socket.close()
+        self.socket = self._listener
+        self.server_address = self._listener.getsockname()
+
+    def server_activate(self) -> None:
+        """Do nothing: it listens since before."""
+
+    def get_request(self) -> Any:
+        """Accept the next connection."""
+        request, address = super().get_request()
+        request.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        return request, address
+
+
 class Receiver:
     """Listens, admits peers, and hands every object to `Intake`."""
 
@@ -59,8 +86,8 @@ class Receiver:
         self._ae = _application_entity(ae_title, settings)
         self._server: Any = None
 
-    def start(self) -> int:
-        """Listen; return the port (the one the system chose where the settings say 0)."""
+    def start(self, listener: socket.socket) -> int:
+        """Serve those who connect to `listener`; return its port."""
         handlers: list[Any] = [
             (evt.EVT_REQUESTED, self._on_requested),
             (evt.EVT_C_STORE, self._on_store),
@@ -68,9 +95,13 @@ class Receiver:
             (evt.EVT_ABORTED, lambda event: self._on_end(event, "aborted")),
             (evt.EVT_CONN_CLOSE, lambda event: self._on_end(event, "closed")),
         ]
-        address = (self._settings.host, self._settings.port)
-        self._server = self._ae.start_server(address, block=False, evt_handlers=handlers)
-        return int(self._server.server_address[1])
+        address = listener.getsockname()
+        self._server = self._ae.make_server(
+            address, evt_handlers=handlers, server_class=_Server, request_handler=None, listener=listener
+        )
+        self._ae._servers.append(self._server)  # as `start_server` does, which cannot be given a socket
+        threading.Thread(target=self._server.serve_forever, name="dicom-listener", daemon=True).start()
+        return int(address[1])
 
     def stop(self) -> None:
         """Stop listening and end open associations; what was acknowledged stays."""

@@ -7,10 +7,8 @@ import logging
 import signal
 import threading
 
-from dicom_node.app import ROLES, Service
 from dicom_node.config.settings import load_settings
-from dicom_node.logs import configure_logs
-from dicom_node.node import Node
+from dicom_node.listener import open_listener
 
 #: Beginnings of the names of the threads without which the node is not a node.
 OWN_THREADS = ("analyst", "outbox-")
@@ -20,12 +18,19 @@ _log = logging.getLogger(__name__)
 def serve(options: argparse.Namespace) -> int:
     """Run the roles until SIGTERM or SIGINT."""
     settings = load_settings(options.config)
+    receives = not options.role or "receive" in options.role
+    listener = open_listener(settings.dicom.host, settings.dicom.port) if receives else None
+    # Only now what takes its time to load: whoever connects meanwhile waits instead of being refused.
+    from dicom_node.app import ROLES, Service  # noqa: PLC0415
+    from dicom_node.logs import configure_logs  # noqa: PLC0415
+    from dicom_node.node import Node  # noqa: PLC0415
+
     configure_logs(settings.node.log_level)
     stop = threading.Event()
     failed = _watch_own_threads(stop)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
-    service = Service(Node(settings), options.role or ROLES)
+    service = Service(Node(settings), options.role or ROLES, listener)
     try:
         service.start()
         stop.wait()

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import importlib
 from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
 from sqlalchemy import Connection, and_, func, insert, or_, select, update
-from sqlalchemy.dialects import postgresql, sqlite
 
 from dicom_node import lifecycle
 from dicom_node.index.events import record
@@ -55,9 +55,9 @@ def add_instance(connection: Connection, instance: Instance) -> Added:
 def _lock_study(connection: Connection, instance: Instance) -> None:
     """Make sure the study's row is there and hold it, so that arrivals and decisions take turns."""
     uid, at = instance.study_instance_uid, instance.received_at
-    dialect = postgresql if connection.dialect.name == "postgresql" else sqlite
+    insert_of = _insert_of(connection)
     connection.execute(
-        dialect.insert(studies)
+        insert_of(studies)
         .values(
             study_instance_uid=uid, revision=1, state=StudyState.RECEIVING, reason="",
             first_received_at=at, last_received_at=at, updated_at=at,
@@ -65,6 +65,11 @@ def _lock_study(connection: Connection, instance: Instance) -> None:
         .on_conflict_do_nothing()
     )  # fmt: skip
     connection.execute(select(studies.c.revision).where(studies.c.study_instance_uid == uid).with_for_update())
+
+
+def _insert_of(connection: Connection) -> Any:
+    """Return the dialect's INSERT, which knows ON CONFLICT; only the dialect in use is loaded."""
+    return importlib.import_module(f"sqlalchemy.dialects.{connection.dialect.name}").insert
 
 
 def _remember_sender(connection: Connection, version: Any, sender: Sender) -> None:
@@ -147,8 +152,8 @@ def open_association(
 ) -> None:
     """Note that this association carries this study, or count one more instance on it."""
     at = instance.received_at
-    dialect = postgresql if connection.dialect.name == "postgresql" else sqlite
-    statement = dialect.insert(associations).values(
+    insert_of = _insert_of(connection)
+    statement = insert_of(associations).values(
         association_id=association_id, study_instance_uid=study_instance_uid, receiver_id=receiver_id,
         opened_at=at, seen_at=at, outcome="", instances=1, **_sender_columns(instance.sender),
     )  # fmt: skip
