@@ -224,8 +224,8 @@ def _from_environment(environment: Mapping[str, str]) -> dict[str, Any]:
     values: dict[str, Any] = {}
     for name, text in environment.items():
         section, _, key = name.removeprefix(ENVIRONMENT_PREFIX).lower().partition("__")
-        if name.startswith(ENVIRONMENT_PREFIX) and key:
-            values.setdefault(section, {})[key] = text
+        if name.startswith(ENVIRONMENT_PREFIX):
+            values |= {section: {**values.get(section, {}), key: text} if key else text}
     return values
 
 

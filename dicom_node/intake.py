@@ -166,7 +166,9 @@ def _read_part10(path: Path) -> tuple[str, memoryview]:
     try:
         meta = read_file_meta_info(path)
     except (InvalidDicomError, OSError, AttributeError, ValueError, EOFError) as error:
-        raise RefusedObject(StoreStatus.CANNOT_UNDERSTAND, "It is not a DICOM file of this node.") from error
+        raise RefusedObject(
+            StoreStatus.CANNOT_UNDERSTAND, "It is not a DICOM file with readable file meta information (PS3.10 7.1)."
+        ) from error
     start = len(_PREAMBLE) + 12 + int(meta.FileMetaInformationGroupLength)
     return str(meta.TransferSyntaxUID), memoryview(path.read_bytes())[start:]
 

@@ -11,12 +11,13 @@ from pathlib import Path
 
 from dicom_node.config.settings import RouteSettings, Settings
 from dicom_node.errors import SettingsError
+from dicom_node.headers import ROUTING_KEYWORDS, snake_case
 from dicom_node.index.database import Database
 from dicom_node.inference.cards import ModelCard, find_models
 from dicom_node.intake import Intake, Limits
 from dicom_node.model import Destination, Route
 from dicom_node.predicates import check_conditions
-from dicom_node.routing import check_rank
+from dicom_node.routing import OWN_ATTRIBUTES, check_rank
 from dicom_node.spool import Spool
 
 _MEGABYTE = 1 << 20
@@ -88,9 +89,10 @@ def _route(route: RouteSettings, settings: Settings, cards: Mapping[str, ModelCa
             f"{', '.join(sorted(cards)) or 'none'}. Correct the route or add its folder to inference.models_dirs."
         )
     when = tuple(route.when) if isinstance(route.when, list) else ((route.when,) if route.when else ())
+    known = {snake_case(keyword) for keyword in ROUTING_KEYWORDS} | OWN_ATTRIBUTES
     for conditions in when:
-        check_conditions(conditions)
-    check_rank(route.rank)
+        check_conditions(conditions, known)
+    check_rank(route.rank, known)
     cards[route.model].effective_parameters(route.parameters)
     return Route(
         name=route.name,

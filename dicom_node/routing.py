@@ -128,6 +128,12 @@ def _closest(alternatives: Alternatives, attributes: Attributes, asked_by: str) 
     return tuple(replace(clause, asked_by=asked_by) for clause in best)
 
 
+#: What a series is known by besides the attributes of its headers.
+OWN_ATTRIBUTES = frozenset(
+    {"instances", "sop_class_uid", "transfer_syntax_uid", "calling_ae_title", "called_ae_title", "source_host"}
+)
+
+
 def _instance_attributes(instance: Instance) -> Iterable[tuple[str, str]]:
     yield from instance.attributes.items()
     yield "sop_class_uid", instance.sop_class_uid

@@ -1,0 +1,247 @@
+"""The command line as an operator uses it: output, JSON, exit status, and what a failure says."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.data_factories import small_chest_ct
+from tests.needs import REPOSITORY
+from tests.peers.node import Node
+from tests.peers.process import free_port, wait_until
+
+ROUTE = {"name": "ct", "model": "ct-lung-density", "quiet_period_s": 1.0, "when": {"modality": "CT"}}
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Node]:
+    """A node with one study that was sent by the command line and reported to a PACS that is away."""
+    folder = tmp_path_factory.mktemp("cli")
+    pacs = {"name": "pacs", "kind": "dicom", "ae_title": "PACS", "host": "127.0.0.1", "port": free_port()}
+    node = Node(folder / "node", {"route": [ROUTE], "destination": [pacs]})
+    node.start()
+    yield node
+    node.kill9()
+
+
+@pytest.fixture(scope="module")
+def study(served: Node, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The UID of the study, once it is reported."""
+    folder = study_folder(tmp_path_factory.mktemp("images"))
+    sent = run(served, "send", str(folder), "--to", peer(served), "--json", node=False)
+    assert sent.returncode == 0, sent.stderr
+    answers = json.loads(sent.stdout)
+    assert len(answers) == 32
+    assert all(one["stored"] and one["status"] == 0 for one in answers)
+    uid = str(small_chest_ct()[0][0].StudyInstanceUID)
+    wait_until(lambda: state(served, uid) == "REPORTED", 120, "the report", 1.0)
+    return uid
+
+
+def study_folder(folder: Path) -> Path:
+    for image in small_chest_ct()[0]:
+        image.save_as(folder / f"{image.SOPInstanceUID}.dcm", enforce_file_format=True)
+    return folder
+
+
+def run(served: Node, *arguments: str, node: bool = True) -> subprocess.CompletedProcess[str]:
+    """Run one command; with `node`, on the node's configuration."""
+    configured = ["--config", str(served.config)] if node else []
+    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY), "COLUMNS": "200"}
+    return subprocess.run(
+        [sys.executable, "-m", "dicom_node", *arguments, *configured],
+        capture_output=True, text=True, timeout=120, check=False, cwd=served.folder, env=environment,
+    )  # fmt: skip
+
+
+def answer(served: Node, *arguments: str) -> Any:
+    done = run(served, *arguments, "--json")
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+def state(served: Node, uid: str) -> str:
+    return str(answer(served, "status", uid)["study"]["study"]["state"])
+
+
+def peer(served: Node) -> str:
+    return f"{served.aet}@127.0.0.1:{served.dicom_port}"
+
+
+def failure(served: Node, *arguments: str, node: bool = True) -> str:
+    """Run a command that must fail; return the one line it says."""
+    done = run(served, *arguments, node=node)
+    assert done.returncode == 1, done.stdout
+    assert "Traceback" not in done.stderr
+    assert done.stderr.startswith("dicom-node: ")
+    return done.stderr
+
+
+# --- what works ---
+
+
+def test_echo_tells_whether_a_peer_answers(served: Node) -> None:
+    assert "answered in" in run(served, "echo", peer(served)).stdout
+    assert answer(served, "echo", peer(served))["answered"] is True
+
+
+def test_status_lists_studies_and_tells_one_studys_story(served: Node, study: str) -> None:
+    (line,) = answer(served, "status")
+    assert (line["study_instance_uid"], line["state"], line["instances"]) == (study, "REPORTED", 32)
+    kinds = [entry["kind"] for entry in answer(served, "status", study)["timeline"]]
+    assert [kinds.index(kind) for kind in ("received", "routed", "started", "analysed")] == sorted(
+        kinds.index(kind) for kind in ("received", "routed", "started", "analysed")
+    )
+    shown = run(served, "status", study).stdout
+    assert "REPORTED (revision 1)" in shown
+    assert "PHANTOM" not in shown.upper().replace("CHEST CT PHANTOM", "")
+    assert study in run(served, "status").stdout
+
+
+def test_rules_are_explained_for_a_study_and_for_files(served: Node, study: str, tmp_path: Path) -> None:
+    told = answer(served, "rules", "explain", study)
+    assert told["routes"][0]["matched"] is True
+    files = answer(served, "rules", "explain", str(study_folder(tmp_path)))
+    assert files["study"] == study
+    assert "must be" in run(served, "rules", "explain", study).stdout
+
+
+def test_deliveries_are_retried_for_a_study_or_one_by_one(served: Node, study: str) -> None:
+    numbers = answer(served, "retry", study)["deliveries"]
+    assert numbers
+    assert answer(served, "retry", "--delivery", str(numbers[0]))["deliveries"] == numbers[:1]
+    assert "deliveries are due now" in run(served, "retry", study).stdout
+
+
+def test_a_rerun_queues_the_study_and_ends_with_the_same_result(served: Node, study: str) -> None:
+    assert len(answer(served, "rerun", study)["jobs"]) == 1
+    wait_until(lambda: state(served, study) == "REPORTED", 120, "the report", 1.0)
+    timeline = answer(served, "status", study)["timeline"]
+    assert any("the earlier result stands" in entry["text"] for entry in timeline)
+
+
+def test_models_are_listed_and_verified(served: Node) -> None:
+    models = {row["name"]: row["verified"] for row in answer(served, "models", "list")}
+    assert models["ct-lung-density"] == models["cxr-pneumonia"] == "yes"
+    assert "ct-lung-density" in run(served, "models", "list").stdout
+
+
+def test_doctor_checks_everything_and_fails_for_the_pacs_that_is_away(served: Node) -> None:
+    done = run(served, "doctor", "--json")
+    checks = json.loads(done.stdout)
+    assert done.returncode == 1
+    failed = [check for check in checks if not check["ok"]]
+    assert any("pacs" in check["name"] for check in failed)
+    assert all(check["advice"] for check in failed)
+    assert "FAIL" in run(served, "doctor").stdout
+
+
+def test_serve_runs_one_role_and_ends_in_order_on_sigterm(served: Node, tmp_path: Path) -> None:
+    node = Node(tmp_path / "second", {"route": []})
+    log = tmp_path / "log"
+    argv = [sys.executable, "-m", "dicom_node", "serve", "--role", "receive", "--config", str(node.config)]
+    with log.open("wb") as output, subprocess.Popen(argv, stderr=output, cwd=REPOSITORY) as process:
+        wait_until(lambda: "node ready" in log.read_text(), 60, "the node")
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(30) == 0
+    assert '"roles": ["receive"]' in log.read_text()
+    assert "node stopped" in log.read_text()
+
+
+def test_help_and_version_answer_without_a_configuration(served: Node) -> None:
+    assert "dicom-node 0." in run(served, "--version", node=False).stdout
+    assert "commands" in run(served, "--help", node=False).stdout
+
+
+# --- what fails ---
+
+
+def test_a_wrong_command_is_status_2(served: Node) -> None:
+    assert run(served, "sreve", node=False).returncode == 2
+    assert run(served, "serve", "--role", "cook", node=False).returncode == 2
+
+
+@pytest.mark.parametrize("text", ["PACS", "PACS@host", "@host:1", "PACS@host:99999", "A_MUCH_TOO_LONG_TITLE@host:1"])
+def test_a_peer_that_is_mistyped_is_explained(served: Node, text: str) -> None:
+    assert "is not AET@HOST:PORT" in failure(served, "echo", text, node=False)
+
+
+def test_a_peer_that_is_away_is_named(served: Node) -> None:
+    port = free_port()
+    assert f"X@127.0.0.1:{port} cannot be reached" in failure(served, "echo", f"X@127.0.0.1:{port}")
+
+
+def test_a_peer_that_knows_us_by_another_name_says_so(served: Node) -> None:
+    assert "alled AE" in failure(served, "echo", f"OTHER@127.0.0.1:{served.dicom_port}")
+
+
+def test_files_that_cannot_be_sent_are_told_one_by_one(served: Node, tmp_path: Path) -> None:
+    (tmp_path / "text.dcm").write_text("no DICOM")
+    done = run(served, "send", str(tmp_path), str(tmp_path / "none"), "--to", peer(served))
+    assert done.returncode == 1
+    assert "0 of 2 stored" in done.stdout
+    assert "text.dcm" in done.stdout
+    assert "Traceback" not in done.stderr
+
+
+def test_nothing_to_send_is_a_failure(served: Node, tmp_path: Path) -> None:
+    assert run(served, "send", str(tmp_path), "--to", peer(served)).returncode == 1
+
+
+def test_studies_and_deliveries_that_do_not_exist_are_named(served: Node) -> None:
+    assert "1.2.3" in failure(served, "status", "1.2.3")
+    assert "1.2.3" in failure(served, "rerun", "1.2.3")
+    assert "1.2.3" in failure(served, "retry", "1.2.3")
+    assert "1.2.3" in failure(served, "rules", "explain", "1.2.3")
+    assert "There is no delivery 999" in failure(served, "retry", "--delivery", "999")
+    assert "Name either a study or --delivery" in failure(served, "retry")
+
+
+def test_a_file_without_an_image_is_no_study(served: Node, tmp_path: Path) -> None:
+    (tmp_path / "text.dcm").write_text("no DICOM")
+    assert "no DICOM image" in failure(served, "rules", "explain", str(tmp_path))
+
+
+@pytest.mark.parametrize("command", [["status"], ["retry", "1.2"], ["rerun", "1.2"]])
+def test_a_folder_without_a_node_is_told(served: Node, tmp_path: Path, command: list[str]) -> None:
+    empty = Node(tmp_path / "empty", {})
+    assert "There is no node in" in failure(served, *command, "--config", str(empty.config), node=False)
+
+
+def test_an_empty_database_is_told(served: Node, tmp_path: Path) -> None:
+    """The server was named, but no node has ever run on it."""
+    (tmp_path / "node.toml").write_text(f'[database]\nurl = "sqlite:///{tmp_path / "new.sqlite"}"\n')
+    assert "no node has run on it" in failure(served, "status", "--config", str(tmp_path / "node.toml"), node=False)
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("[dicom]\nprot = 1\n", "dicom.prot"),
+        ('[[route]]\nname = "r"\nmodel = "none"\n', "names model 'none', which was not found"),
+        ('[[route]]\nname = "r"\nmodel = "ct-lung-density"\nrank = ["sharpness"]\n', "sharpness"),
+    ],
+)
+def test_a_configuration_that_cannot_work_does_not_start(served: Node, tmp_path: Path, text: str, told: str) -> None:
+    (tmp_path / "node.toml").write_text(f'[node]\ndata_dir = "{tmp_path / "data"}"\n{text}')
+    done = run(served, "serve", "--config", str(tmp_path / "node.toml"), node=False)
+    assert done.returncode == 1
+    assert told in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_port_that_is_taken_is_told(served: Node, tmp_path: Path) -> None:
+    text = f'[node]\ndata_dir = "{tmp_path / "data"}"\n[dicom]\nport = {served.dicom_port}\n'
+    (tmp_path / "node.toml").write_text(text)
+    done = run(served, "serve", "--config", str(tmp_path / "node.toml"), node=False)
+    assert done.returncode == 1
+    assert "dicom.port" in done.stderr
+    assert "Traceback" not in done.stderr
