@@ -138,6 +138,11 @@ class Measurement:
     unit: Code
     derivation: Code | None = None
 
+    @property
+    def label(self) -> str:
+        """What people read: the derivation before the concept, ``Mean Attenuation Coefficient``."""
+        return f"{self.derivation.meaning} {self.name.meaning}" if self.derivation else self.name.meaning
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Region:

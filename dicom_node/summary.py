@@ -41,6 +41,8 @@ def state_of(answer: Analysis | NotAnalysed) -> JobState:
 
 def _finding(finding: Finding) -> dict[str, object]:
     data = asdict(finding)
+    for written, measurement in zip(data["measurements"], finding.measurements, strict=True):
+        written["label"] = measurement.label
     if finding.region is not None:
         data["region"] = {"sop_instance_uid": finding.region.sop_instance_uid,
                           "points_xy_px": [list(point) for point in finding.region.points_xy_px]}  # fmt: skip

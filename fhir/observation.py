@@ -68,7 +68,7 @@ def _entry(facts: ReportFacts, finding_key: str, elements: Json) -> Json:
 def _finding_elements(facts: ReportFacts, finding: Finding) -> Json:
     certainty = [] if finding.probability is None else [_certainty(finding.probability, finding.threshold)]
     measurements = [
-        {"code": concept(measurement.name), **value_or_reason(measurement.value, measurement.unit)}
+        {"code": concept(measurement.name, measurement.label), **value_or_reason(measurement.value, measurement.unit)}
         for measurement in finding.measurements
     ]
     components = certainty + measurements

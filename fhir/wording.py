@@ -34,7 +34,7 @@ def certainty_text(finding: Finding, *, calibrated: bool) -> str:
 
 def measurement_text(measurement: Measurement) -> str:
     """Return name, value and unit of one measurement."""
-    return f"{measurement.name.meaning} {measurement.value} {printed_unit(measurement.unit)}".rstrip()
+    return f"{measurement.label} {measurement.value} {printed_unit(measurement.unit)}".rstrip()
 
 
 def finding_sentence(finding: Finding, *, calibrated: bool) -> str:

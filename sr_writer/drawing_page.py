@@ -8,7 +8,7 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from dicom_node.analysis import Histogram
-from dicom_node.model import Code, Finding, ModelIdentity, Presence
+from dicom_node.model import Finding, ModelIdentity, Presence
 from dicom_node.sr_writer.drawing import (
     AMBER,
     BACKGROUND,
@@ -117,10 +117,10 @@ class Page:
         for right, finding in zip(rights, findings, strict=True):
             self._pen.text_right((right, self._y), clipped(finding.label, _BODY, _COLUMN_PX - 12), _BODY, MUTED)
         self._y += int(_BODY * 1.4)
-        for name in dict.fromkeys(m.name for finding in findings for m in finding.measurements):
+        for label in dict.fromkeys(m.label for finding in findings for m in finding.measurements):
             for right, finding in zip(rights, findings, strict=True):
-                self._pen.text_right((right, self._y), _value_of(finding, name), _BODY)
-            for line in wrapped(name.meaning, _BODY, names_px):
+                self._pen.text_right((right, self._y), _value_of(finding, label), _BODY)
+            for line in wrapped(label, _BODY, names_px):
                 self._pen.text((_MARGIN, self._y), line, _BODY, MUTED)
                 self._y += int(_BODY * 1.3)
         self._y += _BODY // 4
@@ -166,9 +166,9 @@ class Page:
         return np.array(self._canvas.crop((0, 0, PAGE_WIDTH_PX, height)), dtype=np.uint8)
 
 
-def _value_of(finding: Finding, name: Code) -> str:
+def _value_of(finding: Finding, label: str) -> str:
     """Return the value of one measurement with its unit, a dash where it was not measured."""
     for measurement in finding.measurements:
-        if measurement.name == name:
+        if measurement.label == label:
             return f"{number(measurement.value)} {unit_text(measurement.unit.value)}".strip()
     return "-"

@@ -88,7 +88,7 @@ def _first_value(finding: Finding | None) -> str:
     if finding is None or not finding.measurements:
         return ""
     first = finding.measurements[0]
-    return f"{first.name.meaning}: {number(first.value)} {unit_text(first.unit.value)}"
+    return f"{first.label}: {number(first.value)} {unit_text(first.unit.value)}"
 
 
 def unit_text(ucum: str) -> str:

@@ -32,6 +32,7 @@ from pydicom.dataset import Dataset
 from dicom_node import PRODUCT_NAME, __version__, codes
 from dicom_node.analysis import Analysis
 from dicom_node.model import Finding, ModelIdentity, Region
+from dicom_node.model import Measurement as Quantity
 from dicom_node.sr_writer.identity import ResultIdentity
 from dicom_node.sr_writer.segmentation import coded, tracking_uid
 from dicom_node.sr_writer.text import ascii_text, long_string, number
@@ -75,8 +76,29 @@ def measurement_groups(sources: ReportSources, identity: ResultIdentity) -> list
 
     Then come those with a segment, then those about whole images; within each the order is the model's.
     """
-    findings = sorted(sources.analysis.findings, key=lambda f: (f.region is None, f.segment_number is None))
+    grouped = [finding for finding in sources.analysis.findings if not _only_sums_up(finding, sources)]
+    findings = sorted(grouped, key=lambda f: (f.region is None, f.segment_number is None))
     return [_group(finding, sources, identity) for finding in findings]
+
+
+def summary_remarks(sources: ReportSources) -> list[str]:
+    """Return the findings that only sum up what segments measure, each as one sentence.
+
+    They have no region of their own. As a group beside volumetric ones they would be TID 1501, and PixelMed judges
+    all groups of a report by one template; the EHR gets them coded, and they follow from the groups.
+    """
+    summed = [finding for finding in sources.analysis.findings if _only_sums_up(finding, sources)]
+    return [f"{finding.label}: {'; '.join(map(_in_words, finding.measurements))}." for finding in summed]
+
+
+def _only_sums_up(finding: Finding, sources: ReportSources) -> bool:
+    has_own_segment = any(segment.finding_key == finding.key for segment in sources.analysis.segments)
+    says_something = finding.presence is not None or finding.region is not None or has_own_segment
+    return sources.segmentation is not None and not says_something
+
+
+def _in_words(quantity: Quantity) -> str:
+    return f"{quantity.label} {number(quantity.value)} {quantity.unit.value}"
 
 
 def algorithm_identification(model: ModelIdentity, parameters: Sequence[str]) -> AlgorithmIdentification:
@@ -193,21 +215,19 @@ def _site(finding: Finding) -> FindingSite:
 
 def _numbers(finding: Finding, image: Dataset) -> list[Measurement]:
     """Return certainty and measurements; each names an image, without which older OHIF versions stop."""
-    values = (
-        [(codes.CERTAINTY_OF_FINDING, round(finding.probability * 100, 1), codes.PERCENT)]
-        if (finding.probability is not None)
-        else []
-    )
-    values += [(m.name, m.value, m.unit) for m in finding.measurements]
+    certainty: list[Quantity] = []
+    if finding.probability is not None:
+        certainty = [Quantity(codes.CERTAINTY_OF_FINDING, round(finding.probability * 100, 1), codes.PERCENT)]
     return [
         Measurement(
-            name=coded(name),
-            value=float(value),
-            unit=coded(unit),
+            name=coded(quantity.name),
+            value=float(quantity.value),
+            unit=coded(quantity.unit),
+            derivation=coded(quantity.derivation) if quantity.derivation else None,
             referenced_images=[SourceImageForMeasurement(image.SOPClassUID, image.SOPInstanceUID)],
         )
-        for name, value, unit in values
-        if math.isfinite(value)
+        for quantity in (*certainty, *finding.measurements)
+        if math.isfinite(quantity.value)
     ]
 
 

@@ -26,7 +26,12 @@ from pydicom.sr.codedict import codes as dictionary
 
 from dicom_node.analysis import NotAnalysed, Predecessor
 from dicom_node.sr_writer.identity import ResultIdentity, evidence_header, stamp
-from dicom_node.sr_writer.report_groups import ReportSources, algorithm_identification, measurement_groups
+from dicom_node.sr_writer.report_groups import (
+    ReportSources,
+    algorithm_identification,
+    measurement_groups,
+    summary_remarks,
+)
 from dicom_node.sr_writer.report_parts import (
     image_library,
     procedure_reported,
@@ -48,7 +53,11 @@ NOT_A_NEGATIVE = "The images were not assessed; this is not a negative result."
 def structured_report(sources: ReportSources, identity: ResultIdentity) -> Dataset:
     """Return the SR of an analysis: one measurement group for every class the model evaluated."""
     analysis = sources.analysis
-    remarks = [*analysis.notes, *([f"Limits: {identity.model.limits}"] if identity.model.limits else [])]
+    remarks = [
+        *summary_remarks(sources),
+        *analysis.notes,
+        *([f"Limits: {identity.model.limits}"] if identity.model.limits else []),
+    ]
     partial = analysis.partial or identity.context.study_partial
     if partial:
         remarks.insert(0, "PARTIAL: only part of the study could be assessed.")

@@ -116,7 +116,7 @@ def _rows(finding: Mapping[str, Any], truth: PhantomTruth | None) -> list[list[o
         rows.append([finding["label"], verdict, f"{finding['probability'] * 100:.1f}", "%", ""])
     for measurement in finding["measurements"]:
         true_value = _true_value(finding["key"], measurement["name"]["value"], truth)
-        row = [finding["label"], measurement["name"]["meaning"], f"{measurement['value']:g}"]
+        row = [finding["label"], measurement["label"], f"{measurement['value']:g}"]
         rows.append([*row, measurement["unit"]["value"], true_value])
     return rows
 

@@ -40,7 +40,7 @@ function findingsTable(findings, model) {
 
 function columnOf(measurement) {
   const unit = unitOf(measurement.unit);
-  return measurement.name.meaning + (unit ? ` [${unit}]` : "");
+  return (measurement.label || measurement.name.meaning) + (unit ? ` [${unit}]` : "");
 }
 
 function presence(value) {

@@ -66,12 +66,13 @@ def test_the_group_with_a_region_comes_first_because_viewers_open_it() -> None:
     assert not any(item.ValueType == "SCOORD" for group in others for item in group.ContentSequence)
 
 
-def test_groups_with_a_segment_come_before_those_about_whole_images() -> None:
+def test_a_sum_over_segments_is_a_sentence_beside_their_groups() -> None:
     analysis = examples.ct_analysis()
     both = replace(analysis.findings[0], key="lungs", label="Both lungs", laterality=None, segment_number=None)
     document = report(replace(analysis, findings=(both, *analysis.findings)))
     templates = [group.ContentTemplateSequence[0].TemplateIdentifier for group in groups(document)]
-    assert templates == ["1411", "1411", "1501"]
+    assert templates == ["1411", "1411"]
+    assert "Both lungs: Volume" in document.to_json()
 
 
 def test_every_class_the_model_looked_at_is_reported_with_its_presence() -> None:
