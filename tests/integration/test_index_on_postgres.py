@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from tests.unit.test_index_actions import *  # noqa: F403 - every test of there runs here too
-from tests.unit.test_index_views import *  # noqa: F403
+from tests.integration.test_index_actions import *  # noqa: F403 - every test of there runs here too
+from tests.integration.test_index_views import *  # noqa: F403
 
 
 @pytest.fixture
