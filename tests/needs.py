@@ -1,4 +1,4 @@
-"""What a test needs beyond the package: real programs and real studies. Absent: skipped with the reason; in CI: failed."""
+"""What a test needs beyond the package: programs and real studies. Absent: skipped with the reason; in CI: failed."""
 
 from __future__ import annotations
 
