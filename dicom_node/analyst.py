@@ -16,7 +16,7 @@ from typing import Protocol
 
 from dicom_node import __version__
 from dicom_node.analysis import AnalysisRequest, Predecessor, ReportContext, SourceFile
-from dicom_node.errors import IndexUnavailable, InferenceError, NodeError
+from dicom_node.errors import IndexUnavailable, InferenceError, NodeError, NotAnalysable
 from dicom_node.fhir.options import FhirOptions
 from dicom_node.index import jobs
 from dicom_node.index.database import Database
@@ -108,7 +108,9 @@ class Analyst:
 
     def _work(self, job: ClaimedJob) -> None:
         if job.attempt > self._settings.max_attempts + 1:
-            return self._quarantine(job, "Even the notice that the study could not be analysed could not be written.")
+            return self._quarantine(
+                job, "ANALYSIS_FAILED", "Even the notice that the study could not be analysed could not be written."
+            )
         with tempfile.TemporaryDirectory(dir=self._settings.work_dir, prefix="job-") as folder:
             plan = self._plan(job, Path(folder))
             if plan is None:
@@ -117,6 +119,8 @@ class Analyst:
                 return None
             try:
                 performed = self._worker.run(plan.task)
+            except NotAnalysable as refusal:  # not even a refusal may be written: whose study is it?
+                return self._quarantine(job, refusal.reason, str(refusal))
             except InferenceError as error:
                 return self._give_back(job) if self._stopping.is_set() else self._attempt_failed(job, str(error))
             assert isinstance(performed, Performed)
@@ -233,9 +237,9 @@ class Analyst:
         with self._database.write() as connection:
             jobs.give_back(connection, job, _now())
 
-    def _quarantine(self, job: ClaimedJob, message: str) -> None:
+    def _quarantine(self, job: ClaimedJob, reason: str, message: str) -> None:
         with self._database.write() as connection:
-            jobs.finish(connection, job, JobState.FAILED, ("", "ANALYSIS_FAILED", message), _now())
+            jobs.finish(connection, job, JobState.FAILED, ("", reason, message), _now())
 
     @contextmanager
     def _lease_kept(self, job: ClaimedJob) -> Iterator[None]:

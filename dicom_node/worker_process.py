@@ -61,8 +61,9 @@ def _performed(told: Told, files: tuple[ProducedFile, ...], took_s: float) -> Pe
 
 
 def _message(answer: Analysis | NotAnalysed) -> str:
-    """Return what was used, left out, and limits the answer, for the timeline."""
-    return " ".join(answer.notes)
+    """Return a sentence for an answer that is not the whole one; the notes say what is missing."""
+    partial = isinstance(answer, Analysis) and answer.partial
+    return "Only part of what was wanted could be assessed; see the notes." if partial else ""
 
 
 def _write_files(told: Told, folder: Path) -> tuple[ProducedFile, ...]:

@@ -55,6 +55,10 @@ def save_result(
     now = outcome_time(outcome)
     if not finish(connection, job, outcome.state, (job_key, outcome.reason, outcome.message), now):
         return False
+    notes = outcome.summary.get("notes")
+    if isinstance(notes, list) and notes:
+        text = " ".join(map(str, notes))
+        record(connection, job.study_instance_uid, now, ("notes", text), route=job.route)
     if not has_result(connection, job_key):
         connection.execute(
             insert(results).values(
