@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import copy
+import random
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 from pydicom.dataset import Dataset
 
 from dicom_node.analysis import Analysis, NotAnalysed
@@ -46,22 +43,18 @@ def _check(numbers: list[float], truth: LungTruth) -> None:
     assert percentile_hu == pytest.approx(truth.percentile15_hu, abs=3)
 
 
-def test_volume_and_density_of_each_lung_meet_the_truth(
-    phantom: list[Dataset], phantom_truth: PhantomTruth, tmp_path: Path
-) -> None:
-    answer = _answer(phantom, tmp_path)
-    numbers = _numbers(answer)
+def test_volume_and_density_of_each_lung_meet_the_truth(phantom_answer: Analysis, phantom_truth: PhantomTruth) -> None:
+    numbers = _numbers(phantom_answer)
 
     _check(numbers["left-lung"], phantom_truth.left)
     _check(numbers["right-lung"], phantom_truth.right)
     assert numbers["both-lungs"][0] == pytest.approx(numbers["left-lung"][0] + numbers["right-lung"][0], abs=1)
-    assert set(answer.stage_times_s) == {"headers", "read", "segment", "measure"}
-    assert not answer.partial
+    assert set(phantom_answer.stage_times_s) == {"headers", "read", "segment", "measure"}
+    assert not phantom_answer.partial
 
 
-@pytest.mark.parametrize("rows", [300])
-def test_the_full_grid_border_meets_the_truth_at_other_pixel_sizes(rows: int, tmp_path: Path) -> None:
-    datasets, truth = chest_ct_phantom(slices=32, rows=rows, slice_spacing_mm=10.0)
+def test_the_full_grid_border_meets_the_truth_at_small_pixels(tmp_path: Path) -> None:
+    datasets, truth = chest_ct_phantom(slices=28, rows=240, slice_spacing_mm=10.0)
 
     numbers = _numbers(_answer(datasets, tmp_path))
 
@@ -69,34 +62,29 @@ def test_the_full_grid_border_meets_the_truth_at_other_pixel_sizes(rows: int, tm
     _check(numbers["right-lung"], truth.right)
 
 
-def test_the_masks_lie_on_the_lungs(phantom: list[Dataset], phantom_truth: PhantomTruth, tmp_path: Path) -> None:
-    answer = _answer(phantom, tmp_path)
-
-    for segment, truth in zip(answer.segments, (phantom_truth.left, phantom_truth.right), strict=True):
+def test_the_masks_lie_on_the_lungs(phantom_answer: Analysis, phantom_truth: PhantomTruth) -> None:
+    for segment, truth in zip(phantom_answer.segments, (phantom_truth.left, phantom_truth.right), strict=True):
         overlap = 2 * (segment.mask & truth.mask_zyx).sum() / (segment.mask.sum() + truth.mask_zyx.sum())
         assert overlap > 0.98
 
 
-def test_the_stomach_bubble_and_the_trachea_are_no_lung(phantom: list[Dataset], tmp_path: Path) -> None:
-    both = np.logical_or(*(segment.mask for segment in _answer(phantom, tmp_path).segments))
+def test_the_stomach_bubble_and_the_trachea_are_no_lung(phantom_answer: Analysis) -> None:
+    both = np.logical_or(*(segment.mask for segment in phantom_answer.segments))
 
     assert not both[:3].any()
     centre = both.shape[2] // 2
     assert not both[:, :, centre - 2 : centre + 3].any()
 
 
-@settings(max_examples=6, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(seed=st.randoms(use_true_random=False), columns=st.booleans(), rows=st.booleans())
+@pytest.mark.parametrize(("columns", "rows"), [(True, False), (False, True), (True, True)])
 def test_neither_order_nor_flips_change_numbers_or_places(
-    phantom: list[Dataset], phantom_answer: Analysis, seed: object, columns: bool, rows: bool
+    phantom: list[Dataset], phantom_answer: Analysis, tmp_path: Path, columns: bool, rows: bool
 ) -> None:
-    turned = list(phantom)
-    seed.shuffle(turned)  # type: ignore[attr-defined]
+    turned = random.Random(20260105).sample(phantom, len(phantom))
     turned = [flipped_columns(one) for one in turned] if columns else turned
     turned = [flipped_rows(one) for one in turned] if rows else turned
 
-    with TemporaryDirectory() as folder:
-        answer = _answer(turned, Path(folder))
+    answer = _answer(turned, tmp_path)
 
     assert _numbers(answer) == _numbers(phantom_answer)
     for segment, straight in zip(answer.segments, phantom_answer.segments, strict=True):
@@ -106,11 +94,10 @@ def test_neither_order_nor_flips_change_numbers_or_places(
         assert np.array_equal(upright, straight.mask)
 
 
-@pytest.mark.parametrize("position", ["FFS", "HFP"])
 def test_left_and_right_come_from_geometry_not_from_the_patient_position(
-    phantom: list[Dataset], phantom_answer: Analysis, position: str, tmp_path: Path
+    phantom: list[Dataset], phantom_answer: Analysis, tmp_path: Path
 ) -> None:
-    said = changed(phantom, lambda d: setattr(d, "PatientPosition", position))
+    said = changed(phantom, lambda d: setattr(d, "PatientPosition", "FFP"))
 
     assert _numbers(_answer(said, tmp_path)) == _numbers(phantom_answer)
 
@@ -122,10 +109,12 @@ def test_lungs_cut_off_by_the_scan_make_a_partial_result(phantom: list[Dataset],
     assert any(note.startswith("Lungs truncated: they reach the first slice") for note in answer.notes)
 
 
-@pytest.mark.parametrize(("age", "told"), [("055Y", True), ("", True), ("008Y", False)])
-def test_less_air_than_usual_in_an_adult_is_told(phantom: list[Dataset], age: str, told: bool, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("age", "told"), [("", True), ("008Y", False)])
+def test_contrast_and_less_air_than_usual_in_an_adult_are_told(
+    phantom: list[Dataset], age: str, told: bool, tmp_path: Path
+) -> None:
     def shrink(dataset: Dataset) -> None:
-        dataset.PixelSpacing, dataset.PatientAge = [2.3, 2.3], age
+        dataset.PixelSpacing, dataset.PatientAge, dataset.ContrastBolusAgent = [2.3, 2.3], age, "OMNIPAQUE"
 
     answer = _answer(changed(phantom, shrink), tmp_path)
 
@@ -133,11 +122,6 @@ def test_less_air_than_usual_in_an_adult_is_told(phantom: list[Dataset], age: st
     expected = f"Less aerated lung than usual in an adult (2 to 8 l): {total_ml / 1000:.2f} l."
     assert total_ml < 2000
     assert any(note.startswith(expected) for note in answer.notes) is told
-
-
-def test_contrast_medium_is_told(phantom: list[Dataset], tmp_path: Path) -> None:
-    answer = _answer(changed(phantom, lambda d: setattr(d, "ContrastBolusAgent", "OMNIPAQUE")), tmp_path)
-
     assert "Contrast medium was given; it raises lung density." in answer.notes
 
 
@@ -226,4 +210,4 @@ def test_the_optimal_threshold_lies_between_air_and_tissue() -> None:
 
 @pytest.fixture(scope="module")
 def phantom_answer(phantom: list[Dataset], tmp_path_factory: pytest.TempPathFactory) -> Analysis:
-    return _answer(copy.deepcopy(phantom), tmp_path_factory.mktemp("phantom"))
+    return _answer(phantom, tmp_path_factory.mktemp("phantom"))
