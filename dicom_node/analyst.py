@@ -108,9 +108,7 @@ class Analyst:
 
     def _work(self, job: ClaimedJob) -> None:
         if job.attempt > self._settings.max_attempts + 1:
-            return self._quarantine(
-                job, "ANALYSIS_FAILED", "Even the notice that the study could not be analysed could not be written."
-            )
+            return self._quarantine(job, "ANALYSIS_FAILED", "Even the notice of the failure could not be written.")
         with tempfile.TemporaryDirectory(dir=self._settings.work_dir, prefix="job-") as folder:
             plan = self._plan(job, Path(folder))
             if plan is None:

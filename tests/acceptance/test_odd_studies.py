@@ -13,6 +13,7 @@ from dicom_node.send.negotiation import Remote
 from dicom_node.send.scu import send_files
 from tests import judges, needs
 from tests.acceptance.site import FINISHED
+from tests.data_factories import small_chest_ct
 from tests.peers.node import Node
 from tests.peers.process import wait_until
 
@@ -74,6 +75,23 @@ def test_names_in_any_script_reach_the_sr_and_the_fhir_bundle(any_study_node: No
         assert str(report.PatientName).rstrip("=^") == str(source.PatientName).rstrip("=^")
         family = str(source.PatientName.ideographic or source.PatientName.alphabetic).split("^", maxsplit=1)[0]
         assert family.replace("\x1b$)A", "").replace("\x1b(B", "") in texts
+
+
+def test_a_study_that_names_two_patients_is_quarantined_and_nothing_is_sent(
+    any_study_node: Node, tmp_path: Path
+) -> None:
+    slices, _ = small_chest_ct("two-patients")
+    slices[5].PatientID = "SOMEBODY-ELSE"
+    for dataset in slices:
+        dataset.save_as(tmp_path / f"{dataset.SOPInstanceUID}.dcm", enforce_file_format=True)
+    list(send_files(sorted(tmp_path.glob("*.dcm")), _remote(any_study_node)))
+
+    (study,) = _finished_studies(any_study_node)
+
+    assert study["state"] == "FAILED"
+    assert "patient" in str(study["reason"]).lower()
+    assert "SOMEBODY-ELSE" not in str(study)
+    assert list(tmp_path.glob("files/*")) == []
 
 
 def _remote(node: Node) -> Remote:
