@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import copy
+import hashlib
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +22,7 @@ from dicom_node.inference.runner import run_model
 from dicom_node.inference.saliency import hottest_box
 from dicom_node.model import Presence
 from tests.data_factories import changed, renumbered, request_for, toy_bundle
+from tests.model_page import write_example
 
 
 @pytest.fixture(scope="module")
@@ -243,3 +248,16 @@ def test_a_map_without_heat_has_no_box() -> None:
     cold = Saliency(finding_key="f", sop_instance_uid="1.2", map=np.zeros((4, 4), np.float32), method="test")
 
     assert hottest_box(cold) is None
+
+
+def test_the_bundle_of_the_documentation_runs(radiograph: Dataset, tmp_path: Path) -> None:
+    model = write_example("monai-bundle", tmp_path / "model")
+    subprocess.run([sys.executable, "make_weights.py"], cwd=model, env=os.environ | {"PYTHONWARNINGS": ""}, check=True)
+    card, digest = model / "model_card.toml", hashlib.sha256((model / "models/model.safetensors").read_bytes())
+    card.write_text(card.read_text().replace('sha256 = ""', f'sha256 = "{digest.hexdigest()}"'))
+    radiograph.PatientAge = "055Y"
+
+    answer = _answer([radiograph], model, tmp_path / "data")
+
+    assert [finding.key for finding in answer.findings] == ["pneumonia"]
+    assert answer.saliencies[0].method == "Grad-CAM, layer layer3"

@@ -1,0 +1,58 @@
+"""docs/model-card.md: its Python model runs, and it names every key and every refusal the code knows."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+from pydicom.dataset import Dataset
+
+from dicom_node.analysis import Analysis, NotAnalysed
+from dicom_node.inference.cards import find_models
+from dicom_node.inference.runner import run_model
+from tests.data_factories import request_for
+from tests.model_page import text, write_example
+from tests.needs import REPOSITORY
+
+INFERENCE = REPOSITORY / "inference"
+_REASON = re.compile(r'"([A-Z]+(?:_[A-Z]+)+)"')
+_KEY = re.compile(r'\.(?:text|texts|flag|number|table|tables|subtables|digest|choice)\("(\w+)"')
+_DOCUMENTED_REASON = re.compile(r"^\| `([A-Z_]+)` \|", re.MULTILINE)
+
+
+@pytest.fixture
+def model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    folder = write_example("python", tmp_path / "models" / "ct-mean")
+    monkeypatch.syspath_prepend(str(folder))
+    return folder
+
+
+def test_the_python_example_measures_a_study(model: Path, phantom: list[Dataset], tmp_path: Path) -> None:
+    answer = run_model(request_for(phantom, model, tmp_path / "study"))
+
+    assert isinstance(answer, Analysis)
+    assert -400 < answer.findings[0].measurements[0].value < 40
+    assert "ct-mean" in find_models([model.parent])
+
+
+def test_the_python_example_declines_with_a_code_of_its_own(
+    model: Path, phantom: list[Dataset], tmp_path: Path
+) -> None:
+    answer = run_model(request_for(phantom, model, tmp_path / "study", lowest_hu=4000))
+
+    assert isinstance(answer, NotAnalysed)
+    assert answer.reason == "ONLY_AIR"
+
+
+def test_every_refusal_is_on_the_page_and_every_one_there_exists() -> None:
+    code = "\n".join(path.read_text(encoding="utf-8") for path in INFERENCE.glob("*.py"))
+    raised = set(_REASON.findall(code)) - {"HU_MOD"}
+
+    assert set(_DOCUMENTED_REASON.findall(text())) == raised
+
+
+def test_every_key_of_a_card_is_on_the_page() -> None:
+    keys = set(_KEY.findall((INFERENCE / "cards.py").read_text(encoding="utf-8")))
+
+    assert {key for key in keys if f"`{key}`" not in text() and f"[{key}]" not in text()} == set()
