@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,7 +14,7 @@ from pydicom.uid import (
     CTImageStorage,
     ExplicitVRLittleEndian,
 )
-from scipy.ndimage import zoom
+from scipy.ndimage import gaussian_filter, zoom
 
 from dicom_node import __version__
 from dicom_node.demo.anatomy import Grid, chest
@@ -83,10 +84,12 @@ def chest_radiograph_phantom(seed: str = "1", *, rows: int = 512, age: str = "00
     coarse_mm = ((np.arange(rows // 2) - (rows // 2 - 1) / 2) * spacing_mm * 2).astype(np.float32)
     depth_mm = np.arange(-120, 120, 5, dtype=np.float32)
     body = chest(Grid(-coarse_mm, depth_mm, coarse_mm), emphysema=False)
-    path = zoom(np.clip(body.hu_zyx + 1000.0, 0.0, None).mean(axis=1) / 1000.0, rows / len(coarse_mm), order=1)
-    ribs = 0.1 * (np.sin(np.arange(rows) * spacing_mm / 8.0)[:, None] > 0.6) * (path > path.max() * 0.2)
+    attenuation = np.clip(body.hu_zyx + 1000.0, 0.0, None).mean(axis=1) / 1000.0
+    # The coarse steps in depth would show as contour lines.
+    path = gaussian_filter(zoom(attenuation, rows / len(coarse_mm), order=1), 2.5 / spacing_mm)
+    path += _projected_ribs(rows, spacing_mm) * (path > 0.1)
     noise = np.random.default_rng(int(derived_uid("noise", seed)[5:])).normal(0.0, 0.005, path.shape)
-    stored = np.clip((path + ribs + noise) / (path.max() + 0.12), 0.0, 1.0) * 4095
+    stored = np.clip(_film_curve(path / path.max()) + noise, 0.0, 1.0) * 4095
 
     image = _base(ComputedRadiographyImageStorage, seed, "CR", 0)
     image.PatientName, image.PatientID, image.PatientAge = "PHANTOM^CHEST XRAY", f"PHANTOM-XR-{seed}", age
@@ -100,6 +103,24 @@ def chest_radiograph_phantom(seed: str = "1", *, rows: int = 512, age: str = "00
     image.PlateType = image.PlateID = ""
     _set_pixels(image, np.rint(stored).astype(np.uint16), bits_stored=12)
     return image
+
+
+def _projected_ribs(rows: int, spacing_mm: float) -> NDArray[np.floating[Any]]:
+    """Return what ten pairs of ribs and the clavicles add to the path, (rows, columns); they fall off sideways."""
+    down_mm, across_mm = (np.mgrid[:rows, :rows] - (rows - 1) / 2) * spacing_mm
+    beside_mm = np.abs(across_mm)
+    middles_mm = [start_mm + 0.3 * beside_mm for start_mm in range(-160, 100, 26)]
+    middles_mm.append(-120 - 0.2 * beside_mm)
+    bones = sum(np.exp(-(((down_mm - middle_mm) / 5.0) ** 4)) for middle_mm in middles_mm)
+    shown: NDArray[np.floating[Any]] = 0.05 * bones * ((beside_mm > 20) & (beside_mm < 145))
+    return shown
+
+
+def _film_curve(path: NDArray[np.floating[Any]]) -> NDArray[np.floating[Any]]:
+    """Return 0..1 for a path of 0..1 by an S-shaped characteristic curve: dark lungs, light mediastinum."""
+    low, middle, high = (1.0 / (1.0 + np.exp(-7.0 * (value - 0.55))) for value in (0.0, path, 1.0))
+    curve: NDArray[np.floating[Any]] = (middle - low) / (high - low)
+    return curve
 
 
 def _truth(hu_zyx: NDArray[np.int16], mask_zyx: NDArray[np.bool_], voxel_ml: float) -> LungTruth:
