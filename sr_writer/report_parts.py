@@ -14,11 +14,12 @@ from dicom_node.sr_writer.segmentation import coded
 from dicom_node.sr_writer.text import ascii_text
 
 _SOURCE = CodedConcept("260753009", "SCT", "Source")
-_CHEST_X_RAY = CodedConcept("399208008", "SCT", "Plain X-ray of chest")
-#: Members of CID 100, which the template recommends here.
+#: Members of CID 100, which the template names here. Radiography joined it so late that validators do not know it yet.
 _PROCEDURE_BY_MODALITY = {
     "CT": CodedConcept("25045-6", "LN", "CT unspecified body region"),
     "MR": CodedConcept("25056-3", "LN", "MRI unspecified body region"),
+    "NM": CodedConcept("49118-3", "LN", "NM unspecified body region"),
+    "PT": CodedConcept("44136-0", "LN", "PET unspecified body region"),
 }
 #: TID 1500 row 12: the container for statements about the study as a whole.
 _QUALITATIVE_EVALUATIONS = CodedConcept("C0034375", "UMLS", "Qualitative Evaluations")
@@ -26,13 +27,11 @@ _TEXT_LIMIT = 1024
 
 
 def procedure_reported(source: Dataset) -> CodedConcept:
-    """Return the imaging procedure: as the source codes it, else what modality and body part say."""
+    """Return the imaging procedure: as the source codes it, else what its modality says."""
     for item in source.get("ProcedureCodeSequence") or ():
         value, scheme, meaning = (item.get(k) for k in ("CodeValue", "CodingSchemeDesignator", "CodeMeaning"))
         if value and scheme and meaning and len(meaning) <= 64 and str(meaning).isascii():
             return CodedConcept(value=value, scheme_designator=scheme, meaning=meaning)
-    if source.get("Modality") in {"CR", "DX"} and str(source.get("BodyPartExamined") or "").upper() == "CHEST":
-        return _CHEST_X_RAY
     return _PROCEDURE_BY_MODALITY.get(str(source.get("Modality")), coded(codes.IMAGING_PROCEDURE))
 
 
