@@ -8,6 +8,10 @@ from __future__ import annotations
 
 from dicom_node.model import Code, Presence
 
+#: Scheme of this project's own codes (PS3.3 8.2: private designators begin with 99).
+PRIVATE_SCHEME = "99AINODE"
+PRIVATE_SCHEME_NAME = "DICOM AI Node codes"
+
 # --- units (UCUM) ---
 PERCENT = Code("%", "UCUM", "Percent")
 MILLILITER = Code("ml", "UCUM", "Milliliter")
@@ -40,11 +44,11 @@ ANATOMICAL_STRUCTURE = Code("123037004", "SCT", "Anatomical Structure")
 VOLUME = Code("118565006", "SCT", "Volume")
 MEAN = Code("373098007", "SCT", "Mean")
 ATTENUATION_COEFFICIENT = Code("112031", "DCM", "Attenuation Coefficient")
-# No code for these was found in DCM, SCT, LN or IBSI, so they are private (PS3.3 8.2).
-LOW_ATTENUATION_AREA_950 = Code("LAA950", "99AINODE", "Lung volume below -950 HU, fraction")
-LUNG_DENSITY_PERCENTILE_15 = Code("PERC15", "99AINODE", "15th percentile of lung attenuation")
+# No code for these was found in DCM, SCT, LN or IBSI, so they are private.
+LOW_ATTENUATION_AREA_950 = Code("LAA950", PRIVATE_SCHEME, "Lung volume below -950 HU, fraction")
+LUNG_DENSITY_PERCENTILE_15 = Code("PERC15", PRIVATE_SCHEME, "15th percentile of lung attenuation")
 
-#: FHIR code system address for each coding scheme designator.
+#: FHIR code system address for each public coding scheme; private ones get an OID (`uids.coding_scheme_uid`).
 FHIR_SYSTEMS = {
     "SCT": "http://snomed.info/sct",
     "DCM": "http://dicom.nema.org/resources/ontology/DCM",

@@ -40,6 +40,11 @@ def tracking_uid(job_key: str, finding_key: str) -> str:
     return derived_uid(job_key, "tracking", finding_key)
 
 
+def coding_scheme_uid(designator: str) -> str:
+    """Return the UID by which SR and FHIR identify a private coding scheme (PS3.3 C.12.1.1.2)."""
+    return derived_uid("coding-scheme", designator)
+
+
 def is_valid_uid(text: str) -> bool:
     """Tell whether `text` is digits and single dots, 1 to 64 characters (PS3.5 9.1; leading zeros are tolerated)."""
     return len(text) <= 64 and _UID.fullmatch(text) is not None

@@ -8,7 +8,7 @@ from dicom_node.codes import FHIR_SYSTEMS, NO_UNITS
 from dicom_node.fhir.json_types import Json, without_empty
 from dicom_node.fhir.source_text import one_line
 from dicom_node.model import Code
-from dicom_node.uids import derived_uid
+from dicom_node.uids import coding_scheme_uid
 
 _HL7 = "http://terminology.hl7.org/CodeSystem"
 
@@ -40,8 +40,8 @@ def absent_because(reason: str, text: str) -> Json:
 
 
 def coding(code: Code) -> Json:
-    """Return the Coding; a scheme without a FHIR address gets an OID of its own, derived from its designator."""
-    system = FHIR_SYSTEMS.get(code.scheme) or f"urn:oid:{derived_uid('coding-scheme', code.scheme)}"
+    """Return the Coding; a scheme without a FHIR address is named by the OID that identifies it in the SR too."""
+    system = FHIR_SYSTEMS.get(code.scheme) or f"urn:oid:{coding_scheme_uid(code.scheme)}"
     return without_empty({"system": system, "code": code.value, "display": one_line(code.meaning)})
 
 

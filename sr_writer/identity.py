@@ -20,6 +20,7 @@ from dicom_node.analysis import Analysis, NotAnalysed, ReportContext
 from dicom_node.errors import NotAnalysable
 from dicom_node.model import ModelIdentity
 from dicom_node.sr_writer.body_part import set_body_part
+from dicom_node.sr_writer.coding_scheme import identify_private_scheme
 from dicom_node.sr_writer.text import long_string, marking
 from dicom_node.uids import derived_uid
 
@@ -34,7 +35,7 @@ COPIED = (
     "EthnicGroup", "PatientComments", "StudyInstanceUID", "IssuerOfAccessionNumberSequence", "StudyDescription",
     "ProcedureCodeSequence", "ReferencedStudySequence", "PatientAge", "PatientSize", "PatientWeight", "AdmissionID",
     "AdditionalPatientHistory", "AdmittingDiagnosesDescription", "Occupation",
-    "SpecificCharacterSet", "TimezoneOffsetFromUTC",
+    "SpecificCharacterSet", "TimezoneOffsetFromUTC", "CodingSchemeIdentificationSequence",
 )  # fmt: skip
 #: One study has one of each; instances that disagree were merged or mistyped, and nobody may choose between them.
 ONE_PATIENT = ("PatientID", "IssuerOfPatientID", "PatientName", "PatientBirthDate", "PatientSex")
@@ -83,6 +84,7 @@ def stamp(dataset: Dataset, identity: ResultIdentity, series_description: str) -
     _copy_patient_and_study(dataset, identity.source)
     _set_times(dataset, identity.made_at)
     _set_equipment(dataset, identity)
+    identify_private_scheme(dataset)
     marked = f" - {identity.marking.removeprefix('AI - ')}"
     dataset.SeriesDescription = long_string(f"AI {series_description}", 64 - len(marked)) + marked
     if dataset.Modality != "SR":

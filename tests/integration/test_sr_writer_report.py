@@ -9,8 +9,10 @@ from typing import Any
 import pytest
 from pydicom.dataset import Dataset
 
-from dicom_node import __version__
+from dicom_node import __version__, codes
 from dicom_node.analysis import Analysis, NotAnalysed
+from dicom_node.fhir.terms import coding
+from dicom_node.model import Measurement
 from dicom_node.sr_writer import write_objects
 from tests.unit import analysis_examples as examples
 
@@ -203,3 +205,41 @@ def test_the_procedure_is_the_one_the_source_codes() -> None:
     source = examples.radiograph(ProcedureCodeSequence=[procedure])
     reported = named(report(examples.radiograph_analysis(source)), "121058")[0].ConceptCodeSequence[0]
     assert (reported.CodeValue, reported.CodeMeaning) == ("24627-2", "CT Chest")
+
+
+@pytest.mark.parametrize(
+    ("modality", "expected"),
+    [("CT", "CT unspecified body region"), ("CR", "Imaging procedure"), ("MG", "Imaging procedure")],
+)
+def test_without_a_coded_procedure_the_modality_decides(modality: str, expected: str) -> None:
+    source = examples.radiograph(Modality=modality)
+    assert meaning(report(examples.radiograph_analysis(source)), "121058") == expected
+
+
+def test_a_mean_says_that_it_is_one() -> None:
+    mean = Measurement(codes.ATTENUATION_COEFFICIENT, -843.0, codes.HOUNSFIELD_UNIT, codes.MEAN)
+    analysis = examples.ct_analysis()
+    finding = replace(analysis.findings[0], measurements=(mean,))
+    first, *_ = groups(report(replace(analysis, findings=(finding,))))
+    (attenuation,) = named(first, codes.ATTENUATION_COEFFICIENT.value)
+    assert meaning(attenuation, "121401") == "Mean"
+
+
+def test_the_private_coding_scheme_is_identified_where_it_is_used() -> None:
+    private = Measurement(codes.LUNG_DENSITY_PERCENTILE_15, -930.0, codes.HOUNSFIELD_UNIT)
+    analysis = examples.ct_analysis()
+    finding = replace(analysis.findings[0], measurements=(private,))
+    *captures, document = [
+        one.dataset for one in write_objects(replace(analysis, findings=(finding,)), examples.context())
+    ]
+    (scheme,) = document.CodingSchemeIdentificationSequence
+    assert scheme.CodingSchemeDesignator == "99AINODE"
+    assert coding(codes.LUNG_DENSITY_PERCENTILE_15)["system"] == f"urn:oid:{scheme.CodingSchemeUID}"
+    assert not any("CodingSchemeIdentificationSequence" in capture for capture in captures)
+
+
+def test_the_schemes_the_source_identified_stay_identified() -> None:
+    scheme = Dataset()
+    scheme.CodingSchemeDesignator, scheme.CodingSchemeName = "99SITE", "Codes of this hospital"
+    document = report(examples.radiograph_analysis(examples.radiograph(CodingSchemeIdentificationSequence=[scheme])))
+    assert document.CodingSchemeIdentificationSequence == [scheme]
