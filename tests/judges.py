@@ -22,6 +22,7 @@ _IOD_NOISE = (
     r"/(StudyDate|StudyTime|StudyID|PatientID)\(.* Missing attribute or value that would be needed to build DICOMDIR",
     # PS3.3 8.2 allows a private scheme where no standard code exists; the file identifies it.
     r"CodingSchemeDesignator.* Unrecognized defined term = <99AINODE>",
+    r"CodingSchemeIdentificationSequence.*CodingSchemeUID.* Unrecognized defined term = <2\.25\.\d+>",
     r"Laterality.* - (is only permitted to be empty|Empty attribute|Value is zero length|empty)",
 )
 #: The same attribute sits in different modules of SR and image IODs; its values are compared all the same.

@@ -226,8 +226,11 @@ def test_an_empty_database_is_told(served: Node, tmp_path: Path) -> None:
     ("text", "told"),
     [
         ("[dicom]\nprot = 1\n", "dicom.prot"),
-        ('[[route]]\nname = "r"\nmodel = "none"\n', "names model 'none', which was not found"),
-        ('[[route]]\nname = "r"\nmodel = "ct-lung-density"\nrank = ["sharpness"]\n', "sharpness"),
+        ('[dicom]\nport = 0\n[[route]]\nname = "r"\nmodel = "none"\n', "names model 'none', which was not found"),
+        (
+            '[dicom]\nport = 0\n[[route]]\nname = "r"\nmodel = "ct-lung-density"\nrank = ["sharpness"]\n',
+            "sharpness",
+        ),
     ],
 )
 def test_a_configuration_that_cannot_work_does_not_start(served: Node, tmp_path: Path, text: str, told: str) -> None:
