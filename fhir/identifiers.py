@@ -55,8 +55,14 @@ def accession_identifier(dataset: Dataset, options: FhirOptions) -> Json | None:
 
 
 def _patient_system(dataset: Dataset, options: FhirOptions) -> str:
-    mapped = options.issuers.get(source_text(dataset, "IssuerOfPatientID"), "")
-    return mapped or _universal_system(dataset, "IssuerOfPatientIDQualifiersSequence") or options.patient_system
+    """Return the system of PatientID, or nothing when the images name an issuer that the site's list does not hold.
+
+    Such a number is another hospital's: under the site's own system it could be the number of another patient.
+    """
+    issuer = source_text(dataset, "IssuerOfPatientID")
+    named = options.issuers.get(issuer, "") or _universal_system(dataset, "IssuerOfPatientIDQualifiersSequence")
+    is_foreign = bool(issuer and options.issuers)
+    return named or ("" if is_foreign else options.patient_system)
 
 
 def _universal_system(dataset: Dataset, keyword: str) -> str:

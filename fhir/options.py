@@ -11,8 +11,9 @@ from datetime import tzinfo
 class FhirOptions:
     """Mirrors the settings sections `fhir` and `node`; whoever wires the node converts them.
 
-    `patient_system` is the identifier system of PatientID when its issuer is not in `issuers` (IssuerOfPatientID to
-    system). `time_zone` is the zone of images that do not carry TimezoneOffsetFromUTC; `None` is the machine's own.
+    `issuers` maps IssuerOfPatientID to the identifier system of PatientID; `patient_system` is that of images that
+    name no issuer, or of all when `issuers` is empty. `time_zone` is the zone of images that do not carry
+    TimezoneOffsetFromUTC; `None` is the machine's own.
     """
 
     patient_system: str = ""

@@ -20,7 +20,7 @@ def patient_reference_on_server(exchange: Exchange, subject: Json) -> str:
     if not system:
         raise DeliveryRefused(
             "The PatientID has no identifier system, so it could match another patient's number. "
-            "Set fhir.patient_system, or name its issuer in fhir.issuers."
+            "Add the issuer that the images name to fhir.issuers; for images that name none, set fhir.patient_system."
         )
     found = [patient for patient in find_patients(exchange, system, value) if _is_current(patient)]
     if len(found) != 1:

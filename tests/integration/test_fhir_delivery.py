@@ -219,6 +219,14 @@ def test_a_number_without_system_is_refused(server: FhirServer) -> None:
         send(server, without)
 
 
+def test_a_patient_of_an_unlisted_issuer_is_refused_although_the_site_has_the_number(server: FhirServer) -> None:
+    source = analysis(sources=(radiograph(IssuerOfPatientID="HOSP_C"),))
+    options = replace(OPTIONS, issuers={"HOSP_B": "urn:oid:1.5.5"})
+
+    with pytest.raises(DeliveryRefused, match=r"to fhir\.issuers"):
+        send(server, build_bundle(source, CONTEXT, written_objects(), options))
+
+
 def test_nothing_that_is_logged_names_the_patient(server: FhirServer, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG)
 

@@ -440,7 +440,16 @@ def test_an_issuer_with_an_oid_needs_no_configuration() -> None:
 
 
 def test_without_issuer_the_configured_system_holds() -> None:
-    assert report_of(bundle_of())["subject"]["identifier"]["system"] == PATIENT_SYSTEM
+    options = replace(OPTIONS, issuers={"HOSP_B": "urn:oid:1.5.5"})
+    assert report_of(bundle_of(options=options))["subject"]["identifier"]["system"] == PATIENT_SYSTEM
+
+
+def test_a_number_of_an_unlisted_issuer_is_not_taken_for_one_of_the_site() -> None:
+    source = analysis(sources=(radiograph(IssuerOfPatientID="HOSP_C"),))
+    options = replace(OPTIONS, issuers={"HOSP_B": "urn:oid:1.5.5"})
+    assert report_of(bundle_of(source, options=options))["subject"]["identifier"] == {"value": PATIENT_ID}
+    unlisted = replace(OPTIONS, issuers={})
+    assert report_of(bundle_of(source, options=unlisted))["subject"]["identifier"]["system"] == PATIENT_SYSTEM
 
 
 # --- the judge ---
