@@ -11,8 +11,9 @@ import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
+from zoneinfo import ZoneInfo
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator, model_validator
 
 from dicom_node.errors import SettingsError
 
@@ -38,8 +39,21 @@ class NodeSettings(Section):
     intended_use: Literal["clinical", "research"] = Field(
         "clinical", description="`research` adds RESEARCH ONLY to every text; nothing ever removes NOT VERIFIED."
     )
+    time_zone: str = Field("", description="IANA name of the site's time zone, `Europe/Berlin`; none: the machine's.")
     min_free_mb: int = Field(1024, ge=0, description="Refuse new objects (0xA700) when less disk than this is free.")
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="Least severe log line.")
+
+    @field_validator("time_zone")
+    @classmethod
+    def _time_zone_is_known(cls, name: str) -> str:
+        if name:
+            try:
+                ZoneInfo(name)
+            except (KeyError, ValueError, OSError) as error:
+                raise ValueError(
+                    f"{name!r} is no time zone this machine knows; use an IANA name such as Europe/Berlin"
+                ) from error
+        return name
 
 
 class DicomSettings(Section):
@@ -84,8 +98,12 @@ class ResultSettings(Section):
 
 
 class FhirSettings(Section):
-    patient_system: str = Field("", description="Identifier system of PatientID when the issuer is not in `issuers`.")
-    issuers: Mapping[str, str] = Field({}, description="IssuerOfPatientID to FHIR identifier system.")
+    patient_system: str = Field("", description="Identifier system of PatientID when the images name no issuer.")
+    issuers: Mapping[str, str] = Field(
+        {},
+        description="IssuerOfPatientID to FHIR identifier system. Once there is an entry, patients of any other named "
+        "issuer are refused; while there is none, `patient_system` holds for all.",
+    )
     accession_system: str = Field("", description="Identifier system of AccessionNumber.")
     dicomweb_url: str = Field("", description="WADO-RS address of the PACS, for the FHIR Endpoint.")
 

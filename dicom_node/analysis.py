@@ -115,6 +115,8 @@ class ReportContext:
     intended_use: str = "clinical"
     #: True when the study was cut off by the hard cap and may be incomplete.
     study_partial: bool = False
+    #: IANA name of the zone of images that carry no TimezoneOffsetFromUTC; empty: the zone of this machine.
+    time_zone_name: str = ""
     predecessor: Predecessor | None = None
 
 

@@ -10,6 +10,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
+from zoneinfo import ZoneInfo
 
 from pydicom.dataset import Dataset
 from pydicom.sr.codedict import codes
@@ -41,7 +42,7 @@ COPIED = (
 ONE_PATIENT = ("PatientID", "IssuerOfPatientID", "PatientName", "PatientBirthDate", "PatientSex")
 ONE_STUDY = ("StudyInstanceUID", "AccessionNumber")
 
-_UTC_OFFSET = re.compile(r"([+-])(\d{2})(\d{2})")
+_UTC_OFFSET = re.compile(r"([+-])([01]\d)([0-5]\d)")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,9 +75,7 @@ def identity_of(answer: Analysis | NotAnalysed, context: ReportContext) -> Resul
     _require_one_value(answer.sources, ONE_PATIENT, "PATIENT_MISMATCH")
     _require_one_value(answer.sources, ONE_STUDY, "STUDY_MISMATCH")
     source = answer.sources[0]
-    return ResultIdentity(
-        source=source, model=answer.model, context=context, made_at=_local_time(context.started_at, source)
-    )
+    return ResultIdentity(source=source, model=answer.model, context=context, made_at=_local_time(context, source))
 
 
 def stamp(dataset: Dataset, identity: ResultIdentity, series_description: str) -> None:
@@ -190,14 +189,15 @@ def code_item(code: Code) -> Dataset:
     return item
 
 
-def _local_time(moment: datetime, source: Dataset) -> datetime:
-    """Return `moment` in the zone of the study, so that one object never mixes zones (PS3.3 C.12.1.1.8).
+def _local_time(context: ReportContext, source: Dataset) -> datetime:
+    """Return when the job started in the zone of the study, so that one object never mixes zones (PS3.3 C.12.1.1.8).
 
-    A source that names no zone is in the hospital's local time, and so is this machine.
+    A source that names no zone shows the site's local time. Results then name none either: TimezoneOffsetFromUTC would
+    hold for the copied StudyTime too, which may be of the other half of the year.
     """
     match = _UTC_OFFSET.fullmatch(str(source.get("TimezoneOffsetFromUTC") or ""))
     if match is None:
-        return moment.astimezone()
+        return context.started_at.astimezone(ZoneInfo(context.time_zone_name) if context.time_zone_name else None)
     sign, hours, minutes = match.groups()
     offset = timedelta(hours=int(hours), minutes=int(minutes)) * (1 if sign == "+" else -1)
-    return moment.astimezone(timezone(offset))
+    return context.started_at.astimezone(timezone(offset))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -109,8 +110,24 @@ def test_every_time_is_the_start_of_the_job_in_the_zone_of_the_source(offset: st
         assert all(str(element.value) == expected[element.VR] for element in own), own
 
 
-def test_a_source_without_a_zone_gives_results_without_one() -> None:
-    assert not any("TimezoneOffsetFromUTC" in dataset for dataset in written(examples.radiograph_analysis()))
+@pytest.mark.parametrize(
+    ("started_at", "local"),
+    [
+        (datetime(2026, 1, 14, 23, 30, tzinfo=UTC), "20260115003000"),
+        (datetime(2026, 7, 14, 9, tzinfo=UTC), "20260714110000"),
+    ],
+    ids=["winter", "summer"],
+)
+def test_a_source_without_a_zone_gives_results_in_the_sites_time_without_one(started_at: datetime, local: str) -> None:
+    context = examples.context(started_at=started_at, time_zone_name="Europe/Berlin")
+    for item in write_objects(examples.radiograph_analysis(), context):
+        assert item.dataset.ContentDate + item.dataset.ContentTime == local
+        assert "TimezoneOffsetFromUTC" not in item.dataset
+
+
+def test_a_zone_that_cannot_be_one_is_copied_but_not_followed() -> None:
+    source = examples.radiograph(TimezoneOffsetFromUTC="+9900")
+    assert all(dataset.TimezoneOffsetFromUTC == "+9900" for dataset in written(examples.radiograph_analysis(source)))
 
 
 @pytest.mark.parametrize("make", [examples.radiograph_analysis, examples.ct_analysis, examples.not_analysed])
