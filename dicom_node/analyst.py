@@ -49,6 +49,7 @@ class AnalystSettings:
     intended_use: str
     institution: str
     sr_sop_class: str
+    time_zone_name: str
     fhir: FhirOptions
     max_attempts: int
     lease_s: float
@@ -150,6 +151,7 @@ class Analyst:
             institution=self._settings.institution,
             sr_sop_class=self._settings.sr_sop_class,
             intended_use=self._settings.intended_use,
+            time_zone_name=self._settings.time_zone_name,
             study_partial=job.study_partial,
             predecessor=Predecessor(path=self._spool.path(earlier.object_key), instance_number=earlier.sequence)
             if earlier
@@ -173,7 +175,15 @@ class Analyst:
 
     def _key(self, job: ClaimedJob, card: ModelCard, inputs: Sequence[Instance], declined: Declined | None) -> str:
         s = self._settings
-        node = [__version__, s.ae_title, s.intended_use, s.institution, s.sr_sop_class, asdict(s.fhir)]
+        node = [
+            __version__,
+            s.ae_title,
+            s.intended_use,
+            s.institution,
+            s.sr_sop_class,
+            s.time_zone_name,
+            asdict(s.fhir),
+        ]
         parameters = card.config_digest(s.parameters.get(job.route, {}))
         shaped_by = [node, job.route, parameters, job.study_partial, asdict(declined) if declined else None]
         config_digest = hashlib.sha256(json.dumps(shaped_by, sort_keys=True, default=str).encode()).hexdigest()

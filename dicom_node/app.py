@@ -15,6 +15,7 @@ import threading
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
+from zoneinfo import ZoneInfo
 
 from dicom_node import __version__
 from dicom_node.config.settings import DestinationSettings
@@ -253,7 +254,9 @@ def _analyst_settings(node: Node) -> AnalystSettings:
             dicomweb_url=settings.fhir.dicomweb_url,
             organization=settings.node.institution,
             intended_use=settings.node.intended_use,
+            time_zone=ZoneInfo(settings.node.time_zone) if settings.node.time_zone else None,
         ),
+        time_zone_name=settings.node.time_zone,
         max_attempts=settings.inference.max_attempts,
         lease_s=settings.inference.lease_s,
         destinations={route.name: node.destinations_of(route) for route in settings.route},
