@@ -49,7 +49,7 @@ class AnalystSettings:
     intended_use: str
     institution: str
     sr_sop_class: str
-    time_zone_name: str
+    time_zone_name: str = ""
     fhir: FhirOptions
     max_attempts: int
     lease_s: float
