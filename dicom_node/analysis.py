@@ -124,8 +124,8 @@ class ReportContext:
 class Picture:
     """A rendered secondary capture: RGB uint8 (rows, columns, 3).
 
-    `key` is ``summary``, ``not-analysed``, or ``heatmap:<finding key>:<sop instance uid>``. `source` is the image
-    it was drawn from.
+    `key` is ``summary``, ``not-analysed``, or ``heatmap:<finding key>:<sop instance uid>``; further pages are
+    ``summary:2`` and so on. `source` is the image it was drawn from.
     """
 
     key: str

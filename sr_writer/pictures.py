@@ -9,10 +9,11 @@ import numpy as np
 
 from dicom_node import __version__
 from dicom_node.analysis import Analysis, NotAnalysed, Picture, ReportContext, Segment
+from dicom_node.model import ModelIdentity
 from dicom_node.sr_writer.display import display_rgb, preferred_window
-from dicom_node.sr_writer.drawing import AMBER, RED
+from dicom_node.sr_writer.drawing import AMBER, RED, Rgb
 from dicom_node.sr_writer.drawing_heatmap import heatmap_picture
-from dicom_node.sr_writer.drawing_page import NOTE_PX, Page
+from dicom_node.sr_writer.drawing_page import NOTE_PX, Frame, Pages
 from dicom_node.sr_writer.drawing_slice import Volume, slice_picture
 from dicom_node.sr_writer.locator import locator_of
 from dicom_node.sr_writer.picture_source import PictureSource
@@ -27,9 +28,9 @@ NOT_PERFORMED = "AI ANALYSIS NOT PERFORMED"
 def pictures_of(answer: Analysis | NotAnalysed, context: ReportContext) -> list[Picture]:
     """Draw everything worth a secondary capture, in the order of the series."""
     if isinstance(answer, NotAnalysed):
-        return [_not_performed(answer, context)]
+        return _not_performed(answer, context)
     drawn = _Drawing(answer, context)
-    return [_summary(answer, context), *islice(drawn.all(), MOST_PICTURES)]
+    return [*_summary(answer, context), *islice(drawn.all(), MOST_PICTURES)]
 
 
 def heatmap_key(finding_key: str, sop_instance_uid: str) -> str:
@@ -111,53 +112,62 @@ def _telling_slices(segments: Sequence[Segment]) -> list[int]:
     return sorted({int(filled[int(share * (filled.size - 1))]) for share in (0.25, 0.5, 0.75)})
 
 
-def _summary(analysis: Analysis, context: ReportContext) -> Picture:
-    model, page = analysis.model, Page()
-    page.banner(marking(context.intended_use), AMBER)
-    page.title(f"{model.name} {model.version}")
+def _summary(analysis: Analysis, context: ReportContext) -> list[Picture]:
+    model = analysis.model
+    pages = Pages(_frame(marking(context.intended_use), AMBER, model))
     if analysis.partial or context.study_partial:
-        page.paragraph("PARTIAL: only part of the study could be assessed.", AMBER)
+        pages.paragraph("PARTIAL: only part of the study could be assessed.", AMBER)
     scored = [f for f in analysis.findings if f.presence is not None or f.probability is not None]
     measured = [f for f in analysis.findings if f.measurements]
     if scored:
-        page.heading("Findings (red line: threshold)" if any(f.threshold is not None for f in scored) else "Findings")
-        page.findings(scored)
+        pages.heading("Findings (red line: threshold)" if any(f.threshold is not None for f in scored) else "Findings")
+        pages.findings(scored)
         if any(f.probability is not None for f in scored) and not model.calibrated:
-            page.small("Scores are not calibrated: they rank, they are not probabilities of disease.")
+            pages.small("Scores are not calibrated: they rank, they are not probabilities of disease.")
     if measured:
-        page.heading("Measurements")
-        page.measurements(measured)
+        pages.heading("Measurements")
+        pages.measurements(measured)
     if analysis.histogram is not None:
-        page.histogram(analysis.histogram)
-    _remarks(page, analysis.notes, model.limits)
+        pages.histogram(analysis.histogram)
+    _remarks(pages, analysis.notes, model.limits)
     if model.intended_use:
-        page.heading("Intended use")
-        page.small(model.intended_use)
-    page.small("For decision support only. A physician must review the images.")
-    page.footer(model, _NODE)
-    return Picture(key="summary", rgb=page.finished(), description="AI summary page", source=None)
+        pages.heading("Intended use")
+        pages.small(model.intended_use)
+    pages.small("For decision support only. A physician must review the images.")
+    return _numbered(pages, "summary", "AI summary page")
 
 
-def _not_performed(answer: NotAnalysed, context: ReportContext) -> Picture:
-    page = Page()
-    page.banner(NOT_PERFORMED, RED)
-    page.paragraph(marking(context.intended_use), AMBER)
-    page.title(f"{answer.model.name} {answer.model.version}")
-    page.heading("Reason")
-    page.paragraph(answer.reason, AMBER)
-    page.paragraph(answer.message)
-    page.heading("What this means")
-    page.paragraph("The images were NOT assessed. This is not a negative result.")
-    _remarks(page, answer.notes, "")
-    page.footer(answer.model, _NODE)
-    return Picture(key="not-analysed", rgb=page.finished(), description="AI analysis not performed", source=None)
+def _not_performed(answer: NotAnalysed, context: ReportContext) -> list[Picture]:
+    pages = Pages(_frame(NOT_PERFORMED, RED, answer.model))
+    pages.paragraph(marking(context.intended_use), AMBER)
+    pages.heading("Reason")
+    pages.paragraph(answer.reason, AMBER)
+    pages.paragraph(answer.message)
+    pages.heading("What this means")
+    pages.paragraph("The images were NOT assessed. This is not a negative result.")
+    _remarks(pages, answer.notes, "")
+    return _numbered(pages, "not-analysed", "AI analysis not performed")
 
 
-def _remarks(page: Page, notes: Sequence[str], limits: str) -> None:
+def _frame(banner: str, color: Rgb, model: ModelIdentity) -> Frame:
+    footer = f"Model {model.name} {model.version}, {model.manufacturer}, digest {model.digest[:16]}; {_NODE}"
+    return Frame(banner=banner, color=color, title=f"{model.name} {model.version}", footer=footer)
+
+
+def _numbered(pages: Pages, key: str, description: str) -> list[Picture]:
+    """Return one picture per page; the first has the plain key and description."""
+    pictures = []
+    for page, rgb in enumerate(pages.finished(), start=1):
+        suffix = ("", "") if page == 1 else (f":{page}", f", page {page}")
+        pictures.append(Picture(key=key + suffix[0], rgb=rgb, description=description + suffix[1], source=None))
+    return pictures
+
+
+def _remarks(pages: Pages, notes: Sequence[str], limits: str) -> None:
     if notes:
-        page.heading("Notes")
+        pages.heading("Notes")
         for note in notes:
-            page.paragraph(f"- {note}", size_px=NOTE_PX)
+            pages.paragraph(f"- {note}", size_px=NOTE_PX)
     if limits:
-        page.heading("Limits")
-        page.small(limits)
+        pages.heading("Limits")
+        pages.small(limits)

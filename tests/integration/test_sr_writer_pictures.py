@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 from dicom_node import codes
+from dicom_node.analysis import Picture
 from dicom_node.model import ArtifactKind
 from dicom_node.sr_writer import write_objects
 from dicom_node.sr_writer.display import LUNG_WINDOW_HU, display_rgb, preferred_window
@@ -171,12 +172,25 @@ def test_no_study_gives_more_pictures_than_a_reader_can_bear() -> None:
     assert len(pictures) == 1 + MOST_PICTURES
 
 
-def test_a_summary_of_many_findings_grows_instead_of_losing_rows() -> None:
+def test_a_summary_of_many_findings_turns_the_page_instead_of_losing_rows() -> None:
     finding = examples.radiograph_analysis().findings[2]
-    many = tuple(replace(finding, key=f"f{n}", label=f"Finding {n}") for n in range(40))
-    page = pictures_of(examples.radiograph_analysis(findings=many, saliencies=()), examples.context())[0]
-    assert page.rgb.shape[0] > 40 * 30
-    assert page.rgb.shape[1] == 1024
+
+    def pages(count: int) -> list[Picture]:
+        many = tuple(replace(finding, key=f"f{n}", label=f"Finding {n}") for n in range(count))
+        return pictures_of(examples.radiograph_analysis(findings=many, saliencies=()), examples.context())
+
+    assert [page.key for page in pages(4)] == ["summary"]
+    assert [page.key for page in pages(40)] == ["summary", "summary:2"]
+    assert {page.rgb.shape for page in pages(100)} == {(1024, 1024, 3)}
+    assert not np.array_equal(pages(40)[1].rgb, pages(39)[1].rgb)
+
+
+def test_every_page_carries_the_banner() -> None:
+    notes = tuple(f"Remark {n}." for n in range(60))
+    first, second, *_ = pictures_of(examples.radiograph_analysis(notes=notes, saliencies=()), examples.context())
+    assert np.array_equal(first.rgb[:60], second.rgb[:60])
+    refusal = replace(examples.not_analysed(), notes=notes)
+    assert [page.key for page in pictures_of(refusal, examples.context())][:2] == ["not-analysed", "not-analysed:2"]
 
 
 def test_secondary_captures_are_single_rgb_frames_marked_as_burned_in() -> None:
