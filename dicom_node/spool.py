@@ -1,6 +1,6 @@
 """Durable bytes: objects named by their content, written so that a crash leaves either the whole object or nothing.
 
-`incoming/<random>.part` → write, fdatasync → rename to `objects/ab/<sha256>.<suffix>` → fsync of both folders. Names
+`incoming/<owner>-<random>.part` → write, fdatasync → rename to `objects/ab/<sha256>.<suffix>` → fsync of both folders. Names
 never come from a peer. Contents are found by key (``ab/<sha256>.dcm``), so equal bytes are kept once.
 """
 
@@ -11,6 +11,7 @@ import os
 import shutil
 import uuid
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -49,33 +50,26 @@ class Spool:
         for piece in pieces if digest_of is None else digest_of:
             sha256.update(piece)
         digest = sha256.hexdigest()
-        key = f"{digest[:2]}/{digest}{suffix}"
-        target = self._objects / key
-        try:
-            if not target.exists():
-                self._write(pieces, target)
-        except OSError as error:
-            raise SpoolUnavailable(
-                f"An object could not be written below {self.folder}: {error.strerror}. Free space there or repair "
-                "the disk; the sender is asked to try again."
-            ) from error
-        return Stored(key, digest, sum(len(piece) for piece in pieces))
+        key = object_key(digest, suffix)
+        if self.path(key).exists():
+            return Stored(key, digest, sum(len(piece) for piece in pieces))
+        part = self.new_part("put")
+        for piece in pieces:
+            part.write(piece)
+        return part.keep(digest, suffix)
 
-    def _write(self, pieces: Sequence[Buffer], target: Path) -> None:
-        part = self._incoming / f"{uuid.uuid4().hex}.part"
-        try:
-            with part.open("xb", buffering=0) as file:
-                for piece in pieces:
-                    _write_all(file.fileno(), piece)
-                os.fdatasync(file.fileno())
-            if not target.parent.exists():
-                target.parent.mkdir(exist_ok=True)
-                _sync_folder(self._objects)
-            part.rename(target)
-            _sync_folder(target.parent)
-        except OSError:
-            part.unlink(missing_ok=True)
-            raise
+    def new_part(self, owner: str) -> Part:
+        """Begin an object whose size is not known yet; `owner` says whose leftovers it would be after a crash."""
+        return Part(self, self._incoming / f"{owner}-{uuid.uuid4().hex}.part")
+
+    def settle(self, part: Path, key: str) -> None:
+        """Move a durable file of this file system to where objects live, durably. Raises `OSError`."""
+        target = self.path(key)
+        if not target.parent.exists():
+            target.parent.mkdir(exist_ok=True)
+            sync_folder(self._objects)
+        part.rename(target)
+        sync_folder(target.parent)
 
     def path(self, key: str) -> Path:
         """Return the file that holds the object of this key."""
@@ -85,9 +79,9 @@ class Spool:
         """Return how much the file system below the spool still takes."""
         return shutil.disk_usage(self.folder).free
 
-    def remove_parts(self) -> int:
-        """Delete what a crash left half-written (never acknowledged); return how many there were."""
-        parts = list(self._incoming.glob("*.part"))
+    def remove_parts(self, owner: str = "") -> int:
+        """Delete what a crash left half-written (never acknowledged), of one owner or all; return how many."""
+        parts = list(self._incoming.glob(f"{owner}-*.part" if owner else "*.part"))
         for part in parts:
             part.unlink(missing_ok=True)
         return len(parts)
@@ -101,13 +95,70 @@ class Spool:
                 )
 
 
-def _write_all(descriptor: int, piece: Buffer) -> None:
-    view = memoryview(piece)
-    while view:
-        view = view[os.write(descriptor, view) :]
+class Part:
+    """An object that is being written; it is nothing until it is kept. Every failure leaves no trace."""
+
+    def __init__(self, spool: Spool, path: Path) -> None:
+        """Raises `SpoolUnavailable`."""
+        self._spool = spool
+        self.path = path
+        self.size_bytes = 0
+        with self._told():
+            self._descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+
+    def write(self, piece: Buffer) -> None:
+        """Append. Raises `SpoolUnavailable` when the disk does not take it; the part is gone then."""
+        with self._told():
+            view = memoryview(piece)
+            self.size_bytes += len(view)
+            while view:
+                view = view[os.write(self._descriptor, view) :]
+
+    def keep(self, sha256: str, suffix: str) -> Stored:
+        """Make it an object, named by the digest of its content; it is durable when this returns.
+
+        Content that is there already is kept once. Raises `SpoolUnavailable`; the part is gone then.
+        """
+        key = object_key(sha256, suffix)
+        with self._told():
+            if self._spool.path(key).exists():
+                self.discard()
+            else:
+                os.fdatasync(self._descriptor)
+                self._close()
+                self._spool.settle(self.path, key)
+        return Stored(key, sha256, self.size_bytes)
+
+    def discard(self) -> None:
+        """Delete it; nothing happens when it was kept or discarded before."""
+        if self._descriptor >= 0:
+            self._close()
+        self.path.unlink(missing_ok=True)
+
+    def _close(self) -> None:
+        descriptor, self._descriptor = self._descriptor, -1
+        os.close(descriptor)
+
+    @contextmanager
+    def _told(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            if self.size_bytes or self.path.exists():
+                self.discard()
+            raise SpoolUnavailable(
+                f"An object could not be written below {self._spool.folder}: {error.strerror}. Free space there or "
+                "repair the disk; the sender is asked to try again."
+            ) from error
 
 
-def _sync_folder(folder: Path) -> None:
+def object_key(sha256: str, suffix: str) -> str:
+    """Return the key under which content of this digest is kept."""
+    return f"{sha256[:2]}/{sha256}{suffix}"
+
+
+def sync_folder(folder: Path) -> None:
+    """Make the names in a folder durable."""
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(descriptor)
