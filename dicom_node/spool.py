@@ -1,7 +1,7 @@
 """Durable bytes: objects named by their content, written so that a crash leaves either the whole object or nothing.
 
-`incoming/<owner>-<random>.part` → write, fdatasync → rename to `objects/ab/<sha256>.<suffix>` → fsync of both folders. Names
-never come from a peer. Contents are found by key (``ab/<sha256>.dcm``), so equal bytes are kept once.
+`incoming/<owner>-<random>.part` → write, fdatasync → rename to `objects/ab/<sha256>.<suffix>` → fsync of both
+folders. Names never come from a peer. Contents are found by key (``ab/<sha256>.dcm``), so equal bytes are kept once.
 """
 
 from __future__ import annotations
