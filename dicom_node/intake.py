@@ -120,9 +120,7 @@ class Intake:
         with self._database.write() as connection:
             added = add_instance(connection, instance)
             if received is not None:
-                open_association(
-                    connection, received.association_id, instance.study_instance_uid, self._receiver_id, instance
-                )
+                open_association(connection, received.association_id, self._receiver_id, [instance])
         if added is not Added.NEW:
             _log.info(
                 "known instance came again", extra={"sop_instance": instance.sop_instance_uid, "was": added.value}

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import importlib
+from collections.abc import Sequence
 from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import Connection, and_, func, insert, or_, select, update
+from sqlalchemy import Connection, and_, insert, or_, select, update
 
 from dicom_node import lifecycle
 from dicom_node.index.events import record
@@ -27,44 +28,87 @@ class Added(StrEnum):
 
 
 def add_instance(connection: Connection, instance: Instance) -> Added:
-    """Enter one durable object; idempotent. A source image that comes late opens the study's next revision."""
-    _lock_study(connection, instance)
-    versions = connection.execute(
-        select(instances.c.id, instances.c.sha256, instances.c.calling_ae_title).where(
-            instances.c.sop_instance_uid == instance.sop_instance_uid
-        )
-    ).all()
-    for version in versions:
-        if version.sha256 == instance.sha256:
-            _remember_sender(connection, version, instance.sender)
-            return Added.DUPLICATE
-    role = _role(connection, instance)
-    connection.execute(insert(instances).values(**_row(instance), role=role, conflict=bool(versions)))
-    if versions:
-        record(
-            connection, instance.study_instance_uid, instance.received_at,
-            ("conflict", "An instance came again with other content. Both are kept; the first one stays in use."),
-            sop_instance_uid=instance.sop_instance_uid,
-        )  # fmt: skip
-        return Added.CONFLICT
-    if role is InstanceRole.SOURCE:
-        _note_arrival(connection, instance)
-    return Added.NEW
+    """Enter one durable object; see `add_instances`."""
+    return add_instances(connection, [instance])[0]
 
 
-def _lock_study(connection: Connection, instance: Instance) -> None:
-    """Make sure the study's row is there and hold it, so that arrivals and decisions take turns."""
-    uid, at = instance.study_instance_uid, instance.received_at
+def add_instances(connection: Connection, arrivals: Sequence[Instance]) -> list[Added]:
+    """Enter durable objects in the order in which they came; idempotent. Return what each of them was.
+
+    A source image that comes late opens the study's next revision. A handful of statements, however many they are.
+    """
+    standing = _lock_studies(connection, arrivals)
+    known = _known_versions(connection, arrivals)
+    own = _own_results(connection, arrivals)
+    verdicts: list[Added] = []
+    rows: list[dict[str, object]] = []
+    images: dict[str, list[Instance]] = {}
+    for instance in arrivals:
+        versions = known.setdefault(instance.sop_instance_uid, {})
+        if instance.sha256 in versions:
+            _remember_sender(connection, versions[instance.sha256], instance.sender)
+            verdicts.append(Added.DUPLICATE)
+            continue
+        role = InstanceRole.OWN_RESULT if instance.sop_instance_uid in own else instance.role
+        rows.append({**_row(instance), "role": role, "conflict": bool(versions)})
+        verdicts.append(Added.CONFLICT if versions else Added.NEW)
+        if versions:
+            _record_conflict(connection, instance)
+        elif role is InstanceRole.SOURCE:
+            images.setdefault(instance.study_instance_uid, []).append(instance)
+        versions[instance.sha256] = None
+    for uid, new_images in sorted(images.items()):
+        _note_arrivals(connection, standing[uid], new_images)
+    if rows:
+        connection.execute(insert(instances), rows)
+    return verdicts
+
+
+def _lock_studies(connection: Connection, arrivals: Sequence[Instance]) -> dict[str, Any]:
+    """Make sure the studies' rows are there and hold them, so that arrivals and decisions take turns; in the order of
+    their UIDs, so that two receivers cannot wait for each other."""
+    first = {instance.study_instance_uid: instance.received_at for instance in reversed(arrivals)}
     insert_of = _insert_of(connection)
     connection.execute(
         insert_of(studies)
         .values(
-            study_instance_uid=uid, revision=1, state=StudyState.RECEIVING, reason="",
-            first_received_at=at, last_received_at=at, updated_at=at,
+            [
+                {
+                    "study_instance_uid": uid, "revision": 1, "state": StudyState.RECEIVING, "reason": "",
+                    "first_received_at": at, "last_received_at": at, "updated_at": at,
+                }
+                for uid, at in sorted(first.items())
+            ]
         )
         .on_conflict_do_nothing()
     )  # fmt: skip
-    connection.execute(select(studies.c.revision).where(studies.c.study_instance_uid == uid).with_for_update())
+    held = select(studies).where(studies.c.study_instance_uid.in_(first)).order_by(studies.c.study_instance_uid)
+    return {row.study_instance_uid: row for row in connection.execute(held.with_for_update())}
+
+
+def _known_versions(connection: Connection, arrivals: Sequence[Instance]) -> dict[str, dict[str, Any]]:
+    """Return what is there already: SOP Instance UID → sha256 → row; `None` stands for a row of this batch."""
+    known: dict[str, dict[str, Any]] = {}
+    found = select(
+        instances.c.id, instances.c.sop_instance_uid, instances.c.sha256, instances.c.calling_ae_title
+    ).where(instances.c.sop_instance_uid.in_({instance.sop_instance_uid for instance in arrivals}))
+    for row in connection.execute(found):
+        known.setdefault(row.sop_instance_uid, {})[row.sha256] = row
+    return known
+
+
+def _own_results(connection: Connection, arrivals: Sequence[Instance]) -> set[str]:
+    """Recognise our own results by their UID even where a PACS has rewritten the header marks."""
+    uids = {instance.sop_instance_uid for instance in arrivals}
+    return set(connection.execute(select(artifacts.c.uid).where(artifacts.c.uid.in_(uids))).scalars())
+
+
+def _record_conflict(connection: Connection, instance: Instance) -> None:
+    record(
+        connection, instance.study_instance_uid, instance.received_at,
+        ("conflict", "An instance came again with other content. Both are kept; the first one stays in use."),
+        sop_instance_uid=instance.sop_instance_uid,
+    )  # fmt: skip
 
 
 def _insert_of(connection: Connection) -> Any:
@@ -73,14 +117,8 @@ def _insert_of(connection: Connection) -> Any:
 
 
 def _remember_sender(connection: Connection, version: Any, sender: Sender) -> None:
-    if version.calling_ae_title == "" and sender != UNKNOWN_SENDER:
+    if version is not None and version.calling_ae_title == "" and sender != UNKNOWN_SENDER:
         connection.execute(update(instances).where(instances.c.id == version.id).values(**_sender_columns(sender)))
-
-
-def _role(connection: Connection, instance: Instance) -> InstanceRole:
-    """Recognise our own results by their UID even where a PACS has rewritten the header marks."""
-    own = select(artifacts.c.uid).where(artifacts.c.uid == instance.sop_instance_uid)
-    return InstanceRole.OWN_RESULT if connection.execute(own).first() else instance.role
 
 
 def _row(instance: Instance) -> dict[str, object]:
@@ -98,28 +136,30 @@ def _sender_columns(sender: Sender) -> dict[str, object]:
     }
 
 
-def _note_arrival(connection: Connection, instance: Instance) -> None:
-    uid, at = instance.study_instance_uid, instance.received_at
-    study = connection.execute(select(studies).where(studies.c.study_instance_uid == uid)).one()
+def _note_arrivals(connection: Connection, study: Any, images: Sequence[Instance]) -> None:
+    """Bring a study up to date with new source images, which are not in the table yet."""
+    uid, at = study.study_instance_uid, images[0].received_at
     # Associations overtake each other between taking the time and taking the lock.
-    values: dict[str, object] = {"last_received_at": max(at, study.last_received_at), "updated_at": at}
-    if _is_first_image(connection, uid):
-        record(connection, uid, at, ("received", "The first image arrived."), **_sender_columns(instance.sender))
+    last = max(study.last_received_at, *(image.received_at for image in images))
+    values: dict[str, object] = {"last_received_at": last, "updated_at": last}
+    if not _has_images(connection, uid):
+        record(connection, uid, at, ("received", "The first image arrived."), **_sender_columns(images[0].sender))
         values["first_received_at"] = at
     if _is_late(connection, study):
         lifecycle.check_study(StudyState(study.state), StudyState.RECEIVING)
         values |= {"revision": study.revision + 1, "state": StudyState.RECEIVING, "reason": "", "first_received_at": at}
         record(
             connection, uid, at, ("revision", f"A late image opened revision {study.revision + 1}."),
-            sop_instance_uid=instance.sop_instance_uid,
+            sop_instance_uid=images[0].sop_instance_uid,
         )  # fmt: skip
         _supersede_waiting_jobs(connection, uid, at)
     connection.execute(update(studies).where(studies.c.study_instance_uid == uid).values(**values))
 
 
-def _is_first_image(connection: Connection, uid: str) -> bool:
-    count = select(func.count()).where(instances.c.study_instance_uid == uid, instances.c.role == InstanceRole.SOURCE)
-    return connection.execute(count).scalar_one() == 1
+def _has_images(connection: Connection, uid: str) -> bool:
+    """Tell whether the study has a source image; the look ends at the first, however large the study is."""
+    image = select(instances.c.id).where(instances.c.study_instance_uid == uid, instances.c.role == InstanceRole.SOURCE)
+    return connection.execute(image.limit(1)).first() is not None
 
 
 def _is_late(connection: Connection, study: Any) -> bool:
@@ -148,19 +188,20 @@ def _supersede_waiting_jobs(connection: Connection, uid: str, at: datetime) -> N
 
 
 def open_association(
-    connection: Connection, association_id: str, study_instance_uid: str, receiver_id: str, instance: Instance
+    connection: Connection, association_id: str, receiver_id: str, carried: Sequence[Instance]
 ) -> None:
-    """Note that this association carries this study, or count one more instance on it."""
-    at = instance.received_at
+    """Note that an association carries the study of these instances, or count them on it."""
+    study_instance_uid, at = carried[0].study_instance_uid, max(instance.received_at for instance in carried)
     insert_of = _insert_of(connection)
     statement = insert_of(associations).values(
         association_id=association_id, study_instance_uid=study_instance_uid, receiver_id=receiver_id,
-        opened_at=at, seen_at=at, outcome="", instances=1, **_sender_columns(instance.sender),
+        opened_at=carried[0].received_at, seen_at=at, outcome="", instances=len(carried),
+        **_sender_columns(carried[0].sender),
     )  # fmt: skip
     connection.execute(
         statement.on_conflict_do_update(
             index_elements=["association_id", "study_instance_uid"],
-            set_={"seen_at": at, "instances": associations.c.instances + 1},
+            set_={"seen_at": at, "instances": associations.c.instances + len(carried)},
         )
     )
 

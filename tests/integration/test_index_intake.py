@@ -209,8 +209,8 @@ def test_an_open_association_counts_until_it_is_closed(index: Database) -> None:
     image = instance("1")
     with index.write() as connection:
         intake.add_instance(connection, image)
-        intake.open_association(connection, "a", STUDY, "receiver", image)
-        intake.open_association(connection, "a", STUDY, "receiver", image)
+        intake.open_association(connection, "a", "receiver", [image])
+        intake.open_association(connection, "a", "receiver", [image])
     assert open_associations(index) == 1
     with index.write() as connection:
         intake.close_association(connection, "a", "released", after(5))
@@ -221,8 +221,8 @@ def test_a_silent_receivers_associations_are_lost_but_not_those_it_renews(index:
     image = instance("1")
     with index.write() as connection:
         intake.add_instance(connection, image)
-        intake.open_association(connection, "a", STUDY, "dead", image)
-        intake.open_association(connection, "b", STUDY, "alive", image)
+        intake.open_association(connection, "a", "dead", [image])
+        intake.open_association(connection, "b", "alive", [image])
         intake.renew_associations(connection, "alive", after(100))
         intake.forget_lost_associations(connection, "", after(50), after(100))
     assert open_associations(index) == 1
@@ -232,8 +232,8 @@ def test_a_receiver_that_starts_again_forgets_what_it_had_open(index: Database) 
     image = instance("1")
     with index.write() as connection:
         intake.add_instance(connection, image)
-        intake.open_association(connection, "a", STUDY, "me", image)
-        intake.open_association(connection, "b", STUDY, "other", image)
+        intake.open_association(connection, "a", "me", [image])
+        intake.open_association(connection, "b", "other", [image])
         intake.forget_lost_associations(connection, "me", after(-60), after(1))
     assert open_associations(index) == 1
 

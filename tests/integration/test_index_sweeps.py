@@ -47,7 +47,7 @@ def bring(index: Database, *images: Instance, association: str = "") -> None:
         with index.write() as connection:
             add_instance(connection, image)
             if association:
-                open_association(connection, association, image.study_instance_uid, "receiver", image)
+                open_association(connection, association, "receiver", [image])
 
 
 def rows(index: Database, table: Table) -> list[Row[Any]]:
