@@ -144,6 +144,33 @@ class DestinationSettings(Section):
         return self
 
 
+class SourceSettings(Section):
+    name: str = Field(min_length=1, max_length=64, description="Name used by `dicom-node retrieve` and the API.")
+    kind: Literal["dimse", "dicomweb", "orthanc"] = Field(description="How studies are found and fetched there.")
+    ae_title: AeTitle | None = Field(None, description="dimse: called AE title.")
+    host: str = Field("", description="dimse: address of the PACS.")
+    port: Port = Field(104, description="dimse: port of the PACS.")
+    retrieve: Literal["get", "move"] = Field(
+        "get", description="dimse: `get` fetches on the same association; `move` has the PACS send to the node's port."
+    )
+    move_destination: AeTitle | None = Field(
+        None, description="dimse, `move`: AE title the PACS sends to; default: `node.ae_title`."
+    )
+    url: str = Field("", description="dicomweb: where `/studies` begins; orthanc: address of its REST interface.")
+    token: SecretStr | None = Field(None, description="dicomweb: bearer token.")
+    username: str = Field("", description="dicomweb, orthanc: user for basic authentication.")
+    password: SecretStr | None = Field(None, description="dicomweb, orthanc: password for basic authentication.")
+    timeout_s: Seconds = Field(60, description="Longest silence of the PACS before the retrieval ends as failed.")
+
+    @model_validator(mode="after")
+    def _has_what_its_kind_needs(self) -> Self:
+        needed = {"dimse": ("ae_title", "host"), "dicomweb": ("url",), "orthanc": ("url",)}
+        missing = [key for key in needed[self.kind] if not getattr(self, key)]
+        if missing:
+            raise ValueError(f"source {self.name!r} of kind {self.kind} needs {', '.join(missing)}")
+        return self
+
+
 class RouteSettings(Section):
     name: str = Field(min_length=1, description="Name shown in timelines.")
     model: str = Field(min_length=1, description="Model folder name; see `dicom-node models list`.")
@@ -170,12 +197,14 @@ class Settings(Section):
     fhir: FhirSettings = FhirSettings()
     peer: tuple[Peer, ...] = ()
     destination: tuple[DestinationSettings, ...] = ()
+    source: tuple[SourceSettings, ...] = ()
     route: tuple[RouteSettings, ...] = ()
 
     @model_validator(mode="after")
     def _names_fit_together(self) -> Self:
         known = [d.name for d in self.destination]
-        for names, what in ((known, "destination"), ([r.name for r in self.route], "route")):
+        sources = [s.name for s in self.source]
+        for names, what in ((known, "destination"), (sources, "source"), ([r.name for r in self.route], "route")):
             doubled = {n for n in names if names.count(n) > 1}
             if doubled:
                 raise ValueError(f"two {what}s are named {', '.join(sorted(doubled))}; names must be unique")

@@ -49,6 +49,8 @@ class Service:
         self._wake_analyst = threading.Event()
         self._receiver: Any = None
         self._api: Any = None
+        self._retrievals: Any = None
+        self._pull_sweep: Any = None
         self._scheduler: Any = None
         self._sandbox: Any = None
         self._analyst: Any = None
@@ -79,7 +81,7 @@ class Service:
         """Stop receiving first, then finish what runs; everything unfinished is found again at the next start."""
         self._stop.set()
         self._wake_analyst.set()
-        for part in (self._receiver, self._scheduler, self._api):
+        for part in (self._receiver, self._retrievals, self._scheduler, self._api):
             if part is not None:
                 part.stop()
         for worker in self._outbox:
@@ -173,8 +175,13 @@ class Service:
         from dicom_node.api.parts import ApiParts  # noqa: PLC0415
         from dicom_node.api.server import ApiServer  # noqa: PLC0415
         from dicom_node.api.token import load_or_create_token  # noqa: PLC0415
+        from dicom_node.sweeps import AssociationSweep  # noqa: PLC0415
 
         node, api = self._node, self._node.settings.api
+        pull_id = f"pull:{node.receiver_id}"[:64]
+        self._pull_sweep = AssociationSweep(node.database, pull_id)
+        self._pull_sweep.forget_own()
+        self._retrievals = node.open_retrievals(pull_id)
         token_file = api.token_file or node.settings.node.data_dir / "api-token"
         token, digest = load_or_create_token(token_file)
         parts = ApiParts(
@@ -186,6 +193,7 @@ class Service:
             wake=self.wake,
             token_digest=digest,
             receiver_ready=self._receiver_ready,
+            retrievals=self._retrievals,
             version=__version__,
         )
         self._api = ApiServer(create_app(parts), api.host, api.port)
@@ -211,6 +219,8 @@ class Service:
             associations = AssociationSweep(node.database, node.receiver_id)
             self._scheduler.every(_ASSOCIATIONS_EVERY_S, "associations", associations.run)
             self._scheduler.once("adoption", lambda: self._adopt(started_at))
+        if self._pull_sweep is not None:
+            self._scheduler.every(_ASSOCIATIONS_EVERY_S, "pulls", self._pull_sweep.run)
         self._scheduler.start()
 
     def _adopt(self, started_at: datetime) -> None:

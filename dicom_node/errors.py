@@ -12,6 +12,11 @@ NodeError
 │   └── WorkerDied           the worker process crashed, ran out of time or out of memory
 ├── ReportInvalid            a report the node built breaks its own standard and must not leave
 ├── NotAnalysable            a study the model must not answer for (carries a coded reason); a result, not a fault
+├── RetrieveError            a study could not be fetched from a PACS
+│   ├── SourceUnavailable    the PACS does not answer, or fell silent in the middle; ask again later
+│   ├── SourceRefused        the PACS says no; a human must change something first
+│   ├── NoRoomLeft           the node itself cannot store what comes: disk full, database away
+│   └── RetrievalStopped     the node was stopped during the retrieval
 └── DeliveryError
     ├── DeliveryDeferred     the destination cannot take it now; try again later
     └── DeliveryRefused      the destination will never take it as it is; park it for a human
@@ -74,6 +79,26 @@ class NotAnalysable(NodeError):
     def __init__(self, reason: str, message: str) -> None:
         super().__init__(message)
         self.reason = reason
+
+
+class RetrieveError(NodeError):
+    """A study could not be fetched from a PACS, or not all of it."""
+
+
+class SourceUnavailable(RetrieveError):
+    """The PACS does not answer, or fell silent in the middle; asking again later may help."""
+
+
+class SourceRefused(RetrieveError):
+    """The PACS says no; a human must change something first."""
+
+
+class NoRoomLeft(RetrieveError):
+    """The node itself cannot store what comes: its disk is full or its database away."""
+
+
+class RetrievalStopped(RetrieveError):
+    """The node was stopped while a study was being fetched."""
 
 
 class DeliveryError(NodeError):

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from dicom_node.config.settings import RouteSettings, Settings
 from dicom_node.errors import SettingsError
@@ -19,6 +20,9 @@ from dicom_node.model import Destination, Route
 from dicom_node.predicates import check_conditions
 from dicom_node.routing import OWN_ATTRIBUTES, check_rank
 from dicom_node.spool import Spool
+
+if TYPE_CHECKING:
+    from dicom_node.retrieve.retrievals import Retrievals
 
 _MEGABYTE = 1 << 20
 
@@ -65,11 +69,24 @@ class Node:
     @cached_property
     def intake(self) -> Intake:
         """The way from received bytes to the answer."""
+        return self.intake_as(self.receiver_id)
+
+    def intake_as(self, receiver_id: str) -> Intake:
+        """Return a way in whose associations are noted as this receiver's, to be renewed and tidied up apart."""
         limits = Limits(
             min_free_bytes=self.settings.node.min_free_mb * _MEGABYTE,
             max_object_bytes=self.settings.dicom.max_object_mb * _MEGABYTE,
         )
-        return Intake(self.database, self.spool, limits, self.receiver_id)
+        return Intake(self.database, self.spool, limits, receiver_id)
+
+    def open_retrievals(self, receiver_id: str) -> Retrievals:
+        """Return what fetches studies from the configured sources. Raises `SettingsError`."""
+        from dicom_node.retrieve.arrivals import Door  # noqa: PLC0415 - each role loads only what it needs
+        from dicom_node.retrieve.factory import make_sources  # noqa: PLC0415
+        from dicom_node.retrieve.retrievals import Retrievals  # noqa: PLC0415
+
+        door = Door(self.intake_as(receiver_id), self.database, self.settings.dicom.max_object_mb * _MEGABYTE)
+        return Retrievals(make_sources(self.settings), door, self.settings.node.ae_title)
 
     @property
     def work_dir(self) -> Path:

@@ -6,7 +6,15 @@ from fastapi import FastAPI
 from starlette.middleware import Middleware
 from starlette.staticfiles import StaticFiles
 
-from dicom_node.api import event_routes, health_routes, node_routes, object_routes, session_routes, study_routes
+from dicom_node.api import (
+    event_routes,
+    health_routes,
+    node_routes,
+    object_routes,
+    retrieve_routes,
+    session_routes,
+    study_routes,
+)
 from dicom_node.api.access import Access
 from dicom_node.api.changes import ChangeFeed
 from dicom_node.api.door import Door
@@ -33,7 +41,9 @@ def create_app(parts: ApiParts) -> FastAPI:
     app.state.access = Access(parts.token_digest)
     app.state.feed = ChangeFeed(parts.database)
     answer_with_problems(app)
-    for module in (health_routes, session_routes, study_routes, object_routes, node_routes, event_routes):
+    for module in (
+        health_routes, session_routes, study_routes, retrieve_routes, object_routes, node_routes, event_routes
+    ):  # fmt: skip
         app.include_router(module.router)
     app.mount("/page", StaticFiles(directory=session_routes.PAGE), name="page")
     return app

@@ -19,7 +19,7 @@ def make_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"dicom-node {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND", title="commands")
-    for add in (_serve, _demo, _send, _echo, _status, _rules, _retry, _rerun, _models, _doctor):
+    for add in (_serve, _demo, _send, _echo, _retrieve, _status, _rules, _retry, _rerun, _models, _doctor):
         add(commands)
     return parser
 
@@ -48,6 +48,15 @@ def _echo(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None
     command.add_argument("peer", metavar="AET@HOST:PORT", help="who is asked")
     command.add_argument("--from", dest="calling", default=None, help="calling AE title; default: node.ae_title")
     command.add_argument("--timeout", type=float, default=10.0, help="seconds to wait")
+
+
+def _retrieve(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    command = _command(
+        commands, "retrieve", "fetch a study from a configured PACS ([[source]])", "retrieve:retrieve", json=True
+    )
+    command.add_argument("study", help="Study Instance UID")
+    command.add_argument("--from", dest="source", metavar="NAME", help="name of the source; default: the only one")
+    command.add_argument("--series", action="append", default=[], metavar="UID", help="only this series (repeatable)")
 
 
 def _status(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:

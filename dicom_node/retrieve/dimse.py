@@ -1,0 +1,254 @@
+"""A PACS that speaks DIMSE: C-FIND tells what there is, C-GET or C-MOVE brings it (PS3.4 C.4)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from pydicom import Dataset
+from pydicom.uid import UID
+
+from dicom_node.errors import NotFound, SourceRefused, SourceUnavailable
+from dicom_node.headers import StoreStatus
+from dicom_node.retrieve.arrivals import Arrivals, Names, require_room
+from dicom_node.retrieve.association import Association, Message
+from dicom_node.retrieve.contexts import UNCOMPRESSED, storage_classes, storage_proposals
+from dicom_node.retrieve.messages import (
+    STUDY_ROOT_FIND,
+    STUDY_ROOT_GET,
+    STUDY_ROOT_MOVE,
+    Element,
+    Field,
+    request,
+    store_response,
+)
+from dicom_node.retrieve.query import find, identifier, number, status_of, texts
+from dicom_node.retrieve.source import FoundStudy, StudyQuery, Wanted
+from dicom_node.send.negotiation import Proposal, Remote
+
+_MESSAGE_ID = 1
+_PENDING = 0xFF00
+_SUBOPERATIONS_FAILED = 0xA702
+_MEANINGS = {
+    0x0122: "it does not offer this retrieval",
+    0x0124: "it does not allow this node to retrieve",
+    0xA701: "it could not count the matches",
+    0xA702: "it could not send: out of resources, or it cannot reach the move destination",
+    0xA900: "it did not understand the request",
+    0xFE00: "it cancelled the retrieval",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class _Holdings:
+    """What the PACS says it has of a study: how many objects, and what they may be."""
+
+    count: int | None
+    sop_classes: Sequence[str]
+    modalities: Sequence[str]
+
+
+@dataclass(frozen=True, slots=True)
+class DimseSource:
+    """A PACS reached by DIMSE. With a `move_destination` it is asked to send there, else it answers C-GET."""
+
+    name: str
+    remote: Remote
+    move_destination: str = ""
+
+    @property
+    def ae_title(self) -> str:
+        """Its AE title."""
+        return self.remote.called_ae_title
+
+    @property
+    def host(self) -> str:
+        """Its address."""
+        return self.remote.host
+
+    def find_studies(self, query: StudyQuery, limit: int) -> list[FoundStudy]:
+        """Ask by C-FIND at study level. Raises `SourceUnavailable` and `SourceRefused`."""
+        keys = _study_keys() | {
+            "PatientID": query.patient_id, "AccessionNumber": query.accession_number, "StudyDate": query.date,
+        }  # fmt: skip
+        with Association(self.remote, _FIND) as association:
+            return [_found(dataset) for dataset in find(self.remote, association, keys, limit)]
+
+    def fetch(self, wanted: Wanted, arrivals: Arrivals) -> None:
+        """Ask what there is, then have it sent. Raises `NotFound`, `SourceUnavailable`, `SourceRefused`."""
+        holdings = self._holdings(wanted)
+        arrivals.expect(holdings.count)
+        if self.move_destination:
+            self._move(wanted, arrivals)
+        else:
+            self._get(wanted, holdings, arrivals)
+
+    # --- what there is -----------------------------------------------------------------------------------------
+
+    def _holdings(self, wanted: Wanted) -> _Holdings:
+        with Association(self.remote, _FIND) as association:
+            keys = _study_keys() | {"StudyInstanceUID": wanted.study_instance_uid}
+            studies = list(find(self.remote, association, keys, 1))
+            if not studies:
+                raise NotFound(f"{self.name} has no study {wanted.study_instance_uid}. Check the UID.")
+            series = self._series(association, wanted)
+            count = None if wanted.series_instance_uids else number(studies[0], "NumberOfStudyRelatedInstances")
+            if count is None:
+                count = self._count(association, wanted, series)
+        modalities = [one for dataset in series for one in texts(dataset, "Modality")]
+        return _Holdings(count, texts(studies[0], "SOPClassesInStudy"), modalities)
+
+    def _series(self, association: Association, wanted: Wanted) -> list[Dataset]:
+        """Return the series asked for, as the PACS describes them."""
+        keys = {
+            "QueryRetrieveLevel": "SERIES", "StudyInstanceUID": wanted.study_instance_uid, "SeriesInstanceUID": "",
+            "Modality": "", "NumberOfSeriesRelatedInstances": "",
+        }  # fmt: skip
+        all_series = list(find(self.remote, association, keys))
+        if not wanted.series_instance_uids:
+            return all_series
+        chosen = [one for one in all_series if one.get("SeriesInstanceUID") in wanted.series_instance_uids]
+        if not chosen:
+            raise NotFound(f"{self.name} has none of these series of study {wanted.study_instance_uid}.")
+        return chosen
+
+    def _count(self, association: Association, wanted: Wanted, series: Sequence[Dataset]) -> int:
+        """Add up the series; where the PACS counts nothing, count its objects one by one."""
+        total = 0
+        for one in series:
+            told = number(one, "NumberOfSeriesRelatedInstances")
+            keys = {
+                "QueryRetrieveLevel": "IMAGE", "StudyInstanceUID": wanted.study_instance_uid,
+                "SeriesInstanceUID": str(one.get("SeriesInstanceUID", "")), "SOPInstanceUID": "",
+            }  # fmt: skip
+            total += sum(1 for _ in find(self.remote, association, keys)) if told is None else told
+        return total
+
+    # --- have it sent ------------------------------------------------------------------------------------------
+
+    def _get(self, wanted: Wanted, holdings: _Holdings, arrivals: Arrivals) -> None:
+        sop_classes = storage_classes(holdings.sop_classes, holdings.modalities)
+        proposals = [*_only(STUDY_ROOT_GET), *storage_proposals(sop_classes, 1)]
+        with Association(self.remote, proposals, sorted({uid for uid, _ in proposals[1:]})) as association:
+            self._ask(association, wanted, (Field.C_GET_RQ, STUDY_ROOT_GET))
+            while True:
+                message = association.next_message()
+                if message.command.elements.get(Element.COMMAND_FIELD) == _C_STORE_RQ:
+                    require_room(self._store(association, message, arrivals), self.name)
+                elif self._is_end(message, Field.C_GET_RSP, arrivals):
+                    return
+
+    def _store(self, association: Association, message: Message, arrivals: Arrivals) -> StoreStatus:
+        _, transfer_syntax_uid = association.contexts[message.context_id]
+        names = Names(
+            sop_class_uid=message.command.text(Element.AFFECTED_SOP_CLASS_UID),
+            sop_instance_uid=message.command.text(Element.AFFECTED_SOP_INSTANCE_UID),
+            transfer_syntax_uid=transfer_syntax_uid,
+        )
+        status = arrivals.take(names, message.pieces)
+        association.send(message.context_id, store_response(message.command, status))
+        return status
+
+    def _move(self, wanted: Wanted, arrivals: Arrivals) -> None:
+        with Association(self.remote, _only(STUDY_ROOT_MOVE)) as association:
+            self._ask(association, wanted, (Field.C_MOVE_RQ, STUDY_ROOT_MOVE))
+            while not self._is_end(association.next_message(), Field.C_MOVE_RSP, arrivals):
+                arrivals.check_stopped()
+
+    def _ask(self, association: Association, wanted: Wanted, how: tuple[Field, str]) -> None:
+        field, sop_class_uid = how
+        found = association.context_of(sop_class_uid)
+        if found is None:
+            other = "move" if field is Field.C_GET_RQ else "get"
+            raise SourceRefused(
+                f"{self.remote} does not accept {UID(sop_class_uid).name}. Enable it there for this node, or set "
+                f'retrieve = "{other}" for source {self.name}.'
+            )
+        keys = {"QueryRetrieveLevel": "STUDY", "StudyInstanceUID": wanted.study_instance_uid}
+        if wanted.series_instance_uids:
+            keys |= {"QueryRetrieveLevel": "SERIES", "SeriesInstanceUID": "\\".join(wanted.series_instance_uids)}
+        destination = self.move_destination if field is Field.C_MOVE_RQ else ""
+        command = request(field, sop_class_uid, _MESSAGE_ID, destination)
+        association.send(found[0], command, identifier(keys, found[1]))
+
+    def _is_end(self, message: Message, field: Field, arrivals: Arrivals) -> bool:
+        """Read a response: note its counts, tell whether it is the last. Raises when the retrieval failed."""
+        status = status_of(self.remote, message, field)
+        counts = _Counts.of(message)
+        if field is Field.C_MOVE_RSP:
+            arrivals.count_elsewhere(counts.completed, counts.failed)
+        else:
+            arrivals.count_failed_there(counts.failed)
+        if status == _PENDING:
+            if arrivals.progress.expected is None and counts.total:
+                arrivals.expect(counts.total)
+            return False
+        if status == 0x0000 or 0xB000 <= status <= 0xBFFF:
+            return True
+        if status == _SUBOPERATIONS_FAILED and arrivals.progress.reason:
+            return True  # they failed because the node refused them, and that is the reason to tell
+        raise self._failure(status, field)
+
+    def _failure(self, status: int, field: Field) -> SourceRefused | SourceUnavailable:
+        verb = field.name.removesuffix("_RSP").replace("_", "-")
+        if status == 0xA801:
+            return SourceRefused(
+                f"{self.remote} does not know the move destination {self.move_destination}: register this node there "
+                f'with its address and DICOM port, or set retrieve = "get" for source {self.name}.'
+            )
+        meaning = _MEANINGS.get(status, "it could not process the request")
+        text = f"{self.remote} answered {verb} with 0x{status:04X}: {meaning}. Its log may say more."
+        return SourceUnavailable(text) if 0xA700 <= status <= 0xA702 else SourceRefused(text)
+
+
+@dataclass(frozen=True, slots=True)
+class _Counts:
+    """The sub-operations of a response (PS3.7 9.1.3.1): `completed` includes those with a warning."""
+
+    completed: int
+    failed: int
+    total: int
+
+    @classmethod
+    def of(cls, message: Message) -> _Counts:
+        try:
+            left, done, failed, warned = (
+                message.command.count(one)
+                for one in (Element.REMAINING, Element.COMPLETED, Element.FAILED, Element.WARNING)
+            )
+        except ValueError as error:
+            raise SourceUnavailable("The PACS sent a malformed number of sub-operations.") from error
+        return cls(done + warned, failed, left + done + failed + warned)
+
+
+_C_STORE_RQ = int(Field.C_STORE_RQ).to_bytes(2, "little")
+
+
+def _only(sop_class_uid: str) -> list[Proposal]:
+    return [(sop_class_uid, tuple(map(str, UNCOMPRESSED)))]
+
+
+_FIND = _only(STUDY_ROOT_FIND)
+
+
+def _study_keys() -> dict[str, str]:
+    """Return what is asked of each study; the patient is not."""
+    told = ("StudyInstanceUID", "StudyDate", "AccessionNumber", "StudyDescription", "ModalitiesInStudy",
+            "SOPClassesInStudy", "NumberOfStudyRelatedSeries", "NumberOfStudyRelatedInstances")  # fmt: skip
+    return {"QueryRetrieveLevel": "STUDY"} | dict.fromkeys(told, "")
+
+
+def _found(dataset: Dataset) -> FoundStudy:
+    return FoundStudy(
+        study_instance_uid=_first(dataset, "StudyInstanceUID"),
+        accession_number=_first(dataset, "AccessionNumber"),
+        study_date=_first(dataset, "StudyDate"),
+        description=_first(dataset, "StudyDescription"),
+        modalities=texts(dataset, "ModalitiesInStudy"),
+        series=number(dataset, "NumberOfStudyRelatedSeries"),
+        instances=number(dataset, "NumberOfStudyRelatedInstances"),
+    )
+
+
+def _first(dataset: Dataset, keyword: str) -> str:
+    return next(iter(texts(dataset, keyword)), "")

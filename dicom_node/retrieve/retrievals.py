@@ -1,0 +1,132 @@
+"""All retrievals of this process: asked, waiting, running, finished. They are remembered until the process ends."""
+
+from __future__ import annotations
+
+import threading
+import uuid
+from collections import OrderedDict, deque
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
+
+from dicom_node.errors import NotFound, RetrievalStopped, SourceUnavailable
+from dicom_node.retrieve.arrivals import Arrivals, Door
+from dicom_node.retrieve.retrieval import FINISHED, Retrieval, RetrievalState, Watch, new_retrieval, perform
+from dicom_node.retrieve.source import Source, Wanted
+
+#: Retrievals that run at once; more would only share the same disk.
+_AT_ONCE = 2
+_MOST_WAITING = 500
+_REMEMBERED = 1000
+
+
+class Retrievals:
+    """Runs retrievals in the background. Safe to share between threads."""
+
+    def __init__(self, sources: Mapping[str, Source], door: Door, called_ae_title: str) -> None:
+        self.sources = sources
+        self._door = door
+        self._called_ae_title = called_ae_title
+        self._lock = threading.Lock()
+        self._known: OrderedDict[str, Retrieval] = OrderedDict()
+        self._arrivals: dict[str, Arrivals] = {}
+        self._waiting: deque[str] = deque()
+        self._running = 0
+        self._stopped = threading.Event()
+
+    def source(self, name: str | None) -> Source:
+        """Return the source of this name; without a name, the only one there is. Raises `NotFound`."""
+        known = ", ".join(self.sources) or "none; add a [[source]] to the configuration"
+        if name is None and len(self.sources) == 1:
+            return next(iter(self.sources.values()))
+        if name is None:
+            raise NotFound(f"Name the source to fetch from. Configured: {known}.")
+        if name not in self.sources:
+            raise NotFound(f"No source has this name. Configured: {known}.")
+        return self.sources[name]
+
+    def ask(self, wanted: Wanted, source_name: str | None = None) -> Retrieval:
+        """Queue a retrieval and return it; the same one that still waits or runs is returned instead of a second.
+
+        Raises `NotFound` when there is no such source, `SourceUnavailable` when too many wait already.
+        """
+        source = self.source(source_name)
+        with self._lock:
+            for known in self._known.values():
+                if known.state not in FINISHED and (known.source, known.wanted) == (source.name, wanted):
+                    return known
+            if len(self._waiting) >= _MOST_WAITING:
+                raise SourceUnavailable(f"{_MOST_WAITING} retrievals wait already. Ask again later.")
+            retrieval = new_retrieval(str(uuid.uuid4()), source.name, wanted)
+            self._known[retrieval.id] = retrieval
+            self._forget_oldest()
+            self._waiting.append(retrieval.id)
+            self._start_waiting()
+            return retrieval
+
+    def get(self, id_: str) -> Retrieval:
+        """Return a retrieval as it stands. Raises `NotFound`."""
+        with self._lock:
+            if id_ not in self._known:
+                raise NotFound(
+                    "No such retrieval. They are remembered until the node restarts; what had come by then is kept: "
+                    "ask for the study again to have the rest."
+                )
+            return self._current(self._known[id_])
+
+    def all(self) -> Sequence[Retrieval]:
+        """Return every retrieval that is remembered, newest first."""
+        with self._lock:
+            return [self._current(one) for one in reversed(self._known.values())]
+
+    def stop(self) -> None:
+        """Take no more objects; what has come is kept."""
+        self._stopped.set()
+        with self._lock:
+            self._waiting.clear()
+
+    # --- inside; with the lock held ----------------------------------------------------------------------------
+
+    def _current(self, retrieval: Retrieval) -> Retrieval:
+        arrivals = self._arrivals.get(retrieval.id)
+        return retrieval if arrivals is None else retrieval.with_progress(arrivals.progress)
+
+    def _forget_oldest(self) -> None:
+        finished = [id_ for id_, one in self._known.items() if one.state in FINISHED]
+        for id_ in finished[: max(0, len(self._known) - _REMEMBERED)]:
+            del self._known[id_]
+
+    def _start_waiting(self) -> None:
+        while self._waiting and self._running < _AT_ONCE:
+            self._running += 1
+            name = f"retrieve-{self._running}"
+            threading.Thread(target=self._run, args=(self._waiting.popleft(),), name=name, daemon=True).start()
+
+    # --- in the thread of one retrieval ------------------------------------------------------------------------
+
+    def _run(self, id_: str) -> None:
+        with self._lock:
+            retrieval = self._known[id_] = replace(self._known[id_], state=RetrievalState.RUNNING)
+        # Stands for whatever nobody has thought of; that error goes on to the thread's door, which logs it.
+        finished = replace(
+            retrieval, state=RetrievalState.FAILED, reason="The node failed; its log has the error. Report it."
+        )
+        try:
+            watch = Watch(begun=lambda arrivals: self._watch(id_, arrivals), stopped=self._stopped.is_set)
+            finished = perform(retrieval, self.sources[retrieval.source], self._door, self._called_ae_title, watch)
+        except RetrievalStopped as stop:
+            finished = replace(retrieval, state=RetrievalState.FAILED, reason=f"{stop} Ask again.")
+        finally:
+            self._finish(finished)
+
+    def _watch(self, id_: str, arrivals: Arrivals) -> None:
+        with self._lock:
+            self._arrivals[id_] = arrivals
+
+    def _finish(self, retrieval: Retrieval) -> None:
+        with self._lock:
+            current = self._current(retrieval)
+            self._arrivals.pop(retrieval.id, None)
+            self._known[retrieval.id] = replace(current, finished_at=current.finished_at or datetime.now(UTC))
+            self._running -= 1
+            self._start_waiting()
