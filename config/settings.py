@@ -59,11 +59,37 @@ class NodeSettings(Section):
 class DicomSettings(Section):
     host: str = Field("127.0.0.1", description="Address the DICOM listener binds.")
     port: Port = Field(11112, description="Port of the DICOM listener.")
+    plain: bool = Field(True, description="Listen without TLS; `false` leaves only the TLS listener.")
     max_associations: int = Field(64, ge=1, description="Associations served at once.")
+    max_associations_per_peer: int = Field(32, ge=1, description="Associations served at once for one address.")
     max_pdu_bytes: int = Field(131072, ge=16384, le=1 << 20, description="Largest PDU offered to peers.")
     max_object_mb: int = Field(4096, ge=1, description="Largest object accepted.")
     network_timeout_s: Seconds = Field(60, description="Idle time after which an association is aborted.")
+    pdu_timeout_s: Seconds = Field(
+        30, description="Longest time a connection's first request, or any PDU once it has begun, may take."
+    )
+    journal_mb: int = Field(
+        512, ge=4, description="Disk for objects that are answered and not yet filed; a quarter of what is free at most."
+    )
     accept_any_sop_class: bool = Field(False, description="Accept private and unknown storage SOP classes too.")
+
+
+class DicomTlsSettings(Section):
+    host: str = Field("", description="Address the TLS listener binds; empty: `dicom.host`.")
+    port: Port = Field(2762, description="Port of the TLS listener.")
+    certificate: Path | None = Field(None, description="The node's certificate chain (PEM); setting it turns TLS on.")
+    private_key: Path | None = Field(None, description="Its private key (PEM); none: it is in the certificate's file.")
+    ca: Path | None = Field(None, description="Certificates (PEM) of the authorities that peers' certificates are from.")
+    client_certificate: Literal["required", "optional", "none"] = Field(
+        "required", description="Whether a peer must show a certificate signed by `ca`."
+    )
+    handshake_timeout_s: Seconds = Field(10, description="Longest time a TLS handshake may take.")
+
+    @model_validator(mode="after")
+    def _peers_can_be_verified(self) -> Self:
+        if self.certificate and self.client_certificate != "none" and not self.ca:
+            raise ValueError("set ca, or client_certificate = \"none\" if peers need not show one")
+        return self
 
 
 class DatabaseSettings(Section):
@@ -111,11 +137,28 @@ class FhirSettings(Section):
 class Peer(Section):
     ae_title: AeTitle = Field(description="Calling AE title that may send.")
     host: str = Field("0.0.0.0/0", description="Address or network (CIDR) it may come from.")
+    tls: bool = Field(False, description="Let it in over TLS only.")
+    certificate_sha256: str = Field(
+        "", pattern="^([0-9a-f]{64})?$", description="SHA-256 of the certificate (DER, hex) it must show; none: any."
+    )
+    port: Port | None = Field(None, description="Port of its own listener, for outcomes of storage commitment.")
 
     @model_validator(mode="after")
     def _host_is_a_network(self) -> Self:
         ipaddress.ip_network(self.host, strict=False)
         return self
+
+
+class AeSettings(Section):
+    ae_title: AeTitle = Field(description="A further AE title the node answers to, besides `node.ae_title`.")
+    peers: tuple[AeTitle, ...] = Field((), description="Calling AE titles let in here; empty: every `[[peer]]`.")
+    tls: bool = Field(False, description="Let peers in over TLS only.")
+    accept_any_sop_class: bool = Field(False, description="Accept private and unknown storage SOP classes too.")
+
+
+class User(Section):
+    name: str = Field(min_length=1, description="User name that a peer must give (user identity negotiation).")
+    password: SecretStr = Field(SecretStr(""), description="Its passcode; none: the name alone is enough.")
 
 
 class DestinationSettings(Section):
@@ -189,13 +232,16 @@ class Settings(Section):
 
     node: NodeSettings = NodeSettings()
     dicom: DicomSettings = DicomSettings()
+    dicom_tls: DicomTlsSettings = DicomTlsSettings()
     database: DatabaseSettings = DatabaseSettings()
     api: ApiSettings = ApiSettings()
     inference: InferenceSettings = InferenceSettings()
     delivery: DeliverySettings = DeliverySettings()
     results: ResultSettings = ResultSettings()
     fhir: FhirSettings = FhirSettings()
+    ae: tuple[AeSettings, ...] = ()
     peer: tuple[Peer, ...] = ()
+    user: tuple[User, ...] = ()
     destination: tuple[DestinationSettings, ...] = ()
     source: tuple[SourceSettings, ...] = ()
     route: tuple[RouteSettings, ...] = ()
@@ -219,11 +265,21 @@ class Settings(Section):
 
     @model_validator(mode="after")
     def _beyond_loopback_needs_a_list_of_peers(self) -> Self:
-        if not _is_loopback(self.dicom.host) and not self.peer:
+        hosts = [self.dicom.host, *([self.dicom_tls.host or self.dicom.host] if self.dicom_tls.certificate else [])]
+        if not all(map(_is_loopback, hosts)) and not self.peer:
             raise ValueError(
-                f"dicom.host {self.dicom.host} is reachable from other machines but no [[peer]] is configured; "
+                f"dicom.host {' / '.join(hosts)} is reachable from other machines but no [[peer]] is configured; "
                 "list who may send (ae_title and host), or bind 127.0.0.1"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _somebody_can_come_in(self) -> Self:
+        if not self.dicom.plain and not self.dicom_tls.certificate:
+            raise ValueError("dicom.plain is false and dicom_tls.certificate is not set: nobody could send anything")
+        titles = [self.node.ae_title, *(ae.ae_title for ae in self.ae)]
+        if len(set(titles)) != len(titles):
+            raise ValueError(f"an AE title is given twice: {', '.join(titles)}")
         return self
 
     @property

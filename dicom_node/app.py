@@ -10,7 +10,6 @@ import json
 import logging
 import os
 import shutil
-import socket
 import threading
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -19,14 +18,15 @@ from zoneinfo import ZoneInfo
 
 from dicom_node import __version__
 from dicom_node.config.settings import DestinationSettings
-from dicom_node.errors import IndexUnavailable
+from dicom_node.errors import IndexUnavailable, SettingsError
 from dicom_node.index.leases import free_dead_leases
-from dicom_node.listener import open_listener
 from dicom_node.node import Node
 
 if TYPE_CHECKING:
     from dicom_node.analyst import AnalystSettings
     from dicom_node.outbox import DestinationWorker
+    from dicom_node.receive.process import AcceptorProcess
+    from dicom_node.reception import Reception
     from dicom_node.send.outgoing import Sender
 
 ROLES = ("receive", "index", "infer", "deliver", "api")
@@ -40,14 +40,14 @@ _log = logging.getLogger(__name__)
 class Service:
     """A running node: starts the roles it was given, stops them in the order that loses nothing."""
 
-    def __init__(self, node: Node, roles: Sequence[str] = ROLES, listener: socket.socket | None = None) -> None:
-        """`listener` is the open DICOM socket, where the role `receive` is among `roles`."""
+    def __init__(self, node: Node, roles: Sequence[str] = ROLES, acceptor: AcceptorProcess | None = None) -> None:
+        """`acceptor` serves the DICOM ports since before; it is needed for the role `receive`."""
         self._node = node
-        self._listener = listener
+        self._acceptor = acceptor
         self._roles = frozenset(roles)
         self._stop = threading.Event()
         self._wake_analyst = threading.Event()
-        self._receiver: Any = None
+        self._reception: Reception | None = None
         self._api: Any = None
         self._retrievals: Any = None
         self._pull_sweep: Any = None
@@ -65,8 +65,7 @@ class Service:
         self._free_leases(started_at)
         _ = node.routes  # a configuration that cannot work must stop the start, not the first study
         if "receive" in self._roles:
-            node.spool.remove_parts()
-            self._start_receiver()
+            self._start_reception()
         if "deliver" in self._roles:
             self._start_outbox()
         if "infer" in self._roles:
@@ -81,7 +80,7 @@ class Service:
         """Stop receiving first, then finish what runs; everything unfinished is found again at the next start."""
         self._stop.set()
         self._wake_analyst.set()
-        for part in (self._receiver, self._retrievals, self._scheduler, self._api):
+        for part in (self._reception, self._retrievals, self._scheduler, self._api):
             if part is not None:
                 part.stop()
         for worker in self._outbox:
@@ -111,16 +110,14 @@ class Service:
 
     # --- the roles ---
 
-    def _start_receiver(self) -> None:
-        from dicom_node.receive import Receiver  # noqa: PLC0415 - each role loads only what it needs
-        from dicom_node.sweeps import AssociationSweep  # noqa: PLC0415
+    def _start_reception(self) -> None:
+        from dicom_node.reception import Reception  # noqa: PLC0415 - each role loads only what it needs
 
-        node, settings = self._node, self._node.settings
-        AssociationSweep(node.database, node.receiver_id).forget_own()
-        self._receiver = Receiver(settings.dicom, settings.node.ae_title, settings.peer, node.intake, node.database)
-        listener = self._listener or open_listener(settings.dicom.host, settings.dicom.port)
-        self.ports["dicom"] = self._receiver.start(listener)
-        _log.info("listening", extra={"ae_title": settings.node.ae_title, "port": self.ports["dicom"]})
+        if self._acceptor is None:
+            raise SettingsError("The role receive needs an acceptor; start the node with `dicom-node serve`.")
+        self._reception = Reception(self._node, self._acceptor)
+        self.ports |= self._reception.start()
+        _log.info("listening", extra={"ae_title": self._node.settings.node.ae_title, **self.ports})
 
     def _start_outbox(self) -> None:
         from dicom_node.outbox import BackOff, DestinationWorker  # noqa: PLC0415
@@ -204,7 +201,10 @@ class Service:
             print(f"API token (shown once, kept in {token_file}): {token}", flush=True)  # noqa: T201
 
     def _receiver_ready(self) -> bool:
-        return "receive" not in self._roles or (self._receiver is not None and self._receiver.is_listening())
+        return "receive" not in self._roles or (self._reception is not None and self._reception.is_serving())
+
+    def _unsettled_studies(self) -> frozenset[str]:
+        return self._reception.settler.unsettled_studies() if self._reception else frozenset()
 
     def _start_sweeps(self, started_at: datetime) -> None:
         from dicom_node.sweep_schedule import SweepSchedule  # noqa: PLC0415
@@ -213,7 +213,9 @@ class Service:
         node = self._node
         self._scheduler = SweepSchedule()
         if "index" in self._roles:
-            completeness = CompletenessSweep(node.database, node.routes, node.cards, self._wake_analyst.set)
+            completeness = CompletenessSweep(
+                node.database, node.routes, node.cards, self._wake_analyst.set, self._unsettled_studies
+            )
             self._scheduler.every(_COMPLETENESS_EVERY_S, "completeness", completeness.run)
         if "receive" in self._roles:
             associations = AssociationSweep(node.database, node.receiver_id)
@@ -224,6 +226,7 @@ class Service:
         self._scheduler.start()
 
     def _adopt(self, started_at: datetime) -> None:
+        self._node.spool.remove_abandoned_parts()
         count = self._node.intake.adopt_orphans(started_at)
         if count:
             _log.warning("orphans adopted", extra={"objects": count})

@@ -79,6 +79,8 @@ class JournalWriter:
         self._folder = folder
         self._wanted = slots
         self._free: deque[int] = deque()
+        #: Slots in use and the sequence number of the record in each (0: being written).
+        self._held: dict[int, int] = {}
         self._changed = threading.Condition()
         self._descriptors: dict[int, int] = {}
         self._sequence = time.time_ns()
@@ -97,6 +99,8 @@ class JournalWriter:
             self._open(slot)
             if record is None:
                 self._free.append(slot)
+            else:
+                self._held[slot] = record.sequence
         found.sort(key=lambda pair: pair[1].sequence)
         if found:
             self._sequence = max(self._sequence, found[-1][1].sequence + 1)
@@ -112,7 +116,7 @@ class JournalWriter:
                 if slot not in self._descriptors:
                     _make_slot(slot_path(self._folder, slot))
                     self._open(slot)
-                    self.reuse([slot])
+                    self.give_back(slot)
             _sync_folder(self._folder)
         except OSError as error:
             raise SpoolUnavailable(
@@ -125,13 +129,25 @@ class JournalWriter:
         with self._changed:
             if not self._free and not self._changed.wait_for(lambda: bool(self._free), timeout_s):
                 return None
-            return self._free.popleft()
+            slot = self._free.popleft()
+            self._held[slot] = 0
+            return slot
 
-    def reuse(self, slots: Sequence[int]) -> None:
-        """Take back slots that were settled or not used."""
+    def give_back(self, slot: int) -> None:
+        """Take back a slot that was not used."""
         with self._changed:
-            self._free.extend(slot for slot in slots if slot < self._wanted)
+            self._held.pop(slot, None)
+            if slot < self._wanted:
+                self._free.append(slot)
             self._changed.notify_all()
+
+    def settled(self, slot: int, sequence: int) -> None:
+        """Take back the slot of a settled record. Said twice, or late, it changes nothing: the slot may hold another
+        record by then."""
+        with self._changed:
+            is_held = self._held.get(slot) == sequence
+        if is_held:
+            self.give_back(slot)
 
     def next_sequence(self) -> int:
         """Return the next sequence number; they rise over restarts, too."""
@@ -145,8 +161,9 @@ class JournalWriter:
         try:
             _write_all(descriptor, [_head(record), *pieces])
             os.fdatasync(descriptor)
+            self._held[slot] = record.sequence
         except OSError as error:
-            self.reuse([slot])
+            self.give_back(slot)
             raise SpoolUnavailable(
                 f"The journal below {self._folder} could not be written: {error.strerror}. Repair the disk; the "
                 "sender is asked to try again."

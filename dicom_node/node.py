@@ -18,6 +18,7 @@ from dicom_node.inference.cards import ModelCard, find_models
 from dicom_node.intake import Intake, Limits
 from dicom_node.model import Destination, Route
 from dicom_node.predicates import check_conditions
+from dicom_node.receive.start import receiver_id
 from dicom_node.routing import OWN_ATTRIBUTES, check_rank
 from dicom_node.spool import Spool
 
@@ -64,7 +65,7 @@ class Node:
     @cached_property
     def receiver_id(self) -> str:
         """Stays the same over restarts of this receiver, so that it can tidy up after itself."""
-        return f"{socket.gethostname()}:{self.settings.dicom.host}:{self.settings.dicom.port}"[:64]
+        return receiver_id(self.settings)
 
     @cached_property
     def intake(self) -> Intake:

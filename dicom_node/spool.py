@@ -6,11 +6,13 @@ folders. Names never come from a peer. Contents are found by key (``ab/<sha256>.
 
 from __future__ import annotations
 
+import ctypes
 import hashlib
 import os
 import shutil
+import time
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +20,8 @@ from pathlib import Path
 from dicom_node.errors import SpoolUnavailable
 
 Buffer = bytes | bytearray | memoryview
+_ABANDONED_S = 3600.0
+_LIBC = ctypes.CDLL(None, use_errno=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +66,21 @@ class Spool:
         """Begin an object whose size is not known yet; `owner` says whose leftovers it would be after a crash."""
         return Part(self, self._incoming / f"{owner}-{uuid.uuid4().hex}.part")
 
+    def sync(self) -> None:
+        """Make everything written to this file system durable: one call for many files, names included."""
+        descriptor = os.open(self.folder, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            if _LIBC.syncfs(descriptor) != 0:
+                raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+        finally:
+            os.close(descriptor)
+
+    def move(self, part: Path, key: str) -> None:
+        """Move a file of this file system to where objects live; the new name is durable after `sync`."""
+        target = self.path(key)
+        target.parent.mkdir(exist_ok=True)
+        part.rename(target)
+
     def settle(self, part: Path, key: str) -> None:
         """Move a durable file of this file system to where objects live, durably. Raises `OSError`."""
         target = self.path(key)
@@ -82,6 +101,14 @@ class Spool:
     def remove_parts(self, owner: str = "") -> int:
         """Delete what a crash left half-written (never acknowledged), of one owner or all; return how many."""
         parts = list(self._incoming.glob(f"{owner}-*.part" if owner else "*.part"))
+        for part in parts:
+            part.unlink(missing_ok=True)
+        return len(parts)
+
+    def remove_abandoned_parts(self) -> int:
+        """Delete parts that nobody has written to for so long that whoever began them is gone; return how many."""
+        before = time.time() - _ABANDONED_S
+        parts = [part for part in self._incoming.glob("*.part") if part.stat().st_mtime < before]
         for part in parts:
             part.unlink(missing_ok=True)
         return len(parts)
@@ -113,6 +140,17 @@ class Part:
             self.size_bytes += len(view)
             while view:
                 view = view[os.write(self._descriptor, view) :]
+
+    def fill(self, copy: Callable[[int], None]) -> None:
+        """Let `copy` write into the open file, whose descriptor it gets. Raises `SpoolUnavailable` as `write` does."""
+        with self._told():
+            copy(self._descriptor)
+            self.size_bytes = os.fstat(self._descriptor).st_size
+
+    def finish(self) -> Path:
+        """Close it without making it durable or giving it a name; that is left to the caller."""
+        self._close()
+        return self.path
 
     def keep(self, sha256: str, suffix: str) -> Stored:
         """Make it an object, named by the digest of its content; it is durable when this returns.

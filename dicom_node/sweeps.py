@@ -56,6 +56,8 @@ class CompletenessSweep:
     routes: Sequence[Route]
     cards: Mapping[str, Card]
     wake_analyst: Callable[[], None]
+    #: Studies of which an acknowledged object is still on its way into the index.
+    unsettled: Callable[[], frozenset[str]] = frozenset
 
     def run(self) -> None:
         """Look at every study that may be due."""
@@ -66,8 +68,9 @@ class CompletenessSweep:
             due = perhaps_complete(
                 connection, now - timedelta(seconds=shortest_quiet_s), now - timedelta(seconds=shortest_wait_s)
             )
+        unsettled = self.unsettled()
         for uid in due:
-            if self._step(uid, now):
+            if uid not in unsettled and self._step(uid, now):
                 self.wake_analyst()
 
     def _step(self, uid: str, now: datetime) -> int:

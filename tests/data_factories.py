@@ -12,6 +12,9 @@ from typing import Any
 
 import numpy as np
 from pydicom.dataset import Dataset
+from pydicom.filebase import DicomBytesIO
+from pydicom.filewriter import write_dataset
+from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
 from dicom_node.analysis import AnalysisRequest, ReportContext, SourceFile
 from dicom_node.demo.phantoms import PhantomTruth, chest_ct_phantom
@@ -24,6 +27,14 @@ SMALL_SLICES, SMALL_ROWS, SMALL_SPACING_MM = 32, 96, 10.0
 def small_chest_ct(seed: str = "1") -> tuple[list[Dataset], PhantomTruth]:
     """Make the chest CT phantom on a coarse grid."""
     return chest_ct_phantom(seed, slices=SMALL_SLICES, rows=SMALL_ROWS, slice_spacing_mm=SMALL_SPACING_MM)
+
+
+def encoded(dataset: Dataset, transfer_syntax_uid: str = ExplicitVRLittleEndian) -> bytes:
+    """Return the data set as it goes over the wire: no preamble, no file meta information."""
+    buffer = DicomBytesIO()
+    buffer.is_little_endian, buffer.is_implicit_VR = True, transfer_syntax_uid == ImplicitVRLittleEndian
+    write_dataset(buffer, dataset)
+    return bytes(buffer.getvalue())
 
 
 def flipped_columns(dataset: Dataset) -> Dataset:

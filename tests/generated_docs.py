@@ -12,11 +12,12 @@ from typing import Any
 
 from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
+from pydicom.uid import UID
 
 from dicom_node.config.settings import Settings
 from dicom_node.headers import StoreStatus
 from dicom_node.lifecycle import DELIVERY_TRANSITIONS, JOB_TRANSITIONS, STUDY_TRANSITIONS
-from dicom_node.receive import TRANSFER_SYNTAXES
+from dicom_node.receive.vocabulary import TRANSFER_SYNTAXES
 from tests.needs import REPOSITORY
 
 DOCS = REPOSITORY / "docs"
@@ -41,7 +42,7 @@ def status_table() -> str:
 
 def transfer_syntax_table() -> str:
     """The transfer syntaxes the listener accepts for every storage SOP class."""
-    rows = [f"| {syntax.name} | `{syntax}` |" for syntax in TRANSFER_SYNTAXES]
+    rows = [f"| {syntax.name} | `{syntax}` |" for syntax in map(UID, TRANSFER_SYNTAXES)]
     return "\n".join(["| transfer syntax | UID |", "|---|---|", *rows])
 
 

@@ -8,10 +8,10 @@ import signal
 import threading
 
 from dicom_node.config.settings import load_settings
-from dicom_node.listener import open_listener
+from dicom_node.receive.start import start_acceptor
 
 #: Beginnings of the names of the threads without which the node is not a node.
-OWN_THREADS = ("analyst", "outbox-")
+OWN_THREADS = ("analyst", "outbox-", "settler", "acceptor")
 _log = logging.getLogger(__name__)
 
 
@@ -19,8 +19,8 @@ def serve(options: argparse.Namespace) -> int:
     """Run the roles until SIGTERM or SIGINT."""
     settings = load_settings(options.config)
     receives = not options.role or "receive" in options.role
-    listener = open_listener(settings.dicom.host, settings.dicom.port) if receives else None
-    # Only now what takes its time to load: whoever connects meanwhile waits instead of being refused.
+    acceptor = start_acceptor(settings) if receives else None
+    # Only now what takes its time to load: the acceptor serves meanwhile.
     from dicom_node.app import ROLES, Service  # noqa: PLC0415
     from dicom_node.logs import configure_logs  # noqa: PLC0415
     from dicom_node.node import Node  # noqa: PLC0415
@@ -30,7 +30,7 @@ def serve(options: argparse.Namespace) -> int:
     failed = _watch_own_threads(stop)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
-    service = Service(Node(settings), options.role or ROLES, listener)
+    service = Service(Node(settings), options.role or ROLES, acceptor)
     try:
         service.start()
         stop.wait()

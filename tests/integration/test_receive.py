@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import subprocess
 import sys
 import time
@@ -21,8 +22,10 @@ from pynetdicom.dimse_messages import C_STORE_RQ
 from pynetdicom.dimse_primitives import C_STORE
 from sqlalchemy import select
 
+from dicom_node.config.settings import load_settings
 from dicom_node.intake import Intake, Limits, Received
 from dicom_node.model import Sender
+from dicom_node.receive.start import acceptor_options
 from dicom_node.send.negotiation import Remote
 from dicom_node.send.scu import FileSent, send_files
 from dicom_node.spool import Spool
@@ -80,6 +83,7 @@ def remote(node: Node) -> Remote:
 
 def stored_keys(node: Node) -> dict[str, list[str]]:
     """SOP Instance UID → keys of the objects kept under it."""
+    node.wait_until_settled()
     found: dict[str, list[str]] = {}
     with opened_database(f"sqlite:///{node.data_dir / 'node.sqlite'}") as database, database.read() as connection:
         for row in connection.execute(select(instances)):
@@ -303,7 +307,11 @@ def test_a_start_adopts_what_was_durable_and_removes_what_was_not(
     """A kill between the file's fsync and the row's commit, and one in the middle of a file."""
     one = node(start=False, route=[])
     spool = Spool(one.data_dir / "spool")
-    (one.data_dir / "spool" / "incoming" / "half.part").write_bytes(b"half")
+    owner = acceptor_options(load_settings(one.config)).parts_owner
+    abandoned = one.data_dir / "spool" / "incoming" / "upload-1.part"
+    for name in (f"{owner}-1.part", "settle-1.part", abandoned.name):
+        abandoned.with_name(name).write_bytes(b"half")
+    os.utime(abandoned, (0, 0))
     with opened_database(f"sqlite:///{tmp_path / 'lost.sqlite'}") as lost:
         intake = Intake(lost, spool, Limits(min_free_bytes=0, max_object_bytes=1 << 30), "r")
         assert intake.store(

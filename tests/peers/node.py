@@ -10,10 +10,12 @@ from typing import Any
 
 import httpx
 
+from dicom_node.journal import read_record, slots_in
 from tests.needs import REPOSITORY
 from tests.peers.process import Process, wait_until
 
 READY_TIMEOUT_S = 60.0
+SETTLED_TIMEOUT_S = 30.0
 
 
 class Node:
@@ -38,7 +40,7 @@ class Node:
         """Write `node.toml`; takes effect at the next start."""
         defaults: dict[str, dict[str, Any]] = {
             "node": {"data_dir": str(self.data_dir), "min_free_mb": 0},
-            "dicom": {"port": 0},
+            "dicom": {"port": 0, "journal_mb": 16},
             "api": {"port": 0},
             "delivery": {"first_retry_s": 0.5, "max_retry_s": 2.0},
         }
@@ -66,6 +68,15 @@ class Node:
         """End it and its workers at once, as a power cut would."""
         if self.process is not None:
             self.process.kill9()
+
+    def wait_until_settled(self) -> None:
+        """Wait until everything acknowledged so far is filed and indexed."""
+        folder = self.data_dir / "journal"
+
+        def settled() -> bool:
+            return all(read_record(folder, slot) is None for slot in slots_in(folder))
+
+        wait_until(settled, SETTLED_TIMEOUT_S, "the journal to be empty")
 
     def restart(self) -> None:
         """End it, if it still runs, and start it again on the same data; ports may change unless configured."""

@@ -9,9 +9,7 @@ import pydicom
 import pytest
 from pydicom.data import get_testdata_file
 from pydicom.dataset import Dataset
-from pydicom.filebase import DicomBytesIO
 from pydicom.filereader import read_file_meta_info
-from pydicom.filewriter import write_dataset
 from pydicom.sequence import Sequence
 from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
@@ -19,6 +17,7 @@ from dicom_node import MANUFACTURER
 from dicom_node.errors import RefusedObject
 from dicom_node.headers import StoreStatus, read_header, snake_case
 from dicom_node.model import InstanceRole
+from tests.data_factories import encoded
 
 EXPLICIT, IMPLICIT = str(ExplicitVRLittleEndian), str(ImplicitVRLittleEndian)
 CT = "1.2.840.10008.5.1.4.1.1.2"
@@ -27,13 +26,6 @@ SHIPPED = (
     "CT_small.dcm", "MR_small.dcm", "MR_small_bigendian.dcm", "MR_small_implicit.dcm", "JPEG2000.dcm",
     "MR_small_RLE.dcm", "rtdose.dcm", "waveform_ecg.dcm",
 )  # fmt: skip
-
-
-def encoded(dataset: Dataset, syntax: str = EXPLICIT) -> bytes:
-    buffer = DicomBytesIO()
-    buffer.is_little_endian, buffer.is_implicit_VR = True, syntax == IMPLICIT
-    write_dataset(buffer, dataset)
-    return bytes(buffer.getvalue())
 
 
 @pytest.fixture(autouse=True)

@@ -1,0 +1,93 @@
+"""From the settings to a running acceptor. Loads nothing heavy: it runs before everything else of a start."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+import socket
+from pathlib import Path
+
+from dicom_node.config.settings import AeSettings, Settings
+from dicom_node.journal import HEAD_BYTES, SLOT_BYTES
+from dicom_node.listener import open_listener
+from dicom_node.receive.options import AcceptorOptions, AeOption, PeerOption, TlsOption, UserOption
+from dicom_node.receive.process import AcceptorProcess
+
+_MEGABYTE = 1 << 20
+#: The journal takes at most this part of the disk that is free when it is made.
+_DISK_SHARE = 4
+
+
+def receiver_id(settings: Settings) -> str:
+    """Return what this receiver is known by; it stays the same over restarts, so that it can tidy up after itself."""
+    return f"{socket.gethostname()}:{settings.dicom.host}:{settings.dicom.port}"[:64]
+
+
+def start_acceptor(settings: Settings) -> AcceptorProcess:
+    """Open the DICOM ports and start the process that serves them. Raises `SettingsError`."""
+    settings.node.data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+    listeners: dict[str, socket.socket] = {}
+    if settings.dicom.plain:
+        listeners["dicom"] = open_listener(settings.dicom.host, settings.dicom.port)
+    if settings.dicom_tls.certificate:
+        tls = settings.dicom_tls
+        listeners["dicom_tls"] = open_listener(tls.host or settings.dicom.host, tls.port, "dicom_tls")
+    return AcceptorProcess(acceptor_options(settings), listeners)
+
+
+def journal_folder(settings: Settings) -> Path:
+    """Return where the journal lies; it belongs to one receiver and never moves to a shared disk."""
+    return settings.node.data_dir / "journal"
+
+
+def acceptor_options(settings: Settings) -> AcceptorOptions:
+    """Return what the acceptor must know."""
+    node, dicom = settings.node, settings.dicom
+    own = AeOption(ae_title=node.ae_title, any_sop_class=dicom.accept_any_sop_class)
+    return AcceptorOptions(
+        spool=str(node.data_dir / "spool"),
+        journal=str(journal_folder(settings)),
+        # Several receivers may share a spool; each tidies up after itself only.
+        parts_owner=f"dicom-{hashlib.sha256(receiver_id(settings).encode()).hexdigest()[:8]}",
+        aes=(own, *map(_ae, settings.ae)),
+        peers=tuple(
+            PeerOption(ae_title=p.ae_title, network=p.host, tls=p.tls, certificate_sha256=p.certificate_sha256)
+            for p in settings.peer
+        ),
+        users=tuple(UserOption(name=u.name, password=u.password.get_secret_value()) for u in settings.user),
+        tls=_tls(settings),
+        max_associations=dicom.max_associations,
+        max_associations_per_peer=dicom.max_associations_per_peer,
+        max_pdu_bytes=dicom.max_pdu_bytes,
+        max_object_bytes=dicom.max_object_mb * _MEGABYTE,
+        min_free_bytes=node.min_free_mb * _MEGABYTE,
+        journal_slots=_slots(settings),
+        idle_timeout_s=dicom.network_timeout_s,
+        pdu_timeout_s=dicom.pdu_timeout_s,
+        log_level=node.log_level,
+    )
+
+
+def _ae(ae: AeSettings) -> AeOption:
+    return AeOption(ae_title=ae.ae_title, peers=ae.peers, tls=ae.tls, any_sop_class=ae.accept_any_sop_class)
+
+
+def _tls(settings: Settings) -> TlsOption | None:
+    tls = settings.dicom_tls
+    if not tls.certificate:
+        return None
+    return TlsOption(
+        certificate=str(tls.certificate),
+        private_key=str(tls.private_key or ""),
+        authorities=str(tls.ca or ""),
+        client_certificate=tls.client_certificate,
+        handshake_timeout_s=tls.handshake_timeout_s,
+    )
+
+
+def _slots(settings: Settings) -> int:
+    """Return how many slots the journal gets: what is configured, less on a small disk, those that are there."""
+    slot_bytes = SLOT_BYTES + HEAD_BYTES
+    present = len(list(journal_folder(settings).glob("*.slot")))
+    free = shutil.disk_usage(settings.node.data_dir).free + present * slot_bytes
+    return max(2, min(settings.dicom.journal_mb * _MEGABYTE, free // _DISK_SHARE) // slot_bytes)

@@ -1,0 +1,64 @@
+"""The role `receive`: the acceptor's news go to the settler, in order."""
+
+from __future__ import annotations
+
+import logging
+import time
+
+from sqlalchemy import Connection
+
+from dicom_node.journal import Record
+from dicom_node.node import Node
+from dicom_node.receive.process import AcceptorProcess
+from dicom_node.receive.start import journal_folder
+from dicom_node.settle import AllLost, Closed, Settler, SettlerLinks, Stored
+from dicom_node.sweeps import AssociationSweep
+
+_log = logging.getLogger(__name__)
+
+
+class Reception:
+    """Runs the acceptor and the settler."""
+
+    def __init__(self, node: Node, acceptor: AcceptorProcess) -> None:
+        self._acceptor = acceptor
+        self._associations = AssociationSweep(node.database, node.receiver_id)
+        links = SettlerLinks(acceptor.freed, acceptor.trouble, self._commitment_requested)
+        self.settler = Settler(node.database, node.spool, journal_folder(node.settings), node.receiver_id, links)
+
+    def start(self) -> dict[str, int]:
+        """Return when peers are served; the ports by name. Raises `SettingsError`."""
+        self._associations.forget_own()
+        self.settler.start()
+        self._acceptor.listen_to(self)
+        self._acceptor.wait_until_ready()
+        return self._acceptor.ports
+
+    def stop(self) -> None:
+        """No more connections; what was acknowledged settles now or at the next start."""
+        self._acceptor.stop()
+        self.settler.stop()
+
+    def is_serving(self) -> bool:
+        """Tell whether peers are served."""
+        return self._acceptor.is_serving
+
+    # --- the acceptor's news -------------------------------------------------------------------------------------
+
+    def stored(self, slot: int, sequence: int, study_instance_uid: str, *, found: bool) -> None:
+        """An object is durable in a slot."""
+        self.settler.put(Stored(slot, sequence, study_instance_uid, found))
+
+    def closed(self, association_id: str, outcome: str, at_s: float) -> None:
+        """An association ended; its objects were told before."""
+        self.settler.put(Closed(association_id, outcome, at_s))
+
+    def died(self) -> None:
+        """The acceptor died, and all its associations with it."""
+        self.settler.put(AllLost(time.time()))
+
+    def reported(self, number: int, status: int | None) -> None:
+        """The outcome of a storage commitment was answered on its association, or could not be sent there."""
+
+    def _commitment_requested(self, _connection: Connection, record: Record, _payload: bytes) -> None:
+        _log.warning("storage commitment cannot be answered yet", extra={"calling_ae_title": record.calling_ae_title})
