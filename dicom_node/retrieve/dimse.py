@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
-from pydicom import Dataset
 from pydicom.uid import UID
 
-from dicom_node.errors import NotFound, SourceRefused, SourceUnavailable
+from dicom_node.errors import SourceRefused, SourceUnavailable
 from dicom_node.headers import StoreStatus
 from dicom_node.retrieve.arrivals import Arrivals, Names, require_room
 from dicom_node.retrieve.association import Association, Message
 from dicom_node.retrieve.contexts import UNCOMPRESSED, storage_classes, storage_proposals
+from dicom_node.retrieve.holdings import Holdings, Listed, found_study, holdings, listed, study_keys
 from dicom_node.retrieve.messages import (
     STUDY_ROOT_FIND,
     STUDY_ROOT_GET,
@@ -22,13 +22,16 @@ from dicom_node.retrieve.messages import (
     request,
     store_response,
 )
-from dicom_node.retrieve.query import find, identifier, number, status_of, texts
+from dicom_node.retrieve.query import find, identifier, status_of
 from dicom_node.retrieve.source import FoundStudy, StudyQuery, Wanted
 from dicom_node.send.negotiation import Proposal, Remote
 
 _MESSAGE_ID = 1
 _PENDING = 0xFF00
 _SUBOPERATIONS_FAILED = 0xA702
+_C_STORE_RQ = int(Field.C_STORE_RQ).to_bytes(2, "little")
+#: Objects that may break the association one behind the other before the PACS itself is taken for broken.
+_MOST_BREAKS = 3
 _MEANINGS = {
     0x0122: "it does not offer this retrieval",
     0x0124: "it does not allow this node to retrieve",
@@ -37,15 +40,6 @@ _MEANINGS = {
     0xA900: "it did not understand the request",
     0xFE00: "it cancelled the retrieval",
 }
-
-
-@dataclass(frozen=True, slots=True)
-class _Holdings:
-    """What the PACS says it has of a study: how many objects, and what they may be."""
-
-    count: int | None
-    sop_classes: Sequence[str]
-    modalities: Sequence[str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,69 +62,53 @@ class DimseSource:
 
     def find_studies(self, query: StudyQuery, limit: int) -> list[FoundStudy]:
         """Ask by C-FIND at study level. Raises `SourceUnavailable` and `SourceRefused`."""
-        keys = _study_keys() | {
+        keys = study_keys() | {
             "PatientID": query.patient_id, "AccessionNumber": query.accession_number, "StudyDate": query.date,
         }  # fmt: skip
         with Association(self.remote, _FIND) as association:
-            return [_found(dataset) for dataset in find(self.remote, association, keys, limit)]
+            return [found_study(dataset) for dataset in find(self.remote, association, keys, limit)]
 
     def fetch(self, wanted: Wanted, arrivals: Arrivals) -> None:
         """Ask what there is, then have it sent. Raises `NotFound`, `SourceUnavailable`, `SourceRefused`."""
-        holdings = self._holdings(wanted)
-        arrivals.expect(holdings.count)
+        with Association(self.remote, _FIND) as association:
+            there = holdings(self.remote, association, wanted)
+        arrivals.expect(there.count)
         if self.move_destination:
             self._move(wanted, arrivals)
-        else:
-            self._get(wanted, holdings, arrivals)
+            return
+        try:
+            self._get(_keys(wanted), there, arrivals)
+        except SourceUnavailable as error:
+            self._get_missing(wanted, there, arrivals)
+            if not arrivals.progress.received:
+                raise SourceUnavailable(str(error)) from error
 
-    # --- what there is -----------------------------------------------------------------------------------------
-
-    def _holdings(self, wanted: Wanted) -> _Holdings:
+    def _get_missing(self, wanted: Wanted, there: Holdings, arrivals: Arrivals) -> None:
+        """Fetch one by one what is not here yet: some PACSs break off at an object they cannot read."""
         with Association(self.remote, _FIND) as association:
-            keys = _study_keys() | {"StudyInstanceUID": wanted.study_instance_uid}
-            studies = list(find(self.remote, association, keys, 1))
-            if not studies:
-                raise NotFound(f"{self.name} has no study {wanted.study_instance_uid}. Check the UID.")
-            series = self._series(association, wanted)
-            count = None if wanted.series_instance_uids else number(studies[0], "NumberOfStudyRelatedInstances")
-            if count is None:
-                count = self._count(association, wanted, series)
-        modalities = [one for dataset in series for one in texts(dataset, "Modality")]
-        return _Holdings(count, texts(studies[0], "SOPClassesInStudy"), modalities)
+            named = listed(self.remote, association, wanted)
+        breaks = 0
+        for one in named:
+            if arrivals.has(one.sop_instance_uid):
+                continue
+            try:
+                self._get(_keys_of_one(wanted, one), there, arrivals)
+                breaks = 0
+            except SourceUnavailable as error:
+                breaks += 1
+                arrivals.refuse(one.sop_instance_uid, str(error))
+                if breaks == _MOST_BREAKS:
+                    raise
+            if not arrivals.has(one.sop_instance_uid):
+                arrivals.refuse(one.sop_instance_uid, f"{self.name} names an object that it does not send.")
 
-    def _series(self, association: Association, wanted: Wanted) -> list[Dataset]:
-        """Return the series asked for, as the PACS describes them."""
-        keys = {
-            "QueryRetrieveLevel": "SERIES", "StudyInstanceUID": wanted.study_instance_uid, "SeriesInstanceUID": "",
-            "Modality": "", "NumberOfSeriesRelatedInstances": "",
-        }  # fmt: skip
-        all_series = list(find(self.remote, association, keys))
-        if not wanted.series_instance_uids:
-            return all_series
-        chosen = [one for one in all_series if one.get("SeriesInstanceUID") in wanted.series_instance_uids]
-        if not chosen:
-            raise NotFound(f"{self.name} has none of these series of study {wanted.study_instance_uid}.")
-        return chosen
+    # --- one request -------------------------------------------------------------------------------------------
 
-    def _count(self, association: Association, wanted: Wanted, series: Sequence[Dataset]) -> int:
-        """Add up the series; where the PACS counts nothing, count its objects one by one."""
-        total = 0
-        for one in series:
-            told = number(one, "NumberOfSeriesRelatedInstances")
-            keys = {
-                "QueryRetrieveLevel": "IMAGE", "StudyInstanceUID": wanted.study_instance_uid,
-                "SeriesInstanceUID": str(one.get("SeriesInstanceUID", "")), "SOPInstanceUID": "",
-            }  # fmt: skip
-            total += sum(1 for _ in find(self.remote, association, keys)) if told is None else told
-        return total
-
-    # --- have it sent ------------------------------------------------------------------------------------------
-
-    def _get(self, wanted: Wanted, holdings: _Holdings, arrivals: Arrivals) -> None:
-        sop_classes = storage_classes(holdings.sop_classes, holdings.modalities)
+    def _get(self, keys: Mapping[str, str], there: Holdings, arrivals: Arrivals) -> None:
+        sop_classes = storage_classes(there.sop_classes, there.modalities)
         proposals = [*_only(STUDY_ROOT_GET), *storage_proposals(sop_classes, 1)]
         with Association(self.remote, proposals, sorted({uid for uid, _ in proposals[1:]})) as association:
-            self._ask(association, wanted, (Field.C_GET_RQ, STUDY_ROOT_GET))
+            self._ask(association, keys, (Field.C_GET_RQ, STUDY_ROOT_GET))
             while True:
                 message = association.next_message()
                 if message.command.elements.get(Element.COMMAND_FIELD) == _C_STORE_RQ:
@@ -151,11 +129,11 @@ class DimseSource:
 
     def _move(self, wanted: Wanted, arrivals: Arrivals) -> None:
         with Association(self.remote, _only(STUDY_ROOT_MOVE)) as association:
-            self._ask(association, wanted, (Field.C_MOVE_RQ, STUDY_ROOT_MOVE))
+            self._ask(association, _keys(wanted), (Field.C_MOVE_RQ, STUDY_ROOT_MOVE))
             while not self._is_end(association.next_message(), Field.C_MOVE_RSP, arrivals):
                 arrivals.check_stopped()
 
-    def _ask(self, association: Association, wanted: Wanted, how: tuple[Field, str]) -> None:
+    def _ask(self, association: Association, keys: Mapping[str, str], how: tuple[Field, str]) -> None:
         field, sop_class_uid = how
         found = association.context_of(sop_class_uid)
         if found is None:
@@ -164,12 +142,11 @@ class DimseSource:
                 f"{self.remote} does not accept {UID(sop_class_uid).name}. Enable it there for this node, or set "
                 f'retrieve = "{other}" for source {self.name}.'
             )
-        keys = {"QueryRetrieveLevel": "STUDY", "StudyInstanceUID": wanted.study_instance_uid}
-        if wanted.series_instance_uids:
-            keys |= {"QueryRetrieveLevel": "SERIES", "SeriesInstanceUID": "\\".join(wanted.series_instance_uids)}
         destination = self.move_destination if field is Field.C_MOVE_RQ else ""
         command = request(field, sop_class_uid, _MESSAGE_ID, destination)
         association.send(found[0], command, identifier(keys, found[1]))
+
+    # --- the answers -------------------------------------------------------------------------------------------
 
     def _is_end(self, message: Message, field: Field, arrivals: Arrivals) -> bool:
         """Read a response: note its counts, tell whether it is the last. Raises when the retrieval failed."""
@@ -180,8 +157,6 @@ class DimseSource:
         else:
             arrivals.count_failed_there(counts.failed)
         if status == _PENDING:
-            if arrivals.progress.expected is None and counts.total:
-                arrivals.expect(counts.total)
             return False
         if status == 0x0000 or 0xB000 <= status <= 0xBFFF:
             return True
@@ -198,7 +173,8 @@ class DimseSource:
             )
         meaning = _MEANINGS.get(status, "it could not process the request")
         text = f"{self.remote} answered {verb} with 0x{status:04X}: {meaning}. Its log may say more."
-        return SourceUnavailable(text) if 0xA700 <= status <= 0xA702 else SourceRefused(text)
+        may_pass = 0xA700 <= status <= 0xA702 or 0xC000 <= status <= 0xCFFF
+        return SourceUnavailable(text) if may_pass else SourceRefused(text)
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,21 +183,16 @@ class _Counts:
 
     completed: int
     failed: int
-    total: int
 
     @classmethod
     def of(cls, message: Message) -> _Counts:
         try:
-            left, done, failed, warned = (
-                message.command.count(one)
-                for one in (Element.REMAINING, Element.COMPLETED, Element.FAILED, Element.WARNING)
+            done, failed, warned = (
+                message.command.count(one) for one in (Element.COMPLETED, Element.FAILED, Element.WARNING)
             )
         except ValueError as error:
             raise SourceUnavailable("The PACS sent a malformed number of sub-operations.") from error
-        return cls(done + warned, failed, left + done + failed + warned)
-
-
-_C_STORE_RQ = int(Field.C_STORE_RQ).to_bytes(2, "little")
+        return cls(done + warned, failed)
 
 
 def _only(sop_class_uid: str) -> list[Proposal]:
@@ -231,24 +202,17 @@ def _only(sop_class_uid: str) -> list[Proposal]:
 _FIND = _only(STUDY_ROOT_FIND)
 
 
-def _study_keys() -> dict[str, str]:
-    """Return what is asked of each study; the patient is not."""
-    told = ("StudyInstanceUID", "StudyDate", "AccessionNumber", "StudyDescription", "ModalitiesInStudy",
-            "SOPClassesInStudy", "NumberOfStudyRelatedSeries", "NumberOfStudyRelatedInstances")  # fmt: skip
-    return {"QueryRetrieveLevel": "STUDY"} | dict.fromkeys(told, "")
+def _keys(wanted: Wanted) -> dict[str, str]:
+    keys = {"QueryRetrieveLevel": "STUDY", "StudyInstanceUID": wanted.study_instance_uid}
+    if wanted.series_instance_uids:
+        keys |= {"QueryRetrieveLevel": "SERIES", "SeriesInstanceUID": "\\".join(wanted.series_instance_uids)}
+    return keys
 
 
-def _found(dataset: Dataset) -> FoundStudy:
-    return FoundStudy(
-        study_instance_uid=_first(dataset, "StudyInstanceUID"),
-        accession_number=_first(dataset, "AccessionNumber"),
-        study_date=_first(dataset, "StudyDate"),
-        description=_first(dataset, "StudyDescription"),
-        modalities=texts(dataset, "ModalitiesInStudy"),
-        series=number(dataset, "NumberOfStudyRelatedSeries"),
-        instances=number(dataset, "NumberOfStudyRelatedInstances"),
-    )
-
-
-def _first(dataset: Dataset, keyword: str) -> str:
-    return next(iter(texts(dataset, keyword)), "")
+def _keys_of_one(wanted: Wanted, one: Listed) -> dict[str, str]:
+    return {
+        "QueryRetrieveLevel": "IMAGE",
+        "StudyInstanceUID": wanted.study_instance_uid,
+        "SeriesInstanceUID": one.series_instance_uid,
+        "SOPInstanceUID": one.sop_instance_uid,
+    }

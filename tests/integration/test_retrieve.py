@@ -190,21 +190,21 @@ def test_a_move_destination_the_pacs_does_not_know_is_told_with_what_to_do(
     assert done.received == 0
 
 
-@pytest.mark.parametrize("way", ["REST"])
+@pytest.mark.parametrize("way", ["C-GET", "REST"])
 def test_objects_the_pacs_has_lost_are_counted_and_the_others_kept(
     tmp_path: Path, place: Place, study: str, way: str
 ) -> None:
     (tmp_path / "o").mkdir()
     with running_orthanc(tmp_path / "o") as orthanc:
-        orthanc.know("AINODE", free_port(), "test")
         ids = [orthanc.upload_dataset(image) for image in small_chest_ct()[0][:5]]
         lose(orthanc, tmp_path / "o" / "storage", ids[2])
         orthanc.kill9()  # it remembers what it was given last
         orthanc.start()
+        orthanc.know("AINODE", free_port(), "test")
         done = place.fetch(source(WAYS[way](orthanc)), study)
 
     assert (done.state, done.expected, done.received, done.failed) == (RetrievalState.PARTIAL, 5, 4, 1), done.reason
-    assert "HTTP 500" in done.reason
+    assert "log may say" in done.reason
     assert len(place.rows()) == 4
 
 
