@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import cast
@@ -15,7 +16,7 @@ from dicom_node.inference.sandbox import Sandbox
 _TIME_LIMIT_S = 10.0
 _MEMORY_LIMIT_MB = 2048
 #: Answering senders comes first.
-NICE = 5
+NICE = 10
 _log = logging.getLogger(__name__)
 
 
@@ -41,6 +42,10 @@ class HeaderReader:
         self._sandbox = Sandbox(
             "dicom_node.header_reader:read_all", time_limit_s=_TIME_LIMIT_S, memory_limit_mb=_MEMORY_LIMIT_MB
         )
+
+    def warm_up(self) -> None:
+        """Start the child process in the background, so that the first object need not wait for it."""
+        threading.Thread(target=self._sandbox.run, args=([],), name="header-reader", daemon=True).start()
 
     def read(self, batch: Sequence[Encoded]) -> list[Header | Unreadable]:
         """Return a header, or why there is none, for each data set. Never raises for what is in them."""

@@ -49,7 +49,7 @@ _IDENTITY_KEYWORDS = ("SpecificCharacterSet", "SOPClassUID", "SOPInstanceUID", "
 _MARK_KEYWORDS = ("ContributingEquipmentSequence",)
 _WANTED: list[BaseTag | int] = [Tag(keyword) for keyword in (*_IDENTITY_KEYWORDS, *ROUTING_KEYWORDS, *_MARK_KEYWORDS)]
 
-_PIXEL_TAGS = (Tag(0x7FE00008), Tag(0x7FE00009), Tag(0x7FE00010))
+_PIXEL_TAGS = frozenset({0x7FE00008, 0x7FE00009, 0x7FE00010})
 _PIXEL_VRS = (b"OB", b"OW", b"OF", b"OD", b"UN")
 _UNDEFINED_LENGTH = 0xFFFFFFFF
 _ITEM = 0xFFFEE000
@@ -205,11 +205,11 @@ def _is_own(dataset: Dataset) -> bool:
 
 def _attributes(dataset: Dataset) -> dict[str, str]:
     found: dict[str, str] = {}
-    for keyword in ROUTING_KEYWORDS:
-        element = dataset.get_item(keyword)
-        text = _text(dataset.get(keyword)) if element is not None else ""
-        if text:
-            found[snake_case(keyword)] = text[:_MAX_ATTRIBUTE_CHARACTERS]
+    for element in dataset:
+        name = _ATTRIBUTE_NAMES.get(element.tag)
+        text = _text(element) if name else ""
+        if name and text:
+            found[name] = text[:_MAX_ATTRIBUTE_CHARACTERS]
     return found
 
 
@@ -233,3 +233,6 @@ def snake_case(keyword: str) -> str:
             letters.append("_")
         letters.append(letter.lower())
     return "".join(letters)
+
+
+_ATTRIBUTE_NAMES: dict[int, str] = {Tag(keyword): snake_case(keyword) for keyword in ROUTING_KEYWORDS}

@@ -28,11 +28,11 @@ from dicom_node.errors import SpoolUnavailable
 
 #: The head block; the payload starts behind it, on a page of its own.
 HEAD_BYTES = 4096
-#: Room for the payload of one slot; larger objects are written to a file at once.
-SLOT_BYTES = 1 << 20
+#: Room for the payload of one slot, a CT slice of 512 x 512 pixels and some; larger objects get a file at once.
+SLOT_BYTES = 640 * 1024
 _MAGIC, _FREE = b"DNSLOT01", b"free\0\0\0\0"
 _FIXED = struct.Struct("<8sLL")  # magic, length and CRC-32 of the JSON behind it
-_ZEROS = bytes(1 << 20)
+_ZEROS = bytes(SLOT_BYTES)
 
 
 class RecordKind(StrEnum):

@@ -11,7 +11,7 @@ from dicom_node.journal import Record
 from dicom_node.node import Node
 from dicom_node.receive.process import AcceptorProcess
 from dicom_node.receive.start import journal_folder
-from dicom_node.settle import AllLost, Closed, Settler, SettlerLinks, Stored
+from dicom_node.settle import AllLost, Closed, Journal, Settler, SettlerLinks, Stored
 from dicom_node.sweeps import AssociationSweep
 
 _log = logging.getLogger(__name__)
@@ -24,7 +24,8 @@ class Reception:
         self._acceptor = acceptor
         self._associations = AssociationSweep(node.database, node.receiver_id)
         links = SettlerLinks(acceptor.freed, acceptor.trouble, self._commitment_requested)
-        self.settler = Settler(node.database, node.spool, journal_folder(node.settings), node.receiver_id, links)
+        journal = Journal(journal_folder(node.settings), acceptor.journal_slots)
+        self.settler = Settler(node.database, node.spool, journal, node.receiver_id, links)
 
     def start(self) -> dict[str, int]:
         """Return when peers are served; the ports by name. Raises `SettingsError`."""

@@ -13,6 +13,7 @@ import logging
 import os
 import queue
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -31,7 +32,9 @@ from dicom_node.journal import Record, RecordKind, copy_payload, free_slot, read
 from dicom_node.model import Instance, InstanceRole, Sender
 from dicom_node.spool import Spool, object_key
 
-_BATCH = 64
+_BATCH = 128
+#: A burst is filed when nothing came for the first, or at the latest after the second.
+_QUIET_S, _GATHER_S = 0.1, 2.0
 _RETRY_S = 1.0
 _DISK_RETRY_S = 3.0
 _log = logging.getLogger(__name__)
@@ -67,6 +70,14 @@ Event = Stored | Closed | AllLost
 
 
 @dataclass(frozen=True, slots=True)
+class Journal:
+    """Where the journal lies, and how many slots it has."""
+
+    folder: Path
+    slots: int
+
+
+@dataclass(frozen=True, slots=True)
 class SettlerLinks:
     """Whom the settler tells: whose records (slot, sequence) have settled; why nothing can be taken now ("" when it
     can); and of requests for storage commitment, in the transaction that follows every object acknowledged before."""
@@ -89,10 +100,13 @@ class _Item:
 class Settler:
     """The thread that settles. `put` never blocks."""
 
-    def __init__(self, database: Database, spool: Spool, journal: Path, receiver_id: str, links: SettlerLinks) -> None:
+    def __init__(
+        self, database: Database, spool: Spool, journal: Journal, receiver_id: str, links: SettlerLinks
+    ) -> None:
         self._database = database
         self._spool = spool
-        self._journal = journal
+        self._journal = journal.folder
+        self._hurry_above = journal.slots // 2
         self._receiver_id = receiver_id
         self._links = links
         self._headers = HeaderReader()
@@ -108,6 +122,7 @@ class Settler:
     def start(self) -> None:
         """Start the thread; leftovers of an earlier one are removed first."""
         self._spool.remove_parts("settle")
+        self._headers.warm_up()
         self._thread.start()
 
     def stop(self) -> None:
@@ -143,10 +158,21 @@ class Settler:
                 batch = self._attempt(batch)
 
     def _next_batch(self) -> list[Event]:
-        """Wait for events; when there are none, use the time to free slots."""
+        """Wait for events; when there are none, use the time to free slots.
+
+        While objects keep coming, senders have the machine to themselves: a burst is filed when it is over, when a
+        batch has gathered and some time has passed, or when the journal fills up.
+        """
         if self._events.empty() and self._to_free:
             self._free_settled()
         events = [self._events.get()]
+        latest = time.monotonic() + _GATHER_S
+        while None not in events and self.backlog() < self._hurry_above:
+            left_s = min(_QUIET_S, latest - time.monotonic())
+            try:
+                events.append(self._events.get(timeout=max(left_s, 0)))
+            except queue.Empty:
+                break
         while len(events) < _BATCH and not self._events.empty():
             events.append(self._events.get())
         return [event for event in events if event is not None]

@@ -60,6 +60,11 @@ class AcceptorProcess:
             raise SettingsError(f"The DICOM listener cannot work: {why}. Check [dicom], [dicom_tls] and node.data_dir.")
 
     @property
+    def journal_slots(self) -> int:
+        """How many slots its journal has."""
+        return self._options.journal_slots
+
+    @property
     def ports(self) -> dict[str, int]:
         """Where peers can connect, by the listener's name."""
         return {name: int(listener.getsockname()[1]) for name, listener in self._listeners.items()}
