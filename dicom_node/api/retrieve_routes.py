@@ -116,7 +116,8 @@ def find_studies(
 ) -> Sequence[FoundStudy]:
     """What a PACS has, without the patient's name or number. The values asked for are written nowhere."""
     query = StudyQuery(patient_id=asked.patient_id, accession_number=asked.accession_number, date=asked.date)
+    source = pull.source(name)
     try:
-        return pull.source(name).find_studies(query, asked.limit)
-    except (SourceUnavailable, SourceRefused) as error:
+        return source.find_studies(query, asked.limit)
+    except (NotFound, SourceUnavailable, SourceRefused) as error:
         raise ProblemError(502, str(error)) from error

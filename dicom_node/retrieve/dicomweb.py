@@ -65,8 +65,10 @@ class DicomWebSource:
             web = self._web(client)
             listed = self._listed(web, wanted)
             if not listed:
-                raise NotFound(f"{self.name} has no study {wanted.study_instance_uid}, or none of these series.")
-            arrivals.expect(len(listed))
+                raise NotFound(
+                    f"{self.name} has no study {wanted.study_instance_uid}, or none of these series. Check UIDs and url."
+                )
+            arrivals.tally.expect(len(listed))
             for url in self._whole(wanted):
                 self._try_whole(web, url, arrivals)
             missing = [one for one in listed if not arrivals.has(one.sop_instance_uid)]
@@ -119,9 +121,9 @@ class DicomWebSource:
             for content in self._contents(web, url):
                 require_room(take_file(content, arrivals), self.name)
         except (NotFound, RefusedObject, ServerFault) as error:
-            arrivals.refuse(one.sop_instance_uid, str(error))
+            arrivals.tally.refuse(one.sop_instance_uid, str(error))
         if not arrivals.has(one.sop_instance_uid):
-            arrivals.refuse(one.sop_instance_uid, f"{self.name} names an object that it does not send.")
+            arrivals.tally.refuse(one.sop_instance_uid, f"{self.name} names an object that it does not send.")
 
     def _contents(self, web: Web, url: str) -> Iterator[Iterator[bytes]]:
         with web.stream(url, _ANY_ENCODING) as response:

@@ -72,7 +72,7 @@ class DimseSource:
         """Ask what there is, then have it sent. Raises `NotFound`, `SourceUnavailable`, `SourceRefused`."""
         with Association(self.remote, _FIND) as association:
             there = holdings(self.remote, association, wanted)
-        arrivals.expect(there.count)
+        arrivals.tally.expect(there.count)
         if self.move_destination:
             self._move(wanted, arrivals)
             return
@@ -80,7 +80,7 @@ class DimseSource:
             self._get(_keys(wanted), there, arrivals)
         except SourceUnavailable as error:
             self._get_missing(wanted, there, arrivals)
-            if not arrivals.progress.received:
+            if not arrivals.tally.progress.received:
                 raise SourceUnavailable(str(error)) from error
 
     def _get_missing(self, wanted: Wanted, there: Holdings, arrivals: Arrivals) -> None:
@@ -96,11 +96,11 @@ class DimseSource:
                 breaks = 0
             except SourceUnavailable as error:
                 breaks += 1
-                arrivals.refuse(one.sop_instance_uid, str(error))
+                arrivals.tally.refuse(one.sop_instance_uid, str(error))
                 if breaks == _MOST_BREAKS:
                     raise
             if not arrivals.has(one.sop_instance_uid):
-                arrivals.refuse(one.sop_instance_uid, f"{self.name} names an object that it does not send.")
+                arrivals.tally.refuse(one.sop_instance_uid, f"{self.name} names an object that it does not send.")
 
     # --- one request -------------------------------------------------------------------------------------------
 
@@ -152,15 +152,14 @@ class DimseSource:
         """Read a response: note its counts, tell whether it is the last. Raises when the retrieval failed."""
         status = status_of(self.remote, message, field)
         counts = _Counts.of(message)
+        arrivals.tally.count_failed_there(counts.failed)
         if field is Field.C_MOVE_RSP:
-            arrivals.count_elsewhere(counts.completed, counts.failed)
-        else:
-            arrivals.count_failed_there(counts.failed)
+            arrivals.tally.count_sent_elsewhere(counts.completed)
         if status == _PENDING:
             return False
         if status == 0x0000 or 0xB000 <= status <= 0xBFFF:
             return True
-        if status == _SUBOPERATIONS_FAILED and arrivals.progress.reason:
+        if status == _SUBOPERATIONS_FAILED and arrivals.tally.progress.reason:
             return True  # they failed because the node refused them, and that is the reason to tell
         raise self._failure(status, field)
 

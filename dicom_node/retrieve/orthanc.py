@@ -54,7 +54,7 @@ class OrthancSource:
             ids = self._instances(client, wanted)
             if not ids:
                 raise NotFound(f"{self.name} has no study {wanted.study_instance_uid}, or none of these series.")
-            arrivals.expect(len(ids))
+            arrivals.tally.expect(len(ids))
             for id_ in ids:
                 self._fetch_one(client, id_, arrivals)
 
@@ -73,7 +73,7 @@ class OrthancSource:
             with web.stream(f"{client.url}/instances/{id_}/file", "application/dicom") as response:
                 require_room(take_file(web.pieces(response), arrivals), self.name)
         except (NotFound, RefusedObject, ServerFault) as error:  # deleted meanwhile, or damaged there
-            arrivals.refuse(id_, str(error))
+            arrivals.tally.refuse(id_, str(error))
 
     def _found_by(self, client: Orthanc, body: Mapping[str, object]) -> list[object]:
         return self._web(client).json(f"{client.url}/tools/find", json=body)

@@ -10,8 +10,9 @@ from enum import StrEnum
 
 from dicom_node.errors import NotFound, RetrievalStopped, RetrieveError
 from dicom_node.model import Sender
-from dicom_node.retrieve.arrivals import Arrivals, Door, Progress
+from dicom_node.retrieve.arrivals import Arrivals, Door
 from dicom_node.retrieve.source import Source, Wanted
+from dicom_node.retrieve.tally import Progress
 
 _log = logging.getLogger(__name__)
 
@@ -94,7 +95,8 @@ def perform(retrieval: Retrieval, source: Source, door: Door, called_ae_title: s
         failure = error
     finally:
         arrivals.close(outcome)
-    finished = _judged(retrieval, arrivals.progress, failure)
+    arrivals.confirm(retrieval.wanted)
+    finished = _judged(retrieval, arrivals.tally.progress, failure)
     _log.info("retrieval finished", extra=_described(finished))
     return finished
 

@@ -89,7 +89,7 @@ class Retrievals:
 
     def _current(self, retrieval: Retrieval) -> Retrieval:
         arrivals = self._arrivals.get(retrieval.id)
-        return retrieval if arrivals is None else retrieval.with_progress(arrivals.progress)
+        return retrieval if arrivals is None else retrieval.with_progress(arrivals.tally.progress)
 
     def _forget_oldest(self) -> None:
         finished = [id_ for id_, one in self._known.items() if one.state in FINISHED]

@@ -125,14 +125,17 @@ def test_a_study_fetched_twice_is_kept_once(pacs: Orthanc, place: Place, study: 
     assert len(place.rows()) == 32
 
 
-def test_c_move_has_the_pacs_send_and_its_counts_are_followed(
-    pacs: Orthanc, place: Place, study: str, tmp_path: Path
+def test_a_move_that_ends_elsewhere_is_not_taken_for_done(
+    pacs: Orthanc, place: Place, study: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with running_storescp(tmp_path, aet="HERE") as here:
-        pacs.know("HERE", here.port, "here")
-        done = place.fetch(source(dimse(pacs, retrieve="move", move_destination="HERE")), study)
-        assert (done.state, done.expected, done.received) == (RetrievalState.DONE, 32, 32), done.reason
-        assert len(here.files()) == 32
+    monkeypatch.setattr("dicom_node.retrieve.arrivals._SETTLING_S", 0.5)
+    with running_storescp(tmp_path, aet="ELSEWHERE") as elsewhere:
+        pacs.know("ELSEWHERE", elsewhere.port, "elsewhere")
+        done = place.fetch(source(dimse(pacs, retrieve="move", move_destination="ELSEWHERE")), study)
+        assert len(elsewhere.files()) == 32
+
+    assert (done.state, done.expected, done.received) == (RetrievalState.PARTIAL, 32, 0)
+    assert "sent 32 objects, 0 are here" in done.reason
 
 
 # --- what does not come ---
@@ -322,7 +325,7 @@ def when_received(count: int, act: Callable[[], None]) -> Callable[[Arrivals], N
 
     def begun(arrivals: Arrivals) -> None:
         def wait() -> None:
-            while arrivals.progress.received < count:
+            while arrivals.tally.progress.received < count:
                 time.sleep(0.001)
             act()
 

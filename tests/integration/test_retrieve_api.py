@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from dicom_node.config.settings import Settings
+from dicom_node.doctor.sources import check_sources
 from dicom_node.node import Node
 from dicom_node.retrieve.retrieval import FINISHED
 from dicom_node.retrieve.retrievals import Retrievals
@@ -190,6 +191,30 @@ def test_a_stranger_may_neither_search_nor_fetch(api: Client) -> None:
     assert stranger.get("/api/retrievals").status_code == 401
     assert stranger.get("/api/sources").status_code == 401
     assert stranger.get("/api/sources/pacs/studies", params={"patient_id": "1"}).status_code == 401
+
+
+def test_a_search_at_an_address_that_is_no_dicomweb_is_told_so(tmp_path: Path, pacs: Orthanc) -> None:
+    wrong = {"name": "wrong", "kind": "dicomweb", "url": f"{pacs.http_url}/nowhere"}
+    settings = Settings.model_validate({**configuration(tmp_path, pacs), "source": [wrong]})
+    node = Node(settings)
+    parts = dataclasses.replace(
+        parts_over(node.database, tmp_path), settings=settings, retrievals=node.open_retrievals("test:retrieve")
+    )
+
+    answer = client_of(parts).get("/api/sources/wrong/studies", params={"patient_id": "1"})
+
+    node.database.close()
+    assert answer.status_code == 502
+    assert "check url of this source" in answer.json()["detail"]
+
+
+def test_the_doctor_tries_every_source(tmp_path: Path, pacs: Orthanc) -> None:
+    checks = check_sources(Settings.model_validate(configuration(tmp_path, pacs)))
+
+    assert [(check.name, check.ok) for check in checks] == [
+        ("source pacs", True), ("source web", True), ("source away", False)
+    ]  # fmt: skip
+    assert "cannot be reached" in checks[2].text
 
 
 # --- on the command line ---

@@ -144,6 +144,19 @@ def test_damaged_files_are_refused_and_the_others_kept(orthanc: Orthanc, place: 
     assert "not a DICOM file" in done.reason
 
 
+def test_images_of_another_study_are_not_counted_as_this_one(orthanc: Orthanc, place: Place, study: str) -> None:
+    def handle(request: http.server.BaseHTTPRequestHandler) -> None:
+        request.path = request.path.replace("1.2.3.4.5", study)
+        real = pass_on(request, orthanc)
+        answer(request, real.status_code, real.content, Content_Type=real.headers["Content-Type"])
+
+    with web_server(handle) as url:
+        done = place.fetch(web(url), "1.2.3.4.5")
+
+    assert (done.state, done.expected, done.received) == (RetrievalState.PARTIAL, IMAGES, 0)
+    assert "of another study" in done.reason
+
+
 @pytest.mark.parametrize("kind", ["dicomweb", "orthanc"])
 def test_a_redirect_is_not_followed(place: Place, kind: str) -> None:
     asked: list[str] = []
