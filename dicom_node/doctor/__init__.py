@@ -8,12 +8,13 @@ from dicom_node.doctor.destinations import check_destinations
 from dicom_node.doctor.machine import check_clock, check_data_dir, check_database, check_ports
 from dicom_node.doctor.models import check_models
 from dicom_node.doctor.registration import register_with_orthanc
+from dicom_node.doctor.sources import check_sources
 
 __all__ = ["Check", "register_with_orthanc", "run_checks"]
 
 
 def run_checks(settings: Settings) -> list[Check]:
-    """Check this machine, the models and every destination; changes nothing. Safe beside a running node."""
+    """Check this machine, the models, destinations and sources; changes nothing. Safe beside a running node."""
     return [
         check_clock(),
         check_data_dir(settings),
@@ -21,4 +22,5 @@ def run_checks(settings: Settings) -> list[Check]:
         *check_ports(settings),
         *check_models(settings),
         *check_destinations(settings),
+        *check_sources(settings),
     ]

@@ -65,9 +65,8 @@ class DicomWebSource:
             web = self._web(client)
             listed = self._listed(web, wanted)
             if not listed:
-                raise NotFound(
-                    f"{self.name} has no study {wanted.study_instance_uid}, or none of these series. Check UIDs and url."
-                )
+                told = f"{self.name} has no study {wanted.study_instance_uid}, or none of these series."
+                raise NotFound(f"{told} Check the UIDs, and url of this source.")
             arrivals.tally.expect(len(listed))
             for url in self._whole(wanted):
                 self._try_whole(web, url, arrivals)
