@@ -14,6 +14,7 @@ NodeError
 ├── NotAnalysable            a study the model must not answer for (carries a coded reason); a result, not a fault
 ├── RetrieveError            a study could not be fetched from a PACS
 │   ├── SourceUnavailable    the PACS does not answer, or fell silent in the middle; ask again later
+│   │   └── SourceFault      it answers, with an error of its own; one object may be the reason
 │   ├── SourceRefused        the PACS says no; a human must change something first
 │   ├── NoRoomLeft           the node itself cannot store what comes: disk full, database away
 │   └── RetrievalStopped     the node was stopped during the retrieval
@@ -87,6 +88,10 @@ class RetrieveError(NodeError):
 
 class SourceUnavailable(RetrieveError):
     """The PACS does not answer, or fell silent in the middle; asking again later may help."""
+
+
+class SourceFault(SourceUnavailable):
+    """The PACS is there and answers with an error of its own; one object may be the reason."""
 
 
 class SourceRefused(RetrieveError):

@@ -12,8 +12,9 @@ from dicom_node.errors import NotFound, RefusedObject, SourceRefused, SourceUnav
 from dicom_node.retrieve.arrivals import Arrivals, require_room
 from dicom_node.retrieve.multipart import boundary_of, parts
 from dicom_node.retrieve.part10 import take_file
+from dicom_node.retrieve.singly import fetch_singly
 from dicom_node.retrieve.source import FoundStudy, StudyQuery, Wanted
-from dicom_node.retrieve.web import ServerFault, Web
+from dicom_node.retrieve.web import Web
 
 #: `*` asks for the encoding as stored (PS3.18 8.7.3.5.2).
 _ANY_ENCODING = 'multipart/related; type="application/dicom"; transfer-syntax=*'
@@ -71,8 +72,12 @@ class DicomWebSource:
             for url in self._whole(wanted):
                 self._try_whole(web, url, arrivals)
             missing = [one for one in listed if not arrivals.has(one.sop_instance_uid)]
-            for one in missing:
-                self._fetch_one(web, wanted.study_instance_uid, one, arrivals)
+            fetch_singly(
+                missing,
+                lambda one: one.sop_instance_uid,
+                lambda one: self._fetch_one(web, wanted.study_instance_uid, one, arrivals),
+                arrivals.tally,
+            )
 
     # --- addresses ---------------------------------------------------------------------------------------------
 
@@ -116,11 +121,8 @@ class DicomWebSource:
 
     def _fetch_one(self, web: Web, study_instance_uid: str, one: _Listed, arrivals: Arrivals) -> None:
         url = self._url(study_instance_uid, "series", one.series_instance_uid, "instances", one.sop_instance_uid)
-        try:
-            for content in self._contents(web, url):
-                require_room(take_file(content, arrivals), self.name)
-        except (NotFound, RefusedObject, ServerFault) as error:
-            arrivals.tally.refuse(one.sop_instance_uid, str(error))
+        for content in self._contents(web, url):
+            require_room(take_file(content, arrivals), self.name)
         if not arrivals.has(one.sop_instance_uid):
             arrivals.tally.refuse(one.sop_instance_uid, f"{self.name} names an object that it does not send.")
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from pydicom.uid import UID
 
-from dicom_node.errors import SourceRefused, SourceUnavailable
+from dicom_node.errors import SourceFault, SourceRefused, SourceUnavailable
 from dicom_node.headers import StoreStatus
 from dicom_node.retrieve.arrivals import Arrivals, Names, require_room
 from dicom_node.retrieve.association import Association, Message
@@ -23,6 +23,7 @@ from dicom_node.retrieve.messages import (
     store_response,
 )
 from dicom_node.retrieve.query import find, identifier, status_of
+from dicom_node.retrieve.singly import fetch_singly
 from dicom_node.retrieve.source import FoundStudy, StudyQuery, Wanted
 from dicom_node.send.negotiation import Proposal, Remote
 
@@ -30,8 +31,6 @@ _MESSAGE_ID = 1
 _PENDING = 0xFF00
 _SUBOPERATIONS_FAILED = 0xA702
 _C_STORE_RQ = int(Field.C_STORE_RQ).to_bytes(2, "little")
-#: Objects that may break the association one behind the other before the PACS itself is taken for broken.
-_MOST_BREAKS = 3
 _MEANINGS = {
     0x0122: "it does not offer this retrieval",
     0x0124: "it does not allow this node to retrieve",
@@ -87,20 +86,14 @@ class DimseSource:
         """Fetch one by one what is not here yet: some PACSs break off at an object they cannot read."""
         with Association(self.remote, _FIND) as association:
             named = listed(self.remote, association, wanted)
-        breaks = 0
-        for one in named:
-            if arrivals.has(one.sop_instance_uid):
-                continue
-            try:
-                self._get(_keys_of_one(wanted, one), there, arrivals)
-                breaks = 0
-            except SourceUnavailable as error:
-                breaks += 1
-                arrivals.tally.refuse(one.sop_instance_uid, str(error))
-                if breaks == _MOST_BREAKS:
-                    raise
+        missing = [one for one in named if not arrivals.has(one.sop_instance_uid)]
+
+        def fetch(one: Listed) -> None:
+            self._get(_keys_of_one(wanted, one), there, arrivals)
             if not arrivals.has(one.sop_instance_uid):
                 arrivals.tally.refuse(one.sop_instance_uid, f"{self.name} names an object that it does not send.")
+
+        fetch_singly(missing, lambda one: one.sop_instance_uid, fetch, arrivals.tally)
 
     # --- one request -------------------------------------------------------------------------------------------
 
@@ -173,7 +166,7 @@ class DimseSource:
         meaning = _MEANINGS.get(status, "it could not process the request")
         text = f"{self.remote} answered {verb} with 0x{status:04X}: {meaning}. Its log may say more."
         may_pass = 0xA700 <= status <= 0xA702 or 0xC000 <= status <= 0xCFFF
-        return SourceUnavailable(text) if may_pass else SourceRefused(text)
+        return SourceFault(text) if may_pass else SourceRefused(text)
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,11 +9,12 @@ from dataclasses import dataclass
 import httpx
 from pyorthanc import Orthanc
 
-from dicom_node.errors import NotFound, RefusedObject
+from dicom_node.errors import NotFound
 from dicom_node.retrieve.arrivals import Arrivals, require_room
 from dicom_node.retrieve.part10 import take_file
+from dicom_node.retrieve.singly import fetch_singly
 from dicom_node.retrieve.source import FoundStudy, StudyQuery, Wanted
-from dicom_node.retrieve.web import ServerFault, Web
+from dicom_node.retrieve.web import Web
 
 _TAGS = ["ModalitiesInStudy", "NumberOfStudyRelatedInstances"]
 _ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{8}){4}")
@@ -55,8 +56,7 @@ class OrthancSource:
             if not ids:
                 raise NotFound(f"{self.name} has no study {wanted.study_instance_uid}, or none of these series.")
             arrivals.tally.expect(len(ids))
-            for id_ in ids:
-                self._fetch_one(client, id_, arrivals)
+            fetch_singly(ids, str, lambda id_: self._fetch_one(client, id_, arrivals), arrivals.tally)
 
     def _instances(self, client: Orthanc, wanted: Wanted) -> list[str]:
         """Return Orthanc's ids of what is wanted; it matches upper and lower case alike, which UIDs have none of."""
@@ -69,11 +69,8 @@ class OrthancSource:
 
     def _fetch_one(self, client: Orthanc, id_: str, arrivals: Arrivals) -> None:
         web = self._web(client)
-        try:
-            with web.stream(f"{client.url}/instances/{id_}/file", "application/dicom") as response:
-                require_room(take_file(web.pieces(response), arrivals), self.name)
-        except (NotFound, RefusedObject, ServerFault) as error:  # deleted meanwhile, or damaged there
-            arrivals.tally.refuse(id_, str(error))
+        with web.stream(f"{client.url}/instances/{id_}/file", "application/dicom") as response:
+            require_room(take_file(web.pieces(response), arrivals), self.name)
 
     def _found_by(self, client: Orthanc, body: Mapping[str, object]) -> list[object]:
         return self._web(client).json(f"{client.url}/tools/find", json=body)

@@ -10,7 +10,7 @@ from typing import Any
 
 import httpx
 
-from dicom_node.errors import NotFound, SourceRefused, SourceUnavailable
+from dicom_node.errors import NotFound, SourceFault, SourceRefused, SourceUnavailable
 
 JSON_CAP_BYTES = 64 << 20
 _PASSING_STATUSES = {408, 425, 429}
@@ -19,10 +19,6 @@ _ADVICE = {
     403: "Allow this node to read there.",
     407: "Check the proxy.",
 }
-
-
-class ServerFault(SourceUnavailable):
-    """The PACS is there and answers with an error of its own: one object may be the reason."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +33,7 @@ class Web:
     def stream(self, url: str, accept: str, **asked: Any) -> Iterator[httpx.Response]:
         """Open a GET, or with `json` a POST, whose answer is read piece by piece; `params` go into the address.
 
-        Raises `NotFound` (404), `SourceUnavailable` (no answer, or `ServerFault`), `SourceRefused` (all other).
+        Raises `NotFound` (404), `SourceUnavailable` (no answer, or `SourceFault`), `SourceRefused` (all other).
         """
         # Identity: a small compressed body could unfold to more than the machine holds.
         headers = {"Accept": accept, "Accept-Encoding": "identity"}
@@ -88,7 +84,7 @@ class Web:
         if response.is_client_error and status not in _PASSING_STATUSES:
             raise SourceRefused(f"{told} {_ADVICE.get(status, 'Its log may say why.')}")
         if not response.is_success:
-            raise ServerFault(f"{told} Its log may say why; ask again later.")
+            raise SourceFault(f"{told} Its log may say why; ask again later.")
         if response.headers.get("Content-Encoding", "identity") != "identity":
             raise SourceRefused(f"{self.told} compresses its answers though asked not to. Turn that off for this node.")
 
