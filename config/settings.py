@@ -69,9 +69,14 @@ class DicomSettings(Section):
         30, description="Longest time a connection's first request, or any PDU once it has begun, may take."
     )
     journal_mb: int = Field(
-        512, ge=4, description="Disk for objects that are answered and not yet filed; a quarter of what is free at most."
+        512,
+        ge=4,
+        description="Disk for objects answered and not yet filed; a quarter of what is free at most.",
     )
     accept_any_sop_class: bool = Field(False, description="Accept private and unknown storage SOP classes too.")
+    commitment_retry_h: float = Field(
+        24, gt=0, description="How long the outcome of a storage commitment is offered to a peer that is away."
+    )
 
 
 class DicomTlsSettings(Section):
@@ -79,7 +84,7 @@ class DicomTlsSettings(Section):
     port: Port = Field(2762, description="Port of the TLS listener.")
     certificate: Path | None = Field(None, description="The node's certificate chain (PEM); setting it turns TLS on.")
     private_key: Path | None = Field(None, description="Its private key (PEM); none: it is in the certificate's file.")
-    ca: Path | None = Field(None, description="Certificates (PEM) of the authorities that peers' certificates are from.")
+    ca: Path | None = Field(None, description="Certificates (PEM) of the authorities that sign peers' certificates.")
     client_certificate: Literal["required", "optional", "none"] = Field(
         "required", description="Whether a peer must show a certificate signed by `ca`."
     )
@@ -88,7 +93,7 @@ class DicomTlsSettings(Section):
     @model_validator(mode="after")
     def _peers_can_be_verified(self) -> Self:
         if self.certificate and self.client_certificate != "none" and not self.ca:
-            raise ValueError("set ca, or client_certificate = \"none\" if peers need not show one")
+            raise ValueError('set ca, or client_certificate = "none" if peers need not show one')
         return self
 
 

@@ -43,6 +43,14 @@ class DeliveryState(StrEnum):
     PARKED = "PARKED"
 
 
+class CommitmentState(StrEnum):
+    """Where a request for storage commitment stands: to be reported, reported, or given up."""
+
+    PENDING = "PENDING"
+    REPORTED = "REPORTED"
+    GIVEN_UP = "GIVEN_UP"
+
+
 class InstanceRole(StrEnum):
     """What a received object is to the node: only `SOURCE` objects trigger analysis or count for completeness."""
 

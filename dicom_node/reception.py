@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import logging
 import time
 
-from sqlalchemy import Connection
-
-from dicom_node.journal import Record
+from dicom_node.commitment import Commitments, ReportPolicy
+from dicom_node.config.settings import Settings
 from dicom_node.node import Node
 from dicom_node.receive.process import AcceptorProcess
 from dicom_node.receive.start import journal_folder
 from dicom_node.settle import AllLost, Closed, Journal, Settler, SettlerLinks, Stored
 from dicom_node.sweeps import AssociationSweep
-
-_log = logging.getLogger(__name__)
 
 
 class Reception:
@@ -23,7 +19,8 @@ class Reception:
     def __init__(self, node: Node, acceptor: AcceptorProcess) -> None:
         self._acceptor = acceptor
         self._associations = AssociationSweep(node.database, node.receiver_id)
-        links = SettlerLinks(acceptor.freed, acceptor.trouble, self._commitment_requested)
+        self._commitments = Commitments(node.database, node.spool, node.receiver_id, self._report_policy(node.settings))
+        links = SettlerLinks(acceptor.freed, acceptor.trouble, self._commitments.requested)
         journal = Journal(journal_folder(node.settings), acceptor.journal_slots)
         self.settler = Settler(node.database, node.spool, journal, node.receiver_id, links)
 
@@ -31,6 +28,7 @@ class Reception:
         """Return when peers are served; the ports by name. Raises `SettingsError`."""
         self._associations.forget_own()
         self.settler.start()
+        self._commitments.start()
         self._acceptor.listen_to(self)
         self._acceptor.wait_until_ready()
         return self._acceptor.ports
@@ -39,6 +37,7 @@ class Reception:
         """No more connections; what was acknowledged settles now or at the next start."""
         self._acceptor.stop()
         self.settler.stop()
+        self._commitments.stop()
 
     def is_serving(self) -> bool:
         """Tell whether peers are served."""
@@ -60,6 +59,12 @@ class Reception:
 
     def reported(self, number: int, status: int | None) -> None:
         """The outcome of a storage commitment was answered on its association, or could not be sent there."""
+        self._commitments.reported(number, status)
 
-    def _commitment_requested(self, _connection: Connection, record: Record, _payload: bytes) -> None:
-        _log.warning("storage commitment cannot be answered yet", extra={"calling_ae_title": record.calling_ae_title})
+    def _report_policy(self, settings: Settings) -> ReportPolicy:
+        return ReportPolicy(
+            ports={peer.ae_title: peer.port for peer in settings.peer if peer.port},
+            give_up_after_s=settings.dicom.commitment_retry_h * 3600,
+            timeout_s=settings.dicom.pdu_timeout_s,
+            on_association=self._acceptor.report,
+        )

@@ -18,6 +18,7 @@ from sqlalchemy import (
     ForeignKey,
     Index,
     Integer,
+    LargeBinary,
     MetaData,
     String,
     Table,
@@ -65,6 +66,7 @@ studies = Table(
     Column("last_received_at", UtcDateTime, nullable=False),
     Column("updated_at", UtcDateTime, nullable=False),
     Index(None, "state", "last_received_at"),
+    Index(None, "last_received_at"),
     Index(None, "updated_at"),
 )
 
@@ -198,6 +200,32 @@ deliveries = Table(
     UniqueConstraint("artifact_uid", "destination"),
     Index(None, "destination", "state", "next_attempt_at"),
     Index(None, "job_key"),
+)
+
+# Requests for storage commitment (PS3.4 Annex J): what a modality asks before it deletes its own copies.
+commitments = Table(
+    "commitments",
+    metadata,
+    Column("id", _Key, primary_key=True),
+    Column("transaction_uid", _Uid, nullable=False),
+    Column("receiver_id", String(64), nullable=False),
+    Column("association_id", String(36), nullable=False),
+    Column("calling_ae_title", String(16), nullable=False),
+    Column("called_ae_title", String(16), nullable=False),
+    Column("source_host", String(64), nullable=False),
+    # The data set of the N-ACTION as received, and how it is encoded.
+    Column("transfer_syntax_uid", _Uid, nullable=False),
+    Column("request", LargeBinary, nullable=False),
+    Column("state", String(16), nullable=False),
+    Column("committed", Integer, nullable=False, default=0),
+    Column("failed", Integer, nullable=False, default=0),
+    Column("attempts", Integer, nullable=False, default=0),
+    Column("note", Text, nullable=False, default=""),
+    Column("requested_at", UtcDateTime, nullable=False),
+    Column("next_attempt_at", UtcDateTime, nullable=False),
+    Column("reported_at", UtcDateTime),
+    UniqueConstraint("transaction_uid", "calling_ae_title"),
+    Index(None, "receiver_id", "state", "next_attempt_at"),
 )
 
 # The timeline of a study: one line per thing that happened to it.

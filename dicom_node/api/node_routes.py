@@ -17,6 +17,7 @@ from dicom_node.api.problems import described
 from dicom_node.api.study_routes import Requeued
 from dicom_node.index import actions, views
 from dicom_node.index import counts as counting
+from dicom_node.index.commitments import CommitmentLine, latest_requests
 from dicom_node.index.view_types import Counts, DeliveryView
 from dicom_node.model import DeliveryState, ModelIdentity, Route
 
@@ -75,6 +76,13 @@ def list_deliveries(
     """What goes, or went, to the destinations; parked ones wait for a human."""
     with parts.database.read() as connection:
         return views.list_deliveries(connection, state, destination, limit)
+
+
+@router.get("/commitments", tags=["node"], summary="Storage commitment: what peers asked, newest first")
+def list_commitments(parts: Parts, limit: Annotated[int, Query(ge=1, le=500)] = 100) -> Sequence[CommitmentLine]:
+    """What modalities asked to be committed to, and whether they have heard the outcome."""
+    with parts.database.read() as connection:
+        return latest_requests(connection, limit)
 
 
 @router.post(

@@ -1,0 +1,233 @@
+"""Storage commitment with real requesters: Orthanc over its own listener, pynetdicom on the open association."""
+
+from __future__ import annotations
+
+import queue
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from pydicom.dataset import Dataset
+from pydicom.uid import UID, generate_uid
+from pynetdicom import AE, build_role, evt
+from pynetdicom.sop_class import (  # type: ignore[attr-defined]
+    CTImageStorage,
+    StorageCommitmentPushModel,
+    StorageCommitmentPushModelInstance,
+)
+
+from tests.data_factories import small_chest_ct
+from tests.peers.node import Node
+from tests.peers.orthanc import Orthanc
+from tests.peers.process import free_port, wait_until
+
+REQUEST = 1
+
+
+def references(*pairs: tuple[str, str]) -> Dataset:
+    request = Dataset()
+    request.TransactionUID = generate_uid()
+    request.ReferencedSOPSequence = []
+    for sop_class, instance in pairs:
+        item = Dataset()
+        item.ReferencedSOPClassUID, item.ReferencedSOPInstanceUID = UID(sop_class), UID(instance)
+        request.ReferencedSOPSequence.append(item)
+    return request
+
+
+def reports_into(heard: queue.Queue[tuple[int, Dataset]]) -> list[Any]:
+    def on_report(event: Any) -> tuple[int, None]:
+        heard.put((event.event_type, event.event_information))
+        return 0x0000, None
+
+    return [(evt.EVT_N_EVENT_REPORT, on_report)]
+
+
+@contextmanager
+def requester(node: Node, heard: queue.Queue[tuple[int, Dataset]], title: str = "MOD1") -> Iterator[Any]:
+    """An association that stores, asks for commitment and hears the outcome."""
+    ae = AE(ae_title=title)
+    ae.acse_timeout = ae.dimse_timeout = ae.network_timeout = 20
+    ae.add_requested_context(CTImageStorage)
+    ae.add_requested_context(StorageCommitmentPushModel)
+    role = build_role(StorageCommitmentPushModel, scu_role=True)
+    association = ae.associate(
+        "127.0.0.1", node.dicom_port, ae_title=node.aet, ext_neg=[role], evt_handlers=reports_into(heard)
+    )
+    assert association.is_established
+    yield association
+    if association.is_established:
+        association.release()
+
+
+def ask(association: Any, request: Dataset) -> int:
+    status, _ = association.send_n_action(
+        request, REQUEST, StorageCommitmentPushModel, StorageCommitmentPushModelInstance
+    )
+    return int(status.Status)
+
+
+def latest(api: httpx.Client) -> dict[str, Any]:
+    """What the operator sees of the latest request."""
+    lines = api.get("/api/commitments").json()
+    return dict(lines[0]) if lines else {"state": "", "note": ""}
+
+
+def uids(sequence: Any) -> set[str]:
+    return {str(item.ReferencedSOPInstanceUID) for item in sequence or []}
+
+
+@pytest.fixture
+def images() -> list[Dataset]:
+    return small_chest_ct()[0][:3]
+
+
+def test_the_outcome_comes_on_the_association_that_asked(node: Callable[..., Node], images: list[Dataset]) -> None:
+    one = node(route=[])
+    heard: queue.Queue[tuple[int, Dataset]] = queue.Queue()
+    with requester(one, heard) as association:
+        for image in images:
+            assert association.send_c_store(image).Status == 0
+        request = references(*((str(CTImageStorage), str(image.SOPInstanceUID)) for image in images))
+        assert ask(association, request) == 0x0000
+        event_type, told = heard.get(timeout=20)
+    assert event_type == 1
+    assert told.TransactionUID == request.TransactionUID
+    assert uids(told.ReferencedSOPSequence) == {str(image.SOPInstanceUID) for image in images}
+    assert "FailedSOPSequence" not in told
+    with one.api() as api:
+        wait_until(lambda: latest(api)["state"] == "REPORTED", 10, "the answer noted")
+        line = latest(api)
+        timeline = api.get(f"/api/studies/{images[0].StudyInstanceUID}/timeline").json()
+    assert (line["committed"], line["failed"], line["calling_ae_title"]) == (3, 0, "MOD1")
+    assert "3 object(s) committed" in next(entry["text"] for entry in timeline if entry["kind"] == "commitment")
+
+
+def test_what_is_not_there_as_asked_is_named_with_the_reason(node: Callable[..., Node], images: list[Dataset]) -> None:
+    one = node(route=[])
+    heard: queue.Queue[tuple[int, Dataset]] = queue.Queue()
+    kept, other_class, damaged = (str(image.SOPInstanceUID) for image in images)
+    with requester(one, heard) as association:
+        for image in images:
+            assert association.send_c_store(image).Status == 0
+        one.wait_until_settled()
+        for path in (one.data_dir / "spool" / "objects").rglob("*.dcm"):
+            if damaged.encode() in path.read_bytes():
+                path.write_bytes(b"shorter")
+        request = references(
+            (str(CTImageStorage), kept), ("1.2.840.10008.5.1.4.1.1.4", other_class), (str(CTImageStorage), damaged),
+            (str(CTImageStorage), "1.2.3.4.5.6"),
+        )  # fmt: skip
+        assert ask(association, request) == 0x0000
+        event_type, told = heard.get(timeout=20)
+    assert event_type == 2
+    assert uids(told.ReferencedSOPSequence) == {kept}
+    reasons = {str(item.ReferencedSOPInstanceUID): item.FailureReason for item in told.FailedSOPSequence}
+    assert reasons == {other_class: 0x0119, damaged: 0x0110, "1.2.3.4.5.6": 0x0112}
+
+
+def test_the_outcome_goes_to_the_listener_of_a_peer_that_has_one(
+    node: Callable[..., Node], images: list[Dataset]
+) -> None:
+    """It is away at first, and asks twice; it hears every time."""
+    port = free_port()
+    one = node(route=[], peer=[{"ae_title": "MOD1", "host": "127.0.0.0/8", "port": port}])
+    heard: queue.Queue[tuple[int, Dataset]] = queue.Queue()
+    with requester(one, heard) as association:
+        assert association.send_c_store(images[0]).Status == 0
+        request = references((str(CTImageStorage), str(images[0].SOPInstanceUID)))
+        assert ask(association, request) == 0x0000
+    with one.api() as api:
+        wait_until(lambda: "did not accept" in latest(api)["note"], 30, "a failed attempt")
+    listener = AE(ae_title="MOD1")
+    listener.add_supported_context(StorageCommitmentPushModel, scu_role=True, scp_role=True)
+    server = listener.start_server(("127.0.0.1", port), block=False, evt_handlers=reports_into(heard))
+    try:
+        assert heard.get(timeout=60)[0] == 1
+        with requester(one, heard) as association:
+            assert ask(association, request) == 0x0000
+        assert heard.get(timeout=30)[1].TransactionUID == request.TransactionUID
+    finally:
+        server.shutdown()
+
+
+def test_an_association_that_left_and_no_listener_is_said_to_the_operator(
+    node: Callable[..., Node], images: list[Dataset]
+) -> None:
+    one = node(route=[])
+    heard: queue.Queue[tuple[int, Dataset]] = queue.Queue()
+    with requester(one, heard) as association:
+        assert association.send_c_store(images[0]).Status == 0
+        assert ask(association, references((str(CTImageStorage), str(images[0].SOPInstanceUID)))) == 0x0000
+        association.abort()
+    with one.api() as api:
+        wait_until(lambda: latest(api)["state"] == "GIVEN_UP", 20, "the end noted")
+        assert "set `port`" in latest(api)["note"]
+
+
+def test_a_request_survives_kill_9(node: Callable[..., Node], images: list[Dataset]) -> None:
+    port = free_port()
+    one = node(route=[], peer=[{"ae_title": "MOD1", "host": "127.0.0.0/8", "port": port}])
+    heard: queue.Queue[tuple[int, Dataset]] = queue.Queue()
+    with requester(one, heard) as association:
+        assert association.send_c_store(images[0]).Status == 0
+        assert ask(association, references((str(CTImageStorage), str(images[0].SOPInstanceUID)))) == 0x0000
+        one.kill9()
+    listener = AE(ae_title="MOD1")
+    listener.add_supported_context(StorageCommitmentPushModel, scu_role=True, scp_role=True)
+    server = listener.start_server(("127.0.0.1", port), block=False, evt_handlers=reports_into(heard))
+    try:
+        one.start()
+        assert heard.get(timeout=60)[0] == 1
+    finally:
+        server.shutdown()
+
+
+def test_a_request_that_cannot_be_read_does_no_harm(node: Callable[..., Node]) -> None:
+    one = node(route=[])
+    heard: queue.Queue[tuple[int, Dataset]] = queue.Queue()
+    with requester(one, heard) as association:
+        empty = Dataset()
+        empty.PatientID = "X"
+        assert ask(association, empty) == 0x0000
+        nothing = references()
+        assert ask(association, nothing) == 0x0000
+        event_type, told = heard.get(timeout=20)
+    assert (event_type, told.TransactionUID) == (2, nothing.TransactionUID)
+    assert "Traceback" not in one.log.read_text(encoding="utf-8")
+
+
+def test_orthanc_may_delete_what_it_sent(node: Callable[..., Node], orthanc: Orthanc, tmp_path: Path) -> None:
+    one = node(route=[], peer=[{"ae_title": orthanc.aet, "host": "127.0.0.0/8", "port": orthanc.dicom_port}])
+    orthanc.know(one.aet, one.dicom_port)
+    image = small_chest_ct()[0][0]
+    path = tmp_path / "image.dcm"
+    image.save_as(path, enforce_file_format=True)
+    stored = orthanc.http.post("/instances", content=path.read_bytes()).json()
+    name = modality_name(orthanc)
+    sent = orthanc.http.post(f"/modalities/{name}/store", json=stored["ID"])
+    assert sent.status_code == 200, sent.text
+    asked = orthanc.http.post(
+        f"/modalities/{name}/storage-commitment",
+        json={"DicomInstances": [[str(CTImageStorage), str(image.SOPInstanceUID)], [str(CTImageStorage), "1.2.3.4"]]},
+    )
+    assert asked.status_code == 200, asked.text
+    transaction = asked.json()["ID"]
+    outcome: dict[str, Any] = {}
+
+    def is_told() -> bool:
+        outcome.update(orthanc.http.get(f"/storage-commitment/{transaction}").json())
+        return bool(outcome.get("Status") != "Pending")
+
+    wait_until(is_told, 60, "Orthanc to hear the outcome", 0.5)
+    assert outcome["Status"] == "Failure"
+    assert [entry["SOPInstanceUID"] for entry in outcome["Success"]] == [str(image.SOPInstanceUID)]
+    assert [entry["SOPInstanceUID"] for entry in outcome["Failures"]] == ["1.2.3.4"]
+
+
+def modality_name(orthanc: Orthanc) -> str:
+    names: list[str] = orthanc.http.get("/modalities").json()
+    return names[0]
