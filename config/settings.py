@@ -69,7 +69,7 @@ class DicomSettings(Section):
         30, description="Longest time a connection's first request, or any PDU once it has begun, may take."
     )
     journal_mb: int = Field(
-        512,
+        1024,
         ge=4,
         description="Disk for objects answered and not yet filed; a quarter of what is free at most.",
     )

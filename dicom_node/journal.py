@@ -3,7 +3,7 @@
 Overwriting blocks that exist and synchronising them costs a third of making a file durable (no metadata to write).
 So an object is first written into a free slot, then answered, and settles behind the answer: copied into the spool,
 indexed, and its slot freed. One slot is one file: ``0007.slot`` = a head block, then the payload. The head holds a
-sequence number and its own checksum, the payload is checked by its sha256, so that a cut in the middle of a record is
+sequence number, a checksum of itself and one of the payload, so that a cut in the middle of a record is
 told from a record.
 
 Two processes share it: the acceptor takes, writes and reuses slots (`JournalWriter`); the settler reads and frees them
@@ -50,7 +50,8 @@ class Record:
     OBJECT: the payload is a DICOM file (PS3.10), `payload_bytes` long. FILE: there is no payload, the file is in the
     spool under `object_key`. COMMITMENT: the payload is the data set of the N-ACTION request (PS3.4 J.3.2).
     `data_set_offset` is where the data set starts in the file; `header_bytes` is its length up to the pixel data.
-    `sha256` names the content (transfer syntax and data set; for COMMITMENT the payload). Times are POSIX seconds.
+    `crc32` is over the data set: it tells a whole record from one that was cut off, which was never acknowledged; the
+    content's sha256 is taken behind the answer, for FILE before. Times are POSIX seconds.
     """
 
     kind: RecordKind
@@ -63,12 +64,13 @@ class Record:
     sop_class_uid: str
     sop_instance_uid: str
     transfer_syntax_uid: str
-    sha256: str
     study_instance_uid: str = ""
     series_instance_uid: str = ""
     payload_bytes: int = 0
     data_set_offset: int = 0
     header_bytes: int = 0
+    crc32: int = 0
+    sha256: str = ""
     object_key: str = ""
 
 

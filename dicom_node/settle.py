@@ -14,6 +14,7 @@ import os
 import queue
 import threading
 import time
+import zlib
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -223,16 +224,25 @@ class Settler:
             _log.warning("a record was cut off and is dropped; it was never acknowledged", extra={"slot": event.slot})
             self._to_free[event.slot] = event.sequence
             return None
-        return _Item(event, record)
+        return _Item(event, replace(record, sha256=self._sha256(event.slot, record)))
 
     def _is_whole(self, slot: int, record: Record) -> bool:
         if record.kind is RecordKind.FILE:
             path = self._spool.path(record.object_key)
             return path.exists() and path.stat().st_size == record.payload_bytes
+        return zlib.crc32(self._data_set(slot, record)) == record.crc32
+
+    def _sha256(self, slot: int, record: Record) -> str:
+        """Return the digest that names the content: of transfer syntax and data set."""
+        if record.kind is not RecordKind.OBJECT:
+            return record.sha256
+        digest = hashlib.sha256(record.transfer_syntax_uid.encode())
+        digest.update(self._data_set(slot, record))
+        return digest.hexdigest()
+
+    def _data_set(self, slot: int, record: Record) -> bytes:
         start = record.data_set_offset
-        payload = read_payload(self._journal, slot, start, record.payload_bytes - start)
-        prefix = record.transfer_syntax_uid.encode() if record.kind is RecordKind.OBJECT else b""
-        return hashlib.sha256(prefix + payload).hexdigest() == record.sha256
+        return read_payload(self._journal, slot, start, record.payload_bytes - start)
 
     def _encoded(self, item: _Item) -> Encoded:
         record = item.record

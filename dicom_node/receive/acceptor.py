@@ -22,6 +22,7 @@ import sys
 import threading
 import time
 from collections import OrderedDict
+from dataclasses import replace
 from pathlib import Path
 
 from dicom_node.errors import SpoolUnavailable
@@ -124,15 +125,17 @@ class Acceptor:
     def _serve(self, connection: socket.socket, host: str, speaks_tls: bool) -> None:
         key = id(connection)
         try:
-            transport, caller = self._transport(connection, host, speaks_tls=speaks_tls)
-        except (PeerGone, PeerTooSlow, OSError) as error:
-            why = str(error) or "the handshake took too long or the peer left"
-            _log.warning("connection ended before it began", extra={"host": host, "why": why})
+            transport = self._transport(connection, speaks_tls=speaks_tls)
+        except (PeerGone, OSError):
             connection.close()
             return
         self._wait_in_line(key, transport)
         try:
+            caller = self._caller(transport, host)
             Association(transport, caller, self._shop).serve(lambda: self._admitted(key, transport))
+        except (PeerGone, PeerTooSlow) as error:
+            why = str(error) or "the handshake took too long or the peer left"
+            _log.warning("connection ended before it began", extra={"host": host, "why": why})
         except Exception:  # noqa: BLE001 - the thread's door: one connection's fault stays its own
             _log.exception("association failed", extra={"host": host})
         finally:
@@ -141,20 +144,24 @@ class Acceptor:
                 self._waiting.pop(key, None)
                 self._serving.pop(key, None)
 
-    def _transport(self, connection: socket.socket, host: str, *, speaks_tls: bool) -> tuple[Transport, Caller]:
+    def _transport(self, connection: socket.socket, *, speaks_tls: bool) -> Transport:
         patience_s = min(self._options.pdu_timeout_s, self._options.idle_timeout_s)
-        if not speaks_tls or self._tls is None or self._options.tls is None:
-            caller = Caller(calling_ae_title="", called_ae_title="", host=host)
-            return PlainTransport(connection, patience_s), caller
-        secure = TlsTransport(connection, self._tls, self._options.tls.handshake_timeout_s, patience_s)
-        shown = secure.certificate()
-        digest = hashlib.sha256(shown).hexdigest() if shown else ""
-        caller = Caller(calling_ae_title="", called_ae_title="", host=host, tls=True, certificate_sha256=digest)
-        return secure, caller
+        if speaks_tls and self._tls is not None:
+            return TlsTransport(connection, self._tls, patience_s)
+        return PlainTransport(connection, patience_s)
+
+    def _caller(self, transport: Transport, host: str) -> Caller:
+        """Return who is known to call before a word of DICOM is said. Raises `PeerGone`, `PeerTooSlow`."""
+        caller = Caller(calling_ae_title="", called_ae_title="", host=host)
+        if not isinstance(transport, TlsTransport) or self._options.tls is None:
+            return caller
+        transport.shake_hands(self._options.tls.handshake_timeout_s)
+        shown = transport.certificate()
+        return replace(caller, tls=True, certificate_sha256=hashlib.sha256(shown).hexdigest() if shown else "")
 
     def _wait_in_line(self, key: int, transport: Transport) -> None:
-        """Wait for the request. When too many wait, the one that has waited longest in silence goes: a modality says
-        who it is at once, so silent connections cannot shut it out."""
+        """Wait for handshake and request. When too many wait, the one that has waited longest in silence goes: a
+        modality says who it is at once, so silent connections cannot shut it out."""
         with self._lock:
             self._waiting[key] = transport
             if len(self._waiting) > self._options.max_waiting:
@@ -209,6 +216,8 @@ def main(arguments: list[str]) -> None:
     messages = channel.messages()
     options = AcceptorOptions.from_json(next(messages)["options"])
     configure_logs(options.log_level)
+    # What it raises about a malformed request is told in one line; it would add a traceback of its own.
+    logging.getLogger("pynetdicom").setLevel(logging.CRITICAL)
     try:
         acceptor = Acceptor(options, channel)
     except (OSError, SpoolUnavailable) as error:

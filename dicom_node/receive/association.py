@@ -125,6 +125,8 @@ class Association:
         options, silent_since = self._shop.options, time.monotonic()
         while True:
             try:
+                if messages.awaits_report and not self._transport.comes(_REPORT_POLL_S):
+                    raise PeerSilent
                 kind, length, first = self._reader.head()
             except PeerSilent:
                 limit_s = options.pdu_timeout_s if messages.is_within else options.idle_timeout_s
@@ -144,12 +146,15 @@ class Association:
                     raise Malformed(f"PDU type 0x{kind:02X} out of turn", reason)
                 silent_since = time.monotonic()
             if messages.awaits_report:
-                self._transport.patience(_REPORT_POLL_S)
                 for report, answered in messages.send_reports(peer_max_pdu_bytes):
                     self._shop.reported(report, answered)
 
     def _p_data(self, messages: Messages, contexts: Mapping[int, Context], left: int, length: int) -> None:
-        """Receive the fragments of one P-DATA-TF (PS3.8 9.3.5), `left` bytes in all, the first one `length` long."""
+        """Receive the fragments of one P-DATA-TF (PS3.8 9.3.5), `left` bytes in all, the first one `length` long.
+
+        Each read has the transport's patience; many small fragments together have no more than one.
+        """
+        deadline = time.monotonic() + self._shop.options.pdu_timeout_s
         if left > self._shop.options.max_pdu_bytes:
             raise Malformed(f"a P-DATA-TF of {left} bytes, more than was agreed")
         while True:
@@ -167,6 +172,8 @@ class Association:
                 return
             if left < 6:
                 raise Malformed("P-DATA-TF ends inside a fragment")
+            if time.monotonic() > deadline:
+                raise PeerTooSlow
             length = self._reader.next_length()
 
     def _abort(self, why: str, reason: AbortReason) -> None:

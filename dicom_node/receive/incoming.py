@@ -1,10 +1,11 @@
 """One object on its way in: fragments go straight into one reused buffer, or through it into a file when they outgrow
-it. The digest is taken as they come."""
+it. A checksum is taken as they come; of what becomes a file at once, the digest that names it."""
 
 from __future__ import annotations
 
 import hashlib
 import mmap
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -36,6 +37,8 @@ class IncomingObject:
         self._fault: RefusedObject | SpoolUnavailable | None = None
         self._digest = hashlib.sha256()
         self.size_bytes = 0
+        #: CRC-32 of a small data set.
+        self.crc32 = 0
 
     def begin(
         self, head: bytes, transfer_syntax_uid: str, fault: RefusedObject | SpoolUnavailable | None = None
@@ -48,7 +51,7 @@ class IncomingObject:
         if not self._buffer:
             self._buffer = memoryview(bytearray(max(_BUFFER_BYTES, self._least)))
         self._head = head
-        self._part, self._filled, self._fault, self.size_bytes = None, 0, fault, 0
+        self._part, self._filled, self._fault, self.size_bytes, self.crc32 = None, 0, fault, 0, 0
         self._digest = hashlib.sha256(transfer_syntax_uid.encode())
 
     def room(self, length: int) -> memoryview:
@@ -63,10 +66,11 @@ class IncomingObject:
     def received(self, view: memoryview) -> None:
         """Take note that a view given by `room` is filled."""
         self.size_bytes += len(view)
-        self._digest.update(view)
         if self.is_small:
+            self.crc32 = zlib.crc32(view, self.crc32)
             self._filled += len(view)
         elif self._part is not None:
+            self._digest.update(view)
             self._append(view)
 
     @property
@@ -86,7 +90,7 @@ class IncomingObject:
 
     @property
     def sha256(self) -> str:
-        """The digest of transfer syntax and data set, which names the content."""
+        """The digest of transfer syntax and data set, which names the content, of a data set that is not small."""
         return self._digest.hexdigest()
 
     @contextmanager
@@ -116,6 +120,7 @@ class IncomingObject:
             self._part = self._spool.new_part(self._parts_owner)
             self._part.write(self._head)
             self._part.write(self._buffer[: self._filled])
+            self._digest.update(self._buffer[: self._filled])
         except SpoolUnavailable as error:
             self._give_up(error)
 

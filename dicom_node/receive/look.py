@@ -6,6 +6,7 @@ says, and gives up at fixed limits. What the values mean is read later, by pydic
 
 from __future__ import annotations
 
+import mmap
 import struct
 from dataclasses import dataclass
 
@@ -17,6 +18,9 @@ from dicom_node.uids import is_valid_uid
 MAX_DEPTH = 64
 #: Most element and fragment headers walked; 8,800 frames with 100 elements each need half of it.
 MAX_ELEMENTS = 2_000_000
+
+#: Pages of a mapped file are given back after so many headers: each looked at brings sixteen into memory.
+_FORGET_EVERY = 256
 
 _UNDEFINED = 0xFFFFFFFF
 _ITEM, _ITEM_END, _SEQUENCE_END = 0xFFFEE000, 0xFFFEE00D, 0xFFFEE0DD
@@ -115,6 +119,8 @@ class _Walk:
         self._left -= 1
         if self._left < 0:
             raise _refused(f"it has more than {MAX_ELEMENTS} elements")
+        if self._left % _FORGET_EVERY == 0:
+            self._forget_pages()
         if position + 8 > self._end:
             raise _refused("it is cut off inside its header")
         data = self._data
@@ -138,7 +144,9 @@ class _Walk:
 
     def _check_fragments(self, position: int) -> None:
         """Step from fragment to fragment of encapsulated pixel data (PS3.5 A.4), which is always Little Endian."""
-        for _ in range(self._left):
+        for count in range(self._left):
+            if count % _FORGET_EVERY == 0:
+                self._forget_pages()
             if position == self._end:
                 return  # some leave out the delimiter
             if position + 8 > self._end:
@@ -150,6 +158,11 @@ class _Walk:
             if position > self._end:
                 raise _refused("a fragment of its pixel data is cut off")
         raise _refused(f"its pixel data has more than {MAX_ELEMENTS} fragments")
+
+    def _forget_pages(self) -> None:
+        """Keep the memory of a walk through a large file small; its pages stay in the system's cache."""
+        if isinstance(self._data.obj, mmap.mmap):
+            self._data.obj.madvise(mmap.MADV_DONTNEED)
 
 
 def _uid(value: bytes, keyword: str) -> str:

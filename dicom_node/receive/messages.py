@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import queue
 from collections.abc import Callable, Iterator
@@ -195,7 +194,7 @@ class Messages:
             transfer_syntax_uid=pending.context.transfer_syntax_uid,
         )
         with self._incoming.data_set() as data_set:
-            self._storing.request_commitment(named, data_set, hashlib.sha256(data_set).hexdigest(), self._carrier)
+            self._storing.request_commitment(named, data_set, self._incoming.crc32, self._carrier)
         self._commitment_context = pending.context_id
         self._answer(pending, Field.N_ACTION_RSP, StoreStatus.SUCCESS)
 

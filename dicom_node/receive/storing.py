@@ -66,9 +66,9 @@ class Storing:
         finally:
             incoming.discard()
 
-    def request_commitment(self, named: Named, data_set: memoryview, sha256: str, carrier: Carrier) -> None:
+    def request_commitment(self, named: Named, data_set: memoryview, crc32: int, carrier: Carrier) -> None:
         """Keep a request for storage commitment. Raises `SpoolUnavailable`."""
-        self._write(RecordKind.COMMITMENT, named, carrier, [data_set], sha256=sha256, payload_bytes=len(data_set))
+        self._write(RecordKind.COMMITMENT, named, carrier, [data_set], crc32=crc32, payload_bytes=len(data_set))
 
     def _keep_small(
         self, named: Named, look: Look, incoming: IncomingObject, carrier: Carrier, data_set: memoryview
@@ -76,7 +76,7 @@ class Storing:
         head = named.head()
         self._write(
             RecordKind.OBJECT, named, carrier, [head, data_set],
-            sha256=incoming.sha256, payload_bytes=len(head) + len(data_set), data_set_offset=len(head),
+            crc32=incoming.crc32, payload_bytes=len(head) + len(data_set), data_set_offset=len(head),
             header_bytes=look.header_bytes, study_instance_uid=look.study_instance_uid,
             series_instance_uid=look.series_instance_uid,
         )  # fmt: skip

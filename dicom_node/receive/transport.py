@@ -47,6 +47,9 @@ class Transport(Protocol):
     def patience(self, seconds: float) -> None:
         """Set how long one `read` may take."""
 
+    def comes(self, seconds: float) -> bool:
+        """Wait so long for something to read; tell whether it came (or the end of the connection)."""
+
     def hang_up(self) -> None:
         """Say that nothing more comes, and let the peer read the last word before the connection is closed."""
 
@@ -70,6 +73,9 @@ class PlainTransport:
 
     def patience(self, seconds: float) -> None:
         self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, _timeval(seconds))
+
+    def comes(self, seconds: float) -> bool:
+        return _is_readable(self._socket, seconds)
 
     def read(self, view: memoryview) -> None:
         try:
@@ -121,25 +127,27 @@ class PlainTransport:
 
 
 class TlsTransport:
-    """A TLS connection; the handshake is done by the constructor, in the thread of the connection."""
+    """A TLS connection, once hands are shaken."""
 
-    def __init__(
-        self, connection: socket.socket, context: ssl.SSLContext, handshake_timeout_s: float, patience_s: float
-    ) -> None:
-        """Raises `PeerGone` when the handshake fails and `PeerTooSlow` when it takes too long."""
-        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    def __init__(self, connection: socket.socket, context: ssl.SSLContext, patience_s: float) -> None:
+        """Take the connection over; nothing is sent or received yet. Raises `PeerGone`."""
         self._patience_s = patience_s
-        deadline = time.monotonic() + handshake_timeout_s
         try:
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
             self._socket = context.wrap_socket(connection, server_side=True, do_handshake_on_connect=False)
-            # Not `do_handshake` with a timeout: that one counts from byte to byte.
-            self._shake_hands(deadline)
-        except TimeoutError as error:
-            connection.close()
-            raise PeerTooSlow from error
         except (OSError, ValueError) as error:
             connection.close()
+            raise PeerGone(_tls_fault(error)) from error
+
+    def shake_hands(self, timeout_s: float) -> None:
+        """Do the handshake. Raises `PeerGone` when it fails and `PeerTooSlow` when it takes too long."""
+        try:
+            # Not `do_handshake` with a timeout: that one counts from byte to byte.
+            self._shake_hands(time.monotonic() + timeout_s)
+        except TimeoutError as error:
+            raise PeerTooSlow from error
+        except (OSError, ValueError) as error:
             raise PeerGone(_tls_fault(error)) from error
 
     def _shake_hands(self, deadline: float) -> None:
@@ -160,6 +168,9 @@ class TlsTransport:
 
     def patience(self, seconds: float) -> None:
         self._patience_s = seconds
+
+    def comes(self, seconds: float) -> bool:
+        return self._socket.pending() > 0 or _is_readable(self._socket, seconds)
 
     def read(self, view: memoryview) -> None:
         deadline = time.monotonic() + self._patience_s
@@ -239,7 +250,14 @@ def _hang_up(connection: socket.socket) -> None:
 
 def _shut(connection: socket.socket, how: int) -> None:
     with contextlib.suppress(OSError):  # it is gone already
-        connection.shutdown(how)
+        # Not the method of a TLS socket: that one takes the TLS state away from the thread that reads.
+        socket.socket.shutdown(connection, how)
+
+
+def _is_readable(connection: socket.socket, seconds: float) -> bool:
+    poll = select.poll()
+    poll.register(connection, select.POLLIN)
+    return bool(poll.poll(seconds * 1000))
 
 
 def _wait(connection: socket.socket, deadline: float, *, write: bool) -> None:
