@@ -34,6 +34,8 @@ class Node:
         self.aet = str(settings.get("node", {}).get("ae_title", "AINODE"))
         self.dicom_port = self.api_port = 0
         self.process: Process | None = None
+        #: A program and its arguments that runs the node, such as ``unshare``.
+        self.launcher: tuple[str, ...] = ()
         self.configure(settings)
 
     def configure(self, settings: Mapping[str, Any]) -> None:
@@ -49,16 +51,16 @@ class Node:
             merged[section] = {**values, **settings.get(section, {})}
         self.config.write_text(to_toml(merged), encoding="utf-8")
 
-    def start(self, environment: Mapping[str, str] | None = None) -> None:
-        """Start it and wait until it listens; raises `RuntimeError` with the end of its log if it does not."""
-        ports = self.data_dir / "ports.json"
-        ports.unlink(missing_ok=True)
-        argv = [sys.executable, "-m", "dicom_node", "serve", "--config", str(self.config)]
+    def start(self, environment: Mapping[str, str] | None = None, *options: str) -> None:
+        """Start it, with further `options` such as ``--role receive``, and wait until it listens; raises `RuntimeError`
+        with the end of its log if it does not."""
+        (self.data_dir / "ports.json").unlink(missing_ok=True)
+        argv = [*self.launcher, sys.executable, "-m", "dicom_node", "serve", "--config", str(self.config), *options]
         path = {"PYTHONPATH": str(REPOSITORY), "PYTHONUNBUFFERED": "1"}
         self.process = Process(argv, self.log, {**path, **(environment or {})})
-        self.process.wait_until_ready(ports.exists, READY_TIMEOUT_S)
-        found = json.loads(ports.read_text(encoding="utf-8"))
-        self.dicom_port, self.api_port = int(found["dicom"]), int(found["api"] or 0)
+        self.process.wait_until_ready((self.data_dir / "ports.json").exists, READY_TIMEOUT_S)
+        found = json.loads((self.data_dir / "ports.json").read_text(encoding="utf-8"))
+        self.dicom_port, self.api_port = int(found.get("dicom") or 0), int(found.get("api") or 0)
 
     def stop(self) -> int:
         """Ask it to end and return the exit status."""

@@ -7,20 +7,37 @@ import shutil
 import signal
 import tempfile
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import sqlalchemy
 
+from tests.needs import absent
 from tests.peers.process import Process, free_port, listens, wait_until
 
 
 class Postgres:
     """A running server; `url` ends in a database name, `create_database` makes another one."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, launch: Callable[[], Process] | None = None) -> None:
+        """`launch` starts its process and returns when it listens; without it the server cannot be stopped."""
         self._url = url
+        self._launch = launch
+        self._process = launch() if launch else None
+
+    def stop(self) -> None:
+        """End the server as an administrator would, clients and all."""
+        if self._process is None:
+            absent("this PostgreSQL server cannot be stopped and started; install the Debian package postgresql")
+            return
+        # SIGINT is PostgreSQL's fast shutdown: it ends its clients and leaves no shared memory behind.
+        self._process.stop(by=signal.SIGINT)
+
+    def start(self) -> None:
+        """Start it again on the same data and port."""
+        if self._launch is not None:
+            self._process = self._launch()
 
     def create_database(self) -> str:
         """Make an empty database and return its URL, ``postgresql+psycopg2://…``."""
@@ -71,13 +88,17 @@ def _debian(folder: Path, programs: Path) -> Iterator[Postgres]:
     options = {"listen_addresses": "127.0.0.1", "unix_socket_directories": str(folder), "fsync": "off"}
     argv = [str(programs / "postgres"), "-D", str(data), "-p", str(port)]
     argv += [part for name, value in options.items() for part in ("-c", f"{name}={value}")]
-    server = Process(argv, folder / "postgres.log", user=user)
-    try:
+
+    def launch() -> Process:
+        server = Process(argv, folder / "postgres.log", user=user)
         server.wait_until_ready(lambda: listens(port))
-        yield Postgres(f"postgresql+psycopg2://postgres@127.0.0.1:{port}/postgres")
+        return server
+
+    postgres = Postgres(f"postgresql+psycopg2://postgres@127.0.0.1:{port}/postgres", launch)
+    try:
+        yield postgres
     finally:
-        # SIGINT is PostgreSQL's fast shutdown: it ends its clients and leaves no shared memory behind.
-        server.stop(by=signal.SIGINT)
+        postgres.stop()
 
 
 @contextmanager

@@ -1,0 +1,111 @@
+"""What the acceptor of a running node uses: its process, memory, threads, descriptors and temporary files."""
+
+from __future__ import annotations
+
+import re
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.peers.node import Node
+from tests.peers.process import wait_until
+
+#: The one line that is for a person: the API's token at the first start.
+_TOKEN = "API token (shown once"
+
+
+@dataclass(frozen=True)
+class Use:
+    """Counts of one moment."""
+
+    threads: int
+    descriptors: int
+    rss_mb: float
+    parts: int
+
+
+def acceptor_pid(node: Node) -> int:
+    """Return the process id of the acceptor, a child of the node."""
+    assert node.process is not None
+    for child in children(node.process.pid):
+        if b"dicom_node.receive.acceptor" in Path(f"/proc/{child}/cmdline").read_bytes():
+            return child
+    raise LookupError("the node has no acceptor")
+
+
+def children(pid: int) -> list[int]:
+    """Return the ids of a process's children."""
+    tasks = Path(f"/proc/{pid}/task").iterdir()
+    return [int(child) for task in tasks for child in (task / "children").read_text().split()]
+
+
+def use_of(node: Node) -> Use:
+    """Return what the acceptor uses now."""
+    pid = acceptor_pid(node)
+    status = Path(f"/proc/{pid}/status").read_text()
+    return Use(
+        threads=int(_value(status, "Threads")),
+        descriptors=len(list(Path(f"/proc/{pid}/fd").iterdir())),
+        rss_mb=int(_value(status, "VmRSS")) / 1024,
+        parts=len(parts(node)),
+    )
+
+
+def peak_mb(node: Node) -> float:
+    """Return the most memory the acceptor ever had, in megabytes."""
+    return int(_value(Path(f"/proc/{acceptor_pid(node)}/status").read_text(), "VmHWM")) / 1024
+
+
+def parts(node: Node) -> list[Path]:
+    """Return the files of objects that are not whole."""
+    return list((node.data_dir / "spool" / "incoming").iterdir())
+
+
+def back_at(node: Node, before: Use, within_s: float = 10.0, rss_mb: float = 30.0) -> Use:
+    """Wait until threads, descriptors and temporary files are at what they were; return what they are."""
+
+    def is_back() -> bool:
+        now = use_of(node)
+        return (
+            now.threads <= before.threads
+            and now.descriptors <= before.descriptors
+            and now.parts <= before.parts
+            and now.rss_mb <= before.rss_mb + rss_mb
+        )
+
+    try:
+        wait_until(is_back, within_s, "the return", 0.1)
+    except TimeoutError as error:
+        raise AssertionError(f"the acceptor had {before} and now has {use_of(node)}") from error
+    return use_of(node)
+
+
+def quiet(node: Node, within_s: float = 10.0) -> Use:
+    """Wait until the acceptor has grown its journal and serves nobody; return what it uses then."""
+    before = use_of(node)
+    deadline = time.monotonic() + within_s
+    while time.monotonic() < deadline:
+        time.sleep(0.5)
+        now = use_of(node)
+        if (now.threads, now.descriptors) == (before.threads, before.descriptors):
+            return now
+        before = now
+    return before
+
+
+def log_lines(node: Node) -> list[str]:
+    """Return the lines of the log."""
+    return node.log.read_text(encoding="utf-8", errors="replace").splitlines()
+
+
+def troubles(node: Node, since: int = 0) -> list[str]:
+    """Return the lines of the log, from that number on, that no peer may cause: tracebacks, and unstructured ones."""
+    lines = log_lines(node)[since:]
+    found = [line for line in lines if not line.startswith(("{", _TOKEN)) or "Traceback" in line]
+    return [line[:1000] for line in found]
+
+
+def _value(status: str, name: str) -> str:
+    found = re.search(rf"^{name}:\s+(\d+)", status, re.MULTILINE)
+    assert found is not None, f"{name} is not in /proc/PID/status"
+    return found[1]
