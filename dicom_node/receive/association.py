@@ -125,9 +125,7 @@ class Association:
         options, silent_since = self._shop.options, time.monotonic()
         while True:
             try:
-                if messages.awaits_report and not self._transport.comes(_REPORT_POLL_S):
-                    raise PeerSilent
-                kind, length, first = self._reader.head()
+                kind, length, first = self._next_head(messages)
             except PeerSilent:
                 limit_s = options.pdu_timeout_s if messages.is_within else options.idle_timeout_s
                 if time.monotonic() - silent_since >= limit_s:
@@ -148,6 +146,12 @@ class Association:
             if messages.awaits_report:
                 for report, answered in messages.send_reports(peer_max_pdu_bytes):
                     self._shop.reported(report, answered)
+
+    def _next_head(self, messages: Messages) -> tuple[int, int, int]:
+        """Return the head of the next PDU. Raises `PeerSilent`, soon when there may be something to send meanwhile."""
+        if messages.awaits_report and not self._transport.comes(_REPORT_POLL_S):
+            raise PeerSilent
+        return self._reader.head()
 
     def _p_data(self, messages: Messages, contexts: Mapping[int, Context], left: int, length: int) -> None:
         """Receive the fragments of one P-DATA-TF (PS3.8 9.3.5), `left` bytes in all, the first one `length` long.
