@@ -31,8 +31,8 @@ check: $(VENV)/.dev ## Lint, format, types and one-way imports
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-bench: $(VENV)/.dev ## Measure on this machine: runs the programs in benchmarks/
-	@set -e; for name in startup overhead; do echo "== $$name"; $(BIN)/python -m benchmarks.$$name; done
+bench: $(VENV)/.dev ## Measure on this machine (half an hour): runs the programs in benchmarks/
+	@set -e; for name in startup overhead intake intake_limit index_scale; do echo "== $$name"; $(BIN)/python -m benchmarks.$$name; done
 
 # --- the environment --------------------------------------------------------------------------------------------
 # Two stamps: a demo needs no test tools, and whoever has those has all that a demo needs.

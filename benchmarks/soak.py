@@ -1,0 +1,97 @@
+"""Does the node stay as it is? Many small objects; memory, threads and descriptors of each of its processes.
+
+    python -m benchmarks.soak [--objects 100000] [--associations 4] [--json FILE]
+
+Every association sends its own new instances, 1,000 to a connection. Samples are taken after each 5 % of the objects.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from benchmarks.loads import Load, write_load
+from benchmarks.receivers import Receiver
+
+_SMALL = Load("tiny", "1.2.840.10008.5.1.4.1.1.4", 32)
+_PER_ASSOCIATION = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One process of the node after so many objects."""
+
+    objects: int
+    process: str
+    rss_mb: float
+    threads: int
+    descriptors: int
+
+
+def samples(receiver: Receiver, objects: int) -> Iterator[Sample]:
+    """Look at every process of the node."""
+    if receiver.process is None:
+        return
+    for one in [receiver.process, *receiver.process.children(recursive=True)]:
+        command = " ".join(one.cmdline())
+        names = {"receive.acceptor": "acceptor", "header_reader": "headers", "worker_process": "inference"}
+        name = next((name for part, name in names.items() if part in command), "node")
+        yield Sample(objects, name, one.memory_info().rss / 1e6, one.num_threads(), one.num_fds())
+
+
+def soak(folder: Path, objects: int, associations: int) -> list[Sample]:
+    """Send, and sample on the way."""
+    found: list[Sample] = []
+    every = max(objects // 20, associations * _PER_ASSOCIATION)
+    with Receiver("node", folder / "receiver") as receiver:
+        sent = series = 0
+        due = every
+        while sent < objects:
+            folders = [folder / "load" / str(number) for number in range(associations)]
+            for one in folders:
+                series += 1
+                write_load(one, _SMALL, _PER_ASSOCIATION, series)
+            command = ["storescu", "-R", "-aec", "AINODE", "127.0.0.1", str(receiver.port), "+sd"]
+            environment = {**os.environ, "TCP_NODELAY": "1"}
+            senders = [subprocess.Popen([*command, str(one)], env=environment) for one in folders]
+            if any(sender.wait() for sender in senders):
+                raise RuntimeError(f"storescu failed; see {receiver.folder / 'log'}")
+            sent += associations * _PER_ASSOCIATION
+            if sent >= due:
+                due += every
+                receiver.drain()
+                found += samples(receiver, sent)
+                print(".", end="", flush=True, file=sys.stderr)
+    print(file=sys.stderr)
+    return found
+
+
+def main() -> int:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--objects", type=int, default=100_000)
+    parser.add_argument("--associations", type=int, default=4)
+    parser.add_argument("--json", type=Path)
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as name:
+        found = soak(Path(name), options.objects, options.associations)
+    for process in dict.fromkeys(sample.process for sample in found):
+        for sample in (one for one in found if one.process == process):
+            print(
+                f"{process:<10} {sample.objects:>8} objects {sample.rss_mb:8.1f} MB {sample.threads:>4} threads"
+                f" {sample.descriptors:>5} descriptors"
+            )
+    if options.json:
+        options.json.write_text(json.dumps([asdict(sample) for sample in found]))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
