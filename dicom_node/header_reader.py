@@ -12,6 +12,7 @@ from typing import cast
 from dicom_node.errors import InferenceError, RefusedObject, WorkerDied
 from dicom_node.headers import Header, read_header
 from dicom_node.inference.sandbox import Sandbox
+from dicom_node.logs import quiet_third_parties
 
 _TIME_LIMIT_S = 10.0
 _MEMORY_LIMIT_MB = 2048
@@ -67,8 +68,9 @@ class HeaderReader:
 
 def read_all(batch: Sequence[Encoded]) -> list[Header | Unreadable]:
     """Read headers; runs in the child process."""
-    if os.getpriority(os.PRIO_PROCESS, 0) < NICE:
+    if os.getpriority(os.PRIO_PROCESS, 0) < NICE:  # the first time
         os.setpriority(os.PRIO_PROCESS, 0, NICE)
+        quiet_third_parties()
     return [_read(encoded) for encoded in batch]
 
 
