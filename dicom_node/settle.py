@@ -182,7 +182,7 @@ class Settler:
         """Settle a batch; return what must be tried again. All failures here are the node's, and pass."""
         items: list[_Item] = []
         try:
-            items = self._prepare(batch)
+            self._prepare(batch, items)
             self._enter(batch, items)
         except (IndexUnavailable, SpoolUnavailable, OSError) as error:
             for item in items:
@@ -195,10 +195,13 @@ class Settler:
         self._finish(batch, items)
         return []
 
-    def _prepare(self, batch: Sequence[Event]) -> list[_Item]:
-        """Read records, parse headers, and bring payloads into the spool, durably."""
+    def _prepare(self, batch: Sequence[Event], items: list[_Item]) -> None:
+        """Read records into `items`, parse headers, and bring payloads into the spool, durably.
+
+        When it fails, the items tell what is there already.
+        """
         stored = [event for event in batch if isinstance(event, Stored)]
-        items = [item for event in stored if (item := self._load(event)) is not None]
+        items += [item for event in stored if (item := self._load(event)) is not None]
         objects = [item for item in items if item.record.kind is not RecordKind.COMMITMENT]
         for item, header in zip(objects, self._headers.read([self._encoded(item) for item in objects]), strict=True):
             item.header = header
@@ -210,7 +213,6 @@ class Settler:
             if item.part is not None:
                 self._spool.move(item.part, object_key(item.record.sha256, ".dcm"))
                 item.part = None
-        return items
 
     def _load(self, event: Stored) -> _Item | None:
         """Return the record; `None` when it has settled before, or was cut off (and so never acknowledged)."""

@@ -45,18 +45,19 @@ def element(tag: int, vr: bytes, value: bytes) -> bytes:
 
 
 def header(name: str, study: str = "study", *, patient_name: bytes = b"Phantom^Test", **uids: str) -> bytes:
-    """Return all elements before the image: identity, patient, study; `uids` replaces sop_instance, study or series."""
+    """Return all elements before the image: identity, patient, study; `uids` replaces sop_instance_uid, study_uid or
+    series_uid."""
     made = {
-        "sop_instance": uid(name),
-        "study": derived_uid("test-study", study),
-        "series": derived_uid("test-series", study),
+        "sop_instance_uid": uid(name),
+        "study_uid": derived_uid("test-study", study),
+        "series_uid": derived_uid("test-series", study),
         **uids,
     }
     return b"".join(
         (
             element(0x00080005, b"CS", b"ISO_IR 192"),
             element(0x00080016, b"UI", CT_IMAGE.encode()),
-            element(0x00080018, b"UI", made["sop_instance"].encode()),
+            element(0x00080018, b"UI", made["sop_instance_uid"].encode()),
             element(0x00080020, b"DA", b"20260105"),
             element(0x00080030, b"TM", b"080000"),
             element(0x00080050, b"SH", b""),
@@ -66,8 +67,8 @@ def header(name: str, study: str = "study", *, patient_name: bytes = b"Phantom^T
             element(0x00100020, b"LO", b"PHANTOM-" + study.encode()),
             element(0x00100030, b"DA", b""),
             element(0x00100040, b"CS", b"O"),
-            element(0x0020000D, b"UI", made["study"].encode()),
-            element(0x0020000E, b"UI", made["series"].encode()),
+            element(0x0020000D, b"UI", made["study_uid"].encode()),
+            element(0x0020000E, b"UI", made["series_uid"].encode()),
             element(0x00200010, b"SH", b""),
             element(0x00200011, b"IS", b"1"),
             element(0x00200013, b"IS", b"1"),

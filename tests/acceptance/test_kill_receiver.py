@@ -1,0 +1,71 @@
+"""kill -9 a hundred times while senders keep a ledger: what was answered with success is there, byte for byte."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import random
+import signal
+import time
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from tests.acceptor_state import acceptor_pid, parts
+from tests.ledger import assert_kept, kept_by
+from tests.peers.node import Node
+from tests.peers.process import free_port, wait_until
+from tests.peers.sender import Sender, sending
+from tests.small_images import Image, small_image
+
+pytestmark = pytest.mark.timeout(900)
+
+ROUNDS = 100
+SEED = 20261121
+#: Starts in half the time; what else a node does has no part in this.
+RECEIVER_ONLY = ("--role", "receive")
+
+
+def images(sender: str) -> Iterator[Image]:
+    """Small ones through the journal; every eighth is streamed to a file of its own."""
+    for number in itertools.count():
+        yield small_image(f"{sender}-{number}", f"study-{sender}-{number // 50}", rows=800 if number % 8 == 7 else 48)
+
+
+def test_what_was_acknowledged_survives_a_hundred_kills_of_the_receiver(node: Callable[..., Node]) -> None:
+    """Two of three kills hit the acceptor alone, which its node starts again; the third hits the node with all."""
+    chance = random.Random(SEED)
+    one = node(start=False, route=[], dicom={"port": free_port(), "journal_mb": 16})
+    one.start(None, *RECEIVER_ONLY)
+    with sending(lambda: one.dicom_port, images("a"), images("b")) as senders:
+        for number in range(ROUNDS):
+            _wait_for_success(one, senders)
+            time.sleep(chance.uniform(0.0, 0.3))
+            if number % 3 == 2:
+                one.kill9()
+                one.start(None, *RECEIVER_ONLY)
+            else:
+                os.kill(acceptor_pid(one), signal.SIGKILL)
+    one.restart()
+
+    acknowledged = [image for sender in senders for image in sender.acknowledged]
+    assert len(acknowledged) >= ROUNDS
+    assert sum(sender.cut_off for sender in senders) >= ROUNDS / 2, "the kills hit nothing"
+    assert [status for sender in senders for status, _ in sender.refused] == []
+    assert_kept(one, acknowledged)
+    assert parts(one) == []
+    rows = [kept.sop_instance_uid for kept in kept_by(one)]
+    assert len(rows) == len(set(rows)), "an image was entered twice"
+
+
+def _wait_for_success(node: Node, senders: list[Sender]) -> None:
+    wait_until(lambda: _has_acceptor(node), 30, "the acceptor's return")
+    before = sum(len(sender.acknowledged) for sender in senders)
+    wait_until(lambda: sum(len(sender.acknowledged) for sender in senders) > before, 30, "the next success")
+
+
+def _has_acceptor(node: Node) -> bool:
+    try:
+        return acceptor_pid(node) > 0
+    except LookupError:
+        return False
