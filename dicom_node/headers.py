@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import io
 import struct
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import IntEnum
+from typing import BinaryIO
 
 from pydicom import Dataset
 from pydicom.dataelem import DataElement
@@ -49,6 +50,9 @@ _IDENTITY_KEYWORDS = ("SpecificCharacterSet", "SOPClassUID", "SOPInstanceUID", "
 _MARK_KEYWORDS = ("ContributingEquipmentSequence",)
 _WANTED: list[BaseTag | int] = [Tag(keyword) for keyword in (*_IDENTITY_KEYWORDS, *ROUTING_KEYWORDS, *_MARK_KEYWORDS)]
 
+#: Everything the node wants stands before this tag; what a large header is large by (functional groups) stands behind.
+_BEHIND_WANTED = 0x50000000
+_StopWhen = Callable[[BaseTag, str | None, int], bool]
 _PIXEL_TAGS = frozenset({0x7FE00008, 0x7FE00009, 0x7FE00010})
 _PIXEL_VRS = (b"OB", b"OW", b"OF", b"OD", b"UN")
 _UNDEFINED_LENGTH = 0xFFFFFFFF
@@ -105,10 +109,22 @@ def read_header(data_set: bytes | bytearray | memoryview, transfer_syntax_uid: s
     reading stops before the pixels.
     """
     stream = _Watched(data_set)
-    dataset = _parsed(stream, transfer_syntax_uid)
+    dataset = _parsed(stream, transfer_syntax_uid, _at_pixels)
     if stream.is_cut_off or stream.tell() > len(data_set):
         raise _not_understood("it is cut off inside its header")
     _refuse_cut_off_pixels(stream, UID(transfer_syntax_uid))
+    return _header(dataset)
+
+
+def read_header_of_file(file: BinaryIO, transfer_syntax_uid: str) -> Header:
+    """Read the header of a data set that begins where `file` stands and was found whole before, however large it is.
+
+    Raises `RefusedObject` with 0xC000 when it cannot be parsed or lacks its UIDs.
+    """
+    return _header(_parsed(file, transfer_syntax_uid, _behind_wanted))
+
+
+def _header(dataset: Dataset) -> Header:
     uids = {keyword: _uid(dataset, keyword) for keyword in _IDENTITY_KEYWORDS[1:]}
     return Header(
         sop_class_uid=uids["SOPClassUID"],
@@ -120,14 +136,14 @@ def read_header(data_set: bytes | bytearray | memoryview, transfer_syntax_uid: s
     )
 
 
-def _parsed(stream: io.BytesIO, transfer_syntax_uid: str) -> Dataset:
+def _parsed(stream: BinaryIO, transfer_syntax_uid: str, stop_when: _StopWhen) -> Dataset:
     syntax = UID(transfer_syntax_uid)
     try:
         dataset = read_dataset(
             stream,
             is_implicit_VR=syntax.is_implicit_VR,
             is_little_endian=syntax.is_little_endian,
-            stop_when=_at_pixels,
+            stop_when=stop_when,
             specific_tags=_WANTED,
         )
         for element in dataset:  # values are decoded on access; do it here, where failure has an answer
@@ -141,6 +157,10 @@ def _parsed(stream: io.BytesIO, transfer_syntax_uid: str) -> Dataset:
 
 def _at_pixels(tag: BaseTag, _vr: str | None, _length: int) -> bool:
     return tag in _PIXEL_TAGS
+
+
+def _behind_wanted(tag: BaseTag, _vr: str | None, _length: int) -> bool:
+    return int(tag) >= _BEHIND_WANTED
 
 
 def _refuse_cut_off_pixels(stream: io.BytesIO, syntax: UID) -> None:

@@ -1,7 +1,7 @@
 """From received bytes to the answer: check, make durable, index, and only then say success.
 
-Knows nothing of sockets: every way in (today pynetdicom's server, later others) hands over a `Received` and gets a
-DIMSE status back.
+Knows nothing of sockets: every way in hands over a `Received`, or a `ReceivedFile` when the object lies in the spool
+already, and gets a DIMSE status back.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from dicom_node.headers import Header, StoreStatus, read_header
 from dicom_node.index.database import Database
 from dicom_node.index.intake import UNKNOWN_SENDER, Added, add_instance, known_object_keys, open_association
 from dicom_node.model import Instance, Sender
-from dicom_node.spool import Buffer, Spool, Stored
+from dicom_node.spool import Buffer, Part, Spool, Stored
 from dicom_node.uids import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME, is_valid_uid
 
 _PREAMBLE = b"\0" * 128 + b"DICM"  # never the sender's: a preamble can hide another file type (CVE-2019-11687)
@@ -41,6 +41,21 @@ class Received:
     sop_instance_uid: str
     transfer_syntax_uid: str
     data_set: Buffer
+    sender: Sender
+    association_id: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReceivedFile:
+    """One object that lies in a part of the spool: a head of ours, then the data set as it came, found whole.
+
+    `sha256` is the digest of transfer syntax and data set, which names the content.
+    """
+
+    part: Part
+    sha256: str
+    transfer_syntax_uid: str
+    header: Header
     sender: Sender
     association_id: str
 
@@ -72,15 +87,31 @@ class Intake:
             header = read_header(received.data_set, received.transfer_syntax_uid)
             _check_command(received, header)
             stored = self._spool.put(*_pieces(received, header))
-            self._enter(_instance(header, received.transfer_syntax_uid, stored, received.sender), received)
+            instance = _instance(header, received.transfer_syntax_uid, stored, received.sender)
+            self._enter(instance, received.association_id)
         except RefusedObject as refusal:
             _log.warning(
                 "object refused", extra=_who(received) | {"status": f"0x{refusal.status:04X}", "why": str(refusal)}
             )
             return StoreStatus(refusal.status)
         except (SpoolUnavailable, IndexUnavailable) as error:
-            _log.error("object not stored", extra=_who(received) | {"status": "0xA700", "why": str(error)})
-            return StoreStatus.OUT_OF_RESOURCES
+            return _not_stored(error, received.sender, received.sop_instance_uid)
+        return StoreStatus.SUCCESS
+
+    def store_file(self, received: ReceivedFile) -> StoreStatus:
+        """Store one object that lies in a part, whatever its size; the part is gone afterwards.
+
+        SUCCESS means durable and indexed, OUT_OF_RESOURCES that disk or database do not take it. Never raises for
+        anything that a peer or the disk can cause.
+        """
+        try:
+            self._require_reserve()
+            stored = received.part.keep(received.sha256, ".dcm")
+            instance = _instance(received.header, received.transfer_syntax_uid, stored, received.sender)
+            self._enter(instance, received.association_id)
+        except (SpoolUnavailable, IndexUnavailable) as error:
+            received.part.discard()
+            return _not_stored(error, received.sender, received.header.sop_instance_uid)
         return StoreStatus.SUCCESS
 
     def has_room(self) -> bool:
@@ -113,14 +144,17 @@ class Intake:
     def _check_room(self, received: Received) -> None:
         if len(received.data_set) > self._limits.max_object_bytes:
             raise RefusedObject(StoreStatus.CANNOT_UNDERSTAND, "The object is larger than dicom.max_object_mb allows.")
+        self._require_reserve()
+
+    def _require_reserve(self) -> None:
         if not self.has_room():
             raise SpoolUnavailable("Less disk is free than node.min_free_mb; free space below node.data_dir.")
 
-    def _enter(self, instance: Instance, received: Received | None) -> None:
+    def _enter(self, instance: Instance, association_id: str | None) -> None:
         with self._database.write() as connection:
             added = add_instance(connection, instance)
-            if received is not None:
-                open_association(connection, received.association_id, self._receiver_id, [instance])
+            if association_id is not None:
+                open_association(connection, association_id, self._receiver_id, [instance])
         if added is not Added.NEW:
             _log.info(
                 "known instance came again", extra={"sop_instance": instance.sop_instance_uid, "was": added.value}
@@ -191,6 +225,12 @@ def _instance(header: Header, transfer_syntax_uid: str, stored: Stored, sender: 
         received_at=datetime.now(UTC),
         sender=sender,
     )
+
+
+def _not_stored(error: Exception, sender: Sender, sop_instance_uid: str) -> StoreStatus:
+    who = {"calling_ae_title": sender.calling_ae_title, "sop_instance": sop_instance_uid[:64]}
+    _log.error("object not stored", extra=who | {"status": "0xA700", "why": str(error)})
+    return StoreStatus.OUT_OF_RESOURCES
 
 
 def _who(received: Received) -> dict[str, str]:

@@ -82,3 +82,58 @@ def test_keys_are_listed_by_suffix(spool: Spool) -> None:
 
 def test_free_space_is_told(spool: Spool) -> None:
     assert spool.free_bytes() > 0
+
+
+def test_a_part_becomes_an_object_when_it_is_kept(spool: Spool) -> None:
+    part = spool.new_part("stow")
+    for piece in (b"head", bytearray(b"body"), memoryview(b"tail")):
+        part.write(piece)
+    assert (part.size_bytes, list(spool.keys(".dcm"))) == (12, [])
+    stored = part.keep("ab" * 32, ".dcm")
+    assert (stored.key, stored.size_bytes) == (f"ab/{'ab' * 32}.dcm", 12)
+    assert spool.path(stored.key).read_bytes() == b"headbodytail"
+    assert list((spool.folder / "incoming").iterdir()) == []
+
+
+def test_a_part_is_durable_before_it_has_its_name_and_its_name_before_it_is_kept(
+    spool: Spool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done: list[str] = []
+    fdatasync, fsync, rename = os.fdatasync, os.fsync, Path.rename
+    monkeypatch.setattr(os, "fdatasync", lambda fd: done.append("bytes") or fdatasync(fd))
+    monkeypatch.setattr(os, "fsync", lambda fd: done.append("folder") or fsync(fd))
+    monkeypatch.setattr(Path, "rename", lambda path, to: done.append("rename") or rename(path, to))
+    part = spool.new_part("stow")
+    part.write(b"x")
+    part.keep("cd" * 32, ".dcm")
+    assert done == ["bytes", "folder", "rename", "folder"]
+
+
+def test_a_part_of_known_content_is_kept_once(spool: Spool) -> None:
+    first, second = spool.new_part("stow"), spool.new_part("watch")
+    for part in (first, second):
+        part.write(b"same")
+    assert first.keep("ef" * 32, ".dcm") == second.keep("ef" * 32, ".dcm")
+    assert len(files(spool)) == 1
+
+
+def test_a_discarded_part_leaves_nothing(spool: Spool) -> None:
+    part = spool.new_part("stow")
+    part.write(b"x")
+    part.discard()
+    part.discard()
+    assert files(spool) == []
+
+
+def test_only_the_leftovers_of_one_owner_are_removed(spool: Spool) -> None:
+    for owner in ("stow", "stow", "dicom"):
+        spool.new_part(owner).finish()
+    assert spool.remove_parts("stow") == 2
+    assert [path.name.split("-")[0] for path in files(spool)] == ["dicom"]
+
+
+def test_parts_that_nobody_writes_any_more_are_removed(spool: Spool) -> None:
+    old, new = (spool.new_part("upload").finish() for _ in range(2))
+    os.utime(old, (0, 0))
+    assert spool.remove_abandoned_parts() == 1
+    assert files(spool) == [new]
