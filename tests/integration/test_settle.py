@@ -7,7 +7,7 @@ import threading
 import time
 import zlib
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
@@ -25,6 +25,7 @@ from tests.peers.process import wait_until
 
 EXPLICIT = "1.2.840.10008.1.2.1"
 SLOTS = 12
+POISON = b"poison"
 
 
 @dataclass
@@ -203,25 +204,40 @@ def test_a_spool_that_cannot_be_written_is_told_and_tried_again(bench: Bench, im
     assert len(bench.rows()) == 1
 
 
-def test_a_request_for_commitment_comes_after_what_was_stored_before_it(bench: Bench, images: list[bytes]) -> None:
-    slot = bench.journal.take(1)
-    stored = bench.write(images[0])
+def request_after(bench: Bench, stored: Stored, payload: bytes) -> Stored:
+    """Put a request for storage commitment into a slot, made from the record of an object."""
+    slot, like = bench.journal.take(1), read_record(bench.folder / "journal", stored.slot)
     assert slot is not None
-    record = read_record(bench.folder / "journal", stored.slot)
-    assert record is not None
-    values = {name: getattr(record, name) for name in record.__dataclass_fields__}
-    payload = b"request"
-    request = Record(**values | {
-        "kind": RecordKind.COMMITMENT, "sequence": bench.journal.next_sequence(), "payload_bytes": len(payload),
-        "data_set_offset": 0, "crc32": zlib.crc32(payload), "study_instance_uid": "",
-    })  # fmt: skip
+    assert like is not None
+    request = replace(
+        like, kind=RecordKind.COMMITMENT, sequence=bench.journal.next_sequence(), payload_bytes=len(payload),
+        data_set_offset=0, crc32=zlib.crc32(payload), study_instance_uid="",
+    )  # fmt: skip
     bench.journal.write(slot, request, [payload])
-    bench.settler.start()
+    return Stored(slot, request.sequence, "", found=False)
+
+
+def test_a_request_for_commitment_comes_after_what_was_stored_before_it(bench: Bench, images: list[bytes]) -> None:
+    stored = bench.write(images[0])
     bench.settler.put(stored)
-    bench.settler.put(Stored(slot, request.sequence, "", found=False))
+    bench.settler.put(request_after(bench, stored, b"request"))
+    bench.settler.start()
     bench.wait()
-    assert bench.requests == [payload]
+    assert bench.requests == [b"request"]
     assert len(bench.rows()) == 1
+
+
+def test_a_record_that_cannot_be_filed_keeps_its_slot_and_holds_up_no_other(bench: Bench, images: list[bytes]) -> None:
+    """Whoever takes requests has a fault; the objects around the request are filed all the same."""
+    first, second = bench.write(images[0]), bench.write(images[1])
+    poison = request_after(bench, first, POISON)
+    for news in (first, poison, second):
+        bench.settler.put(news)
+    bench.settler.start()
+    wait_until(lambda: bench.settler.backlog() == 0, 30, "the others to be filed")
+    wait_until(lambda: bench.journal.free_count() == SLOTS - 1, 30, "their slots to be free")
+    assert len(bench.rows()) == 2
+    assert read_record(bench.folder / "journal", poison.slot) is not None
 
 
 def test_when_the_acceptor_dies_its_associations_are_over(bench: Bench, images: list[bytes]) -> None:
