@@ -46,9 +46,12 @@ class Bench:
         self.settler = self.new_settler()
 
     def new_settler(self) -> Settler:
-        links = SettlerLinks(
-            self._take_back, self.troubles.append, lambda _c, _r, payload: self.requests.append(payload)
-        )
+        def requested(_connection: object, _record: object, payload: bytes) -> None:
+            if payload == POISON:
+                raise RuntimeError("a fault")
+            self.requests.append(payload)
+
+        links = SettlerLinks(self._take_back, self.troubles.append, requested)
         return Settler(self.index, self.spool, Journal(self.folder / "journal", SLOTS), "receiver", links)
 
     def _take_back(self, slots: object) -> None:
