@@ -44,7 +44,7 @@ def element(tag: int, vr: bytes, value: bytes) -> bytes:
     return head + (struct.pack("<xxL", len(value)) if vr in _LONG else struct.pack("<H", len(value))) + value
 
 
-def header(name: str, study: str = "study", *, patient_name: bytes = b"Phantom^Test", **uids: str) -> bytes:
+def header(name: str, study: str = "study", patient_name: bytes = b"Phantom^Test", **uids: str) -> bytes:
     """Return all elements before the image: identity, patient, study; `uids` replaces sop_instance_uid, study_uid or
     series_uid."""
     made = {

@@ -48,7 +48,7 @@ def listener(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Node]:
 
 def with_uids(**uids: str) -> Image:
     """A proper image but for the UIDs; `sop_instance_uid` is the one its command names, too."""
-    head = header("bad", **uids) + image_module(8, 8)
+    head = header("bad", "study", b"Phantom^Test", **uids) + image_module(8, 8)
     data_set = head + element(0x7FE00010, b"OW", bytes(128))
     return Image(CT_IMAGE, uids.get("sop_instance_uid", uid("bad")), "", data_set)
 
@@ -219,12 +219,12 @@ def test_a_hostile_name_is_one_log_line_escaped_by_the_api_and_harmless_in_every
             assert answer.headers["content-type"].startswith("application/json")
             assert answer.headers["x-content-type-options"] == "nosniff"
             answer.json()
-    for path in results.glob("SR-*.dcm"):
-        judges.assert_readable_sr(path)
-    for path in results.glob("*.dcm"):
-        assert pydicom.dcmread(path).StudyInstanceUID == study
-    for path in results.glob("FHIR-*.json"):
-        text = path.read_text(encoding="utf-8")
+    for report in results.glob("SR-*.dcm"):
+        judges.assert_readable_sr(report)
+    for made in results.glob("*.dcm"):
+        assert pydicom.dcmread(made).StudyInstanceUID == study
+    for bundle in results.glob("FHIR-*.json"):
+        text = bundle.read_text(encoding="utf-8")
         Bundle.model_validate_json(text)
         assert "<script>" not in "".join(_narratives(json.loads(text)))
 

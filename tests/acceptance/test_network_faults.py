@@ -286,9 +286,7 @@ FIRST_WORDS: dict[str, bytes] = {
         raw.associate_rq()[6:]
         + raw.item(0x20, b"\1\0\0\0" + raw.item(0x30, b"1.2") + raw.item(0x40, IMPLICIT_LITTLE.encode())),
     ),
-    "a request of 200 contexts": raw.associate_rq(
-        dict.fromkeys(range(1, 201), (raw.VERIFICATION, (IMPLICIT_LITTLE,)))
-    ),
+    "a request of 200 contexts": raw.associate_rq(dict.fromkeys(range(1, 201), (raw.VERIFICATION, (IMPLICIT_LITTLE,)))),
     "titles that are no text": raw.associate_rq(calling=bytes(range(128, 144)), called=b"\xff" * 16),
     "a role selection of nothing": raw.associate_rq(user_items=raw.item(0x54, b"\xff\xff")),
 }

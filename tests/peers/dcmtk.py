@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -90,15 +90,21 @@ def running_storescp(folder: Path, *options: str, port: int = 0, aet: str = "STO
 
 
 @contextmanager
-def running_dcmqrscp(folder: Path, aet: str = "DCMTKPACS") -> Iterator[Receiver]:
-    """Run `dcmqrscp`, a second PACS of another make: it stores, and answers C-FIND, C-MOVE and C-GET."""
+def running_dcmqrscp(
+    folder: Path, aet: str = "DCMTKPACS", hosts: Mapping[str, int] | None = None
+) -> Iterator[Receiver]:
+    """Run `dcmqrscp`, a second PACS of another make: it stores, and answers C-FIND, C-MOVE and C-GET.
+
+    `hosts` are whom it can move to: AE titles and their ports on this machine.
+    """
     port = free_port()
     database = folder / "database"
     database.mkdir(parents=True, exist_ok=True)
     configuration = folder / "dcmqrscp.cfg"
+    known = "".join(f"{title} = ({title}, 127.0.0.1, {of})\n" for title, of in (hosts or {}).items())
     configuration.write_text(
         f"NetworkTCPPort = {port}\nMaxPDUSize = 131072\nMaxAssociations = 16\n"
-        "HostTable BEGIN\nHostTable END\nVendorTable BEGIN\nVendorTable END\n"
+        f"HostTable BEGIN\n{known}HostTable END\nVendorTable BEGIN\nVendorTable END\n"
         f"AETable BEGIN\n{aet} {database} RW (500, 1024mb) ANY\nAETable END\n",
         encoding="utf-8",
     )

@@ -6,10 +6,8 @@ versions and hashes.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
-import re
 import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -20,11 +18,10 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.needs import REPOSITORY, absent, tool
+from tests.needs import tool
+from tests.peers.npm import installed
 
 PEER = Path(__file__).with_name("fhir")
-_MANIFESTS = ("package.json", "package-lock.json")
-_INSTALL_LIMIT_S = 280
 
 
 @dataclass(frozen=True)
@@ -71,30 +68,7 @@ class FhirServer:
 
 def node_environment() -> dict[str, str]:
     """Return the environment in which Node finds the peer's packages; installs them when they are absent."""
-    node, npm = tool("node", "nodejs"), tool("npm", "npm")
-    version = subprocess.run([node, "--version"], check=True, capture_output=True, text=True).stdout
-    if int(re.findall(r"\d+", version)[0]) < 20:
-        absent(f"the FHIR peer needs Node 20 or newer, found {version.strip()}")
-    return os.environ | {"NODE_PATH": str(_installed(npm) / "node_modules")}
-
-
-def _installed(npm: str) -> Path:
-    """Return the folder of the installed packages; its name follows the lock file, so a new lock installs anew."""
-    manifests = {name: (PEER / name).read_bytes() for name in _MANIFESTS}
-    folder = REPOSITORY / ".node" / f"fhir-{hashlib.sha256(b''.join(manifests.values())).hexdigest()[:12]}"
-    finished = folder / "installed"
-    if not finished.exists():
-        folder.mkdir(parents=True, exist_ok=True)
-        for name, data in manifests.items():
-            (folder / name).write_bytes(data)
-        command = [npm, "ci", "--no-audit", "--no-fund", "--ignore-scripts"]
-        done = subprocess.run(
-            command, cwd=folder, capture_output=True, text=True, timeout=_INSTALL_LIMIT_S, check=False
-        )
-        if done.returncode != 0:
-            absent(f"npm could not install the FHIR peer: {done.stderr[-400:]}")
-        finished.touch()
-    return folder
+    return os.environ | {"NODE_PATH": str(installed(PEER) / "node_modules")}
 
 
 @contextmanager

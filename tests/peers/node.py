@@ -32,7 +32,7 @@ class Node:
         self.config = folder / "node.toml"
         self.log = folder / "node.log"
         self.aet = str(settings.get("node", {}).get("ae_title", "AINODE"))
-        self.dicom_port = self.api_port = 0
+        self.dicom_port = self.tls_port = self.api_port = 0
         self.process: Process | None = None
         #: A program and its arguments that runs the node, such as ``unshare``.
         self.launcher: tuple[str, ...] = ()
@@ -60,7 +60,9 @@ class Node:
         self.process = Process(argv, self.log, {**path, **(environment or {})})
         self.process.wait_until_ready((self.data_dir / "ports.json").exists, READY_TIMEOUT_S)
         found = json.loads((self.data_dir / "ports.json").read_text(encoding="utf-8"))
-        self.dicom_port, self.api_port = int(found.get("dicom") or 0), int(found.get("api") or 0)
+        self.dicom_port, self.tls_port, self.api_port = (
+            int(found.get(name) or 0) for name in ("dicom", "dicom_tls", "api")
+        )
 
     def stop(self) -> int:
         """Ask it to end and return the exit status."""
