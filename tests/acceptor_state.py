@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import time
 from dataclasses import dataclass
@@ -28,15 +29,19 @@ def acceptor_pid(node: Node) -> int:
     """Return the process id of the acceptor, a child of the node."""
     assert node.process is not None
     for child in children(node.process.pid):
-        if b"dicom_node.receive.acceptor" in Path(f"/proc/{child}/cmdline").read_bytes():
-            return child
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+            if b"dicom_node.receive.acceptor" in Path(f"/proc/{child}/cmdline").read_bytes():
+                return child
     raise LookupError("the node has no acceptor")
 
 
 def children(pid: int) -> list[int]:
     """Return the ids of a process's children."""
-    tasks = Path(f"/proc/{pid}/task").iterdir()
-    return [int(child) for task in tasks for child in (task / "children").read_text().split()]
+    found: list[int] = []
+    for task in Path(f"/proc/{pid}/task").iterdir():
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # a thread that has ended meanwhile
+            found += [int(child) for child in (task / "children").read_text().split()]
+    return found
 
 
 def use_of(node: Node) -> Use:
