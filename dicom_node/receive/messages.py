@@ -165,11 +165,9 @@ class Messages:
         return None
 
     def _take_data_set(self, pending: _Pending) -> None:
+        keep = self._keep_object if pending.field == Field.C_STORE_RQ else self._keep_request
         try:
-            if pending.field == Field.N_ACTION_RQ:
-                self._request_commitment(pending)
-                return
-            self._storing.store(_named(pending), self._incoming, self._carrier)
+            keep(pending)
         except (RefusedObject, SpoolUnavailable) as error:
             self._answer_fault(pending, error)
         except OSError as error:
@@ -177,17 +175,19 @@ class Messages:
         except Exception:  # noqa: BLE001 - the C-STORE door: the peer gets an answer and keeps its image
             _log.exception("storing failed", extra={"calling_ae_title": self._carrier.caller.calling_ae_title})
             self._answer(pending, Field(pending.field | 0x8000), StoreStatus.PROCESSING_FAILURE)
-        else:
-            self.stored += 1
-            self._answer(pending, Field.C_STORE_RSP, StoreStatus.SUCCESS)
+        else:  # answered here, for a peer that has gone by now is no failure to store
+            self._answer(pending, Field(pending.field | 0x8000), StoreStatus.SUCCESS)
 
-    def _request_commitment(self, pending: _Pending) -> None:
-        """Keep a request for storage commitment (PS3.4 J.3.2), then say that it is accepted."""
+    def _keep_object(self, pending: _Pending) -> None:
+        self._storing.store(_named(pending), self._incoming, self._carrier)
+        self.stored += 1
+
+    def _keep_request(self, pending: _Pending) -> None:
+        """Keep a request for storage commitment (PS3.4 J.3.2)."""
         action = pending.command.elements.get(Element.ACTION_TYPE_ID, b"")
         if int.from_bytes(action, "little") != _REQUEST_COMMITMENT or not self._incoming.is_small:
             self._incoming.discard()
-            self._answer(pending, Field.N_ACTION_RSP, _NO_SUCH_ACTION, "only Request Storage Commitment, up to 1 MB")
-            return
+            raise RefusedObject(_NO_SUCH_ACTION, "only Request Storage Commitment, up to 1 MB")
         named = Named(
             sop_class_uid=STORAGE_COMMITMENT,
             sop_instance_uid=STORAGE_COMMITMENT_INSTANCE,
@@ -196,21 +196,19 @@ class Messages:
         with self._incoming.data_set() as data_set:
             self._storing.request_commitment(named, data_set, self._incoming.crc32, self._carrier)
         self._commitment_context = pending.context_id
-        self._answer(pending, Field.N_ACTION_RSP, StoreStatus.SUCCESS)
 
     # --- answers -------------------------------------------------------------------------------------------------
 
     def _answer_fault(self, pending: _Pending, error: RefusedObject | SpoolUnavailable) -> None:
         self.refused += 1
-        is_ours = isinstance(error, SpoolUnavailable)
-        status = StoreStatus.OUT_OF_RESOURCES if is_ours else StoreStatus(error.status)  # type: ignore[union-attr]
+        status = error.status if isinstance(error, RefusedObject) else StoreStatus.OUT_OF_RESOURCES
         what = {
             "calling_ae_title": self._carrier.caller.calling_ae_title,
             "sop_instance": pending.command.text(Element.AFFECTED_SOP_INSTANCE_UID)[:64],
             "status": f"0x{status:04X}",
             "why": str(error),
         }
-        if is_ours:
+        if isinstance(error, SpoolUnavailable):
             _log.error("object not stored", extra=what)
         else:
             _log.warning("object refused", extra=what)

@@ -19,10 +19,14 @@ from pynetdicom.sop_class import (  # type: ignore[attr-defined]
     StorageCommitmentPushModelInstance,
 )
 
+from tests.acceptor_state import troubles
 from tests.data_factories import small_chest_ct
+from tests.peers import raw
 from tests.peers.node import Node
 from tests.peers.orthanc import Orthanc
 from tests.peers.process import free_port, wait_until
+from tests.peers.raw import Raw
+from tests.small_images import IMPLICIT_LITTLE
 
 REQUEST = 1
 
@@ -198,6 +202,32 @@ def test_a_request_that_cannot_be_read_does_no_harm(node: Callable[..., Node]) -
         event_type, told = heard.get(timeout=20)
     assert (event_type, told.TransactionUID) == (2, nothing.TransactionUID)
     assert "Traceback" not in one.log.read_text(encoding="utf-8")
+
+
+def test_another_action_is_refused_and_the_association_goes_on(node: Callable[..., Node]) -> None:
+    one = node(route=[])
+    with requester(one, queue.Queue()) as association:
+        status, _ = association.send_n_action(
+            references(), 2, StorageCommitmentPushModel, StorageCommitmentPushModelInstance
+        )
+        assert status.Status == 0x0123
+        assert ask(association, references()) == 0x0000
+
+
+def test_a_requester_that_leaves_before_it_is_answered_leaves_no_traceback(node: Callable[..., Node]) -> None:
+    one = node(route=[])
+    contexts = {1: (StorageCommitmentPushModel, (IMPLICIT_LITTLE,))}
+    command = raw.command_set(
+        {3: raw.ui(StorageCommitmentPushModel), 0x100: raw.us(0x130), 0x110: raw.us(1), 0x800: raw.us(1),
+         0x1001: raw.ui(StorageCommitmentPushModelInstance), 0x1008: raw.us(REQUEST)}
+    )  # fmt: skip
+    for _ in range(20):
+        with Raw(one.dicom_port) as peer:
+            assert peer.associate(contexts).kind == raw.ASSOCIATE_AC
+            peer.send(raw.p_data(1, raw.COMMAND | raw.LAST, command) + raw.p_data(1, raw.LAST, b""))
+            peer.reset()
+    one.wait_until_settled()
+    assert troubles(one) == []
 
 
 def test_orthanc_may_delete_what_it_sent(node: Callable[..., Node], orthanc: Orthanc, tmp_path: Path) -> None:
