@@ -1,6 +1,6 @@
 # Everything the project needs goes into .venv here; nothing outside the checkout is changed.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check bench
+.PHONY: help setup demo test check bench fuzz
 SHELL := /bin/bash
 MAKEFLAGS += --no-print-directory
 
@@ -33,6 +33,9 @@ check: $(VENV)/.dev ## Lint, format, types and one-way imports
 
 bench: $(VENV)/.dev ## Measure on this machine (half an hour): runs the programs in benchmarks/
 	@set -e; for name in startup overhead intake intake_limit index_scale; do echo "== $$name"; $(BIN)/python -m benchmarks.$$name; done
+
+fuzz: $(VENV)/.dev ## Say ten minutes of mutated DICOM connections to the node; FUZZ_SECONDS=60 for less
+	@FUZZ_SECONDS=$(or $(FUZZ_SECONDS),600) $(BIN)/python -m pytest -s tests/integration/test_fuzz_pdu.py $(ARGS)
 
 # --- the environment --------------------------------------------------------------------------------------------
 # Two stamps: a demo needs no test tools, and whoever has those has all that a demo needs.

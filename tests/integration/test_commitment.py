@@ -149,6 +149,7 @@ def test_the_outcome_goes_to_the_listener_of_a_peer_that_has_one(
     listener = AE(ae_title="MOD1")
     listener.add_supported_context(StorageCommitmentPushModel, scu_role=True, scp_role=True)
     server = listener.start_server(("127.0.0.1", port), block=False, evt_handlers=reports_into(heard))
+    assert server is not None
     try:
         assert heard.get(timeout=60)[0] == 1
         with requester(one, heard) as association:
@@ -183,6 +184,7 @@ def test_a_request_survives_kill_9(node: Callable[..., Node], images: list[Datas
     listener = AE(ae_title="MOD1")
     listener.add_supported_context(StorageCommitmentPushModel, scu_role=True, scp_role=True)
     server = listener.start_server(("127.0.0.1", port), block=False, evt_handlers=reports_into(heard))
+    assert server is not None
     try:
         one.start()
         assert heard.get(timeout=60)[0] == 1
