@@ -108,6 +108,31 @@ class ApiSettings(Section):
     token_file: Path | None = Field(None, description="File with the API token; default: generated in `data_dir`.")
 
 
+class StowSettings(Section):
+    enabled: bool = Field(True, description="Take studies over STOW-RS, at `/dicom-web/studies` of the API.")
+    max_request_mb: int = Field(16384, ge=1, description="Largest body of one request.")
+    silence_s: Seconds = Field(60, description="Longest silence of a client in the middle of a body.")
+
+
+class UploadSettings(Section):
+    enabled: bool = Field(True, description="Take studies at `POST /api/studies`: files, zip archives, pictures.")
+    max_request_mb: int = Field(16384, ge=1, description="Largest body of one request.")
+    max_zip_members: int = Field(20000, ge=1, description="Most files in one zip archive.")
+    max_unzipped_mb: int = Field(32768, ge=1, description="Largest content of one zip archive.")
+    max_zip_ratio: int = Field(200, ge=2, description="Most times a zip archive may grow when it is unpacked.")
+    max_picture_megapixels: int = Field(64, ge=1, le=256, description="Largest PNG or JPEG.")
+    silence_s: Seconds = Field(60, description="Longest silence of a client in the middle of a body.")
+
+
+class WatchSettings(Section):
+    path: Path = Field(description="Folder whose files are taken in, with those of its subfolders.")
+    pattern: str = Field("*", min_length=1, description="Names of files to take, `*.dcm`; case does not matter.")
+    settle_s: Seconds = Field(5, description="A file that has not changed for this long is taken to be whole.")
+    after: Literal["delete", "move", "keep"] = Field(
+        "move", description="What becomes of a file that was taken in; `move`: into the folder `done` in `path`."
+    )
+
+
 class InferenceSettings(Section):
     models_dirs: tuple[Path, ...] = Field((), description="Further folders of model folders, besides the shipped ones.")
     time_limit_s: Seconds = Field(600, description="Wall-clock limit of one analysis.")
@@ -240,6 +265,8 @@ class Settings(Section):
     dicom_tls: DicomTlsSettings = DicomTlsSettings()
     database: DatabaseSettings = DatabaseSettings()
     api: ApiSettings = ApiSettings()
+    stow: StowSettings = StowSettings()
+    upload: UploadSettings = UploadSettings()
     inference: InferenceSettings = InferenceSettings()
     delivery: DeliverySettings = DeliverySettings()
     results: ResultSettings = ResultSettings()
@@ -249,6 +276,7 @@ class Settings(Section):
     user: tuple[User, ...] = ()
     destination: tuple[DestinationSettings, ...] = ()
     source: tuple[SourceSettings, ...] = ()
+    watch: tuple[WatchSettings, ...] = ()
     route: tuple[RouteSettings, ...] = ()
 
     @model_validator(mode="after")
@@ -276,6 +304,16 @@ class Settings(Section):
                 f"dicom.host {' / '.join(hosts)} is reachable from other machines but no [[peer]] is configured; "
                 "list who may send (ae_title and host), or bind 127.0.0.1"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _watched_folders_are_apart(self) -> Self:
+        folders = [watch.path.resolve() for watch in self.watch]
+        data_dir = self.node.data_dir.resolve()
+        for number, folder in enumerate(folders):
+            others = [data_dir, *folders[:number], *folders[number + 1 :]]
+            if any(folder.is_relative_to(other) or other.is_relative_to(folder) for other in others):
+                raise ValueError(f"watch {folder} lies in node.data_dir or in another watched folder, or holds one")
         return self
 
     @model_validator(mode="after")

@@ -51,6 +51,7 @@ class Service:
         self._api: Any = None
         self._retrievals: Any = None
         self._pull_sweep: Any = None
+        self._ingest: Any = None
         self._scheduler: Any = None
         self._sandbox: Any = None
         self._analyst: Any = None
@@ -89,6 +90,8 @@ class Service:
             self._analyst.stop()
         if self._sandbox is not None:
             self._sandbox.close()
+        if self._ingest is not None:
+            self._ingest.headers.close()
         if self._analyst_thread is not None:
             self._analyst_thread.join(timeout=10)
         for worker in self._outbox:
@@ -179,6 +182,7 @@ class Service:
         self._pull_sweep = AssociationSweep(node.database, pull_id)
         self._pull_sweep.forget_own()
         self._retrievals = node.open_retrievals(pull_id)
+        self._ingest = node.open_ingest(pull_id)
         token_file = api.token_file or node.settings.node.data_dir / "api-token"
         token, digest = load_or_create_token(token_file)
         parts = ApiParts(
@@ -191,6 +195,7 @@ class Service:
             token_digest=digest,
             receiver_ready=self._receiver_ready,
             retrievals=self._retrievals,
+            ingest=self._ingest,
             version=__version__,
         )
         self._api = ApiServer(create_app(parts), api.host, api.port)

@@ -23,6 +23,7 @@ from dicom_node.routing import OWN_ATTRIBUTES, check_rank
 from dicom_node.spool import Spool
 
 if TYPE_CHECKING:
+    from dicom_node.ingest.visit import IngestParts
     from dicom_node.retrieve.retrievals import Retrievals
 
 _MEGABYTE = 1 << 20
@@ -79,6 +80,21 @@ class Node:
             max_object_bytes=self.settings.dicom.max_object_mb * _MEGABYTE,
         )
         return Intake(self.database, self.spool, limits, receiver_id)
+
+    def open_ingest(self, receiver_id: str) -> IngestParts:
+        """Return the way in for files; associations are noted as this receiver's."""
+        from dicom_node.ingest.header_file import FileHeaders  # noqa: PLC0415 - each role loads only what it needs
+        from dicom_node.ingest.visit import IngestParts  # noqa: PLC0415
+
+        return IngestParts(
+            intake=self.intake_as(receiver_id),
+            database=self.database,
+            spool=self.spool,
+            headers=FileHeaders(),
+            called_ae_title=self.settings.node.ae_title,
+            max_object_bytes=self.settings.dicom.max_object_mb * _MEGABYTE,
+            accept_any_sop_class=self.settings.dicom.accept_any_sop_class,
+        )
 
     def open_retrievals(self, receiver_id: str) -> Retrievals:
         """Return what fetches studies from the configured sources. Raises `SettingsError`."""

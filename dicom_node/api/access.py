@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import hmac
 import logging
@@ -87,6 +88,11 @@ class Access:
         if scheme.lower() == "bearer":
             self.check_token(token.strip(), address_of(request))
             return
+        if scheme.lower() == "basic":  # what many DICOMweb clients know only; the token is the password
+            self.check_token(_password_in(token), address_of(request))
+            if request.method not in _SAFE_METHODS:
+                require_same_site(request)  # browsers keep it and send it along by themselves
+            return
         if not self.sessions.is_open(request.cookies.get(COOKIE, "")):
             raise ProblemError(401, _HOW_TO_SIGN_IN, {"WWW-Authenticate": "Bearer"})
         if request.method not in _SAFE_METHODS:
@@ -126,6 +132,14 @@ def require_same_site(request: Request) -> None:
 def address_of(request: Request) -> str:
     """Return the peer's address. Headers of proxies are not believed: anyone can write them."""
     return request.client.host if request.client else "unknown"
+
+
+def _password_in(credentials: str) -> str:
+    """Return the password of basic authentication (RFC 7617), "" when there is none."""
+    try:
+        return base64.b64decode(credentials.strip(), validate=True).decode().partition(":")[2]
+    except ValueError:
+        return ""
 
 
 def _digest(secret: str) -> str:

@@ -13,9 +13,11 @@ from dicom_node.api import (
     object_routes,
     retrieve_routes,
     session_routes,
+    stow_routes,
     study_routes,
 )
 from dicom_node.api.access import Access
+from dicom_node.api.body import body_places
 from dicom_node.api.changes import ChangeFeed
 from dicom_node.api.door import Door
 from dicom_node.api.parts import ApiParts
@@ -39,10 +41,12 @@ def create_app(parts: ApiParts) -> FastAPI:
     )
     app.state.parts = parts
     app.state.access = Access(parts.token_digest)
+    app.state.body_places = body_places()
     app.state.feed = ChangeFeed(parts.database)
     answer_with_problems(app)
     for module in (
-        health_routes, session_routes, study_routes, retrieve_routes, object_routes, node_routes, event_routes
+        health_routes, session_routes, study_routes, retrieve_routes, object_routes, node_routes, event_routes,
+        stow_routes,
     ):  # fmt: skip
         app.include_router(module.router)
     app.mount("/page", StaticFiles(directory=session_routes.PAGE), name="page")

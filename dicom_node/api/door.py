@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import time
 import uuid
 
@@ -11,8 +12,10 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from dicom_node.api.problems import problem_response
 
-#: No request of this API has more to say; the largest is a log-in.
+#: No request of this API has more to say, but those that bring studies; the largest is a log-in.
 MAX_BODY_BYTES = 16384
+#: What is posted here is read piece by piece, and bounded by the routes themselves, after the token was shown.
+_STREAMED = re.compile(r"/api/studies|/dicom-web/studies(/[^/]*)?")
 
 _HEADERS = {
     "Content-Security-Policy": "default-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'",
@@ -45,7 +48,7 @@ class Door:
         scope.setdefault("state", {})["request_id"] = request_id
         visit = _Visit(scope, send, request_id)
         try:
-            if refusal := _refusal(Headers(scope=scope)):
+            if refusal := _refusal(scope):
                 await problem_response(*refusal, request_id)(scope, receive, visit.send)
             else:
                 await self.app(scope, receive, visit.send)
@@ -85,8 +88,11 @@ class _Visit:
         }
 
 
-def _refusal(headers: Headers) -> tuple[int, str] | None:
+def _refusal(scope: Scope) -> tuple[int, str] | None:
     """Return status and detail for a request whose body is too large, or of unknown size."""
+    if scope["method"] == "POST" and _STREAMED.fullmatch(scope["path"]):
+        return None
+    headers = Headers(scope=scope)
     if "transfer-encoding" in headers:
         return 411, "Send the body with a Content-Length."
     length = headers.get("content-length", "0")

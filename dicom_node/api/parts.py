@@ -11,6 +11,7 @@ from fastapi import Depends, Request
 
 from dicom_node.config.settings import Settings
 from dicom_node.index.database import Database
+from dicom_node.ingest.visit import IngestParts
 from dicom_node.model import ModelIdentity, Route
 from dicom_node.retrieve.retrievals import Retrievals
 
@@ -22,7 +23,8 @@ class ApiParts:
     `open_object` finds the file of an object key; it may raise `NotFound`. `models` maps the folder name of each
     usable model to its identity. `wake` tells the sweeps that the operator has asked for something. `token_digest`
     is the sha256 of the API token in hexadecimal. `receiver_ready` tells whether the DICOM listener takes associations
-    (always true where no receiver belongs to this process). `retrievals` fetches studies, where this process does.
+    (always true where no receiver belongs to this process). `retrievals` fetches studies and `ingest` takes them in,
+    where this process does.
     """
 
     database: Database
@@ -35,6 +37,7 @@ class ApiParts:
     receiver_ready: Callable[[], bool]
     version: str
     retrievals: Retrievals | None = None
+    ingest: IngestParts | None = None
 
 
 def parts_of(request: Request) -> ApiParts:

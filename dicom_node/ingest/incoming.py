@@ -10,6 +10,8 @@ import hashlib
 import mmap
 import os
 from dataclasses import dataclass
+from types import TracebackType
+from typing import Self
 
 from dicom_node.errors import RefusedObject, SpoolUnavailable
 from dicom_node.headers import StoreStatus
@@ -88,7 +90,17 @@ class IncomingFile:
         except (RefusedObject, SpoolUnavailable):
             self.discard()
             raise
+        self._part = None
         return WholeFile(part, self._digest.hexdigest(), self._transfer_syntax_uid, len(self._own_head), look)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Leave nothing of a file that did not come to its end."""
+        self.discard()
 
     @property
     def names(self) -> tuple[str, str]:
@@ -105,6 +117,8 @@ class IncomingFile:
     def _opened_part(self) -> Part:
         beginning = bytes(self._beginning)
         head = read_head(beginning, self._given_syntax)
+        if is_valid_uid(head.sop_class_uid) and is_valid_uid(head.sop_instance_uid):
+            self._named = (head.sop_class_uid, head.sop_instance_uid)
         if head.transfer_syntax_uid not in _OFFERED:
             raise RefusedObject(
                 TRANSFER_SYNTAX_NOT_SUPPORTED,
@@ -112,8 +126,7 @@ class IncomingFile:
             )
         self._transfer_syntax_uid = head.transfer_syntax_uid
         self._digest.update(head.transfer_syntax_uid.encode())
-        if is_valid_uid(head.sop_class_uid) and is_valid_uid(head.sop_instance_uid):
-            self._named = (head.sop_class_uid, head.sop_instance_uid)
+        if self._named is not None:
             self._own_head = file_head(*self._named, self._transfer_syntax_uid)
         self._part = self._spool.new_part(self._owner)
         self._part.write(self._own_head)

@@ -16,6 +16,7 @@ class Malformed(SourceUnavailable):
     """The body is no multipart body, or ends before it is over."""
 
     def __init__(self, why: str) -> None:
+        self.why = why
         super().__init__(f"The PACS broke off or sent a malformed multipart body: {why}. Ask again later.")
 
 
