@@ -46,13 +46,17 @@ def children(pid: int) -> list[int]:
 
 def use_of(node: Node) -> Use:
     """Return what the acceptor uses now."""
-    pid = acceptor_pid(node)
+    return use_of_process(acceptor_pid(node), len(parts(node)))
+
+
+def use_of_process(pid: int, parts: int = 0) -> Use:
+    """Return what a process uses now."""
     status = Path(f"/proc/{pid}/status").read_text()
     return Use(
         threads=int(_value(status, "Threads")),
         descriptors=len(list(Path(f"/proc/{pid}/fd").iterdir())),
         rss_mb=int(_value(status, "VmRSS")) / 1024,
-        parts=len(parts(node)),
+        parts=parts,
     )
 
 

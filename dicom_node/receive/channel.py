@@ -1,7 +1,8 @@
-"""What the acceptor process and its parent tell each other: JSON over a socket pair, several messages a packet."""
+"""What the acceptor process and its parent tell each other: JSON over a socket pair, several messages a line."""
 
 from __future__ import annotations
 
+import contextlib
 import json
 import queue
 import socket
@@ -10,9 +11,9 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
-_PACKET_BYTES = 1 << 17
-_MESSAGES_PER_PACKET = 200
-#: Messages that come this close together travel in one packet.
+_BUFFER_BYTES = 1 << 19
+_MESSAGES_PER_LINE = 200
+#: Messages that come this close together travel in one line.
 _GATHER_S = 0.005
 
 Message = dict[str, Any]
@@ -33,14 +34,10 @@ class Channel:
 
     def messages(self) -> Iterator[Message]:
         """Yield what the other end tells."""
-        while True:
-            try:
-                packet = self._connection.recv(_PACKET_BYTES)
-            except OSError:
-                return
-            if not packet:
-                return
-            yield from json.loads(packet)
+        with contextlib.suppress(OSError), self._connection.makefile("rb") as lines:
+            for line in lines:
+                if line.endswith(b"\n"):  # else the other end died inside it
+                    yield from json.loads(line)
 
     def close(self) -> None:
         """Send what waits, and end."""
@@ -53,12 +50,12 @@ class Channel:
             batch = [self._waiting.get()]
             if batch[0] is not None:
                 time.sleep(_GATHER_S)
-            while len(batch) < _MESSAGES_PER_PACKET and not self._waiting.empty():
+            while len(batch) < _MESSAGES_PER_LINE and not self._waiting.empty():
                 batch.append(self._waiting.get())
             told = [message for message in batch if message is not None]
             try:
                 if told:
-                    self._connection.sendall(json.dumps(told).encode())
+                    self._connection.sendall(json.dumps(told).encode() + b"\n")
             except OSError:
                 return  # the other end is gone; whoever reads here learns of it
             if None in batch:
@@ -66,8 +63,8 @@ class Channel:
 
 
 def channel_pair() -> tuple[socket.socket, socket.socket]:
-    """Return two connected sockets that keep packets apart."""
-    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    """Return two connected sockets with room for what one end says while the other is busy."""
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
     for one in (ours, theirs):
-        one.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4 * _PACKET_BYTES)
+        one.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _BUFFER_BYTES)
     return ours, theirs

@@ -136,6 +136,8 @@ class AcceptorProcess:
                 self._ready.set()
                 return
             self._ready.clear()
+            if self._channel is not None:
+                self._channel.close()  # its thread and socket would stay
             if self._news is not None:
                 self._news.died()
             _log.critical("acceptor died and is started again", extra={"status": status})

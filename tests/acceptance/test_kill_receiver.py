@@ -11,10 +11,11 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from tests.acceptor_state import acceptor_pid, parts
+from tests.acceptor_state import acceptor_pid, parts, use_of_process
 from tests.ledger import assert_kept, kept_by
 from tests.peers.node import Node
 from tests.peers.process import free_port, wait_until
+from tests.peers.raw import Raw
 from tests.peers.sender import Sender, sending
 from tests.small_images import Image, small_image
 
@@ -56,6 +57,22 @@ def test_what_was_acknowledged_survives_a_hundred_kills_of_the_receiver(node: Ca
     assert parts(one) == []
     rows = [kept.sop_instance_uid for kept in kept_by(one)]
     assert len(rows) == len(set(rows)), "an image was entered twice"
+
+
+def test_an_acceptor_that_dies_again_and_again_leaves_nothing_behind_in_its_node(node: Callable[..., Node]) -> None:
+    one = node(start=False, route=[])
+    one.start(None, *RECEIVER_ONLY)
+    assert one.process is not None
+    used = []
+    for _ in range(4):
+        wait_until(lambda: _has_acceptor(one), 30, "the acceptor's return")
+        with Raw(one.dicom_port).opened() as peer:
+            assert peer.echo() == 0
+        used.append(use_of_process(one.process.pid))
+        os.kill(acceptor_pid(one), signal.SIGKILL)
+        wait_until(lambda: not _has_acceptor(one), 10, "the acceptor's end")
+    assert [now.threads for now in used[1:]] == [used[1].threads] * 3, used
+    assert [now.descriptors for now in used[1:]] == [used[1].descriptors] * 3, used
 
 
 def _wait_for_success(node: Node, senders: list[Sender]) -> None:

@@ -116,16 +116,18 @@ def test_a_pause_between_and_inside_pdus_is_waited_for(listener: Node) -> None:
     assert_kept(listener, [image])
 
 
-def commitment_request(image: Image) -> bytes:
-    """The PDUs of an N-ACTION that asks for the commitment of one image."""
+def commitment_request(*uids: str) -> bytes:
+    """The PDUs of an N-ACTION that asks for the commitment of CT images."""
     command = raw.command_set(
         {3: raw.ui(COMMITMENT), 0x100: N_ACTION_RQ, 0x110: raw.us(99), 0x800: raw.us(1),
          0x1001: raw.ui(COMMITMENT_INSTANCE), 0x1008: raw.us(1)}
     )  # fmt: skip
-    one = element(0x00081150, b"UI", CT_IMAGE.encode()) + element(0x00081155, b"UI", image.sop_instance_uid.encode())
-    items = bytes.fromhex("feff00e0") + len(one).to_bytes(4, "little") + one
+    sop_class = element(0x00081150, b"UI", CT_IMAGE.encode())
+    ones = [sop_class + element(0x00081155, b"UI", uid.encode()) for uid in uids]
+    items = b"".join(bytes.fromhex("feff00e0") + len(one).to_bytes(4, "little") + one for one in ones)
     data_set = element(0x00081195, b"UI", b"1.2.3.4") + element(0x00081199, b"SQ", items)
-    return raw.p_data(COMMITMENT_CONTEXT, COMMAND | LAST, command) + raw.p_data(COMMITMENT_CONTEXT, LAST, data_set)
+    pdus = raw.data_pdus(data_set, context_id=COMMITMENT_CONTEXT)
+    return raw.p_data(COMMITMENT_CONTEXT, COMMAND | LAST, command) + b"".join(pdus)
 
 
 def test_a_slow_sender_that_asked_for_commitment_is_waited_for_as_before(listener: Node) -> None:
@@ -134,7 +136,7 @@ def test_a_slow_sender_that_asked_for_commitment_is_waited_for_as_before(listene
     with Raw(listener.dicom_port) as peer:
         assert peer.associate(contexts).kind == raw.ASSOCIATE_AC
         assert peer.store(image) == 0
-        peer.send(commitment_request(image))
+        peer.send(commitment_request(image.sop_instance_uid))
         answer = peer.receive()
         assert answer is not None
         assert (answer.element(0x100), answer.status) == (N_ACTION_RSP, 0)
@@ -151,6 +153,30 @@ def test_a_slow_sender_that_asked_for_commitment_is_waited_for_as_before(listene
                 found.append(answer.status)
         assert found == [0]
     assert_kept(listener, [image, after])
+
+
+def test_the_outcome_for_thousands_of_objects_comes_whole_on_the_association_that_asked(listener: Node) -> None:
+    """A study of today has as many images; the answer is larger than any packet inside the node."""
+    image = small_image("one-of-thousands", rows=24)
+    missing = [f"1.2.3.{number:040d}" for number in range(1, 6000)]
+    contexts = dict(raw.USUAL_CONTEXTS) | {COMMITMENT_CONTEXT: (COMMITMENT, (EXPLICIT_LITTLE,))}
+    with Raw(listener.dicom_port) as peer:
+        assert peer.associate(contexts).kind == raw.ASSOCIATE_AC
+        assert peer.store(image) == 0
+        peer.send(commitment_request(image.sop_instance_uid, *missing))
+        answer = peer.receive()
+        assert answer is not None
+        assert answer.status == 0
+        told, report = 0, b""
+        while not told & LAST or told & COMMAND:
+            found = peer.receive()
+            assert found is not None
+            told = found.body[5]
+            report += b"" if told & COMMAND else found.body[6:]
+        assert report.count(b"1.2.3.0000") == len(missing)
+        assert report.count(image.sop_instance_uid.encode()) == 1
+    with Raw(listener.dicom_port).opened() as peer:
+        assert peer.echo() == 0
 
 
 def test_an_association_of_which_nothing_is_accepted_is_accepted_and_released(listener: Node) -> None:
