@@ -6,7 +6,7 @@ The PDU types are pynetdicom's. Lengths and counts are checked before it sees th
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -41,14 +41,17 @@ from dicom_node.uids import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAM
 MAX_REQUEST_BYTES = 1 << 20
 _MAX_CONTEXTS, _MAX_SYNTAXES, _MAX_USER_ITEMS = 128, 256, 1024
 _APPLICATION_CONTEXT, _CONTEXT, _USER_INFORMATION = 0x10, 0x20, 0x50
-_FIRST_ITEM = 68
+#: Sub-items that are read: abstract and transfer syntax; longest PDU, implementation, roles, extended negotiation and
+#: user identity. The window of operations and common extended negotiation are not: no answer is in order.
+_CONTEXT_ITEMS, _USER_ITEMS = frozenset({0x30, 0x40}), frozenset({0x51, 0x52, 0x54, 0x55, 0x56, 0x58})
+_FIRST_ITEM, _CONTEXT_HEAD = 68, 4
 _DICOM_APPLICATION_CONTEXT = "1.2.840.10008.3.1.1.1"
 #: PS3.4 B.3.1: full storage (level 2), signatures kept bit by bit (level 3), no element is coerced.
 _STORAGE_SUPPORT = b"\x02\x00\x03\x00\x00\x00"
 _ACCEPTED, _USER_REJECTION, _NO_ABSTRACT_SYNTAX, _NO_TRANSFER_SYNTAX = 0, 1, 3, 4
 _DEFAULT_MAX_PDU_BYTES = 16384
 #: What pynetdicom makes of items that are not what they say.
-_MALFORMED = (ValueError, TypeError, LookupError, AttributeError, struct.error, NotImplementedError)
+_MALFORMED = (ValueError, TypeError, LookupError, AttributeError, AssertionError, struct.error, NotImplementedError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +79,7 @@ def read_request(body: bytes) -> Request:
 
     Raises `ValueError` when it is malformed, `NotAdmitted` for another protocol version or application context.
     """
-    _check_items(body)
+    body = _recognised(body)
     if not struct.unpack_from(">H", body)[0] & 1:
         raise NotAdmitted(UNKNOWN_PROTOCOL_VERSION)
     primitive = _decoded(body)
@@ -205,21 +208,34 @@ def _decoded(body: bytes) -> A_ASSOCIATE:
     return primitive
 
 
-def _check_items(body: bytes) -> None:
-    """Walk the items and sub-items: every length fits, and there are not too many. Raises `ValueError`."""
+def _recognised(body: bytes) -> bytes:
+    """Return the body with the items that are recognised where they stand; others are ignored (PS3.8 9.3.1), which
+    also keeps items out of items of their own kind. Every length must fit. Raises `ValueError`."""
     if len(body) < _FIRST_ITEM:
         raise ValueError("A-ASSOCIATE-RQ is too short")
-    contexts = 0
+    kept, contexts = [body[:_FIRST_ITEM]], 0
     for kind, start, end in _items(body, _FIRST_ITEM, len(body), _MAX_CONTEXTS + 8):
-        if kind == _CONTEXT:
+        if kind == _CONTEXT and end - start >= _CONTEXT_HEAD:
             contexts += 1
-            sum(1 for _ in _items(body, start + 4, end, _MAX_SYNTAXES))
+            first = start + _CONTEXT_HEAD
+            sub_items = _among(body, _items(body, first, end, _MAX_SYNTAXES), _CONTEXT_ITEMS)
+            kept.append(_item(kind, body[start:first] + sub_items))
         elif kind == _USER_INFORMATION:
-            sum(1 for _ in _items(body, start, end, _MAX_USER_ITEMS))
-        elif kind != _APPLICATION_CONTEXT:
-            raise ValueError(f"unknown item 0x{kind:02X}")
+            kept.append(_item(kind, _among(body, _items(body, start, end, _MAX_USER_ITEMS), _USER_ITEMS)))
+        elif kind == _APPLICATION_CONTEXT:
+            kept.append(_item(kind, body[start:end]))
     if not 0 < contexts <= _MAX_CONTEXTS:
         raise ValueError(f"{contexts} presentation contexts")
+    return b"".join(kept)
+
+
+def _among(body: bytes, items: Iterator[tuple[int, int, int]], recognised: Set[int]) -> bytes:
+    """Return those of the items whose type is recognised."""
+    return b"".join(_item(kind, body[start:end]) for kind, start, end in items if kind in recognised)
+
+
+def _item(kind: int, value: bytes) -> bytes:
+    return struct.pack(">BxH", kind, len(value)) + value
 
 
 def _items(body: bytes, position: int, end: int, most: int) -> Iterator[tuple[int, int, int]]:

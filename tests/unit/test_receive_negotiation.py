@@ -183,4 +183,32 @@ def test_too_many_or_too_long_items_are_malformed_before_anything_decodes_them(i
         read_request(_BODY[:68] + items)
 
 
+def nested(kind: int, depth: int) -> bytes:
+    """An item within an item of its own kind, again and again."""
+    body = b""
+    for _ in range(depth):
+        body = item(kind, body)
+    return body
+
+
+@pytest.mark.parametrize(
+    "items",
+    [
+        item(0x5F, b"?"),
+        item(0x50, item(0x5F, b"?") + item(0x20, b"\xff\xff\0\0") + nested(0x50, 15000)),
+        item(0x20, b"\5\0\0\0" + item(0x30, b"1.2.3") + item(0x99, b"?") + nested(0x20, 3000) + item(0x40, b"1.2")),
+        item(0x20, b"\5"),
+        nested(0x10, 1) * 3,
+    ],
+    ids=["top", "in user information", "in a context", "a context of one byte", "empty application contexts"],
+)
+def test_items_that_are_not_recognised_where_they_stand_are_ignored(items: bytes) -> None:
+    """PS3.8 9.3.1. An item within its own kind, thousands deep, must not be followed."""
+    request = read_request(_BODY + items)
+    assert [str(c.abstract_syntax) for c in request.primitive.presentation_context_definition_list][:2] == [
+        CT,
+        VERIFICATION,
+    ]
+
+
 _BODY = request_body([(CT, [EXPLICIT, J2K]), (VERIFICATION, [IMPLICIT])])
