@@ -19,6 +19,8 @@ MAX_DEPTH = 64
 #: Most element and fragment headers walked; 8,800 frames with 100 elements each need half of it.
 MAX_ELEMENTS = 2_000_000
 
+#: Most that is read of a header, behind the answer: 8,800 frames with functional groups of 1 KB each and some more.
+MAX_HEADER_BYTES = 16 << 20
 #: Pages of a mapped file are given back after so many headers: each looked at brings sixteen into memory.
 _FORGET_EVERY = 256
 
@@ -45,7 +47,8 @@ _IMPLICIT_LITTLE, _EXPLICIT_BIG = "1.2.840.10008.1.2", "1.2.840.10008.1.2.2"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Look:
-    """Whose the object is, and how many bytes of the data set stand before the pixel data (all, if there is none)."""
+    """Whose the object is, and how many bytes of the data set are its header: whole elements before the pixel data,
+    and before what is large (raw data, documents), `MAX_HEADER_BYTES` at most."""
 
     sop_class_uid: str
     sop_instance_uid: str
@@ -61,13 +64,14 @@ def look_at(data_set: memoryview, transfer_syntax_uid: str) -> Look:
     UID missing or malformed.
     """
     walk = _Walk(data_set, transfer_syntax_uid)
-    header_bytes = walk.run()
+    walk.run()
     uids = {name: _uid(walk.found.get(name, b""), keyword) for name, keyword in _KEYWORDS.items()}
-    return Look(header_bytes=header_bytes, **uids)
+    return Look(header_bytes=walk.header_bytes, **uids)
 
 
 class _Walk:
-    """One pass over the headers; `found` collects the values of the wanted UIDs at the top level."""
+    """One pass over the headers; `found` collects the values of the wanted UIDs at the top level, `header_bytes` tells
+    where the header ends."""
 
     def __init__(self, data_set: memoryview, transfer_syntax_uid: str) -> None:
         self._data = data_set
@@ -78,6 +82,7 @@ class _Walk:
         self._explicit = self._is_explicit(transfer_syntax_uid)
         self._left = MAX_ELEMENTS
         self.found: dict[str, bytes] = {}
+        self.header_bytes = 0
 
     def _is_explicit(self, transfer_syntax_uid: str) -> bool:
         """Look instead of believing: some write Implicit VR under an Explicit syntax, and the other way round."""
@@ -86,14 +91,16 @@ class _Walk:
             return True
         return transfer_syntax_uid != _IMPLICIT_LITTLE and self._end == 0
 
-    def run(self) -> int:
-        """Walk to the pixel data or the end; return the position."""
+    def run(self) -> None:
+        """Walk to the pixel data or the end."""
         position, depth = 0, 0
         while position < self._end:
             tag, length, start = self._header(position)
-            if depth == 0 and tag in _PIXEL_TAGS:
-                self._check_pixels(start, length)
-                return position
+            if depth == 0:
+                self._note_boundary(position)
+                if tag in _PIXEL_TAGS:
+                    self._check_pixels(start, length)
+                    return
             if tag in (_ITEM_END, _SEQUENCE_END):
                 if depth == 0:
                     raise _refused("a sequence ends that never began")
@@ -112,7 +119,12 @@ class _Walk:
                     self.found[_WANTED[tag]] = bytes(self._data[start : min(position, start + 66)])
         if depth:
             raise _refused("it is cut off inside a sequence")
-        return position
+        self._note_boundary(position)
+
+    def _note_boundary(self, position: int) -> None:
+        """An element of the top level ends here."""
+        if position <= MAX_HEADER_BYTES:
+            self.header_bytes = position
 
     def _header(self, position: int) -> tuple[int, int, int]:
         """Return tag, length and where the value starts."""

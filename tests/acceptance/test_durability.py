@@ -18,7 +18,7 @@ import pydicom
 import pytest
 from pydicom.dataset import Dataset
 
-from tests.acceptor_state import acceptor_pid, parts, peak_mb, troubles, use_of
+from tests.acceptor_state import acceptor_pid, parts, peak_mb, troubles, use_of, use_of_process
 from tests.data_factories import small_chest_ct
 from tests.ledger import assert_kept, kept_by
 from tests.needs import tool
@@ -474,6 +474,41 @@ def test_an_object_of_gigabytes_is_stored_with_fifty_megabytes_of_memory(
     assert digest_of_data_set(path) == digest.hexdigest()
     assert peak_mb(one) - before < 50
     path.unlink()
+
+
+def pieces_of_raw_data(name: str, megabytes: int) -> Iterator[bytes]:
+    """Yield a data set without pixels: one private element of so many megabytes, as raw data and documents have."""
+    piece = os.urandom(1 << 20)
+    head = header(name) + element(0x00290010, b"LO", b"TESTS")
+    yield head + element(0x00291010, b"OB", b"")[:-4] + (megabytes << 20).to_bytes(4, "little")
+    for number in range(megabytes):
+        yield number.to_bytes(4, "little") + piece[4:]
+    yield element(0x00400275, b"SQ", b"")
+
+
+def test_raw_data_without_pixels_takes_no_memory_of_the_node_either(node: Callable[..., Node]) -> None:
+    """What parses headers must not be handed hundreds of megabytes because no pixel data follows."""
+    one = node(route=[])
+    assert one.process is not None
+    before = use_of_process(one.process.pid).rss_mb
+    most = 0.0
+    name = "raw-data"
+    with Raw(one.dicom_port, timeout_s=100).opened() as peer:
+        peer.send(raw.p_data(raw.STORE_CONTEXT, raw.COMMAND | raw.LAST, raw.c_store_rq(CT_IMAGE, uid(name))))
+        for piece in pieces_of_raw_data(name, 700):
+            peer.send(b"".join(_unfinished(piece)))
+        peer.send(raw.p_data(raw.STORE_CONTEXT, raw.LAST, b""))
+        answer = peer.receive()
+        assert answer is not None
+        assert answer.status == SUCCESS
+        peer.release()
+    deadline = time.monotonic() + 5
+    while time.monotonic() < deadline:
+        most = max(most, use_of_process(one.process.pid).rss_mb)
+        time.sleep(0.02)
+    one.wait_until_settled()
+    assert most - before < 60
+    assert troubles(one) == []
 
 
 def _unfinished(piece: bytes) -> Iterator[bytes]:
