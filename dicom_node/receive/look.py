@@ -112,14 +112,19 @@ class _Walk:
                     raise _refused(f"its sequences are nested more than {MAX_DEPTH} deep")
                 position = start
             else:
-                position = start + length
-                if position > self._end:
-                    raise _refused("it is cut off inside its header")
-                if depth == 0 and tag in _WANTED:
-                    self.found[_WANTED[tag]] = bytes(self._data[start : min(position, start + 66)])
+                position = self._behind(tag, start, length, depth)
         if depth:
             raise _refused("it is cut off inside a sequence")
         self._note_boundary(position)
+
+    def _behind(self, tag: int, start: int, length: int, depth: int) -> int:
+        """Return where a value of known length ends; take it if it is wanted."""
+        end = start + length
+        if end > self._end:
+            raise _refused("it is cut off inside its header")
+        if depth == 0 and tag in _WANTED:
+            self.found[_WANTED[tag]] = bytes(self._data[start : min(end, start + 66)])
+        return end
 
     def _note_boundary(self, position: int) -> None:
         """An element of the top level ends here."""
