@@ -67,7 +67,7 @@ def _retype(pdus: Pdus, _: Sequence[Pdus], chance: random.Random) -> Pdus:
 
 def _truncate(pdus: Pdus, _: Sequence[Pdus], chance: random.Random) -> Pdus:
     stream = b"".join(pdus)
-    return [stream[: chance.randrange(1, len(stream))]]
+    return [stream[: chance.randint(1, max(len(stream) - 1, 1))]]
 
 
 # --- bytes, whatever they mean ---------------------------------------------------------------------------------------
