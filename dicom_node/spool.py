@@ -56,6 +56,7 @@ class Spool:
         digest = sha256.hexdigest()
         key = object_key(digest, suffix)
         if self.path(key).exists():
+            self.confirm(key)
             return Stored(key, digest, sum(len(piece) for piece in pieces))
         part = self.new_part("put")
         for piece in pieces:
@@ -89,6 +90,17 @@ class Spool:
             sync_folder(self._objects)
         part.rename(target)
         sync_folder(target.parent)
+
+    def confirm(self, key: str) -> None:
+        """Make the name of an object durable that was there already: whoever wrote it may not have come so far.
+
+        Raises `SpoolUnavailable`.
+        """
+        try:
+            sync_folder(self.path(key).parent)
+            sync_folder(self._objects)
+        except OSError as error:
+            raise _unavailable(self.folder, error) from error
 
     def path(self, key: str) -> Path:
         """Return the file that holds the object of this key."""
@@ -161,6 +173,7 @@ class Part:
         with self._told():
             if self._spool.path(key).exists():
                 self.discard()
+                self._spool.confirm(key)
             else:
                 os.fdatasync(self._descriptor)
                 self._close()
@@ -184,10 +197,14 @@ class Part:
         except OSError as error:
             if self.size_bytes or self.path.exists():
                 self.discard()
-            raise SpoolUnavailable(
-                f"An object could not be written below {self._spool.folder}: {error.strerror}. Free space there or "
-                "repair the disk; the sender is asked to try again."
-            ) from error
+            raise _unavailable(self._spool.folder, error) from error
+
+
+def _unavailable(folder: Path, error: OSError) -> SpoolUnavailable:
+    return SpoolUnavailable(
+        f"An object could not be written below {folder}: {error.strerror}. Free space there or repair the disk; the "
+        "sender is asked to try again."
+    )
 
 
 def object_key(sha256: str, suffix: str) -> str:

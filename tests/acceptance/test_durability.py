@@ -49,6 +49,9 @@ _FREE_DISK_FOR_LARGE = 8 << 30
 
 # --- the order of system calls ---
 
+#: The head of a short P-DATA-TF on its way out.
+ANSWER = r"(sendto|sendmsg|write)\(\d+<(TCP|socket)[^>]*>.*\\4\\0\\0\\0"
+
 
 @pytest.fixture
 def trace(node: Callable[..., Node], tmp_path: Path) -> Callable[[Callable[[Node], None]], list[str]]:
@@ -105,7 +108,7 @@ def test_a_small_image_is_synchronised_in_its_slot_before_the_answer_and_filed_b
     slot = re.search(r"<([^>]*\.slot)>", calls[begun(calls, r"pwritev2?\(.*DNSLOT01")])
     assert slot is not None
     synchronised = finished(calls, rf"fdatasync\(\d+<{re.escape(slot[1])}>", written)
-    answered = begun(calls, r"(sendto|sendmsg|write)\(\d+<(TCP|socket)[^>]*>.*\\4\\0\\0\\0\\0", written)
+    answered = begun(calls, ANSWER, written)
     assert written < synchronised < answered
 
     copied = finished(calls, r"(sendfile|write|pwrite64)\(\d+<[^>]*/incoming/settle-[^>]*\.part>", answered)
@@ -132,10 +135,26 @@ def test_a_large_image_has_its_file_name_and_record_synchronised_before_the_answ
     name_durable = finished(calls, r"fsync\(\d+<[^>]*/objects/[^>]*>", named)
     recorded = finished(calls, r"pwritev2?\(.*DNSLOT01", named)
     record_durable = finished(calls, r"fdatasync\(\d+<[^>]*\.slot>", recorded)
-    answered = begun(calls, r"(sendto|sendmsg|write)\(\d+<(TCP|socket)[^>]*>.*\\4\\0\\0\\0\\0", recorded)
+    answered = begun(calls, ANSWER, recorded)
     assert content_durable < named < name_durable < recorded < record_durable < answered
     last_piece = max(n for n, line in enumerate(calls) if re.search(r"write\(\d+<[^>]*/incoming/dicom-", line))
     assert last_piece < content_durable
+
+
+def test_content_that_is_there_already_has_its_name_synchronised_before_the_answer_too(
+    trace: Callable[..., list[str]],
+) -> None:
+    """Whoever brought it first may not have come so far."""
+    image = small_image("twice-ordered", rows=1000)
+
+    def store_twice(node: Node) -> None:
+        with Raw(node.dicom_port).opened() as peer:
+            assert [peer.store(image, pdu_bytes=131072) for _ in range(2)] == [SUCCESS, SUCCESS]
+
+    calls = trace(store_twice)
+    first = begun(calls, ANSWER, begun(calls, r"write\(\d+<[^>]*/incoming/dicom-"))
+    name_durable = finished(calls, r"fsync\(\d+<[^>]*/objects/[^>]*>", first)
+    assert name_durable < begun(calls, ANSWER, first + 1)
 
 
 # --- full disks ---
