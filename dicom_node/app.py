@@ -91,7 +91,7 @@ class Service:
         if self._sandbox is not None:
             self._sandbox.close()
         if self._ingest is not None:
-            self._ingest.headers.close()
+            self._ingest.close()
         if self._analyst_thread is not None:
             self._analyst_thread.join(timeout=10)
         for worker in self._outbox:

@@ -85,12 +85,14 @@ class Node:
         """Return the way in for files; associations are noted as this receiver's."""
         from dicom_node.ingest.header_file import FileHeaders  # noqa: PLC0415 - each role loads only what it needs
         from dicom_node.ingest.visit import IngestParts  # noqa: PLC0415
+        from dicom_node.ingest.wrapping import PictureWrapper  # noqa: PLC0415
 
         return IngestParts(
             intake=self.intake_as(receiver_id),
             database=self.database,
             spool=self.spool,
             headers=FileHeaders(),
+            pictures=PictureWrapper(),
             called_ae_title=self.settings.node.ae_title,
             max_object_bytes=self.settings.dicom.max_object_mb * _MEGABYTE,
             accept_any_sop_class=self.settings.dicom.accept_any_sop_class,

@@ -19,6 +19,7 @@ from dicom_node.config.settings import Settings
 from dicom_node.index.database import Database
 from dicom_node.ingest.header_file import FileHeaders
 from dicom_node.ingest.visit import IngestParts
+from dicom_node.ingest.wrapping import PictureWrapper
 from dicom_node.intake import Intake, Limits
 from dicom_node.receive.file_meta import file_head
 from dicom_node.spool import Spool
@@ -27,6 +28,7 @@ from tests.api_client import TOKEN, parts_over
 from tests.peers.process import wait_until
 from tests.small_images import EXPLICIT_LITTLE, Image
 
+Children = tuple[FileHeaders, PictureWrapper]
 BOUNDARY = "aBoundary'(1)"
 RELATED = f'multipart/related; type="application/dicom"; boundary="{BOUNDARY}"'
 
@@ -67,15 +69,16 @@ class Place:
 
 
 @contextmanager
-def reading_headers() -> Iterator[FileHeaders]:
-    """Read headers in a process, started once for a module's tests."""
-    headers = FileHeaders()
-    yield headers
-    headers.close()
+def child_processes() -> Iterator[Children]:
+    """Read headers and wrap pictures in processes that are started once for a module's tests."""
+    children = FileHeaders(), PictureWrapper()
+    yield children
+    for child in children:
+        child.close()
 
 
 @contextmanager
-def opened_place(folder: Path, headers: FileHeaders) -> Iterator[Place]:
+def opened_place(folder: Path, children: Children) -> Iterator[Place]:
     """Open a fresh index and spool; closed at the end."""
     database = Database(f"sqlite:///{folder / 'node.sqlite'}")
     database.migrate()
@@ -83,8 +86,8 @@ def opened_place(folder: Path, headers: FileHeaders) -> Iterator[Place]:
     intake = Intake(database, spool, Limits(min_free_bytes=0, max_object_bytes=1 << 30), "test:ingest")
     yield Place(
         IngestParts(
-            intake=intake, database=database, spool=spool, headers=headers, called_ae_title="AINODE",
-            max_object_bytes=1 << 30,
+            intake=intake, database=database, spool=spool, headers=children[0], pictures=children[1],
+            called_ae_title="AINODE", max_object_bytes=1 << 30,
         ),
         folder,
     )  # fmt: skip

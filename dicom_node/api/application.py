@@ -15,6 +15,7 @@ from dicom_node.api import (
     session_routes,
     stow_routes,
     study_routes,
+    upload_routes,
 )
 from dicom_node.api.access import Access
 from dicom_node.api.body import body_places
@@ -46,7 +47,7 @@ def create_app(parts: ApiParts) -> FastAPI:
     answer_with_problems(app)
     for module in (
         health_routes, session_routes, study_routes, retrieve_routes, object_routes, node_routes, event_routes,
-        stow_routes,
+        upload_routes, stow_routes,
     ):  # fmt: skip
         app.include_router(module.router)
     app.mount("/page", StaticFiles(directory=session_routes.PAGE), name="page")

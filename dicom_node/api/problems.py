@@ -31,14 +31,21 @@ class Problem(BaseModel):
     status: int = Field(description="The HTTP status, repeated.")
     detail: str = Field(description="What happened, to what, and what to do.")
     instance: str = Field(description="This occurrence: the id of the request.")
-    errors: Sequence[Mapping[str, str]] = Field((), description="422 only: which parameter, and why.")
+    errors: Sequence[Mapping[str, str]] = Field((), description="422 only: which parameter or file, and why.")
 
 
 class ProblemError(Exception):
     """Raised by a route or a guard to answer with a problem."""
 
-    def __init__(self, status: int, detail: str, headers: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        status: int,
+        detail: str,
+        headers: Mapping[str, str] | None = None,
+        errors: Sequence[Mapping[str, str]] = (),
+    ) -> None:
         super().__init__(detail)
+        self.errors = errors
         self.status = status
         self.detail = detail
         self.headers = dict(headers or {})
@@ -74,7 +81,8 @@ def answer_with_problems(app: FastAPI) -> None:
 def _problem_error(request: Request, error: Exception) -> JSONResponse:
     if not isinstance(error, ProblemError):
         raise error
-    return problem_response(error.status, error.detail, request.state.request_id, error.headers)
+    id_ = request.state.request_id
+    return problem_response(error.status, error.detail, id_, error.headers, errors=error.errors)
 
 
 def _node_error(request: Request, error: Exception) -> JSONResponse:

@@ -15,6 +15,7 @@ from dicom_node.index.database import Database
 from dicom_node.index.intake import close_association
 from dicom_node.ingest.header_file import FileHeaders
 from dicom_node.ingest.incoming import IncomingFile, WholeFile
+from dicom_node.ingest.wrapping import PictureWrapper
 from dicom_node.intake import Intake, ReceivedFile
 from dicom_node.model import Sender
 from dicom_node.receive.look import Look
@@ -33,9 +34,15 @@ class IngestParts:
     database: Database
     spool: Spool
     headers: FileHeaders
+    pictures: PictureWrapper
     called_ae_title: str
     max_object_bytes: int
     accept_any_sop_class: bool = False
+
+    def close(self) -> None:
+        """End the child processes."""
+        self.headers.close()
+        self.pictures.close()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -48,6 +48,9 @@ GUARDED = [
     ("POST", "/api/deliveries/1/retry"),
     ("POST", f"/api/studies/{CHEST_XR}/retry"),
     ("POST", f"/api/studies/{CHEST_XR}/rerun"),
+    ("POST", "/api/studies"),
+    ("POST", "/dicom-web/studies"),
+    ("POST", f"/dicom-web/studies/{CHEST_XR}"),
 ]
 
 

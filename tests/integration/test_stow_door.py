@@ -12,19 +12,19 @@ from pathlib import Path
 import httpx
 import pytest
 
-from dicom_node.ingest.header_file import FileHeaders
 from dicom_node.receive.file_meta import file_head
 from tests.api_client import TOKEN
 from tests.data_factories import small_chest_ct
 from tests.ingesting import (
     RELATED,
+    Children,
     Place,
     as_file,
     break_off,
+    child_processes,
     connected,
     multipart,
     opened_place,
-    reading_headers,
     served,
 )
 from tests.integration.retrieving import held_by, named
@@ -38,14 +38,14 @@ STUDIES = "/dicom-web/studies"
 
 
 @pytest.fixture(scope="module")
-def headers() -> Iterator[FileHeaders]:
-    with reading_headers() as one:
+def children() -> Iterator[Children]:
+    with child_processes() as one:
         yield one
 
 
 @pytest.fixture
-def place(tmp_path: Path, headers: FileHeaders) -> Iterator[Place]:
-    with opened_place(tmp_path, headers) as one:
+def place(tmp_path: Path, children: Children) -> Iterator[Place]:
+    with opened_place(tmp_path, children) as one:
         yield one
 
 

@@ -1,0 +1,111 @@
+"""The parts of an uploaded form, one after the other: files are stored as they come, pictures when all is said."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from contextlib import ExitStack
+from email.message import Message
+
+from dicom_node.api.problems import ProblemError
+from dicom_node.api.upload_form import words_of
+from dicom_node.config.settings import UploadSettings
+from dicom_node.errors import RefusedObject
+from dicom_node.ingest.archive import ArchiveLimits, take_archive
+from dicom_node.ingest.holding import hold
+from dicom_node.ingest.kinds import Kind, told
+from dicom_node.ingest.pictures import MAX_PICTURE_BYTES, NamedPicture, take_pictures
+from dicom_node.ingest.reports import FileReport, refused, skipped, take_dicom
+from dicom_node.ingest.visit import IngestParts, Visit
+from dicom_node.retrieve.multipart import Part
+
+_MEGABYTE = 1 << 20
+_LONGEST_FIELD_BYTES = 1024
+_MOST_FIELDS, _MOST_PICTURES = 64, 200
+
+
+class UploadedFiles:
+    """Takes the parts of one form. Use in `with`: what had to be held is gone at the end."""
+
+    def __init__(self, visit: Visit, parts: IngestParts, limits: UploadSettings) -> None:
+        self.reports: list[FileReport] = []
+        self._visit = visit
+        self._parts = parts
+        self._limits = limits
+        self._fields: dict[str, str] = {}
+        self._pictures: list[NamedPicture] = []
+        self._held = ExitStack()
+
+    def __enter__(self) -> UploadedFiles:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._held.close()
+
+    def take(self, part: Part) -> None:
+        """Take one part: a field or a file. Raises `ProblemError`, `SpoolUnavailable`, and what the body raises."""
+        field, name = _named(part.headers.get("content-disposition", ""))
+        if name is None:
+            self._take_field(field, part.content)
+            return
+        kind, pieces = told(part.content)
+        if kind is Kind.DICOM:
+            self.reports.append(take_dicom(self._visit, name, pieces))
+        elif kind is Kind.ARCHIVE:
+            self._take_archive(name, pieces)
+        elif kind is Kind.PICTURE:
+            self._hold_picture(name, pieces)
+        elif name or next(pieces, None) is not None:  # a browser sends an empty part where no file was chosen
+            self.reports.append(skipped(name, "It is not a DICOM file, a zip archive, PNG or JPEG."))
+
+    def finish(self) -> None:
+        """Nothing more comes: wrap and store the pictures. Raises `SpoolUnavailable`."""
+        if not self._pictures:
+            return
+        try:
+            words = words_of(self._fields)
+        except RefusedObject as refusal:
+            self.reports += [refused(picture.name, str(refusal)) for picture in self._pictures]
+            return
+        self.reports += take_pictures(
+            self._visit, self._parts, self._pictures, words, self._limits.max_picture_megapixels
+        )
+
+    def _take_field(self, field: str, content: Iterable[bytes]) -> None:
+        value = bytearray()
+        for piece in content:
+            value += piece
+            if len(value) > _LONGEST_FIELD_BYTES:
+                raise ProblemError(400, f"A field of the form has more than {_LONGEST_FIELD_BYTES} bytes.")
+        if len(self._fields) >= _MOST_FIELDS:
+            raise ProblemError(400, f"The form has more than {_MOST_FIELDS} fields.")
+        self._fields[field] = value.decode("utf-8", "replace")
+
+    def _take_archive(self, name: str, pieces: Iterable[bytes]) -> None:
+        limits = self._limits
+        most = ArchiveLimits(limits.max_zip_members, limits.max_unzipped_mb * _MEGABYTE, limits.max_zip_ratio)
+        with hold(self._parts.spool, pieces, limits.max_request_mb * _MEGABYTE) as archive:
+            try:
+                for report in take_archive(self._visit, archive.path, most):
+                    self.reports.append(report)
+            except RefusedObject as refusal:
+                self.reports.append(refused(name, str(refusal)))
+
+    def _hold_picture(self, name: str, pieces: Iterable[bytes]) -> None:
+        if len(self._pictures) >= _MOST_PICTURES:
+            self.reports.append(refused(name, f"More than {_MOST_PICTURES} pictures came at once. Send them apart."))
+            return
+        try:
+            file = self._held.enter_context(hold(self._parts.spool, pieces, MAX_PICTURE_BYTES))
+        except RefusedObject as refusal:
+            self.reports.append(refused(name, str(refusal)))
+            return
+        self._pictures.append(NamedPicture(name, file))
+
+
+def _named(disposition: str) -> tuple[str, str | None]:
+    """Return the name of a part's field, and of its file, if it is one (RFC 7578 4.2)."""
+    message = Message()
+    # Names come as UTF-8, which the header's parser takes for Latin-1.
+    message["Content-Disposition"] = disposition.encode("latin-1", "replace").decode("utf-8", "replace")
+    field = message.get_param("name", "", header="content-disposition")
+    return str(field), message.get_filename()

@@ -1,0 +1,106 @@
+"""Zip archives of DICOM files: read member by member, bounded before the first byte is unpacked.
+
+Names in an archive are shown and used for nothing else. A member never yields more than its directory announces, so
+that limits on what is announced are limits on what comes out.
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+import zipfile
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from dicom_node.errors import RefusedObject
+from dicom_node.headers import StoreStatus
+from dicom_node.ingest.kinds import Kind, told
+from dicom_node.ingest.reports import FileReport, refused, skipped, take_dicom
+from dicom_node.ingest.visit import Visit
+
+_PIECE_BYTES = 1 << 18
+#: Names and other fields of one member in the directory; the longest real ones have a few hundred bytes.
+_DIRECTORY_BYTES_PER_MEMBER = 1024
+#: An archive this small may hold as much as fits, whatever the ratio: constant pixels shrink a thousandfold.
+_HARMLESS_BYTES = 256 << 20
+_END_BYTES, _LONGEST_COMMENT = 22, 0xFFFF
+_METHODS = frozenset({zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED})  # the others unpack without a bound on memory
+_ENCRYPTED = 0x1
+
+
+@dataclass(frozen=True, slots=True)
+class ArchiveLimits:
+    """Most members, most bytes they may unpack to, and most times that the archive may grow."""
+
+    members: int
+    unzipped_bytes: int
+    ratio: int
+
+
+def take_archive(visit: Visit, path: Path, limits: ArchiveLimits) -> Iterator[FileReport]:
+    """Store the DICOM files of an archive, and tell of every member. Raises `RefusedObject` for the whole archive."""
+    _check_directory(path, limits)
+    try:
+        with zipfile.ZipFile(path) as archive:
+            members = [info for info in archive.infolist() if not info.is_dir()]
+            _check_announced(members, path.stat().st_size, limits)
+            for info in members:
+                yield _take(visit, archive, info)
+    except (zipfile.BadZipFile, NotImplementedError, ValueError, struct.error, OSError) as error:
+        raise _refused("it is damaged") from error
+
+
+def _take(visit: Visit, archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> FileReport:
+    try:
+        kind, pieces = told(_pieces(archive, info))
+    except RefusedObject as refusal:
+        return refused(info.filename, str(refusal))
+    if kind is Kind.DICOM:
+        return take_dicom(visit, info.filename, pieces)
+    return skipped(info.filename, "It is not a DICOM file; archives in archives and pictures are sent on their own.")
+
+
+def _pieces(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> Iterator[bytes]:
+    if info.flag_bits & _ENCRYPTED:
+        raise RefusedObject(StoreStatus.CANNOT_UNDERSTAND, "It is encrypted. Send it without a password.")
+    if info.compress_type not in _METHODS:
+        raise RefusedObject(StoreStatus.CANNOT_UNDERSTAND, "Its compression is not Deflate. Pack it again.")
+    try:
+        with archive.open(info) as member:
+            while piece := member.read(_PIECE_BYTES):
+                yield piece
+    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, ValueError, OSError) as error:
+        raise RefusedObject(StoreStatus.CANNOT_UNDERSTAND, "It is damaged in the archive. Pack it again.") from error
+
+
+def _check_directory(path: Path, limits: ArchiveLimits) -> None:
+    """Look at the directory's size before it is read as a whole (PKWARE APPNOTE 4.3.16, 4.3.14)."""
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        start = max(0, size - _END_BYTES - _LONGEST_COMMENT)
+        tail = os.pread(file.fileno(), size - start, start)
+    at = tail.rfind(b"PK\x05\x06")
+    if at < 0 or at + _END_BYTES > len(tail):
+        raise _refused("it is cut off: its directory is missing")
+    entries, directory_bytes = struct.unpack_from("<HL", tail, at + 10)
+    wide = tail.rfind(b"PK\x06\x06", 0, at)
+    if wide >= 0 and wide + 48 <= len(tail):
+        entries, directory_bytes = struct.unpack_from("<QQ", tail, wide + 32)
+    if entries > limits.members or directory_bytes > limits.members * _DIRECTORY_BYTES_PER_MEMBER:
+        raise _refused(f"it has more than {limits.members} members. Send it in several archives")
+
+
+def _check_announced(members: list[zipfile.ZipInfo], archive_bytes: int, limits: ArchiveLimits) -> None:
+    unzipped = sum(info.file_size for info in members)
+    if len(members) > limits.members:
+        raise _refused(f"it has more than {limits.members} members. Send it in several archives")
+    if unzipped > limits.unzipped_bytes:
+        raise _refused(f"it would unpack to {unzipped} bytes; {limits.unzipped_bytes} are taken")
+    if unzipped > max(_HARMLESS_BYTES, limits.ratio * archive_bytes):
+        raise _refused(f"it would grow more than {limits.ratio} times. Send the files as they are")
+
+
+def _refused(what: str) -> RefusedObject:
+    return RefusedObject(StoreStatus.CANNOT_UNDERSTAND, f"The archive was refused: {what}.")

@@ -1,0 +1,49 @@
+"""Pictures are wrapped in a process with limits; this is the side that asks, and loads no decoder."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from dicom_node.errors import InferenceError, RefusedObject, WorkerDied
+from dicom_node.headers import StoreStatus
+from dicom_node.inference.sandbox import Sandbox
+
+_TIME_LIMIT_S = 60.0
+_MEMORY_LIMIT_MB = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class PictureRequest:
+    """Which file, where the object goes, what is said of it (DICOM keyword → text), and the largest picture taken."""
+
+    picture: Path
+    target: Path
+    attributes: Mapping[str, str]
+    study_instance_uid: str
+    instance_number: int
+    max_megapixels: int
+
+
+class PictureWrapper:
+    """Wraps pictures in a child process that starts with the first one. Safe to share between threads."""
+
+    def __init__(self) -> None:
+        self._sandbox = Sandbox(
+            "dicom_node.ingest.picture:wrap", time_limit_s=_TIME_LIMIT_S, memory_limit_mb=_MEMORY_LIMIT_MB
+        )
+
+    def wrap(self, request: PictureRequest) -> None:
+        """Write a picture as a DICOM file. Raises `RefusedObject`."""
+        try:
+            self._sandbox.run(request)
+        except (WorkerDied, InferenceError) as error:
+            raise RefusedObject(
+                StoreStatus.PROCESSING_FAILURE,
+                "The picture was refused: decoding it ended the process that decoded it.",
+            ) from error
+
+    def close(self) -> None:
+        """End the child process."""
+        self._sandbox.close()
