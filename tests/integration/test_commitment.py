@@ -206,6 +206,19 @@ def test_a_request_that_cannot_be_read_does_no_harm(node: Callable[..., Node]) -
     assert "Traceback" not in one.log.read_text(encoding="utf-8")
 
 
+def test_the_outcome_for_thousands_of_images_comes_on_the_association_that_asked(node: Callable[..., Node]) -> None:
+    one = node(route=[])
+    heard: queue.Queue[tuple[int, Dataset]] = queue.Queue()
+    wanted = [f"1.2.826.0.1.3680043.8.498.{number}" for number in range(10**37, 10**37 + 4000)]
+    with requester(one, heard) as association:
+        assert ask(association, references(*((str(CTImageStorage), name) for name in wanted))) == 0x0000
+        event_type, told = heard.get(timeout=60)
+        assert association.is_established
+    assert event_type == 2
+    assert [str(item.ReferencedSOPInstanceUID) for item in told.FailedSOPSequence] == wanted
+    assert troubles(one) == []
+
+
 def test_another_action_is_refused_and_the_association_goes_on(node: Callable[..., Node]) -> None:
     one = node(route=[])
     with requester(one, queue.Queue()) as association:
