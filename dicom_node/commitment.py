@@ -8,6 +8,7 @@ configured, over the association that asked, while it is open.
 from __future__ import annotations
 
 import logging
+import queue
 import threading
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -62,6 +63,10 @@ class Verdict:
     is_malformed: bool = False
 
 
+#: A report's number, the status with which it was answered (`None`: it was not), and when.
+_Answer = tuple[int, int | None, datetime]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReportPolicy:
     """How outcomes travel: listener port by AE title, how long it is tried, and the way over the open association
@@ -81,6 +86,7 @@ class Commitments:
         self._spool = spool
         self._receiver_id = receiver_id
         self._policy = policy
+        self._answers: queue.SimpleQueue[_Answer] = queue.SimpleQueue()
         self._wake = threading.Event()
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="commitment", daemon=True)
@@ -115,24 +121,16 @@ class Commitments:
         self._wake.set()
 
     def reported(self, number: int, status: int | None) -> None:
-        """The association that asked has answered the report, or ended before (`None`)."""
-        now = datetime.now(UTC)
-        if status is None:
-            note = "The association that asked ended before the outcome; set `port` of this [[peer]] to report to it."
-            values: dict[str, object] = {"note": note}
-            state = CommitmentState.GIVEN_UP
-        else:
-            values = {"note": f"Answered with status 0x{status:04X}.", "reported_at": now}
-            state = CommitmentState.REPORTED
-        with self._database.write() as connection:
-            mark(connection, number, state, **values)
-        _log.info("storage commitment", extra={"number": number, "state": state.value})
+        """The association that asked has answered the report, or ended before (`None`). Never blocks."""
+        self._answers.put((number, status, datetime.now(UTC)))
+        self._wake.set()
 
     # --- the thread ----------------------------------------------------------------------------------------------
 
     def _run(self) -> None:
         while not self._stopping.is_set():
             try:
+                self._note_answers()
                 with self._database.read() as connection:
                     due = due_requests(connection, self._receiver_id, datetime.now(UTC))
                 for request in due:
@@ -145,6 +143,28 @@ class Commitments:
                 _log.exception("storage commitment failed unexpectedly")
             self._wake.wait(_POLL_S)
             self._wake.clear()
+
+    def _note_answers(self) -> None:
+        """Enter what associations have answered. Raises `IndexUnavailable`; nothing is forgotten then."""
+        while not self._answers.empty():
+            answer = self._answers.get()
+            try:
+                self._note_answer(*answer)
+            except IndexUnavailable:
+                self._answers.put(answer)
+                raise
+
+    def _note_answer(self, number: int, status: int | None, at: datetime) -> None:
+        if status is None:
+            note = "The association that asked ended before the outcome; set `port` of this [[peer]] to report to it."
+            values: dict[str, object] = {"note": note}
+            state = CommitmentState.GIVEN_UP
+        else:
+            values = {"note": f"Answered with status 0x{status:04X}.", "reported_at": at}
+            state = CommitmentState.REPORTED
+        with self._database.write() as connection:
+            mark(connection, number, state, **values)
+        _log.info("storage commitment", extra={"number": number, "state": state.value})
 
     def _work_off(self, request: CommitmentRequest) -> None:
         with self._database.read() as connection:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import queue
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -24,6 +25,7 @@ from tests.data_factories import small_chest_ct
 from tests.peers import raw
 from tests.peers.node import Node
 from tests.peers.orthanc import Orthanc
+from tests.peers.postgres import running_postgres
 from tests.peers.process import free_port, wait_until
 from tests.peers.raw import Raw
 from tests.small_images import IMPLICIT_LITTLE
@@ -42,8 +44,11 @@ def references(*pairs: tuple[str, str]) -> Dataset:
     return request
 
 
-def reports_into(heard: queue.Queue[tuple[int, Dataset]]) -> list[Any]:
+def reports_into(
+    heard: queue.Queue[tuple[int, Dataset]], before_answering: Callable[[], None] = lambda: None
+) -> list[Any]:
     def on_report(event: Any) -> tuple[int, None]:
+        before_answering()
         heard.put((event.event_type, event.event_information))
         return 0x0000, None
 
@@ -51,7 +56,12 @@ def reports_into(heard: queue.Queue[tuple[int, Dataset]]) -> list[Any]:
 
 
 @contextmanager
-def requester(node: Node, heard: queue.Queue[tuple[int, Dataset]], title: str = "MOD1") -> Iterator[Any]:
+def requester(
+    node: Node,
+    heard: queue.Queue[tuple[int, Dataset]],
+    title: str = "MOD1",
+    before_answering: Callable[[], None] = lambda: None,
+) -> Iterator[Any]:
     """An association that stores, asks for commitment and hears the outcome."""
     ae = AE(ae_title=title)
     ae.acse_timeout = ae.dimse_timeout = ae.network_timeout = 20
@@ -59,7 +69,11 @@ def requester(node: Node, heard: queue.Queue[tuple[int, Dataset]], title: str = 
     ae.add_requested_context(StorageCommitmentPushModel)
     role = build_role(StorageCommitmentPushModel, scu_role=True)
     association = ae.associate(
-        "127.0.0.1", node.dicom_port, ae_title=node.aet, ext_neg=[role], evt_handlers=reports_into(heard)
+        "127.0.0.1",
+        node.dicom_port,
+        ae_title=node.aet,
+        ext_neg=[role],
+        evt_handlers=reports_into(heard, before_answering),
     )
     assert association.is_established
     yield association
@@ -217,6 +231,30 @@ def test_the_outcome_for_thousands_of_images_comes_on_the_association_that_asked
     assert event_type == 2
     assert [str(item.ReferencedSOPInstanceUID) for item in told.FailedSOPSequence] == wanted
     assert troubles(one) == []
+
+
+def test_an_outcome_answered_while_the_database_is_down_is_noted_and_stops_nothing(
+    node: Callable[..., Node], images: list[Dataset]
+) -> None:
+    with running_postgres() as server:
+        one = node(route=[], database={"url": server.create_database()})
+        heard: queue.Queue[tuple[int, Dataset]] = queue.Queue()
+
+        def stop_the_database() -> None:
+            server.stop()
+
+        with requester(one, heard, before_answering=stop_the_database) as association:
+            assert association.send_c_store(images[0]).Status == 0
+            assert ask(association, references((str(CTImageStorage), str(images[0].SOPInstanceUID)))) == 0x0000
+            assert heard.get(timeout=20)[0] == 1
+        time.sleep(2)
+        server.start()
+        with one.api() as api:
+            wait_until(lambda: latest(api)["state"] == "REPORTED", 30, "the answer noted")
+        with requester(one, heard) as association:
+            wait_until(lambda: association.send_c_store(images[1]).Status == 0, 30, "success")
+        one.wait_until_settled()
+        assert troubles(one) == []
 
 
 def test_another_action_is_refused_and_the_association_goes_on(node: Callable[..., Node]) -> None:
