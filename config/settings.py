@@ -114,7 +114,7 @@ class StowSettings(Section):
     silence_s: Seconds = Field(60, description="Longest silence of a client in the middle of a body.")
 
 
-class UploadSettings(Section):
+class UploadSettings(Section):  # its limits on archives hold for watched folders too
     enabled: bool = Field(True, description="Take studies at `POST /api/studies`: files, zip archives, pictures.")
     max_request_mb: int = Field(16384, ge=1, description="Largest body of one request.")
     max_zip_members: int = Field(20000, ge=1, description="Most files in one zip archive.")

@@ -33,6 +33,7 @@ ROLES = ("receive", "index", "infer", "deliver", "api")
 
 _COMPLETENESS_EVERY_S = 1.0
 _ASSOCIATIONS_EVERY_S = 10.0
+_PARTS_EVERY_S = 600.0
 _IDLE_POLL_S = 1.0
 _log = logging.getLogger(__name__)
 
@@ -52,6 +53,7 @@ class Service:
         self._retrievals: Any = None
         self._pull_sweep: Any = None
         self._ingest: Any = None
+        self._watches: Any = None
         self._scheduler: Any = None
         self._sandbox: Any = None
         self._analyst: Any = None
@@ -67,6 +69,7 @@ class Service:
         _ = node.routes  # a configuration that cannot work must stop the start, not the first study
         if "receive" in self._roles:
             self._start_reception()
+            self._start_watching()
         if "deliver" in self._roles:
             self._start_outbox()
         if "infer" in self._roles:
@@ -81,7 +84,7 @@ class Service:
         """Stop receiving first, then finish what runs; everything unfinished is found again at the next start."""
         self._stop.set()
         self._wake_analyst.set()
-        for part in (self._reception, self._retrievals, self._scheduler, self._api):
+        for part in (self._reception, self._watches, self._retrievals, self._scheduler, self._api):
             if part is not None:
                 part.stop()
         for worker in self._outbox:
@@ -121,6 +124,12 @@ class Service:
         self._reception = Reception(self._node, self._acceptor)
         self.ports |= self._reception.start()
         _log.info("listening", extra={"ae_title": self._node.settings.node.ae_title, **self.ports})
+
+    def _start_watching(self) -> None:
+        if not self._node.settings.watch:
+            return
+        self._watches = self._node.open_watches(self._node.receiver_id)
+        self._watches.start()
 
     def _start_outbox(self) -> None:
         from dicom_node.outbox import BackOff, DestinationWorker  # noqa: PLC0415
@@ -228,6 +237,7 @@ class Service:
             self._scheduler.once("adoption", lambda: self._adopt(started_at))
         if self._pull_sweep is not None:
             self._scheduler.every(_ASSOCIATIONS_EVERY_S, "pulls", self._pull_sweep.run)
+            self._scheduler.every(_PARTS_EVERY_S, "parts", node.spool.remove_abandoned_parts)
         self._scheduler.start()
 
     def _adopt(self, started_at: datetime) -> None:

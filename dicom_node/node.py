@@ -25,6 +25,7 @@ from dicom_node.spool import Spool
 if TYPE_CHECKING:
     from dicom_node.ingest.visit import IngestParts
     from dicom_node.retrieve.retrievals import Retrievals
+    from dicom_node.watch import WatchFolders
 
 _MEGABYTE = 1 << 20
 
@@ -97,6 +98,12 @@ class Node:
             max_object_bytes=self.settings.dicom.max_object_mb * _MEGABYTE,
             accept_any_sop_class=self.settings.dicom.accept_any_sop_class,
         )
+
+    def open_watches(self, receiver_id: str) -> WatchFolders:
+        """Return what watches the configured folders."""
+        from dicom_node.watch import WatchFolders  # noqa: PLC0415
+
+        return WatchFolders(self.open_ingest(receiver_id), self.settings)
 
     def open_retrievals(self, receiver_id: str) -> Retrievals:
         """Return what fetches studies from the configured sources. Raises `SettingsError`."""

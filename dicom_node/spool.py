@@ -13,7 +13,7 @@ import shutil
 import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -119,11 +119,13 @@ class Spool:
 
     def remove_abandoned_parts(self) -> int:
         """Delete parts that nobody has written to for so long that whoever began them is gone; return how many."""
-        before = time.time() - _ABANDONED_S
-        parts = [part for part in self._incoming.glob("*.part") if part.stat().st_mtime < before]
-        for part in parts:
-            part.unlink(missing_ok=True)
-        return len(parts)
+        before, count = time.time() - _ABANDONED_S, 0
+        for part in self._incoming.glob("*.part"):
+            with suppress(FileNotFoundError):  # kept or discarded by its owner at this moment
+                if part.stat().st_mtime < before:
+                    part.unlink()
+                    count += 1
+        return count
 
     def keys(self, suffix: str) -> Iterator[str]:
         """Yield the keys of all objects with this suffix, in no order."""

@@ -10,7 +10,7 @@ from dicom_node.api.problems import ProblemError
 from dicom_node.api.upload_form import words_of
 from dicom_node.config.settings import UploadSettings
 from dicom_node.errors import RefusedObject
-from dicom_node.ingest.archive import ArchiveLimits, take_archive
+from dicom_node.ingest.archive import archive_limits, take_archive
 from dicom_node.ingest.holding import hold
 from dicom_node.ingest.kinds import Kind, told
 from dicom_node.ingest.pictures import MAX_PICTURE_BYTES, NamedPicture, take_pictures
@@ -81,9 +81,8 @@ class UploadedFiles:
         self._fields[field] = value.decode("utf-8", "replace")
 
     def _take_archive(self, name: str, pieces: Iterable[bytes]) -> None:
-        limits = self._limits
-        most = ArchiveLimits(limits.max_zip_members, limits.max_unzipped_mb * _MEGABYTE, limits.max_zip_ratio)
-        with hold(self._parts.spool, pieces, limits.max_request_mb * _MEGABYTE) as archive:
+        most = archive_limits(self._limits)
+        with hold(self._parts.spool, pieces, self._limits.max_request_mb * _MEGABYTE) as archive:
             try:
                 for report in take_archive(self._visit, archive.path, most):
                     self.reports.append(report)

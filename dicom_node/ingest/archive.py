@@ -14,12 +14,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from dicom_node.config.settings import UploadSettings
 from dicom_node.errors import RefusedObject
 from dicom_node.headers import StoreStatus
 from dicom_node.ingest.kinds import Kind, told
 from dicom_node.ingest.reports import FileReport, refused, skipped, take_dicom
 from dicom_node.ingest.visit import Visit
 
+_MEGABYTE = 1 << 20
 _PIECE_BYTES = 1 << 18
 #: Names and other fields of one member in the directory; the longest real ones have a few hundred bytes.
 _DIRECTORY_BYTES_PER_MEMBER = 1024
@@ -37,6 +39,11 @@ class ArchiveLimits:
     members: int
     unzipped_bytes: int
     ratio: int
+
+
+def archive_limits(settings: UploadSettings) -> ArchiveLimits:
+    """Return the limits that are configured for uploads, and hold for every archive."""
+    return ArchiveLimits(settings.max_zip_members, settings.max_unzipped_mb * _MEGABYTE, settings.max_zip_ratio)
 
 
 def take_archive(visit: Visit, path: Path, limits: ArchiveLimits) -> Iterator[FileReport]:
