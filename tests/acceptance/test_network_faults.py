@@ -14,12 +14,12 @@ import pytest
 
 from tests.acceptor_state import acceptor_pid, back_at, log_lines, parts, peak_mb, quiet, troubles, use_of
 from tests.ledger import assert_kept, kept_by
+from tests.nonsense import FIRST_WORDS, NONSENSE
 from tests.peers import raw
-from tests.peers.dcmtk import echoscu
 from tests.peers.node import Node
 from tests.peers.process import wait_until
 from tests.peers.raw import COMMAND, ECHO_CONTEXT, LAST, STORE_CONTEXT, Raw
-from tests.small_images import CT_IMAGE, IMPLICIT_LITTLE, small_image, uid
+from tests.small_images import CT_IMAGE, small_image, uid
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -227,69 +227,11 @@ def test_commands_without_end_are_aborted_with_little_memory(listener: Node) -> 
 # --- nonsense ---
 
 
-def garbage() -> bytes:
-    return random.Random(1).randbytes(300)
-
-
-NONSENSE: dict[str, bytes] = {
-    "a command set of random bytes": raw.p_data(STORE_CONTEXT, COMMAND | LAST, garbage()),
-    "an empty command set": raw.p_data(STORE_CONTEXT, COMMAND | LAST, b""),
-    "a command that ends inside an element": raw.p_data(ECHO_CONTEXT, COMMAND | LAST, raw.c_echo_rq()[:-3]),
-    "an unknown command": raw.p_data(
-        ECHO_CONTEXT, COMMAND | LAST, raw.command_set({0x100: raw.us(0x7777), 0x110: raw.us(1), 0x800: raw.us(0x101)})
-    ),
-    "a response nobody asked for": raw.p_data(
-        ECHO_CONTEXT, COMMAND | LAST, raw.command_set({0x100: raw.us(0x8030), 0x120: raw.us(1), 0x800: raw.us(0x101)})
-    ),
-    "a query": raw.p_data(
-        STORE_CONTEXT, COMMAND | LAST, raw.command_set({0x100: raw.us(0x20), 0x110: raw.us(1), 0x800: raw.us(1)})
-    ),
-    "a context that was never proposed": raw.p_data(99, COMMAND | LAST, raw.c_echo_rq()),
-    "a command field of four bytes": raw.p_data(
-        ECHO_CONTEXT, COMMAND | LAST, raw.command_set({0x100: b"\x30\0\0\0", 0x110: raw.us(1), 0x800: raw.us(0x101)})
-    ),
-    "a data set before its command": raw.p_data(STORE_CONTEXT, LAST, bytes(100)),
-    "an echo in the context of storage": raw.p_data(STORE_CONTEXT, COMMAND | LAST, raw.c_echo_rq()),
-    "an echo with a data set": raw.p_data(
-        ECHO_CONTEXT,
-        COMMAND | LAST,
-        raw.command_set({2: raw.ui(raw.VERIFICATION), 0x100: raw.us(0x30), 0x110: raw.us(1), 0x800: raw.us(1)}),
-    ),
-    "a second A-ASSOCIATE-RQ": raw.associate_rq(),
-    "an A-ASSOCIATE-AC": raw.pdu(raw.ASSOCIATE_AC, raw.associate_rq()[6:]),
-    "a PDU of an unknown type": raw.pdu(0x7F, bytes(20)),
-    "a release request of the wrong length": raw.pdu(raw.RELEASE_RQ, bytes(20)),
-    "an empty P-DATA": raw.pdu(raw.P_DATA, b""),
-}
-
-
 @pytest.mark.parametrize("what", NONSENSE)
 def test_nonsense_on_an_association_is_aborted(listener: Node, what: str) -> None:
     with Raw(listener.dicom_port).opened() as peer:
         peer.send(NONSENSE[what])
         assert peer.end(5) == "abort"
-
-
-FIRST_WORDS: dict[str, bytes] = {
-    "HTTP": b"GET / HTTP/1.1\r\nHost: x\r\n\r\n",
-    "TLS": bytes.fromhex("16030100c8010000c40303") + bytes(200),
-    "random bytes": garbage(),
-    "a P-DATA": raw.p_data(1, COMMAND | LAST, raw.c_echo_rq()),
-    "a release request": raw.pdu(raw.RELEASE_RQ, bytes(4)),
-    "a request of zeros": raw.pdu(raw.ASSOCIATE_RQ, bytes(300)),
-    "a request without presentation contexts": raw.associate_rq({}),
-    "a request whose item is longer than itself": raw.associate_rq()[:74] + b"\x10\0\xff\xff" + bytes(60),
-    "a request with an empty abstract syntax": raw.associate_rq({1: ("", (IMPLICIT_LITTLE,))}),
-    "a request without transfer syntaxes": raw.associate_rq({1: (raw.VERIFICATION, ())}),
-    "a request with the same context twice": raw.pdu(
-        raw.ASSOCIATE_RQ,
-        raw.associate_rq()[6:]
-        + raw.item(0x20, b"\1\0\0\0" + raw.item(0x30, b"1.2") + raw.item(0x40, IMPLICIT_LITTLE.encode())),
-    ),
-    "a request of 200 contexts": raw.associate_rq(dict.fromkeys(range(1, 201), (raw.VERIFICATION, (IMPLICIT_LITTLE,)))),
-    "titles that are no text": raw.associate_rq(calling=bytes(range(128, 144)), called=b"\xff" * 16),
-    "a role selection of nothing": raw.associate_rq(user_items=raw.item(0x54, b"\xff\xff")),
-}
 
 
 @pytest.mark.parametrize("what", FIRST_WORDS)
@@ -365,91 +307,7 @@ def test_a_sender_that_dies_inside_an_object_leaves_nothing_of_it_and_others_go_
     assert uid(f"beside-{how}-{rows}") in names
 
 
-# --- crowds ---
-
-
-def test_five_hundred_idle_connections_do_not_keep_an_allowed_modality_out(node: Callable[..., Node]) -> None:
-    one = node(route=[], dicom={"max_associations": 16}, peer=[{"ae_title": "MOD1", "host": "127.0.0.0/8"}])
-    before = quiet(one)
-    crowd = [socket.create_connection(("127.0.0.1", one.dicom_port)) for _ in range(500)]
-    try:
-        began = time.monotonic()
-        assert echoscu(one.dicom_port).returncode == 0
-        with Raw(one.dicom_port).opened() as peer:
-            assert peer.store(small_image("through-the-crowd")) == 0
-            peer.release()
-        assert time.monotonic() - began < 5
-        now = use_of(one)
-        assert now.threads - before.threads <= 200, (before, now)
-        assert now.descriptors - before.descriptors <= 250, (before, now)
-    finally:
-        for connection in crowd:
-            connection.close()
-    back_at(one, before)
-    assert troubles(one) == []
-
-
-def test_descriptors_above_1023_serve_as_well_as_others(node: Callable[..., Node]) -> None:
-    many = 1100
-    one = node(route=[], dicom={"max_associations": 2000, "max_associations_per_peer": 2000})
-    before = quiet(one)
-    crowd = []
-    try:
-        for _ in range(many):
-            peer = Raw(one.dicom_port)
-            crowd.append(peer.opened())
-        assert use_of(one).descriptors > 1024
-        assert echoscu(one.dicom_port).returncode == 0
-        image = small_image("above-1023", rows=1024)
-        assert crowd[-1].store(image) == 0
-        assert crowd[-1].echo() == 0
-        with Raw(one.dicom_port) as rejected:
-            rejected.send(raw.associate_rq(called="OTHER"))
-            answer = rejected.receive()
-            assert answer is not None
-            assert answer.kind == raw.ASSOCIATE_RJ
-            assert rejected.end(5) == "closed"
-    finally:
-        for peer in crowd:
-            peer.close()
-    back_at(one, before, 20, rss_mb=120)
-    assert_kept(one, [image])
-    assert troubles(one) == []
-
-
-def test_one_address_cannot_take_all_associations(node: Callable[..., Node]) -> None:
-    one = node(route=[], dicom={"max_associations": 8, "max_associations_per_peer": 4})
-    held = [Raw(one.dicom_port).opened() for _ in range(4)]
-    with Raw(one.dicom_port) as fifth:
-        answer = fifth.associate()
-        assert (answer.kind, tuple(answer.body[1:4])) == (raw.ASSOCIATE_RJ, (2, 3, 2))
-    held[0].release()
-    with Raw(one.dicom_port) as again:
-        wait_until(lambda: _is_accepted(one), 5, "a free place")
-        assert again.opened().echo() == 0
-    for peer in held:
-        peer.close()
-
-
-def _is_accepted(node: Node) -> bool:
-    with Raw(node.dicom_port) as peer:
-        accepted = peer.associate().kind == raw.ASSOCIATE_AC
-        if accepted:
-            peer.release()
-        return accepted
-
-
-@pytest.mark.parametrize(("calling", "host"), [("NOBODY", "127.0.0.0/8"), ("MOD1", "10.1.2.0/24")])
-def test_an_unknown_title_or_address_is_rejected_with_a_line_in_the_log(
-    node: Callable[..., Node], calling: str, host: str
-) -> None:
-    one = node(route=[], peer=[{"ae_title": "MOD1", "host": host}])
-    with Raw(one.dicom_port) as peer:
-        answer = peer.associate(calling=calling)
-        assert (answer.kind, tuple(answer.body[1:4])) == (raw.ASSOCIATE_RJ, (1, 1, 3))
-        assert peer.end(5) == "closed"
-    line = one.wait_for_event(lambda event: event["event"] == "association rejected", 5)
-    assert (line["calling_ae_title"], line["host"]) == (calling, "127.0.0.1")
+# --- much at once ---
 
 
 def test_requests_as_large_as_allowed_do_not_keep_others_waiting(listener: Node) -> None:
@@ -481,9 +339,6 @@ def test_requests_as_large_as_allowed_do_not_keep_others_waiting(listener: Node)
         for thread in greedy:
             thread.join()
     assert sorted(waits)[len(waits) // 2] < 1.0, waits
-
-
-# --- all together ---
 
 
 def test_after_a_storm_of_faults_everything_is_as_before(listener: Node) -> None:
