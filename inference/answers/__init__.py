@@ -1,0 +1,1 @@
+"""One module per task: what a model's predictions mean, as findings, masks and measurements."""
