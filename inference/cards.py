@@ -22,6 +22,8 @@ from dicom_node.uids import derived_uid
 
 SHIPPED_MODELS = Path(__file__).resolve().parent / "models"
 CARD_NAME = "model_card.toml"
+#: How a GPU may compute; ``mixed`` is for cards whose accuracy was measured with it.
+PRECISIONS = ("float32", "mixed")
 RUNTIMES = ("python", "monai-bundle")
 
 #: Code of this package that decides the answer of each runtime, beside the model's own folder.
@@ -79,6 +81,7 @@ class ModelCard:
     parameters: Mapping[str, float]
     findings: tuple[CardFinding, ...]
     explain: Mapping[str, str] = field(default_factory=dict)
+    precision: str = "float32"
 
     @cached_property
     def digest(self) -> str:
@@ -221,6 +224,7 @@ def _card(folder: Path, fields: CardFields) -> ModelCard:
         parameters=fields.table("parameters").numbers(),
         findings=tuple(_finding(one) for one in fields.subtables("finding")),
         explain=fields.table("explain").all_texts(),
+        precision=fields.choice("precision", PRECISIONS) if "precision" in fields.values else "float32",
     )
 
 

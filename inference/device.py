@@ -1,0 +1,78 @@
+"""The processor a worker computes on: CUDA, Apple's MPS or the CPU, and the memory held there. Never needs CUDA."""
+
+from __future__ import annotations
+
+import resource
+import sys
+from pathlib import Path
+
+from dicom_node.errors import ModelUnavailable
+from dicom_node.inference.place import Place
+
+_PAGES_RESIDENT = 1  # field of /proc/self/statm, proc(5)
+
+
+def choose_device(place: Place) -> str:
+    """Return ``cuda:N``, ``mps`` or ``cpu`` for a place. Raises `ModelUnavailable` when it names what is not here.
+
+    ``auto`` takes CUDA, then MPS, then the CPU; ``auto`` and ``cuda`` spread the workers over the GPUs by number.
+    """
+    import torch  # noqa: PLC0415 - the CPU alone needs no torch, and a python entry point may do without
+
+    wanted = place.device
+    if wanted == "cpu":
+        return "cpu"
+    gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if wanted.startswith("cuda:") and int(wanted.partition(":")[2]) < gpus:
+        return wanted
+    if wanted in ("auto", "cuda") and gpus:
+        return f"cuda:{place.worker_number % gpus}"
+    if wanted in ("auto", "mps") and torch.backends.mps.is_available():
+        return "mps"
+    if wanted == "auto":
+        return "cpu"
+    raise ModelUnavailable(
+        f"inference.device is {wanted!r}, but torch {torch.__version__} finds {gpus} CUDA devices and "
+        f"{'an' if torch.backends.mps.is_available() else 'no'} MPS device here. "
+        'Set device = "auto" or "cpu", or install a torch build for this GPU.'
+    )
+
+
+def held_bytes(device: str) -> int:
+    """Return the memory held now: allocated by torch on a GPU, resident in RAM for the CPU."""
+    import torch  # noqa: PLC0415
+
+    if device.startswith("cuda"):
+        return int(torch.cuda.memory_allocated(device))
+    if device == "mps":
+        return int(torch.mps.current_allocated_memory())
+    return resident_bytes()
+
+
+def peak_bytes(device: str) -> int:
+    """Return the most memory held since the process began: on the GPU for CUDA, resident in RAM otherwise."""
+    import torch  # noqa: PLC0415
+
+    if device.startswith("cuda"):
+        return int(torch.cuda.max_memory_allocated(device))
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024  # bytes on macOS, kilobytes on Linux
+
+
+def resident_bytes(process_id: int | str = "self") -> int:
+    """Return the resident memory of a process; 0 where the system does not tell (no /proc)."""
+    try:
+        fields = Path(f"/proc/{process_id}/statm").read_text(encoding="ascii").split()
+    except OSError:
+        return 0
+    return int(fields[_PAGES_RESIDENT]) * resource.getpagesize()
+
+
+def release_cached(device: str) -> None:
+    """Give memory that torch keeps for reuse back to the GPU."""
+    import torch  # noqa: PLC0415
+
+    if device.startswith("cuda"):
+        torch.cuda.empty_cache()
+    elif device == "mps":
+        torch.mps.empty_cache()

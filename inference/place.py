@@ -1,0 +1,47 @@
+"""Where a worker computes and how much it may keep; standard library only, so that the node can say it without torch."""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+#: What `[inference] device` may hold.
+DEVICE_PATTERN = r"^(auto|cpu|mps|cuda(:[0-9]{1,3})?)$"
+_NVIDIA_DEVICE = re.compile(r"nvidia[0-9]+")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """One worker's place: `device` as configured (``auto`` picks), the worker's number (spread over the GPUs), and
+    the memory its loaded models may hold together."""
+
+    device: str = "auto"
+    worker_number: int = 0
+    model_budget_mb: int = 4096
+
+
+def gpu_count(device_folder: Path = Path("/dev")) -> int:
+    """Count the NVIDIA GPUs this process may use, by the files of the driver and CUDA_VISIBLE_DEVICES.
+
+    Loads no library: it only decides how many workers are started; each worker asks torch what is really there.
+    """
+    found = sum(1 for path in device_folder.glob("nvidia*") if _NVIDIA_DEVICE.fullmatch(path.name))
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if visible is None:
+        return found
+    named = [name.strip() for name in visible.split(",")]
+    return min(found, len([name for name in named if name and name != "-1"]))
+
+
+def worker_count(configured: int, device: str) -> int:
+    """Return how many workers to run: as configured, or (0) one for each device that `device` may stand for."""
+    if configured:
+        return configured
+    return max(1, gpu_count()) if device in ("auto", "cuda") else 1
+
+
+def may_use_gpu(device: str) -> bool:
+    """Whether a worker may end up on a GPU; its driver then reserves more address space than any sensible limit."""
+    return device.startswith(("cuda", "mps")) or (device == "auto" and gpu_count() > 0)

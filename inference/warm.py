@@ -1,0 +1,105 @@
+"""Loaded models stay in the worker, by digest, until memory is wanted: the least recently used leaves first.
+
+A runner asks ``models_at(place).get(card, load)``; the same card gives the same model, altered files another one.
+"""
+
+from __future__ import annotations
+
+import gc
+import logging
+import threading
+import time
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+from dicom_node.errors import ModelUnavailable
+from dicom_node.inference.cards import ModelCard, load_card
+from dicom_node.inference.device import choose_device, held_bytes, release_cached
+from dicom_node.inference.place import Place
+from dicom_node.inference.precision import in_precision
+from dicom_node.inference.prediction import Load, LoadedModel
+
+_MEGABYTE = 1 << 20
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class _Kept:
+    model: LoadedModel
+    folder: Path
+    size_bytes: int
+
+
+class WarmModels:
+    """The loaded models of one process at one place. Safe for several threads; a model is loaded once."""
+
+    def __init__(self, place: Place) -> None:
+        self._place = place
+        self._budget_bytes = place.model_budget_mb * _MEGABYTE
+        #: By digest, least recently used first.
+        self._kept: dict[str, _Kept] = {}
+        self._device = ""
+        self._lock = threading.RLock()
+
+    @property
+    def device(self) -> str:
+        """``cuda:N``, ``mps`` or ``cpu``; raises `ModelUnavailable` when the configured device is not here."""
+        with self._lock:
+            self._device = self._device or choose_device(self._place)
+            return self._device
+
+    @property
+    def sizes_bytes(self) -> dict[str, int]:
+        """What each loaded model holds, by digest, least recently used first."""
+        with self._lock:
+            return {digest: one.size_bytes for digest, one in self._kept.items()}
+
+    def get(self, card: ModelCard, load: Load) -> LoadedModel:
+        """Return the card's model, loaded now if it is not there. Raises `ModelUnavailable`."""
+        with self._lock:
+            digest = card.digest
+            kept = self._kept.pop(digest, None)
+            if kept is None:
+                self._make_room(card)
+                kept = self._load(card, digest, load)
+            self._kept[digest] = kept
+            self._evict_to(self._budget_bytes)
+            return kept.model
+
+    def _load(self, card: ModelCard, digest: str, load: Load) -> _Kept:
+        before, started = held_bytes(self.device), time.perf_counter()
+        model = in_precision(load(card, self.device), card.precision, self.device)
+        if load_card(card.folder).digest != digest:
+            raise ModelUnavailable(f"Model {card.name} in {card.folder} changed while it was loaded. Run the job again.")
+        grown = held_bytes(self.device) - before
+        kept = _Kept(model, card.folder, max(model.size_bytes, grown))
+        took_s = round(time.perf_counter() - started, 3)
+        _log.info("model loaded", extra={"model": card.name, "digest": digest[:12], "device": self.device,
+                                         "mb": kept.size_bytes // _MEGABYTE, "took_s": took_s})  # fmt: skip
+        return kept
+
+    def _make_room(self, card: ModelCard) -> None:
+        """Drop what the new model replaces, and as much as its weights will need at least."""
+        for digest in [digest for digest, one in self._kept.items() if one.folder == card.folder]:
+            self._evict(digest)
+        needed = card.weights_file.stat().st_size if card.weights_file else 0
+        self._evict_to(max(0, self._budget_bytes - needed), keep_newest=False)
+
+    def _evict_to(self, limit_bytes: int, *, keep_newest: bool = True) -> None:
+        """Drop the least recently used until the rest fits; the newest may stay, however large, because it is in use."""
+        while len(self._kept) > keep_newest and sum(self.sizes_bytes.values()) > limit_bytes:
+            self._evict(next(iter(self._kept)))
+
+    def _evict(self, digest: str) -> None:
+        gone = self._kept.pop(digest)
+        _log.info("model unloaded", extra={"digest": digest[:12], "mb": gone.size_bytes // _MEGABYTE})
+        del gone
+        gc.collect()
+        release_cached(self.device)
+
+
+@cache
+def models_at(place: Place) -> WarmModels:
+    """Return this process's models at a place."""
+    return WarmModels(place)
