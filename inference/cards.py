@@ -7,7 +7,6 @@ change of weights, configuration or code shows as another device UID.
 from __future__ import annotations
 
 import hashlib
-import importlib.util
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -15,8 +14,18 @@ from functools import cached_property
 from pathlib import Path
 
 from dicom_node.errors import ModelUnavailable, SettingsError
+from dicom_node.inference.card_digest import (
+    decides,
+    digest_of,
+    folder_files,
+    foreign_module_files,
+    module_files,
+    sha256_of,
+)
 from dicom_node.inference.card_fields import CardFields
-from dicom_node.model import Code, ModelIdentity
+from dicom_node.inference.card_keys import unknown_keys
+from dicom_node.inference.card_outputs import CardFinding, CardSegment, read_finding, read_segment
+from dicom_node.model import ModelIdentity
 from dicom_node.predicates import check_conditions
 from dicom_node.uids import derived_uid
 
@@ -24,24 +33,23 @@ SHIPPED_MODELS = Path(__file__).resolve().parent / "models"
 CARD_NAME = "model_card.toml"
 #: How a GPU may compute; ``mixed`` is for cards whose accuracy was measured with it.
 PRECISIONS = ("float32", "mixed")
-RUNTIMES = ("python", "monai-bundle")
-
-#: Code of this package that decides the answer of each runtime, beside the model's own folder.
-_RUNTIME_MODULES = {
-    "python": ("gate", "geometry", "pixels", "volume"),
-    "monai-bundle": ("bundle", "pixels", "radiograph", "saliency"),
+#: Each kind of model and the module of `inference.runtimes` that loads it.
+RUNTIMES = {
+    "python": "entry_point",
+    "monai-bundle": "bundle",
+    "torchscript": "torchscript",
+    "torch-export": "exported",
+    "onnx": "onnx",
+    "huggingface": "huggingface",
+    "torchxrayvision": "torchxrayvision",
+    "open-inference": "open_inference",
 }
+#: The tasks with a module in `inference.answers`, and what each is given unless the card says otherwise.
+TASK_INPUTS = {"classification": "image", "regression": "image", "segmentation": "volume", "detection": "volume"}
+INPUTS = ("image", "volume")
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CardFinding:
-    """One class a model evaluates: its codes and its place in the output of the network."""
-
-    key: str
-    label: str
-    code: Code
-    site: Code
-    output_index: int = 0
+#: Code of this package that shapes answers, beside the model's own folder, its runtime and its task.
+_SHARED_CODE = ("runner", "prediction", "gate", "geometry", "pixels", "volume", "radiograph", "explain/*")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,23 +83,44 @@ class ModelCard:
     calibrated: bool
     rank: tuple[str, ...]
     accepts: tuple[Mapping[str, object], ...]
+    #: What a model of a known task is given: ``image`` one by one, or ``volume``.
+    input: str
     gate: Gate
     weights_file: Path | None
     weights_sha256: str
     parameters: Mapping[str, float]
     findings: tuple[CardFinding, ...]
+    segments: tuple[CardSegment, ...] = ()
     explain: Mapping[str, str] = field(default_factory=dict)
     precision: str = "float32"
 
     @cached_property
     def digest(self) -> str:
-        """sha256 (hex) over the card, the folder's files and the code that runs it. Raises `ModelUnavailable` when
-        the weights are missing or are not those the card names."""
+        """sha256 (hex) over everything that decides the answers: the folder, and the code that runs it. Raises
+        `ModelUnavailable` when the weights are missing or are not those the card names."""
         self.verify_weights()
-        total = hashlib.sha256()
-        for label, path in sorted(self._parts()):
-            total.update(f"{label}\0{_sha256(path)}\n".encode())
-        return total.hexdigest()
+        return self.seen_digest
+
+    @cached_property
+    def seen_digest(self) -> str:
+        """The digest of what lies there, be it what the card names or not. Raises `ModelUnavailable`."""
+        package = Path(__file__).resolve().parent
+        patterns = (*_SHARED_CODE, f"answers/{self.task}*", f"runtimes/{RUNTIMES[self.runtime]}*")
+        found = (path for pattern in patterns for path in package.glob(f"{pattern}.py"))
+        of_node = [(f"code/{path.relative_to(package).as_posix()}", path) for path in found]
+        of_folder = [(name, path) for name, path in folder_files(self.folder) if decides(name)]
+        return digest_of([*of_node, *of_folder, *module_files(self._modules())])
+
+    @cached_property
+    def folder_digest(self) -> str:
+        """sha256 (hex) over every file of the folder, and the modules it names that are no part of the node: what an
+        operator accepts. An upgrade of the node leaves it as it is. Raises `ModelUnavailable`."""
+        return digest_of([*folder_files(self.folder), *foreign_module_files(self._modules())])
+
+    @property
+    def is_shipped(self) -> bool:
+        """Whether the model is part of the node's own release."""
+        return self.folder.is_relative_to(SHIPPED_MODELS)
 
     @property
     def device_uid(self) -> str:
@@ -120,15 +149,16 @@ class ModelCard:
         text = "\n".join(f"{name}={float(values[name])!r}" for name in sorted(values))
         return hashlib.sha256(text.encode()).hexdigest()
 
-    def identity(self, parameters: Mapping[str, float]) -> ModelIdentity:
-        """Say which algorithm answers, with the parameters in force."""
+    def identity(self, parameters: Mapping[str, float], *, verified: bool = True) -> ModelIdentity:
+        """Say which algorithm answers, with the parameters in force; `verified=False` for a model that must not."""
         values = self.effective_parameters(parameters)
+        digest = self.digest if verified else self.seen_digest
         return ModelIdentity(
             name=self.name,
             version=self.version,
             manufacturer=self.manufacturer,
-            digest=self.digest,
-            device_uid=self.device_uid,
+            digest=digest,
+            device_uid=derived_uid("device", self.name, self.version, digest),
             parameters=tuple(f"{name}={values[name]:g}" for name in sorted(values)),
             intended_use=self.intended_use,
             limits=self.limits,
@@ -143,25 +173,15 @@ class ModelCard:
             raise ModelUnavailable(f"Model {self.name}: weights {self.weights_file} are missing. Restore the file.")
         if not self.weights_sha256:
             raise ModelUnavailable(f"Model {self.name}: its card names no sha256 of the weights. Set [weights] sha256.")
-        found = _sha256(self.weights_file)
+        found = sha256_of(self.weights_file)
         if found != self.weights_sha256:
             raise ModelUnavailable(
                 f"Model {self.name}: weights {self.weights_file} have sha256 {found[:12]}…, the card says "
                 f"{self.weights_sha256[:12]}…. Restore the original file, or correct [weights] sha256 after review."
             )
 
-    def _parts(self) -> Iterator[tuple[str, Path]]:
-        yield CARD_NAME, self.folder / CARD_NAME
-        for path in sorted((self.folder / "configs").glob("*.json")):
-            yield f"configs/{path.name}", path
-        if self.weights_file is not None:
-            yield "weights", self.weights_file
-        package = Path(__file__).resolve().parent
-        for module in _RUNTIME_MODULES[self.runtime]:
-            yield f"code/{module}", package / f"{module}.py"
-        for module in (self.entry_point.partition(":")[0], *self.modules):
-            if module:
-                yield f"code/{module}", _source_of(module)
+    def _modules(self) -> Iterator[str]:
+        yield from (module for module in (self.entry_point.partition(":")[0], *self.modules) if module)
 
 
 def load_card(folder: Path) -> ModelCard:
@@ -194,7 +214,9 @@ def find_models(extra_dirs: Sequence[Path] = ()) -> dict[str, ModelCard]:
 
 
 def _card(folder: Path, fields: CardFields) -> ModelCard:
-    runtime = fields.choice("runtime", RUNTIMES)
+    for key in unknown_keys(fields.values):
+        fields.refuse(key, "is not a key of a model card")
+    runtime, task = fields.choice("runtime", tuple(RUNTIMES)), fields.text("task")
     weights, gate = fields.table("weights"), fields.table("gate")
     age = gate.table("age_years")
     weights_name = weights.text("file") if weights.present else ""
@@ -206,12 +228,13 @@ def _card(folder: Path, fields: CardFields) -> ModelCard:
         runtime=runtime,
         entry_point=fields.text("entry_point") if runtime == "python" else "",
         modules=fields.texts("modules"),
-        task=fields.text("task"),
+        task=task,
         intended_use=fields.text("intended_use"),
         limits=fields.text("limits"),
         calibrated=fields.flag("calibrated"),
         rank=fields.texts("rank"),
         accepts=_accepts(fields),
+        input=fields.choice("input", INPUTS) if "input" in fields.values else TASK_INPUTS.get(task, ""),
         gate=Gate(
             min_slices=int(gate.number("min_slices", 1) or 1),
             min_age_years=age.number("min", None),
@@ -222,7 +245,8 @@ def _card(folder: Path, fields: CardFields) -> ModelCard:
         weights_file=folder / fields.inside(weights_name) if weights_name else None,
         weights_sha256=weights.digest("sha256") if weights.present else "",
         parameters=fields.table("parameters").numbers(),
-        findings=tuple(_finding(one) for one in fields.subtables("finding")),
+        findings=tuple(read_finding(one) for one in fields.subtables("finding")),
+        segments=tuple(read_segment(one, place) for place, one in enumerate(fields.subtables("segment"))),
         explain=fields.table("explain").all_texts(),
         precision=fields.choice("precision", PRECISIONS) if "precision" in fields.values else "float32",
     )
@@ -243,35 +267,3 @@ def _accepts(fields: CardFields) -> tuple[Mapping[str, object], ...]:
         except SettingsError as error:
             fields.refuse(f"accepts[{index}]", f"cannot be used. {error}")
     return alternatives
-
-
-def _finding(fields: CardFields) -> CardFinding:
-    return CardFinding(
-        key=fields.text("key"),
-        label=fields.text("label"),
-        code=_code(fields.table("code")),
-        site=_code(fields.table("site")),
-        output_index=int(fields.number("output_index", 0) or 0),
-    )
-
-
-def _code(fields: CardFields) -> Code:
-    meaning = fields.text("meaning")
-    if len(meaning) > 64:
-        fields.refuse("meaning", "is longer than 64 characters (PS3.3 8.8)")
-    return Code(fields.text("value"), fields.text("scheme"), meaning)
-
-
-def _source_of(module: str) -> Path:
-    try:
-        found = importlib.util.find_spec(module)
-    except ModuleNotFoundError:
-        found = None
-    if found is None or found.origin is None:
-        raise ModelUnavailable(f"Module {module} of a model card is not importable. Install it or fix the card.")
-    return Path(found.origin)
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()

@@ -1,0 +1,118 @@
+"""Every key a model card may hold: what `cards` reads, what docs/models.md shows, and what a typing mistake is told by.
+
+A new key of a runtime or task gets its line here; a key that has none is refused.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from difflib import get_close_matches
+
+
+@dataclass(frozen=True, slots=True)
+class CardKey:
+    """One key: the table it stands in ("" is the top, dots lead down), its type, its default, what it means."""
+
+    table: str
+    name: str
+    kind: str
+    default: str
+    meaning: str
+
+    @property
+    def path(self) -> str:
+        """The key with its tables, ``gate.age_years``."""
+        return f"{self.table}.{self.name}" if self.table else self.name
+
+
+_CODE = "table of `value`, `scheme`, `meaning`"
+_RANGE = "table of `min`, `max`"
+_BELOW = {_CODE: frozenset({"value", "scheme", "meaning"}), _RANGE: frozenset({"min", "max"})}
+
+KEYS: tuple[CardKey, ...] = (
+    CardKey("", "name", "text", "required", "unique among all models; the name that routes use"),
+    CardKey("", "version", "text", "required", "shown in every report"),
+    CardKey("", "manufacturer", "text", "required", "who answers for the model"),
+    CardKey("", "runtime", "text", "required", "how it is run"),
+    CardKey("", "entry_point", "text", "required for `python`", "`package.module:function`, importable by the node"),
+    CardKey("", "modules", "texts", "`[]`", "further modules that decide the answer; they count into the digest"),
+    CardKey("", "task", "text", "required", "what kind of answer: `classification`, `lung-density`"),
+    CardKey("", "input", "text", "by task", "what the model is given: `image` one by one, or `volume`"),
+    CardKey("", "intended_use", "text", "required", "what it is for; printed on every summary page"),
+    CardKey("", "limits", "text", "required", "what it cannot do; printed on every summary page"),
+    CardKey("", "calibrated", "true or false", "required", "if not, reports say that its scores are no probabilities"),
+    CardKey("", "rank", "texts", "`[]`", "order of candidate series, best first: attributes, `-` for descending"),
+    CardKey(
+        "", "accepts", "tables", "everything", "alternatives in the words of routes; a series must meet all of one"
+    ),
+    CardKey("", "input", "text", "by the task", "what a model of a known task is given: `image` or `volume`"),
+    CardKey("", "precision", "text", "`float32`", "`mixed`: a GPU may compute in half precision; measure it first"),
+    CardKey("", "gate", "table", "no limits", "numbers the images are held against"),
+    CardKey("gate", "min_slices", "number", "`1`", "volumes: fewest slices (never below 2)"),
+    CardKey("gate", "max_slice_spacing_mm", "number", "no limit", "volumes: largest distance of neighbouring slices"),
+    CardKey("gate", "age_years", "table", "no limit", "ages the model was made for"),
+    CardKey("gate.age_years", "min", "number", "no limit", "youngest, in completed years"),
+    CardKey("gate.age_years", "max", "number", "no limit", "oldest, in completed years"),
+    CardKey("gate.age_years", "or_absent", "true or false", "`false`", "let images pass that tell no age"),
+    CardKey("", "weights", "table", "no weights", "the file with what was learned"),
+    CardKey("weights", "file", "text", "required", "path inside the folder"),
+    CardKey("weights", "sha256", "text", "required", "64 lower-case hexadecimal digits; empty: not there yet, refused"),
+    CardKey("", "parameters", "numbers", "none", "what a route may override; an unknown name is refused"),
+    CardKey("", "finding", "tables", "none", "the classes it evaluates"),
+    CardKey("finding", "key", "text", "required", "stable name; tracking identifiers come from it: never rename it"),
+    CardKey("finding", "label", "text", "required", "what people read"),
+    CardKey("finding", "output_index", "number", "`0`", "which output of the network"),
+    CardKey("finding", "code", _CODE, "required", "what is found; `meaning` at most 64 characters (PS3.3 8.8)"),
+    CardKey("finding", "site", _CODE, "required", "where it is"),
+    CardKey("finding", "unit", _CODE, "no units", "regression: the unit of its value (UCUM)"),
+    CardKey("finding", "plausible", "table", "no limits", "regression: `min` and `max` of what may be reported"),
+    CardKey("finding.plausible", "min", "number", "no limit", "lowest value"),
+    CardKey("finding.plausible", "max", "number", "no limit", "highest value"),
+    CardKey("", "segment", "tables", "none", "segmentation: the structures it outlines"),
+    CardKey("segment", "value", "number", "required", "value of the structure's voxels, 1 to 255"),
+    CardKey("segment", "key", "text", "required", "stable name; tracking identifiers come from it: never rename it"),
+    CardKey("segment", "label", "text", "required", "what people read"),
+    CardKey("segment", "category", _CODE, "anatomical structure", "segmented property category (CID 7150)"),
+    CardKey("segment", "type", _CODE, "required", "segmented property type: the organ, or the lesion"),
+    CardKey("segment", "region", _CODE, "none", "where it is, when `type` does not say so"),
+    CardKey("segment", "side", "text", "none", "`left` or `right`"),
+    CardKey("segment", "color_rgb", "three numbers", "one of six", "recommended colour of display, 0 to 255 each"),
+    CardKey("segment", "plausible_ml", "table", "no limits", "`min` and `max` of the volumes that may be reported"),
+    CardKey("segment.plausible_ml", "min", "number", "no limit", "smallest volume"),
+    CardKey("segment.plausible_ml", "max", "number", "no limit", "largest volume"),
+    CardKey("finding", "unit", _CODE, "none", "regression: the unit of the value"),
+    CardKey("finding", "plausible", _RANGE, "no limit", "regression: the values that may be reported"),
+    CardKey("", "segment", "tables", "none", "the structures it outlines"),
+    CardKey("segment", "value", "number", "required", "the value of its voxels, 1 to 255"),
+    CardKey("segment", "key", "text", "required", "stable name; tracking identifiers come from it: never rename it"),
+    CardKey("segment", "label", "text", "required", "what people read"),
+    CardKey("segment", "type", _CODE, "required", "what it is (SegmentedPropertyType)"),
+    CardKey("segment", "category", _CODE, "anatomical structure", "its category (SegmentedPropertyCategory)"),
+    CardKey("segment", "region", _CODE, "none", "where it is (AnatomicRegion)"),
+    CardKey("segment", "side", "text", "none", "`left` or `right`"),
+    CardKey("segment", "color_rgb", "three numbers", "one of six", "recommended colour, 0 to 255 each"),
+    CardKey("segment", "plausible_ml", _RANGE, "no limit", "volumes that may be reported; others are flagged"),
+    CardKey("", "explain", "table", "none", "how the answer is explained"),
+    CardKey("explain", "method", "text", "none", "`grad-cam`"),
+    CardKey("explain", "layer", "text", "none", "dotted name of a layer of the network"),
+)
+
+_NAMES: Mapping[str, frozenset[str]] = {
+    **{table: frozenset(key.name for key in KEYS if key.table == table) for table in {key.table for key in KEYS}},
+    **{key.path: _BELOW[key.kind] for key in KEYS if key.kind in _BELOW},
+}
+
+
+def unknown_keys(values: Mapping[str, object], table: str = "") -> Iterator[str]:
+    """Return what stands in a card and means nothing: path, and the known key that comes closest."""
+    known = _NAMES[table]
+    for key, value in values.items():
+        path = f"{table}.{key}" if table else key
+        if key not in known:
+            near = get_close_matches(key, known, 1)
+            yield path + (f" (did you mean {near[0]}?)" if near else "")
+        elif path in _NAMES:
+            below = value if isinstance(value, list) else [value]
+            for one in below:
+                yield from unknown_keys(one, path) if isinstance(one, Mapping) else ()
