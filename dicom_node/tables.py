@@ -127,6 +127,8 @@ jobs = Table(
     # The hard cap cut reception short: the study may lack images.
     Column("study_partial", Boolean, nullable=False, default=False),
     Column("series_instance_uid", _Uid, nullable=False, default=""),
+    # The route that this one shadows: run and compared, never delivered; empty for a route that delivers.
+    Column("shadow_of", String(64), nullable=False, default="", server_default=""),
     Column("decision", JSON, nullable=False),
     Column("job_key", String(64), nullable=False, default=""),
     Column("reason", String(64), nullable=False, default=""),
@@ -158,6 +160,7 @@ results = Table(
     Column("message", Text, nullable=False, default=""),
     # 1 for the first result of a study and route, 2 for its successor, …: the SR's Instance Number.
     Column("sequence", Integer, nullable=False),
+    Column("shadow_of", String(64), nullable=False, default="", server_default=""),
     Column("summary", JSON, nullable=False),
     Column("created_at", UtcDateTime, nullable=False),
     Index(None, "study_instance_uid"),
@@ -239,4 +242,22 @@ events = Table(
     Column("text", Text, nullable=False),
     Column("detail", JSON, nullable=False),
     Index(None, "study_instance_uid", "id"),
+)
+
+# What people and golden studies have decided on models; rows are only ever added, the newest counts.
+model_decisions = Table(
+    "model_decisions",
+    metadata,
+    Column("id", _Key, primary_key=True),
+    Column("at", UtcDateTime, nullable=False),
+    Column("kind", String(16), nullable=False),
+    Column("model", String(64), nullable=False),
+    Column("version", String(64), nullable=False),
+    # Of the folder where it was accepted, of folder and code where it was activated.
+    Column("digest", String(64), nullable=False),
+    # On what kind of machine golden studies ran; empty where that does not matter.
+    Column("environment", Text, nullable=False, default=""),
+    Column("decided_by", String(128), nullable=False),
+    Column("detail", JSON, nullable=False),
+    Index(None, "model", "id"),
 )
