@@ -1,4 +1,4 @@
-"""Where a worker computes and how much it may keep; standard library only, so that the node can say it without torch."""
+"""Where a worker computes and how much it may keep. Standard library only: the node says it without torch."""
 
 from __future__ import annotations
 

@@ -71,7 +71,9 @@ class WarmModels:
         before, started = held_bytes(self.device), time.perf_counter()
         model = in_precision(load(card, self.device), card.precision, self.device)
         if load_card(card.folder).digest != digest:
-            raise ModelUnavailable(f"Model {card.name} in {card.folder} changed while it was loaded. Run the job again.")
+            raise ModelUnavailable(
+                f"Model {card.name} in {card.folder} changed while it was loaded. Run the job again."
+            )
         grown = held_bytes(self.device) - before
         kept = _Kept(model, card.folder, max(model.size_bytes, grown))
         took_s = round(time.perf_counter() - started, 3)
@@ -87,7 +89,7 @@ class WarmModels:
         self._evict_to(max(0, self._budget_bytes - needed), keep_newest=False)
 
     def _evict_to(self, limit_bytes: int, *, keep_newest: bool = True) -> None:
-        """Drop the least recently used until the rest fits; the newest may stay, however large, because it is in use."""
+        """Drop the least recently used until the rest fits; the newest may stay, however large: it is in use."""
         while len(self._kept) > keep_newest and sum(self.sizes_bytes.values()) > limit_bytes:
             self._evict(next(iter(self._kept)))
 
