@@ -20,11 +20,13 @@ from pydicom.dataset import Dataset
 
 from dicom_node.analysis import Analysis, Saliency
 from dicom_node.errors import ModelUnavailable
-from dicom_node.inference.cards import CardFinding, ModelCard, load_card
+from dicom_node.inference.card_outputs import CardFinding
+from dicom_node.inference.cards import ModelCard, load_card
+from dicom_node.inference.explain.cam import grad_cam
+from dicom_node.inference.explain.regions import hottest_box
 from dicom_node.inference.model_run import ModelRun
 from dicom_node.inference.pixels import READ_ERRORS, display_values
 from dicom_node.inference.radiograph import frontal_images
-from dicom_node.inference.saliency import grad_cam, hottest_box
 from dicom_node.model import Finding, Presence
 
 _MODELS_KEPT = 4

@@ -18,8 +18,8 @@ from pydicom.sequence import Sequence
 from dicom_node.analysis import Analysis, NotAnalysed, Saliency
 from dicom_node.demo.phantoms import chest_radiograph_phantom
 from dicom_node.errors import ModelUnavailable
+from dicom_node.inference.explain.regions import hottest_box
 from dicom_node.inference.runner import run_model
-from dicom_node.inference.saliency import hottest_box
 from dicom_node.model import Presence
 from tests.data_factories import changed, renumbered, request_for, toy_bundle
 from tests.model_page import write_example
