@@ -16,6 +16,7 @@ from pydicom.uid import UID
 
 from dicom_node.config.settings import Settings
 from dicom_node.headers import StoreStatus
+from dicom_node.inference.card_keys import KEYS
 from dicom_node.lifecycle import DELIVERY_TRANSITIONS, JOB_TRANSITIONS, STUDY_TRANSITIONS
 from dicom_node.receive.vocabulary import TRANSFER_SYNTAXES
 from tests.needs import REPOSITORY
@@ -60,11 +61,22 @@ def state_table() -> str:
     return "\n".join(["| what | state | may become |", "|---|---|---|", *rows])
 
 
+def card_tables() -> str:
+    """One table per table of a model card: key, type, default, meaning."""
+    parts = []
+    for table in dict.fromkeys(key.table for key in KEYS):
+        rows = [f"| `{key.name}` | {key.kind} | {key.default} | {key.meaning} |" for key in KEYS if key.table == table]
+        heading = f"### `[{table}]` of the card" if table else "### The top of the card"
+        parts.append("\n".join([heading, "", "| key | type | default | meaning |", "|---|---|---|---|", *rows]))
+    return "\n\n".join(parts)
+
+
 PARTS: Mapping[tuple[str, str], Callable[[], str]] = {
     ("configuration.md", "settings"): settings_tables,
     ("conformance.md", "statuses"): status_table,
     ("conformance.md", "transfer syntaxes"): transfer_syntax_table,
     ("architecture.md", "states"): state_table,
+    ("models.md", "model card"): card_tables,
 }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import sys
@@ -85,6 +86,8 @@ def test_the_shipped_lung_density_model_is_found_with_its_identity() -> None:
         ('modality = ["CR", "DX"]', 'modality = { like = "CR" }', r"accepts\[0\]"),
         ("[weights]", "[weights", "not valid TOML"),
         ('sha256 = "ba78', 'sha256 = "xyz', "64 lower-case hexadecimal"),
+        ("min_slices = 3", "min_slice = 3", r"gate\.min_slice \(did you mean min_slices\?\) is not a key"),
+        ('site = { value = "39607008"', 'side = { value = "39607008"', r"finding\.side \(did you mean site\?\)"),
     ],
 )
 def test_a_malformed_card_is_refused_with_file_and_key(folder: Path, old: str, new: str, told: str) -> None:
@@ -128,6 +131,63 @@ def test_any_change_of_the_folder_is_another_device(folder: Path) -> None:
 
     assert before.digest != after.digest
     assert before.device_uid != after.device_uid
+
+
+def test_what_is_accepted_is_every_file_and_what_answers_is_what_decides(folder: Path) -> None:
+    before = load_card(folder)
+    accepted, answers = before.folder_digest, before.digest
+    (folder / "README.md").write_text("words")
+    (folder / "golden").mkdir()
+    (folder / "golden" / "one.toml").write_text("")
+    documented = load_card(folder)
+
+    assert documented.folder_digest != accepted
+    assert documented.digest == answers
+
+    (folder / "scripts").mkdir()
+    (folder / "scripts" / "transforms.py").write_text("x = 1")
+
+    assert load_card(folder).digest != answers
+
+
+def test_a_file_changed_in_place_with_its_old_time_is_noticed(folder: Path) -> None:
+    config = folder / "configs" / "inference.json"
+    before, times = load_card(folder).folder_digest, config.stat()
+    config.write_text("[]")
+    os.utime(config, ns=(times.st_atime_ns, times.st_mtime_ns))
+
+    assert load_card(folder).folder_digest != before
+
+
+def test_compiled_python_and_links_to_folders_are_refused(folder: Path, tmp_path: Path) -> None:
+    (folder / "scripts" / "__pycache__").mkdir(parents=True)
+    with pytest.raises(ModelUnavailable, match="compiled Python"):
+        _ = load_card(folder).folder_digest
+
+    shutil.rmtree(folder / "scripts")
+    (folder / "scripts").symlink_to(tmp_path, target_is_directory=True)
+    with pytest.raises(ModelUnavailable, match="link to another folder"):
+        _ = load_card(folder).digest
+
+
+def test_a_module_is_found_without_importing_what_is_above_it(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    package = tmp_path / "installed" / "surprising"
+    package.mkdir(parents=True)
+    (package / "__init__.py").write_text("raise SystemExit('imported')")
+    (package / "model.py").write_text("def analyse(run): ...")
+    monkeypatch.syspath_prepend(str(package.parent))
+    python = CARD.replace('runtime = "monai-bundle"', 'runtime = "python"\nentry_point = "surprising.model:analyse"')
+    (folder / "model_card.toml").write_text(python)
+    before = load_card(folder).folder_digest
+
+    (package / "model.py").write_text("def analyse(run): return None")
+
+    assert load_card(folder).folder_digest != before
+    (folder / "model_card.toml").write_text(python.replace("surprising.model", "surprising.nothing"))
+    with pytest.raises(ModelUnavailable, match=r"surprising\.nothing of a model card is not importable"):
+        load_card(folder).identity({})
 
 
 def test_the_digest_of_an_unchanged_model_is_stable(folder: Path, tmp_path: Path) -> None:
