@@ -36,6 +36,10 @@ class CardFields:
             self.refuse(key, "must be a text and must not be missing or empty")
         return value
 
+    def optional_text(self, key: str) -> str:
+        """Return a text that may be missing, then empty."""
+        return self.text(key) if key in self.values else ""
+
     def choice(self, key: str, allowed: Sequence[str]) -> str:
         value = self.text(key)
         if value not in allowed:
@@ -53,6 +57,31 @@ class CardFields:
         if value is not None and (isinstance(value, bool) or not isinstance(value, int | float)):
             self.refuse(key, "must be a number")
         return value
+
+    def whole(self, key: str, default: int) -> int:
+        """Return a whole number above 0."""
+        value = self.number(key, default)
+        if value is None or value != int(value) or value < 1:
+            self.refuse(key, "must be a whole number above 0")
+        return int(value)
+
+    def floats(self, key: str, lengths: Sequence[int] = ()) -> tuple[float, ...]:
+        """Return a list of numbers, empty when missing; of one of `lengths` where these are given."""
+        value = self.values.get(key, [])
+        if not isinstance(value, list) or any(isinstance(x, bool) or not isinstance(x, int | float) for x in value):
+            self.refuse(key, "must be a list of numbers")
+        if lengths and len(value) not in lengths:
+            self.refuse(key, f"must hold {max(lengths)} numbers")
+        return tuple(float(x) for x in value)
+
+    def pair(self, key: str) -> tuple[float, float] | None:
+        """Return two numbers, the lower first; `None` when missing."""
+        if key not in self.values:
+            return None
+        low, high = self.floats(key, (2,))
+        if low >= high:
+            self.refuse(key, "must be two numbers, the lower first")
+        return low, high
 
     def numbers(self) -> dict[str, float]:
         """Return the whole table, every value a number."""

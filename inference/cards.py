@@ -25,6 +25,14 @@ from dicom_node.inference.card_digest import (
 from dicom_node.inference.card_fields import CardFields
 from dicom_node.inference.card_keys import unknown_keys
 from dicom_node.inference.card_outputs import CardFinding, CardSegment, read_finding, read_segment
+from dicom_node.inference.card_tensors import (
+    OutputSpec,
+    Preprocessing,
+    ServerSpec,
+    read_output,
+    read_preprocessing,
+    read_server,
+)
 from dicom_node.model import ModelIdentity
 from dicom_node.predicates import check_conditions
 from dicom_node.uids import derived_uid
@@ -49,7 +57,18 @@ TASK_INPUTS = {"classification": "image", "regression": "image", "segmentation":
 INPUTS = ("image", "volume")
 
 #: Code of this package that shapes answers, beside the model's own folder, its runtime and its task.
-_SHARED_CODE = ("runner", "prediction", "gate", "geometry", "pixels", "volume", "radiograph", "explain/*")
+_SHARED_CODE = (
+    "runner",
+    "prediction",
+    "gate",
+    "geometry",
+    "pixels",
+    "volume",
+    "radiograph",
+    "explain/*",
+    "runtimes/preprocess",
+    "runtimes/tensors",
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,6 +80,9 @@ class Gate:
     max_age_years: float | None = None
     max_slice_spacing_mm: float | None = None
     age_may_be_absent: bool = False
+    derived_allowed: bool = False
+    burned_in_allowed: bool = False
+    test_subjects_allowed: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,6 +115,10 @@ class ModelCard:
     segments: tuple[CardSegment, ...] = ()
     explain: Mapping[str, str] = field(default_factory=dict)
     precision: str = "float32"
+    #: For runtimes whose files do not say themselves what goes in and comes out.
+    preprocessing: Preprocessing | None = None
+    output: OutputSpec = field(default_factory=OutputSpec)
+    server: ServerSpec | None = None
 
     @cached_property
     def digest(self) -> str:
@@ -220,6 +246,7 @@ def _card(folder: Path, fields: CardFields) -> ModelCard:
     weights, gate = fields.table("weights"), fields.table("gate")
     age = gate.table("age_years")
     weights_name = weights.text("file") if weights.present else ""
+    given = fields.choice("input", INPUTS) if "input" in fields.values else TASK_INPUTS.get(task, "")
     return ModelCard(
         folder=folder,
         name=fields.text("name"),
@@ -234,13 +261,16 @@ def _card(folder: Path, fields: CardFields) -> ModelCard:
         calibrated=fields.flag("calibrated"),
         rank=fields.texts("rank"),
         accepts=_accepts(fields),
-        input=fields.choice("input", INPUTS) if "input" in fields.values else TASK_INPUTS.get(task, ""),
+        input=given,
         gate=Gate(
             min_slices=int(gate.number("min_slices", 1) or 1),
             min_age_years=age.number("min", None),
             max_age_years=age.number("max", None),
             age_may_be_absent=age.present and age.flag("or_absent", default=False),
             max_slice_spacing_mm=gate.number("max_slice_spacing_mm", None),
+            derived_allowed=gate.flag("derived_allowed", default=False),
+            burned_in_allowed=gate.flag("burned_in_allowed", default=False),
+            test_subjects_allowed=gate.flag("test_subjects_allowed", default=False),
         ),
         weights_file=folder / fields.inside(weights_name) if weights_name else None,
         weights_sha256=weights.digest("sha256") if weights.present else "",
@@ -249,6 +279,9 @@ def _card(folder: Path, fields: CardFields) -> ModelCard:
         segments=tuple(read_segment(one, place) for place, one in enumerate(fields.subtables("segment"))),
         explain=fields.table("explain").all_texts(),
         precision=fields.choice("precision", PRECISIONS) if "precision" in fields.values else "float32",
+        preprocessing=read_preprocessing(fields.table("preprocessing"), volume=given == "volume"),
+        output=read_output(fields.table("output")),
+        server=read_server(fields.table("server")),
     )
 
 

@@ -18,7 +18,10 @@ from tests.needs import REPOSITORY
 
 INFERENCE = REPOSITORY / "inference"
 _REASON = re.compile(r'"([A-Z]+(?:_[A-Z]+)+)"')
-_KEY = re.compile(r'\.(?:text|texts|flag|number|table|tables|subtables|digest|choice|values\.get)\("(\w+)"')
+_KEY = re.compile(
+    r"\.(?:text|optional_text|texts|flag|number|whole|floats|pair|table|tables|subtables|digest|choice|values\.get)"
+    r"\(\"(\w+)\""
+)
 #: Read by whoever explains, not by the card.
 _FREE_TEXTS = {"method", "layer"}
 _DOCUMENTED_REASON = re.compile(r"^\| `([A-Z_]+)` \|", re.MULTILINE)

@@ -1,0 +1,271 @@
+"""From a received image or volume to the tensor a network takes, by the card's `[preprocessing]`, and back again.
+
+NumPy, SciPy and Pillow only, so that adapters which need no torch need none here. Every step is separable along the
+axes: turn, flip, scale and place; so the way back is exact but for interpolation.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+from scipy import ndimage
+
+from dicom_node.errors import NotAnalysable
+from dicom_node.inference.card_tensors import Preprocessing
+from dicom_node.inference.prediction import ModelInput
+
+Floats = NDArray[np.float32]
+
+#: Patient direction each letter grows to, in LPS.
+_DIRECTIONS = {"L": (0, 1), "R": (0, -1), "P": (1, 1), "A": (1, -1), "S": (2, 1), "I": (2, -1)}
+
+
+@dataclass(frozen=True, slots=True)
+class Axis:
+    """How one axis of the tensor shows one axis of the turned source.
+
+    Tensor edge coordinate = source edge coordinate · `scale` + `offset`; edges run from 0 to the number of pixels.
+    """
+
+    source_length: int
+    tensor_length: int
+    scale: float
+    offset: float
+
+
+@dataclass(frozen=True, slots=True)
+class Placement:
+    """How a tensor came from its source: source axis of every tensor axis, which were flipped, and the axes."""
+
+    order: tuple[int, ...]
+    flipped: tuple[bool, ...]
+    axes: tuple[Axis, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """`tensor` is float32 (channels, *size)."""
+
+    tensor: Floats
+    placement: Placement
+
+
+def prepare(one: ModelInput, spec: Preprocessing) -> Prepared:
+    """Make the tensor of one input. Raises `NotAnalysable` when the input is not of the kind the card says."""
+    if one.values.ndim != spec.dimensions + 1:
+        raise NotAnalysable(
+            "WRONG_DIMENSIONS", f"The model takes {spec.dimensions}-D input; the images are {one.values.ndim - 1}-D."
+        )
+    placement = _placement(one, spec)
+    scaled, lowest = _to_unit_range(one.values, spec)
+    turned = _turn(_to_channels(scaled, spec.channels), placement)
+    placed = np.stack([_place(channel, placement.axes, lowest) for channel in turned])
+    return Prepared(_normalise(placed, spec), placement)
+
+
+def bring_back(values: Floats, placement: Placement) -> Floats:
+    """Bring (classes, *any size) of the tensor's field of view to the source: (classes, *source size).
+
+    Linear interpolation; source pixels the network never saw become 0.
+    """
+    axes = tuple(
+        Axis(
+            axis.source_length,
+            length,
+            axis.scale * length / axis.tensor_length,
+            axis.offset * length / axis.tensor_length,
+        )
+        for axis, length in zip(placement.axes, values.shape[1:], strict=True)
+    )
+    back = np.stack([_resample_back(channel, axes) for channel in values])
+    unturned = _flip(back, placement).transpose(0, *(1 + np.argsort(placement.order)))
+    return np.ascontiguousarray(unturned, dtype=np.float32)
+
+
+# --- values ------------------------------------------------------------------------------------------------------
+
+
+def _to_unit_range(values: Floats, spec: Preprocessing) -> tuple[Floats, float]:
+    """Bring values to 0..1 by window or percentiles where the card names one; also return what padding holds."""
+    limits = spec.window
+    if spec.percentiles is not None:
+        low, high = np.percentile(values, spec.percentiles)
+        if not high > low:
+            raise NotAnalysable("NO_CONTRAST", "Nearly all pixels have one value; nothing can be told from them.")
+        limits = (float(low), float(high))
+    if limits is None:
+        return values, float(values.min())
+    scaled = (values - np.float32(limits[0])) / np.float32(limits[1] - limits[0])
+    return np.clip(scaled, 0.0, 1.0, out=scaled), 0.0
+
+
+def _to_channels(values: Floats, channels: int) -> Floats:
+    if values.shape[0] == channels:
+        return values
+    if values.shape[0] != 1:
+        raise NotAnalysable(
+            "WRONG_CHANNELS", f"The model takes {channels} channel(s); the images have {values.shape[0]}."
+        )
+    return np.repeat(values, channels, axis=0)
+
+
+def _normalise(tensor: Floats, spec: Preprocessing) -> Floats:
+    if spec.range is not None:
+        tensor = tensor * np.float32(spec.range[1] - spec.range[0]) + np.float32(spec.range[0])
+    if spec.mean or spec.std:
+        shape = (-1, *(1 for _ in range(tensor.ndim - 1)))
+        mean = np.asarray(spec.mean or (0.0,), np.float32).reshape(shape)
+        std = np.asarray(spec.std or (1.0,), np.float32).reshape(shape)
+        tensor = (tensor - mean) / std
+    return np.ascontiguousarray(tensor, dtype=np.float32)
+
+
+# --- where things come to lie ------------------------------------------------------------------------------------
+
+
+def _placement(one: ModelInput, spec: Preprocessing) -> Placement:
+    shape = one.values.shape[1:]
+    order, flipped = tuple(range(len(shape))), (False,) * len(shape)
+    spacing_mm: tuple[float, ...] | None = None
+    if spec.orientation or spec.spacing_mm:
+        affine = _affine(one)
+        if spec.orientation:
+            order, flipped = _turns(affine, spec.orientation)
+        # Columns of the affine are (column, row, slice); axes of the array are the other way round.
+        lengths_mm = np.linalg.norm(affine[:3, :3], axis=0)[::-1][-len(shape) :]
+        spacing_mm = tuple(float(lengths_mm[axis]) for axis in order)
+    turned = tuple(shape[axis] for axis in order)
+    return Placement(order, flipped, _axes(turned, spacing_mm, spec))
+
+
+def _affine(one: ModelInput) -> NDArray[np.float64]:
+    if one.affine_lps_mm is None:
+        raise NotAnalysable(
+            "NO_POSITION", "The model needs spacing and orientation, and the images state no position in the patient."
+        )
+    return one.affine_lps_mm
+
+
+def _turns(affine: NDArray[np.float64], orientation: str) -> tuple[tuple[int, ...], tuple[bool, ...]]:
+    """Say which source axis serves each letter, and whether it must be flipped; oblique axes go to the nearest."""
+    # Rows of `cosines`: patient x, y, z; columns: array axes slice, row, column.
+    cosines = (affine[:3, :3] / np.linalg.norm(affine[:3, :3], axis=0))[:, ::-1]
+    free, served = np.abs(cosines), dict[int, int]()
+    for _ in range(3):
+        patient, axis = (int(x) for x in np.unravel_index(int(free.argmax()), free.shape))
+        served[patient] = axis
+        free[patient, :], free[:, axis] = -1.0, -1.0
+    wanted = [_DIRECTIONS[letter] for letter in orientation]
+    order = tuple(served[patient] for patient, _ in wanted)
+    return order, tuple(bool(cosines[patient, served[patient]] * sign < 0) for patient, sign in wanted)
+
+
+def _axes(shape: tuple[int, ...], spacing_mm: tuple[float, ...] | None, spec: Preprocessing) -> tuple[Axis, ...]:
+    """Lay every axis: respaced first, then stretched to the size, or centred in it."""
+    scales = [1.0] * len(shape)
+    if spacing_mm is not None and spec.spacing_mm:
+        scales = [have / want for have, want in zip(spacing_mm, spec.spacing_mm, strict=True)]
+    if not spec.size:
+        lengths = [max(1, round(length * scale)) for length, scale in zip(shape, scales, strict=True)]
+        return tuple(Axis(n, length, length / n, 0.0) for n, length in zip(shape, lengths, strict=True))
+    size = tuple(int(length) for length in spec.size)
+    if spec.fit == "stretch":
+        return tuple(Axis(n, length, length / n, 0.0) for n, length in zip(shape, size, strict=True))
+    if not spec.spacing_mm:
+        ratios = [length / n for length, n in zip(size, shape, strict=True)]
+        scales = [min(ratios) if spec.fit == "pad" else max(ratios)] * len(shape)
+    elif spec.fit == "pad":
+        _check_fits(shape, scales, size)
+    return tuple(
+        Axis(n, length, scale, (length - n * scale) / 2) for n, length, scale in zip(shape, size, scales, strict=True)
+    )
+
+
+def _check_fits(shape: tuple[int, ...], scales: list[float], size: tuple[int, ...]) -> None:
+    needed = tuple(round(n * scale) for n, scale in zip(shape, scales, strict=True))
+    if any(need > length for need, length in zip(needed, size, strict=True)):
+        raise NotAnalysable(
+            "VOLUME_TOO_LARGE",
+            f"At the model's spacing the volume is {' x '.join(map(str, needed))}; it takes at most "
+            f"{' x '.join(map(str, size))}.",
+        )
+
+
+# --- resampling --------------------------------------------------------------------------------------------------
+
+
+def _turn(values: Floats, placement: Placement) -> Floats:
+    return _flip(values.transpose(0, *(axis + 1 for axis in placement.order)), placement)
+
+
+def _flip(values: Floats, placement: Placement) -> Floats:
+    return values[(slice(None), *(slice(None, None, -1 if flipped else 1) for flipped in placement.flipped))]
+
+
+def _place(channel: Floats, axes: tuple[Axis, ...], border: float) -> Floats:
+    if all(axis.source_length == axis.tensor_length and axis.scale == 1.0 for axis in axes):
+        return np.ascontiguousarray(channel, dtype=np.float32)
+    placed = _resize_image(channel, axes) if channel.ndim == 2 else _resample(channel, axes)
+    return _blank(placed, [(axis.offset, axis.offset + axis.source_length * axis.scale) for axis in axes], border)
+
+
+def _resize_image(channel: Floats, axes: tuple[Axis, ...]) -> Floats:
+    """Resize with a triangle as wide as the step, so that shrinking averages instead of skipping pixels."""
+    (low_row, high_row), (low_column, high_column) = (_source_span(axis) for axis in axes)
+    rows, columns = (axis.tensor_length for axis in axes)
+    padded, corner = _grown(channel, (low_row, high_row), (low_column, high_column))
+    box = (low_column + corner[1], low_row + corner[0], high_column + corner[1], high_row + corner[0])
+    image = Image.fromarray(np.ascontiguousarray(padded, dtype=np.float32))
+    return np.asarray(image.resize((columns, rows), Image.Resampling.BILINEAR, box=box), dtype=np.float32)
+
+
+def _source_span(axis: Axis) -> tuple[float, float]:
+    """Return the source edges that come to lie on the tensor's edges."""
+    return -axis.offset / axis.scale, (axis.tensor_length - axis.offset) / axis.scale
+
+
+def _grown(channel: Floats, *spans: tuple[float, float]) -> tuple[Floats, list[int]]:
+    """Repeat border pixels until every span lies inside; also return how many were put before."""
+    margins = [
+        (max(0, int(np.ceil(-low - 1e-6))), max(0, int(np.ceil(high - length - 1e-6))))
+        for (low, high), length in zip(spans, channel.shape, strict=True)
+    ]
+    return np.pad(channel, margins, mode="edge"), [before for before, _ in margins]
+
+
+def _resample(channel: Floats, axes: tuple[Axis, ...]) -> Floats:
+    """Linear interpolation: tensor centre i + ½ shows source edge coordinate (i + ½ - offset) / scale."""
+    steps = [1.0 / axis.scale for axis in axes]
+    starts = [(0.5 - axis.offset) / axis.scale - 0.5 for axis in axes]
+    return _sample(channel, steps, starts, tuple(axis.tensor_length for axis in axes))
+
+
+def _sample(values: Floats, steps: list[float], starts: list[float], shape: tuple[int, ...]) -> Floats:
+    """Linear interpolation at ``start + step · index`` along every axis; beyond the border its value goes on."""
+    found = ndimage.affine_transform(
+        values, np.array(steps), np.array(starts), output_shape=shape, order=1, mode="nearest"
+    )
+    return np.asarray(found, dtype=np.float32)
+
+
+def _resample_back(channel: Floats, axes: tuple[Axis, ...]) -> Floats:
+    if all(axis.source_length == axis.tensor_length and axis.scale == 1.0 for axis in axes):
+        return channel
+    starts = [0.5 * axis.scale + axis.offset - 0.5 for axis in axes]
+    shape = tuple(axis.source_length for axis in axes)
+    moved = _sample(channel, [axis.scale for axis in axes], starts, shape)
+    return _blank(moved, [_source_span(axis) for axis in axes], 0.0)
+
+
+def _blank(values: Floats, spans: list[tuple[float, float]], fill: float) -> Floats:
+    """Fill what lies outside the spans (edge coordinates); a pixel counts as inside when its centre is."""
+    for axis, (low, high) in enumerate(spans):
+        centres = np.arange(values.shape[axis]) + 0.5
+        outside = (centres < low - 1e-6) | (centres > high + 1e-6)
+        if outside.any():
+            values = values.copy() if not values.flags.writeable else values
+            values[(slice(None),) * axis + (outside,)] = fill
+    return values
