@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import resource
 import sys
-from pathlib import Path
 
 from dicom_node.errors import ModelUnavailable
 from dicom_node.inference.place import Place
-
-_PAGES_RESIDENT = 1  # field of /proc/self/statm, proc(5)
+from dicom_node.inference.watchdog import resident_bytes
 
 
 def choose_device(place: Place) -> str:
@@ -57,15 +55,6 @@ def peak_bytes(device: str) -> int:
         return int(torch.cuda.max_memory_allocated(device))
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024  # bytes on macOS, kilobytes on Linux
-
-
-def resident_bytes(process_id: int | str = "self") -> int:
-    """Return the resident memory of a process; 0 where the system does not tell (no /proc)."""
-    try:
-        fields = Path(f"/proc/{process_id}/statm").read_text(encoding="ascii").split()
-    except OSError:
-        return 0
-    return int(fields[_PAGES_RESIDENT]) * resource.getpagesize()
 
 
 def release_cached(device: str) -> None:

@@ -12,6 +12,7 @@ import signal
 import subprocess
 import sys
 import threading
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from multiprocessing import Pipe
@@ -22,34 +23,52 @@ from typing import Self
 from dicom_node import errors
 from dicom_node.errors import InferenceError, NodeError, WorkerDied
 from dicom_node.inference.sandbox_child import BEGUN, Failed, OutOfMemory, Raised, Returned
+from dicom_node.inference.watchdog import Watchdog
 
 _log = logging.getLogger(__name__)
 _CLOSING_S = 2.0
+_RAISE_MEMORY = "Raise inference.memory_limit_mb if the study is meant to be that large."
 
 
 @dataclass(slots=True)
 class _Child:
     process: subprocess.Popen[bytes]
     connection: Connection
-    timed_out: bool = False
 
-    def kill_for_time(self) -> None:
-        self.timed_out = True
-        self.process.kill()
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """What a child may use for one request; 0 MB means no limit.
+
+    `memory_mb` limits what is resident, looked at ten times a second where /proc tells it. `address_space_mb` makes
+    the allocation itself fail (RLIMIT_AS), which is gentler and surer, but a GPU driver reserves more address space
+    than any sensible limit.
+    """
+
+    time_s: float
+    memory_mb: int = 0
+    address_space_mb: int = 0
 
 
 class Sandbox:
-    """Runs ``package.module:function`` in a child process, with an address-space limit and a wall-clock limit.
+    """Runs ``package.module:function`` in a child process, with a limit on its memory and one on wall-clock time.
 
-    `memory_limit_mb` 0 means no limit (a GPU driver reserves more address space than any sensible limit).
+    `memory_limit_mb` (0: none) counts address space, unless `limits` says otherwise. `environment` is laid over the
+    parent's own.
     """
 
     def __init__(
-        self, target: str = "dicom_node.worker_process:perform", *, time_limit_s: float, memory_limit_mb: int
+        self,
+        target: str = "dicom_node.worker_process:perform",
+        *,
+        time_limit_s: float = 600,
+        memory_limit_mb: int = 0,
+        limits: Limits | None = None,
+        environment: Mapping[str, str] | None = None,
     ) -> None:
         self._target = target
-        self._time_limit_s = time_limit_s
-        self._memory_limit_mb = memory_limit_mb
+        self._limits = limits or Limits(time_s=time_limit_s, address_space_mb=memory_limit_mb)
+        self._environment = environment or {}
         self._child: _Child | None = None
         self._busy = threading.Lock()
         # Linux ends the child when the thread that started it ends, so a thread that lives as long as we do starts it.
@@ -68,20 +87,16 @@ class Sandbox:
         """Send a request and wait for the answer; a child that had died idle is replaced once."""
         child = self._child or self._starter.submit(self._start).result()
         self._child = child
-        watchdog = threading.Timer(self._time_limit_s, child.kill_for_time)
-        watchdog.daemon = True
-        watchdog.start()
         begun = False
-        try:
-            child.connection.send(request)
-            begun = child.connection.recv() == BEGUN
-            return child.connection.recv()
-        except (EOFError, OSError) as error:
-            told = self._obituary(child)
-            if begun or child.timed_out or not again:
-                raise WorkerDied(told) from error
-        finally:
-            watchdog.cancel()
+        with Watchdog(child.process, self._limits.time_s, self._limits.memory_mb) as watchdog:
+            try:
+                child.connection.send(request)
+                begun = child.connection.recv() == BEGUN
+                return child.connection.recv()
+            except (EOFError, OSError) as error:
+                told = self._obituary(child, watchdog.broke)
+                if begun or watchdog.broke or not again:
+                    raise WorkerDied(told) from error
         return self._ask(request, again=False)
 
     def close(self) -> None:
@@ -109,14 +124,14 @@ class Sandbox:
     def _start(self) -> _Child:
         ours, theirs = Pipe()
         command = [sys.executable, "-m", "dicom_node.inference.sandbox_child"]
-        command += [str(theirs.fileno()), str(os.getpid()), str(self._memory_limit_mb), self._target]
+        command += [str(theirs.fileno()), str(os.getpid()), str(self._limits.address_space_mb), self._target]
         process = subprocess.Popen(
             command,
             stdin=subprocess.DEVNULL,
             # What a model prints must not end up in the output of a command line.
             stdout=2,
             pass_fds=[theirs.fileno()],
-            env={**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)},
+            env={**os.environ, **self._environment, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)},
         )
         theirs.close()
         _log.info("worker process started", extra={"pid": process.pid, "target": self._target})
@@ -133,19 +148,25 @@ class Sandbox:
             case OutOfMemory():
                 self._bury()
                 raise WorkerDied(
-                    f"The worker process needed more than {self._memory_limit_mb} MB. Raise inference.memory_limit_mb "
-                    "if the study is meant to be that large."
+                    f"The worker process needed more than {self._memory_told()} of memory. {_RAISE_MEMORY}"
                 )
         raise InferenceError("The worker process gave an answer that is not understood; versions differ.")
 
-    def _obituary(self, child: _Child) -> str:
+    def _memory_told(self) -> str:
+        megabytes = self._limits.address_space_mb or self._limits.memory_mb
+        return f"{megabytes} MB" if megabytes else "the device has"
+
+    def _obituary(self, child: _Child, broke: str) -> str:
         """Bury a dead child and say how it ended."""
-        if child.timed_out:
+        if broke == "time":
             self._bury()
             return (
-                f"The worker process ran longer than {self._time_limit_s:g} s and was ended. "
+                f"The worker process ran longer than {self._limits.time_s:g} s and was ended. "
                 "Raise inference.time_limit_s if the model needs more."
             )
+        if broke == "memory":
+            self._bury()
+            return f"The worker process held more than {self._limits.memory_mb} MB and was ended. {_RAISE_MEMORY}"
         try:
             status = child.process.wait(_CLOSING_S)
         except subprocess.TimeoutExpired:

@@ -24,6 +24,8 @@ _PR_SET_PDEATHSIG = 1
 #: Messages of these packages may quote element values, and so the patient.
 _QUOTES_DATA = ("pydicom", "highdicom", "pynetdicom", "dicom_node.fhir", "fhir", "pydantic")
 
+_OUT_OF_MEMORY = ("not enough memory", "CUDA out of memory", "MPS backend out of memory")
+
 
 @dataclass(frozen=True, slots=True)
 class Returned:
@@ -110,8 +112,8 @@ def answer_to(perform: Callable[[object], object], request: object) -> Answer:
 
 
 def _ran_out_of_memory(error: Exception) -> bool:
-    """Tell torch's way of saying so, which is a plain RuntimeError."""
-    return isinstance(error, RuntimeError) and "not enough memory" in str(error)
+    """Tell torch's ways of saying so, which are plain RuntimeErrors: of the CPU, of CUDA and of MPS."""
+    return isinstance(error, RuntimeError) and any(words in str(error) for words in _OUT_OF_MEMORY)
 
 
 def _failed(error: Exception) -> Failed:

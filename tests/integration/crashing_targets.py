@@ -39,6 +39,16 @@ def _hog(megabytes: int) -> int:
     return len(bytearray(megabytes * 1024 * 1024))
 
 
+def _fill(megabytes: int) -> int:
+    held = [b"x" * (1024 * 1024) for _ in range(megabytes)]
+    time.sleep(0.5)
+    return len(held)
+
+
+def _threads() -> str:
+    return os.environ.get("OMP_NUM_THREADS", "")
+
+
 def _decline() -> None:
     raise NotAnalysable("GAP_IN_SERIES", "Images are missing.")
 
@@ -70,6 +80,8 @@ _DEEDS: dict[str, Callable[..., object]] = {
     "exit": _exit,
     "loop": _loop,
     "hog": _hog,
+    "fill": _fill,
+    "threads": _threads,
     "decline": _decline,
     "defer": _defer,
     "divide": _divide,

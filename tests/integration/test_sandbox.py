@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from dicom_node.errors import DeliveryDeferred, InferenceError, NotAnalysable, WorkerDied
-from dicom_node.inference.sandbox import Sandbox
+from dicom_node.inference.sandbox import Limits, Sandbox
 from tests.needs import REPOSITORY
 
 TARGET = "tests.integration.crashing_targets:perform"
@@ -62,6 +62,19 @@ def test_memory_beyond_the_limit_ends_the_worker(sandbox: Sandbox) -> None:
         sandbox.run(("hog", 2000))
 
     assert sandbox.run(("hog", 10)) == 10 * 1024 * 1024
+
+
+def test_memory_really_held_beyond_the_limit_ends_the_worker_without_an_address_space_limit() -> None:
+    with Sandbox(TARGET, limits=Limits(time_s=30, memory_mb=400)) as sandbox:
+        with pytest.raises(WorkerDied, match=r"held more than 400 MB and was ended. Raise inference.memory_limit_mb"):
+            sandbox.run(("fill", 3000))
+
+        assert sandbox.run(("fill", 50)) == 50
+
+
+def test_a_child_gets_what_its_environment_adds() -> None:
+    with Sandbox(TARGET, time_limit_s=30, environment={"OMP_NUM_THREADS": "7"}) as sandbox:
+        assert sandbox.run(("threads",)) == "7"
 
 
 def test_a_kill_from_outside_is_told_as_such(sandbox: Sandbox) -> None:

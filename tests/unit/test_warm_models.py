@@ -13,11 +13,12 @@ import torch
 
 from dicom_node.errors import ModelUnavailable
 from dicom_node.inference.cards import ModelCard, load_card
-from dicom_node.inference.device import choose_device, resident_bytes
+from dicom_node.inference.device import choose_device
 from dicom_node.inference.place import Place, gpu_count, may_use_gpu, worker_count
 from dicom_node.inference.precision import MixedPrecision, in_precision
 from dicom_node.inference.prediction import Explanation, ModelInput, Prediction
 from dicom_node.inference.warm import WarmModels
+from dicom_node.inference.watchdog import resident_bytes
 
 MEGABYTE = 1 << 20
 
