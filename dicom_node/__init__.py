@@ -5,3 +5,6 @@ __version__ = "0.1.0"
 #: Manufacturer written into every object the node creates, and the mark by which it knows its own results again.
 MANUFACTURER = "DICOM AI Node Project"
 PRODUCT_NAME = "dicom-ai-node"
+
+#: Manufacturer of the synthetic studies of `dicom-node demo`; other phantoms are not analysed.
+DEMONSTRATION_MANUFACTURER = "Phantom Maker"

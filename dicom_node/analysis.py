@@ -18,6 +18,21 @@ from pydicom.dataset import Dataset
 from dicom_node.model import ArtifactKind, Code, Finding, ModelIdentity
 
 
+class SourceFrame(Dataset):
+    """One frame of a multi-frame object, as the single-frame image it could have been.
+
+    It has the UIDs of the whole object, the frame's own functional groups as plain attributes, and only its own pixels;
+    `frame_number` counts from 1 (PS3.3 C.7.6.6).
+    """
+
+    frame_number: int
+
+
+def frame_number_of(source: Dataset) -> int | None:
+    """Return which frame of its object a source is, `None` for a whole object."""
+    return source.frame_number if isinstance(source, SourceFrame) else None
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Segment:
     """One labelled structure: `mask` is bool, (slices, rows, columns), aligned with `Analysis.sources`."""
@@ -62,8 +77,9 @@ class Analysis:
     """One model's answer about one study.
 
     `sources` are the analysed images, headers and pixels (pydicom datasets), in volume order for a volume (by
-    position along the slice normal) and in instance order otherwise. `notes` are plain sentences for the timeline
-    and the summary page: which acquisition was used and why, what was excluded, what limits the answer.
+    position along the slice normal) and in instance order otherwise; frames of an enhanced object are
+    `SourceFrame`s. `notes` are plain sentences for the timeline and the summary page: which acquisition was used and
+    why, what was excluded, what limits the answer.
     """
 
     model: ModelIdentity

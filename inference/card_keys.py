@@ -51,7 +51,9 @@ KEYS: tuple[CardKey, ...] = (
     CardKey("", "gate", "table", "no limits", "numbers the images are held against"),
     CardKey("gate", "min_slices", "number", "`1`", "volumes: fewest slices (never below 2)"),
     CardKey("gate", "max_slice_spacing_mm", "number", "no limit", "volumes: largest distance of neighbouring slices"),
-    CardKey("gate", "derived_allowed", "true or false", "`false`", "volumes: let images pass that were derived from others"),
+    CardKey(
+        "gate", "derived_allowed", "true or false", "`false`", "volumes: let images pass that were derived from others"
+    ),
     CardKey("gate", "burned_in_allowed", "true or false", "`false`", "let images pass with text in their pixels"),
     CardKey("gate", "test_subjects_allowed", "true or false", "`false`", "let phantoms and test patients pass"),
     CardKey("gate", "age_years", "table", "no limit", "ages the model was made for"),

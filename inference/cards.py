@@ -60,9 +60,13 @@ INPUTS = ("image", "volume")
 _SHARED_CODE = (
     "runner",
     "prediction",
+    "card_gate",
+    "exclusions",
+    "frames",
     "gate",
     "geometry",
     "pixels",
+    "stacks",
     "volume",
     "radiograph",
     "explain/*",

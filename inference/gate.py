@@ -5,50 +5,29 @@ Readers such as MONAI's average a gap away without a word; they must never see o
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from pydicom.dataset import Dataset
-from pydicom.uid import CTImageStorage
 
 from dicom_node.errors import NotAnalysable
 from dicom_node.inference.cards import Gate
-from dicom_node.inference.geometry import SlicePlane, slice_plane
+from dicom_node.inference.exclusions import NO_POSITION, Exclusion, refused, volume_exclusion
+from dicom_node.inference.frames import ENHANCED, frames_of, other_dimensions
+from dicom_node.inference.geometry import slice_plane
+from dicom_node.inference.stacks import DUPLICATE_MM, Slice, Stack, joined, stacks_of
 
 #: Headers round positions: to 0.1 mm at worst, so neighbours may differ by this much from the common spacing.
 _SPACING_TOLERANCE_MM = 0.11
 _SPACING_TOLERANCE = 0.02
-_DUPLICATE_MM = 0.01
 _GAP = 1.5
-
-
-@dataclass(frozen=True, slots=True)
-class Slice:
-    """A slice that may take part in a volume: `index` is its place in the list offered to the gate."""
-
-    index: int
-    header: Dataset
-    plane: SlicePlane
-
-
-@dataclass(frozen=True, slots=True)
-class Stack:
-    """Slices of one series, acquisition and orientation, ordered along the slice normal (then SOP Instance UID)."""
-
-    series_instance_uid: str
-    acquisition: str
-    slices: tuple[Slice, ...]
-
-    @property
-    def positions_mm(self) -> list[float]:
-        return [one.plane.along_normal_mm for one in self.slices]
-
-    @property
-    def title(self) -> str:
-        name = f"acquisition {self.acquisition}" if self.acquisition else "acquisition without number"
-        return f"{name} ({len(self.slices)} slices)"
+#: Slices may lie this far off the line through the first and the last.
+_SIDEWAYS_MM = 0.5
+_SIDEWAYS = 0.01
+#: 4 GiB as float32: more than any model takes and any machine should be asked for.
+_MOST_VOXELS = 1 << 30
+_TOLD = 6
 
 
 def coherent_stack(headers: Sequence[Dataset], gate: Gate, notes: list[str]) -> Stack:
@@ -57,14 +36,19 @@ def coherent_stack(headers: Sequence[Dataset], gate: Gate, notes: list[str]) -> 
     Appends to `notes` what existed, what was used and why, and what was left out. Raises `NotAnalysable` with the
     reason of the largest stack when none can be used.
     """
-    stacks = _stacks(_usable(headers, notes))
+    stacks = stacks_of(_usable(headers, gate, notes))
+    whole = joined(stacks)
+    if whole is not None and _is_coherent(whole, gate):
+        notes.append(f"Used: {whole.title}, {len(stacks)} acquisitions that together form one regular volume.")
+        return whole
     refusals: list[NotAnalysable] = []
     for stack in stacks:
         try:
             check_stack(stack, gate)
         except NotAnalysable as refusal:
             refusals.append(refusal)
-            notes.append(f"Not used: {stack.title}. {refusal}")
+            if len(refusals) <= _TOLD:
+                notes.append(f"Not used: {stack.title}. {refusal}")
             continue
         _tell_choice(stack, stacks, notes)
         return stack
@@ -78,8 +62,8 @@ def check_stack(stack: Stack, gate: Gate) -> None:
             "TOO_FEW_SLICES", f"There are {len(stack.slices)} slices; at least {max(gate.min_slices, 2)} are needed."
         )
     _check_equal(stack)
-    _check_tilt(stack)
     spacing_mm = _check_spacing(stack)
+    _check_line(stack)
     if gate.max_slice_spacing_mm is not None and spacing_mm > gate.max_slice_spacing_mm:
         raise NotAnalysable(
             "SLICES_TOO_FAR_APART",
@@ -87,81 +71,82 @@ def check_stack(stack: Stack, gate: Gate) -> None:
         )
 
 
+def _is_coherent(stack: Stack, gate: Gate) -> bool:
+    try:
+        check_stack(stack, gate)
+    except NotAnalysable:
+        return False
+    return True
+
+
 # --- which images can take part ----------------------------------------------------------------------------------
 
 
-def _usable(headers: Sequence[Dataset], notes: list[str]) -> list[Slice]:
-    left_out: dict[str, int] = defaultdict(int)
+def _usable(headers: Sequence[Dataset], gate: Gate, notes: list[str]) -> list[Slice]:
+    left_out: list[Exclusion] = []
     usable: list[Slice] = []
-    for index, header in enumerate(headers):
-        plane = slice_plane(header)
-        reason = _left_out_because(header, plane)
-        if reason:
-            left_out[reason] += 1
-        elif plane is not None:
-            usable.append(Slice(index, header, plane))
-    notes.extend(f"Left out: {count} image(s), {reason}." for reason, count in sorted(left_out.items()))
+    for one in _offered(headers):
+        exclusion = volume_exclusion(one[1], gate)
+        plane = slice_plane(one[1]) if exclusion is None else None
+        if plane is None:
+            left_out.append(exclusion or NO_POSITION)
+        else:
+            usable.append(Slice(one[0], one[1], plane, one[2]))
+    counted = sorted(Counter(left_out).items(), key=lambda item: item[0].words)
+    notes.extend(f"Left out: {count} image(s), {one.words}." for one, count in counted)
     if usable:
         return usable
     if not headers:
         raise NotAnalysable("NO_IMAGES", "The series holds no image.")
-    if "localizer" in left_out:
-        raise NotAnalysable("LOCALIZER_ONLY", "The series holds a localizer and no axial slices.")
-    told = "; ".join(f"{count} {reason}" for reason, count in sorted(left_out.items()))
-    raise NotAnalysable("NOT_CT_HU", f"The series holds no original CT slices: {told}.")
+    raise refused(left_out)
 
 
-def _left_out_because(header: Dataset, plane: SlicePlane | None) -> str:
-    image_type = [str(part).upper() for part in header.get("ImageType") or []]
-    if "LOCALIZER" in image_type:
-        return "localizer"
-    if header.get("SOPClassUID") != CTImageStorage:
-        return "not a single-frame CT image"
-    if image_type[:1] == ["DERIVED"]:
-        return "derived from other images"
-    if str(header.get("RescaleType") or "HU") not in {"HU", "HU_MOD"}:
-        return "not in Hounsfield units"
-    return "without a position in the patient" if plane is None else ""
-
-
-def _stacks(slices: Sequence[Slice]) -> list[Stack]:
-    """Group by series, acquisition and orientation; largest first, ties by series and acquisition."""
-    groups: dict[tuple[str, str, tuple[float, ...]], list[Slice]] = defaultdict(list)
-    for one in slices:
-        acquisition = str(one.header.get("AcquisitionNumber") or "")
-        groups[str(one.header.get("SeriesInstanceUID")), acquisition, one.plane.orientation_key].append(one)
-    ordered = sorted(groups.items(), key=lambda item: (-len(item[1]), item[0]))
-    return [
-        Stack(series_uid, acquisition, tuple(sorted(members, key=_place)))
-        for (series_uid, acquisition, _), members in ordered
-    ]
-
-
-def _place(one: Slice) -> tuple[float, str]:
-    return one.plane.along_normal_mm, str(one.header.get("SOPInstanceUID"))
+def _offered(headers: Sequence[Dataset]) -> Iterator[tuple[int, Dataset, tuple[int, ...]]]:
+    """Yield every image and every frame: the place of its object, its header, its dimensions beside place."""
+    for index, header in enumerate(headers):
+        if header.get("SOPClassUID") in ENHANCED:
+            for frame in frames_of(header):
+                yield index, frame, other_dimensions(header, frame)
+        else:
+            yield index, header, ()
 
 
 # --- what makes a volume -----------------------------------------------------------------------------------------
 
+_ALIKE = (
+    ("Rows", "MIXED_SIZES", "sizes"),
+    ("Columns", "MIXED_SIZES", "sizes"),
+    ("FrameOfReferenceUID", "MIXED_FRAMES_OF_REFERENCE", "frames of reference"),
+    ("PhotometricInterpretation", "MIXED_PHOTOMETRIC", "photometric interpretations"),
+)
+
 
 def _check_equal(stack: Stack) -> None:
     first = stack.slices[0]
-    for what, keyword in (("sizes", "Rows"), ("sizes", "Columns"), ("frames of reference", "FrameOfReferenceUID")):
+    for keyword, reason, what in _ALIKE:
         if any(one.header.get(keyword) != first.header.get(keyword) for one in stack.slices):
-            raise NotAnalysable("MIXED_GEOMETRY", f"The slices have different {what}.")
+            raise NotAnalysable(reason, f"The slices have different {what}.")
     spacings = np.array([(one.plane.row_spacing_mm, one.plane.column_spacing_mm) for one in stack.slices])
     if not np.allclose(spacings, spacings[0], rtol=1e-3):
-        raise NotAnalysable("MIXED_GEOMETRY", "The slices have different pixel spacing.")
+        raise NotAnalysable("MIXED_PIXEL_SPACING", "The slices have different pixel spacing.")
+    voxels = len(stack.slices) * int(first.header.get("Rows") or 0) * int(first.header.get("Columns") or 0)
+    if not 0 < voxels <= _MOST_VOXELS:
+        raise NotAnalysable("IMPLAUSIBLE_SIZE", f"The slices hold {voxels} voxels; 1 to {_MOST_VOXELS} can be read.")
 
 
-def _check_tilt(stack: Stack) -> None:
-    """Refuse sheared stacks: with a tilted gantry slice origins do not move along the normal."""
-    first, last = stack.slices[0].plane, stack.slices[-1].plane
-    move_mm = last.origin_mm - first.origin_mm
-    length_mm = float(np.linalg.norm(move_mm))
-    sideways_mm = float(np.linalg.norm(move_mm - (move_mm @ first.normal) * first.normal))
-    if sideways_mm > max(0.5, 0.01 * length_mm):
-        degrees = np.degrees(np.arcsin(min(1.0, sideways_mm / length_mm)))
+def _check_line(stack: Stack) -> None:
+    """Refuse stacks whose slices do not lie above each other: sheared by a tilted gantry, or shifted one by one."""
+    first = stack.slices[0].plane
+    moves_mm = np.array([one.plane.origin_mm - first.origin_mm for one in stack.slices])
+    sideways_mm = moves_mm - np.outer(moves_mm @ first.normal, first.normal)
+    length_mm = float(np.linalg.norm(moves_mm[-1]))
+    tolerated_mm = max(_SIDEWAYS_MM, _SIDEWAYS * length_mm)
+    steps = np.linspace(0.0, 1.0, len(moves_mm))[:, None]
+    if np.linalg.norm(sideways_mm - steps * sideways_mm[-1], axis=1).max() > tolerated_mm:
+        raise NotAnalysable("SHIFTED_SLICES", "Slices are shifted against each other within their plane.")
+    shear_mm = float(np.linalg.norm(sideways_mm[-1]))
+    if shear_mm > tolerated_mm:
+        degrees = np.degrees(np.arcsin(min(1.0, shear_mm / length_mm)))
         raise NotAnalysable("GANTRY_TILT", f"The gantry was tilted: slices are sheared by {degrees:.1f} degrees.")
 
 
@@ -170,7 +155,7 @@ def _check_spacing(stack: Stack) -> float:
     positions_mm = np.array(stack.positions_mm)
     steps_mm = np.diff(positions_mm)
     spacing_mm = float(np.median(steps_mm))
-    if steps_mm.min() < _DUPLICATE_MM:
+    if steps_mm.min() < DUPLICATE_MM:
         at_mm = positions_mm[int(steps_mm.argmin())]
         raise NotAnalysable("DUPLICATE_POSITION", f"Two or more slices share the position {at_mm:.1f} mm.")
     if steps_mm.max() > _GAP * spacing_mm:
@@ -193,19 +178,27 @@ def _check_spacing(stack: Stack) -> float:
 def _tell_choice(chosen: Stack, stacks: Sequence[Stack], notes: list[str]) -> None:
     if len(stacks) == 1:
         return
-    notes.append(f"The images form {len(stacks)} stacks: {', '.join(stack.title for stack in stacks)}.")
+    others = [stack for stack in stacks if stack is not chosen]
+    notes.append(f"The images form {len(stacks)} stacks: {_listed([stack.title for stack in stacks])}.")
     notes.append(f"Used: {chosen.title}, the largest that forms one regular volume.")
-    for other in stacks:
+    for other in others[:_TOLD]:
         shared_mm = _shared_positions_mm(chosen, other)
-        if other is not chosen and shared_mm:
+        if shared_mm:
             told = ", ".join(f"{p:.1f} mm" for p in shared_mm[:3])
             notes.append(f"Left out: {other.title}; {len(shared_mm)} slice(s) share a position with it ({told}).")
-        elif other is not chosen:
+        else:
             notes.append(f"Left out: {other.title}.")
+    if len(others) > _TOLD:
+        notes.append(f"Left out: {len(others) - _TOLD} further stacks.")
+
+
+def _listed(titles: Sequence[str]) -> str:
+    more = f" and {len(titles) - _TOLD} more" if len(titles) > _TOLD else ""
+    return ", ".join(titles[:_TOLD]) + more
 
 
 def _shared_positions_mm(chosen: Stack, other: Stack) -> list[float]:
-    if chosen.slices[0].plane.orientation_key != other.slices[0].plane.orientation_key:
+    if not np.allclose(chosen.slices[0].plane.directions, other.slices[0].plane.directions, atol=1e-3):
         return []
     taken = np.array(chosen.positions_mm)
     return [position for position in other.positions_mm if np.abs(taken - position).min() < _SPACING_TOLERANCE_MM]

@@ -31,9 +31,9 @@ class SlicePlane:
         return np.cross(self.row_direction, self.column_direction)
 
     @property
-    def orientation_key(self) -> tuple[float, ...]:
-        """Equal for slices of one orientation; headers repeat it with rounding."""
-        return tuple(round(float(x), 3) + 0.0 for x in (*self.row_direction, *self.column_direction))
+    def directions(self) -> tuple[float, ...]:
+        """Both directions in one, as in Image Orientation (Patient); headers repeat it with rounding."""
+        return tuple(float(x) for x in (*self.row_direction, *self.column_direction))
 
     @property
     def along_normal_mm(self) -> float:
@@ -41,7 +41,7 @@ class SlicePlane:
 
 
 def slice_plane(header: Dataset) -> SlicePlane | None:
-    """Read the plane of a slice; `None` when it has no position. Raises `NotAnalysable` (MIXED_GEOMETRY) when the
+    """Read the plane of a slice; `None` when it has no position. Raises `NotAnalysable` (BAD_ORIENTATION) when the
     directions are not two perpendicular unit vectors or the spacing is not positive."""
     origin = _numbers(header, "ImagePositionPatient", 3)
     directions = _numbers(header, "ImageOrientationPatient", 6)
@@ -51,7 +51,7 @@ def slice_plane(header: Dataset) -> SlicePlane | None:
     row, column = directions[:3], directions[3:]
     lengths = (np.linalg.norm(row), np.linalg.norm(column))
     if not np.allclose(lengths, 1.0, atol=1e-3) or abs(float(row @ column)) > 1e-3 or spacing.min() <= 0:
-        raise NotAnalysable("MIXED_GEOMETRY", "A slice has image directions that are not perpendicular unit vectors.")
+        raise NotAnalysable("BAD_ORIENTATION", "A slice has image directions that are not perpendicular unit vectors.")
     return SlicePlane(origin, row / lengths[0], column / lengths[1], float(spacing[0]), float(spacing[1]))
 
 

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import struct
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset
+from pydicom.encaps import generate_frames
 from pydicom.errors import BytesLengthException, InvalidDicomError
 from pydicom.pixels.processing import apply_modality_lut, apply_voi_lut
+from pydicom.pixels.utils import iter_pixels
+from pydicom.uid import UID, JPEG2000TransferSyntaxes, JPEGLSTransferSyntaxes, JPEGTransferSyntaxes
 
 from dicom_node.errors import NotAnalysable
 
@@ -31,7 +35,11 @@ READ_ERRORS = (
     struct.error,
 )
 
-#: Most stored values one image may hold (Rows x Columns x Frames x Samples): above any detector, below any bomb.
+#: JPEG, JPEG-LS and JPEG 2000 streams all end with this marker.
+_EOI = b"\xff\xd9"
+_ENDING_IN_EOI = frozenset((*JPEGTransferSyntaxes, *JPEGLSTransferSyntaxes, *JPEG2000TransferSyntaxes))
+
+#: Most stored values one frame may hold (Rows x Columns x Samples): above any detector, below any bomb.
 MAX_VALUES = 1 << 28
 
 AIR_HU = -1024
@@ -43,26 +51,56 @@ def check_pixel_length(dataset: Dataset) -> None:
     Raises `NotAnalysable` (UNREADABLE_PIXELS) when they disagree; truncated pixels otherwise decode silently.
     """
     try:
-        values = dataset.Rows * dataset.Columns * dataset.SamplesPerPixel * int(dataset.get("NumberOfFrames", 1) or 1)
-        expected_bytes = (values * dataset.BitsAllocated + 7) // 8
+        frames = int(dataset.get("NumberOfFrames", 1) or 1)
+        values = dataset.Rows * dataset.Columns * dataset.SamplesPerPixel
+        expected_bytes = (values * frames * dataset.BitsAllocated + 7) // 8
         found_bytes = len(dataset.PixelData)
-        compressed = bool(dataset.file_meta.TransferSyntaxUID.is_encapsulated)
+        syntax = dataset.file_meta.TransferSyntaxUID
+        compressed = bool(syntax.is_encapsulated)
     except READ_ERRORS as error:
         raise _unreadable(dataset, f"pixel attributes are missing or malformed ({type(error).__name__})") from error
-    if not 0 < values <= MAX_VALUES:
+    if not 0 < values <= MAX_VALUES or frames < 1:
         raise _unreadable(dataset, f"its size of {values} values is not plausible")
-    if not compressed and not 0 <= found_bytes - expected_bytes <= 1:
+    if compressed:
+        _check_ends(dataset, syntax, frames)
+    elif not 0 <= found_bytes - expected_bytes <= 1:
         raise _unreadable(dataset, f"it holds {found_bytes} bytes of pixels where {expected_bytes} are due")
+
+
+def _check_ends(dataset: Dataset, syntax: UID, frames: int) -> None:
+    """Refuse a compressed image that is cut off: decoders of JPEG 2000 fill what is missing with something smooth."""
+    if syntax not in _ENDING_IN_EOI:
+        return
+    try:
+        streams = list(generate_frames(dataset.PixelData, number_of_frames=frames))
+    except READ_ERRORS as error:
+        raise _unreadable(dataset, f"its compressed frames cannot be told apart ({type(error).__name__})") from error
+    if len(streams) != frames or any(not stream.rstrip(b"\0").endswith(_EOI) for stream in streams):
+        raise _unreadable(dataset, "its compressed pixels are cut off")
 
 
 def stored_values(dataset: Dataset) -> Stored:
     """Decode the stored values. Raises `NotAnalysable` (UNREADABLE_PIXELS); a crash in a codec ends the process."""
     check_pixel_length(dataset)
     try:
+        if dataset.Rows * dataset.Columns * int(dataset.get("NumberOfFrames", 1) or 1) > MAX_VALUES:
+            raise _unreadable(dataset, "it holds more values than can be read at once")
         pixels: Stored = dataset.pixel_array
     except READ_ERRORS as error:
         raise _unreadable(dataset, f"its pixels do not decode ({type(error).__name__})") from error
     return pixels
+
+
+def stored_frames(dataset: Dataset, frame_numbers: Sequence[int]) -> Iterator[Stored]:
+    """Decode single frames (rows, columns) of a multi-frame object, numbers from 1, in the order asked for.
+
+    Raises `NotAnalysable` (UNREADABLE_PIXELS).
+    """
+    check_pixel_length(dataset)
+    try:
+        yield from iter_pixels(dataset, indices=[number - 1 for number in frame_numbers])
+    except READ_ERRORS as error:
+        raise _unreadable(dataset, f"its pixels do not decode ({type(error).__name__})") from error
 
 
 def hounsfield_units(dataset: Dataset) -> NDArray[np.int16]:
@@ -75,13 +113,32 @@ def hounsfield_units(dataset: Dataset) -> NDArray[np.int16]:
         raise NotAnalysable(
             "NOT_CT_HU", "An image has no Rescale Slope and Intercept, so its values are not Hounsfield."
         )
-    stored = stored_values(dataset)
-    if stored.ndim != 2:
-        raise _unreadable(dataset, f"it has {stored.ndim} dimensions where rows and columns are due")
+    stored = _plane(dataset)
     values = stored.astype(np.float32) * float(slope) + float(intercept)
     values[padding_mask(dataset, stored)] = AIR_HU
     rounded: NDArray[np.int16] = np.clip(np.rint(values), -32768, 32767).astype(np.int16)
     return rounded
+
+
+def rescaled_values(dataset: Dataset) -> NDArray[np.float32]:
+    """Return the values of an image whose scale is its own, as MR, (rows, columns): rescaled where the header says
+    how, so that slices agree; padding becomes the lowest value. Raises `NotAnalysable` (UNREADABLE_PIXELS)."""
+    slope, intercept = dataset.get("RescaleSlope"), dataset.get("RescaleIntercept")
+    stored = _plane(dataset)
+    values = stored.astype(np.float32)
+    if isinstance(slope, int | float) and isinstance(intercept, int | float) and slope:
+        values = values * np.float32(slope) + np.float32(intercept)
+    padded = padding_mask(dataset, stored)
+    if padded.any() and not padded.all():
+        values[padded] = values[~padded].min()
+    return values
+
+
+def _plane(dataset: Dataset) -> Stored:
+    stored = stored_values(dataset)
+    if stored.ndim != 2:
+        raise _unreadable(dataset, f"it has {stored.ndim} dimensions where rows and columns are due")
+    return stored
 
 
 def padding_mask(dataset: Dataset, stored: Stored) -> NDArray[np.bool_]:

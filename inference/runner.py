@@ -7,11 +7,9 @@ import time
 from collections.abc import Callable
 from typing import cast
 
-from pydicom.dataset import Dataset
-
 from dicom_node.analysis import Analysis, AnalysisRequest, NotAnalysed
 from dicom_node.errors import ModelUnavailable, NotAnalysable
-from dicom_node.inference.age import age_years
+from dicom_node.inference.card_gate import check_card_gate
 from dicom_node.inference.cards import ModelCard, load_card
 from dicom_node.inference.model_run import ModelRun, SourceImage, read_dataset
 
@@ -40,7 +38,7 @@ def run_model(request: AnalysisRequest) -> Analysis | NotAnalysed:
     try:
         if refusals:
             raise refusals[0]
-        _check_card_gate(card, headers)
+        check_card_gate(card, headers)
         return analyse(run)
     except NotAnalysable as refusal:
         return NotAnalysed(
@@ -73,31 +71,3 @@ def _entry_point(card: ModelCard) -> Analyse:
             f"Model {card.name} needs {module_name}:{name}, which cannot be loaded here ({error}). "
             "Install the inference extra: pip install dicom-node[inference]."
         ) from error
-
-
-def _check_card_gate(card: ModelCard, headers: list[Dataset]) -> None:
-    """Compare the headers with the numbers of the card. Raises `NotAnalysable`."""
-    if not headers:
-        raise NotAnalysable("NO_IMAGES", "The job names no image.")
-    modalities = {str(header.get("Modality", "")) for header in headers}
-    if card.accepted_modalities and not modalities & card.accepted_modalities:
-        raise NotAnalysable(
-            "WRONG_MODALITY",
-            f"The images are {', '.join(sorted(modalities))}; the model takes "
-            f"{', '.join(sorted(card.accepted_modalities))}.",
-        )
-    low, high = card.gate.min_age_years, card.gate.max_age_years
-    if low is None and high is None:
-        return
-    years = age_years(headers[0])
-    if years is None and card.gate.age_may_be_absent:
-        return
-    if years is None:
-        raise NotAnalysable(
-            "AGE_UNKNOWN",
-            f"The model takes ages {low or 0:g} to {high or 150:g} years only and the images state none. "
-            "Send PatientAge, or PatientBirthDate and StudyDate.",
-        )
-    # A patient of five years and eleven months is "005Y".
-    if (low is not None and years < low) or (high is not None and years >= high + 1):
-        raise NotAnalysable("AGE_OUT_OF_RANGE", f"The model takes ages {low or 0:g} to {high or 150:g} years only.")

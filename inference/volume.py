@@ -1,33 +1,48 @@
-"""A coherent stack of CT slices as one array with its geometry."""
+"""A coherent stack of CT or MR slices, classic or enhanced, as one array with its geometry."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 
+from dicom_node.analysis import SourceFrame
+from dicom_node.errors import NotAnalysable
 from dicom_node.inference.cards import Gate
+from dicom_node.inference.frames import with_pixels
 from dicom_node.inference.gate import coherent_stack
 from dicom_node.inference.geometry import affine_lps_mm
 from dicom_node.inference.model_run import SourceImage
-from dicom_node.inference.pixels import hounsfield_units
+from dicom_node.inference.pixels import hounsfield_units, rescaled_values, stored_frames
+from dicom_node.inference.stacks import Stack
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Volume:
-    """CT values in source geometry. Arrays are (slices, rows, columns); slices stand along the slice normal.
+    """Values in source geometry. Arrays are (slices, rows, columns); slices stand along the slice normal.
 
+    `values_zyx` are Hounsfield units (int16) where `modality` is CT, rescaled values (float32) otherwise.
     `affine_lps_mm` takes (column, row, slice, 1) to patient coordinates (PS3.3 C.7.6.2.1.1), `sources` are the
-    datasets in slice order.
+    datasets in slice order, `SourceFrame`s for frames of an enhanced object.
     """
 
-    hu_zyx: NDArray[np.int16]
+    modality: str
+    values_zyx: NDArray[np.int16] | NDArray[np.float32]
     spacing_zyx_mm: tuple[float, float, float]
     affine_lps_mm: NDArray[np.float64]
     sources: tuple[Dataset, ...]
+
+    @property
+    def hu_zyx(self) -> NDArray[np.int16]:
+        """The values, where they are Hounsfield units. Raises `NotAnalysable` (NOT_CT_HU) where they are not."""
+        if self.modality != "CT":
+            raise NotAnalysable("NOT_CT_HU", f"The images are {self.modality}, so their values are not Hounsfield.")
+        return self.values_zyx.astype(np.int16, copy=False)
 
     @property
     def voxel_ml(self) -> float:
@@ -38,15 +53,11 @@ def read_volume(images: Sequence[SourceImage], gate: Gate, notes: list[str]) -> 
     """Gate the headers, then read only the chosen slices. Raises `NotAnalysable`; tells its choice in `notes`."""
     stack = coherent_stack([image.header for image in images], gate, notes)
     first, last = stack.slices[0], stack.slices[-1]
-    sources = tuple(images[one.index].read() for one in stack.slices)
-    lowest = hounsfield_units(sources[0])
-    hu_zyx = np.empty((len(sources), *lowest.shape), np.int16)
-    hu_zyx[0] = lowest
-    for index, dataset in enumerate(sources[1:], start=1):
-        hu_zyx[index] = hounsfield_units(dataset)
+    sources = _read(images, stack)
     affine = affine_lps_mm(first.plane, last.plane, len(sources))
     return Volume(
-        hu_zyx=hu_zyx,
+        modality=first.modality,
+        values_zyx=_values(sources, hounsfield_units if first.modality == "CT" else rescaled_values),
         spacing_zyx_mm=(
             float(np.linalg.norm(affine[:3, 2])),
             first.plane.row_spacing_mm,
@@ -55,3 +66,33 @@ def read_volume(images: Sequence[SourceImage], gate: Gate, notes: list[str]) -> 
         affine_lps_mm=affine,
         sources=sources,
     )
+
+
+def _read(images: Sequence[SourceImage], stack: Stack) -> tuple[Dataset, ...]:
+    """Read the chosen slices, each object once, of an enhanced one the chosen frames."""
+    places: dict[int, list[int]] = defaultdict(list)
+    for place, one in enumerate(stack.slices):
+        places[one.index].append(place)
+    sources: dict[int, Dataset] = {}
+    for index, mine in places.items():
+        whole = images[index].read()
+        frames = [stack.slices[place].header for place in mine]
+        if isinstance(frames[0], SourceFrame):
+            chosen = [frame for frame in frames if isinstance(frame, SourceFrame)]
+            planes = stored_frames(whole, [frame.frame_number for frame in chosen])
+            pairs = zip(mine, chosen, planes, strict=True)
+            sources.update({place: with_pixels(frame, plane) for place, frame, plane in pairs})
+        else:
+            sources[mine[0]] = whole
+    return tuple(sources[place] for place in range(len(stack.slices)))
+
+
+def _values(sources: Sequence[Dataset], convert: Callable[[Dataset], NDArray[Any]]) -> NDArray[Any]:
+    lowest = convert(sources[0])
+    values: NDArray[Any] = np.empty((len(sources), *lowest.shape), lowest.dtype)
+    for index, dataset in enumerate(sources):
+        plane = lowest if index == 0 else convert(dataset)
+        if plane.shape != lowest.shape:
+            raise NotAnalysable("MIXED_SIZES", "The decoded slices have different sizes.")
+        values[index] = plane
+    return values

@@ -16,7 +16,7 @@ from pydicom.uid import (
 )
 from scipy.ndimage import gaussian_filter, zoom
 
-from dicom_node import __version__
+from dicom_node import DEMONSTRATION_MANUFACTURER, __version__
 from dicom_node.demo.anatomy import Grid, chest
 from dicom_node.uids import IMPLEMENTATION_CLASS_UID, derived_uid
 
@@ -166,7 +166,7 @@ def _base(sop_class_uid: str, seed: str, modality: str, index: int) -> Dataset:
     dataset.AccessionNumber, dataset.StudyID = f"PHANTOM{seed}"[:16], "PHANTOM"
     dataset.ReferringPhysicianName = ""
     dataset.Modality, dataset.BodyPartExamined = modality, "CHEST"
-    dataset.Manufacturer, dataset.ManufacturerModelName = "Phantom Maker", "PHANTOM"
+    dataset.Manufacturer, dataset.ManufacturerModelName = DEMONSTRATION_MANUFACTURER, "PHANTOM"
     dataset.SoftwareVersions = __version__
     dataset.SeriesNumber, dataset.InstanceNumber = 1, index + 1
     dataset.file_meta = FileMetaDataset()

@@ -40,6 +40,7 @@ def _slice(index: int) -> Dataset:
     header.ImageOrientationPatient = [1, 0, 0, 0, 1, 0]
     header.PixelSpacing = [0.8, 0.8]
     header.Rows = header.Columns = 4
+    header.PhotometricInterpretation = "MONOCHROME2"
     header.RescaleSlope, header.RescaleIntercept = 1, -1024
     return header
 
@@ -114,18 +115,25 @@ def test_an_oblique_stack_along_its_own_normal_passes(slices: list[Dataset]) -> 
 
 
 @pytest.mark.parametrize(
-    ("keyword", "value"), [("Rows", 8), ("FrameOfReferenceUID", "9.9"), ("PixelSpacing", [0.9, 0.9])]
+    ("keyword", "value", "reason"),
+    [
+        ("Rows", 8, "MIXED_SIZES"),
+        ("Columns", 8, "MIXED_SIZES"),
+        ("FrameOfReferenceUID", "9.9", "MIXED_FRAMES_OF_REFERENCE"),
+        ("PixelSpacing", [0.9, 0.9], "MIXED_PIXEL_SPACING"),
+        ("PhotometricInterpretation", "MONOCHROME1", "MIXED_PHOTOMETRIC"),
+    ],
 )
-def test_mixed_geometry_is_refused(slices: list[Dataset], keyword: str, value: object) -> None:
+def test_mixed_geometry_is_refused(slices: list[Dataset], keyword: str, value: object, reason: str) -> None:
     setattr(slices[4], keyword, value)
 
-    assert _reason(slices) == "MIXED_GEOMETRY"
+    assert _reason(slices) == reason
 
 
 def test_directions_that_are_not_perpendicular_are_refused(slices: list[Dataset]) -> None:
     slices[0].ImageOrientationPatient = [1, 0, 0, 0.5, 0.9, 0]
 
-    assert _reason(slices) == "MIXED_GEOMETRY"
+    assert _reason(slices) == "BAD_ORIENTATION"
 
 
 def test_a_localizer_alone_is_refused_and_beside_slices_left_out(slices: list[Dataset]) -> None:
@@ -138,11 +146,14 @@ def test_a_localizer_alone_is_refused_and_beside_slices_left_out(slices: list[Da
 def test_derived_images_are_left_out(slices: list[Dataset]) -> None:
     derived = changed(slices, lambda d: setattr(d, "ImageType", ["DERIVED", "SECONDARY"]))
 
-    assert _reason(derived) == "NOT_CT_HU"
+    assert _reason(derived) == "DERIVED_ONLY"
+    assert len(_chosen(derived, Gate(derived_allowed=True))[0].slices) == 12
 
 
-def test_images_of_another_class_are_no_ct(slices: list[Dataset]) -> None:
-    assert _reason(changed(slices, lambda d: setattr(d, "SOPClassUID", SecondaryCaptureImageStorage))) == "NOT_CT_HU"
+def test_images_of_another_class_are_no_volume(slices: list[Dataset]) -> None:
+    captures = changed(slices, lambda d: setattr(d, "SOPClassUID", SecondaryCaptureImageStorage))
+
+    assert _reason(captures) == "WRONG_SOP_CLASS"
 
 
 def test_slices_too_far_apart_are_refused(slices: list[Dataset]) -> None:

@@ -1,0 +1,49 @@
+"""What a model card asks of every study before any pixel is read: modality, age, a patient at all."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from pydicom.dataset import Dataset
+
+from dicom_node.errors import NotAnalysable
+from dicom_node.inference.age import age_years
+from dicom_node.inference.cards import Gate, ModelCard
+from dicom_node.inference.exclusions import check_subject
+
+
+def check_card_gate(card: ModelCard, headers: Sequence[Dataset]) -> None:
+    """Compare the headers with the card.
+
+    Raises `NotAnalysable`: NO_IMAGES, WRONG_MODALITY, TEST_SUBJECT, AGE_UNKNOWN or AGE_OUT_OF_RANGE.
+    """
+    if not headers:
+        raise NotAnalysable("NO_IMAGES", "The job names no image.")
+    modalities = {str(header.get("Modality", "")) for header in headers}
+    if card.accepted_modalities and not modalities & card.accepted_modalities:
+        raise NotAnalysable(
+            "WRONG_MODALITY",
+            f"The images are {', '.join(sorted(modalities))}; the model takes "
+            f"{', '.join(sorted(card.accepted_modalities))}.",
+        )
+    check_subject(headers, card.gate)
+    _check_age(card.gate, headers[0])
+
+
+def _check_age(gate: Gate, header: Dataset) -> None:
+    low, high = gate.min_age_years, gate.max_age_years
+    if low is None and high is None:
+        return
+    wanted = f"{low or 0:g} to {high or 150:g} years"
+    years = age_years(header)
+    if years is None and gate.age_may_be_absent:
+        return
+    if years is None:
+        raise NotAnalysable(
+            "AGE_UNKNOWN",
+            f"The model takes ages {wanted} only and the images state none. "
+            "Send PatientAge, or PatientBirthDate and StudyDate.",
+        )
+    # A patient of five years and eleven months is "005Y".
+    if (low is not None and years < low) or (high is not None and years >= high + 1):
+        raise NotAnalysable("AGE_OUT_OF_RANGE", f"The model takes ages {wanted} only.")

@@ -1,0 +1,140 @@
+"""Which images no model may take into a volume or classify, told from the header alone, each with a coded reason.
+
+Messages name the rule that fired, never the value it fired on: a name or an identifier stays in the header.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from pydicom.dataset import Dataset
+from pydicom.uid import CTImageStorage, MRImageStorage
+
+from dicom_node import DEMONSTRATION_MANUFACTURER
+from dicom_node.errors import NotAnalysable
+from dicom_node.inference.cards import Gate
+from dicom_node.inference.frames import ENHANCED_CT, ENHANCED_MR
+
+CT_CLASSES = frozenset({CTImageStorage}) | ENHANCED_CT
+MR_CLASSES = frozenset({MRImageStorage}) | ENHANCED_MR
+
+_LOCALIZER_TYPES = frozenset({"LOCALIZER", "SCOUT", "TOPOGRAM", "SURVIEW", "REF_SURVIEW"})
+#: One such word in a name or an ID is enough.
+_PHANTOM_WORDS = frozenset(
+    {"PHANTOM", "PHANTOME", "FANTOM", "WATERPHANTOM", "QAPHANTOM", "TESTPHANTOM", "TESTPATIENT", "ZZTEST", "ZZZTEST"}
+)
+#: These count only where nothing else is said, so that a patient whose family is called Test is a patient.
+_TEST_WORDS = frozenset({"TEST", "TESTING", "QA", "QC"})
+_BESIDE_TEST = frozenset({"PATIENT", "PAT", "PERSON", "SUBJECT", "SCAN", "DAILY", "WEEKLY", "ACR"})
+_TEST_DESCRIPTION = re.compile(r"\b(?:phantome?|fantom|quality (?:assurance|control)|qa|qc)\b", re.IGNORECASE)
+_WORD = re.compile(r"[^\W\d_]+")
+_DESCRIPTIONS = ("StudyDescription", "SeriesDescription", "ProtocolName", "BodyPartExamined")
+
+
+@dataclass(frozen=True, slots=True)
+class Exclusion:
+    """Why one image is left out: the code that stands when nothing else is left, and the words for the notes."""
+
+    reason: str
+    words: str
+
+
+LOCALIZER = Exclusion("LOCALIZER_ONLY", "localizer")
+WRONG_CLASS = Exclusion("WRONG_SOP_CLASS", "neither a CT nor an MR image")
+DERIVED = Exclusion("DERIVED_ONLY", "derived from other images")
+MOSAIC = Exclusion("MOSAIC_IMAGES", "a mosaic of many slices in one image")
+BURNED_IN = Exclusion("BURNED_IN_ANNOTATION", "with text burned into its pixels")
+QUALITY_CONTROL = Exclusion("TEST_SUBJECT", "a quality control image")
+NOT_HOUNSFIELD = Exclusion("NOT_CT_HU", "not in Hounsfield units")
+NOT_MONOCHROME = Exclusion("NOT_MONOCHROME", "not greyscale with bright for high values")
+NO_POSITION = Exclusion("NO_POSITION", "without a position in the patient")
+
+
+def volume_exclusion(header: Dataset, gate: Gate) -> Exclusion | None:
+    """Return why an image, or a frame of one, cannot be a slice of a volume; `None` when it can."""
+    image_type = image_types(header)
+    if not _LOCALIZER_TYPES.isdisjoint(image_type):
+        return LOCALIZER
+    if header.get("SOPClassUID") not in CT_CLASSES | MR_CLASSES:
+        return WRONG_CLASS
+    if "MOSAIC" in image_type:
+        return MOSAIC
+    if image_type[:1] == ["DERIVED"] and not gate.derived_allowed:
+        return DERIVED
+    return shared_exclusion(header, gate) or _value_exclusion(header)
+
+
+def shared_exclusion(header: Dataset, gate: Gate) -> Exclusion | None:
+    """Return why an image of whatever kind is no patient's clean image."""
+    if str(header.get("BurnedInAnnotation") or "").upper() == "YES" and not gate.burned_in_allowed:
+        return BURNED_IN
+    if str(header.get("QualityControlImage") or "").upper() == "YES" and not gate.test_subjects_allowed:
+        return QUALITY_CONTROL
+    return None
+
+
+def check_subject(headers: Iterable[Dataset], gate: Gate) -> None:
+    """Raise `NotAnalysable` (TEST_SUBJECT) when the images are of a phantom or of a test patient.
+
+    The rules, in this order: Quality Control Subject is YES (PS3.3 C.7.1.1); a description or the body part speaks of
+    a phantom or of quality control; the patient's name or ID has a word such as PHANTOM or TESTPATIENT, or consists of
+    words such as TEST, QA and PATIENT alone. The node's own demonstration studies pass.
+    """
+    if gate.test_subjects_allowed:
+        return
+    for header in headers:
+        rule = _test_subject_rule(header)
+        if rule:
+            raise NotAnalysable(
+                "TEST_SUBJECT",
+                f"The images are not of a patient: {rule}. To analyse phantoms and test patients, set "
+                "[gate] test_subjects_allowed in the model card.",
+            )
+
+
+def refused(left_out: Sequence[Exclusion]) -> NotAnalysable:
+    """Return the refusal of a series of which every image was left out: the commonest reason is its code."""
+    counted = Counter(left_out).most_common()
+    told = "; ".join(f"{count} {one.words}" for one, count in counted)
+    return NotAnalysable(counted[0][0].reason, f"No image of the series can be used: {told}.")
+
+
+def image_types(header: Dataset) -> list[str]:
+    """Return the values of ImageType in upper case."""
+    value = header.get("ImageType") or []
+    return [str(part).strip().upper() for part in ([value] if isinstance(value, str) else value)]
+
+
+def _value_exclusion(header: Dataset) -> Exclusion | None:
+    is_ct = header.SOPClassUID in CT_CLASSES
+    if is_ct and str(header.get("RescaleType") or "HU") not in {"HU", "HU_MOD"}:
+        return NOT_HOUNSFIELD
+    # Hounsfield units have a scale of their own; of an MR image the polarity is all that says what is bright.
+    accepted = {"MONOCHROME2", "MONOCHROME1"} if is_ct else {"MONOCHROME2"}
+    if str(header.get("PhotometricInterpretation") or "MONOCHROME2") not in accepted:
+        return NOT_MONOCHROME
+    return None
+
+
+def _test_subject_rule(header: Dataset) -> str:
+    if str(header.get("Manufacturer") or "") == DEMONSTRATION_MANUFACTURER:
+        return ""
+    if str(header.get("QualityControlSubject") or "").upper() == "YES":
+        return "Quality Control Subject says so"
+    for keyword in _DESCRIPTIONS:
+        if _TEST_DESCRIPTION.search(str(header.get(keyword) or "")):
+            return f"{keyword} speaks of a phantom or of quality control"
+    for keyword in ("PatientName", "PatientID"):
+        if _names_no_patient(str(header.get(keyword) or "")):
+            return f"{keyword} is that of a phantom or a test patient"
+    return ""
+
+
+def _names_no_patient(text: str) -> bool:
+    words = {word.upper() for word in _WORD.findall(text)}
+    if words & _PHANTOM_WORDS:
+        return True
+    return bool(words & _TEST_WORDS) and words <= _TEST_WORDS | _BESIDE_TEST

@@ -1,0 +1,186 @@
+"""Slices grouped into stacks that could be one volume: one series, acquisition, orientation, time, echo, b-value."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from pydicom.dataset import Dataset
+
+from dicom_node.inference.geometry import SlicePlane
+
+#: Slices nearer than this share a position.
+DUPLICATE_MM = 0.01
+#: Headers repeat directions with rounding; 0.001 moves the far corner of a 500 mm field by half a millimetre.
+_SAME_DIRECTION = 1e-3
+
+#: Attributes that part images taken at the same place, and the words a stack is titled by. Numbers part as numbers.
+_FACETS: tuple[tuple[str, str], ...] = (
+    ("StackID", "stack"),
+    ("TemporalPositionIdentifier", "temporal position"),
+    ("DiffusionBValue", "b-value"),
+    ("DiffusionGradientOrientation", "gradient"),
+    ("EchoTime", "echo time"),
+    ("SequenceName", "sequence"),
+    ("ImageType", "image type"),
+)
+#: Looked at only where slices still share a position: these may also change from slice to slice of one volume.
+_LATER_FACETS = ("TriggerTime", "NominalCardiacTriggerDelayTime", "TemporalPositionTimeOffset", "InversionTime")
+
+_Sortable = tuple[int, float, str]
+_Key = tuple[_Sortable, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Slice:
+    """A slice that may take part in a volume: `index` is the place of its object in the list offered to the gate.
+
+    `header` is that of a single-frame image or a `SourceFrame`; `dimensions` are a frame's index values beside place.
+    """
+
+    index: int
+    header: Dataset
+    plane: SlicePlane
+    dimensions: tuple[int, ...] = ()
+
+    @property
+    def modality(self) -> str:
+        return str(self.header.get("Modality") or "")
+
+
+@dataclass(frozen=True, slots=True)
+class Stack:
+    """Slices of one series, acquisition and orientation, ordered along the slice normal (then SOP Instance UID).
+
+    `parted_by` names what sets it apart from its neighbours besides the acquisition: ``b-value 1000``.
+    """
+
+    series_instance_uid: str
+    acquisition: str
+    slices: tuple[Slice, ...]
+    parted_by: str = ""
+
+    @property
+    def positions_mm(self) -> list[float]:
+        return [one.plane.along_normal_mm for one in self.slices]
+
+    @property
+    def shares_positions(self) -> bool:
+        return len(self.slices) > 1 and bool(np.diff(self.positions_mm).min() < DUPLICATE_MM)
+
+    @property
+    def title(self) -> str:
+        name = f"acquisition {self.acquisition}" if self.acquisition else "acquisition without number"
+        parted = f", {self.parted_by}" if self.parted_by else ""
+        return f"{name}{parted} ({len(self.slices)} slices)"
+
+
+def stacks_of(slices: Iterable[Slice]) -> list[Stack]:
+    """Group by series, acquisition, what else was varied, and orientation; largest first, ties by those in order."""
+    groups: dict[_Key, list[Slice]] = defaultdict(list)
+    for one in slices:
+        groups[_key(one)].append(one)
+    varied = [place for place in range(len(_FACETS)) if len({key[place + 2] for key in groups}) > 1]
+    found: list[tuple[_Key, Stack]] = []
+    for key, members in sorted(groups.items()):
+        words = ", ".join(f"{_FACETS[place][1]} {_shown(key[place + 2])}" for place in varied)
+        for alike in _by_orientation(members):
+            stack = Stack(key[0][2], _shown(key[1]), tuple(sorted(alike, key=_place)), words)
+            found.extend((key, part) for part in _parted(stack))
+    found.sort(key=lambda pair: -len(pair[1].slices))
+    return [stack for _, stack in found]
+
+
+def joined(stacks: Sequence[Stack]) -> Stack | None:
+    """Return all stacks as one where they differ in nothing but the acquisition, `None` where they do not.
+
+    Scanners that shoot step by step count an acquisition for every step. Those of a CT must follow each other: where
+    they interleave they are phases of one region.
+    """
+    first = stacks[0]
+    alike = all(
+        one.series_instance_uid == first.series_instance_uid
+        and one.parted_by == first.parted_by
+        and _turned_alike(one.slices[0], first.slices[0])
+        for one in stacks
+    )
+    if len(stacks) < 2 or not alike:
+        return None
+    slices = tuple(sorted((one for stack in stacks for one in stack.slices), key=_place))
+    if first.slices[0].modality == "CT" and _returns([str(one.header.get("AcquisitionNumber")) for one in slices]):
+        return None
+    numbers = sorted({stack.acquisition for stack in stacks}, key=lambda text: (len(text), text))
+    return Stack(first.series_instance_uid, f"{numbers[0]} to {numbers[-1]}", slices, first.parted_by)
+
+
+def _parted(stack: Stack) -> list[Stack]:
+    """Part slices that share positions by whatever else tells them apart, if that leaves one slice a position."""
+    if not stack.shares_positions:
+        return [stack]
+    groups: dict[tuple[tuple[int, ...], _Key], list[Slice]] = defaultdict(list)
+    for one in stack.slices:
+        later = tuple(_sortable(one.header.get(keyword)) for keyword in _LATER_FACETS)
+        groups[one.dimensions, later].append(one)
+    parts = [replace(stack, slices=tuple(members)) for _, members in sorted(groups.items())]
+    if len(parts) == 1 or any(part.shares_positions for part in parts):
+        return [stack]
+    words = [stack.parted_by] if stack.parted_by else []
+    return [replace(one, parted_by=", ".join([*words, f"phase {n}"])) for n, one in enumerate(parts, start=1)]
+
+
+def _key(one: Slice) -> _Key:
+    header = one.header
+    facets = [_sortable(header.get(keyword)) for keyword, _ in _FACETS]
+    if one.modality != "MR":
+        # Makers of CT scanners write what they like behind the third value.
+        facets[-1] = _sortable(None)
+    return (_text(header.get("SeriesInstanceUID")), _sortable(header.get("AcquisitionNumber")), *facets)
+
+
+def _by_orientation(slices: Sequence[Slice]) -> list[list[Slice]]:
+    groups: list[list[Slice]] = []
+    for one in sorted(slices, key=lambda s: (s.plane.directions, _place(s))):
+        group = next((group for group in groups if _turned_alike(group[0], one)), None)
+        if group is None:
+            groups.append([one])
+        else:
+            group.append(one)
+    return groups
+
+
+def _turned_alike(one: Slice, other: Slice) -> bool:
+    pairs = zip(one.plane.directions, other.plane.directions, strict=True)
+    return all(abs(a - b) < _SAME_DIRECTION for a, b in pairs)
+
+
+def _returns(names: Sequence[str]) -> bool:
+    """Whether some name comes again after another one."""
+    runs = [name for place, name in enumerate(names) if place == 0 or names[place - 1] != name]
+    return len(runs) != len(set(runs))
+
+
+def _place(one: Slice) -> tuple[float, str, int]:
+    frame_number = getattr(one.header, "frame_number", 0)
+    return one.plane.along_normal_mm, str(one.header.get("SOPInstanceUID")), int(frame_number)
+
+
+def _sortable(value: object) -> _Sortable:
+    if value is None or value == "":
+        return (0, 0.0, "")
+    if isinstance(value, int | float):
+        return (1, float(value), "")
+    if isinstance(value, str):
+        return _text(value)
+    parts = value if isinstance(value, Iterable) else [value]
+    return _text("\\".join(str(part) for part in parts))
+
+
+def _text(value: object) -> _Sortable:
+    return (2, 0.0, str(value or ""))
+
+
+def _shown(key: _Sortable) -> str:
+    kind, number, text = key
+    return f"{number:g}" if kind == 1 else text
