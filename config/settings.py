@@ -135,8 +135,22 @@ class WatchSettings(Section):
 
 class InferenceSettings(Section):
     models_dirs: tuple[Path, ...] = Field((), description="Further folders of model folders, besides the shipped ones.")
+    require_activation: Literal["none", "added", "all"] = Field(
+        "added",
+        description="Whose golden studies must hold on this machine before they run: `added` means all but the models "
+        "the node brings along.",
+    )
     time_limit_s: Seconds = Field(600, description="Wall-clock limit of one analysis.")
-    memory_limit_mb: int = Field(12288, ge=1024, description="Address-space limit of the worker process.")
+    memory_limit_mb: int = Field(12288, ge=1024, description="Memory limit of each worker process.")
+    device: str = Field(
+        "auto",
+        pattern=r"^(auto|cpu|mps|cuda(:[0-9]{1,3})?)$",
+        description="What models run on: `cpu`, `mps`, `cuda`, `cuda:1`; `auto`: CUDA if there is, else MPS, else CPU.",
+    )
+    workers: int = Field(0, ge=0, le=64, description="Worker processes; 0: one for each GPU, one without a GPU.")
+    model_budget_mb: int = Field(
+        4096, ge=1, description="RAM or GPU memory that one worker's loaded models may hold together."
+    )
     max_attempts: int = Field(3, ge=1, le=10, description="Tries before a job is quarantined as FAILED.")
     lease_s: Seconds = Field(60, description="A claim not renewed for this long may be taken by another worker.")
 
@@ -255,6 +269,9 @@ class RouteSettings(Section):
     quiet_period_s: Seconds = Field(30, description="No new image for this long means the study is complete.")
     max_wait_s: Seconds = Field(7200, description="Run at the latest after this, marked PARTIAL.")
     parameters: dict[str, float] = Field(default_factory=dict, description="Overrides of the model card's parameters.")
+    priority: Literal["images", "stat", "high", "routine", "low"] = Field(
+        "images", description="Whose job is run first; `images`: as RequestedProcedurePriority says, else `routine`."
+    )
 
 
 class Settings(Section):
@@ -324,6 +341,16 @@ class Settings(Section):
         if len(set(titles)) != len(titles):
             raise ValueError(f"an AE title is given twice: {', '.join(titles)}")
         return self
+
+    @property
+    def own_models_dir(self) -> Path:
+        """The folder that `dicom-node models add` fills."""
+        return self.node.data_dir / "models"
+
+    @property
+    def models_dirs(self) -> tuple[Path, ...]:
+        """Every folder of model folders besides the shipped one."""
+        return (self.own_models_dir, *self.inference.models_dirs)
 
     @property
     def database_url(self) -> str:

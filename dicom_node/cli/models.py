@@ -12,7 +12,7 @@ from dicom_node.inference.cards import ModelCard, find_models
 
 def list_models(options: argparse.Namespace) -> int:
     """List every model; the exit status is 1 when one is not as its card says."""
-    cards = find_models(load_settings(options.config).inference.models_dirs)
+    cards = find_models(load_settings(options.config).models_dirs)
     rows = [_row(card) for _, card in sorted(cards.items())]
     if options.json:
         print_json(rows)

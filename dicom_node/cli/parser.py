@@ -90,6 +90,18 @@ def _models(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> No
     models = commands.add_parser("models", help="the models the node can run")
     below = models.add_subparsers(required=True, metavar="COMMAND")
     _command(below, "list", "list the models that are found, verified", "models:list_models", json=True)
+    command = _command(below, "verify", "look at a model without running it", "governance:verify", json=True)
+    command.add_argument("model", nargs="?", metavar="NAME|FOLDER", help="a model or a folder; default: every model")
+    command = _command(below, "add", "copy a folder into the node's models, if it verifies", "governance:add")
+    command.add_argument("folder", type=Path, help="model folder with its model_card.toml")
+    command.add_argument("--replace", action="store_true", help="take the place of the version that is there")
+    command = _command(below, "accept", "let the code and weights of a model run", "governance:accept")
+    command.add_argument("model", metavar="NAME", help="name of the model")
+    command.add_argument("--withdraw", action="store_true", help="take an earlier acceptance back")
+    command = _command(below, "activate", "run a model's golden studies; it goes live if they hold",
+                       "governance:activate", json=True)  # fmt: skip
+    command.add_argument("model", metavar="NAME", help="name of the model")
+    command.add_argument("--without-golden", action="store_true", help="activate a model that has no golden studies")
 
 
 def _doctor(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:

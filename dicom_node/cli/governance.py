@@ -1,0 +1,164 @@
+"""`dicom-node models verify`, `add`, `accept` and `activate`: how a model comes to be run, step by step."""
+
+from __future__ import annotations
+
+import argparse
+import getpass
+import os
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from dicom_node.cli.terminal import print_json, print_table, say
+from dicom_node.config.settings import Settings, load_settings
+from dicom_node.demo.phantoms import chest_ct_phantom, chest_radiograph_phantom
+from dicom_node.errors import NotFound
+from dicom_node.governance.admission import Admission, ModelStanding, Standing
+from dicom_node.governance.asking import Asker
+from dicom_node.governance.environment import environment
+from dicom_node.governance.golden import GoldenOutcome, Phantom, run_golden
+from dicom_node.governance.golden_cases import load_cases
+from dicom_node.governance.store import add_model
+from dicom_node.governance.verify import Point, verify_folder
+from dicom_node.index.decisions import Decision, DecisionKind, add_decision
+from dicom_node.inference.cards import CARD_NAME, ModelCard
+from dicom_node.inference.model_folders import survey_models
+from dicom_node.logs import quiet_third_parties
+from dicom_node.node import Node
+
+#: What golden studies may be made of.
+PHANTOMS: Mapping[str, Phantom] = {
+    "chest-ct": lambda **arguments: chest_ct_phantom(**arguments)[0],
+    "chest-radiograph": lambda **arguments: [chest_radiograph_phantom(**arguments)],
+}
+
+
+def verify(options: argparse.Namespace) -> int:
+    """Look at one model, or at all, without running any; the exit status is 1 when something is wrong."""
+    settings = load_settings(options.config)
+    folders = [_folder(options.model, settings)] if options.model else _all_folders(settings)
+    seen = {str(folder): verify_folder(folder) for folder in folders}
+    if options.json:
+        print_json(seen)
+    else:
+        for folder, points in seen.items():
+            _tell_points(folder, points)
+    return 0 if all(point.ok for points in seen.values() for point in points) else 1
+
+
+def add(options: argparse.Namespace) -> int:
+    """Verify a folder and copy it into the node's own models folder."""
+    settings = load_settings(options.config)
+    points = verify_folder(options.folder)
+    if not all(point.ok for point in points):
+        _tell_points(str(options.folder), points)
+        say("Nothing was added.")
+        return 1
+    models_dir = settings.own_models_dir
+    card = add_model(options.folder, models_dir, replace=options.replace)
+    say(f"{card.name} {card.version} is in {models_dir / card.name}. Next: dicom-node models accept {card.name}")
+    return 0
+
+
+def accept(options: argparse.Namespace) -> int:
+    """Write down that this content of a model's folder may run, or no longer may."""
+    node = Node(load_settings(options.config))
+    card = _card(options.model, node.settings)
+    kind = DecisionKind.WITHDRAWN if options.withdraw else DecisionKind.ACCEPTED
+    points = [] if options.withdraw else verify_folder(card.folder)
+    if not all(point.ok for point in points):
+        _tell_points(str(card.folder), points)
+        say("Nothing was accepted.")
+        return 1
+    _decide(node, card, kind, digest=card.folder_digest, detail={"folder": str(card.folder)})
+    say(f"{card.name} {card.version}, folder digest {card.folder_digest}: {kind.value.lower()}.")
+    return _tell_standing(_admission(node).standing(card))
+
+
+def activate(options: argparse.Namespace) -> int:
+    """Run a model's golden studies on this machine; it goes live when every answer is the expected one."""
+    quiet_third_parties()
+    node = Node(load_settings(options.config))
+    card = _card(options.model, node.settings)
+    before = _admission(node).standing(card)
+    if before.standing not in (Standing.LIVE, Standing.NOT_ACTIVATED):
+        return _tell_standing(before)
+    if not load_cases(card) and not options.without_golden:
+        say(f"{card.name} has no golden studies: nothing shows that it answers rightly here. Add some to its folder "
+            "(docs/models.md), or use --without-golden, which is written down.")  # fmt: skip
+        return 1
+    outcomes = _golden_outcomes(node.settings, card)
+    right = not any(outcome.differences for outcome in outcomes)
+    detail = {"golden": {outcome.file: list(outcome.differences) for outcome in outcomes}}
+    kind = DecisionKind.ACTIVATED if right else DecisionKind.GOLDEN_FAILED
+    _decide(node, card, kind, digest=card.digest, detail=detail, environment=environment())
+    if options.json:
+        print_json(outcomes)
+    else:
+        _tell_outcomes(outcomes)
+        _tell_standing(_admission(node).standing(card))
+    return 0 if right else 1
+
+
+# --- parts -------------------------------------------------------------------------------------------------------
+
+
+def _golden_outcomes(settings: Settings, card: ModelCard) -> Sequence[GoldenOutcome]:
+    limits = settings.inference
+    with Asker(card, time_limit_s=limits.time_limit_s, memory_limit_mb=limits.memory_limit_mb) as asker:
+        return run_golden(card, PHANTOMS, asker)
+
+
+def _admission(node: Node) -> Admission:
+    return Admission(node.database, node.settings.inference.require_activation)
+
+
+def _decide(node: Node, card: ModelCard, kind: DecisionKind, **about: Any) -> None:
+    decision = Decision(
+        at=datetime.now(UTC), kind=kind, model=card.name, version=card.version, decided_by=_who(), **about
+    )
+    with node.database.write() as connection:
+        add_decision(connection, decision)
+
+
+def _who() -> str:
+    """Name who typed the command: the user who became another by sudo, and that other."""
+    user, before = getpass.getuser(), os.environ.get("SUDO_USER", "")
+    return f"{before} as {user}" if before and before != user else user
+
+
+def _card(name: str, settings: Settings) -> ModelCard:
+    survey = survey_models(settings.models_dirs)
+    if name not in survey.cards:
+        told = "".join(f" {problem}" for problem in survey.problems.values())
+        raise NotFound(f"There is no model {name}; there are: {', '.join(sorted(survey.cards))}.{told}")
+    return survey.cards[name]
+
+
+def _folder(text: str, settings: Settings) -> Path:
+    """A folder is meant when there is one with a card; otherwise a model's name."""
+    folder = Path(text)
+    return folder if (folder / CARD_NAME).is_file() else _card(text, settings).folder
+
+
+def _all_folders(settings: Settings) -> list[Path]:
+    survey = survey_models(settings.models_dirs)
+    return [card.folder for card in survey.cards.values()] + list(survey.problems)
+
+
+def _tell_points(folder: str, points: Sequence[Point]) -> None:
+    say(folder)
+    for point in points:
+        say(f"  {'ok  ' if point.ok else 'FAIL'}  {point.name}: {point.text}")
+
+
+def _tell_outcomes(outcomes: Sequence[GoldenOutcome]) -> None:
+    rows = [(one.file, one.name, "; ".join(one.differences) or "as expected") for one in outcomes]
+    if rows:
+        print_table(["golden study", "what", "answer"], rows)
+
+
+def _tell_standing(standing: ModelStanding) -> int:
+    say(f"{standing.name}: {standing.standing}{f': {standing.text}' if standing.text else ''}")
+    return 0 if standing.standing in (Standing.LIVE, Standing.NOT_ACTIVATED) else 1

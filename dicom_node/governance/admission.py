@@ -1,0 +1,128 @@
+"""Whether a model may run, decided for every job from the files as they lie there and from what was decided on them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from pathlib import Path
+
+from dicom_node.errors import ModelUnavailable, SettingsError
+from dicom_node.governance.environment import environment
+from dicom_node.index.database import Database
+from dicom_node.index.decisions import Decision, DecisionKind, decisions_on
+from dicom_node.inference.cards import ModelCard, load_card
+from dicom_node.tasks import Declined
+
+
+class Standing(StrEnum):
+    """Where a model stands; only `LIVE` ones run. The others name the reason of the jobs that were not run."""
+
+    LIVE = "LIVE"
+    UNUSABLE = "MODEL_UNUSABLE"
+    NOT_ACCEPTED = "MODEL_NOT_ACCEPTED"
+    ALTERED = "MODEL_ALTERED"
+    NOT_ACTIVATED = "MODEL_NOT_ACTIVATED"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelStanding:
+    """Where a model stands and why, in a sentence that says what to do. `folder_digest` is what can be accepted."""
+
+    name: str
+    version: str
+    standing: Standing
+    text: str
+    folder_digest: str = ""
+    accepted_by: str = ""
+    accepted_at: datetime | None = None
+    activated_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Admission:
+    """Says who may run. `require_activation` is ``none``, ``added`` (all but the shipped models) or ``all``."""
+
+    database: Database
+    require_activation: str
+
+    def standing(self, card: ModelCard) -> ModelStanding:
+        """Look at the folder of a card as it is now. Raises `IndexUnavailable`."""
+        return self.standing_in(card.folder, card.name, card.version)
+
+    def standing_in(self, folder: Path, name: str, version: str) -> ModelStanding:
+        """Look at a folder that should hold this model."""
+        try:
+            found = load_card(folder)
+            found.verify_weights()
+            _ = found.digest, found.folder_digest
+        except (SettingsError, ModelUnavailable) as error:
+            return ModelStanding(name=name, version=version, standing=Standing.UNUSABLE, text=str(error))
+        with self.database.read() as connection:
+            decisions = decisions_on(connection, found.name)
+        return judge(found, decisions, self.require_activation)
+
+    def refusal(self, card: ModelCard) -> Declined | None:
+        """Return why a job must not be given to this model; `None` when it may."""
+        now = self.standing(card)
+        if now.standing is Standing.LIVE:
+            return None
+        return Declined(now.standing.value, f"The model {card.name} {card.version} was not run: {now.text}")
+
+
+def judge(card: ModelCard, decisions: Sequence[Decision], require_activation: str) -> ModelStanding:
+    """Decide from what was decided, newest first, on a model whose files are those of its card. Pure."""
+    accepted = None if card.is_shipped else _acceptance(card, decisions)
+    standing, text, activated_at = Standing.LIVE, "", _activation(card, decisions)
+    if not card.is_shipped and accepted is None:
+        standing, text = _not_accepted(card, decisions)
+    elif activated_at is None and _must_be_activated(card, require_activation):
+        standing, text = Standing.NOT_ACTIVATED, _not_activated(card, decisions)
+    return ModelStanding(
+        name=card.name,
+        version=card.version,
+        standing=standing,
+        text=text,
+        folder_digest=card.folder_digest,
+        accepted_by="part of the release" if card.is_shipped else accepted.decided_by if accepted else "",
+        accepted_at=accepted.at if accepted else None,
+        activated_at=activated_at,
+    )
+
+
+def _must_be_activated(card: ModelCard, rule: str) -> bool:
+    return rule == "all" or (rule == "added" and not card.is_shipped)
+
+
+def _acceptance(card: ModelCard, decisions: Sequence[Decision]) -> Decision | None:
+    kinds = (DecisionKind.ACCEPTED, DecisionKind.WITHDRAWN)
+    latest = next((d for d in decisions if d.kind in kinds and d.digest == card.folder_digest), None)
+    return latest if latest is not None and latest.kind is DecisionKind.ACCEPTED else None
+
+
+def _not_accepted(card: ModelCard, decisions: Sequence[Decision]) -> tuple[Standing, str]:
+    do = f"Look at it, then run: dicom-node models accept {card.name}"
+    if any(d.digest == card.folder_digest for d in decisions):
+        return Standing.NOT_ACCEPTED, f"its acceptance was withdrawn. {do}"
+    if any(d.kind is DecisionKind.ACCEPTED for d in decisions):
+        return Standing.ALTERED, f"its files are not those that were accepted (now {card.folder_digest[:12]}…). {do}"
+    return Standing.NOT_ACCEPTED, f"nobody has accepted its files ({card.folder_digest[:12]}…). {do}"
+
+
+def _activation(card: ModelCard, decisions: Sequence[Decision]) -> datetime | None:
+    latest = _latest_run(card, decisions)
+    return latest.at if latest is not None and latest.kind is DecisionKind.ACTIVATED else None
+
+
+def _not_activated(card: ModelCard, decisions: Sequence[Decision]) -> str:
+    latest = _latest_run(card, decisions)
+    if latest is not None:
+        return "its golden studies gave other answers on this machine. `dicom-node models activate` shows which."
+    return f"its golden studies have not been run on this machine. Run: dicom-node models activate {card.name}"
+
+
+def _latest_run(card: ModelCard, decisions: Sequence[Decision]) -> Decision | None:
+    kinds = (DecisionKind.ACTIVATED, DecisionKind.GOLDEN_FAILED)
+    here = (d for d in decisions if d.kind in kinds and d.environment == environment())
+    return next((d for d in here if d.digest == card.digest), None)
