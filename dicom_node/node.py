@@ -145,4 +145,5 @@ def _route(route: RouteSettings, settings: Settings, cards: Mapping[str, ModelCa
         rank=route.rank,
         quiet_period_s=route.quiet_period_s,
         max_wait_s=route.max_wait_s,
+        priority=route.priority,
     )

@@ -13,7 +13,7 @@ from typing import Protocol
 
 from sqlalchemy import Connection
 
-from dicom_node.completeness import judge
+from dicom_node.completeness import Verdict, judge
 from dicom_node.errors import IndexUnavailable
 from dicom_node.index.database import Database
 from dicom_node.index.intake import forget_lost_associations, renew_associations
@@ -28,6 +28,7 @@ from dicom_node.index.studies import (
     set_state,
 )
 from dicom_node.model import Route, Study, StudyState
+from dicom_node.priority import Priority, priority_of
 from dicom_node.routing import RouteDecision, decide
 
 #: A study that no route wants is called complete after this long.
@@ -97,7 +98,7 @@ class CompletenessSweep:
         for route in matched:
             verdict = judge(seen, route.quiet_period_s, route.max_wait_s, now)
             if route.name not in cut and verdict.ready:
-                due.append(_job(route, decisions[route.name], verdict.partial, verdict.reason))
+                due.append(_job(route, decisions[route.name], verdict, priority_of(study, route.priority)))
         add_jobs(connection, study, due, now)
         cut |= {job.route for job in due}
         if matched and all(route.name in cut for route in matched):
@@ -112,14 +113,16 @@ class CompletenessSweep:
         return decide(study, route, card.accepts, card.rank)
 
 
-def _job(route: Route, decision: RouteDecision, partial: bool, completeness: str) -> NewJob:
+def _job(route: Route, decision: RouteDecision, verdict: Verdict, priority: Priority) -> NewJob:
+    urgency = "" if priority is Priority.ROUTINE else f" Priority {priority}."
     return NewJob(
         route=route.name,
         model=route.model,
         series_instance_uid=decision.chosen or "",
-        study_partial=partial,
+        study_partial=verdict.partial,
         decision=decision.as_dict(),
-        reason=f"{completeness} {decision.reason}",
+        reason=f"{verdict.reason} {decision.reason}{urgency}",
+        priority=priority,
     )
 
 

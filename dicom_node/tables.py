@@ -139,6 +139,9 @@ jobs = Table(
     Column("lease_until", UtcDateTime),
     # Grows with every claim; a worker whose fence is old may no longer write.
     Column("fence", Integer, nullable=False, default=0),
+    Column("priority", String(8), nullable=False, default="ROUTINE", server_default="ROUTINE"),
+    # Orders the queue: when it was queued, later by what its priority concedes to others.
+    Column("turn_at", UtcDateTime, nullable=False, server_default="1970-01-01 00:00:00"),
     Column("created_at", UtcDateTime, nullable=False),
     # First start: every time inside the produced objects comes from it, so that a retry makes equal bytes.
     Column("started_at", UtcDateTime),

@@ -7,8 +7,6 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-#: What `[inference] device` may hold.
-DEVICE_PATTERN = r"^(auto|cpu|mps|cuda(:[0-9]{1,3})?)$"
 _NVIDIA_DEVICE = re.compile(r"nvidia[0-9]+")
 
 

@@ -16,6 +16,7 @@ from dicom_node.errors import IllegalTransition, NotFound
 from dicom_node.index.events import record
 from dicom_node.lifecycle import check_delivery, check_job, check_study
 from dicom_node.model import DeliveryState, JobState, StudyState
+from dicom_node.priority import Priority, turn_at
 from dicom_node.tables import artifacts, deliveries, jobs, results, studies
 
 #: Kind of the timeline's line about something a human asked for.
@@ -103,6 +104,9 @@ def rerun_study(connection: Connection, study_instance_uid: str, route: str | No
             finished_at=None,
         )
     )
+    for row in finished:
+        turn = turn_at(Priority(row.priority), now)
+        connection.execute(update(jobs).where(jobs.c.id == row.id).values(turn_at=turn))
     _touch(connection, study_instance_uid, now, state=StudyState.ANALYSING.value, reason="")
     routes = ", ".join(row.route for row in finished)
     record(

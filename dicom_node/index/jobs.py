@@ -40,7 +40,7 @@ class ClaimedJob:
 
 
 def claim(connection: Connection, owner: str, now: datetime, lease_s: float) -> ClaimedJob | None:
-    """Take the oldest job that waits or whose lease ran out; `None` when there is none.
+    """Take the job whose turn it is of those that wait or whose lease ran out; `None` when there is none.
 
     A job that a late image has overtaken is set aside: it would analyse half of the next revision as if it were all.
     """
@@ -65,7 +65,7 @@ def claim(connection: Connection, owner: str, now: datetime, lease_s: float) -> 
 def _next(connection: Connection, now: datetime) -> Row[Any] | None:
     waiting = and_(jobs.c.state == JobState.QUEUED, jobs.c.not_before <= now)
     abandoned = and_(jobs.c.state == JobState.RUNNING, jobs.c.lease_until < now)
-    query = select(jobs).where(or_(waiting, abandoned)).order_by(jobs.c.created_at, jobs.c.id).limit(1)
+    query = select(jobs).where(or_(waiting, abandoned)).order_by(jobs.c.turn_at, jobs.c.id).limit(1)
     return connection.execute(query.with_for_update(skip_locked=True)).first()
 
 

@@ -14,6 +14,7 @@ from dicom_node import lifecycle
 from dicom_node.completeness import Arrivals
 from dicom_node.index.events import record
 from dicom_node.model import Instance, InstanceRole, JobState, Sender, Series, Study, StudyState
+from dicom_node.priority import Priority, turn_at
 from dicom_node.tables import associations, instances, jobs, studies
 
 
@@ -27,6 +28,7 @@ class NewJob:
     study_partial: bool
     decision: Mapping[str, object]
     reason: str
+    priority: Priority = Priority.ROUTINE
 
 
 def perhaps_complete(connection: Connection, quiet_since: datetime, opened_before: datetime) -> list[str]:
@@ -104,10 +106,11 @@ def add_jobs(connection: Connection, study: Study, new_jobs: Sequence[NewJob], a
                 study_instance_uid=study.study_instance_uid, revision=study.revision, route=job.route, model=job.model,
                 state=JobState.QUEUED, study_partial=job.study_partial, series_instance_uid=job.series_instance_uid,
                 decision=dict(job.decision), created_at=at, not_before=at,
+                priority=job.priority, turn_at=turn_at(job.priority, at),
             )
         )  # fmt: skip
         record(connection, study.study_instance_uid, at, ("routed", job.reason), route=job.route, model=job.model,
-               revision=study.revision, partial=job.study_partial)  # fmt: skip
+               revision=study.revision, partial=job.study_partial, priority=job.priority)  # fmt: skip
 
 
 def set_state(connection: Connection, study_instance_uid: str, state: StudyState, reason: str, at: datetime) -> None:

@@ -16,7 +16,9 @@ from dicom_node.index.database import Database
 from dicom_node.index.deliveries import Parcel
 from dicom_node.index.jobs import ClaimedJob
 from dicom_node.index.leases import free_dead_leases
+from dicom_node.index.studies import NewJob, add_jobs, load_study, set_state
 from dicom_node.model import ArtifactKind, DeliveryState, Destination, JobState, StudyState
+from dicom_node.priority import LAGS, Priority
 from dicom_node.tables import artifacts as artifacts_table
 from dicom_node.tables import deliveries as deliveries_table
 from dicom_node.tables import jobs as jobs_table
@@ -392,3 +394,70 @@ def test_a_late_image_and_a_worker_that_takes_the_job_do_not_block_each_other(in
         taken = taking.result(60)
     states = [row.state for row in rows(index, jobs_table)]
     assert (states.count(JobState.RUNNING), states.count(JobState.SUPERSEDED)) == (taken, 15 - taken)
+
+
+# --- whose turn it is ---
+
+
+def _queue(index: Database, name: str, priority: Priority, at_s: float) -> str:
+    """Enter a study with one image and one job of a priority."""
+    study = derived_uid("study", name)
+    arrive(index, instance(name, study=study))
+    with index.write() as connection:
+        found = load_study(connection, study, lock=True)
+        assert found is not None
+        job = NewJob(route="r", model="m", series_instance_uid="1", study_partial=False, decision={}, reason="",
+                     priority=priority)  # fmt: skip
+        add_jobs(connection, found, [job], after(at_s))
+        set_state(connection, study, StudyState.COMPLETE, "", after(at_s))
+    return study
+
+
+def _turns(index: Database, at_s: float) -> list[str]:
+    taken = []
+    while (job := claim(index, at_s=at_s)) is not None:
+        taken.append(job.study_instance_uid)
+    return taken
+
+
+def test_urgent_jobs_go_first_and_equals_in_order_of_arrival(index: Database) -> None:
+    low = _queue(index, "low", Priority.LOW, 1)
+    routine = [_queue(index, f"routine-{n}", Priority.ROUTINE, 2 + n) for n in range(3)]
+    high = _queue(index, "high", Priority.HIGH, 10)
+    stat = [_queue(index, f"stat-{n}", Priority.STAT, 20 + n) for n in range(2)]
+
+    assert _turns(index, 100) == [*stat, high, *routine, low]
+
+
+@pytest.mark.parametrize("priority", [Priority.HIGH, Priority.ROUTINE, Priority.LOW])
+def test_a_job_that_has_waited_long_enough_goes_before_new_urgent_ones(index: Database, priority: Priority) -> None:
+    lag_s = LAGS[priority].total_seconds()
+    waiting = _queue(index, "waiting", priority, 0)
+    before, later = _queue(index, "before", Priority.STAT, lag_s - 1), _queue(index, "later", Priority.STAT, lag_s + 1)
+
+    assert _turns(index, lag_s + 2) == [before, waiting, later]
+
+
+def test_a_stream_of_urgent_jobs_starves_nobody(index: Database) -> None:
+    """Twice as many STAT jobs as can be done, for two and a half days."""
+    waiting = {_queue(index, name, Priority(name), 0) for name in ("HIGH", "ROUTINE", "LOW")}
+    done: set[str] = set()
+    for hour in range(1, 61):
+        for name in ("a", "b"):
+            _queue(index, f"stat-{hour}-{name}", Priority.STAT, hour * 3600)
+        job = claim(index, at_s=hour * 3600 + 1, lease_s=1e9)
+        assert job is not None
+        done.add(job.study_instance_uid)
+
+    assert waiting <= done
+
+
+def test_a_rerun_takes_its_place_behind_what_waits(index: Database) -> None:
+    old = _queue(index, "old", Priority.ROUTINE, 0)
+    assert save(index, claimed(index, at_s=1))
+    waiting = _queue(index, "waiting", Priority.ROUTINE, 90_000)
+    with index.write() as connection:
+        actions.rerun_study(connection, old, None, after(100_000))
+    stat = _queue(index, "stat", Priority.STAT, 100_001)
+
+    assert _turns(index, 100_002) == [stat, waiting, old]
