@@ -34,9 +34,9 @@ _log = logging.getLogger(__name__)
 
 
 class Worker(Protocol):
-    """The process that does the work; `inference.sandbox.Sandbox` in production."""
+    """What does the work in another process; `workers.Workers` in production."""
 
-    def run(self, request: object) -> object: ...
+    def run(self, task: Task, /) -> object: ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,7 +67,7 @@ class _Plan:
 
 
 class Analyst:
-    """Works off the queue. One instance works on one job at a time; several may share a database."""
+    """Works off the queue; several threads may call one instance, and several instances share a database."""
 
     def __init__(
         self,

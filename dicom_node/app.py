@@ -9,21 +9,18 @@ from __future__ import annotations
 import json
 import logging
 import os
-import shutil
-import threading
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
-from zoneinfo import ZoneInfo
 
 from dicom_node import __version__
 from dicom_node.config.settings import DestinationSettings
-from dicom_node.errors import IndexUnavailable, SettingsError
+from dicom_node.errors import SettingsError
 from dicom_node.index.leases import free_dead_leases
 from dicom_node.node import Node
 
 if TYPE_CHECKING:
-    from dicom_node.analyst import AnalystSettings
+    from dicom_node.analysts import Analysts
     from dicom_node.outbox import DestinationWorker
     from dicom_node.receive.process import AcceptorProcess
     from dicom_node.reception import Reception
@@ -34,7 +31,6 @@ ROLES = ("receive", "index", "infer", "deliver", "api")
 _COMPLETENESS_EVERY_S = 1.0
 _ASSOCIATIONS_EVERY_S = 10.0
 _PARTS_EVERY_S = 600.0
-_IDLE_POLL_S = 1.0
 _log = logging.getLogger(__name__)
 
 
@@ -46,8 +42,6 @@ class Service:
         self._node = node
         self._acceptor = acceptor
         self._roles = frozenset(roles)
-        self._stop = threading.Event()
-        self._wake_analyst = threading.Event()
         self._reception: Reception | None = None
         self._api: Any = None
         self._retrievals: Any = None
@@ -55,9 +49,7 @@ class Service:
         self._ingest: Any = None
         self._watches: Any = None
         self._scheduler: Any = None
-        self._sandbox: Any = None
-        self._analyst: Any = None
-        self._analyst_thread: threading.Thread | None = None
+        self._analysts: Analysts | None = None
         self._outbox: list[DestinationWorker] = []
         self.ports: dict[str, int] = {}
 
@@ -73,7 +65,7 @@ class Service:
         if "deliver" in self._roles:
             self._start_outbox()
         if "infer" in self._roles:
-            self._start_analyst()
+            self._start_analysts()
         if "api" in self._roles and node.settings.api.enabled:
             self._start_api()
         self._start_sweeps(started_at)
@@ -82,21 +74,17 @@ class Service:
 
     def stop(self) -> None:
         """Stop receiving first, then finish what runs; everything unfinished is found again at the next start."""
-        self._stop.set()
-        self._wake_analyst.set()
         for part in (self._reception, self._watches, self._retrievals, self._scheduler, self._api):
             if part is not None:
                 part.stop()
         for worker in self._outbox:
             worker.stop()
-        if self._analyst is not None:
-            self._analyst.stop()
-        if self._sandbox is not None:
-            self._sandbox.close()
+        if self._analysts is not None:
+            self._analysts.stop()
         if self._ingest is not None:
             self._ingest.close()
-        if self._analyst_thread is not None:
-            self._analyst_thread.join(timeout=10)
+        if self._analysts is not None:
+            self._analysts.join(10)
         for worker in self._outbox:
             worker.join(5)
         self._node.database.close()
@@ -104,9 +92,13 @@ class Service:
 
     def wake(self) -> None:
         """Something was queued or made due: look now instead of at the next poll."""
-        self._wake_analyst.set()
+        self._wake_analysts()
         for worker in self._outbox:
             worker.wake()
+
+    def _wake_analysts(self) -> None:
+        if self._analysts is not None:
+            self._analysts.wake()
 
     def _free_leases(self, now: datetime) -> None:
         with self._node.database.write() as connection:
@@ -150,34 +142,11 @@ class Service:
         for one in self._outbox:
             one.start()
 
-    def _start_analyst(self) -> None:
-        from dicom_node.analyst import Analyst  # noqa: PLC0415
-        from dicom_node.inference.sandbox import Sandbox  # noqa: PLC0415
+    def _start_analysts(self) -> None:
+        from dicom_node.analysts import Analysts  # noqa: PLC0415
 
-        node, inference = self._node, self._node.settings.inference
-        shutil.rmtree(node.work_dir, ignore_errors=True)  # what a crash left there is patient data
-        node.work_dir.mkdir(parents=True)
-        self._sandbox = Sandbox(
-            "dicom_node.worker_process:perform",
-            time_limit_s=inference.time_limit_s,
-            memory_limit_mb=inference.memory_limit_mb,
-        )
-        self._analyst = Analyst(node.database, node.spool, node.cards, self._sandbox, _analyst_settings(node))
-        self._analyst_thread = threading.Thread(target=self._analyse, name="analyst", daemon=True)
-        self._analyst_thread.start()
-
-    def _analyse(self) -> None:
-        while not self._stop.is_set():
-            try:
-                worked = self._analyst.work_once()
-            except IndexUnavailable as error:
-                _log.error("analyst waits for the database", extra={"why": str(error)})
-                worked = False
-            if worked:
-                self.wake()
-            else:
-                self._wake_analyst.wait(_IDLE_POLL_S)
-            self._wake_analyst.clear()
+        self._analysts = Analysts(self._node, self.wake)
+        self._analysts.start()
 
     def _start_api(self) -> None:
         from dicom_node.api.application import create_app  # noqa: PLC0415
@@ -228,7 +197,7 @@ class Service:
         self._scheduler = SweepSchedule()
         if "index" in self._roles:
             completeness = CompletenessSweep(
-                node.database, node.routes, node.cards, self._wake_analyst.set, self._unsettled_studies
+                node.database, node.routes, node.cards, self._wake_analysts, self._unsettled_studies
             )
             self._scheduler.every(_COMPLETENESS_EVERY_S, "completeness", completeness.run)
         if "receive" in self._roles:
@@ -260,33 +229,3 @@ def _is_alive(pid: int) -> bool:
     except PermissionError:
         return True
     return True
-
-
-def _analyst_settings(node: Node) -> AnalystSettings:
-    """Return what shapes the analyst's jobs, from the settings."""
-    from dicom_node.analyst import AnalystSettings  # noqa: PLC0415
-    from dicom_node.fhir.options import FhirOptions  # noqa: PLC0415
-
-    settings = node.settings
-    return AnalystSettings(
-        owner=node.identity,
-        work_dir=node.work_dir,
-        ae_title=settings.node.ae_title,
-        intended_use=settings.node.intended_use,
-        institution=settings.node.institution,
-        sr_sop_class=settings.results.sr_sop_class,
-        fhir=FhirOptions(
-            patient_system=settings.fhir.patient_system,
-            issuers=settings.fhir.issuers,
-            accession_system=settings.fhir.accession_system,
-            dicomweb_url=settings.fhir.dicomweb_url,
-            organization=settings.node.institution,
-            intended_use=settings.node.intended_use,
-            time_zone=ZoneInfo(settings.node.time_zone) if settings.node.time_zone else None,
-        ),
-        time_zone_name=settings.node.time_zone,
-        max_attempts=settings.inference.max_attempts,
-        lease_s=settings.inference.lease_s,
-        destinations={route.name: node.destinations_of(route) for route in settings.route},
-        parameters={route.name: route.parameters for route in settings.route},
-    )

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from dicom_node.analysis import AnalysisRequest
 from dicom_node.fhir.options import FhirOptions
-from dicom_node.model import ArtifactKind, JobState
+from dicom_node.inference.place import Place
+from dicom_node.model import ArtifactKind, JobState, ModelIdentity
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +30,8 @@ class Task:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProducedFile:
+    #: Where the worker that gets it computes.
+    place: Place = field(default_factory=Place)
     """One finished object in the task's folder, and its picture if it has one."""
 
     name: str

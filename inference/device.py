@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import resource
 import sys
 
@@ -15,11 +16,11 @@ def choose_device(place: Place) -> str:
 
     ``auto`` takes CUDA, then MPS, then the CPU; ``auto`` and ``cuda`` spread the workers over the GPUs by number.
     """
-    import torch  # noqa: PLC0415 - the CPU alone needs no torch, and a python entry point may do without
-
     wanted = place.device
-    if wanted == "cpu":
+    if wanted == "cpu" or (wanted == "auto" and importlib.util.find_spec("torch") is None):
         return "cpu"
+    import torch  # noqa: PLC0415 - a model on the CPU may do without
+
     gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
     if wanted.startswith("cuda:") and int(wanted.partition(":")[2]) < gpus:
         return wanted
@@ -38,20 +39,18 @@ def choose_device(place: Place) -> str:
 
 def held_bytes(device: str) -> int:
     """Return the memory held now: allocated by torch on a GPU, resident in RAM for the CPU."""
+    if device == "cpu":
+        return resident_bytes()
     import torch  # noqa: PLC0415
 
-    if device.startswith("cuda"):
-        return int(torch.cuda.memory_allocated(device))
-    if device == "mps":
-        return int(torch.mps.current_allocated_memory())
-    return resident_bytes()
+    return int(torch.mps.current_allocated_memory() if device == "mps" else torch.cuda.memory_allocated(device))
 
 
 def peak_bytes(device: str) -> int:
     """Return the most memory held since the process began: on the GPU for CUDA, resident in RAM otherwise."""
-    import torch  # noqa: PLC0415
-
     if device.startswith("cuda"):
+        import torch  # noqa: PLC0415
+
         return int(torch.cuda.max_memory_allocated(device))
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024  # bytes on macOS, kilobytes on Linux
@@ -59,9 +58,8 @@ def peak_bytes(device: str) -> int:
 
 def release_cached(device: str) -> None:
     """Give memory that torch keeps for reuse back to the GPU."""
+    if device == "cpu":
+        return
     import torch  # noqa: PLC0415
 
-    if device.startswith("cuda"):
-        torch.cuda.empty_cache()
-    elif device == "mps":
-        torch.mps.empty_cache()
+    (torch.mps if device == "mps" else torch.cuda).empty_cache()
