@@ -15,6 +15,7 @@ PRIVATE_SCHEME_NAME = "DICOM AI Node codes"
 # --- units (UCUM) ---
 PERCENT = Code("%", "UCUM", "Percent")
 MILLILITER = Code("ml", "UCUM", "Milliliter")
+MILLIMETER = Code("mm", "UCUM", "Millimeter")
 HOUNSFIELD_UNIT = Code("[hnsf'U]", "UCUM", "Hounsfield unit")
 NO_UNITS = Code("1", "UCUM", "no units")
 
@@ -43,6 +44,8 @@ ANATOMICAL_STRUCTURE = Code("123037004", "SCT", "Anatomical Structure")
 # --- measurements ---
 VOLUME = Code("118565006", "SCT", "Volume")
 MEAN = Code("373098007", "SCT", "Mean")
+MAXIMUM = Code("56851009", "SCT", "Maximum")
+DIAMETER = Code("81827009", "SCT", "Diameter")
 ATTENUATION_COEFFICIENT = Code("112031", "DCM", "Attenuation Coefficient")
 # No code for these was found in DCM, SCT, LN or IBSI, so they are private.
 LOW_ATTENUATION_AREA_950 = Code("LAA950", PRIVATE_SCHEME, "Lung volume below -950 HU, fraction")

@@ -47,6 +47,7 @@ KEYS: tuple[CardKey, ...] = (
         "", "accepts", "tables", "everything", "alternatives in the words of routes; a series must meet all of one"
     ),
     CardKey("", "input", "text", "by the task", "what a model of a known task is given: `image` or `volume`"),
+    CardKey("", "voi", "true or false", "`true`", "images: apply their window before the model sees them"),
     CardKey("", "precision", "text", "`float32`", "`mixed`: a GPU may compute in half precision; measure it first"),
     CardKey("", "gate", "table", "no limits", "numbers the images are held against"),
     CardKey("gate", "min_slices", "number", "`1`", "volumes: fewest slices (never below 2)"),

@@ -111,6 +111,8 @@ class ModelCard:
     accepts: tuple[Mapping[str, object], ...]
     #: What a model of a known task is given: ``image`` one by one, or ``volume``.
     input: str
+    #: Whether the window of an image (VOI LUT) is applied before the model sees it.
+    voi: bool
     gate: Gate
     weights_file: Path | None
     weights_sha256: str
@@ -179,10 +181,10 @@ class ModelCard:
         text = "\n".join(f"{name}={float(values[name])!r}" for name in sorted(values))
         return hashlib.sha256(text.encode()).hexdigest()
 
-    def identity(self, parameters: Mapping[str, float], *, verified: bool = True) -> ModelIdentity:
-        """Say which algorithm answers, with the parameters in force; `verified=False` for a model that must not."""
+    def identity(self, parameters: Mapping[str, float], *, digest: str = "") -> ModelIdentity:
+        """Say which algorithm answers, with the parameters in force; `digest` is given for a model that must not."""
         values = self.effective_parameters(parameters)
-        digest = self.digest if verified else self.seen_digest
+        digest = digest or self.digest
         return ModelIdentity(
             name=self.name,
             version=self.version,
@@ -194,6 +196,13 @@ class ModelCard:
             limits=self.limits,
             calibrated=self.calibrated,
         )
+
+    def require(self, digest: str) -> None:
+        """Raise `ModelUnavailable` unless the model is the one with this digest; "" is any."""
+        if digest and self.digest != digest:
+            raise ModelUnavailable(
+                f"Model {self.name} in {self.folder} changed after it was admitted. Its next job looks at it again."
+            )
 
     def verify_weights(self) -> None:
         """Check the weights against the card; raises `ModelUnavailable`."""
@@ -227,22 +236,6 @@ def load_card(folder: Path) -> ModelCard:
     return _card(folder.resolve(), fields)
 
 
-def find_models(extra_dirs: Sequence[Path] = ()) -> dict[str, ModelCard]:
-    """Return every model by name: the shipped ones, then those in `extra_dirs`.
-
-    Raises `SettingsError` when two folders hold a model of the same name; names decide which answer is whose.
-    """
-    cards: dict[str, ModelCard] = {}
-    for path in (p for root in (SHIPPED_MODELS, *extra_dirs) for p in sorted(root.glob(f"*/{CARD_NAME}"))):
-        card = load_card(path.parent)
-        if card.name in cards and cards[card.name].folder != card.folder:
-            raise SettingsError(
-                f"Two models are named {card.name!r}: {cards[card.name].folder} and {card.folder}. Rename one."
-            )
-        cards[card.name] = card
-    return cards
-
-
 def _card(folder: Path, fields: CardFields) -> ModelCard:
     for key in unknown_keys(fields.values):
         fields.refuse(key, "is not a key of a model card")
@@ -266,6 +259,7 @@ def _card(folder: Path, fields: CardFields) -> ModelCard:
         rank=fields.texts("rank"),
         accepts=_accepts(fields),
         input=given,
+        voi=fields.flag("voi", default=True),
         gate=Gate(
             min_slices=int(gate.number("min_slices", 1) or 1),
             min_age_years=age.number("min", None),

@@ -4,30 +4,36 @@ from __future__ import annotations
 
 import importlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import cast
 
 from dicom_node.analysis import Analysis, AnalysisRequest, NotAnalysed
 from dicom_node.errors import ModelUnavailable, NotAnalysable
 from dicom_node.inference.card_gate import check_card_gate
-from dicom_node.inference.cards import ModelCard, load_card
+from dicom_node.inference.cards import RUNTIMES, TASK_INPUTS, ModelCard, load_card
 from dicom_node.inference.model_run import ModelRun, SourceImage, read_dataset
+from dicom_node.inference.place import Place
+from dicom_node.inference.prediction import Load, LoadedModel
+from dicom_node.inference.warm import models_at
 
 Analyse = Callable[[ModelRun], Analysis]
+Answer = Callable[[ModelRun, LoadedModel], Analysis]
 
-_BUNDLE_ENTRY_POINT = "dicom_node.inference.bundle:analyse"
+_ANYWHERE = Place()
 
 
-def run_model(request: AnalysisRequest) -> Analysis | NotAnalysed:
-    """Answer one request: read the headers, gate them, run the model (`ports.RunModel`).
+def run_model(request: AnalysisRequest, place: Place = _ANYWHERE) -> Analysis | NotAnalysed:
+    """Answer one request: read the headers, gate them, run the model (`ports.RunModel`) at a place.
 
     A study the model must not answer for comes back as `NotAnalysed`, with what was looked at. Raises
     `ModelUnavailable` or `SettingsError` when the model itself cannot be used.
     """
     card = load_card(request.model_dir)
+    card.require(request.model_digest)
     parameters = card.effective_parameters(request.parameters)
     identity = card.identity(request.parameters)
-    analyse = _entry_point(card)
+    analyse = _chosen(card, parameters, place)
     times: dict[str, float] = {}
     started = time.perf_counter()
     images, refusals = _read_headers(request)
@@ -62,12 +68,34 @@ def _read_headers(request: AnalysisRequest) -> tuple[tuple[SourceImage, ...], li
     return tuple(images), refusals
 
 
-def _entry_point(card: ModelCard) -> Analyse:
-    module_name, _, name = (card.entry_point or _BUNDLE_ENTRY_POINT).partition(":")
+def _chosen(card: ModelCard, parameters: Mapping[str, float], place: Place) -> Analyse:
+    """Return what answers for the card: its own whole run, or its runtime under the answers of its task."""
+    if card.runtime == "python" and card.task not in TASK_INPUTS:
+        return cast(Analyse, _named(card, card.entry_point))
+    if card.task not in TASK_INPUTS:
+        raise ModelUnavailable(
+            f"Model {card.name}: its runtime {card.runtime} answers {', '.join(TASK_INPUTS)}, not {card.task!r}. "
+            "Correct task in the card."
+        )
+    load = cast(Load, _named(card, f"dicom_node.inference.runtimes.{RUNTIMES[card.runtime]}:load"))
+    answer = cast(Answer, _named(card, f"dicom_node.inference.answers.{card.task}:answer"))
+    # A site's parameters may shape what a model gives (temperature), so they are part of what is loaded.
+    wanted = replace(card, parameters=parameters) if dict(card.parameters) != dict(parameters) else card
+
+    def analyse(run: ModelRun) -> Analysis:
+        with run.stage("load"):
+            model = models_at(place).get(wanted, load)
+        return answer(run, model)
+
+    return analyse
+
+
+def _named(card: ModelCard, place: str) -> object:
+    module_name, _, name = place.partition(":")
     try:
-        return cast(Analyse, getattr(importlib.import_module(module_name), name))
+        return getattr(importlib.import_module(module_name), name)
     except (ImportError, AttributeError) as error:
         raise ModelUnavailable(
-            f"Model {card.name} needs {module_name}:{name}, which cannot be loaded here ({error}). "
+            f"Model {card.name} needs {place}, which cannot be loaded here ({error}). "
             "Install the inference extra: pip install dicom-node[inference]."
         ) from error

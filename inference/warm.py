@@ -9,6 +9,7 @@ import gc
 import logging
 import threading
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -29,6 +30,8 @@ class _Kept:
     model: LoadedModel
     folder: Path
     size_bytes: int
+    #: What the card's parameters were, a site's overrides included: they may shape what the model gives.
+    parameters: Mapping[str, float]
 
 
 class WarmModels:
@@ -60,7 +63,8 @@ class WarmModels:
         with self._lock:
             digest = card.digest
             kept = self._kept.pop(digest, None)
-            if kept is None:
+            if kept is None or kept.parameters != card.parameters:
+                kept = None
                 self._make_room(card)
                 kept = self._load(card, digest, load)
             self._kept[digest] = kept
@@ -75,7 +79,7 @@ class WarmModels:
                 f"Model {card.name} in {card.folder} changed while it was loaded. Run the job again."
             )
         grown = held_bytes(self.device) - before
-        kept = _Kept(model, card.folder, max(model.size_bytes, grown))
+        kept = _Kept(model, card.folder, max(model.size_bytes, grown), dict(card.parameters))
         took_s = round(time.perf_counter() - started, 3)
         _log.info("model loaded", extra={"model": card.name, "digest": digest[:12], "device": self.device,
                                          "mb": kept.size_bytes // _MEGABYTE, "took_s": took_s})  # fmt: skip

@@ -1,0 +1,115 @@
+"""Classes with probabilities: every class of the card evaluated, the most suspicious image deciding."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from dicom_node.analysis import Analysis, Saliency
+from dicom_node.errors import ModelUnavailable
+from dicom_node.inference.answers.inputs import Given, predictions, read_inputs
+from dicom_node.inference.card_outputs import CardFinding
+from dicom_node.inference.explain.regions import hottest_box
+from dicom_node.inference.model_run import ModelRun
+from dicom_node.inference.prediction import LoadedModel, Prediction
+from dicom_node.model import Finding, Presence
+
+
+@dataclass(frozen=True, slots=True)
+class _Scored:
+    given: Given
+    prediction: Prediction
+
+
+def answer(run: ModelRun, model: LoadedModel) -> Analysis:
+    """Classify every image of the series, or its volume; a finding takes the probability of its most suspicious image.
+
+    Raises `NotAnalysable`, or `ModelUnavailable` when the model cannot be used.
+    """
+    given = read_inputs(run)
+    found = predictions(run, model, given)
+    scored = [_Scored(*pair) for pair in zip(given, found, strict=True)]
+    with run.stage("explain"):
+        findings, saliencies = _findings(run, model, scored)
+    return Analysis(
+        model=run.identity,
+        sources=tuple(source for one in given for source in one.sources),
+        findings=findings,
+        saliencies=saliencies,
+        notes=tuple(run.notes),
+        stage_times_s=dict(run.stage_times_s),
+    )
+
+
+def _findings(
+    run: ModelRun, model: LoadedModel, scored: Sequence[_Scored]
+) -> tuple[tuple[Finding, ...], tuple[Saliency, ...]]:
+    """Return every class as a finding, with saliency for those present, or for the most probable if none is."""
+    threshold = run.parameters.get("threshold", 0.5)
+    best = {one.key: _most_suspicious(run, one, scored) for one in run.card.findings}
+    chance = {one.key: _probability(run, one, best[one.key]) for one in run.card.findings}
+    explained = {key for key, value in chance.items() if value >= threshold} or {max(chance, key=chance.__getitem__)}
+    findings, saliencies = [], []
+    for one in run.card.findings:
+        present = chance[one.key] >= threshold
+        saliency = _explain(run, model, one, best[one.key]) if one.key in explained else None
+        if saliency is not None:
+            saliencies.append(saliency)
+        findings.append(
+            Finding(
+                key=one.key,
+                label=one.label,
+                code=one.code,
+                site=one.site,
+                presence=Presence.PRESENT if present else Presence.ABSENT,
+                probability=round(chance[one.key], 4),
+                threshold=threshold,
+                region=hottest_box(saliency) if saliency is not None and present else None,
+                explanation_key=f"heatmap:{one.key}:{saliency.sop_instance_uid}" if saliency is not None else None,
+            )
+        )
+    return tuple(findings), tuple(saliencies)
+
+
+def _most_suspicious(run: ModelRun, finding: CardFinding, scored: Sequence[_Scored]) -> _Scored:
+    if len(scored) > 1:
+        told = ", ".join(
+            f"image {one.given.sources[0].get('InstanceNumber', '?')}: {_probability(run, finding, one):.2f}"
+            for one in scored
+        )
+        run.notes.append(f"{finding.label}: the highest of {len(scored)} images counts ({told}).")
+    return max(scored, key=lambda one: _probability(run, finding, one))
+
+
+def _probability(run: ModelRun, finding: CardFinding, image: _Scored) -> float:
+    scores = image.prediction.scores
+    if scores is None or finding.output_index >= scores.size:
+        raise ModelUnavailable(
+            f"Model {run.card.name} gives {0 if scores is None else scores.size} outputs, but finding {finding.key} "
+            f"names output {finding.output_index}. Correct output_index in the card."
+        )
+    value = float(scores[finding.output_index])
+    if not 0.0 <= value <= 1.0:
+        raise ModelUnavailable(
+            f"Model {run.card.name} answered {value:g}, which is no probability. What it gives must end in softmax or "
+            "sigmoid."
+        )
+    return value
+
+
+def _explain(run: ModelRun, model: LoadedModel, finding: CardFinding, image: _Scored) -> Saliency | None:
+    if not run.card.explain.get("method") or image.given.volume is not None:
+        return None
+    explanation = model.explain(image.given.model_input, finding.output_index)
+    if explanation is None:
+        run.notes.append(
+            "No heat map: the model cannot give one here, or its preprocessing crops or turns the image, so that a map "
+            "would have no sure place on it."
+        )
+        return None
+    return Saliency(
+        finding_key=finding.key,
+        sop_instance_uid=image.given.sop_instance_uid,
+        map=explanation.map,
+        method=explanation.method,
+    )

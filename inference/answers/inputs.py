@@ -1,0 +1,55 @@
+"""A series as a model's inputs: single images through the radiograph gate, or one volume through the volume gate."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from pydicom.dataset import Dataset
+
+from dicom_node.inference.model_run import ModelRun
+from dicom_node.inference.pixels import display_values
+from dicom_node.inference.prediction import LoadedModel, ModelInput, Prediction
+from dicom_node.inference.radiograph import frontal_images
+from dicom_node.inference.volume import Volume, read_volume
+
+
+@dataclass(frozen=True, slots=True)
+class Given:
+    """One input of a model and what it was made of: one image, or the slices of `volume` in its order."""
+
+    sources: tuple[Dataset, ...]
+    model_input: ModelInput
+    volume: Volume | None = None
+
+    @property
+    def sop_instance_uid(self) -> str:
+        """Of the image; of the first slice of a volume."""
+        return str(self.sources[0].SOPInstanceUID)
+
+
+def read_inputs(run: ModelRun) -> list[Given]:
+    """Read what the card's model is given: each frontal image, or the one volume. Raises `NotAnalysable`."""
+    with run.stage("read"):
+        return [_volume(run)] if run.card.input == "volume" else _images(run)
+
+
+def predictions(run: ModelRun, model: LoadedModel, given: Sequence[Given]) -> list[Prediction]:
+    """Run the model on the inputs, as many at once as it takes."""
+    with run.stage("infer"):
+        found: list[Prediction] = []
+        for start in range(0, len(given), model.batch_limit):
+            found.extend(model.predict([one.model_input for one in given[start : start + model.batch_limit]]))
+        return found
+
+
+def _images(run: ModelRun) -> list[Given]:
+    images = [one.read() for one in frontal_images(run.images, run.notes)]
+    return [Given((image,), ModelInput(values=display_values(image, voi=run.card.voi)[None])) for image in images]
+
+
+def _volume(run: ModelRun) -> Given:
+    volume = read_volume(run.images, run.card.gate, run.notes)
+    values = np.ascontiguousarray(volume.values_zyx, dtype=np.float32)[None]
+    return Given(volume.sources, ModelInput(values=values, affine_lps_mm=volume.affine_lps_mm), volume)

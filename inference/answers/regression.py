@@ -1,0 +1,64 @@
+"""Values a model estimates, each with its unit; a value the card calls implausible is told and not reported."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Sequence
+
+from dicom_node.analysis import Analysis
+from dicom_node.codes import NO_UNITS
+from dicom_node.errors import ModelUnavailable, NotAnalysable
+from dicom_node.inference.answers.inputs import Given, predictions, read_inputs
+from dicom_node.inference.card_outputs import CardFinding
+from dicom_node.inference.model_run import ModelRun
+from dicom_node.inference.prediction import LoadedModel, Prediction
+from dicom_node.model import Finding, Measurement
+
+
+def answer(run: ModelRun, model: LoadedModel) -> Analysis:
+    """Estimate every value of the card on the series; of several images the median counts.
+
+    Raises `NotAnalysable` (IMPLAUSIBLE_VALUE) when no value may be reported, or `ModelUnavailable`.
+    """
+    given = read_inputs(run)
+    found = predictions(run, model, given)
+    findings = [_finding(run, one, given, found) for one in run.card.findings]
+    reported = tuple(one for one in findings if one is not None)
+    if not reported:
+        raise NotAnalysable("IMPLAUSIBLE_VALUE", "No value is plausible: " + " ".join(run.notes))
+    return Analysis(
+        model=run.identity,
+        sources=tuple(source for one in given for source in one.sources),
+        findings=reported,
+        notes=tuple(run.notes),
+        partial=len(reported) < len(findings),
+        stage_times_s=dict(run.stage_times_s),
+    )
+
+
+def _finding(run: ModelRun, one: CardFinding, given: Sequence[Given], found: Sequence[Prediction]) -> Finding | None:
+    values = [_value(run, one, prediction) for prediction in found]
+    value, unit = statistics.median(values), one.unit or NO_UNITS
+    if len(values) > 1:
+        told = ", ".join(
+            f"image {image.sources[0].get('InstanceNumber', '?')}: {each:.4g}"
+            for image, each in zip(given, values, strict=True)
+        )
+        run.notes.append(f"{one.label}: the median of {len(values)} images counts ({told}).")
+    if not one.plausible.hold(value):
+        run.notes.append(
+            f"{one.label}: {value:.4g} {unit.value} is not plausible ({one.plausible} expected), so it is not reported."
+        )
+        return None
+    measurement = Measurement(one.code, float(f"{value:.4g}"), unit)
+    return Finding(key=one.key, label=one.label, code=one.code, site=one.site, measurements=(measurement,))
+
+
+def _value(run: ModelRun, one: CardFinding, prediction: Prediction) -> float:
+    scores = prediction.scores
+    if scores is None or one.output_index >= scores.size:
+        raise ModelUnavailable(
+            f"Model {run.card.name} gives {0 if scores is None else scores.size} values, but {one.key} is output "
+            f"{one.output_index}. Correct output_index in the card."
+        )
+    return float(scores[one.output_index])

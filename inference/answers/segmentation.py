@@ -1,0 +1,154 @@
+"""Masks become segments with codes from the card, and their volume where it is plausible."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dicom_node.analysis import Analysis, Saliency, Segment
+from dicom_node.codes import MILLILITER, VOLUME
+from dicom_node.errors import ModelUnavailable, NotAnalysable
+from dicom_node.inference.answers.inputs import Given, predictions, read_inputs
+from dicom_node.inference.card_outputs import CardSegment
+from dicom_node.inference.explain.voxels import probability_map, strongest_slices
+from dicom_node.inference.model_run import ModelRun
+from dicom_node.inference.prediction import LoadedModel, Prediction
+from dicom_node.model import Finding, Measurement, Presence
+
+Mask = NDArray[np.bool_]
+
+_KEY_SLICES = 6
+_MAPS_PER_SEGMENT = 3
+
+
+def answer(run: ModelRun, model: LoadedModel) -> Analysis:
+    """Outline every structure of the card and measure it. A structure whose volume is not plausible is told in a note,
+    and neither its mask nor its volume is reported.
+
+    Raises `NotAnalysable` (IMPLAUSIBLE_VOLUME) when nothing may be reported, or `ModelUnavailable`.
+    """
+    given = _one_geometry(run, read_inputs(run))
+    found = predictions(run, model, given)
+    labels = np.concatenate([_labels(run, *pair) for pair in zip(given, found, strict=True)])
+    with run.stage("measure"):
+        segments, findings = _measured(run, labels, given[0].volume.voxel_ml if given[0].volume else None)
+        saliencies = _saliencies(run, segments, given, found)
+    return Analysis(
+        model=run.identity,
+        sources=tuple(source for one in given for source in one.sources),
+        findings=tuple(findings),
+        segments=tuple(segments),
+        saliencies=saliencies,
+        key_slices=_key_slices(segments),
+        notes=tuple(run.notes),
+        partial=len(findings) < len(run.card.segments),
+        stage_times_s=dict(run.stage_times_s),
+    )
+
+
+def _one_geometry(run: ModelRun, given: list[Given]) -> list[Given]:
+    """Keep the images of the first one's size: masks of one object share their geometry."""
+    kept = [one for one in given if one.model_input.values.shape == given[0].model_input.values.shape]
+    if len(kept) < len(given):
+        run.notes.append(f"Left out: {len(given) - len(kept)} image(s) of another size than the first.")
+    return kept
+
+
+def _labels(run: ModelRun, given: Given, prediction: Prediction) -> NDArray[np.uint8]:
+    shape = (len(given.sources), *given.model_input.values.shape[-2:])
+    if prediction.labels is None or prediction.labels.shape != shape:
+        raise ModelUnavailable(f"Model {run.card.name} gave no class for each of the voxels {shape}.")
+    return prediction.labels
+
+
+def _measured(
+    run: ModelRun, labels: NDArray[np.uint8], voxel_ml: float | None
+) -> tuple[list[Segment], list[Finding]]:
+    segments, findings = [], []
+    for one in run.card.segments:
+        mask: Mask = labels == one.value
+        volume_ml = None if voxel_ml is None else float(np.count_nonzero(mask)) * voxel_ml
+        if volume_ml is not None and not one.plausible_ml.hold(volume_ml):
+            run.notes.append(
+                f"{one.label}: {volume_ml:.4g} ml is not plausible ({one.plausible_ml} ml expected), so it is not "
+                "reported."
+            )
+            continue
+        if not mask.any():
+            findings.append(_finding(one, None, None))
+            continue
+        _tell_cut(run, one, mask, voxel_ml)
+        segments.append(_segment(one, mask, len(segments) + 1))
+        findings.append(_finding(one, volume_ml, len(segments)))
+    if not findings:
+        raise NotAnalysable("IMPLAUSIBLE_VOLUME", "No volume is plausible. " + " ".join(run.notes))
+    return segments, findings
+
+
+def _tell_cut(run: ModelRun, one: CardSegment, mask: Mask, voxel_ml: float | None) -> None:
+    ends = [name for name, plane in (("first", mask[0]), ("last", mask[-1])) if plane.any()]
+    if ends and voxel_ml is not None:
+        run.notes.append(f"{one.label} reaches the {' and the '.join(ends)} slice: the scan may cut it off.")
+
+
+def _segment(one: CardSegment, mask: Mask, number: int) -> Segment:
+    return Segment(
+        number=number,
+        label=one.label,
+        category=one.category,
+        type=one.type,
+        mask=mask,
+        finding_key=one.key,
+        anatomic_region=one.region,
+        color_rgb=one.color_rgb,
+    )
+
+
+def _finding(one: CardSegment, volume_ml: float | None, number: int | None) -> Finding:
+    measurements = () if volume_ml is None else (Measurement(VOLUME, float(f"{volume_ml:.4g}"), MILLILITER),)
+    return Finding(
+        key=one.key,
+        label=one.label,
+        code=one.type,
+        site=one.region or one.type,
+        laterality=one.side,
+        presence=Presence.ABSENT if number is None else None,
+        measurements=measurements,
+        segment_number=number,
+    )
+
+
+def _key_slices(segments: Sequence[Segment]) -> tuple[int, ...]:
+    """Return for each segment the slice with most of it, then the next best of all."""
+    if not segments or segments[0].mask.shape[0] < 2:
+        return ()
+    areas = np.array([segment.mask.sum(axis=(1, 2)) for segment in segments])
+    total = areas.sum(axis=0)
+    best = [int(one) for one in areas.argmax(axis=1)]
+    held = np.nonzero(total)[0]
+    spread = held[np.linspace(0, len(held) - 1, _KEY_SLICES).round().astype(int)]
+    return tuple(dict.fromkeys([*best, *(int(one) for one in spread)]))[:_KEY_SLICES]
+
+
+def _saliencies(
+    run: ModelRun, segments: Sequence[Segment], given: Sequence[Given], found: Sequence[Prediction]
+) -> tuple[Saliency, ...]:
+    """Show how sure the network is of each structure, on the slices that hold most of it, where it tells."""
+    if any(one.probabilities is None for one in found):
+        return ()
+    values = np.concatenate([one.probabilities for one in found if one.probabilities is not None], axis=1)
+    sources = [source for one in given for source in one.sources]
+    index_of = {one.key: one.value for one in run.card.segments}
+    saliencies = []
+    for segment in segments:
+        if index_of[segment.finding_key] >= values.shape[0]:
+            continue
+        chance = probability_map(values, index_of[segment.finding_key])
+        for place in strongest_slices(chance, _MAPS_PER_SEGMENT):
+            uid = str(sources[place].SOPInstanceUID)
+            saliencies.append(
+                Saliency(finding_key=segment.finding_key, sop_instance_uid=uid, map=chance[place], method="Probability")
+            )
+    return tuple(saliencies)

@@ -1,0 +1,259 @@
+"""MONAI Bundles as the Model Zoo publishes them: network, preprocessing, inferer and postprocessing run as written.
+
+A bundle's configuration may hold Python expressions, so it is code: only folders the operator accepted get here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from monai.data.meta_tensor import MetaTensor
+from monai.inferers.inferer import SimpleInferer
+from monai.transforms.post.dictionary import Invertd
+
+from dicom_node.errors import ModelUnavailable
+from dicom_node.inference.cards import ModelCard
+from dicom_node.inference.explain.cam import grad_cam, grad_cam_plus_plus
+from dicom_node.inference.pixels import READ_ERRORS
+from dicom_node.inference.prediction import Explanation, LoadedModel, ModelInput, Prediction
+from dicom_node.inference.runtimes.bundle_config import BundleConfig, allow_absent, read_config, transforms_of
+from dicom_node.inference.runtimes.bundle_input import affine_ras, as_loaded, reader_order
+from dicom_node.inference.runtimes.bundle_output import (
+    Finished,
+    Source,
+    boxes_of,
+    finish,
+    label_inversions_nearest,
+    labels_of,
+    probabilities_of,
+    scores_of,
+)
+from dicom_node.inference.runtimes.weights import State, read_state
+
+_BATCH = 16
+#: Spatial transforms after which the input still shows the whole image, corner on corner.
+_PLACES_WHOLE_IMAGE = frozenset({"Resize", "Resized"})
+_CAMS = {"grad-cam": (grad_cam, "Grad-CAM"), "grad-cam++": (grad_cam_plus_plus, "Grad-CAM++")}
+#: What configurations and scripts of strangers raise.
+_CODE_ERRORS = (*READ_ERRORS, OSError, ImportError, NameError, SyntaxError, AssertionError)
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What is asked of a bundle: its task, a classifier's temperature, how answers are explained."""
+
+    task: str
+    temperature: float = 1.0
+    explain_method: str = ""
+    explain_layer: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class _Prepared:
+    """One input through the preprocessing: every entry, the one that goes into the network, where it came from."""
+
+    entries: dict[str, Any]
+    key: str
+    source: Source
+
+    @property
+    def tensor(self) -> torch.Tensor:
+        """(1, channels, …), float32."""
+        return torch.as_tensor(self.entries[self.key]).as_subclass(torch.Tensor)[None].float()
+
+
+def load(card: ModelCard, device: str) -> LoadedModel:
+    """Load the bundle of a card with its weights. Raises `ModelUnavailable`."""
+    if card.weights_file is None:
+        raise ModelUnavailable(f"Bundle {card.name} has no [weights]. Name its weights file in the card.")
+    wanted = Wanted(
+        task=card.task,
+        temperature=card.parameters.get("temperature", 1.0),
+        explain_method=card.explain.get("method", ""),
+        explain_layer=card.explain.get("layer", ""),
+    )
+    return open_bundle(card.folder, device, wanted, read_state(card.weights_file))
+
+
+def open_bundle(folder: Path, device: str, wanted: Wanted, state: State | None) -> LoadedBundle:
+    """Make a bundle's parts and give its network `state`; `None` keeps the weights it was made with.
+
+    Raises `ModelUnavailable` when the configuration, its scripts or the weights do not fit what is installed here.
+    """
+    doing = "cannot be loaded. Check its configs (network_def, inferer, postprocessing) and that the weights fit"
+    try:
+        config = read_config(folder, device)
+    except _CODE_ERRORS as error:
+        raise _failed(folder, doing, error) from error
+    with _code_of(config, doing):
+        network = config.get("network_def") or config.get("network")
+        if not isinstance(network, torch.nn.Module):
+            raise ModelUnavailable(f"Bundle {folder} defines no network_def. Its configuration cannot be used.")
+        if state is not None:
+            network.load_state_dict(dict(state), strict=True)
+        return LoadedBundle(config, network.eval().to(device), wanted, device)
+
+
+class LoadedBundle:
+    """A bundle in memory (`prediction.LoadedModel`)."""
+
+    def __init__(self, config: BundleConfig, network: torch.nn.Module, wanted: Wanted, device: str) -> None:
+        """Make the parts around the network; may raise whatever the bundle's code raises."""
+        self._config, self._network, self._wanted, self._device = config, network, wanted, device
+        config.get("evaluator::_requires_")  # what a detector wants done before it runs
+        self._preprocessing = config.get("preprocessing")
+        self._inferer = config.get("inferer") or SimpleInferer()
+        composed = config.get("postprocessing") or config.get("evaluator::postprocessing")
+        self._postprocessing = transforms_of(composed)
+        keys = frozenset(config.loading.keys or ("image",))
+        allow_absent(self._preprocessing, keys, frozenset({"label"}))
+        allow_absent(composed, keys | {"pred", "image"}, frozenset({"label"}))
+        label_inversions_nearest(self._postprocessing)
+        self.size_bytes = sum(one.nbytes for one in (*network.parameters(), *network.buffers()))
+        self.batch_limit = _BATCH if wanted.task in {"classification", "regression"} else 1
+
+    def predict(self, inputs: Sequence[ModelInput]) -> Sequence[Prediction]:
+        """Run the inputs; those that come out of the preprocessing with one shape go through the network together.
+
+        Raises `NotAnalysable` (CHANNELS_MISSING), or `ModelUnavailable` when the bundle fails.
+        """
+        with self._running(), torch.no_grad():
+            prepared = [self._prepare(one) for one in inputs]
+            return [
+                self._prediction(one, output) for one, output in zip(prepared, self._outputs(prepared), strict=True)
+            ]
+
+    def explain(self, one: ModelInput, output_index: int) -> Explanation | None:
+        """Return Grad-CAM or Grad-CAM++ of an image; `None` where the card names none, or where the preprocessing
+        crops or turns the image, so that a map would have no sure place on it."""
+        cam, title = _CAMS.get(self._wanted.explain_method, (None, ""))
+        if cam is None or one.values.ndim != 3:
+            return None
+        with self._running():
+            prepared = self._prepare(one)
+            applied = {str(step["class"]) for step in getattr(prepared.entries[prepared.key], "applied_operations", [])}
+            if applied - _PLACES_WHOLE_IMAGE:
+                return None
+            layer, shape = self._wanted.explain_layer, prepared.source.sizes
+            tensor = prepared.tensor.to(self._device)
+            heat = cam(self._network, tensor, layer=layer, output_index=output_index, shape=shape)
+        return Explanation(
+            map=heat if self._upright else np.ascontiguousarray(heat.T), method=f"{title}, layer {layer}"
+        )
+
+    @property
+    def _upright(self) -> bool:
+        return self._config.loading.keys is None or not self._config.loading.column_first
+
+    def _running(self) -> AbstractContextManager[None]:
+        return _code_of(self._config, "failed while it ran. Try it with `dicom-node models try`")
+
+    def _prepare(self, one: ModelInput) -> _Prepared:
+        loading = self._config.loading
+        entries: dict[str, Any] = dict(as_loaded(one, loading, _channels(self._config)))
+        sizes = tuple(int(size) for size in reader_order(one.values, loading).shape[1:])
+        source = Source(sizes, affine_ras(one), one.values.ndim == 4)
+        if self._preprocessing is not None and loading.dictionary:
+            entries = self._preprocessing(entries)
+        elif self._preprocessing is not None:
+            entries = {"image": self._preprocessing(next(iter(entries.values())))}
+        return _Prepared(entries, "image" if "image" in entries else next(iter(entries)), source)
+
+    def _outputs(self, prepared: Sequence[_Prepared]) -> Iterator[Any]:
+        """Run the network over neighbours of one shape together; yield the output of each input."""
+        tensors = [one.tensor for one in prepared]
+        start = 0
+        while start < len(tensors):
+            stop = start + 1
+            while (
+                stop < len(tensors) and tensors[stop].shape == tensors[start].shape and stop - start < self.batch_limit
+            ):
+                stop += 1
+            output = self._inferer(torch.cat(tensors[start:stop]).to(self._device), self._network)
+            yield from (_taken(output, place) for place in range(stop - start))
+            start = stop
+
+    def _prediction(self, prepared: _Prepared, output: Any) -> Prediction:
+        if self._wanted.task == "detection":
+            if not isinstance(output, dict):
+                raise ModelUnavailable("The bundle's detector gave no dictionary of boxes, labels and scores.")
+            finished = finish(self._postprocessing, {**prepared.entries, **output})
+            image = prepared.entries[prepared.key]
+            return Prediction(boxes=boxes_of(finished.data, image, prepared.source, self._upright))
+        if isinstance(output, torch.Tensor) and self._wanted.task == "classification":
+            output = output / self._wanted.temperature
+        pred = MetaTensor(output.float()) if isinstance(output, torch.Tensor) else output
+        finished = finish(self._postprocessing, {**prepared.entries, "pred": pred})
+        return (
+            self._masks(prepared, finished)
+            if self._wanted.task == "segmentation"
+            else Prediction(scores=scores_of(finished))
+        )
+
+    def _masks(self, prepared: _Prepared, finished: Finished) -> Prediction:
+        loading, source = self._config.loading, prepared.source
+        values = finished.data["pred"]
+        if not finished.inverted and loading.dictionary and self._preprocessing is not None:
+            values = self._inverted(prepared, values)
+        probabilities = None
+        if self._wanted.explain_method == "probability" and finished.soft_inverted:
+            probabilities = probabilities_of(finished.soft, source, loading)
+        labels = labels_of(values, source, loading, _background_first(self._config))
+        return Prediction(labels=labels, probabilities=probabilities)
+
+    def _inverted(self, prepared: _Prepared, values: Any) -> Any:
+        """Undo the preprocessing for a bundle that does not do so itself."""
+        key = next(key for key in (*(self._config.loading.keys or ()), prepared.key) if key in prepared.entries)
+        inverse = Invertd(keys="pred", transform=self._preprocessing, orig_keys=key, nearest_interp=True)
+        return inverse({key: prepared.entries[key], "pred": values})["pred"]
+
+
+@contextmanager
+def _code_of(config: BundleConfig, doing: str) -> Iterator[None]:
+    """Run the bundle's code: its own modules in sight, and what it raises told as `ModelUnavailable`."""
+    with config.own_modules():
+        try:
+            yield
+        except torch.OutOfMemoryError:
+            raise  # no fault of the bundle; whoever keeps the models may make room
+        except _CODE_ERRORS as error:
+            raise _failed(config.folder, doing, error) from error
+
+
+def _failed(folder: Path, doing: str, error: BaseException) -> ModelUnavailable:
+    reason: BaseException = error
+    while reason.__cause__ is not None:
+        reason = reason.__cause__
+    text = " ".join(str(reason).split())[:300]
+    return ModelUnavailable(f"Bundle {folder} {doing}. {type(reason).__name__}: {text}")
+
+
+def _taken(output: Any, place: int) -> Any:
+    """Return the output of one input of a batch: of a tensor, of a list, of each entry of a dictionary."""
+    if isinstance(output, dict):
+        return {name: _taken(value, place) for name, value in output.items()}
+    return output[place]
+
+
+def _channels(config: BundleConfig) -> int | None:
+    found = _format(config, "inputs", "image").get("num_channels")
+    return found if isinstance(found, int) else None
+
+
+def _background_first(config: BundleConfig) -> bool:
+    """Tell whether the metadata say that output channel 0 is background."""
+    names = _format(config, "outputs", "pred").get("channel_def")
+    return isinstance(names, dict) and "background" in str(names.get("0", "")).lower()
+
+
+def _format(config: BundleConfig, *path: str) -> dict[str, Any]:
+    found: Any = config.metadata.get("network_data_format")
+    for name in path:
+        found = found.get(name) if isinstance(found, dict) else None
+    return found if isinstance(found, dict) else {}

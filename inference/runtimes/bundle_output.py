@@ -1,0 +1,191 @@
+"""What a bundle's network gave, after its own postprocessing, on the pixels of the source."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from monai.data.meta_tensor import MetaTensor
+from monai.data.utils import to_affine_nd
+from monai.transforms.post.dictionary import Invertd
+from numpy.typing import NDArray
+
+from dicom_node.errors import ModelUnavailable
+from dicom_node.inference.prediction import Box
+from dicom_node.inference.runtimes.bundle_config import Loading
+from dicom_node.inference.runtimes.bundle_input import source_order
+
+#: Boxes are mapped to source pixels by the node; after one of these they would be in another space.
+_LEAVES_THE_IMAGE = ("AffineBoxToWorld", "ConvertBoxMode", "DeleteItems")
+_AFFINE_MM = 1e-2
+
+Floats = NDArray[np.float32]
+Labels = NDArray[np.uint8]
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """The input in the order of MONAI's axes: its sizes and affine, and whether it is a volume."""
+
+    sizes: tuple[int, ...]
+    affine_ras: NDArray[np.float64]
+    volume: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """The data after postprocessing. `soft` is what was there before it was made discrete: activated values."""
+
+    data: dict[str, Any]
+    inverted: bool
+    soft: Any = None
+    soft_inverted: bool = False
+
+
+def finish(steps: Sequence[Any], data: dict[str, Any]) -> Finished:
+    """Run the postprocessing step by step, keeping the values from which a decision was made."""
+    soft, activated, inverted, soft_inverted = None, False, False, False
+    for step in steps:
+        name = type(step).__name__
+        if name.startswith(_LEAVES_THE_IMAGE):
+            continue
+        if name.startswith("AsDiscrete") and activated and soft is None:
+            soft, soft_inverted = data["pred"], inverted
+        data = step(data)
+        activated = activated or name.startswith("Activations")
+        inverted = inverted or isinstance(step, Invertd)
+    return Finished(data, inverted, soft, soft_inverted)
+
+
+def label_inversions_nearest(steps: Sequence[Any]) -> None:
+    """Have classes brought back by nearest neighbour, also where a bundle asks to interpolate between them."""
+    discrete = False
+    for step in steps:
+        discrete = discrete or type(step).__name__.startswith("AsDiscrete")
+        if discrete and isinstance(step, Invertd):
+            step.nearest_interp = tuple(True for _ in step.nearest_interp)
+
+
+def scores_of(finished: Finished) -> Floats:
+    """Return the outputs of a classifier or a regression: before a decision was made of them, if one was."""
+    values = finished.data["pred"] if finished.soft is None else finished.soft
+    return _plain(values).cpu().numpy().astype(np.float32).ravel()
+
+
+# --- masks -------------------------------------------------------------------------------------------------------
+
+
+def labels_of(values: Any, source: Source, loading: Loading, background_first: bool) -> Labels:
+    """Return the class of every voxel, (slices, rows, columns). Raises `ModelUnavailable` unless `values` lies on
+    the source: an inverse that went wrong must never be shown on an image."""
+    _check_place(values, source)
+    plain = _plain(values).float().cpu().numpy()
+    classes = _one_channel(plain) if plain.shape[0] == 1 else _many_channels(plain, background_first)
+    labels: Labels = source_order(classes[None], loading, source.volume)[0]
+    return labels
+
+
+def probabilities_of(values: Any, source: Source, loading: Loading) -> Floats | None:
+    """Return (classes, slices, rows, columns), background first, `None` unless `values` are probabilities there."""
+    plain = _plain(values).float().cpu().numpy()
+    if tuple(plain.shape[1:]) != source.sizes or plain.min() < -1e-3 or plain.max() > 1 + 1e-3:
+        return None
+    if plain.shape[0] == 1:
+        plain = np.concatenate([1.0 - plain, plain])
+    found: Floats = np.clip(source_order(plain, loading, source.volume), 0.0, 1.0).astype(np.float32)
+    return found
+
+
+def _check_place(values: Any, source: Source) -> None:
+    if tuple(values.shape[1:]) != source.sizes:
+        raise ModelUnavailable(
+            f"The bundle's result has {tuple(values.shape[1:])} voxels where the images have {source.sizes}. Its "
+            "postprocessing must undo its preprocessing (Invertd), or its preprocessing be invertible."
+        )
+    affine = getattr(values, "affine", None)
+    if source.volume and affine is not None and not np.allclose(_array(affine), source.affine_ras, atol=_AFFINE_MM):
+        raise ModelUnavailable("The bundle's result lies elsewhere in the patient than the images. Check its Invertd.")
+
+
+def _one_channel(plain: Floats) -> Labels:
+    values = plain[0]
+    labels: Labels
+    if values.min() >= 0.0 and values.max() <= 1.0:
+        labels = (values >= 0.5).astype(np.uint8)
+        return labels
+    rounded = np.rint(values)
+    whole = bool(np.isfinite(values).all()) and float(np.abs(rounded - values).max()) < 1e-3
+    if not whole or rounded.min() < 0 or rounded.max() > 255:
+        raise ModelUnavailable(
+            "The bundle's result holds no classes 0 to 255. Its postprocessing must end in AsDiscrete."
+        )
+    labels = rounded.astype(np.uint8)
+    return labels
+
+
+def _many_channels(plain: Floats, background_first: bool) -> Labels:
+    """Return the strongest channel; where each stands for itself, one more than the last channel above a half."""
+    if not np.isfinite(plain).all():
+        raise ModelUnavailable("The bundle's result holds values that are no numbers. Its weights may be damaged.")
+    exclusive = background_first or plain.min() < 0.0 or plain.max() > 1.0
+    labels: Labels = np.zeros(plain.shape[1:], np.uint8)
+    if exclusive or np.allclose(plain.sum(axis=0), 1.0, atol=1e-2):
+        labels[...] = plain.argmax(axis=0)
+        return labels
+    for channel, values in enumerate(plain, start=1):
+        labels[values >= 0.5] = channel
+    return labels
+
+
+# --- boxes -------------------------------------------------------------------------------------------------------
+
+
+def boxes_of(data: dict[str, Any], image: MetaTensor, source: Source, upright: bool) -> tuple[Box, ...]:
+    """Return the boxes on source pixels, best first. Raises `ModelUnavailable` for a result without boxes."""
+    found = {part: _entry(data, part) for part in ("box", "label", "score")}
+    corners = _plain(found["box"]).double().cpu().numpy().reshape(-1, 2 * len(source.sizes))
+    low, high = _on_source(corners, image, source)
+    labels, scores = (_plain(found[part]).cpu().numpy().ravel() for part in ("label", "score"))
+    boxes = [
+        Box(int(label), float(score), _corner(one_low, upright, 0.0), _corner(one_high, upright, 1.0))
+        for label, score, one_low, one_high in zip(labels, scores, low, high, strict=True)
+        if (one_high - one_low).min() > 0
+    ]
+    return tuple(sorted(boxes, key=lambda box: (-box.score, box.output_index, box.low_xyz_px)))
+
+
+def _entry(data: dict[str, Any], part: str) -> Any:
+    names = [name for name in data if part in name and (part == "score") == ("score" in name)]
+    if not names:
+        raise ModelUnavailable(
+            f"The bundle's detector gave no {part}. Its result must name box, label and label_scores."
+        )
+    return data[names[0]]
+
+
+def _on_source(corners: NDArray[np.float64], image: MetaTensor, source: Source) -> tuple[Any, Any]:
+    """Take boxes (n, low and high corner) of the network's image to the source; edges are outer voxel edges."""
+    rank = len(source.sizes)
+    to_source = np.linalg.inv(to_affine_nd(rank, source.affine_ras)) @ to_affine_nd(rank, _array(image.affine))
+    choices = np.array(np.meshgrid(*[[0, 1]] * rank, indexing="ij")).reshape(rank, -1).T
+    low_high = corners.reshape(-1, 2, rank)
+    all_corners = low_high[:, choices, np.arange(rank)] - 0.5
+    moved = all_corners @ to_source[:rank, :rank].T + to_source[:rank, rank] + 0.5
+    return np.clip(moved.min(axis=1), 0, source.sizes), np.clip(moved.max(axis=1), 0, source.sizes)
+
+
+def _corner(values: NDArray[np.float64], upright: bool, missing: float) -> tuple[float, float, float]:
+    x, y, *rest = (float(value) for value in values)
+    return (y, x, missing) if upright and not rest else (x, y, rest[0] if rest else missing)
+
+
+def _plain(values: Any) -> torch.Tensor:
+    return torch.as_tensor(values).as_subclass(torch.Tensor).detach()
+
+
+def _array(values: Any) -> NDArray[np.float64]:
+    found: NDArray[np.float64] = _plain(values).cpu().numpy().astype(np.float64)
+    return found
