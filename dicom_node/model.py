@@ -263,9 +263,9 @@ class Route:
     rank: tuple[str, ...] = ()
     quiet_period_s: float = 30.0
     max_wait_s: float = 7200.0
-
     #: ``images``: as they say; otherwise ``stat``, ``high``, ``routine`` or ``low``.
     priority: str = "images"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobOutcome:

@@ -26,12 +26,12 @@ class Task:
     request: AnalysisRequest
     fhir: FhirOptions
     declined: Declined | None = None
+    #: Where the worker that gets it computes.
+    place: Place = field(default_factory=Place)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProducedFile:
-    #: Where the worker that gets it computes.
-    place: Place = field(default_factory=Place)
     """One finished object in the task's folder, and its picture if it has one."""
 
     name: str
