@@ -6,7 +6,7 @@ rows and columns of the received images, slices in the order of `Analysis.source
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -31,6 +31,14 @@ class SourceFrame(Dataset):
 def frame_number_of(source: Dataset) -> int | None:
     """Return which frame of its object a source is, `None` for a whole object."""
     return source.frame_number if isinstance(source, SourceFrame) else None
+
+
+def whole_objects(sources: Iterable[Dataset]) -> tuple[Dataset, ...]:
+    """Return one source of every object, in order of first appearance: frames of one object share its UID."""
+    found: dict[str, Dataset] = {}
+    for source in sources:
+        found.setdefault(str(source.SOPInstanceUID), source)
+    return tuple(found.values())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,6 +66,8 @@ class Saliency:
     map: NDArray[np.float32]
     #: How it was made, e.g. ``Grad-CAM, layer features.relu``.
     method: str
+    #: Counts from 1; set where the source image has many frames.
+    frame_number: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -180,7 +190,8 @@ class AnalysisRequest:
     """Everything a worker process needs for one job; crosses the process border by pickle.
 
     `parameters` are the site's overrides of the model card (``{"threshold": 0.6}``). The worker writes finished
-    objects into `out_dir` and returns their names.
+    objects into `out_dir` and returns their names. `model_digest` is that of the model as it was admitted; a folder
+    that has changed since is not run ("": any).
     """
 
     context: ReportContext
@@ -188,3 +199,4 @@ class AnalysisRequest:
     files: tuple[SourceFile, ...]
     out_dir: Path
     parameters: Mapping[str, float] = field(default_factory=dict)
+    model_digest: str = ""

@@ -7,7 +7,7 @@ import json
 import logging
 import tempfile
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
@@ -18,6 +18,7 @@ from dicom_node import __version__
 from dicom_node.analysis import AnalysisRequest, Predecessor, ReportContext, SourceFile
 from dicom_node.errors import IndexUnavailable, InferenceError, NodeError, NotAnalysable
 from dicom_node.fhir.options import FhirOptions
+from dicom_node.governance.admission import Admitted
 from dicom_node.index import jobs
 from dicom_node.index.database import Database
 from dicom_node.index.jobs import ClaimedJob
@@ -55,6 +56,8 @@ class AnalystSettings:
     lease_s: float
     destinations: Mapping[str, Sequence[Destination]]
     parameters: Mapping[str, Mapping[str, float]]
+    #: Says whether a model may run, and as what, from its files as they are now.
+    admit: Callable[[ModelCard, Mapping[str, float]], Admitted]
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,11 +140,11 @@ class Analyst:
             raise NodeError(f"Study {job.study_instance_uid} is not in the index any more.")
         if study.revision != job.revision:
             return None
-        card = self._cards[job.model]
-        declined = self._declined(job)
-        inputs = _inputs(study, job)
         parameters = self._settings.parameters.get(job.route, {})
-        key = self._key(job, card, inputs, declined)
+        admitted = self._settings.admit(self._cards[job.model], parameters)
+        card, declined = admitted.card, admitted.declined or self._declined(job)
+        inputs = _inputs(study, job)
+        key = self._key(job, admitted, inputs, declined)
         context = ReportContext(
             job_key=key,
             route_name=job.route,
@@ -159,7 +162,7 @@ class Analyst:
         )
         request = AnalysisRequest(
             context=context, model_dir=card.folder, files=tuple(self._source(i) for i in inputs), out_dir=folder,
-            parameters=parameters,
+            parameters=parameters, model_digest="" if declined else admitted.digest,
         )  # fmt: skip
         task = Task(request=request, fhir=self._settings.fhir, declined=declined)
         return _Plan(key, task, self._settings.destinations[job.route])
@@ -173,7 +176,7 @@ class Analyst:
             return Declined("NO_SUITABLE_SERIES", str(job.decision.get("reason", "No series fits the model.")))
         return None
 
-    def _key(self, job: ClaimedJob, card: ModelCard, inputs: Sequence[Instance], declined: Declined | None) -> str:
+    def _key(self, job: ClaimedJob, admitted: Admitted, inputs: Sequence[Instance], declined: Declined | None) -> str:
         s = self._settings
         node = [
             __version__,
@@ -184,11 +187,11 @@ class Analyst:
             s.time_zone_name,
             asdict(s.fhir),
         ]
-        parameters = card.config_digest(s.parameters.get(job.route, {}))
+        parameters = admitted.card.config_digest(s.parameters.get(job.route, {}))
         shaped_by = [node, job.route, parameters, job.study_partial, asdict(declined) if declined else None]
         config_digest = hashlib.sha256(json.dumps(shaped_by, sort_keys=True, default=str).encode()).hexdigest()
         digests = [f"{instance.sop_instance_uid}:{instance.sha256}" for instance in inputs]
-        return job_key(job.study_instance_uid, digests, card.digest, config_digest)
+        return job_key(job.study_instance_uid, digests, admitted.digest, config_digest)
 
     def _source(self, instance: Instance) -> SourceFile:
         return SourceFile(

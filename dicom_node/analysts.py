@@ -106,4 +106,5 @@ def _analyst_settings(node: Node) -> AnalystSettings:
         lease_s=settings.inference.lease_s,
         destinations={route.name: node.destinations_of(route) for route in settings.route},
         parameters={route.name: route.parameters for route in settings.route},
+        admit=node.admission.admit,
     )

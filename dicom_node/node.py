@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import socket
 from collections.abc import Mapping
@@ -12,9 +13,11 @@ from typing import TYPE_CHECKING
 
 from dicom_node.config.settings import RouteSettings, Settings
 from dicom_node.errors import SettingsError
+from dicom_node.governance.admission import Admission
 from dicom_node.headers import ROUTING_KEYWORDS, snake_case
 from dicom_node.index.database import Database
-from dicom_node.inference.cards import ModelCard, find_models
+from dicom_node.inference.cards import ModelCard
+from dicom_node.inference.model_folders import survey_models
 from dicom_node.intake import Intake, Limits
 from dicom_node.model import Destination, Route
 from dicom_node.predicates import check_conditions
@@ -28,6 +31,7 @@ if TYPE_CHECKING:
     from dicom_node.watch import WatchFolders
 
 _MEGABYTE = 1 << 20
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -52,7 +56,15 @@ class Node:
     @cached_property
     def cards(self) -> Mapping[str, ModelCard]:
         """Every model that can be found."""
-        return find_models(self.settings.inference.models_dirs)
+        survey = survey_models(self.settings.models_dirs)
+        for folder, problem in survey.problems.items():
+            _log.error("model folder passed over", extra={"folder": str(folder), "why": problem})
+        return survey.cards
+
+    @cached_property
+    def admission(self) -> Admission:
+        """Who may run."""
+        return Admission(self.database, self.settings.inference.require_activation)
 
     @cached_property
     def routes(self) -> tuple[Route, ...]:
@@ -129,7 +141,7 @@ def _route(route: RouteSettings, settings: Settings, cards: Mapping[str, ModelCa
     if route.model not in cards:
         raise SettingsError(
             f"Route {route.name!r} names model {route.model!r}, which was not found. Available: "
-            f"{', '.join(sorted(cards)) or 'none'}. Correct the route or add its folder to inference.models_dirs."
+            f"{', '.join(sorted(cards)) or 'none'}. Correct the route, or run: dicom-node models verify"
         )
     when = tuple(route.when) if isinstance(route.when, list) else ((route.when,) if route.when else ())
     known = {snake_case(keyword) for keyword in ROUTING_KEYWORDS} | OWN_ATTRIBUTES

@@ -13,10 +13,14 @@ from dicom_node.model import ArtifactKind, JobState, ModelIdentity
 
 @dataclass(frozen=True, slots=True)
 class Declined:
-    """The node itself decides not to ask the model: no series fits, or every attempt failed."""
+    """The node itself decides not to ask the model: no series fits, every attempt failed, or the model may not run.
+
+    `model` is set for a model whose files must not even be looked at by the worker process.
+    """
 
     reason: str
     message: str
+    model: ModelIdentity | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

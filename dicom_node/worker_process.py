@@ -7,6 +7,7 @@ this process decodes pixels and loads models, so a hostile image or a broken mod
 from __future__ import annotations
 
 import time
+from functools import partial
 from pathlib import Path
 
 import pydicom
@@ -29,7 +30,9 @@ def perform(task: Task) -> Performed:
     quiet_third_parties()
     started = time.perf_counter()
     parts = Parts(
-        run_model, write_objects, lambda answer, context, written: build_bundle(answer, context, written, task.fhir)
+        partial(run_model, place=task.place),
+        write_objects,
+        lambda answer, context, written: build_bundle(answer, context, written, task.fhir),
     )
     told = tell(_declined(task), task.request, parts) if task.declined else analyse(task.request, parts)
     files = _write_files(told, task.request.out_dir)
@@ -41,7 +44,7 @@ def _declined(task: Task) -> NotAnalysed:
     assert task.declined is not None
     request = task.request
     return NotAnalysed(
-        model=load_card(request.model_dir).identity(request.parameters),
+        model=task.declined.model or load_card(request.model_dir).identity(request.parameters),
         sources=tuple(pydicom.dcmread(file.path, stop_before_pixels=True) for file in request.files),
         reason=task.declined.reason,
         message=task.declined.message,

@@ -33,5 +33,13 @@ def survey_models(extra_dirs: Sequence[Path] = ()) -> Survey:
             continue
         first = cards.setdefault(card.name, card)
         if first.folder != card.folder:
-            problems[path.parent] = f"There is another model named {card.name!r} in {first.folder}. Rename one."
+            problems[path.parent] = f"Two models are named {card.name!r}: {first.folder} and {card.folder}. Rename one."
     return Survey(cards, problems)
+
+
+def find_models(extra_dirs: Sequence[Path] = ()) -> Mapping[str, ModelCard]:
+    """Return every model by name. Raises `SettingsError` when a folder holds none that could be used."""
+    survey = survey_models(extra_dirs)
+    for problem in survey.problems.values():
+        raise SettingsError(problem)
+    return survey.cards

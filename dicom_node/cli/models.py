@@ -1,19 +1,24 @@
-"""`dicom-node models list`: which models are found, and whether their files are those the card names."""
+"""`dicom-node models list`: which models are found, and which of them may run."""
 
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 
 from dicom_node.cli.terminal import print_json, print_table
-from dicom_node.config.settings import load_settings
+from dicom_node.config.settings import Settings, load_settings
 from dicom_node.errors import ModelUnavailable
-from dicom_node.inference.cards import ModelCard, find_models
+from dicom_node.governance.records import standing_so_far
+from dicom_node.inference.cards import ModelCard
+from dicom_node.inference.model_folders import survey_models
 
 
 def list_models(options: argparse.Namespace) -> int:
     """List every model; the exit status is 1 when one is not as its card says."""
-    cards = find_models(load_settings(options.config).models_dirs)
-    rows = [_row(card) for _, card in sorted(cards.items())]
+    settings = load_settings(options.config)
+    survey = survey_models(settings.models_dirs)
+    rows = [_row(card, settings) for _, card in sorted(survey.cards.items())]
+    rows += [_broken(folder, problem) for folder, problem in survey.problems.items()]
     if options.json:
         print_json(rows)
     else:
@@ -21,11 +26,11 @@ def list_models(options: argparse.Namespace) -> int:
     return 0 if all(row["verified"] == "yes" for row in rows) else 1
 
 
-def _row(card: ModelCard) -> dict[str, str]:
+def _row(card: ModelCard, settings: Settings) -> dict[str, str]:
     try:
-        digest, verified = card.digest[:12], "yes"
+        digest, verified, standing = card.digest[:12], "yes", str(standing_so_far(card, settings).standing)
     except ModelUnavailable as error:
-        digest, verified = "", str(error)
+        digest, verified, standing = "", str(error), "MODEL_UNUSABLE"
     return {
         "name": card.name,
         "version": card.version,
@@ -33,5 +38,12 @@ def _row(card: ModelCard) -> dict[str, str]:
         "task": card.task,
         "digest": digest,
         "verified": verified,
+        "standing": standing,
         "folder": str(card.folder),
     }
+
+
+def _broken(folder: Path, problem: str) -> dict[str, str]:
+    told = {"name": folder.name, "verified": problem, "standing": "MODEL_UNUSABLE", "folder": str(folder)}
+    return {key: told.get(key, "") for key in ("name", "version", "runtime", "task", "digest", "verified", "standing",
+                                               "folder")}  # fmt: skip

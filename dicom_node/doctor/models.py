@@ -1,4 +1,4 @@
-"""The models: every card can be read, its weights are those it names, and every route finds its model."""
+"""The models: every card can be read, every route finds its model, and that model may run."""
 
 from __future__ import annotations
 
@@ -7,21 +7,25 @@ from collections.abc import Mapping
 from dicom_node.config.settings import RouteSettings, Settings
 from dicom_node.doctor.check import Check
 from dicom_node.errors import ModelUnavailable, SettingsError
-from dicom_node.inference.cards import ModelCard, find_models
+from dicom_node.governance.admission import Standing
+from dicom_node.governance.records import standing_so_far
+from dicom_node.inference.cards import ModelCard
+from dicom_node.inference.model_folders import survey_models
+
+_NOT_RUN = "Until then its studies are not analysed."
 
 
 def check_models(settings: Settings) -> list[Check]:
-    """One check per route: with a broken model its studies would end as not analysed."""
-    try:
-        cards = find_models(settings.inference.models_dirs)
-    except (SettingsError, ModelUnavailable) as error:
-        return [Check("models", False, str(error), "Correct or remove that model folder; none can be used until then.")]
+    """One check per route and one per folder that cannot be used: their studies would end as not analysed."""
+    survey = survey_models(settings.models_dirs)
+    broken = [Check(f"model folder {folder.name}", False, problem, "Correct or remove it; it is passed over.")
+              for folder, problem in survey.problems.items()]  # fmt: skip
     if not settings.route:
-        return [Check("models", False, "no [[route]] is configured", "Add a route, or nothing is ever analysed.")]
-    return [_check_route(route, cards) for route in settings.route]
+        return [*broken, Check("models", False, "no [[route]] is configured", "Add a route, or nothing is analysed.")]
+    return [*broken, *(_check_route(route, survey.cards, settings) for route in settings.route)]
 
 
-def _check_route(route: RouteSettings, cards: Mapping[str, ModelCard]) -> Check:
+def _check_route(route: RouteSettings, cards: Mapping[str, ModelCard], settings: Settings) -> Check:
     name = f"route {route.name}"
     card = cards.get(route.model)
     if card is None:
@@ -30,5 +34,8 @@ def _check_route(route: RouteSettings, cards: Mapping[str, ModelCard]) -> Check:
     try:
         identity = card.identity(route.parameters)
     except (SettingsError, ModelUnavailable) as error:
-        return Check(name, False, str(error), "Until then its studies are not analysed.")
+        return Check(name, False, str(error), _NOT_RUN)
+    standing = standing_so_far(card, settings)
+    if standing.standing is not Standing.LIVE:
+        return Check(name, False, f"{standing.standing}: {standing.text}", _NOT_RUN)
     return Check(name, True, f"{identity.name} {identity.version}, digest {identity.digest[:12]}")

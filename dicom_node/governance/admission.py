@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -12,7 +12,9 @@ from dicom_node.errors import ModelUnavailable, SettingsError
 from dicom_node.governance.environment import environment
 from dicom_node.index.database import Database
 from dicom_node.index.decisions import Decision, DecisionKind, decisions_on
+from dicom_node.inference.card_digest import digest_of
 from dicom_node.inference.cards import ModelCard, load_card
+from dicom_node.model import ModelIdentity
 from dicom_node.tasks import Declined
 
 
@@ -41,6 +43,20 @@ class ModelStanding:
 
 
 @dataclass(frozen=True, slots=True)
+class Admitted:
+    """A model as it lies there now, its digest, and why it may not run (`None`: it may)."""
+
+    card: ModelCard
+    digest: str
+    declined: Declined | None = None
+
+
+def admit_any(card: ModelCard, parameters: Mapping[str, float]) -> Admitted:  # noqa: ARG001 - as `Admission.admit`
+    """Admit a model whoever made it: for tests and tools that brought it themselves."""
+    return Admitted(card, card.digest)
+
+
+@dataclass(frozen=True, slots=True)
 class Admission:
     """Says who may run. `require_activation` is ``none``, ``added`` (all but the shipped models) or ``all``."""
 
@@ -63,12 +79,24 @@ class Admission:
             decisions = decisions_on(connection, found.name)
         return judge(found, decisions, self.require_activation)
 
-    def refusal(self, card: ModelCard) -> Declined | None:
-        """Return why a job must not be given to this model; `None` when it may."""
+    def admit(self, card: ModelCard, parameters: Mapping[str, float]) -> Admitted:
+        """Say whether a job may be given to this model, from its files as they are now. Raises `IndexUnavailable`."""
         now = self.standing(card)
         if now.standing is Standing.LIVE:
-            return None
-        return Declined(now.standing.value, f"The model {card.name} {card.version} was not run: {now.text}")
+            fresh = load_card(card.folder)
+            return Admitted(fresh, fresh.digest)
+        identity = _unverified(card, parameters)
+        message = f"The model {card.name} {card.version} was not run: {now.text}"
+        return Admitted(card, identity.digest, Declined(now.standing.value, message, identity))
+
+
+def _unverified(card: ModelCard, parameters: Mapping[str, float]) -> ModelIdentity:
+    """Name a model that must not run; what cannot even be read has the digest of nothing."""
+    try:
+        digest = card.seen_digest
+    except ModelUnavailable:
+        digest = digest_of(())
+    return card.identity(parameters, digest=digest)
 
 
 def judge(card: ModelCard, decisions: Sequence[Decision], require_activation: str) -> ModelStanding:

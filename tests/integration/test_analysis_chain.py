@@ -22,11 +22,12 @@ from sqlalchemy import Row, Table, select, update
 from dicom_node.analyst import Analyst, AnalystSettings
 from dicom_node.config.settings import DestinationSettings
 from dicom_node.fhir.options import FhirOptions
+from dicom_node.governance.admission import admit_any
 from dicom_node.index import actions
 from dicom_node.index.database import Database
 from dicom_node.index.intake import close_association
 from dicom_node.index.jobs import claim
-from dicom_node.inference.cards import find_models
+from dicom_node.inference.model_folders import find_models
 from dicom_node.inference.sandbox import Sandbox
 from dicom_node.intake import Intake, Limits, Received
 from dicom_node.model import Destination, Route
@@ -154,6 +155,7 @@ class Chain:
 
 def _settings(work_dir: Path) -> AnalystSettings:
     return AnalystSettings(
+        admit=admit_any,
         owner="host:1", work_dir=work_dir, ae_title="AINODE", intended_use="clinical", institution="",
         fhir=FhirOptions(), sr_sop_class="comprehensive3d", max_attempts=MAX_ATTEMPTS, lease_s=60.0,
         destinations={"chest-ct": [Destination(name="pacs", kind="dicom"), Destination(name="files", kind="folder")]},

@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from dicom_node.errors import ModelUnavailable, SettingsError
-from dicom_node.inference.cards import SHIPPED_MODELS, find_models, load_card
+from dicom_node.inference.cards import SHIPPED_MODELS, load_card
+from dicom_node.inference.model_folders import find_models
 from tests.needs import REPOSITORY
 
 CARD = """\

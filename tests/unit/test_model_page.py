@@ -10,7 +10,7 @@ from pydicom.dataset import Dataset
 
 from dicom_node.analysis import Analysis, NotAnalysed
 from dicom_node.inference.card_keys import KEYS
-from dicom_node.inference.cards import find_models
+from dicom_node.inference.model_folders import find_models
 from dicom_node.inference.runner import run_model
 from tests.data_factories import request_for
 from tests.model_page import text, write_example
