@@ -42,7 +42,7 @@ fuzz: $(VENV)/.dev ## Say ten minutes of mutated DICOM connections to the node; 
 
 $(VENV)/.dev: pyproject.toml constraints.txt | $(BIN)/python
 	@echo "Installing the node and its development tools into $(VENV) (a minute or two) ..."
-	@$(BIN)/python -m pip install --quiet $(PIP_ARGS) --constraint constraints.txt --editable '.[inference,dev]'
+	@$(BIN)/python -m pip install --quiet $(PIP_ARGS) --constraint constraints.txt --editable '.[inference,onnx,huggingface,dev]'
 	@touch $(VENV)/.run $@
 
 $(VENV)/.run: pyproject.toml constraints.txt | $(BIN)/python

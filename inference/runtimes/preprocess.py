@@ -7,6 +7,7 @@ axes: turn, flip, scale and place; so the way back is exact but for interpolatio
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +22,10 @@ Floats = NDArray[np.float32]
 
 #: Patient direction each letter grows to, in LPS.
 _DIRECTIONS = {"L": (0, 1), "R": (0, -1), "P": (1, 1), "A": (1, -1), "S": (2, 1), "I": (2, -1)}
+
+
+#: Edges this close, in pixels, are the same edge.
+_EDGE = 1e-6
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,10 +71,10 @@ def prepare(one: ModelInput, spec: Preprocessing) -> Prepared:
     return Prepared(_normalise(placed, spec), placement)
 
 
-def bring_back(values: Floats, placement: Placement) -> Floats:
+def bring_back(values: Floats, placement: Placement, *, nearest: bool = False) -> Floats:
     """Bring (classes, *any size) of the tensor's field of view to the source: (classes, *source size).
 
-    Linear interpolation; source pixels the network never saw become 0.
+    Linear interpolation, or the nearest value for class numbers; source pixels the network never saw become 0.
     """
     axes = tuple(
         Axis(
@@ -80,7 +85,7 @@ def bring_back(values: Floats, placement: Placement) -> Floats:
         )
         for axis, length in zip(placement.axes, values.shape[1:], strict=True)
     )
-    back = np.stack([_resample_back(channel, axes) for channel in values])
+    back = np.stack([_resample_back(channel, axes, nearest=nearest) for channel in values])
     unturned = _flip(back, placement).transpose(0, *(1 + np.argsort(placement.order)))
     return np.ascontiguousarray(unturned, dtype=np.float32)
 
@@ -179,9 +184,15 @@ def _axes(shape: tuple[int, ...], spacing_mm: tuple[float, ...] | None, spec: Pr
         scales = [min(ratios) if spec.fit == "pad" else max(ratios)] * len(shape)
     elif spec.fit == "pad":
         _check_fits(shape, scales, size)
-    return tuple(
-        Axis(n, length, scale, (length - n * scale) / 2) for n, length, scale in zip(shape, size, scales, strict=True)
-    )
+    return tuple(_centred(n, length, scale) for n, length, scale in zip(shape, size, scales, strict=True))
+
+
+def _centred(source_length: int, tensor_length: int, scale: float) -> Axis:
+    """Lay the middle of the source on the middle of the tensor; what is cut off is whole pixels."""
+    shown = tensor_length / scale
+    if shown < source_length:
+        return Axis(source_length, tensor_length, scale, -scale * (source_length // 2 - round(shown) // 2))
+    return Axis(source_length, tensor_length, scale, (tensor_length - source_length * scale) / 2)
 
 
 def _check_fits(shape: tuple[int, ...], scales: list[float], size: tuple[int, ...]) -> None:
@@ -214,12 +225,16 @@ def _place(channel: Floats, axes: tuple[Axis, ...], border: float) -> Floats:
 
 def _resize_image(channel: Floats, axes: tuple[Axis, ...]) -> Floats:
     """Resize with a triangle as wide as the step, so that shrinking averages instead of skipping pixels."""
-    (low_row, high_row), (low_column, high_column) = (_source_span(axis) for axis in axes)
+    spans = [_source_span(axis) for axis in axes]
+    shown, corner = _cut_or_grown(channel, spans)
+    (top, bottom), (left, right) = (
+        (low - start, min(high - start, length))
+        for (low, high), start, length in zip(spans, corner, shown.shape, strict=True)
+    )
     rows, columns = (axis.tensor_length for axis in axes)
-    padded, corner = _grown(channel, (low_row, high_row), (low_column, high_column))
-    box = (low_column + corner[1], low_row + corner[0], high_column + corner[1], high_row + corner[0])
-    image = Image.fromarray(np.ascontiguousarray(padded, dtype=np.float32))
-    return np.asarray(image.resize((columns, rows), Image.Resampling.BILINEAR, box=box), dtype=np.float32)
+    image = Image.fromarray(np.ascontiguousarray(shown, dtype=np.float32))
+    resized = image.resize((columns, rows), Image.Resampling.BILINEAR, box=(left, top, right, bottom))
+    return np.asarray(resized, dtype=np.float32)
 
 
 def _source_span(axis: Axis) -> tuple[float, float]:
@@ -227,44 +242,58 @@ def _source_span(axis: Axis) -> tuple[float, float]:
     return -axis.offset / axis.scale, (axis.tensor_length - axis.offset) / axis.scale
 
 
-def _grown(channel: Floats, *spans: tuple[float, float]) -> tuple[Floats, list[int]]:
-    """Repeat border pixels until every span lies inside; also return how many were put before."""
+def _cut_or_grown(channel: Floats, spans: list[tuple[float, float]]) -> tuple[Floats, list[int]]:
+    """Keep the whole pixels of every span, repeating those at the border; also return where it now begins."""
+    lows = [int(np.floor(low + _EDGE)) for low, _ in spans]
+    highs = [int(np.ceil(high - _EDGE)) for _, high in spans]
     margins = [
-        (max(0, int(np.ceil(-low - 1e-6))), max(0, int(np.ceil(high - length - 1e-6))))
-        for (low, high), length in zip(spans, channel.shape, strict=True)
+        (max(0, -low), max(0, high - length)) for low, high, length in zip(lows, highs, channel.shape, strict=True)
     ]
-    return np.pad(channel, margins, mode="edge"), [before for before, _ in margins]
+    kept = channel[tuple(slice(max(0, low), high) for low, high in zip(lows, highs, strict=True))]
+    return np.pad(kept, margins, mode="edge"), lows
 
 
 def _resample(channel: Floats, axes: tuple[Axis, ...]) -> Floats:
-    """Linear interpolation: tensor centre i + ½ shows source edge coordinate (i + ½ - offset) / scale."""
-    steps = [1.0 / axis.scale for axis in axes]
-    starts = [(0.5 - axis.offset) / axis.scale - 0.5 for axis in axes]
-    return _sample(channel, steps, starts, tuple(axis.tensor_length for axis in axes))
+    """Tensor centre i + ½ shows source edge coordinate (i + ½ - offset) / scale."""
+    along = [_Samples((0.5 - axis.offset) / axis.scale - 0.5, 1.0 / axis.scale, axis.tensor_length) for axis in axes]
+    return _sample(channel, along, nearest=False)
 
 
-def _sample(values: Floats, steps: list[float], starts: list[float], shape: tuple[int, ...]) -> Floats:
-    """Linear interpolation at ``start + step · index`` along every axis; beyond the border its value goes on."""
-    found = ndimage.affine_transform(
-        values, np.array(steps), np.array(starts), output_shape=shape, order=1, mode="nearest"
-    )
-    return np.asarray(found, dtype=np.float32)
-
-
-def _resample_back(channel: Floats, axes: tuple[Axis, ...]) -> Floats:
+def _resample_back(channel: Floats, axes: tuple[Axis, ...], *, nearest: bool) -> Floats:
     if all(axis.source_length == axis.tensor_length and axis.scale == 1.0 for axis in axes):
         return channel
-    starts = [0.5 * axis.scale + axis.offset - 0.5 for axis in axes]
-    shape = tuple(axis.source_length for axis in axes)
-    moved = _sample(channel, [axis.scale for axis in axes], starts, shape)
-    return _blank(moved, [_source_span(axis) for axis in axes], 0.0)
+    along = [_Samples(0.5 * axis.scale + axis.offset - 0.5, axis.scale, axis.source_length) for axis in axes]
+    return _blank(_sample(channel, along, nearest=nearest), [_source_span(axis) for axis in axes], 0.0)
+
+
+@dataclass(frozen=True, slots=True)
+class _Samples:
+    """Where along one axis: ``start + step · index`` for `count` indices."""
+
+    start: float
+    step: float
+    count: int
+
+
+def _sample(values: Floats, along: list[_Samples], *, nearest: bool) -> Floats:
+    """Interpolate linearly, or take the nearest value; beyond the border its value goes on."""
+    order: Literal[0, 1] = 0 if nearest else 1
+    found = ndimage.affine_transform(
+        values,
+        np.array([one.step for one in along]),
+        np.array([one.start for one in along]),
+        output_shape=tuple(one.count for one in along),
+        order=order,
+        mode="nearest",
+    )
+    return np.asarray(found, dtype=np.float32)
 
 
 def _blank(values: Floats, spans: list[tuple[float, float]], fill: float) -> Floats:
     """Fill what lies outside the spans (edge coordinates); a pixel counts as inside when its centre is."""
     for axis, (low, high) in enumerate(spans):
         centres = np.arange(values.shape[axis]) + 0.5
-        outside = (centres < low - 1e-6) | (centres > high + 1e-6)
+        outside = (centres < low - _EDGE) | (centres > high + _EDGE)
         if outside.any():
             values = values.copy() if not values.flags.writeable else values
             values[(slice(None),) * axis + (outside,)] = fill

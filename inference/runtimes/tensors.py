@@ -1,0 +1,143 @@
+"""What all adapters share: a network is a function of arrays, the card says what goes in and what comes out.
+
+An adapter brings the function (`Forward`); this module prepares inputs, makes probabilities, and brings maps back to
+source geometry. No torch here: ONNX Runtime and remote servers do without.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dicom_node.errors import ModelUnavailable
+from dicom_node.inference.card_tensors import Preprocessing
+from dicom_node.inference.cards import ModelCard
+from dicom_node.inference.prediction import Explanation, ModelInput, Prediction
+from dicom_node.inference.runtimes.preprocess import Floats, Placement, bring_back, prepare
+
+#: (inputs, channels, *size) float32 to (inputs, outputs) or, for a segmentation, (inputs, classes, *any size).
+Forward = Callable[[Floats], Floats]
+#: Tasks whose answer is a list of numbers or a map of classes; boxes differ too much from network to network.
+TASKS = ("classification", "regression", "segmentation")
+
+
+@dataclass(slots=True, kw_only=True)
+class TensorModel:
+    """A loaded model whose network is `forward` (see `prediction.LoadedModel`)."""
+
+    card: ModelCard
+    preprocessing: Preprocessing
+    forward: Forward
+    size_bytes: int
+    batch_limit: int
+
+    def predict(self, inputs: Sequence[ModelInput]) -> Sequence[Prediction]:
+        """Run the inputs in one call. Raises `NotAnalysable` or `ModelUnavailable`."""
+        prepared = [prepare(one, self.preprocessing) for one in inputs]
+        raw = self.forward(np.stack([one.tensor for one in prepared]))
+        self._check(raw, len(prepared))
+        return [self._prediction(values, one.placement) for values, one in zip(raw, prepared, strict=True)]
+
+    def explain(self, one: ModelInput, output_index: int) -> Explanation | None:
+        """Cover parts of an image one after the other and see which lower the output."""
+        if not self.card.explain.get("method"):
+            return None
+        from dicom_node.inference.explain.occlusion import occlusion  # noqa: PLC0415 - needs torch
+
+        prepared = prepare(one, self.preprocessing)
+        heat = occlusion(self._scores_of, prepared.tensor, output_index=output_index)
+        return Explanation(map=bring_back(heat[None], prepared.placement)[0], method="Occlusion")
+
+    def _scores_of(self, batch: Floats) -> Floats:
+        parts = [batch[first : first + self.batch_limit] for first in range(0, len(batch), self.batch_limit)]
+        return self._activated(np.concatenate([self.forward(part) for part in parts]), axis=1)
+
+    def _prediction(self, values: Floats, placement: Placement) -> Prediction:
+        if self.card.task != "segmentation":
+            return Prediction(scores=self._activated(values.ravel(), axis=0))
+        if values.shape[0] == 1 and self.card.output.activation == "none":
+            return Prediction(labels=_whole_labels(bring_back(values, placement, nearest=True)[0]))
+        probabilities = _as_volume(bring_back(self._activated(values, axis=0), placement))
+        labels = _most_probable(probabilities, self.card)
+        return Prediction(labels=labels, probabilities=probabilities)
+
+    def _activated(self, values: Floats, *, axis: int) -> Floats:
+        """Apply the card's activation, for a classification at the card's temperature."""
+        temperature = self.card.parameters.get("temperature", 1.0) if self.card.task == "classification" else 1.0
+        return activate(values / np.float32(temperature), self.card.output.activation, axis=axis)
+
+    def _check(self, raw: Floats, count: int) -> None:
+        dimensions = 2 + (self.preprocessing.dimensions if self.card.task == "segmentation" else 0)
+        if raw.ndim < 2 or raw.shape[0] != count or (raw.ndim != dimensions and self.card.task == "segmentation"):
+            raise ModelUnavailable(
+                f"Model {self.card.name} gave an output of shape {raw.shape} for {count} input(s); a {self.card.task} "
+                f"needs {dimensions} dimensions, the first {count}. Name the right output in [output] of the card."
+            )
+        if not np.isfinite(raw).all():
+            raise ModelUnavailable(f"Model {self.card.name} gave not-a-number or infinity; its answer cannot be used.")
+
+
+def activate(values: Floats, activation: str, *, axis: int) -> Floats:
+    """Make probabilities of logits: ``softmax`` along `axis`, ``sigmoid`` one by one, ``none`` leaves them."""
+    if activation == "softmax":
+        powers = np.exp(values - values.max(axis=axis, keepdims=True))
+        return np.asarray(powers / powers.sum(axis=axis, keepdims=True), dtype=np.float32)
+    if activation == "sigmoid":
+        # By tanh, which never overflows.
+        return np.asarray(0.5 * (1.0 + np.tanh(0.5 * values)), dtype=np.float32)
+    return np.asarray(values, dtype=np.float32)
+
+
+def needed_preprocessing(card: ModelCard) -> Preprocessing:
+    """Return the card's `[preprocessing]`. Raises `ModelUnavailable` where this kind of file cannot do without."""
+    if card.preprocessing is None:
+        raise ModelUnavailable(
+            f"Model {card.name} has no [preprocessing], and {card.runtime} files do not say what goes into the "
+            "network. Add the table to the card."
+        )
+    return card.preprocessing
+
+
+def check_card(card: ModelCard, methods: Sequence[str] = ("occlusion",)) -> None:
+    """Refuse a task, or a way to explain, that a runtime cannot do. Raises `ModelUnavailable`."""
+    if card.task not in TASKS:
+        raise ModelUnavailable(
+            f"Model {card.name}: runtime {card.runtime} answers {', '.join(TASKS)}, not {card.task}. Use a MONAI "
+            "bundle or a Python entry point."
+        )
+    method = card.explain.get("method", "")
+    if method and (method not in methods or card.input == "volume" or card.task == "segmentation"):
+        raise ModelUnavailable(
+            f"Model {card.name}: runtime {card.runtime} cannot explain this task by {method}; it can show what the "
+            f"class of an image rests on by {', '.join(methods)}. Correct [explain] method."
+        )
+
+
+def weights_bytes(card: ModelCard) -> bytes:
+    """Return the weights file after its sha256 was checked. Raises `ModelUnavailable`."""
+    if card.weights_file is None:
+        raise ModelUnavailable(f"Model {card.name} has no [weights]. Name its file and sha256 in the card.")
+    card.verify_weights()
+    return card.weights_file.read_bytes()
+
+
+def _as_volume(values: Floats) -> Floats:
+    """Give an image's map (classes, rows, columns) its one slice."""
+    return values[:, None] if values.ndim == 3 else values
+
+
+def _most_probable(probabilities: Floats, card: ModelCard) -> NDArray[np.uint8]:
+    """Return the class of every voxel; where classes are independent, the most probable one above the threshold."""
+    if card.output.activation != "sigmoid":
+        return np.asarray(probabilities.argmax(axis=0), dtype=np.uint8)
+    found = np.asarray(probabilities.argmax(axis=0) + 1, dtype=np.uint8)
+    found[probabilities.max(axis=0) < card.parameters.get("threshold", 0.5)] = 0
+    return found
+
+
+def _whole_labels(values: Floats) -> NDArray[np.uint8]:
+    labels = np.asarray(np.rint(np.clip(values, 0, 255)), dtype=np.uint8)
+    return labels[None] if labels.ndim == 2 else labels
