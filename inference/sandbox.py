@@ -70,6 +70,7 @@ class Sandbox:
         self._limits = limits or Limits(time_s=time_limit_s, address_space_mb=memory_limit_mb)
         self._environment = environment or {}
         self._child: _Child | None = None
+        self._closed = False
         self._busy = threading.Lock()
         # Linux ends the child when the thread that started it ends, so a thread that lives as long as we do starts it.
         self._starter = ThreadPoolExecutor(max_workers=1, thread_name_prefix="sandbox-starter")
@@ -85,6 +86,8 @@ class Sandbox:
 
     def _ask(self, request: object, *, again: bool) -> object:
         """Send a request and wait for the answer; a child that had died idle is replaced once."""
+        if self._closed:
+            raise WorkerDied("The worker process was closed; the node is stopping.")
         child = self._child or self._starter.submit(self._start).result()
         self._child = child
         begun = False
@@ -101,6 +104,7 @@ class Sandbox:
 
     def close(self) -> None:
         """End the child; a request that is running is cut off and raises `WorkerDied`."""
+        self._closed = True
         child = self._child
         if child is not None and self._busy.locked():
             child.process.kill()

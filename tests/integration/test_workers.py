@@ -1,0 +1,102 @@
+"""Several worker processes: as many tasks at once, each where its model is warm, a crash only its own."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+
+from dicom_node.analysis import AnalysisRequest, ReportContext
+from dicom_node.errors import WorkerDied
+from dicom_node.fhir.options import FhirOptions
+from dicom_node.tasks import Task
+from dicom_node.workers import Workers, WorkerSettings
+
+TARGET = "tests.integration.worker_deeds:perform"
+
+
+def task(deed: str, model: str = "a") -> Task:
+    context = ReportContext(
+        job_key="k", route_name=deed, started_at=datetime(2026, 1, 1, tzinfo=UTC), ae_title="AINODE", node_uid="1.2"
+    )
+    request = AnalysisRequest(context=context, model_dir=Path(model), files=(), out_dir=Path())
+    return Task(request=request, fhir=FhirOptions())
+
+
+@pytest.fixture
+def three(monkeypatch: pytest.MonkeyPatch) -> Iterator[Workers]:
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    workers = Workers(WorkerSettings(device="cpu", count=3, time_limit_s=30), TARGET)
+    yield workers
+    workers.close()
+
+
+def run(workers: Workers, deed: str, model: str = "a") -> Mapping[str, Any]:
+    return cast("Mapping[str, Any]", workers.run(task(deed, model)))
+
+
+def test_no_process_starts_before_the_first_task_and_no_more_than_needed(three: Workers) -> None:
+    assert three.process_ids == []
+
+    pids = {run(three, "sleep 0")["pid"] for _ in range(4)}
+
+    assert three.process_ids == list(pids)
+    assert len(pids) == 1
+
+
+def test_tasks_run_at_the_same_time_each_in_a_process_of_its_own(three: Workers) -> None:
+    with ThreadPoolExecutor(3) as pool:
+        told = list(pool.map(lambda _: run(three, "sleep 3"), range(3)))
+
+    assert len({one["pid"] for one in told}) == 3
+    assert max(one["started"] for one in told) < min(one["ended"] for one in told)
+    assert {one["place"].worker_number for one in told} == {0, 1, 2}
+
+
+def test_more_tasks_than_workers_wait_for_their_turn(three: Workers) -> None:
+    with ThreadPoolExecutor(7) as pool:
+        told = list(pool.map(lambda _: run(three, "sleep 0.5"), range(7)))
+
+    assert len({one["pid"] for one in told}) == 3
+
+
+def test_a_task_goes_where_its_model_is_warm(three: Workers) -> None:
+    with ThreadPoolExecutor(3) as pool:
+        told = list(pool.map(lambda model: run(three, "sleep 2", model), "abc"))
+    home = dict(zip("abc", (one["pid"] for one in told), strict=True))
+
+    again = {model: run(three, "sleep 0", model)["pid"] for model in "cbacab"}
+
+    assert len(set(home.values())) == 3
+    assert again == home
+
+
+def test_workers_share_the_cores(three: Workers) -> None:
+    assert int(run(three, "sleep 0")["threads"]) >= 1
+
+
+def test_a_crash_costs_only_its_own_task(three: Workers) -> None:
+    with ThreadPoolExecutor(3) as pool:
+        others = [pool.submit(run, three, "sleep 2", model) for model in "ab"]
+        with pytest.raises(WorkerDied, match="SIGSEGV"):
+            run(three, "segfault", "c")
+
+    assert {other.result()["place"].worker_number for other in others} <= {0, 1, 2}
+    assert run(three, "sleep 0", "c")["pid"] > 0
+
+
+def test_closing_cuts_every_task_off() -> None:
+    workers = Workers(WorkerSettings(device="cpu", count=2, time_limit_s=60), TARGET)
+    with ThreadPoolExecutor(2) as pool:
+        running = [pool.submit(run, workers, "sleep 30", model) for model in "ab"]
+        while len(workers.process_ids) < 2:
+            assert not any(one.done() for one in running)
+        workers.close()
+
+        for one in running:
+            with pytest.raises(WorkerDied):
+                one.result(timeout=10)
