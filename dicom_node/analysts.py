@@ -12,6 +12,7 @@ from dicom_node.analyst import Analyst, AnalystSettings
 from dicom_node.config.settings import InferenceSettings
 from dicom_node.errors import IndexUnavailable
 from dicom_node.fhir.options import FhirOptions
+from dicom_node.governance.admission import Standing
 from dicom_node.node import Node
 from dicom_node.workers import Workers, WorkerSettings
 
@@ -38,8 +39,16 @@ class Analysts:
         """Begin to take jobs; worker processes start with the first."""
         shutil.rmtree(self._node.work_dir, ignore_errors=True)  # what a crash left there is patient data
         self._node.work_dir.mkdir(parents=True)
+        self._tell_refused()
         for thread in self._threads:
             thread.start()
+
+    def _tell_refused(self) -> None:
+        """Log at the start which models of routes will not run; their jobs say so too."""
+        for name in sorted({route.model for route in self._node.routes}):
+            standing = self._node.admission.standing(self._node.cards[name])
+            if standing.standing is not Standing.LIVE:
+                _log.error("model refused", extra={"model": name, "standing": standing.standing, "why": standing.text})
 
     def wake(self) -> None:
         """Something was queued: look now instead of at the next poll."""

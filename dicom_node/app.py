@@ -153,6 +153,7 @@ class Service:
         from dicom_node.api.parts import ApiParts  # noqa: PLC0415
         from dicom_node.api.server import ApiServer  # noqa: PLC0415
         from dicom_node.api.token import load_or_create_token  # noqa: PLC0415
+        from dicom_node.governance.views import model_views  # noqa: PLC0415
         from dicom_node.sweeps import AssociationSweep  # noqa: PLC0415
 
         node, api = self._node, self._node.settings.api
@@ -167,7 +168,7 @@ class Service:
             database=node.database,
             settings=node.settings,
             open_object=node.spool.path,
-            models=lambda: {name: card.identity({}) for name, card in node.cards.items()},
+            models=lambda: model_views(node.cards, node.admission),
             routes=node.routes,
             wake=self.wake,
             token_digest=digest,

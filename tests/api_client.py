@@ -18,8 +18,10 @@ from dicom_node.api.application import create_app
 from dicom_node.api.parts import ApiParts
 from dicom_node.api.token import digest_of
 from dicom_node.config.settings import NodeSettings, Settings
+from dicom_node.governance.admission import ModelStanding, Standing
+from dicom_node.governance.views import seen
 from dicom_node.index.database import Database
-from dicom_node.model import Route
+from dicom_node.model import ModelIdentity, Route
 from tests.rows import NOW
 from tests.seeded import CT_MODEL, XR_MODEL, seed
 
@@ -50,13 +52,20 @@ def _seeded_files(now: datetime) -> Mapping[str, bytes]:
         return {file.name: file.read_bytes() for file in folder.iterdir()}
 
 
+def _standing(identity: ModelIdentity, standing: Standing, why: str = "") -> ModelStanding:
+    return ModelStanding(name=identity.name, version=identity.version, standing=standing, text=why)
+
+
 def parts_over(database: Database, folder: Path, wake: Callable[[], None] = lambda: None) -> ApiParts:
     """Give the API what a working node gives it."""
     return ApiParts(
         database=database,
         settings=Settings(node=NodeSettings(data_dir=folder, min_free_mb=0)),
         open_object=lambda key: folder / key,
-        models=lambda: {"ct-lung-density": CT_MODEL, "cxr-pneumonia": XR_MODEL},
+        models=lambda: {
+            "ct-lung-density": seen(CT_MODEL, _standing(CT_MODEL, Standing.LIVE)),
+            "cxr-pneumonia": seen(XR_MODEL, _standing(XR_MODEL, Standing.NOT_ACCEPTED, "nobody has accepted it.")),
+        },
         routes=ROUTES,
         wake=wake,
         token_digest=digest_of(TOKEN),

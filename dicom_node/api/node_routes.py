@@ -15,11 +15,12 @@ from dicom_node.api.fields import DeliveryId
 from dicom_node.api.parts import Parts
 from dicom_node.api.problems import described
 from dicom_node.api.study_routes import Requeued
+from dicom_node.governance.views import ModelView
 from dicom_node.index import actions, views
 from dicom_node.index import counts as counting
 from dicom_node.index.commitments import CommitmentLine, latest_requests
 from dicom_node.index.view_types import Counts, DeliveryView
-from dicom_node.model import DeliveryState, ModelIdentity, Route
+from dicom_node.model import DeliveryState, Route
 
 router = APIRouter(prefix="/api", dependencies=[SignedIn], responses=described(401, 422, 429, 503))
 
@@ -54,9 +55,9 @@ def get_status(parts: Parts) -> NodeStatus:
     )
 
 
-@router.get("/models", tags=["node"], summary="Models the node can run")
-def get_models(parts: Parts) -> Mapping[str, ModelIdentity]:
-    """Folder name and identity of every usable model."""
+@router.get("/models", tags=["node"], summary="The models, and which may run")
+def get_models(parts: Parts) -> Mapping[str, ModelView]:
+    """Every model by name: who it is, and whether it may run. `why` says what to do about one that may not."""
     return parts.models()
 
 

@@ -10,9 +10,10 @@ from typing import Annotated, cast
 from fastapi import Depends, Request
 
 from dicom_node.config.settings import Settings
+from dicom_node.governance.views import ModelView
 from dicom_node.index.database import Database
 from dicom_node.ingest.visit import IngestParts
-from dicom_node.model import ModelIdentity, Route
+from dicom_node.model import Route
 from dicom_node.retrieve.retrievals import Retrievals
 
 
@@ -20,8 +21,8 @@ from dicom_node.retrieve.retrievals import Retrievals
 class ApiParts:
     """Everything the routes need of the node.
 
-    `open_object` finds the file of an object key; it may raise `NotFound`. `models` maps the folder name of each
-    usable model to its identity. `wake` tells the sweeps that the operator has asked for something. `token_digest`
+    `open_object` finds the file of an object key; it may raise `NotFound`. `models` tells of each
+    model by name whether it may run. `wake` tells the sweeps that the operator has asked for something. `token_digest`
     is the sha256 of the API token in hexadecimal. `receiver_ready` tells whether the DICOM listener takes associations
     (always true where no receiver belongs to this process). `retrievals` fetches studies and `ingest` takes them in,
     where this process does.
@@ -30,7 +31,7 @@ class ApiParts:
     database: Database
     settings: Settings
     open_object: Callable[[str], Path]
-    models: Callable[[], Mapping[str, ModelIdentity]]
+    models: Callable[[], Mapping[str, ModelView]]
     routes: Sequence[Route]
     wake: Callable[[], None]
     token_digest: str

@@ -104,7 +104,11 @@ def test_status_models_and_routes_describe_the_node(client: Client) -> None:
     status = client.get("/api/status").json()
     assert status["counts"]["studies"]["REPORTED"] == 2
     assert status["oldest_pending_s"] > 0
-    assert client.get("/api/models").json()["cxr-pneumonia"]["version"] == "1.2.0"
+    models = client.get("/api/models").json()
+    assert models["cxr-pneumonia"]["version"] == "1.2.0"
+    assert models["ct-lung-density"]["standing"] == "LIVE"
+    assert (models["cxr-pneumonia"]["standing"], models["cxr-pneumonia"]["why"]) == (
+        "MODEL_NOT_ACCEPTED", "nobody has accepted it.")  # fmt: skip
     assert [route["name"] for route in client.get("/api/routes").json()] == ["chest-ct", "chest-radiograph"]
 
 

@@ -93,6 +93,13 @@ def test_scores_declined_studies_and_failures_are_told(browser: Browser, address
     assert "Slices 41 to 44" in show(browser, GAP_CT)
 
 
+def test_a_model_that_may_not_run_is_told_with_what_to_do(browser: Browser, address: str) -> None:
+    sign_in(browser, address)
+    browser.wait_for("document.body.innerText.includes('Not run: nobody has accepted it.')")
+    assert "Model not accepted" in browser.text()
+    assert "Live" in browser.text()
+
+
 def test_hostile_texts_are_shown_as_text(browser: Browser, address: str) -> None:
     sign_in(browser, address)
     all_listed(browser)

@@ -1,6 +1,6 @@
 // The node itself: tiles, footer, models, routes, deliveries that wait.
 
-import { bytes, count, el, table, toneOf, words } from "/page/dom.js";
+import { bytes, chip, count, el, table, toneOf, when, words } from "/page/dom.js";
 
 export function tiles(status, filter) {
   const { studies, jobs, deliveries } = status.counts;
@@ -53,9 +53,12 @@ export function nodeView(models, routes, status) {
 
 function model(name, identity) {
   return el("div", { class: "decision" },
-    el("h3", {}, name, el("small", {}, ` ${identity.version}`)),
+    el("h3", {}, name, el("small", {}, ` ${identity.version}`), " ", chip(identity.standing)),
+    identity.why && el("p", { class: "notice", data: { tone: "bad" } }, `Not run: ${identity.why}`),
     el("p", {}, identity.intended_use, identity.limits && el("span", { class: "dim" }, ` Limits: ${identity.limits}`)),
-    el("p", { class: "uid" }, `sha256 ${identity.digest.slice(0, 16)}…`));
+    el("p", { class: "uid" }, `sha256 ${identity.digest.slice(0, 16)}…`,
+      identity.accepted_by && ` · accepted: ${identity.accepted_by}`,
+      identity.activated_at && [" · golden studies held ", when(identity.activated_at)]));
 }
 
 export function deliveriesView(state, deliveries, list) {
