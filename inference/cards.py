@@ -70,8 +70,10 @@ _SHARED_CODE = (
     "volume",
     "radiograph",
     "explain/*",
+    "runtimes/axes",
     "runtimes/preprocess",
     "runtimes/tensors",
+    "runtimes/torch_forward",
 )
 
 

@@ -20,7 +20,13 @@ from torch.export.passes import move_to_device_pass
 
 from dicom_node.errors import ModelUnavailable
 from dicom_node.inference.cards import ModelCard
-from dicom_node.inference.runtimes.tensors import TensorModel, check_card, needed_preprocessing, weights_bytes
+from dicom_node.inference.runtimes.tensors import (
+    TensorModel,
+    check_card,
+    needed_preprocessing,
+    tensor_model,
+    weights_bytes,
+)
 from dicom_node.inference.runtimes.torch_forward import forward_of, tensor_bytes
 
 _PICKLED = ("custom_obj", "opaque_obj")
@@ -35,12 +41,9 @@ def load(card: ModelCard, device: str) -> TensorModel:
     content = weights_bytes(card)
     _check_archive(content, card)
     program = _read(content, card, device)
-    return TensorModel(
-        card=card,
-        preprocessing=preprocessing,
-        forward=forward_of(program.module(), card, device),
-        size_bytes=tensor_bytes([*program.parameters(), *program.buffers()]),
-        batch_limit=preprocessing.batch,
+    forward = forward_of(program.module(), card, device)
+    return tensor_model(
+        card, preprocessing, forward, size_bytes=tensor_bytes([*program.parameters(), *program.buffers()])
     )
 
 

@@ -8,12 +8,13 @@ import numpy as np
 
 from dicom_node.errors import ModelUnavailable
 from dicom_node.inference.cards import ModelCard
-from dicom_node.inference.runtimes.preprocess import Floats
+from dicom_node.inference.runtimes.axes import Floats
 from dicom_node.inference.runtimes.tensors import (
     Forward,
     TensorModel,
     check_card,
     needed_preprocessing,
+    tensor_model,
     weights_bytes,
 )
 
@@ -34,13 +35,8 @@ def load(card: ModelCard, device: str) -> TensorModel:
             "Save the model as one file (onnx.save_model without external data)."
         )
     session = _session(content, card, device)
-    return TensorModel(
-        card=card,
-        preprocessing=preprocessing,
-        forward=_forward(session, card, preprocessing.name),
-        size_bytes=len(content),
-        batch_limit=preprocessing.batch,
-    )
+    forward = _forward(session, card, preprocessing.name)
+    return tensor_model(card, preprocessing, forward, size_bytes=len(content))
 
 
 def _session(content: bytes, card: ModelCard, device: str) -> Any:

@@ -7,38 +7,17 @@ axes: turn, flip, scale and place; so the way back is exact but for interpolatio
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
-from scipy import ndimage
 
 from dicom_node.errors import NotAnalysable
 from dicom_node.inference.card_tensors import Preprocessing
 from dicom_node.inference.prediction import ModelInput
-
-Floats = NDArray[np.float32]
+from dicom_node.inference.runtimes.axes import Axis, Floats, centred_axis, place, take_back
 
 #: Patient direction each letter grows to, in LPS.
 _DIRECTIONS = {"L": (0, 1), "R": (0, -1), "P": (1, 1), "A": (1, -1), "S": (2, 1), "I": (2, -1)}
-
-
-#: Edges this close, in pixels, are the same edge.
-_EDGE = 1e-6
-
-
-@dataclass(frozen=True, slots=True)
-class Axis:
-    """How one axis of the tensor shows one axis of the turned source.
-
-    Tensor edge coordinate = source edge coordinate · `scale` + `offset`; edges run from 0 to the number of pixels.
-    """
-
-    source_length: int
-    tensor_length: int
-    scale: float
-    offset: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +46,7 @@ def prepare(one: ModelInput, spec: Preprocessing) -> Prepared:
     placement = _placement(one, spec)
     scaled, lowest = _to_unit_range(one.values, spec)
     turned = _turn(_to_channels(scaled, spec.channels), placement)
-    placed = np.stack([_place(channel, placement.axes, lowest) for channel in turned])
+    placed = np.stack([place(channel, placement.axes, lowest) for channel in turned])
     return Prepared(_normalise(placed, spec), placement)
 
 
@@ -85,7 +64,7 @@ def bring_back(values: Floats, placement: Placement, *, nearest: bool = False) -
         )
         for axis, length in zip(placement.axes, values.shape[1:], strict=True)
     )
-    back = np.stack([_resample_back(channel, axes, nearest=nearest) for channel in values])
+    back = np.stack([take_back(channel, axes, nearest=nearest) for channel in values])
     unturned = _flip(back, placement).transpose(0, *(1 + np.argsort(placement.order)))
     return np.ascontiguousarray(unturned, dtype=np.float32)
 
@@ -184,15 +163,7 @@ def _axes(shape: tuple[int, ...], spacing_mm: tuple[float, ...] | None, spec: Pr
         scales = [min(ratios) if spec.fit == "pad" else max(ratios)] * len(shape)
     elif spec.fit == "pad":
         _check_fits(shape, scales, size)
-    return tuple(_centred(n, length, scale) for n, length, scale in zip(shape, size, scales, strict=True))
-
-
-def _centred(source_length: int, tensor_length: int, scale: float) -> Axis:
-    """Lay the middle of the source on the middle of the tensor; what is cut off is whole pixels."""
-    shown = tensor_length / scale
-    if shown < source_length:
-        return Axis(source_length, tensor_length, scale, -scale * (source_length // 2 - round(shown) // 2))
-    return Axis(source_length, tensor_length, scale, (tensor_length - source_length * scale) / 2)
+    return tuple(centred_axis(n, length, scale) for n, length, scale in zip(shape, size, scales, strict=True))
 
 
 def _check_fits(shape: tuple[int, ...], scales: list[float], size: tuple[int, ...]) -> None:
@@ -205,96 +176,9 @@ def _check_fits(shape: tuple[int, ...], scales: list[float], size: tuple[int, ..
         )
 
 
-# --- resampling --------------------------------------------------------------------------------------------------
-
-
 def _turn(values: Floats, placement: Placement) -> Floats:
     return _flip(values.transpose(0, *(axis + 1 for axis in placement.order)), placement)
 
 
 def _flip(values: Floats, placement: Placement) -> Floats:
     return values[(slice(None), *(slice(None, None, -1 if flipped else 1) for flipped in placement.flipped))]
-
-
-def _place(channel: Floats, axes: tuple[Axis, ...], border: float) -> Floats:
-    if all(axis.source_length == axis.tensor_length and axis.scale == 1.0 for axis in axes):
-        return np.ascontiguousarray(channel, dtype=np.float32)
-    placed = _resize_image(channel, axes) if channel.ndim == 2 else _resample(channel, axes)
-    return _blank(placed, [(axis.offset, axis.offset + axis.source_length * axis.scale) for axis in axes], border)
-
-
-def _resize_image(channel: Floats, axes: tuple[Axis, ...]) -> Floats:
-    """Resize with a triangle as wide as the step, so that shrinking averages instead of skipping pixels."""
-    spans = [_source_span(axis) for axis in axes]
-    shown, corner = _cut_or_grown(channel, spans)
-    (top, bottom), (left, right) = (
-        (low - start, min(high - start, length))
-        for (low, high), start, length in zip(spans, corner, shown.shape, strict=True)
-    )
-    rows, columns = (axis.tensor_length for axis in axes)
-    image = Image.fromarray(np.ascontiguousarray(shown, dtype=np.float32))
-    resized = image.resize((columns, rows), Image.Resampling.BILINEAR, box=(left, top, right, bottom))
-    return np.asarray(resized, dtype=np.float32)
-
-
-def _source_span(axis: Axis) -> tuple[float, float]:
-    """Return the source edges that come to lie on the tensor's edges."""
-    return -axis.offset / axis.scale, (axis.tensor_length - axis.offset) / axis.scale
-
-
-def _cut_or_grown(channel: Floats, spans: list[tuple[float, float]]) -> tuple[Floats, list[int]]:
-    """Keep the whole pixels of every span, repeating those at the border; also return where it now begins."""
-    lows = [int(np.floor(low + _EDGE)) for low, _ in spans]
-    highs = [int(np.ceil(high - _EDGE)) for _, high in spans]
-    margins = [
-        (max(0, -low), max(0, high - length)) for low, high, length in zip(lows, highs, channel.shape, strict=True)
-    ]
-    kept = channel[tuple(slice(max(0, low), high) for low, high in zip(lows, highs, strict=True))]
-    return np.pad(kept, margins, mode="edge"), lows
-
-
-def _resample(channel: Floats, axes: tuple[Axis, ...]) -> Floats:
-    """Tensor centre i + ½ shows source edge coordinate (i + ½ - offset) / scale."""
-    along = [_Samples((0.5 - axis.offset) / axis.scale - 0.5, 1.0 / axis.scale, axis.tensor_length) for axis in axes]
-    return _sample(channel, along, nearest=False)
-
-
-def _resample_back(channel: Floats, axes: tuple[Axis, ...], *, nearest: bool) -> Floats:
-    if all(axis.source_length == axis.tensor_length and axis.scale == 1.0 for axis in axes):
-        return channel
-    along = [_Samples(0.5 * axis.scale + axis.offset - 0.5, axis.scale, axis.source_length) for axis in axes]
-    return _blank(_sample(channel, along, nearest=nearest), [_source_span(axis) for axis in axes], 0.0)
-
-
-@dataclass(frozen=True, slots=True)
-class _Samples:
-    """Where along one axis: ``start + step · index`` for `count` indices."""
-
-    start: float
-    step: float
-    count: int
-
-
-def _sample(values: Floats, along: list[_Samples], *, nearest: bool) -> Floats:
-    """Interpolate linearly, or take the nearest value; beyond the border its value goes on."""
-    order: Literal[0, 1] = 0 if nearest else 1
-    found = ndimage.affine_transform(
-        values,
-        np.array([one.step for one in along]),
-        np.array([one.start for one in along]),
-        output_shape=tuple(one.count for one in along),
-        order=order,
-        mode="nearest",
-    )
-    return np.asarray(found, dtype=np.float32)
-
-
-def _blank(values: Floats, spans: list[tuple[float, float]], fill: float) -> Floats:
-    """Fill what lies outside the spans (edge coordinates); a pixel counts as inside when its centre is."""
-    for axis, (low, high) in enumerate(spans):
-        centres = np.arange(values.shape[axis]) + 0.5
-        outside = (centres < low - _EDGE) | (centres > high + _EDGE)
-        if outside.any():
-            values = values.copy() if not values.flags.writeable else values
-            values[(slice(None),) * axis + (outside,)] = fill
-    return values

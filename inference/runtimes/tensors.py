@@ -6,8 +6,9 @@ source geometry. No torch here: ONNX Runtime and remote servers do without.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,40 +17,62 @@ from dicom_node.errors import ModelUnavailable
 from dicom_node.inference.card_tensors import Preprocessing
 from dicom_node.inference.cards import ModelCard
 from dicom_node.inference.prediction import Explanation, ModelInput, Prediction
-from dicom_node.inference.runtimes.preprocess import Floats, Placement, bring_back, prepare
+from dicom_node.inference.runtimes.axes import Floats
+from dicom_node.inference.runtimes.preprocess import Placement, Prepared, bring_back, prepare
 
+#: One input to the tensor that goes in.
+Prepare = Callable[[ModelInput], Prepared]
 #: (inputs, channels, *size) float32 to (inputs, outputs) or, for a segmentation, (inputs, classes, *any size).
 Forward = Callable[[Floats], Floats]
+#: The tensor that went in (channels, *size) and an output's number, to how much each place speaks for it (*size), 0..1.
+Heat = Callable[[Floats, int], Floats]
 #: Tasks whose answer is a list of numbers or a map of classes; boxes differ too much from network to network.
 TASKS = ("classification", "regression", "segmentation")
+
+#: The card's words for ways to explain, and what reports call them.
+METHODS = {
+    "occlusion": "Occlusion",
+    "grad-cam": "Grad-CAM",
+    "grad-cam++": "Grad-CAM++",
+    "attention-rollout": "Attention rollout",
+}
 
 
 @dataclass(slots=True, kw_only=True)
 class TensorModel:
-    """A loaded model whose network is `forward` (see `prediction.LoadedModel`)."""
+    """A loaded model whose network is `forward` (see `prediction.LoadedModel`).
+
+    `heats` are the ways of explaining that the network's kind adds to occlusion, by the card's word for them.
+    """
 
     card: ModelCard
-    preprocessing: Preprocessing
+    prepare: Prepare
     forward: Forward
     size_bytes: int
     batch_limit: int
+    heats: Mapping[str, Heat] = field(default_factory=dict)
 
     def predict(self, inputs: Sequence[ModelInput]) -> Sequence[Prediction]:
         """Run the inputs in one call. Raises `NotAnalysable` or `ModelUnavailable`."""
-        prepared = [prepare(one, self.preprocessing) for one in inputs]
+        prepared = [self.prepare(one) for one in inputs]
         raw = self.forward(np.stack([one.tensor for one in prepared]))
         self._check(raw, len(prepared))
         return [self._prediction(values, one.placement) for values, one in zip(raw, prepared, strict=True)]
 
     def explain(self, one: ModelInput, output_index: int) -> Explanation | None:
-        """Cover parts of an image one after the other and see which lower the output."""
-        if not self.card.explain.get("method"):
+        """Show what the class of an image rests on, by the card's method."""
+        method = self.card.explain.get("method", "")
+        if not method:
             return None
+        prepared = self.prepare(one)
+        heat = self.heats.get(method, self._occlude)(prepared.tensor, output_index)
+        layer = f", layer {self.card.explain['layer']}" if self.card.explain.get("layer") else ""
+        return Explanation(map=bring_back(heat[None], prepared.placement)[0], method=METHODS[method] + layer)
+
+    def _occlude(self, tensor: Floats, output_index: int) -> Floats:
         from dicom_node.inference.explain.occlusion import occlusion  # noqa: PLC0415 - needs torch
 
-        prepared = prepare(one, self.preprocessing)
-        heat = occlusion(self._scores_of, prepared.tensor, output_index=output_index)
-        return Explanation(map=bring_back(heat[None], prepared.placement)[0], method="Occlusion")
+        return occlusion(self._scores_of, tensor, output_index=output_index)
 
     def _scores_of(self, batch: Floats) -> Floats:
         parts = [batch[first : first + self.batch_limit] for first in range(0, len(batch), self.batch_limit)]
@@ -70,7 +93,8 @@ class TensorModel:
         return activate(values / np.float32(temperature), self.card.output.activation, axis=axis)
 
     def _check(self, raw: Floats, count: int) -> None:
-        dimensions = 2 + (self.preprocessing.dimensions if self.card.task == "segmentation" else 0)
+        spatial = 3 if self.card.input == "volume" else 2
+        dimensions = 2 + (spatial if self.card.task == "segmentation" else 0)
         if raw.ndim < 2 or raw.shape[0] != count or (raw.ndim != dimensions and self.card.task == "segmentation"):
             raise ModelUnavailable(
                 f"Model {self.card.name} gave an output of shape {raw.shape} for {count} input(s); a {self.card.task} "
@@ -89,6 +113,17 @@ def activate(values: Floats, activation: str, *, axis: int) -> Floats:
         # By tanh, which never overflows.
         return np.asarray(0.5 * (1.0 + np.tanh(0.5 * values)), dtype=np.float32)
     return np.asarray(values, dtype=np.float32)
+
+
+def tensor_model(card: ModelCard, preprocessing: Preprocessing, forward: Forward, *, size_bytes: int) -> TensorModel:
+    """Return a model that prepares its input as the card says."""
+    return TensorModel(
+        card=card,
+        prepare=partial(prepare, spec=preprocessing),
+        forward=forward,
+        size_bytes=size_bytes,
+        batch_limit=preprocessing.batch,
+    )
 
 
 def needed_preprocessing(card: ModelCard) -> Preprocessing:

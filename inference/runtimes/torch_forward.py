@@ -9,7 +9,7 @@ import torch
 
 from dicom_node.errors import ModelUnavailable
 from dicom_node.inference.cards import ModelCard
-from dicom_node.inference.runtimes.preprocess import Floats
+from dicom_node.inference.runtimes.axes import Floats
 from dicom_node.inference.runtimes.tensors import Forward
 
 

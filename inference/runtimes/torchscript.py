@@ -9,7 +9,13 @@ import torch
 
 from dicom_node.errors import ModelUnavailable
 from dicom_node.inference.cards import ModelCard
-from dicom_node.inference.runtimes.tensors import TensorModel, check_card, needed_preprocessing, weights_bytes
+from dicom_node.inference.runtimes.tensors import (
+    TensorModel,
+    check_card,
+    needed_preprocessing,
+    tensor_model,
+    weights_bytes,
+)
 from dicom_node.inference.runtimes.torch_forward import forward_of, tensor_bytes
 
 
@@ -18,12 +24,9 @@ def load(card: ModelCard, device: str) -> TensorModel:
     check_card(card)
     preprocessing = needed_preprocessing(card)
     module = _read(card, device)
-    return TensorModel(
-        card=card,
-        preprocessing=preprocessing,
-        forward=forward_of(module, card, device),
-        size_bytes=tensor_bytes([*module.parameters(), *module.buffers()]),
-        batch_limit=preprocessing.batch,
+    forward = forward_of(module, card, device)
+    return tensor_model(
+        card, preprocessing, forward, size_bytes=tensor_bytes([*module.parameters(), *module.buffers()])
     )
 
 
