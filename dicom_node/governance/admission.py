@@ -105,7 +105,7 @@ def judge(card: ModelCard, decisions: Sequence[Decision], require_activation: st
     standing, text, activated_at = Standing.LIVE, "", _activation(card, decisions)
     if not card.is_shipped and accepted is None:
         standing, text = _not_accepted(card, decisions)
-    elif activated_at is None and _must_be_activated(card, require_activation):
+    elif activated_at is None and _must_be_activated(card, decisions, require_activation):
         standing, text = Standing.NOT_ACTIVATED, _not_activated(card, decisions)
     return ModelStanding(
         name=card.name,
@@ -119,8 +119,11 @@ def judge(card: ModelCard, decisions: Sequence[Decision], require_activation: st
     )
 
 
-def _must_be_activated(card: ModelCard, rule: str) -> bool:
-    return rule == "all" or (rule == "added" and not card.is_shipped)
+def _must_be_activated(card: ModelCard, decisions: Sequence[Decision], rule: str) -> bool:
+    """A model whose golden studies failed here is never live, unless nobody asks for them at all."""
+    if rule == "none":
+        return False
+    return rule == "all" or not card.is_shipped or _latest_run(card, decisions) is not None
 
 
 def _acceptance(card: ModelCard, decisions: Sequence[Decision]) -> Decision | None:

@@ -105,6 +105,8 @@ def test_shipped_models_are_accepted_and_live_unless_all_must_be_activated() -> 
     assert standing(shipped) is Standing.LIVE
     assert standing(shipped, rule="all") is Standing.NOT_ACTIVATED
     assert standing(shipped, decided(shipped, DecisionKind.ACTIVATED), rule="all") is Standing.LIVE
+    assert standing(shipped, decided(shipped, DecisionKind.GOLDEN_FAILED)) is Standing.NOT_ACTIVATED
+    assert standing(shipped, decided(shipped, DecisionKind.GOLDEN_FAILED), rule="none") is Standing.LIVE
 
 
 def test_the_codes_of_the_shipped_models_are_right() -> None:

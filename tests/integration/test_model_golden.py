@@ -1,0 +1,94 @@
+"""Golden studies on this machine: the shipped models hold theirs; one that does not hold keeps a model from live."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from dicom_node.__main__ import main
+from dicom_node.config.settings import load_settings
+from dicom_node.governance.admission import Admission, ModelStanding, Standing
+from dicom_node.inference.cards import SHIPPED_MODELS
+from dicom_node.inference.model_folders import survey_models
+from dicom_node.node import Node
+
+_MODEL = "ct-copy"
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Path:
+    """A configuration of its own, and a copy of a shipped model beside it that nobody has accepted."""
+    folder = tmp_path / "brought" / _MODEL
+    shutil.copytree(SHIPPED_MODELS / "ct-lung-density", folder)
+    card = folder / "model_card.toml"
+    card.write_text(card.read_text(encoding="utf-8").replace('name = "ct-lung-density"', f'name = "{_MODEL}"'))
+    path = tmp_path / "node.toml"
+    path.write_text(f'[node]\ndata_dir = "{tmp_path / "data"}"\nmin_free_mb = 0\n')
+    return path
+
+
+def standing(config: Path, model: str = _MODEL) -> ModelStanding:
+    node = Node(load_settings(config))
+    card = survey_models(node.settings.models_dirs).cards[model]
+    found = Admission(node.database, node.settings.inference.require_activation).standing(card)
+    node.database.close()
+    return found
+
+
+def run(config: Path, *words: str) -> int:
+    return main(["models", *words, "--config", str(config)])
+
+
+@pytest.mark.parametrize("model", sorted(path.name for path in SHIPPED_MODELS.iterdir() if path.is_dir()))
+def test_a_shipped_model_gives_its_golden_answers_here(
+    config: Path, capsys: pytest.CaptureFixture[str], model: str
+) -> None:
+    assert run(config, "activate", model, "--json") == 0
+
+    outcomes = json.loads(capsys.readouterr().out)
+    assert len(outcomes) >= 2
+    assert [outcome["differences"] for outcome in outcomes] == [[]] * len(outcomes)
+    assert standing(config, model).activated_at is not None
+
+
+def test_a_brought_model_is_added_accepted_and_activated_in_this_order(config: Path) -> None:
+    brought = config.parent / "brought" / _MODEL
+
+    assert run(config, "verify", str(brought)) == 0
+    assert run(config, "add", str(brought)) == 0
+    assert standing(config).standing is Standing.NOT_ACCEPTED
+    assert run(config, "activate", _MODEL) == 1
+    assert run(config, "accept", _MODEL) == 0
+    assert standing(config).standing is Standing.NOT_ACTIVATED
+    assert run(config, "activate", _MODEL) == 0
+
+    live = standing(config)
+    assert live.standing is Standing.LIVE
+    assert live.accepted_by
+    assert run(config, "accept", _MODEL, "--withdraw") == 1
+    assert standing(config).standing is Standing.NOT_ACCEPTED
+
+
+def test_a_model_with_another_answer_than_expected_does_not_go_live(
+    config: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    brought = config.parent / "brought" / _MODEL
+    case = brought / "golden" / "whole-lungs.toml"
+    case.write_text(case.read_text(encoding="utf-8").replace("value = 2135", "value = 3135"))
+    run(config, "add", str(brought))
+    run(config, "accept", _MODEL)
+
+    assert run(config, "activate", _MODEL) == 1
+
+    told = " ".join(capsys.readouterr().out.split())
+    assert "expected 3135" in told
+    assert standing(config).standing is Standing.NOT_ACTIVATED
+
+
+def test_a_node_that_was_never_started_can_be_asked_without_making_a_database(config: Path) -> None:
+    assert run(config, "list") == 0
+    assert run(config, "verify") == 0
+    assert not (config.parent / "data").exists()
