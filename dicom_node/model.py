@@ -157,11 +157,12 @@ class Region:
     """A closed polygon on one source image, in the image's own pixel coordinates.
 
     `points_xy_px` are (column, row) pairs with 0,0 at the outer corner of the first pixel (PS3.3 C.18.6.1.2);
-    first and last point are equal.
+    first and last point are equal. `frame_number` counts from 1 and is set where the image has many frames.
     """
 
     sop_instance_uid: str
     points_xy_px: tuple[tuple[float, float], ...]
+    frame_number: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,7 +6,7 @@ from dataclasses import asdict
 from datetime import UTC, datetime
 
 from dicom_node import __version__
-from dicom_node.analysis import Analysis, NotAnalysed
+from dicom_node.analysis import Analysis, NotAnalysed, whole_objects
 from dicom_node.model import Finding, JobState
 
 MARK = "AI result - NOT VERIFIED. Decision support only."
@@ -14,7 +14,7 @@ MARK = "AI result - NOT VERIFIED. Decision support only."
 
 def summarise(answer: Analysis | NotAnalysed) -> dict[str, object]:
     """Return the answer without arrays and without anything that names the patient."""
-    sources = [str(source.SOPInstanceUID) for source in answer.sources]
+    sources = [str(source.SOPInstanceUID) for source in whole_objects(answer.sources)]
     common: dict[str, object] = {
         "mark": MARK,
         "state": state_of(answer).value,

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 
 from pydicom.dataset import Dataset
 
-from dicom_node.analysis import WrittenObject
+from dicom_node.analysis import WrittenObject, whole_objects
 from dicom_node.fhir.facts import ReportFacts, conditional_create
 from dicom_node.fhir.identifiers import URI_SYSTEM, dicom_uid, query
 from dicom_node.fhir.json_types import Json, without_empty
@@ -26,7 +26,8 @@ def imaging_study_entry(
 ) -> Json:
     """Return the ImagingStudy with the series of `sources` first, then those of the written objects."""
     identifier = dicom_uid(facts.study_instance_uid)
-    shown = [(dataset, "") for dataset in sources] + [(item.dataset, item.description) for item in written]
+    shown = [(dataset, "") for dataset in whole_objects(sources)]
+    shown += [(item.dataset, item.description) for item in written]
     series = _series(shown)
     study = without_empty(
         {

@@ -6,9 +6,10 @@ gate reads classic and enhanced objects alike.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator
 
-from pydicom.datadict import tag_for_keyword
+from pydicom.datadict import dictionary_VR, tag_for_keyword
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import (
     EnhancedCTImageStorage,
@@ -52,7 +53,7 @@ _CLASSIC_NAMES = {
 
 
 def frames_of(header: Dataset) -> Iterator[SourceFrame]:
-    """Yield every frame of an enhanced object, without pixels.
+    """Yield every frame of an enhanced object, without pixels; for reading only, as frames share their elements.
 
     Raises `NotAnalysable` (BAD_FUNCTIONAL_GROUPS) when there is not one set of per-frame groups for every frame.
     """
@@ -64,11 +65,11 @@ def frames_of(header: Dataset) -> Iterator[SourceFrame]:
         base = _base(header)
         for groups in shared[:1]:
             _lift(base, groups)
+        elements = {element.tag: element for element in base}
         for number, groups in enumerate(per_frame, start=1):
-            frame = SourceFrame()
-            frame.update(base)
-            _lift(frame, groups)
+            frame = SourceFrame(dict(elements))
             frame.frame_number = number
+            _lift(frame, groups)
             yield frame
     except READ_ERRORS as error:
         raise _malformed(f"its frame attributes cannot be read ({type(error).__name__})") from error
@@ -86,9 +87,7 @@ def other_dimensions(header: Dataset, frame: SourceFrame) -> tuple[int, ...]:
 
 def with_pixels(frame: SourceFrame, stored: Stored) -> SourceFrame:
     """Return the frame with its stored values (rows, columns), readable like any uncompressed image."""
-    whole = SourceFrame()
-    whole.update(frame)
-    whole.frame_number = frame.frame_number
+    whole = _copied(frame, frame.frame_number)
     whole.file_meta = FileMetaDataset()
     whole.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
     whole.Rows, whole.Columns = stored.shape
@@ -97,6 +96,15 @@ def with_pixels(frame: SourceFrame, stored: Stored) -> SourceFrame:
     whole.PixelData = little_endian.tobytes()
     whole["PixelData"].VR = "OW" if stored.dtype.itemsize > 1 else "OB"
     return whole
+
+
+def _copied(base: Dataset, frame_number: int) -> SourceFrame:
+    """Return a frame with elements of its own: assigning to an attribute changes the element in place."""
+    frame = SourceFrame()
+    for element in base:
+        frame.add(copy.copy(element))
+    frame.frame_number = frame_number
+    return frame
 
 
 def _base(header: Dataset) -> Dataset:
@@ -119,7 +127,7 @@ def _lift(target: Dataset, groups: Dataset) -> None:
             if classic is None:
                 target.add(element)
             else:
-                setattr(target, classic, element.value)
+                target.add_new(classic, dictionary_VR(classic), element.value)
 
 
 def _malformed(problem: str) -> NotAnalysable:

@@ -20,6 +20,7 @@ from dicom_node.sr_writer.drawing import (
 )
 from dicom_node.sr_writer.frame import Caption, Layout, framed, layout_for, to_array
 from dicom_node.sr_writer.picture_source import PictureSource
+from dicom_node.sr_writer.source_frames import marked_key
 from dicom_node.sr_writer.text import answer_of, percent
 
 
@@ -30,7 +31,7 @@ def heatmap_picture(drawn_on: PictureSource, saliency: Saliency, finding: Findin
     heat = resized_map(saliency.map, layout.image_width, layout.image_height)
     canvas, pen = framed(blended(image, heat), layout, _caption(drawn_on, saliency, finding))
     _draw_scale(canvas, pen, layout)
-    if finding.region is not None and finding.region.sop_instance_uid == saliency.sop_instance_uid:
+    if finding.region is not None and marked_key(finding.region) == marked_key(saliency):
         draw_region(pen, layout, finding.region, drawn_on)
     return to_array(canvas)
 

@@ -24,6 +24,7 @@ from dicom_node.sr_writer.frame import Caption, Layout, framed, layout_for, to_a
 from dicom_node.sr_writer.geometry import slice_position_mm
 from dicom_node.sr_writer.locator import Locator, draw_locator
 from dicom_node.sr_writer.picture_source import PictureSource
+from dicom_node.sr_writer.source_frames import shows
 from dicom_node.sr_writer.text import number
 
 _LEGEND_SHARE = 0.24
@@ -48,7 +49,7 @@ def slice_picture(drawn_on: PictureSource, index: int, volume: Volume) -> RgbUin
         image = outlined(image, mask, segment.color_rgb, max(1, layout.text_px // 10))
     canvas, pen = framed(image, layout, _caption(drawn_on, index, volume))
     for finding in volume.findings:
-        if finding.region is not None and finding.region.sop_instance_uid == drawn_on.dataset.SOPInstanceUID:
+        if finding.region is not None and shows(drawn_on.dataset, finding.region):
             draw_region(pen, layout, finding.region, drawn_on)
     names_bottom = _draw_names(pen, layout, volume)
     if volume.locator is not None:

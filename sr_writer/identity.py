@@ -35,7 +35,8 @@ COPIED = (
     *TYPE_2, "IssuerOfPatientID", "IssuerOfPatientIDQualifiersSequence", "TypeOfPatientID", "OtherPatientIDsSequence",
     "EthnicGroup", "PatientComments", "StudyInstanceUID", "IssuerOfAccessionNumberSequence", "StudyDescription",
     "ProcedureCodeSequence", "ReferencedStudySequence", "PatientAge", "PatientSize", "PatientWeight", "AdmissionID",
-    "AdditionalPatientHistory", "AdmittingDiagnosesDescription", "Occupation",
+    "AdditionalPatientHistory", "AdmittingDiagnosesDescription", "Occupation", "MedicalAlerts", "Allergies",
+    "PatientIdentityRemoved", "DeidentificationMethod", "DeidentificationMethodCodeSequence",
     "SpecificCharacterSet", "TimezoneOffsetFromUTC", "CodingSchemeIdentificationSequence",
 )  # fmt: skip
 #: One study has one of each; instances that disagree were merged or mistyped, and nobody may choose between them.

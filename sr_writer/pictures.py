@@ -8,8 +8,8 @@ from itertools import islice
 import numpy as np
 
 from dicom_node import __version__
-from dicom_node.analysis import Analysis, NotAnalysed, Picture, ReportContext, Segment
-from dicom_node.model import ModelIdentity
+from dicom_node.analysis import Analysis, NotAnalysed, Picture, ReportContext, Saliency, Segment
+from dicom_node.model import ModelIdentity, Region
 from dicom_node.sr_writer.display import display_rgb, preferred_window
 from dicom_node.sr_writer.drawing import AMBER, RED, Rgb
 from dicom_node.sr_writer.drawing_heatmap import heatmap_picture
@@ -17,6 +17,7 @@ from dicom_node.sr_writer.drawing_page import NOTE_PX, Frame, Pages
 from dicom_node.sr_writer.drawing_slice import Volume, slice_picture
 from dicom_node.sr_writer.locator import locator_of
 from dicom_node.sr_writer.picture_source import PictureSource
+from dicom_node.sr_writer.source_frames import marked_key, shows, source_key
 from dicom_node.sr_writer.text import marking
 
 #: More pictures than this bury the reader (and the PACS).
@@ -44,7 +45,6 @@ class _Drawing:
     def __init__(self, analysis: Analysis, context: ReportContext) -> None:
         self._analysis = analysis
         self._marking = marking(context.intended_use)
-        self._by_uid = {str(source.SOPInstanceUID): i for i, source in enumerate(analysis.sources)}
         self._ready: dict[int, PictureSource] = {}
 
     def all(self) -> Iterator[Picture]:
@@ -55,9 +55,9 @@ class _Drawing:
         findings = {finding.key: finding for finding in self._analysis.findings}
         for saliency in self._analysis.saliencies:
             finding = findings[saliency.finding_key]
-            source = self._source(self._by_uid[saliency.sop_instance_uid])
+            source = self._source(self._index_of(saliency))
             yield Picture(
-                key=heatmap_key(finding.key, saliency.sop_instance_uid),
+                key=heatmap_key(finding.key, marked_key(saliency)),
                 rgb=heatmap_picture(source, saliency, finding),
                 description=f"Heatmap: {finding.label}",
                 source=source.dataset,
@@ -74,7 +74,7 @@ class _Drawing:
         for index in self._slice_indices():
             source = self._source(index)
             yield Picture(
-                key=f"slice:{source.dataset.SOPInstanceUID}",
+                key=f"slice:{source_key(source.dataset)}",
                 rgb=slice_picture(source, index, volume),
                 description=f"Key slice {index + 1} of {len(volume.sources)}",
                 source=source.dataset,
@@ -86,9 +86,12 @@ class _Drawing:
             return self._analysis.key_slices
         if self._analysis.segments:
             return _telling_slices(self._analysis.segments)
-        explained = {saliency.sop_instance_uid for saliency in self._analysis.saliencies}
-        regions = (f.region.sop_instance_uid for f in self._analysis.findings if f.region is not None)
-        return [self._by_uid[uid] for uid in dict.fromkeys(regions) if uid not in explained]
+        explained = {marked_key(saliency) for saliency in self._analysis.saliencies}
+        regions = [f.region for f in self._analysis.findings if f.region is not None]
+        return list(dict.fromkeys(self._index_of(one) for one in regions if marked_key(one) not in explained))
+
+    def _index_of(self, marked: Region | Saliency) -> int:
+        return next(index for index, source in enumerate(self._analysis.sources) if shows(source, marked))
 
     def _source(self, index: int) -> PictureSource:
         if index not in self._ready:

@@ -30,11 +30,12 @@ from highdicom.sr import (
 from pydicom.dataset import Dataset
 
 from dicom_node import PRODUCT_NAME, __version__, codes
-from dicom_node.analysis import Analysis
+from dicom_node.analysis import Analysis, Saliency
 from dicom_node.model import Finding, ModelIdentity, Region
 from dicom_node.model import Measurement as Quantity
 from dicom_node.sr_writer.identity import ResultIdentity
 from dicom_node.sr_writer.segmentation import coded, tracking_uid
+from dicom_node.sr_writer.source_frames import referenced_frame_numbers, shows
 from dicom_node.sr_writer.text import ascii_text, long_string, number
 
 #: An image-level group names at most this many images; the image library names them all.
@@ -57,9 +58,9 @@ class ReportSources:
     segmentation: Dataset | None
     pictures: dict[str, Dataset]
 
-    def image(self, sop_instance_uid: str) -> Dataset:
-        """Return the analysed image with this UID."""
-        return next(s for s in self.analysis.sources if s.SOPInstanceUID == sop_instance_uid)
+    def image(self, marked: Region | Saliency) -> Dataset:
+        """Return the analysed image, or frame of one, on which a region or a heat map lies."""
+        return next(source for source in self.analysis.sources if shows(source, marked))
 
     def segment(self, uid: str) -> WrittenSegment | None:
         """Return the segment tracked under this UID, `None` when it is empty or was not made."""
@@ -134,7 +135,7 @@ def _group(finding: Finding, sources: ReportSources, identity: ResultIdentity) -
         group = _segment_group(segment, shown_on[0], len(sources.analysis.sources), parts)
     else:
         group = MeasurementsAndQualitativeEvaluations(
-            source_images=[SourceImageForMeasurementGroup(i.SOPClassUID, i.SOPInstanceUID) for i in shown_on], **parts
+            source_images=[SourceImageForMeasurementGroup(*_reference(image)) for image in shown_on], **parts
         )
     for picture in _explaining_pictures(finding, sources):
         group[0].ContentSequence.append(_visual_explanation(picture))
@@ -143,11 +144,11 @@ def _group(finding: Finding, sources: ReportSources, identity: ResultIdentity) -
 
 def _planar_group(region: Region, sources: ReportSources, parts: dict[str, Any]) -> Any:
     """TID 1410 with the outline as 2D coordinates, which every SR class takes."""
-    image = sources.image(region.sop_instance_uid)
+    image = sources.image(region)
     outline = ImageRegion(
         graphic_type="POLYLINE",
         graphic_data=np.array(region.points_xy_px, dtype=float),
-        source_image=SourceImageForRegion(image.SOPClassUID, image.SOPInstanceUID),
+        source_image=SourceImageForRegion(*_reference(image)),
     )
     return PlanarROIMeasurementsAndQualitativeEvaluations(referenced_region=outline, **parts)
 
@@ -161,7 +162,7 @@ def _segment_group(segment: WrittenSegment, image: Dataset, image_count: int, pa
             sop_instance_uid=seg.SOPInstanceUID,
             frame_number=_frame_of(segment),
             segment_number=segment.number,
-            source_image=SourceImageForSegmentation(image.SOPClassUID, image.SOPInstanceUID),
+            source_image=SourceImageForSegmentation(*_reference(image)),
         )
         # PS3.3 table 10-3: the frame says it all, and a segment number beside it is not allowed.
         del frame[0].ReferencedSOPSequence[0].ReferencedSegmentNumber
@@ -173,6 +174,11 @@ def _segment_group(segment: WrittenSegment, image: Dataset, image_count: int, pa
         source_series=SourceSeriesForSegmentation(image.SeriesInstanceUID),
     )
     return VolumetricROIMeasurementsAndQualitativeEvaluations(referenced_segment=referenced, **parts)
+
+
+def _reference(image: Dataset) -> tuple[str, str, list[int] | None]:
+    """Return what a reference to a source image names: class, instance, and the frame where it is one of many."""
+    return image.SOPClassUID, image.SOPInstanceUID, referenced_frame_numbers(image)
 
 
 def _frame_of(segment: WrittenSegment) -> int:
@@ -187,10 +193,10 @@ def _images_of(finding: Finding, sources: ReportSources) -> list[Dataset]:
     """Return the images a finding was inferred from, the most telling first."""
     analysis = sources.analysis
     if finding.region is not None:
-        return [sources.image(finding.region.sop_instance_uid)]
-    explained = [s.sop_instance_uid for s in analysis.saliencies if s.finding_key == finding.key]
+        return [sources.image(finding.region)]
+    explained = [one for one in analysis.saliencies if one.finding_key == finding.key]
     if explained:
-        return [sources.image(uid) for uid in explained[:_MOST_GROUP_IMAGES]]
+        return [sources.image(one) for one in explained[:_MOST_GROUP_IMAGES]]
     for segment in analysis.segments:
         if segment.finding_key == finding.key and segment.mask.any():
             return [analysis.sources[int(segment.mask.sum(axis=(1, 2)).argmax())]]
@@ -224,7 +230,7 @@ def _numbers(finding: Finding, image: Dataset) -> list[Measurement]:
             value=float(quantity.value),
             unit=coded(quantity.unit),
             derivation=coded(quantity.derivation) if quantity.derivation else None,
-            referenced_images=[SourceImageForMeasurement(image.SOPClassUID, image.SOPInstanceUID)],
+            referenced_images=[SourceImageForMeasurement(*_reference(image))],
         )
         for quantity in (*certainty, *finding.measurements)
         if math.isfinite(quantity.value)

@@ -10,6 +10,7 @@ from pydicom.dataset import Dataset
 from pydicom.sr.codedict import codes as dictionary
 
 from dicom_node import codes
+from dicom_node.analysis import whole_objects
 from dicom_node.sr_writer.segmentation import coded
 from dicom_node.sr_writer.text import ascii_text
 
@@ -46,7 +47,7 @@ def image_library(images: Sequence[Dataset]) -> ContainerContentItem:
                 referenced_sop_instance_uid=image.SOPInstanceUID,
                 relationship_type="CONTAINS",
             )
-            for image in images
+            for image in whole_objects(images)
         ]
     )
     library = ContainerContentItem(name=dictionary.DCM.ImageLibrary, relationship_type="CONTAINS")

@@ -10,7 +10,7 @@ from pydicom.dataset import Dataset
 from pydicom.sr.codedict import codes
 from pydicom.uid import SecondaryCaptureImageStorage
 
-from dicom_node.analysis import Picture
+from dicom_node.analysis import Picture, frame_number_of, whole_objects
 from dicom_node.sr_writer.geometry import patient_orientation
 from dicom_node.sr_writer.identity import ResultIdentity, code_item, stamp
 from dicom_node.sr_writer.text import ascii_text
@@ -41,7 +41,7 @@ def secondary_capture(
         f"{picture.description}; drawn by {identity.model.name} {identity.model.version}"
     )
     dataset.ImageComments = f"{identity.marking}. AI result, not reviewed. Not for primary diagnosis."
-    drawn_from = [picture.source] if picture.source is not None else list(sources)[:_MOST_REFERENCES]
+    drawn_from = [picture.source] if picture.source is not None else whole_objects(sources)[:_MOST_REFERENCES]
     dataset.SourceImageSequence = [_source_reference(source) for source in drawn_from]
     _set_lossy_history(dataset, picture.source)
     _set_pixels(dataset, picture)
@@ -62,6 +62,8 @@ def _source_reference(source: Dataset) -> Dataset:
     item = Dataset()
     item.ReferencedSOPClassUID = source.SOPClassUID
     item.ReferencedSOPInstanceUID = source.SOPInstanceUID
+    if frame_number_of(source) is not None:
+        item.ReferencedFrameNumber = frame_number_of(source)
     item.PurposeOfReferenceCodeSequence = [code_item(codes.DCM.SourceImageForImageProcessingOperation)]
     return item
 

@@ -16,6 +16,7 @@ from dicom_node import MANUFACTURER, PRODUCT_NAME, __version__, codes
 from dicom_node.analysis import Analysis, Segment
 from dicom_node.model import Code
 from dicom_node.sr_writer.identity import ResultIdentity, builder_header, stamp
+from dicom_node.sr_writer.source_frames import refer_to_frames, stand_in_uids
 from dicom_node.sr_writer.text import ascii_text, long_string
 
 SERIES_NUMBER = 9903
@@ -35,6 +36,7 @@ def segmentation(analysis: Analysis, identity: ResultIdentity) -> Dataset | None
     if not segments:
         return None
     sources = [builder_header(source) for source in analysis.sources]
+    standing = stand_in_uids(analysis.sources, sources)
     dataset: Dataset = Segmentation(
         source_images=sources,
         pixel_array=_stacked(segments),
@@ -53,6 +55,7 @@ def segmentation(analysis: Analysis, identity: ResultIdentity) -> Dataset | None
         content_description=long_string(f"{identity.marking}: {identity.model.name}"),
         content_creator_name=f"{long_string(identity.context.ae_title, 16)}^",
     )
+    refer_to_frames(dataset, standing)
     _make_repeatable(dataset, identity)
     _name_sides(dataset, segments, analysis)
     if "FrameOfReferenceUID" not in analysis.sources[0]:

@@ -24,7 +24,7 @@ from pydicom.dataset import Dataset
 from pydicom.filereader import dcmread
 from pydicom.sr.codedict import codes as dictionary
 
-from dicom_node.analysis import NotAnalysed, Predecessor
+from dicom_node.analysis import NotAnalysed, Predecessor, whole_objects
 from dicom_node.sr_writer.identity import ResultIdentity, evidence_header, stamp
 from dicom_node.sr_writer.report_groups import (
     ReportSources,
@@ -95,7 +95,7 @@ class _Content:
 def _document(content: _Content, identity: ResultIdentity) -> Dataset:
     context = identity.context
     sr_class = SR_CLASSES[context.sr_sop_class]
-    evidence = [evidence_header(dataset) for dataset in (*content.images, *content.own_objects)]
+    evidence = [evidence_header(dataset) for dataset in (*whole_objects(content.images), *content.own_objects)]
     document: Dataset = sr_class(
         evidence=evidence,
         content=_tree(content, identity),
