@@ -68,6 +68,8 @@ class Saliency:
     method: str
     #: Counts from 1; set where the source image has many frames.
     frame_number: int | None = None
+    #: Drawn as three panels (the image, the map, both) and not as the map over the image alone.
+    in_three_panels: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

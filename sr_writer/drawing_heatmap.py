@@ -29,8 +29,8 @@ def heatmap_picture(drawn_on: PictureSource, saliency: Saliency, finding: Findin
     layout = layout_for(drawn_on.dataset)
     image = resized_rgb(drawn_on.rgb, layout.image_width, layout.image_height)
     heat = resized_map(saliency.map, layout.image_width, layout.image_height)
-    canvas, pen = framed(blended(image, heat), layout, _caption(drawn_on, saliency, finding))
-    _draw_scale(canvas, pen, layout)
+    canvas, pen = framed(blended(image, heat), layout, heatmap_caption(drawn_on, saliency, finding))
+    draw_scale(canvas, pen, layout)
     if finding.region is not None and marked_key(finding.region) == marked_key(saliency):
         draw_region(pen, layout, finding.region, drawn_on)
     return to_array(canvas)
@@ -52,7 +52,8 @@ def draw_region(pen: Pen, layout: Layout, region: Region, drawn_on: PictureSourc
     pen.line(points, BLUE, max(2, layout.text_px // 8))
 
 
-def _caption(drawn_on: PictureSource, saliency: Saliency, finding: Finding) -> Caption:
+def heatmap_caption(drawn_on: PictureSource, saliency: Saliency, finding: Finding) -> Caption:
+    """Return the words below a heat map."""
     threshold = f"threshold {percent(finding.threshold)}; " if finding.threshold is not None else ""
     return Caption(
         headline=finding_headline(finding),
@@ -62,7 +63,7 @@ def _caption(drawn_on: PictureSource, saliency: Saliency, finding: Finding) -> C
     )
 
 
-def _draw_scale(canvas: Image.Image, pen: Pen, layout: Layout) -> None:
+def draw_scale(canvas: Image.Image, pen: Pen, layout: Layout) -> None:
     """Draw the colour scale 0..1 in the legend column."""
     text_px = layout.text_px
     top, bottom = int(text_px * 3.2), layout.footer_top - text_px * 2

@@ -14,6 +14,7 @@ from dicom_node.sr_writer.display import display_rgb, preferred_window
 from dicom_node.sr_writer.drawing import AMBER, RED, Rgb
 from dicom_node.sr_writer.drawing_heatmap import heatmap_picture
 from dicom_node.sr_writer.drawing_page import NOTE_PX, Frame, Pages
+from dicom_node.sr_writer.drawing_panels import panels_picture
 from dicom_node.sr_writer.drawing_slice import Volume, slice_picture
 from dicom_node.sr_writer.locator import locator_of
 from dicom_node.sr_writer.picture_source import PictureSource
@@ -56,9 +57,10 @@ class _Drawing:
         for saliency in self._analysis.saliencies:
             finding = findings[saliency.finding_key]
             source = self._source(self._index_of(saliency))
+            draw = panels_picture if saliency.in_three_panels else heatmap_picture
             yield Picture(
                 key=heatmap_key(finding.key, marked_key(saliency)),
-                rgb=heatmap_picture(source, saliency, finding),
+                rgb=draw(source, saliency, finding),
                 description=f"Heatmap: {finding.label}",
                 source=source.dataset,
             )
