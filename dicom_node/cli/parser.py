@@ -102,6 +102,12 @@ def _models(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> No
                        "governance:activate", json=True)  # fmt: skip
     command.add_argument("model", metavar="NAME", help="name of the model")
     command.add_argument("--without-golden", action="store_true", help="activate a model that has no golden studies")
+    command = _command(below, "bench", "measure studies and images a second, cold and warm", "bench:bench_model",
+                       json=True)  # fmt: skip
+    command.add_argument("model", metavar="NAME", help="name of the model")
+    command.add_argument("--study", type=Path, help="folder with a study it takes; default: a phantom that fits")
+    command.add_argument("--rounds", type=int, default=10, help="warm studies")
+    command.add_argument("--device", default="", help="device instead of inference.device, such as cpu or cuda:0")
 
 
 def _doctor(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:

@@ -1,0 +1,28 @@
+"""A model that does to its process what the study's description asks for; other studies it measures as it should."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import time
+
+from dicom_node.analysis import Analysis
+from dicom_node.inference.lung_density import analyse as measure
+from dicom_node.inference.model_run import ModelRun
+
+_GIGABYTE = 1 << 30
+
+
+def analyse(run: ModelRun) -> Analysis:
+    """Crash, leave, eat or hang if the study says so."""
+    deed = str(run.images[0].header.get("StudyDescription", ""))
+    if deed == "codec crashes":
+        ctypes.string_at(0)  # a read through a null pointer, as of a codec in C given a hostile stream
+    if deed == "model exits":
+        os._exit(0)
+    if deed == "memory":
+        held = bytearray(8 * _GIGABYTE)
+        raise AssertionError(f"{len(held)} bytes could be had")
+    while deed == "hangs":
+        time.sleep(1)
+    return measure(run)
