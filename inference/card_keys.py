@@ -56,6 +56,9 @@ KEYS: tuple[CardKey, ...] = (
         "gate", "derived_allowed", "true or false", "`false`", "volumes: let images pass that were derived from others"
     ),
     CardKey("gate", "burned_in_allowed", "true or false", "`false`", "let images pass with text in their pixels"),
+    CardKey(
+        "gate", "views", "text", "`frontal`", "images: `frontal` leaves out views said to be other; `any` takes all"
+    ),
     CardKey("gate", "test_subjects_allowed", "true or false", "`false`", "let phantoms and test patients pass"),
     CardKey("gate", "age_years", "table", "no limit", "ages the model was made for"),
     CardKey("gate.age_years", "min", "number", "no limit", "youngest, in completed years"),

@@ -55,6 +55,7 @@ RUNTIMES = {
 #: The tasks with a module in `inference.answers`, and what each is given unless the card says otherwise.
 TASK_INPUTS = {"classification": "image", "regression": "image", "segmentation": "volume", "detection": "volume"}
 INPUTS = ("image", "volume")
+VIEWS = ("frontal", "any")
 
 #: Code of this package that shapes answers, beside the model's own folder, its runtime and its task.
 _SHARED_CODE = (
@@ -89,6 +90,8 @@ class Gate:
     derived_allowed: bool = False
     burned_in_allowed: bool = False
     test_subjects_allowed: bool = False
+    #: Which views of a single image: ``frontal`` or ``any``.
+    views: str = "frontal"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -271,6 +274,7 @@ def _card(folder: Path, fields: CardFields) -> ModelCard:
             derived_allowed=gate.flag("derived_allowed", default=False),
             burned_in_allowed=gate.flag("burned_in_allowed", default=False),
             test_subjects_allowed=gate.flag("test_subjects_allowed", default=False),
+            views=gate.choice("views", VIEWS) if "views" in gate.values else VIEWS[0],
         ),
         weights_file=folder / fields.inside(weights_name) if weights_name else None,
         weights_sha256=weights.digest("sha256") if weights.present else "",

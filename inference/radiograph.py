@@ -1,38 +1,52 @@
-"""Which images of a radiograph series a model may see: frontal, for presentation, one frame."""
+"""Which images of a series a model of single images may see: for presentation, one frame, a clean frontal view."""
 
 from __future__ import annotations
 
+import re
+from collections import Counter
 from collections.abc import Sequence
 
 from pydicom.dataset import Dataset
 
 from dicom_node.errors import NotAnalysable
+from dicom_node.inference.cards import Gate
+from dicom_node.inference.exclusions import LOCALIZER, Exclusion, image_types, refused, shared_exclusion
 from dicom_node.inference.model_run import SourceImage
 
-_LATERAL_POSITIONS = frozenset({"LL", "RL", "LATERAL", "LAT", "LLD", "RLD", "LLO", "RLO"})
 #: View codes of lateral projections (CID 4010): SNOMED CT, and the older SRT values still on the wire.
 _LATERAL_VIEWS = frozenset({"399067008", "399173006", "399198007", "R-10236", "R-10232", "R-10228"})
+#: Words of View Position (PS3.3 C.8.11.5, and what consoles write beside): ``PA ERECT``, ``LATERAL``, ``RAO``.
+_FRONTAL_WORDS = frozenset({"AP", "PA", "FRONTAL", "ANTEROPOSTERIOR", "POSTEROANTERIOR"})
+_LATERAL_WORDS = frozenset({"LL", "RL", "LATERAL", "LAT", "LLD", "RLD", "LLAT", "RLAT"})
+
+_NO_PIXELS = Exclusion("NO_PIXELS", "without pixels")
+_MULTI_FRAME = Exclusion("MULTI_FRAME", "with more than one frame")
+_RAW = Exclusion("FOR_PROCESSING_ONLY", "raw detector data (FOR PROCESSING)")
+_LATERAL = Exclusion("LATERAL_VIEW_ONLY", "a lateral view")
+_NOT_FRONTAL = Exclusion("NOT_FRONTAL", "neither an AP nor a PA view")
 
 
-def frontal_images(images: Sequence[SourceImage], notes: list[str]) -> list[SourceImage]:
-    """Return the frontal images in order of InstanceNumber; notes tell what was left out and why.
+def frontal_images(images: Sequence[SourceImage], notes: list[str], gate: Gate | None = None) -> list[SourceImage]:
+    """Return the images a model may see in order of InstanceNumber; notes tell what was left out and why.
 
-    Raises `NotAnalysable` (LATERAL_VIEW_ONLY or NO_IMAGES) when none is left.
+    Frontal views alone, unless the card says `views = "any"`; an image that names no view passes. Raises
+    `NotAnalysable` with the commonest reason when none is left.
     """
     kept: list[SourceImage] = []
-    left_out: list[str] = []
+    left_out: list[Exclusion] = []
     for image in sorted(images, key=_order):
-        reason = _left_out_because(image.header)
-        if reason:
-            left_out.append(reason)
-            notes.append(f"Left out: image {image.header.get('InstanceNumber', '?')}, {reason}.")
-        else:
+        exclusion = _exclusion(image.header, gate or Gate())
+        if exclusion is None:
             kept.append(image)
-    if not kept:
-        lateral = any("lateral" in reason for reason in left_out)
-        told = "; ".join(sorted(set(left_out))) or "the series is empty"
-        raise NotAnalysable("LATERAL_VIEW_ONLY" if lateral else "NO_IMAGES", f"No frontal image is left: {told}.")
-    return kept
+        else:
+            left_out.append(exclusion)
+            notes.append(f"Left out: image {image.header.get('InstanceNumber', '?')}, {exclusion.words}.")
+    if kept:
+        return kept
+    if not left_out:
+        raise NotAnalysable("NO_IMAGES", "The series holds no image.")
+    # That there is a lateral view alone says more than that a localizer or raw data lie beside it.
+    raise refused([_LATERAL] * Counter(left_out)[_LATERAL] or left_out)
 
 
 def _order(image: SourceImage) -> tuple[int, str]:
@@ -40,13 +54,23 @@ def _order(image: SourceImage) -> tuple[int, str]:
     return (int(number) if number is not None else 0, str(image.header.get("SOPInstanceUID")))
 
 
-def _left_out_because(header: Dataset) -> str:
+def _exclusion(header: Dataset, gate: Gate) -> Exclusion | None:
     if "Rows" not in header:
-        return "without pixels"
+        return _NO_PIXELS
     if int(header.get("NumberOfFrames") or 1) > 1:
-        return "with more than one frame"
+        return _MULTI_FRAME
     if str(header.get("PresentationIntentType", "")) == "FOR PROCESSING":
-        return "raw detector data (FOR PROCESSING)"
-    position = str(header.get("ViewPosition") or "").upper()
+        return _RAW
+    if "LOCALIZER" in image_types(header):
+        return LOCALIZER
+    return _view_exclusion(header, gate) or shared_exclusion(header, gate)
+
+
+def _view_exclusion(header: Dataset, gate: Gate) -> Exclusion | None:
+    if gate.views == "any":
+        return None
+    words = set(re.findall(r"[A-Z]+", str(header.get("ViewPosition") or "").upper()))
     views = {str(view.get("CodeValue", "")) for view in header.get("ViewCodeSequence") or []}
-    return "a lateral view" if position in _LATERAL_POSITIONS or views & _LATERAL_VIEWS else ""
+    if words & _LATERAL_WORDS or views & _LATERAL_VIEWS:
+        return _LATERAL
+    return _NOT_FRONTAL if words and not words & _FRONTAL_WORDS else None

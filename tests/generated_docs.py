@@ -18,6 +18,7 @@ from dicom_node.config.settings import Settings
 from dicom_node.headers import StoreStatus
 from dicom_node.inference.card_keys import KEYS
 from dicom_node.lifecycle import DELIVERY_TRANSITIONS, JOB_TRANSITIONS, STUDY_TRANSITIONS
+from dicom_node.reasons import reason_table
 from dicom_node.receive.vocabulary import TRANSFER_SYNTAXES
 from tests.needs import REPOSITORY
 
@@ -77,6 +78,7 @@ PARTS: Mapping[tuple[str, str], Callable[[], str]] = {
     ("conformance.md", "transfer syntaxes"): transfer_syntax_table,
     ("architecture.md", "states"): state_table,
     ("models.md", "model card"): card_tables,
+    ("models.md", "reasons"): reason_table,
 }
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from pydicom.dataset import Dataset
 
-from dicom_node.analysis import Analysis
+from dicom_node.analysis import Analysis, frame_number_of
 from dicom_node.codes import DIAMETER, MAXIMUM, MILLIMETER
 from dicom_node.inference.answers.inputs import Given, predictions, read_inputs
 from dicom_node.inference.card_outputs import CardFinding
@@ -113,7 +113,10 @@ def _measurements(seen: _Seen) -> tuple[Measurement, ...]:
 def _outline(seen: _Seen) -> Region:
     (left, top, _), (right, bottom, _) = seen.box.low_xyz_px, seen.box.high_xyz_px
     corners = ((left, top), (right, top), (right, bottom), (left, bottom), (left, top))
-    return Region(sop_instance_uid=str(seen.source.SOPInstanceUID), points_xy_px=corners)
+    source = seen.source
+    return Region(
+        sop_instance_uid=str(source.SOPInstanceUID), points_xy_px=corners, frame_number=frame_number_of(source)
+    )
 
 
 def _key_slices(reported: Sequence[_Seen]) -> tuple[int, ...]:

@@ -45,7 +45,7 @@ def predictions(run: ModelRun, model: LoadedModel, given: Sequence[Given]) -> li
 
 
 def _images(run: ModelRun) -> list[Given]:
-    images = [one.read() for one in frontal_images(run.images, run.notes)]
+    images = [one.read() for one in frontal_images(run.images, run.notes, run.card.gate)]
     return [Given((image,), ModelInput(values=display_values(image, voi=run.card.voi)[None])) for image in images]
 
 

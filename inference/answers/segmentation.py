@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from dicom_node.analysis import Analysis, Saliency, Segment
+from dicom_node.analysis import Analysis, Saliency, Segment, frame_number_of
 from dicom_node.codes import MILLILITER, VOLUME
 from dicom_node.errors import ModelUnavailable, NotAnalysable
 from dicom_node.inference.answers.inputs import Given, predictions, read_inputs
@@ -63,9 +63,7 @@ def _labels(run: ModelRun, given: Given, prediction: Prediction) -> NDArray[np.u
     return prediction.labels
 
 
-def _measured(
-    run: ModelRun, labels: NDArray[np.uint8], voxel_ml: float | None
-) -> tuple[list[Segment], list[Finding]]:
+def _measured(run: ModelRun, labels: NDArray[np.uint8], voxel_ml: float | None) -> tuple[list[Segment], list[Finding]]:
     segments, findings = [], []
     for one in run.card.segments:
         mask: Mask = labels == one.value
@@ -147,8 +145,13 @@ def _saliencies(
             continue
         chance = probability_map(values, index_of[segment.finding_key])
         for place in strongest_slices(chance, _MAPS_PER_SEGMENT):
-            uid = str(sources[place].SOPInstanceUID)
             saliencies.append(
-                Saliency(finding_key=segment.finding_key, sop_instance_uid=uid, map=chance[place], method="Probability")
+                Saliency(
+                    finding_key=segment.finding_key,
+                    sop_instance_uid=str(sources[place].SOPInstanceUID),
+                    map=chance[place],
+                    method="Probability",
+                    frame_number=frame_number_of(sources[place]),
+                )
             )
     return tuple(saliencies)

@@ -158,10 +158,10 @@ def test_every_frontal_image_counts_and_the_most_suspicious_one_decides(
 @pytest.mark.parametrize(
     ("attribute", "reason"),
     [
-        (("PresentationIntentType", "FOR PROCESSING"), "NO_IMAGES"),
+        (("PresentationIntentType", "FOR PROCESSING"), "FOR_PROCESSING_ONLY"),
         (("PhotometricInterpretation", "RGB"), "NOT_MONOCHROME"),
         (("Modality", "MR"), "WRONG_MODALITY"),
-        (("NumberOfFrames", 2), "NO_IMAGES"),
+        (("NumberOfFrames", 2), "MULTI_FRAME"),
     ],
 )
 def test_images_that_are_no_single_radiograph_are_declined(

@@ -1,0 +1,111 @@
+"""Every reason why a study is not analysed: its code, what it means, and what somebody can do about it.
+
+`NotAnalysable` and `NotAnalysed` carry the codes; reports, log and API show them. A code never changes its meaning.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import groupby
+
+
+@dataclass(frozen=True, slots=True)
+class Reason:
+    """One code; `group` is what it is about, `remedy` what to do, by whoever can."""
+
+    group: str
+    code: str
+    meaning: str
+    remedy: str
+
+
+_STUDY, _IMAGES, _STACK, _PIXELS, _ANSWER = (
+    "the study",
+    "single images and frames",
+    "how slices lie together",
+    "pixels",
+    "the answer",
+)
+_RESEND = "Send the study again from where it is whole."
+_OTHER_SERIES = "Route another series: see the candidates in `dicom-node rules explain`."
+
+REASONS: tuple[Reason, ...] = (
+    Reason(_STUDY, "NO_SUITABLE_SERIES", "No series meets both the route and the model.", _OTHER_SERIES),
+    Reason(_STUDY, "NO_IMAGES", "The job names no image, or the series holds none.", _RESEND),
+    Reason(_STUDY, "WRONG_MODALITY", "The images are of a modality the model does not take.", _OTHER_SERIES),
+    Reason(_STUDY, "AGE_UNKNOWN", "The model is made for certain ages and the images state none.",
+           "Send PatientAge, or PatientBirthDate and StudyDate."),
+    Reason(_STUDY, "AGE_OUT_OF_RANGE", "The patient is younger or older than those the model is made for.",
+           "None: use another model."),
+    Reason(_STUDY, "TEST_SUBJECT", "A phantom, a quality control image or a test patient.",
+           "Set `[gate] test_subjects_allowed` in the model card to analyse them."),
+    Reason(_STUDY, "PATIENT_MISMATCH", "The images of one study name more than one patient.",
+           "Correct the study at its source and send it again."),
+    Reason(_STUDY, "STUDY_MISMATCH", "The images of one study disagree in study UID or accession number.",
+           "Correct the study at its source and send it again."),
+    Reason(_STUDY, "UNREADABLE_FILE", "A stored object is not readable DICOM.", _RESEND),
+    Reason(_STUDY, "CHANNELS_MISSING", "The model reads several images at once, and the series holds fewer.", _RESEND),
+    Reason(_IMAGES, "LOCALIZER_ONLY", "Only localizers (scouts, topograms, surveys).", _OTHER_SERIES),
+    Reason(_IMAGES, "WRONG_SOP_CLASS", "Neither CT nor MR image objects, such as secondary captures.", _OTHER_SERIES),
+    Reason(_IMAGES, "DERIVED_ONLY", "Images computed from others: reformats, projections, maps.",
+           "Route the original series, or set `[gate] derived_allowed` in the model card."),
+    Reason(_IMAGES, "MOSAIC_IMAGES", "Many slices tiled into one image.", "Send the unpacked or the enhanced object."),
+    Reason(_IMAGES, "BURNED_IN_ANNOTATION", "Text is burned into the pixels.",
+           "Send the images without it, or set `[gate] burned_in_allowed` in the model card."),
+    Reason(_IMAGES, "NO_POSITION", "The images do not say where they lie in the patient.", _OTHER_SERIES),
+    Reason(_IMAGES, "BAD_ORIENTATION", "Image directions are not two perpendicular unit vectors.",
+           "Correct the images at their source."),
+    Reason(_IMAGES, "BAD_FUNCTIONAL_GROUPS", "An enhanced object lacks the attributes of its frames.",
+           "Send classic images, or correct the object at its source."),
+    Reason(_IMAGES, "NO_PIXELS", "The objects hold no image.", _OTHER_SERIES),
+    Reason(_IMAGES, "MULTI_FRAME", "More than one frame where the model takes single images.", _OTHER_SERIES),
+    Reason(_IMAGES, "FOR_PROCESSING_ONLY", "Raw detector data, not the image for reading.",
+           "Send the images FOR PRESENTATION."),
+    Reason(_IMAGES, "LATERAL_VIEW_ONLY", "Only lateral views, and the model takes frontal ones.", "None."),
+    Reason(_IMAGES, "NOT_FRONTAL", "Only views that are neither AP nor PA.",
+           'Correct View Position, or set `[gate] views = "any"` in the model card.'),
+    Reason(_STACK, "TOO_FEW_SLICES", "Fewer slices than the model card asks for.", _RESEND),
+    Reason(_STACK, "GAP_IN_SERIES", "Slices are missing inside the series.", _RESEND),
+    Reason(_STACK, "DUPLICATE_POSITION", "Slices share a position and nothing tells them apart.",
+           "Send the acquisitions as series of their own."),
+    Reason(_STACK, "UNEVEN_SPACING", "Slice distances vary.", "Route an evenly reconstructed series."),
+    Reason(_STACK, "SLICES_TOO_FAR_APART", "Slices are further apart than the model card allows.",
+           "Route a thinner reconstruction."),
+    Reason(_STACK, "GANTRY_TILT", "The gantry was tilted: slices are sheared.", "Route a reformatted, upright series."),
+    Reason(_STACK, "SHIFTED_SLICES", "Slices are shifted against each other within their plane.",
+           "Route a series of one reconstruction."),
+    Reason(_STACK, "MIXED_SIZES", "Slices have different rows or columns.", "Route a series of one reconstruction."),
+    Reason(_STACK, "MIXED_PIXEL_SPACING", "Slices have different pixel spacing.",
+           "Route a series of one reconstruction."),
+    Reason(_STACK, "MIXED_FRAMES_OF_REFERENCE", "Slices belong to different frames of reference.",
+           "Send what was scanned apart as series of their own."),
+    Reason(_STACK, "MIXED_PHOTOMETRIC", "Slices have different photometric interpretations.",
+           "Correct the images at their source."),
+    Reason(_STACK, "IMPLAUSIBLE_SIZE", "The slices together hold no voxel, or more than can be read.", _OTHER_SERIES),
+    Reason(_PIXELS, "UNREADABLE_PIXELS", "Pixels are cut off, or do not decode.", _RESEND),
+    Reason(_PIXELS, "NOT_CT_HU", "CT values without the rescale that makes them Hounsfield units.",
+           "Send images with Rescale Slope and Intercept in HU."),
+    Reason(_PIXELS, "NOT_MONOCHROME", "Colour, or MR where bright stands for low values.", _OTHER_SERIES),
+    Reason(_PIXELS, "EMPTY_IMAGE", "All pixels have the same value.", "Look at the image: was it exposed?"),
+    Reason(_PIXELS, "NO_CONTRAST", "Nearly all values of the input are the same.", "Look at the images."),
+    Reason(_PIXELS, "WRONG_DIMENSIONS", "The model takes inputs of another number of dimensions.", _OTHER_SERIES),
+    Reason(_PIXELS, "WRONG_CHANNELS", "The model takes another number of channels.", _OTHER_SERIES),
+    Reason(_PIXELS, "VOLUME_TOO_LARGE", "The volume is larger than the model can take at the spacing it needs.",
+           "Route a shorter or coarser series."),
+    Reason(_ANSWER, "NO_LUNGS", "Nothing in the images looks like an air-filled lung.", _OTHER_SERIES),
+    Reason(_ANSWER, "IMPLAUSIBLE_VOLUME", "What was outlined is too small or too large to be what it should be.",
+           "Look at the images; the model failed or they show something else."),
+    Reason(_ANSWER, "IMPLAUSIBLE_VALUE", "What was computed is outside what the model card holds possible.",
+           "Look at the images; the model failed or they show something else."),
+    Reason(_ANSWER, "ANALYSIS_FAILED", "The model crashed, ran out of time or out of memory in every attempt.",
+           "See the timeline; `dicom-node retry` once the cause is gone."),
+)  # fmt: skip
+
+
+def reason_table() -> str:
+    """Return the reasons as a Markdown table, for the documentation."""
+    lines = ["| about | code | meaning | what to do |", "|---|---|---|---|"]
+    for group, members in groupby(REASONS, key=lambda one: one.group):
+        for place, one in enumerate(members):
+            lines.append(f"| {group if place == 0 else ''} | `{one.code}` | {one.meaning} | {one.remedy} |")
+    return "\n".join(lines)

@@ -1,0 +1,140 @@
+"""What is no clean image of a patient is told by its header, with a reason that never repeats a name or an ID."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from pydicom.dataset import Dataset
+from pydicom.uid import MRImageStorage
+
+from dicom_node.demo.phantoms import chest_radiograph_phantom
+from dicom_node.errors import NotAnalysable
+from dicom_node.inference.cards import Gate
+from dicom_node.inference.exclusions import check_subject
+from dicom_node.inference.gate import coherent_stack
+from tests import volumes
+
+ALL_ALLOWED = Gate(derived_allowed=True, burned_in_allowed=True, test_subjects_allowed=True)
+
+
+def series(**changes: Any) -> list[Dataset]:
+    return volumes.classic(volumes.asymmetric(), volumes.affine(), **changes)
+
+
+def reason(headers: list[Dataset], gate: Gate | None = None) -> str:
+    with pytest.raises(NotAnalysable) as refused:
+        coherent_stack(headers, gate or Gate(), [])
+    return refused.value.reason
+
+
+def subject(**values: str) -> Dataset:
+    header = Dataset()
+    header.PatientName, header.PatientID = "Doe^Jane", "P-1"
+    for keyword, value in values.items():
+        setattr(header, keyword, value)
+    return header
+
+
+@pytest.mark.parametrize(
+    ("changes", "code"),
+    [
+        ({"ImageType": ["ORIGINAL", "PRIMARY", "LOCALIZER"]}, "LOCALIZER_ONLY"),
+        ({"ImageType": ["DERIVED", "SECONDARY", "REFORMATTED"]}, "DERIVED_ONLY"),
+        ({"BurnedInAnnotation": "YES"}, "BURNED_IN_ANNOTATION"),
+        ({"QualityControlImage": "YES"}, "TEST_SUBJECT"),
+        ({"RescaleType": "OD"}, "NOT_CT_HU"),
+        ({"PhotometricInterpretation": "RGB"}, "NOT_MONOCHROME"),
+        ({"ImagePositionPatient": None}, "NO_POSITION"),
+        ({"SOPClassUID": "1.2.840.10008.5.1.4.1.1.7"}, "WRONG_SOP_CLASS"),
+    ],
+    ids=str,
+)
+def test_a_series_of_such_images_alone_is_refused_with_its_reason(changes: dict[str, Any], code: str) -> None:
+    assert reason(series(**changes)) == code
+
+
+@pytest.mark.parametrize(
+    ("changes", "code"),
+    [
+        ({"ImageType": ["ORIGINAL", "PRIMARY", "M", "ND", "MOSAIC"]}, "MOSAIC_IMAGES"),
+        ({"PhotometricInterpretation": "MONOCHROME1"}, "NOT_MONOCHROME"),
+    ],
+    ids=str,
+)
+def test_an_mr_series_of_such_images_is_refused_with_its_reason(changes: dict[str, Any], code: str) -> None:
+    assert reason(series(modality="MR", SOPClassUID=MRImageStorage, **changes)) == code
+
+
+def test_a_few_such_images_beside_slices_are_left_out_and_told() -> None:
+    notes: list[str] = []
+
+    stack = coherent_stack([*series(), *series(name="text", BurnedInAnnotation="YES")], Gate(), notes)
+
+    assert len(stack.slices) == 6
+    assert notes == ["Left out: 6 image(s), with text burned into its pixels."]
+
+
+def test_the_commonest_reason_is_the_code_and_all_are_told() -> None:
+    derived = series(ImageType=["DERIVED", "SECONDARY"])
+    scouts = series(name="scout", ImageType=["ORIGINAL", "PRIMARY", "LOCALIZER"])[:2]
+
+    with pytest.raises(NotAnalysable, match="6 derived from other images; 2 localizer") as refused:
+        coherent_stack([*scouts, *derived], Gate(), [])
+
+    assert refused.value.reason == "DERIVED_ONLY"
+
+
+@pytest.mark.parametrize("changes", [{"ImageType": ["DERIVED", "PRIMARY"]}, {"BurnedInAnnotation": "YES"}], ids=str)
+def test_a_card_may_let_them_pass(changes: dict[str, Any]) -> None:
+    assert len(coherent_stack(series(**changes), ALL_ALLOWED, []).slices) == 6
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"QualityControlSubject": "YES"},
+        {"PatientName": "ACR^Phantom"},
+        {"PatientName": "ZZTest^Anna"},
+        {"PatientName": "TEST^PATIENT^01"},
+        {"PatientName": "Test"},
+        {"PatientName": "QA^Daily"},
+        {"PatientID": "PHANTOM_7"},
+        {"PatientID": "QA-0012"},
+        {"StudyDescription": "Monthly quality assurance"},
+        {"SeriesDescription": "Water phantom axial"},
+        {"ProtocolName": "Daily QA"},
+        {"BodyPartExamined": "PHANTOM"},
+    ],
+    ids=str,
+)
+def test_a_phantom_or_test_patient_is_refused_and_not_named(values: dict[str, str]) -> None:
+    with pytest.raises(NotAnalysable) as refused:
+        check_subject([subject(**values)], Gate())
+
+    assert refused.value.reason == "TEST_SUBJECT"
+    (value,) = values.values()
+    assert value == "YES" or value not in str(refused.value)
+    check_subject([subject(**values)], ALL_ALLOWED)
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"PatientName": "Test^Jane"},
+        {"PatientName": "Tester^Max"},
+        {"PatientName": "Pat^Scanlon"},
+        {"PatientID": "T-4711"},
+        {"PatientID": "PATIENT-12"},
+        {"StudyDescription": "Stress test MRI"},
+        {"SeriesDescription": "T1 AQUA"},
+        {"QualityControlSubject": "NO"},
+    ],
+    ids=str,
+)
+def test_a_patient_is_a_patient(values: dict[str, str]) -> None:
+    check_subject([subject(**values)], Gate())
+
+
+def test_the_demonstration_studies_of_the_node_pass() -> None:
+    check_subject([chest_radiograph_phantom()], Gate())
