@@ -53,11 +53,11 @@ class TensorModel:
     heats: Mapping[str, Heat] = field(default_factory=dict)
 
     def predict(self, inputs: Sequence[ModelInput]) -> Sequence[Prediction]:
-        """Run the inputs in one call. Raises `NotAnalysable` or `ModelUnavailable`."""
+        """Run the inputs in one call where their tensors have one shape. Raises `NotAnalysable`, `ModelUnavailable`."""
         prepared = [self.prepare(one) for one in inputs]
-        raw = self.forward(np.stack([one.tensor for one in prepared]))
-        self._check(raw, len(prepared))
-        return [self._prediction(values, one.placement) for values, one in zip(raw, prepared, strict=True)]
+        if len({one.tensor.shape for one in prepared}) > 1:
+            return [self._predicted([one])[0] for one in prepared]
+        return self._predicted(prepared)
 
     def explain(self, one: ModelInput, output_index: int) -> Explanation | None:
         """Show what the class of an image rests on, by the card's method."""
@@ -68,6 +68,11 @@ class TensorModel:
         heat = self.heats.get(method, self._occlude)(prepared.tensor, output_index)
         layer = f", layer {self.card.explain['layer']}" if self.card.explain.get("layer") else ""
         return Explanation(map=bring_back(heat[None], prepared.placement)[0], method=METHODS[method] + layer)
+
+    def _predicted(self, prepared: Sequence[Prepared]) -> list[Prediction]:
+        raw = self.forward(np.stack([one.tensor for one in prepared]))
+        self._check(raw, len(prepared))
+        return [self._prediction(values, one.placement) for values, one in zip(raw, prepared, strict=True)]
 
     def _occlude(self, tensor: Floats, output_index: int) -> Floats:
         from dicom_node.inference.explain.occlusion import occlusion  # noqa: PLC0415 - needs torch

@@ -188,6 +188,19 @@ def test_a_scripted_segmentation_lies_on_the_right_voxels(tmp_path: Path) -> Non
     assert np.array_equal(found.labels, mask.astype(np.uint8))
 
 
+def test_images_of_different_sizes_are_run_one_by_one(tmp_path: Path) -> None:
+    folder = tmp_path / "model"
+    folder.mkdir()
+    card = card_of(
+        folder, "torchscript", save_script(classifier(), folder / "model.ts"), "\n[preprocessing]\nbatch = 4\n"
+    )
+    given = [ModelInput(values=np.full((1, 20 + n, 30), 0.5, np.float32)) for n in range(3)]
+
+    assert [one.scores is not None and one.scores.size for one in torchscript.load(card, "cpu").predict(given)] == [
+        2
+    ] * 3
+
+
 def test_a_segmentation_of_an_image_has_one_slice(tmp_path: Path) -> None:
     folder = tmp_path / "model"
     folder.mkdir()
