@@ -272,6 +272,10 @@ class RouteSettings(Section):
     priority: Literal["images", "stat", "high", "routine", "low"] = Field(
         "images", description="Whose job is run first; `images`: as RequestedProcedurePriority says, else `routine`."
     )
+    shadow: bool = Field(False, description="Run and compare with `shadow_of`, and deliver nothing.")
+    shadow_of: str = Field(
+        "", description="Route whose studies this one gets too; `when` and `rank` are that route's unless given here."
+    )
 
 
 class Settings(Section):
@@ -311,6 +315,19 @@ class Settings(Section):
                     f"route {route.name!r} names destination {', '.join(unknown)}, which is not configured; "
                     f"known: {', '.join(known) or 'none'}"
                 )
+        return self
+
+    @model_validator(mode="after")
+    def _shadows_have_something_to_shadow(self) -> Self:
+        live = {route.name for route in self.route if not route.shadow}
+        for route in self.route:
+            if route.shadow != bool(route.shadow_of) or (route.shadow and route.shadow_of not in live):
+                raise ValueError(
+                    f"route {route.name!r}: shadow = true and shadow_of belong together, and shadow_of must name a "
+                    f"route that is none itself: {', '.join(sorted(live)) or 'there is none'}"
+                )
+            if route.shadow and route.destinations:
+                raise ValueError(f"route {route.name!r} is a shadow and delivers nothing; remove its destinations")
         return self
 
     @model_validator(mode="after")

@@ -266,6 +266,8 @@ class Route:
     max_wait_s: float = 7200.0
     #: ``images``: as they say; otherwise ``stat``, ``high``, ``routine`` or ``low``.
     priority: str = "images"
+    #: The route that this one shadows: run and compared, nothing delivered; empty for a route that delivers.
+    shadow_of: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

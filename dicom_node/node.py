@@ -132,7 +132,9 @@ class Node:
         return self.settings.node.data_dir / "work"
 
     def destinations_of(self, route: RouteSettings) -> tuple[Destination, ...]:
-        """Where a route's results go: those it names, or all."""
+        """Where a route's results go: those it names, or all; those of a shadow nowhere."""
+        if route.shadow:
+            return ()
         chosen = [d for d in self.settings.destination if not route.destinations or d.name in route.destinations]
         return tuple(Destination(name=d.name, kind=d.kind) for d in chosen)
 
@@ -143,19 +145,23 @@ def _route(route: RouteSettings, settings: Settings, cards: Mapping[str, ModelCa
             f"Route {route.name!r} names model {route.model!r}, which was not found. Available: "
             f"{', '.join(sorted(cards)) or 'none'}. Correct the route, or run: dicom-node models verify"
         )
-    when = tuple(route.when) if isinstance(route.when, list) else ((route.when,) if route.when else ())
+    shadowed = next((other for other in settings.route if other.name == route.shadow_of), route)
+    given = route.when or shadowed.when
+    when = tuple(given) if isinstance(given, list) else ((given,) if given else ())
+    rank = route.rank or shadowed.rank
     known = {snake_case(keyword) for keyword in ROUTING_KEYWORDS} | OWN_ATTRIBUTES
     for conditions in when:
         check_conditions(conditions, known)
-    check_rank(route.rank, known)
+    check_rank(rank, known)
     cards[route.model].effective_parameters(route.parameters)
     return Route(
         name=route.name,
         model=route.model,
-        destinations=route.destinations or tuple(d.name for d in settings.destination),
+        destinations=() if route.shadow else route.destinations or tuple(d.name for d in settings.destination),
         when=when,
-        rank=route.rank,
+        rank=rank,
         quiet_period_s=route.quiet_period_s,
         max_wait_s=route.max_wait_s,
-        priority=route.priority,
+        priority="low" if route.shadow and route.priority == "images" else route.priority,
+        shadow_of=route.shadow_of,
     )

@@ -19,12 +19,13 @@ class Reason:
     remedy: str
 
 
-_STUDY, _IMAGES, _STACK, _PIXELS, _ANSWER = (
+_STUDY, _IMAGES, _STACK, _PIXELS, _ANSWER, _MODEL = (
     "the study",
     "single images and frames",
     "how slices lie together",
     "pixels",
     "the answer",
+    "the model",
 )
 _RESEND = "Send the study again from where it is whole."
 _OTHER_SERIES = "Route another series: see the candidates in `dicom-node rules explain`."
@@ -99,6 +100,14 @@ REASONS: tuple[Reason, ...] = (
            "Look at the images; the model failed or they show something else."),
     Reason(_ANSWER, "ANALYSIS_FAILED", "The model crashed, ran out of time or out of memory in every attempt.",
            "See the timeline; `dicom-node retry` once the cause is gone."),
+    Reason(_MODEL, "MODEL_UNUSABLE", "The model's files are missing, damaged, or not those its card names.",
+           "`dicom-node models verify` says what is wrong."),
+    Reason(_MODEL, "MODEL_NOT_ACCEPTED", "Nobody has accepted the model's files.",
+           "Look at them, then `dicom-node models accept`, and `dicom-node rerun`."),
+    Reason(_MODEL, "MODEL_ALTERED", "The model's files are not those that were accepted.",
+           "Put them back, or look at them and accept them anew."),
+    Reason(_MODEL, "MODEL_NOT_ACTIVATED", "The model's golden studies have not held on this machine.",
+           "`dicom-node models activate` runs them and shows what differs."),
 )  # fmt: skip
 
 

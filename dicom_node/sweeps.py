@@ -123,6 +123,7 @@ def _job(route: Route, decision: RouteDecision, verdict: Verdict, priority: Prio
         decision=decision.as_dict(),
         reason=f"{verdict.reason} {decision.reason}{urgency}",
         priority=priority,
+        shadow_of=route.shadow_of,
     )
 
 

@@ -19,6 +19,7 @@ from dicom_node.governance.views import ModelView
 from dicom_node.index import actions, views
 from dicom_node.index import counts as counting
 from dicom_node.index.commitments import CommitmentLine, latest_requests
+from dicom_node.index.shadows import ShadowReport, shadow_reports
 from dicom_node.index.view_types import Counts, DeliveryView
 from dicom_node.model import DeliveryState, Route
 
@@ -65,6 +66,13 @@ def get_models(parts: Parts) -> Mapping[str, ModelView]:
 def get_routes(parts: Parts) -> Sequence[Route]:
     """The routes in force, in order."""
     return parts.routes
+
+
+@router.get("/shadows", tags=["node"], summary="How shadow routes compare with the routes they shadow")
+def get_shadows(parts: Parts) -> Sequence[ShadowReport]:
+    """How often each shadow route agreed, over the latest studies, and where it did not."""
+    with parts.database.read() as connection:
+        return shadow_reports(connection)
 
 
 @router.get("/deliveries", tags=["deliveries"], summary="List deliveries, newest first")

@@ -35,6 +35,8 @@ class ClaimedJob:
     attempt: int
     fence: int
     started_at: datetime
+    #: The route it shadows; empty for one that delivers.
+    shadow_of: str = ""
     #: Under which key the same job was answered before (an operator's rerun); empty the first time.
     earlier_job_key: str
 
@@ -98,7 +100,7 @@ def _claimed(row: Row[Any], started_at: datetime) -> ClaimedJob:
         id=row.id, study_instance_uid=row.study_instance_uid, revision=row.revision, route=row.route, model=row.model,
         series_instance_uid=row.series_instance_uid, study_partial=row.study_partial, decision=row.decision,
         attempt=row.attempts + 1, fence=row.fence + 1, started_at=started_at,
-        earlier_job_key=row.job_key,
+        earlier_job_key=row.job_key, shadow_of=row.shadow_of,
     )  # fmt: skip
 
 
@@ -158,7 +160,9 @@ def settle_study(connection: Connection, study_instance_uid: str, now: datetime)
     if study.state == StudyState.RECEIVING:
         return  # other routes still wait for this revision, or a late image has opened the next
     of_revision = and_(jobs.c.study_instance_uid == study_instance_uid, jobs.c.revision == study.revision)
-    rows = connection.execute(select(jobs.c.state, jobs.c.message).where(of_revision)).all()
+    all_rows = connection.execute(select(jobs.c.state, jobs.c.message, jobs.c.shadow_of).where(of_revision)).all()
+    # What only runs in the shadow says nothing about the study, unless there is nothing else.
+    rows = [row for row in all_rows if not row.shadow_of] or all_rows
     state = lifecycle.study_state_after([JobState(row.state) for row in rows])
     if state is StudyState.ANALYSING and study.state == StudyState.COMPLETE:
         return  # nothing has been started yet

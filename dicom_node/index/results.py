@@ -10,6 +10,7 @@ from sqlalchemy import Connection, func, insert, select, update
 
 from dicom_node.index.events import record
 from dicom_node.index.jobs import ClaimedJob, finish
+from dicom_node.index.shadows import tell_agreement
 from dicom_node.model import Artifact, ArtifactKind, DeliveryState, Destination, JobOutcome, JobState
 from dicom_node.tables import artifacts, deliveries, results
 
@@ -65,10 +66,12 @@ def save_result(
                 job_key=job_key, study_instance_uid=job.study_instance_uid, revision=job.revision, route=job.route,
                 model=job.model, state=outcome.state, reason=outcome.reason, message=outcome.message,
                 sequence=_next_sequence(connection, job), summary=dict(outcome.summary), created_at=now,
+                shadow_of=job.shadow_of,
             )
         )  # fmt: skip
         for artifact in outcome.artifacts:
             connection.execute(insert(artifacts).values(job_key=job_key, **_columns(artifact)))
+    tell_agreement(connection, job, now)
     _plan_deliveries(connection, job_key, destinations, now)
     return True
 
@@ -82,6 +85,7 @@ def answer_again(
         return False
     text = "Same images, model and configuration: the earlier result stands."
     record(connection, job.study_instance_uid, now, ("unchanged", text), route=job.route)
+    tell_agreement(connection, job, now)
     _plan_deliveries(connection, job_key, destinations, now)
     return True
 

@@ -29,6 +29,8 @@ class NewJob:
     decision: Mapping[str, object]
     reason: str
     priority: Priority = Priority.ROUTINE
+    #: The route it shadows; empty for one that delivers.
+    shadow_of: str = ""
 
 
 def perhaps_complete(connection: Connection, quiet_since: datetime, opened_before: datetime) -> list[str]:
@@ -106,11 +108,12 @@ def add_jobs(connection: Connection, study: Study, new_jobs: Sequence[NewJob], a
                 study_instance_uid=study.study_instance_uid, revision=study.revision, route=job.route, model=job.model,
                 state=JobState.QUEUED, study_partial=job.study_partial, series_instance_uid=job.series_instance_uid,
                 decision=dict(job.decision), created_at=at, not_before=at,
-                priority=job.priority, turn_at=turn_at(job.priority, at),
+                priority=job.priority, turn_at=turn_at(job.priority, at), shadow_of=job.shadow_of,
             )
         )  # fmt: skip
         record(connection, study.study_instance_uid, at, ("routed", job.reason), route=job.route, model=job.model,
-               revision=study.revision, partial=job.study_partial, priority=job.priority)  # fmt: skip
+               revision=study.revision, partial=job.study_partial, priority=job.priority,
+               shadow_of=job.shadow_of)  # fmt: skip
 
 
 def set_state(connection: Connection, study_instance_uid: str, state: StudyState, reason: str, at: datetime) -> None:

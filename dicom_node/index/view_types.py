@@ -21,6 +21,8 @@ class RouteState:
     model: str
     state: JobState
     reason: str
+    #: The route it shadows; empty for one that delivers.
+    shadow_of: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,6 +90,7 @@ class JobView:
     study_partial: bool
     series_instance_uid: str
     decision: Mapping[str, Any]
+    shadow_of: str = ""
     job_key: str
     reason: str
     message: str
@@ -138,6 +141,8 @@ class ResultView:
     message: str
     sequence: int
     current: bool
+    #: The route it shadows, to whose answer it is compared; nothing of it is delivered.
+    shadow_of: str = ""
     summary: Mapping[str, Any]
     created_at: datetime
     artifacts: Sequence[ArtifactView]

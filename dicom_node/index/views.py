@@ -193,15 +193,18 @@ def _series_of(connection: Connection, uids: Collection[str]) -> Mapping[str, li
 
 def _routes_of(connection: Connection, uids: Collection[str]) -> Mapping[str, list[RouteState]]:
     query = (
-        select(jobs.c.study_instance_uid, jobs.c.route, jobs.c.model, jobs.c.state, jobs.c.reason)
+        select(jobs.c.study_instance_uid, jobs.c.route, jobs.c.model, jobs.c.state, jobs.c.reason, jobs.c.shadow_of)
         .join(studies, and_(studies.c.study_instance_uid == jobs.c.study_instance_uid))
         .where(jobs.c.study_instance_uid.in_(uids), jobs.c.revision == studies.c.revision)
         .order_by(jobs.c.id)
     )
     found: defaultdict[str, list[RouteState]] = defaultdict(list)
     for row in connection.execute(query):
-        state = RouteState(route=row.route, model=row.model, state=JobState(row.state), reason=row.reason)
-        found[row.study_instance_uid].append(state)
+        found[row.study_instance_uid].append(
+            RouteState(
+                route=row.route, model=row.model, state=JobState(row.state), reason=row.reason, shadow_of=row.shadow_of
+            )
+        )
     return found
 
 

@@ -145,8 +145,8 @@ async function showDetail(status) {
     const deliveries = await get(`/api/deliveries?state=${argument}`);
     parts = deliveriesView(argument, deliveries, deliveriesTable(deliveries, act, true));
   } else {
-    const [models, routes] = await Promise.all([get("/api/models"), get("/api/routes")]);
-    parts = nodeView(models, routes, status ?? await get("/api/status"));
+    const [models, routes, shadows] = await Promise.all([get("/api/models"), get("/api/routes"), get("/api/shadows")]);
+    parts = nodeView(models, routes, status ?? await get("/api/status"), shadows);
   }
   if (asked === location.hash) replace(detail, parts);
 }

@@ -32,7 +32,7 @@ export function footer(status) {
     .flatMap((part, index) => (index ? [" · ", part] : [part]));
 }
 
-export function nodeView(models, routes, status) {
+export function nodeView(models, routes, status, shadows) {
   const names = Object.keys(models);
   return [
     el("header", { class: "study-head" }, el("div", {}, el("h1", {}, "This node"),
@@ -40,8 +40,13 @@ export function nodeView(models, routes, status) {
     !status.receiver_ready && el("p", { class: "notice", data: { tone: "bad" } }, "The DICOM receiver does not listen; the log says why."),
     el("section", { class: "card" }, el("h2", {}, "Routes"), routes.length
       ? table("Routes", ["Route", "Model", "Sends to", "Quiet period"], routes.map((r) => [
-        r.name, r.model, r.destinations.join(", ") || "–", `${r.quiet_period_s} s`]))
+        r.name, r.model, r.shadow_of ? `nothing: shadow of ${r.shadow_of}` : r.destinations.join(", ") || "–", `${r.quiet_period_s} s`]))
       : el("p", {}, "No route is configured: studies are kept, but not analysed.")),
+    shadows.length > 0 && el("section", { class: "card" }, el("h2", {}, "Shadow routes"),
+      table("Shadow routes", ["Shadow", "Beside", "Studies", "Agree", "Latest difference"], shadows.map((s) => [
+        `${s.route} (${s.model})`, `${s.shadow_of} (${s.live_model})`, el("td", { class: "number" }, s.compared),
+        el("td", { class: "number" }, s.agreed), s.disagreements.length
+          ? el("a", { href: `#/study/${s.disagreements[0].study_instance_uid}` }, s.disagreements[0].lines.join("; ")) : "–"]))),
     el("section", { class: "card" }, el("h2", {}, "Models"), names.length
       ? names.map((name) => model(name, models[name]))
       : el("p", {}, "No usable model. `dicom-node models verify` says why.")),

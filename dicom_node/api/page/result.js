@@ -12,6 +12,7 @@ export function resultCard(result) {
       el("h2", {}, summary.model?.name ?? result.model, el("small", {}, ` ${summary.model?.version ?? ""}`)),
       chip(result.state),
       el("span", { class: "tag" }, "AI result – not verified"),
+      result.shadow_of && el("span", { class: "tag plain" }, `shadow of ${result.shadow_of}, not delivered`),
       !result.current && el("span", { class: "tag plain" }, "replaced by a newer result")),
     result.message && el("p", { class: "notice", data: { tone: "warn" } }, el("strong", {}, `${words(result.reason || "NOTE")}. `), result.message),
     findings.length > 0 && findingsTable(findings, summary.model),
