@@ -5,6 +5,8 @@ A bundle's configuration may hold Python expressions, so it is code: only folder
 
 from __future__ import annotations
 
+import logging
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
@@ -22,7 +24,13 @@ from dicom_node.inference.cards import ModelCard
 from dicom_node.inference.explain.cam import grad_cam, grad_cam_plus_plus
 from dicom_node.inference.pixels import READ_ERRORS
 from dicom_node.inference.prediction import Explanation, LoadedModel, ModelInput, Prediction
-from dicom_node.inference.runtimes.bundle_config import BundleConfig, allow_absent, read_config, transforms_of
+from dicom_node.inference.runtimes.bundle_config import (
+    TRAINING_KEYS,
+    BundleConfig,
+    allow_absent,
+    read_config,
+    transforms_of,
+)
 from dicom_node.inference.runtimes.bundle_input import affine_ras, as_loaded, reader_order
 from dicom_node.inference.runtimes.bundle_output import (
     Finished,
@@ -37,6 +45,16 @@ from dicom_node.inference.runtimes.bundle_output import (
 from dicom_node.inference.runtimes.weights import State, read_state
 
 _BATCH = 16
+#: What a pickle of plain number arrays asks for, under numpy's names of today and yesterday; none of it runs code.
+#: Bundles with a searched architecture keep it so, and read it with `torch.load` in their configuration.
+_NUMPY_ARRAYS: list[Any] = [
+    np.ndarray,
+    np.dtype,
+    *(type(np.dtype(name)) for name in ("float64", "float32", "int64", "int32", "uint8", "bool")),
+    np._core.multiarray._reconstruct,  # type: ignore[attr-defined]
+    (np._core.multiarray._reconstruct, "numpy.core.multiarray._reconstruct"),  # type: ignore[attr-defined]
+]
+_log = logging.getLogger(__name__)
 #: Spatial transforms after which the input still shows the whole image, corner on corner.
 _PLACES_WHOLE_IMAGE = frozenset({"Resize", "Resized"})
 _CAMS = {"grad-cam": (grad_cam, "Grad-CAM"), "grad-cam++": (grad_cam_plus_plus, "Grad-CAM++")}
@@ -92,6 +110,12 @@ def open_bundle(folder: Path, device: str, wanted: Wanted, state: State | None) 
     except _CODE_ERRORS as error:
         raise _failed(folder, doing, error) from error
     with _code_of(config, doing):
+        if config.mentions("retinanet"):
+            from dicom_node.inference.runtimes.bundle_retinanet import (  # noqa: PLC0415 - few bundles pay for it
+                stand_in_for_torchvision,
+            )
+
+            stand_in_for_torchvision()
         network = config.get("network_def") or config.get("network")
         if not isinstance(network, torch.nn.Module):
             raise ModelUnavailable(f"Bundle {folder} defines no network_def. Its configuration cannot be used.")
@@ -112,8 +136,8 @@ class LoadedBundle:
         composed = config.get("postprocessing") or config.get("evaluator::postprocessing")
         self._postprocessing = transforms_of(composed)
         keys = frozenset(config.loading.keys or ("image",))
-        allow_absent(self._preprocessing, keys, frozenset({"label"}))
-        allow_absent(composed, keys | {"pred", "image"}, frozenset({"label"}))
+        allow_absent(self._preprocessing, keys, TRAINING_KEYS)
+        allow_absent(composed, keys | {"pred", "image"}, TRAINING_KEYS)
         label_inversions_nearest(self._postprocessing)
         self.size_bytes = sum(one.nbytes for one in (*network.parameters(), *network.buffers()))
         self.batch_limit = _BATCH if wanted.task in {"classification", "regression"} else 1
@@ -216,14 +240,20 @@ class LoadedBundle:
 
 @contextmanager
 def _code_of(config: BundleConfig, doing: str) -> Iterator[None]:
-    """Run the bundle's code: its own modules in sight, and what it raises told as `ModelUnavailable`."""
-    with config.own_modules():
+    """Run the bundle's code: its own modules in sight, its warnings logged, what it raises told as
+    `ModelUnavailable`."""
+    numbers: Any = torch.serialization.safe_globals(_NUMPY_ARRAYS)  # type: ignore[no-untyped-call]
+    with config.own_modules(), numbers, warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("default")
         try:
             yield
         except torch.OutOfMemoryError:
             raise  # no fault of the bundle; whoever keeps the models may make room
         except _CODE_ERRORS as error:
             raise _failed(config.folder, doing, error) from error
+        finally:
+            for text in dict.fromkeys(str(one.message) for one in told):
+                _log.debug("bundle warned", extra={"bundle": config.folder.name, "warning": text[:300]})
 
 
 def _failed(folder: Path, doing: str, error: BaseException) -> ModelUnavailable:

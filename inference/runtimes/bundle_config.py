@@ -22,9 +22,14 @@ from monai.transforms.transform import MapTransform
 
 from dicom_node.errors import ModelUnavailable
 
+#: Entries that exist while a network is trained or measured, and in no study.
+TRAINING_KEYS = frozenset({"label", "labels", "seg"})
+
 _NAMES = ("inference.json", "inference.yaml", "inference.yml")
 _READS_FILES = re.compile(r"^LoadImage")
 _WRITES_FILES = re.compile(r"^(Save|Write)|Saver|Writer")
+#: Arguments that published bundles still pass and that MONAI has dropped because they meant nothing any more.
+_DROPPED_ARGUMENTS = {"SwinUNETR": ("img_size",)}
 _FIXED_CUDA = re.compile(r"torch\.device\(\s*(['\"])cuda(:\d+)?\1\s*\)")
 
 
@@ -34,7 +39,8 @@ class Loading:
 
     `keys` are the entries it reads (`None`: the bundle reads no files and is given channels, rows, columns);
     `channel_first` whether it puts the channel in front itself; `channel_dim` where a following
-    EnsureChannelFirst is told to find it; `column_first` whether pictures come as (columns, rows), as MONAI's
+    EnsureChannelFirst is told to find it; `meta_dicts` whether each entry gets a second one with what its file said;
+    `column_first` whether pictures come as (columns, rows), as MONAI's
     readers give them; `dictionary` whether the transforms work on dictionaries.
     """
 
@@ -42,6 +48,7 @@ class Loading:
     channel_first: bool = False
     channel_dim: int | str | None = None
     expects_channel: bool = False
+    meta_dicts: bool = False
     column_first: bool = True
     dictionary: bool = True
 
@@ -59,6 +66,10 @@ class BundleConfig:
     def get(self, name: str) -> Any:
         """Return the object the configuration defines under a name, `None` when it defines none."""
         return self.parser.get_parsed_content(name) if name in self.parser else None
+
+    def mentions(self, word: str) -> bool:
+        """Tell whether the configuration names something, whatever the case."""
+        return word.lower() in json.dumps(self.parser.get(), default=str).lower()
 
     @contextmanager
     def own_modules(self) -> Iterator[None]:
@@ -103,7 +114,8 @@ def transforms_of(composed: Any) -> tuple[Any, ...]:
 def allow_absent(composed: Any, present: frozenset[str], absent: frozenset[str]) -> None:
     """Let transforms work on the keys there are where others, labels for instance, exist in training only."""
     for one in transforms_of(composed):
-        keys = frozenset(str(key) for key in one.keys) if isinstance(one, MapTransform) else frozenset()
+        # Scripts of strangers inherit from MapTransform and may never call its constructor.
+        keys = frozenset(map(str, getattr(one, "keys", ()))) if isinstance(one, MapTransform) else frozenset()
         if keys & absent or (keys & present and keys - present):
             one.allow_missing_keys = True
 
@@ -129,6 +141,8 @@ def _settle(content: dict[str, Any], folder: Path, device: str) -> None:
             holder[key] = _FIXED_CUDA.sub(f"torch.device('{device}')", value)
         elif key == "pretrained" and value is True:
             holder[key] = False  # the card's weights replace them; a node downloads nothing
+        for dropped in _DROPPED_ARGUMENTS.get(_class_name(value), ()):
+            value.pop(dropped, None)
 
 
 def _leave_out_files(content: dict[str, Any]) -> None:
@@ -147,13 +161,15 @@ def _loading(content: dict[str, Any]) -> Loading:
     if not readers:
         return Loading()
     reader = readers[0]
-    keys = _resolved(parser, reader.get("keys", "image"))
+    named = _resolved(parser, reader.get("keys", "image"))
+    keys = tuple(key for key in ((named,) if isinstance(named, str) else named) if key not in TRAINING_KEYS)
     following = next((one for one in transforms if _class_name(one).startswith("EnsureChannelFirst")), None)
     return Loading(
-        keys=(keys,) if isinstance(keys, str) else tuple(keys),
+        keys=keys or ("image",),
         channel_first=_resolved(parser, reader.get("ensure_channel_first", False)) is True,
         channel_dim=_resolved(parser, following.get("channel_dim")) if following else None,
         expects_channel=following is not None,
+        meta_dicts=_resolved(parser, reader.get("image_only", True)) is False,
         column_first=_resolved(parser, reader.get("reverse_indexing", True)) is not False,
         dictionary=_class_name(reader) != "LoadImage",
     )

@@ -42,7 +42,7 @@ def affine_ras(one: ModelInput) -> NDArray[np.float64]:
     return np.eye(4) if one.affine_lps_mm is None else _LPS_TO_RAS @ one.affine_lps_mm
 
 
-def as_loaded(one: ModelInput, loading: Loading, channels_wanted: int | None) -> dict[str, MetaTensor]:
+def as_loaded(one: ModelInput, loading: Loading, channels_wanted: int | None) -> dict[str, Any]:
     """Return the entries the bundle's reader would have made, by key.
 
     Several keys share the channels, one each. A grey image is repeated where the network wants three channels.
@@ -52,12 +52,18 @@ def as_loaded(one: ModelInput, loading: Loading, channels_wanted: int | None) ->
     ordered, affine = reader_order(values, loading), affine_ras(one)
     keys = loading.keys or ("image",)
     if len(keys) == 1 or ordered.shape[0] == 1:
-        return {keys[0]: _tensor(ordered, affine, loading)}
+        return _with_meta({keys[0]: _tensor(ordered, affine, loading)}, loading)
     if ordered.shape[0] < len(keys):
         raise NotAnalysable(
             "CHANNELS_MISSING", f"The model reads {', '.join(keys)}; the study gives {ordered.shape[0]} of them."
         )
-    return {key: _tensor(ordered[place : place + 1], affine, loading) for place, key in enumerate(keys)}
+    single = {key: _tensor(ordered[place : place + 1], affine, loading) for place, key in enumerate(keys)}
+    return _with_meta(single, loading)
+
+
+def _with_meta(tensors: dict[str, MetaTensor], loading: Loading) -> dict[str, Any]:
+    metas = {f"{key}_meta_dict": dict(one.meta) for key, one in tensors.items()} if loading.meta_dicts else {}
+    return {**tensors, **metas}
 
 
 def _with_channels(values: NDArray[np.float32], wanted: int | None) -> NDArray[np.float32]:
