@@ -61,6 +61,7 @@ VIEWS = ("frontal", "any")
 _SHARED_CODE = (
     "runner",
     "prediction",
+    "sharing",
     "card_gate",
     "exclusions",
     "frames",

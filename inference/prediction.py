@@ -1,14 +1,14 @@
 """The border between a network and the rest of the node: what every runtime is given and what it gives back.
 
-A runtime (`inference/runtimes/`) knows how to load and run one kind of file; an answer (`inference/answers/`) knows what
-a task's predictions mean to a reader. Neither knows the other, so every runtime serves every task. Arrays are in
+A runtime (`inference/runtimes/`) knows how to load and run one kind of file; an answer (`inference/answers/`) knows
+what a task's predictions mean to a reader. Neither knows the other, so every runtime serves every task. Arrays are in
 *source* geometry on both sides: whatever a runtime resamples, it brings back.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Protocol
 
 import numpy as np
@@ -24,10 +24,12 @@ class ModelInput:
     `values` is float32, (channels, rows, columns) for an image and (channels, slices, rows, columns) for a volume:
     display values 0..1 (bright = dense) of a radiograph, Hounsfield units of CT, rescaled values otherwise.
     `affine_lps_mm` takes (column, row, slice, 1) to patient coordinates (PS3.3 C.7.6.2.1.1); `None` without a position.
+    `attributes` are those of the header that the card's `[server]` lets leave the machine, by keyword; nothing else.
     """
 
     values: NDArray[np.float32]
     affine_lps_mm: NDArray[np.float64] | None = None
+    attributes: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

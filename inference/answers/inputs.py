@@ -12,6 +12,7 @@ from dicom_node.inference.model_run import ModelRun
 from dicom_node.inference.pixels import display_values
 from dicom_node.inference.prediction import LoadedModel, ModelInput, Prediction
 from dicom_node.inference.radiograph import frontal_images
+from dicom_node.inference.sharing import shared_attributes
 from dicom_node.inference.volume import Volume, read_volume
 
 
@@ -46,10 +47,18 @@ def predictions(run: ModelRun, model: LoadedModel, given: Sequence[Given]) -> li
 
 def _images(run: ModelRun) -> list[Given]:
     images = [one.read() for one in frontal_images(run.images, run.notes, run.card.gate)]
-    return [Given((image,), ModelInput(values=display_values(image, voi=run.card.voi)[None])) for image in images]
+    return [Given((image,), _image(run, image)) for image in images]
+
+
+def _image(run: ModelRun, image: Dataset) -> ModelInput:
+    values = display_values(image, voi=run.card.voi)[None]
+    return ModelInput(values=values, attributes=shared_attributes(run.card, image))
 
 
 def _volume(run: ModelRun) -> Given:
     volume = read_volume(run.images, run.card.gate, run.notes)
     values = np.ascontiguousarray(volume.values_zyx, dtype=np.float32)[None]
-    return Given(volume.sources, ModelInput(values=values, affine_lps_mm=volume.affine_lps_mm), volume)
+    shared = shared_attributes(run.card, volume.sources[0])
+    return Given(
+        volume.sources, ModelInput(values=values, affine_lps_mm=volume.affine_lps_mm, attributes=shared), volume
+    )
