@@ -19,7 +19,7 @@ def make_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"dicom-node {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND", title="commands")
-    for add in (_serve, _demo, _send, _echo, _retrieve, _status, _rules, _retry, _rerun, _models, _doctor):
+    for add in (_serve, _demo, _send, _echo, _retrieve, _status, _rules, _retry, _rerun, _models, _evaluate, _doctor):
         add(commands)
     return parser
 
@@ -102,12 +102,44 @@ def _models(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> No
                        "governance:activate", json=True)  # fmt: skip
     command.add_argument("model", metavar="NAME", help="name of the model")
     command.add_argument("--without-golden", action="store_true", help="activate a model that has no golden studies")
+    command = _command(below, "try", "run MONAI Bundles once on a phantom; their code runs", "trial:try_bundles",
+                       json=True)  # fmt: skip
+    command.add_argument("folders", nargs="+", type=Path, metavar="FOLDER", help="bundle folder; needs no model card")
+    command.add_argument("--task", choices=("classification", "regression", "segmentation", "detection"),
+                         help="what it is for; default: what its metadata say")  # fmt: skip
+    command.add_argument("--shape", metavar="C,[Z,]Y,X", help="channels, slices, rows and columns to give it")
+    command.add_argument("--device", default="cpu", help="where to run it, such as cpu or cuda:0")
     command = _command(below, "bench", "measure studies and images a second, cold and warm", "bench:bench_model",
                        json=True)  # fmt: skip
     command.add_argument("model", metavar="NAME", help="name of the model")
     command.add_argument("--study", type=Path, help="folder with a study it takes; default: a phantom that fits")
     command.add_argument("--rounds", type=int, default=10, help="warm studies")
     command.add_argument("--device", default="", help="device instead of inference.device, such as cpu or cuda:0")
+
+
+def _evaluate(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    command = _command(
+        commands, "evaluate", "measure a model on labelled images, by the node's own runner", "evaluate:evaluate",
+        json=True,
+    )  # fmt: skip
+    command.add_argument("model", metavar="MODEL", help="name of the model")
+    command.add_argument("--data", type=Path, required=True, help="folder of the images: DICOM, PNG, JPEG")
+    command.add_argument("--labels", type=Path, required=True, help="CSV: a column image, and one with what is true")
+    command.add_argument("--finding", default="", metavar="KEY", help="which finding; default: the only one")
+    command.add_argument("--label", default="", metavar="COLUMN", help="column of the truth; default: KEY, or label")
+    command.add_argument(
+        "--positive", action="append", default=[], metavar="WORD", help="means it is there (repeatable)"
+    )
+    command.add_argument(
+        "--group", action="append", default=[], metavar="COLUMN", help="figures per value (repeatable)"
+    )
+    command.add_argument("--patient", default="", metavar="COLUMN", help="images of one patient belong together")
+    command.add_argument("--assume", action="append", default=[], metavar="KEYWORD=VALUE",
+                         help="what holds of every picture, such as Modality=DX (repeatable)")  # fmt: skip
+    command.add_argument("--sample", type=int, default=0, metavar="N", help="only N images, drawn at random")
+    command.add_argument("--seed", type=int, default=0, help="of the sample and of the bootstrap")
+    command.add_argument("--resamples", type=int, default=1000, help="draws of the bootstrap")
+    command.add_argument("--out", type=Path, help="folder of the report; default: evaluation-MODEL")
 
 
 def _doctor(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:

@@ -64,7 +64,8 @@ def _labels(run: ModelRun, given: Given, prediction: Prediction) -> NDArray[np.u
 
 
 def _measured(run: ModelRun, labels: NDArray[np.uint8], voxel_ml: float | None) -> tuple[list[Segment], list[Finding]]:
-    segments, findings = [], []
+    segments: list[Segment] = []
+    findings: list[Finding] = []
     for one in run.card.segments:
         mask: Mask = labels == one.value
         volume_ml = None if voxel_ml is None else float(np.count_nonzero(mask)) * voxel_ml
@@ -139,19 +140,19 @@ def _saliencies(
     values = np.concatenate([one.probabilities for one in found if one.probabilities is not None], axis=1)
     sources = [source for one in given for source in one.sources]
     index_of = {one.key: one.value for one in run.card.segments}
-    saliencies = []
+    saliencies: list[Saliency] = []
     for segment in segments:
         if index_of[segment.finding_key] >= values.shape[0]:
             continue
         chance = probability_map(values, index_of[segment.finding_key])
-        for place in strongest_slices(chance, _MAPS_PER_SEGMENT):
-            saliencies.append(
-                Saliency(
-                    finding_key=segment.finding_key,
-                    sop_instance_uid=str(sources[place].SOPInstanceUID),
-                    map=chance[place],
-                    method="Probability",
-                    frame_number=frame_number_of(sources[place]),
-                )
+        saliencies.extend(
+            Saliency(
+                finding_key=segment.finding_key,
+                sop_instance_uid=str(sources[place].SOPInstanceUID),
+                map=chance[place],
+                method="Probability",
+                frame_number=frame_number_of(sources[place]),
             )
+            for place in strongest_slices(chance, _MAPS_PER_SEGMENT)
+        )
     return tuple(saliencies)

@@ -242,7 +242,7 @@ class LoadedBundle:
 def _code_of(config: BundleConfig, doing: str) -> Iterator[None]:
     """Run the bundle's code: its own modules in sight, its warnings logged, what it raises told as
     `ModelUnavailable`."""
-    numbers: Any = torch.serialization.safe_globals(_NUMPY_ARRAYS)  # type: ignore[no-untyped-call]
+    numbers: Any = torch.serialization.safe_globals(_NUMPY_ARRAYS)
     with config.own_modules(), numbers, warnings.catch_warnings(record=True) as told:
         warnings.simplefilter("default")
         try:
