@@ -94,6 +94,7 @@ REASONS: tuple[Reason, ...] = (
     Reason(_PIXELS, "VOLUME_TOO_LARGE", "The volume is larger than the model can take at the spacing it needs.",
            "Route a shorter or coarser series."),
     Reason(_ANSWER, "NO_LUNGS", "Nothing in the images looks like an air-filled lung.", _OTHER_SERIES),
+    Reason(_ANSWER, "LUNGS_TRUNCATED", "The scan shows too little of the lungs to measure them.", _OTHER_SERIES),
     Reason(_ANSWER, "IMPLAUSIBLE_VOLUME", "What was outlined is too small or too large to be what it should be.",
            "Look at the images; the model failed or they show something else."),
     Reason(_ANSWER, "IMPLAUSIBLE_VALUE", "What was computed is outside what the model card holds possible.",
