@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from io import BytesIO
 
+import numpy as np
 from PIL import Image
 from pydicom.dataset import Dataset
 from pydicom.sr.codedict import codes
@@ -13,6 +13,7 @@ from pydicom.uid import SecondaryCaptureImageStorage
 from dicom_node.analysis import Picture, frame_number_of, whole_objects
 from dicom_node.sr_writer.geometry import patient_orientation
 from dicom_node.sr_writer.identity import ResultIdentity, code_item, stamp
+from dicom_node.sr_writer.png import png_bytes
 from dicom_node.sr_writer.text import ascii_text
 
 SERIES_NUMBER = 9902
@@ -53,9 +54,7 @@ def preview_png(picture: Picture) -> bytes:
     """Return a PNG for the API, at most 1024 pixels on its longer side."""
     image = Image.fromarray(picture.rgb)
     image.thumbnail((_PREVIEW_SIDE_PX, _PREVIEW_SIDE_PX), Image.Resampling.BOX)
-    buffer = BytesIO()
-    image.save(buffer, format="PNG", compress_level=3)
-    return buffer.getvalue()
+    return png_bytes(np.asarray(image))
 
 
 def _source_reference(source: Dataset) -> Dataset:

@@ -17,6 +17,8 @@ _REPLACEMENTS = str.maketrans(
 
 def ascii_text(text: str) -> str:
     """Return `text` in ASCII on one line: signs are spelled out, accents dropped, the rest becomes ``?``."""
+    if text.isascii():
+        return " ".join(text.split())
     spelled = unicodedata.normalize("NFKD", text.translate(_REPLACEMENTS))
     plain = "".join(c for c in spelled if not unicodedata.combining(c))
     return " ".join(plain.encode("ascii", "replace").decode("ascii").split())

@@ -43,8 +43,10 @@ def hot_regions(heat: FloatMap, *, level: float = HOT, most: int = 3) -> tuple[H
     if top <= 0:
         return ()
     labels, count = ndimage.label(heat >= level * top)
-    sums = ndimage.sum_labels(heat, labels, range(1, count + 1))
-    peaks = ndimage.maximum(heat, labels, range(1, count + 1))
+    sums = np.bincount(labels.ravel(), weights=heat.ravel(), minlength=count + 1)[1:]
+    boxes = ndimage.find_objects(labels)
+    # Within the boxes: ndimage.maximum sorts the whole map, a hundred milliseconds on a radiograph.
+    peaks = [float(heat[box][labels[box] == number].max()) for number, box in enumerate(boxes, start=1)]
     found = [
         HotRegion(
             left_px=columns.start,
@@ -52,9 +54,9 @@ def hot_regions(heat: FloatMap, *, level: float = HOT, most: int = 3) -> tuple[H
             right_px=columns.stop,
             bottom_px=rows.stop,
             share=float(area) / total,
-            peak=float(peak),
+            peak=peak,
         )
-        for (rows, columns), area, peak in zip(ndimage.find_objects(labels), sums, peaks, strict=True)
+        for (rows, columns), area, peak in zip(boxes, sums, peaks, strict=True)
     ]
     return tuple(sorted(found, key=lambda one: (one.peak < top, -one.share))[:most])
 
