@@ -26,6 +26,7 @@ from dicom_node.codes import (
 )
 from dicom_node.errors import NotAnalysable
 from dicom_node.inference.age import age_years
+from dicom_node.inference.lung_truncation import SeenLung, seen_lungs
 from dicom_node.inference.lungs import Lungs, segment_lungs
 from dicom_node.inference.model_run import ModelRun
 from dicom_node.inference.orientation import patient_axes
@@ -33,10 +34,11 @@ from dicom_node.inference.volume import Volume, read_volume
 from dicom_node.model import Code, Finding, Measurement
 
 Bools = NDArray[np.bool_]
+#: Left and right.
+Seen = tuple[SeenLung, SeenLung]
 
 _PERCENTILE = 15
 _HISTOGRAM_HU = (-1050, -450, 10)
-_CUT_AREA_MM2 = 400.0
 _THICK_SLICE_MM = 2.5
 _KEY_SLICES = 6
 _UNEQUAL = 0.25
@@ -47,29 +49,30 @@ _USUAL_ADULT_ML = (2000.0, 8000.0)
 def analyse(run: ModelRun) -> Analysis:
     """Measure the lungs of the largest coherent CT volume of a series.
 
-    Raises `NotAnalysable`: what the gate refuses, NO_LUNGS, or IMPLAUSIBLE_VOLUME.
+    Of a lung that the scan cuts off no volume is reported, and its density only where enough of it is seen. Raises
+    `NotAnalysable`: what the gate refuses, NO_LUNGS, LUNGS_TRUNCATED, or IMPLAUSIBLE_VOLUME.
     """
     with run.stage("read"):
         volume = read_volume(run.images, run.card.gate, run.notes)
     with run.stage("segment"):
         lungs = _segment(volume)
+    seen = seen_lungs(lungs, volume)
     with run.stage("measure"):
-        both = lungs.left_zyx | lungs.right_zyx
-        _check_plausible(float(both.sum()) * volume.voxel_ml, run.parameters)
-        findings = _findings(volume, lungs, both, run.parameters)
+        _check_plausible(seen, run.parameters)
+        findings = _findings(volume, seen, run.parameters)
+        both = _both(seen)
         histogram = _histogram(volume.hu_zyx[both])
-    cut = _cut_ends(both, volume)
-    run.notes.extend(_unusual_volume(volume, both))
-    run.notes.extend(_remarks(volume, lungs, cut=cut))
+    run.notes.extend(_unusual_volume(volume, seen))
+    run.notes.extend(_remarks(volume, lungs, seen))
     return Analysis(
         model=run.identity,
         sources=volume.sources,
         findings=findings,
-        segments=_segments(lungs),
+        segments=_segments(seen),
         histogram=histogram,
         key_slices=_key_slices(both),
         notes=tuple(run.notes),
-        partial=bool(cut),
+        partial=any(one.cut_at for one in seen),
         stage_times_s=dict(run.stage_times_s),
     )
 
@@ -84,12 +87,20 @@ def _segment(volume: Volume) -> Lungs:
         right_zyx=axes.restore(lungs.right_zyx),
         airways_zyx=axes.restore(lungs.airways_zyx),
         threshold_hu=lungs.threshold_hu,
+        cut_by_field=lungs.cut_by_field,
     )
 
 
-def _check_plausible(total_ml: float, parameters: Mapping[str, float]) -> None:
+def _check_plausible(seen: Seen, parameters: Mapping[str, float]) -> None:
+    total_ml = sum(one.volume_ml for one in seen)
     low_ml, high_ml = parameters["min_total_volume_ml"], parameters["max_total_volume_ml"]
-    if not low_ml <= total_ml <= high_ml:
+    truncated = any(one.cut_at for one in seen)
+    if truncated and not any(one.is_sensible for one in seen):
+        raise NotAnalysable(
+            "LUNGS_TRUNCATED",
+            f"The scan cuts the lungs off; only {total_ml:.0f} ml of them are seen, too little to measure.",
+        )
+    if not (0 if truncated else low_ml) <= total_ml <= high_ml:
         raise NotAnalysable(
             "IMPLAUSIBLE_VOLUME",
             f"What looks like lung measures {total_ml:.0f} ml; {low_ml:.0f} to {high_ml:.0f} ml would be plausible. "
@@ -100,18 +111,28 @@ def _check_plausible(total_ml: float, parameters: Mapping[str, float]) -> None:
 # --- what is measured --------------------------------------------------------------------------------------------
 
 
-def _findings(volume: Volume, lungs: Lungs, both: Bools, parameters: Mapping[str, float]) -> tuple[Finding, ...]:
+def _both(seen: Seen) -> Bools:
+    """Return the voxels of the lungs that are measured."""
+    return np.asarray(np.logical_or.reduce([one.mask_zyx for one in seen if one.is_sensible]))
+
+
+def _findings(volume: Volume, seen: Seen, parameters: Mapping[str, float]) -> tuple[Finding, ...]:
     laa_hu = parameters["laa_threshold_hu"]
-    wanted = (
-        ("both-lungs", "Both lungs", None, both, None),
-        ("left-lung", "Left lung", LEFT, lungs.left_zyx, 1),
-        ("right-lung", "Right lung", RIGHT, lungs.right_zyx, 2),
-    )
-    return tuple(
-        _finding(key, label, side, number, _measure(volume, mask, laa_hu))
-        for key, label, side, mask, number in wanted
-        if mask.any()
-    )
+    left, right = seen
+    found = []
+    # What is left of two lungs when one is hardly seen is not both.
+    if all(one.is_sensible or not one.volume_ml for one in seen):
+        whole = not any(one.cut_at for one in seen)
+        numbers = _measure(volume, _both(seen), laa_hu)
+        found.append(_finding("both-lungs", "Both lungs", None, None, numbers if whole else numbers[1:]))
+    for one, key, label, side, number in (
+        (left, "left-lung", "Left lung", LEFT, 1),
+        (right, "right-lung", "Right lung", RIGHT, 2),
+    ):
+        if one.is_sensible:
+            numbers = _measure(volume, one.mask_zyx, laa_hu)
+            found.append(_finding(key, label, side, number, numbers[1:] if one.cut_at else numbers))
+    return tuple(found)
 
 
 def _finding(
@@ -129,7 +150,7 @@ def _finding(
 
 
 def _measure(volume: Volume, mask: Bools, laa_threshold_hu: float) -> tuple[Measurement, ...]:
-    """Measure the voxels of a mask: volume, mean, share below the threshold, 15th percentile."""
+    """Measure the voxels of a mask: volume first, then mean, share below the threshold, 15th percentile."""
     inside = volume.hu_zyx[mask]
     low = Measurement(_laa_name(laa_threshold_hu), round(float((inside < laa_threshold_hu).mean() * 100), 1), PERCENT)
     return (
@@ -155,10 +176,11 @@ def _histogram(inside_hu: NDArray[np.int16]) -> Histogram:
     )
 
 
-def _segments(lungs: Lungs) -> tuple[Segment, ...]:
+def _segments(seen: Seen) -> tuple[Segment, ...]:
+    left, right = seen
     wanted = (
-        (1, "Left lung", LEFT_LUNG, lungs.left_zyx, "left-lung", (240, 150, 60)),
-        (2, "Right lung", RIGHT_LUNG, lungs.right_zyx, "right-lung", (70, 160, 230)),
+        (1, "Left lung", LEFT_LUNG, left, "left-lung", (240, 150, 60)),
+        (2, "Right lung", RIGHT_LUNG, right, "right-lung", (70, 160, 230)),
     )
     return tuple(
         Segment(
@@ -166,13 +188,13 @@ def _segments(lungs: Lungs) -> tuple[Segment, ...]:
             label=label,
             category=ANATOMICAL_STRUCTURE,
             type=LUNG,
-            mask=mask,
+            mask=one.mask_zyx,
             finding_key=key,
             anatomic_region=region,
             color_rgb=color,
         )
-        for number, label, region, mask, key, color in wanted
-        if mask.any()
+        for number, label, region, one, key, color in wanted
+        if one.is_sensible
     )
 
 
@@ -188,30 +210,22 @@ def _key_slices(both: Bools) -> tuple[int, ...]:
 # --- what limits the answer --------------------------------------------------------------------------------------
 
 
-def _cut_ends(both: Bools, volume: Volume) -> tuple[str, ...]:
-    """Tell at which ends of the stack the lungs are cut off."""
-    pixel_mm2 = volume.spacing_zyx_mm[1] * volume.spacing_zyx_mm[2]
-    ends = (("first", both[0]), ("last", both[-1]))
-    return tuple(name for name, plane in ends if float(plane.sum()) * pixel_mm2 > _CUT_AREA_MM2)
-
-
-def _unusual_volume(volume: Volume, both: Bools) -> list[str]:
+def _unusual_volume(volume: Volume, seen: Seen) -> list[str]:
     """Say so when the aerated lung is not as large as an adult's usually is; a child's may be any size."""
     years = age_years(volume.sources[0])
-    total_ml = float(both.sum()) * volume.voxel_ml
+    total_ml = sum(one.volume_ml for one in seen)
     low_ml, high_ml = _USUAL_ADULT_ML
-    if (years is not None and years < _ADULT_YEARS) or low_ml <= total_ml <= high_ml:
-        return []
     less = total_ml < low_ml
+    cut = any(one.cut_at for one in seen)
+    if (years is not None and years < _ADULT_YEARS) or low_ml <= total_ml <= high_ml or (less and cut):
+        return []
     usual = f"{'Less' if less else 'More'} aerated lung than usual in an adult (2 to 8 l): {total_ml / 1000:.2f} l."
     return [usual + (" Effusion, dense lung and what lies outside the scan are not counted." if less else "")]
 
 
-def _remarks(volume: Volume, lungs: Lungs, *, cut: tuple[str, ...]) -> list[str]:
+def _remarks(volume: Volume, lungs: Lungs, seen: Seen) -> list[str]:
     first = volume.sources[0]
-    remarks = []
-    if cut:
-        remarks.append(f"Lungs truncated: they reach the {' and the '.join(cut)} slice, so volumes are too small.")
+    remarks = [one.remark for one in seen if one.remark]
     if not lungs.left_zyx.any() or not lungs.right_zyx.any():
         absent = "right" if lungs.left_zyx.any() else "left"
         remarks.append(f"No air-filled {absent} lung was found; only the other one is measured.")

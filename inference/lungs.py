@@ -24,22 +24,29 @@ Spacing = tuple[float, float, float]
 _COARSE_MM = 2.0
 _TABLE_OPENING_MM = 2.5
 _MENDING_MM = 40.0
+_TORN_SHARE = 0.8
 _CLOSING_MM = 6.0
 _MIN_LUNG_ML = 100.0
 #: Gas without tissue in it: stomach and bowel, not lung.
 _GAS_HU = -965.0
+#: Skin that touches the side has a blurred border; a lung lies there with far more.
+_AT_SIDE_MM = 30.0
 _SPLIT_RADII_MM = (2.0, 4.0, 6.0, 8.0, 11.0, 14.0)
 _SPLIT_SHARE = 0.15
 
 
 @dataclass(frozen=True, slots=True)
 class Lungs:
-    """Masks on the grid they were asked on; an absent lung is empty. `airways_zyx` is the lumen that was removed."""
+    """Masks on the grid they were asked on; an absent lung is empty. `airways_zyx` is the lumen that was removed.
+
+    `cut_by_field` tells that lung reaches the side of the images, where it cannot be told from what lies beyond.
+    """
 
     left_zyx: Bools
     right_zyx: Bools
     airways_zyx: Bools
     threshold_hu: float
+    cut_by_field: bool = False
 
 
 def segment_lungs(hu_zyx: Values, spacing_zyx_mm: Spacing) -> Lungs:
@@ -54,6 +61,7 @@ def segment_lungs(hu_zyx: Values, spacing_zyx_mm: Spacing) -> Lungs:
     body = _body(coarse_hu >= threshold_hu, coarse_mm)
     if not body.any():
         raise NotAnalysable("NO_LUNGS", "No body was found in the images.")
+    cut_by_field = _reaches_the_side(coarse_hu, threshold_hu, coarse_mm)
 
     air = body & (coarse_hu < threshold_hu)
     midline_x_px = float(np.nonzero(body.any(axis=(0, 1)))[0].mean())
@@ -62,7 +70,7 @@ def segment_lungs(hu_zyx: Values, spacing_zyx_mm: Spacing) -> Lungs:
     left, right = _sides(_lung_components(coarse_hu, air, coarse_mm), midline_x_px, coarse_mm)
     allowed = body & ~airways
     left, right = _smooth(left, allowed & ~right, coarse_mm), _smooth(right, allowed & ~left, coarse_mm)
-    return _on_full_grid(hu_zyx, factors, Lungs(left, right & ~left, airways, threshold_hu))
+    return _on_full_grid(hu_zyx, factors, Lungs(left, right & ~left, airways, threshold_hu, cut_by_field))
 
 
 def optimal_threshold(hu_zyx: Values) -> float:
@@ -111,8 +119,25 @@ def _body(tissue: Bools, spacing_zyx_mm: Spacing) -> Bools:
         if count:
             largest = labels == 1 + int(np.bincount(labels.ravel())[1:].argmax())
             mended = ndimage.binary_dilation(largest, iterations=mending, mask=tissue[z])
-            body[z] = ndimage.binary_fill_holes(mended)
+            body[z] = _closed(ndimage.binary_fill_holes(mended), tissue[z])
     return body
+
+
+def _closed(body: Bools, tissue: Bools) -> Bools:
+    """Return the body, or all tissue with its holes filled where that is far more: then the wall was torn open."""
+    labels, _ = ndimage.label(tissue)
+    whole: Bools = ndimage.binary_fill_holes(labels == 1 + int(np.bincount(labels.ravel())[1:].argmax()))
+    return whole if float(body.sum()) < _TORN_SHARE * float(whole.sum()) else body
+
+
+def _reaches_the_side(hu_zyx: Values, threshold_hu: float, spacing_zyx_mm: Spacing) -> bool:
+    """Whether lung lies at a side of the images: dark with tissue in it, which plain air has not, and between the front
+    and the back of the chest wall, where foam and blankets do not lie."""
+    sides = hu_zyx[:, :, [0, -1]]
+    tissue = sides >= threshold_hu
+    between = np.maximum.accumulate(tissue, axis=1) & np.maximum.accumulate(tissue[:, ::-1], axis=1)[:, ::-1]
+    at_side = between & ~tissue & (sides > _GAS_HU)
+    return float(at_side.sum(axis=1).max()) * spacing_zyx_mm[1] > _AT_SIDE_MM
 
 
 def _disk(radius_mm: float, spacing_zyx_mm: Spacing) -> Bools:
@@ -199,7 +224,7 @@ def _on_full_grid(hu_zyx: Values, factors: tuple[int, ...], coarse: Lungs) -> Lu
         reach = _repeat(ndimage.binary_dilation(mask, cross) & ~other, factors, hu_zyx.shape)
         lungs.append((core | (reach & (hu_zyx < coarse.threshold_hu))) & ~airways)
     left, right = lungs
-    return Lungs(left, right & ~(left & both), airways, coarse.threshold_hu)
+    return Lungs(left, right & ~(left & both), airways, coarse.threshold_hu, coarse.cut_by_field)
 
 
 def _repeat(mask: Bools, factors: tuple[int, ...], shape: tuple[int, ...]) -> Bools:

@@ -10,6 +10,7 @@ import pytest
 from pydicom.dataset import Dataset
 
 from dicom_node.analysis import Analysis, NotAnalysed
+from dicom_node.codes import VOLUME
 from dicom_node.demo.phantoms import LungTruth, PhantomTruth, chest_ct_phantom
 from dicom_node.inference.cards import SHIPPED_MODELS
 from dicom_node.inference.lungs import optimal_threshold
@@ -102,11 +103,17 @@ def test_left_and_right_come_from_geometry_not_from_the_patient_position(
     assert _numbers(_answer(said, tmp_path)) == _numbers(phantom_answer)
 
 
-def test_lungs_cut_off_by_the_scan_make_a_partial_result(phantom: list[Dataset], tmp_path: Path) -> None:
+def test_of_lungs_cut_off_by_the_scan_the_density_is_reported_and_no_volume(
+    phantom: list[Dataset], tmp_path: Path
+) -> None:
     answer = _answer(phantom[8:], tmp_path)
 
     assert answer.partial
-    assert any(note.startswith("Lungs truncated: they reach the first slice") for note in answer.notes)
+    assert {m.name for finding in answer.findings for m in finding.measurements}.isdisjoint({VOLUME})
+    assert [len(finding.measurements) for finding in answer.findings] == [3, 3, 3]
+    for side in ("left", "right"):
+        told = f"Lungs truncated: volume not reported. The {side} lung reaches the first slice; its density is"
+        assert any(note.startswith(told) for note in answer.notes)
 
 
 @pytest.mark.parametrize(("age", "told"), [("", True), ("008Y", False)])
