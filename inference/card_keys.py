@@ -129,7 +129,13 @@ KEYS: tuple[CardKey, ...] = (
     CardKey("server", "binary", "true or false", "`true`", "send tensors as bytes; false: as JSON numbers"),
     CardKey("server", "attributes", "texts", "`[]`", "DICOM attributes that may leave with the pixels, by keyword"),
     CardKey("", "explain", "table", "none", "how the answer is explained"),
-    CardKey("explain", "method", "text", "none", "`grad-cam`"),
+    CardKey(
+        "explain",
+        "method",
+        "text",
+        "none",
+        "`grad-cam`, `grad-cam++`, `occlusion`, `attention-rollout`; `probability` of a segmentation",
+    ),
     CardKey("explain", "layer", "text", "none", "dotted name of a layer of the network"),
 )
 

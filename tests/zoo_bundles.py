@@ -163,7 +163,7 @@ task = "regression"
 [[finding]]
 key = "brightness"
 label = "Mean brightness"
-code = {{ value = "MEANVALUE", scheme = "99TEST", meaning = "Mean brightness" }}
+code = {{ value = "112031", scheme = "DCM", meaning = "Attenuation Coefficient" }}
 unit = {{ value = "%", scheme = "UCUM", meaning = "Percent" }}
 plausible = {{ min = 0, max = 50 }}
 {_LUNG}

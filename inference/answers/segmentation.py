@@ -135,7 +135,7 @@ def _saliencies(
     run: ModelRun, segments: Sequence[Segment], given: Sequence[Given], found: Sequence[Prediction]
 ) -> tuple[Saliency, ...]:
     """Show how sure the network is of each structure, on the slices that hold most of it, where it tells."""
-    if any(one.probabilities is None for one in found):
+    if run.card.explain.get("method") != "probability" or any(one.probabilities is None for one in found):
         return ()
     values = np.concatenate([one.probabilities for one in found if one.probabilities is not None], axis=1)
     sources = [source for one in given for source in one.sources]

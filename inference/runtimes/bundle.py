@@ -18,10 +18,12 @@ import torch
 from monai.data.meta_tensor import MetaTensor
 from monai.inferers.inferer import SimpleInferer
 from monai.transforms.post.dictionary import Invertd
+from numpy.typing import NDArray
 
 from dicom_node.errors import ModelUnavailable
 from dicom_node.inference.cards import ModelCard
 from dicom_node.inference.explain.cam import grad_cam, grad_cam_plus_plus
+from dicom_node.inference.explain.occlusion import occlusion
 from dicom_node.inference.pixels import READ_ERRORS
 from dicom_node.inference.prediction import Explanation, LoadedModel, ModelInput, Prediction
 from dicom_node.inference.runtimes.bundle_config import (
@@ -58,6 +60,12 @@ _log = logging.getLogger(__name__)
 #: Spatial transforms after which the input still shows the whole image, corner on corner.
 _PLACES_WHOLE_IMAGE = frozenset({"Resize", "Resized"})
 _CAMS = {"grad-cam": (grad_cam, "Grad-CAM"), "grad-cam++": (grad_cam_plus_plus, "Grad-CAM++")}
+#: How a bundle can explain, by the card's task and input.
+_METHODS = {
+    ("classification", "image"): (*_CAMS, "occlusion"),
+    ("segmentation", "image"): ("probability",),
+    ("segmentation", "volume"): ("probability",),
+}
 #: What configurations and scripts of strangers raise.
 _CODE_ERRORS = (*READ_ERRORS, OSError, ImportError, NameError, SyntaxError, AssertionError)
 
@@ -90,6 +98,12 @@ def load(card: ModelCard, device: str) -> LoadedModel:
     """Load the bundle of a card with its weights. Raises `ModelUnavailable`."""
     if card.weights_file is None:
         raise ModelUnavailable(f"Bundle {card.name} has no [weights]. Name its weights file in the card.")
+    method, methods = card.explain.get("method", ""), _METHODS.get((card.task, card.input), ())
+    if method and method not in methods:
+        raise ModelUnavailable(
+            f"Bundle {card.name} cannot explain a {card.task} of a {card.input} by {method}, but by "
+            f"{', '.join(methods) or 'nothing'}. Correct [explain] method."
+        )
     wanted = Wanted(
         task=card.task,
         temperature=card.parameters.get("temperature", 1.0),
@@ -154,10 +168,12 @@ class LoadedBundle:
             ]
 
     def explain(self, one: ModelInput, output_index: int) -> Explanation | None:
-        """Return Grad-CAM or Grad-CAM++ of an image; `None` where the card names none, or where the preprocessing
-        crops or turns the image, so that a map would have no sure place on it."""
+        """Return what an image's class rests on by the card's method; `None` where the card names none, or for a
+        Grad-CAM where the preprocessing crops or turns the image, so that a map would have no sure place on it."""
+        if self._wanted.explain_method == "occlusion":
+            return Explanation(map=occlusion(self._scores, one.values, output_index=output_index), method="Occlusion")
         cam, title = _CAMS.get(self._wanted.explain_method, (None, ""))
-        if cam is None or one.values.ndim != 3:
+        if cam is None:
             return None
         with self._running():
             prepared = self._prepare(one)
@@ -170,6 +186,10 @@ class LoadedBundle:
         return Explanation(
             map=heat if self._upright else np.ascontiguousarray(heat.T), method=f"{title}, layer {layer}"
         )
+
+    def _scores(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
+        found = self.predict([ModelInput(values=values) for values in batch])
+        return np.stack([one.scores for one in found if one.scores is not None])
 
     @property
     def _upright(self) -> bool:

@@ -21,6 +21,7 @@ from dicom_node.inference.runtimes.bundle_input import source_order
 #: Boxes are mapped to source pixels by the node; after one of these they would be in another space.
 _LEAVES_THE_IMAGE = ("AffineBoxToWorld", "ConvertBoxMode", "DeleteItems")
 _AFFINE_MM = 1e-2
+_NO_NUMBERS = "The bundle's result holds values that are no numbers. Its weights may be damaged."
 
 Floats = NDArray[np.float32]
 Labels = NDArray[np.uint8]
@@ -72,7 +73,10 @@ def label_inversions_nearest(steps: Sequence[Any]) -> None:
 def scores_of(finished: Finished) -> Floats:
     """Return the outputs of a classifier or a regression: before a decision was made of them, if one was."""
     values = finished.data["pred"] if finished.soft is None else finished.soft
-    return _plain(values).cpu().numpy().astype(np.float32).ravel()
+    scores = _plain(values).cpu().numpy().astype(np.float32).ravel()
+    if not np.isfinite(scores).all():
+        raise ModelUnavailable(_NO_NUMBERS)
+    return scores
 
 
 # --- masks -------------------------------------------------------------------------------------------------------
@@ -129,7 +133,7 @@ def _one_channel(plain: Floats) -> Labels:
 def _many_channels(plain: Floats, background_first: bool) -> Labels:
     """Return the strongest channel; where each stands for itself, one more than the last channel above a half."""
     if not np.isfinite(plain).all():
-        raise ModelUnavailable("The bundle's result holds values that are no numbers. Its weights may be damaged.")
+        raise ModelUnavailable(_NO_NUMBERS)
     exclusive = background_first or plain.min() < 0.0 or plain.max() > 1.0
     labels: Labels = np.zeros(plain.shape[1:], np.uint8)
     if exclusive or np.allclose(plain.sum(axis=0), 1.0, atol=1e-2):

@@ -149,6 +149,8 @@ def check_card(card: ModelCard, methods: Sequence[str] = ("occlusion",)) -> None
             "bundle or a Python entry point."
         )
     method = card.explain.get("method", "")
+    if card.task == "segmentation" and method in ("", "probability"):
+        return
     if method and (method not in methods or card.input == "volume" or card.task == "segmentation"):
         raise ModelUnavailable(
             f"Model {card.name}: runtime {card.runtime} cannot explain this task by {method}; it can show what the "

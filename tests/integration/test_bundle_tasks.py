@@ -185,7 +185,7 @@ def test_a_regression_gives_a_value_with_its_unit(tmp_path: Path) -> None:
 
     measured = found.findings[0].measurements[0]
     assert measured.value == pytest.approx(25.0, abs=0.2)
-    assert (measured.unit.value, measured.name.scheme) == ("%", "99TEST")
+    assert (measured.unit.value, measured.name.scheme) == ("%", "DCM")
 
 
 def test_an_implausible_value_is_not_reported(tmp_path: Path) -> None:
