@@ -135,7 +135,13 @@ class Sandbox:
             # What a model prints must not end up in the output of a command line.
             stdout=2,
             pass_fds=[theirs.fileno()],
-            env={**os.environ, **self._environment, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)},
+            env={
+                **os.environ,
+                **self._environment,
+                "PYTHONPATH": os.pathsep.join(path for path in sys.path if path),
+                # A model's folder stays as it was accepted: no compiled Python is written into it.
+                "PYTHONDONTWRITEBYTECODE": "1",
+            },
         )
         theirs.close()
         _log.info("worker process started", extra={"pid": process.pid, "target": self._target})

@@ -1,0 +1,117 @@
+"""Looking at a model before it is trusted: every format is read as its runtime reads it; nothing of it runs here."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import pickle
+import subprocess
+import sys
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from dicom_node.governance.verify import Point, verify_folder
+from dicom_node.inference.cards import ModelCard
+from tests.acceptance.test_model_files import Touch, bewitch, poison
+from tests.data_factories import toy_bundle
+from tests.integration.test_file_runtimes import exported_card, onnx_card, script_card
+from tests.needs import REPOSITORY
+
+
+def points_of(folder: Path) -> dict[str, Point]:
+    return {point.name: point for point in verify_folder(folder)}
+
+
+@pytest.mark.parametrize("make", [script_card, exported_card, onnx_card])
+def test_a_file_of_each_format_loads(make: Callable[[Path], ModelCard], tmp_path: Path) -> None:
+    points = points_of(make(tmp_path / "model").folder)
+
+    assert [point for point in points.values() if not point.ok] == []
+    assert "loads on the CPU" in points["loading"].text
+
+
+def test_a_bundle_is_looked_at_and_its_expressions_do_not_run(tmp_path: Path) -> None:
+    marker = tmp_path / "ran"
+    folder = toy_bundle(tmp_path / "toy")
+    bewitch(folder, marker)
+
+    points = points_of(folder)
+
+    assert [point for point in points.values() if not point.ok] == []
+    assert "read without running code" in points["loading"].text
+    assert not marker.exists()
+
+
+def test_a_pickle_that_runs_code_is_refused_unrun(tmp_path: Path) -> None:
+    marker = tmp_path / "ran"
+    folder = toy_bundle(tmp_path / "toy")
+    poison(folder, marker)
+
+    points = points_of(folder)
+
+    assert points["weights"].ok, "its digest is what the card says"
+    assert not points["loading"].ok
+    assert "could run code" in points["loading"].text
+    assert not marker.exists()
+
+
+def test_an_exported_program_with_a_pickle_inside_is_refused_unrun(tmp_path: Path) -> None:
+    marker = tmp_path / "ran"
+    folder = exported_card(tmp_path / "model").folder
+    weights = folder / "model.pt2"
+    with zipfile.ZipFile(weights) as archive:
+        members = {name: archive.read(name) for name in archive.namelist()}
+    (sample,) = (name for name in members if "sample_inputs" in name)
+    members[sample] = pickle.dumps(Touch(marker))
+    with zipfile.ZipFile(weights, "w") as archive:
+        for name, content in members.items():
+            archive.writestr(name, content)
+    card = folder / "model_card.toml"
+    before, _, after = card.read_text().partition('sha256 = "')
+    card.write_text(f'{before}sha256 = "{hashlib.sha256(weights.read_bytes()).hexdigest()}"{after[65:]}')
+
+    points = points_of(folder)
+
+    assert points["weights"].ok
+    assert not points["loading"].ok, points["loading"]
+    assert not marker.exists()
+
+
+def test_weights_with_another_digest_are_not_even_opened(tmp_path: Path) -> None:
+    folder = toy_bundle(tmp_path / "toy")
+    (folder / "models" / "model.safetensors").write_bytes(b"other")
+
+    points = points_of(folder)
+
+    assert not points["weights"].ok
+    assert "loading" not in points
+
+
+def test_predicates_and_codes_with_slips_are_told(tmp_path: Path) -> None:
+    folder = toy_bundle(tmp_path / "toy")
+    card = folder / "model_card.toml"
+    text = card.read_text().replace("[[accepts]]", "[[accepts]]\nbody_part_examind = 'CHEST'")
+    card.write_text(text.replace("233604007", "233604008"))
+
+    points = points_of(folder)
+
+    assert {name for name, point in points.items() if not point.ok} == {"accepts", "codes"}
+    assert "body_part_examined" in points["accepts"].text
+
+
+def test_looking_at_models_loads_no_torch_into_the_process_that_looks(tmp_path: Path) -> None:
+    folder = toy_bundle(tmp_path / "toy")
+    code = (
+        "import json, sys\nfrom pathlib import Path\n"
+        "from dicom_node.governance.verify import verify_folder\n"
+        "from dicom_node.governance import admission, records, views\n"
+        "points = verify_folder(Path(sys.argv[1]))\n"
+        "print(json.dumps([all(p.ok for p in points), sorted({'torch', 'monai', 'onnxruntime'} & set(sys.modules))]))\n"
+    )
+
+    told = subprocess.run([sys.executable, "-c", code, str(folder)], cwd=REPOSITORY, check=True, capture_output=True)
+
+    assert json.loads(told.stdout) == [True, []]
