@@ -44,6 +44,8 @@ REASONS: tuple[Reason, ...] = (
            "Correct the study at its source and send it again."),
     Reason(_STUDY, "STUDY_MISMATCH", "The images of one study disagree in study UID or accession number.",
            "Correct the study at its source and send it again."),
+    Reason(_STUDY, "FILE_MISSING", "`dicom-node evaluate`: the labels name a file that is not there.",
+           "Correct the labels or the folder."),
     Reason(_STUDY, "UNREADABLE_FILE", "A stored object is not readable DICOM.", _RESEND),
     Reason(_STUDY, "CHANNELS_MISSING", "The model reads several images at once, and the series holds fewer.", _RESEND),
     Reason(_IMAGES, "LOCALIZER_ONLY", "Only localizers (scouts, topograms, surveys).", _OTHER_SERIES),
