@@ -1,4 +1,4 @@
-"""`dicom-node models verify`, `add`, `accept` and `activate`: how a model comes to be run, step by step."""
+"""`dicom-node models verify`, `add`, `accept`, `activate`, `decisions`: how a model comes to run, and who said so."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from dicom_node.cli.study import opened
 from dicom_node.cli.terminal import print_json, print_table, say
 from dicom_node.config.settings import Settings, load_settings
 from dicom_node.demo.phantoms import chest_ct_phantom, chest_radiograph_phantom
@@ -21,7 +22,7 @@ from dicom_node.governance.golden import GoldenOutcome, Phantom, run_golden
 from dicom_node.governance.golden_cases import load_cases
 from dicom_node.governance.store import add_model
 from dicom_node.governance.verify import Point, verify_folder
-from dicom_node.index.decisions import Decision, DecisionKind, add_decision
+from dicom_node.index.decisions import Decision, DecisionKind, add_decision, decisions_on
 from dicom_node.inference.cards import CARD_NAME, ModelCard
 from dicom_node.inference.model_folders import survey_models
 from dicom_node.logs import quiet_third_parties
@@ -99,6 +100,18 @@ def activate(options: argparse.Namespace) -> int:
         _tell_outcomes(outcomes)
         _tell_standing(_admission(node).standing(card))
     return 0 if right else 1
+
+
+def decisions(options: argparse.Namespace) -> int:
+    """Show what was decided on models, by whom and when, the newest first."""
+    with opened(options) as database, database.read() as connection:
+        found = decisions_on(connection, options.model or "")
+    if options.json:
+        print_json(found)
+    else:
+        rows = [(d.at, d.kind, d.model, d.version, d.digest[:12], d.decided_by) for d in found]
+        print_table(["at", "what", "model", "version", "digest", "by"], rows)
+    return 0
 
 
 # --- parts -------------------------------------------------------------------------------------------------------

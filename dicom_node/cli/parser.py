@@ -98,6 +98,10 @@ def _models(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> No
     command = _command(below, "accept", "let the code and weights of a model run", "governance:accept")
     command.add_argument("model", metavar="NAME", help="name of the model")
     command.add_argument("--withdraw", action="store_true", help="take an earlier acceptance back")
+    command = _command(
+        below, "decisions", "who accepted or activated what, and when", "governance:decisions", json=True
+    )
+    command.add_argument("model", nargs="?", metavar="NAME", help="name of a model; default: every model")
     command = _command(below, "activate", "run a model's golden studies; it goes live if they hold",
                        "governance:activate", json=True)  # fmt: skip
     command.add_argument("model", metavar="NAME", help="name of the model")

@@ -50,9 +50,11 @@ def add_decision(connection: Connection, decision: Decision) -> None:
     )  # fmt: skip
 
 
-def decisions_on(connection: Connection, model: str) -> Sequence[Decision]:
-    """Return what was decided on a model, the newest first."""
-    query = select(model_decisions).where(model_decisions.c.model == model).order_by(model_decisions.c.id.desc())
+def decisions_on(connection: Connection, model: str = "") -> Sequence[Decision]:
+    """Return what was decided on a model, or on all, the newest first."""
+    query = select(model_decisions).order_by(model_decisions.c.id.desc())
+    if model:
+        query = query.where(model_decisions.c.model == model)
     return [
         Decision(
             at=row.at, kind=DecisionKind(row.kind), model=row.model, version=row.version, digest=row.digest,

@@ -14,6 +14,7 @@ from dicom_node.governance.admission import Admission, ModelStanding, Standing
 from dicom_node.inference.cards import SHIPPED_MODELS
 from dicom_node.inference.model_folders import survey_models
 from dicom_node.node import Node
+from tests.data_factories import small_chest_ct
 
 _MODEL = "ct-copy"
 
@@ -54,7 +55,9 @@ def test_a_shipped_model_gives_its_golden_answers_here(
     assert standing(config, model).activated_at is not None
 
 
-def test_a_brought_model_is_added_accepted_and_activated_in_this_order(config: Path) -> None:
+def test_a_brought_model_is_added_accepted_and_activated_in_this_order(
+    config: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     brought = config.parent / "brought" / _MODEL
 
     assert run(config, "verify", str(brought)) == 0
@@ -70,6 +73,11 @@ def test_a_brought_model_is_added_accepted_and_activated_in_this_order(config: P
     assert live.accepted_by
     assert run(config, "accept", _MODEL, "--withdraw") == 1
     assert standing(config).standing is Standing.NOT_ACCEPTED
+    capsys.readouterr()
+    assert run(config, "decisions", "--json") == 0
+    told = json.loads(capsys.readouterr().out)
+    assert [one["kind"] for one in told] == ["WITHDRAWN", "ACTIVATED", "ACCEPTED"]
+    assert {one["decided_by"] for one in told} == {live.accepted_by}
 
 
 def test_a_model_with_another_answer_than_expected_does_not_go_live(
@@ -86,6 +94,30 @@ def test_a_model_with_another_answer_than_expected_does_not_go_live(
     told = " ".join(capsys.readouterr().out.split())
     assert "expected 3135" in told
     assert standing(config).standing is Standing.NOT_ACTIVATED
+
+
+def test_a_golden_study_may_be_a_folder_of_images(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    brought = config.parent / "brought" / _MODEL
+    shutil.rmtree(brought / "golden")
+    study = brought / "golden" / "study-1"
+    study.mkdir(parents=True)
+    slices, truth = small_chest_ct()
+    for image in slices:
+        image.save_as(study / f"{image.SOPInstanceUID}.dcm", enforce_file_format=True)
+    (study / "README.txt").write_text("no image")
+    (brought / "golden" / "own.toml").write_text(
+        'name = "of our own"\n[study]\nfolder = "study-1"\n[expect]\nstate = "DONE"\n[[expect.finding]]\n'
+        'key = "both-lungs"\n[[expect.finding.measurement]]\nlabel = "Volume"\n'
+        f"value = {truth.both.volume_ml:.0f}\ntolerance = {truth.both.volume_ml * 0.02:.0f}\n"
+    )
+    run(config, "add", str(brought))
+    run(config, "accept", _MODEL)
+    capsys.readouterr()
+
+    assert run(config, "activate", _MODEL, "--json") == 0
+
+    (outcome,) = json.loads(capsys.readouterr().out.partition("\n]")[0] + "\n]")
+    assert (outcome["file"], outcome["differences"], outcome["answer"]["state"]) == ("own.toml", [], "DONE")
 
 
 def test_a_node_that_was_never_started_can_be_asked_without_making_a_database(config: Path) -> None:
