@@ -26,10 +26,11 @@ _MEGABYTE = 1 << 20
 
 @dataclass(frozen=True, slots=True)
 class Weighed:
-    """What a task came to, on which device, and the most memory its process ever held there, in bytes."""
+    """What a task came to, on which device, the processor time it took, and the most memory ever held there."""
 
     performed: Performed
     device: str
+    processor_s: float
     peak_bytes: int
 
 
@@ -70,9 +71,11 @@ def perform_and_weigh(task: Task) -> Weighed:
     from dicom_node.inference.warm import models_at  # noqa: PLC0415
     from dicom_node.worker_process import perform  # noqa: PLC0415
 
+    started = time.process_time()
     performed = perform(task)
+    processor_s = time.process_time() - started
     device = models_at(task.place).device
-    return Weighed(performed, device, peak_bytes(device))
+    return Weighed(performed, device, processor_s, peak_bytes(device))
 
 
 def bench(card: ModelCard, files: Sequence[SourceFile], settings: WorkerSettings, rounds: int) -> Bench:
