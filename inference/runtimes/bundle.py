@@ -5,10 +5,8 @@ A bundle's configuration may hold Python expressions, so it is code: only folder
 
 from __future__ import annotations
 
-import logging
-import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,8 +22,8 @@ from dicom_node.errors import ModelUnavailable
 from dicom_node.inference.cards import ModelCard
 from dicom_node.inference.explain.cam import grad_cam, grad_cam_plus_plus
 from dicom_node.inference.explain.occlusion import occlusion
-from dicom_node.inference.pixels import READ_ERRORS
 from dicom_node.inference.prediction import Explanation, LoadedModel, ModelInput, Prediction
+from dicom_node.inference.runtimes.bundle_code import CODE_ERRORS, code_of, failed
 from dicom_node.inference.runtimes.bundle_config import (
     TRAINING_KEYS,
     BundleConfig,
@@ -38,6 +36,7 @@ from dicom_node.inference.runtimes.bundle_output import (
     Finished,
     Source,
     boxes_of,
+    check_numbers,
     finish,
     label_inversions_nearest,
     labels_of,
@@ -47,16 +46,6 @@ from dicom_node.inference.runtimes.bundle_output import (
 from dicom_node.inference.runtimes.weights import State, read_state
 
 _BATCH = 16
-#: What a pickle of plain number arrays asks for, under numpy's names of today and yesterday; none of it runs code.
-#: Bundles with a searched architecture keep it so, and read it with `torch.load` in their configuration.
-_NUMPY_ARRAYS: list[Any] = [
-    np.ndarray,
-    np.dtype,
-    *(type(np.dtype(name)) for name in ("float64", "float32", "int64", "int32", "uint8", "bool")),
-    np._core.multiarray._reconstruct,  # type: ignore[attr-defined]
-    (np._core.multiarray._reconstruct, "numpy.core.multiarray._reconstruct"),  # type: ignore[attr-defined]
-]
-_log = logging.getLogger(__name__)
 #: Spatial transforms after which the input still shows the whole image, corner on corner.
 _PLACES_WHOLE_IMAGE = frozenset({"Resize", "Resized"})
 _CAMS = {"grad-cam": (grad_cam, "Grad-CAM"), "grad-cam++": (grad_cam_plus_plus, "Grad-CAM++")}
@@ -66,8 +55,6 @@ _METHODS = {
     ("segmentation", "image"): ("probability",),
     ("segmentation", "volume"): ("probability",),
 }
-#: What configurations and scripts of strangers raise.
-_CODE_ERRORS = (*READ_ERRORS, OSError, ImportError, NameError, SyntaxError, AssertionError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,9 +108,9 @@ def open_bundle(folder: Path, device: str, wanted: Wanted, state: State | None) 
     doing = "cannot be loaded. Check its configs (network_def, inferer, postprocessing) and that the weights fit"
     try:
         config = read_config(folder, device)
-    except _CODE_ERRORS as error:
-        raise _failed(folder, doing, error) from error
-    with _code_of(config, doing):
+    except CODE_ERRORS as error:
+        raise failed(folder, doing, error) from error
+    with code_of(config, doing):
         if config.mentions("retinanet"):
             from dicom_node.inference.runtimes.bundle_retinanet import (  # noqa: PLC0415 - few bundles pay for it
                 stand_in_for_torchvision,
@@ -196,7 +183,7 @@ class LoadedBundle:
         return self._config.loading.keys is None or not self._config.loading.column_first
 
     def _running(self) -> AbstractContextManager[None]:
-        return _code_of(self._config, "failed while it ran. Try it with `dicom-node models try`")
+        return code_of(self._config, "failed while it ran. Try it with `dicom-node models try`")
 
     def _prepare(self, one: ModelInput) -> _Prepared:
         loading = self._config.loading
@@ -224,21 +211,24 @@ class LoadedBundle:
             start = stop
 
     def _prediction(self, prepared: _Prepared, output: Any) -> Prediction:
-        if self._wanted.task == "detection":
-            if not isinstance(output, dict):
-                raise ModelUnavailable("The bundle's detector gave no dictionary of boxes, labels and scores.")
-            finished = finish(self._postprocessing, {**prepared.entries, **output})
-            image = prepared.entries[prepared.key]
-            return Prediction(boxes=boxes_of(finished.data, image, prepared.source, self._upright))
-        if isinstance(output, torch.Tensor) and self._wanted.task == "classification":
-            output = output / self._wanted.temperature
-        pred = MetaTensor(output.float()) if isinstance(output, torch.Tensor) else output
-        finished = finish(self._postprocessing, {**prepared.entries, "pred": pred})
-        return (
-            self._masks(prepared, finished)
-            if self._wanted.task == "segmentation"
-            else Prediction(scores=scores_of(finished))
-        )
+        wanted = self._wanted
+        if wanted.task == "detection":
+            return self._detected(prepared, output)
+        pred = MetaTensor(check_numbers(output.float())) if isinstance(output, torch.Tensor) else output
+        if wanted.task == "classification" and isinstance(pred, torch.Tensor):
+            pred = pred / wanted.temperature
+        keep_soft = wanted.task == "classification" or wanted.explain_method == "probability"
+        finished = finish(self._postprocessing, {**prepared.entries, "pred": pred}, keep_soft=keep_soft)
+        if wanted.task == "segmentation":
+            return self._masks(prepared, finished)
+        return Prediction(scores=scores_of(finished))
+
+    def _detected(self, prepared: _Prepared, output: Any) -> Prediction:
+        if not isinstance(output, dict):
+            raise ModelUnavailable("The bundle's detector gave no dictionary of boxes, labels and scores.")
+        finished = finish(self._postprocessing, {**prepared.entries, **output})
+        image = prepared.entries[prepared.key]
+        return Prediction(boxes=boxes_of(finished.data, image, prepared.source, self._upright))
 
     def _masks(self, prepared: _Prepared, finished: Finished) -> Prediction:
         loading, source = self._config.loading, prepared.source
@@ -256,32 +246,6 @@ class LoadedBundle:
         key = next(key for key in (*(self._config.loading.keys or ()), prepared.key) if key in prepared.entries)
         inverse = Invertd(keys="pred", transform=self._preprocessing, orig_keys=key, nearest_interp=True)
         return inverse({key: prepared.entries[key], "pred": values})["pred"]
-
-
-@contextmanager
-def _code_of(config: BundleConfig, doing: str) -> Iterator[None]:
-    """Run the bundle's code: its own modules in sight, its warnings logged, what it raises told as
-    `ModelUnavailable`."""
-    numbers: Any = torch.serialization.safe_globals(_NUMPY_ARRAYS)
-    with config.own_modules(), numbers, warnings.catch_warnings(record=True) as told:
-        warnings.simplefilter("default")
-        try:
-            yield
-        except torch.OutOfMemoryError:
-            raise  # no fault of the bundle; whoever keeps the models may make room
-        except _CODE_ERRORS as error:
-            raise _failed(config.folder, doing, error) from error
-        finally:
-            for text in dict.fromkeys(str(one.message) for one in told):
-                _log.debug("bundle warned", extra={"bundle": config.folder.name, "warning": text[:300]})
-
-
-def _failed(folder: Path, doing: str, error: BaseException) -> ModelUnavailable:
-    reason: BaseException = error
-    while reason.__cause__ is not None:
-        reason = reason.__cause__
-    text = " ".join(str(reason).split())[:300]
-    return ModelUnavailable(f"Bundle {folder} {doing}. {type(reason).__name__}: {text}")
 
 
 def _taken(output: Any, place: int) -> Any:

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from monai.data.meta_tensor import MetaTensor
 from monai.data.utils import to_affine_nd
-from monai.transforms.post.dictionary import Invertd
+from monai.transforms.post.dictionary import AsDiscreted, Invertd
 from numpy.typing import NDArray
 
 from dicom_node.errors import ModelUnavailable
@@ -21,7 +21,6 @@ from dicom_node.inference.runtimes.bundle_input import source_order
 #: Boxes are mapped to source pixels by the node; after one of these they would be in another space.
 _LEAVES_THE_IMAGE = ("AffineBoxToWorld", "ConvertBoxMode", "DeleteItems")
 _AFFINE_MM = 1e-2
-_NO_NUMBERS = "The bundle's result holds values that are no numbers. Its weights may be damaged."
 
 Floats = NDArray[np.float32]
 Labels = NDArray[np.uint8]
@@ -46,19 +45,45 @@ class Finished:
     soft_inverted: bool = False
 
 
-def finish(steps: Sequence[Any], data: dict[str, Any]) -> Finished:
-    """Run the postprocessing step by step, keeping the values from which a decision was made."""
-    soft, activated, inverted, soft_inverted = None, False, False, False
-    for step in steps:
+def finish(steps: Sequence[Any], data: dict[str, Any], *, keep_soft: bool = True) -> Finished:
+    """Run the postprocessing step by step, keeping the values from which a decision was made.
+
+    Without `keep_soft` many classes are brought back one by one: the same result, without holding a hundred volumes.
+    """
+    soft, activated, inverted, soft_inverted, decided = None, False, False, False, False
+    for place, step in enumerate(steps):
         name = type(step).__name__
-        if name.startswith(_LEAVES_THE_IMAGE):
+        if name.startswith(_LEAVES_THE_IMAGE) or decided:
+            decided = False
             continue
-        if name.startswith("AsDiscrete") and activated and soft is None:
+        if name.startswith("AsDiscrete") and activated and soft is None and keep_soft:
             soft, soft_inverted = data["pred"], inverted
-        data = step(data)
+        decided = not keep_soft and isinstance(step, Invertd) and _is_argmax(steps[place + 1 : place + 2])
+        data = {**data, "pred": _strongest_inverted(step, data)} if decided else step(data)
         activated = activated or name.startswith("Activations")
         inverted = inverted or isinstance(step, Invertd)
     return Finished(data, inverted, soft, soft_inverted)
+
+
+def _is_argmax(following: Sequence[Any]) -> bool:
+    """Tell whether the next step takes the strongest class and does nothing else."""
+    if not following or not isinstance(following[0], AsDiscreted):
+        return False
+    step = following[0]
+    further = [*step.to_onehot, *step.threshold, *step.rounding]
+    return tuple(step.keys) == ("pred",) and tuple(step.argmax) == (True,) and further == [None] * 3
+
+
+def _strongest_inverted(inverse: Any, data: dict[str, Any]) -> Any:
+    """Bring each channel back by itself; return the number of the strongest per voxel, the first where equal."""
+    pred = data["pred"]
+    best = inverse({**data, "pred": pred[:1]})["pred"]
+    classes = torch.zeros_like(best)
+    for channel in range(1, pred.shape[0]):
+        values = inverse({**data, "pred": pred[channel : channel + 1]})["pred"]
+        classes[values > best] = channel
+        best = torch.maximum(best, values)
+    return classes
 
 
 def label_inversions_nearest(steps: Sequence[Any]) -> None:
@@ -70,13 +95,18 @@ def label_inversions_nearest(steps: Sequence[Any]) -> None:
             step.nearest_interp = tuple(True for _ in step.nearest_interp)
 
 
+def check_numbers(values: torch.Tensor) -> torch.Tensor:
+    """Return the values as they are. Raises `ModelUnavailable` for not-a-number and infinity, of which a later step
+    would make a class."""
+    if not bool(torch.isfinite(values).all()):
+        raise ModelUnavailable("The bundle's network gave not-a-number or infinity. Its weights may be damaged.")
+    return values
+
+
 def scores_of(finished: Finished) -> Floats:
     """Return the outputs of a classifier or a regression: before a decision was made of them, if one was."""
     values = finished.data["pred"] if finished.soft is None else finished.soft
-    scores = _plain(values).cpu().numpy().astype(np.float32).ravel()
-    if not np.isfinite(scores).all():
-        raise ModelUnavailable(_NO_NUMBERS)
-    return scores
+    return check_numbers(_plain(values)).cpu().numpy().astype(np.float32).ravel()
 
 
 # --- masks -------------------------------------------------------------------------------------------------------
@@ -86,7 +116,7 @@ def labels_of(values: Any, source: Source, loading: Loading, background_first: b
     """Return the class of every voxel, (slices, rows, columns). Raises `ModelUnavailable` unless `values` lies on
     the source: an inverse that went wrong must never be shown on an image."""
     _check_place(values, source)
-    plain = _plain(values).float().cpu().numpy()
+    plain = check_numbers(_plain(values).float()).cpu().numpy()
     classes = _one_channel(plain) if plain.shape[0] == 1 else _many_channels(plain, background_first)
     labels: Labels = source_order(classes[None], loading, source.volume)[0]
     return labels
@@ -132,8 +162,6 @@ def _one_channel(plain: Floats) -> Labels:
 
 def _many_channels(plain: Floats, background_first: bool) -> Labels:
     """Return the strongest channel; where each stands for itself, one more than the last channel above a half."""
-    if not np.isfinite(plain).all():
-        raise ModelUnavailable(_NO_NUMBERS)
     exclusive = background_first or plain.min() < 0.0 or plain.max() > 1.0
     labels: Labels = np.zeros(plain.shape[1:], np.uint8)
     if exclusive or np.allclose(plain.sum(axis=0), 1.0, atol=1e-2):

@@ -133,6 +133,55 @@ def test_a_result_that_lies_elsewhere_is_never_given(tmp_path: Path) -> None:
         load(load_card(model), "cpu").predict([phantom((1, 8, 40, 44))])
 
 
+def test_classes_brought_back_one_by_one_are_those_brought_back_together(tmp_path: Path) -> None:
+    steps = [zoo_bundles.RAS, zoo_bundles.RESAMPLED]
+    model, state = zoo_bundles.segmenter(tmp_path / "many", before=steps), zoo_bundles.two_levels()
+    state["weight"], state["bias"] = state["weight"] / 50, state["bias"] / 50  # soft borders: near ties everywhere
+    given = phantom((1, 12, 40, 44))
+    one_by_one, together = (
+        open_bundle(model, "cpu", Wanted(task="segmentation", explain_method=method), state).predict([given])[0]
+        for method in ("", "probability")
+    )
+
+    assert one_by_one.labels is not None
+    assert together.probabilities is not None
+    assert one_by_one.probabilities is None
+    assert np.array_equal(one_by_one.labels, together.labels)
+    assert np.array_equal(one_by_one.labels, together.probabilities.argmax(axis=0))
+    assert len(np.unique(one_by_one.labels)) == 3
+
+
+def test_a_network_that_gives_no_numbers_gives_no_mask(tmp_path: Path) -> None:
+    model, state = zoo_bundles.segmenter(tmp_path / "nan"), zoo_bundles.two_levels()
+    state["bias"][1] = float("nan")
+
+    with pytest.raises(ModelUnavailable, match="not-a-number"):
+        open_bundle(model, "cpu", Wanted(task="segmentation"), state).predict([phantom((1, 8, 40, 44))])
+
+
+@pytest.mark.parametrize("method", ["grad-cam", "attention-rollout"])
+def test_a_way_to_explain_that_does_not_fit_the_task_is_refused(tmp_path: Path, method: str) -> None:
+    card = zoo_bundles.SEGMENTS + f'[explain]\nmethod = "{method}"\n'
+    model = zoo_bundles.segmenter(tmp_path / "wrong", card=card)
+
+    with pytest.raises(ModelUnavailable, match=f"by {method}, but by probability"):
+        load(load_card(model), "cpu")
+
+
+def test_occlusion_shows_the_half_a_class_rests_on(tmp_path: Path) -> None:
+    model = zoo_bundles.classifier(tmp_path / "halves")
+    card = model / "model_card.toml"
+    card.write_text(card.read_text() + '[explain]\nmethod = "occlusion"\n')
+    picture = np.full((1, 60, 90), 0.2, np.float32)
+    picture[0, :, :30] = 0.4
+
+    explanation = load(load_card(model), "cpu").explain(ModelInput(values=picture), 0)
+
+    assert explanation is not None
+    assert explanation.map.shape == (60, 90)
+    assert explanation.map[:, :30].mean() > 1.5 * explanation.map[:, 50:].mean()
+
+
 def test_a_feature_pyramid_needs_no_torchvision_and_keeps_the_names_of_published_weights() -> None:
     from monai.apps.detection.networks.retinanet_network import resnet_fpn_feature_extractor  # noqa: PLC0415
     from monai.networks.nets.resnet import resnet10  # noqa: PLC0415
