@@ -1,0 +1,39 @@
+"""The card excerpts of docs/models.md, "Runtimes beside MONAI bundles": each is a card the node reads."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from dicom_node.inference.cards import RUNTIMES, load_card
+from tests.model_folders import CLASSES
+from tests.needs import REPOSITORY
+
+_SECTION = (REPOSITORY / "docs" / "models.md").read_text(encoding="utf-8").split("## Runtimes beside MONAI bundles")[1]
+_PAGE = _SECTION.split("\n## ")[0]
+_EXCERPTS = re.findall(r"```toml model_card.toml\n(.*?)```", _PAGE, re.DOTALL)
+_TOP = """
+name = "example"
+version = "1"
+manufacturer = "Test"
+intended_use = "Tests."
+limits = "None."
+calibrated = false
+"""
+
+
+@pytest.mark.parametrize("excerpt", _EXCERPTS, ids=lambda text: text.partition("\n")[0])
+def test_a_card_with_this_excerpt_is_read(excerpt: str, tmp_path: Path) -> None:
+    (tmp_path / "model_card.toml").write_text(_TOP + excerpt + CLASSES, encoding="utf-8")
+
+    card = load_card(tmp_path)
+
+    assert (card.preprocessing is not None) == ("[preprocessing]" in excerpt)
+    assert (card.server is not None) == ("[server]" in excerpt)
+
+
+def test_every_runtime_but_bundles_has_its_row() -> None:
+    assert set(re.findall(r"^\| `([a-z-]+)` \|", _PAGE, re.MULTILINE)) == {"runtime"} | set(RUNTIMES) - {"monai-bundle"}
+    assert len(_EXCERPTS) == 4
