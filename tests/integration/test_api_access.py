@@ -43,6 +43,7 @@ GUARDED = [
     ("GET", "/api/deliveries"),
     ("GET", "/api/status"),
     ("GET", "/api/models"),
+    ("GET", "/api/shadows"),
     ("GET", "/api/routes"),
     ("GET", "/api/events"),
     ("POST", "/api/deliveries/1/retry"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from dicom_node.doctor.destinations import check_destinations
 from dicom_node.doctor.machine import check_clock, check_data_dir, check_database, check_ports
 from dicom_node.doctor.models import check_models
 from dicom_node.index.database import SCHEMA_HEAD, Database
+from dicom_node.inference.cards import SHIPPED_MODELS
 
 
 def settings(folder: Path, **sections: Any) -> Settings:
@@ -100,3 +102,32 @@ def test_results_that_could_go_nowhere_are_reported(tmp_path: Path, configured: 
 
     assert not check.ok
     assert check.advice
+
+
+def test_a_model_that_nobody_accepted_is_told_with_what_to_do_and_makes_no_database(tmp_path: Path) -> None:
+    folder = tmp_path / "brought" / "ct-copy"
+    shutil.copytree(SHIPPED_MODELS / "ct-lung-density", folder)
+    card = folder / "model_card.toml"
+    card.write_text(card.read_text(encoding="utf-8").replace('name = "ct-lung-density"', 'name = "ct-copy"'))
+    one = settings(
+        tmp_path / "data", inference={"models_dirs": [tmp_path / "brought"]}, route=[{"name": "a", "model": "ct-copy"}]
+    )
+
+    (check,) = check_models(one)
+
+    assert not check.ok
+    assert "MODEL_NOT_ACCEPTED" in check.text
+    assert "dicom-node models accept ct-copy" in check.text
+    assert not (tmp_path / "data").exists()
+
+
+def test_a_model_folder_that_cannot_be_read_is_told_and_the_routes_of_others_are_well(tmp_path: Path) -> None:
+    (tmp_path / "brought" / "broken").mkdir(parents=True)
+    (tmp_path / "brought" / "broken" / "model_card.toml").write_text("name = ")
+    route = {"name": "chest-ct", "model": "ct-lung-density"}
+
+    broken, well = check_models(settings(tmp_path, inference={"models_dirs": [tmp_path / "brought"]}, route=[route]))
+
+    assert not broken.ok
+    assert "not valid TOML" in broken.text
+    assert well.ok
