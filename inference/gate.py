@@ -28,13 +28,16 @@ _SIDEWAYS = 0.01
 #: 4 GiB as float32: more than any model takes and any machine should be asked for.
 _MOST_VOXELS = 1 << 30
 _TOLD = 6
+#: A remnant of the series must not be read in place of the whole.
+_STANDS_IN = 0.5
 
 
 def coherent_stack(headers: Sequence[Dataset], gate: Gate, notes: list[str]) -> Stack:
     """Choose the largest stack that makes a volume; the order of `headers` never matters.
 
-    Appends to `notes` what existed, what was used and why, and what was left out. Raises `NotAnalysable` with the
-    reason of the largest stack when none can be used.
+    Where the largest makes none, another one of at least half its slices may stand in. Appends to `notes` what existed,
+    what was used and why, and what was left out. Raises `NotAnalysable` with the reason of the largest stack when none
+    can be used.
     """
     stacks = stacks_of(_usable(headers, gate, notes))
     whole = joined(stacks)
@@ -43,6 +46,8 @@ def coherent_stack(headers: Sequence[Dataset], gate: Gate, notes: list[str]) -> 
         return whole
     refusals: list[NotAnalysable] = []
     for stack in stacks:
+        if len(stack.slices) < _STANDS_IN * len(stacks[0].slices):
+            break
         try:
             check_stack(stack, gate)
         except NotAnalysable as refusal:

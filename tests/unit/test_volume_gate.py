@@ -189,6 +189,14 @@ def test_a_smaller_coherent_stack_is_used_when_the_largest_has_a_gap(slices: lis
     assert notes[0].startswith("Not used: acquisition 1 (11 slices). After position 15.0 mm")
 
 
+def test_a_remnant_does_not_stand_in_for_a_series_with_a_gap(slices: list[Dataset]) -> None:
+    remnant = [_slice(index) for index in range(20, 25)]
+    for one in remnant:
+        one.AcquisitionNumber = 2
+
+    assert _reason(slices[:4] + slices[5:] + remnant) == "GAP_IN_SERIES"
+
+
 def test_an_empty_series_is_refused() -> None:
     assert _reason([]) == "NO_IMAGES"
 
