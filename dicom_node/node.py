@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from dicom_node.config.settings import RouteSettings, Settings
 from dicom_node.errors import SettingsError
-from dicom_node.governance.admission import Admission
+from dicom_node.governance.admission import Admission, rule_of
 from dicom_node.headers import ROUTING_KEYWORDS, snake_case
 from dicom_node.index.database import Database
 from dicom_node.inference.cards import ModelCard
@@ -64,7 +64,7 @@ class Node:
     @cached_property
     def admission(self) -> Admission:
         """Who may run."""
-        return Admission(self.database, self.settings.inference.require_activation)
+        return Admission(self.database, rule_of(self.settings.inference))
 
     @cached_property
     def routes(self) -> tuple[Route, ...]:

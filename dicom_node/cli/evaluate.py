@@ -41,10 +41,11 @@ def evaluate(options: argparse.Namespace) -> int:
         label=column, positive=positive, groups=options.group, patient=options.patient, assumed=_assumed(options.assume)
     )
     images = sampled(read_labels(options.labels, options.data, columns), options.sample, options.seed)
-    limits = settings.inference
-    with Asker(card, time_limit_s=limits.time_limit_s, memory_limit_mb=limits.memory_limit_mb) as asker:
+    with Asker(card, settings.inference) as asker:
         outcomes = ask_all(images, key, asker, lambda done: _tell_progress(done, len(images)))
-    measured = _about(card, key, options) | figures(outcomes, resamples=options.resamples, seed=options.seed)
+    measured = _about(card, key, settings.inference.device, options) | figures(
+        outcomes, resamples=options.resamples, seed=options.seed
+    )
     _write(options.out or Path(f"evaluation-{card.name}"), measured, outcomes)
     if options.json:
         print_json(measured)
@@ -82,13 +83,13 @@ def _assumed(texts: Sequence[str]) -> Mapping[str, str]:
     return found
 
 
-def _about(card: ModelCard, finding: str, options: argparse.Namespace) -> dict[str, Any]:
+def _about(card: ModelCard, finding: str, device: str, options: argparse.Namespace) -> dict[str, Any]:
     """Say what was evaluated, so that the figures can be made again."""
     return {
         "model": {"name": card.name, "version": card.version, "digest": card.digest, "calibrated": card.calibrated},
         "finding": finding,
         "node_version": __version__,
-        "environment": environment(),
+        "environment": environment(device),
         "labels": str(options.labels),
         "assumed_of_pictures": list(options.assume),
         "sample": options.sample,

@@ -93,7 +93,9 @@ def activate(options: argparse.Namespace) -> int:
     right = not any(outcome.differences for outcome in outcomes)
     detail = {"golden": {outcome.file: list(outcome.differences) for outcome in outcomes}}
     kind = DecisionKind.ACTIVATED if right else DecisionKind.GOLDEN_FAILED
-    _decide(node, card, kind, digest=card.digest, detail=detail, environment=environment())
+    _decide(
+        node, card, kind, digest=card.digest, detail=detail, environment=environment(node.settings.inference.device)
+    )
     if options.json:
         print_json(outcomes)
     else:
@@ -118,13 +120,12 @@ def decisions(options: argparse.Namespace) -> int:
 
 
 def _golden_outcomes(settings: Settings, card: ModelCard) -> Sequence[GoldenOutcome]:
-    limits = settings.inference
-    with Asker(card, time_limit_s=limits.time_limit_s, memory_limit_mb=limits.memory_limit_mb) as asker:
+    with Asker(card, settings.inference) as asker:
         return run_golden(card, PHANTOMS, asker)
 
 
 def _admission(node: Node) -> Admission:
-    return Admission(node.database, node.settings.inference.require_activation)
+    return node.admission
 
 
 def _decide(node: Node, card: ModelCard, kind: DecisionKind, **about: Any) -> None:

@@ -8,6 +8,7 @@ from datetime import datetime
 from enum import StrEnum
 from pathlib import Path
 
+from dicom_node.config.settings import InferenceSettings
 from dicom_node.errors import ModelUnavailable, SettingsError
 from dicom_node.governance.environment import environment
 from dicom_node.index.database import Database
@@ -43,6 +44,19 @@ class ModelStanding:
 
 
 @dataclass(frozen=True, slots=True)
+class Rule:
+    """Whose golden studies must have held: ``none``, ``added`` (all but the shipped models) or ``all``; and where."""
+
+    require_activation: str
+    environment: str
+
+
+def rule_of(settings: InferenceSettings) -> Rule:
+    """Return the rule of a configuration on this machine."""
+    return Rule(settings.require_activation, environment(settings.device))
+
+
+@dataclass(frozen=True, slots=True)
 class Admitted:
     """A model as it lies there now, its digest, and why it may not run (`None`: it may)."""
 
@@ -58,10 +72,10 @@ def admit_any(card: ModelCard, parameters: Mapping[str, float]) -> Admitted:  # 
 
 @dataclass(frozen=True, slots=True)
 class Admission:
-    """Says who may run. `require_activation` is ``none``, ``added`` (all but the shipped models) or ``all``."""
+    """Says who may run, by the rule of a site."""
 
     database: Database
-    require_activation: str
+    rule: Rule
 
     def standing(self, card: ModelCard) -> ModelStanding:
         """Look at the folder of a card as it is now. Raises `IndexUnavailable`."""
@@ -77,7 +91,7 @@ class Admission:
             return ModelStanding(name=name, version=version, standing=Standing.UNUSABLE, text=str(error))
         with self.database.read() as connection:
             decisions = decisions_on(connection, found.name)
-        return judge(found, decisions, self.require_activation)
+        return judge(found, decisions, self.rule)
 
     def admit(self, card: ModelCard, parameters: Mapping[str, float]) -> Admitted:
         """Say whether a job may be given to this model, from its files as they are now. Raises `IndexUnavailable`."""
@@ -99,14 +113,16 @@ def _unverified(card: ModelCard, parameters: Mapping[str, float]) -> ModelIdenti
     return card.identity(parameters, digest=digest)
 
 
-def judge(card: ModelCard, decisions: Sequence[Decision], require_activation: str) -> ModelStanding:
+def judge(card: ModelCard, decisions: Sequence[Decision], rule: Rule) -> ModelStanding:
     """Decide from what was decided, newest first, on a model whose files are those of its card. Pure."""
     accepted = None if card.is_shipped else _acceptance(card, decisions)
-    standing, text, activated_at = Standing.LIVE, "", _activation(card, decisions)
+    run = _latest_run(card, decisions, rule)
+    activated = run if run is not None and run.kind is DecisionKind.ACTIVATED else None
+    standing, text = Standing.LIVE, ""
     if not card.is_shipped and accepted is None:
         standing, text = _not_accepted(card, decisions)
-    elif activated_at is None and _must_be_activated(card, decisions, require_activation):
-        standing, text = Standing.NOT_ACTIVATED, _not_activated(card, decisions)
+    elif activated is None and _must_be_activated(card, run, rule):
+        standing, text = Standing.NOT_ACTIVATED, _not_activated(card, run)
     return ModelStanding(
         name=card.name,
         version=card.version,
@@ -115,15 +131,15 @@ def judge(card: ModelCard, decisions: Sequence[Decision], require_activation: st
         folder_digest=card.folder_digest,
         accepted_by="part of the release" if card.is_shipped else accepted.decided_by if accepted else "",
         accepted_at=accepted.at if accepted else None,
-        activated_at=activated_at,
+        activated_at=activated.at if activated else None,
     )
 
 
-def _must_be_activated(card: ModelCard, decisions: Sequence[Decision], rule: str) -> bool:
+def _must_be_activated(card: ModelCard, run: Decision | None, rule: Rule) -> bool:
     """A model whose golden studies failed here is never live, unless nobody asks for them at all."""
-    if rule == "none":
+    if rule.require_activation == "none":
         return False
-    return rule == "all" or not card.is_shipped or _latest_run(card, decisions) is not None
+    return rule.require_activation == "all" or not card.is_shipped or run is not None
 
 
 def _acceptance(card: ModelCard, decisions: Sequence[Decision]) -> Decision | None:
@@ -141,19 +157,14 @@ def _not_accepted(card: ModelCard, decisions: Sequence[Decision]) -> tuple[Stand
     return Standing.NOT_ACCEPTED, f"nobody has accepted its files ({card.folder_digest[:12]}…). {do}"
 
 
-def _activation(card: ModelCard, decisions: Sequence[Decision]) -> datetime | None:
-    latest = _latest_run(card, decisions)
-    return latest.at if latest is not None and latest.kind is DecisionKind.ACTIVATED else None
-
-
-def _not_activated(card: ModelCard, decisions: Sequence[Decision]) -> str:
-    latest = _latest_run(card, decisions)
-    if latest is not None:
+def _not_activated(card: ModelCard, run: Decision | None) -> str:
+    if run is not None:
         return "its golden studies gave other answers on this machine. `dicom-node models activate` shows which."
     return f"its golden studies have not been run on this machine. Run: dicom-node models activate {card.name}"
 
 
-def _latest_run(card: ModelCard, decisions: Sequence[Decision]) -> Decision | None:
+def _latest_run(card: ModelCard, decisions: Sequence[Decision], rule: Rule) -> Decision | None:
+    """Return the last run of the golden studies of these very files on this kind of machine."""
     kinds = (DecisionKind.ACTIVATED, DecisionKind.GOLDEN_FAILED)
-    here = (d for d in decisions if d.kind in kinds and d.environment == environment())
+    here = (d for d in decisions if d.kind in kinds and d.environment == rule.environment)
     return next((d for d in here if d.digest == card.digest), None)

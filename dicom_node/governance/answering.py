@@ -7,13 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from dicom_node.analysis import AnalysisRequest
+from dicom_node.governance.question import Question
 from dicom_node.inference.runner import run_model
 from dicom_node.logs import quiet_third_parties
 from dicom_node.summary import summarise
 
 
-def answer(request: AnalysisRequest) -> Mapping[str, object]:
+def answer(question: Question) -> Mapping[str, object]:
     """Run the model; raises what the runner raises."""
     quiet_third_parties()
-    return summarise(run_model(request))
+    return summarise(run_model(question.request, question.place))

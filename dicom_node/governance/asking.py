@@ -9,8 +9,11 @@ from types import TracebackType
 from typing import Any, Self, cast
 
 from dicom_node.analysis import AnalysisRequest, ReportContext, SourceFile
+from dicom_node.config.settings import InferenceSettings
+from dicom_node.governance.question import Question
 from dicom_node.inference.cards import ModelCard
-from dicom_node.inference.sandbox import Sandbox
+from dicom_node.inference.place import Place, may_use_gpu
+from dicom_node.inference.sandbox import Limits, Sandbox
 from dicom_node.uids import derived_uid
 
 _TARGET = "dicom_node.governance.answering:answer"
@@ -18,11 +21,18 @@ _STARTED_AT = datetime(2026, 1, 1, tzinfo=UTC)
 
 
 class Asker:
-    """Asks one model in a warm worker process."""
+    """Asks one model in a warm worker process, on the device and with the limits of the node's own workers."""
 
-    def __init__(self, card: ModelCard, *, time_limit_s: float, memory_limit_mb: int) -> None:
+    def __init__(self, card: ModelCard, settings: InferenceSettings) -> None:
         self._card = card
-        self._sandbox = Sandbox(_TARGET, time_limit_s=time_limit_s, memory_limit_mb=memory_limit_mb)
+        self._place = Place(device=settings.device, model_budget_mb=settings.model_budget_mb)
+        on_gpu = may_use_gpu(settings.device)
+        limits = Limits(
+            time_s=settings.time_limit_s,
+            memory_mb=settings.memory_limit_mb if on_gpu else 0,
+            address_space_mb=0 if on_gpu else settings.memory_limit_mb,
+        )
+        self._sandbox = Sandbox(_TARGET, limits=limits)
 
     def ask(self, files: Sequence[SourceFile], parameters: Mapping[str, float], work_dir: Path) -> dict[str, Any]:
         """Return the answer as `summary.summarise` tells it. Raises `InferenceError` or `SettingsError`."""
@@ -36,7 +46,7 @@ class Asker:
         request = AnalysisRequest(
             context=context, model_dir=self._card.folder, files=tuple(files), out_dir=work_dir, parameters=parameters
         )
-        return cast(dict[str, Any], self._sandbox.run(request))
+        return cast(dict[str, Any], self._sandbox.run(Question(request, self._place)))
 
     def __enter__(self) -> Self:
         return self

@@ -11,13 +11,14 @@ _LIBRARIES = ("numpy", "scipy", "pydicom", "torch", "monai", "onnxruntime", "tra
 
 
 @cache
-def environment() -> str:
-    """Name processor, graphics cards and the libraries that compute; equal texts mean equal answers.
+def environment(device: str) -> str:
+    """Name processor, graphics cards, libraries and the configured device; equal texts mean equal answers.
 
     No host name: a container that is started again is the same machine.
     """
     libraries = [f"{name} {found}" for name in _LIBRARIES if (found := _version(name))]
-    parts = [platform.system(), platform.machine(), _processor(), *_graphics(), f"Python {platform.python_version()}"]
+    machine = [platform.system(), platform.machine(), _processor(), *_graphics(), f"device {device}"]
+    parts = [*machine, f"Python {platform.python_version()}"]
     return "; ".join([*parts, *libraries])
 
 

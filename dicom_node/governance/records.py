@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from dicom_node.config.settings import Settings
 from dicom_node.errors import IndexUnavailable
-from dicom_node.governance.admission import ModelStanding, judge
+from dicom_node.governance.admission import ModelStanding, judge, rule_of
 from dicom_node.index.database import SCHEMA_HEAD, Database
 from dicom_node.index.decisions import Decision, decisions_on
 from dicom_node.inference.cards import ModelCard
@@ -17,7 +17,7 @@ def standing_so_far(card: ModelCard, settings: Settings) -> ModelStanding:
 
     Raises `ModelUnavailable` for a model whose files are not those of its card.
     """
-    return judge(card, _decisions(card.name, settings), settings.inference.require_activation)
+    return judge(card, _decisions(card.name, settings), rule_of(settings.inference))
 
 
 def _decisions(model: str, settings: Settings) -> Sequence[Decision]:

@@ -151,7 +151,7 @@ def decide_by_force(node: Node, folder: Path) -> None:
         add_decision(connection, Decision(kind=DecisionKind.ACCEPTED, digest=card.folder_digest, **about))
         add_decision(
             connection,
-            Decision(kind=DecisionKind.ACTIVATED, digest=card.digest, environment=environment(), **about),
+            Decision(kind=DecisionKind.ACTIVATED, digest=card.digest, environment=environment("auto"), **about),
         )
     database.close()
 

@@ -10,7 +10,7 @@ import pytest
 
 from dicom_node.__main__ import main
 from dicom_node.config.settings import load_settings
-from dicom_node.governance.admission import Admission, ModelStanding, Standing
+from dicom_node.governance.admission import ModelStanding, Standing
 from dicom_node.inference.cards import SHIPPED_MODELS
 from dicom_node.inference.model_folders import survey_models
 from dicom_node.node import Node
@@ -34,7 +34,7 @@ def config(tmp_path: Path) -> Path:
 def standing(config: Path, model: str = _MODEL) -> ModelStanding:
     node = Node(load_settings(config))
     card = survey_models(node.settings.models_dirs).cards[model]
-    found = Admission(node.database, node.settings.inference.require_activation).standing(card)
+    found = node.admission.standing(card)
     node.database.close()
     return found
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from dicom_node.errors import ModelUnavailable, SettingsError
-from dicom_node.governance.admission import Standing, judge
+from dicom_node.governance.admission import Rule, Standing, judge
 from dicom_node.governance.codes import code_problems
 from dicom_node.governance.environment import environment
 from dicom_node.governance.golden_cases import load_cases
@@ -20,6 +20,8 @@ from dicom_node.index.decisions import Decision, DecisionKind
 from dicom_node.inference.cards import SHIPPED_MODELS, load_card
 from dicom_node.inference.model_folders import survey_models
 from tests.unit.test_model_cards import CARD
+
+HERE = environment("cpu")
 
 _GOLDEN = """\
 name = "a phantom"
@@ -53,14 +55,14 @@ def decided(folder: Path, kind: DecisionKind, **changes: object) -> Decision:
     digest = card.folder_digest if kind in (DecisionKind.ACCEPTED, DecisionKind.WITHDRAWN) else card.digest
     made = Decision(
         at=datetime.now(UTC), kind=kind, model=card.name, version=card.version, digest=digest, decided_by="tester",
-        environment=environment(),
+        environment=HERE,
     )  # fmt: skip
     return replace(made, **changes)
 
 
 def standing(folder: Path, *decisions: Decision, rule: str = "added") -> Standing:
     """Where the model stands after decisions given oldest first."""
-    return judge(load_card(folder), decisions[::-1], rule).standing
+    return judge(load_card(folder), decisions[::-1], Rule(rule, HERE)).standing
 
 
 def test_a_model_is_accepted_then_activated_then_live(folder: Path) -> None:
@@ -223,12 +225,13 @@ def test_a_folder_with_links_elsewhere_is_not_taken_as_it_stands(folder: Path, t
     (folder / "configs").symlink_to(tmp_path, target_is_directory=True)
 
     with pytest.raises(ModelUnavailable, match="link to another folder"):
-        judge(load_card(folder), [], "none")
+        judge(load_card(folder), [], Rule("none", HERE))
 
 
 def test_the_environment_names_what_computes_and_not_the_host() -> None:
-    told = environment()
+    told = environment("auto")
 
     assert "numpy" in told
     assert "Python" in told
     assert platform.node() not in told
+    assert told != environment("cpu")
