@@ -191,6 +191,16 @@ def test_a_module_is_found_without_importing_what_is_above_it(
         load_card(folder).identity({})
 
 
+def test_a_model_that_changed_after_it_was_admitted_is_not_run(folder: Path) -> None:
+    admitted = load_card(folder).digest
+    load_card(folder).require(admitted)
+    (folder / "configs" / "inference.json").write_text('{"changed": 1}')
+
+    load_card(folder).require("")
+    with pytest.raises(ModelUnavailable, match="changed after it was admitted"):
+        load_card(folder).require(admitted)
+
+
 def test_the_digest_of_an_unchanged_model_is_stable(folder: Path, tmp_path: Path) -> None:
     shutil.copytree(folder, tmp_path / "copy")
 
