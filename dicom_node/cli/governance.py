@@ -13,9 +13,8 @@ from typing import Any
 from dicom_node.cli.study import opened
 from dicom_node.cli.terminal import print_json, print_table, say
 from dicom_node.config.settings import Settings, load_settings
-from dicom_node.demo.phantoms import chest_ct_phantom, chest_radiograph_phantom
 from dicom_node.errors import NotFound
-from dicom_node.governance.admission import Admission, ModelStanding, Standing
+from dicom_node.governance.admission import ModelStanding, Standing
 from dicom_node.governance.asking import Asker
 from dicom_node.governance.environment import environment
 from dicom_node.governance.golden import GoldenOutcome, Phantom, run_golden
@@ -27,12 +26,6 @@ from dicom_node.inference.cards import CARD_NAME, ModelCard
 from dicom_node.inference.model_folders import survey_models
 from dicom_node.logs import quiet_third_parties
 from dicom_node.node import Node
-
-#: What golden studies may be made of.
-PHANTOMS: Mapping[str, Phantom] = {
-    "chest-ct": lambda **arguments: chest_ct_phantom(**arguments)[0],
-    "chest-radiograph": lambda **arguments: [chest_radiograph_phantom(**arguments)],
-}
 
 
 def verify(options: argparse.Namespace) -> int:
@@ -74,7 +67,7 @@ def accept(options: argparse.Namespace) -> int:
         return 1
     _decide(node, card, kind, digest=card.folder_digest, detail={"folder": str(card.folder)})
     say(f"{card.name} {card.version}, folder digest {card.folder_digest}: {kind.value.lower()}.")
-    return _tell_standing(_admission(node).standing(card))
+    return _tell_standing(node.admission.standing(card))
 
 
 def activate(options: argparse.Namespace) -> int:
@@ -82,7 +75,7 @@ def activate(options: argparse.Namespace) -> int:
     quiet_third_parties()
     node = Node(load_settings(options.config))
     card = _card(options.model, node.settings)
-    before = _admission(node).standing(card)
+    before = node.admission.standing(card)
     if before.standing not in (Standing.LIVE, Standing.NOT_ACTIVATED):
         return _tell_standing(before)
     if not load_cases(card) and not options.without_golden:
@@ -100,7 +93,7 @@ def activate(options: argparse.Namespace) -> int:
         print_json(outcomes)
     else:
         _tell_outcomes(outcomes)
-        _tell_standing(_admission(node).standing(card))
+        _tell_standing(node.admission.standing(card))
     return 0 if right else 1
 
 
@@ -121,11 +114,17 @@ def decisions(options: argparse.Namespace) -> int:
 
 def _golden_outcomes(settings: Settings, card: ModelCard) -> Sequence[GoldenOutcome]:
     with Asker(card, settings.inference) as asker:
-        return run_golden(card, PHANTOMS, asker)
+        return run_golden(card, _phantoms(), asker)
 
 
-def _admission(node: Node) -> Admission:
-    return node.admission
+def _phantoms() -> Mapping[str, Phantom]:
+    """Return what golden studies may be made of."""
+    from dicom_node.demo.phantoms import chest_ct_phantom, chest_radiograph_phantom  # noqa: PLC0415 - loads SciPy
+
+    return {
+        "chest-ct": lambda **arguments: chest_ct_phantom(**arguments)[0],
+        "chest-radiograph": lambda **arguments: [chest_radiograph_phantom(**arguments)],
+    }
 
 
 def _decide(node: Node, card: ModelCard, kind: DecisionKind, **about: Any) -> None:
