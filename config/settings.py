@@ -148,6 +148,9 @@ class InferenceSettings(Section):
         description="What models run on: `cpu`, `mps`, `cuda`, `cuda:1`; `auto`: CUDA if there is, else MPS, else CPU.",
     )
     workers: int = Field(0, ge=0, le=64, description="Worker processes; 0: one for each GPU, one without a GPU.")
+    batch_studies: int = Field(
+        1, ge=1, le=64, description="How many waiting studies of one model of single images may share a network call."
+    )
     model_budget_mb: int = Field(
         4096, ge=1, description="RAM or GPU memory that one worker's loaded models may hold together."
     )

@@ -164,7 +164,12 @@ class Analyst:
             context=context, model_dir=card.folder, files=tuple(self._source(i) for i in inputs), out_dir=folder,
             parameters=parameters, model_digest="" if declined else admitted.digest,
         )  # fmt: skip
-        task = Task(request=request, fhir=self._settings.fhir, declined=declined)
+        task = Task(
+            request=request,
+            fhir=self._settings.fhir,
+            declined=declined,
+            may_share=declined is None and card.input == "image",
+        )
         return _Plan(key, task, self._settings.destinations[job.route])
 
     def _declined(self, job: ClaimedJob) -> Declined | None:

@@ -21,7 +21,7 @@ _log = logging.getLogger(__name__)
 
 
 class Analysts:
-    """One thread for each worker; `worked` is called after each job, so that its results leave at once."""
+    """One thread for each task the workers can take; `worked` is called after each job: its results may leave."""
 
     def __init__(self, node: Node, worked: Callable[[], None]) -> None:
         self._node = node
@@ -29,7 +29,7 @@ class Analysts:
         self._workers = Workers(_worker_settings(node.settings.inference))
         self._analyst = Analyst(node.database, node.spool, node.cards, self._workers, _analyst_settings(node))
         self._stop = threading.Event()
-        self._wakes = [threading.Event() for _ in range(self._workers.count)]
+        self._wakes = [threading.Event() for _ in range(self._workers.capacity)]
         self._threads = [
             threading.Thread(target=self._work, args=(wake,), name=f"analyst-{number}", daemon=True)
             for number, wake in enumerate(self._wakes)
@@ -88,6 +88,7 @@ def _worker_settings(inference: InferenceSettings) -> WorkerSettings:
         model_budget_mb=inference.model_budget_mb,
         memory_limit_mb=inference.memory_limit_mb,
         time_limit_s=inference.time_limit_s,
+        batch_studies=inference.batch_studies,
     )
 
 

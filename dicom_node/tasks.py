@@ -32,6 +32,8 @@ class Task:
     declined: Declined | None = None
     #: Where the worker that gets it computes.
     place: Place = field(default_factory=Place)
+    #: Whether it may go to a worker together with other tasks of its model, to share one network call.
+    may_share: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -16,6 +16,8 @@ from dicom_node.analysis import Analysis, NotAnalysed, WrittenObject
 from dicom_node.fhir.bundle import build_bundle, to_json_bytes
 from dicom_node.inference.cards import load_card
 from dicom_node.inference.runner import run_model
+from dicom_node.inference.sandbox_child import OutOfMemory, answer_to
+from dicom_node.inference.together import run_together
 from dicom_node.logs import quiet_third_parties
 from dicom_node.model import ArtifactKind
 from dicom_node.pipeline import Parts, Told, analyse, tell
@@ -23,6 +25,19 @@ from dicom_node.sr_writer import to_part10, write_objects
 from dicom_node.summary import state_of, summarise
 from dicom_node.tasks import Performed, ProducedFile, Task
 from dicom_node.uids import derived_uid
+
+
+def work(request: Task | tuple[Task, ...]) -> object:
+    """Perform one task or, of several that share network calls, tell for each what came of it.
+
+    Raises `InferenceError`, and `MemoryError` when any of several ran out of memory: the process must end then.
+    """
+    if isinstance(request, Task):
+        return perform(request)
+    answers = run_together([partial(answer_to, perform, task) for task in request])
+    if any(isinstance(answer, OutOfMemory) for answer in answers):
+        raise MemoryError
+    return answers
 
 
 def perform(task: Task) -> Performed:

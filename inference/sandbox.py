@@ -148,19 +148,10 @@ class Sandbox:
         return _Child(process, ours)
 
     def _unwrap(self, answer: object) -> object:
-        match answer:
-            case Returned(value):
-                return value
-            case Raised():
-                raise _rebuilt(answer)
-            case Failed(kind, where, text):
-                raise InferenceError(f"The model run failed with {kind} in {where}{': ' if text else ''}{text}.")
-            case OutOfMemory():
-                self._bury()
-                raise WorkerDied(
-                    f"The worker process needed more than {self._memory_told()} of memory. {_RAISE_MEMORY}"
-                )
-        raise InferenceError("The worker process gave an answer that is not understood; versions differ.")
+        if isinstance(answer, OutOfMemory):
+            self._bury()
+            raise WorkerDied(f"The worker process needed more than {self._memory_told()} of memory. {_RAISE_MEMORY}")
+        return unwrapped(answer)
 
     def _memory_told(self) -> str:
         megabytes = self._limits.address_space_mb or self._limits.memory_mb
@@ -191,6 +182,18 @@ class Sandbox:
             child.process.wait()
             child.connection.close()
             _log.info("worker process ended", extra={"pid": child.process.pid, "status": child.process.returncode})
+
+
+def unwrapped(answer: object) -> object:
+    """Return what the target returned; raise what it raised: a `NodeError` as it was, others as `InferenceError`."""
+    match answer:
+        case Returned(value):
+            return value
+        case Raised():
+            raise _rebuilt(answer)
+        case Failed(kind, where, text):
+            raise InferenceError(f"The model run failed with {kind} in {where}{': ' if text else ''}{text}.")
+    raise InferenceError("The worker process gave an answer that is not understood; versions differ.")
 
 
 def _ending(status: int | None) -> str:

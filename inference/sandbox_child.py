@@ -17,6 +17,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from types import TracebackType
+from typing import Any
 
 from dicom_node.errors import NodeError
 
@@ -99,7 +100,7 @@ def _load(target: str) -> tuple[Callable[[object], object] | None, Answer | None
         return None, _failed(error)
 
 
-def answer_to(perform: Callable[[object], object], request: object) -> Answer:
+def answer_to(perform: Callable[[Any], object], request: object) -> Answer:
     """Call the target and wrap whatever comes of it."""
     try:
         return Returned(perform(request))

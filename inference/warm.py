@@ -20,6 +20,7 @@ from dicom_node.inference.device import choose_device, held_bytes, release_cache
 from dicom_node.inference.place import Place
 from dicom_node.inference.precision import in_precision
 from dicom_node.inference.prediction import Load, LoadedModel
+from dicom_node.inference.together import asked_together
 
 _MEGABYTE = 1 << 20
 _log = logging.getLogger(__name__)
@@ -69,7 +70,7 @@ class WarmModels:
                 kept = self._load(card, digest, load)
             self._kept[digest] = kept
             self._evict_to(self._budget_bytes)
-            return kept.model
+            return asked_together(kept.model)
 
     def _load(self, card: ModelCard, digest: str, load: Load) -> _Kept:
         before, started = held_bytes(self.device), time.perf_counter()
