@@ -37,6 +37,9 @@ METHODS = {
     "attention-rollout": "Attention rollout",
 }
 
+#: The card's word for showing how sure a segmentation is.
+PROBABILITY = "probability"
+
 
 @dataclass(slots=True, kw_only=True)
 class TensorModel:
@@ -88,9 +91,29 @@ class TensorModel:
             return Prediction(scores=self._activated(values.ravel(), axis=0))
         if values.shape[0] == 1 and self.card.output.activation == "none":
             return Prediction(labels=_whole_labels(bring_back(values, placement, nearest=True)[0]))
-        probabilities = _as_volume(bring_back(self._activated(values, axis=0), placement))
-        labels = _most_probable(probabilities, self.card)
-        return Prediction(labels=labels, probabilities=probabilities)
+        return self._masks(self._activated(values, axis=0), placement)
+
+    def _masks(self, chances: Floats, placement: Placement) -> Prediction:
+        """Bring the classes back one by one, because together they may hold more than the memory there is.
+
+        Classes that exclude each other start with the background; independent ones (sigmoid) have none, so that the
+        first channel is class 1, present from the card's threshold on.
+        """
+        independent = self.card.output.activation == "sigmoid"
+        shown = self.card.explain.get("method") == PROBABILITY
+        threshold = np.float32(self.card.parameters.get("threshold", 0.5))
+        kept, best, labels = list[Floats](), np.zeros(0, np.float32), np.zeros(0, np.uint8)
+        for place, channel in enumerate(chances):
+            back = _as_volume(bring_back(channel[None], placement)[0])
+            kept += [back] if shown else []
+            if place == 0:
+                best, labels = np.full_like(back, threshold) if independent else back, np.zeros(back.shape, np.uint8)
+            stronger = back >= best if independent else back > best
+            labels[stronger] = place + int(independent)
+            best = np.maximum(best, back)
+        if shown and independent:
+            kept.insert(0, 1.0 - np.max(kept, axis=0))
+        return Prediction(labels=labels, probabilities=np.stack(kept) if shown else None)
 
     def _activated(self, values: Floats, *, axis: int) -> Floats:
         """Apply the card's activation, for a classification at the card's temperature."""
@@ -149,12 +172,11 @@ def check_card(card: ModelCard, methods: Sequence[str] = ("occlusion",)) -> None
             "bundle or a Python entry point."
         )
     method = card.explain.get("method", "")
-    if card.task == "segmentation" and method in ("", "probability"):
-        return
-    if method and (method not in methods or card.input == "volume" or card.task == "segmentation"):
+    able = (PROBABILITY,) if card.task == "segmentation" else () if card.input == "volume" else methods
+    if method and method not in able:
         raise ModelUnavailable(
-            f"Model {card.name}: runtime {card.runtime} cannot explain this task by {method}; it can show what the "
-            f"class of an image rests on by {', '.join(methods)}. Correct [explain] method."
+            f"Model {card.name}: runtime {card.runtime} cannot explain this task by {method}; it can by "
+            f"{', '.join(able) or 'no method'}. Correct [explain] method."
         )
 
 
@@ -167,19 +189,9 @@ def weights_bytes(card: ModelCard) -> bytes:
 
 
 def _as_volume(values: Floats) -> Floats:
-    """Give an image's map (classes, rows, columns) its one slice."""
-    return values[:, None] if values.ndim == 3 else values
-
-
-def _most_probable(probabilities: Floats, card: ModelCard) -> NDArray[np.uint8]:
-    """Return the class of every voxel; where classes are independent, the most probable one above the threshold."""
-    if card.output.activation != "sigmoid":
-        return np.asarray(probabilities.argmax(axis=0), dtype=np.uint8)
-    found = np.asarray(probabilities.argmax(axis=0) + 1, dtype=np.uint8)
-    found[probabilities.max(axis=0) < card.parameters.get("threshold", 0.5)] = 0
-    return found
+    """Give an image's map (rows, columns) its one slice."""
+    return values[None] if values.ndim == 2 else values
 
 
 def _whole_labels(values: Floats) -> NDArray[np.uint8]:
-    labels = np.asarray(np.rint(np.clip(values, 0, 255)), dtype=np.uint8)
-    return labels[None] if labels.ndim == 2 else labels
+    return _as_volume(values).round().clip(0, 255).astype(np.uint8)

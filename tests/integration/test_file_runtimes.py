@@ -17,7 +17,7 @@ import torch
 
 from dicom_node.errors import ModelUnavailable
 from dicom_node.inference.cards import ModelCard
-from dicom_node.inference.prediction import Load, ModelInput
+from dicom_node.inference.prediction import Load, LoadedModel, ModelInput
 from dicom_node.inference.runtimes import exported, torchscript
 from dicom_node.inference.runtimes import onnx as onnx_runtime
 from tests.model_folders import card_of
@@ -171,21 +171,59 @@ def test_a_card_without_preprocessing_is_refused(
         load(make(tmp_path / "model", ""), "cpu")
 
 
-def test_a_scripted_segmentation_lies_on_the_right_voxels(tmp_path: Path) -> None:
-    folder = tmp_path / "model"
-    folder.mkdir()
-    more = '\n[preprocessing]\norientation = "RAS"\nspacing_mm = [1.0, 1.0, 1.0]\n[output]\nactivation = "softmax"\n'
-    card = card_of(folder, "torchscript", save_script(segmenter(3), folder / "model.ts"), more, task="segmentation")
-    mask = np.zeros((8, 20, 24), bool)
-    mask[1:4, 3:12, 14:22] = True
-    one = ModelInput(values=mask[None].astype(np.float32), affine_lps_mm=np.diag([1.0, 1.0, 3.0, 1.0]))
+BOX = (slice(1, 4), slice(3, 12), slice(14, 22))
 
-    found = torchscript.load(card, "cpu").predict([one])[0]
+
+def box_volume() -> ModelInput:
+    mask = np.zeros((8, 20, 24), np.float32)
+    mask[BOX] = 1.0
+    return ModelInput(values=mask[None], affine_lps_mm=np.diag([1.0, 1.0, 3.0, 1.0]))
+
+
+def scripted_segmentation(folder: Path, network: torch.nn.Module, output: str) -> LoadedModel:
+    folder.mkdir()
+    more = f'\n[preprocessing]\norientation = "RAS"\nspacing_mm = [1.0, 1.0, 1.0]\n{output}'
+    path = save_script(network, folder / "model.ts")
+    return torchscript.load(card_of(folder, "torchscript", path, more, task="segmentation"), "cpu")
+
+
+def test_a_scripted_segmentation_lies_on_the_right_voxels(tmp_path: Path) -> None:
+    output = '\n[output]\nactivation = "softmax"\n[explain]\nmethod = "probability"\n'
+    found = scripted_segmentation(tmp_path / "model", segmenter(3), output).predict([box_volume()])[0]
 
     assert found.labels is not None
     assert found.probabilities is not None
     assert found.probabilities.shape == (2, 8, 20, 24)
-    assert np.array_equal(found.labels, mask.astype(np.uint8))
+    assert np.allclose(found.probabilities.sum(axis=0), 1.0, atol=1e-5)
+    assert np.array_equal(found.labels, box_volume().values[0].astype(np.uint8))
+
+
+def test_independent_classes_have_no_background_channel(tmp_path: Path) -> None:
+    # Its first channel is high outside of the box, its second one inside.
+    output = '\n[output]\nactivation = "sigmoid"\n[explain]\nmethod = "probability"\n'
+    found = scripted_segmentation(tmp_path / "model", segmenter(3), output).predict([box_volume()])[0]
+    strict = '\n[output]\nactivation = "sigmoid"\n[parameters]\nthreshold = 0.99999\n'
+    unsure = scripted_segmentation(tmp_path / "strict", segmenter(3), strict).predict([box_volume()])[0]
+
+    assert found.labels is not None
+    assert found.probabilities is not None
+    assert np.array_equal(found.labels, 1 + box_volume().values[0].astype(np.uint8))
+    assert found.probabilities.shape == (3, 8, 20, 24)
+    assert found.probabilities[2][BOX].min() > 0.99
+    assert unsure.labels is not None
+    assert not unsure.labels[1, 3].any()
+    assert unsure.probabilities is None
+
+
+def test_a_network_that_gives_classes_itself_is_taken_at_its_word(tmp_path: Path) -> None:
+    class Classes(torch.nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return (x > 0.5).long() * 3
+
+    found = scripted_segmentation(tmp_path / "model", Classes(), "").predict([box_volume()])[0]
+
+    assert found.labels is not None
+    assert np.array_equal(found.labels, 3 * box_volume().values[0].astype(np.uint8))
 
 
 def test_images_of_different_sizes_are_run_one_by_one(tmp_path: Path) -> None:

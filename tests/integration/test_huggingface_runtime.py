@@ -142,7 +142,8 @@ def test_a_segmentation_agrees_with_transformers_on_the_pixels_of_the_source(tmp
         )
     expected = processor.post_process_semantic_segmentation(outputs, target_sizes=[(100, 80)])[0].numpy()
 
-    model = huggingface.load(card(folder, task="segmentation", top='input = "image"'), "cpu")
+    more = SOFTMAX + EXPLAIN.format("probability")
+    model = huggingface.load(card(folder, more, task="segmentation", top='input = "image"'), "cpu")
     found = model.predict([one])[0]
 
     assert found.labels is not None
