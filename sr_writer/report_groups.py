@@ -183,8 +183,11 @@ def _reference(image: Dataset) -> tuple[str, str, list[int] | None]:
 
 def _frame_of(segment: WrittenSegment) -> int:
     """Return the (1-based) frame that holds a segment of a single-image SEG."""
+    # What is equal for all frames, as the segment is where there is one frame, stands in the shared groups.
+    shared = segment.segmentation.SharedFunctionalGroupsSequence[0].get("SegmentIdentificationSequence")
     for frame_number, groups in enumerate(segment.segmentation.PerFrameFunctionalGroupsSequence, start=1):
-        if groups.SegmentIdentificationSequence[0].ReferencedSegmentNumber == segment.number:
+        named = groups.get("SegmentIdentificationSequence") or shared
+        if named[0].ReferencedSegmentNumber == segment.number:
             return frame_number
     raise ValueError(f"Segment {segment.number} has no frame in the segmentation.")
 

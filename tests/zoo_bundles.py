@@ -112,26 +112,37 @@ color_rgb = [10, 200, 30]
 """
 
 
-def two_levels() -> dict[str, torch.Tensor]:
-    """Weights of a 1x1x1 convolution: class 1 above 0.4 of the scaled range, class 2 above 0.8, sharply."""
+def two_levels(*, flat: bool = False) -> dict[str, torch.Tensor]:
+    """Weights of a 1x1x1 (flat: 1x1) convolution: class 1 above 0.4 of the scaled range, class 2 above 0.8, sharply."""
     slope = 400.0
     return {
-        "weight": torch.tensor([0.0, slope, 2 * slope]).reshape(3, 1, 1, 1, 1),
+        "weight": torch.tensor([0.0, slope, 2 * slope]).reshape(3, 1, *([1] * (2 if flat else 3))),
         "bias": torch.tensor([0.0, -0.4 * slope, -1.2 * slope]),
     }
 
 
 def segmenter(
-    folder: Path, *, before: Sequence[JsonObject] = (), inverts: bool = True, yaml: bool = False, card: str = SEGMENTS
+    folder: Path,
+    *,
+    before: Sequence[JsonObject] = (),
+    inverts: bool = True,
+    yaml: bool = False,
+    card: str = SEGMENTS,
+    flat: bool = False,
 ) -> Path:
     """Write a bundle that outlines by value: `before` stands between loading and scaling."""
     config = {
-        "network_def": {"_target_": "torch.nn.Conv3d", "in_channels": 1, "out_channels": 3, "kernel_size": 1},
+        "network_def": {
+            "_target_": f"torch.nn.Conv{2 if flat else 3}d",
+            "in_channels": 1,
+            "out_channels": 3,
+            "kernel_size": 1,
+        },
         "preprocessing": compose(*_LOAD, *before, _SCALE, {"_target_": "EnsureTyped", "keys": "@image_key"}),
         "inferer": {"_target_": "SlidingWindowInferer", "roi_size": [32, 32, 16], "sw_batch_size": 2, "overlap": 0.25},
         "postprocessing": compose(_SOFTMAX, *([_INVERT] if inverts else []), _ARGMAX, _SAVE),
     }
-    return write_bundle(folder, config, two_levels(), card, yaml=yaml)
+    return write_bundle(folder, config, two_levels(flat=flat), card, yaml=yaml)
 
 
 RAS: JsonObject = {"_target_": "Orientationd", "keys": "@image_key", "axcodes": "RAS"}
@@ -170,7 +181,7 @@ plausible = {{ min = 0, max = 50 }}
 """
 
 
-def classifier(folder: Path, *, decided: bool = False) -> Path:
+def classifier(folder: Path, *, decided: bool = False, card: str = TWO_CLASSES) -> Path:
     """Write a bundle that compares the halves of a picture; `decided` ends in classes instead of probabilities.
 
     It reads (columns, rows) as MONAI's readers give pictures, so the first half of its flattened input is the left.
@@ -191,7 +202,7 @@ def classifier(folder: Path, *, decided: bool = False) -> Path:
     }
     halves = torch.zeros(2, 64)
     halves[0, :32], halves[1, 32:] = 1.0, 1.0
-    return write_bundle(folder, config, {"1.weight": halves, "1.bias": torch.zeros(2)}, TWO_CLASSES)
+    return write_bundle(folder, config, {"1.weight": halves, "1.bias": torch.zeros(2)}, card)
 
 
 def regressor(folder: Path, *, bias: float = 0.0) -> Path:

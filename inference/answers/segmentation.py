@@ -29,7 +29,7 @@ def answer(run: ModelRun, model: LoadedModel) -> Analysis:
 
     Raises `NotAnalysable` (IMPLAUSIBLE_VOLUME) when nothing may be reported, or `ModelUnavailable`.
     """
-    given = _one_geometry(run, read_inputs(run))
+    given = [_one_object(run, read_inputs(run))]
     found = predictions(run, model, given)
     labels = np.concatenate([_labels(run, *pair) for pair in zip(given, found, strict=True)])
     with run.stage("measure"):
@@ -48,12 +48,11 @@ def answer(run: ModelRun, model: LoadedModel) -> Analysis:
     )
 
 
-def _one_geometry(run: ModelRun, given: list[Given]) -> list[Given]:
-    """Keep the images of the first one's size: masks of one object share their geometry."""
-    kept = [one for one in given if one.model_input.values.shape == given[0].model_input.values.shape]
-    if len(kept) < len(given):
-        run.notes.append(f"Left out: {len(given) - len(kept)} image(s) of another size than the first.")
-    return kept
+def _one_object(run: ModelRun, given: list[Given]) -> Given:
+    """Return the volume, or the first image: images without a common frame of reference cannot share a mask object."""
+    if len(given) > 1:
+        run.notes.append(f"Only the first of {len(given)} images was outlined; send the others as series of their own.")
+    return given[0]
 
 
 def _labels(run: ModelRun, given: Given, prediction: Prediction) -> NDArray[np.uint8]:
