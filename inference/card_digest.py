@@ -19,6 +19,27 @@ from dicom_node.errors import ModelUnavailable
 _NOT_DECIDING = ("docs/", "golden/", "metrics.json")
 _OWN_PACKAGE = "dicom_node"
 
+#: Code of this package that shapes answers, beside its runtime and its task.
+_SHARED_CODE = (
+    "runner",
+    "prediction",
+    "sharing",
+    "card_gate",
+    "exclusions",
+    "frames",
+    "gate",
+    "geometry",
+    "pixels",
+    "stacks",
+    "volume",
+    "radiograph",
+    "explain/*",
+    "runtimes/axes",
+    "runtimes/preprocess",
+    "runtimes/tensors",
+    "runtimes/torch_forward",
+)
+
 
 def folder_files(folder: Path) -> Iterator[tuple[str, Path]]:
     """Return every file of a model folder by its name inside, in order.
@@ -39,6 +60,14 @@ def folder_files(folder: Path) -> Iterator[tuple[str, Path]]:
         for name in sorted(files):
             path = Path(parent, name)
             yield path.relative_to(folder).as_posix(), path
+
+
+def node_files(*more: str) -> Iterator[tuple[str, Path]]:
+    """Return the code of the node that shapes answers: what all models share, and modules that begin with `more`."""
+    package = Path(__file__).resolve().parent
+    for pattern in (*_SHARED_CODE, *(f"{name}*" for name in more)):
+        for path in package.glob(f"{pattern}.py"):
+            yield f"code/{path.relative_to(package).as_posix()}", path
 
 
 def decides(name: str) -> bool:

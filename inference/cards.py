@@ -14,12 +14,14 @@ from functools import cached_property
 from pathlib import Path
 
 from dicom_node.errors import ModelUnavailable, SettingsError
+from dicom_node.inference.card_checks import check_values
 from dicom_node.inference.card_digest import (
     decides,
     digest_of,
     folder_files,
     foreign_module_files,
     module_files,
+    node_files,
     sha256_of,
 )
 from dicom_node.inference.card_fields import CardFields
@@ -56,27 +58,6 @@ RUNTIMES = {
 TASK_INPUTS = {"classification": "image", "regression": "image", "segmentation": "volume", "detection": "volume"}
 INPUTS = ("image", "volume")
 VIEWS = ("frontal", "any")
-
-#: Code of this package that shapes answers, beside the model's own folder, its runtime and its task.
-_SHARED_CODE = (
-    "runner",
-    "prediction",
-    "sharing",
-    "card_gate",
-    "exclusions",
-    "frames",
-    "gate",
-    "geometry",
-    "pixels",
-    "stacks",
-    "volume",
-    "radiograph",
-    "explain/*",
-    "runtimes/axes",
-    "runtimes/preprocess",
-    "runtimes/tensors",
-    "runtimes/torch_forward",
-)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -142,10 +123,7 @@ class ModelCard:
     @cached_property
     def seen_digest(self) -> str:
         """The digest of what lies there, be it what the card names or not. Raises `ModelUnavailable`."""
-        package = Path(__file__).resolve().parent
-        patterns = (*_SHARED_CODE, f"answers/{self.task}*", f"runtimes/{RUNTIMES[self.runtime]}*")
-        found = (path for pattern in patterns for path in package.glob(f"{pattern}.py"))
-        of_node = [(f"code/{path.relative_to(package).as_posix()}", path) for path in found]
+        of_node = node_files(f"answers/{self.task}", f"runtimes/{RUNTIMES[self.runtime]}")
         of_folder = [(name, path) for name, path in folder_files(self.folder) if decides(name)]
         return digest_of([*of_node, *of_folder, *module_files(self._modules())])
 
@@ -245,6 +223,7 @@ def load_card(folder: Path) -> ModelCard:
 def _card(folder: Path, fields: CardFields) -> ModelCard:
     for key in unknown_keys(fields.values):
         fields.refuse(key, "is not a key of a model card")
+    check_values(fields)
     runtime, task = fields.choice("runtime", tuple(RUNTIMES)), fields.text("task")
     weights, gate = fields.table("weights"), fields.table("gate")
     age = gate.table("age_years")

@@ -45,6 +45,15 @@ site = { value = "39607008", scheme = "SCT", meaning = "Lung" }
 """
 
 
+_SECOND_FINDING = """\
+[[finding]]
+key = "pneumonia"
+label = "Pneumonia"
+code = { value = "233604007", scheme = "SCT", meaning = "Pneumonia" }
+site = { value = "39607008", scheme = "SCT", meaning = "Lung" }
+[[finding]]"""
+
+
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     made = tmp_path / "toy"
@@ -86,6 +95,12 @@ def test_the_shipped_lung_density_model_is_found_with_its_identity() -> None:
         ("min_slices = 3", 'min_slices = "3"', r"gate\.min_slices must be a number"),
         ('modality = ["CR", "DX"]', 'modality = { like = "CR" }', r"accepts\[0\]"),
         ("[weights]", "[weights", "not valid TOML"),
+        ('name = "toy"', f'name = "{"t" * 65}"', "name is longer than 64"),
+        ("output_index = 1", "output_index = 1.5", r"finding\[0\]\.output_index must be a whole number"),
+        ("min = 1, max = 5", "min = 5, max = 1", r"gate\.age_years\.min is 5, above max"),
+        ("threshold = 0.5", "threshold = 50", r"parameters\.threshold must lie between 0 and 1"),
+        ("temperature = 1.5", "temperature = 0", r"parameters\.temperature must be above 0"),
+        ("[[finding]]", _SECOND_FINDING, r"finding\[1\]\.key is 'pneumonia', as that of an earlier"),
         ('sha256 = "ba78', 'sha256 = "xyz', "64 lower-case hexadecimal"),
         ("min_slices = 3", "min_slice = 3", r"gate\.min_slice \(did you mean min_slices\?\) is not a key"),
         ('site = { value = "39607008"', 'side = { value = "39607008"', r"finding\.side \(did you mean site\?\)"),
