@@ -159,6 +159,8 @@ def read_server(fields: CardFields) -> ServerSpec | None:
 def _check_values(fields: CardFields, spec: Preprocessing) -> None:
     if spec.window and spec.percentiles:
         fields.refuse("percentiles", "and window exclude each other")
+    if spec.percentiles and not 0 <= spec.percentiles[0] < spec.percentiles[1] <= 100:
+        fields.refuse("percentiles", "must lie between 0 and 100")
     if spec.channels not in _IMAGE_CHANNELS and spec.dimensions == 2:
         fields.refuse("channels", "must be 1 or 3")
     for key, values in (("size", spec.size), ("spacing_mm", spec.spacing_mm), ("std", spec.std)):
