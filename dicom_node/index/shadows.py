@@ -82,7 +82,8 @@ def _disagreements(compared: Sequence[tuple[Row[Any], Agreement]]) -> Iterator[D
 
 
 def _agreement(row: Row[Any]) -> Agreement:
-    return compare(row.live_summary, row.shadow_summary)
+    live, shadow = {**row.live_summary, "state": row.live_state}, {**row.shadow_summary, "state": row.shadow_state}
+    return compare(live, shadow)
 
 
 def _pairs() -> Any:
@@ -96,7 +97,8 @@ def _pairs() -> Any:
         select(
             _shadow.c.study_instance_uid, _shadow.c.route, _shadow.c.model, _shadow.c.shadow_of,
             _live.c.model.label("live_model"), _shadow_result.c.summary.label("shadow_summary"),
-            _live_result.c.summary.label("live_summary"),
+            _live_result.c.summary.label("live_summary"), _shadow_result.c.state.label("shadow_state"),
+            _live_result.c.state.label("live_state"),
         )
         .join(_live, same)
         .join(_shadow_result, _shadow_result.c.job_key == _shadow.c.job_key)

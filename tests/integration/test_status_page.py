@@ -12,11 +12,11 @@ import pytest
 from dicom_node.api.application import create_app
 from dicom_node.api.server import ApiServer
 from dicom_node.index.database import Database
-from dicom_node.model import StudyState
+from dicom_node.model import JobState, StudyState
 from tests.api_client import TOKEN, parts_over, seeded_database
 from tests.browser import Browser, running_browser
-from tests.rows import Rows
-from tests.seeded import ALL_STUDIES, CHEST_CT, CHEST_XR, GAP_CT, HOSTILE, SCRIPT
+from tests.rows import Rows, key_of
+from tests.seeded import ALL_STUDIES, CHEST_CT, CHEST_XR, GAP_CT, HOSTILE, SCRIPT, XR_MODEL
 
 
 @pytest.fixture
@@ -98,6 +98,25 @@ def test_a_model_that_may_not_run_is_told_with_what_to_do(browser: Browser, addr
     browser.wait_for("document.body.innerText.includes('Not run: nobody has accepted it.')")
     assert "Model not accepted" in browser.text()
     assert "Live" in browser.text()
+
+
+def test_a_shadow_is_told_apart_and_its_disagreement_is_counted(
+    browser: Browser, address: str, database: Database
+) -> None:
+    summary = {"notes": [], "findings": [
+        {"key": "pneumonia", "label": "Pneumonia", "presence": "ABSENT", "probability": 0.2, "measurements": []}
+    ]}  # fmt: skip
+    with database.write() as connection:
+        rows = Rows(connection, Path(), datetime.now(UTC))
+        shadow = {"shadow_of": "chest-radiograph", "job_key": key_of("next")}
+        rows.job(CHEST_XR, "next", XR_MODEL.name, JobState.DONE, 5, **shadow)
+        rows.result(CHEST_XR, "next", XR_MODEL, JobState.DONE, summary=summary, shadow_of="chest-radiograph")
+    sign_in(browser, address)
+
+    browser.wait_for("document.body.innerText.includes('Shadow routes')")
+    assert "next (cxr-pneumonia)" in browser.text()
+    assert "ABSENT (0.20) in the shadow" in browser.text()
+    assert "shadow of chest-radiograph, not delivered" in show(browser, CHEST_XR)
 
 
 def test_hostile_texts_are_shown_as_text(browser: Browser, address: str) -> None:
