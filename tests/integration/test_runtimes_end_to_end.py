@@ -80,6 +80,34 @@ def test_a_route_s_temperature_reaches_the_graph(radiograph: Dataset, tmp_path: 
     assert abs(chances[1] - 0.5) < 0.1 < abs(chances[0] - 0.5)
 
 
+def test_a_value_is_estimated_by_a_script(radiograph: Dataset, tmp_path: Path) -> None:
+    class Mean(torch.nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return 100 * x.mean(dim=(1, 2, 3))[:, None]
+
+    folder = tmp_path / "model"
+    folder.mkdir()
+    path = save_script(Mean(), folder / "model.ts")
+    finding = """
+[preprocessing]
+batch = 2
+[[finding]]
+key = "age"
+label = "Bone age"
+unit = { value = "mo", scheme = "UCUM", meaning = "month" }
+code = { value = "445518008", scheme = "SCT", meaning = "Age" }
+site = { value = "39607008", scheme = "SCT", meaning = "Lung" }
+"""
+    write_card(folder, "torchscript", task="regression", more=weights_table(path) + finding)
+
+    found = run_model(request_for([radiograph], folder, tmp_path / "study"))
+
+    assert isinstance(found, Analysis)
+    (measurement,) = found.findings[0].measurements
+    assert measurement.value == pytest.approx(100 * display_values(radiograph, voi=True).mean(), rel=1e-3)
+    assert measurement.unit.value == "mo"
+
+
 @pytest.mark.parametrize("runtime", ["torchscript", "torch-export"])
 def test_a_mask_lies_on_the_voxels_however_the_series_is_stored(runtime: str, tmp_path: Path) -> None:
     slices, _ = small_chest_ct()
