@@ -13,7 +13,7 @@ from typing import Any
 from dicom_node.cli.study import opened
 from dicom_node.cli.terminal import print_json, print_table, say
 from dicom_node.config.settings import Settings, load_settings
-from dicom_node.errors import NotFound
+from dicom_node.errors import ModelUnavailable, NotFound
 from dicom_node.governance.admission import ModelStanding, Standing
 from dicom_node.governance.asking import Asker
 from dicom_node.governance.environment import environment
@@ -59,6 +59,11 @@ def accept(options: argparse.Namespace) -> int:
     """Write down that this content of a model's folder may run, or no longer may."""
     node = Node(load_settings(options.config))
     card = _card(options.model, node.settings)
+    if not card.folder_digest.startswith(options.digest):
+        raise ModelUnavailable(
+            f"{card.name} has folder digest {card.folder_digest}, not {options.digest}…: these are not the files you "
+            "looked at. Nothing was accepted."
+        )
     kind = DecisionKind.WITHDRAWN if options.withdraw else DecisionKind.ACCEPTED
     points = [] if options.withdraw else verify_folder(card.folder)
     if not all(point.ok for point in points):

@@ -97,6 +97,9 @@ def _models(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> No
     command.add_argument("--replace", action="store_true", help="take the place of the version that is there")
     command = _command(below, "accept", "let the code and weights of a model run", "governance:accept")
     command.add_argument("model", metavar="NAME", help="name of the model")
+    command.add_argument(
+        "--digest", default="", help="beginning of the folder digest you looked at; others are refused"
+    )
     command.add_argument("--withdraw", action="store_true", help="take an earlier acceptance back")
     command = _command(
         below, "decisions", "who accepted or activated what, and when", "governance:decisions", json=True

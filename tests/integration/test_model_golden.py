@@ -64,7 +64,9 @@ def test_a_brought_model_is_added_accepted_and_activated_in_this_order(
     assert run(config, "add", str(brought)) == 0
     assert standing(config).standing is Standing.NOT_ACCEPTED
     assert run(config, "activate", _MODEL) == 1
-    assert run(config, "accept", _MODEL) == 0
+    assert run(config, "accept", _MODEL, "--digest", "0123456789") == 1
+    assert standing(config).standing is Standing.NOT_ACCEPTED
+    assert run(config, "accept", _MODEL, "--digest", standing(config).folder_digest[:12]) == 0
     assert standing(config).standing is Standing.NOT_ACTIVATED
     assert run(config, "activate", _MODEL) == 0
 
