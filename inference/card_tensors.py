@@ -92,10 +92,11 @@ class ServerSpec:
     attributes: tuple[str, ...] = ()
 
 
-def read_preprocessing(fields: CardFields, *, volume: bool) -> Preprocessing | None:
-    """Read `[preprocessing]` of a model that is given volumes or images; `None` without one. Raises `SettingsError`."""
-    if not fields.present:
-        return None
+def read_preprocessing(fields: CardFields, *, volume: bool) -> Preprocessing:
+    """Read `[preprocessing]` of a model that is given volumes or images; an empty one takes them as they are.
+
+    Raises `SettingsError`.
+    """
     dimensions = 3 if volume else 2
     spec = Preprocessing(
         name=fields.optional_text("name"),

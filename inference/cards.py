@@ -263,7 +263,9 @@ def _card(folder: Path, fields: CardFields) -> ModelCard:
         segments=tuple(read_segment(one, place) for place, one in enumerate(fields.subtables("segment"))),
         explain=fields.table("explain").all_texts(),
         precision=fields.choice("precision", PRECISIONS) if "precision" in fields.values else "float32",
-        preprocessing=read_preprocessing(fields.table("preprocessing"), volume=given == "volume"),
+        preprocessing=read_preprocessing(fields.table("preprocessing"), volume=given == "volume")
+        if "preprocessing" in fields.values
+        else None,
         output=read_output(fields.table("output")),
         server=read_server(fields.table("server")),
     )

@@ -53,6 +53,10 @@ def test_a_card_without_these_tables_has_none(tmp_path: Path) -> None:
     assert (found.preprocessing, found.output, found.server) == (None, OutputSpec(), None)
 
 
+def test_an_empty_table_takes_images_as_they_are(tmp_path: Path) -> None:
+    assert card(tmp_path, "[preprocessing]\n").preprocessing == Preprocessing()
+
+
 def test_every_key_of_a_server_is_read(tmp_path: Path) -> None:
     table = """
 [server]

@@ -141,6 +141,57 @@ def test_a_ramp_comes_back_as_it_was(
     assert np.abs(back - ramp)[inner].max() < 0.05
 
 
+@settings(max_examples=60, deadline=None)
+@given(
+    order=st.permutations((0, 1, 2)),
+    flips=st.tuples(st.booleans(), st.booleans(), st.booleans()),
+    degrees=st.tuples(*(st.floats(-12, 12) for _ in range(3))),
+)
+def test_however_the_voxels_are_stored_the_network_sees_the_same_and_its_mask_lies_on_the_same(
+    order: tuple[int, int, int], flips: tuple[bool, bool, bool], degrees: tuple[float, float, float]
+) -> None:
+    affine = oblique(degrees) @ AXIAL
+    plain = volume(affine=affine)
+    stored = as_stored(plain, order, flips)
+    spec = Preprocessing(dimensions=3, orientation="LIA", spacing_mm=(1.0, 1.0, 1.0), size=(12, 20, 10), fit="pad")
+
+    one, other = prepare(plain, spec), prepare(stored, spec)
+
+    assert np.abs(one.tensor - other.tensor).max() < 1e-4
+    mask = np.zeros((1, 12, 20, 10), np.float32)
+    mask[0, 3:7, 5:16, 2:6] = 1.0
+    expected = as_stored(ModelInput(values=bring_back(mask, one.placement), affine_lps_mm=affine), order, flips)
+    assert np.abs(bring_back(mask, other.placement) - expected.values).max() < 1e-4
+
+
+def oblique(degrees: tuple[float, float, float]) -> np.ndarray:
+    """A rotation about x, then y, then z."""
+    turned = np.eye(4)
+    for axis, angle in enumerate(np.radians(degrees)):
+        first, second = [(1, 2), (2, 0), (0, 1)][axis]
+        step = np.eye(4)
+        step[first, first] = step[second, second] = np.cos(angle)
+        step[first, second], step[second, first] = -np.sin(angle), np.sin(angle)
+        turned = step @ turned
+    return turned
+
+
+def as_stored(one: ModelInput, order: tuple[int, ...], flips: tuple[bool, ...]) -> ModelInput:
+    """The same voxels with other axes first and some axes counted from their other end."""
+    assert one.affine_lps_mm is not None
+    values = one.values.transpose(0, *(axis + 1 for axis in order))
+    # Columns of the affine belong to array axes from the last to the first.
+    columns = [one.affine_lps_mm[:, 2 - axis].copy() for axis in order]
+    origin = one.affine_lps_mm[:, 3].copy()
+    for axis, flipped in enumerate(flips):
+        if flipped:
+            origin += columns[axis] * (values.shape[axis + 1] - 1)
+            columns[axis] = -columns[axis]
+            values = np.flip(values, axis + 1)
+    affine = np.stack([*columns[::-1], origin], axis=1)
+    return ModelInput(values=np.ascontiguousarray(values), affine_lps_mm=affine)
+
+
 def test_a_volume_larger_than_the_network_is_refused_and_not_cut() -> None:
     spec = Preprocessing(dimensions=3, orientation="SPL", spacing_mm=(1.0, 1.0, 1.0), size=(8, 8, 8), fit="pad")
 
