@@ -9,7 +9,6 @@ import gc
 import logging
 import threading
 import time
-from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -31,8 +30,10 @@ class _Kept:
     model: LoadedModel
     folder: Path
     size_bytes: int
-    #: What the card's parameters were, a site's overrides included: they may shape what the model gives.
-    parameters: Mapping[str, float]
+
+
+#: A model's digest and the card's parameters, a site's overrides included: they may shape what the model gives.
+_Key = tuple[str, tuple[tuple[str, float], ...]]
 
 
 class WarmModels:
@@ -41,8 +42,8 @@ class WarmModels:
     def __init__(self, place: Place) -> None:
         self._place = place
         self._budget_bytes = place.model_budget_mb * _MEGABYTE
-        #: By digest, least recently used first.
-        self._kept: dict[str, _Kept] = {}
+        #: Least recently used first.
+        self._kept: dict[_Key, _Kept] = {}
         self._device = ""
         self._lock = threading.RLock()
 
@@ -57,18 +58,20 @@ class WarmModels:
     def sizes_bytes(self) -> dict[str, int]:
         """What each loaded model holds, by digest, least recently used first."""
         with self._lock:
-            return {digest: one.size_bytes for digest, one in self._kept.items()}
+            sizes: dict[str, int] = {}
+            for (digest, _), one in self._kept.items():
+                sizes[digest] = sizes.get(digest, 0) + one.size_bytes
+            return sizes
 
     def get(self, card: ModelCard, load: Load) -> LoadedModel:
         """Return the card's model, loaded now if it is not there. Raises `ModelUnavailable`."""
         with self._lock:
-            digest = card.digest
-            kept = self._kept.pop(digest, None)
-            if kept is None or kept.parameters != card.parameters:
-                kept = None
+            key = (card.digest, tuple(sorted(card.parameters.items())))
+            kept = self._kept.pop(key, None)
+            if kept is None:
                 self._make_room(card)
-                kept = self._load(card, digest, load)
-            self._kept[digest] = kept
+                kept = self._load(card, card.digest, load)
+            self._kept[key] = kept
             self._evict_to(self._budget_bytes)
             return asked_together(kept.model)
 
@@ -80,7 +83,7 @@ class WarmModels:
                 f"Model {card.name} in {card.folder} changed while it was loaded. Run the job again."
             )
         grown = held_bytes(self.device) - before
-        kept = _Kept(model, card.folder, max(model.size_bytes, grown), dict(card.parameters))
+        kept = _Kept(model, card.folder, max(model.size_bytes, grown))
         took_s = round(time.perf_counter() - started, 3)
         _log.info("model loaded", extra={"model": card.name, "digest": digest[:12], "device": self.device,
                                          "mb": kept.size_bytes // _MEGABYTE, "took_s": took_s})  # fmt: skip
@@ -88,8 +91,8 @@ class WarmModels:
 
     def _make_room(self, card: ModelCard) -> None:
         """Drop what the new model replaces, and as much as its weights will need at least."""
-        for digest in [digest for digest, one in self._kept.items() if one.folder == card.folder]:
-            self._evict(digest)
+        for key in [key for key, one in self._kept.items() if one.folder == card.folder and key[0] != card.digest]:
+            self._evict(key)
         needed = card.weights_file.stat().st_size if card.weights_file else 0
         self._evict_to(max(0, self._budget_bytes - needed), keep_newest=False)
 
@@ -98,9 +101,9 @@ class WarmModels:
         while len(self._kept) > keep_newest and sum(self.sizes_bytes.values()) > limit_bytes:
             self._evict(next(iter(self._kept)))
 
-    def _evict(self, digest: str) -> None:
-        gone = self._kept.pop(digest)
-        _log.info("model unloaded", extra={"digest": digest[:12], "mb": gone.size_bytes // _MEGABYTE})
+    def _evict(self, key: _Key) -> None:
+        gone = self._kept.pop(key)
+        _log.info("model unloaded", extra={"digest": key[0][:12], "mb": gone.size_bytes // _MEGABYTE})
         del gone
         gc.collect()
         release_cached(self.device)

@@ -56,3 +56,15 @@ def test_a_node_is_sampled_while_it_ages(tmp_path: Path) -> None:
     found = tmp_path / "found.json"
     run("soak", "--objects", "2000", "--associations", "2", "--json", str(found))
     assert {sample["process"] for sample in json.loads(found.read_text())} >= {"node", "acceptor"}
+
+
+def test_inference_is_held_against_a_bare_loop(tmp_path: Path) -> None:
+    found = tmp_path / "found.json"
+    run("inference", "--studies", "2", "--rows", "256", "--rounds", "2", "--json", str(found))
+    figures = json.loads(found.read_text())
+    rates = figures["images_per_s"]
+    assert set(rates) == {"bare", "bare with Grad-CAM", "node, to the answer", "node, whole study"}
+    assert min(rates.values()) > 0
+    assert figures["ratio, node to the answer / bare"] > 0
+    assert min(figures["cold_s"].values()) > 0
+    assert min(figures["peak_mb"].values()) > 50

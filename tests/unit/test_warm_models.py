@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from pathlib import Path
 
@@ -50,7 +50,7 @@ class Loader:
     def __call__(self, card: ModelCard, device: str) -> Weights:
         self.loaded.append(card.name)
         assert card.weights_file is not None
-        return Weights(torch.frombuffer(bytearray(card.weights_file.read_bytes()), dtype=torch.uint8).to(device))
+        return Weights(torch.from_numpy(np.fromfile(card.weights_file, dtype=np.uint8)).to(device))
 
 
 CARD = """
@@ -91,6 +91,18 @@ def test_a_model_is_loaded_once_and_stays(tmp_path: Path) -> None:
 
     assert first is second
     assert load.loaded == ["a"]
+
+
+def test_a_sites_own_parameters_are_a_model_beside_the_other(tmp_path: Path) -> None:
+    models, load = on_cpu(1000), Loader()
+    card = made_card(tmp_path, "a")
+    tuned = replace(card, parameters={"temperature": 2.0})
+
+    first, other = models.get(card, load), models.get(tuned, load)
+
+    assert first is not other
+    assert (models.get(card, load), models.get(tuned, load)) == (first, other)
+    assert load.loaded == ["a", "a"]
 
 
 def test_altered_files_are_another_model_and_the_old_one_leaves(tmp_path: Path) -> None:
