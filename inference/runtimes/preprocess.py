@@ -45,9 +45,8 @@ def prepare(one: ModelInput, spec: Preprocessing) -> Prepared:
         )
     placement = _placement(one, spec)
     scaled, lowest = _to_unit_range(one.values, spec)
-    turned = _turn(_to_channels(scaled, spec.channels), placement)
-    placed = np.stack([place(channel, placement.axes, lowest) for channel in turned])
-    return Prepared(_normalise(placed, spec), placement)
+    placed = np.stack([place(channel, placement.axes, lowest) for channel in _turn(scaled, placement)])
+    return Prepared(_normalise(_to_channels(placed, spec.channels), spec), placement)
 
 
 def bring_back(values: Floats, placement: Placement, *, nearest: bool = False) -> Floats:
