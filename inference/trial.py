@@ -39,9 +39,11 @@ class Trial:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrialOptions:
-    """What the bundle's metadata do not tell, or tell wrongly: its task, the shape to give it, where to run it."""
+    """What the bundle's metadata do not tell, or tell wrongly: its task, which entry holds the answer, the shape to
+    give it, where to run it."""
 
     task: str = ""
+    output: str = "pred"
     shape: tuple[int, ...] = ()
     device: str = "cpu"
 
@@ -56,10 +58,11 @@ def try_bundle(folder: Path, options: TrialOptions) -> Trial:
     shape = options.shape or _shape(folder, expected)
     if not task:
         return Trial(folder=folder, task="", given=shape, problem=f"Its metadata name none of {', '.join(_TASKS)}.")
+    wanted = Wanted(task=task, output=options.output)
     started = loaded = time.perf_counter()
     try:
         weights = _weights(folder)
-        model = open_bundle(folder, options.device, Wanted(task=task), read_state(weights) if weights else None)
+        model = open_bundle(folder, options.device, wanted, read_state(weights) if weights else None)
         loaded = time.perf_counter()
         (prediction,) = model.predict([phantom(shape)])
     except NodeError as error:

@@ -101,6 +101,7 @@ def _models(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> No
         "--digest", default="", help="beginning of the folder digest you looked at; others are refused"
     )
     command.add_argument("--withdraw", action="store_true", help="take an earlier acceptance back")
+    command.add_argument("--rerun", action="store_true", help="analyse again what the model was not run for before")
     command = _command(
         below, "decisions", "who accepted or activated what, and when", "governance:decisions", json=True
     )
@@ -109,11 +110,13 @@ def _models(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> No
                        "governance:activate", json=True)  # fmt: skip
     command.add_argument("model", metavar="NAME", help="name of the model")
     command.add_argument("--without-golden", action="store_true", help="activate a model that has no golden studies")
+    command.add_argument("--rerun", action="store_true", help="analyse again what the model was not run for before")
     command = _command(below, "try", "run MONAI Bundles once on a phantom; their code runs", "trial:try_bundles",
                        json=True)  # fmt: skip
     command.add_argument("folders", nargs="+", type=Path, metavar="FOLDER", help="bundle folder; needs no model card")
     command.add_argument("--task", choices=("classification", "regression", "segmentation", "detection"),
                          help="what it is for; default: what its metadata say")  # fmt: skip
+    command.add_argument("--output", metavar="NAME", default="pred", help="what it leaves its answer in")
     command.add_argument("--shape", metavar="C,[Z,]Y,X", help="channels, slices, rows and columns to give it")
     command.add_argument("--device", default="cpu", help="where to run it, such as cpu or cuda:0")
     command = _command(below, "bench", "measure studies and images a second, cold and warm", "bench:bench_model",

@@ -11,7 +11,9 @@ from dicom_node.inference.trial import Trial, TrialOptions, try_bundle
 
 def try_bundles(options: argparse.Namespace) -> int:
     """Try each folder and tell what came back; the exit status is 1 when one did not run."""
-    wanted = TrialOptions(task=options.task or "", shape=_shape(options.shape), device=options.device)
+    wanted = TrialOptions(
+        task=options.task or "", output=options.output, shape=_shape(options.shape), device=options.device
+    )
     trials = [try_bundle(folder.resolve(), wanted) for folder in options.folders]
     rows = [_row(trial) for trial in trials]
     if options.json:

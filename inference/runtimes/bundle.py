@@ -59,9 +59,11 @@ _METHODS = {
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """What is asked of a bundle: its task, a classifier's temperature, how answers are explained."""
+    """What is asked of a bundle: its task, which entry its postprocessing leaves the answer in, a classifier's
+    temperature, how answers are explained."""
 
     task: str
+    output: str = "pred"
     temperature: float = 1.0
     explain_method: str = ""
     explain_layer: str = ""
@@ -93,6 +95,7 @@ def load(card: ModelCard, device: str) -> LoadedModel:
         )
     wanted = Wanted(
         task=card.task,
+        output=card.output.name or "pred",
         temperature=card.parameters.get("temperature", 1.0),
         explain_method=card.explain.get("method", ""),
         explain_layer=card.explain.get("layer", ""),
@@ -219,9 +222,15 @@ class LoadedBundle:
             pred = pred / wanted.temperature
         keep_soft = wanted.task == "classification" or wanted.explain_method == "probability"
         finished = finish(self._postprocessing, {**prepared.entries, "pred": pred}, keep_soft=keep_soft)
+        if wanted.output not in finished.data:
+            left = ", ".join(sorted(map(str, finished.data)))
+            raise ModelUnavailable(
+                f"The bundle leaves no {wanted.output!r} but {left}. Name the one with the answer in [output] name of "
+                "the card."
+            )
         if wanted.task == "segmentation":
             return self._masks(prepared, finished)
-        return Prediction(scores=scores_of(finished))
+        return Prediction(scores=scores_of(finished, wanted.output))
 
     def _detected(self, prepared: _Prepared, output: Any) -> Prediction:
         if not isinstance(output, dict):
@@ -232,7 +241,7 @@ class LoadedBundle:
 
     def _masks(self, prepared: _Prepared, finished: Finished) -> Prediction:
         loading, source = self._config.loading, prepared.source
-        values = finished.data["pred"]
+        values = finished.data[self._wanted.output]
         if not finished.inverted and loading.dictionary and self._preprocessing is not None:
             values = self._inverted(prepared, values)
         probabilities = None

@@ -103,9 +103,9 @@ def check_numbers(values: torch.Tensor) -> torch.Tensor:
     return values
 
 
-def scores_of(finished: Finished) -> Floats:
+def scores_of(finished: Finished, output: str) -> Floats:
     """Return the outputs of a classifier or a regression: before a decision was made of them, if one was."""
-    values = finished.data["pred"] if finished.soft is None else finished.soft
+    values = finished.data[output] if finished.soft is None else finished.soft
     return check_numbers(_plain(values)).cpu().numpy().astype(np.float32).ravel()
 
 

@@ -133,6 +133,26 @@ def test_a_result_that_lies_elsewhere_is_never_given(tmp_path: Path) -> None:
         load(load_card(model), "cpu").predict([phantom((1, 8, 40, 44))])
 
 
+def test_an_answer_may_have_a_name_of_its_own(tmp_path: Path) -> None:
+    model = zoo_bundles.segmenter(tmp_path / "named")
+    path = model / "configs" / "inference.json"
+    config = json.loads(path.read_text())
+    config["postprocessing"]["transforms"] += [
+        {"_target_": "CopyItemsd", "keys": "pred", "names": "type_map"},
+        {"_target_": "SelectItemsd", "keys": "type_map"},
+    ]
+    path.write_text(json.dumps(config))
+
+    with pytest.raises(ModelUnavailable, match="leaves no 'pred' but type_map"):
+        load(load_card(model), "cpu").predict([phantom((1, 8, 40, 44))])
+
+    card = model / "model_card.toml"
+    card.write_text(card.read_text() + '[output]\nname = "type_map"\n')
+    (prediction,) = load(load_card(model), "cpu").predict([phantom((1, 8, 40, 44))])
+    assert prediction.labels is not None
+    assert prediction.labels.max() == 2
+
+
 def test_classes_brought_back_one_by_one_are_those_brought_back_together(tmp_path: Path) -> None:
     steps = [zoo_bundles.RAS, zoo_bundles.RESAMPLED]
     model, state = zoo_bundles.segmenter(tmp_path / "many", before=steps), zoo_bundles.two_levels()
