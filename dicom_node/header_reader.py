@@ -70,7 +70,7 @@ def read_all(batch: Sequence[Encoded]) -> list[Header | Unreadable]:
     """Read headers; runs in the child process."""
     if os.getpriority(os.PRIO_PROCESS, 0) < NICE:  # the first time
         os.setpriority(os.PRIO_PROCESS, 0, NICE)
-        quiet_third_parties()
+    quiet_third_parties()
     return [_read(encoded) for encoded in batch]
 
 

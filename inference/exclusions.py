@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from pydicom.dataset import Dataset
 from pydicom.uid import CTImageStorage, MRImageStorage
+from pydicom.valuerep import PersonName
 
 from dicom_node import DEMONSTRATION_MANUFACTURER
 from dicom_node.errors import NotAnalysable
@@ -125,12 +126,21 @@ def _test_subject_rule(header: Dataset) -> str:
     if str(header.get("QualityControlSubject") or "").upper() == "YES":
         return "Quality Control Subject says so"
     for keyword in _DESCRIPTIONS:
-        if _TEST_DESCRIPTION.search(str(header.get(keyword) or "")):
+        if _TEST_DESCRIPTION.search(_ascii_text(header, keyword)):
             return f"{keyword} speaks of a phantom or of quality control"
     for keyword in ("PatientName", "PatientID"):
-        if _names_no_patient(str(header.get(keyword) or "")):
+        if _names_no_patient(_ascii_text(header, keyword)):
             return f"{keyword} is that of a phantom or a test patient"
     return ""
+
+
+def _ascii_text(header: Dataset, keyword: str) -> str:
+    """Return the ASCII letters of a text as it was received; its character set may be one nobody knows."""
+    element = header.get_item(keyword)
+    value = None if element is None else element.value
+    if isinstance(value, PersonName):
+        value = value.original_string or str(value)
+    return value.decode("ascii", "ignore") if isinstance(value, bytes) else str(value or "")
 
 
 def _names_no_patient(text: str) -> bool:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import warnings
+from io import BytesIO
 from typing import Any
 
 import pytest
+from pydicom import dcmread
 from pydicom.dataset import Dataset
 from pydicom.uid import MRImageStorage
 
@@ -138,3 +141,18 @@ def test_a_patient_is_a_patient(values: dict[str, str]) -> None:
 
 def test_the_demonstration_studies_of_the_node_pass() -> None:
     check_subject([chest_radiograph_phantom()], Gate())
+
+
+def test_an_unknown_character_set_neither_warns_nor_hides_a_phantom() -> None:
+    check_subject([_of_unknown_character_set("Müller^Jörg")], Gate())
+    with pytest.raises(NotAnalysable):
+        check_subject([_of_unknown_character_set("Phantom^Jörg")], Gate())
+
+
+def _of_unknown_character_set(name: str) -> Dataset:
+    (one, *_) = series(PatientName=name, SpecificCharacterSet="ISO_IR 100", StudyDescription="Thorax für Ärzte")
+    stream = BytesIO()
+    one.save_as(stream, enforce_file_format=True)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return dcmread(BytesIO(stream.getvalue().replace(b"ISO_IR 100", b"ISO_IR 999")))
