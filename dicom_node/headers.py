@@ -44,7 +44,8 @@ ROUTING_KEYWORDS = (
     "PatientPosition", "ViewPosition", "Laterality", "ImageLaterality", "PresentationIntentType", "Rows", "Columns",
     "NumberOfFrames", "SamplesPerPixel", "PhotometricInterpretation", "SliceThickness", "ConvolutionKernel",
     "ContrastBolusAgent", "GantryDetectorTilt", "AcquisitionNumber", "InstanceNumber", "SeriesNumber", "StudyDate",
-    "AccessionNumber", "BurnedInAnnotation", "QualityControlImage", "RequestedProcedurePriority",
+    "AccessionNumber", "BurnedInAnnotation", "QualityControlImage", "QualityControlSubject",
+    "RequestedProcedurePriority",
 )  # fmt: skip
 _IDENTITY_KEYWORDS = ("SpecificCharacterSet", "SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID")
 _MARK_KEYWORDS = ("ContributingEquipmentSequence",)
