@@ -21,7 +21,8 @@ from dicom_node.governance.golden import GoldenOutcome, Phantom, run_golden
 from dicom_node.governance.golden_cases import load_cases
 from dicom_node.governance.store import add_model
 from dicom_node.governance.verify import Point, verify_folder
-from dicom_node.index.decisions import Decision, DecisionKind, add_decision, decisions_on
+from dicom_node.index import actions
+from dicom_node.index.decisions import Decision, DecisionKind, add_decision, decisions_on, turned_away
 from dicom_node.inference.cards import CARD_NAME, ModelCard
 from dicom_node.inference.model_folders import survey_models
 from dicom_node.logs import quiet_third_parties
@@ -72,7 +73,9 @@ def accept(options: argparse.Namespace) -> int:
         return 1
     _decide(node, card, kind, digest=card.folder_digest, detail={"folder": str(card.folder)})
     say(f"{card.name} {card.version}, folder digest {card.folder_digest}: {kind.value.lower()}.")
-    return _tell_standing(node.admission.standing(card))
+    standing = node.admission.standing(card)
+    _analyse_again(node, standing, rerun=options.rerun)
+    return _tell_standing(standing)
 
 
 def activate(options: argparse.Namespace) -> int:
@@ -99,6 +102,7 @@ def activate(options: argparse.Namespace) -> int:
     else:
         _tell_outcomes(outcomes)
         _tell_standing(node.admission.standing(card))
+    _analyse_again(node, node.admission.standing(card), rerun=options.rerun, quiet=options.json)
     return 0 if right else 1
 
 
@@ -120,6 +124,20 @@ def decisions(options: argparse.Namespace) -> int:
 def _golden_outcomes(settings: Settings, card: ModelCard) -> Sequence[GoldenOutcome]:
     with Asker(card, settings.inference) as asker:
         return run_golden(card, _phantoms(), asker)
+
+
+def _analyse_again(node: Node, standing: ModelStanding, *, rerun: bool, quiet: bool = False) -> None:
+    """Queue what a model was not run for before it went live, or say that there is such work."""
+    if standing.standing is not Standing.LIVE:
+        return
+    reasons = [one.value for one in Standing if one is not Standing.LIVE]
+    with node.database.write() as connection:
+        waiting = turned_away(connection, standing.name, reasons)
+        for one in waiting if rerun else ():
+            actions.rerun_study(connection, one.study_instance_uid, one.route, datetime.now(UTC))
+    if waiting and not quiet:
+        do = "They are queued again." if rerun else "Analyse them with --rerun, or one by one: dicom-node rerun STUDY"
+        say(f"{len(waiting)} analyses were not made while {standing.name} might not run. {do}")
 
 
 def _phantoms() -> Mapping[str, Phantom]:

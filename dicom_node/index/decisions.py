@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 
 from sqlalchemy import Connection, insert, select
 
-from dicom_node.tables import model_decisions
+from dicom_node.model import JobState
+from dicom_node.tables import jobs, model_decisions, studies
 
 
 class DecisionKind(StrEnum):
@@ -39,6 +40,14 @@ class Decision:
     detail: Mapping[str, object] = field(default_factory=dict)
 
 
+@dataclass(frozen=True, slots=True)
+class TurnedAway:
+    """An analysis that was not made because its model might not run then."""
+
+    study_instance_uid: str
+    route: str
+
+
 def add_decision(connection: Connection, decision: Decision) -> None:
     """Write a decision down."""
     connection.execute(
@@ -62,3 +71,19 @@ def decisions_on(connection: Connection, model: str = "") -> Sequence[Decision]:
         )
         for row in connection.execute(query)
     ]  # fmt: skip
+
+
+def turned_away(connection: Connection, model: str, reasons: Collection[str]) -> Sequence[TurnedAway]:
+    """Return the analyses of current study revisions that ended for one of these reasons, the oldest first."""
+    query = (
+        select(jobs.c.study_instance_uid, jobs.c.route)
+        .join(studies, studies.c.study_instance_uid == jobs.c.study_instance_uid)
+        .where(
+            jobs.c.model == model,
+            jobs.c.revision == studies.c.revision,
+            jobs.c.state == JobState.NOT_ANALYSABLE,
+            jobs.c.reason.in_(list(reasons)),
+        )
+        .order_by(jobs.c.id)
+    )
+    return [TurnedAway(row.study_instance_uid, row.route) for row in connection.execute(query)]

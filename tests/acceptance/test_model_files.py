@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -172,13 +173,15 @@ def test_weights_swapped_under_a_running_node_are_refused_and_put_back_are_run(
     weights = folder / "models" / "model.safetensors"
     good = weights.read_bytes()
     weights.write_bytes(pickle.dumps({"state_dict": Touch(pickled)}))
-    swapped = finished(one, send(one, tmp_path / "images", "swapped"))["toy"]
+    studies = [send(one, tmp_path / "images", "swapped")]
+    swapped = finished(one, studies[0])["toy"]
     assert (swapped["state"], swapped["reason"]) == ("NOT_ANALYSABLE", "MODEL_UNUSABLE")
     assert "sha256" in swapped["message"]
 
     weights.write_bytes(good)
     poison(folder, pickled)
-    rewritten = finished(one, send(one, tmp_path / "images", "rewritten"))["toy"]
+    studies.append(send(one, tmp_path / "images", "rewritten"))
+    rewritten = finished(one, studies[1])["toy"]
     assert (rewritten["state"], rewritten["reason"]) == ("NOT_ANALYSABLE", "MODEL_ALTERED")
     assert models(one)["toy"]["standing"] == "MODEL_ALTERED"
     assert command(one, "doctor").returncode == 1
@@ -186,4 +189,14 @@ def test_weights_swapped_under_a_running_node_are_refused_and_put_back_are_run(
     shutil.rmtree(folder)
     toy_bundle(folder)
     assert finished(one, send(one, tmp_path / "images", "again"))["toy"]["state"] == "DONE"
+    told = command(one, "models", "activate", "toy", "--without-golden", "--rerun").stdout
+    assert "2 analyses were not made" in told
+    for study in studies:
+        done = partial(is_done, one, study)
+        wait_until(done, 240, f"study {study} to be analysed after all", 0.5)
     assert not pickled.exists()
+
+
+def is_done(node: Node, study: str) -> bool:
+    with node.api() as api:
+        return bool(api.get(f"/api/studies/{study}").json()["jobs"][0]["state"] == "DONE")
