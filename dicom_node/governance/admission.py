@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
-from pathlib import Path
 
 from dicom_node.config.settings import InferenceSettings
 from dicom_node.errors import ModelUnavailable, SettingsError
@@ -79,29 +78,28 @@ class Admission:
 
     def standing(self, card: ModelCard) -> ModelStanding:
         """Look at the folder of a card as it is now. Raises `IndexUnavailable`."""
-        return self.standing_in(card.folder, card.name, card.version)
-
-    def standing_in(self, folder: Path, name: str, version: str) -> ModelStanding:
-        """Look at a folder that should hold this model."""
-        try:
-            found = load_card(folder)
-            found.verify_weights()
-            _ = found.digest, found.folder_digest
-        except (SettingsError, ModelUnavailable) as error:
-            return ModelStanding(name=name, version=version, standing=Standing.UNUSABLE, text=str(error))
-        with self.database.read() as connection:
-            decisions = decisions_on(connection, found.name)
-        return judge(found, decisions, self.rule)
+        return self._look(card)[1]
 
     def admit(self, card: ModelCard, parameters: Mapping[str, float]) -> Admitted:
         """Say whether a job may be given to this model, from its files as they are now. Raises `IndexUnavailable`."""
-        now = self.standing(card)
+        found, now = self._look(card)
         if now.standing is Standing.LIVE:
-            fresh = load_card(card.folder)
-            return Admitted(fresh, fresh.digest)
+            return Admitted(found, found.digest)
         identity = _unverified(card, parameters)
         message = f"The model {card.name} {card.version} was not run: {now.text}"
         return Admitted(card, identity.digest, Declined(now.standing.value, message, identity))
+
+    def _look(self, card: ModelCard) -> tuple[ModelCard, ModelStanding]:
+        """Return the card as it lies in the folder now (the old one, where that cannot be used) and where it stands."""
+        try:
+            found = load_card(card.folder)
+            _ = found.digest, found.folder_digest  # kept in the card: what was judged is what is admitted
+        except (SettingsError, ModelUnavailable) as error:
+            unusable = ModelStanding(name=card.name, version=card.version, standing=Standing.UNUSABLE, text=str(error))
+            return card, unusable
+        with self.database.read() as connection:
+            decisions = decisions_on(connection, found.name)
+        return found, judge(found, decisions, self.rule)
 
 
 def _unverified(card: ModelCard, parameters: Mapping[str, float]) -> ModelIdentity:
