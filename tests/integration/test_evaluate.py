@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import json
+import tarfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -114,3 +116,41 @@ def test_the_same_radiographs_taken_as_children_s_are_scored_by_view(config: Pat
     assert {name: group["images"] for name, group in report["subgroups"]["view"].items()} == {"AP": 3, "PA": 9}
     assert 0 <= report["analysed"]["auroc"]["low"] <= report["analysed"]["auroc"]["high"] <= 1
     assert report["assumed_of_pictures"] == ["Modality=DX", "PatientAge=004Y"]
+
+
+def test_radiographs_labelled_by_their_names_are_told_apart(config: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "children"
+    folder.mkdir()
+    lines = ["image,label,patient,age"]
+    for name, content in first_of_each(real_data("cxr_pneumonia_train_5216.tar"), 8):
+        (folder / name).write_bytes(content)
+        label, _, rest = name.partition("__")
+        lines.append(f"{name},{label},{rest.split('_')[0]},3")
+    (folder / "labels.csv").write_text("\n".join(lines) + "\n")
+
+    status, report = evaluate(
+        config, "cxr-pneumonia", "--data", str(folder), "--labels", str(folder / "labels.csv"),
+        "--assume", "Modality=CR",
+    )  # fmt: skip
+
+    assert status == 0
+    assert (report["images"]["analysed_and_labelled"], report["images"]["positive"]) == (16, 8)
+    assert report["not_analysed"] == []
+    assert report["analysed"]["auroc"]["value"] > 0.9, "most of these the model was trained on"
+
+
+def first_of_each(archive: Path, count: int) -> Iterator[tuple[str, bytes]]:
+    """Yield the first radiographs of each label: name and content."""
+    left = {"NORMAL": count, "PNEUMONIA": count}
+    with tarfile.open(archive) as opened:
+        for member in opened:
+            name = Path(member.name).name
+            label = name.partition("__")[0]
+            if not left.get(label):
+                continue
+            left[label] -= 1
+            file = opened.extractfile(member)
+            assert file is not None
+            yield name, file.read()
+            if not any(left.values()):
+                return
