@@ -36,6 +36,7 @@ from tests.needs import REAL_DATA
 PART = "public studies"
 _NAME_CHARACTERS = 34
 _FINDINGS_SHOWN = 3
+_UNITS = {"[hnsf'U]": "HU", "1": ""}
 
 
 @dataclass(frozen=True)
@@ -106,7 +107,7 @@ def _outcome(files: Sequence[SourceFile], model: Path, scratch: Path) -> str:
 def _told(finding: Finding) -> str:
     parts = [finding.presence.value.lower()] if finding.presence is not None else []
     parts += [f"{finding.probability:.2f}"] if finding.probability is not None else []
-    parts += [f"{m.value:g} {m.unit.value.replace('[hnsf' + chr(39) + 'U]', 'HU')}" for m in finding.measurements[:2]]
+    parts += [f"{m.value:g} {_UNITS.get(m.unit.value, m.unit.value)}".strip() for m in finding.measurements[:2]]
     return f"{finding.label} {', '.join(parts)}"
 
 
