@@ -1,144 +1,175 @@
-"""What a radiograph may look like elsewhere: random transforms for training, fixed ones to measure robustness."""
+"""What a radiograph may look like elsewhere: random changes of whole batches, quick enough for one CPU core.
+
+Every function takes and gives float32 tensors (images, 1, rows, columns) with values 0..1, and draws from torch's
+random numbers: seed those to get the same images again.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Mapping
-from typing import Any
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
-from monai.transforms.compose import Compose, OneOf
-from monai.transforms.intensity.dictionary import (
-    RandAdjustContrastd,
-    RandCoarseDropoutd,
-    RandGaussianNoised,
-    RandGaussianSharpend,
-    RandGaussianSmoothd,
-    RandHistogramShiftd,
-)
-from monai.transforms.spatial.dictionary import RandAffined, RandFlipd, RandSimulateLowResolutiond
-from monai.transforms.transform import MapTransform, RandomizableTransform
 from torch import Tensor
-from torch.nn.functional import interpolate
+from torch.nn.functional import affine_grid, avg_pool2d, grid_sample, interpolate
 
-#: Widest simulated collimation border, as a share of rows or columns.
-WIDEST_BORDER = 0.12
+Change = Callable[[Tensor], Tensor]
 
 
-class RandBorderd(RandomizableTransform, MapTransform):
-    """Cover a random share of each side with black or white, as collimators and film scanners do.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Motion:
+    """How far a patient and a cassette may be out of place; shares are of the image's width and height."""
 
-    Works on tensors (1, rows, columns) with values 0..1.
+    rotation_degrees: float = 12.0
+    shear: float = 0.1
+    shift: float = 0.08
+    zoom: float = 0.2
+    flip: bool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Strength:
+    """How often each kind of change happens to an image, 0..1; `motion` happens to all."""
+
+    motion: Motion = Motion()
+    tone: float = 0.8
+    quality: float = 0.5
+    cover: float = 0.3
+    border: float = 0.6
+    negative: float = 0.08
+
+
+def varied(images: Tensor, strength: Strength) -> Tensor:
+    """Return the batch as other machines, operators and children might have made it."""
+    images = moved(images, strength.motion)
+    images = sometimes(images, strength.tone, toned)
+    images = sometimes(images, strength.quality, degraded)
+    images = sometimes(images, strength.cover, covered)
+    images = sometimes(images, strength.border, bordered)
+    return sometimes(images, strength.negative, negative).clamp(0.0, 1.0)
+
+
+def sometimes(images: Tensor, chance: float, change: Change) -> Tensor:
+    """Change the images that a throw of dice picks, and leave the others alone."""
+    picked = torch.rand(len(images)) < chance
+    if not picked.any():
+        return images
+    result = images.clone()
+    result[picked] = change(images[picked])
+    return result
+
+
+def moved(images: Tensor, motion: Motion) -> Tensor:
+    """Turn, shear, shift, zoom (each axis by itself) and mirror; what comes from outside is black."""
+    count = len(images)
+    angle = _spread(count, math.radians(motion.rotation_degrees))
+    zoom_x, zoom_y = torch.exp(_spread(count, motion.zoom)), torch.exp(_spread(count, motion.zoom))
+    mirror = torch.where(torch.rand(count) < 0.5 * motion.flip, -1.0, 1.0)
+    across = [mirror * zoom_x * angle.cos(), -zoom_x * (angle.sin() + _spread(count, motion.shear))]
+    down = [zoom_y * angle.sin(), zoom_y * angle.cos()]
+    rows = [torch.stack([*part, 2 * _spread(count, motion.shift)], dim=1) for part in (across, down)]
+    grid = affine_grid(torch.stack(rows, dim=1), list(images.shape), align_corners=False)
+    return grid_sample(images, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
+
+
+def toned(images: Tensor) -> Tensor:
+    """Lay another vendor's tone curve on each image: a random rising curve, gamma, then contrast and brightness."""
+    count = len(images)
+    knots = 6
+    steps = torch.exp(0.5 * torch.randn(count, knots))
+    curve = torch.cat([torch.zeros(count, 1), steps.cumsum(dim=1) / steps.sum(dim=1, keepdim=True)], dim=1)
+    place = images.clamp(0.0, 1.0).flatten(1) * knots
+    low = place.floor().clamp(max=knots - 1).long()
+    bent = torch.lerp(curve.gather(1, low), curve.gather(1, low + 1), place - low).view_as(images)
+    gamma = torch.exp(_each(count, -0.5, 0.5))
+    return (bent**gamma * _each(count, 0.75, 1.2) + _each(count, -0.12, 0.12)).clamp(0.0, 1.0)
+
+
+def degraded(images: Tensor) -> Tensor:
+    """Take quality away in one of five ways, drawn for the batch: noise, blur, sharpening, low resolution, JPEG."""
+    way = int(torch.randint(5, ()))
+    count = len(images)
+    if way == 0:
+        return images + torch.randn_like(images) * _each(count, 0.0, 0.05)
+    smooth = avg_pool2d(images, 3, stride=1, padding=1, count_include_pad=False)
+    if way == 1:
+        return torch.lerp(images, smooth, _each(count, 0.3, 1.0))
+    if way == 2:
+        return images + (images - smooth) * _each(count, 0.5, 3.0)
+    if way == 3:
+        size = int(images.shape[-1] * float(torch.empty(()).uniform_(0.4, 0.9)))
+        small = interpolate(images, size=(size, size), mode="area")
+        return interpolate(small, size=images.shape[-2:], mode="bilinear", align_corners=False)
+    return jpeg_like(images, float(torch.empty(()).uniform_(0.01, 0.08)))
+
+
+def jpeg_like(images: Tensor, step: float) -> Tensor:
+    """Round the cosine transform of each 8 by 8 block to multiples that grow with frequency, as JPEG does.
+
+    Rows and columns must be multiples of 8; `step` is the rounding of the lowest frequency, in grey values 0..1.
     """
-
-    def __init__(self, keys: str, prob: float) -> None:
-        MapTransform.__init__(self, keys)
-        RandomizableTransform.__init__(self, prob)
-
-    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        result = dict(data)
-        self.randomize(None)
-        if not self._do_transform:
-            return result
-        shares = self.R.uniform(0.0, WIDEST_BORDER, size=4) * (self.R.uniform(size=4) < 0.6)
-        value = float(self.R.uniform() < 0.15)
-        for key in self.key_iterator(result):
-            result[key] = with_border(result[key], shares, value)
-        return result
+    wave = torch.arange(8.0)
+    basis = torch.cos(math.pi / 8 * (wave[None] + 0.5) * wave[:, None]) * 0.5
+    basis[0] *= math.sqrt(0.5)
+    steps = step * (1.0 + wave[None] + wave[:, None])
+    rows, columns = images.shape[-2] // 8, images.shape[-1] // 8
+    blocks = images.reshape(-1, rows, 8, columns, 8).transpose(2, 3)
+    rounded = (torch.round(basis @ blocks @ basis.T / steps) * steps).to(images.dtype)
+    return (basis.T @ rounded @ basis).transpose(2, 3).reshape(images.shape)
 
 
-class RandNegatived(RandomizableTransform, MapTransform):
-    """Exchange bright and dark now and then; the network then rests on shapes and not on polarity alone."""
-
-    def __init__(self, keys: str, prob: float) -> None:
-        MapTransform.__init__(self, keys)
-        RandomizableTransform.__init__(self, prob)
-
-    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        result = dict(data)
-        self.randomize(None)
-        if self._do_transform:
-            for key in self.key_iterator(result):
-                result[key] = negative(result[key])
-        return result
+def covered(images: Tensor) -> Tensor:
+    """Cover up to three rectangles per image with any grey: markers, leads, a hand, a patch without exposure."""
+    for _ in range(3):
+        height, width = _each(len(images), 0.02, 0.22), _each(len(images), 0.02, 0.22)
+        top, left = _each(len(images), -0.1, 1.0), _each(len(images), -0.1, 1.0)
+        down, across = _positions(images)
+        inside = (down >= top) & (down < top + height) & (across >= left) & (across < left + width)
+        images = torch.where(inside, _each(len(images), 0.0, 1.0), images)
+    return images
 
 
-def with_border(image: Tensor, shares: Any, value: float) -> Tensor:
-    """Return the image with `value` written over a share of its top, bottom, left and right, in this order."""
-    rows, columns = image.shape[-2:]
-    framed = torch.full_like(image, value)
-    top, bottom = round(shares[0] * rows), rows - round(shares[1] * rows)
-    left, right = round(shares[2] * columns), columns - round(shares[3] * columns)
-    framed[..., top:bottom, left:right] = image[..., top:bottom, left:right]
-    return framed
+def bordered(images: Tensor) -> Tensor:
+    """Cover the sides as collimators and scanners do, half of the time evenly; sometimes the corners too.
 
-
-def training_augmentation() -> Compose:
-    """Return the random transforms for ``{"image": (1, rows, columns) 0..1}``; lengths are meant for 128 pixels.
-
-    Rotation, aspect and crop; tone curves of other vendors, gamma, a rare negative; borders, markers covered;
-    noise, blur and lower resolution.
+    Half of the borders are black, a quarter white, a quarter grey.
     """
-    return Compose(
-        [
-            RandFlipd("image", prob=0.5, spatial_axis=1),
-            RandAffined(
-                "image",
-                prob=0.9,
-                rotate_range=0.17,
-                shear_range=0.08,
-                translate_range=(8, 8),
-                scale_range=(0.15, 0.15),
-                padding_mode="zeros",
-            ),
-            RandAdjustContrastd("image", prob=0.6, gamma=(0.6, 1.7)),
-            RandHistogramShiftd("image", prob=0.2, num_control_points=(10, 20)),
-            RandSimulateLowResolutiond("image", prob=0.15, upsample_mode="bicubic", zoom_range=(0.6, 1.0)),
-            OneOf(
-                [
-                    RandGaussianNoised("image", prob=0.4, std=0.03),
-                    RandGaussianSmoothd("image", prob=0.4, sigma_x=(0.2, 0.7), sigma_y=(0.2, 0.7)),
-                    RandGaussianSharpend("image", prob=0.4, alpha=(0.5, 3.0)),
-                ]
-            ),
-            RandCoarseDropoutd("image", prob=0.3, holes=2, spatial_size=9, max_spatial_size=32, fill_value=(0.0, 1.0)),
-            RandBorderd("image", prob=0.35),
-            RandNegatived("image", prob=0.08),
-        ]
-    )
+    count = len(images)
+    even, even_width = _each(count, 0.0, 1.0) < 0.5, _each(count, 0.02, 0.16)
+    uneven = [_each(count, 0.0, 0.16) * (_each(count, 0.0, 1.0) < 0.7) for _ in range(4)]
+    widths = [torch.where(even, even_width, width) for width in uneven]
+    down, across = _positions(images)
+    outside = (down < widths[0]) | (down > 1 - widths[1]) | (across < widths[2]) | (across > 1 - widths[3])
+    round_cut = _each(count, 0.55, 2.0)
+    outside |= ((down - 0.5) ** 2 + (across - 0.5) ** 2).sqrt() > round_cut
+    dice = _each(count, 0.0, 1.0)
+    grey = torch.where(dice < 0.5, 0.0, torch.where(dice < 0.75, 1.0, _each(count, 0.0, 1.0)))
+    return torch.where(outside, grey, images)
 
 
-def negative(image: Tensor) -> Tensor:
-    """Return the image with bright and dark exchanged: what a wrongly declared MONOCHROME1 looks like."""
-    return 1.0 - image
+def negative(images: Tensor) -> Tensor:
+    """Return the images with bright and dark exchanged: what a wrongly declared MONOCHROME1 looks like."""
+    return 1.0 - images
 
 
-def without_centre(image: Tensor) -> Tensor:
-    """Return the image with its inner 70 % by 70 %, where the lungs lie, replaced by the mean value.
-
-    What a classifier still tells from the rest are shortcuts: framing, posture, markers.
-    """
-    covered = image.clone()
-    rows, columns = image.shape[-2:]
-    covered[..., round(0.15 * rows) : round(0.85 * rows), round(0.15 * columns) : round(0.85 * columns)] = image.mean()
-    return covered
+def standardised(images: Tensor) -> Tensor:
+    """Return each image with mean 0 and deviation 1, as the bundle's preprocessing ends."""
+    mean = images.mean(dim=(1, 2, 3), keepdim=True)
+    return (images - mean) / images.std(dim=(1, 2, 3), keepdim=True, correction=0).clamp(min=1e-6)
 
 
-def perturbations() -> dict[str, Callable[[Tensor], Tensor]]:
-    """Return named fixed changes of an image (1, rows, columns) 0..1 under which the figures are measured again."""
-    return {
-        "as published (224 x 224)": lambda image: image,
-        "enlarged to 1024 x 1344": lambda image: _resized(image, (1024, 1344)),
-        "reduced to 112 x 112": lambda image: _resized(image, (112, 112)),
-        "gamma 0.7": lambda image: image**0.7,
-        "gamma 1.5": lambda image: image**1.5,
-        "quantised to 6 bit": lambda image: torch.round(image * 63) / 63,
-        "black border of 8 %": lambda image: with_border(image, (0.08,) * 4, 0.0),
-        "white border of 8 %": lambda image: with_border(image, (0.08,) * 4, 1.0),
-        "contrast exchanged": negative,
-        "lungs covered": without_centre,
-    }
+def _positions(images: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the places of rows and columns as 0..1, ready to be compared with one number per image."""
+    rows, columns = images.shape[-2:]
+    down = (torch.arange(rows) + 0.5) / rows
+    across = (torch.arange(columns) + 0.5) / columns
+    return down.view(1, 1, -1, 1), across.view(1, 1, 1, -1)
 
 
-def _resized(image: Tensor, size: tuple[int, int]) -> Tensor:
-    resized = interpolate(image[None], size=size, mode="bicubic", align_corners=False, antialias=True)
-    return resized[0].clamp(0.0, 1.0)
+def _each(count: int, low: float, high: float) -> Tensor:
+    return torch.empty(count, 1, 1, 1).uniform_(low, high)
+
+
+def _spread(count: int, most: float) -> Tensor:
+    return torch.empty(count).uniform_(-most, most)

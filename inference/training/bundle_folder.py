@@ -23,10 +23,10 @@ SHIPPED = Path(__file__).resolve().parents[1] / "models" / "cxr-pneumonia"
 WEIGHTS = Path("models") / "model.safetensors"
 
 
-def prepare(folder: Path) -> None:
-    """Make the folder a bundle, by copying the shipped definitions and card, unless it is one already."""
-    if not (folder / "configs" / "inference.json").exists():
-        shutil.copytree(SHIPPED, folder, dirs_exist_ok=True, ignore=shutil.ignore_patterns("*.safetensors"))
+def prepare(folder: Path, shipped: Path = SHIPPED) -> None:
+    """Make the folder a model folder, by copying the shipped definitions and card, unless it is one already."""
+    if not (folder / "model_card.toml").exists():
+        shutil.copytree(shipped, folder, dirs_exist_ok=True, ignore=shutil.ignore_patterns("*.safetensors"))
     (folder / WEIGHTS).parent.mkdir(parents=True, exist_ok=True)
 
 
@@ -49,21 +49,26 @@ def write_weights(folder: Path, network: nn.Module) -> None:
     save_file({key: value.contiguous() for key, value in network.state_dict().items()}, folder / WEIGHTS)
 
 
+def write_detector(folder: Path, *, encoder: str, latent: int) -> None:
+    """Write ``configs/detector.json``: the shape of an anomaly detector, which its weights must fit."""
+    (folder / "configs").mkdir(exist_ok=True)
+    text = json.dumps({"encoder": encoder, "latent": latent}, indent=4)
+    (folder / "configs" / "detector.json").write_text(text + "\n", encoding="utf-8")
+
+
 def write_metrics(folder: Path, metrics: Mapping[str, Any]) -> None:
     """Write ``metrics.json``."""
     (folder / "metrics.json").write_text(json.dumps(metrics, indent=2) + "\n", encoding="utf-8")
 
 
-def write_card_values(folder: Path, *, threshold: float, temperature: float) -> None:
-    """Put digest, threshold and temperature into ``model_card.toml``; every other line stays as people wrote it."""
+def write_card_values(folder: Path, **parameters: float) -> None:
+    """Put the digest of the weights and these parameters into ``model_card.toml``; every other line stays as people
+    wrote it. Raises `ValueError` unless each has exactly one line."""
     card = folder / "model_card.toml"
     text = card.read_text(encoding="utf-8")
     digest = hashlib.sha256((folder / WEIGHTS).read_bytes()).hexdigest()
-    for name, value in (
-        ("sha256", f'"{digest}"'),
-        ("threshold", f"{threshold:.4f}"),
-        ("temperature", f"{temperature:.4f}"),
-    ):
+    values = {"sha256": f'"{digest}"', **{name: f"{value:.4f}" for name, value in parameters.items()}}
+    for name, value in values.items():
         text, found = re.subn(rf"(?m)^{name} = [^#\n]*?(?=\s*(#|$))", f"{name} = {value}", text)
         if found != 1:
             raise ValueError(f"{card} has {found} lines '{name} = …'; exactly one must be there to be filled in.")

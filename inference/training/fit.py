@@ -10,9 +10,8 @@ from typing import Any
 
 import numpy as np
 import torch
-from monai.data.dataloader import DataLoader
-from monai.data.dataset import Dataset
 from torch import Tensor, nn
+from torch.optim.lr_scheduler import OneCycleLR
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from dicom_node.inference.training.data import Radiograph
@@ -28,62 +27,59 @@ Transform = Callable[[Item], Item]
 class Recipe:
     """Everything that decides how a network is trained; written into the metrics file."""
 
-    epochs: int = 10
+    epochs: int = 12
     batch_size: int = 32
-    learning_rate: float = 2e-3
-    #: Steps over which the rate rises to its value; from then on it stays.
-    warm_up_steps: int = 150
+    #: Highest rate; it rises over the first `warm_up_share` of the steps and then falls to almost nothing.
+    learning_rate: float = 3e-3
+    warm_up_share: float = 0.15
     weight_decay: float = 0.05
     label_smoothing: float = 0.02
     #: Share of the old average kept at each step; the averaged weights are the ones that ship.
     average_decay: float = 0.995
     seed: int = 20240611
+    #: sha256 of the weights that training started from; empty for a start from random ones.
+    continued_from: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Labelled:
+    """Images (images, 1, rows, columns) 0..1 of the network's size, and the class of each."""
+
+    images: Tensor
+    labels: Tensor
 
 
 def train(
     network: nn.Module,
-    items: Sequence[Item],
-    transform: Transform,
+    data: Labelled,
+    vary: Callable[[Tensor], Tensor],
     recipe: Recipe,
     after_epoch: Callable[[nn.Module], float],
 ) -> nn.Module:
     """Fit the network and return its running average in evaluation mode.
 
-    `items` hold an ``image`` (1, rows, columns) 0..1 and a ``label``; `transform` takes them to the network's input.
-    `after_epoch` sees the average and returns a figure for the log; it decides nothing. The rate does not depend on
-    the number of epochs: the average after epoch n is what a run of n epochs gives.
+    `vary` takes a batch of images to the network's input. `after_epoch` sees the average and returns a figure for
+    the log; it decides nothing.
     """
-    loader = DataLoader(
-        Dataset(items, transform),
-        batch_size=recipe.batch_size,
-        shuffle=True,
-        drop_last=len(items) > recipe.batch_size,
-        num_workers=1,
-        persistent_workers=True,
-        generator=torch.Generator().manual_seed(recipe.seed),
-    )
+    batches = max(1, len(data.labels) // recipe.batch_size)
     network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    multi_average = get_ema_multi_avg_fn(recipe.average_decay)  # type: ignore[no-untyped-call]
-    average = AveragedModel(network, multi_avg_fn=multi_average, use_buffers=True)
+    average = AveragedModel(network, multi_avg_fn=_averaging(recipe), use_buffers=True)
     optimizer = torch.optim.AdamW(network.parameters(), weight_decay=recipe.weight_decay)
+    schedule = OneCycleLR(
+        optimizer, recipe.learning_rate, total_steps=batches * recipe.epochs, pct_start=recipe.warm_up_share
+    )
     loss_of = nn.CrossEntropyLoss(label_smoothing=recipe.label_smoothing)
 
     for epoch in range(recipe.epochs):
         began, losses = time.monotonic(), 0.0
         network.train()
-        for step, batch in enumerate(loader, start=epoch * len(loader)):
-            _set_rate(optimizer, recipe.learning_rate * min((step + 1) / recipe.warm_up_steps, 1.0))
-            loss = loss_of(network(batch["image"].to(memory_format=torch.channels_last)), batch["label"])
-            optimizer.zero_grad(set_to_none=True)
-            loss.backward()
-            optimizer.step()
+        for picked in torch.randperm(len(data.labels))[: batches * recipe.batch_size].chunk(batches):
+            logits = network(vary(data.images[picked]).to(memory_format=torch.channels_last))
+            losses += _step(loss_of(logits, data.labels[picked]), optimizer)
+            schedule.step()
             average.update_parameters(network)
-            losses += float(loss.detach())
-        figure = after_epoch(average.module)
-        log.info(
-            "epoch %d of %d: loss %.4f, validation AUROC %.4f, %.0f s",
-            *(epoch + 1, recipe.epochs, losses / len(loader), figure, time.monotonic() - began),
-        )
+        told = (epoch + 1, recipe.epochs, losses / batches, after_epoch(average.module), time.monotonic() - began)
+        log.info("epoch %d of %d: loss %.4f, validation AUROC %.4f, %.0f s", *told)
     return average.module.eval()
 
 
@@ -102,7 +98,14 @@ def score(network: nn.Module, radiographs: Sequence[Radiograph], inputs: Tensor)
 
 def inputs_of(radiographs: Sequence[Radiograph], transform: Transform) -> Tensor:
     """Return the network's input for these radiographs: (images, 1, rows, columns)."""
-    return torch.stack([transform({"image": as_tensor(radiograph)})["image"] for radiograph in radiographs])
+    prepared = [transform({"image": as_tensor(radiograph)})["image"] for radiograph in radiographs]
+    return torch.stack([torch.as_tensor(image) for image in prepared])
+
+
+def labelled(radiographs: Sequence[Radiograph], shrink: Transform) -> Labelled:
+    """Return training data, each image brought to the network's size once and not in every epoch."""
+    labels = torch.tensor([int(radiograph.has_pneumonia) for radiograph in radiographs])
+    return Labelled(images=inputs_of(radiographs, shrink), labels=labels)
 
 
 def as_tensor(radiograph: Radiograph) -> Tensor:
@@ -110,13 +113,12 @@ def as_tensor(radiograph: Radiograph) -> Tensor:
     return torch.from_numpy(radiograph.pixels.astype(np.float32) / 255.0)[None]
 
 
-def items_of(radiographs: Sequence[Radiograph], shrink: Transform) -> list[Item]:
-    """Return training items, each image brought to the network's size once and not in every epoch."""
-    return [
-        shrink({"image": as_tensor(radiograph), "label": int(radiograph.has_pneumonia)}) for radiograph in radiographs
-    ]
+def _averaging(recipe: Recipe) -> Any:
+    return get_ema_multi_avg_fn(recipe.average_decay)  # type: ignore[no-untyped-call]
 
 
-def _set_rate(optimizer: torch.optim.Optimizer, learning_rate: float) -> None:
-    for group in optimizer.param_groups:
-        group["lr"] = learning_rate
+def _step(loss: Tensor, optimizer: torch.optim.Optimizer) -> float:
+    optimizer.zero_grad(set_to_none=True)
+    loss.backward()  # type: ignore[no-untyped-call]
+    optimizer.step()
+    return float(loss.detach())

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import minimize_scalar
+from scipy.optimize import minimize, minimize_scalar
 from scipy.special import expit
 from scipy.stats import rankdata
 
@@ -91,6 +91,21 @@ def fit_temperature(scored: Scored) -> float:
 
     best = minimize_scalar(negative_log_likelihood, bounds=(np.log(0.05), np.log(20.0)), method="bounded")
     return float(np.exp(best.x))
+
+
+def fit_shift(scored: Scored) -> float:
+    """Return what to subtract from the log odds so that, with the best temperature, their likelihood is greatest.
+
+    Augmentation moves all logits of a network a little; a temperature alone cannot move them back (Platt 1999).
+    """
+    signs = np.where(scored.labels, 1.0, -1.0)
+
+    def negative_log_likelihood(shift_and_log_temperature: FloatArray) -> float:
+        shift, log_temperature = shift_and_log_temperature
+        return float(np.logaddexp(0.0, -signs * (scored.scores - shift) / np.exp(log_temperature)).mean())
+
+    best = minimize(negative_log_likelihood, x0=np.zeros(2), method="Nelder-Mead")
+    return float(best.x[0])
 
 
 def probabilities(scored: Scored, temperature: float) -> Scored:

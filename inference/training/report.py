@@ -10,9 +10,9 @@ from typing import Any
 from torch import Tensor, nn
 
 from dicom_node.inference.training import fit, metrics
-from dicom_node.inference.training.augment import perturbations
 from dicom_node.inference.training.data import Radiograph, Split
 from dicom_node.inference.training.metrics import Interval, Scored
+from dicom_node.inference.training.robustness import perturbations
 
 #: The rule for the threshold, fixed before the test set was looked at.
 WANTED_SENSITIVITY = 0.95
@@ -48,7 +48,7 @@ def figures(
     }
     plain = metrics.probabilities(next(iter(under.values())), operating_point.temperature)
     return {
-        "sets": {name: _census(radiographs) for name, radiographs in sets.items()},
+        "sets": {name: census(radiographs) for name, radiographs in sets.items()},
         "operating_point": {**asdict(operating_point), "chosen_for_validation_sensitivity": WANTED_SENSITIVITY},
         "test": test_figures(plain, operating_point.threshold),
         "robustness": {
@@ -76,12 +76,17 @@ def test_figures(scored: Scored, threshold: float) -> dict[str, Any]:
 
 def write_table(readme: Path, measured: dict[str, Any]) -> None:
     """Replace the part of the README between the two marks by the measured figures."""
+    replace_table(readme, table(measured))
+
+
+def replace_table(readme: Path, table_text: str) -> None:
+    """Put the text between the two marks of a README. Raises `ValueError` when they are not there."""
     text = readme.read_text(encoding="utf-8")
     before, found_begin, rest = text.partition(_TABLE_BEGIN)
     _, found_end, after = rest.partition(_TABLE_END)
     if not (found_begin and found_end):
         raise ValueError(f"{readme} lacks the lines {_TABLE_BEGIN} and {_TABLE_END}; the figures go between them.")
-    readme.write_text(f"{before}{_TABLE_BEGIN}\n{table(measured)}{_TABLE_END}{after}", encoding="utf-8")
+    readme.write_text(f"{before}{_TABLE_BEGIN}\n{table_text}{_TABLE_END}{after}", encoding="utf-8")
 
 
 def table(measured: dict[str, Any]) -> str:
@@ -138,7 +143,8 @@ def _point_figures(scored: Scored, threshold: float) -> dict[str, float]:
     }
 
 
-def _census(radiographs: Sequence[Radiograph]) -> dict[str, int]:
+def census(radiographs: Sequence[Radiograph]) -> dict[str, int]:
+    """Count patients, images, and images with pneumonia."""
     return {
         "patients": len({radiograph.patient for radiograph in radiographs}),
         "images": len(radiographs),

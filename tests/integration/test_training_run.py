@@ -13,6 +13,8 @@ from PIL import Image
 
 pytest.importorskip("torch", reason="the inference extra is not installed")
 
+from safetensors.torch import load_file
+
 from dicom_node.inference.cards import load_card
 from dicom_node.inference.training import report
 
@@ -52,3 +54,17 @@ def test_the_script_writes_a_bundle_whose_card_and_figures_agree_and_measures_al
     assert metrics["sets"]["training"] == {"patients": 28, "images": 28, "pneumonia": 14}
     assert card.parameters["threshold"] == metrics["operating_point"]["threshold"]
     assert report.table(metrics) in (out / "README.md").read_text(encoding="utf-8")
+
+
+def test_training_goes_on_from_earlier_weights_and_says_from_which(tmp_path: Path) -> None:
+    data, first, second = tmp_path / "images", tmp_path / "first", tmp_path / "second"
+    draw_radiographs(data)
+
+    run_script(data, first)
+    run_script(data, second, "--continue-from", str(first / "models" / "model.safetensors"), "--learning-rate", "1e-9")
+
+    recipe = json.loads((second / "metrics.json").read_text(encoding="utf-8"))["recipe"]
+    assert recipe["continued_from"] == load_card(first).weights_sha256
+    before, after = (load_file(one / "models" / "model.safetensors") for one in (first, second))
+    name = "features.bodies.0.0.weight"
+    assert (before[name] - after[name]).abs().max() < 1e-4

@@ -70,6 +70,13 @@ def test_the_temperature_that_spoilt_the_log_odds_is_found_again(temperature: fl
     assert metrics.fit_temperature(drawn(40_000, temperature)) == pytest.approx(temperature, rel=0.03)
 
 
+def test_the_shift_that_spoilt_the_log_odds_is_found_again() -> None:
+    spoilt = drawn(40_000, temperature=2.0)
+    moved = Scored(labels=spoilt.labels, scores=spoilt.scores + 1.5, patients=spoilt.patients)
+    assert metrics.fit_shift(spoilt) == pytest.approx(0.0, abs=0.05)
+    assert metrics.fit_shift(moved) == pytest.approx(1.5, abs=0.05)
+
+
 def test_calibration_lowers_the_error_and_keeps_the_order() -> None:
     spoilt = drawn(20_000, temperature=4.0)
     before = metrics.probabilities(spoilt, 1.0)
