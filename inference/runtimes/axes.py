@@ -50,7 +50,7 @@ def _resize_image(channel: Floats, axes: tuple[Axis, ...]) -> Floats:
     spans = [_source_span(axis) for axis in axes]
     shown, corner = _cut_or_grown(channel, spans)
     (top, bottom), (left, right) = (
-        (low - start, min(high - start, length))
+        (max(low - start, 0.0), min(high - start, length))
         for (low, high), start, length in zip(spans, corner, shown.shape, strict=True)
     )
     rows, columns = (axis.tensor_length for axis in axes)

@@ -6,7 +6,7 @@ from itertools import permutations, product
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -208,6 +208,28 @@ def test_a_padded_volume_lies_in_the_middle_and_comes_back() -> None:
 
     assert np.abs(prepared.tensor[:, 2:8, 2:10, 3:13] - one.values).max() < 1e-5
     assert np.abs(bring_back(prepared.tensor, prepared.placement) - one.values).max() < 1e-5
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    rows=st.integers(2, 3000),
+    columns=st.integers(2, 3000),
+    fit=st.sampled_from(["stretch", "pad", "crop"]),
+    size=st.tuples(st.integers(8, 64), st.integers(8, 64)),
+)
+def test_every_size_of_image_fits_every_size_of_network(
+    rows: int, columns: int, fit: str, size: tuple[int, int]
+) -> None:
+    # What is narrower than a pixel of the network is not seen by it.
+    assume(max(rows, columns) <= 4 * min(rows, columns))
+    one = ModelInput(values=np.full((1, rows, columns), 0.5, np.float32))
+
+    prepared = prepare(one, Preprocessing(size=size, fit=fit, window=(0.0, 1.0)))
+
+    assert prepared.tensor.shape == (1, *size)
+    assert set(np.unique(prepared.tensor.round(5))) <= {0.0, 0.5}
+    assert prepared.tensor.max() == 0.5
+    assert bring_back(prepared.tensor, prepared.placement).shape == (1, rows, columns)
 
 
 def test_a_coarse_output_covers_the_same_field_of_view() -> None:
