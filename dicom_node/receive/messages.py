@@ -7,18 +7,10 @@ import queue
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
+from dicom_node.dimse import IS_COMMAND, IS_LAST, MAX_COMMAND_BYTES, Command, Element, Field, read_command
 from dicom_node.errors import RefusedObject, SpoolUnavailable
 from dicom_node.headers import StoreStatus
-from dicom_node.receive.commands import (
-    MAX_COMMAND_BYTES,
-    Command,
-    Element,
-    Event,
-    Field,
-    event_report_pdus,
-    read_command,
-    response_pdu,
-)
+from dicom_node.receive.commands import Event, event_report_pdus, response_pdu
 from dicom_node.receive.incoming import IncomingObject
 from dicom_node.receive.negotiation import Context
 from dicom_node.receive.room import Room
@@ -33,7 +25,6 @@ from dicom_node.receive.vocabulary import (
 from dicom_node.receive.wire import Malformed
 from dicom_node.uids import is_valid_uid
 
-_IS_COMMAND, _IS_LAST = 0x01, 0x02
 _REQUEST_COMMITMENT = 1
 _NO_DATA_SET = RefusedObject(StoreStatus.CANNOT_UNDERSTAND, "The request has no data set. Correct it at the sender.")
 _log = logging.getLogger(__name__)
@@ -99,9 +90,9 @@ class Messages:
 
     def fragment(self, context_id: int, context: Context, control: int, view: memoryview) -> None:
         """Take a received fragment; with the last one of a message, answer it."""
-        if bool(control & _IS_COMMAND) != (self._pending is None):
+        if bool(control & IS_COMMAND) != (self._pending is None):
             raise Malformed("a command inside a data set, or a data set without a command")
-        is_last = bool(control & _IS_LAST)
+        is_last = bool(control & IS_LAST)
         if self._pending is None:
             self._command_filled += len(view)
             if is_last:

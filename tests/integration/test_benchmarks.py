@@ -16,7 +16,7 @@ COLUMNS = {"receiver", "load", "associations", "objects", "acknowledged_s", "fil
 def run(module: str, *arguments: str) -> str:
     finished = subprocess.run(
         [sys.executable, "-m", f"benchmarks.{module}", *arguments],
-        cwd=needs.REPOSITORY, capture_output=True, text=True, timeout=240, check=False, env={**os.environ},
+        cwd=needs.REPOSITORY, capture_output=True, text=True, timeout=540, check=False, env={**os.environ},
     )  # fmt: skip
     assert finished.returncode == 0, finished.stderr[-2000:]
     return finished.stdout
