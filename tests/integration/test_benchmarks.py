@@ -8,7 +8,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from tests import needs
+
+#: A busy machine takes its time to start and to fill; how long is not what is tested.
+pytestmark = pytest.mark.timeout(600)
 
 COLUMNS = {"receiver", "load", "associations", "objects", "acknowledged_s", "filed_s", "peak_rss_bytes", "p99_ms"}
 
