@@ -25,7 +25,8 @@ from pathlib import Path
 from pynetdicom.pdu import A_ASSOCIATE_RQ
 
 from benchmarks.loads import LOADS, write_load
-from dicom_node.receive.commands import Field, read_command, response_pdu
+from dicom_node.dimse import Field, read_command
+from dicom_node.receive.commands import response_pdu
 from dicom_node.receive.negotiation import accept, read_request
 from dicom_node.receive.options import AeOption
 

@@ -8,9 +8,10 @@ import threading
 import time
 from pathlib import Path
 
+from dicom_node.dimse import command_pdu
 from dicom_node.send.dicom_file import read_dicom_file
 from dicom_node.send.negotiation import Remote, read_acceptance, request_pdu
-from dicom_node.send.wire import command_pdu, data_pdus, store_command
+from dicom_node.send.wire import file_pdus, store_command
 
 _SYNTAX = "1.2.840.10008.1.2.1"
 _MAX_PDU_BYTES = 131072
@@ -42,7 +43,7 @@ def _send(port: int, ae_title: str, folder: Path, times: list[float]) -> None:
             with file.path.open("rb", buffering=0) as content:
                 content.seek(file.offset)
                 size = file.path.stat().st_size - file.offset
-                pdus = [bytes(pdu) for pdu in data_pdus(context_id, content, size, longest)]
+                pdus = [bytes(pdu) for pdu in file_pdus(context_id, content, size, longest)]
             command = store_command(file.sop_class_uid, file.sop_instance_uid, number)
             connection.sendall(command_pdu(context_id, command))
             for pdu in pdus:

@@ -12,14 +12,12 @@ from typing import Any
 
 from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
-from pydicom.uid import UID
 
 from dicom_node.config.settings import Settings
-from dicom_node.headers import StoreStatus
 from dicom_node.inference.card_keys import KEYS
 from dicom_node.lifecycle import DELIVERY_TRANSITIONS, JOB_TRANSITIONS, STUDY_TRANSITIONS
 from dicom_node.reasons import reason_table
-from dicom_node.receive.vocabulary import TRANSFER_SYNTAXES
+from tests import conformance_tables
 from tests.needs import REPOSITORY
 
 DOCS = REPOSITORY / "docs"
@@ -34,18 +32,6 @@ def settings_tables() -> str:
         rows = [f"| `{key}` | {_default(one)} | {one.description} |" for key, one in model.model_fields.items()]
         parts.append("\n".join([heading, "", "| key | default | meaning |", "|---|---|---|", *rows]))
     return "\n\n".join(parts)
-
-
-def status_table() -> str:
-    """The statuses a C-STORE is answered with."""
-    rows = [f"| `0x{status.value:04X}` | {status.name.replace('_', ' ').lower()} |" for status in StoreStatus]
-    return "\n".join(["| status | name |", "|---|---|", *rows])
-
-
-def transfer_syntax_table() -> str:
-    """The transfer syntaxes the listener accepts for every storage SOP class."""
-    rows = [f"| {syntax.name} | `{syntax}` |" for syntax in map(UID, TRANSFER_SYNTAXES)]
-    return "\n".join(["| transfer syntax | UID |", "|---|---|", *rows])
 
 
 def state_table() -> str:
@@ -74,8 +60,16 @@ def card_tables() -> str:
 
 PARTS: Mapping[tuple[str, str], Callable[[], str]] = {
     ("configuration.md", "settings"): settings_tables,
-    ("conformance.md", "statuses"): status_table,
-    ("conformance.md", "transfer syntaxes"): transfer_syntax_table,
+    ("conformance.md", "services"): conformance_tables.services,
+    ("conformance.md", "storage SOP classes"): conformance_tables.storage_sop_classes,
+    ("conformance.md", "SOP classes of results"): conformance_tables.sent_sop_classes,
+    ("conformance.md", "transfer syntaxes"): conformance_tables.transfer_syntaxes,
+    ("conformance.md", "C-STORE statuses"): conformance_tables.store_statuses,
+    ("conformance.md", "N-ACTION statuses"): conformance_tables.action_statuses,
+    ("conformance.md", "failure reasons"): conformance_tables.failure_reasons,
+    ("conformance.md", "rejections"): conformance_tables.rejections,
+    ("conformance.md", "aborts"): conformance_tables.aborts,
+    ("conformance.md", "answers to results"): conformance_tables.answers_to_results,
     ("architecture.md", "states"): state_table,
     ("models.md", "model card"): card_tables,
     ("models.md", "reasons"): reason_table,

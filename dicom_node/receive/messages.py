@@ -7,18 +7,10 @@ import queue
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
+from dicom_node.dimse import IS_COMMAND, IS_LAST, MAX_COMMAND_BYTES, Command, Element, Field, read_command
 from dicom_node.errors import RefusedObject, SpoolUnavailable
 from dicom_node.headers import StoreStatus
-from dicom_node.receive.commands import (
-    MAX_COMMAND_BYTES,
-    Command,
-    Element,
-    Event,
-    Field,
-    event_report_pdus,
-    read_command,
-    response_pdu,
-)
+from dicom_node.receive.commands import Event, event_report_pdus, response_pdu
 from dicom_node.receive.incoming import IncomingObject
 from dicom_node.receive.negotiation import Context
 from dicom_node.receive.room import Room
@@ -28,13 +20,12 @@ from dicom_node.receive.vocabulary import (
     STORAGE_COMMITMENT_INSTANCE,
     VERIFICATION,
     AbortReason,
+    ActionStatus,
 )
 from dicom_node.receive.wire import Malformed
 from dicom_node.uids import is_valid_uid
 
-_IS_COMMAND, _IS_LAST = 0x01, 0x02
 _REQUEST_COMMITMENT = 1
-_NO_SUCH_ACTION = 0x0123
 _NO_DATA_SET = RefusedObject(StoreStatus.CANNOT_UNDERSTAND, "The request has no data set. Correct it at the sender.")
 _log = logging.getLogger(__name__)
 
@@ -99,9 +90,9 @@ class Messages:
 
     def fragment(self, context_id: int, context: Context, control: int, view: memoryview) -> None:
         """Take a received fragment; with the last one of a message, answer it."""
-        if bool(control & _IS_COMMAND) != (self._pending is None):
+        if bool(control & IS_COMMAND) != (self._pending is None):
             raise Malformed("a command inside a data set, or a data set without a command")
-        is_last = bool(control & _IS_LAST)
+        is_last = bool(control & IS_LAST)
         if self._pending is None:
             self._command_filled += len(view)
             if is_last:
@@ -185,9 +176,12 @@ class Messages:
     def _keep_request(self, pending: _Pending) -> None:
         """Keep a request for storage commitment (PS3.4 J.3.2)."""
         action = pending.command.elements.get(Element.ACTION_TYPE_ID, b"")
-        if int.from_bytes(action, "little") != _REQUEST_COMMITMENT or not self._incoming.is_small:
+        if int.from_bytes(action, "little") != _REQUEST_COMMITMENT:
             self._incoming.discard()
-            raise RefusedObject(_NO_SUCH_ACTION, "only Request Storage Commitment, up to 1 MB")
+            raise RefusedObject(ActionStatus.NO_SUCH_ACTION, "only Request Storage Commitment")
+        if not self._incoming.is_small:
+            self._incoming.discard()
+            raise RefusedObject(ActionStatus.RESOURCE_LIMITATION, "too many objects in one request; ask for fewer")
         named = Named(
             sop_class_uid=STORAGE_COMMITMENT,
             sop_instance_uid=STORAGE_COMMITMENT_INSTANCE,
@@ -201,7 +195,9 @@ class Messages:
 
     def _answer_fault(self, pending: _Pending, error: RefusedObject | SpoolUnavailable) -> None:
         self.refused += 1
-        status = error.status if isinstance(error, RefusedObject) else StoreStatus.OUT_OF_RESOURCES
+        is_action = pending.field == Field.N_ACTION_RQ
+        away = ActionStatus.RESOURCE_LIMITATION if is_action else StoreStatus.OUT_OF_RESOURCES
+        status = error.status if isinstance(error, RefusedObject) else int(away)
         what = {
             "calling_ae_title": self._carrier.caller.calling_ae_title,
             "sop_instance": pending.command.text(Element.AFFECTED_SOP_INSTANCE_UID)[:64],
@@ -212,7 +208,7 @@ class Messages:
             _log.error("object not stored", extra=what)
         else:
             _log.warning("object refused", extra=what)
-        field = Field.N_ACTION_RSP if pending.field == Field.N_ACTION_RQ else Field.C_STORE_RSP
+        field = Field.N_ACTION_RSP if is_action else Field.C_STORE_RSP
         self._answer(pending, field, status, str(error).removeprefix("The object was refused: "))
 
     def _answer(self, pending: _Pending, field: Field, status: int, comment: str = "") -> None:

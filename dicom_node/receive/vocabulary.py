@@ -3,6 +3,7 @@ statement's tables are written from here."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import IntEnum
 
@@ -13,6 +14,8 @@ from pynetdicom.sop_class import (  # type: ignore[attr-defined]  # made at impo
     StorageCommitmentPushModelInstance,
     Verification,
 )
+
+from dicom_node.headers import StoreStatus
 
 VERIFICATION = str(Verification)
 STORAGE_COMMITMENT = str(StorageCommitmentPushModel)
@@ -29,6 +32,38 @@ TRANSFER_SYNTAXES = tuple(
 )
 #: For Verification and Storage Commitment, whose data sets are small.
 PLAIN_TRANSFER_SYNTAXES = ("1.2.840.10008.1.2.1", "1.2.840.10008.1.2")
+
+
+class ActionStatus(IntEnum):
+    """Answers to the N-ACTION of Storage Commitment (PS3.7 10.1.4.1.10)."""
+
+    SUCCESS = 0x0000
+    PROCESSING_FAILURE = 0x0110
+    NO_SUCH_ACTION = 0x0123
+    RESOURCE_LIMITATION = 0x0213
+
+
+#: When each answer is given, and what the sender can do.
+STORE_ANSWERS: Mapping[StoreStatus, str] = {
+    StoreStatus.SUCCESS: "The object is durable and will be in the index after any crash; also for an object that is "
+    "there already with the same bytes.",
+    StoreStatus.PROCESSING_FAILURE: "A fault of the node; its log says more. Send again.",
+    StoreStatus.SOP_CLASS_NOT_SUPPORTED: "The presentation context was agreed for another SOP class than the command "
+    "names.",
+    StoreStatus.OUT_OF_RESOURCES: "Less disk is free than the reserve, the journal is full, or disk or database cannot "
+    "be written. Send again later.",
+    StoreStatus.DATA_SET_DOES_NOT_MATCH: "SOP Class or Instance UID differ between command and data set. Sending again "
+    "does not help.",
+    StoreStatus.CANNOT_UNDERSTAND: "No data set, not parseable, cut off, nested too deeply, or without valid SOP, "
+    "Study and Series UIDs. Sending again does not help.",
+}
+ACTION_ANSWERS: Mapping[ActionStatus, str] = {
+    ActionStatus.SUCCESS: "The request is durable; its outcome follows.",
+    ActionStatus.PROCESSING_FAILURE: "A fault of the node; its log says more. Ask again.",
+    ActionStatus.NO_SUCH_ACTION: "Action Type ID other than 1, Request Storage Commitment.",
+    ActionStatus.RESOURCE_LIMITATION: "The request names more than about 5,000 objects, or nothing can be written now: "
+    "ask for fewer at once, or later.",
+}
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from pydicom.uid import UID
 
+from dicom_node.dimse import Element, Field
 from dicom_node.errors import SourceFault, SourceRefused, SourceUnavailable
 from dicom_node.headers import StoreStatus
 from dicom_node.retrieve.arrivals import Arrivals, Names, require_room
@@ -17,8 +18,6 @@ from dicom_node.retrieve.messages import (
     STUDY_ROOT_FIND,
     STUDY_ROOT_GET,
     STUDY_ROOT_MOVE,
-    Element,
-    Field,
     request,
     store_response,
 )

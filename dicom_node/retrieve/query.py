@@ -11,9 +11,10 @@ from pydicom.multival import MultiValue
 from pydicom.uid import UID
 from pynetdicom.dsutils import decode, encode
 
+from dicom_node.dimse import Element, Field
 from dicom_node.errors import SourceRefused, SourceUnavailable
 from dicom_node.retrieve.association import Association, Message
-from dicom_node.retrieve.messages import STUDY_ROOT_FIND, Element, Field, cancel, request
+from dicom_node.retrieve.messages import STUDY_ROOT_FIND, cancel, request
 from dicom_node.send.negotiation import Remote
 
 _LONGEST_IDENTIFIER_BYTES = 1 << 20

@@ -233,6 +233,17 @@ def test_the_outcome_for_thousands_of_images_comes_on_the_association_that_asked
     assert troubles(one) == []
 
 
+def test_a_request_for_more_images_than_one_can_hold_is_refused_and_the_association_goes_on(
+    node: Callable[..., Node],
+) -> None:
+    one = node(route=[])
+    wanted = ((str(CTImageStorage), f"1.2.826.0.1.3680043.8.498.{number}") for number in range(10**37, 10**37 + 9000))
+    with requester(one, queue.Queue()) as association:
+        assert ask(association, references(*wanted)) == 0x0213
+        assert ask(association, references()) == 0x0000
+    assert not list((one.data_dir / "spool").rglob("*.part"))
+
+
 def test_an_outcome_answered_while_the_database_is_down_is_noted_and_stops_nothing(
     node: Callable[..., Node], images: list[Dataset]
 ) -> None:

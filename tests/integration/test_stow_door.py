@@ -31,7 +31,7 @@ from tests.integration.retrieving import held_by, named
 from tests.peers.node import Node
 from tests.peers.orthanc import Orthanc
 from tests.peers.process import wait_until
-from tests.small_images import CT_IMAGE, EXPLICIT_LITTLE, element, header, small_image, uid
+from tests.small_images import CT_IMAGE, EXPLICIT_LITTLE, element, header, image_module, small_image, uid
 
 STORED, FAILED, OTHER_FAILURES = "00081199", "00081198", "0008119A"
 STUDIES = "/dicom-web/studies"
@@ -366,6 +366,49 @@ def test_orthanc_stores_in_the_node_and_the_study_is_reported(tmp_path: Path, or
         assert kept == held_by(orthanc)
     finally:
         node.kill9()
+
+
+def test_a_gigabyte_comes_in_with_little_memory(tmp_path: Path) -> None:
+    """One multi-frame object, as a client that does not know its length sends it."""
+    size = 1 << 30
+    head = header("large") + image_module(512, 512, size // (512 * 512 * 2))
+    start = head + struct.pack("<HH2sxxL", 0x7FE0, 0x0010, b"OW", size)
+
+    def part(name: str) -> bytes:
+        return b"--x\r\nContent-Type: application/dicom\r\n\r\n" + file_head(CT_IMAGE, uid(name), EXPLICIT_LITTLE)
+
+    def body() -> Iterator[bytes]:
+        yield part("large") + start
+        yield from (bytes(1 << 20) for _ in range(size >> 20))
+        yield b"\r\n--x--\r\n"
+
+    node = Node(tmp_path / "node", {"route": [], "destination": []})
+    node.start()
+    try:
+        with node.api() as api:
+            first = part("first") + small_image("first").data_set + b"\r\n--x--"
+            assert store_as(api, first).status_code == 200
+            before_mb = peak_mb(node)
+            answer = store_as(api, body())
+        assert (answer.status_code, names(answer)) == (200, [uid("large")])
+        assert peak_mb(node) - before_mb < 50
+        (kept,) = (path for path in (node.data_dir / "spool").rglob("*.dcm") if path.stat().st_size > size)
+        with kept.open("rb") as file:
+            assert start in file.read(len(part("large")) + len(start))
+    finally:
+        node.kill9()
+
+
+def store_as(api: httpx.Client, content: bytes | Iterator[bytes]) -> httpx.Response:
+    headers = {"Content-Type": "multipart/related; type=application/dicom; boundary=x"}
+    return api.post(STUDIES, content=content, headers=headers, timeout=120)
+
+
+def peak_mb(node: Node) -> int:
+    """The most memory that the node's main process ever had."""
+    assert node.process is not None
+    told = Path(f"/proc/{node.process.pid}/status").read_text()
+    return int(told.partition("VmHWM:")[2].split()[0]) >> 10
 
 
 def state(api: httpx.Client, study: str) -> str:

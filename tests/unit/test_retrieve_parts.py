@@ -9,9 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from dicom_node.dimse import Element, Field, read_command
 from dicom_node.errors import RefusedObject
 from dicom_node.retrieve.contexts import storage_classes, storage_proposals
-from dicom_node.retrieve.messages import Element, Field, cancel, read_command, request, store_response
+from dicom_node.retrieve.messages import cancel, request, store_response
 from dicom_node.retrieve.multipart import Malformed, boundary_of, parts
 from dicom_node.retrieve.part10 import opened_file
 

@@ -1,0 +1,126 @@
+"""The line to a peer that was called: a socket, PDUs, and a deadline on every wait.
+
+The PDU types are pynetdicom's; the socket is driven here. A threaded requestor reads a whole file into its queue before
+the first byte leaves, and a peer that stops reading holds its thread for ever; here a file is streamed through one
+buffer, and every wait ends.
+"""
+
+from __future__ import annotations
+
+import socket
+import struct
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+
+from pynetdicom.pdu import A_ABORT_RQ, A_RELEASE_RQ
+
+from dicom_node.errors import NodeError
+from dicom_node.send.negotiation import Remote
+
+LONGEST_ANSWER_BYTES = 1 << 20
+ASSOCIATE_AC, P_DATA = 0x02, 0x04
+_ASSOCIATE_RJ, _RELEASE_RP, _ABORT = 0x03, 0x06, 0x07
+_PDU_HEAD = struct.Struct(">BxL")
+
+
+@dataclass(frozen=True, slots=True)
+class Trouble:
+    """What a caller makes of trouble on the line: his error, the advice that ends each of its sentences, and the error
+    that a rejection is."""
+
+    error: type[NodeError]
+    advice: str
+    rejection: Callable[[Remote, bytes], NodeError]
+
+
+class Line:
+    """A connection to a peer. Every method raises the error of `trouble` when the peer is lost or talks nonsense."""
+
+    def __init__(self, remote: Remote, trouble: Trouble) -> None:
+        """Connect."""
+        self._remote = remote
+        self._trouble = trouble
+        try:
+            self._socket = socket.create_connection((remote.host, remote.port), timeout=remote.timeout_s)
+        except OSError as error:
+            why = error.strerror or str(error) or type(error).__name__
+            raise self._error(f"cannot be reached: {why}. Check host and port.") from error
+        # Without this a small PDU waits for the peer's delayed acknowledgement, 40 ms per object.
+        self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
+    def say(self, pdu: bytes | memoryview) -> None:
+        """Send bytes; to be called inside `told`."""
+        self._socket.sendall(pdu)
+
+    def hear(self, wanted: int, most_bytes: int = LONGEST_ANSWER_BYTES) -> bytearray:
+        """Read one PDU within the time limit and return its body, if it is the one `wanted`; inside `told`."""
+        deadline = time.monotonic() + self._remote.timeout_s
+        kind, length = _PDU_HEAD.unpack(self._read(_PDU_HEAD.size, deadline))
+        if length > most_bytes:
+            raise self._error(f"announced a PDU of {length} bytes; is it a DICOM peer?")
+        body = self._read(length, deadline)
+        if kind == wanted:
+            return body
+        if kind == _ASSOCIATE_RJ:
+            raise self._trouble.rejection(self._remote, _PDU_HEAD.pack(kind, length) + body)
+        if kind == _ABORT:
+            raise self._error("aborted the association. Does it know this node and allow this? Its log may say.")
+        raise self._error(f"sent PDU type 0x{kind:02X} out of turn.")
+
+    def acceptance(self, request: bytes) -> bytes:
+        """Send an A-ASSOCIATE-RQ and return the A-ASSOCIATE-AC; inside `told`."""
+        self.say(request)
+        body = self.hear(ASSOCIATE_AC)
+        return _PDU_HEAD.pack(ASSOCIATE_AC, len(body)) + body
+
+    def release(self) -> None:
+        """Ask for release, wait for the answer, and close; a peer that has gone by now has lost nothing."""
+        with suppress(OSError, NodeError):
+            self.say(bytes(A_RELEASE_RQ().encode()))
+            self.hear(_RELEASE_RP)
+        self.close()
+
+    def abort(self) -> None:
+        """Say that this is over, and close."""
+        abort = A_ABORT_RQ()
+        abort.source, abort.reason_diagnostic = 0, 0
+        with suppress(OSError):
+            self._socket.settimeout(1.0)
+            self.say(bytes(abort.encode()))
+        self.close()
+
+    def close(self) -> None:
+        """Close the connection without a word."""
+        self._socket.close()
+
+    @contextmanager
+    def told(self, doing: str) -> Iterator[None]:
+        """Turn what a socket or a malformed answer raises into one sentence."""
+        try:
+            yield
+        except TimeoutError as error:
+            raise self._error(f"did not get on for {self._remote.timeout_s:g} s while {doing}.") from error
+        except OSError as error:
+            raise self._error(f"closed the connection while {doing}.") from error
+        except (ValueError, TypeError, LookupError, AttributeError, struct.error) as error:
+            raise self._error(f"sent malformed bytes while {doing}.") from error
+
+    def _error(self, what: str) -> NodeError:
+        return self._trouble.error(f"{self._remote} {what} {self._trouble.advice}")
+
+    def _read(self, length: int, deadline: float) -> bytearray:
+        received = bytearray(length)
+        view = memoryview(received)
+        while view:
+            left_s = deadline - time.monotonic()
+            if left_s <= 0:
+                raise TimeoutError
+            self._socket.settimeout(left_s)
+            count = self._socket.recv_into(view)
+            if not count:
+                raise ConnectionResetError
+            view = view[count:]
+        self._socket.settimeout(self._remote.timeout_s)
+        return received
