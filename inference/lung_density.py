@@ -94,7 +94,7 @@ def _segment(volume: Volume) -> Lungs:
 def _check_plausible(seen: Seen, parameters: Mapping[str, float]) -> None:
     total_ml = sum(one.volume_ml for one in seen)
     low_ml, high_ml = parameters["min_total_volume_ml"], parameters["max_total_volume_ml"]
-    truncated = any(one.cut_at for one in seen)
+    truncated = any(one.is_truncated for one in seen)
     if truncated and not any(one.is_sensible for one in seen):
         raise NotAnalysable(
             "LUNGS_TRUNCATED",
@@ -122,7 +122,7 @@ def _findings(volume: Volume, seen: Seen, parameters: Mapping[str, float]) -> tu
     found = []
     # What is left of two lungs when one is hardly seen is not both.
     if all(one.is_sensible or not one.volume_ml for one in seen):
-        whole = not any(one.cut_at for one in seen)
+        whole = not any(one.is_truncated for one in seen)
         numbers = _measure(volume, _both(seen), laa_hu)
         found.append(_finding("both-lungs", "Both lungs", None, None, numbers if whole else numbers[1:]))
     for one, key, label, side, number in (
@@ -131,7 +131,7 @@ def _findings(volume: Volume, seen: Seen, parameters: Mapping[str, float]) -> tu
     ):
         if one.is_sensible:
             numbers = _measure(volume, one.mask_zyx, laa_hu)
-            found.append(_finding(key, label, side, number, numbers[1:] if one.cut_at else numbers))
+            found.append(_finding(key, label, side, number, numbers[1:] if one.is_truncated else numbers))
     return tuple(found)
 
 
@@ -216,7 +216,7 @@ def _unusual_volume(volume: Volume, seen: Seen) -> list[str]:
     total_ml = sum(one.volume_ml for one in seen)
     low_ml, high_ml = _USUAL_ADULT_ML
     less = total_ml < low_ml
-    cut = any(one.cut_at for one in seen)
+    cut = any(one.is_truncated for one in seen)
     if (years is not None and years < _ADULT_YEARS) or low_ml <= total_ml <= high_ml or (less and cut):
         return []
     usual = f"{'Less' if less else 'More'} aerated lung than usual in an adult (2 to 8 l): {total_ml / 1000:.2f} l."

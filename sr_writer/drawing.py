@@ -40,7 +40,7 @@ def font(size_px: int) -> ImageFont.FreeTypeFont:
     loaded = ImageFont.load_default(max(8, size_px))
     if not isinstance(loaded, ImageFont.FreeTypeFont):
         raise TypeError("Pillow was built without FreeType, so text cannot be drawn; install the pillow wheel.")
-    return loaded
+    return loaded.font_variant(layout_engine=ImageFont.Layout.BASIC)  # ASCII needs no shaping
 
 
 @lru_cache(maxsize=4096)
