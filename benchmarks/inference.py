@@ -30,9 +30,9 @@ from dicom_node.analysis import AnalysisRequest, ReportContext, SourceFile
 from dicom_node.demo.phantoms import chest_radiograph_phantom
 from dicom_node.fhir.options import FhirOptions
 from dicom_node.governance.golden import files_in
-from dicom_node.inference.cards import ModelCard
-from dicom_node.inference.model_folders import find_models
-from dicom_node.inference.sandbox import Limits, Sandbox
+from dicom_node.inference.cards.card import ModelCard
+from dicom_node.inference.cards.folders import find_models
+from dicom_node.inference.workers.sandbox import Limits, Sandbox
 from dicom_node.model import JobState
 from dicom_node.model_bench import Weighed
 from dicom_node.tasks import Task

@@ -24,7 +24,7 @@ from dicom_node.index.database import Database
 from dicom_node.index.jobs import ClaimedJob
 from dicom_node.index.results import answer_again, earlier_report, has_result, resend, save_result
 from dicom_node.index.studies import load_study
-from dicom_node.inference.cards import ModelCard
+from dicom_node.inference.cards.card import ModelCard
 from dicom_node.model import Artifact, Destination, Instance, JobOutcome, JobState, Study
 from dicom_node.spool import Spool
 from dicom_node.tasks import Declined, Performed, ProducedFile, Task

@@ -11,7 +11,7 @@ from typing import cast
 
 from dicom_node.errors import InferenceError, RefusedObject, WorkerDied
 from dicom_node.headers import Header, read_header
-from dicom_node.inference.sandbox import Sandbox
+from dicom_node.inference.workers.sandbox import Sandbox
 from dicom_node.logs import quiet_third_parties
 
 _TIME_LIMIT_S = 10.0

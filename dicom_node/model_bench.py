@@ -14,7 +14,7 @@ from typing import cast
 from dicom_node.analysis import AnalysisRequest, ReportContext, SourceFile
 from dicom_node.errors import NotAnalysable
 from dicom_node.fhir.options import FhirOptions
-from dicom_node.inference.cards import ModelCard
+from dicom_node.inference.cards.card import ModelCard
 from dicom_node.model import JobState
 from dicom_node.tasks import Performed, Task
 from dicom_node.uids import derived_uid
@@ -67,8 +67,8 @@ class Bench:
 
 def perform_and_weigh(task: Task) -> Weighed:
     """Perform a task; runs in the worker process."""
-    from dicom_node.inference.device import peak_bytes  # noqa: PLC0415 - the host needs neither
-    from dicom_node.inference.warm import models_at  # noqa: PLC0415
+    from dicom_node.inference.workers.device import peak_bytes  # noqa: PLC0415 - the host needs neither
+    from dicom_node.inference.workers.warm import models_at  # noqa: PLC0415
     from dicom_node.worker_process import perform  # noqa: PLC0415
 
     started = time.process_time()

@@ -16,8 +16,8 @@ from dicom_node.errors import SettingsError
 from dicom_node.governance.admission import Admission, rule_of
 from dicom_node.headers import ROUTING_KEYWORDS, snake_case
 from dicom_node.index.database import Database
-from dicom_node.inference.cards import ModelCard
-from dicom_node.inference.model_folders import survey_models
+from dicom_node.inference.cards.card import ModelCard
+from dicom_node.inference.cards.folders import survey_models
 from dicom_node.intake import Intake, Limits
 from dicom_node.model import Destination, Route
 from dicom_node.predicates import check_conditions

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from dicom_node.analysis import AnalysisRequest
 from dicom_node.fhir.options import FhirOptions
-from dicom_node.inference.place import Place
+from dicom_node.inference.workers.place import Place
 from dicom_node.model import ArtifactKind, JobState, ModelIdentity
 
 

@@ -14,10 +14,10 @@ import pydicom
 
 from dicom_node.analysis import Analysis, NotAnalysed, WrittenObject
 from dicom_node.fhir.bundle import build_bundle, to_json_bytes
-from dicom_node.inference.cards import load_card
+from dicom_node.inference.cards.card import load_card
 from dicom_node.inference.runner import run_model
-from dicom_node.inference.sandbox_child import OutOfMemory, answer_to
-from dicom_node.inference.together import run_together
+from dicom_node.inference.workers.sandbox_child import OutOfMemory, answer_to
+from dicom_node.inference.workers.together import run_together
 from dicom_node.logs import quiet_third_parties
 from dicom_node.model import ArtifactKind
 from dicom_node.pipeline import Parts, Told, analyse, tell

@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import cast
 
 from dicom_node.errors import InferenceError, NodeError
-from dicom_node.inference.place import Place, may_use_gpu, worker_count
-from dicom_node.inference.sandbox import Limits, Sandbox, unwrapped
+from dicom_node.inference.workers.place import Place, may_use_gpu, worker_count
+from dicom_node.inference.workers.sandbox import Limits, Sandbox, unwrapped
 from dicom_node.tasks import Task
 
 _log = logging.getLogger(__name__)

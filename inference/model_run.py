@@ -13,8 +13,8 @@ from pydicom.dataset import Dataset
 from pydicom.multival import MultiValue
 
 from dicom_node.errors import NotAnalysable
-from dicom_node.inference.cards import ModelCard
-from dicom_node.inference.pixels import READ_ERRORS
+from dicom_node.inference.cards.card import ModelCard
+from dicom_node.inference.images.pixels import READ_ERRORS
 from dicom_node.model import ModelIdentity
 
 #: What the gates and builders look at and what has one value at most. Pydicom converts a value, and refuses a

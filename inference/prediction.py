@@ -14,7 +14,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from dicom_node.inference.cards import ModelCard
+from dicom_node.inference.cards.card import ModelCard
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

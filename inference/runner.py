@@ -10,12 +10,12 @@ from typing import cast
 
 from dicom_node.analysis import Analysis, AnalysisRequest, NotAnalysed
 from dicom_node.errors import ModelUnavailable, NotAnalysable
-from dicom_node.inference.card_gate import check_card_gate
-from dicom_node.inference.cards import RUNTIMES, TASK_INPUTS, ModelCard, load_card
+from dicom_node.inference.cards.card import RUNTIMES, TASK_INPUTS, ModelCard, load_card
+from dicom_node.inference.images.card_gate import check_card_gate
 from dicom_node.inference.model_run import ModelRun, SourceImage, read_dataset
-from dicom_node.inference.place import Place
 from dicom_node.inference.prediction import Load, LoadedModel
-from dicom_node.inference.warm import models_at
+from dicom_node.inference.workers.place import Place
+from dicom_node.inference.workers.warm import models_at
 
 Analyse = Callable[[ModelRun], Analysis]
 Answer = Callable[[ModelRun, LoadedModel], Analysis]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydicom.dataset import Dataset
 
-from dicom_node.inference.cards import ModelCard
+from dicom_node.inference.cards.card import ModelCard
 
 #: Older people are few enough to be found by their age (45 CFR 164.514).
 _OLDEST_TOLD_YEARS = 90

@@ -141,6 +141,6 @@ def _shape(folder: Path, expected: Mapping[str, Any]) -> tuple[int, ...]:
 
 
 def _weights(folder: Path) -> Path | None:
-    from dicom_node.inference.cards import CARD_NAME, load_card  # noqa: PLC0415
+    from dicom_node.inference.cards.card import CARD_NAME, load_card  # noqa: PLC0415
 
     return load_card(folder).weights_file if (folder / CARD_NAME).is_file() else None

@@ -14,7 +14,7 @@ from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
 
 from dicom_node.config.settings import Settings
-from dicom_node.inference.card_keys import KEYS
+from dicom_node.inference.cards.keys import KEYS
 from dicom_node.lifecycle import DELIVERY_TRANSITIONS, JOB_TRANSITIONS, STUDY_TRANSITIONS
 from dicom_node.reasons import reason_table
 from tests import conformance_tables

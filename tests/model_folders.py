@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 
-from dicom_node.inference.cards import ModelCard, load_card
+from dicom_node.inference.cards.card import ModelCard, load_card
 
 CLASSES = """
 [[finding]]

@@ -20,11 +20,11 @@ from pydicom.uid import UID
 
 from dicom_node.analysis import Analysis, NotAnalysed, SourceFile
 from dicom_node.errors import NotAnalysable
-from dicom_node.inference.cards import Gate
-from dicom_node.inference.model_folders import find_models
+from dicom_node.inference.cards.card import Gate
+from dicom_node.inference.cards.folders import find_models
+from dicom_node.inference.images.volume import read_volume
 from dicom_node.inference.model_run import SourceImage, read_dataset
 from dicom_node.inference.runner import run_model
-from dicom_node.inference.volume import read_volume
 from dicom_node.ingest.picture import wrap
 from dicom_node.ingest.wrapping import PictureRequest
 from dicom_node.model import Finding

@@ -19,8 +19,8 @@ from dicom_node.errors import ModelUnavailable, NotFound, SettingsError
 from dicom_node.governance.admission import Standing
 from dicom_node.governance.golden import files_in
 from dicom_node.governance.records import standing_so_far
-from dicom_node.inference.cards import ModelCard
-from dicom_node.inference.model_folders import find_models
+from dicom_node.inference.cards.card import ModelCard
+from dicom_node.inference.cards.folders import find_models
 from dicom_node.logs import quiet_third_parties
 from dicom_node.model_bench import Bench, bench
 from dicom_node.workers import WorkerSettings

@@ -22,8 +22,8 @@ from dicom_node.governance.admission import Standing
 from dicom_node.governance.asking import Asker
 from dicom_node.governance.environment import environment
 from dicom_node.governance.records import standing_so_far
-from dicom_node.inference.cards import ModelCard
-from dicom_node.inference.model_folders import survey_models
+from dicom_node.inference.cards.card import ModelCard
+from dicom_node.inference.cards.folders import survey_models
 from dicom_node.logs import quiet_third_parties
 
 _SHOWN = ("auroc", "sensitivity", "specificity", "positive_predictive_value", "negative_predictive_value",

@@ -23,8 +23,8 @@ from dicom_node.governance.store import add_model
 from dicom_node.governance.verify import Point, verify_folder
 from dicom_node.index import actions
 from dicom_node.index.decisions import Decision, DecisionKind, add_decision, decisions_on, turned_away
-from dicom_node.inference.cards import CARD_NAME, ModelCard
-from dicom_node.inference.model_folders import survey_models
+from dicom_node.inference.cards.card import CARD_NAME, ModelCard
+from dicom_node.inference.cards.folders import survey_models
 from dicom_node.logs import quiet_third_parties
 from dicom_node.node import Node
 

@@ -9,8 +9,8 @@ from dicom_node.doctor.check import Check
 from dicom_node.errors import ModelUnavailable, SettingsError
 from dicom_node.governance.admission import Standing
 from dicom_node.governance.records import standing_so_far
-from dicom_node.inference.cards import ModelCard
-from dicom_node.inference.model_folders import survey_models
+from dicom_node.inference.cards.card import ModelCard
+from dicom_node.inference.cards.folders import survey_models
 
 _NOT_RUN = "Until then its studies are not analysed."
 

@@ -12,8 +12,8 @@ from dicom_node.errors import ModelUnavailable, SettingsError
 from dicom_node.governance.environment import environment
 from dicom_node.index.database import Database
 from dicom_node.index.decisions import Decision, DecisionKind, decisions_on
-from dicom_node.inference.card_digest import digest_of
-from dicom_node.inference.cards import ModelCard, load_card
+from dicom_node.inference.cards.card import ModelCard, load_card
+from dicom_node.inference.cards.digest import digest_of
 from dicom_node.model import ModelIdentity
 from dicom_node.tasks import Declined
 

@@ -11,9 +11,9 @@ from typing import Any, Self, cast
 from dicom_node.analysis import AnalysisRequest, ReportContext, SourceFile
 from dicom_node.config.settings import InferenceSettings
 from dicom_node.governance.question import Question
-from dicom_node.inference.cards import ModelCard
-from dicom_node.inference.place import Place, may_use_gpu
-from dicom_node.inference.sandbox import Limits, Sandbox
+from dicom_node.inference.cards.card import ModelCard
+from dicom_node.inference.workers.place import Place, may_use_gpu
+from dicom_node.inference.workers.sandbox import Limits, Sandbox
 from dicom_node.uids import derived_uid
 
 _TARGET = "dicom_node.governance.answering:answer"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from dicom_node.inference.cards import ModelCard
+from dicom_node.inference.cards.card import ModelCard
 from dicom_node.model import Code
 
 #: Coding scheme designators a model may answer in (PS3.16 Table 8-1), besides private ones (99…).

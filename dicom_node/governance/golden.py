@@ -16,7 +16,7 @@ from dicom_node.analysis import SourceFile
 from dicom_node.errors import InferenceError, SettingsError
 from dicom_node.governance.asking import Asker
 from dicom_node.governance.golden_cases import Expected, ExpectedFinding, GoldenCase, load_cases
-from dicom_node.inference.cards import ModelCard
+from dicom_node.inference.cards.card import ModelCard
 
 #: Makes the images of a phantom from the arguments of a golden study.
 Phantom = Callable[..., Sequence[Dataset]]

@@ -26,8 +26,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dicom_node.errors import SettingsError
-from dicom_node.inference.card_fields import CardFields
-from dicom_node.inference.cards import ModelCard
+from dicom_node.inference.cards.card import ModelCard
+from dicom_node.inference.cards.fields import CardFields
 from dicom_node.model import JobState, Presence
 
 _STATES = (JobState.DONE, JobState.PARTIAL, JobState.NOT_ANALYSABLE)

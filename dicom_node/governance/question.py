@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from dicom_node.analysis import AnalysisRequest
-from dicom_node.inference.place import Place
+from dicom_node.inference.workers.place import Place
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from dicom_node.errors import IndexUnavailable
 from dicom_node.governance.admission import ModelStanding, judge, rule_of
 from dicom_node.index.database import SCHEMA_HEAD, Database
 from dicom_node.index.decisions import Decision, decisions_on
-from dicom_node.inference.cards import ModelCard
+from dicom_node.inference.cards.card import ModelCard
 
 
 def standing_so_far(card: ModelCard, settings: Settings) -> ModelStanding:

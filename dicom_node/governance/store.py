@@ -12,8 +12,8 @@ import tempfile
 from pathlib import Path
 
 from dicom_node.errors import SettingsError
-from dicom_node.inference.card_digest import folder_files
-from dicom_node.inference.cards import CARD_NAME, ModelCard, load_card
+from dicom_node.inference.cards.card import CARD_NAME, ModelCard, load_card
+from dicom_node.inference.cards.digest import folder_files
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 

@@ -13,8 +13,8 @@ from dicom_node.errors import ModelUnavailable, NodeError, SettingsError, Worker
 from dicom_node.governance.codes import code_problems
 from dicom_node.governance.golden_cases import load_cases
 from dicom_node.headers import ROUTING_KEYWORDS, snake_case
-from dicom_node.inference.cards import ModelCard, load_card
-from dicom_node.inference.sandbox import Sandbox
+from dicom_node.inference.cards.card import ModelCard, load_card
+from dicom_node.inference.workers.sandbox import Sandbox
 from dicom_node.predicates import check_conditions
 from dicom_node.routing import OWN_ATTRIBUTES, check_rank
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import cast
 
 from dicom_node.errors import ModelUnavailable
-from dicom_node.inference.cards import RUNTIMES, load_card
+from dicom_node.inference.cards.card import RUNTIMES, load_card
 from dicom_node.inference.prediction import Load
 from dicom_node.inference.runtimes.weights import read_state
 

@@ -8,7 +8,7 @@ from typing import cast
 
 from dicom_node.errors import InferenceError, RefusedObject, WorkerDied
 from dicom_node.headers import Header, StoreStatus, read_header_of_file
-from dicom_node.inference.sandbox import Sandbox
+from dicom_node.inference.workers.sandbox import Sandbox
 
 _TIME_LIMIT_S = 20.0
 _MEMORY_LIMIT_MB = 2048

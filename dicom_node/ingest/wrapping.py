@@ -8,7 +8,7 @@ from pathlib import Path
 
 from dicom_node.errors import InferenceError, RefusedObject, WorkerDied
 from dicom_node.headers import StoreStatus
-from dicom_node.inference.sandbox import Sandbox
+from dicom_node.inference.workers.sandbox import Sandbox
 
 _TIME_LIMIT_S = 60.0
 _MEMORY_LIMIT_MB = 4096

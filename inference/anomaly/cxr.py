@@ -15,7 +15,7 @@ from dicom_node.errors import ModelUnavailable
 from dicom_node.inference.anomaly.detector import TERMS, Detector, prepared
 from dicom_node.inference.anomaly.networks import GRID
 from dicom_node.inference.answers.inputs import Given, read_inputs
-from dicom_node.inference.cards import ModelCard, load_card
+from dicom_node.inference.cards.card import ModelCard, load_card
 from dicom_node.inference.explain.regions import hottest_box
 from dicom_node.inference.explain.rollout import attention_rollout
 from dicom_node.inference.explain.scale import FloatMap

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from dicom_node.analysis import Analysis, Saliency
 from dicom_node.errors import ModelUnavailable
 from dicom_node.inference.answers.inputs import Given, predictions, read_inputs
-from dicom_node.inference.card_outputs import CardFinding
+from dicom_node.inference.cards.outputs import CardFinding
 from dicom_node.inference.explain.regions import hottest_box
 from dicom_node.inference.model_run import ModelRun
 from dicom_node.inference.prediction import LoadedModel, Prediction

@@ -11,7 +11,7 @@ from pydicom.dataset import Dataset
 from dicom_node.analysis import Analysis, frame_number_of
 from dicom_node.codes import DIAMETER, MAXIMUM, MILLIMETER
 from dicom_node.inference.answers.inputs import Given, predictions, read_inputs
-from dicom_node.inference.card_outputs import CardFinding
+from dicom_node.inference.cards.outputs import CardFinding
 from dicom_node.inference.model_run import ModelRun
 from dicom_node.inference.prediction import Box, LoadedModel
 from dicom_node.model import Finding, Measurement, Presence, Region

@@ -8,12 +8,12 @@ from dataclasses import dataclass
 import numpy as np
 from pydicom.dataset import Dataset
 
+from dicom_node.inference.images.pixels import display_values
+from dicom_node.inference.images.radiograph import frontal_images
+from dicom_node.inference.images.volume import Volume, read_volume
 from dicom_node.inference.model_run import ModelRun
-from dicom_node.inference.pixels import display_values
 from dicom_node.inference.prediction import LoadedModel, ModelInput, Prediction
-from dicom_node.inference.radiograph import frontal_images
 from dicom_node.inference.sharing import shared_attributes
-from dicom_node.inference.volume import Volume, read_volume
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from dicom_node.analysis import Analysis, Saliency, Segment, frame_number_of
 from dicom_node.codes import MILLILITER, VOLUME
 from dicom_node.errors import ModelUnavailable, NotAnalysable
 from dicom_node.inference.answers.inputs import Given, predictions, read_inputs
-from dicom_node.inference.card_outputs import CardSegment
+from dicom_node.inference.cards.outputs import CardSegment
 from dicom_node.inference.explain.voxels import probability_map, strongest_slices
 from dicom_node.inference.model_run import ModelRun
 from dicom_node.inference.prediction import LoadedModel, Prediction

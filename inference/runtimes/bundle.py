@@ -19,7 +19,7 @@ from monai.transforms.post.dictionary import Invertd
 from numpy.typing import NDArray
 
 from dicom_node.errors import ModelUnavailable
-from dicom_node.inference.cards import ModelCard
+from dicom_node.inference.cards.card import ModelCard
 from dicom_node.inference.explain.cam import grad_cam, grad_cam_plus_plus
 from dicom_node.inference.explain.occlusion import occlusion
 from dicom_node.inference.prediction import Explanation, LoadedModel, ModelInput, Prediction

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from dicom_node.errors import ModelUnavailable
-from dicom_node.inference.pixels import READ_ERRORS
+from dicom_node.inference.images.pixels import READ_ERRORS
 from dicom_node.inference.runtimes.bundle_config import BundleConfig
 
 #: What configurations and scripts of strangers raise.

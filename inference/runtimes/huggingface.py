@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from dicom_node.errors import ModelUnavailable
-from dicom_node.inference.cards import ModelCard
+from dicom_node.inference.cards.card import ModelCard
 from dicom_node.inference.runtimes.axes import Floats
 from dicom_node.inference.runtimes.huggingface_images import ImagePreparation
 from dicom_node.inference.runtimes.tensors import TensorModel, check_card

@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dicom_node.errors import ModelUnavailable
-from dicom_node.inference.card_tensors import Preprocessing
-from dicom_node.inference.cards import ModelCard
+from dicom_node.inference.cards.card import ModelCard
+from dicom_node.inference.cards.tensors import Preprocessing
 from dicom_node.inference.prediction import ModelInput
 from dicom_node.inference.runtimes.axes import Axis, Floats, centred_axis, place
 from dicom_node.inference.runtimes.preprocess import Placement, Prepared, prepare

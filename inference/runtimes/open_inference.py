@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 
 from dicom_node.errors import ModelUnavailable
-from dicom_node.inference.card_tensors import Preprocessing
-from dicom_node.inference.cards import ModelCard
+from dicom_node.inference.cards.card import ModelCard
+from dicom_node.inference.cards.tensors import Preprocessing
 from dicom_node.inference.prediction import Explanation, ModelInput, Prediction
 from dicom_node.inference.runtimes.axes import Floats
 from dicom_node.inference.runtimes.open_inference_http import InferenceServer, Request

@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dicom_node.errors import ModelUnavailable
-from dicom_node.inference.card_tensors import ServerSpec
+from dicom_node.inference.cards.tensors import ServerSpec
 from dicom_node.inference.runtimes.axes import Floats
 
 _DTYPES = {

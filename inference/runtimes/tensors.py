@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dicom_node.errors import ModelUnavailable
-from dicom_node.inference.card_tensors import Preprocessing
-from dicom_node.inference.cards import ModelCard
+from dicom_node.inference.cards.card import ModelCard
+from dicom_node.inference.cards.tensors import Preprocessing
 from dicom_node.inference.prediction import Explanation, ModelInput, Prediction
 from dicom_node.inference.runtimes.axes import Floats
 from dicom_node.inference.runtimes.preprocess import Placement, Prepared, bring_back, prepare

@@ -13,8 +13,8 @@ import torch
 from monai.networks.nets.densenet import DenseNet121
 
 from dicom_node.errors import ModelUnavailable
-from dicom_node.inference.card_tensors import Preprocessing
-from dicom_node.inference.cards import ModelCard
+from dicom_node.inference.cards.card import ModelCard
+from dicom_node.inference.cards.tensors import Preprocessing
 from dicom_node.inference.explain.cam import grad_cam, grad_cam_plus_plus
 from dicom_node.inference.runtimes.axes import Floats
 from dicom_node.inference.runtimes.preprocess import prepare

@@ -21,7 +21,7 @@ from monai.networks.nets.densenet import DenseNet121
 from safetensors.torch import save_file
 
 from dicom_node.errors import ModelUnavailable
-from dicom_node.inference.cards import CARD_NAME
+from dicom_node.inference.cards.card import CARD_NAME
 from dicom_node.inference.runtimes.torchxrayvision import OPERATING_POINTS, OUTPUTS
 from dicom_node.inference.training.tensor_pickle import read_tensors
 from dicom_node.inference.training.torchxrayvision_labels import LABELS, PUBLISHED_POINTS

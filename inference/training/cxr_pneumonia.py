@@ -20,7 +20,7 @@ from monai.utils.misc import set_determinism
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from dicom_node.inference.card_digest import sha256_of
+from dicom_node.inference.cards.digest import sha256_of
 from dicom_node.inference.ensemble import MirroredEnsemble, member_state
 from dicom_node.inference.training import bundle_folder, fit, report
 from dicom_node.inference.training.augment import Strength, standardised, varied

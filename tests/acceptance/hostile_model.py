@@ -7,7 +7,7 @@ import os
 import time
 
 from dicom_node.analysis import Analysis
-from dicom_node.inference.lung_density import analyse as measure
+from dicom_node.inference.lungs.density import analyse as measure
 from dicom_node.inference.model_run import ModelRun
 
 _GIGABYTE = 1 << 30

@@ -11,7 +11,7 @@ from typing import Any
 import pydicom
 import pytest
 
-from dicom_node.inference.cards import SHIPPED_MODELS
+from dicom_node.inference.cards.card import SHIPPED_MODELS
 from tests.data_factories import small_chest_ct
 from tests.needs import REPOSITORY
 from tests.peers.dcmtk import dcmsend
@@ -34,7 +34,7 @@ def hostile_model(folder: Path) -> Path:
     card = (SHIPPED_MODELS / "ct-lung-density" / "model_card.toml").read_text(encoding="utf-8")
     (folder / "hostile").mkdir(parents=True)
     card = card.replace('name = "ct-lung-density"', 'name = "hostile"')
-    card = card.replace("dicom_node.inference.lung_density:analyse", "tests.acceptance.hostile_model:analyse")
+    card = card.replace("dicom_node.inference.lungs.density:analyse", "tests.acceptance.hostile_model:analyse")
     (folder / "hostile" / "model_card.toml").write_text(card, encoding="utf-8")
     return folder
 

@@ -20,7 +20,7 @@ from dicom_node.demo.phantoms import chest_radiograph_phantom
 from dicom_node.governance.environment import environment
 from dicom_node.index.database import Database
 from dicom_node.index.decisions import Decision, DecisionKind, add_decision
-from dicom_node.inference.cards import load_card
+from dicom_node.inference.cards.card import load_card
 from tests.data_factories import toy_bundle
 from tests.needs import REPOSITORY
 from tests.peers.node import Node

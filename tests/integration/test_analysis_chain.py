@@ -27,8 +27,8 @@ from dicom_node.index import actions
 from dicom_node.index.database import Database
 from dicom_node.index.intake import close_association
 from dicom_node.index.jobs import claim
-from dicom_node.inference.model_folders import find_models
-from dicom_node.inference.sandbox import Sandbox
+from dicom_node.inference.cards.folders import find_models
+from dicom_node.inference.workers.sandbox import Sandbox
 from dicom_node.intake import Intake, Limits, Received
 from dicom_node.model import Destination, Route
 from dicom_node.model import Sender as Modality

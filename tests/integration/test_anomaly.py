@@ -21,7 +21,7 @@ from dicom_node.demo.phantoms import chest_radiograph_phantom  # noqa: E402
 from dicom_node.errors import ModelUnavailable  # noqa: E402
 from dicom_node.inference.anomaly import cxr, networks  # noqa: E402
 from dicom_node.inference.anomaly.detector import TERMS, Detector, prepared  # noqa: E402
-from dicom_node.inference.cards import load_card  # noqa: E402
+from dicom_node.inference.cards.card import load_card  # noqa: E402
 from dicom_node.inference.runner import run_model  # noqa: E402
 from dicom_node.inference.training import anomaly_report, anomaly_stages, bundle_folder, cxr_anomaly  # noqa: E402
 from dicom_node.inference.training.data import Radiograph, Split  # noqa: E402

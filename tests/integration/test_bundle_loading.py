@@ -14,7 +14,7 @@ torch = pytest.importorskip("torch", reason="the inference extra is not installe
 
 from dicom_node.__main__ import main  # noqa: E402
 from dicom_node.errors import ModelUnavailable  # noqa: E402
-from dicom_node.inference.cards import load_card  # noqa: E402
+from dicom_node.inference.cards.card import load_card  # noqa: E402
 from dicom_node.inference.prediction import ModelInput  # noqa: E402
 from dicom_node.inference.runtimes.bundle import Wanted, load, open_bundle  # noqa: E402
 from dicom_node.inference.runtimes.weights import read_state  # noqa: E402

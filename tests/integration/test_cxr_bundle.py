@@ -14,7 +14,7 @@ from pydicom import dcmread
 
 torch = pytest.importorskip("torch", reason="the inference extra is not installed")
 
-from dicom_node.inference.cards import load_card  # noqa: E402
+from dicom_node.inference.cards.card import load_card  # noqa: E402
 from dicom_node.inference.explain import cam  # noqa: E402
 from dicom_node.inference.training import bundle_folder, report  # noqa: E402
 from tests.needs import real_data  # noqa: E402

@@ -12,9 +12,9 @@ from dicom_node import codes
 from dicom_node.analysis import Analysis, Segment
 from dicom_node.fhir.bundle import build_bundle
 from dicom_node.fhir.options import FhirOptions
-from dicom_node.inference.cards import Gate
+from dicom_node.inference.cards.card import Gate
+from dicom_node.inference.images.volume import Volume, read_volume
 from dicom_node.inference.model_run import SourceImage, read_dataset
-from dicom_node.inference.volume import Volume, read_volume
 from dicom_node.model import ArtifactKind, Code, Finding, Measurement
 from dicom_node.sr_writer import to_part10, write_objects
 from dicom_node.summary import summarise

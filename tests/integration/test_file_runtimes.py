@@ -16,7 +16,7 @@ import pytest
 import torch
 
 from dicom_node.errors import ModelUnavailable
-from dicom_node.inference.cards import ModelCard
+from dicom_node.inference.cards.card import ModelCard
 from dicom_node.inference.prediction import Load, LoadedModel, ModelInput
 from dicom_node.inference.runtimes import exported, torchscript
 from dicom_node.inference.runtimes import onnx as onnx_runtime

@@ -15,7 +15,7 @@ import torch
 from PIL import Image
 
 from dicom_node.errors import ModelUnavailable
-from dicom_node.inference.cards import ModelCard
+from dicom_node.inference.cards.card import ModelCard
 from dicom_node.inference.prediction import ModelInput
 from dicom_node.inference.runtimes import huggingface
 from tests.model_folders import card_of
@@ -285,7 +285,7 @@ def refuse(*_): raise AssertionError("a connection was opened")
 socket.socket.connect = socket.getaddrinfo = refuse
 import numpy as np
 from pathlib import Path
-from dicom_node.inference.cards import load_card
+from dicom_node.inference.cards.card import load_card
 from dicom_node.inference.prediction import ModelInput
 from dicom_node.inference.runtimes import huggingface
 model = huggingface.load(load_card(Path({str(folder)!r})), "cpu")

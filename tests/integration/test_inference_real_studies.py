@@ -11,7 +11,7 @@ from pydicom import dcmread
 from pydicom.misc import is_dicom
 
 from dicom_node.analysis import Analysis, NotAnalysed, SourceFile
-from dicom_node.inference.cards import SHIPPED_MODELS
+from dicom_node.inference.cards.card import SHIPPED_MODELS
 from dicom_node.inference.runner import run_model
 from tests.data_factories import request_for_files, toy_bundle
 from tests.needs import real_data

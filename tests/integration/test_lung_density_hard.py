@@ -12,7 +12,7 @@ from pydicom.dataset import Dataset
 from dicom_node.analysis import Analysis, NotAnalysed
 from dicom_node.codes import VOLUME
 from dicom_node.demo.anatomy import Chest
-from dicom_node.inference.cards import SHIPPED_MODELS
+from dicom_node.inference.cards.card import SHIPPED_MODELS
 from dicom_node.inference.runner import run_model
 from tests import chests, volumes
 from tests.chests import Scan

@@ -11,8 +11,8 @@ import pytest
 from dicom_node.__main__ import main
 from dicom_node.config.settings import load_settings
 from dicom_node.governance.admission import ModelStanding, Standing
-from dicom_node.inference.cards import SHIPPED_MODELS
-from dicom_node.inference.model_folders import survey_models
+from dicom_node.inference.cards.card import SHIPPED_MODELS
+from dicom_node.inference.cards.folders import survey_models
 from dicom_node.node import Node
 from tests.data_factories import small_chest_ct
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from dicom_node.governance.verify import Point, verify_folder
-from dicom_node.inference.cards import ModelCard
+from dicom_node.inference.cards.card import ModelCard
 from tests.acceptance.test_model_files import Touch, bewitch, poison
 from tests.data_factories import toy_bundle
 from tests.integration.test_file_runtimes import exported_card, onnx_card, script_card

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from dicom_node.errors import ModelUnavailable, SettingsError
-from dicom_node.inference.cards import ModelCard, load_card
+from dicom_node.inference.cards.card import ModelCard, load_card
 from dicom_node.inference.prediction import ModelInput
 from dicom_node.inference.runtimes import open_inference
 from dicom_node.inference.sharing import shared_attributes

@@ -13,7 +13,7 @@ from pydicom.dataset import Dataset
 from dicom_node.analysis import Analysis, NotAnalysed
 from dicom_node.demo.phantoms import chest_radiograph_phantom
 from dicom_node.errors import ModelUnavailable
-from dicom_node.inference.pixels import display_values, hounsfield_units
+from dicom_node.inference.images.pixels import display_values, hounsfield_units
 from dicom_node.inference.runner import run_model
 from tests.data_factories import flipped_columns, request_for, small_chest_ct
 from tests.inference_server import Served, serving

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from dicom_node.errors import DeliveryDeferred, InferenceError, NotAnalysable, WorkerDied
-from dicom_node.inference.sandbox import Limits, Sandbox
+from dicom_node.inference.workers.sandbox import Limits, Sandbox
 from tests.needs import REPOSITORY
 
 TARGET = "tests.integration.crashing_targets:perform"
@@ -160,7 +160,7 @@ def test_the_worker_survives_the_thread_that_asked_first(sandbox: Sandbox) -> No
 def test_the_worker_dies_with_its_parent(tmp_path: Path) -> None:
     code = (
         "import sys, os, signal\n"
-        "from dicom_node.inference.sandbox import Sandbox\n"
+        "from dicom_node.inference.workers.sandbox import Sandbox\n"
         f"s = Sandbox({TARGET!r}, time_limit_s=60, memory_limit_mb=1024)\n"
         "s.run(('add', 1, 1))\n"
         "print(s.process_id, flush=True)\n"

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from dicom_node.errors import ModelUnavailable
-from dicom_node.inference.cards import load_card
+from dicom_node.inference.cards.card import load_card
 from dicom_node.inference.prediction import ModelInput
 from dicom_node.inference.runtimes import torchxrayvision
 from dicom_node.inference.training import convert_torchxrayvision as converter

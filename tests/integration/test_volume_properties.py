@@ -26,8 +26,8 @@ from pydicom.uid import (
 
 from dicom_node import codes
 from dicom_node.analysis import Analysis, Segment
-from dicom_node.inference.cards import Gate
-from dicom_node.inference.volume import Volume, read_volume
+from dicom_node.inference.cards.card import Gate
+from dicom_node.inference.images.volume import Volume, read_volume
 from dicom_node.model import Finding, Measurement
 from dicom_node.sr_writer import to_part10
 from dicom_node.sr_writer.identity import identity_of

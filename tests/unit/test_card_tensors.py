@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from dicom_node.errors import SettingsError
-from dicom_node.inference.card_tensors import OutputSpec, Preprocessing, ServerSpec
-from dicom_node.inference.cards import ModelCard, load_card
+from dicom_node.inference.cards.card import ModelCard, load_card
+from dicom_node.inference.cards.tensors import OutputSpec, Preprocessing, ServerSpec
 from tests.model_folders import write_card
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from dicom_node.errors import ModelUnavailable, NotAnalysable
-from dicom_node.inference.cards import ModelCard, load_card
+from dicom_node.inference.cards.card import ModelCard, load_card
 from dicom_node.inference.prediction import ModelInput
 from dicom_node.inference.runtimes import entry_point
 from tests.model_folders import CLASSES, write_card

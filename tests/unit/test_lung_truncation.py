@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from dicom_node.inference.lung_truncation import SeenLung, seen_lungs
-from dicom_node.inference.lungs import Lungs
-from dicom_node.inference.volume import Volume
+from dicom_node.inference.images.volume import Volume
+from dicom_node.inference.lungs.segmentation import Lungs
+from dicom_node.inference.lungs.truncation import SeenLung, seen_lungs
 
 #: A lung like a cone: 100 cm² at its base, its tip 240 mm above.
 HEIGHT_MM, BASE_RADIUS_MM, PIXEL_MM = 240.0, 56.4, 2.0

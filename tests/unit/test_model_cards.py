@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from dicom_node.errors import ModelUnavailable, SettingsError
-from dicom_node.inference.cards import SHIPPED_MODELS, load_card
-from dicom_node.inference.model_folders import find_models
+from dicom_node.inference.cards.card import SHIPPED_MODELS, load_card
+from dicom_node.inference.cards.folders import find_models
 from tests.needs import REPOSITORY
 
 CARD = """\
@@ -242,7 +242,7 @@ def test_two_models_of_one_name_are_refused(folder: Path) -> None:
         find_models([folder.parent])
 
 
-@pytest.mark.parametrize("module", ["cards", "sandbox", "sandbox_child"])
+@pytest.mark.parametrize("module", ["cards.card", "workers.sandbox", "workers.sandbox_child"])
 def test_the_host_side_imports_neither_numpy_nor_torch(module: str) -> None:
     code = (
         f"import sys, dicom_node.inference.{module}\n"

@@ -17,8 +17,8 @@ from dicom_node.governance.environment import environment
 from dicom_node.governance.golden_cases import load_cases
 from dicom_node.governance.store import add_model
 from dicom_node.index.decisions import Decision, DecisionKind
-from dicom_node.inference.cards import SHIPPED_MODELS, load_card
-from dicom_node.inference.model_folders import survey_models
+from dicom_node.inference.cards.card import SHIPPED_MODELS, load_card
+from dicom_node.inference.cards.folders import survey_models
 from tests.unit.test_model_cards import CARD
 
 HERE = environment("cpu")

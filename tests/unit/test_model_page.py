@@ -9,14 +9,13 @@ import pytest
 from pydicom.dataset import Dataset
 
 from dicom_node.analysis import Analysis, NotAnalysed
-from dicom_node.inference.card_keys import KEYS
-from dicom_node.inference.model_folders import find_models
+from dicom_node.inference.cards.folders import find_models
+from dicom_node.inference.cards.keys import KEYS
 from dicom_node.inference.runner import run_model
 from tests.data_factories import request_for
 from tests.model_page import write_example
 from tests.needs import REPOSITORY
 
-INFERENCE = REPOSITORY / "inference"
 _KEY = re.compile(
     r"\.(?:text|optional_text|texts|flag|number|whole|floats|pair|table|tables|subtables|digest|choice|values\.get)"
     r"\(\"(\w+)\""
@@ -50,8 +49,8 @@ def test_the_python_example_declines_with_a_code_of_its_own(
 
 
 def test_every_key_the_code_reads_is_in_the_schema_and_every_one_there_is_read() -> None:
-    others = {"card_checks.py", "card_fields.py", "card_keys.py"}
-    readers = [path for path in INFERENCE.glob("card*.py") if path.name not in others]
+    others = {"checks.py", "fields.py", "keys.py"}
+    readers = [path for path in (REPOSITORY / "inference" / "cards").glob("*.py") if path.name not in others]
     keys = set(_KEY.findall("\n".join(path.read_text(encoding="utf-8") for path in readers)))
 
     assert keys - {"value", "scheme", "meaning"} == {key.name for key in KEYS} - _FREE_TEXTS - {"value"}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pydicom.dataset import Dataset
 
 from dicom_node.demo.phantoms import PhantomTruth, chest_radiograph_phantom
-from dicom_node.inference.pixels import display_values
+from dicom_node.inference.images.pixels import display_values
 
 
 def test_every_phantom_says_so_where_people_look(phantom: list[Dataset]) -> None:

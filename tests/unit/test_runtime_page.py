@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from dicom_node.inference.cards import RUNTIMES, load_card
+from dicom_node.inference.cards.card import RUNTIMES, load_card
 from tests.model_folders import CLASSES
 from tests.needs import REPOSITORY
 

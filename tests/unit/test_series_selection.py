@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from dicom_node.inference.cards import SHIPPED_MODELS, load_card
+from dicom_node.inference.cards.card import SHIPPED_MODELS, load_card
 from dicom_node.model import Instance, InstanceRole, Route, Sender, Series, Study, StudyState
 from dicom_node.routing import RouteDecision, decide
 

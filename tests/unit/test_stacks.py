@@ -9,10 +9,10 @@ import pytest
 from pydicom.dataset import Dataset
 
 from dicom_node.errors import NotAnalysable
-from dicom_node.inference.cards import Gate
-from dicom_node.inference.frames import frames_of
-from dicom_node.inference.gate import coherent_stack
-from dicom_node.inference.stacks import Stack
+from dicom_node.inference.cards.card import Gate
+from dicom_node.inference.images.frames import frames_of
+from dicom_node.inference.images.gate import coherent_stack
+from dicom_node.inference.images.stacks import Stack
 from tests import volumes
 
 VALUES = volumes.asymmetric()

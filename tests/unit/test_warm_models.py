@@ -12,13 +12,13 @@ import pytest
 import torch
 
 from dicom_node.errors import ModelUnavailable
-from dicom_node.inference.cards import ModelCard, load_card
-from dicom_node.inference.device import choose_device
-from dicom_node.inference.place import Place, gpu_count, may_use_gpu, worker_count
-from dicom_node.inference.precision import MixedPrecision, in_precision
+from dicom_node.inference.cards.card import ModelCard, load_card
 from dicom_node.inference.prediction import Explanation, ModelInput, Prediction
-from dicom_node.inference.warm import WarmModels
-from dicom_node.inference.watchdog import resident_bytes
+from dicom_node.inference.workers.device import choose_device
+from dicom_node.inference.workers.place import Place, gpu_count, may_use_gpu, worker_count
+from dicom_node.inference.workers.precision import MixedPrecision, in_precision
+from dicom_node.inference.workers.warm import WarmModels
+from dicom_node.inference.workers.watchdog import resident_bytes
 
 MEGABYTE = 1 << 20
 
@@ -58,7 +58,7 @@ name = "{name}"
 version = "1"
 manufacturer = "test"
 runtime = "python"
-entry_point = "dicom_node.inference.lung_density:analyse"
+entry_point = "dicom_node.inference.lungs.density:analyse"
 task = "classification"
 intended_use = "tests"
 limits = "everything"

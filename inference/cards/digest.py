@@ -24,15 +24,7 @@ _SHARED_CODE = (
     "runner",
     "prediction",
     "sharing",
-    "card_gate",
-    "exclusions",
-    "frames",
-    "gate",
-    "geometry",
-    "pixels",
-    "stacks",
-    "volume",
-    "radiograph",
+    "images/*",
     "explain/*",
     "runtimes/axes",
     "runtimes/preprocess",
@@ -64,7 +56,7 @@ def folder_files(folder: Path) -> Iterator[tuple[str, Path]]:
 
 def node_files(*more: str) -> Iterator[tuple[str, Path]]:
     """Return the code of the node that shapes answers: what all models share, and modules that begin with `more`."""
-    package = Path(__file__).resolve().parent
+    package = Path(__file__).resolve().parents[1]
     for pattern in (*_SHARED_CODE, *(f"{name}*" for name in more)):
         for path in package.glob(f"{pattern}.py"):
             yield f"code/{path.relative_to(package).as_posix()}", path

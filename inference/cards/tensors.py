@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
-from dicom_node.inference.card_fields import CardFields
+from dicom_node.inference.cards.fields import CardFields
 
 FITS = ("stretch", "pad", "crop")
 ACTIVATIONS = ("none", "softmax", "sigmoid")

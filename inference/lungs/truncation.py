@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from dicom_node.inference.lungs import Lungs
-from dicom_node.inference.volume import Volume
+from dicom_node.inference.images.volume import Volume
+from dicom_node.inference.lungs.segmentation import Lungs
 
 Bools = NDArray[np.bool_]
 

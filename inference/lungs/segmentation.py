@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from dicom_node.errors import NotAnalysable
-from dicom_node.inference.airways import find_airways
+from dicom_node.inference.lungs.airways import find_airways
 
 Bools = NDArray[np.bool_]
 Values = NDArray[np.int16]

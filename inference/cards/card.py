@@ -14,8 +14,8 @@ from functools import cached_property
 from pathlib import Path
 
 from dicom_node.errors import ModelUnavailable, SettingsError
-from dicom_node.inference.card_checks import check_values
-from dicom_node.inference.card_digest import (
+from dicom_node.inference.cards.checks import check_values
+from dicom_node.inference.cards.digest import (
     decides,
     digest_of,
     folder_files,
@@ -24,10 +24,10 @@ from dicom_node.inference.card_digest import (
     node_files,
     sha256_of,
 )
-from dicom_node.inference.card_fields import CardFields
-from dicom_node.inference.card_keys import unknown_keys
-from dicom_node.inference.card_outputs import CardFinding, CardSegment, read_finding, read_segment
-from dicom_node.inference.card_tensors import (
+from dicom_node.inference.cards.fields import CardFields
+from dicom_node.inference.cards.keys import unknown_keys
+from dicom_node.inference.cards.outputs import CardFinding, CardSegment, read_finding, read_segment
+from dicom_node.inference.cards.tensors import (
     OutputSpec,
     Preprocessing,
     ServerSpec,
@@ -39,7 +39,7 @@ from dicom_node.model import ModelIdentity
 from dicom_node.predicates import check_conditions
 from dicom_node.uids import derived_uid
 
-SHIPPED_MODELS = Path(__file__).resolve().parent / "models"
+SHIPPED_MODELS = Path(__file__).resolve().parents[1] / "models"
 CARD_NAME = "model_card.toml"
 #: How a GPU may compute; ``mixed`` is for cards whose accuracy was measured with it.
 PRECISIONS = ("float32", "mixed")

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from dicom_node.inference.volume import Volume
+from dicom_node.inference.images.volume import Volume
 
 
 @dataclass(frozen=True, slots=True)

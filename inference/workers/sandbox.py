@@ -22,8 +22,8 @@ from typing import Self
 
 from dicom_node import errors
 from dicom_node.errors import InferenceError, NodeError, WorkerDied
-from dicom_node.inference.sandbox_child import BEGUN, Failed, OutOfMemory, Raised, Returned
-from dicom_node.inference.watchdog import Watchdog
+from dicom_node.inference.workers.sandbox_child import BEGUN, Failed, OutOfMemory, Raised, Returned
+from dicom_node.inference.workers.watchdog import Watchdog
 
 _log = logging.getLogger(__name__)
 _CLOSING_S = 2.0
@@ -127,7 +127,7 @@ class Sandbox:
 
     def _start(self) -> _Child:
         ours, theirs = Pipe()
-        command = [sys.executable, "-m", "dicom_node.inference.sandbox_child"]
+        command = [sys.executable, "-m", "dicom_node.inference.workers.sandbox_child"]
         command += [str(theirs.fileno()), str(os.getpid()), str(self._limits.address_space_mb), self._target]
         process = subprocess.Popen(
             command,

@@ -14,12 +14,12 @@ from functools import cache
 from pathlib import Path
 
 from dicom_node.errors import ModelUnavailable
-from dicom_node.inference.cards import ModelCard, load_card
-from dicom_node.inference.device import choose_device, held_bytes, release_cached
-from dicom_node.inference.place import Place
-from dicom_node.inference.precision import in_precision
+from dicom_node.inference.cards.card import ModelCard, load_card
 from dicom_node.inference.prediction import Load, LoadedModel
-from dicom_node.inference.together import asked_together
+from dicom_node.inference.workers.device import choose_device, held_bytes, release_cached
+from dicom_node.inference.workers.place import Place
+from dicom_node.inference.workers.precision import in_precision
+from dicom_node.inference.workers.together import asked_together
 
 _MEGABYTE = 1 << 20
 _log = logging.getLogger(__name__)

@@ -7,8 +7,8 @@ import resource
 import sys
 
 from dicom_node.errors import ModelUnavailable
-from dicom_node.inference.place import Place
-from dicom_node.inference.watchdog import resident_bytes
+from dicom_node.inference.workers.place import Place
+from dicom_node.inference.workers.watchdog import resident_bytes
 
 
 def choose_device(place: Place) -> str:

@@ -12,11 +12,11 @@ import numpy as np
 from pydicom.dataset import Dataset
 
 from dicom_node.errors import NotAnalysable
-from dicom_node.inference.cards import Gate
-from dicom_node.inference.exclusions import NO_POSITION, Exclusion, refused, volume_exclusion
-from dicom_node.inference.frames import ENHANCED, frames_of, other_dimensions
-from dicom_node.inference.geometry import slice_plane
-from dicom_node.inference.stacks import DUPLICATE_MM, Slice, Stack, joined, stacks_of
+from dicom_node.inference.cards.card import Gate
+from dicom_node.inference.images.exclusions import NO_POSITION, Exclusion, refused, volume_exclusion
+from dicom_node.inference.images.frames import ENHANCED, frames_of, other_dimensions
+from dicom_node.inference.images.geometry import slice_plane
+from dicom_node.inference.images.stacks import DUPLICATE_MM, Slice, Stack, joined, stacks_of
 
 #: Headers round positions: to 0.1 mm at worst, so neighbours may differ by this much from the common spacing.
 _SPACING_TOLERANCE_MM = 0.11

@@ -21,7 +21,7 @@ from pydicom.uid import (
 
 from dicom_node.analysis import SourceFrame
 from dicom_node.errors import NotAnalysable
-from dicom_node.inference.pixels import READ_ERRORS, Stored
+from dicom_node.inference.images.pixels import READ_ERRORS, Stored
 
 ENHANCED_CT = frozenset({EnhancedCTImageStorage, LegacyConvertedEnhancedCTImageStorage})
 ENHANCED_MR = frozenset({EnhancedMRImageStorage, LegacyConvertedEnhancedMRImageStorage})

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from dicom_node.inference.card_fields import CardFields
+from dicom_node.inference.cards.fields import CardFields
 
 #: What the index keeps of a name and of a version.
 _LONGEST = 64

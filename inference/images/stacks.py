@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from pydicom.dataset import Dataset
 
-from dicom_node.inference.geometry import SlicePlane
+from dicom_node.inference.images.geometry import SlicePlane
 
 #: Slices nearer than this share a position.
 DUPLICATE_MM = 0.01

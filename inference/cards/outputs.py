@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from dicom_node.codes import ANATOMICAL_STRUCTURE, LEFT, RIGHT
-from dicom_node.inference.card_fields import CardFields
+from dicom_node.inference.cards.fields import CardFields
 from dicom_node.model import Code
 
 _COLORS = ((240, 150, 60), (70, 160, 230), (120, 200, 80), (200, 90, 200), (230, 210, 60), (220, 80, 80))

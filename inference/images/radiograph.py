@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from pydicom.dataset import Dataset
 
 from dicom_node.errors import NotAnalysable
-from dicom_node.inference.cards import Gate
-from dicom_node.inference.exclusions import LOCALIZER, Exclusion, image_types, refused, shared_exclusion
+from dicom_node.inference.cards.card import Gate
+from dicom_node.inference.images.exclusions import LOCALIZER, Exclusion, image_types, refused, shared_exclusion
 from dicom_node.inference.model_run import SourceImage
 
 #: View codes of lateral projections (CID 4010): SNOMED CT, and the older SRT values still on the wire.

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from pydicom.dataset import Dataset
 
 from dicom_node.errors import NotAnalysable
-from dicom_node.inference.age import age_years
-from dicom_node.inference.cards import Gate, ModelCard
-from dicom_node.inference.exclusions import check_subject
+from dicom_node.inference.cards.card import Gate, ModelCard
+from dicom_node.inference.images.age import age_years
+from dicom_node.inference.images.exclusions import check_subject
 
 
 def check_card_gate(card: ModelCard, headers: Sequence[Dataset]) -> None:

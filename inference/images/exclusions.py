@@ -16,8 +16,8 @@ from pydicom.valuerep import PersonName
 
 from dicom_node import DEMONSTRATION_MANUFACTURER
 from dicom_node.errors import NotAnalysable
-from dicom_node.inference.cards import Gate
-from dicom_node.inference.frames import ENHANCED_CT, ENHANCED_MR
+from dicom_node.inference.cards.card import Gate
+from dicom_node.inference.images.frames import ENHANCED_CT, ENHANCED_MR
 
 CT_CLASSES = frozenset({CTImageStorage}) | ENHANCED_CT
 MR_CLASSES = frozenset({MRImageStorage}) | ENHANCED_MR

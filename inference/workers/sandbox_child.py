@@ -1,7 +1,7 @@
 """The child side of `sandbox`: limits first, then the target, then one request after the other.
 
-Run as ``python -m dicom_node.inference.sandbox_child FD PARENT_PID MEMORY_MB TARGET``. Standard library only until
-the target is imported.
+Run as ``python -m dicom_node.inference.workers.sandbox_child FD PARENT_PID MEMORY_MB TARGET``. Standard library only
+until the target is imported.
 """
 
 from __future__ import annotations
@@ -139,6 +139,6 @@ def _die_with_parent(parent_pid: int) -> None:
 
 if __name__ == "__main__":
     # Run by -m this file is `__main__`; the parent must get answers of the importable classes.
-    from dicom_node.inference import sandbox_child
+    from dicom_node.inference.workers import sandbox_child
 
     sandbox_child.main(sys.argv[1:])

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dicom_node.errors import ModelUnavailable, SettingsError
-from dicom_node.inference.cards import CARD_NAME, SHIPPED_MODELS, ModelCard, load_card
+from dicom_node.inference.cards.card import CARD_NAME, SHIPPED_MODELS, ModelCard, load_card
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,12 +25,12 @@ from dicom_node.codes import (
     VOLUME,
 )
 from dicom_node.errors import NotAnalysable
-from dicom_node.inference.age import age_years
-from dicom_node.inference.lung_truncation import SeenLung, seen_lungs
-from dicom_node.inference.lungs import Lungs, segment_lungs
+from dicom_node.inference.images.age import age_years
+from dicom_node.inference.images.orientation import patient_axes
+from dicom_node.inference.images.volume import Volume, read_volume
+from dicom_node.inference.lungs.segmentation import Lungs, segment_lungs
+from dicom_node.inference.lungs.truncation import SeenLung, seen_lungs
 from dicom_node.inference.model_run import ModelRun
-from dicom_node.inference.orientation import patient_axes
-from dicom_node.inference.volume import Volume, read_volume
 from dicom_node.model import Code, Finding, Measurement
 
 Bools = NDArray[np.bool_]

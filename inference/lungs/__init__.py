@@ -1,0 +1,1 @@
+"""`ct-lung-density`: lungs found by threshold and morphology, and what is measured of them."""
