@@ -61,12 +61,14 @@ class Association:
             admitted()
             policy = self._shop.admission.policy(self._caller, request.identity)
             with self._shop.admission.place(self._caller.host):
-                self._run(request, policy)
+                is_released = self._run(request, policy)
+            if is_released:  # said when the place is free, for some come again at once
+                self._transport.write(RELEASE_RP)
         except NotAdmitted as refused:
             self._note("association rejected", logging.WARNING, why=refused.rejection.why)
             self._say(reject_pdu(refused.rejection))
         except (PeerGone, PeerSilent):
-            self._note("connection ended without a request", logging.DEBUG)
+            self._note("connection ended", logging.DEBUG)
         except PeerTooSlow:
             self._note("connection closed", logging.WARNING, why="the request did not come in time")
         except Malformed as error:
@@ -88,7 +90,8 @@ class Association:
         )
         return request
 
-    def _run(self, request: Request, policy: AeOption) -> None:
+    def _run(self, request: Request, policy: AeOption) -> bool:
+        """Serve an admitted request; tell whether the peer waits for the answer to its release."""
         options, shop = self._shop.options, self._shop
         answer, contexts = accept(request, policy, options.max_pdu_bytes)
         self._transport.write(answer)
@@ -119,6 +122,7 @@ class Association:
                 "association ended", logging.INFO, outcome=outcome, stored=messages.stored, refused=messages.refused,
                 took_s=round(time.monotonic() - self._began, 3),
             )  # fmt: skip
+        return outcome == "released"
 
     def _converse(self, messages: Messages, contexts: Mapping[int, Context], peer_max_pdu_bytes: int) -> str:
         """Read PDU after PDU until the association ends; return how."""
@@ -134,7 +138,6 @@ class Association:
                 if kind == PduType.P_DATA:
                     self._p_data(messages, contexts, length, first)
                 elif kind == PduType.RELEASE_RQ and length == 4:
-                    self._transport.write(RELEASE_RP)
                     return "released"
                 elif kind == PduType.ABORT and length == 4:
                     return "aborted"
