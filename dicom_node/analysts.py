@@ -9,7 +9,7 @@ from collections.abc import Callable
 from zoneinfo import ZoneInfo
 
 from dicom_node.analyst import Analyst, AnalystSettings
-from dicom_node.config.settings import InferenceSettings
+from dicom_node.config.running import InferenceSettings
 from dicom_node.errors import IndexUnavailable
 from dicom_node.fhir.options import FhirOptions
 from dicom_node.governance.admission import Standing

@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from dicom_node import __version__
-from dicom_node.config.settings import DestinationSettings
+from dicom_node.config.outgoing import DestinationSettings
 from dicom_node.errors import SettingsError
 from dicom_node.index.leases import free_dead_leases
 from dicom_node.node import Node

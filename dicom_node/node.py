@@ -11,7 +11,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dicom_node.config.settings import RouteSettings, Settings
+from dicom_node.config.running import RouteSettings
+from dicom_node.config.settings import Settings
 from dicom_node.errors import SettingsError
 from dicom_node.governance.admission import Admission, rule_of
 from dicom_node.headers import ROUTING_KEYWORDS, snake_case

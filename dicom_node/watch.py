@@ -18,7 +18,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from dicom_node.config.settings import Settings, WatchSettings
+from dicom_node.config.incoming import WatchSettings
+from dicom_node.config.settings import Settings
 from dicom_node.errors import RefusedObject
 from dicom_node.ingest.archive import ArchiveLimits, archive_limits, take_archive
 from dicom_node.ingest.kinds import Kind, told

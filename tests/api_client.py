@@ -17,7 +17,8 @@ from fastapi import FastAPI
 from dicom_node.api.application import create_app
 from dicom_node.api.parts import ApiParts
 from dicom_node.api.token import digest_of
-from dicom_node.config.settings import NodeSettings, Settings
+from dicom_node.config.running import NodeSettings
+from dicom_node.config.settings import Settings
 from dicom_node.governance.admission import ModelStanding, Standing
 from dicom_node.governance.views import seen
 from dicom_node.index.database import Database

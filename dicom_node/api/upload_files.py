@@ -8,7 +8,7 @@ from email.message import Message
 
 from dicom_node.api.problems import ProblemError
 from dicom_node.api.upload_form import words_of
-from dicom_node.config.settings import UploadSettings
+from dicom_node.config.incoming import UploadSettings
 from dicom_node.errors import RefusedObject
 from dicom_node.ingest.archive import archive_limits, take_archive
 from dicom_node.ingest.holding import hold

@@ -14,7 +14,8 @@ from pydicom.uid import (
     SegmentationStorage,
 )
 
-from dicom_node.config.settings import DestinationSettings, Settings
+from dicom_node.config.outgoing import DestinationSettings
+from dicom_node.config.settings import Settings
 from dicom_node.doctor.check import Check
 from dicom_node.doctor.echo import echo
 from dicom_node.doctor.folders import current_user, existing_part, why_not_writable

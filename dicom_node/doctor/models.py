@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from dicom_node.config.settings import RouteSettings, Settings
+from dicom_node.config.running import RouteSettings
+from dicom_node.config.settings import Settings
 from dicom_node.doctor.check import Check
 from dicom_node.errors import ModelUnavailable, SettingsError
 from dicom_node.governance.admission import Standing

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 
-from dicom_node.config.settings import InferenceSettings
+from dicom_node.config.running import InferenceSettings
 from dicom_node.errors import ModelUnavailable, SettingsError
 from dicom_node.governance.environment import environment
 from dicom_node.index.database import Database

@@ -9,7 +9,7 @@ from types import TracebackType
 from typing import Any, Self, cast
 
 from dicom_node.analysis import AnalysisRequest, ReportContext, SourceFile
-from dicom_node.config.settings import InferenceSettings
+from dicom_node.config.running import InferenceSettings
 from dicom_node.governance.question import Question
 from dicom_node.inference.cards.card import ModelCard
 from dicom_node.inference.workers.place import Place, may_use_gpu

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from dicom_node.config.settings import UploadSettings
+from dicom_node.config.incoming import UploadSettings
 from dicom_node.errors import RefusedObject
 from dicom_node.headers import StoreStatus
 from dicom_node.ingest.kinds import Kind, told

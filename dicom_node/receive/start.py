@@ -7,7 +7,8 @@ import shutil
 import socket
 from pathlib import Path
 
-from dicom_node.config.settings import AeSettings, Settings
+from dicom_node.config.incoming import AeSettings
+from dicom_node.config.settings import Settings
 from dicom_node.journal import HEAD_BYTES, SLOT_BYTES
 from dicom_node.listener import open_listener
 from dicom_node.receive.options import AcceptorOptions, AeOption, PeerOption, TlsOption, UserOption

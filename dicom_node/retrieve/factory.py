@@ -7,7 +7,8 @@ from collections.abc import Mapping
 import httpx
 from pyorthanc import Orthanc
 
-from dicom_node.config.settings import Settings, SourceSettings
+from dicom_node.config.incoming import SourceSettings
+from dicom_node.config.settings import Settings
 from dicom_node.errors import SettingsError
 from dicom_node.retrieve.dicomweb import DicomWebSource
 from dicom_node.retrieve.dimse import DimseSource

@@ -6,7 +6,7 @@ from collections.abc import Generator
 
 import httpx
 
-from dicom_node.config.settings import DestinationSettings
+from dicom_node.config.outgoing import DestinationSettings
 from dicom_node.errors import SettingsError
 from dicom_node.send.dicom import DicomSender
 from dicom_node.send.dicomweb import DicomWebSender

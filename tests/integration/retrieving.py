@@ -9,7 +9,9 @@ from typing import Any
 
 from sqlalchemy import select
 
-from dicom_node.config.settings import NodeSettings, Settings, SourceSettings
+from dicom_node.config.incoming import SourceSettings
+from dicom_node.config.running import NodeSettings
+from dicom_node.config.settings import Settings
 from dicom_node.index.database import Database
 from dicom_node.intake import Intake, Limits
 from dicom_node.retrieve.arrivals import Door

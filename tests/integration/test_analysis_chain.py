@@ -20,7 +20,7 @@ from pynetdicom import AE, AllStoragePresentationContexts, evt
 from sqlalchemy import Row, Table, select, update
 
 from dicom_node.analyst import Analyst, AnalystSettings
-from dicom_node.config.settings import DestinationSettings
+from dicom_node.config.outgoing import DestinationSettings
 from dicom_node.fhir.options import FhirOptions
 from dicom_node.governance.admission import admit_any
 from dicom_node.index import actions

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from dicom_node.api.parts import ApiParts
-from dicom_node.config.settings import NodeSettings, Settings
+from dicom_node.config.running import NodeSettings
+from dicom_node.config.settings import Settings
 from dicom_node.index.database import Database
 from tests.api_client import Client, client_of, parts_over, seeded_database
 from tests.rows import key_of

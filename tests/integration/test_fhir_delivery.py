@@ -16,7 +16,7 @@ import httpx
 import pytest
 from pydicom.dataset import Dataset
 
-from dicom_node.config.settings import DestinationSettings
+from dicom_node.config.outgoing import DestinationSettings
 from dicom_node.errors import DeliveryDeferred, DeliveryRefused
 from dicom_node.fhir.bundle import build_bundle
 from dicom_node.fhir.client import FhirClient

@@ -6,7 +6,7 @@ import hashlib
 
 import pytest
 
-from dicom_node.config.settings import DestinationSettings
+from dicom_node.config.outgoing import DestinationSettings
 from dicom_node.errors import DeliveryDeferred, DeliveryRefused
 from dicom_node.fhir.bundle import build_bundle
 from dicom_node.fhir.json_types import to_json_bytes

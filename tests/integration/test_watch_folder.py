@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from dicom_node.config.settings import UploadSettings, WatchSettings
+from dicom_node.config.incoming import UploadSettings, WatchSettings
 from dicom_node.ingest.archive import archive_limits
 from dicom_node.watch import WatchFolder
 from tests.data_factories import small_chest_ct

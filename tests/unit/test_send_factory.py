@@ -5,7 +5,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from dicom_node.config.settings import DestinationSettings
+from dicom_node.config.outgoing import DestinationSettings
 from dicom_node.errors import SettingsError
 from dicom_node.send.dicom import DicomSender
 from dicom_node.send.dicomweb import DicomWebSender

@@ -1,0 +1,138 @@
+"""Sections on how studies come: the DICOM ports, who may use them, the other doors, sources to fetch from."""
+
+from __future__ import annotations
+
+import ipaddress
+from pathlib import Path
+from typing import Literal, Self
+
+from pydantic import Field, SecretStr, model_validator
+
+from dicom_node.config.section import AeTitle, Port, Seconds, Section
+
+
+class DicomSettings(Section):
+    host: str = Field("127.0.0.1", description="Address the DICOM listener binds.")
+    port: Port = Field(11112, description="Port of the DICOM listener.")
+    plain: bool = Field(True, description="Listen without TLS; `false` leaves only the TLS listener.")
+    max_associations: int = Field(64, ge=1, description="Associations served at once.")
+    max_associations_per_peer: int = Field(32, ge=1, description="Associations served at once for one address.")
+    max_pdu_bytes: int = Field(131072, ge=16384, le=1 << 20, description="Largest PDU offered to peers.")
+    max_object_mb: int = Field(4096, ge=1, description="Largest object accepted.")
+    network_timeout_s: Seconds = Field(60, description="Idle time after which an association is aborted.")
+    pdu_timeout_s: Seconds = Field(
+        30, description="Longest time a connection's first request, or any PDU once it has begun, may take."
+    )
+    journal_mb: int = Field(
+        1024,
+        ge=4,
+        description="Disk for objects answered and not yet filed; a quarter of what is free at most.",
+    )
+    accept_any_sop_class: bool = Field(False, description="Accept private and unknown storage SOP classes too.")
+    commitment_retry_h: float = Field(
+        24, gt=0, description="How long the outcome of a storage commitment is offered to a peer that is away."
+    )
+
+
+class DicomTlsSettings(Section):
+    host: str = Field("", description="Address the TLS listener binds; empty: `dicom.host`.")
+    port: Port = Field(2762, description="Port of the TLS listener.")
+    certificate: Path | None = Field(None, description="The node's certificate chain (PEM); setting it turns TLS on.")
+    private_key: Path | None = Field(None, description="Its private key (PEM); none: it is in the certificate's file.")
+    ca: Path | None = Field(None, description="Certificates (PEM) of the authorities that sign peers' certificates.")
+    client_certificate: Literal["required", "optional", "none"] = Field(
+        "required", description="Whether a peer must show a certificate signed by `ca`."
+    )
+    handshake_timeout_s: Seconds = Field(10, description="Longest time a TLS handshake may take.")
+
+    @model_validator(mode="after")
+    def _peers_can_be_verified(self) -> Self:
+        if self.certificate and self.client_certificate != "none" and not self.ca:
+            raise ValueError('set ca, or client_certificate = "none" if peers need not show one')
+        return self
+
+
+class AeSettings(Section):
+    ae_title: AeTitle = Field(description="A further AE title the node answers to, besides `node.ae_title`.")
+    peers: tuple[AeTitle, ...] = Field((), description="Calling AE titles let in here; empty: every `[[peer]]`.")
+    tls: bool = Field(False, description="Let peers in over TLS only.")
+    accept_any_sop_class: bool = Field(False, description="Accept private and unknown storage SOP classes too.")
+
+
+class Peer(Section):
+    ae_title: AeTitle = Field(description="Calling AE title that may send.")
+    host: str = Field("0.0.0.0/0", description="Address or network (CIDR) it may come from.")
+    tls: bool = Field(False, description="Let it in over TLS only.")
+    certificate_sha256: str = Field(
+        "", pattern="^([0-9a-f]{64})?$", description="SHA-256 of the certificate (DER, hex) it must show; none: any."
+    )
+    port: Port | None = Field(None, description="Port of its own listener, for outcomes of storage commitment.")
+
+    @model_validator(mode="after")
+    def _host_is_a_network(self) -> Self:
+        ipaddress.ip_network(self.host, strict=False)
+        return self
+
+
+class User(Section):
+    name: str = Field(min_length=1, description="User name that a peer must give (user identity negotiation).")
+    password: SecretStr = Field(SecretStr(""), description="Its passcode; none: the name alone is enough.")
+
+
+class ApiSettings(Section):
+    enabled: bool = Field(True, description="Serve the admin API and page.")
+    host: str = Field("127.0.0.1", description="Address the API binds.")
+    port: Port = Field(8042, description="Port of the API and page.")
+    token_file: Path | None = Field(None, description="File with the API token; default: generated in `data_dir`.")
+
+
+class StowSettings(Section):
+    enabled: bool = Field(True, description="Take studies over STOW-RS, at `/dicom-web/studies` of the API.")
+    max_request_mb: int = Field(16384, ge=1, description="Largest body of one request.")
+    silence_s: Seconds = Field(60, description="Longest silence of a client in the middle of a body.")
+
+
+class UploadSettings(Section):  # its limits on archives hold for watched folders too
+    enabled: bool = Field(True, description="Take studies at `POST /api/studies`: files, zip archives, pictures.")
+    max_request_mb: int = Field(16384, ge=1, description="Largest body of one request.")
+    max_zip_members: int = Field(20000, ge=1, description="Most files in one zip archive.")
+    max_unzipped_mb: int = Field(32768, ge=1, description="Largest content of one zip archive.")
+    max_zip_ratio: int = Field(200, ge=2, description="Most times a zip archive may grow when it is unpacked.")
+    max_picture_megapixels: int = Field(64, ge=1, le=256, description="Largest PNG or JPEG.")
+    silence_s: Seconds = Field(60, description="Longest silence of a client in the middle of a body.")
+
+
+class WatchSettings(Section):
+    path: Path = Field(description="Folder whose files are taken in, with those of its subfolders.")
+    pattern: str = Field("*", min_length=1, description="Names of files to take, `*.dcm`; case does not matter.")
+    settle_s: Seconds = Field(5, description="A file that has not changed for this long is taken to be whole.")
+    after: Literal["delete", "move", "keep"] = Field(
+        "move", description="What becomes of a file that was taken in; `move`: into the folder `done` in `path`."
+    )
+
+
+class SourceSettings(Section):
+    name: str = Field(min_length=1, max_length=64, description="Name used by `dicom-node retrieve` and the API.")
+    kind: Literal["dimse", "dicomweb", "orthanc"] = Field(description="How studies are found and fetched there.")
+    ae_title: AeTitle | None = Field(None, description="dimse: called AE title.")
+    host: str = Field("", description="dimse: address of the PACS.")
+    port: Port = Field(104, description="dimse: port of the PACS.")
+    retrieve: Literal["get", "move"] = Field(
+        "get", description="dimse: `get` fetches on the same association; `move` has the PACS send to the node's port."
+    )
+    move_destination: AeTitle | None = Field(
+        None, description="dimse, `move`: AE title the PACS sends to; default: `node.ae_title`."
+    )
+    url: str = Field("", description="dicomweb: where `/studies` begins; orthanc: address of its REST interface.")
+    token: SecretStr | None = Field(None, description="dicomweb: bearer token.")
+    username: str = Field("", description="dicomweb, orthanc: user for basic authentication.")
+    password: SecretStr | None = Field(None, description="dicomweb, orthanc: password for basic authentication.")
+    timeout_s: Seconds = Field(60, description="Longest silence of the PACS before the retrieval ends as failed.")
+
+    @model_validator(mode="after")
+    def _has_what_its_kind_needs(self) -> Self:
+        needed = {"dimse": ("ae_title", "host"), "dicomweb": ("url",), "orthanc": ("url",)}
+        missing = [key for key in needed[self.kind] if not getattr(self, key)]
+        if missing:
+            raise ValueError(f"source {self.name!r} of kind {self.kind} needs {', '.join(missing)}")
+        return self

@@ -1,0 +1,84 @@
+"""Sections on the node itself and on its models: identity, database, inference, routes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+from zoneinfo import ZoneInfo
+
+from pydantic import Field, field_validator
+
+from dicom_node.config.section import AeTitle, Seconds, Section
+
+
+class NodeSettings(Section):
+    ae_title: AeTitle = Field("AINODE", description="AE title the node answers to and calls others with.")
+    data_dir: Path = Field(Path("dicom-node-data"), description="Folder for the database, objects and keys.")
+    institution: str = Field("", description="Organisation named as performer in FHIR reports.")
+    intended_use: Literal["clinical", "research"] = Field(
+        "clinical", description="`research` adds RESEARCH ONLY to every text; nothing ever removes NOT VERIFIED."
+    )
+    time_zone: str = Field("", description="IANA name of the site's time zone, `Europe/Berlin`; none: the machine's.")
+    min_free_mb: int = Field(1024, ge=0, description="Refuse new objects (0xA700) when less disk than this is free.")
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="Least severe log line.")
+
+    @field_validator("time_zone")
+    @classmethod
+    def _time_zone_is_known(cls, name: str) -> str:
+        if name:
+            try:
+                ZoneInfo(name)
+            except (KeyError, ValueError, OSError) as error:
+                raise ValueError(
+                    f"{name!r} is no time zone this machine knows; use an IANA name such as Europe/Berlin"
+                ) from error
+        return name
+
+
+class DatabaseSettings(Section):
+    url: str = Field("", description="SQLAlchemy URL; empty means SQLite inside `node.data_dir`.")
+
+
+class InferenceSettings(Section):
+    models_dirs: tuple[Path, ...] = Field((), description="Further folders of model folders, besides the shipped ones.")
+    require_activation: Literal["none", "added", "all"] = Field(
+        "added",
+        description="Whose golden studies must hold on this machine before they run: `added` means all but the models "
+        "the node brings along.",
+    )
+    time_limit_s: Seconds = Field(600, description="Wall-clock limit of one analysis.")
+    memory_limit_mb: int = Field(12288, ge=1024, description="Memory limit of each worker process.")
+    device: str = Field(
+        "auto",
+        pattern=r"^(auto|cpu|mps|cuda(:[0-9]{1,3})?)$",
+        description="What models run on: `cpu`, `mps`, `cuda`, `cuda:1`; `auto`: CUDA if there is, else MPS, else CPU.",
+    )
+    workers: int = Field(0, ge=0, le=64, description="Worker processes; 0: one for each GPU, one without a GPU.")
+    batch_studies: int = Field(
+        1, ge=1, le=64, description="How many waiting studies of one model of single images may share a network call."
+    )
+    model_budget_mb: int = Field(
+        4096, ge=1, description="RAM or GPU memory that one worker's loaded models may hold together."
+    )
+    max_attempts: int = Field(3, ge=1, le=10, description="Tries before a job is quarantined as FAILED.")
+    lease_s: Seconds = Field(60, description="A claim not renewed for this long may be taken by another worker.")
+
+
+class RouteSettings(Section):
+    name: str = Field(min_length=1, description="Name shown in timelines.")
+    model: str = Field(min_length=1, description="Model folder name; see `dicom-node models list`.")
+    destinations: tuple[str, ...] = Field((), description="Destination names; empty means all.")
+    when: dict[str, Any] | list[dict[str, Any]] = Field(
+        default_factory=dict, description="Conditions one series must meet; a list means any of its tables."
+    )
+    rank: tuple[str, ...] = Field((), description="Order of candidate series, best first; empty: the model's own.")
+    quiet_period_s: Seconds = Field(30, description="No new image for this long means the study is complete.")
+    max_wait_s: Seconds = Field(7200, description="Run at the latest after this, marked PARTIAL.")
+    parameters: dict[str, float] = Field(default_factory=dict, description="Overrides of the model card's parameters.")
+    priority: Literal["images", "stat", "high", "routine", "low"] = Field(
+        "images", description="Whose job is run first; `images`: as RequestedProcedurePriority says, else `routine`."
+    )
+    shadow: bool = Field(False, description="Run and compare with `shadow_of`, and deliver nothing.")
+    shadow_of: str = Field(
+        "", description="Route whose studies this one gets too; `when` and `rank` are that route's unless given here."
+    )
