@@ -280,10 +280,10 @@ def test_only_so_many_bodies_are_read_at_once(place: Place, client: httpx.Client
     with ExitStack() as stack:
         for _ in range(16):
             stack.enter_context(connected(client)).sendall(b"Content-Length: 100000\r\n\r\n--x")
-        wait_until(lambda: store(client, as_file(IMAGES[0])).status_code == 503, 10, "all places to be taken")
+        wait_until(lambda: store(client, as_file(IMAGES[0])).status_code == 503, 60, "all places to be taken")
         assert store(client, as_file(IMAGES[0])).headers["retry-after"] == "5"
         assert client.get("/api/status").status_code == 200
-    wait_until(lambda: store(client, as_file(IMAGES[0])).status_code == 200, 10, "a place to be free")
+    wait_until(lambda: store(client, as_file(IMAGES[0])).status_code == 200, 60, "a place to be free")
 
 
 def test_a_body_above_the_limit_is_refused_before_it_is_read(place: Place) -> None:
