@@ -6,6 +6,7 @@ import logging
 import os
 import threading
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import cast
 
@@ -46,7 +47,7 @@ class HeaderReader:
 
     def warm_up(self) -> None:
         """Start the child process in the background, so that the first object need not wait for it."""
-        threading.Thread(target=self._sandbox.run, args=([],), name="header-reader", daemon=True).start()
+        threading.Thread(target=self._run_empty, name="header-reader", daemon=True).start()
 
     def read(self, batch: Sequence[Encoded]) -> list[Header | Unreadable]:
         """Return a header, or why there is none, for each data set. Never raises for what is in them."""
@@ -60,6 +61,10 @@ class HeaderReader:
                 return [Unreadable(f"reading it ended the process that read it ({error})")]
             return [one for encoded in batch for one in self.read([encoded])]
         return cast("list[Header | Unreadable]", answer)
+
+    def _run_empty(self) -> None:
+        with suppress(WorkerDied, InferenceError):  # stopped meanwhile; or it dies again at the first header, and is told
+            self._sandbox.run([])
 
     def close(self) -> None:
         """End the child process."""

@@ -228,7 +228,8 @@ def test_a_patient_of_an_unlisted_issuer_is_refused_although_the_site_has_the_nu
 
 
 def test_nothing_that_is_logged_names_the_patient(server: FhirServer, caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level(logging.DEBUG)
+    for talkative in (None, "httpx", "httpcore"):  # also where the node has made them silent in this process
+        caplog.set_level(logging.DEBUG, logger=talkative)
 
     send(server, bundle())
 
