@@ -63,7 +63,8 @@ class HeaderReader:
         return cast("list[Header | Unreadable]", answer)
 
     def _run_empty(self) -> None:
-        with suppress(WorkerDied, InferenceError):  # stopped meanwhile; or it dies again at the first header, and is told
+        # The node stops meanwhile; or it dies again at the first header, and that is told.
+        with suppress(WorkerDied, InferenceError):
             self._sandbox.run([])
 
     def close(self) -> None:
