@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 
 from dicom_node.model import ArtifactKind, Code, Finding, ModelIdentity
+from dicom_node.outputs import OutputSet
 
 
 class SourceFrame(Dataset):
@@ -126,6 +127,17 @@ class Predecessor:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class WithdrawnObject:
+    """An object of an earlier result of the same study and route that a rejection note takes back (IHE IOCM)."""
+
+    sop_class_uid: str
+    sop_instance_uid: str
+    series_instance_uid: str
+    #: Keys of the output sets it went out in; a destination is told only of objects it got.
+    output_keys: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ReportContext:
     """All that the builders must know beside the analysis itself; equal contexts give equal bytes.
 
@@ -138,7 +150,10 @@ class ReportContext:
     ae_title: str
     node_uid: str
     institution: str = ""
-    sr_sop_class: str = "comprehensive3d"
+    #: What the destinations want, without repetition, that of the first destination first; FHIR speaks of the first.
+    output_sets: tuple[OutputSet, ...] = (OutputSet(),)
+    #: What this result replaces and the PACS still shows, for the rejection note.
+    withdrawn: tuple[WithdrawnObject, ...] = ()
     #: "clinical" or "research"; research adds RESEARCH ONLY to every text.
     intended_use: str = "clinical"
     #: True when the study was cut off by the hard cap and may be incomplete.
@@ -185,6 +200,8 @@ class WrittenObject:
     preview_png: bytes | None = None
     #: Key of the `Picture` it holds, if it holds one.
     picture_key: str = ""
+    #: Keys of the output sets it belongs to.
+    output_keys: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -26,6 +26,7 @@ from dicom_node.index.results import answer_again, earlier_report, has_result, r
 from dicom_node.index.studies import load_study
 from dicom_node.inference.cards.card import ModelCard
 from dicom_node.model import Artifact, Destination, Instance, JobOutcome, JobState, Study
+from dicom_node.outputs import OutputSet, SrClass
 from dicom_node.spool import Spool
 from dicom_node.tasks import Declined, Performed, ProducedFile, Task
 from dicom_node.uids import derived_uid, job_key
@@ -49,7 +50,7 @@ class AnalystSettings:
     ae_title: str
     intended_use: str
     institution: str
-    sr_sop_class: str
+    sr_sop_class: SrClass
     time_zone_name: str = ""
     fhir: FhirOptions
     max_attempts: int
@@ -152,7 +153,7 @@ class Analyst:
             ae_title=self._settings.ae_title,
             node_uid=derived_uid("node", self._settings.ae_title),
             institution=self._settings.institution,
-            sr_sop_class=self._settings.sr_sop_class,
+            output_sets=(OutputSet(structured_report=self._settings.sr_sop_class),),
             intended_use=self._settings.intended_use,
             time_zone_name=self._settings.time_zone_name,
             study_partial=job.study_partial,

@@ -215,7 +215,13 @@ class ArtifactKind(StrEnum):
 
     SECONDARY_CAPTURE = "SC"
     SEGMENTATION = "SEG"
+    PARAMETRIC_MAP = "PM"
+    PRESENTATION_STATE = "GSPS"
+    KEY_OBJECTS = "KOS"
+    ENCAPSULATED_PDF = "PDF"
     STRUCTURED_REPORT = "SR"
+    #: Says that an earlier object is withdrawn, so it goes when what replaces it has gone.
+    REJECTION_NOTE = "REJECT"
     FHIR_BUNDLE = "FHIR"
 
 
@@ -239,6 +245,8 @@ class Artifact:
     sop_class_uid: str = ""
     series_instance_uid: str = ""
     preview_key: str = ""
+    #: Keys of the output sets it belongs to (see `outputs.OutputSet`); none: it goes wherever its kind is taken.
+    output_keys: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -49,6 +49,7 @@ class ProducedFile:
     sop_class_uid: str = ""
     series_instance_uid: str = ""
     preview_name: str = ""
+    output_keys: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -107,6 +107,7 @@ def _write_object(written: WrittenObject, folder: Path) -> ProducedFile:
         sop_class_uid=str(dataset.SOPClassUID),
         series_instance_uid=str(dataset.SeriesInstanceUID),
         preview_name=preview_name,
+        output_keys=written.output_keys,
     )
 
 

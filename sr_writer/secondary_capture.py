@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from PIL import Image
@@ -10,16 +10,31 @@ from pydicom.dataset import Dataset
 from pydicom.sr.codedict import codes
 from pydicom.uid import SecondaryCaptureImageStorage
 
-from dicom_node.analysis import Picture, frame_number_of, whole_objects
+from dicom_node.analysis import Picture, WrittenObject, frame_number_of, whole_objects
+from dicom_node.model import ArtifactKind
 from dicom_node.sr_writer.geometry import patient_orientation
 from dicom_node.sr_writer.identity import ResultIdentity, code_item, stamp
-from dicom_node.sr_writer.png import png_bytes
+from dicom_node.sr_writer.pictures.png import png_bytes
 from dicom_node.sr_writer.text import ascii_text
+from dicom_node.sr_writer.writing import Writing
 
 SERIES_NUMBER = 9902
 _HEADS = frozenset({"HEAD", "BRAIN", "FACE", "SKULL", "NECK", "HEADNECK", "ORBIT"})
 _MOST_REFERENCES = 20
 _PREVIEW_SIDE_PX = 1024
+
+
+def secondary_captures(writing: Writing, _variant: object) -> Iterator[WrittenObject]:
+    """Make one object of every picture."""
+    for number, picture in enumerate(writing.pictures, start=1):
+        yield WrittenObject(
+            kind=ArtifactKind.SECONDARY_CAPTURE,
+            dataset=secondary_capture(picture, writing.answer.sources, writing.identity, number),
+            order=number,
+            description=picture.description,
+            preview_png=preview_png(picture),
+            picture_key=picture.key,
+        )
 
 
 def secondary_capture(

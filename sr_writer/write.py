@@ -2,56 +2,67 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 
-from pydicom.dataset import Dataset
-
-from dicom_node.analysis import Analysis, NotAnalysed, Picture, ReportContext, WrittenObject
+from dicom_node.analysis import Analysis, NotAnalysed, ReportContext, WrittenObject
 from dicom_node.model import ArtifactKind
+from dicom_node.outputs import OutputSet
 from dicom_node.sr_writer.identity import identity_of
-from dicom_node.sr_writer.pictures import pictures_of
-from dicom_node.sr_writer.report_groups import ReportSources
-from dicom_node.sr_writer.secondary_capture import preview_png, secondary_capture
-from dicom_node.sr_writer.segmentation import segmentation
-from dicom_node.sr_writer.structured_report import not_analysed_report, structured_report
+from dicom_node.sr_writer.overlays.segmentation import segmentations
+from dicom_node.sr_writer.pictures.pictures import pictures_of
+from dicom_node.sr_writer.report.document import structured_report
+from dicom_node.sr_writer.secondary_capture import secondary_captures
+from dicom_node.sr_writer.writing import Build, Writing
+
+_ORDER = tuple(ArtifactKind)
+
+
+@dataclass(frozen=True, slots=True)
+class _Kind:
+    """One kind of object: what an output set says of it (``off`` or ``False``: not wanted), and who makes it."""
+
+    variant_of: Callable[[OutputSet], object]
+    build: Build
+
+
+#: Objects that several output sets can share. Reports and rejection notes belong to one set each.
+_SHARED = (
+    _Kind(lambda wanted: wanted.secondary_capture, secondary_captures),
+    _Kind(lambda wanted: wanted.segmentation, segmentations),
+)
 
 
 def write_objects(answer: Analysis | NotAnalysed, context: ReportContext) -> tuple[WrittenObject, ...]:
-    """Return pictures, then the segmentation, then the report that refers to them; equal inputs give equal objects.
+    """Return what the output sets of the context ask for, reports after all they refer to.
 
-    Raises `NotAnalysable` (``PATIENT_MISMATCH``, ``STUDY_MISMATCH``) when the images belong to more than one patient
-    or study: then nothing may be written, not even a refusal.
+    Equal inputs give equal objects. Raises `NotAnalysable` (``PATIENT_MISMATCH``, ``STUDY_MISMATCH``) when the images
+    belong to more than one patient or study: then nothing may be written, not even a refusal.
     """
     identity = identity_of(answer, context)
-    pictures = pictures_of(answer, context)
-    captures = {
-        picture.key: secondary_capture(picture, answer.sources, identity, n)
-        for n, picture in enumerate(pictures, start=1)
-    }
-    if isinstance(answer, NotAnalysed):
-        report = not_analysed_report(answer, list(captures.values()), identity)
-        return _in_order(pictures, captures, None, report)
-    seg = segmentation(answer, identity)
-    sources = ReportSources(analysis=answer, segmentation=seg, pictures=captures)
-    return _in_order(pictures, captures, seg, structured_report(sources, identity))
+    shown = any(wanted.secondary_capture or wanted.encapsulated_pdf for wanted in context.output_sets)
+    pictures = pictures_of(answer, context) if shown else []
+    writing = Writing(answer=answer, identity=identity, pictures=pictures)
+    shared = list(_shared(writing, context.output_sets))
+    own = [one for wanted in context.output_sets for one in _own(writing, wanted, shared)]
+    written = sorted([*shared, *own], key=lambda one: _ORDER.index(one.kind))
+    return tuple(replace(one, order=order) for order, one in enumerate(written, start=1))
 
 
-def _in_order(
-    pictures: Sequence[Picture], captures: dict[str, Dataset], seg: Dataset | None, report: Dataset
-) -> tuple[WrittenObject, ...]:
-    written = [
-        WrittenObject(
-            kind=ArtifactKind.SECONDARY_CAPTURE,
-            dataset=captures[picture.key],
-            order=order,
-            description=picture.description,
-            preview_png=preview_png(picture),
-            picture_key=picture.key,
-        )
-        for order, picture in enumerate(pictures, start=1)
-    ]
-    rest = [(ArtifactKind.SEGMENTATION, seg, "Segmentation"), (ArtifactKind.STRUCTURED_REPORT, report, "AI report")]
-    for kind, dataset, description in rest:
-        if dataset is not None:
-            written.append(WrittenObject(kind=kind, dataset=dataset, order=len(written) + 1, description=description))
-    return tuple(written)
+def _shared(writing: Writing, output_sets: Sequence[OutputSet]) -> Iterator[WrittenObject]:
+    """Make every variant that is wanted once, for all sets that want it."""
+    for kind in _SHARED:
+        variants = dict.fromkeys(kind.variant_of(wanted) for wanted in output_sets)
+        for variant in variants:
+            if variant in {False, "off"}:
+                continue
+            keys = tuple(wanted.key for wanted in output_sets if kind.variant_of(wanted) == variant)
+            for one in kind.build(writing, variant):
+                yield replace(one, output_keys=keys)
+
+
+def _own(writing: Writing, wanted: OutputSet, shared: Sequence[WrittenObject]) -> Iterator[WrittenObject]:
+    """Make what refers to the other objects of one set, and only to those."""
+    referred = [one for one in shared if wanted.key in one.output_keys]
+    if wanted.structured_report != "off":
+        yield replace(structured_report(writing, wanted, referred), output_keys=(wanted.key,))

@@ -26,7 +26,7 @@ from dicom_node.receive.vocabulary import (
 from dicom_node.retrieve.messages import STUDY_ROOT_FIND, STUDY_ROOT_GET, STUDY_ROOT_MOVE
 from dicom_node.send.dicom_file import UNCOMPRESSED
 from dicom_node.send.statuses import error_of, note_of
-from dicom_node.sr_writer.structured_report import SR_CLASSES
+from dicom_node.sr_writer.report.document import SR_CLASSES
 
 #: What a Storage SCP may answer (PS3.4 Table B.2-1, PS3.7 Annex C): one of each range, and every warning.
 _STORE_ANSWERS = (

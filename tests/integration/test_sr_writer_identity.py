@@ -17,6 +17,7 @@ from dicom_node import MANUFACTURER, __version__
 from dicom_node.analysis import Analysis, NotAnalysed, Predecessor
 from dicom_node.errors import NotAnalysable
 from dicom_node.model import ArtifactKind
+from dicom_node.outputs import OutputSet, SrClass
 from dicom_node.sr_writer import to_part10, write_objects
 from dicom_node.sr_writer.identity import COPIED, TYPE_2
 from dicom_node.uids import IMPLEMENTATION_CLASS_UID, derived_uid
@@ -173,9 +174,10 @@ def test_a_successor_lies_in_the_series_of_the_report_it_replaces(tmp_path: Path
 
 
 def test_reports_of_different_classes_are_different_instances() -> None:
+    classes: tuple[SrClass, ...] = ("comprehensive3d", "comprehensive", "enhanced")
     uids = {
-        written(examples.radiograph_analysis(), sr_sop_class=name)[-1].SOPInstanceUID
-        for name in ("comprehensive3d", "comprehensive", "enhanced")
+        written(examples.radiograph_analysis(), output_sets=(OutputSet(structured_report=name),))[-1].SOPInstanceUID
+        for name in classes
     }
     assert len(uids) == 3
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 
 from dicom_node.analysis import Picture
-from dicom_node.sr_writer.pictures import pictures_of
+from dicom_node.sr_writer.pictures.pictures import pictures_of
 from tests.unit import analysis_examples as examples
 
 

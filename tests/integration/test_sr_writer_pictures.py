@@ -13,11 +13,19 @@ from dicom_node import codes
 from dicom_node.analysis import Picture
 from dicom_node.model import ArtifactKind
 from dicom_node.sr_writer import write_objects
-from dicom_node.sr_writer.display import LUNG_WINDOW_HU, display_rgb, preferred_window
-from dicom_node.sr_writer.drawing import MAX_HEAT_ALPHA, blended, clipped, heat_colors, outlined, text_width, wrapped
-from dicom_node.sr_writer.frame import layout_for
 from dicom_node.sr_writer.geometry import patient_orientation
-from dicom_node.sr_writer.pictures import MOST_PICTURES, pictures_of
+from dicom_node.sr_writer.pictures.display import LUNG_WINDOW_HU, display_rgb, preferred_window
+from dicom_node.sr_writer.pictures.frame import layout_for
+from dicom_node.sr_writer.pictures.pen import (
+    MAX_HEAT_ALPHA,
+    blended,
+    clipped,
+    heat_colors,
+    outlined,
+    text_width,
+    wrapped,
+)
+from dicom_node.sr_writer.pictures.pictures import MOST_PICTURES, pictures_of
 from dicom_node.sr_writer.text import ascii_text, long_string
 from tests.unit import analysis_examples as examples
 

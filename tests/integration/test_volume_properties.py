@@ -31,7 +31,7 @@ from dicom_node.inference.images.volume import Volume, read_volume
 from dicom_node.model import Finding, Measurement
 from dicom_node.sr_writer import to_part10
 from dicom_node.sr_writer.identity import identity_of
-from dicom_node.sr_writer.segmentation import segmentation
+from dicom_node.sr_writer.overlays.segmentation import segmentation
 from tests import volumes
 from tests.unit import analysis_examples as examples
 

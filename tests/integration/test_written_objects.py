@@ -17,6 +17,7 @@ from pydicom.dataset import Dataset
 
 from dicom_node import codes
 from dicom_node.analysis import Analysis, NotAnalysed, ReportContext
+from dicom_node.outputs import OutputSet, SrClass
 from dicom_node.sr_writer import to_part10, write_objects
 from dicom_node.sr_writer.geometry import slice_position_mm
 from dicom_node.sr_writer.identity import TYPE_2
@@ -101,8 +102,8 @@ def test_a_segmented_radiograph_gives_a_valid_segmentation(body_part: str | None
 
 
 @pytest.mark.parametrize("sr_sop_class", ["comprehensive3d", "comprehensive", "enhanced"])
-def test_a_report_is_readable_in_each_class(sr_sop_class: str, tmp_path: Path) -> None:
-    context = examples.context(sr_sop_class=sr_sop_class)
+def test_a_report_is_readable_in_each_class(sr_sop_class: SrClass, tmp_path: Path) -> None:
+    context = examples.context(output_sets=(OutputSet(structured_report=sr_sop_class),))
     judges.assert_readable_sr(judged(examples.radiograph_analysis(), tmp_path, context)[-1])
 
 

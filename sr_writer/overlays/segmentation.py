@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from highdicom import AlgorithmIdentificationSequence
@@ -13,11 +13,12 @@ from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 
 from dicom_node import MANUFACTURER, PRODUCT_NAME, __version__, codes
-from dicom_node.analysis import Analysis, Segment
-from dicom_node.model import Code
+from dicom_node.analysis import Analysis, NotAnalysed, Segment, WrittenObject
+from dicom_node.model import ArtifactKind, Code
 from dicom_node.sr_writer.identity import ResultIdentity, builder_header, stamp
 from dicom_node.sr_writer.source_frames import refer_to_frames, stand_in_uids
 from dicom_node.sr_writer.text import ascii_text, long_string
+from dicom_node.sr_writer.writing import Writing
 
 SERIES_NUMBER = 9903
 
@@ -25,6 +26,13 @@ SERIES_NUMBER = 9903
 def tracking_uid(identity: ResultIdentity, finding_key: str) -> str:
     """Return the UID that ties a segment to the measurement group about it."""
     return identity.uid("tracking", finding_key)
+
+
+def segmentations(writing: Writing, _variant: object) -> Iterator[WrittenObject]:
+    """Make the one SEG of an analysis that has any mask."""
+    made = None if isinstance(writing.answer, NotAnalysed) else segmentation(writing.answer, writing.identity)
+    if made is not None:
+        yield WrittenObject(kind=ArtifactKind.SEGMENTATION, dataset=made, order=1, description="Segmentation")
 
 
 def segmentation(analysis: Analysis, identity: ResultIdentity) -> Dataset | None:

@@ -7,7 +7,8 @@ from PIL import Image
 
 from dicom_node.analysis import Saliency
 from dicom_node.model import Finding, Region
-from dicom_node.sr_writer.drawing import (
+from dicom_node.sr_writer.pictures.frame import Caption, Layout, framed, layout_for, to_array
+from dicom_node.sr_writer.pictures.pen import (
     BLUE,
     LINE,
     MUTED,
@@ -18,8 +19,7 @@ from dicom_node.sr_writer.drawing import (
     resized_map,
     resized_rgb,
 )
-from dicom_node.sr_writer.frame import Caption, Layout, framed, layout_for, to_array
-from dicom_node.sr_writer.picture_source import PictureSource
+from dicom_node.sr_writer.pictures.picture_source import PictureSource
 from dicom_node.sr_writer.source_frames import marked_key
 from dicom_node.sr_writer.text import answer_of, percent
 

@@ -10,14 +10,14 @@ import numpy as np
 from dicom_node import __version__
 from dicom_node.analysis import Analysis, NotAnalysed, Picture, ReportContext, Saliency, Segment
 from dicom_node.model import ModelIdentity, Region
-from dicom_node.sr_writer.display import display_rgb, preferred_window
-from dicom_node.sr_writer.drawing import AMBER, RED, Rgb
-from dicom_node.sr_writer.drawing_heatmap import heatmap_picture
-from dicom_node.sr_writer.drawing_page import NOTE_PX, Frame, Pages
-from dicom_node.sr_writer.drawing_panels import panels_picture
-from dicom_node.sr_writer.drawing_slice import Volume, slice_picture
-from dicom_node.sr_writer.locator import locator_of
-from dicom_node.sr_writer.picture_source import PictureSource
+from dicom_node.sr_writer.pictures.display import display_rgb, preferred_window
+from dicom_node.sr_writer.pictures.heatmap import heatmap_picture
+from dicom_node.sr_writer.pictures.key_slice import Volume, slice_picture
+from dicom_node.sr_writer.pictures.locator import locator_of
+from dicom_node.sr_writer.pictures.page import NOTE_PX, Frame, Pages
+from dicom_node.sr_writer.pictures.panels import panels_picture
+from dicom_node.sr_writer.pictures.pen import AMBER, RED, Rgb
+from dicom_node.sr_writer.pictures.picture_source import PictureSource
 from dicom_node.sr_writer.source_frames import marked_key, shows, source_key
 from dicom_node.sr_writer.text import marking
 

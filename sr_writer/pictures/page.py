@@ -10,7 +10,8 @@ from PIL import Image, ImageDraw
 
 from dicom_node.analysis import Histogram
 from dicom_node.model import Finding, Presence
-from dicom_node.sr_writer.drawing import (
+from dicom_node.sr_writer.pictures.key_slice import unit_text
+from dicom_node.sr_writer.pictures.pen import (
     AMBER,
     BACKGROUND,
     BLUE,
@@ -26,7 +27,6 @@ from dicom_node.sr_writer.drawing import (
     text_width,
     wrapped,
 )
-from dicom_node.sr_writer.drawing_slice import unit_text
 from dicom_node.sr_writer.text import answer_of, number, percent
 
 #: Pages are square, as the images beside them mostly are; shown at half this size the text is still 11 pixels high.

@@ -30,11 +30,11 @@ from highdicom.sr import (
 from pydicom.dataset import Dataset
 
 from dicom_node import PRODUCT_NAME, __version__, codes
-from dicom_node.analysis import Analysis, Saliency
-from dicom_node.model import Finding, ModelIdentity, Region
+from dicom_node.analysis import Analysis, Saliency, WrittenObject
+from dicom_node.model import ArtifactKind, Finding, ModelIdentity, Region
 from dicom_node.model import Measurement as Quantity
 from dicom_node.sr_writer.identity import ResultIdentity
-from dicom_node.sr_writer.segmentation import coded, tracking_uid
+from dicom_node.sr_writer.overlays.segmentation import coded, tracking_uid
 from dicom_node.sr_writer.source_frames import referenced_frame_numbers, shows
 from dicom_node.sr_writer.text import ascii_text, long_string, number
 
@@ -70,6 +70,15 @@ class ReportSources:
             if item.get("TrackingUID") == uid:
                 return WrittenSegment(self.segmentation, int(item.SegmentNumber))
         return None
+
+
+def report_sources(analysis: Analysis, referred: Sequence[WrittenObject]) -> ReportSources:
+    """Return the sources of a report that may refer to these objects and to no others."""
+    return ReportSources(
+        analysis=analysis,
+        segmentation=next((one.dataset for one in referred if one.kind is ArtifactKind.SEGMENTATION), None),
+        pictures={one.picture_key: one.dataset for one in referred if one.picture_key},
+    )
 
 
 def measurement_groups(sources: ReportSources, identity: ResultIdentity) -> list[Any]:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from pydicom.dataset import Dataset
 
-from dicom_node.sr_writer.drawing import RgbUint8
+from dicom_node.sr_writer.pictures.pen import RgbUint8
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,9 +10,9 @@ from PIL import Image, ImageDraw
 from pydicom.dataset import Dataset
 
 from dicom_node.analysis import Segment
-from dicom_node.sr_writer.drawing import AMBER, LINE, PANEL, TEXT, Pen, RgbUint8
-from dicom_node.sr_writer.frame import Layout
 from dicom_node.sr_writer.geometry import slice_normal, slice_position_mm
+from dicom_node.sr_writer.pictures.frame import Layout
+from dicom_node.sr_writer.pictures.pen import AMBER, LINE, PANEL, TEXT, Pen, RgbUint8
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,7 +11,7 @@ from pydicom.sr.codedict import codes as dictionary
 
 from dicom_node import codes
 from dicom_node.analysis import whole_objects
-from dicom_node.sr_writer.segmentation import coded
+from dicom_node.sr_writer.overlays.segmentation import coded
 from dicom_node.sr_writer.text import ascii_text
 
 _SOURCE = CodedConcept("260753009", "SCT", "Source")

@@ -24,21 +24,25 @@ from pydicom.dataset import Dataset
 from pydicom.filereader import dcmread
 from pydicom.sr.codedict import codes as dictionary
 
-from dicom_node.analysis import NotAnalysed, Predecessor, whole_objects
+from dicom_node.analysis import NotAnalysed, Predecessor, WrittenObject, whole_objects
+from dicom_node.model import ArtifactKind
+from dicom_node.outputs import OutputSet
 from dicom_node.sr_writer.identity import ResultIdentity, evidence_header, stamp
-from dicom_node.sr_writer.report_groups import (
+from dicom_node.sr_writer.report.groups import (
     ReportSources,
     algorithm_identification,
     measurement_groups,
+    report_sources,
     summary_remarks,
 )
-from dicom_node.sr_writer.report_parts import (
+from dicom_node.sr_writer.report.parts import (
     image_library,
     procedure_reported,
     referenced_requests,
     remarks_container,
 )
 from dicom_node.sr_writer.text import ascii_text, long_string
+from dicom_node.sr_writer.writing import Writing
 from dicom_node.uids import derived_uid
 
 SERIES_NUMBER = 9901
@@ -50,7 +54,17 @@ SR_CLASSES: dict[str, Any] = {
 NOT_A_NEGATIVE = "The images were not assessed; this is not a negative result."
 
 
-def structured_report(sources: ReportSources, identity: ResultIdentity) -> Dataset:
+def structured_report(writing: Writing, wanted: OutputSet, referred: Sequence[WrittenObject]) -> WrittenObject:
+    """Return the report of one output set; `referred` are the other objects of that set."""
+    answer, identity = writing.answer, writing.identity
+    if isinstance(answer, NotAnalysed):
+        document = _not_analysed(answer, [one.dataset for one in referred], identity, wanted)
+    else:
+        document = _analysed(report_sources(answer, referred), identity, wanted)
+    return WrittenObject(kind=ArtifactKind.STRUCTURED_REPORT, dataset=document, order=1, description="AI report")
+
+
+def _analysed(sources: ReportSources, identity: ResultIdentity, wanted: OutputSet) -> Dataset:
     """Return the SR of an analysis: one measurement group for every class the model evaluated."""
     analysis = sources.analysis
     remarks = [
@@ -62,20 +76,22 @@ def structured_report(sources: ReportSources, identity: ResultIdentity) -> Datas
     if partial:
         remarks.insert(0, "PARTIAL: only part of the study could be assessed.")
     referenced = [*sources.pictures.values(), *([sources.segmentation] if sources.segmentation is not None else [])]
-    document = _document(
-        _Content(analysis.sources, referenced, measurement_groups(sources, identity), remarks), identity
-    )
+    content = _Content(analysis.sources, referenced, measurement_groups(sources, identity), remarks)
+    document = _document(content, identity, wanted)
     document.CompletionFlag = "PARTIAL" if partial else "COMPLETE"
     document.CompletionFlagDescription = long_string(f"AI result, not reviewed{', partial' if partial else ''}")
     stamp(document, identity, f"report {identity.model.name}")
     return document
 
 
-def not_analysed_report(answer: NotAnalysed, pictures: Sequence[Dataset], identity: ResultIdentity) -> Dataset:
+def _not_analysed(
+    answer: NotAnalysed, pictures: Sequence[Dataset], identity: ResultIdentity, wanted: OutputSet
+) -> Dataset:
     """Return an SR that says the analysis was not performed and why; it holds no finding, not even an absent one."""
     reason = f"AI ANALYSIS NOT PERFORMED. Reason {answer.reason}: {answer.message} {NOT_A_NEGATIVE}"
     group = _not_performed_group(answer, identity)
-    document = _document(_Content(answer.sources, list(pictures), [group], [reason, *answer.notes]), identity)
+    content = _Content(answer.sources, list(pictures), [group], [reason, *answer.notes])
+    document = _document(content, identity, wanted)
     document.CompletionFlag = "PARTIAL"
     document.CompletionFlagDescription = long_string(f"AI analysis not performed: {answer.reason}")
     stamp(document, identity, f"NOT ANALYSED {identity.model.name}")
@@ -92,18 +108,22 @@ class _Content:
     remarks: Sequence[str]
 
 
-def _document(content: _Content, identity: ResultIdentity) -> Dataset:
+def _document(content: _Content, identity: ResultIdentity, wanted: OutputSet) -> Dataset:
     context = identity.context
-    sr_class = SR_CLASSES[context.sr_sop_class]
+    sr_class = SR_CLASSES[wanted.structured_report]
     evidence = [evidence_header(dataset) for dataset in (*whole_objects(content.images), *content.own_objects)]
     document: Dataset = sr_class(
         evidence=evidence,
         content=_tree(content, identity),
         series_instance_uid=derived_uid(
-            "sr-series", identity.source.StudyInstanceUID, identity.model.name, context.route_name
+            "sr-series",
+            identity.source.StudyInstanceUID,
+            identity.model.name,
+            context.route_name,
+            wanted.structured_report,
         ),
         series_number=SERIES_NUMBER,
-        sop_instance_uid=identity.uid("sr", context.sr_sop_class),
+        sop_instance_uid=identity.uid("sr", wanted.key),
         instance_number=1 if context.predecessor is None else context.predecessor.instance_number + 1,
         is_complete=True,
         is_final=False,

@@ -8,10 +8,18 @@ import numpy as np
 
 from dicom_node.analysis import Saliency
 from dicom_node.model import Finding
-from dicom_node.sr_writer.drawing import BACKGROUND, MUTED, RgbUint8, blended, heat_colors, resized_map, resized_rgb
-from dicom_node.sr_writer.drawing_heatmap import draw_scale, heatmap_caption
-from dicom_node.sr_writer.frame import LARGEST_SIDE_PX, Layout, framed, layout_for, to_array
-from dicom_node.sr_writer.picture_source import PictureSource
+from dicom_node.sr_writer.pictures.frame import LARGEST_SIDE_PX, Layout, framed, layout_for, to_array
+from dicom_node.sr_writer.pictures.heatmap import draw_scale, heatmap_caption
+from dicom_node.sr_writer.pictures.pen import (
+    BACKGROUND,
+    MUTED,
+    RgbUint8,
+    blended,
+    heat_colors,
+    resized_map,
+    resized_rgb,
+)
+from dicom_node.sr_writer.pictures.picture_source import PictureSource
 
 _TITLES = ("image", "map", "both")
 

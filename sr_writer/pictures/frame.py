@@ -12,8 +12,8 @@ import numpy as np
 from PIL import Image, ImageDraw
 from pydicom.dataset import Dataset
 
-from dicom_node.sr_writer.display import pixel_aspect
-from dicom_node.sr_writer.drawing import AMBER, BACKGROUND, LINE, MUTED, PANEL, Pen, RgbUint8, clipped, text_width
+from dicom_node.sr_writer.pictures.display import pixel_aspect
+from dicom_node.sr_writer.pictures.pen import AMBER, BACKGROUND, LINE, MUTED, PANEL, Pen, RgbUint8, clipped, text_width
 
 LARGEST_SIDE_PX = 2048
 #: A smaller source is drawn on a multiple of its size, or its text could not be read.

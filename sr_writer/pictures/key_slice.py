@@ -9,7 +9,11 @@ from pydicom.dataset import Dataset
 
 from dicom_node.analysis import Segment
 from dicom_node.model import Finding
-from dicom_node.sr_writer.drawing import (
+from dicom_node.sr_writer.geometry import slice_position_mm
+from dicom_node.sr_writer.pictures.frame import Caption, Layout, framed, layout_for, to_array
+from dicom_node.sr_writer.pictures.heatmap import draw_region
+from dicom_node.sr_writer.pictures.locator import Locator, draw_locator
+from dicom_node.sr_writer.pictures.pen import (
     MUTED,
     Pen,
     RgbUint8,
@@ -19,11 +23,7 @@ from dicom_node.sr_writer.drawing import (
     resized_rgb,
     wrapped,
 )
-from dicom_node.sr_writer.drawing_heatmap import draw_region
-from dicom_node.sr_writer.frame import Caption, Layout, framed, layout_for, to_array
-from dicom_node.sr_writer.geometry import slice_position_mm
-from dicom_node.sr_writer.locator import Locator, draw_locator
-from dicom_node.sr_writer.picture_source import PictureSource
+from dicom_node.sr_writer.pictures.picture_source import PictureSource
 from dicom_node.sr_writer.source_frames import shows
 from dicom_node.sr_writer.text import number
 

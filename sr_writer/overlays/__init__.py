@@ -1,0 +1,1 @@
+"""Marks in the geometry of the source: masks (SEG), switchable graphics (GSPS), values (parametric map)."""
