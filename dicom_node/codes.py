@@ -1,55 +1,55 @@
-"""Every coded concept the node itself writes, once, shared by SR, SEG and FHIR.
+"""Names for the coded concepts that code uses; the concepts themselves are the reviewed tables of `terminology`.
 
-Meanings are at most 64 characters (PS3.3 8.8). Models bring the codes of their findings in `model_card.toml`.
+Meanings are at most 64 characters (PS3.3 8.8). Models name their findings in `model_card.toml`.
 Sources: DCM = DICOM PS3.16 Annex D, SCT = SNOMED CT, LN = LOINC, UCUM = units, 99AINODE = this project.
 """
 
 from __future__ import annotations
 
-from dicom_node.model import Code, Presence
+from dicom_node.model import Presence
+from dicom_node.terminology import term_code
 
 #: Scheme of this project's own codes (PS3.3 8.2: private designators begin with 99).
 PRIVATE_SCHEME = "99AINODE"
 PRIVATE_SCHEME_NAME = "DICOM AI Node codes"
 
 # --- units (UCUM) ---
-PERCENT = Code("%", "UCUM", "Percent")
-MILLILITER = Code("ml", "UCUM", "Milliliter")
-MILLIMETER = Code("mm", "UCUM", "Millimeter")
-HOUNSFIELD_UNIT = Code("[hnsf'U]", "UCUM", "Hounsfield unit")
-NO_UNITS = Code("1", "UCUM", "no units")
+PERCENT = term_code("units", "percent")
+MILLILITER = term_code("units", "milliliter")
+MILLIMETER = term_code("units", "millimeter")
+HOUNSFIELD_UNIT = term_code("units", "hounsfield-unit")
+NO_UNITS = term_code("units", "no-units")
 
 # --- presence of a finding (CID 240) ---
-PRESENT = Code("52101004", "SCT", "Present")
-ABSENT = Code("272519000", "SCT", "Absent")
-UNDETERMINED = Code("373068000", "SCT", "Undetermined")
+PRESENT = term_code("report", "present")
+ABSENT = term_code("report", "absent")
+UNDETERMINED = term_code("report", "undetermined")
 PRESENCE_CODES = {Presence.PRESENT: PRESENT, Presence.ABSENT: ABSENT, Presence.UNDETERMINED: UNDETERMINED}
 
 # --- structure of a report ---
-CERTAINTY_OF_FINDING = Code("111012", "DCM", "Certainty of Finding")
-PRESENCE_OF_PROPERTY = Code("121052", "DCM", "Presence of property")
-VISUAL_EXPLANATION = Code("130401", "DCM", "Visual explanation")
-ARTIFICIAL_INTELLIGENCE = Code("123110", "DCM", "Artificial Intelligence")
-IMAGING_PROCEDURE = Code("363679005", "SCT", "Imaging procedure")
-DIAGNOSTIC_IMAGING_STUDY = Code("18748-4", "LN", "Diagnostic imaging study")
+CERTAINTY_OF_FINDING = term_code("measurements", "certainty")
+PRESENCE_OF_PROPERTY = term_code("report", "presence-of-property")
+VISUAL_EXPLANATION = term_code("report", "visual-explanation")
+ARTIFICIAL_INTELLIGENCE = term_code("report", "artificial-intelligence")
+IMAGING_PROCEDURE = term_code("report", "imaging-procedure")
+DIAGNOSTIC_IMAGING_STUDY = term_code("report", "diagnostic-imaging-study")
 
 # --- anatomy ---
-LUNG = Code("39607008", "SCT", "Lung")
-LEFT_LUNG = Code("44029006", "SCT", "Left lung")
-RIGHT_LUNG = Code("3341006", "SCT", "Right lung")
-LEFT = Code("7771000", "SCT", "Left")
-RIGHT = Code("24028007", "SCT", "Right")
-ANATOMICAL_STRUCTURE = Code("123037004", "SCT", "Anatomical Structure")
+LUNG = term_code("anatomy", "lung")
+LEFT_LUNG = term_code("anatomy", "left-lung")
+RIGHT_LUNG = term_code("anatomy", "right-lung")
+LEFT = term_code("anatomy", "left")
+RIGHT = term_code("anatomy", "right")
+ANATOMICAL_STRUCTURE = term_code("anatomy", "anatomical-structure")
 
 # --- measurements ---
-VOLUME = Code("118565006", "SCT", "Volume")
-MEAN = Code("373098007", "SCT", "Mean")
-MAXIMUM = Code("56851009", "SCT", "Maximum")
-DIAMETER = Code("81827009", "SCT", "Diameter")
-ATTENUATION_COEFFICIENT = Code("112031", "DCM", "Attenuation Coefficient")
-# No code for these was found in DCM, SCT, LN or IBSI, so they are private.
-LOW_ATTENUATION_AREA_950 = Code("LAA950", PRIVATE_SCHEME, "Lung volume below -950 HU, fraction")
-LUNG_DENSITY_PERCENTILE_15 = Code("PERC15", PRIVATE_SCHEME, "15th percentile of lung attenuation")
+VOLUME = term_code("measurements", "volume")
+MEAN = term_code("measurements", "mean")
+MAXIMUM = term_code("measurements", "maximum")
+DIAMETER = term_code("measurements", "diameter")
+ATTENUATION_COEFFICIENT = term_code("measurements", "attenuation-coefficient")
+LOW_ATTENUATION_AREA_950 = term_code("measurements", "low-attenuation-area-950")
+LUNG_DENSITY_PERCENTILE_15 = term_code("measurements", "lung-density-percentile-15")
 
 #: FHIR code system address for each public coding scheme; private ones get an OID (`uids.coding_scheme_uid`).
 FHIR_SYSTEMS = {

@@ -13,6 +13,7 @@ from typing import Any
 from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
 
+from dicom_node import terminology
 from dicom_node.config.settings import Settings
 from dicom_node.inference.cards.keys import KEYS
 from dicom_node.lifecycle import DELIVERY_TRANSITIONS, JOB_TRANSITIONS, STUDY_TRANSITIONS
@@ -58,6 +59,25 @@ def card_tables() -> str:
     return "\n\n".join(parts)
 
 
+def terminology_tables() -> str:
+    """One table per table of the terminology."""
+    parts = []
+    for one in terminology.TABLES:
+        rows = [_term_row(term) for term in terminology.table(one).values()]
+        header = ["| key | code | meaning | checked | also known as | BodyPartExamined |", "|---|---|---|---|---|---|"]
+        parts.append("\n".join([f"## {one.capitalize()}", "", *header, *rows]))
+    return "\n\n".join(parts)
+
+
+def _term_row(term: terminology.Term) -> str:
+    also = ", ".join(f"{one.scheme} {one.value}" for one in term.equivalents)
+    cells = (
+        f"`{term.key}`", f"{term.code.scheme} `{term.code.value}`", term.code.meaning, term.reviewed, also,
+        ", ".join(term.body_part_examined),
+    )  # fmt: skip
+    return f"| {' | '.join(cells)} |"
+
+
 PARTS: Mapping[tuple[str, str], Callable[[], str]] = {
     ("configuration.md", "settings"): settings_tables,
     ("conformance.md", "services"): conformance_tables.services,
@@ -73,6 +93,7 @@ PARTS: Mapping[tuple[str, str], Callable[[], str]] = {
     ("architecture.md", "states"): state_table,
     ("models.md", "model card"): card_tables,
     ("models.md", "reasons"): reason_table,
+    ("terminology.md", "terminology"): terminology_tables,
 }
 
 

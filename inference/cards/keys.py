@@ -26,7 +26,7 @@ class CardKey:
         return f"{self.table}.{self.name}" if self.table else self.name
 
 
-_CODE = "table of `value`, `scheme`, `meaning`"
+_CODE = "key of the [terminology](terminology.md), or table of `value`, `scheme`, `meaning`"
 _RANGE = "table of `min`, `max`"
 _BELOW = {_CODE: frozenset({"value", "scheme", "meaning"}), _RANGE: frozenset({"min", "max"})}
 

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from difflib import get_close_matches
 
 from dicom_node.codes import ANATOMICAL_STRUCTURE, LEFT, RIGHT
 from dicom_node.inference.cards.fields import CardFields
 from dicom_node.model import Code
+from dicom_node.terminology import table, term_code
 
+_FOUND = ("findings", "measurements", "anatomy")
+_OUTLINED = ("anatomy", "findings")
 _COLORS = ((240, 150, 60), (70, 160, 230), (120, 200, 80), (200, 90, 200), (230, 210, 60), (220, 80, 80))
 _SIDES = {"left": LEFT, "right": RIGHT}
 
@@ -63,10 +68,10 @@ def read_finding(fields: CardFields) -> CardFinding:
     return CardFinding(
         key=fields.text("key"),
         label=fields.text("label"),
-        code=read_code(fields.table("code")),
-        site=read_code(fields.table("site")),
+        code=_code(fields, "code", _FOUND),
+        site=_code(fields, "site", ("anatomy",)),
         output_index=int(fields.number("output_index", 0) or 0),
-        unit=_optional_code(fields.table("unit")),
+        unit=_optional_code(fields, "unit", ("units",)),
         plausible=_limits(fields.table("plausible")),
     )
 
@@ -81,25 +86,37 @@ def read_segment(fields: CardFields, place: int) -> CardSegment:
         value=value,
         key=fields.text("key"),
         label=fields.text("label"),
-        category=_optional_code(fields.table("category")) or ANATOMICAL_STRUCTURE,
-        type=read_code(fields.table("type")),
-        region=_optional_code(fields.table("region")),
+        category=_optional_code(fields, "category", _OUTLINED) or ANATOMICAL_STRUCTURE,
+        type=_code(fields, "type", _OUTLINED),
+        region=_optional_code(fields, "region", ("anatomy",)),
         side=_SIDES.get(side),
         color_rgb=_color(fields, place),
         plausible_ml=_limits(fields.table("plausible_ml")),
     )
 
 
-def read_code(fields: CardFields) -> Code:
-    """Read a code of value, scheme and meaning. Raises `SettingsError`."""
+def _code(fields: CardFields, key: str, tables: Sequence[str]) -> Code:
+    """Read a code: a table of value, scheme and meaning, or a key of the terminology. Raises `SettingsError`."""
+    named = fields.values.get(key)
+    if not isinstance(named, str):
+        return _explicit_code(fields.table(key))
+    known = {term: one for one in reversed(tables) for term in table(one)}
+    if named not in known:
+        near = get_close_matches(named, known, 3)
+        hint = f" (did you mean {' or '.join(near)}?)" if near else ""
+        fields.refuse(key, f"is {named!r}, which the terminology lacks{hint}; docs/terminology.md has its keys")
+    return term_code(known[named], named)
+
+
+def _explicit_code(fields: CardFields) -> Code:
     meaning = fields.text("meaning")
     if len(meaning) > 64:
         fields.refuse("meaning", "is longer than 64 characters (PS3.3 8.8)")
     return Code(fields.text("value"), fields.text("scheme"), meaning)
 
 
-def _optional_code(fields: CardFields) -> Code | None:
-    return read_code(fields) if fields.present else None
+def _optional_code(fields: CardFields, key: str, tables: Sequence[str]) -> Code | None:
+    return _code(fields, key, tables) if fields.values.get(key) else None
 
 
 def _limits(fields: CardFields) -> Limits:
