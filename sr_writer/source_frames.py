@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from pydicom.dataset import Dataset
-from pydicom.uid import CTImageStorage, MRImageStorage
+from pydicom.uid import CTImageStorage, MRImageStorage, UltrasoundImageStorage
 
 from dicom_node.analysis import Saliency, frame_number_of
 from dicom_node.model import Region
@@ -46,26 +46,41 @@ def stand_in_uids(sources: Sequence[Dataset], headers: Sequence[Dataset]) -> dic
         if frame_number_of(source) is not None:
             # New elements: the header shares those of the source, and assigning would change both.
             header.add_new("SOPInstanceUID", "UI", derived_uid("frame", source_key(source)))
-            header.add_new("SOPClassUID", "UI", CTImageStorage if source.Modality == "CT" else MRImageStorage)
+            header.add_new("SOPClassUID", "UI", _class_of_one_frame(source))
             standing[str(header.SOPInstanceUID)] = source
     return standing
+
+
+def _class_of_one_frame(source: Dataset) -> str:
+    """Return a class that asks for a place in the patient exactly where the frame has one."""
+    if "FrameOfReferenceUID" not in source:
+        return UltrasoundImageStorage
+    return CTImageStorage if source.get("Modality") == "CT" else MRImageStorage
 
 
 def refer_to_frames(segmentation: Dataset, standing: dict[str, Dataset]) -> None:
     """Replace stand-ins by the object and its frame: in what each frame was derived from, and in the list of series."""
     if not standing:
         return
-    for groups in segmentation.PerFrameFunctionalGroupsSequence:
-        for derivation in groups.get("DerivationImageSequence") or []:
-            for reference in derivation.SourceImageSequence:
-                source = _refer(reference, standing)
-                reference.ReferencedFrameNumber = frame_number_of(source)
+    for reference in _references_of_frames(segmentation):
+        reference.ReferencedFrameNumber = frame_number_of(_refer(reference, standing))
     for series in segmentation.ReferencedSeriesSequence:
         kept: dict[str, Dataset] = {}
         for reference in series.ReferencedInstanceSequence:
             source = _refer(reference, standing)
             kept.setdefault(str(source.SOPInstanceUID), reference)
         series.ReferencedInstanceSequence = list(kept.values())
+
+
+def _references_of_frames(segmentation: Dataset) -> list[Dataset]:
+    """Return what frames were derived from; frames of two segments on one source share one item, named once here."""
+    found = {
+        id(reference): reference
+        for groups in segmentation.PerFrameFunctionalGroupsSequence
+        for derivation in groups.get("DerivationImageSequence") or []
+        for reference in derivation.SourceImageSequence
+    }
+    return list(found.values())
 
 
 def _refer(reference: Dataset, standing: dict[str, Dataset]) -> Dataset:

@@ -1,39 +1,92 @@
-"""Independent judges of DICOM objects: dicom3tools, DCMTK and PixelMed, each with a closed list of what is noise.
+"""Independent judges of DICOM objects: dicom3tools, DCMTK, PixelMed, highdicom; and the one list of what is noise.
 
 `assert_valid_dicom` for any object, `assert_consistent` for results beside their sources, `assert_readable_sr` and the
-slower `assert_valid_sr` for the content of a structured report. A missing program skips the test and names its package.
+slower `assert_valid_srs` for the content of structured reports, `assert_valid_presentation_state` and
+`assert_readable_pdf` for those kinds, `assert_parsed` for what another library makes of it. A missing program skips the
+test and names its package.
 """
 
 from __future__ import annotations
 
 import re
 import subprocess
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+from highdicom import imread
+from highdicom.ko import KeyObjectSelectionDocument
+from highdicom.seg import segread
+from highdicom.sr import srread
 from pydicom import dcmread
 from pydicom.dataset import Dataset
+from pydicom.uid import (
+    EncapsulatedPDFStorage,
+    GrayscaleSoftcopyPresentationStateStorage,
+    KeyObjectSelectionDocumentStorage,
+    SegmentationStorage,
+)
 
+from dicom_node.sr_writer.identity import COPIED
 from tests import needs
 
-#: dciodvfy of 2022 is older than these parts of the standard, or says again what the source already lacks.
-_IOD_NOISE = (
-    r"ContributingEquipmentSequence.*/DeviceUID.* Attribute is not present in standard DICOM IOD",
-    r"/(StudyDate|StudyTime|StudyID|PatientID)\(.* Missing attribute or value that would be needed to build DICOMDIR",
-    # PS3.3 8.2 allows a private scheme where no standard code exists; the file identifies it.
-    r"CodingSchemeDesignator.* Unrecognized defined term = <99AINODE>",
-    r"CodingSchemeIdentificationSequence.*CodingSchemeUID.* Unrecognized defined term = <2\.25\.\d+>",
-    r"Laterality.* - (is only permitted to be empty|Empty attribute|Value is zero length|empty)",
-)
-#: The same attribute sits in different modules of SR and image IODs; its values are compared all the same.
-_CONSISTENCY_NOISE = (
-    r"Different information entities for attribute - Element=<AccessionNumber>",
-    # Type 2: a result must have it, empty, where the source has it not at all; a lost one is an error to dciodvfy.
-    r"present in one instance but not the other - Element=<(Patient(Name|ID|BirthDate|Sex)|Study(Date|Time|ID)"
-    r"|AccessionNumber|ReferringPhysicianName)>",
+
+@dataclass(frozen=True, slots=True)
+class Noise:
+    """Words of a judge that say nothing against an object, and why they do not."""
+
+    judge: str
+    pattern: str
+    why: str
+
+
+#: Whatever is not listed here is a defect. The matrix of results fails when an entry is no longer said by anyone.
+NOISE = (
+    Noise(
+        "dciodvfy",
+        r"ContributingEquipmentSequence.*/DeviceUID.* Attribute is not present in standard DICOM IOD",
+        "in the standard since 2019; the judge of 2022 does not know it in this sequence; IHE AI Results asks for it",
+    ),
+    Noise(
+        "dciodvfy",
+        r"/(StudyDate|StudyTime|StudyID|PatientID)\(.* Missing attribute or value .* needed to build DICOMDIR",
+        "the source has no value either, and none may be invented",
+    ),
+    Noise(
+        "dciodvfy",
+        r"CodingSchemeDesignator.* Unrecognized defined term = <99AINODE>",
+        "PS3.3 8.2 allows a private scheme where no standard code exists; the file identifies it",
+    ),
+    Noise(
+        "dciodvfy",
+        r"CodingSchemeIdentificationSequence.*CodingSchemeUID.* Unrecognized defined term = <2\.25\.\d+>",
+        "the UID of that private scheme",
+    ),
+    Noise(
+        "dciodvfy",
+        r"</Laterality\(0020,0060\)> - is only permitted to be empty when actually unknown",
+        "it is unknown: the source names a paired body part, or none, and no side",
+    ),
+    Noise(
+        "dcentvfy",
+        r"Different information entities for attribute - Element=<AccessionNumber>",
+        "the attribute sits in different modules of SR and image IODs; its values are compared all the same",
+    ),
+    Noise(
+        "dcentvfy",
+        r"present in one instance but not the other - Element=<(Patient(Name|ID|BirthDate|Sex)|Study(Date|Time|ID)"
+        r"|AccessionNumber|ReferringPhysicianName)>",
+        "type 2: a result must have it, empty, where the source lacks it; one that was lost is an error to dciodvfy",
+    ),
+    Noise(
+        "dcmpschk",
+        r"^W: patientName absent or empty in presentation state",
+        "the source has no name, and none may be invented; type 2 lets it be empty",
+    ),
 )
 #: CID 100 is a baseline group (BCID): a site's own procedure code is as good, but PixelMed wants a member.
-_SITES_PROCEDURE = (r'"Procedure reported"\).* not found in context group 100$',)
+_SITES_PROCEDURE = re.compile(r'"Procedure reported"\).* not found in context group 100$')
 #: PixelMed 2022 judges groups about whole images by the template of a group with a region, if the report has one.
 _MISTAKEN_GROUP = re.compile(r"Template 1410 .* within 1\.\d+\.(\d+): .*Missing conditional content item")
 
@@ -48,11 +101,11 @@ _JAVA_OPTIONS = [
 def assert_valid_dicom(path: Path, source: Path | None = None) -> None:
     """dciodvfy finds no error, and no warning beyond the known noise.
 
-    What it says in the same words about `source` is the source's own fault: its values are copied, never improved.
+    What it says in the same words about `source` is the source's own fault where the value was copied, never improved.
     """
     inherited = set(_complaints(source)) if source is not None else set()
-    said = [line for line in _complaints(path) if line not in inherited]
-    _none_left(_without(said, _IOD_NOISE), f"dciodvfy {path.name}")
+    said = [line for line in _complaints(path) if not (line in inherited and _is_about_a_copy(line))]
+    _none_left(without_noise("dciodvfy", said), f"dciodvfy {path.name}")
 
 
 def assert_consistent(sources: Sequence[Path], outputs: Sequence[Path]) -> None:
@@ -60,7 +113,7 @@ def assert_consistent(sources: Sequence[Path], outputs: Sequence[Path]) -> None:
     lines = _lines([needs.tool("dcentvfy", "dicom3tools"), *map(str, sources), *map(str, outputs)])
     among_sources = [line for line in lines if "<" in line and not any(f"<{path}>" in line for path in outputs)]
     said = [line for line in lines if line.strip() and line not in among_sources]
-    _none_left(_without(said, _CONSISTENCY_NOISE), "dcentvfy")
+    _none_left(without_noise("dcentvfy", said), "dcentvfy")
 
 
 def assert_readable_sr(path: Path) -> None:
@@ -69,23 +122,112 @@ def assert_readable_sr(path: Path) -> None:
     assert dump.returncode == 0, f"dsrdump {path.name}: {dump.stderr.decode(errors='replace')}"
 
 
+def assert_valid_presentation_state(path: Path) -> None:
+    """dcmpschk finds nothing to remark; it exits with 0 even when it does."""
+    lines = _lines([needs.tool("dcmpschk", "dcmtk"), str(path)])
+    assert any("Testing: " in line for line in lines), f"dcmpschk {path.name}: {lines}"
+    remarks = [line for line in lines if not re.match(r"W: Test(ing: | passed| failed)|$", line)]
+    _none_left(without_noise("dcmpschk", remarks), f"dcmpschk {path.name}")
+
+
+def assert_readable_pdf(path: Path) -> None:
+    """The document in the object opens, and its first page says that it is not verified."""
+    pdf = path.with_suffix(".pdf")
+    pdf.write_bytes(dcmread(path).EncapsulatedDocument)
+    command = [needs.tool("pdftotext", "poppler-utils"), "-layout", str(pdf), "-"]
+    done = subprocess.run(command, capture_output=True, check=False)
+    assert done.returncode == 0, f"pdftotext {path.name}: {done.stderr.decode(errors='replace')}"
+    assert not done.stderr, f"pdftotext {path.name}: {done.stderr.decode(errors='replace')}"
+    assert "NOT VERIFIED" in done.stdout.decode(), f"{path.name} does not say that it is not verified"
+
+
+def assert_parsed(path: Path) -> None:
+    """A library for derived objects reads it; pixels that it holds are decoded."""
+    header = dcmread(path, stop_before_pixels=True)
+    if header.SOPClassUID == KeyObjectSelectionDocumentStorage:
+        KeyObjectSelectionDocument.from_dataset(dcmread(path))
+    elif header.Modality == "SR":
+        assert srread(path).content[0].name.value == "126000"
+    elif header.SOPClassUID == SegmentationStorage or header.Modality == "SEG":
+        assert segread(path).number_of_segments == len(header.SegmentSequence)
+    elif "Rows" in header:
+        assert imread(path).get_frame(1).shape[:2] == (header.Rows, header.Columns)
+    else:
+        assert header.SOPClassUID in {GrayscaleSoftcopyPresentationStateStorage, EncapsulatedPDFStorage}
+
+
 def assert_valid_sr(path: Path) -> None:
-    """The report is readable, and PixelMed finds the rows of TID 1500 as the template wants them (about 8 s)."""
-    assert_readable_sr(path)
+    """The report is readable, and PixelMed finds the rows of TID 1500 as the template wants them (about 6 s)."""
+    assert_valid_srs([path])
+
+
+def assert_valid_srs(paths: Sequence[Path]) -> None:
+    """As `assert_valid_sr`, with one start of the Java machine for all (3 s, and 2 s for each)."""
+    for path in paths:
+        assert_readable_sr(path)
+    for path, lines in _pixelmed(paths).items():
+        assert any("Found Root Template TID_1500" in line for line in lines), f"PixelMed sees no TID 1500: {lines}"
+        report = dcmread(path)
+        errors = [line for line in lines if line.startswith("Error") and not _is_mistaken_group(line, report)]
+        if report.get("ProcedureCodeSequence"):
+            errors = [line for line in errors if not _SITES_PROCEDURE.search(line)]
+        _none_left(errors, f"PixelMed {path.name}")
+
+
+def without_noise(judge: str, lines: Iterable[str]) -> list[str]:
+    """Return what a judge said less the known noise."""
+    patterns = [noise.pattern for noise in NOISE if noise.judge == judge]
+    return [line for line in lines if not any(re.search(pattern, line) for pattern in patterns)]
+
+
+def tree_of(report: Dataset) -> Any:
+    """Return the shape of a report: value types, concepts, codes and templates, without texts, numbers and UIDs.
+
+    PixelMed judges templates by these alone, so that reports of one shape need to be asked about once.
+    """
+    names = tuple(_code(item) for item in report.get("ConceptNameCodeSequence") or ())
+    values = tuple(_code(item) for item in report.get("ConceptCodeSequence") or ())
+    units = tuple(
+        _code(unit)
+        for value in report.get("MeasuredValueSequence") or ()
+        for unit in value.MeasurementUnitsCodeSequence
+    )
+    templates = tuple(str(item.TemplateIdentifier) for item in report.get("ContentTemplateSequence") or ())
+    children = tuple(tree_of(item) for item in report.get("ContentSequence") or ())
+    kind = (
+        report.get("SOPClassUID"),
+        report.get("ValueType"),
+        report.get("RelationshipType"),
+        report.get("GraphicType"),
+    )
+    return kind, names, values, units, templates, children
+
+
+def _code(item: Dataset) -> tuple[str, str]:
+    return str(item.get("CodeValue")), str(item.get("CodingSchemeDesignator"))
+
+
+def _pixelmed(paths: Sequence[Path]) -> Mapping[Path, list[str]]:
+    """Return what PixelMed says of each report."""
     if not _PIXELMED.exists():
         needs.absent("PixelMed is not installed; install the Debian package libpixelmed-java")
-    java = needs.tool("java", "default-jre-headless")
-    lines = _lines([java, *_JAVA_OPTIONS, "-cp", str(_PIXELMED), "com.pixelmed.validate.DicomSRValidator", str(path)])
-    assert any("Found Root Template TID_1500" in line for line in lines), f"PixelMed sees no TID 1500: {lines}"
-    report = dcmread(path)
-    errors = [line for line in lines if line.startswith("Error") and not _is_mistaken_group(line, report)]
-    noise = _SITES_PROCEDURE if report.get("ProcedureCodeSequence") else ()
-    _none_left(_without(errors, noise), f"PixelMed {path.name}")
+    needs.tool("javac", "default-jdk-headless")
+    program = needs.REPOSITORY / "tests" / "PixelMedReports.java"
+    java = [needs.tool("java", "default-jdk-headless"), *_JAVA_OPTIONS, "-cp", str(_PIXELMED), str(program)]
+    parts = re.split(r"^== (.*)$", "\n".join(_lines([*java, *map(str, paths)])), flags=re.MULTILINE)
+    said = {Path(name): text.splitlines() for name, text in zip(parts[1::2], parts[2::2], strict=True)}
+    assert list(said) == list(paths), f"PixelMed stopped half-way: {parts[0][-2000:]}"
+    return said
 
 
 def _complaints(path: Path) -> list[str]:
     lines = _lines([needs.tool("dciodvfy", "dicom3tools"), "-new", str(path)])
     return [line for line in lines if line.startswith(("Error", "Warning"))]
+
+
+def _is_about_a_copy(line: str) -> bool:
+    named = re.search(r"</(\w+)\(", line)
+    return named is not None and named[1] in {*COPIED, "BodyPartExamined", "Laterality"}
 
 
 def _is_mistaken_group(line: str, report: Dataset) -> bool:
@@ -98,12 +240,8 @@ def _is_mistaken_group(line: str, report: Dataset) -> bool:
 
 
 def _lines(command: Sequence[str]) -> list[str]:
-    done = subprocess.run(command, capture_output=True, check=False, timeout=240)
+    done = subprocess.run(command, capture_output=True, check=False, timeout=280)
     return (done.stdout + done.stderr).decode("utf-8", errors="replace").splitlines()
-
-
-def _without(lines: Iterable[str], noise: Sequence[str]) -> list[str]:
-    return [line for line in lines if not any(re.search(pattern, line) for pattern in noise)]
 
 
 def _none_left(lines: Sequence[str], judge: str) -> None:

@@ -1,0 +1,125 @@
+"""Every kind of result about every kind of study, judged by programs of other makes.
+
+A kind of object joins by itself: every switch of `OutputSet` is on. The studies are in `tests/result_sources.py`, the
+answers in `tests/result_answers.py`, and the one list of what judges may say in `tests/judges.py`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from hashlib import sha256
+from pathlib import Path
+
+import pytest
+from pydicom import dcmread
+
+from dicom_node.analysis import Predecessor, ReportContext, WithdrawnObject, WrittenObject
+from dicom_node.model import ArtifactKind
+from dicom_node.sr_writer import to_part10, write_objects
+from tests import judges, result_answers
+from tests.result_answers import STORIES
+from tests.result_sources import FAULTS, MODALITIES, Received, received
+from tests.unit import analysis_examples as examples
+
+#: These get every story; the other modalities get the usual ones, and faults of the header one.
+_THOROUGHLY = ("cr", "ct", "mr-enhanced", "us-rgb-multi-frame")
+CELLS = (
+    *((name, story) for name in _THOROUGHLY for story in (*STORIES, "successor")),
+    *((name, story) for name in MODALITIES if name not in _THOROUGHLY for story in ("classified", "segmented")),
+    *((name, "marked") for name in FAULTS),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """The objects about one study, on disk in order of sending."""
+
+    sources: tuple[Path, ...]
+    outputs: tuple[tuple[ArtifactKind, Path], ...]
+
+    def of(self, *kinds: ArtifactKind) -> list[Path]:
+        return [path for kind, path in self.outputs if kind in kinds]
+
+
+class Results:
+    """Writes the objects of a cell when they are first asked for."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._studies: dict[str, Received] = {}
+        self._cells: dict[tuple[str, str], Cell] = {}
+
+    def cell(self, name: str, story: str) -> Cell:
+        if (name, story) not in self._cells:
+            study = self._study(name)
+            told = STORIES["segmented" if story == "successor" else story](study.sources)
+            context = self._context(name, story)
+            if story == "successor":
+                context = self._replacing(name, context)
+            self._cells[name, story] = Cell(study.paths, self._saved(f"{name}-{story}", write_objects(told, context)))
+        return self._cells[name, story]
+
+    def _study(self, name: str) -> Received:
+        if name not in self._studies:
+            self._studies[name] = received(name, self._folder)
+        return self._studies[name]
+
+    def _context(self, name: str, story: str) -> ReportContext:
+        return examples.context(job_key=sha256(f"{name} {story}".encode()).hexdigest(), **result_answers.options())
+
+    def _replacing(self, name: str, context: ReportContext) -> ReportContext:
+        """Let the result replace that of the story ``segmented``, of which every object is withdrawn."""
+        keys = tuple(wanted.key for wanted in context.output_sets)
+        earlier = self.cell(name, "segmented")
+        headers = [dcmread(path, stop_before_pixels=True) for _, path in earlier.outputs]
+        return replace(
+            context,
+            predecessor=Predecessor(path=earlier.of(ArtifactKind.STRUCTURED_REPORT)[0], instance_number=1),
+            withdrawn=tuple(
+                WithdrawnObject(
+                    sop_class_uid=str(one.SOPClassUID),
+                    sop_instance_uid=str(one.SOPInstanceUID),
+                    series_instance_uid=str(one.SeriesInstanceUID),
+                    output_keys=keys,
+                )
+                for one in headers
+            ),
+        )
+
+    def _saved(self, name: str, written: tuple[WrittenObject, ...]) -> tuple[tuple[ArtifactKind, Path], ...]:
+        saved = []
+        for one in written:
+            path = self._folder / f"{name}-{one.order:02}-{one.kind}.dcm"
+            path.write_bytes(to_part10(one.dataset))
+            saved.append((one.kind, path))
+        return tuple(saved)
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory: pytest.TempPathFactory) -> Results:
+    return Results(tmp_path_factory.mktemp("matrix"))
+
+
+@pytest.mark.parametrize(("name", "story"), CELLS, ids=["-".join(cell) for cell in CELLS])
+def test_every_object_about_every_study_is_valid(name: str, story: str, results: Results) -> None:
+    cell = results.cell(name, story)
+    assert cell.of(ArtifactKind.STRUCTURED_REPORT)
+    assert cell.of(ArtifactKind.SECONDARY_CAPTURE)
+    for _, path in cell.outputs:
+        judges.assert_valid_dicom(path, cell.sources[0])
+        judges.assert_parsed(path)
+    judges.assert_consistent(cell.sources, [path for _, path in cell.outputs])
+    for path in cell.of(ArtifactKind.STRUCTURED_REPORT, ArtifactKind.KEY_OBJECTS, ArtifactKind.REJECTION_NOTE):
+        judges.assert_readable_sr(path)
+    for path in cell.of(ArtifactKind.PRESENTATION_STATE):
+        judges.assert_valid_presentation_state(path)
+    for path in cell.of(ArtifactKind.ENCAPSULATED_PDF):
+        judges.assert_readable_pdf(path)
+
+
+def test_every_report_holds_the_template(results: Results) -> None:
+    """Reports of one shape are judged once: the template says nothing about texts, numbers and UIDs."""
+    reports = [path for cell in CELLS for path in results.cell(*cell).of(ArtifactKind.STRUCTURED_REPORT)]
+    shapes = {judges.tree_of(dcmread(path)): path for path in reports}
+    assert len(shapes) > len(STORIES)
+    judges.assert_valid_srs(list(shapes.values()))
