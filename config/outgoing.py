@@ -8,12 +8,15 @@ from typing import Literal, Self
 
 from pydantic import Field, SecretStr, model_validator
 
+from dicom_node.config.presets import OutputSettings, Preset, SrSopClass
 from dicom_node.config.section import AeTitle, Port, Seconds, Section
 
 
 class ResultSettings(Section):
-    sr_sop_class: Literal["comprehensive3d", "comprehensive", "enhanced"] = Field(
-        "comprehensive3d", description="SOP class of structured reports; choose what the PACS displays."
+    sr_sop_class: SrSopClass = Field(
+        "auto",
+        description="SOP class of structured reports where a destination names none: `auto` (the first of the others "
+        "that it takes), `comprehensive3d`, `comprehensive`, `enhanced` or `off`.",
     )
 
 
@@ -21,6 +24,7 @@ class DeliverySettings(Section):
     first_retry_s: Seconds = Field(5, description="Wait after the first failed attempt; doubles each time.")
     max_retry_s: Seconds = Field(600, description="Longest wait between attempts. There is no last attempt.")
     timeout_s: Seconds = Field(60, description="Time limit of one attempt.")
+    ask_again_s: Seconds = Field(86400, description="How long it is remembered what a DICOM destination takes.")
 
 
 class DestinationSettings(Section):
@@ -34,6 +38,15 @@ class DestinationSettings(Section):
     token: SecretStr | None = Field(None, description="dicomweb, fhir: bearer token.")
     username: str = Field("", description="dicomweb, fhir: user for basic authentication.")
     password: SecretStr | None = Field(None, description="dicomweb, fhir: password for basic authentication.")
+    preset: Preset = Field(
+        "generic-pacs",
+        description="dicom, dicomweb, folder: which objects it gets: `generic-pacs`, `ohif`, `weasis` or `air`.",
+    )
+    outputs: OutputSettings | None = Field(
+        None,
+        description="dicom, dicomweb, folder: what it gets other than its preset says; "
+        "the keys are in [Connect a PACS](connect-a-pacs.md#which-objects-it-gets).",
+    )
     patient: Literal["match", "logical"] = Field(
         "match",
         description="fhir: `match` finds the Patient by identifier and parks if it is not exactly one; "
@@ -46,6 +59,11 @@ class DestinationSettings(Section):
         missing = [key for key in needed[self.kind] if not getattr(self, key)]
         if missing:
             raise ValueError(f"destination {self.name!r} of kind {self.kind} needs {', '.join(missing)}")
+        chosen = {"preset", "outputs"} & self.model_fields_set
+        if self.kind == "fhir" and chosen:
+            raise ValueError(
+                f"destination {self.name!r} of kind fhir gets the FHIR bundle only; remove {', '.join(sorted(chosen))}"
+            )
         return self
 
 

@@ -128,12 +128,15 @@ class Predecessor:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WithdrawnObject:
-    """An object of an earlier result of the same study and route that a rejection note takes back (IHE IOCM)."""
+    """An object of an earlier result of the same study and route that a rejection note takes back (IHE IOCM).
+
+    One that the new result has too (equal UID) is not taken back.
+    """
 
     sop_class_uid: str
     sop_instance_uid: str
     series_instance_uid: str
-    #: Keys of the output sets it went out in; a destination is told only of objects it got.
+    #: Keys of the output sets of this context whose destinations got it; others are not told of it.
     output_keys: tuple[str, ...] = ()
 
 
@@ -161,6 +164,12 @@ class ReportContext:
     #: IANA name of the zone of images that carry no TimezoneOffsetFromUTC; empty: the zone of this machine.
     time_zone_name: str = ""
     predecessor: Predecessor | None = None
+    #: By key of the output set, where its destinations were sent another earlier report than `predecessor`.
+    predecessors: Mapping[str, Predecessor] = field(default_factory=dict)
+
+    def predecessor_for(self, wanted: OutputSet) -> Predecessor | None:
+        """Return the earlier report that the report of one output set replaces."""
+        return self.predecessors.get(wanted.key, self.predecessor)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -2,34 +2,26 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import logging
 import tempfile
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Protocol
 
-from dicom_node import __version__
-from dicom_node.analysis import AnalysisRequest, Predecessor, ReportContext, SourceFile
-from dicom_node.errors import IndexUnavailable, InferenceError, NodeError, NotAnalysable
-from dicom_node.fhir.options import FhirOptions
-from dicom_node.governance.admission import Admitted
+from dicom_node.errors import IndexUnavailable, InferenceError, NotAnalysable
 from dicom_node.index import jobs
 from dicom_node.index.database import Database
+from dicom_node.index.events import record
 from dicom_node.index.jobs import ClaimedJob
-from dicom_node.index.results import answer_again, earlier_report, has_result, resend, save_result
-from dicom_node.index.studies import load_study
+from dicom_node.index.results import answer_again, has_result, resend, save_result
 from dicom_node.inference.cards.card import ModelCard
-from dicom_node.model import Artifact, Destination, Instance, JobOutcome, JobState, Study
-from dicom_node.outputs import OutputSet, SrClass
+from dicom_node.job_plan import AnalystSettings, Plan, Planner
+from dicom_node.model import Artifact, JobOutcome, JobState
 from dicom_node.spool import Spool
-from dicom_node.tasks import Declined, Performed, ProducedFile, Task
-from dicom_node.uids import derived_uid, job_key
+from dicom_node.tasks import Performed, ProducedFile, Task
 
 _RETRY_WAIT_S = 5.0
 _log = logging.getLogger(__name__)
@@ -39,35 +31,6 @@ class Worker(Protocol):
     """What does the work in another process; `workers.Workers` in production."""
 
     def run(self, task: Task, /) -> object: ...
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AnalystSettings:
-    """What shapes every job. `routes` maps a route's name to its destinations and its parameters for the model."""
-
-    owner: str
-    work_dir: Path
-    ae_title: str
-    intended_use: str
-    institution: str
-    sr_sop_class: SrClass
-    time_zone_name: str = ""
-    fhir: FhirOptions
-    max_attempts: int
-    lease_s: float
-    destinations: Mapping[str, Sequence[Destination]]
-    parameters: Mapping[str, Mapping[str, float]]
-    #: Says whether a model may run, and as what, from its files as they are now.
-    admit: Callable[[ModelCard, Mapping[str, float]], Admitted]
-
-
-@dataclass(frozen=True, slots=True)
-class _Plan:
-    """One job made ready: its key, the task for the worker process, and where its results go."""
-
-    key: str
-    task: Task
-    destinations: Sequence[Destination]
 
 
 class Analyst:
@@ -83,7 +46,7 @@ class Analyst:
     ) -> None:
         self._database = database
         self._spool = spool
-        self._cards = cards
+        self._planner = Planner(spool, cards, settings)
         self._worker = worker
         self._settings = settings
         self._stopping = threading.Event()
@@ -132,91 +95,22 @@ class Analyst:
 
     # --- before the run ---
 
-    def _plan(self, job: ClaimedJob, folder: Path) -> _Plan | None:
-        """Make the task ready; `None` when a late image came since the claim, which the next claim will see."""
+    def _plan(self, job: ClaimedJob, folder: Path) -> Plan | None:
         with self._database.read() as connection:
-            study = load_study(connection, job.study_instance_uid)
-            earlier = earlier_report(connection, job.study_instance_uid, job.route)
-        if study is None:
-            raise NodeError(f"Study {job.study_instance_uid} is not in the index any more.")
-        if study.revision != job.revision:
-            return None
-        parameters = self._settings.parameters.get(job.route, {})
-        admitted = self._settings.admit(self._cards[job.model], parameters)
-        card, declined = admitted.card, admitted.declined or self._declined(job)
-        inputs = _inputs(study, job)
-        key = self._key(job, admitted, inputs, declined)
-        context = ReportContext(
-            job_key=key,
-            route_name=job.route,
-            started_at=job.started_at,
-            ae_title=self._settings.ae_title,
-            node_uid=derived_uid("node", self._settings.ae_title),
-            institution=self._settings.institution,
-            output_sets=(OutputSet(structured_report=self._settings.sr_sop_class),),
-            intended_use=self._settings.intended_use,
-            time_zone_name=self._settings.time_zone_name,
-            study_partial=job.study_partial,
-            predecessor=Predecessor(path=self._spool.path(earlier.object_key), instance_number=earlier.sequence)
-            if earlier
-            else None,
-        )
-        request = AnalysisRequest(
-            context=context, model_dir=card.folder, files=tuple(self._source(i) for i in inputs), out_dir=folder,
-            parameters=parameters, model_digest="" if declined else admitted.digest,
-        )  # fmt: skip
-        task = Task(
-            request=request,
-            fhir=self._settings.fhir,
-            declined=declined,
-            may_share=declined is None and card.input == "image",
-        )
-        return _Plan(key, task, self._settings.destinations[job.route])
+            return self._planner.plan(connection, job, folder)
 
-    def _declined(self, job: ClaimedJob) -> Declined | None:
-        if job.attempt > self._settings.max_attempts:
-            return Declined(
-                "ANALYSIS_FAILED", f"The analysis failed {self._settings.max_attempts} times and was given up."
-            )
-        if not job.series_instance_uid:
-            return Declined("NO_SUITABLE_SERIES", str(job.decision.get("reason", "No series fits the model.")))
-        return None
-
-    def _key(self, job: ClaimedJob, admitted: Admitted, inputs: Sequence[Instance], declined: Declined | None) -> str:
-        s = self._settings
-        node = [
-            __version__,
-            s.ae_title,
-            s.intended_use,
-            s.institution,
-            s.sr_sop_class,
-            s.time_zone_name,
-            asdict(s.fhir),
-        ]
-        parameters = admitted.card.config_digest(s.parameters.get(job.route, {}))
-        shaped_by = [node, job.route, parameters, job.study_partial, asdict(declined) if declined else None]
-        config_digest = hashlib.sha256(json.dumps(shaped_by, sort_keys=True, default=str).encode()).hexdigest()
-        digests = [f"{instance.sop_instance_uid}:{instance.sha256}" for instance in inputs]
-        return job_key(job.study_instance_uid, digests, admitted.digest, config_digest)
-
-    def _source(self, instance: Instance) -> SourceFile:
-        return SourceFile(
-            path=self._spool.path(instance.object_key),
-            sop_instance_uid=instance.sop_instance_uid,
-            series_instance_uid=instance.series_instance_uid,
-        )
-
-    def _answered_before(self, job: ClaimedJob, plan: _Plan) -> bool:
+    def _answered_before(self, job: ClaimedJob, plan: Plan) -> bool:
         with self._database.write() as connection:
-            if not has_result(connection, plan.key):
+            if not has_result(connection, plan.key, plan.mailing.output_keys):
                 return False
-            if answer_again(connection, job, plan.key, plan.destinations, _now()) and job.earlier_job_key == plan.key:
+            answered = answer_again(connection, job, plan.key, plan.mailing.destinations, _now())
+            if answered and job.earlier_job_key == plan.key:
                 resend(connection, plan.key, _now())
         return True
 
     # --- after the run ---
 
-    def _save(self, job: ClaimedJob, plan: _Plan, performed: Performed) -> None:
+    def _save(self, job: ClaimedJob, plan: Plan, performed: Performed) -> None:
         folder = plan.task.request.out_dir
         gave_up = plan.task.declined is not None and plan.task.declined.reason == "ANALYSIS_FAILED"
         outcome = JobOutcome(
@@ -225,9 +119,13 @@ class Analyst:
             message=performed.message,
             artifacts=tuple(self._keep(file, folder) for file in performed.files),
             summary=performed.summary,
+            output_keys=plan.mailing.output_keys,
         )
         with self._database.write() as connection:
-            saved = save_result(connection, job, plan.key, outcome, plan.destinations)
+            saved = save_result(connection, job, plan.key, outcome, plan.mailing.destinations)
+            if saved and plan.mailing.notes:
+                text = " ".join(plan.mailing.notes)
+                record(connection, job.study_instance_uid, _now(), ("outputs", text), route=job.route)
         state = outcome.state.value if saved else "taken over by another worker"
         _log.info("job ended", extra={"study": job.study_instance_uid, "route": job.route, "state": state,
                                       "took_s": performed.summary.get("took_s")})  # fmt: skip
@@ -240,7 +138,7 @@ class Analyst:
             uid=file.uid, kind=file.kind, media_type=file.media_type, object_key=stored.key, sha256=stored.sha256,
             size_bytes=stored.size_bytes, order=file.order, description=file.description,
             sop_class_uid=file.sop_class_uid, series_instance_uid=file.series_instance_uid,
-            preview_key=preview.key if preview else "",
+            preview_key=preview.key if preview else "", output_keys=file.output_keys,
         )  # fmt: skip
 
     def _attempt_failed(self, job: ClaimedJob, message: str) -> None:
@@ -278,16 +176,6 @@ class Analyst:
         finally:
             done.set()
             thread.join()
-
-
-def _inputs(study: Study, job: ClaimedJob) -> list[Instance]:
-    """Return the chosen series' images; where none was chosen, those of the series that met the route."""
-    wanted = {job.series_instance_uid} if job.series_instance_uid else _met_route(job)
-    return [i for series in study.series if series.series_instance_uid in wanted for i in series.instances]
-
-
-def _met_route(job: ClaimedJob) -> set[str]:
-    return {c["series_instance_uid"] for c in job.decision.get("candidates", ()) if c["meets_route"]}
 
 
 def _now() -> datetime:

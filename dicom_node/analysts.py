@@ -8,12 +8,14 @@ import threading
 from collections.abc import Callable
 from zoneinfo import ZoneInfo
 
-from dicom_node.analyst import Analyst, AnalystSettings
+from dicom_node.analyst import Analyst
 from dicom_node.config.running import InferenceSettings
 from dicom_node.errors import IndexUnavailable
 from dicom_node.fhir.options import FhirOptions
 from dicom_node.governance.admission import Standing
+from dicom_node.job_plan import AnalystSettings
 from dicom_node.node import Node
+from dicom_node.profiles import profiles_of
 from dicom_node.workers import Workers, WorkerSettings
 
 _IDLE_POLL_S = 1.0
@@ -101,7 +103,6 @@ def _analyst_settings(node: Node) -> AnalystSettings:
         ae_title=settings.node.ae_title,
         intended_use=settings.node.intended_use,
         institution=settings.node.institution,
-        sr_sop_class=settings.results.sr_sop_class,
         fhir=FhirOptions(
             patient_system=settings.fhir.patient_system,
             issuers=settings.fhir.issuers,
@@ -117,4 +118,5 @@ def _analyst_settings(node: Node) -> AnalystSettings:
         destinations={route.name: node.destinations_of(route) for route in settings.route},
         parameters={route.name: route.parameters for route in settings.route},
         admit=node.admission.admit,
+        profiles=profiles_of(settings),
     )

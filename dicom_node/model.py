@@ -229,7 +229,7 @@ class ArtifactKind(StrEnum):
 class Artifact:
     """A finished object, its bytes kept under `object_key` and only ever re-sent, never rebuilt.
 
-    `uid` is the SOP Instance UID, or for a FHIR Bundle the deterministic UID of its DiagnosticReport.
+    `uid` is the SOP Instance UID, or for a FHIR Bundle one derived from the job and the output set it speaks of.
     `description` says what it shows (``Heatmap: Pneumonia``); it never names the patient.
     `preview_key` finds a PNG of the picture, for the API.
     """
@@ -251,10 +251,16 @@ class Artifact:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Destination:
-    """Where results go; `kind` is dicom, dicomweb, fhir or folder."""
+    """Where results go; `kind` is dicom, dicomweb, fhir or folder.
+
+    `output_key` is the key of the output set it gets, `bundle_key` that of the set its FHIR Bundle speaks of; empty:
+    whatever is of a kind it takes.
+    """
 
     name: str
     kind: str
+    output_key: str = ""
+    bundle_key: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -291,3 +297,5 @@ class JobOutcome:
     message: str = ""
     artifacts: tuple[Artifact, ...] = ()
     summary: Mapping[str, object] = field(default_factory=dict)
+    #: Keys of the output sets it was told in.
+    output_keys: tuple[str, ...] = ()

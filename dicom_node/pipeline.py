@@ -40,7 +40,8 @@ def analyse(request: AnalysisRequest, parts: Parts) -> Told:
 
 
 def tell(answer: Analysis | NotAnalysed, request: AnalysisRequest, parts: Parts) -> Told:
-    """Write an answer as DICOM objects and as a FHIR Bundle that refers to them."""
+    """Write an answer as DICOM objects and as a FHIR Bundle that refers to those of the first output set."""
     objects = parts.write_objects(answer, request.context)
-    bundle = parts.write_bundle(answer, request.context, objects)
+    first = request.context.output_sets[0].key
+    bundle = parts.write_bundle(answer, request.context, [one for one in objects if first in one.output_keys])
     return Told(answer, objects, bundle)

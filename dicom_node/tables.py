@@ -165,6 +165,8 @@ results = Table(
     Column("sequence", Integer, nullable=False),
     Column("shadow_of", String(64), nullable=False, default="", server_default=""),
     Column("summary", JSON, nullable=False),
+    # Keys of the output sets in which it has been told; none: before there were any.
+    Column("output_keys", JSON, nullable=False, default=[], server_default="[]"),
     Column("created_at", UtcDateTime, nullable=False),
     Index(None, "study_instance_uid"),
 )
@@ -185,6 +187,8 @@ artifacts = Table(
     Column("preview_key", String(128), nullable=False, default=""),
     # Order of sending within one result: what the SR refers to goes before the SR.
     Column("send_order", Integer, nullable=False),
+    # Keys of the output sets it belongs to; none: it goes wherever its kind is taken.
+    Column("output_keys", JSON, nullable=False, default=[], server_default="[]"),
     Index(None, "job_key"),
 )
 
@@ -206,6 +210,23 @@ deliveries = Table(
     UniqueConstraint("artifact_uid", "destination"),
     Index(None, "destination", "state", "next_attempt_at"),
     Index(None, "job_key"),
+)
+
+# What a destination said it takes when it was asked, and what it refused although it had said so.
+peer_capabilities = Table(
+    "peer_capabilities",
+    metadata,
+    Column("destination", String(64), primary_key=True),
+    # Whom the answer is from: another address under the same name is another peer.
+    Column("address", String(512), nullable=False),
+    Column("implementation", String(64), nullable=False, default=""),
+    # SOP class UIDs with their accepted transfer syntaxes; null: it has not been heard.
+    Column("accepted", JSON(none_as_null=True)),
+    # SOP class UIDs with the time of the refusal.
+    Column("refused", JSON, nullable=False),
+    # When it was last asked, heard or not; null: to be asked at the next opportunity.
+    Column("asked_at", UtcDateTime),
+    Column("heard_at", UtcDateTime),
 )
 
 # Requests for storage commitment (PS3.4 Annex J): what a modality asks before it deletes its own copies.

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pydicom
 
-from dicom_node.analysis import Analysis, NotAnalysed, WrittenObject
+from dicom_node.analysis import Analysis, AnalysisRequest, NotAnalysed, ReportContext, WrittenObject
 from dicom_node.fhir.bundle import build_bundle, to_json_bytes
 from dicom_node.inference.cards.card import load_card
 from dicom_node.inference.runner import run_model
@@ -50,7 +50,7 @@ def perform(task: Task) -> Performed:
         lambda answer, context, written: build_bundle(answer, context, written, task.fhir),
     )
     told = tell(_declined(task), task.request, parts) if task.declined else analyse(task.request, parts)
-    files = _write_files(told, task.request.out_dir)
+    files = _write_files(told, task.request)
     return _performed(told, files, time.perf_counter() - started)
 
 
@@ -84,9 +84,9 @@ def _message(answer: Analysis | NotAnalysed) -> str:
     return "Only part of what was wanted could be assessed; see the notes." if partial else ""
 
 
-def _write_files(told: Told, folder: Path) -> tuple[ProducedFile, ...]:
-    files = [_write_object(written, folder) for written in told.objects]
-    return (*files, _write_bundle(told, folder))
+def _write_files(told: Told, request: AnalysisRequest) -> tuple[ProducedFile, ...]:
+    files = [_write_object(written, request.out_dir) for written in told.objects]
+    return (*files, _write_bundle(told, request.context, request.out_dir))
 
 
 def _write_object(written: WrittenObject, folder: Path) -> ProducedFile:
@@ -111,19 +111,16 @@ def _write_object(written: WrittenObject, folder: Path) -> ProducedFile:
     )
 
 
-def _write_bundle(told: Told, folder: Path) -> ProducedFile:
+def _write_bundle(told: Told, context: ReportContext, folder: Path) -> ProducedFile:
+    """Write the bundle of the first output set; it may hold no object at all."""
+    first = context.output_sets[0].key
     (folder / "bundle.json").write_bytes(to_json_bytes(told.bundle))
     return ProducedFile(
         name="bundle.json",
-        uid=_bundle_uid(told),
+        uid=derived_uid("fhir", context.job_key, first),
         kind=ArtifactKind.FHIR_BUNDLE,
         media_type="application/fhir+json",
         description="FHIR R4 transaction Bundle",
-        order=1 + max(written.order for written in told.objects),
+        order=1 + max((written.order for written in told.objects), default=0),
+        output_keys=(first,),
     )
-
-
-def _bundle_uid(told: Told) -> str:
-    """Return the identity of the bundle: derived from the SR it reports."""
-    report = next(o for o in told.objects if o.kind is ArtifactKind.STRUCTURED_REPORT)
-    return derived_uid("fhir", str(report.dataset.SOPInstanceUID))

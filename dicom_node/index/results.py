@@ -2,51 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 
 from sqlalchemy import Connection, func, insert, select, update
 
 from dicom_node.index.events import record
 from dicom_node.index.jobs import ClaimedJob, finish
+from dicom_node.index.mailing import plan_deliveries
 from dicom_node.index.shadows import tell_agreement
-from dicom_node.model import Artifact, ArtifactKind, DeliveryState, Destination, JobOutcome, JobState
+from dicom_node.model import Artifact, DeliveryState, Destination, JobOutcome, JobState
 from dicom_node.tables import artifacts, deliveries, results
 
-#: Which kinds of object a destination of each kind takes.
-_DICOM = {ArtifactKind.SECONDARY_CAPTURE, ArtifactKind.SEGMENTATION, ArtifactKind.STRUCTURED_REPORT}
-TAKES = {"dicom": _DICOM, "dicomweb": _DICOM, "fhir": {ArtifactKind.FHIR_BUNDLE}, "folder": set(ArtifactKind)}
 
-
-@dataclass(frozen=True, slots=True)
-class EarlierReport:
-    """The SR that a new result of the same study and route replaces."""
-
-    object_key: str
-    sequence: int
-
-
-def has_result(connection: Connection, job_key: str) -> bool:
-    """Tell whether this very analysis (same inputs, model, configuration) was already answered."""
-    return connection.execute(select(results.c.job_key).where(results.c.job_key == job_key)).first() is not None
-
-
-def earlier_report(connection: Connection, study_instance_uid: str, route: str) -> EarlierReport | None:
-    """Return the newest SR of this study and route."""
-    query = (
-        select(artifacts.c.object_key, results.c.sequence)
-        .join(results, results.c.job_key == artifacts.c.job_key)
-        .where(
-            results.c.study_instance_uid == study_instance_uid,
-            results.c.route == route,
-            artifacts.c.kind == ArtifactKind.STRUCTURED_REPORT,
-        )
-        .order_by(results.c.sequence.desc())
-        .limit(1)
-    )
-    row = connection.execute(query).first()
-    return None if row is None else EarlierReport(row.object_key, row.sequence)
+def has_result(connection: Connection, job_key: str, output_keys: Collection[str] = ()) -> bool:
+    """Tell whether this very analysis (same inputs, model, configuration) was already told in these output sets."""
+    row = connection.execute(select(results.c.output_keys).where(results.c.job_key == job_key)).first()
+    return row is not None and (not row.output_keys or set(output_keys) <= set(row.output_keys))
 
 
 def save_result(
@@ -69,10 +41,9 @@ def save_result(
                 shadow_of=job.shadow_of,
             )
         )  # fmt: skip
-        for artifact in outcome.artifacts:
-            connection.execute(insert(artifacts).values(job_key=job_key, **_columns(artifact)))
+    _keep_objects(connection, job_key, outcome)
     tell_agreement(connection, job, now)
-    _plan_deliveries(connection, job_key, destinations, now)
+    plan_deliveries(connection, job_key, destinations, now)
     return True
 
 
@@ -86,8 +57,27 @@ def answer_again(
     text = "Same images, model and configuration: the earlier result stands."
     record(connection, job.study_instance_uid, now, ("unchanged", text), route=job.route)
     tell_agreement(connection, job, now)
-    _plan_deliveries(connection, job_key, destinations, now)
+    plan_deliveries(connection, job_key, destinations, now)
     return True
+
+
+def _keep_objects(connection: Connection, job_key: str, outcome: JobOutcome) -> None:
+    """Enter the objects; one that is there already, since the result was told before, stays and serves more sets."""
+    known = select(artifacts.c.uid, artifacts.c.output_keys).where(artifacts.c.job_key == job_key)
+    kept = {row.uid: row.output_keys for row in connection.execute(known)}
+    for artifact in outcome.artifacts:
+        if artifact.uid not in kept:
+            connection.execute(insert(artifacts).values(job_key=job_key, **_columns(artifact)))
+        elif kept[artifact.uid]:
+            keys = _united(kept[artifact.uid], artifact.output_keys)
+            connection.execute(update(artifacts).where(artifacts.c.uid == artifact.uid).values(output_keys=keys))
+    row = connection.execute(select(results.c.output_keys).where(results.c.job_key == job_key)).one()
+    told = _united(row.output_keys, outcome.output_keys)
+    connection.execute(update(results).where(results.c.job_key == job_key).values(output_keys=told))
+
+
+def _united(known: Sequence[str], more: Sequence[str]) -> list[str]:
+    return list(dict.fromkeys([*known, *more]))
 
 
 def outcome_time(outcome: JobOutcome) -> datetime:
@@ -108,23 +98,8 @@ def _columns(artifact: Artifact) -> Mapping[str, object]:
         "description": artifact.description, "sop_class_uid": artifact.sop_class_uid,
         "series_instance_uid": artifact.series_instance_uid, "object_key": artifact.object_key,
         "sha256": artifact.sha256, "size_bytes": artifact.size_bytes, "preview_key": artifact.preview_key,
-        "send_order": artifact.order,
+        "send_order": artifact.order, "output_keys": list(artifact.output_keys),
     }  # fmt: skip
-
-
-def _plan_deliveries(connection: Connection, job_key: str, destinations: Sequence[Destination], now: datetime) -> None:
-    known = select(deliveries.c.artifact_uid, deliveries.c.destination).where(deliveries.c.job_key == job_key)
-    planned = {(row.artifact_uid, row.destination) for row in connection.execute(known)}
-    for artifact in connection.execute(select(artifacts).where(artifacts.c.job_key == job_key)):
-        for destination in destinations:
-            wanted = artifact.kind in TAKES[destination.kind]
-            if wanted and (artifact.uid, destination.name) not in planned:
-                connection.execute(
-                    insert(deliveries).values(
-                        artifact_uid=artifact.uid, job_key=job_key, destination=destination.name,
-                        state=DeliveryState.PENDING, next_attempt_at=now, created_at=now,
-                    )
-                )  # fmt: skip
 
 
 def resend(connection: Connection, job_key: str, now: datetime) -> int:

@@ -19,7 +19,7 @@ from pydicom.uid import ExplicitVRLittleEndian
 from pynetdicom import AE, AllStoragePresentationContexts, evt
 from sqlalchemy import Row, Table, select, update
 
-from dicom_node.analyst import Analyst, AnalystSettings
+from dicom_node.analyst import Analyst
 from dicom_node.config.outgoing import DestinationSettings
 from dicom_node.fhir.options import FhirOptions
 from dicom_node.governance.admission import admit_any
@@ -30,6 +30,7 @@ from dicom_node.index.jobs import claim
 from dicom_node.inference.cards.folders import find_models
 from dicom_node.inference.workers.sandbox import Sandbox
 from dicom_node.intake import Intake, Limits, Received
+from dicom_node.job_plan import AnalystSettings
 from dicom_node.model import Destination, Route
 from dicom_node.model import Sender as Modality
 from dicom_node.outbox import BackOff, DestinationWorker
@@ -157,7 +158,7 @@ def _settings(work_dir: Path) -> AnalystSettings:
     return AnalystSettings(
         admit=admit_any,
         owner="host:1", work_dir=work_dir, ae_title="AINODE", intended_use="clinical", institution="",
-        fhir=FhirOptions(), sr_sop_class="comprehensive3d", max_attempts=MAX_ATTEMPTS, lease_s=60.0,
+        fhir=FhirOptions(), max_attempts=MAX_ATTEMPTS, lease_s=60.0,
         destinations={"chest-ct": [Destination(name="pacs", kind="dicom"), Destination(name="files", kind="folder")]},
         parameters={"chest-ct": {}},
     )  # fmt: skip

@@ -14,6 +14,7 @@ from sqlalchemy.exc import IntegrityError
 from dicom_node.index import actions, deliveries, jobs, results
 from dicom_node.index.database import Database
 from dicom_node.index.deliveries import Parcel
+from dicom_node.index.earlier import EarlierReport, Telling, earlier_reports
 from dicom_node.index.jobs import ClaimedJob
 from dicom_node.index.leases import free_dead_leases
 from dicom_node.index.studies import NewJob, add_jobs, load_study, set_state
@@ -206,15 +207,19 @@ def test_a_study_is_reported_when_its_last_route_has_ended(index: Database) -> N
     assert study_state(index) == StudyState.REPORTED
 
 
+def telling(route: str) -> Telling:
+    return Telling(study_instance_uid=STUDY, route=route, job_key="next", destinations_of={"all": ["pacs"]})
+
+
 def test_the_next_result_of_a_study_follows_the_earlier_report(index: Database) -> None:
     queued(index)
     save(index, claimed(index), "a", PACS)
     arrive(index, instance("2", at_s=90))
     cut_study(index, at_s=150)
     with index.read() as connection:
-        earlier = results.earlier_report(connection, STUDY, "chest-ct")
-        assert results.earlier_report(connection, STUDY, "another") is None
-    assert earlier == results.EarlierReport(artifact("a-sr", ArtifactKind.STRUCTURED_REPORT, 1).object_key, 1)
+        earlier = earlier_reports(connection, telling("chest-ct"))
+        assert earlier_reports(connection, telling("another")) == {}
+    assert earlier == {"all": EarlierReport(artifact("a-sr", ArtifactKind.STRUCTURED_REPORT, 1).object_key, 1)}
     assert save(index, claimed(index, at_s=151), "b", PACS, at_s=160)
     assert [(row.revision, row.sequence) for row in rows(index, results_table)] == [(1, 1), (2, 2)]
 

@@ -1,0 +1,57 @@
+"""Which object goes to which destination: planned when a result is told, and again when it is told otherwise."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Connection, Row, and_, delete, insert, or_, select
+
+from dicom_node.model import ArtifactKind, DeliveryState, Destination
+from dicom_node.tables import artifacts, deliveries
+
+_DICOM = frozenset(ArtifactKind) - {ArtifactKind.FHIR_BUNDLE}
+#: Which kinds of object a destination of each kind takes.
+TAKES = {
+    "dicom": _DICOM,
+    "dicomweb": _DICOM,
+    "fhir": frozenset({ArtifactKind.FHIR_BUNDLE}),
+    "folder": frozenset(ArtifactKind),
+}
+
+
+def plan_deliveries(connection: Connection, job_key: str, destinations: Sequence[Destination], now: datetime) -> None:
+    """Owe every destination the objects of its set; what waits or is parked and is of its set no more is not owed."""
+    made = connection.execute(select(artifacts).where(artifacts.c.job_key == job_key)).all()
+    owed = {(row.uid, to.name) for row in made for to in destinations if _is_for(row, to)}
+    _forget_others(connection, job_key, {to.name for to in destinations}, owed, now)
+    planned = select(deliveries.c.artifact_uid, deliveries.c.destination).where(deliveries.c.job_key == job_key)
+    known = {(row.artifact_uid, row.destination) for row in connection.execute(planned)}
+    order = {row.uid: row.send_order for row in made}
+    for uid, name in sorted(owed - known, key=lambda one: (one[1], order[one[0]], one[0])):
+        connection.execute(
+            insert(deliveries).values(
+                artifact_uid=uid, job_key=job_key, destination=name, state=DeliveryState.PENDING, next_attempt_at=now,
+                created_at=now,
+            )
+        )  # fmt: skip
+
+
+def _is_for(row: Row[Any], destination: Destination) -> bool:
+    kind = ArtifactKind(row.kind)
+    key = destination.bundle_key if kind is ArtifactKind.FHIR_BUNDLE else destination.output_key
+    return kind in TAKES[destination.kind] and (not row.output_keys or not key or key in row.output_keys)
+
+
+def _forget_others(
+    connection: Connection, job_key: str, names: set[str], owed: set[tuple[str, str]], now: datetime
+) -> None:
+    """Strike what was planned for an earlier set and has not gone. What is on its way this moment is let go."""
+    idle = or_(deliveries.c.lease_until.is_(None), deliveries.c.lease_until < now)
+    open_states = deliveries.c.state.in_([DeliveryState.PENDING, DeliveryState.PARKED])
+    mine = and_(deliveries.c.job_key == job_key, deliveries.c.destination.in_(names), open_states, idle)
+    rows = connection.execute(select(deliveries.c.id, deliveries.c.artifact_uid, deliveries.c.destination).where(mine))
+    stale = [row.id for row in rows if (row.artifact_uid, row.destination) not in owed]
+    if stale:
+        connection.execute(delete(deliveries).where(deliveries.c.id.in_(stale)))
