@@ -9,6 +9,7 @@ from dicom_node.analysis import Analysis, NotAnalysed, ReportContext, WrittenObj
 from dicom_node.model import ArtifactKind
 from dicom_node.outputs import OutputSet
 from dicom_node.sr_writer.identity import identity_of
+from dicom_node.sr_writer.overlays.presentation_state import presentation_states
 from dicom_node.sr_writer.overlays.segmentation import segmentations
 from dicom_node.sr_writer.pictures.pictures import pictures_of
 from dicom_node.sr_writer.report.document import structured_report
@@ -30,6 +31,7 @@ class _Kind:
 _SHARED = (
     _Kind(lambda wanted: wanted.secondary_capture, secondary_captures),
     _Kind(lambda wanted: wanted.segmentation, segmentations),
+    _Kind(lambda wanted: wanted.presentation_state, presentation_states),
 )
 
 
