@@ -36,10 +36,11 @@ def patient_orientation(source: Dataset) -> list[str] | str:
     if orientation is None or len(orientation) != 6:
         return ""
     row, column = np.array(orientation, dtype=float).reshape(2, 3)
-    return [_letters(row), _letters(column)]
+    return [direction_letters(row), direction_letters(column)]
 
 
-def _letters(direction: NDArray[np.float64]) -> str:
+def direction_letters(direction: NDArray[np.float64]) -> str:
+    """Return the letters of a direction (x, y, z), the one it points to most first."""
     named = [
         (abs(value), pair[0] if value > 0 else pair[1])
         for value, pair in zip(direction, ("LR", "PA", "HF"), strict=True)

@@ -1,7 +1,7 @@
 """The frame around a picture drawn from a source image: anatomy above, legend at the right, footer strip below.
 
-Nothing is written over anatomy: the image is scaled to leave room for legend and footer on a canvas that has the
-source's rows and columns (a viewer then scrolls and zooms it together with the source).
+Nothing is written over anatomy: the image is scaled to leave room for letters, ruler, legend and footer on a canvas
+that has the source's rows and columns, or a multiple (a viewer then scrolls and zooms it together with the source).
 """
 
 from __future__ import annotations
@@ -13,16 +13,31 @@ from PIL import Image, ImageDraw
 from pydicom.dataset import Dataset
 
 from dicom_node.sr_writer.pictures.display import pixel_aspect
-from dicom_node.sr_writer.pictures.pen import AMBER, BACKGROUND, LINE, MUTED, PANEL, Pen, RgbUint8, clipped, text_width
+from dicom_node.sr_writer.pictures.pen import (
+    AMBER,
+    BACKGROUND,
+    LINE,
+    MUTED,
+    PANEL,
+    Pen,
+    RgbUint8,
+    clipped,
+    text_width,
+    wrapped,
+)
+from dicom_node.sr_writer.pictures.surroundings import Place, bands_px, draw_surroundings
 
 LARGEST_SIDE_PX = 2048
-#: A smaller source is drawn on a multiple of its size, or its text could not be read.
-SMALLEST_SIDE_PX = 512
+#: A smaller source is drawn on a multiple of its size: beside the frame its own pixels would not all be shown.
+SMALLEST_SIDE_PX = 768
+#: Height of the footer in heights of its text: headline, model, two lines of detail.
+_FOOTER_LINES = 6.3
+_MOST_DETAIL_LINES = 2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Layout:
-    """Where everything goes on the canvas, in pixels. The image lies at the upper left of its area, centered."""
+    """Where everything goes on the canvas, in pixels. The image lies in the middle of the room it has."""
 
     canvas_width: int
     canvas_height: int
@@ -48,23 +63,35 @@ class Caption:
 def layout_for(source: Dataset, legend_share: float = 0.14) -> Layout:
     """Plan the canvas for a source image; `legend_share` is the part of the width given to the legend."""
     width, height = _canvas_size(int(source.Rows), int(source.Columns))
-    text_px = max(11, min(width, height) // 34)
-    footer_top = height - int(text_px * 5.2)
+    text_px = text_px_for(width, height)
+    footer_top = height - footer_px(text_px)
     legend_left = width - max(int(width * legend_share), text_px * 5)
+    left_band, top_band = bands_px(source, text_px)
+    room_width, room_height = legend_left - left_band, footer_top - top_band
     image_width, image_height = _fitted(
-        int(source.Columns), int(source.Rows) * pixel_aspect(source), legend_left, footer_top
+        int(source.Columns), int(source.Rows) * pixel_aspect(source), room_width, room_height
     )
     return Layout(
         canvas_width=width,
         canvas_height=height,
-        image_left=(legend_left - image_width) // 2,
-        image_top=(footer_top - image_height) // 2,
+        image_left=left_band + (room_width - image_width) // 2,
+        image_top=top_band + (room_height - image_height) // 2,
         image_width=image_width,
         image_height=image_height,
         legend_left=legend_left,
         footer_top=footer_top,
         text_px=text_px,
     )
+
+
+def text_px_for(width: int, height: int) -> int:
+    """Return the height of text on a canvas; narrow ones must still hold a line of it."""
+    return max(11, min(width, height) // 38)
+
+
+def footer_px(text_px: int) -> int:
+    """Return the height of the footer strip."""
+    return int(text_px * _FOOTER_LINES)
 
 
 def framed(image: RgbUint8, layout: Layout, caption: Caption) -> tuple[Image.Image, Pen]:
@@ -76,16 +103,23 @@ def framed(image: RgbUint8, layout: Layout, caption: Caption) -> tuple[Image.Ima
     return canvas, pen
 
 
+def draw_sides(pen: Pen, layout: Layout, source: Dataset) -> None:
+    """Draw the letters and the ruler around the image."""
+    place = Place(
+        layout.image_left, layout.image_top, layout.image_width, layout.image_height, columns=int(source.Columns)
+    )
+    draw_surroundings(pen, source, place, layout.text_px)
+
+
 def to_array(canvas: Image.Image) -> RgbUint8:
     """Return the canvas as RGB uint8 (rows, columns, 3)."""
-    return np.array(canvas, dtype=np.uint8)
+    return np.asarray(canvas, dtype=np.uint8)
 
 
 def _canvas_size(rows: int, columns: int) -> tuple[int, int]:
-    """Return (width, height): the source's own, a half or a quarter of it above the cap, a multiple when tiny."""
-    width, height = columns, rows
-    while max(width, height) > LARGEST_SIDE_PX:
-        width, height = (width + 1) // 2, (height + 1) // 2
+    """Return (width, height): the source's own, a whole part of it above the cap, a multiple when small."""
+    divisor = -(-max(columns, rows) // LARGEST_SIDE_PX)
+    width, height = -(-columns // divisor), -(-rows // divisor)
     factor = -(-SMALLEST_SIDE_PX // max(1, min(width, height)))
     factor = max(1, min(factor, LARGEST_SIDE_PX // max(width, height)))
     return max(width * factor, SMALLEST_SIDE_PX // 2), max(height * factor, SMALLEST_SIDE_PX // 2)
@@ -106,10 +140,13 @@ def _draw_footer(pen: Pen, layout: Layout, caption: Caption) -> None:
     pen.text((margin, top + margin), clipped(caption.headline, headline_px, width - 2 * margin), headline_px)
 
     second = top + margin + int(text_px * 1.7)
-    marking_width = text_width(caption.marking, text_px)
-    pen.text_right((width - margin, second), caption.marking, text_px, AMBER)
-    pen.text((margin, second), clipped(caption.model, text_px, width - marking_width - 3 * margin), text_px)
+    marking = clipped(caption.marking, text_px, width - 2 * margin)
+    room = width - text_width(marking, text_px) - 3 * margin
+    pen.text_right((width - margin, second), marking, text_px, AMBER)
+    if room > text_px * 2:
+        pen.text((margin, second), clipped(caption.model, text_px, room), text_px)
 
     small_px = max(10, int(text_px * 0.85))
     third = second + int(text_px * 1.45)
-    pen.text((margin, third), clipped(caption.detail, small_px, width - 2 * margin), small_px, MUTED)
+    for row, line in enumerate(wrapped(caption.detail, small_px, width - 2 * margin, _MOST_DETAIL_LINES)):
+        pen.text((margin, third + row * int(small_px * 1.3)), line, small_px, MUTED)

@@ -7,29 +7,33 @@ from PIL import Image
 
 from dicom_node.analysis import Saliency
 from dicom_node.model import Finding, Region
-from dicom_node.sr_writer.pictures.frame import Caption, Layout, framed, layout_for, to_array
+from dicom_node.sr_writer.pictures.frame import Caption, Layout, draw_sides, framed, layout_for, to_array
 from dicom_node.sr_writer.pictures.pen import (
+    AMBER,
     BLUE,
+    HEAT_STARTS,
     LINE,
     MUTED,
     Pen,
+    Rgb,
     RgbUint8,
     blended,
     heat_colors,
     resized_map,
-    resized_rgb,
+    wrapped,
 )
 from dicom_node.sr_writer.pictures.picture_source import PictureSource
 from dicom_node.sr_writer.source_frames import marked_key
-from dicom_node.sr_writer.text import answer_of, percent
+from dicom_node.sr_writer.text import answer_of, number, percent
 
 
 def heatmap_picture(drawn_on: PictureSource, saliency: Saliency, finding: Finding) -> RgbUint8:
     """Return the framed overlay as RGB uint8; the map covers exactly the pixels it was computed on."""
     layout = layout_for(drawn_on.dataset)
-    image = resized_rgb(drawn_on.rgb, layout.image_width, layout.image_height)
+    image = drawn_on.scaled(layout.image_width, layout.image_height)
     heat = resized_map(saliency.map, layout.image_width, layout.image_height)
     canvas, pen = framed(blended(image, heat), layout, heatmap_caption(drawn_on, saliency, finding))
+    draw_sides(pen, layout, drawn_on.dataset)
     draw_scale(canvas, pen, layout)
     if finding.region is not None and marked_key(finding.region) == marked_key(saliency):
         draw_region(pen, layout, finding.region, drawn_on)
@@ -37,37 +41,43 @@ def heatmap_picture(drawn_on: PictureSource, saliency: Saliency, finding: Findin
 
 
 def finding_headline(finding: Finding) -> str:
-    """Return ``Pneumonia: PRESENT, score 83.2 %`` as far as the finding knows it."""
+    """Return ``Pneumonia: PRESENT, score 83.2 % (threshold 50.0 %)`` as far as the finding knows it."""
     known = [answer_of(finding)] if finding.presence is not None else []
     if finding.probability is not None:
-        known.append(f"score {percent(finding.probability)}")
+        limit = f" (threshold {percent(finding.threshold)})" if finding.threshold is not None else ""
+        known.append(f"score {percent(finding.probability)}{limit}")
     return f"{finding.label}: {', '.join(known)}" if known else finding.label
 
 
-def draw_region(pen: Pen, layout: Layout, region: Region, drawn_on: PictureSource) -> None:
+def draw_region(pen: Pen, layout: Layout, region: Region, drawn_on: PictureSource, color: Rgb = BLUE) -> None:
     """Draw the outline of a region given in source pixels."""
     scale_x = layout.image_width / int(drawn_on.dataset.Columns)
     scale_y = layout.image_height / int(drawn_on.dataset.Rows)
     points = [(layout.image_left + x * scale_x, layout.image_top + y * scale_y) for x, y in region.points_xy_px]
-    pen.line(points, BLUE, max(2, layout.text_px // 8))
+    pen.line(points, color, max(2, layout.text_px // 8))
 
 
 def heatmap_caption(drawn_on: PictureSource, saliency: Saliency, finding: Finding) -> Caption:
     """Return the words below a heat map."""
-    threshold = f"threshold {percent(finding.threshold)}; " if finding.threshold is not None else ""
+    colour = f"colour = influence on the score, not disease; by {saliency.method}"
     return Caption(
         headline=finding_headline(finding),
-        detail=f"{threshold}colour = influence on the score, by {saliency.method}",
+        detail="; ".join(part for part in (colour, drawn_on.place, drawn_on.shown_with) if part),
         model=drawn_on.model_text,
         marking=drawn_on.marking,
     )
 
 
 def draw_scale(canvas: Image.Image, pen: Pen, layout: Layout) -> None:
-    """Draw the colour scale 0..1 in the legend column."""
-    text_px = layout.text_px
-    top, bottom = int(text_px * 3.2), layout.footer_top - text_px * 2
+    """Draw the colour scale 0..1 in the legend column, and from which value on the image is covered."""
+    text_px, small_px = layout.text_px, max(10, int(layout.text_px * 0.85))
     left, width = layout.legend_left + text_px // 2, max(8, text_px)
+    remark = wrapped(f"overlay from {number(HEAT_STARTS)}", small_px, layout.canvas_width - left - text_px // 4)
+    top, bottom = int(text_px * 2.4), layout.footer_top - int(small_px * 1.3 * len(remark)) - int(text_px * 1.2)
+    pen.text((left, text_px // 2), "influence", small_px, MUTED)
+    for row, line in enumerate(remark):
+        pen.text((left, bottom + text_px * 0.8 + row * int(small_px * 1.3)), line, small_px, AMBER)
+
     ramp = np.linspace(1.0, 0.0, max(2, bottom - top), dtype=np.float32)[:, np.newaxis]
     canvas.paste(Image.fromarray(np.repeat(heat_colors(ramp), width, axis=1)), (left, top))
     pen.draw.rectangle((left - 1, top - 1, left + width, bottom), outline=LINE)
@@ -75,4 +85,5 @@ def draw_scale(canvas: Image.Image, pen: Pen, layout: Layout) -> None:
         y = top + (1.0 - value) * (bottom - top)
         pen.line([(left + width, y), (left + width + text_px // 3, y)], MUTED)
         pen.text((left + width + text_px // 2, y - text_px * 0.6), f"{value:g}", text_px, MUTED)
-    pen.text((left, text_px), "influence", max(10, int(text_px * 0.85)), MUTED)
+    starts = top + (1.0 - HEAT_STARTS) * (bottom - top)
+    pen.line([(left - text_px // 4, starts), (left + width + text_px // 4, starts)], AMBER, max(2, text_px // 10))

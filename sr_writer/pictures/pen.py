@@ -28,7 +28,7 @@ BLUE: Rgb = (94, 170, 255)
 #: Anatomy must stay visible below the hottest spot.
 MAX_HEAT_ALPHA = 0.4
 #: Below the first value nothing is laid over the image; from the second on the overlay has its full alpha.
-_HEAT_STARTS, _HEAT_FULL = 0.25, 0.6
+HEAT_STARTS, _HEAT_FULL = 0.25, 0.6
 #: Dark red, red, orange, yellow: rises in brightness throughout, so it also reads in gray.
 _HEAT_STOPS = np.array([(70, 0, 30), (190, 20, 30), (245, 120, 25), (255, 210, 60)], dtype=np.float32)
 _HEAT_STEPS = 1023
@@ -50,25 +50,27 @@ def text_width(text: str, size_px: int) -> int:
 
 
 def clipped(text: str, size_px: int, width_px: int) -> str:
-    """Return `text` in ASCII, shortened with dots when it is wider than `width_px`."""
+    """Return `text` in ASCII, shortened with dots when it is wider than `width_px`; nothing where dots do not fit."""
     plain = ascii_text(text)
     if text_width(plain, size_px) <= width_px:
         return plain
     while plain and text_width(plain + "...", size_px) > width_px:
         plain = plain[:-1]
-    return plain.rstrip() + "..."
+    return plain.rstrip() + "..." if plain else ""
 
 
-def wrapped(text: str, size_px: int, width_px: int) -> list[str]:
-    """Break `text` at blanks into ASCII lines at most `width_px` wide; a longer word is shortened."""
+def wrapped(text: str, size_px: int, width_px: int, most_lines: int | None = None) -> list[str]:
+    """Break `text` at blanks into ASCII lines of `width_px` at most; longer words and more lines are cut with dots."""
     lines: list[str] = []
     for word in ascii_text(text).split():
         joined = f"{lines[-1]} {word}" if lines else word
         if lines and text_width(joined, size_px) <= width_px:
             lines[-1] = joined
         else:
-            lines.append(clipped(word, size_px, width_px))
-    return lines
+            lines.append(word)
+    if most_lines is not None and len(lines) > most_lines:
+        lines = [*lines[: most_lines - 1], " ".join(lines[most_lines - 1 :])]
+    return [clipped(line, size_px, width_px) for line in lines]
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,27 +115,30 @@ def _heat_table() -> RgbUint8:
 
 def heat_alpha(values: FloatMap) -> FloatMap:
     """Return how much of the heat colour covers the image: nothing where it is cold, at most `MAX_HEAT_ALPHA`."""
-    ramp = np.clip((values - _HEAT_STARTS) / (_HEAT_FULL - _HEAT_STARTS), 0.0, 1.0)
+    ramp = np.clip((values - HEAT_STARTS) / (_HEAT_FULL - HEAT_STARTS), 0.0, 1.0)
     return np.asarray(ramp * MAX_HEAT_ALPHA, dtype=np.float32)
 
 
 def blended(image: RgbUint8, heat: FloatMap) -> RgbUint8:
     """Lay `heat` (rows, columns; 0..1) over `image` (rows, columns, 3)."""
-    covered = heat > _HEAT_STARTS
+    covered = heat > HEAT_STARTS
     alpha = heat_alpha(heat[covered])[:, np.newaxis]
     laid = image.copy()
     laid[covered] = (image[covered] * (1 - alpha) + heat_colors(heat[covered]) * alpha + 0.5).astype(np.uint8)
     return laid
 
 
-def outlined(image: RgbUint8, mask: Mask, color: Rgb, width_px: int) -> RgbUint8:
-    """Draw the inner border of `mask` (rows, columns) on a copy of `image`."""
-    core = mask
+def draw_outline(image: RgbUint8, mask: Mask, color: Rgb, width_px: int) -> None:
+    """Draw the inner border of `mask` (rows, columns) onto `image`, in place."""
+    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+    if rows.size == 0:
+        return
+    box = tuple(slice(max(0, int(at[0]) - 1), int(at[-1]) + 2) for at in (rows, columns))
+    inside = mask[box]
+    core = inside
     for _ in range(max(1, width_px)):
         core = _eroded(core)
-    drawn = image.copy()
-    drawn[mask & ~core] = color
-    return drawn
+    image[box][inside & ~core] = color
 
 
 def _eroded(mask: Mask) -> Mask:
@@ -142,14 +147,10 @@ def _eroded(mask: Mask) -> Mask:
     return mask & padded[:-2, 1:-1] & padded[2:, 1:-1] & padded[1:-1, :-2] & padded[1:-1, 2:]
 
 
-def resized_rgb(image: RgbUint8, width_px: int, height_px: int) -> RgbUint8:
-    """Scale an RGB image smoothly; of a gray one, one channel for all three."""
-    size, smooth = (width_px, height_px), Image.Resampling.LANCZOS
-    gray = image[:, :, 0]
-    if np.array_equal(gray, image[:, :, 1]) and np.array_equal(gray, image[:, :, 2]):
-        scaled = np.asarray(Image.fromarray(np.ascontiguousarray(gray)).resize(size, smooth))
-        return np.repeat(scaled[:, :, np.newaxis], 3, axis=2)
-    return np.asarray(Image.fromarray(image).resize(size, smooth))
+def resized_rgb(image: NDArray[np.uint8], width_px: int, height_px: int) -> RgbUint8:
+    """Scale a gray (rows, columns) or RGB image smoothly; the result is RGB (`height_px`, `width_px`, 3)."""
+    scaled = np.asarray(Image.fromarray(image).resize((width_px, height_px), Image.Resampling.LANCZOS))
+    return scaled if scaled.ndim == 3 else np.repeat(scaled[:, :, np.newaxis], 3, axis=2)
 
 
 def resized_map(values: FloatMap, width_px: int, height_px: int) -> FloatMap:
