@@ -5,11 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from pydicom.dataset import Dataset
+from pydicom.multival import MultiValue
 from pydicom.uid import CTImageStorage, MRImageStorage, UltrasoundImageStorage
 
 from dicom_node.analysis import Saliency, frame_number_of
 from dicom_node.model import Region
+from dicom_node.sr_writer.geometry import slice_position_mm
 from dicom_node.uids import derived_uid
+
+#: What puts an image into the patient (PS3.3 C.7.6.2).
+_PLACE = ("FrameOfReferenceUID", "ImageOrientationPatient", "ImagePositionPatient", "PixelSpacing")
 
 
 def referenced_frame_numbers(source: Dataset) -> list[int] | None:
@@ -37,25 +42,51 @@ def marked_key(marked: Region | Saliency) -> str:
 
 
 def stand_in_uids(sources: Sequence[Dataset], headers: Sequence[Dataset]) -> dict[str, Dataset]:
-    """Give the header of every frame a UID of its own and a class of single frames, as builders tell images by these.
+    """Make the headers into images that builders can tell apart and put in the patient, or that have no place at all.
 
-    Returns which source each stand-in stands for; `refer_to_frames` takes them out of the finished object again.
+    The header of a frame gets a UID of its own and a class of single frames. Where an image lacks a part of its place,
+    all go without: then builders refer to the images alone, and viewers lay the result over those.
+    Returns which source each changed header stands for; `refer_to_frames` takes them out of the finished object again.
     """
+    thickness_mm = _slice_thickness_mm(sources)
+    placed = thickness_mm is not None and all(_has_place(source) for source in sources)
     standing: dict[str, Dataset] = {}
     for source, header in zip(sources, headers, strict=True):
+        # New elements: the header shares those of the source, and assigning would change both.
+        if placed:
+            header.add_new("SliceThickness", "DS", thickness_mm)
+        else:
+            for keyword in (*_PLACE, "SliceThickness"):
+                header.pop(keyword, None)
         if frame_number_of(source) is not None:
-            # New elements: the header shares those of the source, and assigning would change both.
             header.add_new("SOPInstanceUID", "UI", derived_uid("frame", source_key(source)))
-            header.add_new("SOPClassUID", "UI", _class_of_one_frame(source))
+        if frame_number_of(source) is not None or not placed:
+            header.add_new("SOPClassUID", "UI", _class_of_one_frame(source, placed))
             standing[str(header.SOPInstanceUID)] = source
     return standing
 
 
-def _class_of_one_frame(source: Dataset) -> str:
-    """Return a class that asks for a place in the patient exactly where the frame has one."""
-    if "FrameOfReferenceUID" not in source:
+def _class_of_one_frame(source: Dataset, placed: bool) -> str:
+    """Return a class that asks for a place in the patient exactly where there is one."""
+    if not placed:
         return UltrasoundImageStorage
     return CTImageStorage if source.get("Modality") == "CT" else MRImageStorage
+
+
+def _has_place(source: Dataset) -> bool:
+    counts = (len(value) if isinstance(value := source.get(one), MultiValue) else bool(value) for one in _PLACE)
+    return tuple(counts) == (True, 6, 3, 2)
+
+
+def _slice_thickness_mm(sources: Sequence[Dataset]) -> float | None:
+    """Return what the first source says, else the distance of the first two; `None` where nothing says it."""
+    stated = sources[0].get("SliceThickness")
+    if stated:
+        return float(stated)
+    positions = [slice_position_mm(source) for source in sources[:2]]
+    if len(positions) < 2 or positions[0] is None or positions[1] is None:
+        return None
+    return round(abs(positions[1] - positions[0]), 6) or None
 
 
 def refer_to_frames(segmentation: Dataset, standing: dict[str, Dataset]) -> None:
@@ -63,7 +94,9 @@ def refer_to_frames(segmentation: Dataset, standing: dict[str, Dataset]) -> None
     if not standing:
         return
     for reference in _references_of_frames(segmentation):
-        reference.ReferencedFrameNumber = frame_number_of(_refer(reference, standing))
+        number = frame_number_of(_refer(reference, standing))
+        if number is not None:
+            reference.ReferencedFrameNumber = number
     for series in segmentation.ReferencedSeriesSequence:
         kept: dict[str, Dataset] = {}
         for reference in series.ReferencedInstanceSequence:

@@ -66,7 +66,7 @@ def segmentation(analysis: Analysis, identity: ResultIdentity) -> Dataset | None
     refer_to_frames(dataset, standing)
     _make_repeatable(dataset, identity)
     _name_sides(dataset, segments, analysis)
-    if "FrameOfReferenceUID" not in analysis.sources[0]:
+    if "FrameOfReferenceUID" not in dataset:
         dataset.PatientOrientation = analysis.sources[0].get("PatientOrientation") or ""
     stamp(dataset, identity, f"segmentation {identity.model.name}")
     return dataset
