@@ -43,6 +43,9 @@ COPIED = (
 ONE_PATIENT = ("PatientID", "IssuerOfPatientID", "PatientName", "PatientBirthDate", "PatientSex")
 ONE_STUDY = ("StudyInstanceUID", "AccessionNumber")
 
+#: Modalities of documents: they are about images, and their series has no body part (PS3.3 C.17.1, C.17.6, C.24.1).
+_NO_BODY_PART = frozenset({"SR", "KO", "DOC"})
+
 _UTC_OFFSET = re.compile(r"([+-])([01]\d)([0-5]\d)")
 
 
@@ -87,7 +90,7 @@ def stamp(dataset: Dataset, identity: ResultIdentity, series_description: str) -
     identify_private_scheme(dataset)
     marked = f" - {identity.marking.removeprefix('AI - ')}"
     dataset.SeriesDescription = long_string(f"AI {series_description}", 64 - len(marked)) + marked
-    if dataset.Modality != "SR":
+    if dataset.Modality not in _NO_BODY_PART:
         set_body_part(dataset, identity.source)
 
 

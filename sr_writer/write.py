@@ -8,6 +8,9 @@ from dataclasses import dataclass, replace
 from dicom_node.analysis import Analysis, NotAnalysed, ReportContext, WrittenObject
 from dicom_node.model import ArtifactKind
 from dicom_node.outputs import OutputSet
+from dicom_node.sr_writer.documents.encapsulated_pdf import encapsulated_pdfs
+from dicom_node.sr_writer.documents.key_objects import key_object_selections
+from dicom_node.sr_writer.documents.rejection_note import rejection_notes
 from dicom_node.sr_writer.identity import identity_of
 from dicom_node.sr_writer.overlays.presentation_state import presentation_states
 from dicom_node.sr_writer.overlays.segmentation import segmentations
@@ -32,6 +35,8 @@ _SHARED = (
     _Kind(lambda wanted: wanted.secondary_capture, secondary_captures),
     _Kind(lambda wanted: wanted.segmentation, segmentations),
     _Kind(lambda wanted: wanted.presentation_state, presentation_states),
+    _Kind(lambda wanted: wanted.key_objects, key_object_selections),
+    _Kind(lambda wanted: wanted.encapsulated_pdf, encapsulated_pdfs),
 )
 
 
@@ -65,6 +70,10 @@ def _shared(writing: Writing, output_sets: Sequence[OutputSet]) -> Iterator[Writ
 
 def _own(writing: Writing, wanted: OutputSet, shared: Sequence[WrittenObject]) -> Iterator[WrittenObject]:
     """Make what refers to the other objects of one set, and only to those."""
-    referred = [one for one in shared if wanted.key in one.output_keys]
+    made = [one for one in shared if wanted.key in one.output_keys]
     if wanted.structured_report != "off":
-        yield replace(structured_report(writing, wanted, referred), output_keys=(wanted.key,))
+        made.append(replace(structured_report(writing, wanted, made), output_keys=(wanted.key,)))
+        yield made[-1]
+    if wanted.rejection_note:
+        for one in rejection_notes(writing, wanted, {str(one.dataset.SOPInstanceUID) for one in made}):
+            yield replace(one, output_keys=(wanted.key,))

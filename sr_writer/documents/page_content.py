@@ -1,0 +1,157 @@
+"""What stands on the page of the PDF report: the content of the summary picture, as plain data for the template."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from dicom_node import MANUFACTURER, PRODUCT_NAME, __version__
+from dicom_node.analysis import Analysis, Histogram, NotAnalysed, Picture
+from dicom_node.model import Finding, ModelIdentity, Presence
+from dicom_node.sr_writer.identity import ResultIdentity
+from dicom_node.sr_writer.text import answer_of, ascii_text, marking, number, percent
+from dicom_node.sr_writer.writing import Writing
+
+NOT_PERFORMED = "AI ANALYSIS NOT PERFORMED"
+_PARTIAL = "PARTIAL: only part of the study could be assessed."
+_UNCALIBRATED = "Scores are not calibrated: they rank, they are not probabilities of disease."
+_CALIBRATED = "Scores were calibrated by the maker of the model."
+_ADVICE = "For decision support only. A physician must review the images."
+_NO_NAME = "Patient and study are named in the DICOM header of this document, and only there."
+#: Which rows stay when not all of them fit on the page.
+_RANK = {Presence.PRESENT: 0, Presence.UNDETERMINED: 1, None: 1, Presence.ABSENT: 2}
+#: A longer sentence is cut: nobody reads on, and setting it would take seconds.
+_MOST_LETTERS = 3000
+#: What is measured side by side in one table.
+_TABLE_COLUMNS = 4
+
+
+def page_content(writing: Writing, picture: Picture | None, document_uid: str) -> dict[str, Any]:
+    """Return all that the page says, in ASCII; `picture` is the one that is shown on it."""
+    identity, answer = writing.identity, writing.answer
+    content = _declined(answer, identity) if isinstance(answer, NotAnalysed) else _answered(answer, identity)
+    model = identity.model
+    caption = ascii_text(picture.description) if picture else ""
+    return content | {
+        "title": ascii_text(f"AI report: {model.name} {model.version}"),
+        "author": ascii_text(f"{PRODUCT_NAME} {__version__}, {MANUFACTURER}"),
+        "marking": identity.marking,
+        "footer": _footer(identity, document_uid),
+        "picture": {"caption": caption, "alt": f"{caption}, {identity.marking}"} if picture else None,
+    }
+
+
+def _answered(analysis: Analysis, identity: ResultIdentity) -> dict[str, Any]:
+    scored = [f for f in analysis.findings if f.presence is not None or f.probability is not None]
+    partial = analysis.partial or identity.context.study_partial
+    has_threshold = any(finding.threshold is not None for finding in scored)
+    return {
+        "declined": False,
+        "banner": identity.marking,
+        "warnings": [_PARTIAL] if partial else [],
+        "opening": [],
+        "findings": [_finding(finding) for finding in scored],
+        "findings-title": "Findings (red line on the scale: threshold)" if has_threshold else "Findings",
+        "findings-remark": _remark(scored, analysis.model),
+        "measurements": _measurements([f for f in analysis.findings if f.measurements]),
+        "histogram": _histogram(analysis.histogram) if analysis.histogram is not None else None,
+        "closing": [_part("Notes", analysis.notes), *_about(analysis.model)],
+    }
+
+
+def _declined(answer: NotAnalysed, identity: ResultIdentity) -> dict[str, Any]:
+    consequence = "The images were NOT assessed. This is not a negative result."
+    return {
+        "declined": True,
+        "banner": f"{NOT_PERFORMED} - {marking(identity.context.intended_use)}",
+        "warnings": [NOT_PERFORMED, consequence],
+        "opening": [_part("Reason", [answer.reason, answer.message])],
+        "findings": [],
+        "findings-title": "",
+        "findings-remark": "",
+        "measurements": [],
+        "histogram": None,
+        "closing": [_part("Notes", answer.notes), *_about(answer.model)],
+    }
+
+
+def _finding(finding: Finding) -> dict[str, Any]:
+    return {
+        "label": ascii_text(finding.label),
+        "answer": answer_of(finding),
+        "present": finding.presence is Presence.PRESENT,
+        "rank": _RANK[finding.presence],
+        "score": "" if finding.probability is None else percent(finding.probability),
+        "share": None if finding.probability is None else min(max(finding.probability, 0.0), 1.0),
+        "threshold": "" if finding.threshold is None else percent(finding.threshold),
+        "threshold-share": finding.threshold,
+    }
+
+
+def _remark(scored: Sequence[Finding], model: ModelIdentity) -> str:
+    if not any(finding.probability is not None for finding in scored):
+        return ""
+    return _CALIBRATED if model.calibrated else _UNCALIBRATED
+
+
+def _measurements(findings: Sequence[Finding]) -> list[dict[str, Any]]:
+    """Return tables of at most four findings side by side, one row for everything any of them measures."""
+    tables = (findings[start : start + _TABLE_COLUMNS] for start in range(0, len(findings), _TABLE_COLUMNS))
+    return [_measurement_table(together) for together in tables]
+
+
+def _measurement_table(findings: Sequence[Finding]) -> dict[str, Any]:
+    labels = list(dict.fromkeys(m.label for finding in findings for m in finding.measurements))
+    rows = [[ascii_text(label), *(_value(finding, label) for finding in findings)] for label in labels]
+    return {"columns": [ascii_text(finding.label) for finding in findings], "rows": rows}
+
+
+def _value(finding: Finding, label: str) -> str:
+    measured = (f"{number(m.value)} {_unit(m.unit.value)}" for m in finding.measurements if m.label == label)
+    return ascii_text(next(measured, "-"))
+
+
+def _unit(ucum: str) -> str:
+    """Return a UCUM unit as radiologists write it."""
+    return {"[hnsf'U]": "HU", "1": ""}.get(ucum, ucum)
+
+
+def _histogram(histogram: Histogram) -> dict[str, Any]:
+    edges, highest = histogram.bin_edges, max(float(histogram.counts.max()), 1e-9)
+    first, span = float(edges[0]), float(edges[-1] - edges[0])
+    marks = {label: (at - first) / span for label, at in histogram.marks.items() if 0 <= (at - first) / span <= 1}
+    caption = ascii_text(histogram.title)
+    return {
+        "caption": caption,
+        "alt": f"{caption}; marked: {', '.join(map(ascii_text, histogram.marks)) or 'nothing'}",
+        "axis": ascii_text(histogram.x_label),
+        "first": number(first),
+        "last": number(float(edges[-1])),
+        "bars": [round(float(count) / highest, 4) for count in histogram.counts],
+        "marks": [{"label": ascii_text(label), "share": round(share, 4)} for label, share in marks.items()],
+    }
+
+
+def _about(model: ModelIdentity) -> list[dict[str, Any]]:
+    parameters = f"Parameters: {', '.join(model.parameters)}." if model.parameters else ""
+    return [
+        _part("Limits", [model.limits]),
+        _part("Intended use", [model.intended_use, _ADVICE]),
+        _part("Model", [f"{model.name} {model.version}, {model.manufacturer}.", parameters, f"Digest {model.digest}"]),
+    ]
+
+
+def _part(title: str, sentences: Sequence[str]) -> dict[str, Any]:
+    return {"title": title, "sentences": [_cut(ascii_text(said)) for said in sentences if said]}
+
+
+def _cut(said: str) -> str:
+    return said if len(said) <= _MOST_LETTERS else f"{said[:_MOST_LETTERS].rstrip()} ... (cut for want of room)"
+
+
+def _footer(identity: ResultIdentity, document_uid: str) -> list[str]:
+    made_at = identity.made_at.strftime("%Y-%m-%d %H:%M:%S %z").strip()
+    return [
+        f"{identity.marking}. {_NO_NAME}",
+        ascii_text(f"Analysis of {made_at} by {PRODUCT_NAME} {__version__}; document {document_uid}"),
+    ]
