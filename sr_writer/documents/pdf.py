@@ -52,5 +52,5 @@ def _template() -> bytes:
 
 
 def _fixed_offset(moment: datetime) -> datetime:
-    """Typst takes offsets, not names of zones."""
-    return moment.replace(tzinfo=timezone(moment.utcoffset() or timedelta()))
+    """Typst takes whole seconds, and offsets instead of names of zones."""
+    return moment.replace(microsecond=0, tzinfo=timezone(moment.utcoffset() or timedelta()))
