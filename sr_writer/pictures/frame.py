@@ -52,9 +52,10 @@ class Layout:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Caption:
-    """The words of the footer strip."""
+    """The words of the footer strip; of a long headline the end is left out, of the answer behind it nothing."""
 
     headline: str
+    answer: str = ""
     detail: str
     model: str
     marking: str
@@ -137,7 +138,7 @@ def _draw_footer(pen: Pen, layout: Layout, caption: Caption) -> None:
     pen.line([(0, top), (width, top)], LINE, max(1, text_px // 12))
 
     headline_px = int(text_px * 1.25)
-    pen.text((margin, top + margin), clipped(caption.headline, headline_px, width - 2 * margin), headline_px)
+    pen.text((margin, top + margin), _first_line(caption, headline_px, width - 2 * margin), headline_px)
 
     second = top + margin + int(text_px * 1.7)
     marking = clipped(caption.marking, text_px, width - 2 * margin)
@@ -150,3 +151,9 @@ def _draw_footer(pen: Pen, layout: Layout, caption: Caption) -> None:
     third = second + int(text_px * 1.45)
     for row, line in enumerate(wrapped(caption.detail, small_px, width - 2 * margin, _MOST_DETAIL_LINES)):
         pen.text((margin, third + row * int(small_px * 1.3)), line, small_px, MUTED)
+
+
+def _first_line(caption: Caption, size_px: int, width_px: int) -> str:
+    answer = f": {caption.answer}" if caption.answer else ""
+    headline = clipped(caption.headline, size_px, width_px - text_width(answer, size_px))
+    return clipped(f"{headline}{answer}" if headline else caption.answer, size_px, width_px)

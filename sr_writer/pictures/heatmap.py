@@ -40,13 +40,13 @@ def heatmap_picture(drawn_on: PictureSource, saliency: Saliency, finding: Findin
     return to_array(canvas)
 
 
-def finding_headline(finding: Finding) -> str:
-    """Return ``Pneumonia: PRESENT, score 83.2 % (threshold 50.0 %)`` as far as the finding knows it."""
+def answer_in_words(finding: Finding) -> str:
+    """Return ``PRESENT, score 83.2 % (threshold 50.0 %)`` as far as the finding knows it."""
     known = [answer_of(finding)] if finding.presence is not None else []
     if finding.probability is not None:
         limit = f" (threshold {percent(finding.threshold)})" if finding.threshold is not None else ""
         known.append(f"score {percent(finding.probability)}{limit}")
-    return f"{finding.label}: {', '.join(known)}" if known else finding.label
+    return ", ".join(known)
 
 
 def draw_region(pen: Pen, layout: Layout, region: Region, drawn_on: PictureSource, color: Rgb = BLUE) -> None:
@@ -61,7 +61,8 @@ def heatmap_caption(drawn_on: PictureSource, saliency: Saliency, finding: Findin
     """Return the words below a heat map."""
     colour = f"colour = influence on the score, not disease; by {saliency.method}"
     return Caption(
-        headline=finding_headline(finding),
+        headline=finding.label,
+        answer=answer_in_words(finding),
         detail="; ".join(part for part in (colour, drawn_on.place, drawn_on.shown_with) if part),
         model=drawn_on.model_text,
         marking=drawn_on.marking,

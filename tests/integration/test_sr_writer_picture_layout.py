@@ -144,6 +144,8 @@ def test_text_stays_on_the_canvas_and_off_the_anatomy(kind: str, canvases: dict[
     pictures_of(replace(analysis, saliencies=(replace(analysis.saliencies[0], in_three_panels=True),)), research)
     pictures_of(replace(analysis, saliencies=()), research)
     _check(canvases, at_least=6)
+    answers = [text for canvas in canvases.values() for text, _ in canvas.texts if "PRESENT, score 83.2 %" in text]
+    assert len(answers) == 2, "a long name must not push the answer off the picture"
     layout = layout_for(source)
     shape = layout.image_height / layout.image_width
     expected = rows / columns * (2.0 if kind == "tall pixels" else 1.0)
