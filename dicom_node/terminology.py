@@ -1,7 +1,7 @@
 """The coded words of the node: reviewed tables in `config/terminology`, read once, shared by SR, SEG and FHIR.
 
-A table maps a key to a code, where that code was checked, what other systems call the same, and for places in the
-body the values of BodyPartExamined (PS3.16 Annex L) that mean it. docs/terminology.md shows them all.
+A table maps a key to a code, where that code was checked, and what other systems call the same. docs/terminology.md
+shows them all.
 """
 
 from __future__ import annotations
@@ -27,7 +27,6 @@ class Term:
     code: Code
     reviewed: str
     equivalents: tuple[Code, ...] = ()
-    body_part_examined: tuple[str, ...] = ()
 
 
 @cache
@@ -43,26 +42,14 @@ def term_code(name: str, key: str) -> Code:
     return table(name)[key].code
 
 
-@cache
-def place_of_body_part(body_part_examined: str) -> Code | None:
-    """Return the place that a value of BodyPartExamined names, `None` for a value no table knows."""
-    for term in table("anatomy").values():
-        if body_part_examined in term.body_part_examined:
-            return term.code
-    return None
-
-
 def _term(key: str, entry: Mapping[str, object]) -> Term:
     equivalents = entry.get("equivalents", [])
-    parts = entry.get("body_part_examined", [])
     assert isinstance(equivalents, list)
-    assert isinstance(parts, list)
     return Term(
         key=key,
         code=_code(entry),
         reviewed=str(entry["reviewed"]),
         equivalents=tuple(_code(one) for one in equivalents),
-        body_part_examined=tuple(str(one) for one in parts),
     )
 
 

@@ -64,17 +64,14 @@ def terminology_tables() -> str:
     parts = []
     for one in terminology.TABLES:
         rows = [_term_row(term) for term in terminology.table(one).values()]
-        header = ["| key | code | meaning | checked | also known as | BodyPartExamined |", "|---|---|---|---|---|---|"]
+        header = ["| key | code | meaning | checked | also known as |", "|---|---|---|---|---|"]
         parts.append("\n".join([f"## {one.capitalize()}", "", *header, *rows]))
     return "\n\n".join(parts)
 
 
 def _term_row(term: terminology.Term) -> str:
     also = ", ".join(f"{one.scheme} {one.value}" for one in term.equivalents)
-    cells = (
-        f"`{term.key}`", f"{term.code.scheme} `{term.code.value}`", term.code.meaning, term.reviewed, also,
-        ", ".join(term.body_part_examined),
-    )  # fmt: skip
+    cells = (f"`{term.key}`", f"{term.code.scheme} `{term.code.value}`", term.code.meaning, term.reviewed, also)
     return f"| {' | '.join(cells)} |"
 
 

@@ -88,7 +88,7 @@ NOISE = (
 #: CID 100 is a baseline group (BCID): a site's own procedure code is as good, but PixelMed wants a member.
 _SITES_PROCEDURE = re.compile(r'"Procedure reported"\).* not found in context group 100$')
 #: PixelMed 2022 judges groups about whole images by the template of a group with a region, if the report has one.
-_MISTAKEN_GROUP = re.compile(r"Template 1410 .* within 1\.\d+\.(\d+): .*Missing conditional content item")
+_MISTAKEN_GROUP = re.compile(r"Template 141[01] .* within 1\.\d+\.(\d+): .*Missing conditional content item")
 
 _PIXELMED = Path("/usr/share/java/pixelmed.jar")
 #: Without the limits off, the XSLT processor stops half-way; with the quick compiler it takes a third less time.

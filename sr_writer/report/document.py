@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,22 +24,25 @@ from pydicom.dataset import Dataset
 from pydicom.filereader import dcmread
 from pydicom.sr.codedict import codes as dictionary
 
+from dicom_node import codes
 from dicom_node.analysis import NotAnalysed, Predecessor, WrittenObject, whole_objects
-from dicom_node.model import ArtifactKind
+from dicom_node.model import ArtifactKind, Code
 from dicom_node.outputs import OutputSet
 from dicom_node.sr_writer.identity import ResultIdentity, evidence_header, stamp
+from dicom_node.sr_writer.overlays.segmentation import coded
 from dicom_node.sr_writer.report.groups import (
     ReportSources,
     algorithm_identification,
     measurement_groups,
     report_sources,
-    summary_remarks,
 )
-from dicom_node.sr_writer.report.parts import (
-    image_library,
-    procedure_reported,
-    referenced_requests,
-    remarks_container,
+from dicom_node.sr_writer.report.library import image_library
+from dicom_node.sr_writer.report.parts import procedure_reported, referenced_requests
+from dicom_node.sr_writer.report.statements import (
+    coded_reason,
+    statements_container,
+    summary_code,
+    summary_sentences,
 )
 from dicom_node.sr_writer.text import ascii_text, long_string
 from dicom_node.sr_writer.writing import Writing
@@ -57,26 +60,28 @@ NOT_A_NEGATIVE = "The images were not assessed; this is not a negative result."
 def structured_report(writing: Writing, wanted: OutputSet, referred: Sequence[WrittenObject]) -> WrittenObject:
     """Return the report of one output set; `referred` are the other objects of that set."""
     answer, identity = writing.answer, writing.identity
+    results = [one.dataset for one in referred]
     if isinstance(answer, NotAnalysed):
-        document = _not_analysed(answer, [one.dataset for one in referred], identity, wanted)
+        document = _not_analysed(answer, results, identity, wanted)
     else:
-        document = _analysed(report_sources(answer, referred), identity, wanted)
+        document = _analysed(report_sources(answer, referred), results, identity, wanted)
     return WrittenObject(kind=ArtifactKind.STRUCTURED_REPORT, dataset=document, order=1, description="AI report")
 
 
-def _analysed(sources: ReportSources, identity: ResultIdentity, wanted: OutputSet) -> Dataset:
+def _analysed(
+    sources: ReportSources, results: Sequence[Dataset], identity: ResultIdentity, wanted: OutputSet
+) -> Dataset:
     """Return the SR of an analysis: one measurement group for every class the model evaluated."""
     analysis = sources.analysis
-    remarks = [
-        *summary_remarks(sources),
-        *analysis.notes,
-        *([f"Limits: {identity.model.limits}"] if identity.model.limits else []),
-    ]
     partial = analysis.partial or identity.context.study_partial
-    if partial:
-        remarks.insert(0, "PARTIAL: only part of the study could be assessed.")
-    referenced = [*sources.pictures.values(), *([sources.segmentation] if sources.segmentation is not None else [])]
-    content = _Content(analysis.sources, referenced, measurement_groups(sources, identity), remarks)
+    limits = [f"Limits: {identity.model.limits}"] if identity.model.limits else []
+    content = _Content(
+        images=analysis.sources,
+        results=results,
+        groups=measurement_groups(sources, identity),
+        summary=summary_code(analysis, partial=partial),
+        remarks=[*summary_sentences(analysis, partial=partial), *analysis.notes, *limits],
+    )
     document = _document(content, identity, wanted)
     document.CompletionFlag = "PARTIAL" if partial else "COMPLETE"
     document.CompletionFlagDescription = long_string(f"AI result, not reviewed{', partial' if partial else ''}")
@@ -85,12 +90,17 @@ def _analysed(sources: ReportSources, identity: ResultIdentity, wanted: OutputSe
 
 
 def _not_analysed(
-    answer: NotAnalysed, pictures: Sequence[Dataset], identity: ResultIdentity, wanted: OutputSet
+    answer: NotAnalysed, results: Sequence[Dataset], identity: ResultIdentity, wanted: OutputSet
 ) -> Dataset:
     """Return an SR that says the analysis was not performed and why; it holds no finding, not even an absent one."""
     reason = f"AI ANALYSIS NOT PERFORMED. Reason {answer.reason}: {answer.message} {NOT_A_NEGATIVE}"
-    group = _not_performed_group(answer, identity)
-    content = _Content(answer.sources, list(pictures), [group], [reason, *answer.notes])
+    content = _Content(
+        images=answer.sources,
+        results=results,
+        groups=[_not_performed_group(answer, identity)],
+        summary=None,
+        remarks=[reason, *answer.notes],
+    )
     document = _document(content, identity, wanted)
     document.CompletionFlag = "PARTIAL"
     document.CompletionFlagDescription = long_string(f"AI analysis not performed: {answer.reason}")
@@ -98,20 +108,33 @@ def _not_analysed(
     return document
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class _Content:
-    """What goes into the tree."""
+    """What goes into the tree; `results` are the other objects of the set, each of which the tree refers to."""
 
     images: Sequence[Dataset]
-    own_objects: Sequence[Dataset]
+    results: Sequence[Dataset]
     groups: Sequence[Any]
+    summary: Code | None
     remarks: Sequence[str]
+
+    def results_beside_groups(self) -> list[Dataset]:
+        """Return the results that no group refers to."""
+        named = {str(item.ReferencedSOPInstanceUID) for group in self.groups for item in _references(group)}
+        return [one for one in self.results if str(one.SOPInstanceUID) not in named]
+
+
+def _references(items: Iterable[Dataset]) -> Iterator[Dataset]:
+    for item in items:
+        yield from item.get("ReferencedSOPSequence") or ()
+        yield from _references(item.get("ContentSequence") or ())
 
 
 def _document(content: _Content, identity: ResultIdentity, wanted: OutputSet) -> Dataset:
     context = identity.context
+    predecessor = context.predecessor_for(wanted)
     sr_class = SR_CLASSES[wanted.structured_report]
-    evidence = [evidence_header(dataset) for dataset in (*whole_objects(content.images), *content.own_objects)]
+    evidence = [evidence_header(dataset) for dataset in (*whole_objects(content.images), *content.results)]
     document: Dataset = sr_class(
         evidence=evidence,
         content=_tree(content, identity),
@@ -124,7 +147,7 @@ def _document(content: _Content, identity: ResultIdentity, wanted: OutputSet) ->
         ),
         series_number=SERIES_NUMBER,
         sop_instance_uid=identity.uid("sr", wanted.key),
-        instance_number=1 if context.predecessor is None else context.predecessor.instance_number + 1,
+        instance_number=1 if predecessor is None else predecessor.instance_number + 1,
         is_complete=True,
         is_final=False,
         is_verified=False,
@@ -132,8 +155,8 @@ def _document(content: _Content, identity: ResultIdentity, wanted: OutputSet) ->
     requests = referenced_requests(identity.source)
     if requests:
         document.ReferencedRequestSequence = requests
-    if context.predecessor is not None:
-        document.PredecessorDocumentsSequence = [_predecessor_item(context.predecessor)]
+    if predecessor is not None:
+        document.PredecessorDocumentsSequence = [_predecessor_item(predecessor)]
     return document
 
 
@@ -147,10 +170,11 @@ def _tree(content: _Content, identity: ResultIdentity) -> MeasurementReport:
     root = report[0]
     items = list(root.ContentSequence)
     measurements = next(i for i, item in enumerate(items) if item.name == dictionary.DCM.ImagingMeasurements)
-    # highdicom's own image library needs geometry that radiographs often lack.
-    items.insert(measurements, image_library(content.images))
-    if content.remarks:
-        items.append(remarks_container(content.remarks))
+    # highdicom's own image library needs attributes that radiographs often lack.
+    items.insert(measurements, image_library(content.images, content.results_beside_groups()))
+    statements = statements_container(content.summary, content.remarks)
+    if statements is not None:
+        items.append(statements)
     root.ContentSequence = ContentSequence(items)
     return report
 
@@ -177,9 +201,10 @@ def _not_performed_group(answer: NotAnalysed, identity: ResultIdentity) -> Measu
         tracking_identifier=TrackingIdentifier(
             uid=identity.uid("tracking", "not-analysed"), identifier="AI ANALYSIS NOT PERFORMED"
         ),
-        algorithm_id=algorithm_identification(answer.model, [*answer.model.parameters, f"reason={answer.reason}"]),
+        algorithm_id=algorithm_identification(answer.model, answer.model.parameters),
         qualitative_evaluations=[
-            QualitativeEvaluation(name=dictionary.DCM.SummaryOfAnalyses, value=dictionary.DCM.NotAttempted)
+            QualitativeEvaluation(name=coded(codes.SUMMARY_OF_ANALYSES), value=coded(codes.NOT_ATTEMPTED)),
+            QualitativeEvaluation(name=coded(codes.REASON_NOT_ANALYSED), value=coded_reason(answer.reason)),
         ],
         source_images=[SourceImageForMeasurementGroup(i.SOPClassUID, i.SOPInstanceUID) for i in answer.sources[:1]],
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,6 +28,7 @@ from highdicom.sr import (
     VolumetricROIMeasurementsAndQualitativeEvaluations,
 )
 from pydicom.dataset import Dataset
+from pydicom.uid import SegmentationStorage
 
 from dicom_node import PRODUCT_NAME, __version__, codes
 from dicom_node.analysis import Analysis, Saliency, WrittenObject
@@ -43,11 +44,13 @@ _MOST_GROUP_IMAGES = 3
 
 
 @dataclass(frozen=True, slots=True)
-class WrittenSegment:
-    """One segment of a finished SEG."""
+class WrittenSegments:
+    """What a finding is about in a finished SEG: one segment, or several that it sums up."""
 
     segmentation: Dataset
-    number: int
+    numbers: tuple[int, ...]
+    #: Tracking Identifier of the first.
+    identifier: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,14 +65,24 @@ class ReportSources:
         """Return the analysed image, or frame of one, on which a region or a heat map lies."""
         return next(source for source in self.analysis.sources if shows(source, marked))
 
-    def segment(self, uid: str) -> WrittenSegment | None:
-        """Return the segment tracked under this UID, `None` when it is empty or was not made."""
+    @property
+    def is_planar(self) -> bool:
+        """Whether segments are referred to by their frame, which holds one segment of the one image (TID 1410 row 7).
+
+        The frame of a label map holds all of them, so there a reference must name the segment, as for a volume.
+        """
+        seg = self.segmentation
+        return seg is not None and len(self.analysis.sources) == 1 and seg.SOPClassUID == SegmentationStorage
+
+    def segments(self, uids: Collection[str]) -> WrittenSegments | None:
+        """Return the segments tracked under these UIDs, `None` when all are empty or were not made."""
         if self.segmentation is None:
             return None
-        for item in self.segmentation.SegmentSequence:
-            if item.get("TrackingUID") == uid:
-                return WrittenSegment(self.segmentation, int(item.SegmentNumber))
-        return None
+        items = [item for item in self.segmentation.SegmentSequence if item.get("TrackingUID") in uids]
+        if not items:
+            return None
+        numbers = tuple(int(item.SegmentNumber) for item in items)
+        return WrittenSegments(self.segmentation, numbers, str(items[0].TrackingID))
 
 
 def report_sources(analysis: Analysis, referred: Sequence[WrittenObject]) -> ReportSources:
@@ -86,29 +99,20 @@ def measurement_groups(sources: ReportSources, identity: ResultIdentity) -> list
 
     Then come those with a segment, then those about whole images; within each the order is the model's.
     """
-    grouped = [finding for finding in sources.analysis.findings if not _only_sums_up(finding, sources)]
-    findings = sorted(grouped, key=lambda f: (f.region is None, f.segment_number is None))
+    findings = sorted(sources.analysis.findings, key=lambda f: (f.region is None, f.segment_number is None))
     return [_group(finding, sources, identity) for finding in findings]
 
 
-def summary_remarks(sources: ReportSources) -> list[str]:
-    """Return the findings that only sum up what segments measure, each as one sentence.
+def _summed_segments(finding: Finding, sources: ReportSources, identity: ResultIdentity) -> WrittenSegments | None:
+    """Return what a finding without a segment sums up when it only measures: all segments of its kind.
 
-    They have no region of their own. As a group beside volumetric ones they would be TID 1501, and PixelMed judges
-    all groups of a report by one template; the EHR gets them coded, and they follow from the groups.
+    Such a sum is about their union, so it is a volumetric group like theirs; it names them all.
     """
-    summed = [finding for finding in sources.analysis.findings if _only_sums_up(finding, sources)]
-    return [f"{finding.label}: {'; '.join(map(_in_words, finding.measurements))}." for finding in summed]
-
-
-def _only_sums_up(finding: Finding, sources: ReportSources) -> bool:
-    has_own_segment = any(segment.finding_key == finding.key for segment in sources.analysis.segments)
-    says_something = finding.presence is not None or finding.region is not None or has_own_segment
-    return sources.segmentation is not None and not says_something
-
-
-def _in_words(quantity: Quantity) -> str:
-    return f"{quantity.label} {number(quantity.value)} {quantity.unit.value}"
+    if finding.presence is not None or finding.segment_number is not None:
+        return None
+    alike = (one.key for one in sources.analysis.findings if one.code == finding.code)
+    summed = sources.segments({tracking_uid(identity, key) for key in alike})
+    return None if summed is not None and len(summed.numbers) > 1 and sources.is_planar else summed
 
 
 def algorithm_identification(model: ModelIdentity, parameters: Sequence[str]) -> AlgorithmIdentification:
@@ -128,20 +132,25 @@ def algorithm_identification(model: ModelIdentity, parameters: Sequence[str]) ->
 
 def _group(finding: Finding, sources: ReportSources, identity: ResultIdentity) -> Any:
     uid = tracking_uid(identity, finding.key)
+    own = sources.segments({uid})
     shown_on = _images_of(finding, sources)
     parts: dict[str, Any] = {
-        "tracking_identifier": TrackingIdentifier(uid=uid, identifier=long_string(finding.label)),
+        # The segment of the finding carries the same identifier, letter by letter (IHE AIR).
+        "tracking_identifier": TrackingIdentifier(
+            uid=uid, identifier=long_string(finding.label) if own is None else own.identifier
+        ),
         "finding_type": coded(finding.code),
         "algorithm_id": algorithm_identification(identity.model, _parameters(finding, identity.model)),
         "finding_sites": [_site(finding)],
         "measurements": _numbers(finding, shown_on[0]),
         "qualitative_evaluations": _evaluations(finding),
     }
-    segment = sources.segment(uid)
+    segments = own or _summed_segments(finding, sources, identity)
     if finding.region is not None:
         group: Any = _planar_group(finding.region, sources, parts)
-    elif segment is not None:
-        group = _segment_group(segment, shown_on[0], len(sources.analysis.sources), parts)
+    elif segments is not None:
+        make = _segment_frame_group if sources.is_planar else _segments_group
+        group = make(segments, shown_on[0], parts)
     else:
         group = MeasurementsAndQualitativeEvaluations(
             source_images=[SourceImageForMeasurementGroup(*_reference(image)) for image in shown_on], **parts
@@ -162,26 +171,29 @@ def _planar_group(region: Region, sources: ReportSources, parts: dict[str, Any])
     return PlanarROIMeasurementsAndQualitativeEvaluations(referenced_region=outline, **parts)
 
 
-def _segment_group(segment: WrittenSegment, image: Dataset, image_count: int, parts: dict[str, Any]) -> Any:
-    """TID 1411 for a volume, TID 1410 for a segment on a single image."""
-    seg = segment.segmentation
-    if image_count == 1:
-        frame = ReferencedSegmentationFrame(
-            sop_class_uid=seg.SOPClassUID,
-            sop_instance_uid=seg.SOPInstanceUID,
-            frame_number=_frame_of(segment),
-            segment_number=segment.number,
-            source_image=SourceImageForSegmentation(*_reference(image)),
-        )
-        # PS3.3 table 10-3: the frame says it all, and a segment number beside it is not allowed.
-        del frame[0].ReferencedSOPSequence[0].ReferencedSegmentNumber
-        return PlanarROIMeasurementsAndQualitativeEvaluations(referenced_segment=frame, **parts)
+def _segment_frame_group(segments: WrittenSegments, image: Dataset, parts: dict[str, Any]) -> Any:
+    """TID 1410 for a segment on a single image."""
+    frame = ReferencedSegmentationFrame(
+        sop_class_uid=segments.segmentation.SOPClassUID,
+        sop_instance_uid=segments.segmentation.SOPInstanceUID,
+        frame_number=_frame_of(segments),
+        segment_number=segments.numbers[0],
+        source_image=SourceImageForSegmentation(*_reference(image)),
+    )
+    # PS3.3 table 10-3: the frame says it all, and a segment number beside it is not allowed.
+    del frame[0].ReferencedSOPSequence[0].ReferencedSegmentNumber
+    return PlanarROIMeasurementsAndQualitativeEvaluations(referenced_segment=frame, **parts)
+
+
+def _segments_group(segments: WrittenSegments, image: Dataset, parts: dict[str, Any]) -> Any:
+    """TID 1411 for one segment of a volume, or the union of several."""
     referenced = ReferencedSegment(
-        sop_class_uid=seg.SOPClassUID,
-        sop_instance_uid=seg.SOPInstanceUID,
-        segment_number=segment.number,
+        sop_class_uid=segments.segmentation.SOPClassUID,
+        sop_instance_uid=segments.segmentation.SOPInstanceUID,
+        segment_number=segments.numbers[0],
         source_series=SourceSeriesForSegmentation(image.SeriesInstanceUID),
     )
+    referenced[0].ReferencedSOPSequence[0].ReferencedSegmentNumber = list(segments.numbers)
     return VolumetricROIMeasurementsAndQualitativeEvaluations(referenced_segment=referenced, **parts)
 
 
@@ -190,15 +202,15 @@ def _reference(image: Dataset) -> tuple[str, str, list[int] | None]:
     return image.SOPClassUID, image.SOPInstanceUID, referenced_frame_numbers(image)
 
 
-def _frame_of(segment: WrittenSegment) -> int:
+def _frame_of(segments: WrittenSegments) -> int:
     """Return the (1-based) frame that holds a segment of a single-image SEG."""
     # What is equal for all frames, as the segment is where there is one frame, stands in the shared groups.
-    shared = segment.segmentation.SharedFunctionalGroupsSequence[0].get("SegmentIdentificationSequence")
-    for frame_number, groups in enumerate(segment.segmentation.PerFrameFunctionalGroupsSequence, start=1):
+    shared = segments.segmentation.SharedFunctionalGroupsSequence[0].get("SegmentIdentificationSequence")
+    for frame_number, groups in enumerate(segments.segmentation.PerFrameFunctionalGroupsSequence, start=1):
         named = groups.get("SegmentIdentificationSequence") or shared
-        if named[0].ReferencedSegmentNumber == segment.number:
+        if named[0].ReferencedSegmentNumber == segments.numbers[0]:
             return frame_number
-    raise ValueError(f"Segment {segment.number} has no frame in the segmentation.")
+    raise ValueError(f"Segment {segments.numbers[0]} has no frame in the segmentation.")
 
 
 def _images_of(finding: Finding, sources: ReportSources) -> list[Dataset]:

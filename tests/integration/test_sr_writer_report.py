@@ -12,15 +12,20 @@ from pydicom.dataset import Dataset
 from dicom_node import __version__, codes
 from dicom_node.analysis import Analysis, NotAnalysed
 from dicom_node.fhir.terms import coding
-from dicom_node.model import Measurement
+from dicom_node.model import Finding, Measurement, Presence, Region
+from dicom_node.outputs import OutputSet
+from dicom_node.reasons import REASONS
 from dicom_node.sr_writer import write_objects
+from dicom_node.sr_writer.report.statements import coded_reason
 from tests.unit import analysis_examples as examples
 
 FINDING, PRESENCE, CERTAINTY, TRACKING_UID = "121071", "121052", "111012", "112040"
+TRACKING, SEGMENT, STATEMENTS, SUMMARY = "112039", "121191", "C0034375", "111017"
 GROUP, MEASUREMENTS, LIBRARY, PARAMETER = "125007", "126010", "111028", "111002"
 
 
 def report(answer: Analysis | NotAnalysed, **context: Any) -> Dataset:
+    context.setdefault("output_sets", (OutputSet(secondary_capture=False),))
     return write_objects(answer, examples.context(**context))[-1].dataset
 
 
@@ -43,6 +48,16 @@ def groups(document: Dataset) -> list[Dataset]:
     return named(named(document, MEASUREMENTS)[0], GROUP)
 
 
+def comments(document: Dataset) -> list[str]:
+    return [item.TextValue for item in items(document) if item.ConceptNameCodeSequence[0].CodeValue == "121106"]
+
+
+def summary(document: Dataset) -> str | None:
+    """Return the code of what the report says as a whole."""
+    said = [one for container in named(document, STATEMENTS) for one in named(container, SUMMARY)]
+    return str(said[0].ConceptCodeSequence[0].CodeValue) if said else None
+
+
 def group_of(document: Dataset, finding_code: str) -> Dataset:
     return next(g for g in groups(document) if named(g, FINDING)[0].ConceptCodeSequence[0].CodeValue == finding_code)
 
@@ -54,7 +69,7 @@ def test_the_tree_has_the_shape_viewers_rely_on(make: Any) -> None:
     assert named(document, LIBRARY)
     uids = [named(group, TRACKING_UID)[0].UID for group in groups(document)]
     assert len(set(uids)) == len(uids) > 0
-    numbers = [item for item in items(document) if item.ValueType == "NUM"]
+    numbers = [item for group in groups(document) for item in group.ContentSequence if item.ValueType == "NUM"]
     assert numbers
     assert all(item.ContentSequence for item in numbers)
 
@@ -68,13 +83,31 @@ def test_the_group_with_a_region_comes_first_because_viewers_open_it() -> None:
     assert not any(item.ValueType == "SCOORD" for group in others for item in group.ContentSequence)
 
 
-def test_a_sum_over_segments_is_a_sentence_beside_their_groups() -> None:
+def test_a_sum_over_segments_is_a_volumetric_group_that_names_them_all() -> None:
     analysis = examples.ct_analysis()
     both = replace(analysis.findings[0], key="lungs", label="Both lungs", laterality=None, segment_number=None)
     document = report(replace(analysis, findings=(both, *analysis.findings)))
-    templates = [group.ContentTemplateSequence[0].TemplateIdentifier for group in groups(document)]
-    assert templates == ["1411", "1411"]
-    assert "Both lungs: Volume" in document.to_json()
+    told = {
+        named(group, TRACKING)[0].TextValue: named(group, SEGMENT)[0].ReferencedSOPSequence[0].ReferencedSegmentNumber
+        for group in groups(document)
+    }
+    assert told == {"Right lung": 1, "Left lung": 2, "Both lungs": [1, 2]}
+
+
+def test_what_only_measures_but_is_of_another_kind_sums_up_no_segment() -> None:
+    analysis = examples.ct_analysis()
+    other = replace(analysis.findings[0], key="age", label="Age", code=examples.PNEUMONIA, segment_number=None)
+    group = group_of(report(replace(analysis, findings=(*analysis.findings, other))), examples.PNEUMONIA.value)
+    assert group.ContentTemplateSequence[0].TemplateIdentifier == "1501"
+    assert named(group, SEGMENT) == []
+
+
+def test_an_absent_structure_beside_outlined_ones_is_coded_as_absent() -> None:
+    analysis = examples.ct_analysis()
+    absent = replace(analysis.findings[0], key="nodule", code=examples.PNEUMONIA, presence=Presence.ABSENT,
+                     measurements=(), segment_number=None)  # fmt: skip
+    document = report(replace(analysis, findings=(*analysis.findings, absent)))
+    assert meaning(group_of(document, examples.PNEUMONIA.value), PRESENCE) == "Absent"
 
 
 def test_every_class_the_model_looked_at_is_reported_with_its_presence() -> None:
@@ -103,13 +136,15 @@ def test_threshold_digest_and_node_version_can_be_found_for_each_finding() -> No
     assert texts == expected
 
 
-def test_a_number_that_is_not_finite_is_left_out() -> None:
+def test_a_number_that_is_not_finite_is_left_out_and_said_to_be() -> None:
     analysis = examples.ct_analysis()
     finding = analysis.findings[0]
     broken = replace(finding.measurements[0], value=float("nan"))
-    changed = replace(finding, measurements=(broken, finding.measurements[1]))
+    changed = replace(finding, measurements=(broken, finding.measurements[1]), probability=float("inf"))
     document = report(replace(analysis, findings=(changed, analysis.findings[1])))
     assert len([item for item in groups(document)[0].ContentSequence if item.ValueType == "NUM"]) == 1
+    assert "Right lung: Volume could not be computed." in comments(document)
+    assert "Right lung: Certainty of Finding could not be computed." in comments(document)
 
 
 def test_the_side_of_a_finding_is_coded() -> None:
@@ -167,19 +202,114 @@ def test_a_partial_result_says_so(changes: dict[str, Any], context: dict[str, An
 
 def test_notes_and_limits_are_in_the_report_in_ascii() -> None:
     document = report(examples.ct_analysis(notes=("Slices ≥ 5 mm – Müller’s method",)))
-    comments = [item.TextValue for item in items(document) if item.ConceptNameCodeSequence[0].CodeValue == "121106"]
-    assert comments == ["Slices >= 5 mm - Muller's method", "Limits: Not validated for contrast-enhanced scans."]
+    assert comments(document) == [
+        "Slices >= 5 mm - Muller's method",
+        "Limits: Not validated for contrast-enhanced scans.",
+    ]
+
+
+def negative(**changes: Any) -> Analysis:
+    """Every class evaluated, every one absent."""
+    analysis = examples.radiograph_analysis()
+    absent = [
+        replace(one, presence=Presence.ABSENT, probability=0.021, threshold=0.5, region=None, explanation_key=None)
+        for one in analysis.findings
+    ]
+    return replace(analysis, findings=tuple(absent), saliencies=(), **changes)
+
+
+def test_nothing_found_is_said_in_a_sentence_in_a_code_and_for_every_class() -> None:
+    document = report(negative())
+    assert {meaning(group, PRESENCE) for group in groups(document)} == {"Absent"}
+    assert len(groups(document)) == 4
+    assert all(named(group, CERTAINTY) for group in groups(document))
+    assert summary(document) == "111241"
+    (sentence,) = [text for text in comments(document) if text.startswith("NOTHING FOUND")]
+    assert "Pneumonia, Pleural effusion, Pneumothorax, Pulmonary edema" in sentence
+    assert "does not exclude disease" in sentence
+
+
+@pytest.mark.parametrize(
+    ("presences", "partial", "expected"),
+    [
+        ("AAAA", False, "111241"),
+        ("AAPA", False, "111242"),
+        ("AAAA", True, "111243"),
+        ("AUAA", False, "111243"),
+        ("PAAA", True, "111244"),
+        ("PUAA", False, "111244"),
+    ],
+)
+def test_the_summary_tells_apart_what_was_found_and_what_was_evaluated(
+    presences: str, partial: bool, expected: str
+) -> None:
+    letters = {"A": Presence.ABSENT, "P": Presence.PRESENT, "U": Presence.UNDETERMINED}
+    analysis = negative()
+    findings = [replace(f, presence=letters[x]) for f, x in zip(analysis.findings, presences, strict=True)]
+    assert summary(report(replace(analysis, findings=tuple(findings), partial=partial))) == expected
+
+
+def test_an_answer_that_only_measures_claims_to_have_found_nothing_and_to_have_missed_nothing() -> None:
+    document = report(examples.ct_analysis())
+    assert summary(document) is None
+    assert not any("NOTHING FOUND" in text for text in comments(document))
+
+
+def test_a_class_that_could_not_be_told_is_named_as_neither() -> None:
+    assert any(
+        text.startswith("UNDETERMINED: Pulmonary edema") for text in comments(report(examples.radiograph_analysis()))
+    )
 
 
 def test_a_refusal_holds_no_finding_and_cannot_be_read_as_negative() -> None:
     document = report(examples.not_analysed())
-    codes = {item.ConceptNameCodeSequence[0].CodeValue for item in items(document)}
-    assert not codes & {FINDING, PRESENCE, CERTAINTY}
-    texts = " ".join(item.get("TextValue", "") for item in items(document))
+    concepts = {item.ConceptNameCodeSequence[0].CodeValue for item in items(document)}
+    assert not concepts & {FINDING, PRESENCE, CERTAINTY}
+    assert summary(document) is None
+    texts = " ".join(comments(document))
     assert "AI ANALYSIS NOT PERFORMED. Reason GAP_IN_SERIES" in texts
     assert "not a negative result" in texts
+    assert "NOTHING FOUND" not in texts
     assert document.CompletionFlag == "PARTIAL"
     assert document.SeriesDescription.startswith("AI NOT ANALYSED")
+
+
+def test_a_refusal_says_its_reason_in_a_code() -> None:
+    (group,) = groups(report(examples.not_analysed()))
+    assert meaning(group, "111065") == "Not Attempted"
+    (why,) = named(group, "NOTANALYSED")
+    code = why.ConceptCodeSequence[0]
+    assert (code.CodeValue, code.CodingSchemeDesignator) == ("GAP_IN_SERIES", "99AINODE")
+
+
+@pytest.mark.parametrize("reason", [*(one.code for one in REASONS), "A_MODELS_OWN_REASON"])
+def test_every_reason_makes_a_code_that_fits(reason: str) -> None:
+    code = coded_reason(reason)
+    assert code.value == reason
+    assert 0 < len(code.meaning) <= 64
+    assert code.meaning.isascii()
+
+
+def test_a_region_lies_on_its_own_slice() -> None:
+    analysis = examples.ct_analysis()
+    slices = (analysis.sources[5], analysis.sources[2])
+    findings = tuple(nodule(number, source) for number, source in enumerate(slices, start=1))
+    document = report(replace(analysis, findings=findings, segments=()))
+    referred = [
+        named(group, "111030")[0].ContentSequence[0].ReferencedSOPSequence[0].ReferencedSOPInstanceUID
+        for group in groups(document)
+    ]
+    assert referred == [source.SOPInstanceUID for source in slices]
+    assert [group.ContentTemplateSequence[0].TemplateIdentifier for group in groups(document)] == ["1410", "1410"]
+
+
+def nodule(number: int, source: Dataset) -> Finding:
+    box = ((10.0, 12.0), (20.0, 12.0), (20.0, 22.0), (10.0, 22.0), (10.0, 12.0))
+    return Finding(
+        key=f"nodule-{number}", label=f"Nodule {number}", code=examples.PNEUMONIA, site=codes.LUNG,
+        presence=Presence.PRESENT, probability=0.9, threshold=0.5,
+        region=Region(sop_instance_uid=str(source.SOPInstanceUID), points_xy_px=box),
+    )  # fmt: skip
 
 
 def test_a_refusal_is_also_a_picture() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,7 +15,8 @@ from dicom_node import codes
 from dicom_node.errors import SettingsError
 from dicom_node.inference.cards.card import load_card
 from dicom_node.model import Code
-from dicom_node.terminology import TABLES, Term, place_of_body_part, table
+from dicom_node.terminology import FOLDER, TABLES, Term, table
+from tests.needs import REPOSITORY
 from tests.unit.test_model_cards import CARD
 
 #: Set anew, on purpose, with every change of a code: results of the past carry the old ones.
@@ -80,20 +82,19 @@ def test_a_code_has_one_key_and_one_meaning() -> None:
     assert len(seen) == len(set(seen))
 
 
-def test_a_value_of_body_part_examined_names_one_place() -> None:
-    parts = [part for term in table("anatomy").values() for part in term.body_part_examined]
-
-    assert len(parts) == len(set(parts))
-    assert place_of_body_part("CHEST") == Code("816094009", "SCT", "Chest")
-    assert place_of_body_part("NOWHERE") is None
-
-
 def test_the_names_in_code_are_the_tables_codes() -> None:
     in_tables = {term.code for _, term in terms()}
     named = [value for value in vars(codes).values() if isinstance(value, Code)]
 
     assert len(named) > 20
     assert set(named) <= in_tables
+
+
+def test_the_tables_are_installed_with_the_package() -> None:
+    settings = tomllib.loads((REPOSITORY / "pyproject.toml").read_text(encoding="utf-8"))
+
+    assert settings["tool"]["setuptools"]["package-data"]["dicom_node.config"] == ["terminology/*.toml"]
+    assert {path.stem for path in FOLDER.iterdir()} == set(TABLES)
 
 
 def card_with(folder: Path, finding: str) -> Path:

@@ -1,0 +1,78 @@
+"""What a report says as a whole: nothing found is a statement of its own, and never what silence might mean."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from highdicom.sr import CodeContentItem, CodedConcept, ContainerContentItem, ContentSequence, TextContentItem
+from pydicom.sr.codedict import codes as dictionary
+
+from dicom_node import codes
+from dicom_node.analysis import Analysis
+from dicom_node.model import Code, Finding, Presence
+from dicom_node.reasons import REASONS
+from dicom_node.sr_writer.overlays.segmentation import coded
+from dicom_node.sr_writer.text import ascii_text, long_string
+
+_TEXT_LIMIT = 1024
+_MEANINGS = {reason.code: reason.meaning for reason in REASONS}
+
+
+def statements_container(summary: Code | None, remarks: Sequence[str]) -> ContainerContentItem | None:
+    """Return the statements about the whole study (TID 1500 row 12), `None` when there is nothing to say."""
+    items: list[Any] = []
+    if summary is not None:
+        name = coded(codes.FINDINGS_SUMMARY)
+        items.append(CodeContentItem(name=name, value=coded(summary), relationship_type="CONTAINS"))
+    items += [
+        TextContentItem(
+            name=dictionary.DCM.Comment, value=ascii_text(remark)[:_TEXT_LIMIT], relationship_type="CONTAINS"
+        )
+        for remark in remarks
+    ]
+    if not items:
+        return None
+    container = ContainerContentItem(name=coded(codes.QUALITATIVE_EVALUATIONS), relationship_type="CONTAINS")
+    container.ContentSequence = ContentSequence(items)
+    return container
+
+
+def summary_code(analysis: Analysis, *, partial: bool) -> Code | None:
+    """Return in a code whether anything was found and all was evaluated; `None` for an answer that only measures."""
+    answers = {finding.presence for finding in analysis.findings if finding.presence is not None}
+    if not answers:
+        return None
+    return codes.SUMMARIES[not partial and Presence.UNDETERMINED not in answers, Presence.PRESENT in answers]
+
+
+def summary_sentences(analysis: Analysis, *, partial: bool) -> Iterator[str]:
+    """Say what must not be overread: nothing found, a class that could not be told, a number that is none."""
+    if partial:
+        yield "PARTIAL: only part of the study could be assessed."
+    asked = [finding for finding in analysis.findings if finding.presence is not None]
+    absent = [finding.label for finding in asked if finding.presence is Presence.ABSENT]
+    untold = [finding.label for finding in asked if finding.presence is Presence.UNDETERMINED]
+    if absent and len(absent) == len(asked):
+        what = "in what could be assessed" if partial else "by this algorithm"
+        yield (
+            f"NOTHING FOUND {what}: {', '.join(absent)} evaluated and absent. Nothing else was looked for, and this "
+            "does not exclude disease."
+        )
+    if untold:
+        yield f"UNDETERMINED: {', '.join(untold)} could not be told; this is neither present nor absent."
+    for finding in analysis.findings:
+        yield from (f"{finding.label}: {name} could not be computed." for name in _uncomputed(finding))
+
+
+def _uncomputed(finding: Finding) -> Iterator[str]:
+    if finding.probability is not None and not math.isfinite(finding.probability):
+        yield codes.CERTAINTY_OF_FINDING.meaning
+    yield from (one.label for one in finding.measurements if not math.isfinite(one.value))
+
+
+def coded_reason(reason: str) -> CodedConcept:
+    """Return why a study was not analysed as a code of this project."""
+    meaning = _MEANINGS.get(reason, reason.replace("_", " ").capitalize()).rstrip(".")
+    return CodedConcept(value=reason, scheme_designator=codes.PRIVATE_SCHEME, meaning=long_string(meaning))
