@@ -1,0 +1,74 @@
+"""The grays and colours of our pictures are those another renderer shows: DCMTK's, to one gray level in 256."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from pydicom import dcmread
+from pydicom.dataset import Dataset
+
+from dicom_node.sr_writer.pictures.display import display_rgb
+from tests import needs
+from tests.unit import analysis_examples as examples
+
+MADE: dict[str, Callable[[], Dataset]] = {
+    "window": lambda: examples.ct_volume()[4],
+    "window, MONOCHROME1": lambda: examples.digital_radiograph(WindowCenter=1500, WindowWidth=2000),
+    "sigmoid": lambda: examples.radiograph(WindowCenter=2000, WindowWidth=900, VOILUTFunction="SIGMOID"),
+    "two windows": lambda: examples.radiograph(WindowCenter=[900, 40], WindowWidth=[700, 400]),
+    "negative slope": lambda: examples.radiograph(
+        WindowCenter=-1500, WindowWidth=2000, RescaleSlope=-1, RescaleIntercept=0
+    ),
+}
+REAL = (
+    ("cxr", "RG1_J2KI"),
+    ("cxr", "gdcm-CR-MONO1-10-chest.dcm"),
+    ("cxr", "dx_image.dcm"),
+    ("ct_chest_rider_64slices", "1-20.dcm"),
+    ("odd_encoding", "mlut_18.dcm"),
+    ("odd_encoding", "vlut_04.dcm"),
+    ("us_multiframe_and_colour", "US-RGB-8-epicard"),
+    ("us_multiframe_and_colour", "YBR_FULL-RLE.dcm"),
+)
+
+
+@pytest.mark.parametrize("kind", MADE)
+def test_made_images_look_as_dcmtk_shows_them(kind: str, tmp_path: Path) -> None:
+    source = MADE[kind]()
+    source.file_meta.MediaStorageSOPClassUID = source.SOPClassUID
+    source.file_meta.MediaStorageSOPInstanceUID = source.SOPInstanceUID
+    assert _difference(source, tmp_path) <= 1
+
+
+@pytest.mark.parametrize(("folder", "name"), REAL)
+def test_real_images_look_as_dcmtk_shows_them(folder: str, name: str, tmp_path: Path) -> None:
+    source = dcmread(needs.real_data(folder) / name)
+    if (
+        source.file_meta.TransferSyntaxUID != ExplicitVRLittleEndian
+        and source.file_meta.TransferSyntaxUID.is_compressed
+    ):
+        source.decompress()
+    assert _difference(source, tmp_path) <= 1
+
+
+def _difference(source: Dataset, folder: Path) -> int:
+    """Return the largest difference of any sample to what `dcm2pnm` makes of the same file."""
+    dcm2pnm = needs.tool("dcm2pnm", "dcmtk")
+    file, png = folder / "source.dcm", folder / "theirs.png"
+    source.save_as(file, enforce_file_format=True)
+    if source.SamplesPerPixel > 1:
+        voi = []
+    elif "VOILUTSequence" in source:
+        voi = ["+Wl", "1"]
+    else:
+        voi = ["+Wi", "1"] if "WindowCenter" in source else ["+Wm"]
+    subprocess.run([dcm2pnm, "--write-png", *voi, "+F", "1", file, png], check=True, capture_output=True)
+    theirs = np.asarray(Image.open(png).convert("RGB")).astype(int)
+    ours = display_rgb(dcmread(file)).astype(int)
+    assert ours.shape == theirs.shape
+    return int(np.abs(ours - theirs).max())
