@@ -124,11 +124,14 @@ class Service:
         self._watches.start()
 
     def _start_outbox(self) -> None:
-        from dicom_node.outbox import BackOff, DestinationWorker  # noqa: PLC0415
+        from dicom_node.known_peer import known_peer  # noqa: PLC0415
+        from dicom_node.outbox import BackOff, DestinationWorker, OutboxPolicy  # noqa: PLC0415
+        from dicom_node.profiles import profiles_of  # noqa: PLC0415
         from dicom_node.send.factory import make_sender  # noqa: PLC0415
 
         node, delivery = self._node, self._node.settings.delivery
-        policy = (node.identity, BackOff(delivery.first_retry_s, delivery.max_retry_s))
+        back_off = BackOff(delivery.first_retry_s, delivery.max_retry_s)
+        profiles = profiles_of(node.settings)
 
         def worker(destination: DestinationSettings) -> DestinationWorker:
             title = node.settings.node.ae_title
@@ -136,6 +139,8 @@ class Service:
             def sender() -> Sender:
                 return make_sender(destination, title, delivery.timeout_s)
 
+            known = known_peer(destination, profiles, node.settings)
+            policy = OutboxPolicy(node.identity, back_off, known)
             return DestinationWorker(destination.name, sender, node.database, node.spool, policy)
 
         self._outbox = [worker(destination) for destination in node.settings.destination]

@@ -2,6 +2,7 @@
 
 NodeError
 ├── SettingsError            the configuration cannot be used
+├── UnreadableObject         a file that `inspect` was given is no DICOM object, or damaged where it matters
 ├── RefusedObject            a received object that must not be acknowledged (carries the DIMSE status)
 ├── IndexUnavailable         the database does not answer; nothing is acknowledged meanwhile
 ├── SpoolUnavailable         the object store cannot be written (full, read-only)
@@ -21,6 +22,7 @@ NodeError
 └── DeliveryError
     ├── DeliveryDeferred     the destination cannot take it now; try again later
     └── DeliveryRefused      the destination will never take it as it is; park it for a human
+        └── ClassRefused     … since it takes no objects of this SOP class at all; another may do
 """
 
 from __future__ import annotations
@@ -32,6 +34,10 @@ class NodeError(Exception):
 
 class SettingsError(NodeError):
     """The configuration cannot be used."""
+
+
+class UnreadableObject(NodeError):
+    """A file that somebody wants to look into is no DICOM object, or is damaged where it matters."""
 
 
 class RefusedObject(NodeError):
@@ -120,3 +126,7 @@ class DeliveryDeferred(DeliveryError):
 
 class DeliveryRefused(DeliveryError):
     """The destination will never take the object as it is; a human must change something first."""
+
+
+class ClassRefused(DeliveryRefused):
+    """The destination takes no objects of this SOP class; the result may be told in another."""

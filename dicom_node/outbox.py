@@ -13,10 +13,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
-from dicom_node.errors import DeliveryDeferred, DeliveryRefused, IndexUnavailable
+from dicom_node.errors import ClassRefused, DeliveryDeferred, DeliveryRefused, IndexUnavailable
 from dicom_node.index import deliveries
 from dicom_node.index.database import Database
 from dicom_node.index.deliveries import Item, Parcel
+from dicom_node.known_peer import KnownPeer
 from dicom_node.model import ArtifactKind
 from dicom_node.send.outgoing import Outgoing, Sender
 from dicom_node.spool import Spool
@@ -41,6 +42,27 @@ class BackOff:
         return doubled * random.uniform(0.9, 1.1)  # noqa: S311 - spreads retries, guards nothing
 
 
+@dataclass(frozen=True, slots=True)
+class OutboxPolicy:
+    """Who claims what is owed, how failures are spaced, and what is known of the destination, if it can be known."""
+
+    owner: str
+    back_off: BackOff
+    known_peer: KnownPeer | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _SentItems:
+    """What did not arrive: what must wait, the reason of the first, and what is refused for its class."""
+
+    failed: tuple[Item, ...] = ()
+    why: DeliveryDeferred | None = None
+    refused: tuple[Item, ...] = ()
+
+    def and_then(self, later: _SentItems) -> _SentItems:
+        return _SentItems(self.failed + later.failed, self.why or later.why, self.refused + later.refused)
+
+
 class DestinationWorker:
     """Works off what is owed to one destination."""
 
@@ -50,13 +72,13 @@ class DestinationWorker:
         make_sender: Callable[[], Sender],
         database: Database,
         spool: Spool,
-        policy: tuple[str, BackOff],
+        policy: OutboxPolicy,
     ) -> None:
         self._destination = destination
         self._make_sender = make_sender
         self._database = database
         self._spool = spool
-        self._owner, self._back_off = policy
+        self._owner, self._back_off, self._known_peer = policy.owner, policy.back_off, policy.known_peer
         self._failures = 0
         self._wake = threading.Event()
         self._stop = threading.Event()
@@ -89,6 +111,8 @@ class DestinationWorker:
     def _step(self) -> bool:
         """Deliver one parcel; `False` when there is a reason to pause (nothing due, or the peer is away)."""
         try:
+            if self._known_peer is not None:
+                self._known_peer.ask_if_due(self._database)
             return self.deliver_once()
         except IndexUnavailable as error:
             _log.error("outbox waits for the database", extra={"destination": self._destination, "why": str(error)})
@@ -118,38 +142,61 @@ class DestinationWorker:
         return self._failures == 1
 
     def _send(self, parcel: Parcel) -> DeliveryDeferred | None:
-        """Send what the report refers to, then the report; return why something must wait, if anything must.
+        """Send what the report refers to, then the report, then what withdraws earlier ones; return why one must wait.
 
         A report waits for its pictures, but not for ever: an object that keeps failing must not hide the findings.
+        What the destination refuses for its class has the result told again, and then the rest is not sent.
         """
         reports = [item for item in parcel.items if item.artifact.kind is ArtifactKind.STRUCTURED_REPORT]
-        others = [item for item in parcel.items if item not in reports]
-        failed = self._send_items(parcel, others)
-        held = [item for item, _ in failed if item.attempts < _REPORT_WAITS_FOR_ATTEMPTS]
+        notes = [item for item in parcel.items if item.artifact.kind is ArtifactKind.REJECTION_NOTE]
+        others = [item for item in parcel.items if item not in reports and item not in notes]
+        sent = self._send_items(parcel, others)
+        if self._is_told_again(parcel, sent, [*reports, *notes]):
+            return sent.why
+        held = [item for item in sent.failed if item.attempts < _REPORT_WAITS_FOR_ATTEMPTS]
         if held and reports:
-            waits = DeliveryDeferred("It waits for the objects it refers to.")
-            self._defer(parcel, reports, waits)
+            self._defer(parcel, reports, DeliveryDeferred("It waits for the objects it refers to."))
         else:
-            failed += self._send_items(parcel, reports)
-        return failed[0][1] if failed else None
+            sent = sent.and_then(self._send_items(parcel, reports))
+            if self._is_told_again(parcel, sent, notes):
+                return sent.why
+        return sent.and_then(self._send_notes(parcel, notes)).why
 
-    def _send_items(self, parcel: Parcel, items: Sequence[Item]) -> list[tuple[Item, DeliveryDeferred]]:
-        """Send object by object and note each answer at once; return those that must wait."""
+    def _is_told_again(self, parcel: Parcel, sent: _SentItems, waiting: Sequence[Item]) -> bool:
+        known = self._known_peer
+        return known is not None and bool(sent.refused) and known.refuses(self._database, parcel, sent.refused, waiting)
+
+    def _send_notes(self, parcel: Parcel, notes: Sequence[Item]) -> _SentItems:
+        """Withdraw earlier objects once everything that replaces them has arrived."""
+        if not notes:
+            return _SentItems()
+        with self._database.read() as connection:
+            is_early = deliveries.has_open_beside_notes(connection, parcel)
+        if is_early:
+            self._defer(parcel, notes, DeliveryDeferred("It waits until what replaces the earlier objects is there."))
+            return _SentItems()
+        return self._send_items(parcel, notes)
+
+    def _send_items(self, parcel: Parcel, items: Sequence[Item]) -> _SentItems:
+        """Send object by object and note each answer at once."""
         items = [item for item in items if self._is_kept(parcel, item)]
         open_items = {item.artifact.uid: item for item in items}
         outgoing = [Outgoing(item.artifact, self._spool.path(item.artifact.object_key)) for item in items]
-        failed: list[tuple[Item, DeliveryDeferred]] = []
+        result = _SentItems()
         for sent in self._make_sender().send(outgoing) if outgoing else ():
             item = open_items.pop(sent.artifact_uid)
             if isinstance(sent.error, DeliveryDeferred):
-                failed.append((item, sent.error))
+                result = result.and_then(_SentItems((item,), sent.error))
                 self._defer(parcel, [item], sent.error)
             else:
                 self._note(parcel, item, sent.error, sent.note)
+            if isinstance(sent.error, ClassRefused):
+                result = result.and_then(_SentItems(refused=(item,)))
         for item in open_items.values():
-            failed.append((item, DeliveryDeferred("The destination gave no answer for this object.")))
-            self._defer(parcel, [item], failed[-1][1])
-        return failed
+            silence = DeliveryDeferred("The destination gave no answer for this object.")
+            result = result.and_then(_SentItems((item,), silence))
+            self._defer(parcel, [item], silence)
+        return result
 
     def _is_kept(self, parcel: Parcel, item: Item) -> bool:
         """Tell whether the object's bytes are there; park it where the disk has lost them."""

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Connection, Row, and_, func, or_, select, update
+from sqlalchemy import Connection, Row, and_, delete, func, or_, select, update
 
 from dicom_node import lifecycle
 from dicom_node.index.events import record
@@ -74,6 +75,7 @@ def _item(row: Row[Any]) -> Item:
             uid=row.artifact_uid, kind=ArtifactKind(row.kind), media_type=row.media_type, object_key=row.object_key,
             sha256=row.sha256, size_bytes=row.size_bytes, order=row.send_order, description=row.description,
             sop_class_uid=row.sop_class_uid, series_instance_uid=row.series_instance_uid, preview_key=row.preview_key,
+            output_keys=tuple(row.output_keys),
         ),
         row.attempts,
     )  # fmt: skip
@@ -115,6 +117,28 @@ def _move(connection: Connection, parcel: Parcel, item: Item, state: DeliverySta
                 deliveries.c.state == DeliveryState.PENDING)  # fmt: skip
     values = {**values, "state": state, "lease_owner": "", "lease_until": None}
     return connection.execute(update(deliveries).where(mine).values(**values)).rowcount == 1
+
+
+def strike(connection: Connection, parcel: Parcel, items: Sequence[Item]) -> None:
+    """Owe what was claimed and not tried no more: the result is told again, and what is owed then is planned anew."""
+    mine = and_(deliveries.c.id.in_([item.delivery_id for item in items]), deliveries.c.lease_owner == parcel.owner)
+    connection.execute(delete(deliveries).where(mine))
+
+
+def has_open_beside_notes(connection: Connection, parcel: Parcel) -> bool:
+    """Tell whether anything of this result but its rejection notes has not arrived at the destination."""
+    query = (
+        select(deliveries.c.id)
+        .join(artifacts, artifacts.c.uid == deliveries.c.artifact_uid)
+        .where(
+            deliveries.c.job_key == parcel.job_key,
+            deliveries.c.destination == parcel.destination,
+            deliveries.c.state.in_([DeliveryState.PENDING, DeliveryState.PARKED]),
+            artifacts.c.kind != ArtifactKind.REJECTION_NOTE,
+        )
+        .limit(1)
+    )
+    return connection.execute(query).first() is not None
 
 
 def hurry(connection: Connection, destination: str, now: datetime) -> int:

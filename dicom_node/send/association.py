@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from io import BytesIO, FileIO
 from types import TracebackType
 from typing import Self
@@ -10,7 +10,7 @@ from typing import Self
 from pydicom.uid import UID
 
 from dicom_node.dimse import IS_COMMAND, IS_LAST, Command, Element, Field, command_pdu, fragments, read_command
-from dicom_node.errors import DeliveryDeferred, DeliveryRefused, NodeError
+from dicom_node.errors import ClassRefused, DeliveryDeferred, DeliveryRefused, NodeError
 from dicom_node.send.dicom_file import DicomFile, opened, transcoded
 from dicom_node.send.line import P_DATA, Line, Trouble
 from dicom_node.send.negotiation import (
@@ -38,6 +38,8 @@ class Association:
         self._remote = remote
         self._message_id = 0
         self._contexts: Mapping[tuple[str, str], int] = {}
+        #: What the peer calls itself.
+        self.implementation = ""
         self._max_pdu_bytes = _MAX_PDU_BYTES
         self._line = Line(remote, _TROUBLE)
         try:
@@ -58,10 +60,15 @@ class Association:
         else:
             self._line.abort()
 
+    @property
+    def accepted(self) -> Collection[tuple[str, str]]:
+        """Return the SOP classes the peer accepted, each with the transfer syntax it chose."""
+        return self._contexts.keys()
+
     def store(self, file: DicomFile) -> int:
         """Send one file and return the status of the response.
 
-        Raises `DeliveryRefused` when the peer accepted no context for it, `DeliveryDeferred` when the peer is lost;
+        Raises `ClassRefused` when the peer accepted no context for it, `DeliveryDeferred` when the peer is lost;
         the association is then of no more use.
         """
         transfer_syntax_uid, context_id = self._context_for(file)
@@ -87,7 +94,7 @@ class Association:
             context_id = self._contexts.get((file.sop_class_uid, syntax))
             if context_id is not None:
                 return syntax, context_id
-        raise DeliveryRefused(
+        raise ClassRefused(
             f"{self._remote} does not accept {UID(file.sop_class_uid).name} "
             f"as {UID(file.transfer_syntax_uid).name} (no presentation context)."
         )
@@ -126,5 +133,5 @@ class Association:
     def _negotiate(self, proposed: list[Proposal]) -> None:
         with self._line.told("answering the association request"):
             accepted = read_acceptance(self._line.acceptance(request_pdu(self._remote, proposed)), proposed)
-        self._contexts = accepted.context_ids
+        self._contexts, self.implementation = accepted.context_ids, accepted.implementation
         self._max_pdu_bytes = min(accepted.max_pdu_bytes or _MAX_PDU_BYTES, _MAX_PDU_BYTES)

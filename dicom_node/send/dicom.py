@@ -80,6 +80,6 @@ def _store(association: Association, item: Outgoing, file: DicomFile, receiver: 
     try:
         status = association.store(file)
     except DeliveryRefused as refusal:
-        return Sent(item.artifact.uid, DeliveryRefused(f"{refusal} {advice_for(kind)}"), "")
+        return Sent(item.artifact.uid, type(refusal)(f"{refusal} {advice_for(kind)}"), "")
     error = error_of(status, receiver, kind)
     return Sent(item.artifact.uid, error, "" if error else note_of(status))

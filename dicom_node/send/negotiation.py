@@ -73,10 +73,14 @@ def in_groups(things: Iterable[T], file_of: Callable[[T], DicomFile]) -> Iterato
 
 @dataclass(frozen=True, slots=True)
 class Accepted:
-    """What the peer agreed to: context IDs by (SOP class, transfer syntax), and its longest PDU (0: any length)."""
+    """What the peer agreed to: context IDs by (SOP class, transfer syntax), and its longest PDU (0: any length).
+
+    `implementation` is the version name it gives, or else its class UID.
+    """
 
     context_ids: Mapping[tuple[str, str], int]
     max_pdu_bytes: int
+    implementation: str = ""
 
 
 def request_pdu(remote: Remote, proposed: Sequence[Proposal]) -> bytes:
@@ -97,7 +101,10 @@ def read_acceptance(pdu: bytes, proposed: Sequence[Proposal]) -> Accepted:
         if item.result == 0 and context_id in sop_classes:
             context_ids[sop_classes[context_id], str(item.transfer_syntax)] = context_id
     user_information = acceptance.user_information
-    return Accepted(context_ids, (user_information.maximum_length or 0) if user_information else 0)
+    if user_information is None:
+        return Accepted(context_ids, 0)
+    name = user_information.implementation_version_name or user_information.implementation_class_uid or ""
+    return Accepted(context_ids, user_information.maximum_length or 0, str(name).strip())
 
 
 #: (source, reason) of a rejection (PS3.8 9.3.4) that people can do something about.

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dicom_node.errors import DeliveryDeferred, DeliveryError, DeliveryRefused
+from dicom_node.errors import ClassRefused, DeliveryDeferred, DeliveryError, DeliveryRefused
 
 SUCCESS = 0x0000
 DUPLICATE = 0x0111
 SOP_CLASS_NOT_SUPPORTED = 0x0122
 NOT_AUTHORISED = 0x0124
 NO_SUCH_SOP_CLASS = 0x0118
+_CLASS_REFUSED = {SOP_CLASS_NOT_SUPPORTED, NO_SUCH_SOP_CLASS}
 #: Warnings outside 0xB000-0xBFFF (PS3.7 C.4): the object was stored.
 _OTHER_WARNINGS = {0x0001, 0x0107, 0x0116}
 
@@ -25,7 +26,7 @@ _MEANINGS = {
 
 #: What may help when a SOP class is not taken; keyed by the words of its name.
 _SOP_CLASS_ADVICE = {
-    "SR": "Choose another results.sr_sop_class (comprehensive or enhanced), or enable this class at the receiver.",
+    "SR": "Set results.sr_sop_class to auto (or to comprehensive or enhanced), or enable this class at the receiver.",
     "SEG": "Enable Segmentation Storage at the receiver; the pictures (SC) show the masks as well.",
 }
 
@@ -53,6 +54,8 @@ def error_of(status: int, receiver: str, kind: str) -> DeliveryError | None:
         return None
     told = f"{receiver} answered 0x{status:04X}"
     refused = _refusal(status, kind)
+    if status in _CLASS_REFUSED:
+        return ClassRefused(f"{told} ({refused}")
     if refused:
         return DeliveryRefused(f"{told} ({refused}")
     meaning = "out of resources" if 0xA700 <= status <= 0xA7FF else _MEANINGS.get(status, "failure")
@@ -61,7 +64,7 @@ def error_of(status: int, receiver: str, kind: str) -> DeliveryError | None:
 
 def _refusal(status: int, kind: str) -> str:
     """Return why a status is final and what to do about it; empty when trying again may help."""
-    if status in {SOP_CLASS_NOT_SUPPORTED, NO_SUCH_SOP_CLASS}:
+    if status in _CLASS_REFUSED:
         return f"SOP class not supported). {advice_for(kind)}"
     if status == NOT_AUTHORISED:
         return "not authorised). Allow this node to store there, then retry."

@@ -33,7 +33,7 @@ from dicom_node.intake import Intake, Limits, Received
 from dicom_node.job_plan import AnalystSettings
 from dicom_node.model import Destination, Route
 from dicom_node.model import Sender as Modality
-from dicom_node.outbox import BackOff, DestinationWorker
+from dicom_node.outbox import BackOff, DestinationWorker, OutboxPolicy
 from dicom_node.send.factory import make_sender
 from dicom_node.spool import Spool
 from dicom_node.sweeps import CompletenessSweep
@@ -104,7 +104,7 @@ class Chain:
         return {str(one["name"]): DestinationSettings.model_validate(one) for one in (dicom, files)}
 
     def _worker(self, settings: DestinationSettings) -> DestinationWorker:
-        policy = ("host:1", BackOff(60.0, 600.0))
+        policy = OutboxPolicy("host:1", BackOff(60.0, 600.0))
         return DestinationWorker(
             settings.name, lambda: make_sender(settings, "AINODE", 5.0), self.database, self.spool, policy
         )

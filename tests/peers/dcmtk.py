@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import subprocess
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -87,6 +87,22 @@ def running_storescp(folder: Path, *options: str, port: int = 0, aet: str = "STO
     with _ended(process):
         process.wait_until_ready(lambda: listens(port))
         yield Receiver(aet, port, received, process)
+
+
+def profile_taking(folder: Path, sop_class_uids: Iterable[str], transfer_syntax: str = "LittleEndianExplicit") -> Path:
+    """Write a configuration whose profile `Default` takes these storage classes (and C-ECHO) in one transfer syntax.
+
+    Use it as ``running_storescp(folder, "-xf", str(profile), "Default")``.
+    """
+    classes = ["VerificationSOPClass", *sop_class_uids]
+    contexts = "".join(f"PresentationContext{n} = {uid}\\Any\n" for n, uid in enumerate(classes, start=1))
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / "profile.cfg"
+    path.write_text(
+        f"[[TransferSyntaxes]]\n[Any]\nTransferSyntax1 = {transfer_syntax}\n"
+        f"[[PresentationContexts]]\n[Some]\n{contexts}[[Profiles]]\n[Default]\nPresentationContexts = Some\n"
+    )
+    return path
 
 
 @contextmanager
