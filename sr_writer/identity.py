@@ -22,23 +22,10 @@ from dicom_node.errors import NotAnalysable
 from dicom_node.model import ModelIdentity
 from dicom_node.sr_writer.body_part import set_body_part
 from dicom_node.sr_writer.coding_scheme import identify_private_scheme
+from dicom_node.sr_writer.copied import COPIED, TYPE_2
 from dicom_node.sr_writer.text import long_string, marking
 from dicom_node.uids import derived_uid
 
-#: Type 2 in every composite object: present even when the source lacks them, then empty.
-TYPE_2 = (
-    "PatientName", "PatientID", "PatientBirthDate", "PatientSex",
-    "StudyDate", "StudyTime", "AccessionNumber", "StudyID", "ReferringPhysicianName",
-)  # fmt: skip
-#: Copied as they are when the source has them.
-COPIED = (
-    *TYPE_2, "IssuerOfPatientID", "IssuerOfPatientIDQualifiersSequence", "TypeOfPatientID", "OtherPatientIDsSequence",
-    "EthnicGroup", "PatientComments", "StudyInstanceUID", "IssuerOfAccessionNumberSequence", "StudyDescription",
-    "ProcedureCodeSequence", "ReferencedStudySequence", "PatientAge", "PatientSize", "PatientWeight", "AdmissionID",
-    "AdditionalPatientHistory", "AdmittingDiagnosesDescription", "Occupation", "MedicalAlerts", "Allergies",
-    "PatientIdentityRemoved", "DeidentificationMethod", "DeidentificationMethodCodeSequence",
-    "SpecificCharacterSet", "TimezoneOffsetFromUTC", "CodingSchemeIdentificationSequence",
-)  # fmt: skip
 #: One study has one of each; instances that disagree were merged or mistyped, and nobody may choose between them.
 ONE_PATIENT = ("PatientID", "IssuerOfPatientID", "PatientName", "PatientBirthDate", "PatientSex")
 ONE_STUDY = ("StudyInstanceUID", "AccessionNumber")

@@ -28,7 +28,7 @@ from pydicom.uid import (
     SegmentationStorage,
 )
 
-from dicom_node.sr_writer.identity import COPIED
+from dicom_node.sr_writer.copied import COPIED
 from tests import needs
 
 

@@ -23,7 +23,7 @@ from pydicom.uid import (
 
 from dicom_node.analysis import SourceFrame
 from dicom_node.inference.images.frames import frames_of, with_pixels
-from dicom_node.sr_writer.identity import TYPE_2
+from dicom_node.sr_writer.copied import TYPE_2
 from tests import volumes
 from tests.unit import analysis_examples as examples
 

@@ -19,7 +19,7 @@ from dicom_node.errors import NotAnalysable
 from dicom_node.model import ArtifactKind
 from dicom_node.outputs import OutputSet, SrClass
 from dicom_node.sr_writer import to_part10, write_objects
-from dicom_node.sr_writer.identity import COPIED, TYPE_2
+from dicom_node.sr_writer.copied import COPIED, TYPE_2
 from dicom_node.uids import IMPLEMENTATION_CLASS_UID, derived_uid
 from tests.unit import analysis_examples as examples
 
