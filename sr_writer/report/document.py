@@ -9,7 +9,6 @@ from typing import Any
 from highdicom.sr import (
     Comprehensive3DSR,
     ComprehensiveSR,
-    ContentSequence,
     DeviceObserverIdentifyingAttributes,
     EnhancedSR,
     MeasurementReport,
@@ -134,9 +133,9 @@ def _document(content: _Content, identity: ResultIdentity, wanted: OutputSet) ->
     context = identity.context
     predecessor = context.predecessor_for(wanted)
     sr_class = SR_CLASSES[wanted.structured_report]
-    evidence = [evidence_header(dataset) for dataset in (*whole_objects(content.images), *content.results)]
+    first, *others = (*whole_objects(content.images), *content.results)
     document: Dataset = sr_class(
-        evidence=evidence,
+        evidence=[evidence_header(first), *map(_evidence, others)],
         content=_tree(content, identity),
         series_instance_uid=derived_uid(
             "sr-series",
@@ -152,12 +151,21 @@ def _document(content: _Content, identity: ResultIdentity, wanted: OutputSet) ->
         is_final=False,
         is_verified=False,
     )
+    _insert_library(document, content)
     requests = referenced_requests(identity.source)
     if requests:
         document.ReferencedRequestSequence = requests
     if predecessor is not None:
         document.PredecessorDocumentsSequence = [_predecessor_item(predecessor)]
     return document
+
+
+def _evidence(dataset: Dataset) -> Dataset:
+    """Return what evidence beside the first must tell: which instance of which series it is."""
+    header = Dataset()
+    for keyword in ("SOPClassUID", "SOPInstanceUID", "SeriesInstanceUID", "StudyInstanceUID"):
+        header[keyword] = dataset[keyword]
+    return header
 
 
 def _tree(content: _Content, identity: ResultIdentity) -> MeasurementReport:
@@ -167,16 +175,22 @@ def _tree(content: _Content, identity: ResultIdentity) -> MeasurementReport:
         imaging_measurements=content.groups,
         title=dictionary.DCM.ImagingMeasurementReport,
     )
-    root = report[0]
-    items = list(root.ContentSequence)
-    measurements = next(i for i, item in enumerate(items) if item.name == dictionary.DCM.ImagingMeasurements)
-    # highdicom's own image library needs attributes that radiographs often lack.
-    items.insert(measurements, image_library(content.images, content.results_beside_groups()))
     statements = statements_container(content.summary, content.remarks)
     if statements is not None:
-        items.append(statements)
-    root.ContentSequence = ContentSequence(items)
+        report[0].ContentSequence.append(statements)
     return report
+
+
+def _insert_library(document: Dataset, content: _Content) -> None:
+    """Put the image library before the measurements.
+
+    highdicom's own needs attributes that radiographs often lack, and copies and searches what it is given several
+    times: with hundreds of images that costs more than all the rest.
+    """
+    items = document.ContentSequence
+    names = [item.ConceptNameCodeSequence[0].CodeValue for item in items]
+    library = image_library(content.images, content.results_beside_groups())
+    items.insert(names.index(dictionary.DCM.ImagingMeasurements.value), library)
 
 
 def _observation_context(identity: ResultIdentity) -> ObservationContext:

@@ -208,7 +208,8 @@ def _frame_of(segments: WrittenSegments) -> int:
     shared = segments.segmentation.SharedFunctionalGroupsSequence[0].get("SegmentIdentificationSequence")
     for frame_number, groups in enumerate(segments.segmentation.PerFrameFunctionalGroupsSequence, start=1):
         named = groups.get("SegmentIdentificationSequence") or shared
-        if named[0].ReferencedSegmentNumber == segments.numbers[0]:
+        # Of a label map no frame says which segment it holds: it holds all of them.
+        if not named or named[0].ReferencedSegmentNumber == segments.numbers[0]:
             return frame_number
     raise ValueError(f"Segment {segments.numbers[0]} has no frame in the segmentation.")
 

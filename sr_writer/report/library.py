@@ -8,13 +8,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from highdicom.sr import CompositeContentItem, ContainerContentItem, ContentSequence, ImageContentItem
+from highdicom.sr import CodedConcept, CompositeContentItem, ContainerContentItem, ContentSequence, ImageContentItem
 from pydicom.dataset import Dataset
 from pydicom.sr.codedict import codes as dictionary
 
 from dicom_node import codes
 from dicom_node.analysis import whole_objects
-from dicom_node.model import Code
 from dicom_node.sr_writer.overlays.segmentation import coded
 from dicom_node.sr_writer.report.descriptors import descriptors
 
@@ -39,9 +38,9 @@ def _sources(series: Sequence[Dataset]) -> ContainerContentItem:
     """
     of_each = [descriptors(image) for image in series]
     common = set(of_each[0]).intersection(*of_each[1:])
-    entries = []
+    entries, source = [], coded(codes.SOURCE)
     for image, own in zip(series, of_each, strict=True):
-        entry = _image(image, codes.SOURCE)
+        entry = _image(image, source)
         rest = [one.item() for one in own if one not in common]
         if rest and "ImageOrientationPatient" not in image:
             entry.ContentSequence = ContentSequence(rest)
@@ -59,7 +58,7 @@ def _by_series(images: Iterable[Dataset]) -> list[list[Dataset]]:
 def _result(one: Dataset) -> Any:
     kind = _NO_IMAGES.get(str(one.Modality))
     if kind is None:
-        return _image(one, codes.ILLUSTRATION_OF_FINDING)
+        return _image(one, coded(codes.ILLUSTRATION_OF_FINDING))
     return CompositeContentItem(
         name=coded(kind),
         referenced_sop_class_uid=one.SOPClassUID,
@@ -68,9 +67,9 @@ def _result(one: Dataset) -> Any:
     )
 
 
-def _image(one: Dataset, name: Code) -> ImageContentItem:
+def _image(one: Dataset, name: CodedConcept) -> ImageContentItem:
     return ImageContentItem(
-        name=coded(name),
+        name=name,
         referenced_sop_class_uid=one.SOPClassUID,
         referenced_sop_instance_uid=one.SOPInstanceUID,
         relationship_type="CONTAINS",
