@@ -56,6 +56,8 @@ class Segment:
     anatomic_region: Code | None = None
     #: RGB 0..255 recommended for display.
     color_rgb: tuple[int, int, int] = (230, 120, 40)
+    #: How sure the model is of each voxel, 0..1, shaped as `mask`; kept only where a destination wants it.
+    probability_zyx: NDArray[np.float32] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -72,6 +72,8 @@ class ModelRun:
     images: tuple[SourceImage, ...]
     notes: list[str] = field(default_factory=list)
     stage_times_s: dict[str, float] = field(default_factory=dict)
+    #: A destination wants fractional segmentations; else the probabilities of every voxel are let go at once.
+    keeps_probabilities: bool = False
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:

@@ -39,7 +39,14 @@ def run_model(request: AnalysisRequest, place: Place = _ANYWHERE) -> Analysis | 
     images, refusals = _read_headers(request)
     times["headers"] = round(time.perf_counter() - started, 3)
 
-    run = ModelRun(card=card, identity=identity, parameters=parameters, images=images, stage_times_s=times)
+    run = ModelRun(
+        card=card,
+        identity=identity,
+        parameters=parameters,
+        images=images,
+        stage_times_s=times,
+        keeps_probabilities=any(wanted.segmentation == "fractional" for wanted in request.context.output_sets),
+    )
     headers = [image.header for image in images]
     try:
         if refusals:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,6 +36,8 @@ def answer(run: ModelRun, model: LoadedModel) -> Analysis:
     with run.stage("measure"):
         segments, findings = _measured(run, labels, given[0].volume.voxel_ml if given[0].volume else None)
         saliencies = _saliencies(run, segments, given, found)
+        if run.keeps_probabilities:
+            segments = _with_probabilities(run, segments, found)
     return Analysis(
         model=run.identity,
         sources=tuple(source for one in given for source in one.sources),
@@ -102,6 +105,20 @@ def _segment(one: CardSegment, mask: Mask, number: int) -> Segment:
         anatomic_region=one.region,
         color_rgb=one.color_rgb,
     )
+
+
+def _with_probabilities(run: ModelRun, segments: Sequence[Segment], found: Sequence[Prediction]) -> list[Segment]:
+    """Add how sure the network is of each voxel, where it tells; a copy, so that the other classes can be let go."""
+    if len(found) != 1 or found[0].probabilities is None:
+        return list(segments)
+    values = found[0].probabilities
+    index_of = {one.key: one.value for one in run.card.segments}
+    return [
+        replace(segment, probability_zyx=probability_map(values, index_of[segment.finding_key]))
+        if index_of[segment.finding_key] < values.shape[0]
+        else segment
+        for segment in segments
+    ]
 
 
 def _finding(one: CardSegment, volume_ml: float | None, number: int | None) -> Finding:

@@ -1,26 +1,33 @@
-"""Masks become a DICOM Segmentation in the geometry of the source (PS3.3 A.51)."""
+"""Masks become a DICOM Segmentation in the geometry of the source (PS3.3 A.51, A.88)."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import Any, cast
 
-import numpy as np
 from highdicom import AlgorithmIdentificationSequence
 from highdicom.color import CIELabColor
 from highdicom.seg import Segmentation, SegmentDescription
 from highdicom.sr import CodedConcept
-from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 
-from dicom_node import MANUFACTURER, PRODUCT_NAME, __version__, codes
+from dicom_node import codes
 from dicom_node.analysis import Analysis, NotAnalysed, Segment, WrittenObject
 from dicom_node.model import ArtifactKind, Code
-from dicom_node.sr_writer.identity import ResultIdentity, builder_header, stamp
+from dicom_node.outputs import SegmentationType
+from dicom_node.sr_writer.identity import ResultIdentity, stamp
+from dicom_node.sr_writer.overlays.segments import FRACTION_STEPS, channels, fractions, label_map
+from dicom_node.sr_writer.overlays.source_headers import made_by, make_repeatable, source_headers
 from dicom_node.sr_writer.source_frames import refer_to_frames, stand_in_uids
 from dicom_node.sr_writer.text import ascii_text, long_string
 from dicom_node.sr_writer.writing import Writing
 
 SERIES_NUMBER = 9903
+_WORDS = {
+    "BINARY": "Segmentation",
+    "FRACTIONAL": "Segmentation with probabilities",
+    "LABELMAP": "Segmentation as a label map",
+}
 
 
 def tracking_uid(identity: ResultIdentity, finding_key: str) -> str:
@@ -28,58 +35,76 @@ def tracking_uid(identity: ResultIdentity, finding_key: str) -> str:
     return identity.uid("tracking", finding_key)
 
 
-def segmentations(writing: Writing, _variant: object) -> Iterator[WrittenObject]:
-    """Make the one SEG of an analysis that has any mask."""
-    made = None if isinstance(writing.answer, NotAnalysed) else segmentation(writing.answer, writing.identity)
+def segmentations(writing: Writing, variant: object) -> Iterator[WrittenObject]:
+    """Make the one SEG of an analysis that has any mask, in the variant wanted (`outputs.SegmentationType`)."""
+    if isinstance(writing.answer, NotAnalysed):
+        return
+    wanted = cast("SegmentationType", variant)
+    made = segmentation(writing.answer, writing.identity, wanted)
     if made is not None:
-        yield WrittenObject(kind=ArtifactKind.SEGMENTATION, dataset=made, order=1, description="Segmentation")
+        kind = str(made.get("SegmentationType"))
+        instead = "" if kind.lower() == wanted else f", binary as {_WHY_BINARY[wanted]}"
+        yield WrittenObject(
+            kind=ArtifactKind.SEGMENTATION, dataset=made, order=1, description=f"{_WORDS[kind]}{instead}"
+        )
 
 
-def segmentation(analysis: Analysis, identity: ResultIdentity) -> Dataset | None:
-    """Return the BINARY SEG of all segments that contain anything, `None` when none does.
+_WHY_BINARY = {"fractional": "the model gives no probabilities", "labelmap": "segments overlap"}
 
-    Segments are numbered 1, 2, … in the order of the analysis, without the empty ones.
+
+def segmentation(analysis: Analysis, identity: ResultIdentity, variant: SegmentationType = "binary") -> Dataset | None:
+    """Return the SEG of all segments that contain anything, `None` when none does.
+
+    Segments are numbered 1, 2, … in the order of the analysis, without the empty ones. BINARY where `variant` cannot
+    be had: fractional without probabilities, a label map of segments that overlap.
     """
     segments = [segment for segment in analysis.segments if segment.mask.any()]
     if not segments:
         return None
-    sources = [builder_header(source) for source in analysis.sources]
+    sources = source_headers(analysis.sources)
     standing = stand_in_uids(analysis.sources, sources)
+    seed = () if variant == "binary" else (variant,)
     dataset: Dataset = Segmentation(
         source_images=sources,
-        pixel_array=_stacked(segments),
-        segmentation_type="BINARY",
+        **_voxels(segments, variant),
         segment_descriptions=[_description(n, segment, identity) for n, segment in enumerate(segments, start=1)],
-        series_instance_uid=identity.uid("seg-series"),
+        series_instance_uid=identity.uid("seg-series", *seed),
         series_number=SERIES_NUMBER,
-        sop_instance_uid=identity.uid("seg"),
+        sop_instance_uid=identity.uid("seg", *seed),
         instance_number=1,
-        manufacturer=MANUFACTURER,
-        manufacturer_model_name=PRODUCT_NAME,
-        software_versions=__version__,
-        device_serial_number=identity.context.node_uid,
         omit_empty_frames=True,
         content_label="AI_SEGMENTATION",
-        content_description=long_string(f"{identity.marking}: {identity.model.name}"),
-        content_creator_name=f"{long_string(identity.context.ae_title, 16)}^",
+        **made_by(identity),
     )
     refer_to_frames(dataset, standing)
-    _make_repeatable(dataset, identity)
+    make_repeatable(dataset, identity.uid("seg-dimensions", *seed))
     _name_sides(dataset, segments, analysis)
     if "FrameOfReferenceUID" not in dataset:
         dataset.PatientOrientation = analysis.sources[0].get("PatientOrientation") or ""
-    stamp(dataset, identity, f"segmentation {identity.model.name}")
+    _stamp(dataset, identity)
     return dataset
 
 
-def _stacked(segments: Sequence[Segment]) -> NDArray[np.uint8]:
-    """Return a label map (slices, rows, columns), or one channel per segment where segments overlap."""
-    labels = np.zeros(segments[0].mask.shape, dtype=np.uint8)
-    for number, segment in enumerate(segments, start=1):
-        if labels[segment.mask].any():
-            return np.stack([segment.mask for segment in segments], axis=-1).astype(np.uint8)
-        labels[segment.mask] = number
-    return labels
+def _voxels(segments: Sequence[Segment], variant: SegmentationType) -> dict[str, Any]:
+    """Return type and voxels as highdicom wants them."""
+    if variant == "fractional" and (values := fractions(segments)) is not None:
+        return {
+            "segmentation_type": "FRACTIONAL",
+            "fractional_type": "PROBABILITY",
+            "max_fractional_value": FRACTION_STEPS,
+            "pixel_array": values,
+        }
+    labels = label_map(segments)
+    if labels is None:
+        return {"segmentation_type": "BINARY", "pixel_array": channels(segments)}
+    return {"segmentation_type": "LABELMAP" if variant == "labelmap" else "BINARY", "pixel_array": labels}
+
+
+def _stamp(dataset: Dataset, identity: ResultIdentity) -> None:
+    """Stamp without the groups of frames: there is nothing in hundreds of them that stamping looks for."""
+    frames = dataset.pop("PerFrameFunctionalGroupsSequence")
+    stamp(dataset, identity, f"segmentation {identity.model.name}")
+    dataset[frames.tag] = frames
 
 
 def _description(number: int, segment: Segment, identity: ResultIdentity) -> SegmentDescription:
@@ -109,19 +134,11 @@ def coded(code: Code) -> CodedConcept:
     return CodedConcept(value=code.value, scheme_designator=code.scheme, meaning=code.meaning)
 
 
-def _make_repeatable(dataset: Dataset, identity: ResultIdentity) -> None:
-    """Replace the dimension organisation UID, which highdicom draws at random."""
-    uid = identity.uid("seg-dimensions")
-    for item in dataset.DimensionOrganizationSequence:
-        item.DimensionOrganizationUID = uid
-    for item in dataset.DimensionIndexSequence:
-        item.DimensionOrganizationUID = uid
-
-
 def _name_sides(dataset: Dataset, segments: Sequence[Segment], analysis: Analysis) -> None:
     """Say left or right in the code of each segment whose finding has a side, not only in its label."""
     sides = {finding.key: finding.laterality for finding in analysis.findings}
-    for item, segment in zip(dataset.SegmentSequence, segments, strict=True):
+    described = [item for item in dataset.SegmentSequence if item.SegmentNumber > 0]
+    for item, segment in zip(described, segments, strict=True):
         side = sides.get(segment.finding_key)
         if side is not None:
             item.SegmentedPropertyTypeCodeSequence[0].SegmentedPropertyTypeModifierCodeSequence = [coded(side)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ from dicom_node.demo.phantoms import chest_radiograph_phantom
 from dicom_node.errors import ModelUnavailable
 from dicom_node.inference.images.pixels import display_values, hounsfield_units
 from dicom_node.inference.runner import run_model
+from dicom_node.outputs import OutputSet, SegmentationType
 from tests.data_factories import flipped_columns, request_for, small_chest_ct
 from tests.inference_server import Served, serving
 from tests.model_folders import CLASSES, weights_table, write_card
@@ -129,6 +131,27 @@ def test_a_mask_lies_on_the_voxels_however_the_series_is_stored(runtime: str, tm
     assert found.segments[0].mask.any()
     for source, mask in zip(found.sources, found.segments[0].mask, strict=True):
         assert np.array_equal(mask, expected[str(source.SOPInstanceUID)])
+
+
+@pytest.mark.parametrize("wanted", ["binary", "fractional"])
+def test_probabilities_are_kept_where_a_destination_wants_them(wanted: SegmentationType, tmp_path: Path) -> None:
+    slices, _ = small_chest_ct()
+    folder = tmp_path / "model"
+    folder.mkdir()
+    path = save_script(segmenter(3), folder / "model.ts")
+    more = weights_table(path) + LUNG.replace("[[segment]]", '[explain]\nmethod = "probability"\n[[segment]]')
+    request = request_for(slices, write_card(folder, "torchscript", task="segmentation", more=more), tmp_path / "study")
+    sets = (OutputSet(), OutputSet(segmentation=wanted))
+
+    found = run_model(replace(request, context=replace(request.context, output_sets=sets)))
+
+    assert isinstance(found, Analysis)
+    (segment,) = found.segments
+    if wanted == "binary":
+        assert segment.probability_zyx is None
+    else:
+        assert segment.probability_zyx is not None
+        assert np.array_equal(segment.probability_zyx > 0.5, segment.mask)
 
 
 def test_a_remote_network_answers_for_a_study_and_hears_only_what_the_card_allows(
