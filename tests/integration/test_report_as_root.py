@@ -9,6 +9,7 @@ import pytest
 from pydicom.dataset import Dataset
 
 from dicom_node.analysis import Analysis, NotAnalysed, WrittenObject
+from dicom_node.config.presets import PRESETS
 from dicom_node.model import ArtifactKind
 from dicom_node.outputs import OutputSet
 from dicom_node.sr_writer import write_objects
@@ -76,10 +77,11 @@ def _value(item: Dataset) -> Any:
     return str(item.get("Date") or item.get("Time") or item.get("UID") or item.get("TextValue"))
 
 
+@pytest.mark.parametrize("wanted", [ALL_KINDS, PRESETS["air"]], ids=["all", "air"])
 @pytest.mark.parametrize("make", ANSWERS)
-def test_the_root_names_every_object_of_its_set_and_the_images_and_nothing_else(make: Any) -> None:
+def test_the_root_names_every_object_of_its_set_and_the_images_and_nothing_else(make: Any, wanted: OutputSet) -> None:
     answer = make()
-    *others, root = written(answer, ALL_KINDS)
+    *others, root = written(answer, wanted)
 
     expected = {str(one.dataset.SOPInstanceUID) for one in others} | {str(one.SOPInstanceUID) for one in answer.sources}
     assert root.kind is ArtifactKind.STRUCTURED_REPORT
