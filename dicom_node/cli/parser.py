@@ -19,7 +19,8 @@ def make_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"dicom-node {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND", title="commands")
-    for add in (_serve, _demo, _send, _echo, _retrieve, _status, _rules, _retry, _rerun, _models, _evaluate, _doctor):
+    of_data = (_send, _echo, _retrieve, _status, _rules, _retry, _rerun)
+    for add in (_serve, _demo, *of_data, _models, _evaluate, _inspect, _doctor):
         add(commands)
     return parser
 
@@ -150,6 +151,18 @@ def _evaluate(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
     command.add_argument("--seed", type=int, default=0, help="of the sample and of the bootstrap")
     command.add_argument("--resamples", type=int, default=1000, help="draws of the bootstrap")
     command.add_argument("--out", type=Path, help="folder of the report; default: evaluation-MODEL")
+
+
+def _inspect(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    command = _command(commands, "inspect", "show what is in a DICOM object: report, masks, graphics, picture",
+                       "inspect:inspect", json=True)  # fmt: skip
+    command.add_argument("files", nargs="+", type=Path, metavar="FILE", help="DICOM files of this node or of others")
+    command.add_argument("--picture", type=Path, metavar="OUT.png", help="write a picture of it")
+    command.add_argument("--document", type=Path, metavar="OUT.pdf", help="write the document that it encloses")
+    command.add_argument("--draw", action="store_true", help="draw the picture in the terminal, coarsely")
+    command.add_argument("--codes", action="store_true", help="show codes, value types and relationships of a report")
+    command.add_argument("--all", action="store_true", help="show every reference, also of long lists")
+    command.add_argument("--show-patient", action="store_true", help="show names and identifiers of the patient")
 
 
 def _doctor(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:

@@ -1,0 +1,48 @@
+"""`dicom-node inspect`: what is in an object, of ours or of others, in words, tables and a picture."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import cast
+
+from dicom_node.errors import InferenceError, UnreadableObject, WorkerDied
+from dicom_node.inference.workers.sandbox import Sandbox
+from dicom_node.inspect.described import Description, Inspected, Node, Table
+from dicom_node.inspect.look import Request
+
+__all__ = ["Description", "Inspected", "Inspector", "Node", "Request", "Table"]
+
+_TIME_LIMIT_S = 120.0
+_MEMORY_LIMIT_MB = 6144
+
+
+class Inspector:
+    """Looks at files in a process of its own: a file that breaks its reader costs one answer. Close it when done."""
+
+    def __init__(self) -> None:
+        self._sandbox = Sandbox(
+            "dicom_node.inspect.look:look", time_limit_s=_TIME_LIMIT_S, memory_limit_mb=_MEMORY_LIMIT_MB
+        )
+
+    def look(self, request: Request) -> Inspected:
+        """Describe one file. Raises `UnreadableObject`, whatever is wrong with it."""
+        try:
+            return cast("Inspected", self._sandbox.run(request))
+        except WorkerDied as error:
+            raise UnreadableObject(
+                f"{_name(request.path)} broke its reader: it takes more than {_TIME_LIMIT_S:.0f} s or "
+                f"{_MEMORY_LIMIT_MB} MB, or it is made to do harm."
+            ) from error
+        except InferenceError as error:
+            raise UnreadableObject(
+                f"{_name(request.path)} is damaged or is not what it says it is; a validator such as dciodvfy or "
+                "dcmdump shows where."
+            ) from error
+
+    def close(self) -> None:
+        """End the process."""
+        self._sandbox.close()
+
+
+def _name(path: Path) -> str:
+    return "".join(character if character.isprintable() else "?" for character in str(path))

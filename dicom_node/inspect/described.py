@@ -1,0 +1,65 @@
+"""What there is to say about one object, as data: the terminal and JSON show the same."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+#: Stands where a patient's name or identifier would, unless it was asked for.
+HIDDEN = "(hidden; --show-patient shows it)"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Node:
+    """One content item of a structured report. `name` and `value` are for people, the codes for who wants to know."""
+
+    name: str
+    value: str = ""
+    value_type: str = ""
+    relationship: str = ""
+    name_code: str = ""
+    value_code: str = ""
+    template: str = ""
+    children: tuple[Node, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Table:
+    """Rows of one kind of thing: segments, graphics."""
+
+    title: str
+    columns: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Description:
+    """One object in the order in which a person asks: what is it, whose, from whom, how sure, what does it say."""
+
+    kind: str
+    facts: tuple[tuple[str, str], ...]
+    tree: Node | None = None
+    tables: tuple[Table, ...] = ()
+    #: What could not be told, and why.
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Inspected:
+    """A description, and what the object holds beside it: a picture (rows, columns, 3) or an enclosed document."""
+
+    description: Description
+    picture_rgb: NDArray[np.uint8] | None = None
+    document: bytes | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Part:
+    """What one kind of object adds to a description."""
+
+    facts: tuple[tuple[str, str], ...] = ()
+    tree: Node | None = None
+    tables: tuple[Table, ...] = ()
+    notes: tuple[str, ...] = field(default=())

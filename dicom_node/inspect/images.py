@@ -1,0 +1,87 @@
+"""What images, parametric maps and enclosed documents tell of themselves."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from pydicom.dataset import Dataset
+
+from dicom_node.inspect.described import Part
+from dicom_node.inspect.undecodable import UNDECODABLE, why
+from dicom_node.inspect.words import first_item, meaning_in, text_of, unit_text
+
+_PDF_A = b"<pdfaid:part>"
+
+
+def image_part(dataset: Dataset) -> Part:
+    """Return size, pixels, window and origin of an image."""
+    return Part(facts=tuple((name, text) for name, text in _image_facts(dataset) if text))
+
+
+def _image_facts(dataset: Dataset) -> Iterator[tuple[str, str]]:
+    frames = text_of(dataset, "NumberOfFrames")
+    size = f"{text_of(dataset, 'Columns')} x {text_of(dataset, 'Rows')} pixels"
+    yield "size", size + (f", {frames} frames" if frames not in {"", "1"} else "")
+    yield "pixels", f"{text_of(dataset, 'BitsStored')} bit {text_of(dataset, 'PhotometricInterpretation')}"
+    yield "image type", text_of(dataset, "ImageType")
+    window = text_of(dataset, "WindowCenter"), text_of(dataset, "WindowWidth")
+    yield "window", f"center {window[0]} width {window[1]}" if all(window) else ""
+    yield "body part", text_of(dataset, "BodyPartExamined")
+    yield "derivation", text_of(dataset, "DerivationDescription")
+    yield "slice", _slice(dataset)
+
+
+def _slice(dataset: Dataset) -> str:
+    spacing, thickness = text_of(dataset, "PixelSpacing"), text_of(dataset, "SliceThickness")
+    return f"{spacing.replace(', ', ' x ')} mm per pixel, {thickness or '?'} mm thick" if spacing else ""
+
+
+def map_part(dataset: Dataset) -> Part:
+    """Return what a parametric map's numbers are, and between what they lie."""
+    mapping = first_item(
+        first_item(dataset, "SharedFunctionalGroupsSequence")
+        or first_item(dataset, "PerFrameFunctionalGroupsSequence"),
+        "RealWorldValueMappingSequence",
+    )
+    unit = unit_text(first_item(mapping, "MeasurementUnitsCodeSequence"))
+    quantity = meaning_in(first_item(mapping, "QuantityDefinitionSequence"), "ConceptCodeSequence")
+    facts = [*image_part(dataset).facts, ("quantity", quantity or text_of(mapping, "LUTExplanation")), ("unit", unit)]
+    notes: tuple[str, ...] = ()
+    try:
+        values = map_values(dataset)
+        facts.append(("values", f"{float(np.nanmin(values)):.4g} to {float(np.nanmax(values)):.4g} {unit}".strip()))
+    except UNDECODABLE as error:
+        notes = (f"The values cannot be decoded: {why(error)}",)
+    return Part(facts=tuple((name, text) for name, text in facts if text), notes=notes)
+
+
+def map_values(dataset: Dataset) -> NDArray[Any]:
+    """Return the real values of a parametric map, (frames, rows, columns)."""
+    stored = dataset.pixel_array.reshape(-1, int(dataset.Rows), int(dataset.Columns)).astype(np.float64)
+    groups = first_item(dataset, "SharedFunctionalGroupsSequence")
+    mapping = first_item(groups, "RealWorldValueMappingSequence")
+    slope, intercept = mapping.get("RealWorldValueSlope"), mapping.get("RealWorldValueIntercept")
+    return stored * float(1 if slope is None else slope) + float(intercept or 0)
+
+
+def document_part(dataset: Dataset) -> Part:
+    """Return title and kind of an enclosed document."""
+    enclosed = document_of(dataset)
+    made = "PDF/A, for archives" if _PDF_A in enclosed else ""
+    facts = (
+        ("title", text_of(dataset, "DocumentTitle")),
+        ("concept", meaning_in(dataset, "ConceptNameCodeSequence")),
+        ("document", f"{text_of(dataset, 'MIMETypeOfEncapsulatedDocument')}, {len(enclosed)} bytes"),
+        ("conformance", made),
+    )
+    return Part(facts=tuple((name, text) for name, text in facts if text))
+
+
+def document_of(dataset: Dataset) -> bytes:
+    """Return the document without the byte that makes its length even."""
+    enclosed = bytes(dataset.get("EncapsulatedDocument") or b"")
+    length = dataset.get("EncapsulatedDocumentLength")
+    return enclosed[: int(length)] if length else enclosed
