@@ -79,6 +79,14 @@ class Fitted:
     problem: str = ""
 
 
+def in_words(outputs: OutputSet) -> tuple[str, ...]:
+    """Return the kinds of a set as people read of them, in the order of sending."""
+    names = {"secondary_capture": "SC", "segmentation": f"SEG {outputs.segmentation}"}
+    names |= {name: RESULT_CLASSES[uid] for name, uid in _SWITCHES.items() if name != "secondary_capture"}
+    names |= {"structured_report": f"SR {outputs.structured_report}", "rejection_note": "rejection notes"}
+    return tuple(words for name, words in names.items() if getattr(outputs, name) not in {False, "off"})
+
+
 def fit(wanted: Wanted, capabilities: Capabilities) -> Fitted:
     """Return what of `wanted` the destination takes.
 

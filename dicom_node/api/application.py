@@ -7,6 +7,7 @@ from starlette.middleware import Middleware
 from starlette.staticfiles import StaticFiles
 
 from dicom_node.api import (
+    destination_routes,
     event_routes,
     health_routes,
     node_routes,
@@ -46,8 +47,8 @@ def create_app(parts: ApiParts) -> FastAPI:
     app.state.feed = ChangeFeed(parts.database)
     answer_with_problems(app)
     for module in (
-        health_routes, session_routes, study_routes, retrieve_routes, object_routes, node_routes, event_routes,
-        upload_routes, stow_routes,
+        health_routes, session_routes, study_routes, retrieve_routes, object_routes, node_routes, destination_routes,
+        event_routes, upload_routes, stow_routes,
     ):  # fmt: skip
         app.include_router(module.router)
     app.mount("/page", StaticFiles(directory=session_routes.PAGE), name="page")

@@ -2,17 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
+from dataclasses import replace
 from pathlib import Path
 
 import httpx
-from pydicom.uid import (
-    Comprehensive3DSRStorage,
-    ComprehensiveSRStorage,
-    EnhancedSRStorage,
-    SecondaryCaptureImageStorage,
-    SegmentationStorage,
-)
 
 from dicom_node.config.outgoing import DestinationSettings
 from dicom_node.config.settings import Settings
@@ -20,13 +14,9 @@ from dicom_node.doctor.check import Check
 from dicom_node.doctor.echo import echo
 from dicom_node.doctor.folders import current_user, existing_part, why_not_writable
 from dicom_node.errors import DeliveryError
+from dicom_node.fitting import REPORTS, RESULT_CLASSES, Capabilities, fit, in_words
+from dicom_node.profiles import Profiles, profiles_of
 
-SR_CLASSES = {
-    "comprehensive3d": str(Comprehensive3DSRStorage),
-    "comprehensive": str(ComprehensiveSRStorage),
-    "enhanced": str(EnhancedSRStorage),
-}
-PICTURES = {"SC": str(SecondaryCaptureImageStorage), "SEG": str(SegmentationStorage)}
 _TIMEOUT_S = 10.0
 _AUTHENTICATE = (401, 403)
 
@@ -36,30 +26,47 @@ def check_destinations(settings: Settings) -> list[Check]:
     if not settings.destination:
         advice = "Add a [[destination]]; until then results are only on the node's own page."
         return [Check("destinations", False, "none is configured", advice)]
+    profiles = profiles_of(settings)
     kinds = {"dicomweb": _check_dicomweb, "fhir": _check_fhir, "folder": _check_folder}
     return [
-        _check_dicom(one, settings) if one.kind == "dicom" else kinds[one.kind](one) for one in settings.destination
+        _check_dicom(one, settings, profiles) if one.kind == "dicom" else _told(kinds[one.kind](one), one, profiles)
+        for one in settings.destination
     ]
 
 
-def _check_dicom(destination: DestinationSettings, settings: Settings) -> Check:
-    name, wanted_sr = f"destination {destination.name}", settings.results.sr_sop_class
-    called = destination.ae_title or ""
-    offered = [*PICTURES.values(), *SR_CLASSES.values()]
+def _check_dicom(destination: DestinationSettings, settings: Settings, profiles: Profiles) -> Check:
+    """Ask for every class of result; what the settings want and the peer does not take is for a person to settle."""
+    name, called = f"destination {destination.name}", destination.ae_title or ""
     try:
-        answer = echo(settings.node.ae_title, called, destination.host, destination.port, offered)
+        answer = echo(settings.node.ae_title, called, destination.host, destination.port, RESULT_CLASSES)
     except DeliveryError as error:
         advice = f"Check ae_title, host and port, and that it knows AE title {settings.node.ae_title} of this machine."
         return Check(name, False, str(error), advice)
-    reports = [kind for kind, uid in SR_CLASSES.items() if uid in answer.accepted]
-    missing = [kind for kind, uid in PICTURES.items() if uid not in answer.accepted]
-    text = f"{called} ({answer.implementation}) answers; takes SR {' '.join(reports) or 'of no kind'}, " + (
-        "SC and SEG" if not missing else f"not {' '.join(missing)}"
-    )
-    if wanted_sr not in reports:
-        advice = f"Set results.sr_sop_class = {reports[0]!r}." if reports else "Let the PACS accept structured reports."
-        return Check(name, False, text, advice)
-    return Check(name, not missing, text, f"Let the PACS accept {' and '.join(missing)}." if missing else "")
+    fitted = fit(profiles.by_name[destination.name].wanted, Capabilities(accepted=answer.accepted))
+    takes = ", ".join(kind for uid, kind in RESULT_CLASSES.items() if uid in answer.accepted) or "no result at all"
+    gets = ", ".join(in_words(fitted.outputs))
+    text = f"{called} ({answer.implementation}) answers; takes {takes}; gets {gets}"
+    lacking = [one for one in fitted.left_out if not one.startswith("takes no SR comprehensive")]
+    if fitted.problem:
+        return Check(name, False, f"{text}; {fitted.problem}", _advice_on_reports(answer.accepted))
+    if lacking:
+        advice = "Let the PACS accept that, or turn it off in outputs of this destination."
+        return Check(name, False, f"{text}; {'; '.join(lacking)}", advice)
+    return Check(name, True, text)
+
+
+def _advice_on_reports(accepted: Collection[str]) -> str:
+    if any(uid in accepted for uid in REPORTS.values()):
+        return 'Set sr_sop_class = "auto" in outputs of this destination, or let the PACS accept that class.'
+    return "Let the PACS accept structured reports and secondary captures."
+
+
+def _told(check: Check, destination: DestinationSettings, profiles: Profiles) -> Check:
+    """Add what it gets; it is not asked what it takes."""
+    if not check.ok or destination.kind == "fhir":
+        return check
+    fitted = fit(profiles.by_name[destination.name].wanted, Capabilities())
+    return replace(check, text=f"{check.text}; gets {', '.join(in_words(fitted.outputs))}")
 
 
 def _check_dicomweb(destination: DestinationSettings) -> Check:

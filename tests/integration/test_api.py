@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -11,9 +12,11 @@ import pytest
 from dicom_node.api.parts import ApiParts
 from dicom_node.config.running import NodeSettings
 from dicom_node.config.settings import Settings
+from dicom_node.fitting import KEY_OBJECTS, REPORTS, SECONDARY_CAPTURE
 from dicom_node.index.database import Database
+from dicom_node.index.peers import note_refusal, remember
 from tests.api_client import Client, client_of, parts_over, seeded_database
-from tests.rows import key_of
+from tests.rows import NOW, key_of
 from tests.seeded import ANALYSING, CHEST_CT, CHEST_XR, HOSTILE, RECEIVING, SCRIPT
 
 
@@ -111,6 +114,33 @@ def test_status_models_and_routes_describe_the_node(client: Client) -> None:
     assert (models["cxr-pneumonia"]["standing"], models["cxr-pneumonia"]["why"]) == (
         "MODEL_NOT_ACCEPTED", "nobody has accepted it.")  # fmt: skip
     assert [route["name"] for route in client.get("/api/routes").json()] == ["chest-ct", "chest-radiograph"]
+
+
+def test_destinations_tell_what_they_get_and_take(tmp_path: Path) -> None:
+    database = seeded_database(tmp_path)
+    sections = [
+        {"name": "pacs", "kind": "dicom", "ae_title": "PACS", "host": "pacs.local", "preset": "weasis"},
+        {"name": "ehr", "kind": "fhir", "url": "https://ehr.local/fhir"},
+    ]
+    parts = parts_over(database, tmp_path)
+    parts = replace(parts, settings=Settings.model_validate({"node": parts.settings.node, "destination": sections}))
+    peer = ("pacs", "PACS@pacs.local:104")
+    accepted = {SECONDARY_CAPTURE: ["1.2.840.10008.1.2"], REPORTS["comprehensive"]: ["1.2.840.10008.1.2"]}
+    try:
+        unheard, ehr = client_of(parts).get("/api/destinations").json()
+        with database.write() as connection:
+            remember(connection, peer, "OLDPACS_1", accepted, NOW)
+            note_refusal(connection, peer, KEY_OBJECTS, datetime.now(UTC))
+        heard, _ = client_of(parts).get("/api/destinations").json()
+    finally:
+        database.close()
+    assert unheard["takes"] is None
+    assert unheard["gets"] == ["SC", "SEG binary", "GSPS", "KOS", "PDF", "SR comprehensive3d"]
+    assert (ehr["gets"], ehr["preset"]) == (["FHIR"], "")
+    assert heard["gets"] == ["SC", "SR comprehensive"]
+    assert (heard["takes"], heard["refused"]) == (["SC", "SR comprehensive"], ["KOS"])
+    assert "takes no GSPS" in heard["left_out"]
+    assert heard["implementation"] == "OLDPACS_1"
 
 
 def test_a_parked_delivery_is_retried_and_the_node_woken(client: Client, woken: list[str]) -> None:

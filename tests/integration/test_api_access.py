@@ -45,6 +45,7 @@ GUARDED = [
     ("GET", "/api/models"),
     ("GET", "/api/shadows"),
     ("GET", "/api/routes"),
+    ("GET", "/api/destinations"),
     ("GET", "/api/events"),
     ("POST", "/api/deliveries/1/retry"),
     ("POST", f"/api/studies/{CHEST_XR}/retry"),

@@ -16,7 +16,8 @@ from dicom_node.config.settings import Settings
 from dicom_node.doctor import Check, register_with_orthanc
 from dicom_node.doctor.destinations import check_destinations
 from dicom_node.doctor.machine import check_database, check_ports
-from tests.peers.dcmtk import Receiver, running_storescp
+from dicom_node.fitting import REPORTS, SECONDARY_CAPTURE, SEGMENTATION
+from tests.peers.dcmtk import Receiver, profile_taking, running_storescp
 from tests.peers.fhir_server import FhirServer
 from tests.peers.orthanc import Orthanc
 from tests.peers.process import free_port
@@ -66,8 +67,11 @@ def test_a_pacs_that_takes_all_results_is_well(orthanc: Orthanc, tmp_path: Path)
     check = check_of(tmp_path, dicom_to(orthanc, orthanc.aet))
 
     assert check.ok, check
-    assert "takes SR comprehensive3d comprehensive enhanced, SC and SEG" in check.text
-    assert check_of(tmp_path, {"kind": "dicomweb", "url": orthanc.dicomweb_url}).ok
+    takes = "takes SC, SEG, PM, GSPS, KOS, PDF, SR comprehensive3d, SR comprehensive, SR enhanced"
+    assert check.text.endswith(f"{takes}; gets SC, SEG binary, SR comprehensive3d")
+    web = check_of(tmp_path, {"kind": "dicomweb", "url": orthanc.dicomweb_url, "preset": "weasis"})
+    assert web.ok
+    assert web.text.endswith("answers QIDO-RS; gets SC, SEG binary, GSPS, KOS, PDF, SR comprehensive3d")
 
 
 def test_a_wrong_ae_title_is_told_from_a_wrong_port(orthanc: Orthanc, tmp_path: Path) -> None:
@@ -76,23 +80,19 @@ def test_a_wrong_ae_title_is_told_from_a_wrong_port(orthanc: Orthanc, tmp_path: 
     assert "Nobody answers" in check_of(tmp_path, nobody).text
 
 
-def test_a_pacs_without_3d_reports_gets_the_setting_to_change(tmp_path: Path) -> None:
-    profile = tmp_path / "profile.cfg"
-    profile.write_text(
-        "[[TransferSyntaxes]]\n[Any]\nTransferSyntax1 = LittleEndianExplicit\n"
-        "[[PresentationContexts]]\n[Old]\n"
-        "PresentationContext1 = VerificationSOPClass\\Any\n"
-        "PresentationContext2 = SecondaryCaptureImageStorage\\Any\n"
-        "PresentationContext3 = SegmentationStorage\\Any\n"
-        "PresentationContext4 = ComprehensiveSRStorage\\Any\n"
-        "[[Profiles]]\n[Default]\nPresentationContexts = Old\n"
-    )
+def test_a_pacs_without_3d_reports_gets_what_it_takes_unless_the_site_insists(tmp_path: Path) -> None:
+    profile = profile_taking(tmp_path, [SECONDARY_CAPTURE, SEGMENTATION, REPORTS["comprehensive"]])
     with running_storescp(tmp_path / "old", "-xf", str(profile), "Default") as old:
-        wanting_3d = check_of(tmp_path, dicom_to(old, old.aet))
-        wanting_2d = check_of(tmp_path, dicom_to(old, old.aet), results={"sr_sop_class": "comprehensive"})
+        fitted = check_of(tmp_path, dicom_to(old, old.aet))
+        insisting = check_of(tmp_path, dicom_to(old, old.aet), results={"sr_sop_class": "comprehensive3d"})
+        wanting_more = check_of(tmp_path, dicom_to(old, old.aet) | {"preset": "weasis"})
 
-    assert wanting_3d.advice == "Set results.sr_sop_class = 'comprehensive'."
-    assert wanting_2d.ok
+    assert fitted.ok, fitted
+    assert fitted.text.endswith("takes SC, SEG, SR comprehensive; gets SC, SEG binary, SR comprehensive")
+    assert not insisting.ok
+    assert 'Set sr_sop_class = "auto"' in insisting.advice
+    assert wanting_more.text.endswith("; takes no GSPS; takes no KOS; takes no PDF")
+    assert "turn it off in outputs" in wanting_more.advice
 
 
 @pytest.mark.parametrize(

@@ -29,6 +29,7 @@ from dicom_node.fitting import (
 from dicom_node.model import Destination
 from dicom_node.outputs import OutputSet, SegmentationType, SrClass
 from dicom_node.profiles import profiles_of
+from tests.needs import REPOSITORY
 
 EVERYTHING = OutputSet(
     segmentation="labelmap", presentation_state=True, parametric_map=True, key_objects=True, encapsulated_pdf=True,
@@ -38,6 +39,7 @@ SETS = st.builds(
     OutputSet, segmentation=st.sampled_from(get_args(SegmentationType)),
     **{one.name: st.booleans() for one in fields(OutputSet) if one.type == "bool"},
 )  # fmt: skip
+ROW_STARTS = tuple(f"| `{key}` |" for key in OutputSettings.model_fields)
 LADDERS = st.sampled_from([LADDER, *((one,) for one in get_args(SrClass))])
 
 
@@ -178,6 +180,21 @@ def test_the_first_set_is_that_of_the_first_destination_that_gets_objects() -> N
     assert {to.bundle_key for to in mailing.destinations} == {first}
     assert profiles_of(settings).mailing(no_database(), [ehr]).output_sets == (OutputSet(),)
     assert profiles_of(settings).mailing(no_database(), []).output_sets == (OutputSet(),)
+
+
+def test_the_page_on_presets_says_what_they_are() -> None:
+    page = (REPOSITORY / "docs" / "connect-a-pacs.md").read_text(encoding="utf-8")
+    head, *rows = (line for line in page.splitlines() if line.startswith(("| `outputs` key", *ROW_STARTS)))
+    presets = [cell.strip(" `") for cell in head.split("|")[3:-1]]
+    told = {row.split("|")[1].strip(" `"): [cell.strip(" `") for cell in row.split("|")[3:-1]] for row in rows}
+    assert presets == list(PRESETS)
+    assert told.pop("sr_sop_class") == ["auto"] * len(presets)
+    words = {True: "on", False: "off"}
+    assert told == {
+        key: [words.get(value, value) for value in (getattr(one, key) for one in PRESETS.values())]
+        for key in OutputSettings.model_fields
+        if key != "sr_sop_class"
+    }
 
 
 def no_database() -> Any:

@@ -145,8 +145,9 @@ async function showDetail(status) {
     const deliveries = await get(`/api/deliveries?state=${argument}`);
     parts = deliveriesView(argument, deliveries, deliveriesTable(deliveries, act, true));
   } else {
-    const [models, routes, shadows] = await Promise.all([get("/api/models"), get("/api/routes"), get("/api/shadows")]);
-    parts = nodeView(models, routes, status ?? await get("/api/status"), shadows);
+    const [models, routes, shadows, destinations] = await Promise.all(
+      ["models", "routes", "shadows", "destinations"].map((what) => get(`/api/${what}`)));
+    parts = nodeView(models, routes, status ?? await get("/api/status"), shadows, destinations);
   }
   if (asked === location.hash) replace(detail, parts);
 }

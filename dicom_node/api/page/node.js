@@ -32,7 +32,7 @@ export function footer(status) {
     .flatMap((part, index) => (index ? [" · ", part] : [part]));
 }
 
-export function nodeView(models, routes, status, shadows) {
+export function nodeView(models, routes, status, shadows, destinations) {
   const names = Object.keys(models);
   return [
     el("header", { class: "study-head" }, el("div", {}, el("h1", {}, "This node"),
@@ -42,6 +42,10 @@ export function nodeView(models, routes, status, shadows) {
       ? table("Routes", ["Route", "Model", "Sends to", "Quiet period"], routes.map((r) => [
         r.name, r.model, r.shadow_of ? `nothing: shadow of ${r.shadow_of}` : r.destinations.join(", ") || "–", `${r.quiet_period_s} s`]))
       : el("p", {}, "No route is configured: studies are kept, but not analysed.")),
+    destinations.length > 0 && el("section", { class: "card" }, el("h2", {}, "Destinations"),
+      table("Destinations", ["Destination", "Gets", "Does not take", "Asked"], destinations.map((d) => [
+        d.name, d.gets.join(", ") || "nothing", [...d.left_out, d.problem].filter(Boolean).join("; ") || "–",
+        d.heard_at ? when(d.heard_at) : d.kind === "dicom" ? "not heard yet" : "–"]))),
     shadows.length > 0 && el("section", { class: "card" }, el("h2", {}, "Shadow routes"),
       table("Shadow routes", ["Shadow", "Beside", "Studies", "Agree", "Latest difference"], shadows.map((s) => [
         `${s.route} (${s.model})`, `${s.shadow_of} (${s.live_model})`, el("td", { class: "number" }, s.compared),
@@ -51,7 +55,7 @@ export function nodeView(models, routes, status, shadows) {
       ? names.map((name) => model(name, models[name]))
       : el("p", {}, "No usable model. `dicom-node models verify` says why.")),
     status.counts.destinations.length > 0 && el("section", { class: "card" }, el("h2", {}, "Waiting for"),
-      table("Destinations", ["Destination", "Pending", "Parked"], status.counts.destinations.map((d) => [
+      table("Waiting for", ["Destination", "Pending", "Parked"], status.counts.destinations.map((d) => [
         d.destination, el("td", { class: "number" }, d.pending), el("td", { class: "number" }, d.parked)]))),
   ];
 }

@@ -77,7 +77,10 @@ function picture(artifact) {
   return pictures.get(artifact.uid);
 }
 
-const KINDS = { SC: "Picture", SEG: "Segmentation", SR: "Structured report", FHIR: "FHIR bundle" };
+const KINDS = {
+  SC: "Picture", SEG: "Segmentation", PM: "Parametric map", GSPS: "Presentation state", KOS: "Key images",
+  PDF: "Report to print", SR: "Structured report", REJECT: "Rejection note", FHIR: "FHIR bundle",
+};
 
 /** Objects without a picture; pictures have their download below them. */
 function objects(artifacts) {
