@@ -33,6 +33,8 @@ ONE_STUDY = ("StudyInstanceUID", "AccessionNumber")
 #: Modalities of documents: they are about images, and their series has no body part (PS3.3 C.17.1, C.17.6, C.24.1).
 _NO_BODY_PART = frozenset({"SR", "KO", "DOC"})
 
+#: Character sets of two bytes, which only an escape sequence switches to.
+_ONLY_BY_ESCAPE = frozenset({"ISO 2022 IR 87", "ISO 2022 IR 159", "ISO 2022 IR 149", "ISO 2022 IR 58"})
 _UTC_OFFSET = re.compile(r"([+-])([01]\d)([0-5]\d)")
 
 
@@ -134,9 +136,13 @@ def _copy_patient_and_study(dataset: Dataset, source: Dataset) -> None:
             setattr(dataset, keyword, "")
         elif keyword in dataset:
             del dataset[keyword]
-    if not dataset.get("SpecificCharacterSet"):
+    stated = dataset.get("SpecificCharacterSet")
+    if not stated:
         # ASCII is a subset; an old sender's undeclared Latin-1 letters become readable without a byte changing.
         dataset.SpecificCharacterSet = "ISO_IR 100"
+    elif stated in _ONLY_BY_ESCAPE:
+        # Such a set may not come first (PS3.3 C.12.1.1.2), and ASCII could not be written in it.
+        dataset.SpecificCharacterSet = ["", stated]
 
 
 def _set_times(dataset: Dataset, made_at: datetime) -> None:

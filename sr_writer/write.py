@@ -17,6 +17,7 @@ from dicom_node.sr_writer.overlays.segmentation import segmentations
 from dicom_node.sr_writer.pictures.pictures import pictures_of
 from dicom_node.sr_writer.report.document import structured_report
 from dicom_node.sr_writer.secondary_capture import secondary_captures
+from dicom_node.sr_writer.sound_headers import with_sound_headers
 from dicom_node.sr_writer.writing import Build, Writing
 
 _ORDER = tuple(ArtifactKind)
@@ -46,6 +47,7 @@ def write_objects(answer: Analysis | NotAnalysed, context: ReportContext) -> tup
     Equal inputs give equal objects. Raises `NotAnalysable` (``PATIENT_MISMATCH``, ``STUDY_MISMATCH``) when the images
     belong to more than one patient or study: then nothing may be written, not even a refusal.
     """
+    answer = with_sound_headers(answer)
     identity = identity_of(answer, context)
     shown = any(wanted.secondary_capture or wanted.encapsulated_pdf for wanted in context.output_sets)
     pictures = pictures_of(answer, context) if shown else []

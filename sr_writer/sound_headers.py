@@ -1,0 +1,89 @@
+"""What a source says in a way nobody can read counts as not said: text where a number belongs, junk for a sequence.
+
+Real headers have such values, and one of them in one image must not cost the whole result. The source is not changed.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+
+from pydicom.datadict import dictionary_VR, tag_for_keyword
+from pydicom.dataset import Dataset
+from pydicom.multival import MultiValue
+
+from dicom_node.analysis import Analysis, NotAnalysed
+from dicom_node.sr_writer.copied import COPIED
+
+#: Attributes that are calculated with, and how many values each has; 0: any number of them.
+_NUMBERS = {
+    "RescaleSlope": 1, "RescaleIntercept": 1, "SliceThickness": 1, "SpacingBetweenSlices": 1,
+    "PixelPaddingValue": 1, "PixelPaddingRangeLimit": 1, "PixelSpacing": 2, "ImagerPixelSpacing": 2,
+    "NominalScannedPixelSpacing": 2, "PixelAspectRatio": 2, "ImagePositionPatient": 3, "ImageOrientationPatient": 6,
+    "WindowCenter": 0, "WindowWidth": 0, "LossyImageCompressionRatio": 0,
+}  # fmt: skip
+#: One is nothing without the other.
+_PAIRS = ({"WindowCenter", "WindowWidth"}, {"RescaleSlope", "RescaleIntercept"})
+_SEQUENCES = (
+    *(keyword for keyword in COPIED if dictionary_VR(tag_for_keyword(keyword) or 0) == "SQ"),
+    *("RequestAttributesSequence", "VOILUTSequence", "ModalityLUTSequence"),
+)
+#: What reading a malformed value raises in pydicom; it says nothing about which.
+_READ_ERRORS = (ValueError, TypeError, OSError, ArithmeticError, AttributeError, LookupError, NotImplementedError)
+
+
+def with_sound_headers(answer: Analysis | NotAnalysed) -> Analysis | NotAnalysed:
+    """Return the answer about sources without unreadable values; sources that have none are the same objects."""
+    sources = tuple(_sound(source) for source in answer.sources)
+    if all(new is old for new, old in zip(sources, answer.sources, strict=True)):
+        return answer
+    return replace(answer, sources=sources)
+
+
+def _sound(source: Dataset) -> Dataset:
+    unreadable = set(_unreadable(source))
+    for pair in _PAIRS:
+        if pair & unreadable:
+            unreadable |= pair
+    return _without(source, unreadable) if unreadable else source
+
+
+def _unreadable(source: Dataset) -> Iterator[str]:
+    yield from (one for one, count in _NUMBERS.items() if one in source and not _are_numbers(source, one, count))
+    yield from (one for one in _SEQUENCES if one in source and not _is_sequence(source, one))
+    yield from (one for one in COPIED if one in source and one not in _SEQUENCES and not _is_readable(source, one))
+
+
+def _without(source: Dataset, keywords: set[str]) -> Dataset:
+    sound = copy.copy(source)
+    # A copy has all that reading left in the dataset (encodings, decoded pixels), but shares its table of elements.
+    sound._dict = dict(source.items())
+    for keyword in keywords:
+        sound.pop(keyword, None)
+    return sound
+
+
+def _are_numbers(source: Dataset, keyword: str, count: int) -> bool:
+    try:
+        value = source[keyword].value
+        values: Sequence[object] = value if isinstance(value, MultiValue) else [value]
+        return count in {0, len(values)} and all(math.isfinite(float(str(one))) for one in values)
+    except _READ_ERRORS:
+        return False
+
+
+def _is_sequence(source: Dataset, keyword: str) -> bool:
+    try:
+        element = source[keyword]
+        return element.VR == "SQ" and all(isinstance(child.keyword, str) for item in element.value for child in item)
+    except _READ_ERRORS:
+        return False
+
+
+def _is_readable(source: Dataset, keyword: str) -> bool:
+    try:
+        return source[keyword].tag is not None
+    except _READ_ERRORS:
+        return False
