@@ -10,6 +10,7 @@ from pydicom.sr.codedict import codes as dictionary
 from dicom_node.analysis import Analysis, NotAnalysed, Saliency, WrittenObject, frame_number_of, whole_objects
 from dicom_node.model import ArtifactKind, Finding, Presence, Region
 from dicom_node.sr_writer.documents.selection import Selected, Selection, key_object_selection
+from dicom_node.sr_writer.key_slices import key_slices
 from dicom_node.sr_writer.source_frames import shows
 from dicom_node.sr_writer.text import percent
 from dicom_node.sr_writer.writing import Writing
@@ -48,16 +49,17 @@ def key_object_selections(writing: Writing, _variant: object) -> Iterator[Writte
 def key_image_indices(analysis: Analysis) -> list[int]:
     """Return which sources show what is of interest: most telling first, none when everything is absent.
 
-    A finding that is present is shown by its region, its heat map or its segment, and in a study of few images by all.
-    The model's own key slices come along where it measured or found something.
+    A finding that is present is shown by its region, its heat map or its segment, and the model's own key slices come
+    along. Where there is nothing of these, the slices that the pictures show, or all images of a study of few.
     """
     of_interest = [finding for finding in analysis.findings if _is_of_interest(finding)]
     if not of_interest:
         return []
     shown = [index for finding in of_interest for index in _showing(finding, analysis)]
-    if not shown and not analysis.key_slices and len(whole_objects(analysis.sources)) <= _FEW_IMAGES:
+    shown = [*analysis.key_slices, *shown] or list(key_slices(analysis))
+    if not shown and len(whole_objects(analysis.sources)) <= _FEW_IMAGES:
         shown = list(range(len(analysis.sources)))
-    return list(dict.fromkeys([*analysis.key_slices, *shown]))[:_MOST_IMAGES]
+    return list(dict.fromkeys(shown))[:_MOST_IMAGES]
 
 
 def _is_of_interest(finding: Finding) -> bool:

@@ -31,7 +31,7 @@ class Selected:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Selection:
-    """What one document says: `role` seeds its UIDs."""
+    """What one document says: `role` seeds its UIDs, and so does what is selected."""
 
     role: tuple[str, ...]
     title: Code
@@ -45,7 +45,8 @@ def key_object_selection(selection: Selection, identity: ResultIdentity) -> Data
     """Return the document; what it is about must be of the study of the result."""
     dataset = Dataset()
     dataset.SOPClassUID = KeyObjectSelectionDocumentStorage
-    dataset.SOPInstanceUID = identity.uid(*selection.role)
+    # The same job may later choose otherwise, and other content is another object.
+    dataset.SOPInstanceUID = identity.uid(*selection.role, *(one.sop_instance_uid for one in selection.selected))
     dataset.SeriesInstanceUID = identity.uid(*selection.role, "series")
     dataset.SeriesNumber = selection.series_number
     dataset.InstanceNumber = 1

@@ -13,6 +13,7 @@ from dicom_node.model import ArtifactKind, Presence
 from dicom_node.outputs import OutputSet
 from dicom_node.sr_writer import write_objects
 from dicom_node.sr_writer.documents.key_objects import key_image_indices
+from dicom_node.sr_writer.key_slices import key_slices
 from tests.unit import analysis_examples as examples
 
 KEY_OBJECTS = OutputSet(key_objects=True, secondary_capture=False, segmentation="off")
@@ -87,6 +88,12 @@ def test_a_segmented_finding_is_shown_where_its_segment_is_largest() -> None:
     assert key_image_indices(dataclasses.replace(analysis, findings=(found,))) == [int(areas.argmax())]
 
 
+def test_a_measured_volume_without_key_slices_is_shown_by_the_slices_of_its_pictures() -> None:
+    analysis = examples.ct_analysis(key_slices=())
+    assert key_image_indices(analysis) == list(key_slices(analysis))
+    assert len(key_image_indices(analysis)) == 3
+
+
 def test_a_finding_that_is_nowhere_shown_marks_the_images_of_a_small_study_but_no_whole_volume() -> None:
     found = dataclasses.replace(examples.radiograph_analysis().findings[0], region=None, explanation_key=None)
     small = examples.radiograph_analysis(findings=(found,), saliencies=())
@@ -157,6 +164,20 @@ def test_a_rerun_that_makes_the_same_report_again_does_not_reject_it() -> None:
     (report,) = made(answer, ArtifactKind.STRUCTURED_REPORT, output_sets=(REJECTION,))
     outdated = (withdrawn(REJECTION.key, uid=str(report.SOPInstanceUID), sop_class_uid=STRUCTURED_REPORT),)
     assert made(answer, ArtifactKind.REJECTION_NOTE, output_sets=(REJECTION,), withdrawn=outdated) == []
+
+
+def test_a_note_about_other_objects_is_another_object_of_the_same_series() -> None:
+    first, second = (
+        made(
+            examples.not_analysed(),
+            ArtifactKind.REJECTION_NOTE,
+            output_sets=(REJECTION,),
+            withdrawn=(withdrawn(REJECTION.key, uid=uid),),
+        )[0]
+        for uid in ("1.2.3.1", "1.2.3.2")
+    )
+    assert first.SOPInstanceUID != second.SOPInstanceUID
+    assert first.SeriesInstanceUID == second.SeriesInstanceUID
 
 
 def test_a_rejection_note_goes_after_all_that_replaces_what_it_takes_back() -> None:
