@@ -211,6 +211,8 @@ class WrittenObject:
     preview_png: bytes | None = None
     #: Key of the `Picture` it holds, if it holds one.
     picture_key: str = ""
+    #: Key of the finding it explains, if it is no picture and about one finding.
+    finding_key: str = ""
     #: Keys of the output sets it belongs to.
     output_keys: tuple[str, ...] = ()
 

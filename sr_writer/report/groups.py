@@ -60,6 +60,8 @@ class ReportSources:
     analysis: Analysis
     segmentation: Dataset | None
     pictures: dict[str, Dataset]
+    #: Parametric maps, by the key of the finding they explain.
+    maps: dict[str, list[Dataset]]
 
     def image(self, marked: Region | Saliency) -> Dataset:
         """Return the analysed image, or frame of one, on which a region or a heat map lies."""
@@ -87,8 +89,13 @@ class ReportSources:
 
 def report_sources(analysis: Analysis, referred: Sequence[WrittenObject]) -> ReportSources:
     """Return the sources of a report that may refer to these objects and to no others."""
+    maps: dict[str, list[Dataset]] = {}
+    for one in referred:
+        if one.finding_key:
+            maps.setdefault(one.finding_key, []).append(one.dataset)
     return ReportSources(
         analysis=analysis,
+        maps=maps,
         segmentation=next((one.dataset for one in referred if one.kind is ArtifactKind.SEGMENTATION), None),
         pictures={one.picture_key: one.dataset for one in referred if one.picture_key},
     )
@@ -155,8 +162,8 @@ def _group(finding: Finding, sources: ReportSources, identity: ResultIdentity) -
         group = MeasurementsAndQualitativeEvaluations(
             source_images=[SourceImageForMeasurementGroup(*_reference(image)) for image in shown_on], **parts
         )
-    for picture in _explaining_pictures(finding, sources):
-        group[0].ContentSequence.append(_visual_explanation(picture))
+    for image in _explaining_images(finding, sources):
+        group[0].ContentSequence.append(_visual_explanation(image))
     return group
 
 
@@ -269,11 +276,12 @@ def _evaluations(finding: Finding) -> list[QualitativeEvaluation]:
     return [QualitativeEvaluation(name=coded(codes.PRESENCE_OF_PROPERTY), value=value)]
 
 
-def _explaining_pictures(finding: Finding, sources: ReportSources) -> list[Dataset]:
-    """Return the pictures that show why: the one the finding names and its heatmaps."""
+def _explaining_images(finding: Finding, sources: ReportSources) -> list[Dataset]:
+    """Return what shows why: the picture the finding names, its heat maps, and these as parametric maps."""
     named = [finding.explanation_key] if finding.explanation_key else []
     heatmaps = [key for key in sources.pictures if key.startswith(f"heatmap:{finding.key}:")]
-    return [sources.pictures[key] for key in dict.fromkeys([*named, *heatmaps]) if key in sources.pictures]
+    pictures = [sources.pictures[key] for key in dict.fromkeys([*named, *heatmaps]) if key in sources.pictures]
+    return [*pictures, *sources.maps.get(finding.key, [])]
 
 
 def _visual_explanation(picture: Dataset) -> ImageContentItem:

@@ -228,6 +228,7 @@ def test_late_images_bring_a_second_report_that_names_the_first(chain: Chain, im
     first, second = [one for one in chain.pacs.received if one.Modality == "SR"]
     assert first.SOPInstanceUID != second.SOPInstanceUID
     assert first.SeriesInstanceUID == second.SeriesInstanceUID
+    assert (first.InstanceNumber, second.InstanceNumber) == (1, 2)
     predecessor = second.PredecessorDocumentsSequence[0].ReferencedSeriesSequence[0].ReferencedSOPSequence[0]
     assert predecessor.ReferencedSOPInstanceUID == first.SOPInstanceUID
     assert [(row.revision, row.sequence) for row in chain.rows(results)] in ([(1, 1), (2, 2)], [(2, 2), (1, 1)])

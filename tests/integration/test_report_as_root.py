@@ -12,7 +12,7 @@ from dicom_node.analysis import Analysis, NotAnalysed, WrittenObject
 from dicom_node.config.presets import PRESETS
 from dicom_node.model import ArtifactKind
 from dicom_node.outputs import OutputSet
-from dicom_node.sr_writer import write_objects
+from dicom_node.sr_writer import to_part10, write_objects
 from dicom_node.uids import derived_uid
 from tests.unit import analysis_examples as examples
 
@@ -134,6 +134,13 @@ def test_every_object_names_the_algorithm_as_contributing_equipment(make: Any) -
         assert equipment.ManufacturerModelName == answer.model.name
         assert equipment.DeviceUID == answer.model.device_uid
         assert answer.model.version in equipment.SoftwareVersions
+
+
+@pytest.mark.parametrize("make", ANSWERS)
+def test_equal_inputs_give_equal_bytes_whatever_the_kind(make: Any) -> None:
+    first, second = ([(one.kind, to_part10(one.dataset)) for one in written(make(), ALL_KINDS)] for _ in range(2))
+
+    assert [kind for (kind, one), (_, other) in zip(first, second, strict=True) if one != other] == []
 
 
 @pytest.mark.parametrize("make", ANSWERS)
