@@ -73,6 +73,11 @@ def _class_of_one_frame(source: Dataset, placed: bool) -> str:
     return CTImageStorage if source.get("Modality") == "CT" else MRImageStorage
 
 
+def have_places(sources: Sequence[Dataset]) -> bool:
+    """Whether all that puts images into the patient is known of all of these, so that one object can hold them."""
+    return _slice_thickness_mm(sources) is not None and all(_has_place(source) for source in sources)
+
+
 def _has_place(source: Dataset) -> bool:
     counts = (len(value) if isinstance(value := source.get(one), MultiValue) else bool(value) for one in _PLACE)
     return tuple(counts) == (True, 6, 3, 2)

@@ -12,6 +12,7 @@ from dicom_node.sr_writer.documents.encapsulated_pdf import encapsulated_pdfs
 from dicom_node.sr_writer.documents.key_objects import key_object_selections
 from dicom_node.sr_writer.documents.rejection_note import rejection_notes
 from dicom_node.sr_writer.identity import identity_of
+from dicom_node.sr_writer.overlays.parametric_map import parametric_maps
 from dicom_node.sr_writer.overlays.presentation_state import presentation_states
 from dicom_node.sr_writer.overlays.segmentation import segmentations
 from dicom_node.sr_writer.pictures.pictures import pictures_of
@@ -35,6 +36,7 @@ class _Kind:
 _SHARED = (
     _Kind(lambda wanted: wanted.secondary_capture, secondary_captures),
     _Kind(lambda wanted: wanted.segmentation, segmentations),
+    _Kind(lambda wanted: wanted.parametric_map, parametric_maps),
     _Kind(lambda wanted: wanted.presentation_state, presentation_states),
     _Kind(lambda wanted: wanted.key_objects, key_object_selections),
     _Kind(lambda wanted: wanted.encapsulated_pdf, encapsulated_pdfs),

@@ -69,6 +69,11 @@ NOISE = (
         "it is unknown: the source names a paired body part, or none, and no side",
     ),
     Noise(
+        "dciodvfy",
+        r"/?(ImageType|FrameType)\([0-9a-f,]+\)\[4\]> - Unrecognized defined term = <QUANTITY>",
+        "a term of parametric maps (PS3.3 C.8.32.2.1) that the judge of 2022 does not know",
+    ),
+    Noise(
         "dcentvfy",
         r"Different information entities for attribute - Element=<AccessionNumber>",
         "the attribute sits in different modules of SR and image IODs; its values are compared all the same",
