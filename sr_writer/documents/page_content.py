@@ -10,13 +10,13 @@ from dicom_node.analysis import Analysis, Histogram, NotAnalysed, Picture
 from dicom_node.model import Finding, ModelIdentity, Presence
 from dicom_node.sr_writer.identity import ResultIdentity
 from dicom_node.sr_writer.text import answer_of, ascii_text, marking, number, percent
+from dicom_node.sr_writer.verdict import looked_at, state_of, verdict_on
 from dicom_node.sr_writer.writing import Writing
 
 NOT_PERFORMED = "AI ANALYSIS NOT PERFORMED"
 _PARTIAL = "PARTIAL: only part of the study could be assessed."
 _UNCALIBRATED = "Scores are not calibrated: they rank, they are not probabilities of disease."
 _CALIBRATED = "Scores were calibrated by the maker of the model."
-_ADVICE = "For decision support only. A physician must review the images."
 _NO_NAME = "Patient and study are named in the DICOM header of this document, and only there."
 #: Which rows stay when not all of them fit on the page.
 _RANK = {Presence.PRESENT: 0, Presence.UNDETERMINED: 1, None: 1, Presence.ABSENT: 2}
@@ -36,6 +36,7 @@ def page_content(writing: Writing, picture: Picture | None, document_uid: str) -
         "title": ascii_text(f"AI report: {model.name} {model.version}"),
         "author": ascii_text(f"{PRODUCT_NAME} {__version__}, {MANUFACTURER}"),
         "marking": identity.marking,
+        "subtitle": looked_at(answer),
         "footer": _footer(identity, document_uid),
         "picture": {"caption": caption, "alt": f"{caption}, {identity.marking}"} if picture else None,
     }
@@ -44,40 +45,43 @@ def page_content(writing: Writing, picture: Picture | None, document_uid: str) -
 def _answered(analysis: Analysis, identity: ResultIdentity) -> dict[str, Any]:
     scored = [f for f in analysis.findings if f.presence is not None or f.probability is not None]
     partial = analysis.partial or identity.context.study_partial
+    verdict = verdict_on(scored)
     has_threshold = any(finding.threshold is not None for finding in scored)
     return {
         "declined": False,
         "banner": identity.marking,
-        "warnings": [_PARTIAL] if partial else [],
-        "opening": [],
+        "warnings": [*([_PARTIAL] if partial else []), *([verdict.text] if verdict else [])],
+        "opening": [_part("", [verdict.caveat])] if verdict and verdict.caveat else [],
         "findings": [_finding(finding) for finding in scored],
         "findings-title": "Findings (red line on the scale: threshold)" if has_threshold else "Findings",
         "findings-remark": _remark(scored, analysis.model),
         "measurements": _measurements([f for f in analysis.findings if f.measurements]),
         "histogram": _histogram(analysis.histogram) if analysis.histogram is not None else None,
-        "closing": [_part("Notes", analysis.notes), *_about(analysis.model)],
+        "closing": [_part("Notes", analysis.notes), *_about(identity)],
     }
 
 
 def _declined(answer: NotAnalysed, identity: ResultIdentity) -> dict[str, Any]:
-    consequence = "The images were NOT assessed. This is not a negative result."
     return {
         "declined": True,
         "banner": f"{NOT_PERFORMED} - {marking(identity.context.intended_use)}",
-        "warnings": [NOT_PERFORMED, consequence],
-        "opening": [_part("Reason", [answer.reason, answer.message])],
+        "warnings": ["NO RESULT. The images were NOT assessed."],
+        "opening": [
+            _part("", ["This is not a negative result: it says nothing about the patient."]),
+            _part("Reason", [answer.reason, answer.message]),
+        ],
         "findings": [],
         "findings-title": "",
         "findings-remark": "",
         "measurements": [],
         "histogram": None,
-        "closing": [_part("Notes", answer.notes), *_about(answer.model)],
+        "closing": [_part("Notes", answer.notes), *_about(identity)],
     }
 
 
 def _finding(finding: Finding) -> dict[str, Any]:
     return {
-        "label": ascii_text(finding.label),
+        "label": ascii_text(_label(finding)),
         "answer": answer_of(finding),
         "present": finding.presence is Presence.PRESENT,
         "rank": _RANK[finding.presence],
@@ -86,6 +90,12 @@ def _finding(finding: Finding) -> dict[str, Any]:
         "threshold": "" if finding.threshold is None else percent(finding.threshold),
         "threshold-share": finding.threshold,
     }
+
+
+def _label(finding: Finding) -> str:
+    """Return the finding with its side, which must not be left to the reader to guess."""
+    side = finding.laterality.meaning.lower() if finding.laterality is not None else ""
+    return f"{finding.label} ({side})" if side and side not in finding.label.lower() else finding.label
 
 
 def _remark(scored: Sequence[Finding], model: ModelIdentity) -> str:
@@ -103,7 +113,7 @@ def _measurements(findings: Sequence[Finding]) -> list[dict[str, Any]]:
 def _measurement_table(findings: Sequence[Finding]) -> dict[str, Any]:
     labels = list(dict.fromkeys(m.label for finding in findings for m in finding.measurements))
     rows = [[ascii_text(label), *(_value(finding, label) for finding in findings)] for label in labels]
-    return {"columns": [ascii_text(finding.label) for finding in findings], "rows": rows}
+    return {"columns": [ascii_text(_label(finding)) for finding in findings], "rows": rows}
 
 
 def _value(finding: Finding, label: str) -> str:
@@ -132,11 +142,13 @@ def _histogram(histogram: Histogram) -> dict[str, Any]:
     }
 
 
-def _about(model: ModelIdentity) -> list[dict[str, Any]]:
+def _about(identity: ResultIdentity) -> list[dict[str, Any]]:
+    model = identity.model
     parameters = f"Parameters: {', '.join(model.parameters)}." if model.parameters else ""
     return [
+        _part("State", [state_of(model, identity.context)]),
+        _part("Intended use", [model.intended_use]),
         _part("Limits", [model.limits]),
-        _part("Intended use", [model.intended_use, _ADVICE]),
         _part("Model", [f"{model.name} {model.version}, {model.manufacturer}.", parameters, f"Digest {model.digest}"]),
     ]
 

@@ -5,16 +5,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from dicom_node import __version__
-from dicom_node.analysis import Analysis, NotAnalysed, Picture, ReportContext, whole_objects
+from dicom_node.analysis import Analysis, NotAnalysed, Picture, ReportContext
 from dicom_node.model import Finding, ModelIdentity, Presence
 from dicom_node.sr_writer.pictures.page import NOTE_PX, Frame, Pages
 from dicom_node.sr_writer.pictures.pen import AMBER, BLUE, RED, TEXT
 from dicom_node.sr_writer.pictures.plot import histogram
 from dicom_node.sr_writer.pictures.tables import findings_table, measurement_tables
 from dicom_node.sr_writer.text import marking
+from dicom_node.sr_writer.verdict import looked_at, state_of, verdict_on
 
 NOT_PERFORMED = "AI ANALYSIS NOT PERFORMED"
 _DIGEST_LETTERS = 16
+_TONES = {Presence.PRESENT: AMBER, Presence.UNDETERMINED: BLUE, Presence.ABSENT: TEXT}
 
 
 def summary_pages(analysis: Analysis, context: ReportContext, remarks: Sequence[str] = ()) -> list[Picture]:
@@ -24,7 +26,7 @@ def summary_pages(analysis: Analysis, context: ReportContext, remarks: Sequence[
             banner=marking(context.intended_use),
             color=AMBER,
             title=f"{analysis.model.name} {analysis.model.version}",
-            subtitle=_looked_at(analysis),
+            subtitle=looked_at(analysis),
             footer=_maker(analysis.model),
         )
     )
@@ -43,7 +45,7 @@ def refusal_pages(answer: NotAnalysed, context: ReportContext) -> list[Picture]:
             banner=NOT_PERFORMED,
             color=RED,
             title=f"{answer.model.name} {answer.model.version}",
-            subtitle=_looked_at(answer),
+            subtitle=looked_at(answer),
             footer=_maker(answer.model),
             bordered=True,
         )
@@ -59,22 +61,10 @@ def refusal_pages(answer: NotAnalysed, context: ReportContext) -> list[Picture]:
     return _numbered(pages, "not-analysed", "AI analysis not performed")
 
 
-def _looked_at(answer: Analysis | NotAnalysed) -> str:
-    """Return what was analysed, without a word about the patient: ``Looked at: 47 images, CT``."""
-    objects = whole_objects(answer.sources)
-    count = len(answer.sources)
-    kinds = ", ".join(dict.fromkeys(str(source.get("Modality") or "?") for source in objects))
-    frames = f"{count} frames of {len(objects)} object{'s' * (len(objects) > 1)}"
-    images = f"{count} image{'s' * (count != 1)}" if len(objects) == count else frames
-    return f"Looked at: {images}, {kinds}"
-
-
 def _results(pages: Pages, analysis: Analysis) -> None:
     scored = [f for f in analysis.findings if f.presence is not None or f.probability is not None]
     measured = [f for f in analysis.findings if f.measurements]
-    answered = [f for f in scored if f.presence is not None]
-    if answered:
-        _verdict(pages, answered)
+    _verdict(pages, scored)
     if scored:
         barred = any(f.threshold is not None and f.probability is not None for f in scored)
         pages.heading("Findings (red line: threshold)" if barred else "Findings")
@@ -88,18 +78,13 @@ def _results(pages: Pages, analysis: Analysis) -> None:
         histogram(pages, analysis.histogram)
 
 
-def _verdict(pages: Pages, answered: Sequence[Finding]) -> None:
+def _verdict(pages: Pages, findings: Sequence[Finding]) -> None:
     """Say the result in one sentence. That nothing was found is white, not green: it clears nobody."""
-    total = len(answered)
-    present = sum(finding.presence is Presence.PRESENT for finding in answered)
-    undetermined = sum(finding.presence is Presence.UNDETERMINED for finding in answered)
-    if present:
-        pages.verdict(f"{present} of {total} findings PRESENT", AMBER)
-    elif undetermined:
-        pages.verdict(f"Nothing found, but {undetermined} of {total} findings UNDETERMINED", BLUE)
-    else:
-        pages.verdict("NOTHING FOUND of what was looked for", TEXT)
-        pages.small(f"Looked for: {total} finding{'s' * (total > 1)}, listed below. Other disease is not excluded.")
+    verdict = verdict_on(findings)
+    if verdict is not None:
+        pages.verdict(verdict.text, _TONES[verdict.presence])
+        if verdict.caveat:
+            pages.small(verdict.caveat)
 
 
 def _remarks(pages: Pages, remarks: Sequence[str]) -> None:
@@ -111,10 +96,8 @@ def _remarks(pages: Pages, remarks: Sequence[str]) -> None:
 
 def _about(pages: Pages, model: ModelIdentity, context: ReportContext) -> None:
     """Say what the answer is worth: its state, what the model is meant for, and its limits."""
-    deployed = "research only" if context.intended_use == "research" else "decision support"
-    scores = "calibrated" if model.calibrated else "not calibrated"
     pages.heading("State")
-    pages.small(f"Not verified: a physician must review the images. Deployed for {deployed}. Model {scores}.")
+    pages.small(state_of(model, context))
     for title, text in (("Intended use", model.intended_use), ("Limits", model.limits)):
         if text:
             pages.heading(title)

@@ -61,13 +61,16 @@ def test_each_finding_is_on_the_page_with_presence_score_and_threshold(tmp_path:
     text = text_of(pdf_of(examples.radiograph_analysis()), tmp_path)
     for row in (
         "Pneumonia PRESENT 83.2 % 50.0 %",
-        "Pleural effusion PRESENT 61.0 % 50.0 %",
+        "Pleural effusion (right) PRESENT 61.0 % 50.0 %",
         "Pneumothorax ABSENT 3.1 % 40.0 %",
         "Pulmonary edema UNDETERMINED",
     ):
         assert row in text
     for said in (
         "AI - NOT VERIFIED",
+        "2 of 4 findings PRESENT",
+        "Looked at: 1 image, CR",
+        "Not verified: a physician must review the images. Deployed for decision support. Model not calibrated.",
         "cxr-pneumonia 1.0.0",
         "9f" * 32,
         "Scores are not calibrated",
@@ -88,12 +91,20 @@ def test_each_measurement_is_on_the_page_with_its_unit(tmp_path: Path) -> None:
         assert said in text
 
 
+def test_a_page_without_any_finding_clears_nobody(tmp_path: Path) -> None:
+    *_, absent, _ = examples.radiograph_analysis().findings
+    text = text_of(pdf_of(examples.radiograph_analysis(findings=(absent,), saliencies=())), tmp_path)
+    assert "NOTHING FOUND of what was looked for" in text
+    assert "Looked for: 1 finding, listed below. Other disease is not excluded." in text
+
+
 def test_a_page_of_what_was_not_analysed_says_so_and_why(tmp_path: Path) -> None:
     text = text_of(pdf_of(examples.not_analysed()), tmp_path)
     for said in ("AI ANALYSIS NOT PERFORMED", "This is not a negative result", "GAP_IN_SERIES", "gap of 10.0 mm"):
         assert said in text
     assert "Findings" not in text
     assert "ABSENT" not in text
+    assert "NOTHING FOUND" not in text
 
 
 def test_a_partial_answer_and_research_use_are_said_at_the_top(tmp_path: Path) -> None:
