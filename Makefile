@@ -32,7 +32,7 @@ check: $(VENV)/.dev ## Lint, format, types and one-way imports
 	$(BIN)/lint-imports
 
 bench: $(VENV)/.dev ## Measure on this machine (half an hour): runs the programs in benchmarks/
-	@set -e; for name in startup overhead inference intake intake_limit index_scale; do echo "== $$name"; $(BIN)/python -m benchmarks.$$name; done
+	@set -e; for name in startup overhead results inference intake intake_limit index_scale; do echo "== $$name"; $(BIN)/python -m benchmarks.$$name; done
 
 fuzz: $(VENV)/.dev ## Say ten minutes of mutated DICOM connections to the node; FUZZ_SECONDS=60 for less
 	@FUZZ_SECONDS=$(or $(FUZZ_SECONDS),600) $(BIN)/python -m pytest -s tests/integration/test_fuzz_pdu.py $(ARGS)

@@ -15,6 +15,7 @@ from zoneinfo import ZoneInfo
 from pydicom.dataset import Dataset
 from pydicom.sr.codedict import codes
 from pydicom.sr.coding import Code
+from pydicom.tag import Tag
 
 from dicom_node import MANUFACTURER, PRODUCT_NAME, __version__
 from dicom_node.analysis import Analysis, NotAnalysed, ReportContext
@@ -35,6 +36,7 @@ _NO_BODY_PART = frozenset({"SR", "KO", "DOC"})
 
 #: Character sets of two bytes, which only an escape sequence switches to.
 _ONLY_BY_ESCAPE = frozenset({"ISO 2022 IR 87", "ISO 2022 IR 159", "ISO 2022 IR 149", "ISO 2022 IR 58"})
+_COPIED_TAGS = frozenset(Tag(keyword) for keyword in COPIED)
 _UTC_OFFSET = re.compile(r"([+-])([01]\d)([0-5]\d)")
 
 
@@ -100,7 +102,8 @@ def builder_header(source: Dataset) -> Dataset:
     """
     header = Dataset()
     for element in source:
-        if element.tag.group != 0x7FE0 and not element.tag.is_private and element.keyword not in COPIED:
+        tag = element.tag
+        if tag.group != 0x7FE0 and not tag.is_private and tag not in _COPIED_TAGS:
             header.add(element)
     _blank_patient_and_study(header, source)
     if hasattr(source, "file_meta"):
@@ -140,7 +143,7 @@ def _copy_patient_and_study(dataset: Dataset, source: Dataset) -> None:
     if not stated:
         # ASCII is a subset; an old sender's undeclared Latin-1 letters become readable without a byte changing.
         dataset.SpecificCharacterSet = "ISO_IR 100"
-    elif stated in _ONLY_BY_ESCAPE:
+    elif isinstance(stated, str) and stated in _ONLY_BY_ESCAPE:
         # Such a set may not come first (PS3.3 C.12.1.1.2), and ASCII could not be written in it.
         dataset.SpecificCharacterSet = ["", stated]
 

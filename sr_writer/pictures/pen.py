@@ -149,7 +149,9 @@ def _eroded(mask: Mask) -> Mask:
 
 def resized_rgb(image: NDArray[np.uint8], width_px: int, height_px: int) -> RgbUint8:
     """Scale a gray (rows, columns) or RGB image smoothly; the result is RGB (`height_px`, `width_px`, 3)."""
-    scaled = np.asarray(Image.fromarray(image).resize((width_px, height_px), Image.Resampling.LANCZOS))
+    smaller = width_px < image.shape[1] or height_px < image.shape[0]
+    smooth = Image.Resampling.LANCZOS if smaller else Image.Resampling.BICUBIC
+    scaled = np.asarray(Image.fromarray(image).resize((width_px, height_px), smooth))
     return scaled if scaled.ndim == 3 else np.repeat(scaled[:, :, np.newaxis], 3, axis=2)
 
 

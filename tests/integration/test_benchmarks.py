@@ -63,6 +63,17 @@ def test_a_node_is_sampled_while_it_ages(tmp_path: Path) -> None:
     assert {sample["process"] for sample in json.loads(found.read_text())} >= {"node", "acceptor"}
 
 
+def test_writing_results_tells_the_share_of_every_kind(tmp_path: Path) -> None:
+    found = tmp_path / "found.json"
+    table = run("results", "--slices", "12", "--rows", "64", "--rounds", "1", "--json", str(found))
+    figures = json.loads(found.read_text())
+    assert figures["full result (SR, 8 SC, SEG)"]["objects"] == 10
+    assert {name: figures[name]["objects"] for name in ("SR", "SC", "SEG")} == {"SR": 1, "SC": 8, "SEG": 1}
+    assert {"GSPS", "KOS", "PDF", "all of these"} <= figures.keys()
+    assert all(one["processor_s"] > 0 and one["objects"] > 0 and one["bytes"] > 0 for one in figures.values())
+    assert "12 slices of 64 x 64" in table
+
+
 def test_inference_is_held_against_a_bare_loop(tmp_path: Path) -> None:
     found = tmp_path / "found.json"
     run("inference", "--studies", "2", "--rows", "256", "--rounds", "2", "--json", str(found))
