@@ -58,7 +58,8 @@ def _by_series(images: Iterable[Dataset]) -> list[list[Dataset]]:
 def _result(one: Dataset) -> Any:
     kind = _NO_IMAGES.get(str(one.Modality))
     if kind is None:
-        return _image(one, coded(codes.ILLUSTRATION_OF_FINDING))
+        # Not an illustration of a finding: there may be none, or the study was not analysed.
+        return _image(one, coded(codes.SUPPLEMENTARY_DATA))
     return CompositeContentItem(
         name=coded(kind),
         referenced_sop_class_uid=one.SOPClassUID,
