@@ -6,17 +6,20 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pytest
 from pydicom.dataset import Dataset
+from pydicom.uid import EnhancedCTImageStorage
 
 from dicom_node import __version__, codes
-from dicom_node.analysis import Analysis, NotAnalysed
+from dicom_node.analysis import Analysis, NotAnalysed, Saliency, SourceFrame
 from dicom_node.fhir.terms import coding
-from dicom_node.model import Finding, Measurement, Presence, Region
+from dicom_node.model import ArtifactKind, Finding, Measurement, Presence, Region
 from dicom_node.outputs import OutputSet
 from dicom_node.reasons import REASONS
 from dicom_node.sr_writer import write_objects
 from dicom_node.sr_writer.report.statements import coded_reason
+from dicom_node.uids import derived_uid
 from tests.unit import analysis_examples as examples
 
 FINDING, PRESENCE, CERTAINTY, TRACKING_UID = "121071", "121052", "111012", "112040"
@@ -165,6 +168,25 @@ def test_a_heatmap_explains_its_finding_and_no_other() -> None:
     assert explained["Pneumonia"].ReferencedSOPInstanceUID == heatmap.dataset.SOPInstanceUID
 
 
+def test_a_parametric_map_explains_its_finding_beside_the_heatmap() -> None:
+    analysis = examples.ct_analysis()
+    source = analysis.sources[4]
+    heat = np.full((source.Rows, source.Columns), 0.5, dtype=np.float32)
+    saliency = Saliency(finding_key="left-lung", sop_instance_uid=source.SOPInstanceUID, map=heat, method="Probability")
+    context = examples.context(output_sets=(OutputSet(parametric_map=True),))
+    objects = write_objects(replace(analysis, saliencies=(saliency,)), context)
+    expected = [
+        str(one.dataset.SOPInstanceUID)
+        for one in objects
+        if one.kind is ArtifactKind.PARAMETRIC_MAP or one.picture_key.startswith("heatmap:left-lung:")
+    ]
+    right, left = groups(objects[-1].dataset)
+    explaining = [str(one.ReferencedSOPSequence[0].ReferencedSOPInstanceUID) for one in named(left, "130401")]
+    assert len(expected) == 2
+    assert explaining == expected
+    assert named(right, "130401") == []
+
+
 @pytest.mark.parametrize("make", [examples.radiograph_analysis, examples.ct_analysis, examples.not_analysed])
 def test_all_that_is_referred_to_is_listed_as_evidence(make: Any) -> None:
     document = report(make())
@@ -301,6 +323,22 @@ def test_a_region_lies_on_its_own_slice() -> None:
     ]
     assert referred == [source.SOPInstanceUID for source in slices]
     assert [group.ContentTemplateSequence[0].TemplateIdentifier for group in groups(document)] == ["1410", "1410"]
+
+
+def test_a_region_on_a_frame_of_a_large_object_names_the_frame() -> None:
+    frames = []
+    for number, source in enumerate(examples.ct_volume(), start=1):
+        frame = SourceFrame(source)
+        frame.SOPClassUID, frame.SOPInstanceUID = EnhancedCTImageStorage, derived_uid("enhanced")
+        frame.frame_number = number
+        frames.append(frame)
+    found = nodule(1, frames[0])
+    assert found.region is not None
+    found = replace(found, region=replace(found.region, frame_number=6))
+    analysis = examples.ct_analysis(sources=tuple(frames), findings=(found,), segments=())
+    (group,) = groups(report(analysis))
+    reference = named(group, "111030")[0].ContentSequence[0].ReferencedSOPSequence[0]
+    assert (reference.ReferencedSOPInstanceUID, reference.ReferencedFrameNumber) == (derived_uid("enhanced"), 6)
 
 
 def nodule(number: int, source: Dataset) -> Finding:
