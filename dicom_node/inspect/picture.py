@@ -48,11 +48,12 @@ def segmentation_picture(dataset: Dataset) -> RgbUint8:
 
 
 def map_picture(dataset: Dataset) -> RgbUint8:
-    """Return the middle frame of a parametric map, from its least value (black) to its greatest (white)."""
+    """Return the frame with the greatest value of a parametric map, from the least (black) to the greatest (white)."""
     values = map_values(dataset)
     low, high = float(np.nanmin(values)), float(np.nanmax(values))
-    middle = np.nan_to_num(values[len(values) // 2], nan=low)
-    gray = np.rint((middle - low) / max(high - low, 1e-12) * 255).astype(np.uint8)
+    hottest = np.nan_to_num(values, nan=low)
+    frame = hottest[int(hottest.max(axis=(1, 2)).argmax())]
+    gray = np.rint((frame - low) / max(high - low, 1e-12) * 255).astype(np.uint8)
     return np.repeat(gray[:, :, np.newaxis], 3, axis=2)
 
 

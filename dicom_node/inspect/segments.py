@@ -15,6 +15,8 @@ from dicom_node.inspect.words import class_name, counted, first_item, items, mea
 from dicom_node.sr_writer.geometry import patient_orientation
 
 _COLUMNS = ("#", "label", "type", "made by", "colour", "frames", "volume")
+#: A label map numbers what is no segment too.
+_BACKGROUND = 0
 _GRAY: Rgb = (200, 200, 200)
 
 
@@ -37,7 +39,8 @@ def segmentation_part(dataset: Dataset) -> Part:
         notes = (f"The masks cannot be decoded, so frames and volumes are missing: {why(error)}",)
         extents.clear()
     spacing = spacing_of(dataset)
-    rows = tuple(_row(item, extents, spacing, counted_out=not notes) for item in items(dataset, "SegmentSequence"))
+    segments = [item for item in items(dataset, "SegmentSequence") if item.get("SegmentNumber") != _BACKGROUND]
+    rows = tuple(_row(item, extents, spacing, counted_out=not notes) for item in segments)
     return Part(
         facts=tuple((name, text) for name, text in _facts(dataset, spacing) if text),
         tables=(Table(title="Segments", columns=_COLUMNS, rows=rows),),

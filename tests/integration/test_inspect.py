@@ -15,11 +15,11 @@ from PIL import Image
 from pydicom import dcmread
 from pydicom.dataset import Dataset
 
-from dicom_node.analysis import WithdrawnObject
+from dicom_node.analysis import Saliency, WithdrawnObject
 from dicom_node.errors import UnreadableObject
 from dicom_node.inspect import Inspected, Inspector, Node, Request
 from dicom_node.model import ArtifactKind
-from dicom_node.outputs import OutputSet
+from dicom_node.outputs import OutputSet, SegmentationType
 from dicom_node.sr_writer import to_part10, write_objects
 from tests import needs
 from tests.unit import analysis_examples as examples
@@ -104,6 +104,38 @@ def test_our_segmentation_reads_as_a_table_with_volumes_that_are_those_of_the_ma
     facts = dict(description.facts)
     assert facts["geometry"] == "64 x 64 pixels, 14 frames, 0.8 x 0.8 x 2.5 mm"
     assert facts["orientation"] == "rows to L, columns to P"
+
+
+def test_our_label_map_reads_like_the_segmentation_it_could_have_been(inspector: Inspector, tmp_path: Path) -> None:
+    tables = []
+    variants: tuple[SegmentationType, ...] = ("binary", "labelmap")
+    for variant in variants:
+        wanted = OutputSet(segmentation=variant, structured_report="off", secondary_capture=False)
+        (one,) = write_objects(examples.ct_analysis(), examples.context(output_sets=(wanted,)))
+        (tmp_path / f"{variant}.dcm").write_bytes(to_part10(one.dataset))
+        seen = inspector.look(Request(path=tmp_path / f"{variant}.dcm", picture=True))
+        tables.append((seen.description.tables, seen.picture_rgb))
+    assert tables[0][0] == tables[1][0]
+    assert np.array_equal(tables[0][1], tables[1][1])
+
+
+def test_our_parametric_map_reads_as_a_quantity_with_its_range(inspector: Inspector, tmp_path: Path) -> None:
+    volume = examples.ct_volume()
+    heat = np.zeros((64, 64), np.float32)
+    heat[20:40, 10:30] = 0.75
+    saliency = Saliency(
+        finding_key="left-lung", sop_instance_uid=str(volume[3].SOPInstanceUID), map=heat, method="occlusion"
+    )
+    wanted = OutputSet(parametric_map=True, segmentation="off", structured_report="off", secondary_capture=False)
+    analysis = examples.ct_analysis(volume, saliencies=(saliency,))
+    (one,) = write_objects(analysis, examples.context(output_sets=(wanted,)))
+    (tmp_path / "map.dcm").write_bytes(to_part10(one.dataset))
+    seen = inspector.look(Request(path=tmp_path / "map.dcm", picture=True))
+    assert seen.description.kind == "Parametric map"
+    assert dict(seen.description.facts)["quantity"] == "Visual explanation"
+    assert dict(seen.description.facts)["values"] == "0 to 0.75"
+    assert seen.picture_rgb is not None
+    assert np.array_equal(seen.picture_rgb[..., 0] == 255, heat > 0)
 
 
 def test_our_other_objects_read_as_what_they_are(
