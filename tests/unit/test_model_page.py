@@ -17,8 +17,8 @@ from tests.model_page import write_example
 from tests.needs import REPOSITORY
 
 _KEY = re.compile(
-    r"\.(?:text|optional_text|texts|flag|number|whole|floats|pair|table|tables|subtables|digest|choice|values\.get)"
-    r"\(\"(\w+)\""
+    r"(?:\.(?:text|optional_text|texts|flag|number|whole|floats|pair|table|tables|subtables|digest|choice|values\.get)\("
+    r"|_code\(fields, )\"(\w+)\""
 )
 #: Read by whoever explains, not by the card.
 _FREE_TEXTS = {"method", "layer"}
