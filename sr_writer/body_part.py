@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 
 from pydicom.dataset import Dataset
-from pydicom.uid import SegmentationStorage
 
 #: Defined terms of PS3.16 Annex L that do not come in pairs; for any other term a missing side matters.
 UNPAIRED_PARTS = frozenset(
@@ -30,7 +29,7 @@ def set_body_part(dataset: Dataset, source: Dataset) -> None:
     part = str(source.get("BodyPartExamined") or "")
     if part:
         dataset["BodyPartExamined"] = copy.deepcopy(source["BodyPartExamined"])
-    if part not in UNPAIRED_PARTS and dataset.SOPClassUID != SegmentationStorage:
+    if part not in UNPAIRED_PARTS and dataset.Modality != "SEG":
         dataset.Laterality = _side_of(source)
 
 

@@ -19,12 +19,13 @@ from pydicom.tag import Tag
 from dicom_node.analysis import Analysis, NotAnalysed
 from dicom_node.sr_writer.copied import COPIED
 
-#: Attributes that are calculated with, and how many values each has; 0: any number of them.
+#: Attributes that are calculated with or copied as numbers, and how many values each has; 0: any number of them.
 _NUMBERS = {
     "RescaleSlope": 1, "RescaleIntercept": 1, "SliceThickness": 1, "SpacingBetweenSlices": 1,
     "PixelPaddingValue": 1, "PixelPaddingRangeLimit": 1, "PixelSpacing": 2, "ImagerPixelSpacing": 2,
     "NominalScannedPixelSpacing": 2, "PixelAspectRatio": 2, "ImagePositionPatient": 3, "ImageOrientationPatient": 6,
     "WindowCenter": 0, "WindowWidth": 0, "LossyImageCompressionRatio": 0,
+    **{one: 1 for one in COPIED if dictionary_VR(tag_for_keyword(one) or 0) in {"DS", "IS", "FD", "US"}},
 }  # fmt: skip
 #: One is nothing without the other.
 _PAIRS = ({"WindowCenter", "WindowWidth"}, {"RescaleSlope", "RescaleIntercept"})
@@ -33,7 +34,9 @@ _SEQUENCES = (
     *("RequestAttributesSequence", "VOILUTSequence", "ModalityLUTSequence"),
 )
 #: Keywords by tag: a series has hundreds of headers, and looking a tag up is ten times as quick as a keyword.
-_LOOKED_AT = {Tag(keyword): keyword for keyword in dict.fromkeys((*_NUMBERS, *_SEQUENCES, *COPIED, "PatientOrientation"))}
+_LOOKED_AT = {
+    Tag(keyword): keyword for keyword in dict.fromkeys((*_NUMBERS, *_SEQUENCES, *COPIED, "PatientOrientation"))
+}
 _DIRECTION = re.compile(r"[LRAPHF]{1,3}")
 #: What reading a malformed value raises in pydicom; it says nothing about which.
 _READ_ERRORS = (ValueError, TypeError, OSError, ArithmeticError, AttributeError, LookupError, NotImplementedError)

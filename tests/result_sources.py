@@ -12,7 +12,9 @@ from typing import Any
 
 import numpy as np
 from pydicom import dcmread
+from pydicom.dataelem import RawDataElement
 from pydicom.dataset import Dataset
+from pydicom.tag import Tag
 from pydicom.uid import (
     DigitalMammographyXRayImageStorageForPresentation,
     PositronEmissionTomographyImageStorage,
@@ -25,6 +27,7 @@ from dicom_node.analysis import SourceFrame
 from dicom_node.inference.images.frames import frames_of, with_pixels
 from dicom_node.sr_writer.copied import TYPE_2
 from tests import volumes
+from tests.crowded_sources import crowded
 from tests.unit import analysis_examples as examples
 
 OBLIQUE = {"row": (0.8, 0.6, 0.0), "column": (-0.48, 0.64, -0.6)}
@@ -173,9 +176,10 @@ MODALITIES: Mapping[str, Make] = {
     "us-rgb-multi-frame": lambda: (_ultrasound("RGB", frames=3),),
 }
 
+_SHORT_CT: Make = lambda: examples.ct_volume(slices=3)  # noqa: E731 - named beside the other makers
+
 # --- one fault of the header at a time --------------------------------------------------------------------------
 
-_LONG = "A very long text that no header should have but that a scanner wrote all the same " * 3
 _CHANGES: Mapping[str, Mapping[str, Any]] = {
     "bare": dict.fromkeys((*BARE, *_SPACING)),
     "no-body-part": {"BodyPartExamined": None},
@@ -231,9 +235,91 @@ def _changed(make: Make, changes: Mapping[str, Any]) -> Make:
     return changed
 
 
+#: Values as bytes, whatever the attribute asks for: (keyword, VR, bytes).
+_HOSTILE: Mapping[str, Sequence[tuple[str, bytes, bytes]]] = {
+    "wrong-numbers": (
+        ("PatientWeight", b"DS", b"70 kg"),
+        ("SeriesNumber", b"IS", b"three"),
+        ("InstanceNumber", b"IS", b"99999999999999"),
+        ("WindowCenter", b"DS", b"40\\bad"),
+        ("WindowWidth", b"DS", b"400\\"),
+        ("PixelSpacing", b"DS", b"0.5\\x"),
+        ("PixelAspectRatio", b"IS", b"1\\0"),
+        ("RescaleSlope", b"DS", b"zero"),
+        ("RescaleIntercept", b"DS", b""),
+        ("LossyImageCompressionRatio", b"DS", b"ten"),
+    ),
+    "wrong-texts": (
+        ("PatientID", b"LO", b"X" * 200),
+        ("PatientName", b"PN", b"A" * 200 + b"^B^C^D^E^F=G=H=I"),
+        ("PatientAge", b"AS", b"56"),
+        ("PatientSex", b"CS", b"male"),
+        ("AccessionNumber", b"SH", b"9" * 60),
+        ("StudyDescription", b"LO", b"a very long text that a scanner wrote all the same " * 6),
+        ("StudyDate", b"DA", b"14 March"),
+        ("StudyTime", b"TM", b"9:15"),
+        ("BodyPartExamined", b"CS", b"Chest PA 2 views of it"),
+        ("Laterality", b"CS", b"LEFT"),
+        ("PatientOrientation", b"CS", b"left\\foot"),
+        ("TimezoneOffsetFromUTC", b"SH", b"bogus"),
+        ("PatientComments", b"LT", b"\x01\x02 odd"),
+    ),
+    "wrong-kinds": (
+        ("ProcedureCodeSequence", b"SH", b"junk"),
+        ("RequestAttributesSequence", b"LO", b"junk"),
+        ("PatientID", b"UN", b"P-1 "),
+        ("StudyDate", b"LO", b"20260314"),
+        ("WindowCenter", b"UN", b"40"),
+        ("ImagerPixelSpacing", b"LO", b"0.1\\0.1"),
+    ),
+    "two-byte-letters-first": (("SpecificCharacterSet", b"CS", b"ISO 2022 IR 87"),),
+    "unknown-letters": (("SpecificCharacterSet", b"CS", b"ISO_IR 999"), ("PatientName", b"PN", b"M\xfcller^J")),
+}
+
+
+def _with_bytes(make: Make, values: Sequence[tuple[str, bytes, bytes]]) -> Make:
+    def spoilt() -> Sequence[Dataset]:
+        sources = make()
+        for source in sources:
+            for keyword, vr, value in values:
+                tag, even = Tag(keyword), value + b" " * (len(value) % 2)
+                source[tag] = RawDataElement(tag, vr.decode(), len(even), even, 0, False, True)
+        return sources
+
+    return spoilt
+
+
+def _private() -> Sequence[Dataset]:
+    """Return an image with private attributes, in the open and deep inside, of a creator and of none."""
+    source = examples.radiograph()
+    block = source.private_block(0x0009, "SCANNER WORKS", create=True)
+    block.add_new(0x01, "LO", "Private^Patient")
+    deep, deeper = Dataset(), Dataset()
+    deeper.add_new(0x00110010, "LO", "OTHER WORKS")
+    deeper.add_new(0x00111001, "UN", b"\x00\x01")
+    deep.add_new(0x00081140, "SQ", [deeper])
+    block.add_new(0x02, "SQ", [deep])
+    code = Dataset()
+    code.CodeValue, code.CodingSchemeDesignator, code.CodeMeaning = "CHEST2", "99HOSPITAL", "Chest in 2 planes"
+    code.private_block(0x0009, "SCANNER WORKS", create=True).add_new(0x01, "LO", "inside a code")
+    source.ProcedureCodeSequence = [code]
+    source.RequestAttributesSequence = [Dataset()]
+    source.add_new(0x00091199, "LO", "without a creator")
+    return (source,)
+
+
+def _all_values(name: str) -> Make:
+    return lambda: [crowded(source, "ONE", 1) for source in MODALITIES[name]()]
+
+
 FAULTS: Mapping[str, Make] = {
-    f"{name}-{fault}": _changed(MODALITIES[name], changes)
-    for fault, changes in _CHANGES.items()
-    for name in ("cr", "ct-single", "us")
+    **{f"cr-{fault}": _changed(MODALITIES["cr"], changes) for fault, changes in _CHANGES.items()},
+    **{f"cr-{fault}": _with_bytes(MODALITIES["cr"], values) for fault, values in _HOSTILE.items()},
+    **{f"ct-{fault}": _changed(_SHORT_CT, _CHANGES[fault]) for fault in ("bare", "no-body-part", "japanese", "lossy")},
+    **{f"ct-{fault}": _with_bytes(_SHORT_CT, _HOSTILE[fault]) for fault in ("wrong-numbers", "wrong-kinds")},
+    **{f"us-{fault}": _changed(MODALITIES["us"], _CHANGES[fault]) for fault in ("bare", "chinese")},
+    "cr-private": _private,
+    "cr-all-values": _all_values("cr"),
+    "mr-all-values": _all_values("mr"),
 }
 STUDIES: Mapping[str, Make] = MODALITIES | FAULTS

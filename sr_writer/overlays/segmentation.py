@@ -18,7 +18,7 @@ from dicom_node.outputs import SegmentationType
 from dicom_node.sr_writer.identity import ResultIdentity, stamp
 from dicom_node.sr_writer.overlays.segments import FRACTION_STEPS, channels, fractions, label_map
 from dicom_node.sr_writer.overlays.source_headers import made_by, make_repeatable, source_headers
-from dicom_node.sr_writer.source_frames import refer_to_frames, stand_in_uids
+from dicom_node.sr_writer.source_frames import have_places, refer_to_frames, stand_in_uids
 from dicom_node.sr_writer.text import ascii_text, long_string
 from dicom_node.sr_writer.writing import Writing
 
@@ -56,10 +56,11 @@ def segmentation(analysis: Analysis, identity: ResultIdentity, variant: Segmenta
     """Return the SEG of all segments that contain anything, `None` when none does.
 
     Segments are numbered 1, 2, … in the order of the analysis, without the empty ones. BINARY where `variant` cannot
-    be had: fractional without probabilities, a label map of segments that overlap.
+    be had: fractional without probabilities, a label map of segments that overlap. `None` also where several images
+    have no place in the patient: nothing would say which frame lies on which.
     """
     segments = [segment for segment in analysis.segments if segment.mask.any()]
-    if not segments:
+    if not segments or not (len(analysis.sources) == 1 or have_places(analysis.sources)):
         return None
     sources = source_headers(analysis.sources)
     standing = stand_in_uids(analysis.sources, sources)

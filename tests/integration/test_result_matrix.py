@@ -6,12 +6,13 @@ answers in `tests/result_answers.py`, and the one list of what judges may say in
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from hashlib import sha256
 from pathlib import Path
 
 import pytest
-from pydicom import dcmread
+from pydicom import config, dcmread
 
 from dicom_node.analysis import Predecessor, ReportContext, WithdrawnObject, WrittenObject
 from dicom_node.model import ArtifactKind
@@ -21,6 +22,7 @@ from tests.result_answers import STORIES
 from tests.result_sources import FAULTS, MODALITIES, Received, received
 from tests.unit import analysis_examples as examples
 
+pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:pydicom")
 #: These get every story; the other modalities get the usual ones, and faults of the header one.
 _THOROUGHLY = ("cr", "ct", "mr-enhanced", "us-rgb-multi-frame")
 CELLS = (
@@ -93,6 +95,15 @@ class Results:
             path.write_bytes(to_part10(one.dataset))
             saved.append((one.kind, path))
         return tuple(saved)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _lenient_reading() -> Iterator[None]:
+    """Read as the node reads (`logs.quiet_third_parties`): odd values are taken as they are."""
+    before = config.settings.reading_validation_mode
+    config.settings.reading_validation_mode = config.IGNORE
+    yield
+    config.settings.reading_validation_mode = before
 
 
 @pytest.fixture(scope="module")
