@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -154,6 +157,49 @@ def test_a_class_refused_on_storing_is_not_referred_to(tmp_path: Path, images: S
     (report,) = (one for one in picky.received if one.Modality == "SR")
     assert report.SOPClassUID == REPORTS["comprehensive"]
     assert SEGMENTATION not in evidence(report)
+
+
+@contextmanager
+def web_pacs_refusing(sop_class_uid: str, stored: list[Dataset]) -> Iterator[str]:
+    """A STOW-RS server that answers 409 with failure reason 0x0122 for one class; yields its address."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            body = self.rfile.read(int(self.headers["Content-Length"]))
+            dataset = dcmread(BytesIO(body.partition(b"\r\n\r\n")[2].rpartition(b"\r\n--")[0]))
+            refused = dataset.SOPClassUID == sop_class_uid
+            stored.extend([] if refused else [dataset])
+            failed = {"00081155": {"Value": [dataset.SOPInstanceUID]}, "00081197": {"Value": [0x0122]}}
+            answer = json.dumps({"00081198": {"Value": [failed]}} if refused else {}).encode()
+            self.send_response(409 if refused else 200)
+            self.send_header("Content-Length", str(len(answer)))
+            self.end_headers()
+            self.wfile.write(answer)
+
+        def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the name is the library's
+            pass
+
+    server = HTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}/dicom-web"
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+def test_a_web_pacs_that_refuses_a_class_is_believed_too(tmp_path: Path, images: Sequence[Dataset]) -> None:
+    stored: list[Dataset] = []
+    with web_pacs_refusing(SEGMENTATION, stored) as url:
+        web = {"name": "pacs", "kind": "dicomweb", "url": url}
+        with site(tmp_path / "node", [web]) as node:
+            node.run(images)
+            assert set(node.kinds_of("pacs")) == {"SC", "SR"}
+    (report,) = (one for one in stored if one.Modality == "SR")
+    assert SEGMENTATION not in evidence(report)
+    assert report.SOPClassUID == REPORTS["comprehensive3d"]
 
 
 def test_a_class_the_site_insists_on_is_parked_and_not_told_again(tmp_path: Path, images: Sequence[Dataset]) -> None:
