@@ -7,7 +7,7 @@ from highdicom.sr import ContentSequence, CoordinatesForMeasurement, SourceImage
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 
-from dicom_node.analysis import Analysis
+from dicom_node.analysis import Analysis, Segment
 from dicom_node.model import Finding
 from dicom_node.sr_writer.overlays.outline import outlines
 from dicom_node.sr_writer.source_frames import referenced_frame_numbers
@@ -16,12 +16,12 @@ from dicom_node.sr_writer.source_frames import referenced_frame_numbers
 def measured_area(finding: Finding, analysis: Analysis, image: Dataset) -> CoordinatesForMeasurement:
     """Return what the finding was measured on, as far as it lies on `image` (TID 320).
 
-    It is the outline of its segment, or else the border of the image. OHIF 3.13 shows nothing of a whole report one
-    group of which has neither a region nor a number with coordinates.
+    It is the outline of its segment, the box around the segments it sums up, or else the border of the image. OHIF
+    3.13 shows nothing of a whole report one group of which has neither a region nor a number with coordinates.
     """
     return CoordinatesForMeasurement(
         graphic_type="POLYLINE",
-        graphic_data=_segment_outline(finding, analysis, image) if _has_segment(finding, analysis) else _border(image),
+        graphic_data=_area(finding, analysis, image),
         source_image=SourceImageForRegion(image.SOPClassUID, image.SOPInstanceUID, referenced_frame_numbers(image)),
     )
 
@@ -38,18 +38,28 @@ def place_first_number(group: Dataset, area: CoordinatesForMeasurement) -> None:
             return
 
 
-def _has_segment(finding: Finding, analysis: Analysis) -> bool:
-    return any(one.finding_key == finding.key for one in analysis.segments)
-
-
-def _segment_outline(finding: Finding, analysis: Analysis, image: Dataset) -> NDArray[np.float64]:
-    """Return the largest outline of the finding's segment on `image`, (points, 2) as column and row."""
+def _area(finding: Finding, analysis: Analysis, image: Dataset) -> NDArray[np.float64]:
+    """Return an outline on `image`, (points, 2) as column and row."""
     index = next(number for number, source in enumerate(analysis.sources) if source is image)
-    mask = next(one.mask for one in analysis.segments if one.finding_key == finding.key)[index]
-    polygons = outlines(mask)
-    return polygons[0].astype(np.float64) if polygons else _border(image)
+    masks = [one.mask[index] for one in _segments_of(finding, analysis) if one.mask[index].any()]
+    if not masks:
+        return _box(0, 0, image.Columns, image.Rows)
+    polygons = outlines(masks[0]) if len(masks) == 1 else []
+    if polygons:
+        return polygons[0].astype(np.float64)
+    rows, columns = np.nonzero(np.logical_or.reduce(masks))
+    return _box(columns.min(), rows.min(), columns.max() + 1, rows.max() + 1)
 
 
-def _border(image: Dataset) -> NDArray[np.float64]:
-    right, bottom = float(image.Columns), float(image.Rows)
-    return np.array([(0, 0), (right, 0), (right, bottom), (0, bottom), (0, 0)], dtype=np.float64)
+def _segments_of(finding: Finding, analysis: Analysis) -> list[Segment]:
+    """Return the segment of a finding, or all of its kind where it has none and only sums up what they measure."""
+    own = [one for one in analysis.segments if one.finding_key == finding.key]
+    if own or finding.presence is not None or finding.segment_number is not None:
+        return own
+    alike = {one.key for one in analysis.findings if one.code == finding.code}
+    return [one for one in analysis.segments if one.finding_key in alike]
+
+
+def _box(left: float, top: float, right: float, bottom: float) -> NDArray[np.float64]:
+    corners = ((left, top), (right, top), (right, bottom), (left, bottom), (left, top))
+    return np.array(corners, dtype=np.float64)

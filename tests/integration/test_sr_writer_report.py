@@ -97,6 +97,18 @@ def test_a_sum_over_segments_is_a_volumetric_group_that_names_them_all() -> None
     assert told == {"Right lung": 1, "Left lung": 2, "Both lungs": [1, 2]}
 
 
+def test_a_sum_is_placed_on_the_box_around_what_it_sums_up() -> None:
+    analysis = examples.ct_analysis()
+    both = replace(analysis.findings[0], key="lungs", label="Both lungs", laterality=None, segment_number=None)
+    group = groups(report(replace(analysis, findings=(*analysis.findings, both))))[-1]
+    (place,) = [one for one in items(named(group, codes.VOLUME.value)[0]) if one.ValueType == "SCOORD"]
+    shown = place.ContentSequence[0].ReferencedSOPSequence[0].ReferencedSOPInstanceUID
+    index = [source.SOPInstanceUID for source in analysis.sources].index(shown)
+    rows, columns = np.nonzero(analysis.segments[0].mask[index] | analysis.segments[1].mask[index])
+    assert place.GraphicData[:2] == [columns.min(), rows.min()]
+    assert place.GraphicData[4:6] == [columns.max() + 1, rows.max() + 1]
+
+
 def test_what_only_measures_but_is_of_another_kind_sums_up_no_segment() -> None:
     analysis = examples.ct_analysis()
     other = replace(analysis.findings[0], key="age", label="Age", code=examples.PNEUMONIA, segment_number=None)
