@@ -11,7 +11,7 @@ from dicom_node.sr_writer.overlays.marks import Points
 
 #: Height of a line and width of a letter as shares of the smaller side of the image; viewers choose the real ones.
 _LINE_SHARE = 0.032
-_LETTER_SHARE = 0.016
+_LETTER_SHARE = 0.014
 
 Corners = tuple[float, float, float, float]
 
