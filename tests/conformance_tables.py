@@ -6,12 +6,12 @@ import re
 from collections.abc import Iterable, Sequence
 from enum import IntEnum
 
-from pydicom import uid as uids
-from pydicom.uid import UID, SecondaryCaptureImageStorage, SegmentationStorage
+from pydicom.uid import UID
 from pynetdicom.sop_class import _STORAGE_CLASSES
 
 from dicom_node.commitment import FailureReason
-from dicom_node.errors import DeliveryRefused
+from dicom_node.errors import ClassRefused, DeliveryRefused
+from dicom_node.fitting import RESULT_CLASSES
 from dicom_node.receive.vocabulary import (
     ACTION_ANSWERS,
     PLAIN_TRANSFER_SYNTAXES,
@@ -26,7 +26,6 @@ from dicom_node.receive.vocabulary import (
 from dicom_node.retrieve.messages import STUDY_ROOT_FIND, STUDY_ROOT_GET, STUDY_ROOT_MOVE
 from dicom_node.send.dicom_file import UNCOMPRESSED
 from dicom_node.send.statuses import error_of, note_of
-from dicom_node.sr_writer.report.document import SR_CLASSES
 
 #: What a Storage SCP may answer (PS3.4 Table B.2-1, PS3.7 Annex C): one of each range, and every warning.
 _STORE_ANSWERS = (
@@ -59,9 +58,7 @@ def storage_sop_classes() -> str:
 
 def sent_sop_classes() -> str:
     """The storage SOP classes of results."""
-    reports = [getattr(uids, f"{one.__name__}Storage") for one in SR_CLASSES.values()]
-    sent = [SecondaryCaptureImageStorage, SegmentationStorage, *reports]
-    return _table(["SOP class", "UID"], ([uid.name, f"`{uid}`"] for uid in sent))
+    return _table(["SOP class", "UID"], ([_name(uid), f"`{uid}`"] for uid in RESULT_CLASSES))
 
 
 def transfer_syntaxes() -> str:
@@ -115,6 +112,8 @@ def _made_of(status: int) -> str:
     error = error_of(status, "", "")
     if error is None:
         return f"delivered: {note_of(status)}"
+    if isinstance(error, ClassRefused):
+        return "parked with the reason; the result is told again in what the receiver takes, if it may"
     return "parked with the reason" if isinstance(error, DeliveryRefused) else "tried again later, without end"
 
 

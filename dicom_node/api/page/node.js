@@ -43,7 +43,7 @@ export function nodeView(models, routes, status, shadows, destinations) {
         r.name, r.model, r.shadow_of ? `nothing: shadow of ${r.shadow_of}` : r.destinations.join(", ") || "–", `${r.quiet_period_s} s`]))
       : el("p", {}, "No route is configured: studies are kept, but not analysed.")),
     destinations.length > 0 && el("section", { class: "card" }, el("h2", {}, "Destinations"),
-      table("Destinations", ["Destination", "Gets", "Does not take", "Asked"], destinations.map((d) => [
+      table("Destinations", ["Destination", "Gets", "Left out", "Asked"], destinations.map((d) => [
         d.name, d.gets.join(", ") || "nothing", [...d.left_out, d.problem].filter(Boolean).join("; ") || "–",
         d.heard_at ? when(d.heard_at) : d.kind === "dicom" ? "not heard yet" : "–"]))),
     shadows.length > 0 && el("section", { class: "card" }, el("h2", {}, "Shadow routes"),
