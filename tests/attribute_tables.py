@@ -47,7 +47,9 @@ _MODEL = replace(
     device_uid="2.25.888",
 )  # fmt: skip
 #: What an object can not do without and still be one.
-_NEEDED = frozenset({"SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID", "Modality"})
+_NEEDED = frozenset(
+    {"SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID", "FrameOfReferenceUID", "Modality"}
+)
 _TITLES = {
     ArtifactKind.SECONDARY_CAPTURE: "Secondary Capture",
     ArtifactKind.SEGMENTATION: "Segmentation",
@@ -134,7 +136,7 @@ def _made() -> Mapping[ArtifactKind, list[_Made]]:
                 context = replace(context, predecessor=Predecessor(path=earlier, instance_number=1))
             for one in write_objects(answer, context):
                 found.setdefault(one.kind, []).append(_Made(one.dataset, source))
-            earlier.write_bytes(to_part10(found[ArtifactKind.STRUCTURED_REPORT][0].dataset))
+            earlier.write_bytes(to_part10(found[ArtifactKind.STRUCTURED_REPORT][-1].dataset))
     return {kind: found[kind] for kind in ArtifactKind if kind in found}
 
 
@@ -146,20 +148,26 @@ def _answers() -> Iterator[result_answers.Answer]:
 
 
 def _sources() -> Iterator[tuple[Dataset, ...]]:
-    yield (crowded(examples.radiograph(), "ONE", 1),)
+    """Yield images and volumes, of both two full ones and a bare one: not every kind is made of every source."""
     hand = {"BodyPartExamined": "HAND", "Laterality": "L", "PatientOrientation": ["A", "F"]}
-    yield (crowded(examples.radiograph(SpecificCharacterSet="ISO_IR 192", **hand), "TWO", 2),)
+    other = examples.radiograph(SpecificCharacterSet="ISO_IR 192", **hand)
+    yield (crowded(examples.radiograph(), "ONE", 1),)
+    yield (crowded(other, "TWO", 2),)
+    yield (_bare(examples.radiograph()),)
     yield tuple(crowded(source, "ONE", 1) for source in examples.ct_volume(slices=3))
-    bare = examples.radiograph()
-    for keyword in header_keywords() - {
-        "SOPClassUID",
-        "SOPInstanceUID",
-        "StudyInstanceUID",
-        "SeriesInstanceUID",
-        "Modality",
-    }:
-        bare.pop(keyword, None)
-    yield (bare,)
+    others = examples.ct_volume(slices=3, size=48)
+    for number, source in enumerate(others):
+        source.SpecificCharacterSet, source.BodyPartExamined = "ISO_IR 192", "LUNG"
+        source.StudyInstanceUID, source.FrameOfReferenceUID = "2.25.91", "2.25.92"
+        source.SOPInstanceUID = f"2.25.93{number}"
+    yield tuple(crowded(source, "TWO", 2) for source in others)
+    yield tuple(_bare(source) for source in examples.ct_volume(slices=3))
+
+
+def _bare(source: Dataset) -> Dataset:
+    for keyword in header_keywords() - _NEEDED:
+        source.pop(keyword, None)
+    return source
 
 
 def _context(job: str, institution: str) -> ReportContext:
@@ -282,7 +290,7 @@ def _with_names(text: str) -> str:
 def _text(element: DataElement) -> str:
     if element.VR == "SQ":
         return "\n".join(str(item) for item in element.value)
-    if element.VR in {"OB", "OW", "OF", "OD"}:
+    if isinstance(element.value, bytes):
         return sha256(element.value).hexdigest()
     values = element.value if isinstance(element.value, MultiValue) else [element.value]
     return "\\".join(sop_class_name(value) if element.VR == "UI" else str(value) for value in values)

@@ -18,7 +18,7 @@ from dicom_node.config.settings import Settings
 from dicom_node.inference.cards.keys import KEYS
 from dicom_node.lifecycle import DELIVERY_TRANSITIONS, JOB_TRANSITIONS, STUDY_TRANSITIONS
 from dicom_node.reasons import reason_table
-from tests import conformance_tables
+from tests import attribute_tables, conformance_tables
 from tests.needs import REPOSITORY
 
 DOCS = REPOSITORY / "docs"
@@ -80,6 +80,7 @@ PARTS: Mapping[tuple[str, str], Callable[[], str]] = {
     ("conformance.md", "services"): conformance_tables.services,
     ("conformance.md", "storage SOP classes"): conformance_tables.storage_sop_classes,
     ("conformance.md", "SOP classes of results"): conformance_tables.sent_sop_classes,
+    ("conformance.md", "attributes of results"): attribute_tables.attribute_tables,
     ("conformance.md", "transfer syntaxes"): conformance_tables.transfer_syntaxes,
     ("conformance.md", "C-STORE statuses"): conformance_tables.store_statuses,
     ("conformance.md", "N-ACTION statuses"): conformance_tables.action_statuses,

@@ -73,7 +73,7 @@ def marked(sources: Sequence[Dataset]) -> Analysis:
     )  # fmt: skip
     segment = Segment(
         number=1, label="Pleural effusion", category=codes.ANATOMICAL_STRUCTURE, type=examples.PLEURA, mask=mask,
-        finding_key="effusion",
+        finding_key="effusion", probability_zyx=np.where(mask, np.float32(0.8), np.float32(0.1)),
     )  # fmt: skip
     heat = Saliency(
         finding_key="effusion", sop_instance_uid=uid, frame_number=frame, method="Grad-CAM, layer features",

@@ -323,3 +323,10 @@ FAULTS: Mapping[str, Make] = {
     "mr-all-values": _all_values("mr"),
 }
 STUDIES: Mapping[str, Make] = MODALITIES | FAULTS
+#: What of a study about the patient or the study nobody can read, so that no result can repeat it.
+UNREADABLE = {
+    "cr-wrong-numbers": ("PatientWeight",),
+    "ct-wrong-numbers": ("PatientWeight",),
+    "cr-wrong-kinds": ("ProcedureCodeSequence",),
+    "ct-wrong-kinds": ("ProcedureCodeSequence",),
+}
