@@ -20,6 +20,7 @@ from sqlalchemy import update
 
 from dicom_node.fitting import (
     ENCAPSULATED_PDF,
+    PARAMETRIC_MAP,
     PRESENTATION_STATE,
     REPORTS,
     RESULT_CLASSES,
@@ -27,6 +28,7 @@ from dicom_node.fitting import (
     SEGMENTATION,
 )
 from dicom_node.index import actions
+from dicom_node.sr_writer import write_objects
 from dicom_node.tables import artifacts, deliveries, peer_capabilities
 from tests.arrivals import after
 from tests.data_factories import small_chest_ct
@@ -34,6 +36,8 @@ from tests.integration.telling_site import Site, site
 from tests.peers.dcmtk import Receiver, profile_taking, running_storescp
 from tests.peers.orthanc import Orthanc
 from tests.peers.process import free_port
+from tests.result_answers import every_output_set
+from tests.unit import analysis_examples as examples
 
 MODEST = (SECONDARY_CAPTURE, REPORTS["comprehensive"])
 
@@ -376,6 +380,16 @@ def test_orthanc_stores_all_there_is(orthanc: Orthanc, tmp_path: Path, images: S
         kinds = node.kinds_of("pacs")
     assert not [kind for kind in kinds if " " in kind]
     assert {"SC", "SEG", "GSPS", "KOS", "PDF", "SR", "REJECT"} <= set(kinds)
+
+
+def test_every_kind_is_of_a_class_that_peers_are_asked_for_and_no_uid_stands_for_two() -> None:
+    context = examples.context(output_sets=every_output_set())
+    written = write_objects(examples.ct_analysis(), context)
+    assert {str(one.dataset.SOPClassUID) for one in written} == RESULT_CLASSES.keys() - {PARAMETRIC_MAP}
+    uids = [one.dataset.SOPInstanceUID for one in written]
+    assert len(set(uids)) == len(uids)
+    classified = write_objects(examples.radiograph_analysis(), context)
+    assert {str(one.dataset.SOPClassUID) for one in classified} <= RESULT_CLASSES.keys()
 
 
 def test_memory_is_asked_for_again_when_it_is_old_or_of_another_address(tmp_path: Path) -> None:

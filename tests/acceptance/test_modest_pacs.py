@@ -1,0 +1,54 @@
+"""A running node and a PACS that takes little and is away at first: told again by itself, each thing once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from dicom_node.fitting import REPORTS, SECONDARY_CAPTURE
+from tests.acceptance.test_model_files import finished, send
+from tests.peers.dcmtk import profile_taking, running_storescp
+from tests.peers.node import Node
+from tests.peers.process import free_port, wait_until
+
+pytestmark = pytest.mark.timeout(600)
+
+
+def test_a_modest_pacs_gets_its_part_and_the_folder_everything(node: Callable[..., Node], tmp_path: Path) -> None:
+    port, out = free_port(), tmp_path / "delivered"
+    one = node(
+        destination=[
+            {"name": "pacs", "kind": "dicom", "ae_title": "MODEST", "host": "127.0.0.1", "port": port,
+             "preset": "weasis"},
+            {"name": "files", "kind": "folder", "path": str(out), "preset": "weasis"},
+        ],
+        route=[{"name": "live", "model": "cxr-pneumonia", "quiet_period_s": 1.0, "when": {"modality": "CR"}}],
+        delivery={"first_retry_s": 1.0, "max_retry_s": 2.0},
+    )  # fmt: skip
+    study = send(one, tmp_path / "images", "modest")
+    finished(one, study)
+
+    profile = profile_taking(tmp_path / "pacs", [SECONDARY_CAPTURE, REPORTS["comprehensive"]])
+    with running_storescp(tmp_path / "pacs", "-xf", str(profile), "Default", port=port, aet="MODEST") as pacs:
+        wait_until(lambda: any(path.name.startswith("SR") for path in pacs.files()), 240, "the report", 0.5)
+        received = pacs.datasets()
+    with one.api() as api:
+        view = api.get(f"/api/studies/{study}").raise_for_status().json()
+        timeline = [entry["text"] for entry in api.get(f"/api/studies/{study}/timeline").json()]
+        modest, files = api.get("/api/destinations").raise_for_status().json()
+
+    assert {str(one.SOPClassUID) for one in received} == {SECONDARY_CAPTURE, REPORTS["comprehensive"]}
+    log = (tmp_path / "pacs" / "storescp.log").read_text(encoding="utf-8", errors="replace")
+    assert log.count("Received Store Request") == len(received)
+    assert [text for text in timeline if "the result is told again" in text]
+    assert any(text.startswith("pacs takes no SR comprehensive3d and gets comprehensive.") for text in timeline)
+    assert modest["takes"] == ["SC", "SR comprehensive"] == modest["gets"]
+    assert files["left_out"] == []
+    (result,) = view["results"]
+    kinds = {artifact["uid"]: artifact["kind"] for artifact in result["artifacts"]}
+    assert {"SC", "GSPS", "PDF", "SR", "FHIR"} <= set(kinds.values())
+    states = {(kinds[one["artifact_uid"]], one["state"]) for one in view["deliveries"] if one["destination"] == "pacs"}
+    assert states == {("SC", "SENT"), ("SR", "SENT")}
+    assert len(list(out.rglob("SR-*"))) == 1
