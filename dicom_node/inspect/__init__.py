@@ -7,8 +7,7 @@ from typing import cast
 
 from dicom_node.errors import InferenceError, UnreadableObject, WorkerDied
 from dicom_node.inference.workers.sandbox import Sandbox
-from dicom_node.inspect.described import Description, Inspected, Node, Table
-from dicom_node.inspect.look import Request
+from dicom_node.inspect.described import Description, Inspected, Node, Request, Table
 
 __all__ = ["Description", "Inspected", "Inspector", "Node", "Request", "Table"]
 

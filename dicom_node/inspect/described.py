@@ -3,12 +3,22 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 #: Stands where a patient's name or identifier would, unless it was asked for.
 HIDDEN = "(hidden; --show-patient shows it)"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """Which file, and what is wanted of it."""
+
+    path: Path
+    show_patient: bool = False
+    picture: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -20,7 +20,7 @@ from pydicom.uid import (
 
 from dicom_node.errors import UnreadableObject
 from dicom_node.inspect.content import content_tree
-from dicom_node.inspect.described import Description, Inspected, Part
+from dicom_node.inspect.described import Description, Inspected, Part, Request
 from dicom_node.inspect.facts import facts
 from dicom_node.inspect.graphics import presentation_part
 from dicom_node.inspect.images import document_of, document_part, image_part, map_part
@@ -35,15 +35,6 @@ _PARAMETRIC_MAP = "1.2.840.10008.5.1.4.1.1.30"
 _PRESENTATION_STATES = "1.2.840.10008.5.1.4.1.1.11."
 #: Titles of key objects that take objects back (IHE IOCM).
 _REJECTIONS = frozenset({"113001", "113037", "113038", "113039"})
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Request:
-    """Which file, and what is wanted of it."""
-
-    path: Path
-    show_patient: bool = False
-    picture: bool = False
 
 
 @dataclass(frozen=True, slots=True)
