@@ -26,16 +26,24 @@ class Voi:
 
 
 def voi_of(source: Dataset, window: Window | None) -> Voi | None:
-    """Return `window` if given, else what the header asks for first; `None` when it asks for nothing usable."""
+    """Return `window` if given, else what the header asks for first; `None` when it asks for nothing usable.
+
+    Eight bits without a window are a picture already, and are shown as they are.
+    """
     if window is not None:
         return Voi(lambda values: _linear(values, *window), window)
     if source.get("VOILUTSequence"):
         return Voi(lambda values: _through_table(values, source), None)
     asked = _header_window(source)
     if asked is None:
-        return None
+        return Voi(lambda values: _unit(values / 255.0), (128.0, 256.0)) if _is_eight_bit(source) else None
     function = _FUNCTIONS.get(str(source.get("VOILUTFunction") or "LINEAR"), _linear)
     return Voi(lambda values: function(values, *asked), asked)
+
+
+def _is_eight_bit(source: Dataset) -> bool:
+    rescaled = source.get("ModalityLUTSequence") or source.get("RescaleSlope") is not None
+    return source.get("BitsStored") == 8 and source.get("PixelRepresentation") == 0 and not rescaled
 
 
 def stretch(values: Floats, seen: NDArray[np.int64]) -> tuple[Floats, Window]:

@@ -64,6 +64,12 @@ def test_a_window_that_hides_everything_is_not_used() -> None:
     assert shown.max() > 245
 
 
+def test_eight_bits_without_a_window_are_shown_as_they_are() -> None:
+    source = examples.radiograph(rows=2, columns=2, BitsAllocated=8, BitsStored=8, HighBit=7)
+    source.PixelData = bytes([10, 60, 120, 200])
+    assert display_rgb(source)[:, :, 0].tolist() == [[10, 60], [120, 200]]
+
+
 def test_a_palette_is_shown_in_its_colours() -> None:
     source = examples.radiograph(rows=2, columns=2, PhotometricInterpretation="PALETTE COLOR", WindowCenter=1)
     source.BitsAllocated = source.BitsStored = 8
