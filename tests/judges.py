@@ -42,7 +42,7 @@ class Noise:
     why: str
 
 
-#: Whatever is not listed here is a defect. The matrix of results fails when an entry is no longer said by anyone.
+#: Whatever is not listed here is a defect.
 NOISE = (
     Noise(
         "dciodvfy",
@@ -80,11 +80,12 @@ NOISE = (
         r"</SegmentationType\(0062,0001\)\[1\]> - Unrecognized enumerated value = <LABELMAP>"
         r"|SegmentNumber\(0062,0004\)(\[1\]> - Value is zero|> - SegmentNumber not monotonically increasing .* of 0$)"
         r"|/SegmentIdentificationSequence\(0062,000a\)> - Missing attribute for Type 1 Required",
-        "the judge is older than label maps: segment 0 is the background, and pixel values name segments (PS3.3 C.8.20.2)",
+        "the judge is older than label maps: segment 0 is background, and pixel values name segments (PS3.3 C.8.20.2)",
     ),
     Noise(
         "dcentvfy",
-        r"Different information entities for attribute - Element=<AccessionNumber>",
+        r"Different information entities for attribute - "
+        r"Element=<(AccessionNumber|IssuerOfAccessionNumberSequence|ReferencedStudySequence)>",
         "the attribute sits in different modules of SR and image IODs; its values are compared all the same",
     ),
     Noise(
@@ -105,7 +106,7 @@ _SITES_PROCEDURE = re.compile(r'"Procedure reported"\).* not found in context gr
 _MISTAKEN_GROUP = re.compile(r"Template 141[01] .* within 1\.\d+\.(\d+): .*Missing conditional content item")
 
 #: Label Map Segmentation Storage as it stands in a file; it is younger than the dictionary of pydicom.
-_LABEL_MAP = b"1.2.840.10008.5.1.4.1.1.66.7\0"
+_LABEL_MAP = b"1.2.840.10008.5.1.4.1.1.66.7"
 _PIXELMED = Path("/usr/share/java/pixelmed.jar")
 #: Without the limits off, the XSLT processor stops half-way; with the quick compiler it takes a third less time.
 _JAVA_OPTIONS = [
@@ -142,7 +143,8 @@ def assert_consistent(sources: Sequence[Path], outputs: Sequence[Path], unreadab
 
 def assert_readable_sr(path: Path) -> None:
     """dsrdump reads the tree and finds each relationship allowed in this SR class."""
-    dump = subprocess.run([needs.tool("dsrdump", "dcmtk"), "-q", str(path)], capture_output=True, check=False)
+    command = [needs.tool("dsrdump", "dcmtk"), "-q", str(_known_class(path))]
+    dump = subprocess.run(command, capture_output=True, check=False)
     assert dump.returncode == 0, f"dsrdump {path.name}: {dump.stderr.decode(errors='replace')}"
 
 
@@ -151,7 +153,10 @@ def assert_valid_presentation_state(path: Path) -> None:
     lines = _lines([needs.tool("dcmpschk", "dcmtk"), str(path)])
     assert any("Testing: " in line for line in lines), f"dcmpschk {path.name}: {lines}"
     remarks = [line for line in lines if not re.match(r"W: Test(ing: | passed| failed)|$", line)]
-    _none_left(without_noise("dcmpschk", remarks), f"dcmpschk {path.name}")
+    # A remark has several lines, the last of them blank; what it says of copied values is the source's own fault.
+    blocks = re.split(r"^[EW]:\s*$", "\n".join(remarks), flags=re.MULTILINE)
+    own = [line for block in blocks if not _is_about_a_copy(block) for line in block.strip().splitlines()]
+    _none_left(without_noise("dcmpschk", own), f"dcmpschk {path.name}")
 
 
 def assert_readable_pdf(path: Path) -> None:
@@ -191,7 +196,8 @@ def assert_valid_srs(paths: Sequence[Path]) -> None:
     """As `assert_valid_sr`, with one start of the Java machine for all (3 s, and 2 s for each)."""
     for path in paths:
         assert_readable_sr(path)
-    for path, lines in _pixelmed(paths).items():
+    known = {_known_class(path): path for path in paths}
+    for path, lines in _pixelmed(list(known)).items():
         assert any("Found Root Template TID_1500" in line for line in lines), f"PixelMed sees no TID 1500: {lines}"
         report = dcmread(path)
         errors = [line for line in lines if line.startswith("Error") and not _is_mistaken_group(line, report)]
@@ -257,16 +263,16 @@ def _known_class(path: Path) -> Path:
     if _LABEL_MAP not in content:
         return path
     copy = path.with_suffix(".known")
-    copy.write_bytes(content.replace(_LABEL_MAP, SegmentationStorage.encode() + b"\0"))
+    copy.write_bytes(content.replace(_LABEL_MAP, SegmentationStorage.encode()))
     return copy
 
 
 def _is_label_map(path: Path) -> bool:
-    return bool(dcmread(path, specific_tags=["SOPClassUID"]).get("SOPClassUID") == _LABEL_MAP[:-1].decode())
+    return bool(dcmread(path, specific_tags=["SOPClassUID"]).get("SOPClassUID") == _LABEL_MAP.decode())
 
 
 def _is_about_a_copy(line: str) -> bool:
-    named = re.search(r"</\w*\(([0-9a-f]{4}),([0-9a-f]{4})\)", line)
+    named = re.search(r"\(([0-9a-f]{4}),([0-9a-f]{4})\)", line)
     return named is not None and keyword_for_tag(int(named[1] + named[2], 16)) in {*COPIED, "BodyPartExamined"}
 
 

@@ -61,6 +61,7 @@ def window_of(source: Dataset) -> Dataset | None:
         for keyword in _WINDOW:
             if source.get(keyword) not in (None, ""):
                 item[keyword] = copy.deepcopy(source[keyword])
+                item[keyword].value = _first(item[keyword].value)
         return item
     return _whole_range(source) if "PixelData" in source else None
 
@@ -83,6 +84,11 @@ def _widened(table: Dataset) -> Dataset:
     widened["LUTDescriptor"].value = [entries, first, 16]
     widened.add_new("LUTData", "OW", wide.tobytes())
     return widened
+
+
+def _first(value: object) -> object:
+    """Return the first of several windows: the one a viewer opens with; a presentation state has one (C.11.8)."""
+    return value[0] if isinstance(value, MultiValue) and value else value
 
 
 def _is_usable(center: object, width: object) -> bool:
