@@ -17,9 +17,9 @@ from pydicom import config, dcmread
 from dicom_node.analysis import Predecessor, ReportContext, WithdrawnObject, WrittenObject
 from dicom_node.model import ArtifactKind
 from dicom_node.sr_writer import to_part10, write_objects
-from tests import judges, result_answers
+from tests import judges, needs, result_answers
 from tests.result_answers import STORIES
-from tests.result_sources import FAULTS, MODALITIES, UNREADABLE, Received, received
+from tests.result_sources import FAULTS, MODALITIES, UNREADABLE, Received, parts_of, received
 from tests.unit import analysis_examples as examples
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:pydicom")
@@ -29,6 +29,19 @@ CELLS = (
     *((name, story) for name in _THOROUGHLY for story in (*STORIES, "successor")),
     *((name, story) for name in MODALITIES if name not in _THOROUGHLY for story in ("classified", "segmented")),
     *((name, "marked") for name in FAULTS),
+)
+#: Odd in encoding, color, geometry or windows; each is one object.
+REAL = (
+    "us_multiframe_and_colour/US-RGB-8-epicard",
+    "us_multiframe_and_colour/NM-MONO2-16-13x-heart",
+    "odd_encoding/OBXXXX1A_rle.dcm",
+    "odd_encoding/US1_J2KR.dcm",
+    "odd_encoding/eCT_Supplemental.dcm",
+    "odd_encoding/mlut_18.dcm",
+    "odd_encoding/vlut_04.dcm",
+    "odd_geometry/S1000__I10",
+    "odd_geometry/S4010__I10",
+    "mr_9_transfer_syntaxes/1.dcm",
 )
 
 
@@ -126,6 +139,22 @@ def test_every_object_about_every_study_is_valid(name: str, story: str, results:
         judges.assert_valid_presentation_state(path)
     for path in cell.of(ArtifactKind.ENCAPSULATED_PDF):
         judges.assert_readable_pdf(path)
+
+
+@pytest.mark.parametrize("name", REAL, ids=[Path(name).name for name in REAL])
+def test_results_about_real_images_are_valid(name: str, tmp_path: Path) -> None:
+    folder, _, file = name.partition("/")
+    source = needs.real_data(folder) / file
+    told = STORIES["marked"](parts_of(dcmread(source))[:4])
+    outputs = []
+    for one in write_objects(told, examples.context(**result_answers.options())):
+        outputs.append(tmp_path / f"{one.order:02}-{one.kind}.dcm")
+        outputs[-1].write_bytes(to_part10(one.dataset))
+        judges.assert_valid_dicom(outputs[-1], source)
+        judges.assert_parsed(outputs[-1])
+        if one.kind is ArtifactKind.PRESENTATION_STATE:
+            judges.assert_valid_presentation_state(outputs[-1])
+    judges.assert_consistent([source], outputs)
 
 
 def test_every_report_holds_the_template(results: Results) -> None:

@@ -19,8 +19,8 @@ from dicom_node import codes
 from dicom_node.analysis import Analysis, NotAnalysed, ReportContext
 from dicom_node.outputs import OutputSet, SrClass
 from dicom_node.sr_writer import to_part10, write_objects
-from dicom_node.sr_writer.geometry import slice_position_mm
 from dicom_node.sr_writer.copied import TYPE_2
+from dicom_node.sr_writer.geometry import slice_position_mm
 from tests import judges, needs
 from tests.unit import analysis_examples as examples
 
