@@ -157,9 +157,11 @@ def test_results_about_real_images_are_valid(name: str, tmp_path: Path) -> None:
     judges.assert_consistent([source], outputs)
 
 
-def test_every_report_holds_the_template(results: Results) -> None:
-    """Reports of one shape are judged once: the template says nothing about texts, numbers and UIDs."""
-    reports = [path for cell in CELLS for path in results.cell(*cell).of(ArtifactKind.STRUCTURED_REPORT)]
+def test_a_report_of_every_story_holds_the_template(results: Results) -> None:
+    """Each SOP class in turn; reports of one shape once, as the template says nothing about texts, numbers and UIDs."""
+    cells = [cell for cell in CELLS if cell[0] in {"cr", "ct"}]
+    told = [results.cell(*cell).of(ArtifactKind.STRUCTURED_REPORT) for cell in cells]
+    reports = [reports[index % len(reports)] for index, reports in enumerate(told)]
     shapes = {judges.tree_of(dcmread(path)): path for path in reports}
     assert len(shapes) > len(STORIES)
     judges.assert_valid_srs(list(shapes.values()))
