@@ -19,7 +19,6 @@ from tests.needs import tool
 _ARGUMENTS = (
     "--headless",
     "--no-sandbox",
-    "--disable-gpu",
     "--disable-quic",
     "--disable-dev-shm-usage",
     "--no-first-run",
@@ -28,6 +27,14 @@ _ARGUMENTS = (
     "--disable-sync",
     "--hide-scrollbars",
     "--remote-debugging-pipe",
+)
+_WITHOUT_WEBGL = ("--disable-gpu",)
+#: WebGL in software, for pages that draw images with it.
+_WITH_WEBGL = (
+    "--use-gl=angle",
+    "--use-angle=swiftshader",
+    "--enable-unsafe-swiftshader",
+    "--ignore-gpu-blocklist",
 )
 
 
@@ -116,14 +123,15 @@ class Browser:
 
 
 @contextmanager
-def running_browser(folder: Path) -> Iterator[Browser]:
+def running_browser(folder: Path, *, webgl: bool = False) -> Iterator[Browser]:
     """Run Chromium with its profile in `folder`; it ends with the context."""
+    arguments = (*_ARGUMENTS, *(_WITH_WEBGL if webgl else _WITHOUT_WEBGL))
     program = tool("chromium", "chromium")
     (theirs_in, ours_out), (ours_in, theirs_out) = os.pipe(), os.pipe()
     # Chromium reads commands from descriptor 3 and answers on 4.
     shell = ["bash", "-c", f'exec "$@" 3<&{theirs_in} 4>&{theirs_out}', "chromium"]
     process = subprocess.Popen(
-        [*shell, program, *_ARGUMENTS, f"--user-data-dir={folder / 'profile'}"],
+        [*shell, program, *arguments, f"--user-data-dir={folder / 'profile'}"],
         pass_fds=(theirs_in, theirs_out),
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
