@@ -24,7 +24,8 @@ from dicom_node.inspect.described import Description, Inspected, Part, Request
 from dicom_node.inspect.facts import facts
 from dicom_node.inspect.graphics import presentation_part
 from dicom_node.inspect.images import document_of, document_part, image_part, map_part
-from dicom_node.inspect.picture import image_picture, map_picture, presentation_picture, segmentation_picture
+from dicom_node.inspect.picture import image_picture, map_picture, segmentation_picture
+from dicom_node.inspect.presentation_picture import presentation_picture
 from dicom_node.inspect.segments import segmentation_part
 from dicom_node.inspect.undecodable import UNDECODABLE, why
 from dicom_node.inspect.words import class_name, first_item, text_of
