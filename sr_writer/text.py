@@ -17,11 +17,12 @@ _REPLACEMENTS = str.maketrans(
 
 def ascii_text(text: str) -> str:
     """Return `text` in ASCII on one line: signs are spelled out, accents dropped, the rest becomes ``?``."""
-    if text.isascii():
-        return " ".join(text.split())
-    spelled = unicodedata.normalize("NFKD", text.translate(_REPLACEMENTS))
-    plain = "".join(c for c in spelled if not unicodedata.combining(c))
-    return " ".join(plain.encode("ascii", "replace").decode("ascii").split())
+    if not text.isascii():
+        spelled = unicodedata.normalize("NFKD", text.translate(_REPLACEMENTS))
+        text = "".join(c for c in spelled if not unicodedata.combining(c)).encode("ascii", "replace").decode("ascii")
+    line = " ".join(text.split())
+    # Neither DICOM nor a PDF takes control characters.
+    return line if line.isprintable() else "".join(c if c.isprintable() else "?" for c in line)
 
 
 def long_string(text: str, limit: int = 64) -> str:

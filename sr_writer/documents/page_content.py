@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -86,10 +87,15 @@ def _finding(finding: Finding) -> dict[str, Any]:
         "present": finding.presence is Presence.PRESENT,
         "rank": _RANK[finding.presence],
         "score": "" if finding.probability is None else percent(finding.probability),
-        "share": None if finding.probability is None else min(max(finding.probability, 0.0), 1.0),
+        "share": _share(finding.probability),
         "threshold": "" if finding.threshold is None else percent(finding.threshold),
-        "threshold-share": finding.threshold,
+        "threshold-share": _share(finding.threshold),
     }
+
+
+def _share(value: float | None) -> float | None:
+    """Return how much of the bar it takes; nothing is drawn of what is no number."""
+    return None if value is None or math.isnan(value) else min(max(value, 0.0), 1.0)
 
 
 def _label(finding: Finding) -> str:

@@ -144,7 +144,8 @@ def _annotations(
 
 
 def _text(box: TextBox) -> TextObject:
-    return TextObject(box.text, units="PIXEL", bounding_box=box.corners, text_justification="LEFT")
+    # highdicom takes no backslash, although it separates nothing in a value of VR ST.
+    return TextObject(box.text.replace("\\", "/"), units="PIXEL", bounding_box=box.corners, text_justification="LEFT")
 
 
 def _graphic(points: Points, mark: Mark, identity: ResultIdentity) -> GraphicObject:

@@ -126,10 +126,10 @@ def _assert_one_story(site: Site, results: Mapping[str, Any], folder: Path) -> N
 
 
 def _volumes_in_report(report: Dataset) -> dict[str, float]:
-    groups = hd.sr.Comprehensive3DSR.from_dataset(report).content.get_volumetric_roi_measurement_groups()
+    read: Any = hd.sr.Comprehensive3DSR.from_dataset(report)
     return {
         group.tracking_identifier: float(measured.value)
-        for group in groups
+        for group in read.content.get_volumetric_roi_measurement_groups()
         for measured in group.get_measurements()
         if measured.name.value == VOLUME
     }
