@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from pydicom import dcmread
 from pydicom.dataset import Dataset
-from scipy.ndimage import gaussian_filter
+from scipy.ndimage import distance_transform_edt, gaussian_filter
 
 from dicom_node import codes
 from dicom_node.analysis import Analysis, Histogram, Saliency, Segment
@@ -35,8 +36,14 @@ class MarkedStudy:
     #: Instance number of the slice with the outline.
     marked_instance: int
     diameter_mm: float
+    #: Right and left lung on the slice of each instance number.
+    lungs: Mapping[int, tuple[NDArray[np.bool_], NDArray[np.bool_]]]
     sources: tuple[Path, ...]
     objects: tuple[Path, ...]
+
+    def read(self, modality: str) -> Dataset:
+        """Return the first of the objects of this modality."""
+        return next(one for one in map(dcmread, self.objects) if modality == one.Modality)
 
 
 def marked_study(folder: Path) -> MarkedStudy:
@@ -48,6 +55,10 @@ def marked_study(folder: Path) -> MarkedStudy:
         study_uid=str(sources[0].StudyInstanceUID),
         marked_instance=int(sources[spot.slice_index].InstanceNumber),
         diameter_mm=spot.diameter_mm,
+        lungs={
+            int(one.InstanceNumber): (truth.right.mask_zyx[index], truth.left.mask_zyx[index])
+            for index, one in enumerate(sources)
+        },
         sources=tuple(_saved(folder / f"image-{index:02}.dcm", to_part10(one)) for index, one in enumerate(sources)),
         objects=tuple(_saved(folder / f"{one.order:02}-{one.kind}.dcm", to_part10(one.dataset)) for one in written),
     )
@@ -55,7 +66,7 @@ def marked_study(folder: Path) -> MarkedStudy:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Spot:
-    """The dark area where it is largest: its middle and radius in pixels (column, row)."""
+    """A dark area where it is largest: its middle and radius in pixels (column, row)."""
 
     slice_index: int
     middle_xy_px: tuple[float, float]
@@ -96,16 +107,19 @@ def _answer(sources: Sequence[Dataset], truth: PhantomTruth) -> tuple[Analysis, 
 
 
 def _largest_spot(hu_zyx: NDArray[np.float32], lung_zyx: NDArray[np.bool_], spacing_mm: float) -> _Spot:
-    dark = lung_zyx & (gaussian_filter(hu_zyx, (0, 2, 2)) < _EMPHYSEMA_HU)
-    index = int(dark.sum(axis=(1, 2)).argmax())
-    rows, columns = np.nonzero(dark[index])
-    radius_px = float(np.sqrt(len(rows) / np.pi))
+    """Return the largest circle that lies wholly in dark lung on one slice: dark areas may touch each other."""
+    dark = lung_zyx & (gaussian_filter(hu_zyx, (0, 1, 1)) < _EMPHYSEMA_HU)
+    to_edge_px = np.stack([distance_transform_edt(one) for one in dark])
+    index, row, column = (int(one) for one in np.unravel_index(to_edge_px.argmax(), to_edge_px.shape))
+    radius_px = float(to_edge_px[index, row, column])
+    rows, columns = np.ogrid[: dark.shape[1], : dark.shape[2]]
+    inside = (rows - row) ** 2 + (columns - column) ** 2 < radius_px**2
     return _Spot(
         slice_index=index,
-        middle_xy_px=(float(columns.mean()) + 0.5, float(rows.mean()) + 0.5),
+        middle_xy_px=(column + 0.5, row + 0.5),
         radius_px=radius_px,
         diameter_mm=round(2 * radius_px * spacing_mm, 1),
-        mean_hu=round(float(hu_zyx[index][dark[index]].mean())),
+        mean_hu=round(float(hu_zyx[index][inside].mean())),
     )
 
 

@@ -8,6 +8,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from pydicom import dcmread
+from pydicom.uid import SecondaryCaptureImageStorage
+from scipy.ndimage import binary_dilation, binary_erosion
 
 from dicom_node.send.negotiation import Remote
 from dicom_node.send.scu import send_files
@@ -16,6 +19,8 @@ from tests.peers.orthanc import running_orthanc
 from tests.viewer.ohif_server import running_ohif
 from tests.viewer.studies import MarkedStudy, marked_study
 from tests.viewer.viewer import Viewer
+
+_EDGE_PX = 16
 
 pytestmark = pytest.mark.timeout(600)
 
@@ -54,17 +59,57 @@ def test_the_report_opens_on_the_slice_of_its_region_with_its_numbers(viewer: Vi
     assert viewer.instance_number() == study.marked_instance
 
 
-def test_the_segmentation_is_laid_over_the_images_in_color(viewer: Viewer, study: MarkedStudy) -> None:
+def test_the_segmentation_covers_both_lungs_and_nothing_else(viewer: Viewer, study: MarkedStudy) -> None:
     viewer.open(study.study_uid)
-    before = _colored(viewer.screenshot("images"))
     viewer.show("SEG")
     viewer.press("Yes")
-    viewer.browser.wait_for("services.segmentationService.getSegmentations().length", 60)
-    after = _colored(viewer.screenshot("segmentation"))
-    assert after > before + 500
+    assert viewer.segments() == ["Right lung", "Left lung"]
+    viewer.settle()
+    viewer.scroll_to(viewer.image_count() // 2)
+    right, left = study.lungs[viewer.instance_number()]
+    colors = viewer.image_in(viewer.screenshot("segmentation"), *right.shape)
+    inside_right, inside_left = binary_erosion(right, iterations=2), binary_erosion(left, iterations=2)
+    assert min(inside_right.sum(), inside_left.sum()) > 1000
+    assert _colored(colors)[inside_right | inside_left].all()
+    assert not _same_color(colors[inside_right].mean(axis=0), colors[inside_left].mean(axis=0))
+    outside = ~binary_dilation(right | left, iterations=2)
+    # The viewer writes letters of the sides on the edge of the image.
+    outside[:_EDGE_PX] = outside[-_EDGE_PX:] = outside[:, :_EDGE_PX] = outside[:, -_EDGE_PX:] = False
+    assert not _colored(colors)[outside].any()
 
 
-def _colored(page: np.ndarray) -> int:
-    """Count colored pixels of the image, which has none of its own; the viewer's controls lie around it."""
-    image = page[80:820, 420:1230].astype(int)
-    return int((image.max(axis=2) - image.min(axis=2) > 40).sum())
+def test_the_pictures_are_shown_as_they_were_sent(viewer: Viewer, study: MarkedStudy) -> None:
+    pictures = [one for one in map(dcmread, study.objects) if one.SOPClassUID == SecondaryCaptureImageStorage]
+    viewer.open(study.study_uid)
+    viewer.show("OT")
+    viewer.wait_for_text("FPS")
+    viewer.hide_player()
+    assert viewer.image_count() == len(pictures) > 2
+    for number, sent in enumerate(pictures, start=1):
+        viewer.scroll_to(number)
+        assert viewer.instance_number() == sent.InstanceNumber
+        page = viewer.screenshot(f"picture-{number}")
+        difference = np.abs(viewer.image_in(page, sent.Rows, sent.Columns).astype(int) - sent.pixel_array).max(axis=2)
+        # Scaled letters differ at their edges, and the viewer's own words lie over a corner.
+        assert np.median(difference) <= 2, number
+        assert (difference < 40).mean() > 0.9, number
+
+
+def test_the_page_is_handed_to_the_browser_byte_for_byte(viewer: Viewer, study: MarkedStudy) -> None:
+    viewer.open(study.study_uid)
+    viewer.show("DOC")
+    media_type, content = viewer.document()
+    sent = study.read("DOC")
+    assert media_type == "application/pdf"
+    assert content == sent.EncapsulatedDocument[: sent.EncapsulatedDocumentLength]
+    viewer.screenshot("page")
+
+
+def _colored(pixels: np.ndarray) -> np.ndarray:
+    """Tell for each pixel, (..., RGB), whether it has a color: the images have none of their own."""
+    values = pixels.astype(int)
+    return values.max(axis=-1) - values.min(axis=-1) > 30
+
+
+def _same_color(one: np.ndarray, other: np.ndarray) -> bool:
+    return bool(np.abs(one - other).max() < 50)

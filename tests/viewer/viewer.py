@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,11 @@ from tests.browser import Browser
 #: The machine that draws has no graphics card and other tests to run.
 _PATIENCE_S = 90.0
 _SERIES = "[data-cy^=study-browser-thumbnail]"
+_VIEWPORT = (
+    "services.cornerstoneViewportService.getCornerstoneViewport(services.viewportGridService.getActiveViewportId())"
+)
+#: Instance number, place and count of images: `I: 24 (25/48)`, or `1/1` for an image without a number.
+_PLACE = r"/^I:.*\(\d+\/\d+\)$|^\d+\/\d+$/"
 _WORDS = "button, span, div, a, p"
 
 
@@ -27,7 +33,7 @@ class Viewer:
     def open(self, study_uid: str) -> None:
         """Show a study and wait until its first image is drawn."""
         self.browser.open(f"{self._url}/viewer?StudyInstanceUIDs={study_uid}", 1400, 900)
-        self._wait(f"document.querySelector('{_SERIES}') && {_texts()}.some(t => /^I:/.test(t))")
+        self._wait(f"document.querySelector('{_SERIES}') && {_texts()}.some(t => {_PLACE}.test(t))")
         # Its tour is offered once in the life of a browser profile.
         self.browser.run("new Promise(done => setTimeout(done, 1000))")
         if "Skip all" in self.browser.text():
@@ -63,8 +69,48 @@ class Viewer:
 
     def instance_number(self) -> int:
         """Return the instance number that the viewport gives for the image it shows."""
-        self._wait(f"{_texts()}.some(t => /^I:/.test(t))")
-        return int(self.browser.run(rf"{_texts()}.find(t => /^I:/.test(t)).match(/\d+/)[0]"))
+        return self._numbers()[0]
+
+    def image_count(self) -> int:
+        """Return the number of images that the viewport can scroll through."""
+        return self._numbers()[2]
+
+    def scroll_to(self, number: int) -> None:
+        """Show this image of the viewport's series, counted from 1."""
+        self.browser.run(f"cornerstone.utilities.jumpToSlice({_VIEWPORT}.element, {{imageIndex: {number - 1}}})")
+        self._wait(f"{_texts()}.some(t => {_PLACE}.test(t) && t.includes('({number}/'))")
+
+    def hide_player(self) -> None:
+        """Take away the controls of the film player, which the viewer lays over some series of pictures."""
+        self.browser.run("void services.cineService.setIsCineEnabled(false)")
+
+    def image_in(self, page: NDArray[np.uint8], rows: int, columns: int) -> NDArray[np.uint8]:
+        """Return what `page`, a screenshot, shows at each pixel of the image in the viewport: (rows, columns, RGB)."""
+        corners = [[0, 0], [columns, rows]]
+        script = f"""(() => {{ const v = {_VIEWPORT}, r = v.canvas.getBoundingClientRect();
+            return {corners}.map(p => {{
+                const c = v.worldToCanvas(cornerstone.utilities.imageToWorldCoords(v.getCurrentImageId(), p));
+                return [c[0] + r.x, c[1] + r.y]; }}); }})()"""
+        (left, top), (right, bottom) = self.browser.run(script)
+        x = left + (np.arange(columns) + 0.5) * (right - left) / columns
+        y = top + (np.arange(rows) + 0.5) * (bottom - top) / rows
+        return page[np.ix_(y.astype(int), x.astype(int))]
+
+    def segments(self) -> list[str]:
+        """Wait until a segmentation is loaded; return the labels of its segments, in order."""
+        self._wait("services.segmentationService.getSegmentations().length")
+        script = "Object.values(services.segmentationService.getSegmentations()[0].segments).map(s => s.label)"
+        return list(self.browser.run(script))
+
+    def document(self) -> tuple[str, bytes]:
+        """Return media type and content of the document that is handed to the browser's own reader."""
+        self._wait("document.querySelector('object[data]')")
+        script = """(async () => {
+            const element = document.querySelector('object[data]');
+            const bytes = new Uint8Array(await (await fetch(element.data)).arrayBuffer());
+            return [element.type, Array.from(bytes, b => String.fromCharCode(b)).join('')]; })()"""
+        media_type, content = self.browser.run(script)
+        return media_type, content.encode("latin-1")
 
     def settle(self) -> None:
         """Wait until two looks at the page, half a second apart, are the same."""
@@ -82,6 +128,12 @@ class Viewer:
         data = self._png()
         (self.folder / f"{name}.png").write_bytes(data)
         return np.asarray(Image.open(io.BytesIO(data)).convert("RGB"))
+
+    def _numbers(self) -> tuple[int, int, int]:
+        """Return what the viewport says of the image it shows: instance number, place in the series, images in all."""
+        said = self.browser.run(f"{_texts()}.find(t => {_PLACE}.test(t))")
+        instance, place, count = re.findall(r"\d+", said)
+        return int(instance), int(place), int(count)
 
     def _wait(self, script: str) -> None:
         self.browser.wait_for(script, _PATIENCE_S)
