@@ -16,7 +16,8 @@ from dicom_node.index import jobs
 from dicom_node.index.database import Database
 from dicom_node.index.events import record
 from dicom_node.index.jobs import ClaimedJob
-from dicom_node.index.results import answer_again, has_result, resend, save_result
+from dicom_node.index.mailing import resend
+from dicom_node.index.results import answer_again, has_result, save_result
 from dicom_node.inference.cards.card import ModelCard
 from dicom_node.job_plan import AnalystSettings, Plan, Planner
 from dicom_node.model import Artifact, JobOutcome, JobState
@@ -105,7 +106,7 @@ class Analyst:
                 return False
             answered = answer_again(connection, job, plan.key, plan.mailing.destinations, _now())
             if answered and job.earlier_job_key == plan.key:
-                resend(connection, plan.key, _now())
+                resend(connection, plan.key, plan.mailing.destinations, _now())
         return True
 
     # --- after the run ---

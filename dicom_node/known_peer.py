@@ -14,7 +14,7 @@ from dicom_node.errors import DeliveryError
 from dicom_node.fitting import RESULT_CLASSES
 from dicom_node.index import peers
 from dicom_node.index.database import Database
-from dicom_node.index.deliveries import Item, Parcel, strike
+from dicom_node.index.deliveries import Item, Parcel, Refused, mark_parked, strike
 from dicom_node.index.peers import PeerMemory
 from dicom_node.index.retelling import tell_again
 from dicom_node.profiles import Profiles
@@ -46,19 +46,22 @@ class KnownPeer:
             known = peers.recall(connection, *self._peer)
         return self._is_due(known) and self._ask_now(database, self._ask)
 
-    def refuses(self, database: Database, parcel: Parcel, refused: Iterable[Item], waiting: Iterable[Item]) -> bool:
+    def refuses(self, database: Database, parcel: Parcel, refused: Iterable[Refused], waiting: Iterable[Item]) -> bool:
         """Believe a refusal of classes, and where it changes what the destination gets, have the result told again.
 
         Then `waiting`, the rest of the parcel, is not owed until that has planned what is. `False`: send on, since
         nothing else would come. What else it takes is asked at once, so that one telling is enough.
         """
-        name, now, items = self._peer[0], _now(), list(refused)
+        name, now, given = self._peer[0], _now(), list(refused)
+        items = [one.item for one in given]
         with database.write() as connection:
             for item in items:
                 peers.note_refusal(connection, self._peer, item.artifact.sop_class_uid, now)
         if self._ask is not None:
             self._ask_now(database, self._ask)
         with database.write() as connection:
+            for item, reason in given:
+                mark_parked(connection, parcel, item, reason, now)
             wanted = self.profiles.fitted(connection, name).outputs.key
             if all(not one.artifact.output_keys or wanted in one.artifact.output_keys for one in items):
                 return False

@@ -16,7 +16,7 @@ from datetime import UTC, datetime, timedelta
 from dicom_node.errors import ClassRefused, DeliveryDeferred, DeliveryRefused, IndexUnavailable
 from dicom_node.index import deliveries
 from dicom_node.index.database import Database
-from dicom_node.index.deliveries import Item, Parcel
+from dicom_node.index.deliveries import Item, Parcel, Refused
 from dicom_node.known_peer import KnownPeer
 from dicom_node.model import ArtifactKind
 from dicom_node.send.outgoing import Outgoing, Sender
@@ -57,7 +57,7 @@ class _SentItems:
 
     failed: tuple[Item, ...] = ()
     why: DeliveryDeferred | None = None
-    refused: tuple[Item, ...] = ()
+    refused: tuple[Refused, ...] = ()
 
     def and_then(self, later: _SentItems) -> _SentItems:
         return _SentItems(self.failed + later.failed, self.why or later.why, self.refused + later.refused)
@@ -160,11 +160,22 @@ class DestinationWorker:
             sent = sent.and_then(self._send_items(parcel, reports))
             if self._is_told_again(parcel, sent, notes):
                 return sent.why
-        return sent.and_then(self._send_notes(parcel, notes)).why
+        noted = self._send_notes(parcel, notes)
+        self._park(parcel, noted.refused)
+        return sent.and_then(noted).why
 
     def _is_told_again(self, parcel: Parcel, sent: _SentItems, waiting: Sequence[Item]) -> bool:
-        known = self._known_peer
-        return known is not None and bool(sent.refused) and known.refuses(self._database, parcel, sent.refused, waiting)
+        """Park what is refused for its class, in one step with what follows from it: a power cut leaves both undone."""
+        if not sent.refused:
+            return False
+        if self._known_peer is not None:
+            return self._known_peer.refuses(self._database, parcel, sent.refused, waiting)
+        self._park(parcel, sent.refused)
+        return False
+
+    def _park(self, parcel: Parcel, refused: Sequence[Refused]) -> None:
+        for item, why in refused:
+            self._note(parcel, item, ClassRefused(why), "")
 
     def _send_notes(self, parcel: Parcel, notes: Sequence[Item]) -> _SentItems:
         """Withdraw earlier objects once everything that replaces them has arrived."""
@@ -188,10 +199,10 @@ class DestinationWorker:
             if isinstance(sent.error, DeliveryDeferred):
                 result = result.and_then(_SentItems((item,), sent.error))
                 self._defer(parcel, [item], sent.error)
+            elif isinstance(sent.error, ClassRefused):
+                result = result.and_then(_SentItems(refused=(Refused(item, str(sent.error)),)))
             else:
                 self._note(parcel, item, sent.error, sent.note)
-            if isinstance(sent.error, ClassRefused):
-                result = result.and_then(_SentItems(refused=(item,)))
         for item in open_items.values():
             silence = DeliveryDeferred("The destination gave no answer for this object.")
             result = result.and_then(_SentItems((item,), silence))

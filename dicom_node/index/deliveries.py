@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, Row, and_, delete, func, or_, select, update
 
@@ -22,6 +22,13 @@ class Item:
     delivery_id: int
     artifact: Artifact
     attempts: int
+
+
+class Refused(NamedTuple):
+    """An object of a class that the destination does not take, and what it said; not yet parked."""
+
+    item: Item
+    why: str
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Row, and_, delete, insert, or_, select
+from sqlalchemy import Connection, Row, and_, delete, insert, or_, select, update
 
 from dicom_node.model import ArtifactKind, DeliveryState, Destination
 from dicom_node.tables import artifacts, deliveries
@@ -24,7 +24,7 @@ TAKES = {
 def plan_deliveries(connection: Connection, job_key: str, destinations: Sequence[Destination], now: datetime) -> None:
     """Owe every destination the objects of its set; what waits or is parked and is of its set no more is not owed."""
     made = connection.execute(select(artifacts).where(artifacts.c.job_key == job_key)).all()
-    owed = {(row.uid, to.name) for row in made for to in destinations if _is_for(row, to)}
+    owed = _owed(made, destinations)
     _forget_others(connection, job_key, {to.name for to in destinations}, owed, now)
     planned = select(deliveries.c.artifact_uid, deliveries.c.destination).where(deliveries.c.job_key == job_key)
     known = {(row.artifact_uid, row.destination) for row in connection.execute(planned)}
@@ -36,6 +36,24 @@ def plan_deliveries(connection: Connection, job_key: str, destinations: Sequence
                 created_at=now,
             )
         )  # fmt: skip
+
+
+def resend(connection: Connection, job_key: str, destinations: Sequence[Destination], now: datetime) -> int:
+    """Make what destinations get of a result due again (operator's rerun with an unchanged answer).
+
+    Not what they got in an earlier set and no longer want, and nothing for a destination that is gone.
+    """
+    made = connection.execute(select(artifacts).where(artifacts.c.job_key == job_key)).all()
+    owed = _owed(made, destinations)
+    mine = and_(deliveries.c.job_key == job_key, deliveries.c.state != DeliveryState.PENDING)
+    rows = connection.execute(select(deliveries.c.id, deliveries.c.artifact_uid, deliveries.c.destination).where(mine))
+    again = [row.id for row in rows if (row.artifact_uid, row.destination) in owed]
+    values = {"state": DeliveryState.PENDING, "next_attempt_at": now, "lease_owner": "", "lease_until": None}
+    return connection.execute(update(deliveries).where(deliveries.c.id.in_(again)).values(**values)).rowcount
+
+
+def _owed(made: Iterable[Row[Any]], destinations: Sequence[Destination]) -> set[tuple[str, str]]:
+    return {(row.uid, to.name) for row in made for to in destinations if _is_for(row, to)}
 
 
 def _is_for(row: Row[Any], destination: Destination) -> bool:

@@ -11,8 +11,8 @@ from dicom_node.index.events import record
 from dicom_node.index.jobs import ClaimedJob, finish
 from dicom_node.index.mailing import plan_deliveries
 from dicom_node.index.shadows import tell_agreement
-from dicom_node.model import Artifact, DeliveryState, Destination, JobOutcome, JobState
-from dicom_node.tables import artifacts, deliveries, results
+from dicom_node.model import Artifact, Destination, JobOutcome, JobState
+from dicom_node.tables import artifacts, results
 
 
 def has_result(connection: Connection, job_key: str, output_keys: Collection[str] = ()) -> bool:
@@ -100,13 +100,3 @@ def _columns(artifact: Artifact) -> Mapping[str, object]:
         "sha256": artifact.sha256, "size_bytes": artifact.size_bytes, "preview_key": artifact.preview_key,
         "send_order": artifact.order, "output_keys": list(artifact.output_keys),
     }  # fmt: skip
-
-
-def resend(connection: Connection, job_key: str, now: datetime) -> int:
-    """Make every delivery of a result due again (operator's rerun with an unchanged answer)."""
-    mine = deliveries.c.job_key == job_key
-    return connection.execute(
-        update(deliveries).where(mine, deliveries.c.state != DeliveryState.PENDING).values(
-            state=DeliveryState.PENDING, next_attempt_at=now, lease_owner="", lease_until=None
-        )
-    ).rowcount  # fmt: skip

@@ -11,7 +11,7 @@ import pytest
 from sqlalchemy import Row, Table, select
 from sqlalchemy.exc import IntegrityError
 
-from dicom_node.index import actions, deliveries, jobs, results
+from dicom_node.index import actions, deliveries, jobs, mailing, results
 from dicom_node.index.database import Database
 from dicom_node.index.deliveries import Parcel
 from dicom_node.index.earlier import EarlierReport, Telling, earlier_reports
@@ -235,7 +235,7 @@ def test_a_rerun_with_the_same_answer_adds_nothing_and_sends_again(index: Databa
     with index.write() as connection:
         assert results.has_result(connection, "key-a")
         assert results.answer_again(connection, job, "key-a", [PACS], after(102))
-        assert results.resend(connection, "key-a", after(102)) == 2
+        assert mailing.resend(connection, "key-a", [PACS], after(102)) == 2
     assert len(rows(index, results_table)) == 1
     assert {row.state for row in rows(index, deliveries_table)} == {DeliveryState.PENDING}
     assert study_state(index) == StudyState.REPORTED
