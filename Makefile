@@ -1,6 +1,6 @@
 # Everything the project needs goes into .venv here; nothing outside the checkout is changed.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check bench fuzz
+.PHONY: help setup demo test check bench fuzz screenshots
 SHELL := /bin/bash
 MAKEFLAGS += --no-print-directory
 
@@ -15,7 +15,7 @@ PIP_ARGS ?=
 ARGS ?=
 
 help: ## Show this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' Makefile
 
 setup: $(VENV)/.dev ## Install the node and its development tools into .venv (again only when versions change)
 
@@ -36,6 +36,11 @@ bench: $(VENV)/.dev ## Measure on this machine (half an hour): runs the programs
 
 fuzz: $(VENV)/.dev ## Say ten minutes of mutated DICOM connections to the node; FUZZ_SECONDS=60 for less
 	@FUZZ_SECONDS=$(or $(FUZZ_SECONDS),600) $(BIN)/python -m pytest -s tests/integration/test_fuzz_pdu.py $(ARGS)
+
+screenshots: $(VENV)/.dev ## Make the pictures of results in docs/images again: runs the viewer tests and keeps what they saw
+	@set -e; seen=$$(mktemp -d); trap 'rm -r "$$seen"' EXIT; \
+		DICOM_NODE_SCREENSHOTS="$$seen" $(BIN)/python -m pytest tests/viewer $(ARGS); \
+		$(BIN)/python -m tests.viewer.screenshots "$$seen"; $(BIN)/python -m tests.viewer.pictures
 
 # --- the environment --------------------------------------------------------------------------------------------
 # Two stamps: a demo needs no test tools, and whoever has those has all that a demo needs.
