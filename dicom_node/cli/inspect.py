@@ -16,7 +16,7 @@ from rich.tree import Tree
 
 from dicom_node.cli.terminal import console, print_json, print_table, say
 from dicom_node.errors import SettingsError, UnreadableObject
-from dicom_node.inspect import Description, Inspected, Inspector, Node, Request
+from dicom_node.inspect import Description, Inspected, Inspector, Node, Request, name_of
 from dicom_node.logs import quiet_third_parties
 
 #: Of so many alike references the first few are shown.
@@ -79,7 +79,7 @@ def _write(inspected: Inspected, options: argparse.Namespace) -> None:
 
 def _show(path: Path, inspected: Inspected, options: argparse.Namespace) -> None:
     description = inspected.description
-    say(f"{description.kind}: {path.name}")
+    say(f"{description.kind}: {name_of(Path(path.name))}")
     width = max(len(name) for name, _ in description.facts)
     for name, text in description.facts:
         say(f"  {name:<{width}}  {text}")

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import cast
 
 from dicom_node.errors import InferenceError, UnreadableObject, WorkerDied
 from dicom_node.inference.workers.sandbox import Sandbox
-from dicom_node.inspect.described import Description, Inspected, Node, Request, Table
+from dicom_node.inspect.described import Description, Inspected, Node, Request, Table, name_of
 
-__all__ = ["Description", "Inspected", "Inspector", "Node", "Request", "Table"]
+__all__ = ["Description", "Inspected", "Inspector", "Node", "Request", "Table", "name_of"]
 
 _TIME_LIMIT_S = 120.0
 _MEMORY_LIMIT_MB = 6144
@@ -29,19 +28,15 @@ class Inspector:
             return cast("Inspected", self._sandbox.run(request))
         except WorkerDied as error:
             raise UnreadableObject(
-                f"{_name(request.path)} broke its reader: it takes more than {_TIME_LIMIT_S:.0f} s or "
+                f"{name_of(request.path)} broke its reader: it takes more than {_TIME_LIMIT_S:.0f} s or "
                 f"{_MEMORY_LIMIT_MB} MB, or it is made to do harm."
             ) from error
         except InferenceError as error:
             raise UnreadableObject(
-                f"{_name(request.path)} is damaged or is not what it says it is; a validator such as dciodvfy or "
+                f"{name_of(request.path)} is damaged or is not what it says it is; a validator such as dciodvfy or "
                 "dcmdump shows where."
             ) from error
 
     def close(self) -> None:
         """End the process."""
         self._sandbox.close()
-
-
-def _name(path: Path) -> str:
-    return "".join(character if character.isprintable() else "?" for character in str(path))

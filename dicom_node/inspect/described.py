@@ -73,3 +73,8 @@ class Part:
     tree: Node | None = None
     tables: tuple[Table, ...] = ()
     notes: tuple[str, ...] = field(default=())
+
+
+def name_of(path: Path) -> str:
+    """Return the path as it may be shown: a name, too, can hold what moves a cursor."""
+    return "".join(character if character.isprintable() else "?" for character in str(path))

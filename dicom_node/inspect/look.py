@@ -20,7 +20,7 @@ from pydicom.uid import (
 
 from dicom_node.errors import UnreadableObject
 from dicom_node.inspect.content import content_tree
-from dicom_node.inspect.described import Description, Inspected, Part, Request
+from dicom_node.inspect.described import Description, Inspected, Part, Request, name_of
 from dicom_node.inspect.facts import facts
 from dicom_node.inspect.graphics import presentation_part
 from dicom_node.inspect.images import document_of, document_part, image_part, map_part
@@ -67,12 +67,16 @@ def look(request: Request) -> Inspected:
 
 
 def _read(path: Path) -> Dataset:
+    if path.exists() and not path.is_file() and not path.is_dir():
+        raise UnreadableObject(f"{name_of(path)} cannot be read: It is a pipe or a device; write it to a file first.")
     try:
         dataset = dcmread(path, force=True)
     except (OSError, InvalidDicomError) as error:
-        raise UnreadableObject(f"{path} cannot be read: {getattr(error, 'strerror', None) or error}") from error
+        raise UnreadableObject(
+            f"{name_of(path)} cannot be read: {getattr(error, 'strerror', None) or error}"
+        ) from error
     if not text_of(dataset, "SOPClassUID"):
-        raise UnreadableObject(f"{path} is no DICOM object: it does not say of what SOP class it is.")
+        raise UnreadableObject(f"{name_of(path)} is no DICOM object: it does not say of what SOP class it is.")
     return dataset
 
 

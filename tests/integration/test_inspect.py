@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -330,6 +333,29 @@ def test_a_file_that_is_not_there_and_a_folder_are_refused_by_name(inspector: In
         inspector.look(Request(path=tmp_path / "nothing.dcm"))
     with pytest.raises(UnreadableObject, match="Is a directory"):
         inspector.look(Request(path=tmp_path))
+
+
+def test_a_pipe_and_a_device_without_end_are_refused_at_once(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    started = time.monotonic()
+    done = run(str(tmp_path / "pipe"), "/dev/zero")
+    assert done.returncode == 1
+    assert [line.partition(" cannot be read: ")[2].partition(";")[0] for line in done.stderr.splitlines()] == [
+        "It is a pipe or a device",
+        "It is a pipe or a device",
+    ]
+    assert time.monotonic() - started < 60
+
+
+def test_names_of_files_cannot_move_the_cursor(ours: dict[tuple[str, ArtifactKind], Path], tmp_path: Path) -> None:
+    good, bad = tmp_path / "\x1b[2Jgood\udcff.dcm", tmp_path / "\x1b[2Jbad\u202e.dcm"
+    shutil.copy(ours["radiograph", ArtifactKind.STRUCTURED_REPORT], good)
+    bad.write_bytes(b"nonsense")
+    done = run(str(good), str(bad), str(tmp_path / "\x1b[2Jnone"))
+    assert "Structured report: ?[2Jgood?.dcm" in done.stdout
+    assert "?[2Jbad?.dcm is no DICOM object" in done.stderr
+    assert "?[2Jnone cannot be read" in done.stderr
+    assert "\x1b" not in done.stdout + done.stderr
 
 
 def test_texts_cannot_move_the_cursor(
