@@ -146,6 +146,19 @@ class Service:
         self._outbox = [worker(destination) for destination in node.settings.destination]
         for one in self._outbox:
             one.start()
+        self._tell_owed_to_nobody()
+
+    def _tell_owed_to_nobody(self) -> None:
+        """Log what waits for a destination that was renamed or taken out of the settings: nobody delivers it."""
+        from dicom_node.index.deliveries import owed_to_others  # noqa: PLC0415
+
+        names = [one.name for one in self._node.settings.destination]
+        with self._node.database.read() as connection:
+            owed = owed_to_others(connection, names)
+        for name, count in owed.items():
+            advice = "Name a destination so again, or run the studies again: then the present destinations get them."
+            _log.error("owed to a destination that is not configured",
+                       extra={"destination": name, "deliveries": count, "advice": advice})  # fmt: skip
 
     def _start_analysts(self) -> None:
         from dicom_node.analysts import Analysts  # noqa: PLC0415

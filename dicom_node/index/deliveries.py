@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
@@ -154,6 +154,13 @@ def hurry(connection: Connection, destination: str, now: datetime) -> int:
     return connection.execute(
         update(deliveries).where(waiting, deliveries.c.next_attempt_at > now).values(next_attempt_at=now)
     ).rowcount
+
+
+def owed_to_others(connection: Connection, names: Collection[str]) -> Mapping[str, int]:
+    """Return how many deliveries wait for destinations that are not among `names`, by destination."""
+    pending = and_(deliveries.c.state == DeliveryState.PENDING, deliveries.c.destination.not_in(names))
+    query = select(deliveries.c.destination, func.count()).where(pending).group_by(deliveries.c.destination)
+    return {row[0]: row[1] for row in connection.execute(query)}
 
 
 def undelivered(connection: Connection) -> int:

@@ -52,3 +52,20 @@ def test_a_modest_pacs_gets_its_part_and_the_folder_everything(node: Callable[..
     states = {(kinds[one["artifact_uid"]], one["state"]) for one in view["deliveries"] if one["destination"] == "pacs"}
     assert states == {("SC", "SENT"), ("SR", "SENT")}
     assert len(list(out.rglob("SR-*"))) == 1
+
+
+def test_what_waits_for_a_destination_that_is_gone_is_told_at_the_start(
+    node: Callable[..., Node], tmp_path: Path
+) -> None:
+    away = {"name": "old", "kind": "dicom", "ae_title": "AWAY", "host": "127.0.0.1", "port": free_port()}
+    route = {"name": "live", "model": "cxr-pneumonia", "quiet_period_s": 1.0, "when": {"modality": "CR"}}
+    one = node(destination=[away], route=[route])
+    study = send(one, tmp_path / "images", "renamed")
+    finished(one, study)
+    one.stop()
+    one.configure({"destination": [away | {"name": "new"}], "route": [route]})
+    one.start()
+    told = one.wait_for_event(lambda event: event.get("event") == "owed to a destination that is not configured", 30)
+    with one.api() as api:
+        owed = len(api.get(f"/api/studies/{study}").raise_for_status().json()["deliveries"])
+    assert (told["destination"], told["deliveries"]) == ("old", owed)
