@@ -36,7 +36,7 @@ from dicom_node.model import ArtifactKind, Finding, ModelIdentity, Region
 from dicom_node.model import Measurement as Quantity
 from dicom_node.sr_writer.identity import ResultIdentity
 from dicom_node.sr_writer.overlays.segmentation import coded, tracking_uid
-from dicom_node.sr_writer.report.places import measured_area, place_first_number
+from dicom_node.sr_writer.report.places import measured_area, place_group
 from dicom_node.sr_writer.source_frames import referenced_frame_numbers, shows
 from dicom_node.sr_writer.text import ascii_text, long_string, number
 
@@ -164,7 +164,7 @@ def _group(finding: Finding, sources: ReportSources, identity: ResultIdentity) -
             source_images=[SourceImageForMeasurementGroup(*_reference(image)) for image in shown_on], **parts
         )
     if finding.region is None:
-        place_first_number(group[0], measured_area(finding, sources.analysis, shown_on[0]))
+        place_group(group[0], measured_area(finding, sources.analysis, shown_on[0]))
     for image in _explaining_images(finding, sources):
         group[0].ContentSequence.append(_visual_explanation(image))
     return group

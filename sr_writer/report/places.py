@@ -26,8 +26,8 @@ def measured_area(finding: Finding, analysis: Analysis, image: Dataset) -> Coord
     )
 
 
-def place_first_number(group: Dataset, area: CoordinatesForMeasurement) -> None:
-    """Let the first number of a group name a place on an image, and not the image alone.
+def place_group(group: Dataset, area: CoordinatesForMeasurement) -> None:
+    """Let the first number of a group name a place on an image, and not the image alone; or else the group itself.
 
     The templates are extensible; highdicom does not let groups with a segment have it from the start.
     """
@@ -36,6 +36,9 @@ def place_first_number(group: Dataset, area: CoordinatesForMeasurement) -> None:
             kept = [one for one in item.ContentSequence if one.ValueType != "IMAGE"]
             item.ContentSequence = ContentSequence([*kept, area])
             return
+    # A class that the model could not tell has no number: the area is the source of the group, as its images are.
+    area.RelationshipType = "CONTAINS"
+    group.ContentSequence.append(area)
 
 
 def _area(finding: Finding, analysis: Analysis, image: Dataset) -> NDArray[np.float64]:

@@ -83,7 +83,15 @@ def test_the_group_with_a_region_comes_first_because_viewers_open_it() -> None:
     regions = [item for item in first.ContentSequence if item.ValueType == "SCOORD"]
     assert len(regions) == 1
     assert list(regions[0].GraphicData[:2]) == list(regions[0].GraphicData[-2:]) == [56.0, 90.0]
-    assert not any(item.ValueType == "SCOORD" for group in others for item in group.ContentSequence)
+    assert not any(named(group, "111030") for group in others)
+
+
+def test_a_class_without_a_number_is_placed_on_the_whole_image_because_viewers_need_a_place() -> None:
+    untold = groups(report(examples.radiograph_analysis()))[-1]
+    assert not any(item.ValueType == "NUM" for item in untold.ContentSequence)
+    (place,) = [item for item in untold.ContentSequence if item.ValueType == "SCOORD"]
+    assert place.ConceptNameCodeSequence[0].CodeMeaning == "Source"
+    assert list(place.GraphicData) == [0, 0, 280, 0, 280, 300, 0, 300, 0, 0]
 
 
 def test_a_sum_over_segments_is_a_volumetric_group_that_names_them_all() -> None:

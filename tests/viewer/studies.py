@@ -14,7 +14,7 @@ from scipy.ndimage import distance_transform_edt, gaussian_filter
 
 from dicom_node import codes
 from dicom_node.analysis import Analysis, Histogram, Saliency, Segment
-from dicom_node.demo.phantoms import PhantomTruth, chest_ct_phantom
+from dicom_node.demo.phantoms import PhantomTruth, chest_ct_phantom, chest_radiograph_phantom
 from dicom_node.model import Finding, Measurement, Presence, Region
 from dicom_node.outputs import OutputSet
 from dicom_node.sr_writer import to_part10, write_objects
@@ -62,6 +62,16 @@ def marked_study(folder: Path) -> MarkedStudy:
         sources=tuple(_saved(folder / f"image-{index:02}.dcm", to_part10(one)) for index, one in enumerate(sources)),
         objects=tuple(_saved(folder / f"{one.order:02}-{one.kind}.dcm", to_part10(one.dataset)) for one in written),
     )
+
+
+def radiograph_study(folder: Path) -> tuple[str, tuple[Path, ...]]:
+    """Write a radiograph and a report about it, one class of which the model could not tell; also return the study."""
+    image = chest_radiograph_phantom("viewer")
+    answer = examples.radiograph_analysis(image)
+    written = write_objects(answer, examples.context(job_key="b2" * 32))
+    datasets = [image, *(one.dataset for one in written)]
+    files = tuple(_saved(folder / f"{index}.dcm", to_part10(one)) for index, one in enumerate(datasets))
+    return str(image.StudyInstanceUID), files
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -17,7 +17,7 @@ from dicom_node.send.scu import send_files
 from tests.browser import running_browser
 from tests.peers.orthanc import running_orthanc
 from tests.viewer.ohif_server import running_ohif
-from tests.viewer.studies import MarkedStudy, marked_study
+from tests.viewer.studies import MarkedStudy, marked_study, radiograph_study
 from tests.viewer.viewer import Viewer
 
 _EDGE_PX = 16
@@ -31,11 +31,18 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> MarkedStudy:
 
 
 @pytest.fixture(scope="module")
-def viewer(study: MarkedStudy, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Viewer]:
+def radiograph(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, tuple[Path, ...]]:
+    return radiograph_study(tmp_path_factory.mktemp("radiograph"))
+
+
+@pytest.fixture(scope="module")
+def viewer(
+    study: MarkedStudy, radiograph: tuple[str, tuple[Path, ...]], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Viewer]:
     folder = tmp_path_factory.mktemp("viewer")
     kept = Path(os.environ.get("DICOM_NODE_SCREENSHOTS", folder))
     with running_orthanc(folder) as pacs:
-        for source in study.sources:
+        for source in (*study.sources, *radiograph[1]):
             pacs.upload(source)
         sent = list(send_files(study.objects, Remote("127.0.0.1", pacs.dicom_port, pacs.aet, "AINODE", 30)))
         assert all(one.stored for one in sent), sent
@@ -57,6 +64,18 @@ def test_the_report_opens_on_the_slice_of_its_region_with_its_numbers(viewer: Vi
     viewer.wait_for_text("Certainty of Finding: 93.00 %", f"Diameter: {study.diameter_mm:.2f} mm")
     viewer.screenshot("report")
     assert viewer.instance_number() == study.marked_instance
+
+
+def test_a_report_with_a_class_that_the_model_could_not_tell_opens_on_the_radiograph(
+    viewer: Viewer, radiograph: tuple[str, tuple[Path, ...]]
+) -> None:
+    image = dcmread(radiograph[1][0])
+    viewer.open(radiograph[0])
+    viewer.show("SR")
+    viewer.wait_for_text("Certainty of Finding: 61.00 %", "Certainty of Finding: 3.10 %")
+    page = viewer.screenshot("radiograph-report")
+    shown = viewer.image_in(page, image.Rows, image.Columns)
+    assert shown.mean(axis=2).std() > 30
 
 
 def test_the_segmentation_covers_both_lungs_and_nothing_else(viewer: Viewer, study: MarkedStudy) -> None:
