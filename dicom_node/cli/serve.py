@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import argparse
 import logging
-import signal
 import threading
-from queue import SimpleQueue
 
 from dicom_node.config.settings import load_settings
+from dicom_node.end import End
 from dicom_node.receive.start import start_acceptor
 
 #: Beginnings of the names of the threads without which the node is not a node.
@@ -27,21 +26,18 @@ def serve(options: argparse.Namespace) -> int:
     from dicom_node.node import Node  # noqa: PLC0415
 
     configure_logs(settings.node.log_level)
-    # A signal may come while the main thread is about to wait: an Event would then wait for its own lock for ever.
-    stop: SimpleQueue[None] = SimpleQueue()
-    failed = _watch_own_threads(stop)
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stop.put(None))
+    end = End()
+    failed = _watch_own_threads(end)
     service = Service(Node(settings), options.role or ROLES, acceptor)
     try:
         service.start()
-        stop.get()
+        end.wait()
     finally:
         service.stop()
     return 1 if failed.is_set() else 0
 
 
-def _watch_own_threads(stop: SimpleQueue[None]) -> threading.Event:
+def _watch_own_threads(end: End) -> threading.Event:
     """End the node when one of its own threads dies, so that a supervisor restarts it; half a node is worse than none.
 
     Threads that serve peers are not meant: what a peer sends must never end the node.
@@ -53,7 +49,7 @@ def _watch_own_threads(stop: SimpleQueue[None]) -> threading.Event:
         exc_info = (death.exc_type, death.exc_value or death.exc_type(), death.exc_traceback)
         if name.startswith(OWN_THREADS):
             failed.set()
-            stop.put(None)
+            end.ask()
         _log.critical("thread died", extra={"who": name}, exc_info=exc_info)
 
     threading.excepthook = on_death

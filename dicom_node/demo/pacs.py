@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import argparse
 import logging
-import signal
 import sys
-import threading
 from pathlib import Path
 from typing import Any
 
 from pynetdicom import AE, AllStoragePresentationContexts, evt
 from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]
 
+from dicom_node.end import End
 from dicom_node.uids import is_valid_uid
 
 AE_TITLE = "DEMOPACS"
@@ -28,10 +27,7 @@ def serve(folder: Path, port: int = 0) -> None:
     server = ae.start_server(("127.0.0.1", port), block=False, evt_handlers=[(evt.EVT_C_STORE, _store, [folder])])
     assert server is not None
     (folder / "port").write_text(str(server.server_address[1]))
-    stop = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stop.set())
-    stop.wait()
+    End().wait()
     ae.shutdown()
 
 

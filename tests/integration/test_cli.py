@@ -156,6 +156,41 @@ def test_serve_runs_one_role_and_ends_in_order_on_sigterm(served: Node, tmp_path
     assert "node stopped" in log.read_text()
 
 
+_TO_BE_STOPPED_AT_ANY_MOMENT = """
+import signal
+from dicom_node.end import End
+end = End()
+signal.signal(signal.SIGALRM, signal.getsignal(signal.SIGTERM))
+for microseconds in range(1, 400):
+    for _ in range(5):
+        signal.setitimer(signal.ITIMER_REAL, microseconds * 1e-6)
+        end.wait()
+"""
+
+
+def test_a_signal_ends_the_wait_however_close_to_its_beginning_it_comes() -> None:
+    subprocess.run([sys.executable, "-c", _TO_BE_STOPPED_AT_ANY_MOMENT], cwd=REPOSITORY, check=True, timeout=60)
+
+
+_A_THREAD_DIES = """
+import sys, threading
+from dicom_node.cli.serve import _watch_own_threads
+from dicom_node.end import End
+end = End()
+failed = _watch_own_threads(end)
+threading.Thread(name=sys.argv[1], target=lambda: 1 / 0).start()
+threading.Timer(1, end.ask).start()
+end.wait()
+sys.exit(3 if failed.is_set() else 0)
+"""
+
+
+@pytest.mark.parametrize(("name", "status"), [("settler", 3), ("outbox-pacs", 3), ("of a peer", 0)])
+def test_only_the_death_of_a_thread_of_its_own_ends_the_node(name: str, status: int) -> None:
+    argv = [sys.executable, "-c", _A_THREAD_DIES, name]
+    assert subprocess.run(argv, cwd=REPOSITORY, timeout=30, check=False).returncode == status
+
+
 def test_help_and_version_answer_without_a_configuration(served: Node) -> None:
     assert "dicom-node 0." in run(served, "--version", node=False).stdout
     assert "commands" in run(served, "--help", node=False).stdout
