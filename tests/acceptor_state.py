@@ -8,6 +8,8 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+import psutil
+
 from tests.peers.node import Node
 from tests.peers.process import wait_until
 
@@ -36,12 +38,11 @@ def acceptor_pid(node: Node) -> int:
 
 
 def children(pid: int) -> list[int]:
-    """Return the ids of a process's children."""
-    found: list[int] = []
-    for task in Path(f"/proc/{pid}/task").iterdir():
-        with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # a thread that has ended meanwhile
-            found += [int(child) for child in (task / "children").read_text().split()]
-    return found
+    """Return the ids of a process's children.
+
+    Not read from ``/proc/PID/task/TID/children``: that list may lack some while any of them ends (proc(5)).
+    """
+    return [child.pid for child in psutil.Process(pid).children()]
 
 
 def use_of(node: Node) -> Use:

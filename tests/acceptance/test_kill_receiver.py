@@ -39,14 +39,17 @@ def test_what_was_acknowledged_survives_a_hundred_kills_of_the_receiver(node: Ca
     one = node(start=False, route=[], dicom={"port": free_port(), "journal_mb": 16})
     one.start(None, *RECEIVER_ONLY)
     with sending(lambda: one.dicom_port, images("a"), images("b")) as senders:
+        killed = 0
         for number in range(ROUNDS):
-            _wait_for_success(one, senders)
+            acceptor = _wait_for_success(one, senders, after=killed)
             time.sleep(chance.uniform(0.0, 0.3))
+            assert acceptor_pid(one) == acceptor, "the acceptor died by itself"
             if number % 3 == 2:
                 one.kill9()
                 one.start(None, *RECEIVER_ONLY)
             else:
-                os.kill(acceptor_pid(one), signal.SIGKILL)
+                os.kill(acceptor, signal.SIGKILL)
+                killed = acceptor
     one.restart()
 
     acknowledged = [image for sender in senders for image in sender.acknowledged]
@@ -65,24 +68,34 @@ def test_an_acceptor_that_dies_again_and_again_leaves_nothing_behind_in_its_node
     assert one.process is not None
     used = []
     for _ in range(4):
-        wait_until(lambda: _has_acceptor(one), 30, "the acceptor's return")
+        _wait_for_acceptor(one)
         with Raw(one.dicom_port).opened() as peer:
             assert peer.echo() == 0
         used.append(use_of_process(one.process.pid))
         os.kill(acceptor_pid(one), signal.SIGKILL)
-        wait_until(lambda: not _has_acceptor(one), 10, "the acceptor's end")
+        wait_until(lambda: _acceptor(one) is None, 10, "the acceptor's end")
     assert used[-1].threads <= used[1].threads + 1, used  # the scheduler's pool may grow meanwhile
     assert [now.descriptors for now in used[1:]] == [used[1].descriptors] * 3, used
 
 
-def _wait_for_success(node: Node, senders: list[Sender]) -> None:
-    wait_until(lambda: _has_acceptor(node), 30, "the acceptor's return")
+def _wait_for_success(node: Node, senders: list[Sender], after: int) -> int:
+    """Wait for the acceptor that follows the one killed (`after`), and for an answer of it; return its process id.
+
+    A killed process is listed until the kernel has taken it down, and its last answer may still be on its way.
+    """
+    acceptor = _wait_for_acceptor(node, after)
     before = sum(len(sender.acknowledged) for sender in senders)
     wait_until(lambda: sum(len(sender.acknowledged) for sender in senders) > before, 30, "the next success")
+    return acceptor
 
 
-def _has_acceptor(node: Node) -> bool:
+def _wait_for_acceptor(node: Node, after: int = 0) -> int:
+    wait_until(lambda: _acceptor(node) not in {None, after}, 30, "the acceptor's return")
+    return acceptor_pid(node)
+
+
+def _acceptor(node: Node) -> int | None:
     try:
-        return acceptor_pid(node) > 0
+        return acceptor_pid(node)
     except LookupError:
-        return False
+        return None
