@@ -67,6 +67,9 @@ class Peer(Section):
         "", pattern="^([0-9a-f]{64})?$", description="SHA-256 of the certificate (DER, hex) it must show; none: any."
     )
     port: Port | None = Field(None, description="Port of its own listener, for outcomes of storage commitment.")
+    port_tls: bool = Field(
+        False, description="Speak TLS there; its certificate must be signed by an authority of `dicom_tls.ca`."
+    )
 
     @model_validator(mode="after")
     def _host_is_a_network(self) -> Self:
@@ -117,6 +120,14 @@ class SourceSettings(Section):
     ae_title: AeTitle | None = Field(None, description="dimse: called AE title.")
     host: str = Field("", description="dimse: address of the PACS.")
     port: Port = Field(104, description="dimse: port of the PACS.")
+    tls: bool = Field(False, description="dimse: speak TLS, showing the certificate of `[dicom_tls]` if there is one.")
+    tls_ca: Path | None = Field(
+        None,
+        description="dimse: authorities (PEM) that sign its certificate; default: `dicom_tls.ca`, else the system's.",
+    )
+    tls_server_name: str = Field(
+        "", description="dimse: name its certificate must bear; default: `host`; `*`: any name, if `ca` signed it."
+    )
     retrieve: Literal["get", "move"] = Field(
         "get", description="dimse: `get` fetches on the same association; `move` has the PACS send to the node's port."
     )

@@ -33,6 +33,14 @@ class DestinationSettings(Section):
     ae_title: AeTitle | None = Field(None, description="dicom: called AE title.")
     host: str = Field("", description="dicom: address of the PACS.")
     port: Port = Field(104, description="dicom: port of the PACS.")
+    tls: bool = Field(False, description="dicom: speak TLS, showing the certificate of `[dicom_tls]` if there is one.")
+    tls_ca: Path | None = Field(
+        None,
+        description="dicom: authorities (PEM) that sign its certificate; default: `dicom_tls.ca`, else the system's.",
+    )
+    tls_server_name: str = Field(
+        "", description="dicom: name its certificate must bear; default: `host`; `*`: any name, if `ca` signed it."
+    )
     url: str = Field("", description="dicomweb, fhir: base address.")
     path: Path | None = Field(None, description="folder: where files are written.")
     token: SecretStr | None = Field(None, description="dicomweb, fhir: bearer token.")

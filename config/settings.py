@@ -97,6 +97,20 @@ class Settings(Section):
         return self
 
     @model_validator(mode="after")
+    def _any_name_needs_an_authority_of_ones_own(self) -> Self:
+        """Else every certificate that the system trusts, the whole web's, would do."""
+        if self.dicom_tls.ca:
+            return self
+        called: list[DestinationSettings | SourceSettings] = [*self.destination, *self.source]
+        for one in called:
+            if one.tls_server_name == "*" and not one.tls_ca:
+                raise ValueError(f'{one.name!r}: tls_server_name = "*" needs tls_ca (or dicom_tls.ca)')
+        for peer in self.peer:
+            if peer.port_tls:
+                raise ValueError(f"peer {peer.ae_title!r}: port_tls needs dicom_tls.ca")
+        return self
+
+    @model_validator(mode="after")
     def _watched_folders_are_apart(self) -> Self:
         folders = [watch.path.resolve() for watch in self.watch]
         data_dir = self.node.data_dir.resolve()

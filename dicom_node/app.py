@@ -137,7 +137,7 @@ class Service:
             title = node.settings.node.ae_title
 
             def sender() -> Sender:
-                return make_sender(destination, title, delivery.timeout_s)
+                return make_sender(destination, title, delivery.timeout_s, node.settings.dicom_tls)
 
             known = known_peer(destination, profiles, node.settings)
             policy = OutboxPolicy(node.identity, back_off, known)

@@ -32,6 +32,7 @@ from dicom_node.journal import Record
 from dicom_node.model import CommitmentState
 from dicom_node.send.event_report import Outcome, report_outcome
 from dicom_node.send.negotiation import Remote
+from dicom_node.send.tls import Tls
 from dicom_node.spool import Spool
 from dicom_node.uids import is_valid_uid
 
@@ -69,10 +70,12 @@ _Answer = tuple[int, int | None, datetime]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReportPolicy:
-    """How outcomes travel: listener port by AE title, how long it is tried, and the way over the open association
-    (number, association ID, event type, encoded data set), whose end is told to `Commitments.reported`."""
+    """How outcomes travel: listener port by AE title, and its TLS if it speaks that; how long it is tried; and the way
+    over the open association (number, association ID, event type, encoded data set), whose end is told to
+    `Commitments.reported`."""
 
     ports: Mapping[str, int]
+    tls: Mapping[str, Tls]
     give_up_after_s: float
     timeout_s: float
     on_association: Callable[[int, str, int, bytes], None]
@@ -190,8 +193,9 @@ class Commitments:
 
     def _report_to(self, port: int, request: CommitmentRequest, outcome: Outcome, counts: Mapping[str, int]) -> None:
         remote = Remote(
-            request.source_host, port, request.calling_ae_title, request.called_ae_title, self._policy.timeout_s
-        )
+            request.source_host, port, request.calling_ae_title, request.called_ae_title, self._policy.timeout_s,
+            self._policy.tls.get(request.calling_ae_title),
+        )  # fmt: skip
         now = datetime.now(UTC)
         values: dict[str, object] = {**counts}
         try:

@@ -19,7 +19,7 @@ from dicom_node.index.peers import PeerMemory
 from dicom_node.index.retelling import tell_again
 from dicom_node.profiles import Profiles
 from dicom_node.send.asking import Agreement, ask
-from dicom_node.send.negotiation import Remote
+from dicom_node.send.factory import remote_of
 
 #: A peer that was away is asked again after this long; meanwhile what it said last holds.
 _ASK_ABSENT_AGAIN = timedelta(seconds=60)
@@ -98,10 +98,7 @@ def known_peer(destination: DestinationSettings, profiles: Profiles, settings: S
     """Return what knows a destination; `None` for one that takes whatever it gets."""
     if not profiles.by_name[destination.name].address:
         return None
-    remote = Remote(
-        destination.host, destination.port, destination.ae_title or "", settings.node.ae_title,
-        settings.delivery.timeout_s,
-    )  # fmt: skip
+    remote = remote_of(destination, settings.node.ae_title, settings.delivery.timeout_s, settings.dicom_tls)
     asks = partial(ask, remote) if destination.kind == "dicom" else None
     return KnownPeer(destination.name, profiles, asks, settings.delivery.ask_again_s)
 

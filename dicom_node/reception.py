@@ -9,6 +9,7 @@ from dicom_node.config.settings import Settings
 from dicom_node.node import Node
 from dicom_node.receive.process import AcceptorProcess
 from dicom_node.receive.start import journal_folder
+from dicom_node.send.tls import ANY_NAME, Tls
 from dicom_node.settle import AllLost, Closed, Journal, Settler, SettlerLinks, Stored
 from dicom_node.sweeps import AssociationSweep
 
@@ -62,8 +63,12 @@ class Reception:
         self._commitments.reported(number, status)
 
     def _report_policy(self, settings: Settings) -> ReportPolicy:
+        own = settings.dicom_tls
+        # A peer is called at the address it came from, which its certificate need not name.
+        tls = Tls(ANY_NAME, own.ca, own.certificate, own.private_key)
         return ReportPolicy(
             ports={peer.ae_title: peer.port for peer in settings.peer if peer.port},
+            tls={peer.ae_title: tls for peer in settings.peer if peer.port_tls},
             give_up_after_s=settings.dicom.commitment_retry_h * 3600,
             timeout_s=settings.dicom.pdu_timeout_s,
             on_association=self._acceptor.report,

@@ -8,7 +8,6 @@ import sys
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from dicom_node.cli.terminal import console, print_json, read_peer, say
-from dicom_node.config.settings import load_settings
 from dicom_node.logs import quiet_third_parties
 from dicom_node.send.echo import echo as send_echo
 from dicom_node.send.scu import FileSent, all_files, send_files
@@ -17,8 +16,7 @@ from dicom_node.send.scu import FileSent, all_files, send_files
 def send(options: argparse.Namespace) -> int:
     """Send files; the exit status is 1 when any was not stored."""
     quiet_third_parties()
-    calling = options.calling or load_settings(options.config).node.ae_title
-    remote = read_peer(options.peer, calling, options.timeout)
+    remote = read_peer(options)
     files = list(all_files(options.paths))
     columns = (TextColumn("sending"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     sent: list[FileSent] = []
@@ -39,9 +37,8 @@ def send(options: argparse.Namespace) -> int:
 
 def echo(options: argparse.Namespace) -> int:
     """Ask a peer whether it answers."""
-    calling = options.calling or load_settings(options.config).node.ae_title
-    remote = read_peer(options.peer, calling, options.timeout)
-    took_s = send_echo(remote.host, remote.port, remote.called_ae_title, calling, options.timeout)
+    remote = read_peer(options)
+    took_s = send_echo(remote)
     if options.json:
         print_json({"peer": str(remote), "answered": True, "took_s": round(took_s, 4)})
     else:

@@ -47,8 +47,7 @@ def _send(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None
 def _echo(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     command = _command(commands, "echo", "ask a peer whether it answers (C-ECHO)", "dimse:echo", json=True)
     command.add_argument("peer", metavar="AET@HOST:PORT", help="who is asked")
-    command.add_argument("--from", dest="calling", default=None, help="calling AE title; default: node.ae_title")
-    command.add_argument("--timeout", type=float, default=10.0, help="seconds to wait")
+    _add_calling(command, 10.0)
 
 
 def _retrieve(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -192,8 +191,15 @@ def _command(
 
 def _add_peer(command: argparse.ArgumentParser, flag: str) -> None:
     command.add_argument(flag, dest="peer", required=True, metavar="AET@HOST:PORT", help="who receives")
+    _add_calling(command, 60.0)
+
+
+def _add_calling(command: argparse.ArgumentParser, timeout_s: float) -> None:
     command.add_argument("--from", dest="calling", default=None, help="calling AE title; default: node.ae_title")
-    command.add_argument("--timeout", type=float, default=60.0, help="seconds to wait for each answer")
+    command.add_argument("--timeout", type=float, default=timeout_s, help="seconds to wait for each answer")
+    command.add_argument("--tls", action="store_true", help="speak TLS, with certificate and ca of [dicom_tls]")
+    command.add_argument("--tls-name", default="", metavar="NAME",
+                         help="name in the peer's certificate; default: HOST; *: any that ca signed")  # fmt: skip
 
 
 def _late(target: str) -> Callable[[Options], int]:

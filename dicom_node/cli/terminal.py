@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import dataclasses
 import json
 import re
@@ -14,8 +15,10 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from dicom_node.config.settings import load_settings
 from dicom_node.errors import SettingsError
 from dicom_node.send.negotiation import Remote
+from dicom_node.send.tls import Tls
 
 _PEER = re.compile(r"(?P<title>[^@\\]{1,16})@(?P<host>[^@]+):(?P<port>\d{1,5})")
 
@@ -42,12 +45,18 @@ def say(text: str) -> None:
     console.print(text)
 
 
-def read_peer(text: str, calling_ae_title: str, timeout_s: float) -> Remote:
-    """Read ``AET@HOST:PORT``. Raises `SettingsError`."""
+def read_peer(options: argparse.Namespace) -> Remote:
+    """Read ``AET@HOST:PORT``, and who calls it how, from a command's options. Raises `SettingsError`."""
+    text = options.peer
     found = _PEER.fullmatch(text)
     if found is None or int(found["port"]) > 65535:
         raise SettingsError(f"{text!r} is not AET@HOST:PORT, for example PACS@pacs.local:104.")
-    return Remote(found["host"].strip("[]"), int(found["port"]), found["title"], calling_ae_title, timeout_s)
+    host, tls = found["host"].strip("[]"), None
+    calling = options.calling or load_settings(options.config).node.ae_title
+    if options.tls:
+        own = load_settings(options.config).dicom_tls
+        tls = Tls(options.tls_name or host, own.ca, own.certificate, own.private_key)
+    return Remote(host, int(found["port"]), found["title"], calling, options.timeout, tls)
 
 
 def _plain(value: Any) -> object:

@@ -11,13 +11,13 @@ import httpx
 from dicom_node.config.outgoing import DestinationSettings
 from dicom_node.config.settings import Settings
 from dicom_node.doctor.check import Check
-from dicom_node.doctor.echo import echo
+from dicom_node.doctor.echo import TIMEOUT_S, echo
 from dicom_node.doctor.folders import current_user, existing_part, why_not_writable
 from dicom_node.errors import DeliveryError
 from dicom_node.fitting import REPORTS, RESULT_CLASSES, Capabilities, fit, in_words
 from dicom_node.profiles import Profiles, profiles_of
+from dicom_node.send.factory import remote_of
 
-_TIMEOUT_S = 10.0
 _AUTHENTICATE = (401, 403)
 
 
@@ -36,16 +36,17 @@ def check_destinations(settings: Settings) -> list[Check]:
 
 def _check_dicom(destination: DestinationSettings, settings: Settings, profiles: Profiles) -> Check:
     """Ask for every class of result; what the settings want and the peer does not take is for a person to settle."""
-    name, called = f"destination {destination.name}", destination.ae_title or ""
+    name = f"destination {destination.name}"
     try:
-        answer = echo(settings.node.ae_title, called, destination.host, destination.port, RESULT_CLASSES)
+        remote = remote_of(destination, settings.node.ae_title, TIMEOUT_S, settings.dicom_tls)
+        answer = echo(remote, RESULT_CLASSES)
     except DeliveryError as error:
         advice = f"Check ae_title, host and port, and that it knows AE title {settings.node.ae_title} of this machine."
         return Check(name, False, str(error), advice)
     fitted = fit(profiles.by_name[destination.name].wanted, Capabilities(accepted=answer.accepted))
     takes = ", ".join(kind for uid, kind in RESULT_CLASSES.items() if uid in answer.accepted) or "no result at all"
     gets = ", ".join(in_words(fitted.outputs))
-    text = f"{called} ({answer.implementation}) answers; takes {takes}; gets {gets}"
+    text = f"{destination.ae_title} ({answer.implementation}) answers; takes {takes}; gets {gets}"
     lacking = [one for one in fitted.left_out if not one.startswith("takes no SR comprehensive")]
     if fitted.problem:
         return Check(name, False, f"{text}; {fitted.problem}", _advice_on_reports(answer.accepted))
@@ -125,7 +126,7 @@ def _get(destination: DestinationSettings, path: str, headers: dict[str, str]) -
     elif destination.username and destination.password is not None:
         auth = httpx.BasicAuth(destination.username, destination.password.get_secret_value())
     address = f"{destination.url.rstrip('/')}/{path}"
-    return httpx.get(address, headers=headers, auth=auth, timeout=_TIMEOUT_S, follow_redirects=False)
+    return httpx.get(address, headers=headers, auth=auth, timeout=TIMEOUT_S, follow_redirects=False)
 
 
 def _unreachable(name: str, destination: DestinationSettings, error: httpx.HTTPError) -> Check:

@@ -14,10 +14,11 @@ from sqlalchemy.exc import SQLAlchemyError
 import dicom_node
 from dicom_node.config.settings import Settings
 from dicom_node.doctor.check import Check
-from dicom_node.doctor.echo import Echo, echo
+from dicom_node.doctor.echo import TIMEOUT_S, Echo, echo
 from dicom_node.doctor.folders import current_user, existing_part, why_not_writable
 from dicom_node.errors import DeliveryError, IndexUnavailable
 from dicom_node.index.database import SCHEMA_HEAD, Database
+from dicom_node.send.negotiation import Remote
 
 _MB = 1 << 20
 PORTS_FILE = "ports.json"
@@ -116,7 +117,7 @@ def _node_answers(settings: Settings) -> frozenset[int]:
     host = "127.0.0.1" if settings.dicom.host in {"0.0.0.0", "::"} else settings.dicom.host  # noqa: S104
     title = settings.node.ae_title
     try:
-        answer: Echo = echo(title, title, host, dicom_port)
+        answer: Echo = echo(Remote(host, dicom_port, title, title, TIMEOUT_S))
     except DeliveryError:
         return frozenset()
     return frozenset({dicom_port, *ports.values()}) if answer.is_this_product else frozenset()

@@ -16,16 +16,18 @@ from dicom_node.retrieve.orthanc import OrthancSource
 from dicom_node.retrieve.source import Source
 from dicom_node.send.factory import BearerAuth
 from dicom_node.send.negotiation import Remote
+from dicom_node.send.tls import tls_of
 
 
 def make_sources(settings: Settings) -> Mapping[str, Source]:
     """Return every configured source by name; nothing is opened yet. Raises `SettingsError`."""
-    return {one.name: _make(one, settings.node.ae_title) for one in settings.source}
+    return {one.name: _make(one, settings) for one in settings.source}
 
 
-def _make(source: SourceSettings, own_ae_title: str) -> Source:
+def _make(source: SourceSettings, settings: Settings) -> Source:
     if source.kind == "dimse" and source.ae_title:
-        remote = Remote(source.host, source.port, source.ae_title, own_ae_title, source.timeout_s)
+        own_ae_title, tls = settings.node.ae_title, tls_of(source, settings.dicom_tls)
+        remote = Remote(source.host, source.port, source.ae_title, own_ae_title, source.timeout_s, tls)
         destination = (source.move_destination or own_ae_title) if source.retrieve == "move" else ""
         return DimseSource(source.name, remote, destination)
     url, auth = _web_address(source), _authentication(source)

@@ -20,13 +20,9 @@ _Readable = tuple[Outgoing, DicomFile]
 
 @dataclass(frozen=True, slots=True)
 class DicomSender:
-    """A C-STORE user for one destination; `timeout_s` bounds each wait for it."""
+    """A C-STORE user for one destination."""
 
-    host: str
-    port: int
-    called_ae_title: str
-    calling_ae_title: str
-    timeout_s: float
+    remote: Remote
 
     def send(self, items: Sequence[Outgoing]) -> Iterator[Sent]:
         """Send in order. When the peer cannot be reached, all that remain are deferred.
@@ -35,14 +31,13 @@ class DicomSender:
         object the peer chokes on does not hold back the rest for ever.
         An object whose bytes cannot be read, or that no context was accepted for, is refused on its own.
         """
-        remote = Remote(self.host, self.port, self.called_ae_title, self.calling_ae_title, self.timeout_s)
         readable: list[_Readable] = []
         for item in items:
             try:
                 readable.append((item, read_dicom_file(item.path)))
             except DeliveryRefused as error:
                 yield Sent(item.artifact.uid, error, "")
-        yield from _send_readable(remote, readable)
+        yield from _send_readable(self.remote, readable)
 
 
 def _send_readable(remote: Remote, readable: Sequence[_Readable]) -> Iterator[Sent]:

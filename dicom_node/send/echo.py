@@ -11,12 +11,11 @@ from dicom_node.send.negotiation import VERIFICATION, Remote
 from dicom_node.send.statuses import SUCCESS
 
 
-def echo(host: str, port: int, called_ae_title: str, calling_ae_title: str, timeout_s: float) -> float:
+def echo(remote: Remote) -> float:
     """Associate, C-ECHO, release; return the seconds it took.
 
     Raises `DeliveryDeferred` when there is no answer or a rejection, `DeliveryRefused` when C-ECHO is not accepted.
     """
-    remote = Remote(host, port, called_ae_title, calling_ae_title, timeout_s)
     started = time.monotonic()
     with Association(remote, [(VERIFICATION, UNCOMPRESSED)]) as association:
         status = association.echo()

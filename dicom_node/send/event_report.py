@@ -13,6 +13,7 @@ from pynetdicom.sop_class import (  # type: ignore[attr-defined]  # made at impo
 
 from dicom_node.errors import DeliveryDeferred
 from dicom_node.send.negotiation import Remote
+from dicom_node.send.tls import library_arguments
 from dicom_node.uids import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 
 
@@ -29,13 +30,19 @@ def report_outcome(remote: Remote, outcome: Outcome) -> int:
 
     Raises `DeliveryDeferred` when the peer is away, does not take the service, or does not answer.
     """
+    try:
+        tls_args = library_arguments(remote.tls, remote.host)
+    except OSError as error:
+        raise DeliveryDeferred(f"{remote} cannot be called: {error.strerror or error}. Check [dicom_tls].") from error
     ae = AE(ae_title=remote.calling_ae_title)
     ae.implementation_class_uid, ae.implementation_version_name = IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
     ae.acse_timeout = ae.dimse_timeout = ae.network_timeout = ae.connection_timeout = remote.timeout_s
     ae.add_requested_context(StorageCommitmentPushModel)
     # The one who asks for the association is the SCP of this service: it says so by role selection.
     role = build_role(StorageCommitmentPushModel, scu_role=False, scp_role=True)
-    association = ae.associate(remote.host, remote.port, ae_title=remote.called_ae_title, ext_neg=[role])
+    association = ae.associate(
+        remote.host, remote.port, ae_title=remote.called_ae_title, ext_neg=[role], tls_args=tls_args
+    )
     if not association.is_established:
         raise DeliveryDeferred(f"{remote} did not accept an association for Storage Commitment; tried again later.")
     try:

@@ -6,13 +6,18 @@ from collections.abc import Generator
 
 import httpx
 
+from dicom_node.config.incoming import DicomTlsSettings
 from dicom_node.config.outgoing import DestinationSettings
 from dicom_node.errors import SettingsError
 from dicom_node.send.dicom import DicomSender
 from dicom_node.send.dicomweb import DicomWebSender
 from dicom_node.send.fhir import FhirSender
 from dicom_node.send.folder import FolderSender
+from dicom_node.send.negotiation import Remote
 from dicom_node.send.outgoing import Sender
+from dicom_node.send.tls import tls_of
+
+_NO_TLS = DicomTlsSettings()
 
 
 class BearerAuth(httpx.Auth):
@@ -27,13 +32,15 @@ class BearerAuth(httpx.Auth):
         yield request
 
 
-def make_sender(destination: DestinationSettings, calling_ae_title: str, timeout_s: float) -> Sender:
+def make_sender(
+    destination: DestinationSettings, calling_ae_title: str, timeout_s: float, own_tls: DicomTlsSettings = _NO_TLS
+) -> Sender:
     """Return the sender for `destination`; nothing is opened yet.
 
     Raises `SettingsError` when a setting its kind needs is empty or its address cannot be one.
     """
     if destination.kind == "dicom" and destination.ae_title:
-        return DicomSender(destination.host, destination.port, destination.ae_title, calling_ae_title, timeout_s)
+        return DicomSender(remote_of(destination, calling_ae_title, timeout_s, own_tls))
     if destination.kind == "dicomweb":
         return DicomWebSender(_web_address(destination), authentication(destination), timeout_s)
     if destination.kind == "fhir":
@@ -41,6 +48,14 @@ def make_sender(destination: DestinationSettings, calling_ae_title: str, timeout
     if destination.kind == "folder" and destination.path is not None:
         return FolderSender(destination.path)
     raise SettingsError(f"Destination {destination.name!r} of kind {destination.kind} lacks a setting its kind needs.")
+
+
+def remote_of(
+    destination: DestinationSettings, calling_ae_title: str, timeout_s: float, own_tls: DicomTlsSettings
+) -> Remote:
+    """Return how a destination of kind ``dicom`` is called; `own_tls` says what the node shows, if it speaks TLS."""
+    called, tls = destination.ae_title or "", tls_of(destination, own_tls)
+    return Remote(destination.host, destination.port, called, calling_ae_title, timeout_s, tls)
 
 
 def authentication(destination: DestinationSettings) -> httpx.Auth | None:

@@ -8,6 +8,7 @@ buffer, and every wait ends.
 from __future__ import annotations
 
 import socket
+import ssl
 import struct
 import time
 from collections.abc import Callable, Iterator
@@ -18,6 +19,7 @@ from pynetdicom.pdu import A_ABORT_RQ, A_RELEASE_RQ
 
 from dicom_node.errors import NodeError
 from dicom_node.send.negotiation import Remote
+from dicom_node.send.tls import Tls
 
 LONGEST_ANSWER_BYTES = 1 << 20
 ASSOCIATE_AC, P_DATA = 0x02, 0x04
@@ -49,6 +51,8 @@ class Line:
             raise self._error(f"cannot be reached: {why}. Check host and port.") from error
         # Without this a small PDU waits for the peer's delayed acknowledgement, 40 ms per object.
         self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if remote.tls:
+            self._socket = self._encrypted(self._socket, remote.tls)
 
     def say(self, pdu: bytes | memoryview) -> None:
         """Send bytes; to be called inside `told`."""
@@ -102,13 +106,33 @@ class Line:
             yield
         except TimeoutError as error:
             raise self._error(f"did not get on for {self._remote.timeout_s:g} s while {doing}.") from error
+        except ssl.SSLError as error:
+            why = f"ended TLS ({error.reason}) while {doing}"
+            raise self._error(f"{why}. Does it know the certificate of this node?") from error
         except OSError as error:
             raise self._error(f"closed the connection while {doing}.") from error
         except (ValueError, TypeError, LookupError, AttributeError, struct.error) as error:
             raise self._error(f"sent malformed bytes while {doing}.") from error
 
+    def _encrypted(self, plain: socket.socket, tls: Tls) -> socket.socket:
+        try:
+            context = tls.context()
+        except OSError as error:
+            plain.close()
+            why = error.strerror or str(error)
+            raise self._error(f"cannot be called: {why}. Check tls_ca and [dicom_tls] of this node.") from error
+        try:
+            return context.wrap_socket(plain, server_hostname=tls.server_name if context.check_hostname else None)
+        except ssl.SSLCertVerificationError as error:
+            plain.close()
+            why = f"shows a certificate that does not hold: {error.verify_message}"
+            raise self._error(f"{why}. Check tls_ca and tls_server_name.") from error
+        except OSError as error:
+            plain.close()
+            raise self._error("does not agree on TLS here. Check its port, and which TLS it speaks.") from error
+
     def _error(self, what: str) -> NodeError:
-        return self._trouble.error(f"{self._remote} {what} {self._trouble.advice}")
+        return self._trouble.error(f"{self._remote} {what} {self._trouble.advice}".rstrip())
 
     def _read(self, length: int, deadline: float) -> bytearray:
         received = bytearray(length)

@@ -18,6 +18,7 @@ from pynetdicom.presentation import PresentationContext, build_context
 
 from dicom_node.errors import DeliveryDeferred
 from dicom_node.send.dicom_file import DicomFile
+from dicom_node.send.tls import Tls
 from dicom_node.uids import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 
 #: An association has at most 128 contexts: their IDs are odd and one byte long (PS3.8 9.3.2.2).
@@ -40,6 +41,7 @@ class Remote:
     called_ae_title: str
     calling_ae_title: str
     timeout_s: float
+    tls: Tls | None = None
 
     def __str__(self) -> str:
         return f"{self.called_ae_title}@{self.host}:{self.port}"

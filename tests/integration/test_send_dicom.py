@@ -28,7 +28,7 @@ from tests.peers.process import free_port, wait_until
 
 
 def sender(port, called="STORESCP", timeout_s=10.0):
-    return DicomSender("127.0.0.1", port, called, "AINODE", timeout_s)
+    return DicomSender(Remote("127.0.0.1", port, called, "AINODE", timeout_s))
 
 
 @pytest.fixture
@@ -277,12 +277,12 @@ def test_an_unreadable_file_is_refused_alone(tmp_path):
 
 
 def test_echo_says_how_long_it_took(storescp):
-    assert 0 < echo("127.0.0.1", storescp.port, storescp.aet, "AINODE", 5) < 5
+    assert 0 < echo(Remote("127.0.0.1", storescp.port, storescp.aet, "AINODE", 5)) < 5
 
 
 def test_echo_to_a_dead_port_says_so():
     with pytest.raises(DeliveryDeferred, match="cannot be reached"):
-        echo("127.0.0.1", free_port(), "ANY", "AINODE", 1)
+        echo(Remote("127.0.0.1", free_port(), "ANY", "AINODE", 1))
 
 
 def test_a_folder_is_sent_as_a_modality_would(storescp, tmp_path):

@@ -12,6 +12,7 @@ from dicom_node.send.dicomweb import DicomWebSender
 from dicom_node.send.factory import authentication, make_sender
 from dicom_node.send.fhir import FhirSender
 from dicom_node.send.folder import FolderSender
+from dicom_node.send.negotiation import Remote
 
 
 def destination(kind, **values):
@@ -33,7 +34,7 @@ def test_every_kind_of_destination_has_its_sender(configured, kind):
 
 def test_a_dicom_destination_keeps_who_calls_whom():
     configured = destination("dicom", ae_title="PACS", host="pacs.local", port=11112)
-    assert make_sender(configured, "AINODE", 5) == DicomSender("pacs.local", 11112, "PACS", "AINODE", 5)
+    assert make_sender(configured, "AINODE", 5) == DicomSender(Remote("pacs.local", 11112, "PACS", "AINODE", 5))
 
 
 def test_a_folder_destination_keeps_its_path():

@@ -8,6 +8,7 @@ import pytest
 
 from dicom_node.config.settings import Settings, load_settings
 from dicom_node.errors import SettingsError
+from dicom_node.send.tls import Tls, tls_of
 
 FOLDER = '[[destination]]\nname = "files"\nkind = "folder"\npath = "/tmp/x"\n'
 
@@ -100,3 +101,34 @@ def test_secrets_are_not_shown(tmp_path: Path) -> None:
     )
     assert "s3cret" not in repr(settings)
     assert "pw9" not in settings.model_dump_json()
+
+
+# --- TLS towards peers ---
+
+PACS = 'ae_title = "PACS"\nhost = "pacs.local"\ntls = true\n'
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f'[[destination]]\nname = "pacs"\nkind = "dicom"\n{PACS}tls_server_name = "*"\n',
+        f'[[source]]\nname = "pacs"\nkind = "dimse"\n{PACS}tls_server_name = "*"\n',
+        '[[peer]]\nae_title = "CT1"\nport = 104\nport_tls = true\n',
+    ],
+)
+def test_a_certificate_of_any_name_is_taken_from_an_authority_of_ones_own_only(tmp_path: Path, text: str) -> None:
+    assert "dicom_tls.ca" in problem(tmp_path, text)
+    load(tmp_path, f'[dicom_tls]\nca = "own-ca.pem"\n{text}')
+
+
+def test_a_destination_trusts_the_nodes_authorities_unless_it_names_others(tmp_path: Path) -> None:
+    pacs = f'[[destination]]\nname = "pacs"\nkind = "dicom"\n{PACS}'
+    for more, ca, name in (
+        ("", "own-ca.pem", "pacs.local"),
+        ('tls_ca = "pacs-ca.pem"\ntls_server_name = "pacs"\n', "pacs-ca.pem", "pacs"),
+    ):
+        settings = load(tmp_path, f'{pacs}{more}[dicom_tls]\nca = "own-ca.pem"\ncertificate = "node.pem"\n')
+        tls = tls_of(settings.destination[0], settings.dicom_tls)
+        assert tls == Tls(name, Path(ca), Path("node.pem"))
+    plain = load(tmp_path, pacs.replace("tls = true\n", ""))
+    assert tls_of(plain.destination[0], plain.dicom_tls) is None
