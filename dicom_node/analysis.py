@@ -218,6 +218,35 @@ class WrittenObject:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class NotMade:
+    """A kind of object that was wanted and could not be made, or not wholly; it holds nothing of the patient."""
+
+    kind: ArtifactKind
+    #: What people call it, ``segmentation``.
+    name: str
+    #: Class of the error, and ``module:line`` of its origin.
+    error: str
+    where: str
+    #: How many objects of the kind were made before.
+    made: int = 0
+
+    @property
+    def sentence(self) -> str:
+        """What the readers of the result are told."""
+        how_far = f"only {self.made} made" if self.made else "none made"
+        return f"NOT COMPLETE: {self.name} ({self.kind}), {how_far} because of an error of the node ({self.error})."
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WrittenResult:
+    """The objects of a result, and the answer with notes on what could not be made of it."""
+
+    answer: Analysis | NotAnalysed
+    objects: tuple[WrittenObject, ...]
+    not_made: tuple[NotMade, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class AnalysisRequest:
     """Everything a worker process needs for one job; crosses the process border by pickle.
 

@@ -112,6 +112,10 @@ class Analyst:
     # --- after the run ---
 
     def _save(self, job: ClaimedJob, plan: Plan, performed: Performed) -> None:
+        for one in performed.not_made:
+            _log.error("kind of object not made", extra={
+                "study": job.study_instance_uid, "route": job.route, "job": job.id, "model": job.model,
+                "kind": one.kind.value, "made": one.made, "error": one.error, "where": one.where})  # fmt: skip
         folder = plan.task.request.out_dir
         gave_up = plan.task.declined is not None and plan.task.declined.reason == "ANALYSIS_FAILED"
         outcome = JobOutcome(

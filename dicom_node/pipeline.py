@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from dicom_node.analysis import Analysis, AnalysisRequest, NotAnalysed, WrittenObject
-    from dicom_node.ports import RunModel, WriteBundle, WriteObjects
+    from dicom_node.analysis import Analysis, AnalysisRequest, NotAnalysed, NotMade, WrittenObject
+    from dicom_node.ports import RunModel, WriteBundle, WriteResult
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,17 +20,21 @@ class Parts:
     """The builders the story needs."""
 
     run_model: RunModel
-    write_objects: WriteObjects
+    write_result: WriteResult
     write_bundle: WriteBundle
 
 
 @dataclass(frozen=True, slots=True)
 class Told:
-    """An answer and everything that tells it: DICOM objects in the order of sending, and a FHIR Bundle."""
+    """An answer and everything that tells it: DICOM objects in the order of sending, and a FHIR Bundle.
+
+    `not_made` are wanted kinds of object that could not be made; the notes of the answer say so too.
+    """
 
     answer: Analysis | NotAnalysed
     objects: Sequence[WrittenObject]
     bundle: Mapping[str, object]
+    not_made: Sequence[NotMade]
 
 
 def analyse(request: AnalysisRequest, parts: Parts) -> Told:
@@ -41,7 +45,8 @@ def analyse(request: AnalysisRequest, parts: Parts) -> Told:
 
 def tell(answer: Analysis | NotAnalysed, request: AnalysisRequest, parts: Parts) -> Told:
     """Write an answer as DICOM objects and as a FHIR Bundle that refers to those of the first output set."""
-    objects = parts.write_objects(answer, request.context)
+    written = parts.write_result(answer, request.context)
     first = request.context.output_sets[0].key
-    bundle = parts.write_bundle(answer, request.context, [one for one in objects if first in one.output_keys])
-    return Told(answer, objects, bundle)
+    of_first = [one for one in written.objects if first in one.output_keys]
+    bundle = parts.write_bundle(written.answer, request.context, of_first)
+    return Told(written.answer, written.objects, bundle, written.not_made)

@@ -9,7 +9,14 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from dicom_node.analysis import Analysis, AnalysisRequest, NotAnalysed, ReportContext, WrittenObject
+    from dicom_node.analysis import (
+        Analysis,
+        AnalysisRequest,
+        NotAnalysed,
+        ReportContext,
+        WrittenObject,
+        WrittenResult,
+    )
 
 
 class RunModel(Protocol):
@@ -18,10 +25,10 @@ class RunModel(Protocol):
     def __call__(self, request: AnalysisRequest) -> Analysis | NotAnalysed: ...
 
 
-class WriteObjects(Protocol):
-    """Turn an answer into DICOM objects, in the order in which they must be sent."""
+class WriteResult(Protocol):
+    """Turn an answer into DICOM objects, in the order in which they must be sent; tell which could not be made."""
 
-    def __call__(self, answer: Analysis | NotAnalysed, context: ReportContext) -> Sequence[WrittenObject]: ...
+    def __call__(self, answer: Analysis | NotAnalysed, context: ReportContext) -> WrittenResult: ...
 
 
 class WriteBundle(Protocol):

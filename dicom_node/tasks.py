@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from dicom_node.analysis import AnalysisRequest
+from dicom_node.analysis import AnalysisRequest, NotMade
 from dicom_node.fhir.options import FhirOptions
 from dicom_node.inference.workers.place import Place
 from dicom_node.model import ArtifactKind, JobState, ModelIdentity
@@ -61,3 +61,5 @@ class Performed:
     message: str
     summary: Mapping[str, object]
     files: tuple[ProducedFile, ...]
+    #: Wanted kinds of object that could not be made.
+    not_made: tuple[NotMade, ...] = ()

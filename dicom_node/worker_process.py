@@ -21,7 +21,7 @@ from dicom_node.inference.workers.together import run_together
 from dicom_node.logs import quiet_third_parties
 from dicom_node.model import ArtifactKind
 from dicom_node.pipeline import Parts, Told, analyse, tell
-from dicom_node.sr_writer import to_part10, write_objects
+from dicom_node.sr_writer import to_part10, write_result
 from dicom_node.summary import state_of, summarise
 from dicom_node.tasks import Performed, ProducedFile, Task
 from dicom_node.uids import derived_uid
@@ -46,7 +46,7 @@ def perform(task: Task) -> Performed:
     started = time.perf_counter()
     parts = Parts(
         partial(run_model, place=task.place),
-        write_objects,
+        write_result,
         lambda answer, context, written: build_bundle(answer, context, written, task.fhir),
     )
     told = tell(_declined(task), task.request, parts) if task.declined else analyse(task.request, parts)
@@ -72,16 +72,19 @@ def _performed(told: Told, files: tuple[ProducedFile, ...], took_s: float) -> Pe
     return Performed(
         state=state_of(told.answer),
         reason=declined.reason if declined else "",
-        message=declined.message if declined else _message(told.answer),
+        message=declined.message if declined else _message(told),
         summary=summary,
         files=files,
+        not_made=tuple(told.not_made),
     )
 
 
-def _message(answer: Analysis | NotAnalysed) -> str:
+def _message(told: Told) -> str:
     """Return a sentence for an answer that is not the whole one; the notes say what is missing."""
-    partial = isinstance(answer, Analysis) and answer.partial
-    return "Only part of what was wanted could be assessed; see the notes." if partial else ""
+    partial = isinstance(told.answer, Analysis) and told.answer.partial
+    assessed = ["Only part of what was wanted could be assessed; see the notes."] if partial else []
+    made = ["Not every wanted kind of object could be made; see the notes."] if told.not_made else []
+    return " ".join([*assessed, *made])
 
 
 def _write_files(told: Told, request: AnalysisRequest) -> tuple[ProducedFile, ...]:

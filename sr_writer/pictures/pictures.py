@@ -23,15 +23,19 @@ from dicom_node.sr_writer.text import marking, number
 
 def pictures_of(answer: Analysis | NotAnalysed, context: ReportContext) -> list[Picture]:
     """Draw everything worth a secondary capture, in the order of the series."""
+    return list(drawn_pictures(answer, context))
+
+
+def drawn_pictures(answer: Analysis | NotAnalysed, context: ReportContext) -> Iterator[Picture]:
+    """Draw one picture after the other; those before one that cannot be drawn are had all the same."""
     if isinstance(answer, NotAnalysed):
-        return refusal_pages(answer, context)
+        yield from refusal_pages(answer, context)
+        return
     choice = choose(answer)
     drawing = _Drawing(answer, context)
-    return [
-        *summary_pages(answer, context, choice.remarks),
-        *drawing.heatmaps(choice.saliencies),
-        *drawing.slices(choice.slices),
-    ]
+    yield from summary_pages(answer, context, choice.remarks)
+    yield from drawing.heatmaps(choice.saliencies)
+    yield from drawing.slices(choice.slices)
 
 
 def heatmap_key(finding_key: str, sop_instance_uid: str) -> str:
