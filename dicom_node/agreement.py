@@ -62,14 +62,24 @@ def _finding(one: Summary, two: Summary) -> Iterator[tuple[bool, str]]:
     if one.get("presence") or two.get("presence"):
         scores = f"{_score(one)} live, {_score(two)} in the shadow"
         yield one.get("presence") == two.get("presence"), f"{one['label']}: {scores}"
-    theirs = {measured["label"]: float(measured["value"]) for measured in two.get("measurements", ())}
+    theirs = {measured["label"]: measured["value"] for measured in two.get("measurements", ())}
     for measured in one.get("measurements", ()):
-        label, value = measured["label"], float(measured["value"])
+        label, value = measured["label"], measured["value"]
         if label not in theirs:
             yield False, f"{one['label']}, {label}: only live"
             continue
-        agrees = abs(value - theirs[label]) <= TOLERANCE * max(abs(value), abs(theirs[label]))
-        yield agrees, f"{one['label']}, {label}: {value:g} live, {theirs[label]:g} in the shadow"
+        numbers = f"{_measured(value)} live, {_measured(theirs[label])} in the shadow"
+        yield _agree(value, theirs[label]), f"{one['label']}, {label}: {numbers}"
+
+
+def _agree(value: float | None, other: float | None) -> bool:
+    if value is None or other is None:
+        return value is other
+    return abs(value - other) <= TOLERANCE * max(abs(value), abs(other))
+
+
+def _measured(value: float | None) -> str:
+    return "not measurable" if value is None else f"{value:g}"
 
 
 def _score(finding: Summary) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict
 from datetime import UTC, datetime
 
@@ -43,7 +44,14 @@ def _finding(finding: Finding) -> dict[str, object]:
     data = asdict(finding)
     for written, measurement in zip(data["measurements"], finding.measurements, strict=True):
         written["label"] = measurement.label
+        written["value"] = _number(measurement.value)
+    data |= {"probability": _number(finding.probability), "threshold": _number(finding.threshold)}
     if finding.region is not None:
         data["region"] = {"sop_instance_uid": finding.region.sop_instance_uid,
                           "points_xy_px": [list(point) for point in finding.region.points_xy_px]}  # fmt: skip
     return data
+
+
+def _number(value: float | None) -> float | None:
+    """Return a number that JSON has; `None` for one that is not finite."""
+    return value if value is not None and math.isfinite(value) else None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 from dicom_node.analysis import NotAnalysed
@@ -94,7 +95,7 @@ def _value(finding: Finding, *, has_components: bool) -> Json:
 
 def _certainty(probability: float, threshold: float | None) -> Json:
     component = {"code": concept(CERTAINTY_OF_FINDING), **value_or_reason(percent(probability), PERCENT)}
-    if threshold is not None:
+    if threshold is not None and math.isfinite(threshold):
         low = {"value": percent(threshold), "unit": "%", "system": UCUM, "code": "%"}
         component["referenceRange"] = [{"low": low, "text": "Decision threshold of the model for Present"}]
     return component

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import math
+
 from dicom_node.analysis import Analysis, NotAnalysed
 from dicom_node.codes import PRESENCE_CODES
 from dicom_node.fhir.source_text import one_line
 from dicom_node.fhir.terms import printed_unit
 from dicom_node.model import Finding, Measurement
+
+NOT_MEASURABLE = "not measurable"
 
 
 def percent(probability: float) -> float:
@@ -29,11 +33,15 @@ def certainty_text(finding: Finding, *, calibrated: bool) -> str:
     """Return the model's score for people, or nothing when it gave none."""
     if finding.probability is None:
         return ""
+    if not math.isfinite(finding.probability):
+        return f"certainty {NOT_MEASURABLE}"
     return f"certainty {percent(finding.probability)} %" + ("" if calibrated else " (uncalibrated)")
 
 
 def measurement_text(measurement: Measurement) -> str:
     """Return name, value and unit of one measurement."""
+    if not math.isfinite(measurement.value):
+        return f"{measurement.label} {NOT_MEASURABLE}"
     return f"{measurement.label} {measurement.value} {printed_unit(measurement.unit)}".rstrip()
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import unicodedata
 
-from dicom_node.model import Finding, Presence
+from dicom_node.model import Finding, Measurement, Presence
 
 NOT_VERIFIED = "AI - NOT VERIFIED"
 RESEARCH_ONLY = "RESEARCH ONLY"
+NOT_MEASURABLE = "not measurable"
 
 _REPLACEMENTS = str.maketrans(
     {"≥": ">=", "≤": "<=", "–": "-", "—": "-", "−": "-", "’": "'", "‘": "'", "“": '"', "”": '"',
@@ -37,14 +39,24 @@ def marking(intended_use: str) -> str:
 
 
 def number(value: float) -> str:
-    """Return a measured value as people write it: no exponent, no trailing zeros."""
+    """Return a measured value as people write it: no exponent, no trailing zeros; words for what is no number."""
+    if not math.isfinite(value):
+        return NOT_MEASURABLE
     text = f"{value:.3f}".rstrip("0").rstrip(".")
     return text if text not in {"", "-0"} else "0"
 
 
 def percent(probability: float) -> str:
-    """Return a probability 0..1 as a percentage with one decimal."""
-    return f"{probability * 100:.1f} %"
+    """Return a probability 0..1 as a percentage with one decimal; words for what is no number."""
+    return f"{probability * 100:.1f} %" if math.isfinite(probability) else NOT_MEASURABLE
+
+
+def measured(measurement: Measurement) -> str:
+    """Return a value with its unit as radiologists write it."""
+    unit = {"[hnsf'U]": "HU", "1": ""}.get(measurement.unit.value, measurement.unit.value)
+    if not math.isfinite(measurement.value):
+        return NOT_MEASURABLE
+    return ascii_text(f"{number(measurement.value)} {unit}".strip())
 
 
 def answer_of(finding: Finding) -> str:

@@ -10,7 +10,7 @@ from dicom_node import MANUFACTURER, PRODUCT_NAME, __version__
 from dicom_node.analysis import Analysis, Histogram, NotAnalysed, Picture
 from dicom_node.model import Finding, ModelIdentity, Presence
 from dicom_node.sr_writer.identity import ResultIdentity
-from dicom_node.sr_writer.text import answer_of, ascii_text, marking, number, percent
+from dicom_node.sr_writer.text import answer_of, ascii_text, marking, measured, number, percent
 from dicom_node.sr_writer.verdict import looked_at, state_of, verdict_on
 from dicom_node.sr_writer.writing import Writing
 
@@ -88,14 +88,14 @@ def _finding(finding: Finding) -> dict[str, Any]:
         "rank": _RANK[finding.presence],
         "score": "" if finding.probability is None else percent(finding.probability),
         "share": _share(finding.probability),
-        "threshold": "" if finding.threshold is None else percent(finding.threshold),
+        "threshold": "" if _share(finding.threshold) is None else percent(finding.threshold or 0.0),
         "threshold-share": _share(finding.threshold),
     }
 
 
 def _share(value: float | None) -> float | None:
     """Return how much of the bar it takes; nothing is drawn of what is no number."""
-    return None if value is None or math.isnan(value) else min(max(value, 0.0), 1.0)
+    return None if value is None or not math.isfinite(value) else min(max(value, 0.0), 1.0)
 
 
 def _label(finding: Finding) -> str:
@@ -123,13 +123,7 @@ def _measurement_table(findings: Sequence[Finding]) -> dict[str, Any]:
 
 
 def _value(finding: Finding, label: str) -> str:
-    measured = (f"{number(m.value)} {_unit(m.unit.value)}" for m in finding.measurements if m.label == label)
-    return ascii_text(next(measured, "-"))
-
-
-def _unit(ucum: str) -> str:
-    """Return a UCUM unit as radiologists write it."""
-    return {"[hnsf'U]": "HU", "1": ""}.get(ucum, ucum)
+    return next((measured(one) for one in finding.measurements if one.label == label), "-")
 
 
 def _histogram(histogram: Histogram) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from dicom_node.model import Finding, Presence
 from dicom_node.sr_writer.key_slices import key_slices
 from dicom_node.sr_writer.overlays.outline import outlines
 from dicom_node.sr_writer.source_frames import shows
-from dicom_node.sr_writer.text import answer_of, ascii_text, number, percent
+from dicom_node.sr_writer.text import answer_of, ascii_text, measured, number, percent
 
 #: Share of the strongest influence from which an area is outlined.
 HOT = 0.5
@@ -22,7 +22,6 @@ HOT = 0.5
 _MOST_PIECES = 100
 _REGION_RGB = (94, 170, 255)
 _HEAT_RGB = (255, 140, 60)
-_UNITS = {"[hnsf'U]": "HU", "1": ""}
 
 Points = NDArray[np.float64]
 
@@ -103,7 +102,4 @@ def _words(finding: Finding) -> str:
 
 
 def _values(finding: Finding) -> Sequence[str]:
-    return [
-        ascii_text(f"{one.label} {number(one.value)} {_UNITS.get(one.unit.value, one.unit.value)}").strip()
-        for one in finding.measurements
-    ]
+    return [f"{ascii_text(one.label)} {measured(one)}" for one in finding.measurements]

@@ -15,9 +15,8 @@ from dicom_node.sr_writer.pictures.legend import Entry, draw_legend
 from dicom_node.sr_writer.pictures.locator import Locator, draw_locator, locator_px
 from dicom_node.sr_writer.pictures.pen import Rgb, RgbUint8, draw_outline, resized_mask
 from dicom_node.sr_writer.pictures.picture_source import PictureSource
-from dicom_node.sr_writer.pictures.tables import value_text
 from dicom_node.sr_writer.source_frames import shows
-from dicom_node.sr_writer.text import answer_of, percent
+from dicom_node.sr_writer.text import answer_of, measured, percent
 
 _LEGEND_SHARE = 0.24
 #: Colours of regions, told apart by those who see no red or no green, too (after Okabe and Ito).
@@ -74,7 +73,7 @@ def _segment_entries(segments: Sequence[Segment], volume: Volume) -> list[Entry]
     entries = []
     for segment in segments:
         finding = findings.get(segment.finding_key)
-        value = f"{finding.measurements[0].label}: {value_text(finding.measurements[0])}" \
+        value = f"{finding.measurements[0].label}: {measured(finding.measurements[0])}" \
             if finding is not None and finding.measurements else ""  # fmt: skip
         entries.append(Entry(segment.label, segment.color_rgb, value))
     return entries

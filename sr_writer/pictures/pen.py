@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -54,9 +55,9 @@ def clipped(text: str, size_px: int, width_px: int) -> str:
     plain = ascii_text(text)
     if text_width(plain, size_px) <= width_px:
         return plain
-    while plain and text_width(plain + "...", size_px) > width_px:
-        plain = plain[:-1]
-    return plain.rstrip() + "..." if plain else ""
+    lengths = range(len(plain) + 1)
+    kept = bisect_right(lengths, width_px, key=lambda length: text_width(f"{plain[:length]}...", size_px)) - 1
+    return plain[:kept].rstrip() + "..." if kept > 0 else ""
 
 
 def wrapped(text: str, size_px: int, width_px: int, most_lines: int | None = None) -> list[str]:
@@ -71,6 +72,22 @@ def wrapped(text: str, size_px: int, width_px: int, most_lines: int | None = Non
     if most_lines is not None and len(lines) > most_lines:
         lines = [*lines[: most_lines - 1], " ".join(lines[most_lines - 1 :])]
     return [clipped(line, size_px, width_px) for line in lines]
+
+
+def folded(text: str, size_px: int, width_px: int, most_lines: int) -> list[str]:
+    """Break `text` into ASCII lines as `wrapped` does, but longer words too: nothing is lost up to `most_lines`."""
+    pieces = (piece for word in ascii_text(text).split() for piece in _pieces(word, size_px, width_px))
+    return wrapped(" ".join(pieces), size_px, width_px, most_lines)
+
+
+def _pieces(word: str, size_px: int, width_px: int) -> list[str]:
+    """Cut a word where the line ends."""
+    pieces = [""]
+    for letter in word:
+        if pieces[-1] and text_width(pieces[-1] + letter, size_px) > width_px:
+            pieces.append("")
+        pieces[-1] += letter
+    return pieces
 
 
 @dataclass(frozen=True, slots=True)

@@ -242,7 +242,7 @@ def _images_of(finding: Finding, sources: ReportSources) -> list[Dataset]:
 def _parameters(finding: Finding, model: ModelIdentity) -> list[str]:
     """Return the model's parameters, and what is needed to understand "present" and the score later."""
     parameters = [p for p in model.parameters if finding.threshold is None or not p.startswith("threshold=")]
-    if finding.threshold is not None:
+    if finding.threshold is not None and math.isfinite(finding.threshold):
         parameters.append(f"threshold={number(finding.threshold)}")
     if finding.probability is not None:
         parameters.append("score=calibrated" if model.calibrated else "score=uncalibrated")

@@ -33,7 +33,7 @@ function findingsTable(findings, model) {
       el("th", { scope: "row" }, finding.label),
       judged && el("td", {}, finding.presence ? presence(finding.presence) : "–"),
       scored && el("td", {}, score(finding)),
-      ...names.map((name) => el("td", { class: "number" }, values.has(name) ? values.get(name).toLocaleString() : "–")),
+      ...names.map((name) => el("td", { class: "number" }, values.has(name) ? values.get(name)?.toLocaleString() ?? "not measurable" : "–")),
     ].filter(Boolean);
   });
   return table("Findings and measurements", heads, rows);
