@@ -27,7 +27,8 @@ def run_model(request: AnalysisRequest, place: Place = _ANYWHERE) -> Analysis | 
     """Answer one request: read the headers, gate them, run the model (`ports.RunModel`) at a place.
 
     A study the model must not answer for comes back as `NotAnalysed`, with what was looked at. Raises
-    `ModelUnavailable` or `SettingsError` when the model itself cannot be used.
+    `ModelUnavailable` or `SettingsError` when the model itself cannot be used, or answers without any finding, which
+    would read as a negative answer.
     """
     card = load_card(request.model_dir)
     card.require(request.model_digest)
@@ -52,7 +53,7 @@ def run_model(request: AnalysisRequest, place: Place = _ANYWHERE) -> Analysis | 
         if refusals:
             raise refusals[0]
         check_card_gate(card, headers)
-        return analyse(run)
+        answer = analyse(run)
     except NotAnalysable as refusal:
         return NotAnalysed(
             model=identity,
@@ -61,6 +62,12 @@ def run_model(request: AnalysisRequest, place: Place = _ANYWHERE) -> Analysis | 
             message=str(refusal),
             notes=tuple(run.notes),
         )
+    if not answer.findings:
+        raise ModelUnavailable(
+            f"Model {card.name} answered without any finding, which nobody could tell from a negative answer. "
+            "Correct it: give a finding for everything it evaluated, absent or not, or raise NotAnalysable."
+        )
+    return answer
 
 
 def _read_headers(request: AnalysisRequest) -> tuple[tuple[SourceImage, ...], list[NotAnalysable]]:

@@ -8,14 +8,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from dicom_node.analysis import AnalysisRequest, SourceFile
 from dicom_node.errors import ModelUnavailable, NotAnalysable
 from dicom_node.inference.cards.card import ModelCard, load_card
 from dicom_node.inference.prediction import ModelInput
+from dicom_node.inference.runner import run_model
 from dicom_node.inference.runtimes import entry_point
+from dicom_node.sr_writer import to_part10
 from tests.model_folders import CLASSES, write_card
+from tests.unit import analysis_examples as examples
 
 PACKAGE = """
 import numpy as np
+from dicom_node.analysis import Analysis
 from dicom_node.errors import NotAnalysable
 from dicom_node.inference.prediction import Prediction
 
@@ -37,6 +42,9 @@ def plain_list(inputs, card, device):
 
 def endless(inputs, card, device):
     return [Prediction(scores=np.array([np.inf], np.float32)) for one in inputs]
+
+def silent(run):
+    return Analysis(model=run.identity, sources=tuple(image.header for image in run.images), findings=())
 
 def declining(inputs, card, device):
     raise NotAnalysable("NO_CONTRAST", "Nothing to see.")
@@ -127,3 +135,14 @@ def test_occlusion_shows_what_the_function_looks_at(package: str, tmp_path: Path
 def test_a_function_cannot_promise_what_needs_a_network(package: str, tmp_path: Path) -> None:
     with pytest.raises(ModelUnavailable, match="cannot explain this task by grad-cam"):
         entry_point.load(card(tmp_path, f"{package}:brightness", '\n[explain]\nmethod = "grad-cam"\n'), "cpu")
+
+
+def test_an_answer_without_any_finding_is_an_error_of_the_model(package: str, tmp_path: Path) -> None:
+    folder = write_card(tmp_path / "model", "python", task="own", top=f'entry_point = "{package}:silent"', more="")
+    image = examples.radiograph()
+    path = tmp_path / "image.dcm"
+    path.write_bytes(to_part10(image))
+    source = SourceFile(path=path, sop_instance_uid=image.SOPInstanceUID, series_instance_uid=image.SeriesInstanceUID)
+    request = AnalysisRequest(context=examples.context(), model_dir=folder, files=(source,), out_dir=tmp_path)
+    with pytest.raises(ModelUnavailable, match="without any finding"):
+        run_model(request)
