@@ -142,7 +142,7 @@ def _document(content: _Content, identity: ResultIdentity, wanted: OutputSet) ->
             identity.source.StudyInstanceUID,
             identity.model.name,
             context.route_name,
-            wanted.structured_report,
+            wanted.key,
         ),
         series_number=SERIES_NUMBER,
         sop_instance_uid=identity.uid("sr", wanted.key),

@@ -197,3 +197,18 @@ def test_a_selection_is_a_series_of_its_own_marked_as_not_verified(kind: Artifac
     assert document.SeriesDescription.endswith("- NOT VERIFIED - RESEARCH ONLY")
     others = {one.dataset.SeriesInstanceUID for one in written if one.kind is not kind}
     assert document.SeriesInstanceUID not in others
+
+
+# --- reports ---
+
+
+def test_reports_of_two_output_sets_in_one_archive_have_a_place_each() -> None:
+    """An archive tells instances of a series apart by their number; these reports differ only in what they refer to."""
+    with_pictures, without = OutputSet(), OutputSet(secondary_capture=False)
+    sets = (with_pictures, without)
+    first, other = made(examples.radiograph_analysis(), ArtifactKind.STRUCTURED_REPORT, output_sets=sets)
+    assert first.SOPClassUID == other.SOPClassUID
+    assert (first.SeriesInstanceUID, first.InstanceNumber) != (other.SeriesInstanceUID, other.InstanceNumber)
+
+    later = made(examples.radiograph_analysis(), ArtifactKind.STRUCTURED_REPORT, output_sets=sets[::-1], job_key="b2")
+    assert [one.SeriesInstanceUID for one in later] == [other.SeriesInstanceUID, first.SeriesInstanceUID]
