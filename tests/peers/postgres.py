@@ -14,7 +14,7 @@ from pathlib import Path
 import sqlalchemy
 
 from tests.needs import absent
-from tests.peers.process import Process, free_port, listens, wait_until
+from tests.peers.process import Process, free_port, wait_until
 
 
 class Postgres:
@@ -76,6 +76,7 @@ def _debian_programs() -> Path | None:
 @contextmanager
 def _debian(folder: Path, programs: Path) -> Iterator[Postgres]:
     data, port = folder / "data", free_port()
+    url = f"postgresql+psycopg2://postgres@127.0.0.1:{port}/postgres"
     # PostgreSQL refuses to run as root; Debian's package brings a user for it.
     user = "postgres" if os.geteuid() == 0 else None
     if user is not None:
@@ -91,14 +92,23 @@ def _debian(folder: Path, programs: Path) -> Iterator[Postgres]:
 
     def launch() -> Process:
         server = Process(argv, folder / "postgres.log", user=user)
-        server.wait_until_ready(lambda: listens(port))
+        server.wait_until_ready(lambda: _answers(url))
         return server
 
-    postgres = Postgres(f"postgresql+psycopg2://postgres@127.0.0.1:{port}/postgres", launch)
+    postgres = Postgres(url, launch)
     try:
         yield postgres
     finally:
         postgres.stop()
+
+
+def _answers(url: str) -> bool:
+    """Tell whether it lets clients in: it listens before that, and says that it is starting up."""
+    try:
+        sqlalchemy.create_engine(url, poolclass=sqlalchemy.NullPool).connect().close()
+    except sqlalchemy.exc.OperationalError:
+        return False
+    return True
 
 
 @contextmanager
