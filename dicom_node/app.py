@@ -178,7 +178,8 @@ class Service:
         pull_id = f"pull:{node.receiver_id}"[:64]
         self._pull_sweep = AssociationSweep(node.database, pull_id)
         self._pull_sweep.forget_own()
-        self._retrievals = node.open_retrievals(pull_id)
+        self._retrievals = node.open_retrievals(pull_id, lasting=True)
+        self._retrievals.take_up()
         self._ingest = node.open_ingest(pull_id)
         token_file = api.token_file or node.settings.node.data_dir / "api-token"
         token, digest = load_or_create_token(token_file)

@@ -118,14 +118,19 @@ class Node:
 
         return WatchFolders(self.open_ingest(receiver_id), self.settings)
 
-    def open_retrievals(self, receiver_id: str) -> Retrievals:
-        """Return what fetches studies from the configured sources. Raises `SettingsError`."""
+    def open_retrievals(self, receiver_id: str, *, lasting: bool) -> Retrievals:
+        """Return what fetches studies from the configured sources; `lasting` ones are taken up again after a restart.
+
+        Raises `SettingsError`.
+        """
         from dicom_node.retrieve.arrivals import Door  # noqa: PLC0415 - each role loads only what it needs
         from dicom_node.retrieve.factory import make_sources  # noqa: PLC0415
+        from dicom_node.retrieve.memory import RetrievalMemory  # noqa: PLC0415
         from dicom_node.retrieve.retrievals import Retrievals  # noqa: PLC0415
 
+        memory = RetrievalMemory(self.database, receiver_id) if lasting else None
         door = Door(self.intake_as(receiver_id), self.database, self.settings.dicom.max_object_mb * _MEGABYTE)
-        return Retrievals(make_sources(self.settings), door, self.settings.node.ae_title)
+        return Retrievals(make_sources(self.settings), door, self.settings.node.ae_title, memory)
 
     @property
     def work_dir(self) -> Path:

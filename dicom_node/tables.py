@@ -229,6 +229,22 @@ peer_capabilities = Table(
     Column("heard_at", UtcDateTime),
 )
 
+# Studies that are being fetched; a row goes when its retrieval ends.
+retrievals = Table(
+    "retrievals",
+    metadata,
+    Column("id", String(36), primary_key=True),
+    # Who fetches: takes it up again after a restart.
+    Column("receiver_id", String(64), nullable=False),
+    Column("source", String(64), nullable=False),
+    Column("study_instance_uid", String(64), nullable=False),
+    # Empty: the whole study.
+    Column("series_instance_uids", JSON, nullable=False),
+    Column("asked_at", UtcDateTime, nullable=False),
+    # How often its receiver has ended before it did.
+    Column("interrupted", Integer, nullable=False),
+)
+
 # Requests for storage commitment (PS3.4 Annex J): what a modality asks before it deletes its own copies.
 commitments = Table(
     "commitments",

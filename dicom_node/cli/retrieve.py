@@ -34,7 +34,7 @@ def retrieve(options: argparse.Namespace) -> int:
     node = Node(load_settings(options.config))
     # A name of its own: a node that runs beside must not keep this association open when this process is gone.
     receiver_id = f"{socket.gethostname()}:retrieve:{os.getpid()}"[:64]
-    retrievals = node.open_retrievals(receiver_id)
+    retrievals = node.open_retrievals(receiver_id, lasting=False)
     try:
         asked = retrievals.ask(Wanted(options.study, tuple(options.series)), options.source)
         finished = _followed(retrievals, asked, AssociationSweep(node.database, receiver_id), quiet=options.json)

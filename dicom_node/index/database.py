@@ -19,7 +19,7 @@ from dicom_node.errors import IndexUnavailable
 
 #: Newest migration in `migrations/versions`; a test holds it against the folder. Known here so that a start on an
 #: up-to-date database need not load Alembic (half a second).
-SCHEMA_HEAD = "0005"
+SCHEMA_HEAD = "0006"
 
 _BUSY_TIMEOUT_S = 30
 _log = logging.getLogger(__name__)

@@ -1,7 +1,8 @@
-"""All retrievals of this process: asked, waiting, running, finished. They are remembered until the process ends."""
+"""All retrievals of this process: asked, waiting, running, finished. What its end cuts off can be taken up again."""
 
 from __future__ import annotations
 
+import logging
 import threading
 import uuid
 from collections import OrderedDict, deque
@@ -11,9 +12,11 @@ from datetime import UTC, datetime
 
 from dicom_node.errors import NotFound, RetrievalStopped, SourceUnavailable
 from dicom_node.retrieve.arrivals import Arrivals, Door
+from dicom_node.retrieve.memory import RetrievalMemory
 from dicom_node.retrieve.retrieval import FINISHED, Retrieval, RetrievalState, Watch, new_retrieval, perform
 from dicom_node.retrieve.source import Source, Wanted
 
+_log = logging.getLogger(__name__)
 #: Retrievals that run at once; more would only share the same disk.
 _AT_ONCE = 2
 _MOST_WAITING = 500
@@ -23,8 +26,12 @@ _REMEMBERED = 1000
 class Retrievals:
     """Runs retrievals in the background. Safe to share between threads."""
 
-    def __init__(self, sources: Mapping[str, Source], door: Door, called_ae_title: str) -> None:
+    def __init__(
+        self, sources: Mapping[str, Source], door: Door, called_ae_title: str, memory: RetrievalMemory | None = None
+    ) -> None:
+        """Without `memory` they end with the process."""
         self.sources = sources
+        self._memory = memory
         self._door = door
         self._called_ae_title = called_ae_title
         self._lock = threading.Lock()
@@ -58,19 +65,32 @@ class Retrievals:
             if len(self._waiting) >= _MOST_WAITING:
                 raise SourceUnavailable(f"{_MOST_WAITING} retrievals wait already. Ask again later.")
             retrieval = new_retrieval(str(uuid.uuid4()), source.name, wanted)
-            self._known[retrieval.id] = retrieval
-            self._forget_oldest()
-            self._waiting.append(retrieval.id)
-            self._start_waiting()
+            if self._memory:
+                self._memory.remember(retrieval)
+            self._queue(retrieval)
             return retrieval
+
+    def take_up(self) -> None:
+        """Queue again what the last end of the node cut off; what it cannot is shown as failed."""
+        for retrieval in self._memory.interrupted() if self._memory else ():
+            taken = retrieval
+            if retrieval.source not in self.sources:
+                why = "The source is no longer in the configuration."
+                taken = replace(retrieval, state=RetrievalState.FAILED, reason=why, finished_at=datetime.now(UTC))
+                self._forget(retrieval.id)
+            _log.info("retrieval taken up", extra={
+                "retrieval": taken.id, "source": taken.source, "study": taken.study_instance_uid,
+                "state": taken.state.value, "why": taken.reason})  # fmt: skip
+            with self._lock:
+                self._queue(taken)
 
     def get(self, id_: str) -> Retrieval:
         """Return a retrieval as it stands. Raises `NotFound`."""
         with self._lock:
             if id_ not in self._known:
                 raise NotFound(
-                    "No such retrieval. They are remembered until the node restarts; what had come by then is kept: "
-                    "ask for the study again to have the rest."
+                    "No such retrieval. One that has ended is remembered until the node restarts; what had come is "
+                    "kept: ask for the study again to have the rest."
                 )
             return self._current(self._known[id_])
 
@@ -80,7 +100,7 @@ class Retrievals:
             return [self._current(one) for one in reversed(self._known.values())]
 
     def stop(self) -> None:
-        """Take no more objects; what has come is kept."""
+        """Take no more objects; what has come is kept, and what has not is fetched after the next start."""
         self._stopped.set()
         with self._lock:
             self._waiting.clear()
@@ -90,6 +110,13 @@ class Retrievals:
     def _current(self, retrieval: Retrieval) -> Retrieval:
         arrivals = self._arrivals.get(retrieval.id)
         return retrieval if arrivals is None else retrieval.with_progress(arrivals.tally.progress)
+
+    def _queue(self, retrieval: Retrieval) -> None:
+        self._known[retrieval.id] = retrieval
+        self._forget_oldest()
+        if retrieval.state not in FINISHED:
+            self._waiting.append(retrieval.id)
+            self._start_waiting()
 
     def _forget_oldest(self) -> None:
         finished = [id_ for id_, one in self._known.items() if one.state in FINISHED]
@@ -115,9 +142,16 @@ class Retrievals:
             watch = Watch(begun=lambda arrivals: self._watch(id_, arrivals), stopped=self._stopped.is_set)
             finished = perform(retrieval, self.sources[retrieval.source], self._door, self._called_ae_title, watch)
         except RetrievalStopped as stop:
-            finished = replace(retrieval, state=RetrievalState.FAILED, reason=f"{stop} Ask again.")
+            what_next = "It goes on after the next start." if self._memory else "Ask again."
+            finished = replace(retrieval, state=RetrievalState.FAILED, reason=f"{stop} {what_next}")
         finally:
             self._finish(finished)
+        if not self._stopped.is_set():
+            self._forget(id_)
+
+    def _forget(self, id_: str) -> None:
+        if self._memory:
+            self._memory.forget(id_)
 
     def _watch(self, id_: str, arrivals: Arrivals) -> None:
         with self._lock:

@@ -53,7 +53,7 @@ def configuration(folder: Path, pacs: Orthanc) -> dict[str, Any]:
 @pytest.fixture
 def retrievals(tmp_path: Path, pacs: Orthanc) -> Iterator[Retrievals]:
     node = Node(Settings.model_validate(configuration(tmp_path, pacs)))
-    opened = node.open_retrievals("test:retrieve")
+    opened = node.open_retrievals("test:retrieve", lasting=True)
     yield opened
     opened.stop()
     wait_until(lambda: all(one.state in FINISHED for one in opened.all()), 10, "the retrievals to end")
@@ -198,7 +198,9 @@ def test_a_search_at_an_address_that_is_no_dicomweb_is_told_so(tmp_path: Path, p
     settings = Settings.model_validate({**configuration(tmp_path, pacs), "source": [wrong]})
     node = Node(settings)
     parts = dataclasses.replace(
-        parts_over(node.database, tmp_path), settings=settings, retrievals=node.open_retrievals("test:retrieve")
+        parts_over(node.database, tmp_path),
+        settings=settings,
+        retrievals=node.open_retrievals("test:retrieve", lasting=True),
     )
 
     answer = client_of(parts).get("/api/sources/wrong/studies", params={"patient_id": "1"})
