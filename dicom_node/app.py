@@ -201,7 +201,8 @@ class Service:
         self.ports["api"] = self._api.port
         if token is not None:
             # Once, to whoever started the node; a log would carry it to strangers.
-            print(f"API token (shown once, kept in {token_file}): {token}", flush=True)  # noqa: T201
+            # With its line's end in it: a line of the log may come between two writes.
+            print(f"API token (shown once, kept in {token_file}): {token}\n", end="", flush=True)  # noqa: T201
 
     def _receiver_ready(self) -> bool:
         return "receive" not in self._roles or (self._reception is not None and self._reception.is_serving())
