@@ -5,11 +5,14 @@ from __future__ import annotations
 import contextlib
 import re
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
 
+from dicom_node.config.settings import load_settings
+from dicom_node.receive.start import acceptor_options
 from tests.peers.node import Node
 from tests.peers.process import wait_until
 
@@ -71,7 +74,7 @@ def parts(node: Node) -> list[Path]:
     return list((node.data_dir / "spool" / "incoming").iterdir())
 
 
-def back_at(node: Node, before: Use, within_s: float = 10.0, rss_mb: float = 30.0) -> Use:
+def back_at(node: Node, before: Use, within_s: float = 60.0, rss_mb: float = 30.0) -> Use:
     """Wait until threads, descriptors and temporary files are at what they were; return what they are."""
 
     def is_back() -> bool:
@@ -92,6 +95,7 @@ def back_at(node: Node, before: Use, within_s: float = 10.0, rss_mb: float = 30.
 
 def quiet(node: Node, within_s: float = 10.0) -> Use:
     """Wait until the acceptor has grown its journal and serves nobody; return what it uses then."""
+    wait_until_journal_is_whole(node)
     before = use_of(node)
     deadline = time.monotonic() + within_s
     while time.monotonic() < deadline:
@@ -103,9 +107,22 @@ def quiet(node: Node, within_s: float = 10.0) -> Use:
     return before
 
 
+def wait_until_journal_is_whole(node: Node) -> None:
+    """Wait until the acceptor has opened all its slots: it makes them beside its work, as fast as the disk allows."""
+    wanted = acceptor_options(load_settings(node.config)).journal_slots
+    open_files = Path(f"/proc/{acceptor_pid(node)}/fd")
+    wait_until(lambda: sum(name.endswith(".slot") for name in _targets(open_files)) >= wanted, 60, "the whole journal")
+
+
+def _targets(open_files: Path) -> Iterator[str]:
+    for link in open_files.iterdir():
+        with contextlib.suppress(FileNotFoundError):  # closed meanwhile
+            yield str(link.readlink())
+
+
 def log_lines(node: Node) -> list[str]:
     """Return the lines of the log."""
-    return node.log.read_text(encoding="utf-8", errors="replace").splitlines()
+    return node.log_lines()
 
 
 def troubles(node: Node, since: int = 0) -> list[str]:

@@ -14,8 +14,9 @@ from dicom_node.journal import read_record, slots_in
 from tests.needs import REPOSITORY
 from tests.peers.process import Process, wait_until
 
-READY_TIMEOUT_S = 60.0
-SETTLED_TIMEOUT_S = 30.0
+READY_TIMEOUT_S = 120.0
+#: Filing synchronises the whole file system, and with it what other tests write.
+SETTLED_TIMEOUT_S = 120.0
 
 
 class Node:
@@ -66,7 +67,7 @@ class Node:
 
     def stop(self) -> int:
         """Ask it to end and return the exit status."""
-        return 0 if self.process is None else self.process.stop(30)
+        return 0 if self.process is None else self.process.stop()
 
     def kill9(self) -> None:
         """End it and its workers at once, as a power cut would."""
@@ -99,8 +100,11 @@ class Node:
 
     def events(self) -> list[dict[str, Any]]:
         """The log lines that are JSON objects, oldest first."""
-        lines = self.log.read_text(encoding="utf-8", errors="replace").splitlines()
-        return [json.loads(line) for line in lines if line.startswith("{")]
+        return [json.loads(line) for line in self.log_lines() if line.startswith("{")]
+
+    def log_lines(self) -> list[str]:
+        """The whole lines of the log: the last one may just be written."""
+        return self.log.read_text(encoding="utf-8", errors="replace").rpartition("\n")[0].splitlines()
 
     def wait_for_event(self, matches: Callable[[dict[str, Any]], bool], timeout_s: float = 60.0) -> dict[str, Any]:
         """Wait until a log line matches, and return the first that does."""
