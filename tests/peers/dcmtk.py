@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import subprocess
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
+import psutil
 import pydicom
 
 from tests.needs import tool
@@ -59,7 +61,10 @@ class Receiver:
         self.aet, self.host, self.port, self.folder, self.process = aet, "127.0.0.1", port, folder, process
 
     def files(self) -> list[Path]:
-        return sorted(p for p in self.folder.rglob("*") if p.is_file() and p.name not in {"index.dat", "lockfile"})
+        """Return the files of objects, less those that it still writes."""
+        there = [p for p in self.folder.rglob("*") if p.is_file() and p.name not in {"index.dat", "lockfile"}]
+        unfinished = self._open_files()  # asked for afterwards: what was there and is not open now is whole
+        return sorted(path for path in there if str(path) not in unfinished)
 
     def datasets(self) -> list[pydicom.FileDataset]:
         return [pydicom.dcmread(path) for path in self.files()]
@@ -68,6 +73,16 @@ class Receiver:
         """Wait until at least `count` objects have come, and return them."""
         wait_until(lambda: len(self.files()) >= count, timeout_s, f"{count} objects at {self.aet}", 0.2)
         return self.datasets()
+
+    def _open_files(self) -> set[str]:
+        """Return the files that it has open, or one of its children: `dcmqrscp` has one for each association."""
+        found: set[str] = set()
+        with contextlib.suppress(psutil.Error):
+            receiver = psutil.Process(self.process.pid)
+            for process in (receiver, *receiver.children(recursive=True)):
+                with contextlib.suppress(psutil.Error):
+                    found |= {file.path for file in process.open_files()}
+        return found
 
 
 @contextmanager
