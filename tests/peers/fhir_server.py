@@ -80,7 +80,9 @@ def running_fhir_server(token: str = "") -> Iterator[FhirServer]:
         try:
             assert process.stdout is not None
             root = f"http://127.0.0.1:{json.loads(process.stdout.readline())['port']}"
-            with httpx.Client(timeout=30, trust_env=False) as http:
+            # A connection for each request: the server closes one that idles, perhaps just when it is used again.
+            each_its_own = httpx.Limits(max_keepalive_connections=0)
+            with httpx.Client(timeout=60, trust_env=False, limits=each_its_own) as http:
                 yield FhirServer(f"{root}/fhir/R4", f"{root}/_test", http)
         finally:
             process.kill()

@@ -30,7 +30,9 @@ class Orthanc:
         self.dicom_port, self.http_port = free_port(), free_port()
         self.http_url = f"http://127.0.0.1:{self.http_port}"
         self.dicomweb_url = f"{self.http_url}/dicom-web"
-        self.http = httpx.Client(base_url=self.http_url, timeout=30, trust_env=False)
+        # A connection for each request: Orthanc closes one that idles for a second, perhaps just when it is used again.
+        each_its_own = httpx.Limits(max_keepalive_connections=0)
+        self.http = httpx.Client(base_url=self.http_url, timeout=60, trust_env=False, limits=each_its_own)
         self._folder = folder
         self._configuration = folder / "orthanc.json"
         self._configuration.write_text(json.dumps(self._settings(overrides)), encoding="utf-8")
@@ -41,8 +43,11 @@ class Orthanc:
     def start(self) -> None:
         """Start it, or start it again on the same data, and wait until it answers."""
         argv = [tool("Orthanc", "orthanc"), str(self._configuration)]
-        self._process = Process(argv, self._folder / "orthanc.log")
-        self._process.wait_until_ready(self._answers)
+        log = self._folder / "orthanc.log"
+        begins = log.stat().st_size if log.exists() else 0
+        self._process = Process(argv, log)
+        # It answers before it has told its plugins, and with them the routing script, that it has started.
+        self._process.wait_until_ready(lambda: self._answers() and b"Orthanc has started" in log.read_bytes()[begins:])
 
     def stop(self) -> None:
         """End it in order, which takes Orthanc some seconds."""
