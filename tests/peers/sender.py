@@ -39,7 +39,8 @@ class Sender(threading.Thread):
     def stop(self) -> None:
         """Finish the image under way and end."""
         self._over.set()
-        self.join(30)
+        self.join(3 * self._patience_s + 60)  # a new connection, an answer, the release: each may take its time
+        assert not self.is_alive(), "the sender has not ended; its ledger may still grow"
 
     def _send_over(self, peer: Raw) -> None:
         for image in self._images:
