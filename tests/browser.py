@@ -38,6 +38,10 @@ _WITH_WEBGL = (
 )
 
 
+#: What the browser says to an expression while one page makes room for another.
+_CHANGING_PAGES = ("navigated or closed", "context was destroyed", "Cannot find context")
+
+
 class Browser:
     """One tab. Commands are those of the Chrome DevTools protocol."""
 
@@ -75,8 +79,11 @@ class Browser:
         self.send("Emulation.setDeviceMetricsOverride", **size)
         scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
         self.send("Emulation.setEmulatedMedia", features=[scheme])
-        self.send("Page.navigate", url=url)
-        self.wait_for("document.readyState == 'complete'")
+        self.run("window.isLeft = true")
+        answer = self.send("Page.navigate", url=url)
+        # It answers while the old page is still there; a change of the fragment alone (no loader) keeps that.
+        is_other_page = "!window.isLeft && " if "loaderId" in answer else ""
+        self.wait_for(f"{is_other_page}document.readyState == 'complete'")
 
     def run(self, script: str) -> Any:
         """Evaluate a JavaScript expression in the page and return its value."""
@@ -85,13 +92,21 @@ class Browser:
             raise RuntimeError(answer["exceptionDetails"]["exception"].get("description", script))
         return answer["result"].get("value")
 
-    def wait_for(self, script: str, timeout_s: float = 15.0) -> None:
+    def wait_for(self, script: str, timeout_s: float = 60.0) -> None:
         """Wait until an expression is true."""
         give_up_at = time.monotonic() + timeout_s
-        while not self.run(f"Boolean({script})"):
+        while not self._holds(script):
             if time.monotonic() > give_up_at:
                 raise AssertionError(f"never true: {script}\npage shows: {self.text()[:2000]}\n{self.complaints}")
             time.sleep(0.05)
+
+    def _holds(self, script: str) -> bool:
+        try:
+            return bool(self.run(f"Boolean({script})"))
+        except RuntimeError as error:
+            if any(words in str(error) for words in _CHANGING_PAGES):
+                return False
+            raise
 
     def text(self) -> str:
         """Return what the page shows as text."""
