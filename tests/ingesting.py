@@ -122,7 +122,7 @@ def multipart(files: Sequence[bytes], header: bytes = b"Content-Type: applicatio
 def connected(client: httpx.Client) -> Iterator[socket.socket]:
     """Begin a request to store by hand: all is sent but its length and its body."""
     url = client.base_url
-    with socket.create_connection((url.host, url.port or 80), 10) as connection:
+    with socket.create_connection((url.host, url.port or 80), 60) as connection:
         connection.sendall(
             f"POST /dicom-web/studies HTTP/1.1\r\nHost: node\r\nAuthorization: Bearer {TOKEN}\r\n"
             f"Content-Type: {RELATED}\r\n".encode()
@@ -134,4 +134,4 @@ def break_off(client: httpx.Client, beginning: bytes, when: Callable[[], bool]) 
     """Begin a request to store with a long body, send the beginning, and hang up at a moment."""
     with connected(client) as connection:
         connection.sendall(b"Content-Length: 100000000\r\n\r\n" + beginning)
-        wait_until(when, 10, "the moment to hang up")
+        wait_until(when, 60, "the moment to hang up")

@@ -31,7 +31,7 @@ def send(port: int, *paths: Path, calling: str = "MOD1", called: str = "AINODE")
         [tool("node", "nodejs"), str(PEER / "send.cjs"), str(port), calling, called, *map(str, paths)],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=180,
         check=True,
         env=environment,
     )

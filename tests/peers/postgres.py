@@ -83,7 +83,7 @@ def _debian(folder: Path, programs: Path) -> Iterator[Postgres]:
         shutil.chown(folder, user, user)
     initdb = [str(programs / "initdb"), "-D", str(data), "-A", "trust", "-U", "postgres", "-E", "UTF8", "--no-sync"]
     made = Process([*initdb, "--locale=C.UTF-8"], folder / "initdb.log", user=user)
-    wait_until(lambda: made.exit_status is not None, 60, "initdb's end")
+    wait_until(lambda: made.exit_status is not None, 120, "initdb's end")
     if made.exit_status != 0:
         raise RuntimeError(f"initdb failed:\n{made.tail()}")
     options = {"listen_addresses": "127.0.0.1", "unix_socket_directories": str(folder), "fsync": "off"}

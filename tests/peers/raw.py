@@ -140,7 +140,7 @@ class Pdu:
 class Raw:
     """One connection; closed by `with`."""
 
-    def __init__(self, port: int, *, tls: ssl.SSLContext | None = None, timeout_s: float = 20.0) -> None:
+    def __init__(self, port: int, *, tls: ssl.SSLContext | None = None, timeout_s: float = 60.0) -> None:
         """Connect; with `tls` the handshake is made, too."""
         self._plain = socket.create_connection(("127.0.0.1", port), timeout_s)
         self._plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
