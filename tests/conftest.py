@@ -14,6 +14,7 @@ from tests.peers.dcmtk import Receiver, running_dcmqrscp, running_storescp
 from tests.peers.node import Node
 from tests.peers.orthanc import Orthanc, running_orthanc
 from tests.peers.postgres import Postgres, running_postgres
+from tests.standstill import watched_machine
 
 #: Fixtures `fhir_server` (empty, shared process) and `start_fhir_server`.
 pytest_plugins = ["tests.peers.fhir_server"]
@@ -70,6 +71,13 @@ def index(index_url: str) -> Iterator[Database]:
     """An empty index, migrated."""
     with opened_database(index_url) as database:
         yield database
+
+
+@pytest.fixture
+def standstill_s(tmp_path: Path) -> Iterator[Callable[[], float]]:
+    """A function that tells how long this machine, its disk included, kept a program waiting at most in this test."""
+    with watched_machine(tmp_path) as longest_s:
+        yield longest_s
 
 
 @pytest.fixture

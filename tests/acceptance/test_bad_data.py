@@ -13,7 +13,7 @@ import pytest
 from fhir.resources.R4B.bundle import Bundle
 
 from tests import judges
-from tests.acceptor_state import log_lines, parts, troubles
+from tests.acceptor_state import log_lines, parts, troubles, wait_until_journal_is_whole
 from tests.data_factories import encoded, small_chest_ct
 from tests.ledger import kept_by
 from tests.peers import raw
@@ -42,6 +42,7 @@ HOSTILE_TITLES = (";$(touch x)", "`touch x`", "../../x", "a|b&c>d", "%s%n%x", "'
 def listener(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Node]:
     node = Node(tmp_path_factory.mktemp("bad"), {"route": []})
     node.start()
+    wait_until_journal_is_whole(node)  # else its slots come among the files that a test looks for
     yield node
     node.kill9()
 
@@ -140,43 +141,60 @@ def test_pixels_that_promise_gigabytes_end_as_not_analysed_and_not_as_an_answer(
         assert status in {SUCCESS, CANNOT_UNDERSTAND}
         peer.release()
     if status == SUCCESS:
-        wait_until(lambda: _state(one, promise.study_instance_uid) in {"NOT_ANALYSED", "FAILED"}, 60, "its end", 0.5)
+        wait_until(lambda: _state(one, promise.study_instance_uid) in {"NOT_ANALYSED", "FAILED"}, 120, "its end", 0.5)
 
 
-def test_data_sets_that_are_dear_to_look_at_do_not_keep_others_waiting(listener: Node) -> None:
+def test_data_sets_that_are_dear_to_look_at_do_not_keep_others_waiting(
+    listener: Node, standstill_s: Callable[[], float]
+) -> None:
     """Two peers send four megabytes of nothing but tiny elements, again and again."""
     tiny = b"".join(element(0x00091000 + n % 240, b"SH", b"") for n in range(500_000))
     dear = Image(CT_IMAGE, uid("dear"), "", header("dear") + tiny + element(0x7FE00010, b"OW", bytes(64)))
     over = threading.Event()
+    dear_waits: list[float] = []
 
     def send() -> None:
         with Raw(listener.dicom_port, timeout_s=60).opened() as peer:
             while not over.is_set():
-                peer.store(dear, pdu_bytes=131072)
+                dear_waits.append(took(lambda: peer.store(dear, pdu_bytes=131072)))
 
     senders = [threading.Thread(target=send) for _ in range(2)]
     for thread in senders:
         thread.start()
     try:
         time.sleep(1)
-        waits = []
+        waits: list[float] = []
+        answers: list[int] = []
         with Raw(listener.dicom_port).opened() as peer:
             for number in range(20):
-                began = time.monotonic()
-                assert peer.store(small_image(f"cheap-{number}", "cheap")) == SUCCESS
-                waits.append(time.monotonic() - began)
+                cheap = small_image(f"cheap-{number}", "cheap")
+                waits.append(took(lambda image=cheap: answers.append(peer.store(image))))
     finally:
         over.set()
         for thread in senders:
             thread.join()
-    assert max(waits) < 1.0, waits
+    assert answers == [SUCCESS] * 20
+    # A slow machine takes longer over both; who had to wait for a dear one would take as long as that.
+    limit_s = max(1.0, min(dear_waits) / 2) + standstill_s()
+    assert max(waits) < limit_s, (waits, dear_waits)
     assert troubles(listener) == []
+
+
+def took(action: Callable[[], object]) -> float:
+    began = time.monotonic()
+    action()
+    return time.monotonic() - began
 
 
 def _state(node: Node, study: str) -> str:
     with node.api() as api:
         answer = api.get(f"/api/studies/{study}")
     return str(answer.json()["study"]["state"]) if answer.status_code == 200 else ""
+
+
+def _owed(node: Node, study: str) -> int:
+    with node.api() as api:
+        return int(api.get(f"/api/studies/{study}").raise_for_status().json()["study"]["deliveries"]["pending"])
 
 
 # --- names ---
@@ -208,7 +226,8 @@ def test_a_hostile_name_is_one_log_line_escaped_by_the_api_and_harmless_in_every
     study = _send_named(one, charset, name)
     wait_until(lambda: _state(one, study) in {"REPORTED", "NOT_ANALYSED", "FAILED"}, 120, "an end", 0.5)
     assert _state(one, study) == "REPORTED"
-    wait_until(lambda: len(list(results.glob("*"))) >= 3, 30, "the results", 0.5)
+    wait_until(lambda: not _owed(one, study), 60, "the delivery of the results", 0.5)
+    assert len(list(results.glob("*"))) >= 3
 
     for line in log_lines(one):
         assert line.startswith(("{", "API token")), line

@@ -14,13 +14,16 @@ from tests.ledger import assert_kept
 from tests.peers import raw
 from tests.peers.dcmtk import echoscu
 from tests.peers.node import Node
+from tests.peers.process import wait_until
 from tests.peers.raw import Raw
 from tests.small_images import small_image
 
 pytestmark = pytest.mark.timeout(300)
 
 
-def test_five_hundred_idle_connections_do_not_keep_an_allowed_modality_out(node: Callable[..., Node]) -> None:
+def test_five_hundred_idle_connections_do_not_keep_an_allowed_modality_out(
+    node: Callable[..., Node], standstill_s: Callable[[], float]
+) -> None:
     one = node(route=[], dicom={"max_associations": 16}, peer=[{"ae_title": "MOD1", "host": "127.0.0.0/8"}])
     before = quiet(one)
     crowd = [socket.create_connection(("127.0.0.1", one.dicom_port)) for _ in range(500)]
@@ -30,10 +33,10 @@ def test_five_hundred_idle_connections_do_not_keep_an_allowed_modality_out(node:
         with Raw(one.dicom_port).opened() as peer:
             assert peer.store(small_image("through-the-crowd")) == 0
             peer.release()
-        assert time.monotonic() - began < 5
-        now = use_of(one)
-        assert now.threads - before.threads <= 200, (before, now)
-        assert now.descriptors - before.descriptors <= 250, (before, now)
+        assert time.monotonic() - began < 5 + standstill_s()
+        # Threads whose connections were just cut may take a moment to end.
+        wait_until(lambda: use_of(one).threads - before.threads <= 200, 10, "the end of threads beyond the limit")
+        wait_until(lambda: use_of(one).descriptors - before.descriptors <= 250, 10, "the end of their connections")
     finally:
         for connection in crowd:
             connection.close()
@@ -43,7 +46,9 @@ def test_five_hundred_idle_connections_do_not_keep_an_allowed_modality_out(node:
 
 def test_descriptors_above_1023_serve_as_well_as_others(node: Callable[..., Node]) -> None:
     many = 1100
-    one = node(route=[], dicom={"max_associations": 2000, "max_associations_per_peer": 2000})
+    # The first shall still be there when the last has come, however long that takes.
+    limits = {"max_associations": 2000, "max_associations_per_peer": 2000, "network_timeout_s": 250}
+    one = node(route=[], dicom=limits)
     before = quiet(one)
     crowd = []
     try:
@@ -60,11 +65,11 @@ def test_descriptors_above_1023_serve_as_well_as_others(node: Callable[..., Node
             answer = rejected.receive()
             assert answer is not None
             assert answer.kind == raw.ASSOCIATE_RJ
-            assert rejected.end(5) == "closed"
+            assert rejected.end(20) == "closed"
     finally:
         for peer in crowd:
             peer.close()
-    back_at(one, before, 20, rss_mb=120)
+    back_at(one, before, rss_mb=120)
     assert_kept(one, [image])
     assert troubles(one) == []
 
@@ -90,6 +95,6 @@ def test_an_unknown_title_or_address_is_rejected_with_a_line_in_the_log(
     with Raw(one.dicom_port) as peer:
         answer = peer.associate(calling=calling)
         assert (answer.kind, tuple(answer.body[1:4])) == (raw.ASSOCIATE_RJ, (1, 1, 3))
-        assert peer.end(5) == "closed"
-    line = one.wait_for_event(lambda event: event["event"] == "association rejected", 5)
+        assert peer.end(20) == "closed"
+    line = one.wait_for_event(lambda event: event["event"] == "association rejected")
     assert (line["calling_ae_title"], line["host"]) == (calling, "127.0.0.1")
