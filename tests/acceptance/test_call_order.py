@@ -40,9 +40,10 @@ def trace(node: Callable[..., Node], tmp_path: Path) -> Callable[[Callable[[Node
         record = tmp_path / "calls"
         calls = "pwritev,pwritev2,pwrite64,write,writev,sendfile,fdatasync,fsync,syncfs,rename,renameat2,sendto,sendmsg"
         argv = [tool("strace", "strace"), "-f", "-y", "-s", "32", "-e", f"trace={calls}", "-o", str(record)]
-        strace = Process([*argv, "-p", str(one.process.pid), "-p", str(acceptor_pid(one))], tmp_path / "strace.log")
-        strace.wait_until_ready(lambda: "attached" in strace.tail())
-        time.sleep(0.5)
+        traced_pids = (one.process.pid, acceptor_pid(one))
+        attach = [part for pid in traced_pids for part in ("-p", str(pid))]
+        strace = Process([*argv, *attach], tmp_path / "strace.log")
+        strace.wait_until_ready(lambda: all(f"Process {pid} attached" in strace.tail() for pid in traced_pids))
         action(one)
         one.wait_until_settled()
         time.sleep(1)
