@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import itertools
+import os
 import shutil
+import signal
 import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import httpx
+import psutil
 import pytest
 from pydicom.dataset import Dataset
 
@@ -64,9 +68,21 @@ class NodeOnSmallDisk(Node):
         Everything must have settled.
         """
         self.wait_until_settled()
-        for path in self.data_dir.glob("node.sqlite*"):
-            shutil.copy(path, self.folder)
+        with self._paused():  # else the database may change between its files
+            for path in self.data_dir.glob("node.sqlite*"):
+                shutil.copy(path, self.folder)
         return f"sqlite:///{self.folder / 'node.sqlite'}"
+
+    @contextmanager
+    def _paused(self) -> Iterator[None]:
+        assert self.process is not None
+        pid = self.process.pid
+        os.kill(pid, signal.SIGSTOP)
+        try:
+            wait_until(lambda: psutil.Process(pid).status() == psutil.STATUS_STOPPED, 30, "the pause of the node")
+            yield
+        finally:
+            os.kill(pid, signal.SIGCONT)
 
 
 @pytest.fixture
@@ -120,7 +136,7 @@ def test_a_full_disk_is_answered_out_of_resources_and_the_same_sender_succeeds_w
 
         ballast.unlink()
         retried = refused[-1]
-        wait_until(lambda: peer.store(retried, pdu_bytes=131072) == SUCCESS, 20, "success on the same association", 0.5)
+        wait_until(lambda: peer.store(retried, pdu_bytes=131072) == SUCCESS, 60, "success on the same association", 0.5)
         acknowledged.append(retried)
         peer.release()
 
@@ -150,11 +166,11 @@ def test_below_the_reserve_nobody_comes_in_and_results_already_made_are_still_de
         assert (answer.kind, tuple(answer.body[1:4])) == (raw.ASSOCIATE_RJ, (2, 3, 1))
     assert state_of(one, study)["deliveries"]["pending"] > 0
     with running_storescp(tmp_path / "pacs", port=port, aet="PACS") as pacs:
-        wait_until(lambda: state_of(one, study)["deliveries"]["pending"] == 0, 60, "the delivery", 0.5)
+        wait_until(lambda: state_of(one, study)["deliveries"]["pending"] == 0, 120, "the delivery", 0.5)
         assert {"SR", "SEG"} <= {dataset.Modality for dataset in pacs.datasets()}
 
     (one.data_dir / "ballast").unlink()
-    wait_until(lambda: _comes_in(one), 10, "admission")
+    wait_until(lambda: _comes_in(one), 60, "admission")
 
 
 def test_a_disk_that_sinks_below_the_reserve_within_an_association_is_answered_out_of_resources(
@@ -191,15 +207,18 @@ def test_a_stopped_database_is_answered_out_of_resources_and_the_node_recovers_b
         images = (small_image(f"db-{number}", f"db-{number // 100}") for number in itertools.count())
         try:
             with sending(lambda: one.dicom_port, images, patience_s=30) as (sender,):
-                wait_until(lambda: len(sender.acknowledged) > 50, 30, "the first images")
+                wait_until(lambda: len(sender.acknowledged) > 50, 120, "the first images")
                 postgres.stop()
-                wait_until(lambda: bool(sender.refused), 40, "the first refusal")
+                # An object that waits for a slot in vain is refused, too; meant is what comes once the node knows.
+                one.wait_for_event(lambda event: event["event"] == "received objects wait in the journal")
+                early = len(sender.refused)
+                wait_until(lambda: len(sender.refused) > early, 60, "the first refusal")
                 before = len(sender.acknowledged)
                 time.sleep(3)
                 assert len(sender.acknowledged) == before, "success while the database was known to be down"
                 assert {status for status, _ in sender.refused} == {OUT_OF_RESOURCES}
                 postgres.start()
-                wait_until(lambda: len(sender.acknowledged) > before + 50, 60, "success again")
+                wait_until(lambda: len(sender.acknowledged) > before + 50, 120, "success again")
             assert sender.cut_off == 0
             assert one.process is not None
             assert one.process.exit_status is None
