@@ -20,7 +20,7 @@ from tests.acceptance.test_model_files import send
 from tests.peers.node import Node
 from tests.peers.process import free_port, wait_until
 
-pytestmark = pytest.mark.timeout(400)
+pytestmark = pytest.mark.timeout(900)
 
 ROUNDS = 6
 SEED = 20261121
@@ -72,7 +72,7 @@ def test_killing_the_node_while_results_are_told_again_loses_and_doubles_nothing
             one.kill9()
             # What was learned of the peer is forgotten in no round, so that only the first refusals tell again.
             one.start()
-        wait_until(lambda: all(_is_settled(one, study) for study in studies), 200, "all to be delivered", 0.5)
+        wait_until(lambda: all(_is_settled(one, study) for study in studies), 400, "all to be delivered", 0.5)
         timelines = {study: _timeline(one, study) for study in studies}
 
     for study in studies:
