@@ -66,7 +66,12 @@ def use_of_process(pid: int, parts: int = 0) -> Use:
 
 def peak_mb(node: Node) -> float:
     """Return the most memory the acceptor ever had, in megabytes."""
-    return int(_value(Path(f"/proc/{acceptor_pid(node)}/status").read_text(), "VmHWM")) / 1024
+    return peak_of_mb(acceptor_pid(node))
+
+
+def peak_of_mb(pid: int) -> float:
+    """Return the most memory a process ever had, in megabytes."""
+    return int(_value(Path(f"/proc/{pid}/status").read_text(), "VmHWM")) / 1024
 
 
 def parts(node: Node) -> list[Path]:
@@ -110,12 +115,13 @@ def quiet(node: Node, within_s: float = 10.0) -> Use:
 def wait_until_journal_is_whole(node: Node) -> None:
     """Wait until the acceptor has opened all its slots: it makes them beside its work, as fast as the disk allows."""
     wanted = acceptor_options(load_settings(node.config)).journal_slots
-    open_files = Path(f"/proc/{acceptor_pid(node)}/fd")
-    wait_until(lambda: sum(name.endswith(".slot") for name in _targets(open_files)) >= wanted, 60, "the whole journal")
+    pid = acceptor_pid(node)
+    wait_until(lambda: sum(name.endswith(".slot") for name in open_by(pid)) >= wanted, 60, "the whole journal")
 
 
-def _targets(open_files: Path) -> Iterator[str]:
-    for link in open_files.iterdir():
+def open_by(pid: int) -> Iterator[str]:
+    """Yield what the descriptors of a process stand for: files by their path, sockets and pipes by their number."""
+    for link in Path(f"/proc/{pid}/fd").iterdir():
         with contextlib.suppress(FileNotFoundError):  # closed meanwhile
             yield str(link.readlink())
 
