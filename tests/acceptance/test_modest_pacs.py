@@ -33,6 +33,8 @@ def test_a_modest_pacs_gets_its_part_and_the_folder_everything(node: Callable[..
     profile = profile_taking(tmp_path / "pacs", [SECONDARY_CAPTURE, REPORTS["comprehensive"]])
     with running_storescp(tmp_path / "pacs", "-xf", str(profile), "Default", port=port, aet="MODEST") as pacs:
         wait_until(lambda: any(path.name.startswith("SR") for path in pacs.files()), 240, "the report", 0.5)
+        # Its file is there before its answer has come back.
+        wait_until(lambda: not _owed(one, study), 60, "the answers", 0.5)
         received = pacs.datasets()
     with one.api() as api:
         view = api.get(f"/api/studies/{study}").raise_for_status().json()
@@ -54,6 +56,11 @@ def test_a_modest_pacs_gets_its_part_and_the_folder_everything(node: Callable[..
     assert len(list(out.rglob("SR-*"))) == 1
 
 
+def _owed(node: Node, study: str) -> int:
+    with node.api() as api:
+        return int(api.get(f"/api/studies/{study}").raise_for_status().json()["study"]["deliveries"]["pending"])
+
+
 def test_what_waits_for_a_destination_that_is_gone_is_told_at_the_start(
     node: Callable[..., Node], tmp_path: Path
 ) -> None:
@@ -65,7 +72,7 @@ def test_what_waits_for_a_destination_that_is_gone_is_told_at_the_start(
     one.stop()
     one.configure({"destination": [away | {"name": "new"}], "route": [route]})
     one.start()
-    told = one.wait_for_event(lambda event: event.get("event") == "owed to a destination that is not configured", 30)
+    told = one.wait_for_event(lambda event: event.get("event") == "owed to a destination that is not configured")
     with one.api() as api:
         owed = len(api.get(f"/api/studies/{study}").raise_for_status().json()["deliveries"])
     assert (told["destination"], told["deliveries"]) == ("old", owed)

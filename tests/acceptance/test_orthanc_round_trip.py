@@ -5,11 +5,16 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
+import pytest
+
 from dicom_node.config.settings import load_settings
 from dicom_node.demo.phantoms import chest_ct_phantom
 from dicom_node.doctor import register_with_orthanc
 from tests.peers.node import Node
 from tests.peers.orthanc import Orthanc
+from tests.peers.process import wait_until
+
+pytestmark = pytest.mark.timeout(600)
 
 #: Longer than StableAge, the script's rounds and the route's quiet time together.
 A_LOOP_WOULD_SHOW_S = 12.0
@@ -28,6 +33,7 @@ def test_a_study_goes_from_orthanc_to_the_node_and_its_results_come_back_once(
     for image in slices:
         orthanc.upload_dataset(image)
     (report,) = orthanc.wait_for(1, "SR", RESULT_LIMIT_S)
+    wait_until(lambda: not _owed(one, str(report.StudyInstanceUID)), 60, "the delivery of all results", 0.5)
     after_the_report = set(orthanc.instances())
     time.sleep(A_LOOP_WOULD_SHOW_S)
 
@@ -44,3 +50,8 @@ def test_a_study_goes_from_orthanc_to_the_node_and_its_results_come_back_once(
         study = api.get(f"/api/studies/{report.StudyInstanceUID}").raise_for_status().json()
     assert [series["role"] for series in study["series"]] == ["SOURCE"]
     assert study["study"]["revision"] == 1
+
+
+def _owed(node: Node, study: str) -> int:
+    with node.api() as api:
+        return int(api.get(f"/api/studies/{study}").raise_for_status().json()["study"]["deliveries"]["pending"])
