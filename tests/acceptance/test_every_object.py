@@ -23,7 +23,7 @@ from tests.peers.node import Node
 from tests.peers.orthanc import Orthanc
 from tests.peers.process import wait_until
 
-pytestmark = pytest.mark.timeout(240)
+pytestmark = pytest.mark.timeout(600)
 
 VOLUME = "118565006"
 REJECTED_FOR_QUALITY = "113001"
@@ -64,7 +64,7 @@ def test_every_kind_arrives_and_says_the_same_and_a_late_image_replaces_it_all(s
     _assert_one_story(site, first, tmp_path)
 
     _send(site, slices[-1:], tmp_path / "late")
-    wait_until(lambda: site.study(uid)["study"]["revision"] == 2, 30, "the second revision")
+    wait_until(lambda: site.study(uid)["study"]["revision"] == 2, 120, "the second revision")
     assert site.finished(uid)["study"]["state"] == "REPORTED", site.timeline(uid)
     second = {name: ds for name, ds in _results(site).items() if name not in first}
     _assert_judged(second, tmp_path / "judged-2", [*sources, *(tmp_path / "late").iterdir()])

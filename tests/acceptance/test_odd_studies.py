@@ -100,6 +100,7 @@ def _remote(node: Node) -> Remote:
 
 def _finished_studies(node: Node) -> list[dict[str, object]]:
     found: list[dict[str, object]] = []
+    node.wait_until_settled()  # from here on it lists every study that was sent
 
     def done() -> bool:
         with node.api() as api:

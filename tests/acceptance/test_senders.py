@@ -252,4 +252,4 @@ def test_a_sender_of_large_pictures_in_several_frames_and_colours_is_served(list
     done = storescu(listener.dicom_port, path)
     assert done.returncode == 0, done.stdout
     assert_nothing_to_complain(done.stdout)
-    wait_until(lambda: picture.SOPInstanceUID in {k.sop_instance_uid for k in kept_by(listener)}, 10, "the picture")
+    wait_until(lambda: picture.SOPInstanceUID in {k.sop_instance_uid for k in kept_by(listener)}, 60, "the picture")

@@ -77,7 +77,7 @@ def test_a_study_is_fetched_over_tls_by_get_and_by_move(node: Node, pacs: Orthan
             found.update(api.get(asked.headers["Location"]).raise_for_status().json())
             return found["state"] in {"DONE", "PARTIAL", "NOT_FOUND", "FAILED"}
 
-        wait_until(has_ended, 60, "the end of the retrieval")
+        wait_until(has_ended, 120, "the end of the retrieval")
     assert (found["state"], found["received"]) == ("DONE", len(small_chest_ct()[0])), found
 
 
@@ -96,14 +96,14 @@ def test_the_outcome_of_a_storage_commitment_comes_over_tls(node: Node, pacs: Or
         found.update(pacs.get(f"/storage-commitment/{transaction}"))
         return bool(found["Status"] != "Pending")
 
-    wait_until(is_told, 30, "the outcome")
+    wait_until(is_told, 120, "the outcome")
     assert found["Status"] == "Success"
 
 
 def test_echo_and_doctor_speak_tls_as_the_node_does(node: Node, pacs: Orthanc) -> None:
     def said(*arguments: str) -> subprocess.CompletedProcess[str]:
         argv = [sys.executable, "-m", "dicom_node", *arguments, "--config", str(node.config)]
-        return subprocess.run(argv, capture_output=True, text=True, timeout=60, check=False, cwd=REPOSITORY)
+        return subprocess.run(argv, capture_output=True, text=True, timeout=180, check=False, cwd=REPOSITORY)
 
     peer = f"{pacs.aet}@127.0.0.1:{pacs.dicom_port}"
     assert said("echo", peer, "--tls").returncode == 0
