@@ -100,9 +100,10 @@ class Process:
 
     def kill9(self) -> int:
         """Kill it and all its children at once, as a power cut would; return when none of them holds anything."""
+        if self.exit_status is not None:
+            return self.exit_status
         group = self._popen.pid
-        if self.exit_status is None:
-            os.killpg(group, signal.SIGKILL)
+        os.killpg(group, signal.SIGKILL)
         status = self._popen.wait(60)
         # A child may still sit in a disk write, and hold the port that the next start wants.
         wait_until(lambda: not any(_still_runs(pid) for pid in _members(group)), 60, f"the end of {self.log.stem}")
