@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -12,8 +13,11 @@ from typing import Any
 
 import anyio
 import httpx
+import pytest
 from fastapi import FastAPI
+from sqlalchemy import Connection
 
+from dicom_node.api import changes
 from dicom_node.api.application import create_app
 from dicom_node.api.parts import ApiParts
 from dicom_node.api.token import digest_of
@@ -21,7 +25,9 @@ from dicom_node.config.running import NodeSettings
 from dicom_node.config.settings import Settings
 from dicom_node.governance.admission import ModelStanding, Standing
 from dicom_node.governance.views import seen
+from dicom_node.index.counts import last_change
 from dicom_node.index.database import Database
+from dicom_node.index.view_types import ChangeToken
 from dicom_node.model import ModelIdentity, Route
 from tests.rows import NOW
 from tests.seeded import CT_MODEL, XR_MODEL, seed
@@ -73,6 +79,19 @@ def parts_over(database: Database, folder: Path, wake: Callable[[], None] = lamb
         receiver_ready=lambda: True,
         version="0.1.0",
     )
+
+
+def first_look(monkeypatch: pytest.MonkeyPatch) -> threading.Event:
+    """Return what is set when the feed of changes has looked at the index once: what is written then is a change."""
+    has_looked = threading.Event()
+
+    def look(connection: Connection) -> ChangeToken:
+        found = last_change(connection)
+        has_looked.set()
+        return found
+
+    monkeypatch.setattr(changes, "last_change", look)
+    return has_looked
 
 
 @dataclass(frozen=True)

@@ -9,11 +9,12 @@ from pathlib import Path
 
 import pytest
 
+from dicom_node.api import event_routes
 from dicom_node.api.application import create_app
 from dicom_node.api.server import ApiServer
 from dicom_node.index.database import Database
 from dicom_node.model import JobState, StudyState
-from tests.api_client import TOKEN, parts_over, seeded_database
+from tests.api_client import TOKEN, first_look, parts_over, seeded_database
 from tests.browser import Browser, running_browser
 from tests.rows import Rows, key_of
 from tests.seeded import ALL_STUDIES, CHEST_CT, CHEST_XR, GAP_CT, HOSTILE, SCRIPT, XR_MODEL
@@ -54,7 +55,21 @@ def show(browser: Browser, study: str) -> str:
 
 
 def all_listed(browser: Browser, number: int = len(ALL_STUDIES)) -> None:
-    browser.wait_for(f"document.querySelectorAll('#studies .study').length == {number}")
+    """Wait until so many studies are listed and shown: the list is filled before the sign-in gives way to it."""
+    listed = f"document.querySelectorAll('#studies .study').length == {number}"
+    browser.wait_for(f"!document.querySelector('#app').hidden && {listed}")
+
+
+def note_what_is_said(browser: Browser) -> None:
+    """Keep what the page says in passing: it takes it away after some seconds."""
+    browser.run(
+        """void (() => {
+            const toast = document.querySelector('#toast');
+            window.said = [];
+            new MutationObserver(() => toast.hidden || window.said.push(toast.innerText))
+                .observe(toast, {attributes: true, childList: true});
+        })()"""
+    )
 
 
 def test_a_wrong_token_is_told_and_shows_nothing(browser: Browser, address: str) -> None:
@@ -64,7 +79,11 @@ def test_a_wrong_token_is_told_and_shows_nothing(browser: Browser, address: str)
     assert browser.run("document.cookie") == ""
 
 
-def test_the_page_shows_a_study_s_way_and_arrivals_live(browser: Browser, address: str, database: Database) -> None:
+def test_the_page_shows_a_study_s_way_and_arrivals_live(
+    browser: Browser, address: str, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(event_routes, "HEARTBEAT_S", 3600)  # only news of a change makes the page look again
+    has_looked = first_look(monkeypatch)
     sign_in(browser, address)
     all_listed(browser)
     browser.wait_for("document.querySelector('#live').textContent == 'live'")
@@ -75,11 +94,12 @@ def test_the_page_shows_a_study_s_way_and_arrivals_live(browser: Browser, addres
         assert words in seen
     browser.wait_for("document.querySelector('.gallery img').naturalWidth == 512")
 
+    assert has_looked.wait(60)
     with database.write() as connection:
         rows = Rows(connection, Path(), datetime.now(UTC))
         rows.study("1.2.3.4", StudyState.RECEIVING, 1)
         rows.series("1.2.3.4", "1.2.3.4.1", 1, modality="MR", study_description="Arrived just now")
-    browser.wait_for("document.querySelector('#studies').innerText.includes('Arrived just now')", timeout_s=4)
+    browser.wait_for("document.querySelector('#studies').innerText.includes('Arrived just now')")
     assert not [complaint for complaint in browser.complaints if "401" not in complaint]
 
 
@@ -132,11 +152,12 @@ def test_a_parked_delivery_is_sent_again_from_the_page(browser: Browser, address
     all_listed(browser)
     browser.run("location.hash = '#/deliveries/PARKED'")
     browser.wait_for("document.querySelector('#detail button')")
+    note_what_is_said(browser)
     browser.click("#detail button")
     browser.wait_for("document.querySelector('#ask').open")
     browser.click("#ask-yes")
     browser.wait_for("document.querySelector('#detail').innerText.includes('None.')")
-    assert "Sending again." in browser.text()
+    assert "Sending again." in browser.run("window.said")
 
 
 def test_an_analysis_is_run_again_and_a_search_finds_it(browser: Browser, address: str) -> None:

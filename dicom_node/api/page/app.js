@@ -87,12 +87,18 @@ async function refresh() {
 
 // --- list --------------------------------------------------------------------------------------------------------
 
-async function showList() {
+function wanted() {
   const asked = new URLSearchParams({ limit: "50" });
   if (byId("query").value.trim()) asked.set("query", byId("query").value.trim());
   if (byId("state").value) asked.set("state", byId("state").value);
   if (place.cursor) asked.set(...place.cursor);
+  return asked;
+}
+
+async function showList() {
+  const asked = wanted();
   const page = await get(`/api/studies?${asked}`);
+  if (`${asked}` !== `${wanted()}`) return; // something else is asked for by now, and its answer may be here already
   Object.assign(place, { older: page.older, newer: page.newer });
   byId("older").disabled = !page.older;
   byId("newer").disabled = !page.newer;
