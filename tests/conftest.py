@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from dicom_node.index.database import Database
 from tests.arrivals import opened_database
@@ -18,6 +19,10 @@ from tests.standstill import watched_machine
 
 #: Fixtures `fhir_server` (empty, shared process) and `start_fhir_server`.
 pytest_plugins = ["tests.peers.fhir_server"]
+
+# How long an example takes says how busy the machine is. Tests that name checks of their own name this one, too.
+settings.register_profile("tests", settings(), deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("tests")
 
 
 @pytest.fixture

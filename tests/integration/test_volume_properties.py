@@ -57,7 +57,7 @@ varied = settings(
     deadline=None,
     # A failing example of six files says enough; making it smaller takes minutes.
     phases=[Phase.explicit, Phase.reuse, Phase.generate],
-    suppress_health_check=[HealthCheck.function_scoped_fixture],
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 
 

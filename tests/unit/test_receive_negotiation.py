@@ -151,7 +151,9 @@ def test_another_protocol_version_or_application_is_rejected_with_its_reason() -
     assert refused.value.rejection is UNKNOWN_APPLICATION_CONTEXT
 
 
-@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+)
 @given(where=st.integers(0, 400), value=st.binary(min_size=1, max_size=4))
 def test_a_damaged_request_is_malformed_rejected_or_read(where: int, value: bytes) -> None:
     body = bytearray(_BODY)
