@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import queue
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -31,6 +32,8 @@ from tests.peers.raw import Raw
 from tests.small_images import IMPLICIT_LITTLE
 
 REQUEST = 1
+#: How long anything may take on a busy machine.
+PATIENCE_S = 60
 
 
 def references(*pairs: tuple[str, str]) -> Dataset:
@@ -45,7 +48,7 @@ def references(*pairs: tuple[str, str]) -> Dataset:
 
 
 def reports_into(
-    heard: queue.Queue[tuple[int, Dataset]], before_answering: Callable[[], None] = lambda: None
+    heard: queue.Queue[tuple[int, Dataset]], before_answering: Callable[[], object] = lambda: None
 ) -> list[Any]:
     def on_report(event: Any) -> tuple[int, None]:
         before_answering()
@@ -60,11 +63,11 @@ def requester(
     node: Node,
     heard: queue.Queue[tuple[int, Dataset]],
     title: str = "MOD1",
-    before_answering: Callable[[], None] = lambda: None,
+    before_answering: Callable[[], object] = lambda: None,
 ) -> Iterator[Any]:
     """An association that stores, asks for commitment and hears the outcome."""
     ae = AE(ae_title=title)
-    ae.acse_timeout = ae.dimse_timeout = ae.network_timeout = 20
+    ae.acse_timeout = ae.dimse_timeout = ae.network_timeout = 2 * PATIENCE_S
     ae.add_requested_context(CTImageStorage)
     ae.add_requested_context(StorageCommitmentPushModel)
     role = build_role(StorageCommitmentPushModel, scu_role=True)
@@ -111,13 +114,13 @@ def test_the_outcome_comes_on_the_association_that_asked(node: Callable[..., Nod
             assert association.send_c_store(image).Status == 0
         request = references(*((str(CTImageStorage), str(image.SOPInstanceUID)) for image in images))
         assert ask(association, request) == 0x0000
-        event_type, told = heard.get(timeout=20)
+        event_type, told = heard.get(timeout=PATIENCE_S)
     assert event_type == 1
     assert told.TransactionUID == request.TransactionUID
     assert uids(told.ReferencedSOPSequence) == {str(image.SOPInstanceUID) for image in images}
     assert "FailedSOPSequence" not in told
     with one.api() as api:
-        wait_until(lambda: latest(api)["state"] == "REPORTED", 10, "the answer noted")
+        wait_until(lambda: latest(api)["state"] == "REPORTED", PATIENCE_S, "the answer noted")
         line = latest(api)
         timeline = api.get(f"/api/studies/{images[0].StudyInstanceUID}/timeline").json()
     assert (line["committed"], line["failed"], line["calling_ae_title"]) == (3, 0, "MOD1")
@@ -140,7 +143,7 @@ def test_what_is_not_there_as_asked_is_named_with_the_reason(node: Callable[...,
             (str(CTImageStorage), "1.2.3.4.5.6"),
         )  # fmt: skip
         assert ask(association, request) == 0x0000
-        event_type, told = heard.get(timeout=20)
+        event_type, told = heard.get(timeout=PATIENCE_S)
     assert event_type == 2
     assert uids(told.ReferencedSOPSequence) == {kept}
     reasons = {str(item.ReferencedSOPInstanceUID): item.FailureReason for item in told.FailedSOPSequence}
@@ -159,16 +162,16 @@ def test_the_outcome_goes_to_the_listener_of_a_peer_that_has_one(
         request = references((str(CTImageStorage), str(images[0].SOPInstanceUID)))
         assert ask(association, request) == 0x0000
     with one.api() as api:
-        wait_until(lambda: "did not accept" in latest(api)["note"], 30, "a failed attempt")
+        wait_until(lambda: "did not accept" in latest(api)["note"], PATIENCE_S, "a failed attempt")
     listener = AE(ae_title="MOD1")
     listener.add_supported_context(StorageCommitmentPushModel, scu_role=True, scp_role=True)
     server = listener.start_server(("127.0.0.1", port), block=False, evt_handlers=reports_into(heard))
     assert server is not None
     try:
-        assert heard.get(timeout=60)[0] == 1
+        assert heard.get(timeout=PATIENCE_S)[0] == 1
         with requester(one, heard) as association:
             assert ask(association, request) == 0x0000
-        assert heard.get(timeout=30)[1].TransactionUID == request.TransactionUID
+        assert heard.get(timeout=PATIENCE_S)[1].TransactionUID == request.TransactionUID
     finally:
         server.shutdown()
 
@@ -178,12 +181,15 @@ def test_an_association_that_left_and_no_listener_is_said_to_the_operator(
 ) -> None:
     one = node(route=[])
     heard: queue.Queue[tuple[int, Dataset]] = queue.Queue()
-    with requester(one, heard) as association:
+    left = threading.Event()
+    # The outcome may be there before the association has left: it is not answered then.
+    with requester(one, heard, before_answering=lambda: left.wait(PATIENCE_S)) as association:
         assert association.send_c_store(images[0]).Status == 0
         assert ask(association, references((str(CTImageStorage), str(images[0].SOPInstanceUID)))) == 0x0000
         association.abort()
+        left.set()
     with one.api() as api:
-        wait_until(lambda: latest(api)["state"] == "GIVEN_UP", 20, "the end noted")
+        wait_until(lambda: latest(api)["state"] == "GIVEN_UP", PATIENCE_S, "the end noted")
         assert "set `port`" in latest(api)["note"]
 
 
@@ -201,7 +207,7 @@ def test_a_request_survives_kill_9(node: Callable[..., Node], images: list[Datas
     assert server is not None
     try:
         one.start()
-        assert heard.get(timeout=60)[0] == 1
+        assert heard.get(timeout=PATIENCE_S)[0] == 1
     finally:
         server.shutdown()
 
@@ -215,7 +221,7 @@ def test_a_request_that_cannot_be_read_does_no_harm(node: Callable[..., Node]) -
         assert ask(association, empty) == 0x0000
         nothing = references()
         assert ask(association, nothing) == 0x0000
-        event_type, told = heard.get(timeout=20)
+        event_type, told = heard.get(timeout=PATIENCE_S)
     assert (event_type, told.TransactionUID) == (2, nothing.TransactionUID)
     assert "Traceback" not in one.log.read_text(encoding="utf-8")
 
@@ -226,7 +232,7 @@ def test_the_outcome_for_thousands_of_images_comes_on_the_association_that_asked
     wanted = [f"1.2.826.0.1.3680043.8.498.{number}" for number in range(10**37, 10**37 + 4000)]
     with requester(one, heard) as association:
         assert ask(association, references(*((str(CTImageStorage), name) for name in wanted))) == 0x0000
-        event_type, told = heard.get(timeout=60)
+        event_type, told = heard.get(timeout=PATIENCE_S)
         assert association.is_established
     assert event_type == 2
     assert [str(item.ReferencedSOPInstanceUID) for item in told.FailedSOPSequence] == wanted
@@ -241,7 +247,7 @@ def test_a_request_for_more_images_than_one_can_hold_is_refused_and_the_associat
     with requester(one, queue.Queue()) as association:
         assert ask(association, references(*wanted)) == 0x0213
         assert ask(association, references()) == 0x0000
-    assert not list((one.data_dir / "spool").rglob("*.part"))
+    wait_until(lambda: not list((one.data_dir / "spool").rglob("*.part")), PATIENCE_S, "the request to be forgotten")
 
 
 def test_an_outcome_answered_while_the_database_is_down_is_noted_and_stops_nothing(
@@ -257,13 +263,13 @@ def test_an_outcome_answered_while_the_database_is_down_is_noted_and_stops_nothi
         with requester(one, heard, before_answering=stop_the_database) as association:
             assert association.send_c_store(images[0]).Status == 0
             assert ask(association, references((str(CTImageStorage), str(images[0].SOPInstanceUID)))) == 0x0000
-            assert heard.get(timeout=20)[0] == 1
+            assert heard.get(timeout=2 * PATIENCE_S)[0] == 1
         time.sleep(2)
         server.start()
         with one.api() as api:
-            wait_until(lambda: latest(api)["state"] == "REPORTED", 30, "the answer noted")
+            wait_until(lambda: latest(api)["state"] == "REPORTED", PATIENCE_S, "the answer noted")
         with requester(one, heard) as association:
-            wait_until(lambda: association.send_c_store(images[1]).Status == 0, 30, "success")
+            wait_until(lambda: association.send_c_store(images[1]).Status == 0, PATIENCE_S, "success")
         one.wait_until_settled()
         assert troubles(one) == []
 
