@@ -16,7 +16,7 @@ from pydicom.uid import (
 
 from tests.peers.dcmtk import Receiver, running_storescp
 from tests.peers.orthanc import Orthanc
-from tests.peers.process import free_port
+from tests.peers.process import free_port, wait_until
 
 #: Longer than StableAge (1 s), Orthanc's own watch over it (1 s) and two rounds of the script (1 s each).
 NOTHING_MORE_COMES_S = 5.0
@@ -67,6 +67,12 @@ def arrivals(receiver: Receiver) -> int:
     return receiver.process.log.read_text(errors="replace").count("Received Store Request")
 
 
+def noted_as_sent(orthanc: Orthanc) -> int:
+    """How many images the script has noted in Orthanc as taken by the node."""
+    answers = [orthanc.http.get(f"/series/{id_}/metadata/SentToNode") for id_ in orthanc.get("/series")]
+    return sum(len(answer.text.split()) for answer in answers if answer.is_success)
+
+
 def store(orthanc: Orthanc, *images: Dataset) -> None:
     for image in images:
         orthanc.upload_dataset(image)
@@ -88,7 +94,7 @@ def test_nothing_is_sent_again_after_a_restart_but_a_late_image_is(orthanc: Orth
     orthanc.know(storescp.aet, storescp.port)
     store(orthanc, an_image(SERIES, 1), an_image(SERIES, 2))
     storescp.wait_for(2)
-    time.sleep(2)
+    wait_until(lambda: noted_as_sent(orthanc) == 2, 60, "the script to note what the node has taken")
 
     orthanc.restart()
     orthanc.know(storescp.aet, storescp.port)
@@ -115,7 +121,7 @@ def test_what_came_while_the_node_was_down_and_orthanc_restarted_is_sent(orthanc
     port = free_port()
     orthanc.know("STORESCP", port)
     store(orthanc, an_image(SERIES, 1))
-    time.sleep(4)
+    wait_until(lambda: "not sent to" in orthanc.log(), 60, "the first attempt to fail")
 
     orthanc.kill9()
     orthanc.start()
