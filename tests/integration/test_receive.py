@@ -78,7 +78,7 @@ def image() -> Dataset:
 
 
 def remote(node: Node) -> Remote:
-    return Remote("127.0.0.1", node.dicom_port, node.aet, "MOD1", 30.0)
+    return Remote("127.0.0.1", node.dicom_port, node.aet, "MOD1", 60.0)
 
 
 def stored_keys(node: Node) -> dict[str, list[str]]:
@@ -97,8 +97,10 @@ def data_set_of(path: Path) -> bytes:
     return path.read_bytes()[132 + 12 + int(meta.FileMetaInformationGroupLength) :]
 
 
-def parts(node: Node) -> list[Path]:
-    return list((node.data_dir / "spool" / "incoming").iterdir())
+def wait_until_no_part_is_left(node: Node) -> None:
+    """Nothing half written stays; who ended in the middle may still be seen to."""
+    incoming = node.data_dir / "spool" / "incoming"
+    wait_until(lambda: not list(incoming.iterdir()), 60, "the end of what is not whole")
 
 
 # --- real files ---
@@ -119,7 +121,7 @@ def test_every_real_file_is_kept_byte_for_byte_or_refused_for_a_known_reason(lis
         if one.stored and one.path.name != INFLATED:
             kept = [data_set_of(spool.path(key)) for key in keys[one.sop_instance_uid]]
             assert data_set_of(one.path) in kept, f"{one.path.name} was changed on its way"
-    assert parts(listener) == []
+    wait_until_no_part_is_left(listener)
 
 
 def test_files_come_back_in_the_transfer_syntax_they_came_in(listener: Node) -> None:
@@ -142,7 +144,7 @@ def test_dcmtk_senders_are_served(listener: Node) -> None:
 def test_a_cut_off_file_is_refused_with_the_reason_in_the_log(listener: Node) -> None:
     path = needs.real_data("us_multiframe_and_colour") / "3gb-bulk-data-truncated"
     list(send_files([path], remote(listener)))
-    event = listener.wait_for_event(lambda e: e["event"] == "object refused" and "cut off" in e["why"], 10)
+    event = listener.wait_for_event(lambda e: e["event"] == "object refused" and "cut off" in e["why"])
     assert event["status"] == "0xC000"
 
 
@@ -166,7 +168,7 @@ def encoded(image: Dataset) -> bytes:
 
 def associated(node: Node, calling: str = "MOD1", called: str = "AINODE") -> Any:
     ae = AE(ae_title=calling)
-    ae.acse_timeout = ae.dimse_timeout = ae.network_timeout = 20
+    ae.acse_timeout = ae.dimse_timeout = ae.network_timeout = 60
     ae.add_requested_context(CTImageStorage, ExplicitVRLittleEndian)
     return ae.associate("127.0.0.1", node.dicom_port, ae_title=called)
 
@@ -182,11 +184,17 @@ def c_store(data_set: bytes | None, sop_instance_uid: str, sop_class_uid: str = 
     return request
 
 
+def pause(association: Any) -> None:
+    """Keep pynetdicom from taking messages by itself: it may be about to, and is waited for."""
+    association._reactor_checkpoint.clear()
+    wait_until(lambda: bool(association._is_paused), 60, "the association to pause", 0.001)
+
+
 def status_of(node: Node, request: C_STORE) -> int:
     """Send a C-STORE whose command and data set are told apart; return the status of the answer."""
     association = associated(node)
     assert association.is_established
-    association._reactor_checkpoint.clear()
+    pause(association)
     association.dimse.send_msg(request, association.accepted_contexts[0].context_id)
     _, answer = association.dimse.get_msg(block=True)
     association._reactor_checkpoint.set()
@@ -239,7 +247,7 @@ def send_half(association: Any, request: C_STORE) -> None:
     message = C_STORE_RQ()
     message.primitive_to_message(request)
     context_id = association.accepted_contexts[0].context_id
-    association._reactor_checkpoint.clear()
+    pause(association)
     fragments = list(message.encode_msg(context_id, 16384))
     for fragment in fragments[: len(fragments) // 2 + 1]:
         association.dul.send_pdu(fragment)
@@ -287,8 +295,12 @@ def test_only_listed_peers_come_in_from_where_they_may(node: Callable[..., Node]
         told = echoscu(one.dicom_port, calling=calling)
         assert told.returncode != 0
         assert "Calling AE Title Not Recognized" in told.stdout
-    rejected = [event for event in one.events() if event["event"] == "association rejected"]
-    assert [event["calling_ae_title"] for event in rejected] == ["CT2", "NOBODY", "ct1"]
+
+    def rejected() -> list[str]:
+        return [event["calling_ae_title"] for event in one.events() if event["event"] == "association rejected"]
+
+    wait_until(lambda: len(rejected()) >= 3, 60, "what was rejected in the log")
+    assert rejected() == ["CT2", "NOBODY", "ct1"]
 
 
 def test_below_the_disk_reserve_associations_are_turned_away_for_now(node: Callable[..., Node], image: Dataset) -> None:
@@ -326,9 +338,9 @@ def test_a_start_adopts_what_was_durable_and_removes_what_was_not(
         ) == 0x0000  # fmt: skip
     time.sleep(0.1)
     one.start()
-    assert one.wait_for_event(lambda event: event["event"] == "orphans adopted", 20)["objects"] == 1
+    assert one.wait_for_event(lambda event: event["event"] == "orphans adopted")["objects"] == 1
     assert list(stored_keys(one)) == [str(image.SOPInstanceUID)]
-    assert parts(one) == []
+    wait_until_no_part_is_left(one)
     one.restart()
     assert [event["event"] for event in one.events()].count("orphans adopted") == 1
 
@@ -362,8 +374,8 @@ def test_the_node_listens_soon_and_never_loads_torch(node: Callable[..., Node]) 
     one.configure({"route": [], "dicom": {"port": port}})
     began = time.monotonic()
     one.start()
-    wait_until(lambda: listens(port), 1, "the listener")
-    assert time.monotonic() - began < 20
+    assert listens(port)
+    assert time.monotonic() - began < 60
     assert one.process is not None
     maps = Path(f"/proc/{one.process.pid}/maps").read_text()
     assert "libtorch" not in maps
