@@ -67,7 +67,7 @@ class Site:
     def configure(self, destinations: Sequence[Mapping[str, Any]], **sections: Any) -> None:
         """Start anew with other settings, on the same data."""
         self.settings = Settings.model_validate(
-            {"destination": destinations, "delivery": {"ask_again_s": 3600, "timeout_s": 5}} | sections
+            {"destination": destinations, "delivery": {"ask_again_s": 3600, "timeout_s": 60}} | sections
         )
         profiles = profiles_of(self.settings)
         names = [Destination(name=one.name, kind=one.kind) for one in self.settings.destination]
@@ -85,7 +85,7 @@ class Site:
         self.peers = {one.name: known_peer(one, profiles, self.settings) for one in self.settings.destination}
         self._outbox = [
             DestinationWorker(
-                one.name, partial(make_sender, one, "AINODE", 5.0), self.database, self.spool,
+                one.name, partial(make_sender, one, "AINODE", 60.0), self.database, self.spool,
                 OutboxPolicy("host:1", BackOff(60.0, 600.0), self.peers[one.name]),
             )
             for one in self.settings.destination

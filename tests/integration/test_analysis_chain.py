@@ -106,7 +106,7 @@ class Chain:
     def _worker(self, settings: DestinationSettings) -> DestinationWorker:
         policy = OutboxPolicy("host:1", BackOff(60.0, 600.0))
         return DestinationWorker(
-            settings.name, lambda: make_sender(settings, "AINODE", 5.0), self.database, self.spool, policy
+            settings.name, lambda: make_sender(settings, "AINODE", 60.0), self.database, self.spool, policy
         )
 
     def receive(self, images: Iterable[Dataset]) -> None:

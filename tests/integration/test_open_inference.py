@@ -153,9 +153,10 @@ def test_a_token_that_is_not_there_is_told_without_asking_the_server(secret: str
 
 
 def test_a_slow_server_costs_no_more_than_the_time_allowed(tmp_path: Path) -> None:
-    with serving(Served(classifier(), SHAPE, delay_s=1.5)) as url:
-        model = open_inference.load(card_for(tmp_path / "model", url, "timeout_s = 0.3"), "cpu")
-        with pytest.raises(ModelUnavailable, match=r"within 0\.3 s\. Raise timeout_s"):
+    with serving(Served(classifier(), SHAPE, delay_s=60)) as url:
+        # Long enough for the questions that are answered at once, on a busy machine, too.
+        model = open_inference.load(card_for(tmp_path / "model", url, "timeout_s = 5"), "cpu")
+        with pytest.raises(ModelUnavailable, match=r"within 5 s\. Raise timeout_s"):
             model.predict(images(1))
 
 
