@@ -62,8 +62,8 @@ def opened_place(folder: Path, database: Database, **limits: int) -> Place:
     return Place(database, Spool(folder / "spool"), **limits)
 
 
-def source(settings: Mapping[str, Any], timeout_s: float = 10.0) -> Source:
-    """Make one source as the configuration would."""
+def source(settings: Mapping[str, Any], timeout_s: float = 60.0) -> Source:
+    """Make one source as the configuration would; by default it has the patience that a busy machine needs."""
     one = SourceSettings.model_validate({"name": "pacs", "timeout_s": timeout_s, **settings})
     made = make_sources(Settings(node=NodeSettings(ae_title=CALLED), source=(one,)))
     return made[one.name]

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import logging
-import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import pydicom
 import pytest
 
 from dicom_node.errors import SourceUnavailable
+from dicom_node.headers import StoreStatus
 from dicom_node.index.database import Database
-from dicom_node.retrieve.arrivals import Arrivals
+from dicom_node.retrieve.arrivals import Arrivals, Names
 from dicom_node.retrieve.retrieval import RetrievalState, Watch
 from dicom_node.retrieve.source import StudyQuery
+from dicom_node.spool import Buffer
 from tests.arrivals import opened_database
 from tests.data_factories import small_chest_ct
 from tests.integration.retrieving import WAYS, Place, dimse, held_by, named, opened_place, source
@@ -346,14 +346,17 @@ def lose(orthanc: Orthanc, storage: Path, id_: str) -> None:
 
 
 def when_received(count: int, act: Callable[[], None]) -> Callable[[Arrivals], None]:
-    """Return a watcher that acts once so many objects have come."""
+    """Return a watcher that acts once so many objects have come, before the next one is taken."""
 
     def begun(arrivals: Arrivals) -> None:
-        def wait() -> None:
-            while arrivals.tally.progress.received < count:
-                time.sleep(0.001)
-            act()
+        take = arrivals.take
 
-        threading.Thread(target=wait, daemon=True).start()
+        def take_and_act(names: Names, pieces: Iterable[Buffer]) -> StoreStatus:
+            status = take(names, pieces)
+            if arrivals.tally.progress.received == count:
+                act()
+            return status
+
+        arrivals.take = take_and_act  # type: ignore[method-assign]
 
     return begun

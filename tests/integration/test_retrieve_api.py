@@ -56,7 +56,7 @@ def retrievals(tmp_path: Path, pacs: Orthanc) -> Iterator[Retrievals]:
     opened = node.open_retrievals("test:retrieve", lasting=True)
     yield opened
     opened.stop()
-    wait_until(lambda: all(one.state in FINISHED for one in opened.all()), 10, "the retrievals to end")
+    wait_until(lambda: all(one.state in FINISHED for one in opened.all()), 60, "the retrievals to end")
     node.database.close()
 
 
@@ -73,7 +73,7 @@ def finished(api: Client, location: str) -> dict[str, Any]:
     def done() -> bool:
         return str(api.get(location).json()["state"]) in FINISHED
 
-    wait_until(done, 20, "the retrieval to finish")
+    wait_until(done, 60, "the retrieval to finish")
     return dict(api.get(location).json())
 
 
@@ -227,7 +227,7 @@ def run(folder: Path, pacs: Orthanc, *arguments: str) -> subprocess.CompletedPro
     config.write_text(to_toml(configuration(folder, pacs)), encoding="utf-8")
     return subprocess.run(
         [sys.executable, "-m", "dicom_node", "retrieve", *arguments, "--config", str(config)],
-        capture_output=True, text=True, timeout=60, check=False, cwd=folder,
+        capture_output=True, text=True, timeout=120, check=False, cwd=folder,
         env={**os.environ, "PYTHONPATH": str(REPOSITORY), "COLUMNS": "200"},
     )  # fmt: skip
 

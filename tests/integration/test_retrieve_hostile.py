@@ -26,6 +26,8 @@ from tests.peers.orthanc import Orthanc
 
 Handler = Callable[[http.server.BaseHTTPRequestHandler], None]
 IMAGES = 4
+#: How long a peer keeps others waiting: far longer than they may wait, and than a busy machine may stand still.
+SILENCE_S = 120
 
 
 @pytest.fixture
@@ -79,8 +81,8 @@ def pass_on(to: http.server.BaseHTTPRequestHandler, orthanc: Orthanc) -> httpx.R
     return orthanc.http.get(to.path, headers=headers)
 
 
-def web(url: str, **more: Any) -> Any:
-    return source({"kind": "dicomweb", "url": f"{url}/dicom-web", **more}, timeout_s=1.0)
+def web(url: str, timeout_s: float = 60.0, **more: Any) -> Any:
+    return source({"kind": "dicomweb", "url": f"{url}/dicom-web", **more}, timeout_s)
 
 
 def is_whole(path: str) -> bool:
@@ -243,10 +245,10 @@ def test_a_server_that_falls_silent_ends_the_retrieval(place: Place) -> None:
     released = threading.Event()
 
     def handle(_request: http.server.BaseHTTPRequestHandler) -> None:
-        released.wait(10)
+        released.wait(SILENCE_S)
 
     with web_server(handle) as url:
-        done = place.fetch(web(url), "1.2.3")
+        done = place.fetch(web(url, timeout_s=1.0), "1.2.3")
         released.set()
 
     assert done.state is RetrievalState.FAILED
@@ -286,7 +288,7 @@ def request_of(connection: socket.socket) -> bytes:
 
 
 def hang(connection: socket.socket) -> None:
-    connection.settimeout(10)
+    connection.settimeout(SILENCE_S)
     while connection.recv(65536):
         pass
 
@@ -304,7 +306,7 @@ def half_an_answer(connection: socket.socket) -> None:
 def dripping(connection: socket.socket) -> None:
     request_of(connection)
     connection.sendall(b"\x02\x00\x00\x00\x00\xff")
-    for _ in range(100):
+    for _ in range(SILENCE_S * 10):
         connection.sendall(b"\x00")
         threading.Event().wait(0.1)
 
@@ -341,4 +343,4 @@ def test_a_peer_that_does_not_speak_dicom_ends_the_retrieval_in_time(
     assert (done.state, done.received) == (RetrievalState.FAILED, 0)
     assert f"ODD@127.0.0.1:{port}" in done.reason
     assert done.finished_at is not None
-    assert (done.finished_at - done.asked_at).total_seconds() < 4
+    assert (done.finished_at - done.asked_at).total_seconds() < SILENCE_S / 2
