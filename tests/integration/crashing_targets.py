@@ -6,6 +6,7 @@ import ctypes
 import os
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 from pydicom.valuerep import DA
 
@@ -39,9 +40,9 @@ def _hog(megabytes: int) -> int:
     return len(bytearray(megabytes * 1024 * 1024))
 
 
-def _fill(megabytes: int) -> int:
+def _fill(megabytes: int, hold_s: float = 0.0) -> int:
     held = [b"x" * (1024 * 1024) for _ in range(megabytes)]
-    time.sleep(0.5)
+    time.sleep(hold_s)
     return len(held)
 
 
@@ -70,7 +71,9 @@ def _shout() -> str:
     return "done"
 
 
-def _sleep(seconds: float) -> None:
+def _sleep(seconds: float, at_work: Path) -> None:
+    """Sleep, and say by a file that it has begun."""
+    at_work.touch()
     time.sleep(seconds)
 
 

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -16,13 +16,16 @@ import pytest
 from dicom_node.errors import DeliveryDeferred, InferenceError, NotAnalysable, WorkerDied
 from dicom_node.inference.workers.sandbox import Limits, Sandbox
 from tests.needs import REPOSITORY
+from tests.peers.process import wait_until
 
 TARGET = "tests.integration.crashing_targets:perform"
+#: Longer than anything here may take, on a busy machine, too.
+LONG_S = 200
 
 
 @pytest.fixture
 def sandbox() -> Iterator[Sandbox]:
-    with Sandbox(TARGET, time_limit_s=20, memory_limit_mb=1024) as made:
+    with Sandbox(TARGET, time_limit_s=LONG_S, memory_limit_mb=1024) as made:
         yield made
 
 
@@ -54,7 +57,7 @@ def test_an_endless_loop_ends_at_the_time_limit() -> None:
         with pytest.raises(WorkerDied, match=r"longer than 1\.5 s"):
             sandbox.run(("loop",))
 
-        assert time.monotonic() - started < 6
+        assert time.monotonic() - started < 60
 
 
 def test_memory_beyond_the_limit_ends_the_worker(sandbox: Sandbox) -> None:
@@ -65,32 +68,44 @@ def test_memory_beyond_the_limit_ends_the_worker(sandbox: Sandbox) -> None:
 
 
 def test_memory_really_held_beyond_the_limit_ends_the_worker_without_an_address_space_limit() -> None:
-    with Sandbox(TARGET, limits=Limits(time_s=30, memory_mb=400)) as sandbox:
+    with Sandbox(TARGET, limits=Limits(time_s=LONG_S, memory_mb=400)) as sandbox:
         with pytest.raises(WorkerDied, match=r"held more than 400 MB and was ended. Raise inference.memory_limit_mb"):
-            sandbox.run(("fill", 3000))
+            sandbox.run(("fill", 3000, LONG_S))
 
         assert sandbox.run(("fill", 50)) == 50
 
 
 def test_a_child_gets_what_its_environment_adds() -> None:
-    with Sandbox(TARGET, time_limit_s=30, environment={"OMP_NUM_THREADS": "7"}) as sandbox:
+    with Sandbox(TARGET, time_limit_s=LONG_S, environment={"OMP_NUM_THREADS": "7"}) as sandbox:
         assert sandbox.run(("threads",)) == "7"
 
 
-def test_a_kill_from_outside_is_told_as_such(sandbox: Sandbox) -> None:
+def once_at_work(act: Callable[[], object], at_work: Path) -> None:
+    """Act from another thread when the worker is at the work that says so by this file."""
+
+    def wait_and_act() -> None:
+        wait_until(at_work.exists, LONG_S, "the worker to be at work")
+        act()
+
+    threading.Thread(target=wait_and_act, daemon=True).start()
+
+
+def test_a_kill_from_outside_is_told_as_such(sandbox: Sandbox, tmp_path: Path) -> None:
     sandbox.run(("add", 1, 1))
-    assert sandbox.process_id is not None
-    threading.Timer(0.3, os.kill, (sandbox.process_id, signal.SIGKILL)).start()
+    worker = sandbox.process_id
+    assert worker is not None
+    once_at_work(lambda: os.kill(worker, signal.SIGKILL), tmp_path / "at-work")
 
     with pytest.raises(WorkerDied, match="SIGKILL"):
-        sandbox.run(("sleep", 10.0))
+        sandbox.run(("sleep", LONG_S, tmp_path / "at-work"))
 
 
 def test_a_worker_that_died_idle_costs_the_next_request_nothing(sandbox: Sandbox) -> None:
     sandbox.run(("add", 1, 1))
-    assert sandbox.process_id is not None
-    os.kill(sandbox.process_id, signal.SIGKILL)
-    time.sleep(0.3)
+    worker = sandbox.process_id
+    assert worker is not None
+    os.kill(worker, signal.SIGKILL)
+    wait_until(lambda: not _is_running(worker), 60, "the worker's end")
 
     answer = sandbox.run(("add", 2, 2))
 
@@ -98,15 +113,14 @@ def test_a_worker_that_died_idle_costs_the_next_request_nothing(sandbox: Sandbox
     assert answer[0] == 4
 
 
-def test_closing_cuts_a_running_request_off(sandbox: Sandbox) -> None:
-    sandbox.run(("add", 1, 1))
-    threading.Timer(0.3, sandbox.close).start()
+def test_closing_cuts_a_running_request_off(sandbox: Sandbox, tmp_path: Path) -> None:
+    once_at_work(sandbox.close, tmp_path / "at-work")
     started = time.monotonic()
 
     with pytest.raises(WorkerDied):
-        sandbox.run(("sleep", 15.0))
+        sandbox.run(("sleep", LONG_S, tmp_path / "at-work"))
 
-    assert time.monotonic() - started < 5
+    assert time.monotonic() - started < LONG_S / 2
 
 
 def test_errors_of_the_node_keep_class_and_attributes(sandbox: Sandbox) -> None:
@@ -139,7 +153,7 @@ def test_what_a_model_prints_stays_out_of_standard_output(sandbox: Sandbox, capf
 
 def test_a_target_that_cannot_be_imported_is_told() -> None:
     with (
-        Sandbox("dicom_node.no_such_module:perform", time_limit_s=20, memory_limit_mb=1024) as sandbox,
+        Sandbox("dicom_node.no_such_module:perform", time_limit_s=LONG_S, memory_limit_mb=1024) as sandbox,
         pytest.raises(InferenceError, match="ModuleNotFoundError"),
     ):
         sandbox.run(("add", 1, 1))
@@ -169,16 +183,12 @@ def test_the_worker_dies_with_its_parent(tmp_path: Path) -> None:
     done = subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True, text=True, check=False)
 
     worker = int(done.stdout)
-    deadline = time.monotonic() + 5
-    while _is_running(worker) and time.monotonic() < deadline:
-        time.sleep(0.05)
-
-    assert not _is_running(worker)
+    wait_until(lambda: not _is_running(worker), 60, "the worker's end")
 
 
 def _is_running(pid: int) -> bool:
     try:
         state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-    except FileNotFoundError:
+    except (FileNotFoundError, ProcessLookupError):
         return False
     return state != "Z"

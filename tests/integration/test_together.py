@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import shutil
 import signal
-import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
@@ -26,6 +25,7 @@ from dicom_node.inference.prediction import Explanation, LoadedModel, ModelInput
 from dicom_node.inference.workers.together import asked_together, run_together
 from dicom_node.tasks import Performed, Task
 from dicom_node.workers import Workers, WorkerSettings
+from tests.peers.process import wait_until
 
 MODEL = SHIPPED_MODELS / "cxr-pneumonia"
 
@@ -184,9 +184,10 @@ def all_at_once(workers: Workers, tasks: Sequence[Task]) -> list[object]:
     """Bring a task that occupies the worker first, so that the others wait for it together."""
     with ThreadPoolExecutor(len(tasks)) as pool:
         first = pool.submit(_caught, workers, tasks[0])
-        while not (tasks[0].request.out_dir / "shared-by").exists():
-            time.sleep(0.05)
+        wait_until((tasks[0].request.out_dir / "shared-by").exists, 120, "the first task to be worked at")
         futures = [first, *(pool.submit(_caught, workers, one) for one in tasks[1:])]
+        wait_until(lambda: len(workers._waiting) == len(tasks) - 1, 120, "the others to wait")
+        (tasks[0].request.out_dir / "go").touch()
         return [future.result() for future in futures]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
@@ -30,7 +31,7 @@ def task(deed: str, model: str = "a") -> Task:
 @pytest.fixture
 def three(monkeypatch: pytest.MonkeyPatch) -> Iterator[Workers]:
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
-    workers = Workers(WorkerSettings(device="cpu", count=3, time_limit_s=30), TARGET)
+    workers = Workers(WorkerSettings(device="cpu", count=3, time_limit_s=120), TARGET)
     yield workers
     workers.close()
 
@@ -48,25 +49,25 @@ def test_no_process_starts_before_the_first_task_and_no_more_than_needed(three: 
     assert len(pids) == 1
 
 
-def test_tasks_run_at_the_same_time_each_in_a_process_of_its_own(three: Workers) -> None:
+def test_tasks_run_at_the_same_time_each_in_a_process_of_its_own(three: Workers, tmp_path: Path) -> None:
     with ThreadPoolExecutor(3) as pool:
-        told = list(pool.map(lambda _: run(three, "sleep 3"), range(3)))
+        told = list(pool.map(lambda _: run(three, f"meet 3 {tmp_path}"), range(3)))
 
     assert len({one["pid"] for one in told}) == 3
     assert max(one["started"] for one in told) < min(one["ended"] for one in told)
     assert {one["place"].worker_number for one in told} == {0, 1, 2}
 
 
-def test_more_tasks_than_workers_wait_for_their_turn(three: Workers) -> None:
+def test_more_tasks_than_workers_wait_for_their_turn(three: Workers, tmp_path: Path) -> None:
     with ThreadPoolExecutor(7) as pool:
-        told = list(pool.map(lambda _: run(three, "sleep 0.5"), range(7)))
+        told = list(pool.map(lambda _: run(three, f"meet 3 {tmp_path}"), range(7)))
 
     assert len({one["pid"] for one in told}) == 3
 
 
-def test_a_task_goes_where_its_model_is_warm(three: Workers) -> None:
+def test_a_task_goes_where_its_model_is_warm(three: Workers, tmp_path: Path) -> None:
     with ThreadPoolExecutor(3) as pool:
-        told = list(pool.map(lambda model: run(three, "sleep 2", model), "abc"))
+        told = list(pool.map(lambda model: run(three, f"meet 3 {tmp_path}", model), "abc"))
     home = dict(zip("abc", (one["pid"] for one in told), strict=True))
 
     again = {model: run(three, "sleep 0", model)["pid"] for model in "cbacab"}
@@ -90,13 +91,14 @@ def test_a_crash_costs_only_its_own_task(three: Workers) -> None:
 
 
 def test_closing_cuts_every_task_off() -> None:
-    workers = Workers(WorkerSettings(device="cpu", count=2, time_limit_s=60), TARGET)
+    workers = Workers(WorkerSettings(device="cpu", count=2, time_limit_s=240), TARGET)
     with ThreadPoolExecutor(2) as pool:
-        running = [pool.submit(run, workers, "sleep 30", model) for model in "ab"]
+        running = [pool.submit(run, workers, "sleep 200", model) for model in "ab"]
         while len(workers.process_ids) < 2:
             assert not any(one.done() for one in running)
+            time.sleep(0.01)
         workers.close()
 
         for one in running:
             with pytest.raises(WorkerDied):
-                one.result(timeout=10)
+                one.result(timeout=60)

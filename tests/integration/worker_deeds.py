@@ -5,8 +5,16 @@ from __future__ import annotations
 import ctypes
 import os
 import time
+from pathlib import Path
 
 from dicom_node.tasks import Task
+
+
+def _meet(count: str, folder: str) -> None:
+    """Wait in a folder until so many processes have come there."""
+    Path(folder, str(os.getpid())).touch()
+    while len(list(Path(folder).iterdir())) < int(count):
+        time.sleep(0.02)
 
 
 def perform(task: Task) -> object:
@@ -15,6 +23,8 @@ def perform(task: Task) -> object:
     started = time.monotonic()
     if deed == "sleep":
         time.sleep(float(argument))
+    if deed == "meet":
+        _meet(*argument.split(" ", 1))
     if deed == "segfault":
         ctypes.string_at(0)
     told = {"pid": os.getpid(), "threads": os.environ.get("OMP_NUM_THREADS", "")}
