@@ -101,7 +101,7 @@ def served(parts: ApiParts) -> Iterator[httpx.Client]:
     server.start()
     headers = {"Authorization": f"Bearer {TOKEN}"}
     url = f"http://127.0.0.1:{server.port}"
-    with httpx.Client(base_url=url, headers=headers, timeout=30, trust_env=False) as client:
+    with httpx.Client(base_url=url, headers=headers, timeout=60, trust_env=False) as client:
         yield client
     server.stop()
 

@@ -46,7 +46,7 @@ def bundle(answer: Any = None, context: Any = CONTEXT) -> dict[str, object]:
 
 
 def send(server: FhirServer, one: dict[str, object], **options: Any) -> tuple[str, ...]:
-    with FhirClient(server.url, timeout_s=options.pop("timeout_s", 20.0), **options) as client:
+    with FhirClient(server.url, timeout_s=options.pop("timeout_s", 60.0), **options) as client:
         return client.send(one).locations
 
 
@@ -291,7 +291,7 @@ def test_a_failure_half_way_is_made_good_by_sending_again(server: FhirServer) ->
 
 
 def test_a_silent_server_is_deferred(server: FhirServer) -> None:
-    server.set(delayMs=3000)
+    server.set(delayMs=60_000)
 
     with pytest.raises(DeliveryDeferred, match="ReadTimeout"):
         send(server, bundle(), timeout_s=0.3)

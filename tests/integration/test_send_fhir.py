@@ -40,7 +40,7 @@ def stored(folder, uid="1.2.3", content=None):
     return Outgoing(artifact, path)
 
 
-def ehr(url, timeout_s=10):
+def ehr(url, timeout_s=60):
     return make_sender(
         DestinationSettings.model_validate({"name": "ehr", "kind": "fhir", "url": url}), "AINODE", timeout_s
     )

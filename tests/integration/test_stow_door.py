@@ -264,9 +264,9 @@ def test_a_client_that_hangs_up_leaves_nothing_half_written(place: Place, client
     first = multipart([as_file(IMAGES[0])]).removesuffix(b"--\r\n") + b"\r\n\r\n"
     break_off(client, first + as_file(IMAGES[1])[:1500], lambda: len(place.rows()) == 1)
 
-    wait_until(lambda: [row["outcome"] for row in place.associations()] == ["aborted"], 10, "the association to end")
+    wait_until(lambda: [row["outcome"] for row in place.associations()] == ["aborted"], 60, "the association to end")
+    wait_until(lambda: not place.leftovers(), 60, "the end of what is half written")
     assert list(place.stored()) == [IMAGES[0].sop_instance_uid]
-    assert place.leftovers() == []
 
 
 def test_a_silent_client_is_let_go(place: Place) -> None:
@@ -298,7 +298,7 @@ def test_a_body_above_the_limit_is_refused_before_it_is_read(place: Place) -> No
         pieces = (bytes(65536) for _ in range(64))
         try:
             status = client.post(STUDIES, content=pieces, headers={"Content-Type": RELATED}).status_code
-        except httpx.WriteError:
+        except (httpx.NetworkError, httpx.RemoteProtocolError):
             status = 413  # it hung up on us while we were still sending
         assert status in {400, 413}
 
@@ -405,7 +405,7 @@ def test_a_gigabyte_comes_in_with_little_memory(tmp_path: Path) -> None:
 
 def store_as(api: httpx.Client, content: bytes | Iterator[bytes]) -> httpx.Response:
     headers = {"Content-Type": "multipart/related; type=application/dicom; boundary=x"}
-    return api.post(STUDIES, content=content, headers=headers, timeout=120)
+    return api.post(STUDIES, content=content, headers=headers, timeout=240)
 
 
 def peak_mb(node: Node) -> int:
