@@ -5,6 +5,8 @@ from __future__ import annotations
 import io
 import json
 import re
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +17,8 @@ from tests.browser import Browser
 
 #: The machine that draws has no graphics card and other tests to run.
 _PATIENCE_S = 90.0
+#: How long what is to be clicked may move, or lie under something else.
+_REST_S = 15.0
 _SERIES = "[data-cy^=study-browser-thumbnail]"
 _VIEWPORT = (
     "services.cornerstoneViewportService.getCornerstoneViewport(services.viewportGridService.getActiveViewportId())"
@@ -48,12 +52,14 @@ class Viewer:
         return [(modality, description) for modality, description in self.browser.run(script)]
 
     def show(self, modality: str) -> None:
-        """Double-click the series of this modality."""
-        self._click(
-            f"""[...document.querySelectorAll('{_SERIES}')].find(e =>
-            e.querySelector('[data-cy=series-modality-label]').innerText.trim() === {json.dumps(modality)})""",
-            times=2,
-        )
+        """Double-click the series of this modality, as soon as it is listed."""
+        self.wait_for_series(modality)
+        self._click(_series_of(modality), times=2)
+
+    def wait_for_series(self, *modalities: str) -> None:
+        """Wait until a series of each of these modalities is listed: they come one by one."""
+        for one in modalities:
+            self._wait(_series_of(one))
 
     def press(self, words: str) -> None:
         """Click what shows exactly these words, as soon as it is there."""
@@ -70,6 +76,10 @@ class Viewer:
     def instance_number(self) -> int:
         """Return the instance number that the viewport gives for the image it shows."""
         return self._numbers()[0]
+
+    def wait_for_instance(self, number: int) -> None:
+        """Wait until the viewport gives this instance number for the image it shows."""
+        self._wait(f"{_texts()}.some(t => t.startsWith('I: {number} ('))")
 
     def image_count(self) -> int:
         """Return the number of images that the viewport can scroll through."""
@@ -122,12 +132,20 @@ class Viewer:
                 return
             before = now
 
-    def screenshot(self, name: str) -> NDArray[np.uint8]:
-        """Save the page as ``name.png`` when it has come to rest; return its pixels, (rows, columns, RGB)."""
-        self.settle()
-        data = self._png()
-        (self.folder / f"{name}.png").write_bytes(data)
-        return np.asarray(Image.open(io.BytesIO(data)).convert("RGB"))
+    def screenshot(self, name: str, *, once: Callable[[NDArray[np.uint8]], bool] = lambda _: True) -> NDArray[np.uint8]:
+        """Save the page as ``name.png`` when it has come to rest; return its pixels, (rows, columns, RGB).
+
+        A busy machine may rest before all is drawn: the page is looked at again until it is as `once` says, and
+        returned as it is when that takes too long.
+        """
+        give_up_at = time.monotonic() + _PATIENCE_S
+        while True:
+            self.settle()
+            data = self._png()
+            page = np.asarray(Image.open(io.BytesIO(data)).convert("RGB"))
+            if once(page) or time.monotonic() > give_up_at:
+                (self.folder / f"{name}.png").write_bytes(data)
+                return page
 
     def _numbers(self) -> tuple[int, int, int]:
         """Return what the viewport says of the image it shows: instance number, place in the series, images in all."""
@@ -146,10 +164,18 @@ class Viewer:
         return data
 
     def _middle(self, element: str) -> tuple[float, float]:
+        """Return the middle of an element, as soon as that lies still and nothing covers it."""
         script = f"""(() => {{ const e = {element}; e.scrollIntoView({{block: 'center'}});
-            const r = e.getBoundingClientRect(); return [r.x + r.width / 2, r.y + r.height / 2]; }})()"""
-        x, y = self.browser.run(script)
-        return float(x), float(y)
+            const r = e.getBoundingClientRect(), x = r.x + r.width / 2, y = r.y + r.height / 2;
+            const hit = document.elementFromPoint(x, y);
+            return [x, y, Boolean(hit) && (e.contains(hit) || hit.contains(e))]; }})()"""
+        give_up_at, before = time.monotonic() + _REST_S, None
+        while (now := self.browser.run(script)) != before or not now[2]:
+            if time.monotonic() > give_up_at:
+                break
+            before = now
+            time.sleep(0.1)
+        return float(now[0]), float(now[1])
 
     def _click(self, element: str, times: int = 1) -> None:
         x, y = self._middle(element)
@@ -157,6 +183,12 @@ class Viewer:
         for count in range(1, times + 1):
             for kind in ("mousePressed", "mouseReleased"):
                 self.browser.send("Input.dispatchMouseEvent", type=kind, x=x, y=y, button="left", clickCount=count)
+
+
+def _series_of(modality: str) -> str:
+    """Return a script for the entry of this modality in the list of series."""
+    return f"""[...document.querySelectorAll('{_SERIES}')].find(e =>
+        e.querySelector('[data-cy=series-modality-label]')?.innerText.trim() === {json.dumps(modality)})"""
 
 
 def _texts() -> str:
