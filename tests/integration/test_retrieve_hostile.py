@@ -284,6 +284,8 @@ def dicom_server(talk: Callable[[socket.socket], None]) -> Iterator[int]:
 
 def request_of(connection: socket.socket) -> bytes:
     head = connection.recv(6, socket.MSG_WAITALL)
+    if len(head) < 6:
+        raise ConnectionError("the node has gone without a word")
     return head + connection.recv(struct.unpack(">L", head[2:])[0], socket.MSG_WAITALL)
 
 

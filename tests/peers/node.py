@@ -96,7 +96,7 @@ class Node:
         """A client of the admin API, with the token; close it, or use it in `with`."""
         headers = {"Authorization": f"Bearer {self.api_token}"}
         url = f"http://127.0.0.1:{self.api_port}"
-        return httpx.Client(base_url=url, headers=headers, timeout=30, trust_env=False)
+        return httpx.Client(base_url=url, headers=headers, timeout=60, trust_env=False)
 
     def events(self) -> list[dict[str, Any]]:
         """The log lines that are JSON objects, oldest first."""
