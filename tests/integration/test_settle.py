@@ -82,8 +82,8 @@ class Bench:
             return list(connection.execute(select(instances).order_by(instances.c.id)))
 
     def wait(self) -> None:
-        wait_until(lambda: self.settler.backlog() == 0, 30, "everything to be settled", 0.02)
-        wait_until(lambda: self.journal.free_count() == SLOTS, 30, "every slot to be free", 0.02)
+        wait_until(lambda: self.settler.backlog() == 0, 60, "everything to be settled", 0.02)
+        wait_until(lambda: self.journal.free_count() == SLOTS, 60, "every slot to be free", 0.02)
 
 
 @pytest.fixture
@@ -160,7 +160,7 @@ def test_an_event_about_an_earlier_record_frees_nothing(bench: Bench, images: li
     event = bench.write(images[0])
     bench.settler.start()
     bench.settler.put(Stored(event.slot, event.sequence - 1, event.study_instance_uid, found=True))
-    wait_until(lambda: bench.settler.backlog() == 0, 30, "the event to be taken")
+    wait_until(lambda: bench.settler.backlog() == 0, 60, "the event to be taken")
     assert read_record(bench.folder / "journal", event.slot) is not None
     assert bench.journal.free_count() == SLOTS - 1
     bench.settler.put(event)
@@ -198,7 +198,7 @@ def test_a_spool_that_cannot_be_written_is_told_and_tried_again(bench: Bench, im
     objects.write_bytes(b"a file where the folder should be")
     bench.settler.start()
     bench.settler.put(bench.write(images[0]))
-    wait_until(lambda: bool(bench.troubles and bench.troubles[-1]), 30, "the trouble to be told")
+    wait_until(lambda: bool(bench.troubles and bench.troubles[-1]), 60, "the trouble to be told")
     assert bench.rows() == []
     objects.unlink()
     objects.with_name("away").rename(objects)
@@ -237,8 +237,8 @@ def test_a_record_that_cannot_be_filed_keeps_its_slot_and_holds_up_no_other(benc
     for news in (first, poison, second):
         bench.settler.put(news)
     bench.settler.start()
-    wait_until(lambda: bench.settler.backlog() == 0, 30, "the others to be filed")
-    wait_until(lambda: bench.journal.free_count() == SLOTS - 1, 30, "their slots to be free")
+    wait_until(lambda: bench.settler.backlog() == 0, 60, "the others to be filed")
+    wait_until(lambda: bench.journal.free_count() == SLOTS - 1, 60, "their slots to be free")
     assert len(bench.rows()) == 2
     assert read_record(bench.folder / "journal", poison.slot) is not None
 
@@ -253,7 +253,7 @@ def test_when_the_acceptor_dies_its_associations_are_over(bench: Bench, images: 
         with bench.index.read() as connection:
             return str(connection.execute(select(associations.c.outcome)).scalar_one())
 
-    wait_until(lambda: outcome() == "lost", 10, "the association to be closed")
+    wait_until(lambda: outcome() == "lost", 60, "the association to be closed")
 
 
 def test_settlers_that_are_ended_at_any_moment_lose_and_double_nothing(bench: Bench, images: list[bytes]) -> None:
