@@ -273,7 +273,7 @@ def test_an_association_that_ends_inside_an_object_leaves_what_came_before(
     keys = stored_keys(listener)
     assert str(first.SOPInstanceUID) in keys
     assert str(second.SOPInstanceUID) not in keys
-    wait_until(lambda: parts(listener) == [], 60, "the removal of the half-received object")
+    wait_until_no_part_is_left(listener)
 
 
 # --- who may come in ---

@@ -71,7 +71,7 @@ class Receiver:
 
     def wait_for(self, count: int, timeout_s: float = 60.0) -> list[pydicom.FileDataset]:
         """Wait until at least `count` objects have come whole, and return them."""
-        wait_until(lambda: self._has(count), timeout_s, f"{count} objects at {self.aet}", 0.2)
+        wait_until(lambda: len(self.files()) >= count, timeout_s, f"{count} objects at {self.aet}", 0.2)
         return self.datasets()
 
     def _open_files(self) -> set[str]:
