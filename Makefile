@@ -13,7 +13,7 @@ PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3; do \
 # Further arguments for pip and pytest: `make test ARGS="-k series -x"`.
 PIP_ARGS ?=
 ARGS ?=
-# Test files that run at a time.
+# Test files that run at a time, in the order of their folders: the long ones, which have few tests, come first.
 WORKERS ?= 2
 
 help: ## Show this list
@@ -25,7 +25,7 @@ demo: $(VENV)/.run ## Start the node, send sample studies, show what came back, 
 	@exec $(BIN)/dicom-node demo $(if $(STUDY),--study "$(STUDY)") $(ARGS)
 
 test: $(VENV)/.dev ## Run all tests; without a peer such as Orthanc its tests are skipped and say why
-	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile $(ARGS)
+	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(ARGS)
 
 check: $(VENV)/.dev ## Lint, format, types and one-way imports
 	$(BIN)/ruff check .
