@@ -87,7 +87,8 @@ class Settler:
     # --- the thread ----------------------------------------------------------------------------------------------
 
     def _run(self) -> None:
-        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICE)  # answering senders comes first
+        if os.getpriority(os.PRIO_PROCESS, 0) < NICE:  # answering senders comes first; only root may take this back
+            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICE)
         while not self._stopping.is_set():
             batch = self._next_batch()
             self._settle(batch)

@@ -89,8 +89,9 @@ class NodeOnSmallDisk(Node):
 def small_disk(tmp_path: Path) -> Iterator[Callable[..., NodeOnSmallDisk]]:
     nodes: list[NodeOnSmallDisk] = []
 
-    def started(size_mb: int, **settings: Any) -> NodeOnSmallDisk:
+    def started(size_mb: int, *, through: tuple[str, ...] = (), **settings: Any) -> NodeOnSmallDisk:
         one = NodeOnSmallDisk(tmp_path / "small", size_mb, settings)
+        one.launcher = (*through, *one.launcher)
         nodes.append(one)
         one.start()
         return one
@@ -188,6 +189,18 @@ def test_a_disk_that_sinks_below_the_reserve_within_an_association_is_answered_o
         assert peer.store(small_image("below")) == SUCCESS
         peer.release()
     assert_kept(one, [small_image("above"), small_image("below")], url=one.database_url())
+
+
+def test_a_node_that_may_not_raise_its_priority_and_was_started_with_the_lowest_works(
+    small_disk: Callable[..., NodeOnSmallDisk],
+) -> None:
+    """In its user namespace it is not root outside; what files would die of asking for more than it has."""
+    one = small_disk(60, through=(tool("nice", "coreutils"), "-n", "19"), dicom={"journal_mb": 4}, route=[])
+    with Raw(one.dicom_port).opened() as peer:
+        assert peer.store(small_image("nicely")) == SUCCESS
+        peer.release()
+    assert_kept(one, [small_image("nicely")], url=one.database_url())
+    assert troubles(one) == []
 
 
 def _comes_in(node: Node) -> bool:
