@@ -79,7 +79,7 @@ class Viewer:
 
     def wait_for_instance(self, number: int) -> None:
         """Wait until the viewport gives this instance number for the image it shows."""
-        self._wait(f"{_texts()}.some(t => t.startsWith('I: {number} ('))")
+        self._wait(f"{_texts()}.some(t => t.replaceAll(' ', '').startsWith('I:{number}('))")
 
     def image_count(self) -> int:
         """Return the number of images that the viewport can scroll through."""
