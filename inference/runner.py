@@ -53,7 +53,7 @@ def run_model(request: AnalysisRequest, place: Place = _ANYWHERE) -> Analysis | 
         if refusals:
             raise refusals[0]
         check_card_gate(card, headers)
-        answer = analyse(run)
+        return _telling(analyse(run), card)
     except NotAnalysable as refusal:
         return NotAnalysed(
             model=identity,
@@ -62,6 +62,10 @@ def run_model(request: AnalysisRequest, place: Place = _ANYWHERE) -> Analysis | 
             message=str(refusal),
             notes=tuple(run.notes),
         )
+
+
+def _telling(answer: Analysis, card: ModelCard) -> Analysis:
+    """Return an answer that says something. Raises `ModelUnavailable` for one without any finding."""
     if not answer.findings:
         raise ModelUnavailable(
             f"Model {card.name} answered without any finding, which nobody could tell from a negative answer. "

@@ -146,8 +146,8 @@ class Retrievals:
             finished = replace(retrieval, state=RetrievalState.FAILED, reason=f"{stop} {what_next}")
         finally:
             self._finish(finished)
-        if not self._stopped.is_set():
-            self._forget(id_)
+            if not self._stopped.is_set():
+                self._forget(id_)
 
     def _forget(self, id_: str) -> None:
         if self._memory:

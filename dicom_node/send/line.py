@@ -106,6 +106,8 @@ class Line:
             yield
         except TimeoutError as error:
             raise self._error(f"did not get on for {self._remote.timeout_s:g} s while {doing}.") from error
+        except ssl.SSLEOFError as error:
+            raise self._error(f"closed the connection while {doing}.") from error
         except ssl.SSLError as error:
             why = f"ended TLS ({error.reason}) while {doing}"
             raise self._error(f"{why}. Does it know the certificate of this node?") from error
@@ -124,12 +126,16 @@ class Line:
         try:
             return context.wrap_socket(plain, server_hostname=tls.server_name if context.check_hostname else None)
         except ssl.SSLCertVerificationError as error:
-            plain.close()
             why = f"shows a certificate that does not hold: {error.verify_message}"
-            raise self._error(f"{why}. Check tls_ca and tls_server_name.") from error
-        except OSError as error:
-            plain.close()
-            raise self._error("does not agree on TLS here. Check its port, and which TLS it speaks.") from error
+            failure = self._error(f"{why}. Check tls_ca and tls_server_name.")
+        except TimeoutError:
+            failure = self._error(f"did not agree on TLS within {self._remote.timeout_s:g} s.")
+        except OSError:
+            failure = self._error("does not agree on TLS here. Check its port, and which TLS it speaks.")
+        except ValueError:  # an empty label, a character that no name has
+            failure = self._error(f"cannot be called: {tls.server_name!r} is no name of a host. Check tls_server_name.")
+        plain.close()
+        raise failure
 
     def _error(self, what: str) -> NodeError:
         return self._trouble.error(f"{self._remote} {what} {self._trouble.advice}".rstrip())

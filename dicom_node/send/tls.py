@@ -33,7 +33,8 @@ class Tls:
         context.set_ciphers("ECDHE+AESGCM:ECDHE+CHACHA20:!aNULL")
         context.check_hostname = self.server_name != ANY_NAME
         if self.certificate:
-            context.load_cert_chain(self.certificate, self.private_key)
+            # A key under a passphrase is an error here; without the argument OpenSSL would ask on the terminal, and wait.
+            context.load_cert_chain(self.certificate, self.private_key, password="")
         return context
 
 
