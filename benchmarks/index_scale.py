@@ -24,15 +24,15 @@ from pathlib import Path
 from sqlalchemy import insert
 
 from benchmarks.peers import free_port, node_command
+from dicom_node.core.entities import Instance, InstanceRole, SendingPeer, StudyState
+from dicom_node.index.arrivals import add_instances
 from dicom_node.index.database import Database
-from dicom_node.index.intake import add_instances
-from dicom_node.model import Instance, InstanceRole, Sender, StudyState
-from dicom_node.tables import instances, studies
+from dicom_node.index.tables import instances, studies
 
 _PER_STUDY = 300
 _ROWS_PER_INSERT = 20_000
 _READY_S = 120.0
-_SENDER = Sender("CT1", "AINODE", "10.1.2.3")
+_SENDER = SendingPeer("CT1", "AINODE", "10.1.2.3")
 _ATTRIBUTES = {
     "modality": "CT", "body_part_examined": "CHEST", "study_description": "CT Thorax",
     "image_type": "ORIGINAL\\PRIMARY",

@@ -26,18 +26,18 @@ from typing import Any, cast
 import pydicom
 
 from benchmarks.bare_monai import Asked, Looped
-from dicom_node.analysis import AnalysisRequest, ReportContext, SourceFile
+from dicom_node.analysis.answer import AnalysisRequest, ReportContext, SourceFile
+from dicom_node.core.entities import JobState
+from dicom_node.core.uids import derived_uid
 from dicom_node.demo.phantoms import chest_radiograph_phantom
+from dicom_node.evaluation.model_bench import Weighed
 from dicom_node.fhir.options import FhirOptions
 from dicom_node.governance.golden import files_in
 from dicom_node.inference.cards.card import ModelCard
 from dicom_node.inference.cards.folders import find_models
-from dicom_node.inference.workers.sandbox import Limits, Sandbox
-from dicom_node.model import JobState
-from dicom_node.model_bench import Weighed
-from dicom_node.tasks import Task
-from dicom_node.uids import derived_uid
-from dicom_node.workers import Workers, WorkerSettings
+from dicom_node.jobs.tasks import Task
+from dicom_node.jobs.workers import Workers, WorkerSettings
+from dicom_node.sandbox.host import ProcessLimits, Sandbox
 
 _ANSWER_STAGES = ("headers", "load", "read", "infer")
 
@@ -54,11 +54,13 @@ class NodeRound:
 
 
 class NodeSide:
-    """The node's worker, asked as the analyst asks it."""
+    """The node's worker, asked as the job runner asks it."""
 
     def __init__(self, card: ModelCard, device: str) -> None:
         self._card = card
-        self._workers = Workers(WorkerSettings(device=device, count=1), "dicom_node.model_bench:perform_and_weigh")
+        self._workers = Workers(
+            WorkerSettings(device=device, count=1), "dicom_node.evaluation.model_bench:perform_and_weigh"
+        )
 
     def round(self, files: Sequence[SourceFile]) -> NodeRound:
         """Take one study after the other."""
@@ -98,7 +100,7 @@ def measure(card: ModelCard, files: Sequence[SourceFile], rounds: int, device: s
     plain = Asked(card.folder, card.weights_file, paths, device)
     mapped = Asked(card.folder, card.weights_file, paths, device, card.explain.get("layer", ""))
     node = NodeSide(card, device)
-    with Sandbox("benchmarks.bare_monai:loop", limits=Limits(time_s=3600)) as bare:
+    with Sandbox("benchmarks.bare_monai:loop", limits=ProcessLimits(time_s=3600)) as bare:
 
         def looped(asked: Asked) -> Looped:
             return cast(Looped, bare.run(asked))

@@ -18,12 +18,12 @@ from typing import Any
 
 from dicom_node.cli.demo import await_results
 from dicom_node.demo.phantoms import chest_ct_phantom
-from dicom_node.demo.stage import Stage
+from dicom_node.demo.processes import DemoProcesses
 
 QUIET_S = 2.0
 
 
-def stages(stage: Stage, study: str) -> dict[str, float]:
+def stages(stage: DemoProcesses, study: str) -> dict[str, float]:
     """Return the seconds of each stage of one study, from its timeline and its result."""
     timeline = stage.ask(f"/api/studies/{study}/timeline")
     result = stage.ask(f"/api/studies/{study}/results")[0]
@@ -33,7 +33,7 @@ def stages(stage: Stage, study: str) -> dict[str, float]:
     total_s = (at["sent"] - last_image).total_seconds() - QUIET_S
     return {
         "noticed complete after the quiet time": (at["routed"] - last_image).total_seconds() - QUIET_S,
-        "taken by the analyst": (at["started"] - at["routed"]).total_seconds(),
+        "taken by the job runner": (at["started"] - at["routed"]).total_seconds(),
         "model (gate, volume, segmentation)": model_s,
         "writing SC, SEG, SR, FHIR": result["summary"]["took_s"] - model_s,
         "saved": (at["analysed"] - at["started"]).total_seconds() - result["summary"]["took_s"],
@@ -50,7 +50,7 @@ def measure(rounds: int) -> list[dict[str, float]]:
     """Send one phantom a round; the first warms the worker up and does not count."""
     measured: list[dict[str, float]] = []
     with tempfile.TemporaryDirectory() as name:
-        stage = Stage(Path(name) / "demo")
+        stage = DemoProcesses(Path(name) / "demo")
         try:
             stage.open()
             for number in range(rounds + 1):

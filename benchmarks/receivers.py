@@ -14,7 +14,7 @@ from typing import Self
 import psutil
 
 from benchmarks.peers import free_port, listens, node_command, orthanc_command
-from dicom_node.journal import read_record, slots_in
+from dicom_node.storage.journal import read_record, slots_in
 
 _READY_S, _DRAIN_S = 60.0, 300.0
 NAMES = ("node", "orthanc", "storescp", "pynetdicom")

@@ -8,10 +8,10 @@ import threading
 import time
 from pathlib import Path
 
-from dicom_node.dimse import command_pdu
-from dicom_node.send.dicom_file import read_dicom_file
-from dicom_node.send.negotiation import Remote, read_acceptance, request_pdu
-from dicom_node.send.wire import file_pdus, store_command
+from dicom_node.dimse.association import file_pdus, store_command
+from dicom_node.dimse.command_set import command_pdu
+from dicom_node.dimse.dicom_file import read_dicom_file
+from dicom_node.dimse.negotiation import Remote, read_acceptance, request_pdu
 
 _SYNTAX = "1.2.840.10008.1.2.1"
 _MAX_PDU_BYTES = 131072

@@ -25,13 +25,13 @@ from typing import Any
 import numpy as np
 from pydicom.dataset import Dataset
 
-from dicom_node import codes
-from dicom_node.analysis import Analysis, Histogram, ReportContext, Segment
+from dicom_node.analysis.answer import Analysis, Histogram, ReportContext, Segment
+from dicom_node.core import codes
+from dicom_node.core.entities import Code, Finding, Measurement, ModelIdentity
+from dicom_node.core.outputs import OutputSet
+from dicom_node.core.uids import derived_uid
 from dicom_node.demo.phantoms import LungTruth, chest_ct_phantom
-from dicom_node.model import Code, Finding, Measurement, ModelIdentity
-from dicom_node.outputs import OutputSet
 from dicom_node.sr_writer import to_part10, write_objects
-from dicom_node.uids import derived_uid
 
 _KEY_SLICES = 7
 _FULL = OutputSet()

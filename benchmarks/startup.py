@@ -19,7 +19,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from benchmarks.peers import free_port, listens, node_command, orthanc_command
-from dicom_node.send.echo import echo
+from dicom_node.dimse.probe import echo
 
 _LIMIT_S = 60.0
 _MOMENTS = ("listens", "answers C-ECHO")

@@ -9,8 +9,8 @@ from typing import Literal, get_args
 from pydantic import Field
 
 from dicom_node.config.section import Section
-from dicom_node.fitting import LADDER, Wanted
-from dicom_node.outputs import OutputSet, SegmentationType, SrClass
+from dicom_node.core.capability_match import LADDER, WantedOutputs
+from dicom_node.core.outputs import OutputSet, SegmentationType, SrClass
 
 SrSopClass = Literal["auto", "comprehensive3d", "comprehensive", "enhanced", "off"]
 Preset = Literal["generic-pacs", "ohif", "weasis", "air"]
@@ -41,12 +41,12 @@ class OutputSettings(Section):
     rejection_note: bool | None = Field(None, description="Take back what a new result replaces (IHE IOCM).")
 
 
-def wanted_outputs(preset: Preset, overrides: OutputSettings | None, site_report: SrSopClass) -> Wanted:
+def wanted_outputs(preset: Preset, overrides: OutputSettings | None, site_report: SrSopClass) -> WantedOutputs:
     """Return what a destination is configured to get; `site_report` is `results.sr_sop_class`."""
     overrides = overrides or OutputSettings()
     changes = overrides.model_dump(exclude_none=True, exclude={"sr_sop_class"})
     reports = _reports(overrides.sr_sop_class or site_report)
-    return Wanted(outputs=replace(PRESETS[preset], structured_report=reports[0], **changes), reports=reports)
+    return WantedOutputs(outputs=replace(PRESETS[preset], structured_report=reports[0], **changes), reports=reports)
 
 
 def _reports(wanted: SrSopClass) -> tuple[SrClass, ...]:

@@ -29,7 +29,7 @@ from dicom_node.config.incoming import (
 from dicom_node.config.outgoing import DeliverySettings, DestinationSettings, FhirSettings, ResultSettings
 from dicom_node.config.running import DatabaseSettings, InferenceSettings, NodeSettings, RouteSettings
 from dicom_node.config.section import Section
-from dicom_node.errors import SettingsError
+from dicom_node.core.errors import SettingsError
 
 ENVIRONMENT_PREFIX = "DICOM_NODE__"
 

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 
 from dicom_node.cli.parser import make_parser
-from dicom_node.errors import NodeError
+from dicom_node.core.errors import NodeError
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

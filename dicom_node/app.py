@@ -15,16 +15,16 @@ from typing import TYPE_CHECKING, Any
 
 from dicom_node import __version__
 from dicom_node.config.outgoing import DestinationSettings
-from dicom_node.errors import SettingsError
-from dicom_node.index.leases import free_dead_leases
-from dicom_node.node import Node
+from dicom_node.core.errors import SettingsError
+from dicom_node.index.jobs import free_dead_leases
+from dicom_node.roles.node import Node
 
 if TYPE_CHECKING:
-    from dicom_node.analysts import Analysts
-    from dicom_node.outbox import DestinationWorker
+    from dicom_node.deliver.outbox import DestinationWorker
+    from dicom_node.deliver.outgoing import Sender
     from dicom_node.receive.process import AcceptorProcess
-    from dicom_node.reception import Reception
-    from dicom_node.send.outgoing import Sender
+    from dicom_node.roles.infer import InferRole
+    from dicom_node.roles.receive import ReceiveRole
 
 ROLES = ("receive", "index", "infer", "deliver", "api")
 
@@ -42,14 +42,14 @@ class Service:
         self._node = node
         self._acceptor = acceptor
         self._roles = frozenset(roles)
-        self._reception: Reception | None = None
+        self._reception: ReceiveRole | None = None
         self._api: Any = None
         self._retrievals: Any = None
         self._pull_sweep: Any = None
         self._ingest: Any = None
         self._watches: Any = None
         self._scheduler: Any = None
-        self._analysts: Analysts | None = None
+        self._infer_role: InferRole | None = None
         self._outbox: list[DestinationWorker] = []
         self.ports: dict[str, int] = {}
 
@@ -65,7 +65,7 @@ class Service:
         if "deliver" in self._roles:
             self._start_outbox()
         if "infer" in self._roles:
-            self._start_analysts()
+            self._start_infer_role()
         if "api" in self._roles and node.settings.api.enabled:
             self._start_api()
         self._start_sweeps(started_at)
@@ -79,12 +79,12 @@ class Service:
                 part.stop()
         for worker in self._outbox:
             worker.stop()
-        if self._analysts is not None:
-            self._analysts.stop()
+        if self._infer_role is not None:
+            self._infer_role.stop()
         if self._ingest is not None:
             self._ingest.close()
-        if self._analysts is not None:
-            self._analysts.join(10)
+        if self._infer_role is not None:
+            self._infer_role.join(10)
         for worker in self._outbox:
             worker.join(5)
         self._node.database.close()
@@ -92,13 +92,13 @@ class Service:
 
     def wake(self) -> None:
         """Something was queued or made due: look now instead of at the next poll."""
-        self._wake_analysts()
+        self._wake_job_runners()
         for worker in self._outbox:
             worker.wake()
 
-    def _wake_analysts(self) -> None:
-        if self._analysts is not None:
-            self._analysts.wake()
+    def _wake_job_runners(self) -> None:
+        if self._infer_role is not None:
+            self._infer_role.wake()
 
     def _free_leases(self, now: datetime) -> None:
         with self._node.database.write() as connection:
@@ -109,11 +109,11 @@ class Service:
     # --- the roles ---
 
     def _start_reception(self) -> None:
-        from dicom_node.reception import Reception  # noqa: PLC0415 - each role loads only what it needs
+        from dicom_node.roles.receive import ReceiveRole  # noqa: PLC0415 - each role loads only what it needs
 
         if self._acceptor is None:
             raise SettingsError("The role receive needs an acceptor; start the node with `dicom-node serve`.")
-        self._reception = Reception(self._node, self._acceptor)
+        self._reception = ReceiveRole(self._node, self._acceptor)
         self.ports |= self._reception.start()
         _log.info("listening", extra={"ae_title": self._node.settings.node.ae_title, **self.ports})
 
@@ -124,10 +124,10 @@ class Service:
         self._watches.start()
 
     def _start_outbox(self) -> None:
-        from dicom_node.known_peer import known_peer  # noqa: PLC0415
-        from dicom_node.outbox import BackOff, DestinationWorker, OutboxPolicy  # noqa: PLC0415
-        from dicom_node.profiles import profiles_of  # noqa: PLC0415
-        from dicom_node.send.factory import make_sender  # noqa: PLC0415
+        from dicom_node.deliver.factory import make_sender  # noqa: PLC0415
+        from dicom_node.deliver.outbox import BackOff, DestinationWorker, OutboxPolicy  # noqa: PLC0415
+        from dicom_node.deliver.peer_capabilities import capability_probe  # noqa: PLC0415
+        from dicom_node.deliver.profiles import profiles_of  # noqa: PLC0415
 
         node, delivery = self._node, self._node.settings.delivery
         back_off = BackOff(delivery.first_retry_s, delivery.max_retry_s)
@@ -139,7 +139,7 @@ class Service:
             def sender() -> Sender:
                 return make_sender(destination, title, delivery.timeout_s, node.settings.dicom_tls)
 
-            known = known_peer(destination, profiles, node.settings)
+            known = capability_probe(destination, profiles, node.settings)
             policy = OutboxPolicy(node.identity, back_off, known)
             return DestinationWorker(destination.name, sender, node.database, node.spool, policy)
 
@@ -160,19 +160,19 @@ class Service:
             _log.error("owed to a destination that is not configured",
                        extra={"destination": name, "deliveries": count, "advice": advice})  # fmt: skip
 
-    def _start_analysts(self) -> None:
-        from dicom_node.analysts import Analysts  # noqa: PLC0415
+    def _start_infer_role(self) -> None:
+        from dicom_node.roles.infer import InferRole  # noqa: PLC0415
 
-        self._analysts = Analysts(self._node, self.wake)
-        self._analysts.start()
+        self._infer_role = InferRole(self._node, self.wake)
+        self._infer_role.start()
 
     def _start_api(self) -> None:
+        from dicom_node.api.access import load_or_create_token  # noqa: PLC0415
         from dicom_node.api.application import create_app  # noqa: PLC0415
         from dicom_node.api.parts import ApiParts  # noqa: PLC0415
         from dicom_node.api.server import ApiServer  # noqa: PLC0415
-        from dicom_node.api.token import load_or_create_token  # noqa: PLC0415
-        from dicom_node.governance.views import model_views  # noqa: PLC0415
-        from dicom_node.sweeps import AssociationSweep  # noqa: PLC0415
+        from dicom_node.governance.standing import model_views  # noqa: PLC0415
+        from dicom_node.jobs.sweeps import AssociationSweep  # noqa: PLC0415
 
         node, api = self._node, self._node.settings.api
         pull_id = f"pull:{node.receiver_id}"[:64]
@@ -208,17 +208,17 @@ class Service:
         return "receive" not in self._roles or (self._reception is not None and self._reception.is_serving())
 
     def _unsettled_studies(self) -> frozenset[str]:
-        return self._reception.settler.unsettled_studies() if self._reception else frozenset()
+        return self._reception.consumer.unsettled_studies() if self._reception else frozenset()
 
     def _start_sweeps(self, started_at: datetime) -> None:
-        from dicom_node.sweep_schedule import SweepSchedule  # noqa: PLC0415
-        from dicom_node.sweeps import AssociationSweep, CompletenessSweep  # noqa: PLC0415
+        from dicom_node.jobs.schedule import SweepSchedule  # noqa: PLC0415
+        from dicom_node.jobs.sweeps import AssociationSweep, CompletenessSweep  # noqa: PLC0415
 
         node = self._node
         self._scheduler = SweepSchedule()
         if "index" in self._roles:
             completeness = CompletenessSweep(
-                node.database, node.routes, node.cards, self._wake_analysts, self._unsettled_studies
+                node.database, node.routes, node.cards, self._wake_job_runners, self._unsettled_studies
             )
             self._scheduler.every(_COMPLETENESS_EVERY_S, "completeness", completeness.run)
         if "receive" in self._roles:

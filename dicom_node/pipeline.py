@@ -11,8 +11,20 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from dicom_node.analysis import Analysis, AnalysisRequest, NotAnalysed, NotMade, WrittenObject
-    from dicom_node.ports import RunModel, WriteBundle, WriteResult
+    from dicom_node.analysis.answer import Analysis, AnalysisRequest, NotAnalysed, NotMade, WrittenObject
+
+
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from dicom_node.analysis.answer import (
+        Analysis,
+        AnalysisRequest,
+        NotAnalysed,
+        ReportContext,
+        WrittenObject,
+        WrittenResult,
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +37,7 @@ class Parts:
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
+class AnalysisOutput:
     """An answer and everything that tells it: DICOM objects in the order of sending, and a FHIR Bundle.
 
     `not_made` are wanted kinds of object that could not be made; the notes of the answer say so too.
@@ -37,16 +49,39 @@ class Told:
     not_made: Sequence[NotMade]
 
 
-def analyse(request: AnalysisRequest, parts: Parts) -> Told:
+def analyse(request: AnalysisRequest, parts: Parts) -> AnalysisOutput:
     """Turn the images of a complete study into the objects that report on it. Raises `InferenceError`."""
     answer = parts.run_model(request)
-    return tell(answer, request, parts)
+    return write_output(answer, request, parts)
 
 
-def tell(answer: Analysis | NotAnalysed, request: AnalysisRequest, parts: Parts) -> Told:
+def write_output(answer: Analysis | NotAnalysed, request: AnalysisRequest, parts: Parts) -> AnalysisOutput:
     """Write an answer as DICOM objects and as a FHIR Bundle that refers to those of the first output set."""
     written = parts.write_result(answer, request.context)
     first = request.context.output_sets[0].key
     of_first = [one for one in written.objects if first in one.output_keys]
     bundle = parts.write_bundle(written.answer, request.context, of_first)
-    return Told(written.answer, written.objects, bundle, written.not_made)
+    return AnalysisOutput(written.answer, written.objects, bundle, written.not_made)
+
+
+# --- What the pipeline needs from the builders around it, as protocols; `worker_process` fills them in ---------------
+
+
+class RunModel(Protocol):
+    """Gate the images, run the model. Raises `NotAnalysable` (with what was looked at) or `InferenceError`."""
+
+    def __call__(self, request: AnalysisRequest) -> Analysis | NotAnalysed: ...
+
+
+class WriteResult(Protocol):
+    """Turn an answer into DICOM objects, in the order in which they must be sent; tell which could not be made."""
+
+    def __call__(self, answer: Analysis | NotAnalysed, context: ReportContext) -> WrittenResult: ...
+
+
+class WriteBundle(Protocol):
+    """Turn an answer and the objects that show it into a FHIR R4 transaction Bundle (JSON-ready)."""
+
+    def __call__(
+        self, answer: Analysis | NotAnalysed, context: ReportContext, written: Sequence[WrittenObject]
+    ) -> Mapping[str, object]: ...

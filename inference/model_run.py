@@ -12,10 +12,10 @@ from pydicom import dcmread
 from pydicom.dataset import Dataset
 from pydicom.multival import MultiValue
 
-from dicom_node.errors import NotAnalysable
+from dicom_node.core.entities import ModelIdentity
+from dicom_node.core.errors import NotAnalysable
 from dicom_node.inference.cards.card import ModelCard
 from dicom_node.inference.images.pixels import READ_ERRORS
-from dicom_node.model import ModelIdentity
 
 #: What the gates and builders look at and what has one value at most. Pydicom converts a value, and refuses a
 #: malformed one, only when it is first asked for; better here, where a refusal has a name.

@@ -8,22 +8,22 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import cast
 
-from dicom_node.analysis import Analysis, AnalysisRequest, NotAnalysed
-from dicom_node.errors import ModelUnavailable, NotAnalysable
+from dicom_node.analysis.answer import Analysis, AnalysisRequest, NotAnalysed
+from dicom_node.core.errors import ModelUnavailable, NotAnalysable
 from dicom_node.inference.cards.card import RUNTIMES, TASK_INPUTS, ModelCard, load_card
 from dicom_node.inference.images.card_gate import check_card_gate
 from dicom_node.inference.model_run import ModelRun, SourceImage, read_dataset
 from dicom_node.inference.prediction import Load, LoadedModel
-from dicom_node.inference.workers.place import Place
+from dicom_node.inference.workers.place import ComputePlace
 from dicom_node.inference.workers.warm import models_at
 
 Analyse = Callable[[ModelRun], Analysis]
 Answer = Callable[[ModelRun, LoadedModel], Analysis]
 
-_ANYWHERE = Place()
+_ANYWHERE = ComputePlace()
 
 
-def run_model(request: AnalysisRequest, place: Place = _ANYWHERE) -> Analysis | NotAnalysed:
+def run_model(request: AnalysisRequest, place: ComputePlace = _ANYWHERE) -> Analysis | NotAnalysed:
     """Answer one request: read the headers, gate them, run the model (`ports.RunModel`) at a place.
 
     A study the model must not answer for comes back as `NotAnalysed`, with what was looked at. Raises
@@ -86,7 +86,7 @@ def _read_headers(request: AnalysisRequest) -> tuple[tuple[SourceImage, ...], li
     return tuple(images), refusals
 
 
-def _chosen(card: ModelCard, parameters: Mapping[str, float], place: Place) -> Analyse:
+def _chosen(card: ModelCard, parameters: Mapping[str, float], place: ComputePlace) -> Analyse:
     """Return what answers for the card: its own whole run, or its runtime under the answers of its task."""
     if card.runtime == "python" and card.task not in TASK_INPUTS:
         return cast(Analyse, _named(card, card.entry_point))

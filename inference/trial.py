@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from dicom_node.errors import NodeError
+from dicom_node.core.errors import NodeError
 from dicom_node.inference.prediction import ModelInput, Prediction
 
 #: Slices, rows and columns of a volume; rows and columns of a picture.
@@ -50,7 +50,7 @@ class TrialOptions:
 
 def try_bundle(folder: Path, options: TrialOptions) -> Trial:
     """Load and run a bundle once. What goes wrong is part of the answer."""
-    from dicom_node.inference.runtimes.bundle import Wanted, open_bundle  # noqa: PLC0415 - takes seconds
+    from dicom_node.inference.runtimes.bundle import WantedAnswer, open_bundle  # noqa: PLC0415
     from dicom_node.inference.runtimes.weights import read_state  # noqa: PLC0415
 
     expected = _expected(folder)
@@ -58,7 +58,7 @@ def try_bundle(folder: Path, options: TrialOptions) -> Trial:
     shape = options.shape or _shape(folder, expected)
     if not task:
         return Trial(folder=folder, task="", given=shape, problem=f"Its metadata name none of {', '.join(_TASKS)}.")
-    wanted = Wanted(task=task, output=options.output)
+    wanted = WantedAnswer(task=task, output=options.output)
     started = loaded = time.perf_counter()
     try:
         weights = _weights(folder)

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset
+
+from dicom_node.analysis.answer import Analysis, Segment
 
 #: A direction gets a second letter when its component is at least this large.
 _OBLIQUE = 0.2
@@ -47,3 +51,24 @@ def direction_letters(direction: NDArray[np.float64]) -> str:
     ]
     named.sort(key=lambda item: -item[0])
     return "".join(letter for size, letter in named if size >= _OBLIQUE) or named[0][1]
+
+
+# --- Which slices of a volume show what was segmented: those the model names, else three spread over what is filled --
+
+_SHARES = (0.25, 0.5, 0.75)
+
+
+def key_slices(analysis: Analysis) -> Sequence[int]:
+    """Return indices into `Analysis.sources`, most telling first; empty without key slices and segments."""
+    if analysis.key_slices:
+        return analysis.key_slices
+    return telling_slices(analysis.segments) if analysis.segments else []
+
+
+def telling_slices(segments: Sequence[Segment]) -> list[int]:
+    """Return the slices at a quarter, half and three quarters of what is segmented."""
+    area = np.sum([segment.mask.sum(axis=(1, 2)) for segment in segments], axis=0)
+    filled = np.flatnonzero(area)
+    if filled.size == 0:
+        return []
+    return sorted({int(filled[int(share * (filled.size - 1))]) for share in _SHARES})

@@ -13,19 +13,18 @@ from datetime import datetime, timedelta, timezone
 from zoneinfo import ZoneInfo
 
 from pydicom.dataset import Dataset
-from pydicom.sr.codedict import codes
+from pydicom.sr.codedict import codes as pydicom_codes
 from pydicom.sr.coding import Code
 from pydicom.tag import Tag
 
 from dicom_node import MANUFACTURER, PRODUCT_NAME, __version__
-from dicom_node.analysis import Analysis, NotAnalysed, ReportContext
-from dicom_node.errors import NotAnalysable
-from dicom_node.model import ModelIdentity
-from dicom_node.sr_writer.body_part import set_body_part
-from dicom_node.sr_writer.coding_scheme import identify_private_scheme
+from dicom_node.analysis.answer import Analysis, NotAnalysed, ReportContext
+from dicom_node.core import codes
+from dicom_node.core.entities import ModelIdentity
+from dicom_node.core.errors import NotAnalysable
+from dicom_node.core.uids import coding_scheme_uid, derived_uid
 from dicom_node.sr_writer.copied import COPIED, TYPE_2
 from dicom_node.sr_writer.text import long_string, marking
-from dicom_node.uids import derived_uid
 
 #: One study has one of each; instances that disagree were merged or mistyped, and nobody may choose between them.
 ONE_PATIENT = ("PatientID", "IssuerOfPatientID", "PatientName", "PatientBirthDate", "PatientSex")
@@ -170,7 +169,7 @@ def _contributing_model(identity: ResultIdentity) -> Dataset:
     """Say which algorithm made this (IHE AI Results: one item per algorithm, a new DeviceUID per retrained model)."""
     model = identity.model
     item = Dataset()
-    item.PurposeOfReferenceCodeSequence = [code_item(codes.DCM.ProcessingEquipment)]
+    item.PurposeOfReferenceCodeSequence = [code_item(pydicom_codes.DCM.ProcessingEquipment)]
     item.Manufacturer = long_string(model.manufacturer)
     item.ManufacturerModelName = long_string(model.name)
     item.SoftwareVersions = [long_string(model.version), long_string(model.digest)]
@@ -201,3 +200,57 @@ def _local_time(context: ReportContext, source: Dataset) -> datetime:
     sign, hours, minutes = match.groups()
     offset = timedelta(hours=int(hours), minutes=int(minutes)) * (1 if sign == "+" else -1)
     return context.started_at.astimezone(timezone(offset))
+
+
+# --- BodyPartExamined and Laterality of objects made from images (PS3.3 C.7.3.1: Laterality is type 2C) --------------
+
+#: Defined terms of PS3.16 Annex L that do not come in pairs; for any other term a missing side matters.
+UNPAIRED_PARTS = frozenset(
+    {
+        *("ABDOMEN", "ABDOMENPELVIS", "AORTA", "BACK", "BLADDER", "BRAIN", "CEREBELLUM", "CERVIX", "CHEST"),
+        *("CHESTABDOMEN", "CHESTABDPELVIS", "CIRCLEOFWILLIS", "COCCYX", "COLON", "CSPINE", "CTSPINE", "DUODENUM"),
+        *("ESOPHAGUS", "FACE", "GALLBLADDER", "HEAD", "HEADNECK", "HEART", "ILEUM", "ILIUM", "JAW", "JEJUNUM"),
+        *("LARYNX", "LIVER", "LSPINE", "LSSPINE", "MEDIASTINUM", "MOUTH", "NECK", "NECKCHEST", "NECKCHESTABDOMEN"),
+        *("NECKCHESTABDPELV", "NOSE", "PANCREAS", "PELVIS", "PENIS", "PHARYNX", "PROSTATE", "RECTUM", "SCALP"),
+        *("SKULL", "SPINE", "SPLEEN", "SSPINE", "STERNUM", "STOMACH", "THYMUS", "THYROID", "TLSPINE", "TONGUE"),
+        *("TRACHEA", "TSPINE", "UTERUS", "VAGINA", "VULVA", "WHOLEBODY"),
+    }
+)
+
+
+def set_body_part(dataset: Dataset, source: Dataset) -> None:
+    """Give `dataset` the body part of the source, and a laterality where that part is paired or unknown.
+
+    What the source does not say stays empty: that is what type 2C asks for, and inventing a side is not an option.
+    A segmentation names the side of each segment instead.
+    """
+    part = str(source.get("BodyPartExamined") or "")
+    if part:
+        dataset["BodyPartExamined"] = copy.deepcopy(source["BodyPartExamined"])
+    if part not in UNPAIRED_PARTS and dataset.Modality != "SEG":
+        dataset.Laterality = _side_of(source)
+
+
+def _side_of(source: Dataset) -> str:
+    for keyword in ("Laterality", "ImageLaterality"):
+        side = str(source.get(keyword) or "")
+        if side in {"L", "R"}:
+            return side
+    return ""
+
+
+# --- Says what the private coding scheme of this project is, in every object that uses it (PS3.3 C.12.1.1.2) ---------
+
+
+def identify_private_scheme(dataset: Dataset) -> None:
+    """Add the scheme to those the source identified, if any code in `dataset` is of it."""
+    if not any(e.keyword == "CodingSchemeDesignator" and e.value == codes.PRIVATE_SCHEME for e in dataset.iterall()):
+        return
+    item = Dataset()
+    item.CodingSchemeDesignator = codes.PRIVATE_SCHEME
+    item.CodingSchemeUID = coding_scheme_uid(codes.PRIVATE_SCHEME)
+    item.CodingSchemeName = codes.PRIVATE_SCHEME_NAME
+    item.CodingSchemeResponsibleOrganization = MANUFACTURER
+    known = dataset.get("CodingSchemeIdentificationSequence") or ()
+    others = [one for one in known if one.get("CodingSchemeDesignator") != codes.PRIVATE_SCHEME]
+    dataset.CodingSchemeIdentificationSequence = [*others, item]

@@ -10,11 +10,11 @@ from pydicom.dataset import Dataset
 from pydicom.sr.codedict import codes
 from pydicom.uid import SecondaryCaptureImageStorage
 
-from dicom_node.analysis import Picture, WrittenObject, frame_number_of, whole_objects
-from dicom_node.model import ArtifactKind
+from dicom_node.analysis.answer import Picture, WrittenObject, frame_number_of, whole_objects
+from dicom_node.core.entities import ArtifactKind
 from dicom_node.sr_writer.geometry import patient_orientation
 from dicom_node.sr_writer.identity import ResultIdentity, code_item, stamp
-from dicom_node.sr_writer.pictures.png import png_bytes
+from dicom_node.sr_writer.pictures.pen import png_bytes
 from dicom_node.sr_writer.text import ascii_text
 from dicom_node.sr_writer.writing import Writing
 

@@ -8,10 +8,10 @@ from pydicom.dataset import Dataset
 from pydicom.multival import MultiValue
 from pydicom.uid import CTImageStorage, MRImageStorage, UltrasoundImageStorage
 
-from dicom_node.analysis import Saliency, frame_number_of
-from dicom_node.model import Region
+from dicom_node.analysis.answer import Saliency, frame_number_of
+from dicom_node.core.entities import Region
+from dicom_node.core.uids import derived_uid
 from dicom_node.sr_writer.geometry import slice_position_mm
-from dicom_node.uids import derived_uid
 
 #: What puts an image into the patient (PS3.3 C.7.6.2).
 _PLACE = ("FrameOfReferenceUID", "ImageOrientationPatient", "ImagePositionPatient", "PixelSpacing")

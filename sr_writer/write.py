@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from dicom_node.analysis import Analysis, NotAnalysed, NotMade, ReportContext, WrittenObject, WrittenResult
-from dicom_node.model import ArtifactKind
-from dicom_node.outputs import OutputSet
-from dicom_node.sr_writer.attempt import BUILD_ERRORS, Attempt
+from dicom_node.analysis.answer import Analysis, NotAnalysed, NotMade, ReportContext, WrittenObject, WrittenResult
+from dicom_node.core.entities import ArtifactKind
+from dicom_node.core.outputs import OutputSet
+from dicom_node.sr_writer.copied import with_sound_headers
 from dicom_node.sr_writer.documents.encapsulated_pdf import encapsulated_pdfs
-from dicom_node.sr_writer.documents.key_objects import key_object_selections
-from dicom_node.sr_writer.documents.rejection_note import rejection_notes
+from dicom_node.sr_writer.documents.key_objects import key_object_selections, rejection_notes
 from dicom_node.sr_writer.identity import identity_of
 from dicom_node.sr_writer.overlays.parametric_map import parametric_maps
 from dicom_node.sr_writer.overlays.presentation_state import presentation_states
@@ -19,8 +18,7 @@ from dicom_node.sr_writer.overlays.segmentation import segmentations
 from dicom_node.sr_writer.pictures.pictures import drawn_pictures
 from dicom_node.sr_writer.report.document import structured_report
 from dicom_node.sr_writer.secondary_capture import secondary_captures
-from dicom_node.sr_writer.sound_headers import with_sound_headers
-from dicom_node.sr_writer.writing import Build, Writing
+from dicom_node.sr_writer.writing import BUILD_ERRORS, Attempt, Build, Writing
 
 _ORDER = tuple(ArtifactKind)
 

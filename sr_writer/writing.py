@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import traceback
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from io import BytesIO
+from pathlib import PurePath
+from typing import Protocol, TypeVar
 
-from dicom_node.analysis import Analysis, NotAnalysed, Picture, WrittenObject
+from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.filewriter import dcmwrite
+from pydicom.uid import UID, ExplicitVRLittleEndian
+
+from dicom_node.analysis.answer import Analysis, NotAnalysed, NotMade, Picture, WrittenObject
+from dicom_node.core.entities import ArtifactKind
+from dicom_node.core.uids import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 from dicom_node.sr_writer.identity import ResultIdentity
 
 
@@ -27,3 +36,75 @@ class Build(Protocol):
     """
 
     def __call__(self, writing: Writing, variant: object, /) -> Iterator[WrittenObject]: ...
+
+
+# --- Making what can be made: an optional kind of object that fails must not cost the report -------------------------
+
+T = TypeVar("T")
+
+#: What builders of objects raise on values they do not expect. Not `NotAnalysable`, since then nothing may be written;
+#: and neither lack of memory nor of a disk, which a further attempt may have.
+BUILD_ERRORS: tuple[type[Exception], ...] = (
+    ArithmeticError,
+    AssertionError,
+    AttributeError,
+    LookupError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+)
+_NAMES = {
+    ArtifactKind.SECONDARY_CAPTURE: "pictures",
+    ArtifactKind.SEGMENTATION: "segmentation",
+    ArtifactKind.PARAMETRIC_MAP: "parametric maps",
+    ArtifactKind.PRESENTATION_STATE: "presentation states",
+    ArtifactKind.KEY_OBJECTS: "key images",
+    ArtifactKind.ENCAPSULATED_PDF: "report as PDF",
+}
+
+
+class Attempt:
+    """Makes kind by kind; errors of the classes `passed_over` end a kind and are noted, all others are raised."""
+
+    def __init__(self, passed_over: tuple[type[Exception], ...]) -> None:
+        self._passed_over = passed_over
+        self.not_made: list[NotMade] = []
+
+    def made(self, kind: ArtifactKind, objects: Iterable[T]) -> list[T]:
+        """Return the objects as far as they can be made."""
+        made: list[T] = []
+        try:
+            for one in objects:
+                made.append(one)  # noqa: PERF402 - what is made before an error counts
+        except self._passed_over as error:
+            self.not_made.append(
+                NotMade(kind=kind, name=_NAMES[kind], error=type(error).__name__, where=_origin(error), made=len(made))
+            )
+        return made
+
+
+def _origin(error: Exception) -> str:
+    frame = traceback.extract_tb(error.__traceback__)[-1]
+    return f"{PurePath(frame.filename).name}:{frame.lineno}"
+
+
+# --- A dataset becomes the bytes of a DICOM file; equal datasets give equal bytes ------------------------------------
+
+
+def to_part10(dataset: Dataset) -> bytes:
+    """Encode `dataset` as a PS3.10 file in Explicit VR Little Endian, with this implementation's UID and version."""
+    dataset.file_meta = _file_meta(dataset)
+    buffer = BytesIO()
+    dcmwrite(buffer, dataset, enforce_file_format=True)
+    return buffer.getvalue()
+
+
+def _file_meta(dataset: Dataset) -> FileMetaDataset:
+    meta = FileMetaDataset()
+    meta.FileMetaInformationVersion = b"\x00\x01"
+    meta.MediaStorageSOPClassUID = UID(dataset.SOPClassUID)
+    meta.MediaStorageSOPInstanceUID = UID(dataset.SOPInstanceUID)
+    meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    meta.ImplementationClassUID = UID(IMPLEMENTATION_CLASS_UID)
+    meta.ImplementationVersionName = IMPLEMENTATION_VERSION_NAME
+    return meta

@@ -10,12 +10,12 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from dicom_node.index.database import Database
-from tests.arrivals import opened_database
 from tests.peers.dcmtk import Receiver, running_dcmqrscp, running_storescp
 from tests.peers.node import Node
 from tests.peers.orthanc import Orthanc, running_orthanc
 from tests.peers.postgres import Postgres, running_postgres
-from tests.standstill import watched_machine
+from tests.support.machine_stalls import watched_machine
+from tests.support.results.arrivals import opened_database
 
 #: Fixtures `fhir_server` (empty, shared process) and `start_fhir_server`.
 pytest_plugins = ["tests.peers.fhir_server"]

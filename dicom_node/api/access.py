@@ -5,12 +5,17 @@ from __future__ import annotations
 import base64
 import hashlib
 import hmac
+import ipaddress
 import logging
 import math
+import os
 import secrets
 import threading
 import time
-from collections import OrderedDict
+from collections import OrderedDict, deque
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
 from typing import Annotated, cast
 from urllib.parse import urlsplit
 
@@ -18,8 +23,7 @@ from fastapi import Depends, Request, Security
 from fastapi.security import APIKeyCookie, HTTPBearer
 
 from dicom_node.api.problems import ProblemError
-from dicom_node.api.throttle import FailureLimit
-from dicom_node.api.token import digest_of
+from dicom_node.core.errors import SettingsError
 
 COOKIE = "dicom_node_session"
 SESSION_S = 12 * 3600
@@ -148,3 +152,97 @@ def _digest(secret: str) -> str:
 
 SignedIn = Depends(signed_in)
 CurrentAccess = Annotated[Access, Depends(access_of)]
+
+
+# --- Slows down guessing: counts failed log-ins per address within the last minute, in bounded memory ----------------
+
+_WINDOW_S = 60.0
+
+
+class FailureLimit:
+    """At most `per_minute` failures from one address (one /64 network for IPv6); safe to share between threads."""
+
+    def __init__(
+        self, per_minute: int = 10, max_addresses: int = 4096, clock_s: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._per_minute = per_minute
+        self._max_addresses = max_addresses
+        self._clock_s = clock_s
+        self._failures_at: OrderedDict[str, deque[float]] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def wait_s(self, address: str) -> float:
+        """Return how long this address must wait before its next try; 0 when it may try now."""
+        with self._lock:
+            times = self._failures_at.get(_group(address))
+            if times is None or len(times) < self._per_minute:
+                return 0.0
+            return max(0.0, times[0] + _WINDOW_S - self._clock_s())
+
+    def failed(self, address: str) -> None:
+        """Count a failure. Of too many addresses the one that has been quiet longest is forgotten."""
+        with self._lock:
+            key = _group(address)
+            times = self._failures_at.setdefault(key, deque(maxlen=self._per_minute))
+            times.append(self._clock_s())
+            self._failures_at.move_to_end(key)
+            while len(self._failures_at) > self._max_addresses:
+                self._failures_at.popitem(last=False)
+
+
+def _group(address: str) -> str:
+    try:
+        parsed = ipaddress.ip_address(address)
+    except ValueError:
+        return address
+    return str(ipaddress.ip_network((parsed, 64), strict=False)) if parsed.version == 6 else address
+
+
+# --- The API token: made at the first start, kept in a file only its owner can read, known to the API as a digest ----
+
+_MIN_LENGTH = 20
+
+
+def load_or_create_token(path: Path) -> tuple[str | None, str]:
+    """Return the new token (only when this call made it, to be shown once) and the digest of the token in force.
+
+    Two processes starting at once agree on one token. Raises `SettingsError` when the file cannot be used.
+    """
+    try:
+        created = None if path.exists() else _create(path)
+        token = path.read_text(encoding="ascii").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise SettingsError(
+            f"The API token file {path} cannot be read or written ({type(error).__name__}). Check api.token_file and "
+            "the rights of its folder."
+        ) from error
+    if len(token) < _MIN_LENGTH:
+        raise SettingsError(
+            f"The API token in {path} is shorter than {_MIN_LENGTH} characters. Put in a longer one, or delete the "
+            "file and let the node make one."
+        )
+    return created, digest_of(token)
+
+
+def digest_of(token: str) -> str:
+    """Return the sha256 of a token, in hexadecimal."""
+    return hashlib.sha256(token.encode()).hexdigest()
+
+
+def _create(path: Path) -> str | None:
+    """Write a new token under `path`, whole or not at all; `None` when another process was quicker."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    token = secrets.token_urlsafe(32)
+    draft = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
+    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    try:
+        with open(descriptor, "w", encoding="ascii") as file:  # noqa: PTH123 - a descriptor, opened with its mode
+            file.write(token + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+        with suppress(FileExistsError):
+            path.hardlink_to(draft)
+            return token
+        return None
+    finally:
+        draft.unlink()

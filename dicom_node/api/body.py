@@ -13,7 +13,7 @@ from starlette.requests import ClientDisconnect
 
 from dicom_node.api.parts import Parts
 from dicom_node.api.problems import ProblemError
-from dicom_node.ingest.visit import IngestParts
+from dicom_node.ingest.session import IngestParts
 
 #: Bodies that are read at once; each has a thread, of the forty that answer all requests.
 _AT_ONCE = 16

@@ -8,12 +8,16 @@ from pathlib import Path
 from typing import Annotated, cast
 
 from fastapi import Depends, Request
+from fastapi import Path as UrlPath
+from pydantic import AfterValidator, StringConstraints
 
 from dicom_node.config.settings import Settings
-from dicom_node.governance.views import ModelView
+from dicom_node.core.entities import Route
+from dicom_node.core.uids import is_valid_uid
+from dicom_node.governance.standing import ModelView
 from dicom_node.index.database import Database
-from dicom_node.ingest.visit import IngestParts
-from dicom_node.model import Route
+from dicom_node.index.views.lists import Cursor
+from dicom_node.ingest.session import IngestParts
 from dicom_node.retrieve.retrievals import Retrievals
 
 
@@ -47,3 +51,28 @@ def parts_of(request: Request) -> ApiParts:
 
 
 Parts = Annotated[ApiParts, Depends(parts_of)]
+
+
+# --- Parameters of the API, checked before anything is done with them ------------------------------------------------
+
+
+def _uid(text: str) -> str:
+    if not is_valid_uid(text):
+        raise ValueError("not a UID: digits and single dots, at most 64 characters")
+    return text
+
+
+def _cursor(text: str) -> str:
+    Cursor.parse(text)
+    return text
+
+
+StudyUid = Annotated[str, UrlPath(alias="uid", max_length=64, description="Study Instance UID"), AfterValidator(_uid)]
+ArtifactUid = Annotated[
+    str,
+    UrlPath(alias="uid", max_length=64, description="SOP Instance UID, or the UID of a FHIR report"),
+    AfterValidator(_uid),
+]
+JobKey = Annotated[str, UrlPath(pattern=r"^[0-9a-f]{64}$", description="Key of the analysis, as in a result")]
+DeliveryId = Annotated[int, UrlPath(alias="id", ge=1, le=2**62, description="Number of the delivery")]
+CursorText = Annotated[str, StringConstraints(max_length=96), AfterValidator(_cursor)]

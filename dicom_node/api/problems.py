@@ -12,7 +12,7 @@ from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse
 
-from dicom_node.errors import IllegalTransition, IndexUnavailable, NodeError, NotFound
+from dicom_node.core.errors import IllegalTransition, IndexUnavailable, NodeError, NotFound
 
 MEDIA_TYPE = "application/problem+json"
 

@@ -10,7 +10,7 @@ import time
 import uvicorn
 from fastapi import FastAPI
 
-from dicom_node.errors import NodeError
+from dicom_node.core.errors import NodeError
 
 _START_TIMEOUT_S = 10.0
 _STOP_TIMEOUT_S = 10.0

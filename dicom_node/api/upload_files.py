@@ -9,14 +9,11 @@ from email.message import Message
 from dicom_node.api.problems import ProblemError
 from dicom_node.api.upload_form import words_of
 from dicom_node.config.incoming import UploadSettings
-from dicom_node.errors import RefusedObject
-from dicom_node.ingest.archive import archive_limits, take_archive
-from dicom_node.ingest.holding import hold
-from dicom_node.ingest.kinds import Kind, told
-from dicom_node.ingest.pictures import MAX_PICTURE_BYTES, NamedPicture, take_pictures
-from dicom_node.ingest.reports import FileReport, refused, skipped, take_dicom
-from dicom_node.ingest.visit import IngestParts, Visit
-from dicom_node.retrieve.multipart import Part
+from dicom_node.core.errors import RefusedObject
+from dicom_node.ingest.archive import Kind, archive_limits, take_archive, told
+from dicom_node.ingest.pictures import MAX_PICTURE_BYTES, NamedPicture, hold, take_pictures
+from dicom_node.ingest.session import FileReport, IngestParts, IngestSession, refused, skipped, take_dicom
+from dicom_node.retrieve.multipart import BodyPart
 
 _MEGABYTE = 1 << 20
 _LONGEST_FIELD_BYTES = 1024
@@ -26,7 +23,7 @@ _MOST_FIELDS, _MOST_PICTURES = 64, 200
 class UploadedFiles:
     """Takes the parts of one form. Use in `with`: what had to be held is gone at the end."""
 
-    def __init__(self, visit: Visit, parts: IngestParts, limits: UploadSettings) -> None:
+    def __init__(self, visit: IngestSession, parts: IngestParts, limits: UploadSettings) -> None:
         self.reports: list[FileReport] = []
         self._visit = visit
         self._parts = parts
@@ -41,7 +38,7 @@ class UploadedFiles:
     def __exit__(self, *_: object) -> None:
         self._held.close()
 
-    def take(self, part: Part) -> None:
+    def take(self, part: BodyPart) -> None:
         """Take one part: a field or a file. Raises `ProblemError`, `SpoolUnavailable`, and what the body raises."""
         field, name = _named(part.headers.get("content-disposition", ""))
         if name is None:

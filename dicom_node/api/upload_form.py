@@ -7,10 +7,9 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, ValidationError
 
-from dicom_node.errors import RefusedObject
-from dicom_node.headers import StoreStatus
+from dicom_node.core.errors import RefusedObject, StoreStatus
+from dicom_node.core.uids import is_valid_uid
 from dicom_node.ingest.pictures import Words
-from dicom_node.uids import is_valid_uid
 
 _TEXT = r"^[^\\\x00-\x1f\x7f]*$"
 _Text = Annotated[str, StringConstraints(strip_whitespace=True, max_length=64, pattern=_TEXT)]

@@ -11,19 +11,19 @@ from pathlib import Path
 import pydicom
 from pydicom.dataset import Dataset
 
-from dicom_node.analysis import SourceFile
+from dicom_node.analysis.answer import SourceFile
 from dicom_node.cli.terminal import print_json, print_table, say
 from dicom_node.config.settings import load_settings
+from dicom_node.core.errors import ModelUnavailable, NotFound, SettingsError
 from dicom_node.demo.phantoms import chest_ct_phantom, chest_radiograph_phantom
-from dicom_node.errors import ModelUnavailable, NotFound, SettingsError
+from dicom_node.evaluation.model_bench import Bench, bench
 from dicom_node.governance.admission import Standing
 from dicom_node.governance.golden import files_in
-from dicom_node.governance.records import standing_so_far
+from dicom_node.governance.standing import standing_so_far
 from dicom_node.inference.cards.card import ModelCard
 from dicom_node.inference.cards.folders import find_models
+from dicom_node.jobs.workers import WorkerSettings
 from dicom_node.logs import quiet_third_parties
-from dicom_node.model_bench import Bench, bench
-from dicom_node.workers import WorkerSettings
 
 
 def bench_model(options: argparse.Namespace) -> int:

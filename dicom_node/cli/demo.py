@@ -9,11 +9,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from dicom_node import codes
 from dicom_node.cli.terminal import console, print_table, say
+from dicom_node.core import codes
+from dicom_node.core.errors import NodeError
 from dicom_node.demo.phantoms import PhantomTruth, chest_ct_phantom, chest_radiograph_phantom
-from dicom_node.demo.stage import Stage
-from dicom_node.errors import NodeError
+from dicom_node.demo.processes import DemoProcesses
 from dicom_node.logs import quiet_third_parties
 
 _RESULT_LIMIT_S = 300.0
@@ -33,7 +33,7 @@ _TRUE_PARTS = {"left-lung": "left", "right-lung": "right", "both-lungs": "both"}
 def demo(options: argparse.Namespace) -> int:
     """Run the demonstration; the exit status is 0 when every study came back."""
     quiet_third_parties()
-    stage = Stage(options.folder)
+    stage = DemoProcesses(options.folder)
     try:
         say("Starting a node and a PACS on this machine ...")
         stage.open()
@@ -63,7 +63,7 @@ def _phantoms(folder: Path) -> tuple[list[Path], PhantomTruth]:
     return [folder], truth
 
 
-def await_results(stage: Stage, at_least: int = 1) -> list[dict[str, Any]]:
+def await_results(stage: DemoProcesses, at_least: int = 1) -> list[dict[str, Any]]:
     """Wait until every study (`at_least` so many) has come to an end and everything owed is delivered."""
     deadline = time.monotonic() + _RESULT_LIMIT_S
     studies: list[dict[str, Any]] = []
@@ -81,7 +81,7 @@ def await_results(stage: Stage, at_least: int = 1) -> list[dict[str, Any]]:
 # --- showing what came back ---
 
 
-def _show(stage: Stage, studies: Sequence[Mapping[str, Any]], truth: PhantomTruth | None) -> None:
+def _show(stage: DemoProcesses, studies: Sequence[Mapping[str, Any]], truth: PhantomTruth | None) -> None:
     say("")
     for study in studies:
         uid = study["study_instance_uid"]
@@ -126,7 +126,7 @@ def _true_value(finding_key: str, code_value: str, truth: PhantomTruth | None) -
     return f"{getattr(getattr(truth, part), value):.1f}" if truth and part and value else ""
 
 
-def _show_files(stage: Stage, result: Mapping[str, Any]) -> None:
+def _show_files(stage: DemoProcesses, result: Mapping[str, Any]) -> None:
     """Name the file of every object; a path stands on a line of its own, so that it can be copied."""
     for artifact in result["artifacts"]:
         for path in sorted(stage.files_folder.rglob(f"*{artifact['uid']}*")):
@@ -138,7 +138,7 @@ def _shorter(path: Path) -> Path:
     return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
 
 
-def _keep_serving(stage: Stage) -> None:
+def _keep_serving(stage: DemoProcesses) -> None:
     say("\nThe node keeps serving; send it a study of your own, or press Ctrl-C to end.")
     try:
         while stage.is_alive():

@@ -8,9 +8,9 @@ import sys
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from dicom_node.cli.terminal import console, print_json, read_peer, say
+from dicom_node.dimse.probe import echo as send_echo
+from dicom_node.dimse.storage_scu import FileSent, all_files, send_files
 from dicom_node.logs import quiet_third_parties
-from dicom_node.send.echo import echo as send_echo
-from dicom_node.send.scu import FileSent, all_files, send_files
 
 
 def send(options: argparse.Namespace) -> int:

@@ -13,15 +13,13 @@ from typing import Any
 from dicom_node import __version__
 from dicom_node.cli.terminal import print_json, print_table, say
 from dicom_node.config.settings import Settings, load_settings
-from dicom_node.errors import ModelUnavailable, NotFound, SettingsError
-from dicom_node.evaluation.figures import figures
+from dicom_node.core.errors import ModelUnavailable, NotFound, SettingsError
+from dicom_node.evaluation.figures import draw, figures
 from dicom_node.evaluation.labels import ATTRIBUTES, Columns, columns_for, header_of, read_labels, sampled
-from dicom_node.evaluation.plot import draw
-from dicom_node.evaluation.run import Outcome, ask_all
-from dicom_node.governance.admission import Standing
-from dicom_node.governance.asking import Asker
-from dicom_node.governance.environment import environment
-from dicom_node.governance.records import standing_so_far
+from dicom_node.evaluation.run import ImageOutcome, ask_all
+from dicom_node.governance.admission import Standing, environment
+from dicom_node.governance.model_probe import ModelProbe
+from dicom_node.governance.standing import standing_so_far
 from dicom_node.inference.cards.card import ModelCard
 from dicom_node.inference.cards.folders import survey_models
 from dicom_node.logs import quiet_third_parties
@@ -41,7 +39,7 @@ def evaluate(options: argparse.Namespace) -> int:
         label=column, positive=positive, groups=options.group, patient=options.patient, assumed=_assumed(options.assume)
     )
     images = sampled(read_labels(options.labels, options.data, columns), options.sample, options.seed)
-    with Asker(card, settings.inference) as asker:
+    with ModelProbe(card, settings.inference) as asker:
         outcomes = ask_all(images, key, asker, lambda done: _tell_progress(done, len(images)))
     measured = _about(card, key, settings.inference.device, options) | figures(
         outcomes, resamples=options.resamples, seed=options.seed
@@ -103,7 +101,7 @@ def _tell_progress(done: int, total: int) -> None:
         sys.stderr.write(f"\r{done} of {total}" + ("\n" if done == total else ""))
 
 
-def _write(folder: Path, measured: Mapping[str, Any], outcomes: Sequence[Outcome]) -> None:
+def _write(folder: Path, measured: Mapping[str, Any], outcomes: Sequence[ImageOutcome]) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "report.json").write_text(json.dumps(measured, indent=2) + "\n", encoding="utf-8")
     with (folder / "images.csv").open("w", encoding="utf-8", newline="") as file:

@@ -13,12 +13,10 @@ from typing import Any
 from dicom_node.cli.study import opened
 from dicom_node.cli.terminal import print_json, print_table, say
 from dicom_node.config.settings import Settings, load_settings
-from dicom_node.errors import ModelUnavailable, NotFound
-from dicom_node.governance.admission import ModelStanding, Standing
-from dicom_node.governance.asking import Asker
-from dicom_node.governance.environment import environment
-from dicom_node.governance.golden import GoldenOutcome, Phantom, run_golden
-from dicom_node.governance.golden_cases import load_cases
+from dicom_node.core.errors import ModelUnavailable, NotFound
+from dicom_node.governance.admission import ModelStanding, Standing, environment
+from dicom_node.governance.golden import GoldenOutcome, Phantom, load_cases, run_golden
+from dicom_node.governance.model_probe import ModelProbe
 from dicom_node.governance.store import add_model
 from dicom_node.governance.verify import Point, verify_folder
 from dicom_node.index import actions
@@ -26,7 +24,7 @@ from dicom_node.index.decisions import Decision, DecisionKind, add_decision, dec
 from dicom_node.inference.cards.card import CARD_NAME, ModelCard
 from dicom_node.inference.cards.folders import survey_models
 from dicom_node.logs import quiet_third_parties
-from dicom_node.node import Node
+from dicom_node.roles.node import Node
 
 
 def verify(options: argparse.Namespace) -> int:
@@ -122,7 +120,7 @@ def decisions(options: argparse.Namespace) -> int:
 
 
 def _golden_outcomes(settings: Settings, card: ModelCard) -> Sequence[GoldenOutcome]:
-    with Asker(card, settings.inference) as asker:
+    with ModelProbe(card, settings.inference) as asker:
         return run_golden(card, _phantoms(), asker)
 
 

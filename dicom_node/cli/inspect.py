@@ -15,8 +15,8 @@ from rich.text import Text
 from rich.tree import Tree
 
 from dicom_node.cli.terminal import console, print_json, print_table, say
-from dicom_node.errors import SettingsError, UnreadableObject
-from dicom_node.inspect import Description, Inspected, Inspector, Node, Request, name_of
+from dicom_node.core.errors import SettingsError, UnreadableObject
+from dicom_node.inspect import ContentItem, Description, Inspected, Inspector, InspectRequest, name_of
 from dicom_node.logs import quiet_third_parties
 
 #: Of so many alike references the first few are shown.
@@ -33,7 +33,7 @@ def inspect(options: argparse.Namespace) -> int:
     inspector, seen, failed = Inspector(), [], 0
     try:
         for path in options.files:
-            request = Request(path=path, show_patient=options.show_patient, picture=wants_picture)
+            request = InspectRequest(path=path, show_patient=options.show_patient, picture=wants_picture)
             try:
                 seen.append((path, inspector.look(request)))
             except UnreadableObject as error:
@@ -94,7 +94,7 @@ def _show(path: Path, inspected: Inspected, options: argparse.Namespace) -> None
     say("")
 
 
-def _tree(node: Node, *, codes: bool, everything: bool) -> Tree:
+def _tree(node: ContentItem, *, codes: bool, everything: bool) -> Tree:
     tree = Tree(_label(node, codes=codes), guide_style="dim")
     for child in _children(node.children, everything=everything):
         if isinstance(child, str):
@@ -104,7 +104,7 @@ def _tree(node: Node, *, codes: bool, everything: bool) -> Tree:
     return tree
 
 
-def _children(children: Sequence[Node], *, everything: bool) -> Iterator[Node | str]:
+def _children(children: Sequence[ContentItem], *, everything: bool) -> Iterator[ContentItem | str]:
     """Return the children; of a long run of references of one kind only the first few, and how many follow."""
     for _, run in groupby(children, key=lambda child: (child.value_type, child.name, bool(child.children))):
         alike = list(run)
@@ -115,7 +115,7 @@ def _children(children: Sequence[Node], *, everything: bool) -> Iterator[Node | 
             yield f"… and {len(alike) - _SHOWN_OF_ALIKE} more such references (--all shows them)"
 
 
-def _label(node: Node, *, codes: bool) -> Text:
+def _label(node: ContentItem, *, codes: bool) -> Text:
     label = Text(node.name or node.value_type or "item", "bold")
     if codes and node.name_code:
         label.append(f" ({node.name_code})", "dim")

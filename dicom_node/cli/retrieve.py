@@ -12,14 +12,14 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from dicom_node.cli.terminal import console, print_json, say
 from dicom_node.config.settings import load_settings
-from dicom_node.errors import SettingsError
+from dicom_node.core.errors import SettingsError
+from dicom_node.core.uids import is_valid_uid
+from dicom_node.jobs.sweeps import AssociationSweep
 from dicom_node.logs import quiet_third_parties
-from dicom_node.node import Node
 from dicom_node.retrieve.retrieval import FINISHED, Retrieval, RetrievalState
 from dicom_node.retrieve.retrievals import Retrievals
-from dicom_node.retrieve.source import Wanted
-from dicom_node.sweeps import AssociationSweep
-from dicom_node.uids import is_valid_uid
+from dicom_node.retrieve.source import WantedStudy
+from dicom_node.roles.node import Node
 
 _LOOK_EVERY_S = 0.1
 _RENEW_EVERY_S = 10.0
@@ -36,7 +36,7 @@ def retrieve(options: argparse.Namespace) -> int:
     receiver_id = f"{socket.gethostname()}:retrieve:{os.getpid()}"[:64]
     retrievals = node.open_retrievals(receiver_id, lasting=False)
     try:
-        asked = retrievals.ask(Wanted(options.study, tuple(options.series)), options.source)
+        asked = retrievals.ask(WantedStudy(options.study, tuple(options.series)), options.source)
         finished = _followed(retrievals, asked, AssociationSweep(node.database, receiver_id), quiet=options.json)
     finally:
         retrievals.stop()

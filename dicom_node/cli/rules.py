@@ -10,15 +10,15 @@ from pathlib import Path
 from dicom_node.cli.study import opened
 from dicom_node.cli.terminal import print_json, print_table, say
 from dicom_node.config.settings import load_settings
-from dicom_node.errors import NotFound, RefusedObject, SettingsError
+from dicom_node.core.entities import Instance, InstanceRole, Series, Study, StudyState
+from dicom_node.core.errors import NotFound, RefusedObject, SettingsError
+from dicom_node.core.routing import RouteDecision, decide
+from dicom_node.core.uids import is_valid_uid
+from dicom_node.dimse.storage_scu import all_files
 from dicom_node.index.studies import load_study
-from dicom_node.intake import offline_instance
+from dicom_node.ingest.intake import offline_instance
 from dicom_node.logs import quiet_third_parties
-from dicom_node.model import Instance, InstanceRole, Series, Study, StudyState
-from dicom_node.node import Node
-from dicom_node.routing import RouteDecision, decide
-from dicom_node.send.scu import all_files
-from dicom_node.uids import is_valid_uid
+from dicom_node.roles.node import Node
 
 
 def explain(options: argparse.Namespace) -> int:

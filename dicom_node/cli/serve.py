@@ -11,7 +11,7 @@ from dicom_node.end import End
 from dicom_node.receive.start import start_acceptor
 
 #: Beginnings of the names of the threads without which the node is not a node.
-OWN_THREADS = ("analyst", "outbox-", "settler", "acceptor")
+OWN_THREADS = ("job-runner", "outbox-", "consumer", "acceptor")
 _log = logging.getLogger(__name__)
 
 
@@ -23,7 +23,7 @@ def serve(options: argparse.Namespace) -> int:
     # Only now what takes its time to load: the acceptor serves meanwhile.
     from dicom_node.app import ROLES, Service  # noqa: PLC0415
     from dicom_node.logs import configure_logs  # noqa: PLC0415
-    from dicom_node.node import Node  # noqa: PLC0415
+    from dicom_node.roles.node import Node  # noqa: PLC0415
 
     configure_logs(settings.node.log_level)
     end = End()

@@ -16,9 +16,9 @@ from rich.table import Table
 from rich.text import Text
 
 from dicom_node.config.settings import load_settings
-from dicom_node.errors import SettingsError
-from dicom_node.send.negotiation import Remote
-from dicom_node.send.tls import Tls
+from dicom_node.core.errors import SettingsError
+from dicom_node.dimse.negotiation import Remote
+from dicom_node.dimse.tls import Tls
 
 _PEER = re.compile(r"(?P<title>[^@\\]{1,16})@(?P<host>[^@]+):(?P<port>\d{1,5})")
 

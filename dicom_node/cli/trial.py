@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 
 from dicom_node.cli.terminal import print_json, print_table
-from dicom_node.errors import SettingsError
+from dicom_node.core.errors import SettingsError
 from dicom_node.inference.trial import Trial, TrialOptions, try_bundle
 
 

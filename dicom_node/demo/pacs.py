@@ -11,8 +11,8 @@ from typing import Any
 from pynetdicom import AE, AllStoragePresentationContexts, evt
 from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]
 
+from dicom_node.core.uids import is_valid_uid
 from dicom_node.end import End
-from dicom_node.uids import is_valid_uid
 
 AE_TITLE = "DEMOPACS"
 _SUCCESS, _CANNOT_UNDERSTAND = 0x0000, 0xC000

@@ -6,10 +6,10 @@ from collections.abc import Mapping
 
 from dicom_node.config.running import RouteSettings
 from dicom_node.config.settings import Settings
+from dicom_node.core.errors import ModelUnavailable, SettingsError
 from dicom_node.doctor.check import Check
-from dicom_node.errors import ModelUnavailable, SettingsError
 from dicom_node.governance.admission import Standing
-from dicom_node.governance.records import standing_so_far
+from dicom_node.governance.standing import standing_so_far
 from dicom_node.inference.cards.card import ModelCard
 from dicom_node.inference.cards.folders import survey_models
 

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from dicom_node.errors import SettingsError
+from dicom_node.core.errors import SettingsError
 
 _IMAGE_COLUMNS = ("image", "file", "filename", "path")
 _PATIENT_COLUMNS = ("patient", "patient_id", "PatientID")

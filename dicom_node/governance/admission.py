@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
+from functools import cache
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 
+from dicom_node.analysis.answer import Declined
 from dicom_node.config.running import InferenceSettings
-from dicom_node.errors import ModelUnavailable, SettingsError
-from dicom_node.governance.environment import environment
+from dicom_node.core.entities import ModelIdentity
+from dicom_node.core.errors import ModelUnavailable, SettingsError
 from dicom_node.index.database import Database
 from dicom_node.index.decisions import Decision, DecisionKind, decisions_on
 from dicom_node.inference.cards.card import ModelCard, load_card
 from dicom_node.inference.cards.digest import digest_of
-from dicom_node.model import ModelIdentity
-from dicom_node.tasks import Declined
 
 
 class Standing(StrEnum):
@@ -70,7 +73,7 @@ def admit_any(card: ModelCard, parameters: Mapping[str, float]) -> Admitted:  # 
 
 
 @dataclass(frozen=True, slots=True)
-class Admission:
+class ModelAdmission:
     """Says who may run, by the rule of a site."""
 
     database: Database
@@ -166,3 +169,42 @@ def _latest_run(card: ModelCard, decisions: Sequence[Decision], rule: Rule) -> D
     kinds = (DecisionKind.ACTIVATED, DecisionKind.GOLDEN_FAILED)
     here = (d for d in decisions if d.kind in kinds and d.environment == rule.environment)
     return next((d for d in here if d.digest == card.digest), None)
+
+
+# --- On what kind of machine golden studies ran: another processor or another library may give other numbers ---------
+
+_LIBRARIES = ("numpy", "scipy", "pydicom", "torch", "monai", "onnxruntime", "transformers")
+
+
+@cache
+def environment(device: str) -> str:
+    """Name processor, graphics cards, libraries and the configured device; equal texts mean equal answers.
+
+    No host name: a container that is started again is the same machine.
+    """
+    libraries = [f"{name} {found}" for name in _LIBRARIES if (found := _version(name))]
+    machine = [platform.system(), platform.machine(), _processor(), *_graphics(), f"device {device}"]
+    parts = [*machine, f"Python {platform.python_version()}"]
+    return "; ".join([*parts, *libraries])
+
+
+def _version(name: str) -> str:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return ""
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return platform.processor() or "unknown processor"
+    named = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return next(named, platform.processor() or "unknown processor")
+
+
+def _graphics() -> list[str]:
+    found = sorted(Path("/proc/driver/nvidia/gpus").glob("*/information"))
+    lines = [line for path in found for line in path.read_text(encoding="utf-8", errors="replace").splitlines()]
+    return [line.partition(":")[2].strip() for line in lines if line.startswith("Model")]

@@ -11,7 +11,7 @@ import shutil
 import tempfile
 from pathlib import Path
 
-from dicom_node.errors import SettingsError
+from dicom_node.core.errors import SettingsError
 from dicom_node.inference.cards.card import CARD_NAME, ModelCard, load_card
 from dicom_node.inference.cards.digest import folder_files
 

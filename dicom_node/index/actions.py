@@ -12,12 +12,12 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, select, update
 
-from dicom_node.errors import IllegalTransition, NotFound
+from dicom_node.core.entities import DeliveryState, JobState, StudyState
+from dicom_node.core.errors import IllegalTransition, NotFound
+from dicom_node.core.lifecycle import check_delivery, check_job, check_study
+from dicom_node.core.priority import Priority, turn_at
 from dicom_node.index.events import record
-from dicom_node.lifecycle import check_delivery, check_job, check_study
-from dicom_node.model import DeliveryState, JobState, StudyState
-from dicom_node.priority import Priority, turn_at
-from dicom_node.tables import artifacts, deliveries, jobs, results, studies
+from dicom_node.index.tables import artifacts, deliveries, jobs, results, studies
 
 #: Kind of the timeline's line about something a human asked for.
 OPERATOR = "operator"

@@ -8,8 +8,8 @@ from datetime import datetime
 
 from sqlalchemy import Connection, Row, and_, insert, select, update
 
-from dicom_node.model import CommitmentState
-from dicom_node.tables import commitments, instances
+from dicom_node.core.entities import CommitmentState
+from dicom_node.index.tables import commitments, instances
 
 _UIDS_PER_QUERY = 500
 

@@ -15,9 +15,9 @@ from sqlalchemy import Connection, Engine, create_engine, event, text
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as NoConnectionFree
 
-from dicom_node.errors import IndexUnavailable
+from dicom_node.core.errors import IndexUnavailable
 
-#: Newest migration in `migrations/versions`; a test holds it against the folder. Known here so that a start on an
+#: Newest migration in `index/migrations/versions`; a test holds it against the folder. Known here so that a start on an
 #: up-to-date database need not load Alembic (half a second).
 SCHEMA_HEAD = "0006"
 
@@ -52,7 +52,7 @@ class Database:
         from alembic.config import Config  # noqa: PLC0415
 
         config = Config()
-        config.set_main_option("script_location", "dicom_node:migrations")
+        config.set_main_option("script_location", "dicom_node.index:migrations")
         with self.write() as connection:
             config.attributes["connection"] = connection
             command.upgrade(config, "head")

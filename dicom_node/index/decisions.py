@@ -9,8 +9,8 @@ from enum import StrEnum
 
 from sqlalchemy import Connection, insert, select
 
-from dicom_node.model import JobState
-from dicom_node.tables import jobs, model_decisions, studies
+from dicom_node.core.entities import JobState
+from dicom_node.index.tables import jobs, model_decisions, studies
 
 
 class DecisionKind(StrEnum):

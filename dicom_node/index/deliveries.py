@@ -1,4 +1,4 @@
-"""The outbox rows: one per object and destination. A parcel is what one result still owes to one destination."""
+"""The outbox rows: one per object and destination. A batch is what one result still owes to one destination."""
 
 from __future__ import annotations
 
@@ -9,43 +9,45 @@ from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, Row, and_, delete, func, or_, select, update
 
-from dicom_node import lifecycle
+from dicom_node.core import lifecycle
+from dicom_node.core.entities import Artifact, ArtifactKind, DeliveryState
 from dicom_node.index.events import record
-from dicom_node.model import Artifact, ArtifactKind, DeliveryState
-from dicom_node.tables import artifacts, deliveries, results
+from dicom_node.index.tables import artifacts, deliveries, results
 
 
 @dataclass(frozen=True, slots=True)
-class Item:
-    """One object of a parcel and how often it was tried."""
+class DeliveryItem:
+    """One object of a batch and how often it was tried."""
 
     delivery_id: int
     artifact: Artifact
     attempts: int
 
 
-class Refused(NamedTuple):
+class RefusedItem(NamedTuple):
     """An object of a class that the destination does not take, and what it said; not yet parked."""
 
-    item: Item
+    item: DeliveryItem
     why: str
 
 
 @dataclass(frozen=True, slots=True)
-class Parcel:
+class DeliveryBatch:
     """Everything one result still owes to one destination, in the order in which it must be sent."""
 
     destination: str
     study_instance_uid: str
     job_key: str
     owner: str
-    items: tuple[Item, ...]
+    items: tuple[DeliveryItem, ...]
 
 
-def claim_parcel(connection: Connection, destination: str, owner: str, now: datetime, lease_s: float) -> Parcel | None:
-    """Take the oldest parcel that is due for this destination; `None` when nothing is, or another worker was first.
+def claim_batch(
+    connection: Connection, destination: str, owner: str, now: datetime, lease_s: float
+) -> DeliveryBatch | None:
+    """Take the oldest batch that is due for this destination; `None` when nothing is, or another worker was first.
 
-    All of a parcel's rows are locked in one order, so that two workers queue: the later one finds nothing free.
+    All of a batch's rows are locked in one order, so that two workers queue: the later one finds nothing free.
     """
     free = or_(deliveries.c.lease_until.is_(None), deliveries.c.lease_until < now)
     due = and_(deliveries.c.destination == destination, deliveries.c.state == DeliveryState.PENDING, free)
@@ -72,11 +74,11 @@ def claim_parcel(connection: Connection, destination: str, owner: str, now: date
         .where(deliveries.c.id.in_([row.id for row in rows]))
         .values(lease_owner=owner, lease_until=now + timedelta(seconds=lease_s))
     )
-    return Parcel(destination, rows[0].study_instance_uid, first.job_key, owner, tuple(map(_item, rows)))
+    return DeliveryBatch(destination, rows[0].study_instance_uid, first.job_key, owner, tuple(map(_item, rows)))
 
 
-def _item(row: Row[Any]) -> Item:
-    return Item(
+def _item(row: Row[Any]) -> DeliveryItem:
+    return DeliveryItem(
         row.id,
         Artifact(
             uid=row.artifact_uid, kind=ArtifactKind(row.kind), media_type=row.media_type, object_key=row.object_key,
@@ -88,23 +90,23 @@ def _item(row: Row[Any]) -> Item:
     )  # fmt: skip
 
 
-def mark_sent(connection: Connection, parcel: Parcel, item: Item, note: str, now: datetime) -> None:
+def mark_sent(connection: Connection, batch: DeliveryBatch, item: DeliveryItem, note: str, now: datetime) -> None:
     """Note that the destination has taken the object."""
     values = {"attempts": item.attempts + 1, "sent_at": now, "note": note}
-    if _move(connection, parcel, item, DeliveryState.SENT, values):
-        text = f"{item.artifact.kind} sent to {parcel.destination}."
-        record(connection, parcel.study_instance_uid, now, ("sent", text), uid=item.artifact.uid, note=note)
+    if _move(connection, batch, item, DeliveryState.SENT, values):
+        text = f"{item.artifact.kind} sent to {batch.destination}."
+        record(connection, batch.study_instance_uid, now, ("sent", text), uid=item.artifact.uid, note=note)
 
 
-def mark_parked(connection: Connection, parcel: Parcel, item: Item, why: str, now: datetime) -> None:
+def mark_parked(connection: Connection, batch: DeliveryBatch, item: DeliveryItem, why: str, now: datetime) -> None:
     """Note that the destination will not take the object as it is; a human must look."""
-    if _move(connection, parcel, item, DeliveryState.PARKED, {"attempts": item.attempts + 1, "note": why}):
-        text = f"{item.artifact.kind} parked for {parcel.destination}: {why}"
-        record(connection, parcel.study_instance_uid, now, ("parked", text), uid=item.artifact.uid)
+    if _move(connection, batch, item, DeliveryState.PARKED, {"attempts": item.attempts + 1, "note": why}):
+        text = f"{item.artifact.kind} parked for {batch.destination}: {why}"
+        record(connection, batch.study_instance_uid, now, ("parked", text), uid=item.artifact.uid)
 
 
 def mark_deferred(
-    connection: Connection, parcel: Parcel, item: Item, why: str, again: tuple[datetime, datetime]
+    connection: Connection, batch: DeliveryBatch, item: DeliveryItem, why: str, again: tuple[datetime, datetime]
 ) -> None:
     """Put an object off; `again` is (now, when to try again).
 
@@ -112,34 +114,36 @@ def mark_deferred(
     """
     now, again_at = again
     values = {"attempts": item.attempts + 1, "note": why, "next_attempt_at": again_at}
-    if _move(connection, parcel, item, DeliveryState.PENDING, values) and item.attempts == 0:
-        text = f"{item.artifact.kind} not yet taken by {parcel.destination}: {why}"
-        record(connection, parcel.study_instance_uid, now, ("deferred", text), uid=item.artifact.uid)
+    if _move(connection, batch, item, DeliveryState.PENDING, values) and item.attempts == 0:
+        text = f"{item.artifact.kind} not yet taken by {batch.destination}: {why}"
+        record(connection, batch.study_instance_uid, now, ("deferred", text), uid=item.artifact.uid)
 
 
-def _move(connection: Connection, parcel: Parcel, item: Item, state: DeliveryState, values: dict[str, object]) -> bool:
+def _move(
+    connection: Connection, batch: DeliveryBatch, item: DeliveryItem, state: DeliveryState, values: dict[str, object]
+) -> bool:
     """Change one row, if it is still ours."""
     lifecycle.check_delivery(DeliveryState.PENDING, state)
-    mine = and_(deliveries.c.id == item.delivery_id, deliveries.c.lease_owner == parcel.owner,
+    mine = and_(deliveries.c.id == item.delivery_id, deliveries.c.lease_owner == batch.owner,
                 deliveries.c.state == DeliveryState.PENDING)  # fmt: skip
     values = {**values, "state": state, "lease_owner": "", "lease_until": None}
     return connection.execute(update(deliveries).where(mine).values(**values)).rowcount == 1
 
 
-def strike(connection: Connection, parcel: Parcel, items: Sequence[Item]) -> None:
+def cancel_deliveries(connection: Connection, batch: DeliveryBatch, items: Sequence[DeliveryItem]) -> None:
     """Owe what was claimed and not tried no more: the result is told again, and what is owed then is planned anew."""
-    mine = and_(deliveries.c.id.in_([item.delivery_id for item in items]), deliveries.c.lease_owner == parcel.owner)
+    mine = and_(deliveries.c.id.in_([item.delivery_id for item in items]), deliveries.c.lease_owner == batch.owner)
     connection.execute(delete(deliveries).where(mine))
 
 
-def has_open_beside_notes(connection: Connection, parcel: Parcel) -> bool:
+def has_open_beside_notes(connection: Connection, batch: DeliveryBatch) -> bool:
     """Tell whether anything of this result but its rejection notes has not arrived at the destination."""
     query = (
         select(deliveries.c.id)
         .join(artifacts, artifacts.c.uid == deliveries.c.artifact_uid)
         .where(
-            deliveries.c.job_key == parcel.job_key,
-            deliveries.c.destination == parcel.destination,
+            deliveries.c.job_key == batch.job_key,
+            deliveries.c.destination == batch.destination,
             deliveries.c.state.in_([DeliveryState.PENDING, DeliveryState.PARKED]),
             artifacts.c.kind != ArtifactKind.REJECTION_NOTE,
         )
@@ -148,7 +152,7 @@ def has_open_beside_notes(connection: Connection, parcel: Parcel) -> bool:
     return connection.execute(query).first() is not None
 
 
-def hurry(connection: Connection, destination: str, now: datetime) -> int:
+def make_due(connection: Connection, destination: str, now: datetime) -> int:
     """Make everything that waits for a destination due now: it has just answered again."""
     waiting = and_(deliveries.c.destination == destination, deliveries.c.state == DeliveryState.PENDING)
     return connection.execute(

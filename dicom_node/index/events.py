@@ -7,7 +7,7 @@ from datetime import datetime
 
 from sqlalchemy import Connection, insert
 
-from dicom_node.tables import events
+from dicom_node.index.tables import events
 
 
 def record(

@@ -6,18 +6,18 @@ so that a study that kills its worker is noticed.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Connection, Row, and_, func, or_, select, update
+from sqlalchemy import Connection, Row, Table, and_, func, or_, select, update
 
-from dicom_node import lifecycle
+from dicom_node.core import lifecycle
+from dicom_node.core.entities import JobState, StudyState
 from dicom_node.index.events import record
 from dicom_node.index.studies import set_state
-from dicom_node.model import JobState, StudyState
-from dicom_node.tables import jobs, studies
+from dicom_node.index.tables import deliveries, jobs, studies
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -179,3 +179,23 @@ def waiting(connection: Connection) -> int:
 
 def _is_mine(job: ClaimedJob) -> Any:
     return and_(jobs.c.id == job.id, jobs.c.fence == job.fence, jobs.c.state == JobState.RUNNING)
+
+
+# --- Leases whose owner is known to be dead: a node that was killed and starts again need not wait for them to run ou
+
+
+def free_dead_leases(connection: Connection, me: str, is_alive: Callable[[int], bool], now: datetime) -> int:
+    """End the leases of processes of this host that are gone, and those of `me`, who has only just started."""
+    return sum(_free(connection, table, me, is_alive, now) for table in (jobs, deliveries))
+
+
+def _free(connection: Connection, table: Table, me: str, is_alive: Callable[[int], bool], now: datetime) -> int:
+    owners = connection.execute(select(table.c.lease_owner).where(table.c.lease_owner != "").distinct()).scalars()
+    dead = [owner for owner in owners if owner == me or _is_dead(owner, me, is_alive)]
+    held: Any = table.c.lease_owner.in_(dead)
+    return connection.execute(update(table).where(held, table.c.lease_until > now).values(lease_until=now)).rowcount
+
+
+def _is_dead(owner: str, me: str, is_alive: Callable[[int], bool]) -> bool:
+    host, _, pid = owner.rpartition(":")
+    return host == me.rpartition(":")[0] and pid.isdigit() and not is_alive(int(pid))

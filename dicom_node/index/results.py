@@ -7,12 +7,12 @@ from datetime import datetime
 
 from sqlalchemy import Connection, func, insert, select, update
 
+from dicom_node.core.entities import Artifact, Destination, JobOutcome, JobState
+from dicom_node.index.delivery_plan import plan_deliveries
 from dicom_node.index.events import record
 from dicom_node.index.jobs import ClaimedJob, finish
-from dicom_node.index.mailing import plan_deliveries
 from dicom_node.index.shadows import tell_agreement
-from dicom_node.model import Artifact, Destination, JobOutcome, JobState
-from dicom_node.tables import artifacts, results
+from dicom_node.index.tables import artifacts, results
 
 
 def has_result(connection: Connection, job_key: str, output_keys: Collection[str] = ()) -> bool:

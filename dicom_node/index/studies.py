@@ -10,12 +10,12 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, func, insert, or_, select, update
 
-from dicom_node import lifecycle
-from dicom_node.completeness import Arrivals
+from dicom_node.core import lifecycle
+from dicom_node.core.completeness import Arrivals
+from dicom_node.core.entities import Instance, InstanceRole, JobState, SendingPeer, Series, Study, StudyState
+from dicom_node.core.priority import Priority, turn_at
 from dicom_node.index.events import record
-from dicom_node.model import Instance, InstanceRole, JobState, Sender, Series, Study, StudyState
-from dicom_node.priority import Priority, turn_at
-from dicom_node.tables import associations, instances, jobs, studies
+from dicom_node.index.tables import associations, instances, jobs, studies
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,7 +80,7 @@ def _instance(row: Row[Any]) -> Instance:
         role=InstanceRole(row.role),
         attributes=row.attributes,
         received_at=row.received_at,
-        sender=Sender(row.calling_ae_title, row.called_ae_title, row.source_host),
+        sender=SendingPeer(row.calling_ae_title, row.called_ae_title, row.source_host),
     )
 
 

@@ -10,16 +10,16 @@ import os
 import struct
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from enum import StrEnum
+from itertools import chain
 from pathlib import Path
 
 from dicom_node.config.incoming import UploadSettings
-from dicom_node.errors import RefusedObject
-from dicom_node.headers import StoreStatus
-from dicom_node.ingest.kinds import Kind, told
-from dicom_node.ingest.reports import FileReport, refused, skipped, take_dicom
-from dicom_node.ingest.visit import Visit
+from dicom_node.core.errors import RefusedObject, StoreStatus
+from dicom_node.headers.file_meta import TELLING_BYTES, looks_like_dicom
+from dicom_node.ingest.session import FileReport, IngestSession, refused, skipped, take_dicom
 
 _MEGABYTE = 1 << 20
 _PIECE_BYTES = 1 << 18
@@ -46,7 +46,7 @@ def archive_limits(settings: UploadSettings) -> ArchiveLimits:
     return ArchiveLimits(settings.max_zip_members, settings.max_unzipped_mb * _MEGABYTE, settings.max_zip_ratio)
 
 
-def take_archive(visit: Visit, path: Path, limits: ArchiveLimits) -> Iterator[FileReport]:
+def take_archive(visit: IngestSession, path: Path, limits: ArchiveLimits) -> Iterator[FileReport]:
     """Store the DICOM files of an archive, and tell of every member. Raises `RefusedObject` for the whole archive."""
     _check_directory(path, limits)
     try:
@@ -59,7 +59,7 @@ def take_archive(visit: Visit, path: Path, limits: ArchiveLimits) -> Iterator[Fi
         raise _refused("it is damaged") from error
 
 
-def _take(visit: Visit, archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> FileReport:
+def _take(visit: IngestSession, archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> FileReport:
     try:
         kind, pieces = told(_pieces(archive, info))
     except RefusedObject as refusal:
@@ -111,3 +111,36 @@ def _check_announced(members: list[zipfile.ZipInfo], archive_bytes: int, limits:
 
 def _refused(what: str) -> RefusedObject:
     return RefusedObject(StoreStatus.CANNOT_UNDERSTAND, f"The archive was refused: {what}.")
+
+
+# --- What a file is, told by its first bytes; never by its name ------------------------------------------------------
+
+_PICTURES = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff")
+_ARCHIVES = (b"PK\x03\x04", b"PK\x05\x06")
+
+
+class Kind(StrEnum):
+    """The kinds of file that can come in."""
+
+    DICOM = "DICOM"
+    ARCHIVE = "ARCHIVE"
+    PICTURE = "PICTURE"
+    OTHER = "OTHER"
+
+
+def kind_of(beginning: bytes) -> Kind:
+    """Tell what a file is that begins like this."""
+    if looks_like_dicom(beginning):
+        return Kind.DICOM
+    if beginning.startswith(_ARCHIVES):
+        return Kind.ARCHIVE
+    return Kind.PICTURE if beginning.startswith(_PICTURES) else Kind.OTHER
+
+
+def told(pieces: Iterable[bytes]) -> tuple[Kind, Iterator[bytes]]:
+    """Tell what a file is, and give its pieces from the beginning. Raises whatever `pieces` raise."""
+    source = iter(pieces)
+    beginning = b""
+    while len(beginning) < TELLING_BYTES and (piece := next(source, None)) is not None:
+        beginning += piece
+    return kind_of(beginning), chain([beginning] if beginning else [], source)

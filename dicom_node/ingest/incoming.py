@@ -13,14 +13,12 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
 
-from dicom_node.errors import RefusedObject, SpoolUnavailable
-from dicom_node.headers import StoreStatus
-from dicom_node.ingest.head import LONGEST_HEAD_BYTES, read_head
-from dicom_node.receive.file_meta import file_head
-from dicom_node.receive.look import Look, look_at
-from dicom_node.receive.vocabulary import TRANSFER_SYNTAXES
-from dicom_node.spool import Buffer, Part, Spool
-from dicom_node.uids import is_valid_uid
+from dicom_node.core.errors import RefusedObject, SpoolUnavailable, StoreStatus
+from dicom_node.core.uids import is_valid_uid
+from dicom_node.dimse.vocabulary import TRANSFER_SYNTAXES
+from dicom_node.headers.file_meta import LONGEST_HEAD_BYTES, file_head, read_head
+from dicom_node.headers.scan import HeaderScan, scan_header
+from dicom_node.storage.spool import Buffer, Spool, SpoolPart
 
 #: PS3.18 Table I.2-2: Referenced Transfer Syntax not supported.
 TRANSFER_SYNTAX_NOT_SUPPORTED = 0xC122
@@ -32,11 +30,11 @@ _OFFERED = frozenset(TRANSFER_SYNTAXES)
 class WholeFile:
     """A file that came to its end and was found whole: a part with our head, and what the first look saw."""
 
-    part: Part
+    part: SpoolPart
     sha256: str
     transfer_syntax_uid: str
     data_set_offset: int
-    look: Look
+    look: HeaderScan
 
 
 class IncomingFile:
@@ -49,7 +47,7 @@ class IncomingFile:
         self._max_object_bytes = max_object_bytes
         self._given_syntax = transfer_syntax_uid
         self._beginning = bytearray()
-        self._part: Part | None = None
+        self._part: SpoolPart | None = None
         self._digest = hashlib.sha256()
         self._transfer_syntax_uid = ""
         self._named: tuple[str, str] | None = None
@@ -114,7 +112,7 @@ class IncomingFile:
         self._part = None
         self._beginning.clear()
 
-    def _opened_part(self) -> Part:
+    def _opened_part(self) -> SpoolPart:
         beginning = bytes(self._beginning)
         head = read_head(beginning, self._given_syntax)
         if is_valid_uid(head.sop_class_uid) and is_valid_uid(head.sop_instance_uid):
@@ -134,11 +132,11 @@ class IncomingFile:
         self._beginning.clear()
         return self._part
 
-    def _append(self, part: Part, piece: Buffer) -> None:
+    def _append(self, part: SpoolPart, piece: Buffer) -> None:
         self._digest.update(piece)
         part.write(piece)
 
-    def _look(self, part: Part) -> Look:
+    def _look(self, part: SpoolPart) -> HeaderScan:
         """Walk the data set in the file; it is mapped, not read."""
         if part.size_bytes == len(self._own_head):
             raise RefusedObject(StoreStatus.CANNOT_UNDERSTAND, "The object was refused: it has no data set.")
@@ -146,12 +144,12 @@ class IncomingFile:
             whole = memoryview(mapped)
             view = whole[len(self._own_head) :]
             try:
-                return look_at(view, self._transfer_syntax_uid)
+                return scan_header(view, self._transfer_syntax_uid)
             finally:
                 view.release()
                 whole.release()
 
-    def _with_head_of(self, part: Part, look: Look) -> Part:
+    def _with_head_of(self, part: SpoolPart, look: HeaderScan) -> SpoolPart:
         """Write the file again behind the right head: it came without names, or with those of another object."""
         source = os.open(part.path, os.O_RDONLY | os.O_CLOEXEC)
         try:

@@ -16,11 +16,10 @@ from pydicom.dataset import Dataset
 from pydicom.uid import SecondaryCaptureImageStorage
 
 from dicom_node import MANUFACTURER
-from dicom_node.errors import RefusedObject
-from dicom_node.headers import StoreStatus
+from dicom_node.core.errors import RefusedObject, StoreStatus
+from dicom_node.core.uids import derived_uid
 from dicom_node.ingest.wrapping import PictureRequest
-from dicom_node.sr_writer.part10 import to_part10
-from dicom_node.uids import derived_uid
+from dicom_node.sr_writer.writing import to_part10
 
 _MEGAPIXEL = 1_000_000
 #: Attributes that must be there, if only empty (PS3.3 C.7.1.1, C.7.2.1, C.7.3.1, C.7.6.1).

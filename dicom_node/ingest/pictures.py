@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import hashlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import TracebackType
+from typing import Self
 
-from dicom_node.errors import RefusedObject
-from dicom_node.ingest.holding import HeldFile
-from dicom_node.ingest.reports import FileReport, refused, take_dicom
-from dicom_node.ingest.visit import IngestParts, Visit
+from dicom_node.core.errors import RefusedObject, StoreStatus
+from dicom_node.core.uids import derived_uid
+from dicom_node.ingest.session import FileReport, IngestParts, IngestSession, refused, take_dicom
 from dicom_node.ingest.wrapping import PictureRequest
-from dicom_node.uids import derived_uid
+from dicom_node.storage.spool import Spool
 
 #: Largest PNG or JPEG file.
 MAX_PICTURE_BYTES = 256 << 20
@@ -35,7 +37,7 @@ class Words:
 
 
 def take_pictures(
-    visit: Visit, parts: IngestParts, pictures: Sequence[NamedPicture], words: Words, max_megapixels: int
+    visit: IngestSession, parts: IngestParts, pictures: Sequence[NamedPicture], words: Words, max_megapixels: int
 ) -> list[FileReport]:
     """Store pictures as one series, each content once, and tell of each. Raises `SpoolUnavailable`."""
     numbers: dict[str, int] = {}
@@ -53,7 +55,7 @@ def take_pictures(
     return reports
 
 
-def _take(visit: Visit, parts: IngestParts, name: str, request: PictureRequest) -> FileReport:
+def _take(visit: IngestSession, parts: IngestParts, name: str, request: PictureRequest) -> FileReport:
     try:
         parts.pictures.wrap(request)
     except RefusedObject as refusal:
@@ -65,3 +67,41 @@ def _pieces(path: Path) -> Iterator[bytes]:
     with path.open("rb") as file:
         while piece := file.read(_PIECE_BYTES):
             yield piece
+
+
+# --- Files that must lie whole before they can be used, archives and pictures: held in the spool for as long as that -
+
+
+@dataclass(frozen=True, slots=True)
+class HeldFile:
+    """A file that is there until the `with` block ends."""
+
+    path: Path
+    sha256: str
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.path.unlink(missing_ok=True)
+
+
+def hold(spool: Spool, pieces: Iterable[bytes], max_bytes: int) -> HeldFile:
+    """Write a file down. Raises `RefusedObject` when it is too large, `SpoolUnavailable`, and whatever `pieces` raise;
+    nothing is left behind then."""
+    digest = hashlib.sha256()
+    part = spool.new_part("held")
+    is_whole = False
+    try:
+        for piece in pieces:
+            digest.update(piece)
+            part.write(piece)
+            if part.size_bytes > max_bytes:
+                raise RefusedObject(StoreStatus.CANNOT_UNDERSTAND, f"It has more than {max_bytes} bytes.")
+        is_whole = True
+    finally:
+        if not is_whole:
+            part.discard()
+    return HeldFile(part.finish(), digest.hexdigest())

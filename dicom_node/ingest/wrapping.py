@@ -6,9 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from dicom_node.errors import InferenceError, RefusedObject, WorkerDied
-from dicom_node.headers import StoreStatus
-from dicom_node.inference.workers.sandbox import Sandbox
+from dicom_node.core.errors import InferenceError, RefusedObject, StoreStatus, WorkerDied
+from dicom_node.sandbox.host import Sandbox
 
 _TIME_LIMIT_S = 60.0
 _MEMORY_LIMIT_MB = 4096

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import cast
 
-from dicom_node.errors import InferenceError, UnreadableObject, WorkerDied
-from dicom_node.inference.workers.sandbox import Sandbox
-from dicom_node.inspect.described import Description, Inspected, Node, Request, Table, name_of
+from dicom_node.core.errors import InferenceError, UnreadableObject, WorkerDied
+from dicom_node.inspect.described import ContentItem, Description, Inspected, InspectRequest, Table, name_of
+from dicom_node.sandbox.host import Sandbox
 
-__all__ = ["Description", "Inspected", "Inspector", "Node", "Request", "Table", "name_of"]
+__all__ = ["ContentItem", "Description", "InspectRequest", "Inspected", "Inspector", "Table", "name_of"]
 
 _TIME_LIMIT_S = 120.0
 _MEMORY_LIMIT_MB = 6144
@@ -19,10 +19,10 @@ class Inspector:
 
     def __init__(self) -> None:
         self._sandbox = Sandbox(
-            "dicom_node.inspect.look:look", time_limit_s=_TIME_LIMIT_S, memory_limit_mb=_MEMORY_LIMIT_MB
+            "dicom_node.inspect.reading:look", time_limit_s=_TIME_LIMIT_S, memory_limit_mb=_MEMORY_LIMIT_MB
         )
 
-    def look(self, request: Request) -> Inspected:
+    def look(self, request: InspectRequest) -> Inspected:
         """Describe one file. Raises `UnreadableObject`, whatever is wrong with it."""
         try:
             return cast("Inspected", self._sandbox.run(request))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -13,7 +14,7 @@ HIDDEN = "(hidden; --show-patient shows it)"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Request:
+class InspectRequest:
     """Which file, and what is wanted of it."""
 
     path: Path
@@ -22,7 +23,7 @@ class Request:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Node:
+class ContentItem:
     """One content item of a structured report. `name` and `value` are for people, the codes for who wants to know."""
 
     name: str
@@ -32,7 +33,7 @@ class Node:
     name_code: str = ""
     value_code: str = ""
     template: str = ""
-    children: tuple[Node, ...] = ()
+    children: tuple[ContentItem, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,7 +51,7 @@ class Description:
 
     kind: str
     facts: tuple[tuple[str, str], ...]
-    tree: Node | None = None
+    tree: ContentItem | None = None
     tables: tuple[Table, ...] = ()
     #: What could not be told, and why.
     notes: tuple[str, ...] = ()
@@ -66,11 +67,11 @@ class Inspected:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Part:
+class DescriptionPart:
     """What one kind of object adds to a description."""
 
     facts: tuple[tuple[str, str], ...] = ()
-    tree: Node | None = None
+    tree: ContentItem | None = None
     tables: tuple[Table, ...] = ()
     notes: tuple[str, ...] = field(default=())
 
@@ -78,3 +79,22 @@ class Part:
 def name_of(path: Path) -> str:
     """Return the path as it may be shown: a name, too, can hold what moves a cursor."""
     return "".join(character if character.isprintable() else "?" for character in str(path))
+
+
+# --- What decoders raise for pixels that are cut off, mislabelled or of a kind they do not know ----------------------
+
+UNDECODABLE = (
+    ValueError,
+    TypeError,
+    LookupError,
+    AttributeError,
+    NotImplementedError,
+    RuntimeError,
+    EOFError,
+    struct.error,
+)
+
+
+def why(error: Exception) -> str:
+    """Return the reason in one short line; pixel decoders quote no patient."""
+    return " ".join(str(error).split())[:200] or type(error).__name__

@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 from pydicom.dataset import Dataset
 
-from dicom_node.inspect.described import Part
-from dicom_node.inspect.undecodable import UNDECODABLE, why
-from dicom_node.inspect.words import first_item, meaning_in, text_of, unit_text
+from dicom_node.core.errors import UnreadableObject
+from dicom_node.inspect.described import UNDECODABLE, DescriptionPart, why
+from dicom_node.inspect.masks import masks
+from dicom_node.inspect.segments import color_of
+from dicom_node.inspect.words import first_item, items, meaning_in, text_of, unit_text
+from dicom_node.sr_writer.pictures.display import display_rgb, pixel_aspect
 
 _PDF_A = b"<pdfaid:part>"
 
 
-def image_part(dataset: Dataset) -> Part:
+def image_part(dataset: Dataset) -> DescriptionPart:
     """Return size, pixels, window and origin of an image."""
-    return Part(facts=tuple((name, text) for name, text in _image_facts(dataset) if text))
+    return DescriptionPart(facts=tuple((name, text) for name, text in _image_facts(dataset) if text))
 
 
 def _image_facts(dataset: Dataset) -> Iterator[tuple[str, str]]:
@@ -39,7 +44,7 @@ def _slice(dataset: Dataset) -> str:
     return f"{spacing.replace(', ', ' x ')} mm per pixel, {thickness or '?'} mm thick" if spacing else ""
 
 
-def map_part(dataset: Dataset) -> Part:
+def map_part(dataset: Dataset) -> DescriptionPart:
     """Return what a parametric map's numbers are, and between what they lie."""
     mapping = first_item(
         first_item(dataset, "SharedFunctionalGroupsSequence")
@@ -55,7 +60,7 @@ def map_part(dataset: Dataset) -> Part:
         facts.append(("values", f"{float(np.nanmin(values)):.4g} to {float(np.nanmax(values)):.4g} {unit}".strip()))
     except UNDECODABLE as error:
         notes = (f"The values cannot be decoded: {why(error)}",)
-    return Part(facts=tuple((name, text) for name, text in facts if text), notes=notes)
+    return DescriptionPart(facts=tuple((name, text) for name, text in facts if text), notes=notes)
 
 
 def map_values(dataset: Dataset) -> NDArray[Any]:
@@ -67,7 +72,7 @@ def map_values(dataset: Dataset) -> NDArray[Any]:
     return stored * float(1 if slope is None else slope) + float(intercept or 0)
 
 
-def document_part(dataset: Dataset) -> Part:
+def document_part(dataset: Dataset) -> DescriptionPart:
     """Return title and kind of an enclosed document."""
     enclosed = document_of(dataset)
     made = "PDF/A, for archives" if _PDF_A in enclosed else ""
@@ -77,7 +82,7 @@ def document_part(dataset: Dataset) -> Part:
         ("document", f"{text_of(dataset, 'MIMETypeOfEncapsulatedDocument')}, {len(enclosed)} bytes"),
         ("conformance", made),
     )
-    return Part(facts=tuple((name, text) for name, text in facts if text))
+    return DescriptionPart(facts=tuple((name, text) for name, text in facts if text))
 
 
 def document_of(dataset: Dataset) -> bytes:
@@ -85,3 +90,45 @@ def document_of(dataset: Dataset) -> bytes:
     enclosed = bytes(dataset.get("EncapsulatedDocument") or b"")
     length = dataset.get("EncapsulatedDocumentLength")
     return enclosed[: int(length)] if length else enclosed
+
+
+# --- One picture of an object: an image through its window, masks in their colours, a map in gray --------------------
+
+RgbUint8 = NDArray[np.uint8]
+_INK = (255, 210, 60)
+
+
+def image_picture(dataset: Dataset) -> RgbUint8:
+    """Return an image as a viewer shows it first, with square pixels; of many frames the middle one."""
+    rgb, aspect = display_rgb(dataset), pixel_aspect(dataset)
+    if abs(aspect - 1) < 0.01 or not 0.05 < aspect < 20:
+        return rgb
+    size = (rgb.shape[1], round(rgb.shape[0] * aspect))
+    return np.asarray(Image.fromarray(rgb).resize(size, Image.Resampling.BILINEAR))
+
+
+def segmentation_picture(dataset: Dataset) -> RgbUint8:
+    """Return the plane in which most is marked, each segment in its colour on black."""
+    colors = {int(item.get("SegmentNumber") or 0): color_of(item) for item in items(dataset, "SegmentSequence")}
+    areas: dict[tuple[float, ...], float] = defaultdict(float)
+    for mask in masks(dataset):
+        areas[mask.plane] += float(mask.share.sum())
+    if not areas:
+        raise UnreadableObject("The segmentation has no frames, so there is no picture of it.")
+    fullest = max(areas, key=lambda plane: areas[plane])
+    canvas = np.zeros((int(dataset.Rows), int(dataset.Columns), 3), dtype=np.float32)
+    for mask in masks(dataset):
+        if mask.plane == fullest:
+            share = mask.share[..., np.newaxis]
+            canvas = canvas * (1 - share) + np.array(colors.get(mask.segment_number, _INK), np.float32) * share
+    return np.rint(canvas).astype(np.uint8)
+
+
+def map_picture(dataset: Dataset) -> RgbUint8:
+    """Return the frame with the greatest value of a parametric map, from the least (black) to the greatest (white)."""
+    values = map_values(dataset)
+    low, high = float(np.nanmin(values)), float(np.nanmax(values))
+    hottest = np.nan_to_num(values, nan=low)
+    frame = hottest[int(hottest.max(axis=(1, 2)).argmax())]
+    gray = np.rint((frame - low) / max(high - low, 1e-12) * 255).astype(np.uint8)
+    return np.repeat(gray[:, :, np.newaxis], 3, axis=2)

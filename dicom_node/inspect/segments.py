@@ -7,10 +7,8 @@ from dataclasses import dataclass
 
 from pydicom.dataset import Dataset
 
-from dicom_node.inspect.colors import Rgb, srgb_of
-from dicom_node.inspect.described import Part, Table
-from dicom_node.inspect.masks import Spacing, masks, orientation_of, spacing_of
-from dicom_node.inspect.undecodable import UNDECODABLE, why
+from dicom_node.inspect.described import UNDECODABLE, DescriptionPart, Table, why
+from dicom_node.inspect.masks import Rgb, Spacing, masks, orientation_of, spacing_of, srgb_of
 from dicom_node.inspect.words import class_name, counted, first_item, items, meaning, meaning_in, short_uid, text_of
 from dicom_node.sr_writer.geometry import patient_orientation
 
@@ -26,7 +24,7 @@ class _Extent:
     pixels: float = 0.0
 
 
-def segmentation_part(dataset: Dataset) -> Part:
+def segmentation_part(dataset: Dataset) -> DescriptionPart:
     """Return segments, geometry and sources of a segmentation of any type."""
     extents: dict[int, _Extent] = defaultdict(_Extent)
     notes: tuple[str, ...] = ()
@@ -41,7 +39,7 @@ def segmentation_part(dataset: Dataset) -> Part:
     spacing = spacing_of(dataset)
     segments = [item for item in items(dataset, "SegmentSequence") if item.get("SegmentNumber") != _BACKGROUND]
     rows = tuple(_row(item, extents, spacing, counted_out=not notes) for item in segments)
-    return Part(
+    return DescriptionPart(
         facts=tuple((name, text) for name, text in _facts(dataset, spacing) if text),
         tables=(Table(title="Segments", columns=_COLUMNS, rows=rows),),
         notes=notes,

@@ -13,9 +13,8 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Protocol
 
-from dicom_node.errors import SettingsError
-from dicom_node.receive.channel import Channel, Message, channel_pair
-from dicom_node.receive.options import AcceptorOptions
+from dicom_node.core.errors import SettingsError
+from dicom_node.receive.channel import AcceptorOptions, Channel, Message, channel_pair
 
 _READY_S = 60.0
 _CLOSING_S = 5.0
@@ -23,7 +22,7 @@ _FIRST_WAIT_S, _LONGEST_WAIT_S = 0.2, 10.0
 _log = logging.getLogger(__name__)
 
 
-class News(Protocol):
+class AcceptorListener(Protocol):
     """Who wants to know what the acceptor tells. Called in the order of events; must not block."""
 
     def stored(self, slot: int, sequence: int, study_instance_uid: str, *, found: bool) -> None: ...
@@ -45,10 +44,10 @@ class AcceptorProcess:
         self._stopping = threading.Event()
         self._failure = ""
         self._trouble = ""
-        self._news: News | None = None
+        self._news: AcceptorListener | None = None
         self._launch()
 
-    def listen_to(self, news: News) -> None:
+    def listen_to(self, news: AcceptorListener) -> None:
         """Pass its news on from now on (it has waited with them) and keep it running."""
         self._news = news
         threading.Thread(target=self._attend, name="acceptor", daemon=True).start()
@@ -110,7 +109,7 @@ class AcceptorProcess:
 
     def _launch(self) -> None:
         ours, theirs = channel_pair()
-        command = [sys.executable, "-m", "dicom_node.receive.acceptor", str(theirs.fileno())]
+        command = [sys.executable, "-m", "dicom_node.receive.acceptor.acceptor", str(theirs.fileno())]
         command += [f"{name}={listener.fileno()}" for name, listener in self._listeners.items()]
         self._process = subprocess.Popen(
             command,

@@ -9,10 +9,10 @@ from pathlib import Path
 
 from dicom_node.config.incoming import AeSettings
 from dicom_node.config.settings import Settings
-from dicom_node.journal import HEAD_BYTES, SLOT_BYTES
-from dicom_node.listener import open_listener
-from dicom_node.receive.options import AcceptorOptions, AeOption, PeerOption, TlsOption, UserOption
+from dicom_node.core.errors import SettingsError
+from dicom_node.receive.channel import AcceptorOptions, AeOption, PeerOption, TlsOption, UserOption
 from dicom_node.receive.process import AcceptorProcess
+from dicom_node.storage.journal import HEAD_BYTES, SLOT_BYTES
 
 _MEGABYTE = 1 << 20
 #: The journal takes at most this part of the disk that is free when it is made.
@@ -92,3 +92,20 @@ def _slots(settings: Settings) -> int:
     present = len(list(journal_folder(settings).glob("*.slot")))
     free = shutil.disk_usage(settings.node.data_dir).free + present * slot_bytes
     return max(2, min(settings.dicom.journal_mb * _MEGABYTE, free // _DISK_SHARE) // slot_bytes)
+
+
+# --- The listening sockets, opened before anything heavy is loaded: from then on nobody is turned away ---------------
+
+_BACKLOG = 256
+
+
+def open_listener(host: str, port: int, section: str = "dicom") -> socket.socket:
+    """Listen on `host`:`port` (0: any free port). Raises `SettingsError` when the address cannot be had."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        return socket.create_server((host, port), family=family, backlog=_BACKLOG)
+    except OSError as error:
+        raise SettingsError(
+            f"The node cannot listen on {host}:{port} ({error.strerror}). Another program has the port, or the address "
+            f"is not this machine's; change {section}.host or {section}.port."
+        ) from error

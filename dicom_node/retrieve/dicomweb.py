@@ -8,12 +8,12 @@ from dataclasses import dataclass
 
 import httpx
 
-from dicom_node.errors import NotFound, RefusedObject, SourceRefused, SourceUnavailable
-from dicom_node.retrieve.arrivals import Arrivals, require_room
+from dicom_node.core.errors import NotFound, RefusedObject, SourceRefused, SourceUnavailable
 from dicom_node.retrieve.multipart import boundary_of, parts
 from dicom_node.retrieve.part10 import take_file
-from dicom_node.retrieve.singly import fetch_singly
-from dicom_node.retrieve.source import FoundStudy, StudyQuery, Wanted
+from dicom_node.retrieve.sink import RetrieveSink, require_room
+from dicom_node.retrieve.source import FoundStudy, StudyQuery, WantedStudy
+from dicom_node.retrieve.tally import fetch_singly
 from dicom_node.retrieve.web import Web
 
 #: `*` asks for the encoding as stored (PS3.18 8.7.3.5.2).
@@ -57,7 +57,7 @@ class DicomWebSource:
         with self.open_client() as client:
             return [_found(one) for one in _objects(self._web(client).json(self._url(), params=params))][:limit]
 
-    def fetch(self, wanted: Wanted, arrivals: Arrivals) -> None:
+    def fetch(self, wanted: WantedStudy, arrivals: RetrieveSink) -> None:
         """Fetch the study at once, then one by one what did not come with it.
 
         Raises `NotFound`, `SourceUnavailable`, `SourceRefused`.
@@ -87,14 +87,14 @@ class DicomWebSource:
     def _web(self, client: httpx.Client) -> Web:
         return Web(client, str(httpx.URL(self.base_url).copy_with(userinfo=b"", query=None)))
 
-    def _whole(self, wanted: Wanted) -> list[str]:
+    def _whole(self, wanted: WantedStudy) -> list[str]:
         if not wanted.series_instance_uids:
             return [self._url(wanted.study_instance_uid)]
         return [self._url(wanted.study_instance_uid, "series", uid) for uid in wanted.series_instance_uids]
 
     # --- what there is -----------------------------------------------------------------------------------------
 
-    def _listed(self, web: Web, wanted: Wanted) -> list[_Listed]:
+    def _listed(self, web: Web, wanted: WantedStudy) -> list[_Listed]:
         """Return what QIDO-RS names of the study, page by page."""
         found: dict[str, _Listed] = {}
         for page in range(_MOST_PAGES):
@@ -112,14 +112,14 @@ class DicomWebSource:
 
     # --- have it sent ------------------------------------------------------------------------------------------
 
-    def _try_whole(self, web: Web, url: str, arrivals: Arrivals) -> None:
+    def _try_whole(self, web: Web, url: str, arrivals: RetrieveSink) -> None:
         """Take all that a study or series answers. What does not come so is asked for one by one afterwards."""
         with suppress(NotFound, SourceUnavailable, SourceRefused):
             for content in self._contents(web, url):
                 with suppress(RefusedObject):
                     require_room(take_file(content, arrivals), self.name)
 
-    def _fetch_one(self, web: Web, study_instance_uid: str, one: _Listed, arrivals: Arrivals) -> None:
+    def _fetch_one(self, web: Web, study_instance_uid: str, one: _Listed, arrivals: RetrieveSink) -> None:
         url = self._url(study_instance_uid, "series", one.series_instance_uid, "instances", one.sop_instance_uid)
         for content in self._contents(web, url):
             require_room(take_file(content, arrivals), self.name)

@@ -7,24 +7,33 @@ from dataclasses import dataclass
 
 from pydicom.uid import UID
 
-from dicom_node.dimse import Element, Field
-from dicom_node.errors import SourceFault, SourceRefused, SourceUnavailable
-from dicom_node.headers import StoreStatus
-from dicom_node.retrieve.arrivals import Arrivals, Names, require_room
-from dicom_node.retrieve.association import Association, Message
-from dicom_node.retrieve.contexts import UNCOMPRESSED, storage_classes, storage_proposals
-from dicom_node.retrieve.holdings import Holdings, Listed, found_study, holdings, listed, study_keys
-from dicom_node.retrieve.messages import (
+from dicom_node.core.errors import SourceFault, SourceRefused, SourceUnavailable, StoreStatus
+from dicom_node.dimse.command_set import Element, Field
+from dicom_node.dimse.negotiation import Proposal, Remote
+from dicom_node.dimse.retrieve_association import (
     STUDY_ROOT_FIND,
     STUDY_ROOT_GET,
     STUDY_ROOT_MOVE,
+    Message,
+    RetrieveAssociation,
     request,
     store_response,
 )
-from dicom_node.retrieve.query import find, identifier, status_of
-from dicom_node.retrieve.singly import fetch_singly
-from dicom_node.retrieve.source import FoundStudy, StudyQuery, Wanted
-from dicom_node.send.negotiation import Proposal, Remote
+from dicom_node.dimse.retrieve_negotiation import UNCOMPRESSED, storage_classes, storage_proposals
+from dicom_node.retrieve.query import (
+    Holdings,
+    Listed,
+    find,
+    found_study,
+    holdings,
+    identifier,
+    listed,
+    status_of,
+    study_keys,
+)
+from dicom_node.retrieve.sink import Names, RetrieveSink, require_room
+from dicom_node.retrieve.source import FoundStudy, StudyQuery, WantedStudy
+from dicom_node.retrieve.tally import fetch_singly
 
 _MESSAGE_ID = 1
 _PENDING = 0xFF00
@@ -63,12 +72,12 @@ class DimseSource:
         keys = study_keys() | {
             "PatientID": query.patient_id, "AccessionNumber": query.accession_number, "StudyDate": query.date,
         }  # fmt: skip
-        with Association(self.remote, _FIND) as association:
+        with RetrieveAssociation(self.remote, _FIND) as association:
             return [found_study(dataset) for dataset in find(self.remote, association, keys, limit)]
 
-    def fetch(self, wanted: Wanted, arrivals: Arrivals) -> None:
+    def fetch(self, wanted: WantedStudy, arrivals: RetrieveSink) -> None:
         """Ask what there is, then have it sent. Raises `NotFound`, `SourceUnavailable`, `SourceRefused`."""
-        with Association(self.remote, _FIND) as association:
+        with RetrieveAssociation(self.remote, _FIND) as association:
             there = holdings(self.remote, association, wanted)
         arrivals.tally.expect(there.count)
         if self.move_destination:
@@ -81,9 +90,9 @@ class DimseSource:
             if not arrivals.tally.progress.received:
                 raise SourceUnavailable(str(error)) from error
 
-    def _get_missing(self, wanted: Wanted, there: Holdings, arrivals: Arrivals) -> None:
+    def _get_missing(self, wanted: WantedStudy, there: Holdings, arrivals: RetrieveSink) -> None:
         """Fetch one by one what is not here yet: some PACSs break off at an object they cannot read."""
-        with Association(self.remote, _FIND) as association:
+        with RetrieveAssociation(self.remote, _FIND) as association:
             named = listed(self.remote, association, wanted)
         missing = [one for one in named if not arrivals.has(one.sop_instance_uid)]
 
@@ -96,10 +105,10 @@ class DimseSource:
 
     # --- one request -------------------------------------------------------------------------------------------
 
-    def _get(self, keys: Mapping[str, str], there: Holdings, arrivals: Arrivals) -> None:
+    def _get(self, keys: Mapping[str, str], there: Holdings, arrivals: RetrieveSink) -> None:
         sop_classes = storage_classes(there.sop_classes, there.modalities)
         proposals = [*_only(STUDY_ROOT_GET), *storage_proposals(sop_classes, 1)]
-        with Association(self.remote, proposals, sorted({uid for uid, _ in proposals[1:]})) as association:
+        with RetrieveAssociation(self.remote, proposals, sorted({uid for uid, _ in proposals[1:]})) as association:
             self._ask(association, keys, (Field.C_GET_RQ, STUDY_ROOT_GET))
             while True:
                 message = association.next_message()
@@ -108,7 +117,7 @@ class DimseSource:
                 elif self._is_end(message, Field.C_GET_RSP, arrivals):
                     return
 
-    def _store(self, association: Association, message: Message, arrivals: Arrivals) -> StoreStatus:
+    def _store(self, association: RetrieveAssociation, message: Message, arrivals: RetrieveSink) -> StoreStatus:
         _, transfer_syntax_uid = association.contexts[message.context_id]
         names = Names(
             sop_class_uid=message.command.text(Element.AFFECTED_SOP_CLASS_UID),
@@ -119,13 +128,13 @@ class DimseSource:
         association.send(message.context_id, store_response(message.command, status))
         return status
 
-    def _move(self, wanted: Wanted, arrivals: Arrivals) -> None:
-        with Association(self.remote, _only(STUDY_ROOT_MOVE)) as association:
+    def _move(self, wanted: WantedStudy, arrivals: RetrieveSink) -> None:
+        with RetrieveAssociation(self.remote, _only(STUDY_ROOT_MOVE)) as association:
             self._ask(association, _keys(wanted), (Field.C_MOVE_RQ, STUDY_ROOT_MOVE))
             while not self._is_end(association.next_message(), Field.C_MOVE_RSP, arrivals):
                 arrivals.check_stopped()
 
-    def _ask(self, association: Association, keys: Mapping[str, str], how: tuple[Field, str]) -> None:
+    def _ask(self, association: RetrieveAssociation, keys: Mapping[str, str], how: tuple[Field, str]) -> None:
         field, sop_class_uid = how
         found = association.context_of(sop_class_uid)
         if found is None:
@@ -140,7 +149,7 @@ class DimseSource:
 
     # --- the answers -------------------------------------------------------------------------------------------
 
-    def _is_end(self, message: Message, field: Field, arrivals: Arrivals) -> bool:
+    def _is_end(self, message: Message, field: Field, arrivals: RetrieveSink) -> bool:
         """Read a response: note its counts, tell whether it is the last. Raises when the retrieval failed."""
         status = status_of(self.remote, message, field)
         counts = _Counts.of(message)
@@ -193,14 +202,14 @@ def _only(sop_class_uid: str) -> list[Proposal]:
 _FIND = _only(STUDY_ROOT_FIND)
 
 
-def _keys(wanted: Wanted) -> dict[str, str]:
+def _keys(wanted: WantedStudy) -> dict[str, str]:
     keys = {"QueryRetrieveLevel": "STUDY", "StudyInstanceUID": wanted.study_instance_uid}
     if wanted.series_instance_uids:
         keys |= {"QueryRetrieveLevel": "SERIES", "SeriesInstanceUID": "\\".join(wanted.series_instance_uids)}
     return keys
 
 
-def _keys_of_one(wanted: Wanted, one: Listed) -> dict[str, str]:
+def _keys_of_one(wanted: WantedStudy, one: Listed) -> dict[str, str]:
     return {
         "QueryRetrieveLevel": "IMAGE",
         "StudyInstanceUID": wanted.study_instance_uid,

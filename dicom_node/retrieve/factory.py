@@ -9,14 +9,14 @@ from pyorthanc import Orthanc
 
 from dicom_node.config.incoming import SourceSettings
 from dicom_node.config.settings import Settings
-from dicom_node.errors import SettingsError
+from dicom_node.core.errors import SettingsError
+from dicom_node.deliver.factory import BearerAuth
+from dicom_node.dimse.negotiation import Remote
+from dicom_node.dimse.tls import tls_of
 from dicom_node.retrieve.dicomweb import DicomWebSource
 from dicom_node.retrieve.dimse import DimseSource
 from dicom_node.retrieve.orthanc import OrthancSource
 from dicom_node.retrieve.source import Source
-from dicom_node.send.factory import BearerAuth
-from dicom_node.send.negotiation import Remote
-from dicom_node.send.tls import tls_of
 
 
 def make_sources(settings: Settings) -> Mapping[str, Source]:

@@ -6,13 +6,13 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from email.message import Message
 
-from dicom_node.errors import SourceUnavailable
+from dicom_node.core.errors import SourceUnavailable
 
 _LONGEST_PREAMBLE_BYTES = 65536
 _LONGEST_HEADERS_BYTES = 16384
 
 
-class Malformed(SourceUnavailable):
+class MalformedBody(SourceUnavailable):
     """The body is no multipart body, or ends before it is over."""
 
     def __init__(self, why: str) -> None:
@@ -21,7 +21,7 @@ class Malformed(SourceUnavailable):
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class BodyPart:
     """One part: its header fields by lower-case name, and its content, to be read before the next part."""
 
     headers: Mapping[str, str]
@@ -37,8 +37,8 @@ def boundary_of(content_type: str) -> str:
     return str(message.get_param("boundary", "", unquote=True) or "")
 
 
-def parts(chunks: Iterable[bytes], boundary: str) -> Iterator[Part]:
-    """Yield the parts of a body. Raises `Malformed`, and whatever `chunks` raise."""
+def parts(chunks: Iterable[bytes], boundary: str) -> Iterator[BodyPart]:
+    """Yield the parts of a body. Raises `MalformedBody`, and whatever `chunks` raise."""
     return _Reader(chunks, boundary).parts()
 
 
@@ -48,15 +48,15 @@ class _Reader:
         self._delimiter = b"\r\n--" + boundary.encode("ascii", "replace")
         self._buffer = bytearray(b"\r\n")  # the first delimiter may stand at the very beginning
 
-    def parts(self) -> Iterator[Part]:
+    def parts(self) -> Iterator[BodyPart]:
         skipped = 0
         for piece in self._until_delimiter():
             skipped += len(piece)
             if skipped > _LONGEST_PREAMBLE_BYTES:
-                raise Malformed("no part begins")
+                raise MalformedBody("no part begins")
         while not self._is_over():
             content = self._until_delimiter()
-            yield Part(self._headers(), content)
+            yield BodyPart(self._headers(), content)
             for _ in content:
                 pass  # what the caller did not want of this part
 
@@ -66,7 +66,7 @@ class _Reader:
         if self._buffer.startswith(b"--"):
             return True
         if self._line().strip(b" \t"):
-            raise Malformed("a delimiter is followed by other text")
+            raise MalformedBody("a delimiter is followed by other text")
         return False
 
     def _headers(self) -> Mapping[str, str]:
@@ -75,7 +75,7 @@ class _Reader:
         while line := self._line():
             size += len(line)
             if size > _LONGEST_HEADERS_BYTES:
-                raise Malformed("the header of a part is too long")
+                raise MalformedBody("the header of a part is too long")
             name, _, value = line.decode("latin-1").partition(":")
             fields[name.strip().lower()] = value.strip()
         return fields
@@ -83,7 +83,7 @@ class _Reader:
     def _line(self) -> bytes:
         while (end := self._buffer.find(b"\r\n")) < 0:
             if len(self._buffer) > _LONGEST_HEADERS_BYTES:
-                raise Malformed("a line never ends")
+                raise MalformedBody("a line never ends")
             self._more()
         line = bytes(self._buffer[:end])
         del self._buffer[: end + 2]
@@ -109,5 +109,5 @@ class _Reader:
     def _more(self) -> None:
         chunk = next(self._chunks, None)
         if chunk is None:
-            raise Malformed("the body ends in the middle of a part")
+            raise MalformedBody("the body ends in the middle of a part")
         self._buffer += chunk

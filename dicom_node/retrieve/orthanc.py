@@ -9,11 +9,11 @@ from dataclasses import dataclass
 import httpx
 from pyorthanc import Orthanc
 
-from dicom_node.errors import NotFound
-from dicom_node.retrieve.arrivals import Arrivals, require_room
+from dicom_node.core.errors import NotFound
 from dicom_node.retrieve.part10 import take_file
-from dicom_node.retrieve.singly import fetch_singly
-from dicom_node.retrieve.source import FoundStudy, StudyQuery, Wanted
+from dicom_node.retrieve.sink import RetrieveSink, require_room
+from dicom_node.retrieve.source import FoundStudy, StudyQuery, WantedStudy
+from dicom_node.retrieve.tally import fetch_singly
 from dicom_node.retrieve.web import Web
 
 _TAGS = ["ModalitiesInStudy", "NumberOfStudyRelatedInstances"]
@@ -49,7 +49,7 @@ class OrthancSource:
             found = self._found_by(client, body)
         return [_found(one) for one in found if isinstance(one, dict)][:limit]
 
-    def fetch(self, wanted: Wanted, arrivals: Arrivals) -> None:
+    def fetch(self, wanted: WantedStudy, arrivals: RetrieveSink) -> None:
         """Fetch the files one by one. Raises `NotFound`, `SourceUnavailable`, `SourceRefused`."""
         with self.open_client() as client:
             ids = self._instances(client, wanted)
@@ -58,7 +58,7 @@ class OrthancSource:
             arrivals.tally.expect(len(ids))
             fetch_singly(ids, str, lambda id_: self._fetch_one(client, id_, arrivals), arrivals.tally)
 
-    def _instances(self, client: Orthanc, wanted: Wanted) -> list[str]:
+    def _instances(self, client: Orthanc, wanted: WantedStudy) -> list[str]:
         """Return Orthanc's ids of what is wanted; it matches upper and lower case alike, which UIDs have none of."""
         ids: dict[str, None] = {}
         for series in wanted.series_instance_uids or ("",):
@@ -67,7 +67,7 @@ class OrthancSource:
             ids |= dict.fromkeys(id_ for id_ in found if isinstance(id_, str) and _ID.fullmatch(id_))
         return list(ids)
 
-    def _fetch_one(self, client: Orthanc, id_: str, arrivals: Arrivals) -> None:
+    def _fetch_one(self, client: Orthanc, id_: str, arrivals: RetrieveSink) -> None:
         web = self._web(client)
         with web.stream(f"{client.url}/instances/{id_}/file", "application/dicom") as response:
             require_room(take_file(web.pieces(response), arrivals), self.name)

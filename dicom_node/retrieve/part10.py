@@ -5,9 +5,8 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterable, Iterator
 
-from dicom_node.errors import RefusedObject
-from dicom_node.headers import StoreStatus
-from dicom_node.retrieve.arrivals import Arrivals, Names
+from dicom_node.core.errors import RefusedObject, StoreStatus
+from dicom_node.retrieve.sink import Names, RetrieveSink
 
 _PREAMBLE_BYTES = 128
 _START_BYTES = _PREAMBLE_BYTES + 4 + 12  # preamble, prefix, group length element
@@ -36,7 +35,7 @@ def opened_file(chunks: Iterable[bytes]) -> tuple[Names, Iterator[bytes]]:
     return _names(elements), _rest(bytes(head[end:]), stream)
 
 
-def take_file(chunks: Iterable[bytes], arrivals: Arrivals) -> StoreStatus:
+def take_file(chunks: Iterable[bytes], arrivals: RetrieveSink) -> StoreStatus:
     """Store a streamed file. Raises as `opened_file` and `Arrivals.take` do."""
     names, data_set = opened_file(chunks)
     return arrivals.take(names, data_set)

@@ -8,10 +8,10 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from enum import StrEnum
 
-from dicom_node.errors import NotFound, RetrievalStopped, RetrieveError
-from dicom_node.model import Sender
-from dicom_node.retrieve.arrivals import Arrivals, Door
-from dicom_node.retrieve.source import Source, Wanted
+from dicom_node.core.entities import SendingPeer
+from dicom_node.core.errors import NotFound, RetrievalStopped, RetrieveError
+from dicom_node.retrieve.sink import RetrieveSink, SinkParts
+from dicom_node.retrieve.source import Source, WantedStudy
 from dicom_node.retrieve.tally import Progress
 
 _log = logging.getLogger(__name__)
@@ -51,16 +51,16 @@ class Retrieval:
     finished_at: datetime | None = None
 
     @property
-    def wanted(self) -> Wanted:
+    def wanted(self) -> WantedStudy:
         """What to ask the source for."""
-        return Wanted(self.study_instance_uid, self.series_instance_uids)
+        return WantedStudy(self.study_instance_uid, self.series_instance_uids)
 
     def with_progress(self, progress: Progress) -> Retrieval:
         """Return it with new counts."""
         return replace(self, expected=progress.expected, received=progress.received, failed=progress.failed)
 
 
-def new_retrieval(id_: str, source: str, wanted: Wanted) -> Retrieval:
+def new_retrieval(id_: str, source: str, wanted: WantedStudy) -> Retrieval:
     """Return a retrieval that has not begun."""
     return Retrieval(
         id=id_,
@@ -76,13 +76,13 @@ def new_retrieval(id_: str, source: str, wanted: Wanted) -> Retrieval:
 class Watch:
     """Who looks on: `begun` is given the arrivals as soon as there are any, `stopped` tells that the node is ending."""
 
-    begun: Callable[[Arrivals], None] = lambda _arrivals: None
+    begun: Callable[[RetrieveSink], None] = lambda _arrivals: None
     stopped: Callable[[], bool] = lambda: False
 
 
-def perform(retrieval: Retrieval, source: Source, door: Door, called_ae_title: str, watch: Watch) -> Retrieval:
+def perform(retrieval: Retrieval, source: Source, door: SinkParts, called_ae_title: str, watch: Watch) -> Retrieval:
     """Fetch and return the finished retrieval. Raises only `RetrievalStopped`; what came until then is kept."""
-    arrivals = Arrivals(door, Sender(source.ae_title, called_ae_title, source.host), watch.stopped)
+    arrivals = RetrieveSink(door, SendingPeer(source.ae_title, called_ae_title, source.host), watch.stopped)
     watch.begun(arrivals)
     outcome, failure = "aborted", None
     try:

@@ -7,14 +7,15 @@ import threading
 import uuid
 from collections import OrderedDict, deque
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
-from dicom_node.errors import NotFound, RetrievalStopped, SourceUnavailable
-from dicom_node.retrieve.arrivals import Arrivals, Door
-from dicom_node.retrieve.memory import RetrievalMemory
+from dicom_node.core.errors import NotFound, RetrievalStopped, SourceUnavailable
+from dicom_node.index.database import Database
+from dicom_node.index.retrievals import OpenRetrieval, forget, interrupted, remember
 from dicom_node.retrieve.retrieval import FINISHED, Retrieval, RetrievalState, Watch, new_retrieval, perform
-from dicom_node.retrieve.source import Source, Wanted
+from dicom_node.retrieve.sink import RetrieveSink, SinkParts
+from dicom_node.retrieve.source import Source, WantedStudy
 
 _log = logging.getLogger(__name__)
 #: Retrievals that run at once; more would only share the same disk.
@@ -27,7 +28,11 @@ class Retrievals:
     """Runs retrievals in the background. Safe to share between threads."""
 
     def __init__(
-        self, sources: Mapping[str, Source], door: Door, called_ae_title: str, memory: RetrievalMemory | None = None
+        self,
+        sources: Mapping[str, Source],
+        door: SinkParts,
+        called_ae_title: str,
+        memory: RetrievalMemory | None = None,
     ) -> None:
         """Without `memory` they end with the process."""
         self.sources = sources
@@ -36,7 +41,7 @@ class Retrievals:
         self._called_ae_title = called_ae_title
         self._lock = threading.Lock()
         self._known: OrderedDict[str, Retrieval] = OrderedDict()
-        self._arrivals: dict[str, Arrivals] = {}
+        self._arrivals: dict[str, RetrieveSink] = {}
         self._waiting: deque[str] = deque()
         self._running = 0
         self._stopped = threading.Event()
@@ -52,7 +57,7 @@ class Retrievals:
             raise NotFound(f"No source has this name. Configured: {known}.")
         return self.sources[name]
 
-    def ask(self, wanted: Wanted, source_name: str | None = None) -> Retrieval:
+    def ask(self, wanted: WantedStudy, source_name: str | None = None) -> Retrieval:
         """Queue a retrieval and return it; the same one that still waits or runs is returned instead of a second.
 
         Raises `NotFound` when there is no such source, `SourceUnavailable` when too many wait already.
@@ -153,7 +158,7 @@ class Retrievals:
         if self._memory:
             self._memory.forget(id_)
 
-    def _watch(self, id_: str, arrivals: Arrivals) -> None:
+    def _watch(self, id_: str, arrivals: RetrieveSink) -> None:
         with self._lock:
             self._arrivals[id_] = arrivals
 
@@ -164,3 +169,58 @@ class Retrievals:
             self._known[retrieval.id] = replace(current, finished_at=current.finished_at or datetime.now(UTC))
             self._running -= 1
             self._start_waiting()
+
+
+# --- What outlives the process: retrievals that have not ended -------------------------------------------------------
+
+#: A retrieval under which the node ended so often may be why it did.
+_MOST_INTERRUPTIONS = 3
+
+
+@dataclass(frozen=True, slots=True)
+class RetrievalMemory:
+    """Keeps the open retrievals of one receiver in the index."""
+
+    database: Database
+    receiver_id: str
+
+    def remember(self, retrieval: Retrieval) -> None:
+        """Keep it until `forget`."""
+        asked = OpenRetrieval(
+            id=retrieval.id,
+            source=retrieval.source,
+            study_instance_uid=retrieval.study_instance_uid,
+            series_instance_uids=retrieval.series_instance_uids,
+            asked_at=retrieval.asked_at,
+        )
+        with self.database.write() as connection:
+            remember(connection, self.receiver_id, asked)
+
+    def forget(self, id_: str) -> None:
+        """Drop it: it has ended."""
+        with self.database.write() as connection:
+            forget(connection, id_)
+
+    def interrupted(self) -> Sequence[Retrieval]:
+        """Return what the last end of this receiver cut off: to be queued again, or given up."""
+        with self.database.write() as connection:
+            found = [_taken_up(one) for one in interrupted(connection, self.receiver_id)]
+            for one in found:
+                if one.state is RetrievalState.FAILED:
+                    forget(connection, one.id)
+        return found
+
+
+def _taken_up(asked: OpenRetrieval) -> Retrieval:
+    queued = Retrieval(
+        id=asked.id,
+        source=asked.source,
+        study_instance_uid=asked.study_instance_uid,
+        series_instance_uids=asked.series_instance_uids,
+        state=RetrievalState.QUEUED,
+        asked_at=asked.asked_at,
+    )
+    if asked.interrupted <= _MOST_INTERRUPTIONS:
+        return queued
+    why = f"The node ended {asked.interrupted} times before this was over; see its log. Ask again."
+    return replace(queued, state=RetrievalState.FAILED, reason=why, finished_at=datetime.now(UTC))

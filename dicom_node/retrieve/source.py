@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from dicom_node.retrieve.arrivals import Arrivals
+    from dicom_node.retrieve.sink import RetrieveSink
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class WantedStudy:
     """A study to fetch; with series UIDs, only these series of it."""
 
     study_instance_uid: str
@@ -62,7 +62,7 @@ class Source(Protocol):
         """Return at most `limit` studies. Raises `SourceUnavailable` and `SourceRefused`."""
         ...
 
-    def fetch(self, wanted: Wanted, arrivals: Arrivals) -> None:
+    def fetch(self, wanted: WantedStudy, arrivals: RetrieveSink) -> None:
         """Fetch a study and hand every object to `arrivals`.
 
         Raises `NotFound` when the source has no such study, `SourceUnavailable` when it fell silent, `SourceRefused`

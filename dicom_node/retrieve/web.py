@@ -10,7 +10,7 @@ from typing import Any
 
 import httpx
 
-from dicom_node.errors import NotFound, SourceFault, SourceRefused, SourceUnavailable
+from dicom_node.core.errors import NotFound, SourceFault, SourceRefused, SourceUnavailable
 
 JSON_CAP_BYTES = 64 << 20
 _PASSING_STATUSES = {408, 425, 429}

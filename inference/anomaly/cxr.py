@@ -9,19 +9,18 @@ from pathlib import Path
 
 import torch
 
-from dicom_node.analysis import Analysis, Saliency
-from dicom_node.codes import NO_UNITS, PRIVATE_SCHEME
-from dicom_node.errors import ModelUnavailable
+from dicom_node.analysis.answer import Analysis, Saliency
+from dicom_node.core.codes import NO_UNITS, PRIVATE_SCHEME
+from dicom_node.core.entities import Code, Finding, Measurement, Presence
+from dicom_node.core.errors import ModelUnavailable
 from dicom_node.inference.anomaly.detector import TERMS, Detector, prepared
 from dicom_node.inference.anomaly.networks import GRID
 from dicom_node.inference.answers.inputs import Given, read_inputs
 from dicom_node.inference.cards.card import ModelCard, load_card
-from dicom_node.inference.explain.regions import hottest_box
+from dicom_node.inference.explain.maps import FloatMap, hottest_box
 from dicom_node.inference.explain.rollout import attention_rollout
-from dicom_node.inference.explain.scale import FloatMap
 from dicom_node.inference.model_run import ModelRun
 from dicom_node.inference.runtimes.weights import read_state
-from dicom_node.model import Code, Finding, Measurement, Presence
 
 #: No code for it was found in DCM, SCT or LN.
 ANOMALY_SCORE = Code("ANOMALY", PRIVATE_SCHEME, "Anomaly score, deviations of normal")

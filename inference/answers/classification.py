@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from dicom_node.analysis import Analysis, Saliency
-from dicom_node.errors import ModelUnavailable
+from dicom_node.analysis.answer import Analysis, Saliency
+from dicom_node.core.entities import Finding, Presence
+from dicom_node.core.errors import ModelUnavailable
 from dicom_node.inference.answers.inputs import Given, predictions, read_inputs
 from dicom_node.inference.cards.outputs import CardFinding
-from dicom_node.inference.explain.regions import hottest_box
+from dicom_node.inference.explain.maps import hottest_box
 from dicom_node.inference.model_run import ModelRun
 from dicom_node.inference.prediction import LoadedModel, Prediction
-from dicom_node.model import Finding, Presence
 
 
 @dataclass(frozen=True, slots=True)

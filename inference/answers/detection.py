@@ -8,13 +8,13 @@ from dataclasses import dataclass
 import numpy as np
 from pydicom.dataset import Dataset
 
-from dicom_node.analysis import Analysis, frame_number_of
-from dicom_node.codes import DIAMETER, MAXIMUM, MILLIMETER
+from dicom_node.analysis.answer import Analysis, frame_number_of
+from dicom_node.core.codes import DIAMETER, MAXIMUM, MILLIMETER
+from dicom_node.core.entities import Finding, Measurement, Presence, Region
 from dicom_node.inference.answers.inputs import Given, predictions, read_inputs
 from dicom_node.inference.cards.outputs import CardFinding
 from dicom_node.inference.model_run import ModelRun
 from dicom_node.inference.prediction import Box, LoadedModel
-from dicom_node.model import Finding, Measurement, Presence, Region
 
 #: More than a reader looks at; the rest is counted in a note.
 _MOST_BOXES = 20

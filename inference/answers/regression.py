@@ -5,14 +5,14 @@ from __future__ import annotations
 import statistics
 from collections.abc import Sequence
 
-from dicom_node.analysis import Analysis
-from dicom_node.codes import NO_UNITS
-from dicom_node.errors import ModelUnavailable, NotAnalysable
+from dicom_node.analysis.answer import Analysis
+from dicom_node.core.codes import NO_UNITS
+from dicom_node.core.entities import Finding, Measurement
+from dicom_node.core.errors import ModelUnavailable, NotAnalysable
 from dicom_node.inference.answers.inputs import Given, predictions, read_inputs
 from dicom_node.inference.cards.outputs import CardFinding
 from dicom_node.inference.model_run import ModelRun
 from dicom_node.inference.prediction import LoadedModel, Prediction
-from dicom_node.model import Finding, Measurement
 
 
 def answer(run: ModelRun, model: LoadedModel) -> Analysis:

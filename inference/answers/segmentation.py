@@ -8,15 +8,15 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from dicom_node.analysis import Analysis, Saliency, Segment, frame_number_of
-from dicom_node.codes import MILLILITER, VOLUME
-from dicom_node.errors import ModelUnavailable, NotAnalysable
+from dicom_node.analysis.answer import Analysis, Saliency, Segment, frame_number_of
+from dicom_node.core.codes import MILLILITER, VOLUME
+from dicom_node.core.entities import Finding, Measurement, Presence
+from dicom_node.core.errors import ModelUnavailable, NotAnalysable
 from dicom_node.inference.answers.inputs import Given, predictions, read_inputs
 from dicom_node.inference.cards.outputs import CardSegment
-from dicom_node.inference.explain.voxels import probability_map, strongest_slices
+from dicom_node.inference.explain.maps import probability_map, strongest_slices
 from dicom_node.inference.model_run import ModelRun
 from dicom_node.inference.prediction import LoadedModel, Prediction
-from dicom_node.model import Finding, Measurement, Presence
 
 Mask = NDArray[np.bool_]
 

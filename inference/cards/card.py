@@ -13,7 +13,10 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
-from dicom_node.errors import ModelUnavailable, SettingsError
+from dicom_node.core.entities import ModelIdentity
+from dicom_node.core.errors import ModelUnavailable, SettingsError
+from dicom_node.core.predicates import check_conditions
+from dicom_node.core.uids import derived_uid
 from dicom_node.inference.cards.checks import check_values
 from dicom_node.inference.cards.digest import (
     decides,
@@ -35,9 +38,6 @@ from dicom_node.inference.cards.tensors import (
     read_preprocessing,
     read_server,
 )
-from dicom_node.model import ModelIdentity
-from dicom_node.predicates import check_conditions
-from dicom_node.uids import derived_uid
 
 SHIPPED_MODELS = Path(__file__).resolve().parents[1] / "models"
 CARD_NAME = "model_card.toml"

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator
 from functools import lru_cache
 from pathlib import Path
 
-from dicom_node.errors import ModelUnavailable
+from dicom_node.core.errors import ModelUnavailable
 
 #: In the folder, and read by people or by the node's tests of the model; they do not change an answer.
 _NOT_DECIDING = ("docs/", "golden/", "metrics.json")

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, NoReturn
 
-from dicom_node.errors import SettingsError
+from dicom_node.core.errors import SettingsError
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 

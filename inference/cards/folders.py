@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from dicom_node.errors import ModelUnavailable, SettingsError
+from dicom_node.core.errors import ModelUnavailable, SettingsError
 from dicom_node.inference.cards.card import CARD_NAME, SHIPPED_MODELS, ModelCard, load_card
 
 

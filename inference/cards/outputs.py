@@ -6,10 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 
-from dicom_node.codes import ANATOMICAL_STRUCTURE, LEFT, RIGHT
+from dicom_node.core.codes import ANATOMICAL_STRUCTURE, LEFT, RIGHT, table, term_code
+from dicom_node.core.entities import Code
 from dicom_node.inference.cards.fields import CardFields
-from dicom_node.model import Code
-from dicom_node.terminology import table, term_code
 
 _FOUND = ("findings", "measurements", "anatomy")
 _OUTLINED = ("anatomy", "findings")
@@ -18,7 +17,7 @@ _SIDES = {"left": LEFT, "right": RIGHT}
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
+class PlausibleRange:
     """Both ends belong to the plausible range; `None` is no limit."""
 
     low: float | None = None
@@ -45,7 +44,7 @@ class CardFinding:
     site: Code
     output_index: int = 0
     unit: Code | None = None
-    plausible: Limits = Limits()
+    plausible: PlausibleRange = PlausibleRange()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,7 +59,7 @@ class CardSegment:
     region: Code | None
     side: Code | None
     color_rgb: tuple[int, int, int]
-    plausible_ml: Limits
+    plausible_ml: PlausibleRange
 
 
 def read_finding(fields: CardFields) -> CardFinding:
@@ -119,8 +118,8 @@ def _optional_code(fields: CardFields, key: str, tables: Sequence[str]) -> Code 
     return _code(fields, key, tables) if fields.values.get(key) else None
 
 
-def _limits(fields: CardFields) -> Limits:
-    return Limits(fields.number("min", None), fields.number("max", None))
+def _limits(fields: CardFields) -> PlausibleRange:
+    return PlausibleRange(fields.number("min", None), fields.number("max", None))
 
 
 def _color(fields: CardFields, place: int) -> tuple[int, int, int]:

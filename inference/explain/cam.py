@@ -12,8 +12,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from dicom_node.errors import ModelUnavailable
-from dicom_node.inference.explain.scale import FloatMap, on_source, unit_range
+from dicom_node.core.errors import ModelUnavailable
+from dicom_node.inference.explain.maps import FloatMap, on_source, unit_range
 
 _Weigh = Callable[[Tensor, Tensor], Tensor]
 

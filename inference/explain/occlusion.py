@@ -9,7 +9,7 @@ from itertools import product
 import numpy as np
 from numpy.typing import NDArray
 
-from dicom_node.inference.explain.scale import FloatMap, on_source, unit_range
+from dicom_node.inference.explain.maps import FloatMap, on_source, unit_range
 
 #: Scores of a batch: (images, channels, …) float32 in, (images, outputs) out.
 Score = Callable[[NDArray[np.float32]], NDArray[np.floating]]

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from dicom_node.inference.explain.scale import FloatMap, on_source, unit_range
+from dicom_node.inference.explain.maps import FloatMap, on_source, unit_range
 
 
 def attention_rollout(

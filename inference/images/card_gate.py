@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 from pydicom.dataset import Dataset
 
-from dicom_node.errors import NotAnalysable
+from dicom_node.core.errors import NotAnalysable
 from dicom_node.inference.cards.card import Gate, ModelCard
-from dicom_node.inference.images.age import age_years
 from dicom_node.inference.images.exclusions import check_subject
 
 
@@ -47,3 +47,21 @@ def _check_age(gate: Gate, header: Dataset) -> None:
     # A patient of five years and eleven months is "005Y".
     if (low is not None and years < low) or (high is not None and years >= high + 1):
         raise NotAnalysable("AGE_OUT_OF_RANGE", f"The model takes ages {wanted} only.")
+
+
+# --- The age of the patient as the headers of an image tell it -------------------------------------------------------
+
+_AGE = re.compile(r"(\d{3})([DWMY])")
+_UNITS_PER_YEAR = {"D": 365.25, "W": 365.25 / 7, "M": 12.0, "Y": 1.0}
+
+
+def age_years(header: Dataset) -> float | None:
+    """Return the age in years from PatientAge, or from the birth and study dates; `None` if neither is usable."""
+    match = _AGE.fullmatch(str(header.get("PatientAge") or "").strip())
+    if match:
+        return int(match[1]) / _UNITS_PER_YEAR[match[2]]
+    born, studied = (str(header.get(keyword) or "") for keyword in ("PatientBirthDate", "StudyDate"))
+    if not (re.fullmatch(r"\d{8}", born) and re.fullmatch(r"\d{8}", studied)):
+        return None
+    years = int(studied[:4]) - int(born[:4]) - (studied[4:] < born[4:])
+    return float(years) if years >= 0 else None

@@ -15,7 +15,7 @@ from pydicom.uid import CTImageStorage, MRImageStorage
 from pydicom.valuerep import PersonName
 
 from dicom_node import DEMONSTRATION_MANUFACTURER
-from dicom_node.errors import NotAnalysable
+from dicom_node.core.errors import NotAnalysable
 from dicom_node.inference.cards.card import Gate
 from dicom_node.inference.images.frames import ENHANCED_CT, ENHANCED_MR
 

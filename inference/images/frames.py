@@ -19,8 +19,8 @@ from pydicom.uid import (
     LegacyConvertedEnhancedMRImageStorage,
 )
 
-from dicom_node.analysis import SourceFrame
-from dicom_node.errors import NotAnalysable
+from dicom_node.analysis.answer import SourceFrame
+from dicom_node.core.errors import NotAnalysable
 from dicom_node.inference.images.pixels import READ_ERRORS, Stored
 
 ENHANCED_CT = frozenset({EnhancedCTImageStorage, LegacyConvertedEnhancedCTImageStorage})

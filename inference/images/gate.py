@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from pydicom.dataset import Dataset
 
-from dicom_node.errors import NotAnalysable
+from dicom_node.core.errors import NotAnalysable
 from dicom_node.inference.cards.card import Gate
 from dicom_node.inference.images.exclusions import NO_POSITION, Exclusion, refused, volume_exclusion
 from dicom_node.inference.images.frames import ENHANCED, frames_of, other_dimensions

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 
-from dicom_node.errors import NotAnalysable
+from dicom_node.core.errors import NotAnalysable
 
 Vector = NDArray[np.float64]
 

@@ -15,7 +15,7 @@ from pydicom.pixels.processing import apply_modality_lut, apply_voi_lut
 from pydicom.pixels.utils import iter_pixels
 from pydicom.uid import UID, JPEG2000TransferSyntaxes, JPEGLSTransferSyntaxes, JPEGTransferSyntaxes
 
-from dicom_node.errors import NotAnalysable
+from dicom_node.core.errors import NotAnalysable
 
 Stored = NDArray[np.integer[Any] | np.floating[Any]]
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from pydicom.dataset import Dataset
 
-from dicom_node.errors import NotAnalysable
+from dicom_node.core.errors import NotAnalysable
 from dicom_node.inference.cards.card import Gate
 from dicom_node.inference.images.exclusions import LOCALIZER, Exclusion, image_types, refused, shared_exclusion
 from dicom_node.inference.model_run import SourceImage

@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 
-from dicom_node.analysis import SourceFrame
-from dicom_node.errors import NotAnalysable
+from dicom_node.analysis.answer import SourceFrame
+from dicom_node.core.errors import NotAnalysable
 from dicom_node.inference.cards.card import Gate
 from dicom_node.inference.images.frames import with_pixels
 from dicom_node.inference.images.gate import coherent_stack

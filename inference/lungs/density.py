@@ -7,8 +7,8 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import NDArray
 
-from dicom_node.analysis import Analysis, Histogram, Segment
-from dicom_node.codes import (
+from dicom_node.analysis.answer import Analysis, Histogram, Segment
+from dicom_node.core.codes import (
     ANATOMICAL_STRUCTURE,
     ATTENUATION_COEFFICIENT,
     HOUNSFIELD_UNIT,
@@ -24,14 +24,14 @@ from dicom_node.codes import (
     RIGHT_LUNG,
     VOLUME,
 )
-from dicom_node.errors import NotAnalysable
-from dicom_node.inference.images.age import age_years
+from dicom_node.core.entities import Code, Finding, Measurement
+from dicom_node.core.errors import NotAnalysable
+from dicom_node.inference.images.card_gate import age_years
 from dicom_node.inference.images.orientation import patient_axes
 from dicom_node.inference.images.volume import Volume, read_volume
 from dicom_node.inference.lungs.segmentation import Lungs, segment_lungs
 from dicom_node.inference.lungs.truncation import SeenLung, seen_lungs
 from dicom_node.inference.model_run import ModelRun
-from dicom_node.model import Code, Finding, Measurement
 
 Bools = NDArray[np.bool_]
 #: Left and right.

@@ -18,7 +18,7 @@ from monai.inferers.inferer import SimpleInferer
 from monai.transforms.post.dictionary import Invertd
 from numpy.typing import NDArray
 
-from dicom_node.errors import ModelUnavailable
+from dicom_node.core.errors import ModelUnavailable
 from dicom_node.inference.cards.card import ModelCard
 from dicom_node.inference.explain.cam import grad_cam, grad_cam_plus_plus
 from dicom_node.inference.explain.occlusion import occlusion
@@ -34,7 +34,7 @@ from dicom_node.inference.runtimes.bundle_config import (
 from dicom_node.inference.runtimes.bundle_input import affine_ras, as_loaded, reader_order
 from dicom_node.inference.runtimes.bundle_output import (
     Finished,
-    Source,
+    SourceAxes,
     boxes_of,
     check_numbers,
     finish,
@@ -58,7 +58,7 @@ _METHODS = {
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class WantedAnswer:
     """What is asked of a bundle: its task, which entry its postprocessing leaves the answer in, a classifier's
     temperature, how answers are explained."""
 
@@ -75,7 +75,7 @@ class _Prepared:
 
     entries: dict[str, Any]
     key: str
-    source: Source
+    source: SourceAxes
 
     @property
     def tensor(self) -> torch.Tensor:
@@ -93,7 +93,7 @@ def load(card: ModelCard, device: str) -> LoadedModel:
             f"Bundle {card.name} cannot explain a {card.task} of a {card.input} by {method}, but by "
             f"{', '.join(methods) or 'nothing'}. Correct [explain] method."
         )
-    wanted = Wanted(
+    wanted = WantedAnswer(
         task=card.task,
         output=card.output.name or "pred",
         temperature=card.parameters.get("temperature", 1.0),
@@ -103,7 +103,7 @@ def load(card: ModelCard, device: str) -> LoadedModel:
     return open_bundle(card.folder, device, wanted, read_state(card.weights_file))
 
 
-def open_bundle(folder: Path, device: str, wanted: Wanted, state: State | None) -> LoadedBundle:
+def open_bundle(folder: Path, device: str, wanted: WantedAnswer, state: State | None) -> LoadedBundle:
     """Make a bundle's parts and give its network `state`; `None` keeps the weights it was made with.
 
     Raises `ModelUnavailable` when the configuration, its scripts or the weights do not fit what is installed here.
@@ -115,7 +115,7 @@ def open_bundle(folder: Path, device: str, wanted: Wanted, state: State | None) 
         raise failed(folder, doing, error) from error
     with code_of(config, doing):
         if config.mentions("retinanet"):
-            from dicom_node.inference.runtimes.bundle_retinanet import (  # noqa: PLC0415 - few bundles pay for it
+            from dicom_node.inference.runtimes.bundle_code import (  # noqa: PLC0415 - few bundles pay for it
                 stand_in_for_torchvision,
             )
 
@@ -131,7 +131,7 @@ def open_bundle(folder: Path, device: str, wanted: Wanted, state: State | None) 
 class LoadedBundle:
     """A bundle in memory (`prediction.LoadedModel`)."""
 
-    def __init__(self, config: BundleConfig, network: torch.nn.Module, wanted: Wanted, device: str) -> None:
+    def __init__(self, config: BundleConfig, network: torch.nn.Module, wanted: WantedAnswer, device: str) -> None:
         """Make the parts around the network; may raise whatever the bundle's code raises."""
         self._config, self._network, self._wanted, self._device = config, network, wanted, device
         config.get("evaluator::_requires_")  # what a detector wants done before it runs
@@ -192,7 +192,7 @@ class LoadedBundle:
         loading = self._config.loading
         entries: dict[str, Any] = dict(as_loaded(one, loading, _channels(self._config)))
         sizes = tuple(int(size) for size in reader_order(one.values, loading).shape[1:])
-        source = Source(sizes, affine_ras(one), one.values.ndim == 4)
+        source = SourceAxes(sizes, affine_ras(one), one.values.ndim == 4)
         if self._preprocessing is not None and loading.dictionary:
             entries = self._preprocessing(entries)
         elif self._preprocessing is not None:

@@ -20,7 +20,7 @@ from monai.bundle.config_parser import ConfigParser
 from monai.transforms.compose import Compose
 from monai.transforms.transform import MapTransform
 
-from dicom_node.errors import ModelUnavailable
+from dicom_node.core.errors import ModelUnavailable
 
 #: Entries that exist while a network is trained or measured, and in no study.
 TRAINING_KEYS = frozenset({"label", "labels", "seg"})

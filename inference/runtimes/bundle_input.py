@@ -10,7 +10,7 @@ from monai.data.meta_tensor import MetaTensor
 from monai.utils.enums import MetaKeys, SpaceKeys
 from numpy.typing import NDArray
 
-from dicom_node.errors import NotAnalysable
+from dicom_node.core.errors import NotAnalysable
 from dicom_node.inference.prediction import ModelInput
 from dicom_node.inference.runtimes.bundle_config import Loading
 

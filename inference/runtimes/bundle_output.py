@@ -13,7 +13,7 @@ from monai.data.utils import to_affine_nd
 from monai.transforms.post.dictionary import AsDiscreted, Invertd
 from numpy.typing import NDArray
 
-from dicom_node.errors import ModelUnavailable
+from dicom_node.core.errors import ModelUnavailable
 from dicom_node.inference.prediction import Box
 from dicom_node.inference.runtimes.bundle_config import Loading
 from dicom_node.inference.runtimes.bundle_input import source_order
@@ -27,7 +27,7 @@ Labels = NDArray[np.uint8]
 
 
 @dataclass(frozen=True, slots=True)
-class Source:
+class SourceAxes:
     """The input in the order of MONAI's axes: its sizes and affine, and whether it is a volume."""
 
     sizes: tuple[int, ...]
@@ -112,7 +112,7 @@ def scores_of(finished: Finished, output: str) -> Floats:
 # --- masks -------------------------------------------------------------------------------------------------------
 
 
-def labels_of(values: Any, source: Source, loading: Loading, background_first: bool) -> Labels:
+def labels_of(values: Any, source: SourceAxes, loading: Loading, background_first: bool) -> Labels:
     """Return the class of every voxel, (slices, rows, columns). Raises `ModelUnavailable` unless `values` lies on
     the source: an inverse that went wrong must never be shown on an image."""
     _check_place(values, source)
@@ -122,7 +122,7 @@ def labels_of(values: Any, source: Source, loading: Loading, background_first: b
     return labels
 
 
-def probabilities_of(values: Any, source: Source, loading: Loading) -> Floats | None:
+def probabilities_of(values: Any, source: SourceAxes, loading: Loading) -> Floats | None:
     """Return (classes, slices, rows, columns), background first, `None` unless `values` are probabilities there."""
     plain = _plain(values).float().cpu().numpy()
     if tuple(plain.shape[1:]) != source.sizes or plain.min() < -1e-3 or plain.max() > 1 + 1e-3:
@@ -133,7 +133,7 @@ def probabilities_of(values: Any, source: Source, loading: Loading) -> Floats | 
     return found
 
 
-def _check_place(values: Any, source: Source) -> None:
+def _check_place(values: Any, source: SourceAxes) -> None:
     if tuple(values.shape[1:]) != source.sizes:
         raise ModelUnavailable(
             f"The bundle's result has {tuple(values.shape[1:])} voxels where the images have {source.sizes}. Its "
@@ -175,7 +175,7 @@ def _many_channels(plain: Floats, background_first: bool) -> Labels:
 # --- boxes -------------------------------------------------------------------------------------------------------
 
 
-def boxes_of(data: dict[str, Any], image: MetaTensor, source: Source, upright: bool) -> tuple[Box, ...]:
+def boxes_of(data: dict[str, Any], image: MetaTensor, source: SourceAxes, upright: bool) -> tuple[Box, ...]:
     """Return the boxes on source pixels, best first. Raises `ModelUnavailable` for a result without boxes."""
     found = {part: _entry(data, part) for part in ("box", "label", "score")}
     corners = _plain(found["box"]).double().cpu().numpy().reshape(-1, 2 * len(source.sizes))
@@ -198,7 +198,7 @@ def _entry(data: dict[str, Any], part: str) -> Any:
     return data[names[0]]
 
 
-def _on_source(corners: NDArray[np.float64], image: MetaTensor, source: Source) -> tuple[Any, Any]:
+def _on_source(corners: NDArray[np.float64], image: MetaTensor, source: SourceAxes) -> tuple[Any, Any]:
     """Take boxes (n, low and high corner) of the network's image to the source; edges are outer voxel edges."""
     rank = len(source.sizes)
     to_source = np.linalg.inv(to_affine_nd(rank, source.affine_ras)) @ to_affine_nd(rank, _array(image.affine))

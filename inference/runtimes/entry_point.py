@@ -17,7 +17,7 @@ from typing import NoReturn, cast
 
 import numpy as np
 
-from dicom_node.errors import ModelUnavailable
+from dicom_node.core.errors import ModelUnavailable
 from dicom_node.inference.cards.card import ModelCard
 from dicom_node.inference.prediction import Explanation, ModelInput, Prediction
 from dicom_node.inference.runtimes.axes import Floats

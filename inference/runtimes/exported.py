@@ -18,7 +18,7 @@ from pathlib import PurePosixPath
 import torch
 from torch.export.passes import move_to_device_pass
 
-from dicom_node.errors import ModelUnavailable
+from dicom_node.core.errors import ModelUnavailable
 from dicom_node.inference.cards.card import ModelCard
 from dicom_node.inference.runtimes.tensors import (
     TensorModel,

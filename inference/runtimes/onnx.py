@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from dicom_node.errors import ModelUnavailable
+from dicom_node.core.errors import ModelUnavailable
 from dicom_node.inference.cards.card import ModelCard
 from dicom_node.inference.runtimes.axes import Floats
 from dicom_node.inference.runtimes.tensors import (

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from dicom_node.errors import NotAnalysable
+from dicom_node.core.errors import NotAnalysable
 from dicom_node.inference.cards.tensors import Preprocessing
 from dicom_node.inference.prediction import ModelInput
 from dicom_node.inference.runtimes.axes import Axis, Floats, centred_axis, place, take_back

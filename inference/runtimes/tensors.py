@@ -13,7 +13,7 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
-from dicom_node.errors import ModelUnavailable
+from dicom_node.core.errors import ModelUnavailable
 from dicom_node.inference.cards.card import ModelCard
 from dicom_node.inference.cards.tensors import Preprocessing
 from dicom_node.inference.prediction import Explanation, ModelInput, Prediction
@@ -78,7 +78,7 @@ class TensorModel:
         return [self._prediction(values, one.placement) for values, one in zip(raw, prepared, strict=True)]
 
     def _occlude(self, tensor: Floats, output_index: int) -> Floats:
-        from dicom_node.inference.explain.occlusion import occlusion  # noqa: PLC0415 - needs torch
+        from dicom_node.inference.explain.occlusion import occlusion  # noqa: PLC0415
 
         return occlusion(self._scores_of, tensor, output_index=output_index)
 

@@ -7,7 +7,7 @@ import warnings
 
 import torch
 
-from dicom_node.errors import ModelUnavailable
+from dicom_node.core.errors import ModelUnavailable
 from dicom_node.inference.cards.card import ModelCard
 from dicom_node.inference.runtimes.tensors import (
     TensorModel,

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from monai.networks.nets.densenet import DenseNet121
 
-from dicom_node.errors import ModelUnavailable
+from dicom_node.core.errors import ModelUnavailable
 from dicom_node.inference.cards.card import ModelCard
 from dicom_node.inference.cards.tensors import Preprocessing
 from dicom_node.inference.explain.cam import grad_cam, grad_cam_plus_plus

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from dicom_node.errors import ModelUnavailable
+from dicom_node.core.errors import ModelUnavailable
 
 #: Under one of these a checkpoint keeps the state of its network, beside optimiser and counters.
 _WRAPPERS = ("model", "state_dict", "network", "net", "model_state_dict")

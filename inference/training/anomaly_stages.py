@@ -15,7 +15,7 @@ from torch.optim.lr_scheduler import OneCycleLR
 from dicom_node.inference.anomaly.detector import Detector
 from dicom_node.inference.anomaly.networks import GRID, INPUT_PX
 from dicom_node.inference.training.augment import Motion, moved, standardised, toned
-from dicom_node.inference.training.corruptions import corrupted, lung_prior
+from dicom_node.inference.training.robustness import corrupted, lung_prior
 
 log = logging.getLogger(__name__)
 

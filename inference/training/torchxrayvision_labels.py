@@ -2,15 +2,15 @@
 
 Source of order and operating points: torchxrayvision 1.x, `datasets.default_pathologies` and `models.model_urls`
 (Apache-2.0). SCT = SNOMED CT, DCM = DICOM PS3.16 Annex D. Where no public code was found with certainty, the project's
-own scheme is used (`dicom_node.codes`).
+own scheme is used (`dicom_node.core.codes`).
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from dicom_node.codes import LUNG, PRIVATE_SCHEME
-from dicom_node.model import Code
+from dicom_node.core.codes import LUNG, PRIVATE_SCHEME
+from dicom_node.core.entities import Code
 
 _HEART = Code("80891009", "SCT", "Heart")
 _PLEURA = Code("3120008", "SCT", "Pleura")

@@ -5,13 +5,19 @@ from __future__ import annotations
 import importlib.util
 import resource
 import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
-from dicom_node.errors import ModelUnavailable
-from dicom_node.inference.workers.place import Place
-from dicom_node.inference.workers.watchdog import resident_bytes
+import numpy as np
+from numpy.typing import NDArray
+
+from dicom_node.core.errors import ModelUnavailable
+from dicom_node.inference.prediction import Explanation, LoadedModel, ModelInput, Prediction
+from dicom_node.inference.workers.place import ComputePlace
+from dicom_node.sandbox.host import resident_bytes
 
 
-def choose_device(place: Place) -> str:
+def choose_device(place: ComputePlace) -> str:
     """Return ``cuda:N``, ``mps`` or ``cpu`` for a place. Raises `ModelUnavailable` when it names what is not here.
 
     ``auto`` takes CUDA, then MPS, then the CPU; ``auto`` and ``cuda`` spread the workers over the GPUs by number.
@@ -19,7 +25,7 @@ def choose_device(place: Place) -> str:
     wanted = place.device
     if wanted == "cpu" or (wanted == "auto" and importlib.util.find_spec("torch") is None):
         return "cpu"
-    import torch  # noqa: PLC0415 - a model on the CPU may do without
+    import torch  # noqa: PLC0415 - only tests of bundles pay for torch
 
     gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
     if wanted.startswith("cuda:") and int(wanted.partition(":")[2]) < gpus:
@@ -41,7 +47,7 @@ def held_bytes(device: str) -> int:
     """Return the memory held now: allocated by torch on a GPU, resident in RAM for the CPU."""
     if device == "cpu":
         return resident_bytes()
-    import torch  # noqa: PLC0415
+    import torch  # noqa: PLC0415 - only tests of bundles pay for torch
 
     return int(torch.mps.current_allocated_memory() if device == "mps" else torch.cuda.memory_allocated(device))
 
@@ -49,7 +55,7 @@ def held_bytes(device: str) -> int:
 def peak_bytes(device: str) -> int:
     """Return the most memory held since the process began: on the GPU for CUDA, resident in RAM otherwise."""
     if device.startswith("cuda"):
-        import torch  # noqa: PLC0415
+        import torch  # noqa: PLC0415 - only tests of bundles pay for torch
 
         return int(torch.cuda.max_memory_allocated(device))
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
@@ -60,6 +66,44 @@ def release_cached(device: str) -> None:
     """Give memory that torch keeps for reuse back to the GPU."""
     if device == "cpu":
         return
-    import torch  # noqa: PLC0415
+    import torch  # noqa: PLC0415 - only tests of bundles pay for torch
 
     (torch.mps if device == "mps" else torch.cuda).empty_cache()
+
+
+# --- Mixed precision where the card allows it: half precision for the layers that bear it, on CUDA only --------------
+
+
+def in_precision(model: LoadedModel, precision: str, device: str) -> LoadedModel:
+    """Return the model as it is, or run by autocast: float32 weights, float16 where torch finds it safe.
+
+    The CPU and MPS always compute in float32: there it would cost time or accuracy and save nothing.
+    """
+    if precision == "mixed" and device.startswith("cuda"):
+        return MixedPrecision(model, model.size_bytes, model.batch_limit)
+    return model
+
+
+@dataclass(slots=True)
+class MixedPrecision:
+    """A model whose predictions run under CUDA autocast. Explanations need gradients and stay in float32."""
+
+    model: LoadedModel
+    size_bytes: int
+    batch_limit: int
+
+    def predict(self, inputs: Sequence[ModelInput]) -> Sequence[Prediction]:
+        """Run the inputs; scores and probabilities come back as float32."""
+        import torch  # noqa: PLC0415 - only tests of bundles pay for torch
+
+        with torch.autocast("cuda", dtype=torch.float16):
+            found = self.model.predict(inputs)
+        return [replace(one, scores=_single(one.scores), probabilities=_single(one.probabilities)) for one in found]
+
+    def explain(self, one: ModelInput, output_index: int) -> Explanation | None:
+        """Explain in float32."""
+        return self.model.explain(one, output_index)
+
+
+def _single(values: NDArray[np.float32] | None) -> NDArray[np.float32] | None:
+    return None if values is None else values.astype(np.float32, copy=False)

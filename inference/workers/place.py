@@ -11,7 +11,7 @@ _NVIDIA_DEVICE = re.compile(r"nvidia[0-9]+")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Place:
+class ComputePlace:
     """One worker's place: `device` as configured (``auto`` picks), the worker's number (spread over the GPUs), and
     the memory its loaded models may hold together."""
 

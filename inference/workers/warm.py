@@ -13,12 +13,11 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from dicom_node.errors import ModelUnavailable
+from dicom_node.core.errors import ModelUnavailable
 from dicom_node.inference.cards.card import ModelCard, load_card
 from dicom_node.inference.prediction import Load, LoadedModel
-from dicom_node.inference.workers.device import choose_device, held_bytes, release_cached
-from dicom_node.inference.workers.place import Place
-from dicom_node.inference.workers.precision import in_precision
+from dicom_node.inference.workers.device import choose_device, held_bytes, in_precision, release_cached
+from dicom_node.inference.workers.place import ComputePlace
 from dicom_node.inference.workers.together import asked_together
 
 _MEGABYTE = 1 << 20
@@ -39,7 +38,7 @@ _Key = tuple[str, tuple[tuple[str, float], ...]]
 class WarmModels:
     """The loaded models of one process at one place. Safe for several threads; a model is loaded once."""
 
-    def __init__(self, place: Place) -> None:
+    def __init__(self, place: ComputePlace) -> None:
         self._place = place
         self._budget_bytes = place.model_budget_mb * _MEGABYTE
         #: Least recently used first.
@@ -110,6 +109,6 @@ class WarmModels:
 
 
 @cache
-def models_at(place: Place) -> WarmModels:
+def models_at(place: ComputePlace) -> WarmModels:
     """Return this process's models at a place."""
     return WarmModels(place)

@@ -5,21 +5,28 @@ The page names no patient: a PACS that corrects a name corrects headers, and a p
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import base64
+import json
+import struct
+from collections.abc import Iterator, Mapping
+from datetime import datetime, timedelta, timezone
+from functools import cache
+from importlib.resources import files
+from typing import Any
 
 import numpy as np
+import typst
 from PIL import Image
 from pydicom.dataset import Dataset
 from pydicom.sr.coding import Code as DicomCode
 from pydicom.uid import EncapsulatedPDFStorage
 
-from dicom_node import codes
-from dicom_node.analysis import NotAnalysed, Picture, WrittenObject, whole_objects
-from dicom_node.model import ArtifactKind, Code
+from dicom_node.analysis.answer import NotAnalysed, Picture, WrittenObject, whole_objects
+from dicom_node.core import codes
+from dicom_node.core.entities import ArtifactKind, Code
 from dicom_node.sr_writer.documents.page_content import NOT_PERFORMED, page_content
-from dicom_node.sr_writer.documents.pdf import pdf_bytes
 from dicom_node.sr_writer.identity import code_item, stamp
-from dicom_node.sr_writer.pictures.png import png_bytes
+from dicom_node.sr_writer.pictures.pen import png_bytes
 from dicom_node.sr_writer.text import long_string
 from dicom_node.sr_writer.writing import Writing
 
@@ -92,3 +99,44 @@ def _reference(source: Dataset) -> Dataset:
 
 def _coded(code: Code) -> Dataset:
     return code_item(DicomCode(code.value, code.scheme, code.meaning))
+
+
+# --- From the content of the page to the bytes of a PDF: PDF/A-2a for archives, PDF/UA-1 for screen readers ----------
+
+_STANDARDS: list[Any] = ["a-2a", "ua-1"]
+
+
+def pdf_bytes(content: Mapping[str, Any], picture_png: bytes | None, made_at: datetime) -> bytes:
+    """Set the page; `made_at` is the aware time that stands in the document's metadata.
+
+    Whatever there is to say goes on one page: `page.typ` tries smaller and smaller type, and at the end leaves rows out
+    and says how many.
+    """
+    # Files by their name, which Typst takes and its type hints do not know.
+    sources: Any = {"main.typ": _template()}
+    if picture_png is not None:
+        sources["picture.svg"] = _as_text(picture_png)
+    compiler = typst.Compiler(sources, ignore_system_fonts=True, sys_inputs={"report": json.dumps(content)})
+    made = compiler.compile(format="pdf", pdf_standards=_STANDARDS, timestamp=_fixed_offset(made_at))
+    if not isinstance(made, bytes):
+        raise TypeError(f"Typst made {type(made).__name__}, not one document; the version is not the pinned one.")
+    return made
+
+
+def _as_text(picture_png: bytes) -> bytes:
+    """Wrap a picture in SVG: Typst takes files from memory only where they are text."""
+    columns, rows = struct.unpack(">II", picture_png[16:24])
+    size = f'width="{columns}" height="{rows}"'
+    data = base64.b64encode(picture_png).decode("ascii")
+    picture = f'<image {size} href="data:image/png;base64,{data}"/>'
+    return f'<svg xmlns="http://www.w3.org/2000/svg" {size}>{picture}</svg>'.encode("ascii")
+
+
+@cache
+def _template() -> bytes:
+    return files(__package__).joinpath("page.typ").read_bytes()
+
+
+def _fixed_offset(moment: datetime) -> datetime:
+    """Typst takes whole seconds, and offsets instead of names of zones."""
+    return moment.replace(microsecond=0, tzinfo=timezone(moment.utcoffset() or timedelta()))

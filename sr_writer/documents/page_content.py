@@ -7,11 +7,20 @@ from collections.abc import Sequence
 from typing import Any
 
 from dicom_node import MANUFACTURER, PRODUCT_NAME, __version__
-from dicom_node.analysis import Analysis, Histogram, NotAnalysed, Picture
-from dicom_node.model import Finding, ModelIdentity, Presence
+from dicom_node.analysis.answer import Analysis, Histogram, NotAnalysed, Picture
+from dicom_node.core.entities import Finding, ModelIdentity, Presence
 from dicom_node.sr_writer.identity import ResultIdentity
-from dicom_node.sr_writer.text import answer_of, ascii_text, marking, measured, number, percent
-from dicom_node.sr_writer.verdict import looked_at, state_of, verdict_on
+from dicom_node.sr_writer.text import (
+    answer_of,
+    ascii_text,
+    looked_at,
+    marking,
+    measured,
+    number,
+    percent,
+    state_of,
+    verdict_on,
+)
 from dicom_node.sr_writer.writing import Writing
 
 NOT_PERFORMED = "AI ANALYSIS NOT PERFORMED"

@@ -11,7 +11,7 @@ from pydicom.sr.coding import Code
 from pydicom.uid import KeyObjectSelectionDocumentStorage
 
 from dicom_node.sr_writer.identity import ResultIdentity, code_item, stamp
-from dicom_node.sr_writer.report.parts import referenced_requests
+from dicom_node.sr_writer.report.statements import referenced_requests
 from dicom_node.sr_writer.text import ascii_text
 
 _DESCRIPTION = Code("113012", "DCM", "Key Object Description")

@@ -15,12 +15,11 @@ from highdicom.pm import ParametricMap, RealWorldValueMapping
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 
-from dicom_node import codes
-from dicom_node.analysis import Analysis, NotAnalysed, Saliency, WrittenObject
-from dicom_node.model import ArtifactKind, Code, Finding
+from dicom_node.analysis.answer import Analysis, NotAnalysed, Saliency, WrittenObject
+from dicom_node.core import codes
+from dicom_node.core.entities import ArtifactKind, Code, Finding
 from dicom_node.sr_writer.identity import ResultIdentity, stamp
-from dicom_node.sr_writer.overlays.segmentation import coded
-from dicom_node.sr_writer.overlays.source_headers import made_by, make_repeatable, source_headers
+from dicom_node.sr_writer.overlays.segmentation import coded, made_by, make_repeatable, source_headers
 from dicom_node.sr_writer.source_frames import have_places, refer_to_frames, shows, source_key, stand_in_uids
 from dicom_node.sr_writer.text import long_string
 from dicom_node.sr_writer.writing import Writing

@@ -16,13 +16,12 @@ from highdicom.pr import (
 from pydicom.dataset import Dataset
 
 from dicom_node import MANUFACTURER, PRODUCT_NAME, __version__
-from dicom_node.analysis import Analysis, NotAnalysed, WrittenObject, frame_number_of, whole_objects
-from dicom_node.model import ArtifactKind
+from dicom_node.analysis.answer import Analysis, NotAnalysed, WrittenObject, frame_number_of, whole_objects
+from dicom_node.core.entities import ArtifactKind
 from dicom_node.sr_writer.identity import ResultIdentity, evidence_header, stamp
 from dicom_node.sr_writer.overlays.as_the_source import OVERLAY_LAYER, aspect_of, has_overlay, look_of, window_of
-from dicom_node.sr_writer.overlays.marks import Mark, Points, marks_by_source
+from dicom_node.sr_writer.overlays.marks import Mark, Points, TextBox, marks_by_source, placed, title_box
 from dicom_node.sr_writer.overlays.segmentation import tracking_uid
-from dicom_node.sr_writer.overlays.words import TextBox, placed, title_box
 from dicom_node.sr_writer.text import ascii_text, long_string
 from dicom_node.sr_writer.writing import Writing
 

@@ -5,19 +5,21 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any, cast
 
+import numpy as np
 from highdicom import AlgorithmIdentificationSequence
 from highdicom.color import CIELabColor
 from highdicom.seg import Segmentation, SegmentDescription
 from highdicom.sr import CodedConcept
+from numpy.typing import NDArray
 from pydicom.dataset import Dataset
+from pydicom.tag import Tag
 
-from dicom_node import codes
-from dicom_node.analysis import Analysis, NotAnalysed, Segment, WrittenObject
-from dicom_node.model import ArtifactKind, Code
-from dicom_node.outputs import SegmentationType
-from dicom_node.sr_writer.identity import ResultIdentity, stamp
-from dicom_node.sr_writer.overlays.segments import FRACTION_STEPS, channels, fractions, label_map
-from dicom_node.sr_writer.overlays.source_headers import made_by, make_repeatable, source_headers
+from dicom_node import MANUFACTURER, PRODUCT_NAME, __version__
+from dicom_node.analysis.answer import Analysis, NotAnalysed, Segment, WrittenObject
+from dicom_node.core import codes
+from dicom_node.core.entities import ArtifactKind, Code
+from dicom_node.core.outputs import SegmentationType
+from dicom_node.sr_writer.identity import ResultIdentity, builder_header, stamp
 from dicom_node.sr_writer.source_frames import have_places, refer_to_frames, stand_in_uids
 from dicom_node.sr_writer.text import ascii_text, long_string
 from dicom_node.sr_writer.writing import Writing
@@ -143,3 +145,72 @@ def _name_sides(dataset: Dataset, segments: Sequence[Segment], analysis: Analysi
         side = sides.get(segment.finding_key)
         if side is not None:
             item.SegmentedPropertyTypeCodeSequence[0].SegmentedPropertyTypeModifierCodeSequence = [coded(side)]
+
+
+# --- The voxels of segments as one array, for each way a Segmentation can hold them ----------------------------------
+
+#: FRACTIONAL stores 0..255 for 0..1.
+FRACTION_STEPS = 255
+
+
+def label_map(segments: Sequence[Segment]) -> NDArray[np.uint8] | None:
+    """Return (slices, rows, columns) with the number of each voxel's segment, `None` where segments overlap."""
+    labels = segments[0].mask.astype(np.uint8)
+    for number, segment in enumerate(segments[1:], start=2):
+        for label, mask in zip(labels, segment.mask, strict=True):
+            if mask.any():
+                if label[mask].any():
+                    return None
+                label[mask] = number
+    return labels
+
+
+def channels(segments: Sequence[Segment]) -> NDArray[np.uint8]:
+    """Return (slices, rows, columns, segments), 1 inside."""
+    return np.stack([segment.mask for segment in segments], axis=-1).astype(np.uint8)
+
+
+def fractions(segments: Sequence[Segment]) -> NDArray[np.float32] | None:
+    """Return the probabilities (slices, rows, columns, segments), `None` unless all segments have them."""
+    known = [segment.probability_zyx for segment in segments]
+    found = [one for one in known if one is not None]
+    return np.stack(found, axis=-1) if len(found) == len(known) else None
+
+
+# --- The headers of source images as builders of multi-frame results want them: all of the first, little of the other
+
+#: What is looked at in each image; all else is taken from the first.
+_OF_EACH = tuple(
+    Tag(keyword)
+    for keyword in (
+        *("SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID", "Rows", "Columns"),
+        *("FrameOfReferenceUID", "ImageOrientationPatient", "ImagePositionPatient", "PixelSpacing", "SliceThickness"),
+    )
+)
+
+
+def source_headers(sources: Sequence[Dataset]) -> list[Dataset]:
+    """Return a header of each source; of hundreds of slices a whole one each costs more than the pixels do."""
+    return [builder_header(sources[0]), *(_short(source) for source in sources[1:])]
+
+
+def made_by(identity: ResultIdentity) -> dict[str, Any]:
+    """Return what every builder is told of who made an object."""
+    return {
+        "manufacturer": MANUFACTURER,
+        "manufacturer_model_name": PRODUCT_NAME,
+        "software_versions": __version__,
+        "device_serial_number": identity.context.node_uid,
+        "content_description": long_string(f"{identity.marking}: {identity.model.name}"),
+        "content_creator_name": f"{long_string(identity.context.ae_title, 16)}^",
+    }
+
+
+def make_repeatable(dataset: Dataset, dimension_uid: str) -> None:
+    """Replace the dimension organisation UID, which highdicom draws at random."""
+    for item in (*dataset.DimensionOrganizationSequence, *dataset.DimensionIndexSequence):
+        item.DimensionOrganizationUID = dimension_uid
+
+
+def _short(source: Dataset) -> Dataset:
+    return Dataset({tag: source[tag] for tag in _OF_EACH if tag in source})

@@ -12,10 +12,9 @@ from pydicom.dataset import Dataset
 from pydicom.multival import MultiValue
 from pydicom.pixels.processing import apply_color_lut, apply_modality_lut
 
-from dicom_node import codes
-from dicom_node.model import Finding
-from dicom_node.sr_writer.pictures.gray_levels import GrayLevels, gray_levels
-from dicom_node.sr_writer.pictures.voi import Window, stretch, voi_of
+from dicom_node.core import codes
+from dicom_node.core.entities import Finding
+from dicom_node.sr_writer.pictures.voi import GrayLevels, Window, gray_levels, stretch, voi_of
 
 GrayUint8 = NDArray[np.uint8]
 RgbUint8 = NDArray[np.uint8]

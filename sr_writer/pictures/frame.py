@@ -6,9 +6,10 @@ that has the source's rows and columns, or a multiple (a viewer then scrolls and
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 from pydicom.dataset import Dataset
 
@@ -22,10 +23,11 @@ from dicom_node.sr_writer.pictures.pen import (
     Pen,
     RgbUint8,
     clipped,
+    resized_rgb,
     text_width,
     wrapped,
 )
-from dicom_node.sr_writer.pictures.surroundings import Place, bands_px, draw_surroundings
+from dicom_node.sr_writer.pictures.surroundings import DrawnPlace, bands_px, draw_surroundings
 
 LARGEST_SIDE_PX = 2048
 #: A smaller source is drawn on a multiple of its size: beside the frame its own pixels would not all be shown.
@@ -106,7 +108,7 @@ def framed(image: RgbUint8, layout: Layout, caption: Caption) -> tuple[Image.Ima
 
 def draw_sides(pen: Pen, layout: Layout, source: Dataset) -> None:
     """Draw the letters and the ruler around the image."""
-    place = Place(
+    place = DrawnPlace(
         layout.image_left, layout.image_top, layout.image_width, layout.image_height, columns=int(source.Columns)
     )
     draw_surroundings(pen, source, place, layout.text_px)
@@ -157,3 +159,30 @@ def _first_line(caption: Caption, size_px: int, width_px: int) -> str:
     answer = f": {caption.answer}" if caption.answer else ""
     headline = clipped(caption.headline, size_px, width_px - text_width(answer, size_px))
     return clipped(f"{headline}{answer}" if headline else caption.answer, size_px, width_px)
+
+
+# --- What every picture drawn from a source image needs to know about it ---------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PictureSource:
+    """One source image ready to draw on.
+
+    `pixels` are uint8 as a viewer would show them, (rows, columns) or (rows, columns, 3) of the source; `place` says
+    where among the images it lies (``slice 24 of 47, position -97.3 mm``), `shown_with` its window.
+    """
+
+    dataset: Dataset
+    pixels: NDArray[np.uint8]
+    model_text: str
+    marking: str
+    place: str = ""
+    shown_with: str = ""
+    _scaled: dict[tuple[int, int], RgbUint8] = field(default_factory=dict, repr=False)
+
+    def scaled(self, width_px: int, height_px: int) -> RgbUint8:
+        """Return the image as RGB of this size; many pictures of one image need it in the same size."""
+        size = (width_px, height_px)
+        if size not in self._scaled:
+            self._scaled[size] = resized_rgb(self.pixels, width_px, height_px)
+        return self._scaled[size]

@@ -7,14 +7,12 @@ from dataclasses import dataclass
 
 from pydicom.dataset import Dataset
 
-from dicom_node.analysis import Segment
-from dicom_node.model import Finding
-from dicom_node.sr_writer.pictures.frame import Caption, draw_sides, framed, layout_for, to_array
+from dicom_node.analysis.answer import Segment
+from dicom_node.core.entities import Finding
+from dicom_node.sr_writer.pictures.frame import Caption, Layout, PictureSource, draw_sides, framed, layout_for, to_array
 from dicom_node.sr_writer.pictures.heatmap import draw_region
-from dicom_node.sr_writer.pictures.legend import Entry, draw_legend
 from dicom_node.sr_writer.pictures.locator import Locator, draw_locator, locator_px
-from dicom_node.sr_writer.pictures.pen import Rgb, RgbUint8, draw_outline, resized_mask
-from dicom_node.sr_writer.pictures.picture_source import PictureSource
+from dicom_node.sr_writer.pictures.pen import MUTED, TEXT, Pen, Rgb, RgbUint8, draw_outline, resized_mask, wrapped
 from dicom_node.sr_writer.source_frames import shows
 from dicom_node.sr_writer.text import answer_of, measured, percent
 
@@ -26,7 +24,7 @@ _REGION_COLORS: tuple[Rgb, ...] = (
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Volume:
+class OutlinedVolume:
     """The slices a key slice belongs to, with everything outlined in them."""
 
     sources: Sequence[Dataset]
@@ -35,7 +33,7 @@ class Volume:
     locator: Locator | None
 
 
-def slice_picture(drawn_on: PictureSource, index: int, volume: Volume) -> RgbUint8:
+def slice_picture(drawn_on: PictureSource, index: int, volume: OutlinedVolume) -> RgbUint8:
     """Return the framed slice `index` of the volume as RGB uint8, with outlines, names, values and position."""
     layout = layout_for(drawn_on.dataset, _LEGEND_SHARE)
     image = drawn_on.scaled(layout.image_width, layout.image_height).copy()
@@ -67,7 +65,7 @@ def _regions_on(source: Dataset, findings: Sequence[Finding]) -> list[tuple[Find
     return [(finding, _REGION_COLORS[number % len(_REGION_COLORS)]) for number, finding in enumerate(here)]
 
 
-def _segment_entries(segments: Sequence[Segment], volume: Volume) -> list[Entry]:
+def _segment_entries(segments: Sequence[Segment], volume: OutlinedVolume) -> list[Entry]:
     """Return a name and the leading measurement each; the column has no room for all, the summary page has."""
     findings = {finding.key: finding for finding in volume.findings}
     entries = []
@@ -82,3 +80,68 @@ def _segment_entries(segments: Sequence[Segment], volume: Volume) -> list[Entry]
 def _region_entry(finding: Finding, color: Rgb) -> Entry:
     score = percent(finding.probability) if finding.probability is not None else ""
     return Entry(finding.label, color, " ".join(part for part in (answer_of(finding), score) if part))
+
+
+# --- The legend column: what each colour outlines, with a value ------------------------------------------------------
+
+_MOST_LINES = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One line of the legend: what is outlined, in which colour, and a value in words."""
+
+    label: str
+    color: Rgb
+    value: str = ""
+
+
+def draw_legend(pen: Pen, layout: Layout, entries: Sequence[Entry], bottom: int) -> None:
+    """List the entries from the top of the legend column down to `bottom`, and say how many had no room."""
+    y = layout.text_px // 2
+    for drawn, entry in enumerate(entries):
+        height = _entry_px(layout, entry)
+        left_over = len(entries) - drawn
+        room = bottom - y - (int(layout.text_px * 1.5) if left_over > 1 else 0)
+        if height > room:
+            pen.text((_left(layout), y), f"and {left_over} more", _small_px(layout), MUTED)
+            return
+        _draw_entry(pen, layout, entry, y)
+        y += height
+
+
+def _draw_entry(pen: Pen, layout: Layout, entry: Entry, y: int) -> None:
+    text_px, left = layout.text_px, _left(layout)
+    pen.box((left, y + text_px * 0.2, left + text_px * 0.7, y + text_px * 0.9), fill=entry.color)
+    for line in _label_lines(layout, entry):
+        pen.text((left + text_px, y), line, text_px, TEXT)
+        y += int(text_px * 1.25)
+    for line in _value_lines(layout, entry):
+        pen.text((left, y), line, _small_px(layout), MUTED)
+        y += int(_small_px(layout) * 1.35)
+
+
+def _entry_px(layout: Layout, entry: Entry) -> int:
+    lines = len(_label_lines(layout, entry)) * int(layout.text_px * 1.25)
+    values = len(_value_lines(layout, entry)) * int(_small_px(layout) * 1.35)
+    return lines + values + layout.text_px // 2
+
+
+def _label_lines(layout: Layout, entry: Entry) -> list[str]:
+    return wrapped(entry.label, layout.text_px, _room(layout) - layout.text_px, _MOST_LINES)
+
+
+def _value_lines(layout: Layout, entry: Entry) -> list[str]:
+    return wrapped(entry.value, _small_px(layout), _room(layout), _MOST_LINES)
+
+
+def _left(layout: Layout) -> int:
+    return layout.legend_left + layout.text_px // 2
+
+
+def _room(layout: Layout) -> int:
+    return layout.canvas_width - _left(layout) - layout.text_px // 2
+
+
+def _small_px(layout: Layout) -> int:
+    return max(10, int(layout.text_px * 0.82))

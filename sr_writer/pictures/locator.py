@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image, ImageDraw
 from pydicom.dataset import Dataset
 
-from dicom_node.analysis import Segment
+from dicom_node.analysis.answer import Segment
 from dicom_node.sr_writer.geometry import direction_letters, slice_normal, slice_position_mm
 from dicom_node.sr_writer.pictures.frame import Layout
 from dicom_node.sr_writer.pictures.pen import AMBER, LINE, MUTED, PANEL, Pen, RgbUint8, text_width

@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 from pydicom.dataset import Dataset
 
-from dicom_node.analysis import Analysis, NotAnalysed, Picture, ReportContext, Saliency
-from dicom_node.sr_writer.geometry import slice_position_mm
-from dicom_node.sr_writer.pictures.choice import choose, index_of
+from dicom_node.analysis.answer import Analysis, NotAnalysed, Picture, ReportContext, Saliency
+from dicom_node.core.entities import Finding, Presence, Region
+from dicom_node.sr_writer.geometry import key_slices, slice_position_mm
 from dicom_node.sr_writer.pictures.display import displayed, preferred_window
-from dicom_node.sr_writer.pictures.heatmap import heatmap_picture
-from dicom_node.sr_writer.pictures.key_slice import Volume, slice_picture
+from dicom_node.sr_writer.pictures.frame import PictureSource
+from dicom_node.sr_writer.pictures.heatmap import heatmap_picture, panels_picture
+from dicom_node.sr_writer.pictures.key_slice import OutlinedVolume, slice_picture
 from dicom_node.sr_writer.pictures.locator import locator_of
-from dicom_node.sr_writer.pictures.panels import panels_picture
-from dicom_node.sr_writer.pictures.picture_source import PictureSource
 from dicom_node.sr_writer.pictures.summary import refusal_pages, summary_pages
 from dicom_node.sr_writer.pictures.voi import Window
-from dicom_node.sr_writer.source_frames import marked_key, source_key
+from dicom_node.sr_writer.source_frames import marked_key, shows, source_key
 from dicom_node.sr_writer.text import marking, number
 
 
@@ -68,7 +68,7 @@ class _Drawing:
         if not indices:
             return
         analysis = self._analysis
-        volume = Volume(
+        volume = OutlinedVolume(
             sources=analysis.sources,
             segments=analysis.segments,
             findings=analysis.findings,
@@ -111,3 +111,74 @@ def _place(source: Dataset, index: int, count: int) -> str:
 
 def _window_text(window: Window | None) -> str:
     return f"window {number(round(window[1]))}, level {number(round(window[0]))}" if window is not None else ""
+
+
+# --- Which pictures of an answer are drawn: a reader looks at the telling ones, and each is time and space -----------
+
+#: More pictures than this bury the reader (and the PACS); of the heat maps alone, more than this.
+MOST_PICTURES = 20
+MOST_HEATMAPS = 8
+#: So many names of findings without a picture are told, then only their number.
+_MOST_NAMES = 12
+_PRESENCE_ORDER = (Presence.PRESENT, Presence.UNDETERMINED, None, Presence.ABSENT)
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """What is drawn, most telling first: heat maps, then slices by index; `remarks` say what is not."""
+
+    saliencies: tuple[Saliency, ...]
+    slices: tuple[int, ...]
+    remarks: tuple[str, ...]
+
+
+def choose(analysis: Analysis) -> Choice:
+    """Choose the pictures of an answer."""
+    ranked = _ranked(analysis)
+    saliencies, left_out = ranked[:MOST_HEATMAPS], ranked[MOST_HEATMAPS:]
+    indices = _slice_indices(analysis)
+    room = MOST_PICTURES - len(saliencies)
+    remarks = [_without_map(left_out, len(ranked), analysis)] if left_out else []
+    if len(indices) > room:
+        remarks.append(f"{room} of {len(indices)} key slices are drawn.")
+    return Choice(tuple(saliencies), tuple(indices[:room]), tuple(remarks))
+
+
+def _ranked(analysis: Analysis) -> list[Saliency]:
+    """Order the maps: what is present before what is not, then by how far the score is above its threshold."""
+    findings = {finding.key: finding for finding in analysis.findings}
+
+    def rank(saliency: Saliency) -> tuple[int, float]:
+        finding = findings[saliency.finding_key]
+        return _PRESENCE_ORDER.index(finding.presence), -_margin(finding)
+
+    return sorted(analysis.saliencies, key=rank)
+
+
+def _margin(finding: Finding) -> float:
+    return (finding.probability or 0.0) - (finding.threshold or 0.0)
+
+
+def _without_map(left_out: Sequence[Saliency], total: int, analysis: Analysis) -> str:
+    labels = {finding.key: finding.label for finding in analysis.findings}
+    names = list(dict.fromkeys(labels[saliency.finding_key] for saliency in left_out))
+    more = f" and {len(names) - _MOST_NAMES} more" if len(names) > _MOST_NAMES else ""
+    return (
+        f"Heat maps: the {total - len(left_out)} most telling of {total} are drawn. "
+        f"Without a picture: {', '.join(names[:_MOST_NAMES])}{more}."
+    )
+
+
+def _slice_indices(analysis: Analysis) -> Sequence[int]:
+    """Return the key slices, else where segments are largest, else images with a region no heatmap shows."""
+    telling = key_slices(analysis)
+    if telling or analysis.segments:
+        return telling
+    explained = {marked_key(saliency) for saliency in analysis.saliencies}
+    regions = [f.region for f in analysis.findings if f.region is not None]
+    return list(dict.fromkeys(index_of(one, analysis) for one in regions if marked_key(one) not in explained))
+
+
+def index_of(marked: Region | Saliency, analysis: Analysis) -> int:
+    """Return which source a region or a heat map lies on."""
+    return next(index for index, source in enumerate(analysis.sources) if shows(source, marked))

@@ -5,14 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from dicom_node import __version__
-from dicom_node.analysis import Analysis, NotAnalysed, Picture, ReportContext
-from dicom_node.model import Finding, ModelIdentity, Presence
-from dicom_node.sr_writer.pictures.page import NOTE_PX, Frame, Pages
+from dicom_node.analysis.answer import Analysis, NotAnalysed, Picture, ReportContext
+from dicom_node.core.entities import Finding, ModelIdentity, Presence
+from dicom_node.sr_writer.pictures.page import NOTE_PX, Frame, Pages, histogram
 from dicom_node.sr_writer.pictures.pen import AMBER, BLUE, RED, TEXT
-from dicom_node.sr_writer.pictures.plot import histogram
 from dicom_node.sr_writer.pictures.tables import findings_table, measurement_tables
-from dicom_node.sr_writer.text import marking
-from dicom_node.sr_writer.verdict import looked_at, state_of, verdict_on
+from dicom_node.sr_writer.text import looked_at, marking, state_of, verdict_on
 
 NOT_PERFORMED = "AI ANALYSIS NOT PERFORMED"
 _DIGEST_LETTERS = 16

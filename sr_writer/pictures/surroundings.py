@@ -27,7 +27,7 @@ class Scale:
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class DrawnPlace:
     """Where an image was drawn, in pixels of the canvas; `columns` is its width in source pixels."""
 
     left: int
@@ -65,7 +65,7 @@ def bands_px(source: Dataset, text_px: int) -> tuple[int, int]:
     )
 
 
-def draw_surroundings(pen: Pen, source: Dataset, place: Place, text_px: int) -> None:
+def draw_surroundings(pen: Pen, source: Dataset, place: DrawnPlace, text_px: int) -> None:
     """Write the letters beside the middle of the left and upper edge, and the ruler above the left corner."""
     left, top = side_letters(source)
     if left:
@@ -79,7 +79,7 @@ def draw_surroundings(pen: Pen, source: Dataset, place: Place, text_px: int) -> 
         _draw_ruler(pen, scale, place, text_px, letter_left - text_px / 2)
 
 
-def _draw_ruler(pen: Pen, scale: Scale, place: Place, text_px: int, right_end: float) -> None:
+def _draw_ruler(pen: Pen, scale: Scale, place: DrawnPlace, text_px: int, right_end: float) -> None:
     """Draw the ruler with its length behind it, if there is room before `right_end`."""
     px_per_cm = 10.0 / scale.column_mm * place.width / place.columns
     fitting = (cm for cm in _RULERS_CM if cm * px_per_cm <= place.width * _RULER_SHARE)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from dicom_node.model import Finding, Presence
+from dicom_node.core.entities import Finding, Presence
 from dicom_node.sr_writer.pictures.page import BODY, MARGIN, PAGE_PX, RIGHT, SMALL, Pages
 from dicom_node.sr_writer.pictures.pen import AMBER, BLUE, LINE, MUTED, PANEL, RED, TEXT, Rgb, clipped, folded, wrapped
 from dicom_node.sr_writer.text import answer_of, measured, percent

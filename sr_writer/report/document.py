@@ -23,10 +23,11 @@ from pydicom.dataset import Dataset
 from pydicom.filereader import dcmread
 from pydicom.sr.codedict import codes as dictionary
 
-from dicom_node import codes
-from dicom_node.analysis import NotAnalysed, Predecessor, WrittenObject, whole_objects
-from dicom_node.model import ArtifactKind, Code
-from dicom_node.outputs import OutputSet
+from dicom_node.analysis.answer import NotAnalysed, Predecessor, WrittenObject, whole_objects
+from dicom_node.core import codes
+from dicom_node.core.entities import ArtifactKind, Code
+from dicom_node.core.outputs import OutputSet
+from dicom_node.core.uids import derived_uid
 from dicom_node.sr_writer.identity import ResultIdentity, evidence_header, stamp
 from dicom_node.sr_writer.overlays.segmentation import coded
 from dicom_node.sr_writer.report.groups import (
@@ -36,16 +37,16 @@ from dicom_node.sr_writer.report.groups import (
     report_sources,
 )
 from dicom_node.sr_writer.report.library import image_library
-from dicom_node.sr_writer.report.parts import procedure_reported, referenced_requests
 from dicom_node.sr_writer.report.statements import (
     coded_reason,
+    procedure_reported,
+    referenced_requests,
     statements_container,
     summary_code,
     summary_sentences,
 )
 from dicom_node.sr_writer.text import ascii_text, long_string
 from dicom_node.sr_writer.writing import Writing
-from dicom_node.uids import derived_uid
 
 SERIES_NUMBER = 9901
 SR_CLASSES: dict[str, Any] = {

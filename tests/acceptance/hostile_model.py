@@ -6,7 +6,7 @@ import ctypes
 import os
 import time
 
-from dicom_node.analysis import Analysis
+from dicom_node.analysis.answer import Analysis
 from dicom_node.inference.lungs.density import analyse as measure
 from dicom_node.inference.model_run import ModelRun
 

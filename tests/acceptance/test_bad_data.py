@@ -12,15 +12,24 @@ import pydicom
 import pytest
 from fhir.resources.R4B.bundle import Bundle
 
-from tests import judges
-from tests.acceptor_state import log_lines, parts, troubles, wait_until_journal_is_whole
-from tests.data_factories import encoded, small_chest_ct
-from tests.ledger import kept_by
 from tests.peers import raw
 from tests.peers.node import Node
 from tests.peers.process import wait_until
 from tests.peers.raw import Raw
-from tests.small_images import CT_IMAGE, EXPLICIT_LITTLE, Image, element, header, image_module, small_image, uid
+from tests.support.acceptor_state import log_lines, parts, troubles, wait_until_journal_is_whole
+from tests.support.results.stored_objects import kept_by
+from tests.support.studies.data_factories import encoded, small_chest_ct
+from tests.support.studies.small_images import (
+    CT_IMAGE,
+    EXPLICIT_LITTLE,
+    Image,
+    element,
+    header,
+    image_module,
+    small_image,
+    uid,
+)
+from tests.support.validators import objects as validators
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -239,7 +248,7 @@ def test_a_hostile_name_is_one_log_line_escaped_by_the_api_and_harmless_in_every
             assert answer.headers["x-content-type-options"] == "nosniff"
             answer.json()
     for report in results.glob("SR-*.dcm"):
-        judges.assert_readable_sr(report)
+        validators.assert_readable_sr(report)
     for made in results.glob("*.dcm"):
         assert pydicom.dcmread(made).StudyInstanceUID == study
     for bundle in results.glob("FHIR-*.json"):

@@ -15,13 +15,13 @@ import httpx
 import pytest
 
 from tests.acceptance.test_bad_data import nested
-from tests.acceptor_state import troubles
-from tests.ledger import kept_by
 from tests.peers import raw
 from tests.peers.node import Node
 from tests.peers.process import wait_until
 from tests.peers.raw import Raw
-from tests.small_images import CT_IMAGE, Image, element, header, image_module, small_image, uid
+from tests.support.acceptor_state import troubles
+from tests.support.results.stored_objects import kept_by
+from tests.support.studies.small_images import CT_IMAGE, Image, element, header, image_module, small_image, uid
 
 pytestmark = pytest.mark.timeout(300)
 

@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.acceptor_state import acceptor_pid
-from tests.needs import tool
 from tests.peers.node import Node
 from tests.peers.process import Process
 from tests.peers.raw import Raw
-from tests.small_images import (
+from tests.support.acceptor_state import acceptor_pid
+from tests.support.needs import tool
+from tests.support.studies.small_images import (
     small_image,
 )
 

@@ -10,12 +10,13 @@ import highdicom as hd
 import pydicom
 import pytest
 
-from tests import judges, needs
 from tests.acceptance.site import PATIENT_SYSTEM, Site, open_site
 from tests.peers.dcmtk import storescu
 from tests.peers.fhir_server import FhirServer
 from tests.peers.node import Node
 from tests.peers.orthanc import Orthanc
+from tests.support import needs
+from tests.support.validators import objects as validators
 
 pytestmark = pytest.mark.timeout(600)
 
@@ -64,9 +65,9 @@ def test_a_chest_ct_comes_back_as_sr_sc_seg_and_fhir_that_agree(site: Site, ches
     for ds in stored.values():
         outputs.append(tmp_path / f"{ds.Modality}-{ds.InstanceNumber}-{ds.SOPInstanceUID[-6:]}.dcm")
         ds.save_as(outputs[-1], enforce_file_format=True)
-        judges.assert_valid_dicom(outputs[-1], sources[0])
-    judges.assert_consistent(sources, outputs)
-    judges.assert_valid_sr(next(path for path in outputs if path.name.startswith("SR")))
+        validators.assert_valid_dicom(outputs[-1], sources[0])
+    validators.assert_consistent(sources, outputs)
+    validators.assert_valid_sr(next(path for path in outputs if path.name.startswith("SR")))
 
 
 def test_the_same_study_sent_twice_leaves_one_report_and_no_second_object(site: Site, chest_ct: Path) -> None:

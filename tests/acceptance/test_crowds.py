@@ -9,14 +9,14 @@ from contextlib import ExitStack
 
 import pytest
 
-from tests.acceptor_state import back_at, quiet, troubles, use_of
-from tests.ledger import assert_kept
 from tests.peers import raw
 from tests.peers.dcmtk import echoscu
 from tests.peers.node import Node
 from tests.peers.process import wait_until
 from tests.peers.raw import Raw
-from tests.small_images import small_image
+from tests.support.acceptor_state import back_at, quiet, troubles, use_of
+from tests.support.results.stored_objects import assert_kept
+from tests.support.studies.small_images import small_image
 
 pytestmark = pytest.mark.timeout(300)
 

@@ -17,10 +17,6 @@ import psutil
 import pytest
 from pydicom.dataset import Dataset
 
-from tests.acceptor_state import acceptor_pid, parts, troubles
-from tests.data_factories import small_chest_ct
-from tests.ledger import assert_kept, kept_by
-from tests.needs import tool
 from tests.peers import raw
 from tests.peers.dcmtk import running_storescp, storescu
 from tests.peers.node import Node
@@ -28,7 +24,11 @@ from tests.peers.postgres import running_postgres
 from tests.peers.process import free_port, wait_until
 from tests.peers.raw import Raw
 from tests.peers.sender import sending
-from tests.small_images import (
+from tests.support.acceptor_state import acceptor_pid, parts, troubles
+from tests.support.needs import tool
+from tests.support.results.stored_objects import assert_kept, kept_by
+from tests.support.studies.data_factories import small_chest_ct
+from tests.support.studies.small_images import (
     CT_IMAGE,
     Image,
     small_image,

@@ -15,13 +15,14 @@ from pydicom.dataset import Dataset
 from pydicom.uid import UID
 
 from dicom_node.demo.phantoms import chest_ct_phantom
-from tests import judges, needs
 from tests.acceptance.site import PATIENT_SYSTEM, Site, open_site
 from tests.peers import dcmtk
 from tests.peers.fhir_server import FhirServer
 from tests.peers.node import Node
 from tests.peers.orthanc import Orthanc
 from tests.peers.process import wait_until
+from tests.support import needs
+from tests.support.validators import objects as validators
 
 pytestmark = pytest.mark.timeout(600)
 
@@ -92,15 +93,15 @@ def _assert_judged(results: Mapping[str, Any], folder: Path, sources: Sequence[P
     for uid, ds in results.items():
         paths.append(folder / f"{ds.Modality}-{uid[-8:]}.dcm")
         ds.save_as(paths[-1], enforce_file_format=True)
-        judges.assert_valid_dicom(paths[-1], sources[0])
-        judges.assert_parsed(paths[-1])
+        validators.assert_valid_dicom(paths[-1], sources[0])
+        validators.assert_parsed(paths[-1])
         if ds.SOPClassUID.name == GSPS:
-            judges.assert_valid_presentation_state(paths[-1])
+            validators.assert_valid_presentation_state(paths[-1])
         if ds.SOPClassUID.name == PDF:
-            judges.assert_readable_pdf(paths[-1])
+            validators.assert_readable_pdf(paths[-1])
         if "SR" in ds.SOPClassUID.name or ds.SOPClassUID.name == KOS:
-            judges.assert_readable_sr(paths[-1])
-    judges.assert_consistent(sources, paths)
+            validators.assert_readable_sr(paths[-1])
+    validators.assert_consistent(sources, paths)
 
 
 def _assert_counted(site: Site, expected: Mapping[str, int]) -> None:

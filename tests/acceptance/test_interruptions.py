@@ -12,12 +12,12 @@ from typing import Any
 
 import pytest
 
-from tests.acceptor_state import acceptor_pid, children, troubles, wait_until_journal_is_whole
-from tests.ledger import assert_kept
 from tests.peers.node import Node
 from tests.peers.process import free_port, listens, wait_until
 from tests.peers.raw import Raw
-from tests.small_images import Image, small_image
+from tests.support.acceptor_state import acceptor_pid, children, troubles, wait_until_journal_is_whole
+from tests.support.results.stored_objects import assert_kept
+from tests.support.studies.small_images import Image, small_image
 
 pytestmark = pytest.mark.timeout(300)
 

@@ -12,11 +12,11 @@ import pydicom
 import pytest
 
 from dicom_node.inference.cards.card import SHIPPED_MODELS
-from tests.data_factories import small_chest_ct
-from tests.needs import REPOSITORY
 from tests.peers.dcmtk import dcmsend
 from tests.peers.node import Node
 from tests.peers.process import wait_until
+from tests.support.needs import REPOSITORY
+from tests.support.studies.data_factories import small_chest_ct
 
 pytestmark = pytest.mark.timeout(600)
 

@@ -19,11 +19,11 @@ from pydicom.dataset import Dataset
 
 from dicom_node.demo.phantoms import chest_ct_phantom
 from tests.acceptance.site import PATIENT_SYSTEM, Site, open_site
-from tests.needs import REPOSITORY
 from tests.peers.fhir_server import FhirServer
 from tests.peers.node import Node
 from tests.peers.orthanc import Orthanc
 from tests.peers.process import free_port
+from tests.support.needs import REPOSITORY
 
 pytestmark = pytest.mark.timeout(900)
 

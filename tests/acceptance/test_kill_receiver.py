@@ -13,13 +13,13 @@ from dataclasses import replace
 
 import pytest
 
-from tests.acceptor_state import Use, acceptor_pid, open_by, parts, use_of_process
-from tests.ledger import assert_kept, kept_by
 from tests.peers.node import Node
 from tests.peers.process import free_port, wait_until
 from tests.peers.raw import Raw
 from tests.peers.sender import Sender, sending
-from tests.small_images import Image, small_image
+from tests.support.acceptor_state import Use, acceptor_pid, open_by, parts, use_of_process
+from tests.support.results.stored_objects import assert_kept, kept_by
+from tests.support.studies.small_images import Image, small_image
 
 pytestmark = pytest.mark.timeout(900)
 

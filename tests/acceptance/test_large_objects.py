@@ -11,11 +11,11 @@ from pathlib import Path
 import pydicom
 import pytest
 
-from tests.acceptor_state import acceptor_pid, peak_mb, peak_of_mb, troubles, use_of, use_of_process
 from tests.peers import raw
 from tests.peers.node import Node
 from tests.peers.raw import Raw
-from tests.small_images import (
+from tests.support.acceptor_state import acceptor_pid, peak_mb, peak_of_mb, troubles, use_of, use_of_process
+from tests.support.studies.small_images import (
     CT_IMAGE,
     EXPLICIT_LITTLE,
     IMPLICIT_LITTLE,

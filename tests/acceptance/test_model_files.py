@@ -17,14 +17,14 @@ from typing import Any
 import pytest
 
 from dicom_node.demo.phantoms import chest_radiograph_phantom
-from dicom_node.governance.environment import environment
+from dicom_node.governance.admission import environment
 from dicom_node.index.database import Database
 from dicom_node.index.decisions import Decision, DecisionKind, add_decision
 from dicom_node.inference.cards.card import load_card
-from tests.data_factories import toy_bundle
-from tests.needs import REPOSITORY
 from tests.peers.node import Node
 from tests.peers.process import wait_until
+from tests.support.needs import REPOSITORY
+from tests.support.studies.data_factories import toy_bundle
 
 pytestmark = pytest.mark.timeout(600)
 

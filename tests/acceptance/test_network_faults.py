@@ -12,14 +12,14 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from tests.acceptor_state import acceptor_pid, back_at, log_lines, parts, peak_mb, quiet, troubles, use_of
-from tests.ledger import assert_kept, kept_by
-from tests.nonsense import FIRST_WORDS, NONSENSE
 from tests.peers import raw
 from tests.peers.node import Node
 from tests.peers.process import wait_until
 from tests.peers.raw import COMMAND, ECHO_CONTEXT, LAST, STORE_CONTEXT, Raw
-from tests.small_images import CT_IMAGE, small_image, uid
+from tests.support.acceptor_state import acceptor_pid, back_at, log_lines, parts, peak_mb, quiet, troubles, use_of
+from tests.support.results.stored_objects import assert_kept, kept_by
+from tests.support.studies.malformed_input import FIRST_WORDS, NONSENSE
+from tests.support.studies.small_images import CT_IMAGE, small_image, uid
 
 pytestmark = pytest.mark.timeout(300)
 

@@ -20,13 +20,14 @@ from pydicom.dataset import Dataset
 from pydicom.encaps import encapsulate, generate_frames
 from pydicom.uid import JPEG2000Lossless
 
-from dicom_node.send.negotiation import Remote
-from dicom_node.send.scu import send_files
-from dicom_node.uids import derived_uid
-from tests import judges, volumes
+from dicom_node.core.uids import derived_uid
+from dicom_node.dimse.negotiation import Remote
+from dicom_node.dimse.storage_scu import send_files
 from tests.acceptance.site import FINISHED
 from tests.peers.node import Node
 from tests.peers.process import wait_until
+from tests.support.studies import volumes
+from tests.support.validators import objects as validators
 
 pytestmark = pytest.mark.timeout(600)
 
@@ -192,7 +193,7 @@ def test_no_study_leaves_a_mask_or_a_traceback(outcomes: dict[str, Any]) -> None
 def assert_report_says_why(results: Path, study_instance_uid: str, reason: str) -> None:
     found = [path for path in results.glob("SR-*.dcm") if pydicom.dcmread(path).StudyInstanceUID == study_instance_uid]
     (path,) = found
-    judges.assert_readable_sr(path)
+    validators.assert_readable_sr(path)
     report = pydicom.dcmread(path)
     assert report.CompletionFlag == "PARTIAL"
     assert reason in report.CompletionFlagDescription

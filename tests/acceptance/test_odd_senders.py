@@ -11,14 +11,14 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from tests.acceptor_state import troubles
-from tests.ledger import assert_kept, kept_by
 from tests.peers import raw
 from tests.peers.node import Node
 from tests.peers.process import wait_until
 from tests.peers.raw import COMMAND, ECHO_CONTEXT, LAST, STORE_CONTEXT, Raw
 from tests.peers.sender import sending
-from tests.small_images import CT_IMAGE, EXPLICIT_LITTLE, IMPLICIT_LITTLE, Image, element, small_image
+from tests.support.acceptor_state import troubles
+from tests.support.results.stored_objects import assert_kept, kept_by
+from tests.support.studies.small_images import CT_IMAGE, EXPLICIT_LITTLE, IMPLICIT_LITTLE, Image, element, small_image
 
 pytestmark = pytest.mark.timeout(300)
 

@@ -9,13 +9,14 @@ from pathlib import Path
 import pydicom
 import pytest
 
-from dicom_node.send.negotiation import Remote
-from dicom_node.send.scu import send_files
-from tests import judges, needs
+from dicom_node.dimse.negotiation import Remote
+from dicom_node.dimse.storage_scu import send_files
 from tests.acceptance.site import FINISHED
-from tests.data_factories import small_chest_ct
 from tests.peers.node import Node
 from tests.peers.process import wait_until
+from tests.support import needs
+from tests.support.studies.data_factories import small_chest_ct
+from tests.support.validators import objects as validators
 
 pytestmark = pytest.mark.timeout(600)
 
@@ -56,7 +57,7 @@ def test_every_study_of_a_real_folder_ends_with_an_answer_or_a_reason(
     reports = sorted((tmp_path / "files").glob("SR-*.dcm"))
     assert len(reports) == sum(len(study["routes"]) for study in studies)
     for path in reports:
-        judges.assert_readable_sr(path)
+        validators.assert_readable_sr(path)
     assert "Traceback" not in any_study_node.log.read_text()
 
 

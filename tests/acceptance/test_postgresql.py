@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from dicom_node.send.negotiation import Remote
-from dicom_node.send.scu import send_files
+from dicom_node.dimse.negotiation import Remote
+from dicom_node.dimse.storage_scu import send_files
 from tests.acceptance.site import FINISHED
-from tests.data_factories import small_chest_ct
 from tests.peers.node import Node
 from tests.peers.process import wait_until
+from tests.support.studies.data_factories import small_chest_ct
 
 pytestmark = pytest.mark.timeout(300)
 

@@ -16,15 +16,15 @@ from pynetdicom import AE
 from pynetdicom.sop_class import CTImageStorage, Verification  # type: ignore[attr-defined]  # made at import time
 
 from dicom_node.demo.phantoms import chest_radiograph_phantom
-from tests.acceptor_state import troubles
-from tests.ledger import data_set_of, kept_by
 from tests.peers import dcmjs_dimse
 from tests.peers.certificates import Certificates, make_certificates
 from tests.peers.dcmtk import dcmsend, echoscu, run, running_dcmqrscp, storescu
 from tests.peers.node import Node
 from tests.peers.orthanc import running_orthanc
 from tests.peers.process import wait_until
-from tests.small_images import small_image, uid
+from tests.support.acceptor_state import troubles
+from tests.support.results.stored_objects import data_set_of, kept_by
+from tests.support.studies.small_images import small_image, uid
 
 pytestmark = pytest.mark.timeout(300)
 

@@ -14,14 +14,14 @@ from pynetdicom.pdu_primitives import UserIdentityNegotiation
 from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]  # made at import time
 from sqlalchemy import select
 
-from dicom_node.tables import instances
-from tests.acceptor_state import log_lines, troubles
-from tests.arrivals import opened_database
+from dicom_node.index.tables import instances
 from tests.peers import raw
 from tests.peers.dcmtk import echoscu, storescu
 from tests.peers.node import Node
 from tests.peers.raw import Raw
-from tests.small_images import EXPLICIT_LITTLE, small_image
+from tests.support.acceptor_state import log_lines, troubles
+from tests.support.results.arrivals import opened_database
+from tests.support.studies.small_images import EXPLICIT_LITTLE, small_image
 
 pytestmark = pytest.mark.timeout(300)
 

@@ -13,15 +13,15 @@ from typing import Any
 
 import pytest
 
-from tests.acceptor_state import back_at, quiet, troubles, use_of
-from tests.ledger import assert_kept
 from tests.peers import raw
 from tests.peers.certificates import Certificates, Identity, make_certificates
 from tests.peers.dcmtk import echoscu, run
 from tests.peers.node import Node
 from tests.peers.process import wait_until
 from tests.peers.raw import Raw
-from tests.small_images import small_image
+from tests.support.acceptor_state import back_at, quiet, troubles, use_of
+from tests.support.results.stored_objects import assert_kept
+from tests.support.studies.small_images import small_image
 
 pytestmark = pytest.mark.timeout(300)
 

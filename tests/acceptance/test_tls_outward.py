@@ -10,12 +10,12 @@ from typing import Any
 
 import pytest
 
-from tests.data_factories import small_chest_ct
-from tests.needs import REPOSITORY
 from tests.peers.certificates import Certificates, make_certificates
 from tests.peers.node import Node
 from tests.peers.orthanc import Orthanc, running_orthanc
 from tests.peers.process import free_port, wait_until
+from tests.support.needs import REPOSITORY
+from tests.support.studies.data_factories import small_chest_ct
 
 pytestmark = pytest.mark.timeout(300)
 

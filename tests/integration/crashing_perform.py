@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 
-from dicom_node.tasks import Performed, Task
-from dicom_node.uids import derived_uid
-from dicom_node.worker_process import perform as really_perform
+from dicom_node.core.uids import derived_uid
+from dicom_node.jobs.tasks import Performed, Task
+from dicom_node.jobs.worker_process import perform as really_perform
 
 POISON_STUDY = derived_uid("test-poison-study")
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from pydicom.valuerep import DA
 
-from dicom_node.errors import DeliveryDeferred, NotAnalysable
+from dicom_node.core.errors import DeliveryDeferred, NotAnalysable
 
 
 def perform(request: object) -> object:

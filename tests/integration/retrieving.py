@@ -13,14 +13,14 @@ from dicom_node.config.incoming import SourceSettings
 from dicom_node.config.running import NodeSettings
 from dicom_node.config.settings import Settings
 from dicom_node.index.database import Database
-from dicom_node.intake import Intake, Limits
-from dicom_node.retrieve.arrivals import Door
+from dicom_node.index.tables import associations, instances
+from dicom_node.ingest.intake import Intake, IntakeLimits
 from dicom_node.retrieve.factory import make_sources
 from dicom_node.retrieve.part10 import opened_file
 from dicom_node.retrieve.retrieval import Retrieval, Watch, new_retrieval, perform
-from dicom_node.retrieve.source import Source, Wanted
-from dicom_node.spool import Spool
-from dicom_node.tables import associations, instances
+from dicom_node.retrieve.sink import SinkParts
+from dicom_node.retrieve.source import Source, WantedStudy
+from dicom_node.storage.spool import Spool
 from tests.peers.orthanc import Orthanc
 
 CALLED = "AINODE"
@@ -36,13 +36,13 @@ class Place:
     max_object_bytes: int = 1 << 30
 
     @property
-    def door(self) -> Door:
-        limits = Limits(min_free_bytes=self.min_free_bytes, max_object_bytes=self.max_object_bytes)
+    def door(self) -> SinkParts:
+        limits = IntakeLimits(min_free_bytes=self.min_free_bytes, max_object_bytes=self.max_object_bytes)
         intake = Intake(self.database, self.spool, limits, "test:retrieve")
-        return Door(intake, self.database, self.max_object_bytes)
+        return SinkParts(intake, self.database, self.max_object_bytes)
 
     def fetch(self, source: Source, study: str, *series: str, watch: Watch | None = None) -> Retrieval:
-        asked = new_retrieval("1", source.name, Wanted(study, series))
+        asked = new_retrieval("1", source.name, WantedStudy(study, series))
         return perform(asked, source, self.door, CALLED, watch or Watch())
 
     def rows(self) -> list[Mapping[str, Any]]:

@@ -15,9 +15,9 @@ from pydicom.uid import (
     SegmentationStorage,
 )
 
-from dicom_node.model import Artifact, ArtifactKind
-from dicom_node.send import Outgoing
-from dicom_node.uids import derived_uid
+from dicom_node.core.entities import Artifact, ArtifactKind
+from dicom_node.core.uids import derived_uid
+from dicom_node.deliver.outgoing import Outgoing
 
 SOP_CLASSES = {
     ArtifactKind.SECONDARY_CAPTURE: SecondaryCaptureImageStorage,

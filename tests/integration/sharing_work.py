@@ -8,8 +8,8 @@ from __future__ import annotations
 import ctypes
 import time
 
-from dicom_node.tasks import Task
-from dicom_node.worker_process import work as really_work
+from dicom_node.jobs.tasks import Task
+from dicom_node.jobs.worker_process import work as really_work
 
 
 def work(request: Task | tuple[Task, ...]) -> object:

@@ -1,4 +1,4 @@
-"""From arrival to delivery with the real parts, step by step: intake, sweep, analyst, worker process, outbox."""
+"""From arrival to delivery with the real parts, step by step: intake, sweep, job runner, worker process, outbox."""
 
 from __future__ import annotations
 
@@ -19,29 +19,29 @@ from pydicom.uid import ExplicitVRLittleEndian
 from pynetdicom import AE, AllStoragePresentationContexts, evt
 from sqlalchemy import Row, Table, select, update
 
-from dicom_node.analyst import Analyst
 from dicom_node.config.outgoing import DestinationSettings
+from dicom_node.core.entities import Destination, Route
+from dicom_node.core.entities import SendingPeer as Modality
+from dicom_node.deliver.factory import make_sender
+from dicom_node.deliver.outbox import BackOff, DestinationWorker, OutboxPolicy
 from dicom_node.fhir.options import FhirOptions
 from dicom_node.governance.admission import admit_any
 from dicom_node.index import actions
+from dicom_node.index.arrivals import close_association
 from dicom_node.index.database import Database
-from dicom_node.index.intake import close_association
 from dicom_node.index.jobs import claim
+from dicom_node.index.tables import artifacts, deliveries, events, jobs, results, studies
 from dicom_node.inference.cards.folders import find_models
-from dicom_node.inference.workers.sandbox import Sandbox
-from dicom_node.intake import Intake, Limits, Received
-from dicom_node.job_plan import AnalystSettings
-from dicom_node.model import Destination, Route
-from dicom_node.model import Sender as Modality
-from dicom_node.outbox import BackOff, DestinationWorker, OutboxPolicy
-from dicom_node.send.factory import make_sender
-from dicom_node.spool import Spool
-from dicom_node.sweeps import CompletenessSweep
-from dicom_node.tables import artifacts, deliveries, events, jobs, results, studies
-from tests.arrivals import opened_database
-from tests.data_factories import small_chest_ct
+from dicom_node.ingest.intake import Intake, IntakeLimits, Received
+from dicom_node.jobs.planning import JobSettings
+from dicom_node.jobs.runner import JobRunner
+from dicom_node.jobs.sweeps import CompletenessSweep
+from dicom_node.sandbox.host import Sandbox
+from dicom_node.storage.spool import Spool
 from tests.integration.crashing_perform import POISON_STUDY
 from tests.peers.process import free_port
+from tests.support.results.arrivals import opened_database
+from tests.support.studies.data_factories import small_chest_ct
 
 MAX_ATTEMPTS = 3
 ASSOCIATION = "an-association"
@@ -91,11 +91,11 @@ class Chain:
     def __init__(self, folder: Path, database: Database, worker: Sandbox, pacs: Pacs) -> None:
         self.folder, self.database, self.pacs = folder, database, pacs
         self.spool = Spool(folder / "spool")
-        self.intake = Intake(database, self.spool, Limits(min_free_bytes=0, max_object_bytes=1 << 30), "receiver")
+        self.intake = Intake(database, self.spool, IntakeLimits(min_free_bytes=0, max_object_bytes=1 << 30), "receiver")
         cards = find_models(())
         self._sweep = CompletenessSweep(database, (ROUTE,), cards, lambda: None)
         (folder / "work").mkdir()
-        self.analyst = Analyst(database, self.spool, cards, worker, _settings(folder / "work"))
+        self.job_runner = JobRunner(database, self.spool, cards, worker, _settings(folder / "work"))
         self.outbox = {name: self._worker(settings) for name, settings in self._destinations().items()}
 
     def _destinations(self) -> dict[str, DestinationSettings]:
@@ -123,7 +123,7 @@ class Chain:
         while True:
             with self.database.write() as connection:
                 connection.execute(update(jobs).values(not_before=datetime.now(UTC) - timedelta(seconds=1)))
-            if not self.analyst.work_once():
+            if not self.job_runner.work_once():
                 return
 
     def deliver(self) -> None:
@@ -154,8 +154,8 @@ class Chain:
         return next(str(row.state) for row in self.rows(studies) if row.study_instance_uid == uid)
 
 
-def _settings(work_dir: Path) -> AnalystSettings:
-    return AnalystSettings(
+def _settings(work_dir: Path) -> JobSettings:
+    return JobSettings(
         admit=admit_any,
         owner="host:1", work_dir=work_dir, ae_title="AINODE", intended_use="clinical", institution="",
         fhir=FhirOptions(), max_attempts=MAX_ATTEMPTS, lease_s=60.0,
@@ -266,7 +266,7 @@ def test_an_analysis_lost_before_it_was_saved_is_made_again_byte_for_byte(
         job = claim(connection, "host:dead", datetime.now(UTC), 0.001)
     assert job is not None
     (chain.folder / "lost").mkdir()
-    plan = chain.analyst._plan(job, chain.folder / "lost")
+    plan = chain.job_runner._plan(job, chain.folder / "lost")
     assert plan is not None
     lost: Any = worker.run(plan.task)
     chain.analyse()
@@ -304,9 +304,9 @@ def test_an_orderly_stop_costs_the_study_no_attempt(chain: Chain, images: Sequen
     for _ in range(MAX_ATTEMPTS + 1):
         sandbox = Sandbox("tests.integration.crashing_targets:perform", time_limit_s=60, memory_limit_mb=0)
         sandbox.close()
-        analyst = Analyst(chain.database, chain.spool, find_models(()), sandbox, _settings(tmp_path / "work"))
-        analyst.stop()
-        assert analyst.work_once()
+        job_runner = JobRunner(chain.database, chain.spool, find_models(()), sandbox, _settings(tmp_path / "work"))
+        job_runner.stop()
+        assert job_runner.work_once()
     assert [row.attempts for row in chain.rows(jobs)] == [0]
     chain.analyse()
     assert chain.study_state(images[0].StudyInstanceUID) == "REPORTED"

@@ -16,20 +16,20 @@ torch = pytest.importorskip("torch", reason="the inference extra is not installe
 
 from safetensors.torch import load_file, save_file  # noqa: E402
 
-from dicom_node.analysis import Analysis, NotAnalysed  # noqa: E402
+from dicom_node.analysis.answer import Analysis, NotAnalysed  # noqa: E402
+from dicom_node.core.entities import Presence  # noqa: E402
+from dicom_node.core.errors import ModelUnavailable  # noqa: E402
 from dicom_node.demo.phantoms import chest_radiograph_phantom  # noqa: E402
-from dicom_node.errors import ModelUnavailable  # noqa: E402
 from dicom_node.inference.anomaly import cxr, networks  # noqa: E402
 from dicom_node.inference.anomaly.detector import TERMS, Detector, prepared  # noqa: E402
 from dicom_node.inference.cards.card import load_card  # noqa: E402
 from dicom_node.inference.runner import run_model  # noqa: E402
 from dicom_node.inference.training import anomaly_report, anomaly_stages, bundle_folder, cxr_anomaly  # noqa: E402
 from dicom_node.inference.training.data import Radiograph, Split  # noqa: E402
-from dicom_node.model import Presence  # noqa: E402
 from dicom_node.sr_writer import to_part10, write_objects  # noqa: E402
-from tests.data_factories import request_for  # noqa: E402
-from tests.judges import assert_valid_dicom  # noqa: E402
-from tests.unit import analysis_examples as examples  # noqa: E402
+from tests.support.results import analysis_examples as examples  # noqa: E402
+from tests.support.studies.data_factories import request_for  # noqa: E402
+from tests.support.validators.objects import assert_valid_dicom  # noqa: E402
 
 FOLDER = cxr_anomaly.SHIPPED
 QUICK = anomaly_stages.AnomalyRecipe(encoder_epochs=2, vae_epochs=4, scorer_epochs=6, batch_size=16, latent=8)

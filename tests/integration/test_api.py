@@ -12,12 +12,12 @@ import pytest
 from dicom_node.api.parts import ApiParts
 from dicom_node.config.running import NodeSettings
 from dicom_node.config.settings import Settings
-from dicom_node.fitting import KEY_OBJECTS, REPORTS, SECONDARY_CAPTURE
+from dicom_node.core.capability_match import KEY_OBJECTS, REPORTS, SECONDARY_CAPTURE
 from dicom_node.index.database import Database
-from dicom_node.index.peers import note_refusal, remember
-from tests.api_client import Client, client_of, parts_over, seeded_database
-from tests.rows import NOW, key_of
-from tests.seeded import ANALYSING, CHEST_CT, CHEST_XR, HOSTILE, RECEIVING, SCRIPT
+from dicom_node.index.peer_memory import note_refusal, remember
+from tests.support.api_client import Client, client_of, parts_over, seeded_database
+from tests.support.results.rows import NOW, key_of
+from tests.support.results.seeded import ANALYSING, CHEST_CT, CHEST_XR, HOSTILE, RECEIVING, SCRIPT
 
 
 @pytest.fixture

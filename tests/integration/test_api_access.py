@@ -9,13 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from dicom_node.api.access import COOKIE, Sessions
-from dicom_node.api.door import MAX_BODY_BYTES
-from dicom_node.api.throttle import FailureLimit
-from dicom_node.api.token import digest_of, load_or_create_token
-from dicom_node.errors import SettingsError
-from tests.api_client import TOKEN, Client, client_of, parts_over, seeded_database
-from tests.seeded import CHEST_XR
+from dicom_node.api.access import COOKIE, FailureLimit, Sessions, digest_of, load_or_create_token
+from dicom_node.api.guard import MAX_BODY_BYTES
+from dicom_node.core.errors import SettingsError
+from tests.support.api_client import TOKEN, Client, client_of, parts_over, seeded_database
+from tests.support.results.seeded import CHEST_XR
 
 SAME_SITE = {"Origin": "http://node", "Sec-Fetch-Site": "same-origin"}
 

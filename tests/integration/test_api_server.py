@@ -14,14 +14,14 @@ import httpx
 import pytest
 
 from dicom_node.api.application import create_app
-from dicom_node.api.changes import MAX_LISTENERS
+from dicom_node.api.routes.events import MAX_LISTENERS
 from dicom_node.api.server import ApiServer
-from dicom_node.errors import NodeError
+from dicom_node.core.errors import NodeError
 from dicom_node.index.database import Database
-from tests.api_client import TOKEN, first_look, parts_over, seeded_database
 from tests.peers.process import wait_until
-from tests.rows import Rows
-from tests.seeded import CHEST_CT, GAP_CT
+from tests.support.api_client import TOKEN, first_look, parts_over, seeded_database
+from tests.support.results.rows import Rows
+from tests.support.results.seeded import CHEST_CT, GAP_CT
 
 BEARER = {"Authorization": f"Bearer {TOKEN}"}
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests import needs
+from tests.support import needs
 
 #: A busy machine takes its time to start and to fill; how long is not what is tested.
 pytestmark = pytest.mark.timeout(600)

@@ -15,14 +15,14 @@ import pytest
 from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence
 
-from dicom_node.analysis import Analysis, NotAnalysed, Saliency
+from dicom_node.analysis.answer import Analysis, NotAnalysed, Saliency
+from dicom_node.core.entities import Presence
+from dicom_node.core.errors import ModelUnavailable
 from dicom_node.demo.phantoms import chest_radiograph_phantom
-from dicom_node.errors import ModelUnavailable
-from dicom_node.inference.explain.regions import hottest_box
+from dicom_node.inference.explain.maps import hottest_box
 from dicom_node.inference.runner import run_model
-from dicom_node.model import Presence
-from tests.data_factories import changed, renumbered, request_for, toy_bundle
-from tests.model_page import write_example
+from tests.support.docs.model_page import write_example
+from tests.support.studies.data_factories import changed, renumbered, request_for, toy_bundle
 
 
 @pytest.fixture(scope="module")

@@ -11,16 +11,17 @@ from pydicom.dataset import Dataset
 
 torch = pytest.importorskip("torch", reason="the inference extra is not installed")
 
-from dicom_node.analysis import Analysis  # noqa: E402
+from dicom_node.analysis.answer import Analysis  # noqa: E402
+from dicom_node.core.entities import Presence  # noqa: E402
 from dicom_node.demo.phantoms import chest_radiograph_phantom  # noqa: E402
 from dicom_node.inference.prediction import ModelInput  # noqa: E402
 from dicom_node.inference.runner import run_model  # noqa: E402
-from dicom_node.inference.runtimes.bundle import Wanted, open_bundle  # noqa: E402
-from dicom_node.model import Presence  # noqa: E402
+from dicom_node.inference.runtimes.bundle import WantedAnswer, open_bundle  # noqa: E402
 from dicom_node.sr_writer import to_part10, write_objects  # noqa: E402
-from tests import judges, zoo_bundles  # noqa: E402
-from tests.data_factories import renumbered, request_for  # noqa: E402
-from tests.shapes import Placed, series_of  # noqa: E402
+from tests.support.models import zoo_bundles  # noqa: E402
+from tests.support.studies.data_factories import renumbered, request_for  # noqa: E402
+from tests.support.studies.shapes import Placed, series_of  # noqa: E402
+from tests.support.validators import objects as validators  # noqa: E402
 
 CONVOLUTION = (
     "$torch.nn.Sequential(torch.nn.Conv2d(1, 2, 3, padding=1), torch.nn.ReLU(), "
@@ -72,7 +73,7 @@ def test_a_radiograph_is_outlined_and_the_mask_is_a_valid_object(tmp_path: Path)
     for one in write_objects(answer, request.context):
         path = tmp_path / f"{one.order:02}.dcm"
         path.write_bytes(to_part10(one.dataset))
-        judges.assert_valid_dicom(path, request.files[0].path)
+        validators.assert_valid_dicom(path, request.files[0].path)
 
 
 def test_a_volume_is_classified_as_a_whole(tmp_path: Path) -> None:
@@ -107,7 +108,7 @@ def test_a_box_on_a_picture_has_columns_first_and_slice_nought(tmp_path: Path) -
     values = np.zeros((1, 80, 120), np.float32)
     values[0, 20:30, 80:100] = 1.0
 
-    (found,) = open_bundle(model, "cpu", Wanted(task="detection"), state).predict([ModelInput(values=values)])
+    (found,) = open_bundle(model, "cpu", WantedAnswer(task="detection"), state).predict([ModelInput(values=values)])
 
     best = found.boxes[0]
     assert (best.low_xyz_px, best.high_xyz_px) == (
@@ -130,7 +131,7 @@ def test_a_heat_map_lies_on_what_it_explains_whichever_axis_comes_first(tmp_path
     state = {"0.weight": weight, "0.bias": torch.zeros(2)}
     values = np.zeros((1, 60, 90), np.float32)
     values[0, 5:15, 60:85] = 1.0
-    wanted = Wanted(task="classification", explain_method="grad-cam++", explain_layer="1")
+    wanted = WantedAnswer(task="classification", explain_method="grad-cam++", explain_layer="1")
 
     explanation = open_bundle(model, "cpu", wanted, state).explain(ModelInput(values=values), 0)
 

@@ -13,13 +13,13 @@ import pytest
 torch = pytest.importorskip("torch", reason="the inference extra is not installed")
 
 from dicom_node.__main__ import main  # noqa: E402
-from dicom_node.errors import ModelUnavailable  # noqa: E402
+from dicom_node.core.errors import ModelUnavailable  # noqa: E402
 from dicom_node.inference.cards.card import load_card  # noqa: E402
 from dicom_node.inference.prediction import ModelInput  # noqa: E402
-from dicom_node.inference.runtimes.bundle import Wanted, load, open_bundle  # noqa: E402
+from dicom_node.inference.runtimes.bundle import WantedAnswer, load, open_bundle  # noqa: E402
 from dicom_node.inference.runtimes.weights import read_state  # noqa: E402
 from dicom_node.inference.trial import phantom  # noqa: E402
-from tests import zoo_bundles  # noqa: E402
+from tests.support.models import zoo_bundles  # noqa: E402
 
 
 class RunsCode:
@@ -159,7 +159,7 @@ def test_classes_brought_back_one_by_one_are_those_brought_back_together(tmp_pat
     state["weight"], state["bias"] = state["weight"] / 50, state["bias"] / 50  # soft borders: near ties everywhere
     given = phantom((1, 12, 40, 44))
     one_by_one, together = (
-        open_bundle(model, "cpu", Wanted(task="segmentation", explain_method=method), state).predict([given])[0]
+        open_bundle(model, "cpu", WantedAnswer(task="segmentation", explain_method=method), state).predict([given])[0]
         for method in ("", "probability")
     )
 
@@ -176,7 +176,7 @@ def test_a_network_that_gives_no_numbers_gives_no_mask(tmp_path: Path) -> None:
     state["bias"][1] = float("nan")
 
     with pytest.raises(ModelUnavailable, match="not-a-number"):
-        open_bundle(model, "cpu", Wanted(task="segmentation"), state).predict([phantom((1, 8, 40, 44))])
+        open_bundle(model, "cpu", WantedAnswer(task="segmentation"), state).predict([phantom((1, 8, 40, 44))])
 
 
 @pytest.mark.parametrize("method", ["grad-cam", "attention-rollout"])
@@ -206,7 +206,7 @@ def test_a_feature_pyramid_needs_no_torchvision_and_keeps_the_names_of_published
     from monai.apps.detection.networks.retinanet_network import resnet_fpn_feature_extractor  # noqa: PLC0415
     from monai.networks.nets.resnet import resnet10  # noqa: PLC0415
 
-    from dicom_node.inference.runtimes.bundle_retinanet import stand_in_for_torchvision  # noqa: PLC0415
+    from dicom_node.inference.runtimes.bundle_code import stand_in_for_torchvision  # noqa: PLC0415
 
     stand_in_for_torchvision()
     backbone = resnet10(spatial_dims=3, n_input_channels=1, conv1_t_stride=[2, 2, 1], conv1_t_size=[7, 7, 7])
@@ -253,7 +253,9 @@ def test_pictures_without_a_position_are_segmented_too(tmp_path: Path) -> None:
     picture = np.zeros((1, 50, 120), np.float32)
     picture[0, 10:20, 60:110] = 1.0
 
-    (prediction,) = open_bundle(model, "cpu", Wanted(task="segmentation"), state).predict([ModelInput(values=picture)])
+    (prediction,) = open_bundle(model, "cpu", WantedAnswer(task="segmentation"), state).predict(
+        [ModelInput(values=picture)]
+    )
 
     assert prediction.labels is not None
     found = np.argwhere(prediction.labels[0] == 2)

@@ -13,15 +13,16 @@ from pydicom.dataset import Dataset
 
 pytest.importorskip("torch", reason="the inference extra is not installed")
 
-from dicom_node.analysis import Analysis
+from dicom_node.analysis.answer import Analysis
 from dicom_node.demo.phantoms import chest_radiograph_phantom
-from dicom_node.fhir.bundle import build_bundle
+from dicom_node.fhir.builders.bundle import build_bundle
 from dicom_node.fhir.options import FhirOptions
 from dicom_node.inference.runner import run_model
 from dicom_node.sr_writer import to_part10, write_objects
-from tests import judges, zoo_bundles
-from tests.data_factories import request_for
-from tests.shapes import OBLIQUE, series_of
+from tests.support.models import zoo_bundles
+from tests.support.studies.data_factories import request_for
+from tests.support.studies.shapes import OBLIQUE, series_of
+from tests.support.validators import objects as validators
 
 Model = Callable[[Path], Path]
 
@@ -38,9 +39,9 @@ def written(datasets: Sequence[Dataset], model: Path, folder: Path) -> tuple[Ana
     for one in objects:
         path = folder / f"{one.order:02}-{one.kind.value}.dcm"
         path.write_bytes(to_part10(one.dataset))
-        judges.assert_valid_dicom(path, request.files[0].path)
+        validators.assert_valid_dicom(path, request.files[0].path)
         files.setdefault(one.kind.value, []).append(path)
-    judges.assert_consistent(
+    validators.assert_consistent(
         [file.path for file in request.files], [path for paths in files.values() for path in paths]
     )
     return answer, files
@@ -81,5 +82,5 @@ def test_answers_about_a_radiograph_become_a_report(make: Model, tmp_path: Path)
 
     _, files = written([image], make(tmp_path / "model"), tmp_path)
 
-    judges.assert_readable_sr(files["SR"][0])
+    validators.assert_readable_sr(files["SR"][0])
     assert files["SC"]

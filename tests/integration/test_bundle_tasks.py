@@ -12,13 +12,13 @@ from pydicom.dataset import Dataset
 
 pytest.importorskip("torch", reason="the inference extra is not installed")
 
-from dicom_node.analysis import Analysis, NotAnalysed
+from dicom_node.analysis.answer import Analysis, NotAnalysed
+from dicom_node.core.entities import Presence
 from dicom_node.demo.phantoms import chest_radiograph_phantom
 from dicom_node.inference.runner import run_model
-from dicom_node.model import Presence
-from tests import zoo_bundles
-from tests.data_factories import request_for
-from tests.shapes import BALL_CENTRE_MM, BALL_RADIUS_MM, OBLIQUE, PLACES, Placed, series_of
+from tests.support.models import zoo_bundles
+from tests.support.studies.data_factories import request_for
+from tests.support.studies.shapes import BALL_CENTRE_MM, BALL_RADIUS_MM, OBLIQUE, PLACES, Placed, series_of
 
 Truth = dict[str, NDArray[np.uint8]]
 

@@ -13,10 +13,10 @@ from typing import Any
 
 import pytest
 
-from tests.data_factories import small_chest_ct
-from tests.needs import REPOSITORY
 from tests.peers.node import Node
 from tests.peers.process import free_port, wait_until
+from tests.support.needs import REPOSITORY
+from tests.support.studies.data_factories import small_chest_ct
 
 ROUTE = {"name": "ct", "model": "ct-lung-density", "quiet_period_s": 1.0, "when": {"modality": "CT"}}
 
@@ -187,7 +187,7 @@ sys.exit(3 if failed.is_set() else 0)
 """
 
 
-@pytest.mark.parametrize(("name", "status"), [("settler", 3), ("outbox-pacs", 3), ("of a peer", 0)])
+@pytest.mark.parametrize(("name", "status"), [("consumer", 3), ("outbox-pacs", 3), ("of a peer", 0)])
 def test_only_the_death_of_a_thread_of_its_own_ends_the_node(name: str, status: int) -> None:
     argv = [sys.executable, "-c", _A_THREAD_DIES, name]
     assert subprocess.run(argv, cwd=REPOSITORY, timeout=120, check=False).returncode == status

@@ -21,15 +21,15 @@ from pynetdicom.sop_class import (  # type: ignore[attr-defined]
     StorageCommitmentPushModelInstance,
 )
 
-from tests.acceptor_state import troubles
-from tests.data_factories import small_chest_ct
 from tests.peers import raw
 from tests.peers.node import Node
 from tests.peers.orthanc import Orthanc
 from tests.peers.postgres import running_postgres
 from tests.peers.process import free_port, wait_until
 from tests.peers.raw import Raw
-from tests.small_images import IMPLICIT_LITTLE
+from tests.support.acceptor_state import troubles
+from tests.support.studies.data_factories import small_chest_ct
+from tests.support.studies.small_images import IMPLICIT_LITTLE
 
 REQUEST = 1
 #: How long anything may take on a busy machine.

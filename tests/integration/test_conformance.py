@@ -15,8 +15,8 @@ from pynetdicom.sop_class import (  # type: ignore[attr-defined]  # made at impo
     StudyRootQueryRetrieveInformationModelFind,
 )
 
-from tests.generated_docs import DOCS
 from tests.peers.node import Node
+from tools.generated_docs import DOCS
 
 #: Results of a presentation context (PS3.8 Table 9-18).
 ACCEPTED, NO_ABSTRACT_SYNTAX, NO_TRANSFER_SYNTAX = 0, 3, 4

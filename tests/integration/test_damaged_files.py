@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from dicom_node.analysis import Analysis, NotAnalysed
+from dicom_node.analysis.answer import Analysis, NotAnalysed
 from dicom_node.demo.phantoms import chest_ct_phantom
 from dicom_node.inference.cards.card import SHIPPED_MODELS
 from dicom_node.inference.runner import run_model
-from tests.data_factories import request_for
+from tests.support.studies.data_factories import request_for
 
 ROUNDS = 60
 

@@ -13,8 +13,8 @@ from pydicom import dcmread
 from pydicom.dataset import Dataset
 
 from dicom_node.sr_writer.pictures.display import display_rgb
-from tests import needs
-from tests.unit import analysis_examples as examples
+from tests.support import needs
+from tests.support.results import analysis_examples as examples
 
 MADE: dict[str, Callable[[], Dataset]] = {
     "window": lambda: examples.ct_volume()[4],

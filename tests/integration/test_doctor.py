@@ -13,10 +13,10 @@ from typing import Any
 import pytest
 
 from dicom_node.config.settings import Settings
+from dicom_node.core.capability_match import REPORTS, SECONDARY_CAPTURE, SEGMENTATION
 from dicom_node.doctor import Check, register_with_orthanc
-from dicom_node.doctor.destinations import check_destinations
 from dicom_node.doctor.machine import check_database, check_ports
-from dicom_node.fitting import REPORTS, SECONDARY_CAPTURE, SEGMENTATION
+from dicom_node.doctor.peers import check_destinations
 from tests.peers.dcmtk import Receiver, profile_taking, running_storescp
 from tests.peers.fhir_server import FhirServer
 from tests.peers.orthanc import Orthanc

@@ -13,12 +13,13 @@ import pytest
 from pydicom.dataset import Dataset
 from pydicom.uid import EncapsulatedPDFStorage
 
-from dicom_node.analysis import Analysis, NotAnalysed
-from dicom_node.model import ArtifactKind, Code, Finding, Measurement
-from dicom_node.outputs import OutputSet
+from dicom_node.analysis.answer import Analysis, NotAnalysed
+from dicom_node.core.entities import ArtifactKind, Code, Finding, Measurement
+from dicom_node.core.outputs import OutputSet
 from dicom_node.sr_writer import to_part10, write_objects
-from tests import judges, needs
-from tests.unit import analysis_examples as examples
+from tests.support import needs
+from tests.support.results import analysis_examples as examples
+from tests.support.validators import objects as validators
 
 PDF = OutputSet(encapsulated_pdf=True, structured_report="off", secondary_capture=False, segmentation="off")
 MARKUP = r"#panic() *b* _i_ $x$ [c] @ref <l> // \ `r` = ~ #{1} \u{41} % ' &amp;"
@@ -210,7 +211,7 @@ def test_the_object_around_the_document_is_valid(answer: Analysis | NotAnalysed,
     dataset = document_of(answer)
     path = tmp_path / "pdf.dcm"
     path.write_bytes(to_part10(dataset))
-    judges.assert_valid_dicom(path)
+    validators.assert_valid_dicom(path)
     assert dataset.SOPClassUID == EncapsulatedPDFStorage
     assert (dataset.Modality, dataset.VerificationFlag, dataset.BurnedInAnnotation) == ("DOC", "UNVERIFIED", "NO")
     assert dataset.DocumentTitle.endswith("NOT VERIFIED")

@@ -8,19 +8,19 @@ import numpy as np
 import pytest
 from pydicom.dataset import Dataset
 
-from dicom_node import codes
-from dicom_node.analysis import Analysis, Segment
-from dicom_node.fhir.bundle import build_bundle
+from dicom_node.analysis.answer import Analysis, Segment
+from dicom_node.analysis.summary import summarise
+from dicom_node.core import codes
+from dicom_node.core.entities import ArtifactKind, Code, Finding, Measurement
+from dicom_node.fhir.builders.bundle import build_bundle
 from dicom_node.fhir.options import FhirOptions
 from dicom_node.inference.cards.card import Gate
 from dicom_node.inference.images.volume import Volume, read_volume
 from dicom_node.inference.model_run import SourceImage, read_dataset
-from dicom_node.model import ArtifactKind, Code, Finding, Measurement
 from dicom_node.sr_writer import to_part10, write_objects
-from dicom_node.summary import summarise
-from tests import judges
-from tests.needs import real_data
-from tests.unit import analysis_examples as examples
+from tests.support.needs import real_data
+from tests.support.results import analysis_examples as examples
+from tests.support.validators import objects as validators
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:pydicom")
 BRAIN = Code("12738006", "SCT", "Brain")
@@ -65,10 +65,10 @@ def test_results_of_a_real_enhanced_object_are_valid(source: Path, analysis: Ana
     for one in write_objects(analysis, examples.context()):
         path = tmp_path / f"{one.order}-{one.kind}.dcm"
         path.write_bytes(to_part10(one.dataset))
-        judges.assert_valid_dicom(path, source)
+        validators.assert_valid_dicom(path, source)
         paths.append(path)
-    judges.assert_consistent([source], paths)
-    judges.assert_valid_sr(paths[-1])
+    validators.assert_consistent([source], paths)
+    validators.assert_valid_sr(paths[-1])
 
 
 def test_the_segmentation_names_the_frames_it_was_drawn_on(analysis: Analysis) -> None:

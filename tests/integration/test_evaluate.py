@@ -15,8 +15,8 @@ from PIL import Image
 
 from dicom_node.__main__ import main
 from dicom_node.demo.phantoms import chest_radiograph_phantom
-from tests.data_factories import toy_bundle
-from tests.needs import real_data
+from tests.support.needs import real_data
+from tests.support.studies.data_factories import toy_bundle
 
 
 @pytest.fixture

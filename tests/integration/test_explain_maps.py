@@ -8,10 +8,15 @@ from numpy.typing import NDArray
 
 pytest.importorskip("torch", reason="the inference extra is not installed")
 
-from dicom_node.inference.explain.regions import hot_regions
+from dicom_node.inference.explain.maps import (
+    hot_regions,
+    on_source,
+    probability_map,
+    strongest_slices,
+    uncertainty_map,
+    unit_range,
+)
 from dicom_node.inference.explain.rollout import attention_rollout
-from dicom_node.inference.explain.scale import on_source, unit_range
-from dicom_node.inference.explain.voxels import probability_map, strongest_slices, uncertainty_map
 
 
 def attending(patch: int, *, tokens: int = 17, heads: int = 2) -> NDArray[np.float64]:

@@ -11,8 +11,8 @@ from scipy import stats
 
 torch = pytest.importorskip("torch", reason="the inference extra is not installed")
 
+from dicom_node.core.errors import ModelUnavailable  # noqa: E402
 from dicom_node.demo.phantoms import chest_radiograph_phantom  # noqa: E402
-from dicom_node.errors import ModelUnavailable  # noqa: E402
 from dicom_node.inference.explain.cam import grad_cam, grad_cam_plus_plus  # noqa: E402
 from dicom_node.inference.explain.occlusion import occlusion  # noqa: E402
 from dicom_node.inference.training import bundle_folder  # noqa: E402

@@ -8,12 +8,12 @@ from typing import Any
 import pytest
 from pydicom.dataset import Dataset
 
-from dicom_node.analysis import Analysis, WrittenObject
-from dicom_node.fhir.bundle import build_bundle
-from dicom_node.model import ArtifactKind
+from dicom_node.analysis.answer import Analysis, WrittenObject
+from dicom_node.core.entities import ArtifactKind
+from dicom_node.fhir.builders.bundle import build_bundle
 from dicom_node.sr_writer import write_objects
-from tests.unit.analysis_examples import context, ct_analysis, radiograph_analysis
-from tests.unit.fhir_examples import OPTIONS
+from tests.support.results.analysis_examples import context, ct_analysis, radiograph_analysis
+from tests.support.results.fhir_examples import OPTIONS
 
 TRACKING_UNIQUE_IDENTIFIER = "112040"
 

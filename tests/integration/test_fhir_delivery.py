@@ -17,15 +17,15 @@ import pytest
 from pydicom.dataset import Dataset
 
 from dicom_node.config.outgoing import DestinationSettings
-from dicom_node.errors import DeliveryDeferred, DeliveryRefused
-from dicom_node.fhir.bundle import build_bundle
-from dicom_node.fhir.client import FhirClient
+from dicom_node.core.entities import Presence
+from dicom_node.core.errors import DeliveryDeferred, DeliveryRefused
+from dicom_node.deliver.factory import authentication
+from dicom_node.fhir.builders.bundle import build_bundle
+from dicom_node.fhir.client.client import FhirClient
 from dicom_node.fhir.json_types import to_json_bytes
-from dicom_node.model import Presence
-from dicom_node.send.factory import authentication
-from tests.needs import tool
 from tests.peers.fhir_server import PEER, FhirServer, node_environment
-from tests.unit.fhir_examples import (
+from tests.support.needs import tool
+from tests.support.results.fhir_examples import (
     CONTEXT,
     FINDINGS,
     OPTIONS,

@@ -12,13 +12,13 @@ from pydicom.dataset import Dataset
 from pynetdicom import AE, AllStoragePresentationContexts, evt
 from sqlalchemy import update
 
-from dicom_node.fitting import REPORTS, SEGMENTATION
+from dicom_node.core.capability_match import REPORTS, SEGMENTATION
+from dicom_node.deliver.peer_capabilities import CapabilityProbe
 from dicom_node.index import actions
-from dicom_node.known_peer import KnownPeer
-from dicom_node.tables import deliveries
-from tests.arrivals import after
-from tests.data_factories import small_chest_ct
-from tests.integration.telling_site import Site, site
+from dicom_node.index.tables import deliveries
+from tests.integration.step_by_step_node import Site, site
+from tests.support.results.arrivals import after
+from tests.support.studies.data_factories import small_chest_ct
 
 
 class Fickle:
@@ -121,7 +121,7 @@ def test_a_power_cut_right_after_a_refusal_still_has_the_result_told_again(
         node.receive(images)
         node.analyse()
         with monkeypatch.context() as cut:
-            cut.setattr(KnownPeer, "_ask_now", _power_cut)
+            cut.setattr(CapabilityProbe, "_ask_now", _power_cut)
             with pytest.raises(PowerCut):
                 node.deliver()
         with node.database.write() as connection:

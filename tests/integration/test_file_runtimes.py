@@ -15,13 +15,13 @@ import onnxruntime
 import pytest
 import torch
 
-from dicom_node.errors import ModelUnavailable
+from dicom_node.core.errors import ModelUnavailable
 from dicom_node.inference.cards.card import ModelCard
 from dicom_node.inference.prediction import Load, LoadedModel, ModelInput
 from dicom_node.inference.runtimes import exported, torchscript
 from dicom_node.inference.runtimes import onnx as onnx_runtime
-from tests.model_folders import card_of
-from tests.tiny_networks import (
+from tests.support.models.model_folders import card_of
+from tests.support.models.tiny_networks import (
     IMAGE_24,
     SIZE,
     classifier,

@@ -25,16 +25,16 @@ from pynetdicom import AE, build_role
 from pynetdicom.pdu_primitives import SOPClassExtendedNegotiation, UserIdentityNegotiation
 from pynetdicom.sop_class import CTImageStorage, StorageCommitmentPushModel, Verification  # type: ignore[attr-defined]
 
-from tests.acceptor_state import Use, back_at, log_lines, quiet, troubles, use_of
 from tests.integration.pdu_mutations import Pdus, mutant, split
 from tests.integration.test_commitment import references
-from tests.ledger import kept_by
-from tests.needs import IN_CI
 from tests.peers.dcmtk import dcmsend, echoscu, run, storescu
 from tests.peers.node import Node
 from tests.peers.raw import Raw
 from tests.peers.recorder import Recorder, recording
-from tests.small_images import small_image
+from tests.support.acceptor_state import Use, back_at, log_lines, quiet, troubles, use_of
+from tests.support.needs import IN_CI
+from tests.support.results.stored_objects import kept_by
+from tests.support.studies.small_images import small_image
 
 SECONDS = float(os.environ.get("FUZZ_SECONDS") or (60 if IN_CI else 20))
 FIRST = int(os.environ.get("FUZZ_FIRST") or 0)

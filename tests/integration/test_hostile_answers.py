@@ -9,12 +9,12 @@ from typing import Any
 
 import pytest
 
-from dicom_node.analysis import Analysis
-from dicom_node.model import ArtifactKind
+from dicom_node.analysis.answer import Analysis
+from dicom_node.core.entities import ArtifactKind
 from dicom_node.sr_writer import to_part10, write_objects
-from tests import judges
-from tests.result_answers import every_output_set
-from tests.unit import analysis_examples as examples
+from tests.support.results import analysis_examples as examples
+from tests.support.results.result_answers import every_output_set
+from tests.support.validators import objects as validators
 
 NOT_A_NUMBER = float("nan")
 
@@ -58,6 +58,6 @@ def test_every_kind_is_made_and_valid(answer: Analysis, tmp_path: Path) -> None:
         path = tmp_path / f"{one.kind}-{one.order}.dcm"
         path.write_bytes(to_part10(one.dataset))
         if one.kind is not ArtifactKind.SECONDARY_CAPTURE:
-            judges.assert_valid_dicom(path)
+            validators.assert_valid_dicom(path)
         if one.kind is ArtifactKind.ENCAPSULATED_PDF:
-            judges.assert_readable_pdf(path)
+            validators.assert_readable_pdf(path)

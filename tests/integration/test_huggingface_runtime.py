@@ -14,12 +14,12 @@ import pytest
 import torch
 from PIL import Image
 
-from dicom_node.errors import ModelUnavailable
+from dicom_node.core.errors import ModelUnavailable
 from dicom_node.inference.cards.card import ModelCard
 from dicom_node.inference.prediction import ModelInput
 from dicom_node.inference.runtimes import huggingface
-from tests.model_folders import card_of
-from tests.needs import REPOSITORY
+from tests.support.models.model_folders import card_of
+from tests.support.needs import REPOSITORY
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 import transformers
@@ -285,8 +285,8 @@ def refuse(*_): raise AssertionError("a connection was opened")
 socket.socket.connect = socket.getaddrinfo = refuse
 import numpy as np
 from pathlib import Path
-from dicom_node.inference.cards.card import load_card
-from dicom_node.inference.prediction import ModelInput
+from dicom_node.inference.cards.card import load_card  # noqa: E402
+from dicom_node.inference.prediction import ModelInput  # noqa: E402
 from dicom_node.inference.runtimes import huggingface
 model = huggingface.load(load_card(Path({str(folder)!r})), "cpu")
 print(model.predict([ModelInput(values=np.zeros((1, 40, 40), np.float32))])[0].scores.sum())

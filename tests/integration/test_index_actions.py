@@ -10,13 +10,14 @@ from typing import Any
 import pytest
 from sqlalchemy import Row, Table, select, update
 
-from dicom_node.errors import IllegalTransition, NotFound
-from dicom_node.index import actions, study_views
+from dicom_node.core.entities import DeliveryState, JobState, StudyState
+from dicom_node.core.errors import IllegalTransition, NotFound
+from dicom_node.index import actions
 from dicom_node.index.database import Database
-from dicom_node.model import DeliveryState, JobState, StudyState
-from dicom_node.tables import deliveries, jobs, studies
-from tests.rows import NOW
-from tests.seeded import ANALYSING, CHEST_CT, CHEST_XR, GAP_CT, HOSTILE, seed
+from dicom_node.index.tables import deliveries, jobs, studies
+from dicom_node.index.views import study as study_views
+from tests.support.results.rows import NOW
+from tests.support.results.seeded import ANALYSING, CHEST_CT, CHEST_XR, GAP_CT, HOSTILE, seed
 
 LATER = NOW + timedelta(minutes=5)
 

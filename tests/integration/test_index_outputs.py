@@ -7,16 +7,25 @@ from datetime import timedelta
 
 from sqlalchemy import select, update
 
-from dicom_node.fitting import REPORTS, SECONDARY_CAPTURE, SEGMENTATION
-from dicom_node.index import peers, results
+from dicom_node.core.capability_match import REPORTS, SECONDARY_CAPTURE, SEGMENTATION
+from dicom_node.core.entities import (
+    Artifact,
+    ArtifactKind,
+    DeliveryState,
+    Destination,
+    JobOutcome,
+    JobState,
+    StudyState,
+)
+from dicom_node.index import peer_memory as peers
+from dicom_node.index import results
 from dicom_node.index.database import Database
-from dicom_node.index.earlier import EarlierReport, Telling, earlier_reports, withdrawn_objects
+from dicom_node.index.delivery_plan import requeue
 from dicom_node.index.jobs import ClaimedJob
-from dicom_node.index.retelling import tell_again
-from dicom_node.model import Artifact, ArtifactKind, DeliveryState, Destination, JobOutcome, JobState, StudyState
-from dicom_node.tables import artifacts, deliveries, events, jobs, peer_capabilities, studies
-from dicom_node.tables import results as results_table
-from tests.arrivals import STUDY, after, arrive, artifact, claimed, cut_study, instance
+from dicom_node.index.lineage import PredecessorReport, ReportLineage, earlier_reports, withdrawn_objects
+from dicom_node.index.tables import artifacts, deliveries, events, jobs, peer_capabilities, studies
+from dicom_node.index.tables import results as results_table
+from tests.support.results.arrivals import STUDY, after, arrive, artifact, claimed, cut_study, instance
 
 PACS = Destination(name="pacs", kind="dicom", output_key="A", bundle_key="A")
 VIEWER = Destination(name="viewer", kind="dicomweb", output_key="B", bundle_key="A")
@@ -86,10 +95,10 @@ def test_told_otherwise_a_result_keeps_what_it_has_and_owes_what_is_new(index: D
         connection.execute(update(deliveries).where(sent).values(state=DeliveryState.SENT))
         parked = deliveries.c.artifact_uid == artifact("x-sr-a", ArtifactKind.STRUCTURED_REPORT, 3).uid
         connection.execute(update(deliveries).where(parked).values(state=DeliveryState.PARKED))
-        assert tell_again(connection, "key", "pacs does not take it", after(90))
+        assert requeue(connection, "key", "pacs does not take it", after(90))
         assert connection.scalar(select(studies.c.state)) == StudyState.ANALYSING
         assert "told-again" in connection.scalars(select(events.c.kind)).all()
-        assert not tell_again(connection, "key", "twice", after(91)), "it is queued already"
+        assert not requeue(connection, "key", "twice", after(91)), "it is queued already"
     job = claimed(index, at_s=95)
     assert (job.earlier_job_key, job.started_at) == ("", after(61))
     again = told("x", of_sets("x-sr-c", ArtifactKind.STRUCTURED_REPORT, 5, "C"), keys=("C", "B"))
@@ -109,8 +118,8 @@ def test_what_a_newer_revision_tells_is_not_told_again(index: Database) -> None:
     save(index, first_job(index), "key", told("x"), PACS)
     arrive(index, instance("2", at_s=90))
     with index.write() as connection:
-        assert not tell_again(connection, "key", "pacs does not take it", after(91))
-        assert not tell_again(connection, "another", "unknown", after(91))
+        assert not requeue(connection, "key", "pacs does not take it", after(91))
+        assert not requeue(connection, "another", "unknown", after(91))
 
 
 def test_a_report_follows_the_one_that_its_reader_got(index: Database) -> None:
@@ -121,10 +130,10 @@ def test_a_report_follows_the_one_that_its_reader_got(index: Database) -> None:
         next_result = earlier_reports(connection, _telling("second", now_c))
         same_result = earlier_reports(connection, _telling("first", {"A": ["pacs"], "C": ["pacs"]}))
     report = {one: artifact(f"x-sr-{one}", ArtifactKind.STRUCTURED_REPORT, 3).object_key for one in "ab"}
-    assert next_result["C"] == EarlierReport(report["a"], 1)
-    assert next_result["B"] == EarlierReport(report["b"], 1)
+    assert next_result["C"] == PredecessorReport(report["a"], 1)
+    assert next_result["B"] == PredecessorReport(report["b"], 1)
     assert next_result.keys() == now_c.keys()
-    assert same_result == {"C": EarlierReport(report["a"], 1)}
+    assert same_result == {"C": PredecessorReport(report["a"], 1)}
 
 
 def test_only_what_arrived_is_withdrawn_and_only_once(index: Database) -> None:
@@ -144,8 +153,8 @@ def test_only_what_arrived_is_withdrawn_and_only_once(index: Database) -> None:
     }
 
 
-def _telling(job_key: str, destinations_of: dict[str, list[str]]) -> Telling:
-    return Telling(study_instance_uid=STUDY, route="chest-ct", job_key=job_key, destinations_of=destinations_of)
+def _telling(job_key: str, destinations_of: dict[str, list[str]]) -> ReportLineage:
+    return ReportLineage(study_instance_uid=STUDY, route="chest-ct", job_key=job_key, destinations_of=destinations_of)
 
 
 def _withdrawn(index: Database, job_key: str, noting: tuple[str, ...] = ("A",)) -> dict[str, tuple[str, ...]]:

@@ -7,14 +7,14 @@ from typing import Any
 import pytest
 from sqlalchemy import select
 
+from dicom_node.core.entities import ArtifactKind, Destination, JobOutcome, JobState, StudyState
 from dicom_node.index import results
 from dicom_node.index.database import Database
 from dicom_node.index.jobs import ClaimedJob
 from dicom_node.index.shadows import shadow_reports
 from dicom_node.index.studies import NewJob, add_jobs, load_study, set_state
-from dicom_node.model import ArtifactKind, Destination, JobOutcome, JobState, StudyState
-from dicom_node.tables import deliveries, events, studies
-from tests.arrivals import STUDY, after, arrive, artifact, claimed, instance
+from dicom_node.index.tables import deliveries, events, studies
+from tests.support.results.arrivals import STUDY, after, arrive, artifact, claimed, instance
 
 PACS = Destination(name="pacs", kind="dicom")
 

@@ -10,13 +10,13 @@ from typing import Any
 import pytest
 from sqlalchemy import Row, Table, select
 
+from dicom_node.core.entities import Instance, InstanceRole, JobState, Route, StudyState
+from dicom_node.core.uids import derived_uid
+from dicom_node.index.arrivals import add_instance, open_association
 from dicom_node.index.database import Database
-from dicom_node.index.intake import add_instance, open_association
-from dicom_node.model import Instance, InstanceRole, JobState, Route, StudyState
-from dicom_node.sweeps import AssociationSweep, CompletenessSweep
-from dicom_node.tables import jobs, studies
-from dicom_node.uids import derived_uid
-from tests.arrivals import STUDY, instance
+from dicom_node.index.tables import jobs, studies
+from dicom_node.jobs.sweeps import AssociationSweep, CompletenessSweep
+from tests.support.results.arrivals import STUDY, instance
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ CHEST = Route(name="chest-ct", model="m", destinations=(), when=({"body_part_exa
 
 
 def sweep(index: Database, *routes: Route) -> int:
-    """Sweep once; return how often the analyst was woken."""
+    """Sweep once; return how often the job runner was woken."""
     woken: list[None] = []
     CompletenessSweep(index, routes or (CHEST,), {"m": AnyCt()}, lambda: woken.append(None)).run()
     return len(woken)

@@ -8,15 +8,16 @@ from pathlib import Path
 import pytest
 from sqlalchemy import update
 
-from dicom_node.errors import NotFound
-from dicom_node.index import study_views, views
-from dicom_node.index.counts import changed_studies, counts, last_change
+from dicom_node.core.entities import ArtifactKind, DeliveryState, InstanceRole, JobState, StudyState
+from dicom_node.core.errors import NotFound
 from dicom_node.index.database import Database
-from dicom_node.index.view_types import DeliveryCounts
-from dicom_node.model import ArtifactKind, DeliveryState, InstanceRole, JobState, StudyState
-from dicom_node.tables import studies
-from tests.rows import NOW, Rows, key_of
-from tests.seeded import (
+from dicom_node.index.tables import studies
+from dicom_node.index.views import lists as views
+from dicom_node.index.views import study as study_views
+from dicom_node.index.views.counts import changed_studies, counts, last_change
+from dicom_node.index.views.types import DeliveryCounts
+from tests.support.results.rows import NOW, Rows, key_of
+from tests.support.results.seeded import (
     ALL_STUDIES,
     ANALYSING,
     CHEST_CT,

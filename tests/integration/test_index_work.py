@@ -11,22 +11,21 @@ import pytest
 from sqlalchemy import Row, Table, select
 from sqlalchemy.exc import IntegrityError
 
-from dicom_node.index import actions, deliveries, jobs, mailing, results
+from dicom_node.core.entities import ArtifactKind, DeliveryState, Destination, JobState, StudyState
+from dicom_node.core.priority import LAGS, Priority
+from dicom_node.core.uids import derived_uid
+from dicom_node.index import actions, deliveries, delivery_plan, jobs, results
 from dicom_node.index.database import Database
-from dicom_node.index.deliveries import Parcel
-from dicom_node.index.earlier import EarlierReport, Telling, earlier_reports
-from dicom_node.index.jobs import ClaimedJob
-from dicom_node.index.leases import free_dead_leases
+from dicom_node.index.deliveries import DeliveryBatch
+from dicom_node.index.jobs import ClaimedJob, free_dead_leases
+from dicom_node.index.lineage import PredecessorReport, ReportLineage, earlier_reports
 from dicom_node.index.studies import NewJob, add_jobs, load_study, set_state
-from dicom_node.model import ArtifactKind, DeliveryState, Destination, JobState, StudyState
-from dicom_node.priority import LAGS, Priority
-from dicom_node.tables import artifacts as artifacts_table
-from dicom_node.tables import deliveries as deliveries_table
-from dicom_node.tables import jobs as jobs_table
-from dicom_node.tables import results as results_table
-from dicom_node.tables import studies
-from dicom_node.uids import derived_uid
-from tests.arrivals import STUDY, after, arrive, artifact, claim, claimed, cut_study, instance, outcome
+from dicom_node.index.tables import artifacts as artifacts_table
+from dicom_node.index.tables import deliveries as deliveries_table
+from dicom_node.index.tables import jobs as jobs_table
+from dicom_node.index.tables import results as results_table
+from dicom_node.index.tables import studies
+from tests.support.results.arrivals import STUDY, after, arrive, artifact, claim, claimed, cut_study, instance, outcome
 
 PACS = Destination(name="pacs", kind="dicom")
 EHR = Destination(name="ehr", kind="fhir")
@@ -53,15 +52,19 @@ def save(index: Database, job: ClaimedJob, name: str = "a", *destinations: Desti
         return results.save_result(connection, job, f"key-{name}", outcome(name, **more), destinations)
 
 
-def parcel_of(index: Database, destination: str = "pacs", owner: str = "host:1", at_s: float = 80.0) -> Parcel | None:
+def batch_of(
+    index: Database, destination: str = "pacs", owner: str = "host:1", at_s: float = 80.0
+) -> DeliveryBatch | None:
     with index.write() as connection:
-        return deliveries.claim_parcel(connection, destination, owner, after(at_s), 600.0)
+        return deliveries.claim_batch(connection, destination, owner, after(at_s), 600.0)
 
 
-def claimed_parcel(index: Database, destination: str = "pacs", owner: str = "host:1", at_s: float = 80.0) -> Parcel:
-    parcel = parcel_of(index, destination, owner, at_s)
-    assert parcel is not None
-    return parcel
+def claimed_batch(
+    index: Database, destination: str = "pacs", owner: str = "host:1", at_s: float = 80.0
+) -> DeliveryBatch:
+    batch = batch_of(index, destination, owner, at_s)
+    assert batch is not None
+    return batch
 
 
 # --- claiming ---
@@ -207,8 +210,8 @@ def test_a_study_is_reported_when_its_last_route_has_ended(index: Database) -> N
     assert study_state(index) == StudyState.REPORTED
 
 
-def telling(route: str) -> Telling:
-    return Telling(study_instance_uid=STUDY, route=route, job_key="next", destinations_of={"all": ["pacs"]})
+def telling(route: str) -> ReportLineage:
+    return ReportLineage(study_instance_uid=STUDY, route=route, job_key="next", destinations_of={"all": ["pacs"]})
 
 
 def test_the_next_result_of_a_study_follows_the_earlier_report(index: Database) -> None:
@@ -219,7 +222,7 @@ def test_the_next_result_of_a_study_follows_the_earlier_report(index: Database) 
     with index.read() as connection:
         earlier = earlier_reports(connection, telling("chest-ct"))
         assert earlier_reports(connection, telling("another")) == {}
-    assert earlier == {"all": EarlierReport(artifact("a-sr", ArtifactKind.STRUCTURED_REPORT, 1).object_key, 1)}
+    assert earlier == {"all": PredecessorReport(artifact("a-sr", ArtifactKind.STRUCTURED_REPORT, 1).object_key, 1)}
     assert save(index, claimed(index, at_s=151), "b", PACS, at_s=160)
     assert [(row.revision, row.sequence) for row in rows(index, results_table)] == [(1, 1), (2, 2)]
 
@@ -235,7 +238,7 @@ def test_a_rerun_with_the_same_answer_adds_nothing_and_sends_again(index: Databa
     with index.write() as connection:
         assert results.has_result(connection, "key-a")
         assert results.answer_again(connection, job, "key-a", [PACS], after(102))
-        assert mailing.resend(connection, "key-a", [PACS], after(102)) == 2
+        assert delivery_plan.resend(connection, "key-a", [PACS], after(102)) == 2
     assert len(rows(index, results_table)) == 1
     assert {row.state for row in rows(index, deliveries_table)} == {DeliveryState.PENDING}
     assert study_state(index) == StudyState.REPORTED
@@ -256,10 +259,10 @@ def test_a_known_answer_goes_to_a_destination_that_is_new(index: Database) -> No
 
 def sent(index: Database) -> None:
     """Deliver everything that is owed to the PACS."""
-    parcel = claimed_parcel(index)
+    batch = claimed_batch(index)
     with index.write() as connection:
-        for item in parcel.items:
-            deliveries.mark_sent(connection, parcel, item, "", after(81))
+        for item in batch.items:
+            deliveries.mark_sent(connection, batch, item, "", after(81))
 
 
 # --- deliveries ---
@@ -270,14 +273,14 @@ def with_result(index: Database, *destinations: Destination) -> None:
     assert save(index, claimed(index), "a", *(destinations or (PACS,)))
 
 
-def test_a_parcel_holds_the_picture_before_the_report(index: Database) -> None:
+def test_a_batch_holds_the_picture_before_the_report(index: Database) -> None:
     with_result(index)
-    parcel = claimed_parcel(index)
-    assert [item.artifact.kind for item in parcel.items] == ["SC", "SR"]
-    assert parcel_of(index) is None
+    batch = claimed_batch(index)
+    assert [item.artifact.kind for item in batch.items] == ["SC", "SR"]
+    assert batch_of(index) is None
 
 
-def test_a_parcel_goes_to_one_worker_only(index: Database) -> None:
+def test_a_batch_goes_to_one_worker_only(index: Database) -> None:
     """Many results, four machines: each object is handed out exactly once."""
     for n in range(12):
         study = derived_uid("study", str(n))
@@ -290,8 +293,8 @@ def test_a_parcel_goes_to_one_worker_only(index: Database) -> None:
         together.wait(30)
         mine: list[int] = []
         for _ in range(40):
-            parcel = parcel_of(index, owner=owner)
-            mine += [item.delivery_id for item in parcel.items] if parcel else []
+            batch = batch_of(index, owner=owner)
+            mine += [item.delivery_id for item in batch.items] if batch else []
         return mine
 
     with ThreadPoolExecutor(4) as pool:
@@ -303,50 +306,50 @@ def test_a_sent_object_is_not_sent_again(index: Database) -> None:
     with_result(index)
     sent(index)
     assert {row.state for row in rows(index, deliveries_table)} == {DeliveryState.SENT}
-    assert parcel_of(index, at_s=10_000) is None
+    assert batch_of(index, at_s=10_000) is None
     with index.read() as connection:
         assert deliveries.undelivered(connection) == 0
 
 
 def test_what_was_put_off_comes_back_when_it_is_due(index: Database) -> None:
     with_result(index)
-    parcel = claimed_parcel(index)
+    batch = claimed_batch(index)
     with index.write() as connection:
-        for item in parcel.items:
-            deliveries.mark_deferred(connection, parcel, item, "away", (after(81), after(100)))
-    assert parcel_of(index, at_s=99) is None
-    again = claimed_parcel(index, at_s=101)
+        for item in batch.items:
+            deliveries.mark_deferred(connection, batch, item, "away", (after(81), after(100)))
+    assert batch_of(index, at_s=99) is None
+    again = claimed_batch(index, at_s=101)
     assert [item.attempts for item in again.items] == [1, 1]
     assert {row.note for row in rows(index, deliveries_table)} == {"away"}
 
 
 def test_when_a_destination_is_back_everything_is_due(index: Database) -> None:
     with_result(index, PACS, FOLDER)
-    parcel = claimed_parcel(index)
+    batch = claimed_batch(index)
     with index.write() as connection:
-        for item in parcel.items:
-            deliveries.mark_deferred(connection, parcel, item, "away", (after(81), after(700)))
-        assert deliveries.hurry(connection, "folder", after(90)) == 0
-        assert deliveries.hurry(connection, "pacs", after(90)) == 2
-    assert parcel_of(index, at_s=91) is not None
+        for item in batch.items:
+            deliveries.mark_deferred(connection, batch, item, "away", (after(81), after(700)))
+        assert deliveries.make_due(connection, "folder", after(90)) == 0
+        assert deliveries.make_due(connection, "pacs", after(90)) == 2
+    assert batch_of(index, at_s=91) is not None
 
 
 def test_a_parked_object_waits_for_a_human(index: Database) -> None:
     with_result(index)
-    parcel = claimed_parcel(index)
+    batch = claimed_batch(index)
     with index.write() as connection:
-        deliveries.mark_parked(connection, parcel, parcel.items[1], "SOP class not supported", after(81))
-        deliveries.mark_sent(connection, parcel, parcel.items[0], "", after(81))
-    assert parcel_of(index, at_s=10_000) is None
+        deliveries.mark_parked(connection, batch, batch.items[1], "SOP class not supported", after(81))
+        deliveries.mark_sent(connection, batch, batch.items[0], "", after(81))
+    assert batch_of(index, at_s=10_000) is None
     with index.write() as connection:
         actions.retry_study(connection, STUDY, after(100))
-    assert [item.artifact.kind for item in claimed_parcel(index, at_s=101).items] == ["SR"]
+    assert [item.artifact.kind for item in claimed_batch(index, at_s=101).items] == ["SR"]
 
 
-def test_a_worker_that_lost_its_parcel_changes_nothing(index: Database) -> None:
+def test_a_worker_that_lost_its_batch_changes_nothing(index: Database) -> None:
     with_result(index)
-    old = claimed_parcel(index, owner="a:1", at_s=80)
-    new = claimed_parcel(index, owner="b:1", at_s=80 + 601)
+    old = claimed_batch(index, owner="a:1", at_s=80)
+    new = claimed_batch(index, owner="b:1", at_s=80 + 601)
     with index.write() as connection:
         deliveries.mark_parked(connection, old, old.items[0], "late", after(700))
     assert {row.state for row in rows(index, deliveries_table)} == {DeliveryState.PENDING}
@@ -366,12 +369,12 @@ def test_leases_of_dead_processes_are_freed_and_those_of_others_kept(index: Data
     assert claim(index, "here:9", at_s=63) is None
 
 
-def test_a_dead_process_frees_its_parcels_too(index: Database) -> None:
+def test_a_dead_process_frees_its_batches_too(index: Database) -> None:
     with_result(index)
-    claimed_parcel(index, owner="here:7")
+    claimed_batch(index, owner="here:7")
     with index.write() as connection:
         assert free_dead_leases(connection, "here:9", lambda _pid: False, after(82)) == 2
-    assert parcel_of(index, owner="here:9", at_s=83) is not None
+    assert batch_of(index, owner="here:9", at_s=83) is not None
 
 
 def test_a_late_image_and_a_worker_that_takes_the_job_do_not_block_each_other(index: Database) -> None:

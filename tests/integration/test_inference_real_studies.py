@@ -10,11 +10,11 @@ import pytest
 from pydicom import dcmread
 from pydicom.misc import is_dicom
 
-from dicom_node.analysis import Analysis, NotAnalysed, SourceFile
+from dicom_node.analysis.answer import Analysis, NotAnalysed, SourceFile
 from dicom_node.inference.cards.card import SHIPPED_MODELS
 from dicom_node.inference.runner import run_model
-from tests.data_factories import request_for_files, toy_bundle
-from tests.needs import real_data
+from tests.support.needs import real_data
+from tests.support.studies.data_factories import request_for_files, toy_bundle
 
 LUNG_DENSITY = SHIPPED_MODELS / "ct-lung-density"
 

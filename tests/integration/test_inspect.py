@@ -18,14 +18,14 @@ from PIL import Image
 from pydicom import dcmread
 from pydicom.dataset import Dataset
 
-from dicom_node.analysis import Saliency, WithdrawnObject
-from dicom_node.errors import UnreadableObject
+from dicom_node.analysis.answer import Saliency, WithdrawnObject
+from dicom_node.core.entities import ArtifactKind
+from dicom_node.core.errors import UnreadableObject
+from dicom_node.core.outputs import OutputSet, SegmentationType
 from dicom_node.inspect import Inspected, Inspector, Node, Request
-from dicom_node.model import ArtifactKind
-from dicom_node.outputs import OutputSet, SegmentationType
 from dicom_node.sr_writer import to_part10, write_objects
-from tests import needs
-from tests.unit import analysis_examples as examples
+from tests.support import needs
+from tests.support.results import analysis_examples as examples
 
 EVERYTHING = OutputSet(presentation_state=True, key_objects=True, encapsulated_pdf=True, rejection_note=True)
 WITHDRAWN = WithdrawnObject(

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from dicom_node.index.tables import jobs, results
 from dicom_node.sr_writer.overlays import segmentation
-from dicom_node.tables import jobs, results
-from tests.data_factories import small_chest_ct
-from tests.integration.telling_site import site
+from tests.integration.step_by_step_node import site
+from tests.support.studies.data_factories import small_chest_ct
 
 
 def test_the_rest_is_delivered_and_the_loss_is_told_on_every_way(

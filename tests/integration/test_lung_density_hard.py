@@ -9,14 +9,14 @@ import pytest
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 
-from dicom_node.analysis import Analysis, NotAnalysed
-from dicom_node.codes import VOLUME
-from dicom_node.demo.anatomy import Chest
+from dicom_node.analysis.answer import Analysis, NotAnalysed
+from dicom_node.core.codes import VOLUME
+from dicom_node.demo.phantoms import Chest
 from dicom_node.inference.cards.card import SHIPPED_MODELS
 from dicom_node.inference.runner import run_model
-from tests import chests, volumes
-from tests.chests import Scan
-from tests.data_factories import request_for
+from tests.support.studies import chests, volumes
+from tests.support.studies.chests import Scan
+from tests.support.studies.data_factories import request_for
 
 MODEL = SHIPPED_MODELS / "ct-lung-density"
 FEET_FIRST = np.diag([-1.0, 1.0, -1.0, 1.0])

@@ -15,11 +15,11 @@ from pydicom import dcmread
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian, MRImageStorage
 
-from dicom_node.analysis import Analysis, NotAnalysed, SourceFile
+from dicom_node.analysis.answer import Analysis, NotAnalysed, SourceFile
+from dicom_node.core.uids import derived_uid
 from dicom_node.inference.runner import run_model
-from dicom_node.uids import derived_uid
-from tests.data_factories import request_for, request_for_files
-from tests.needs import REPOSITORY, real_data
+from tests.support.needs import REPOSITORY, real_data
+from tests.support.studies.data_factories import request_for, request_for_files
 
 _LISTING = re.compile(r"^   ```\w+ (\S+)\n(.*?)^   ```", re.DOTALL | re.MULTILINE)
 _WEIGHTS = "weights/brainchop_meshnet_tfjs_mit"

@@ -11,8 +11,8 @@ from typing import Any
 import pydicom
 import pytest
 
-from tests.data_factories import small_chest_ct
-from tests.needs import REPOSITORY
+from tests.support.needs import REPOSITORY
+from tests.support.studies.data_factories import small_chest_ct
 
 
 def bench(*arguments: str) -> subprocess.CompletedProcess[str]:

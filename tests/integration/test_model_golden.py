@@ -13,8 +13,8 @@ from dicom_node.config.settings import load_settings
 from dicom_node.governance.admission import ModelStanding, Standing
 from dicom_node.inference.cards.card import SHIPPED_MODELS
 from dicom_node.inference.cards.folders import survey_models
-from dicom_node.node import Node
-from tests.data_factories import small_chest_ct
+from dicom_node.roles.node import Node
+from tests.support.studies.data_factories import small_chest_ct
 
 _MODEL = "ct-copy"
 

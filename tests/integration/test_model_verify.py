@@ -16,9 +16,9 @@ import pytest
 from dicom_node.governance.verify import Point, verify_folder
 from dicom_node.inference.cards.card import ModelCard
 from tests.acceptance.test_model_files import Touch, bewitch, poison
-from tests.data_factories import toy_bundle
 from tests.integration.test_file_runtimes import exported_card, onnx_card, script_card
-from tests.needs import REPOSITORY
+from tests.support.needs import REPOSITORY
+from tests.support.studies.data_factories import toy_bundle
 
 
 def points_of(folder: Path) -> dict[str, Point]:

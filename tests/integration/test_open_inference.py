@@ -10,16 +10,16 @@ import pytest
 import torch
 from torch import nn
 
-from dicom_node.errors import ModelUnavailable, SettingsError
+from dicom_node.core.errors import ModelUnavailable, SettingsError
+from dicom_node.inference.answers.inputs import shared_attributes
 from dicom_node.inference.cards.card import ModelCard, load_card
 from dicom_node.inference.prediction import ModelInput
 from dicom_node.inference.runtimes import open_inference
-from dicom_node.inference.sharing import shared_attributes
-from tests.data_factories import small_chest_ct
-from tests.inference_server import Served, serving
-from tests.model_folders import CLASSES, write_card
 from tests.peers.certificates import make_certificates
-from tests.tiny_networks import IMAGE_24, SIZE, classifier, plain_probabilities, segmenter
+from tests.support.models.inference_server import Served, serving
+from tests.support.models.model_folders import CLASSES, write_card
+from tests.support.models.tiny_networks import IMAGE_24, SIZE, classifier, plain_probabilities, segmenter
+from tests.support.studies.data_factories import small_chest_ct
 
 SHAPE = [-1, 1, SIZE, SIZE]
 OUTPUT = '\n[output]\nname = "answer"\nactivation = "softmax"\n'

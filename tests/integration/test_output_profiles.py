@@ -18,7 +18,7 @@ from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
 from pynetdicom import AE, AllStoragePresentationContexts, evt
 from sqlalchemy import update
 
-from dicom_node.fitting import (
+from dicom_node.core.capability_match import (
     ENCAPSULATED_PDF,
     PARAMETRIC_MAP,
     PRESENTATION_STATE,
@@ -28,16 +28,16 @@ from dicom_node.fitting import (
     SEGMENTATION,
 )
 from dicom_node.index import actions
+from dicom_node.index.tables import artifacts, deliveries, peer_capabilities
 from dicom_node.sr_writer import write_objects
-from dicom_node.tables import artifacts, deliveries, peer_capabilities
-from tests.arrivals import after
-from tests.data_factories import small_chest_ct
-from tests.integration.telling_site import Site, site
+from tests.integration.step_by_step_node import Site, site
 from tests.peers.dcmtk import Receiver, profile_taking, running_storescp
 from tests.peers.orthanc import Orthanc
 from tests.peers.process import free_port
-from tests.result_answers import every_output_set
-from tests.unit import analysis_examples as examples
+from tests.support.results import analysis_examples as examples
+from tests.support.results.arrivals import after
+from tests.support.results.result_answers import every_output_set
+from tests.support.studies.data_factories import small_chest_ct
 
 MODEST = (SECONDARY_CAPTURE, REPORTS["comprehensive"])
 

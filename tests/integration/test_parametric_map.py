@@ -12,11 +12,11 @@ from pydicom import dcmread
 from pydicom.dataset import Dataset
 from pydicom.uid import EnhancedCTImageStorage
 
-from dicom_node.analysis import Analysis, Saliency, SourceFrame, WrittenObject, frame_number_of
-from dicom_node.outputs import OutputSet
+from dicom_node.analysis.answer import Analysis, Saliency, SourceFrame, WrittenObject, frame_number_of
+from dicom_node.core.outputs import OutputSet
 from dicom_node.sr_writer import to_part10, write_objects
-from tests import judges
-from tests.unit import analysis_examples as examples
+from tests.support.results import analysis_examples as examples
+from tests.support.validators import objects as validators
 
 ALONE = OutputSet(structured_report="off", secondary_capture=False, segmentation="off", parametric_map=True)
 MAPPED = (5, 2, 3)
@@ -108,8 +108,8 @@ def test_maps_are_valid(tmp_path: Path) -> None:
     for one in written(analysis):
         paths.append(tmp_path / f"map{one.order}.dcm")
         paths[-1].write_bytes(to_part10(one.dataset))
-        judges.assert_valid_dicom(paths[-1], source)
-    judges.assert_consistent([source], paths)
+        validators.assert_valid_dicom(paths[-1], source)
+    validators.assert_consistent([source], paths)
 
 
 def test_a_radiograph_has_no_frame_of_reference_and_gets_none() -> None:

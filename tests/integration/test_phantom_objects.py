@@ -9,8 +9,8 @@ import pytest
 from pydicom.dataset import Dataset
 
 from dicom_node.demo.phantoms import chest_radiograph_phantom
-from tests.data_factories import small_chest_ct
-from tests.needs import tool
+from tests.support.needs import tool
+from tests.support.studies.data_factories import small_chest_ct
 
 
 @pytest.mark.parametrize("dataset", [small_chest_ct()[0][4], chest_radiograph_phantom(rows=128)], ids=["CT", "CR"])

@@ -19,13 +19,14 @@ from pydicom.dataset import Dataset
 from pydicom.uid import EnhancedMRImageStorage
 from scipy import ndimage
 
-from dicom_node.analysis import Analysis, Segment, SourceFrame
-from dicom_node.model import ArtifactKind, Region
-from dicom_node.outputs import OutputSet
+from dicom_node.analysis.answer import Analysis, Segment, SourceFrame
+from dicom_node.core.entities import ArtifactKind, Region
+from dicom_node.core.outputs import OutputSet
 from dicom_node.sr_writer import to_part10, write_objects
 from dicom_node.sr_writer.pictures.frame import layout_for
-from tests import judges, needs
-from tests.unit import analysis_examples as examples
+from tests.support import needs
+from tests.support.results import analysis_examples as examples
+from tests.support.validators import objects as validators
 
 WITH_PICTURES = OutputSet(structured_report="off", segmentation="off", presentation_state=True)
 ALONE = replace(WITH_PICTURES, secondary_capture=False)
@@ -87,9 +88,9 @@ def judged(analysis: Analysis, folder: Path) -> list[Path]:
         sources.append(folder / f"source{number}.dcm")
         source.save_as(sources[-1], enforce_file_format=True)
     for path in paths:
-        judges.assert_valid_dicom(path, sources[0])
-        judges.assert_valid_presentation_state(path)
-    judges.assert_consistent(sources, paths)
+        validators.assert_valid_dicom(path, sources[0])
+        validators.assert_valid_presentation_state(path)
+    validators.assert_consistent(sources, paths)
     return paths
 
 

@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from tests import public_studies, volumes
+from tests.support.studies import volumes
+from tools import public_studies
 
 
 def test_the_table_tells_every_series_and_picture_by_every_model(tmp_path: Path) -> None:

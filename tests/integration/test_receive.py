@@ -23,20 +23,20 @@ from pynetdicom.dimse_primitives import C_STORE
 from sqlalchemy import select
 
 from dicom_node.config.settings import load_settings
-from dicom_node.intake import Intake, Limits, Received
-from dicom_node.model import Sender
+from dicom_node.core.entities import SendingPeer
+from dicom_node.dimse.negotiation import Remote
+from dicom_node.dimse.storage_scu import FileSent, send_files
+from dicom_node.index.tables import instances
+from dicom_node.ingest.intake import Intake, IntakeLimits, Received
 from dicom_node.receive.start import acceptor_options
-from dicom_node.send.negotiation import Remote
-from dicom_node.send.scu import FileSent, send_files
-from dicom_node.spool import Spool
-from dicom_node.tables import instances
-from tests import needs
-from tests.arrivals import opened_database
-from tests.data_factories import small_chest_ct
-from tests.needs import REPOSITORY
+from dicom_node.storage.spool import Spool
 from tests.peers.dcmtk import dcmsend, echoscu, storescu
 from tests.peers.node import Node
 from tests.peers.process import free_port, listens, wait_until
+from tests.support import needs
+from tests.support.needs import REPOSITORY
+from tests.support.results.arrivals import opened_database
+from tests.support.studies.data_factories import small_chest_ct
 
 FOLDERS = (
     "mr_9_transfer_syntaxes", "cxr", "us_multiframe_and_colour", "odd_geometry", "odd_encoding", "charset",
@@ -325,14 +325,14 @@ def test_a_start_adopts_what_was_durable_and_removes_what_was_not(
         abandoned.with_name(name).write_bytes(b"half")
     os.utime(abandoned, (0, 0))
     with opened_database(f"sqlite:///{tmp_path / 'lost.sqlite'}") as lost:
-        intake = Intake(lost, spool, Limits(min_free_bytes=0, max_object_bytes=1 << 30), "r")
+        intake = Intake(lost, spool, IntakeLimits(min_free_bytes=0, max_object_bytes=1 << 30), "r")
         assert intake.store(
             Received(
                 sop_class_uid=str(image.SOPClassUID),
                 sop_instance_uid=str(image.SOPInstanceUID),
                 transfer_syntax_uid=str(ExplicitVRLittleEndian),
                 data_set=encoded(image),
-                sender=Sender("CT1", "AINODE", "127.0.0.1"),
+                sender=SendingPeer("CT1", "AINODE", "127.0.0.1"),
                 association_id="a",
             )
         ) == 0x0000  # fmt: skip

@@ -8,13 +8,13 @@ from typing import Any
 import pytest
 from pydicom.dataset import Dataset
 
-from dicom_node.analysis import Analysis, NotAnalysed, WrittenObject
+from dicom_node.analysis.answer import Analysis, NotAnalysed, WrittenObject
 from dicom_node.config.presets import PRESETS
-from dicom_node.model import ArtifactKind
-from dicom_node.outputs import OutputSet
+from dicom_node.core.entities import ArtifactKind
+from dicom_node.core.outputs import OutputSet
+from dicom_node.core.uids import derived_uid
 from dicom_node.sr_writer import to_part10, write_objects
-from dicom_node.uids import derived_uid
-from tests.unit import analysis_examples as examples
+from tests.support.results import analysis_examples as examples
 
 ALL_KINDS = OutputSet(presentation_state=True, parametric_map=True, key_objects=True, encapsulated_pdf=True)
 FEW_KINDS = OutputSet(structured_report="comprehensive", segmentation="off")

@@ -9,13 +9,13 @@ from typing import Any
 import pytest
 from highdicom.sr import srread
 
-from dicom_node.analysis import Analysis, NotAnalysed
-from dicom_node.model import Finding, Presence
-from dicom_node.outputs import OutputSet, SrClass
+from dicom_node.analysis.answer import Analysis, NotAnalysed
+from dicom_node.core.entities import Finding, Presence
+from dicom_node.core.outputs import OutputSet, SrClass
 from dicom_node.sr_writer import to_part10, write_objects
-from tests import judges
 from tests.integration.test_sr_writer_report import negative, nodule
-from tests.unit import analysis_examples as examples
+from tests.support.results import analysis_examples as examples
+from tests.support.validators import objects as validators
 
 CLASSES: tuple[SrClass, ...] = ("comprehensive3d", "comprehensive", "enhanced")
 
@@ -55,20 +55,20 @@ def reports(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[SrClass,
 @pytest.mark.parametrize("name", answers())
 def test_a_report_of_any_class_is_valid_readable_and_parsed(name: str, reports: Any) -> None:
     for path in reports[name].values():
-        judges.assert_valid_dicom(path)
-        judges.assert_readable_sr(path)
-        judges.assert_parsed(path)
+        validators.assert_valid_dicom(path)
+        validators.assert_readable_sr(path)
+        validators.assert_parsed(path)
 
 
 def test_reports_hold_the_template(reports: Any) -> None:
     judged_elsewhere = {"box", "not-analysed"}
     names = [name for name in reports if name not in judged_elsewhere]
-    judges.assert_valid_srs([reports[name]["comprehensive3d"] for name in names])
+    validators.assert_valid_srs([reports[name]["comprehensive3d"] for name in names])
 
 
 def test_the_classes_differ_in_name_only(reports: Any) -> None:
     for paths in reports.values():
-        first, *others = [[judges.tree_of(one) for one in srread(path).ContentSequence] for path in paths.values()]
+        first, *others = [[validators.tree_of(one) for one in srread(path).ContentSequence] for path in paths.values()]
         assert others == [first, first]
 
 

@@ -1,7 +1,7 @@
 """Every kind of result about every kind of study, judged by programs of other makes.
 
 A kind of object joins by itself: every switch of `OutputSet` is on. The studies are in `tests/result_sources.py`, the
-answers in `tests/result_answers.py`, and the one list of what judges may say in `tests/judges.py`.
+answers in `tests/result_answers.py`, and the one list of what validators may say in `tests/validators.py`.
 """
 
 from __future__ import annotations
@@ -14,13 +14,15 @@ from pathlib import Path
 import pytest
 from pydicom import config, dcmread
 
-from dicom_node.analysis import Predecessor, ReportContext, WithdrawnObject, WrittenObject
-from dicom_node.model import ArtifactKind
+from dicom_node.analysis.answer import Predecessor, ReportContext, WithdrawnObject, WrittenObject
+from dicom_node.core.entities import ArtifactKind
 from dicom_node.sr_writer import to_part10, write_objects
-from tests import judges, needs, result_answers
-from tests.result_answers import STORIES
-from tests.result_sources import FAULTS, MODALITIES, UNREADABLE, Received, parts_of, received
-from tests.unit import analysis_examples as examples
+from tests.support import needs
+from tests.support.results import analysis_examples as examples
+from tests.support.results import result_answers
+from tests.support.results.result_answers import STORIES
+from tests.support.results.result_sources import FAULTS, MODALITIES, UNREADABLE, Received, parts_of, received
+from tests.support.validators import objects as validators
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:pydicom")
 #: These get every story; the other modalities get the usual ones, and faults of the header one.
@@ -130,15 +132,15 @@ def test_every_object_about_every_study_is_valid(name: str, story: str, results:
     assert cell.of(ArtifactKind.STRUCTURED_REPORT)
     assert cell.of(ArtifactKind.SECONDARY_CAPTURE)
     for _, path in cell.outputs:
-        judges.assert_valid_dicom(path, cell.sources[0])
-        judges.assert_parsed(path)
-    judges.assert_consistent(cell.sources, [path for _, path in cell.outputs], UNREADABLE.get(name, ()))
+        validators.assert_valid_dicom(path, cell.sources[0])
+        validators.assert_parsed(path)
+    validators.assert_consistent(cell.sources, [path for _, path in cell.outputs], UNREADABLE.get(name, ()))
     for path in cell.of(ArtifactKind.STRUCTURED_REPORT, ArtifactKind.KEY_OBJECTS, ArtifactKind.REJECTION_NOTE):
-        judges.assert_readable_sr(path)
+        validators.assert_readable_sr(path)
     for path in cell.of(ArtifactKind.PRESENTATION_STATE):
-        judges.assert_valid_presentation_state(path)
+        validators.assert_valid_presentation_state(path)
     for path in cell.of(ArtifactKind.ENCAPSULATED_PDF):
-        judges.assert_readable_pdf(path)
+        validators.assert_readable_pdf(path)
 
 
 @pytest.mark.parametrize("name", REAL, ids=[Path(name).name for name in REAL])
@@ -150,11 +152,11 @@ def test_results_about_real_images_are_valid(name: str, tmp_path: Path) -> None:
     for one in write_objects(told, examples.context(**result_answers.options())):
         outputs.append(tmp_path / f"{one.order:02}-{one.kind}.dcm")
         outputs[-1].write_bytes(to_part10(one.dataset))
-        judges.assert_valid_dicom(outputs[-1], source)
-        judges.assert_parsed(outputs[-1])
+        validators.assert_valid_dicom(outputs[-1], source)
+        validators.assert_parsed(outputs[-1])
         if one.kind is ArtifactKind.PRESENTATION_STATE:
-            judges.assert_valid_presentation_state(outputs[-1])
-    judges.assert_consistent([source], outputs)
+            validators.assert_valid_presentation_state(outputs[-1])
+    validators.assert_consistent([source], outputs)
 
 
 def test_a_report_of_every_story_holds_the_template(results: Results) -> None:
@@ -162,6 +164,6 @@ def test_a_report_of_every_story_holds_the_template(results: Results) -> None:
     cells = [cell for cell in CELLS if cell[0] in {"cr", "ct"}]
     told = [results.cell(*cell).of(ArtifactKind.STRUCTURED_REPORT) for cell in cells]
     reports = [reports[index % len(reports)] for index, reports in enumerate(told)]
-    shapes = {judges.tree_of(dcmread(path)): path for path in reports}
+    shapes = {validators.tree_of(dcmread(path)): path for path in reports}
     assert len(shapes) > len(STORIES)
-    judges.assert_valid_srs(list(shapes.values()))
+    validators.assert_valid_srs(list(shapes.values()))

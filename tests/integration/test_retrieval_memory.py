@@ -6,14 +6,14 @@ from pathlib import Path
 
 from dicom_node.config.settings import Settings
 from dicom_node.index.database import Database
-from dicom_node.node import Node
-from dicom_node.retrieve.memory import RetrievalMemory
 from dicom_node.retrieve.retrieval import Retrieval, RetrievalState, new_retrieval
-from dicom_node.retrieve.source import Wanted
+from dicom_node.retrieve.retrievals import RetrievalMemory
+from dicom_node.retrieve.source import WantedStudy
+from dicom_node.roles.node import Node
 
 
 def asked(number: int) -> Retrieval:
-    return new_retrieval(f"retrieval-{number}", "pacs", Wanted(f"1.2.{number}", ("1.2.3", "1.2.4")))
+    return new_retrieval(f"retrieval-{number}", "pacs", WantedStudy(f"1.2.{number}", ("1.2.3", "1.2.4")))
 
 
 def test_what_has_not_ended_is_there_as_it_was_asked_for_and_what_has_ended_is_not(index: Database) -> None:

@@ -9,21 +9,20 @@ from pathlib import Path
 import pydicom
 import pytest
 
-from dicom_node.errors import SourceUnavailable
-from dicom_node.headers import StoreStatus
+from dicom_node.core.errors import SourceUnavailable, StoreStatus
 from dicom_node.index.database import Database
-from dicom_node.retrieve.arrivals import Arrivals, Names
 from dicom_node.retrieve.retrieval import RetrievalState, Watch
+from dicom_node.retrieve.sink import Names, RetrieveSink
 from dicom_node.retrieve.source import StudyQuery
-from dicom_node.spool import Buffer
-from tests.arrivals import opened_database
-from tests.data_factories import small_chest_ct
+from dicom_node.storage.spool import Buffer
 from tests.integration.retrieving import WAYS, Place, dimse, held_by, named, opened_place, source
 from tests.integration.test_orthanc_routing import an_image
-from tests.needs import real_data
 from tests.peers.dcmtk import Receiver, running_storescp, storescu
 from tests.peers.orthanc import Orthanc, running_orthanc
 from tests.peers.process import free_port
+from tests.support.needs import real_data
+from tests.support.results.arrivals import opened_database
+from tests.support.studies.data_factories import small_chest_ct
 
 NOT_THERE = "1.2.826.0.1.3680043.8.498.404"
 
@@ -152,7 +151,7 @@ def test_a_study_fetched_twice_is_kept_once(pacs: Orthanc, place: Place, study: 
 def test_a_move_that_ends_elsewhere_is_not_taken_for_done(
     pacs: Orthanc, place: Place, study: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("dicom_node.retrieve.arrivals._SETTLING_S", 0.5)
+    monkeypatch.setattr("dicom_node.retrieve.sink._SETTLING_S", 0.5)
     with running_storescp(tmp_path, aet="ELSEWHERE") as elsewhere:
         pacs.know("ELSEWHERE", elsewhere.port, "elsewhere")
         done = place.fetch(source(dimse(pacs, retrieve="move", move_destination="ELSEWHERE")), study)
@@ -345,10 +344,10 @@ def lose(orthanc: Orthanc, storage: Path, id_: str) -> None:
     file.unlink()
 
 
-def when_received(count: int, act: Callable[[], None]) -> Callable[[Arrivals], None]:
+def when_received(count: int, act: Callable[[], None]) -> Callable[[RetrieveSink], None]:
     """Return a watcher that acts once so many objects have come, before the next one is taken."""
 
-    def begun(arrivals: Arrivals) -> None:
+    def begun(arrivals: RetrieveSink) -> None:
         take = arrivals.take
 
         def take_and_act(names: Names, pieces: Iterable[Buffer]) -> StoreStatus:

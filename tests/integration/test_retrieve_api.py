@@ -14,16 +14,16 @@ from typing import Any
 import pytest
 
 from dicom_node.config.settings import Settings
-from dicom_node.doctor.sources import check_sources
-from dicom_node.node import Node
+from dicom_node.doctor.peers import check_sources
 from dicom_node.retrieve.retrieval import FINISHED
 from dicom_node.retrieve.retrievals import Retrievals
-from tests.api_client import Client, client_of, parts_over
-from tests.data_factories import small_chest_ct
-from tests.needs import REPOSITORY
+from dicom_node.roles.node import Node
 from tests.peers.node import to_toml
 from tests.peers.orthanc import Orthanc, running_orthanc
 from tests.peers.process import free_port, wait_until
+from tests.support.api_client import Client, client_of, parts_over
+from tests.support.needs import REPOSITORY
+from tests.support.studies.data_factories import small_chest_ct
 
 STUDY = str(small_chest_ct()[0][0].StudyInstanceUID)
 SERIES = str(small_chest_ct()[0][0].SeriesInstanceUID)

@@ -16,13 +16,13 @@ from typing import Any
 import httpx
 import pytest
 
-from dicom_node.errors import SourceRefused, SourceUnavailable
+from dicom_node.core.errors import SourceRefused, SourceUnavailable
 from dicom_node.retrieve.retrieval import RetrievalState
 from dicom_node.retrieve.source import StudyQuery
-from tests.arrivals import opened_database
-from tests.data_factories import small_chest_ct
 from tests.integration.retrieving import Place, held_by, opened_place, source
 from tests.peers.orthanc import Orthanc
+from tests.support.results.arrivals import opened_database
+from tests.support.studies.data_factories import small_chest_ct
 
 Handler = Callable[[http.server.BaseHTTPRequestHandler], None]
 IMAGES = 4

@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from tests.data_factories import small_chest_ct
 from tests.peers.node import Node
 from tests.peers.orthanc import Orthanc
 from tests.peers.process import wait_until
+from tests.support.studies.data_factories import small_chest_ct
 
 STUDY = str(small_chest_ct()[0][0].StudyInstanceUID)
 IMAGES = 32

@@ -11,16 +11,15 @@ import pytest
 import torch
 from pydicom.dataset import Dataset
 
-from dicom_node.analysis import Analysis, NotAnalysed
+from dicom_node.analysis.answer import Analysis, NotAnalysed
+from dicom_node.core.errors import ModelUnavailable
+from dicom_node.core.outputs import OutputSet, SegmentationType
 from dicom_node.demo.phantoms import chest_radiograph_phantom
-from dicom_node.errors import ModelUnavailable
 from dicom_node.inference.images.pixels import display_values, hounsfield_units
 from dicom_node.inference.runner import run_model
-from dicom_node.outputs import OutputSet, SegmentationType
-from tests.data_factories import flipped_columns, request_for, small_chest_ct
-from tests.inference_server import Served, serving
-from tests.model_folders import CLASSES, weights_table, write_card
-from tests.tiny_networks import (
+from tests.support.models.inference_server import Served, serving
+from tests.support.models.model_folders import CLASSES, weights_table, write_card
+from tests.support.models.tiny_networks import (
     IMAGE_24,
     SIZE,
     classifier,
@@ -30,6 +29,7 @@ from tests.tiny_networks import (
     save_script,
     segmenter,
 )
+from tests.support.studies.data_factories import flipped_columns, request_for, small_chest_ct
 
 OUTPUT = '\n[output]\nname = "logits"\nactivation = "softmax"\n[explain]\nmethod = "occlusion"\n'
 LUNG = """

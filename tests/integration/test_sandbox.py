@@ -13,10 +13,10 @@ from pathlib import Path
 
 import pytest
 
-from dicom_node.errors import DeliveryDeferred, InferenceError, NotAnalysable, WorkerDied
-from dicom_node.inference.workers.sandbox import Limits, Sandbox
-from tests.needs import REPOSITORY
+from dicom_node.core.errors import DeliveryDeferred, InferenceError, NotAnalysable, WorkerDied
+from dicom_node.sandbox.host import ProcessLimits, Sandbox
 from tests.peers.process import wait_until
+from tests.support.needs import REPOSITORY
 
 TARGET = "tests.integration.crashing_targets:perform"
 #: Longer than anything here may take, on a busy machine, too.
@@ -68,7 +68,7 @@ def test_memory_beyond_the_limit_ends_the_worker(sandbox: Sandbox) -> None:
 
 
 def test_memory_really_held_beyond_the_limit_ends_the_worker_without_an_address_space_limit() -> None:
-    with Sandbox(TARGET, limits=Limits(time_s=LONG_S, memory_mb=400)) as sandbox:
+    with Sandbox(TARGET, limits=ProcessLimits(time_s=LONG_S, memory_mb=400)) as sandbox:
         with pytest.raises(WorkerDied, match=r"held more than 400 MB and was ended. Raise inference.memory_limit_mb"):
             sandbox.run(("fill", 3000, LONG_S))
 
@@ -174,7 +174,7 @@ def test_the_worker_survives_the_thread_that_asked_first(sandbox: Sandbox) -> No
 def test_the_worker_dies_with_its_parent(tmp_path: Path) -> None:
     code = (
         "import sys, os, signal\n"
-        "from dicom_node.inference.workers.sandbox import Sandbox\n"
+        "from dicom_node.sandbox.host import Sandbox\n"
         f"s = Sandbox({TARGET!r}, time_limit_s=60, memory_limit_mb=1024)\n"
         "s.run(('add', 1, 1))\n"
         "print(s.process_id, flush=True)\n"

@@ -19,11 +19,11 @@ from pydicom import dcmread
 from pydicom.dataset import Dataset
 from pydicom.uid import EnhancedCTImageStorage, SegmentationStorage
 
-from dicom_node.analysis import Analysis, SourceFrame, WrittenObject
-from dicom_node.outputs import OutputSet, SegmentationType
+from dicom_node.analysis.answer import Analysis, SourceFrame, WrittenObject
+from dicom_node.core.outputs import OutputSet, SegmentationType
 from dicom_node.sr_writer import to_part10, write_objects
-from tests import judges
-from tests.unit import analysis_examples as examples
+from tests.support.results import analysis_examples as examples
+from tests.support.validators import objects as validators
 
 GEOMETRIES: dict[str, dict[str, Any]] = {
     "axial": {},
@@ -205,7 +205,7 @@ def test_a_report_refers_to_its_segments_in_every_kind(slices: int, kind: Segmen
     path.write_bytes(to_part10(report.dataset))
     if kind != "labelmap":
         # DCMTK 3.6.7 does not know the class of label maps, and stops at a reference to one.
-        judges.assert_readable_sr(path)
+        validators.assert_readable_sr(path)
     assert srread(path).content
     named = [e.value for e in report.dataset.iterall() if e.keyword == "ReferencedSOPInstanceUID"]
     assert seg.dataset.SOPInstanceUID in named
@@ -218,7 +218,7 @@ def test_a_segmentation_is_valid(kind: SegmentationType, tmp_path: Path) -> None
     path, source = tmp_path / "seg.dcm", tmp_path / "source.dcm"
     path.write_bytes(to_part10(one.dataset))
     analysis.sources[0].save_as(source, enforce_file_format=True)
-    judges.assert_valid_dicom(path, source)
+    validators.assert_valid_dicom(path, source)
 
 
 @pytest.mark.parametrize("kind", KINDS)

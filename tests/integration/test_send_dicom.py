@@ -14,14 +14,14 @@ from pydicom import dcmread
 from pydicom.uid import ImplicitVRLittleEndian, RLELossless, SecondaryCaptureImageStorage
 from pynetdicom import AE, evt
 
-from dicom_node.errors import DeliveryDeferred, DeliveryRefused
-from dicom_node.model import ArtifactKind
-from dicom_node.send.association import Association
-from dicom_node.send.dicom import DicomSender
-from dicom_node.send.dicom_file import DicomFile, read_dicom_file
-from dicom_node.send.echo import echo
-from dicom_node.send.negotiation import MAX_CONTEXTS, Remote, in_groups, proposals
-from dicom_node.send.scu import send_files
+from dicom_node.core.entities import ArtifactKind
+from dicom_node.core.errors import DeliveryDeferred, DeliveryRefused
+from dicom_node.deliver.kinds.dicom import DicomSender
+from dicom_node.dimse.association import StoreAssociation
+from dicom_node.dimse.dicom_file import DicomFile, read_dicom_file
+from dicom_node.dimse.negotiation import MAX_CONTEXTS, Remote, in_groups, proposals
+from dicom_node.dimse.probe import echo
+from dicom_node.dimse.storage_scu import send_files
 from tests.integration.sent_objects import SOP_CLASSES, dicom_file, outgoing
 from tests.peers.dcmtk import running_storescp
 from tests.peers.process import free_port, wait_until
@@ -244,7 +244,7 @@ def test_a_peer_that_stops_reading_is_given_up_within_the_time_limit(storescp, t
     file = read_dicom_file(dicom_file(tmp_path, "large"))
     with file.path.open("ab") as stored:
         stored.truncate(64 << 20)
-    association = Association(Remote("127.0.0.1", storescp.port, storescp.aet, "AINODE", 5), proposals(file))
+    association = StoreAssociation(Remote("127.0.0.1", storescp.port, storescp.aet, "AINODE", 5), proposals(file))
     os.kill(storescp.process.pid, signal.SIGSTOP)
     started = time.monotonic()
     with pytest.raises(DeliveryDeferred, match=r"did not get on for 5 s while taking an object"), association:

@@ -9,8 +9,8 @@ import httpx
 import pytest
 from pydicom import dcmread
 
-from dicom_node.errors import DeliveryDeferred, DeliveryRefused
-from dicom_node.send.dicomweb import DicomWebSender
+from dicom_node.core.errors import DeliveryDeferred, DeliveryRefused
+from dicom_node.deliver.kinds.dicomweb import DicomWebSender
 from tests.integration.sent_objects import SOP_CLASSES, outgoing
 from tests.peers.orthanc import Orthanc
 from tests.peers.process import free_port

@@ -7,14 +7,14 @@ import hashlib
 import pytest
 
 from dicom_node.config.outgoing import DestinationSettings
-from dicom_node.errors import DeliveryDeferred, DeliveryRefused
-from dicom_node.fhir.bundle import build_bundle
+from dicom_node.core.entities import Artifact, ArtifactKind
+from dicom_node.core.errors import DeliveryDeferred, DeliveryRefused
+from dicom_node.deliver.factory import make_sender
+from dicom_node.deliver.outgoing import Outgoing
+from dicom_node.fhir.builders.bundle import build_bundle
 from dicom_node.fhir.json_types import to_json_bytes
-from dicom_node.model import Artifact, ArtifactKind
-from dicom_node.send import Outgoing
-from dicom_node.send.factory import make_sender
 from tests.peers.process import free_port
-from tests.unit.fhir_examples import (
+from tests.support.results.fhir_examples import (
     CONTEXT,
     OPTIONS,
     PATIENT_ID,

@@ -14,14 +14,14 @@ from pydicom import dcmread
 from pydicom.dataset import Dataset
 
 from dicom_node import MANUFACTURER, __version__
-from dicom_node.analysis import Analysis, NotAnalysed, Predecessor
-from dicom_node.errors import NotAnalysable
-from dicom_node.model import ArtifactKind
-from dicom_node.outputs import OutputSet, SrClass
+from dicom_node.analysis.answer import Analysis, NotAnalysed, Predecessor
+from dicom_node.core.entities import ArtifactKind
+from dicom_node.core.errors import NotAnalysable
+from dicom_node.core.outputs import OutputSet, SrClass
+from dicom_node.core.uids import IMPLEMENTATION_CLASS_UID, derived_uid
 from dicom_node.sr_writer import to_part10, write_objects
 from dicom_node.sr_writer.copied import COPIED, TYPE_2
-from dicom_node.uids import IMPLEMENTATION_CLASS_UID, derived_uid
-from tests.unit import analysis_examples as examples
+from tests.support.results import analysis_examples as examples
 
 
 def written(answer: Analysis | NotAnalysed, **context: Any) -> list[Dataset]:

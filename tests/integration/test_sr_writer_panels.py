@@ -6,9 +6,9 @@ from dataclasses import replace
 
 import numpy as np
 
-from dicom_node.analysis import Picture
+from dicom_node.analysis.answer import Picture
 from dicom_node.sr_writer.pictures.pictures import pictures_of
-from tests.unit import analysis_examples as examples
+from tests.support.results import analysis_examples as examples
 
 
 def _heatmap(*, in_three_panels: bool) -> Picture:

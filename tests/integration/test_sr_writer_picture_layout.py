@@ -12,14 +12,13 @@ import pytest
 from PIL import Image, ImageDraw
 from pydicom.dataset import Dataset
 
-from dicom_node import codes
-from dicom_node.analysis import Analysis, Histogram, NotAnalysed, Picture, Saliency
-from dicom_node.model import Measurement, Presence, Region
-from dicom_node.sr_writer.pictures.choice import MOST_HEATMAPS
+from dicom_node.analysis.answer import Analysis, Histogram, NotAnalysed, Picture, Saliency
+from dicom_node.core import codes
+from dicom_node.core.entities import Measurement, Presence, Region
 from dicom_node.sr_writer.pictures.frame import layout_for
 from dicom_node.sr_writer.pictures.pen import RED
-from dicom_node.sr_writer.pictures.pictures import pictures_of
-from tests.unit import analysis_examples as examples
+from dicom_node.sr_writer.pictures.pictures import MOST_HEATMAPS, pictures_of
+from tests.support.results import analysis_examples as examples
 
 LONG = "Enlargement of the cardiomediastinal silhouette with a very long explanatory name, unspecified"
 Box = tuple[float, float, float, float]

@@ -9,12 +9,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from dicom_node import codes
-from dicom_node.analysis import Picture
-from dicom_node.model import ArtifactKind
+from dicom_node.analysis.answer import Picture
+from dicom_node.core import codes
+from dicom_node.core.entities import ArtifactKind
 from dicom_node.sr_writer import write_objects
 from dicom_node.sr_writer.geometry import patient_orientation
-from dicom_node.sr_writer.pictures.choice import MOST_PICTURES
 from dicom_node.sr_writer.pictures.display import LUNG_WINDOW_HU, display_rgb, preferred_window
 from dicom_node.sr_writer.pictures.frame import layout_for
 from dicom_node.sr_writer.pictures.pen import (
@@ -26,9 +25,9 @@ from dicom_node.sr_writer.pictures.pen import (
     text_width,
     wrapped,
 )
-from dicom_node.sr_writer.pictures.pictures import pictures_of
+from dicom_node.sr_writer.pictures.pictures import MOST_PICTURES, pictures_of
 from dicom_node.sr_writer.text import ascii_text, long_string
-from tests.unit import analysis_examples as examples
+from tests.support.results import analysis_examples as examples
 
 
 def test_a_monochrome1_image_looks_like_its_monochrome2_twin() -> None:

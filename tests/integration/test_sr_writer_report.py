@@ -11,16 +11,17 @@ import pytest
 from pydicom.dataset import Dataset
 from pydicom.uid import EnhancedCTImageStorage
 
-from dicom_node import __version__, codes
-from dicom_node.analysis import Analysis, NotAnalysed, Saliency, SourceFrame
-from dicom_node.fhir.terms import coding
-from dicom_node.model import ArtifactKind, Finding, Measurement, Presence, Region
-from dicom_node.outputs import OutputSet
-from dicom_node.reasons import REASONS
+from dicom_node import __version__
+from dicom_node.analysis.answer import Analysis, NotAnalysed, Saliency, SourceFrame
+from dicom_node.core import codes
+from dicom_node.core.entities import ArtifactKind, Finding, Measurement, Presence, Region
+from dicom_node.core.outputs import OutputSet
+from dicom_node.core.reasons import REASONS
+from dicom_node.core.uids import derived_uid
+from dicom_node.fhir.builders.terms import coding
 from dicom_node.sr_writer import write_objects
 from dicom_node.sr_writer.report.statements import coded_reason
-from dicom_node.uids import derived_uid
-from tests.unit import analysis_examples as examples
+from tests.support.results import analysis_examples as examples
 
 FINDING, PRESENCE, CERTAINTY, TRACKING_UID = "121071", "121052", "111012", "112040"
 TRACKING, SEGMENT, STATEMENTS, SUMMARY = "112039", "121191", "C0034375", "111017"

@@ -13,10 +13,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from dicom_node.analysis import Analysis, Segment
-from dicom_node.model import ArtifactKind
+from dicom_node.analysis.answer import Analysis, Segment
+from dicom_node.core.entities import ArtifactKind
 from dicom_node.sr_writer import to_part10, write_objects
-from tests.unit import analysis_examples as examples
+from tests.support.results import analysis_examples as examples
 
 
 def segmentation_of(analysis: Analysis) -> Any:

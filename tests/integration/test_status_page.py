@@ -9,15 +9,15 @@ from pathlib import Path
 
 import pytest
 
-from dicom_node.api import event_routes
 from dicom_node.api.application import create_app
+from dicom_node.api.routes import events as event_routes
 from dicom_node.api.server import ApiServer
+from dicom_node.core.entities import JobState, StudyState
 from dicom_node.index.database import Database
-from dicom_node.model import JobState, StudyState
-from tests.api_client import TOKEN, first_look, parts_over, seeded_database
-from tests.browser import Browser, running_browser
-from tests.rows import Rows, key_of
-from tests.seeded import ALL_STUDIES, CHEST_CT, CHEST_XR, GAP_CT, HOSTILE, SCRIPT, XR_MODEL
+from tests.peers.browser import Browser, running_browser
+from tests.support.api_client import TOKEN, first_look, parts_over, seeded_database
+from tests.support.results.rows import Rows, key_of
+from tests.support.results.seeded import ALL_STUDIES, CHEST_CT, CHEST_XR, GAP_CT, HOSTILE, SCRIPT, XR_MODEL
 
 
 @pytest.fixture

@@ -16,15 +16,15 @@ import pydicom
 import pytest
 import torch
 
-from dicom_node.analysis import AnalysisRequest, ReportContext, SourceFile
+from dicom_node.analysis.answer import AnalysisRequest, ReportContext, SourceFile
+from dicom_node.core.errors import InferenceError, NotAnalysable
 from dicom_node.demo.phantoms import chest_radiograph_phantom
-from dicom_node.errors import InferenceError, NotAnalysable
 from dicom_node.fhir.options import FhirOptions
 from dicom_node.inference.cards.card import SHIPPED_MODELS
 from dicom_node.inference.prediction import Explanation, LoadedModel, ModelInput, Prediction
 from dicom_node.inference.workers.together import asked_together, run_together
-from dicom_node.tasks import Performed, Task
-from dicom_node.workers import Workers, WorkerSettings
+from dicom_node.jobs.tasks import Performed, Task
+from dicom_node.jobs.workers import Workers, WorkerSettings
 from tests.peers.process import wait_until
 
 MODEL = SHIPPED_MODELS / "cxr-pneumonia"

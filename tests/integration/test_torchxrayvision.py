@@ -20,12 +20,12 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.nn import functional
 
-from dicom_node.errors import ModelUnavailable
+from dicom_node.core.errors import ModelUnavailable
 from dicom_node.inference.cards.card import load_card
 from dicom_node.inference.prediction import ModelInput
 from dicom_node.inference.runtimes import torchxrayvision
 from dicom_node.inference.training import convert_torchxrayvision as converter
-from dicom_node.inference.training.tensor_pickle import read_tensors
+from dicom_node.inference.training.convert_torchxrayvision import read_tensors
 from dicom_node.inference.training.torchxrayvision_labels import LABELS, PUBLISHED_POINTS
 
 _MODULE = "torchxrayvision.models"

@@ -6,7 +6,7 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="the inference extra is not installed")
 
-from dicom_node.inference.training import augment, corruptions, robustness  # noqa: E402
+from dicom_node.inference.training import augment, robustness  # noqa: E402
 
 
 def ramp() -> torch.Tensor:
@@ -129,7 +129,7 @@ def test_the_first_perturbation_is_none_at_all() -> None:
 def test_shadows_are_drawn_into_lungs_and_nowhere_else() -> None:
     images = batch(count=28)
     torch.manual_seed(3)
-    changed = corruptions.corrupted(images, corruptions.lung_prior(images))
+    changed = robustness.corrupted(images, robustness.lung_prior(images))
 
     assert changed.images.shape == images.shape
     assert (changed.images - images).abs().amax(dim=(1, 2, 3)).min() > 0.03
@@ -139,7 +139,7 @@ def test_shadows_are_drawn_into_lungs_and_nowhere_else() -> None:
 
 
 def test_lungs_are_expected_where_the_mean_image_is_dark_inside() -> None:
-    prior = corruptions.lung_prior(batch())[0, 0]
+    prior = robustness.lung_prior(batch())[0, 0]
     assert prior[28, 19] > 0.5
     assert prior[28, 44] > 0.5
     assert prior[28, 32] < 0.2

@@ -24,16 +24,16 @@ from pydicom.uid import (
     RLELossless,
 )
 
-from dicom_node import codes
-from dicom_node.analysis import Analysis, Segment
+from dicom_node.analysis.answer import Analysis, Segment
+from dicom_node.core import codes
+from dicom_node.core.entities import Finding, Measurement
 from dicom_node.inference.cards.card import Gate
 from dicom_node.inference.images.volume import Volume, read_volume
-from dicom_node.model import Finding, Measurement
 from dicom_node.sr_writer import to_part10
 from dicom_node.sr_writer.identity import identity_of
 from dicom_node.sr_writer.overlays.segmentation import segmentation
-from tests import volumes
-from tests.unit import analysis_examples as examples
+from tests.support.results import analysis_examples as examples
+from tests.support.studies import volumes
 
 SYNTAXES = (
     ImplicitVRLittleEndian,

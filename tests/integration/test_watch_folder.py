@@ -12,12 +12,12 @@ import pytest
 
 from dicom_node.config.incoming import UploadSettings, WatchSettings
 from dicom_node.ingest.archive import archive_limits
-from dicom_node.watch import WatchFolder
-from tests.data_factories import small_chest_ct
-from tests.ingesting import Children, Place, as_file, child_processes, opened_place
+from dicom_node.ingest.watch import WatchFolder
 from tests.peers.node import Node
 from tests.peers.process import wait_until
-from tests.small_images import small_image
+from tests.support.ingesting import Children, Place, as_file, child_processes, opened_place
+from tests.support.studies.data_factories import small_chest_ct
+from tests.support.studies.small_images import small_image
 
 IMAGES = [small_image(name) for name in ("a", "b", "c")]
 SETTLE_S = 0.05

@@ -11,13 +11,13 @@ from typing import Any, cast
 
 import pytest
 
-from dicom_node.analysis import AnalysisRequest, ReportContext
-from dicom_node.errors import WorkerDied
+from dicom_node.analysis.answer import AnalysisRequest, ReportContext
+from dicom_node.core.errors import WorkerDied
 from dicom_node.fhir.options import FhirOptions
-from dicom_node.tasks import Task
-from dicom_node.workers import Workers, WorkerSettings
+from dicom_node.jobs.tasks import Task
+from dicom_node.jobs.workers import Workers, WorkerSettings
 
-TARGET = "tests.integration.worker_deeds:perform"
+TARGET = "tests.integration.fake_workers:perform"
 
 
 def task(deed: str, model: str = "a") -> Task:

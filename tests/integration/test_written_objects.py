@@ -15,14 +15,15 @@ from highdicom.sr import srread
 from pydicom import dcmread
 from pydicom.dataset import Dataset
 
-from dicom_node import codes
-from dicom_node.analysis import Analysis, NotAnalysed, ReportContext
-from dicom_node.outputs import OutputSet, SrClass
+from dicom_node.analysis.answer import Analysis, NotAnalysed, ReportContext
+from dicom_node.core import codes
+from dicom_node.core.outputs import OutputSet, SrClass
 from dicom_node.sr_writer import to_part10, write_objects
 from dicom_node.sr_writer.copied import TYPE_2
 from dicom_node.sr_writer.geometry import slice_position_mm
-from tests import judges, needs
-from tests.unit import analysis_examples as examples
+from tests.support import needs
+from tests.support.results import analysis_examples as examples
+from tests.support.validators import objects as validators
 
 OBLIQUE = {"row": (0.8, 0.6, 0.0), "column": (-0.48, 0.64, -0.6)}
 FLIPPED = {"row": (-1.0, 0.0, 0.0), "column": (0.0, 1.0, 0.0)}
@@ -38,8 +39,8 @@ def judged(answer: Analysis | NotAnalysed, tmp_path: Path, context: ReportContex
         outputs.append(path)
     sources = _saved(answer.sources, tmp_path)
     for path in outputs:
-        judges.assert_valid_dicom(path, sources[0])
-    judges.assert_consistent(sources, outputs)
+        validators.assert_valid_dicom(path, sources[0])
+    validators.assert_consistent(sources, outputs)
     return outputs
 
 
@@ -98,32 +99,32 @@ def test_a_segmented_radiograph_gives_a_valid_segmentation(body_part: str | None
     )
     outputs = judged(analysis, tmp_path)
     assert [path.stem[-3:] for path in outputs] == ["-SC", "-SC", "SEG", "-SR"]
-    judges.assert_readable_sr(outputs[-1])
+    validators.assert_readable_sr(outputs[-1])
 
 
 @pytest.mark.parametrize("sr_sop_class", ["comprehensive3d", "comprehensive", "enhanced"])
 def test_a_report_is_readable_in_each_class(sr_sop_class: SrClass, tmp_path: Path) -> None:
     context = examples.context(output_sets=(OutputSet(structured_report=sr_sop_class),))
-    judges.assert_readable_sr(judged(examples.radiograph_analysis(), tmp_path, context)[-1])
+    validators.assert_readable_sr(judged(examples.radiograph_analysis(), tmp_path, context)[-1])
 
 
 def test_a_report_with_regions_holds_the_template(tmp_path: Path) -> None:
-    judges.assert_valid_sr(judged(examples.radiograph_analysis(), tmp_path)[-1])
+    validators.assert_valid_sr(judged(examples.radiograph_analysis(), tmp_path)[-1])
 
 
 def test_a_report_with_segments_and_a_total_holds_the_template(tmp_path: Path) -> None:
     analysis = examples.ct_analysis()
     total = replace(analysis.findings[0], key="lungs", label="Both lungs", laterality=None, segment_number=None)
-    judges.assert_valid_sr(judged(replace(analysis, findings=(total, *analysis.findings)), tmp_path)[-1])
+    validators.assert_valid_sr(judged(replace(analysis, findings=(total, *analysis.findings)), tmp_path)[-1])
 
 
 def test_a_refusal_holds_the_template(tmp_path: Path) -> None:
-    judges.assert_valid_sr(judged(examples.not_analysed(), tmp_path)[-1])
+    validators.assert_valid_sr(judged(examples.not_analysed(), tmp_path)[-1])
 
 
 def test_a_report_about_one_segmented_image_holds_the_template(tmp_path: Path) -> None:
     analysis = examples.ct_analysis(examples.ct_volume(slices=1), key_slices=(0,))
-    judges.assert_valid_sr(judged(analysis, tmp_path)[-1])
+    validators.assert_valid_sr(judged(analysis, tmp_path)[-1])
 
 
 def test_highdicom_reads_what_was_written(tmp_path: Path) -> None:
@@ -144,13 +145,13 @@ def test_the_judge_of_consistency_notices_an_altered_header(keyword: str, tmp_pa
     path = tmp_path / "altered.dcm"
     path.write_bytes(to_part10(altered))
     with pytest.raises(AssertionError, match="19990101"):
-        judges.assert_consistent(_saved(analysis.sources, tmp_path), [path])
+        validators.assert_consistent(_saved(analysis.sources, tmp_path), [path])
 
 
 def test_a_refusal_of_images_without_pixels_is_valid(tmp_path: Path) -> None:
     source = examples.radiograph(PixelData=None)
     outputs = judged(examples.not_analysed((source,)), tmp_path)
-    judges.assert_readable_sr(outputs[-1])
+    validators.assert_readable_sr(outputs[-1])
 
 
 @pytest.mark.parametrize(
@@ -171,7 +172,7 @@ def test_results_of_a_real_chest_ct_are_valid(tmp_path: Path) -> None:
     sources = [dcmread(path) for path in sorted(needs.real_data("ct_chest_rider_64slices").glob("1-*.dcm"))]
     sources.sort(key=lambda source: slice_position_mm(source) or 0.0)
     outputs = judged(examples.ct_analysis(_one_per_position(sources)), tmp_path)
-    judges.assert_readable_sr(outputs[-1])
+    validators.assert_readable_sr(outputs[-1])
 
 
 def test_results_of_a_tiny_reference_ct_are_valid(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.needs import tool
+from tests.support.needs import tool
 
 _DAYS = "30"
 

@@ -8,8 +8,8 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.needs import tool
 from tests.peers.npm import installed
+from tests.support.needs import tool
 
 PEER = Path(__file__).with_name("dcmjs")
 

@@ -11,8 +11,8 @@ from pathlib import Path
 import psutil
 import pydicom
 
-from tests.needs import tool
 from tests.peers.process import Process, free_port, listens, wait_until
+from tests.support.needs import tool
 
 ENVIRONMENT = {"TCP_NODELAY": "1", "PATH": "/usr/bin:/bin"}
 

@@ -18,8 +18,8 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.needs import tool
 from tests.peers.npm import installed
+from tests.support.needs import tool
 
 PEER = Path(__file__).with_name("fhir")
 

@@ -10,9 +10,9 @@ from typing import Any
 
 import httpx
 
-from dicom_node.journal import read_record, slots_in
-from tests.needs import REPOSITORY
+from dicom_node.storage.journal import read_record, slots_in
 from tests.peers.process import Process, wait_until
+from tests.support.needs import REPOSITORY
 
 READY_TIMEOUT_S = 120.0
 #: Filing synchronises the whole file system, and with it what other tests write.

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
-from tests.needs import REPOSITORY, absent, tool
+from tests.support.needs import REPOSITORY, absent, tool
 
 _MANIFESTS = ("package.json", "package-lock.json")
 _INSTALL_LIMIT_S = 280

@@ -12,8 +12,8 @@ from typing import Any
 import httpx
 import pydicom
 
-from tests.needs import REPOSITORY, absent, tool
 from tests.peers.process import Process, free_port, wait_until
+from tests.support.needs import REPOSITORY, absent, tool
 
 PLUGINS = Path("/usr/share/orthanc/plugins")
 AE_TITLE = "TESTPACS"

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import sqlalchemy
 
-from tests.needs import absent
 from tests.peers.process import Process, free_port, wait_until
+from tests.support.needs import absent
 
 
 class Postgres:

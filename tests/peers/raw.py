@@ -15,7 +15,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Self
 
-from tests.small_images import CT_IMAGE, EXPLICIT_LITTLE, IMPLICIT_LITTLE, Image
+from tests.support.studies.small_images import CT_IMAGE, EXPLICIT_LITTLE, IMPLICIT_LITTLE, Image
 
 VERIFICATION = "1.2.840.10008.1.1"
 APPLICATION_CONTEXT = "1.2.840.10008.3.1.1.1"

@@ -7,7 +7,7 @@ import threading
 from collections.abc import Callable, Iterator
 
 from tests.peers.raw import Raw
-from tests.small_images import Image
+from tests.support.studies.small_images import Image
 
 
 class Sender(threading.Thread):

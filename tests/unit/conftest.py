@@ -6,7 +6,7 @@ import pytest
 from pydicom.dataset import Dataset
 
 from dicom_node.demo.phantoms import PhantomTruth
-from tests.data_factories import small_chest_ct
+from tests.support.studies.data_factories import small_chest_ct
 
 
 @pytest.fixture(scope="session")

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from dicom_node.agreement import compare
 from dicom_node.config.settings import Settings
-from dicom_node.node import Node
+from dicom_node.core.agreement import compare
+from dicom_node.roles.node import Node
 
 
 def scored(key: str, presence: str, probability: float, **about: Any) -> dict[str, Any]:

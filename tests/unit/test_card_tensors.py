@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from dicom_node.errors import SettingsError
+from dicom_node.core.errors import SettingsError
 from dicom_node.inference.cards.card import ModelCard, load_card
 from dicom_node.inference.cards.tensors import OutputSpec, Preprocessing, ServerSpec
-from tests.model_folders import write_card
+from tests.support.models.model_folders import write_card
 
 
 def card(folder: Path, more: str, task: str = "classification") -> ModelCard:

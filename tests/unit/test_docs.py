@@ -12,8 +12,8 @@ import pytest
 
 from dicom_node.cli.parser import make_parser
 from dicom_node.config.settings import Settings
-from tests.generated_docs import DOCS, pages
-from tests.needs import REPOSITORY
+from tests.support.needs import REPOSITORY
+from tools.generated_docs import DOCS, pages
 
 MARKDOWN = sorted([*REPOSITORY.glob("*.md"), *DOCS.rglob("*.md"), *(REPOSITORY / "orthanc").glob("*.md")])
 _LINK = re.compile(r"\]\((?!https?://|#)([^)#]+)(?:#[^)]*)?\)")
@@ -54,7 +54,7 @@ def test_every_setting_is_documented_and_every_documented_one_exists() -> None:
 def test_what_is_written_from_the_code_is_up_to_date() -> None:
     stale = [name(path) for path, expected in pages() if path.read_text(encoding="utf-8") != expected]
 
-    assert stale == [], "run: .venv/bin/python -m tests.generated_docs"
+    assert stale == [], "run: .venv/bin/python -m tools.generated_docs"
 
 
 def test_every_command_is_documented() -> None:

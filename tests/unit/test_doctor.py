@@ -11,9 +11,9 @@ import pytest
 import sqlalchemy
 
 from dicom_node.config.settings import Settings
-from dicom_node.doctor.destinations import check_destinations
 from dicom_node.doctor.machine import check_clock, check_data_dir, check_database, check_ports
 from dicom_node.doctor.models import check_models
+from dicom_node.doctor.peers import check_destinations
 from dicom_node.index.database import SCHEMA_HEAD, Database
 from dicom_node.inference.cards.card import SHIPPED_MODELS
 

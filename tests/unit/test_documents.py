@@ -8,13 +8,13 @@ from typing import Any
 import pytest
 from pydicom.dataset import Dataset
 
-from dicom_node.analysis import Analysis, NotAnalysed, ReportContext, SourceFrame, WithdrawnObject
-from dicom_node.model import ArtifactKind, Presence
-from dicom_node.outputs import OutputSet
+from dicom_node.analysis.answer import Analysis, NotAnalysed, ReportContext, SourceFrame, WithdrawnObject
+from dicom_node.core.entities import ArtifactKind, Presence
+from dicom_node.core.outputs import OutputSet
 from dicom_node.sr_writer import write_objects
 from dicom_node.sr_writer.documents.key_objects import key_image_indices
-from dicom_node.sr_writer.key_slices import key_slices
-from tests.unit import analysis_examples as examples
+from dicom_node.sr_writer.geometry import key_slices
+from tests.support.results import analysis_examples as examples
 
 KEY_OBJECTS = OutputSet(key_objects=True, secondary_capture=False, segmentation="off")
 REJECTION = OutputSet(rejection_note=True, secondary_capture=False, segmentation="off")

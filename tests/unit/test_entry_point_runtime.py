@@ -8,20 +8,20 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from dicom_node.analysis import AnalysisRequest, SourceFile
-from dicom_node.errors import ModelUnavailable, NotAnalysable
+from dicom_node.analysis.answer import AnalysisRequest, SourceFile
+from dicom_node.core.errors import ModelUnavailable, NotAnalysable
 from dicom_node.inference.cards.card import ModelCard, load_card
 from dicom_node.inference.prediction import ModelInput
 from dicom_node.inference.runner import run_model
 from dicom_node.inference.runtimes import entry_point
 from dicom_node.sr_writer import to_part10
-from tests.model_folders import CLASSES, write_card
-from tests.unit import analysis_examples as examples
+from tests.support.models.model_folders import CLASSES, write_card
+from tests.support.results import analysis_examples as examples
 
 PACKAGE = """
 import numpy as np
-from dicom_node.analysis import Analysis
-from dicom_node.errors import NotAnalysable
+from dicom_node.analysis.answer import Analysis  # noqa: E402
+from dicom_node.core.errors import NotAnalysable
 from dicom_node.inference.prediction import Prediction
 
 def brightness(inputs, card, device):

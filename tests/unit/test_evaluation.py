@@ -8,11 +8,10 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from dicom_node.errors import SettingsError
-from dicom_node.evaluation.figures import figures
+from dicom_node.core.errors import SettingsError
+from dicom_node.evaluation.figures import draw, figures
 from dicom_node.evaluation.labels import Columns, LabelledImage, columns_for, header_of, read_labels, sampled
-from dicom_node.evaluation.plot import draw
-from dicom_node.evaluation.run import Outcome
+from dicom_node.evaluation.run import ImageOutcome
 
 FINDING = ("pneumonia", "Pneumonia")
 
@@ -78,13 +77,13 @@ def test_a_sample_is_the_same_for_the_same_seed(tmp_path: Path) -> None:
     assert sampled(images, 0, 1) == sampled(images, 99, 1) == images
 
 
-def outcome(truth: bool | None, probability: float | None, *, group: str = "a", patient: str = "") -> Outcome:
+def outcome(truth: bool | None, probability: float | None, *, group: str = "a", patient: str = "") -> ImageOutcome:
     number = f"{truth}-{probability}-{group}-{patient}"
     image = LabelledImage(
         name=number, path=Path(number), truth=truth, patient=patient or number, groups={"kind": group}, attributes={}
     )
     reason = "" if probability is not None else "AGE_UNKNOWN"
-    return Outcome(image=image, probability=probability, threshold=0.5, reason=reason, message=reason.lower())
+    return ImageOutcome(image=image, probability=probability, threshold=0.5, reason=reason, message=reason.lower())
 
 
 #: One ill image below, one healthy above the threshold; one ill image was not analysed, one healthy has no label.

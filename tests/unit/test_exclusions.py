@@ -11,12 +11,12 @@ from pydicom import dcmread
 from pydicom.dataset import Dataset
 from pydicom.uid import MRImageStorage
 
+from dicom_node.core.errors import NotAnalysable
 from dicom_node.demo.phantoms import chest_radiograph_phantom
-from dicom_node.errors import NotAnalysable
 from dicom_node.inference.cards.card import Gate
 from dicom_node.inference.images.exclusions import check_subject
 from dicom_node.inference.images.gate import coherent_stack
-from tests import volumes
+from tests.support.studies import volumes
 
 ALL_ALLOWED = Gate(derived_allowed=True, burned_in_allowed=True, test_subjects_allowed=True)
 

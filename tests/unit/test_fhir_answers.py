@@ -8,10 +8,10 @@ from email.utils import format_datetime
 import httpx
 import pytest
 
-from dicom_node.errors import SettingsError
-from dicom_node.fhir.answers import outcome_text, retry_after_s
-from dicom_node.fhir.client import FhirClient
-from dicom_node.fhir.searching import _escaped
+from dicom_node.core.errors import SettingsError
+from dicom_node.fhir.client.answers import outcome_text, retry_after_s
+from dicom_node.fhir.client.client import FhirClient
+from dicom_node.fhir.client.searching import _escaped
 
 
 def test_a_wait_may_be_given_as_a_date() -> None:

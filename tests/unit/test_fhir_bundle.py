@@ -18,14 +18,14 @@ from pydicom import dcmread
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian
 
-from dicom_node.errors import ReportInvalid
-from dicom_node.fhir.bundle import build_bundle
-from dicom_node.fhir.facts import report_identifier
+from dicom_node.core.entities import Code, Measurement, Presence
+from dicom_node.core.errors import ReportInvalid
+from dicom_node.core.uids import tracking_uid
+from dicom_node.fhir.builders.bundle import build_bundle
+from dicom_node.fhir.builders.facts import report_identifier
+from dicom_node.fhir.builders.validation import check_resource
 from dicom_node.fhir.json_types import to_json_bytes
-from dicom_node.fhir.validation import check_resource
-from dicom_node.model import Code, Measurement, Presence
-from dicom_node.uids import tracking_uid
-from tests.unit.fhir_examples import (
+from tests.support.results.fhir_examples import (
     CONTEXT,
     FINDINGS,
     JOB_KEY,

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dicom_node.fhir.moments import earliest_acquisition, fhir_instant, study_started
-from tests.unit.fhir_examples import radiograph
+from dicom_node.fhir.builders.dicom_values import earliest_acquisition, fhir_instant, study_started
+from tests.support.results.fhir_examples import radiograph
 
 SITE = timezone(timedelta(hours=1))
 

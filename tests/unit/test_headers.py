@@ -14,10 +14,10 @@ from pydicom.sequence import Sequence
 from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
 from dicom_node import MANUFACTURER
-from dicom_node.errors import RefusedObject
-from dicom_node.headers import StoreStatus, read_header, snake_case
-from dicom_node.model import InstanceRole
-from tests.data_factories import encoded
+from dicom_node.core.entities import InstanceRole
+from dicom_node.core.errors import RefusedObject, StoreStatus
+from dicom_node.headers.header import read_header, snake_case
+from tests.support.studies.data_factories import encoded
 
 EXPLICIT, IMPLICIT = str(ExplicitVRLittleEndian), str(ImplicitVRLittleEndian)
 CT = "1.2.840.10008.5.1.4.1.1.2"
@@ -30,7 +30,7 @@ SHIPPED = (
 
 @pytest.fixture(autouse=True)
 def as_in_the_node(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Read as the node does, which judges values itself; and let the tests write what is wrong."""
+    """Read as the node does, which validators values itself; and let the tests write what is wrong."""
     for mode in ("reading_validation_mode", "writing_validation_mode"):
         monkeypatch.setattr(pydicom.config.settings, mode, pydicom.config.IGNORE)
 

@@ -8,8 +8,8 @@ import re
 import pytest
 
 from dicom_node import MANUFACTURER, PRODUCT_NAME, __version__
-from tests.generated_docs import DOCS
-from tests.needs import REPOSITORY
+from tests.support.needs import REPOSITORY
+from tools.generated_docs import DOCS
 
 PAGE = (DOCS / "integration-statement.md").read_text(encoding="utf-8")
 _TEST = re.compile(r"`(tests/[\w/]+\.py)::(test_\w+)`")

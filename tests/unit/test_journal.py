@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dicom_node.journal import (
+from dicom_node.storage.journal import (
     HEAD_BYTES,
     SLOT_BYTES,
     JournalWriter,

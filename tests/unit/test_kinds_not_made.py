@@ -8,16 +8,17 @@ from types import ModuleType
 import pytest
 from pydicom.dataset import Dataset
 
-from dicom_node.analysis import WrittenResult
-from dicom_node.errors import NotAnalysable
-from dicom_node.model import ArtifactKind
-from dicom_node.outputs import OutputSet
+from dicom_node.analysis.answer import WrittenResult
+from dicom_node.core.entities import ArtifactKind
+from dicom_node.core.errors import NotAnalysable
+from dicom_node.core.outputs import OutputSet
 from dicom_node.sr_writer import secondary_capture, to_part10, write_objects, write_result
-from dicom_node.sr_writer.documents import pdf, selection
+from dicom_node.sr_writer.documents import encapsulated_pdf as pdf
+from dicom_node.sr_writer.documents import selection
 from dicom_node.sr_writer.overlays import parametric_map, presentation_state, segmentation
 from dicom_node.sr_writer.report import document
-from tests.result_answers import declined, every_output_set, marked
-from tests.unit import analysis_examples as examples
+from tests.support.results import analysis_examples as examples
+from tests.support.results.result_answers import declined, every_output_set, marked
 
 #: Where each kind is made by a library, and what of it is broken here.
 LIBRARIES: dict[ArtifactKind, tuple[ModuleType, str]] = {

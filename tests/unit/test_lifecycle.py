@@ -4,8 +4,9 @@ import itertools
 
 import pytest
 
-from dicom_node.errors import IllegalTransition
-from dicom_node.lifecycle import (
+from dicom_node.core.entities import DeliveryState, JobState, StudyState
+from dicom_node.core.errors import IllegalTransition
+from dicom_node.core.lifecycle import (
     DELIVERY_TRANSITIONS,
     JOB_TRANSITIONS,
     STUDY_TRANSITIONS,
@@ -14,7 +15,6 @@ from dicom_node.lifecycle import (
     check_study,
     study_state_after,
 )
-from dicom_node.model import DeliveryState, JobState, StudyState
 
 
 def test_every_state_has_its_followers_listed():

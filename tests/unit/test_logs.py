@@ -9,7 +9,7 @@ import subprocess
 import sys
 
 from dicom_node.logs import JsonLines
-from tests.needs import REPOSITORY
+from tests.support.needs import REPOSITORY
 
 
 def line_of(message: str, exc_info: Exception | None = None, **extra: object) -> str:

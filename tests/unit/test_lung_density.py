@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 from pydicom.dataset import Dataset
 
-from dicom_node.analysis import Analysis, NotAnalysed
-from dicom_node.codes import VOLUME
+from dicom_node.analysis.answer import Analysis, NotAnalysed
+from dicom_node.core.codes import VOLUME
 from dicom_node.demo.phantoms import LungTruth, PhantomTruth, chest_ct_phantom
 from dicom_node.inference.cards.card import SHIPPED_MODELS
 from dicom_node.inference.lungs.segmentation import optimal_threshold
 from dicom_node.inference.runner import run_model
-from tests.data_factories import changed, flipped_columns, flipped_rows, request_for, small_chest_ct
+from tests.support.studies.data_factories import changed, flipped_columns, flipped_rows, request_for, small_chest_ct
 
 MODEL = SHIPPED_MODELS / "ct-lung-density"
 

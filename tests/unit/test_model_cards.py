@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from dicom_node.errors import ModelUnavailable, SettingsError
+from dicom_node.core.errors import ModelUnavailable, SettingsError
 from dicom_node.inference.cards.card import SHIPPED_MODELS, load_card
 from dicom_node.inference.cards.folders import find_models
-from tests.needs import REPOSITORY
+from tests.support.needs import REPOSITORY
 
 CARD = """\
 name = "toy"
@@ -242,10 +242,10 @@ def test_two_models_of_one_name_are_refused(folder: Path) -> None:
         find_models([folder.parent])
 
 
-@pytest.mark.parametrize("module", ["cards.card", "workers.sandbox", "workers.sandbox_child"])
+@pytest.mark.parametrize("module", ["inference.cards.card", "sandbox.host", "sandbox.child"])
 def test_the_host_side_imports_neither_numpy_nor_torch(module: str) -> None:
     code = (
-        f"import sys, dicom_node.inference.{module}\n"
+        f"import sys, dicom_node.{module}\n"
         "heavy = {'numpy', 'torch', 'monai', 'pydicom', 'scipy'} & set(sys.modules)\n"
         "sys.exit(', '.join(heavy) or 0)\n"
     )

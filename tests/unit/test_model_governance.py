@@ -10,12 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from dicom_node.errors import ModelUnavailable, SettingsError
-from dicom_node.governance.admission import Rule, Standing, judge
-from dicom_node.governance.codes import code_problems
-from dicom_node.governance.environment import environment
-from dicom_node.governance.golden_cases import load_cases
+from dicom_node.core.errors import ModelUnavailable, SettingsError
+from dicom_node.governance.admission import Rule, Standing, environment, judge
+from dicom_node.governance.golden import load_cases
 from dicom_node.governance.store import add_model
+from dicom_node.governance.verify import code_problems
 from dicom_node.index.decisions import Decision, DecisionKind
 from dicom_node.inference.cards.card import SHIPPED_MODELS, load_card
 from dicom_node.inference.cards.folders import survey_models

@@ -8,13 +8,13 @@ from pathlib import Path
 import pytest
 from pydicom.dataset import Dataset
 
-from dicom_node.analysis import Analysis, NotAnalysed
+from dicom_node.analysis.answer import Analysis, NotAnalysed
 from dicom_node.inference.cards.folders import find_models
 from dicom_node.inference.cards.keys import KEYS
 from dicom_node.inference.runner import run_model
-from tests.data_factories import request_for
-from tests.model_page import write_example
-from tests.needs import REPOSITORY
+from tests.support.docs.model_page import write_example
+from tests.support.needs import REPOSITORY
+from tests.support.studies.data_factories import request_for
 
 _KEY = re.compile(
     r"(?:\.(?:text|optional_text|texts|flag|number|whole|floats|pair|table|tables|subtables|digest|choice|values\.get)\("

@@ -11,19 +11,19 @@ from typing import Any
 import pytest
 from pydicom.dataset import Dataset
 
-from dicom_node.agreement import compare
-from dicom_node.analysis import Analysis
-from dicom_node.fhir.bundle import build_bundle
+from dicom_node.analysis.answer import Analysis
+from dicom_node.analysis.summary import summarise
+from dicom_node.core.agreement import compare
+from dicom_node.core.entities import ArtifactKind
+from dicom_node.fhir.builders.bundle import build_bundle
 from dicom_node.fhir.json_types import to_json_bytes
-from dicom_node.model import ArtifactKind
 from dicom_node.sr_writer import write_objects
 from dicom_node.sr_writer.documents import encapsulated_pdf
 from dicom_node.sr_writer.pictures.pen import Pen, folded, text_width
 from dicom_node.sr_writer.pictures.pictures import pictures_of
-from dicom_node.summary import summarise
-from tests.result_answers import every_output_set, marked
-from tests.unit import analysis_examples as examples
-from tests.unit.fhir_examples import CONTEXT, OPTIONS, analysis, written_objects
+from tests.support.results import analysis_examples as examples
+from tests.support.results.fhir_examples import CONTEXT, OPTIONS, analysis, written_objects
+from tests.support.results.result_answers import every_output_set, marked
 
 NO_NUMBERS = [float("nan"), float("inf"), float("-inf")]
 #: How a number that is none would be printed.

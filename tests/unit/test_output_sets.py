@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from dicom_node.config.outgoing import DestinationSettings
 from dicom_node.config.presets import PRESETS, OutputSettings, wanted_outputs
 from dicom_node.config.settings import Settings
-from dicom_node.fitting import (
+from dicom_node.core.capability_match import (
     ENCAPSULATED_PDF,
     KEY_OBJECTS,
     LABEL_MAP,
@@ -22,14 +22,14 @@ from dicom_node.fitting import (
     RESULT_CLASSES,
     SECONDARY_CAPTURE,
     SEGMENTATION,
-    Capabilities,
-    Wanted,
-    fit,
+    PeerCapabilities,
+    WantedOutputs,
+    match_capabilities,
 )
-from dicom_node.model import Destination
-from dicom_node.outputs import OutputSet, SegmentationType, SrClass
-from dicom_node.profiles import profiles_of
-from tests.needs import REPOSITORY
+from dicom_node.core.entities import Destination
+from dicom_node.core.outputs import OutputSet, SegmentationType, SrClass
+from dicom_node.deliver.profiles import profiles_of
+from tests.support.needs import REPOSITORY
 
 EVERYTHING = OutputSet(
     segmentation="labelmap", presentation_state=True, parametric_map=True, key_objects=True, encapsulated_pdf=True,
@@ -43,8 +43,8 @@ ROW_STARTS = tuple(f"| `{key}` |" for key in OutputSettings.model_fields)
 LADDERS = st.sampled_from([LADDER, *((one,) for one in get_args(SrClass))])
 
 
-def taking(*classes: str) -> Capabilities:
-    return Capabilities(accepted=frozenset(classes))
+def taking(*classes: str) -> PeerCapabilities:
+    return PeerCapabilities(accepted=frozenset(classes))
 
 
 def destination(**values: Any) -> DestinationSettings:
@@ -52,7 +52,7 @@ def destination(**values: Any) -> DestinationSettings:
     return DestinationSettings.model_validate(there | values)
 
 
-def wanted_by(**values: Any) -> Wanted:
+def wanted_by(**values: Any) -> WantedOutputs:
     one = destination(**values)
     return wanted_outputs(one.preset, one.outputs, "auto")
 
@@ -92,19 +92,21 @@ def test_an_unknown_kind_and_outputs_of_an_ehr_are_refused() -> None:
 
 
 def test_what_was_never_asked_gets_everything_it_is_configured_to_get() -> None:
-    fitted = fit(Wanted(outputs=EVERYTHING), Capabilities())
+    fitted = match_capabilities(WantedOutputs(outputs=EVERYTHING), PeerCapabilities())
     assert (fitted.outputs, fitted.left_out, fitted.problem) == (EVERYTHING, (), "")
 
 
 def test_the_best_report_a_peer_takes_is_chosen() -> None:
     only_old = taking(SECONDARY_CAPTURE, SEGMENTATION, REPORTS["enhanced"], REPORTS["comprehensive"])
-    fitted = fit(Wanted(outputs=OutputSet()), only_old)
+    fitted = match_capabilities(WantedOutputs(outputs=OutputSet()), only_old)
     assert fitted.outputs == OutputSet(structured_report="comprehensive")
     assert fitted.left_out == ("takes no SR comprehensive3d and gets comprehensive",)
 
 
 def test_a_class_the_site_has_decided_on_stays_and_is_told() -> None:
-    fitted = fit(Wanted(outputs=OutputSet(), reports=("comprehensive3d",)), taking(SECONDARY_CAPTURE, SEGMENTATION))
+    fitted = match_capabilities(
+        WantedOutputs(outputs=OutputSet(), reports=("comprehensive3d",)), taking(SECONDARY_CAPTURE, SEGMENTATION)
+    )
     assert fitted.outputs == OutputSet()
     assert fitted.problem == "does not take SR comprehensive3d, which is configured for it"
 
@@ -116,13 +118,15 @@ def test_a_class_the_site_has_decided_on_stays_and_is_told() -> None:
 ])  # fmt: skip
 def test_masks_go_in_what_the_peer_takes(wanted: SegmentationType, accepted: list[str], left: str) -> None:
     outputs = OutputSet(segmentation=wanted)
-    fitted = fit(Wanted(outputs=outputs), taking(SECONDARY_CAPTURE, *REPORTS.values(), *accepted))
+    fitted = match_capabilities(WantedOutputs(outputs=outputs), taking(SECONDARY_CAPTURE, *REPORTS.values(), *accepted))
     assert fitted.outputs.segmentation == left
     assert bool(fitted.left_out) == (left != wanted)
 
 
 def test_what_a_peer_does_not_take_is_left_out_and_said() -> None:
-    fitted = fit(Wanted(outputs=EVERYTHING), taking(SECONDARY_CAPTURE, SEGMENTATION, *REPORTS.values()))
+    fitted = match_capabilities(
+        WantedOutputs(outputs=EVERYTHING), taking(SECONDARY_CAPTURE, SEGMENTATION, *REPORTS.values())
+    )
     assert fitted.outputs == OutputSet()
     assert fitted.left_out == (
         "takes no labelmap SEG and gets binary", "takes no GSPS", "takes no PM", "takes no KOS", "takes no PDF",
@@ -131,12 +135,14 @@ def test_what_a_peer_does_not_take_is_left_out_and_said() -> None:
 
 
 def test_a_refused_class_counts_as_not_taken_whatever_was_negotiated() -> None:
-    everything = Capabilities(accepted=frozenset(RESULT_CLASSES), refused=frozenset({REPORTS["comprehensive3d"]}))
-    assert fit(Wanted(outputs=OutputSet()), everything).outputs.structured_report == "comprehensive"
+    everything = PeerCapabilities(accepted=frozenset(RESULT_CLASSES), refused=frozenset({REPORTS["comprehensive3d"]}))
+    assert (
+        match_capabilities(WantedOutputs(outputs=OutputSet()), everything).outputs.structured_report == "comprehensive"
+    )
 
 
 def test_nobody_is_left_without_both_report_and_pictures() -> None:
-    fitted = fit(Wanted(outputs=EVERYTHING), taking(SEGMENTATION, KEY_OBJECTS))
+    fitted = match_capabilities(WantedOutputs(outputs=EVERYTHING), taking(SEGMENTATION, KEY_OBJECTS))
     assert fitted.outputs == EVERYTHING
     assert fitted.problem == "takes neither the report nor the pictures meant for it"
 
@@ -146,12 +152,12 @@ def test_fitting_adds_nothing_and_fitting_again_changes_nothing(
     outputs: OutputSet, reports: tuple[SrClass, ...], accepted: set[str]
 ) -> None:
     capabilities = taking(*accepted)
-    once = fit(Wanted(outputs=outputs, reports=reports), capabilities).outputs
+    once = match_capabilities(WantedOutputs(outputs=outputs, reports=reports), capabilities).outputs
     switches = [one.name for one in fields(OutputSet) if one.type == "bool"]
     assert all(getattr(outputs, name) for name in switches if getattr(once, name))
     assert once.segmentation == "off" or outputs.segmentation != "off"
     assert once.structured_report in reports or once.structured_report == "off"
-    again = fit(Wanted(outputs=once, reports=(once.structured_report,)), capabilities)
+    again = match_capabilities(WantedOutputs(outputs=once, reports=(once.structured_report,)), capabilities)
     assert again.outputs == once
     assert again.left_out == ()
 
@@ -172,14 +178,14 @@ def test_the_first_set_is_that_of_the_first_destination_that_gets_objects() -> N
         {"name": "backup", "kind": "folder", "path": "backup", "preset": "ohif"},
     ]})  # fmt: skip
     ehr, *others = (Destination(name=one.name, kind=one.kind) for one in settings.destination)
-    mailing = profiles_of(settings).mailing(no_database(), [ehr, *others])
+    delivery_plan = profiles_of(settings).delivery_plan(no_database(), [ehr, *others])
 
-    assert mailing.output_sets == (PRESETS["ohif"], PRESETS["generic-pacs"])
-    first, second = mailing.output_keys
-    assert [to.output_key for to in mailing.destinations] == ["", first, second, first]
-    assert {to.bundle_key for to in mailing.destinations} == {first}
-    assert profiles_of(settings).mailing(no_database(), [ehr]).output_sets == (OutputSet(),)
-    assert profiles_of(settings).mailing(no_database(), []).output_sets == (OutputSet(),)
+    assert delivery_plan.output_sets == (PRESETS["ohif"], PRESETS["generic-pacs"])
+    first, second = delivery_plan.output_keys
+    assert [to.output_key for to in delivery_plan.destinations] == ["", first, second, first]
+    assert {to.bundle_key for to in delivery_plan.destinations} == {first}
+    assert profiles_of(settings).delivery_plan(no_database(), [ehr]).output_sets == (OutputSet(),)
+    assert profiles_of(settings).delivery_plan(no_database(), []).output_sets == (OutputSet(),)
 
 
 def test_the_page_on_presets_says_what_they_are() -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.needs import REPOSITORY
+from tests.support.needs import REPOSITORY
 
 LINKED = ("config", "fhir", "inference", "sr_writer")
 

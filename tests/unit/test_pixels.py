@@ -11,11 +11,11 @@ from pydicom.dataset import Dataset
 from pydicom.encaps import encapsulate, generate_frames
 from pydicom.uid import JPEG2000Lossless, JPEGLSLossless, RLELossless
 
-from dicom_node.errors import NotAnalysable
+from dicom_node.core.errors import NotAnalysable
 from dicom_node.inference.cards.card import Gate
 from dicom_node.inference.images.pixels import rescaled_values, stored_frames, stored_values
 from dicom_node.inference.images.volume import read_volume
-from tests import volumes
+from tests.support.studies import volumes
 
 VALUES = volumes.asymmetric()
 COMPRESSED = [JPEG2000Lossless, JPEGLSLossless, RLELossless]

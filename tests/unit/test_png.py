@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from dicom_node.sr_writer.pictures.png import png_bytes
+from dicom_node.sr_writer.pictures.pen import png_bytes
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (1, 7), (9, 1), (64, 33), (300, 200)])

@@ -2,8 +2,8 @@
 
 import pytest
 
-from dicom_node.errors import SettingsError
-from dicom_node.predicates import MAX_MATCHED_CHARACTERS, check_conditions, evaluate
+from dicom_node.core.errors import SettingsError
+from dicom_node.core.predicates import MAX_MATCHED_CHARACTERS, check_conditions, evaluate
 
 CT = {
     "modality": frozenset({"CT"}),

@@ -10,7 +10,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from dicom_node.errors import NotAnalysable
+from dicom_node.core.errors import NotAnalysable
 from dicom_node.inference.cards.tensors import Preprocessing
 from dicom_node.inference.prediction import ModelInput
 from dicom_node.inference.runtimes.preprocess import bring_back, prepare

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from dicom_node.model import Series, Study, StudyState
-from dicom_node.priority import LAGS, Priority, priority_of, turn_at
-from tests.arrivals import START, STUDY, instance
+from dicom_node.core.entities import Series, Study, StudyState
+from dicom_node.core.priority import LAGS, Priority, priority_of, turn_at
+from tests.support.results.arrivals import START, STUDY, instance
 
 
 def study_of(*words: str) -> Study:

@@ -6,8 +6,8 @@ import ast
 from collections.abc import Iterator
 from pathlib import Path
 
-from dicom_node.reasons import REASONS
-from tests.needs import REPOSITORY
+from dicom_node.core.reasons import REASONS
+from tests.support.needs import REPOSITORY
 
 #: What carries a code, and at which place.
 CARRIERS = {"NotAnalysable": 0, "Exclusion": 0, "Declined": 0, "_require_one_value": 2}

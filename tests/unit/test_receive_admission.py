@@ -6,9 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from dicom_node.receive.admission import Admission, Caller, Identity, NotAdmitted
-from dicom_node.receive.options import AcceptorOptions, AeOption, PeerOption, UserOption
-from dicom_node.receive.vocabulary import (
+from dicom_node.dimse.vocabulary import (
     CONGESTED,
     TOO_MANY,
     UNKNOWN_CALLED,
@@ -16,6 +14,8 @@ from dicom_node.receive.vocabulary import (
     UNKNOWN_USER,
     Rejection,
 )
+from dicom_node.receive.acceptor.admission import Caller, Identity, NotAdmitted, PeerAdmission
+from dicom_node.receive.channel import AcceptorOptions, AeOption, PeerOption, UserOption
 
 DIGEST = "ab" * 32
 CT1 = Caller(calling_ae_title="CT1", called_ae_title="AINODE", host="10.1.2.3")
@@ -36,7 +36,7 @@ OPTIONS = AcceptorOptions(
 
 def rejection(caller: Caller, identity: Identity | None = None, options: AcceptorOptions = OPTIONS) -> Rejection | None:
     try:
-        Admission(options, lambda: True).policy(caller, identity)
+        PeerAdmission(options, lambda: True).policy(caller, identity)
     except NotAdmitted as refused:
         return refused.rejection
     return None
@@ -107,7 +107,7 @@ def test_without_users_an_identity_is_neither_asked_for_nor_held_against_a_peer(
 
 
 def test_a_full_disk_is_said_to_those_who_may_come_in_only() -> None:
-    admission = Admission(OPTIONS, lambda: False)
+    admission = PeerAdmission(OPTIONS, lambda: False)
     with pytest.raises(NotAdmitted) as refused:
         admission.policy(CT1, None)
     assert refused.value.rejection is CONGESTED
@@ -117,7 +117,7 @@ def test_a_full_disk_is_said_to_those_who_may_come_in_only() -> None:
 
 
 def test_places_are_counted_in_all_and_by_peer_and_given_back() -> None:
-    admission = Admission(replace(OPTIONS, max_associations=3, max_associations_per_peer=2), lambda: True)
+    admission = PeerAdmission(replace(OPTIONS, max_associations=3, max_associations_per_peer=2), lambda: True)
     with admission.place("a"), admission.place("a"):
         with pytest.raises(NotAdmitted) as refused, admission.place("a"):
             pass

@@ -21,15 +21,15 @@ from pynetdicom.pdu_primitives import (
 )
 from pynetdicom.presentation import build_context
 
-from dicom_node.receive.admission import NotAdmitted
-from dicom_node.receive.negotiation import Context, Request, accept, read_request
-from dicom_node.receive.options import AeOption
-from dicom_node.receive.vocabulary import (
+from dicom_node.dimse.vocabulary import (
     STORAGE_COMMITMENT,
     UNKNOWN_APPLICATION_CONTEXT,
     UNKNOWN_PROTOCOL_VERSION,
     VERIFICATION,
 )
+from dicom_node.receive.acceptor.admission import NotAdmitted
+from dicom_node.receive.acceptor.negotiation import AssociationRequest, Context, accept, read_request
+from dicom_node.receive.channel import AeOption
 
 CT, PRIVATE = "1.2.840.10008.5.1.4.1.1.2", "1.2.3.4.5"
 EXPLICIT, IMPLICIT, J2K, DEFLATED = (f"1.2.840.10008.1.2{end}" for end in (".1", "", ".4.90", ".1.99"))
@@ -62,7 +62,7 @@ def request_body(proposed: list[tuple[str, list[str]]], *items: object, max_pdu_
     return bytes(pdu.encode()[6:])
 
 
-def accepted(request: Request, ae: AeOption = AE) -> tuple[A_ASSOCIATE_AC, dict[int, Context]]:
+def accepted(request: AssociationRequest, ae: AeOption = AE) -> tuple[A_ASSOCIATE_AC, dict[int, Context]]:
     encoded, contexts = accept(request, ae, 131072)
     answer = A_ASSOCIATE_AC()
     answer.decode(encoded)

@@ -9,11 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dicom_node.dimse import Element, Field, read_command
-from dicom_node.errors import RefusedObject
-from dicom_node.retrieve.contexts import storage_classes, storage_proposals
-from dicom_node.retrieve.messages import cancel, request, store_response
-from dicom_node.retrieve.multipart import Malformed, boundary_of, parts
+from dicom_node.core.errors import RefusedObject
+from dicom_node.dimse.command_set import Element, Field, read_command
+from dicom_node.dimse.retrieve_association import cancel, request, store_response
+from dicom_node.dimse.retrieve_negotiation import storage_classes, storage_proposals
+from dicom_node.retrieve.multipart import MalformedBody, boundary_of, parts
 from dicom_node.retrieve.part10 import opened_file
 
 BOUNDARY = "a-boundary"
@@ -65,7 +65,7 @@ def test_headers_are_read_and_a_preamble_is_passed_over() -> None:
 def test_a_body_that_ends_in_the_middle_is_never_taken_for_whole(missing: int) -> None:
     body = body_of([b"0123456789" * 3])[: -len(b"--\r\nepilogue") - missing + 1]
 
-    with pytest.raises(Malformed, match="broke off"):
+    with pytest.raises(MalformedBody, match="broke off"):
         [b"".join(part.content) for part in parts([body], BOUNDARY)]
 
 
@@ -80,7 +80,7 @@ def test_a_body_that_ends_in_the_middle_is_never_taken_for_whole(missing: int) -
     ids=["no delimiter", "a line without end", "headers without end", "junk behind the delimiter"],
 )
 def test_what_is_no_multipart_body_is_refused_without_being_gathered(body: bytes) -> None:
-    with pytest.raises(Malformed):
+    with pytest.raises(MalformedBody):
         [b"".join(part.content) for part in parts(cut(body, 4096), BOUNDARY)]
 
 

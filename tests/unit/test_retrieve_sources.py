@@ -8,7 +8,7 @@ import pytest
 from pydantic import ValidationError
 
 from dicom_node.config.settings import Settings
-from dicom_node.errors import SettingsError
+from dicom_node.core.errors import SettingsError
 from dicom_node.retrieve.dimse import DimseSource
 from dicom_node.retrieve.factory import make_sources
 

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dicom_node.errors import SettingsError
-from dicom_node.model import Instance, InstanceRole, Route, Sender, Series, Study, StudyState
-from dicom_node.routing import check_rank, decide, series_attributes
+from dicom_node.core.entities import Instance, InstanceRole, Route, SendingPeer, Series, Study, StudyState
+from dicom_node.core.errors import SettingsError
+from dicom_node.core.routing import check_rank, decide, series_attributes
 
 NOW = datetime(2026, 11, 20, 8, 0, tzinfo=UTC)
 CHEST_CT = Route(
@@ -38,7 +38,7 @@ def instance(uid, series, **attributes):
         role=InstanceRole.SOURCE,
         attributes=attributes,
         received_at=NOW,
-        sender=Sender("CT1", "AINODE", "10.1.2.3"),
+        sender=SendingPeer("CT1", "AINODE", "10.1.2.3"),
     )
 
 

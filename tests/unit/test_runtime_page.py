@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from dicom_node.inference.cards.card import RUNTIMES, load_card
-from tests.model_folders import CLASSES
-from tests.needs import REPOSITORY
+from tests.support.models.model_folders import CLASSES
+from tests.support.needs import REPOSITORY
 
 _SECTION = (REPOSITORY / "docs" / "models.md").read_text(encoding="utf-8").split("## Runtimes beside MONAI bundles")[1]
 _PAGE = _SECTION.split("\n## ")[0]

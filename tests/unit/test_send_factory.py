@@ -6,13 +6,13 @@ import httpx
 import pytest
 
 from dicom_node.config.outgoing import DestinationSettings
-from dicom_node.errors import SettingsError
-from dicom_node.send.dicom import DicomSender
-from dicom_node.send.dicomweb import DicomWebSender
-from dicom_node.send.factory import authentication, make_sender
-from dicom_node.send.fhir import FhirSender
-from dicom_node.send.folder import FolderSender
-from dicom_node.send.negotiation import Remote
+from dicom_node.core.errors import SettingsError
+from dicom_node.deliver.factory import authentication, make_sender
+from dicom_node.deliver.kinds.dicom import DicomSender
+from dicom_node.deliver.kinds.dicomweb import DicomWebSender
+from dicom_node.deliver.kinds.fhir import FhirSender
+from dicom_node.deliver.kinds.folder import FolderSender
+from dicom_node.dimse.negotiation import Remote
 
 
 def destination(kind, **values):

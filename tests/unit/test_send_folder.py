@@ -5,10 +5,10 @@ import json
 
 import pytest
 
-from dicom_node.errors import DeliveryDeferred, DeliveryRefused
-from dicom_node.model import Artifact, ArtifactKind
-from dicom_node.send import Outgoing
-from dicom_node.send.folder import FolderSender
+from dicom_node.core.entities import Artifact, ArtifactKind
+from dicom_node.core.errors import DeliveryDeferred, DeliveryRefused
+from dicom_node.deliver.kinds.folder import FolderSender
+from dicom_node.deliver.outgoing import Outgoing
 
 
 def item(folder, uid="1.2.3", content=b"bytes of an object", **changes):

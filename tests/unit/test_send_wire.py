@@ -11,7 +11,9 @@ from pynetdicom.dimse_messages import C_STORE_RQ, C_STORE_RSP
 from pynetdicom.dimse_primitives import C_STORE
 from pynetdicom.pdu import P_DATA_TF
 
-from dicom_node.dimse import (
+from dicom_node.core.errors import DeliveryRefused
+from dicom_node.dimse.association import file_pdus, store_command
+from dicom_node.dimse.command_set import (
     IS_COMMAND,
     Element,
     Field,
@@ -21,8 +23,6 @@ from dicom_node.dimse import (
     fragments,
     read_command,
 )
-from dicom_node.errors import DeliveryRefused
-from dicom_node.send.wire import file_pdus, store_command
 
 
 @given(data=st.binary(min_size=1, max_size=5000), max_pdu_bytes=st.integers(200, 4000))

@@ -6,9 +6,9 @@ from datetime import UTC, datetime
 
 import pytest
 
+from dicom_node.core.entities import Instance, InstanceRole, Route, SendingPeer, Series, Study, StudyState
+from dicom_node.core.routing import RouteDecision, decide
 from dicom_node.inference.cards.card import SHIPPED_MODELS, load_card
-from dicom_node.model import Instance, InstanceRole, Route, Sender, Series, Study, StudyState
-from dicom_node.routing import RouteDecision, decide
 
 NOW = datetime(2026, 11, 20, 8, 0, tzinfo=UTC)
 CARD = load_card(SHIPPED_MODELS / "ct-lung-density")
@@ -42,7 +42,7 @@ def _instance(name: str, number: int, attributes: dict[str, str]) -> Instance:
         role=InstanceRole.SOURCE,
         attributes=attributes,
         received_at=NOW,
-        sender=Sender("CT1", "AINODE", "10.1.2.3"),
+        sender=SendingPeer("CT1", "AINODE", "10.1.2.3"),
     )
 
 

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from dicom_node.config.settings import Settings, load_settings
-from dicom_node.errors import SettingsError
-from dicom_node.send.tls import Tls, tls_of
+from dicom_node.core.errors import SettingsError
+from dicom_node.dimse.tls import Tls, tls_of
 
 FOLDER = '[[destination]]\nname = "files"\nkind = "folder"\npath = "/tmp/x"\n'
 

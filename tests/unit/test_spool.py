@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from dicom_node.errors import SpoolUnavailable
-from dicom_node.spool import Spool
+from dicom_node.core.errors import SpoolUnavailable
+from dicom_node.storage.spool import Spool
 
 
 @pytest.fixture

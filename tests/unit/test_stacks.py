@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 from pydicom.dataset import Dataset
 
-from dicom_node.errors import NotAnalysable
+from dicom_node.core.errors import NotAnalysable
 from dicom_node.inference.cards.card import Gate
 from dicom_node.inference.images.frames import frames_of
 from dicom_node.inference.images.gate import coherent_stack
 from dicom_node.inference.images.stacks import Stack
-from tests import volumes
+from tests.support.studies import volumes
 
 VALUES = volumes.asymmetric()
 

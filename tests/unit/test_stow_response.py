@@ -6,8 +6,8 @@ from email.utils import format_datetime
 import httpx
 import pytest
 
-from dicom_node.errors import DeliveryDeferred, DeliveryRefused
-from dicom_node.send.stow_response import error_in, failure_reason, retry_after_s
+from dicom_node.core.errors import DeliveryDeferred, DeliveryRefused
+from dicom_node.deliver.kinds.dicomweb import error_in, failure_reason, retry_after_s
 
 UID = "1.2.3"
 

@@ -11,12 +11,12 @@ from pathlib import Path
 import pytest
 from pydicom.sr._concepts_dict import concepts
 
-from dicom_node import codes
-from dicom_node.errors import SettingsError
+from dicom_node.core import codes
+from dicom_node.core.codes import FOLDER, TABLES, Term, table
+from dicom_node.core.entities import Code
+from dicom_node.core.errors import SettingsError
 from dicom_node.inference.cards.card import load_card
-from dicom_node.model import Code
-from dicom_node.terminology import FOLDER, TABLES, Term, table
-from tests.needs import REPOSITORY
+from tests.support.needs import REPOSITORY
 from tests.unit.test_model_cards import CARD
 
 #: Set anew, on purpose, with every change of a code: results of the past carry the old ones.

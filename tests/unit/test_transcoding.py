@@ -11,8 +11,8 @@ from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.filereader import read_dataset
 from pydicom.uid import UID, ComprehensiveSRStorage, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
-from dicom_node.send.dicom_file import read_dicom_file, transcoded
-from dicom_node.uids import derived_uid
+from dicom_node.core.uids import derived_uid
+from dicom_node.dimse.dicom_file import read_dicom_file, transcoded
 
 
 def report() -> Dataset:

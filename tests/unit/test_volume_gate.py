@@ -10,12 +10,12 @@ import pytest
 from pydicom.dataset import Dataset
 from pydicom.uid import SecondaryCaptureImageStorage
 
-from dicom_node.errors import NotAnalysable
+from dicom_node.core.errors import NotAnalysable
 from dicom_node.inference.cards.card import Gate
 from dicom_node.inference.images.gate import Stack, coherent_stack
 from dicom_node.inference.images.geometry import affine_lps_mm
 from dicom_node.inference.images.pixels import hounsfield_units
-from tests.data_factories import changed, flipped_columns, renumbered, tilted
+from tests.support.studies.data_factories import changed, flipped_columns, renumbered, tilted
 
 GATE = Gate(min_slices=5, max_slice_spacing_mm=10.0)
 

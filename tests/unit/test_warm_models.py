@@ -11,14 +11,13 @@ import numpy as np
 import pytest
 import torch
 
-from dicom_node.errors import ModelUnavailable
+from dicom_node.core.errors import ModelUnavailable
 from dicom_node.inference.cards.card import ModelCard, load_card
 from dicom_node.inference.prediction import Explanation, ModelInput, Prediction
-from dicom_node.inference.workers.device import choose_device
-from dicom_node.inference.workers.place import Place, gpu_count, may_use_gpu, worker_count
-from dicom_node.inference.workers.precision import MixedPrecision, in_precision
+from dicom_node.inference.workers.device import MixedPrecision, choose_device, in_precision
+from dicom_node.inference.workers.place import ComputePlace, gpu_count, may_use_gpu, worker_count
 from dicom_node.inference.workers.warm import WarmModels
-from dicom_node.inference.workers.watchdog import resident_bytes
+from dicom_node.sandbox.host import resident_bytes
 
 MEGABYTE = 1 << 20
 
@@ -79,7 +78,7 @@ def made_card(folder: Path, name: str, megabytes: float = 1) -> ModelCard:
 
 
 def on_cpu(budget_mb: int) -> WarmModels:
-    return WarmModels(Place(device="cpu", model_budget_mb=budget_mb))
+    return WarmModels(ComputePlace(device="cpu", model_budget_mb=budget_mb))
 
 
 def test_a_model_is_loaded_once_and_stays(tmp_path: Path) -> None:
@@ -179,21 +178,21 @@ def test_files_that_change_while_they_are_loaded_are_refused(tmp_path: Path) -> 
 def test_auto_takes_what_is_there() -> None:
     expected = "cuda:0" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
 
-    assert choose_device(Place()) == expected
-    assert choose_device(Place(device="cpu")) == "cpu"
+    assert choose_device(ComputePlace()) == expected
+    assert choose_device(ComputePlace(device="cpu")) == "cpu"
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
 @pytest.mark.parametrize("wanted", ["cuda", "cuda:1"])
 def test_a_device_that_is_not_here_is_refused_with_a_way_out(wanted: str) -> None:
     with pytest.raises(ModelUnavailable, match='Set device = "auto"'):
-        choose_device(Place(device=wanted))
+        choose_device(ComputePlace(device=wanted))
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
 def test_workers_are_spread_over_the_gpus() -> None:
     count = torch.cuda.device_count()
-    chosen = [choose_device(Place(worker_number=n)) for n in range(count + 1)]
+    chosen = [choose_device(ComputePlace(worker_number=n)) for n in range(count + 1)]
 
     assert chosen == [*(f"cuda:{n}" for n in range(count)), "cuda:0"]
 

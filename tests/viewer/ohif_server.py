@@ -17,7 +17,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from tests.needs import REPOSITORY, absent, tool
+from tests.support.needs import REPOSITORY, absent, tool
 
 _OHIF = Path(__file__).with_name("ohif")
 _DOWNLOAD_LIMIT_S = 280

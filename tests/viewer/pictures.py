@@ -11,8 +11,8 @@ from PIL import Image
 from pydicom import dcmread
 from pydicom.dataset import Dataset
 
-from dicom_node.inspect.picture import image_picture, map_picture
-from dicom_node.inspect.presentation_picture import presentation_picture
+from dicom_node.inspect.graphics import presentation_picture
+from dicom_node.inspect.images import image_picture, map_picture
 from tests.viewer.studies import MarkedStudy, marked_study
 
 IMAGES = Path(__file__).parents[2] / "docs" / "images"

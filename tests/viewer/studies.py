@@ -12,14 +12,14 @@ from pydicom import dcmread
 from pydicom.dataset import Dataset
 from scipy.ndimage import distance_transform_edt, gaussian_filter
 
-from dicom_node import codes
-from dicom_node.analysis import Analysis, Histogram, Saliency, Segment
+from dicom_node.analysis.answer import Analysis, Histogram, Saliency, Segment
+from dicom_node.core import codes
+from dicom_node.core.codes import term_code
+from dicom_node.core.entities import Finding, Measurement, Presence, Region
+from dicom_node.core.outputs import OutputSet
 from dicom_node.demo.phantoms import PhantomTruth, chest_ct_phantom, chest_radiograph_phantom
-from dicom_node.model import Finding, Measurement, Presence, Region
-from dicom_node.outputs import OutputSet
 from dicom_node.sr_writer import to_part10, write_objects
-from dicom_node.terminology import term_code
-from tests.unit import analysis_examples as examples
+from tests.support.results import analysis_examples as examples
 
 EVERYTHING = OutputSet(
     presentation_state=True, parametric_map=True, key_objects=True, encapsulated_pdf=True, rejection_note=True

@@ -12,9 +12,9 @@ from pydicom import dcmread
 from pydicom.uid import SecondaryCaptureImageStorage
 from scipy.ndimage import binary_dilation, binary_erosion
 
-from dicom_node.send.negotiation import Remote
-from dicom_node.send.scu import send_files
-from tests.browser import running_browser
+from dicom_node.dimse.negotiation import Remote
+from dicom_node.dimse.storage_scu import send_files
+from tests.peers.browser import running_browser
 from tests.peers.orthanc import running_orthanc
 from tests.viewer.ohif_server import running_ohif
 from tests.viewer.studies import MarkedStudy, marked_study, radiograph_study

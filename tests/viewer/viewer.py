@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from tests.browser import Browser
+from tests.peers.browser import Browser
 
 #: The machine that draws has no graphics card and other tests to run.
 _PATIENCE_S = 90.0

@@ -1,0 +1,43 @@
+"""What inference hands to the builders: a result as data. Models written in Python import these names from here."""
+
+from dicom_node.analysis.answer import (
+    Analysis,
+    AnalysisRequest,
+    Declined,
+    Histogram,
+    NotAnalysed,
+    NotMade,
+    Picture,
+    Predecessor,
+    ReportContext,
+    Saliency,
+    Segment,
+    SourceFile,
+    SourceFrame,
+    WithdrawnObject,
+    WrittenObject,
+    WrittenResult,
+    frame_number_of,
+    whole_objects,
+)
+
+__all__ = [
+    "Analysis",
+    "AnalysisRequest",
+    "Declined",
+    "Histogram",
+    "NotAnalysed",
+    "NotMade",
+    "Picture",
+    "Predecessor",
+    "ReportContext",
+    "Saliency",
+    "Segment",
+    "SourceFile",
+    "SourceFrame",
+    "WithdrawnObject",
+    "WrittenObject",
+    "WrittenResult",
+    "frame_number_of",
+    "whole_objects",
+]

@@ -1,0 +1,275 @@
+"""What a model run hands to the builders of DICOM and FHIR objects: findings plus arrays in source geometry.
+
+Lives between `inference` and `sr_writer`, which never import each other. Every array refers to *source* pixels:
+rows and columns of the received images, slices in the order of `Analysis.sources`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from pydicom.dataset import Dataset
+
+from dicom_node.core.entities import ArtifactKind, Code, Finding, ModelIdentity
+from dicom_node.core.outputs import OutputSet
+
+
+class SourceFrame(Dataset):
+    """One frame of a multi-frame object, as the single-frame image it could have been.
+
+    It has the UIDs of the whole object, the frame's own functional groups as plain attributes, and only its own pixels;
+    `frame_number` counts from 1 (PS3.3 C.7.6.6).
+    """
+
+    frame_number: int
+
+
+def frame_number_of(source: Dataset) -> int | None:
+    """Return which frame of its object a source is, `None` for a whole object."""
+    return source.frame_number if isinstance(source, SourceFrame) else None
+
+
+def whole_objects(sources: Iterable[Dataset]) -> tuple[Dataset, ...]:
+    """Return one source of every object, in order of first appearance: frames of one object share its UID."""
+    found: dict[str, Dataset] = {}
+    for source in sources:
+        found.setdefault(str(source.SOPInstanceUID), source)
+    return tuple(found.values())
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Segment:
+    """One labelled structure: `mask` is bool, (slices, rows, columns), aligned with `Analysis.sources`."""
+
+    number: int
+    label: str
+    category: Code
+    type: Code
+    mask: NDArray[np.bool_]
+    #: Key of the finding that measures this segment; both get the same tracking UID.
+    finding_key: str
+    anatomic_region: Code | None = None
+    #: RGB 0..255 recommended for display.
+    color_rgb: tuple[int, int, int] = (230, 120, 40)
+    #: How sure the model is of each voxel, 0..1, shaped as `mask`; kept only where a destination wants it.
+    probability_zyx: NDArray[np.float32] | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Saliency:
+    """Why the model said so: `map` is float 0..1, (rows, columns), on the pixels of one source image."""
+
+    finding_key: str
+    sop_instance_uid: str
+    map: NDArray[np.float32]
+    #: How it was made, e.g. ``Grad-CAM, layer features.relu``.
+    method: str
+    #: Counts from 1; set where the source image has many frames.
+    frame_number: int | None = None
+    #: Drawn as three panels (the image, the map, both) and not as the map over the image alone.
+    in_three_panels: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Histogram:
+    """Counts per bin for the summary page; `bin_edges` has one entry more than `counts`."""
+
+    title: str
+    x_label: str
+    bin_edges: NDArray[np.float64]
+    counts: NDArray[np.float64]
+    #: Vertical lines worth seeing, label by position.
+    marks: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Analysis:
+    """One model's answer about one study.
+
+    `sources` are the analysed images, headers and pixels (pydicom datasets), in volume order for a volume (by
+    position along the slice normal) and in instance order otherwise; frames of an enhanced object are
+    `SourceFrame`s. `notes` are plain sentences for the timeline and the summary page: which acquisition was used and
+    why, what was excluded, what limits the answer.
+    """
+
+    model: ModelIdentity
+    sources: tuple[Dataset, ...]
+    findings: tuple[Finding, ...]
+    segments: tuple[Segment, ...] = ()
+    saliencies: tuple[Saliency, ...] = ()
+    histogram: Histogram | None = None
+    #: Indices into `sources` worth a picture of their own, most telling first.
+    key_slices: tuple[int, ...] = ()
+    notes: tuple[str, ...] = ()
+    #: Set when only part of the wanted result could be had (e.g. lungs truncated).
+    partial: bool = False
+    stage_times_s: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SourceFile:
+    """One stored instance offered to a model: where its bytes are, and which SOP instance it is."""
+
+    path: Path
+    sop_instance_uid: str
+    series_instance_uid: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Predecessor:
+    """The earlier SR of the same study and route that this result replaces (PredecessorDocumentsSequence)."""
+
+    path: Path
+    instance_number: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WithdrawnObject:
+    """An object of an earlier result of the same study and route that a rejection note takes back (IHE IOCM).
+
+    One that the new result has too (equal UID) is not taken back.
+    """
+
+    sop_class_uid: str
+    sop_instance_uid: str
+    series_instance_uid: str
+    #: Keys of the output sets of this context whose destinations got it; others are not told of it.
+    output_keys: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReportContext:
+    """All that the builders must know beside the analysis itself; equal contexts give equal bytes.
+
+    `started_at` is when the analysis of this job first started; every time written into an object comes from it.
+    """
+
+    job_key: str
+    route_name: str
+    started_at: datetime
+    ae_title: str
+    node_uid: str
+    institution: str = ""
+    #: What the destinations want, without repetition, that of the first destination first; FHIR speaks of the first.
+    output_sets: tuple[OutputSet, ...] = (OutputSet(),)
+    #: What this result replaces and the PACS still shows, for the rejection note.
+    withdrawn: tuple[WithdrawnObject, ...] = ()
+    #: "clinical" or "research"; research adds RESEARCH ONLY to every text.
+    intended_use: str = "clinical"
+    #: True when the study was cut off by the hard cap and may be incomplete.
+    study_partial: bool = False
+    #: IANA name of the zone of images that carry no TimezoneOffsetFromUTC; empty: the zone of this machine.
+    time_zone_name: str = ""
+    predecessor: Predecessor | None = None
+    #: By key of the output set, where its destinations were sent another earlier report than `predecessor`.
+    predecessors: Mapping[str, Predecessor] = field(default_factory=dict)
+
+    def predecessor_for(self, wanted: OutputSet) -> Predecessor | None:
+        """Return the earlier report that the report of one output set replaces."""
+        return self.predecessors.get(wanted.key, self.predecessor)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Picture:
+    """A rendered secondary capture: RGB uint8 (rows, columns, 3).
+
+    `key` is ``summary``, ``not-analysed``, or ``heatmap:<finding key>:<sop instance uid>``; further pages are
+    ``summary:2`` and so on. `source` is the image it was drawn from.
+    """
+
+    key: str
+    rgb: NDArray[np.uint8]
+    description: str
+    source: Dataset | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NotAnalysed:
+    """A study the model declined: the coded reason, a sentence for people, and the images it looked at."""
+
+    model: ModelIdentity
+    sources: tuple[Dataset, ...]
+    reason: str
+    message: str
+    notes: Sequence[str] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Declined:
+    """The node itself decides not to ask the model: no series fits, every attempt failed, or the model may not run.
+
+    `model` is set for a model whose files must not even be looked at by the worker process.
+    """
+
+    reason: str
+    message: str
+    model: ModelIdentity | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WrittenObject:
+    """A DICOM object a builder has finished: the dataset, its place in the order of sending, and a picture of it."""
+
+    kind: ArtifactKind
+    dataset: Dataset
+    order: int
+    description: str
+    #: PNG bytes for the API, where the object is a picture.
+    preview_png: bytes | None = None
+    #: Key of the `Picture` it holds, if it holds one.
+    picture_key: str = ""
+    #: Key of the finding it explains, if it is no picture and about one finding.
+    finding_key: str = ""
+    #: Keys of the output sets it belongs to.
+    output_keys: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NotMade:
+    """A kind of object that was wanted and could not be made, or not wholly; it holds nothing of the patient."""
+
+    kind: ArtifactKind
+    #: What people call it, ``segmentation``.
+    name: str
+    #: Class of the error, and ``module:line`` of its origin.
+    error: str
+    where: str
+    #: How many objects of the kind were made before.
+    made: int = 0
+
+    @property
+    def sentence(self) -> str:
+        """What the readers of the result are told."""
+        how_far = f"only {self.made} made" if self.made else "none made"
+        return f"NOT COMPLETE: {self.name} ({self.kind}), {how_far} because of an error of the node ({self.error})."
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WrittenResult:
+    """The objects of a result, and the answer with notes on what could not be made of it."""
+
+    answer: Analysis | NotAnalysed
+    objects: tuple[WrittenObject, ...]
+    not_made: tuple[NotMade, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AnalysisRequest:
+    """Everything a worker process needs for one job; crosses the process border by pickle.
+
+    `parameters` are the site's overrides of the model card (``{"threshold": 0.6}``). The worker writes finished
+    objects into `out_dir` and returns their names. `model_digest` is that of the model as it was admitted; a folder
+    that has changed since is not run ("": any).
+    """
+
+    context: ReportContext
+    model_dir: Path
+    files: tuple[SourceFile, ...]
+    out_dir: Path
+    parameters: Mapping[str, float] = field(default_factory=dict)
+    model_digest: str = ""

@@ -1,0 +1,69 @@
+"""Where results go: what each destination takes, and what it gets."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from fastapi import APIRouter
+from sqlalchemy import Connection
+
+from dicom_node.api.access import SignedIn
+from dicom_node.api.parts import Parts
+from dicom_node.api.problems import described
+from dicom_node.config.outgoing import DestinationSettings
+from dicom_node.core.capability_match import RESULT_CLASSES, in_words
+from dicom_node.deliver.profiles import Profiles, profiles_of
+from dicom_node.index.peer_memory import recall
+
+router = APIRouter(prefix="/api", dependencies=[SignedIn], responses=described(401, 429, 503))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DestinationView:
+    """One destination. `gets` are the kinds of object sent to it, `left_out` says what its settings want and it lacks.
+
+    `takes` and `refused` are what it said when it was asked (`heard_at`) and what it refused; `None`: never heard.
+    """
+
+    name: str
+    kind: str
+    preset: str
+    gets: Sequence[str]
+    left_out: Sequence[str]
+    problem: str
+    implementation: str
+    takes: Sequence[str] | None
+    refused: Sequence[str]
+    heard_at: datetime | None
+
+
+@router.get("/destinations", tags=["node"], summary="Where results go, and in which objects")
+def get_destinations(parts: Parts) -> Sequence[DestinationView]:
+    """Every destination: what it gets, and what it takes as far as it has been asked."""
+    profiles = profiles_of(parts.settings)
+    with parts.database.read() as connection:
+        return [_view(connection, profiles, one) for one in parts.settings.destination]
+
+
+def _view(connection: Connection, profiles: Profiles, destination: DestinationSettings) -> DestinationView:
+    fitted = profiles.fitted(connection, destination.name)
+    known = recall(connection, destination.name, profiles.by_name[destination.name].address)
+    is_ehr = destination.kind == "fhir"
+    return DestinationView(
+        name=destination.name,
+        kind=destination.kind,
+        preset="" if is_ehr else destination.preset,
+        gets=("FHIR",) if is_ehr else in_words(fitted.outputs),
+        left_out=fitted.left_out,
+        problem=fitted.problem,
+        implementation=known.implementation if known else "",
+        takes=_kinds(known.accepted) if known and known.accepted is not None else None,
+        refused=_kinds(known.capabilities(datetime.now(UTC)).refused) if known else (),
+        heard_at=known.heard_at if known else None,
+    )
+
+
+def _kinds(sop_class_uids: Collection[str]) -> Sequence[str]:
+    return [kind for uid, kind in RESULT_CLASSES.items() if uid in sop_class_uids]

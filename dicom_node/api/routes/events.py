@@ -1,0 +1,196 @@
+"""Server-sent events: the page learns of changed studies without asking."""
+
+from __future__ import annotations
+
+import json
+import logging
+import threading
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Annotated, cast
+
+from fastapi import APIRouter, Depends, Request
+from starlette.responses import StreamingResponse
+from starlette.types import Receive, Scope, Send
+
+from dicom_node.api.access import SignedIn
+from dicom_node.api.problems import ProblemError, described
+from dicom_node.core.errors import IndexUnavailable
+from dicom_node.index.database import Database
+from dicom_node.index.views.counts import changed_studies, last_change
+from dicom_node.index.views.types import ChangeToken
+
+router = APIRouter(prefix="/api", tags=["studies"], dependencies=[SignedIn], responses=described(401, 429, 503))
+
+HEARTBEAT_S = 15.0
+
+
+def feed_of(request: Request) -> ChangeFeed:
+    """Return the feed of the application."""
+    return cast(ChangeFeed, request.app.state.feed)
+
+
+@router.get(
+    "/events",
+    summary="Learn of changes as they happen",
+    response_class=StreamingResponse,
+    responses={200: {"content": {"text/event-stream": {"schema": {"type": "string"}}}}},
+)
+def get_events(feed: Annotated[ChangeFeed, Depends(feed_of)]) -> StreamingResponse:
+    """Events named `change` carry `{"studies": [UID, …]}`; `heartbeat` comes every 15 s. At most 16 may listen."""
+    listener = feed.join()
+    if listener is None:
+        detail = "Too many are listening already. Close a page, or ask /api/studies."
+        raise ProblemError(503, detail, {"Retry-After": "15"})
+    return _EventStream(listener)
+
+
+class _EventStream(StreamingResponse):
+    """Gives its place in the feed back however the answer ends."""
+
+    def __init__(self, listener: Listener) -> None:
+        super().__init__(_events(listener), media_type="text/event-stream", headers={"X-Accel-Buffering": "no"})
+        self._listener = listener
+
+    async def listen_for_disconnect(self, receive: Receive) -> None:
+        """Return when the client has gone, and wake the thread that waits for the next change."""
+        await super().listen_for_disconnect(receive)
+        self._listener.leave()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Stream until the client goes or the feed closes."""
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            self._listener.leave()
+
+
+def _events(listener: Listener) -> Iterator[str]:
+    yield "retry: 3000\n" + _event("heartbeat", {})
+    while not listener.is_over:
+        change = listener.next_change(HEARTBEAT_S)
+        if change is not None:
+            yield _event("change", {"studies": list(change.study_instance_uids)})
+        elif not listener.is_over:
+            yield _event("heartbeat", {})
+
+
+def _event(name: str, data: dict[str, object]) -> str:
+    return f"event: {name}\ndata: {json.dumps(data)}\n\n"
+
+
+# --- Tells listeners that studies changed: one thread looks at the database for all, and only while any listens ------
+
+#: How many may listen at once; each holds one thread of the API's pool of 40.
+MAX_LISTENERS = 16
+_POLL_S = 1.0
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """The state of the index after something changed, and which studies that was (at most 100)."""
+
+    number: int
+    study_instance_uids: Sequence[str]
+
+
+class Listener:
+    """One page that listens. `seen` is the newest change it was told."""
+
+    def __init__(self, feed: ChangeFeed, seen: Change) -> None:
+        self.seen = seen
+        self.has_left = False
+        self._feed = feed
+
+    @property
+    def is_over(self) -> bool:
+        """Whether it has left, or the server is stopping."""
+        return self.has_left or self._feed.is_closed
+
+    def next_change(self, timeout_s: float) -> Change | None:
+        """Wait for a change not told yet; `None` when time is up or it is over."""
+        latest = self._feed.wait(self, timeout_s)
+        if latest.number == self.seen.number:
+            return None
+        self.seen = latest
+        return latest
+
+    def leave(self) -> None:
+        """Give the place back."""
+        self._feed.leave(self)
+
+
+class ChangeFeed:
+    """Watches the index of one node; safe to share between threads."""
+
+    def __init__(self, database: Database, poll_s: float = _POLL_S) -> None:
+        self._database = database
+        self._poll_s = poll_s
+        self._changed = threading.Condition()
+        self._latest = Change(0, ())
+        self._listeners = 0
+        self._watching = False
+        self._closed = False
+
+    def join(self) -> Listener | None:
+        """Begin to listen; `None` when too many listen already, or the feed is closed."""
+        with self._changed:
+            if self._closed or self._listeners >= MAX_LISTENERS:
+                return None
+            self._listeners += 1
+            if not self._watching:
+                self._watching = True
+                threading.Thread(target=self._watch, name="api-changes", daemon=True).start()
+            return Listener(self, self._latest)
+
+    def leave(self, listener: Listener) -> None:
+        """Stop listening; whoever waits for this listener returns at once. Leaving twice means nothing."""
+        with self._changed:
+            if not listener.has_left:
+                listener.has_left = True
+                self._listeners -= 1
+                self._changed.notify_all()
+
+    def wait(self, listener: Listener, timeout_s: float) -> Change:
+        """Wait until something newer than `listener.seen` happened, it leaves, or time is up; return the latest."""
+        with self._changed:
+            self._changed.wait_for(lambda: listener.is_over or self._latest.number != listener.seen.number, timeout_s)
+            return self._latest
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether the server is stopping."""
+        return self._closed
+
+    def close(self) -> None:
+        """Send everybody away; the server is stopping."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
+
+    def _watch(self) -> None:
+        token: ChangeToken | None = None
+        while self._wanted():
+            token = self._look(token)
+            with self._changed:
+                self._changed.wait_for(lambda: self._closed or not self._listeners, self._poll_s)
+
+    def _wanted(self) -> bool:
+        with self._changed:
+            self._watching = self._listeners > 0 and not self._closed
+            return self._watching
+
+    def _look(self, token: ChangeToken | None) -> ChangeToken | None:
+        try:
+            with self._database.read() as connection:
+                newest = last_change(connection)
+                changed = [] if token is None or token == newest else changed_studies(connection, token)
+        except IndexUnavailable:
+            _log.warning("changes cannot be watched: the database does not answer; tried again")
+            return token
+        if token is not None and newest != token:
+            with self._changed:
+                self._latest = Change(self._latest.number + 1, changed)
+                self._changed.notify_all()
+        return newest

@@ -1,0 +1,65 @@
+"""For load balancers and watchdogs, without a token: does the process live, can it take studies."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+from fastapi import APIRouter
+from sqlalchemy import select
+
+from dicom_node.api.parts import ApiParts, Parts
+from dicom_node.api.problems import ProblemError, described
+from dicom_node.core.errors import IndexUnavailable
+
+router = APIRouter(tags=["health"])
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Alive:
+    """The process answers."""
+
+    status: Literal["alive"] = "alive"
+
+
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """The node takes studies."""
+
+    status: Literal["ready"] = "ready"
+
+
+@router.get("/healthz", summary="Does the process live?")
+def healthz() -> Alive:
+    """Answered as long as the process serves at all; restart it when this fails."""
+    return Alive()
+
+
+@router.get("/readyz", summary="Can the node take studies?", responses=described(503))
+def readyz(parts: Parts) -> Ready:
+    """The database answers, the receiver listens, and there is more free disk than the reserve."""
+    troubles = list(_troubles(parts))
+    if troubles:
+        raise ProblemError(503, " ".join(troubles), {"Retry-After": "10"})
+    return Ready()
+
+
+def _troubles(parts: ApiParts) -> Iterator[str]:
+    try:
+        with parts.database.read() as connection:
+            connection.execute(select(1))
+    except IndexUnavailable:
+        yield "The database does not answer; check database.url and that its server runs."
+    if not parts.receiver_ready():
+        yield "The DICOM receiver does not listen; the log says why."
+    try:
+        free_mb = shutil.disk_usage(parts.settings.node.data_dir).free >> 20
+    except OSError:
+        yield "The data folder cannot be reached; check node.data_dir."
+    else:
+        if free_mb < parts.settings.node.min_free_mb:
+            yield f"Only {free_mb} MB of disk are free and node.min_free_mb keeps a reserve; free some space."

@@ -1,0 +1,65 @@
+"""The produced objects themselves: DICOM files, FHIR Bundles, and pictures of them."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+from fastapi import APIRouter
+from starlette.responses import FileResponse
+
+from dicom_node.api.access import SignedIn
+from dicom_node.api.parts import ApiParts, ArtifactUid, Parts
+from dicom_node.api.problems import ProblemError, described
+from dicom_node.index.views import study as study_views
+from dicom_node.index.views.types import StoredArtifact
+
+router = APIRouter(
+    prefix="/api/artifacts", tags=["results"], dependencies=[SignedIn], responses=described(401, 404, 422, 429, 503)
+)
+_SUFFIXES = {"application/dicom": ".dcm", "application/fhir+json": ".json", "application/json": ".json"}
+_FILE = {"type": "string", "format": "binary"}
+_log = logging.getLogger(__name__)
+
+
+@router.get(
+    "/{uid}",
+    summary="Download an object",
+    response_class=FileResponse,
+    responses={200: {"content": {"application/dicom": {"schema": _FILE}, "application/fhir+json": {"schema": _FILE}}}},
+)
+def download(parts: Parts, uid: ArtifactUid) -> FileResponse:
+    """The bytes exactly as they are sent to the destinations."""
+    artifact = _artifact(parts, uid)
+    name = uid + _SUFFIXES.get(artifact.media_type, ".bin")
+    _log.info("object downloaded", extra={"uid": uid, "kind": artifact.kind})
+    return FileResponse(_file(parts, artifact.object_key), media_type=artifact.media_type, filename=name)
+
+
+@router.get(
+    "/{uid}/preview.png",
+    summary="A picture of an object",
+    response_class=FileResponse,
+    responses={200: {"content": {"image/png": {"schema": _FILE}}}},
+)
+def preview(parts: Parts, uid: ArtifactUid) -> FileResponse:
+    """The picture as PNG, for objects that are pictures."""
+    artifact = _artifact(parts, uid)
+    if not artifact.preview_key:
+        raise ProblemError(404, f"Object {uid} is not a picture. Download it instead.")
+    return FileResponse(_file(parts, artifact.preview_key), media_type="image/png")
+
+
+def _artifact(parts: ApiParts, uid: str) -> StoredArtifact:
+    with parts.database.read() as connection:
+        return study_views.artifact(connection, uid)
+
+
+def _file(parts: ApiParts, object_key: str) -> Path:
+    path = parts.open_object(object_key)
+    if not path.is_file():
+        _log.error("object is missing from the object store", extra={"object_key": object_key})
+        raise ProblemError(
+            404, "The object is recorded but its file is gone. Check the data folder; analysing again makes it anew."
+        )
+    return path

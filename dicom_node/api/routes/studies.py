@@ -1,0 +1,104 @@
+"""Studies: the list, one study, its timeline and results; run again, send again."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Annotated
+
+from fastapi import APIRouter, Query
+from pydantic import BaseModel, ConfigDict, Field
+
+from dicom_node.api.access import SignedIn
+from dicom_node.api.parts import CursorText, JobKey, Parts, StudyUid
+from dicom_node.api.problems import described
+from dicom_node.core.entities import StudyState
+from dicom_node.index import actions
+from dicom_node.index.views import lists as views
+from dicom_node.index.views import study as study_views
+from dicom_node.index.views.types import ResultView, StudyPage, StudyView, TimelineEntry
+
+router = APIRouter(prefix="/api", dependencies=[SignedIn], responses=described(401, 422, 429, 503))
+
+
+@dataclass(frozen=True, slots=True)
+class Requeued:
+    """What was put back: job ids for a rerun, delivery ids for a retry."""
+
+    ids: Sequence[int]
+
+
+class StudyListQuery(BaseModel):
+    """Which studies to list."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    limit: int = Field(50, ge=1, le=200)
+    state: StudyState | None = None
+    query: str = Field("", max_length=64, description="UID or its beginning, words of the description, modality, AE.")
+    before: CursorText | None = Field(None, description="`older` of another page: the page after it.")
+    after: CursorText | None = Field(None, description="`newer` of another page: the page before it.")
+
+
+@router.get("/studies", tags=["studies"], summary="List studies, newest first")
+def list_studies(parts: Parts, asked: Annotated[StudyListQuery, Query()]) -> StudyPage:
+    """One page of studies. Follow `older` as `before` and `newer` as `after` for the pages beside it."""
+    wanted = views.StudyFilter(
+        state=asked.state,
+        text=asked.query.strip(),
+        older_than=views.Cursor.parse(asked.before) if asked.before else None,
+        newer_than=views.Cursor.parse(asked.after) if asked.after else None,
+    )
+    with parts.database.read() as connection:
+        return views.list_studies(connection, asked.limit, wanted)
+
+
+@router.get("/studies/{uid}", tags=["studies"], summary="One study", responses=described(404))
+def get_study(parts: Parts, uid: StudyUid) -> StudyView:
+    """Series, analyses with their decisions, results and deliveries of one study."""
+    with parts.database.read() as connection:
+        return study_views.study(connection, uid)
+
+
+@router.get("/studies/{uid}/timeline", tags=["studies"], summary="What happened to a study", responses=described(404))
+def get_timeline(parts: Parts, uid: StudyUid) -> list[TimelineEntry]:
+    """Every association, decision, run and delivery of one study, oldest first."""
+    with parts.database.read() as connection:
+        return study_views.timeline(connection, uid)
+
+
+@router.get("/studies/{uid}/results", tags=["results"], summary="Results of a study", responses=described(404))
+def get_results(parts: Parts, uid: StudyUid) -> list[ResultView]:
+    """All stored answers about one study, newest first. AI output, not verified."""
+    with parts.database.read() as connection:
+        return study_views.results(connection, uid)
+
+
+@router.get("/results/{job_key}", tags=["results"], summary="One result", responses=described(404))
+def get_result(parts: Parts, job_key: JobKey) -> ResultView:
+    """One stored answer: findings, measurements, model, and the objects made from it. AI output, not verified."""
+    with parts.database.read() as connection:
+        return study_views.result(connection, job_key)
+
+
+@router.post("/studies/{uid}/retry", tags=["operator"], summary="Send results again", responses=described(403, 404))
+def retry_study(parts: Parts, uid: StudyUid) -> Requeued:
+    """Make every parked or waiting delivery of a study due now. The kept bytes are sent, nothing is rebuilt."""
+    with parts.database.write() as connection:
+        ids = actions.retry_study(connection, uid, datetime.now(UTC))
+    parts.wake()
+    return Requeued(ids)
+
+
+@router.post("/studies/{uid}/rerun", tags=["operator"], summary="Analyse again", responses=described(403, 404, 409))
+def rerun_study(
+    parts: Parts,
+    uid: StudyUid,
+    route: Annotated[str | None, Query(max_length=64, description="Only this route")] = None,
+) -> Requeued:
+    """Queue the finished analyses of the current revision again. Equal inputs and model give the same objects."""
+    with parts.database.write() as connection:
+        ids = actions.rerun_study(connection, uid, route, datetime.now(UTC))
+    parts.wake()
+    return Requeued(ids)

@@ -1,0 +1,125 @@
+"""Upload of studies by people and scripts: DICOM files, zip archives of them, pictures with a few words."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from fastapi import APIRouter, Request
+
+from dicom_node.api.access import SignedIn, address_of
+from dicom_node.api.body import Body, Ingest, OneOfFew, cannot_store
+from dicom_node.api.parts import Parts
+from dicom_node.api.problems import ProblemError, described
+from dicom_node.api.upload_files import UploadedFiles
+from dicom_node.api.upload_form import PictureWords
+from dicom_node.core.errors import SpoolUnavailable
+from dicom_node.ingest.session import FileReport, FileState, IngestSession
+from dicom_node.retrieve.multipart import MalformedBody, boundary_of, parts
+
+router = APIRouter(
+    prefix="/api",
+    tags=["studies"],
+    dependencies=[SignedIn, OneOfFew],
+    responses=described(400, 401, 403, 404, 408, 413, 415, 422, 429, 503),
+)
+_MOST_ERRORS = 100
+_FORM = PictureWords.model_json_schema()
+_SCHEMA = {**_FORM, "required": ["files"], "properties": {
+    "files": {"type": "array", "items": {"type": "string", "format": "binary"}}, **_FORM["properties"],
+}}  # fmt: skip
+_BODY = {"required": True, "content": {"multipart/form-data": {"schema": _SCHEMA}}}
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class UploadedStudy:
+    """A study that files of this upload belong to, and where it is found."""
+
+    study_instance_uid: str
+    stored: int
+    url: str
+
+
+@dataclass(frozen=True, slots=True)
+class UploadedFile:
+    """One file, and what became of it."""
+
+    name: str
+    state: FileState
+    why: str
+    study_instance_uid: str
+    sop_instance_uid: str
+
+
+@dataclass(frozen=True, slots=True)
+class Upload:
+    """What became of an upload. `whole` is false when the body broke off: what came before is stored."""
+
+    stored: int
+    refused: int
+    skipped: int
+    whole: bool
+    studies: Sequence[UploadedStudy]
+    files: Sequence[UploadedFile]
+
+
+@router.post("/studies", status_code=201, summary="Upload studies", openapi_extra={"requestBody": _BODY})
+def upload(request: Request, node: Parts, ingest: Ingest) -> Upload:
+    """Take DICOM files, zip archives of them, and pictures (PNG, JPEG), which become Secondary Captures.
+
+    What is in the answer as STORED is durable and indexed. Only pictures need the other fields.
+    """
+    limits = node.settings.upload
+    if not limits.enabled:
+        raise ProblemError(404, "Uploads are switched off. Set upload.enabled.")
+    content_type = request.headers.get("content-type", "")
+    boundary = boundary_of(content_type)
+    if not content_type.lower().startswith("multipart/form-data") or not boundary:
+        raise ProblemError(415, "Send the files as multipart/form-data, as a form of a web page does.")
+    visit = IngestSession(ingest, "UPLOAD", address_of(request))
+    broken: ProblemError | None = None
+    with UploadedFiles(visit, ingest, limits) as files:
+        try:
+            for part in parts(Body(request, limits.max_request_mb, limits.silence_s), boundary):
+                files.take(part)
+            files.finish()
+        except (MalformedBody, ProblemError, SpoolUnavailable) as error:
+            broken = _problem(error)
+        finally:
+            visit.close("released" if broken is None else "aborted")
+    return _answer(files.reports, visit, broken)
+
+
+def _problem(error: MalformedBody | ProblemError | SpoolUnavailable) -> ProblemError:
+    if isinstance(error, MalformedBody):
+        return ProblemError(400, f"The body is not a well-formed form (RFC 7578): {error.why}.")
+    return error if isinstance(error, ProblemError) else cannot_store()
+
+
+def _answer(reports: Sequence[FileReport], visit: IngestSession, broken: ProblemError | None) -> Upload:
+    counts = {state: sum(report.state is state for report in reports) for state in FileState}
+    told = {state.lower(): count for state, count in counts.items()}
+    _log.info("files uploaded", extra=told | {"studies": len(visit.stored), "whole": broken is None})
+    if not counts[FileState.STORED]:
+        raise broken or _nothing_stored(reports)
+    return Upload(
+        stored=counts[FileState.STORED],
+        refused=counts[FileState.REFUSED],
+        skipped=counts[FileState.SKIPPED],
+        whole=broken is None,
+        studies=[UploadedStudy(uid, count, f"/api/studies/{uid}") for uid, count in visit.stored.items()],
+        files=[
+            UploadedFile(one.name, one.state, one.why, one.study_instance_uid, one.sop_instance_uid) for one in reports
+        ],
+    )
+
+
+def _nothing_stored(reports: Sequence[FileReport]) -> ProblemError:
+    if any(report.again_later for report in reports):
+        return cannot_store()
+    if not reports:
+        return ProblemError(422, "The form holds no file. Put at least one into the field `files`.")
+    errors = [{"where": report.name, "why": report.why} for report in reports[:_MOST_ERRORS]]
+    return ProblemError(422, f"None of {len(reports)} files could be stored; `errors` says why.", errors=errors)

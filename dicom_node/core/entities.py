@@ -1,0 +1,301 @@
+"""The nouns of the node: frozen dataclasses, standard library only, no input or output.
+
+Times are aware `datetime`s in UTC. UIDs are plain strings. Names follow the DICOM keyword in snake_case.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+
+
+class StudyState(StrEnum):
+    """Where one revision of a study stands; which may follow which is in `lifecycle`."""
+
+    RECEIVING = "RECEIVING"
+    COMPLETE = "COMPLETE"
+    ANALYSING = "ANALYSING"
+    REPORTED = "REPORTED"
+    NOT_ANALYSED = "NOT_ANALYSED"
+    FAILED = "FAILED"
+
+
+class JobState(StrEnum):
+    """Where one analysis (study revision x route) stands."""
+
+    QUEUED = "QUEUED"
+    RUNNING = "RUNNING"
+    DONE = "DONE"
+    PARTIAL = "PARTIAL"
+    NOT_ANALYSABLE = "NOT_ANALYSABLE"
+    FAILED = "FAILED"
+    SUPERSEDED = "SUPERSEDED"
+
+
+class DeliveryState(StrEnum):
+    """Where one object stands on its way to one destination."""
+
+    PENDING = "PENDING"
+    SENT = "SENT"
+    COMMITTED = "COMMITTED"
+    PARKED = "PARKED"
+
+
+class CommitmentState(StrEnum):
+    """Where a request for storage commitment stands: to be reported, reported, or given up."""
+
+    PENDING = "PENDING"
+    REPORTED = "REPORTED"
+    GIVEN_UP = "GIVEN_UP"
+
+
+class InstanceRole(StrEnum):
+    """What a received object is to the node: only `SOURCE` objects trigger analysis or count for completeness."""
+
+    SOURCE = "SOURCE"
+    EVIDENCE = "EVIDENCE"
+    OWN_RESULT = "OWN_RESULT"
+
+
+class Presence(StrEnum):
+    """Whether a finding is there (DICOM CID 240); `UNDETERMINED` means the model could not tell."""
+
+    PRESENT = "PRESENT"
+    ABSENT = "ABSENT"
+    UNDETERMINED = "UNDETERMINED"
+
+
+@dataclass(frozen=True, slots=True)
+class Code:
+    """One coded concept: value, coding scheme designator (SCT, DCM, LN, UCUM …), meaning (at most 64 characters)."""
+
+    value: str
+    scheme: str
+    meaning: str
+
+
+# --- what was received -------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class SendingPeer:
+    """Who sent an object and to whom: the calling and called AE titles and the peer's address."""
+
+    calling_ae_title: str
+    called_ae_title: str
+    host: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Instance:
+    """One received object. `object_key` finds its bytes in the object store; `attributes` are for routing.
+
+    `attributes` maps a DICOM keyword in snake_case to its text value (multi-values joined by a backslash, as on
+    the wire). They hold no patient name.
+    """
+
+    sop_instance_uid: str
+    sop_class_uid: str
+    transfer_syntax_uid: str
+    study_instance_uid: str
+    series_instance_uid: str
+    sha256: str
+    size_bytes: int
+    object_key: str
+    role: InstanceRole
+    attributes: Mapping[str, str]
+    received_at: datetime
+    sender: SendingPeer
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Series:
+    """The source instances of one series, in order of SOP Instance UID."""
+
+    series_instance_uid: str
+    instances: tuple[Instance, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Study:
+    """One revision of a study: a late image opens the next revision."""
+
+    study_instance_uid: str
+    revision: int
+    state: StudyState
+    series: tuple[Series, ...]
+    #: First arrival of this revision and latest arrival of a source instance.
+    first_received_at: datetime
+    last_received_at: datetime
+
+
+# --- what a model found ------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Measurement:
+    """A number with its concept and UCUM unit; never a bare float. `value` is already rounded for reporting.
+
+    `derivation` says how one number came from many (mean, maximum …), TID 300 row "Derivation".
+    """
+
+    name: Code
+    value: float
+    unit: Code
+    derivation: Code | None = None
+
+    @property
+    def label(self) -> str:
+        """What people read: the derivation before the concept, ``Mean Attenuation Coefficient``."""
+        return f"{self.derivation.meaning} {self.name.meaning}" if self.derivation else self.name.meaning
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Region:
+    """A closed polygon on one source image, in the image's own pixel coordinates.
+
+    `points_xy_px` are (column, row) pairs with 0,0 at the outer corner of the first pixel (PS3.3 C.18.6.1.2);
+    first and last point are equal. `frame_number` counts from 1 and is set where the image has many frames.
+    """
+
+    sop_instance_uid: str
+    points_xy_px: tuple[tuple[float, float], ...]
+    frame_number: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """One thing the model evaluated: every class it looked at, present or not.
+
+    `key` is stable across runs of the same model (``left-lung``, ``pneumonia``) and seeds the tracking UID.
+    `probability` is 0..1, `None` when the model gives no score. `segment_number` ties the finding to a mask.
+    `explanation_key` names the picture (see `analysis.Picture.key`) that shows why.
+    """
+
+    key: str
+    label: str
+    code: Code
+    site: Code
+    laterality: Code | None = None
+    presence: Presence | None = None
+    probability: float | None = None
+    threshold: float | None = None
+    measurements: tuple[Measurement, ...] = ()
+    region: Region | None = None
+    segment_number: int | None = None
+    explanation_key: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelIdentity:
+    """Which algorithm answered; all of it is written into every object.
+
+    `digest` is the sha256 over the model's weights and configuration; `device_uid` changes whenever it does
+    (IHE AI Results). `parameters` are ``name=value`` texts such as ``threshold=0.5``.
+    """
+
+    name: str
+    version: str
+    manufacturer: str
+    digest: str
+    device_uid: str
+    parameters: tuple[str, ...] = ()
+    intended_use: str = ""
+    limits: str = ""
+    calibrated: bool = False
+
+
+# --- what goes out -----------------------------------------------------------------------------------------------
+
+
+class ArtifactKind(StrEnum):
+    """The kinds of object the node produces. The order is the order of sending: what an SR refers to goes first."""
+
+    SECONDARY_CAPTURE = "SC"
+    SEGMENTATION = "SEG"
+    PARAMETRIC_MAP = "PM"
+    PRESENTATION_STATE = "GSPS"
+    KEY_OBJECTS = "KOS"
+    ENCAPSULATED_PDF = "PDF"
+    STRUCTURED_REPORT = "SR"
+    #: Says that an earlier object is withdrawn, so it goes when what replaces it has gone.
+    REJECTION_NOTE = "REJECT"
+    FHIR_BUNDLE = "FHIR"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Artifact:
+    """A finished object, its bytes kept under `object_key` and only ever re-sent, never rebuilt.
+
+    `uid` is the SOP Instance UID, or for a FHIR Bundle one derived from the job and the output set it speaks of.
+    `description` says what it shows (``Heatmap: Pneumonia``); it never names the patient.
+    `preview_key` finds a PNG of the picture, for the API.
+    """
+
+    uid: str
+    kind: ArtifactKind
+    media_type: str
+    object_key: str
+    sha256: str
+    size_bytes: int
+    order: int
+    description: str = ""
+    sop_class_uid: str = ""
+    series_instance_uid: str = ""
+    preview_key: str = ""
+    #: Keys of the output sets it belongs to (see `outputs.OutputSet`); none: it goes wherever its kind is taken.
+    output_keys: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Destination:
+    """Where results go; `kind` is dicom, dicomweb, fhir or folder.
+
+    `output_key` is the key of the output set it gets, `bundle_key` that of the set its FHIR Bundle speaks of; empty:
+    whatever is of a kind it takes.
+    """
+
+    name: str
+    kind: str
+    output_key: str = ""
+    bundle_key: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Route:
+    """Which studies go to which model, how long to wait, and where the results go.
+
+    `when` is a list of alternatives; each alternative maps attribute names to conditions that must all hold for
+    one series (see `predicates`). `rank` orders the candidate series, best first (see `routing`).
+    """
+
+    name: str
+    model: str
+    destinations: tuple[str, ...]
+    when: tuple[Mapping[str, object], ...] = ()
+    rank: tuple[str, ...] = ()
+    quiet_period_s: float = 30.0
+    max_wait_s: float = 7200.0
+    #: ``images``: as they say; otherwise ``stat``, ``high``, ``routine`` or ``low``.
+    priority: str = "images"
+    #: The route that this one shadows: run and compared, nothing delivered; empty for a route that delivers.
+    shadow_of: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobOutcome:
+    """What one run of one model on one study ended with, as it is stored.
+
+    `state` is DONE, PARTIAL or NOT_ANALYSABLE. `summary` is the result as JSON-ready data for the API: findings,
+    measurements, notes, model, stage times.
+    """
+
+    state: JobState
+    reason: str = ""
+    message: str = ""
+    artifacts: tuple[Artifact, ...] = ()
+    summary: Mapping[str, object] = field(default_factory=dict)
+    #: Keys of the output sets it was told in.
+    output_keys: tuple[str, ...] = ()

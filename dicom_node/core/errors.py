@@ -1,0 +1,145 @@
+"""The whole exception tree. Every message says what happened, to what, and what to do.
+
+NodeError
+├── SettingsError            the configuration cannot be used
+├── UnreadableObject         a file that `inspect` was given is no DICOM object, or damaged where it matters
+├── RefusedObject            a received object that must not be acknowledged (carries the DIMSE status)
+├── IndexUnavailable         the database does not answer; nothing is acknowledged meanwhile
+├── SpoolUnavailable         the object store cannot be written (full, read-only)
+├── NotFound                 a study, job, delivery or model that the operator named does not exist
+├── IllegalTransition        a state change that `lifecycle` does not allow
+├── InferenceError           a model run that failed and may be tried again
+│   ├── ModelUnavailable     the model folder is missing, altered or not usable here
+│   └── WorkerDied           the worker process crashed, ran out of time or out of memory
+├── ReportInvalid            a report the node built breaks its own standard and must not leave
+├── NotAnalysable            a study the model must not answer for (carries a coded reason); a result, not a fault
+├── RetrieveError            a study could not be fetched from a PACS
+│   ├── SourceUnavailable    the PACS does not answer, or fell silent in the middle; ask again later
+│   │   └── SourceFault      it answers, with an error of its own; one object may be the reason
+│   ├── SourceRefused        the PACS says no; a human must change something first
+│   ├── NoRoomLeft           the node itself cannot store what comes: disk full, database away
+│   └── RetrievalStopped     the node was stopped during the retrieval
+└── DeliveryError
+    ├── DeliveryDeferred     the destination cannot take it now; try again later
+    └── DeliveryRefused      the destination will never take it as it is; park it for a human
+        └── ClassRefused     … since it takes no objects of this SOP class at all; another may do
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum
+
+
+class StoreStatus(IntEnum):
+    """Answers to C-STORE (PS3.4 Table B.2-1 and PS3.7 Annex C)."""
+
+    SUCCESS = 0x0000
+    PROCESSING_FAILURE = 0x0110
+    SOP_CLASS_NOT_SUPPORTED = 0x0122
+    OUT_OF_RESOURCES = 0xA700
+    DATA_SET_DOES_NOT_MATCH = 0xA900
+    CANNOT_UNDERSTAND = 0xC000
+
+
+class NodeError(Exception):
+    """Base of every error the node raises on purpose."""
+
+
+class SettingsError(NodeError):
+    """The configuration cannot be used."""
+
+
+class UnreadableObject(NodeError):
+    """A file that somebody wants to look into is no DICOM object, or is damaged where it matters."""
+
+
+class RefusedObject(NodeError):
+    """A received object that must not be acknowledged; `status` is the DIMSE status to answer (PS3.4 GG.4)."""
+
+    def __init__(self, status: int, message: str) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+class IndexUnavailable(NodeError):
+    """The database does not answer; received studies stay with their sender until it does."""
+
+
+class SpoolUnavailable(NodeError):
+    """The object store cannot be written."""
+
+
+class NotFound(NodeError):
+    """What the operator named does not exist."""
+
+
+class IllegalTransition(NodeError):
+    """A state change that the lifecycle does not allow."""
+
+
+class InferenceError(NodeError):
+    """A model run that failed and may be tried again."""
+
+
+class ModelUnavailable(InferenceError):
+    """The model folder is missing, altered, or not usable on this machine."""
+
+
+class WorkerDied(InferenceError):
+    """The worker process crashed, ran out of time, or ran out of memory."""
+
+
+class ReportInvalid(NodeError):
+    """A report the node built breaks its own standard and must not leave; the message names element and fault."""
+
+
+class NotAnalysable(NodeError):
+    """The study must not be answered by this model; `reason` is a short stable code such as ``GAP_IN_SERIES``."""
+
+    def __init__(self, reason: str, message: str) -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
+class RetrieveError(NodeError):
+    """A study could not be fetched from a PACS, or not all of it."""
+
+
+class SourceUnavailable(RetrieveError):
+    """The PACS does not answer, or fell silent in the middle; asking again later may help."""
+
+
+class SourceFault(SourceUnavailable):
+    """The PACS is there and answers with an error of its own; one object may be the reason."""
+
+
+class SourceRefused(RetrieveError):
+    """The PACS says no; a human must change something first."""
+
+
+class NoRoomLeft(RetrieveError):
+    """The node itself cannot store what comes: its disk is full or its database away."""
+
+
+class RetrievalStopped(RetrieveError):
+    """The node was stopped while a study was being fetched."""
+
+
+class DeliveryError(NodeError):
+    """A delivery attempt did not succeed."""
+
+
+class DeliveryDeferred(DeliveryError):
+    """The destination cannot take the object now. `retry_after_s` is the destination's own wish, if it named one."""
+
+    def __init__(self, message: str, retry_after_s: float | None = None) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
+
+
+class DeliveryRefused(DeliveryError):
+    """The destination will never take the object as it is; a human must change something first."""
+
+
+class ClassRefused(DeliveryRefused):
+    """The destination takes no objects of this SOP class; the result may be told in another."""

@@ -1,0 +1,233 @@
+"""Which series of a study a route's model gets, and why or why not. Pure; the order of arrival never matters."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+
+from dicom_node.core.entities import Instance, Route, Series, Study
+from dicom_node.core.predicates import Clause, check_attribute, evaluate, number_in
+
+#: Attributes the node itself knows of every series, besides what it reads from the headers.
+NODE_ATTRIBUTES = frozenset(
+    {"sop_class_uid", "transfer_syntax_uid", "calling_ae_title", "called_ae_title", "source_host", "instances"}
+)
+
+#: Rank key that puts series with ImageType ORIGINAL first.
+ORIGINAL_FIRST = "original_first"
+
+Attributes = Mapping[str, frozenset[str]]
+Alternatives = Sequence[Mapping[str, object]]
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """One series as the route and the model see it: the clauses of the alternative that came closest in each.
+
+    `rank_values` are ``key=value`` texts, one per rank key.
+    """
+
+    series_instance_uid: str
+    instances: int
+    meets_route: bool
+    meets_model: bool
+    clauses: tuple[Clause, ...]
+    rank_values: tuple[str, ...]
+
+    @property
+    def fits(self) -> bool:
+        """Whether the model may be given this series."""
+        return self.meets_route and self.meets_model
+
+
+@dataclass(frozen=True, slots=True)
+class RouteDecision:
+    """What one route made of one study. `chosen` is a Series Instance UID; candidates stand in order of choice."""
+
+    route_name: str
+    matched: bool
+    chosen: str | None
+    candidates: tuple[Candidate, ...]
+    tie: bool
+    reason: str
+
+    def as_dict(self) -> dict[str, object]:
+        """Return the decision as JSON-ready data."""
+        return asdict(self)
+
+
+def series_attributes(series: Series) -> dict[str, frozenset[str]]:
+    """Return each attribute's distinct values over the instances; multi-valued ones whole and in their parts."""
+    collected: defaultdict[str, set[str]] = defaultdict(set)
+    for instance in series.instances:
+        for name, text in _instance_attributes(instance):
+            collected[name].update(_values(text))
+    collected["instances"] = {str(len(series.instances))}
+    return {name: frozenset(values) for name, values in collected.items() if values}
+
+
+def decide(study: Study, route: Route, accepts: Alternatives, rank: Sequence[str]) -> RouteDecision:
+    """Decide whether `route` wants `study` and which series its model gets.
+
+    `accepts` are the model's own alternatives and `rank` its order of series, used where the route has none. No
+    alternatives means that everything is met.
+    """
+    keys = tuple(route.rank or rank)
+    seen = [_judged(series, route.when, accepts, keys) for series in study.series]
+    ordered = _ranked(seen, keys)
+    candidates = tuple(one.candidate for one in ordered)
+    matched = not route.when or any(candidate.meets_route for candidate in candidates)
+    fitting = [one for one in ordered if one.candidate.fits]
+    tie = len(fitting) > 1 and fitting[0].sort_values == fitting[1].sort_values
+    return RouteDecision(
+        route_name=route.name,
+        matched=matched,
+        chosen=fitting[0].candidate.series_instance_uid if fitting else None,
+        candidates=candidates,
+        tie=tie,
+        reason=_reason(route.name, matched, candidates, tie),
+    )
+
+
+def check_rank(rank: Sequence[str], known: Collection[str] | None = None) -> None:
+    """Raise `SettingsError` for a rank key that is neither an attribute (``-`` in front: descending) nor special."""
+    for key in rank:
+        if key != ORIGINAL_FIRST:
+            check_attribute(key.removeprefix("-"), known)
+
+
+# --- judging one series ------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class _Judged:
+    candidate: Candidate
+    sort_values: tuple[_SortValue | None, ...]
+
+
+def _judged(series: Series, when: Alternatives, accepts: Alternatives, keys: Sequence[str]) -> _Judged:
+    attributes = series_attributes(series)
+    route_clauses = _closest(when, attributes, "route")
+    model_clauses = _closest(accepts, attributes, "model")
+    candidate = Candidate(
+        series_instance_uid=series.series_instance_uid,
+        instances=len(series.instances),
+        meets_route=all(clause.holds for clause in route_clauses),
+        meets_model=all(clause.holds for clause in model_clauses),
+        clauses=route_clauses + model_clauses,
+        rank_values=tuple(f"{key}={_rank_text(key, attributes)}" for key in keys),
+    )
+    return _Judged(candidate, tuple(_sort_value(key, attributes) for key in keys))
+
+
+def _closest(alternatives: Alternatives, attributes: Attributes, asked_by: str) -> tuple[Clause, ...]:
+    """Return the clauses of the alternative that is met, or else fails the fewest; the first of equals."""
+    told = [evaluate(conditions, attributes) for conditions in alternatives]
+    best = min(told, key=lambda clauses: sum(not clause.holds for clause in clauses), default=())
+    return tuple(replace(clause, asked_by=asked_by) for clause in best)
+
+
+#: What a series is known by besides the attributes of its headers.
+OWN_ATTRIBUTES = frozenset(
+    {"instances", "sop_class_uid", "transfer_syntax_uid", "calling_ae_title", "called_ae_title", "source_host"}
+)
+
+
+def _instance_attributes(instance: Instance) -> Iterable[tuple[str, str]]:
+    yield from instance.attributes.items()
+    yield "sop_class_uid", instance.sop_class_uid
+    yield "transfer_syntax_uid", instance.transfer_syntax_uid
+    yield "calling_ae_title", instance.sender.calling_ae_title
+    yield "called_ae_title", instance.sender.called_ae_title
+    yield "source_host", instance.sender.host
+
+
+def _values(text: str) -> Iterable[str]:
+    """Split at the backslash and keep the whole; padding (PS3.5 6.2) and empty values mean nothing."""
+    parts = [part.strip(" \0") for part in text.split("\\")]
+    return {value for value in (*parts, "\\".join(parts)) if value.strip("\\")}
+
+
+# --- ranking -----------------------------------------------------------------------------------------------------
+
+#: Numbers sort as numbers and before texts: (is text, number, text).
+_SortValue = tuple[bool, float, str]
+
+
+def _ranked(seen: Iterable[_Judged], keys: Sequence[str]) -> list[_Judged]:
+    """Order by fitness, then by the rank keys, then by series UID; a series lacking a value comes last."""
+    ordered = sorted(seen, key=lambda one: one.candidate.series_instance_uid)
+    for position in reversed(range(len(keys))):
+        _sort_by(ordered, position, descending=keys[position].startswith("-"))
+    ordered.sort(key=lambda one: (not one.candidate.fits, not one.candidate.meets_route))
+    return ordered
+
+
+def _sort_by(ordered: list[_Judged], position: int, *, descending: bool) -> None:
+    """Sort in place and stably by one rank key."""
+
+    def key(one: _Judged) -> tuple[bool, _SortValue]:
+        value = one.sort_values[position]
+        return (value is None) is not descending, value or (False, 0.0, "")
+
+    ordered.sort(key=key, reverse=descending)
+
+
+def _sort_value(key: str, attributes: Attributes) -> _SortValue | None:
+    """Return the value of a series under a rank key: its smallest, or its largest where the key descends."""
+    if key == ORIGINAL_FIRST:
+        return (False, float(not _is_original(attributes)), "")
+    values = [_comparable(value) for value in attributes.get(key.removeprefix("-"), ())]
+    if not values:
+        return None
+    return max(values) if key.startswith("-") else min(values)
+
+
+def _rank_text(key: str, attributes: Attributes) -> str:
+    if key == ORIGINAL_FIRST:
+        return "ORIGINAL" if _is_original(attributes) else "not ORIGINAL"
+    value = _sort_value(key, attributes)
+    if value is None:
+        return "absent"
+    is_text, number, text = value
+    return text if is_text else f"{number:g}"
+
+
+def _comparable(text: str) -> _SortValue:
+    number = number_in(text)
+    return (True, 0.0, text.casefold()) if number is None else (False, number, "")
+
+
+def _is_original(attributes: Attributes) -> bool:
+    """Whether ImageType value 1 is ORIGINAL (PS3.3 C.7.6.1.1.2) on some instance."""
+    return any(value.split("\\")[0].upper() == "ORIGINAL" for value in attributes.get("image_type", ()))
+
+
+# --- telling -----------------------------------------------------------------------------------------------------
+
+
+def _reason(route_name: str, matched: bool, candidates: Sequence[Candidate], tie: bool) -> str:
+    if not candidates:
+        return f"The study has no source series for route {route_name}."
+    if not matched:
+        return f"No series meets route {route_name}. Closest: {_shortfall(candidates)}"
+    fitting = [candidate for candidate in candidates if candidate.fits]
+    if not fitting:
+        return f"Route {route_name} matches, but no series fits its model. Closest: {_shortfall(candidates)}"
+    best = fitting[0]
+    text = f"Series {best.series_instance_uid} ({best.instances} instances) chosen of {len(fitting)} that fit"
+    ranked = f", by {', '.join(best.rank_values)}" if best.rank_values and len(fitting) > 1 else ""
+    tied = f"; equal in rank with series {fitting[1].series_instance_uid}, lower UID taken" if tie else ""
+    return f"{text}{ranked}{tied}."
+
+
+def _shortfall(candidates: Sequence[Candidate]) -> str:
+    """Tell what the series that failed the fewest clauses lacks; of equals, the one that stands first."""
+    closest = min(candidates, key=lambda candidate: (not candidate.meets_route, len(_failed(candidate))))
+    lacks = ", ".join(f"{c.attribute} {c.condition} (is {c.actual})" for c in _failed(closest))
+    return f"series {closest.series_instance_uid} fails {lacks}."
+
+
+def _failed(candidate: Candidate) -> list[Clause]:
+    return [clause for clause in candidate.clauses if not clause.holds]

@@ -1,0 +1,36 @@
+"""What is sent, what came of it, and what a sender is."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from dicom_node.core.entities import Artifact
+from dicom_node.core.errors import DeliveryError
+
+
+@dataclass(frozen=True, slots=True)
+class Outgoing:
+    """A finished object and the file that holds its bytes."""
+
+    artifact: Artifact
+    path: Path
+
+
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """What became of one object: delivered when `error` is `None`; `note` is for the timeline."""
+
+    artifact_uid: str
+    error: DeliveryError | None
+    note: str
+
+
+class Sender(Protocol):
+    """Delivers objects to one destination, in the given order."""
+
+    def send(self, items: Sequence[Outgoing]) -> Iterator[Sent]:
+        """Yield one `Sent` per item as it completes; a lost destination defers all that remain. Never raises."""
+        ...

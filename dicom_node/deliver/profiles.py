@@ -1,0 +1,95 @@
+"""What each destination gets: its preset and overrides from the settings, fitted to what the index knows of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+
+from sqlalchemy import Connection
+
+from dicom_node.config.outgoing import DestinationSettings
+from dicom_node.config.presets import wanted_outputs
+from dicom_node.config.settings import Settings
+from dicom_node.core.capability_match import MatchedOutputs, PeerCapabilities, WantedOutputs, match_capabilities
+from dicom_node.core.entities import Destination
+from dicom_node.core.outputs import OutputSet
+from dicom_node.index.peer_memory import recall
+
+_SITE = WantedOutputs(outputs=OutputSet())
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Profile:
+    """What one destination is configured to get, and under which address it is remembered; a folder has none."""
+
+    wanted: WantedOutputs
+    address: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeliveryPlan:
+    """The output sets of one telling, that of the first destination first, and who gets which."""
+
+    output_sets: tuple[OutputSet, ...]
+    destinations: tuple[Destination, ...]
+    #: Sentences on what destinations do not get because they do not take it.
+    notes: tuple[str, ...] = ()
+
+    @property
+    def output_keys(self) -> tuple[str, ...]:
+        """Return the keys of the sets."""
+        return tuple(one.key for one in self.output_sets)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Profiles:
+    """The profiles of all destinations by name; `site` is what a destination without one gets."""
+
+    by_name: Mapping[str, Profile] = field(default_factory=dict)
+    site: WantedOutputs = _SITE
+
+    def fitted(self, connection: Connection, name: str) -> MatchedOutputs:
+        """Return the set a destination gets now."""
+        profile = self.by_name.get(name, Profile(wanted=self.site))
+        known = recall(connection, name, profile.address) if profile.address else None
+        return match_capabilities(
+            profile.wanted, known.capabilities(datetime.now(UTC)) if known else PeerCapabilities()
+        )
+
+    def delivery_plan(self, connection: Connection, destinations: Sequence[Destination]) -> DeliveryPlan:
+        """Return who of a route's destinations gets what; FHIR speaks of the first set."""
+        fitted = {to.name: self.fitted(connection, to.name) for to in destinations if to.kind != "fhir"}
+        first = next(iter(fitted.values()), match_capabilities(self.site, PeerCapabilities())).outputs
+        output_sets = tuple(dict.fromkeys([first, *(one.outputs for one in fitted.values())]))
+        keys = {name: one.outputs.key for name, one in fitted.items()}
+        return DeliveryPlan(
+            output_sets=output_sets,
+            destinations=tuple(
+                replace(to, output_key=keys.get(to.name, ""), bundle_key=first.key) for to in destinations
+            ),
+            notes=tuple(f"{name} {text}." for name, one in fitted.items() for text in _said(one)),
+        )
+
+
+def profiles_of(settings: Settings) -> Profiles:
+    """Return the profiles of a site's destinations."""
+    site_report = settings.results.sr_sop_class
+    return Profiles(
+        by_name={
+            one.name: Profile(wanted=wanted_outputs(one.preset, one.outputs, site_report), address=address_of(one))
+            for one in settings.destination
+        },
+        site=wanted_outputs("generic-pacs", None, site_report),
+    )
+
+
+def address_of(destination: DestinationSettings) -> str:
+    """Return whom the memory of a destination is about; empty where there is nobody to ask or to refuse."""
+    if destination.kind == "dicom":
+        return f"{destination.ae_title}@{destination.host}:{destination.port}"
+    return destination.url[:512] if destination.kind == "dicomweb" else ""
+
+
+def _said(fitted: MatchedOutputs) -> tuple[str, ...]:
+    return (*fitted.left_out, fitted.problem) if fitted.problem else fitted.left_out

@@ -1,0 +1,156 @@
+"""The line to a peer that was called: a socket, PDUs, and a deadline on every wait.
+
+The PDU types are pynetdicom's; the socket is driven here. A threaded requestor reads a whole file into its queue before
+the first byte leaves, and a peer that stops reading holds its thread for ever; here a file is streamed through one
+buffer, and every wait ends.
+"""
+
+from __future__ import annotations
+
+import socket
+import ssl
+import struct
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+
+from pynetdicom.pdu import A_ABORT_RQ, A_RELEASE_RQ
+
+from dicom_node.core.errors import NodeError
+from dicom_node.dimse.negotiation import Remote
+from dicom_node.dimse.tls import Tls
+
+LONGEST_ANSWER_BYTES = 1 << 20
+ASSOCIATE_AC, P_DATA = 0x02, 0x04
+_ASSOCIATE_RJ, _RELEASE_RP, _ABORT = 0x03, 0x06, 0x07
+_PDU_HEAD = struct.Struct(">BxL")
+
+
+@dataclass(frozen=True, slots=True)
+class Trouble:
+    """What a caller makes of trouble on the line: his error, the advice that ends each of its sentences, and the error
+    that a rejection is."""
+
+    error: type[NodeError]
+    advice: str
+    rejection: Callable[[Remote, bytes], NodeError]
+
+
+class Line:
+    """A connection to a peer. Every method raises the error of `trouble` when the peer is lost or talks nonsense."""
+
+    def __init__(self, remote: Remote, trouble: Trouble) -> None:
+        """Connect."""
+        self._remote = remote
+        self._trouble = trouble
+        try:
+            self._socket = socket.create_connection((remote.host, remote.port), timeout=remote.timeout_s)
+        except OSError as error:
+            why = error.strerror or str(error) or type(error).__name__
+            raise self._error(f"cannot be reached: {why}. Check host and port.") from error
+        # Without this a small PDU waits for the peer's delayed acknowledgement, 40 ms per object.
+        self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if remote.tls:
+            self._socket = self._encrypted(self._socket, remote.tls)
+
+    def say(self, pdu: bytes | memoryview) -> None:
+        """Send bytes; to be called inside `told`."""
+        self._socket.sendall(pdu)
+
+    def hear(self, wanted: int, most_bytes: int = LONGEST_ANSWER_BYTES) -> bytearray:
+        """Read one PDU within the time limit and return its body, if it is the one `wanted`; inside `told`."""
+        deadline = time.monotonic() + self._remote.timeout_s
+        kind, length = _PDU_HEAD.unpack(self._read(_PDU_HEAD.size, deadline))
+        if length > most_bytes:
+            raise self._error(f"announced a PDU of {length} bytes; is it a DICOM peer?")
+        body = self._read(length, deadline)
+        if kind == wanted:
+            return body
+        if kind == _ASSOCIATE_RJ:
+            raise self._trouble.rejection(self._remote, _PDU_HEAD.pack(kind, length) + body)
+        if kind == _ABORT:
+            raise self._error("aborted the association. Does it know this node and allow this? Its log may say.")
+        raise self._error(f"sent PDU type 0x{kind:02X} out of turn.")
+
+    def acceptance(self, request: bytes) -> bytes:
+        """Send an A-ASSOCIATE-RQ and return the A-ASSOCIATE-AC; inside `told`."""
+        self.say(request)
+        body = self.hear(ASSOCIATE_AC)
+        return _PDU_HEAD.pack(ASSOCIATE_AC, len(body)) + body
+
+    def release(self) -> None:
+        """Ask for release, wait for the answer, and close; a peer that has gone by now has lost nothing."""
+        with suppress(OSError, NodeError):
+            self.say(bytes(A_RELEASE_RQ().encode()))
+            self.hear(_RELEASE_RP)
+        self.close()
+
+    def abort(self) -> None:
+        """Say that this is over, and close."""
+        abort = A_ABORT_RQ()
+        abort.source, abort.reason_diagnostic = 0, 0
+        with suppress(OSError):
+            self._socket.settimeout(1.0)
+            self.say(bytes(abort.encode()))
+        self.close()
+
+    def close(self) -> None:
+        """Close the connection without a word."""
+        self._socket.close()
+
+    @contextmanager
+    def told(self, doing: str) -> Iterator[None]:
+        """Turn what a socket or a malformed answer raises into one sentence."""
+        try:
+            yield
+        except TimeoutError as error:
+            raise self._error(f"did not get on for {self._remote.timeout_s:g} s while {doing}.") from error
+        except ssl.SSLEOFError as error:
+            raise self._error(f"closed the connection while {doing}.") from error
+        except ssl.SSLError as error:
+            why = f"ended TLS ({error.reason}) while {doing}"
+            raise self._error(f"{why}. Does it know the certificate of this node?") from error
+        except OSError as error:
+            raise self._error(f"closed the connection while {doing}.") from error
+        except (ValueError, TypeError, LookupError, AttributeError, struct.error) as error:
+            raise self._error(f"sent malformed bytes while {doing}.") from error
+
+    def _encrypted(self, plain: socket.socket, tls: Tls) -> socket.socket:
+        try:
+            context = tls.context()
+        except OSError as error:
+            plain.close()
+            why = error.strerror or str(error)
+            raise self._error(f"cannot be called: {why}. Check tls_ca and [dicom_tls] of this node.") from error
+        try:
+            return context.wrap_socket(plain, server_hostname=tls.server_name if context.check_hostname else None)
+        except ssl.SSLCertVerificationError as error:
+            why = f"shows a certificate that does not hold: {error.verify_message}"
+            failure = self._error(f"{why}. Check tls_ca and tls_server_name.")
+        except TimeoutError:
+            failure = self._error(f"did not agree on TLS within {self._remote.timeout_s:g} s.")
+        except OSError:
+            failure = self._error("does not agree on TLS here. Check its port, and which TLS it speaks.")
+        except ValueError:  # an empty label, a character that no name has
+            failure = self._error(f"cannot be called: {tls.server_name!r} is no name of a host. Check tls_server_name.")
+        plain.close()
+        raise failure
+
+    def _error(self, what: str) -> NodeError:
+        return self._trouble.error(f"{self._remote} {what} {self._trouble.advice}".rstrip())
+
+    def _read(self, length: int, deadline: float) -> bytearray:
+        received = bytearray(length)
+        view = memoryview(received)
+        while view:
+            left_s = deadline - time.monotonic()
+            if left_s <= 0:
+                raise TimeoutError
+            self._socket.settimeout(left_s)
+            count = self._socket.recv_into(view)
+            if not count:
+                raise ConnectionResetError
+            view = view[count:]
+        self._socket.settimeout(self._remote.timeout_s)
+        return received

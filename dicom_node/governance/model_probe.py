@@ -1,0 +1,80 @@
+"""The host side of `answering`: files in, an answer out; what kills the worker process is an answer too."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self, cast
+
+from dicom_node.analysis.answer import AnalysisRequest, ReportContext, SourceFile
+from dicom_node.analysis.summary import summarise
+from dicom_node.config.running import InferenceSettings
+from dicom_node.core.uids import derived_uid
+from dicom_node.inference.cards.card import ModelCard
+from dicom_node.inference.runner import run_model
+from dicom_node.inference.workers.place import ComputePlace, may_use_gpu
+from dicom_node.logs import quiet_third_parties
+from dicom_node.sandbox.host import ProcessLimits, Sandbox
+
+_TARGET = "dicom_node.governance.model_probe:answer"
+_STARTED_AT = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+class ModelProbe:
+    """Asks one model in a warm worker process, on the device and with the limits of the node's own workers."""
+
+    def __init__(self, card: ModelCard, settings: InferenceSettings) -> None:
+        self._card = card
+        self._place = ComputePlace(device=settings.device, model_budget_mb=settings.model_budget_mb)
+        on_gpu = may_use_gpu(settings.device)
+        limits = ProcessLimits(
+            time_s=settings.time_limit_s,
+            memory_mb=settings.memory_limit_mb if on_gpu else 0,
+            address_space_mb=0 if on_gpu else settings.memory_limit_mb,
+        )
+        self._sandbox = Sandbox(_TARGET, limits=limits)
+
+    def ask(self, files: Sequence[SourceFile], parameters: Mapping[str, float], work_dir: Path) -> dict[str, Any]:
+        """Return the answer as `summary.summarise` tells it. Raises `InferenceError` or `SettingsError`."""
+        context = ReportContext(
+            job_key="0" * 64,
+            route_name="",
+            started_at=_STARTED_AT,
+            ae_title="",
+            node_uid=derived_uid("node", "asking"),
+        )
+        request = AnalysisRequest(
+            context=context, model_dir=self._card.folder, files=tuple(files), out_dir=work_dir, parameters=parameters
+        )
+        return cast(dict[str, Any], self._sandbox.run(Question(request, self._place)))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._sandbox.close()
+
+
+# --- What crosses into the worker process of golden studies and evaluations; apart from `answering`, which runs model
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """One study for one model, and where to compute."""
+
+    request: AnalysisRequest
+    place: ComputePlace
+
+
+# --- Inside the worker process: one model, one study, the answer as JSON-ready data; no report is written ------------
+
+
+def answer(question: Question) -> Mapping[str, object]:
+    """Run the model; raises what the runner raises."""
+    quiet_third_parties()
+    return summarise(run_model(question.request, question.place))

@@ -1,0 +1,1 @@
+"""Everything that reads the headers of received objects: element headers, file meta information, values."""

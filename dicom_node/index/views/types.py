@@ -1,0 +1,216 @@
+"""What the read side of the index answers with: JSON-ready frozen dataclasses, no patient name or ID in any.
+
+Descriptions and AE titles in them come from peers: whoever shows them treats them as plain text.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from dicom_node.core.entities import ArtifactKind, DeliveryState, InstanceRole, JobState, StudyState
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RouteState:
+    """Where one route stands with the current revision of a study."""
+
+    route: str
+    model: str
+    state: JobState
+    reason: str
+    #: The route it shadows; empty for one that delivers.
+    shadow_of: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeliveryCounts:
+    """How many objects stand where on their way to their destinations."""
+
+    pending: int = 0
+    sent: int = 0
+    committed: int = 0
+    parked: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StudyLine:
+    """One study in a list. Counts are of source images, without conflicting versions of one SOP Instance UID."""
+
+    study_instance_uid: str
+    revision: int
+    state: StudyState
+    reason: str
+    first_received_at: datetime
+    last_received_at: datetime
+    updated_at: datetime
+    description: str
+    study_date: str
+    modalities: Sequence[str]
+    series: int
+    instances: int
+    routes: Sequence[RouteState]
+    deliveries: DeliveryCounts
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StudyPage:
+    """Some studies, newest first. `older` and `newer` are cursors, `None` at the end of the list."""
+
+    studies: Sequence[StudyLine]
+    older: str | None
+    newer: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SeriesView:
+    """One received series; `conflicts` counts images that came again with the same UID but other bytes."""
+
+    series_instance_uid: str
+    role: InstanceRole
+    modality: str
+    description: str
+    body_part_examined: str
+    instances: int
+    conflicts: int
+    size_bytes: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobView:
+    """One analysis: study revision x route. `decision` tells which series was chosen and why or why not."""
+
+    id: int
+    revision: int
+    route: str
+    model: str
+    state: JobState
+    study_partial: bool
+    series_instance_uid: str
+    decision: Mapping[str, Any]
+    shadow_of: str = ""
+    job_key: str
+    reason: str
+    message: str
+    attempts: int
+    created_at: datetime
+    started_at: datetime | None
+    finished_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ArtifactView:
+    """One produced object. Its bytes and its preview have addresses of their own."""
+
+    uid: str
+    job_key: str
+    kind: ArtifactKind
+    media_type: str
+    description: str
+    sop_class_uid: str
+    series_instance_uid: str
+    sha256: str
+    size_bytes: int
+    has_preview: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredArtifact:
+    """Where the bytes of one produced object lie in the object store. `preview_key` is empty when it has no picture."""
+
+    uid: str
+    kind: ArtifactKind
+    media_type: str
+    object_key: str
+    preview_key: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ResultView:
+    """One stored answer. `current` tells it from answers that a later revision or run has replaced."""
+
+    job_key: str
+    study_instance_uid: str
+    revision: int
+    route: str
+    model: str
+    state: JobState
+    reason: str
+    message: str
+    sequence: int
+    current: bool
+    #: The route it shadows, to whose answer it is compared; nothing of it is delivered.
+    shadow_of: str = ""
+    summary: Mapping[str, Any]
+    created_at: datetime
+    artifacts: Sequence[ArtifactView]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeliveryView:
+    """One object on its way to one destination. `note` is the last answer of the destination."""
+
+    id: int
+    study_instance_uid: str
+    artifact_uid: str
+    artifact_kind: ArtifactKind
+    artifact_description: str
+    job_key: str
+    destination: str
+    state: DeliveryState
+    attempts: int
+    next_attempt_at: datetime
+    note: str
+    created_at: datetime
+    sent_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StudyView:
+    """Everything known of one study, except its timeline."""
+
+    study: StudyLine
+    series: Sequence[SeriesView]
+    jobs: Sequence[JobView]
+    results: Sequence[ResultView]
+    deliveries: Sequence[DeliveryView]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TimelineEntry:
+    """One thing that happened to a study."""
+
+    at: datetime
+    kind: str
+    text: str
+    detail: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DestinationCounts:
+    """What waits for one destination."""
+
+    destination: str
+    pending: int
+    parked: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Counts:
+    """How much of everything there is; every state is listed, also when it is empty."""
+
+    studies: Mapping[StudyState, int]
+    jobs: Mapping[JobState, int]
+    deliveries: Mapping[DeliveryState, int]
+    destinations: Sequence[DestinationCounts]
+    oldest_pending_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChangeToken:
+    """A point in the history of the index; unequal tokens mean that something happened in between."""
+
+    updated_at: datetime | None
+    event_id: int

@@ -1,0 +1,158 @@
+"""A claimed job made ready for the worker process: its key, its context, its images, and who gets the result."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+from sqlalchemy import Connection
+
+from dicom_node import __version__
+from dicom_node.analysis.answer import AnalysisRequest, Declined, Predecessor, ReportContext, SourceFile
+from dicom_node.core.entities import Destination, Instance, Study
+from dicom_node.core.errors import NodeError
+from dicom_node.core.uids import derived_uid, job_key
+from dicom_node.deliver.profiles import DeliveryPlan, Profiles
+from dicom_node.fhir.options import FhirOptions
+from dicom_node.governance.admission import Admitted
+from dicom_node.index.jobs import ClaimedJob
+from dicom_node.index.lineage import PredecessorReport, ReportLineage, earlier_reports, withdrawn_objects
+from dicom_node.index.studies import load_study
+from dicom_node.inference.cards.card import ModelCard
+from dicom_node.jobs.tasks import Task
+from dicom_node.storage.spool import Spool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobSettings:
+    """What shapes every job. `destinations` and `parameters` (for the model) are by the name of the route."""
+
+    owner: str
+    work_dir: Path
+    ae_title: str
+    intended_use: str
+    institution: str
+    time_zone_name: str = ""
+    fhir: FhirOptions
+    max_attempts: int
+    lease_s: float
+    destinations: Mapping[str, Sequence[Destination]]
+    parameters: Mapping[str, Mapping[str, float]]
+    #: Says whether a model may run, and as what, from its files as they are now.
+    admit: Callable[[ModelCard, Mapping[str, float]], Admitted]
+    #: What each destination gets.
+    profiles: Profiles = field(default_factory=Profiles)
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """One job made ready: its key, the task for the worker process, and where its results go."""
+
+    key: str
+    task: Task
+    delivery_plan: DeliveryPlan
+
+
+class Planner:
+    """Makes jobs ready; holds nothing that changes."""
+
+    def __init__(self, spool: Spool, cards: Mapping[str, ModelCard], settings: JobSettings) -> None:
+        self._spool = spool
+        self._cards = cards
+        self._settings = settings
+
+    def plan(self, connection: Connection, job: ClaimedJob, folder: Path) -> Plan | None:
+        """Make the task ready; `None` when a late image came since the claim, which the next claim will see."""
+        study = load_study(connection, job.study_instance_uid)
+        if study is None:
+            raise NodeError(f"Study {job.study_instance_uid} is not in the index any more.")
+        if study.revision != job.revision:
+            return None
+        parameters = self._settings.parameters.get(job.route, {})
+        admitted = self._settings.admit(self._cards[job.model], parameters)
+        card, declined = admitted.card, admitted.declined or self._declined(job)
+        inputs = _inputs(study, job)
+        key = self._key(job, admitted, inputs, declined)
+        delivery_plan = self._settings.profiles.delivery_plan(connection, self._settings.destinations[job.route])
+        request = AnalysisRequest(
+            context=self._context(connection, job, key, delivery_plan), model_dir=card.folder,
+            files=tuple(self._source(i) for i in inputs), out_dir=folder, parameters=parameters,
+            model_digest="" if declined else admitted.digest,
+        )  # fmt: skip
+        may_share = declined is None and card.input == "image"
+        task = Task(request=request, fhir=self._settings.fhir, declined=declined, may_share=may_share)
+        return Plan(key, task, delivery_plan)
+
+    def _context(self, connection: Connection, job: ClaimedJob, key: str, delivery_plan: DeliveryPlan) -> ReportContext:
+        telling = ReportLineage(
+            study_instance_uid=job.study_instance_uid,
+            route=job.route,
+            job_key=key,
+            destinations_of={
+                one: [to.name for to in delivery_plan.destinations if to.output_key == one]
+                for one in delivery_plan.output_keys
+            },
+        )
+        noting = [one.key for one in delivery_plan.output_sets if one.rejection_note]
+        earlier = {one: self._predecessor(report) for one, report in earlier_reports(connection, telling).items()}
+        return ReportContext(
+            job_key=key,
+            route_name=job.route,
+            started_at=job.started_at,
+            ae_title=self._settings.ae_title,
+            node_uid=derived_uid("node", self._settings.ae_title),
+            institution=self._settings.institution,
+            output_sets=delivery_plan.output_sets,
+            withdrawn=withdrawn_objects(connection, telling, noting),
+            intended_use=self._settings.intended_use,
+            time_zone_name=self._settings.time_zone_name,
+            study_partial=job.study_partial,
+            predecessor=earlier.get(delivery_plan.output_keys[0]),
+            predecessors=earlier,
+        )
+
+    def _predecessor(self, earlier: PredecessorReport) -> Predecessor:
+        return Predecessor(path=self._spool.path(earlier.object_key), instance_number=earlier.sequence)
+
+    def _declined(self, job: ClaimedJob) -> Declined | None:
+        if job.attempt > self._settings.max_attempts:
+            return Declined(
+                "ANALYSIS_FAILED", f"The analysis failed {self._settings.max_attempts} times and was given up."
+            )
+        if not job.series_instance_uid:
+            return Declined("NO_SUITABLE_SERIES", str(job.decision.get("reason", "No series fits the model.")))
+        return None
+
+    def _key(self, job: ClaimedJob, admitted: Admitted, inputs: Sequence[Instance], declined: Declined | None) -> str:
+        """Return what the result depends on, as one digest.
+
+        Not on who gets what of it: an object that one destination does not take, or wants otherwise, must not give
+        all the others new UIDs. Each output set is told once under the key (`results.output_keys`).
+        """
+        s = self._settings
+        node = [__version__, s.ae_title, s.intended_use, s.institution, s.time_zone_name, asdict(s.fhir)]
+        parameters = admitted.card.config_digest(s.parameters.get(job.route, {}))
+        shaped_by = [node, job.route, parameters, job.study_partial, asdict(declined) if declined else None]
+        config_digest = hashlib.sha256(json.dumps(shaped_by, sort_keys=True, default=str).encode()).hexdigest()
+        digests = [f"{instance.sop_instance_uid}:{instance.sha256}" for instance in inputs]
+        return job_key(job.study_instance_uid, digests, admitted.digest, config_digest)
+
+    def _source(self, instance: Instance) -> SourceFile:
+        return SourceFile(
+            path=self._spool.path(instance.object_key),
+            sop_instance_uid=instance.sop_instance_uid,
+            series_instance_uid=instance.series_instance_uid,
+        )
+
+
+def _inputs(study: Study, job: ClaimedJob) -> list[Instance]:
+    """Return the chosen series' images; where none was chosen, those of the series that met the route."""
+    wanted = {job.series_instance_uid} if job.series_instance_uid else _met_route(job)
+    return [i for series in study.series if series.series_instance_uid in wanted for i in series.instances]
+
+
+def _met_route(job: ClaimedJob) -> set[str]:
+    return {c["series_instance_uid"] for c in job.decision.get("candidates", ()) if c["meets_route"]}

@@ -1,0 +1,187 @@
+"""Takes queued jobs one by one, has the worker process analyse them, and saves what came back in one transaction."""
+
+from __future__ import annotations
+
+import logging
+import tempfile
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Protocol
+
+from dicom_node.core.entities import Artifact, JobOutcome, JobState
+from dicom_node.core.errors import IndexUnavailable, InferenceError, NotAnalysable
+from dicom_node.index import jobs
+from dicom_node.index.database import Database
+from dicom_node.index.delivery_plan import resend
+from dicom_node.index.events import record
+from dicom_node.index.jobs import ClaimedJob
+from dicom_node.index.results import answer_again, has_result, save_result
+from dicom_node.inference.cards.card import ModelCard
+from dicom_node.jobs.planning import JobSettings, Plan, Planner
+from dicom_node.jobs.tasks import Performed, ProducedFile, Task
+from dicom_node.storage.spool import Spool
+
+_RETRY_WAIT_S = 5.0
+_log = logging.getLogger(__name__)
+
+
+class Worker(Protocol):
+    """What does the work in another process; `workers.Workers` in production."""
+
+    def run(self, task: Task, /) -> object: ...
+
+
+class JobRunner:
+    """Works off the queue; several threads may call one instance, and several instances share a database."""
+
+    def __init__(
+        self,
+        database: Database,
+        spool: Spool,
+        cards: Mapping[str, ModelCard],
+        worker: Worker,
+        settings: JobSettings,
+    ) -> None:
+        self._database = database
+        self._spool = spool
+        self._planner = Planner(spool, cards, settings)
+        self._worker = worker
+        self._settings = settings
+        self._stopping = threading.Event()
+
+    def stop(self) -> None:
+        """Say that the worker process is about to be closed: what that interrupts is no failure of the study."""
+        self._stopping.set()
+
+    def work_once(self) -> bool:
+        """Do the next job, if there is one; `False` when the queue is empty. Raises `IndexUnavailable` only."""
+        with self._database.write() as connection:
+            job = jobs.claim(connection, self._settings.owner, _now(), self._settings.lease_s)
+        if job is None:
+            return False
+        try:
+            with self._lease_kept(job):
+                self._work(job)
+        except IndexUnavailable:
+            raise  # the lease runs out and the job is done again, with the same result
+        except Exception as error:  # noqa: BLE001 - whose input it was shows when each is asked alone
+            if self._stopping.is_set():
+                self._give_back(job)
+                return True
+            _log.exception("job failed unexpectedly", extra={"job": job.id, "study": job.study_instance_uid})
+            self._attempt_failed(job, f"Unexpected {type(error).__name__}; see the log of the node.")
+        return True
+
+    def _work(self, job: ClaimedJob) -> None:
+        if job.attempt > self._settings.max_attempts + 1:
+            return self._quarantine(job, "ANALYSIS_FAILED", "Even the notice of the failure could not be written.")
+        with tempfile.TemporaryDirectory(dir=self._settings.work_dir, prefix="job-") as folder:
+            plan = self._plan(job, Path(folder))
+            if plan is None:
+                return self._give_back(job)
+            if self._answered_before(job, plan):
+                return None
+            try:
+                performed = self._worker.run(plan.task)
+            except NotAnalysable as refusal:  # not even a refusal may be written: whose study is it?
+                return self._quarantine(job, refusal.reason, str(refusal))
+            except InferenceError as error:
+                return self._give_back(job) if self._stopping.is_set() else self._attempt_failed(job, str(error))
+            assert isinstance(performed, Performed)
+            self._save(job, plan, performed)
+        return None
+
+    # --- before the run ---
+
+    def _plan(self, job: ClaimedJob, folder: Path) -> Plan | None:
+        with self._database.read() as connection:
+            return self._planner.plan(connection, job, folder)
+
+    def _answered_before(self, job: ClaimedJob, plan: Plan) -> bool:
+        with self._database.write() as connection:
+            if not has_result(connection, plan.key, plan.delivery_plan.output_keys):
+                return False
+            answered = answer_again(connection, job, plan.key, plan.delivery_plan.destinations, _now())
+            if answered and job.earlier_job_key == plan.key:
+                resend(connection, plan.key, plan.delivery_plan.destinations, _now())
+        return True
+
+    # --- after the run ---
+
+    def _save(self, job: ClaimedJob, plan: Plan, performed: Performed) -> None:
+        for one in performed.not_made:
+            _log.error("kind of object not made", extra={
+                "study": job.study_instance_uid, "route": job.route, "job": job.id, "model": job.model,
+                "kind": one.kind.value, "made": one.made, "error": one.error, "where": one.where})  # fmt: skip
+        folder = plan.task.request.out_dir
+        gave_up = plan.task.declined is not None and plan.task.declined.reason == "ANALYSIS_FAILED"
+        outcome = JobOutcome(
+            state=JobState.FAILED if gave_up else performed.state,
+            reason=performed.reason,
+            message=performed.message,
+            artifacts=tuple(self._keep(file, folder) for file in performed.files),
+            summary=performed.summary,
+            output_keys=plan.delivery_plan.output_keys,
+        )
+        with self._database.write() as connection:
+            saved = save_result(connection, job, plan.key, outcome, plan.delivery_plan.destinations)
+            if saved and plan.delivery_plan.notes:
+                text = " ".join(plan.delivery_plan.notes)
+                record(connection, job.study_instance_uid, _now(), ("outputs", text), route=job.route)
+        state = outcome.state.value if saved else "taken over by another worker"
+        _log.info("job ended", extra={"study": job.study_instance_uid, "route": job.route, "state": state,
+                                      "took_s": performed.summary.get("took_s")})  # fmt: skip
+
+    def _keep(self, file: ProducedFile, folder: Path) -> Artifact:
+        suffix = Path(file.name).suffix if file.media_type != "application/dicom" else ".result"
+        stored = self._spool.put([(folder / file.name).read_bytes()], suffix)
+        preview = self._spool.put([(folder / file.preview_name).read_bytes()], ".png") if file.preview_name else None
+        return Artifact(
+            uid=file.uid, kind=file.kind, media_type=file.media_type, object_key=stored.key, sha256=stored.sha256,
+            size_bytes=stored.size_bytes, order=file.order, description=file.description,
+            sop_class_uid=file.sop_class_uid, series_instance_uid=file.series_instance_uid,
+            preview_key=preview.key if preview else "", output_keys=file.output_keys,
+        )  # fmt: skip
+
+    def _attempt_failed(self, job: ClaimedJob, message: str) -> None:
+        _log.warning("attempt failed", extra={"study": job.study_instance_uid, "route": job.route,
+                                              "attempt": job.attempt, "why": message})  # fmt: skip
+        now = _now()
+        with self._database.write() as connection:
+            jobs.release(connection, job, message, now + timedelta(seconds=_RETRY_WAIT_S * job.attempt), now)
+
+    def _give_back(self, job: ClaimedJob) -> None:
+        with self._database.write() as connection:
+            jobs.give_back(connection, job, _now())
+
+    def _quarantine(self, job: ClaimedJob, reason: str, message: str) -> None:
+        with self._database.write() as connection:
+            jobs.finish(connection, job, JobState.FAILED, ("", reason, message), _now())
+
+    @contextmanager
+    def _lease_kept(self, job: ClaimedJob) -> Iterator[None]:
+        """Renew the claim beside the work, so that only a dead node's jobs are taken over."""
+        done = threading.Event()
+
+        def renew() -> None:
+            while not done.wait(self._settings.lease_s / 3):
+                try:
+                    with self._database.write() as connection:
+                        jobs.renew(connection, job, _now(), self._settings.lease_s)
+                except IndexUnavailable as error:
+                    _log.warning("lease not renewed", extra={"job": job.id, "why": str(error)})
+
+        thread = threading.Thread(target=renew, name=f"lease-{job.id}", daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            done.set()
+            thread.join()
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)

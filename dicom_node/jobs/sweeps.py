@@ -1,0 +1,155 @@
+"""What must be looked at again and again: studies that may be complete, associations nobody serves, orphans.
+
+The truth stays in the database; a sweep only notices that time has passed, and may run on any machine.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Protocol
+
+from sqlalchemy import Connection
+
+from dicom_node.core.completeness import CompletenessVerdict, judge
+from dicom_node.core.entities import Route, Study, StudyState
+from dicom_node.core.errors import IndexUnavailable
+from dicom_node.core.priority import Priority, priority_of
+from dicom_node.core.routing import RouteDecision, decide
+from dicom_node.index.arrivals import forget_lost_associations, renew_associations
+from dicom_node.index.database import Database
+from dicom_node.index.jobs import settle_study
+from dicom_node.index.studies import (
+    NewJob,
+    add_jobs,
+    arrivals,
+    load_study,
+    perhaps_complete,
+    routes_with_jobs,
+    set_state,
+)
+
+#: A study that no route wants is called complete after this long.
+DEFAULT_QUIET_S = 30.0
+DEFAULT_MAX_WAIT_S = 7200.0
+#: An association whose receiver has not renewed it for this long is lost.
+ASSOCIATION_SILENCE_S = 60.0
+
+_log = logging.getLogger(__name__)
+
+
+class Card(Protocol):
+    """What routing needs to know of a model."""
+
+    @property
+    def accepts(self) -> Sequence[Mapping[str, object]]: ...
+    @property
+    def rank(self) -> Sequence[str]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class CompletenessSweep:
+    """Finds studies that are complete for a route and queues the route's analysis."""
+
+    database: Database
+    routes: Sequence[Route]
+    cards: Mapping[str, Card]
+    wake_job_runner: Callable[[], None]
+    #: Studies of which an acknowledged object is still on its way into the index.
+    unsettled: Callable[[], frozenset[str]] = frozenset
+
+    def run(self) -> None:
+        """Look at every study that may be due."""
+        now = datetime.now(UTC)
+        shortest_quiet_s = min([r.quiet_period_s for r in self.routes], default=DEFAULT_QUIET_S)
+        shortest_wait_s = min([r.max_wait_s for r in self.routes], default=DEFAULT_MAX_WAIT_S)
+        with self.database.read() as connection:
+            due = perhaps_complete(
+                connection, now - timedelta(seconds=shortest_quiet_s), now - timedelta(seconds=shortest_wait_s)
+            )
+        unsettled = self.unsettled()
+        for uid in due:
+            if uid not in unsettled and self._step(uid, now):
+                self.wake_job_runner()
+
+    def _step(self, uid: str, now: datetime) -> int:
+        """Decide on one study in a transaction of its own; return how many jobs were queued."""
+        try:
+            with self.database.write() as connection:
+                return self._decide(connection, uid, now)
+        except IndexUnavailable:
+            raise
+        except Exception:  # noqa: BLE001 - the worker's door: one bad study must not stop the others
+            _log.exception("no decision on a study", extra={"study": uid})
+            return 0
+
+    def _decide(self, connection: Connection, uid: str, now: datetime) -> int:
+        """Queue what is due for one study; return how many jobs."""
+        study = load_study(connection, uid, lock=True)
+        if study is None or study.state is not StudyState.RECEIVING:
+            return 0
+        decisions = {route.name: self._route(study, route) for route in self.routes}
+        matched = [route for route in self.routes if decisions[route.name].matched]
+        seen = arrivals(connection, study)
+        cut = routes_with_jobs(connection, study)
+        due: list[NewJob] = []
+        for route in matched:
+            verdict = judge(seen, route.quiet_period_s, route.max_wait_s, now)
+            if route.name not in cut and verdict.ready:
+                due.append(_job(route, decisions[route.name], verdict, priority_of(study, route.priority)))
+        add_jobs(connection, study, due, now)
+        cut |= {job.route for job in due}
+        if matched and all(route.name in cut for route in matched):
+            set_state(connection, uid, StudyState.COMPLETE, "", now)
+            settle_study(connection, uid, now)
+        elif not matched and judge(seen, DEFAULT_QUIET_S, DEFAULT_MAX_WAIT_S, now).ready:
+            _close_unwanted(connection, uid, list(decisions.values()), now)
+        return len(due)
+
+    def _route(self, study: Study, route: Route) -> RouteDecision:
+        card = self.cards[route.model]
+        return decide(study, route, card.accepts, card.rank)
+
+
+def _job(route: Route, decision: RouteDecision, verdict: CompletenessVerdict, priority: Priority) -> NewJob:
+    urgency = "" if priority is Priority.ROUTINE else f" Priority {priority}."
+    return NewJob(
+        route=route.name,
+        model=route.model,
+        series_instance_uid=decision.chosen or "",
+        study_partial=verdict.partial,
+        decision=decision.as_dict(),
+        reason=f"{verdict.reason} {decision.reason}{urgency}",
+        priority=priority,
+        shadow_of=route.shadow_of,
+    )
+
+
+def _close_unwanted(connection: Connection, uid: str, decisions: Sequence[RouteDecision], now: datetime) -> None:
+    why = " ".join(decision.reason for decision in decisions) or "No route is configured."
+    set_state(connection, uid, StudyState.COMPLETE, "", now)
+    set_state(connection, uid, StudyState.NOT_ANALYSED, f"No route wants this study. {why}", now)
+
+
+@dataclass(frozen=True, slots=True)
+class AssociationSweep:
+    """Keeps the record of open associations honest across crashes."""
+
+    database: Database
+    receiver_id: str
+
+    def run(self) -> None:
+        """Renew ours, close those that fell silent."""
+        now = datetime.now(UTC)
+        with self.database.write() as connection:
+            renew_associations(connection, self.receiver_id, now)
+            forget_lost_associations(connection, "", now - timedelta(seconds=ASSOCIATION_SILENCE_S), now)
+
+    def forget_own(self) -> None:
+        """At the start: whatever this receiver had open before is gone."""
+        now = datetime.now(UTC)
+        with self.database.write() as connection:
+            stale = now - timedelta(seconds=ASSOCIATION_SILENCE_S)
+            forget_lost_associations(connection, self.receiver_id, stale, now)

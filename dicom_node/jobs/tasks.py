@@ -1,0 +1,53 @@
+"""What crosses the border between the node and its worker process: a task in, what was performed out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from dicom_node.analysis.answer import AnalysisRequest, Declined, NotMade
+from dicom_node.core.entities import ArtifactKind, JobState
+from dicom_node.fhir.options import FhirOptions
+from dicom_node.inference.workers.place import ComputePlace
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Task:
+    """One job for the worker process; crosses the process border by pickle."""
+
+    request: AnalysisRequest
+    fhir: FhirOptions
+    declined: Declined | None = None
+    #: Where the worker that gets it computes.
+    place: ComputePlace = field(default_factory=ComputePlace)
+    #: Whether it may go to a worker together with other tasks of its model, to share one network call.
+    may_share: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProducedFile:
+    """One finished object in the task's folder, and its picture if it has one."""
+
+    name: str
+    uid: str
+    kind: ArtifactKind
+    media_type: str
+    description: str
+    order: int
+    sop_class_uid: str = ""
+    series_instance_uid: str = ""
+    preview_name: str = ""
+    output_keys: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Performed:
+    """How a task ended and which files it left."""
+
+    state: JobState
+    reason: str
+    message: str
+    summary: Mapping[str, object]
+    files: tuple[ProducedFile, ...]
+    #: Wanted kinds of object that could not be made.
+    not_made: tuple[NotMade, ...] = ()

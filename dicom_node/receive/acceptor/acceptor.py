@@ -1,0 +1,264 @@
+"""The acceptor process: listens on the DICOM ports and serves each connection in a thread of its own.
+
+Run by `process.AcceptorProcess` with inherited sockets, as
+``python -m dicom_node.receive.acceptor.acceptor CHANNEL dicom=SOCKET dicom_tls=SOCKET``. It knows
+no database: what it has made durable it tells its parent, and it ends with its parent.
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import ctypes
+import gc
+import hashlib
+import logging
+import os
+import queue
+import resource
+import signal
+import socket
+import ssl
+import sys
+import threading
+import time
+from collections import OrderedDict
+from dataclasses import replace
+from pathlib import Path
+
+from dicom_node.core.errors import SpoolUnavailable
+from dicom_node.logs import configure_logs
+from dicom_node.receive.acceptor.admission import Caller, Capacity, PeerAdmission
+from dicom_node.receive.acceptor.association import AcceptorServices, ServedAssociation
+from dicom_node.receive.acceptor.messages import Report
+from dicom_node.receive.acceptor.storing import Storing
+from dicom_node.receive.acceptor.transport import (
+    PeerGone,
+    PeerTooSlow,
+    PlainTransport,
+    TlsTransport,
+    Transport,
+    tls_context,
+)
+from dicom_node.receive.channel import AcceptorOptions, Channel, Message
+from dicom_node.storage.journal import JournalWriter, Record
+from dicom_node.storage.spool import Spool
+
+_STACK_BYTES = 512 * 1024
+_PR_SET_PDEATHSIG = 1
+_FAREWELL_S = 2.0
+_log = logging.getLogger("dicom_node.receive.acceptor.acceptor")  # run by -m, its name is another
+
+
+class Acceptor:
+    """Listens and serves until it is told to stop."""
+
+    def __init__(self, options: AcceptorOptions, channel: Channel) -> None:
+        """Raises `OSError` when the TLS files cannot be used."""
+        self._options = options
+        self._channel = channel
+        self._journal = JournalWriter(Path(options.journal), options.journal_slots)
+        self._room = Capacity(Path(options.spool), options.min_free_bytes)
+        self._open: dict[str, queue.SimpleQueue[Report]] = {}
+        self._waiting: OrderedDict[int, Transport] = OrderedDict()
+        self._serving: dict[int, Transport] = {}
+        self._lock = threading.Lock()
+        self._tls = _context(options)
+        self._shop = AcceptorServices(
+            options=options,
+            admission=PeerAdmission(options, self._room.has_disk),
+            storing=Storing(self._journal, self._room, self._tell_stored),
+            room=self._room,
+            spool=Spool(Path(options.spool)),
+            began=self._began,
+            ended=self._ended,
+            reported=lambda number, status: channel.tell("reported", number=number, status=status),
+        )
+
+    def start(self, listeners: list[tuple[socket.socket, bool]]) -> None:
+        """Tell of what a crash left, then serve the listeners (socket, whether it speaks TLS)."""
+        for slot, record in self._journal.recover():
+            self._tell_stored(slot, record, found=True)
+        self._shop.spool.remove_parts(self._options.parts_owner)
+        threading.Thread(target=self._grow, name="journal", daemon=True).start()
+        for listener, speaks_tls in listeners:
+            threading.Thread(target=self._listen, args=(listener, speaks_tls), name="listener", daemon=True).start()
+        self._channel.tell("ready")
+
+    def obey(self, message: Message) -> bool:
+        """Do what the parent says; return False when that is to stop."""
+        match message["kind"]:
+            case "free":
+                for slot, sequence in message["slots"]:
+                    self._journal.settled(slot, sequence)
+            case "trouble":
+                self._room.trouble = message["why"]
+            case "report":
+                self._report(message)
+            case "stop":
+                return False
+        return True
+
+    def stop(self) -> None:
+        """End every connection; what was answered with success is durable, the rest was not answered."""
+        with self._lock:
+            serving = [*self._serving.values(), *self._waiting.values()]
+        for transport in serving:
+            transport.cut()
+        deadline = time.monotonic() + _FAREWELL_S
+        while self._serving and time.monotonic() < deadline:
+            time.sleep(0.01)
+
+    # --- connections ---------------------------------------------------------------------------------------------
+
+    def _listen(self, listener: socket.socket, speaks_tls: bool) -> None:
+        while True:
+            try:
+                connection, address = listener.accept()
+            except OSError as error:  # out of descriptors or memory; those who wait are not turned away
+                _log.error("connections cannot be accepted", extra={"why": error.strerror})
+                time.sleep(0.2)
+                continue
+            thread = threading.Thread(
+                target=self._serve, args=(connection, address[0], speaks_tls), name="connection", daemon=True
+            )
+            try:
+                thread.start()
+            except RuntimeError as error:
+                _log.error("connections cannot be served", extra={"why": str(error)})
+                connection.close()
+
+    def _serve(self, connection: socket.socket, host: str, speaks_tls: bool) -> None:
+        key = id(connection)
+        try:
+            transport = self._transport(connection, speaks_tls=speaks_tls)
+        except (PeerGone, OSError):
+            connection.close()
+            return
+        self._wait_in_line(key, transport)
+        try:
+            caller = self._caller(transport, host)
+            ServedAssociation(transport, caller, self._shop).serve(lambda: self._admitted(key, transport))
+        except (PeerGone, PeerTooSlow) as error:
+            why = str(error) or "the handshake took too long or the peer left"
+            _log.warning("connection ended before it began", extra={"host": host, "why": why})
+        except Exception:  # noqa: BLE001 - the worker's door: one bad study must not stop the others
+            _log.exception("association failed", extra={"host": host})
+        finally:
+            transport.close()
+            with self._lock:
+                self._waiting.pop(key, None)
+                self._serving.pop(key, None)
+
+    def _transport(self, connection: socket.socket, *, speaks_tls: bool) -> Transport:
+        patience_s = min(self._options.pdu_timeout_s, self._options.idle_timeout_s)
+        if speaks_tls and self._tls is not None:
+            return TlsTransport(connection, self._tls, patience_s)
+        return PlainTransport(connection, patience_s)
+
+    def _caller(self, transport: Transport, host: str) -> Caller:
+        """Return who is known to call before a word of DICOM is said. Raises `PeerGone`, `PeerTooSlow`."""
+        caller = Caller(calling_ae_title="", called_ae_title="", host=host)
+        if not isinstance(transport, TlsTransport) or self._options.tls is None:
+            return caller
+        transport.shake_hands(self._options.tls.handshake_timeout_s)
+        shown = transport.certificate()
+        return replace(caller, tls=True, certificate_sha256=hashlib.sha256(shown).hexdigest() if shown else "")
+
+    def _wait_in_line(self, key: int, transport: Transport) -> None:
+        """Wait for handshake and request. When too many wait, the one that has waited longest in silence goes: a
+        modality says who it is at once, so silent connections cannot shut it out."""
+        with self._lock:
+            self._waiting[key] = transport
+            if len(self._waiting) > self._options.max_waiting:
+                _, oldest = self._waiting.popitem(last=False)
+                oldest.cut()
+
+    def _admitted(self, key: int, transport: Transport) -> None:
+        with self._lock:
+            self._waiting.pop(key, None)
+            self._serving[key] = transport
+
+    # --- what associations tell ----------------------------------------------------------------------------------
+
+    def _tell_stored(self, slot: int, record: Record, *, found: bool = False) -> None:
+        study = record.study_instance_uid
+        self._channel.tell("stored", slot=slot, sequence=record.sequence, study=study, found=found)
+
+    def _began(self, association_id: str, reports: queue.SimpleQueue[Report]) -> None:
+        self._open[association_id] = reports
+
+    def _ended(self, association_id: str, outcome: str, stored: int) -> None:
+        self._open.pop(association_id, None)
+        if stored:
+            self._channel.tell("closed", association_id=association_id, outcome=outcome, at_s=time.time())
+
+    def _report(self, message: Message) -> None:
+        reports = self._open.get(message["association_id"])
+        if reports is None:
+            self._channel.tell("reported", number=message["number"], status=None)
+        else:
+            data_set = base64.b64decode(message["data_set"])
+            reports.put(Report(message["number"], message["event_type"], data_set))
+
+    def _grow(self) -> None:
+        try:
+            self._journal.grow()
+        except SpoolUnavailable as error:
+            _log.error("journal is smaller than configured", extra={"why": str(error), "slots": self._journal.count()})
+
+
+def _context(options: AcceptorOptions) -> ssl.SSLContext | None:
+    tls = options.tls
+    if tls is None:
+        return None
+    return tls_context(tls.certificate, tls.private_key, tls.authorities, tls.client_certificate)
+
+
+def main(arguments: list[str]) -> None:
+    """Serve until the parent says stop or is gone."""
+    _prepare_process()
+    channel = Channel(socket.socket(fileno=int(arguments[0])), "acceptor")
+    messages = channel.messages()
+    options = AcceptorOptions.from_json(next(messages)["options"])
+    configure_logs(options.log_level)
+    # What it raises about a malformed request is told in one line; it would add a traceback of its own.
+    logging.getLogger("pynetdicom").setLevel(logging.CRITICAL)
+    try:
+        acceptor = Acceptor(options, channel)
+    except (OSError, SpoolUnavailable) as error:
+        channel.tell("failed", why=str(error))
+        channel.close()
+        sys.exit(1)
+    named = [text.split("=") for text in arguments[1:]]
+    listeners = [(socket.socket(fileno=int(number)), name == "dicom_tls") for name, number in named]
+    acceptor.start(listeners)
+    gc.collect()
+    gc.freeze()  # what is loaded now stays; collecting it again and again would stop every association
+    with contextlib.suppress(StopIteration):
+        while acceptor.obey(next(messages)):
+            pass
+    for listener, _ in listeners:
+        listener.close()
+    acceptor.stop()
+    channel.close()
+    os._exit(0)  # threads that still wait in a system call hold nothing that matters
+
+
+def _prepare_process() -> None:
+    parent = os.getppid()
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:
+        os._exit(0)
+    # Ctrl-C goes to the whole group; the parent decides when this process ends.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a core dump would hold patient data
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    threading.stack_size(_STACK_BYTES)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,154 @@
+"""Who may come in: decided from the request alone, before anything is set up for it."""
+
+from __future__ import annotations
+
+import hmac
+import ipaddress
+import os
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from dicom_node.core.errors import SpoolUnavailable
+from dicom_node.dimse.vocabulary import CONGESTED, TOO_MANY, UNKNOWN_CALLED, UNKNOWN_CALLER, UNKNOWN_USER, Rejection
+from dicom_node.receive.channel import AcceptorOptions, AeOption, PeerOption
+
+_USERNAME, _USERNAME_AND_PASSCODE = 1, 2
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Caller:
+    """Who asks for an association, over what; `certificate_sha256` is of the certificate it showed, if any."""
+
+    calling_ae_title: str
+    called_ae_title: str
+    host: str
+    tls: bool = False
+    certificate_sha256: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """User Identity Negotiation as requested (PS3.7 D.3.3.7.1)."""
+
+    kind: int
+    wants_response: bool
+    primary: bytes
+    secondary: bytes
+
+
+class NotAdmitted(Exception):
+    """The association is rejected; `rejection` is the answer."""
+
+    def __init__(self, rejection: Rejection) -> None:
+        super().__init__(rejection.why)
+        self.rejection = rejection
+
+
+class PeerAdmission:
+    """The rules, and how many associations each peer has. Thread-safe."""
+
+    def __init__(self, options: AcceptorOptions, has_room: Callable[[], bool]) -> None:
+        self._options = options
+        self._has_room = has_room
+        self._aes = {ae.ae_title: ae for ae in options.aes}
+        self._peers = [(peer, ipaddress.ip_network(peer.network, strict=False)) for peer in options.peers]
+        self._open: Counter[str] = Counter()
+        self._lock = threading.Lock()
+
+    def policy(self, caller: Caller, identity: Identity | None) -> AeOption:
+        """Return the policy of the called AE title. Raises `NotAdmitted`."""
+        ae = self._aes.get(caller.called_ae_title)
+        if ae is None:
+            raise NotAdmitted(UNKNOWN_CALLED)
+        if (ae.tls and not caller.tls) or not self._is_listed(caller, ae):
+            raise NotAdmitted(UNKNOWN_CALLER)
+        if not self._is_known_user(identity):
+            raise NotAdmitted(UNKNOWN_USER)
+        if not self._has_room():
+            raise NotAdmitted(CONGESTED)
+        return ae
+
+    @contextmanager
+    def place(self, host: str) -> Iterator[None]:
+        """Hold one of the places for associations while the block runs. Raises `NotAdmitted` when all are taken."""
+        with self._lock:
+            total = self._open.total()
+            if total >= self._options.max_associations or self._open[host] >= self._options.max_associations_per_peer:
+                raise NotAdmitted(TOO_MANY)
+            self._open[host] += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._open[host] -= 1
+                if not self._open[host]:
+                    del self._open[host]  # else one entry stays for every address that ever called
+
+    def _is_listed(self, caller: Caller, ae: AeOption) -> bool:
+        if not self._peers:
+            return True
+        if ae.peers and caller.calling_ae_title not in ae.peers:
+            return False
+        address = ipaddress.ip_address(caller.host)
+        mapped = getattr(address, "ipv4_mapped", None)
+        return any(
+            peer.ae_title == caller.calling_ae_title and (mapped or address) in network and _is_proven(caller, peer)
+            for peer, network in self._peers
+        )
+
+    def _is_known_user(self, identity: Identity | None) -> bool:
+        if not self._options.users:
+            return True
+        if identity is None or identity.kind not in (_USERNAME, _USERNAME_AND_PASSCODE):
+            return False
+        passcode = identity.secondary if identity.kind == _USERNAME_AND_PASSCODE else b""
+        matches = [
+            hmac.compare_digest(user.name.encode(), identity.primary)
+            & hmac.compare_digest(user.password.encode(), passcode)
+            for user in self._options.users
+        ]
+        return any(matches)
+
+
+def _is_proven(caller: Caller, peer: PeerOption) -> bool:
+    if peer.tls and not caller.tls:
+        return False
+    return not peer.certificate_sha256 or hmac.compare_digest(peer.certificate_sha256, caller.certificate_sha256)
+
+
+# --- Is there room: free disk above the reserve, a database and a spool that work? Asked for every object, so cheap --
+
+_LOOK_EVERY_S = 0.2
+
+
+class Capacity:
+    """What the acceptor may still take in. Thread-safe."""
+
+    def __init__(self, folder: Path, min_free_bytes: int) -> None:
+        self._folder = folder
+        self._min_free_bytes = min_free_bytes
+        self._looked_at = -1.0
+        self._has_disk = True
+        #: Set by the parent process: why it cannot file what is received, "" when it can.
+        self.trouble = ""
+
+    def has_disk(self) -> bool:
+        """Tell whether the disk below the spool has more free than the reserve."""
+        now = time.monotonic()
+        if now - self._looked_at > _LOOK_EVERY_S:
+            disk = os.statvfs(self._folder)
+            self._has_disk = disk.f_bavail * disk.f_frsize > self._min_free_bytes
+            self._looked_at = now
+        return self._has_disk
+
+    def check(self) -> None:
+        """Raise `SpoolUnavailable` when nothing can be taken now."""
+        if self.trouble:
+            raise SpoolUnavailable(self.trouble)
+        if not self.has_disk():
+            raise SpoolUnavailable("Less disk is free than node.min_free_mb. Free space below node.data_dir.")

@@ -1,0 +1,320 @@
+"""The DIMSE messages of one association: assembled from fragments, answered one by one."""
+
+from __future__ import annotations
+
+import logging
+import queue
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from dicom_node.core.errors import RefusedObject, SpoolUnavailable, StoreStatus
+from dicom_node.core.uids import is_valid_uid
+from dicom_node.dimse.command_set import (
+    IS_COMMAND,
+    IS_LAST,
+    MAX_COMMAND_BYTES,
+    Command,
+    Element,
+    Field,
+    command_pdu,
+    command_set,
+    data_pdus,
+    read_command,
+)
+from dicom_node.dimse.vocabulary import (
+    STORAGE_COMMITMENT,
+    STORAGE_COMMITMENT_INSTANCE,
+    VERIFICATION,
+    AbortReason,
+    ActionStatus,
+)
+from dicom_node.receive.acceptor.admission import Capacity
+from dicom_node.receive.acceptor.incoming import IncomingObject
+from dicom_node.receive.acceptor.negotiation import Context
+from dicom_node.receive.acceptor.storing import AssociationRef, ObjectIdentity, Storing
+from dicom_node.receive.acceptor.transport import MalformedPdu
+
+_REQUEST_COMMITMENT = 1
+_NO_DATA_SET = RefusedObject(StoreStatus.CANNOT_UNDERSTAND, "The request has no data set. Correct it at the sender.")
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """The outcome of a storage commitment, to be sent on this association (PS3.4 J.3.3)."""
+
+    number: int
+    event_type: int
+    data_set: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class _Pending:
+    """A request whose data set is coming."""
+
+    command: Command
+    field: int
+    context_id: int
+    context: Context
+
+
+class Messages:
+    """Takes fragments in the order in which they come and answers each message when it is whole."""
+
+    def __init__(
+        self,
+        write: Callable[[bytes], None],
+        carrier: AssociationRef,
+        incoming: IncomingObject,
+        storing: Storing,
+        room: Capacity,
+    ) -> None:
+        self._write = write
+        self._carrier = carrier
+        self._incoming = incoming
+        self._storing = storing
+        self._room = room
+        self._command = memoryview(bytearray(MAX_COMMAND_BYTES))
+        self._command_filled = 0
+        self._pending: _Pending | None = None
+        self._commitment_context: int | None = None
+        self._sent: dict[int, int] = {}  # message ID of a report → its number
+        self._answered: list[tuple[int, int]] = []
+        self._message_id = 0
+        self.reports: queue.SimpleQueue[Report] = queue.SimpleQueue()
+        self.stored = self.refused = 0
+
+    @property
+    def is_within(self) -> bool:
+        """Tell whether a message has begun and is not whole."""
+        return self._pending is not None or self._command_filled > 0
+
+    @property
+    def awaits_report(self) -> bool:
+        """Tell whether the outcome of a storage commitment may have to be sent here."""
+        return self._commitment_context is not None
+
+    def room(self, length: int) -> memoryview:
+        """Return where the next fragment is to be received. Raises `MalformedPdu`, `TooLarge`."""
+        if self._pending is not None:
+            return self._incoming.room(length)
+        if self._command_filled + length > MAX_COMMAND_BYTES:
+            raise MalformedPdu("a command set that does not end")
+        return self._command[self._command_filled : self._command_filled + length]
+
+    def fragment(self, context_id: int, context: Context, control: int, view: memoryview) -> None:
+        """Take a received fragment; with the last one of a message, answer it."""
+        if bool(control & IS_COMMAND) != (self._pending is None):
+            raise MalformedPdu("a command inside a data set, or a data set without a command")
+        is_last = bool(control & IS_LAST)
+        if self._pending is None:
+            self._command_filled += len(view)
+            if is_last:
+                self._take_command(context_id, context)
+        else:
+            if context_id != self._pending.context_id:
+                raise MalformedPdu("a data set in another presentation context than its command")
+            self._incoming.received(view)
+            if is_last:
+                pending, self._pending = self._pending, None
+                self._take_data_set(pending)
+
+    # --- requests ------------------------------------------------------------------------------------------------
+
+    def _take_command(self, context_id: int, context: Context) -> None:
+        encoded, self._command_filled = bytes(self._command[: self._command_filled]), 0
+        try:
+            command = read_command(encoded)
+            field = command.number(Element.COMMAND_FIELD)
+            pending = _Pending(command, field, context_id, context)
+            if field not in (Field.N_EVENT_REPORT_RSP, Field.C_CANCEL_RQ):
+                command.number(Element.MESSAGE_ID)
+            has_data_set = command.has_data_set
+        except ValueError as error:
+            raise MalformedPdu(f"a command set that cannot be read: {error}") from error
+        if field == Field.C_STORE_RQ:
+            self._begin_store(pending, has_data_set=has_data_set)
+        elif field == Field.N_ACTION_RQ and context.sop_class_uid == STORAGE_COMMITMENT and has_data_set:
+            self._incoming.begin(b"", "", None)
+            self._pending = pending
+        elif has_data_set:
+            raise MalformedPdu(f"command 0x{field:04X} with a data set", AbortReason.UNEXPECTED_PARAMETER)
+        elif field == Field.C_ECHO_RQ and context.sop_class_uid == VERIFICATION:
+            self._answer(pending, Field.C_ECHO_RSP, StoreStatus.SUCCESS)
+        elif field == Field.N_EVENT_REPORT_RSP:
+            self._take_report_answer(command)
+        elif field != Field.C_CANCEL_RQ:
+            raise MalformedPdu(
+                f"command 0x{field:04X} in a context of another service", AbortReason.UNEXPECTED_PARAMETER
+            )
+
+    def _begin_store(self, pending: _Pending, *, has_data_set: bool) -> None:
+        named = _named(pending)
+        fault = self._fault(pending, named)
+        if not has_data_set:
+            self._answer_fault(pending, fault or _NO_DATA_SET)
+            return
+        self._incoming.begin(b"" if fault else named.head(), named.transfer_syntax_uid, fault)
+        self._pending = pending
+
+    def _fault(self, pending: _Pending, named: ObjectIdentity) -> RefusedObject | SpoolUnavailable | None:
+        """Return what is wrong already before the data set has come."""
+        if not (is_valid_uid(named.sop_class_uid) and is_valid_uid(named.sop_instance_uid)):
+            return RefusedObject(StoreStatus.CANNOT_UNDERSTAND, "The command names no valid SOP Class or Instance UID.")
+        if named.sop_class_uid != pending.context.sop_class_uid:
+            return RefusedObject(
+                StoreStatus.SOP_CLASS_NOT_SUPPORTED, "The presentation context was agreed for another SOP class."
+            )
+        try:
+            self._room.check()
+        except SpoolUnavailable as error:
+            return error
+        return None
+
+    def _take_data_set(self, pending: _Pending) -> None:
+        keep = self._keep_object if pending.field == Field.C_STORE_RQ else self._keep_request
+        try:
+            keep(pending)
+        except (RefusedObject, SpoolUnavailable) as error:
+            self._answer_fault(pending, error)
+        except OSError as error:
+            self._answer_fault(pending, SpoolUnavailable(f"The spool cannot be used: {error.strerror}."))
+        except Exception:  # noqa: BLE001 - the worker's door: one bad study must not stop the others
+            _log.exception("storing failed", extra={"calling_ae_title": self._carrier.caller.calling_ae_title})
+            self._answer(pending, Field(pending.field | 0x8000), StoreStatus.PROCESSING_FAILURE)
+        else:  # answered here, for a peer that has gone by now is no failure to store
+            self._answer(pending, Field(pending.field | 0x8000), StoreStatus.SUCCESS)
+
+    def _keep_object(self, pending: _Pending) -> None:
+        self._storing.store(_named(pending), self._incoming, self._carrier)
+        self.stored += 1
+
+    def _keep_request(self, pending: _Pending) -> None:
+        """Keep a request for storage commitment (PS3.4 J.3.2)."""
+        action = pending.command.elements.get(Element.ACTION_TYPE_ID, b"")
+        if int.from_bytes(action, "little") != _REQUEST_COMMITMENT:
+            self._incoming.discard()
+            raise RefusedObject(ActionStatus.NO_SUCH_ACTION, "only Request Storage Commitment")
+        if not self._incoming.is_small:
+            self._incoming.discard()
+            raise RefusedObject(ActionStatus.RESOURCE_LIMITATION, "too many objects in one request; ask for fewer")
+        named = ObjectIdentity(
+            sop_class_uid=STORAGE_COMMITMENT,
+            sop_instance_uid=STORAGE_COMMITMENT_INSTANCE,
+            transfer_syntax_uid=pending.context.transfer_syntax_uid,
+        )
+        with self._incoming.data_set() as data_set:
+            self._storing.request_commitment(named, data_set, self._incoming.crc32, self._carrier)
+        self._commitment_context = pending.context_id
+
+    # --- answers -------------------------------------------------------------------------------------------------
+
+    def _answer_fault(self, pending: _Pending, error: RefusedObject | SpoolUnavailable) -> None:
+        self.refused += 1
+        is_action = pending.field == Field.N_ACTION_RQ
+        away = ActionStatus.RESOURCE_LIMITATION if is_action else StoreStatus.OUT_OF_RESOURCES
+        status = error.status if isinstance(error, RefusedObject) else int(away)
+        what = {
+            "calling_ae_title": self._carrier.caller.calling_ae_title,
+            "sop_instance": pending.command.text(Element.AFFECTED_SOP_INSTANCE_UID)[:64],
+            "status": f"0x{status:04X}",
+            "why": str(error),
+        }
+        if isinstance(error, SpoolUnavailable):
+            _log.error("object not stored", extra=what)
+        else:
+            _log.warning("object refused", extra=what)
+        field = Field.N_ACTION_RSP if is_action else Field.C_STORE_RSP
+        self._answer(pending, field, status, str(error).removeprefix("The object was refused: "))
+
+    def _answer(self, pending: _Pending, field: Field, status: int, comment: str = "") -> None:
+        self._write(response_pdu(pending.context_id, pending.command, field, status, comment))
+
+    # --- outcomes of storage commitment, sent from here ----------------------------------------------------------
+
+    def send_reports(self, peer_max_pdu_bytes: int) -> Iterator[tuple[int, int]]:
+        """Send what waits, when nothing is under way; yield (number, status) of each report answered meanwhile."""
+        while self._commitment_context is not None and not self.is_within and not self.reports.empty():
+            report = self.reports.get()
+            self._message_id = self._message_id % 65535 + 1
+            self._sent[self._message_id] = report.number
+            event = Event(
+                sop_class_uid=STORAGE_COMMITMENT,
+                sop_instance_uid=STORAGE_COMMITMENT_INSTANCE,
+                event_type=report.event_type,
+                data_set=report.data_set,
+            )
+            most = min(max(peer_max_pdu_bytes, 4096), 131072)
+            self._write(event_report_pdus(self._commitment_context, self._message_id, event, most))
+        answered, self._answered = self._answered, []
+        yield from answered
+
+    def unanswered(self) -> list[int]:
+        """Return the numbers of the reports that were not sent or not answered."""
+        waiting = list(self._sent.values())
+        while not self.reports.empty():
+            waiting.append(self.reports.get().number)
+        return waiting
+
+    def _take_report_answer(self, command: Command) -> None:
+        number = self._sent.pop(command.number(Element.MESSAGE_ID_RESPONDED_TO), None)
+        if number is not None:
+            self._answered.append((number, command.number(Element.STATUS)))
+
+
+def _named(pending: _Pending) -> ObjectIdentity:
+    return ObjectIdentity(
+        sop_class_uid=pending.command.text(Element.AFFECTED_SOP_CLASS_UID),
+        sop_instance_uid=pending.command.text(Element.AFFECTED_SOP_INSTANCE_UID),
+        transfer_syntax_uid=pending.context.transfer_syntax_uid,
+    )
+
+
+# --- What the acceptor says: responses, and the outcome of a storage commitment --------------------------------------
+
+_MAX_COMMENT = 64
+
+
+def response_pdu(context_id: int, request: Command, field: Field, status: int, comment: str = "") -> bytes:
+    """Build the P-DATA-TF PDU of a response without data set (PS3.7 9.3.1.2, 9.3.5.2, 10.3.5.2)."""
+    of_n_service = field == Field.N_ACTION_RSP
+    sop_class = Element.REQUESTED_SOP_CLASS_UID if of_n_service else Element.AFFECTED_SOP_CLASS_UID
+    instance = Element.REQUESTED_SOP_INSTANCE_UID if of_n_service else Element.AFFECTED_SOP_INSTANCE_UID
+    elements: dict[Element, int | str | bytes] = {
+        Element.AFFECTED_SOP_CLASS_UID: request.elements.get(sop_class, b""),
+        Element.COMMAND_FIELD: field,
+        Element.MESSAGE_ID_RESPONDED_TO: request.elements[Element.MESSAGE_ID],
+        Element.STATUS: status,
+    }
+    if comment:
+        elements[Element.ERROR_COMMENT] = comment[:_MAX_COMMENT]
+    if instance in request.elements:
+        elements[Element.AFFECTED_SOP_INSTANCE_UID] = request.elements[instance]
+    if of_n_service and Element.ACTION_TYPE_ID in request.elements:
+        elements[Element.ACTION_TYPE_ID] = request.elements[Element.ACTION_TYPE_ID]
+    return command_pdu(context_id, command_set(elements, has_data_set=False))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Event:
+    """What an N-EVENT-REPORT-RQ says (PS3.7 10.3.1.1)."""
+
+    sop_class_uid: str
+    sop_instance_uid: str
+    event_type: int
+    data_set: bytes
+
+
+def event_report_pdus(context_id: int, message_id: int, event: Event, max_pdu_bytes: int) -> bytes:
+    """Build the PDUs of an N-EVENT-REPORT-RQ."""
+    command = command_set(
+        {
+            Element.AFFECTED_SOP_CLASS_UID: event.sop_class_uid,
+            Element.COMMAND_FIELD: Field.N_EVENT_REPORT_RQ,
+            Element.MESSAGE_ID: message_id,
+            Element.AFFECTED_SOP_INSTANCE_UID: event.sop_instance_uid,
+            Element.EVENT_TYPE_ID: event.event_type,
+        },
+        has_data_set=True,
+    )
+    return command_pdu(context_id, command) + b"".join(data_pdus(context_id, event.data_set, max_pdu_bytes))

@@ -1,0 +1,304 @@
+"""Storage commitment (PS3.4 Annex J): tell a modality which of its objects it may delete.
+
+Committed is what the index has under that SOP class and whose file is in the spool with its size; everything else is
+named as failed, with the reason. The outcome goes to the peer's own listener (`[[peer]] port`), or, when none is
+configured, over the association that asked, while it is open.
+"""
+
+from __future__ import annotations
+
+import logging
+import queue
+import threading
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from enum import IntEnum
+from io import BytesIO
+
+from pydicom import Dataset
+from pydicom.filebase import DicomBytesIO
+from pydicom.filereader import read_dataset
+from pydicom.filewriter import write_dataset
+from pydicom.uid import UID
+from sqlalchemy import Connection
+
+from dicom_node.core.entities import CommitmentState
+from dicom_node.core.errors import DeliveryDeferred, IndexUnavailable
+from dicom_node.core.uids import is_valid_uid
+from dicom_node.dimse.event_report import CommitmentOutcome, report_outcome
+from dicom_node.dimse.negotiation import Remote
+from dicom_node.dimse.tls import Tls
+from dicom_node.index.commitments import CommitmentRequest, Held, add_request, due_requests, held_objects, mark
+from dicom_node.index.database import Database
+from dicom_node.index.events import record as record_event
+from dicom_node.storage.journal import Record
+from dicom_node.storage.spool import Spool
+
+_POLL_S = 1.0
+_FIRST_RETRY_S, _LONGEST_RETRY_S = 5.0, 600.0
+#: How long an association may take to answer an N-EVENT-REPORT.
+_ON_ASSOCIATION_S = 60.0
+_ALL_COMMITTED, _FAILURES_EXIST = 1, 2
+_log = logging.getLogger(__name__)
+
+
+class FailureReason(IntEnum):
+    """Failure Reason (0008,1197), PS3.3 C.14.1.1."""
+
+    PROCESSING_FAILURE = 0x0110
+    NO_SUCH_OBJECT = 0x0112
+    CLASS_INSTANCE_CONFLICT = 0x0119
+
+
+@dataclass(frozen=True, slots=True)
+class CommitmentVerdict:
+    """What became of the objects of one request: (class, instance) UIDs, those that failed with their reason."""
+
+    committed: Sequence[tuple[str, str]] = ()
+    failed: Sequence[tuple[str, str, FailureReason]] = ()
+    #: How many objects of each study are committed.
+    studies: Mapping[str, int] = field(default_factory=dict)
+    #: Something was asked for in a way that cannot be answered object by object.
+    is_malformed: bool = False
+
+
+#: A report's number, the status with which it was answered (`None`: it was not), and when.
+_Answer = tuple[int, int | None, datetime]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReportPolicy:
+    """How outcomes travel: listener port by AE title, and its TLS if it speaks that; how long it is tried; and the way
+    over the open association (number, association ID, event type, encoded data set), whose end is told to
+    `Commitments.reported`."""
+
+    ports: Mapping[str, int]
+    tls: Mapping[str, Tls]
+    give_up_after_s: float
+    timeout_s: float
+    on_association: Callable[[int, str, int, bytes], None]
+
+
+class Commitments:
+    """Keeps requests and reports their outcomes in a thread of its own."""
+
+    def __init__(self, database: Database, spool: Spool, receiver_id: str, policy: ReportPolicy) -> None:
+        self._database = database
+        self._spool = spool
+        self._receiver_id = receiver_id
+        self._policy = policy
+        self._answers: queue.SimpleQueue[_Answer] = queue.SimpleQueue()
+        self._wake = threading.Event()
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="commitment", daemon=True)
+
+    def start(self) -> None:
+        """Begin to report."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End after the report under way; what is left is found again at the next start."""
+        self._stopping.set()
+        self._wake.set()
+        self._thread.join(5)
+
+    def requested(self, connection: Connection, record: Record, payload: bytes) -> None:
+        """Keep a request, in the transaction that has entered every object acknowledged before it."""
+        try:
+            transaction_uid = str(_decoded(payload, record.transfer_syntax_uid).get("TransactionUID") or "")
+        except ValueError:
+            transaction_uid = ""
+        if not is_valid_uid(transaction_uid):
+            who = {"calling_ae_title": record.calling_ae_title}
+            _log.warning("storage commitment without a transaction", extra=who)
+            return
+        request = CommitmentRequest(
+            number=0, transaction_uid=transaction_uid, association_id=record.association_id,
+            calling_ae_title=record.calling_ae_title, called_ae_title=record.called_ae_title, source_host=record.host,
+            transfer_syntax_uid=record.transfer_syntax_uid, request=payload, attempts=0,
+            requested_at=datetime.fromtimestamp(record.received_at_s, UTC),
+        )  # fmt: skip
+        add_request(connection, self._receiver_id, request)
+        self._wake.set()
+
+    def reported(self, number: int, status: int | None) -> None:
+        """The association that asked has answered the report, or ended before (`None`). Never blocks."""
+        self._answers.put((number, status, datetime.now(UTC)))
+        self._wake.set()
+
+    # --- the thread ----------------------------------------------------------------------------------------------
+
+    def _run(self) -> None:
+        while not self._stopping.is_set():
+            try:
+                self._note_answers()
+                with self._database.read() as connection:
+                    due = due_requests(connection, self._receiver_id, datetime.now(UTC))
+                for request in due:
+                    if self._stopping.is_set():
+                        return
+                    self._work_off(request)
+            except IndexUnavailable as error:
+                _log.error("storage commitment waits for the database", extra={"why": str(error)})
+            except Exception:  # noqa: BLE001 - the worker's door: one bad study must not stop the others
+                _log.exception("storage commitment failed unexpectedly")
+            self._wake.wait(_POLL_S)
+            self._wake.clear()
+
+    def _note_answers(self) -> None:
+        """Enter what associations have answered. Raises `IndexUnavailable`; nothing is forgotten then."""
+        while not self._answers.empty():
+            answer = self._answers.get()
+            try:
+                self._note_answer(*answer)
+            except IndexUnavailable:
+                self._answers.put(answer)
+                raise
+
+    def _note_answer(self, number: int, status: int | None, at: datetime) -> None:
+        if status is None:
+            note = "The association that asked ended before the outcome; set `port` of this [[peer]] to report to it."
+            values: dict[str, object] = {"note": note}
+            state = CommitmentState.GIVEN_UP
+        else:
+            values = {"note": f"Answered with status 0x{status:04X}.", "reported_at": at}
+            state = CommitmentState.REPORTED
+        with self._database.write() as connection:
+            mark(connection, number, state, **values)
+        _log.info("storage commitment", extra={"number": number, "state": state.value})
+
+    def _work_off(self, request: CommitmentRequest) -> None:
+        with self._database.read() as connection:
+            verdict = judge(request, connection, self._spool)
+        outcome = CommitmentOutcome(
+            event_type=_FAILURES_EXIST if verdict.failed or verdict.is_malformed else _ALL_COMMITTED,
+            data_set=_report(request.transaction_uid, verdict),
+        )
+        port = self._policy.ports.get(request.calling_ae_title)
+        now = datetime.now(UTC)
+        counts = {"committed": len(verdict.committed), "failed": len(verdict.failed), "attempts": request.attempts + 1}
+        if request.attempts == 0:
+            self._tell_studies(request, verdict, now)
+        if port is None:
+            # Asked for once; should the word get lost with the acceptor, it is asked for again.
+            with self._database.write() as connection:
+                again = now + timedelta(seconds=_ON_ASSOCIATION_S)
+                mark(connection, request.number, CommitmentState.PENDING, next_attempt_at=again, **counts)
+            encoded = _encoded(outcome.data_set, request.transfer_syntax_uid)
+            self._policy.on_association(request.number, request.association_id, outcome.event_type, encoded)
+            return
+        self._report_to(port, request, outcome, counts)
+
+    def _report_to(
+        self, port: int, request: CommitmentRequest, outcome: CommitmentOutcome, counts: Mapping[str, int]
+    ) -> None:
+        remote = Remote(
+            request.source_host, port, request.calling_ae_title, request.called_ae_title, self._policy.timeout_s,
+            self._policy.tls.get(request.calling_ae_title),
+        )  # fmt: skip
+        now = datetime.now(UTC)
+        values: dict[str, object] = {**counts}
+        try:
+            status = report_outcome(remote, outcome)
+            state = CommitmentState.REPORTED
+            values |= {"note": f"{remote} answered with status 0x{status:04X}.", "reported_at": now}
+        except DeliveryDeferred as error:
+            is_old = (now - request.requested_at).total_seconds() > self._policy.give_up_after_s
+            state = CommitmentState.GIVEN_UP if is_old else CommitmentState.PENDING
+            wait_s = min(_FIRST_RETRY_S * 2.0 ** min(request.attempts, 30), _LONGEST_RETRY_S)
+            values |= {"note": str(error), "next_attempt_at": now + timedelta(seconds=wait_s)}
+        with self._database.write() as connection:
+            mark(connection, request.number, state, **values)
+        _log.info("storage commitment", extra={"number": request.number, "state": state.value, **counts})
+
+    def _tell_studies(self, request: CommitmentRequest, verdict: CommitmentVerdict, at: datetime) -> None:
+        with self._database.write() as connection:
+            for study, count in verdict.studies.items():
+                text = f"{request.calling_ae_title} asked for storage commitment: {count} object(s) committed."
+                record_event(connection, study, at, ("commitment", text), transaction_uid=request.transaction_uid)
+
+
+def judge(request: CommitmentRequest, connection: Connection, spool: Spool) -> CommitmentVerdict:
+    """Decide on every object a request names (PS3.4 J.3.3)."""
+    references = _references(request)
+    wanted = [pair for pair in references if all(map(is_valid_uid, pair))]
+    held: dict[str, list[Held]] = {}
+    for one in held_objects(connection, [instance for _, instance in wanted]):
+        held.setdefault(one.sop_instance_uid, []).append(one)
+    committed: list[tuple[str, str]] = []
+    failed: list[tuple[str, str, FailureReason]] = []
+    studies: Counter[str] = Counter()
+    for sop_class, instance in wanted:
+        reason = _why_not(sop_class, held.get(instance, []), spool)
+        if reason is None:
+            committed.append((sop_class, instance))
+            studies[held[instance][0].study_instance_uid] += 1
+        else:
+            failed.append((sop_class, instance, reason))
+    return CommitmentVerdict(committed, failed, studies, not references or len(wanted) < len(references))
+
+
+def _why_not(sop_class_uid: str, versions: Sequence[Held], spool: Spool) -> FailureReason | None:
+    if not versions:
+        return FailureReason.NO_SUCH_OBJECT
+    of_class = [version for version in versions if version.sop_class_uid == sop_class_uid]
+    if not of_class:
+        return FailureReason.CLASS_INSTANCE_CONFLICT
+    # Of several versions under one UID every one must be there: nobody can say which of them the peer means.
+    return None if all(_is_kept(version, spool) for version in of_class) else FailureReason.PROCESSING_FAILURE
+
+
+def _is_kept(held: Held, spool: Spool) -> bool:
+    path = spool.path(held.object_key)
+    return path.exists() and path.stat().st_size == held.size_bytes
+
+
+def _references(request: CommitmentRequest) -> list[tuple[str, str]]:
+    try:
+        items = list(_decoded(request.request, request.transfer_syntax_uid).get("ReferencedSOPSequence") or [])
+    except ValueError:
+        return []
+    return [
+        (str(item.get("ReferencedSOPClassUID") or ""), str(item.get("ReferencedSOPInstanceUID") or ""))
+        for item in items
+    ]
+
+
+def _report(transaction_uid: str, verdict: CommitmentVerdict) -> Dataset:
+    """Build the data set of the N-EVENT-REPORT (PS3.4 Table J.3-2)."""
+    report = Dataset()
+    report.TransactionUID = UID(transaction_uid)
+    if verdict.committed:
+        report.ReferencedSOPSequence = [_item(*pair) for pair in verdict.committed]
+    if verdict.failed:
+        report.FailedSOPSequence = [_item(*failure) for failure in verdict.failed]
+    return report
+
+
+def _item(sop_class_uid: str, sop_instance_uid: str, reason: FailureReason | None = None) -> Dataset:
+    item = Dataset()
+    item.ReferencedSOPClassUID, item.ReferencedSOPInstanceUID = UID(sop_class_uid), UID(sop_instance_uid)
+    if reason is not None:
+        item.FailureReason = int(reason)
+    return item
+
+
+def _decoded(encoded: bytes, transfer_syntax_uid: str) -> Dataset:
+    """Raises `ValueError` for whatever is wrong with a stranger's data set."""
+    syntax = UID(transfer_syntax_uid)
+    try:
+        dataset = read_dataset(BytesIO(encoded), syntax.is_implicit_VR, syntax.is_little_endian)
+        for element in dataset.iterall():
+            _ = element.value
+    except Exception as error:
+        raise ValueError(f"the request cannot be parsed ({type(error).__name__})") from error
+    return dataset
+
+
+def _encoded(dataset: Dataset, transfer_syntax_uid: str) -> bytes:
+    buffer = DicomBytesIO()
+    buffer.is_little_endian, buffer.is_implicit_VR = True, UID(transfer_syntax_uid).is_implicit_VR
+    write_dataset(buffer, dataset)
+    return bytes(buffer.getvalue())

@@ -1,0 +1,158 @@
+"""What a slot holds: read, checked, and copied into the spool."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+from sqlalchemy import Connection
+
+from dicom_node.core.entities import Instance, InstanceRole, SendingPeer
+from dicom_node.headers.header import Header
+from dicom_node.headers.reader import Encoded, Unreadable
+from dicom_node.index.arrivals import add_instances, close_association, forget_lost_associations, open_association
+from dicom_node.index.events import record as record_event
+from dicom_node.receive.events import AcceptorDied, AssociationClosed, ReceiveEvent, RecordStored
+from dicom_node.storage.journal import Record, RecordKind, copy_payload, read_payload
+from dicom_node.storage.spool import Spool, object_key
+
+
+@dataclass(slots=True)
+class JournalItem:
+    """One record on its way: where it is copied to until it has its name, and what its header says."""
+
+    news: RecordStored
+    record: Record
+    part: Path | None = None
+    header: Header | Unreadable | None = None
+
+    @property
+    def is_object(self) -> bool:
+        """Tell whether it stands for an object (and not for a request)."""
+        return self.record.kind is not RecordKind.COMMITMENT
+
+    @property
+    def object_key(self) -> str:
+        """Where its content lies in the spool, or will."""
+        return object_key(self.record.sha256, ".dcm")
+
+
+class JournalReader:
+    """Reads slots of one journal for one spool."""
+
+    def __init__(self, journal: Path, spool: Spool) -> None:
+        self._journal = journal
+        self._spool = spool
+
+    def item(self, news: RecordStored, record: Record) -> JournalItem:
+        """Return the record with the digest that names its content."""
+        if record.kind is RecordKind.OBJECT:
+            digest = hashlib.sha256(record.transfer_syntax_uid.encode())
+            digest.update(self._data_set(news.slot, record))
+            record = replace(record, sha256=digest.hexdigest())
+        return JournalItem(news, record)
+
+    def is_whole(self, slot: int, record: Record) -> bool:
+        """Tell a record from one that was cut off."""
+        if record.kind is RecordKind.FILE:
+            path = self._spool.path(record.object_key)
+            return path.exists() and path.stat().st_size == record.payload_bytes
+        return zlib.crc32(self._data_set(slot, record)) == record.crc32
+
+    def encoded_header(self, item: JournalItem) -> Encoded:
+        """Return the data set up to its pixel data."""
+        record = item.record
+        if record.kind is RecordKind.FILE:
+            with self._spool.path(record.object_key).open("rb") as file:
+                header = os.pread(file.fileno(), record.header_bytes, record.data_set_offset)
+        else:
+            header = read_payload(self._journal, item.news.slot, record.data_set_offset, record.header_bytes)
+        return Encoded(header, record.transfer_syntax_uid)
+
+    def copy(self, item: JournalItem) -> None:
+        """Copy the payload into a part of the spool, unless its content is filed already.
+
+        What a start finds is always written again: after a power cut a name may be durable whose content is not.
+        Raises `SpoolUnavailable`.
+        """
+        if item.record.kind is not RecordKind.OBJECT:
+            return
+        if not item.news.found and self._spool.path(item.object_key).exists():
+            return
+        part = self._spool.new_part("settle")
+        part.fill(lambda target: copy_payload(self._journal, item.news.slot, item.record.payload_bytes, target))
+        item.part = part.finish()
+
+    def request(self, item: JournalItem) -> bytes:
+        """Return the data set of a request for storage commitment."""
+        return read_payload(self._journal, item.news.slot, 0, item.record.payload_bytes)
+
+    def _data_set(self, slot: int, record: Record) -> bytes:
+        start = record.data_set_offset
+        return read_payload(self._journal, slot, start, record.payload_bytes - start)
+
+
+# --- One transaction: the rows of a batch, what carried them, what was asked, and which associations ended -----------
+
+
+def enter_objects(connection: Connection, receiver_id: str, items: Sequence[JournalItem]) -> None:
+    """Enter objects in the order in which they came, and note which associations carry their studies."""
+    objects = [item for item in items if item.is_object]
+    instances = [_instance(item) for item in objects]
+    if instances:
+        add_instances(connection, instances)
+    carried: dict[tuple[str, str], list[Instance]] = {}
+    for item, instance in zip(objects, instances, strict=True):
+        if isinstance(item.header, Unreadable):
+            _record_unreadable(connection, item, item.header)
+        if not item.news.found:  # an association from before the start is over
+            carried.setdefault((item.record.association_id, instance.study_instance_uid), []).append(instance)
+    for (association_id, _), of_association in sorted(carried.items()):
+        open_association(connection, association_id, receiver_id, of_association)
+
+
+def note_end(connection: Connection, receiver_id: str, news: ReceiveEvent) -> None:
+    """Note the end of an association, or of all of them."""
+    if isinstance(news, AssociationClosed):
+        close_association(connection, news.association_id, news.outcome, _time(news.at_s))
+    elif isinstance(news, AcceptorDied):
+        forget_lost_associations(connection, receiver_id, _time(0), _time(news.at_s))
+
+
+def _instance(item: JournalItem) -> Instance:
+    record, header = item.record, item.header
+    instance = Instance(
+        sop_instance_uid=record.sop_instance_uid,
+        sop_class_uid=record.sop_class_uid,
+        transfer_syntax_uid=record.transfer_syntax_uid,
+        study_instance_uid=record.study_instance_uid,
+        series_instance_uid=record.series_instance_uid,
+        sha256=record.sha256,
+        size_bytes=record.payload_bytes,
+        object_key=item.object_key,
+        # Acknowledged and therefore kept, but nothing is concluded from what cannot be read.
+        role=InstanceRole.EVIDENCE,
+        attributes={},
+        received_at=_time(record.received_at_s),
+        sender=SendingPeer(record.calling_ae_title, record.called_ae_title, record.host),
+    )
+    if isinstance(header, Header):
+        return replace(instance, role=header.role, attributes=header.attributes)
+    return instance
+
+
+def _record_unreadable(connection: Connection, item: JournalItem, unreadable: Unreadable) -> None:
+    record_event(
+        connection, item.record.study_instance_uid, _time(item.record.received_at_s),
+        ("unreadable", "The header of an object could not be read. The object is kept and not analysed."),
+        sop_instance_uid=item.record.sop_instance_uid, why=unreadable.why,
+    )  # fmt: skip
+
+
+def _time(posix_s: float) -> datetime:
+    return datetime.fromtimestamp(posix_s, UTC)

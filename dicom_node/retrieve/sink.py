@@ -1,0 +1,135 @@
+"""One retrieval's way into the node: objects go through `Intake` on an association of their own and are counted."""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from dicom_node.core.entities import SendingPeer
+from dicom_node.core.errors import IndexUnavailable, NoRoomLeft, RetrievalStopped, StoreStatus
+from dicom_node.index.arrivals import close_association
+from dicom_node.index.database import Database
+from dicom_node.index.retrievals import count_among, count_present
+from dicom_node.ingest.intake import Intake, Received
+from dicom_node.retrieve.source import WantedStudy
+from dicom_node.retrieve.tally import Tally
+from dicom_node.storage.spool import Buffer
+
+#: How long objects that another door has acknowledged may take to be indexed.
+_SETTLING_S = 10.0
+_LOOK_EVERY_S = 0.1
+_WHY = {
+    StoreStatus.OUT_OF_RESOURCES: "The node cannot store now: its disk is full or its database is away. Free space or "
+    "repair it, then ask again.",
+    StoreStatus.CANNOT_UNDERSTAND: "The node cannot use what was sent: damaged, without UIDs, or larger than "
+    "dicom.max_object_mb.",
+    StoreStatus.DATA_SET_DOES_NOT_MATCH: "The UIDs of an object are not those it was announced with.",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class SinkParts:
+    """What arrivals need of the node: where objects go, where associations are noted, the largest object taken."""
+
+    intake: Intake
+    database: Database
+    max_object_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Names:
+    """What an object is called by whoever sends it, and how it is encoded."""
+
+    sop_class_uid: str
+    sop_instance_uid: str
+    transfer_syntax_uid: str
+
+
+class RetrieveSink:
+    """Takes the objects of one retrieval. Used by one thread; the `tally` may be read by any."""
+
+    def __init__(self, door: SinkParts, sender: SendingPeer, stopped: Callable[[], bool] = lambda: False) -> None:
+        """`stopped` tells that the node is ending: the next object then raises `RetrievalStopped`."""
+        self.tally = Tally()
+        self._door = door
+        self._sender = sender
+        self._stopped = stopped
+        self._association_id = str(uuid.uuid4())
+
+    def has(self, sop_instance_uid: str) -> bool:
+        """Tell whether this object has come and was stored."""
+        return self.tally.has(sop_instance_uid)
+
+    def check_stopped(self) -> None:
+        """Raise `RetrievalStopped` when the node is ending."""
+        if self._stopped():
+            raise RetrievalStopped("The node was stopped during this retrieval.")
+
+    def take(self, names: Names, pieces: Iterable[Buffer]) -> StoreStatus:
+        """Store one object; `pieces` are its encoded data set and are read to their end. Returns the status.
+
+        Raises `RetrievalStopped`, and whatever `pieces` raise.
+        """
+        self.check_stopped()
+        data_set = self._gathered(pieces)
+        status = StoreStatus.CANNOT_UNDERSTAND if data_set is None else self._store(names, data_set)
+        if status is StoreStatus.SUCCESS:
+            self.tally.store(names.sop_instance_uid)
+        else:
+            self.tally.refuse(names.sop_instance_uid, _WHY.get(status, f"The node answered 0x{status:04X}."))
+        return status
+
+    def confirm(self, wanted: WantedStudy) -> None:
+        """Believe the index, not the source: count only what is here, as part of what was asked for.
+
+        What came through another door may still be on its way from there into the index; it is waited for.
+        """
+        deadline = time.monotonic() + _SETTLING_S
+        with suppress(IndexUnavailable):
+            while self._count_here(wanted) < self.tally.sent_elsewhere and time.monotonic() < deadline:
+                self.check_stopped()
+                time.sleep(_LOOK_EVERY_S)
+
+    def close(self, outcome: str) -> None:
+        """Note that nothing more comes: released, aborted or lost. A database that is away closes it by its silence."""
+        with suppress(IndexUnavailable), self._door.database.write() as connection:
+            close_association(connection, self._association_id, outcome, datetime.now(UTC))
+
+    def _count_here(self, wanted: WantedStudy) -> int:
+        stored = self.tally.stored
+        with self._door.database.read() as connection:
+            here = count_present(connection, wanted.study_instance_uid, wanted.series_instance_uids)
+            self.tally.confirm(here, count_among(connection, wanted.study_instance_uid, stored))
+        return here
+
+    def _gathered(self, pieces: Iterable[Buffer]) -> bytearray | None:
+        """Collect the data set; `None` when it is larger than the node takes (the rest is read and dropped)."""
+        data_set: bytearray | None = bytearray()
+        for piece in pieces:
+            if data_set is not None and len(data_set) + len(piece) > self._door.max_object_bytes:
+                data_set = None
+            if data_set is not None:
+                data_set += piece
+        return data_set
+
+    def _store(self, names: Names, data_set: Buffer) -> StoreStatus:
+        return self._door.intake.store(
+            Received(
+                sop_class_uid=names.sop_class_uid,
+                sop_instance_uid=names.sop_instance_uid,
+                transfer_syntax_uid=names.transfer_syntax_uid,
+                data_set=data_set,
+                sender=self._sender,
+                association_id=self._association_id,
+            )
+        )
+
+
+def require_room(status: StoreStatus, name: str) -> None:
+    """Raise `NoRoomLeft` when nothing more can be stored: to go on would fetch for nothing."""
+    if status is StoreStatus.OUT_OF_RESOURCES:
+        raise NoRoomLeft(f"The retrieval from {name} was ended. {_WHY[status]}")

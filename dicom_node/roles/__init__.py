@@ -1,0 +1,1 @@
+"""The roles of a node; each can run by itself on a machine of its own."""

@@ -1,0 +1,122 @@
+"""The role `infer`: as many job runners as there are workers take jobs from the queue until the node stops."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+import threading
+from collections.abc import Callable
+from zoneinfo import ZoneInfo
+
+from dicom_node.config.running import InferenceSettings
+from dicom_node.core.errors import IndexUnavailable
+from dicom_node.deliver.profiles import profiles_of
+from dicom_node.fhir.options import FhirOptions
+from dicom_node.governance.admission import Standing
+from dicom_node.jobs.planning import JobSettings
+from dicom_node.jobs.runner import JobRunner
+from dicom_node.jobs.workers import Workers, WorkerSettings
+from dicom_node.roles.node import Node
+
+_IDLE_POLL_S = 1.0
+_log = logging.getLogger(__name__)
+
+
+class InferRole:
+    """One thread for each task the workers can take; `worked` is called after each job: its results may leave."""
+
+    def __init__(self, node: Node, worked: Callable[[], None]) -> None:
+        self._node = node
+        self._worked = worked
+        self._workers = Workers(_worker_settings(node.settings.inference))
+        self._job_runner = JobRunner(node.database, node.spool, node.cards, self._workers, _job_settings(node))
+        self._stop = threading.Event()
+        self._wakes = [threading.Event() for _ in range(self._workers.capacity)]
+        self._threads = [
+            threading.Thread(target=self._work, args=(wake,), name=f"job-runner-{number}", daemon=True)
+            for number, wake in enumerate(self._wakes)
+        ]
+
+    def start(self) -> None:
+        """Begin to take jobs; worker processes start with the first."""
+        shutil.rmtree(self._node.work_dir, ignore_errors=True)  # what a crash left there is patient data
+        self._node.work_dir.mkdir(parents=True)
+        self._tell_refused()
+        for thread in self._threads:
+            thread.start()
+
+    def _tell_refused(self) -> None:
+        """Log at the start which models of routes will not run; their jobs say so too."""
+        for name in sorted({route.model for route in self._node.routes}):
+            standing = self._node.admission.standing(self._node.cards[name])
+            if standing.standing is not Standing.LIVE:
+                _log.error("model refused", extra={"model": name, "standing": standing.standing, "why": standing.text})
+
+    def wake(self) -> None:
+        """Something was queued: look now instead of at the next poll."""
+        for wake in self._wakes:
+            wake.set()
+
+    def stop(self) -> None:
+        """Cut off what runs and give it back to the queue."""
+        self._stop.set()
+        self._job_runner.stop()
+        self.wake()
+        self._workers.close()
+
+    def join(self, timeout_s: float) -> None:
+        """Wait until the threads have ended."""
+        for thread in self._threads:
+            thread.join(timeout_s)
+
+    def _work(self, wake: threading.Event) -> None:
+        while not self._stop.is_set():
+            wake.clear()
+            try:
+                worked = self._job_runner.work_once()
+            except IndexUnavailable as error:
+                _log.error("job runner waits for the database", extra={"why": str(error)})
+                worked = False
+            if worked:
+                self._worked()
+            else:
+                wake.wait(_IDLE_POLL_S)
+
+
+def _worker_settings(inference: InferenceSettings) -> WorkerSettings:
+    return WorkerSettings(
+        device=inference.device,
+        count=inference.workers,
+        model_budget_mb=inference.model_budget_mb,
+        memory_limit_mb=inference.memory_limit_mb,
+        time_limit_s=inference.time_limit_s,
+        batch_studies=inference.batch_studies,
+    )
+
+
+def _job_settings(node: Node) -> JobSettings:
+    """Return what shapes the job runner's jobs, from the settings."""
+    settings = node.settings
+    return JobSettings(
+        owner=node.identity,
+        work_dir=node.work_dir,
+        ae_title=settings.node.ae_title,
+        intended_use=settings.node.intended_use,
+        institution=settings.node.institution,
+        fhir=FhirOptions(
+            patient_system=settings.fhir.patient_system,
+            issuers=settings.fhir.issuers,
+            accession_system=settings.fhir.accession_system,
+            dicomweb_url=settings.fhir.dicomweb_url,
+            organization=settings.node.institution,
+            intended_use=settings.node.intended_use,
+            time_zone=ZoneInfo(settings.node.time_zone) if settings.node.time_zone else None,
+        ),
+        time_zone_name=settings.node.time_zone,
+        max_attempts=settings.inference.max_attempts,
+        lease_s=settings.inference.lease_s,
+        destinations={route.name: node.destinations_of(route) for route in settings.route},
+        parameters={route.name: route.parameters for route in settings.route},
+        admit=node.admission.admit,
+        profiles=profiles_of(settings),
+    )

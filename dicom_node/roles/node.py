@@ -1,0 +1,172 @@
+"""The parts every role shares, built from the settings on first use: index, spool, models, routes."""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from dicom_node.config.running import RouteSettings
+from dicom_node.config.settings import Settings
+from dicom_node.core.entities import Destination, Route
+from dicom_node.core.errors import SettingsError
+from dicom_node.core.predicates import check_conditions
+from dicom_node.core.routing import OWN_ATTRIBUTES, check_rank
+from dicom_node.governance.admission import ModelAdmission, rule_of
+from dicom_node.headers.header import ROUTING_KEYWORDS, snake_case
+from dicom_node.index.database import Database
+from dicom_node.inference.cards.card import ModelCard
+from dicom_node.inference.cards.folders import survey_models
+from dicom_node.ingest.intake import Intake, IntakeLimits
+from dicom_node.receive.start import receiver_id
+from dicom_node.storage.spool import Spool
+
+if TYPE_CHECKING:
+    from dicom_node.ingest.session import IngestParts
+    from dicom_node.ingest.watch import WatchFolders
+    from dicom_node.retrieve.retrievals import Retrievals
+
+_MEGABYTE = 1 << 20
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Node:
+    """The parts that every role shares, built from the settings on first use."""
+
+    settings: Settings
+
+    @cached_property
+    def database(self) -> Database:
+        """The index, migrated."""
+        self.settings.node.data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+        database = Database(self.settings.database_url)
+        database.migrate()
+        return database
+
+    @cached_property
+    def spool(self) -> Spool:
+        """The object store."""
+        return Spool(self.settings.node.data_dir / "spool")
+
+    @cached_property
+    def cards(self) -> Mapping[str, ModelCard]:
+        """Every model that can be found."""
+        survey = survey_models(self.settings.models_dirs)
+        for folder, problem in survey.problems.items():
+            _log.error("model folder passed over", extra={"folder": str(folder), "why": problem})
+        return survey.cards
+
+    @cached_property
+    def admission(self) -> ModelAdmission:
+        """Who may run."""
+        return ModelAdmission(self.database, rule_of(self.settings.inference))
+
+    @cached_property
+    def routes(self) -> tuple[Route, ...]:
+        """The routes, checked: conditions, ranks and model names are known. Raises `SettingsError`."""
+        return tuple(_route(route, self.settings, self.cards) for route in self.settings.route)
+
+    @cached_property
+    def identity(self) -> str:
+        """Who claims a lease: this machine and this process."""
+        return f"{socket.gethostname()}:{os.getpid()}"
+
+    @cached_property
+    def receiver_id(self) -> str:
+        """Stays the same over restarts of this receiver, so that it can tidy up after itself."""
+        return receiver_id(self.settings)
+
+    @cached_property
+    def intake(self) -> Intake:
+        """The way from received bytes to the answer."""
+        return self.intake_as(self.receiver_id)
+
+    def intake_as(self, receiver_id: str) -> Intake:
+        """Return a way in whose associations are noted as this receiver's, to be renewed and tidied up apart."""
+        limits = IntakeLimits(
+            min_free_bytes=self.settings.node.min_free_mb * _MEGABYTE,
+            max_object_bytes=self.settings.dicom.max_object_mb * _MEGABYTE,
+        )
+        return Intake(self.database, self.spool, limits, receiver_id)
+
+    def open_ingest(self, receiver_id: str) -> IngestParts:
+        """Return the way in for files; associations are noted as this receiver's."""
+        from dicom_node.headers.reader import FileHeaders  # noqa: PLC0415 - each role loads only what it needs
+        from dicom_node.ingest.session import IngestParts  # noqa: PLC0415
+        from dicom_node.ingest.wrapping import PictureWrapper  # noqa: PLC0415
+
+        return IngestParts(
+            intake=self.intake_as(receiver_id),
+            database=self.database,
+            spool=self.spool,
+            headers=FileHeaders(),
+            pictures=PictureWrapper(),
+            called_ae_title=self.settings.node.ae_title,
+            max_object_bytes=self.settings.dicom.max_object_mb * _MEGABYTE,
+            accept_any_sop_class=self.settings.dicom.accept_any_sop_class,
+        )
+
+    def open_watches(self, receiver_id: str) -> WatchFolders:
+        """Return what watches the configured folders."""
+        from dicom_node.ingest.watch import WatchFolders  # noqa: PLC0415
+
+        return WatchFolders(self.open_ingest(receiver_id), self.settings)
+
+    def open_retrievals(self, receiver_id: str, *, lasting: bool) -> Retrievals:
+        """Return what fetches studies from the configured sources; `lasting` ones are taken up again after a restart.
+
+        Raises `SettingsError`.
+        """
+        from dicom_node.retrieve.factory import make_sources  # noqa: PLC0415
+        from dicom_node.retrieve.retrievals import RetrievalMemory, Retrievals  # noqa: PLC0415
+        from dicom_node.retrieve.sink import SinkParts  # noqa: PLC0415 - each role loads only what it needs
+
+        memory = RetrievalMemory(self.database, receiver_id) if lasting else None
+        door = SinkParts(self.intake_as(receiver_id), self.database, self.settings.dicom.max_object_mb * _MEGABYTE)
+        return Retrievals(make_sources(self.settings), door, self.settings.node.ae_title, memory)
+
+    @property
+    def work_dir(self) -> Path:
+        """Where jobs lay their files while they run; emptied at every start."""
+        return self.settings.node.data_dir / "work"
+
+    def destinations_of(self, route: RouteSettings) -> tuple[Destination, ...]:
+        """Where a route's results go: those it names, or all; those of a shadow nowhere."""
+        if route.shadow:
+            return ()
+        chosen = [d for d in self.settings.destination if not route.destinations or d.name in route.destinations]
+        return tuple(Destination(name=d.name, kind=d.kind) for d in chosen)
+
+
+def _route(route: RouteSettings, settings: Settings, cards: Mapping[str, ModelCard]) -> Route:
+    if route.model not in cards:
+        raise SettingsError(
+            f"Route {route.name!r} names model {route.model!r}, which was not found. Available: "
+            f"{', '.join(sorted(cards)) or 'none'}. Correct the route, or run: dicom-node models verify"
+        )
+    shadowed = next((other for other in settings.route if other.name == route.shadow_of), route)
+    given = route.when or shadowed.when
+    when = tuple(given) if isinstance(given, list) else ((given,) if given else ())
+    rank = route.rank or shadowed.rank
+    known = {snake_case(keyword) for keyword in ROUTING_KEYWORDS} | OWN_ATTRIBUTES
+    for conditions in when:
+        check_conditions(conditions, known)
+    check_rank(rank, known)
+    cards[route.model].effective_parameters(route.parameters)
+    return Route(
+        name=route.name,
+        model=route.model,
+        destinations=() if route.shadow else route.destinations or tuple(d.name for d in settings.destination),
+        when=when,
+        rank=rank,
+        quiet_period_s=route.quiet_period_s,
+        max_wait_s=route.max_wait_s,
+        priority="low" if route.shadow and route.priority == "images" else route.priority,
+        shadow_of=route.shadow_of,
+    )

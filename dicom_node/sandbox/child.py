@@ -1,0 +1,144 @@
+"""The child side of `sandbox`: limits first, then the target, then one request after the other.
+
+Run as ``python -m dicom_node.sandbox.child FD PARENT_PID MEMORY_MB TARGET``. Standard library only
+until the target is imported.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import importlib
+import os
+import resource
+import signal
+import sys
+import traceback
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from types import TracebackType
+from typing import Any
+
+from dicom_node.core.errors import NodeError
+
+_PR_SET_PDEATHSIG = 1
+#: Messages of these packages may quote element values, and so the patient.
+_QUOTES_DATA = ("pydicom", "highdicom", "pynetdicom", "dicom_node.fhir", "fhir", "pydantic")
+
+_OUT_OF_MEMORY = ("not enough memory", "CUDA out of memory", "MPS backend out of memory")
+
+
+@dataclass(frozen=True, slots=True)
+class Returned:
+    value: object
+
+
+@dataclass(frozen=True, slots=True)
+class Raised:
+    """A `NodeError`, taken apart: pickle cannot rebuild exceptions whose constructor takes other arguments."""
+
+    class_name: str
+    message: str
+    attributes: Mapping[str, object]
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """Any other exception: its type, ``module:line`` of its origin, its text unless that may quote patient data."""
+
+    kind: str
+    where: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class OutOfMemory:
+    pass
+
+
+#: Sent when a request has arrived: what happens from here on is that request's doing.
+BEGUN = "begun"
+
+Answer = Returned | Raised | Failed | OutOfMemory
+
+
+def main(arguments: list[str]) -> None:
+    """Serve requests until the parent closes the connection."""
+    descriptor, parent_pid, memory_limit_mb = (int(text) for text in arguments[:3])
+    _die_with_parent(parent_pid)
+    if memory_limit_mb:
+        limit = memory_limit_mb * 1024 * 1024
+        resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+    # A core dump of a worker holds patient data.
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    # Ctrl-C goes to the whole group; the parent decides when a worker ends.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    with Connection(descriptor) as connection:
+        _serve(connection, arguments[3])
+
+
+def _serve(connection: Connection, target: str) -> None:
+    perform, problem = _load(target)
+    while True:
+        try:
+            request = connection.recv()
+        except EOFError:
+            return
+        connection.send(BEGUN)
+        answer = problem if perform is None else answer_to(perform, request)
+        connection.send(answer)
+        if isinstance(answer, OutOfMemory):
+            # The heap is in an unknown state and full; a fresh process is cheaper than a wrong answer.
+            os._exit(1)
+
+
+def _load(target: str) -> tuple[Callable[[object], object] | None, Answer | None]:
+    module_name, _, name = target.partition(":")
+    try:
+        return getattr(importlib.import_module(module_name), name), None
+    except Exception as error:  # noqa: BLE001 - whose input it was shows when each is asked alone
+        return None, _failed(error)
+
+
+def answer_to(perform: Callable[[Any], object], request: object) -> Answer:
+    """Call the target and wrap whatever comes of it."""
+    try:
+        return Returned(perform(request))
+    except NodeError as error:
+        return Raised(type(error).__name__, str(error), dict(vars(error)))
+    except MemoryError:
+        return OutOfMemory()
+    except Exception as error:  # noqa: BLE001 - whose input it was shows when each is asked alone
+        return OutOfMemory() if _ran_out_of_memory(error) else _failed(error)
+
+
+def _ran_out_of_memory(error: Exception) -> bool:
+    """Tell torch's ways of saying so, which are plain RuntimeErrors: of the CPU, of CUDA and of MPS."""
+    return isinstance(error, RuntimeError) and any(words in str(error) for words in _OUT_OF_MEMORY)
+
+
+def _failed(error: Exception) -> Failed:
+    frames = traceback.extract_tb(error.__traceback__)
+    where = f"{os.path.basename(frames[-1].filename)}:{frames[-1].lineno}" if frames else "unknown place"  # noqa: PTH119
+    text = "" if _may_quote_patient(error.__traceback__) else " ".join(str(error).split())[:300]
+    return Failed(type(error).__name__, where, text)
+
+
+def _may_quote_patient(trace: TracebackType | None) -> bool:
+    modules = (str(frame.f_globals.get("__name__", "")) for frame, _ in traceback.walk_tb(trace))
+    return any(module == root or module.startswith(f"{root}.") for module in modules for root in _QUOTES_DATA)
+
+
+def _die_with_parent(parent_pid: int) -> None:
+    """Ask Linux to kill this process when the parent ends, and see that it has not ended already."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent_pid:
+        os._exit(0)
+
+
+if __name__ == "__main__":
+    # Run by -m this file is `__main__`; the parent must get answers of the importable classes.
+    from dicom_node.sandbox import child  # noqa: PLW0406
+
+    child.main(sys.argv[1:])

@@ -1,0 +1,269 @@
+"""The host side of a worker process with limits: a crash in a codec or a model costs one attempt, never the node.
+
+Standard library only: the host never imports numpy, torch or the target. One request at a time; the child stays warm
+between requests and dies with its parent.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import resource
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from multiprocessing import Pipe
+from multiprocessing.connection import Connection
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from dicom_node.core import errors
+from dicom_node.core.errors import InferenceError, NodeError, WorkerDied
+from dicom_node.sandbox.child import BEGUN, Failed, OutOfMemory, Raised, Returned
+
+_log = logging.getLogger(__name__)
+_CLOSING_S = 2.0
+_RAISE_MEMORY = "Raise inference.memory_limit_mb if the study is meant to be that large."
+
+
+@dataclass(slots=True)
+class _Child:
+    process: subprocess.Popen[bytes]
+    connection: Connection
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProcessLimits:
+    """What a child may use for one request; 0 MB means no limit.
+
+    `memory_mb` limits what is resident, looked at ten times a second where /proc tells it. `address_space_mb` makes
+    the allocation itself fail (RLIMIT_AS), which is gentler and surer, but a GPU driver reserves more address space
+    than any sensible limit.
+    """
+
+    time_s: float
+    memory_mb: int = 0
+    address_space_mb: int = 0
+
+
+class Sandbox:
+    """Runs ``package.module:function`` in a child process, with a limit on its memory and one on wall-clock time.
+
+    `memory_limit_mb` (0: none) counts address space, unless `limits` says otherwise. `environment` is laid over the
+    parent's own.
+    """
+
+    def __init__(
+        self,
+        target: str = "dicom_node.jobs.worker_process:perform",
+        *,
+        time_limit_s: float = 600,
+        memory_limit_mb: int = 0,
+        limits: ProcessLimits | None = None,
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
+        self._target = target
+        self._limits = limits or ProcessLimits(time_s=time_limit_s, address_space_mb=memory_limit_mb)
+        self._environment = environment or {}
+        self._child: _Child | None = None
+        self._closed = False
+        self._busy = threading.Lock()
+        # Linux ends the child when the thread that started it ends, so a thread that lives as long as we do starts it.
+        self._starter = ThreadPoolExecutor(max_workers=1, thread_name_prefix="sandbox-starter")
+
+    def run(self, request: object) -> object:
+        """Return what the target returns for `request`; both cross the border by pickle.
+
+        Raises the `NodeError` the target raised, `InferenceError` for any other exception, and `WorkerDied` when the
+        child crashed, ran out of time or of memory; the next call then starts a new child.
+        """
+        with self._busy:
+            return self._unwrap(self._ask(request, again=True))
+
+    def _ask(self, request: object, *, again: bool) -> object:
+        """Send a request and wait for the answer; a child that had died idle is replaced once."""
+        if self._closed:
+            raise WorkerDied("The worker process was closed; the node is stopping.")
+        child = self._child or self._starter.submit(self._start).result()
+        self._child = child
+        begun = False
+        with Watchdog(child.process, self._limits.time_s, self._limits.memory_mb) as watchdog:
+            try:
+                child.connection.send(request)
+                begun = child.connection.recv() == BEGUN
+                return child.connection.recv()
+            except (EOFError, OSError) as error:
+                told = self._obituary(child, watchdog.broke)
+                if begun or watchdog.broke or not again:
+                    raise WorkerDied(told) from error
+        return self._ask(request, again=False)
+
+    def close(self) -> None:
+        """End the child; a request that is running is cut off and raises `WorkerDied`."""
+        self._closed = True
+        child = self._child
+        if child is not None and self._busy.locked():
+            child.process.kill()
+        with self._busy:
+            self._bury()
+        self._starter.shutdown()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    @property
+    def process_id(self) -> int | None:
+        """The process id of the warm child, if there is one."""
+        return self._child.process.pid if self._child else None
+
+    def _start(self) -> _Child:
+        ours, theirs = Pipe()
+        command = [sys.executable, "-m", "dicom_node.sandbox.child"]
+        command += [str(theirs.fileno()), str(os.getpid()), str(self._limits.address_space_mb), self._target]
+        process = subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            # What a model prints must not end up in the output of a command line.
+            stdout=2,
+            pass_fds=[theirs.fileno()],
+            env={
+                **os.environ,
+                **self._environment,
+                "PYTHONPATH": os.pathsep.join(path for path in sys.path if path),
+                # A model's folder stays as it was accepted: no compiled Python is written into it.
+                "PYTHONDONTWRITEBYTECODE": "1",
+            },
+        )
+        theirs.close()
+        _log.info("worker process started", extra={"pid": process.pid, "target": self._target})
+        return _Child(process, ours)
+
+    def _unwrap(self, answer: object) -> object:
+        if isinstance(answer, OutOfMemory):
+            self._bury()
+            raise WorkerDied(f"The worker process needed more than {self._memory_told()} of memory. {_RAISE_MEMORY}")
+        return unwrapped(answer)
+
+    def _memory_told(self) -> str:
+        megabytes = self._limits.address_space_mb or self._limits.memory_mb
+        return f"{megabytes} MB" if megabytes else "the device has"
+
+    def _obituary(self, child: _Child, broke: str) -> str:
+        """Bury a dead child and say how it ended."""
+        if broke == "time":
+            self._bury()
+            return (
+                f"The worker process ran longer than {self._limits.time_s:g} s and was ended. "
+                "Raise inference.time_limit_s if the model needs more."
+            )
+        if broke == "memory":
+            self._bury()
+            return f"The worker process held more than {self._limits.memory_mb} MB and was ended. {_RAISE_MEMORY}"
+        try:
+            status = child.process.wait(_CLOSING_S)
+        except subprocess.TimeoutExpired:
+            status = None
+        self._bury()
+        return f"The worker process {_ending(status)} during the run. The next run starts a new one."
+
+    def _bury(self) -> None:
+        child, self._child = self._child, None
+        if child is not None:
+            child.process.kill()
+            child.process.wait()
+            child.connection.close()
+            _log.info("worker process ended", extra={"pid": child.process.pid, "status": child.process.returncode})
+
+
+def unwrapped(answer: object) -> object:
+    """Return what the target returned; raise what it raised: a `NodeError` as it was, others as `InferenceError`."""
+    match answer:
+        case Returned(value):
+            return value
+        case Raised():
+            raise _rebuilt(answer)
+        case Failed(kind, where, text):
+            raise InferenceError(f"The model run failed with {kind} in {where}{': ' if text else ''}{text}.")
+    raise InferenceError("The worker process gave an answer that is not understood; versions differ.")
+
+
+def _ending(status: int | None) -> str:
+    if status is None:
+        return "stopped answering"
+    if status >= 0:
+        return f"exited with status {status}"
+    name = signal.Signals(-status).name
+    return f"was killed by {name}" + (" (the system may have run out of memory)" if status == -signal.SIGKILL else "")
+
+
+def _rebuilt(raised: Raised) -> NodeError:
+    """Make the error of the child again, of the same class with the same attributes."""
+    found = getattr(errors, raised.class_name, None)
+    kind = found if isinstance(found, type) and issubclass(found, NodeError) else InferenceError
+    error = kind.__new__(kind)
+    Exception.__init__(error, raised.message)
+    error.__dict__.update(raised.attributes)
+    return error
+
+
+# --- Ends a process that works too long or holds too much memory, and remembers which of the two it was --------------
+
+_POLL_S = 0.1
+_MEGABYTE = 1 << 20
+_PAGES_RESIDENT = 1  # field of /proc/PID/statm, proc(5)
+
+
+class Watchdog:
+    """Watches `process` while the block runs. `broke` is ``""``, ``time`` or ``memory``; 0 MB means no limit."""
+
+    def __init__(self, process: subprocess.Popen[bytes], time_limit_s: float, resident_limit_mb: int) -> None:
+        self._process = process
+        self._deadline = time.monotonic() + time_limit_s
+        self._limit_bytes = resident_limit_mb * _MEGABYTE
+        self._done = threading.Event()
+        self._thread = threading.Thread(target=self._watch, name=f"watchdog-{process.pid}", daemon=True)
+        self.broke = ""
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._done.set()
+        self._thread.join()
+
+    def _watch(self) -> None:
+        while not self._done.wait(self._pause_s()):
+            if self._limit_bytes and resident_bytes(self._process.pid) > self._limit_bytes:
+                self.broke = "memory"
+            elif time.monotonic() >= self._deadline:
+                self.broke = "time"
+            if self.broke:
+                self._process.kill()
+                return
+
+    def _pause_s(self) -> float:
+        left_s = max(0.0, self._deadline - time.monotonic())
+        return min(left_s, _POLL_S) if self._limit_bytes else left_s
+
+
+def resident_bytes(process_id: int | str = "self") -> int:
+    """Return the resident memory of a process; 0 where the system does not tell (no /proc)."""
+    try:
+        fields = Path(f"/proc/{process_id}/statm").read_text(encoding="ascii").split()
+    except OSError:
+        return 0
+    return int(fields[_PAGES_RESIDENT]) * resource.getpagesize()

@@ -1,0 +1,57 @@
+"""The whole result as one FHIR R4 (4.0.1) transaction Bundle."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from dicom_node.analysis.answer import Analysis, NotAnalysed, ReportContext, WrittenObject
+from dicom_node.core.errors import ReportInvalid
+from dicom_node.fhir.builders.facts import ReportFacts, gather_facts
+from dicom_node.fhir.builders.imaging_study import imaging_study_entry
+from dicom_node.fhir.builders.observation import finding_entries, not_analysed_entry
+from dicom_node.fhir.builders.provenance import device_entry, endpoint_entry, provenance_entry
+from dicom_node.fhir.builders.report import report_entry
+from dicom_node.fhir.builders.validation import check_bundle
+from dicom_node.fhir.json_types import Json, to_json_bytes
+from dicom_node.fhir.options import FhirOptions
+
+__all__ = ["build_bundle", "to_json_bytes"]
+
+
+def build_bundle(
+    answer: Analysis | NotAnalysed, context: ReportContext, written: Sequence[WrittenObject], options: FhirOptions
+) -> dict[str, object]:
+    """Return the transaction that puts this answer into an EHR; equal inputs give an equal bundle.
+
+    The patient is a logical reference: `FhirClient` finds the EHR's own Patient when it sends the bundle. Entries are
+    ordered so that none refers to a later one, for servers that take them one at a time. Raises `ReportInvalid` when a
+    resource would break R4 or the node's own rules.
+    """
+    facts = gather_facts(answer, context, options)
+    has_endpoint = bool(options.dicomweb_url)
+    observations = _observations(facts, answer)
+    urls = [entry["fullUrl"] for entry in observations]
+    entries = [
+        device_entry(facts),
+        *([endpoint_entry(facts, options.dicomweb_url)] if has_endpoint else []),
+        imaging_study_entry(facts, answer.sources, written, has_endpoint=has_endpoint),
+        *observations,
+        report_entry(facts, answer, written, urls, study_partial=context.study_partial),
+        provenance_entry(facts, context.node_uid, urls),
+    ]
+    bundle: Json = {"resourceType": "Bundle", "type": "transaction", "entry": entries}
+    check_bundle(bundle)
+    return bundle
+
+
+def _observations(facts: ReportFacts, answer: Analysis | NotAnalysed) -> list[Json]:
+    if isinstance(answer, NotAnalysed):
+        return [not_analysed_entry(facts, answer)]
+    keys = [finding.key for finding in answer.findings]
+    doubled = sorted({key for key in keys if keys.count(key) > 1})
+    if doubled:
+        raise ReportInvalid(
+            f"Model {answer.model.name} returned two findings under one key ({', '.join(doubled)}); "
+            "give every finding of the model its own key."
+        )
+    return finding_entries(facts, answer.findings)

@@ -1,0 +1,106 @@
+"""What all resources of one report share: who, when, which study, which model, and how to refer to each other."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from dicom_node.analysis.answer import Analysis, NotAnalysed, ReportContext
+from dicom_node.core.entities import ModelIdentity
+from dicom_node.core.errors import ReportInvalid
+from dicom_node.core.uids import derived_uuid
+from dicom_node.fhir.builders.dicom_values import earliest_acquisition, fhir_instant, source_text, study_started
+from dicom_node.fhir.builders.identifiers import accession_identifier, patient_reference, uuid_identifier
+from dicom_node.fhir.json_types import Json
+from dicom_node.fhir.options import FhirOptions
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReportFacts:
+    """The elements shared by the resources of one report, as FHIR JSON where they are FHIR data types.
+
+    `effective` is a dateTime or empty, `issued` an instant. `performer` is empty when no organisation is configured.
+    """
+
+    model: ModelIdentity
+    job_key: str
+    study_instance_uid: str
+    report_identifier: Json
+    subject: Json
+    accession: Json | None
+    started: str
+    effective: str
+    issued: str
+    organization: Json | None
+    research: bool
+
+    @property
+    def based_on(self) -> list[Json]:
+        """The order as logical reference: the node never creates orders."""
+        return [] if self.accession is None else [{"type": "ServiceRequest", "identifier": self.accession}]
+
+    @property
+    def performer(self) -> list[Json]:
+        """The organisation that runs the node, named only: its own record is the EHR's business."""
+        return [] if self.organization is None else [self.organization]
+
+    @property
+    def warning(self) -> str:
+        """The sentence that stands wherever a person may read the result."""
+        text = "AI preliminary, not reviewed by a physician."
+        return f"{text} RESEARCH ONLY, not for clinical use." if self.research else text
+
+    def full_url(self, resource_type: str, key: str = "") -> str:
+        """Return the ``urn:uuid:`` under which an entry of this bundle is known to the others."""
+        return derived_uuid("fhir", "entry", self.job_key, resource_type, key).urn
+
+    def reference(self, resource_type: str, key: str = "") -> Json:
+        """Return a reference to an entry of this bundle."""
+        return {"reference": self.full_url(resource_type, key), "type": resource_type}
+
+
+def gather_facts(answer: Analysis | NotAnalysed, context: ReportContext, options: FhirOptions) -> ReportFacts:
+    """Read the shared facts from the analysed images. Raises `ReportInvalid` when there is no image to read from."""
+    if not answer.sources:
+        raise ReportInvalid(
+            "No FHIR report can be made: the answer names no source image, so study and patient are unknown. "
+            "Hand the images that were looked at to the builder."
+        )
+    first = answer.sources[0]
+    study_instance_uid = source_text(first, "StudyInstanceUID")
+    started = study_started(first, options.time_zone)
+    effective = earliest_acquisition(answer.sources, options.time_zone) or started
+    return ReportFacts(
+        model=answer.model,
+        job_key=context.job_key,
+        study_instance_uid=study_instance_uid,
+        report_identifier=report_identifier(study_instance_uid, answer.model.name, context.route_name),
+        subject=patient_reference(first, options),
+        accession=accession_identifier(first, options),
+        started=started.fhir() if started else "",
+        effective=effective.fhir() if effective else "",
+        issued=fhir_instant(context.started_at),
+        organization=_organization(options.organization or context.institution),
+        research="research" in (options.intended_use, context.intended_use),
+    )
+
+
+def report_identifier(study_instance_uid: str, model_name: str, route_name: str) -> Json:
+    """Return what the report of this model on this study is known by, whatever images, version or run made it."""
+    return uuid_identifier("DiagnosticReport", study_instance_uid, model_name, route_name)
+
+
+def _organization(name: str) -> Json | None:
+    return {"type": "Organization", "display": name} if name else None
+
+
+def conditional_create(url: str, resource: Json, search: str) -> Json:
+    """Return an entry that adds the resource unless the search already finds one (shared or immutable resources)."""
+    request = {"method": "POST", "url": resource["resourceType"], "ifNoneExist": search}
+    return {"fullUrl": url, "resource": resource, "request": request}
+
+
+def conditional_update(url: str, resource: Mapping[str, object], search: str) -> Json:
+    """Return an entry that replaces what the search finds, or adds it (resources that are the node's own)."""
+    request = {"method": "PUT", "url": f"{resource['resourceType']}?{search}"}
+    return {"fullUrl": url, "resource": resource, "request": request}

@@ -1,0 +1,73 @@
+"""Identifiers and logical references: who the patient is, which order, which DICOM object, which report."""
+
+from __future__ import annotations
+
+from pydicom.dataset import Dataset
+
+from dicom_node.core.uids import derived_uid, derived_uuid
+from dicom_node.fhir.builders.dicom_values import person_name, source_text
+from dicom_node.fhir.builders.terms import ACCESSION_TYPE
+from dicom_node.fhir.json_types import Json, without_empty
+from dicom_node.fhir.options import FhirOptions
+
+DICOM_UID_SYSTEM = "urn:dicom:uid"
+URI_SYSTEM = "urn:ietf:rfc:3986"
+#: Systems of identifiers that only this product gives out.
+JOB_SYSTEM = f"urn:oid:{derived_uid('identifier-system', 'job-key')}"
+MODEL_DIGEST_SYSTEM = f"urn:oid:{derived_uid('identifier-system', 'model-digest')}"
+
+
+def dicom_uid(uid: str) -> Json:
+    """Return a DICOM UID as Identifier (FHIR R4 ImagingStudy notes)."""
+    return {"system": DICOM_UID_SYSTEM, "value": f"urn:oid:{uid}"}
+
+
+def uuid_identifier(*parts: str) -> Json:
+    """Return an Identifier that always stands for these parts."""
+    return {"system": URI_SYSTEM, "value": derived_uuid("fhir", *parts).urn}
+
+
+def query(identifier: Json) -> str:
+    """Return the search that finds the resource with this identifier; only for systems that need no escaping."""
+    return f"identifier={identifier['system']}|{identifier['value']}"
+
+
+def patient_reference(dataset: Dataset, options: FhirOptions) -> Json:
+    """Return the Patient as logical reference; the EHR's own id is looked up when the bundle is sent.
+
+    Without PatientID only the name remains, and the client will refuse to send it.
+    """
+    identifier = without_empty(
+        {"system": _patient_system(dataset, options), "value": source_text(dataset, "PatientID")}
+    )
+    known = identifier if "value" in identifier else None
+    display = person_name(dataset) or ("" if known else "Images carry neither PatientID nor PatientName")
+    return without_empty({"type": "Patient", "identifier": known, "display": display})
+
+
+def accession_identifier(dataset: Dataset, options: FhirOptions) -> Json | None:
+    """Return AccessionNumber as Identifier of its issuer (it is unique only there), or `None` when absent."""
+    number = source_text(dataset, "AccessionNumber")
+    if not number:
+        return None
+    system = _universal_system(dataset, "IssuerOfAccessionNumberSequence") or options.accession_system
+    return without_empty({"type": ACCESSION_TYPE, "system": system, "value": number})
+
+
+def _patient_system(dataset: Dataset, options: FhirOptions) -> str:
+    """Return the system of PatientID, or nothing when the images name an issuer that the site's list does not hold.
+
+    Such a number is another hospital's: under the site's own system it could be the number of another patient.
+    """
+    issuer = source_text(dataset, "IssuerOfPatientID")
+    named = options.issuers.get(issuer, "") or _universal_system(dataset, "IssuerOfPatientIDQualifiersSequence")
+    is_foreign = bool(issuer and options.issuers)
+    return named or ("" if is_foreign else options.patient_system)
+
+
+def _universal_system(dataset: Dataset, keyword: str) -> str:
+    """Return the assigning authority of HL7v2 Hierarchic Designator macro as URI (PS3.3 10.14), where it is an OID."""
+    for item in dataset.get(keyword) or ():
+        if source_text(item, "UniversalEntityIDType") == "ISO":
+            return f"urn:oid:{source_text(item, 'UniversalEntityID')}"
+    return ""

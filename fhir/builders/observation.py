@@ -1,0 +1,114 @@
+"""One FHIR Observation per finding, with certainty, measurements and side as components."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from dicom_node.analysis.answer import NotAnalysed
+from dicom_node.core.codes import CERTAINTY_OF_FINDING, PERCENT, PRESENCE_CODES
+from dicom_node.core.entities import Finding, Presence
+from dicom_node.core.uids import tracking_uid
+from dicom_node.fhir.builders.facts import ReportFacts, conditional_update
+from dicom_node.fhir.builders.identifiers import dicom_uid, query
+from dicom_node.fhir.builders.terms import (
+    IMAGING_CATEGORY,
+    LATERALITY,
+    PROCEDURE_FINDINGS,
+    UCUM,
+    absent_because,
+    concept,
+    value_or_reason,
+)
+from dicom_node.fhir.builders.wording import not_analysed_text, percent, site_text
+from dicom_node.fhir.json_types import Json, without_empty
+
+#: Key, among the findings of a job, of the Observation that says why there are none.
+NOT_ANALYSED_KEY = "not-analysed"
+
+
+def finding_entries(facts: ReportFacts, findings: Sequence[Finding]) -> list[Json]:
+    """Return an entry for every finding; each replaces the one with the same tracking UID."""
+    return [_entry(facts, finding.key, _finding_elements(facts, finding)) for finding in findings]
+
+
+def not_analysed_entry(facts: ReportFacts, answer: NotAnalysed) -> Json:
+    """Return an Observation without value that tells why: absence of an answer is never a negative finding."""
+    text = not_analysed_text(answer)
+    elements = {
+        "code": concept(PROCEDURE_FINDINGS, "AI analysis"),
+        "dataAbsentReason": absent_because("not-performed", text),
+        "note": [{"text": facts.warning}, {"text": text}],
+    }
+    return _entry(facts, NOT_ANALYSED_KEY, elements)
+
+
+def _entry(facts: ReportFacts, finding_key: str, elements: Json) -> Json:
+    """Complete an Observation by what all of one report share; the SR names it by the same tracking UID."""
+    identifier = dicom_uid(tracking_uid(facts.job_key, finding_key))
+    observation = without_empty(
+        {
+            "resourceType": "Observation",
+            "identifier": [identifier],
+            "basedOn": facts.based_on,
+            "status": "preliminary",
+            "category": [IMAGING_CATEGORY],
+            "subject": facts.subject,
+            "effectiveDateTime": facts.effective,
+            "issued": facts.issued,
+            "performer": facts.performer,
+            "method": {"text": f"AI: {facts.model.name} {facts.model.version}"},
+            "device": facts.reference("Device"),
+            "derivedFrom": [facts.reference("ImagingStudy")],
+            **elements,
+        }
+    )
+    return conditional_update(facts.full_url("Observation", finding_key), observation, query(identifier))
+
+
+def _finding_elements(facts: ReportFacts, finding: Finding) -> Json:
+    certainty = [] if finding.probability is None else [_certainty(finding.probability, finding.threshold)]
+    measurements = [
+        {"code": concept(measurement.name, measurement.label), **value_or_reason(measurement.value, measurement.unit)}
+        for measurement in finding.measurements
+    ]
+    components = certainty + measurements
+    return {
+        "code": concept(finding.code, finding.label),
+        **_value(finding, has_components=bool(components)),
+        "bodySite": concept(finding.site, site_text(finding)),
+        "note": _notes(facts, finding),
+        "component": components + _side(finding),
+    }
+
+
+def _value(finding: Finding, *, has_components: bool) -> Json:
+    """Return Present or Absent (CID 240); undetermined, or nothing at all to say, becomes a reason instead."""
+    if finding.presence is Presence.UNDETERMINED:
+        return {"dataAbsentReason": absent_because("unknown", "The model could not determine the presence.")}
+    if finding.presence is not None:
+        return {"valueCodeableConcept": concept(PRESENCE_CODES[finding.presence])}
+    if has_components:
+        return {}
+    return {"dataAbsentReason": absent_because("unknown", "The model gave no value.")}
+
+
+def _certainty(probability: float, threshold: float | None) -> Json:
+    component = {"code": concept(CERTAINTY_OF_FINDING), **value_or_reason(percent(probability), PERCENT)}
+    if threshold is not None and math.isfinite(threshold):
+        low = {"value": percent(threshold), "unit": "%", "system": UCUM, "code": "%"}
+        component["referenceRange"] = [{"low": low, "text": "Decision threshold of the model for Present"}]
+    return component
+
+
+def _side(finding: Finding) -> list[Json]:
+    """Return the side as component: R4 has no place for it in bodySite, and codings there must be synonyms."""
+    if finding.laterality is None:
+        return []
+    return [{"code": concept(LATERALITY), "valueCodeableConcept": concept(finding.laterality)}]
+
+
+def _notes(facts: ReportFacts, finding: Finding) -> list[Json]:
+    uncalibrated = finding.probability is not None and not facts.model.calibrated
+    score = "The certainty is the model's score; it is not calibrated to a frequency of disease."
+    return [{"text": facts.warning}, *([{"text": score}] if uncalibrated else [])]

@@ -1,0 +1,89 @@
+"""Which software made the report, from which images, with which weights.
+
+R4 Provenance has no identifier. So that a bundle sent twice leaves one, it carries the job as tag and is created only
+if no Provenance with that tag exists (`_tag` is a search parameter of every resource). A re-run is another job and
+adds its own Provenance to the new version of the report.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from dicom_node import PRODUCT_NAME, __version__
+from dicom_node.core.codes import ARTIFICIAL_INTELLIGENCE
+from dicom_node.fhir.builders.dicom_values import one_line
+from dicom_node.fhir.builders.facts import ReportFacts, conditional_create
+from dicom_node.fhir.builders.identifiers import JOB_SYSTEM, MODEL_DIGEST_SYSTEM, dicom_uid, query, uuid_identifier
+from dicom_node.fhir.builders.terms import ASSEMBLER, CREATED, DICOM_STUDY, WADO_RS, concept
+from dicom_node.fhir.json_types import Json, without_empty
+
+
+def provenance_entry(facts: ReportFacts, node_uid: str, observation_urls: Sequence[str]) -> Json:
+    """Return the Provenance of the report and its Observations."""
+    node = {"type": "Device", "identifier": dicom_uid(node_uid), "display": f"{PRODUCT_NAME} {__version__}"}
+    who = [facts.reference("Device"), node]
+    provenance = {
+        "resourceType": "Provenance",
+        "meta": {"tag": [{"system": JOB_SYSTEM, "code": facts.job_key}]},
+        "target": [facts.reference("DiagnosticReport"), *({"reference": url} for url in observation_urls)],
+        "recorded": facts.issued,
+        "activity": CREATED,
+        "agent": [without_empty({"type": ASSEMBLER, "who": one, "onBehalfOf": facts.organization}) for one in who],
+        "entity": [
+            {"role": "source", "what": facts.reference("ImagingStudy")},
+            {"role": "source", "what": _weights(facts)},
+        ],
+    }
+    return conditional_create(facts.full_url("Provenance"), provenance, f"_tag={JOB_SYSTEM}|{facts.job_key}")
+
+
+def _weights(facts: ReportFacts) -> Json:
+    model = facts.model
+    return {
+        "identifier": {"system": MODEL_DIGEST_SYSTEM, "value": model.digest},
+        "display": f"{model.name} {model.version}: weights and configuration (sha256)",
+    }
+
+
+# --- The model as FHIR Device: its identity changes whenever weights or configuration do (IHE AI Results) ------------
+
+
+def device_entry(facts: ReportFacts) -> Json:
+    """Return the Device, created only if the server has none with its UID."""
+    model = facts.model
+    identifier = dicom_uid(model.device_uid)
+    notes = [f"Intended use: {model.intended_use}" if model.intended_use else "", model.limits]
+    device = without_empty(
+        {
+            "resourceType": "Device",
+            "identifier": [identifier],
+            "status": "active",
+            "manufacturer": model.manufacturer,
+            "deviceName": [{"name": model.name, "type": "model-name"}],
+            "type": concept(ARTIFICIAL_INTELLIGENCE),
+            "version": [
+                {"type": {"text": "model version"}, "value": model.version},
+                {"type": {"text": "sha256 of weights and configuration"}, "value": model.digest},
+            ],
+            "note": [{"text": one_line(note)} for note in notes if note.strip()],
+        }
+    )
+    return conditional_create(facts.full_url("Device"), device, query(identifier))
+
+
+# --- Where the images can be fetched: the DICOMweb service of the PACS as FHIR Endpoint ------------------------------
+
+
+def endpoint_entry(facts: ReportFacts, dicomweb_url: str) -> Json:
+    """Return the Endpoint of this address, created only if the server has none."""
+    identifier = uuid_identifier("Endpoint", dicomweb_url)
+    endpoint: Json = {
+        "resourceType": "Endpoint",
+        "identifier": [identifier],
+        "status": "active",
+        "connectionType": WADO_RS,
+        "payloadType": [concept(DICOM_STUDY)],
+        "payloadMimeType": ["application/dicom"],
+        "address": dicomweb_url,
+    }
+    return conditional_create(facts.full_url("Endpoint"), endpoint, query(identifier))

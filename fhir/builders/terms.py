@@ -1,0 +1,65 @@
+"""FHIR code systems and the fixed concepts of the resources; concepts shared with SR are in `dicom_node.core.codes`."""
+
+from __future__ import annotations
+
+import math
+
+from dicom_node.core.codes import FHIR_SYSTEMS, NO_UNITS
+from dicom_node.core.entities import Code
+from dicom_node.core.uids import coding_scheme_uid
+from dicom_node.fhir.builders.dicom_values import one_line
+from dicom_node.fhir.json_types import Json, without_empty
+
+_HL7 = "http://terminology.hl7.org/CodeSystem"
+
+UCUM = FHIR_SYSTEMS["UCUM"]
+DCM = FHIR_SYSTEMS["DCM"]
+
+LATERALITY = Code("272741003", "SCT", "Laterality")
+PROCEDURE_FINDINGS = Code("59776-5", "LN", "Procedure findings")
+DICOM_STUDY = Code("113014", "DCM", "DICOM Study")
+
+
+def _concept(system: str, code: str, display: str) -> Json:
+    return {"coding": [{"system": system, "code": code, "display": display}]}
+
+
+IMAGING_CATEGORY = _concept(f"{_HL7}/observation-category", "imaging", "Imaging")
+RADIOLOGY_SERVICE = _concept(f"{_HL7}/v2-0074", "RAD", "Radiology")
+ACCESSION_TYPE = _concept(f"{_HL7}/v2-0203", "ACSN", "Accession ID")
+ASSEMBLER = _concept(f"{_HL7}/provenance-participant-type", "assembler", "Assembler")
+CREATED = _concept(f"{_HL7}/v3-DataOperation", "CREATE", "create")
+WADO_RS: Json = {"system": f"{_HL7}/endpoint-connection-type", "code": "dicom-wado-rs", "display": "DICOM WADO-RS"}
+
+_ABSENT_REASONS = {"unknown": "Unknown", "not-performed": "Not Performed", "not-a-number": "Not a Number (NaN)"}
+
+
+def absent_because(reason: str, text: str) -> Json:
+    """Return a dataAbsentReason; `reason` is ``unknown``, ``not-performed`` or ``not-a-number``."""
+    return {**_concept(f"{_HL7}/data-absent-reason", reason, _ABSENT_REASONS[reason]), "text": text}
+
+
+def coding(code: Code) -> Json:
+    """Return the Coding; a scheme without a FHIR address is named by the OID that identifies it in the SR too."""
+    system = FHIR_SYSTEMS.get(code.scheme) or f"urn:oid:{coding_scheme_uid(code.scheme)}"
+    return without_empty({"system": system, "code": code.value, "display": one_line(code.meaning)})
+
+
+def concept(code: Code, text: str = "") -> Json:
+    """Return a CodeableConcept of one coding."""
+    return without_empty({"coding": [coding(code)], "text": one_line(text)})
+
+
+def printed_unit(unit: Code) -> str:
+    """Return a unit for people: the UCUM code, its meaning where the code is bracketed, nothing for pure numbers."""
+    if unit.value == NO_UNITS.value:
+        return ""
+    return unit.meaning if unit.value.startswith("[") else unit.value
+
+
+def value_or_reason(value: float, unit: Code) -> Json:
+    """Return ``valueQuantity`` in UCUM, or ``dataAbsentReason`` for a number that JSON cannot hold."""
+    if not math.isfinite(value):
+        return {"dataAbsentReason": absent_because("not-a-number", "The measurement has no finite value.")}
+    quantity = {"value": value, "unit": printed_unit(unit), "system": UCUM, "code": unit.value}
+    return {"valueQuantity": without_empty(quantity) | {"value": value}}

@@ -1,0 +1,146 @@
+"""The sentences of a report: one per finding, the conclusion, the reason why there is no answer."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import math
+from collections.abc import Iterable, Sequence
+from html import escape
+
+from dicom_node.analysis.answer import Analysis, NotAnalysed, WrittenObject
+from dicom_node.core.codes import PRESENCE_CODES
+from dicom_node.core.entities import Finding, Measurement
+from dicom_node.fhir.builders.dicom_values import one_line, source_text
+from dicom_node.fhir.builders.facts import ReportFacts
+from dicom_node.fhir.builders.terms import printed_unit
+from dicom_node.fhir.json_types import Json
+
+NOT_MEASURABLE = "not measurable"
+
+
+def percent(probability: float) -> float:
+    """Return a probability 0..1 as a percentage with one decimal."""
+    return round(probability * 100, 1)
+
+
+def site_text(finding: Finding) -> str:
+    """Return where the finding is, side first: ``Left Lung``."""
+    side = f"{finding.laterality.meaning} " if finding.laterality else ""
+    return f"{side}{finding.site.meaning}"
+
+
+def presence_text(finding: Finding) -> str:
+    """Return ``Present``, ``Absent``, ``Undetermined``, or nothing for a mere measurement."""
+    return PRESENCE_CODES[finding.presence].meaning if finding.presence else ""
+
+
+def certainty_text(finding: Finding, *, calibrated: bool) -> str:
+    """Return the model's score for people, or nothing when it gave none."""
+    if finding.probability is None:
+        return ""
+    if not math.isfinite(finding.probability):
+        return f"certainty {NOT_MEASURABLE}"
+    return f"certainty {percent(finding.probability)} %" + ("" if calibrated else " (uncalibrated)")
+
+
+def measurement_text(measurement: Measurement) -> str:
+    """Return name, value and unit of one measurement."""
+    if not math.isfinite(measurement.value):
+        return f"{measurement.label} {NOT_MEASURABLE}"
+    return f"{measurement.label} {measurement.value} {printed_unit(measurement.unit)}".rstrip()
+
+
+def finding_sentence(finding: Finding, *, calibrated: bool) -> str:
+    """Return one line about one finding; the site is left out where the label says it."""
+    parts = [
+        presence_text(finding),
+        certainty_text(finding, calibrated=calibrated),
+        *(measurement_text(measurement) for measurement in finding.measurements),
+    ]
+    site = site_text(finding)
+    where = "" if site.lower() in finding.label.lower() else f" ({site})"
+    return one_line(f"{finding.label}{where}: {'; '.join(filter(None, parts)) or 'no value'}.")
+
+
+def not_analysed_text(answer: NotAnalysed) -> str:
+    """Return the sentence that stands in place of every finding."""
+    return one_line(f"Not analysed: {answer.message} ({answer.reason})")
+
+
+def conclusion_lines(answer: Analysis | NotAnalysed, *, incomplete: bool) -> list[str]:
+    """Return what the report says, line by line, without the warning that goes first."""
+    if isinstance(answer, NotAnalysed):
+        silence = "This says nothing about the presence or absence of any finding."
+        return [not_analysed_text(answer), silence, *_notes(answer)]
+    lines = [finding_sentence(finding, calibrated=answer.model.calibrated) for finding in answer.findings]
+    caution = ["The study or the analysis was incomplete; findings may be missing."] if incomplete else []
+    return caution + (lines or ["The model reported no finding it could evaluate."]) + _notes(answer)
+
+
+def _notes(answer: Analysis | NotAnalysed) -> list[str]:
+    """Return what the model said about its input and its limits."""
+    return [one_line(f"Note: {note}") for note in answer.notes]
+
+
+# --- The report for people: XHTML for `text.div`, and an HTML page as presentedForm. Every inserted text is escaped --
+
+_STYLE = "body{font-family:sans-serif;max-width:48em;margin:2em auto}th{text-align:left;padding-right:1em}"
+
+
+def narrative(facts: ReportFacts, lines: Sequence[str]) -> Json:
+    """Return the Narrative of the report."""
+    body = _paragraph(facts.warning) + _list(lines)
+    return {"status": "generated", "div": f'<div xmlns="http://www.w3.org/1999/xhtml">{body}</div>'}
+
+
+def presented_form(facts: ReportFacts, lines: Sequence[str], written: Sequence[WrittenObject]) -> Json:
+    """Return the report as one HTML page (Attachment); `hash` is the base64 SHA-1 of its bytes (R4 datatypes)."""
+    data = _page(facts, lines, written).encode("utf-8")
+    return {
+        "contentType": "text/html",
+        "language": "en",
+        "data": base64.b64encode(data).decode("ascii"),
+        "size": len(data),
+        "hash": base64.b64encode(hashlib.sha1(data, usedforsecurity=False).digest()).decode("ascii"),
+        "title": f"AI preliminary analysis: {facts.model.name} {facts.model.version}",
+        "creation": facts.issued,
+    }
+
+
+def _page(facts: ReportFacts, lines: Sequence[str], written: Sequence[WrittenObject]) -> str:
+    title = f"AI preliminary analysis: {facts.model.name} {facts.model.version}"
+    rows = "".join(f"<tr><th>{_text(name)}</th><td>{_text(value)}</td></tr>" for name, value in _header(facts) if value)
+    objects = [f"{item.description} ({source_text(item.dataset, 'SOPInstanceUID')})" for item in written]
+    return (
+        f'<!DOCTYPE html><html lang="en"><head><meta charset="utf-8"><title>{_text(title)}</title>'
+        f"<style>{_STYLE}</style></head><body><h1>{_text(title)}</h1>"
+        f"<p><strong>{_text(facts.warning)}</strong></p><table>{rows}</table>{_list(lines)}"
+        + (f"<h2>Objects in the image archive</h2>{_list(objects)}" if objects else "")
+        + "</body></html>"
+    )
+
+
+def _header(facts: ReportFacts) -> Iterable[tuple[str, str]]:
+    return (
+        ("Patient", facts.subject.get("display", "")),
+        ("Patient ID", facts.subject.get("identifier", {}).get("value", "")),
+        ("Accession number", (facts.accession or {}).get("value", "")),
+        ("Study", facts.study_instance_uid),
+        ("Images taken", facts.effective),
+        ("Analysed", facts.issued),
+        ("Intended use", facts.model.intended_use),
+        ("Limits", facts.model.limits),
+    )
+
+
+def _paragraph(text: str) -> str:
+    return f"<p>{_text(text)}</p>"
+
+
+def _list(lines: Iterable[str]) -> str:
+    return f"<ul>{''.join(f'<li>{_text(line)}</li>' for line in lines)}</ul>"
+
+
+def _text(text: str) -> str:
+    return escape(one_line(text))

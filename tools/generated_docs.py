@@ -1,0 +1,140 @@
+"""The parts of the documentation that are written from the code, so that they cannot go stale.
+
+Run ``python -m tools.generated_docs`` after a change; `test_docs` fails until that was done.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel
+from pydantic_core import PydanticUndefined
+
+from dicom_node.config.settings import Settings
+from dicom_node.core import codes as terminology
+from dicom_node.core.lifecycle import DELIVERY_TRANSITIONS, JOB_TRANSITIONS, STUDY_TRANSITIONS
+from dicom_node.core.reasons import reason_table
+from dicom_node.inference.cards.keys import KEYS
+from tests.support.needs import REPOSITORY
+from tools import attribute_tables, conformance_tables
+
+DOCS = REPOSITORY / "docs"
+
+
+def settings_tables() -> str:
+    """One table per section of the settings: key, default, meaning."""
+    parts = []
+    for section, field in Settings.model_fields.items():
+        model, is_list = _section_model(field.annotation)
+        heading = f"### `[[{section}]]`, any number" if is_list else f"### `[{section}]`"
+        rows = [f"| `{key}` | {_default(one)} | {one.description} |" for key, one in model.model_fields.items()]
+        parts.append("\n".join([heading, "", "| key | default | meaning |", "|---|---|---|", *rows]))
+    return "\n\n".join(parts)
+
+
+def state_table() -> str:
+    """Which states there are and which may follow which."""
+    rows = [
+        f"| {what} | `{old}` | {', '.join(f'`{new}`' for new in sorted(following)) or 'none: it is final'} |"
+        for what, transitions in (
+            ("study", STUDY_TRANSITIONS),
+            ("job", JOB_TRANSITIONS),
+            ("delivery", DELIVERY_TRANSITIONS),
+        )
+        for old, following in transitions.items()
+    ]
+    return "\n".join(["| what | state | may become |", "|---|---|---|", *rows])
+
+
+def card_tables() -> str:
+    """One table per table of a model card: key, type, default, meaning."""
+    parts = []
+    for table in dict.fromkeys(key.table for key in KEYS):
+        rows = [f"| `{key.name}` | {key.kind} | {key.default} | {key.meaning} |" for key in KEYS if key.table == table]
+        heading = f"### `[{table}]` of the card" if table else "### The top of the card"
+        parts.append("\n".join([heading, "", "| key | type | default | meaning |", "|---|---|---|---|", *rows]))
+    return "\n\n".join(parts)
+
+
+def terminology_tables() -> str:
+    """One table per table of the terminology."""
+    parts = []
+    for one in terminology.TABLES:
+        rows = [_term_row(term) for term in terminology.table(one).values()]
+        header = ["| key | code | meaning | checked | also known as |", "|---|---|---|---|---|"]
+        parts.append("\n".join([f"## {one.capitalize()}", "", *header, *rows]))
+    return "\n\n".join(parts)
+
+
+def _term_row(term: terminology.Term) -> str:
+    also = ", ".join(f"{one.scheme} {one.value}" for one in term.equivalents)
+    cells = (f"`{term.key}`", f"{term.code.scheme} `{term.code.value}`", term.code.meaning, term.reviewed, also)
+    return f"| {' | '.join(cells)} |"
+
+
+PARTS: Mapping[tuple[str, str], Callable[[], str]] = {
+    ("configuration.md", "settings"): settings_tables,
+    ("conformance.md", "services"): conformance_tables.services,
+    ("conformance.md", "storage SOP classes"): conformance_tables.storage_sop_classes,
+    ("conformance.md", "SOP classes of results"): conformance_tables.sent_sop_classes,
+    ("conformance.md", "attributes of results"): attribute_tables.attribute_tables,
+    ("conformance.md", "transfer syntaxes"): conformance_tables.transfer_syntaxes,
+    ("conformance.md", "C-STORE statuses"): conformance_tables.store_statuses,
+    ("conformance.md", "N-ACTION statuses"): conformance_tables.action_statuses,
+    ("conformance.md", "failure reasons"): conformance_tables.failure_reasons,
+    ("conformance.md", "rejections"): conformance_tables.rejections,
+    ("conformance.md", "aborts"): conformance_tables.aborts,
+    ("conformance.md", "answers to results"): conformance_tables.answers_to_results,
+    ("architecture.md", "states"): state_table,
+    ("models.md", "model card"): card_tables,
+    ("models.md", "reasons"): reason_table,
+    ("terminology.md", "terminology"): terminology_tables,
+}
+
+
+def with_part(text: str, name: str, content: str) -> str:
+    """Return a page with one generated part replaced. Raises `ValueError` when the page has no place for it."""
+    pattern = re.compile(rf"(<!-- written from the code: {re.escape(name)} -->\n).*?(<!-- end -->)", re.DOTALL)
+    if not pattern.search(text):
+        raise ValueError(f"the page has no place for {name!r}")
+    return pattern.sub(lambda found: f"{found[1]}\n{content}\n\n{found[2]}", text)
+
+
+def pages() -> Iterator[tuple[Path, str]]:
+    """Every page with generated parts, and what it should say."""
+    for page in sorted({page for page, _ in PARTS}):
+        path = DOCS / page
+        text = path.read_text(encoding="utf-8")
+        for (owner, name), render in PARTS.items():
+            if owner == page:
+                text = with_part(text, name, render())
+        yield path, text
+
+
+def _section_model(annotation: Any) -> tuple[type[BaseModel], bool]:
+    arguments = getattr(annotation, "__args__", ())
+    return (arguments[0], True) if arguments else (annotation, False)
+
+
+def _default(field: Any) -> str:
+    value = field.default_factory() if field.default_factory else field.default
+    if value is PydanticUndefined:
+        return "required"
+    if value is None or value in ("", (), {}):
+        return "none"
+    if isinstance(value, bool):
+        return f"`{str(value).lower()}`"
+    return f"`{value:g}`" if isinstance(value, float) else f"`{value}`"
+
+
+def main() -> None:
+    """Rewrite the generated parts of all pages."""
+    for path, text in pages():
+        path.write_text(text, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
