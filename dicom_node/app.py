@@ -11,17 +11,17 @@ import logging
 import os
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from dicom_node import __version__
-from dicom_node.config.outgoing import DestinationSettings
 from dicom_node.core.errors import SettingsError
 from dicom_node.index.jobs import free_dead_leases
 from dicom_node.roles.node import Node
 
 if TYPE_CHECKING:
+    from dicom_node.deliver.kinds.kind import DestinationKind
     from dicom_node.deliver.outbox import DestinationWorker
-    from dicom_node.deliver.outgoing import Sender
     from dicom_node.receive.process import AcceptorProcess
     from dicom_node.roles.infer import InferRole
     from dicom_node.roles.receive import ReceiveRole
@@ -124,7 +124,8 @@ class Service:
         self._watches.start()
 
     def _start_outbox(self) -> None:
-        from dicom_node.deliver.factory import make_sender  # noqa: PLC0415
+        from dicom_node.deliver.kinds import destinations_of  # noqa: PLC0415
+        from dicom_node.deliver.kinds.kind import Caller  # noqa: PLC0415
         from dicom_node.deliver.outbox import BackOff, DestinationWorker, OutboxPolicy  # noqa: PLC0415
         from dicom_node.deliver.peer_capabilities import capability_probe  # noqa: PLC0415
         from dicom_node.deliver.profiles import profiles_of  # noqa: PLC0415
@@ -132,18 +133,15 @@ class Service:
         node, delivery = self._node, self._node.settings.delivery
         back_off = BackOff(delivery.first_retry_s, delivery.max_retry_s)
         profiles = profiles_of(node.settings)
+        caller = Caller(node.settings.node.ae_title, delivery.timeout_s, node.settings.dicom_tls)
 
-        def worker(destination: DestinationSettings) -> DestinationWorker:
-            title = node.settings.node.ae_title
-
-            def sender() -> Sender:
-                return make_sender(destination, title, delivery.timeout_s, node.settings.dicom_tls)
-
+        def worker(destination: DestinationKind) -> DestinationWorker:
             known = capability_probe(destination, profiles, node.settings)
             policy = OutboxPolicy(node.identity, back_off, known)
+            sender = partial(destination.sender, caller)
             return DestinationWorker(destination.name, sender, node.database, node.spool, policy)
 
-        self._outbox = [worker(destination) for destination in node.settings.destination]
+        self._outbox = [worker(destination) for destination in destinations_of(node.settings)]
         for one in self._outbox:
             one.start()
         self._tell_owed_to_nobody()

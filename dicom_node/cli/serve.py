@@ -6,9 +6,9 @@ import argparse
 import logging
 import threading
 
-from dicom_node.config.settings import load_settings
 from dicom_node.end import End
 from dicom_node.receive.start import start_acceptor
+from dicom_node.roles.settings import load_settings
 
 #: Beginnings of the names of the threads without which the node is not a node.
 OWN_THREADS = ("job-runner", "outbox-", "consumer", "acceptor")
@@ -26,6 +26,8 @@ def serve(options: argparse.Namespace) -> int:
     from dicom_node.roles.node import Node  # noqa: PLC0415
 
     configure_logs(settings.node.log_level)
+    for text in settings.remarks:
+        _log.warning("settings", extra={"why": text})
     end = End()
     failed = _watch_own_threads(end)
     service = Service(Node(settings), options.role or ROLES, acceptor)
