@@ -108,7 +108,8 @@ class Settings(Section):
         """Else every certificate that the system trusts, the whole web's, would do."""
         if self.dicom_tls.ca:
             return self
-        called: list[tuple[str, Section]] = [(one.name, one) for one in (*self.destination, *self.source)]
+        called: list[tuple[str, Section]] = [(one.name, one) for one in self.destination]
+        called += [(one.name, one) for one in self.source]
         for name, one in called:
             if isinstance(one, DicomPeer) and one.tls_server_name == "*" and not one.tls_ca:
                 raise ValueError(f'{name!r}: tls_server_name = "*" needs tls_ca (or dicom_tls.ca)')

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any, get_args
 
@@ -106,3 +108,10 @@ def test_an_address_that_cannot_be_one_is_refused_without_its_secrets(kind: str,
     with pytest.raises(SettingsError, match="Destination 'there': url") as raised:
         destination(kind, url=url).sender(CALLER)
     assert "secret" not in str(raised.value)
+
+
+def test_reading_settings_loads_nothing_that_a_sender_needs() -> None:
+    heavy = ("httpx", "pynetdicom", "pydicom", "pyorthanc", "sqlalchemy", "numpy")
+    code = f"import sys, dicom_node.roles.settings; print([one for one in {heavy} if one in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

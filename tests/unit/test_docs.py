@@ -20,9 +20,7 @@ from tools.generated_docs import DOCS, pages
 MARKDOWN = sorted([*REPOSITORY.glob("*.md"), *DOCS.rglob("*.md"), *(REPOSITORY / "orthanc").glob("*.md")])
 _LINK = re.compile(r"\]\((?!https?://|#)([^)#]+)(?:#[^)]*)?\)")
 _TOML = re.compile(r"```toml\n(.*?)```", re.DOTALL)
-_SECTION = re.compile(
-    r'^### `\[+(\w+)\]+`(?: of kind `(\w+)`)?.*?$(.*?)(?=^### |^<!-- end)', re.DOTALL | re.MULTILINE
-)
+_SECTION = re.compile(r"^### `\[+(\w+)\]+`(?: of kind `(\w+)`)?.*?$(.*?)(?=^### |^<!-- end)", re.DOTALL | re.MULTILINE)
 _ROW = re.compile(r"^\| `(\w+)` \|", re.MULTILINE)
 
 

@@ -12,7 +12,9 @@ from dicom_node.deliver.kinds.dicom import DicomDestination
 from dicom_node.deliver.kinds.fhir import FhirDestination
 from dicom_node.dimse.tls import Tls, tls_of
 from dicom_node.roles.settings import SiteSettings, load_settings
+from tests.support.needs import REPOSITORY
 
+PACS = 'ae_title = "PACS"\nhost = "pacs.local"\ntls = true\n'
 FOLDER = '[[destination]]\nname = "files"\nkind = "folder"\npath = "/tmp/x"\n'
 
 
@@ -68,62 +70,64 @@ KINDS = "it must be one of dicom, dicomweb, fhir, folder"
 @pytest.mark.parametrize(
     ("text", "told"),
     [
-        ("[dicom]\nprot = 104\n", "node.toml:2: dicom.prot is no key of [dicom]; did you mean port?"),
-        ("[dicmo]\nport = 104\n", "node.toml:1: dicmo is no key of the settings; did you mean dicom?"),
-        ("[dicom]\n\nport = 70000\n", "node.toml:3: dicom.port is 70000; it must be at most 65535"),
-        ("dicom.port = -1\n", "node.toml:1: dicom.port is -1; it must be at least 0"),
-        ('[dicom]\nport = "a"\n', "node.toml:2: dicom.port is 'a'; it must be a whole number"),
-        ("[dicom]\nport = 1.5\n", "node.toml:2: dicom.port is 1.5; it must be a whole number"),
-        ("[dicom]\nplain = 2\n", "node.toml:2: dicom.plain is 2; it must be true or false"),
-        ("[dicom]\nhost = true\n", "node.toml:2: dicom.host is true; it must be text in quotation marks"),
-        ("[node]\ndata_dir = 1\n", "node.toml:2: node.data_dir is 1; it must be the path of a file or folder, in "
+        ("[dicom]\nprot = 104\n", "2: dicom.prot is no key of [dicom]; did you mean port?"),
+        ("[dicmo]\nport = 104\n", "1: dicmo is no key of the settings; did you mean dicom?"),
+        ("[dicom]\n\nport = 70000\n", "3: dicom.port is 70000; it must be at most 65535"),
+        ("dicom.port = -1\n", "1: dicom.port is -1; it must be at least 0"),
+        ('[dicom]\nport = "a"\n', "2: dicom.port is 'a'; it must be a whole number"),
+        ("[dicom]\nport = 1.5\n", "2: dicom.port is 1.5; it must be a whole number"),
+        ("[dicom]\nplain = 2\n", "2: dicom.plain is 2; it must be true or false"),
+        ("[dicom]\nhost = true\n", "2: dicom.host is true; it must be text in quotation marks"),
+        ("[node]\ndata_dir = 1\n", "2: node.data_dir is 1; it must be the path of a file or folder, in "
          "quotation marks"),
-        ("dicom = 1\n", "node.toml:1: dicom is 1; it must be a table of keys"),
-        ("peer = 1\n", "node.toml:1: peer is 1; it must be a list"),
-        ("[dicom_tls]\nhandshake_timeout_s = nan\n", "node.toml:2: dicom_tls.handshake_timeout_s is nan; it must be more "
+        ("dicom = 1\n", "1: dicom is 1; it must be a table of keys"),
+        ("peer = 1\n", "1: peer is 1; it must be a list"),
+        ("[dicom_tls]\nhandshake_timeout_s = nan\n", "2: dicom_tls.handshake_timeout_s is nan; it must be more "
          "than 0"),
-        ('[node]\nlog_level = "LOUD"\n', "node.toml:2: node.log_level is 'LOUD'; it must be 'DEBUG', 'INFO', 'WARNING' or "
+        ('[node]\nlog_level = "LOUD"\n', "2: node.log_level is 'LOUD'; it must be 'DEBUG', 'INFO', 'WARNING' or "
          "'ERROR'"),
-        ('[node]\nae_title = "SEVENTEEN_LETTERS"\n', f"node.toml:2: node.ae_title: {AE_TITLE}"),
-        ('[node]\nae_title = "A\\\\B"\n', f"node.toml:2: node.ae_title: {AE_TITLE}"),
-        ('[node]\nae_title = " X"\n', f"node.toml:2: node.ae_title: {AE_TITLE}"),
-        ('[node]\ntime_zone = "Europe"\n', "node.toml:2: node.time_zone: 'Europe' is no time zone this machine knows; use "
+        ('[node]\nae_title = "SEVENTEEN_LETTERS"\n', f"2: node.ae_title: {AE_TITLE}"),
+        ('[node]\nae_title = "A\\\\B"\n', f"2: node.ae_title: {AE_TITLE}"),
+        ('[node]\nae_title = " X"\n', f"2: node.ae_title: {AE_TITLE}"),
+        ('[node]\ntime_zone = "Europe"\n', "2: node.time_zone: 'Europe' is no time zone this machine knows; use "
          "an IANA name such as Europe/Berlin"),
-        ('[[peer]]\nae_title = "CT1"\nhost = "ct1.local"\n', "node.toml:3: peer.0.host: give an IP address, or a network "
+        ('[[peer]]\nae_title = "CT1"\nhost = "ct1.local"\n', "3: peer.0.host: give an IP address, or a network "
          "such as 10.1.2.0/24; names are not looked up"),
-        ('[[peer]]\nae_title = "CT1"\ncertificate_sha256 = "AB:CD"\n', "node.toml:3: peer.0.certificate_sha256: give the "
+        ('[[peer]]\nae_title = "CT1"\ncertificate_sha256 = "AB:CD"\n', "3: peer.0.certificate_sha256: give the "
          "64 hexadecimal digits, in small letters and without colons"),
-        ('[inference]\ndevice = "gpu"\n', "node.toml:2: inference.device: it must be auto, cpu, mps, cuda, or one GPU as in "
+        ('[inference]\ndevice = "gpu"\n', "2: inference.device: it must be auto, cpu, mps, cuda, or one GPU as in "
          "cuda:1"),
-        ("[inference]\nmax_attempts = 0\n", "node.toml:2: inference.max_attempts is 0; it must be at least 1"),
-        ('[dicom_tls]\ncertificate = "x.pem"\n', "node.toml:1: dicom_tls.ca: set it, or client_certificate = "
+        ("[inference]\nmax_attempts = 0\n", "2: inference.max_attempts is 0; it must be at least 1"),
+        ('[dicom_tls]\ncertificate = "x.pem"\n', "1: dicom_tls.ca: set it, or client_certificate = "
          '"none" if peers need not show one'),
-        ('[[destination]]\nname = "p"\nkind = "fhir"\n', "node.toml:1: destination.0.url is missing; kind fhir needs it"),
-        ('[[destination]]\nname = ""\nkind = "folder"\npath = "x"\n', "node.toml:2: destination.0.name is ''; it must not "
+        ('[[destination]]\nname = "p"\nkind = "fhir"\n', "1: destination.0.url is missing; kind fhir needs it"),
+        ('[[destination]]\nname = ""\nkind = "folder"\npath = "x"\n', "2: destination.0.name is ''; it must not "
          "be empty"),
-        ('[[destination]]\nname = "p"\nkind = "carrier-pigeon"\n', "node.toml:3: destination.0.kind is 'carrier-pigeon'; "
+        ('[[destination]]\nname = "p"\nkind = "carrier-pigeon"\n', "3: destination.0.kind is 'carrier-pigeon'; "
          + KINDS),
-        ('[[destination]]\nname = "p"\nkind = "dicm"\n', f"node.toml:3: destination.0.kind is 'dicm'; {KINDS} (did you mean "
+        ('[[destination]]\nname = "p"\nkind = "dicm"\n', f"3: destination.0.kind is 'dicm'; {KINDS} (did you mean "
          "dicom?)"),
-        ('[[destination]]\nname = "p"\n', f"node.toml:1: destination.0.kind is missing; {KINDS}"),
-        ('[[destination]]\nname = "p"\nkind = "fhir"\nurl = "x"\ntokn = "s3cret"\n', "node.toml:5: destination.0.tokn is no "
+        ('[[destination]]\nname = "p"\n', f"1: destination.0.kind is missing; {KINDS}"),
+        ('[[destination]]\nname = "p"\nkind = "fhir"\nurl = "x"\ntokn = "s3cret"\n', "5: destination.0.tokn is no "
          "key of a destination of kind fhir; did you mean token?"),
-        (FOLDER + 'outputs = { segmentation = "soft" }\n', "node.toml:5: destination.0.outputs.segmentation is 'soft'; it "
+        (f'[[destination]]\nname = "p"\nkind = "dicom"\n{PACS}tls_ca = "a"\nca = "b"\n', "8: destination.0.ca is another "
+         "name of a key that is set as well; keep one of the two"),
+        (FOLDER + 'outputs = { segmentation = "soft" }\n', "5: destination.0.outputs.segmentation is 'soft'; it "
          "must be 'binary', 'fractional', 'labelmap' or 'off'"),
-        (FOLDER + "outputs.pdf = true\n", "node.toml:5: destination.0.outputs.pdf is no key of [destination.outputs]; there "
+        (FOLDER + "outputs.pdf = true\n", "5: destination.0.outputs.pdf is no key of [destination.outputs]; there "
          "are sr_sop_class, secondary_capture, segmentation, presentation_state, parametric_map, key_objects, "
          "encapsulated_pdf, rejection_note"),
-        ('[[source]]\nname = "p"\nkind = "orthanc"\nurl = "x"\nport = true\nretrive = "get"\n', "node.toml:6: "
+        ('[[source]]\nname = "p"\nkind = "orthanc"\nurl = "x"\nport = true\nretrive = "get"\n', "6: "
          "source.0.retrive is no key of a source of kind orthanc; there are name, kind, timeout_s, url, username, "
          "password, password_file, token, token_file"),
-        ('[[route]]\nname = "r"\nmodel = "m"\nwhen = 5\n', "node.toml:4: route.0.when: it must be a table of conditions, "
+        ('[[route]]\nname = "r"\nmodel = "m"\nwhen = 5\n', "4: route.0.when: it must be a table of conditions, "
          '{ modality = "CT" }, or a list of such tables'),
-        ('[[route]]\nname = "r"\nmodel = "m"\nquiet_period_s = 0\n', "node.toml:4: route.0.quiet_period_s is 0; it must be "
+        ('[[route]]\nname = "r"\nmodel = "m"\nquiet_period_s = 0\n', "4: route.0.quiet_period_s is 0; it must be "
          "more than 0"),
     ],
 )  # fmt: skip
 def test_what_cannot_be_used_is_told_with_its_line_and_what_it_should_be(tmp_path: Path, text: str, told: str) -> None:
-    assert problems(tmp_path, text) == [told]
+    assert problems(tmp_path, text) == [f"node.toml:{told}"]
 
 
 @pytest.mark.parametrize(
@@ -155,6 +159,17 @@ def test_everything_that_is_wrong_is_told_at_once_in_the_order_of_the_file(tmp_p
         ["node.toml:6:", "dicom.port"],
         ["node.toml:7:", "dicom.plian"],
     ]
+
+
+def test_the_errors_on_the_page_are_what_is_told(tmp_path: Path) -> None:
+    page = (REPOSITORY / "docs" / "configuration.md").read_text(encoding="utf-8")
+    shown = page.partition("dicom-node: ")[2].partition("```")[0]
+    text = (
+        11 * "\n" + '[[destination]]\nname = "pacs"\nkind = "dicom"\nae_title = "PACS"\nhost = "h"\nport = 70000\n'
+        '[[destination]]\nname = "ehr"\nkind = "fhir"\nurl = "x"\ntokn = "x"\n'
+        '\n\n[[destination]]\nname = "old"\nkind = "dicm"\n'
+    )
+    assert problem(tmp_path, text, DICOM_NODE__API__PROT="8080") == shown.rstrip()
 
 
 def test_a_secret_of_the_wrong_type_is_not_repeated(tmp_path: Path) -> None:
@@ -195,8 +210,6 @@ def test_secrets_are_not_shown(tmp_path: Path) -> None:
 
 
 # --- TLS towards peers ---
-
-PACS = 'ae_title = "PACS"\nhost = "pacs.local"\ntls = true\n'
 
 
 @pytest.mark.parametrize(
@@ -328,8 +341,8 @@ def test_the_database_is_read_from_a_file_that_the_environment_names(tmp_path: P
 @pytest.mark.parametrize(
     ("line", "content", "told"),
     [
-        ('token_file = "t"', None, "token_file: {}/t cannot be read: No such file or directory; make it a file that the "
-         "node's user can read"),
+        ('token_file = "t"', None, "token_file: {}/t cannot be read: No such file or directory; make it a file that "
+         "the node's user can read"),
         ('token_file = "t"', b"\n", "token_file: {}/t is empty; it must hold the secret and nothing else"),
         ('token_file = "t"', b"\xff", "token_file: {}/t cannot be read: it is not UTF-8 text; make it a file that the "
          "node's user can read"),
