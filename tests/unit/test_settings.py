@@ -110,8 +110,8 @@ KINDS = "it must be one of dicom, dicomweb, fhir, folder"
         ('[[destination]]\nname = "p"\n', f"1: destination.0.kind is missing; {KINDS}"),
         ('[[destination]]\nname = "p"\nkind = "fhir"\nurl = "x"\ntokn = "s3cret"\n', "5: destination.0.tokn is no "
          "key of a destination of kind fhir; did you mean token?"),
-        (f'[[destination]]\nname = "p"\nkind = "dicom"\n{PACS}tls_ca = "a"\nca = "b"\n', "8: destination.0.ca is another "
-         "name of a key that is set as well; keep one of the two"),
+        (f'[[destination]]\nname = "p"\nkind = "dicom"\n{PACS}tls_ca = "a"\nca = "b"\n', "8: destination.0.ca is "
+         "another name of a key that is set as well; keep one of the two"),
         (FOLDER + 'outputs = { segmentation = "soft" }\n', "5: destination.0.outputs.segmentation is 'soft'; it "
          "must be 'binary', 'fractional', 'labelmap' or 'off'"),
         (FOLDER + "outputs.pdf = true\n", "5: destination.0.outputs.pdf is no key of [destination.outputs]; there "
