@@ -7,7 +7,7 @@ from enum import StrEnum
 
 
 class Role(StrEnum):
-    """What somebody may do, each role more than the one before."""
+    """What somebody may do."""
 
     VIEWER = "viewer"
     REVIEWER = "reviewer"

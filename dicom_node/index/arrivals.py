@@ -153,6 +153,11 @@ def _is_late(connection: Connection, study: Any) -> bool:
     return connection.execute(cut).first() is not None
 
 
+def known_object_keys(connection: Connection, keys: list[str]) -> set[str]:
+    """Return which of these objects have a row."""
+    return set(connection.execute(select(instances.c.object_key).where(instances.c.object_key.in_(keys))).scalars())
+
+
 # --- associations ------------------------------------------------------------------------------------------------
 
 
@@ -194,8 +199,3 @@ def forget_lost_associations(connection: Connection, receiver_id: str, stale_bef
     connection.execute(
         update(associations).where(associations.c.closed_at.is_(None), lost).values(closed_at=at, outcome="lost")
     )
-
-
-def known_object_keys(connection: Connection, keys: list[str]) -> set[str]:
-    """Return which of these objects have a row."""
-    return set(connection.execute(select(instances.c.object_key).where(instances.c.object_key.in_(keys))).scalars())
