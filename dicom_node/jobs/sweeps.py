@@ -20,7 +20,6 @@ from dicom_node.core.priority import Priority, priority_of
 from dicom_node.core.routing import RouteDecision, decide
 from dicom_node.index.arrivals import forget_lost_associations, renew_associations
 from dicom_node.index.database import Database
-from dicom_node.index.jobs import settle_study
 from dicom_node.index.studies import (
     NewJob,
     add_jobs,
@@ -28,8 +27,9 @@ from dicom_node.index.studies import (
     load_study,
     perhaps_complete,
     routes_with_jobs,
-    set_state,
+    settle_study,
 )
+from dicom_node.index.transitions import Change, move_study
 
 #: A study that no route wants is called complete after this long.
 DEFAULT_QUIET_S = 30.0
@@ -102,7 +102,7 @@ class CompletenessSweep:
         add_jobs(connection, study, due, now)
         cut |= {job.route for job in due}
         if matched and all(route.name in cut for route in matched):
-            set_state(connection, uid, StudyState.COMPLETE, "", now)
+            move_study(connection, uid, StudyState.COMPLETE, Change(now))
             settle_study(connection, uid, now)
         elif not matched and judge(seen, DEFAULT_QUIET_S, DEFAULT_MAX_WAIT_S, now).ready:
             _close_unwanted(connection, uid, list(decisions.values()), now)
@@ -129,8 +129,9 @@ def _job(route: Route, decision: RouteDecision, verdict: CompletenessVerdict, pr
 
 def _close_unwanted(connection: Connection, uid: str, decisions: Sequence[RouteDecision], now: datetime) -> None:
     why = " ".join(decision.reason for decision in decisions) or "No route is configured."
-    set_state(connection, uid, StudyState.COMPLETE, "", now)
-    set_state(connection, uid, StudyState.NOT_ANALYSED, f"No route wants this study. {why}", now)
+    move_study(connection, uid, StudyState.COMPLETE, Change(now))
+    reason = f"No route wants this study. {why}"
+    move_study(connection, uid, StudyState.NOT_ANALYSED, Change(now), reason=reason)
 
 
 @dataclass(frozen=True, slots=True)

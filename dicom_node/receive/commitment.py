@@ -30,9 +30,10 @@ from dicom_node.core.uids import is_valid_uid
 from dicom_node.dimse.event_report import CommitmentOutcome, report_outcome
 from dicom_node.dimse.negotiation import Remote
 from dicom_node.dimse.tls import Tls
-from dicom_node.index.commitments import CommitmentRequest, Held, add_request, due_requests, held_objects, mark
+from dicom_node.index.commitments import CommitmentRequest, Held, add_request, due_requests, held_objects
 from dicom_node.index.database import Database
 from dicom_node.index.events import record as record_event
+from dicom_node.index.transitions import move_commitment
 from dicom_node.storage.journal import Record
 from dicom_node.storage.spool import Spool
 
@@ -166,7 +167,7 @@ class Commitments:
             values = {"note": f"Answered with status 0x{status:04X}.", "reported_at": at}
             state = CommitmentState.REPORTED
         with self._database.write() as connection:
-            mark(connection, number, state, **values)
+            move_commitment(connection, number, state, **values)
         _log.info("storage commitment", extra={"number": number, "state": state.value})
 
     def _work_off(self, request: CommitmentRequest) -> None:
@@ -185,7 +186,7 @@ class Commitments:
             # Asked for once; should the word get lost with the acceptor, it is asked for again.
             with self._database.write() as connection:
                 again = now + timedelta(seconds=_ON_ASSOCIATION_S)
-                mark(connection, request.number, CommitmentState.PENDING, next_attempt_at=again, **counts)
+                move_commitment(connection, request.number, CommitmentState.PENDING, next_attempt_at=again, **counts)
             encoded = _encoded(outcome.data_set, request.transfer_syntax_uid)
             self._policy.on_association(request.number, request.association_id, outcome.event_type, encoded)
             return
@@ -210,7 +211,7 @@ class Commitments:
             wait_s = min(_FIRST_RETRY_S * 2.0 ** min(request.attempts, 30), _LONGEST_RETRY_S)
             values |= {"note": str(error), "next_attempt_at": now + timedelta(seconds=wait_s)}
         with self._database.write() as connection:
-            mark(connection, request.number, state, **values)
+            move_commitment(connection, request.number, state, **values)
         _log.info("storage commitment", extra={"number": request.number, "state": state.value, **counts})
 
     def _tell_studies(self, request: CommitmentRequest, verdict: CommitmentVerdict, at: datetime) -> None:

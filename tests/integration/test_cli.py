@@ -126,6 +126,9 @@ def test_a_rerun_queues_the_study_and_ends_with_the_same_result(served: Node, st
     wait_until(lambda: state(served, study) == "REPORTED", 120, "the report", 1.0)
     timeline = answer(served, "status", study)["timeline"]
     assert any("the earlier result stands" in entry["text"] for entry in timeline)
+    (asked,) = [entry for entry in timeline if entry["text"].startswith("The operator asked to analyse again")]
+    assert asked["actor"].startswith("cli:")
+    assert asked["actor"] in run(served, "status", study).stdout
 
 
 def test_models_are_listed_and_verified(served: Node) -> None:
