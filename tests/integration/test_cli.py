@@ -175,27 +175,6 @@ def test_a_signal_ends_the_wait_however_close_to_its_beginning_it_comes() -> Non
     subprocess.run([sys.executable, "-c", _TO_BE_STOPPED_AT_ANY_MOMENT], cwd=REPOSITORY, check=True, timeout=240)
 
 
-_A_THREAD_DIES = """
-import sys, threading
-from dicom_node.cli.serve import _watch_own_threads
-from dicom_node.end import End
-end = End()
-failed = _watch_own_threads(end)
-dying = threading.Thread(name=sys.argv[1], target=lambda: 1 / 0)
-dying.start()
-dying.join()  # what its death means is decided before anybody else asks for the end
-threading.Timer(1, end.ask).start()
-end.wait()
-sys.exit(3 if failed.is_set() else 0)
-"""
-
-
-@pytest.mark.parametrize(("name", "status"), [("consumer", 3), ("outbox-pacs", 3), ("of a peer", 0)])
-def test_only_the_death_of_a_thread_of_its_own_ends_the_node(name: str, status: int) -> None:
-    argv = [sys.executable, "-c", _A_THREAD_DIES, name]
-    assert subprocess.run(argv, cwd=REPOSITORY, timeout=120, check=False).returncode == status
-
-
 def test_help_and_version_answer_without_a_configuration(served: Node) -> None:
     assert "dicom-node 0." in run(served, "--version", node=False).stdout
     assert "commands" in run(served, "--help", node=False).stdout
