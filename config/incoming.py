@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import ipaddress
-from pathlib import Path
-from typing import Literal, Self
+import re
+from typing import Annotated, Literal, Self
 
-from pydantic import Field, SecretStr, model_validator
+from pydantic import AfterValidator, Field, SecretStr, field_validator, model_validator
 
-from dicom_node.config.section import AeTitle, Port, Seconds, Section
+from dicom_node.config.section import AeTitle, Port, Seconds, SecretFile, Section, SitePath, refused
+
+
+def _sha256(text: str) -> str:
+    if not re.fullmatch("([0-9a-f]{64})?", text):
+        raise ValueError("give the 64 hexadecimal digits, in small letters and without colons")
+    return text
 
 
 class DicomSettings(Section):
@@ -37,9 +43,15 @@ class DicomSettings(Section):
 class DicomTlsSettings(Section):
     host: str = Field("", description="Address the TLS listener binds; empty: `dicom.host`.")
     port: Port = Field(2762, description="Port of the TLS listener.")
-    certificate: Path | None = Field(None, description="The node's certificate chain (PEM); setting it turns TLS on.")
-    private_key: Path | None = Field(None, description="Its private key (PEM); none: it is in the certificate's file.")
-    ca: Path | None = Field(None, description="Certificates (PEM) of the authorities that sign peers' certificates.")
+    certificate: SitePath | None = Field(
+        None, description="The node's certificate chain (PEM); setting it turns TLS on."
+    )
+    private_key: SitePath | None = Field(
+        None, description="Its private key (PEM); none: it is in the certificate's file."
+    )
+    ca: SitePath | None = Field(
+        None, description="Certificates (PEM) of the authorities that sign peers' certificates."
+    )
     client_certificate: Literal["required", "optional", "none"] = Field(
         "required", description="Whether a peer must show a certificate signed by `ca`."
     )
@@ -48,7 +60,7 @@ class DicomTlsSettings(Section):
     @model_validator(mode="after")
     def _peers_can_be_verified(self) -> Self:
         if self.certificate and self.client_certificate != "none" and not self.ca:
-            raise ValueError('set ca, or client_certificate = "none" if peers need not show one')
+            raise refused("ca", 'set it, or client_certificate = "none" if peers need not show one')
         return self
 
 
@@ -63,30 +75,35 @@ class Peer(Section):
     ae_title: AeTitle = Field(description="Calling AE title that may send.")
     host: str = Field("0.0.0.0/0", description="Address or network (CIDR) it may come from.")
     tls: bool = Field(False, description="Let it in over TLS only.")
-    certificate_sha256: str = Field(
-        "", pattern="^([0-9a-f]{64})?$", description="SHA-256 of the certificate (DER, hex) it must show; none: any."
+    certificate_sha256: Annotated[str, AfterValidator(_sha256)] = Field(
+        "", description="SHA-256 of the certificate (DER, hex) it must show; none: any."
     )
     port: Port | None = Field(None, description="Port of its own listener, for outcomes of storage commitment.")
     port_tls: bool = Field(
         False, description="Speak TLS there; its certificate must be signed by an authority of `dicom_tls.ca`."
     )
 
-    @model_validator(mode="after")
-    def _host_is_a_network(self) -> Self:
-        ipaddress.ip_network(self.host, strict=False)
-        return self
+    @field_validator("host")
+    @classmethod
+    def _host_is_a_network(cls, host: str) -> str:
+        try:
+            ipaddress.ip_network(host, strict=False)
+        except ValueError as error:
+            raise ValueError("give an IP address, or a network such as 10.1.2.0/24; names are not looked up") from error
+        return host
 
 
 class User(Section):
     name: str = Field(min_length=1, description="User name that a peer must give (user identity negotiation).")
     password: SecretStr = Field(SecretStr(""), description="Its passcode; none: the name alone is enough.")
+    password_file: SecretFile | None = Field(None, description="File that holds the passcode instead.")
 
 
 class ApiSettings(Section):
     enabled: bool = Field(True, description="Serve the admin API and page.")
     host: str = Field("127.0.0.1", description="Address the API binds.")
     port: Port = Field(8042, description="Port of the API and page.")
-    token_file: Path | None = Field(None, description="File with the API token; default: generated in `data_dir`.")
+    token_file: SitePath | None = Field(None, description="File with the API token; default: generated in `data_dir`.")
 
 
 class StowSettings(Section):
@@ -106,7 +123,7 @@ class UploadSettings(Section):  # its limits on archives hold for watched folder
 
 
 class WatchSettings(Section):
-    path: Path = Field(description="Folder whose files are taken in, with those of its subfolders.")
+    path: SitePath = Field(description="Folder whose files are taken in, with those of its subfolders.")
     pattern: str = Field("*", min_length=1, description="Names of files to take, `*.dcm`; case does not matter.")
     settle_s: Seconds = Field(5, description="A file that has not changed for this long is taken to be whole.")
     after: Literal["delete", "move", "keep"] = Field(
@@ -115,35 +132,8 @@ class WatchSettings(Section):
 
 
 class SourceSettings(Section):
-    name: str = Field(min_length=1, max_length=64, description="Name used by `dicom-node retrieve` and the API.")
-    kind: Literal["dimse", "dicomweb", "orthanc"] = Field(description="How studies are found and fetched there.")
-    ae_title: AeTitle | None = Field(None, description="dimse: called AE title.")
-    host: str = Field("", description="dimse: address of the PACS.")
-    port: Port = Field(104, description="dimse: port of the PACS.")
-    tls: bool = Field(False, description="dimse: speak TLS, showing the certificate of `[dicom_tls]` if there is one.")
-    tls_ca: Path | None = Field(
-        None,
-        description="dimse: authorities (PEM) that sign its certificate; default: `dicom_tls.ca`, else the system's.",
-    )
-    tls_server_name: str = Field(
-        "", description="dimse: name its certificate must bear; default: `host`; `*`: any name, if `ca` signed it."
-    )
-    retrieve: Literal["get", "move"] = Field(
-        "get", description="dimse: `get` fetches on the same association; `move` has the PACS send to the node's port."
-    )
-    move_destination: AeTitle | None = Field(
-        None, description="dimse, `move`: AE title the PACS sends to; default: `node.ae_title`."
-    )
-    url: str = Field("", description="dicomweb: where `/studies` begins; orthanc: address of its REST interface.")
-    token: SecretStr | None = Field(None, description="dicomweb: bearer token.")
-    username: str = Field("", description="dicomweb, orthanc: user for basic authentication.")
-    password: SecretStr | None = Field(None, description="dicomweb, orthanc: password for basic authentication.")
-    timeout_s: Seconds = Field(60, description="Longest silence of the PACS before the retrieval ends as failed.")
+    """What every source has; the kinds, with what each needs, are in `retrieve.kinds`."""
 
-    @model_validator(mode="after")
-    def _has_what_its_kind_needs(self) -> Self:
-        needed = {"dimse": ("ae_title", "host"), "dicomweb": ("url",), "orthanc": ("url",)}
-        missing = [key for key in needed[self.kind] if not getattr(self, key)]
-        if missing:
-            raise ValueError(f"source {self.name!r} of kind {self.kind} needs {', '.join(missing)}")
-        return self
+    name: str = Field(min_length=1, max_length=64, description="Name used by `dicom-node retrieve` and the API.")
+    kind: str = Field(description="How studies are found and fetched there.")
+    timeout_s: Seconds = Field(60, description="Longest silence of the PACS before the retrieval ends as failed.")

@@ -2,18 +2,34 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal, Self
+from urllib.parse import quote
 from zoneinfo import ZoneInfo
 
-from pydantic import Field, field_validator
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, field_validator, model_validator
 
-from dicom_node.config.section import AeTitle, Seconds, Section
+from dicom_node.config.section import AeTitle, Seconds, SecretFile, Section, SitePath, refused
+
+
+def _device(text: str) -> str:
+    if not re.fullmatch(r"auto|cpu|mps|cuda(:[0-9]{1,3})?", text):
+        raise ValueError("it must be auto, cpu, mps, cuda, or one GPU as in cuda:1")
+    return text
+
+
+def _conditions(value: object) -> object:
+    tables = value if isinstance(value, list | tuple) else [value]
+    if not all(isinstance(one, Mapping) for one in tables):
+        raise ValueError('it must be a table of conditions, { modality = "CT" }, or a list of such tables')
+    return value
 
 
 class NodeSettings(Section):
     ae_title: AeTitle = Field("AINODE", description="AE title the node answers to and calls others with.")
-    data_dir: Path = Field(Path("dicom-node-data"), description="Folder for the database, objects and keys.")
+    data_dir: SitePath = Field(Path("dicom-node-data"), description="Folder for the database, objects and keys.")
     institution: str = Field("", description="Organisation named as performer in FHIR reports.")
     intended_use: Literal["clinical", "research"] = Field(
         "clinical", description="`research` adds RESEARCH ONLY to every text; nothing ever removes NOT VERIFIED."
@@ -37,10 +53,33 @@ class NodeSettings(Section):
 
 class DatabaseSettings(Section):
     url: str = Field("", description="SQLAlchemy URL; empty means SQLite inside `node.data_dir`.")
+    url_file: SecretFile | None = Field(None, description="File that holds the URL, with its password, instead.")
+    password: SecretStr | None = Field(None, description="Password of the user that `url` names.")
+    password_file: SecretFile | None = Field(None, description="File that holds that password instead.")
+
+    @property
+    def full_url(self) -> str:
+        """The URL with the password in it; empty means SQLite."""
+        if self.password is None:
+            return self.url
+        scheme, _, rest = self.url.partition("://")
+        user, _, place = rest.partition("@")
+        return f"{scheme}://{user}:{quote(self.password.get_secret_value(), safe='')}@{place}"
+
+    @model_validator(mode="after")
+    def _a_password_has_its_user(self) -> Self:
+        user, at, _ = self.url.partition("://")[2].partition("@")
+        if self.password is not None and (not at or ":" in user):
+            raise refused(
+                "password", "url must name a user without a password, as in postgresql+psycopg2://USER@HOST/NAME"
+            )
+        return self
 
 
 class InferenceSettings(Section):
-    models_dirs: tuple[Path, ...] = Field((), description="Further folders of model folders, besides the shipped ones.")
+    models_dirs: tuple[SitePath, ...] = Field(
+        (), description="Further folders of model folders, besides the shipped ones."
+    )
     require_activation: Literal["none", "added", "all"] = Field(
         "added",
         description="Whose golden studies must hold on this machine before they run: `added` means all but the models "
@@ -48,9 +87,8 @@ class InferenceSettings(Section):
     )
     time_limit_s: Seconds = Field(600, description="Wall-clock limit of one analysis.")
     memory_limit_mb: int = Field(12288, ge=1024, description="Memory limit of each worker process.")
-    device: str = Field(
+    device: Annotated[str, AfterValidator(_device)] = Field(
         "auto",
-        pattern=r"^(auto|cpu|mps|cuda(:[0-9]{1,3})?)$",
         description="What models run on: `cpu`, `mps`, `cuda`, `cuda:1`; `auto`: CUDA if there is, else MPS, else CPU.",
     )
     workers: int = Field(0, ge=0, le=64, description="Worker processes; 0: one for each GPU, one without a GPU.")
@@ -68,7 +106,7 @@ class RouteSettings(Section):
     name: str = Field(min_length=1, description="Name shown in timelines.")
     model: str = Field(min_length=1, description="Model folder name; see `dicom-node models list`.")
     destinations: tuple[str, ...] = Field((), description="Destination names; empty means all.")
-    when: dict[str, Any] | list[dict[str, Any]] = Field(
+    when: Annotated[dict[str, Any] | list[dict[str, Any]], BeforeValidator(_conditions)] = Field(
         default_factory=dict, description="Conditions one series must meet; a list means any of its tables."
     )
     rank: tuple[str, ...] = Field((), description="Order of candidate series, best first; empty: the model's own.")

@@ -1,18 +1,16 @@
-"""The settings model: one TOML file, read once at start, validated, with a default for everything.
+"""The settings of a node: every section, with a default for everything, and the rules between sections.
 
-Anything can also be set by environment: ``DICOM_NODE__DICOM__PORT=11113`` overrides ``[dicom] port``.
+What kinds of destination and source there are is known further out, where they are sent to and fetched from:
+`roles.settings` narrows these two lists and reads the settings.
 """
 
 from __future__ import annotations
 
 import ipaddress
-import os
-import tomllib
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Self
 
-from pydantic import ValidationError, model_validator
+from pydantic import PrivateAttr, model_validator
 
 from dicom_node.config.incoming import (
     AeSettings,
@@ -27,11 +25,9 @@ from dicom_node.config.incoming import (
     WatchSettings,
 )
 from dicom_node.config.outgoing import DeliverySettings, DestinationSettings, FhirSettings, ResultSettings
+from dicom_node.config.peers import DicomPeer
 from dicom_node.config.running import DatabaseSettings, InferenceSettings, NodeSettings, RouteSettings
-from dicom_node.config.section import Section
-from dicom_node.core.errors import SettingsError
-
-ENVIRONMENT_PREFIX = "DICOM_NODE__"
+from dicom_node.config.section import Origin, Section
 
 
 class Settings(Section):
@@ -55,6 +51,17 @@ class Settings(Section):
     source: tuple[SourceSettings, ...] = ()
     watch: tuple[WatchSettings, ...] = ()
     route: tuple[RouteSettings, ...] = ()
+    _remarks: tuple[str, ...] = PrivateAttr(())
+
+    def model_post_init(self, context: Any) -> None:
+        """Keep what was remarked on while the values were read."""
+        if isinstance(context, Origin):
+            self._remarks = tuple(context.remarks)
+
+    @property
+    def remarks(self) -> tuple[str, ...]:
+        """What the operator should be told of settings that can be used all the same."""
+        return self._remarks
 
     @model_validator(mode="after")
     def _names_fit_together(self) -> Self:
@@ -101,10 +108,11 @@ class Settings(Section):
         """Else every certificate that the system trusts, the whole web's, would do."""
         if self.dicom_tls.ca:
             return self
-        called: list[DestinationSettings | SourceSettings] = [*self.destination, *self.source]
-        for one in called:
-            if one.tls_server_name == "*" and not one.tls_ca:
-                raise ValueError(f'{one.name!r}: tls_server_name = "*" needs tls_ca (or dicom_tls.ca)')
+        called: list[tuple[str, Section]] = [(one.name, one) for one in self.destination]
+        called += [(one.name, one) for one in self.source]
+        for name, one in called:
+            if isinstance(one, DicomPeer) and one.tls_server_name == "*" and not one.tls_ca:
+                raise ValueError(f'{name!r}: tls_server_name = "*" needs tls_ca (or dicom_tls.ca)')
         for peer in self.peer:
             if peer.port_tls:
                 raise ValueError(f"peer {peer.ae_title!r}: port_tls needs dicom_tls.ca")
@@ -142,51 +150,7 @@ class Settings(Section):
     @property
     def database_url(self) -> str:
         """The URL to connect to: as configured, or SQLite in the data folder."""
-        return self.database.url or f"sqlite:///{self.node.data_dir.resolve() / 'node.sqlite'}"
-
-
-def load_settings(path: Path | None = None, environment: Mapping[str, str] | None = None) -> Settings:
-    """Read the settings: `default.toml` of the package, then `path`, then the environment.
-
-    A list (`[[route]]`, `[[destination]]`, `[[peer]]`) in `path` replaces the default list. Raises `SettingsError`
-    naming the file, the key and what is wrong.
-    """
-    values = _read_toml(Path(__file__).with_name("default.toml"))
-    if path is not None:
-        values = _merged(values, _read_toml(path))
-    values = _merged(values, _from_environment(os.environ if environment is None else environment))
-    try:
-        return Settings.model_validate(values)
-    except ValidationError as error:
-        problems = "; ".join(f"{'.'.join(map(str, e['loc'])) or 'settings'}: {e['msg']}" for e in error.errors())
-        raise SettingsError(f"Configuration {path or 'defaults'} cannot be used. {problems}") from error
-
-
-def _read_toml(path: Path) -> dict[str, Any]:
-    try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise SettingsError(f"Configuration {path} cannot be read: {error.strerror}. Check --config.") from error
-    except tomllib.TOMLDecodeError as error:
-        raise SettingsError(f"Configuration {path} is not valid TOML: {error}.") from error
-
-
-def _merged(base: dict[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
-    """Lay `over` on `base`: tables key by key, everything else replaced."""
-    result = dict(base)
-    for key, value in over.items():
-        below = result.get(key)
-        result[key] = _merged(below, value) if isinstance(below, dict) and isinstance(value, Mapping) else value
-    return result
-
-
-def _from_environment(environment: Mapping[str, str]) -> dict[str, Any]:
-    values: dict[str, Any] = {}
-    for name, text in environment.items():
-        section, _, key = name.removeprefix(ENVIRONMENT_PREFIX).lower().partition("__")
-        if name.startswith(ENVIRONMENT_PREFIX):
-            values |= {section: {**values.get(section, {}), key: text} if key else text}
-    return values
+        return self.database.full_url or f"sqlite:///{self.node.data_dir.resolve() / 'node.sqlite'}"
 
 
 def _is_loopback(host: str) -> bool:

@@ -5,19 +5,20 @@ Run ``python -m tools.generated_docs`` after a change; `test_docs` fails until t
 
 from __future__ import annotations
 
+import inspect
 import re
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
 
-from dicom_node.config.settings import Settings
 from dicom_node.core import codes as terminology
 from dicom_node.core.lifecycle import TRANSITIONS
 from dicom_node.core.reasons import reason_table
 from dicom_node.inference.cards.keys import KEYS
+from dicom_node.roles.settings import SiteSettings
 from tests.support.needs import REPOSITORY
 from tools import attribute_tables, conformance_tables
 
@@ -25,14 +26,27 @@ DOCS = REPOSITORY / "docs"
 
 
 def settings_tables() -> str:
-    """One table per section of the settings: key, default, meaning."""
+    """One table per section of the settings, and per kind of it: key, default, meaning."""
     parts = []
-    for section, field in Settings.model_fields.items():
-        model, is_list = _section_model(field.annotation)
-        heading = f"### `[[{section}]]`, any number" if is_list else f"### `[{section}]`"
-        rows = [f"| `{key}` | {_default(one)} | {one.description} |" for key, one in model.model_fields.items()]
-        parts.append("\n".join([heading, "", "| key | default | meaning |", "|---|---|---|", *rows]))
+    for section, field in SiteSettings.model_fields.items():
+        sections = _sections_in(field.annotation)
+        if sections[0] is field.annotation:
+            parts.append(_settings_table(f"### `[{section}]`", sections[0]))
+        elif len(sections) == 1:
+            parts.append(_settings_table(f"### `[[{section}]]`, any number", sections[0]))
+        else:
+            parts += [_kind_table(section, one) for one in sections]
     return "\n\n".join(parts)
+
+
+def _kind_table(section: str, kind: type[BaseModel]) -> str:
+    name = get_args(kind.model_fields["kind"].annotation)[0]
+    return _settings_table(f"### `[[{section}]]` of kind `{name}`, any number\n\n{inspect.getdoc(kind)}", kind)
+
+
+def _settings_table(heading: str, section: type[BaseModel]) -> str:
+    rows = [f"| `{key}` | {_default(one)} | {one.description} |" for key, one in section.model_fields.items()]
+    return "\n".join([heading, "", "| key | default | meaning |", "|---|---|---|", *rows])
 
 
 def state_table() -> str:
@@ -110,16 +124,18 @@ def pages() -> Iterator[tuple[Path, str]]:
         yield path, text
 
 
-def _section_model(annotation: Any) -> tuple[type[BaseModel], bool]:
-    arguments = getattr(annotation, "__args__", ())
-    return (arguments[0], True) if arguments else (annotation, False)
+def _sections_in(annotation: Any) -> tuple[type[BaseModel], ...]:
+    """Return a section; or of a list the section it is made of, or one for each kind."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return (annotation,)
+    return tuple(one for part in get_args(annotation) for one in _sections_in(part))
 
 
 def _default(field: Any) -> str:
     value = field.default_factory() if field.default_factory else field.default
     if value is PydanticUndefined:
         return "required"
-    if value is None or value in ("", (), {}):
+    if value is None or str(value) == "" or value in ((), {}):
         return "none"
     if isinstance(value, bool):
         return f"`{str(value).lower()}`"

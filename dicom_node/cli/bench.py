@@ -13,7 +13,6 @@ from pydicom.dataset import Dataset
 
 from dicom_node.analysis.answer import SourceFile
 from dicom_node.cli.terminal import print_json, print_table, say
-from dicom_node.config.settings import load_settings
 from dicom_node.core.errors import ModelUnavailable, NotFound, SettingsError
 from dicom_node.demo.phantoms import chest_ct_phantom, chest_radiograph_phantom
 from dicom_node.evaluation.model_bench import Bench, bench
@@ -24,6 +23,7 @@ from dicom_node.inference.cards.card import ModelCard
 from dicom_node.inference.cards.folders import find_models
 from dicom_node.jobs.workers import WorkerSettings
 from dicom_node.logs import quiet_third_parties
+from dicom_node.roles.settings import load_settings
 
 
 def bench_model(options: argparse.Namespace) -> int:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import argparse
 
 from dicom_node.cli.terminal import print_json, say
-from dicom_node.config.settings import load_settings
 from dicom_node.doctor import Check, register_with_orthanc, run_checks
 from dicom_node.logs import quiet_third_parties
+from dicom_node.roles.settings import load_settings
 
 
 def doctor(options: argparse.Namespace) -> int:

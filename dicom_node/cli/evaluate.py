@@ -12,7 +12,7 @@ from typing import Any
 
 from dicom_node import __version__
 from dicom_node.cli.terminal import print_json, print_table, say
-from dicom_node.config.settings import Settings, load_settings
+from dicom_node.config.settings import Settings
 from dicom_node.core.errors import ModelUnavailable, NotFound, SettingsError
 from dicom_node.evaluation.figures import draw, figures
 from dicom_node.evaluation.labels import ATTRIBUTES, Columns, columns_for, header_of, read_labels, sampled
@@ -23,6 +23,7 @@ from dicom_node.governance.standing import standing_so_far
 from dicom_node.inference.cards.card import ModelCard
 from dicom_node.inference.cards.folders import survey_models
 from dicom_node.logs import quiet_third_parties
+from dicom_node.roles.settings import load_settings
 
 _SHOWN = ("auroc", "sensitivity", "specificity", "positive_predictive_value", "negative_predictive_value",
           "brier_score", "expected_calibration_error")  # fmt: skip

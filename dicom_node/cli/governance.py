@@ -11,7 +11,7 @@ from typing import Any
 from dicom_node.cli.actor import actor, os_user
 from dicom_node.cli.study import opened
 from dicom_node.cli.terminal import print_json, print_table, say
-from dicom_node.config.settings import Settings, load_settings
+from dicom_node.config.settings import Settings
 from dicom_node.core.errors import ModelUnavailable, NotFound
 from dicom_node.governance.admission import ModelStanding, Standing, environment
 from dicom_node.governance.golden import GoldenOutcome, Phantom, load_cases, run_golden
@@ -24,6 +24,7 @@ from dicom_node.inference.cards.card import CARD_NAME, ModelCard
 from dicom_node.inference.cards.folders import survey_models
 from dicom_node.logs import quiet_third_parties
 from dicom_node.roles.node import Node
+from dicom_node.roles.settings import load_settings
 
 
 def verify(options: argparse.Namespace) -> int:

@@ -6,11 +6,12 @@ import argparse
 from pathlib import Path
 
 from dicom_node.cli.terminal import print_json, print_table
-from dicom_node.config.settings import Settings, load_settings
+from dicom_node.config.settings import Settings
 from dicom_node.core.errors import ModelUnavailable
 from dicom_node.governance.standing import standing_so_far
 from dicom_node.inference.cards.card import ModelCard
 from dicom_node.inference.cards.folders import survey_models
+from dicom_node.roles.settings import load_settings
 
 
 def list_models(options: argparse.Namespace) -> int:

@@ -11,7 +11,6 @@ import time
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from dicom_node.cli.terminal import console, print_json, say
-from dicom_node.config.settings import load_settings
 from dicom_node.core.errors import SettingsError
 from dicom_node.core.uids import is_valid_uid
 from dicom_node.logs import quiet_third_parties
@@ -20,6 +19,7 @@ from dicom_node.retrieve.retrieval import FINISHED, Retrieval, RetrievalState
 from dicom_node.retrieve.retrievals import Retrievals, open_retrievals
 from dicom_node.retrieve.source import WantedStudy
 from dicom_node.roles.node import Node
+from dicom_node.roles.settings import load_settings
 
 _LOOK_EVERY_S = 0.1
 _RENEW_EVERY_S = 10.0

@@ -9,7 +9,6 @@ from pathlib import Path
 
 from dicom_node.cli.study import opened
 from dicom_node.cli.terminal import print_json, print_table, say
-from dicom_node.config.settings import load_settings
 from dicom_node.core.entities import Instance, InstanceRole, Series, Study, StudyState
 from dicom_node.core.errors import NotFound, RefusedObject, SettingsError
 from dicom_node.core.routing import RouteDecision, decide
@@ -19,6 +18,7 @@ from dicom_node.index.studies import load_study
 from dicom_node.ingest.intake import offline_instance
 from dicom_node.logs import quiet_third_parties
 from dicom_node.roles.node import Node
+from dicom_node.roles.settings import load_settings
 
 
 def explain(options: argparse.Namespace) -> int:

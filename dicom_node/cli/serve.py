@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import logging
 
-from dicom_node.config.settings import load_settings
 from dicom_node.end import End
 from dicom_node.logs import configure_logs
 from dicom_node.receive.start import start_acceptor
+from dicom_node.roles.settings import load_settings
+
+_log = logging.getLogger(__name__)
 
 
 def serve(options: argparse.Namespace) -> int:
@@ -20,6 +23,8 @@ def serve(options: argparse.Namespace) -> int:
     from dicom_node.roles.node import Node  # noqa: PLC0415
 
     configure_logs(settings.node.log_level)
+    for text in settings.remarks:
+        _log.warning("settings", extra={"why": text})
     end = End()
     service = Service(Node(settings, acceptor), options.role or ())
     try:

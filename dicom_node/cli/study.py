@@ -9,13 +9,13 @@ from datetime import UTC, datetime
 
 from dicom_node.cli.actor import actor
 from dicom_node.cli.terminal import print_json, print_table, say
-from dicom_node.config.settings import load_settings
 from dicom_node.core.errors import SettingsError
 from dicom_node.index import actions
 from dicom_node.index.database import Database
 from dicom_node.index.views import lists as views
 from dicom_node.index.views import study as study_views
 from dicom_node.index.views.types import DeliveryView, StudyLine
+from dicom_node.roles.settings import load_settings
 
 
 @contextmanager

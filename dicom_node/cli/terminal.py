@@ -15,10 +15,10 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from dicom_node.config.settings import load_settings
 from dicom_node.core.errors import SettingsError
 from dicom_node.dimse.negotiation import Remote
 from dicom_node.dimse.tls import Tls
+from dicom_node.roles.settings import load_settings
 
 _PEER = re.compile(r"(?P<title>[^@\\]{1,16})@(?P<host>[^@]+):(?P<port>\d{1,5})")
 

@@ -243,6 +243,14 @@ class ModelIdentity:
 # --- what goes out -----------------------------------------------------------------------------------------------
 
 
+class MediaType(StrEnum):
+    """What objects are by their bytes (PS3.18 8.7.3, FHIR R4 2.1.0.6); `ANY` is every one (RFC 9110 12.5.1)."""
+
+    DICOM = "application/dicom"
+    FHIR = "application/fhir+json"
+    ANY = "*/*"
+
+
 class ArtifactKind(StrEnum):
     """The kinds of object the node produces. The order is the order of sending: what an SR refers to goes first."""
 
@@ -284,16 +292,20 @@ class Artifact:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Destination:
-    """Where results go; `kind` is dicom, dicomweb, fhir or folder.
+    """Where results go; it `takes` objects of these media types, ``*/*`` being any.
 
     `output_key` is the key of the output set it gets, `bundle_key` that of the set its FHIR Bundle speaks of; empty:
-    whatever is of a kind it takes.
+    whatever is of a type it takes.
     """
 
     name: str
-    kind: str
+    takes: frozenset[str]
     output_key: str = ""
     bundle_key: str = ""
+
+    def accepts(self, media_type: str) -> bool:
+        """Tell whether it takes objects of this media type."""
+        return media_type in self.takes or MediaType.ANY in self.takes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,15 +6,13 @@ import logging
 import time
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime, timedelta
-from functools import partial
 
-from dicom_node.config.outgoing import DestinationSettings
 from dicom_node.config.settings import Settings
 from dicom_node.core.capability_match import RESULT_CLASSES
 from dicom_node.core.errors import DeliveryError
-from dicom_node.deliver.factory import remote_of
+from dicom_node.deliver.kinds.kind import Caller, DestinationKind
 from dicom_node.deliver.profiles import Profiles
-from dicom_node.dimse.probe import AgreedContexts, probe_peer
+from dicom_node.dimse.probe import AgreedContexts
 from dicom_node.index import peer_memory as peers
 from dicom_node.index.database import Database
 from dicom_node.index.deliveries import DeliveryBatch, DeliveryItem, RefusedItem, cancel_untried, mark_parked
@@ -100,15 +98,12 @@ class CapabilityProbe:
         return not heard and _now() - known.asked_at >= min(_ASK_ABSENT_AGAIN, self._ask_again)
 
 
-def capability_probe(
-    destination: DestinationSettings, profiles: Profiles, settings: Settings
-) -> CapabilityProbe | None:
+def capability_probe(destination: DestinationKind, profiles: Profiles, settings: Settings) -> CapabilityProbe | None:
     """Return what knows a destination; `None` for one that takes whatever it gets."""
-    if not profiles.by_name[destination.name].address:
+    if not destination.address:
         return None
-    remote = remote_of(destination, settings.node.ae_title, settings.delivery.timeout_s, settings.dicom_tls)
-    asks = partial(probe_peer, remote) if destination.kind == "dicom" else None
-    return CapabilityProbe(destination.name, profiles, asks, settings.delivery.ask_again_s)
+    caller = Caller(settings.node.ae_title, settings.delivery.timeout_s, settings.dicom_tls)
+    return CapabilityProbe(destination.name, profiles, destination.probe(caller), settings.delivery.ask_again_s)
 
 
 def _kind(item: DeliveryItem) -> str:

@@ -8,12 +8,12 @@ from datetime import UTC, datetime
 
 from sqlalchemy import Connection
 
-from dicom_node.config.outgoing import DestinationSettings
 from dicom_node.config.presets import wanted_outputs
 from dicom_node.config.settings import Settings
 from dicom_node.core.capability_match import MatchedOutputs, PeerCapabilities, WantedOutputs, match_capabilities
-from dicom_node.core.entities import Destination
+from dicom_node.core.entities import Destination, MediaType
 from dicom_node.core.outputs import OutputSet
+from dicom_node.deliver.kinds import destinations_of
 from dicom_node.index.peer_memory import recall
 
 _SITE = WantedOutputs(outputs=OutputSet())
@@ -21,7 +21,7 @@ _SITE = WantedOutputs(outputs=OutputSet())
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Profile:
-    """What one destination is configured to get, and under which address it is remembered; a folder has none."""
+    """What one destination is configured to get, and under which address what it takes is remembered, if at all."""
 
     wanted: WantedOutputs
     address: str = ""
@@ -58,8 +58,8 @@ class Profiles:
         )
 
     def delivery_plan(self, connection: Connection, destinations: Sequence[Destination]) -> DeliveryPlan:
-        """Return who of a route's destinations gets what; FHIR speaks of the first set."""
-        fitted = {to.name: self.fitted(connection, to.name) for to in destinations if to.kind != "fhir"}
+        """Return who of a route's destinations gets what; a FHIR Bundle speaks of the first set."""
+        fitted = {to.name: self.fitted(connection, to.name) for to in destinations if to.accepts(MediaType.DICOM)}
         first = next(iter(fitted.values()), match_capabilities(self.site, PeerCapabilities())).outputs
         output_sets = tuple(dict.fromkeys([first, *(one.outputs for one in fitted.values())]))
         keys = {name: one.outputs.key for name, one in fitted.items()}
@@ -77,18 +77,10 @@ def profiles_of(settings: Settings) -> Profiles:
     site_report = settings.results.sr_sop_class
     return Profiles(
         by_name={
-            one.name: Profile(wanted=wanted_outputs(one.preset, one.outputs, site_report), address=address_of(one))
-            for one in settings.destination
+            one.name: Profile(wanted=one.wanted(site_report), address=one.address) for one in destinations_of(settings)
         },
         site=wanted_outputs("generic-pacs", None, site_report),
     )
-
-
-def address_of(destination: DestinationSettings) -> str:
-    """Return whom the memory of a destination is about; empty where there is nobody to ask or to refuse."""
-    if destination.kind == "dicom":
-        return f"{destination.ae_title}@{destination.host}:{destination.port}"
-    return destination.url[:512] if destination.kind == "dicomweb" else ""
 
 
 def _said(fitted: MatchedOutputs) -> tuple[str, ...]:

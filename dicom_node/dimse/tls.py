@@ -6,8 +6,8 @@ import ssl
 from dataclasses import dataclass
 from pathlib import Path
 
-from dicom_node.config.incoming import DicomTlsSettings, SourceSettings
-from dicom_node.config.outgoing import DestinationSettings
+from dicom_node.config.incoming import DicomTlsSettings
+from dicom_node.config.peers import DicomPeer
 
 #: Instead of a name: any certificate that the authorities signed will do.
 ANY_NAME = "*"
@@ -43,8 +43,9 @@ def library_arguments(tls: Tls | None, host: str) -> tuple[ssl.SSLContext, str] 
     return (tls.context(), host if tls.server_name == ANY_NAME else tls.server_name) if tls else None
 
 
-def tls_of(peer: DestinationSettings | SourceSettings, own: DicomTlsSettings) -> Tls | None:
+def tls_of(peer: DicomPeer, own: DicomTlsSettings) -> Tls | None:
     """Return how a configured peer is called; `own` is what the node shows and, by default, trusts."""
     if not peer.tls:
         return None
-    return Tls(peer.tls_server_name or peer.host, peer.tls_ca or own.ca, own.certificate, own.private_key)
+    shown = (peer.client_certificate, None) if peer.client_certificate else (own.certificate, own.private_key)
+    return Tls(peer.tls_server_name or peer.host, peer.tls_ca or own.ca, *shown)

@@ -18,9 +18,11 @@ from sqlalchemy.exc import SQLAlchemyError
 import dicom_node
 from dicom_node.config.settings import Settings
 from dicom_node.core.errors import DeliveryError, IndexUnavailable
+from dicom_node.dimse.greeting import Echo, echo
 from dicom_node.dimse.negotiation import Remote
-from dicom_node.doctor.check import TIMEOUT_S, Check, Echo, current_user, echo, existing_part, why_not_writable
+from dicom_node.doctor.check import TIMEOUT_S, Check, current_user
 from dicom_node.index.database import SCHEMA_HEAD, Database
+from dicom_node.storage.folder import existing_part, why_not_writable
 
 _MB = 1 << 20
 PORTS_FILE = "ports.json"

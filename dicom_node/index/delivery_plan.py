@@ -12,15 +12,6 @@ from dicom_node.core.entities import ArtifactKind, DeliveryState, Destination
 from dicom_node.index.tables import artifacts, deliveries, results
 from dicom_node.index.transitions import Change, cancel_deliveries, insert_delivery, make_deliveries_due
 
-_DICOM = frozenset(ArtifactKind) - {ArtifactKind.FHIR_BUNDLE}
-#: Which kinds of object a destination of each kind takes.
-TAKES = {
-    "dicom": _DICOM,
-    "dicomweb": _DICOM,
-    "fhir": frozenset({ArtifactKind.FHIR_BUNDLE}),
-    "folder": frozenset(ArtifactKind),
-}
-
 
 def plan_deliveries(connection: Connection, job_key: str, destinations: Sequence[Destination], now: datetime) -> None:
     """Owe every destination the objects of its set; what waits or is parked and is of its set no more is not owed."""
@@ -56,9 +47,8 @@ def _owed(made: Iterable[Row[Any]], destinations: Sequence[Destination]) -> set[
 
 
 def _is_for(row: Row[Any], destination: Destination) -> bool:
-    kind = ArtifactKind(row.kind)
-    key = destination.bundle_key if kind is ArtifactKind.FHIR_BUNDLE else destination.output_key
-    return kind in TAKES[destination.kind] and (not row.output_keys or not key or key in row.output_keys)
+    key = destination.bundle_key if row.kind == ArtifactKind.FHIR_BUNDLE else destination.output_key
+    return destination.accepts(row.media_type) and (not row.output_keys or not key or key in row.output_keys)
 
 
 def _forget_others(

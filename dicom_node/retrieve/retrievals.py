@@ -15,7 +15,7 @@ from dicom_node.core.errors import IndexUnavailable, NotFound, RetrievalStopped,
 from dicom_node.end import VitalThread
 from dicom_node.index.database import Database
 from dicom_node.index.retrievals import OpenRetrieval, forget, interrupted, remember
-from dicom_node.retrieve.factory import make_sources
+from dicom_node.retrieve.kinds import make_sources
 from dicom_node.retrieve.retrieval import FINISHED, Retrieval, RetrievalState, Watch, new_retrieval, perform
 from dicom_node.retrieve.sink import RetrieveSink, SinkParts
 from dicom_node.retrieve.source import Source, WantedStudy

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping
+from functools import partial
 
-from dicom_node.config.outgoing import DestinationSettings
-from dicom_node.deliver.factory import make_sender
+from dicom_node.deliver.kinds import destinations_of
+from dicom_node.deliver.kinds.kind import Caller, DestinationKind
 from dicom_node.deliver.outbox import BackOff, DestinationWorker, OutboxPolicy
-from dicom_node.deliver.outgoing import Sender
 from dicom_node.deliver.peer_capabilities import capability_probe
 from dicom_node.deliver.profiles import profiles_of
 from dicom_node.index.deliveries import owed_to_others
@@ -24,7 +24,7 @@ class DeliverRole(Role):
 
     def __init__(self, node: Node, wake_all: Callable[[], None]) -> None:
         super().__init__(node, wake_all)
-        self._workers = [_worker(node, destination) for destination in node.settings.destination]
+        self._workers = [_worker(node, destination) for destination in destinations_of(node.settings)]
 
     def start(self) -> Mapping[str, int]:
         """Begin to deliver."""
@@ -59,15 +59,12 @@ class DeliverRole(Role):
                        extra={"destination": name, "deliveries": count, "advice": advice})  # fmt: skip
 
 
-def _worker(node: Node, destination: DestinationSettings) -> DestinationWorker:
+def _worker(node: Node, destination: DestinationKind) -> DestinationWorker:
     delivery = node.settings.delivery
-
-    def sender() -> Sender:
-        return make_sender(destination, node.settings.node.ae_title, delivery.timeout_s, node.settings.dicom_tls)
-
+    caller = Caller(node.settings.node.ae_title, delivery.timeout_s, node.settings.dicom_tls)
     policy = OutboxPolicy(
         node.identity,
         BackOff(delivery.first_retry_s, delivery.max_retry_s),
         capability_probe(destination, profiles_of(node.settings), node.settings),
     )
-    return DestinationWorker(destination.name, sender, node.database, node.spool, policy)
+    return DestinationWorker(destination.name, partial(destination.sender, caller), node.database, node.spool, policy)

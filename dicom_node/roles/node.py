@@ -16,6 +16,7 @@ from dicom_node.core.entities import Destination, Route
 from dicom_node.core.errors import SettingsError
 from dicom_node.core.predicates import check_conditions
 from dicom_node.core.routing import OWN_ATTRIBUTES, check_rank
+from dicom_node.deliver.kinds import destinations_of
 from dicom_node.governance.admission import ModelAdmission, rule_of
 from dicom_node.headers.header import ROUTING_KEYWORDS, snake_case
 from dicom_node.headers.reader import FileHeaders
@@ -127,8 +128,9 @@ class Node:
         """Where a route's results go: those it names, or all; those of a shadow nowhere."""
         if route.shadow:
             return ()
-        chosen = [d for d in self.settings.destination if not route.destinations or d.name in route.destinations]
-        return tuple(Destination(name=d.name, kind=d.kind) for d in chosen)
+        known = destinations_of(self.settings)
+        chosen = [one for one in known if not route.destinations or one.name in route.destinations]
+        return tuple(Destination(name=one.name, takes=one.takes) for one in chosen)
 
 
 def _route(route: RouteSettings, settings: Settings, cards: Mapping[str, ModelCard]) -> Route:

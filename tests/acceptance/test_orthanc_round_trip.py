@@ -7,9 +7,9 @@ from collections.abc import Callable
 
 import pytest
 
-from dicom_node.config.settings import load_settings
 from dicom_node.demo.phantoms import chest_ct_phantom
 from dicom_node.doctor import register_with_orthanc
+from dicom_node.roles.settings import load_settings
 from tests.peers.node import Node
 from tests.peers.orthanc import Orthanc
 from tests.peers.process import wait_until

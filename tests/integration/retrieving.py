@@ -9,17 +9,15 @@ from typing import Any
 
 from sqlalchemy import select
 
-from dicom_node.config.incoming import SourceSettings
-from dicom_node.config.running import NodeSettings
-from dicom_node.config.settings import Settings
 from dicom_node.index.database import Database
 from dicom_node.index.tables import associations, instances
 from dicom_node.ingest.intake import Intake, IntakeLimits
-from dicom_node.retrieve.factory import make_sources
+from dicom_node.retrieve.kinds import make_sources
 from dicom_node.retrieve.part10 import opened_file
 from dicom_node.retrieve.retrieval import Retrieval, Watch, new_retrieval, perform
 from dicom_node.retrieve.sink import SinkParts
 from dicom_node.retrieve.source import Source, WantedStudy
+from dicom_node.roles.settings import SiteSettings
 from dicom_node.storage.spool import Spool
 from tests.peers.orthanc import Orthanc
 
@@ -64,9 +62,9 @@ def opened_place(folder: Path, database: Database, **limits: int) -> Place:
 
 def source(settings: Mapping[str, Any], timeout_s: float = 60.0) -> Source:
     """Make one source as the configuration would; by default it has the patience that a busy machine needs."""
-    one = SourceSettings.model_validate({"name": "pacs", "timeout_s": timeout_s, **settings})
-    made = make_sources(Settings(node=NodeSettings(ae_title=CALLED), source=(one,)))
-    return made[one.name]
+    one = {"name": "pacs", "timeout_s": timeout_s, **settings}
+    made = make_sources(SiteSettings.model_validate({"node": {"ae_title": CALLED}, "source": [one]}))
+    return made["pacs"]
 
 
 def dimse(peer: Any, **more: Any) -> dict[str, Any]:

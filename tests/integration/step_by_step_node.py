@@ -15,9 +15,9 @@ from pydicom.dataset import Dataset
 from sqlalchemy import Row, select, update
 
 from dicom_node.analysis.answer import Analysis, AnalysisRequest
-from dicom_node.config.settings import Settings
 from dicom_node.core.entities import Destination, Route
-from dicom_node.deliver.factory import make_sender
+from dicom_node.deliver.kinds import destinations_of
+from dicom_node.deliver.kinds.kind import Caller
 from dicom_node.deliver.outbox import BackOff, DestinationWorker, OutboxPolicy
 from dicom_node.deliver.peer_capabilities import capability_probe
 from dicom_node.deliver.profiles import profiles_of
@@ -33,6 +33,7 @@ from dicom_node.jobs.planning import JobSettings
 from dicom_node.jobs.runner import JobRunner
 from dicom_node.jobs.sweeps import CompletenessSweep
 from dicom_node.jobs.tasks import Task
+from dicom_node.roles.settings import SiteSettings
 from dicom_node.storage.spool import Spool
 from tests.integration.test_analysis_chain import ASSOCIATION, received
 from tests.support.results import analysis_examples as examples
@@ -66,11 +67,12 @@ class Site:
 
     def configure(self, destinations: Sequence[Mapping[str, Any]], **sections: Any) -> None:
         """Start anew with other settings, on the same data."""
-        self.settings = Settings.model_validate(
+        self.settings = SiteSettings.model_validate(
             {"destination": destinations, "delivery": {"ask_again_s": 3600, "timeout_s": 60}} | sections
         )
         profiles = profiles_of(self.settings)
-        names = [Destination(name=one.name, kind=one.kind) for one in self.settings.destination]
+        configured = destinations_of(self.settings)
+        names = [Destination(name=one.name, takes=one.takes) for one in configured]
         route = Route(
             name="chest", model="ct-lung-density", destinations=tuple(one.name for one in names),
             when=({"modality": "CT"},), quiet_period_s=0.001,
@@ -82,13 +84,13 @@ class Site:
             destinations={"chest": names}, profiles=profiles,
         )  # fmt: skip
         self._job_runner = JobRunner(self.database, self.spool, self.cards, Teller(), settings)
-        self.peers = {one.name: capability_probe(one, profiles, self.settings) for one in self.settings.destination}
+        self.peers = {one.name: capability_probe(one, profiles, self.settings) for one in configured}
         self._outbox = [
             DestinationWorker(
-                one.name, partial(make_sender, one, "AINODE", 60.0), self.database, self.spool,
+                one.name, partial(one.sender, Caller("AINODE", 60.0)), self.database, self.spool,
                 OutboxPolicy("host:1", BackOff(60.0, 600.0), self.peers[one.name]),
             )
-            for one in self.settings.destination
+            for one in configured
         ]  # fmt: skip
 
     def ask(self) -> None:

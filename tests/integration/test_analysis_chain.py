@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import TypeAdapter
 from pydicom.dataset import Dataset
 from pydicom.filebase import DicomBytesIO
 from pydicom.filewriter import write_dataset
@@ -19,10 +20,10 @@ from pydicom.uid import ExplicitVRLittleEndian
 from pynetdicom import AE, AllStoragePresentationContexts, evt
 from sqlalchemy import Row, Table, select, update
 
-from dicom_node.config.outgoing import DestinationSettings
-from dicom_node.core.entities import Destination, Route
+from dicom_node.core.entities import Destination, MediaType, Route
 from dicom_node.core.entities import SendingPeer as Modality
-from dicom_node.deliver.factory import make_sender
+from dicom_node.deliver.kinds import AnyDestination
+from dicom_node.deliver.kinds.kind import Caller, DestinationKind
 from dicom_node.deliver.outbox import BackOff, DestinationWorker, OutboxPolicy
 from dicom_node.fhir.options import FhirOptions
 from dicom_node.governance.admission import admit_any
@@ -99,15 +100,18 @@ class Chain:
         self.job_runner = JobRunner(database, self.spool, cards, worker, _settings(folder / "work"))
         self.outbox = {name: self._worker(settings) for name, settings in self._destinations().items()}
 
-    def _destinations(self) -> dict[str, DestinationSettings]:
+    def _destinations(self) -> dict[str, DestinationKind]:
         dicom = {"name": "pacs", "kind": "dicom", "ae_title": "PACS", "host": "127.0.0.1", "port": self.pacs.port}
         files = {"name": "files", "kind": "folder", "path": self.folder / "files"}
-        return {str(one["name"]): DestinationSettings.model_validate(one) for one in (dicom, files)}
+        return {
+            str(one["name"]): TypeAdapter[DestinationKind](AnyDestination).validate_python(one)
+            for one in (dicom, files)
+        }
 
-    def _worker(self, settings: DestinationSettings) -> DestinationWorker:
+    def _worker(self, settings: DestinationKind) -> DestinationWorker:
         policy = OutboxPolicy("host:1", BackOff(60.0, 600.0))
         return DestinationWorker(
-            settings.name, lambda: make_sender(settings, "AINODE", 60.0), self.database, self.spool, policy
+            settings.name, lambda: settings.sender(Caller("AINODE", 60.0)), self.database, self.spool, policy
         )
 
     def receive(self, images: Iterable[Dataset]) -> None:
@@ -160,7 +164,10 @@ def _settings(work_dir: Path) -> JobSettings:
         admit=admit_any,
         owner="host:1", work_dir=work_dir, ae_title="AINODE", intended_use="clinical", institution="",
         fhir=FhirOptions(), max_attempts=MAX_ATTEMPTS, lease_s=60.0,
-        destinations={"chest-ct": [Destination(name="pacs", kind="dicom"), Destination(name="files", kind="folder")]},
+        destinations={"chest-ct": [
+            Destination(name="pacs", takes=frozenset({MediaType.DICOM})),
+            Destination(name="files", takes=frozenset({MediaType.ANY})),
+        ]},
         parameters={"chest-ct": {}},
     )  # fmt: skip
 

@@ -15,6 +15,7 @@ from dicom_node.config.settings import Settings
 from dicom_node.core.capability_match import KEY_OBJECTS, REPORTS, SECONDARY_CAPTURE
 from dicom_node.index.database import Database
 from dicom_node.index.peer_memory import note_refusal, remember
+from dicom_node.roles.settings import SiteSettings
 from tests.support.api_client import Client, client_of, parts_over, seeded_database
 from tests.support.results.rows import NOW, key_of
 from tests.support.results.seeded import ANALYSING, CHEST_CT, CHEST_XR, HOSTILE, RECEIVING, SCRIPT
@@ -123,7 +124,7 @@ def test_destinations_tell_what_they_get_and_take(tmp_path: Path) -> None:
         {"name": "ehr", "kind": "fhir", "url": "https://ehr.local/fhir"},
     ]
     parts = parts_over(database, tmp_path)
-    parts = replace(parts, settings=Settings.model_validate({"node": parts.settings.node, "destination": sections}))
+    parts = replace(parts, settings=SiteSettings.model_validate({"node": parts.settings.node, "destination": sections}))
     peer = ("pacs", "PACS@pacs.local:104")
     accepted = {SECONDARY_CAPTURE: ["1.2.840.10008.1.2"], REPORTS["comprehensive"]: ["1.2.840.10008.1.2"]}
     try:

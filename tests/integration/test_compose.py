@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from dicom_node.config.settings import load_settings
+from dicom_node.roles.settings import load_settings
 from tests.support.needs import REPOSITORY
 
 PASSWORDS = {"POSTGRES_PASSWORD": "secret1", "ORTHANC_PASSWORD": "secret2"}

@@ -12,19 +12,19 @@ from typing import Any
 
 import pytest
 
-from dicom_node.config.settings import Settings
 from dicom_node.core.capability_match import REPORTS, SECONDARY_CAPTURE, SEGMENTATION
 from dicom_node.doctor import Check, register_with_orthanc
 from dicom_node.doctor.machine import check_database, check_ports
 from dicom_node.doctor.peers import check_destinations
+from dicom_node.roles.settings import SiteSettings
 from tests.peers.dcmtk import Receiver, profile_taking, running_storescp
 from tests.peers.fhir_server import FhirServer
 from tests.peers.orthanc import Orthanc
 from tests.peers.process import free_port
 
 
-def settings(folder: Path, **sections: Any) -> Settings:
-    return Settings.model_validate({"node": {"data_dir": folder, "min_free_mb": 0}, **sections})
+def settings(folder: Path, **sections: Any) -> SiteSettings:
+    return SiteSettings.model_validate({"node": {"data_dir": folder, "min_free_mb": 0}, **sections})
 
 
 def check_of(folder: Path, destination: dict[str, Any], **sections: Any) -> Check:

@@ -16,10 +16,10 @@ import httpx
 import pytest
 from pydicom.dataset import Dataset
 
-from dicom_node.config.outgoing import DestinationSettings
 from dicom_node.core.entities import Presence
 from dicom_node.core.errors import DeliveryDeferred, DeliveryRefused
-from dicom_node.deliver.factory import authentication
+from dicom_node.deliver.kinds.fhir import FhirDestination
+from dicom_node.deliver.web import authentication
 from dicom_node.fhir.builders.bundle import build_bundle
 from dicom_node.fhir.client.client import FhirClient
 from dicom_node.fhir.json_types import to_json_bytes
@@ -51,7 +51,7 @@ def send(server: FhirServer, one: dict[str, object], **options: Any) -> tuple[st
 
 
 def login(**settings: Any) -> httpx.Auth | None:
-    return authentication(DestinationSettings(name="ehr", kind="fhir", url="https://ehr.example", **settings))
+    return authentication(FhirDestination(name="ehr", kind="fhir", url="https://ehr.example", **settings))
 
 
 @pytest.fixture

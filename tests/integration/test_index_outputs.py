@@ -15,6 +15,7 @@ from dicom_node.core.entities import (
     Destination,
     JobOutcome,
     JobState,
+    MediaType,
     StudyState,
 )
 from dicom_node.index import peer_memory as peers
@@ -26,10 +27,10 @@ from dicom_node.index.tables import artifacts, deliveries, events, jobs, peer_ca
 from dicom_node.index.tables import results as results_table
 from tests.support.results.arrivals import STUDY, after, arrive, artifact, claimed, cut_study, instance
 
-PACS = Destination(name="pacs", kind="dicom", output_key="A", bundle_key="A")
-VIEWER = Destination(name="viewer", kind="dicomweb", output_key="B", bundle_key="A")
-EHR = Destination(name="ehr", kind="fhir", bundle_key="A")
-FOLDER = Destination(name="folder", kind="folder", output_key="B", bundle_key="A")
+PACS = Destination(name="pacs", takes=frozenset({MediaType.DICOM}), output_key="A", bundle_key="A")
+VIEWER = Destination(name="viewer", takes=frozenset({MediaType.DICOM}), output_key="B", bundle_key="A")
+EHR = Destination(name="ehr", takes=frozenset({MediaType.FHIR}), bundle_key="A")
+FOLDER = Destination(name="folder", takes=frozenset({MediaType.ANY}), output_key="B", bundle_key="A")
 PEER = ("pacs", "PACS@pacs.local:104")
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from sqlalchemy import select
 
-from dicom_node.core.entities import ArtifactKind, Destination, JobOutcome, JobState, StudyState
+from dicom_node.core.entities import ArtifactKind, Destination, JobOutcome, JobState, MediaType, StudyState
 from dicom_node.index import results
 from dicom_node.index.database import Database
 from dicom_node.index.jobs import ClaimedJob
@@ -17,7 +17,7 @@ from dicom_node.index.tables import deliveries, events, studies
 from dicom_node.index.transitions import Change, move_study
 from tests.support.results.arrivals import STUDY, after, arrive, artifact, claimed, instance
 
-PACS = Destination(name="pacs", kind="dicom")
+PACS = Destination(name="pacs", takes=frozenset({MediaType.DICOM}))
 
 
 @pytest.fixture

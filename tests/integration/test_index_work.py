@@ -11,7 +11,7 @@ import pytest
 from sqlalchemy import Row, Table, event, select
 from sqlalchemy.exc import IntegrityError
 
-from dicom_node.core.entities import ArtifactKind, DeliveryState, Destination, JobState, StudyState
+from dicom_node.core.entities import ArtifactKind, DeliveryState, Destination, JobState, MediaType, StudyState
 from dicom_node.core.priority import LAGS, Priority
 from dicom_node.core.uids import derived_uid
 from dicom_node.index import actions, deliveries, delivery_plan, jobs, results
@@ -41,9 +41,9 @@ from tests.support.results.arrivals import (
 )
 from tests.support.results.rows import SOMEBODY
 
-PACS = Destination(name="pacs", kind="dicom")
-EHR = Destination(name="ehr", kind="fhir")
-FOLDER = Destination(name="folder", kind="folder")
+PACS = Destination(name="pacs", takes=frozenset({MediaType.DICOM}))
+EHR = Destination(name="ehr", takes=frozenset({MediaType.FHIR}))
+FOLDER = Destination(name="folder", takes=frozenset({MediaType.ANY}))
 
 
 def rows(index: Database, table: Table) -> list[Row[Any]]:

@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 
 from dicom_node.__main__ import main
-from dicom_node.config.settings import load_settings
 from dicom_node.governance.admission import ModelStanding, Standing
 from dicom_node.inference.cards.card import SHIPPED_MODELS
 from dicom_node.inference.cards.folders import survey_models
 from dicom_node.roles.node import Node
+from dicom_node.roles.settings import load_settings
 from tests.support.studies.data_factories import small_chest_ct
 
 _MODEL = "ct-copy"

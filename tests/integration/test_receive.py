@@ -22,13 +22,13 @@ from pynetdicom.dimse_messages import C_STORE_RQ
 from pynetdicom.dimse_primitives import C_STORE
 from sqlalchemy import select
 
-from dicom_node.config.settings import load_settings
 from dicom_node.core.entities import SendingPeer
 from dicom_node.dimse.negotiation import Remote
 from dicom_node.dimse.storage_scu import FileSent, send_files
 from dicom_node.index.tables import instances
 from dicom_node.ingest.intake import Intake, IntakeLimits, Received
 from dicom_node.receive.start import acceptor_options
+from dicom_node.roles.settings import load_settings
 from dicom_node.storage.spool import Spool
 from tests.peers.dcmtk import dcmsend, echoscu, storescu
 from tests.peers.node import Node

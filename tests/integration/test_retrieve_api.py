@@ -13,11 +13,11 @@ from typing import Any
 
 import pytest
 
-from dicom_node.config.settings import Settings
 from dicom_node.doctor.peers import check_sources
 from dicom_node.retrieve.retrieval import FINISHED
 from dicom_node.retrieve.retrievals import RetrievalMemory, Retrievals, open_retrievals
 from dicom_node.roles.node import Node
+from dicom_node.roles.settings import SiteSettings
 from tests.peers.node import to_toml
 from tests.peers.orthanc import Orthanc, running_orthanc
 from tests.peers.process import free_port, wait_until
@@ -57,7 +57,7 @@ def lasting_retrievals(node: Node) -> Retrievals:
 
 @pytest.fixture
 def retrievals(tmp_path: Path, pacs: Orthanc) -> Iterator[Retrievals]:
-    node = Node(Settings.model_validate(configuration(tmp_path, pacs)))
+    node = Node(SiteSettings.model_validate(configuration(tmp_path, pacs)))
     opened = open_retrievals(
         node.settings, node.sink_parts("test:retrieve"), RetrievalMemory(node.database, "test:retrieve")
     )
@@ -69,7 +69,7 @@ def retrievals(tmp_path: Path, pacs: Orthanc) -> Iterator[Retrievals]:
 
 @pytest.fixture
 def api(tmp_path: Path, pacs: Orthanc, retrievals: Retrievals) -> Client:
-    node = Node(Settings.model_validate(configuration(tmp_path, pacs)))
+    node = Node(SiteSettings.model_validate(configuration(tmp_path, pacs)))
     parts = parts_over(node.database, tmp_path)
     return client_of(dataclasses.replace(parts, settings=node.settings, retrievals=retrievals))
 
@@ -202,7 +202,7 @@ def test_a_stranger_may_neither_search_nor_fetch(api: Client) -> None:
 
 def test_a_search_at_an_address_that_is_no_dicomweb_is_told_so(tmp_path: Path, pacs: Orthanc) -> None:
     wrong = {"name": "wrong", "kind": "dicomweb", "url": f"{pacs.http_url}/nowhere"}
-    settings = Settings.model_validate({**configuration(tmp_path, pacs), "source": [wrong]})
+    settings = SiteSettings.model_validate({**configuration(tmp_path, pacs), "source": [wrong]})
     node = Node(settings)
     parts = dataclasses.replace(
         parts_over(node.database, tmp_path),
@@ -220,7 +220,7 @@ def test_a_search_at_an_address_that_is_no_dicomweb_is_told_so(tmp_path: Path, p
 
 
 def test_the_doctor_tries_every_source(tmp_path: Path, pacs: Orthanc) -> None:
-    checks = check_sources(Settings.model_validate(configuration(tmp_path, pacs)))
+    checks = check_sources(SiteSettings.model_validate(configuration(tmp_path, pacs)))
 
     assert [(check.name, check.ok) for check in checks] == [
         ("source pacs", True), ("source web", True), ("source away", False)

@@ -16,7 +16,7 @@ from pynetdicom import AE, evt
 
 from dicom_node.core.entities import ArtifactKind
 from dicom_node.core.errors import DeliveryDeferred, DeliveryRefused
-from dicom_node.deliver.kinds.dicom import DicomSender
+from dicom_node.deliver.senders.dicom import DicomSender
 from dicom_node.dimse.association import StoreAssociation
 from dicom_node.dimse.dicom_file import DicomFile, read_dicom_file
 from dicom_node.dimse.negotiation import MAX_CONTEXTS, Remote, in_groups, proposals

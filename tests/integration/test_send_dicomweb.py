@@ -10,7 +10,7 @@ import pytest
 from pydicom import dcmread
 
 from dicom_node.core.errors import DeliveryDeferred, DeliveryRefused
-from dicom_node.deliver.kinds.dicomweb import DicomWebSender
+from dicom_node.deliver.senders.dicomweb import DicomWebSender
 from tests.integration.sent_objects import SOP_CLASSES, outgoing
 from tests.peers.orthanc import Orthanc
 from tests.peers.process import free_port

@@ -6,10 +6,10 @@ import hashlib
 
 import pytest
 
-from dicom_node.config.outgoing import DestinationSettings
 from dicom_node.core.entities import Artifact, ArtifactKind
 from dicom_node.core.errors import DeliveryDeferred, DeliveryRefused
-from dicom_node.deliver.factory import make_sender
+from dicom_node.deliver.kinds.fhir import FhirDestination
+from dicom_node.deliver.kinds.kind import Caller
 from dicom_node.deliver.outgoing import Outgoing
 from dicom_node.fhir.builders.bundle import build_bundle
 from dicom_node.fhir.json_types import to_json_bytes
@@ -41,9 +41,7 @@ def stored(folder, uid="1.2.3", content=None):
 
 
 def ehr(url, timeout_s=60):
-    return make_sender(
-        DestinationSettings.model_validate({"name": "ehr", "kind": "fhir", "url": url}), "AINODE", timeout_s
-    )
+    return FhirDestination(name="ehr", kind="fhir", url=url).sender(Caller("AINODE", timeout_s))
 
 
 def test_a_stored_report_arrives_and_twice_is_harmless(fhir_server, tmp_path):

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from dicom_node.core.errors import DeliveryDeferred
-from dicom_node.deliver.kinds.dicom import DicomSender
+from dicom_node.deliver.senders.dicom import DicomSender
 from dicom_node.dimse.negotiation import Remote
 from dicom_node.dimse.probe import echo
 from dicom_node.dimse.tls import ANY_NAME, Tls

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import psutil
 
-from dicom_node.config.settings import load_settings
 from dicom_node.receive.start import acceptor_options
+from dicom_node.roles.settings import load_settings
 from tests.peers.node import Node
 from tests.peers.process import wait_until
 

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from dicom_node.config.settings import Settings
 from dicom_node.core.agreement import compare
 from dicom_node.roles.node import Node
+from dicom_node.roles.settings import SiteSettings
 
 
 def scored(key: str, presence: str, probability: float, **about: Any) -> dict[str, Any]:
@@ -72,7 +72,7 @@ PACS = {"name": "pacs", "kind": "folder", "path": "/tmp/out"}
 
 def node(**shadow: Any) -> Node:
     routes = [LIVE, {"name": "next", "model": "ct-lung-density", **shadow}]
-    return Node(Settings.model_validate({"route": routes, "destination": [PACS]}))
+    return Node(SiteSettings.model_validate({"route": routes, "destination": [PACS]}))
 
 
 def test_a_shadow_gets_the_studies_of_the_route_it_shadows_and_delivers_nothing() -> None:

@@ -7,18 +7,20 @@ import re
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any, get_args
 
 import pytest
+from pydantic import BaseModel
 
 from dicom_node.cli.parser import make_parser
-from dicom_node.config.settings import Settings
+from dicom_node.roles.settings import SiteSettings
 from tests.support.needs import REPOSITORY
 from tools.generated_docs import DOCS, pages
 
 MARKDOWN = sorted([*REPOSITORY.glob("*.md"), *DOCS.rglob("*.md"), *(REPOSITORY / "orthanc").glob("*.md")])
 _LINK = re.compile(r"\]\((?!https?://|#)([^)#]+)(?:#[^)]*)?\)")
 _TOML = re.compile(r"```toml\n(.*?)```", re.DOTALL)
-_SECTION = re.compile(r"^### `\[+(\w+)\]+`.*?$(.*?)(?=^### |^<!-- end)", re.DOTALL | re.MULTILINE)
+_SECTION = re.compile(r"^### `\[+(\w+)\]+`(?: of kind `(\w+)`)?.*?$(.*?)(?=^### |^<!-- end)", re.DOTALL | re.MULTILINE)
 _ROW = re.compile(r"^\| `(\w+)` \|", re.MULTILINE)
 
 
@@ -28,11 +30,18 @@ def name(path: Path) -> str:
 
 def settings_in_code() -> set[str]:
     found = set()
-    for section, field in Settings.model_fields.items():
-        arguments = getattr(field.annotation, "__args__", ())
-        model = arguments[0] if arguments else field.annotation
-        found |= {f"{section}.{key}" for key in model.model_fields}
+    for section, field in SiteSettings.model_fields.items():
+        for model in sections_in(field.annotation):
+            kind = get_args(model.model_fields["kind"].annotation)[0] if "kind" in model.model_fields else ""
+            found |= {f"{section}{kind and f' {kind}'}.{key}" for key in model.model_fields}
     return found
+
+
+def sections_in(annotation: Any) -> tuple[type[BaseModel], ...]:
+    """A section; or of a list the section it is made of, or one for each kind."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return (annotation,)
+    return tuple(one for part in get_args(annotation) for one in sections_in(part))
 
 
 def commands(parser: argparse.ArgumentParser, before: str = "dicom-node") -> Iterator[str]:
@@ -46,7 +55,11 @@ def commands(parser: argparse.ArgumentParser, before: str = "dicom-node") -> Ite
 def test_every_setting_is_documented_and_every_documented_one_exists() -> None:
     page = (DOCS / "configuration.md").read_text(encoding="utf-8")
 
-    documented = {f"{section}.{key}" for section, body in _SECTION.findall(page) for key in _ROW.findall(body)}
+    documented = {
+        f"{section}{kind and f' {kind}'}.{key}"
+        for section, kind, body in _SECTION.findall(page)
+        for key in _ROW.findall(body)
+    }
 
     assert documented == settings_in_code()
 
@@ -77,7 +90,7 @@ def test_an_example_configuration_is_accepted(path: Path) -> None:
         # Examples show the part they speak of: a listener beyond loopback needs peers, a route its destinations.
         if "dicom" in values:
             values.setdefault("peer", [{"ae_title": "CT1"}])
-        Settings.model_validate(values)
+        SiteSettings.model_validate(values)
 
 
 def test_every_module_of_the_node_is_on_the_map() -> None:

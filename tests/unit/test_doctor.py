@@ -16,11 +16,12 @@ from dicom_node.doctor.models import check_models
 from dicom_node.doctor.peers import check_destinations
 from dicom_node.index.database import SCHEMA_HEAD, Database
 from dicom_node.inference.cards.card import SHIPPED_MODELS
+from dicom_node.roles.settings import SiteSettings
 
 
 def settings(folder: Path, **sections: Any) -> Settings:
     node = {"data_dir": folder, "min_free_mb": 0, **sections.pop("node", {})}
-    return Settings.model_validate({"node": node, "dicom": {"port": 0}, "api": {"port": 0}, **sections})
+    return SiteSettings.model_validate({"node": node, "dicom": {"port": 0}, "api": {"port": 0}, **sections})
 
 
 def test_a_clock_before_the_installation_is_wrong() -> None:

@@ -10,9 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from dicom_node.config.outgoing import DestinationSettings
 from dicom_node.config.presets import PRESETS, OutputSettings, wanted_outputs
-from dicom_node.config.settings import Settings
 from dicom_node.core.capability_match import (
     ENCAPSULATED_PDF,
     KEY_OBJECTS,
@@ -28,7 +26,10 @@ from dicom_node.core.capability_match import (
 )
 from dicom_node.core.entities import Destination
 from dicom_node.core.outputs import OutputSet, SegmentationType, SrClass
+from dicom_node.deliver.kinds import destinations_of
+from dicom_node.deliver.kinds.dicom import DicomDestination
 from dicom_node.deliver.profiles import profiles_of
+from dicom_node.roles.settings import SiteSettings
 from tests.support.needs import REPOSITORY
 
 EVERYTHING = OutputSet(
@@ -47,9 +48,9 @@ def taking(*classes: str) -> PeerCapabilities:
     return PeerCapabilities(accepted=frozenset(classes))
 
 
-def destination(**values: Any) -> DestinationSettings:
+def destination(**values: Any) -> DicomDestination:
     there = {"name": "pacs", "kind": "dicom", "ae_title": "PACS", "host": "pacs.local"}
-    return DestinationSettings.model_validate(there | values)
+    return DicomDestination.model_validate(there | values)
 
 
 def wanted_by(**values: Any) -> WantedOutputs:
@@ -87,8 +88,10 @@ def test_every_kind_of_an_output_set_can_be_set() -> None:
 def test_an_unknown_kind_and_outputs_of_an_ehr_are_refused() -> None:
     with pytest.raises(ValidationError, match="holograms"):
         destination(outputs={"holograms": True})
-    with pytest.raises(ValidationError, match="gets the FHIR bundle only; remove outputs, preset"):
-        destination(kind="fhir", url="https://ehr.local/fhir", preset="ohif", outputs={"encapsulated_pdf": True})
+    ehr = {"name": "ehr", "kind": "fhir", "url": "https://ehr.local/fhir"}
+    for chosen in ({"preset": "ohif"}, {"outputs": {"encapsulated_pdf": True}}):
+        with pytest.raises(ValidationError, match=next(iter(chosen))):
+            SiteSettings.model_validate({"destination": [ehr | chosen]})
 
 
 def test_what_was_never_asked_gets_everything_it_is_configured_to_get() -> None:
@@ -163,7 +166,7 @@ def test_fitting_adds_nothing_and_fitting_again_changes_nothing(
 
 
 def test_a_folder_takes_what_its_preset_says() -> None:
-    settings = Settings.model_validate(
+    settings = SiteSettings.model_validate(
         {"destination": [{"name": "files", "kind": "folder", "path": "out", "preset": "air"}]}
     )
     assert profiles_of(settings).by_name["files"].wanted.outputs == PRESETS["air"]
@@ -171,13 +174,13 @@ def test_a_folder_takes_what_its_preset_says() -> None:
 
 
 def test_the_first_set_is_that_of_the_first_destination_that_gets_objects() -> None:
-    settings = Settings.model_validate({"destination": [
+    settings = SiteSettings.model_validate({"destination": [
         {"name": "ehr", "kind": "fhir", "url": "https://ehr.local/fhir"},
         {"name": "viewer", "kind": "folder", "path": "viewer", "preset": "ohif"},
         {"name": "archive", "kind": "folder", "path": "archive"},
         {"name": "backup", "kind": "folder", "path": "backup", "preset": "ohif"},
     ]})  # fmt: skip
-    ehr, *others = (Destination(name=one.name, kind=one.kind) for one in settings.destination)
+    ehr, *others = (Destination(name=one.name, takes=one.takes) for one in destinations_of(settings))
     delivery_plan = profiles_of(settings).delivery_plan(no_database(), [ehr, *others])
 
     assert delivery_plan.output_sets == (PRESETS["ohif"], PRESETS["generic-pacs"])

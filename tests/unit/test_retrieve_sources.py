@@ -7,29 +7,31 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from dicom_node.config.settings import Settings
 from dicom_node.core.errors import SettingsError
 from dicom_node.retrieve.dimse import DimseSource
-from dicom_node.retrieve.factory import make_sources
+from dicom_node.retrieve.kinds import make_sources
+from dicom_node.roles.settings import SiteSettings
 
 PACS = {"name": "pacs", "kind": "dimse", "ae_title": "PACS", "host": "pacs.local"}
 
 
-def configured(*sources: dict[str, Any]) -> Settings:
-    return Settings.model_validate({"node": {"ae_title": "NODE7"}, "source": sources})
+def configured(*sources: dict[str, Any]) -> SiteSettings:
+    return SiteSettings.model_validate({"node": {"ae_title": "NODE7"}, "source": sources})
 
 
 @pytest.mark.parametrize(
     ("source", "missing"),
     [
-        ({"name": "a", "kind": "dimse"}, "ae_title, host"),
-        ({"name": "a", "kind": "dicomweb"}, "url"),
-        ({"name": "a", "kind": "orthanc"}, "url"),
+        ({"name": "a", "kind": "dimse"}, {"ae_title", "host"}),
+        ({"name": "a", "kind": "dicomweb"}, {"url"}),
+        ({"name": "a", "kind": "orthanc"}, {"url"}),
     ],
 )
-def test_a_source_without_what_its_kind_needs_is_refused(source: dict[str, Any], missing: str) -> None:
-    with pytest.raises(ValidationError, match=f"needs {missing}"):
+def test_a_source_without_what_its_kind_needs_is_refused(source: dict[str, Any], missing: set[str]) -> None:
+    with pytest.raises(ValidationError) as refused:
         configured(source)
+
+    assert {one["loc"][-1] for one in refused.value.errors() if one["type"] == "missing"} == missing
 
 
 def test_two_sources_of_one_name_are_refused() -> None:

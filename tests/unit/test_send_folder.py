@@ -7,8 +7,8 @@ import pytest
 
 from dicom_node.core.entities import Artifact, ArtifactKind
 from dicom_node.core.errors import DeliveryDeferred, DeliveryRefused
-from dicom_node.deliver.kinds.folder import FolderSender
 from dicom_node.deliver.outgoing import Outgoing
+from dicom_node.deliver.senders.folder import FolderSender
 
 
 def item(folder, uid="1.2.3", content=b"bytes of an object", **changes):

@@ -5,25 +5,39 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from sqlalchemy import make_url
 
-from dicom_node.config.settings import Settings, load_settings
 from dicom_node.core.errors import SettingsError
+from dicom_node.deliver.kinds.dicom import DicomDestination
+from dicom_node.deliver.kinds.fhir import FhirDestination
 from dicom_node.dimse.tls import Tls, tls_of
+from dicom_node.roles.settings import SiteSettings, load_settings
+from tests.support.needs import REPOSITORY
 
+PACS = 'ae_title = "PACS"\nhost = "pacs.local"\ntls = true\n'
 FOLDER = '[[destination]]\nname = "files"\nkind = "folder"\npath = "/tmp/x"\n'
 
 
-def load(tmp_path: Path, text: str = "", **environment: str) -> Settings:
+def load(tmp_path: Path, text: str = "", **environment: str) -> SiteSettings:
     path = tmp_path / "node.toml"
     path.write_text(text, encoding="utf-8")
     return load_settings(path, environment)
 
 
 def problem(tmp_path: Path, text: str = "", **environment: str) -> str:
+    """What is said of settings that cannot be used, each place without its folder; never in pydantic's words."""
     with pytest.raises(SettingsError) as caught:
         load(tmp_path, text, **environment)
-    assert "node.toml" in str(caught.value) or environment
-    return str(caught.value)
+    told = str(caught.value)
+    assert "node.toml" in told or environment
+    assert not any(words in told for words in ("Input should", "Field required", "Extra inputs", "validation error"))
+    return told.replace(f"{tmp_path}/", "")
+
+
+def problems(tmp_path: Path, text: str, **environment: str) -> list[str]:
+    head, *lines = problem(tmp_path, text, **environment).split("\n  ")
+    assert head == "The settings cannot be used:"
+    return lines
 
 
 def test_everything_has_a_default_and_listens_on_loopback_only() -> None:
@@ -49,34 +63,118 @@ def test_the_environment_overrides_the_file(tmp_path: Path) -> None:
     assert settings.dicom.port == 11113
 
 
+AE_TITLE = "an AE title is 1 to 16 letters of ASCII, without backslash and without blanks at its ends"
+KINDS = "it must be one of dicom, dicomweb, fhir, folder"
+
+
 @pytest.mark.parametrize(
     ("text", "told"),
     [
-        ("[dicom]\nprot = 104\n", "dicom.prot"),
-        ("[dicmo]\nport = 104\n", "dicmo"),
-        ("[dicom]\nport = 70000\n", "dicom.port"),
-        ('[node]\nae_title = "SEVENTEEN_LETTERS"\n', "node.ae_title"),
-        ('[node]\nae_title = "A\\\\B"\n', "node.ae_title"),
-        ('[node]\nae_title = " X"\n', "node.ae_title"),
-        ('[node]\ntime_zone = "Europe/Atlantis"\n', "Europe/Atlantis"),
-        ('[node]\ntime_zone = "Europe"\n', "node.time_zone"),
-        ('[node]\ntime_zone = "/etc/passwd"\n', "node.time_zone"),
-        ('[[peer]]\nae_title = "CT1"\nhost = "ct1.local"\n', "peer.0"),
+        ("[dicom]\nprot = 104\n", "2: dicom.prot is no key of [dicom]; did you mean port?"),
+        ("[dicmo]\nport = 104\n", "1: dicmo is no key of the settings; did you mean dicom?"),
+        ("[dicom]\n\nport = 70000\n", "3: dicom.port is 70000; it must be at most 65535"),
+        ("dicom.port = -1\n", "1: dicom.port is -1; it must be at least 0"),
+        ('[dicom]\nport = "a"\n', "2: dicom.port is 'a'; it must be a whole number"),
+        ("[dicom]\nport = 1.5\n", "2: dicom.port is 1.5; it must be a whole number"),
+        ("[dicom]\nplain = 2\n", "2: dicom.plain is 2; it must be true or false"),
+        ("[dicom]\nhost = true\n", "2: dicom.host is true; it must be text in quotation marks"),
+        ("[node]\ndata_dir = 1\n", "2: node.data_dir is 1; it must be the path of a file or folder, in "
+         "quotation marks"),
+        ("dicom = 1\n", "1: dicom is 1; it must be a table of keys"),
+        ("peer = 1\n", "1: peer is 1; it must be a list"),
+        ("[dicom_tls]\nhandshake_timeout_s = nan\n", "2: dicom_tls.handshake_timeout_s is nan; it must be more "
+         "than 0"),
+        ('[node]\nlog_level = "LOUD"\n', "2: node.log_level is 'LOUD'; it must be 'DEBUG', 'INFO', 'WARNING' or "
+         "'ERROR'"),
+        ('[node]\nae_title = "SEVENTEEN_LETTERS"\n', f"2: node.ae_title: {AE_TITLE}"),
+        ('[node]\nae_title = "A\\\\B"\n', f"2: node.ae_title: {AE_TITLE}"),
+        ('[node]\nae_title = " X"\n', f"2: node.ae_title: {AE_TITLE}"),
+        ('[node]\ntime_zone = "Europe"\n', "2: node.time_zone: 'Europe' is no time zone this machine knows; use "
+         "an IANA name such as Europe/Berlin"),
+        ('[[peer]]\nae_title = "CT1"\nhost = "ct1.local"\n', "3: peer.0.host: give an IP address, or a network "
+         "such as 10.1.2.0/24; names are not looked up"),
+        ('[[peer]]\nae_title = "CT1"\ncertificate_sha256 = "AB:CD"\n', "3: peer.0.certificate_sha256: give the "
+         "64 hexadecimal digits, in small letters and without colons"),
+        ('[inference]\ndevice = "gpu"\n', "2: inference.device: it must be auto, cpu, mps, cuda, or one GPU as in "
+         "cuda:1"),
+        ("[inference]\nmax_attempts = 0\n", "2: inference.max_attempts is 0; it must be at least 1"),
+        ('[dicom_tls]\ncertificate = "x.pem"\n', "1: dicom_tls.ca: set it, or client_certificate = "
+         '"none" if peers need not show one'),
+        ('[[destination]]\nname = "p"\nkind = "fhir"\n', "1: destination.0.url is missing; kind fhir needs it"),
+        ('[[destination]]\nname = ""\nkind = "folder"\npath = "x"\n', "2: destination.0.name is ''; it must not "
+         "be empty"),
+        ('[[destination]]\nname = "p"\nkind = "carrier-pigeon"\n', "3: destination.0.kind is 'carrier-pigeon'; "
+         + KINDS),
+        ('[[destination]]\nname = "p"\nkind = "dicm"\n', f"3: destination.0.kind is 'dicm'; {KINDS} (did you mean "
+         "dicom?)"),
+        ('[[destination]]\nname = "p"\n', f"1: destination.0.kind is missing; {KINDS}"),
+        ('[[destination]]\nname = "p"\nkind = "fhir"\nurl = "x"\ntokn = "s3cret"\n', "5: destination.0.tokn is no "
+         "key of a destination of kind fhir; did you mean token?"),
+        (f'[[destination]]\nname = "p"\nkind = "dicom"\n{PACS}tls_ca = "a"\nca = "b"\n', "8: destination.0.ca is another "
+         "name of a key that is set as well; keep one of the two"),
+        (FOLDER + 'outputs = { segmentation = "soft" }\n', "5: destination.0.outputs.segmentation is 'soft'; it "
+         "must be 'binary', 'fractional', 'labelmap' or 'off'"),
+        (FOLDER + "outputs.pdf = true\n", "5: destination.0.outputs.pdf is no key of [destination.outputs]; there "
+         "are sr_sop_class, secondary_capture, segmentation, presentation_state, parametric_map, key_objects, "
+         "encapsulated_pdf, rejection_note"),
+        ('[[source]]\nname = "p"\nkind = "orthanc"\nurl = "x"\nport = true\nretrive = "get"\n', "6: "
+         "source.0.retrive is no key of a source of kind orthanc; there are name, kind, timeout_s, url, username, "
+         "password, password_file, token, token_file"),
+        ('[[route]]\nname = "r"\nmodel = "m"\nwhen = 5\n', "4: route.0.when: it must be a table of conditions, "
+         '{ modality = "CT" }, or a list of such tables'),
+        ('[[route]]\nname = "r"\nmodel = "m"\nquiet_period_s = 0\n', "4: route.0.quiet_period_s is 0; it must be "
+         "more than 0"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_used_is_told_with_its_line_and_what_it_should_be(tmp_path: Path, text: str, told: str) -> None:
+    assert problems(tmp_path, text) == [f"node.toml:{told}"]
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
         ('[dicom]\nhost = "0.0.0.0"\n', "no [[peer]] is configured"),
         ('[dicom]\nhost = "10.1.2.3"\n', "no [[peer]] is configured"),
-        ('[[destination]]\nname = "p"\nkind = "dicom"\n', "needs ae_title, host"),
-        ('[[destination]]\nname = "p"\nkind = "fhir"\n', "needs url"),
-        ('[[destination]]\nname = "p"\nkind = "carrier-pigeon"\n', "destination.0.kind"),
         (FOLDER * 2, "two destinations are named files"),
         ('[[route]]\nname = "r"\nmodel = "m"\n' * 2, "two routes are named r"),
         (FOLDER + '[[route]]\nname = "r"\nmodel = "m"\ndestinations = ["fiels"]\n', "known: files"),
-        ('[[route]]\nname = "r"\nmodel = "m"\nquiet_period_s = 0\n', "route.0.quiet_period_s"),
-        ("[inference]\nmax_attempts = 0\n", "inference.max_attempts"),
         ("port = [", "not valid TOML"),
     ],
 )
-def test_what_cannot_be_used_is_refused_by_name(tmp_path: Path, text: str, told: str) -> None:
+def test_sections_that_do_not_fit_together_are_refused(tmp_path: Path, text: str, told: str) -> None:
     assert told in problem(tmp_path, text)
+
+
+def test_everything_that_is_wrong_is_told_at_once_in_the_order_of_the_file(tmp_path: Path) -> None:
+    told = problems(
+        tmp_path,
+        '[[destination]]\nname = "p"\nkind = "dicom"\ntokn = "s3cret"\n[dicom]\nport = "x"\nplian = true\n',
+        DICOM_NODE__API__PORT="many",
+    )
+    assert [line.split(" ")[:2] for line in told] == [
+        ["DICOM_NODE__API__PORT:", "api.port"],
+        ["node.toml:1:", "destination.0.ae_title"],
+        ["node.toml:1:", "destination.0.host"],
+        ["node.toml:4:", "destination.0.tokn"],
+        ["node.toml:6:", "dicom.port"],
+        ["node.toml:7:", "dicom.plian"],
+    ]
+
+
+def test_the_errors_on_the_page_are_what_is_told(tmp_path: Path) -> None:
+    page = (REPOSITORY / "docs" / "configuration.md").read_text(encoding="utf-8")
+    shown = page.partition("dicom-node: ")[2].partition("```")[0]
+    text = (
+        11 * "\n" + '[[destination]]\nname = "pacs"\nkind = "dicom"\nae_title = "PACS"\nhost = "h"\nport = 70000\n'
+        '[[destination]]\nname = "ehr"\nkind = "fhir"\nurl = "x"\ntokn = "x"\n'
+        '\n\n[[destination]]\nname = "old"\nkind = "dicm"\n'
+    )
+    assert problem(tmp_path, text, DICOM_NODE__API__PROT="8080") == shown.rstrip()
+
+
+def test_a_secret_of_the_wrong_type_is_not_repeated(tmp_path: Path) -> None:
+    (told,) = problems(tmp_path, '[[destination]]\nname = "e"\nkind = "fhir"\nurl = "x"\ntoken = 8137\n')
+    assert told == "node.toml:5: destination.0.token must be text in quotation marks"
 
 
 def test_a_peer_list_allows_a_listener_for_other_machines(tmp_path: Path) -> None:
@@ -84,9 +182,16 @@ def test_a_peer_list_allows_a_listener_for_other_machines(tmp_path: Path) -> Non
     assert settings.dicom.host == "0.0.0.0"
 
 
-@pytest.mark.parametrize("name", ["DICOM_NODE__DICOM__PROT", "DICOM_NODE__DICMO__PORT", "DICOM_NODE__PORT"])
-def test_a_misspelt_variable_is_refused(tmp_path: Path, name: str) -> None:
-    assert "Extra inputs are not permitted" in problem(tmp_path, "", **{name: "1"})
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("DICOM_NODE__DICOM__PROT", "dicom.prot is no key of [dicom]; did you mean port?"),
+        ("DICOM_NODE__DICMO__PORT", "dicmo is no key of the settings; did you mean dicom?"),
+        ("DICOM_NODE__ROUTES", "routes is no key of the settings; did you mean route?"),
+    ],
+)
+def test_a_misspelt_variable_is_refused_by_its_name(tmp_path: Path, name: str, told: str) -> None:
+    assert problems(tmp_path, "", **{name: "1"}) == [f"{name}: {told}"]
 
 
 def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
@@ -97,15 +202,14 @@ def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
 def test_secrets_are_not_shown(tmp_path: Path) -> None:
     settings = load(
         tmp_path,
-        '[[destination]]\nname = "ehr"\nkind = "fhir"\nurl = "https://x"\ntoken = "s3cret"\npassword = "pw9"\n',
+        '[[destination]]\nname = "ehr"\nkind = "fhir"\nurl = "https://x"\ntoken = "s3cret"\npassword = "pw9"\n'
+        '[database]\nurl = "postgresql+psycopg2://node@db/node"\npassword = "pw8"\n',
     )
-    assert "s3cret" not in repr(settings)
-    assert "pw9" not in settings.model_dump_json()
+    for shown in (repr(settings), settings.model_dump_json()):
+        assert not any(secret in shown for secret in ("s3cret", "pw9", "pw8"))
 
 
 # --- TLS towards peers ---
-
-PACS = 'ae_title = "PACS"\nhost = "pacs.local"\ntls = true\n'
 
 
 @pytest.mark.parametrize(
@@ -124,11 +228,146 @@ def test_a_certificate_of_any_name_is_taken_from_an_authority_of_ones_own_only(t
 def test_a_destination_trusts_the_nodes_authorities_unless_it_names_others(tmp_path: Path) -> None:
     pacs = f'[[destination]]\nname = "pacs"\nkind = "dicom"\n{PACS}'
     for more, ca, name in (
-        ("", "own-ca.pem", "pacs.local"),
-        ('tls_ca = "pacs-ca.pem"\ntls_server_name = "pacs"\n', "pacs-ca.pem", "pacs"),
+        ("", "/own-ca.pem", "pacs.local"),
+        ('tls_ca = "/pacs-ca.pem"\ntls_server_name = "pacs"\n', "/pacs-ca.pem", "pacs"),
+        ('ca = "/pacs-ca.pem"\n', "/pacs-ca.pem", "pacs.local"),
     ):
-        settings = load(tmp_path, f'{pacs}{more}[dicom_tls]\nca = "own-ca.pem"\ncertificate = "node.pem"\n')
-        tls = tls_of(settings.destination[0], settings.dicom_tls)
-        assert tls == Tls(name, Path(ca), Path("node.pem"))
+        settings = load(tmp_path, f'{pacs}{more}[dicom_tls]\nca = "/own-ca.pem"\ncertificate = "/node.pem"\n')
+        assert tls_of(pacs_of(settings), settings.dicom_tls) == Tls(name, Path(ca), Path("/node.pem"))
     plain = load(tmp_path, pacs.replace("tls = true\n", ""))
-    assert tls_of(plain.destination[0], plain.dicom_tls) is None
+    assert tls_of(pacs_of(plain), plain.dicom_tls) is None
+
+
+def test_a_destination_may_be_shown_a_certificate_of_its_own(tmp_path: Path) -> None:
+    text = f'[[destination]]\nname = "pacs"\nkind = "dicom"\n{PACS}client_certificate = "/for-pacs.pem"\n'
+    own = '[dicom_tls]\nca = "/own-ca.pem"\ncertificate = "/node.pem"\nprivate_key = "/node.key"\n'
+    settings = load(tmp_path, text + own)
+    assert tls_of(pacs_of(settings), settings.dicom_tls) == Tls(
+        "pacs.local", Path("/own-ca.pem"), Path("/for-pacs.pem")
+    )
+
+
+def pacs_of(settings: SiteSettings) -> DicomDestination:
+    (one,) = settings.destination
+    assert isinstance(one, DicomDestination)
+    return one
+
+
+# --- keys of 0.1.0 that a kind has no use for ---
+
+
+def test_a_key_that_was_ignored_is_ignored_for_one_version_more_and_told(tmp_path: Path) -> None:
+    old = (
+        '[[destination]]\nname = "ehr"\nkind = "fhir"\nurl = "https://x"\ntls_ca = "ca.pem"\nport = 104\n'
+        '[[source]]\nname = "web"\nkind = "orthanc"\nurl = "http://x"\nretrieve = "move"\n'
+    )
+    settings = load(tmp_path, old)
+    told = "is of no use for kind {} and is ignored, as before; the next version refuses it. Remove it."
+    assert settings.remarks == (
+        f"'ehr': tls_ca {told.format('fhir')}",
+        f"'ehr': port {told.format('fhir')}",
+        f"'web': retrieve {told.format('orthanc')}",
+    )
+    assert (settings.destination[0].name, settings.source[0].name) == ("ehr", "web")
+
+
+@pytest.mark.parametrize("key", ["client_certificate", "ca", "token_file", "preset"])
+def test_a_key_that_0_1_0_refused_for_a_kind_is_refused(tmp_path: Path, key: str) -> None:
+    kind = 'kind = "fhir"\nurl = "x"' if key != "token_file" else f'kind = "dicom"\n{PACS}'
+    (told,) = problems(tmp_path, f'[[destination]]\nname = "there"\n{kind}\n{key} = "x"\n')
+    assert f"destination.0.{key} is no key of a destination of kind" in told
+
+
+# --- paths and secrets in files ---
+
+
+def test_a_relative_path_in_the_file_is_relative_to_the_file_and_one_in_the_environment_to_where_the_node_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "etc").mkdir()
+    monkeypatch.chdir(tmp_path)
+    text = '[node]\ndata_dir = "data"\n[inference]\nmodels_dirs = ["models", "/srv/models"]\n'
+    settings = load(tmp_path / "etc", text, DICOM_NODE__DICOM_TLS__CA="ca.pem")
+    assert settings.node.data_dir == tmp_path / "etc" / "data"
+    assert settings.inference.models_dirs == (tmp_path / "etc" / "models", Path("/srv/models"))
+    assert settings.dicom_tls.ca == Path("ca.pem")
+    assert settings.remarks == ()
+
+
+def test_data_that_0_1_0_laid_where_the_node_ran_is_found_and_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for folder in ("etc", "run/data"):
+        (tmp_path / folder).mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / "run")
+    settings = load(tmp_path / "etc", '[node]\ndata_dir = "data"\n')
+    assert settings.node.data_dir.resolve() == tmp_path / "run" / "data"
+    (told,) = settings.remarks
+    assert told.startswith("data_dir = 'data' is used relative to the working directory")
+    (tmp_path / "etc" / "data").mkdir()
+    assert load(tmp_path / "etc", '[node]\ndata_dir = "data"\n').node.data_dir == tmp_path / "etc" / "data"
+
+
+EHR = '[[destination]]\nname = "ehr"\nkind = "fhir"\nurl = "https://x"\n'
+
+
+def test_secrets_are_read_from_files_of_their_own(tmp_path: Path) -> None:
+    for name, text in (("token", "t0ken\n"), ("pass", "p w\r\n"), ("db", "p@ss/word\n")):
+        (tmp_path / name).write_text(text, encoding="utf-8")
+        (tmp_path / name).chmod(0o640)
+    settings = load(
+        tmp_path,
+        EHR + 'token_file = "token"\nusername = "node"\npassword_file = "pass"\n'
+        '[database]\nurl = "postgresql+psycopg2://node@db/node"\npassword_file = "db"\n'
+        '[[user]]\nname = "ct"\npassword_file = "pass"\n',
+    )
+    (ehr,) = settings.destination
+    assert isinstance(ehr, FhirDestination)
+    assert ehr.token is not None
+    assert ehr.password is not None
+    assert (ehr.token.get_secret_value(), ehr.password.get_secret_value()) == ("t0ken", "p w")
+    assert settings.user[0].password.get_secret_value() == "p w"
+    assert make_url(settings.database_url).password == "p@ss/word"
+    assert settings.remarks == ()
+
+
+def test_the_database_is_read_from_a_file_that_the_environment_names(tmp_path: Path) -> None:
+    file = tmp_path / "url"
+    file.write_text("postgresql+psycopg2://node:secret@db/node\n", encoding="utf-8")
+    settings = load(tmp_path, DICOM_NODE__DATABASE__URL_FILE=str(file))
+    assert settings.database_url == "postgresql+psycopg2://node:secret@db/node"
+
+
+@pytest.mark.parametrize(
+    ("line", "content", "told"),
+    [
+        ('token_file = "t"', None, "token_file: {}/t cannot be read: No such file or directory; make it a file that "
+         "the node's user can read"),
+        ('token_file = "t"', b"\n", "token_file: {}/t is empty; it must hold the secret and nothing else"),
+        ('token_file = "t"', b"\xff", "token_file: {}/t cannot be read: it is not UTF-8 text; make it a file that the "
+         "node's user can read"),
+        ('token_file = "t"\ntoken = "u"', b"t", "token_file: token is set as well; keep one of the two"),
+        ('password_file = "t"', b"t", "password_file: username is missing beside it"),
+    ],
+)  # fmt: skip
+def test_a_secret_that_cannot_be_read_is_told_with_its_file_and_key(
+    tmp_path: Path, line: str, content: bytes | None, told: str
+) -> None:
+    if content is not None:
+        (tmp_path / "t").write_bytes(content)
+    text = told.format(tmp_path).replace(f"{tmp_path}/", "")
+    assert problems(tmp_path, f"{EHR}{line}\n") == [f"node.toml:5: destination.0.{text}"]
+
+
+def test_a_secret_that_everybody_can_read_is_told(tmp_path: Path) -> None:
+    (tmp_path / "token").write_text("t0ken", encoding="utf-8")
+    (tmp_path / "token").chmod(0o644)
+    (told,) = load(tmp_path, EHR + 'token_file = "token"\n').remarks
+    assert (
+        told == f"token_file: every user of this machine can read {tmp_path}/token; run: chmod o-rwx {tmp_path}/token"
+    )
+
+
+def test_a_database_password_needs_a_user_in_the_url(tmp_path: Path) -> None:
+    (told,) = problems(tmp_path, '[database]\nurl = "postgresql://db/node"\npassword = "x"\n')
+    assert told.startswith("node.toml:3: database.password: url must name a user without a password")

@@ -7,7 +7,7 @@ import httpx
 import pytest
 
 from dicom_node.core.errors import DeliveryDeferred, DeliveryRefused
-from dicom_node.deliver.kinds.dicomweb import error_in, failure_reason, retry_after_s
+from dicom_node.deliver.senders.dicomweb import error_in, failure_reason, retry_after_s
 
 UID = "1.2.3"
 

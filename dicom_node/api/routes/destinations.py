@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -12,11 +12,14 @@ from sqlalchemy import Connection
 from dicom_node.api.access import SignedIn
 from dicom_node.api.parts import Parts
 from dicom_node.api.problems import described
-from dicom_node.config.outgoing import DestinationSettings
 from dicom_node.core.capability_match import RESULT_CLASSES, in_words
+from dicom_node.core.entities import MediaType
+from dicom_node.deliver.kinds import destinations_of
+from dicom_node.deliver.kinds.kind import DestinationKind, DicomObjectsKind
 from dicom_node.deliver.profiles import Profiles, profiles_of
 from dicom_node.index.peer_memory import recall
 
+_WORDS: Mapping[str, str] = {MediaType.FHIR: "FHIR"}
 router = APIRouter(prefix="/api", dependencies=[SignedIn], responses=described(401, 429, 503))
 
 
@@ -44,18 +47,18 @@ def get_destinations(parts: Parts) -> Sequence[DestinationView]:
     """Every destination: what it gets, and what it takes as far as it has been asked."""
     profiles = profiles_of(parts.settings)
     with parts.database.read() as connection:
-        return [_view(connection, profiles, one) for one in parts.settings.destination]
+        return [_view(connection, profiles, one) for one in destinations_of(parts.settings)]
 
 
-def _view(connection: Connection, profiles: Profiles, destination: DestinationSettings) -> DestinationView:
+def _view(connection: Connection, profiles: Profiles, destination: DestinationKind) -> DestinationView:
     fitted = profiles.fitted(connection, destination.name)
     known = recall(connection, destination.name, profiles.by_name[destination.name].address)
-    is_ehr = destination.kind == "fhir"
+    objects = destination if isinstance(destination, DicomObjectsKind) else None
     return DestinationView(
         name=destination.name,
         kind=destination.kind,
-        preset="" if is_ehr else destination.preset,
-        gets=("FHIR",) if is_ehr else in_words(fitted.outputs),
+        preset=objects.preset if objects else "",
+        gets=in_words(fitted.outputs) if objects else _types(destination.takes),
         left_out=fitted.left_out,
         problem=fitted.problem,
         implementation=known.implementation if known else "",
@@ -63,6 +66,11 @@ def _view(connection: Connection, profiles: Profiles, destination: DestinationSe
         refused=_kinds(known.capabilities(datetime.now(UTC)).refused) if known else (),
         heard_at=known.heard_at if known else None,
     )
+
+
+def _types(media_types: Collection[str]) -> Sequence[str]:
+    """Return what is no DICOM in words; a media type without a word is its own."""
+    return [_WORDS.get(one, one) for one in sorted(media_types)]
 
 
 def _kinds(sop_class_uids: Collection[str]) -> Sequence[str]:

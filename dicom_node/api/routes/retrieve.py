@@ -15,6 +15,7 @@ from dicom_node.api.parts import ApiParts, StudyUid, parts_of
 from dicom_node.api.problems import ProblemError, described
 from dicom_node.core.errors import NotFound, SourceRefused, SourceUnavailable
 from dicom_node.core.uids import is_valid_uid
+from dicom_node.retrieve.kinds import sources_of
 from dicom_node.retrieve.retrieval import Retrieval
 from dicom_node.retrieve.retrievals import Retrievals
 from dicom_node.retrieve.source import FoundStudy, StudyQuery, WantedStudy
@@ -114,7 +115,7 @@ def get_retrieval(pull: Pull, id_: Annotated[str, Path(alias="id", max_length=64
 @router.get("/sources", summary="PACSs that studies can be fetched from")
 def list_sources(parts: Annotated[ApiParts, Depends(parts_of)]) -> Sequence[SourceView]:
     """The configured sources."""
-    return [SourceView(one.name, one.kind, one.host or one.url) for one in parts.settings.source]
+    return [SourceView(one.name, one.kind, one.place) for one in sources_of(parts.settings)]
 
 
 @router.get("/sources/{name}/studies", summary="Look for studies in a PACS", responses=described(404, 502))

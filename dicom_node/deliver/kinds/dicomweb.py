@@ -1,159 +1,38 @@
-"""Deliver objects to a web PACS by STOW-RS: one instance per request, so that each has an answer of its own."""
+"""Destination kind ``dicomweb``: a PACS that takes objects by STOW-RS."""
 
 from __future__ import annotations
 
-import uuid
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
-from pathlib import Path
+from typing import TYPE_CHECKING, Literal
 
-import httpx
+from pydantic import Field
 
-from dicom_node.core.errors import DeliveryDeferred, DeliveryError, DeliveryRefused
-from dicom_node.deliver.outgoing import Outgoing, Sent
-from dicom_node.dimse.statuses import error_of, note_of
+from dicom_node.config.peers import TokenWebPeer
+from dicom_node.core.capability_match import WantedOutputs
+from dicom_node.deliver.kinds.kind import Answer, Caller, DicomObjectsKind
 
-_BLOCK_BYTES = 1 << 17
+if TYPE_CHECKING:
+    from dicom_node.deliver.outgoing import Sender
 
 
-@dataclass(frozen=True, slots=True)
-class DicomWebSender:
-    """A STOW-RS user; `base_url` is where ``/studies`` begins, `timeout_s` bounds each wait for the server."""
+class DicomWebDestination(TokenWebPeer, DicomObjectsKind):
+    """A PACS, by STOW-RS. `url` is where `/studies` begins."""
 
-    base_url: str
-    auth: httpx.Auth | None
-    timeout_s: float
-
-    def send(self, items: Sequence[Outgoing]) -> Iterator[Sent]:
-        """Send in order. When the server cannot be reached, the object at hand and all that remain are deferred."""
-        with httpx.Client(auth=self.auth, timeout=self.timeout_s) as client:
-            for position, item in enumerate(items):
-                try:
-                    yield self._store(client, item)
-                except httpx.RequestError as error:
-                    lost = self._lost(error)
-                    yield from (Sent(left.artifact.uid, lost, "") for left in items[position:])
-                    return
+    kind: Literal["dicomweb"] = Field(description="How results get there.")
 
     @property
-    def _receiver(self) -> str:
-        """The address for messages, without what may be secret in it."""
-        return str(httpx.URL(self.base_url).copy_with(userinfo=b"", query=None))
+    def address(self) -> str:
+        """Whom the memory of what it takes is about."""
+        return self.url[:512]
 
-    def _store(self, client: httpx.Client, item: Outgoing) -> Sent:
-        uid = item.artifact.uid
-        try:
-            response = client.send(self._request(client, item.path))
-        except OSError as error:
-            return Sent(uid, DeliveryRefused(f"The bytes of {uid} cannot be read: {error.strerror}."), "")
-        error_found: DeliveryError | None = error_in(response, uid, self._receiver, item.artifact.kind)
-        note = "" if error_found else note_of(failure_reason(response, uid) or 0)
-        return Sent(uid, error_found, note)
+    def sender(self, caller: Caller) -> Sender:
+        """Return a STOW-RS user."""
+        from dicom_node.deliver.senders.dicomweb import DicomWebSender  # noqa: PLC0415 - settings must load fast
+        from dicom_node.deliver.web import authentication, web_address  # noqa: PLC0415
 
-    def _request(self, client: httpx.Client, path: Path) -> httpx.Request:
-        """Build a multipart/related request (RFC 2387) that streams the file and tells its length beforehand."""
-        boundary = uuid.uuid4().hex
-        head = f"--{boundary}\r\nContent-Type: application/dicom\r\n\r\n".encode()
-        tail = f"\r\n--{boundary}--\r\n".encode()
-        headers = {
-            "Content-Type": f'multipart/related; type="application/dicom"; boundary={boundary}',
-            "Content-Length": str(len(head) + path.stat().st_size + len(tail)),
-            "Accept": "application/dicom+json",
-        }
-        body = _streamed(head, path, tail)
-        return client.build_request("POST", f"{self.base_url.rstrip('/')}/studies", headers=headers, content=body)
+        return DicomWebSender(web_address(self, f"Destination {self.name!r}"), authentication(self), caller.timeout_s)
 
-    def _lost(self, error: httpx.RequestError) -> DeliveryDeferred:
-        why = f"no answer for {self.timeout_s:g} s" if isinstance(error, httpx.TimeoutException) else str(error)
-        return DeliveryDeferred(f"{self._receiver} cannot be reached: {why}. Tried again later; check url.")
+    def check(self, caller: Caller, wanted: WantedOutputs) -> Answer:
+        """Ask for one study; what it would take cannot be asked."""
+        from dicom_node.deliver.checks import check_dicomweb, with_gets  # noqa: PLC0415
 
-
-def _streamed(head: bytes, path: Path, tail: bytes) -> Iterator[bytes]:
-    yield head
-    with path.open("rb") as stored:
-        while block := stored.read(_BLOCK_BYTES):
-            yield block
-    yield tail
-
-
-# --- Read what a STOW-RS server says of one stored instance (PS3.18 10.5.3, I.2) -------------------------------------
-
-_FAILED_SOP_SEQUENCE = "00081198"
-_REFERENCED_SOP_INSTANCE_UID = "00081155"
-_FAILURE_REASON = "00081197"
-
-#: Client errors that pass by themselves; every other is parked until a person has changed something.
-_PASSING_STATUSES = {408, 425, 429}
-_ADVICE = {
-    401: "Check token, username and password of this destination, then retry.",
-    403: "Allow this node to store there, then retry.",
-    404: "Check url of this destination: it must end where /studies begins. Then retry.",
-    407: "Check the proxy, then retry.",
-    413: "Raise the size limit of the server or its proxy, then retry.",
-    415: "The server does not take this SOP class or transfer syntax.",
-}
-
-
-def error_in(response: httpx.Response, sop_instance_uid: str, receiver: str, kind: str) -> DeliveryError | None:
-    """Return why the instance was not stored, or `None` when it was.
-
-    A reason given for the instance counts more than the HTTP status: servers answer 200 and 202 with failed
-    instances, and 409 for what they already have.
-    """
-    reason = failure_reason(response, sop_instance_uid)
-    if reason is not None:
-        return error_of(reason, receiver, kind)
-    if response.is_success:
-        return None
-    return _http_error(response, receiver)
-
-
-def failure_reason(response: httpx.Response, sop_instance_uid: str) -> int | None:
-    """Return the failure reason for an instance from a DICOM JSON answer, `None` if there is none."""
-    for item in _sequence(response, _FAILED_SOP_SEQUENCE):
-        reason = _first(item, _FAILURE_REASON)
-        if _first(item, _REFERENCED_SOP_INSTANCE_UID) in {sop_instance_uid, None} and isinstance(reason, int):
-            return reason
-    return None
-
-
-def _http_error(response: httpx.Response, receiver: str) -> DeliveryError:
-    status = response.status_code
-    told = f"{receiver} answered HTTP {status} to STOW-RS."
-    if response.is_redirect:
-        return DeliveryRefused(f"{told} Redirects are not followed: set url of this destination to the final address.")
-    if response.is_client_error and status not in _PASSING_STATUSES:
-        return DeliveryRefused(f"{told} {_ADVICE.get(status, 'Look into its log, then retry.')}")
-    return DeliveryDeferred(f"{told} Tried again later.", retry_after_s(response))
-
-
-def retry_after_s(response: httpx.Response) -> float | None:
-    """Return the seconds of a Retry-After header, given as seconds or as a date (RFC 9110 10.2.3)."""
-    text = response.headers.get("Retry-After", "").strip()
-    if text.isdecimal():
-        return float(text)
-    try:
-        when = parsedate_to_datetime(text)
-    except ValueError:
-        return None
-    return max(0.0, (when.replace(tzinfo=when.tzinfo or UTC) - datetime.now(UTC)).total_seconds())
-
-
-def _sequence(response: httpx.Response, tag: str) -> list[Mapping[str, object]]:
-    """Return the items of a sequence in a DICOM JSON body; none if the body is something else."""
-    try:
-        body = response.json()
-    except ValueError:
-        return []
-    dataset = body[0] if isinstance(body, list) and body else body
-    element = dataset.get(tag) if isinstance(dataset, dict) else None
-    items = element.get("Value") if isinstance(element, dict) else None
-    return [item for item in items if isinstance(item, dict)] if isinstance(items, list) else []
-
-
-def _first(item: Mapping[str, object], tag: str) -> object:
-    element = item.get(tag)
-    values = element.get("Value") if isinstance(element, dict) else None
-    return values[0] if isinstance(values, list) and values else None
+        return with_gets(check_dicomweb(self, caller.timeout_s), wanted)

@@ -1,65 +1,45 @@
-"""Deliver report bundles to an EHR through the FHIR client."""
+"""Destination kind ``fhir``: an EHR that takes reports as FHIR R4 resources."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Literal
 
-import httpx
+from pydantic import Field
 
-from dicom_node.core.errors import DeliveryDeferred, DeliveryRefused
-from dicom_node.deliver.outgoing import Outgoing, Sent
-from dicom_node.fhir.client.client import FhirClient
+from dicom_node.config.peers import TokenWebPeer
+from dicom_node.core.capability_match import WantedOutputs
+from dicom_node.core.entities import MediaType
+from dicom_node.deliver.kinds.kind import Answer, Caller, DestinationKind
 
-#: After this many deferrals on end the server is taken to be away, and the rest is not tried one by one.
-_DEFERRALS_ON_END = 2
+if TYPE_CHECKING:
+    from dicom_node.deliver.outgoing import Sender
 
 
-@dataclass(frozen=True, slots=True)
-class FhirSender:
-    """Sends each bundle as it was stored; the client finds the patient and makes repetition harmless.
+class FhirDestination(TokenWebPeer, DestinationKind):
+    """An EHR, by FHIR R4. `url` is the server's base address."""
 
-    Connections live as long as one call of `send`.
-    """
+    kind: Literal["fhir"] = Field(description="How results get there.")
+    patient: Literal["match", "logical"] = Field(
+        "match",
+        description="`match` finds the Patient by identifier and parks if it is not exactly one; "
+        "`logical` sends the identifier without a look-up.",
+    )
 
-    base_url: str
-    auth: httpx.Auth | None
-    timeout_s: float
-    patient: Literal["match", "logical"]
+    @property
+    def takes(self) -> frozenset[str]:
+        """FHIR Bundles."""
+        return frozenset({MediaType.FHIR})
 
-    def send(self, items: Sequence[Outgoing]) -> Iterator[Sent]:
-        """Send in order; what only one bundle is refused for does not hold back the others."""
-        on_end = 0
-        with FhirClient(self.base_url, self.auth, self.timeout_s, self.patient) as client:
-            for position, item in enumerate(items):
-                sent = _send_one(client, item)
-                yield sent
-                on_end = on_end + 1 if isinstance(sent.error, DeliveryDeferred) else 0
-                if on_end == _DEFERRALS_ON_END:
-                    yield from (Sent(left.artifact.uid, sent.error, "") for left in items[position + 1 :])
-                    return
+    def sender(self, caller: Caller) -> Sender:
+        """Return a FHIR client that sends stored Bundles."""
+        from dicom_node.deliver.senders.fhir import FhirSender  # noqa: PLC0415 - settings must load fast
+        from dicom_node.deliver.web import authentication, web_address  # noqa: PLC0415
 
+        address = web_address(self, f"Destination {self.name!r}")
+        return FhirSender(address, authentication(self), caller.timeout_s, self.patient)
 
-def _send_one(client: FhirClient, item: Outgoing) -> Sent:
-    try:
-        delivered = client.send(_bundle(item.path))
-    except (DeliveryDeferred, DeliveryRefused) as error:
-        return Sent(item.artifact.uid, error, "")
-    if delivered.superseded:
-        return Sent(item.artifact.uid, None, "left alone: a report of a later run is there already")
-    return Sent(item.artifact.uid, None, f"stored as {len(delivered.locations)} resources")
+    def check(self, caller: Caller, wanted: WantedOutputs) -> Answer:  # noqa: ARG002 - it gets the Bundle only
+        """Ask which FHIR it speaks, and whether the login is good for a search."""
+        from dicom_node.deliver.checks import check_fhir  # noqa: PLC0415
 
-
-def _bundle(path: Path) -> Mapping[str, Any]:
-    try:
-        bundle = json.loads(path.read_bytes())
-    except OSError as error:
-        raise DeliveryRefused(f"The stored bundle {path.name} cannot be read: {error.strerror}.") from error
-    except ValueError as error:
-        raise DeliveryRefused(f"The stored bundle {path.name} is not JSON; run the job again.") from error
-    if not isinstance(bundle, dict):
-        raise DeliveryRefused(f"The stored bundle {path.name} is no FHIR Bundle; run the job again.")
-    return bundle
+        return check_fhir(self, caller.timeout_s)

@@ -1,91 +1,39 @@
-"""Deliver objects as files into a folder: whole or not at all, and the same object only once."""
+"""Destination kind ``folder``: files, for other programs or for a look at what comes out."""
 
 from __future__ import annotations
 
-import hashlib
-import os
-import uuid
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from typing import TYPE_CHECKING, Literal
 
-from dicom_node.core.errors import DeliveryDeferred, DeliveryRefused
-from dicom_node.core.uids import is_valid_uid
-from dicom_node.deliver.outgoing import Outgoing, Sent
+from pydantic import Field
 
-_SUFFIXES = {"application/dicom": ".dcm", "application/fhir+json": ".json", "application/json": ".json"}
-_BLOCK_BYTES = 1 << 20
+from dicom_node.config.section import SitePath
+from dicom_node.core.capability_match import WantedOutputs
+from dicom_node.core.entities import MediaType
+from dicom_node.deliver.kinds.kind import Answer, Caller, DicomObjectsKind
+
+if TYPE_CHECKING:
+    from dicom_node.deliver.outgoing import Sender
 
 
-@dataclass(frozen=True, slots=True)
-class FolderSender:
-    """Writes ``<kind>-<uid>.dcm`` or ``.json``; readers never see a half-written file under that name."""
+class FolderDestination(DicomObjectsKind):
+    """A folder, which gets everything as files."""
 
-    path: Path
+    kind: Literal["folder"] = Field(description="How results get there.")
+    path: SitePath = Field(description="Where files are written.")
 
-    def send(self, items: Sequence[Outgoing]) -> Iterator[Sent]:
-        """Write each item; a disk that cannot be written defers the item, damaged bytes are refused."""
-        for item in items:
-            try:
-                yield Sent(item.artifact.uid, None, self._write(item))
-            except (DeliveryDeferred, DeliveryRefused) as error:
-                yield Sent(item.artifact.uid, error, "")
+    @property
+    def takes(self) -> frozenset[str]:
+        """Everything."""
+        return frozenset({MediaType.ANY})
 
-    def _write(self, item: Outgoing) -> str:
-        target = self.path / _name(item)
-        try:
-            self.path.mkdir(parents=True, exist_ok=True)
-            if target.exists() and _sha256(target) == item.artifact.sha256:
-                return f"already there as {target.name}"
-            self._write_whole(item, target)
-        except OSError as error:
-            raise DeliveryDeferred(
-                f"Folder {self.path} cannot be written: {error.strerror}. Tried again later; check space and rights."
-            ) from error
-        return f"written as {target.name}"
+    def sender(self, caller: Caller) -> Sender:  # noqa: ARG002 - there is nobody to call
+        """Return what writes files."""
+        from dicom_node.deliver.senders.folder import FolderSender  # noqa: PLC0415 - settings must load fast
 
-    def _write_whole(self, item: Outgoing, target: Path) -> None:
-        """Copy under a hidden name, make it durable, then give it its name."""
-        part = target.with_name(f".{target.name}.{uuid.uuid4().hex}.part")
-        try:
-            digest = _copy(item.path, part)
-            if digest != item.artifact.sha256:
-                raise DeliveryRefused(
-                    f"The stored bytes of {item.artifact.uid} are not those that were produced (sha256 differs); "
-                    "check the object store, then run the job again."
-                )
-            part.replace(target)
-            _sync_folder(target.parent)
-        finally:
-            part.unlink(missing_ok=True)
+        return FolderSender(self.path)
 
+    def check(self, caller: Caller, wanted: WantedOutputs) -> Answer:  # noqa: ARG002 - there is nobody to call
+        """Find out whether files can be made there."""
+        from dicom_node.deliver.checks import check_folder, with_gets  # noqa: PLC0415
 
-def _name(item: Outgoing) -> str:
-    if not is_valid_uid(item.artifact.uid):
-        raise DeliveryRefused("An object without a valid UID has no safe file name; it is not written.")
-    return f"{item.artifact.kind}-{item.artifact.uid}{_SUFFIXES.get(item.artifact.media_type, '.bin')}"
-
-
-def _copy(source: Path, target: Path) -> str:
-    """Copy durably and return the sha256 of what was copied."""
-    digest = hashlib.sha256()
-    with source.open("rb") as stored, target.open("xb") as written:
-        while block := stored.read(_BLOCK_BYTES):
-            digest.update(block)
-            written.write(block)
-        written.flush()
-        os.fsync(written.fileno())
-    return digest.hexdigest()
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as stored:
-        return hashlib.file_digest(stored, "sha256").hexdigest()
+        return with_gets(check_folder(self.path), wanted)

@@ -1,0 +1,52 @@
+"""How peers are reached, whether results go to them or studies come from them: over DIMSE, and over HTTP."""
+
+from __future__ import annotations
+
+from typing import Self
+
+from pydantic import AliasChoices, Field, SecretStr, model_validator
+
+from dicom_node.config.section import AeTitle, Port, SecretFile, Section, SitePath, refused
+
+
+class DicomPeer(Section):
+    """A peer that the node opens DICOM associations to."""
+
+    ae_title: AeTitle = Field(description="Called AE title.")
+    host: str = Field(min_length=1, description="Address of the PACS.")
+    port: Port = Field(104, description="Port of the PACS.")
+    tls: bool = Field(False, description="Speak TLS, showing the certificate of `[dicom_tls]` if there is one.")
+    tls_ca: SitePath | None = Field(
+        None,
+        validation_alias=AliasChoices("tls_ca", "ca"),
+        description="Authorities (PEM) that sign its certificate; default: `dicom_tls.ca`, else the system's. "
+        "It may be written `ca`.",
+    )
+    tls_server_name: str = Field(
+        "", description="Name its certificate must bear; default: `host`; `*`: any name, if `tls_ca` signed it."
+    )
+    client_certificate: SitePath | None = Field(
+        None, description="Certificate with its private key (PEM) to show there instead of that of `[dicom_tls]`."
+    )
+
+
+class WebPeer(Section):
+    """A server that the node speaks HTTP to."""
+
+    url: str = Field(min_length=1, description="Its address.")
+    username: str = Field("", description="User for basic authentication.")
+    password: SecretStr | None = Field(None, description="Password for basic authentication.")
+    password_file: SecretFile | None = Field(None, description="File that holds the password instead.")
+
+    @model_validator(mode="after")
+    def _a_password_has_its_user(self) -> Self:
+        if self.password_file and not self.username:
+            raise refused("password_file", "username is missing beside it")
+        return self
+
+
+class TokenWebPeer(WebPeer):
+    """A server that may be logged in to with a bearer token (RFC 6750)."""
+
+    token: SecretStr | None = Field(None, description="Bearer token.")
+    token_file: SecretFile | None = Field(None, description="File that holds the token instead.")

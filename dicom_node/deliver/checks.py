@@ -1,0 +1,133 @@
+"""Does a destination answer, and will it take what the node sends? One function for each way to reach it."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+from dataclasses import replace
+from pathlib import Path
+
+import httpx
+
+from dicom_node.config.peers import WebPeer
+from dicom_node.core.capability_match import (
+    REPORTS,
+    RESULT_CLASSES,
+    PeerCapabilities,
+    WantedOutputs,
+    in_words,
+    match_capabilities,
+)
+from dicom_node.core.errors import DeliveryError
+from dicom_node.deliver.kinds.kind import Answer
+from dicom_node.deliver.web import authentication
+from dicom_node.dimse.greeting import echo
+from dicom_node.dimse.negotiation import Remote
+from dicom_node.storage.folder import existing_part, why_not_writable
+
+_AUTHENTICATE = (401, 403)
+
+
+def check_dicom(remote: Remote, wanted: WantedOutputs) -> Answer:
+    """Ask for every class of result; what the settings want and the peer does not take is for a person to settle."""
+    try:
+        answer = echo(remote, RESULT_CLASSES)
+    except DeliveryError as error:
+        advice = f"Check ae_title, host and port, and that it knows AE title {remote.calling_ae_title} of this machine."
+        return Answer(False, str(error), advice)
+    fitted = match_capabilities(wanted, PeerCapabilities(accepted=answer.accepted))
+    takes = ", ".join(kind for uid, kind in RESULT_CLASSES.items() if uid in answer.accepted) or "no result at all"
+    gets = ", ".join(in_words(fitted.outputs))
+    text = f"{remote.called_ae_title} ({answer.implementation}) answers; takes {takes}; gets {gets}"
+    lacking = [one for one in fitted.left_out if not one.startswith("takes no SR comprehensive")]
+    if fitted.problem:
+        return Answer(False, f"{text}; {fitted.problem}", _advice_on_reports(answer.accepted))
+    if lacking:
+        advice = "Let the PACS accept that, or turn it off in outputs of this destination."
+        return Answer(False, f"{text}; {'; '.join(lacking)}", advice)
+    return Answer(True, text)
+
+
+def check_dicomweb(peer: WebPeer, timeout_s: float) -> Answer:
+    """Search for one study by QIDO-RS."""
+    try:
+        response = _get(peer, "studies?limit=1", "application/dicom+json", timeout_s)
+    except httpx.HTTPError as error:
+        return _unreachable(peer, error)
+    if response.status_code not in {200, 204}:
+        return _unwilling(peer, response, "url must be the DICOMweb root, the part before /studies")
+    return Answer(True, f"{peer.url} answers QIDO-RS")
+
+
+def check_fhir(peer: WebPeer, timeout_s: float) -> Answer:
+    """Read the CapabilityStatement, and try the login on a search that finds nothing.
+
+    Most servers show ``/metadata`` to anybody, so that alone does not prove the login.
+    """
+    try:
+        response = _get(peer, "metadata", "application/fhir+json", timeout_s)
+        nothing = "DiagnosticReport?identifier=urn:dicom-node:doctor%7Cnone&_count=1"
+        search = _get(peer, nothing, "application/fhir+json", timeout_s)
+    except httpx.HTTPError as error:
+        return _unreachable(peer, error)
+    try:
+        statement = response.raise_for_status().json()
+        version = str(statement["fhirVersion"])
+    except (httpx.HTTPStatusError, ValueError, KeyError, TypeError):
+        return _unwilling(peer, response, "url must be the FHIR base, the part before /metadata")
+    if not version.startswith("4.0"):
+        return Answer(False, f"{peer.url} speaks FHIR {version}", "Use its R4 (4.0.1) address.")
+    if search.status_code in _AUTHENTICATE:
+        return _unwilling(peer, search, "")
+    return Answer(True, f"{peer.url} speaks FHIR {version}{_how_sent(statement)}")
+
+
+def check_folder(folder: Path) -> Answer:
+    """Make and remove a file in it, or in the nearest folder above it that exists."""
+    existing = existing_part(folder)
+    reason = why_not_writable(existing)
+    if reason:
+        advice = "Give the user that the node runs as the right to write there, or correct path."
+        return Answer(False, f"{existing} cannot be written ({reason})", advice)
+    return Answer(True, f"{folder} can be written")
+
+
+def with_gets(answer: Answer, wanted: WantedOutputs) -> Answer:
+    """Add which objects a destination gets that is well and cannot be asked what it takes."""
+    if not answer.ok:
+        return answer
+    fitted = match_capabilities(wanted, PeerCapabilities())
+    return replace(answer, text=f"{answer.text}; gets {', '.join(in_words(fitted.outputs))}")
+
+
+def _advice_on_reports(accepted: Collection[str]) -> str:
+    if any(uid in accepted for uid in REPORTS.values()):
+        return 'Set sr_sop_class = "auto" in outputs of this destination, or let the PACS accept that class.'
+    return "Let the PACS accept structured reports and secondary captures."
+
+
+def _get(peer: WebPeer, path: str, accept: str, timeout_s: float) -> httpx.Response:
+    address = f"{peer.url.rstrip('/')}/{path}"
+    auth = authentication(peer)
+    return httpx.get(address, headers={"Accept": accept}, auth=auth, timeout=timeout_s, follow_redirects=False)
+
+
+def _unreachable(peer: WebPeer, error: httpx.HTTPError) -> Answer:
+    return Answer(False, f"{peer.url} cannot be reached ({error})", "Check url, firewall and certificate.")
+
+
+def _unwilling(peer: WebPeer, response: httpx.Response, otherwise: str) -> Answer:
+    refused = response.status_code in _AUTHENTICATE
+    advice = "Check token, or username and password." if refused else f"Check the address: {otherwise}."
+    return Answer(False, f"{peer.url} answers HTTP {response.status_code}", advice)
+
+
+def _how_sent(statement: dict[str, object]) -> str:
+    rest = statement.get("rest")
+    interactions = list(_system_interactions(rest if isinstance(rest, list) else ()))
+    return ", without transactions: sent one by one" if interactions and "transaction" not in interactions else ""
+
+
+def _system_interactions(rest: Iterable[object]) -> Iterable[str]:
+    for part in rest:
+        if isinstance(part, dict):
+            yield from (str(one.get("code")) for one in part.get("interaction", ()))

@@ -1,0 +1,107 @@
+"""What a kind of destination is: its settings are its fields, and what the node must know of it are its methods.
+
+A kind says which objects it takes, how they are sent, and how an operator learns whether it works; everything else
+(the settings, what is owed, the doctor, the API, the documentation) is derived from the table in this package.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from pydantic import Field, ValidationInfo, model_validator
+
+from dicom_node.config.incoming import DicomTlsSettings
+from dicom_node.config.outgoing import DestinationSettings
+from dicom_node.config.presets import OutputSettings, Preset, SrSopClass, wanted_outputs
+from dicom_node.config.section import without_keys_of_other_kinds
+from dicom_node.core.capability_match import WantedOutputs
+from dicom_node.core.entities import MediaType
+
+if TYPE_CHECKING:
+    from dicom_node.deliver.outgoing import Sender
+    from dicom_node.dimse.probe import AgreedContexts
+
+_NO_TLS = DicomTlsSettings()
+#: What 0.1.0 took, and left unused, in a destination of any kind.
+_KEYS_OF_0_1_0 = frozenset({
+    "ae_title", "host", "port", "tls", "tls_ca", "tls_server_name", "url", "path", "token", "username", "password",
+    "patient",
+})  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Who delivers: the node's AE title, its patience for one attempt, and what it shows and trusts over TLS."""
+
+    ae_title: str
+    timeout_s: float
+    tls: DicomTlsSettings = _NO_TLS
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """Whether a destination is well, what was seen, and what to do if it is not (empty when it is)."""
+
+    ok: bool
+    text: str
+    advice: str = ""
+
+
+class DestinationKind(DestinationSettings, ABC):
+    """A configured destination of some kind."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _old_keys_are_ignored(cls, values: Any, info: ValidationInfo) -> Any:
+        return without_keys_of_other_kinds(cls, values, _KEYS_OF_0_1_0, info)
+
+    @property
+    @abstractmethod
+    def takes(self) -> frozenset[str]:
+        """Media types of the objects it is owed, as in ``application/dicom``; ``*/*`` is any."""
+
+    @abstractmethod
+    def sender(self, caller: Caller) -> Sender:
+        """Return what sends to it; nothing is opened yet. Raises `SettingsError` when its address cannot be one."""
+
+    @abstractmethod
+    def check(self, caller: Caller, wanted: WantedOutputs) -> Answer:
+        """Find out whether it answers and would take what is `wanted` of it. Sends no object."""
+
+    @property
+    def address(self) -> str:
+        """Whom the memory of what it takes is about; empty where there is nobody to ask or to refuse."""
+        return ""
+
+    def probe(self, caller: Caller) -> Callable[[], AgreedContexts] | None:  # noqa: ARG002 - for those that can be asked
+        """Return what asks it which SOP classes it takes; `None` where it cannot be asked."""
+        return None
+
+    def wanted(self, site_report: SrSopClass) -> WantedOutputs:
+        """Return which DICOM objects it is configured to get; `site_report` is `results.sr_sop_class`."""
+        return wanted_outputs("generic-pacs", None, site_report)
+
+
+class DicomObjectsKind(DestinationKind):
+    """A destination that takes DICOM objects, and chooses which of them."""
+
+    preset: Preset = Field(
+        "generic-pacs", description="Which objects it gets: `generic-pacs`, `ohif`, `weasis` or `air`."
+    )
+    outputs: OutputSettings | None = Field(
+        None,
+        description="What it gets other than its preset says; "
+        "the keys are in [Connect a PACS](connect-a-pacs.md#which-objects-it-gets).",
+    )
+
+    @property
+    def takes(self) -> frozenset[str]:
+        """DICOM objects."""
+        return frozenset({MediaType.DICOM})
+
+    def wanted(self, site_report: SrSopClass) -> WantedOutputs:
+        """Return which DICOM objects it is configured to get; `site_report` is `results.sr_sop_class`."""
+        return wanted_outputs(self.preset, self.outputs, site_report)

@@ -1,0 +1,1 @@
+"""What delivers: one module for each protocol. Loaded by the kinds of destination when they first send."""

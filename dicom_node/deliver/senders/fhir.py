@@ -1,0 +1,65 @@
+"""Deliver report bundles to an EHR through the FHIR client."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import httpx
+
+from dicom_node.core.errors import DeliveryDeferred, DeliveryRefused
+from dicom_node.deliver.outgoing import Outgoing, Sent
+from dicom_node.fhir.client.client import FhirClient
+
+#: After this many deferrals on end the server is taken to be away, and the rest is not tried one by one.
+_DEFERRALS_ON_END = 2
+
+
+@dataclass(frozen=True, slots=True)
+class FhirSender:
+    """Sends each bundle as it was stored; the client finds the patient and makes repetition harmless.
+
+    Connections live as long as one call of `send`.
+    """
+
+    base_url: str
+    auth: httpx.Auth | None
+    timeout_s: float
+    patient: Literal["match", "logical"]
+
+    def send(self, items: Sequence[Outgoing]) -> Iterator[Sent]:
+        """Send in order; what only one bundle is refused for does not hold back the others."""
+        on_end = 0
+        with FhirClient(self.base_url, self.auth, self.timeout_s, self.patient) as client:
+            for position, item in enumerate(items):
+                sent = _send_one(client, item)
+                yield sent
+                on_end = on_end + 1 if isinstance(sent.error, DeliveryDeferred) else 0
+                if on_end == _DEFERRALS_ON_END:
+                    yield from (Sent(left.artifact.uid, sent.error, "") for left in items[position + 1 :])
+                    return
+
+
+def _send_one(client: FhirClient, item: Outgoing) -> Sent:
+    try:
+        delivered = client.send(_bundle(item.path))
+    except (DeliveryDeferred, DeliveryRefused) as error:
+        return Sent(item.artifact.uid, error, "")
+    if delivered.superseded:
+        return Sent(item.artifact.uid, None, "left alone: a report of a later run is there already")
+    return Sent(item.artifact.uid, None, f"stored as {len(delivered.locations)} resources")
+
+
+def _bundle(path: Path) -> Mapping[str, Any]:
+    try:
+        bundle = json.loads(path.read_bytes())
+    except OSError as error:
+        raise DeliveryRefused(f"The stored bundle {path.name} cannot be read: {error.strerror}.") from error
+    except ValueError as error:
+        raise DeliveryRefused(f"The stored bundle {path.name} is not JSON; run the job again.") from error
+    if not isinstance(bundle, dict):
+        raise DeliveryRefused(f"The stored bundle {path.name} is no FHIR Bundle; run the job again.")
+    return bundle

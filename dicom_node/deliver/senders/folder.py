@@ -1,0 +1,91 @@
+"""Deliver objects as files into a folder: whole or not at all, and the same object only once."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import uuid
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from dicom_node.core.errors import DeliveryDeferred, DeliveryRefused
+from dicom_node.core.uids import is_valid_uid
+from dicom_node.deliver.outgoing import Outgoing, Sent
+
+_SUFFIXES = {"application/dicom": ".dcm", "application/fhir+json": ".json", "application/json": ".json"}
+_BLOCK_BYTES = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class FolderSender:
+    """Writes ``<kind>-<uid>.dcm`` or ``.json``; readers never see a half-written file under that name."""
+
+    path: Path
+
+    def send(self, items: Sequence[Outgoing]) -> Iterator[Sent]:
+        """Write each item; a disk that cannot be written defers the item, damaged bytes are refused."""
+        for item in items:
+            try:
+                yield Sent(item.artifact.uid, None, self._write(item))
+            except (DeliveryDeferred, DeliveryRefused) as error:
+                yield Sent(item.artifact.uid, error, "")
+
+    def _write(self, item: Outgoing) -> str:
+        target = self.path / _name(item)
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            if target.exists() and _sha256(target) == item.artifact.sha256:
+                return f"already there as {target.name}"
+            self._write_whole(item, target)
+        except OSError as error:
+            raise DeliveryDeferred(
+                f"Folder {self.path} cannot be written: {error.strerror}. Tried again later; check space and rights."
+            ) from error
+        return f"written as {target.name}"
+
+    def _write_whole(self, item: Outgoing, target: Path) -> None:
+        """Copy under a hidden name, make it durable, then give it its name."""
+        part = target.with_name(f".{target.name}.{uuid.uuid4().hex}.part")
+        try:
+            digest = _copy(item.path, part)
+            if digest != item.artifact.sha256:
+                raise DeliveryRefused(
+                    f"The stored bytes of {item.artifact.uid} are not those that were produced (sha256 differs); "
+                    "check the object store, then run the job again."
+                )
+            part.replace(target)
+            _sync_folder(target.parent)
+        finally:
+            part.unlink(missing_ok=True)
+
+
+def _name(item: Outgoing) -> str:
+    if not is_valid_uid(item.artifact.uid):
+        raise DeliveryRefused("An object without a valid UID has no safe file name; it is not written.")
+    return f"{item.artifact.kind}-{item.artifact.uid}{_SUFFIXES.get(item.artifact.media_type, '.bin')}"
+
+
+def _copy(source: Path, target: Path) -> str:
+    """Copy durably and return the sha256 of what was copied."""
+    digest = hashlib.sha256()
+    with source.open("rb") as stored, target.open("xb") as written:
+        while block := stored.read(_BLOCK_BYTES):
+            digest.update(block)
+            written.write(block)
+        written.flush()
+        os.fsync(written.fileno())
+    return digest.hexdigest()
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as stored:
+        return hashlib.file_digest(stored, "sha256").hexdigest()

@@ -1,0 +1,108 @@
+"""The kinds of destination: each has its settings, its sender, and its line in the table."""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from pathlib import Path
+from typing import Any, get_args
+
+import httpx
+import pytest
+from pydantic import TypeAdapter
+
+from dicom_node.core.entities import MediaType
+from dicom_node.core.errors import SettingsError
+from dicom_node.deliver import kinds
+from dicom_node.deliver.kinds import AnyDestination
+from dicom_node.deliver.kinds.kind import Caller, DestinationKind
+from dicom_node.deliver.senders.dicom import DicomSender
+from dicom_node.deliver.senders.dicomweb import DicomWebSender
+from dicom_node.deliver.senders.fhir import FhirSender
+from dicom_node.deliver.senders.folder import FolderSender
+from dicom_node.deliver.web import authentication
+from dicom_node.dimse.negotiation import Remote
+from dicom_node.retrieve import kinds as source_kinds
+from dicom_node.retrieve.kinds import AnySource
+from dicom_node.retrieve.kinds.kind import SourceKind
+
+CALLER = Caller("AINODE", 5)
+DICOM = {"ae_title": "PACS", "host": "pacs.local"}
+
+
+def destination(kind: str, **values: Any) -> Any:
+    return TypeAdapter(AnyDestination).validate_python({"name": "there", "kind": kind, **values})
+
+
+@pytest.mark.parametrize(
+    ("configured", "sender"),
+    [
+        (destination("dicom", **DICOM, port=11112), DicomSender(Remote("pacs.local", 11112, "PACS", "AINODE", 5))),
+        (destination("dicomweb", url="https://pacs.local/dicom-web"),
+         DicomWebSender("https://pacs.local/dicom-web", None, 5)),
+        (destination("fhir", url="https://ehr.local/fhir"), FhirSender("https://ehr.local/fhir", None, 5, "match")),
+        (destination("folder", path="out"), FolderSender(Path("out"))),
+    ],
+)  # fmt: skip
+def test_every_kind_has_its_sender(configured: DestinationKind, sender: object) -> None:
+    assert configured.sender(CALLER) == sender
+
+
+def test_what_a_destination_takes_and_is_remembered_under_follows_from_its_kind() -> None:
+    there = [
+        destination("dicom", **DICOM),
+        destination("dicomweb", url="https://pacs.local"),
+        destination("fhir", url="https://ehr.local"),
+        destination("folder", path="out"),
+    ]
+
+    assert [one.takes for one in there] == [
+        {MediaType.DICOM}, {MediaType.DICOM}, {MediaType.FHIR}, {MediaType.ANY}
+    ]  # fmt: skip
+    assert [one.address for one in there] == ["PACS@pacs.local:104", "https://pacs.local", "", ""]
+    assert [one.probe(CALLER) is not None for one in there] == [True, False, False, False]
+
+
+@pytest.mark.parametrize(
+    ("package", "base", "table"),
+    [(kinds, DestinationKind, AnyDestination), (source_kinds, SourceKind, AnySource)],
+)
+def test_every_kind_that_has_a_module_has_its_line_in_the_table(package: Any, base: type, table: Any) -> None:
+    assert kinds_without_a_line(package, base, table) == []
+
+
+def kinds_without_a_line(package: Any, base: type, table: Any) -> list[str]:
+    """Names of the kinds defined in the modules of a package and left out of its table."""
+    modules = [
+        importlib.import_module(f"{package.__name__}.{one.name}") for one in pkgutil.iter_modules(package.__path__)
+    ]
+    found = {value for module in modules for value in vars(module).values() if isinstance(value, type)}
+    of_a_kind = {one for one in found if issubclass(one, base) and get_args(one.model_fields["kind"].annotation)}
+    union, _discriminator = get_args(table)
+    return sorted(one.__name__ for one in of_a_kind - set(get_args(union)))
+
+
+@pytest.mark.parametrize(
+    ("values", "header"),
+    [
+        ({"token": "secret"}, "Bearer secret"),
+        ({"username": "node", "password": "pass"}, "Basic bm9kZTpwYXNz"),
+        ({}, None),
+    ],
+)
+def test_the_login_is_sent_as_configured(values: dict[str, str], header: str | None) -> None:
+    auth = authentication(destination("dicomweb", url="https://pacs.local", **values))
+    request = httpx.Request("GET", "https://pacs.local")
+    if auth is not None:
+        request = next(auth.sync_auth_flow(request))
+    assert request.headers.get("Authorization") == header
+
+
+@pytest.mark.parametrize("kind", ["fhir", "dicomweb"])
+@pytest.mark.parametrize(
+    "url", ["pacs.local/dicom-web", "ftp://pacs.local", "https://", "https://me:secret@pacs.local", "http://pacs:port"]
+)
+def test_an_address_that_cannot_be_one_is_refused_without_its_secrets(kind: str, url: str) -> None:
+    with pytest.raises(SettingsError, match="Destination 'there': url") as raised:
+        destination(kind, url=url).sender(CALLER)
+    assert "secret" not in str(raised.value)
