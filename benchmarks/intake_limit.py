@@ -28,7 +28,7 @@ from benchmarks.loads import LOADS, write_load
 from dicom_node.dimse.command_set import Field, read_command
 from dicom_node.receive.acceptor.messages import response_pdu
 from dicom_node.receive.acceptor.negotiation import accept, read_request
-from dicom_node.receive.channel import AeOption
+from dicom_node.receive.options import AeOption
 
 _SIZE = 512 * 1024
 _MAX_PDU_BYTES = 131072

@@ -1,10 +1,40 @@
-"""The end of a program that serves: asked for by a signal, or by one of its own threads."""
+"""The end of a program that serves: asked for by a signal, or by the death of a thread it cannot do without."""
 
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import signal
+import threading
+from collections.abc import Callable
+
+_log = logging.getLogger(__name__)
+
+
+class VitalThread(threading.Thread):
+    """A thread of the node's own: when it dies the program ends, so that a supervisor starts it again; half a node is
+    worse than none.
+
+    What serves one peer runs in a plain `threading.Thread`: whatever a peer sends must never end the node.
+    """
+
+    def __init__(self, target: Callable[..., None], name: str, *args: object) -> None:
+        super().__init__(target=target, name=name, args=args, daemon=True)
+
+
+def watch_threads(on_vital_death: Callable[[], None]) -> None:
+    """Log whatever ends a thread of this process by an exception, and call `on_vital_death` for a `VitalThread`."""
+
+    def on_death(death: threading.ExceptHookArgs) -> None:
+        exc_info = (death.exc_type, death.exc_value or death.exc_type(), death.exc_traceback)
+        is_vital = isinstance(death.thread, VitalThread)
+        who = {"who": death.thread.name if death.thread else "?", "ends_the_program": is_vital}
+        _log.critical("thread died", extra=who, exc_info=exc_info)
+        if is_vital:
+            on_vital_death()
+
+    threading.excepthook = on_death
 
 
 class End:
@@ -21,6 +51,9 @@ class End:
         signal.set_wakeup_fd(self._write, warn_on_full_buffer=False)
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: None)
+        #: Whether a vital thread died; the program then ends with a failure.
+        self.is_failure = False
+        watch_threads(self._fail)
 
     def ask(self) -> None:
         """End the wait."""
@@ -30,3 +63,7 @@ class End:
     def wait(self) -> None:
         """Return when the end is asked for, or has been before."""
         os.read(self._read, 1)
+
+    def _fail(self) -> None:
+        self.is_failure = True
+        self.ask()

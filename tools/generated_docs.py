@@ -15,7 +15,7 @@ from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
 
 from dicom_node.core import codes as terminology
-from dicom_node.core.lifecycle import DELIVERY_TRANSITIONS, JOB_TRANSITIONS, STUDY_TRANSITIONS
+from dicom_node.core.lifecycle import TRANSITIONS
 from dicom_node.core.reasons import reason_table
 from dicom_node.inference.cards.keys import KEYS
 from dicom_node.roles.settings import SiteSettings
@@ -53,11 +53,7 @@ def state_table() -> str:
     """Which states there are and which may follow which."""
     rows = [
         f"| {what} | `{old}` | {', '.join(f'`{new}`' for new in sorted(following)) or 'none: it is final'} |"
-        for what, transitions in (
-            ("study", STUDY_TRANSITIONS),
-            ("job", JOB_TRANSITIONS),
-            ("delivery", DELIVERY_TRANSITIONS),
-        )
+        for what, transitions in TRANSITIONS.items()
         for old, following in transitions.items()
     ]
     return "\n".join(["| what | state | may become |", "|---|---|---|", *rows])

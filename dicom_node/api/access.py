@@ -24,9 +24,12 @@ from fastapi.security import APIKeyCookie, HTTPBearer
 
 from dicom_node.api.problems import ProblemError
 from dicom_node.core.errors import SettingsError
+from dicom_node.core.principal import Principal, Role
 
 COOKIE = "dicom_node_session"
 SESSION_S = 12 * 3600
+#: Whoever shows the API token.
+API_TOKEN = Principal("api-token", frozenset({Role.ADMIN}))
 _MAX_SESSIONS = 256
 _SAFE_METHODS = {"GET", "HEAD", "OPTIONS"}
 _HOW_TO_SIGN_IN = (
@@ -44,39 +47,43 @@ class Sessions:
     """Open sessions by the digest of their secret, in memory: a restart or `close` ends them."""
 
     def __init__(self) -> None:
-        self._ends_at: OrderedDict[str, float] = OrderedDict()
+        self._open: OrderedDict[str, tuple[Principal, float]] = OrderedDict()
         self._lock = threading.Lock()
 
-    def open(self) -> str:
-        """Open a session and return its secret; of too many sessions the oldest ends."""
+    def open(self, principal: Principal) -> str:
+        """Open a session of somebody and return its secret; of too many sessions the oldest ends."""
         secret = secrets.token_urlsafe(32)
         with self._lock:
-            self._ends_at[_digest(secret)] = time.monotonic() + SESSION_S
-            while len(self._ends_at) > _MAX_SESSIONS:
-                self._ends_at.popitem(last=False)
+            self._open[digest_of(secret)] = (principal, time.monotonic() + SESSION_S)
+            while len(self._open) > _MAX_SESSIONS:
+                self._open.popitem(last=False)
         return secret
 
-    def is_open(self, secret: str) -> bool:
-        """Tell whether this secret belongs to a session that has not ended."""
+    def principal(self, secret: str) -> Principal | None:
+        """Return whose session this secret belongs to; `None` when it has ended or never was."""
         with self._lock:
-            return self._ends_at.get(_digest(secret), 0.0) > time.monotonic()
+            principal, ends_at = self._open.get(digest_of(secret), (None, 0.0))
+        return principal if ends_at > time.monotonic() else None
 
     def close(self, secret: str) -> None:
         """End a session."""
         with self._lock:
-            self._ends_at.pop(_digest(secret), None)
+            self._open.pop(digest_of(secret), None)
 
 
 class Access:
-    """Checks tokens and sessions of one application."""
+    """Says who is asking, by the token or the session that a request shows."""
 
     def __init__(self, token_digest: str, failures_per_minute: int = 10) -> None:
         self.sessions = Sessions()
         self._token_digest = token_digest
         self._limit = FailureLimit(failures_per_minute)
 
-    def check_token(self, token: str, address: str) -> None:
-        """Raise `ProblemError` unless `token` is the API token: 401, or 429 when this address has guessed too often."""
+    def principal_of_token(self, token: str, address: str) -> Principal:
+        """Return whose token this is: the one place that knows who there is.
+
+        Raises `ProblemError` 401 for a wrong token, or 429 when this address has guessed too often.
+        """
         wait_s = self._limit.wait_s(address)
         if wait_s > 0:
             retry_after = {"Retry-After": str(math.ceil(wait_s))}
@@ -85,22 +92,24 @@ class Access:
             self._limit.failed(address)
             _log.warning("wrong API token", extra={"address": address})
             raise ProblemError(401, f"The token is wrong. {_HOW_TO_SIGN_IN}", {"WWW-Authenticate": "Bearer"})
+        return API_TOKEN
 
-    def check(self, request: Request) -> None:
-        """Raise `ProblemError` unless the request may pass: 401, 403 (another site's page is asking) or 429."""
+    def principal_of(self, request: Request) -> Principal:
+        """Return who is asking. Raises `ProblemError`: 401, 403 (another site's page is asking) or 429."""
         scheme, _, token = request.headers.get("authorization", "").partition(" ")
         if scheme.lower() == "bearer":
-            self.check_token(token.strip(), address_of(request))
-            return
+            return self.principal_of_token(token.strip(), address_of(request))
         if scheme.lower() == "basic":  # what many DICOMweb clients know only; the token is the password
-            self.check_token(_password_in(token), address_of(request))
+            principal = self.principal_of_token(_password_in(token), address_of(request))
             if request.method not in _SAFE_METHODS:
                 require_same_site(request)  # browsers keep it and send it along by themselves
-            return
-        if not self.sessions.is_open(request.cookies.get(COOKIE, "")):
+            return principal
+        session = self.sessions.principal(request.cookies.get(COOKIE, ""))
+        if session is None:
             raise ProblemError(401, _HOW_TO_SIGN_IN, {"WWW-Authenticate": "Bearer"})
         if request.method not in _SAFE_METHODS:
             require_same_site(request)
+        return session
 
 
 def access_of(request: Request) -> Access:
@@ -112,9 +121,9 @@ def signed_in(
     request: Request,
     _bearer: Annotated[object, Security(_bearer)],
     _cookie: Annotated[object, Security(_cookie)],
-) -> None:
-    """Let the request pass, or raise `ProblemError`."""
-    access_of(request).check(request)
+) -> Principal:
+    """Return who is asking, or raise `ProblemError`."""
+    return access_of(request).principal_of(request)
 
 
 def require_same_site(request: Request) -> None:
@@ -146,11 +155,9 @@ def _password_in(credentials: str) -> str:
         return ""
 
 
-def _digest(secret: str) -> str:
-    return hashlib.sha256(secret.encode()).hexdigest()
-
-
+#: Lets nobody else pass; and who it is, for what is done in somebody's name.
 SignedIn = Depends(signed_in)
+CurrentPrincipal = Annotated[Principal, SignedIn]
 CurrentAccess = Annotated[Access, Depends(access_of)]
 
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import logging
 import socket
-import threading
 import time
 
 import uvicorn
 from fastapi import FastAPI
 
 from dicom_node.core.errors import NodeError
+from dicom_node.end import VitalThread
 
 _START_TIMEOUT_S = 10.0
 _STOP_TIMEOUT_S = 10.0
@@ -36,13 +36,13 @@ class ApiServer:
             timeout_graceful_shutdown=3,
         )
         self._server = uvicorn.Server(config)
-        self._thread: threading.Thread | None = None
+        self._thread: VitalThread | None = None
 
     def start(self) -> None:
         """Listen and serve. Raises `NodeError` when the address cannot be had."""
         listener = _listen(self._host, self.port)
         self.port = listener.getsockname()[1]
-        self._thread = threading.Thread(target=self._server.run, args=([listener],), name="api", daemon=True)
+        self._thread = VitalThread(self._serve, "api", listener)
         self._thread.start()
         give_up_at = time.monotonic() + _START_TIMEOUT_S
         while not self._server.started:
@@ -50,6 +50,11 @@ class ApiServer:
                 raise NodeError(f"The API on {self._host}:{self.port} did not start; the log says why.")
             time.sleep(0.01)
         _log.info("API is listening", extra={"host": self._host, "port": self.port})
+
+    def _serve(self, listener: socket.socket) -> None:
+        self._server.run([listener])
+        if self._server.started and not self._server.should_exit:
+            raise NodeError(f"The API on {self._host}:{self.port} ended by itself.")
 
     def stop(self) -> None:
         """Finish the answers under way, send event listeners away, and close the port."""

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import getpass
-import os
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from dicom_node.cli.actor import actor, os_user
 from dicom_node.cli.study import opened
 from dicom_node.cli.terminal import print_json, print_table, say
 from dicom_node.config.settings import Settings
@@ -133,7 +132,7 @@ def _analyse_again(node: Node, standing: ModelStanding, *, rerun: bool, quiet: b
     with node.database.write() as connection:
         waiting = turned_away(connection, standing.name, reasons)
         for one in waiting if rerun else ():
-            actions.rerun_study(connection, one.study_instance_uid, one.route, datetime.now(UTC))
+            actions.rerun_study(connection, one.study_instance_uid, one.route, actor(), datetime.now(UTC))
     if waiting and not quiet:
         do = "They are queued again." if rerun else "Analyse them with --rerun, or one by one: dicom-node rerun STUDY"
         say(f"{len(waiting)} analyses were not made while {standing.name} might not run. {do}")
@@ -151,16 +150,10 @@ def _phantoms() -> Mapping[str, Phantom]:
 
 def _decide(node: Node, card: ModelCard, kind: DecisionKind, **about: Any) -> None:
     decision = Decision(
-        at=datetime.now(UTC), kind=kind, model=card.name, version=card.version, decided_by=_who(), **about
+        at=datetime.now(UTC), kind=kind, model=card.name, version=card.version, decided_by=os_user(), **about
     )
     with node.database.write() as connection:
         add_decision(connection, decision)
-
-
-def _who() -> str:
-    """Name who typed the command: the user who became another by sudo, and that other."""
-    user, before = getpass.getuser(), os.environ.get("SUDO_USER", "")
-    return f"{before} as {user}" if before and before != user else user
 
 
 def _card(name: str, settings: Settings) -> ModelCard:

@@ -13,10 +13,10 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from dicom_node.cli.terminal import console, print_json, say
 from dicom_node.core.errors import SettingsError
 from dicom_node.core.uids import is_valid_uid
-from dicom_node.jobs.sweeps import AssociationSweep
 from dicom_node.logs import quiet_third_parties
+from dicom_node.receive.associations import AssociationSweep
 from dicom_node.retrieve.retrieval import FINISHED, Retrieval, RetrievalState
-from dicom_node.retrieve.retrievals import Retrievals
+from dicom_node.retrieve.retrievals import Retrievals, open_retrievals
 from dicom_node.retrieve.source import WantedStudy
 from dicom_node.roles.node import Node
 from dicom_node.roles.settings import load_settings
@@ -34,7 +34,7 @@ def retrieve(options: argparse.Namespace) -> int:
     node = Node(load_settings(options.config))
     # A name of its own: a node that runs beside must not keep this association open when this process is gone.
     receiver_id = f"{socket.gethostname()}:retrieve:{os.getpid()}"[:64]
-    retrievals = node.open_retrievals(receiver_id, lasting=False)
+    retrievals = open_retrievals(node.settings, node.sink_parts(receiver_id))
     try:
         asked = retrievals.ask(WantedStudy(options.study, tuple(options.series)), options.source)
         finished = _followed(retrievals, asked, AssociationSweep(node.database, receiver_id), quiet=options.json)

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 
+from dicom_node.cli.actor import actor
 from dicom_node.cli.terminal import print_json, print_table, say
 from dicom_node.core.errors import SettingsError
 from dicom_node.index import actions
@@ -50,7 +51,7 @@ def status(options: argparse.Namespace) -> int:
             print_json({"study": study, "timeline": timeline})
             return 0
     say(f"{options.study}: {study.study.state} (revision {study.study.revision}). {study.study.reason}")
-    print_table(["at", "what", ""], [(entry.at, entry.kind, entry.text) for entry in timeline])
+    print_table(["at", "what", "by", ""], [(entry.at, entry.kind, entry.actor, entry.text) for entry in timeline])
     _print_deliveries(study.deliveries)
     return 0
 
@@ -76,10 +77,10 @@ def retry(options: argparse.Namespace) -> int:
     now = datetime.now(UTC)
     with opened(options) as database, database.write() as connection:
         if options.delivery is not None:
-            actions.retry_delivery(connection, options.delivery, now)
+            actions.retry_delivery(connection, options.delivery, actor(), now)
             ids = [options.delivery]
         else:
-            ids = actions.retry_study(connection, options.study, now)
+            ids = actions.retry_study(connection, options.study, actor(), now)
     if options.json:
         print_json({"deliveries": ids})
     else:
@@ -90,7 +91,7 @@ def retry(options: argparse.Namespace) -> int:
 def rerun(options: argparse.Namespace) -> int:
     """Queue a study's analyses again."""
     with opened(options) as database, database.write() as connection:
-        ids = actions.rerun_study(connection, options.study, options.route, datetime.now(UTC))
+        ids = actions.rerun_study(connection, options.study, options.route, actor(), datetime.now(UTC))
     if options.json:
         print_json({"jobs": ids})
     else:

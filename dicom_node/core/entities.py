@@ -41,6 +41,39 @@ class DeliveryState(StrEnum):
     SENT = "SENT"
     COMMITTED = "COMMITTED"
     PARKED = "PARKED"
+    DISCARDED = "DISCARDED"
+
+
+class ResultState(StrEnum):
+    """Whether a result holds: replaced by a later one, withdrawn by a person or a correction, rejected in review."""
+
+    CURRENT = "CURRENT"
+    SUPERSEDED = "SUPERSEDED"
+    WITHDRAWN = "WITHDRAWN"
+    REJECTED = "REJECTED"
+
+
+class ObjectState(StrEnum):
+    """Whether the bytes of an object are kept; of a purged one a tombstone stays."""
+
+    STORED = "STORED"
+    PURGED = "PURGED"
+
+
+class DestinationState(StrEnum):
+    """Whether anything is sent to a destination: suspended by a person, or because it refused the credentials."""
+
+    ACTIVE = "ACTIVE"
+    SUSPENDED = "SUSPENDED"
+
+
+class ReviewState(StrEnum):
+    """What a named person has said of a result."""
+
+    UNREVIEWED = "UNREVIEWED"
+    ACCEPTED = "ACCEPTED"
+    MODIFIED = "MODIFIED"
+    REJECTED = "REJECTED"
 
 
 class CommitmentState(StrEnum):

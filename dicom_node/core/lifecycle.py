@@ -1,4 +1,4 @@
-"""Which state may follow which, for studies, jobs and deliveries. Pure; every state change of the node asks here.
+"""Which state may follow which, for everything that has states. Pure; `index.transitions` asks here before it writes.
 
 Staying in a state is listed only where it means something: a job taken over after its lease ran out (RUNNING), a
 delivery put off to a later time (PENDING). A finished job or a sent object must not be finished or sent again.
@@ -8,33 +8,44 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Set
 from enum import StrEnum
+from typing import Any
 
-from dicom_node.core.entities import DeliveryState, JobState, StudyState
+from dicom_node.core.entities import (
+    CommitmentState,
+    DeliveryState,
+    DestinationState,
+    JobState,
+    ObjectState,
+    ResultState,
+    ReviewState,
+    StudyState,
+)
 from dicom_node.core.errors import IllegalTransition
 
-_FINISHED_STUDY = frozenset({StudyState.REPORTED, StudyState.NOT_ANALYSED, StudyState.FAILED})
+#: A study or a job in one of these is worked on no more, unless it is analysed again.
+FINISHED_STUDY = frozenset({StudyState.REPORTED, StudyState.NOT_ANALYSED, StudyState.FAILED})
+FINISHED_JOB = frozenset({JobState.DONE, JobState.PARTIAL, JobState.NOT_ANALYSABLE, JobState.FAILED})
+#: The destination has the object.
+ARRIVED = frozenset({DeliveryState.SENT, DeliveryState.COMMITTED})
+#: The destination is still owed the object.
+OPEN = frozenset({DeliveryState.PENDING, DeliveryState.PARKED})
 
 #: RECEIVING follows everything: a late image opens the next revision. ANALYSING follows a finished study on rerun.
 STUDY_TRANSITIONS: Mapping[StudyState, Set[StudyState]] = {
     StudyState.RECEIVING: {StudyState.RECEIVING, StudyState.COMPLETE},
     StudyState.COMPLETE: {StudyState.RECEIVING, StudyState.ANALYSING, StudyState.NOT_ANALYSED},
-    StudyState.ANALYSING: {StudyState.RECEIVING, StudyState.ANALYSING} | _FINISHED_STUDY,
+    StudyState.ANALYSING: {StudyState.RECEIVING, StudyState.ANALYSING} | FINISHED_STUDY,
     StudyState.REPORTED: {StudyState.RECEIVING, StudyState.ANALYSING},
     StudyState.NOT_ANALYSED: {StudyState.RECEIVING, StudyState.ANALYSING},
     StudyState.FAILED: {StudyState.RECEIVING, StudyState.ANALYSING},
 }
 
-#: QUEUED follows RUNNING when an attempt failed and others are left, and every finished state on rerun.
+#: QUEUED follows RUNNING when an attempt failed and others are left, and every finished state on rerun. SUPERSEDED
+#: follows RUNNING when the worker is gone (its lease ran out) and a late image came: a second attempt would analyse
+#: half of the next revision as if it were all. A worker that lives ends its job, and its answer counts.
 JOB_TRANSITIONS: Mapping[JobState, Set[JobState]] = {
     JobState.QUEUED: {JobState.RUNNING, JobState.SUPERSEDED},
-    JobState.RUNNING: {
-        JobState.RUNNING,
-        JobState.QUEUED,
-        JobState.DONE,
-        JobState.PARTIAL,
-        JobState.NOT_ANALYSABLE,
-        JobState.FAILED,
-    },
+    JobState.RUNNING: {JobState.RUNNING, JobState.QUEUED, JobState.SUPERSEDED} | FINISHED_JOB,
     JobState.DONE: {JobState.QUEUED},
     JobState.PARTIAL: {JobState.QUEUED},
     JobState.NOT_ANALYSABLE: {JobState.QUEUED},
@@ -43,27 +54,83 @@ JOB_TRANSITIONS: Mapping[JobState, Set[JobState]] = {
 }
 
 #: PENDING follows PARKED and SENT by the operator's retry, and SENT when the receiver could not commit the object.
+#: COMMITTED is proved to have arrived: it is not sent again. DISCARDED is a named person's word.
 DELIVERY_TRANSITIONS: Mapping[DeliveryState, Set[DeliveryState]] = {
-    DeliveryState.PENDING: {DeliveryState.PENDING, DeliveryState.SENT, DeliveryState.PARKED},
+    DeliveryState.PENDING: {
+        DeliveryState.PENDING,
+        DeliveryState.SENT,
+        DeliveryState.PARKED,
+        DeliveryState.DISCARDED,
+    },
     DeliveryState.SENT: {DeliveryState.COMMITTED, DeliveryState.PENDING},
     DeliveryState.COMMITTED: set(),
-    DeliveryState.PARKED: {DeliveryState.PENDING},
+    DeliveryState.PARKED: {DeliveryState.PENDING, DeliveryState.DISCARDED},
+    DeliveryState.DISCARDED: set(),
+}
+
+#: PENDING follows what has ended when the peer asks for the same transaction again.
+COMMITMENT_TRANSITIONS: Mapping[CommitmentState, Set[CommitmentState]] = {
+    CommitmentState.PENDING: {CommitmentState.PENDING, CommitmentState.REPORTED, CommitmentState.GIVEN_UP},
+    CommitmentState.REPORTED: {CommitmentState.PENDING},
+    CommitmentState.GIVEN_UP: {CommitmentState.PENDING},
+}
+
+#: What no longer holds is never made to hold again: a better answer is a new result.
+RESULT_TRANSITIONS: Mapping[ResultState, Set[ResultState]] = {
+    ResultState.CURRENT: {ResultState.SUPERSEDED, ResultState.WITHDRAWN, ResultState.REJECTED},
+    ResultState.SUPERSEDED: set(),
+    ResultState.WITHDRAWN: set(),
+    ResultState.REJECTED: set(),
+}
+
+OBJECT_TRANSITIONS: Mapping[ObjectState, Set[ObjectState]] = {
+    ObjectState.STORED: {ObjectState.PURGED},
+    ObjectState.PURGED: set(),
+}
+
+DESTINATION_TRANSITIONS: Mapping[DestinationState, Set[DestinationState]] = {
+    DestinationState.ACTIVE: {DestinationState.SUSPENDED},
+    DestinationState.SUSPENDED: {DestinationState.ACTIVE},
+}
+
+REVIEW_TRANSITIONS: Mapping[ReviewState, Set[ReviewState]] = {
+    ReviewState.UNREVIEWED: {ReviewState.ACCEPTED, ReviewState.MODIFIED, ReviewState.REJECTED},
+    ReviewState.ACCEPTED: set(),
+    ReviewState.MODIFIED: set(),
+    ReviewState.REJECTED: set(),
+}
+
+#: All of them, by what has the states.
+TRANSITIONS: Mapping[str, Mapping[Any, Set[Any]]] = {
+    "study": STUDY_TRANSITIONS,
+    "job": JOB_TRANSITIONS,
+    "result": RESULT_TRANSITIONS,
+    "review": REVIEW_TRANSITIONS,
+    "object": OBJECT_TRANSITIONS,
+    "destination": DESTINATION_TRANSITIONS,
+    "delivery": DELIVERY_TRANSITIONS,
+    "commitment": COMMITMENT_TRANSITIONS,
 }
 
 
 def check_study(old: StudyState, new: StudyState) -> None:
     """Raise `IllegalTransition` unless a study in state `old` may become `new`."""
-    _check("study", old, new, STUDY_TRANSITIONS[old])
+    _check("study", old, new)
 
 
 def check_job(old: JobState, new: JobState) -> None:
     """Raise `IllegalTransition` unless a job in state `old` may become `new`."""
-    _check("job", old, new, JOB_TRANSITIONS[old])
+    _check("job", old, new)
 
 
 def check_delivery(old: DeliveryState, new: DeliveryState) -> None:
     """Raise `IllegalTransition` unless a delivery in state `old` may become `new`."""
-    _check("delivery", old, new, DELIVERY_TRANSITIONS[old])
+    _check("delivery", old, new)
+
+
+def check_commitment(old: CommitmentState, new: CommitmentState) -> None:
+    """Raise `IllegalTransition` unless a request for storage commitment in state `old` may become `new`."""
+    _check("commitment", old, new)
 
 
 def study_state_after(job_states: Collection[JobState]) -> StudyState:
@@ -82,7 +149,8 @@ def study_state_after(job_states: Collection[JobState]) -> StudyState:
     return StudyState.NOT_ANALYSED
 
 
-def _check(what: str, old: StrEnum, new: StrEnum, allowed: Set[StrEnum]) -> None:
+def _check(what: str, old: StrEnum, new: StrEnum) -> None:
+    allowed = TRANSITIONS[what][old]
     if new not in allowed:
         listed = ", ".join(sorted(allowed)) or "nothing; it is final"
         raise IllegalTransition(f"A {what} in state {old} cannot become {new}. After {old} may come: {listed}.")

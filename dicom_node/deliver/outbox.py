@@ -17,6 +17,7 @@ from dicom_node.core.entities import ArtifactKind
 from dicom_node.core.errors import ClassRefused, DeliveryDeferred, DeliveryRefused, IndexUnavailable
 from dicom_node.deliver.outgoing import Outgoing, Sender
 from dicom_node.deliver.peer_capabilities import CapabilityProbe
+from dicom_node.end import VitalThread
 from dicom_node.index import deliveries
 from dicom_node.index.database import Database
 from dicom_node.index.deliveries import DeliveryBatch, DeliveryItem, RefusedItem
@@ -82,7 +83,7 @@ class DestinationWorker:
         self._failures = 0
         self._wake = threading.Event()
         self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run, name=f"outbox-{destination}", daemon=True)
+        self._thread = VitalThread(self._run, f"outbox-{destination}")
 
     def start(self) -> None:
         """Begin to deliver in a thread of its own."""

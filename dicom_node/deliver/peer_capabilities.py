@@ -15,8 +15,8 @@ from dicom_node.deliver.profiles import Profiles
 from dicom_node.dimse.probe import AgreedContexts
 from dicom_node.index import peer_memory as peers
 from dicom_node.index.database import Database
-from dicom_node.index.deliveries import DeliveryBatch, DeliveryItem, RefusedItem, cancel_deliveries, mark_parked
-from dicom_node.index.delivery_plan import requeue
+from dicom_node.index.deliveries import DeliveryBatch, DeliveryItem, RefusedItem, cancel_untried, mark_parked
+from dicom_node.index.jobs import requeue
 from dicom_node.index.peer_memory import PeerMemory
 
 #: A peer that was away is asked again after this long; meanwhile what it said last holds.
@@ -71,8 +71,10 @@ class CapabilityProbe:
             why = f"{name} does not take {kinds}: the result is told again in what it takes."
             if not requeue(connection, batch.job_key, why, now):
                 return False
-            cancel_deliveries(connection, batch, list(waiting))
-        _log.warning("told again", extra={"destination": name, "study": batch.study_instance_uid, "refused": kinds})
+            cancel_untried(connection, batch, list(waiting))
+        _log.warning(
+            "result requeued", extra={"destination": name, "study": batch.study_instance_uid, "refused": kinds}
+        )
         return True
 
     def _ask_now(self, database: Database, probe_peer: Callable[[], AgreedContexts]) -> bool:

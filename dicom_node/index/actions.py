@@ -1,118 +1,88 @@
 """What an operator may do: send again, analyse again. The API and the command line call the same functions.
 
-Each takes a connection that may write, asks `lifecycle`, leaves a line in the study's timeline, and runs inside the
+Each takes a connection that may write, and who asks; that name stands in the study's timeline. It runs inside the
 caller's transaction: all of it happens, or nothing.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Row, select, update
+from sqlalchemy import Connection, Row, and_, select
 
 from dicom_node.core.entities import DeliveryState, JobState, StudyState
 from dicom_node.core.errors import IllegalTransition, NotFound
-from dicom_node.core.lifecycle import check_delivery, check_job, check_study
+from dicom_node.core.lifecycle import FINISHED_JOB, OPEN
+from dicom_node.core.principal import Principal
 from dicom_node.core.priority import Priority, turn_at
-from dicom_node.index.events import record
-from dicom_node.index.tables import artifacts, deliveries, jobs, results, studies
+from dicom_node.index.jobs import queue_again
+from dicom_node.index.tables import artifacts, deliveries, jobs, studies
+from dicom_node.index.transitions import Change, make_deliveries_due, move_delivery, move_study
 
 #: Kind of the timeline's line about something a human asked for.
 OPERATOR = "operator"
 
-_FINISHED = frozenset({JobState.DONE, JobState.PARTIAL, JobState.NOT_ANALYSABLE, JobState.FAILED})
 
-
-def retry_delivery(connection: Connection, delivery_id: int, now: datetime) -> None:
+def retry_delivery(connection: Connection, delivery_id: int, actor: Principal, now: datetime) -> None:
     """Make one delivery due now: parked or sent ones are sent again, waiting ones wait no longer.
 
     Raises `NotFound`, or `IllegalTransition` when the destination has already committed to keep the object.
     """
     query = (
-        select(deliveries, artifacts.c.kind, results.c.study_instance_uid)
+        select(deliveries, artifacts.c.kind)
         .join(artifacts, artifacts.c.uid == deliveries.c.artifact_uid)
-        .join(results, results.c.job_key == deliveries.c.job_key)
         .where(deliveries.c.id == delivery_id)
         .with_for_update(of=deliveries)
     )
     row = connection.execute(query).one_or_none()
     if row is None:
         raise NotFound(f"There is no delivery {delivery_id}. List deliveries to find its number.")
-    _make_due(connection, [row], now)
-    text = f"The operator asked to send {row.kind} to {row.destination} again."
-    record(connection, row.study_instance_uid, now, (OPERATOR, text), delivery_ids=[delivery_id], was=row.state)
+    line = (OPERATOR, f"The operator asked to send {row.kind} to {row.destination} again.")
+    asked = Change(now, line, {"delivery_ids": [delivery_id], "was": row.state}, actor)
+    move_delivery(connection, deliveries.c.id == delivery_id, DeliveryState.PENDING, asked, next_attempt_at=now)
 
 
-def retry_study(connection: Connection, study_instance_uid: str, now: datetime) -> list[int]:
+def retry_study(connection: Connection, study_instance_uid: str, actor: Principal, now: datetime) -> list[int]:
     """Make every parked or waiting delivery of a study due now; return their ids. Raises `NotFound`."""
-    study = _study(connection, study_instance_uid)
-    query = (
-        select(deliveries.c.id, deliveries.c.state)
-        .join(results, results.c.job_key == deliveries.c.job_key)
-        .where(
-            results.c.study_instance_uid == study.study_instance_uid,
-            deliveries.c.state.in_([DeliveryState.PARKED, DeliveryState.PENDING]),
-        )
-        .order_by(deliveries.c.id)
-        .with_for_update(of=deliveries)
-    )
-    rows = connection.execute(query).all()
-    if not rows:
-        return []
-    _make_due(connection, rows, now)
-    ids = [row.id for row in rows]
-    text = f"The operator asked to send again what waits: {len(ids)} deliveries."
-    record(connection, study_instance_uid, now, (OPERATOR, text), delivery_ids=ids)
-    return ids
+    _require_study(connection, study_instance_uid)
+    asked = Change(now, (OPERATOR, "The operator asked to send again what waits."), actor=actor)
+    return make_deliveries_due(connection, study_instance_uid, deliveries.c.state.in_(OPEN), asked)
 
 
-def rerun_study(connection: Connection, study_instance_uid: str, route: str | None, now: datetime) -> list[int]:
+def rerun_study(
+    connection: Connection, study_instance_uid: str, route: str | None, actor: Principal, now: datetime
+) -> list[int]:
     """Queue the finished analyses of the current revision again, of one route or of all; return their job ids.
 
-    The first start of each job stays, so that equal inputs give equal bytes and nothing is reported twice. Raises
-    `NotFound` (no such study, or no analysis of that route) and `IllegalTransition` (not finished yet).
+    Raises `NotFound` (no such study, or no analysis of that route) and `IllegalTransition` (not finished yet).
     """
-    study = _study(connection, study_instance_uid)
-    query = select(jobs).where(
-        jobs.c.study_instance_uid == study_instance_uid,
-        jobs.c.revision == study.revision,
-        jobs.c.state != JobState.SUPERSEDED,
-    )
-    if route is not None:
-        query = query.where(jobs.c.route == route)
-    rows = connection.execute(query.order_by(jobs.c.id).with_for_update()).all()
-    finished = [row for row in rows if JobState(row.state) in _FINISHED]
-    _require_something_to_rerun(study_instance_uid, route, len(rows), len(finished))
+    known = _current_jobs(connection, study_instance_uid, route)
+    finished = [row for row in known if JobState(row.state) in FINISHED_JOB]
+    _require_something_to_rerun(study_instance_uid, route, len(known), len(finished))
 
-    check_study(StudyState(study.state), StudyState.ANALYSING)
-    for row in finished:
-        check_job(JobState(row.state), JobState.QUEUED)
     ids = [row.id for row in finished]
-    connection.execute(
-        update(jobs)
-        .where(jobs.c.id.in_(ids))
-        .values(
-            state=JobState.QUEUED.value,
-            attempts=0,
-            not_before=now,
-            lease_owner="",
-            lease_until=None,
-            reason="",
-            message="",
-            finished_at=None,
-        )
-    )
-    for row in finished:
-        turn = turn_at(Priority(row.priority), now)
-        connection.execute(update(jobs).where(jobs.c.id == row.id).values(turn_at=turn))
-    _touch(connection, study_instance_uid, now, state=StudyState.ANALYSING.value, reason="")
     routes = ", ".join(row.route for row in finished)
-    record(
-        connection, study_instance_uid, now, (OPERATOR, f"The operator asked to analyse again: {routes}."), job_ids=ids
-    )
+    line = (OPERATOR, f"The operator asked to analyse again: {routes}.")
+    asked = Change(now, line, {"job_ids": ids}, actor)
+    move_study(connection, study_instance_uid, StudyState.ANALYSING, asked)
+    for row in finished:
+        queue_again(connection, row, turn_at(Priority(row.priority), now), Change(now, actor=actor))
     return ids
+
+
+def _current_jobs(connection: Connection, study_instance_uid: str, route: str | None) -> Sequence[Row[Any]]:
+    """Return the jobs of the study's current revision and hold them, then the study: in the order in which workers do,
+    for two that held one each and waited for the other would be a deadlock."""
+    _require_study(connection, study_instance_uid)
+    mine = and_(jobs.c.study_instance_uid == study_instance_uid, jobs.c.state != JobState.SUPERSEDED)
+    query = select(jobs).where(mine if route is None else and_(mine, jobs.c.route == route))
+    rows = connection.execute(query.order_by(jobs.c.id).with_for_update()).all()
+    revision = connection.execute(
+        select(studies.c.revision).where(studies.c.study_instance_uid == study_instance_uid).with_for_update()
+    ).scalar_one()
+    return [row for row in rows if row.revision == revision]
 
 
 def _require_something_to_rerun(study_instance_uid: str, route: str | None, known: int, finished: int) -> None:
@@ -128,27 +98,7 @@ def _require_something_to_rerun(study_instance_uid: str, route: str | None, know
         )
 
 
-def _study(connection: Connection, study_instance_uid: str) -> Row[Any]:
-    query = select(studies).where(studies.c.study_instance_uid == study_instance_uid).with_for_update()
-    row = connection.execute(query).one_or_none()
-    if row is None:
+def _require_study(connection: Connection, study_instance_uid: str) -> None:
+    query = select(studies.c.revision).where(studies.c.study_instance_uid == study_instance_uid)
+    if connection.execute(query).one_or_none() is None:
         raise NotFound(f"No study {study_instance_uid} has been received. Check the UID.")
-    return row
-
-
-def _make_due(connection: Connection, rows: Iterable[Any], now: datetime) -> None:
-    """A lease is left alone: whoever is sending at this moment finishes first."""
-    rows = list(rows)
-    for row in rows:
-        check_delivery(DeliveryState(row.state), DeliveryState.PENDING)
-    connection.execute(
-        update(deliveries)
-        .where(deliveries.c.id.in_([row.id for row in rows]))
-        .values(state=DeliveryState.PENDING.value, next_attempt_at=now)
-    )
-
-
-def _touch(connection: Connection, study_instance_uid: str, now: datetime, **values: str) -> None:
-    connection.execute(
-        update(studies).where(studies.c.study_instance_uid == study_instance_uid).values(updated_at=now, **values)
-    )

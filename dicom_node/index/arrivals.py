@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Sequence
 from datetime import datetime
 from enum import StrEnum
@@ -10,10 +9,11 @@ from typing import Any
 
 from sqlalchemy import Connection, and_, insert, or_, select, update
 
-from dicom_node.core import lifecycle
-from dicom_node.core.entities import Instance, InstanceRole, JobState, SendingPeer, StudyState
+from dicom_node.core.entities import Instance, InstanceRole, SendingPeer, StudyState
+from dicom_node.index.database import insert_of
 from dicom_node.index.events import record
 from dicom_node.index.tables import artifacts, associations, instances, jobs, studies
+from dicom_node.index.transitions import Change, insert_studies, move_study, supersede_waiting_jobs
 
 #: Stands for a sender nobody remembers: the object was found in the spool after a crash.
 UNKNOWN_SENDER = SendingPeer("", "", "")
@@ -68,20 +68,7 @@ def _lock_studies(connection: Connection, arrivals: Sequence[Instance]) -> dict[
     """Make sure the studies' rows are there and hold them, so that arrivals and decisions take turns; in the order of
     their UIDs, so that two receivers cannot wait for each other."""
     first = {instance.study_instance_uid: instance.received_at for instance in reversed(arrivals)}
-    insert_of = _insert_of(connection)
-    connection.execute(
-        insert_of(studies)
-        .values(
-            [
-                {
-                    "study_instance_uid": uid, "revision": 1, "state": StudyState.RECEIVING, "reason": "",
-                    "first_received_at": at, "last_received_at": at, "updated_at": at,
-                }
-                for uid, at in sorted(first.items())
-            ]
-        )
-        .on_conflict_do_nothing()
-    )  # fmt: skip
+    insert_studies(connection, first)
     held = select(studies).where(studies.c.study_instance_uid.in_(first)).order_by(studies.c.study_instance_uid)
     return {row.study_instance_uid: row for row in connection.execute(held.with_for_update())}
 
@@ -111,11 +98,6 @@ def _record_conflict(connection: Connection, instance: Instance) -> None:
     )  # fmt: skip
 
 
-def _insert_of(connection: Connection) -> Any:
-    """Return the dialect's INSERT, which knows ON CONFLICT; only the dialect in use is loaded."""
-    return importlib.import_module(f"sqlalchemy.dialects.{connection.dialect.name}").insert
-
-
 def _remember_sender(connection: Connection, version: Any, sender: SendingPeer) -> None:
     if version is not None and version.calling_ae_title == "" and sender != UNKNOWN_SENDER:
         connection.execute(update(instances).where(instances.c.id == version.id).values(**_sender_columns(sender)))
@@ -128,7 +110,7 @@ def _row(instance: Instance) -> dict[str, object]:
     return {**values, "attributes": dict(instance.attributes), **_sender_columns(instance.sender)}
 
 
-def _sender_columns(sender: SendingPeer) -> dict[str, object]:
+def _sender_columns(sender: SendingPeer) -> dict[str, Any]:
     return {
         "calling_ae_title": sender.calling_ae_title,
         "called_ae_title": sender.called_ae_title,
@@ -146,14 +128,13 @@ def _note_arrivals(connection: Connection, study: Any, images: Sequence[Instance
         record(connection, uid, at, ("received", "The first image arrived."), **_sender_columns(images[0].sender))
         values["first_received_at"] = at
     if _is_late(connection, study):
-        lifecycle.check_study(StudyState(study.state), StudyState.RECEIVING)
-        values |= {"revision": study.revision + 1, "state": StudyState.RECEIVING, "reason": "", "first_received_at": at}
-        record(
-            connection, uid, at, ("revision", f"A late image opened revision {study.revision + 1}."),
-            sop_instance_uid=images[0].sop_instance_uid,
-        )  # fmt: skip
-        _supersede_waiting_jobs(connection, uid, at)
-    connection.execute(update(studies).where(studies.c.study_instance_uid == uid).values(**values))
+        line = ("revision", f"A late image opened revision {study.revision + 1}.")
+        late = Change(at, line, {"sop_instance_uid": images[0].sop_instance_uid})
+        values |= {"revision": study.revision + 1, "first_received_at": at}
+        move_study(connection, uid, StudyState.RECEIVING, late, **values)
+        supersede_waiting_jobs(connection, uid, at)
+    else:
+        connection.execute(update(studies).where(studies.c.study_instance_uid == uid).values(**values))
 
 
 def _has_images(connection: Connection, uid: str) -> bool:
@@ -172,16 +153,9 @@ def _is_late(connection: Connection, study: Any) -> bool:
     return connection.execute(cut).first() is not None
 
 
-def _supersede_waiting_jobs(connection: Connection, uid: str, at: datetime) -> None:
-    """Set aside what waits. A job that a worker is taking at this moment is left to `jobs.claim`, which sees it too:
-    to wait for that worker here, while it waits for the study, would be a deadlock."""
-    waiting = and_(jobs.c.study_instance_uid == uid, jobs.c.state == JobState.QUEUED)
-    ids = connection.execute(select(jobs.c.id).where(waiting).with_for_update(skip_locked=True)).scalars().all()
-    connection.execute(
-        update(jobs).where(jobs.c.id.in_(ids)).values(
-            state=JobState.SUPERSEDED, finished_at=at, reason="SUPERSEDED", message="A late image came."
-        )
-    )  # fmt: skip
+def known_object_keys(connection: Connection, keys: list[str]) -> set[str]:
+    """Return which of these objects have a row."""
+    return set(connection.execute(select(instances.c.object_key).where(instances.c.object_key.in_(keys))).scalars())
 
 
 # --- associations ------------------------------------------------------------------------------------------------
@@ -192,8 +166,7 @@ def open_association(
 ) -> None:
     """Note that an association carries the study of these instances, or count them on it."""
     study_instance_uid, at = carried[0].study_instance_uid, max(instance.received_at for instance in carried)
-    insert_of = _insert_of(connection)
-    statement = insert_of(associations).values(
+    statement = insert_of(connection)(associations).values(
         association_id=association_id, study_instance_uid=study_instance_uid, receiver_id=receiver_id,
         opened_at=carried[0].received_at, seen_at=at, outcome="", instances=len(carried),
         **_sender_columns(carried[0].sender),
@@ -226,8 +199,3 @@ def forget_lost_associations(connection: Connection, receiver_id: str, stale_bef
     connection.execute(
         update(associations).where(associations.c.closed_at.is_(None), lost).values(closed_at=at, outcome="lost")
     )
-
-
-def known_object_keys(connection: Connection, keys: list[str]) -> set[str]:
-    """Return which of these objects have a row."""
-    return set(connection.execute(select(instances.c.object_key).where(instances.c.object_key.in_(keys))).scalars())

@@ -1,4 +1,4 @@
-"""Requests for storage commitment: kept, found when due, marked. And what the index knows of the objects they name."""
+"""Requests for storage commitment: kept, found when due, and what the index knows of the objects they name."""
 
 from __future__ import annotations
 
@@ -6,10 +6,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import Connection, Row, and_, insert, select, update
+from sqlalchemy import Connection, Row, and_, select
 
 from dicom_node.core.entities import CommitmentState
 from dicom_node.index.tables import commitments, instances
+from dicom_node.index.transitions import keep_commitment
 
 _UIDS_PER_QUERY = 500
 
@@ -63,16 +64,15 @@ def add_request(connection: Connection, receiver_id: str, request: CommitmentReq
         commitments.c.transaction_uid == request.transaction_uid,
         commitments.c.calling_ae_title == request.calling_ae_title,
     )
-    values = {
+    columns = {
+        "transaction_uid": request.transaction_uid, "calling_ae_title": request.calling_ae_title,
         "receiver_id": receiver_id, "association_id": request.association_id,
         "called_ae_title": request.called_ae_title, "source_host": request.source_host,
         "transfer_syntax_uid": request.transfer_syntax_uid, "request": request.request,
-        "state": CommitmentState.PENDING, "committed": 0, "failed": 0, "attempts": 0, "note": "",
+        "committed": 0, "failed": 0, "attempts": 0, "note": "",
         "requested_at": request.requested_at, "next_attempt_at": request.requested_at, "reported_at": None,
     }  # fmt: skip
-    if connection.execute(update(commitments).where(mine).values(**values)).rowcount == 0:
-        key = {"transaction_uid": request.transaction_uid, "calling_ae_title": request.calling_ae_title}
-        connection.execute(insert(commitments).values(**values, **key))
+    keep_commitment(connection, mine, columns)
 
 
 def due_requests(connection: Connection, receiver_id: str, now: datetime) -> list[CommitmentRequest]:
@@ -83,11 +83,6 @@ def due_requests(connection: Connection, receiver_id: str, now: datetime) -> lis
         commitments.c.next_attempt_at <= now,
     )
     return [_request(row) for row in connection.execute(select(commitments).where(due).order_by(commitments.c.id))]
-
-
-def mark(connection: Connection, number: int, state: CommitmentState, **values: object) -> None:
-    """Note where a request stands now."""
-    connection.execute(update(commitments).where(commitments.c.id == number).values(state=state, **values))
 
 
 def latest_requests(connection: Connection, limit: int) -> list[CommitmentLine]:

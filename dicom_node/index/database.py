@@ -6,6 +6,7 @@ start (``BEGIN IMMEDIATE``), so that two writers queue instead of failing half-w
 
 from __future__ import annotations
 
+import importlib
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,7 +20,7 @@ from dicom_node.core.errors import IndexUnavailable
 
 #: Newest migration in `index/migrations/versions`; a test holds it against the folder. Known here so that a start on an
 #: up-to-date database need not load Alembic (half a second).
-SCHEMA_HEAD = "0006"
+SCHEMA_HEAD = "0007"
 
 _BUSY_TIMEOUT_S = 30
 _log = logging.getLogger(__name__)
@@ -68,6 +69,11 @@ class Database:
     def close(self) -> None:
         """Give back all connections."""
         self.engine.dispose()
+
+
+def insert_of(connection: Connection) -> Any:
+    """Return the dialect's INSERT, which knows ON CONFLICT; only the dialect in use is loaded."""
+    return importlib.import_module(f"sqlalchemy.dialects.{connection.dialect.name}").insert
 
 
 def _engine(url: str) -> Engine:

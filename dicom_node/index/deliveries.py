@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, Row, and_, delete, func, or_, select, update
+from sqlalchemy import ColumnElement, Connection, Row, and_, func, or_, select, update
 
-from dicom_node.core import lifecycle
 from dicom_node.core.entities import Artifact, ArtifactKind, DeliveryState
-from dicom_node.index.events import record
+from dicom_node.core.lifecycle import OPEN
 from dicom_node.index.tables import artifacts, deliveries, results
+from dicom_node.index.transitions import NO_LEASE, Change, cancel_deliveries, move_delivery
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,17 +92,15 @@ def _item(row: Row[Any]) -> DeliveryItem:
 
 def mark_sent(connection: Connection, batch: DeliveryBatch, item: DeliveryItem, note: str, now: datetime) -> None:
     """Note that the destination has taken the object."""
-    values = {"attempts": item.attempts + 1, "sent_at": now, "note": note}
-    if _move(connection, batch, item, DeliveryState.SENT, values):
-        text = f"{item.artifact.kind} sent to {batch.destination}."
-        record(connection, batch.study_instance_uid, now, ("sent", text), uid=item.artifact.uid, note=note)
+    line = ("sent", f"{item.artifact.kind} sent to {batch.destination}.")
+    sent = Change(now, line, {"uid": item.artifact.uid, "note": note})
+    _move(connection, (batch, item), DeliveryState.SENT, sent, sent_at=now, note=note)
 
 
 def mark_parked(connection: Connection, batch: DeliveryBatch, item: DeliveryItem, why: str, now: datetime) -> None:
     """Note that the destination will not take the object as it is; a human must look."""
-    if _move(connection, batch, item, DeliveryState.PARKED, {"attempts": item.attempts + 1, "note": why}):
-        text = f"{item.artifact.kind} parked for {batch.destination}: {why}"
-        record(connection, batch.study_instance_uid, now, ("parked", text), uid=item.artifact.uid)
+    line = ("parked", f"{item.artifact.kind} parked for {batch.destination}: {why}")
+    _move(connection, (batch, item), DeliveryState.PARKED, Change(now, line, {"uid": item.artifact.uid}), note=why)
 
 
 def mark_deferred(
@@ -113,38 +111,43 @@ def mark_deferred(
     Only the first failure stands in the timeline; the row counts the rest.
     """
     now, again_at = again
-    values = {"attempts": item.attempts + 1, "note": why, "next_attempt_at": again_at}
-    if _move(connection, batch, item, DeliveryState.PENDING, values) and item.attempts == 0:
-        text = f"{item.artifact.kind} not yet taken by {batch.destination}: {why}"
-        record(connection, batch.study_instance_uid, now, ("deferred", text), uid=item.artifact.uid)
+    line = ("deferred", f"{item.artifact.kind} not yet taken by {batch.destination}: {why}")
+    put_off = Change(now, line if item.attempts == 0 else None, {"uid": item.artifact.uid})
+    _move(connection, (batch, item), DeliveryState.PENDING, put_off, note=why, next_attempt_at=again_at, **NO_LEASE)
 
 
 def _move(
-    connection: Connection, batch: DeliveryBatch, item: DeliveryItem, state: DeliveryState, values: dict[str, object]
-) -> bool:
-    """Change one row, if it is still ours."""
-    lifecycle.check_delivery(DeliveryState.PENDING, state)
-    mine = and_(deliveries.c.id == item.delivery_id, deliveries.c.lease_owner == batch.owner,
-                deliveries.c.state == DeliveryState.PENDING)  # fmt: skip
-    values = {**values, "state": state, "lease_owner": "", "lease_until": None}
-    return connection.execute(update(deliveries).where(mine).values(**values)).rowcount == 1
+    connection: Connection,
+    which: tuple[DeliveryBatch, DeliveryItem],
+    to: DeliveryState,
+    change: Change,
+    **columns: object,
+) -> None:
+    """Change one delivery and count the attempt, if it is still ours."""
+    batch, item = which
+    mine = and_(deliveries.c.id == item.delivery_id, _is_held(batch))
+    move_delivery(connection, mine, to, change, attempts=item.attempts + 1, **columns)
 
 
-def cancel_deliveries(connection: Connection, batch: DeliveryBatch, items: Sequence[DeliveryItem]) -> None:
+def _is_held(batch: DeliveryBatch) -> ColumnElement[bool]:
+    return and_(deliveries.c.lease_owner == batch.owner, deliveries.c.state == DeliveryState.PENDING)
+
+
+def cancel_untried(connection: Connection, batch: DeliveryBatch, items: Sequence[DeliveryItem]) -> None:
     """Owe what was claimed and not tried no more: the result is told again, and what is owed then is planned anew."""
-    mine = and_(deliveries.c.id.in_([item.delivery_id for item in items]), deliveries.c.lease_owner == batch.owner)
-    connection.execute(delete(deliveries).where(mine))
+    claimed = deliveries.c.id.in_([item.delivery_id for item in items])
+    cancel_deliveries(connection, and_(claimed, _is_held(batch)))
 
 
 def has_open_beside_notes(connection: Connection, batch: DeliveryBatch) -> bool:
-    """Tell whether anything of this result but its rejection notes has not arrived at the destination."""
+    """Tell whether the destination is still owed anything of this result but its rejection notes."""
     query = (
         select(deliveries.c.id)
         .join(artifacts, artifacts.c.uid == deliveries.c.artifact_uid)
         .where(
             deliveries.c.job_key == batch.job_key,
             deliveries.c.destination == batch.destination,
-            deliveries.c.state.in_([DeliveryState.PENDING, DeliveryState.PARKED]),
+            deliveries.c.state.in_(OPEN),
             artifacts.c.kind != ArtifactKind.REJECTION_NOTE,
         )
         .limit(1)

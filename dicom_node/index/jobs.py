@@ -1,4 +1,4 @@
-"""Jobs as leased rows: claim, renew, finish. Whoever holds the newest fence may write; everyone else is too late.
+"""Jobs as leased rows: claim, renew, finish, queue again. Whoever has the newest fence may write; others are too late.
 
 A worker that dies leaves its lease to run out, and another takes the job over; attempts are counted before the start,
 so that a study that kills its worker is noticed.
@@ -11,13 +11,16 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Connection, Row, Table, and_, func, or_, select, update
+from sqlalchemy import ColumnElement, Connection, Row, Table, and_, func, or_, select, update
 
-from dicom_node.core import lifecycle
 from dicom_node.core.entities import JobState, StudyState
-from dicom_node.index.events import record
-from dicom_node.index.studies import set_state
+from dicom_node.core.lifecycle import FINISHED_JOB
+from dicom_node.index.studies import settle_study
 from dicom_node.index.tables import deliveries, jobs, studies
+from dicom_node.index.transitions import Change, move_job, move_study, supersede_job
+
+#: Kind of the timeline's line about a result that is told again, since a destination does not take what it was told in.
+REQUEUED = "requeued"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,19 +51,19 @@ def claim(connection: Connection, owner: str, now: datetime, lease_s: float) -> 
     """
     row = _next(connection, now)
     while row is not None and _is_overtaken(connection, row):
-        _supersede(connection, row, now)
+        supersede_job(connection, row, now)
         row = _next(connection, now)
     if row is None:
         return None
-    lifecycle.check_job(JobState(row.state), JobState.RUNNING)
     started_at = row.started_at or now
-    connection.execute(
-        update(jobs).where(jobs.c.id == row.id).values(
-            state=JobState.RUNNING, lease_owner=owner, lease_until=now + timedelta(seconds=lease_s),
-            fence=row.fence + 1, attempts=row.attempts + 1, started_at=started_at, finished_at=None,
-        )
+    line = ("started", f"Analysis by {row.model} started (attempt {row.attempts + 1}).")
+    move_job(
+        connection, jobs.c.id == row.id, JobState.RUNNING,
+        Change(now, line, {"route": row.route, "attempt": row.attempts + 1}),
+        lease_owner=owner, lease_until=now + timedelta(seconds=lease_s), fence=row.fence + 1,
+        attempts=row.attempts + 1, started_at=started_at, finished_at=None,
     )  # fmt: skip
-    _tell_start(connection, row, now)
+    _begin_study(connection, row, now)
     return _claimed(row, started_at)
 
 
@@ -77,22 +80,10 @@ def _is_overtaken(connection: Connection, row: Row[Any]) -> bool:
     return bool(connection.execute(query.with_for_update()).scalar_one() != row.revision)
 
 
-def _supersede(connection: Connection, row: Row[Any], now: datetime) -> None:
-    lifecycle.check_job(JobState.QUEUED, JobState.SUPERSEDED)
-    connection.execute(
-        update(jobs).where(jobs.c.id == row.id).values(
-            state=JobState.SUPERSEDED, finished_at=now, reason="SUPERSEDED", message="A late image came.",
-            fence=row.fence + 1, lease_owner="", lease_until=None,
-        )
-    )  # fmt: skip
-
-
-def _tell_start(connection: Connection, row: Row[Any], now: datetime) -> None:
-    text = f"Analysis by {row.model} started (attempt {row.attempts + 1})."
-    record(connection, row.study_instance_uid, now, ("started", text), route=row.route, attempt=row.attempts + 1)
+def _begin_study(connection: Connection, row: Row[Any], now: datetime) -> None:
     study = connection.execute(select(studies).where(studies.c.study_instance_uid == row.study_instance_uid)).one()
     if study.revision == row.revision and study.state == StudyState.COMPLETE:
-        set_state(connection, row.study_instance_uid, StudyState.ANALYSING, "", now)
+        move_study(connection, row.study_instance_uid, StudyState.ANALYSING, Change(now))
 
 
 def _claimed(row: Row[Any], started_at: datetime) -> ClaimedJob:
@@ -112,27 +103,16 @@ def renew(connection: Connection, job: ClaimedJob, now: datetime, lease_s: float
 
 def release(connection: Connection, job: ClaimedJob, message: str, not_before: datetime, now: datetime) -> bool:
     """Give a job whose attempt failed back to the queue; `False` when it is not ours any more."""
-    lifecycle.check_job(JobState.RUNNING, JobState.QUEUED)
-    values = {
-        "state": JobState.QUEUED,
-        "message": message,
-        "not_before": not_before,
-        "lease_owner": "",
-        "lease_until": None,
-    }
-    if connection.execute(update(jobs).where(_is_mine(job)).values(**values)).rowcount != 1:
-        return False
-    text = f"Attempt {job.attempt} failed: {message}"
-    record(connection, job.study_instance_uid, now, ("attempt-failed", text), route=job.route)
-    return True
+    failed = Change(now, ("attempt-failed", f"Attempt {job.attempt} failed: {message}"), {"route": job.route})
+    return move_job(connection, _is_mine(job), JobState.QUEUED, failed, message=message, not_before=not_before)
 
 
 def give_back(connection: Connection, job: ClaimedJob, now: datetime) -> bool:
     """Put a job back that was interrupted through no fault of its own; the attempt does not count."""
-    lifecycle.check_job(JobState.RUNNING, JobState.QUEUED)
-    values = {"state": JobState.QUEUED, "attempts": job.attempt - 1, "not_before": now, "lease_owner": "",
-              "lease_until": None}  # fmt: skip
-    return connection.execute(update(jobs).where(_is_mine(job)).values(**values)).rowcount == 1
+    text = f"Analysis by {job.model} was interrupted and waits again; the attempt does not count."
+    interrupted = Change(now, ("interrupted", text), {"route": job.route})
+    uncounted = job.attempt - 1
+    return move_job(connection, _is_mine(job), JobState.QUEUED, interrupted, attempts=uncounted, not_before=now)
 
 
 def finish(connection: Connection, job: ClaimedJob, state: JobState, told: tuple[str, str, str], now: datetime) -> bool:
@@ -140,36 +120,51 @@ def finish(connection: Connection, job: ClaimedJob, state: JobState, told: tuple
 
     `False` means somebody else has taken the job over: the caller must write nothing.
     """
-    lifecycle.check_job(JobState.RUNNING, state)
     job_key, reason, message = told
-    values = {"state": state, "job_key": job_key, "reason": reason, "message": message, "finished_at": now,
-              "lease_owner": "", "lease_until": None}  # fmt: skip
-    if connection.execute(update(jobs).where(_is_mine(job)).values(**values)).rowcount != 1:
-        return False
     sentence = f"Analysis by {job.model} ended: {state}." + (f" {message}" if message else "")
-    record(connection, job.study_instance_uid, now, ("analysed", sentence), route=job.route, reason=reason)
+    ended = Change(now, ("analysed", sentence), {"route": job.route, "reason": reason})
+    columns = {"job_key": job_key, "reason": reason, "message": message, "finished_at": now}
+    if not move_job(connection, _is_mine(job), state, ended, **columns):
+        return False
     settle_study(connection, job.study_instance_uid, now)
     return True
 
 
-def settle_study(connection: Connection, study_instance_uid: str, now: datetime) -> None:
-    """Give a study whose jobs have all been cut the state its jobs amount to."""
-    study = connection.execute(
-        select(studies).where(studies.c.study_instance_uid == study_instance_uid).with_for_update()
-    ).one()
-    if study.state == StudyState.RECEIVING:
-        return  # other routes still wait for this revision, or a late image has opened the next
-    of_revision = and_(jobs.c.study_instance_uid == study_instance_uid, jobs.c.revision == study.revision)
-    all_rows = connection.execute(select(jobs.c.state, jobs.c.message, jobs.c.shadow_of).where(of_revision)).all()
-    # What only runs in the shadow says nothing about the study, unless there is nothing else.
-    rows = [row for row in all_rows if not row.shadow_of] or all_rows
-    state = lifecycle.study_state_after([JobState(row.state) for row in rows])
-    if state is StudyState.ANALYSING and study.state == StudyState.COMPLETE:
-        return  # nothing has been started yet
-    reason = "" if state in (StudyState.REPORTED, StudyState.ANALYSING) else " ".join(r.message for r in rows)
-    if study.state == StudyState.COMPLETE and state is not StudyState.NOT_ANALYSED:
-        set_state(connection, study_instance_uid, StudyState.ANALYSING, "", now)
-    set_state(connection, study_instance_uid, state, reason, now)
+def _is_mine(job: ClaimedJob) -> ColumnElement[bool]:
+    return and_(jobs.c.id == job.id, jobs.c.fence == job.fence, jobs.c.state == JobState.RUNNING)
+
+
+def queue_again(connection: Connection, job: Row[Any], turn_at: datetime, change: Change, **columns: object) -> None:
+    """Queue a finished job once more, with all its attempts.
+
+    Its first start stays, so that equal inputs give equal bytes and nothing is reported twice. Raises
+    `IllegalTransition`.
+    """
+    move_job(
+        connection, jobs.c.id == job.id, JobState.QUEUED, change, attempts=0, not_before=change.at, turn_at=turn_at,
+        reason="", message="", finished_at=None, **columns,
+    )  # fmt: skip
+
+
+def requeue(connection: Connection, job_key: str, why: str, now: datetime) -> bool:
+    """Queue the job of a result again, to be told in the output sets that destinations take now.
+
+    `False` where a newer revision, or a run that is under way, will tell the study anyway.
+    """
+    same = and_(
+        studies.c.study_instance_uid == jobs.c.study_instance_uid,
+        studies.c.revision == jobs.c.revision,
+        studies.c.state != StudyState.RECEIVING,
+    )
+    mine = and_(jobs.c.job_key == job_key, jobs.c.state.in_(FINISHED_JOB))
+    job = connection.execute(select(jobs).join(studies, same).where(mine).with_for_update()).first()
+    if job is None:
+        return False
+    # Without its earlier key it is no operator's rerun: what has arrived is not sent again.
+    queue_again(connection, job, now, Change(now), job_key="")
+    told = Change(now, (REQUEUED, why), {"route": job.route})
+    move_study(connection, job.study_instance_uid, StudyState.ANALYSING, told)
+    return True
 
 
 def waiting(connection: Connection) -> int:
@@ -177,15 +172,9 @@ def waiting(connection: Connection) -> int:
     return connection.execute(select(func.count()).where(jobs.c.state == JobState.QUEUED)).scalar_one()
 
 
-def _is_mine(job: ClaimedJob) -> Any:
-    return and_(jobs.c.id == job.id, jobs.c.fence == job.fence, jobs.c.state == JobState.RUNNING)
-
-
-# --- Leases whose owner is known to be dead: a node that was killed and starts again need not wait for them to run ou
-
-
 def free_dead_leases(connection: Connection, me: str, is_alive: Callable[[int], bool], now: datetime) -> int:
-    """End the leases of processes of this host that are gone, and those of `me`, who has only just started."""
+    """End the leases, of jobs and of deliveries, of processes of this host that are gone, and those of `me`, who has
+    only just started: a node that was killed and starts again need not wait for them to run out."""
     return sum(_free(connection, table, me, is_alive, now) for table in (jobs, deliveries))
 
 

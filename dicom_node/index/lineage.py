@@ -10,10 +10,9 @@ from typing import Any
 from sqlalchemy import Connection, Row, and_, func, select
 
 from dicom_node.analysis.answer import WithdrawnObject
-from dicom_node.core.entities import ArtifactKind, DeliveryState
+from dicom_node.core.entities import ArtifactKind
+from dicom_node.core.lifecycle import ARRIVED
 from dicom_node.index.tables import artifacts, deliveries, results
-
-_ARRIVED = (DeliveryState.SENT, DeliveryState.COMMITTED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +103,7 @@ def _reports(connection: Connection, telling: ReportLineage) -> Iterator[_Report
 def _arrivals(connection: Connection, uids: Collection[str]) -> Mapping[str, set[str]]:
     """Return the destinations at which each object has arrived."""
     found: defaultdict[str, set[str]] = defaultdict(set)
-    query = select(deliveries).where(deliveries.c.artifact_uid.in_(uids), deliveries.c.state.in_(_ARRIVED))
+    query = select(deliveries).where(deliveries.c.artifact_uid.in_(uids), deliveries.c.state.in_(ARRIVED))
     for row in connection.execute(query):
         found[row.artifact_uid].add(row.destination)
     return found
@@ -116,7 +115,7 @@ def _shown(connection: Connection, telling: ReportLineage, key: str, destination
         results.c.study_instance_uid == telling.study_instance_uid,
         results.c.route == telling.route,
         deliveries.c.destination == destination,
-        deliveries.c.state.in_(_ARRIVED),
+        deliveries.c.state.in_(ARRIVED),
     )
     joined = artifacts.join(results, results.c.job_key == artifacts.c.job_key).join(
         deliveries, deliveries.c.artifact_uid == artifacts.c.uid

@@ -13,6 +13,7 @@ from dicom_node.index.events import record
 from dicom_node.index.jobs import ClaimedJob, finish
 from dicom_node.index.shadows import tell_agreement
 from dicom_node.index.tables import artifacts, results
+from dicom_node.index.transitions import insert_result
 
 
 def has_result(connection: Connection, job_key: str, output_keys: Collection[str] = ()) -> bool:
@@ -33,13 +34,11 @@ def save_result(
         text = " ".join(map(str, notes))
         record(connection, job.study_instance_uid, now, ("notes", text), route=job.route)
     if not has_result(connection, job_key):
-        connection.execute(
-            insert(results).values(
-                job_key=job_key, study_instance_uid=job.study_instance_uid, revision=job.revision, route=job.route,
-                model=job.model, state=outcome.state, reason=outcome.reason, message=outcome.message,
-                sequence=_next_sequence(connection, job), summary=dict(outcome.summary), created_at=now,
-                shadow_of=job.shadow_of,
-            )
+        insert_result(
+            connection, job_key, outcome.state, study_instance_uid=job.study_instance_uid, revision=job.revision,
+            route=job.route, model=job.model, reason=outcome.reason, message=outcome.message,
+            sequence=_next_sequence(connection, job), summary=dict(outcome.summary), created_at=now,
+            shadow_of=job.shadow_of,
         )  # fmt: skip
     _keep_objects(connection, job_key, outcome)
     tell_agreement(connection, job, now)

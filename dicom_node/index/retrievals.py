@@ -1,4 +1,4 @@
-"""Retrievals that were asked for and have not ended."""
+"""What the index knows for retrievals: which have not ended, and which objects of a study are here already."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from itertools import islice
 from sqlalchemy import ColumnElement, Connection, delete, func, insert, select, update
 
 from dicom_node.index.tables import instances, retrievals
+
+_UIDS_PER_QUERY = 500
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,11 +62,6 @@ def interrupted(connection: Connection, receiver_id: str) -> Sequence[OpenRetrie
         )
         for row in rows
     ]
-
-
-# --- Which objects of a study are here: what a retrieval checks its counts against -----------------------------------
-
-_UIDS_PER_QUERY = 500
 
 
 def count_present(connection: Connection, study_instance_uid: str, series_instance_uids: Collection[str] = ()) -> int:

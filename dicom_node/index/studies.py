@@ -1,4 +1,4 @@
-"""The study's state: which ones may be complete, what they hold, and the decision written down."""
+"""Studies on their way: which ones may be complete, what they hold, the analyses they get, and what these amount to."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Row, func, insert, or_, select, update
+from sqlalchemy import Connection, Row, and_, func, or_, select
 
-from dicom_node.core import lifecycle
 from dicom_node.core.completeness import Arrivals
 from dicom_node.core.entities import Instance, InstanceRole, JobState, SendingPeer, Series, Study, StudyState
+from dicom_node.core.lifecycle import study_state_after
 from dicom_node.core.priority import Priority, turn_at
-from dicom_node.index.events import record
 from dicom_node.index.tables import associations, instances, jobs, studies
+from dicom_node.index.transitions import Change, insert_job, move_study
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,26 +103,30 @@ def routes_with_jobs(connection: Connection, study: Study) -> set[str]:
 def add_jobs(connection: Connection, study: Study, new_jobs: Sequence[NewJob], at: datetime) -> None:
     """Queue the analyses that are due for this revision, each with the reason in the timeline."""
     for job in new_jobs:
-        connection.execute(
-            insert(jobs).values(
-                study_instance_uid=study.study_instance_uid, revision=study.revision, route=job.route, model=job.model,
-                state=JobState.QUEUED, study_partial=job.study_partial, series_instance_uid=job.series_instance_uid,
-                decision=dict(job.decision), created_at=at, not_before=at,
-                priority=job.priority, turn_at=turn_at(job.priority, at), shadow_of=job.shadow_of,
-            )
+        detail = {"route": job.route, "model": job.model, "revision": study.revision, "partial": job.study_partial,
+                  "priority": job.priority, "shadow_of": job.shadow_of}  # fmt: skip
+        insert_job(
+            connection, study.study_instance_uid, Change(at, ("routed", job.reason), detail),
+            revision=study.revision, route=job.route, model=job.model, study_partial=job.study_partial,
+            series_instance_uid=job.series_instance_uid, decision=dict(job.decision), priority=job.priority,
+            turn_at=turn_at(job.priority, at), shadow_of=job.shadow_of,
         )  # fmt: skip
-        record(connection, study.study_instance_uid, at, ("routed", job.reason), route=job.route, model=job.model,
-               revision=study.revision, partial=job.study_partial, priority=job.priority,
-               shadow_of=job.shadow_of)  # fmt: skip
 
 
-def set_state(connection: Connection, study_instance_uid: str, state: StudyState, reason: str, at: datetime) -> None:
-    """Move a study to `state`, if it is not there already. Raises `IllegalTransition`."""
-    mine = studies.c.study_instance_uid == study_instance_uid
-    old = StudyState(connection.execute(select(studies.c.state).where(mine).with_for_update()).scalar_one())
-    if old is state:
-        return
-    lifecycle.check_study(old, state)
-    connection.execute(update(studies).where(mine).values(state=state, reason=reason, updated_at=at))
-    record(connection, study_instance_uid, at, ("state", f"The study is {state}." + (f" {reason}" if reason else "")),
-           state=state.value)  # fmt: skip
+def settle_study(connection: Connection, study_instance_uid: str, now: datetime) -> None:
+    """Give a study whose jobs have all been cut the state its jobs amount to."""
+    query = select(studies).where(studies.c.study_instance_uid == study_instance_uid).with_for_update()
+    study = connection.execute(query).one()
+    if study.state == StudyState.RECEIVING:
+        return  # other routes still wait for this revision, or a late image has opened the next
+    of_revision = and_(jobs.c.study_instance_uid == study_instance_uid, jobs.c.revision == study.revision)
+    all_rows = connection.execute(select(jobs.c.state, jobs.c.message, jobs.c.shadow_of).where(of_revision)).all()
+    # What only runs in the shadow says nothing about the study, unless there is nothing else.
+    rows = [row for row in all_rows if not row.shadow_of] or all_rows
+    state = study_state_after([JobState(row.state) for row in rows])
+    if state == study.state or (state is StudyState.ANALYSING and study.state == StudyState.COMPLETE):
+        return  # nothing has changed, or nothing has been started yet
+    if study.state == StudyState.COMPLETE and state is not StudyState.NOT_ANALYSED:
+        move_study(connection, study_instance_uid, StudyState.ANALYSING, Change(now))
+    reason = "" if state in (StudyState.REPORTED, StudyState.ANALYSING) else " ".join(r.message for r in rows)
+    move_study(connection, study_instance_uid, state, Change(now), reason=reason)

@@ -280,6 +280,8 @@ events = Table(
     Column("at", UtcDateTime, nullable=False),
     Column("kind", String(32), nullable=False),
     Column("text", Text, nullable=False),
+    # The name of the principal who did it; empty: from before it was written down.
+    Column("actor", String(128), nullable=False, default="", server_default=""),
     Column("detail", JSON, nullable=False),
     Index(None, "study_instance_uid", "id"),
 )

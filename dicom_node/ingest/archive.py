@@ -46,7 +46,7 @@ def archive_limits(settings: UploadSettings) -> ArchiveLimits:
     return ArchiveLimits(settings.max_zip_members, settings.max_unzipped_mb * _MEGABYTE, settings.max_zip_ratio)
 
 
-def take_archive(visit: IngestSession, path: Path, limits: ArchiveLimits) -> Iterator[FileReport]:
+def take_archive(session: IngestSession, path: Path, limits: ArchiveLimits) -> Iterator[FileReport]:
     """Store the DICOM files of an archive, and tell of every member. Raises `RefusedObject` for the whole archive."""
     _check_directory(path, limits)
     try:
@@ -54,18 +54,18 @@ def take_archive(visit: IngestSession, path: Path, limits: ArchiveLimits) -> Ite
             members = [info for info in archive.infolist() if not info.is_dir()]
             _check_announced(members, path.stat().st_size, limits)
             for info in members:
-                yield _take(visit, archive, info)
+                yield _take(session, archive, info)
     except (zipfile.BadZipFile, NotImplementedError, ValueError, struct.error, OSError) as error:
         raise _refused("it is damaged") from error
 
 
-def _take(visit: IngestSession, archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> FileReport:
+def _take(session: IngestSession, archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> FileReport:
     try:
         kind, pieces = told(_pieces(archive, info))
     except RefusedObject as refusal:
         return refused(info.filename, str(refusal))
     if kind is Kind.DICOM:
-        return take_dicom(visit, info.filename, pieces)
+        return take_dicom(session, info.filename, pieces)
     return skipped(info.filename, "It is not a DICOM file; archives in archives and pictures are sent on their own.")
 
 

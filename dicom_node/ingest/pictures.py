@@ -37,7 +37,7 @@ class Words:
 
 
 def take_pictures(
-    visit: IngestSession, parts: IngestParts, pictures: Sequence[NamedPicture], words: Words, max_megapixels: int
+    session: IngestSession, parts: IngestParts, pictures: Sequence[NamedPicture], words: Words, max_megapixels: int
 ) -> list[FileReport]:
     """Store pictures as one series, each content once, and tell of each. Raises `SpoolUnavailable`."""
     numbers: dict[str, int] = {}
@@ -51,16 +51,16 @@ def take_pictures(
         number = numbers[picture.file.sha256]
         request = PictureRequest(picture.file.path, target, words.attributes, study, number, max_megapixels)
         with HeldFile(target, ""):
-            reports.append(_take(visit, parts, picture.name, request))
+            reports.append(_take(session, parts, picture.name, request))
     return reports
 
 
-def _take(visit: IngestSession, parts: IngestParts, name: str, request: PictureRequest) -> FileReport:
+def _take(session: IngestSession, parts: IngestParts, name: str, request: PictureRequest) -> FileReport:
     try:
         parts.pictures.wrap(request)
     except RefusedObject as refusal:
         return refused(name, str(refusal))
-    return take_dicom(visit, name, _pieces(request.target))
+    return take_dicom(session, name, _pieces(request.target))
 
 
 def _pieces(path: Path) -> Iterator[bytes]:

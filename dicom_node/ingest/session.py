@@ -70,11 +70,11 @@ class StoreOutcome:
 class IngestSession:
     """Takes files of one sender; the studies they belong to are not complete before `close`. For one thread."""
 
-    def __init__(self, parts: IngestParts, door: str, host: str) -> None:
-        """`door` is how the files come (``STOW``), where a sender's AE title would stand, and names their parts."""
+    def __init__(self, parts: IngestParts, way: str, host: str) -> None:
+        """`way` is how the files come (``STOW``), where a sender's AE title would stand, and names their parts."""
         self._parts = parts
-        self._door = door
-        self._sender = SendingPeer(door, parts.called_ae_title, host)
+        self._way = way
+        self._sender = SendingPeer(way, parts.called_ae_title, host)
         self._association_id = str(uuid.uuid4())
         #: Objects stored, by Study Instance UID.
         self.stored: Counter[str] = Counter()
@@ -82,7 +82,7 @@ class IngestSession:
     def new_file(self, transfer_syntax_uid: str = "") -> IncomingFile:
         """Begin a file; write it, then `take` it. `transfer_syntax_uid` is for a bare data set."""
         parts = self._parts
-        return IncomingFile(parts.spool, self._door.lower(), parts.max_object_bytes, transfer_syntax_uid)
+        return IncomingFile(parts.spool, self._way.lower(), parts.max_object_bytes, transfer_syntax_uid)
 
     def take(self, file: IncomingFile, study_instance_uid: str = "") -> StoreOutcome:
         """Store a file that came to its end; the outcome is final. With a UID only objects of that study are taken.
@@ -96,10 +96,10 @@ class IngestSession:
             outcome = self._store(whole, study_instance_uid)
         except RefusedObject as refusal:
             outcome = _outcome(refusal.status, str(refusal), look, file.names)
-            refused = {"door": self._door, "status": f"0x{refusal.status:04X}", "why": str(refusal)}
+            refused = {"way": self._way, "status": f"0x{refusal.status:04X}", "why": str(refusal)}
             _log.warning("file refused", extra=refused | {"sop_instance": outcome.sop_instance_uid})
         except SpoolUnavailable as error:
-            _log.error("file not stored", extra={"door": self._door, "why": str(error)})
+            _log.error("file not stored", extra={"way": self._way, "why": str(error)})
             outcome = _outcome(StoreStatus.OUT_OF_RESOURCES, _CANNOT_STORE, look, file.names)
         if outcome.is_stored:
             self.stored[outcome.study_instance_uid] += 1
@@ -193,15 +193,15 @@ def refused(name: str, why: str) -> FileReport:
     return FileReport(name=shown(name), state=FileState.REFUSED, why=why)
 
 
-def take_dicom(visit: IngestSession, name: str, pieces: Iterable[bytes]) -> FileReport:
+def take_dicom(session: IngestSession, name: str, pieces: Iterable[bytes]) -> FileReport:
     """Store one DICOM file. Raises whatever `pieces` raise, but for `RefusedObject`."""
-    with visit.new_file() as file:
+    with session.new_file() as file:
         try:
             for piece in pieces:
                 file.write(piece)
         except RefusedObject as refusal:
             return refused(name, str(refusal))
-        return report_of(name, visit.take(file))
+        return report_of(name, session.take(file))
 
 
 def report_of(name: str, outcome: StoreOutcome) -> FileReport:

@@ -21,6 +21,7 @@ from pathlib import Path
 from dicom_node.config.incoming import WatchSettings
 from dicom_node.config.settings import Settings
 from dicom_node.core.errors import RefusedObject
+from dicom_node.end import VitalThread
 from dicom_node.ingest.archive import ArchiveLimits, Kind, archive_limits, take_archive, told
 from dicom_node.ingest.session import FileReport, FileState, IngestParts, IngestSession, refused, take_dicom
 
@@ -28,8 +29,8 @@ DONE, REJECTED = "done", "rejected"
 _EVERY_S = 1.0
 #: How many times the settling time a file that cannot be used is left alone before it is tried for the last time.
 _PATIENCE = 6
-#: A visit holds its studies open while files are still settling; not for ever, for a file that never stops growing.
-_LONGEST_VISIT_S = 600.0
+#: A session holds its studies open while files are still settling; not for ever, for a file that never stops growing.
+_LONGEST_SESSION_S = 600.0
 _PIECE_BYTES = 1 << 20
 #: No link is followed, and a pipe put in a file's place does not make the thread wait.
 _OPEN_PLAIN = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
@@ -64,11 +65,11 @@ class WatchFolder:
         self._archives = archives
         self._root = settings.path
         self._seen: dict[Path, _Seen] = {}
-        self._visit: IngestSession | None = None
-        self._visit_began_s = 0.0
+        self._session: IngestSession | None = None
+        self._session_began_s = 0.0
         self._is_missing = False
         self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="watch", daemon=True)
+        self._thread = VitalThread(self._run, "watch")
 
     def start(self) -> None:
         """Begin to watch."""
@@ -82,7 +83,7 @@ class WatchFolder:
     def _run(self) -> None:
         while not self._stopping.wait(_EVERY_S):
             self.look()
-        self._close_visit()
+        self._close_session()
 
     def look(self) -> None:
         """Look once: take what has settled."""
@@ -99,8 +100,8 @@ class WatchFolder:
             if self._is_due(path, print_):
                 self._take(path)
         waiting = any(not seen.is_settled for seen in self._seen.values())
-        if not waiting or time.monotonic() > self._visit_began_s + _LONGEST_VISIT_S:
-            self._close_visit()
+        if not waiting or time.monotonic() > self._session_began_s + _LONGEST_SESSION_S:
+            self._close_session()
 
     # --- what is there -------------------------------------------------------------------------------------------
 
@@ -147,15 +148,15 @@ class WatchFolder:
 
     def _reports(self, path: Path) -> list[FileReport]:
         """Take a file, or what is in it. Raises `OSError`."""
-        visit = self._open_visit()
+        session = self._open_session()
         with os.fdopen(os.open(path, _OPEN_PLAIN), "rb") as file:
             kind, pieces = told(iter(lambda: file.read(_PIECE_BYTES), b""))
             if kind is Kind.DICOM:
-                return [take_dicom(visit, path.name, pieces)]
+                return [take_dicom(session, path.name, pieces)]
         if kind is not Kind.ARCHIVE:
             return [refused(path.name, "It is neither a DICOM file nor a zip archive.")]
         try:
-            return list(take_archive(visit, path, self._archives))
+            return list(take_archive(session, path, self._archives))
         except RefusedObject as refusal:
             return [refused(path.name, str(refusal))]
 
@@ -202,20 +203,20 @@ class WatchFolder:
         self._seen.pop(path, None)
         return True
 
-    # --- the visit -----------------------------------------------------------------------------------------------
+    # --- the session ---------------------------------------------------------------------------------------------
 
-    def _open_visit(self) -> IngestSession:
-        if self._visit is None:
-            self._visit, self._visit_began_s = IngestSession(self._parts, "WATCH", "localhost"), time.monotonic()
-        return self._visit
+    def _open_session(self) -> IngestSession:
+        if self._session is None:
+            self._session, self._session_began_s = IngestSession(self._parts, "WATCH", "localhost"), time.monotonic()
+        return self._session
 
-    def _close_visit(self) -> None:
-        visit, self._visit = self._visit, None
-        if visit is None:
+    def _close_session(self) -> None:
+        session, self._session = self._session, None
+        if session is None:
             return
-        visit.close()
-        if visit.stored:
-            counts = {"objects": visit.stored.total(), "studies": len(visit.stored)}
+        session.close()
+        if session.stored:
+            counts = {"objects": session.stored.total(), "studies": len(session.stored)}
             _log.info("watched files taken in", extra=counts | {"folder": str(self._root)})
 
     def _tell_missing(self, error: OSError) -> None:

@@ -1,4 +1,4 @@
-"""What must be looked at again and again: studies that may be complete, associations nobody serves, orphans.
+"""Looks again and again for studies that may be complete, and queues the analyses their routes want.
 
 The truth stays in the database; a sweep only notices that time has passed, and may run on any machine.
 """
@@ -18,9 +18,7 @@ from dicom_node.core.entities import Route, Study, StudyState
 from dicom_node.core.errors import IndexUnavailable
 from dicom_node.core.priority import Priority, priority_of
 from dicom_node.core.routing import RouteDecision, decide
-from dicom_node.index.arrivals import forget_lost_associations, renew_associations
 from dicom_node.index.database import Database
-from dicom_node.index.jobs import settle_study
 from dicom_node.index.studies import (
     NewJob,
     add_jobs,
@@ -28,15 +26,13 @@ from dicom_node.index.studies import (
     load_study,
     perhaps_complete,
     routes_with_jobs,
-    set_state,
+    settle_study,
 )
+from dicom_node.index.transitions import Change, move_study
 
 #: A study that no route wants is called complete after this long.
 DEFAULT_QUIET_S = 30.0
 DEFAULT_MAX_WAIT_S = 7200.0
-#: An association whose receiver has not renewed it for this long is lost.
-ASSOCIATION_SILENCE_S = 60.0
-
 _log = logging.getLogger(__name__)
 
 
@@ -102,7 +98,7 @@ class CompletenessSweep:
         add_jobs(connection, study, due, now)
         cut |= {job.route for job in due}
         if matched and all(route.name in cut for route in matched):
-            set_state(connection, uid, StudyState.COMPLETE, "", now)
+            move_study(connection, uid, StudyState.COMPLETE, Change(now))
             settle_study(connection, uid, now)
         elif not matched and judge(seen, DEFAULT_QUIET_S, DEFAULT_MAX_WAIT_S, now).ready:
             _close_unwanted(connection, uid, list(decisions.values()), now)
@@ -129,27 +125,6 @@ def _job(route: Route, decision: RouteDecision, verdict: CompletenessVerdict, pr
 
 def _close_unwanted(connection: Connection, uid: str, decisions: Sequence[RouteDecision], now: datetime) -> None:
     why = " ".join(decision.reason for decision in decisions) or "No route is configured."
-    set_state(connection, uid, StudyState.COMPLETE, "", now)
-    set_state(connection, uid, StudyState.NOT_ANALYSED, f"No route wants this study. {why}", now)
-
-
-@dataclass(frozen=True, slots=True)
-class AssociationSweep:
-    """Keeps the record of open associations honest across crashes."""
-
-    database: Database
-    receiver_id: str
-
-    def run(self) -> None:
-        """Renew ours, close those that fell silent."""
-        now = datetime.now(UTC)
-        with self.database.write() as connection:
-            renew_associations(connection, self.receiver_id, now)
-            forget_lost_associations(connection, "", now - timedelta(seconds=ASSOCIATION_SILENCE_S), now)
-
-    def forget_own(self) -> None:
-        """At the start: whatever this receiver had open before is gone."""
-        now = datetime.now(UTC)
-        with self.database.write() as connection:
-            stale = now - timedelta(seconds=ASSOCIATION_SILENCE_S)
-            forget_lost_associations(connection, self.receiver_id, stale, now)
+    move_study(connection, uid, StudyState.COMPLETE, Change(now))
+    reason = f"No route wants this study. {why}"
+    move_study(connection, uid, StudyState.NOT_ANALYSED, Change(now), reason=reason)

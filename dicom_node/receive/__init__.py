@@ -1,5 +1,6 @@
-"""The DICOM ports, served by a process of its own: `acceptor` is that process, `process` and `start` its parent's side.
+"""The DICOM ports: `acceptor` is the process that serves them, `process` and `start` its parent's side.
 
-The way of one object: `transport` (bytes in time) → `wire` (PDUs) → `association` (negotiated by `negotiation`, let in
-by `admission`) → `messages` (DIMSE) → `incoming` (one reused buffer) → `storing` (`look`, then the journal).
+The way of one object: `transport` (bytes in time, PDUs) → `association` (let in by `admission`, agreed by
+`negotiation`) → `messages` (DIMSE) → `incoming` (one reused buffer) → `storing` (scanned, into the journal) → `channel`
+→ `events` → `journal_consumer` (headers parsed, file, row).
 """

@@ -1,23 +1,178 @@
-"""What the acceptor process and its parent tell each other: JSON over a socket pair, several messages a line."""
+"""The typed message stream between the acceptor process and its parent: JSON over a socket pair, in order.
+
+A message is a frozen dataclass; on the wire it is an object of its fields with its tag as ``kind``. Many small ones
+travel in one line, so that thousands of objects a second cost a handful of system calls.
+"""
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import json
 import queue
 import socket
-import threading
 import time
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass, fields
-from typing import Any, Self
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, fields, is_dataclass
+from functools import cache
+from types import UnionType
+from typing import Any, get_args, get_origin, get_type_hints
+
+from dicom_node.core.errors import NodeError
+from dicom_node.end import VitalThread
+from dicom_node.receive.options import AcceptorOptions
 
 _BUFFER_BYTES = 1 << 19
 _MESSAGES_PER_LINE = 200
 #: Messages that come this close together travel in one line.
 _GATHER_S = 0.005
 
-Message = dict[str, Any]
+# --- What the acceptor tells its parent ------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """Peers are served."""
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """It cannot start, and ends."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class RecordStored:
+    """A record is in a slot. `found`: by the scan at a start, so it may be cut off and its payload is checked."""
+
+    slot: int
+    sequence: int
+    study_instance_uid: str
+    found: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class AssociationClosed:
+    """An association ended (released, aborted, lost); comes after its objects."""
+
+    association_id: str
+    outcome: str
+    at_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class ReportAnswered:
+    """The outcome of a storage commitment was answered on its association; `None`: it could not be sent there."""
+
+    number: int
+    status: int | None
+    at_s: float
+
+
+FromAcceptor = Ready | Failed | RecordStored | AssociationClosed | ReportAnswered
+
+# --- What the parent tells the acceptor ------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """Everything it needs to know; the first message."""
+
+    options: AcceptorOptions
+
+
+@dataclass(frozen=True, slots=True)
+class Freed:
+    """These records (slot, sequence) have settled; their slots can be used again."""
+
+    slots: tuple[tuple[int, int], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Unavailable:
+    """Why nothing can be filed; until an empty reason comes, objects are answered "out of resources"."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class SendReport:
+    """Send an N-EVENT-REPORT on an association; `ReportAnswered` tells what came of it."""
+
+    number: int
+    association_id: str
+    event_type: int
+    data_set: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Stop:
+    """End: no new connections, the open ones cut."""
+
+
+ToAcceptor = Options | Freed | Unavailable | SendReport | Stop
+Message = FromAcceptor | ToAcceptor
+
+#: The tags on the wire. Both ends are of one version; a tag that is not here is a fault, never passed over.
+_KINDS: Mapping[str, type[Message]] = {
+    "ready": Ready, "failed": Failed, "stored": RecordStored, "closed": AssociationClosed, "answered": ReportAnswered,
+    "options": Options, "freed": Freed, "unavailable": Unavailable, "report": SendReport, "stop": Stop,
+}  # fmt: skip
+_TAGS = {kind: tag for tag, kind in _KINDS.items()}
+
+
+class UnknownMessage(NodeError):
+    """The other end said something that this one does not understand."""
+
+
+def encode(message: Message) -> dict[str, Any]:
+    """Return a message as what JSON can say."""
+    return {"kind": _TAGS[type(message)], **_plain(message)}
+
+
+def decode(data: Mapping[str, Any]) -> Message:
+    """Return the message that `encode` made this of. Raises `UnknownMessage`."""
+    kind = _KINDS.get(data.get("kind", ""))
+    if kind is None:
+        raise UnknownMessage(f"The acceptor and its parent do not understand each other: no message {data!r:.80}.")
+    try:
+        rebuilt: Message = _rebuilt(kind, data)
+    except (KeyError, TypeError, ValueError) as error:
+        raise UnknownMessage(f"A message {kind.__name__} between acceptor and parent is malformed: {error}.") from error
+    return rebuilt
+
+
+def _plain(value: Any) -> Any:
+    """Return dataclasses as objects, tuples as lists, bytes as Base64."""
+    if is_dataclass(value):
+        return {field.name: _plain(getattr(value, field.name)) for field in fields(value)}
+    if isinstance(value, tuple):
+        return [_plain(one) for one in value]
+    return base64.b64encode(value).decode() if isinstance(value, bytes) else value
+
+
+def _rebuilt(hint: Any, value: Any) -> Any:
+    """Return a value of `_plain` as the type it had."""
+    if is_dataclass(hint) and isinstance(hint, type):
+        return hint(**{name: _rebuilt(inner, value[name]) for name, inner in _hints(hint).items()})
+    if hint is bytes:
+        return base64.b64decode(value)
+    inner = get_args(hint)
+    if get_origin(hint) is tuple:
+        kinds = inner[:1] * len(value) if Ellipsis in inner else inner
+        return tuple(_rebuilt(kind, one) for kind, one in zip(kinds, value, strict=True))
+    if get_origin(hint) is UnionType:
+        return None if value is None else _rebuilt(inner[0], value)
+    return value
+
+
+@cache
+def _hints(kind: type) -> Mapping[str, Any]:
+    return get_type_hints(kind)
+
+
+# --- The wire --------------------------------------------------------------------------------------------------------
 
 
 class Channel:
@@ -26,19 +181,19 @@ class Channel:
     def __init__(self, connection: socket.socket, name: str) -> None:
         self._connection = connection
         self._waiting: queue.SimpleQueue[Message | None] = queue.SimpleQueue()
-        self._sender = threading.Thread(target=self._send, name=f"{name}-sender", daemon=True)
+        self._sender = VitalThread(self._send, f"{name}-sender")
         self._sender.start()
 
-    def tell(self, kind: str, **more: object) -> None:
+    def tell(self, message: Message) -> None:
         """Send a message some milliseconds from now, in order."""
-        self._waiting.put({"kind": kind, **more})
+        self._waiting.put(message)
 
     def messages(self) -> Iterator[Message]:
-        """Yield what the other end tells."""
+        """Yield what the other end tells. Raises `UnknownMessage`."""
         with contextlib.suppress(OSError), self._connection.makefile("rb") as lines:
             for line in lines:
                 if line.endswith(b"\n"):  # else the other end died inside it
-                    yield from json.loads(line)
+                    yield from map(decode, json.loads(line))
 
     def close(self) -> None:
         """Send what waits, and end."""
@@ -53,7 +208,7 @@ class Channel:
                 time.sleep(_GATHER_S)
             while len(batch) < _MESSAGES_PER_LINE and not self._waiting.empty():
                 batch.append(self._waiting.get())
-            told = [message for message in batch if message is not None]
+            told = [encode(message) for message in batch if message is not None]
             try:
                 if told:
                     self._connection.sendall(json.dumps(told).encode() + b"\n")
@@ -64,87 +219,8 @@ class Channel:
 
 
 def channel_pair() -> tuple[socket.socket, socket.socket]:
-    """Return two connected sockets with room for what one end says while the other is busy."""
+    """Return two connected sockets that hold what one end says while the other is busy."""
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
     for one in (ours, theirs):
         one.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _BUFFER_BYTES)
     return ours, theirs
-
-
-# --- What the acceptor process is told at its start, as plain data that travels as JSON ------------------------------
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PeerOption:
-    """Who may send: a calling AE title, from where, and how it proves itself."""
-
-    ae_title: str
-    network: str
-    tls: bool = False
-    certificate_sha256: str = ""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AeOption:
-    """One AE title the node answers to, and its policy. No `peers`: every listed peer."""
-
-    ae_title: str
-    peers: tuple[str, ...] = ()
-    tls: bool = False
-    any_sop_class: bool = False
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class UserOption:
-    """A user for identity negotiation (PS3.7 D.3.3.7); no password: the name alone will do."""
-
-    name: str
-    password: str = ""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TlsOption:
-    """Files and rules of the TLS listener."""
-
-    certificate: str
-    private_key: str
-    authorities: str
-    client_certificate: str
-    handshake_timeout_s: float = 10.0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AcceptorOptions:
-    """Everything the acceptor needs to know."""
-
-    spool: str
-    journal: str
-    parts_owner: str
-    aes: tuple[AeOption, ...]
-    peers: tuple[PeerOption, ...] = ()
-    users: tuple[UserOption, ...] = ()
-    tls: TlsOption | None = None
-    max_associations: int = 64
-    max_associations_per_peer: int = 32
-    max_waiting: int = 128
-    max_pdu_bytes: int = 131072
-    max_object_bytes: int = 4 << 30
-    min_free_bytes: int = 0
-    journal_slots: int = 512
-    idle_timeout_s: float = 60.0
-    pdu_timeout_s: float = 30.0
-    log_level: str = "INFO"
-
-    def to_json(self) -> dict[str, Any]:
-        """Return plain data."""
-        return asdict(self)
-
-    @classmethod
-    def from_json(cls, data: dict[str, Any]) -> Self:
-        """Rebuild from `to_json`'s result after a way through JSON."""
-        known = {field.name: data[field.name] for field in fields(cls)}
-        known["aes"] = tuple(AeOption(**one | {"peers": tuple(one["peers"])}) for one in data["aes"])
-        known["peers"] = tuple(PeerOption(**one) for one in data["peers"])
-        known["users"] = tuple(UserOption(**one) for one in data["users"])
-        known["tls"] = TlsOption(**data["tls"]) if data["tls"] else None
-        return cls(**known)

@@ -8,7 +8,6 @@ configured, over the association that asked, while it is open.
 from __future__ import annotations
 
 import logging
-import queue
 import threading
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -30,9 +29,12 @@ from dicom_node.core.uids import is_valid_uid
 from dicom_node.dimse.event_report import CommitmentOutcome, report_outcome
 from dicom_node.dimse.negotiation import Remote
 from dicom_node.dimse.tls import Tls
-from dicom_node.index.commitments import CommitmentRequest, Held, add_request, due_requests, held_objects, mark
+from dicom_node.end import VitalThread
+from dicom_node.index.commitments import CommitmentRequest, Held, add_request, due_requests, held_objects
 from dicom_node.index.database import Database
 from dicom_node.index.events import record as record_event
+from dicom_node.index.transitions import move_commitment
+from dicom_node.receive.channel import SendReport
 from dicom_node.storage.journal import Record
 from dicom_node.storage.spool import Spool
 
@@ -64,21 +66,16 @@ class CommitmentVerdict:
     is_malformed: bool = False
 
 
-#: A report's number, the status with which it was answered (`None`: it was not), and when.
-_Answer = tuple[int, int | None, datetime]
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReportPolicy:
-    """How outcomes travel: listener port by AE title, and its TLS if it speaks that; how long it is tried; and the way
-    over the open association (number, association ID, event type, encoded data set), whose end is told to
-    `Commitments.reported`."""
+    """How outcomes travel: to the listener at a port by AE title, with its TLS if it speaks that, for so long; or, for
+    peers without one, by asking the acceptor to send them over the association that is open."""
 
     ports: Mapping[str, int]
     tls: Mapping[str, Tls]
     give_up_after_s: float
     timeout_s: float
-    on_association: Callable[[int, str, int, bytes], None]
+    on_association: Callable[[SendReport], None]
 
 
 class Commitments:
@@ -89,10 +86,9 @@ class Commitments:
         self._spool = spool
         self._receiver_id = receiver_id
         self._policy = policy
-        self._answers: queue.SimpleQueue[_Answer] = queue.SimpleQueue()
         self._wake = threading.Event()
         self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="commitment", daemon=True)
+        self._thread = VitalThread(self._run, "commitment")
 
     def start(self) -> None:
         """Begin to report."""
@@ -104,7 +100,7 @@ class Commitments:
         self._wake.set()
         self._thread.join(5)
 
-    def requested(self, connection: Connection, record: Record, payload: bytes) -> None:
+    def keep(self, connection: Connection, record: Record, payload: bytes) -> None:
         """Keep a request, in the transaction that has entered every object acknowledged before it."""
         try:
             transaction_uid = str(_decoded(payload, record.transfer_syntax_uid).get("TransactionUID") or "")
@@ -123,17 +119,11 @@ class Commitments:
         add_request(connection, self._receiver_id, request)
         self._wake.set()
 
-    def reported(self, number: int, status: int | None) -> None:
-        """The association that asked has answered the report, or ended before (`None`). Never blocks."""
-        self._answers.put((number, status, datetime.now(UTC)))
-        self._wake.set()
-
     # --- the thread ----------------------------------------------------------------------------------------------
 
     def _run(self) -> None:
         while not self._stopping.is_set():
             try:
-                self._note_answers()
                 with self._database.read() as connection:
                     due = due_requests(connection, self._receiver_id, datetime.now(UTC))
                 for request in due:
@@ -146,28 +136,6 @@ class Commitments:
                 _log.exception("storage commitment failed unexpectedly")
             self._wake.wait(_POLL_S)
             self._wake.clear()
-
-    def _note_answers(self) -> None:
-        """Enter what associations have answered. Raises `IndexUnavailable`; nothing is forgotten then."""
-        while not self._answers.empty():
-            answer = self._answers.get()
-            try:
-                self._note_answer(*answer)
-            except IndexUnavailable:
-                self._answers.put(answer)
-                raise
-
-    def _note_answer(self, number: int, status: int | None, at: datetime) -> None:
-        if status is None:
-            note = "The association that asked ended before the outcome; set `port` of this [[peer]] to report to it."
-            values: dict[str, object] = {"note": note}
-            state = CommitmentState.GIVEN_UP
-        else:
-            values = {"note": f"Answered with status 0x{status:04X}.", "reported_at": at}
-            state = CommitmentState.REPORTED
-        with self._database.write() as connection:
-            mark(connection, number, state, **values)
-        _log.info("storage commitment", extra={"number": number, "state": state.value})
 
     def _work_off(self, request: CommitmentRequest) -> None:
         with self._database.read() as connection:
@@ -185,9 +153,10 @@ class Commitments:
             # Asked for once; should the word get lost with the acceptor, it is asked for again.
             with self._database.write() as connection:
                 again = now + timedelta(seconds=_ON_ASSOCIATION_S)
-                mark(connection, request.number, CommitmentState.PENDING, next_attempt_at=again, **counts)
+                move_commitment(connection, request.number, CommitmentState.PENDING, next_attempt_at=again, **counts)
             encoded = _encoded(outcome.data_set, request.transfer_syntax_uid)
-            self._policy.on_association(request.number, request.association_id, outcome.event_type, encoded)
+            report = SendReport(request.number, request.association_id, outcome.event_type, encoded)
+            self._policy.on_association(report)
             return
         self._report_to(port, request, outcome, counts)
 
@@ -210,7 +179,7 @@ class Commitments:
             wait_s = min(_FIRST_RETRY_S * 2.0 ** min(request.attempts, 30), _LONGEST_RETRY_S)
             values |= {"note": str(error), "next_attempt_at": now + timedelta(seconds=wait_s)}
         with self._database.write() as connection:
-            mark(connection, request.number, state, **values)
+            move_commitment(connection, request.number, state, **values)
         _log.info("storage commitment", extra={"number": request.number, "state": state.value, **counts})
 
     def _tell_studies(self, request: CommitmentRequest, verdict: CommitmentVerdict, at: datetime) -> None:
@@ -218,6 +187,17 @@ class Commitments:
             for study, count in verdict.studies.items():
                 text = f"{request.calling_ae_title} asked for storage commitment: {count} object(s) committed."
                 record_event(connection, study, at, ("commitment", text), transaction_uid=request.transaction_uid)
+
+
+def note_answer(connection: Connection, number: int, status: int | None, at: datetime) -> None:
+    """Enter what the association that asked answered to its report; `None`: it ended before."""
+    if status is None:
+        note = "The association that asked ended before the outcome; set `port` of this [[peer]] to report to it."
+        move_commitment(connection, number, CommitmentState.GIVEN_UP, note=note)
+    else:
+        note = f"Answered with status 0x{status:04X}."
+        move_commitment(connection, number, CommitmentState.REPORTED, note=note, reported_at=at)
+    _log.info("storage commitment answered", extra={"number": number, "note": note})
 
 
 def judge(request: CommitmentRequest, connection: Connection, spool: Spool) -> CommitmentVerdict:

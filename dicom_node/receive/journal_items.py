@@ -1,4 +1,4 @@
-"""What a slot holds: read, checked, and copied into the spool."""
+"""What a slot holds on its way out of the journal: read, checked, copied into the spool, entered into the index."""
 
 from __future__ import annotations
 
@@ -17,16 +17,21 @@ from dicom_node.headers.header import Header
 from dicom_node.headers.reader import Encoded, Unreadable
 from dicom_node.index.arrivals import add_instances, close_association, forget_lost_associations, open_association
 from dicom_node.index.events import record as record_event
-from dicom_node.receive.events import AcceptorDied, AssociationClosed, ReceiveEvent, RecordStored
+from dicom_node.receive.channel import AssociationClosed, RecordStored, ReportAnswered
+from dicom_node.receive.commitment import note_answer
+from dicom_node.receive.events import AcceptorDied, ReceiveEvent
 from dicom_node.storage.journal import Record, RecordKind, copy_payload, read_payload
 from dicom_node.storage.spool import Spool, object_key
+
+#: Names the parts of payloads that are being copied, should a crash leave any.
+PARTS_OWNER = "settle"
 
 
 @dataclass(slots=True)
 class JournalItem:
     """One record on its way: where it is copied to until it has its name, and what its header says."""
 
-    news: RecordStored
+    event: RecordStored
     record: Record
     part: Path | None = None
     header: Header | Unreadable | None = None
@@ -49,13 +54,13 @@ class JournalReader:
         self._journal = journal
         self._spool = spool
 
-    def item(self, news: RecordStored, record: Record) -> JournalItem:
+    def item(self, event: RecordStored, record: Record) -> JournalItem:
         """Return the record with the digest that names its content."""
         if record.kind is RecordKind.OBJECT:
             digest = hashlib.sha256(record.transfer_syntax_uid.encode())
-            digest.update(self._data_set(news.slot, record))
+            digest.update(self._data_set(event.slot, record))
             record = replace(record, sha256=digest.hexdigest())
-        return JournalItem(news, record)
+        return JournalItem(event, record)
 
     def is_whole(self, slot: int, record: Record) -> bool:
         """Tell a record from one that was cut off."""
@@ -71,7 +76,7 @@ class JournalReader:
             with self._spool.path(record.object_key).open("rb") as file:
                 header = os.pread(file.fileno(), record.header_bytes, record.data_set_offset)
         else:
-            header = read_payload(self._journal, item.news.slot, record.data_set_offset, record.header_bytes)
+            header = read_payload(self._journal, item.event.slot, record.data_set_offset, record.header_bytes)
         return Encoded(header, record.transfer_syntax_uid)
 
     def copy(self, item: JournalItem) -> None:
@@ -82,22 +87,22 @@ class JournalReader:
         """
         if item.record.kind is not RecordKind.OBJECT:
             return
-        if not item.news.found and self._spool.path(item.object_key).exists():
+        if not item.event.found and self._spool.path(item.object_key).exists():
             return
-        part = self._spool.new_part("settle")
-        part.fill(lambda target: copy_payload(self._journal, item.news.slot, item.record.payload_bytes, target))
+        part = self._spool.new_part(PARTS_OWNER)
+        part.fill(lambda target: copy_payload(self._journal, item.event.slot, item.record.payload_bytes, target))
         item.part = part.finish()
 
     def request(self, item: JournalItem) -> bytes:
         """Return the data set of a request for storage commitment."""
-        return read_payload(self._journal, item.news.slot, 0, item.record.payload_bytes)
+        return read_payload(self._journal, item.event.slot, 0, item.record.payload_bytes)
 
     def _data_set(self, slot: int, record: Record) -> bytes:
         start = record.data_set_offset
         return read_payload(self._journal, slot, start, record.payload_bytes - start)
 
 
-# --- One transaction: the rows of a batch, what carried them, what was asked, and which associations ended -----------
+# --- The rows of a batch, entered in one transaction: objects, what carried them, and which associations ended ------
 
 
 def enter_objects(connection: Connection, receiver_id: str, items: Sequence[JournalItem]) -> None:
@@ -110,18 +115,21 @@ def enter_objects(connection: Connection, receiver_id: str, items: Sequence[Jour
     for item, instance in zip(objects, instances, strict=True):
         if isinstance(item.header, Unreadable):
             _record_unreadable(connection, item, item.header)
-        if not item.news.found:  # an association from before the start is over
+        if not item.event.found:  # an association from before the start is over
             carried.setdefault((item.record.association_id, instance.study_instance_uid), []).append(instance)
     for (association_id, _), of_association in sorted(carried.items()):
         open_association(connection, association_id, receiver_id, of_association)
 
 
-def note_end(connection: Connection, receiver_id: str, news: ReceiveEvent) -> None:
-    """Note the end of an association, or of all of them."""
-    if isinstance(news, AssociationClosed):
-        close_association(connection, news.association_id, news.outcome, _time(news.at_s))
-    elif isinstance(news, AcceptorDied):
-        forget_lost_associations(connection, receiver_id, _time(0), _time(news.at_s))
+def note_end(connection: Connection, receiver_id: str, event: ReceiveEvent) -> None:
+    """Note what ended: an association, all of them, or a storage commitment that was reported on one."""
+    match event:
+        case AssociationClosed(association_id, outcome, at_s):
+            close_association(connection, association_id, outcome, _time(at_s))
+        case AcceptorDied(at_s):
+            forget_lost_associations(connection, receiver_id, _time(0), _time(at_s))
+        case ReportAnswered(number, status, at_s):
+            note_answer(connection, number, status, _time(at_s))
 
 
 def _instance(item: JournalItem) -> Instance:

@@ -10,7 +10,7 @@ from pathlib import Path
 from dicom_node.config.incoming import AeSettings
 from dicom_node.config.settings import Settings
 from dicom_node.core.errors import SettingsError
-from dicom_node.receive.channel import AcceptorOptions, AeOption, PeerOption, TlsOption, UserOption
+from dicom_node.receive.options import AcceptorOptions, AeOption, PeerOption, TlsOption, UserOption
 from dicom_node.receive.process import AcceptorProcess
 from dicom_node.storage.journal import HEAD_BYTES, SLOT_BYTES
 

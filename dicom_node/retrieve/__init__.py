@@ -1,1 +1,1 @@
-"""The pull door: find a study in a configured PACS and fetch it, by DIMSE, DICOMweb or Orthanc's own interface."""
+"""What is pulled: a study is found in a configured PACS and fetched, by DIMSE, DICOMweb or Orthanc's interface."""

@@ -80,9 +80,9 @@ class Watch:
     stopped: Callable[[], bool] = lambda: False
 
 
-def perform(retrieval: Retrieval, source: Source, door: SinkParts, called_ae_title: str, watch: Watch) -> Retrieval:
+def perform(retrieval: Retrieval, source: Source, sink: SinkParts, called_ae_title: str, watch: Watch) -> Retrieval:
     """Fetch and return the finished retrieval. Raises only `RetrievalStopped`; what came until then is kept."""
-    arrivals = RetrieveSink(door, SendingPeer(source.ae_title, called_ae_title, source.host), watch.stopped)
+    arrivals = RetrieveSink(sink, SendingPeer(source.ae_title, called_ae_title, source.host), watch.stopped)
     watch.begun(arrivals)
     outcome, failure = "aborted", None
     try:

@@ -10,9 +10,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
-from dicom_node.core.errors import NotFound, RetrievalStopped, SourceUnavailable
+from dicom_node.config.settings import Settings
+from dicom_node.core.errors import IndexUnavailable, NotFound, RetrievalStopped, SourceUnavailable
+from dicom_node.end import VitalThread
 from dicom_node.index.database import Database
 from dicom_node.index.retrievals import OpenRetrieval, forget, interrupted, remember
+from dicom_node.retrieve.kinds import make_sources
 from dicom_node.retrieve.retrieval import FINISHED, Retrieval, RetrievalState, Watch, new_retrieval, perform
 from dicom_node.retrieve.sink import RetrieveSink, SinkParts
 from dicom_node.retrieve.source import Source, WantedStudy
@@ -30,14 +33,14 @@ class Retrievals:
     def __init__(
         self,
         sources: Mapping[str, Source],
-        door: SinkParts,
+        sink: SinkParts,
         called_ae_title: str,
         memory: RetrievalMemory | None = None,
     ) -> None:
         """Without `memory` they end with the process."""
         self.sources = sources
         self._memory = memory
-        self._door = door
+        self._sink = sink
         self._called_ae_title = called_ae_title
         self._lock = threading.Lock()
         self._known: OrderedDict[str, Retrieval] = OrderedDict()
@@ -131,32 +134,37 @@ class Retrievals:
     def _start_waiting(self) -> None:
         while self._waiting and self._running < _AT_ONCE:
             self._running += 1
-            name = f"retrieve-{self._running}"
-            threading.Thread(target=self._run, args=(self._waiting.popleft(),), name=name, daemon=True).start()
+            VitalThread(self._run, f"retrieve-{self._running}", self._waiting.popleft()).start()
 
     # --- in the thread of one retrieval ------------------------------------------------------------------------
 
     def _run(self, id_: str) -> None:
         with self._lock:
             retrieval = self._known[id_] = replace(self._known[id_], state=RetrievalState.RUNNING)
-        # Stands for whatever nobody has thought of; that error goes on to the thread's door, which logs it.
-        finished = replace(
-            retrieval, state=RetrievalState.FAILED, reason="The node failed; its log has the error. Report it."
-        )
+        self._finish(self._performed(retrieval))
+        if not self._stopped.is_set():
+            self._forget(id_)
+
+    def _performed(self, retrieval: Retrieval) -> Retrieval:
+        """Fetch, and return how it ended."""
         try:
-            watch = Watch(begun=lambda arrivals: self._watch(id_, arrivals), stopped=self._stopped.is_set)
-            finished = perform(retrieval, self.sources[retrieval.source], self._door, self._called_ae_title, watch)
+            watch = Watch(begun=lambda arrivals: self._watch(retrieval.id, arrivals), stopped=self._stopped.is_set)
+            return perform(retrieval, self.sources[retrieval.source], self._sink, self._called_ae_title, watch)
         except RetrievalStopped as stop:
             what_next = "It goes on after the next start." if self._memory else "Ask again."
-            finished = replace(retrieval, state=RetrievalState.FAILED, reason=f"{stop} {what_next}")
-        finally:
-            self._finish(finished)
-            if not self._stopped.is_set():
-                self._forget(id_)
+            return replace(retrieval, state=RetrievalState.FAILED, reason=f"{stop} {what_next}")
+        except Exception:  # noqa: BLE001 - the worker's door: one bad study must not stop the others
+            _log.exception("retrieval failed unexpectedly", extra={"retrieval": retrieval.id})
+            why = "The node failed; its log has the error. Report it."
+            return replace(retrieval, state=RetrievalState.FAILED, reason=why)
 
     def _forget(self, id_: str) -> None:
-        if self._memory:
-            self._memory.forget(id_)
+        """Let the index forget it; when that cannot be reached, the next start fetches again what is here already."""
+        try:
+            if self._memory:
+                self._memory.forget(id_)
+        except IndexUnavailable as error:
+            _log.error("a retrieval that has ended stays in the index", extra={"retrieval": id_, "why": str(error)})
 
     def _watch(self, id_: str, arrivals: RetrieveSink) -> None:
         with self._lock:
@@ -169,6 +177,11 @@ class Retrievals:
             self._known[retrieval.id] = replace(current, finished_at=current.finished_at or datetime.now(UTC))
             self._running -= 1
             self._start_waiting()
+
+
+def open_retrievals(settings: Settings, sink: SinkParts, memory: RetrievalMemory | None = None) -> Retrievals:
+    """Return what fetches studies from the configured sources. Raises `SettingsError`."""
+    return Retrievals(make_sources(settings), sink, settings.node.ae_title, memory)
 
 
 # --- What outlives the process: retrievals that have not ended -------------------------------------------------------

@@ -19,7 +19,7 @@ from dicom_node.retrieve.source import WantedStudy
 from dicom_node.retrieve.tally import Tally
 from dicom_node.storage.spool import Buffer
 
-#: How long objects that another door has acknowledged may take to be indexed.
+#: How long objects that another way in has acknowledged may take to be indexed.
 _SETTLING_S = 10.0
 _LOOK_EVERY_S = 0.1
 _WHY = {
@@ -52,10 +52,10 @@ class Names:
 class RetrieveSink:
     """Takes the objects of one retrieval. Used by one thread; the `tally` may be read by any."""
 
-    def __init__(self, door: SinkParts, sender: SendingPeer, stopped: Callable[[], bool] = lambda: False) -> None:
+    def __init__(self, parts: SinkParts, sender: SendingPeer, stopped: Callable[[], bool] = lambda: False) -> None:
         """`stopped` tells that the node is ending: the next object then raises `RetrievalStopped`."""
         self.tally = Tally()
-        self._door = door
+        self._parts = parts
         self._sender = sender
         self._stopped = stopped
         self._association_id = str(uuid.uuid4())
@@ -86,7 +86,7 @@ class RetrieveSink:
     def confirm(self, wanted: WantedStudy) -> None:
         """Believe the index, not the source: count only what is here, as part of what was asked for.
 
-        What came through another door may still be on its way from there into the index; it is waited for.
+        What came through another way in may still be on its way from there into the index; it is waited for.
         """
         deadline = time.monotonic() + _SETTLING_S
         with suppress(IndexUnavailable):
@@ -96,12 +96,12 @@ class RetrieveSink:
 
     def close(self, outcome: str) -> None:
         """Note that nothing more comes: released, aborted or lost. A database that is away closes it by its silence."""
-        with suppress(IndexUnavailable), self._door.database.write() as connection:
+        with suppress(IndexUnavailable), self._parts.database.write() as connection:
             close_association(connection, self._association_id, outcome, datetime.now(UTC))
 
     def _count_here(self, wanted: WantedStudy) -> int:
         stored = self.tally.stored
-        with self._door.database.read() as connection:
+        with self._parts.database.read() as connection:
             here = count_present(connection, wanted.study_instance_uid, wanted.series_instance_uids)
             self.tally.confirm(here, count_among(connection, wanted.study_instance_uid, stored))
         return here
@@ -110,14 +110,14 @@ class RetrieveSink:
         """Collect the data set; `None` when it is larger than the node takes (the rest is read and dropped)."""
         data_set: bytearray | None = bytearray()
         for piece in pieces:
-            if data_set is not None and len(data_set) + len(piece) > self._door.max_object_bytes:
+            if data_set is not None and len(data_set) + len(piece) > self._parts.max_object_bytes:
                 data_set = None
             if data_set is not None:
                 data_set += piece
         return data_set
 
     def _store(self, names: Names, data_set: Buffer) -> StoreStatus:
-        return self._door.intake.store(
+        return self._parts.intake.store(
             Received(
                 sop_class_uid=names.sop_class_uid,
                 sop_instance_uid=names.sop_instance_uid,

@@ -57,7 +57,7 @@ class Tally:
 
     @property
     def sent_elsewhere(self) -> int:
-        """How many objects the source says it sent to another door (C-MOVE)."""
+        """How many objects the source says it sent to another receiver (C-MOVE)."""
         return self._sent_elsewhere
 
     def expect(self, count: int | None) -> None:
@@ -82,7 +82,7 @@ class Tally:
             self._failed_there = failed
 
     def count_sent_elsewhere(self, sent: int) -> None:
-        """Note how many objects the source says it sent to another door."""
+        """Note how many objects the source says it sent to another receiver."""
         with self._lock:
             self._sent_elsewhere = sent
 

@@ -1,1 +1,1 @@
-"""The roles of a node; each can run by itself on a machine of its own."""
+"""The roles of a node; each can run by itself on a machine of its own. The table of them is `app.ROLES`."""

@@ -5,45 +5,47 @@ from __future__ import annotations
 import logging
 import shutil
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from zoneinfo import ZoneInfo
 
 from dicom_node.config.running import InferenceSettings
 from dicom_node.core.errors import IndexUnavailable
 from dicom_node.deliver.profiles import profiles_of
+from dicom_node.end import VitalThread
 from dicom_node.fhir.options import FhirOptions
 from dicom_node.governance.admission import Standing
 from dicom_node.jobs.planning import JobSettings
 from dicom_node.jobs.runner import JobRunner
 from dicom_node.jobs.workers import Workers, WorkerSettings
 from dicom_node.roles.node import Node
+from dicom_node.roles.role import Role
 
 _IDLE_POLL_S = 1.0
+_END_S = 10.0
 _log = logging.getLogger(__name__)
 
 
-class InferRole:
-    """One thread for each task the workers can take; `worked` is called after each job: its results may leave."""
+class InferRole(Role):
+    """One thread for each task the workers can take; every role is woken after each job: its results may leave."""
 
-    def __init__(self, node: Node, worked: Callable[[], None]) -> None:
-        self._node = node
-        self._worked = worked
+    def __init__(self, node: Node, wake_all: Callable[[], None]) -> None:
+        super().__init__(node, wake_all)
         self._workers = Workers(_worker_settings(node.settings.inference))
         self._job_runner = JobRunner(node.database, node.spool, node.cards, self._workers, _job_settings(node))
         self._stop = threading.Event()
         self._wakes = [threading.Event() for _ in range(self._workers.capacity)]
         self._threads = [
-            threading.Thread(target=self._work, args=(wake,), name=f"job-runner-{number}", daemon=True)
-            for number, wake in enumerate(self._wakes)
+            VitalThread(self._work, f"job-runner-{number}", wake) for number, wake in enumerate(self._wakes)
         ]
 
-    def start(self) -> None:
+    def start(self) -> Mapping[str, int]:
         """Begin to take jobs; worker processes start with the first."""
         shutil.rmtree(self._node.work_dir, ignore_errors=True)  # what a crash left there is patient data
         self._node.work_dir.mkdir(parents=True)
         self._tell_refused()
         for thread in self._threads:
             thread.start()
+        return {}
 
     def _tell_refused(self) -> None:
         """Log at the start which models of routes will not run; their jobs say so too."""
@@ -64,10 +66,10 @@ class InferRole:
         self.wake()
         self._workers.close()
 
-    def join(self, timeout_s: float) -> None:
+    def join(self) -> None:
         """Wait until the threads have ended."""
-        for thread in self._threads:
-            thread.join(timeout_s)
+        for thread in filter(VitalThread.is_alive, self._threads):
+            thread.join(_END_S)
 
     def _work(self, wake: threading.Event) -> None:
         while not self._stop.is_set():
@@ -78,7 +80,7 @@ class InferRole:
                 _log.error("job runner waits for the database", extra={"why": str(error)})
                 worked = False
             if worked:
-                self._worked()
+                self._wake_all()
             else:
                 wake.wait(_IDLE_POLL_S)
 

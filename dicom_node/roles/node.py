@@ -1,4 +1,4 @@
-"""The parts every role shares, built from the settings on first use: index, spool, models, routes."""
+"""The parts that roles and commands share, built from the settings on first use: index, spool, models, routes."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from dicom_node.config.running import RouteSettings
 from dicom_node.config.settings import Settings
@@ -20,17 +19,18 @@ from dicom_node.core.routing import OWN_ATTRIBUTES, check_rank
 from dicom_node.deliver.kinds import destinations_of
 from dicom_node.governance.admission import ModelAdmission, rule_of
 from dicom_node.headers.header import ROUTING_KEYWORDS, snake_case
+from dicom_node.headers.reader import FileHeaders
 from dicom_node.index.database import Database
 from dicom_node.inference.cards.card import ModelCard
 from dicom_node.inference.cards.folders import survey_models
 from dicom_node.ingest.intake import Intake, IntakeLimits
+from dicom_node.ingest.session import IngestParts
+from dicom_node.ingest.wrapping import PictureWrapper
+from dicom_node.receive.events import ReceiveEvents
+from dicom_node.receive.process import AcceptorProcess
 from dicom_node.receive.start import receiver_id
+from dicom_node.retrieve.sink import SinkParts
 from dicom_node.storage.spool import Spool
-
-if TYPE_CHECKING:
-    from dicom_node.ingest.session import IngestParts
-    from dicom_node.ingest.watch import WatchFolders
-    from dicom_node.retrieve.retrievals import Retrievals
 
 _MEGABYTE = 1 << 20
 _log = logging.getLogger(__name__)
@@ -38,9 +38,10 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Node:
-    """The parts that every role shares, built from the settings on first use."""
+    """The parts that roles and commands share; `acceptor` serves the DICOM ports since before, where this node does."""
 
     settings: Settings
+    acceptor: AcceptorProcess | None = None
 
     @cached_property
     def database(self) -> Database:
@@ -96,12 +97,13 @@ class Node:
         )
         return Intake(self.database, self.spool, limits, receiver_id)
 
+    @cached_property
+    def received(self) -> ReceiveEvents:
+        """What the acceptor has told and nobody has dealt with; empty in a node that does not receive."""
+        return ReceiveEvents()
+
     def open_ingest(self, receiver_id: str) -> IngestParts:
         """Return the way in for files; associations are noted as this receiver's."""
-        from dicom_node.headers.reader import FileHeaders  # noqa: PLC0415 - each role loads only what it needs
-        from dicom_node.ingest.session import IngestParts  # noqa: PLC0415
-        from dicom_node.ingest.wrapping import PictureWrapper  # noqa: PLC0415
-
         return IngestParts(
             intake=self.intake_as(receiver_id),
             database=self.database,
@@ -113,24 +115,9 @@ class Node:
             accept_any_sop_class=self.settings.dicom.accept_any_sop_class,
         )
 
-    def open_watches(self, receiver_id: str) -> WatchFolders:
-        """Return what watches the configured folders."""
-        from dicom_node.ingest.watch import WatchFolders  # noqa: PLC0415
-
-        return WatchFolders(self.open_ingest(receiver_id), self.settings)
-
-    def open_retrievals(self, receiver_id: str, *, lasting: bool) -> Retrievals:
-        """Return what fetches studies from the configured sources; `lasting` ones are taken up again after a restart.
-
-        Raises `SettingsError`.
-        """
-        from dicom_node.retrieve.kinds import make_sources  # noqa: PLC0415
-        from dicom_node.retrieve.retrievals import RetrievalMemory, Retrievals  # noqa: PLC0415
-        from dicom_node.retrieve.sink import SinkParts  # noqa: PLC0415 - each role loads only what it needs
-
-        memory = RetrievalMemory(self.database, receiver_id) if lasting else None
-        door = SinkParts(self.intake_as(receiver_id), self.database, self.settings.dicom.max_object_mb * _MEGABYTE)
-        return Retrievals(make_sources(self.settings), door, self.settings.node.ae_title, memory)
+    def sink_parts(self, receiver_id: str) -> SinkParts:
+        """Return the way in for what is retrieved; associations are noted as this receiver's."""
+        return SinkParts(self.intake_as(receiver_id), self.database, self.settings.dicom.max_object_mb * _MEGABYTE)
 
     @property
     def work_dir(self) -> Path:

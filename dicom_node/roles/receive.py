@@ -1,76 +1,89 @@
-"""The role `receive`: the acceptor's news go to the consumer, in order."""
+"""The role `receive`: objects come in by C-STORE and from watched folders, and what was acknowledged gets its rows."""
 
 from __future__ import annotations
 
-import time
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
 
 from dicom_node.config.settings import Settings
+from dicom_node.core.errors import SettingsError
 from dicom_node.dimse.tls import ANY_NAME, Tls
-from dicom_node.jobs.sweeps import AssociationSweep
+from dicom_node.ingest.watch import WatchFolders
+from dicom_node.receive.associations import AssociationSweep
+from dicom_node.receive.channel import SendReport
 from dicom_node.receive.commitment import Commitments, ReportPolicy
-from dicom_node.receive.events import AcceptorDied, AssociationClosed, ConsumerLinks, JournalPlace, RecordStored
-from dicom_node.receive.journal_consumer import JournalConsumer
-from dicom_node.receive.process import AcceptorProcess
+from dicom_node.receive.journal_consumer import ConsumerLinks, JournalConsumer, JournalPlace
 from dicom_node.receive.start import journal_folder
 from dicom_node.roles.node import Node
+from dicom_node.roles.role import Role, Sweep
+
+_ASSOCIATIONS_EVERY_S = 10.0
+_log = logging.getLogger(__name__)
 
 
-class ReceiveRole:
-    """Runs the acceptor and the consumer."""
+class ReceiveRole(Role):
+    """What the acceptor has made durable becomes rows; requests for storage commitment are answered."""
 
-    def __init__(self, node: Node, acceptor: AcceptorProcess) -> None:
-        self._acceptor = acceptor
+    def __init__(self, node: Node, wake_all: Callable[[], None]) -> None:
+        """Raises `SettingsError` when no acceptor was started before."""
+        super().__init__(node, wake_all)
+        if node.acceptor is None:
+            raise SettingsError("The role receive needs an acceptor; start the node with `dicom-node serve`.")
+        self._acceptor = acceptor = node.acceptor
+        self._started_at = datetime.now(UTC)
         self._associations = AssociationSweep(node.database, node.receiver_id)
-        self._commitments = Commitments(node.database, node.spool, node.receiver_id, self._report_policy(node.settings))
-        links = ConsumerLinks(acceptor.freed, acceptor.trouble, self._commitments.requested)
+        policy = _report_policy(node.settings, acceptor.tell)
+        self._commitments = Commitments(node.database, node.spool, node.receiver_id, policy)
+        links = ConsumerLinks(node.received, acceptor.tell, self._commitments.keep)
         journal = JournalPlace(journal_folder(node.settings), acceptor.journal_slots)
-        self.consumer = JournalConsumer(node.database, node.spool, journal, node.receiver_id, links)
+        self._consumer = JournalConsumer(node.database, node.spool, journal, node.receiver_id, links)
+        self._watches: WatchFolders | None = None
 
-    def start(self) -> dict[str, int]:
+    def start(self) -> Mapping[str, int]:
         """Return when peers are served; the ports by name. Raises `SettingsError`."""
         self._associations.forget_own()
-        self.consumer.start()
+        self._consumer.start()
         self._commitments.start()
-        self._acceptor.listen_to(self)
+        self._acceptor.attend(self._node.received)
         self._acceptor.wait_until_ready()
-        return self._acceptor.ports
+        ports = self._acceptor.ports
+        _log.info("listening", extra={"ae_title": self._node.settings.node.ae_title, **ports})
+        if self._node.settings.watch:
+            self._watches = WatchFolders(self._node.open_ingest(self._node.receiver_id), self._node.settings)
+            self._watches.start()
+        return ports
 
     def stop(self) -> None:
-        """No more connections; what was acknowledged settles now or at the next start."""
+        """No more connections and files; what was acknowledged settles now or at the next start."""
         self._acceptor.stop()
-        self.consumer.stop()
+        self._consumer.stop()
         self._commitments.stop()
+        if self._watches is not None:
+            self._watches.stop()
 
-    def is_serving(self) -> bool:
-        """Tell whether peers are served."""
-        return self._acceptor.is_serving
-
-    # --- the acceptor's news -------------------------------------------------------------------------------------
-
-    def stored(self, slot: int, sequence: int, study_instance_uid: str, *, found: bool) -> None:
-        """An object is durable in a slot."""
-        self.consumer.put(RecordStored(slot, sequence, study_instance_uid, found))
-
-    def closed(self, association_id: str, outcome: str, at_s: float) -> None:
-        """An association ended; its objects were told before."""
-        self.consumer.put(AssociationClosed(association_id, outcome, at_s))
-
-    def died(self) -> None:
-        """The acceptor died, and all its associations with it."""
-        self.consumer.put(AcceptorDied(time.time()))
-
-    def reported(self, number: int, status: int | None) -> None:
-        """The outcome of a storage commitment was answered on its association, or could not be sent there."""
-        self._commitments.reported(number, status)
-
-    def _report_policy(self, settings: Settings) -> ReportPolicy:
-        own = settings.dicom_tls
-        # A peer is called at the address it came from, which its certificate need not name.
-        tls = Tls(ANY_NAME, own.ca, own.certificate, own.private_key)
-        return ReportPolicy(
-            ports={peer.ae_title: peer.port for peer in settings.peer if peer.port},
-            tls={peer.ae_title: tls for peer in settings.peer if peer.port_tls},
-            give_up_after_s=settings.dicom.commitment_retry_h * 3600,
-            timeout_s=settings.dicom.pdu_timeout_s,
-            on_association=self._acceptor.report,
+    def sweeps(self) -> Sequence[Sweep]:
+        """Keep the record of associations honest; once, take up what an earlier run made durable and did not enter."""
+        return (
+            Sweep("associations", self._associations.run, _ASSOCIATIONS_EVERY_S),
+            Sweep("adoption", self._adopt),
         )
+
+    def _adopt(self) -> None:
+        self._node.spool.remove_abandoned_parts()
+        count = self._node.intake.adopt_orphans(self._started_at)
+        if count:
+            _log.warning("orphans adopted", extra={"objects": count})
+
+
+def _report_policy(settings: Settings, tell: Callable[[SendReport], None]) -> ReportPolicy:
+    own = settings.dicom_tls
+    # A peer is called at the address it came from, which its certificate need not name.
+    tls = Tls(ANY_NAME, own.ca, own.certificate, own.private_key)
+    return ReportPolicy(
+        ports={peer.ae_title: peer.port for peer in settings.peer if peer.port},
+        tls={peer.ae_title: tls for peer in settings.peer if peer.port_tls},
+        give_up_after_s=settings.dicom.commitment_retry_h * 3600,
+        timeout_s=settings.dicom.pdu_timeout_s,
+        on_association=tell,
+    )

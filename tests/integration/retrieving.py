@@ -1,4 +1,4 @@
-"""What the tests of retrieval share: a door into a fresh index, a retrieval run in this thread, bytes compared."""
+"""What the tests of retrieval share: a way into a fresh index, a retrieval run in this thread, bytes compared."""
 
 from __future__ import annotations
 
@@ -34,14 +34,14 @@ class Place:
     max_object_bytes: int = 1 << 30
 
     @property
-    def door(self) -> SinkParts:
+    def parts(self) -> SinkParts:
         limits = IntakeLimits(min_free_bytes=self.min_free_bytes, max_object_bytes=self.max_object_bytes)
         intake = Intake(self.database, self.spool, limits, "test:retrieve")
         return SinkParts(intake, self.database, self.max_object_bytes)
 
     def fetch(self, source: Source, study: str, *series: str, watch: Watch | None = None) -> Retrieval:
         asked = new_retrieval("1", source.name, WantedStudy(study, series))
-        return perform(asked, source, self.door, CALLED, watch or Watch())
+        return perform(asked, source, self.parts, CALLED, watch or Watch())
 
     def rows(self) -> list[Mapping[str, Any]]:
         with self.database.read() as connection:

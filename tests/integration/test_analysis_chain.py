@@ -42,6 +42,7 @@ from dicom_node.storage.spool import Spool
 from tests.integration.crashing_perform import POISON_STUDY
 from tests.peers.process import free_port
 from tests.support.results.arrivals import opened_database
+from tests.support.results.rows import SOMEBODY
 from tests.support.studies.data_factories import small_chest_ct
 
 MAX_ATTEMPTS = 3
@@ -256,7 +257,7 @@ def test_a_rerun_sends_the_same_bytes_again_and_makes_no_second_object(chain: Ch
     made, files = chain.rows(artifacts), {path: path.read_bytes() for path in chain.files()}
     received_uids = [str(one.SOPInstanceUID) for one in chain.pacs.received]
     with chain.database.write() as connection:
-        actions.rerun_study(connection, images[0].StudyInstanceUID, None, datetime.now(UTC))
+        actions.rerun_study(connection, images[0].StudyInstanceUID, None, SOMEBODY, datetime.now(UTC))
     chain.run()
     assert chain.rows(artifacts) == made
     assert {path: path.read_bytes() for path in chain.files()} == files
@@ -345,7 +346,7 @@ def test_what_the_pacs_refuses_for_good_is_parked_until_a_human_asks(chain: Chai
     chain.deliver()
     assert chain.pacs.received == []
     with chain.database.write() as connection:
-        actions.retry_study(connection, images[0].StudyInstanceUID, datetime.now(UTC))
+        actions.retry_study(connection, images[0].StudyInstanceUID, SOMEBODY, datetime.now(UTC))
     chain.deliver()
     assert set(chain.states("pacs")) == {"SENT"}
     assert chain.pacs.modalities[-1] == "SR"

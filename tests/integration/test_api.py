@@ -67,7 +67,7 @@ def test_times_are_told_with_their_zone(client: Client) -> None:
 def test_one_study_tells_why_this_series(client: Client) -> None:
     study = client.get(f"/api/studies/{CHEST_CT}").json()
     assert study["jobs"][0]["decision"]["chosen"] == f"{CHEST_CT}.1"
-    assert study["study"]["deliveries"] == {"pending": 0, "sent": 0, "committed": 3, "parked": 1}
+    assert study["study"]["deliveries"] == {"pending": 0, "sent": 0, "committed": 3, "parked": 1, "discarded": 0}
 
 
 def test_the_timeline_begins_with_the_association(client: Client) -> None:
@@ -150,6 +150,8 @@ def test_a_parked_delivery_is_retried_and_the_node_woken(client: Client, woken: 
     assert answer.json() == {"ids": [parked["id"]]}
     assert client.get("/api/deliveries", params={"state": "PARKED"}).json() == []
     assert woken == ["woken"]
+    told = client.get(f"/api/studies/{parked['study_instance_uid']}/timeline").json()[-1]
+    assert (told["kind"], told["actor"]) == ("operator", "api-token")
 
 
 def test_a_committed_delivery_is_a_conflict(client: Client, woken: list[str]) -> None:

@@ -126,6 +126,9 @@ def test_a_rerun_queues_the_study_and_ends_with_the_same_result(served: Node, st
     wait_until(lambda: state(served, study) == "REPORTED", 120, "the report", 1.0)
     timeline = answer(served, "status", study)["timeline"]
     assert any("the earlier result stands" in entry["text"] for entry in timeline)
+    (asked,) = [entry for entry in timeline if entry["text"].startswith("The operator asked to analyse again")]
+    assert asked["actor"].startswith("cli:")
+    assert asked["actor"] in run(served, "status", study).stdout
 
 
 def test_models_are_listed_and_verified(served: Node) -> None:
@@ -170,27 +173,6 @@ for microseconds in range(1, 400):
 
 def test_a_signal_ends_the_wait_however_close_to_its_beginning_it_comes() -> None:
     subprocess.run([sys.executable, "-c", _TO_BE_STOPPED_AT_ANY_MOMENT], cwd=REPOSITORY, check=True, timeout=240)
-
-
-_A_THREAD_DIES = """
-import sys, threading
-from dicom_node.cli.serve import _watch_own_threads
-from dicom_node.end import End
-end = End()
-failed = _watch_own_threads(end)
-dying = threading.Thread(name=sys.argv[1], target=lambda: 1 / 0)
-dying.start()
-dying.join()  # what its death means is decided before anybody else asks for the end
-threading.Timer(1, end.ask).start()
-end.wait()
-sys.exit(3 if failed.is_set() else 0)
-"""
-
-
-@pytest.mark.parametrize(("name", "status"), [("consumer", 3), ("outbox-pacs", 3), ("of a peer", 0)])
-def test_only_the_death_of_a_thread_of_its_own_ends_the_node(name: str, status: int) -> None:
-    argv = [sys.executable, "-c", _A_THREAD_DIES, name]
-    assert subprocess.run(argv, cwd=REPOSITORY, timeout=120, check=False).returncode == status
 
 
 def test_help_and_version_answer_without_a_configuration(served: Node) -> None:

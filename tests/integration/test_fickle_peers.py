@@ -18,6 +18,7 @@ from dicom_node.index import actions
 from dicom_node.index.tables import deliveries
 from tests.integration.step_by_step_node import Site, site
 from tests.support.results.arrivals import after
+from tests.support.results.rows import SOMEBODY
 from tests.support.studies.data_factories import small_chest_ct
 
 
@@ -93,7 +94,7 @@ def test_a_pacs_that_agrees_and_refuses_is_not_told_again_for_ever(
             node.settle()
         assert_settled(node)
         # Once for all that goes before the report, once for each class of report.
-        assert len(node.told("told-again")) == 1 + len(REPORTS)
+        assert len(node.told("requeued")) == 1 + len(REPORTS)
     uids = [one.SOPInstanceUID for one in fickle.received]
     assert len(set(uids)) == len(uids)
 
@@ -109,7 +110,7 @@ def test_two_names_of_one_archive_get_a_report_each_and_the_run_is_shared(
             node.run(images)
             assert_settled(node)
             assert not [kind for name in ("one", "two") for kind in node.kinds_of(name) if " " in kind]
-            assert len(node.told("told-again")) <= 4
+            assert len(node.told("requeued")) <= 4
     assert len({one.SOPInstanceUID for one in picky.received if one.Modality == "SR"}) == 2
 
 
@@ -129,7 +130,7 @@ def test_a_power_cut_right_after_a_refusal_still_has_the_result_told_again(
         node.configure([pacs_at(port)])
         node.settle()
         assert_settled(node)
-        assert len(node.told("told-again")) == 1
+        assert len(node.told("requeued")) == 1
         assert set(node.kinds_of("pacs")) == {"SC", "SR"}
     (report,) = (one for one in picky.received if one.Modality == "SR")
     assert SEGMENTATION not in str(report)
@@ -155,7 +156,7 @@ def test_running_again_sends_no_set_that_is_not_wanted_any_more_and_owes_nothing
                 node.configure([pacs_at(port, "stays")])
                 picky.received.clear()
                 with node.database.write() as connection:
-                    actions.rerun_study(connection, str(images[0].StudyInstanceUID), None, after(0))
+                    actions.rerun_study(connection, str(images[0].StudyInstanceUID), None, SOMEBODY, after(0))
                 node.settle()
             assert_settled(node)
     assert sorted({str(one.Modality) for one in picky.received}) == ["OT", "SEG", "SR"]

@@ -8,10 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from alembic import command
 from alembic.autogenerate import compare_metadata
+from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import Row, Table, select
+from sqlalchemy import Row, Table, select, text
 
 import dicom_node.index.migrations
 from dicom_node.core.entities import Instance, InstanceRole, JobState, StudyState
@@ -25,6 +27,8 @@ from dicom_node.index.results import save_result
 from dicom_node.index.studies import arrivals, load_study
 from dicom_node.index.tables import artifacts, events, instances, metadata, studies
 from dicom_node.index.tables import jobs as jobs_table
+from dicom_node.index.transitions import Change, move_study
+from dicom_node.index.views import study as study_views
 from tests.support.results.arrivals import (
     STUDY,
     after,
@@ -59,6 +63,24 @@ def test_the_newest_migration_is_the_one_the_node_starts_without_alembic(index: 
     assert ScriptDirectory(str(folder)).get_heads() == [SCHEMA_HEAD]
     assert index.schema_version() == SCHEMA_HEAD
     index.migrate()
+
+
+def test_lines_from_before_actors_were_written_down_are_still_told(index: Database) -> None:
+    config = Config()
+    config.set_main_option("script_location", "dicom_node.index:migrations")
+    arrive(index, instance("1"))
+    with index.write() as connection:
+        config.attributes["connection"] = connection
+        command.downgrade(config, "0006")
+    old = {"uid": STUDY, "at": after(1), "kind": "told-again", "text": "The result is told again.", "detail": "{}"}
+    with index.write() as connection:
+        columns = "study_instance_uid, at, kind, text, detail"
+        connection.execute(text(f"INSERT INTO events ({columns}) VALUES (:uid, :at, :kind, :text, :detail)"), old)
+    index.migrate()
+    with index.read() as connection:
+        first, line = study_views.timeline(connection, STUDY)
+    assert (first.kind, first.actor) == ("received", "")
+    assert (line.kind, line.text, line.actor) == ("told-again", "The result is told again.", "")
 
 
 def test_a_first_image_opens_the_study(index: Database) -> None:
@@ -169,11 +191,10 @@ def test_an_image_that_comes_after_a_lone_report_was_set_aside_is_still_analysed
 
 
 def cut_empty(index: Database) -> None:
-    from dicom_node.index.studies import set_state  # noqa: PLC0415
-
     with index.write() as connection:
-        set_state(connection, STUDY, StudyState.COMPLETE, "", after(60))
-        set_state(connection, STUDY, StudyState.NOT_ANALYSED, "No route wants this study.", after(60))
+        move_study(connection, STUDY, StudyState.COMPLETE, Change(after(60)))
+        reason = "No route wants this study."
+        move_study(connection, STUDY, StudyState.NOT_ANALYSED, Change(after(60)), reason=reason)
 
 
 def test_our_own_result_is_known_by_its_uid_even_without_our_marks(index: Database) -> None:

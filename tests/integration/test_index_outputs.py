@@ -21,8 +21,7 @@ from dicom_node.core.entities import (
 from dicom_node.index import peer_memory as peers
 from dicom_node.index import results
 from dicom_node.index.database import Database
-from dicom_node.index.delivery_plan import requeue
-from dicom_node.index.jobs import ClaimedJob
+from dicom_node.index.jobs import ClaimedJob, requeue
 from dicom_node.index.lineage import PredecessorReport, ReportLineage, earlier_reports, withdrawn_objects
 from dicom_node.index.tables import artifacts, deliveries, events, jobs, peer_capabilities, studies
 from dicom_node.index.tables import results as results_table
@@ -98,7 +97,7 @@ def test_told_otherwise_a_result_keeps_what_it_has_and_owes_what_is_new(index: D
         connection.execute(update(deliveries).where(parked).values(state=DeliveryState.PARKED))
         assert requeue(connection, "key", "pacs does not take it", after(90))
         assert connection.scalar(select(studies.c.state)) == StudyState.ANALYSING
-        assert "told-again" in connection.scalars(select(events.c.kind)).all()
+        assert "requeued" in connection.scalars(select(events.c.kind)).all()
         assert not requeue(connection, "key", "twice", after(91)), "it is queued already"
     job = claimed(index, at_s=95)
     assert (job.earlier_job_key, job.started_at) == ("", after(61))

@@ -12,8 +12,9 @@ from dicom_node.index import results
 from dicom_node.index.database import Database
 from dicom_node.index.jobs import ClaimedJob
 from dicom_node.index.shadows import shadow_reports
-from dicom_node.index.studies import NewJob, add_jobs, load_study, set_state
+from dicom_node.index.studies import NewJob, add_jobs, load_study
 from dicom_node.index.tables import deliveries, events, studies
+from dicom_node.index.transitions import Change, move_study
 from tests.support.results.arrivals import STUDY, after, arrive, artifact, claimed, instance
 
 PACS = Destination(name="pacs", takes=frozenset({MediaType.DICOM}))
@@ -27,7 +28,7 @@ def queued(index: Database) -> Database:
         study = load_study(connection, STUDY, lock=True)
         assert study is not None
         add_jobs(connection, study, [new_job("live"), new_job("next", shadow_of="live")], after(60))
-        set_state(connection, STUDY, StudyState.COMPLETE, "", after(60))
+        move_study(connection, STUDY, StudyState.COMPLETE, Change(after(60)))
     return index
 
 

@@ -15,7 +15,8 @@ from dicom_node.core.uids import derived_uid
 from dicom_node.index.arrivals import add_instance, open_association
 from dicom_node.index.database import Database
 from dicom_node.index.tables import jobs, studies
-from dicom_node.jobs.sweeps import AssociationSweep, CompletenessSweep
+from dicom_node.jobs.sweeps import CompletenessSweep
+from dicom_node.receive.associations import AssociationSweep
 from tests.support.results.arrivals import STUDY, instance
 
 

@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
-from sqlalchemy import Row, Table, select
+from sqlalchemy import Row, Table, event, select
 from sqlalchemy.exc import IntegrityError
 
 from dicom_node.core.entities import ArtifactKind, DeliveryState, Destination, JobState, MediaType, StudyState
@@ -19,13 +19,27 @@ from dicom_node.index.database import Database
 from dicom_node.index.deliveries import DeliveryBatch
 from dicom_node.index.jobs import ClaimedJob, free_dead_leases
 from dicom_node.index.lineage import PredecessorReport, ReportLineage, earlier_reports
-from dicom_node.index.studies import NewJob, add_jobs, load_study, set_state
+from dicom_node.index.studies import NewJob, add_jobs, load_study
 from dicom_node.index.tables import artifacts as artifacts_table
 from dicom_node.index.tables import deliveries as deliveries_table
 from dicom_node.index.tables import jobs as jobs_table
 from dicom_node.index.tables import results as results_table
 from dicom_node.index.tables import studies
-from tests.support.results.arrivals import STUDY, after, arrive, artifact, claim, claimed, cut_study, instance, outcome
+from dicom_node.index.transitions import Change, move_delivery, move_study
+from dicom_node.index.views import study as study_views
+from tests.support.results.arrivals import (
+    STUDY,
+    after,
+    arrive,
+    artifact,
+    claim,
+    claimed,
+    cut_study,
+    instance,
+    opened_database,
+    outcome,
+)
+from tests.support.results.rows import SOMEBODY
 
 PACS = Destination(name="pacs", takes=frozenset({MediaType.DICOM}))
 EHR = Destination(name="ehr", takes=frozenset({MediaType.FHIR}))
@@ -163,7 +177,11 @@ def test_an_abandoned_job_that_a_late_image_overtook_is_superseded(index: Databa
     claimed(index, at_s=61, lease_s=5)
     arrive(index, instance("2", at_s=65))
     assert claim(index, "b:1", at_s=80) is None
-    assert [row.state for row in rows(index, jobs_table)] == [JobState.SUPERSEDED]
+    (job,) = rows(index, jobs_table)
+    assert (job.state, job.lease_owner, job.lease_until) == (JobState.SUPERSEDED, "", None)
+    with index.read() as connection:
+        told = study_views.timeline(connection, STUDY)[-1]
+    assert (told.kind, told.actor) == ("superseded", "node")
 
 
 def test_an_answer_reached_while_a_late_image_came_still_counts_for_its_revision(index: Database) -> None:
@@ -232,7 +250,7 @@ def test_a_rerun_with_the_same_answer_adds_nothing_and_sends_again(index: Databa
     save(index, claimed(index), "a", PACS)
     sent(index)
     with index.write() as connection:
-        actions.rerun_study(connection, STUDY, None, after(100))
+        actions.rerun_study(connection, STUDY, None, SOMEBODY, after(100))
     job = claimed(index, at_s=101)
     assert job.earlier_job_key == "key-a"
     with index.write() as connection:
@@ -244,12 +262,30 @@ def test_a_rerun_with_the_same_answer_adds_nothing_and_sends_again(index: Databa
     assert study_state(index) == StudyState.REPORTED
 
 
+def test_a_rerun_with_the_same_answer_leaves_alone_what_arrived_for_certain_or_was_discarded(index: Database) -> None:
+    queued(index)
+    save(index, claimed(index), "a", PACS, FOLDER)
+    picture, report, *others = rows(index, deliveries_table)
+    with index.write() as connection:
+        for row, *way in (
+            (picture, DeliveryState.SENT, DeliveryState.COMMITTED),
+            (report, DeliveryState.PARKED, DeliveryState.DISCARDED),
+            *((row, DeliveryState.SENT) for row in others),
+        ):
+            for state in way:
+                move_delivery(connection, deliveries_table.c.id == row.id, state, Change(after(80), actor=SOMEBODY))
+        assert delivery_plan.resend(connection, "key-a", [PACS, FOLDER], after(90)) == len(others)
+    states = {row.id: row.state for row in rows(index, deliveries_table)}
+    assert (states[picture.id], states[report.id]) == (DeliveryState.COMMITTED, DeliveryState.DISCARDED)
+    assert {states[row.id] for row in others} == {DeliveryState.PENDING}
+
+
 def test_a_known_answer_goes_to_a_destination_that_is_new(index: Database) -> None:
     queued(index)
     save(index, claimed(index), "a", PACS)
     sent(index)
     with index.write() as connection:
-        actions.rerun_study(connection, STUDY, None, after(100))
+        actions.rerun_study(connection, STUDY, None, SOMEBODY, after(100))
     job = claimed(index, at_s=101)
     with index.write() as connection:
         assert results.answer_again(connection, job, "key-a", [PACS, FOLDER], after(102))
@@ -342,7 +378,7 @@ def test_a_parked_object_waits_for_a_human(index: Database) -> None:
         deliveries.mark_sent(connection, batch, batch.items[0], "", after(81))
     assert batch_of(index, at_s=10_000) is None
     with index.write() as connection:
-        actions.retry_study(connection, STUDY, after(100))
+        actions.retry_study(connection, STUDY, SOMEBODY, after(100))
     assert [item.artifact.kind for item in claimed_batch(index, at_s=101).items] == ["SR"]
 
 
@@ -404,6 +440,31 @@ def test_a_late_image_and_a_worker_that_takes_the_job_do_not_block_each_other(in
     assert (states.count(JobState.RUNNING), states.count(JobState.SUPERSEDED)) == (taken, 15 - taken)
 
 
+def test_an_operator_who_asks_again_and_a_worker_that_ends_do_not_wait_for_each_other(postgres_url: str) -> None:
+    """The worker has its job and next wants the study, at the moment at which the operator wants the job."""
+    asking = threading.Event()
+
+    def ask(index: Database) -> list[int]:
+        with index.write() as connection:
+            return actions.rerun_study(connection, STUDY, None, SOMEBODY, after(63))
+
+    with opened_database(postgres_url) as index, ThreadPoolExecutor(1) as pool:
+        queued(index)
+        job = claimed(index)
+
+        @event.listens_for(index.engine, "before_cursor_execute")
+        def _notice(_connection: object, _cursor: object, statement: str, *_rest: object) -> None:
+            if threading.current_thread() is not threading.main_thread() and "FROM jobs" in statement:
+                asking.set()
+
+        with index.write() as connection:
+            connection.execute(select(jobs_table).with_for_update())
+            asked = pool.submit(ask, index)
+            assert asking.wait(30)
+            assert jobs.finish(connection, job, JobState.FAILED, ("", "", "It crashed."), after(62))
+        assert asked.result(30) == [job.id]
+
+
 # --- whose turn it is ---
 
 
@@ -417,7 +478,7 @@ def _queue(index: Database, name: str, priority: Priority, at_s: float) -> str:
         job = NewJob(route="r", model="m", series_instance_uid="1", study_partial=False, decision={}, reason="",
                      priority=priority)  # fmt: skip
         add_jobs(connection, found, [job], after(at_s))
-        set_state(connection, study, StudyState.COMPLETE, "", after(at_s))
+        move_study(connection, study, StudyState.COMPLETE, Change(after(at_s)))
     return study
 
 
@@ -465,7 +526,7 @@ def test_a_rerun_takes_its_place_behind_what_waits(index: Database) -> None:
     assert save(index, claimed(index, at_s=1))
     waiting = _queue(index, "waiting", Priority.ROUTINE, 90_000)
     with index.write() as connection:
-        actions.rerun_study(connection, old, None, after(100_000))
+        actions.rerun_study(connection, old, None, SOMEBODY, after(100_000))
     stat = _queue(index, "stat", Priority.STAT, 100_001)
 
     assert _turns(index, 100_002) == [stat, waiting, old]

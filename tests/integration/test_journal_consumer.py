@@ -17,8 +17,9 @@ from dicom_node.headers.file_meta import file_head
 from dicom_node.headers.scan import scan_header
 from dicom_node.index.database import Database
 from dicom_node.index.tables import associations, events, instances
-from dicom_node.receive.events import AcceptorDied, AssociationClosed, ConsumerLinks, JournalPlace, RecordStored
-from dicom_node.receive.journal_consumer import JournalConsumer
+from dicom_node.receive.channel import AssociationClosed, Freed, RecordStored, Unavailable
+from dicom_node.receive.events import AcceptorDied, ReceiveEvents
+from dicom_node.receive.journal_consumer import ConsumerLinks, JournalConsumer, JournalPlace
 from dicom_node.storage.journal import JournalWriter, Record, RecordKind, read_record, slot_path
 from dicom_node.storage.spool import Spool
 from tests.peers.process import wait_until
@@ -36,7 +37,7 @@ class Bench:
     folder: Path
     index: Database
     freed: list[tuple[int, int]] = field(default_factory=list)
-    troubles: list[str] = field(default_factory=list)
+    reasons: list[str] = field(default_factory=list)
     requests: list[bytes] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -44,19 +45,24 @@ class Bench:
         self.journal.recover()
         self.journal.grow()
         self.spool = Spool(self.folder / "spool")
-        self.consumer = self.new_consumer()
+        self.events = ReceiveEvents()
+        self.consumer = self.new_consumer(self.events)
 
-    def new_consumer(self) -> JournalConsumer:
-        def requested(_connection: object, _record: object, payload: bytes) -> None:
+    def new_consumer(self, events: ReceiveEvents) -> JournalConsumer:
+        def keep_request(_connection: object, _record: object, payload: bytes) -> None:
             if payload == POISON:
                 raise RuntimeError("a fault")
             self.requests.append(payload)
 
-        links = ConsumerLinks(self._take_back, self.troubles.append, requested)
+        links = ConsumerLinks(events, self._be_told, keep_request)
         return JournalConsumer(self.index, self.spool, JournalPlace(self.folder / "journal", SLOTS), "receiver", links)
 
-    def _take_back(self, slots: object) -> None:
-        for slot, sequence in slots:  # type: ignore[attr-defined]
+    def _be_told(self, message: Freed | Unavailable) -> None:
+        """Do as the acceptor does."""
+        if isinstance(message, Unavailable):
+            self.reasons.append(message.reason)
+            return
+        for slot, sequence in message.slots:
             self.freed.append((slot, sequence))
             self.journal.settled(slot, sequence)
 
@@ -83,7 +89,7 @@ class Bench:
             return list(connection.execute(select(instances).order_by(instances.c.id)))
 
     def wait(self) -> None:
-        wait_until(lambda: self.consumer.backlog() == 0, 60, "everything to be settled", 0.02)
+        wait_until(lambda: self.events.backlog() == 0, 60, "everything to be settled", 0.02)
         wait_until(lambda: self.journal.free_count() == SLOTS, 60, "every slot to be free", 0.02)
 
 
@@ -102,8 +108,8 @@ def images() -> list[bytes]:
 def test_records_become_files_and_rows_and_their_slots_are_free_again(bench: Bench, images: list[bytes]) -> None:
     bench.consumer.start()
     for image in images:
-        bench.consumer.put(bench.write(image))
-    bench.consumer.put(AssociationClosed("a", "released", time.time()))
+        bench.events.put(bench.write(image))
+    bench.events.put(AssociationClosed("a", "released", time.time()))
     bench.wait()
     rows = bench.rows()
     assert len(rows) == len(images)
@@ -119,11 +125,11 @@ def test_records_become_files_and_rows_and_their_slots_are_free_again(bench: Ben
 
 def test_a_study_is_not_complete_while_an_object_of_it_is_in_a_slot(bench: Bench, images: list[bytes]) -> None:
     event = bench.write(images[0])
-    bench.consumer.put(event)
-    assert bench.consumer.unsettled_studies() == {event.study_instance_uid}
+    bench.events.put(event)
+    assert bench.events.unsettled_studies() == {event.study_instance_uid}
     bench.consumer.start()
     bench.wait()
-    assert bench.consumer.unsettled_studies() == frozenset()
+    assert bench.events.unsettled_studies() == frozenset()
 
 
 def test_a_start_settles_what_was_left_and_drops_what_was_cut_off(bench: Bench, images: list[bytes]) -> None:
@@ -134,7 +140,7 @@ def test_a_start_settles_what_was_left_and_drops_what_was_cut_off(bench: Bench, 
     path.write_bytes(content)
     bench.consumer.start()
     for event in (whole, cut):
-        bench.consumer.put(RecordStored(event.slot, event.sequence, event.study_instance_uid, found=True))
+        bench.events.put(RecordStored(event.slot, event.sequence, event.study_instance_uid, found=True))
     bench.wait()
     assert [row.sop_instance_uid for row in bench.rows()] == [
         scan_header(memoryview(images[0]), EXPLICIT).sop_instance_uid
@@ -147,13 +153,13 @@ def test_a_file_from_before_a_power_cut_is_written_again(bench: Bench, images: l
     """Its name may have become durable and its content not."""
     event = bench.write(images[0])
     bench.consumer.start()
-    bench.consumer.put(event)
+    bench.events.put(event)
     bench.wait()
     (row,) = bench.rows()
     path = bench.spool.path(row.object_key)  # type: ignore[attr-defined]
     path.write_bytes(b"")
     again = bench.write(images[0])
-    bench.consumer.put(RecordStored(again.slot, again.sequence, again.study_instance_uid, found=True))
+    bench.events.put(RecordStored(again.slot, again.sequence, again.study_instance_uid, found=True))
     bench.wait()
     assert path.read_bytes().endswith(images[0])
     assert len(bench.rows()) == 1
@@ -162,19 +168,19 @@ def test_a_file_from_before_a_power_cut_is_written_again(bench: Bench, images: l
 def test_an_event_about_an_earlier_record_frees_nothing(bench: Bench, images: list[bytes]) -> None:
     event = bench.write(images[0])
     bench.consumer.start()
-    bench.consumer.put(RecordStored(event.slot, event.sequence - 1, event.study_instance_uid, found=True))
-    wait_until(lambda: bench.consumer.backlog() == 0, 60, "the event to be taken")
+    bench.events.put(RecordStored(event.slot, event.sequence - 1, event.study_instance_uid, found=True))
+    wait_until(lambda: bench.events.backlog() == 0, 60, "the event to be taken")
     assert read_record(bench.folder / "journal", event.slot) is not None
     assert bench.journal.free_count() == SLOTS - 1
-    bench.consumer.put(event)
+    bench.events.put(event)
     bench.wait()
 
 
 def test_the_same_content_twice_is_one_row_and_one_file(bench: Bench, images: list[bytes]) -> None:
     bench.consumer.start()
     for _ in range(2):
-        bench.consumer.put(bench.write(images[0]))
-        bench.consumer.put(bench.write(images[0]))
+        bench.events.put(bench.write(images[0]))
+        bench.events.put(bench.write(images[0]))
         bench.wait()
     assert len(bench.rows()) == 1
     assert len(list((bench.folder / "spool" / "objects").rglob("*.dcm"))) == 1
@@ -186,8 +192,8 @@ def test_a_header_that_cannot_be_read_is_kept_and_said(bench: Bench, images: lis
     at = images[0].index(b"\x20\x00\x0d\x00UI")
     image = images[0][:at] + broken + images[0][at:]
     bench.consumer.start()
-    bench.consumer.put(bench.write(image))
-    bench.consumer.put(bench.write(images[1]))
+    bench.events.put(bench.write(image))
+    bench.events.put(bench.write(images[1]))
     bench.wait()
     assert [row.role for row in bench.rows()] == ["EVIDENCE", "SOURCE"]  # type: ignore[attr-defined]
     with bench.index.read() as connection:
@@ -200,13 +206,13 @@ def test_a_spool_that_cannot_be_written_is_told_and_tried_again(bench: Bench, im
     objects.rename(objects.with_name("away"))
     objects.write_bytes(b"a file where the folder should be")
     bench.consumer.start()
-    bench.consumer.put(bench.write(images[0]))
-    wait_until(lambda: bool(bench.troubles and bench.troubles[-1]), 60, "the trouble to be told")
+    bench.events.put(bench.write(images[0]))
+    wait_until(lambda: bool(bench.reasons and bench.reasons[-1]), 60, "the reason to be told")
     assert bench.rows() == []
     objects.unlink()
     objects.with_name("away").rename(objects)
     bench.wait()
-    assert bench.troubles[-1] == ""
+    assert bench.reasons[-1] == ""
     assert len(bench.rows()) == 1
 
 
@@ -225,8 +231,8 @@ def request_after(bench: Bench, stored: RecordStored, payload: bytes) -> RecordS
 
 def test_a_request_for_commitment_comes_after_what_was_stored_before_it(bench: Bench, images: list[bytes]) -> None:
     stored = bench.write(images[0])
-    bench.consumer.put(stored)
-    bench.consumer.put(request_after(bench, stored, b"request"))
+    bench.events.put(stored)
+    bench.events.put(request_after(bench, stored, b"request"))
     bench.consumer.start()
     bench.wait()
     assert bench.requests == [b"request"]
@@ -237,10 +243,10 @@ def test_a_record_that_cannot_be_filed_keeps_its_slot_and_holds_up_no_other(benc
     """Whoever takes requests has a fault; the objects around the request are filed all the same."""
     first, second = bench.write(images[0]), bench.write(images[1])
     poison = request_after(bench, first, POISON)
-    for news in (first, poison, second):
-        bench.consumer.put(news)
+    for event in (first, poison, second):
+        bench.events.put(event)
     bench.consumer.start()
-    wait_until(lambda: bench.consumer.backlog() == 0, 60, "the others to be filed")
+    wait_until(lambda: bench.events.backlog() == 0, 60, "the others to be filed")
     wait_until(lambda: bench.journal.free_count() == SLOTS - 1, 60, "their slots to be free")
     assert len(bench.rows()) == 2
     assert read_record(bench.folder / "journal", poison.slot) is not None
@@ -248,8 +254,8 @@ def test_a_record_that_cannot_be_filed_keeps_its_slot_and_holds_up_no_other(benc
 
 def test_when_the_acceptor_dies_its_associations_are_over(bench: Bench, images: list[bytes]) -> None:
     bench.consumer.start()
-    bench.consumer.put(bench.write(images[0]))
-    bench.consumer.put(AcceptorDied(time.time()))
+    bench.events.put(bench.write(images[0]))
+    bench.events.put(AcceptorDied(time.time()))
     bench.wait()
 
     def outcome() -> str:
@@ -263,15 +269,16 @@ def test_consumers_that_are_ended_at_any_moment_lose_and_double_nothing(bench: B
     """What one consumer has not finished, the next one finds in the slots."""
     stored = [bench.write(image) for image in images]
     for pause_s in (0.0, 0.02, 0.1, 0.3):
-        consumer = bench.new_consumer()
+        received = ReceiveEvents()
+        consumer = bench.new_consumer(received)
         consumer.start()
         for event in stored:
-            consumer.put(RecordStored(event.slot, event.sequence, event.study_instance_uid, found=True))
+            received.put(RecordStored(event.slot, event.sequence, event.study_instance_uid, found=True))
         threading.Event().wait(pause_s)
         consumer.stop()
     bench.consumer.start()
     for event in stored:
-        bench.consumer.put(RecordStored(event.slot, event.sequence, event.study_instance_uid, found=True))
+        bench.events.put(RecordStored(event.slot, event.sequence, event.study_instance_uid, found=True))
     bench.wait()
     assert len(bench.rows()) == len(images)
     assert len(list((bench.folder / "spool" / "objects").rglob("*.dcm"))) == len(images)

@@ -37,6 +37,7 @@ from tests.peers.process import free_port
 from tests.support.results import analysis_examples as examples
 from tests.support.results.arrivals import after
 from tests.support.results.result_answers import every_output_set
+from tests.support.results.rows import SOMEBODY
 from tests.support.studies.data_factories import small_chest_ct
 
 MODEST = (SECONDARY_CAPTURE, REPORTS["comprehensive"])
@@ -126,7 +127,7 @@ def test_a_pacs_that_was_away_is_told_again_in_what_it_takes(tmp_path: Path, ima
         with taking(tmp_path / "pacs", *MODEST, port=port) as pacs:
             node.settle()
         received = pacs.datasets()
-        (again,) = node.told("told-again")
+        (again,) = node.told("requeued")
         kinds = node.kinds_of("pacs")
         made = {row.uid: row for row in node.rows(artifacts)}
     assert set(kinds) == {"SC", "SR"}
@@ -152,7 +153,7 @@ def test_a_class_refused_on_storing_is_not_referred_to(tmp_path: Path, images: S
         node.ask()
         node.run(images)
         assert set(node.kinds_of("pacs")) == {"SC", "SR"}
-        assert len(node.told("told-again")) == 2
+        assert len(node.told("requeued")) == 2
         node.ask()
         (memory,) = node.rows(peer_capabilities)
     assert set(memory.refused) == {SEGMENTATION, REPORTS["comprehensive3d"]}
@@ -212,7 +213,7 @@ def test_a_class_the_site_insists_on_is_parked_and_not_told_again(tmp_path: Path
     with picky.serving() as port, site(tmp_path / "node", [pacs_at(port, "PICKY", **wanted)]) as node:
         node.run(images)
         assert node.kinds_of("pacs").count("SR PARKED") == 1
-        assert node.told("told-again") == []
+        assert node.told("requeued") == []
 
 
 def test_a_destination_that_changes_its_mind_gets_the_next_study_as_it_takes_it(
@@ -228,7 +229,7 @@ def test_a_destination_that_changes_its_mind_gets_the_next_study_as_it_takes_it(
             node.run(images[-1:])
             assert set(modalities(pacs.datasets())) == {"OT", "SR"}
             (report,) = (one for one in pacs.datasets() if one.Modality == "SR")
-            assert len(node.told("told-again")) == 1
+            assert len(node.told("requeued")) == 1
         before = next(dcmread(one) for one in (tmp_path / "before").rglob("SR*"))
     predecessor = report.PredecessorDocumentsSequence[0].ReferencedSeriesSequence[0].ReferencedSOPSequence[0]
     assert predecessor.ReferencedSOPInstanceUID == before.SOPInstanceUID
@@ -261,7 +262,7 @@ def test_what_is_added_to_a_destination_comes_without_a_second_copy_of_the_rest(
         assert {name.split("-")[0] for name in before} == {"SC", "SEG", "FHIR"}
         node.configure([folder_at(files, outputs={"encapsulated_pdf": True})])
         with node.database.write() as connection:
-            actions.rerun_study(connection, str(images[0].StudyInstanceUID), None, after(0))
+            actions.rerun_study(connection, str(images[0].StudyInstanceUID), None, SOMEBODY, after(0))
         node.settle()
     now = {path.name: path.read_bytes() for path in files.iterdir()}
     assert now.items() >= before.items()
@@ -325,7 +326,7 @@ def test_a_rejection_note_waits_for_what_replaces_the_objects(tmp_path: Path, im
         assert [kind for kind in node.kinds_of("pacs") if " " in kind] == ["SR PARKED", "REJECT PENDING"]
         picky.refused = ()
         with node.database.write() as connection:
-            actions.retry_study(connection, str(images[0].StudyInstanceUID), after(0))
+            actions.retry_study(connection, str(images[0].StudyInstanceUID), SOMEBODY, after(0))
         node.settle()
         assert [kind for kind in node.kinds_of("pacs") if " " in kind] == []
     assert picky.received[-1].Modality == "KO"

@@ -7,7 +7,7 @@ from pathlib import Path
 from dicom_node.config.settings import Settings
 from dicom_node.index.database import Database
 from dicom_node.retrieve.retrieval import Retrieval, RetrievalState, new_retrieval
-from dicom_node.retrieve.retrievals import RetrievalMemory
+from dicom_node.retrieve.retrievals import RetrievalMemory, open_retrievals
 from dicom_node.retrieve.source import WantedStudy
 from dicom_node.roles.node import Node
 
@@ -45,7 +45,7 @@ def test_one_under_which_the_node_ends_again_and_again_is_given_up_with_a_reason
 def test_one_from_a_source_that_is_no_longer_configured_is_shown_as_failed(tmp_path: Path) -> None:
     node = Node(Settings.model_validate({"node": {"data_dir": str(tmp_path / "data"), "min_free_mb": 0}}))
     RetrievalMemory(node.database, "one").remember(asked(0))
-    retrievals = node.open_retrievals("one", lasting=True)
+    retrievals = open_retrievals(node.settings, node.sink_parts("one"), RetrievalMemory(node.database, "one"))
     retrievals.take_up()
     (shown,) = retrievals.all()
     assert shown.state is RetrievalState.FAILED

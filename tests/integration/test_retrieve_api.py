@@ -15,7 +15,7 @@ import pytest
 
 from dicom_node.doctor.peers import check_sources
 from dicom_node.retrieve.retrieval import FINISHED
-from dicom_node.retrieve.retrievals import Retrievals
+from dicom_node.retrieve.retrievals import RetrievalMemory, Retrievals, open_retrievals
 from dicom_node.roles.node import Node
 from dicom_node.roles.settings import SiteSettings
 from tests.peers.node import to_toml
@@ -50,10 +50,17 @@ def configuration(folder: Path, pacs: Orthanc) -> dict[str, Any]:
     }
 
 
+def lasting_retrievals(node: Node) -> Retrievals:
+    memory = RetrievalMemory(node.database, "test:retrieve")
+    return open_retrievals(node.settings, node.sink_parts("test:retrieve"), memory)
+
+
 @pytest.fixture
 def retrievals(tmp_path: Path, pacs: Orthanc) -> Iterator[Retrievals]:
     node = Node(SiteSettings.model_validate(configuration(tmp_path, pacs)))
-    opened = node.open_retrievals("test:retrieve", lasting=True)
+    opened = open_retrievals(
+        node.settings, node.sink_parts("test:retrieve"), RetrievalMemory(node.database, "test:retrieve")
+    )
     yield opened
     opened.stop()
     wait_until(lambda: all(one.state in FINISHED for one in opened.all()), 60, "the retrievals to end")
@@ -200,7 +207,9 @@ def test_a_search_at_an_address_that_is_no_dicomweb_is_told_so(tmp_path: Path, p
     parts = dataclasses.replace(
         parts_over(node.database, tmp_path),
         settings=settings,
-        retrievals=node.open_retrievals("test:retrieve", lasting=True),
+        retrievals=open_retrievals(
+            node.settings, node.sink_parts("test:retrieve"), RetrievalMemory(node.database, "test:retrieve")
+        ),
     )
 
     answer = client_of(parts).get("/api/sources/wrong/studies", params={"patient_id": "1"})

@@ -12,11 +12,13 @@ import pytest
 from dicom_node.api.application import create_app
 from dicom_node.api.routes import events as event_routes
 from dicom_node.api.server import ApiServer
-from dicom_node.core.entities import JobState, StudyState
+from dicom_node.core.entities import DeliveryState, JobState, StudyState
 from dicom_node.index.database import Database
+from dicom_node.index.tables import deliveries
+from dicom_node.index.transitions import Change, move_delivery
 from tests.peers.browser import Browser, running_browser
 from tests.support.api_client import TOKEN, first_look, parts_over, seeded_database
-from tests.support.results.rows import Rows, key_of
+from tests.support.results.rows import SOMEBODY, Rows, key_of
 from tests.support.results.seeded import ALL_STUDIES, CHEST_CT, CHEST_XR, GAP_CT, HOSTILE, SCRIPT, XR_MODEL
 
 
@@ -160,6 +162,20 @@ def test_a_parked_delivery_is_sent_again_from_the_page(browser: Browser, address
     assert "Sending again." in browser.run("window.said")
 
 
+def test_what_a_person_discarded_is_neither_waiting_nor_delivered_nor_offered_to_be_sent(
+    browser: Browser, address: str, database: Database
+) -> None:
+    with database.write() as connection:
+        parked = deliveries.c.state == DeliveryState.PARKED
+        move_delivery(connection, parked, DeliveryState.DISCARDED, Change(datetime.now(UTC), actor=SOMEBODY))
+    sign_in(browser, address)
+    all_listed(browser)
+    shown = show(browser, CHEST_CT)
+    assert "Discarded: 1 object" in shown
+    assert "Delivered: pacs has 3 objects" in shown
+    assert browser.run("document.querySelectorAll('#detail button[id^=retry-]').length") == 0
+
+
 def test_an_analysis_is_run_again_and_a_search_finds_it(browser: Browser, address: str) -> None:
     sign_in(browser, address)
     all_listed(browser)
@@ -168,6 +184,7 @@ def test_an_analysis_is_run_again_and_a_search_finds_it(browser: Browser, addres
     browser.wait_for("document.querySelector('#ask').open")
     browser.click("#ask-yes")
     browser.wait_for("document.querySelector('.study-head .chip').textContent == 'Analysing'")
+    assert "The operator asked to analyse again: chest-ct. by api-token" in browser.text()
     browser.run("document.querySelector('#query').value = 'nativ'")
     browser.run("document.querySelector('#query').dispatchEvent(new Event('input'))")
     all_listed(browser, 1)

@@ -4,23 +4,55 @@ import itertools
 
 import pytest
 
-from dicom_node.core.entities import DeliveryState, JobState, StudyState
+from dicom_node.core.entities import (
+    CommitmentState,
+    DeliveryState,
+    DestinationState,
+    JobState,
+    ObjectState,
+    ResultState,
+    ReviewState,
+    StudyState,
+)
 from dicom_node.core.errors import IllegalTransition
 from dicom_node.core.lifecycle import (
-    DELIVERY_TRANSITIONS,
-    JOB_TRANSITIONS,
-    STUDY_TRANSITIONS,
+    ARRIVED,
+    FINISHED_JOB,
+    OPEN,
+    TRANSITIONS,
+    check_commitment,
     check_delivery,
     check_job,
     check_study,
     study_state_after,
 )
 
+STATES = {
+    "study": StudyState,
+    "job": JobState,
+    "delivery": DeliveryState,
+    "commitment": CommitmentState,
+    "result": ResultState,
+    "object": ObjectState,
+    "destination": DestinationState,
+    "review": ReviewState,
+}
 
-def test_every_state_has_its_followers_listed():
-    assert set(STUDY_TRANSITIONS) == set(StudyState)
-    assert set(JOB_TRANSITIONS) == set(JobState)
-    assert set(DELIVERY_TRANSITIONS) == set(DeliveryState)
+
+@pytest.mark.parametrize("what", STATES)
+def test_every_state_has_its_followers_listed_and_is_reached(what):
+    transitions, states = TRANSITIONS[what], STATES[what]
+    assert list(transitions) == list(states)
+    first, *later = states
+    reached, following = {first}, set(transitions[first])
+    while following - reached:
+        reached |= following
+        following = set().union(*(transitions[state] for state in reached))
+    assert reached == {first, *later}
+
+
+def test_there_is_no_table_that_nobody_knows():
+    assert set(TRANSITIONS) == set(STATES)
 
 
 @pytest.mark.parametrize("state", list(StudyState))
@@ -42,6 +74,7 @@ def test_a_study_still_arriving_is_not_analysed(new):
 
 @pytest.mark.parametrize("old", [JobState.DONE, JobState.PARTIAL, JobState.NOT_ANALYSABLE, JobState.FAILED])
 def test_a_finished_job_can_only_be_run_again(old):
+    assert old in FINISHED_JOB
     check_job(old, JobState.QUEUED)
     for new in set(JobState) - {JobState.QUEUED}:
         with pytest.raises(IllegalTransition):
@@ -53,8 +86,12 @@ def test_a_job_taken_over_or_tried_again_stays_alive():
     check_job(JobState.RUNNING, JobState.QUEUED)
 
 
+@pytest.mark.parametrize("old", [JobState.QUEUED, JobState.RUNNING])
+def test_a_job_that_a_late_image_overtook_is_superseded_whether_it_waits_or_was_abandoned(old):
+    check_job(old, JobState.SUPERSEDED)
+
+
 def test_a_superseded_job_is_final():
-    check_job(JobState.QUEUED, JobState.SUPERSEDED)
     with pytest.raises(IllegalTransition, match="it is final"):
         check_job(JobState.SUPERSEDED, JobState.QUEUED)
 
@@ -70,6 +107,29 @@ def test_the_operator_may_retry_what_is_parked_or_sent():
     check_delivery(DeliveryState.SENT, DeliveryState.PENDING)
     with pytest.raises(IllegalTransition):
         check_delivery(DeliveryState.PARKED, DeliveryState.SENT)
+
+
+def test_only_what_has_not_arrived_is_discarded_and_then_it_stays_so():
+    for old in DeliveryState:
+        if old in OPEN:
+            check_delivery(old, DeliveryState.DISCARDED)
+        else:
+            with pytest.raises(IllegalTransition):
+                check_delivery(old, DeliveryState.DISCARDED)
+    with pytest.raises(IllegalTransition, match="it is final"):
+        check_delivery(DeliveryState.DISCARDED, DeliveryState.PENDING)
+
+
+def test_every_delivery_has_arrived_or_is_open_or_was_discarded():
+    assert sorted([*ARRIVED, *OPEN, DeliveryState.DISCARDED]) == sorted(DeliveryState)
+
+
+@pytest.mark.parametrize("old", [CommitmentState.REPORTED, CommitmentState.GIVEN_UP])
+def test_a_request_for_commitment_that_has_ended_is_only_opened_by_asking_again(old):
+    check_commitment(old, CommitmentState.PENDING)
+    for new in (CommitmentState.REPORTED, CommitmentState.GIVEN_UP):
+        with pytest.raises(IllegalTransition):
+            check_commitment(old, new)
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ from dicom_node.dimse.vocabulary import (
     Rejection,
 )
 from dicom_node.receive.acceptor.admission import Caller, Identity, NotAdmitted, PeerAdmission
-from dicom_node.receive.channel import AcceptorOptions, AeOption, PeerOption, UserOption
+from dicom_node.receive.options import AcceptorOptions, AeOption, PeerOption, UserOption
 
 DIGEST = "ab" * 32
 CT1 = Caller(calling_ae_title="CT1", called_ae_title="AINODE", host="10.1.2.3")

@@ -29,7 +29,7 @@ from dicom_node.dimse.vocabulary import (
 )
 from dicom_node.receive.acceptor.admission import NotAdmitted
 from dicom_node.receive.acceptor.negotiation import AssociationRequest, Context, accept, read_request
-from dicom_node.receive.channel import AeOption
+from dicom_node.receive.options import AeOption
 
 CT, PRIVATE = "1.2.840.10008.5.1.4.1.1.2", "1.2.3.4.5"
 EXPLICIT, IMPLICIT, J2K, DEFLATED = (f"1.2.840.10008.1.2{end}" for end in (".1", "", ".4.90", ".1.99"))

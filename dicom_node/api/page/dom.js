@@ -39,7 +39,7 @@ export function replace(place, ...children) {
 const TONES = {
   RECEIVING: "busy", COMPLETE: "busy", ANALYSING: "busy", REPORTED: "good", NOT_ANALYSED: "warn", FAILED: "bad",
   QUEUED: "busy", RUNNING: "busy", DONE: "good", PARTIAL: "warn", NOT_ANALYSABLE: "warn", SUPERSEDED: "idle",
-  PENDING: "busy", SENT: "good", COMMITTED: "good", PARKED: "bad",
+  PENDING: "busy", SENT: "good", COMMITTED: "good", PARKED: "bad", DISCARDED: "idle",
   LIVE: "good", MODEL_UNUSABLE: "bad", MODEL_NOT_ACCEPTED: "bad", MODEL_ALTERED: "bad", MODEL_NOT_ACTIVATED: "warn",
 };
 

@@ -72,17 +72,22 @@ function named(text, names) {
 
 const yesNo = (yes) => el("span", { class: yes ? "yes" : "no" }, yes ? "yes" : "no");
 
-/** What waits is shown; what has arrived is counted, and listed on demand. */
+/** What waits is shown; what has arrived or was discarded is counted, and listed on demand. */
 function deliveries(all, act) {
   const waiting = all.filter((d) => d.state === "PENDING" || d.state === "PARKED");
-  const arrived = all.filter((d) => !waiting.includes(d));
+  const arrived = all.filter((d) => d.state === "SENT" || d.state === "COMMITTED");
+  const discarded = all.filter((d) => d.state === "DISCARDED");
   const perDestination = [...new Set(arrived.map((d) => d.destination))].map((name) =>
     `${name} has ${count(arrived.filter((d) => d.destination === name).length, "object")}`);
   return [
     waiting.length > 0 && deliveriesTable(waiting, act),
     arrived.length > 0 && more("arrived", `Delivered: ${perDestination.join(", ")}`, deliveriesTable(arrived, act)),
+    discarded.length > 0 && more("discarded", `Discarded: ${count(discarded.length, "object")}`, deliveriesTable(discarded, act)),
   ];
 }
+
+/** What is never sent again. */
+const FINAL = new Set(["COMMITTED", "DISCARDED"]);
 
 export function deliveriesTable(deliveries, act, withStudy = false) {
   return table("Deliveries", ["Object", "To", "State", "Tries", "Last answer", ""], deliveries.map((d) => [
@@ -90,7 +95,7 @@ export function deliveriesTable(deliveries, act, withStudy = false) {
     d.destination, chip(d.state), el("td", { class: "number" }, d.attempts),
     [d.note || "–", d.state === "PENDING" && el("small", { class: "dim" }, " next try ", when(d.next_attempt_at)),
       d.sent_at && el("small", { class: "dim" }, " sent ", when(d.sent_at))],
-    d.state !== "COMMITTED" && el("button", { type: "button", class: "quiet small", id: `retry-${d.id}`, "aria-label": `Send ${d.artifact_kind} to ${d.destination} again`,
+    !FINAL.has(d.state) && el("button", { type: "button", class: "quiet small", id: `retry-${d.id}`, "aria-label": `Send ${d.artifact_kind} to ${d.destination} again`,
       onclick: () => act(`/api/deliveries/${d.id}/retry`, `Send ${d.artifact_kind} to ${d.destination} again now?`, "Sending again.") }, "Retry"),
   ]));
 }
@@ -120,5 +125,6 @@ function timelineList(entries, names) {
 }
 
 function timelineLine(entry, said) {
-  return el("li", { data: { kind: entry.kind } }, when(entry.at), el("span", { class: "kind" }, entry.kind), el("span", { class: "said" }, said));
+  const by = entry.actor && entry.actor !== "node" && el("small", { class: "dim" }, ` by ${entry.actor}`);
+  return el("li", { data: { kind: entry.kind } }, when(entry.at), el("span", { class: "kind" }, entry.kind), el("span", { class: "said" }, said, by));
 }

@@ -10,7 +10,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query
 
-from dicom_node.api.access import SignedIn
+from dicom_node.api.access import CurrentPrincipal, SignedIn
 from dicom_node.api.parts import DeliveryId, Parts
 from dicom_node.api.problems import described
 from dicom_node.api.routes.studies import Requeued
@@ -97,9 +97,9 @@ def list_commitments(parts: Parts, limit: Annotated[int, Query(ge=1, le=500)] = 
 @router.post(
     "/deliveries/{id}/retry", tags=["operator"], summary="Send one object again", responses=described(403, 404, 409)
 )
-def retry_delivery(parts: Parts, delivery_id: DeliveryId) -> Requeued:
+def retry_delivery(parts: Parts, principal: CurrentPrincipal, delivery_id: DeliveryId) -> Requeued:
     """Make one delivery due now. The kept bytes are sent, nothing is rebuilt."""
     with parts.database.write() as connection:
-        actions.retry_delivery(connection, delivery_id, datetime.now(UTC))
+        actions.retry_delivery(connection, delivery_id, principal, datetime.now(UTC))
     parts.wake()
     return Requeued([delivery_id])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated
@@ -9,7 +10,7 @@ from typing import Annotated
 from fastapi import APIRouter, Body, Depends, Path, Query, Response
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
-from dicom_node.api.access import SignedIn
+from dicom_node.api.access import CurrentPrincipal, SignedIn
 from dicom_node.api.parts import ApiParts, StudyUid, parts_of
 from dicom_node.api.problems import ProblemError, described
 from dicom_node.core.errors import NotFound, SourceRefused, SourceUnavailable
@@ -21,6 +22,7 @@ from dicom_node.retrieve.source import FoundStudy, StudyQuery, WantedStudy
 
 router = APIRouter(prefix="/api", tags=["retrieve"], dependencies=[SignedIn], responses=described(401, 422, 429))
 
+_log = logging.getLogger(__name__)
 #: No wildcards, no lists, no control characters: exactly one patient, one order.
 _Exactly = Annotated[str, StringConstraints(max_length=64, pattern=r"^[^\\*?\x00-\x1f\x7f]*$")]
 _Date = Annotated[str, StringConstraints(pattern=r"^(\d{8}|\d{8}-|-\d{8}|\d{8}-\d{8})?$")]
@@ -80,7 +82,11 @@ Pull = Annotated[Retrievals, Depends(_retrievals)]
 
 @router.post("/studies/{uid}/retrieve", status_code=202, summary="Fetch a study", responses=described(403, 404, 503))
 def retrieve_study(
-    pull: Pull, uid: StudyUid, response: Response, body: Annotated[RetrieveRequest | None, Body()] = None
+    pull: Pull,
+    principal: CurrentPrincipal,
+    uid: StudyUid,
+    response: Response,
+    body: Annotated[RetrieveRequest | None, Body()] = None,
 ) -> Retrieval:
     """Begin to fetch a study from a configured PACS. `Location` leads to what becomes of it."""
     asked = body or RetrieveRequest()
@@ -88,6 +94,8 @@ def retrieve_study(
         retrieval = pull.ask(WantedStudy(uid, tuple(asked.series)), asked.source)
     except SourceUnavailable as error:
         raise ProblemError(503, str(error), {"Retry-After": "60"}) from error
+    _log.info("retrieval asked", extra={
+        "retrieval": retrieval.id, "source": retrieval.source, "study": uid, "actor": principal.name})  # fmt: skip
     response.headers["Location"] = f"/api/retrievals/{retrieval.id}"
     return retrieval
 

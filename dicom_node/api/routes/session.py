@@ -32,11 +32,11 @@ def page() -> FileResponse:
 def login(request: Request, access: CurrentAccess, given: Login) -> Response:
     """Exchange the API token for a session cookie (HttpOnly, SameSite=Strict, 12 hours)."""
     require_same_site(request)
-    access.check_token(given.token.get_secret_value(), address_of(request))
+    principal = access.principal_of_token(given.token.get_secret_value(), address_of(request))
     response = Response(status_code=204)
     response.set_cookie(
         COOKIE,
-        access.sessions.open(),
+        access.sessions.open(principal),
         max_age=SESSION_S,
         httponly=True,
         samesite="strict",

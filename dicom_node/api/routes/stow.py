@@ -10,11 +10,12 @@ from typing import Any
 from fastapi import APIRouter, Request
 from starlette.responses import JSONResponse
 
-from dicom_node.api.access import SignedIn, address_of
+from dicom_node.api.access import CurrentPrincipal, SignedIn, address_of
 from dicom_node.api.body import Body, Ingest, OneOfFew, cannot_store
 from dicom_node.api.parts import Parts, StudyUid
 from dicom_node.api.problems import ProblemError, described
 from dicom_node.core.errors import StoreStatus
+from dicom_node.core.principal import Principal
 from dicom_node.ingest.session import IngestSession, StoreOutcome
 from dicom_node.retrieve.multipart import BodyPart, MalformedBody, boundary_of, parts
 
@@ -38,20 +39,26 @@ _log = logging.getLogger(__name__)
 
 
 @router.post("/studies", summary="Store objects", responses=_SOME, openapi_extra={"requestBody": _BODY})
-def store(request: Request, node: Parts, ingest: Ingest) -> JSONResponse:
+def store(request: Request, principal: CurrentPrincipal, node: Parts, ingest: Ingest) -> JSONResponse:
     """Store every object of the body. What is in the answer as stored is durable and indexed."""
-    return _store(request, node, IngestSession(ingest, "STOW", address_of(request)), "")
+    visit = IngestSession(ingest, "STOW", address_of(request))
+    return _store(request, principal, node, visit, "")
 
 
 @router.post(
     "/studies/{uid}", summary="Store objects of one study", responses=_SOME, openapi_extra={"requestBody": _BODY}
 )
-def store_in_study(request: Request, node: Parts, ingest: Ingest, uid: StudyUid) -> JSONResponse:
+def store_in_study(
+    request: Request, principal: CurrentPrincipal, node: Parts, ingest: Ingest, uid: StudyUid
+) -> JSONResponse:
     """Store the objects of the body that belong to this study; objects of others fail with reason 0xA900."""
-    return _store(request, node, IngestSession(ingest, "STOW", address_of(request)), uid)
+    visit = IngestSession(ingest, "STOW", address_of(request))
+    return _store(request, principal, node, visit, uid)
 
 
-def _store(request: Request, node: Parts, visit: IngestSession, study_instance_uid: str) -> JSONResponse:
+def _store(
+    request: Request, principal: Principal, node: Parts, visit: IngestSession, study_instance_uid: str
+) -> JSONResponse:
     stow = node.settings.stow
     if not stow.enabled:
         raise ProblemError(404, "STOW-RS is switched off. Set stow.enabled.")
@@ -73,7 +80,8 @@ def _store(request: Request, node: Parts, visit: IngestSession, study_instance_u
         raise ProblemError(400, "The body holds no object. Send at least one part of type application/dicom.")
     answer = stow_answer(outcomes)
     counts = {"stored": visit.stored.total(), "objects": len(outcomes), "studies": len(visit.stored)}
-    _log.info("objects came by STOW-RS", extra=counts | {"status": answer.status_code, "end": end})
+    about = {"status": answer.status_code, "end": end, "actor": principal.name}
+    _log.info("objects came by STOW-RS", extra=counts | about)
     return answer
 
 

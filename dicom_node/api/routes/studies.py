@@ -10,7 +10,7 @@ from typing import Annotated
 from fastapi import APIRouter, Query
 from pydantic import BaseModel, ConfigDict, Field
 
-from dicom_node.api.access import SignedIn
+from dicom_node.api.access import CurrentPrincipal, SignedIn
 from dicom_node.api.parts import CursorText, JobKey, Parts, StudyUid
 from dicom_node.api.problems import described
 from dicom_node.core.entities import StudyState
@@ -83,10 +83,10 @@ def get_result(parts: Parts, job_key: JobKey) -> ResultView:
 
 
 @router.post("/studies/{uid}/retry", tags=["operator"], summary="Send results again", responses=described(403, 404))
-def retry_study(parts: Parts, uid: StudyUid) -> Requeued:
+def retry_study(parts: Parts, principal: CurrentPrincipal, uid: StudyUid) -> Requeued:
     """Make every parked or waiting delivery of a study due now. The kept bytes are sent, nothing is rebuilt."""
     with parts.database.write() as connection:
-        ids = actions.retry_study(connection, uid, datetime.now(UTC))
+        ids = actions.retry_study(connection, uid, principal, datetime.now(UTC))
     parts.wake()
     return Requeued(ids)
 
@@ -94,11 +94,12 @@ def retry_study(parts: Parts, uid: StudyUid) -> Requeued:
 @router.post("/studies/{uid}/rerun", tags=["operator"], summary="Analyse again", responses=described(403, 404, 409))
 def rerun_study(
     parts: Parts,
+    principal: CurrentPrincipal,
     uid: StudyUid,
     route: Annotated[str | None, Query(max_length=64, description="Only this route")] = None,
 ) -> Requeued:
     """Queue the finished analyses of the current revision again. Equal inputs and model give the same objects."""
     with parts.database.write() as connection:
-        ids = actions.rerun_study(connection, uid, route, datetime.now(UTC))
+        ids = actions.rerun_study(connection, uid, route, principal, datetime.now(UTC))
     parts.wake()
     return Requeued(ids)

@@ -8,13 +8,14 @@ from dataclasses import dataclass
 
 from fastapi import APIRouter, Request
 
-from dicom_node.api.access import SignedIn, address_of
+from dicom_node.api.access import CurrentPrincipal, SignedIn, address_of
 from dicom_node.api.body import Body, Ingest, OneOfFew, cannot_store
 from dicom_node.api.parts import Parts
 from dicom_node.api.problems import ProblemError, described
 from dicom_node.api.upload_files import UploadedFiles
 from dicom_node.api.upload_form import PictureWords
 from dicom_node.core.errors import SpoolUnavailable
+from dicom_node.core.principal import Principal
 from dicom_node.ingest.session import FileReport, FileState, IngestSession
 from dicom_node.retrieve.multipart import MalformedBody, boundary_of, parts
 
@@ -66,7 +67,7 @@ class Upload:
 
 
 @router.post("/studies", status_code=201, summary="Upload studies", openapi_extra={"requestBody": _BODY})
-def upload(request: Request, node: Parts, ingest: Ingest) -> Upload:
+def upload(request: Request, principal: CurrentPrincipal, node: Parts, ingest: Ingest) -> Upload:
     """Take DICOM files, zip archives of them, and pictures (PNG, JPEG), which become Secondary Captures.
 
     What is in the answer as STORED is durable and indexed. Only pictures need the other fields.
@@ -89,7 +90,7 @@ def upload(request: Request, node: Parts, ingest: Ingest) -> Upload:
             broken = _problem(error)
         finally:
             visit.close("released" if broken is None else "aborted")
-    return _answer(files.reports, visit, broken)
+    return _answer(files.reports, visit, broken, principal)
 
 
 def _problem(error: MalformedBody | ProblemError | SpoolUnavailable) -> ProblemError:
@@ -98,10 +99,13 @@ def _problem(error: MalformedBody | ProblemError | SpoolUnavailable) -> ProblemE
     return error if isinstance(error, ProblemError) else cannot_store()
 
 
-def _answer(reports: Sequence[FileReport], visit: IngestSession, broken: ProblemError | None) -> Upload:
+def _answer(
+    reports: Sequence[FileReport], visit: IngestSession, broken: ProblemError | None, principal: Principal
+) -> Upload:
     counts = {state: sum(report.state is state for report in reports) for state in FileState}
     told = {state.lower(): count for state, count in counts.items()}
-    _log.info("files uploaded", extra=told | {"studies": len(visit.stored), "whole": broken is None})
+    about = {"studies": len(visit.stored), "whole": broken is None, "actor": principal.name}
+    _log.info("files uploaded", extra=told | about)
     if not counts[FileState.STORED]:
         raise broken or _nothing_stored(reports)
     return Upload(

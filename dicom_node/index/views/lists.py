@@ -1,4 +1,4 @@
-"""Read-only queries for lists of studies and deliveries. One study alone is in `study_views`, health in `counts`."""
+"""Read-only queries for lists of studies and deliveries. One study alone is in `study`, health in `counts`."""
 
 from __future__ import annotations
 

@@ -49,7 +49,7 @@ def timeline(connection: Connection, study_instance_uid: str) -> list[TimelineEn
     )
     carried = connection.execute(select(associations).where(associations.c.study_instance_uid == study_instance_uid))
     entries = [_association_entry(row) for row in carried]
-    entries += [TimelineEntry(at=row.at, kind=row.kind, text=row.text, detail=row.detail) for row in told]
+    entries += [_event_entry(row) for row in told]
     if not entries:
         _require_study(connection, study_instance_uid)
     return sorted(entries, key=lambda entry: entry.at)
@@ -219,6 +219,10 @@ def _artifacts(connection: Connection, job_keys: Sequence[str]) -> Mapping[str, 
         )
         found[row.job_key].append(view)
     return found
+
+
+def _event_entry(row: Row[Any]) -> TimelineEntry:
+    return TimelineEntry(at=row.at, kind=row.kind, text=row.text, actor=row.actor, detail=row.detail)
 
 
 def _association_entry(row: Row[Any]) -> TimelineEntry:

@@ -33,6 +33,7 @@ class DeliveryCounts:
     sent: int = 0
     committed: int = 0
     parked: int = 0
+    discarded: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -180,11 +181,12 @@ class StudyView:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TimelineEntry:
-    """One thing that happened to a study."""
+    """One thing that happened to a study. `actor` is who did it; empty where nobody of ours did, or it is not known."""
 
     at: datetime
     kind: str
     text: str
+    actor: str = ""
     detail: Mapping[str, Any] = field(default_factory=dict)
 
 

@@ -7,14 +7,12 @@ no database: what it has made durable it tells its parent, and it ends with its 
 
 from __future__ import annotations
 
-import base64
 import contextlib
 import ctypes
 import gc
 import hashlib
 import logging
 import os
-import queue
 import resource
 import signal
 import socket
@@ -27,10 +25,11 @@ from dataclasses import replace
 from pathlib import Path
 
 from dicom_node.core.errors import SpoolUnavailable
+from dicom_node.end import VitalThread, watch_threads
 from dicom_node.logs import configure_logs
 from dicom_node.receive.acceptor.admission import Caller, Capacity, PeerAdmission
 from dicom_node.receive.acceptor.association import AcceptorServices, ServedAssociation
-from dicom_node.receive.acceptor.messages import Report
+from dicom_node.receive.acceptor.messages import ReportQueue
 from dicom_node.receive.acceptor.storing import Storing
 from dicom_node.receive.acceptor.transport import (
     PeerGone,
@@ -40,7 +39,21 @@ from dicom_node.receive.acceptor.transport import (
     Transport,
     tls_context,
 )
-from dicom_node.receive.channel import AcceptorOptions, Channel, Message
+from dicom_node.receive.channel import (
+    AssociationClosed,
+    Channel,
+    Failed,
+    Freed,
+    Message,
+    Options,
+    Ready,
+    RecordStored,
+    ReportAnswered,
+    SendReport,
+    Stop,
+    Unavailable,
+)
+from dicom_node.receive.options import AcceptorOptions
 from dicom_node.storage.journal import JournalWriter, Record
 from dicom_node.storage.spool import Spool
 
@@ -58,44 +71,44 @@ class Acceptor:
         self._options = options
         self._channel = channel
         self._journal = JournalWriter(Path(options.journal), options.journal_slots)
-        self._room = Capacity(Path(options.spool), options.min_free_bytes)
-        self._open: dict[str, queue.SimpleQueue[Report]] = {}
+        self._capacity = Capacity(Path(options.spool), options.min_free_bytes)
+        self._open: dict[str, ReportQueue] = {}
         self._waiting: OrderedDict[int, Transport] = OrderedDict()
         self._serving: dict[int, Transport] = {}
         self._lock = threading.Lock()
         self._tls = _context(options)
-        self._shop = AcceptorServices(
+        self._services = AcceptorServices(
             options=options,
-            admission=PeerAdmission(options, self._room.has_disk),
-            storing=Storing(self._journal, self._room, self._tell_stored),
-            room=self._room,
+            admission=PeerAdmission(options, self._capacity.has_disk),
+            storing=Storing(self._journal, self._capacity, self._stored),
+            capacity=self._capacity,
             spool=Spool(Path(options.spool)),
             began=self._began,
             ended=self._ended,
-            reported=lambda number, status: channel.tell("reported", number=number, status=status),
+            answered=self._answered,
         )
 
     def start(self, listeners: list[tuple[socket.socket, bool]]) -> None:
         """Tell of what a crash left, then serve the listeners (socket, whether it speaks TLS)."""
         for slot, record in self._journal.recover():
-            self._tell_stored(slot, record, found=True)
-        self._shop.spool.remove_parts(self._options.parts_owner)
+            self._stored(slot, record, found=True)
+        self._services.spool.remove_parts(self._options.parts_owner)
         threading.Thread(target=self._grow, name="journal", daemon=True).start()
         for listener, speaks_tls in listeners:
-            threading.Thread(target=self._listen, args=(listener, speaks_tls), name="listener", daemon=True).start()
-        self._channel.tell("ready")
+            VitalThread(self._listen, "listener", listener, speaks_tls).start()
+        self._channel.tell(Ready())
 
     def obey(self, message: Message) -> bool:
         """Do what the parent says; return False when that is to stop."""
-        match message["kind"]:
-            case "free":
-                for slot, sequence in message["slots"]:
+        match message:
+            case Freed(slots):
+                for slot, sequence in slots:
                     self._journal.settled(slot, sequence)
-            case "trouble":
-                self._room.trouble = message["why"]
-            case "report":
+            case Unavailable(reason):
+                self._capacity.unavailable_reason = reason
+            case SendReport():
                 self._report(message)
-            case "stop":
+            case Stop():
                 return False
         return True
 
@@ -138,7 +151,7 @@ class Acceptor:
         self._wait_in_line(key, transport)
         try:
             caller = self._caller(transport, host)
-            ServedAssociation(transport, caller, self._shop).serve(lambda: self._admitted(key, transport))
+            ServedAssociation(transport, caller, self._services).serve(lambda: self._admitted(key, transport))
         except (PeerGone, PeerTooSlow) as error:
             why = str(error) or "the handshake took too long or the peer left"
             _log.warning("connection ended before it began", extra={"host": host, "why": why})
@@ -181,25 +194,26 @@ class Acceptor:
 
     # --- what associations tell ----------------------------------------------------------------------------------
 
-    def _tell_stored(self, slot: int, record: Record, *, found: bool = False) -> None:
-        study = record.study_instance_uid
-        self._channel.tell("stored", slot=slot, sequence=record.sequence, study=study, found=found)
+    def _stored(self, slot: int, record: Record, *, found: bool = False) -> None:
+        self._channel.tell(RecordStored(slot, record.sequence, record.study_instance_uid, found))
 
-    def _began(self, association_id: str, reports: queue.SimpleQueue[Report]) -> None:
+    def _began(self, association_id: str, reports: ReportQueue) -> None:
         self._open[association_id] = reports
 
     def _ended(self, association_id: str, outcome: str, stored: int) -> None:
         self._open.pop(association_id, None)
         if stored:
-            self._channel.tell("closed", association_id=association_id, outcome=outcome, at_s=time.time())
+            self._channel.tell(AssociationClosed(association_id, outcome, time.time()))
 
-    def _report(self, message: Message) -> None:
-        reports = self._open.get(message["association_id"])
+    def _answered(self, number: int, status: int | None) -> None:
+        self._channel.tell(ReportAnswered(number, status, time.time()))
+
+    def _report(self, report: SendReport) -> None:
+        reports = self._open.get(report.association_id)
         if reports is None:
-            self._channel.tell("reported", number=message["number"], status=None)
+            self._answered(report.number, None)
         else:
-            data_set = base64.b64decode(message["data_set"])
-            reports.put(Report(message["number"], message["event_type"], data_set))
+            reports.put(report)
 
     def _grow(self) -> None:
         try:
@@ -220,18 +234,18 @@ def main(arguments: list[str]) -> None:
     _prepare_process()
     channel = Channel(socket.socket(fileno=int(arguments[0])), "acceptor")
     messages = channel.messages()
-    options = AcceptorOptions.from_json(next(messages)["options"])
+    options = _options(next(messages))
     configure_logs(options.log_level)
     # What it raises about a malformed request is told in one line; it would add a traceback of its own.
     logging.getLogger("pynetdicom").setLevel(logging.CRITICAL)
     try:
         acceptor = Acceptor(options, channel)
     except (OSError, SpoolUnavailable) as error:
-        channel.tell("failed", why=str(error))
+        channel.tell(Failed(str(error)))
         channel.close()
         sys.exit(1)
-    named = [text.split("=") for text in arguments[1:]]
-    listeners = [(socket.socket(fileno=int(number)), name == "dicom_tls") for name, number in named]
+    pairs = [text.split("=") for text in arguments[1:]]
+    listeners = [(socket.socket(fileno=int(number)), name == "dicom_tls") for name, number in pairs]
     acceptor.start(listeners)
     gc.collect()
     gc.freeze()  # what is loaded now stays; collecting it again and again would stop every association
@@ -245,7 +259,14 @@ def main(arguments: list[str]) -> None:
     os._exit(0)  # threads that still wait in a system call hold nothing that matters
 
 
+def _options(message: Message) -> AcceptorOptions:
+    if not isinstance(message, Options):
+        raise TypeError(f"the first message of the parent is {type(message).__name__}, not Options")
+    return message.options
+
+
 def _prepare_process() -> None:
+    watch_threads(lambda: os._exit(1))  # the parent starts another
     parent = os.getppid()
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)

@@ -1,4 +1,4 @@
-"""Who may come in: decided from the request alone, before anything is set up for it."""
+"""Who may come in, and whether anything can: decided before anything is set up for it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from pathlib import Path
 
 from dicom_node.core.errors import SpoolUnavailable
 from dicom_node.dimse.vocabulary import CONGESTED, TOO_MANY, UNKNOWN_CALLED, UNKNOWN_CALLER, UNKNOWN_USER, Rejection
-from dicom_node.receive.channel import AcceptorOptions, AeOption, PeerOption
+from dicom_node.receive.options import AcceptorOptions, AeOption, PeerOption
 
 _USERNAME, _USERNAME_AND_PASSCODE = 1, 2
 
@@ -52,9 +52,9 @@ class NotAdmitted(Exception):
 class PeerAdmission:
     """The rules, and how many associations each peer has. Thread-safe."""
 
-    def __init__(self, options: AcceptorOptions, has_room: Callable[[], bool]) -> None:
+    def __init__(self, options: AcceptorOptions, has_disk: Callable[[], bool]) -> None:
         self._options = options
-        self._has_room = has_room
+        self._has_disk = has_disk
         self._aes = {ae.ae_title: ae for ae in options.aes}
         self._peers = [(peer, ipaddress.ip_network(peer.network, strict=False)) for peer in options.peers]
         self._open: Counter[str] = Counter()
@@ -69,7 +69,7 @@ class PeerAdmission:
             raise NotAdmitted(UNKNOWN_CALLER)
         if not self._is_known_user(identity):
             raise NotAdmitted(UNKNOWN_USER)
-        if not self._has_room():
+        if not self._has_disk():
             raise NotAdmitted(CONGESTED)
         return ae
 
@@ -121,13 +121,13 @@ def _is_proven(caller: Caller, peer: PeerOption) -> bool:
     return not peer.certificate_sha256 or hmac.compare_digest(peer.certificate_sha256, caller.certificate_sha256)
 
 
-# --- Is there room: free disk above the reserve, a database and a spool that work? Asked for every object, so cheap --
+# --- What can be taken in: free disk above the reserve, a database and a spool that work -----------------------------
 
 _LOOK_EVERY_S = 0.2
 
 
 class Capacity:
-    """What the acceptor may still take in. Thread-safe."""
+    """Whether the node can take in what comes; asked for every object, so it is cheap. Thread-safe."""
 
     def __init__(self, folder: Path, min_free_bytes: int) -> None:
         self._folder = folder
@@ -135,7 +135,7 @@ class Capacity:
         self._looked_at = -1.0
         self._has_disk = True
         #: Set by the parent process: why it cannot file what is received, "" when it can.
-        self.trouble = ""
+        self.unavailable_reason = ""
 
     def has_disk(self) -> bool:
         """Tell whether the disk below the spool has more free than the reserve."""
@@ -148,7 +148,7 @@ class Capacity:
 
     def check(self) -> None:
         """Raise `SpoolUnavailable` when nothing can be taken now."""
-        if self.trouble:
-            raise SpoolUnavailable(self.trouble)
+        if self.unavailable_reason:
+            raise SpoolUnavailable(self.unavailable_reason)
         if not self.has_disk():
             raise SpoolUnavailable("Less disk is free than node.min_free_mb. Free space below node.data_dir.")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import queue
 import time
 import uuid
 from collections.abc import Callable, Mapping
@@ -12,7 +11,7 @@ from dataclasses import dataclass, replace
 from dicom_node.dimse.vocabulary import AbortReason, PduType
 from dicom_node.receive.acceptor.admission import Caller, Capacity, NotAdmitted, PeerAdmission
 from dicom_node.receive.acceptor.incoming import IncomingObject, TooLarge
-from dicom_node.receive.acceptor.messages import Messages, Report
+from dicom_node.receive.acceptor.messages import Messages, ReportQueue
 from dicom_node.receive.acceptor.negotiation import (
     MAX_REQUEST_BYTES,
     AssociationRequest,
@@ -32,7 +31,7 @@ from dicom_node.receive.acceptor.transport import (
     Transport,
     abort_pdu,
 )
-from dicom_node.receive.channel import AcceptorOptions, AeOption
+from dicom_node.receive.options import AcceptorOptions, AeOption
 from dicom_node.storage.spool import Spool
 
 #: How often an association that waits for the outcome of a storage commitment is looked after.
@@ -47,34 +46,34 @@ class AcceptorServices:
     options: AcceptorOptions
     admission: PeerAdmission
     storing: Storing
-    room: Capacity
+    capacity: Capacity
     spool: Spool
-    #: An association began (its ID and where reports for it go) or ended (its ID, how, and how many objects it stored).
-    began: Callable[[str, queue.SimpleQueue[Report]], None]
+    #: An association began (its ID and where reports for it go) or ended (its ID, how, and how many objects it stored);
+    #: a report (its number) was answered with a status, or could not be sent.
+    began: Callable[[str, ReportQueue], None]
     ended: Callable[[str, str, int], None]
-    reported: Callable[[int, int | None], None]
+    answered: Callable[[int, int | None], None]
 
 
 class ServedAssociation:
     """Serves one connection. `serve` returns when it is over and never raises for what a peer does."""
 
-    def __init__(self, transport: Transport, caller: Caller, shop: AcceptorServices) -> None:
+    def __init__(self, transport: Transport, caller: Caller, services: AcceptorServices) -> None:
         """`caller` names host and certificate; the AE titles come with the request."""
         self._transport = transport
         self._reader = PduReader(transport)
         self._caller = caller
-        self._shop = shop
+        self._services = services
         self._id = str(uuid.uuid4())
         self._began = time.monotonic()
-        self._messages: Messages | None = None
 
     def serve(self, admitted: Callable[[], None]) -> None:
         """Negotiate and serve; `admitted` is called when the request has been read, so nobody waits for it any more."""
         try:
             request = self._await_request()
             admitted()
-            policy = self._shop.admission.policy(self._caller, request.identity)
-            with self._shop.admission.place(self._caller.host):
+            policy = self._services.admission.policy(self._caller, request.identity)
+            with self._services.admission.place(self._caller.host):
                 is_released = self._run(request, policy)
             if is_released:  # said when the place is free, for some come again at once
                 self._transport.write(RELEASE_RP)
@@ -106,13 +105,13 @@ class ServedAssociation:
 
     def _run(self, request: AssociationRequest, policy: AeOption) -> bool:
         """Serve an admitted request; tell whether the peer waits for the answer to its release."""
-        options, shop = self._shop.options, self._shop
+        services, options = self._services, self._services.options
         answer, contexts = accept(request, policy, options.max_pdu_bytes)
         self._transport.write(answer)
-        carrier = AssociationRef(association_id=self._id, caller=self._caller)
-        incoming = IncomingObject(shop.spool, options.parts_owner, options.max_object_bytes, options.max_pdu_bytes)
-        self._messages = messages = Messages(self._transport.write, carrier, incoming, shop.storing, shop.room)
-        shop.began(self._id, messages.reports)
+        association = AssociationRef(association_id=self._id, caller=self._caller)
+        incoming = IncomingObject(services.spool, options.parts_owner, options.max_object_bytes, options.max_pdu_bytes)
+        messages = Messages(self._transport.write, association, incoming, services.storing, services.capacity)
+        services.began(self._id, messages.reports)
         outcome = "lost"
         try:
             outcome = self._converse(messages, contexts, request.max_pdu_bytes)
@@ -130,8 +129,8 @@ class ServedAssociation:
         finally:
             incoming.discard()
             for report in messages.unanswered():
-                shop.reported(report, None)
-            shop.ended(self._id, outcome, messages.stored)
+                services.answered(report, None)
+            services.ended(self._id, outcome, messages.stored)
             self._note(
                 "association ended", logging.INFO, outcome=outcome, stored=messages.stored, refused=messages.refused,
                 took_s=round(time.monotonic() - self._began, 3),
@@ -140,7 +139,7 @@ class ServedAssociation:
 
     def _converse(self, messages: Messages, contexts: Mapping[int, Context], peer_max_pdu_bytes: int) -> str:
         """Read PDU after PDU until the association ends; return how."""
-        options, silent_since = self._shop.options, time.monotonic()
+        options, silent_since = self._services.options, time.monotonic()
         while True:
             try:
                 kind, length, first = self._next_head(messages)
@@ -162,7 +161,7 @@ class ServedAssociation:
                 silent_since = time.monotonic()
             if messages.awaits_report:
                 for report, answered in messages.send_reports(peer_max_pdu_bytes):
-                    self._shop.reported(report, answered)
+                    self._services.answered(report, answered)
 
     def _next_head(self, messages: Messages) -> tuple[int, int, int]:
         """Return the head of the next PDU. Raises `PeerSilent`, soon when there may be something to send meanwhile."""
@@ -175,14 +174,14 @@ class ServedAssociation:
 
         Each read has the transport's patience; many small fragments together have no more than one.
         """
-        deadline = time.monotonic() + self._shop.options.pdu_timeout_s
-        if left > self._shop.options.max_pdu_bytes:
+        deadline = time.monotonic() + self._services.options.pdu_timeout_s
+        if left > self._services.options.max_pdu_bytes:
             raise MalformedPdu(f"a P-DATA-TF of {left} bytes, more than was agreed")
         while True:
             left -= 4
             if not 2 <= length <= left:
                 raise MalformedPdu("a fragment longer than its PDU, or without a header")
-            view = messages.room(length - 2)
+            view = messages.buffer_for(length - 2)
             context_id, control = self._reader.control(view)
             context = contexts.get(context_id)
             if context is None:

@@ -13,9 +13,9 @@ from dicom_node.core.errors import RefusedObject, SpoolUnavailable
 from dicom_node.storage.journal import SLOT_BYTES
 from dicom_node.storage.spool import Spool, SpoolPart
 
-#: Room for the head of the file, which stands before the data set in a slot.
-HEAD_ROOM = 1024
-_BUFFER_BYTES = SLOT_BYTES - HEAD_ROOM
+#: Kept for the head of the file, which stands before the data set in a slot.
+HEAD_BYTES = 1024
+_BUFFER_BYTES = SLOT_BYTES - HEAD_BYTES
 
 
 class TooLarge(Exception):
@@ -54,7 +54,7 @@ class IncomingObject:
         self._part, self._filled, self._fault, self.size_bytes, self.crc32 = None, 0, fault, 0, 0
         self._digest = hashlib.sha256(transfer_syntax_uid.encode())
 
-    def room(self, length: int) -> memoryview:
+    def buffer_for(self, length: int) -> memoryview:
         """Return where the next `length` bytes are to be received. Raises `TooLarge`."""
         if self.size_bytes + length > self._max_object_bytes:
             raise TooLarge
@@ -64,7 +64,7 @@ class IncomingObject:
         return self._buffer[start : start + length]
 
     def received(self, view: memoryview) -> None:
-        """Take note that a view given by `room` is filled."""
+        """Take note that a view given by `buffer_for` is filled."""
         self.size_bytes += len(view)
         if self.is_small:
             self.crc32 = zlib.crc32(view, self.crc32)

@@ -33,19 +33,15 @@ from dicom_node.receive.acceptor.incoming import IncomingObject
 from dicom_node.receive.acceptor.negotiation import Context
 from dicom_node.receive.acceptor.storing import AssociationRef, ObjectIdentity, Storing
 from dicom_node.receive.acceptor.transport import MalformedPdu
+from dicom_node.receive.channel import SendReport
 
 _REQUEST_COMMITMENT = 1
 _NO_DATA_SET = RefusedObject(StoreStatus.CANNOT_UNDERSTAND, "The request has no data set. Correct it at the sender.")
 _log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
-class Report:
-    """The outcome of a storage commitment, to be sent on this association (PS3.4 J.3.3)."""
-
-    number: int
-    event_type: int
-    data_set: bytes
+#: Outcomes of storage commitments, to be sent on one association (PS3.4 J.3.3).
+ReportQueue = queue.SimpleQueue[SendReport]
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,16 +60,16 @@ class Messages:
     def __init__(
         self,
         write: Callable[[bytes], None],
-        carrier: AssociationRef,
+        association: AssociationRef,
         incoming: IncomingObject,
         storing: Storing,
-        room: Capacity,
+        capacity: Capacity,
     ) -> None:
         self._write = write
-        self._carrier = carrier
+        self._association = association
         self._incoming = incoming
         self._storing = storing
-        self._room = room
+        self._capacity = capacity
         self._command = memoryview(bytearray(MAX_COMMAND_BYTES))
         self._command_filled = 0
         self._pending: _Pending | None = None
@@ -81,7 +77,7 @@ class Messages:
         self._sent: dict[int, int] = {}  # message ID of a report → its number
         self._answered: list[tuple[int, int]] = []
         self._message_id = 0
-        self.reports: queue.SimpleQueue[Report] = queue.SimpleQueue()
+        self.reports: ReportQueue = queue.SimpleQueue()
         self.stored = self.refused = 0
 
     @property
@@ -94,10 +90,10 @@ class Messages:
         """Tell whether the outcome of a storage commitment may have to be sent here."""
         return self._commitment_context is not None
 
-    def room(self, length: int) -> memoryview:
+    def buffer_for(self, length: int) -> memoryview:
         """Return where the next fragment is to be received. Raises `MalformedPdu`, `TooLarge`."""
         if self._pending is not None:
-            return self._incoming.room(length)
+            return self._incoming.buffer_for(length)
         if self._command_filled + length > MAX_COMMAND_BYTES:
             raise MalformedPdu("a command set that does not end")
         return self._command[self._command_filled : self._command_filled + length]
@@ -149,24 +145,24 @@ class Messages:
             )
 
     def _begin_store(self, pending: _Pending, *, has_data_set: bool) -> None:
-        named = _named(pending)
-        fault = self._fault(pending, named)
+        identity = _identity_of(pending)
+        fault = self._fault(pending, identity)
         if not has_data_set:
             self._answer_fault(pending, fault or _NO_DATA_SET)
             return
-        self._incoming.begin(b"" if fault else named.head(), named.transfer_syntax_uid, fault)
+        self._incoming.begin(b"" if fault else identity.head(), identity.transfer_syntax_uid, fault)
         self._pending = pending
 
-    def _fault(self, pending: _Pending, named: ObjectIdentity) -> RefusedObject | SpoolUnavailable | None:
+    def _fault(self, pending: _Pending, identity: ObjectIdentity) -> RefusedObject | SpoolUnavailable | None:
         """Return what is wrong already before the data set has come."""
-        if not (is_valid_uid(named.sop_class_uid) and is_valid_uid(named.sop_instance_uid)):
+        if not (is_valid_uid(identity.sop_class_uid) and is_valid_uid(identity.sop_instance_uid)):
             return RefusedObject(StoreStatus.CANNOT_UNDERSTAND, "The command names no valid SOP Class or Instance UID.")
-        if named.sop_class_uid != pending.context.sop_class_uid:
+        if identity.sop_class_uid != pending.context.sop_class_uid:
             return RefusedObject(
                 StoreStatus.SOP_CLASS_NOT_SUPPORTED, "The presentation context was agreed for another SOP class."
             )
         try:
-            self._room.check()
+            self._capacity.check()
         except SpoolUnavailable as error:
             return error
         return None
@@ -180,13 +176,13 @@ class Messages:
         except OSError as error:
             self._answer_fault(pending, SpoolUnavailable(f"The spool cannot be used: {error.strerror}."))
         except Exception:  # noqa: BLE001 - the worker's door: one bad study must not stop the others
-            _log.exception("storing failed", extra={"calling_ae_title": self._carrier.caller.calling_ae_title})
+            _log.exception("storing failed", extra={"calling_ae_title": self._association.caller.calling_ae_title})
             self._answer(pending, Field(pending.field | 0x8000), StoreStatus.PROCESSING_FAILURE)
         else:  # answered here, for a peer that has gone by now is no failure to store
             self._answer(pending, Field(pending.field | 0x8000), StoreStatus.SUCCESS)
 
     def _keep_object(self, pending: _Pending) -> None:
-        self._storing.store(_named(pending), self._incoming, self._carrier)
+        self._storing.store(_identity_of(pending), self._incoming, self._association)
         self.stored += 1
 
     def _keep_request(self, pending: _Pending) -> None:
@@ -198,13 +194,13 @@ class Messages:
         if not self._incoming.is_small:
             self._incoming.discard()
             raise RefusedObject(ActionStatus.RESOURCE_LIMITATION, "too many objects in one request; ask for fewer")
-        named = ObjectIdentity(
+        identity = ObjectIdentity(
             sop_class_uid=STORAGE_COMMITMENT,
             sop_instance_uid=STORAGE_COMMITMENT_INSTANCE,
             transfer_syntax_uid=pending.context.transfer_syntax_uid,
         )
         with self._incoming.data_set() as data_set:
-            self._storing.request_commitment(named, data_set, self._incoming.crc32, self._carrier)
+            self._storing.request_commitment(identity, data_set, self._incoming.crc32, self._association)
         self._commitment_context = pending.context_id
 
     # --- answers -------------------------------------------------------------------------------------------------
@@ -215,7 +211,7 @@ class Messages:
         away = ActionStatus.RESOURCE_LIMITATION if is_action else StoreStatus.OUT_OF_RESOURCES
         status = error.status if isinstance(error, RefusedObject) else int(away)
         what = {
-            "calling_ae_title": self._carrier.caller.calling_ae_title,
+            "calling_ae_title": self._association.caller.calling_ae_title,
             "sop_instance": pending.command.text(Element.AFFECTED_SOP_INSTANCE_UID)[:64],
             "status": f"0x{status:04X}",
             "why": str(error),
@@ -262,7 +258,7 @@ class Messages:
             self._answered.append((number, command.number(Element.STATUS)))
 
 
-def _named(pending: _Pending) -> ObjectIdentity:
+def _identity_of(pending: _Pending) -> ObjectIdentity:
     return ObjectIdentity(
         sop_class_uid=pending.command.text(Element.AFFECTED_SOP_CLASS_UID),
         sop_instance_uid=pending.command.text(Element.AFFECTED_SOP_INSTANCE_UID),

@@ -35,7 +35,7 @@ from dicom_node.dimse.vocabulary import (
     Rejection,
 )
 from dicom_node.receive.acceptor.admission import Identity, NotAdmitted
-from dicom_node.receive.channel import AeOption
+from dicom_node.receive.options import AeOption
 
 #: 128 contexts with every transfer syntax of the standard need a third of it.
 MAX_REQUEST_BYTES = 1 << 20

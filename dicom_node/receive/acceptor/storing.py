@@ -41,67 +41,67 @@ class ObjectIdentity:
 class Storing:
     """Makes objects durable. Thread-safe."""
 
-    def __init__(self, journal: JournalWriter, room: Capacity, stored: Callable[[int, Record], None]) -> None:
+    def __init__(self, journal: JournalWriter, capacity: Capacity, stored: Callable[[int, Record], None]) -> None:
         """`stored(slot, record)` tells the consumer."""
         self._journal = journal
-        self._room = room
+        self._capacity = capacity
         self._stored = stored
 
-    def store(self, named: ObjectIdentity, incoming: IncomingObject, carrier: AssociationRef) -> None:
+    def store(self, identity: ObjectIdentity, incoming: IncomingObject, association: AssociationRef) -> None:
         """Return when the object is durable (PS3.4 Annex B: success).
 
         Raises `RefusedObject` (the object is at fault) and `SpoolUnavailable` (the node is); nothing is left then.
         """
         try:
-            self._room.check()
+            self._capacity.check()
             with incoming.data_set() as data_set:
-                look = scan_header(data_set, named.transfer_syntax_uid)
-                _check_same(named, look)
+                scan = scan_header(data_set, identity.transfer_syntax_uid)
+                _check_same(identity, scan)
                 if incoming.is_small:
-                    self._keep_small(named, look, incoming, carrier, data_set)
+                    self._keep_small(identity, scan, incoming, association, data_set)
                     return
-            self._keep_large(named, look, incoming, carrier)
+            self._keep_large(identity, scan, incoming, association)
         finally:
             incoming.discard()
 
     def request_commitment(
-        self, named: ObjectIdentity, data_set: memoryview, crc32: int, carrier: AssociationRef
+        self, identity: ObjectIdentity, data_set: memoryview, crc32: int, association: AssociationRef
     ) -> None:
         """Keep a request for storage commitment. Raises `SpoolUnavailable`."""
-        self._write(RecordKind.COMMITMENT, named, carrier, [data_set], crc32=crc32, payload_bytes=len(data_set))
+        self._write(RecordKind.COMMITMENT, identity, association, [data_set], crc32=crc32, payload_bytes=len(data_set))
 
     def _keep_small(
         self,
-        named: ObjectIdentity,
-        look: HeaderScan,
+        identity: ObjectIdentity,
+        scan: HeaderScan,
         incoming: IncomingObject,
-        carrier: AssociationRef,
+        association: AssociationRef,
         data_set: memoryview,
     ) -> None:
-        head = named.head()
+        head = identity.head()
         self._write(
-            RecordKind.OBJECT, named, carrier, [head, data_set],
+            RecordKind.OBJECT, identity, association, [head, data_set],
             crc32=incoming.crc32, payload_bytes=len(head) + len(data_set), data_set_offset=len(head),
-            header_bytes=look.header_bytes, study_instance_uid=look.study_instance_uid,
-            series_instance_uid=look.series_instance_uid,
+            header_bytes=scan.header_bytes, study_instance_uid=scan.study_instance_uid,
+            series_instance_uid=scan.series_instance_uid,
         )  # fmt: skip
 
     def _keep_large(
-        self, named: ObjectIdentity, look: HeaderScan, incoming: IncomingObject, carrier: AssociationRef
+        self, identity: ObjectIdentity, scan: HeaderScan, incoming: IncomingObject, association: AssociationRef
     ) -> None:
         stored = incoming.part.keep(incoming.sha256, ".dcm")
         self._write(
-            RecordKind.FILE, named, carrier, [],
-            sha256=stored.sha256, payload_bytes=stored.size_bytes, data_set_offset=len(named.head()),
-            header_bytes=look.header_bytes, study_instance_uid=look.study_instance_uid,
-            series_instance_uid=look.series_instance_uid, object_key=stored.key,
+            RecordKind.FILE, identity, association, [],
+            sha256=stored.sha256, payload_bytes=stored.size_bytes, data_set_offset=len(identity.head()),
+            header_bytes=scan.header_bytes, study_instance_uid=scan.study_instance_uid,
+            series_instance_uid=scan.series_instance_uid, object_key=stored.key,
         )  # fmt: skip
 
     def _write(
         self,
         kind: RecordKind,
-        named: ObjectIdentity,
-        carrier: AssociationRef,
+        identity: ObjectIdentity,
+        association: AssociationRef,
         pieces: list[bytes | memoryview],
         **more: object,
     ) -> None:
@@ -111,26 +111,26 @@ class Storing:
                 "No slot of the journal became free: objects arrive faster than they can be indexed, or the database "
                 "or the spool takes none. See the log for which; the sender is asked to try again."
             )
-        caller = carrier.caller
+        caller = association.caller
         record = Record(
             kind=kind,
             sequence=self._journal.next_sequence(),
             received_at_s=time.time(),
-            association_id=carrier.association_id,
+            association_id=association.association_id,
             calling_ae_title=caller.calling_ae_title,
             called_ae_title=caller.called_ae_title,
             host=caller.host,
-            sop_class_uid=named.sop_class_uid,
-            sop_instance_uid=named.sop_instance_uid,
-            transfer_syntax_uid=named.transfer_syntax_uid,
+            sop_class_uid=identity.sop_class_uid,
+            sop_instance_uid=identity.sop_instance_uid,
+            transfer_syntax_uid=identity.transfer_syntax_uid,
             **more,  # type: ignore[arg-type]  # the fields of its kind, named by the callers above
         )
         self._journal.write(slot, record, pieces)
         self._stored(slot, record)
 
 
-def _check_same(named: ObjectIdentity, look: HeaderScan) -> None:
-    if (look.sop_class_uid, look.sop_instance_uid) != (named.sop_class_uid, named.sop_instance_uid):
+def _check_same(identity: ObjectIdentity, scan: HeaderScan) -> None:
+    if (scan.sop_class_uid, scan.sop_instance_uid) != (identity.sop_class_uid, identity.sop_instance_uid):
         raise RefusedObject(
             StoreStatus.DATA_SET_DOES_NOT_MATCH,
             "The SOP Class or Instance UID of the data set is not the one the command named. Correct it at the sender.",

@@ -24,7 +24,8 @@ from dicom_node.index import jobs
 from dicom_node.index.arrivals import Added, add_instance
 from dicom_node.index.database import Database
 from dicom_node.index.jobs import ClaimedJob
-from dicom_node.index.studies import NewJob, add_jobs, load_study, set_state
+from dicom_node.index.studies import NewJob, add_jobs, load_study
+from dicom_node.index.transitions import Change, move_study
 
 START = datetime(2026, 3, 14, 9, 30, tzinfo=UTC)
 STUDY = derived_uid("test-study")
@@ -95,7 +96,7 @@ def cut(
         for route in routes
     ]
     add_jobs(connection, found, due, after(at_s))
-    set_state(connection, study, StudyState.COMPLETE, "", after(at_s))
+    move_study(connection, study, StudyState.COMPLETE, Change(after(at_s)))
 
 
 def cut_study(

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 
 from apscheduler.schedulers.background import BackgroundScheduler
 
 from dicom_node.core.errors import NodeError
+from dicom_node.roles.role import Sweep
 
 _log = logging.getLogger(__name__)
 
@@ -16,23 +17,16 @@ _log = logging.getLogger(__name__)
 class SweepSchedule:
     """Runs sweeps at intervals in threads of its own; one sweep never overlaps itself."""
 
-    def __init__(self) -> None:
+    def __init__(self, sweeps: Iterable[Sweep]) -> None:
         self._scheduler = BackgroundScheduler(
             timezone=UTC, job_defaults={"coalesce": True, "max_instances": 1, "misfire_grace_time": None}
         )
-
-    def every(self, interval_s: float, name: str, sweep: Callable[[], None]) -> None:
-        """Run `sweep` now and then every `interval_s` seconds."""
-        self._scheduler.add_job(
-            _guarded(name, sweep), "interval", seconds=interval_s, id=name, next_run_time=datetime.now(UTC)
-        )
-
-    def once(self, name: str, work: Callable[[], None]) -> None:
-        """Run `work` once, in the background."""
-        self._scheduler.add_job(_guarded(name, work), id=name)
+        for sweep in sweeps:
+            again = {"trigger": "interval", "seconds": sweep.every_s} if sweep.every_s else {}
+            self._scheduler.add_job(_guarded(sweep), id=sweep.name, next_run_time=datetime.now(UTC), **again)
 
     def start(self) -> None:
-        """Begin."""
+        """Begin: every sweep runs now, and those with an interval again and again."""
         self._scheduler.start()
 
     def stop(self) -> None:
@@ -40,11 +34,11 @@ class SweepSchedule:
         self._scheduler.shutdown(wait=True)
 
 
-def _guarded(name: str, sweep: Callable[[], None]) -> Callable[[], None]:
+def _guarded(sweep: Sweep) -> Callable[[], None]:
     def run() -> None:
         try:
-            sweep()
+            sweep.run()
         except NodeError as error:  # the next run tries again
-            _log.error("sweep failed", extra={"sweep": name, "why": str(error)})
+            _log.error("sweep failed", extra={"sweep": sweep.name, "why": str(error)})
 
     return run

@@ -1,0 +1,228 @@
+"""The only place that writes a state: of studies, jobs, results, deliveries and requests for storage commitment.
+
+Each change reads the present state and holds its row (on SQLite the whole database is held), asks `lifecycle`, writes
+the state with the columns that go with it, and leaves a line in the study's timeline that names who did it, all in the
+caller's transaction. `which` chooses one row and may name the lease or fence that the caller must still have: where
+another has it by now, nothing is written and the answer is `False`. A unit test fails on any other module that writes
+a state.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import ColumnElement, Connection, Row, and_, delete, insert, select, update
+
+from dicom_node.core.entities import CommitmentState, DeliveryState, JobState, StudyState
+from dicom_node.core.lifecycle import (
+    DELIVERY_TRANSITIONS,
+    OPEN,
+    check_commitment,
+    check_delivery,
+    check_job,
+    check_study,
+)
+from dicom_node.core.principal import NODE, Principal
+from dicom_node.index.database import insert_of
+from dicom_node.index.events import record
+from dicom_node.index.tables import commitments, deliveries, jobs, results, studies
+
+#: What a row has when nobody works on it. Only a running job and a waiting delivery may have more.
+NO_LEASE: Mapping[str, Any] = {"lease_owner": "", "lease_until": None}
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """When a state changes, at whose wish, and what the timeline says of it: (kind, sentence) and detail.
+
+    Without a line nothing is said: another line of the same transaction tells it.
+    """
+
+    at: datetime
+    line: tuple[str, str] | None = None
+    detail: Mapping[str, object] = field(default_factory=dict)
+    actor: Principal = NODE
+
+
+# --- studies -----------------------------------------------------------------------------------------------------
+
+
+def insert_studies(connection: Connection, first_received_at: Mapping[str, datetime]) -> None:
+    """Open the studies that are not there yet, by UID; in the order of their UIDs, so that two receivers queue."""
+    rows = [
+        {
+            "study_instance_uid": uid, "revision": 1, "state": StudyState.RECEIVING, "reason": "",
+            "first_received_at": at, "last_received_at": at, "updated_at": at,
+        }
+        for uid, at in sorted(first_received_at.items())
+    ]  # fmt: skip
+    connection.execute(insert_of(connection)(studies).values(rows).on_conflict_do_nothing())
+
+
+def move_study(
+    connection: Connection, study_instance_uid: str, to: StudyState, change: Change, **columns: object
+) -> None:
+    """Move a study to `to`; where the change has no line of its own, the timeline says the state and the `reason`.
+
+    Raises `IllegalTransition`.
+    """
+    mine = studies.c.study_instance_uid == study_instance_uid
+    old = connection.execute(select(studies.c.state).where(mine).with_for_update()).scalar_one()
+    check_study(StudyState(old), to)
+    columns = {"reason": "", "updated_at": change.at, **columns}
+    connection.execute(update(studies).where(mine).values(state=to, **columns))
+    if change.line is None:
+        line = ("state", f"The study is {to}. {columns['reason']}".rstrip())
+        change = Change(change.at, line, {"state": to.value, **change.detail}, change.actor)
+    _tell(connection, study_instance_uid, change)
+
+
+# --- jobs --------------------------------------------------------------------------------------------------------
+
+
+def insert_job(connection: Connection, study_instance_uid: str, change: Change, **columns: object) -> None:
+    """Queue an analysis that is due."""
+    connection.execute(
+        insert(jobs).values(
+            study_instance_uid=study_instance_uid, state=JobState.QUEUED, created_at=change.at, not_before=change.at,
+            **columns,
+        )
+    )  # fmt: skip
+    _tell(connection, study_instance_uid, change)
+
+
+def move_job(
+    connection: Connection, which: ColumnElement[bool], to: JobState, change: Change, **columns: object
+) -> bool:
+    """Move one job to `to`; `False` where `which` finds none. Raises `IllegalTransition`."""
+    query = select(jobs.c.id, jobs.c.state, jobs.c.study_instance_uid).where(which)
+    row = connection.execute(query.with_for_update()).one_or_none()
+    if row is None:
+        return False
+    check_job(JobState(row.state), to)
+    lease = {} if to is JobState.RUNNING else NO_LEASE
+    connection.execute(update(jobs).where(jobs.c.id == row.id).values(state=to, **{**lease, **columns}))
+    _tell(connection, row.study_instance_uid, change)
+    return True
+
+
+def supersede_job(connection: Connection, job: Row[Any], at: datetime) -> None:
+    """Set a job aside that a late image has overtaken; a worker that should still be at it has lost its fence.
+
+    Raises `IllegalTransition`.
+    """
+    line = ("superseded", f"The analysis by route {job.route} was set aside: a late image came.")
+    move_job(
+        connection, jobs.c.id == job.id, JobState.SUPERSEDED, Change(at, line, {"route": job.route}),
+        fence=job.fence + 1, reason="SUPERSEDED", message="A late image came.", finished_at=at,
+    )  # fmt: skip
+
+
+def supersede_waiting_jobs(connection: Connection, study_instance_uid: str, at: datetime) -> None:
+    """Set aside what waits for a worker. A job that one is taking at this moment is left to `jobs.claim`, which sees
+    the late image too: to wait for that worker here, while it waits for the study, would be a deadlock."""
+    waiting = and_(jobs.c.study_instance_uid == study_instance_uid, jobs.c.state == JobState.QUEUED)
+    query = select(jobs).where(waiting).order_by(jobs.c.id).with_for_update(skip_locked=True)
+    for job in connection.execute(query).all():
+        supersede_job(connection, job, at)
+
+
+# --- results -----------------------------------------------------------------------------------------------------
+
+
+def insert_result(connection: Connection, job_key: str, state: JobState, **columns: object) -> None:
+    """Enter a result; its state is the one in which its job ended."""
+    connection.execute(insert(results).values(job_key=job_key, state=state, **columns))
+
+
+# --- deliveries --------------------------------------------------------------------------------------------------
+
+
+def insert_delivery(connection: Connection, artifact_uid: str, job_key: str, destination: str, at: datetime) -> None:
+    """Owe an object to a destination, from now."""
+    connection.execute(
+        insert(deliveries).values(
+            artifact_uid=artifact_uid, job_key=job_key, destination=destination, state=DeliveryState.PENDING,
+            next_attempt_at=at, created_at=at,
+        )
+    )  # fmt: skip
+
+
+def move_delivery(
+    connection: Connection, which: ColumnElement[bool], to: DeliveryState, change: Change, **columns: object
+) -> bool:
+    """Move one delivery to `to`; `False` where `which` finds none. Raises `IllegalTransition`.
+
+    To PENDING its lease stays as it is: whoever is sending at this moment finishes first.
+    """
+    row = connection.execute(_held_deliveries(which)).one_or_none()
+    if row is None:
+        return False
+    check_delivery(DeliveryState(row.state), to)
+    lease = {} if to is DeliveryState.PENDING else NO_LEASE
+    connection.execute(update(deliveries).where(deliveries.c.id == row.id).values(state=to, **{**lease, **columns}))
+    _tell(connection, row.study_instance_uid, change)
+    return True
+
+
+def make_deliveries_due(
+    connection: Connection, study_instance_uid: str, which: ColumnElement[bool], change: Change
+) -> list[int]:
+    """Make deliveries of a study due now, all but those whose state forbids it; return their ids."""
+    of_study = and_(results.c.study_instance_uid == study_instance_uid, which)
+    rows = connection.execute(_held_deliveries(of_study).order_by(deliveries.c.id)).all()
+    ids = [row.id for row in rows if DeliveryState.PENDING in DELIVERY_TRANSITIONS[DeliveryState(row.state)]]
+    if ids:
+        again = {"state": DeliveryState.PENDING, "next_attempt_at": change.at}
+        connection.execute(update(deliveries).where(deliveries.c.id.in_(ids)).values(**again))
+        detail = {**change.detail, "delivery_ids": ids}
+        _tell(connection, study_instance_uid, Change(change.at, change.line, detail, change.actor))
+    return ids
+
+
+def cancel_deliveries(connection: Connection, which: ColumnElement[bool]) -> int:
+    """Owe no more what has not arrived, as if it had never been planned; return how many deliveries that were."""
+    open_ones = deliveries.c.state.in_(OPEN)
+    return connection.execute(delete(deliveries).where(which, open_ones)).rowcount
+
+
+def _held_deliveries(which: ColumnElement[bool]) -> Any:
+    return (
+        select(deliveries.c.id, deliveries.c.state, results.c.study_instance_uid)
+        .join(results, results.c.job_key == deliveries.c.job_key)
+        .where(which)
+        .with_for_update(of=deliveries)
+    )
+
+
+# --- requests for storage commitment -----------------------------------------------------------------------------
+
+
+def keep_commitment(connection: Connection, which: ColumnElement[bool], columns: Mapping[str, Any]) -> None:
+    """Enter a request that is to be reported; the same one asked again is reported again, from the beginning."""
+    row = connection.execute(select(commitments.c.id, commitments.c.state).where(which).with_for_update()).one_or_none()
+    if row is None:
+        connection.execute(insert(commitments).values(state=CommitmentState.PENDING, **columns))
+        return
+    check_commitment(CommitmentState(row.state), CommitmentState.PENDING)
+    mine = commitments.c.id == row.id
+    connection.execute(update(commitments).where(mine).values(state=CommitmentState.PENDING, **columns))
+
+
+def move_commitment(connection: Connection, number: int, to: CommitmentState, **columns: object) -> bool:
+    """Note where a request stands now; `False` when it has ended: what comes late is not what the peer has heard."""
+    mine = and_(commitments.c.id == number, commitments.c.state == CommitmentState.PENDING)
+    row = connection.execute(select(commitments.c.state).where(mine).with_for_update()).one_or_none()
+    if row is None:
+        return False
+    check_commitment(CommitmentState(row.state), to)
+    connection.execute(update(commitments).where(mine).values(state=to, **columns))
+    return True
+
+
+def _tell(connection: Connection, study_instance_uid: str, change: Change) -> None:
+    if change.line is not None:
+        record(connection, study_instance_uid, change.at, change.line, change.actor, **change.detail)

@@ -1,0 +1,87 @@
+"""The role `api`: the page and the addresses people and programs use, with uploads and retrievals behind them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+from dicom_node import __version__
+from dicom_node.api.access import load_or_create_token
+from dicom_node.api.application import create_app
+from dicom_node.api.parts import ApiParts
+from dicom_node.api.server import ApiServer
+from dicom_node.governance.standing import model_views
+from dicom_node.receive.associations import AssociationSweep
+from dicom_node.retrieve.retrievals import RetrievalMemory, open_retrievals
+from dicom_node.roles.node import Node
+from dicom_node.roles.role import Role, Sweep
+
+_ASSOCIATIONS_EVERY_S = 10.0
+_PARTS_EVERY_S = 600.0
+
+
+class ApiRole(Role):
+    """Serves the API, unless the settings say no."""
+
+    def __init__(self, node: Node, wake_all: Callable[[], None]) -> None:
+        """Raises `SettingsError` for a source that cannot be used."""
+        super().__init__(node, wake_all)
+        # A name of its own: a receiver that starts again must not close the associations of uploads and retrievals.
+        receiver_id = f"pull:{node.receiver_id}"[:64]
+        self._associations = AssociationSweep(node.database, receiver_id)
+        memory = RetrievalMemory(node.database, receiver_id)
+        self._retrievals = open_retrievals(node.settings, node.sink_parts(receiver_id), memory)
+        self._ingest = node.open_ingest(receiver_id)
+        self._server: ApiServer | None = None
+
+    def start(self) -> Mapping[str, int]:
+        """Return when the API answers; a new token is shown to whoever started the node."""
+        node = self._node
+        if not node.settings.api.enabled:
+            return {}
+        self._associations.forget_own()
+        self._retrievals.take_up()
+        self._server = ApiServer(create_app(self._parts()), node.settings.api.host, node.settings.api.port)
+        self._server.start()
+        return {"api": self._server.port}
+
+    def stop(self) -> None:
+        """End retrievals where they are, finish the answers under way, and close the port."""
+        self._retrievals.stop()
+        if self._server is not None:
+            self._server.stop()
+        self._ingest.close()
+
+    def sweeps(self) -> Sequence[Sweep]:
+        """Keep the record of this role's associations honest, and remove what broken uploads left."""
+        if self._server is None:
+            return ()
+        return (
+            Sweep("pulls", self._associations.run, _ASSOCIATIONS_EVERY_S),
+            Sweep("parts", self._node.spool.remove_abandoned_parts, _PARTS_EVERY_S),
+        )
+
+    def _parts(self) -> ApiParts:
+        node = self._node
+        return ApiParts(
+            database=node.database,
+            settings=node.settings,
+            open_object=node.spool.path,
+            models=lambda: model_views(node.cards, node.admission),
+            routes=node.routes,
+            wake=self._wake_all,
+            token_digest=self._token_digest(),
+            receiver_ready=lambda: node.acceptor is None or node.acceptor.is_serving,
+            retrievals=self._retrievals,
+            ingest=self._ingest,
+            version=__version__,
+        )
+
+    def _token_digest(self) -> str:
+        settings = self._node.settings
+        token_file = settings.api.token_file or settings.node.data_dir / "api-token"
+        token, digest = load_or_create_token(token_file)
+        if token is not None:
+            # Once, to whoever started the node; a log would carry it to strangers.
+            # With its line's end in it: a line of the log may come between two writes.
+            print(f"API token (shown once, kept in {token_file}): {token}\n", end="", flush=True)  # noqa: T201
+        return digest

@@ -1,0 +1,70 @@
+"""The role `deliver`: one worker per destination brings it what it is owed."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+from functools import partial
+
+from dicom_node.deliver.kinds import destinations_of
+from dicom_node.deliver.kinds.kind import Caller, DestinationKind
+from dicom_node.deliver.outbox import BackOff, DestinationWorker, OutboxPolicy
+from dicom_node.deliver.peer_capabilities import capability_probe
+from dicom_node.deliver.profiles import profiles_of
+from dicom_node.index.deliveries import owed_to_others
+from dicom_node.roles.node import Node
+from dicom_node.roles.role import Role
+
+_END_S = 5.0
+_log = logging.getLogger(__name__)
+
+
+class DeliverRole(Role):
+    """Runs the outbox."""
+
+    def __init__(self, node: Node, wake_all: Callable[[], None]) -> None:
+        super().__init__(node, wake_all)
+        self._workers = [_worker(node, destination) for destination in destinations_of(node.settings)]
+
+    def start(self) -> Mapping[str, int]:
+        """Begin to deliver."""
+        for worker in self._workers:
+            worker.start()
+        self._tell_owed_to_nobody()
+        return {}
+
+    def stop(self) -> None:
+        """End after the objects that are on their way; what is left stays owed."""
+        for worker in self._workers:
+            worker.stop()
+
+    def join(self) -> None:
+        """Wait until the workers have ended."""
+        for worker in self._workers:
+            worker.join(_END_S)
+
+    def wake(self) -> None:
+        """Look now what is owed."""
+        for worker in self._workers:
+            worker.wake()
+
+    def _tell_owed_to_nobody(self) -> None:
+        """Log what waits for a destination that was renamed or taken out of the settings: nobody delivers it."""
+        names = [one.name for one in self._node.settings.destination]
+        with self._node.database.read() as connection:
+            owed = owed_to_others(connection, names)
+        for name, count in owed.items():
+            advice = "Name a destination so again, or run the studies again: then the present destinations get them."
+            _log.error("owed to a destination that is not configured",
+                       extra={"destination": name, "deliveries": count, "advice": advice})  # fmt: skip
+
+
+def _worker(node: Node, destination: DestinationKind) -> DestinationWorker:
+    delivery = node.settings.delivery
+    caller = Caller(node.settings.node.ae_title, delivery.timeout_s, node.settings.dicom_tls)
+    policy = OutboxPolicy(
+        node.identity,
+        BackOff(delivery.first_retry_s, delivery.max_retry_s),
+        capability_probe(destination, profiles_of(node.settings), node.settings),
+    )
+    return DestinationWorker(destination.name, partial(destination.sender, caller), node.database, node.spool, policy)

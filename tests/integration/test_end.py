@@ -1,0 +1,73 @@
+"""The end of the node: a thread it cannot do without ends it with a reason, one that serves a peer does not."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from dicom_node.dimse.negotiation import Remote
+from dicom_node.dimse.storage_scu import send_files
+from tests.peers.node import REPOSITORY, Node
+from tests.peers.process import free_port, wait_until
+from tests.support.studies.data_factories import small_chest_ct
+
+_A_THREAD_DIES = """
+import sys, threading
+from dicom_node.end import End, VitalThread
+end = End()
+kind = {"vital": VitalThread, "of a peer": threading.Thread}[sys.argv[1]]
+dying = kind(name=sys.argv[1], target=lambda: 1 / 0)
+dying.start()
+dying.join()  # what its death means is decided before anybody else asks for the end
+threading.Timer(1, end.ask).start()
+end.wait()
+sys.exit(3 if end.is_failure else 0)
+"""
+
+
+@pytest.mark.parametrize(("kind", "status"), [("vital", 3), ("of a peer", 0)])
+def test_only_the_death_of_a_vital_thread_ends_the_program(kind: str, status: int) -> None:
+    argv = [sys.executable, "-c", _A_THREAD_DIES, kind]
+    assert subprocess.run(argv, cwd=REPOSITORY, timeout=120, check=False).returncode == status
+
+
+#: Threads the node has for itself, and the role that has them.
+_VITAL = [
+    ("receive", "commitment"), ("receive", "watch"), ("receive", "consumer"), ("api", "api"),
+    ("deliver", "outbox-files"), ("infer", "job-runner-0"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("role", "thread"), _VITAL)
+def test_the_node_ends_with_a_reason_when_a_thread_of_its_own_dies(tmp_path: Path, role: str, thread: str) -> None:
+    image, port = small_chest_ct()[0][0], free_port()
+    (tmp_path / "watched").mkdir()
+    settings = {
+        "route": [],
+        "watch": [{"path": str(tmp_path / "watched")}],
+        "destination": [{"name": "files", "kind": "folder", "path": str(tmp_path / "filed")}],
+        "dicom": {"port": port},
+    }
+    one = Node(tmp_path / "node", settings)
+    argv = [sys.executable, "-m", "tests.support.dying_thread", thread, "serve", "--role", role]
+    with (
+        one.log.open("wb") as log,
+        subprocess.Popen(
+            [*argv, "--config", str(one.config)], stderr=log, stdout=subprocess.DEVNULL, cwd=REPOSITORY
+        ) as process,
+    ):
+        if thread == "consumer":  # waits for ever where nothing comes, and dies when something does
+            wait_until(lambda: "node ready" in one.log.read_text(), 120, "the node")
+            image.save_as(tmp_path / "image.dcm", enforce_file_format=True)
+            (sent,) = send_files([tmp_path / "image.dcm"], Remote("127.0.0.1", port, "AINODE", "CT1", 60.0))
+            assert sent.stored
+        assert process.wait(120) == 1
+    lines = [json.loads(line) for line in one.log.read_text().splitlines() if line.startswith("{")]
+    death = next(line for line in lines if line["event"] == "thread died")
+    assert (death["who"], death["ends_the_program"]) == (thread, True)
+    assert "Death" in death["traceback"]
+    assert lines[-1]["event"] == "node stopped"

@@ -1,0 +1,149 @@
+"""Only `index/transitions.py` writes a state: the source of every other module of the product is searched for one."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from dicom_node.index.tables import metadata
+from tests.support.needs import REPOSITORY
+
+PRODUCT = [REPOSITORY / name for name in ("dicom_node", "config", "fhir", "inference", "sr_writer")]
+#: The place itself, and the steps of the schema's past, which must go on saying what they said.
+WRITERS = (Path("dicom_node/index/transitions.py"), Path("dicom_node/index/migrations"))
+TABLES = [table.name for table in metadata.sorted_tables if "state" in table.c]
+#: What SQLAlchemy makes a writing statement with.
+STATEMENTS = {"insert", "update", "insert_of"}
+RAW_SQL = re.compile(rf"\b(update|insert\s+into)\s+({'|'.join(TABLES)})\b", re.IGNORECASE)
+
+
+def written_states(source: str) -> list[int]:
+    """Return the lines on which a module gives a column `state` a value.
+
+    That is: `.values(state=…)`; a mapping with the key `state` in a module that makes writing statements, except what
+    is logged (`extra=`); and SQL in words.
+    """
+    tree = ast.parse(source)
+    logged = {id(one) for node in ast.walk(tree) for one in _logged(node)}
+    writes = any(_makes_statement(node) for node in ast.walk(tree))
+    return sorted(
+        {
+            node.lineno
+            for node in ast.walk(tree)
+            if isinstance(node, ast.expr | ast.stmt)
+            and (_gives_values(node) or _is_raw_sql(node) or (writes and id(node) not in logged and _is_mapping(node)))
+        }
+    )
+
+
+def _logged(node: ast.AST) -> Iterator[ast.AST]:
+    if isinstance(node, ast.keyword) and node.arg == "extra":
+        yield from ast.walk(node.value)
+
+
+def _makes_statement(node: ast.AST) -> bool:
+    if isinstance(node, ast.ImportFrom):
+        return any(one.name in STATEMENTS for one in node.names)
+    return isinstance(node, ast.Attribute) and node.attr in STATEMENTS and _is_table(node.value)
+
+
+def _is_table(node: ast.expr) -> bool:
+    name = node.id if isinstance(node, ast.Name) else node.attr if isinstance(node, ast.Attribute) else ""
+    return name in TABLES or name == "sqlalchemy"
+
+
+def _gives_values(node: ast.AST) -> bool:
+    if not (isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute)):
+        return False
+    if node.func.attr not in ("values", "ordered_values"):
+        return False
+    inside = [one for argument in node.args for one in ast.walk(argument)]
+    return any(one.arg == "state" for one in node.keywords) or any(_is_mapping(one) or _is_pair(one) for one in inside)
+
+
+def _is_mapping(node: ast.AST) -> bool:
+    if isinstance(node, ast.Dict):
+        return any(_is_state(key) for key in node.keys)
+    if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "dict":
+        return any(one.arg == "state" for one in node.keywords)
+    targets = node.targets if isinstance(node, ast.Assign) else []
+    return any(isinstance(one, ast.Subscript) and _is_state(one.slice) for one in targets)
+
+
+def _is_pair(node: ast.AST) -> bool:
+    return isinstance(node, ast.Tuple) and bool(node.elts) and _is_state(node.elts[0])
+
+
+def _is_state(key: ast.expr | None) -> bool:
+    if isinstance(key, ast.Constant):
+        return key.value == "state"
+    return isinstance(key, ast.Attribute) and key.attr == "state"
+
+
+def _is_raw_sql(node: ast.AST) -> bool:
+    return isinstance(node, ast.Constant) and isinstance(node.value, str) and bool(RAW_SQL.search(node.value))
+
+
+def product_modules() -> Iterator[Path]:
+    for folder in PRODUCT:
+        for path in folder.rglob("*.py"):
+            if not any(path.relative_to(REPOSITORY).is_relative_to(one) for one in WRITERS):
+                yield path
+
+
+def test_nothing_but_transitions_writes_a_state() -> None:
+    modules = list(product_modules())
+    assert len(modules) > 300, "the product was not found"
+    found = [
+        f"{path.relative_to(REPOSITORY)}:{line}"
+        for path in modules
+        for line in written_states(path.read_text(encoding="utf-8"))
+    ]
+    assert found == [], "write it through index/transitions.py, which asks lifecycle"
+
+
+def test_the_search_knows_every_table_with_states() -> None:
+    assert sorted(TABLES) == ["commitments", "deliveries", "jobs", "results", "studies"]
+
+
+def test_the_search_finds_what_transitions_writes() -> None:
+    source = (REPOSITORY / WRITERS[0]).read_text(encoding="utf-8")
+    assert len(written_states(source)) >= 9
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "update(jobs).values(state='DONE')",
+        "update(jobs).values({'state': 'DONE'})",
+        "update(jobs).values({jobs.c.state: 'DONE'})",
+        "update(jobs).ordered_values((jobs.c.state, 'DONE'))",
+        "jobs.update().values(attempts=1, state='DONE')",
+        "values = {'reason': '', 'state': 'DONE'}",
+        "values |= {'state': 'DONE'}",
+        "values['state'] = 'DONE'",
+        "values = dict(state='DONE')",
+        "connection.execute(update(jobs), [{'id': 1, 'state': 'DONE'}])",
+        "connection.execute(text('UPDATE jobs SET state = 1'))",
+        "connection.exec_driver_sql('insert into deliveries (state) values (1)')",
+    ],
+)
+def test_a_state_that_is_written_by_hand_is_found(line: str) -> None:
+    module = f"from sqlalchemy import insert, text, update\n\n\ndef write(connection, values):\n    {line}\n"
+    assert written_states(module) == [5]
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "return select(jobs).where(jobs.c.state == 'DONE')",
+        "_log.info('job ended', extra={'state': 'DONE'})",
+        "connection.execute(update(jobs).where(jobs.c.state == 'DONE').values(attempts=0))",
+    ],
+)
+def test_a_state_that_is_only_read_or_logged_is_no_finding(line: str) -> None:
+    assert written_states(f"from sqlalchemy import select, update\n\n\ndef read(connection):\n    {line}\n") == []
