@@ -62,14 +62,21 @@ def _ae_title(text: str) -> str:
 
 
 def _beside_the_file(value: object, info: ValidationInfo) -> object:
-    """Take a relative path of a file as relative to that file.
-
-    Version 0.1.0 took it as relative to the working directory; what exists only there is found there for one version
-    more, with a remark.
-    """
+    """Take a relative path of a file as relative to that file."""
     if not isinstance(value, str) or isinstance(value, Variable) or not isinstance(info.context, Origin):
         return value
-    path, beside = Path(value), info.context.folder / value
+    return info.context.folder / value
+
+
+def _found_as_before(value: object, info: ValidationInfo) -> object:
+    """Take a relative path of a file as relative to that file, or as version 0.1.0 did, to the working directory.
+
+    What exists only there is found there for one version more, with a remark.
+    """
+    beside = _beside_the_file(value, info)
+    if beside is value or not isinstance(beside, Path):
+        return value
+    path = Path(str(value))
     if path.is_absolute() or beside.exists() or not path.exists() or beside.resolve() == path.resolve():
         return beside
     remark(
@@ -131,8 +138,7 @@ AeTitle = Annotated[str, AfterValidator(_ae_title)]
 Port = Annotated[int, Field(ge=0, le=65535)]
 Seconds = Annotated[float, Field(gt=0)]
 #: A file or folder. A relative one in the settings file is relative to that file.
-SitePath = Annotated[Path, BeforeValidator(_beside_the_file)]
-
+SitePath = Annotated[Path, BeforeValidator(_found_as_before)]
 #: A file that holds nothing but one secret.
 SecretFile = Annotated[Path, BeforeValidator(_beside_the_file), AfterValidator(_holds_a_secret)]
 
