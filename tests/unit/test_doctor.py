@@ -11,12 +11,13 @@ import pytest
 import sqlalchemy
 
 from dicom_node.config.settings import Settings
+from dicom_node.doctor import run_checks
 from dicom_node.doctor.machine import check_clock, check_data_dir, check_database, check_ports
 from dicom_node.doctor.models import check_models
 from dicom_node.doctor.peers import check_destinations
 from dicom_node.index.database import SCHEMA_HEAD, Database
 from dicom_node.inference.cards.card import SHIPPED_MODELS
-from dicom_node.roles.settings import SiteSettings
+from dicom_node.roles.settings import SiteSettings, load_settings
 
 
 def settings(folder: Path, **sections: Any) -> Settings:
@@ -132,3 +133,17 @@ def test_a_model_folder_that_cannot_be_read_is_told_and_the_routes_of_others_are
     assert not broken.ok
     assert "not valid TOML" in broken.text
     assert well.ok
+
+
+def test_what_can_be_used_and_should_be_changed_is_told_first(tmp_path: Path) -> None:
+    file = tmp_path / "node.toml"
+    file.write_text(
+        f'node.data_dir = "{tmp_path}"\ndicom.port = 0\napi.port = 0\n'
+        '[[destination]]\nname = "files"\nkind = "folder"\npath = "out"\nport = 104\n'
+    )
+
+    first, second, *_ = run_checks(load_settings(file, {}))
+
+    assert (first.name, first.ok) == ("settings", True)
+    assert "'files': port is of no use for kind folder" in first.text
+    assert second.name == "clock"
