@@ -11,6 +11,7 @@ from typing import cast
 from dicom_node.analysis.answer import Analysis, AnalysisRequest, NotAnalysed
 from dicom_node.core.errors import ModelUnavailable, NotAnalysable
 from dicom_node.inference.cards.card import RUNTIMES, TASK_INPUTS, ModelCard, load_card
+from dicom_node.inference.former_names import install_former_names
 from dicom_node.inference.images.card_gate import check_card_gate
 from dicom_node.inference.model_run import ModelRun, SourceImage, read_dataset
 from dicom_node.inference.prediction import Load, LoadedModel
@@ -88,6 +89,7 @@ def _read_headers(request: AnalysisRequest) -> tuple[tuple[SourceImage, ...], li
 
 def _chosen(card: ModelCard, parameters: Mapping[str, float], place: ComputePlace) -> Analyse:
     """Return what answers for the card: its own whole run, or its runtime under the answers of its task."""
+    install_former_names()
     if card.runtime == "python" and card.task not in TASK_INPUTS:
         return cast(Analyse, _named(card, card.entry_point))
     if card.task not in TASK_INPUTS:
