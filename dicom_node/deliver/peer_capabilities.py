@@ -10,7 +10,7 @@ from functools import partial
 
 from dicom_node.config.outgoing import DestinationSettings
 from dicom_node.config.settings import Settings
-from dicom_node.core.capability_match import RESULT_CLASSES
+from dicom_node.core.artifact_kinds import RESULT_CLASSES
 from dicom_node.core.errors import DeliveryError
 from dicom_node.deliver.factory import remote_of
 from dicom_node.deliver.profiles import Profiles

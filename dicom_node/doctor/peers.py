@@ -10,7 +10,8 @@ import httpx
 
 from dicom_node.config.outgoing import DestinationSettings
 from dicom_node.config.settings import Settings
-from dicom_node.core.capability_match import REPORTS, RESULT_CLASSES, PeerCapabilities, in_words, match_capabilities
+from dicom_node.core.artifact_kinds import REPORTS, RESULT_CLASSES
+from dicom_node.core.capability_match import PeerCapabilities, in_words, match_capabilities
 from dicom_node.core.errors import DeliveryError, NotFound, RetrieveError
 from dicom_node.deliver.factory import remote_of
 from dicom_node.deliver.profiles import Profiles, profiles_of

@@ -13,7 +13,8 @@ from dicom_node.api.access import SignedIn
 from dicom_node.api.parts import Parts
 from dicom_node.api.problems import described
 from dicom_node.config.outgoing import DestinationSettings
-from dicom_node.core.capability_match import RESULT_CLASSES, in_words
+from dicom_node.core.artifact_kinds import RESULT_CLASSES
+from dicom_node.core.capability_match import in_words
 from dicom_node.deliver.profiles import Profiles, profiles_of
 from dicom_node.index.peer_memory import recall
 
