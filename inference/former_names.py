@@ -15,6 +15,7 @@ from types import ModuleType
 
 _NODE = "dicom_node"
 _INFERENCE = f"{_NODE}.inference"
+_BUNDLE = f"{_INFERENCE}.runtimes.monai_bundle"
 #: What a model could import in 0.1.0 and is elsewhere now, and where.
 FORMER_NAMES: Mapping[str, str] = {
     **{f"{_NODE}.{name}": f"{_NODE}.core.{name}" for name in ("codes", "errors", "outputs", "reasons", "uids")},
@@ -24,6 +25,10 @@ FORMER_NAMES: Mapping[str, str] = {
     f"{_INFERENCE}.explain.scale": f"{_INFERENCE}.explain.maps",
     f"{_INFERENCE}.explain.voxels": f"{_INFERENCE}.explain.maps",
     f"{_INFERENCE}.images.age": f"{_INFERENCE}.images.card_gate",
+    f"{_INFERENCE}.runtimes.bundle": f"{_BUNDLE}.model",
+    f"{_INFERENCE}.runtimes.bundle_config": f"{_BUNDLE}.config",
+    f"{_INFERENCE}.runtimes.bundle_input": f"{_BUNDLE}.inputs",
+    f"{_INFERENCE}.runtimes.bundle_output": f"{_BUNDLE}.outputs",
     f"{_INFERENCE}.sharing": f"{_INFERENCE}.answers.inputs",
 }
 

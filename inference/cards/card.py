@@ -37,22 +37,12 @@ from dicom_node.inference.cards.tensors import (
     read_preprocessing,
     read_server,
 )
+from dicom_node.inference.runtimes.table import RUNTIMES
 
 SHIPPED_MODELS = Path(__file__).resolve().parents[1] / "models"
 CARD_NAME = "model_card.toml"
 #: How a GPU may compute; ``mixed`` is for cards whose accuracy was measured with it.
 PRECISIONS = ("float32", "mixed")
-#: Each kind of model and the module of `inference.runtimes` that loads it.
-RUNTIMES = {
-    "python": "entry_point",
-    "monai-bundle": "bundle",
-    "torchscript": "torchscript",
-    "torch-export": "exported",
-    "onnx": "onnx",
-    "huggingface": "huggingface",
-    "torchxrayvision": "torchxrayvision",
-    "open-inference": "open_inference",
-}
 #: The tasks with a module in `inference.answers`, and what each is given unless the card says otherwise.
 TASK_INPUTS = {"classification": "image", "regression": "image", "segmentation": "volume", "detection": "volume"}
 INPUTS = ("image", "volume")
@@ -203,9 +193,9 @@ class ModelCard:
     def answering_code(self) -> frozenset[str]:
         """Return the names in the node's package that a run begins with: the runner, what the card chooses, and what
         the model's own files name. Whatever these import answers too (`own_code`). Raises `ModelUnavailable`."""
-        chosen = (f"runtimes.{RUNTIMES[self.runtime]}", f"answers.{self.task}")
         named = (name for _, path in self._own_files() for name in names_in(path))
-        begun = (f"dicom_node.inference.{module}" for module in ("runner", *chosen))
+        answering = f"dicom_node.inference.answers.{self.task}"
+        begun = ("dicom_node.inference.runner", RUNTIMES[self.runtime].module, answering)
         return frozenset((*begun, *self._modules(), *named))
 
     def _own_files(self) -> list[tuple[str, Path]]:

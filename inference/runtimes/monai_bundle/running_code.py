@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from dicom_node.core.errors import ModelUnavailable
 from dicom_node.inference.images.pixels import READ_ERRORS
-from dicom_node.inference.runtimes.bundle_config import BundleConfig
+from dicom_node.inference.runtimes.monai_bundle.config import BundleConfig
 
 #: What configurations and scripts of strangers raise.
 CODE_ERRORS = (*READ_ERRORS, OSError, ImportError, NameError, SyntaxError, AssertionError)
