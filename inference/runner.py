@@ -26,7 +26,7 @@ _ANYWHERE = ComputePlace()
 
 
 def run_model(request: AnalysisRequest, place: ComputePlace = _ANYWHERE) -> Analysis | NotAnalysed:
-    """Answer one request: read the headers, gate them, run the model (`ports.RunModel`) at a place.
+    """Answer one request: read the headers, gate them, run the model (`pipeline.RunModel`) at a place.
 
     A study the model must not answer for comes back as `NotAnalysed`, with what was looked at. Raises
     `ModelUnavailable` or `SettingsError` when the model itself cannot be used, or answers without any finding, which

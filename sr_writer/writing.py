@@ -1,4 +1,4 @@
-"""What every builder of a result starts from, and what it hands back."""
+"""What every builder of a result starts from, what it hands back, and how its datasets become bytes."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class BuildForSet(Protocol):
     ) -> Iterator[WrittenObject]: ...
 
 
-# --- Making what can be made: an optional kind of object that fails must not cost the report -------------------------
+# --- a kind that cannot be made must not cost the report -------------------------------------------------------------
 
 T = TypeVar("T")
 
@@ -89,7 +89,7 @@ def _origin(error: Exception) -> str:
     return f"{PurePath(frame.filename).name}:{frame.lineno}"
 
 
-# --- A dataset becomes the bytes of a DICOM file; equal datasets give equal bytes ------------------------------------
+# --- a dataset becomes bytes, equal ones equal bytes -----------------------------------------------------------------
 
 
 def to_part10(dataset: Dataset) -> bytes:

@@ -133,7 +133,7 @@ _CHECKS: dict[str, Callable[[ModelCard], str]] = {
 }
 
 
-# --- Whether codes can be codes: known schemes, and the check digits that SNOMED CT and LOINC carry against slips ----
+# --- codes: known schemes, and the check digits of SNOMED CT and LOINC -----------------------------------------------
 
 #: Coding scheme designators a model may answer in (PS3.16 Table 8-1), besides private ones (99…).
 SCHEMES = frozenset({"SCT", "DCM", "LN", "UCUM", "RADLEX", "NCIt", "FMA", "UMLS", "MDC", "I10", "ICD10", "UNS"})

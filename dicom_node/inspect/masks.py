@@ -106,7 +106,7 @@ def _number(dataset: Dataset, keyword: str) -> float | None:
     return float(value) if value not in (None, "") else None
 
 
-# --- Recommended colours of segments: CIELab as DICOM stores it (PS3.3 C.10.7.1.1) to sRGB ---------------------------
+# --- colours: CIELab (PS3.3 C.10.7.1.1) to sRGB ----------------------------------------------------------------------
 
 Rgb = tuple[int, int, int]
 _WHITE_D65 = np.array([0.95047, 1.0, 1.08883])

@@ -125,7 +125,7 @@ def _rollout(network: Any, tensor: Floats) -> Floats:
     )
 
 
-# --- Images as a Hugging Face image processor wants them, and where on the source its tensor lies --------------------
+# --- images as the processor wants them ------------------------------------------------------------------------------
 
 _CHANNELS = 3
 #: Processors with `crop_pct` stretch to this edge and longer ones, and cut shorter ones out of a larger image.

@@ -1,4 +1,4 @@
-"""The images worth opening first, as a Key Object Selection that any viewer marks in its list of images."""
+"""Selections of objects (KOS): the images worth opening first, and the rejection note about replaced objects."""
 
 from __future__ import annotations
 
@@ -118,7 +118,7 @@ def _in_words(finding: Finding) -> str:
     return finding.label if finding.probability is None else f"{finding.label} {percent(finding.probability)}"
 
 
-# --- The rejection note that takes back what a new result replaces (IHE RAD TF-3 4.66, Rejection Note Stored) --------
+# --- the rejection note (IHE RAD TF-3 4.66, Rejection Note Stored) ---------------------------------------------------
 
 REJECTION_SERIES_NUMBER = 9908
 

@@ -1,4 +1,4 @@
-"""Running the code of a bundle: its own modules in sight, its warnings logged, what it raises told in our words."""
+"""Running the code of a bundle: its modules in sight, its errors in our words, torchvision's small part stood in for."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def failed(folder: Path, doing: str, error: BaseException) -> ModelUnavailable:
     return ModelUnavailable(f"Bundle {folder} {doing}. {type(reason).__name__}: {text}")
 
 
-# --- RetinaNet without torchvision: MONAI asks that package for two small things, and the node must not install it ---
+# --- RetinaNet: MONAI takes two small things from torchvision, which must not be installed ---------------------------
 
 
 class ReturnedLayers(nn.ModuleDict):
