@@ -79,8 +79,8 @@ def test_our_report_reads_as_findings_with_answers_scores_and_regions(
     text = told(inspector.look(InspectRequest(path=ours["radiograph", ArtifactKind.STRUCTURED_REPORT])))
     for line in (
         "Structured report",
-        "made by: DICOM AI ContentItem Project dicom-ai-node 0.1.0",
-        f"algorithm: DICOM AI ContentItem Project cxr-pneumonia 1.0.0, {'9f' * 32}",
+        "made by: DICOM AI Node Project dicom-ai-node 0.1.0",
+        f"algorithm: DICOM AI Node Project cxr-pneumonia 1.0.0, {'9f' * 32}",
         "state: COMPLETE, UNVERIFIED, PRELIMINARY",
         "Imaging Measurement Report [TID 1500 Measurement Report]",
         "Finding: Pleural effusion",

@@ -1,4 +1,4 @@
-"""Running the code of a bundle: its modules in sight, its errors in our words, torchvision's small part stood in for."""
+"""Running the code of a bundle: its modules in sight, its errors in our words, and torchvision's small part."""
 
 from __future__ import annotations
 
