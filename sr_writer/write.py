@@ -45,6 +45,15 @@ def write_result(answer: Analysis | NotAnalysed, context: ReportContext) -> Writ
     it. An error in a report is raised. Equal inputs give equal objects. Raises `NotAnalysable` (``PATIENT_MISMATCH``,
     ``STUDY_MISMATCH``) when the images belong to more than one patient or study: then nothing may be written, not even
     a refusal.
+
+    An `answer` about one radiograph, for a destination that wants the least (`context.output_sets`):
+
+    >>> least = OutputSet(structured_report="enhanced", segmentation="off")
+    >>> written = write_result(answer, replace(context, output_sets=(least,)))
+    >>> [(one.order, str(one.kind)) for one in written.objects]
+    [(1, 'SC'), (2, 'SC'), (3, 'SR')]
+    >>> written.objects[-1].dataset.VerificationFlag
+    'UNVERIFIED'
     """
     return _write(answer, context, Attempt(BUILD_ERRORS))
 
