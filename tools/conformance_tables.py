@@ -9,7 +9,7 @@ from enum import IntEnum
 from pydicom.uid import UID
 from pynetdicom.sop_class import _STORAGE_CLASSES
 
-from dicom_node.core.capability_match import RESULT_CLASSES
+from dicom_node.core.artifact_kinds import RESULT_CLASSES
 from dicom_node.core.errors import ClassRefused, DeliveryRefused
 from dicom_node.dimse.dicom_file import UNCOMPRESSED
 from dicom_node.dimse.retrieve_association import STUDY_ROOT_FIND, STUDY_ROOT_GET, STUDY_ROOT_MOVE

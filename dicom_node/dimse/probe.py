@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from dicom_node.core.capability_match import RESULT_CLASSES
+from dicom_node.core.artifact_kinds import RESULT_CLASSES
 from dicom_node.core.errors import DeliveryDeferred
 from dicom_node.dimse.association import StoreAssociation
 from dicom_node.dimse.dicom_file import UNCOMPRESSED

@@ -1,4 +1,4 @@
-"""The host side of `answering`: files in, an answer out; what kills the worker process is an answer too."""
+"""One model asked in a process of its own, without a report: for golden studies and evaluations."""
 
 from __future__ import annotations
 
@@ -23,6 +23,14 @@ _TARGET = "dicom_node.governance.model_probe:answer"
 _STARTED_AT = datetime(2026, 1, 1, tzinfo=UTC)
 
 
+@dataclass(frozen=True, slots=True)
+class Question:
+    """One study for one model, and where to compute."""
+
+    request: AnalysisRequest
+    place: ComputePlace
+
+
 class ModelProbe:
     """Asks one model in a warm worker process, on the device and with the limits of the node's own workers."""
 
@@ -38,7 +46,7 @@ class ModelProbe:
         self._sandbox = Sandbox(_TARGET, limits=limits)
 
     def ask(self, files: Sequence[SourceFile], parameters: Mapping[str, float], work_dir: Path) -> dict[str, Any]:
-        """Return the answer as `summary.summarise` tells it. Raises `InferenceError` or `SettingsError`."""
+        """Return the answer as `analysis.summary.summarise` tells it. Raises `InferenceError` or `SettingsError`."""
         context = ReportContext(
             job_key="0" * 64,
             route_name="",
@@ -60,18 +68,7 @@ class ModelProbe:
         self._sandbox.close()
 
 
-# --- What crosses into the worker process of golden studies and evaluations; apart from `answering`, which runs model
-
-
-@dataclass(frozen=True, slots=True)
-class Question:
-    """One study for one model, and where to compute."""
-
-    request: AnalysisRequest
-    place: ComputePlace
-
-
-# --- Inside the worker process: one model, one study, the answer as JSON-ready data; no report is written ------------
+# --- inside the worker process ----------------------------------------------------------------------------------------
 
 
 def answer(question: Question) -> Mapping[str, object]:
