@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from typing import Self
+from urllib.parse import urlsplit
 
-from pydantic import AliasChoices, Field, SecretStr, model_validator
+from pydantic import AliasChoices, Field, SecretStr, field_validator, model_validator
 
 from dicom_node.config.section import AeTitle, Port, SecretFile, Section, SitePath, refused
 
@@ -33,10 +34,26 @@ class DicomPeer(Section):
 class WebPeer(Section):
     """A server that the node speaks HTTP to."""
 
-    url: str = Field(min_length=1, description="Its address.")
+    url: str = Field(description="Its address.")
     username: str = Field("", description="User for basic authentication.")
     password: SecretStr | None = Field(None, description="Password for basic authentication.")
     password_file: SecretFile | None = Field(None, description="File that holds the password instead.")
+
+    @field_validator("url")
+    @classmethod
+    def _url_is_a_web_address(cls, url: str) -> str:
+        """User and password have keys of their own: addresses end up in logs."""
+        try:
+            parts = urlsplit(url)
+            is_usable = parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
+        except ValueError:
+            is_usable = False
+        if not is_usable or "@" in parts.netloc:
+            raise ValueError(
+                "it must begin with https:// (or http://), name a host, and hold no user or password; set token, or "
+                "username and password, beside it"
+            )
+        return url
 
     @model_validator(mode="after")
     def _a_password_has_its_user(self) -> Self:

@@ -131,6 +131,8 @@ def _kinds_at(section: type[BaseModel], path: KeyPath) -> Sequence[str]:
 
 def _unknown_key(path: KeyPath, section: type[BaseModel], *, is_top: bool) -> str:
     key, keys = str(path[-1]), keys_of(section)
+    if key in keys:
+        return "is another name of a key that is set as well; keep one of the two"
     near = difflib.get_close_matches(key, keys, n=1)
     where = "the settings" if is_top else _called(section, path)
     advice = f"did you mean {near[0]}?" if near else f"there are {', '.join(keys)}"

@@ -143,7 +143,7 @@ class Section(BaseModel):
     A secret `token` may instead stand in a file of its own that `token_file` names; it is read once, at start.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True, validate_by_name=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_by_name=True, hide_input_in_errors=True)
 
     @model_validator(mode="before")
     @classmethod

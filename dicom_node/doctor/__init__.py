@@ -14,6 +14,7 @@ __all__ = ["Check", "register_with_orthanc", "run_checks"]
 def run_checks(settings: Settings) -> list[Check]:
     """Check this machine, the models, destinations and sources; changes nothing. Safe beside a running node."""
     return [
+        *(Check("settings", True, text) for text in settings.remarks),
         check_clock(),
         check_data_dir(settings),
         check_database(settings),

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any, get_args
 
 import httpx
 import pytest
-from pydantic import TypeAdapter
+from pydantic import ValidationError
 
 from dicom_node.core.entities import MediaType
-from dicom_node.core.errors import SettingsError
 from dicom_node.deliver import kinds
 from dicom_node.deliver.kinds import AnyDestination
 from dicom_node.deliver.kinds.kind import Caller, DestinationKind
@@ -25,13 +26,14 @@ from dicom_node.dimse.negotiation import Remote
 from dicom_node.retrieve import kinds as source_kinds
 from dicom_node.retrieve.kinds import AnySource
 from dicom_node.retrieve.kinds.kind import SourceKind
+from dicom_node.roles.settings import SiteSettings
 
 CALLER = Caller("AINODE", 5)
 DICOM = {"ae_title": "PACS", "host": "pacs.local"}
 
 
 def destination(kind: str, **values: Any) -> Any:
-    return TypeAdapter(AnyDestination).validate_python({"name": "there", "kind": kind, **values})
+    return SiteSettings.model_validate({"destination": [{"name": "there", "kind": kind, **values}]}).destination[0]
 
 
 @pytest.mark.parametrize(
@@ -100,9 +102,17 @@ def test_the_login_is_sent_as_configured(values: dict[str, str], header: str | N
 
 @pytest.mark.parametrize("kind", ["fhir", "dicomweb"])
 @pytest.mark.parametrize(
-    "url", ["pacs.local/dicom-web", "ftp://pacs.local", "https://", "https://me:secret@pacs.local", "http://pacs:port"]
+    "url",
+    ["pacs.local/dicom-web", "ftp://pacs.local", "https://", "https://me:secret@pacs.local", "http://pacs:port", ""],
 )
 def test_an_address_that_cannot_be_one_is_refused_without_its_secrets(kind: str, url: str) -> None:
-    with pytest.raises(SettingsError, match="Destination 'there': url") as raised:
-        destination(kind, url=url).sender(CALLER)
-    assert "secret" not in str(raised.value)
+    with pytest.raises(ValidationError, match="it must begin with https://") as refused:
+        destination(kind, url=url)
+    assert "secret" not in str(refused.value)
+
+
+def test_reading_settings_loads_nothing_that_a_sender_needs() -> None:
+    heavy = ("httpx", "pynetdicom", "pydicom", "pyorthanc", "sqlalchemy", "numpy")
+    code = f"import sys, dicom_node.roles.settings; print([one for one in {heavy} if one in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

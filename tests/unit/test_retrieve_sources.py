@@ -7,7 +7,6 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from dicom_node.core.errors import SettingsError
 from dicom_node.retrieve.dimse import DimseSource
 from dicom_node.retrieve.kinds import make_sources
 from dicom_node.roles.settings import SiteSettings
@@ -44,8 +43,8 @@ def test_two_sources_of_one_name_are_refused() -> None:
     "url", ["https://me:secret@pacs.local/", "file:///etc/passwd", "pacs.local", "https://", "https://pacs.local:port"]
 )
 def test_an_address_that_is_none_or_holds_a_password_is_refused(kind: str, url: str) -> None:
-    with pytest.raises(SettingsError, match="Source 'a'") as refused:
-        make_sources(configured({"name": "a", "kind": kind, "url": url}))
+    with pytest.raises(ValidationError, match="it must begin with https://") as refused:
+        configured({"name": "a", "kind": kind, "url": url})
 
     assert "secret" not in str(refused.value)
 

@@ -108,16 +108,16 @@ KINDS = "it must be one of dicom, dicomweb, fhir, folder"
         ('[[destination]]\nname = "p"\nkind = "dicm"\n', f"3: destination.0.kind is 'dicm'; {KINDS} (did you mean "
          "dicom?)"),
         ('[[destination]]\nname = "p"\n', f"1: destination.0.kind is missing; {KINDS}"),
-        ('[[destination]]\nname = "p"\nkind = "fhir"\nurl = "x"\ntokn = "s3cret"\n', "5: destination.0.tokn is no "
-         "key of a destination of kind fhir; did you mean token?"),
-        (f'[[destination]]\nname = "p"\nkind = "dicom"\n{PACS}tls_ca = "a"\nca = "b"\n', "8: destination.0.ca is another "
-         "name of a key that is set as well; keep one of the two"),
+        ('[[destination]]\nname = "p"\nkind = "fhir"\nurl = "https://x"\ntokn = "s3cret"\n', "5: destination.0.tokn "
+         "is no key of a destination of kind fhir; did you mean token?"),
+        (f'[[destination]]\nname = "p"\nkind = "dicom"\n{PACS}tls_ca = "a"\nca = "b"\n', "8: destination.0.ca is "
+         "another name of a key that is set as well; keep one of the two"),
         (FOLDER + 'outputs = { segmentation = "soft" }\n', "5: destination.0.outputs.segmentation is 'soft'; it "
          "must be 'binary', 'fractional', 'labelmap' or 'off'"),
         (FOLDER + "outputs.pdf = true\n", "5: destination.0.outputs.pdf is no key of [destination.outputs]; there "
          "are sr_sop_class, secondary_capture, segmentation, presentation_state, parametric_map, key_objects, "
          "encapsulated_pdf, rejection_note"),
-        ('[[source]]\nname = "p"\nkind = "orthanc"\nurl = "x"\nport = true\nretrive = "get"\n', "6: "
+        ('[[source]]\nname = "p"\nkind = "orthanc"\nurl = "https://x"\nport = true\nretrive = "get"\n', "6: "
          "source.0.retrive is no key of a source of kind orthanc; there are name, kind, timeout_s, url, username, "
          "password, password_file, token, token_file"),
         ('[[route]]\nname = "r"\nmodel = "m"\nwhen = 5\n', "4: route.0.when: it must be a table of conditions, "
@@ -166,14 +166,14 @@ def test_the_errors_on_the_page_are_what_is_told(tmp_path: Path) -> None:
     shown = page.partition("dicom-node: ")[2].partition("```")[0]
     text = (
         11 * "\n" + '[[destination]]\nname = "pacs"\nkind = "dicom"\nae_title = "PACS"\nhost = "h"\nport = 70000\n'
-        '[[destination]]\nname = "ehr"\nkind = "fhir"\nurl = "x"\ntokn = "x"\n'
+        '[[destination]]\nname = "ehr"\nkind = "fhir"\nurl = "https://x"\ntokn = "x"\n'
         '\n\n[[destination]]\nname = "old"\nkind = "dicm"\n'
     )
     assert problem(tmp_path, text, DICOM_NODE__API__PROT="8080") == shown.rstrip()
 
 
 def test_a_secret_of_the_wrong_type_is_not_repeated(tmp_path: Path) -> None:
-    (told,) = problems(tmp_path, '[[destination]]\nname = "e"\nkind = "fhir"\nurl = "x"\ntoken = 8137\n')
+    (told,) = problems(tmp_path, '[[destination]]\nname = "e"\nkind = "fhir"\nurl = "https://x"\ntoken = 8137\n')
     assert told == "node.toml:5: destination.0.token must be text in quotation marks"
 
 
@@ -273,7 +273,7 @@ def test_a_key_that_was_ignored_is_ignored_for_one_version_more_and_told(tmp_pat
 
 @pytest.mark.parametrize("key", ["client_certificate", "ca", "token_file", "preset"])
 def test_a_key_that_0_1_0_refused_for_a_kind_is_refused(tmp_path: Path, key: str) -> None:
-    kind = 'kind = "fhir"\nurl = "x"' if key != "token_file" else f'kind = "dicom"\n{PACS}'
+    kind = 'kind = "fhir"\nurl = "https://x"' if key != "token_file" else f'kind = "dicom"\n{PACS}'
     (told,) = problems(tmp_path, f'[[destination]]\nname = "there"\n{kind}\n{key} = "x"\n')
     assert f"destination.0.{key} is no key of a destination of kind" in told
 

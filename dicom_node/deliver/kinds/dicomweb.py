@@ -27,9 +27,9 @@ class DicomWebDestination(TokenWebPeer, DicomObjectsKind):
     def sender(self, caller: Caller) -> Sender:
         """Return a STOW-RS user."""
         from dicom_node.deliver.senders.dicomweb import DicomWebSender  # noqa: PLC0415 - settings must load fast
-        from dicom_node.deliver.web import authentication, web_address  # noqa: PLC0415
+        from dicom_node.deliver.web import authentication  # noqa: PLC0415
 
-        return DicomWebSender(web_address(self, f"Destination {self.name!r}"), authentication(self), caller.timeout_s)
+        return DicomWebSender(self.url, authentication(self), caller.timeout_s)
 
     def check(self, caller: Caller, wanted: WantedOutputs) -> Answer:
         """Ask for one study; what it would take cannot be asked."""

@@ -33,10 +33,9 @@ class FhirDestination(TokenWebPeer, DestinationKind):
     def sender(self, caller: Caller) -> Sender:
         """Return a FHIR client that sends stored Bundles."""
         from dicom_node.deliver.senders.fhir import FhirSender  # noqa: PLC0415 - settings must load fast
-        from dicom_node.deliver.web import authentication, web_address  # noqa: PLC0415
+        from dicom_node.deliver.web import authentication  # noqa: PLC0415
 
-        address = web_address(self, f"Destination {self.name!r}")
-        return FhirSender(address, authentication(self), caller.timeout_s, self.patient)
+        return FhirSender(self.url, authentication(self), caller.timeout_s, self.patient)
 
     def check(self, caller: Caller, wanted: WantedOutputs) -> Answer:  # noqa: ARG002 - it gets the Bundle only
         """Ask which FHIR it speaks, and whether the login is good for a search."""

@@ -65,7 +65,7 @@ class DestinationKind(DestinationSettings, ABC):
 
     @abstractmethod
     def sender(self, caller: Caller) -> Sender:
-        """Return what sends to it; nothing is opened yet. Raises `SettingsError` when its address cannot be one."""
+        """Return what sends to it; nothing is opened yet."""
 
     @abstractmethod
     def check(self, caller: Caller, wanted: WantedOutputs) -> Answer:

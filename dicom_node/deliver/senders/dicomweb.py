@@ -1,4 +1,7 @@
-"""Deliver objects to a web PACS by STOW-RS: one instance per request, so that each has an answer of its own."""
+"""Deliver objects to a web PACS by STOW-RS: one instance per request, so that each has an answer of its own.
+
+What a server says of an instance is DICOM JSON (PS3.18 10.5.3, I.2).
+"""
 
 from __future__ import annotations
 
@@ -16,6 +19,20 @@ from dicom_node.deliver.outgoing import Outgoing, Sent
 from dicom_node.dimse.statuses import error_of, note_of
 
 _BLOCK_BYTES = 1 << 17
+_FAILED_SOP_SEQUENCE = "00081198"
+_REFERENCED_SOP_INSTANCE_UID = "00081155"
+_FAILURE_REASON = "00081197"
+
+#: Client errors that pass by themselves; every other is parked until a person has changed something.
+_PASSING_STATUSES = {408, 425, 429}
+_ADVICE = {
+    401: "Check token, username and password of this destination, then retry.",
+    403: "Allow this node to store there, then retry.",
+    404: "Check url of this destination: it must end where /studies begins. Then retry.",
+    407: "Check the proxy, then retry.",
+    413: "Raise the size limit of the server or its proxy, then retry.",
+    415: "The server does not take this SOP class or transfer syntax.",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,24 +93,6 @@ def _streamed(head: bytes, path: Path, tail: bytes) -> Iterator[bytes]:
         while block := stored.read(_BLOCK_BYTES):
             yield block
     yield tail
-
-
-# --- Read what a STOW-RS server says of one stored instance (PS3.18 10.5.3, I.2) -------------------------------------
-
-_FAILED_SOP_SEQUENCE = "00081198"
-_REFERENCED_SOP_INSTANCE_UID = "00081155"
-_FAILURE_REASON = "00081197"
-
-#: Client errors that pass by themselves; every other is parked until a person has changed something.
-_PASSING_STATUSES = {408, 425, 429}
-_ADVICE = {
-    401: "Check token, username and password of this destination, then retry.",
-    403: "Allow this node to store there, then retry.",
-    404: "Check url of this destination: it must end where /studies begins. Then retry.",
-    407: "Check the proxy, then retry.",
-    413: "Raise the size limit of the server or its proxy, then retry.",
-    415: "The server does not take this SOP class or transfer syntax.",
-}
 
 
 def error_in(response: httpx.Response, sop_instance_uid: str, receiver: str, kind: str) -> DeliveryError | None:

@@ -34,5 +34,5 @@ def sources_of(settings: Settings) -> tuple[SourceKind, ...]:
 
 
 def make_sources(settings: Settings) -> Mapping[str, Source]:
-    """Return every configured source by name; nothing is opened yet. Raises `SettingsError`."""
+    """Return every configured source by name; nothing is opened yet."""
     return {one.name: one.source(settings) for one in sources_of(settings)}

@@ -28,10 +28,10 @@ class DicomWebSourceSettings(TokenWebPeer, SourceKind):
         """Return a DICOMweb user."""
         import httpx  # noqa: PLC0415 - settings must load fast
 
-        from dicom_node.deliver.web import authentication, web_address  # noqa: PLC0415
+        from dicom_node.deliver.web import authentication  # noqa: PLC0415
         from dicom_node.retrieve.dicomweb import DicomWebSource  # noqa: PLC0415
 
-        url, auth = web_address(self, f"Source {self.name!r}").rstrip("/"), authentication(self)
+        url, auth = self.url.rstrip("/"), authentication(self)
         return DicomWebSource(
             self.name, url, lambda: httpx.Client(auth=auth, timeout=self.timeout_s, follow_redirects=False)
         )

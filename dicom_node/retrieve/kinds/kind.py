@@ -36,4 +36,4 @@ class SourceKind(SourceSettings, ABC):
 
     @abstractmethod
     def source(self, settings: Settings) -> Source:
-        """Return what finds and fetches studies there; nothing is opened yet. Raises `SettingsError`."""
+        """Return what finds and fetches studies there; nothing is opened yet."""

@@ -28,10 +28,10 @@ class OrthancSourceSettings(TokenWebPeer, SourceKind):
 
     def source(self, settings: Settings) -> Source:  # noqa: ARG002 - nobody is called by an AE title
         """Return a user of Orthanc's REST interface."""
-        from dicom_node.deliver.web import authentication, web_address  # noqa: PLC0415 - settings must load fast
+        from dicom_node.deliver.web import authentication  # noqa: PLC0415 - settings must load fast
         from dicom_node.retrieve.orthanc import OrthancSource  # noqa: PLC0415
 
-        url, auth = web_address(self, f"Source {self.name!r}").rstrip("/"), authentication(self)
+        url, auth = self.url.rstrip("/"), authentication(self)
 
         def open_client() -> Orthanc:
             from pyorthanc import Orthanc  # noqa: PLC0415
