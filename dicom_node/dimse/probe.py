@@ -9,10 +9,10 @@ from dataclasses import dataclass
 
 from dicom_node.core.capability_match import RESULT_CLASSES
 from dicom_node.core.errors import DeliveryDeferred
-from dicom_node.dimse.association import StoreAssociation
 from dicom_node.dimse.dicom_file import UNCOMPRESSED
 from dicom_node.dimse.negotiation import VERIFICATION, Remote
 from dicom_node.dimse.statuses import SUCCESS
+from dicom_node.dimse.storage_scu import StoreAssociation
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ from pynetdicom import AE
 from dicom_node.core.errors import DeliveryDeferred, DeliveryRefused
 from dicom_node.core.uids import IMPLEMENTATION_CLASS_UID
 from dicom_node.dimse.line import Line, Trouble
-from dicom_node.dimse.negotiation import Remote, rejected
+from dicom_node.dimse.negotiation import Remote, deferred_rejection
 from dicom_node.dimse.tls import library_arguments
 
 
@@ -55,7 +55,7 @@ def current_user() -> str:
 
 VERIFICATION = UID("1.2.840.10008.1.1")
 TIMEOUT_S = 10.0
-_TROUBLE = Trouble(DeliveryDeferred, "", rejected)
+_TROUBLE = Trouble(DeliveryDeferred, "", deferred_rejection)
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,8 +11,7 @@ from hypothesis import strategies as st
 
 from dicom_node.core.errors import RefusedObject
 from dicom_node.dimse.command_set import Element, Field, read_command
-from dicom_node.dimse.retrieve_association import cancel, request, store_response
-from dicom_node.dimse.retrieve_negotiation import storage_classes, storage_proposals
+from dicom_node.dimse.retrieve_scu import cancel, request, storage_classes, storage_proposals, store_response
 from dicom_node.retrieve.multipart import MalformedBody, boundary_of, parts
 from dicom_node.retrieve.part10 import opened_file
 
