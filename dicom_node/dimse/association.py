@@ -38,7 +38,7 @@ class Association:
         self._fragments: deque[tuple[int, int, memoryview]] = deque()
         self._line = Line(remote, self.trouble)
         try:
-            with self._line.told("answering the association request"):
+            with self._line.explained("answering the association request"):
                 request = request_pdu(remote, proposed, self.asked_pdu_bytes, stored_here)
                 accepted = read_acceptance(self._line.acceptance(request), proposed)
         except NodeError:
@@ -71,11 +71,11 @@ class Association:
     def send(self, context_id: int, command: bytes, data_set: bytes = b"") -> None:
         """Send one message that lies in memory. Raises when the peer is lost."""
         pdus = [command_pdu(context_id, command), *data_pdus(context_id, data_set, self._max_pdu_bytes)]
-        with self._line.told("taking a request"):
+        with self._line.explained("taking a request"):
             self._line.say(b"".join(pdus))
 
     def next_fragment(self) -> tuple[int, int, memoryview]:
-        """Return context ID, control header and bytes of the next fragment; to be called inside `told` of the line."""
+        """Return context ID, control header and bytes of the next fragment; to be called inside `explained` of the line."""
         while not self._fragments:
             self._fragments.extend(fragments(self._line.hear(P_DATA, self.longest_read_bytes)))
         return self._fragments.popleft()

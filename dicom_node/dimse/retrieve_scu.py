@@ -71,7 +71,7 @@ class RetrieveAssociation(Association):
         """Return the next message. Raises `SourceUnavailable` when the peer is lost or sends nonsense."""
         for _ in self._unread:
             pass  # what the caller did not want of the message before
-        with self._line.told("sending a message"):
+        with self._line.explained("sending a message"):
             context_id, command = self._command()
             has_data_set = command.has_data_set
         self._unread = self._data_set(context_id) if has_data_set else iter(())
@@ -90,7 +90,7 @@ class RetrieveAssociation(Association):
     def _data_set(self, expected_context_id: int) -> Iterator[memoryview]:
         is_last = 0
         while not is_last:
-            with self._line.told("sending an object"):
+            with self._line.explained("sending an object"):
                 context_id, control, piece = self.next_fragment()
                 if control & IS_COMMAND or context_id != expected_context_id:
                     raise ValueError("a command inside a data set")

@@ -75,7 +75,7 @@ class StoreAssociation(Association):
         if context is None:
             raise DeliveryRefused(f"{self._remote} does not accept Verification (C-ECHO); it may still take objects.")
         self._message_id += 1
-        with self._line.told("answering C-ECHO"):
+        with self._line.explained("answering C-ECHO"):
             self._line.say(command_pdu(context[0], echo_command(VERIFICATION, self._message_id)))
         return self._response(Field.C_ECHO_RSP)
 
@@ -94,7 +94,7 @@ class StoreAssociation(Association):
         stored.seek(offset)
         self._message_id = self._message_id % 65535 + 1
         command = store_command(file.sop_class_uid, file.sop_instance_uid, self._message_id)
-        with self._line.told("taking an object"):
+        with self._line.explained("taking an object"):
             self._line.say(command_pdu(context_id, command))
             for pdu in file_pdus(context_id, stored, size_bytes, self._max_pdu_bytes):
                 self._line.say(pdu)
@@ -102,7 +102,7 @@ class StoreAssociation(Association):
 
     def _response(self, expected: Field) -> int:
         """Read until the response to the last message is whole; return its status."""
-        with self._line.told("waiting for a response"):
+        with self._line.explained("waiting for a response"):
             answer = self._answer()
             field, answered = answer.number(Element.COMMAND_FIELD), answer.number(Element.MESSAGE_ID_RESPONDED_TO)
             status = answer.number(Element.STATUS)

@@ -154,11 +154,11 @@ class Sandbox:
     def _unwrap(self, answer: object) -> object:
         if isinstance(answer, OutOfMemory):
             self._bury()
-            told = f"The worker process needed more than {self._memory_told()} of memory. {self._limits.more_memory}"
+            told = f"The worker process needed more than {self._memory_limit()} of memory. {self._limits.more_memory}"
             raise WorkerDied(told.rstrip())
         return unwrapped(answer)
 
-    def _memory_told(self) -> str:
+    def _memory_limit(self) -> str:
         megabytes = self._limits.address_space_mb or self._limits.memory_mb
         return f"{megabytes} MB" if megabytes else "the device has"
 
