@@ -75,7 +75,7 @@ class Association:
             self._line.say(b"".join(pdus))
 
     def next_fragment(self) -> tuple[int, int, memoryview]:
-        """Return context ID, control header and bytes of the next fragment; to be called inside `explained` of the line."""
+        """Return context ID, control header and bytes of the next fragment; inside `explained` of the line."""
         while not self._fragments:
             self._fragments.extend(fragments(self._line.hear(P_DATA, self.longest_read_bytes)))
         return self._fragments.popleft()
