@@ -8,10 +8,10 @@ import threading
 import time
 from pathlib import Path
 
-from dicom_node.dimse.association import file_pdus, store_command
 from dicom_node.dimse.command_set import command_pdu
 from dicom_node.dimse.dicom_file import read_dicom_file
 from dicom_node.dimse.negotiation import Remote, read_acceptance, request_pdu
+from dicom_node.dimse.storage_scu import file_pdus, store_command
 
 _SYNTAX = "1.2.840.10008.1.2.1"
 _MAX_PDU_BYTES = 131072
@@ -34,7 +34,7 @@ def _send(port: int, ae_title: str, folder: Path, times: list[float]) -> None:
     proposal = (files[0].sop_class_uid, (_SYNTAX,))
     with socket.create_connection(("127.0.0.1", port)) as connection:
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        connection.sendall(request_pdu(Remote("127.0.0.1", port, ae_title, "BENCH", 60), [proposal]))
+        connection.sendall(request_pdu(Remote("127.0.0.1", port, ae_title, "BENCH", 60), [proposal], _MAX_PDU_BYTES))
         head = _exactly(connection, 6)
         accepted = read_acceptance(head + _exactly(connection, struct.unpack(">L", head[2:])[0]), [proposal])
         longest = min(accepted.max_pdu_bytes or _MAX_PDU_BYTES, _MAX_PDU_BYTES)

@@ -1,4 +1,4 @@
-"""The composition root: the table of roles, started and stopped in its order.
+"""The composition root: the roles of the table `roles.ROLES`, started and stopped in its order.
 
 The listener starts first and everything else behind it, so that a modality can send within a second. Receiving stops
 first, so that nothing is acknowledged while the rest ends.
@@ -16,17 +16,10 @@ from typing import Any
 
 from dicom_node import __version__
 from dicom_node.index.jobs import free_dead_leases
+from dicom_node.roles import ROLES
 from dicom_node.roles.node import Node
 from dicom_node.roles.role import Role
 
-#: Name → where its class is, in the order of start and of stop. A role is loaded when it starts, and only if it does.
-ROLES: Mapping[str, str] = {
-    "receive": "dicom_node.roles.receive:ReceiveRole",
-    "index": "dicom_node.roles.index:IndexRole",
-    "api": "dicom_node.roles.api:ApiRole",
-    "deliver": "dicom_node.roles.deliver:DeliverRole",
-    "infer": "dicom_node.roles.infer:InferRole",
-}
 _SCHEDULE = "dicom_node.roles.schedule:SweepSchedule"
 _log = logging.getLogger(__name__)
 

@@ -8,12 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from dicom_node.analysis.answer import Analysis, AnalysisRequest, NotAnalysed, NotMade, WrittenObject
-
-
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
@@ -21,15 +15,36 @@ if TYPE_CHECKING:
         Analysis,
         AnalysisRequest,
         NotAnalysed,
+        NotMade,
         ReportContext,
         WrittenObject,
         WrittenResult,
     )
 
 
+class RunModel(Protocol):
+    """Gate the images, run the model. Raises `NotAnalysable` (with what was looked at) or `InferenceError`."""
+
+    def __call__(self, request: AnalysisRequest) -> Analysis | NotAnalysed: ...
+
+
+class WriteResult(Protocol):
+    """Turn an answer into DICOM objects, in the order in which they must be sent; tell which could not be made."""
+
+    def __call__(self, answer: Analysis | NotAnalysed, context: ReportContext) -> WrittenResult: ...
+
+
+class WriteBundle(Protocol):
+    """Turn an answer and the objects that show it into a FHIR R4 transaction Bundle (JSON-ready)."""
+
+    def __call__(
+        self, answer: Analysis | NotAnalysed, context: ReportContext, written: Sequence[WrittenObject]
+    ) -> Mapping[str, object]: ...
+
+
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """The builders the story needs."""
+    """The builders the story needs; `jobs.worker_process` fills them in."""
 
     run_model: RunModel
     write_result: WriteResult
@@ -62,26 +77,3 @@ def write_output(answer: Analysis | NotAnalysed, request: AnalysisRequest, parts
     of_first = [one for one in written.objects if first in one.output_keys]
     bundle = parts.write_bundle(written.answer, request.context, of_first)
     return AnalysisOutput(written.answer, written.objects, bundle, written.not_made)
-
-
-# --- What the pipeline needs from the builders around it, as protocols; `worker_process` fills them in ---------------
-
-
-class RunModel(Protocol):
-    """Gate the images, run the model. Raises `NotAnalysable` (with what was looked at) or `InferenceError`."""
-
-    def __call__(self, request: AnalysisRequest) -> Analysis | NotAnalysed: ...
-
-
-class WriteResult(Protocol):
-    """Turn an answer into DICOM objects, in the order in which they must be sent; tell which could not be made."""
-
-    def __call__(self, answer: Analysis | NotAnalysed, context: ReportContext) -> WrittenResult: ...
-
-
-class WriteBundle(Protocol):
-    """Turn an answer and the objects that show it into a FHIR R4 transaction Bundle (JSON-ready)."""
-
-    def __call__(
-        self, answer: Analysis | NotAnalysed, context: ReportContext, written: Sequence[WrittenObject]
-    ) -> Mapping[str, object]: ...

@@ -64,7 +64,18 @@ class SourceImage:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelRun:
-    """One run of one model. `notes` and `stage_times_s` are filled as it goes, also by a run that is declined."""
+    """One run of one model. `notes` and `stage_times_s` are filled as it goes, also by a run that is declined.
+
+    A model in Python times its parts and leaves sentences for people:
+
+    >>> from dicom_node.inference.cards.card import SHIPPED_MODELS, load_card
+    >>> card = load_card(SHIPPED_MODELS / "ct-lung-density")
+    >>> run = ModelRun(card=card, identity=card.identity({}), parameters=card.parameters, images=())
+    >>> with run.stage("measure"):
+    ...     run.notes.append("The slices are thick: the volume is less certain.")
+    >>> list(run.stage_times_s), len(run.notes)
+    (['measure'], 1)
+    """
 
     card: ModelCard
     identity: ModelIdentity

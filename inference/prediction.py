@@ -67,7 +67,21 @@ class Explanation:
 
 
 class LoadedModel(Protocol):
-    """A model in memory, ready to run. Each module of `runtimes` has ``load(card, device) -> LoadedModel``."""
+    """A model in memory, ready to run. Each runtime's module has ``load(card, device) -> LoadedModel``.
+
+    The least of them, whose only score is how dark an image is:
+
+    >>> class Darkness:
+    ...     size_bytes, batch_limit = 0, 8
+    ...     def predict(self, inputs):
+    ...         return [Prediction(scores=np.array([1 - one.values.mean()], np.float32)) for one in inputs]
+    ...     def explain(self, one, output_index):
+    ...         return None
+    >>> model: LoadedModel = Darkness()
+    >>> (prediction,) = model.predict([ModelInput(values=np.full((1, 64, 64), 0.25, np.float32))])
+    >>> prediction.scores.tolist()
+    [0.75]
+    """
 
     #: Device memory and RAM it holds, bytes; the pool's budget counts it.
     size_bytes: int

@@ -10,10 +10,12 @@ from typing import cast
 
 from dicom_node.analysis.answer import Analysis, AnalysisRequest, NotAnalysed
 from dicom_node.core.errors import ModelUnavailable, NotAnalysable
-from dicom_node.inference.cards.card import RUNTIMES, TASK_INPUTS, ModelCard, load_card
+from dicom_node.inference.cards.card import TASK_INPUTS, ModelCard, load_card
+from dicom_node.inference.former_names import install_former_names
 from dicom_node.inference.images.card_gate import check_card_gate
 from dicom_node.inference.model_run import ModelRun, SourceImage, read_dataset
 from dicom_node.inference.prediction import Load, LoadedModel
+from dicom_node.inference.runtimes.table import RUNTIMES
 from dicom_node.inference.workers.place import ComputePlace
 from dicom_node.inference.workers.warm import models_at
 
@@ -24,7 +26,7 @@ _ANYWHERE = ComputePlace()
 
 
 def run_model(request: AnalysisRequest, place: ComputePlace = _ANYWHERE) -> Analysis | NotAnalysed:
-    """Answer one request: read the headers, gate them, run the model (`ports.RunModel`) at a place.
+    """Answer one request: read the headers, gate them, run the model (`pipeline.RunModel`) at a place.
 
     A study the model must not answer for comes back as `NotAnalysed`, with what was looked at. Raises
     `ModelUnavailable` or `SettingsError` when the model itself cannot be used, or answers without any finding, which
@@ -88,6 +90,7 @@ def _read_headers(request: AnalysisRequest) -> tuple[tuple[SourceImage, ...], li
 
 def _chosen(card: ModelCard, parameters: Mapping[str, float], place: ComputePlace) -> Analyse:
     """Return what answers for the card: its own whole run, or its runtime under the answers of its task."""
+    install_former_names()
     if card.runtime == "python" and card.task not in TASK_INPUTS:
         return cast(Analyse, _named(card, card.entry_point))
     if card.task not in TASK_INPUTS:
@@ -95,7 +98,7 @@ def _chosen(card: ModelCard, parameters: Mapping[str, float], place: ComputePlac
             f"Model {card.name}: its runtime {card.runtime} answers {', '.join(TASK_INPUTS)}, not {card.task!r}. "
             "Correct task in the card."
         )
-    load = cast(Load, _named(card, f"dicom_node.inference.runtimes.{RUNTIMES[card.runtime]}:load"))
+    load = cast(Load, _named(card, f"{RUNTIMES[card.runtime].module}:load"))
     answer = cast(Answer, _named(card, f"dicom_node.inference.answers.{card.task}:answer"))
     # A site's parameters may shape what a model gives (temperature), so they are part of what is loaded.
     wanted = replace(card, parameters=parameters) if dict(card.parameters) != dict(parameters) else card

@@ -50,7 +50,7 @@ class TrialOptions:
 
 def try_bundle(folder: Path, options: TrialOptions) -> Trial:
     """Load and run a bundle once. What goes wrong is part of the answer."""
-    from dicom_node.inference.runtimes.bundle import WantedAnswer, open_bundle  # noqa: PLC0415
+    from dicom_node.inference.runtimes.monai_bundle.model import WantedAnswer, open_bundle  # noqa: PLC0415
     from dicom_node.inference.runtimes.weights import read_state  # noqa: PLC0415
 
     expected = _expected(folder)
@@ -128,7 +128,7 @@ def _task(expected: Mapping[str, Any]) -> str:
 
 
 def _shape(folder: Path, expected: Mapping[str, Any]) -> tuple[int, ...]:
-    from dicom_node.inference.runtimes.bundle_config import read_config  # noqa: PLC0415
+    from dicom_node.inference.runtimes.monai_bundle.config import read_config  # noqa: PLC0415
 
     source = _entry(expected, "inputs", "image")
     channels, sizes = source.get("num_channels", 1), source.get("spatial_shape", [])

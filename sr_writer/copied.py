@@ -70,7 +70,7 @@ _READING = ("SpecificCharacterSet", "TimezoneOffsetFromUTC", "CodingSchemeIdenti
 COPIED = (*TYPE_2, *_PATIENT, *_ANIMAL, *_STUDY, *_PATIENT_STUDY, *_TRIAL, *_READING)
 
 
-# --- What a source says in a way nobody can read counts as not said: text where a number belongs, junk for a sequence
+# --- what nobody can read counts as not said -------------------------------------------------------------------------
 
 #: Attributes that are calculated with or copied as numbers, and how many values each has; 0: any number of them.
 _NUMBERS = {

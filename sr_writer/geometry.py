@@ -1,4 +1,4 @@
-"""Where an image lies in the patient: slice normal, position along it, and orientation letters (PS3.3 C.7.6.2)."""
+"""Where images lie in the patient (PS3.3 C.7.6.2), and which slices of a volume show what was segmented."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def direction_letters(direction: NDArray[np.float64]) -> str:
     return "".join(letter for size, letter in named if size >= _OBLIQUE) or named[0][1]
 
 
-# --- Which slices of a volume show what was segmented: those the model names, else three spread over what is filled --
+# --- which slices to show --------------------------------------------------------------------------------------------
 
 _SHARES = (0.25, 0.5, 0.75)
 

@@ -202,7 +202,7 @@ def _local_time(context: ReportContext, source: Dataset) -> datetime:
     return context.started_at.astimezone(timezone(offset))
 
 
-# --- BodyPartExamined and Laterality of objects made from images (PS3.3 C.7.3.1: Laterality is type 2C) --------------
+# --- body part and side (PS3.3 C.7.3.1: Laterality is type 2C) -------------------------------------------------------
 
 #: Defined terms of PS3.16 Annex L that do not come in pairs; for any other term a missing side matters.
 UNPAIRED_PARTS = frozenset(
@@ -239,7 +239,7 @@ def _side_of(source: Dataset) -> str:
     return ""
 
 
-# --- Says what the private coding scheme of this project is, in every object that uses it (PS3.3 C.12.1.1.2) ---------
+# --- this project's coding scheme (PS3.3 C.12.1.1.2) -----------------------------------------------------------------
 
 
 def identify_private_scheme(dataset: Dataset) -> None:

@@ -1,4 +1,4 @@
-"""Text the node writes is ASCII, so that it survives whatever character set the study came in."""
+"""The words of a result, the same in pictures and documents, in ASCII: it survives whatever character set came in."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def answer_of(finding: Finding) -> str:
     return words[finding.presence] if finding.presence is not None else ""
 
 
-# --- The result in a sentence, what was looked at, what it is worth: the same words in picture and document ----------
+# --- the result in sentences -----------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)

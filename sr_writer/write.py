@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 
 from dicom_node.analysis.answer import Analysis, NotAnalysed, NotMade, ReportContext, WrittenObject, WrittenResult
+from dicom_node.core.artifact_kinds import ARTIFACT_KINDS, is_off
 from dicom_node.core.entities import ArtifactKind
 from dicom_node.core.outputs import OutputSet
 from dicom_node.sr_writer.copied import with_sound_headers
@@ -16,31 +17,25 @@ from dicom_node.sr_writer.overlays.parametric_map import parametric_maps
 from dicom_node.sr_writer.overlays.presentation_state import presentation_states
 from dicom_node.sr_writer.overlays.segmentation import segmentations
 from dicom_node.sr_writer.pictures.pictures import drawn_pictures
-from dicom_node.sr_writer.report.document import structured_report
+from dicom_node.sr_writer.report.document import structured_reports
 from dicom_node.sr_writer.secondary_capture import secondary_captures
-from dicom_node.sr_writer.writing import BUILD_ERRORS, Attempt, Build, Writing
+from dicom_node.sr_writer.writing import BUILD_ERRORS, Attempt, Build, BuildForSet, Writing
 
-_ORDER = tuple(ArtifactKind)
-
-
-@dataclass(frozen=True, slots=True)
-class _Kind:
-    """One kind of object: what an output set says of it (``off`` or ``False``: not wanted), and who makes it."""
-
-    kind: ArtifactKind
-    variant_of: Callable[[OutputSet], object]
-    build: Build
-
-
-#: Objects that several output sets can share. Reports and rejection notes belong to one set each.
-_SHARED = (
-    _Kind(ArtifactKind.SECONDARY_CAPTURE, lambda wanted: wanted.secondary_capture, secondary_captures),
-    _Kind(ArtifactKind.SEGMENTATION, lambda wanted: wanted.segmentation, segmentations),
-    _Kind(ArtifactKind.PARAMETRIC_MAP, lambda wanted: wanted.parametric_map, parametric_maps),
-    _Kind(ArtifactKind.PRESENTATION_STATE, lambda wanted: wanted.presentation_state, presentation_states),
-    _Kind(ArtifactKind.KEY_OBJECTS, lambda wanted: wanted.key_objects, key_object_selections),
-    _Kind(ArtifactKind.ENCAPSULATED_PDF, lambda wanted: wanted.encapsulated_pdf, encapsulated_pdfs),
-)
+#: Who makes what several output sets can share, in the order of making.
+SHARED_BUILDERS: Mapping[ArtifactKind, Build] = {
+    ArtifactKind.SECONDARY_CAPTURE: secondary_captures,
+    ArtifactKind.SEGMENTATION: segmentations,
+    ArtifactKind.PARAMETRIC_MAP: parametric_maps,
+    ArtifactKind.PRESENTATION_STATE: presentation_states,
+    ArtifactKind.KEY_OBJECTS: key_object_selections,
+    ArtifactKind.ENCAPSULATED_PDF: encapsulated_pdfs,
+}
+#: Who makes what belongs to one output set, since it refers to the set's other objects; later ones to earlier ones too.
+OWN_BUILDERS: Mapping[ArtifactKind, BuildForSet] = {
+    ArtifactKind.STRUCTURED_REPORT: structured_reports,
+    ArtifactKind.REJECTION_NOTE: rejection_notes,
+}
+_ORDER = tuple(ARTIFACT_KINDS)
 
 
 def write_result(answer: Analysis | NotAnalysed, context: ReportContext) -> WrittenResult:
@@ -50,6 +45,15 @@ def write_result(answer: Analysis | NotAnalysed, context: ReportContext) -> Writ
     it. An error in a report is raised. Equal inputs give equal objects. Raises `NotAnalysable` (``PATIENT_MISMATCH``,
     ``STUDY_MISMATCH``) when the images belong to more than one patient or study: then nothing may be written, not even
     a refusal.
+
+    An `answer` about one radiograph, for a destination that wants the least (`context.output_sets`):
+
+    >>> least = OutputSet(structured_report="enhanced", segmentation="off")
+    >>> written = write_result(answer, replace(context, output_sets=(least,)))
+    >>> [(one.order, str(one.kind)) for one in written.objects]
+    [(1, 'SC'), (2, 'SC'), (3, 'SR')]
+    >>> written.objects[-1].dataset.VerificationFlag
+    'UNVERIFIED'
     """
     return _write(answer, context, Attempt(BUILD_ERRORS))
 
@@ -83,22 +87,22 @@ def _noted(answer: Analysis | NotAnalysed, not_made: Sequence[NotMade]) -> Analy
 
 def _shared(writing: Writing, output_sets: Sequence[OutputSet], attempt: Attempt) -> Iterator[WrittenObject]:
     """Make every variant that is wanted once, for all sets that want it."""
-    for kind in _SHARED:
-        variants = dict.fromkeys(kind.variant_of(wanted) for wanted in output_sets)
-        for variant in variants:
-            if variant in {False, "off"}:
+    for kind, build in SHARED_BUILDERS.items():
+        choice_of = ARTIFACT_KINDS[kind].choice
+        for variant in dict.fromkeys(choice_of(wanted) for wanted in output_sets):
+            if is_off(variant):
                 continue
-            keys = tuple(wanted.key for wanted in output_sets if kind.variant_of(wanted) == variant)
-            for one in attempt.made(kind.kind, kind.build(writing, variant)):
+            keys = tuple(wanted.key for wanted in output_sets if choice_of(wanted) == variant)
+            for one in attempt.made(kind, build(writing, variant)):
                 yield replace(one, output_keys=keys)
 
 
 def _own(writing: Writing, wanted: OutputSet, shared: Sequence[WrittenObject]) -> Iterator[WrittenObject]:
     """Make what refers to the other objects of one set, and only to those."""
     made = [one for one in shared if wanted.key in one.output_keys]
-    if wanted.structured_report != "off":
-        made.append(replace(structured_report(writing, wanted, made), output_keys=(wanted.key,)))
-        yield made[-1]
-    if wanted.rejection_note:
-        for one in rejection_notes(writing, wanted, {str(one.dataset.SOPInstanceUID) for one in made}):
-            yield replace(one, output_keys=(wanted.key,))
+    for kind, build in OWN_BUILDERS.items():
+        if is_off(ARTIFACT_KINDS[kind].choice(wanted)):
+            continue
+        own = [replace(one, output_keys=(wanted.key,)) for one in build(writing, wanted, tuple(made))]
+        made += own
+        yield from own

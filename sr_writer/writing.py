@@ -1,4 +1,4 @@
-"""What every builder of a result starts from, and what it hands back."""
+"""What every builder of a result starts from, what it hands back, and how its datasets become bytes."""
 
 from __future__ import annotations
 
@@ -14,7 +14,9 @@ from pydicom.filewriter import dcmwrite
 from pydicom.uid import UID, ExplicitVRLittleEndian
 
 from dicom_node.analysis.answer import Analysis, NotAnalysed, NotMade, Picture, WrittenObject
+from dicom_node.core.artifact_kinds import ARTIFACT_KINDS, Choice
 from dicom_node.core.entities import ArtifactKind
+from dicom_node.core.outputs import OutputSet
 from dicom_node.core.uids import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 from dicom_node.sr_writer.identity import ResultIdentity
 
@@ -35,10 +37,18 @@ class Build(Protocol):
     (no masks, nothing analysed) yields nothing.
     """
 
-    def __call__(self, writing: Writing, variant: object, /) -> Iterator[WrittenObject]: ...
+    def __call__(self, writing: Writing, variant: Choice, /) -> Iterator[WrittenObject]: ...
 
 
-# --- Making what can be made: an optional kind of object that fails must not cost the report -------------------------
+class BuildForSet(Protocol):
+    """Make the objects of one kind for one output set; `made` are the set's other objects so far."""
+
+    def __call__(
+        self, writing: Writing, wanted: OutputSet, made: Sequence[WrittenObject], /
+    ) -> Iterator[WrittenObject]: ...
+
+
+# --- a kind that cannot be made must not cost the report -------------------------------------------------------------
 
 T = TypeVar("T")
 
@@ -53,14 +63,6 @@ BUILD_ERRORS: tuple[type[Exception], ...] = (
     TypeError,
     ValueError,
 )
-_NAMES = {
-    ArtifactKind.SECONDARY_CAPTURE: "pictures",
-    ArtifactKind.SEGMENTATION: "segmentation",
-    ArtifactKind.PARAMETRIC_MAP: "parametric maps",
-    ArtifactKind.PRESENTATION_STATE: "presentation states",
-    ArtifactKind.KEY_OBJECTS: "key images",
-    ArtifactKind.ENCAPSULATED_PDF: "report as PDF",
-}
 
 
 class Attempt:
@@ -77,9 +79,8 @@ class Attempt:
             for one in objects:
                 made.append(one)  # noqa: PERF402 - what is made before an error counts
         except self._passed_over as error:
-            self.not_made.append(
-                NotMade(kind=kind, name=_NAMES[kind], error=type(error).__name__, where=_origin(error), made=len(made))
-            )
+            name, where = ARTIFACT_KINDS[kind].readers_say, _origin(error)
+            self.not_made.append(NotMade(kind=kind, name=name, error=type(error).__name__, where=where, made=len(made)))
         return made
 
 
@@ -88,7 +89,7 @@ def _origin(error: Exception) -> str:
     return f"{PurePath(frame.filename).name}:{frame.lineno}"
 
 
-# --- A dataset becomes the bytes of a DICOM file; equal datasets give equal bytes ------------------------------------
+# --- a dataset becomes bytes, equal ones equal bytes -----------------------------------------------------------------
 
 
 def to_part10(dataset: Dataset) -> bytes:

@@ -21,6 +21,7 @@ from pydicom.multival import MultiValue
 from pydicom.tag import Tag
 
 from dicom_node.analysis.answer import Predecessor, ReportContext, WithdrawnObject
+from dicom_node.core.artifact_kinds import ARTIFACT_KINDS
 from dicom_node.core.entities import ArtifactKind
 from dicom_node.sr_writer import to_part10, write_objects
 from tests.support.results import analysis_examples as examples
@@ -50,16 +51,6 @@ _MODEL = replace(
 _NEEDED = frozenset(
     {"SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID", "FrameOfReferenceUID", "Modality"}
 )
-_TITLES = {
-    ArtifactKind.SECONDARY_CAPTURE: "Secondary Capture",
-    ArtifactKind.SEGMENTATION: "Segmentation",
-    ArtifactKind.PARAMETRIC_MAP: "Parametric Map",
-    ArtifactKind.PRESENTATION_STATE: "Grayscale Softcopy Presentation State",
-    ArtifactKind.KEY_OBJECTS: "Key Object Selection",
-    ArtifactKind.ENCAPSULATED_PDF: "Encapsulated PDF",
-    ArtifactKind.STRUCTURED_REPORT: "Structured Report (Enhanced, Comprehensive, Comprehensive 3D)",
-    ArtifactKind.REJECTION_NOTE: "Rejection Note (Key Object Selection)",
-}
 _ABBREVIATIONS = frozenset({"sc", "sr", "sop", "lut", "voi", "icc"})
 
 
@@ -103,7 +94,7 @@ def attribute_tables() -> str:
     first = next(iter(rows.values()))
     parts = [_section("All objects", [row for row in first if row in common])]
     for kind, found in rows.items():
-        parts.append(_section(_TITLES[kind], [row for row in found if row not in common]))
+        parts.append(_section(ARTIFACT_KINDS[kind].title, [row for row in found if row not in common]))
     return "\n\n".join(parts)
 
 

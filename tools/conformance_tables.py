@@ -9,10 +9,10 @@ from enum import IntEnum
 from pydicom.uid import UID
 from pynetdicom.sop_class import _STORAGE_CLASSES
 
-from dicom_node.core.capability_match import RESULT_CLASSES
+from dicom_node.core.artifact_kinds import RESULT_CLASSES
 from dicom_node.core.errors import ClassRefused, DeliveryRefused
 from dicom_node.dimse.dicom_file import UNCOMPRESSED
-from dicom_node.dimse.retrieve_association import STUDY_ROOT_FIND, STUDY_ROOT_GET, STUDY_ROOT_MOVE
+from dicom_node.dimse.retrieve_scu import STUDY_ROOT_FIND, STUDY_ROOT_GET, STUDY_ROOT_MOVE
 from dicom_node.dimse.statuses import error_of, note_of
 from dicom_node.dimse.vocabulary import (
     ACTION_ANSWERS,

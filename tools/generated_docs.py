@@ -18,6 +18,7 @@ from dicom_node.core import codes as terminology
 from dicom_node.core.lifecycle import TRANSITIONS
 from dicom_node.core.reasons import reason_table
 from dicom_node.inference.cards.keys import KEYS
+from dicom_node.inference.runtimes.table import RUNTIMES, Runtime
 from dicom_node.roles.settings import SiteSettings
 from tests.support.needs import REPOSITORY
 from tools import attribute_tables, conformance_tables
@@ -69,6 +70,19 @@ def card_tables() -> str:
     return "\n\n".join(parts)
 
 
+def runtime_table() -> str:
+    """What a card may name as runtime."""
+    header = "| `runtime` | `task` | `[weights] file` | needs | explains an image by | refuses |"
+    return "\n".join([header, "|---|---|---|---|---|---|", *map(_runtime_row, RUNTIMES.values())])
+
+
+def _runtime_row(one: Runtime) -> str:
+    needs = f"`dicom-node[{one.extra}]`" if one.extra else "no extra"
+    methods = ", ".join(f"`{method}`" for method in one.explains)
+    cells = (f"`{one.name}`", ", ".join(one.tasks), one.weights, needs, methods, one.refuses)
+    return f"| {' | '.join(cells)} |"
+
+
 def terminology_tables() -> str:
     """One table per table of the terminology."""
     parts = []
@@ -100,6 +114,7 @@ PARTS: Mapping[tuple[str, str], Callable[[], str]] = {
     ("conformance.md", "answers to results"): conformance_tables.answers_to_results,
     ("architecture.md", "states"): state_table,
     ("models.md", "model card"): card_tables,
+    ("models.md", "runtimes"): runtime_table,
     ("models.md", "reasons"): reason_table,
     ("terminology.md", "terminology"): terminology_tables,
 }

@@ -1,4 +1,4 @@
-"""What inference hands to the builders: a result as data. Models written in Python import these names from here."""
+"""What inference hands to the builders: a result as data. Python models import what they answer with from here."""
 
 from dicom_node.analysis.answer import (
     Analysis,
@@ -20,16 +20,25 @@ from dicom_node.analysis.answer import (
     frame_number_of,
     whole_objects,
 )
+from dicom_node.core import codes
+from dicom_node.core.entities import Code, Finding, Measurement, Presence, Region
+from dicom_node.core.errors import NotAnalysable
 
 __all__ = [
     "Analysis",
     "AnalysisRequest",
+    "Code",
     "Declined",
+    "Finding",
     "Histogram",
+    "Measurement",
+    "NotAnalysable",
     "NotAnalysed",
     "NotMade",
     "Picture",
     "Predecessor",
+    "Presence",
+    "Region",
     "ReportContext",
     "Saliency",
     "Segment",
@@ -38,6 +47,7 @@ __all__ = [
     "WithdrawnObject",
     "WrittenObject",
     "WrittenResult",
+    "codes",
     "frame_number_of",
     "whole_objects",
 ]

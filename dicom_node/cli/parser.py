@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from dicom_node import __version__
+from dicom_node.roles import ROLES
 
 Options = argparse.Namespace
 
@@ -27,7 +28,7 @@ def make_parser() -> argparse.ArgumentParser:
 
 def _serve(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     command = _command(commands, "serve", "run the node", "serve:serve")
-    command.add_argument("--role", action="append", choices=("receive", "index", "infer", "deliver", "api"),
+    command.add_argument("--role", action="append", choices=tuple(ROLES),
                          help="run only this role (may be given several times); default: all")  # fmt: skip
 
 

@@ -6,45 +6,21 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from dicom_node.core.outputs import OutputSet, SegmentationType, SrClass
+from dicom_node.core.artifact_kinds import (
+    OPTIONAL_KINDS,
+    REPORTS,
+    SECONDARY_CAPTURE,
+    Choice,
+    KindOfArtifact,
+    is_off,
+)
+from dicom_node.core.entities import ArtifactKind
+from dicom_node.core.outputs import OutputSet, SrClass
 
-SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"
-SEGMENTATION = "1.2.840.10008.5.1.4.1.1.66.4"
-LABEL_MAP = "1.2.840.10008.5.1.4.1.1.66.7"
-PARAMETRIC_MAP = "1.2.840.10008.5.1.4.1.1.30"
-PRESENTATION_STATE = "1.2.840.10008.5.1.4.1.1.11.1"
-KEY_OBJECTS = "1.2.840.10008.5.1.4.1.1.88.59"
-ENCAPSULATED_PDF = "1.2.840.10008.5.1.4.1.1.104.1"
-
-#: The classes of report, the one that says most first.
-REPORTS: dict[SrClass, str] = {
-    "comprehensive3d": "1.2.840.10008.5.1.4.1.1.88.34",
-    "comprehensive": "1.2.840.10008.5.1.4.1.1.88.33",
-    "enhanced": "1.2.840.10008.5.1.4.1.1.88.22",
-}
 #: `auto`: the first of these that the destination takes.
 LADDER: tuple[SrClass, ...] = tuple(REPORTS)
-#: Every class a result may have, in the order in which people read of them.
-RESULT_CLASSES: dict[str, str] = {
-    SECONDARY_CAPTURE: "SC",
-    SEGMENTATION: "SEG",
-    LABEL_MAP: "label map SEG",
-    PARAMETRIC_MAP: "PM",
-    PRESENTATION_STATE: "GSPS",
-    KEY_OBJECTS: "KOS",
-    ENCAPSULATED_PDF: "PDF",
-    **{uid: f"SR {name}" for name, uid in REPORTS.items()},
-}
-
-#: Kinds that are either wanted or not, by their name in `OutputSet`.
-_SWITCHES = {
-    "secondary_capture": SECONDARY_CAPTURE,
-    "presentation_state": PRESENTATION_STATE,
-    "parametric_map": PARAMETRIC_MAP,
-    "key_objects": KEY_OBJECTS,
-    "encapsulated_pdf": ENCAPSULATED_PDF,
-    "rejection_note": KEY_OBJECTS,
-}
+#: What is made where a destination does not take what was chosen: label maps become binary masks.
+_INSTEAD: Mapping[Choice, Choice] = {"labelmap": "binary"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,10 +57,8 @@ class MatchedOutputs:
 
 def in_words(outputs: OutputSet) -> tuple[str, ...]:
     """Return the kinds of a set as people read of them, in the order of sending."""
-    names = {"secondary_capture": "SC", "segmentation": f"SEG {outputs.segmentation}"}
-    names |= {name: RESULT_CLASSES[uid] for name, uid in _SWITCHES.items() if name != "secondary_capture"}
-    names |= {"structured_report": f"SR {outputs.structured_report}", "rejection_note": "rejection notes"}
-    return tuple(words for name, words in names.items() if getattr(outputs, name) not in {False, "off"})
+    chosen = ((one, one.choice(outputs)) for one in OPTIONAL_KINDS)
+    return tuple(one.words(choice) for one, choice in chosen if not is_off(choice))
 
 
 def match_capabilities(wanted: WantedOutputs, capabilities: PeerCapabilities) -> MatchedOutputs:
@@ -99,18 +73,14 @@ def match_capabilities(wanted: WantedOutputs, capabilities: PeerCapabilities) ->
     readable += [configured.secondary_capture and capabilities.takes(SECONDARY_CAPTURE)]
     if not any(readable) and (configured.structured_report != "off" or configured.secondary_capture):
         return MatchedOutputs(outputs=configured, problem="takes neither the report nor the pictures meant for it")
-    fitted = replace(
-        configured,
-        structured_report=report,
-        segmentation=_segmentation(wanted.outputs.segmentation, capabilities.takes),
-    )
-    for name, sop_class_uid in _SWITCHES.items():
-        if not capabilities.takes(sop_class_uid):
-            off: Mapping[str, Any] = {name: False}
-            fitted = replace(fitted, **off)
+    fitted: Mapping[str, Any] = {
+        one.option: report if one.kind is ArtifactKind.STRUCTURED_REPORT else _fitted(one, configured, capabilities)
+        for one in OPTIONAL_KINDS
+    }
+    outputs = replace(configured, **fitted)
     pinned = len(wanted.reports) == 1 and report != "off" and not capabilities.takes(REPORTS[report])
     problem = f"does not take SR {report}, which is configured for it" if pinned else ""
-    return MatchedOutputs(outputs=fitted, left_out=tuple(_left_out(configured, fitted)), problem=problem)
+    return MatchedOutputs(outputs=outputs, left_out=tuple(_left_out(configured, outputs)), problem=problem)
 
 
 def _report(wanted: WantedOutputs, takes: Callable[[str], bool]) -> SrClass:
@@ -119,22 +89,17 @@ def _report(wanted: WantedOutputs, takes: Callable[[str], bool]) -> SrClass:
     return next((one for one in wanted.reports if takes(REPORTS[one])), "off")
 
 
-def _segmentation(wanted: SegmentationType, takes: Callable[[str], bool]) -> SegmentationType:
-    if wanted == "labelmap" and not takes(LABEL_MAP):
-        wanted = "binary"
-    return "off" if wanted in {"binary", "fractional"} and not takes(SEGMENTATION) else wanted
+def _fitted(kind: KindOfArtifact, configured: OutputSet, capabilities: PeerCapabilities) -> Choice:
+    """Return the choice as configured, or what is made instead, or none, by what is taken."""
+    choice = kind.choice(configured)
+    nothing = False if isinstance(choice, bool) else "off"
+    while not is_off(choice) and not capabilities.takes(kind.sop_classes[choice].uid):
+        choice = _INSTEAD.get(choice, nothing)
+    return choice
 
 
 def _left_out(configured: OutputSet, fitted: OutputSet) -> Iterator[str]:
-    if fitted.structured_report == "off" != configured.structured_report:
-        yield "takes no SR"
-    elif fitted.structured_report != configured.structured_report:
-        yield f"takes no SR {configured.structured_report} and gets {fitted.structured_report}"
-    if fitted.segmentation == "off" != configured.segmentation:
-        yield "takes no SEG"
-    elif fitted.segmentation != configured.segmentation:
-        yield f"takes no {configured.segmentation} SEG and gets {fitted.segmentation}"
-    for name, sop_class_uid in _SWITCHES.items():
-        if getattr(configured, name) and not getattr(fitted, name):
-            what = "rejection notes" if name == "rejection_note" else RESULT_CLASSES[sop_class_uid]
-            yield f"takes no {what}"
+    for one in OPTIONAL_KINDS:
+        before, after = one.choice(configured), one.choice(fitted)
+        if before != after:
+            yield f"takes no {one.words(True)}" if is_off(after) else f"takes no {one.words(before)} and gets {after}"

@@ -6,9 +6,14 @@ made once and have one UID; a report belongs to exactly one set, since it refers
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
+from types import MappingProxyType
 from typing import Literal
 
+#: Metadata of an option that came after 0.1.0: while it has its default, keys stay those of before it came, and so do
+#: the UIDs that come from them.
+ADDED: Mapping[str, bool] = MappingProxyType({"added": True})
 SrClass = Literal["comprehensive3d", "comprehensive", "enhanced", "off"]
 SegmentationType = Literal["binary", "fractional", "labelmap", "off"]
 
@@ -34,7 +39,12 @@ class OutputSet:
     @property
     def key(self) -> str:
         """Return the set as one line of text: equal sets have equal keys; it seeds UIDs and stands in the index."""
-        return ",".join(f"{one.name}={_word(getattr(self, one.name))}" for one in fields(self))
+        told = ((one, getattr(self, one.name)) for one in fields(self))
+        return ",".join(
+            f"{one.name}={_word(value)}"
+            for one, value in told
+            if not (one.metadata.get("added") and value == one.default)
+        )
 
 
 def _word(value: object) -> str:

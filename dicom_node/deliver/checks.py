@@ -9,14 +9,8 @@ from pathlib import Path
 import httpx
 
 from dicom_node.config.peers import WebPeer
-from dicom_node.core.capability_match import (
-    REPORTS,
-    RESULT_CLASSES,
-    PeerCapabilities,
-    WantedOutputs,
-    in_words,
-    match_capabilities,
-)
+from dicom_node.core.artifact_kinds import REPORTS, RESULT_CLASSES
+from dicom_node.core.capability_match import PeerCapabilities, WantedOutputs, in_words, match_capabilities
 from dicom_node.core.errors import DeliveryError
 from dicom_node.deliver.kinds.kind import Answer
 from dicom_node.deliver.web import authentication

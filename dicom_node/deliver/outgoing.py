@@ -29,7 +29,19 @@ class Sent:
 
 
 class Sender(Protocol):
-    """Delivers objects to one destination, in the given order."""
+    """Delivers objects to one destination, in the given order.
+
+    It is made anew for each batch; what is refused or put off is an error of the item it belongs to::
+
+        def send(self, items: Sequence[Outgoing]) -> Iterator[Sent]:
+            for item in items:
+                try:
+                    self._client.upload(item.path)
+                except ConnectionError as error:
+                    yield Sent(item.artifact.uid, DeliveryDeferred(f"{self._name} is away: {error}."), "")
+                else:
+                    yield Sent(item.artifact.uid, None, "stored")
+    """
 
     def send(self, items: Sequence[Outgoing]) -> Iterator[Sent]:
         """Yield one `Sent` per item as it completes; a lost destination defers all that remain. Never raises."""

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable
 from datetime import UTC, datetime, timedelta
 
 from dicom_node.config.settings import Settings
-from dicom_node.core.capability_match import RESULT_CLASSES
+from dicom_node.core.artifact_kinds import RESULT_CLASSES
 from dicom_node.core.errors import DeliveryError
 from dicom_node.deliver.kinds.kind import Caller, DestinationKind
 from dicom_node.deliver.profiles import Profiles

@@ -11,12 +11,12 @@ from pynetdicom import AE
 from dicom_node.core.errors import DeliveryDeferred, DeliveryRefused
 from dicom_node.core.uids import IMPLEMENTATION_CLASS_UID
 from dicom_node.dimse.line import Line, Trouble
-from dicom_node.dimse.negotiation import Remote, rejected
+from dicom_node.dimse.negotiation import Remote, deferred_rejection
 from dicom_node.dimse.tls import library_arguments
 
 #: Verification SOP Class (PS3.4 A.4).
 VERIFICATION = UID("1.2.840.10008.1.1")
-_TROUBLE = Trouble(DeliveryDeferred, "", rejected)
+_TROUBLE = Trouble(DeliveryDeferred, "", deferred_rejection)
 
 
 @dataclass(frozen=True, slots=True)

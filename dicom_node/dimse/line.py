@@ -55,11 +55,11 @@ class Line:
             self._socket = self._encrypted(self._socket, remote.tls)
 
     def say(self, pdu: bytes | memoryview) -> None:
-        """Send bytes; to be called inside `told`."""
+        """Send bytes; to be called inside `explained`."""
         self._socket.sendall(pdu)
 
     def hear(self, wanted: int, most_bytes: int = LONGEST_ANSWER_BYTES) -> bytearray:
-        """Read one PDU within the time limit and return its body, if it is the one `wanted`; inside `told`."""
+        """Read one PDU within the time limit and return its body, if it is the one `wanted`; inside `explained`."""
         deadline = time.monotonic() + self._remote.timeout_s
         kind, length = _PDU_HEAD.unpack(self._read(_PDU_HEAD.size, deadline))
         if length > most_bytes:
@@ -74,7 +74,7 @@ class Line:
         raise self._error(f"sent PDU type 0x{kind:02X} out of turn.")
 
     def acceptance(self, request: bytes) -> bytes:
-        """Send an A-ASSOCIATE-RQ and return the A-ASSOCIATE-AC; inside `told`."""
+        """Send an A-ASSOCIATE-RQ and return the A-ASSOCIATE-AC; inside `explained`."""
         self.say(request)
         body = self.hear(ASSOCIATE_AC)
         return _PDU_HEAD.pack(ASSOCIATE_AC, len(body)) + body
@@ -100,7 +100,7 @@ class Line:
         self._socket.close()
 
     @contextmanager
-    def told(self, doing: str) -> Iterator[None]:
+    def explained(self, doing: str) -> Iterator[None]:
         """Turn what a socket or a malformed answer raises into one sentence."""
         try:
             yield

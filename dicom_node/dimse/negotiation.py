@@ -13,6 +13,7 @@ from pynetdicom.pdu_primitives import (
     ImplementationClassUIDNotification,
     ImplementationVersionNameNotification,
     MaximumLengthNotification,
+    SCP_SCU_RoleSelectionNegotiation,
 )
 from pynetdicom.presentation import PresentationContext, build_context
 
@@ -23,13 +24,14 @@ from dicom_node.dimse.tls import Tls
 
 #: An association has at most 128 contexts: their IDs are odd and one byte long (PS3.8 9.3.2.2).
 MAX_CONTEXTS = 128
-#: Responses are commands only, so little is asked for.
-_OWN_MAX_PDU_BYTES = 65536
 #: Verification SOP Class (PS3.4 A.4), the C-ECHO.
 VERIFICATION = "1.2.840.10008.1.1"
 _APPLICATION_CONTEXT = "1.2.840.10008.3.1.1.1"
 
 T = TypeVar("T")
+_UserInformation = (
+    MaximumLengthNotification | ImplementationClassUIDNotification | ImplementationVersionNameNotification
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,10 +87,22 @@ class Accepted:
     implementation: str = ""
 
 
-def request_pdu(remote: Remote, proposed: Sequence[Proposal]) -> bytes:
-    """Encode the A-ASSOCIATE-RQ for at most `MAX_CONTEXTS` proposals."""
+def request_pdu(
+    remote: Remote, proposed: Sequence[Proposal], max_pdu_bytes: int, stored_here: Iterable[str] = ()
+) -> bytes:
+    """Encode the A-ASSOCIATE-RQ for at most `MAX_CONTEXTS` proposals; `max_pdu_bytes` is the longest PDU taken.
+
+    For the SOP classes `stored_here` the node offers to be the one who stores (role selection, PS3.7 D.3.3.4).
+    """
+    primitive = A_ASSOCIATE()
+    primitive.application_context_name = UID(_APPLICATION_CONTEXT)
+    primitive.calling_ae_title = remote.calling_ae_title
+    primitive.called_ae_title = remote.called_ae_title
+    primitive.presentation_context_definition_list = [_context(number, one) for number, one in enumerate(proposed)]
+    roles = [_provider_role(uid) for uid in sorted(set(stored_here))]
+    primitive.user_information = [*_user_information(max_pdu_bytes), *roles]
     request = A_ASSOCIATE_RQ()
-    request.from_primitive(_request(remote, [_context(number, one) for number, one in enumerate(proposed)]))
+    request.from_primitive(primitive)
     return request.encode()
 
 
@@ -112,19 +126,36 @@ def read_acceptance(pdu: bytes, proposed: Sequence[Proposal]) -> Accepted:
 #: (source, reason) of a rejection (PS3.8 9.3.4) that people can do something about.
 _ADVICE = {
     (1, 3): "It does not know calling AE title {calling}: register it there, or set node.ae_title.",
-    (1, 7): "It does not answer to called AE title {called}: correct ae_title of this destination.",
+    (1, 7): "It does not answer to called AE title {called}: correct ae_title of this {section}.",
     (3, 1): "It is overloaded for the moment.",
     (3, 2): "It has reached its limit of associations.",
 }
+_REJECTED_TRANSIENT = 2
 
 
-def rejected(remote: Remote, pdu: bytes) -> DeliveryDeferred:
+@dataclass(frozen=True, slots=True)
+class PeerRejection:
+    """What an A-ASSOCIATE-RJ means, in words with advice, and whether it may pass."""
+
+    text: str
+    is_transient: bool
+
+
+def read_rejection(remote: Remote, pdu: bytes, section: str) -> PeerRejection:
+    """Decode an A-ASSOCIATE-RJ; `section` of the configuration names the peer. Raises what decoding raises."""
     rejection = A_ASSOCIATE_RJ()
     rejection.decode(pdu)
     why = (rejection.source or 0, rejection.reason_diagnostic or 0)
-    text = _ADVICE.get(why, f"Reason: {rejection.reason_str}.")
-    advice = text.format(calling=remote.calling_ae_title, called=remote.called_ae_title)
-    return DeliveryDeferred(f"{remote} rejected the association ({rejection.result_str}). {advice} Tried again later.")
+    advice = _ADVICE.get(why, f"Reason: {rejection.reason_str}.").format(
+        calling=remote.calling_ae_title, called=remote.called_ae_title, section=section
+    )
+    text = f"{remote} rejected the association ({rejection.result_str}). {advice}"
+    return PeerRejection(text, rejection.result == _REJECTED_TRANSIENT)
+
+
+def deferred_rejection(remote: Remote, pdu: bytes) -> DeliveryDeferred:
+    """Return what a rejection means for a delivery: whatever is wrong, somebody may put it right."""
+    return DeliveryDeferred(f"{read_rejection(remote, pdu, 'destination').text} Tried again later.")
 
 
 def _context(number: int, proposal: Proposal) -> PresentationContext:
@@ -133,17 +164,18 @@ def _context(number: int, proposal: Proposal) -> PresentationContext:
     return context
 
 
-def _request(remote: Remote, contexts: list[PresentationContext]) -> A_ASSOCIATE:
+def _user_information(max_pdu_bytes: int) -> tuple[_UserInformation, ...]:
     longest = MaximumLengthNotification()
-    longest.maximum_length_received = _OWN_MAX_PDU_BYTES
+    longest.maximum_length_received = max_pdu_bytes
     implementation = ImplementationClassUIDNotification()
     implementation.implementation_class_uid = UID(IMPLEMENTATION_CLASS_UID)
     version = ImplementationVersionNameNotification()
     version.implementation_version_name = IMPLEMENTATION_VERSION_NAME
-    request = A_ASSOCIATE()
-    request.application_context_name = UID(_APPLICATION_CONTEXT)
-    request.calling_ae_title = remote.calling_ae_title
-    request.called_ae_title = remote.called_ae_title
-    request.presentation_context_definition_list = contexts
-    request.user_information = [longest, implementation, version]
-    return request
+    return longest, implementation, version
+
+
+def _provider_role(sop_class_uid: str) -> SCP_SCU_RoleSelectionNegotiation:
+    role = SCP_SCU_RoleSelectionNegotiation()
+    role.sop_class_uid = UID(sop_class_uid)
+    role.scu_role, role.scp_role = False, True
+    return role

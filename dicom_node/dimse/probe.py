@@ -1,4 +1,4 @@
-"""Ask a DICOM peer which results it takes, by proposing them all and sending none."""
+"""Ask a DICOM peer without sending it an object: is it there, and which results does it take?"""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from dicom_node.core.capability_match import RESULT_CLASSES
+from dicom_node.core.artifact_kinds import RESULT_CLASSES
 from dicom_node.core.errors import DeliveryDeferred
-from dicom_node.dimse.association import StoreAssociation
 from dicom_node.dimse.dicom_file import UNCOMPRESSED
 from dicom_node.dimse.negotiation import VERIFICATION, Remote
 from dicom_node.dimse.statuses import SUCCESS
+from dicom_node.dimse.storage_scu import StoreAssociation
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,9 +35,6 @@ def probe_peer(remote: Remote) -> AgreedContexts:
             if sop_class_uid in RESULT_CLASSES:
                 found[sop_class_uid].append(syntax)
         return AgreedContexts(association.implementation, {uid: tuple(syntaxes) for uid, syntaxes in found.items()})
-
-
-# --- Ask a DICOM application whether it is there ---------------------------------------------------------------------
 
 
 def echo(remote: Remote) -> float:

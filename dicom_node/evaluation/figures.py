@@ -1,4 +1,4 @@
-"""The statistics of an evaluation as JSON-ready data: discrimination, operating point, calibration, subgroups, gaps.
+"""The figures of an evaluation, as data and drawn: discrimination, operating point, calibration, subgroups, gaps.
 
 Intervals are 95 % percentile bootstrap over patients. A model that declines an image has not found what is on it, so
 the operating point is told twice: of the images analysed, and of all that have a label.
@@ -226,7 +226,7 @@ def _names(values: Sequence[str]) -> Sequence[str]:
     ]
 
 
-# --- Three drawings of an evaluation side by side: ROC, calibration, and where the probabilities lie. Pillow only ----
+# --- drawings: ROC, calibration, where the probabilities lie ---------------------------------------------------------
 
 _SIDE_PX, _MARGIN_PX, _TITLE_PX = 360, 56, 40
 _INK, _GRID, _BLUE, _ORANGE = (30, 30, 34), (220, 222, 228), (30, 90, 200), (222, 120, 20)

@@ -171,7 +171,7 @@ def _latest_run(card: ModelCard, decisions: Sequence[Decision], rule: Rule) -> D
     return next((d for d in here if d.digest == card.digest), None)
 
 
-# --- On what kind of machine golden studies ran: another processor or another library may give other numbers ---------
+# --- on what kind of machine: others may give other numbers ----------------------------------------------------------
 
 _LIBRARIES = ("numpy", "scipy", "pydicom", "torch", "monai", "onnxruntime", "transformers")
 

@@ -124,7 +124,7 @@ def _number(what: str, expected: Expected, found: float | None) -> Iterator[str]
         yield f"{what} is {found:g}, expected {expected.value:g} ± {expected.tolerance:g}"
 
 
-# --- Golden studies of a model: studies with known answers, as files of its folder ``golden/*.toml`` -----------------
+# --- the files: `golden/*.toml` --------------------------------------------------------------------------------------
 
 _STATES = (JobState.DONE, JobState.PARTIAL, JobState.NOT_ANALYSABLE)
 

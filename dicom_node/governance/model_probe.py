@@ -1,4 +1,4 @@
-"""The host side of `answering`: files in, an answer out; what kills the worker process is an answer too."""
+"""One model asked in a process of its own, without a report: for golden studies and evaluations."""
 
 from __future__ import annotations
 
@@ -15,12 +15,20 @@ from dicom_node.config.running import InferenceSettings
 from dicom_node.core.uids import derived_uid
 from dicom_node.inference.cards.card import ModelCard
 from dicom_node.inference.runner import run_model
-from dicom_node.inference.workers.place import ComputePlace, may_use_gpu
+from dicom_node.inference.workers.place import ComputePlace, worker_limits
 from dicom_node.logs import quiet_third_parties
-from dicom_node.sandbox.host import ProcessLimits, Sandbox
+from dicom_node.sandbox.host import Sandbox
 
 _TARGET = "dicom_node.governance.model_probe:answer"
 _STARTED_AT = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """One study for one model, and where to compute."""
+
+    request: AnalysisRequest
+    place: ComputePlace
 
 
 class ModelProbe:
@@ -29,16 +37,11 @@ class ModelProbe:
     def __init__(self, card: ModelCard, settings: InferenceSettings) -> None:
         self._card = card
         self._place = ComputePlace(device=settings.device, model_budget_mb=settings.model_budget_mb)
-        on_gpu = may_use_gpu(settings.device)
-        limits = ProcessLimits(
-            time_s=settings.time_limit_s,
-            memory_mb=settings.memory_limit_mb if on_gpu else 0,
-            address_space_mb=0 if on_gpu else settings.memory_limit_mb,
-        )
+        limits = worker_limits(settings.device, settings.time_limit_s, settings.memory_limit_mb)
         self._sandbox = Sandbox(_TARGET, limits=limits)
 
     def ask(self, files: Sequence[SourceFile], parameters: Mapping[str, float], work_dir: Path) -> dict[str, Any]:
-        """Return the answer as `summary.summarise` tells it. Raises `InferenceError` or `SettingsError`."""
+        """Return the answer as `analysis.summary.summarise` tells it. Raises `InferenceError` or `SettingsError`."""
         context = ReportContext(
             job_key="0" * 64,
             route_name="",
@@ -60,18 +63,7 @@ class ModelProbe:
         self._sandbox.close()
 
 
-# --- What crosses into the worker process of golden studies and evaluations; apart from `answering`, which runs model
-
-
-@dataclass(frozen=True, slots=True)
-class Question:
-    """One study for one model, and where to compute."""
-
-    request: AnalysisRequest
-    place: ComputePlace
-
-
-# --- Inside the worker process: one model, one study, the answer as JSON-ready data; no report is written ------------
+# --- inside the worker process ----------------------------------------------------------------------------------------
 
 
 def answer(question: Question) -> Mapping[str, object]:

@@ -1,4 +1,4 @@
-"""What the API and the status page show of the models: who they are, and whether they may run."""
+"""What people are shown of the models, in a running node and outside of one: who they are, and whether they may run."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def seen(identity: ModelIdentity, standing: ModelStanding) -> ModelView:
     )
 
 
-# --- Where a model stands, asked from outside a running node: looking must not make a database -----------------------
+# --- outside a running node: looking must not make a database --------------------------------------------------------
 
 
 def standing_so_far(card: ModelCard, settings: Settings) -> ModelStanding:

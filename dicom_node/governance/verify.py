@@ -5,10 +5,12 @@ Nothing of the model is run and torch is not loaded here; the weights are read i
 
 from __future__ import annotations
 
+import importlib
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 from dicom_node.core.entities import Code
 from dicom_node.core.errors import ModelUnavailable, NodeError, SettingsError, WorkerDied
@@ -17,6 +19,8 @@ from dicom_node.core.routing import OWN_ATTRIBUTES, check_rank
 from dicom_node.governance.golden import load_cases
 from dicom_node.headers.header import ROUTING_KEYWORDS, snake_case
 from dicom_node.inference.cards.card import ModelCard, load_card
+from dicom_node.inference.prediction import Load
+from dicom_node.inference.runtimes.table import RUNTIMES, Runtime
 from dicom_node.sandbox.host import Sandbox
 
 _TIME_LIMIT_S = 300.0
@@ -85,12 +89,39 @@ def _golden(card: ModelCard) -> str:
 
 
 def _loading(card: ModelCard) -> str:
-    target = "dicom_node.governance.weights_check:check_weights"
+    target = "dicom_node.governance.verify:check_weights"
     with Sandbox(target, time_limit_s=_TIME_LIMIT_S, memory_limit_mb=_MEMORY_LIMIT_MB) as sandbox:
         try:
             return str(sandbox.run(card.folder))
         except WorkerDied as error:
             raise ModelUnavailable(f"Reading the weights ended the process that read them. {error}") from error
+
+
+def check_weights(folder: Path) -> str:
+    """Say what the weights of a model folder are, read the way its runtime reads them; runs in a worker process.
+
+    Where loading would run code of the folder, which nobody may have accepted yet, only the weights are read. Raises
+    `ModelUnavailable` for what cannot be read as data alone.
+    """
+    card = load_card(folder)
+    card.verify_weights()
+    runtime = RUNTIMES[card.runtime]
+    if runtime.verified_by_loading:
+        return f"loads on the CPU, {_loader(runtime)(card, 'cpu').size_bytes / 1e6:.1f} MB"
+    from dicom_node.inference.runtimes.weights import read_state  # noqa: PLC0415 - torch, in the worker process only
+
+    assert card.weights_file is not None
+    return f"{len(read_state(card.weights_file))} tensors, read without running code"
+
+
+def _loader(runtime: Runtime) -> Load:
+    try:
+        return cast(Load, importlib.import_module(runtime.module).load)
+    except ImportError as error:
+        needed = f"Install it: pip install dicom-node[{runtime.extra}]." if runtime.extra else ""
+        raise ModelUnavailable(
+            f"Models of runtime {runtime.name} need a package that is not here ({error}). {needed}"
+        ) from error
 
 
 _CHECKS: dict[str, Callable[[ModelCard], str]] = {
@@ -102,7 +133,7 @@ _CHECKS: dict[str, Callable[[ModelCard], str]] = {
 }
 
 
-# --- Whether codes can be codes: known schemes, and the check digits that SNOMED CT and LOINC carry against slips ----
+# --- codes: known schemes, and the check digits of SNOMED CT and LOINC -----------------------------------------------
 
 #: Coding scheme designators a model may answer in (PS3.16 Table 8-1), besides private ones (99…).
 SCHEMES = frozenset({"SCT", "DCM", "LN", "UCUM", "RADLEX", "NCIt", "FMA", "UMLS", "MDC", "I10", "ICD10", "UNS"})

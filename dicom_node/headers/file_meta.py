@@ -1,4 +1,8 @@
-"""What a DICOM file begins with (PS3.10 7.1): preamble, prefix and file meta information, or at once a data set."""
+"""What a DICOM file begins with (PS3.10 7.1): read as senders write it, written as it is kept.
+
+A sender's file has preamble, prefix and file meta information, or is at once a data set; what the node keeps has a head
+of its own.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +18,7 @@ LONGEST_HEAD_BYTES = 1 << 17
 TELLING_BYTES = 132 + 8
 
 _PREFIX_AT, _META_AT = 128, 132
-_SHORT, _LONG = struct.Struct("<HH2sH"), struct.Struct("<L")
+_ELEMENT_HEAD, _LONG_LENGTH = struct.Struct("<HH2sH"), struct.Struct("<L")
 _LONG_VRS = frozenset(b"OB OD OF OL OV OW SQ SV UC UN UR UT UV".split())
 _SOP_CLASS, _SOP_INSTANCE, _TRANSFER_SYNTAX = 0x0002, 0x0003, 0x0010
 _EXPLICIT_LITTLE, _IMPLICIT_LITTLE = "1.2.840.10008.1.2.1", "1.2.840.10008.1.2"
@@ -51,16 +55,16 @@ def read_head(beginning: bytes, transfer_syntax_uid: str = "") -> FileHead:
 def _with_meta(beginning: bytes) -> FileHead:
     found: dict[int, str] = {}
     position = _META_AT
-    while position + _SHORT.size <= len(beginning):
-        group, element, vr, length = _SHORT.unpack_from(beginning, position)
+    while position + _ELEMENT_HEAD.size <= len(beginning):
+        group, element, vr, length = _ELEMENT_HEAD.unpack_from(beginning, position)
         if group != 2:
             break
-        position += _SHORT.size
+        position += _ELEMENT_HEAD.size
         if vr in _LONG_VRS:
-            if position + _LONG.size > len(beginning):
+            if position + _LONG_LENGTH.size > len(beginning):
                 raise _no_file()
-            length = _LONG.unpack_from(beginning, position)[0]
-            position += _LONG.size
+            length = _LONG_LENGTH.unpack_from(beginning, position)[0]
+            position += _LONG_LENGTH.size
         if position + length > len(beginning):
             raise _no_file()
         if length <= 66:
@@ -75,11 +79,11 @@ def _with_meta(beginning: bytes) -> FileHead:
 
 def _is_bare(beginning: bytes) -> bool:
     """Tell whether this is a Little Endian data set that begins with one of the first elements of group 0008."""
-    if len(beginning) < _SHORT.size:
+    if len(beginning) < _ELEMENT_HEAD.size:
         return False
-    group, element, vr, length = _SHORT.unpack_from(beginning)
+    group, element, vr, length = _ELEMENT_HEAD.unpack_from(beginning)
     is_explicit = vr in (b"UL", b"CS", b"UI") and length <= 256
-    return bool(group == 8 and element <= 0x18 and (is_explicit or _LONG.unpack_from(beginning, 4)[0] <= 256))
+    return bool(group == 8 and element <= 0x18 and (is_explicit or _LONG_LENGTH.unpack_from(beginning, 4)[0] <= 256))
 
 
 def _guessed_syntax(beginning: bytes) -> str:
@@ -92,18 +96,17 @@ def _no_file() -> RefusedObject:
     )
 
 
-# --- The head of a DICOM file (PS3.10 7.1): zero preamble, prefix, file meta information. Written for every object, s
+# --- The head that every kept object gets ----------------------------------------------------------------------------
 
 #: Never the sender's preamble: it can hide another file type (CVE-2019-11687).
 _PREAMBLE = b"\0" * 128 + b"DICM"
-_SHORT_FILE_META, _LONG_FILE_META = struct.Struct("<HH2sH"), struct.Struct("<HH2sHL")
 
 
 def file_head(sop_class_uid: str, sop_instance_uid: str, transfer_syntax_uid: str) -> bytes:
     """Return everything that stands before the data set."""
     elements = b"".join(
         (
-            _LONG_FILE_META.pack(2, 1, b"OB", 0, 2) + b"\0\1",
+            _ELEMENT_HEAD.pack(2, 1, b"OB", 0) + _LONG_LENGTH.pack(2) + b"\0\1",
             _element(0x02, b"UI", _uid(sop_class_uid)),
             _element(0x03, b"UI", _uid(sop_instance_uid)),
             _element(0x10, b"UI", _uid(transfer_syntax_uid)),
@@ -115,7 +118,7 @@ def file_head(sop_class_uid: str, sop_instance_uid: str, transfer_syntax_uid: st
 
 
 def _element(number: int, vr: bytes, value: bytes) -> bytes:
-    return _SHORT_FILE_META.pack(2, number, vr, len(value)) + value
+    return _ELEMENT_HEAD.pack(2, number, vr, len(value)) + value
 
 
 def _uid(uid: str) -> bytes:

@@ -1,4 +1,8 @@
-"""Headers of received objects, parsed in a process with limits: what breaks the parser breaks nothing else."""
+"""Headers parsed in a process with limits: what breaks the parser breaks nothing else.
+
+`HeaderReader` takes many encoded headers at a time, as the journal's consumer has them; `FileHeaders` one file of the
+spool, as every other way in has it.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +20,7 @@ from dicom_node.headers.header import Header, read_header, read_header_of_file
 from dicom_node.logs import quiet_third_parties
 from dicom_node.sandbox.host import Sandbox
 
-_TIME_LIMIT_S = 10.0
+_TIME_LIMIT_S, _FILE_TIME_LIMIT_S = 10.0, 20.0
 _MEMORY_LIMIT_MB = 2048
 #: Answering senders comes first.
 NICE = 10
@@ -88,10 +92,7 @@ def _read(encoded: Encoded) -> Header | Unreadable:
         return Unreadable(str(refusal))
 
 
-# --- Headers of files in the spool, parsed in a process with limits: what breaks the parser breaks nothing else ------
-
-_TIME_LIMIT_S_HEADER_FILE = 20.0
-_MEMORY_LIMIT_MB_HEADER_FILE = 2048
+# --- Files of the spool ----------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,9 +109,7 @@ class FileHeaders:
 
     def __init__(self) -> None:
         self._sandbox = Sandbox(
-            "dicom_node.headers.reader:read",
-            time_limit_s=_TIME_LIMIT_S_HEADER_FILE,
-            memory_limit_mb=_MEMORY_LIMIT_MB_HEADER_FILE,
+            "dicom_node.headers.reader:read", time_limit_s=_FILE_TIME_LIMIT_S, memory_limit_mb=_MEMORY_LIMIT_MB
         )
 
     def read(self, path: Path, data_set_offset: int, transfer_syntax_uid: str) -> Header:

@@ -28,13 +28,13 @@ _OFFERED = frozenset(TRANSFER_SYNTAXES)
 
 @dataclass(frozen=True, slots=True)
 class WholeFile:
-    """A file that came to its end and was found whole: a part with our head, and what the first look saw."""
+    """A file that came to its end and was found whole: a part with our head, and what the scan of its header found."""
 
     part: SpoolPart
     sha256: str
     transfer_syntax_uid: str
     data_set_offset: int
-    look: HeaderScan
+    scan: HeaderScan
 
 
 class IncomingFile:
@@ -50,7 +50,7 @@ class IncomingFile:
         self._part: SpoolPart | None = None
         self._digest = hashlib.sha256()
         self._transfer_syntax_uid = ""
-        self._named: tuple[str, str] | None = None
+        self._names: tuple[str, str] | None = None
         self._own_head = b""
         self._fault: RefusedObject | SpoolUnavailable | None = None
         self.size_bytes = 0
@@ -82,14 +82,14 @@ class IncomingFile:
         try:
             part = self._part or self._opened_part()
             self._part = part
-            look = self._look(part)
-            if self._named != (look.sop_class_uid, look.sop_instance_uid):
-                part = self._with_head_of(part, look)
+            scan = self._scanned(part)
+            if self._names != (scan.sop_class_uid, scan.sop_instance_uid):
+                part = self._with_head_of(part, scan)
         except (RefusedObject, SpoolUnavailable):
             self.discard()
             raise
         self._part = None
-        return WholeFile(part, self._digest.hexdigest(), self._transfer_syntax_uid, len(self._own_head), look)
+        return WholeFile(part, self._digest.hexdigest(), self._transfer_syntax_uid, len(self._own_head), scan)
 
     def __enter__(self) -> Self:
         return self
@@ -103,7 +103,7 @@ class IncomingFile:
     @property
     def names(self) -> tuple[str, str]:
         """SOP Class and Instance UID as the file meta information has them; "" where it is missing or unread."""
-        return self._named or ("", "")
+        return self._names or ("", "")
 
     def discard(self) -> None:
         """Forget what came."""
@@ -116,7 +116,7 @@ class IncomingFile:
         beginning = bytes(self._beginning)
         head = read_head(beginning, self._given_syntax)
         if is_valid_uid(head.sop_class_uid) and is_valid_uid(head.sop_instance_uid):
-            self._named = (head.sop_class_uid, head.sop_instance_uid)
+            self._names = (head.sop_class_uid, head.sop_instance_uid)
         if head.transfer_syntax_uid not in _OFFERED:
             raise RefusedObject(
                 TRANSFER_SYNTAX_NOT_SUPPORTED,
@@ -124,8 +124,8 @@ class IncomingFile:
             )
         self._transfer_syntax_uid = head.transfer_syntax_uid
         self._digest.update(head.transfer_syntax_uid.encode())
-        if self._named is not None:
-            self._own_head = file_head(*self._named, self._transfer_syntax_uid)
+        if self._names is not None:
+            self._own_head = file_head(*self._names, self._transfer_syntax_uid)
         self._part = self._spool.new_part(self._owner)
         self._part.write(self._own_head)
         self._append(self._part, memoryview(beginning)[head.data_set_offset :])
@@ -136,7 +136,7 @@ class IncomingFile:
         self._digest.update(piece)
         part.write(piece)
 
-    def _look(self, part: SpoolPart) -> HeaderScan:
+    def _scanned(self, part: SpoolPart) -> HeaderScan:
         """Walk the data set in the file; it is mapped, not read."""
         if part.size_bytes == len(self._own_head):
             raise RefusedObject(StoreStatus.CANNOT_UNDERSTAND, "The object was refused: it has no data set.")
@@ -149,12 +149,12 @@ class IncomingFile:
                 view.release()
                 whole.release()
 
-    def _with_head_of(self, part: SpoolPart, look: HeaderScan) -> SpoolPart:
+    def _with_head_of(self, part: SpoolPart, scan: HeaderScan) -> SpoolPart:
         """Write the file again behind the right head: it came without names, or with those of another object."""
         source = os.open(part.path, os.O_RDONLY | os.O_CLOEXEC)
         try:
             position = len(self._own_head)
-            self._own_head = file_head(look.sop_class_uid, look.sop_instance_uid, self._transfer_syntax_uid)
+            self._own_head = file_head(scan.sop_class_uid, scan.sop_instance_uid, self._transfer_syntax_uid)
             self._part = self._spool.new_part(self._owner)
             self._part.write(self._own_head)
             while piece := os.pread(source, _COPIED_AT_ONCE_BYTES, position):

@@ -89,18 +89,18 @@ class IngestSession:
 
         Never raises for anything that is in the file, or for the disk.
         """
-        look: HeaderScan | None = None
+        scan: HeaderScan | None = None
         try:
             whole = file.finish()
-            look = whole.look
+            scan = whole.scan
             outcome = self._store(whole, study_instance_uid)
         except RefusedObject as refusal:
-            outcome = _outcome(refusal.status, str(refusal), look, file.names)
+            outcome = _outcome(refusal.status, str(refusal), scan, file.names)
             refused = {"way": self._way, "status": f"0x{refusal.status:04X}", "why": str(refusal)}
             _log.warning("file refused", extra=refused | {"sop_instance": outcome.sop_instance_uid})
         except SpoolUnavailable as error:
             _log.error("file not stored", extra={"way": self._way, "why": str(error)})
-            outcome = _outcome(StoreStatus.OUT_OF_RESOURCES, _CANNOT_STORE, look, file.names)
+            outcome = _outcome(StoreStatus.OUT_OF_RESOURCES, _CANNOT_STORE, scan, file.names)
         if outcome.is_stored:
             self.stored[outcome.study_instance_uid] += 1
         return outcome
@@ -114,7 +114,7 @@ class IngestSession:
 
     def _store(self, whole: WholeFile, study_instance_uid: str) -> StoreOutcome:
         try:
-            self._check(whole.look, study_instance_uid)
+            self._check(whole.scan, study_instance_uid)
             header = self._parts.headers.read(whole.part.path, whole.data_set_offset, whole.transfer_syntax_uid)
         except RefusedObject:
             whole.part.discard()
@@ -129,30 +129,30 @@ class IngestSession:
                 association_id=self._association_id,
             )
         )
-        return _outcome(status, "" if status is StoreStatus.SUCCESS else _CANNOT_STORE, whole.look)
+        return _outcome(status, "" if status is StoreStatus.SUCCESS else _CANNOT_STORE, whole.scan)
 
-    def _check(self, look: HeaderScan, study_instance_uid: str) -> None:
-        if study_instance_uid and look.study_instance_uid != study_instance_uid:
+    def _check(self, scan: HeaderScan, study_instance_uid: str) -> None:
+        if study_instance_uid and scan.study_instance_uid != study_instance_uid:
             raise RefusedObject(
                 StoreStatus.DATA_SET_DOES_NOT_MATCH, "The object belongs to another study than the one named."
             )
-        if look.sop_class_uid not in STORAGE_SOP_CLASSES and not self._parts.accept_any_sop_class:
+        if scan.sop_class_uid not in STORAGE_SOP_CLASSES and not self._parts.accept_any_sop_class:
             raise RefusedObject(
                 StoreStatus.SOP_CLASS_NOT_SUPPORTED,
                 "Its SOP class is no standard storage class. Set dicom.accept_any_sop_class to take it.",
             )
 
 
-def _outcome(status: int, why: str, look: HeaderScan | None, names: tuple[str, str] = ("", "")) -> StoreOutcome:
+def _outcome(status: int, why: str, scan: HeaderScan | None, names: tuple[str, str] = ("", "")) -> StoreOutcome:
     """Name the object as its data set does; one that could not be read, as its file does."""
-    if look is None:
+    if scan is None:
         return StoreOutcome(status=status, why=why, sop_class_uid=names[0], sop_instance_uid=names[1])
     return StoreOutcome(
         status=status,
         why=why,
-        sop_class_uid=look.sop_class_uid,
-        sop_instance_uid=look.sop_instance_uid,
-        study_instance_uid=look.study_instance_uid,
+        sop_class_uid=scan.sop_class_uid,
+        sop_instance_uid=scan.sop_instance_uid,
+        study_instance_uid=scan.study_instance_uid,
     )
 
 

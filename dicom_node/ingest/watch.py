@@ -90,7 +90,7 @@ class WatchFolder:
         try:
             found = dict(self._files())
         except OSError as error:
-            self._tell_missing(error)
+            self._log_missing(error)
             return
         self._is_missing = False
         self._seen = {path: seen for path, seen in self._seen.items() if path in found}
@@ -219,7 +219,7 @@ class WatchFolder:
             counts = {"objects": session.stored.total(), "studies": len(session.stored)}
             _log.info("watched files taken in", extra=counts | {"folder": str(self._root)})
 
-    def _tell_missing(self, error: OSError) -> None:
+    def _log_missing(self, error: OSError) -> None:
         if not self._is_missing:
             _log.error("watched folder cannot be read", extra={"folder": str(self._root), "why": str(error.strerror)})
         self._is_missing = True

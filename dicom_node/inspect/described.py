@@ -81,7 +81,7 @@ def name_of(path: Path) -> str:
     return "".join(character if character.isprintable() else "?" for character in str(path))
 
 
-# --- What decoders raise for pixels that are cut off, mislabelled or of a kind they do not know ----------------------
+# --- what decoders raise ---------------------------------------------------------------------------------------------
 
 UNDECODABLE = (
     ValueError,

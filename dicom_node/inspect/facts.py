@@ -1,4 +1,4 @@
-"""What any object tells of itself: kind, study, maker, algorithm, and how far it may be trusted."""
+"""What any object tells of itself: kind, study, maker, algorithm, how far it may be trusted; and its content tree."""
 
 from __future__ import annotations
 
@@ -108,7 +108,7 @@ def _instances(study: Dataset) -> list[str]:
     ]
 
 
-# --- The content tree of a structured report, key objects or a rejection note, of whatever template (PS3.3 C.17.3) ---
+# --- the content tree of any document (PS3.3 C.17.3) -----------------------------------------------------------------
 
 #: Subject name, identifier, birth date (PS3.16 TID 1007).
 _PATIENT_CODES = frozenset({"121029", "121030", "121031"})

@@ -1,4 +1,4 @@
-"""A presentation state as lists: what is drawn, on which images, in which layers, and how images are shown."""
+"""A presentation state as lists and as a picture: what is drawn, on which images, in which layers."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def _box(values: list[float]) -> str:
     return f"{min(columns):g}..{max(columns):g} x {min(rows):g}..{max(rows):g}"
 
 
-# --- The graphics and texts of a presentation state, each layer in its colour, on black: the image is another object -
+# --- the picture: each layer in its colour, on black, for the image is another object --------------------------------
 
 _LEAST_CANVAS_PX, _MOST_CANVAS_PX = 1024, 4096
 _LEAST_TEXT_PX, _TEXT_PX = 9, 14

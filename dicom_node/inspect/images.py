@@ -1,4 +1,4 @@
-"""What images, parametric maps and enclosed documents tell of themselves."""
+"""What images, parametric maps and enclosed documents tell of themselves, and how an object looks as one picture."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ def document_of(dataset: Dataset) -> bytes:
     return enclosed[: int(length)] if length else enclosed
 
 
-# --- One picture of an object: an image through its window, masks in their colours, a map in gray --------------------
+# --- pictures --------------------------------------------------------------------------------------------------------
 
 RgbUint8 = NDArray[np.uint8]
 _INK = (255, 210, 60)

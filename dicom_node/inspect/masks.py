@@ -10,9 +10,8 @@ from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 from pydicom.pixels.utils import iter_pixels
 
+from dicom_node.core.artifact_kinds import LABEL_MAP
 from dicom_node.inspect.words import first_item, items, text_of
-
-_LABEL_MAP = "1.2.840.10008.5.1.4.1.1.66.7"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,7 +69,7 @@ def _highest_value(dataset: Dataset) -> float:
 
 
 def _is_label_map(dataset: Dataset) -> bool:
-    return text_of(dataset, "SegmentationType") == "LABELMAP" or text_of(dataset, "SOPClassUID") == _LABEL_MAP
+    return text_of(dataset, "SegmentationType") == "LABELMAP" or text_of(dataset, "SOPClassUID") == LABEL_MAP
 
 
 def _segment(own: Dataset, dataset: Dataset) -> int:
@@ -107,7 +106,7 @@ def _number(dataset: Dataset, keyword: str) -> float | None:
     return float(value) if value not in (None, "") else None
 
 
-# --- Recommended colours of segments: CIELab as DICOM stores it (PS3.3 C.10.7.1.1) to sRGB ---------------------------
+# --- colours: CIELab (PS3.3 C.10.7.1.1) to sRGB ----------------------------------------------------------------------
 
 Rgb = tuple[int, int, int]
 _WHITE_D65 = np.array([0.95047, 1.0, 1.08883])

@@ -18,6 +18,7 @@ from pydicom.uid import (
     SegmentationStorage,
 )
 
+from dicom_node.core.artifact_kinds import LABEL_MAP, PARAMETRIC_MAP
 from dicom_node.core.errors import UnreadableObject
 from dicom_node.inspect.described import (
     UNDECODABLE,
@@ -43,8 +44,6 @@ from dicom_node.inspect.segments import segmentation_part
 from dicom_node.inspect.words import class_name, first_item, text_of
 from dicom_node.logs import quiet_third_parties
 
-_LABEL_MAP = "1.2.840.10008.5.1.4.1.1.66.7"
-_PARAMETRIC_MAP = "1.2.840.10008.5.1.4.1.1.30"
 _PRESENTATION_STATES = "1.2.840.10008.5.1.4.1.1.11."
 #: Titles of key objects that take objects back (IHE IOCM).
 _REJECTIONS = frozenset({"113001", "113037", "113038", "113039"})
@@ -112,8 +111,8 @@ def _nothing_more(_dataset: Dataset) -> DescriptionPart:
 
 _KINDS = {
     str(SegmentationStorage): _Kind("Segmentation", segmentation_part, segmentation_picture),
-    _LABEL_MAP: _Kind("Label map", segmentation_part, segmentation_picture),
-    _PARAMETRIC_MAP: _Kind("Parametric map", map_part, map_picture),
+    LABEL_MAP: _Kind("Label map", segmentation_part, segmentation_picture),
+    PARAMETRIC_MAP: _Kind("Parametric map", map_part, map_picture),
     str(SecondaryCaptureImageStorage): _Kind("Secondary capture", image_part, image_picture),
     str(EncapsulatedPDFStorage): _Kind("Encapsulated PDF", document_part),
 }

@@ -14,6 +14,7 @@ import pydicom
 
 from dicom_node.analysis.answer import Analysis, AnalysisRequest, NotAnalysed, ReportContext, WrittenObject
 from dicom_node.analysis.summary import state_of, summarise
+from dicom_node.core.artifact_kinds import ARTIFACT_KINDS
 from dicom_node.core.entities import ArtifactKind
 from dicom_node.core.uids import derived_uid
 from dicom_node.fhir.builders.bundle import build_bundle, to_json_bytes
@@ -104,7 +105,7 @@ def _write_object(written: WrittenObject, folder: Path) -> ProducedFile:
         name=name,
         uid=str(dataset.SOPInstanceUID),
         kind=written.kind,
-        media_type="application/dicom",
+        media_type=ARTIFACT_KINDS[written.kind].media_type,
         description=written.description,
         order=written.order,
         sop_class_uid=str(dataset.SOPClassUID),
@@ -116,14 +117,14 @@ def _write_object(written: WrittenObject, folder: Path) -> ProducedFile:
 
 def _write_bundle(told: AnalysisOutput, context: ReportContext, folder: Path) -> ProducedFile:
     """Write the bundle of the first output set; it may hold no object at all."""
-    first = context.output_sets[0].key
+    first, bundle = context.output_sets[0].key, ARTIFACT_KINDS[ArtifactKind.FHIR_BUNDLE]
     (folder / "bundle.json").write_bytes(to_json_bytes(told.bundle))
     return ProducedFile(
         name="bundle.json",
         uid=derived_uid("fhir", context.job_key, first),
-        kind=ArtifactKind.FHIR_BUNDLE,
-        media_type="application/fhir+json",
-        description="FHIR R4 transaction Bundle",
+        kind=bundle.kind,
+        media_type=bundle.media_type,
+        description=bundle.title,
         order=1 + max((written.order for written in told.objects), default=0),
         output_keys=(first,),
     )

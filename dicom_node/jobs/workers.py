@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import cast
 
 from dicom_node.core.errors import InferenceError, NodeError
-from dicom_node.inference.workers.place import ComputePlace, may_use_gpu, worker_count
+from dicom_node.inference.workers.place import ComputePlace, worker_count, worker_limits
 from dicom_node.jobs.tasks import Task
-from dicom_node.sandbox.host import ProcessLimits, Sandbox, unwrapped
+from dicom_node.sandbox.host import Sandbox, unwrapped
 
 _log = logging.getLogger(__name__)
 
@@ -174,12 +174,7 @@ def _reluctance(worker: _Worker, model_dir: Path) -> tuple[bool, bool, int]:
 
 def _worker(settings: WorkerSettings, number: int, count: int, target: str) -> _Worker:
     place = ComputePlace(device=settings.device, worker_number=number, model_budget_mb=settings.model_budget_mb)
-    on_gpu = may_use_gpu(settings.device)
-    limits = ProcessLimits(
-        time_s=settings.time_limit_s,
-        memory_mb=settings.memory_limit_mb if on_gpu else 0,
-        address_space_mb=0 if on_gpu else settings.memory_limit_mb,
-    )
+    limits = worker_limits(settings.device, settings.time_limit_s, settings.memory_limit_mb)
     return _Worker(place, Sandbox(target, limits=limits, environment=_share_of_cores(count)))
 
 

@@ -148,7 +148,7 @@ class Commitments:
         now = datetime.now(UTC)
         counts = {"committed": len(verdict.committed), "failed": len(verdict.failed), "attempts": request.attempts + 1}
         if request.attempts == 0:
-            self._tell_studies(request, verdict, now)
+            self._note_in_timelines(request, verdict, now)
         if port is None:
             # Asked for once; should the word get lost with the acceptor, it is asked for again.
             with self._database.write() as connection:
@@ -182,7 +182,7 @@ class Commitments:
             move_commitment(connection, request.number, state, **values)
         _log.info("storage commitment", extra={"number": request.number, "state": state.value, **counts})
 
-    def _tell_studies(self, request: CommitmentRequest, verdict: CommitmentVerdict, at: datetime) -> None:
+    def _note_in_timelines(self, request: CommitmentRequest, verdict: CommitmentVerdict, at: datetime) -> None:
         with self._database.write() as connection:
             for study, count in verdict.studies.items():
                 text = f"{request.calling_ae_title} asked for storage commitment: {count} object(s) committed."

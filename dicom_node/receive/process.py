@@ -1,4 +1,4 @@
-"""The parent's side of the acceptor: start it with the open ports, pass on what it tells, start another when it dies."""
+"""The parent's side of the acceptor: start it with the open ports, hand on what it tells, restart it when it dies."""
 
 from __future__ import annotations
 

@@ -10,8 +10,7 @@ import httpx
 
 from dicom_node.core.errors import NotFound, RefusedObject, SourceRefused, SourceUnavailable
 from dicom_node.retrieve.multipart import boundary_of, parts
-from dicom_node.retrieve.part10 import take_file
-from dicom_node.retrieve.sink import RetrieveSink, require_room
+from dicom_node.retrieve.sink import RetrieveSink, require_room, take_file
 from dicom_node.retrieve.source import FoundStudy, StudyQuery, WantedStudy
 from dicom_node.retrieve.tally import fetch_singly
 from dicom_node.retrieve.web import Web

@@ -10,16 +10,18 @@ from pydicom.uid import UID
 from dicom_node.core.errors import SourceFault, SourceRefused, SourceUnavailable, StoreStatus
 from dicom_node.dimse.command_set import Element, Field
 from dicom_node.dimse.negotiation import Proposal, Remote
-from dicom_node.dimse.retrieve_association import (
+from dicom_node.dimse.retrieve_scu import (
     STUDY_ROOT_FIND,
     STUDY_ROOT_GET,
     STUDY_ROOT_MOVE,
+    UNCOMPRESSED,
     Message,
     RetrieveAssociation,
     request,
+    storage_classes,
+    storage_proposals,
     store_response,
 )
-from dicom_node.dimse.retrieve_negotiation import UNCOMPRESSED, storage_classes, storage_proposals
 from dicom_node.retrieve.query import (
     Holdings,
     Listed,

@@ -15,7 +15,7 @@ from pynetdicom.dsutils import decode, encode
 from dicom_node.core.errors import NotFound, SourceRefused, SourceUnavailable
 from dicom_node.dimse.command_set import Element, Field
 from dicom_node.dimse.negotiation import Remote
-from dicom_node.dimse.retrieve_association import STUDY_ROOT_FIND, Message, RetrieveAssociation, cancel, request
+from dicom_node.dimse.retrieve_scu import STUDY_ROOT_FIND, Message, RetrieveAssociation, cancel, request
 from dicom_node.retrieve.source import FoundStudy, WantedStudy
 
 _LONGEST_IDENTIFIER_BYTES = 1 << 20

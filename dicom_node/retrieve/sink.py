@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from itertools import chain
 
 from dicom_node.core.entities import SendingPeer
 from dicom_node.core.errors import IndexUnavailable, NoRoomLeft, RetrievalStopped, StoreStatus
+from dicom_node.headers.file_meta import LONGEST_HEAD_BYTES, read_head
 from dicom_node.index.arrivals import close_association
 from dicom_node.index.database import Database
 from dicom_node.index.retrievals import count_among, count_present
@@ -133,3 +135,25 @@ def require_room(status: StoreStatus, name: str) -> None:
     """Raise `NoRoomLeft` when nothing more can be stored: to go on would fetch for nothing."""
     if status is StoreStatus.OUT_OF_RESOURCES:
         raise NoRoomLeft(f"The retrieval from {name} was ended. {_WHY[status]}")
+
+
+# --- Objects that come as whole files --------------------------------------------------------------------------------
+
+
+def opened_file(chunks: Iterable[bytes]) -> tuple[Names, Iterator[bytes]]:
+    """Return the names of a streamed file (PS3.10 7.1) and the rest of it, the data set.
+
+    Raises `RefusedObject` when it does not begin like a DICOM file, and whatever `chunks` raise.
+    """
+    stream, beginning = iter(chunks), bytearray()
+    while len(beginning) < LONGEST_HEAD_BYTES and (chunk := next(stream, None)) is not None:
+        beginning += chunk
+    head = read_head(bytes(beginning))
+    names = Names(head.sop_class_uid, head.sop_instance_uid, head.transfer_syntax_uid)
+    return names, chain((bytes(beginning[head.data_set_offset :]),), stream)
+
+
+def take_file(chunks: Iterable[bytes], arrivals: RetrieveSink) -> StoreStatus:
+    """Store a streamed file. Raises as `opened_file` and `RetrieveSink.take` do."""
+    names, data_set = opened_file(chunks)
+    return arrivals.take(names, data_set)

@@ -41,7 +41,19 @@ class FoundStudy:
 
 
 class Source(Protocol):
-    """A PACS that studies can be fetched from. Safe to share between threads: each call opens its own connection."""
+    """A PACS that studies can be fetched from. Safe to share between threads: each call opens its own connection.
+
+    A source hands each object to `arrivals` as it comes, which makes it durable, indexes and counts it::
+
+        def fetch(self, wanted: WantedStudy, arrivals: RetrieveSink) -> None:
+            files = self._files_of(wanted)
+            if not files:
+                raise NotFound(f"{self.name} has no study {wanted.study_instance_uid}. Check the UID.")
+            arrivals.tally.expect(len(files))
+            for file in files:
+                names = Names(file.sop_class_uid, file.sop_instance_uid, file.transfer_syntax_uid)
+                require_room(arrivals.take(names, file.pieces()), self.name)
+    """
 
     @property
     def name(self) -> str:

@@ -1,4 +1,7 @@
-"""What a retrieval counts: expected, here, refused, sent elsewhere; and why something is missing."""
+"""What a retrieval counts: expected, here, refused, sent elsewhere; and why something is missing.
+
+`fetch_singly` is how a source counts objects that it fetches one by one.
+"""
 
 from __future__ import annotations
 

@@ -30,7 +30,7 @@ class DeliverRole(Role):
         """Begin to deliver."""
         for worker in self._workers:
             worker.start()
-        self._tell_owed_to_nobody()
+        self._log_owed_to_nobody()
         return {}
 
     def stop(self) -> None:
@@ -48,7 +48,7 @@ class DeliverRole(Role):
         for worker in self._workers:
             worker.wake()
 
-    def _tell_owed_to_nobody(self) -> None:
+    def _log_owed_to_nobody(self) -> None:
         """Log what waits for a destination that was renamed or taken out of the settings: nobody delivers it."""
         names = [one.name for one in self._node.settings.destination]
         with self._node.database.read() as connection:

@@ -42,12 +42,12 @@ class InferRole(Role):
         """Begin to take jobs; worker processes start with the first."""
         shutil.rmtree(self._node.work_dir, ignore_errors=True)  # what a crash left there is patient data
         self._node.work_dir.mkdir(parents=True)
-        self._tell_refused()
+        self._log_refused_models()
         for thread in self._threads:
             thread.start()
         return {}
 
-    def _tell_refused(self) -> None:
+    def _log_refused_models(self) -> None:
         """Log at the start which models of routes will not run; their jobs say so too."""
         for name in sorted({route.model for route in self._node.routes}):
             standing = self._node.admission.standing(self._node.cards[name])

@@ -1,4 +1,4 @@
-"""What a role is. A new one is a module with one subclass of `Role`, and one line in the table `app.ROLES`."""
+"""What a role is. A new one is a module with one subclass of `Role`, and one line in the table `roles.ROLES`."""
 
 from __future__ import annotations
 

@@ -29,7 +29,6 @@ from dicom_node.sandbox.child import BEGUN, Failed, OutOfMemory, Raised, Returne
 
 _log = logging.getLogger(__name__)
 _CLOSING_S = 2.0
-_RAISE_MEMORY = "Raise inference.memory_limit_mb if the study is meant to be that large."
 
 
 @dataclass(slots=True)
@@ -45,11 +44,14 @@ class ProcessLimits:
     `memory_mb` limits what is resident, looked at ten times a second where /proc tells it. `address_space_mb` makes
     the allocation itself fail (RLIMIT_AS), which is gentler and surer, but a GPU driver reserves more address space
     than any sensible limit.
+    `more_time` and `more_memory` tell whoever reads of an end how to allow more.
     """
 
     time_s: float
     memory_mb: int = 0
     address_space_mb: int = 0
+    more_time: str = ""
+    more_memory: str = ""
 
 
 class Sandbox:
@@ -61,7 +63,7 @@ class Sandbox:
 
     def __init__(
         self,
-        target: str = "dicom_node.jobs.worker_process:perform",
+        target: str,
         *,
         time_limit_s: float = 600,
         memory_limit_mb: int = 0,
@@ -152,10 +154,11 @@ class Sandbox:
     def _unwrap(self, answer: object) -> object:
         if isinstance(answer, OutOfMemory):
             self._bury()
-            raise WorkerDied(f"The worker process needed more than {self._memory_told()} of memory. {_RAISE_MEMORY}")
+            told = f"The worker process needed more than {self._memory_limit()} of memory. {self._limits.more_memory}"
+            raise WorkerDied(told.rstrip())
         return unwrapped(answer)
 
-    def _memory_told(self) -> str:
+    def _memory_limit(self) -> str:
         megabytes = self._limits.address_space_mb or self._limits.memory_mb
         return f"{megabytes} MB" if megabytes else "the device has"
 
@@ -163,13 +166,12 @@ class Sandbox:
         """Bury a dead child and say how it ended."""
         if broke == "time":
             self._bury()
-            return (
-                f"The worker process ran longer than {self._limits.time_s:g} s and was ended. "
-                "Raise inference.time_limit_s if the model needs more."
-            )
+            told = f"The worker process ran longer than {self._limits.time_s:g} s and was ended."
+            return f"{told} {self._limits.more_time}".rstrip()
         if broke == "memory":
             self._bury()
-            return f"The worker process held more than {self._limits.memory_mb} MB and was ended. {_RAISE_MEMORY}"
+            told = f"The worker process held more than {self._limits.memory_mb} MB and was ended."
+            return f"{told} {self._limits.more_memory}".rstrip()
         try:
             status = child.process.wait(_CLOSING_S)
         except subprocess.TimeoutExpired:

@@ -26,6 +26,15 @@ def build_bundle(
     The patient is a logical reference: `FhirClient` finds the EHR's own Patient when it sends the bundle. Entries are
     ordered so that none refers to a later one, for servers that take them one at a time. Raises `ReportInvalid` when a
     resource would break R4 or the node's own rules.
+
+    Of an `answer` about one radiograph and its `context`:
+
+    >>> bundle = build_bundle(answer, context, (), FhirOptions(patient_system="https://hospital.example/patients"))
+    >>> types = [entry["resource"]["resourceType"] for entry in bundle["entry"]]
+    >>> list(dict.fromkeys(types)), types.count("Observation") == len(answer.findings)
+    (['Device', 'ImagingStudy', 'Observation', 'DiagnosticReport', 'Provenance'], True)
+    >>> bundle["entry"][-2]["resource"]["status"]
+    'preliminary'
     """
     facts = gather_facts(answer, context, options)
     has_endpoint = bool(options.dicomweb_url)

@@ -1,4 +1,4 @@
-"""DICOM dates and times as FHIR dateTime and instant, always with a time zone where there is a time.
+"""Values of received images made fit for FHIR: dates and times with a zone, and text as Unicode on one line.
 
 The zone of an image is its TimezoneOffsetFromUTC (PS3.3 C.12.1.1), or the suffix of a DT value. Most modalities write
 neither: then their clock is taken to show the site's time (`FhirOptions.time_zone`, else the zone of this machine,
@@ -111,7 +111,7 @@ def _offset(text: str) -> tzinfo | None:
     return timezone(-ahead if sign == "-" else ahead) if ahead < timedelta(hours=24) else None
 
 
-# --- Text of received images made fit for FHIR: Unicode as pydicom decoded it, on one line, without control character
+# --- text ------------------------------------------------------------------------------------------------------------
 
 #: Switches of character set (ISO 2022) that pydicom leaves in text of ISO 2022 IR 58.
 _DESIGNATION = re.compile(r"\x1b[\x20-\x2f]+[\x30-\x7e]")

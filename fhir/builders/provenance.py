@@ -1,4 +1,4 @@
-"""Which software made the report, from which images, with which weights.
+"""Where a report comes from: the software with its weights (Device), the images (Endpoint), and the run (Provenance).
 
 R4 Provenance has no identifier. So that a bundle sent twice leaves one, it carries the job as tag and is created only
 if no Provenance with that tag exists (`_tag` is a search parameter of every resource). A re-run is another job and
@@ -45,7 +45,7 @@ def _weights(facts: ReportFacts) -> Json:
     }
 
 
-# --- The model as FHIR Device: its identity changes whenever weights or configuration do (IHE AI Results) ------------
+# --- Device: another digest is another one (IHE AI Results) ----------------------------------------------------------
 
 
 def device_entry(facts: ReportFacts) -> Json:
@@ -71,7 +71,7 @@ def device_entry(facts: ReportFacts) -> Json:
     return conditional_create(facts.full_url("Device"), device, query(identifier))
 
 
-# --- Where the images can be fetched: the DICOMweb service of the PACS as FHIR Endpoint ------------------------------
+# --- Endpoint: the DICOMweb service of the PACS ----------------------------------------------------------------------
 
 
 def endpoint_entry(facts: ReportFacts, dicomweb_url: str) -> Json:

@@ -1,7 +1,7 @@
 """Judge a finished bundle before it may leave: R4 structure, required codes, references, and the node's own rules.
 
 `fhir.resources` has no R4 package; R4B is the same for every resource used here. It checks structure but no required
-value sets, hence the tables of `bindings`.
+value sets, hence the tables below.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ def _leaves(node: object, path: str) -> Iterator[tuple[str, object]]:
         yield path, node
 
 
-# --- Required value sets of R4 4.0.1 for the coded elements the node writes, narrowed to what it may say -------------
+# --- required value sets of R4 4.0.1, narrowed to what the node may say ----------------------------------------------
 
 #: By full element path. A report or Observation of the node is never final: only a physician may say so.
 ALLOWED_CODES: dict[str, frozenset[str]] = {

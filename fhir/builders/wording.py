@@ -1,4 +1,4 @@
-"""The sentences of a report: one per finding, the conclusion, the reason why there is no answer."""
+"""The words of a report: a sentence per finding, the conclusion, why there is no answer; and the page made of them."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def _notes(answer: Analysis | NotAnalysed) -> list[str]:
     return [one_line(f"Note: {note}") for note in answer.notes]
 
 
-# --- The report for people: XHTML for `text.div`, and an HTML page as presentedForm. Every inserted text is escaped --
+# --- for people: every inserted text is escaped ----------------------------------------------------------------------
 
 _STYLE = "body{font-family:sans-serif;max-width:48em;margin:2em auto}th{text-align:left;padding-right:1em}"
 

@@ -1,4 +1,4 @@
-"""One conversation with a FHIR server: requests out, JSON back, every failure as one of our errors."""
+"""One conversation with a FHIR server: what it can do, requests out, JSON back, every failure as one of our errors."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ class Exchange:
             ) from error
 
 
-# --- What a FHIR server says it can do -------------------------------------------------------------------------------
+# --- what the server says it can do ----------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""Searches that trust no server blindly: a hit counts only if it really carries what was searched for."""
+"""Searches that trust no server blindly, the one for the Patient above all: a hit must carry what was searched for."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def _escaped(text: str) -> str:
     return "".join(f"\\{character}" if character in "\\|,$" else character for character in text)
 
 
-# --- Find the one Patient in the EHR whom the images belong to; never guess, never create ----------------------------
+# --- the patient: never guessed, never created -----------------------------------------------------------------------
 
 
 def patient_reference_on_server(exchange: Exchange, subject: Json) -> str:

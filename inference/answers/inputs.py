@@ -1,4 +1,4 @@
-"""A series as a model's inputs: single images through the radiograph gate, or one volume through the volume gate."""
+"""A series as a model's inputs: images or one volume through its gate, with the attributes that may go along."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def _volume(run: ModelRun) -> Given:
     )
 
 
-# --- Which attributes of an image leave this machine with its pixels: those the card of a remote model declares ------
+# --- which attributes leave this machine -----------------------------------------------------------------------------
 
 #: Older people are few enough to be found by their age (45 CFR 164.514).
 _OLDEST_TOLD_YEARS = 90

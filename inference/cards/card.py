@@ -22,14 +22,13 @@ from dicom_node.inference.cards.digest import (
     decides,
     digest_of,
     folder_files,
-    foreign_module_files,
     module_files,
-    node_files,
     sha256_of,
 )
 from dicom_node.inference.cards.fields import CardFields
 from dicom_node.inference.cards.keys import unknown_keys
 from dicom_node.inference.cards.outputs import CardFinding, CardSegment, read_finding, read_segment
+from dicom_node.inference.cards.own_code import names_in, own_code
 from dicom_node.inference.cards.tensors import (
     OutputSpec,
     Preprocessing,
@@ -38,22 +37,12 @@ from dicom_node.inference.cards.tensors import (
     read_preprocessing,
     read_server,
 )
+from dicom_node.inference.runtimes.table import RUNTIMES
 
 SHIPPED_MODELS = Path(__file__).resolve().parents[1] / "models"
 CARD_NAME = "model_card.toml"
 #: How a GPU may compute; ``mixed`` is for cards whose accuracy was measured with it.
 PRECISIONS = ("float32", "mixed")
-#: Each kind of model and the module of `inference.runtimes` that loads it.
-RUNTIMES = {
-    "python": "entry_point",
-    "monai-bundle": "bundle",
-    "torchscript": "torchscript",
-    "torch-export": "exported",
-    "onnx": "onnx",
-    "huggingface": "huggingface",
-    "torchxrayvision": "torchxrayvision",
-    "open-inference": "open_inference",
-}
 #: The tasks with a module in `inference.answers`, and what each is given unless the card says otherwise.
 TASK_INPUTS = {"classification": "image", "regression": "image", "segmentation": "volume", "detection": "volume"}
 INPUTS = ("image", "volume")
@@ -123,15 +112,13 @@ class ModelCard:
     @cached_property
     def seen_digest(self) -> str:
         """The digest of what lies there, be it what the card names or not. Raises `ModelUnavailable`."""
-        of_node = node_files(f"answers/{self.task}", f"runtimes/{RUNTIMES[self.runtime]}")
-        of_folder = [(name, path) for name, path in folder_files(self.folder) if decides(name)]
-        return digest_of([*of_node, *of_folder, *module_files(self._modules())])
+        return digest_of([*self._own_files(), *own_code(self.answering_code())])
 
     @cached_property
     def folder_digest(self) -> str:
         """sha256 (hex) over every file of the folder, and the modules it names that are no part of the node: what an
         operator accepts. An upgrade of the node leaves it as it is. Raises `ModelUnavailable`."""
-        return digest_of([*folder_files(self.folder), *foreign_module_files(self._modules())])
+        return digest_of([*folder_files(self.folder), *module_files(self._modules())])
 
     @property
     def is_shipped(self) -> bool:
@@ -202,6 +189,19 @@ class ModelCard:
                 f"Model {self.name}: weights {self.weights_file} have sha256 {found[:12]}…, the card says "
                 f"{self.weights_sha256[:12]}…. Restore the original file, or correct [weights] sha256 after review."
             )
+
+    def answering_code(self) -> frozenset[str]:
+        """Return the names in the node's package that a run begins with: the runner, what the card chooses, and what
+        the model's own files name. Whatever these import answers too (`own_code`). Raises `ModelUnavailable`."""
+        named = (name for _, path in self._own_files() for name in names_in(path))
+        answering = f"dicom_node.inference.answers.{self.task}"
+        begun = ("dicom_node.inference.runner", RUNTIMES[self.runtime].module, answering)
+        return frozenset((*begun, *self._modules(), *named))
+
+    def _own_files(self) -> list[tuple[str, Path]]:
+        """Return what the model itself brings to an answer: files of its folder, and modules installed beside it."""
+        files = [(name, path) for name, path in folder_files(self.folder) if decides(name)]
+        return [*files, *module_files(self._modules())]
 
     def _modules(self) -> Iterator[str]:
         yield from (module for module in (self.entry_point.partition(":")[0], *self.modules) if module)

@@ -14,23 +14,10 @@ from functools import lru_cache
 from pathlib import Path
 
 from dicom_node.core.errors import ModelUnavailable
+from dicom_node.inference.cards.own_code import PACKAGE, exists
 
 #: In the folder, and read by people or by the node's tests of the model; they do not change an answer.
 _NOT_DECIDING = ("docs/", "golden/", "metrics.json")
-_OWN_PACKAGE = "dicom_node"
-
-#: Code of this package that shapes answers, beside its runtime and its task.
-_SHARED_CODE = (
-    "runner",
-    "prediction",
-    "sharing",
-    "images/*",
-    "explain/*",
-    "runtimes/axes",
-    "runtimes/preprocess",
-    "runtimes/tensors",
-    "runtimes/torch_forward",
-)
 
 
 def folder_files(folder: Path) -> Iterator[tuple[str, Path]]:
@@ -52,14 +39,6 @@ def folder_files(folder: Path) -> Iterator[tuple[str, Path]]:
         for name in sorted(files):
             path = Path(parent, name)
             yield path.relative_to(folder).as_posix(), path
-
-
-def node_files(*more: str) -> Iterator[tuple[str, Path]]:
-    """Return the code of the node that shapes answers: what all models share, and modules that begin with `more`."""
-    package = Path(__file__).resolve().parents[1]
-    for pattern in (*_SHARED_CODE, *(f"{name}*" for name in more)):
-        for path in package.glob(f"{pattern}.py"):
-            yield f"code/{path.relative_to(package).as_posix()}", path
 
 
 def decides(name: str) -> bool:
@@ -88,14 +67,15 @@ def _sha256(path: Path, seen: tuple[int, ...]) -> str:  # noqa: ARG001 - part of
 
 
 def module_files(modules: Iterable[str]) -> Iterator[tuple[str, Path]]:
-    """Return the source of each module. Raises `ModelUnavailable` for one that is not importable."""
+    """Return the sources of those modules that are no part of the node.
+
+    Raises `ModelUnavailable` for one that is not importable, be it of the node or not.
+    """
     for module in modules:
-        yield f"code/{module}", _source_of(module)
-
-
-def foreign_module_files(modules: Iterable[str]) -> Iterator[tuple[str, Path]]:
-    """Return the sources of those modules that are no part of the node."""
-    return module_files(module for module in modules if module.partition(".")[0] != _OWN_PACKAGE)
+        if module.partition(".")[0] != PACKAGE.name:
+            yield f"code/{module}", _source_of(module)
+        elif not exists(module):
+            raise _not_importable(module)
 
 
 def _source_of(module: str) -> Path:
@@ -110,5 +90,9 @@ def _source_of(module: str) -> Path:
         places = found.submodule_search_locations if found else None
         found = importlib.machinery.PathFinder.find_spec(name, list(places)) if places else None
     if found is None or found.origin is None or not Path(found.origin).is_file():
-        raise ModelUnavailable(f"Module {module} of a model card is not importable. Install it or fix the card.")
+        raise _not_importable(module)
     return Path(found.origin)
+
+
+def _not_importable(module: str) -> ModelUnavailable:
+    return ModelUnavailable(f"Module {module} of a model card is not importable. Install it or fix the card.")

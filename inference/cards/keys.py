@@ -27,8 +27,7 @@ class CardKey:
 
 
 _CODE = "key of the [terminology](terminology.md), or table of `value`, `scheme`, `meaning`"
-_RANGE = "table of `min`, `max`"
-_BELOW = {_CODE: frozenset({"value", "scheme", "meaning"}), _RANGE: frozenset({"min", "max"})}
+_BELOW = {_CODE: frozenset({"value", "scheme", "meaning"})}
 
 KEYS: tuple[CardKey, ...] = (
     CardKey("", "name", "text", "required", "unique among all models; the name that routes use"),
@@ -36,9 +35,14 @@ KEYS: tuple[CardKey, ...] = (
     CardKey("", "manufacturer", "text", "required", "who answers for the model"),
     CardKey("", "runtime", "text", "required", "how it is run"),
     CardKey("", "entry_point", "text", "required for `python`", "`package.module:function`, importable by the node"),
-    CardKey("", "modules", "texts", "`[]`", "further modules that decide the answer; they count into the digest"),
+    CardKey(
+        "",
+        "modules",
+        "texts",
+        "`[]`",
+        "modules outside the folder that decide the answer; they count into the digest",
+    ),
     CardKey("", "task", "text", "required", "what kind of answer: `classification`, `lung-density`"),
-    CardKey("", "input", "text", "by task", "what the model is given: `image` one by one, or `volume`"),
     CardKey("", "intended_use", "text", "required", "what it is for; printed on every summary page"),
     CardKey("", "limits", "text", "required", "what it cannot do; printed on every summary page"),
     CardKey("", "calibrated", "true or false", "required", "if not, reports say that its scores are no probabilities"),
@@ -90,18 +94,6 @@ KEYS: tuple[CardKey, ...] = (
     CardKey("segment", "plausible_ml", "table", "no limits", "`min` and `max` of the volumes that may be reported"),
     CardKey("segment.plausible_ml", "min", "number", "no limit", "smallest volume"),
     CardKey("segment.plausible_ml", "max", "number", "no limit", "largest volume"),
-    CardKey("finding", "unit", _CODE, "none", "regression: the unit of the value"),
-    CardKey("finding", "plausible", _RANGE, "no limit", "regression: the values that may be reported"),
-    CardKey("", "segment", "tables", "none", "the structures it outlines"),
-    CardKey("segment", "value", "number", "required", "the value of its voxels, 1 to 255"),
-    CardKey("segment", "key", "text", "required", "stable name; tracking identifiers come from it: never rename it"),
-    CardKey("segment", "label", "text", "required", "what people read"),
-    CardKey("segment", "type", _CODE, "required", "what it is (SegmentedPropertyType)"),
-    CardKey("segment", "category", _CODE, "anatomical structure", "its category (SegmentedPropertyCategory)"),
-    CardKey("segment", "region", _CODE, "none", "where it is (AnatomicRegion)"),
-    CardKey("segment", "side", "text", "none", "`left` or `right`"),
-    CardKey("segment", "color_rgb", "three numbers", "one of six", "recommended colour, 0 to 255 each"),
-    CardKey("segment", "plausible_ml", _RANGE, "no limit", "volumes that may be reported; others are flagged"),
     CardKey("", "preprocessing", "table", "by the runtime", "what goes into the network, for files that do not say it"),
     CardKey("preprocessing", "name", "text", "the first", "name of the input tensor"),
     CardKey("preprocessing", "size", "numbers", "as received", "(rows, columns), or lengths of the axes of a volume"),

@@ -1,4 +1,4 @@
-"""Maps brought to the grid of the source and to the range 0..1."""
+"""Maps on the grid of the source, 0..1: scaled, drawn from a segmentation, and their hottest parts as boxes."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def unit_range(values: FloatMap) -> FloatMap:
     return positive / np.float32(top) if top > 0 else np.zeros_like(positive)
 
 
-# --- Maps of a segmentation: how sure the network is of a structure, and where it wavers -----------------------------
+# --- of a segmentation -----------------------------------------------------------------------------------------------
 
 
 def probability_map(probabilities: NDArray[np.floating], output_index: int) -> FloatMap:
@@ -72,7 +72,7 @@ def strongest_slices(map_zyx: FloatMap, count: int) -> tuple[int, ...]:
     return tuple(int(index) for index in order if sums[index] > 0)
 
 
-# --- The hottest parts of a map as boxes, each with the share of the whole map that it holds -------------------------
+# --- the hottest parts, each with its share of the map ---------------------------------------------------------------
 
 #: Share of the maximum from which a pixel is hot.
 HOT = 0.5

@@ -49,7 +49,7 @@ def _check_age(gate: Gate, header: Dataset) -> None:
         raise NotAnalysable("AGE_OUT_OF_RANGE", f"The model takes ages {wanted} only.")
 
 
-# --- The age of the patient as the headers of an image tell it -------------------------------------------------------
+# --- age -------------------------------------------------------------------------------------------------------------
 
 _AGE = re.compile(r"(\d{3})([DWMY])")
 _UNITS_PER_YEAR = {"D": 365.25, "W": 365.25 / 7, "M": 12.0, "Y": 1.0}

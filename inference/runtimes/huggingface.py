@@ -30,7 +30,7 @@ _FILES = ("config.json", "preprocessor_config.json")
 
 def load(card: ModelCard, device: str) -> TensorModel:
     """Load the folder of the card's weights file (see `prediction.Load`). Raises `ModelUnavailable`."""
-    check_card(card, ("occlusion", ROLLOUT))
+    check_card(card)
     _check_files(card)
     network, processor = _read(card)
     if card.explain.get("method") == ROLLOUT and network.config.model_type not in _ONE_GRID:
@@ -125,7 +125,7 @@ def _rollout(network: Any, tensor: Floats) -> Floats:
     )
 
 
-# --- Images as a Hugging Face image processor wants them, and where on the source its tensor lies --------------------
+# --- images as the processor wants them ------------------------------------------------------------------------------
 
 _CHANNELS = 3
 #: Processors with `crop_pct` stretch to this edge and longer ones, and cut shorter ones out of a larger image.

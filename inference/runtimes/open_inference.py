@@ -111,7 +111,7 @@ def _check_input(card: ModelCard, all_inputs: Sequence[object], given: Mapping[s
         )
 
 
-# --- The Open Inference Protocol over HTTP: what a server says of a model, and one request with one tensor -----------
+# --- the protocol over HTTP ------------------------------------------------------------------------------------------
 
 _DTYPES = {
     "BOOL": "?",

@@ -19,6 +19,7 @@ from dicom_node.inference.cards.tensors import Preprocessing
 from dicom_node.inference.prediction import Explanation, ModelInput, Prediction
 from dicom_node.inference.runtimes.axes import Floats
 from dicom_node.inference.runtimes.preprocess import Placement, Prepared, bring_back, prepare
+from dicom_node.inference.runtimes.table import RUNTIMES
 
 #: One input to the tensor that goes in.
 Prepare = Callable[[ModelInput], Prepared]
@@ -26,8 +27,6 @@ Prepare = Callable[[ModelInput], Prepared]
 Forward = Callable[[Floats], Floats]
 #: The tensor that went in (channels, *size) and an output's number, to how much each place speaks for it (*size), 0..1.
 Heat = Callable[[Floats, int], Floats]
-#: Tasks whose answer is a list of numbers or a map of classes; boxes differ too much from network to network.
-TASKS = ("classification", "regression", "segmentation")
 
 #: The card's words for ways to explain, and what reports call them.
 METHODS = {
@@ -164,15 +163,16 @@ def needed_preprocessing(card: ModelCard) -> Preprocessing:
     return card.preprocessing
 
 
-def check_card(card: ModelCard, methods: Sequence[str] = ("occlusion",)) -> None:
-    """Refuse a task, or a way to explain, that a runtime cannot do. Raises `ModelUnavailable`."""
-    if card.task not in TASKS:
+def check_card(card: ModelCard) -> None:
+    """Refuse a task, or a way to explain, that the card's runtime cannot do. Raises `ModelUnavailable`."""
+    runtime = RUNTIMES[card.runtime]
+    if card.task not in runtime.tasks:
         raise ModelUnavailable(
-            f"Model {card.name}: runtime {card.runtime} answers {', '.join(TASKS)}, not {card.task}. Use a MONAI "
-            "bundle or a Python entry point."
+            f"Model {card.name}: runtime {card.runtime} answers {', '.join(runtime.tasks)}, not {card.task}. Use a "
+            "MONAI bundle or a Python entry point."
         )
     method = card.explain.get("method", "")
-    able = (PROBABILITY,) if card.task == "segmentation" else () if card.input == "volume" else methods
+    able = (PROBABILITY,) if card.task == "segmentation" else () if card.input == "volume" else runtime.explains
     if method and method not in able:
         raise ModelUnavailable(
             f"Model {card.name}: runtime {card.runtime} cannot explain this task by {method}; it can by "

@@ -32,11 +32,11 @@ _CAMS = {"grad-cam": grad_cam, "grad-cam++": grad_cam_plus_plus}
 
 def load(card: ModelCard, device: str) -> TensorModel:
     """Load the converted weights (see `prediction.Load`). Raises `ModelUnavailable`."""
-    check_card(card, ("occlusion", *_CAMS))
-    if card.task != "classification" or card.preprocessing or "temperature" in card.parameters:
+    check_card(card)
+    if card.preprocessing or "temperature" in card.parameters:
         raise ModelUnavailable(
-            f"Model {card.name}: runtime {card.runtime} classifies images, prepares them as its networks were trained, "
-            "and has operating points instead of a temperature. Correct task, preprocessing or parameters."
+            f"Model {card.name}: runtime {card.runtime} prepares images as its networks were trained, and has "
+            "operating points instead of a temperature. Leave [preprocessing] and temperature out."
         )
     network, points = _read(card)
     _check_findings(card, points)

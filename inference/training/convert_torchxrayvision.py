@@ -158,7 +158,7 @@ if __name__ == "__main__":
     main()
 
 
-# --- Reads the tensors out of a checkpoint that holds a whole pickled module, and runs none of its code --------------
+# --- the tensors of a pickled module, without running its code -------------------------------------------------------
 
 _REAL: Mapping[tuple[str, str], Any] = {
     ("collections", "OrderedDict"): OrderedDict,

@@ -1,4 +1,4 @@
-"""Fixed changes of a radiograph under which the figures of a classifier are measured again."""
+"""Radiographs changed in fixed ways: to measure a classifier again, and to show a detector what is not normal."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def _jpeg(image: Tensor, quality: int) -> Tensor:
     return torch.from_numpy(np.asarray(Image.open(stored), dtype=np.float32) / 255.0)[None]
 
 
-# --- Normal radiographs made to look ill: the only "abnormal" images that the anomaly detector ever trains on --------
+# --- normal radiographs made to look ill -----------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""The processor a worker computes on: CUDA, Apple's MPS or the CPU, and the memory held there. Never needs CUDA."""
+"""The processor a worker computes on: CUDA, Apple's MPS or the CPU, the memory held there, and in which precision."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def choose_device(place: ComputePlace) -> str:
     wanted = place.device
     if wanted == "cpu" or (wanted == "auto" and importlib.util.find_spec("torch") is None):
         return "cpu"
-    import torch  # noqa: PLC0415 - only tests of bundles pay for torch
+    import torch  # noqa: PLC0415 - the host counts devices without torch
 
     gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
     if wanted.startswith("cuda:") and int(wanted.partition(":")[2]) < gpus:
@@ -47,7 +47,7 @@ def held_bytes(device: str) -> int:
     """Return the memory held now: allocated by torch on a GPU, resident in RAM for the CPU."""
     if device == "cpu":
         return resident_bytes()
-    import torch  # noqa: PLC0415 - only tests of bundles pay for torch
+    import torch  # noqa: PLC0415 - the host counts devices without torch
 
     return int(torch.mps.current_allocated_memory() if device == "mps" else torch.cuda.memory_allocated(device))
 
@@ -55,7 +55,7 @@ def held_bytes(device: str) -> int:
 def peak_bytes(device: str) -> int:
     """Return the most memory held since the process began: on the GPU for CUDA, resident in RAM otherwise."""
     if device.startswith("cuda"):
-        import torch  # noqa: PLC0415 - only tests of bundles pay for torch
+        import torch  # noqa: PLC0415 - the host counts devices without torch
 
         return int(torch.cuda.max_memory_allocated(device))
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
@@ -66,12 +66,12 @@ def release_cached(device: str) -> None:
     """Give memory that torch keeps for reuse back to the GPU."""
     if device == "cpu":
         return
-    import torch  # noqa: PLC0415 - only tests of bundles pay for torch
+    import torch  # noqa: PLC0415 - the host counts devices without torch
 
     (torch.mps if device == "mps" else torch.cuda).empty_cache()
 
 
-# --- Mixed precision where the card allows it: half precision for the layers that bear it, on CUDA only --------------
+# --- half precision, where the card allows it, on CUDA only ----------------------------------------------------------
 
 
 def in_precision(model: LoadedModel, precision: str, device: str) -> LoadedModel:
@@ -94,7 +94,7 @@ class MixedPrecision:
 
     def predict(self, inputs: Sequence[ModelInput]) -> Sequence[Prediction]:
         """Run the inputs; scores and probabilities come back as float32."""
-        import torch  # noqa: PLC0415 - only tests of bundles pay for torch
+        import torch  # noqa: PLC0415 - the host counts devices without torch
 
         with torch.autocast("cuda", dtype=torch.float16):
             found = self.model.predict(inputs)

@@ -7,6 +7,8 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from dicom_node.sandbox.host import ProcessLimits
+
 _NVIDIA_DEVICE = re.compile(r"nvidia[0-9]+")
 
 
@@ -43,3 +45,15 @@ def worker_count(configured: int, device: str) -> int:
 def may_use_gpu(device: str) -> bool:
     """Whether a worker may end up on a GPU; its driver then reserves more address space than any sensible limit."""
     return device.startswith(("cuda", "mps")) or (device == "auto" and gpu_count() > 0)
+
+
+def worker_limits(device: str, time_limit_s: float, memory_limit_mb: int) -> ProcessLimits:
+    """Return what a worker process may use: resident memory where it may use a GPU, address space elsewhere."""
+    on_gpu = may_use_gpu(device)
+    return ProcessLimits(
+        time_s=time_limit_s,
+        memory_mb=memory_limit_mb if on_gpu else 0,
+        address_space_mb=0 if on_gpu else memory_limit_mb,
+        more_time="Raise inference.time_limit_s if the model needs more.",
+        more_memory="Raise inference.memory_limit_mb if the study is meant to be that large.",
+    )

@@ -101,7 +101,7 @@ def _coded(code: Code) -> Dataset:
     return code_item(DicomCode(code.value, code.scheme, code.meaning))
 
 
-# --- From the content of the page to the bytes of a PDF: PDF/A-2a for archives, PDF/UA-1 for screen readers ----------
+# --- the bytes: PDF/A-2a for archives, PDF/UA-1 for screen readers ---------------------------------------------------
 
 _STANDARDS: list[Any] = ["a-2a", "ua-1"]
 

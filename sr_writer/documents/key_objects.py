@@ -1,12 +1,11 @@
-"""The images worth opening first, as a Key Object Selection that any viewer marks in its list of images."""
+"""Selections of objects (KOS): the images worth opening first, and the rejection note about replaced objects."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator, Sequence
 
 from pydicom.dataset import Dataset
 from pydicom.sr.codedict import codes as dictionary
-from pydicom.uid import ParametricMapStorage, SecondaryCaptureImageStorage, SegmentationStorage
 
 from dicom_node.analysis.answer import (
     Analysis,
@@ -17,6 +16,7 @@ from dicom_node.analysis.answer import (
     frame_number_of,
     whole_objects,
 )
+from dicom_node.core.artifact_kinds import IMAGE_CLASSES
 from dicom_node.core.entities import ArtifactKind, Finding, Presence, Region
 from dicom_node.core.outputs import OutputSet
 from dicom_node.sr_writer.documents.selection import Selected, Selection, key_object_selection
@@ -118,20 +118,17 @@ def _in_words(finding: Finding) -> str:
     return finding.label if finding.probability is None else f"{finding.label} {percent(finding.probability)}"
 
 
-# --- The rejection note that takes back what a new result replaces (IHE RAD TF-3 4.66, Rejection Note Stored) --------
+# --- the rejection note (IHE RAD TF-3 4.66, Rejection Note Stored) ---------------------------------------------------
 
 REJECTION_SERIES_NUMBER = 9908
-#: Label Map Segmentation Storage (PS3.4 B.5), younger than pydicom's dictionary.
-_LABEL_MAP = "1.2.840.10008.5.1.4.1.1.66.7"
-#: What the node makes that is an image; reports, documents and presentation states are composite objects.
-_IMAGES = frozenset({SecondaryCaptureImageStorage, SegmentationStorage, _LABEL_MAP, ParametricMapStorage})
 
 
-def rejection_notes(writing: Writing, wanted: OutputSet, made_uids: Collection[str]) -> Iterator[WrittenObject]:
+def rejection_notes(writing: Writing, wanted: OutputSet, made: Sequence[WrittenObject]) -> Iterator[WrittenObject]:
     """Make the one note for the readers of an output set, if they hold anything that is outdated.
 
-    `made_uids` are what this result itself makes: the same inputs give the same objects, and those stay valid.
+    `made` is what this result itself makes: the same inputs give the same objects, and those stay valid.
     """
+    made_uids = {str(one.dataset.SOPInstanceUID) for one in made}
     withdrawn = [
         one
         for one in writing.identity.context.withdrawn
@@ -160,5 +157,5 @@ def _selected_rejection_note(withdrawn: WithdrawnObject) -> Selected:
         sop_class_uid=withdrawn.sop_class_uid,
         sop_instance_uid=withdrawn.sop_instance_uid,
         series_instance_uid=withdrawn.series_instance_uid,
-        is_image=withdrawn.sop_class_uid in _IMAGES,
+        is_image=withdrawn.sop_class_uid in IMAGE_CLASSES,
     )

@@ -1,4 +1,4 @@
-"""What is drawn on a source image as switchable graphics: outlines in pixel coordinates, each with its words."""
+"""What is drawn on a source image as switchable graphics: outlines in its pixels, each with its words beside it."""
 
 from __future__ import annotations
 
@@ -105,7 +105,7 @@ def _values(finding: Finding) -> Sequence[str]:
     return [f"{ascii_text(one.label)} {measured(one)}" for one in finding.measurements]
 
 
-# --- Where the words of marks stand on an image: beside what they name, and never over one another -------------------
+# --- where the words stand -------------------------------------------------------------------------------------------
 
 #: Height of a line and width of a letter as shares of the smaller side of the image; viewers choose the real ones.
 _LINE_SHARE = 0.032

@@ -147,7 +147,7 @@ def _name_sides(dataset: Dataset, segments: Sequence[Segment], analysis: Analysi
             item.SegmentedPropertyTypeCodeSequence[0].SegmentedPropertyTypeModifierCodeSequence = [coded(side)]
 
 
-# --- The voxels of segments as one array, for each way a Segmentation can hold them ----------------------------------
+# --- the voxels as one array -----------------------------------------------------------------------------------------
 
 #: FRACTIONAL stores 0..255 for 0..1.
 FRACTION_STEPS = 255
@@ -177,7 +177,7 @@ def fractions(segments: Sequence[Segment]) -> NDArray[np.float32] | None:
     return np.stack(found, axis=-1) if len(found) == len(known) else None
 
 
-# --- The headers of source images as builders of multi-frame results want them: all of the first, little of the other
+# --- the headers that highdicom builds from --------------------------------------------------------------------------
 
 #: What is looked at in each image; all else is taken from the first.
 _OF_EACH = tuple(

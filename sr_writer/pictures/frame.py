@@ -1,4 +1,4 @@
-"""The frame around a picture drawn from a source image: anatomy above, legend at the right, footer strip below.
+"""A picture drawn from a source image and its frame: anatomy above, legend at the right, footer strip below.
 
 Nothing is written over anatomy: the image is scaled to leave room for letters, ruler, legend and footer on a canvas
 that has the source's rows and columns, or a multiple (a viewer then scrolls and zooms it together with the source).
@@ -161,7 +161,7 @@ def _first_line(caption: Caption, size_px: int, width_px: int) -> str:
     return clipped(f"{headline}{answer}" if headline else caption.answer, size_px, width_px)
 
 
-# --- What every picture drawn from a source image needs to know about it ---------------------------------------------
+# --- what there is to know of the source -----------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,4 +1,4 @@
-"""The picture that shows why: the source image with a saliency map laid over it, and the scale of its colours."""
+"""The picture that shows why: a saliency map over its image, alone or in three panels, and the scale of its colours."""
 
 from __future__ import annotations
 
@@ -104,7 +104,7 @@ def draw_scale(canvas: Image.Image, pen: Pen, layout: Layout) -> None:
     pen.line([(left - text_px // 4, starts), (left + width + text_px // 4, starts)], AMBER, max(2, text_px // 10))
 
 
-# --- A saliency map in three panels: the image as it is, the map alone, and the map laid over the image --------------
+# --- three panels: the image, the map, both --------------------------------------------------------------------------
 
 _TITLES = ("image", "map", "overlay")
 

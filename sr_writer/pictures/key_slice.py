@@ -1,4 +1,4 @@
-"""The picture of one slice with the outlines of what was found, and where the slice lies in the volume."""
+"""The picture of one slice: outlines of what was found with their legend, and where the slice lies in the volume."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def _region_entry(finding: Finding, color: Rgb) -> Entry:
     return Entry(finding.label, color, " ".join(part for part in (answer_of(finding), score) if part))
 
 
-# --- The legend column: what each colour outlines, with a value ------------------------------------------------------
+# --- the legend ------------------------------------------------------------------------------------------------------
 
 _MOST_LINES = 2
 

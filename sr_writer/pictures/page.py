@@ -1,4 +1,4 @@
-"""Square pages of text: the tools that the summary and the "not analysed" pages are made with."""
+"""Square pages of text and plots: the tools that the summary and the "not analysed" pages are made with."""
 
 from __future__ import annotations
 
@@ -132,7 +132,7 @@ class Pages:
         self.paragraph(text, MUTED, SMALL)
 
 
-# --- A distribution drawn on a page, with the positions that matter in it --------------------------------------------
+# --- a distribution --------------------------------------------------------------------------------------------------
 
 _HEIGHT_PX = 170
 _LABEL_PX = int(SMALL * 1.25)

@@ -1,4 +1,4 @@
-"""Small drawing tools shared by all pictures: fonts, text that fits, colours, blending, outlines."""
+"""Small drawing tools shared by all pictures: fonts, text that fits, colours, blending, outlines, and PNG at last."""
 
 from __future__ import annotations
 
@@ -188,7 +188,7 @@ def resized_mask(mask: Mask, width_px: int, height_px: int) -> Mask:
     return np.asarray(scaled).astype(bool)
 
 
-# --- A PNG of an RGB picture, quickly: one row filter for all rows, where Pillow tries each of them on each row ------
+# --- PNG: one row filter for all rows, where Pillow tries each on each row -------------------------------------------
 
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _EIGHT_BIT_RGB = (8, 2, 0, 0, 0)  # depth, colour type, compression, filter method, interlace (PNG 11.2.2)

@@ -113,7 +113,7 @@ def _window_text(window: Window | None) -> str:
     return f"window {number(round(window[1]))}, level {number(round(window[0]))}" if window is not None else ""
 
 
-# --- Which pictures of an answer are drawn: a reader looks at the telling ones, and each is time and space -----------
+# --- which are drawn: each is time and space -------------------------------------------------------------------------
 
 #: More pictures than this bury the reader (and the PACS); of the heat maps alone, more than this.
 MOST_PICTURES = 20

@@ -101,7 +101,7 @@ def _unit(values: NDArray[Any]) -> Floats:
     return np.asarray(np.clip(values, 0.0, 1.0), dtype=np.float32)
 
 
-# --- The distinct stored values of an image, so that what depends on the value alone is computed once a value --------
+# --- distinct stored values: what depends on the value alone is computed once ----------------------------------------
 
 #: Images of more possible values (32 bits, floating point) are rounded to this many, far finer than 8 bits show.
 _MOST_LEVELS = 1 << 17

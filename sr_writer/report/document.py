@@ -57,15 +57,17 @@ SR_CLASSES: dict[str, Any] = {
 NOT_A_NEGATIVE = "The images were not assessed; this is not a negative result."
 
 
-def structured_report(writing: Writing, wanted: OutputSet, referred: Sequence[WrittenObject]) -> WrittenObject:
-    """Return the report of one output set; `referred` are the other objects of that set."""
+def structured_reports(
+    writing: Writing, wanted: OutputSet, referred: Sequence[WrittenObject]
+) -> Iterator[WrittenObject]:
+    """Make the one report of an output set; `referred` are the other objects of that set."""
     answer, identity = writing.answer, writing.identity
     results = [one.dataset for one in referred]
     if isinstance(answer, NotAnalysed):
         document = _not_analysed(answer, results, identity, wanted)
     else:
         document = _analysed(report_sources(answer, referred), results, identity, wanted)
-    return WrittenObject(kind=ArtifactKind.STRUCTURED_REPORT, dataset=document, order=1, description="AI report")
+    yield WrittenObject(kind=ArtifactKind.STRUCTURED_REPORT, dataset=document, order=1, description="AI report")
 
 
 def _analysed(

@@ -300,7 +300,7 @@ def _visual_explanation(picture: Dataset) -> ImageContentItem:
     )
 
 
-# --- Where on an image a number comes from: an outline that viewers of reports can open and draw ---------------------
+# --- where on an image a number comes from ---------------------------------------------------------------------------
 
 
 def measured_area(finding: Finding, analysis: Analysis, image: Dataset) -> CoordinatesForMeasurement:

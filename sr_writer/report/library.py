@@ -100,7 +100,7 @@ def _group(items: Sequence[Any]) -> ContainerContentItem:
     return group
 
 
-# --- What an image says of itself, for the image library: TID 1602, with 1603 for projections and 1604 for sections --
+# --- what an image says of itself (TID 1602; 1603 of projections, 1604 of sections) ----------------------------------
 
 _RELATIONSHIP = "HAS ACQ CONTEXT"
 _DATE = re.compile(r"\d{4}(0[1-9]|1[0-2])(0[1-9]|[12]\d|3[01])")

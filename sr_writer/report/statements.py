@@ -1,4 +1,4 @@
-"""What a report says as a whole: nothing found is a statement of its own, and never what silence might mean."""
+"""What a report says as a whole: what was done and asked for, and nothing found as a statement, never as silence."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def coded_reason(reason: str) -> CodedConcept:
     return CodedConcept(value=reason, scheme_designator=codes.PRIVATE_SCHEME, meaning=long_string(meaning))
 
 
-# --- Parts of the report that come from the source alone, whatever the answer: procedure, requests -------------------
+# --- what the source alone says: procedure, requests -----------------------------------------------------------------
 
 
 def procedure_reported(source: Dataset) -> CodedConcept:

@@ -12,7 +12,7 @@ import pytest
 from dicom_node.api.parts import ApiParts
 from dicom_node.config.running import NodeSettings
 from dicom_node.config.settings import Settings
-from dicom_node.core.capability_match import KEY_OBJECTS, REPORTS, SECONDARY_CAPTURE
+from dicom_node.core.artifact_kinds import KEY_OBJECTS, REPORTS, SECONDARY_CAPTURE
 from dicom_node.index.database import Database
 from dicom_node.index.peer_memory import note_refusal, remember
 from dicom_node.roles.settings import SiteSettings

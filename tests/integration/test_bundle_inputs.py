@@ -16,7 +16,7 @@ from dicom_node.core.entities import Presence  # noqa: E402
 from dicom_node.demo.phantoms import chest_radiograph_phantom  # noqa: E402
 from dicom_node.inference.prediction import ModelInput  # noqa: E402
 from dicom_node.inference.runner import run_model  # noqa: E402
-from dicom_node.inference.runtimes.bundle import WantedAnswer, open_bundle  # noqa: E402
+from dicom_node.inference.runtimes.monai_bundle.model import WantedAnswer, open_bundle  # noqa: E402
 from dicom_node.sr_writer import to_part10, write_objects  # noqa: E402
 from tests.support.models import zoo_bundles  # noqa: E402
 from tests.support.studies.data_factories import renumbered, request_for  # noqa: E402

@@ -16,7 +16,7 @@ from dicom_node.__main__ import main  # noqa: E402
 from dicom_node.core.errors import ModelUnavailable  # noqa: E402
 from dicom_node.inference.cards.card import load_card  # noqa: E402
 from dicom_node.inference.prediction import ModelInput  # noqa: E402
-from dicom_node.inference.runtimes.bundle import WantedAnswer, load, open_bundle  # noqa: E402
+from dicom_node.inference.runtimes.monai_bundle.model import WantedAnswer, load, open_bundle  # noqa: E402
 from dicom_node.inference.runtimes.weights import read_state  # noqa: E402
 from dicom_node.inference.trial import phantom  # noqa: E402
 from tests.support.models import zoo_bundles  # noqa: E402
@@ -206,7 +206,7 @@ def test_a_feature_pyramid_needs_no_torchvision_and_keeps_the_names_of_published
     from monai.apps.detection.networks.retinanet_network import resnet_fpn_feature_extractor  # noqa: PLC0415
     from monai.networks.nets.resnet import resnet10  # noqa: PLC0415
 
-    from dicom_node.inference.runtimes.bundle_code import stand_in_for_torchvision  # noqa: PLC0415
+    from dicom_node.inference.runtimes.monai_bundle.running_code import stand_in_for_torchvision  # noqa: PLC0415
 
     stand_in_for_torchvision()
     backbone = resnet10(spatial_dims=3, n_input_channels=1, conv1_t_stride=[2, 2, 1], conv1_t_size=[7, 7, 7])

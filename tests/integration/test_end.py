@@ -71,3 +71,37 @@ def test_the_node_ends_with_a_reason_when_a_thread_of_its_own_dies(tmp_path: Pat
     assert (death["who"], death["ends_the_program"]) == (thread, True)
     assert "Death" in death["traceback"]
     assert lines[-1]["event"] == "node stopped"
+
+
+_A_RETRIEVAL_DIES = """
+import sys
+from pathlib import Path
+from dicom_node.config.settings import Settings
+from dicom_node.end import End
+from dicom_node.retrieve.retrieval import FINISHED
+from dicom_node.retrieve.retrievals import Retrievals
+from dicom_node.retrieve.source import WantedStudy
+from dicom_node.roles.node import Node
+
+class Broken:
+    name, ae_title, host = "pacs", "PACS", "localhost"
+    def find_studies(self, query, limit):
+        return ()
+    def fetch(self, wanted, arrivals):
+        raise {"vital": SystemExit, "of a peer": RuntimeError}[sys.argv[1]]
+
+end = End()
+node = Node(Settings.model_validate({"node": {"data_dir": sys.argv[2], "min_free_mb": 0}}))
+retrievals = Retrievals({"pacs": Broken()}, node.sink_parts("one"), "AINODE")
+asked = retrievals.ask(WantedStudy("1.2.3"))
+while not end.is_failure and retrievals.get(asked.id).state not in FINISHED:
+    pass
+sys.exit(3 if end.is_failure else 0)
+"""
+
+
+@pytest.mark.parametrize(("kind", "status"), [("vital", 3), ("of a peer", 0)])
+def test_what_a_source_causes_fails_its_retrieval_and_ends_no_node(tmp_path: Path, kind: str, status: int) -> None:
+    """Only the death of the thread itself does, after which a place for retrievals would be missing for ever."""
+    argv = [sys.executable, "-c", _A_RETRIEVAL_DIES, kind, str(tmp_path / "data")]
+    assert subprocess.run(argv, cwd=REPOSITORY, timeout=120, check=False).returncode == status

@@ -7,7 +7,7 @@ from datetime import timedelta
 
 from sqlalchemy import select, update
 
-from dicom_node.core.capability_match import REPORTS, SECONDARY_CAPTURE, SEGMENTATION
+from dicom_node.core.artifact_kinds import REPORTS, SECONDARY_CAPTURE, SEGMENTATION
 from dicom_node.core.entities import (
     Artifact,
     ArtifactKind,

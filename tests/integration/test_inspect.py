@@ -22,7 +22,7 @@ from dicom_node.analysis.answer import Saliency, WithdrawnObject
 from dicom_node.core.entities import ArtifactKind
 from dicom_node.core.errors import UnreadableObject
 from dicom_node.core.outputs import OutputSet, SegmentationType
-from dicom_node.inspect import Inspected, Inspector, Node, Request
+from dicom_node.inspect import ContentItem, Inspected, Inspector, InspectRequest
 from dicom_node.sr_writer import to_part10, write_objects
 from tests.support import needs
 from tests.support.results import analysis_examples as examples
@@ -64,7 +64,7 @@ def told(inspected: Inspected) -> str:
     return "\n".join([*lines, *(_lines(description.tree) if description.tree else [])])
 
 
-def _lines(node: Node, depth: int = 0) -> Iterator[str]:
+def _lines(node: ContentItem, depth: int = 0) -> Iterator[str]:
     yield f"{'  ' * depth}{node.name}: {node.value}".rstrip(": ") + (f" [{node.template}]" if node.template else "")
     for child in node.children:
         yield from _lines(child, depth + 1)
@@ -76,7 +76,7 @@ def _lines(node: Node, depth: int = 0) -> Iterator[str]:
 def test_our_report_reads_as_findings_with_answers_scores_and_regions(
     inspector: Inspector, ours: dict[tuple[str, ArtifactKind], Path]
 ) -> None:
-    text = told(inspector.look(Request(path=ours["radiograph", ArtifactKind.STRUCTURED_REPORT])))
+    text = told(inspector.look(InspectRequest(path=ours["radiograph", ArtifactKind.STRUCTURED_REPORT])))
     for line in (
         "Structured report",
         "made by: DICOM AI Node Project dicom-ai-node 0.1.0",
@@ -93,7 +93,7 @@ def test_our_report_reads_as_findings_with_answers_scores_and_regions(
 def test_our_segmentation_reads_as_a_table_with_volumes_that_are_those_of_the_masks(
     inspector: Inspector, ours: dict[tuple[str, ArtifactKind], Path]
 ) -> None:
-    description = inspector.look(Request(path=ours["volume", ArtifactKind.SEGMENTATION])).description
+    description = inspector.look(InspectRequest(path=ours["volume", ArtifactKind.SEGMENTATION])).description
     (table,) = description.tables
     for row, segment in zip(table.rows, examples.ct_analysis().segments, strict=True):
         number, label, kind, algorithm, color, frames, volume = row
@@ -116,7 +116,7 @@ def test_our_label_map_reads_like_the_segmentation_it_could_have_been(inspector:
         wanted = OutputSet(segmentation=variant, structured_report="off", secondary_capture=False)
         (one,) = write_objects(examples.ct_analysis(), examples.context(output_sets=(wanted,)))
         (tmp_path / f"{variant}.dcm").write_bytes(to_part10(one.dataset))
-        seen = inspector.look(Request(path=tmp_path / f"{variant}.dcm", picture=True))
+        seen = inspector.look(InspectRequest(path=tmp_path / f"{variant}.dcm", picture=True))
         tables.append((seen.description.tables, seen.picture_rgb))
     assert tables[0][0] == tables[1][0]
     assert np.array_equal(tables[0][1], tables[1][1])
@@ -133,7 +133,7 @@ def test_our_parametric_map_reads_as_a_quantity_with_its_range(inspector: Inspec
     analysis = examples.ct_analysis(volume, saliencies=(saliency,))
     (one,) = write_objects(analysis, examples.context(output_sets=(wanted,)))
     (tmp_path / "map.dcm").write_bytes(to_part10(one.dataset))
-    seen = inspector.look(Request(path=tmp_path / "map.dcm", picture=True))
+    seen = inspector.look(InspectRequest(path=tmp_path / "map.dcm", picture=True))
     assert seen.description.kind == "Parametric map"
     assert dict(seen.description.facts)["quantity"] == "Visual explanation"
     assert dict(seen.description.facts)["values"] == "0 to 0.75"
@@ -160,7 +160,7 @@ def test_our_other_objects_read_as_what_they_are(
         ),
     }
     for kind, sentences in expected.items():
-        text = told(inspector.look(Request(path=ours["radiograph", kind])))
+        text = told(inspector.look(InspectRequest(path=ours["radiograph", kind])))
         assert text.startswith(sentences[0])
         for sentence in sentences:
             assert sentence in text, (kind, text)
@@ -169,7 +169,9 @@ def test_our_other_objects_read_as_what_they_are(
 def test_the_graphics_of_a_presentation_state_are_listed_with_their_place_and_image(
     inspector: Inspector, ours: dict[tuple[str, ArtifactKind], Path]
 ) -> None:
-    (table,) = inspector.look(Request(path=ours["radiograph", ArtifactKind.PRESENTATION_STATE])).description.tables
+    (table,) = inspector.look(
+        InspectRequest(path=ours["radiograph", ArtifactKind.PRESENTATION_STATE])
+    ).description.tables
     rows = [dict(zip(table.columns, row, strict=True)) for row in table.rows]
     graphics = [row for row in rows if row["what"] == "graphic"]
     assert any(row["where"] == "56..126 x 90..210" for row in graphics), graphics
@@ -181,7 +183,7 @@ def test_pictures_are_the_pixels_the_masks_and_the_graphics(
     inspector: Inspector, ours: dict[tuple[str, ArtifactKind], Path]
 ) -> None:
     def picture(name: str, kind: ArtifactKind) -> np.ndarray:
-        seen = inspector.look(Request(path=ours[name, kind], picture=True)).picture_rgb
+        seen = inspector.look(InspectRequest(path=ours[name, kind], picture=True)).picture_rgb
         assert seen is not None
         return seen
 
@@ -198,7 +200,7 @@ def test_pictures_are_the_pixels_the_masks_and_the_graphics(
 def test_the_enclosed_document_comes_out_as_it_went_in(
     inspector: Inspector, ours: dict[tuple[str, ArtifactKind], Path]
 ) -> None:
-    document = inspector.look(Request(path=ours["radiograph", ArtifactKind.ENCAPSULATED_PDF])).document
+    document = inspector.look(InspectRequest(path=ours["radiograph", ArtifactKind.ENCAPSULATED_PDF])).document
     assert document is not None
     assert document.startswith(b"%PDF-")
     assert document.rstrip().endswith(b"%%EOF")
@@ -208,9 +210,9 @@ def test_a_reader_sees_no_patient_unless_asked(
     inspector: Inspector, ours: dict[tuple[str, ArtifactKind], Path]
 ) -> None:
     for path in ours.values():
-        hidden = told(inspector.look(Request(path=path)))
+        hidden = told(inspector.look(InspectRequest(path=path)))
         assert not any(secret in hidden for secret in ("Müller", "Jörg", "PID-0001", "ACC-77", "19700102"))
-        shown = told(inspector.look(Request(path=path, show_patient=True)))
+        shown = told(inspector.look(InspectRequest(path=path, show_patient=True)))
         assert "patient name: Müller^Jörg" in shown
         assert "patient ID: PID-0001" in shown
 
@@ -220,7 +222,7 @@ def test_a_reader_sees_no_patient_unless_asked(
 
 def test_a_report_of_another_maker_reads_as_a_tree(inspector: Inspector) -> None:
     path = needs.real_data(OTHERS) / "sr_document_with_multiple_groups.dcm"
-    text = told(inspector.look(Request(path=path)))
+    text = told(inspector.look(InspectRequest(path=path)))
     for line in (
         "  Procedure reported: CT unspecified body region",
         "    Measurement Group [TID 1501]",
@@ -249,7 +251,7 @@ def test_segmentations_of_another_maker_read_as_tables(
     name: str, kind: str, rows: list[tuple[str, str, str]], inspector: Inspector
 ) -> None:
     path = needs.real_data(OTHERS) / f"{name}.dcm"
-    seen = inspector.look(Request(path=path, picture=True))
+    seen = inspector.look(InspectRequest(path=path, picture=True))
     (table,) = seen.description.tables
     assert [(row[1], row[2], row[5]) for row in table.rows] == rows
     assert dict(seen.description.facts)["segmentation type"] == kind
@@ -272,7 +274,7 @@ def test_images_of_other_makers_read_as_images_with_a_picture(folder: str, inspe
             header = dcmread(path, stop_before_pixels=True)
             if not isinstance(header.get("BitsAllocated"), int):
                 continue
-            inspected = inspector.look(Request(path=path, picture=True))
+            inspected = inspector.look(InspectRequest(path=path, picture=True))
             assert f"{header.Columns} x {header.Rows} pixels" in dict(inspected.description.facts)["size"]
             assert inspected.picture_rgb is not None
             assert inspected.picture_rgb.std() > 5
@@ -286,7 +288,7 @@ def test_everything_pydicom_is_tested_with_is_told_or_refused_in_words(inspector
     kinds, refused = set(), []
     for path in paths:
         try:
-            kinds.add(inspector.look(Request(path=path)).description.kind)
+            kinds.add(inspector.look(InspectRequest(path=path)).description.kind)
         except UnreadableObject as error:
             refused.append(str(error))
     assert len(paths) > 60
@@ -321,7 +323,7 @@ def test_a_damaged_file_is_told_as_far_as_it_goes_or_refused_in_words(
     refused = {}
     for name, path in damaged(tmp_path, ours["volume", kind]):
         try:
-            inspector.look(Request(path=path, picture=kind is ArtifactKind.SEGMENTATION))
+            inspector.look(InspectRequest(path=path, picture=kind is ArtifactKind.SEGMENTATION))
         except UnreadableObject as error:
             refused[name] = str(error)
     assert {"empty", "text", "head", "preamble"} <= set(refused)
@@ -330,9 +332,9 @@ def test_a_damaged_file_is_told_as_far_as_it_goes_or_refused_in_words(
 
 def test_a_file_that_is_not_there_and_a_folder_are_refused_by_name(inspector: Inspector, tmp_path: Path) -> None:
     with pytest.raises(UnreadableObject, match=r"nothing\.dcm cannot be read: No such file"):
-        inspector.look(Request(path=tmp_path / "nothing.dcm"))
+        inspector.look(InspectRequest(path=tmp_path / "nothing.dcm"))
     with pytest.raises(UnreadableObject, match="Is a directory"):
-        inspector.look(Request(path=tmp_path))
+        inspector.look(InspectRequest(path=tmp_path))
 
 
 def test_a_pipe_and_a_device_without_end_are_refused_at_once(tmp_path: Path) -> None:
@@ -366,7 +368,7 @@ def test_texts_cannot_move_the_cursor(
     dataset.SpecificCharacterSet = "ISO_IR 192"
     path = tmp_path / "escape.dcm"
     dataset.save_as(path)
-    text = told(inspector.look(Request(path=path)))
+    text = told(inspector.look(InspectRequest(path=path)))
     assert "?[2J?]0;owned" in text
     assert not any(sign in text for sign in "\x1b\x07\u202e\u2066")
 
@@ -385,11 +387,11 @@ def test_a_tree_without_end_and_a_count_without_measure_end_in_words(
     (tmp_path / "deep.dcm").write_bytes(to_part10(deep))
     sys.setrecursionlimit(1000)
     with pytest.raises(UnreadableObject, match="damaged or is not what it says"):
-        inspector.look(Request(path=tmp_path / "deep.dcm"))
+        inspector.look(InspectRequest(path=tmp_path / "deep.dcm"))
     many = dcmread(ours["volume", ArtifactKind.SEGMENTATION])
     many.NumberOfFrames = 2_000_000_000
     many.save_as(tmp_path / "many.dcm")
-    assert "cannot be decoded" in told(inspector.look(Request(path=tmp_path / "many.dcm")))
+    assert "cannot be decoded" in told(inspector.look(InspectRequest(path=tmp_path / "many.dcm")))
 
 
 # --- the command ---

@@ -107,7 +107,7 @@ def test_looking_at_models_loads_no_torch_into_the_process_that_looks(tmp_path: 
     code = (
         "import json, sys\nfrom pathlib import Path\n"
         "from dicom_node.governance.verify import verify_folder\n"
-        "from dicom_node.governance import admission, records, views\n"
+        "from dicom_node.governance import admission, standing\n"
         "points = verify_folder(Path(sys.argv[1]))\n"
         "print(json.dumps([all(p.ok for p in points), sorted({'torch', 'monai', 'onnxruntime'} & set(sys.modules))]))\n"
     )

@@ -68,8 +68,8 @@ def test_memory_beyond_the_limit_ends_the_worker(sandbox: Sandbox) -> None:
 
 
 def test_memory_really_held_beyond_the_limit_ends_the_worker_without_an_address_space_limit() -> None:
-    with Sandbox(TARGET, limits=ProcessLimits(time_s=LONG_S, memory_mb=400)) as sandbox:
-        with pytest.raises(WorkerDied, match=r"held more than 400 MB and was ended. Raise inference.memory_limit_mb"):
+    with Sandbox(TARGET, limits=ProcessLimits(time_s=LONG_S, memory_mb=400, more_memory="Buy some.")) as sandbox:
+        with pytest.raises(WorkerDied, match=r"held more than 400 MB and was ended. Buy some."):
             sandbox.run(("fill", 3000, LONG_S))
 
         assert sandbox.run(("fill", 50)) == 50

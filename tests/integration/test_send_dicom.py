@@ -17,11 +17,10 @@ from pynetdicom import AE, evt
 from dicom_node.core.entities import ArtifactKind
 from dicom_node.core.errors import DeliveryDeferred, DeliveryRefused
 from dicom_node.deliver.senders.dicom import DicomSender
-from dicom_node.dimse.association import StoreAssociation
 from dicom_node.dimse.dicom_file import DicomFile, read_dicom_file
 from dicom_node.dimse.negotiation import MAX_CONTEXTS, Remote, in_groups, proposals
 from dicom_node.dimse.probe import echo
-from dicom_node.dimse.storage_scu import send_files
+from dicom_node.dimse.storage_scu import StoreAssociation, send_files
 from tests.integration.sent_objects import SOP_CLASSES, dicom_file, outgoing
 from tests.peers.dcmtk import running_storescp
 from tests.peers.process import free_port, wait_until

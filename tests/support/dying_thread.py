@@ -9,6 +9,7 @@ from __future__ import annotations
 import ctypes
 import sys
 import threading
+import traceback
 
 from dicom_node.__main__ import main
 
@@ -19,12 +20,19 @@ class Death(SystemExit):
 
 def end_thread(name: str) -> None:
     """Wait for a thread of this name and end it."""
-    found = None
-    while found is None:
+    while (ident := _running(name)) is None:
         threading.Event().wait(0.01)
-        found = next((one for one in threading.enumerate() if one.name == name), None)
-    assert found.ident is not None
-    ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(found.ident), ctypes.py_object(Death))
+    ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(ident), ctypes.py_object(Death))
+
+
+def _running(name: str) -> int | None:
+    """Return the identity of the thread of this name, once its own work has begun (and not only its start)."""
+    idents = {one.ident for one in threading.enumerate() if one.name == name}
+    for ident, frame in sys._current_frames().items():
+        names = {inner.f_code.co_name for inner, _ in traceback.walk_stack(frame)}
+        if ident in idents and "run" in names:
+            return ident
+    return None
 
 
 if __name__ == "__main__":

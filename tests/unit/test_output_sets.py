@@ -11,19 +11,16 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from dicom_node.config.presets import PRESETS, OutputSettings, wanted_outputs
-from dicom_node.core.capability_match import (
+from dicom_node.core.artifact_kinds import (
     ENCAPSULATED_PDF,
     KEY_OBJECTS,
     LABEL_MAP,
-    LADDER,
     REPORTS,
     RESULT_CLASSES,
     SECONDARY_CAPTURE,
     SEGMENTATION,
-    PeerCapabilities,
-    WantedOutputs,
-    match_capabilities,
 )
+from dicom_node.core.capability_match import LADDER, PeerCapabilities, WantedOutputs, match_capabilities
 from dicom_node.core.entities import Destination
 from dicom_node.core.outputs import OutputSet, SegmentationType, SrClass
 from dicom_node.deliver.kinds import destinations_of
@@ -132,7 +129,7 @@ def test_what_a_peer_does_not_take_is_left_out_and_said() -> None:
     )
     assert fitted.outputs == OutputSet()
     assert fitted.left_out == (
-        "takes no labelmap SEG and gets binary", "takes no GSPS", "takes no PM", "takes no KOS", "takes no PDF",
+        "takes no SEG labelmap and gets binary", "takes no PM", "takes no GSPS", "takes no KOS", "takes no PDF",
         "takes no rejection notes",
     )  # fmt: skip
 

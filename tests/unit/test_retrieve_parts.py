@@ -11,10 +11,9 @@ from hypothesis import strategies as st
 
 from dicom_node.core.errors import RefusedObject
 from dicom_node.dimse.command_set import Element, Field, read_command
-from dicom_node.dimse.retrieve_association import cancel, request, store_response
-from dicom_node.dimse.retrieve_negotiation import storage_classes, storage_proposals
+from dicom_node.dimse.retrieve_scu import cancel, request, storage_classes, storage_proposals, store_response
 from dicom_node.retrieve.multipart import MalformedBody, boundary_of, parts
-from dicom_node.retrieve.part10 import opened_file
+from dicom_node.retrieve.sink import opened_file
 
 BOUNDARY = "a-boundary"
 CONTENTS = st.lists(st.binary(max_size=60), min_size=1, max_size=5)
@@ -105,7 +104,11 @@ def element(number: int, text: str) -> bytes:
     return struct.pack("<HH2sH", 2, number, b"UI", len(value)) + value
 
 
-@given(step=st.integers(1, 400), data_set=st.binary(max_size=300))
+#: No data set has elements of group 0002; that group is what tells where the file meta information ends.
+DATA_SETS = st.binary(max_size=300).filter(lambda content: not content.startswith(b"\x02\x00"))
+
+
+@given(step=st.integers(1, 400), data_set=DATA_SETS)
 def test_a_file_is_split_into_names_and_data_set_however_it_is_cut(step: int, data_set: bytes) -> None:
     names, rest = opened_file(cut(a_file(data_set=data_set), step))
 

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from dicom_node.inference.cards.card import RUNTIMES, load_card
+from dicom_node.inference.cards.card import load_card
+from dicom_node.inference.runtimes.table import RUNTIMES
 from tests.support.models.model_folders import CLASSES
 from tests.support.needs import REPOSITORY
 
@@ -34,6 +35,6 @@ def test_a_card_with_this_excerpt_is_read(excerpt: str, tmp_path: Path) -> None:
     assert (card.server is not None) == ("[server]" in excerpt)
 
 
-def test_every_runtime_but_bundles_has_its_row() -> None:
-    assert set(re.findall(r"^\| `([a-z-]+)` \|", _PAGE, re.MULTILINE)) == {"runtime"} | set(RUNTIMES) - {"monai-bundle"}
+def test_every_runtime_has_its_row() -> None:
+    assert set(re.findall(r"^\| `([a-z-]+)` \|", _PAGE, re.MULTILINE)) == {"runtime"} | set(RUNTIMES)
     assert len(_EXCERPTS) == 4

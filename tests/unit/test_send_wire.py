@@ -12,7 +12,6 @@ from pynetdicom.dimse_primitives import C_STORE
 from pynetdicom.pdu import P_DATA_TF
 
 from dicom_node.core.errors import DeliveryRefused
-from dicom_node.dimse.association import file_pdus, store_command
 from dicom_node.dimse.command_set import (
     IS_COMMAND,
     Element,
@@ -23,6 +22,7 @@ from dicom_node.dimse.command_set import (
     fragments,
     read_command,
 )
+from dicom_node.dimse.storage_scu import file_pdus, store_command
 
 
 @given(data=st.binary(min_size=1, max_size=5000), max_pdu_bytes=st.integers(200, 4000))

@@ -12,7 +12,8 @@ from sqlalchemy import Connection
 from dicom_node.api.access import SignedIn
 from dicom_node.api.parts import Parts
 from dicom_node.api.problems import described
-from dicom_node.core.capability_match import RESULT_CLASSES, in_words
+from dicom_node.core.artifact_kinds import RESULT_CLASSES
+from dicom_node.core.capability_match import in_words
 from dicom_node.core.entities import MediaType
 from dicom_node.deliver.kinds import destinations_of
 from dicom_node.deliver.kinds.kind import DestinationKind, DicomObjectsKind

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 
 from dicom_node.core.errors import DeliveryDeferred, DeliveryError, DeliveryRefused
 from dicom_node.deliver.outgoing import Outgoing, Sent
-from dicom_node.dimse.association import StoreAssociation
 from dicom_node.dimse.dicom_file import DicomFile, read_dicom_file
 from dicom_node.dimse.negotiation import Remote, in_groups, proposals
 from dicom_node.dimse.statuses import advice_for, error_of, note_of
+from dicom_node.dimse.storage_scu import StoreAssociation
 
 _ASSOCIATIONS_TRIED = 2
 

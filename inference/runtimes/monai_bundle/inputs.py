@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from dicom_node.core.errors import NotAnalysable
 from dicom_node.inference.prediction import ModelInput
-from dicom_node.inference.runtimes.bundle_config import Loading
+from dicom_node.inference.runtimes.monai_bundle.config import Loading
 
 _LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 _NO_CHANNEL = float("nan")

@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 
 from dicom_node.core.errors import ModelUnavailable
 from dicom_node.inference.prediction import Box
-from dicom_node.inference.runtimes.bundle_config import Loading
-from dicom_node.inference.runtimes.bundle_input import source_order
+from dicom_node.inference.runtimes.monai_bundle.config import Loading
+from dicom_node.inference.runtimes.monai_bundle.inputs import source_order
 
 #: Boxes are mapped to source pixels by the node; after one of these they would be in another space.
 _LEAVES_THE_IMAGE = ("AffineBoxToWorld", "ConvertBoxMode", "DeleteItems")

@@ -1,4 +1,4 @@
-"""Running the code of a bundle: its own modules in sight, its warnings logged, what it raises told in our words."""
+"""Running the code of a bundle: its modules in sight, its errors in our words, and torchvision's small part."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from dicom_node.core.errors import ModelUnavailable
 from dicom_node.inference.images.pixels import READ_ERRORS
-from dicom_node.inference.runtimes.bundle_config import BundleConfig
+from dicom_node.inference.runtimes.monai_bundle.config import BundleConfig
 
 #: What configurations and scripts of strangers raise.
 CODE_ERRORS = (*READ_ERRORS, OSError, ImportError, NameError, SyntaxError, AssertionError)
@@ -62,7 +62,7 @@ def failed(folder: Path, doing: str, error: BaseException) -> ModelUnavailable:
     return ModelUnavailable(f"Bundle {folder} {doing}. {type(reason).__name__}: {text}")
 
 
-# --- RetinaNet without torchvision: MONAI asks that package for two small things, and the node must not install it ---
+# --- RetinaNet: MONAI takes two small things from torchvision, which must not be installed ---------------------------
 
 
 class ReturnedLayers(nn.ModuleDict):

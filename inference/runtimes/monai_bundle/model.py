@@ -23,16 +23,15 @@ from dicom_node.inference.cards.card import ModelCard
 from dicom_node.inference.explain.cam import grad_cam, grad_cam_plus_plus
 from dicom_node.inference.explain.occlusion import occlusion
 from dicom_node.inference.prediction import Explanation, LoadedModel, ModelInput, Prediction
-from dicom_node.inference.runtimes.bundle_code import CODE_ERRORS, code_of, failed
-from dicom_node.inference.runtimes.bundle_config import (
+from dicom_node.inference.runtimes.monai_bundle.config import (
     TRAINING_KEYS,
     BundleConfig,
     allow_absent,
     read_config,
     transforms_of,
 )
-from dicom_node.inference.runtimes.bundle_input import affine_ras, as_loaded, reader_order
-from dicom_node.inference.runtimes.bundle_output import (
+from dicom_node.inference.runtimes.monai_bundle.inputs import affine_ras, as_loaded, reader_order
+from dicom_node.inference.runtimes.monai_bundle.outputs import (
     Finished,
     SourceAxes,
     boxes_of,
@@ -43,6 +42,8 @@ from dicom_node.inference.runtimes.bundle_output import (
     probabilities_of,
     scores_of,
 )
+from dicom_node.inference.runtimes.monai_bundle.running_code import CODE_ERRORS, code_of, failed
+from dicom_node.inference.runtimes.table import RUNTIMES
 from dicom_node.inference.runtimes.weights import State, read_state
 
 _BATCH = 16
@@ -51,7 +52,7 @@ _PLACES_WHOLE_IMAGE = frozenset({"Resize", "Resized"})
 _CAMS = {"grad-cam": (grad_cam, "Grad-CAM"), "grad-cam++": (grad_cam_plus_plus, "Grad-CAM++")}
 #: How a bundle can explain, by the card's task and input.
 _METHODS = {
-    ("classification", "image"): (*_CAMS, "occlusion"),
+    ("classification", "image"): RUNTIMES["monai-bundle"].explains,
     ("segmentation", "image"): ("probability",),
     ("segmentation", "volume"): ("probability",),
 }
@@ -115,7 +116,7 @@ def open_bundle(folder: Path, device: str, wanted: WantedAnswer, state: State | 
         raise failed(folder, doing, error) from error
     with code_of(config, doing):
         if config.mentions("retinanet"):
-            from dicom_node.inference.runtimes.bundle_code import (  # noqa: PLC0415 - few bundles pay for it
+            from dicom_node.inference.runtimes.monai_bundle.running_code import (  # noqa: PLC0415 - few bundles pay for it
                 stand_in_for_torchvision,
             )
 
