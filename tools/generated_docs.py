@@ -17,7 +17,7 @@ from dicom_node.config.settings import Settings
 from dicom_node.core import codes as terminology
 from dicom_node.core.lifecycle import DELIVERY_TRANSITIONS, JOB_TRANSITIONS, STUDY_TRANSITIONS
 from dicom_node.core.reasons import reason_table
-from dicom_node.inference.cards.keys import KEYS
+from dicom_node.inference.cards.schema import KEYS
 from dicom_node.inference.runtimes.table import RUNTIMES, Runtime
 from tests.support.needs import REPOSITORY
 from tools import attribute_tables, conformance_tables
