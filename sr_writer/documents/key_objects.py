@@ -146,7 +146,7 @@ def rejection_notes(writing: Writing, wanted: OutputSet, made: Sequence[WrittenO
         description=f"Replaced by a newer AI result about the same study: {len(withdrawn)} outdated objects.",
         series_description=f"replaced results {writing.identity.model.name}",
         series_number=REJECTION_SERIES_NUMBER,
-        selected=[_selected_rejection_note(one) for one in withdrawn],
+        selected=[_withdrawn(one) for one in withdrawn],
     )
     yield WrittenObject(
         kind=ArtifactKind.REJECTION_NOTE,
@@ -156,7 +156,7 @@ def rejection_notes(writing: Writing, wanted: OutputSet, made: Sequence[WrittenO
     )
 
 
-def _selected_rejection_note(withdrawn: WithdrawnObject) -> Selected:
+def _withdrawn(withdrawn: WithdrawnObject) -> Selected:
     return Selected(
         sop_class_uid=withdrawn.sop_class_uid,
         sop_instance_uid=withdrawn.sop_instance_uid,
