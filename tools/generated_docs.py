@@ -17,7 +17,7 @@ from pydantic_core import PydanticUndefined
 from dicom_node.core import codes as terminology
 from dicom_node.core.lifecycle import TRANSITIONS
 from dicom_node.core.reasons import reason_table
-from dicom_node.inference.cards.keys import KEYS
+from dicom_node.inference.cards.schema import KEYS
 from dicom_node.inference.runtimes.table import RUNTIMES, Runtime
 from dicom_node.roles.settings import SiteSettings
 from tests.support.needs import REPOSITORY
