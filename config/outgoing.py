@@ -53,7 +53,7 @@ class DestinationSettings(Section):
     outputs: OutputSettings | None = Field(
         None,
         description="dicom, dicomweb, folder: what it gets other than its preset says; "
-        "the keys are in [Connect a PACS](connect-a-pacs.md#which-objects-it-gets).",
+        "the keys are in [Connect a PACS](../how-to/connect-a-pacs.md#which-objects-it-gets).",
     )
     patient: Literal["match", "logical"] = Field(
         "match",

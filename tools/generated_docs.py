@@ -19,7 +19,7 @@ from dicom_node.core.lifecycle import DELIVERY_TRANSITIONS, JOB_TRANSITIONS, STU
 from dicom_node.core.reasons import reason_table
 from dicom_node.inference.cards.keys import KEYS
 from tests.support.needs import REPOSITORY
-from tools import attribute_tables, conformance_tables
+from tools import attribute_tables, conformance_tables, interface_pages
 
 DOCS = REPOSITORY / "docs"
 
@@ -54,7 +54,7 @@ def card_tables() -> str:
     parts = []
     for table in dict.fromkeys(key.table for key in KEYS):
         rows = [f"| `{key.name}` | {key.kind} | {key.default} | {key.meaning} |" for key in KEYS if key.table == table]
-        heading = f"### `[{table}]` of the card" if table else "### The top of the card"
+        heading = f"## `[{table}]`" if table else "## The top of the card"
         parts.append("\n".join([heading, "", "| key | type | default | meaning |", "|---|---|---|---|", *rows]))
     return "\n\n".join(parts)
 
@@ -76,22 +76,24 @@ def _term_row(term: terminology.Term) -> str:
 
 
 PARTS: Mapping[tuple[str, str], Callable[[], str]] = {
-    ("configuration.md", "settings"): settings_tables,
-    ("conformance.md", "services"): conformance_tables.services,
-    ("conformance.md", "storage SOP classes"): conformance_tables.storage_sop_classes,
-    ("conformance.md", "SOP classes of results"): conformance_tables.sent_sop_classes,
-    ("conformance.md", "attributes of results"): attribute_tables.attribute_tables,
-    ("conformance.md", "transfer syntaxes"): conformance_tables.transfer_syntaxes,
-    ("conformance.md", "C-STORE statuses"): conformance_tables.store_statuses,
-    ("conformance.md", "N-ACTION statuses"): conformance_tables.action_statuses,
-    ("conformance.md", "failure reasons"): conformance_tables.failure_reasons,
-    ("conformance.md", "rejections"): conformance_tables.rejections,
-    ("conformance.md", "aborts"): conformance_tables.aborts,
-    ("conformance.md", "answers to results"): conformance_tables.answers_to_results,
-    ("architecture.md", "states"): state_table,
-    ("models.md", "model card"): card_tables,
-    ("models.md", "reasons"): reason_table,
-    ("terminology.md", "terminology"): terminology_tables,
+    ("reference/configuration.md", "settings"): settings_tables,
+    ("reference/conformance.md", "services"): conformance_tables.services,
+    ("reference/conformance.md", "storage SOP classes"): conformance_tables.storage_sop_classes,
+    ("reference/conformance.md", "SOP classes of results"): conformance_tables.sent_sop_classes,
+    ("reference/conformance-attributes.md", "attributes of results"): attribute_tables.attribute_tables,
+    ("reference/conformance.md", "transfer syntaxes"): conformance_tables.transfer_syntaxes,
+    ("reference/conformance.md", "C-STORE statuses"): conformance_tables.store_statuses,
+    ("reference/conformance.md", "N-ACTION statuses"): conformance_tables.action_statuses,
+    ("reference/conformance.md", "failure reasons"): conformance_tables.failure_reasons,
+    ("reference/conformance.md", "rejections"): conformance_tables.rejections,
+    ("reference/conformance.md", "aborts"): conformance_tables.aborts,
+    ("reference/conformance.md", "answers to results"): conformance_tables.answers_to_results,
+    ("explanation/architecture.md", "states"): state_table,
+    ("reference/model-card.md", "model card"): card_tables,
+    ("reference/reasons.md", "reasons"): reason_table,
+    ("reference/terminology.md", "terminology"): terminology_tables,
+    ("reference/command-line.md", "commands"): interface_pages.command_tables,
+    ("reference/api.md", "API"): interface_pages.api_tables,
 }
 
 

@@ -1,4 +1,4 @@
-"""Every key a model card may hold: what `cards` reads, what docs/models.md shows, and what a typing mistake is told by.
+"""Every key a model card may hold: what `cards` reads, what docs/reference/model-card.md shows, what a slip is told by.
 
 A new key of a runtime or task gets its line here; a key that has none is refused.
 """
@@ -38,7 +38,6 @@ KEYS: tuple[CardKey, ...] = (
     CardKey("", "entry_point", "text", "required for `python`", "`package.module:function`, importable by the node"),
     CardKey("", "modules", "texts", "`[]`", "further modules that decide the answer; they count into the digest"),
     CardKey("", "task", "text", "required", "what kind of answer: `classification`, `lung-density`"),
-    CardKey("", "input", "text", "by task", "what the model is given: `image` one by one, or `volume`"),
     CardKey("", "intended_use", "text", "required", "what it is for; printed on every summary page"),
     CardKey("", "limits", "text", "required", "what it cannot do; printed on every summary page"),
     CardKey("", "calibrated", "true or false", "required", "if not, reports say that its scores are no probabilities"),
@@ -75,7 +74,7 @@ KEYS: tuple[CardKey, ...] = (
     CardKey("finding", "code", _CODE, "required", "what is found; `meaning` at most 64 characters (PS3.3 8.8)"),
     CardKey("finding", "site", _CODE, "required", "where it is"),
     CardKey("finding", "unit", _CODE, "no units", "regression: the unit of its value (UCUM)"),
-    CardKey("finding", "plausible", "table", "no limits", "regression: `min` and `max` of what may be reported"),
+    CardKey("finding", "plausible", _RANGE, "no limit", "regression: the values that may be reported"),
     CardKey("finding.plausible", "min", "number", "no limit", "lowest value"),
     CardKey("finding.plausible", "max", "number", "no limit", "highest value"),
     CardKey("", "segment", "tables", "none", "segmentation: the structures it outlines"),
@@ -87,21 +86,11 @@ KEYS: tuple[CardKey, ...] = (
     CardKey("segment", "region", _CODE, "none", "where it is, when `type` does not say so"),
     CardKey("segment", "side", "text", "none", "`left` or `right`"),
     CardKey("segment", "color_rgb", "three numbers", "one of six", "recommended colour of display, 0 to 255 each"),
-    CardKey("segment", "plausible_ml", "table", "no limits", "`min` and `max` of the volumes that may be reported"),
+    CardKey(
+        "segment", "plausible_ml", _RANGE, "no limit", "volumes that may be reported; others are told and withheld"
+    ),
     CardKey("segment.plausible_ml", "min", "number", "no limit", "smallest volume"),
     CardKey("segment.plausible_ml", "max", "number", "no limit", "largest volume"),
-    CardKey("finding", "unit", _CODE, "none", "regression: the unit of the value"),
-    CardKey("finding", "plausible", _RANGE, "no limit", "regression: the values that may be reported"),
-    CardKey("", "segment", "tables", "none", "the structures it outlines"),
-    CardKey("segment", "value", "number", "required", "the value of its voxels, 1 to 255"),
-    CardKey("segment", "key", "text", "required", "stable name; tracking identifiers come from it: never rename it"),
-    CardKey("segment", "label", "text", "required", "what people read"),
-    CardKey("segment", "type", _CODE, "required", "what it is (SegmentedPropertyType)"),
-    CardKey("segment", "category", _CODE, "anatomical structure", "its category (SegmentedPropertyCategory)"),
-    CardKey("segment", "region", _CODE, "none", "where it is (AnatomicRegion)"),
-    CardKey("segment", "side", "text", "none", "`left` or `right`"),
-    CardKey("segment", "color_rgb", "three numbers", "one of six", "recommended colour, 0 to 255 each"),
-    CardKey("segment", "plausible_ml", _RANGE, "no limit", "volumes that may be reported; others are flagged"),
     CardKey("", "preprocessing", "table", "by the runtime", "what goes into the network, for files that do not say it"),
     CardKey("preprocessing", "name", "text", "the first", "name of the input tensor"),
     CardKey("preprocessing", "size", "numbers", "as received", "(rows, columns), or lengths of the axes of a volume"),

@@ -44,7 +44,7 @@ def commands(parser: argparse.ArgumentParser, before: str = "dicom-node") -> Ite
 
 
 def test_every_setting_is_documented_and_every_documented_one_exists() -> None:
-    page = (DOCS / "configuration.md").read_text(encoding="utf-8")
+    page = (DOCS / "reference" / "configuration.md").read_text(encoding="utf-8")
 
     documented = {f"{section}.{key}" for section, body in _SECTION.findall(page) for key in _ROW.findall(body)}
 
@@ -81,7 +81,7 @@ def test_an_example_configuration_is_accepted(path: Path) -> None:
 
 
 def test_every_module_of_the_node_is_on_the_map() -> None:
-    page = (DOCS / "architecture.md").read_text(encoding="utf-8")
+    page = (DOCS / "explanation" / "architecture.md").read_text(encoding="utf-8")
     modules = {path.stem for path in (REPOSITORY / "dicom_node").iterdir() if path.suffix == ".py" or path.is_dir()}
 
     assert {module for module in modules if not module.startswith("__") and f"`{module}" not in page} == set()
