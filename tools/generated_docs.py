@@ -19,7 +19,7 @@ from dicom_node.core.lifecycle import DELIVERY_TRANSITIONS, JOB_TRANSITIONS, STU
 from dicom_node.core.reasons import reason_table
 from dicom_node.inference.cards.keys import KEYS
 from tests.support.needs import REPOSITORY
-from tools import attribute_tables, conformance_tables, interface_pages
+from tools import attribute_tables, conformance_tables, drawings, interface_pages
 
 DOCS = REPOSITORY / "docs"
 
@@ -106,7 +106,8 @@ def with_part(text: str, name: str, content: str) -> str:
 
 
 def pages() -> Iterator[tuple[Path, str]]:
-    """Every page with generated parts, and what it should say."""
+    """Every page with generated parts and every drawing, and what it should say."""
+    yield from drawings.drawings().items()
     for page in sorted({page for page, _ in PARTS}):
         path = DOCS / page
         text = path.read_text(encoding="utf-8")
@@ -133,7 +134,7 @@ def _default(field: Any) -> str:
 
 
 def main() -> None:
-    """Rewrite the generated parts of all pages."""
+    """Rewrite the generated parts of all pages, and the drawings."""
     for path, text in pages():
         path.write_text(text, encoding="utf-8")
 
