@@ -31,7 +31,7 @@ class Block:
 NOT_RUN: Mapping[str, str] = {
     "make demo": "sets up an environment; tests/acceptance run the demonstration",
     ".venv/bin/dicom-node serve --config node.toml": "serves until told to stop; what the others speak to",
-    "apt install python3 python3-venv make git": "installs packages of the system",
+    "apt install python3 python3-venv git": "installs packages of the system",
     "useradd --system --home-dir /var/lib/dicom-node dicom-node": "makes a user of the system",
     "systemctl enable --now dicom-node": "needs systemd",
     "cd /opt/dicom-node": "takes another version from a remote repository and restarts a service",
