@@ -1,6 +1,6 @@
 # Everything the project needs goes into .venv here; nothing outside the checkout is changed.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check bench fuzz screenshots
+.PHONY: help setup demo test check docs bench fuzz screenshots
 SHELL := /bin/bash
 MAKEFLAGS += --no-print-directory
 
@@ -32,6 +32,10 @@ check: $(VENV)/.dev ## Lint, format, types and one-way imports
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+docs: $(VENV)/.dev ## Build the documentation as a site into build/docs; a warning or a broken link is an error
+	$(BIN)/python -m sphinx -W --keep-going -q -E -c docs . build/docs
+	@echo "Open build/docs/index.html"
 
 bench: $(VENV)/.dev ## Measure on this machine (half an hour): runs the programs in benchmarks/
 	@set -e; for name in startup overhead results inference intake intake_limit index_scale; do echo "== $$name"; $(BIN)/python -m benchmarks.$$name; done

@@ -1,4 +1,4 @@
-"""The schema of a model card: every key, as docs/models.md shows it, and what the values must be to one another.
+"""The schema of a model card: every key, as docs/reference/model-card.md shows it, and how values must fit each other.
 
 A new key of a runtime or task gets its line here; a key that has none is refused, with the one that comes closest.
 """
