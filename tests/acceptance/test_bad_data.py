@@ -154,7 +154,7 @@ def test_pixels_that_promise_gigabytes_end_as_not_analysed_and_not_as_an_answer(
 
 
 def test_data_sets_that_are_dear_to_look_at_do_not_keep_others_waiting(
-    listener: Node, standstill_s: Callable[[], float]
+    listener: Node, machine_stall_s: Callable[[], float]
 ) -> None:
     """Two peers send four megabytes of nothing but tiny elements, again and again."""
     tiny = b"".join(element(0x00091000 + n % 240, b"SH", b"") for n in range(500_000))
@@ -184,7 +184,7 @@ def test_data_sets_that_are_dear_to_look_at_do_not_keep_others_waiting(
             thread.join()
     assert answers == [SUCCESS] * 20
     # A slow machine takes longer over both; who had to wait for a dear one would take as long as that.
-    limit_s = max(1.0, min(dear_waits) / 2) + standstill_s()
+    limit_s = max(1.0, min(dear_waits) / 2) + machine_stall_s()
     assert max(waits) < limit_s, (waits, dear_waits)
     assert troubles(listener) == []
 
