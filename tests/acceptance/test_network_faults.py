@@ -1,4 +1,4 @@
-"""Peers that stall, drip, lie about lengths, flood and talk nonsense: each is cut off, and nobody else notices."""
+"""Peers that stall, drip, lie about lengths, flood and send malformed PDUs are cut off, and nobody else notices."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
+from tests.acceptance.malformed_input import FIRST_WORDS, MALFORMED
 from tests.peers import raw
 from tests.peers.node import Node
 from tests.peers.process import wait_until
 from tests.peers.raw import COMMAND, ECHO_CONTEXT, LAST, STORE_CONTEXT, Raw
 from tests.support.acceptor_state import acceptor_pid, back_at, log_lines, parts, peak_mb, quiet, troubles, use_of
 from tests.support.results.stored_objects import assert_kept, kept_by
-from tests.support.studies.malformed_input import FIRST_WORDS, NONSENSE
 from tests.support.studies.small_images import CT_IMAGE, small_image, uid
 
 pytestmark = pytest.mark.timeout(300)
@@ -106,7 +106,7 @@ def test_a_pdu_that_stops_half_way_is_aborted_by_its_deadline(impatient: Node, p
 def test_an_empty_p_data_is_aborted_by_its_deadline(impatient: Node) -> None:
     """Not at once: the node reads the length of the first fragment together with the head, which is one call less."""
     with Raw(impatient.dicom_port).opened() as peer:
-        peer.send(NONSENSE[EMPTY])
+        peer.send(MALFORMED[EMPTY])
         assert peer.end(PDU_TIMEOUT_S + NETWORK_TIMEOUT_S + LEEWAY_S) == "abort"
 
 
@@ -234,13 +234,13 @@ def test_commands_without_end_are_aborted_with_little_memory(listener: Node) -> 
     assert use_of(listener).rss_mb - before.rss_mb < 10
 
 
-# --- nonsense ---
+# --- what no sender says ---
 
 
-@pytest.mark.parametrize("what", [what for what in NONSENSE if what != EMPTY])
-def test_nonsense_on_an_association_is_aborted(listener: Node, what: str) -> None:
+@pytest.mark.parametrize("what", [what for what in MALFORMED if what != EMPTY])
+def test_what_no_sender_says_on_an_association_is_aborted(listener: Node, what: str) -> None:
     with Raw(listener.dicom_port).opened() as peer:
-        peer.send(NONSENSE[what])
+        peer.send(MALFORMED[what])
         assert peer.end(LEEWAY_S) == "abort"
 
 
@@ -391,8 +391,8 @@ def _reset_inside(peer: Raw, chance: random.Random) -> None:
     peer.reset()
 
 
-def _nonsense(peer: Raw, chance: random.Random) -> None:
-    peer.opened().send(chance.choice(list(NONSENSE.values())))
+def _malformed(peer: Raw, chance: random.Random) -> None:
+    peer.opened().send(chance.choice(list(MALFORMED.values())))
     peer.end(1)
 
 
@@ -414,7 +414,7 @@ def _half_closed(peer: Raw, chance: random.Random) -> None:
 FAULTS: dict[str, Callable[[Raw, random.Random], None]] = {
     "half an object": _half_an_object,
     "reset": _reset_inside,
-    "nonsense": _nonsense,
+    "malformed": _malformed,
     "first word": _first_word,
     "too long": _too_long,
     "half closed": _half_closed,

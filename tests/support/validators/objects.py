@@ -12,6 +12,7 @@ import re
 import subprocess
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -35,9 +36,9 @@ from tests.support import needs
 
 @dataclass(frozen=True, slots=True)
 class Noise:
-    """Words of a judge that say nothing against an object, and why they do not."""
+    """Words of a validator that say nothing against an object, and why they do not."""
 
-    judge: str
+    validator: str
     pattern: str
     why: str
 
@@ -47,7 +48,7 @@ NOISE = (
     Noise(
         "dciodvfy",
         r"ContributingEquipmentSequence.*/DeviceUID.* Attribute is not present in standard DICOM IOD",
-        "the judge is older than the attribute in this sequence, and IHE AI Results asks for it",
+        "the validator is older than the attribute in this sequence, and IHE AI Results asks for it",
     ),
     Noise(
         "dciodvfy",
@@ -73,14 +74,14 @@ NOISE = (
     Noise(
         "dciodvfy",
         r"/?(ImageType|FrameType)\([0-9a-f,]+\)\[4\]> - Unrecognized defined term = <QUANTITY>",
-        "a term of parametric maps (PS3.3 C.8.32.2.1) that the judge of 2022 does not know",
+        "a term of parametric maps (PS3.3 C.8.32.2.1) that the validator of 2022 does not know",
     ),
     Noise(
         "dciodvfy label map",
         r"</SegmentationType\(0062,0001\)\[1\]> - Unrecognized enumerated value = <LABELMAP>"
         r"|SegmentNumber\(0062,0004\)(\[1\]> - Value is zero|> - SegmentNumber not monotonically increasing .* of 0$)"
         r"|/SegmentIdentificationSequence\(0062,000a\)> - Missing attribute for Type 1 Required",
-        "the judge is older than label maps: segment 0 is background, and pixel values name segments (PS3.3 C.8.20.2)",
+        "it is older than label maps: segment 0 is background, and pixel values name segments (PS3.3 C.8.20.2)",
     ),
     Noise(
         "dcentvfy",
@@ -102,7 +103,7 @@ NOISE = (
 )
 #: CID 100 is a baseline group (BCID): a site's own procedure code is as good, but PixelMed wants a member.
 _SITES_PROCEDURE = re.compile(r'"Procedure reported"\).* not found in context group 100$')
-#: PixelMed 2022 validators groups about whole images by the template of a group with a region, if the report has one.
+#: PixelMed 2022 validates groups about whole images by the template of a group with a region, if the report has one.
 _MISTAKEN_GROUP = re.compile(r"Template 141[01] .* within 1\.\d+\.(\d+): .*Missing conditional content item")
 
 #: Label Map Segmentation Storage as it stands in a file; it is younger than the dictionary of pydicom.
@@ -120,7 +121,7 @@ def assert_valid_dicom(path: Path, source: Path | None = None) -> None:
 
     What it says in the same words about `source` is the source's own fault where the value was copied, never improved.
     """
-    inherited = set(_complaints(source)) if source is not None else set()
+    inherited = _inherited(source, source.stat().st_mtime_ns) if source is not None else frozenset()
     said = [line for line in _complaints(path) if not (line in inherited and _is_about_a_copy(line))]
     if _is_label_map(path):
         said = without_noise("dciodvfy label map", said)
@@ -206,16 +207,16 @@ def assert_valid_srs(paths: Sequence[Path]) -> None:
         _none_left(errors, f"PixelMed {path.name}")
 
 
-def without_noise(judge: str, lines: Iterable[str]) -> list[str]:
-    """Return what a judge said less the known noise."""
-    patterns = [noise.pattern for noise in NOISE if noise.judge == judge]
+def without_noise(validator: str, lines: Iterable[str]) -> list[str]:
+    """Return what a validator said less the known noise."""
+    patterns = [noise.pattern for noise in NOISE if noise.validator == validator]
     return [line for line in lines if not any(re.search(pattern, line) for pattern in patterns)]
 
 
 def tree_of(report: Dataset) -> Any:
     """Return the shape of a report: value types, concepts, codes and templates, without texts, numbers and UIDs.
 
-    PixelMed validators templates by these alone, so that reports of one shape need to be asked about once.
+    PixelMed validates templates by these alone, so that reports of one shape need to be asked about once.
     """
     names = tuple(_code(item) for item in report.get("ConceptNameCodeSequence") or ())
     values = tuple(_code(item) for item in report.get("ConceptCodeSequence") or ())
@@ -257,6 +258,12 @@ def _complaints(path: Path) -> list[str]:
     return [line for line in lines if line.startswith(("Error", "Warning"))]
 
 
+@cache
+def _inherited(source: Path, _: int) -> frozenset[str]:
+    """Return what is said of a source, asked once for all results about it as long as its file stays the same."""
+    return frozenset(_complaints(source))
+
+
 def _known_class(path: Path) -> Path:
     """Return a copy in which label maps are of the class that they were parted from: the validators are older."""
     content = path.read_bytes()
@@ -290,5 +297,5 @@ def _lines(command: Sequence[str]) -> list[str]:
     return (done.stdout + done.stderr).decode("utf-8", errors="replace").splitlines()
 
 
-def _none_left(lines: Sequence[str], judge: str) -> None:
-    assert not lines, f"{judge}:\n" + "\n".join(lines)
+def _none_left(lines: Sequence[str], validator: str) -> None:
+    assert not lines, f"{validator}:\n" + "\n".join(lines)
