@@ -171,7 +171,7 @@ def test_data_sets_that_are_dear_to_look_at_do_not_keep_others_waiting(
     for thread in senders:
         thread.start()
     try:
-        time.sleep(1)
+        wait_until(lambda: len(dear_waits) >= 2, 120, "the dear ones to be looked at")
         waits: list[float] = []
         answers: list[int] = []
         with Raw(listener.dicom_port).opened() as peer:

@@ -27,7 +27,7 @@ pytestmark = pytest.mark.timeout(300)
 PDU_TIMEOUT_S, NETWORK_TIMEOUT_S = 2.0, 3.0
 #: What a busy machine may add to a deadline. Less than the patience of the other node: what ends within it has not
 #: ended because somebody got tired.
-LEEWAY_S = 12.0
+LEEWAY_S = 25.0
 MAX_OBJECT_MB = 4
 EMPTY = "an empty P-DATA"
 
@@ -133,7 +133,7 @@ def bytewise(data: bytes) -> Iterator[bytes]:
 def test_a_request_that_drips_is_cut_off_at_its_deadline(impatient: Node) -> None:
     with Raw(impatient.dicom_port) as peer:
         endless = raw.pdu(raw.ASSOCIATE_RQ, raw.associate_rq()[6:], length=100_000)
-        assert drip(peer, bytewise(endless), 30) < PDU_TIMEOUT_S + LEEWAY_S
+        assert drip(peer, bytewise(endless), 60) < PDU_TIMEOUT_S + LEEWAY_S
 
 
 def test_a_data_set_that_drips_byte_by_byte_is_cut_off_at_the_deadline_of_its_pdu(impatient: Node) -> None:
@@ -143,7 +143,7 @@ def test_a_data_set_that_drips_byte_by_byte_is_cut_off_at_the_deadline_of_its_pd
         peer.send(
             raw.p_data(STORE_CONTEXT, COMMAND | LAST, raw.c_store_rq(image.sop_class_uid, image.sop_instance_uid))
         )
-        assert drip(peer, bytewise(first), 30) < PDU_TIMEOUT_S + LEEWAY_S
+        assert drip(peer, bytewise(first), 60) < PDU_TIMEOUT_S + LEEWAY_S
 
 
 def test_a_pdu_of_a_thousand_tiny_fragments_cannot_stretch_its_deadline(impatient: Node) -> None:
@@ -154,7 +154,7 @@ def test_a_pdu_of_a_thousand_tiny_fragments_cannot_stretch_its_deadline(impatien
         peer.send(
             raw.p_data(STORE_CONTEXT, COMMAND | LAST, raw.c_store_rq(image.sop_class_uid, image.sop_instance_uid))
         )
-        assert drip(peer, fragments, 30) < PDU_TIMEOUT_S + LEEWAY_S
+        assert drip(peer, fragments, 60) < PDU_TIMEOUT_S + LEEWAY_S
 
 
 def test_a_peer_that_never_reads_its_answers_does_not_keep_its_association(impatient: Node) -> None:
@@ -317,23 +317,26 @@ def test_a_sender_that_dies_inside_an_object_leaves_nothing_of_it_and_others_go_
 # --- much at once ---
 
 
-def test_requests_as_large_as_allowed_do_not_keep_others_waiting(listener: Node) -> None:
+def test_requests_as_large_as_allowed_do_not_keep_others_waiting(
+    listener: Node, machine_stall_s: Callable[[], float]
+) -> None:
     """The most expensive thing a stranger can ask for: 128 contexts with hundreds of transfer syntaxes each."""
     syntaxes = tuple(f"1.2.840.10008.1.2.4.{number}" for number in range(250))
     most = raw.associate_rq({2 * n + 1: (CT_IMAGE, syntaxes) for n in range(120)}, calling="GREEDY")
-    over = threading.Event()
+    asked, over = threading.Event(), threading.Event()
 
     def ask() -> None:
         while not over.is_set():
             with contextlib.suppress(OSError), Raw(listener.dicom_port) as peer:
                 peer.send(most)
                 peer.receive()
+                asked.set()
 
     greedy = [threading.Thread(target=ask) for _ in range(4)]
     for thread in greedy:
         thread.start()
     try:
-        time.sleep(0.5)
+        assert asked.wait(60)
         waits = []
         for _ in range(5):
             began = time.monotonic()
@@ -346,7 +349,7 @@ def test_requests_as_large_as_allowed_do_not_keep_others_waiting(listener: Node)
         for thread in greedy:
             thread.join()
     # Each of the four takes its turns of the one processor; who had to wait for them would wait for many seconds.
-    assert sorted(waits)[len(waits) // 2] < 3.0, waits
+    assert sorted(waits)[len(waits) // 2] < 3.0 + machine_stall_s(), waits
 
 
 def test_after_a_storm_of_faults_everything_is_as_before(listener: Node) -> None:

