@@ -40,7 +40,7 @@ def samples(receiver: Receiver, objects: int) -> Iterator[Sample]:
         return
     for one in [receiver.process, *receiver.process.children(recursive=True)]:
         command = " ".join(one.cmdline())
-        names = {"receive.acceptor": "acceptor", "header_reader": "headers", "worker_process": "inference"}
+        names = {"receive.acceptor": "acceptor", "headers.reader": "headers", "worker_process": "inference"}
         name = next((name for part, name in names.items() if part in command), "node")
         yield Sample(objects, name, one.memory_info().rss / 1e6, one.num_threads(), one.num_fds())
 

@@ -94,7 +94,7 @@ def _results(figures: Any, table: str) -> None:
 
 
 def _soak(figures: Any, table: str) -> None:
-    assert {sample["process"] for sample in figures} >= {"node", "acceptor"}
+    assert {sample["process"] for sample in figures} >= {"node", "acceptor", "headers"}
     assert all(sample["rss_mb"] > 0 and sample["threads"] > 0 for sample in figures)
     assert "2000 objects" in table
 
