@@ -1,7 +1,7 @@
 """Independent validators of DICOM objects: dicom3tools, DCMTK, PixelMed, highdicom; and the one list of what is noise.
 
 `assert_valid_dicom` for any object, `assert_consistent` for results beside their sources, `assert_readable_sr` and the
-slower `assert_valid_srs` for the content of structured reports, `assert_valid_presentation_state` and
+slower `assert_valid_sr` for the content of structured reports, `assert_valid_presentation_state` and
 `assert_readable_pdf` for those kinds, `assert_parsed` for what another library makes of it. A missing program skips the
 test and names its package.
 """
@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 import subprocess
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -32,6 +32,7 @@ from pydicom.uid import (
 
 from dicom_node.sr_writer.copied import COPIED
 from tests.support import needs
+from tests.support.validators import pixelmed
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,12 +109,6 @@ _MISTAKEN_GROUP = re.compile(r"Template 141[01] .* within 1\.\d+\.(\d+): .*Missi
 
 #: Label Map Segmentation Storage as it stands in a file; it is younger than the dictionary of pydicom.
 _LABEL_MAP = b"1.2.840.10008.5.1.4.1.1.66.7"
-_PIXELMED = Path("/usr/share/java/pixelmed.jar")
-#: Without the limits off, the XSLT processor stops half-way; with the quick compiler it takes a third less time.
-_JAVA_OPTIONS = [
-    *(f"-Djdk.xml.xpath{name}Limit=0" for name in ("TotalOp", "ExprGrp", "ExprOp")),
-    *("-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC"),
-]
 
 
 def assert_valid_dicom(path: Path, source: Path | None = None) -> None:
@@ -189,22 +184,15 @@ def assert_parsed(path: Path) -> None:
 
 
 def assert_valid_sr(path: Path) -> None:
-    """The report is readable, and PixelMed finds the rows of TID 1500 as the template wants them (about 6 s)."""
-    assert_valid_srs([path])
-
-
-def assert_valid_srs(paths: Sequence[Path]) -> None:
-    """As `assert_valid_sr`, with one start of the Java machine for all (3 s, and 2 s for each)."""
-    for path in paths:
-        assert_readable_sr(path)
-    known = {_known_class(path): path for path in paths}
-    for path, lines in _pixelmed(list(known)).items():
-        assert any("Found Root Template TID_1500" in line for line in lines), f"PixelMed sees no TID 1500: {lines}"
-        report = dcmread(path)
-        errors = [line for line in lines if line.startswith("Error") and not _is_mistaken_group(line, report)]
-        if report.get("ProcedureCodeSequence"):
-            errors = [line for line in errors if not _SITES_PROCEDURE.search(line)]
-        _none_left(errors, f"PixelMed {path.name}")
+    """The report is readable, and PixelMed finds the rows of TID 1500 as the template wants them (about 2 s)."""
+    assert_readable_sr(path)
+    lines = pixelmed.remarks(_known_class(path))
+    assert any("Found Root Template TID_1500" in line for line in lines), f"PixelMed sees no TID 1500: {lines}"
+    report = dcmread(path)
+    errors = [line for line in lines if line.startswith("Error") and not _is_mistaken_group(line, report)]
+    if report.get("ProcedureCodeSequence"):
+        errors = [line for line in errors if not _SITES_PROCEDURE.search(line)]
+    _none_left(errors, f"PixelMed {path.name}")
 
 
 def without_noise(validator: str, lines: Iterable[str]) -> list[str]:
@@ -238,19 +226,6 @@ def tree_of(report: Dataset) -> Any:
 
 def _code(item: Dataset) -> tuple[str, str]:
     return str(item.get("CodeValue")), str(item.get("CodingSchemeDesignator"))
-
-
-def _pixelmed(paths: Sequence[Path]) -> Mapping[Path, list[str]]:
-    """Return what PixelMed says of each report."""
-    if not _PIXELMED.exists():
-        needs.absent("PixelMed is not installed; install the Debian package libpixelmed-java")
-    needs.tool("javac", "default-jdk-headless")
-    program = needs.REPOSITORY / "tests" / "PixelMedReports.java"
-    java = [needs.tool("java", "default-jdk-headless"), *_JAVA_OPTIONS, "-cp", str(_PIXELMED), str(program)]
-    parts = re.split(r"^== (.*)$", "\n".join(_lines([*java, *map(str, paths)])), flags=re.MULTILINE)
-    said = {Path(name): text.splitlines() for name, text in zip(parts[1::2], parts[2::2], strict=True)}
-    assert list(said) == list(paths), f"PixelMed stopped half-way: {parts[0][-2000:]}"
-    return said
 
 
 def _complaints(path: Path) -> list[str]:
