@@ -27,7 +27,11 @@ from tests.support.results import result_answers
 from tests.support.results.result_answers import STORIES
 from tests.support.validators import objects as validators
 
-pytestmark = [pytest.mark.campaign, pytest.mark.filterwarnings("ignore::UserWarning:pydicom")]
+pytestmark = [
+    pytest.mark.campaign,
+    pytest.mark.timeout(1200),
+    pytest.mark.filterwarnings("ignore::UserWarning:pydicom"),
+]
 #: These get every story; the other modalities get the usual ones, and faults of the header one.
 _THOROUGHLY = ("cr", "ct", "mr-enhanced", "us-rgb-multi-frame")
 _OTHERS = tuple(name for name in MODALITIES if name not in _THOROUGHLY)
