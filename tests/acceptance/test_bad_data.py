@@ -31,7 +31,7 @@ from tests.support.studies.small_images import (
 )
 from tests.support.validators import objects as validators
 
-pytestmark = pytest.mark.timeout(300)
+pytestmark = pytest.mark.timeout(600)
 
 SUCCESS, CANNOT_UNDERSTAND = 0x0000, 0xC000
 HOSTILE_UIDS = (

@@ -23,7 +23,7 @@ from tests.support.acceptor_state import troubles
 from tests.support.results.stored_objects import kept_by
 from tests.support.studies.small_images import CT_IMAGE, Image, element, header, image_module, small_image, uid
 
-pytestmark = pytest.mark.timeout(300)
+pytestmark = pytest.mark.timeout(600)
 
 SUCCESS, CANNOT_UNDERSTAND = 0x0000, 0xC000
 DEFLATED = "1.2.840.10008.1.2.1.99"

@@ -18,7 +18,7 @@ from tests.support.acceptor_state import back_at, quiet, troubles, use_of
 from tests.support.results.stored_objects import assert_kept
 from tests.support.studies.small_images import small_image
 
-pytestmark = pytest.mark.timeout(300)
+pytestmark = pytest.mark.timeout(600)
 
 
 def test_five_hundred_idle_connections_do_not_keep_an_allowed_modality_out(

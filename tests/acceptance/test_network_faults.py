@@ -21,7 +21,7 @@ from tests.support.acceptor_state import acceptor_pid, back_at, log_lines, parts
 from tests.support.results.stored_objects import assert_kept, kept_by
 from tests.support.studies.small_images import CT_IMAGE, small_image, uid
 
-pytestmark = pytest.mark.timeout(300)
+pytestmark = pytest.mark.timeout(600)
 
 #: Deadlines of the node that is impatient; the other one waits for 30 and 60 s, as it comes.
 PDU_TIMEOUT_S, NETWORK_TIMEOUT_S = 2.0, 3.0

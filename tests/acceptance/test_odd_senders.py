@@ -20,7 +20,7 @@ from tests.support.acceptor_state import troubles
 from tests.support.results.stored_objects import assert_kept, kept_by
 from tests.support.studies.small_images import CT_IMAGE, EXPLICIT_LITTLE, IMPLICIT_LITTLE, Image, element, small_image
 
-pytestmark = pytest.mark.timeout(300)
+pytestmark = pytest.mark.timeout(600)
 
 PDU_TIMEOUT_S = 8.0
 COMMITMENT, COMMITMENT_INSTANCE, COMMITMENT_CONTEXT = "1.2.840.10008.1.20.1", "1.2.840.10008.1.20.1.1", 5

@@ -23,7 +23,7 @@ from tests.support.acceptor_state import back_at, quiet, troubles, use_of
 from tests.support.results.stored_objects import assert_kept
 from tests.support.studies.small_images import small_image
 
-pytestmark = pytest.mark.timeout(300)
+pytestmark = pytest.mark.timeout(600)
 
 #: The deadline of the node that is impatient; the other one waits for 10 s, as it comes.
 HANDSHAKE_S = 2.0
