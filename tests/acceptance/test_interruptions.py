@@ -19,7 +19,7 @@ from tests.support.acceptor_state import acceptor_pid, children, troubles, wait_
 from tests.support.results.stored_objects import assert_kept
 from tests.support.studies.small_images import Image, small_image
 
-pytestmark = pytest.mark.timeout(300)
+pytestmark = pytest.mark.timeout(600)
 
 QUIET_S = 1.0
 ROUTE = {"name": "ct", "model": "ct-lung-density", "quiet_period_s": QUIET_S, "when": {"modality": "CT"}}

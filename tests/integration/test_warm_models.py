@@ -115,8 +115,8 @@ def test_altered_files_are_another_model_and_the_old_one_leaves(tmp_path: Path) 
 
 
 def test_the_least_recently_used_leaves_when_the_budget_is_full(tmp_path: Path) -> None:
-    models, load = on_cpu(250), Loader()
-    a, b, c = (made_card(tmp_path, name, megabytes=100) for name in "abc")
+    models, load = on_cpu(25), Loader()
+    a, b, c = (made_card(tmp_path, name, megabytes=10) for name in "abc")
 
     for card in (a, b, a, c):
         models.get(card, load)
@@ -126,13 +126,13 @@ def test_the_least_recently_used_leaves_when_the_budget_is_full(tmp_path: Path) 
 
 
 def test_what_leaves_gives_its_memory_back(tmp_path: Path) -> None:
-    models, load = on_cpu(450), Loader()
-    models.get(made_card(tmp_path, "a", megabytes=200), load)
+    models, load = on_cpu(90), Loader()
+    models.get(made_card(tmp_path, "a", megabytes=40), load)
     held = resident_bytes()
     for name in "bcdefgh":
-        models.get(made_card(tmp_path, name, megabytes=200), load)
+        models.get(made_card(tmp_path, name, megabytes=40), load)
 
-    assert resident_bytes() - held < 350 * MEGABYTE  # seven more were loaded, 1,400 MB
+    assert resident_bytes() - held < 120 * MEGABYTE  # seven more were loaded, 280 MB
 
 
 def test_a_model_larger_than_the_budget_still_runs_alone(tmp_path: Path) -> None:
@@ -152,10 +152,10 @@ def test_the_size_that_counts_is_measured_when_the_model_understates_it(tmp_path
             model.size_bytes = 1
             return model
 
-    models, card = on_cpu(1000), made_card(tmp_path, "a", megabytes=200)
+    models, card = on_cpu(1000), made_card(tmp_path, "a", megabytes=60)
     models.get(card, Understates())
 
-    assert models.sizes_bytes[card.digest] > 150 * MEGABYTE
+    assert models.sizes_bytes[card.digest] > 40 * MEGABYTE
 
 
 def test_files_that_change_while_they_are_loaded_are_refused(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ def garbage() -> bytes:
     return random.Random(1).randbytes(300)
 
 
-NONSENSE: dict[str, bytes] = {
+MALFORMED: dict[str, bytes] = {
     "a command set of random bytes": raw.p_data(STORE_CONTEXT, COMMAND | LAST, garbage()),
     "an empty command set": raw.p_data(STORE_CONTEXT, COMMAND | LAST, b""),
     "a command that ends inside an element": raw.p_data(ECHO_CONTEXT, COMMAND | LAST, raw.c_echo_rq()[:-3]),
