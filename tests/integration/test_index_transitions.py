@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from sqlalchemy import Row, Table, select
 
-from dicom_node.core.entities import CommitmentState, DeliveryState, Destination, JobState, StudyState
+from dicom_node.core.entities import CommitmentState, DeliveryState, Destination, JobState, MediaType, StudyState
 from dicom_node.core.errors import IllegalTransition
 from dicom_node.index import jobs as work
 from dicom_node.index import results
@@ -26,7 +26,7 @@ from dicom_node.index.transitions import (
 from tests.support.results.arrivals import STUDY, after, arrive, claimed, cut_study, instance, outcome
 from tests.support.results.rows import SOMEBODY
 
-PACS = Destination(name="pacs", kind="dicom")
+PACS = Destination(name="pacs", takes=frozenset({MediaType.DICOM}))
 ASKED = Change(after(100), ("operator", "Somebody wants it."), {"n": 1}, SOMEBODY)
 
 
