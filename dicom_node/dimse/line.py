@@ -44,6 +44,7 @@ class Line:
         """Connect."""
         self._remote = remote
         self._trouble = trouble
+        self._has_answered = False
         try:
             self._socket = socket.create_connection((remote.host, remote.port), timeout=remote.timeout_s)
         except OSError as error:
@@ -65,6 +66,7 @@ class Line:
         if length > most_bytes:
             raise self.failure(f"announced a PDU of {length} bytes; is it a DICOM peer?")
         body = self._read(length, deadline)
+        self._has_answered = True
         if kind == wanted:
             return body
         if kind == _ASSOCIATE_RJ:
@@ -107,14 +109,20 @@ class Line:
         except TimeoutError as error:
             raise self.failure(f"did not get on for {self._remote.timeout_s:g} s while {doing}.") from error
         except ssl.SSLEOFError as error:
-            raise self.failure(f"closed the connection while {doing}.") from error
+            raise self._closed(doing) from error
         except ssl.SSLError as error:
             why = f"ended TLS ({error.reason}) while {doing}"
             raise self.failure(f"{why}. Does it know the certificate of this node?") from error
         except OSError as error:
-            raise self.failure(f"closed the connection while {doing}.") from error
+            raise self._closed(doing) from error
         except (ValueError, TypeError, LookupError, AttributeError, struct.error) as error:
             raise self.failure(f"sent malformed bytes while {doing}.") from error
+
+    def _closed(self, doing: str) -> NodeError:
+        """Under TLS 1.3 a peer refuses a certificate after the handshake, and its reset may overtake the alert."""
+        refused = self._remote.tls and not self._has_answered
+        advice = " Does it know the certificate of this node?" if refused else ""
+        return self.failure(f"closed the connection while {doing}.{advice}")
 
     def _encrypted(self, plain: socket.socket, tls: Tls) -> socket.socket:
         try:
