@@ -9,7 +9,6 @@ import sys
 from pathlib import Path
 
 import pytest
-from pydicom.dataset import Dataset
 
 from dicom_node.analysis import Analysis
 from dicom_node.inference.cards.card import load_card
@@ -18,7 +17,7 @@ from dicom_node.inference.former_names import FORMER_NAMES
 from dicom_node.inference.runner import run_model
 from tests.support.docs.model_page import write_example
 from tests.support.needs import REPOSITORY
-from tests.support.studies.data_factories import request_for
+from tests.support.studies.data_factories import request_for, small_chest_ct
 
 #: The imports of docs/model-card.md in version 0.1.0.
 _IMPORTS_OF_0_1_0 = """\
@@ -33,19 +32,21 @@ from dicom_node.model import Finding, Measurement
 
 @pytest.fixture
 def model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    folder = write_example("python", tmp_path / "models" / "ct-mean")
-    now = (folder / "ct_mean.py").read_text(encoding="utf-8")
+    written = write_example("a Python function", tmp_path / "models")
+    folder, modules = written / "ct-mean", written / "site-models"
+    now = (modules / "ct_mean.py").read_text(encoding="utf-8")
     then = _IMPORTS_OF_0_1_0 + now[now.index("\n\ndef") :].replace("codes.", "")
-    (folder / "ct_mean_of_0_1_0.py").write_text(then, encoding="utf-8")
+    (modules / "ct_mean_of_0_1_0.py").write_text(then, encoding="utf-8")
     card = (folder / "model_card.toml").read_text(encoding="utf-8")
     (folder / "model_card.toml").write_text(card.replace("ct_mean:", "ct_mean_of_0_1_0:"), encoding="utf-8")
-    monkeypatch.syspath_prepend(str(folder))
+    monkeypatch.syspath_prepend(str(modules))
     return folder
 
 
 def test_a_model_of_the_last_version_runs_and_its_former_names_are_logged(
-    model: Path, phantom: list[Dataset], tmp_path: Path, caplog: pytest.LogCaptureFixture
+    model: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
+    phantom, _ = small_chest_ct()
     for name in FORMER_NAMES:
         sys.modules.pop(name, None)
     with caplog.at_level(logging.WARNING, logger="dicom_node.inference.former_names"):
