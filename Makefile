@@ -1,6 +1,6 @@
 # Everything the project needs goes into .venv here; nothing outside the checkout is changed.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check bench fuzz screenshots
+.PHONY: help setup demo test campaign check docs bench fuzz screenshots
 SHELL := /bin/bash
 MAKEFLAGS += --no-print-directory
 
@@ -15,6 +15,9 @@ PIP_ARGS ?=
 ARGS ?=
 # Test files that run at a time, in the order of their folders: the long ones, which have few tests, come first.
 WORKERS ?= 2
+PYTEST = $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder --durations=20
+# The measurements that end within the hour, the short ones first; benchmarks/soak.py takes as long as it is told.
+BENCHMARKS := startup overhead results inference intake intake_limit index_scale
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' Makefile
@@ -25,7 +28,11 @@ demo: $(VENV)/.run ## Start the node, send sample studies, show what came back, 
 	@exec $(BIN)/dicom-node demo $(if $(STUDY),--study "$(STUDY)") $(ARGS)
 
 test: $(VENV)/.dev ## Run all tests; without a peer such as Orthanc its tests are skipped and say why
-	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(ARGS)
+	@$(PYTEST) $(ARGS)
+
+campaign: $(VENV)/.dev ## Make in full the long proofs of which `make test` makes a sample (an hour or two)
+	@if CAMPAIGN=1 $(PYTEST) -m campaign $(ARGS); then echo "Campaign: everything held."; \
+		else echo "Campaign: FAILED, see the tests named above." >&2; exit 1; fi
 
 check: $(VENV)/.dev ## Lint, format, types and one-way imports
 	$(BIN)/ruff check .
@@ -33,8 +40,12 @@ check: $(VENV)/.dev ## Lint, format, types and one-way imports
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-bench: $(VENV)/.dev ## Measure on this machine (half an hour): runs the programs in benchmarks/
-	@set -e; for name in startup overhead results inference intake intake_limit index_scale; do echo "== $$name"; $(BIN)/python -m benchmarks.$$name; done
+docs: $(VENV)/.dev ## Build the documentation as a site into build/docs; a warning or a broken link is an error
+	$(BIN)/python -m sphinx -W --keep-going -q -E -c docs . build/docs
+	@echo "Open build/docs/index.html"
+
+bench: $(VENV)/.dev ## Measure on this machine (half an hour); ARGS=--quick only sees that the programs in benchmarks/ run
+	@set -e; for name in $(BENCHMARKS); do echo "== $$name"; $(BIN)/python -m benchmarks.$$name $(ARGS); done
 
 fuzz: $(VENV)/.dev ## Say ten minutes of mutated DICOM connections to the node; FUZZ_SECONDS=60 for less
 	@FUZZ_SECONDS=$(or $(FUZZ_SECONDS),600) $(BIN)/python -m pytest -s tests/integration/test_fuzz_pdu.py $(ARGS)

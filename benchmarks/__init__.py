@@ -1,1 +1,1 @@
-"""Measurements, each a program of its own: `python -m benchmarks.startup`. Figures go into docs/performance.md."""
+"""Measurements, each a program of its own: `python -m benchmarks.startup`. Figures: docs/explanation/performance.md."""

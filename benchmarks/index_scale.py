@@ -1,6 +1,6 @@
 """Does an arrival cost more in a large index, and how long does a node take to start on one?
 
-    python -m benchmarks.index_scale [--small 10000] [--large 1000000] [--json FILE]
+    python -m benchmarks.index_scale [--small 10000] [--large 1000000] [--quick] [--json FILE]
 
 Fills a SQLite index with studies of 300 instances each, then enters new instances in batches and compares the cost of
 one; and starts a node on the large index, from the process to the open ports. Arrivals go to new studies and, one in
@@ -9,8 +9,6 @@ four, to a study that is there already.
 
 from __future__ import annotations
 
-import argparse
-import json
 import random
 import statistics
 import subprocess
@@ -23,6 +21,7 @@ from pathlib import Path
 
 from sqlalchemy import insert
 
+from benchmarks.command_line import keep, parser_of
 from benchmarks.peers import free_port, node_command
 from dicom_node.core.entities import Instance, InstanceRole, SendingPeer, StudyState
 from dicom_node.index.arrivals import add_instances
@@ -142,17 +141,15 @@ def measure(sizes: Sequence[int]) -> dict[str, float]:
 
 def main() -> int:
     """Measure and print."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = parser_of(__doc__, {"small": 600, "large": 1200})
     parser.add_argument("--small", type=int, default=10_000)
     parser.add_argument("--large", type=int, default=1_000_000)
-    parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     random.seed(1)
     found = measure((options.small, options.large))
     for name, value in found.items():
         print(f"{name:<48} {value:8.3f}")
-    if options.json:
-        options.json.write_text(json.dumps(found))
+    keep(found, options.json)
     return 0
 
 

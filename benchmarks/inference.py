@@ -1,6 +1,7 @@
 """The node's inference against a bare MONAI loop over the same model and files, in one run.
 
-    python -m benchmarks.inference [--model cxr-pneumonia] [--files FOLDER] [--studies 20] [--rounds 5] [--json FILE]
+    python -m benchmarks.inference [--model cxr-pneumonia] [--files FOLDER] [--studies 20] [--rounds 5]
+        [--quick] [--json FILE]
 
 Every study is one radiograph; without `--files` phantoms of `--rows` squared are made. Both sides run in a process of
 their own with the same threads, take the files in the same order, and turn about round by round, so that a busy machine
@@ -11,7 +12,6 @@ infer), and whole studies, from the request to finished SR, SC and FHIR.
 
 from __future__ import annotations
 
-import argparse
 import json
 import statistics
 import sys
@@ -26,6 +26,7 @@ from typing import Any, cast
 import pydicom
 
 from benchmarks.bare_monai import Asked, Looped
+from benchmarks.command_line import keep, parser_of
 from dicom_node.analysis.answer import AnalysisRequest, ReportContext, SourceFile
 from dicom_node.core.entities import JobState
 from dicom_node.core.uids import derived_uid
@@ -155,24 +156,21 @@ def _phantoms(folder: Path, studies: int, rows: int) -> list[SourceFile]:
 
 def main() -> int:
     """Measure and print."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = parser_of(__doc__, {"studies": 2, "rows": 256, "rounds": 2})
     parser.add_argument("--model", default="cxr-pneumonia")
     parser.add_argument("--files", type=Path)
     parser.add_argument("--studies", type=int, default=20)
     parser.add_argument("--rows", type=int, default=1024)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--device", default="cpu")
-    parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     card = find_models()[options.model]
     with tempfile.TemporaryDirectory() as made:
         given = list(files_in(options.files))[: options.studies] if options.files else []
         files = given or _phantoms(Path(made), options.studies, options.rows)
         found = measure(card, files, options.rounds, options.device)
-    text = json.dumps(found, indent=2)
-    print(text)
-    if options.json:
-        options.json.write_text(text, encoding="utf-8")
+    print(json.dumps(found, indent=2))
+    keep(found, options.json)
     return 0
 
 

@@ -1,6 +1,7 @@
 """Taking studies in: the node, Orthanc, storescp and pynetdicom's server side by side, in interleaved rounds.
 
-    python -m benchmarks.intake [--rounds 5] [--count 100] [--loads ct mr big] [--associations 1 4 16] [--json FILE]
+    python -m benchmarks.intake [--rounds 5] [--count 100] [--loads ct mr big] [--associations 1 4 16]
+        [--quick] [--json FILE]
 
 Senders are DCMTK's storescu with TCP_NODELAY=1, one process an association. Every round sends new instances, the same
 ones to every receiver, one receiver after the other; the order turns from round to round. Rates count from the start
@@ -11,7 +12,6 @@ until everything is filed and indexed. Orthanc is as shipped (synchronises files
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import statistics
 import subprocess
@@ -22,6 +22,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from benchmarks.command_line import keep, parser_of
 from benchmarks.loads import LOADS, Load, write_load
 from benchmarks.receivers import NAMES, PeakMemory, Receiver
 from benchmarks.response_time import response_times_s
@@ -165,14 +166,13 @@ def measure(options: argparse.Namespace, folder: Path) -> list[Run]:
 
 def parsed(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     """Read the command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = parser_of(__doc__, {"rounds": 1, "count": 4, "loads": ["mr"], "associations": [2]})
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--count", type=int, default=100, help="objects an association sends in a round")
     parser.add_argument("--loads", nargs="+", choices=list(LOADS), default=list(LOADS))
     parser.add_argument("--associations", nargs="+", type=int, default=[1, 4, 16])
     parser.add_argument("--receivers", nargs="+", choices=NAMES, default=list(NAMES))
     parser.add_argument("--folder", type=Path, help="where to work; a temporary folder by default")
-    parser.add_argument("--json", type=Path)
     return parser.parse_args(arguments)
 
 
@@ -182,8 +182,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory(dir=options.folder) as name:
         runs = measure(options, Path(name))
     print(report(runs))
-    if options.json:
-        options.json.write_text(json.dumps([asdict(run) for run in runs]))
+    keep([asdict(run) for run in runs], options.json)
     return 0
 
 

@@ -1,6 +1,6 @@
 """What the disk and the loopback can do at best, so that the distance of `benchmarks.intake` to the limit is known.
 
-    python -m benchmarks.intake_limit [--count 300] [--folder FOLDER]
+    python -m benchmarks.intake_limit [--count 300] [--folder FOLDER] [--quick] [--json FILE]
 
 1. storescu into a receiver that reads every PDU and answers success without looking at it: the sender's own limit.
 2. Writing 512 KiB durably in the ways a receiver may choose.
@@ -9,7 +9,6 @@
 
 from __future__ import annotations
 
-import argparse
 import os
 import socket
 import statistics
@@ -24,6 +23,7 @@ from pathlib import Path
 
 from pynetdicom.pdu import A_ASSOCIATE_RQ
 
+from benchmarks.command_line import keep, parser_of
 from benchmarks.loads import LOADS, write_load
 from dicom_node.dimse.command_set import Field, read_command
 from dicom_node.receive.acceptor.messages import response_pdu
@@ -145,21 +145,26 @@ def loopback_ms(count: int) -> float:
             return _median_ms(lambda _: (connection.sendall(block), connection.recv(1))[0], count)
 
 
+def measure(folder: Path, count: int) -> tuple[dict[int, float], dict[str, float]]:
+    """Return objects a second by the number of associations, and milliseconds by the way of 512 KiB."""
+    rates = {number: sender_limit(folder / f"load-{number}", min(count, 200), number) for number in (1, 4, 16)}
+    (folder / "disk").mkdir()
+    return rates, disk_figures(folder / "disk", count) | {"loopback, there and one byte back": loopback_ms(count)}
+
+
 def main() -> int:
     """Measure and print."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = parser_of(__doc__, {"count": 5})
     parser.add_argument("--count", type=int, default=300)
     parser.add_argument("--folder", type=Path, help="where to write; a temporary folder by default")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(dir=options.folder) as name:
-        folder = Path(name)
-        for associations in (1, 4, 16):
-            rate = sender_limit(folder / f"load-{associations}", min(options.count, 200), associations)
-            print(f"storescu into nothing, {associations:>2} association(s)      {rate:8.0f} objects/s")
-        (folder / "disk").mkdir()
-        for what, took_ms in disk_figures(folder / "disk", options.count).items():
-            print(f"{what:<50} {took_ms:6.3f} ms for 512 KiB")
-        print(f"{'loopback, there and one byte back':<50} {loopback_ms(options.count):6.3f} ms for 512 KiB")
+        rates, times = measure(Path(name), options.count)
+    for associations, rate in rates.items():
+        print(f"storescu into nothing, {associations:>2} association(s)      {rate:8.0f} objects/s")
+    for what, took_ms in times.items():
+        print(f"{what:<50} {took_ms:6.3f} ms for 512 KiB")
+    keep({"objects_per_s": rates, "ms_for_512_kib": times}, options.json)
     return 0
 
 

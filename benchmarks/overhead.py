@@ -1,14 +1,12 @@
 """What the node adds to a model's own time: from the last image to the SR at the PACS, stage by stage.
 
-    python -m benchmarks.overhead [--rounds 5] [--json FILE]
+    python -m benchmarks.overhead [--rounds 5] [--slices 64] [--rows 256] [--quick] [--json FILE]
 
 Sends the chest CT phantom to a node that delivers to a second local AE; quiet time is subtracted, it is a setting.
 """
 
 from __future__ import annotations
 
-import argparse
-import json
 import statistics
 import sys
 import tempfile
@@ -16,6 +14,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from benchmarks.command_line import keep, parser_of
 from dicom_node.cli.demo import await_results
 from dicom_node.demo.phantoms import chest_ct_phantom
 from dicom_node.demo.processes import DemoProcesses
@@ -46,7 +45,7 @@ def _time(text: str) -> datetime:
     return datetime.fromisoformat(text)
 
 
-def measure(rounds: int) -> list[dict[str, float]]:
+def measure(rounds: int, slices: int, rows: int) -> list[dict[str, float]]:
     """Send one phantom a round; the first warms the worker up and does not count."""
     measured: list[dict[str, float]] = []
     with tempfile.TemporaryDirectory() as name:
@@ -55,30 +54,36 @@ def measure(rounds: int) -> list[dict[str, float]]:
             stage.open()
             for number in range(rounds + 1):
                 folder = Path(name) / f"study-{number}"
-                folder.mkdir()
-                slices, _ = chest_ct_phantom(f"overhead-{number}")
-                for dataset in slices:
-                    dataset.save_as(folder / f"{dataset.SOPInstanceUID}.dcm", enforce_file_format=True)
+                study = _write_phantom(folder, slices, rows)
                 stage.send([folder])
                 await_results(stage, number + 1)
-                measured.append(stages(stage, str(slices[0].StudyInstanceUID)))
+                measured.append(stages(stage, study))
         finally:
             stage.close()
     return measured[1:]
 
 
+def _write_phantom(folder: Path, slices: int, rows: int) -> str:
+    """Write a chest CT of 320 mm of its own; return its Study Instance UID."""
+    images, _ = chest_ct_phantom(folder.name, slices=slices, rows=rows, slice_spacing_mm=320.0 / slices)
+    folder.mkdir()
+    for image in images:
+        image.save_as(folder / f"{image.SOPInstanceUID}.dcm", enforce_file_format=True)
+    return str(images[0].StudyInstanceUID)
+
+
 def main() -> int:
     """Measure and print."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = parser_of(__doc__, {"rounds": 1, "slices": 32, "rows": 128})
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--json", type=Path)
+    parser.add_argument("--slices", type=int, default=64)
+    parser.add_argument("--rows", type=int, default=256)
     options = parser.parse_args()
-    measured: list[dict[str, Any]] = measure(options.rounds)
+    measured: list[dict[str, Any]] = measure(options.rounds, options.slices, options.rows)
     for name in measured[0]:
         values = [round_[name] for round_ in measured]
         print(f"{name:<42} median {statistics.median(values):6.2f} s   {' '.join(f'{v:.2f}' for v in values)}")
-    if options.json:
-        options.json.write_text(json.dumps(measured))
+    keep(measured, options.json)
     return 0
 
 

@@ -109,5 +109,7 @@ class PeakMemory:
         self._thread.join()
 
     def _sample(self) -> None:
-        while not self._stop.wait(0.25):
+        while True:
             self.peak_bytes = max(self.peak_bytes, self._receiver.rss_bytes())
+            if self._stop.wait(0.25):
+                return

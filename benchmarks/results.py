@@ -1,6 +1,6 @@
 """What writing a full result costs on one core, and each kind of object's share of it.
 
-    taskset -c 0 python -m benchmarks.results [--slices 300] [--rows 512] [--rounds 5] [--json FILE]
+    taskset -c 0 python -m benchmarks.results [--slices 300] [--rows 512] [--rounds 5] [--quick] [--json FILE]
 
 A chest CT phantom with both lungs segmented gives an SR, eight secondary captures (a summary and seven key slices) and
 a SEG over all slices: "full result", from the answer in memory to the bytes of the files and of the previews. Then each
@@ -10,8 +10,6 @@ line is all kinds at once. Every round starts from headers that nothing has been
 
 from __future__ import annotations
 
-import argparse
-import json
 import os
 import statistics
 import sys
@@ -19,12 +17,12 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from pydicom.dataset import Dataset
 
+from benchmarks.command_line import keep, parser_of
 from dicom_node.analysis.answer import Analysis, Histogram, ReportContext, Segment
 from dicom_node.core import codes
 from dicom_node.core.entities import Code, Finding, Measurement, ModelIdentity
@@ -165,11 +163,10 @@ def told(name: str, rounds: Sequence[Written]) -> dict[str, Any]:
 
 def main() -> int:
     """Measure and print."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = parser_of(__doc__, {"slices": 12, "rows": 64, "rounds": 1})
     parser.add_argument("--slices", type=int, default=300)
     parser.add_argument("--rows", type=int, default=512)
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     answer = answer_of_a_volume(options.slices, options.rows)
     sets = {"full result (SR, 8 SC, SEG)": _FULL, **_ALONE, **_OTHERS, "all of these": _EVERYTHING}
@@ -177,8 +174,7 @@ def main() -> int:
         written(answer, wanted)
     print(f"{options.slices} slices of {options.rows} x {options.rows}, {len(os.sched_getaffinity(0))} core(s)")
     figures = {name: told(name, [written(answer, one) for _ in range(options.rounds)]) for name, one in sets.items()}
-    if options.json:
-        options.json.write_text(json.dumps(figures))
+    keep(figures, options.json)
     return 0
 
 

@@ -1,14 +1,12 @@
 """Does the node stay as it is? Many small objects; memory, threads and descriptors of each of its processes.
 
-    python -m benchmarks.soak [--objects 100000] [--associations 4] [--json FILE]
+    python -m benchmarks.soak [--objects 100000] [--associations 4] [--quick] [--json FILE]
 
 Every association sends its own new instances, 1,000 to a connection. Samples are taken after each 5 % of the objects.
 """
 
 from __future__ import annotations
 
-import argparse
-import json
 import os
 import subprocess
 import sys
@@ -17,6 +15,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from benchmarks.command_line import keep, parser_of
 from benchmarks.loads import Load, write_load
 from benchmarks.receivers import Receiver
 
@@ -41,7 +40,7 @@ def samples(receiver: Receiver, objects: int) -> Iterator[Sample]:
         return
     for one in [receiver.process, *receiver.process.children(recursive=True)]:
         command = " ".join(one.cmdline())
-        names = {"receive.acceptor": "acceptor", "header_reader": "headers", "worker_process": "inference"}
+        names = {"receive.acceptor": "acceptor", "headers.reader": "headers", "worker_process": "inference"}
         name = next((name for part, name in names.items() if part in command), "node")
         yield Sample(objects, name, one.memory_info().rss / 1e6, one.num_threads(), one.num_fds())
 
@@ -75,10 +74,9 @@ def soak(folder: Path, objects: int, associations: int) -> list[Sample]:
 
 def main() -> int:
     """Measure and print."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = parser_of(__doc__, {"objects": 2000, "associations": 2})
     parser.add_argument("--objects", type=int, default=100_000)
     parser.add_argument("--associations", type=int, default=4)
-    parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         found = soak(Path(name), options.objects, options.associations)
@@ -88,8 +86,7 @@ def main() -> int:
                 f"{process:<10} {sample.objects:>8} objects {sample.rss_mb:8.1f} MB {sample.threads:>4} threads"
                 f" {sample.descriptors:>5} descriptors"
             )
-    if options.json:
-        options.json.write_text(json.dumps([asdict(sample) for sample in found]))
+    keep([asdict(sample) for sample in found], options.json)
     return 0
 
 

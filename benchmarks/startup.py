@@ -1,14 +1,12 @@
 """From process start to a listening port and to the first C-ECHO answered: the node beside Orthanc, in turn.
 
-    python -m benchmarks.startup [--rounds 5] [--json FILE]
+    python -m benchmarks.startup [--rounds 5] [--quick] [--json FILE]
 
 Prints each one's times, medians and their ratio. Orthanc is left out, with a word, where it is not installed.
 """
 
 from __future__ import annotations
 
-import argparse
-import json
 import shutil
 import statistics
 import subprocess
@@ -18,7 +16,9 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from benchmarks.command_line import keep, parser_of
 from benchmarks.peers import free_port, listens, node_command, orthanc_command
+from dicom_node.dimse.negotiation import Remote
 from dicom_node.dimse.probe import echo
 
 _LIMIT_S = 60.0
@@ -35,7 +35,7 @@ def seconds_to_start(command: list[str], title: str, port: int) -> tuple[float, 
                 raise TimeoutError(f"{command[0]} did not listen within {_LIMIT_S:.0f} s")
             time.sleep(0.005)
         listening_s = time.monotonic() - started
-        echo("127.0.0.1", port, title, "BENCH", _LIMIT_S)
+        echo(Remote("127.0.0.1", port, title, "BENCH", _LIMIT_S))
         return listening_s, time.monotonic() - started
     finally:
         process.kill()
@@ -62,9 +62,8 @@ def measure(rounds: int) -> dict[str, list[float]]:
 
 def main() -> int:
     """Measure and print."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = parser_of(__doc__, {"rounds": 1})
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     times = measure(options.rounds)
     for who, values in times.items():
@@ -72,8 +71,7 @@ def main() -> int:
     for what in _MOMENTS if f"orthanc {_MOMENTS[0]}" in times else ():
         ratio = statistics.median(times[f"node {what}"]) / statistics.median(times[f"orthanc {what}"])
         print(f"{'node / orthanc, ' + what:<36} {ratio:.2f}")
-    if options.json:
-        options.json.write_text(json.dumps(times))
+    keep(times, options.json)
     return 0
 
 

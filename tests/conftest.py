@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,10 @@ from tests.support.results.arrivals import opened_database
 
 #: Fixtures `fhir_server` (empty, shared process) and `start_fhir_server`.
 pytest_plugins = ["tests.peers.fhir_server"]
+
+# Files run beside each other, one to a processor. Threads of one PyTorch that wait for each other, spinning, while
+# another file has the processor make a computation of a third of a second one of forty. Nodes of tests inherit it.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 # How long an example takes says how busy the machine is. Tests that name checks of their own name this one, too.
 settings.register_profile("tests", settings(), deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -79,7 +84,7 @@ def index(index_url: str) -> Iterator[Database]:
 
 
 @pytest.fixture
-def standstill_s(tmp_path: Path) -> Iterator[Callable[[], float]]:
+def machine_stall_s(tmp_path: Path) -> Iterator[Callable[[], float]]:
     """A function that tells how long this machine, its disk included, kept a program waiting at most in this test."""
     with watched_machine(tmp_path) as longest_s:
         yield longest_s

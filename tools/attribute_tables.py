@@ -100,7 +100,7 @@ def attribute_tables() -> str:
 
 def _section(title: str, rows: Sequence[Row]) -> str:
     lines = [
-        f"#### {title}",
+        f"## {title}",
         "",
         "| module | attribute | tag | VR | value | presence | origin |",
         "|---|---|---|---|---|---|---|",

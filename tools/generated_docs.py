@@ -17,11 +17,11 @@ from pydantic_core import PydanticUndefined
 from dicom_node.core import codes as terminology
 from dicom_node.core.lifecycle import TRANSITIONS
 from dicom_node.core.reasons import reason_table
-from dicom_node.inference.cards.keys import KEYS
+from dicom_node.inference.cards.schema import KEYS
 from dicom_node.inference.runtimes.table import RUNTIMES, Runtime
 from dicom_node.roles.settings import SiteSettings
 from tests.support.needs import REPOSITORY
-from tools import attribute_tables, conformance_tables
+from tools import attribute_tables, conformance_tables, drawings, interface_pages
 
 DOCS = REPOSITORY / "docs"
 
@@ -65,7 +65,7 @@ def card_tables() -> str:
     parts = []
     for table in dict.fromkeys(key.table for key in KEYS):
         rows = [f"| `{key.name}` | {key.kind} | {key.default} | {key.meaning} |" for key in KEYS if key.table == table]
-        heading = f"### `[{table}]` of the card" if table else "### The top of the card"
+        heading = f"## `[{table}]`" if table else "## The top of the card"
         parts.append("\n".join([heading, "", "| key | type | default | meaning |", "|---|---|---|---|", *rows]))
     return "\n\n".join(parts)
 
@@ -100,23 +100,25 @@ def _term_row(term: terminology.Term) -> str:
 
 
 PARTS: Mapping[tuple[str, str], Callable[[], str]] = {
-    ("configuration.md", "settings"): settings_tables,
-    ("conformance.md", "services"): conformance_tables.services,
-    ("conformance.md", "storage SOP classes"): conformance_tables.storage_sop_classes,
-    ("conformance.md", "SOP classes of results"): conformance_tables.sent_sop_classes,
-    ("conformance.md", "attributes of results"): attribute_tables.attribute_tables,
-    ("conformance.md", "transfer syntaxes"): conformance_tables.transfer_syntaxes,
-    ("conformance.md", "C-STORE statuses"): conformance_tables.store_statuses,
-    ("conformance.md", "N-ACTION statuses"): conformance_tables.action_statuses,
-    ("conformance.md", "failure reasons"): conformance_tables.failure_reasons,
-    ("conformance.md", "rejections"): conformance_tables.rejections,
-    ("conformance.md", "aborts"): conformance_tables.aborts,
-    ("conformance.md", "answers to results"): conformance_tables.answers_to_results,
-    ("architecture.md", "states"): state_table,
-    ("models.md", "model card"): card_tables,
-    ("models.md", "runtimes"): runtime_table,
-    ("models.md", "reasons"): reason_table,
-    ("terminology.md", "terminology"): terminology_tables,
+    ("reference/configuration.md", "settings"): settings_tables,
+    ("reference/conformance.md", "services"): conformance_tables.services,
+    ("reference/conformance.md", "storage SOP classes"): conformance_tables.storage_sop_classes,
+    ("reference/conformance.md", "SOP classes of results"): conformance_tables.sent_sop_classes,
+    ("reference/conformance-attributes.md", "attributes of results"): attribute_tables.attribute_tables,
+    ("reference/conformance.md", "transfer syntaxes"): conformance_tables.transfer_syntaxes,
+    ("reference/conformance.md", "C-STORE statuses"): conformance_tables.store_statuses,
+    ("reference/conformance.md", "N-ACTION statuses"): conformance_tables.action_statuses,
+    ("reference/conformance.md", "failure reasons"): conformance_tables.failure_reasons,
+    ("reference/conformance.md", "rejections"): conformance_tables.rejections,
+    ("reference/conformance.md", "aborts"): conformance_tables.aborts,
+    ("reference/conformance.md", "answers to results"): conformance_tables.answers_to_results,
+    ("explanation/architecture.md", "states"): state_table,
+    ("reference/model-card.md", "model card"): card_tables,
+    ("reference/runtimes.md", "runtimes"): runtime_table,
+    ("reference/reasons.md", "reasons"): reason_table,
+    ("reference/terminology.md", "terminology"): terminology_tables,
+    ("reference/command-line.md", "commands"): interface_pages.command_tables,
+    ("reference/api.md", "API"): interface_pages.api_tables,
 }
 
 
@@ -129,7 +131,8 @@ def with_part(text: str, name: str, content: str) -> str:
 
 
 def pages() -> Iterator[tuple[Path, str]]:
-    """Every page with generated parts, and what it should say."""
+    """Every page with generated parts and every drawing, and what it should say."""
+    yield from drawings.drawings().items()
     for page in sorted({page for page, _ in PARTS}):
         path = DOCS / page
         text = path.read_text(encoding="utf-8")
@@ -158,7 +161,7 @@ def _default(field: Any) -> str:
 
 
 def main() -> None:
-    """Rewrite the generated parts of all pages."""
+    """Rewrite the generated parts of all pages, and the drawings."""
     for path, text in pages():
         path.write_text(text, encoding="utf-8")
 

@@ -1,6 +1,7 @@
 """What the node says to public studies: every series of a folder of real data, by every shipped model, as a table.
 
-Run ``python -m tools.public_studies [FOLDER_OF_MODELS …]`` to see it and add ``--write`` to put it into docs/models.md.
+Run ``python -m tools.public_studies [FOLDER_OF_MODELS …]`` to see it; ``--write`` puts it into
+docs/explanation/public-studies.md.
 The data lie where `tests.support.needs.REAL_DATA` looks (DICOM_NODE_TEST_DATA); any
 folder of folders of DICOM files does.
 """
@@ -154,7 +155,7 @@ def main() -> None:
     models = [Path(argument) for argument in sys.argv[1:] if argument != "--write"]
     found = table(REAL_DATA, models)
     if "--write" in sys.argv:
-        page = DOCS / "models.md"
+        page = DOCS / "explanation" / "public-studies.md"
         page.write_text(with_part(page.read_text(encoding="utf-8"), PART, found), encoding="utf-8")
     sys.stdout.write(found + "\n")
 

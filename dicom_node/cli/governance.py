@@ -86,7 +86,7 @@ def activate(options: argparse.Namespace) -> int:
         return _tell_standing(before)
     if not load_cases(card) and not options.without_golden:
         say(f"{card.name} has no golden studies: nothing shows that it answers rightly here. Add some to its folder "
-            "(docs/models.md), or use --without-golden, which is written down.")  # fmt: skip
+            "(docs/reference/governance.md), or use --without-golden, which is written down.")  # fmt: skip
         return 1
     outcomes = _golden_outcomes(node.settings, card)
     right = not any(outcome.differences for outcome in outcomes)

@@ -2,7 +2,7 @@
 option of an output set that asks for it. The order is the order of sending.
 
 Whatever must know the kinds derives from it: what a destination takes (`capability_match`), who makes what
-(`sr_writer.write`), the conformance statement. To add one: docs/extend.md, "A result kind".
+(`sr_writer.write`), the conformance statement. To add one: docs/how-to/extend.md, "A result kind".
 """
 
 from __future__ import annotations

@@ -102,7 +102,7 @@ REASONS: tuple[Reason, ...] = (
     Reason(_ANSWER, "IMPLAUSIBLE_VALUE", "What was computed is outside what the model card holds possible.",
            "Look at the images; the model failed or they show something else."),
     Reason(_ANSWER, "ANALYSIS_FAILED", "The model crashed, ran out of time or out of memory in every attempt.",
-           "See the timeline; `dicom-node retry` once the cause is gone."),
+           "See the timeline; `dicom-node rerun` once the cause is gone."),
     Reason(_MODEL, "MODEL_UNUSABLE", "The model's files are missing, damaged, or not those its card names.",
            "`dicom-node models verify` says what is wrong."),
     Reason(_MODEL, "MODEL_NOT_ACCEPTED", "Nobody has accepted the model's files.",

@@ -1,7 +1,7 @@
 """One association as its requestor: connect, negotiate, exchange fragments, release; a deadline on every step.
 
-What is said on it is its subclasses' affair: `storage_scu.StoreAssociation` sends objects, `retrieve_scu.
-RetrieveAssociation` asks for studies and takes them.
+What is said on it is its subclasses' affair: `storage_scu` sends objects, `retrieve_scu` asks for studies and takes
+them, `event_report` tells the outcome of a storage commitment.
 """
 
 from __future__ import annotations
@@ -12,12 +12,23 @@ from types import TracebackType
 from typing import ClassVar, Self
 
 from dicom_node.core.errors import NodeError
-from dicom_node.dimse.command_set import command_pdu, data_pdus, fragments
+from dicom_node.dimse.command_set import (
+    IS_COMMAND,
+    IS_LAST,
+    Command,
+    Element,
+    Field,
+    command_pdu,
+    data_pdus,
+    fragments,
+    read_command,
+)
 from dicom_node.dimse.line import LONGEST_ANSWER_BYTES, P_DATA, Line, Trouble
 from dicom_node.dimse.negotiation import Proposal, Remote, read_acceptance, request_pdu
 
 #: The least a PDU that is sent may hold, whatever a peer says it takes.
 _SMALLEST_PDU_BYTES = 128
+_MOST_ANSWER_FRAGMENTS = 16
 
 
 class Association:
@@ -73,6 +84,26 @@ class Association:
         pdus = [command_pdu(context_id, command), *data_pdus(context_id, data_set, self._max_pdu_bytes)]
         with self._line.explained("taking a request"):
             self._line.say(b"".join(pdus))
+
+    def response(self, field: Field, message_id: int) -> int:
+        """Read until the response to the message just sent is whole; return its status. Raises when there is none."""
+        with self._line.explained("waiting for a response"):
+            answer = self._answer()
+            said = answer.number(Element.COMMAND_FIELD), answer.number(Element.MESSAGE_ID_RESPONDED_TO)
+            status = answer.number(Element.STATUS)
+        if said != (field, message_id):
+            raise self._line.failure("answered another message than the one sent.")
+        return status
+
+    def _answer(self) -> Command:
+        """Read fragments until a command is whole; a response has no data set, and what some send as one is dropped."""
+        command = bytearray()
+        for _ in range(_MOST_ANSWER_FRAGMENTS):
+            _context_id, control, piece = self.next_fragment()
+            command += piece if control & IS_COMMAND else b""
+            if control & IS_COMMAND and control & IS_LAST:
+                return read_command(command)
+        raise ValueError("the command never ends")
 
     def next_fragment(self) -> tuple[int, int, memoryview]:
         """Return context ID, control header and bytes of the next fragment; inside `explained` of the line."""

@@ -123,6 +123,20 @@ def _encoded(element: Element, value: int | str | bytes) -> bytes:
     return raw + padding * (len(raw) % 2)
 
 
+def event_report_command(sop_class_uid: str, sop_instance_uid: str, event_type: int, message_id: int) -> bytes:
+    """Encode the command set of an N-EVENT-REPORT-RQ (PS3.7 10.3.1.1), which a data set follows."""
+    return command_set(
+        {
+            Element.AFFECTED_SOP_CLASS_UID: sop_class_uid,
+            Element.COMMAND_FIELD: Field.N_EVENT_REPORT_RQ,
+            Element.MESSAGE_ID: message_id,
+            Element.AFFECTED_SOP_INSTANCE_UID: sop_instance_uid,
+            Element.EVENT_TYPE_ID: event_type,
+        },
+        has_data_set=True,
+    )
+
+
 # --- fragments ---------------------------------------------------------------------------------------------------
 
 

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 
 from pydicom import Dataset
-from pynetdicom import AE, build_role
-from pynetdicom.sop_class import (  # type: ignore[attr-defined]  # made at import time
-    StorageCommitmentPushModel,
-    StorageCommitmentPushModelInstance,
-)
+from pydicom.uid import UID
+from pynetdicom.dsutils import encode
 
 from dicom_node.core.errors import DeliveryDeferred
-from dicom_node.core.uids import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
-from dicom_node.dimse.negotiation import Remote
-from dicom_node.dimse.tls import library_arguments
+from dicom_node.dimse.association import Association
+from dicom_node.dimse.command_set import Field, event_report_command
+from dicom_node.dimse.line import Trouble
+from dicom_node.dimse.negotiation import Remote, deferred_rejection
+from dicom_node.dimse.vocabulary import PLAIN_TRANSFER_SYNTAXES, STORAGE_COMMITMENT, STORAGE_COMMITMENT_INSTANCE
+
+_MESSAGE_ID = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,35 +27,28 @@ class CommitmentOutcome:
     data_set: Dataset
 
 
+class _ReportAssociation(Association):
+    """An association on which one report is sent. Raises `DeliveryDeferred` when there is no one, or they say no."""
+
+    trouble = Trouble(DeliveryDeferred, "Tried again later.", partial(deferred_rejection, section="peer"))
+    asked_pdu_bytes = 65536  # responses are commands only
+    longest_sent_bytes = 131072
+
+
 def report_outcome(remote: Remote, outcome: CommitmentOutcome) -> int:
     """Send the N-EVENT-REPORT and return the status of the answer.
 
     Raises `DeliveryDeferred` when the peer is away, does not take the service, or does not answer.
     """
-    try:
-        tls_args = library_arguments(remote.tls, remote.host)
-    except OSError as error:
-        raise DeliveryDeferred(f"{remote} cannot be called: {error.strerror or error}. Check [dicom_tls].") from error
-    ae = AE(ae_title=remote.calling_ae_title)
-    ae.implementation_class_uid, ae.implementation_version_name = IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
-    ae.acse_timeout = ae.dimse_timeout = ae.network_timeout = ae.connection_timeout = remote.timeout_s
-    ae.add_requested_context(StorageCommitmentPushModel)
     # The one who asks for the association is the SCP of this service: it says so by role selection.
-    role = build_role(StorageCommitmentPushModel, scu_role=False, scp_role=True)
-    association = ae.associate(
-        remote.host, remote.port, ae_title=remote.called_ae_title, ext_neg=[role], tls_args=tls_args
-    )
-    if not association.is_established:
-        raise DeliveryDeferred(f"{remote} did not accept an association for Storage Commitment; tried again later.")
-    try:
-        answer, _ = association.send_n_event_report(
-            outcome.data_set, outcome.event_type, StorageCommitmentPushModel, StorageCommitmentPushModelInstance
-        )
-    except ValueError as error:  # no accepted context
-        association.abort()
-        raise DeliveryDeferred(f"{remote} does not take reports of Storage Commitment; tried again later.") from error
-    if association.is_established:
-        association.release()
-    if not answer:
-        raise DeliveryDeferred(f"{remote} did not answer the report of Storage Commitment; tried again later.")
-    return int(answer.Status)
+    proposed = [(STORAGE_COMMITMENT, PLAIN_TRANSFER_SYNTAXES)]
+    with _ReportAssociation(remote, proposed, [STORAGE_COMMITMENT]) as association:
+        context = association.context_of(STORAGE_COMMITMENT)
+        if context is None:
+            raise DeliveryDeferred(f"{remote} does not take reports of Storage Commitment; tried again later.")
+        context_id, syntax = context[0], UID(context[1])
+        data_set = encode(outcome.data_set, syntax.is_implicit_VR, syntax.is_little_endian)
+        assert data_set is not None, "the report is made of UIDs and numbers"
+        command = event_report_command(STORAGE_COMMITMENT, STORAGE_COMMITMENT_INSTANCE, outcome.event_type, _MESSAGE_ID)
+        association.send(context_id, command, data_set)
+        return association.response(Field.N_EVENT_REPORT_RSP, _MESSAGE_ID)

@@ -44,11 +44,12 @@ class Line:
         """Connect."""
         self._remote = remote
         self._trouble = trouble
+        self._has_answered = False
         try:
             self._socket = socket.create_connection((remote.host, remote.port), timeout=remote.timeout_s)
         except OSError as error:
             why = error.strerror or str(error) or type(error).__name__
-            raise self._error(f"cannot be reached: {why}. Check host and port.") from error
+            raise self.failure(f"cannot be reached: {why}. Check host and port.") from error
         # Without this a small PDU waits for the peer's delayed acknowledgement, 40 ms per object.
         self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         if remote.tls:
@@ -63,15 +64,16 @@ class Line:
         deadline = time.monotonic() + self._remote.timeout_s
         kind, length = _PDU_HEAD.unpack(self._read(_PDU_HEAD.size, deadline))
         if length > most_bytes:
-            raise self._error(f"announced a PDU of {length} bytes; is it a DICOM peer?")
+            raise self.failure(f"announced a PDU of {length} bytes; is it a DICOM peer?")
         body = self._read(length, deadline)
+        self._has_answered = True
         if kind == wanted:
             return body
         if kind == _ASSOCIATE_RJ:
             raise self._trouble.rejection(self._remote, _PDU_HEAD.pack(kind, length) + body)
         if kind == _ABORT:
-            raise self._error("aborted the association. Does it know this node and allow this? Its log may say.")
-        raise self._error(f"sent PDU type 0x{kind:02X} out of turn.")
+            raise self.failure("aborted the association. Does it know this node and allow this? Its log may say.")
+        raise self.failure(f"sent PDU type 0x{kind:02X} out of turn.")
 
     def acceptance(self, request: bytes) -> bytes:
         """Send an A-ASSOCIATE-RQ and return the A-ASSOCIATE-AC; inside `explained`."""
@@ -105,16 +107,22 @@ class Line:
         try:
             yield
         except TimeoutError as error:
-            raise self._error(f"did not get on for {self._remote.timeout_s:g} s while {doing}.") from error
+            raise self.failure(f"did not get on for {self._remote.timeout_s:g} s while {doing}.") from error
         except ssl.SSLEOFError as error:
-            raise self._error(f"closed the connection while {doing}.") from error
+            raise self._closed(doing) from error
         except ssl.SSLError as error:
             why = f"ended TLS ({error.reason}) while {doing}"
-            raise self._error(f"{why}. Does it know the certificate of this node?") from error
+            raise self.failure(f"{why}. Does it know the certificate of this node?") from error
         except OSError as error:
-            raise self._error(f"closed the connection while {doing}.") from error
+            raise self._closed(doing) from error
         except (ValueError, TypeError, LookupError, AttributeError, struct.error) as error:
-            raise self._error(f"sent malformed bytes while {doing}.") from error
+            raise self.failure(f"sent malformed bytes while {doing}.") from error
+
+    def _closed(self, doing: str) -> NodeError:
+        """Under TLS 1.3 a peer refuses a certificate after the handshake, and its reset may overtake the alert."""
+        refused = self._remote.tls and not self._has_answered
+        advice = " Does it know the certificate of this node?" if refused else ""
+        return self.failure(f"closed the connection while {doing}.{advice}")
 
     def _encrypted(self, plain: socket.socket, tls: Tls) -> socket.socket:
         try:
@@ -122,22 +130,24 @@ class Line:
         except OSError as error:
             plain.close()
             why = error.strerror or str(error)
-            raise self._error(f"cannot be called: {why}. Check tls_ca and [dicom_tls] of this node.") from error
+            raise self.failure(f"cannot be called: {why}. Check tls_ca and [dicom_tls] of this node.") from error
         try:
             return context.wrap_socket(plain, server_hostname=tls.server_name if context.check_hostname else None)
         except ssl.SSLCertVerificationError as error:
             why = f"shows a certificate that does not hold: {error.verify_message}"
-            failure = self._error(f"{why}. Check tls_ca and tls_server_name.")
+            failure = self.failure(f"{why}. Check tls_ca and tls_server_name.")
         except TimeoutError:
-            failure = self._error(f"did not agree on TLS within {self._remote.timeout_s:g} s.")
+            failure = self.failure(f"did not agree on TLS within {self._remote.timeout_s:g} s.")
         except OSError:
-            failure = self._error("does not agree on TLS here. Check its port, and which TLS it speaks.")
+            failure = self.failure("does not agree on TLS here. Check its port, and which TLS it speaks.")
         except ValueError:  # an empty label, a character that no name has
-            failure = self._error(f"cannot be called: {tls.server_name!r} is no name of a host. Check tls_server_name.")
+            why = f"cannot be called: {tls.server_name!r} is no name of a host"
+            failure = self.failure(f"{why}. Check tls_server_name.")
         plain.close()
         raise failure
 
-    def _error(self, what: str) -> NodeError:
+    def failure(self, what: str) -> NodeError:
+        """Return the error that says what the peer did."""
         return self._trouble.error(f"{self._remote} {what} {self._trouble.advice}".rstrip())
 
     def _read(self, length: int, deadline: float) -> bytearray:

@@ -153,9 +153,9 @@ def read_rejection(remote: Remote, pdu: bytes, section: str) -> PeerRejection:
     return PeerRejection(text, rejection.result == _REJECTED_TRANSIENT)
 
 
-def deferred_rejection(remote: Remote, pdu: bytes) -> DeliveryDeferred:
+def deferred_rejection(remote: Remote, pdu: bytes, section: str = "destination") -> DeliveryDeferred:
     """Return what a rejection means for a delivery: whatever is wrong, somebody may put it right."""
-    return DeliveryDeferred(f"{read_rejection(remote, pdu, 'destination').text} Tried again later.")
+    return DeliveryDeferred(f"{read_rejection(remote, pdu, section).text} Tried again later.")
 
 
 def _context(number: int, proposal: Proposal) -> PresentationContext:

@@ -13,16 +13,13 @@ from dicom_node.core.errors import ClassRefused, DeliveryDeferred, DeliveryRefus
 from dicom_node.dimse.association import Association
 from dicom_node.dimse.command_set import (
     FRAGMENT_HEAD_BYTES,
-    IS_COMMAND,
     IS_LAST,
     P_DATA_HEAD_BYTES,
-    Command,
     Element,
     Field,
     command_pdu,
     command_set,
     p_data_head,
-    read_command,
 )
 from dicom_node.dimse.dicom_file import DicomFile, opened, read_dicom_file, transcoded
 from dicom_node.dimse.line import Trouble
@@ -36,8 +33,6 @@ from dicom_node.dimse.negotiation import (
     proposals,
 )
 from dicom_node.dimse.statuses import error_of, note_of
-
-_MOST_ANSWER_FRAGMENTS = 16
 
 
 class StoreAssociation(Association):
@@ -77,7 +72,7 @@ class StoreAssociation(Association):
         self._message_id += 1
         with self._line.explained("answering C-ECHO"):
             self._line.say(command_pdu(context[0], echo_command(VERIFICATION, self._message_id)))
-        return self._response(Field.C_ECHO_RSP)
+        return self.response(Field.C_ECHO_RSP, self._message_id)
 
     def _context_for(self, file: DicomFile) -> tuple[str, int]:
         for syntax in (file.transfer_syntax_uid, *file.fallback_syntaxes()):
@@ -98,27 +93,7 @@ class StoreAssociation(Association):
             self._line.say(command_pdu(context_id, command))
             for pdu in file_pdus(context_id, stored, size_bytes, self._max_pdu_bytes):
                 self._line.say(pdu)
-        return self._response(Field.C_STORE_RSP)
-
-    def _response(self, expected: Field) -> int:
-        """Read until the response to the last message is whole; return its status."""
-        with self._line.explained("waiting for a response"):
-            answer = self._answer()
-            field, answered = answer.number(Element.COMMAND_FIELD), answer.number(Element.MESSAGE_ID_RESPONDED_TO)
-            status = answer.number(Element.STATUS)
-        if (field, answered) != (expected, self._message_id):
-            raise DeliveryDeferred(f"{self._remote} answered another message than the one sent. Tried again later.")
-        return status
-
-    def _answer(self) -> Command:
-        """Read fragments until a command is whole; a response has no data set, and what some send as one is dropped."""
-        command = bytearray()
-        for _ in range(_MOST_ANSWER_FRAGMENTS):
-            _context_id, control, piece = self.next_fragment()
-            command += piece if control & IS_COMMAND else b""
-            if control & IS_COMMAND and control & IS_LAST:
-                return read_command(command)
-        raise ValueError("the command never ends")
+        return self.response(Field.C_STORE_RSP, self._message_id)
 
 
 # --- What a C-STORE or C-ECHO user says (PS3.7 9.3.1.1, 9.3.5.1), and an open file as PDUs ---------------------------

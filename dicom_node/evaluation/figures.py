@@ -230,7 +230,7 @@ def _names(values: Sequence[str]) -> Sequence[str]:
 
 _SIDE_PX, _MARGIN_PX, _TITLE_PX = 360, 56, 40
 _INK, _GRID, _BLUE, _ORANGE = (30, 30, 34), (220, 222, 228), (30, 90, 200), (222, 120, 20)
-_BINS_PLOT = 20
+_BARS = 20
 
 #: From a point of 0..1, 0..1 to pixels.
 Place = Callable[[float, float], tuple[float, float]]
@@ -243,11 +243,11 @@ def draw(path: Path, title: str, figures: dict[str, Any], outcomes: Sequence[Ima
     pen = ImageDraw.Draw(image)
     pen.text((_MARGIN_PX, 14), title, fill=_INK, font=_font(20))
     auroc = figures["analysed"]["auroc"]["value"]
-    _roc_plot(pen, _panel(pen, 0, f"ROC, AUROC {_told(auroc)}", ("false positive rate", "true positive rate")), figures)
+    _draw_roc(pen, _panel(pen, 0, f"ROC, AUROC {_told(auroc)}", ("false positive rate", "true positive rate")), figures)
     error = figures["analysed"]["expected_calibration_error"]["value"]
     axes = ("stated probability", "observed share")
-    _calibration_plot(pen, _panel(pen, 1, f"Calibration, error {_told(error)}", axes), figures)
-    _histogram(pen, _panel(pen, 2, "Blue: negative, orange: positive", ("probability", "share of class")), outcomes)
+    _draw_calibration(pen, _panel(pen, 1, f"Calibration, error {_told(error)}", axes), figures)
+    _draw_bars(pen, _panel(pen, 2, "Blue: negative, orange: positive", ("probability", "share of class")), outcomes)
     image.save(path)
 
 
@@ -269,7 +269,7 @@ def _panel(pen: ImageDraw.ImageDraw, number: int, title: str, axes: tuple[str, s
     return place
 
 
-def _roc_plot(pen: ImageDraw.ImageDraw, place: Place, figures: dict[str, Any]) -> None:
+def _draw_roc(pen: ImageDraw.ImageDraw, place: Place, figures: dict[str, Any]) -> None:
     pen.line([place(0, 0), place(1, 1)], fill=_GRID, width=2)
     points = [place(x, y) for x, y in figures["roc"]]
     if points:
@@ -280,7 +280,7 @@ def _roc_plot(pen: ImageDraw.ImageDraw, place: Place, figures: dict[str, Any]) -
         _dot(pen, place(1 - specificity, sensitivity), 6)
 
 
-def _calibration_plot(pen: ImageDraw.ImageDraw, place: Place, figures: dict[str, Any]) -> None:
+def _draw_calibration(pen: ImageDraw.ImageDraw, place: Place, figures: dict[str, Any]) -> None:
     pen.line([place(0, 0), place(1, 1)], fill=_GRID, width=2)
     bins = figures["calibration"]
     largest = max(one["images"] for one in bins)
@@ -289,14 +289,14 @@ def _calibration_plot(pen: ImageDraw.ImageDraw, place: Place, figures: dict[str,
         _dot(pen, place(one["stated"], one["observed"]), 3 + 7 * (one["images"] / largest) ** 0.5)
 
 
-def _histogram(pen: ImageDraw.ImageDraw, place: Place, outcomes: Sequence[ImageOutcome]) -> None:
+def _draw_bars(pen: ImageDraw.ImageDraw, place: Place, outcomes: Sequence[ImageOutcome]) -> None:
     for truth, colour, shift in ((False, _BLUE, 0.0), (True, _ORANGE, 0.45)):
         scores = [o.probability for o in outcomes if o.counts and o.image.truth is truth and o.probability is not None]
-        for index in range(_BINS_PLOT):
-            inside = sum(min(int(score * _BINS_PLOT), _BINS_PLOT - 1) == index for score in scores)
+        for index in range(_BARS):
+            inside = sum(min(int(score * _BARS), _BARS - 1) == index for score in scores)
             if inside:
-                x = (index + 0.05 + shift) / _BINS_PLOT
-                pen.rectangle([place(x, inside / len(scores)), place(x + 0.45 / _BINS_PLOT, 0)], fill=colour)
+                x = (index + 0.05 + shift) / _BARS
+                pen.rectangle([place(x, inside / len(scores)), place(x + 0.45 / _BARS, 0)], fill=colour)
 
 
 def _dot(pen: ImageDraw.ImageDraw, at: tuple[float, float], radius: float) -> None:

@@ -150,13 +150,13 @@ _TIMES = [
 
 def code_problems(card: ModelCard) -> Iterator[str]:
     """Tell of each code of a card that cannot be one."""
-    for place, code in _codes_codes(card):
+    for place, code in _coded_outputs(card):
         problem = _problem(code)
         if problem:
             yield f"{place}: {code.value} ({code.scheme}) {problem}"
 
 
-def _codes_codes(card: ModelCard) -> Iterator[tuple[str, Code]]:
+def _coded_outputs(card: ModelCard) -> Iterator[tuple[str, Code]]:
     for finding in card.findings:
         yield f"finding {finding.key} code", finding.code
         yield f"finding {finding.key} site", finding.site

@@ -1,4 +1,5 @@
-"""Zip archives of DICOM files: read member by member, bounded before the first byte is unpacked.
+"""What a file is, told by its first bytes; and zip archives of DICOM files: read member by member, bounded before the
+first byte is unpacked.
 
 Names in an archive are shown and used for nothing else. A member never yields more than its directory announces, so
 that limits on what is announced are limits on what comes out.

@@ -13,12 +13,11 @@ from dicom_node.analysis.answer import Analysis, Saliency
 from dicom_node.core.codes import NO_UNITS, PRIVATE_SCHEME
 from dicom_node.core.entities import Code, Finding, Measurement, Presence
 from dicom_node.core.errors import ModelUnavailable
-from dicom_node.inference.anomaly.detector import TERMS, Detector, prepared
-from dicom_node.inference.anomaly.networks import GRID
+from dicom_node.inference.anomaly.detector import GRID, TERMS, Detector, prepared
 from dicom_node.inference.answers.inputs import Given, read_inputs
 from dicom_node.inference.cards.card import ModelCard, load_card
 from dicom_node.inference.explain.maps import FloatMap, hottest_box
-from dicom_node.inference.explain.rollout import attention_rollout
+from dicom_node.inference.explain.methods import attention_rollout
 from dicom_node.inference.model_run import ModelRun
 from dicom_node.inference.runtimes.weights import read_state
 

@@ -17,7 +17,6 @@ from dicom_node.core.entities import ModelIdentity
 from dicom_node.core.errors import ModelUnavailable, SettingsError
 from dicom_node.core.predicates import check_conditions
 from dicom_node.core.uids import derived_uid
-from dicom_node.inference.cards.checks import check_values
 from dicom_node.inference.cards.digest import (
     decides,
     digest_of,
@@ -26,9 +25,9 @@ from dicom_node.inference.cards.digest import (
     sha256_of,
 )
 from dicom_node.inference.cards.fields import CardFields
-from dicom_node.inference.cards.keys import unknown_keys
 from dicom_node.inference.cards.outputs import CardFinding, CardSegment, read_finding, read_segment
 from dicom_node.inference.cards.own_code import names_in, own_code
+from dicom_node.inference.cards.schema import check_values, unknown_keys
 from dicom_node.inference.cards.tensors import (
     OutputSpec,
     Preprocessing,

@@ -103,7 +103,9 @@ def _code(fields: CardFields, key: str, tables: Sequence[str]) -> Code:
     if named not in known:
         near = get_close_matches(named, known, 3)
         hint = f" (did you mean {' or '.join(near)}?)" if near else ""
-        fields.refuse(key, f"is {named!r}, which the terminology lacks{hint}; docs/terminology.md has its keys")
+        fields.refuse(
+            key, f"is {named!r}, which the terminology lacks{hint}; docs/reference/terminology.md has its keys"
+        )
     return term_code(known[named], named)
 
 

@@ -27,8 +27,7 @@ from dicom_node.core.codes import (
 from dicom_node.core.entities import Code, Finding, Measurement
 from dicom_node.core.errors import NotAnalysable
 from dicom_node.inference.images.card_gate import age_years
-from dicom_node.inference.images.orientation import patient_axes
-from dicom_node.inference.images.volume import Volume, read_volume
+from dicom_node.inference.images.volume import Volume, patient_axes, read_volume
 from dicom_node.inference.lungs.segmentation import Lungs, segment_lungs
 from dicom_node.inference.lungs.truncation import SeenLung, seen_lungs
 from dicom_node.inference.model_run import ModelRun

@@ -47,7 +47,7 @@ class FunctionModel:
         """Cover parts of the image one after the other and see which lower the score."""
         if not self.card.explain.get("method"):
             return None
-        from dicom_node.inference.explain.occlusion import Cover, occlusion  # noqa: PLC0415 - needs torch
+        from dicom_node.inference.explain.methods import Cover, occlusion  # noqa: PLC0415 - needs torch
 
         def score(batch: Floats) -> Floats:
             found = self.predict([replace(one, values=values) for values in batch])

@@ -112,7 +112,7 @@ def _check_loaded(card: ModelCard, info: Any) -> None:
 
 
 def _rollout(network: Any, tensor: Floats) -> Floats:
-    from dicom_node.inference.explain.rollout import attention_rollout  # noqa: PLC0415 - needed seldom
+    from dicom_node.inference.explain.methods import attention_rollout  # noqa: PLC0415 - needed seldom
 
     with torch.inference_mode():
         given = torch.from_numpy(tensor[None]).to(next(network.parameters()).device)

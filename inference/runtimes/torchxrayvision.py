@@ -15,7 +15,7 @@ from monai.networks.nets.densenet import DenseNet121
 from dicom_node.core.errors import ModelUnavailable
 from dicom_node.inference.cards.card import ModelCard
 from dicom_node.inference.cards.tensors import Preprocessing
-from dicom_node.inference.explain.cam import grad_cam, grad_cam_plus_plus
+from dicom_node.inference.explain.methods import grad_cam, grad_cam_plus_plus
 from dicom_node.inference.runtimes.axes import Floats
 from dicom_node.inference.runtimes.preprocess import prepare
 from dicom_node.inference.runtimes.tensors import Heat, TensorModel, activate, check_card

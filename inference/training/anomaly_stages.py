@@ -12,8 +12,7 @@ from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits, interpolate, mse_loss
 from torch.optim.lr_scheduler import OneCycleLR
 
-from dicom_node.inference.anomaly.detector import Detector
-from dicom_node.inference.anomaly.networks import GRID, INPUT_PX
+from dicom_node.inference.anomaly.detector import GRID, INPUT_PX, Detector
 from dicom_node.inference.training.augment import Motion, moved, standardised, toned
 from dicom_node.inference.training.robustness import corrupted, lung_prior
 

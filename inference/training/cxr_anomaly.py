@@ -19,8 +19,7 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from dicom_node.inference.anomaly.cxr import load_detector
-from dicom_node.inference.anomaly.detector import Detector, prepared
-from dicom_node.inference.anomaly.networks import INPUT_PX
+from dicom_node.inference.anomaly.detector import INPUT_PX, Detector, prepared
 from dicom_node.inference.cards.card import load_card
 from dicom_node.inference.runtimes.weights import read_state
 from dicom_node.inference.training import anomaly_report, anomaly_stages, bundle_folder, fit

@@ -1,1 +1,1 @@
-"""Where models run: processes with limits, the processor they compute on, and the models they keep warm."""
+"""Where models run: the processor they compute on, several studies through one call, and the models kept warm."""

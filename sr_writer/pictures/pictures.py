@@ -13,8 +13,7 @@ from dicom_node.sr_writer.geometry import key_slices, slice_position_mm
 from dicom_node.sr_writer.pictures.display import displayed, preferred_window
 from dicom_node.sr_writer.pictures.frame import PictureSource
 from dicom_node.sr_writer.pictures.heatmap import heatmap_picture, panels_picture
-from dicom_node.sr_writer.pictures.key_slice import OutlinedVolume, slice_picture
-from dicom_node.sr_writer.pictures.locator import locator_of
+from dicom_node.sr_writer.pictures.key_slice import OutlinedVolume, locator_of, slice_picture
 from dicom_node.sr_writer.pictures.summary import refusal_pages, summary_pages
 from dicom_node.sr_writer.pictures.voi import Window
 from dicom_node.sr_writer.source_frames import marked_key, shows, source_key

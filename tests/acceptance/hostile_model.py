@@ -15,14 +15,14 @@ _GIGABYTE = 1 << 30
 
 def analyse(run: ModelRun) -> Analysis:
     """Crash, leave, eat or hang if the study says so."""
-    deed = str(run.images[0].header.get("StudyDescription", ""))
-    if deed == "codec crashes":
+    asked = str(run.images[0].header.get("StudyDescription", ""))
+    if asked == "codec crashes":
         ctypes.string_at(0)  # a read through a null pointer, as of a codec in C given a hostile stream
-    if deed == "model exits":
+    if asked == "model exits":
         os._exit(0)
-    if deed == "memory":
+    if asked == "memory":
         held = bytearray(8 * _GIGABYTE)
         raise AssertionError(f"{len(held)} bytes could be had")
-    while deed == "hangs":
+    while asked == "hangs":
         time.sleep(1)
     return measure(run)

@@ -23,7 +23,7 @@ from tests.support.acceptor_state import troubles
 from tests.support.results.stored_objects import kept_by
 from tests.support.studies.small_images import CT_IMAGE, Image, element, header, image_module, small_image, uid
 
-pytestmark = pytest.mark.timeout(300)
+pytestmark = pytest.mark.timeout(600)
 
 SUCCESS, CANNOT_UNDERSTAND = 0x0000, 0xC000
 DEFLATED = "1.2.840.10008.1.2.1.99"
@@ -31,7 +31,7 @@ ROUTE = {"name": "ct", "model": "ct-lung-density", "quiet_period_s": 1.0, "when"
 
 
 def test_bombs_are_refused_or_end_as_bad_data_while_others_wait_less_than_a_second(
-    node: Callable[..., Node], standstill_s: Callable[[], float]
+    node: Callable[..., Node], machine_stall_s: Callable[[], float]
 ) -> None:
     # Room for what the others bring while the disk is busy with something else.
     one = node(route=[ROUTE], stow={"enabled": True}, dicom={"journal_mb": 64})
@@ -53,7 +53,7 @@ def test_bombs_are_refused_or_end_as_bad_data_while_others_wait_less_than_a_seco
             wait_until(lambda: _ended(one, promised[0].study_instance_uid), 120, "the study to end", 0.5)
 
     assert len(waits) > 10
-    assert max(waits) < 1.0 + standstill_s(), (max(waits), standstill_s())
+    assert max(waits) < 1.0 + machine_stall_s(), (max(waits), machine_stall_s())
     assert uid("deep") not in {kept.sop_instance_uid for kept in kept_by(one)}
     assert troubles(one) == []
 

@@ -19,7 +19,7 @@ from tests.support.studies.small_images import (
     small_image,
 )
 
-pytestmark = pytest.mark.timeout(300)
+pytestmark = pytest.mark.timeout(600)
 
 SUCCESS = 0x0000
 #: The head of a short P-DATA-TF on its way out.

@@ -18,11 +18,11 @@ from tests.support.acceptor_state import back_at, quiet, troubles, use_of
 from tests.support.results.stored_objects import assert_kept
 from tests.support.studies.small_images import small_image
 
-pytestmark = pytest.mark.timeout(300)
+pytestmark = pytest.mark.timeout(600)
 
 
 def test_five_hundred_idle_connections_do_not_keep_an_allowed_modality_out(
-    node: Callable[..., Node], standstill_s: Callable[[], float]
+    node: Callable[..., Node], machine_stall_s: Callable[[], float]
 ) -> None:
     one = node(route=[], dicom={"max_associations": 16}, peer=[{"ae_title": "MOD1", "host": "127.0.0.0/8"}])
     before = quiet(one)
@@ -33,10 +33,10 @@ def test_five_hundred_idle_connections_do_not_keep_an_allowed_modality_out(
         with Raw(one.dicom_port).opened() as peer:
             assert peer.store(small_image("through-the-crowd")) == 0
             peer.release()
-        assert time.monotonic() - began < 5 + standstill_s()
+        assert time.monotonic() - began < 5 + machine_stall_s()
         # Threads whose connections were just cut may take a moment to end.
-        wait_until(lambda: use_of(one).threads - before.threads <= 200, 10, "the end of threads beyond the limit")
-        wait_until(lambda: use_of(one).descriptors - before.descriptors <= 250, 10, "the end of their connections")
+        wait_until(lambda: use_of(one).threads - before.threads <= 200, 60, "the end of threads beyond the limit")
+        wait_until(lambda: use_of(one).descriptors - before.descriptors <= 250, 60, "the end of their connections")
     finally:
         for connection in crowd:
             connection.close()

@@ -6,7 +6,6 @@ import itertools
 import os
 import shutil
 import signal
-import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -160,7 +159,7 @@ def test_below_the_reserve_nobody_comes_in_and_results_already_made_are_still_de
     study = send_phantom(one, tmp_path, "watermark")
     wait_until(lambda: state_of(one, study)["state"] == "REPORTED", 120, "the result", 0.5)
     fill_but(one.data_dir / "ballast", 30)
-    time.sleep(0.5)
+    wait_until(lambda: not _comes_in(one), 60, "the refusal")
 
     with Raw(one.dicom_port) as peer:
         answer = peer.associate()
@@ -182,13 +181,16 @@ def test_a_disk_that_sinks_below_the_reserve_within_an_association_is_answered_o
         assert peer.store(small_image("above")) == SUCCESS
         one.wait_until_settled()
         fill_but(one.data_dir / "ballast", 30)
-        time.sleep(0.5)
-        assert peer.store(small_image("below")) == OUT_OF_RESOURCES
+        images, kept = (small_image(f"below-{number}") for number in itertools.count()), [small_image("above")]
+        # It looks at the disk now and then; what comes before it has looked is kept.
+        while (status := peer.store(refused := next(images))) == SUCCESS:
+            kept.append(refused)
+            assert len(kept) < 10_000, "the disk was never found full"
+        assert status == OUT_OF_RESOURCES
         (one.data_dir / "ballast").unlink()
-        time.sleep(0.5)
-        assert peer.store(small_image("below")) == SUCCESS
+        wait_until(lambda: peer.store(refused) == SUCCESS, 60, "success on the same association")
         peer.release()
-    assert_kept(one, [small_image("above"), small_image("below")], url=one.database_url())
+    assert_kept(one, [*kept, refused], url=one.database_url())
 
 
 def test_a_node_that_may_not_raise_its_priority_and_was_started_with_the_lowest_works(
@@ -226,8 +228,8 @@ def test_a_stopped_database_is_answered_out_of_resources_and_the_node_recovers_b
                 one.wait_for_event(lambda event: event["event"] == "received objects wait in the journal")
                 early = len(sender.refused)
                 wait_until(lambda: len(sender.refused) > early, 60, "the first refusal")
-                before = len(sender.acknowledged)
-                time.sleep(3)
+                before, refused = len(sender.acknowledged), len(sender.refused)
+                wait_until(lambda: len(sender.refused) > refused, 120, "another refusal")
                 assert len(sender.acknowledged) == before, "success while the database was known to be down"
                 assert {status for status, _ in sender.refused} == {OUT_OF_RESOURCES}
                 postgres.start()
@@ -293,38 +295,49 @@ def reported(node: Callable[..., Node], tmp_path: Path) -> tuple[Node, list[Data
     return one, phantom("again"), results
 
 
-def contents(folder: Path) -> dict[str, bytes]:
-    return {path.name: path.read_bytes() for path in folder.iterdir()}
+def contents_about(study: str, folder: Path) -> dict[str, bytes]:
+    """Return the files that name this study."""
+    return {path.name: data for path in folder.iterdir() if study.encode() in (data := path.read_bytes())}
+
+
+def wait_until_a_later_study_is_done(node: Node) -> None:
+    """Send one image of another study and wait for its end: whatever came before would have been taken up by then."""
+    image = small_image("later", "later")
+    with Raw(node.dicom_port).opened() as peer:
+        assert peer.store(image) == SUCCESS
+        peer.release()
+    ends = {"REPORTED", "NOT_ANALYSED", "FAILED"}
+    wait_until(lambda: state_of(node, image.study_instance_uid)["state"] in ends, 120, "the later study's end", 0.2)
 
 
 def test_the_same_images_again_are_success_without_rows_or_a_second_analysis(
     reported: tuple[Node, list[Dataset], Path], tmp_path: Path
 ) -> None:
     one, slices, results = reported
-    before, rows = contents(results), len(kept_by(one))
+    before, rows = contents_about(str(slices[0].StudyInstanceUID), results), len(kept_by(one))
     study = send_phantom(one, tmp_path, "again")
     one.wait_until_settled()
-    time.sleep(4)  # several quiet periods
     assert len(kept_by(one)) == rows == len(slices)
+    wait_until_a_later_study_is_done(one)
     assert len(finished_results(one, study)) == 1
-    assert contents(results) == before
+    assert contents_about(study, results) == before
 
 
 def test_other_pixels_under_a_known_uid_are_kept_and_flagged_and_the_result_stays(
     reported: tuple[Node, list[Dataset], Path], tmp_path: Path
 ) -> None:
     one, slices, results = reported
-    before = contents(results)
+    study = str(slices[0].StudyInstanceUID)
+    before = contents_about(study, results)
     slices[3].PixelData = bytes(len(slices[3].PixelData))
     sent = storescu(one.dicom_port, write(slices[3:4], tmp_path / "other"))
     assert sent.returncode == 0, sent.stdout[-400:]
     both = [kept for kept in kept_by(one) if kept.sop_instance_uid == slices[3].SOPInstanceUID]
     assert [kept.conflict for kept in both] == [False, True]
     assert both[0].data_set != both[1].data_set
-    time.sleep(4)
-    study = str(slices[0].StudyInstanceUID)
+    wait_until_a_later_study_is_done(one)
     assert len(finished_results(one, study)) == 1
-    assert contents(results) == before
+    assert contents_about(study, results) == before
     with one.api() as api:
         timeline = api.get(f"/api/studies/{study}/timeline").raise_for_status().text
     assert "other content" in timeline

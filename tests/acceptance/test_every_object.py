@@ -60,7 +60,7 @@ def test_every_kind_arrives_and_says_the_same_and_a_late_image_replaces_it_all(s
     assert site.finished(uid)["study"]["state"] == "REPORTED", site.timeline(uid)
     first = _results(site)
     sources = sorted((tmp_path / "first").iterdir())
-    _assert_judged(first, tmp_path / "judged-1", sources)
+    _assert_valid(first, tmp_path / "validated-1", sources)
     _assert_counted(site, {SC: 8, SEG: 1, GSPS: 1, KOS: 1, PDF: 1, SR: 1})
     _assert_one_story(site, first, tmp_path)
 
@@ -68,7 +68,7 @@ def test_every_kind_arrives_and_says_the_same_and_a_late_image_replaces_it_all(s
     wait_until(lambda: site.study(uid)["study"]["revision"] == 2, 120, "the second revision")
     assert site.finished(uid)["study"]["state"] == "REPORTED", site.timeline(uid)
     second = {name: ds for name, ds in _results(site).items() if name not in first}
-    _assert_judged(second, tmp_path / "judged-2", [*sources, *(tmp_path / "late").iterdir()])
+    _assert_valid(second, tmp_path / "validated-2", [*sources, *(tmp_path / "late").iterdir()])
     _assert_counted(site, {SC: 16, SEG: 2, GSPS: 2, KOS: 3, PDF: 2, SR: 2})
     _assert_one_story(site, second, tmp_path)
     _assert_replaced(first, second)
@@ -86,7 +86,7 @@ def _results(site: Site) -> Mapping[str, Any]:
     return {str(ds.SOPInstanceUID): ds for ds in site.pacs.datasets() if ds.SOPClassUID.name != CT}
 
 
-def _assert_judged(results: Mapping[str, Any], folder: Path, sources: Sequence[Path]) -> None:
+def _assert_valid(results: Mapping[str, Any], folder: Path, sources: Sequence[Path]) -> None:
     """Validators of three makes say nothing against any object."""
     folder.mkdir()
     paths = []

@@ -19,7 +19,7 @@ from tests.support.acceptor_state import acceptor_pid, children, troubles, wait_
 from tests.support.results.stored_objects import assert_kept
 from tests.support.studies.small_images import Image, small_image
 
-pytestmark = pytest.mark.timeout(300)
+pytestmark = pytest.mark.timeout(600)
 
 QUIET_S = 1.0
 ROUTE = {"name": "ct", "model": "ct-lung-density", "quiet_period_s": QUIET_S, "when": {"modality": "CT"}}
@@ -70,6 +70,28 @@ def test_a_study_is_complete_by_its_quiet_time_although_the_acceptor_died_under_
         os.kill(acceptor_pid(one), signal.SIGKILL)
         wait_until_complete(one, images[0].study_instance_uid)
     assert_kept(one, images)
+
+
+def test_an_acceptor_that_cannot_start_again_at_once_is_tried_until_it_can(node: Callable[..., Node]) -> None:
+    """The place of its journal is taken by a file for a while, as when a disk is away."""
+    one = node(route=[])
+    journal = one.data_dir / "journal"
+    journal.rename(journal.with_name("away"))
+    journal.write_bytes(b"a file where the folder should be")
+    os.kill(acceptor_pid(one), signal.SIGKILL)
+    one.wait_for_event(lambda event: event["event"].startswith("acceptor died") and bool(event["why"]))
+    journal.unlink()
+    journal.with_name("away").rename(journal)
+    image = small_image("after")
+    wait_until(lambda: serves(one), LEEWAY_S, "an acceptor that serves")
+    with Raw(one.dicom_port).opened() as peer:
+        assert peer.store(image) == SUCCESS
+    assert_kept(one, [image])
+
+
+def serves(node: Node) -> bool:
+    with node.api() as api:
+        return bool(api.get("/readyz").status_code == 200)
 
 
 def test_a_study_is_complete_by_its_quiet_time_although_the_node_died_under_it(node: Callable[..., Node]) -> None:

@@ -1,4 +1,4 @@
-"""kill -9 a hundred times while senders keep a ledger: what was answered with success is there, byte for byte."""
+"""kill -9 again and again while senders note the answers: what was answered with success is there, byte for byte."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 
+import psutil
 import pytest
 
 from tests.peers.node import Node
@@ -18,13 +19,15 @@ from tests.peers.process import free_port, wait_until
 from tests.peers.raw import Raw
 from tests.peers.sender import Sender, sending
 from tests.support.acceptor_state import Use, acceptor_pid, open_by, parts, use_of_process
+from tests.support.campaign import amount
 from tests.support.results.stored_objects import assert_kept, kept_by
 from tests.support.studies.small_images import Image, small_image
 
-pytestmark = pytest.mark.timeout(900)
+pytestmark = [pytest.mark.campaign, pytest.mark.timeout(amount(900, campaign=3600))]
 
-ROUNDS = 100
+ROUNDS = amount(12, campaign=100)
 SEED = 20261121
+OUT_OF_RESOURCES = 0xA700
 #: Starts in half the time; what else a node does has no part in this.
 RECEIVER_ONLY = ("--role", "receive")
 
@@ -35,29 +38,30 @@ def images(sender: str) -> Iterator[Image]:
         yield small_image(f"{sender}-{number}", f"study-{sender}-{number // 50}", rows=800 if number % 8 == 7 else 48)
 
 
-def test_what_was_acknowledged_survives_a_hundred_kills_of_the_receiver(node: Callable[..., Node]) -> None:
+def test_what_was_acknowledged_survives_kill_after_kill_of_the_receiver(node: Callable[..., Node]) -> None:
     """Two of three kills hit the acceptor alone, which its node starts again; the third hits the node with all."""
     chance = random.Random(SEED)
     one = node(start=False, route=[], dicom={"port": free_port(), "journal_mb": 16})
     one.start(None, *RECEIVER_ONLY)
     with sending(lambda: one.dicom_port, images("a"), images("b")) as senders:
-        killed = 0
+        killed: psutil.Process | None = None
         for number in range(ROUNDS):
             acceptor = _wait_for_success(one, senders, after=killed)
             time.sleep(chance.uniform(0.0, 0.3))
-            assert acceptor_pid(one) == acceptor, "the acceptor died by itself"
+            assert _acceptor(one) == acceptor, "the acceptor died by itself"
             if number % 3 == 2:
                 one.kill9()
                 one.start(None, *RECEIVER_ONLY)
             else:
-                os.kill(acceptor, signal.SIGKILL)
+                acceptor.kill()
                 killed = acceptor
     one.restart()
 
     acknowledged = [image for sender in senders for image in sender.acknowledged]
     assert len(acknowledged) >= ROUNDS
     assert sum(sender.cut_off for sender in senders) >= ROUNDS / 2, "the kills hit nothing"
-    assert [status for sender in senders for status, _ in sender.refused] == []
+    # A disk that others keep busy may leave no slot for an object: that is told, and nothing is lost by it.
+    assert {status for sender in senders for status, _ in sender.refused} <= {OUT_OF_RESOURCES}
     assert_kept(one, acknowledged)
     assert parts(one) == []
     rows = [kept.sop_instance_uid for kept in kept_by(one)]
@@ -96,8 +100,8 @@ def _at_rest(pid: int, before: list[Use]) -> Use:
     return now()
 
 
-def _wait_for_success(node: Node, senders: list[Sender], after: int) -> int:
-    """Wait for the acceptor that follows the one killed (`after`), and for an answer of it; return its process id.
+def _wait_for_success(node: Node, senders: list[Sender], after: psutil.Process | None) -> psutil.Process:
+    """Wait for the acceptor that follows the one killed (`after`), and for an answer of it; return its process.
 
     A killed process is listed until the kernel has taken it down, and its last answer may still be on its way.
     """
@@ -107,13 +111,20 @@ def _wait_for_success(node: Node, senders: list[Sender], after: int) -> int:
     return acceptor
 
 
-def _wait_for_acceptor(node: Node, after: int = 0) -> int:
-    wait_until(lambda: _acceptor(node) not in {None, after}, 60, "the acceptor's return")
-    return acceptor_pid(node)
+def _wait_for_acceptor(node: Node, after: psutil.Process | None = None) -> psutil.Process:
+    found: list[psutil.Process] = []
+
+    def is_another() -> bool:
+        found[:] = [one for one in [_acceptor(node)] if one not in {None, after}]
+        return bool(found)
+
+    wait_until(is_another, 60, "the acceptor's return")
+    return found[0]
 
 
-def _acceptor(node: Node) -> int | None:
+def _acceptor(node: Node) -> psutil.Process | None:
+    """Return the acceptor; processes are equal when number and time of start are, as numbers come again."""
     try:
-        return acceptor_pid(node)
-    except LookupError:
+        return psutil.Process(acceptor_pid(node))
+    except (LookupError, psutil.NoSuchProcess):
         return None

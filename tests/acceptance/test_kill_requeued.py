@@ -19,10 +19,11 @@ from dicom_node.core.artifact_kinds import REPORTS, SEGMENTATION
 from tests.acceptance.test_model_files import send
 from tests.peers.node import Node
 from tests.peers.process import free_port, wait_until
+from tests.support.campaign import amount
 
-pytestmark = pytest.mark.timeout(900)
+pytestmark = [pytest.mark.campaign, pytest.mark.timeout(amount(900, campaign=3600))]
 
-ROUNDS = 6
+ROUNDS = amount(2, campaign=6)
 SEED = 20261121
 #: From the first image to the last delivery, told again included, it takes about this long.
 ROUND_S = 7.0

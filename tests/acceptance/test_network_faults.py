@@ -1,4 +1,4 @@
-"""Peers that stall, drip, lie about lengths, flood and talk nonsense: each is cut off, and nobody else notices."""
+"""Peers that stall, drip, lie about lengths, flood and send malformed PDUs are cut off, and nobody else notices."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
+from tests.acceptance.malformed_input import FIRST_WORDS, MALFORMED
 from tests.peers import raw
 from tests.peers.node import Node
 from tests.peers.process import wait_until
 from tests.peers.raw import COMMAND, ECHO_CONTEXT, LAST, STORE_CONTEXT, Raw
 from tests.support.acceptor_state import acceptor_pid, back_at, log_lines, parts, peak_mb, quiet, troubles, use_of
 from tests.support.results.stored_objects import assert_kept, kept_by
-from tests.support.studies.malformed_input import FIRST_WORDS, NONSENSE
 from tests.support.studies.small_images import CT_IMAGE, small_image, uid
 
-pytestmark = pytest.mark.timeout(300)
+pytestmark = pytest.mark.timeout(600)
 
 #: Deadlines of the node that is impatient; the other one waits for 30 and 60 s, as it comes.
 PDU_TIMEOUT_S, NETWORK_TIMEOUT_S = 2.0, 3.0
 #: What a busy machine may add to a deadline. Less than the patience of the other node: what ends within it has not
 #: ended because somebody got tired.
-LEEWAY_S = 12.0
+LEEWAY_S = 25.0
 MAX_OBJECT_MB = 4
 EMPTY = "an empty P-DATA"
 
@@ -106,7 +106,7 @@ def test_a_pdu_that_stops_half_way_is_aborted_by_its_deadline(impatient: Node, p
 def test_an_empty_p_data_is_aborted_by_its_deadline(impatient: Node) -> None:
     """Not at once: the node reads the length of the first fragment together with the head, which is one call less."""
     with Raw(impatient.dicom_port).opened() as peer:
-        peer.send(NONSENSE[EMPTY])
+        peer.send(MALFORMED[EMPTY])
         assert peer.end(PDU_TIMEOUT_S + NETWORK_TIMEOUT_S + LEEWAY_S) == "abort"
 
 
@@ -133,7 +133,7 @@ def bytewise(data: bytes) -> Iterator[bytes]:
 def test_a_request_that_drips_is_cut_off_at_its_deadline(impatient: Node) -> None:
     with Raw(impatient.dicom_port) as peer:
         endless = raw.pdu(raw.ASSOCIATE_RQ, raw.associate_rq()[6:], length=100_000)
-        assert drip(peer, bytewise(endless), 30) < PDU_TIMEOUT_S + LEEWAY_S
+        assert drip(peer, bytewise(endless), 60) < PDU_TIMEOUT_S + LEEWAY_S
 
 
 def test_a_data_set_that_drips_byte_by_byte_is_cut_off_at_the_deadline_of_its_pdu(impatient: Node) -> None:
@@ -143,7 +143,7 @@ def test_a_data_set_that_drips_byte_by_byte_is_cut_off_at_the_deadline_of_its_pd
         peer.send(
             raw.p_data(STORE_CONTEXT, COMMAND | LAST, raw.c_store_rq(image.sop_class_uid, image.sop_instance_uid))
         )
-        assert drip(peer, bytewise(first), 30) < PDU_TIMEOUT_S + LEEWAY_S
+        assert drip(peer, bytewise(first), 60) < PDU_TIMEOUT_S + LEEWAY_S
 
 
 def test_a_pdu_of_a_thousand_tiny_fragments_cannot_stretch_its_deadline(impatient: Node) -> None:
@@ -154,7 +154,7 @@ def test_a_pdu_of_a_thousand_tiny_fragments_cannot_stretch_its_deadline(impatien
         peer.send(
             raw.p_data(STORE_CONTEXT, COMMAND | LAST, raw.c_store_rq(image.sop_class_uid, image.sop_instance_uid))
         )
-        assert drip(peer, fragments, 30) < PDU_TIMEOUT_S + LEEWAY_S
+        assert drip(peer, fragments, 60) < PDU_TIMEOUT_S + LEEWAY_S
 
 
 def test_a_peer_that_never_reads_its_answers_does_not_keep_its_association(impatient: Node) -> None:
@@ -234,13 +234,13 @@ def test_commands_without_end_are_aborted_with_little_memory(listener: Node) -> 
     assert use_of(listener).rss_mb - before.rss_mb < 10
 
 
-# --- nonsense ---
+# --- what no sender says ---
 
 
-@pytest.mark.parametrize("what", [what for what in NONSENSE if what != EMPTY])
-def test_nonsense_on_an_association_is_aborted(listener: Node, what: str) -> None:
+@pytest.mark.parametrize("what", [what for what in MALFORMED if what != EMPTY])
+def test_what_no_sender_says_on_an_association_is_aborted(listener: Node, what: str) -> None:
     with Raw(listener.dicom_port).opened() as peer:
-        peer.send(NONSENSE[what])
+        peer.send(MALFORMED[what])
         assert peer.end(LEEWAY_S) == "abort"
 
 
@@ -317,23 +317,26 @@ def test_a_sender_that_dies_inside_an_object_leaves_nothing_of_it_and_others_go_
 # --- much at once ---
 
 
-def test_requests_as_large_as_allowed_do_not_keep_others_waiting(listener: Node) -> None:
+def test_requests_as_large_as_allowed_do_not_keep_others_waiting(
+    listener: Node, machine_stall_s: Callable[[], float]
+) -> None:
     """The most expensive thing a stranger can ask for: 128 contexts with hundreds of transfer syntaxes each."""
     syntaxes = tuple(f"1.2.840.10008.1.2.4.{number}" for number in range(250))
     most = raw.associate_rq({2 * n + 1: (CT_IMAGE, syntaxes) for n in range(120)}, calling="GREEDY")
-    over = threading.Event()
+    asked, over = threading.Event(), threading.Event()
 
     def ask() -> None:
         while not over.is_set():
             with contextlib.suppress(OSError), Raw(listener.dicom_port) as peer:
                 peer.send(most)
                 peer.receive()
+                asked.set()
 
     greedy = [threading.Thread(target=ask) for _ in range(4)]
     for thread in greedy:
         thread.start()
     try:
-        time.sleep(0.5)
+        assert asked.wait(60)
         waits = []
         for _ in range(5):
             began = time.monotonic()
@@ -346,7 +349,7 @@ def test_requests_as_large_as_allowed_do_not_keep_others_waiting(listener: Node)
         for thread in greedy:
             thread.join()
     # Each of the four takes its turns of the one processor; who had to wait for them would wait for many seconds.
-    assert sorted(waits)[len(waits) // 2] < 3.0, waits
+    assert sorted(waits)[len(waits) // 2] < 3.0 + machine_stall_s(), waits
 
 
 def test_after_a_storm_of_faults_everything_is_as_before(listener: Node) -> None:
@@ -391,8 +394,8 @@ def _reset_inside(peer: Raw, chance: random.Random) -> None:
     peer.reset()
 
 
-def _nonsense(peer: Raw, chance: random.Random) -> None:
-    peer.opened().send(chance.choice(list(NONSENSE.values())))
+def _malformed(peer: Raw, chance: random.Random) -> None:
+    peer.opened().send(chance.choice(list(MALFORMED.values())))
     peer.end(1)
 
 
@@ -414,7 +417,7 @@ def _half_closed(peer: Raw, chance: random.Random) -> None:
 FAULTS: dict[str, Callable[[Raw, random.Random], None]] = {
     "half an object": _half_an_object,
     "reset": _reset_inside,
-    "nonsense": _nonsense,
+    "malformed": _malformed,
     "first word": _first_word,
     "too long": _too_long,
     "half closed": _half_closed,

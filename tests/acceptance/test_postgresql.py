@@ -14,7 +14,7 @@ from tests.peers.node import Node
 from tests.peers.process import wait_until
 from tests.support.studies.data_factories import small_chest_ct
 
-pytestmark = pytest.mark.timeout(300)
+pytestmark = pytest.mark.timeout(600)
 
 
 def test_a_study_comes_back_from_a_node_on_postgresql_even_after_a_kill(

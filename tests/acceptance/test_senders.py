@@ -26,7 +26,7 @@ from tests.support.acceptor_state import troubles
 from tests.support.results.stored_objects import data_set_of, kept_by
 from tests.support.studies.small_images import small_image, uid
 
-pytestmark = pytest.mark.timeout(300)
+pytestmark = pytest.mark.timeout(600)
 
 IMAGES = 5
 

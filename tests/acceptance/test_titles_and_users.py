@@ -23,7 +23,7 @@ from tests.support.acceptor_state import log_lines, troubles
 from tests.support.results.arrivals import opened_database
 from tests.support.studies.small_images import EXPLICIT_LITTLE, small_image
 
-pytestmark = pytest.mark.timeout(300)
+pytestmark = pytest.mark.timeout(600)
 
 NOT_RECOGNISED_CALLER, NOT_RECOGNISED_CALLED, NO_REASON = (1, 1, 3), (1, 1, 7), (1, 1, 1)
 PRIVATE_CLASS = "1.3.12.2.1107.5.9.1"

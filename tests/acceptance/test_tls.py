@@ -23,12 +23,12 @@ from tests.support.acceptor_state import back_at, quiet, troubles, use_of
 from tests.support.results.stored_objects import assert_kept
 from tests.support.studies.small_images import small_image
 
-pytestmark = pytest.mark.timeout(300)
+pytestmark = pytest.mark.timeout(600)
 
 #: The deadline of the node that is impatient; the other one waits for 10 s, as it comes.
 HANDSHAKE_S = 2.0
 #: What a busy machine may add to a deadline.
-LEEWAY_S = 12.0
+LEEWAY_S = 25.0
 
 
 @pytest.fixture(scope="module")
@@ -153,7 +153,7 @@ def test_ciphers_without_forward_secrecy_or_authenticated_encryption_are_refused
 
 
 def test_a_stalled_handshake_keeps_no_other_peer_waiting(
-    impatient: Node, certificates: Certificates, standstill_s: Callable[[], float]
+    impatient: Node, certificates: Certificates, machine_stall_s: Callable[[], float]
 ) -> None:
     before = quiet(impatient)
     stalled = [socket.create_connection(("127.0.0.1", tls_port(impatient))) for _ in range(20)]
@@ -162,7 +162,7 @@ def test_a_stalled_handshake_keeps_no_other_peer_waiting(
     began = time.monotonic()
     with Raw(tls_port(impatient), tls=certificates.client(certificates.modality)).opened() as peer:
         assert peer.echo() == 0
-        assert time.monotonic() - began < 1.0 + standstill_s()
+        assert time.monotonic() - began < 1.0 + machine_stall_s()
         peer.release()
     for connection in stalled:
         connection.settimeout(HANDSHAKE_S + LEEWAY_S)
@@ -181,7 +181,7 @@ def test_a_handshake_that_drips_is_cut_off_at_its_deadline(impatient: Node) -> N
         connection.settimeout(0.1)
         ended = False
         with contextlib.suppress(ConnectionError):
-            while time.monotonic() - began < 30 and not ended:
+            while time.monotonic() - began < 60 and not ended:
                 connection.sendall(b"\0")
                 with contextlib.suppress(TimeoutError):
                     ended = connection.recv(4096) == b""
@@ -189,9 +189,9 @@ def test_a_handshake_that_drips_is_cut_off_at_its_deadline(impatient: Node) -> N
 
 
 def test_five_hundred_silent_peers_on_the_tls_port_keep_nobody_out(
-    node: Callable[..., Node], certificates: Certificates
+    node: Callable[..., Node], certificates: Certificates, machine_stall_s: Callable[[], float]
 ) -> None:
-    one = node(route=[], dicom_tls=tls_settings(certificates, handshake_timeout_s=20))
+    one = node(route=[], dicom_tls=tls_settings(certificates, handshake_timeout_s=40))
     before = quiet(one)
     crowd = [socket.create_connection(("127.0.0.1", tls_port(one))) for _ in range(500)]
     try:
@@ -199,11 +199,11 @@ def test_five_hundred_silent_peers_on_the_tls_port_keep_nobody_out(
         with Raw(tls_port(one), tls=certificates.client(certificates.modality)).opened() as peer:
             assert peer.echo() == 0
             peer.release()
-        assert time.monotonic() - began < 10, "it waited for the deadline of others"
+        assert time.monotonic() - began < 20 + machine_stall_s(), "it waited for the deadline of others"
         assert echoscu(one.dicom_port).returncode == 0
         # Threads whose connections were just cut may take a moment to end.
-        wait_until(lambda: use_of(one).threads - before.threads <= 200, 10, "the end of threads beyond the limit")
-        wait_until(lambda: use_of(one).descriptors - before.descriptors <= 250, 10, "the end of their connections")
+        wait_until(lambda: use_of(one).threads - before.threads <= 200, 60, "the end of threads beyond the limit")
+        wait_until(lambda: use_of(one).descriptors - before.descriptors <= 250, 60, "the end of their connections")
     finally:
         for connection in crowd:
             connection.close()
@@ -221,7 +221,7 @@ def test_deadlines_hold_over_tls_too(impatient: Node, certificates: Certificates
         if how == "drip":
             peer.socket.settimeout(0.1)
             with contextlib.suppress(OSError):
-                while time.monotonic() - began < 30 and not ended:
+                while time.monotonic() - began < 60 and not ended:
                     peer.send(b"\0")
                     with contextlib.suppress(TimeoutError):
                         ended = bool(peer.socket.recv(4096))

@@ -17,7 +17,7 @@ from tests.peers.process import free_port, wait_until
 from tests.support.needs import REPOSITORY
 from tests.support.studies.data_factories import small_chest_ct
 
-pytestmark = pytest.mark.timeout(300)
+pytestmark = pytest.mark.timeout(600)
 
 STUDY = str(small_chest_ct()[0][0].StudyInstanceUID)
 ROUTE = {"name": "ct", "model": "ct-lung-density", "quiet_period_s": 1.0, "when": {"modality": "CT"}}

@@ -16,7 +16,7 @@ from dicom_node.core.errors import DeliveryDeferred, NotAnalysable
 def perform(request: object) -> object:
     """Do what the request names."""
     assert isinstance(request, tuple)
-    return _DEEDS[request[0]](*request[1:])
+    return _ACTIONS[request[0]](*request[1:])
 
 
 def _add(left: int, right: int) -> tuple[int, int]:
@@ -77,7 +77,7 @@ def _sleep(seconds: float, at_work: Path) -> None:
     time.sleep(seconds)
 
 
-_DEEDS: dict[str, Callable[..., object]] = {
+_ACTIONS: dict[str, Callable[..., object]] = {
     "add": _add,
     "segfault": _segfault,
     "exit": _exit,

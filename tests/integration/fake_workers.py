@@ -19,13 +19,13 @@ def _meet(count: str, folder: str) -> None:
 
 def perform(task: Task) -> object:
     """Do what the route's name says and tell which process did it, where, and when."""
-    deed, _, argument = task.request.context.route_name.partition(" ")
+    action, _, argument = task.request.context.route_name.partition(" ")
     started = time.monotonic()
-    if deed == "sleep":
+    if action == "sleep":
         time.sleep(float(argument))
-    if deed == "meet":
+    if action == "meet":
         _meet(*argument.split(" ", 1))
-    if deed == "segfault":
+    if action == "segfault":
         ctypes.string_at(0)
     told = {"pid": os.getpid(), "threads": os.environ.get("OMP_NUM_THREADS", "")}
     return told | {"place": task.place, "started": started, "ended": time.monotonic()}

@@ -20,8 +20,8 @@ from dicom_node.analysis.answer import Analysis, NotAnalysed  # noqa: E402
 from dicom_node.core.entities import Presence  # noqa: E402
 from dicom_node.core.errors import ModelUnavailable  # noqa: E402
 from dicom_node.demo.phantoms import chest_radiograph_phantom  # noqa: E402
-from dicom_node.inference.anomaly import cxr, networks  # noqa: E402
-from dicom_node.inference.anomaly.detector import TERMS, Detector, prepared  # noqa: E402
+from dicom_node.inference.anomaly import cxr  # noqa: E402
+from dicom_node.inference.anomaly.detector import TERMS, Detector, encoder_of, prepared  # noqa: E402
 from dicom_node.inference.cards.card import load_card  # noqa: E402
 from dicom_node.inference.runner import run_model  # noqa: E402
 from dicom_node.inference.training import anomaly_report, anomaly_stages, bundle_folder, cxr_anomaly  # noqa: E402
@@ -104,7 +104,7 @@ def test_the_limit_lets_the_wanted_share_of_held_out_normals_pass(quick: Detecto
 
 def test_the_vgg16_encoder_takes_weights_as_torchvision_names_them(drawn_split: Split, tmp_path: Path) -> None:
     torch.manual_seed(0)
-    published = {f"features.{key}": value for key, value in networks.encoder_of("vgg16").state_dict().items()}
+    published = {f"features.{key}": value for key, value in encoder_of("vgg16").state_dict().items()}
     published["classifier.6.bias"] = torch.zeros(1000)
     save_file(published, tmp_path / "vgg16.safetensors")
     recipe = anomaly_stages.AnomalyRecipe(

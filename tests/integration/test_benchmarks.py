@@ -1,12 +1,14 @@
-"""The benchmarks run and tell what they measured; never how fast it was, which a busy machine decides."""
+"""Every measurement runs and tells what it measured; never how fast it was, which a busy machine decides."""
 
 from __future__ import annotations
 
 import json
-import os
+import re
 import subprocess
 import sys
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -15,58 +17,75 @@ from tests.support import needs
 #: A busy machine takes its time to start and to fill; how long is not what is tested.
 pytestmark = pytest.mark.timeout(600)
 
-COLUMNS = {"receiver", "load", "associations", "objects", "acknowledged_s", "filed_s", "peak_rss_bytes", "p99_ms"}
+#: What takes hours and is not part of `make bench`.
+LASTING = {"soak"}
+
+
+def programs() -> list[str]:
+    """The modules that are run as `python -m benchmarks.NAME` by a person: they have a command line."""
+    folder = needs.REPOSITORY / "benchmarks"
+    return sorted(path.stem for path in folder.glob("*.py") if "parser_of(__doc__" in path.read_text(encoding="utf-8"))
 
 
 def run(module: str, *arguments: str) -> str:
     finished = subprocess.run(
         [sys.executable, "-m", f"benchmarks.{module}", *arguments],
-        cwd=needs.REPOSITORY, capture_output=True, text=True, timeout=540, check=False, env={**os.environ},
+        cwd=needs.REPOSITORY, capture_output=True, text=True, timeout=540, check=False,
     )  # fmt: skip
     assert finished.returncode == 0, finished.stderr[-2000:]
     return finished.stdout
 
 
-def test_intake_compares_the_node_with_a_peer(tmp_path: Path) -> None:
-    needs.tool("storescu", "dcmtk")
-    found = tmp_path / "found.json"
-    table = run(
-        "intake", "--rounds", "1", "--count", "4", "--loads", "mr", "--associations", "2", "--receivers", "node",
-        "storescp", "--json", str(found),
-    )  # fmt: skip
-    runs = json.loads(found.read_text())
-    assert {one["receiver"] for one in runs} == {"node", "storescp"}
-    assert {one["objects"] for one in runs} == {8, 16}  # four objects on two associations; on four for response times
-    assert all(one.keys() >= COLUMNS and one["acknowledged_s"] > 0 for one in runs)
+def numbers(figures: Any) -> Iterator[float]:
+    """Yield every number of a JSON value."""
+    if isinstance(figures, list | dict):
+        for one in figures.values() if isinstance(figures, dict) else figures:
+            yield from numbers(one)
+    elif isinstance(figures, int | float):
+        yield figures
+
+
+# --- what each has to tell ---
+
+
+def _index_scale(figures: Any, table: str) -> None:
+    assert figures["ratio, batches of 128"] > 0
+    assert figures["1200 instances, s to ready"] > 0
+    assert "ratio, batches of 128" in table
+
+
+def _inference(figures: Any, _: str) -> None:
+    rates = figures["images_per_s"]
+    assert set(rates) == {"bare", "bare with Grad-CAM", "node, to the answer", "node, whole study"}
+    assert min(rates.values()) > 0
+    assert figures["ratio, node to the answer / bare"] > 0
+    assert min(figures["cold_s"].values()) > 0
+    assert min(figures["peak_mb"].values()) > 50
+
+
+def _intake(figures: Any, table: str) -> None:
+    assert {one["receiver"] for one in figures} == {"node", "orthanc", "storescp", "pynetdicom"}
+    assert {one["objects"] for one in figures} == {8, 16}  # four objects on two associations; on four for responses
+    assert all(one["acknowledged_s"] > 0 and one["filed_s"] > 0 and one["peak_rss_bytes"] > 0 for one in figures)
+    assert any(one["p99_ms"] > 0 for one in figures)
     assert "node/this" in table
 
 
-def test_the_index_is_measured_at_two_sizes(tmp_path: Path) -> None:
-    found = tmp_path / "found.json"
-    run("index_scale", "--small", "600", "--large", "1200", "--json", str(found))
-    figures = json.loads(found.read_text())
-    assert figures["ratio, batches of 128"] > 0
-    assert figures["1200 instances, s to ready"] > 0
+def _intake_limit(figures: Any, table: str) -> None:
+    assert set(figures["objects_per_s"]) == {"1", "4", "16"}
+    assert len(figures["ms_for_512_kib"]) == 6
+    assert "slot overwritten + fdatasync" in table
+    assert "storescu into nothing" in table
 
 
-def test_the_limits_of_disk_and_sender_are_measured(tmp_path: Path) -> None:
-    needs.tool("storescu", "dcmtk")
-    told = run("intake_limit", "--count", "5", "--folder", str(tmp_path))
-    assert "slot overwritten + fdatasync" in told
-    assert "storescu into nothing" in told
+def _overhead(figures: Any, table: str) -> None:
+    (only_round,) = figures
+    assert only_round["delivered to the PACS"] > 0
+    assert only_round["model (gate, volume, segmentation)"] > 0
+    assert "node's own share (total without model)" in table
 
 
-def test_a_node_is_sampled_while_it_ages(tmp_path: Path) -> None:
-    needs.tool("storescu", "dcmtk")
-    found = tmp_path / "found.json"
-    run("soak", "--objects", "2000", "--associations", "2", "--json", str(found))
-    assert {sample["process"] for sample in json.loads(found.read_text())} >= {"node", "acceptor"}
-
-
-def test_writing_results_tells_the_share_of_every_kind(tmp_path: Path) -> None:
-    found = tmp_path / "found.json"
-    table = run("results", "--slices", "12", "--rows", "64", "--rounds", "1", "--json", str(found))
-    figures = json.loads(found.read_text())
+def _results(figures: Any, table: str) -> None:
     assert figures["full result (SR, 8 SC, SEG)"]["objects"] == 10
     assert {name: figures[name]["objects"] for name in ("SR", "SC", "SEG")} == {"SR": 1, "SC": 8, "SEG": 1}
     assert {"GSPS", "KOS", "PDF", "all of these"} <= figures.keys()
@@ -74,13 +93,53 @@ def test_writing_results_tells_the_share_of_every_kind(tmp_path: Path) -> None:
     assert "12 slices of 64 x 64" in table
 
 
-def test_inference_is_held_against_a_bare_loop(tmp_path: Path) -> None:
-    found = tmp_path / "found.json"
-    run("inference", "--studies", "2", "--rows", "256", "--rounds", "2", "--json", str(found))
-    figures = json.loads(found.read_text())
-    rates = figures["images_per_s"]
-    assert set(rates) == {"bare", "bare with Grad-CAM", "node, to the answer", "node, whole study"}
-    assert min(rates.values()) > 0
-    assert figures["ratio, node to the answer / bare"] > 0
-    assert min(figures["cold_s"].values()) > 0
-    assert min(figures["peak_mb"].values()) > 50
+def _soak(figures: Any, table: str) -> None:
+    assert {sample["process"] for sample in figures} >= {"node", "acceptor", "headers"}
+    assert all(sample["rss_mb"] > 0 and sample["threads"] > 0 for sample in figures)
+    assert "2000 objects" in table
+
+
+def _startup(figures: Any, table: str) -> None:
+    who = {f"{who} {what}" for who in ("node", "orthanc") for what in ("listens", "answers C-ECHO")}
+    assert figures.keys() == who | {f"{one}, first start" for one in who}
+    assert all(min(times) > 0 for times in figures.values())
+    assert "node / orthanc, answers C-ECHO" in table
+
+
+TOLD: Mapping[str, Callable[[Any, str], None]] = {
+    "index_scale": _index_scale,
+    "inference": _inference,
+    "intake": _intake,
+    "intake_limit": _intake_limit,
+    "overhead": _overhead,
+    "results": _results,
+    "soak": _soak,
+    "startup": _startup,
+}
+
+
+@pytest.mark.parametrize("program", programs())
+def test_a_measurement_runs_and_tells_its_figures(program: str, tmp_path: Path) -> None:
+    needs.tool("storescu", "dcmtk")
+    needs.tool("Orthanc", "orthanc")
+    file = tmp_path / "figures.json"
+    table = run(program, "--quick", "--json", str(file))
+    figures = json.loads(file.read_text(encoding="utf-8"))
+    assert all(abs(number) < 1e12 for number in numbers(figures)), "infinite, or none"
+    TOLD[program](figures, table)
+
+
+def test_a_size_named_after_quick_counts() -> None:
+    from benchmarks import intake  # noqa: PLC0415 - its parser alone
+
+    assert intake.parsed(["--quick"]).rounds == 1
+    assert intake.parsed(["--quick", "--rounds", "3"]).rounds == 3
+    assert intake.parsed([]).rounds == 5
+
+
+def test_make_bench_runs_every_measurement_that_ends_within_the_hour() -> None:
+    makefile = (needs.REPOSITORY / "Makefile").read_text(encoding="utf-8")
+    listed = re.search(r"^BENCHMARKS := (.*)$", makefile, re.MULTILINE)
+    assert listed is not None
+    assert set(listed[1].split()) == set(programs()) - LASTING
+    assert set(TOLD) == set(programs())

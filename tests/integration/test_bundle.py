@@ -251,7 +251,7 @@ def test_a_map_without_heat_has_no_box() -> None:
 
 
 def test_the_bundle_of_the_documentation_runs(radiograph: Dataset, tmp_path: Path) -> None:
-    model = write_example("monai-bundle", tmp_path / "model")
+    model = write_example("a bundle from nothing", tmp_path / "model")
     subprocess.run([sys.executable, "make_weights.py"], cwd=model, env=os.environ | {"PYTHONWARNINGS": ""}, check=True)
     card, digest = model / "model_card.toml", hashlib.sha256((model / "models/model.safetensors").read_bytes())
     card.write_text(card.read_text().replace('sha256 = ""', f'sha256 = "{digest.hexdigest()}"'))

@@ -162,7 +162,7 @@ def test_the_outcome_goes_to_the_listener_of_a_peer_that_has_one(
         request = references((str(CTImageStorage), str(images[0].SOPInstanceUID)))
         assert ask(association, request) == 0x0000
     with one.api() as api:
-        wait_until(lambda: "did not accept" in latest(api)["note"], PATIENCE_S, "a failed attempt")
+        wait_until(lambda: "cannot be reached" in latest(api)["note"], PATIENCE_S, "a failed attempt")
     listener = AE(ae_title="MOD1")
     listener.add_supported_context(StorageCommitmentPushModel, scu_role=True, scp_role=True)
     server = listener.start_server(("127.0.0.1", port), block=False, evt_handlers=reports_into(heard))

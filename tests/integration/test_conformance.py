@@ -34,7 +34,7 @@ def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Node]:
 
 def stated(table: str) -> list[str]:
     """Return the UIDs of a table of the statement."""
-    text = (DOCS / "conformance.md").read_text(encoding="utf-8")
+    text = (DOCS / "reference" / "conformance.md").read_text(encoding="utf-8")
     found = re.search(rf"<!-- written from the code: {table} -->(.*?)<!-- end -->", text, re.DOTALL)
     assert found is not None, f"no table {table}"
     return re.findall(r"\| `([0-9.]+)`", found[1])
@@ -72,7 +72,7 @@ def test_every_transfer_syntax_of_the_statement_is_accepted_alone(node: Node) ->
 
 
 def test_the_other_services_are_what_the_statement_says(node: Node) -> None:
-    text = (DOCS / "conformance.md").read_text(encoding="utf-8")
+    text = (DOCS / "reference" / "conformance.md").read_text(encoding="utf-8")
     roles = dict(re.findall(r"^\| [^|]+ \| `([0-9.]+)` \| (SCP|SCU|SCP, SCU) \|", text, re.MULTILINE))
     contexts = [(uid, str(ImplicitVRLittleEndian)) for uid in roles]
     answered = results(node, contexts)

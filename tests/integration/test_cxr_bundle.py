@@ -15,7 +15,7 @@ from pydicom import dcmread
 torch = pytest.importorskip("torch", reason="the inference extra is not installed")
 
 from dicom_node.inference.cards.card import load_card  # noqa: E402
-from dicom_node.inference.explain import cam  # noqa: E402
+from dicom_node.inference.explain import methods  # noqa: E402
 from dicom_node.inference.training import bundle_folder, report  # noqa: E402
 from tests.support.needs import real_data  # noqa: E402
 
@@ -55,7 +55,7 @@ def probability(network: torch.nn.Module, pixels: FloatArray) -> float:
 
 def grad_cam(network: torch.nn.Module, pixels: FloatArray) -> NDArray[np.float32]:
     card = load_card(FOLDER)
-    return cam.grad_cam(
+    return methods.grad_cam(
         network,
         prepared(pixels),
         layer=card.explain["layer"],

@@ -9,7 +9,7 @@ torch = pytest.importorskip("torch", reason="the inference extra is not installe
 from monai.networks.nets.resnet import ResNet  # noqa: E402
 
 from dicom_node.inference.ensemble import MirroredEnsemble, member_state  # noqa: E402
-from dicom_node.inference.explain.cam import grad_cam  # noqa: E402
+from dicom_node.inference.explain.methods import grad_cam  # noqa: E402
 
 
 def member(seed: int) -> torch.nn.Module:

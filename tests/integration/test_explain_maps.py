@@ -16,7 +16,7 @@ from dicom_node.inference.explain.maps import (
     uncertainty_map,
     unit_range,
 )
-from dicom_node.inference.explain.rollout import attention_rollout
+from dicom_node.inference.explain.methods import attention_rollout
 
 
 def attending(patch: int, *, tokens: int = 17, heads: int = 2) -> NDArray[np.float64]:

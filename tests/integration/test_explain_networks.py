@@ -13,8 +13,11 @@ torch = pytest.importorskip("torch", reason="the inference extra is not installe
 
 from dicom_node.core.errors import ModelUnavailable  # noqa: E402
 from dicom_node.demo.phantoms import chest_radiograph_phantom  # noqa: E402
-from dicom_node.inference.explain.cam import grad_cam, grad_cam_plus_plus  # noqa: E402
-from dicom_node.inference.explain.occlusion import occlusion  # noqa: E402
+from dicom_node.inference.explain.methods import (  # noqa: E402
+    grad_cam,
+    grad_cam_plus_plus,
+    occlusion,
+)
 from dicom_node.inference.training import bundle_folder  # noqa: E402
 
 CAMS = pytest.mark.parametrize("explain", [grad_cam, grad_cam_plus_plus])

@@ -1,4 +1,4 @@
-"""docs/extend.md, followed literally: a new kind of destination is one module and one line, and gets what is owed."""
+"""docs/how-to/extend.md, followed literally: a new kind of destination, one module and one line, gets what is owed."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import pytest
 from tests.support.needs import REPOSITORY
 
 ROOMS = ("dicom_node", "config", "fhir", "inference", "sr_writer")
-PAGE = (REPOSITORY / "docs" / "extend.md").read_text(encoding="utf-8")
+PAGE = (REPOSITORY / "docs" / "how-to" / "extend.md").read_text(encoding="utf-8")
 RECIPE = PAGE.partition("## A destination kind\n")[2].partition("\n## ")[0]
 SETTINGS = re.findall(r"```\n(\[\[destination\]\]\n.*?)```", RECIPE, re.DOTALL)[0]
 

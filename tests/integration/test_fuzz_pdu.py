@@ -1,7 +1,7 @@
 """Recorded connections of real senders, mutated by the thousand: the node answers the next echo, whatever was said.
 
-`FUZZ_SECONDS` sets how long; `make fuzz` takes ten minutes. Every mutant follows from its number: a failure names the
-numbers of its batch, and `FUZZ_FIRST` starts there.
+`FUZZ_SECONDS` sets how long; `make fuzz` takes ten minutes, as a campaign does. Every mutant follows from its number:
+a failure names the numbers of its batch, and `FUZZ_FIRST` starts there.
 """
 
 from __future__ import annotations
@@ -32,11 +32,11 @@ from tests.peers.node import Node
 from tests.peers.raw import Raw
 from tests.peers.recorder import Recorder, recording
 from tests.support.acceptor_state import Use, back_at, log_lines, quiet, troubles, use_of
-from tests.support.needs import IN_CI
+from tests.support.campaign import amount
 from tests.support.results.stored_objects import kept_by
 from tests.support.studies.small_images import small_image
 
-SECONDS = float(os.environ.get("FUZZ_SECONDS") or (60 if IN_CI else 20))
+SECONDS = float(os.environ.get("FUZZ_SECONDS") or amount(12, campaign=600))
 FIRST = int(os.environ.get("FUZZ_FIRST") or 0)
 SEED = 20261121
 BATCH, PEERS = 200, 4
@@ -45,7 +45,7 @@ FEWEST_BATCHES = 5
 PDU_TIMEOUT_S, NETWORK_TIMEOUT_S = 2.0, 3.0
 MOST_MEMORY_MB = 60.0
 
-pytestmark = pytest.mark.timeout(SECONDS + 240)
+pytestmark = [pytest.mark.campaign, pytest.mark.timeout(SECONDS + 240)]
 
 
 @pytest.fixture(scope="module")
@@ -157,13 +157,13 @@ def say_batch(port: int, first: int, seeds: Sequence[Pdus]) -> None:
         thread.join()
 
 
-def assert_unmoved(node: Node, before: Use, line: int, standstill_s: Callable[[], float]) -> None:
+def assert_unmoved(node: Node, before: Use, line: int, machine_stall_s: Callable[[], float]) -> None:
     """The node answers at once, its log has no traceback, and it holds no more than a batch can hold open."""
     began = time.monotonic()
     with Raw(node.dicom_port, timeout_s=60).opened() as peer:
         assert peer.echo() == 0
         peer.release()
-    assert time.monotonic() - began < 2.0 + standstill_s()
+    assert time.monotonic() - began < 2.0 + machine_stall_s()
     assert troubles(node, line) == []
     now = use_of(node)
     assert now.threads <= before.threads + BATCH, (before, now)
@@ -172,14 +172,14 @@ def assert_unmoved(node: Node, before: Use, line: int, standstill_s: Callable[[]
 
 
 def test_no_mutant_of_a_real_connection_stops_the_node_or_leaves_anything_behind(
-    listener: Node, seeds: Sequence[Pdus], standstill_s: Callable[[], float]
+    listener: Node, seeds: Sequence[Pdus], machine_stall_s: Callable[[], float]
 ) -> None:
     say_batch(listener.dicom_port, FIRST, seeds)  # what is made once for all is made before the count
     before = quiet(listener)
     until, first, line = time.monotonic() + SECONDS, FIRST + BATCH, 0
     while time.monotonic() < until or first < FIRST + BATCH * FEWEST_BATCHES:
         try:
-            assert_unmoved(listener, before, line, standstill_s)
+            assert_unmoved(listener, before, line, machine_stall_s)
         except (AssertionError, OSError) as error:
             raise AssertionError(f"after mutants {first} to {first + BATCH - 1} (FUZZ_FIRST={first})") from error
         line = len(log_lines(listener))

@@ -352,7 +352,7 @@ def test_a_pipe_and_a_device_without_end_are_refused_at_once(tmp_path: Path) -> 
 def test_names_of_files_cannot_move_the_cursor(ours: dict[tuple[str, ArtifactKind], Path], tmp_path: Path) -> None:
     good, bad = tmp_path / "\x1b[2Jgood\udcff.dcm", tmp_path / "\x1b[2Jbad\u202e.dcm"
     shutil.copy(ours["radiograph", ArtifactKind.STRUCTURED_REPORT], good)
-    bad.write_bytes(b"nonsense")
+    bad.write_bytes(b"no DICOM")
     done = run(str(good), str(bad), str(tmp_path / "\x1b[2Jnone"))
     assert "Structured report: ?[2Jgood?.dcm" in done.stdout
     assert "?[2Jbad?.dcm is no DICOM object" in done.stderr
@@ -406,7 +406,7 @@ def test_the_command_prints_a_tree_and_goes_on_after_a_file_it_cannot_read(
     ours: dict[tuple[str, ArtifactKind], Path], tmp_path: Path
 ) -> None:
     broken = tmp_path / "broken.dcm"
-    broken.write_bytes(b"nonsense")
+    broken.write_bytes(b"no DICOM")
     done = run(str(broken), str(ours["radiograph", ArtifactKind.STRUCTURED_REPORT]), "--codes")
     assert done.returncode == 1
     assert done.stderr == f"dicom-node: {broken} is no DICOM object: it does not say of what SOP class it is.\n"

@@ -14,8 +14,9 @@ from dicom_node.core.codes import VOLUME
 from dicom_node.demo.phantoms import Chest
 from dicom_node.inference.cards.card import SHIPPED_MODELS
 from dicom_node.inference.runner import run_model
-from tests.support.studies import chests, volumes
-from tests.support.studies.chests import Scan
+from tests.integration import chests
+from tests.integration.chests import Scan
+from tests.support.studies import volumes
 from tests.support.studies.data_factories import request_for
 
 MODEL = SHIPPED_MODELS / "ct-lung-density"

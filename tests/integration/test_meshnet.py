@@ -1,4 +1,4 @@
-"""Third-party weights wrapped as docs/models.md says: MeshNet on real MR of the head, plausible or told to be not."""
+"""Weights wrapped as docs/how-to/wrap-weights.md says: MeshNet on real MR of the head, plausible or told to be not."""
 
 from __future__ import annotations
 
@@ -32,8 +32,7 @@ pytestmark = pytest.mark.timeout(900)
 def meshnet(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Follow the steps of the page."""
     source, folder = real_data(_WEIGHTS), tmp_path_factory.mktemp("models") / "meshnet-brain"
-    page = (REPOSITORY / "docs" / "models.md").read_text(encoding="utf-8")
-    section = page.split("## Wrapping third-party weights: MeshNet")[1].split("\n## ")[0]
+    section = (REPOSITORY / "docs" / "how-to" / "wrap-weights.md").read_text(encoding="utf-8")
     listings = {name: dedent(text) for name, text in _LISTING.findall(section)}
     for name, text in listings.items():
         path = folder / name

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 
 import numpy as np
@@ -18,9 +17,7 @@ from tests.peers.dcmtk import Receiver, running_storescp
 from tests.peers.orthanc import Orthanc
 from tests.peers.process import free_port, wait_until
 
-#: Longer than StableAge (1 s), Orthanc's own watch over it (1 s) and two rounds of the script (1 s each).
-NOTHING_MORE_COMES_S = 5.0
-SERIES = "1.2.3.4.1"
+SERIES, LATER = "1.2.3.4.1", "1.2.3.4.99"
 OURS = "DICOM AI Node Project"
 
 
@@ -78,6 +75,16 @@ def store(orthanc: Orthanc, *images: Dataset) -> None:
         orthanc.upload_dataset(image)
 
 
+def arrived_before_a_later_series(orthanc: Orthanc, receiver: Receiver) -> int:
+    """Store an image of another series and wait for it; return how many C-STOREs were answered before its own.
+
+    The script works off Orthanc's journal in order, and a series that is under way before one that became stable later.
+    """
+    store(orthanc, an_image(LATER, 1))
+    wait_until(lambda: LATER in {one.SeriesInstanceUID for one in receiver.datasets()}, 90, "the later series", 0.2)
+    return arrivals(receiver) - 1
+
+
 def test_a_series_is_sent_once_and_a_late_image_alone(orthanc: Orthanc, storescp: Receiver) -> None:
     orthanc.know(storescp.aet, storescp.port)
 
@@ -85,9 +92,7 @@ def test_a_series_is_sent_once_and_a_late_image_alone(orthanc: Orthanc, storescp
     storescp.wait_for(3)
     store(orthanc, an_image(SERIES, 4))
     storescp.wait_for(4)
-    time.sleep(NOTHING_MORE_COMES_S)
-
-    assert arrivals(storescp) == 4
+    assert arrived_before_a_later_series(orthanc, storescp) == 4
 
 
 def test_nothing_is_sent_again_after_a_restart_but_a_late_image_is(orthanc: Orthanc, storescp: Receiver) -> None:
@@ -100,9 +105,7 @@ def test_nothing_is_sent_again_after_a_restart_but_a_late_image_is(orthanc: Orth
     orthanc.know(storescp.aet, storescp.port)
     store(orthanc, an_image(SERIES, 3))
     storescp.wait_for(3)
-    time.sleep(NOTHING_MORE_COMES_S)
-
-    assert arrivals(storescp) == 3
+    assert arrived_before_a_later_series(orthanc, storescp) == 3
 
 
 def test_no_result_of_the_node_goes_back(orthanc: Orthanc, storescp: Receiver) -> None:
@@ -110,11 +113,8 @@ def test_no_result_of_the_node_goes_back(orthanc: Orthanc, storescp: Receiver) -
 
     store(orthanc, our_capture("1.2.3.4.11"), our_report("1.2.3.4.12"), an_image_we_contributed_to("1.2.3.4.13"))
     store(orthanc, an_image(SERIES, 1))
-    storescp.wait_for(1)
-    time.sleep(NOTHING_MORE_COMES_S)
-
-    assert [image.SeriesInstanceUID for image in storescp.datasets()] == [SERIES]
-    assert arrivals(storescp) == 1
+    assert arrived_before_a_later_series(orthanc, storescp) == 1
+    assert {image.SeriesInstanceUID for image in storescp.datasets()} == {SERIES, LATER}
 
 
 def test_what_came_while_the_node_was_down_and_orthanc_restarted_is_sent(orthanc: Orthanc, tmp_path: Path) -> None:
@@ -128,5 +128,4 @@ def test_what_came_while_the_node_was_down_and_orthanc_restarted_is_sent(orthanc
     orthanc.know("STORESCP", port)
     with running_storescp(tmp_path / "late", port=port) as receiver:
         receiver.wait_for(1, timeout_s=90)
-        time.sleep(NOTHING_MORE_COMES_S)
-        assert arrivals(receiver) == 1
+        assert arrived_before_a_later_series(orthanc, receiver) == 1

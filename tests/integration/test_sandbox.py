@@ -39,14 +39,14 @@ def test_the_answer_comes_from_another_process_that_stays_warm(sandbox: Sandbox)
 
 
 @pytest.mark.parametrize(
-    ("deed", "told"),
+    ("action", "told"),
     [(("segfault",), "SIGSEGV"), (("exit", 3), "status 3"), (("exit", 0), "status 0")],
 )
 def test_a_crash_is_told_and_the_next_run_has_a_new_process(
-    sandbox: Sandbox, deed: tuple[object, ...], told: str
+    sandbox: Sandbox, action: tuple[object, ...], told: str
 ) -> None:
     with pytest.raises(WorkerDied, match=told):
-        sandbox.run(deed)
+        sandbox.run(action)
 
     assert sandbox.run(("add", 1, 1)) is not None
 

@@ -37,10 +37,18 @@ def address(database: Database, tmp_path: Path) -> Iterator[str]:
     server.stop()
 
 
-@pytest.fixture
-def browser(tmp_path: Path) -> Iterator[Browser]:
-    with running_browser(tmp_path) as browser:
+@pytest.fixture(scope="module")
+def shared_browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
+    with running_browser(tmp_path_factory.mktemp("browser")) as browser:
         yield browser
+
+
+@pytest.fixture
+def browser(shared_browser: Browser) -> Browser:
+    """The browser of the module: each test has a server, and with it an origin and its storage, of its own."""
+    shared_browser.open("about:blank")
+    shared_browser.complaints.clear()
+    return shared_browser
 
 
 def sign_in(browser: Browser, address: str, token: str = TOKEN) -> None:

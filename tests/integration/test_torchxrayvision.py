@@ -25,8 +25,7 @@ from dicom_node.inference.cards.card import load_card
 from dicom_node.inference.prediction import ModelInput
 from dicom_node.inference.runtimes import torchxrayvision
 from dicom_node.inference.training import convert_torchxrayvision as converter
-from dicom_node.inference.training.convert_torchxrayvision import read_tensors
-from dicom_node.inference.training.torchxrayvision_labels import LABELS, PUBLISHED_POINTS
+from dicom_node.inference.training.convert_torchxrayvision import LABELS, PUBLISHED_POINTS, read_tensors
 
 _MODULE = "torchxrayvision.models"
 

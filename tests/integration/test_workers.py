@@ -20,9 +20,9 @@ from dicom_node.jobs.workers import Workers, WorkerSettings
 TARGET = "tests.integration.fake_workers:perform"
 
 
-def task(deed: str, model: str = "a") -> Task:
+def task(action: str, model: str = "a") -> Task:
     context = ReportContext(
-        job_key="k", route_name=deed, started_at=datetime(2026, 1, 1, tzinfo=UTC), ae_title="AINODE", node_uid="1.2"
+        job_key="k", route_name=action, started_at=datetime(2026, 1, 1, tzinfo=UTC), ae_title="AINODE", node_uid="1.2"
     )
     request = AnalysisRequest(context=context, model_dir=Path(model), files=(), out_dir=Path())
     return Task(request=request, fhir=FhirOptions())
@@ -36,8 +36,8 @@ def three(monkeypatch: pytest.MonkeyPatch) -> Iterator[Workers]:
     workers.close()
 
 
-def run(workers: Workers, deed: str, model: str = "a") -> Mapping[str, Any]:
-    return cast("Mapping[str, Any]", workers.run(task(deed, model)))
+def run(workers: Workers, action: str, model: str = "a") -> Mapping[str, Any]:
+    return cast("Mapping[str, Any]", workers.run(task(action, model)))
 
 
 def test_no_process_starts_before_the_first_task_and_no_more_than_needed(three: Workers) -> None:

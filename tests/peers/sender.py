@@ -1,4 +1,4 @@
-"""A sender that keeps a ledger: it stores image after image until the connection fails, and remembers the answers."""
+"""A sender that stores image after image until the connection fails, and keeps every answer."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Sender(threading.Thread):
         """Finish the image under way and end."""
         self._over.set()
         self.join(3 * self._patience_s + 60)  # a new connection, an answer, the release: each may take its time
-        assert not self.is_alive(), "the sender has not ended; its ledger may still grow"
+        assert not self.is_alive(), "the sender has not ended; its answers may still grow"
 
     def _send_over(self, peer: Raw) -> None:
         for image in self._images:

@@ -22,7 +22,7 @@ def watched_machine(folder: Path) -> Iterator[Callable[[], float]]:
     due = [time.monotonic() + _EVERY_S]
 
     def watch() -> None:
-        with (folder / "standstill").open("wb", buffering=0) as file:
+        with (folder / "machine-stalls").open("wb", buffering=0) as file:
             while not over.wait(_EVERY_S):
                 os.pwrite(file.fileno(), bytes(512), 0)
                 os.fdatasync(file.fileno())

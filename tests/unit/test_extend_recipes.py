@@ -1,4 +1,4 @@
-"""docs/extend.md: what its recipes add to a copy of the node works there, and a step that is left out is noticed."""
+"""docs/how-to/extend.md: what its recipes add to a copy of the node works, and a step that is left out is noticed."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from dicom_node.inference.cards.own_code import PACKAGE
 from tests.support.needs import REPOSITORY
 from tests.support.validators.objects import assert_valid_dicom
 
-_PAGE = (REPOSITORY / "docs" / "extend.md").read_text(encoding="utf-8")
+_PAGE = (REPOSITORY / "docs" / "how-to" / "extend.md").read_text(encoding="utf-8")
 _STEP = re.compile(
     r"^(?:New `(?P<new>\S+)`|In `(?P<file>\S+)`, after (?P<entry>the entry of )?`(?P<anchor>[^`]+)`):\n\n"
     r"```(?:python|text)\n(?P<code>.*?)```",

@@ -11,7 +11,7 @@ from dicom_node import MANUFACTURER, PRODUCT_NAME, __version__
 from tests.support.needs import REPOSITORY
 from tools.generated_docs import DOCS
 
-PAGE = (DOCS / "integration-statement.md").read_text(encoding="utf-8")
+PAGE = (DOCS / "reference" / "integration-statement.md").read_text(encoding="utf-8")
 _TEST = re.compile(r"`(tests/[\w/]+\.py)::(test_\w+)`")
 NAMED = sorted(set(_TEST.findall(PAGE)))
 
@@ -46,7 +46,7 @@ def test_the_statement_says_that_nobody_else_has_tested_it() -> None:
 
 
 def test_what_is_not_offered_is_not_claimed() -> None:
-    conformance = (DOCS / "conformance.md").read_text(encoding="utf-8")
+    conformance = (DOCS / "reference" / "conformance.md").read_text(encoding="utf-8")
 
     assert "Storage Commitment as SCU" in conformance.partition("Not offered:")[2].partition("\n")[0]
     assert "**Storage Commitment, RAD-10, of results.**" in PAGE.partition("## What is missing")[2]

@@ -14,7 +14,7 @@ from dicom_node.core.errors import NotAnalysable
 from dicom_node.core.outputs import OutputSet
 from dicom_node.sr_writer import secondary_capture, to_part10, write_objects, write_result
 from dicom_node.sr_writer.documents import encapsulated_pdf as pdf
-from dicom_node.sr_writer.documents import selection
+from dicom_node.sr_writer.documents import key_objects
 from dicom_node.sr_writer.overlays import parametric_map, presentation_state, segmentation
 from dicom_node.sr_writer.report import document
 from tests.support.results import analysis_examples as examples
@@ -26,7 +26,7 @@ LIBRARIES: dict[ArtifactKind, tuple[ModuleType, str]] = {
     ArtifactKind.SEGMENTATION: (segmentation, "Segmentation"),
     ArtifactKind.PARAMETRIC_MAP: (parametric_map, "ParametricMap"),
     ArtifactKind.PRESENTATION_STATE: (presentation_state, "GrayscaleSoftcopyPresentationState"),
-    ArtifactKind.KEY_OBJECTS: (selection, "Dataset"),
+    ArtifactKind.KEY_OBJECTS: (key_objects, "Dataset"),
     ArtifactKind.ENCAPSULATED_PDF: (pdf, "typst"),
 }
 SECRET = "Mueller^Joerg"

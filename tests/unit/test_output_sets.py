@@ -189,7 +189,7 @@ def test_the_first_set_is_that_of_the_first_destination_that_gets_objects() -> N
 
 
 def test_the_page_on_presets_says_what_they_are() -> None:
-    page = (REPOSITORY / "docs" / "connect-a-pacs.md").read_text(encoding="utf-8")
+    page = (REPOSITORY / "docs" / "how-to" / "connect-a-pacs.md").read_text(encoding="utf-8")
     head, *rows = (line for line in page.splitlines() if line.startswith(("| `outputs` key", *ROW_STARTS)))
     presets = [cell.strip(" `") for cell in head.split("|")[3:-1]]
     told = {row.split("|")[1].strip(" `"): [cell.strip(" `") for cell in row.split("|")[3:-1]] for row in rows}

@@ -12,6 +12,8 @@ import pytest
 from tests.support.needs import REPOSITORY
 
 LINKED = ("config", "fhir", "inference", "sr_writer")
+#: What developers need includes what the documentation is built with.
+OWN_EXTRA = "dicom-node[docs]"
 
 
 def tracked_files() -> list[str]:
@@ -57,6 +59,14 @@ def test_setuptools_packs_the_linked_folders(name: str) -> None:
     assert not [package for package in found if not package.startswith("dicom_node")]
 
 
+def test_the_package_says_that_it_is_typed_and_packs_the_mark() -> None:
+    """PEP 561: without `py.typed` in the wheel, type checkers ignore every annotation of an installed package."""
+    packed = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["tool"]["setuptools"]["package-data"]
+
+    assert (REPOSITORY / "dicom_node" / "py.typed").read_bytes() == b""
+    assert "py.typed" in packed["*"]
+
+
 def test_every_folder_with_python_in_it_is_a_package() -> None:
     folders = {
         path.parent
@@ -91,7 +101,7 @@ def _is_dicom(name: str) -> bool:
 def test_the_constraints_pin_every_declared_requirement_as_declared() -> None:
     project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]
     extras = project["optional-dependencies"]
-    declared = {*project["dependencies"], *extras["inference"], *extras["dev"]}
+    declared = {*project["dependencies"], *extras["inference"], *extras["dev"], *extras["docs"]} - {OWN_EXTRA}
     pinned = {line.lower().replace("_", "-") for line in (REPOSITORY / "constraints.txt").read_text().splitlines()}
 
     assert {one.lower().replace("_", "-") for one in declared} <= pinned

@@ -14,6 +14,7 @@ from dicom_node.core.errors import NotAnalysable
 from dicom_node.inference.cards.tensors import Preprocessing
 from dicom_node.inference.prediction import ModelInput
 from dicom_node.inference.runtimes.preprocess import bring_back, prepare
+from tests.support.campaign import amount
 
 #: An axial stack as most scanners send it: columns to the left, rows to the back, slices upwards.
 AXIAL = np.diag([0.8, 0.8, 2.5, 1.0])
@@ -210,10 +211,15 @@ def test_a_padded_volume_lies_in_the_middle_and_comes_back() -> None:
     assert np.abs(bring_back(prepared.tensor, prepared.placement) - one.values).max() < 1e-5
 
 
-@settings(max_examples=200, deadline=None)
+#: Most networks see images of a few hundred pixels; sizes in the thousands are for the campaign.
+LARGEST = amount(700, campaign=3000)
+
+
+@pytest.mark.campaign
+@settings(max_examples=amount(100, campaign=200), deadline=None)
 @given(
-    rows=st.integers(2, 3000),
-    columns=st.integers(2, 3000),
+    rows=st.integers(2, LARGEST),
+    columns=st.integers(2, LARGEST),
     fit=st.sampled_from(["stretch", "pad", "crop"]),
     size=st.tuples(st.integers(8, 64), st.integers(8, 64)),
 )

@@ -181,5 +181,5 @@ def test_an_association_is_never_asked_for_more_contexts_than_it_has() -> None:
     assert {sop_class for sop_class, _ in proposed} == set(sop_classes)
 
 
-def test_a_pacs_that_tells_nonsense_is_asked_for_the_common_classes() -> None:
+def test_a_pacs_that_answers_malformed_is_asked_for_the_common_classes() -> None:
     assert "1.2.840.10008.5.1.4.1.1.2" in storage_classes(["../../x"], [])

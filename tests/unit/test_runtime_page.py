@@ -1,4 +1,4 @@
-"""The card excerpts of docs/models.md, "Runtimes beside MONAI bundles": each is a card the node reads."""
+"""The card excerpts of docs/reference/runtimes.md, "Runtimes beside MONAI bundles": each is a card the node reads."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from dicom_node.inference.runtimes.table import RUNTIMES
 from tests.support.models.model_folders import CLASSES
 from tests.support.needs import REPOSITORY
 
-_SECTION = (REPOSITORY / "docs" / "models.md").read_text(encoding="utf-8").split("## Runtimes beside MONAI bundles")[1]
-_PAGE = _SECTION.split("\n## ")[0]
+_RUNTIMES = (REPOSITORY / "docs" / "reference" / "runtimes.md").read_text(encoding="utf-8")
+_PAGE = _RUNTIMES.split("## Runtimes beside MONAI bundles")[1].split("\n## ")[0]
 _EXCERPTS = re.findall(r"```toml model_card.toml\n(.*?)```", _PAGE, re.DOTALL)
 _TOP = """
 name = "example"

@@ -12,8 +12,8 @@ import pytest
 
 from dicom_node.core.errors import ModelUnavailable
 from dicom_node.inference.cards.card import SHIPPED_MODELS, TASK_INPUTS, load_card
-from dicom_node.inference.cards.keys import KEYS
 from dicom_node.inference.cards.own_code import PACKAGE
+from dicom_node.inference.cards.schema import KEYS
 from dicom_node.inference.runtimes.table import RUNTIMES, Runtime
 from dicom_node.inference.runtimes.tensors import METHODS, check_card
 from tests.support.needs import REPOSITORY

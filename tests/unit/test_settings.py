@@ -162,7 +162,7 @@ def test_everything_that_is_wrong_is_told_at_once_in_the_order_of_the_file(tmp_p
 
 
 def test_the_errors_on_the_page_are_what_is_told(tmp_path: Path) -> None:
-    page = (REPOSITORY / "docs" / "configuration.md").read_text(encoding="utf-8")
+    page = (REPOSITORY / "docs" / "reference" / "configuration.md").read_text(encoding="utf-8")
     shown = page.partition("dicom-node: ")[2].partition("```")[0]
     text = (
         11 * "\n" + '[[destination]]\nname = "pacs"\nkind = "dicom"\nae_title = "PACS"\nhost = "h"\nport = 70000\n'

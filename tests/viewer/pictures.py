@@ -1,4 +1,4 @@
-"""Makes the pictures of docs/results.md that need no viewer, from a phantom: `python -m tests.viewer.pictures`."""
+"""Makes those pictures of docs/reference/results.md that need no viewer: `python -m tests.viewer.pictures`."""
 
 from __future__ import annotations
 

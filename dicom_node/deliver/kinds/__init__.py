@@ -1,6 +1,6 @@
 """The kinds of destination there are: one module each, and one line each in the table below.
 
-The recipe for a further kind is in docs/extend.md. Whatever else must know a kind asks the destination itself.
+The recipe for a further kind is in docs/how-to/extend.md. Whatever else must know a kind asks the destination itself.
 """
 
 from __future__ import annotations

@@ -94,7 +94,7 @@ class DicomObjectsKind(DestinationKind):
     outputs: OutputSettings | None = Field(
         None,
         description="What it gets other than its preset says; "
-        "the keys are in [Connect a PACS](connect-a-pacs.md#which-objects-it-gets).",
+        "the keys are in [Connect a PACS](../how-to/connect-a-pacs.md#which-objects-it-gets).",
     )
 
     @property

@@ -19,6 +19,7 @@ from dicom_node.dimse.command_set import (
     command_pdu,
     command_set,
     data_pdus,
+    event_report_command,
     read_command,
 )
 from dicom_node.dimse.vocabulary import (
@@ -234,14 +235,13 @@ class Messages:
             report = self.reports.get()
             self._message_id = self._message_id % 65535 + 1
             self._sent[self._message_id] = report.number
-            event = Event(
-                sop_class_uid=STORAGE_COMMITMENT,
-                sop_instance_uid=STORAGE_COMMITMENT_INSTANCE,
-                event_type=report.event_type,
-                data_set=report.data_set,
+            command = event_report_command(
+                STORAGE_COMMITMENT, STORAGE_COMMITMENT_INSTANCE, report.event_type, self._message_id
             )
             most = min(max(peer_max_pdu_bytes, 4096), 131072)
-            self._write(event_report_pdus(self._commitment_context, self._message_id, event, most))
+            context_id = self._commitment_context
+            pdus = [command_pdu(context_id, command), *data_pdus(context_id, report.data_set, most)]
+            self._write(b"".join(pdus))
         answered, self._answered = self._answered, []
         yield from answered
 
@@ -266,7 +266,7 @@ def _identity_of(pending: _Pending) -> ObjectIdentity:
     )
 
 
-# --- What the acceptor says: responses, and the outcome of a storage commitment --------------------------------------
+# --- What the acceptor says ------------------------------------------------------------------------------------------
 
 _MAX_COMMENT = 64
 
@@ -289,28 +289,3 @@ def response_pdu(context_id: int, request: Command, field: Field, status: int, c
     if of_n_service and Element.ACTION_TYPE_ID in request.elements:
         elements[Element.ACTION_TYPE_ID] = request.elements[Element.ACTION_TYPE_ID]
     return command_pdu(context_id, command_set(elements, has_data_set=False))
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Event:
-    """What an N-EVENT-REPORT-RQ says (PS3.7 10.3.1.1)."""
-
-    sop_class_uid: str
-    sop_instance_uid: str
-    event_type: int
-    data_set: bytes
-
-
-def event_report_pdus(context_id: int, message_id: int, event: Event, max_pdu_bytes: int) -> bytes:
-    """Build the PDUs of an N-EVENT-REPORT-RQ."""
-    command = command_set(
-        {
-            Element.AFFECTED_SOP_CLASS_UID: event.sop_class_uid,
-            Element.COMMAND_FIELD: Field.N_EVENT_REPORT_RQ,
-            Element.MESSAGE_ID: message_id,
-            Element.AFFECTED_SOP_INSTANCE_UID: event.sop_instance_uid,
-            Element.EVENT_TYPE_ID: event.event_type,
-        },
-        has_data_set=True,
-    )
-    return command_pdu(context_id, command) + b"".join(data_pdus(context_id, event.data_set, max_pdu_bytes))

@@ -1,4 +1,4 @@
-"""Reading from and writing to one peer, plain or TLS: exact lengths, and a total deadline on each.
+"""One peer's bytes and PDUs, plain or TLS: exact lengths, checked before anything is received, and total deadlines.
 
 On a plain socket the kernel keeps the deadline: a blocking receive with MSG_WAITALL and SO_RCVTIMEO returns when the
 bytes are there or the time is over, in one system call. A peer that sends one byte a second gains nothing by it.

@@ -20,8 +20,7 @@ from numpy.typing import NDArray
 
 from dicom_node.core.errors import ModelUnavailable
 from dicom_node.inference.cards.card import ModelCard
-from dicom_node.inference.explain.cam import grad_cam, grad_cam_plus_plus
-from dicom_node.inference.explain.occlusion import occlusion
+from dicom_node.inference.explain.methods import grad_cam, grad_cam_plus_plus, occlusion
 from dicom_node.inference.prediction import Explanation, LoadedModel, ModelInput, Prediction
 from dicom_node.inference.runtimes.monai_bundle.config import (
     TRAINING_KEYS,

@@ -1,0 +1,1 @@
+"""Answers, the objects and rows that follow from them, and what is stored of a study."""

@@ -1,0 +1,1 @@
+"""Programs and libraries of other makes that say whether an object is valid."""

@@ -1,7 +1,7 @@
 """Independent validators of DICOM objects: dicom3tools, DCMTK, PixelMed, highdicom; and the one list of what is noise.
 
 `assert_valid_dicom` for any object, `assert_consistent` for results beside their sources, `assert_readable_sr` and the
-slower `assert_valid_srs` for the content of structured reports, `assert_valid_presentation_state` and
+slower `assert_valid_sr` for the content of structured reports, `assert_valid_presentation_state` and
 `assert_readable_pdf` for those kinds, `assert_parsed` for what another library makes of it. A missing program skips the
 test and names its package.
 """
@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import re
 import subprocess
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -31,13 +32,14 @@ from pydicom.uid import (
 
 from dicom_node.sr_writer.copied import COPIED
 from tests.support import needs
+from tests.support.validators import pixelmed
 
 
 @dataclass(frozen=True, slots=True)
 class Noise:
-    """Words of a judge that say nothing against an object, and why they do not."""
+    """Words of a validator that say nothing against an object, and why they do not."""
 
-    judge: str
+    validator: str
     pattern: str
     why: str
 
@@ -47,7 +49,7 @@ NOISE = (
     Noise(
         "dciodvfy",
         r"ContributingEquipmentSequence.*/DeviceUID.* Attribute is not present in standard DICOM IOD",
-        "the judge is older than the attribute in this sequence, and IHE AI Results asks for it",
+        "the validator is older than the attribute in this sequence, and IHE AI Results asks for it",
     ),
     Noise(
         "dciodvfy",
@@ -73,14 +75,14 @@ NOISE = (
     Noise(
         "dciodvfy",
         r"/?(ImageType|FrameType)\([0-9a-f,]+\)\[4\]> - Unrecognized defined term = <QUANTITY>",
-        "a term of parametric maps (PS3.3 C.8.32.2.1) that the judge of 2022 does not know",
+        "a term of parametric maps (PS3.3 C.8.32.2.1) that the validator of 2022 does not know",
     ),
     Noise(
         "dciodvfy label map",
         r"</SegmentationType\(0062,0001\)\[1\]> - Unrecognized enumerated value = <LABELMAP>"
         r"|SegmentNumber\(0062,0004\)(\[1\]> - Value is zero|> - SegmentNumber not monotonically increasing .* of 0$)"
         r"|/SegmentIdentificationSequence\(0062,000a\)> - Missing attribute for Type 1 Required",
-        "the judge is older than label maps: segment 0 is background, and pixel values name segments (PS3.3 C.8.20.2)",
+        "it is older than label maps: segment 0 is background, and pixel values name segments (PS3.3 C.8.20.2)",
     ),
     Noise(
         "dcentvfy",
@@ -102,17 +104,11 @@ NOISE = (
 )
 #: CID 100 is a baseline group (BCID): a site's own procedure code is as good, but PixelMed wants a member.
 _SITES_PROCEDURE = re.compile(r'"Procedure reported"\).* not found in context group 100$')
-#: PixelMed 2022 validators groups about whole images by the template of a group with a region, if the report has one.
+#: PixelMed 2022 validates groups about whole images by the template of a group with a region, if the report has one.
 _MISTAKEN_GROUP = re.compile(r"Template 141[01] .* within 1\.\d+\.(\d+): .*Missing conditional content item")
 
 #: Label Map Segmentation Storage as it stands in a file; it is younger than the dictionary of pydicom.
 _LABEL_MAP = b"1.2.840.10008.5.1.4.1.1.66.7"
-_PIXELMED = Path("/usr/share/java/pixelmed.jar")
-#: Without the limits off, the XSLT processor stops half-way; with the quick compiler it takes a third less time.
-_JAVA_OPTIONS = [
-    *(f"-Djdk.xml.xpath{name}Limit=0" for name in ("TotalOp", "ExprGrp", "ExprOp")),
-    *("-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC"),
-]
 
 
 def assert_valid_dicom(path: Path, source: Path | None = None) -> None:
@@ -120,7 +116,7 @@ def assert_valid_dicom(path: Path, source: Path | None = None) -> None:
 
     What it says in the same words about `source` is the source's own fault where the value was copied, never improved.
     """
-    inherited = set(_complaints(source)) if source is not None else set()
+    inherited = _inherited(source, source.stat().st_mtime_ns) if source is not None else frozenset()
     said = [line for line in _complaints(path) if not (line in inherited and _is_about_a_copy(line))]
     if _is_label_map(path):
         said = without_noise("dciodvfy label map", said)
@@ -188,34 +184,27 @@ def assert_parsed(path: Path) -> None:
 
 
 def assert_valid_sr(path: Path) -> None:
-    """The report is readable, and PixelMed finds the rows of TID 1500 as the template wants them (about 6 s)."""
-    assert_valid_srs([path])
+    """The report is readable, and PixelMed finds the rows of TID 1500 as the template wants them (about 2 s)."""
+    assert_readable_sr(path)
+    lines = pixelmed.remarks(_known_class(path))
+    assert any("Found Root Template TID_1500" in line for line in lines), f"PixelMed sees no TID 1500: {lines}"
+    report = dcmread(path)
+    errors = [line for line in lines if line.startswith("Error") and not _is_mistaken_group(line, report)]
+    if report.get("ProcedureCodeSequence"):
+        errors = [line for line in errors if not _SITES_PROCEDURE.search(line)]
+    _none_left(errors, f"PixelMed {path.name}")
 
 
-def assert_valid_srs(paths: Sequence[Path]) -> None:
-    """As `assert_valid_sr`, with one start of the Java machine for all (3 s, and 2 s for each)."""
-    for path in paths:
-        assert_readable_sr(path)
-    known = {_known_class(path): path for path in paths}
-    for path, lines in _pixelmed(list(known)).items():
-        assert any("Found Root Template TID_1500" in line for line in lines), f"PixelMed sees no TID 1500: {lines}"
-        report = dcmread(path)
-        errors = [line for line in lines if line.startswith("Error") and not _is_mistaken_group(line, report)]
-        if report.get("ProcedureCodeSequence"):
-            errors = [line for line in errors if not _SITES_PROCEDURE.search(line)]
-        _none_left(errors, f"PixelMed {path.name}")
-
-
-def without_noise(judge: str, lines: Iterable[str]) -> list[str]:
-    """Return what a judge said less the known noise."""
-    patterns = [noise.pattern for noise in NOISE if noise.judge == judge]
+def without_noise(validator: str, lines: Iterable[str]) -> list[str]:
+    """Return what a validator said less the known noise."""
+    patterns = [noise.pattern for noise in NOISE if noise.validator == validator]
     return [line for line in lines if not any(re.search(pattern, line) for pattern in patterns)]
 
 
 def tree_of(report: Dataset) -> Any:
     """Return the shape of a report: value types, concepts, codes and templates, without texts, numbers and UIDs.
 
-    PixelMed validators templates by these alone, so that reports of one shape need to be asked about once.
+    PixelMed validates templates by these alone, so that reports of one shape need to be asked about once.
     """
     names = tuple(_code(item) for item in report.get("ConceptNameCodeSequence") or ())
     values = tuple(_code(item) for item in report.get("ConceptCodeSequence") or ())
@@ -239,22 +228,15 @@ def _code(item: Dataset) -> tuple[str, str]:
     return str(item.get("CodeValue")), str(item.get("CodingSchemeDesignator"))
 
 
-def _pixelmed(paths: Sequence[Path]) -> Mapping[Path, list[str]]:
-    """Return what PixelMed says of each report."""
-    if not _PIXELMED.exists():
-        needs.absent("PixelMed is not installed; install the Debian package libpixelmed-java")
-    needs.tool("javac", "default-jdk-headless")
-    program = needs.REPOSITORY / "tests" / "PixelMedReports.java"
-    java = [needs.tool("java", "default-jdk-headless"), *_JAVA_OPTIONS, "-cp", str(_PIXELMED), str(program)]
-    parts = re.split(r"^== (.*)$", "\n".join(_lines([*java, *map(str, paths)])), flags=re.MULTILINE)
-    said = {Path(name): text.splitlines() for name, text in zip(parts[1::2], parts[2::2], strict=True)}
-    assert list(said) == list(paths), f"PixelMed stopped half-way: {parts[0][-2000:]}"
-    return said
-
-
 def _complaints(path: Path) -> list[str]:
     lines = _lines([needs.tool("dciodvfy", "dicom3tools"), "-new", str(_known_class(path))])
     return [line for line in lines if line.startswith(("Error", "Warning"))]
+
+
+@cache
+def _inherited(source: Path, _: int) -> frozenset[str]:
+    """Return what is said of a source, asked once for all results about it as long as its file stays the same."""
+    return frozenset(_complaints(source))
 
 
 def _known_class(path: Path) -> Path:
@@ -290,5 +272,5 @@ def _lines(command: Sequence[str]) -> list[str]:
     return (done.stdout + done.stderr).decode("utf-8", errors="replace").splitlines()
 
 
-def _none_left(lines: Sequence[str], judge: str) -> None:
-    assert not lines, f"{judge}:\n" + "\n".join(lines)
+def _none_left(lines: Sequence[str], validator: str) -> None:
+    assert not lines, f"{validator}:\n" + "\n".join(lines)

@@ -1,0 +1,207 @@
+"""The schema of a model card: every key, as docs/reference/model-card.md shows it, and how values must fit each other.
+
+A new key of a runtime or task gets its line here; a key that has none is refused, with the one that comes closest.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from difflib import get_close_matches
+
+from dicom_node.inference.cards.fields import CardFields
+
+
+@dataclass(frozen=True, slots=True)
+class CardKey:
+    """One key: the table it stands in ("" is the top, dots lead down), its type, its default, what it means."""
+
+    table: str
+    name: str
+    kind: str
+    default: str
+    meaning: str
+
+    @property
+    def path(self) -> str:
+        """The key with its tables, ``gate.age_years``."""
+        return f"{self.table}.{self.name}" if self.table else self.name
+
+
+_CODE = "key of the [terminology](terminology.md), or table of `value`, `scheme`, `meaning`"
+_BELOW = {_CODE: frozenset({"value", "scheme", "meaning"})}
+
+KEYS: tuple[CardKey, ...] = (
+    CardKey("", "name", "text", "required", "unique among all models; the name that routes use"),
+    CardKey("", "version", "text", "required", "shown in every report"),
+    CardKey("", "manufacturer", "text", "required", "who answers for the model"),
+    CardKey("", "runtime", "text", "required", "how it is run"),
+    CardKey("", "entry_point", "text", "required for `python`", "`package.module:function`, importable by the node"),
+    CardKey(
+        "",
+        "modules",
+        "texts",
+        "`[]`",
+        "modules outside the folder that decide the answer; they count into the digest",
+    ),
+    CardKey("", "task", "text", "required", "what kind of answer: `classification`, `lung-density`"),
+    CardKey("", "intended_use", "text", "required", "what it is for; printed on every summary page"),
+    CardKey("", "limits", "text", "required", "what it cannot do; printed on every summary page"),
+    CardKey("", "calibrated", "true or false", "required", "if not, reports say that its scores are no probabilities"),
+    CardKey("", "rank", "texts", "`[]`", "order of candidate series, best first: attributes, `-` for descending"),
+    CardKey(
+        "", "accepts", "tables", "everything", "alternatives in the words of routes; a series must meet all of one"
+    ),
+    CardKey("", "input", "text", "by the task", "what a model of a known task is given: `image` or `volume`"),
+    CardKey("", "voi", "true or false", "`true`", "images: apply their window before the model sees them"),
+    CardKey("", "precision", "text", "`float32`", "`mixed`: a GPU may compute in half precision; measure it first"),
+    CardKey("", "gate", "table", "no limits", "numbers the images are held against"),
+    CardKey("gate", "min_slices", "number", "`1`", "volumes: fewest slices (never below 2)"),
+    CardKey("gate", "max_slice_spacing_mm", "number", "no limit", "volumes: largest distance of neighbouring slices"),
+    CardKey(
+        "gate", "derived_allowed", "true or false", "`false`", "volumes: let images pass that were derived from others"
+    ),
+    CardKey("gate", "burned_in_allowed", "true or false", "`false`", "let images pass with text in their pixels"),
+    CardKey(
+        "gate", "views", "text", "`frontal`", "images: `frontal` leaves out views said to be other; `any` takes all"
+    ),
+    CardKey("gate", "test_subjects_allowed", "true or false", "`false`", "let phantoms and test patients pass"),
+    CardKey("gate", "age_years", "table", "no limit", "ages the model was made for"),
+    CardKey("gate.age_years", "min", "number", "no limit", "youngest, in completed years"),
+    CardKey("gate.age_years", "max", "number", "no limit", "oldest, in completed years"),
+    CardKey("gate.age_years", "or_absent", "true or false", "`false`", "let images pass that tell no age"),
+    CardKey("", "weights", "table", "no weights", "the file with what was learned"),
+    CardKey("weights", "file", "text", "required", "path inside the folder"),
+    CardKey("weights", "sha256", "text", "required", "64 lower-case hexadecimal digits; empty: not there yet, refused"),
+    CardKey("", "parameters", "numbers", "none", "what a route may override; an unknown name is refused"),
+    CardKey("", "finding", "tables", "none", "the classes it evaluates"),
+    CardKey("finding", "key", "text", "required", "stable name; tracking identifiers come from it: never rename it"),
+    CardKey("finding", "label", "text", "required", "what people read"),
+    CardKey("finding", "output_index", "number", "`0`", "which output of the network"),
+    CardKey("finding", "code", _CODE, "required", "what is found; `meaning` at most 64 characters (PS3.3 8.8)"),
+    CardKey("finding", "site", _CODE, "required", "where it is"),
+    CardKey("finding", "unit", _CODE, "no units", "regression: the unit of its value (UCUM)"),
+    CardKey("finding", "plausible", "table", "no limits", "regression: `min` and `max` of what may be reported"),
+    CardKey("finding.plausible", "min", "number", "no limit", "lowest value"),
+    CardKey("finding.plausible", "max", "number", "no limit", "highest value"),
+    CardKey("", "segment", "tables", "none", "segmentation: the structures it outlines"),
+    CardKey("segment", "value", "number", "required", "value of the structure's voxels, 1 to 255"),
+    CardKey("segment", "key", "text", "required", "stable name; tracking identifiers come from it: never rename it"),
+    CardKey("segment", "label", "text", "required", "what people read"),
+    CardKey("segment", "category", _CODE, "anatomical structure", "segmented property category (CID 7150)"),
+    CardKey("segment", "type", _CODE, "required", "segmented property type: the organ, or the lesion"),
+    CardKey("segment", "region", _CODE, "none", "where it is, when `type` does not say so"),
+    CardKey("segment", "side", "text", "none", "`left` or `right`"),
+    CardKey("segment", "color_rgb", "three numbers", "one of six", "recommended colour of display, 0 to 255 each"),
+    CardKey("segment", "plausible_ml", "table", "no limits", "`min` and `max` of the volumes that may be reported"),
+    CardKey("segment.plausible_ml", "min", "number", "no limit", "smallest volume"),
+    CardKey("segment.plausible_ml", "max", "number", "no limit", "largest volume"),
+    CardKey("", "preprocessing", "table", "by the runtime", "what goes into the network, for files that do not say it"),
+    CardKey("preprocessing", "name", "text", "the first", "name of the input tensor"),
+    CardKey("preprocessing", "size", "numbers", "as received", "(rows, columns), or lengths of the axes of a volume"),
+    CardKey("preprocessing", "channels", "number", "`1`", "1, or 3 (one grey channel is repeated)"),
+    CardKey("preprocessing", "batch", "number", "`1`", "how many inputs one call may take, if the file allows"),
+    CardKey("preprocessing", "fit", "text", "`stretch`", "`stretch` to the size, `pad` to it, or `crop` to its middle"),
+    CardKey("preprocessing", "window", "two numbers", "none", "values that become 0 and 1; others are cut off there"),
+    CardKey("preprocessing", "percentiles", "two numbers", "none", "the same, as percentiles of each input"),
+    CardKey("preprocessing", "range", "two numbers", "none", "then 0 and 1 become these"),
+    CardKey("preprocessing", "mean", "numbers", "`[0]`", "then subtracted, one for all channels or one each"),
+    CardKey("preprocessing", "std", "numbers", "`[1]`", "then divided by, one for all channels or one each"),
+    CardKey("preprocessing", "spacing_mm", "numbers", "as received", "distance of voxels along each axis"),
+    CardKey("preprocessing", "orientation", "text", "as received", "volumes: sides the axes grow to, such as `SPL`"),
+    CardKey("", "output", "table", "the first, as it is", "what comes out of the network"),
+    CardKey("output", "name", "text", "the first", "name of the output tensor"),
+    CardKey("output", "activation", "text", "`none`", "what makes probabilities: `none`, `softmax`, `sigmoid`"),
+    CardKey("", "server", "table", "none", "`open-inference`: where the network runs"),
+    CardKey("server", "url", "text", "required", "`https://host[:port]`; http only to this machine"),
+    CardKey("server", "model", "text", "required", "the model's name on the server"),
+    CardKey("server", "model_version", "text", "the server's", "the model's version on the server"),
+    CardKey("server", "token_env", "text", "none", "environment variable that holds the bearer token"),
+    CardKey("server", "token_file", "text", "none", "file that holds the bearer token"),
+    CardKey("server", "ca_file", "text", "the system's", "certificates (PEM) that vouch for the server"),
+    CardKey("server", "timeout_s", "number", "`60`", "how long one answer may take"),
+    CardKey("server", "binary", "true or false", "`true`", "send tensors as bytes; false: as JSON numbers"),
+    CardKey("server", "attributes", "texts", "`[]`", "DICOM attributes that may leave with the pixels, by keyword"),
+    CardKey("", "explain", "table", "none", "how the answer is explained"),
+    CardKey(
+        "explain",
+        "method",
+        "text",
+        "none",
+        "`grad-cam`, `grad-cam++`, `occlusion`, `attention-rollout`; `probability` of a segmentation",
+    ),
+    CardKey("explain", "layer", "text", "none", "dotted name of a layer of the network"),
+)
+
+_NAMES: Mapping[str, frozenset[str]] = {
+    **{table: frozenset(key.name for key in KEYS if key.table == table) for table in {key.table for key in KEYS}},
+    **{key.path: _BELOW[key.kind] for key in KEYS if key.kind in _BELOW},
+}
+
+
+def unknown_keys(values: Mapping[str, object], table: str = "") -> Iterator[str]:
+    """Return what stands in a card and means nothing: path, and the known key that comes closest."""
+    known = _NAMES[table]
+    for key, value in values.items():
+        path = f"{table}.{key}" if table else key
+        if key not in known:
+            near = get_close_matches(key, known, 1)
+            yield path + (f" (did you mean {near[0]}?)" if near else "")
+        elif path in _NAMES:
+            below = value if isinstance(value, list) else [value]
+            for one in below:
+                yield from unknown_keys(one, path) if isinstance(one, Mapping) else ()
+
+
+# --- what the values must be -----------------------------------------------------------------------------------------
+#
+# A slip here would show much later and elsewhere: two findings of one key are one tracking identifier in the PACS.
+
+#: What the index keeps of a name and of a version.
+_LONGEST = 64
+_SCORED = ("classification", "detection")
+
+
+def check_values(fields: CardFields) -> None:
+    """Raise `SettingsError` naming file and key."""
+    for key in ("name", "version"):
+        if len(fields.text(key)) > _LONGEST:
+            fields.refuse(key, f"is longer than {_LONGEST} characters")
+    _check_unique(fields, "finding", "key")
+    _check_unique(fields, "segment", "key")
+    _check_unique(fields, "segment", "value")
+    for one in fields.subtables("finding"):
+        index = one.number("output_index", 0)
+        if index is None or index < 0 or index != int(index):
+            one.refuse("output_index", "must be a whole number, 0 or more")
+    for limits in _ranges(fields):
+        low, high = limits.number("min", None), limits.number("max", None)
+        if low is not None and high is not None and low > high:
+            limits.refuse("min", f"is {low:g}, above max, {high:g}")
+    _check_parameters(fields)
+
+
+def _check_unique(fields: CardFields, table: str, key: str) -> None:
+    seen: set[object] = set()
+    for one in fields.subtables(table):
+        value = one.values.get(key)
+        if value in seen:
+            one.refuse(key, f"is {value!r}, as that of an earlier [[{table}]]; each must have its own")
+        seen.add(value)
+
+
+def _ranges(fields: CardFields) -> Iterator[CardFields]:
+    yield fields.table("gate").table("age_years")
+    for finding in fields.subtables("finding"):
+        yield finding.table("plausible")
+    for segment in fields.subtables("segment"):
+        yield segment.table("plausible_ml")
+
+
+def _check_parameters(fields: CardFields) -> None:
+    parameters = fields.table("parameters")
+    threshold, temperature = parameters.number("threshold", None), parameters.number("temperature", None)
+    if threshold is not None and fields.text("task") in _SCORED and not 0 <= threshold <= 1:
+        parameters.refuse("threshold", "must lie between 0 and 1: it is held against probabilities")
+    if temperature is not None and temperature <= 0:
+        parameters.refuse("temperature", "must be above 0: logits are divided by it")

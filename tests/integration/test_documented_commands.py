@@ -1,0 +1,192 @@
+"""Every command of the how-to pages and the README that can run here runs, on a healthy node that lists its peers.
+
+Names that a reader replaces (STUDY, FOLDER, node.local, …) stand for what the fixture has made.
+"""
+
+from __future__ import annotations
+
+import csv
+import os
+import re
+import subprocess
+import sys
+import zipfile
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from PIL import Image
+from pydicom.dataset import Dataset
+
+from dicom_node.demo.phantoms import chest_ct_phantom, chest_radiograph_phantom
+from tests.peers.dcmtk import running_storescp
+from tests.peers.node import Node
+from tests.peers.process import wait_until
+from tests.support.docs.commands import NOT_RUN, Block, blocks
+from tests.support.docs.model_page import write_example
+from tests.support.needs import REPOSITORY
+
+BLOCKS = list(blocks())
+#: Loading torch and MONAI on a busy machine takes its time, once for each command that needs them.
+pytestmark = pytest.mark.timeout(900)
+
+
+@dataclass(frozen=True, slots=True)
+class Site:
+    """A folder with a running node, and what the words of the pages stand for in it."""
+
+    folder: Path
+    meanings: Mapping[str, str]
+    environment: Mapping[str, str]
+
+    def run(self, script: str) -> subprocess.CompletedProcess[str]:
+        """Run a script as a reader would, with their words in place of the page's."""
+        names = "|".join(sorted(map(re.escape, self.meanings), key=len, reverse=True))
+        meant = re.sub(rf"(?<![\w/.-])({names})(?![\w-])", lambda found: self.meanings[found[1]], script)
+        return subprocess.run(
+            ["bash", "-euo", "pipefail", "-c", meant],
+            cwd=self.folder,
+            env=dict(self.environment),
+            capture_output=True,
+            text=True,
+            timeout=600,
+            check=False,
+        )
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    folder = tmp_path_factory.mktemp("site")
+    with running_storescp(folder / "pacs", aet="PACS") as pacs:
+        node = Node(folder, _settings(pacs.port))
+        node.start()
+        try:
+            made = Site(folder, _meanings(folder, node, pacs.port), _environment(folder, node))
+            _prepare(made, node)
+            yield made
+        finally:
+            node.kill9()
+
+
+@pytest.mark.parametrize("block", [one for one in BLOCKS if one.first not in NOT_RUN], ids=lambda one: one.first)
+def test_a_documented_command_succeeds(site: Site, block: Block) -> None:
+    done = site.run(block.script)
+
+    assert done.returncode == 0, f"{block.page}:\n{block.script}\n{done.stdout}\n{done.stderr}"
+
+
+def test_a_command_that_fails_fails(site: Site) -> None:
+    assert site.run("dicom-node status --config node.toml 1.2.3\ntrue").returncode != 0
+
+
+def test_the_table_of_what_is_not_run_is_up_to_date() -> None:
+    assert set(NOT_RUN) - {one.first for one in BLOCKS} == set()
+
+
+def test_every_block_is_found() -> None:
+    fences = sum(path.count("```sh\n") + path.count("```console\n") for path in _texts())
+
+    assert len(BLOCKS) == fences > 10
+
+
+def _texts() -> Iterator[str]:
+    pages = [REPOSITORY / "README.md", *(REPOSITORY / "docs" / "how-to").glob("*.md")]
+    return (page.read_text(encoding="utf-8") for page in pages)
+
+
+# --- the site: what a reader has before the pages begin -------------------------------------------------------------
+
+
+def _settings(pacs_port: int) -> Mapping[str, object]:
+    # As docs/how-to/operate.md says: `doctor` is let in when the list of peers has the node itself.
+    peers = [{"ae_title": title, "host": "127.0.0.1"} for title in ("CT1", "AINODE")]
+    pacs = {"name": "pacs", "kind": "dicom", "ae_title": "PACS", "host": "127.0.0.1", "port": pacs_port}
+    route = {"name": "chest-ct", "model": "ct-lung-density", "when": {"modality": "CT"}, "quiet_period_s": 0.5}
+    return {"peer": peers, "destination": [pacs], "route": [route]}
+
+
+def _meanings(folder: Path, node: Node, pacs_port: int) -> Mapping[str, str]:
+    return {
+        "STUDY": str(_phantom()[0].StudyInstanceUID),
+        "FOLDER": "study",
+        "IMAGES": "images",
+        "MODEL": "two-classes",
+        "BUNDLE": "two-classes",
+        "NAME": "two-classes",
+        "pacs.local:104": f"127.0.0.1:{pacs_port}",
+        "node.local:11112": f"127.0.0.1:{node.dicom_port}",
+        "node.local 11112": f"127.0.0.1 {node.dicom_port}",
+        "http://127.0.0.1:8042": f"http://127.0.0.1:{node.api_port}",
+        "/var/lib/dicom-node": str(node.data_dir),
+        "'/backup": f"'{folder / 'backup'}",
+        "/backup": str(folder / "backup"),
+    }
+
+
+def _environment(folder: Path, node: Node) -> Mapping[str, str]:
+    """The node's program, first on the path and at `.venv/bin`, as it is where the node is installed."""
+    program = folder / ".venv" / "bin" / "dicom-node"
+    program.parent.mkdir(parents=True)
+    program.write_text(
+        f'#!/bin/sh\nPYTHONPATH="{REPOSITORY}:$PYTHONPATH" exec {sys.executable} -m dicom_node "$@"\n', encoding="utf-8"
+    )
+    program.chmod(0o755)
+    path = f"{program.parent}:{os.environ['PATH']}"
+    return {**os.environ, "PATH": path, "TOKEN": node.api_token, "PYTHONPATH": "", "PYTHONDONTWRITEBYTECODE": "1"}
+
+
+def _phantom() -> list[Dataset]:
+    return chest_ct_phantom("documented", slices=32, rows=128, slice_spacing_mm=10.0)[0]
+
+
+def _prepare(site: Site, node: Node) -> None:
+    """Make the reader's files, and have one study analysed."""
+    for number, dataset in enumerate(_phantom()):
+        _save(dataset, site.folder / "study" / f"{number}.dcm")
+    _save(_phantom()[0], site.folder / "image.dcm")
+    with zipfile.ZipFile(site.folder / "study.zip", "w") as archive:
+        archive.write(site.folder / "image.dcm", "image.dcm")
+    Image.new("L", (64, 64), 128).save(site.folder / "film.jpeg")
+    (site.folder / "backup").mkdir()
+    _make_labelled_images(site.folder)
+    _make_models(site)
+    sent = site.run("dicom-node send study --from CT1 --to AINODE@node.local:11112")
+    assert sent.returncode == 0, sent.stdout + sent.stderr
+    wait_until(lambda: _is_reported(node), 120.0, "the study to be reported", 0.5)
+
+
+def _is_reported(node: Node) -> bool:
+    with node.api() as api:
+        return [study["state"] for study in api.get("/api/studies").json()["studies"]] == ["REPORTED"]
+
+
+def _make_labelled_images(folder: Path) -> None:
+    rows = []
+    for number in range(4):
+        name = f"{number}.dcm"
+        _save(chest_radiograph_phantom(str(number), rows=128), folder / "images" / name)
+        rows.append({"image": name, "label": number % 2, "sex": "FM"[number % 2], "age": 3 + number})
+    with (folder / "labels.csv").open("w", newline="", encoding="utf-8") as stream:
+        writer = csv.DictWriter(stream, rows[0])
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def _make_models(site: Site) -> None:
+    """Write the examples of the page on models, the first one with weights."""
+    write_example("a Python function", site.folder)
+    folder = write_example("a bundle from nothing", site.folder / "two-classes")
+    environment = {**site.environment, "PYTHONPATH": str(REPOSITORY)}
+    subprocess.run([sys.executable, "make_weights.py"], cwd=folder, env=environment, check=True, capture_output=True)
+    (folder / "make_weights.py").unlink()
+    weights = subprocess.run(
+        ["sha256sum", "models/model.safetensors"], cwd=folder, check=True, capture_output=True, text=True
+    )
+    card = folder / "model_card.toml"
+    card.write_text(card.read_text().replace('sha256 = ""', f'sha256 = "{weights.stdout.split()[0]}"'))
+
+
+def _save(dataset: Dataset, path: Path) -> None:
+    path.parent.mkdir(exist_ok=True)
+    dataset.save_as(path, enforce_file_format=True)

@@ -1,0 +1,49 @@
+"""The commands that the how-to pages and the README show: read from their blocks, and a table of those not run here."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from textwrap import dedent
+
+from tests.support.needs import REPOSITORY
+
+PAGES = sorted([REPOSITORY / "README.md", *(REPOSITORY / "docs" / "how-to").glob("*.md")])
+_BLOCK = re.compile(r"^( *)```(sh|console)\n(.*?)^\1```$", re.MULTILINE | re.DOTALL)
+_PROMPT = "$ "
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """A block of commands: its page, and the script that a reader would type."""
+
+    page: str
+    script: str
+
+    @property
+    def first(self) -> str:
+        """The first command without its remark; blocks are known by it."""
+        return self.script.splitlines()[0].partition("  #")[0].strip()
+
+
+#: First command of a block → why it is not run here. A block that is not in this table is run, and must succeed.
+NOT_RUN: Mapping[str, str] = {
+    "make demo": "sets up an environment; tests/acceptance run the demonstration",
+    ".venv/bin/dicom-node serve --config node.toml": "serves until told to stop; what the others speak to",
+    "apt install python3 python3-venv git": "installs packages of the system",
+    "useradd --system --home-dir /var/lib/dicom-node dicom-node": "makes a user of the system",
+    "systemctl enable --now dicom-node": "needs systemd",
+    "cd /opt/dicom-node": "takes another version from a remote repository and restarts a service",
+    "dicom-node retrieve --config node.toml 1.2.840.113619.2.55.3.604 --from pacs": "needs a PACS with that study",
+}
+
+
+def blocks() -> Iterator[Block]:
+    """Every block of commands; of a `console` block only what stands behind a prompt."""
+    for page in PAGES:
+        for _, language, body in _BLOCK.findall(page.read_text(encoding="utf-8")):
+            lines = dedent(body).splitlines()
+            if language == "console":
+                lines = [line.removeprefix(_PROMPT) for line in lines if line.startswith(_PROMPT)]
+            yield Block(page.name, "\n".join(lines))
