@@ -109,14 +109,16 @@ def test_the_recipe_makes_a_kind_that_gets_what_it_is_owed(copy: Path, tmp_path:
     assert "inventory.txt can be written" in done.stdout
 
 
-def test_the_module_of_the_recipe_keeps_the_projects_types_and_its_table(copy: Path) -> None:
+def test_the_module_of_the_recipe_keeps_the_projects_style_types_and_table(copy: Path) -> None:
     write_the_module(copy)
     add_the_line(copy)
     config = str(REPOSITORY / "pyproject.toml")
 
+    linted = run(copy, "-m", "ruff", "check", "--no-cache", "--config", config, "dicom_node/deliver/kinds")
     checked = run(copy, "-m", "mypy", "--config-file", config, "-m", "dicom_node.deliver.kinds")
     tested = run(copy, "-m", "pytest", "-q", "-p", "no:cacheprovider", "tests/unit/test_destination_kinds.py")
 
+    assert linted.returncode == 0, linted.stdout
     assert checked.stdout.startswith("Success: no issues found"), checked.stdout
     assert tested.returncode == 0, tested.stdout
 
