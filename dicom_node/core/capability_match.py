@@ -99,7 +99,8 @@ def _fitted(kind: KindOfArtifact, configured: OutputSet, capabilities: PeerCapab
 
 
 def _left_out(configured: OutputSet, fitted: OutputSet) -> Iterator[str]:
-    for one in OPTIONAL_KINDS:
+    """Tell what is lacking, the report first: it says most."""
+    for one in sorted(OPTIONAL_KINDS, key=lambda one: one.kind is not ArtifactKind.STRUCTURED_REPORT):
         before, after = one.choice(configured), one.choice(fitted)
         if before != after:
             yield f"takes no {one.words(True)}" if is_off(after) else f"takes no {one.words(before)} and gets {after}"
