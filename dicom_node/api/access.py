@@ -24,12 +24,12 @@ from fastapi.security import APIKeyCookie, HTTPBearer
 
 from dicom_node.api.problems import ProblemError
 from dicom_node.core.errors import SettingsError
-from dicom_node.core.principal import Principal, Role
+from dicom_node.core.principal import Principal, UserRole
 
 COOKIE = "dicom_node_session"
 SESSION_S = 12 * 3600
 #: Whoever shows the API token.
-API_TOKEN = Principal("api-token", frozenset({Role.ADMIN}))
+API_TOKEN = Principal("api-token", frozenset({UserRole.ADMIN}))
 _MAX_SESSIONS = 256
 _SAFE_METHODS = {"GET", "HEAD", "OPTIONS"}
 _HOW_TO_SIGN_IN = (

@@ -46,21 +46,21 @@ class RequestGuard:
             return
         request_id = str(uuid.uuid4())
         scope.setdefault("state", {})["request_id"] = request_id
-        visit = _Visit(scope, send, request_id)
+        exchange = _Exchange(scope, send, request_id)
         try:
             if refusal := _refusal(scope):
-                await problem_response(*refusal, request_id)(scope, receive, visit.send)
+                await problem_response(*refusal, request_id)(scope, receive, exchange.send)
             else:
-                await self.app(scope, receive, visit.send)
-        except Exception:  # noqa: BLE001 - the worker's door: one bad study must not stop the others
-            _log.exception("request failed", extra=visit.described())
-            if not visit.status:
-                await problem_response(500, _INTERNAL_ERROR, request_id)(scope, receive, visit.send)
+                await self.app(scope, receive, exchange.send)
+        except Exception:  # noqa: BLE001 - one of the four doors: an error becomes an answer and one log line
+            _log.exception("request failed", extra=exchange.described())
+            if not exchange.status:
+                await problem_response(500, _INTERNAL_ERROR, request_id)(scope, receive, exchange.send)
         else:
-            _log.debug("request answered", extra=visit.described())
+            _log.debug("request answered", extra=exchange.described())
 
 
-class _Visit:
+class _Exchange:
     """One request on its way: adds the headers to the answer and remembers its status."""
 
     def __init__(self, scope: Scope, send: Send, request_id: str) -> None:

@@ -23,9 +23,9 @@ _MOST_FIELDS, _MOST_PICTURES = 64, 200
 class UploadedFiles:
     """Takes the parts of one form. Use in `with`: what had to be held is gone at the end."""
 
-    def __init__(self, visit: IngestSession, parts: IngestParts, limits: UploadSettings) -> None:
+    def __init__(self, session: IngestSession, parts: IngestParts, limits: UploadSettings) -> None:
         self.reports: list[FileReport] = []
-        self._visit = visit
+        self._session = session
         self._parts = parts
         self._limits = limits
         self._fields: dict[str, str] = {}
@@ -46,7 +46,7 @@ class UploadedFiles:
             return
         kind, pieces = told(part.content)
         if kind is Kind.DICOM:
-            self.reports.append(take_dicom(self._visit, name, pieces))
+            self.reports.append(take_dicom(self._session, name, pieces))
         elif kind is Kind.ARCHIVE:
             self._take_archive(name, pieces)
         elif kind is Kind.PICTURE:
@@ -64,7 +64,7 @@ class UploadedFiles:
             self.reports += [refused(picture.name, str(refusal)) for picture in self._pictures]
             return
         self.reports += take_pictures(
-            self._visit, self._parts, self._pictures, words, self._limits.max_picture_megapixels
+            self._session, self._parts, self._pictures, words, self._limits.max_picture_megapixels
         )
 
     def _take_field(self, field: str, content: Iterable[bytes]) -> None:
@@ -81,7 +81,7 @@ class UploadedFiles:
         most = archive_limits(self._limits)
         with hold(self._parts.spool, pieces, self._limits.max_request_mb * _MEGABYTE) as archive:
             try:
-                for report in take_archive(self._visit, archive.path, most):
+                for report in take_archive(self._session, archive.path, most):
                     self.reports.append(report)
             except RefusedObject as refusal:
                 self.reports.append(refused(name, str(refusal)))

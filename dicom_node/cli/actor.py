@@ -5,7 +5,7 @@ from __future__ import annotations
 import getpass
 import os
 
-from dicom_node.core.principal import Principal, Role
+from dicom_node.core.principal import Principal, UserRole
 
 
 def os_user() -> str:
@@ -16,4 +16,4 @@ def os_user() -> str:
 
 def actor() -> Principal:
     """Return who acts, for the timeline. Whoever may open the database may do everything."""
-    return Principal(f"cli:{os_user()}", frozenset({Role.ADMIN}))
+    return Principal(f"cli:{os_user()}", frozenset({UserRole.ADMIN}))

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 
-class Role(StrEnum):
+class UserRole(StrEnum):
     """What somebody may do."""
 
     VIEWER = "viewer"
@@ -20,7 +20,7 @@ class Principal:
     """Somebody who acts. `name` is what timelines show; a DICOM peer's AE title is none, for anybody can claim it."""
 
     name: str
-    roles: frozenset[Role] = frozenset()
+    roles: frozenset[UserRole] = frozenset()
 
 
 #: The node, for what it does by itself.

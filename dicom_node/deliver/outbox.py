@@ -117,7 +117,7 @@ class DestinationWorker:
             return self.deliver_once()
         except IndexUnavailable as error:
             _log.error("outbox waits for the database", extra={"destination": self._destination, "why": str(error)})
-        except Exception:  # noqa: BLE001 - the worker's door: one bad study must not stop the others
+        except Exception:  # noqa: BLE001 - the delivery door: a fault in one parcel must not end deliveries
             self._failures += 1
             _log.exception("delivery failed unexpectedly", extra={"destination": self._destination})
         return False

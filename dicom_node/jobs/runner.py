@@ -67,7 +67,7 @@ class JobRunner:
                 self._work(job)
         except IndexUnavailable:
             raise  # the lease runs out and the job is done again, with the same result
-        except Exception as error:  # noqa: BLE001 - whose input it was shows when each is asked alone
+        except Exception as error:  # noqa: BLE001 - the worker's door: one bad study must not stop the others
             if self._stopping.is_set():
                 self._give_back(job)
                 return True

@@ -31,12 +31,12 @@ _GATHER_S = 0.005
 
 
 @dataclass(frozen=True, slots=True)
-class Ready:
+class AcceptorReady:
     """Peers are served."""
 
 
 @dataclass(frozen=True, slots=True)
-class Failed:
+class AcceptorFailed:
     """It cannot start, and ends."""
 
     reason: str
@@ -70,7 +70,7 @@ class ReportAnswered:
     at_s: float
 
 
-FromAcceptor = Ready | Failed | RecordStored | AssociationClosed | ReportAnswered
+FromAcceptor = AcceptorReady | AcceptorFailed | RecordStored | AssociationClosed | ReportAnswered
 
 # --- What the parent tells the acceptor ------------------------------------------------------------------------------
 
@@ -116,7 +116,8 @@ Message = FromAcceptor | ToAcceptor
 
 #: The tags on the wire. Both ends are of one version; a tag that is not here is a fault, never passed over.
 _KINDS: Mapping[str, type[Message]] = {
-    "ready": Ready, "failed": Failed, "stored": RecordStored, "closed": AssociationClosed, "answered": ReportAnswered,
+    "ready": AcceptorReady, "failed": AcceptorFailed,
+    "stored": RecordStored, "closed": AssociationClosed, "answered": ReportAnswered,
     "options": Options, "freed": Freed, "unavailable": Unavailable, "report": SendReport, "stop": Stop,
 }  # fmt: skip
 _TAGS = {kind: tag for tag, kind in _KINDS.items()}

@@ -132,7 +132,7 @@ class Commitments:
                     self._work_off(request)
             except IndexUnavailable as error:
                 _log.error("storage commitment waits for the database", extra={"why": str(error)})
-            except Exception:  # noqa: BLE001 - the worker's door: one bad study must not stop the others
+            except Exception:  # noqa: BLE001 - the worker's door: one request must not end the others
                 _log.exception("storage commitment failed unexpectedly")
             self._wake.wait(_POLL_S)
             self._wake.clear()

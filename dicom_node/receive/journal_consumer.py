@@ -134,7 +134,7 @@ class JournalConsumer:
             self._set_unavailable(str(error))
             self._stopping.wait(_RETRY_S if isinstance(error, IndexUnavailable) else _DISK_RETRY_S)
             return batch
-        except Exception:  # noqa: BLE001 - the worker's door: one bad study must not stop the others
+        except Exception:  # noqa: BLE001 - the worker's door: one record must not keep the others from being filed
             _drop_parts(items)
             return self._one_by_one(batch)
         self._set_unavailable("")

@@ -14,12 +14,12 @@ from collections.abc import Mapping
 from dicom_node.core.errors import SettingsError
 from dicom_node.end import VitalThread
 from dicom_node.receive.channel import (
+    AcceptorFailed,
+    AcceptorReady,
     AssociationClosed,
     Channel,
-    Failed,
     Message,
     Options,
-    Ready,
     RecordStored,
     ReportAnswered,
     Stop,
@@ -136,9 +136,9 @@ class AcceptorProcess:
         match message:
             case RecordStored() | AssociationClosed() | ReportAnswered():
                 events.put(message)
-            case Ready():
+            case AcceptorReady():
                 self._failure, self._has_served = "", True
                 self._ready.set()
-            case Failed(reason):
+            case AcceptorFailed(reason):
                 self._failure = reason
                 self._ready.set()

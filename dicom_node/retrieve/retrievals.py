@@ -153,7 +153,7 @@ class Retrievals:
         except RetrievalStopped as stop:
             what_next = "It goes on after the next start." if self._memory else "Ask again."
             return replace(retrieval, state=RetrievalState.FAILED, reason=f"{stop} {what_next}")
-        except Exception:  # noqa: BLE001 - the worker's door: one bad study must not stop the others
+        except Exception:  # noqa: BLE001 - the thread's door: one retrieval's fault stays its own
             _log.exception("retrieval failed unexpectedly", extra={"retrieval": retrieval.id})
             why = "The node failed; its log has the error. Report it."
             return replace(retrieval, state=RetrievalState.FAILED, reason=why)

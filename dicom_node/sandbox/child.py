@@ -96,7 +96,7 @@ def _load(target: str) -> tuple[Callable[[object], object] | None, Answer | None
     module_name, _, name = target.partition(":")
     try:
         return getattr(importlib.import_module(module_name), name), None
-    except Exception as error:  # noqa: BLE001 - whose input it was shows when each is asked alone
+    except Exception as error:  # noqa: BLE001 - the worker's door: told to the parent, which decides
         return None, _failed(error)
 
 
@@ -108,7 +108,7 @@ def answer_to(perform: Callable[[Any], object], request: object) -> Answer:
         return Raised(type(error).__name__, str(error), dict(vars(error)))
     except MemoryError:
         return OutOfMemory()
-    except Exception as error:  # noqa: BLE001 - whose input it was shows when each is asked alone
+    except Exception as error:  # noqa: BLE001 - the worker's door: told to the parent, which decides
         return OutOfMemory() if _ran_out_of_memory(error) else _failed(error)
 
 

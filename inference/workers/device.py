@@ -25,7 +25,7 @@ def choose_device(place: ComputePlace) -> str:
     wanted = place.device
     if wanted == "cpu" or (wanted == "auto" and importlib.util.find_spec("torch") is None):
         return "cpu"
-    import torch  # noqa: PLC0415 - the host counts devices without torch
+    import torch  # noqa: PLC0415 - a model on the CPU may do without
 
     gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
     if wanted.startswith("cuda:") and int(wanted.partition(":")[2]) < gpus:
@@ -47,7 +47,7 @@ def held_bytes(device: str) -> int:
     """Return the memory held now: allocated by torch on a GPU, resident in RAM for the CPU."""
     if device == "cpu":
         return resident_bytes()
-    import torch  # noqa: PLC0415 - the host counts devices without torch
+    import torch  # noqa: PLC0415
 
     return int(torch.mps.current_allocated_memory() if device == "mps" else torch.cuda.memory_allocated(device))
 
@@ -55,7 +55,7 @@ def held_bytes(device: str) -> int:
 def peak_bytes(device: str) -> int:
     """Return the most memory held since the process began: on the GPU for CUDA, resident in RAM otherwise."""
     if device.startswith("cuda"):
-        import torch  # noqa: PLC0415 - the host counts devices without torch
+        import torch  # noqa: PLC0415
 
         return int(torch.cuda.max_memory_allocated(device))
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
@@ -66,7 +66,7 @@ def release_cached(device: str) -> None:
     """Give memory that torch keeps for reuse back to the GPU."""
     if device == "cpu":
         return
-    import torch  # noqa: PLC0415 - the host counts devices without torch
+    import torch  # noqa: PLC0415
 
     (torch.mps if device == "mps" else torch.cuda).empty_cache()
 
@@ -94,7 +94,7 @@ class MixedPrecision:
 
     def predict(self, inputs: Sequence[ModelInput]) -> Sequence[Prediction]:
         """Run the inputs; scores and probabilities come back as float32."""
-        import torch  # noqa: PLC0415 - the host counts devices without torch
+        import torch  # noqa: PLC0415 - models that need no torch get here too
 
         with torch.autocast("cuda", dtype=torch.float16):
             found = self.model.predict(inputs)

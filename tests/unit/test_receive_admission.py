@@ -14,11 +14,11 @@ from dicom_node.dimse.vocabulary import (
     UNKNOWN_USER,
     Rejection,
 )
-from dicom_node.receive.acceptor.admission import Caller, Identity, NotAdmitted, PeerAdmission
+from dicom_node.receive.acceptor.admission import CallingPeer, Identity, NotAdmitted, PeerAdmission
 from dicom_node.receive.options import AcceptorOptions, AeOption, PeerOption, UserOption
 
 DIGEST = "ab" * 32
-CT1 = Caller(calling_ae_title="CT1", called_ae_title="AINODE", host="10.1.2.3")
+CT1 = CallingPeer(calling_ae_title="CT1", called_ae_title="AINODE", host="10.1.2.3")
 OPTIONS = AcceptorOptions(
     spool="", journal="", parts_owner="",
     aes=(
@@ -34,7 +34,9 @@ OPTIONS = AcceptorOptions(
 )  # fmt: skip
 
 
-def rejection(caller: Caller, identity: Identity | None = None, options: AcceptorOptions = OPTIONS) -> Rejection | None:
+def rejection(
+    caller: CallingPeer, identity: Identity | None = None, options: AcceptorOptions = OPTIONS
+) -> Rejection | None:
     try:
         PeerAdmission(options, lambda: True).policy(caller, identity)
     except NotAdmitted as refused:

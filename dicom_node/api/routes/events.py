@@ -88,7 +88,7 @@ _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class Change:
+class StudyChange:
     """The state of the index after something changed, and which studies that was (at most 100)."""
 
     number: int
@@ -98,7 +98,7 @@ class Change:
 class Listener:
     """One page that listens. `seen` is the newest change it was told."""
 
-    def __init__(self, feed: ChangeFeed, seen: Change) -> None:
+    def __init__(self, feed: ChangeFeed, seen: StudyChange) -> None:
         self.seen = seen
         self.has_left = False
         self._feed = feed
@@ -108,7 +108,7 @@ class Listener:
         """Whether it has left, or the server is stopping."""
         return self.has_left or self._feed.is_closed
 
-    def next_change(self, timeout_s: float) -> Change | None:
+    def next_change(self, timeout_s: float) -> StudyChange | None:
         """Wait for a change not told yet; `None` when time is up or it is over."""
         latest = self._feed.wait(self, timeout_s)
         if latest.number == self.seen.number:
@@ -128,7 +128,7 @@ class ChangeFeed:
         self._database = database
         self._poll_s = poll_s
         self._changed = threading.Condition()
-        self._latest = Change(0, ())
+        self._latest = StudyChange(0, ())
         self._listeners = 0
         self._watching = False
         self._closed = False
@@ -152,7 +152,7 @@ class ChangeFeed:
                 self._listeners -= 1
                 self._changed.notify_all()
 
-    def wait(self, listener: Listener, timeout_s: float) -> Change:
+    def wait(self, listener: Listener, timeout_s: float) -> StudyChange:
         """Wait until something newer than `listener.seen` happened, it leaves, or time is up; return the latest."""
         with self._changed:
             self._changed.wait_for(lambda: listener.is_over or self._latest.number != listener.seen.number, timeout_s)
@@ -191,6 +191,6 @@ class ChangeFeed:
             return token
         if token is not None and newest != token:
             with self._changed:
-                self._latest = Change(self._latest.number + 1, changed)
+                self._latest = StudyChange(self._latest.number + 1, changed)
                 self._changed.notify_all()
         return newest

@@ -41,8 +41,8 @@ _log = logging.getLogger(__name__)
 @router.post("/studies", summary="Store objects", responses=_SOME, openapi_extra={"requestBody": _BODY})
 def store(request: Request, principal: CurrentPrincipal, node: Parts, ingest: Ingest) -> JSONResponse:
     """Store every object of the body. What is in the answer as stored is durable and indexed."""
-    visit = IngestSession(ingest, "STOW", address_of(request))
-    return _store(request, principal, node, visit, "")
+    session = IngestSession(ingest, "STOW", address_of(request))
+    return _store(request, principal, node, session, "")
 
 
 @router.post(
@@ -52,12 +52,12 @@ def store_in_study(
     request: Request, principal: CurrentPrincipal, node: Parts, ingest: Ingest, uid: StudyUid
 ) -> JSONResponse:
     """Store the objects of the body that belong to this study; objects of others fail with reason 0xA900."""
-    visit = IngestSession(ingest, "STOW", address_of(request))
-    return _store(request, principal, node, visit, uid)
+    session = IngestSession(ingest, "STOW", address_of(request))
+    return _store(request, principal, node, session, uid)
 
 
 def _store(
-    request: Request, principal: Principal, node: Parts, visit: IngestSession, study_instance_uid: str
+    request: Request, principal: Principal, node: Parts, session: IngestSession, study_instance_uid: str
 ) -> JSONResponse:
     stow = node.settings.stow
     if not stow.enabled:
@@ -67,19 +67,19 @@ def _store(
     end = "aborted"
     try:
         for part in _files(request, Body(request, stow.max_request_mb, stow.silence_s)):
-            outcomes.append(_take(visit, part, study_instance_uid))  # noqa: PERF401 - kept when the body breaks off
+            outcomes.append(_take(session, part, study_instance_uid))  # noqa: PERF401 - kept when the body breaks off
         end = "released"
     except (MalformedBody, ProblemError) as error:
         problem = error if isinstance(error, ProblemError) else _malformed(error)
-        if not visit.stored:
+        if not session.stored:
             raise problem from error
         outcomes.append(StoreOutcome(status=StoreStatus.CANNOT_UNDERSTAND, why=problem.detail))
     finally:
-        visit.close(end)
+        session.close(end)
     if not outcomes:
         raise ProblemError(400, "The body holds no object. Send at least one part of type application/dicom.")
     answer = stow_answer(outcomes)
-    counts = {"stored": visit.stored.total(), "objects": len(outcomes), "studies": len(visit.stored)}
+    counts = {"stored": session.stored.total(), "objects": len(outcomes), "studies": len(session.stored)}
     about = {"status": answer.status_code, "end": end, "actor": principal.name}
     _log.info("objects came by STOW-RS", extra=counts | about)
     return answer
@@ -105,14 +105,14 @@ def _files(request: Request, body: Body) -> Iterator[BodyPart]:
     return parts(body, boundary)
 
 
-def _take(visit: IngestSession, part: BodyPart, study_instance_uid: str) -> StoreOutcome:
+def _take(session: IngestSession, part: BodyPart, study_instance_uid: str) -> StoreOutcome:
     kind, parameters = _parsed(part.headers.get("content-type", ""))
     if kind not in _FILES:
         return StoreOutcome(status=StoreStatus.CANNOT_UNDERSTAND, why="A part is not of type application/dicom.")
-    with visit.new_file(parameters.get("transfer-syntax", "")) as file:
+    with session.new_file(parameters.get("transfer-syntax", "")) as file:
         for piece in part.content:
             file.write(piece)
-        return visit.take(file, study_instance_uid)
+        return session.take(file, study_instance_uid)
 
 
 def _parsed(content_type: str) -> tuple[str, dict[str, str]]:

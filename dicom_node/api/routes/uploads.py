@@ -79,9 +79,9 @@ def upload(request: Request, principal: CurrentPrincipal, node: Parts, ingest: I
     boundary = boundary_of(content_type)
     if not content_type.lower().startswith("multipart/form-data") or not boundary:
         raise ProblemError(415, "Send the files as multipart/form-data, as a form of a web page does.")
-    visit = IngestSession(ingest, "UPLOAD", address_of(request))
+    session = IngestSession(ingest, "UPLOAD", address_of(request))
     broken: ProblemError | None = None
-    with UploadedFiles(visit, ingest, limits) as files:
+    with UploadedFiles(session, ingest, limits) as files:
         try:
             for part in parts(Body(request, limits.max_request_mb, limits.silence_s), boundary):
                 files.take(part)
@@ -89,8 +89,8 @@ def upload(request: Request, principal: CurrentPrincipal, node: Parts, ingest: I
         except (MalformedBody, ProblemError, SpoolUnavailable) as error:
             broken = _problem(error)
         finally:
-            visit.close("released" if broken is None else "aborted")
-    return _answer(files.reports, visit, broken, principal)
+            session.close("released" if broken is None else "aborted")
+    return _answer(files.reports, session, broken, principal)
 
 
 def _problem(error: MalformedBody | ProblemError | SpoolUnavailable) -> ProblemError:
@@ -100,11 +100,11 @@ def _problem(error: MalformedBody | ProblemError | SpoolUnavailable) -> ProblemE
 
 
 def _answer(
-    reports: Sequence[FileReport], visit: IngestSession, broken: ProblemError | None, principal: Principal
+    reports: Sequence[FileReport], session: IngestSession, broken: ProblemError | None, principal: Principal
 ) -> Upload:
     counts = {state: sum(report.state is state for report in reports) for state in FileState}
     told = {state.lower(): count for state, count in counts.items()}
-    about = {"studies": len(visit.stored), "whole": broken is None, "actor": principal.name}
+    about = {"studies": len(session.stored), "whole": broken is None, "actor": principal.name}
     _log.info("files uploaded", extra=told | about)
     if not counts[FileState.STORED]:
         raise broken or _nothing_stored(reports)
@@ -113,7 +113,7 @@ def _answer(
         refused=counts[FileState.REFUSED],
         skipped=counts[FileState.SKIPPED],
         whole=broken is None,
-        studies=[UploadedStudy(uid, count, f"/api/studies/{uid}") for uid, count in visit.stored.items()],
+        studies=[UploadedStudy(uid, count, f"/api/studies/{uid}") for uid, count in session.stored.items()],
         files=[
             UploadedFile(one.name, one.state, one.why, one.study_instance_uid, one.sop_instance_uid) for one in reports
         ],

@@ -27,7 +27,7 @@ from pathlib import Path
 from dicom_node.core.errors import SpoolUnavailable
 from dicom_node.end import VitalThread, watch_threads
 from dicom_node.logs import configure_logs
-from dicom_node.receive.acceptor.admission import Caller, Capacity, PeerAdmission
+from dicom_node.receive.acceptor.admission import CallingPeer, Capacity, PeerAdmission
 from dicom_node.receive.acceptor.association import AcceptorServices, ServedAssociation
 from dicom_node.receive.acceptor.messages import ReportQueue
 from dicom_node.receive.acceptor.storing import Storing
@@ -40,13 +40,13 @@ from dicom_node.receive.acceptor.transport import (
     tls_context,
 )
 from dicom_node.receive.channel import (
+    AcceptorFailed,
+    AcceptorReady,
     AssociationClosed,
     Channel,
-    Failed,
     Freed,
     Message,
     Options,
-    Ready,
     RecordStored,
     ReportAnswered,
     SendReport,
@@ -96,7 +96,7 @@ class Acceptor:
         threading.Thread(target=self._grow, name="journal", daemon=True).start()
         for listener, speaks_tls in listeners:
             VitalThread(self._listen, "listener", listener, speaks_tls).start()
-        self._channel.tell(Ready())
+        self._channel.tell(AcceptorReady())
 
     def obey(self, message: Message) -> bool:
         """Do what the parent says; return False when that is to stop."""
@@ -155,7 +155,7 @@ class Acceptor:
         except (PeerGone, PeerTooSlow) as error:
             why = str(error) or "the handshake took too long or the peer left"
             _log.warning("connection ended before it began", extra={"host": host, "why": why})
-        except Exception:  # noqa: BLE001 - the worker's door: one bad study must not stop the others
+        except Exception:  # noqa: BLE001 - the thread's door: one connection's fault stays its own
             _log.exception("association failed", extra={"host": host})
         finally:
             transport.close()
@@ -169,9 +169,9 @@ class Acceptor:
             return TlsTransport(connection, self._tls, patience_s)
         return PlainTransport(connection, patience_s)
 
-    def _caller(self, transport: Transport, host: str) -> Caller:
+    def _caller(self, transport: Transport, host: str) -> CallingPeer:
         """Return who is known to call before a word of DICOM is said. Raises `PeerGone`, `PeerTooSlow`."""
-        caller = Caller(calling_ae_title="", called_ae_title="", host=host)
+        caller = CallingPeer(calling_ae_title="", called_ae_title="", host=host)
         if not isinstance(transport, TlsTransport) or self._options.tls is None:
             return caller
         transport.shake_hands(self._options.tls.handshake_timeout_s)
@@ -241,7 +241,7 @@ def main(arguments: list[str]) -> None:
     try:
         acceptor = Acceptor(options, channel)
     except (OSError, SpoolUnavailable) as error:
-        channel.tell(Failed(str(error)))
+        channel.tell(AcceptorFailed(str(error)))
         channel.close()
         sys.exit(1)
     pairs = [text.split("=") for text in arguments[1:]]

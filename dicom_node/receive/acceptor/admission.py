@@ -21,7 +21,7 @@ _USERNAME, _USERNAME_AND_PASSCODE = 1, 2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Caller:
+class CallingPeer:
     """Who asks for an association, over what; `certificate_sha256` is of the certificate it showed, if any."""
 
     calling_ae_title: str
@@ -60,7 +60,7 @@ class PeerAdmission:
         self._open: Counter[str] = Counter()
         self._lock = threading.Lock()
 
-    def policy(self, caller: Caller, identity: Identity | None) -> AeOption:
+    def policy(self, caller: CallingPeer, identity: Identity | None) -> AeOption:
         """Return the policy of the called AE title. Raises `NotAdmitted`."""
         ae = self._aes.get(caller.called_ae_title)
         if ae is None:
@@ -89,7 +89,7 @@ class PeerAdmission:
                 if not self._open[host]:
                     del self._open[host]  # else one entry stays for every address that ever called
 
-    def _is_listed(self, caller: Caller, ae: AeOption) -> bool:
+    def _is_listed(self, caller: CallingPeer, ae: AeOption) -> bool:
         if not self._peers:
             return True
         if ae.peers and caller.calling_ae_title not in ae.peers:
@@ -115,7 +115,7 @@ class PeerAdmission:
         return any(matches)
 
 
-def _is_proven(caller: Caller, peer: PeerOption) -> bool:
+def _is_proven(caller: CallingPeer, peer: PeerOption) -> bool:
     if peer.tls and not caller.tls:
         return False
     return not peer.certificate_sha256 or hmac.compare_digest(peer.certificate_sha256, caller.certificate_sha256)

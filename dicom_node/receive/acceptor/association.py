@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 from dicom_node.dimse.vocabulary import AbortReason, PduType
-from dicom_node.receive.acceptor.admission import Caller, Capacity, NotAdmitted, PeerAdmission
+from dicom_node.receive.acceptor.admission import CallingPeer, Capacity, NotAdmitted, PeerAdmission
 from dicom_node.receive.acceptor.incoming import IncomingObject, TooLarge
 from dicom_node.receive.acceptor.messages import Messages, ReportQueue
 from dicom_node.receive.acceptor.negotiation import (
@@ -58,7 +58,7 @@ class AcceptorServices:
 class ServedAssociation:
     """Serves one connection. `serve` returns when it is over and never raises for what a peer does."""
 
-    def __init__(self, transport: Transport, caller: Caller, services: AcceptorServices) -> None:
+    def __init__(self, transport: Transport, caller: CallingPeer, services: AcceptorServices) -> None:
         """`caller` names host and certificate; the AE titles come with the request."""
         self._transport = transport
         self._reader = PduReader(transport)

@@ -176,7 +176,7 @@ class Messages:
             self._answer_fault(pending, error)
         except OSError as error:
             self._answer_fault(pending, SpoolUnavailable(f"The spool cannot be used: {error.strerror}."))
-        except Exception:  # noqa: BLE001 - the worker's door: one bad study must not stop the others
+        except Exception:  # noqa: BLE001 - the C-STORE door: the peer gets an answer and keeps its image
             _log.exception("storing failed", extra={"calling_ae_title": self._association.caller.calling_ae_title})
             self._answer(pending, Field(pending.field | 0x8000), StoreStatus.PROCESSING_FAILURE)
         else:  # answered here, for a peer that has gone by now is no failure to store

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from dicom_node.core.errors import RefusedObject, SpoolUnavailable, StoreStatus
 from dicom_node.headers.file_meta import file_head
 from dicom_node.headers.scan import HeaderScan, scan_header
-from dicom_node.receive.acceptor.admission import Caller, Capacity
+from dicom_node.receive.acceptor.admission import CallingPeer, Capacity
 from dicom_node.receive.acceptor.incoming import IncomingObject
 from dicom_node.storage.journal import JournalWriter, Record, RecordKind
 
@@ -22,7 +22,7 @@ class AssociationRef:
     """The association that brings objects."""
 
     association_id: str
-    caller: Caller
+    caller: CallingPeer
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

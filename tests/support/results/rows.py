@@ -12,11 +12,11 @@ from PIL import Image
 from sqlalchemy import Connection, insert
 
 from dicom_node.core.entities import DeliveryState, JobState, ModelIdentity, StudyState
-from dicom_node.core.principal import Principal, Role
+from dicom_node.core.principal import Principal, UserRole
 from dicom_node.index.tables import artifacts, associations, deliveries, events, instances, jobs, results, studies
 
 NOW = datetime(2026, 3, 14, 9, 30, tzinfo=UTC)
-SOMEBODY = Principal("somebody", frozenset({Role.OPERATOR}))
+SOMEBODY = Principal("somebody", frozenset({UserRole.OPERATOR}))
 
 
 def key_of(name: str) -> str:
