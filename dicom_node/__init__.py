@@ -1,6 +1,6 @@
 """The node between scanners and the hospital's systems: receive, remember, decide, deliver."""
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 #: Manufacturer written into every object the node creates, and the mark by which it knows its own results again.
 MANUFACTURER = "DICOM AI Node Project"

@@ -18,6 +18,7 @@ from PIL import Image
 from pydicom import dcmread
 from pydicom.dataset import Dataset
 
+from dicom_node import __version__
 from dicom_node.analysis.answer import Saliency, WithdrawnObject
 from dicom_node.core.entities import ArtifactKind
 from dicom_node.core.errors import UnreadableObject
@@ -79,7 +80,7 @@ def test_our_report_reads_as_findings_with_answers_scores_and_regions(
     text = told(inspector.look(InspectRequest(path=ours["radiograph", ArtifactKind.STRUCTURED_REPORT])))
     for line in (
         "Structured report",
-        "made by: DICOM AI Node Project dicom-ai-node 0.1.0",
+        f"made by: DICOM AI Node Project dicom-ai-node {__version__}",
         f"algorithm: DICOM AI Node Project cxr-pneumonia 1.0.0, {'9f' * 32}",
         "state: COMPLETE, UNVERIFIED, PRELIMINARY",
         "Imaging Measurement Report [TID 1500 Measurement Report]",
