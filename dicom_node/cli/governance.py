@@ -8,9 +8,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from dicom_node.cli.actor import actor, os_user
 from dicom_node.cli.study import opened
-from dicom_node.cli.terminal import print_json, print_table, say
+from dicom_node.cli.terminal import actor, os_user, print_json, print_table, say
 from dicom_node.config.settings import Settings
 from dicom_node.core.errors import ModelUnavailable, NotFound
 from dicom_node.governance.admission import ModelStanding, Standing, environment

@@ -1,4 +1,4 @@
-"""`dicom-node models list`: which models are found, and which of them may run."""
+"""`dicom-node models list` and `try`: which models are found and may run; a bundle run once before it has a card."""
 
 from __future__ import annotations
 
@@ -7,10 +7,11 @@ from pathlib import Path
 
 from dicom_node.cli.terminal import print_json, print_table
 from dicom_node.config.settings import Settings
-from dicom_node.core.errors import ModelUnavailable
+from dicom_node.core.errors import ModelUnavailable, SettingsError
 from dicom_node.governance.standing import standing_so_far
 from dicom_node.inference.cards.card import ModelCard
 from dicom_node.inference.cards.folders import survey_models
+from dicom_node.inference.trial import Trial, TrialOptions, try_bundle
 from dicom_node.roles.settings import load_settings
 
 
@@ -48,3 +49,42 @@ def _broken(folder: Path, problem: str) -> dict[str, str]:
     told = {"name": folder.name, "verified": problem, "standing": "MODEL_UNUSABLE", "folder": str(folder)}
     return {key: told.get(key, "") for key in ("name", "version", "runtime", "task", "digest", "verified", "standing",
                                                "folder")}  # fmt: skip
+
+
+# --- try ---------------------------------------------------------------------------------------------------------
+
+
+def try_bundles(options: argparse.Namespace) -> int:
+    """Try each folder and tell what came back; the exit status is 1 when one did not run."""
+    wanted = TrialOptions(
+        task=options.task or "", output=options.output, shape=_shape(options.shape), device=options.device
+    )
+    trials = [try_bundle(folder.resolve(), wanted) for folder in options.folders]
+    rows = [_row_trial(trial) for trial in trials]
+    if options.json:
+        print_json(rows)
+    else:
+        print_table(list(rows[0]), [list(row.values()) for row in rows])
+    return 1 if any(trial.problem for trial in trials) else 0
+
+
+def _row_trial(trial: Trial) -> dict[str, str]:
+    return {
+        "bundle": trial.folder.name,
+        "task": trial.task,
+        "given": "x".join(map(str, trial.given)),
+        "runs": "no" if trial.problem else "yes",
+        "result or reason": trial.problem or trial.result,
+        "load s": f"{trial.load_s:.1f}",
+        "run s": f"{trial.run_s:.1f}",
+    }
+
+
+def _shape(text: str | None) -> tuple[int, ...]:
+    """Read ``1,32,64,64``. Raises `SettingsError`."""
+    if not text:
+        return ()
+    parts = text.split(",")
+    if not all(part.strip().isdecimal() and int(part) > 0 for part in parts) or len(parts) not in {3, 4}:
+        raise SettingsError(f"--shape {text} is not channels,[slices,]rows,columns, such as 1,32,64,64.")
+    return tuple(int(part) for part in parts)

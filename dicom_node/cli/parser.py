@@ -53,7 +53,7 @@ def _echo(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None
 
 def _retrieve(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     command = _command(
-        commands, "retrieve", "fetch a study from a configured PACS ([[source]])", "retrieve:retrieve", json=True
+        commands, "retrieve", "fetch a study from a configured PACS ([[source]])", "dimse:retrieve", json=True
     )
     command.add_argument("study", help="Study Instance UID")
     command.add_argument("--from", dest="source", metavar="NAME", help="name of the source; default: the only one")
@@ -71,7 +71,7 @@ def _status(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> No
 def _rules(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     rules = commands.add_parser("rules", help="why a study goes to a model, or does not")
     below = rules.add_subparsers(required=True, metavar="COMMAND")
-    command = _command(below, "explain", "evaluate every clause of every route", "rules:explain", json=True)
+    command = _command(below, "explain", "evaluate every clause of every route", "study:explain", json=True)
     command.add_argument("subjects", nargs="+", metavar="STUDY|FILE", help="Study Instance UID, DICOM files or folders")
 
 
@@ -112,7 +112,7 @@ def _models(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> No
     command.add_argument("model", metavar="NAME", help="name of the model")
     command.add_argument("--without-golden", action="store_true", help="activate a model that has no golden studies")
     command.add_argument("--rerun", action="store_true", help="analyse again what the model was not run for before")
-    command = _command(below, "try", "run MONAI Bundles once on a phantom; their code runs", "trial:try_bundles",
+    command = _command(below, "try", "run MONAI Bundles once on a phantom; their code runs", "models:try_bundles",
                        json=True)  # fmt: skip
     command.add_argument("folders", nargs="+", type=Path, metavar="FOLDER", help="bundle folder; needs no model card")
     command.add_argument("--task", choices=("classification", "regression", "segmentation", "detection"),

@@ -1,20 +1,28 @@
-"""`dicom-node status`, `retry` and `rerun`: what happened to a study, and doing a part of it again."""
+"""`dicom-node status`, `retry`, `rerun`, `rules explain`: what happened to a study and why, and a part of it again."""
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from pathlib import Path
 
-from dicom_node.cli.actor import actor
-from dicom_node.cli.terminal import print_json, print_table, say
-from dicom_node.core.errors import SettingsError
+from dicom_node.cli.terminal import actor, print_json, print_table, say
+from dicom_node.core.entities import Instance, InstanceRole, Series, Study, StudyState
+from dicom_node.core.errors import NotFound, RefusedObject, SettingsError
+from dicom_node.core.routing import RouteDecision, decide
+from dicom_node.core.uids import is_valid_uid
+from dicom_node.dimse.storage_scu import all_files
 from dicom_node.index import actions
 from dicom_node.index.database import Database
+from dicom_node.index.studies import load_study
 from dicom_node.index.views import lists as views
 from dicom_node.index.views import study as study_views
 from dicom_node.index.views.types import DeliveryView, StudyLine
+from dicom_node.ingest.intake import offline_instance
+from dicom_node.logs import quiet_third_parties
+from dicom_node.roles.node import Node
 from dicom_node.roles.settings import load_settings
 
 
@@ -97,3 +105,77 @@ def rerun(options: argparse.Namespace) -> int:
     else:
         say(f"{len(ids)} analyses are queued again.")
     return 0
+
+
+# --- rules explain: every clause of every route, true or false, for a study or for files ----------------------------
+
+
+def explain(options: argparse.Namespace) -> int:
+    """Explain the routing of one study in the index, or of files that were never received."""
+    quiet_third_parties()
+    node = Node(load_settings(options.config))
+    for study in _studies(options):
+        decisions = [decide(study, r, node.cards[r.model].accepts, node.cards[r.model].rank) for r in node.routes]
+        if options.json:
+            print_json({"study": study.study_instance_uid, "routes": [d.as_dict() for d in decisions]})
+        else:
+            say(f"Study {study.study_instance_uid}")
+            for decision in decisions:
+                _print_decision(decision)
+    return 0
+
+
+def _print_decision(decision: RouteDecision) -> None:
+    rows = [
+        (
+            c.series_instance_uid,
+            c.instances,
+            clause.asked_by,
+            clause.attribute,
+            clause.condition,
+            clause.actual,
+            "yes" if clause.holds else "NO",
+        )
+        for c in decision.candidates
+        for clause in c.clauses
+    ]
+    say(f"\nRoute {decision.route_name}: {'matches' if decision.matched else 'does not match'}. {decision.reason}")
+    print_table(["series", "images", "asked by", "attribute", "must be", "is", "holds"], rows)
+
+
+def _studies(options: argparse.Namespace) -> list[Study]:
+    if all(is_valid_uid(subject) and not Path(subject).exists() for subject in options.subjects):
+        return [_received(options, uid) for uid in options.subjects]
+    return _from_files([Path(subject) for subject in options.subjects])
+
+
+def _received(options: argparse.Namespace, uid: str) -> Study:
+    with opened(options) as database, database.read() as connection:
+        study = load_study(connection, uid)
+    if study is None:
+        raise NotFound(f"No study {uid} has been received. `dicom-node status` lists the latest ones.")
+    return study
+
+
+def _from_files(paths: Iterable[Path]) -> list[Study]:
+    instances: list[Instance] = []
+    for path in all_files(paths):
+        try:
+            instances.append(offline_instance(path))
+        except RefusedObject as refusal:
+            say(f"{path}: {refusal}")
+    sources = [i for i in instances if i.role is InstanceRole.SOURCE]
+    if not sources:
+        raise SettingsError("There is no DICOM image among these files.")
+    return [_study(uid, sources) for uid in sorted({i.study_instance_uid for i in sources})]
+
+
+def _study(uid: str, instances: Sequence[Instance]) -> Study:
+    mine = sorted((i for i in instances if i.study_instance_uid == uid), key=lambda i: i.sop_instance_uid)
+    series = [
+        Series(series_instance_uid=s, instances=tuple(i for i in mine if i.series_instance_uid == s))
+        for s in sorted({i.series_instance_uid for i in mine})
+    ]
+    now = datetime.now(UTC)
+    return Study(study_instance_uid=uid, revision=0, state=StudyState.RECEIVING, series=tuple(series),
+                 first_received_at=now, last_received_at=now)  # fmt: skip

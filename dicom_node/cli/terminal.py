@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import getpass
 import json
+import os
 import re
 import sys
 from collections.abc import Iterable, Sequence
@@ -16,6 +18,7 @@ from rich.table import Table
 from rich.text import Text
 
 from dicom_node.core.errors import SettingsError
+from dicom_node.core.principal import Principal, UserRole
 from dicom_node.dimse.negotiation import Remote
 from dicom_node.dimse.tls import Tls
 from dicom_node.roles.settings import load_settings
@@ -72,3 +75,17 @@ def _shown(value: object) -> str:
         return value.astimezone().strftime("%Y-%m-%d %H:%M:%S")
     text = "" if value is None else str(value)
     return "".join(c if c.isprintable() or c == "\n" else "?" for c in text)
+
+
+# --- who typed the command ---------------------------------------------------------------------------------------
+
+
+def os_user() -> str:
+    """Return the user, and who became that user by sudo: ``alice as root``."""
+    user, before = getpass.getuser(), os.environ.get("SUDO_USER", "")
+    return f"{before} as {user}" if before and before != user else user
+
+
+def actor() -> Principal:
+    """Return who acts, for the timeline. Whoever may open the database may do everything."""
+    return Principal(f"cli:{os_user()}", frozenset({UserRole.ADMIN}))

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 
 from sqlalchemy import Connection
 
-from dicom_node.config.presets import wanted_outputs
+from dicom_node.config.outgoing import wanted_outputs
 from dicom_node.config.settings import Settings
 from dicom_node.core.capability_match import MatchedOutputs, PeerCapabilities, WantedOutputs, match_capabilities
 from dicom_node.core.entities import Destination, MediaType

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from dicom_node.config.settings import Settings
 from dicom_node.doctor.check import Check
+from dicom_node.doctor.configured import check_destinations, check_models, check_sources
 from dicom_node.doctor.machine import check_clock, check_data_dir, check_database, check_ports, register_with_orthanc
-from dicom_node.doctor.models import check_models
-from dicom_node.doctor.peers import check_destinations, check_sources
 
 __all__ = ["Check", "register_with_orthanc", "run_checks"]
 

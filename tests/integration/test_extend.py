@@ -28,7 +28,7 @@ from dicom_node.deliver.kinds import destinations_of
 from dicom_node.deliver.kinds.kind import Caller
 from dicom_node.deliver.outbox import BackOff, DestinationWorker, OutboxPolicy
 from dicom_node.deliver.profiles import profiles_of
-from dicom_node.doctor.peers import check_destinations
+from dicom_node.doctor.configured import check_destinations
 from dicom_node.index import results
 from dicom_node.index.database import Database
 from dicom_node.roles.settings import load_settings

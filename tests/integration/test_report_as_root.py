@@ -9,7 +9,7 @@ import pytest
 from pydicom.dataset import Dataset
 
 from dicom_node.analysis.answer import Analysis, NotAnalysed, WrittenObject
-from dicom_node.config.presets import PRESETS
+from dicom_node.config.outgoing import PRESETS
 from dicom_node.core.entities import ArtifactKind
 from dicom_node.core.outputs import OutputSet
 from dicom_node.core.uids import derived_uid

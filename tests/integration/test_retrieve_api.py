@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from dicom_node.doctor.peers import check_sources
+from dicom_node.doctor.configured import check_sources
 from dicom_node.retrieve.retrieval import FINISHED
 from dicom_node.retrieve.retrievals import RetrievalMemory, Retrievals, open_retrievals
 from dicom_node.roles.node import Node

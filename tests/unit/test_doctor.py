@@ -12,9 +12,8 @@ import sqlalchemy
 
 from dicom_node.config.settings import Settings
 from dicom_node.doctor import run_checks
+from dicom_node.doctor.configured import check_destinations, check_models
 from dicom_node.doctor.machine import check_clock, check_data_dir, check_database, check_ports
-from dicom_node.doctor.models import check_models
-from dicom_node.doctor.peers import check_destinations
 from dicom_node.index.database import SCHEMA_HEAD, Database
 from dicom_node.inference.cards.card import SHIPPED_MODELS
 from dicom_node.roles.settings import SiteSettings, load_settings

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from dicom_node.config.presets import PRESETS, OutputSettings, wanted_outputs
+from dicom_node.config.outgoing import PRESETS, OutputSettings, wanted_outputs
 from dicom_node.core.artifact_kinds import (
     ENCAPSULATED_PDF,
     KEY_OBJECTS,

@@ -14,8 +14,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import Field, ValidationInfo, model_validator
 
 from dicom_node.config.incoming import DicomTlsSettings
-from dicom_node.config.outgoing import DestinationSettings
-from dicom_node.config.presets import OutputSettings, Preset, SrSopClass, wanted_outputs
+from dicom_node.config.outgoing import DestinationSettings, OutputSettings, Preset, SrSopClass, wanted_outputs
 from dicom_node.config.section import without_keys_of_other_kinds
 from dicom_node.core.capability_match import WantedOutputs
 from dicom_node.core.entities import MediaType

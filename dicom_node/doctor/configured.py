@@ -1,0 +1,80 @@
+"""What the settings name: destinations and sources that must answer, models that must be found and may run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from dicom_node.config.running import RouteSettings
+from dicom_node.config.settings import Settings
+from dicom_node.core.errors import ModelUnavailable, NotFound, RetrieveError, SettingsError
+from dicom_node.deliver.kinds import destinations_of
+from dicom_node.deliver.kinds.kind import Caller
+from dicom_node.doctor.check import TIMEOUT_S, Check
+from dicom_node.governance.admission import Standing
+from dicom_node.governance.standing import standing_so_far
+from dicom_node.inference.cards.card import ModelCard
+from dicom_node.inference.cards.folders import survey_models
+from dicom_node.retrieve.kinds import make_sources
+from dicom_node.retrieve.source import Source, StudyQuery
+
+#: An order that no PACS has; what matters is that it says so.
+_NO_ORDER = StudyQuery(accession_number="DICOM-NODE-TEST")
+_ADVICE = "Check the settings of this [[source]], and that the PACS allows this node to query and to retrieve."
+
+
+def check_destinations(settings: Settings) -> list[Check]:
+    """One check per destination; none configured is a finding too, for results then go nowhere."""
+    if not settings.destination:
+        advice = "Add a [[destination]]; until then results are only on the node's own page."
+        return [Check("destinations", False, "none is configured", advice)]
+    caller = Caller(settings.node.ae_title, TIMEOUT_S, settings.dicom_tls)
+    checks = []
+    for one in destinations_of(settings):
+        answer = one.check(caller, one.wanted(settings.results.sr_sop_class))
+        checks.append(Check(f"destination {one.name}", answer.ok, answer.text, answer.advice))
+    return checks
+
+
+def check_sources(settings: Settings) -> list[Check]:
+    """One check per source; none is no fault, for studies may all be sent."""
+    return [_check(source) for source in make_sources(settings).values()]
+
+
+def _check(source: Source) -> Check:
+    name = f"source {source.name}"
+    try:
+        source.find_studies(_NO_ORDER, 1)
+    except (NotFound, RetrieveError) as error:
+        return Check(name, False, str(error), _ADVICE)
+    return Check(name, True, f"{source.host} answers queries")
+
+
+# --- models ------------------------------------------------------------------------------------------------------
+
+_NOT_RUN = "Until then its studies are not analysed."
+
+
+def check_models(settings: Settings) -> list[Check]:
+    """One check per route and one per folder that cannot be used: their studies would end as not analysed."""
+    survey = survey_models(settings.models_dirs)
+    broken = [Check(f"model folder {folder.name}", False, problem, "Correct or remove it; it is passed over.")
+              for folder, problem in survey.problems.items()]  # fmt: skip
+    if not settings.route:
+        return [*broken, Check("models", False, "no [[route]] is configured", "Add a route, or nothing is analysed.")]
+    return [*broken, *(_check_route(route, survey.cards, settings) for route in settings.route)]
+
+
+def _check_route(route: RouteSettings, cards: Mapping[str, ModelCard], settings: Settings) -> Check:
+    name = f"route {route.name}"
+    card = cards.get(route.model)
+    if card is None:
+        known = ", ".join(sorted(cards)) or "none"
+        return Check(name, False, f"there is no model {route.model}; there are: {known}", "Correct [[route]] model.")
+    try:
+        identity = card.identity(route.parameters)
+    except (SettingsError, ModelUnavailable) as error:
+        return Check(name, False, str(error), _NOT_RUN)
+    standing = standing_so_far(card, settings)
+    if standing.standing is not Standing.LIVE:
+        return Check(name, False, f"{standing.standing}: {standing.text}", _NOT_RUN)
+    return Check(name, True, f"{identity.name} {identity.version}, digest {identity.digest[:12]}")
