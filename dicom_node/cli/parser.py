@@ -79,6 +79,7 @@ def _retry(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
     command = _command(commands, "retry", "try parked or waiting deliveries again now", "study:retry", json=True)
     command.add_argument("study", nargs="?", help="Study Instance UID")
     command.add_argument("--delivery", type=int, help="one delivery by its number")
+    command.add_argument("--destination", help="everything for one destination; ends its suspension")
 
 
 def _rerun(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:

@@ -8,6 +8,8 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
+from sqlalchemy import Connection
+
 from dicom_node.cli.terminal import actor, print_json, print_table, say
 from dicom_node.core.entities import Instance, InstanceRole, Series, Study, StudyState
 from dicom_node.core.errors import NotFound, RefusedObject, SettingsError
@@ -80,20 +82,35 @@ def _print_deliveries(deliveries: Sequence[DeliveryView]) -> None:
 
 def retry(options: argparse.Namespace) -> int:
     """Make deliveries due now."""
-    if (options.study is None) == (options.delivery is None):
-        raise SettingsError("Name either a study or --delivery NUMBER; `dicom-node status STUDY` lists deliveries.")
-    now = datetime.now(UTC)
+    if [options.study, options.delivery, options.destination].count(None) != 2:
+        raise SettingsError(
+            "Name either a study, --delivery NUMBER or --destination NAME; `dicom-node status STUDY` lists deliveries."
+        )
     with opened(options) as database, database.write() as connection:
-        if options.delivery is not None:
-            actions.retry_delivery(connection, options.delivery, actor(), now)
-            ids = [options.delivery]
-        else:
-            ids = actions.retry_study(connection, options.study, actor(), now)
+        ids = _made_due(options, connection)
     if options.json:
         print_json({"deliveries": ids})
     else:
-        say(f"{len(ids)} deliveries are due now." if ids else "Nothing of this study waits or is parked.")
+        say(f"{len(ids)} deliveries are due now." if ids else "Nothing waits or is parked there.")
     return 0
+
+
+def _made_due(options: argparse.Namespace, connection: Connection) -> list[int]:
+    now = datetime.now(UTC)
+    if options.delivery is not None:
+        actions.retry_delivery(connection, options.delivery, actor(), now)
+        return [options.delivery]
+    if options.destination is not None:
+        _require_destination(options)
+        return actions.retry_destination(connection, options.destination, actor(), now)
+    return actions.retry_study(connection, options.study, actor(), now)
+
+
+def _require_destination(options: argparse.Namespace) -> None:
+    known = [one.name for one in load_settings(options.config).destination]
+    if options.destination not in known:
+        there_are = ", ".join(known) or "none"
+        raise NotFound(f"The configuration has no destination {options.destination!r}; it has {there_are}.")
 
 
 def rerun(options: argparse.Namespace) -> int:

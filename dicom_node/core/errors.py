@@ -21,6 +21,8 @@ NodeError
 │   └── RetrievalStopped     the node was stopped during the retrieval
 └── DeliveryError
     ├── DeliveryDeferred     the destination cannot take it now; try again later
+    │   ├── DestinationAway      … nor anything else: nobody answers there
+    │   └── CredentialsRefused   … nor anything else: it does not let this node in until a person has seen to it
     └── DeliveryRefused      the destination will never take it as it is; park it for a human
         └── ClassRefused     … since it takes no objects of this SOP class at all; another may do
 """
@@ -135,6 +137,15 @@ class DeliveryDeferred(DeliveryError):
     def __init__(self, message: str, retry_after_s: float | None = None) -> None:
         super().__init__(message)
         self.retry_after_s = retry_after_s
+
+
+class DestinationAway(DeliveryDeferred):
+    """Nobody answers at the destination: that is no fault of the object, and no other object would fare better."""
+
+
+class CredentialsRefused(DeliveryDeferred):
+    """The destination does not accept who the node says it is, or does not let it do this; nothing is sent to it
+    until a person has put that right."""
 
 
 class DeliveryRefused(DeliveryError):

@@ -133,6 +133,11 @@ def check_commitment(old: CommitmentState, new: CommitmentState) -> None:
     _check("commitment", old, new)
 
 
+def check_destination(old: DestinationState, new: DestinationState) -> None:
+    """Raise `IllegalTransition` unless a destination in state `old` may become `new`."""
+    _check("destination", old, new)
+
+
 def study_state_after(job_states: Collection[JobState]) -> StudyState:
     """Return the state of a study from those of its jobs; superseded jobs do not count.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,14 +12,21 @@ import httpx
 from dicom_node.config.peers import WebPeer
 from dicom_node.core.artifact_kinds import REPORTS, RESULT_CLASSES
 from dicom_node.core.capability_match import PeerCapabilities, WantedOutputs, in_words, match_capabilities
-from dicom_node.core.errors import DeliveryError
+from dicom_node.core.errors import CredentialsRefused, DeliveryError, DeliveryRefused, DestinationAway
 from dicom_node.deliver.kinds.kind import Answer
-from dicom_node.deliver.web import authentication
+from dicom_node.deliver.web import LOGIN_REFUSED, authentication
 from dicom_node.dimse.greeting import echo
 from dicom_node.dimse.negotiation import Remote
+from dicom_node.dimse.probe import echo as verify
 from dicom_node.storage.folder import existing_part, why_not_writable
 
-_AUTHENTICATE = (401, 403)
+#: Requests that cost a server little: a path and the media type asked for.
+ONE_STUDY = ("studies?limit=1", "application/dicom+json")
+NO_REPORT = ("DiagnosticReport?identifier=urn:dicom-node:doctor%7Cnone&_count=1", "application/fhir+json")
+#: A gateway's words for a server that is not there (RFC 9110 15.6.3-15.6.5).
+_AWAY = frozenset({502, 503, 504})
+#: Whoever answers later than this is not back yet.
+_REACHED_WITHIN_S = 5.0
 
 
 def check_dicom(remote: Remote, wanted: WantedOutputs) -> Answer:
@@ -41,10 +49,29 @@ def check_dicom(remote: Remote, wanted: WantedOutputs) -> Answer:
     return Answer(True, text)
 
 
+def reach_dicom(remote: Remote) -> None:
+    """C-ECHO; a peer that answers without taking that is there, too. Raises `DeliveryDeferred`."""
+    with suppress(DeliveryRefused):
+        verify(replace(remote, timeout_s=min(remote.timeout_s, _REACHED_WITHIN_S)))
+
+
+def reach_web(peer: WebPeer, asked: tuple[str, str], timeout_s: float) -> None:
+    """Ask a server for little; whatever it answers, it is there. Raises `DestinationAway` or `CredentialsRefused`."""
+    try:
+        response = _get(peer, *asked, min(timeout_s, _REACHED_WITHIN_S))
+    except httpx.HTTPError as error:
+        raise DestinationAway(f"{peer.url} cannot be reached ({type(error).__name__}).") from error
+    told = f"{peer.url} answered HTTP {response.status_code}."
+    if response.status_code in LOGIN_REFUSED:
+        raise CredentialsRefused(told)
+    if response.status_code in _AWAY:
+        raise DestinationAway(told)
+
+
 def check_dicomweb(peer: WebPeer, timeout_s: float) -> Answer:
     """Search for one study by QIDO-RS."""
     try:
-        response = _get(peer, "studies?limit=1", "application/dicom+json", timeout_s)
+        response = _get(peer, *ONE_STUDY, timeout_s)
     except httpx.HTTPError as error:
         return _unreachable(peer, error)
     if response.status_code not in {200, 204}:
@@ -59,8 +86,7 @@ def check_fhir(peer: WebPeer, timeout_s: float) -> Answer:
     """
     try:
         response = _get(peer, "metadata", "application/fhir+json", timeout_s)
-        nothing = "DiagnosticReport?identifier=urn:dicom-node:doctor%7Cnone&_count=1"
-        search = _get(peer, nothing, "application/fhir+json", timeout_s)
+        search = _get(peer, *NO_REPORT, timeout_s)
     except httpx.HTTPError as error:
         return _unreachable(peer, error)
     try:
@@ -70,7 +96,7 @@ def check_fhir(peer: WebPeer, timeout_s: float) -> Answer:
         return _unwilling(peer, response, "url must be the FHIR base, the part before /metadata")
     if not version.startswith("4.0"):
         return Answer(False, f"{peer.url} speaks FHIR {version}", "Use its R4 (4.0.1) address.")
-    if search.status_code in _AUTHENTICATE:
+    if search.status_code in LOGIN_REFUSED:
         return _unwilling(peer, search, "")
     return Answer(True, f"{peer.url} speaks FHIR {version}{_how_sent(statement)}")
 
@@ -110,7 +136,7 @@ def _unreachable(peer: WebPeer, error: httpx.HTTPError) -> Answer:
 
 
 def _unwilling(peer: WebPeer, response: httpx.Response, otherwise: str) -> Answer:
-    refused = response.status_code in _AUTHENTICATE
+    refused = response.status_code in LOGIN_REFUSED
     advice = "Check token, or username and password." if refused else f"Check the address: {otherwise}."
     return Answer(False, f"{peer.url} answers HTTP {response.status_code}", advice)
 

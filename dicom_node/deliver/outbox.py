@@ -1,67 +1,57 @@
 """Delivers what is owed, one thread per destination, so that one slow PACS blocks neither another nor the EHR.
 
-A destination that cannot take an object is asked again, less and less often, for ever; one that will never take it
-as it is gets the object parked with the reason. Objects of one result go in order: what the SR refers to goes first.
+A destination that is away is asked every few seconds whether it is back, and then gets everything at once, urgent
+studies first; one that does not let the node in is suspended. An object that it cannot take is tried again, less and
+less often, for ever; one that it will never take as it is gets parked with the reason.
 """
 
 from __future__ import annotations
 
 import logging
-import random
 import threading
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 
-from dicom_node.core.entities import ArtifactKind
-from dicom_node.core.errors import ClassRefused, DeliveryDeferred, DeliveryRefused, IndexUnavailable
-from dicom_node.deliver.outgoing import Outgoing, Sender
+from dicom_node.core.errors import (
+    CredentialsRefused,
+    DeliveryDeferred,
+    DeliveryError,
+    DestinationAway,
+    IndexUnavailable,
+)
+from dicom_node.deliver.batch import BatchDelivery, SentItems, wished_s
+from dicom_node.deliver.outage import BackOff, Outage
+from dicom_node.deliver.outgoing import Sender
 from dicom_node.deliver.peer_capabilities import CapabilityProbe
 from dicom_node.end import VitalThread
-from dicom_node.index import deliveries
+from dicom_node.index import deliveries, destinations
 from dicom_node.index.database import Database
-from dicom_node.index.deliveries import DeliveryBatch, DeliveryItem, RefusedItem
+from dicom_node.index.deliveries import Claimant, DeliveryBatch
+from dicom_node.index.due import LONGEST_WAIT_S
 from dicom_node.storage.spool import Spool
 
 _POLL_S = 1.0
 _LEASE_S = 600.0
-#: After so many failures of a picture the report goes without it.
-_REPORT_WAITS_FOR_ATTEMPTS = 5
+#: So often a suspended destination is asked whether it lets the node in again.
+_ASK_SUSPENDED_S = 180.0
+#: So many batches in a row, none of them tried before, are taken for a sign that it is not they who are at fault.
+_FAILURES_OF_DESTINATION = 3
 _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class BackOff:
-    """How long to wait after the n-th failure in a row: doubling from `first_s` up to `longest_s`, a tenth shaken."""
-
-    first_s: float
-    longest_s: float
-
-    def wait_s(self, failures: int) -> float:
-        """Return the wait after `failures` (at least 1) failures in a row."""
-        doubled = min(self.first_s * 2.0 ** min(failures - 1, 30), self.longest_s)
-        return doubled * random.uniform(0.9, 1.1)  # noqa: S311 - spreads retries, guards nothing
-
-
-@dataclass(frozen=True, slots=True)
 class OutboxPolicy:
-    """Who claims what is owed, how failures are spaced, and what is known of the destination, if it can be known."""
+    """Who claims what is owed, how failures are spaced, and what is known of the destination, if it can be known.
+
+    `reach` asks at little cost whether the destination is there and lets the node in; it raises `DeliveryError` if not.
+    """
 
     owner: str
     back_off: BackOff
     capability_probe: CapabilityProbe | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class _SentItems:
-    """What did not arrive: what must wait, the reason of the first, and what is refused for its class."""
-
-    failed: tuple[DeliveryItem, ...] = ()
-    why: DeliveryDeferred | None = None
-    refused: tuple[RefusedItem, ...] = ()
-
-    def and_then(self, later: _SentItems) -> _SentItems:
-        return _SentItems(self.failed + later.failed, self.why or later.why, self.refused + later.refused)
+    reach: Callable[[], None] | None = None
 
 
 class DestinationWorker:
@@ -76,11 +66,17 @@ class DestinationWorker:
         policy: OutboxPolicy,
     ) -> None:
         self._destination = destination
-        self._make_sender = make_sender
         self._database = database
-        self._spool = spool
-        self._owner, self._back_off, self._capability_probe = policy.owner, policy.back_off, policy.capability_probe
+        self._policy = policy
+        longest_s = max(policy.back_off.longest_s, LONGEST_WAIT_S)
+        self._claimant = Claimant(policy.owner, _LEASE_S, longest_s)
+        self._delivery = BatchDelivery(make_sender, database, spool, policy.back_off, policy.capability_probe)
+        self._outage: Outage | None = None
         self._failures = 0
+        self._ask_suspended_at = 0.0
+        #: Job keys of the batches that were not taken in this outage, and of those refused for the credentials.
+        self._tried: set[str] = set()
+        self._refused: set[str] = set()
         self._wake = threading.Event()
         self._stop = threading.Event()
         self._thread = VitalThread(self._run, f"outbox-{destination}")
@@ -105,136 +101,128 @@ class DestinationWorker:
     def _run(self) -> None:
         while not self._stop.is_set():
             if not self._step():
-                pause_s = self._back_off.wait_s(self._failures) if self._failures else _POLL_S
-                self._wake.wait(pause_s)
+                self._wake.wait(_POLL_S)
             self._wake.clear()
 
     def _step(self) -> bool:
         """Deliver one batch; `False` when there is a reason to pause (nothing due, or the peer is away)."""
         try:
-            if self._capability_probe is not None:
-                self._capability_probe.ask_if_due(self._database)
-            return self.deliver_once()
+            is_due, is_suspended = self._look()
+            if self._policy.capability_probe is not None and self._outage is None and not is_suspended:
+                self._policy.capability_probe.ask_if_due(self._database)
+            return is_due and self._may_send(is_suspended=is_suspended) and self.deliver_once()
         except IndexUnavailable as error:
             _log.error("outbox waits for the database", extra={"destination": self._destination, "why": str(error)})
-        except Exception:  # noqa: BLE001 - the delivery door: a fault in one parcel must not end deliveries
-            self._failures += 1
+        except Exception as error:  # noqa: BLE001 - the delivery door: a fault in one parcel must not end deliveries
             _log.exception("delivery failed unexpectedly", extra={"destination": self._destination})
+            self._is_out(DeliveryDeferred(f"Unexpected {type(error).__name__}."))
         return False
+
+    # --- whether to send ---
+
+    def _look(self) -> tuple[bool, bool]:
+        """Tell whether anything is due, and whether the destination is suspended."""
+        with self._database.read() as connection:
+            is_due = deliveries.next_due(connection, self._destination, self._claimant, _now()) is not None
+            return is_due, destinations.suspension_of(connection, self._destination) is not None
+
+    def _may_send(self, *, is_suspended: bool) -> bool:
+        """Tell whether the destination is believed to take something; asks it where that is doubtful."""
+        now = time.monotonic()
+        if is_suspended:
+            if now < self._ask_suspended_at:
+                return False
+            self._ask_suspended_at = now + _ASK_SUSPENDED_S
+            return self._policy.reach is None or self._answers()
+        outage = self._outage
+        if outage is None or outage.is_attempt_due(now):
+            return True
+        if self._policy.reach is not None and outage.is_to_be_asked(now):
+            answered = self._answers()
+            outage.asked(time.monotonic(), answered=answered)
+        return outage.is_attempt_due(time.monotonic())
+
+    def _answers(self) -> bool:
+        assert self._policy.reach is not None
+        try:
+            self._policy.reach()
+        except DeliveryError as error:
+            _log.debug("destination does not answer", extra={"destination": self._destination, "why": str(error)})
+            return False
+        return True
+
+    # --- sending ---
 
     def deliver_once(self) -> bool:
-        """Deliver the oldest batch that is due; `False` when none is due or the destination takes nothing.
+        """Deliver the batch whose turn it is; `False` when none is due or the destination takes nothing.
 
-        One batch that was not taken may itself be the reason, so the next one is tried before the destination is
-        given a rest; two in a row mean that the destination is away.
+        Another batch than those that were not taken lately goes first: one of them may have been the reason.
         """
+        batch = self._claim(self._tried | self._refused) or self._claim()
+        return batch is not None and self._is_taken(batch, self._delivery.send(batch))
+
+    def _claim(self, passing_over: Collection[str] = ()) -> DeliveryBatch | None:
         with self._database.write() as connection:
-            batch = deliveries.claim_batch(connection, self._destination, self._owner, _now(), _LEASE_S)
-        if batch is None:
-            return False
-        deferred = self._send(batch)
-        if deferred is None:
-            if self._failures > 1:
-                with self._database.write() as connection:
-                    deliveries.make_due(connection, self._destination, _now())
-            self._failures = 0
-            return True
-        self._failures += 1
-        return self._failures == 1
+            return deliveries.claim_batch(connection, self._destination, self._claimant, _now(), passing_over)
 
-    def _send(self, batch: DeliveryBatch) -> DeliveryDeferred | None:
-        """Send what the report refers to, then the report, then what withdraws earlier ones; return why one must wait.
+    def _is_taken(self, batch: DeliveryBatch, sent: SentItems) -> bool:
+        """Draw from one batch what it says of the destination; `False` when that takes nothing now.
 
-        A report waits for its pictures, but not for ever: an object that keeps failing must not hide the findings.
-        What the destination refuses for its class has the result told again, and then the rest is not sent.
+        One batch that was not taken may itself be the reason, so the next one is tried; what was tried before and
+        fails again says nothing new.
         """
-        reports = [item for item in batch.items if item.artifact.kind is ArtifactKind.STRUCTURED_REPORT]
-        notes = [item for item in batch.items if item.artifact.kind is ArtifactKind.REJECTION_NOTE]
-        others = [item for item in batch.items if item not in reports and item not in notes]
-        sent = self._send_items(batch, others)
-        if self._is_told_again(batch, sent, [*reports, *notes]):
-            return sent.why
-        held = [item for item in sent.failed if item.attempts < _REPORT_WAITS_FOR_ATTEMPTS]
-        if held and reports:
-            self._defer(batch, reports, DeliveryDeferred("It waits for the objects it refers to."))
-        else:
-            sent = sent.and_then(self._send_items(batch, reports))
-            if self._is_told_again(batch, sent, notes):
-                return sent.why
-        noted = self._send_notes(batch, notes)
-        self._park(batch, noted.refused)
-        return sent.and_then(noted).why
+        if isinstance(sent.why, CredentialsRefused):
+            return self._is_shut_out(batch, sent.why)
+        if isinstance(sent.why, DestinationAway):
+            return self._is_out(sent.why)
+        if sent.has_arrived:
+            return self._is_back(batch)
+        if sent.why is None:
+            return True
+        self._tried.add(batch.job_key)
+        self._failures += self._outage is not None or any(item.attempts == 0 for item in sent.failed)
+        return self._failures < _FAILURES_OF_DESTINATION or self._is_out(sent.why)
 
-    def _is_told_again(self, batch: DeliveryBatch, sent: _SentItems, waiting: Sequence[DeliveryItem]) -> bool:
-        """Park what is refused for its class, in one step with what follows from it: a power cut leaves both undone."""
-        if not sent.refused:
-            return False
-        if self._capability_probe is not None:
-            return self._capability_probe.refuses(self._database, batch, sent.refused, waiting)
-        self._park(batch, sent.refused)
+    # --- what is believed of the destination ---
+
+    def _is_out(self, why: DeliveryDeferred) -> bool:
+        """Leave the destination in peace for as long as it has been away already; always `False`."""
+        now = time.monotonic()
+        if self._outage is None:
+            self._outage = Outage(self._policy.back_off, now)
+            _log.warning("destination takes nothing", extra={"destination": self._destination, "why": str(why)})
+        self._failures = 0
+        self._outage.attempt_failed(now, answered=not isinstance(why, DestinationAway), at_least_s=wished_s(why))
         return False
 
-    def _park(self, batch: DeliveryBatch, refused: Sequence[RefusedItem]) -> None:
-        for item, why in refused:
-            self._note(batch, item, ClassRefused(why), "")
-
-    def _send_notes(self, batch: DeliveryBatch, notes: Sequence[DeliveryItem]) -> _SentItems:
-        """Withdraw earlier objects once everything that replaces them has arrived."""
-        if not notes:
-            return _SentItems()
-        with self._database.read() as connection:
-            is_early = deliveries.has_open_beside_notes(connection, batch)
-        if is_early:
-            self._defer(batch, notes, DeliveryDeferred("It waits until what replaces the earlier objects is there."))
-            return _SentItems()
-        return self._send_items(batch, notes)
-
-    def _send_items(self, batch: DeliveryBatch, items: Sequence[DeliveryItem]) -> _SentItems:
-        """Send object by object and note each answer at once."""
-        items = [item for item in items if self._is_kept(batch, item)]
-        open_items = {item.artifact.uid: item for item in items}
-        outgoing = [Outgoing(item.artifact, self._spool.path(item.artifact.object_key)) for item in items]
-        result = _SentItems()
-        for sent in self._make_sender().send(outgoing) if outgoing else ():
-            item = open_items.pop(sent.artifact_uid)
-            if isinstance(sent.error, DeliveryDeferred):
-                result = result.and_then(_SentItems((item,), sent.error))
-                self._defer(batch, [item], sent.error)
-            elif isinstance(sent.error, ClassRefused):
-                result = result.and_then(_SentItems(refused=(RefusedItem(item, str(sent.error)),)))
-            else:
-                self._note(batch, item, sent.error, sent.note)
-        for item in open_items.values():
-            silence = DeliveryDeferred("The destination gave no answer for this object.")
-            result = result.and_then(_SentItems((item,), silence))
-            self._defer(batch, [item], silence)
-        return result
-
-    def _is_kept(self, batch: DeliveryBatch, item: DeliveryItem) -> bool:
-        """Tell whether the object's bytes are there; park it where the disk has lost them."""
-        if self._spool.path(item.artifact.object_key).exists():
-            return True
-        lost = DeliveryRefused("Its file is gone from the spool; restore it from a backup, then retry.")
-        self._note(batch, item, lost, "")
+    def _is_shut_out(self, batch: DeliveryBatch, why: CredentialsRefused) -> bool:
+        """Suspend the destination and say so once; always `False`."""
+        self._refused.add(batch.job_key)
+        self._ask_suspended_at = time.monotonic() + _ASK_SUSPENDED_S
+        with self._database.write() as connection:
+            is_new = destinations.suspend(connection, self._destination, str(why), _now())
+        if is_new:
+            advice = f"Put it right, then: dicom-node retry --destination {self._destination}"
+            _log.error("destination suspended", extra={
+                "destination": self._destination, "why": str(why), "advice": advice})  # fmt: skip
         return False
 
-    def _note(self, batch: DeliveryBatch, item: DeliveryItem, error: Exception | None, note: str) -> None:
+    def _is_back(self, batch: DeliveryBatch) -> bool:
+        """Note that the destination takes objects; what was put off while it did not is due at once. Always `True`."""
+        self._failures = 0
+        self._delivery.suspects |= self._refused - {batch.job_key}
+        self._delivery.suspects.discard(batch.job_key)
+        self._refused.clear()
+        self._tried.clear()
+        outage, self._outage = self._outage, None
         with self._database.write() as connection:
-            if isinstance(error, DeliveryRefused):
-                deliveries.mark_parked(connection, batch, item, str(error), _now())
-            else:
-                deliveries.mark_sent(connection, batch, item, note, _now())
-        what = {"destination": batch.destination, "study": batch.study_instance_uid, "uid": item.artifact.uid}
-        _log.info("object parked" if error else "object sent", extra=what | {"why": str(error or note)})
-
-    def _defer(self, batch: DeliveryBatch, items: Sequence[DeliveryItem], error: DeliveryDeferred) -> None:
-        wait_s = max(self._back_off.wait_s(items[0].attempts + 1), error.retry_after_s or 0.0)
-        now = _now()
-        with self._database.write() as connection:
-            for item in items:
-                deliveries.mark_deferred(connection, batch, item, str(error), (now, now + timedelta(seconds=wait_s)))
-        what = {"destination": batch.destination, "study": batch.study_instance_uid, "objects": len(items)}
-        _log.warning("delivery put off", extra=what | {"wait_s": round(wait_s, 1), "why": str(error)})
+            was_suspended = destinations.resume(connection, self._destination, _now())
+            if outage is not None:
+                deliveries.make_due(connection, self._destination, _now())
+        if outage is not None or was_suspended:
+            away_s = round(time.monotonic() - outage.began_at, 1) if outage else None
+            _log.info("destination takes objects again", extra={"destination": self._destination, "away_s": away_s})
+        return True
 
 
 def _now() -> datetime:

@@ -94,8 +94,9 @@ class CapabilityProbe:
     def _is_due(self, known: PeerMemory | None) -> bool:
         if known is None or known.asked_at is None:
             return True
-        heard = known.heard_at is not None and _now() - known.heard_at < self._ask_again
-        return not heard and _now() - known.asked_at >= min(_ASK_ABSENT_AGAIN, self._ask_again)
+        now = _now()
+        heard = known.heard_at is not None and _is_within(self._ask_again, known.heard_at, now)
+        return not heard and not _is_within(min(_ASK_ABSENT_AGAIN, self._ask_again), known.asked_at, now)
 
 
 def capability_probe(destination: DestinationKind, profiles: Profiles, settings: Settings) -> CapabilityProbe | None:
@@ -104,6 +105,11 @@ def capability_probe(destination: DestinationKind, profiles: Profiles, settings:
         return None
     caller = Caller(settings.node.ae_title, settings.delivery.timeout_s, settings.dicom_tls)
     return CapabilityProbe(destination.name, profiles, destination.probe(caller), settings.delivery.ask_again_s)
+
+
+def _is_within(span: timedelta, since: datetime, now: datetime) -> bool:
+    """Tell whether less time has passed; what lies ahead was written before the clock was set back, who knows when."""
+    return timedelta(0) <= now - since < span
 
 
 def _kind(item: DeliveryItem) -> str:

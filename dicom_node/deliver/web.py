@@ -1,4 +1,4 @@
-"""How a web server of the settings is logged in to."""
+"""How a web server of the settings is logged in to, and how it is seen that it is away or does not let the node in."""
 
 from __future__ import annotations
 
@@ -7,6 +7,11 @@ from collections.abc import Generator
 import httpx
 
 from dicom_node.config.peers import TokenWebPeer, WebPeer
+
+#: Statuses that say who may not: the login is wrong or does not suffice (RFC 9110 15.5.2, 15.5.4).
+LOGIN_REFUSED = frozenset({401, 403})
+#: What is raised where nobody took the request; anything later may be for what was in it.
+UNREACHABLE = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout)
 
 
 class BearerAuth(httpx.Auth):

@@ -17,7 +17,7 @@ from pynetdicom.pdu_primitives import (
 )
 from pynetdicom.presentation import PresentationContext, build_context
 
-from dicom_node.core.errors import DeliveryDeferred
+from dicom_node.core.errors import CredentialsRefused, DeliveryDeferred, DestinationAway
 from dicom_node.core.uids import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 from dicom_node.dimse.dicom_file import DicomFile
 from dicom_node.dimse.tls import Tls
@@ -131,14 +131,16 @@ _ADVICE = {
     (3, 2): "It has reached its limit of associations.",
 }
 _REJECTED_TRANSIENT = 2
+_UNKNOWN_CALLER = (1, 3)
 
 
 @dataclass(frozen=True, slots=True)
 class PeerRejection:
-    """What an A-ASSOCIATE-RJ means, in words with advice, and whether it may pass."""
+    """What an A-ASSOCIATE-RJ means, in words with advice, whether it may pass, and whether it is for who calls."""
 
     text: str
     is_transient: bool
+    is_for_caller: bool
 
 
 def read_rejection(remote: Remote, pdu: bytes, section: str) -> PeerRejection:
@@ -150,12 +152,15 @@ def read_rejection(remote: Remote, pdu: bytes, section: str) -> PeerRejection:
         calling=remote.calling_ae_title, called=remote.called_ae_title, section=section
     )
     text = f"{remote} rejected the association ({rejection.result_str}). {advice}"
-    return PeerRejection(text, rejection.result == _REJECTED_TRANSIENT)
+    is_transient = rejection.result == _REJECTED_TRANSIENT
+    return PeerRejection(text, is_transient, why == _UNKNOWN_CALLER and not is_transient)
 
 
 def deferred_rejection(remote: Remote, pdu: bytes, section: str = "destination") -> DeliveryDeferred:
     """Return what a rejection means for a delivery: whatever is wrong, somebody may put it right."""
-    return DeliveryDeferred(f"{read_rejection(remote, pdu, section).text} Tried again later.")
+    rejection = read_rejection(remote, pdu, section)
+    error = CredentialsRefused if rejection.is_for_caller else DestinationAway
+    return error(f"{rejection.text} Tried again later.")
 
 
 def _context(number: int, proposal: Proposal) -> PresentationContext:

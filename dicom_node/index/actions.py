@@ -17,8 +17,9 @@ from dicom_node.core.errors import IllegalTransition, NotFound
 from dicom_node.core.lifecycle import FINISHED_JOB, OPEN
 from dicom_node.core.principal import Principal
 from dicom_node.core.priority import Priority, turn_at
+from dicom_node.index.destinations import resume
 from dicom_node.index.jobs import queue_again
-from dicom_node.index.tables import artifacts, deliveries, jobs, studies
+from dicom_node.index.tables import artifacts, deliveries, jobs, results, studies
 from dicom_node.index.transitions import Change, make_deliveries_due, move_delivery, move_study
 
 #: Kind of the timeline's line about something a human asked for.
@@ -49,6 +50,17 @@ def retry_study(connection: Connection, study_instance_uid: str, actor: Principa
     _require_study(connection, study_instance_uid)
     asked = Change(now, (OPERATOR, "The operator asked to send again what waits."), actor=actor)
     return make_deliveries_due(connection, study_instance_uid, deliveries.c.state.in_(OPEN), asked)
+
+
+def retry_destination(connection: Connection, name: str, actor: Principal, now: datetime) -> list[int]:
+    """Make every parked or waiting delivery to a destination due now, and end its suspension; return their ids."""
+    resume(connection, name, now)
+    mine = and_(deliveries.c.destination == name, deliveries.c.state.in_(OPEN))
+    of_result = results.c.job_key == deliveries.c.job_key
+    query = select(results.c.study_instance_uid).join(deliveries, of_result).where(mine).distinct()
+    asked = Change(now, (OPERATOR, f"The operator asked to send again what waits for {name}."), actor=actor)
+    studies_owed = connection.execute(query.order_by(results.c.study_instance_uid)).scalars().all()
+    return [one for uid in studies_owed for one in make_deliveries_due(connection, uid, mine, asked)]
 
 
 def rerun_study(

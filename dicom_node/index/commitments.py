@@ -9,6 +9,7 @@ from datetime import datetime
 from sqlalchemy import Connection, Row, and_, select
 
 from dicom_node.core.entities import CommitmentState
+from dicom_node.index.due import is_due
 from dicom_node.index.tables import commitments, instances
 from dicom_node.index.transitions import keep_commitment
 
@@ -80,7 +81,7 @@ def due_requests(connection: Connection, receiver_id: str, now: datetime) -> lis
     due = and_(
         commitments.c.receiver_id == receiver_id,
         commitments.c.state == CommitmentState.PENDING,
-        commitments.c.next_attempt_at <= now,
+        is_due(commitments.c.next_attempt_at, now),
     )
     return [_request(row) for row in connection.execute(select(commitments).where(due).order_by(commitments.c.id))]
 

@@ -11,17 +11,19 @@ from sqlalchemy import ColumnElement, Connection, Row, and_, func, or_, select, 
 
 from dicom_node.core.entities import Artifact, ArtifactKind, DeliveryState
 from dicom_node.core.lifecycle import OPEN
+from dicom_node.index.due import LONGEST_WAIT_S, is_due
 from dicom_node.index.tables import artifacts, deliveries, results
 from dicom_node.index.transitions import NO_LEASE, Change, cancel_deliveries, move_delivery
 
 
 @dataclass(frozen=True, slots=True)
 class DeliveryItem:
-    """One object of a batch and how often it was tried."""
+    """One object of a batch, how often it was tried for itself, and what was noted of it last."""
 
     delivery_id: int
     artifact: Artifact
     attempts: int
+    note: str = ""
 
 
 class RefusedItem(NamedTuple):
@@ -29,6 +31,15 @@ class RefusedItem(NamedTuple):
 
     item: DeliveryItem
     why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Claimant:
+    """Who claims, how long a claim holds, and the longest wait that this node ever gives a delivery."""
+
+    owner: str
+    lease_s: float
+    longest_wait_s: float = LONGEST_WAIT_S
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,28 +53,36 @@ class DeliveryBatch:
     items: tuple[DeliveryItem, ...]
 
 
+def next_due(
+    connection: Connection, destination: str, claimant: Claimant, now: datetime, passing_over: Collection[str] = ()
+) -> str | None:
+    """Return the job key of the batch that is next for this destination: the most urgent, then the oldest that is due.
+
+    `passing_over` are job keys of batches that are not wanted now. `None`: nothing is due.
+    """
+    query = select(deliveries.c.job_key).where(
+        _is_free(destination, claimant, now),
+        is_due(deliveries.c.next_attempt_at, now, claimant.longest_wait_s),
+        deliveries.c.job_key.not_in(passing_over),
+    )
+    return connection.execute(query.order_by(deliveries.c.urgency, deliveries.c.id).limit(1)).scalar()
+
+
 def claim_batch(
-    connection: Connection, destination: str, owner: str, now: datetime, lease_s: float
+    connection: Connection, destination: str, claimant: Claimant, now: datetime, passing_over: Collection[str] = ()
 ) -> DeliveryBatch | None:
-    """Take the oldest batch that is due for this destination; `None` when nothing is, or another worker was first.
+    """Take the batch that is next for this destination; `None` when nothing is due, or another worker was first.
 
     All of a batch's rows are locked in one order, so that two workers queue: the later one finds nothing free.
     """
-    free = or_(deliveries.c.lease_until.is_(None), deliveries.c.lease_until < now)
-    due = and_(deliveries.c.destination == destination, deliveries.c.state == DeliveryState.PENDING, free)
-    first = connection.execute(
-        select(deliveries.c.job_key)
-        .where(due, deliveries.c.next_attempt_at <= now)
-        .order_by(deliveries.c.created_at, deliveries.c.id)
-        .limit(1)
-    ).first()
-    if first is None:
+    job_key = next_due(connection, destination, claimant, now, passing_over)
+    if job_key is None:
         return None
     rows = connection.execute(
         select(deliveries, artifacts, results.c.study_instance_uid)
         .join(artifacts, artifacts.c.uid == deliveries.c.artifact_uid)
         .join(results, results.c.job_key == deliveries.c.job_key)
-        .where(due, deliveries.c.job_key == first.job_key)
+        .where(_is_free(destination, claimant, now), deliveries.c.job_key == job_key)
         .order_by(artifacts.c.send_order, deliveries.c.id)
         .with_for_update(of=deliveries)
     ).all()
@@ -72,9 +91,15 @@ def claim_batch(
     connection.execute(
         update(deliveries)
         .where(deliveries.c.id.in_([row.id for row in rows]))
-        .values(lease_owner=owner, lease_until=now + timedelta(seconds=lease_s))
+        .values(lease_owner=claimant.owner, lease_until=now + timedelta(seconds=claimant.lease_s))
     )
-    return DeliveryBatch(destination, rows[0].study_instance_uid, first.job_key, owner, tuple(map(_item, rows)))
+    items = tuple(map(_item, rows))
+    return DeliveryBatch(destination, rows[0].study_instance_uid, job_key, claimant.owner, items)
+
+
+def _is_free(destination: str, claimant: Claimant, now: datetime) -> ColumnElement[bool]:
+    free = or_(deliveries.c.lease_until.is_(None), is_due(deliveries.c.lease_until, now, claimant.lease_s))
+    return and_(deliveries.c.destination == destination, deliveries.c.state == DeliveryState.PENDING, free)
 
 
 def _item(row: Row[Any]) -> DeliveryItem:
@@ -87,6 +112,7 @@ def _item(row: Row[Any]) -> DeliveryItem:
             output_keys=tuple(row.output_keys),
         ),
         row.attempts,
+        row.note,
     )  # fmt: skip
 
 
@@ -111,9 +137,21 @@ def mark_deferred(
     Only the first failure stands in the timeline; the row counts the rest.
     """
     now, again_at = again
-    line = ("deferred", f"{item.artifact.kind} not yet taken by {batch.destination}: {why}")
-    put_off = Change(now, line if item.attempts == 0 else None, {"uid": item.artifact.uid})
+    put_off = Change(now, _deferred_line(batch, item, why), {"uid": item.artifact.uid})
     _move(connection, (batch, item), DeliveryState.PENDING, put_off, note=why, next_attempt_at=again_at, **NO_LEASE)
+
+
+def give_back(connection: Connection, batch: DeliveryBatch, item: DeliveryItem, why: str, now: datetime) -> None:
+    """Let go of an object that the destination was not there for: it stays due, and no attempt is counted."""
+    mine = and_(deliveries.c.id == item.delivery_id, _is_held(batch))
+    waits = Change(now, _deferred_line(batch, item, why), {"uid": item.artifact.uid})
+    move_delivery(connection, mine, DeliveryState.PENDING, waits, note=why, **NO_LEASE)
+
+
+def _deferred_line(batch: DeliveryBatch, item: DeliveryItem, why: str) -> tuple[str, str] | None:
+    if item.attempts or item.note:
+        return None
+    return "deferred", f"{item.artifact.kind} not yet taken by {batch.destination}: {why}"
 
 
 def _move(
@@ -156,7 +194,7 @@ def has_open_beside_notes(connection: Connection, batch: DeliveryBatch) -> bool:
 
 
 def make_due(connection: Connection, destination: str, now: datetime) -> int:
-    """Make everything that waits for a destination due now: it has just answered again."""
+    """Make everything that waits for a destination due now: it has just taken something again."""
     waiting = and_(deliveries.c.destination == destination, deliveries.c.state == DeliveryState.PENDING)
     return connection.execute(
         update(deliveries).where(waiting, deliveries.c.next_attempt_at > now).values(next_attempt_at=now)

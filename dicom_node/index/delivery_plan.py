@@ -9,8 +9,12 @@ from typing import Any
 from sqlalchemy import Connection, Row, and_, or_, select
 
 from dicom_node.core.entities import ArtifactKind, DeliveryState, Destination
-from dicom_node.index.tables import artifacts, deliveries, results
+from dicom_node.core.priority import Priority
+from dicom_node.index.tables import artifacts, deliveries, jobs, results
 from dicom_node.index.transitions import Change, cancel_deliveries, insert_delivery, make_deliveries_due
+
+#: Most urgent first.
+_PRIORITIES = tuple(Priority)
 
 
 def plan_deliveries(connection: Connection, job_key: str, destinations: Sequence[Destination], now: datetime) -> None:
@@ -21,8 +25,18 @@ def plan_deliveries(connection: Connection, job_key: str, destinations: Sequence
     planned = select(deliveries.c.artifact_uid, deliveries.c.destination).where(deliveries.c.job_key == job_key)
     known = {(row.artifact_uid, row.destination) for row in connection.execute(planned)}
     order = {row.uid: row.send_order for row in made}
+    urgency = _urgency(connection, job_key)
     for uid, name in sorted(owed - known, key=lambda one: (one[1], order[one[0]], one[0])):
-        insert_delivery(connection, uid, job_key, name, now)
+        insert_delivery(connection, uid, job_key, name, now, urgency=urgency)
+
+
+def _urgency(connection: Connection, job_key: str) -> int:
+    """Return the place of the job's priority: when a destination is back, what is urgent leaves first."""
+    same_study = results.c.study_instance_uid == jobs.c.study_instance_uid
+    query = select(jobs.c.priority).join(results, and_(same_study, results.c.job_key == jobs.c.job_key))
+    query = query.where(results.c.job_key == job_key)
+    stated = [_PRIORITIES.index(Priority(one)) for one in connection.execute(query).scalars()]
+    return min(stated, default=_PRIORITIES.index(Priority.ROUTINE))
 
 
 def resend(connection: Connection, job_key: str, destinations: Sequence[Destination], now: datetime) -> int:

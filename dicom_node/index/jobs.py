@@ -15,6 +15,7 @@ from sqlalchemy import ColumnElement, Connection, Row, Table, and_, func, or_, s
 
 from dicom_node.core.entities import JobState, StudyState
 from dicom_node.core.lifecycle import FINISHED_JOB
+from dicom_node.index.due import is_due
 from dicom_node.index.studies import settle_study
 from dicom_node.index.tables import deliveries, jobs, studies
 from dicom_node.index.transitions import Change, move_job, move_study, supersede_job
@@ -68,7 +69,7 @@ def claim(connection: Connection, owner: str, now: datetime, lease_s: float) -> 
 
 
 def _next(connection: Connection, now: datetime) -> Row[Any] | None:
-    waiting = and_(jobs.c.state == JobState.QUEUED, jobs.c.not_before <= now)
+    waiting = and_(jobs.c.state == JobState.QUEUED, is_due(jobs.c.not_before, now))
     abandoned = and_(jobs.c.state == JobState.RUNNING, jobs.c.lease_until < now)
     query = select(jobs).where(or_(waiting, abandoned)).order_by(jobs.c.turn_at, jobs.c.id).limit(1)
     return connection.execute(query.with_for_update(skip_locked=True)).first()

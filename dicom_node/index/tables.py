@@ -200,6 +200,8 @@ deliveries = Table(
     Column("job_key", String(64), nullable=False),
     Column("destination", String(64), nullable=False),
     Column("state", String(16), nullable=False),
+    # Place of its job's priority among the priorities: the smallest goes first.
+    Column("urgency", Integer, nullable=False, default=2, server_default="2"),
     Column("attempts", Integer, nullable=False, default=0),
     Column("next_attempt_at", UtcDateTime, nullable=False),
     Column("lease_owner", String(128), nullable=False, default=""),
@@ -209,7 +211,19 @@ deliveries = Table(
     Column("sent_at", UtcDateTime),
     UniqueConstraint("artifact_uid", "destination"),
     Index(None, "destination", "state", "next_attempt_at"),
+    Index(None, "destination", "state", "urgency", "id"),
     Index(None, "job_key"),
+)
+
+# Destinations that have ever been suspended; one without a row is active.
+destinations = Table(
+    "destinations",
+    metadata,
+    Column("name", String(64), primary_key=True),
+    Column("state", String(16), nullable=False),
+    # Empty when it is active.
+    Column("reason", Text, nullable=False),
+    Column("since", UtcDateTime, nullable=False),
 )
 
 # What a destination said it takes when it was asked, and what it refused although it had said so.

@@ -1,4 +1,5 @@
-"""The only place that writes a state: of studies, jobs, results, deliveries and requests for storage commitment.
+"""The only place that writes a state: of studies, jobs, results, deliveries, destinations and requests for
+storage commitment.
 
 Each change reads the present state and holds its row (on SQLite the whole database is held), asks `lifecycle`, writes
 the state with the columns that go with it, and leaves a line in the study's timeline that names who did it, all in the
@@ -16,19 +17,20 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Row, and_, delete, insert, select, update
 
-from dicom_node.core.entities import CommitmentState, DeliveryState, JobState, StudyState
+from dicom_node.core.entities import CommitmentState, DeliveryState, DestinationState, JobState, StudyState
 from dicom_node.core.lifecycle import (
     DELIVERY_TRANSITIONS,
     OPEN,
     check_commitment,
     check_delivery,
+    check_destination,
     check_job,
     check_study,
 )
 from dicom_node.core.principal import NODE, Principal
 from dicom_node.index.database import insert_of
 from dicom_node.index.events import record
-from dicom_node.index.tables import commitments, deliveries, jobs, results, studies
+from dicom_node.index.tables import commitments, deliveries, destinations, jobs, results, studies
 
 #: What a row has when nobody works on it. Only a running job and a waiting delivery may have more.
 NO_LEASE: Mapping[str, Any] = {"lease_owner": "", "lease_until": None}
@@ -141,12 +143,14 @@ def insert_result(connection: Connection, job_key: str, state: JobState, **colum
 # --- deliveries --------------------------------------------------------------------------------------------------
 
 
-def insert_delivery(connection: Connection, artifact_uid: str, job_key: str, destination: str, at: datetime) -> None:
+def insert_delivery(
+    connection: Connection, artifact_uid: str, job_key: str, destination: str, at: datetime, **columns: object
+) -> None:
     """Owe an object to a destination, from now."""
     connection.execute(
         insert(deliveries).values(
             artifact_uid=artifact_uid, job_key=job_key, destination=destination, state=DeliveryState.PENDING,
-            next_attempt_at=at, created_at=at,
+            next_attempt_at=at, created_at=at, **columns,
         )
     )  # fmt: skip
 
@@ -196,6 +200,25 @@ def _held_deliveries(which: ColumnElement[bool]) -> Any:
         .where(which)
         .with_for_update(of=deliveries)
     )
+
+
+# --- destinations ------------------------------------------------------------------------------------------------
+
+
+def move_destination(connection: Connection, name: str, to: DestinationState, reason: str, at: datetime) -> bool:
+    """Move a destination to `to`, where it stands with this reason from then on; `False` where it stands there already.
+
+    One that was never moved is active.
+    """
+    mine = destinations.c.name == name
+    fresh = {"name": name, "state": DestinationState.ACTIVE, "reason": "", "since": at}
+    connection.execute(insert_of(connection)(destinations).values(fresh).on_conflict_do_nothing())
+    old = connection.execute(select(destinations.c.state).where(mine).with_for_update()).scalar_one()
+    if old == to:
+        return False
+    check_destination(DestinationState(old), to)
+    connection.execute(update(destinations).where(mine).values(state=to, reason=reason, since=at))
+    return True
 
 
 # --- requests for storage commitment -----------------------------------------------------------------------------

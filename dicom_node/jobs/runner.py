@@ -134,6 +134,8 @@ class JobRunner:
         state = outcome.state.value if saved else "taken over by another worker"
         _log.info("job ended", extra={"study": job.study_instance_uid, "route": job.route, "state": state,
                                       "took_s": performed.summary.get("took_s")})  # fmt: skip
+        if saved and gave_up:
+            _log_given_up(job, outcome.message)
 
     def _keep(self, file: ProducedFile, folder: Path) -> Artifact:
         suffix = Path(file.name).suffix if file.media_type != "application/dicom" else ".result"
@@ -159,7 +161,9 @@ class JobRunner:
 
     def _quarantine(self, job: ClaimedJob, reason: str, message: str) -> None:
         with self._database.write() as connection:
-            jobs.finish(connection, job, JobState.FAILED, ("", reason, message), _now())
+            if not jobs.finish(connection, job, JobState.FAILED, ("", reason, message), _now()):
+                return
+        _log_given_up(job, message)
 
     @contextmanager
     def _lease_kept(self, job: ClaimedJob) -> Iterator[None]:
@@ -181,6 +185,12 @@ class JobRunner:
         finally:
             done.set()
             thread.join()
+
+
+def _log_given_up(job: ClaimedJob, message: str) -> None:
+    _log.error("job given up", extra={"study": job.study_instance_uid, "route": job.route, "job": job.id,
+                                      "model": job.model, "why": message,
+                                      "advice": f"dicom-node rerun {job.study_instance_uid}"})  # fmt: skip
 
 
 def _now() -> datetime:

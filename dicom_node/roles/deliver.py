@@ -8,7 +8,8 @@ from functools import partial
 
 from dicom_node.deliver.kinds import destinations_of
 from dicom_node.deliver.kinds.kind import Caller, DestinationKind
-from dicom_node.deliver.outbox import BackOff, DestinationWorker, OutboxPolicy
+from dicom_node.deliver.outage import BackOff
+from dicom_node.deliver.outbox import DestinationWorker, OutboxPolicy
 from dicom_node.deliver.peer_capabilities import capability_probe
 from dicom_node.deliver.profiles import profiles_of
 from dicom_node.index.deliveries import owed_to_others
@@ -66,5 +67,6 @@ def _worker(node: Node, destination: DestinationKind) -> DestinationWorker:
         node.identity,
         BackOff(delivery.first_retry_s, delivery.max_retry_s),
         capability_probe(destination, profiles_of(node.settings), node.settings),
+        partial(destination.reach, caller),
     )
     return DestinationWorker(destination.name, partial(destination.sender, caller), node.database, node.spool, policy)

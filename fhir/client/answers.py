@@ -10,7 +10,7 @@ from typing import Any
 
 import httpx
 
-from dicom_node.core.errors import DeliveryDeferred, DeliveryError, DeliveryRefused
+from dicom_node.core.errors import CredentialsRefused, DeliveryDeferred, DeliveryError, DeliveryRefused
 from dicom_node.fhir.builders.dicom_values import one_line
 
 #: Worth another try besides 5xx. 409 is among them: the node sends no If-Match, so a conflict is a race of writers.
@@ -20,6 +20,8 @@ _PASSING = {
     HTTPStatus.TOO_EARLY,
     HTTPStatus.TOO_MANY_REQUESTS,
 }
+#: No fault of the report: no other would be taken either.
+_LOGIN_REFUSED = {HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN}
 _LONGEST_TEXT = 500
 
 _ADVICE: dict[int, str] = {
@@ -45,6 +47,8 @@ def failure(response: httpx.Response, asked: str, secrets: Iterable[str]) -> Del
 
 def error_for_status(status: int, said: str, retry_after: float | None = None) -> DeliveryError:
     """Return the deferral or refusal that an HTTP status stands for."""
+    if status in _LOGIN_REFUSED:
+        return CredentialsRefused(f"{said} {_ADVICE[status]}")
     if status in _PASSING or status >= HTTPStatus.INTERNAL_SERVER_ERROR:
         return DeliveryDeferred(f"{said} It will be tried again.", retry_after)
     return DeliveryRefused(f"{said} {_ADVICE.get(status, _USUAL_ADVICE)}")

@@ -10,7 +10,7 @@ from typing import Any
 
 import httpx
 
-from dicom_node.core.errors import DeliveryDeferred, DeliveryRefused
+from dicom_node.core.errors import CredentialsRefused, DeliveryDeferred, DeliveryRefused, DestinationAway
 from dicom_node.fhir.client.answers import failure, json_or_none
 from dicom_node.fhir.json_types import Json, to_json_bytes
 
@@ -87,7 +87,8 @@ class Exchange:
         try:
             return self.http.send(request)
         except httpx.TransportError as error:
-            raise DeliveryDeferred(
+            nobody = isinstance(error, httpx.ConnectError | httpx.ConnectTimeout)
+            raise (DestinationAway if nobody else DeliveryDeferred)(
                 f"The FHIR server {request.url.host} cannot be reached ({type(error).__name__}). "
                 "It will be tried again; check address, network and certificates."
             ) from error
@@ -111,7 +112,7 @@ def read_capabilities(exchange: Exchange) -> ServerCapabilities | None:
     asked = "the request for its CapabilityStatement"
     try:
         statement = exchange.json(exchange.get("metadata", asked), asked)
-    except DeliveryRefused:
+    except (CredentialsRefused, DeliveryRefused):
         return None
     version = str(statement.get("fhirVersion", "4.0.1"))
     if not version.startswith("4."):

@@ -18,7 +18,8 @@ from dicom_node.analysis.answer import Analysis, AnalysisRequest
 from dicom_node.core.entities import Destination, Route
 from dicom_node.deliver.kinds import destinations_of
 from dicom_node.deliver.kinds.kind import Caller
-from dicom_node.deliver.outbox import BackOff, DestinationWorker, OutboxPolicy
+from dicom_node.deliver.outage import BackOff
+from dicom_node.deliver.outbox import DestinationWorker, OutboxPolicy
 from dicom_node.deliver.peer_capabilities import capability_probe
 from dicom_node.deliver.profiles import profiles_of
 from dicom_node.fhir.options import FhirOptions

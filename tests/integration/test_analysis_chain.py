@@ -24,7 +24,8 @@ from dicom_node.core.entities import Destination, MediaType, Route
 from dicom_node.core.entities import SendingPeer as Modality
 from dicom_node.deliver.kinds import AnyDestination
 from dicom_node.deliver.kinds.kind import Caller, DestinationKind
-from dicom_node.deliver.outbox import BackOff, DestinationWorker, OutboxPolicy
+from dicom_node.deliver.outage import BackOff
+from dicom_node.deliver.outbox import DestinationWorker, OutboxPolicy
 from dicom_node.fhir.options import FhirOptions
 from dicom_node.governance.admission import admit_any
 from dicom_node.index import actions

@@ -16,7 +16,7 @@ from dicom_node.core.priority import LAGS, Priority
 from dicom_node.core.uids import derived_uid
 from dicom_node.index import actions, deliveries, delivery_plan, jobs, results
 from dicom_node.index.database import Database
-from dicom_node.index.deliveries import DeliveryBatch
+from dicom_node.index.deliveries import Claimant, DeliveryBatch
 from dicom_node.index.jobs import ClaimedJob, free_dead_leases
 from dicom_node.index.lineage import PredecessorReport, ReportLineage, earlier_reports
 from dicom_node.index.studies import NewJob, add_jobs, load_study
@@ -70,7 +70,7 @@ def batch_of(
     index: Database, destination: str = "pacs", owner: str = "host:1", at_s: float = 80.0
 ) -> DeliveryBatch | None:
     with index.write() as connection:
-        return deliveries.claim_batch(connection, destination, owner, after(at_s), 600.0)
+        return deliveries.claim_batch(connection, destination, Claimant(owner, 600.0), after(at_s))
 
 
 def claimed_batch(

@@ -9,7 +9,7 @@ import httpx
 import pytest
 from pydicom import dcmread
 
-from dicom_node.core.errors import DeliveryDeferred, DeliveryRefused
+from dicom_node.core.errors import CredentialsRefused, DeliveryDeferred, DeliveryRefused
 from dicom_node.deliver.senders.dicomweb import DicomWebSender
 from tests.integration.sent_objects import SOP_CLASSES, outgoing
 from tests.peers.orthanc import Orthanc
@@ -58,7 +58,7 @@ def test_the_right_password_opens_and_a_wrong_one_is_parked(locked_orthanc, resu
     url = locked_orthanc.dicomweb_url
     (refused,) = DicomWebSender(url, httpx.BasicAuth("node", "wrong"), 60).send(results[:1])
     (stored,) = DicomWebSender(url, httpx.BasicAuth("node", "right"), 60).send(results[:1])
-    assert isinstance(refused.error, DeliveryRefused)
+    assert isinstance(refused.error, CredentialsRefused)
     assert "HTTP 401" in str(refused.error)
     assert "Check token, username and password" in str(refused.error)
     assert stored.error is None

@@ -6,7 +6,7 @@ from email.utils import format_datetime
 import httpx
 import pytest
 
-from dicom_node.core.errors import DeliveryDeferred, DeliveryRefused
+from dicom_node.core.errors import CredentialsRefused, DeliveryDeferred, DeliveryRefused
 from dicom_node.deliver.senders.dicomweb import error_in, failure_reason, retry_after_s
 
 UID = "1.2.3"
@@ -44,9 +44,16 @@ def test_a_conflict_because_it_is_there_already_is_delivered():
     assert failure_reason(response, UID) == 0x0111
 
 
-@pytest.mark.parametrize("status", [301, 400, 401, 403, 404, 406, 409, 413, 415, 422])
+@pytest.mark.parametrize("status", [301, 400, 404, 406, 409, 413, 415, 422])
 def test_what_a_person_must_change_first_is_parked(status):
     assert isinstance(error(answer(status)), DeliveryRefused)
+
+
+@pytest.mark.parametrize("status", [401, 403])
+def test_a_refused_login_is_no_fault_of_the_object(status):
+    found = error(answer(status))
+    assert isinstance(found, CredentialsRefused)
+    assert f"answered HTTP {status}" in str(found)
 
 
 @pytest.mark.parametrize("status", [408, 425, 429, 500, 502, 503])

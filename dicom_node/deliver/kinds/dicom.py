@@ -46,6 +46,12 @@ class DicomDestination(DicomPeer, DicomObjectsKind):
 
         return partial(probe_peer, self._remote(caller))
 
+    def reach(self, caller: Caller) -> None:
+        """Ask for a C-ECHO."""
+        from dicom_node.deliver.checks import reach_dicom  # noqa: PLC0415
+
+        reach_dicom(self._remote(caller))
+
     def _remote(self, caller: Caller) -> Remote:
         from dicom_node.dimse.negotiation import Remote  # noqa: PLC0415
         from dicom_node.dimse.tls import tls_of  # noqa: PLC0415

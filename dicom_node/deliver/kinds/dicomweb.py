@@ -36,3 +36,9 @@ class DicomWebDestination(TokenWebPeer, DicomObjectsKind):
         from dicom_node.deliver.checks import check_dicomweb, with_gets  # noqa: PLC0415
 
         return with_gets(check_dicomweb(self, caller.timeout_s), wanted)
+
+    def reach(self, caller: Caller) -> None:
+        """Ask for one study."""
+        from dicom_node.deliver.checks import ONE_STUDY, reach_web  # noqa: PLC0415
+
+        reach_web(self, ONE_STUDY, caller.timeout_s)

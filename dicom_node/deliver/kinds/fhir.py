@@ -42,3 +42,9 @@ class FhirDestination(TokenWebPeer, DestinationKind):
         from dicom_node.deliver.checks import check_fhir  # noqa: PLC0415
 
         return check_fhir(self, caller.timeout_s)
+
+    def reach(self, caller: Caller) -> None:
+        """Ask for a report that does not exist."""
+        from dicom_node.deliver.checks import NO_REPORT, reach_web  # noqa: PLC0415
+
+        reach_web(self, NO_REPORT, caller.timeout_s)

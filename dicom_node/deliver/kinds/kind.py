@@ -18,6 +18,7 @@ from dicom_node.config.outgoing import DestinationSettings, OutputSettings, Pres
 from dicom_node.config.section import without_keys_of_other_kinds
 from dicom_node.core.capability_match import WantedOutputs
 from dicom_node.core.entities import MediaType
+from dicom_node.core.errors import DestinationAway
 
 if TYPE_CHECKING:
     from dicom_node.deliver.outgoing import Sender
@@ -69,6 +70,16 @@ class DestinationKind(DestinationSettings, ABC):
     @abstractmethod
     def check(self, caller: Caller, wanted: WantedOutputs) -> Answer:
         """Find out whether it answers and would take what is `wanted` of it. Sends no object."""
+
+    def reach(self, caller: Caller) -> None:
+        """Find out at little cost whether it is there and lets the node in.
+
+        Raises `DestinationAway` or `CredentialsRefused`. While it is away this is asked every few seconds; a kind for
+        which `check` is too much for that asks for less.
+        """
+        answer = self.check(caller, self.wanted("auto"))
+        if not answer.ok:
+            raise DestinationAway(f"{answer.text}. {answer.advice}")
 
     @property
     def address(self) -> str:

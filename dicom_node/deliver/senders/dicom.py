@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
 
-from dicom_node.core.errors import DeliveryDeferred, DeliveryError, DeliveryRefused
+from dicom_node.core.errors import CredentialsRefused, DeliveryDeferred, DeliveryError, DeliveryRefused, DestinationAway
 from dicom_node.deliver.outgoing import Outgoing, Sent
 from dicom_node.dimse.dicom_file import DicomFile, read_dicom_file
 from dicom_node.dimse.negotiation import Remote, in_groups, proposals
@@ -25,7 +25,7 @@ class DicomSender:
     remote: Remote
 
     def send(self, items: Sequence[Outgoing]) -> Iterator[Sent]:
-        """Send in order. When the peer cannot be reached, all that remain are deferred.
+        """Send in order. When the peer cannot be reached, or does not let the node in, all that remain are deferred.
 
         An association lost over one object defers that object; the others get one fresh association, so that an
         object the peer chokes on does not hold back the rest for ever.
@@ -63,8 +63,9 @@ def _send_until_lost(remote: Remote, left: deque[_Readable]) -> Generator[Sent, 
                     yield _store(association, item, file, str(remote))
                     at_hand = None
         except DeliveryDeferred as error:
-            if at_hand is not None:
-                yield Sent(at_hand.artifact.uid, error, "")
+            if at_hand is None:
+                return error if isinstance(error, CredentialsRefused) else DestinationAway(str(error))
+            yield Sent(at_hand.artifact.uid, error, "")
             return error
     return None
 

@@ -14,8 +14,9 @@ from pathlib import Path
 
 import httpx
 
-from dicom_node.core.errors import DeliveryDeferred, DeliveryError, DeliveryRefused
+from dicom_node.core.errors import CredentialsRefused, DeliveryDeferred, DeliveryError, DeliveryRefused, DestinationAway
 from dicom_node.deliver.outgoing import Outgoing, Sent
+from dicom_node.deliver.web import LOGIN_REFUSED, UNREACHABLE
 from dicom_node.dimse.statuses import error_of, note_of
 
 _BLOCK_BYTES = 1 << 17
@@ -26,8 +27,8 @@ _FAILURE_REASON = "00081197"
 #: Client errors that pass by themselves; every other is parked until a person has changed something.
 _PASSING_STATUSES = {408, 425, 429}
 _ADVICE = {
-    401: "Check token, username and password of this destination, then retry.",
-    403: "Allow this node to store there, then retry.",
+    401: "Check token, username and password of this destination.",
+    403: "Allow this node to store there.",
     404: "Check url of this destination: it must end where /studies begins. Then retry.",
     407: "Check the proxy, then retry.",
     413: "Raise the size limit of the server or its proxy, then retry.",
@@ -84,7 +85,8 @@ class DicomWebSender:
 
     def _lost(self, error: httpx.RequestError) -> DeliveryDeferred:
         why = f"no answer for {self.timeout_s:g} s" if isinstance(error, httpx.TimeoutException) else str(error)
-        return DeliveryDeferred(f"{self._receiver} cannot be reached: {why}. Tried again later; check url.")
+        kind = DestinationAway if isinstance(error, UNREACHABLE) else DeliveryDeferred
+        return kind(f"{self._receiver} cannot be reached: {why}. Tried again later; check url.")
 
 
 def _streamed(head: bytes, path: Path, tail: bytes) -> Iterator[bytes]:
@@ -123,6 +125,8 @@ def _http_error(response: httpx.Response, receiver: str) -> DeliveryError:
     told = f"{receiver} answered HTTP {status} to STOW-RS."
     if response.is_redirect:
         return DeliveryRefused(f"{told} Redirects are not followed: set url of this destination to the final address.")
+    if status in LOGIN_REFUSED:
+        return CredentialsRefused(f"{told} {_ADVICE[status]}")
     if response.is_client_error and status not in _PASSING_STATUSES:
         return DeliveryRefused(f"{told} {_ADVICE.get(status, 'Look into its log, then retry.')}")
     return DeliveryDeferred(f"{told} Tried again later.", retry_after_s(response))

@@ -1,0 +1,202 @@
+"""Delivers one batch: in the order that keeps its references whole, with each answer noted as it comes."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+from dicom_node.core.entities import ArtifactKind
+from dicom_node.core.errors import (
+    ClassRefused,
+    CredentialsRefused,
+    DeliveryDeferred,
+    DeliveryError,
+    DeliveryRefused,
+    DestinationAway,
+)
+from dicom_node.deliver.outage import BackOff
+from dicom_node.deliver.outgoing import Outgoing, Sender
+from dicom_node.deliver.peer_capabilities import CapabilityProbe
+from dicom_node.index import deliveries
+from dicom_node.index.database import Database
+from dicom_node.index.deliveries import DeliveryBatch, DeliveryItem, RefusedItem
+from dicom_node.index.due import LONGEST_WAIT_S
+from dicom_node.storage.spool import Spool
+
+#: After so many failures of a picture the report goes without it; that the destination was away is none.
+_REPORT_WAITS_FOR_ATTEMPTS = 5
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class SentItems:
+    """What did not arrive: what must wait, why, and what is refused for its class; and whether anything arrived."""
+
+    failed: tuple[DeliveryItem, ...] = ()
+    why: DeliveryDeferred | None = None
+    refused: tuple[RefusedItem, ...] = ()
+    has_arrived: bool = False
+
+    @property
+    def is_cut_off(self) -> bool:
+        """Tell whether the destination would take nothing else either."""
+        return isinstance(self.why, DestinationAway | CredentialsRefused)
+
+    def and_then(self, later: SentItems) -> SentItems:
+        """Return both together; the reason is the first, unless the later one holds for everything."""
+        why = later.why if later.is_cut_off else self.why or later.why
+        arrived = self.has_arrived or later.has_arrived
+        return SentItems(self.failed + later.failed, why, self.refused + later.refused, arrived)
+
+
+class BatchDelivery:
+    """Delivers batches to one destination."""
+
+    def __init__(
+        self,
+        make_sender: Callable[[], Sender],
+        database: Database,
+        spool: Spool,
+        back_off: BackOff,
+        capability_probe: CapabilityProbe | None,
+    ) -> None:
+        self._make_sender = make_sender
+        self._database = database
+        self._spool = spool
+        self._back_off = back_off
+        self._capability_probe = capability_probe
+        #: Job keys of batches that were refused for the credentials, although another has gone through since. When they
+        #: are refused again, it is for themselves.
+        self.suspects: set[str] = set()
+
+    def send(self, batch: DeliveryBatch) -> SentItems:
+        """Send what the report refers to, then the report, then what withdraws earlier ones; return what came of it.
+
+        A report waits for its pictures, but not for ever: an object that keeps failing must not hide the findings.
+        What the destination refuses for its class has the result told again, and then the rest is not sent.
+        """
+        reports = [item for item in batch.items if item.artifact.kind is ArtifactKind.STRUCTURED_REPORT]
+        notes = [item for item in batch.items if item.artifact.kind is ArtifactKind.REJECTION_NOTE]
+        others = [item for item in batch.items if item not in reports and item not in notes]
+        sent = self._send_items(batch, others)
+        if self._is_over(batch, sent, [*reports, *notes]):
+            return sent
+        held = [item for item in sent.failed if item.attempts < _REPORT_WAITS_FOR_ATTEMPTS]
+        if held and reports:
+            self._defer(batch, reports, DeliveryDeferred("It waits for the objects it refers to."))
+        else:
+            sent = sent.and_then(self._send_items(batch, reports))
+            if self._is_over(batch, sent, notes):
+                return sent
+        noted = self._send_notes(batch, notes)
+        self._park(batch, noted.refused)
+        return sent.and_then(noted)
+
+    def _is_over(self, batch: DeliveryBatch, sent: SentItems, waiting: Sequence[DeliveryItem]) -> bool:
+        """Tell whether nothing more of the batch is to be sent now; what waits is then seen to."""
+        if sent.is_cut_off:
+            self._park(batch, sent.refused)
+            self._give_back(batch, waiting, str(sent.why))
+            return True
+        return self._is_told_again(batch, sent, waiting)
+
+    def _is_told_again(self, batch: DeliveryBatch, sent: SentItems, waiting: Sequence[DeliveryItem]) -> bool:
+        """Park what is refused for its class, in one step with what follows from it: a power cut leaves both undone."""
+        if not sent.refused:
+            return False
+        if self._capability_probe is not None:
+            return self._capability_probe.refuses(self._database, batch, sent.refused, waiting)
+        self._park(batch, sent.refused)
+        return False
+
+    def _park(self, batch: DeliveryBatch, refused: Sequence[RefusedItem]) -> None:
+        for item, why in refused:
+            self._note(batch, item, ClassRefused(why), "")
+
+    def _send_notes(self, batch: DeliveryBatch, notes: Sequence[DeliveryItem]) -> SentItems:
+        """Withdraw earlier objects once everything that replaces them has arrived."""
+        if not notes:
+            return SentItems()
+        with self._database.read() as connection:
+            is_early = deliveries.has_open_beside_notes(connection, batch)
+        if is_early:
+            self._defer(batch, notes, DeliveryDeferred("It waits until what replaces the earlier objects is there."))
+            return SentItems()
+        return self._send_items(batch, notes)
+
+    def _send_items(self, batch: DeliveryBatch, items: Sequence[DeliveryItem]) -> SentItems:
+        """Send object by object and note each answer at once."""
+        items = [item for item in items if self._is_kept(batch, item)]
+        open_items = {item.artifact.uid: item for item in items}
+        outgoing = [Outgoing(item.artifact, self._spool.path(item.artifact.object_key)) for item in items]
+        result = SentItems()
+        for sent in self._make_sender().send(outgoing) if outgoing else ():
+            item = open_items.pop(sent.artifact_uid)
+            result = result.and_then(self._settled(batch, item, self._judged(batch, sent.error), sent.note))
+        silence = DeliveryDeferred("The destination gave no answer for this object.")
+        for item in open_items.values():
+            result = result.and_then(self._settled(batch, item, silence, ""))
+        return result
+
+    def _judged(self, batch: DeliveryBatch, error: DeliveryError | None) -> DeliveryError | None:
+        is_for_itself = isinstance(error, CredentialsRefused) and batch.job_key in self.suspects
+        return DeliveryRefused(f"{error} Others are taken; retry it when it may be.") if is_for_itself else error
+
+    def _settled(self, batch: DeliveryBatch, item: DeliveryItem, error: DeliveryError | None, note: str) -> SentItems:
+        """Note what became of one object, unless it is refused for its class: that is decided with the others."""
+        if isinstance(error, DestinationAway | CredentialsRefused):
+            self._give_back(batch, [item], str(error))
+            return SentItems((item,), error)
+        if isinstance(error, DeliveryDeferred):
+            self._defer(batch, [item], error)
+            return SentItems((item,), error)
+        if isinstance(error, ClassRefused):
+            return SentItems(refused=(RefusedItem(item, str(error)),))
+        self._note(batch, item, error, note)
+        return SentItems(has_arrived=error is None)
+
+    def _is_kept(self, batch: DeliveryBatch, item: DeliveryItem) -> bool:
+        """Tell whether the object's bytes are there; park it where the disk has lost them."""
+        if self._spool.path(item.artifact.object_key).exists():
+            return True
+        lost = DeliveryRefused("Its file is gone from the spool; restore it from a backup, then retry.")
+        self._note(batch, item, lost, "")
+        return False
+
+    def _note(self, batch: DeliveryBatch, item: DeliveryItem, error: Exception | None, note: str) -> None:
+        what = {"destination": batch.destination, "study": batch.study_instance_uid, "uid": item.artifact.uid}
+        with self._database.write() as connection:
+            if error:
+                deliveries.mark_parked(connection, batch, item, str(error), _now())
+            else:
+                deliveries.mark_sent(connection, batch, item, note, _now())
+        if error:
+            _log.error("object parked", extra=what | {"why": str(error)})
+        else:
+            _log.info("object sent", extra=what | {"why": note})
+
+    def _defer(self, batch: DeliveryBatch, items: Sequence[DeliveryItem], error: DeliveryDeferred) -> None:
+        wait_s = max(self._back_off.wait_s(items[0].attempts + 1), wished_s(error))
+        now = _now()
+        with self._database.write() as connection:
+            for item in items:
+                deliveries.mark_deferred(connection, batch, item, str(error), (now, now + timedelta(seconds=wait_s)))
+        what = {"destination": batch.destination, "study": batch.study_instance_uid, "objects": len(items)}
+        _log.warning("delivery put off", extra=what | {"wait_s": round(wait_s, 1), "why": str(error)})
+
+    def _give_back(self, batch: DeliveryBatch, items: Sequence[DeliveryItem], why: str) -> None:
+        """Let go of what is no worse for the attempt: it stays due, for when the destination is there."""
+        with self._database.write() as connection:
+            for item in items:
+                deliveries.give_back(connection, batch, item, why, _now())
+
+
+def wished_s(error: DeliveryDeferred) -> float:
+    """Return how long a destination asks to be left in peace, as far as that is granted."""
+    return min(error.retry_after_s or 0.0, LONGEST_WAIT_S)
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
