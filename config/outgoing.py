@@ -22,8 +22,10 @@ class ResultSettings(Section):
 
 
 class DeliverySettings(Section):
-    first_retry_s: Seconds = Field(5, description="Wait after the first failed attempt; doubles each time.")
-    max_retry_s: Seconds = Field(600, description="Longest wait between attempts. There is no last attempt.")
+    first_retry_s: Seconds = Field(
+        5, description="Wait after the first failed attempt; doubles with each, or with the time."
+    )
+    max_retry_s: Seconds = Field(600, description="Longest of these waits. There is no last attempt.")
     timeout_s: Seconds = Field(60, description="Time limit of one attempt.")
     ask_again_s: Seconds = Field(86400, description="How long it is remembered what a DICOM destination takes.")
 

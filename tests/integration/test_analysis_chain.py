@@ -287,7 +287,7 @@ def test_an_analysis_lost_before_it_was_saved_is_made_again_byte_for_byte(
 
 
 def test_a_study_that_kills_its_worker_is_given_up_with_a_notice_and_the_next_is_done(
-    chain: Chain, images: Sequence[Dataset]
+    chain: Chain, images: Sequence[Dataset], caplog: pytest.LogCaptureFixture
 ) -> None:
     poison = copy.deepcopy(list(images[:3]))
     for number, image in enumerate(poison):
@@ -301,6 +301,8 @@ def test_a_study_that_kills_its_worker_is_given_up_with_a_notice_and_the_next_is
     assert chain.study_state(images[0].StudyInstanceUID) == "REPORTED"
     failed = [row.text for row in chain.rows(events) if row.kind == "attempt-failed"]
     assert len(failed) == MAX_ATTEMPTS
+    (given_up,) = [one for one in caplog.records if one.message == "job given up"]
+    assert (given_up.levelname, vars(given_up)["study"]) == ("ERROR", POISON_STUDY)
     (notice,) = [o for o in chain.pacs.received if o.Modality == "SR" and o.StudyInstanceUID == POISON_STUDY]
     assert "given up" in str(notice) or "ANALYSIS_FAILED" in str(notice)
     assert "Absence" not in str(notice)

@@ -14,6 +14,7 @@ from dicom_node.config.running import NodeSettings
 from dicom_node.config.settings import Settings
 from dicom_node.core.artifact_kinds import KEY_OBJECTS, REPORTS, SECONDARY_CAPTURE
 from dicom_node.index.database import Database
+from dicom_node.index.destinations import suspend
 from dicom_node.index.peer_memory import note_refusal, remember
 from dicom_node.roles.settings import SiteSettings
 from tests.support.api_client import Client, client_of, parts_over, seeded_database
@@ -132,6 +133,7 @@ def test_destinations_tell_what_they_get_and_take(tmp_path: Path) -> None:
         with database.write() as connection:
             remember(connection, peer, "OLDPACS_1", accepted, NOW)
             note_refusal(connection, peer, KEY_OBJECTS, datetime.now(UTC))
+            suspend(connection, "pacs", "It answered HTTP 401.", NOW)
         heard, _ = client_of(parts).get("/api/destinations").json()
     finally:
         database.close()
@@ -142,6 +144,34 @@ def test_destinations_tell_what_they_get_and_take(tmp_path: Path) -> None:
     assert (heard["takes"], heard["refused"]) == (["SC", "SR comprehensive"], ["KOS"])
     assert "takes no GSPS" in heard["left_out"]
     assert heard["implementation"] == "OLDPACS_1"
+    assert [unheard[key] for key in ("state", "reason", "since")] == ["ACTIVE", "", None]
+    assert (heard["state"], heard["reason"], bool(heard["since"])) == ("SUSPENDED", "It answered HTTP 401.", True)
+
+
+def test_everything_for_a_destination_is_sent_again_and_its_suspension_ends(tmp_path: Path) -> None:
+    database = seeded_database(tmp_path)
+    section = {"name": "pacs", "kind": "folder", "path": "out"}
+    parts = parts_over(database, tmp_path)
+    parts = replace(
+        parts, settings=SiteSettings.model_validate({"node": parts.settings.node, "destination": [section]})
+    )
+    try:
+        client = client_of(parts)
+        with database.write() as connection:
+            suspend(connection, "pacs", "It answered HTTP 401.", NOW)
+        waiting = [
+            one["id"]
+            for state in ("PARKED", "PENDING")
+            for one in client.get("/api/deliveries", params={"state": state}).json()
+            if one["destination"] == "pacs"
+        ]
+        assert waiting
+        assert sorted(client.post("/api/destinations/pacs/retry").json()["ids"]) == sorted(waiting)
+        assert client.post("/api/destinations/nobody/retry").status_code == 404
+        (pacs,) = client.get("/api/destinations").json()
+    finally:
+        database.close()
+    assert pacs["state"] == "ACTIVE"
 
 
 def test_a_parked_delivery_is_retried_and_the_node_woken(client: Client, woken: list[str]) -> None:

@@ -46,6 +46,7 @@ GUARDED = [
     ("GET", "/api/destinations"),
     ("GET", "/api/events"),
     ("POST", "/api/deliveries/1/retry"),
+    ("POST", "/api/destinations/pacs/retry"),
     ("POST", f"/api/studies/{CHEST_XR}/retry"),
     ("POST", f"/api/studies/{CHEST_XR}/rerun"),
     ("POST", "/api/studies"),

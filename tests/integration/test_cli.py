@@ -121,6 +121,13 @@ def test_deliveries_are_retried_for_a_study_or_one_by_one(served: Node, study: s
     assert "deliveries are due now" in run(served, "retry", study).stdout
 
 
+def test_everything_for_a_destination_is_retried(served: Node, study: str) -> None:
+    name = answer(served, "status", study)["study"]["deliveries"][0]["destination"]
+    assert isinstance(answer(served, "retry", "--destination", name)["deliveries"], list)
+    assert f"it has {name}" in failure(served, "retry", "--destination", "nobody")
+    assert "Name either a study" in failure(served, "retry", study, "--destination", name)
+
+
 def test_a_rerun_queues_the_study_and_ends_with_the_same_result(served: Node, study: str) -> None:
     assert len(answer(served, "rerun", study)["jobs"]) == 1
     wait_until(lambda: state(served, study) == "REPORTED", 120, "the report", 1.0)
@@ -221,7 +228,7 @@ def test_studies_and_deliveries_that_do_not_exist_are_named(served: Node) -> Non
     assert "1.2.3" in failure(served, "retry", "1.2.3")
     assert "1.2.3" in failure(served, "rules", "explain", "1.2.3")
     assert "There is no delivery 999" in failure(served, "retry", "--delivery", "999")
-    assert "Name either a study or --delivery" in failure(served, "retry")
+    assert "Name either a study, --delivery" in failure(served, "retry")
 
 
 def test_a_file_without_an_image_is_no_study(served: Node, tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import Row, Table, select, text
 
 import dicom_node.index.migrations
-from dicom_node.core.entities import Instance, InstanceRole, JobState, StudyState
+from dicom_node.core.entities import Destination, Instance, InstanceRole, JobState, MediaType, StudyState
 from dicom_node.core.errors import IndexUnavailable
 from dicom_node.core.uids import derived_uid
 from dicom_node.index import arrivals as intake
@@ -25,7 +25,7 @@ from dicom_node.index.arrivals import UNKNOWN_SENDER, Added
 from dicom_node.index.database import SCHEMA_HEAD, Database
 from dicom_node.index.results import save_result
 from dicom_node.index.studies import arrivals, load_study
-from dicom_node.index.tables import artifacts, events, instances, metadata, studies
+from dicom_node.index.tables import artifacts, deliveries, events, instances, metadata, studies
 from dicom_node.index.tables import jobs as jobs_table
 from dicom_node.index.transitions import Change, move_study
 from dicom_node.index.views import study as study_views
@@ -81,6 +81,22 @@ def test_lines_from_before_actors_were_written_down_are_still_told(index: Databa
         first, line = study_views.timeline(connection, STUDY)
     assert (first.kind, first.actor) == ("received", "")
     assert (line.kind, line.text, line.actor) == ("told-again", "The result is told again.", "")
+
+
+def test_what_waited_before_deliveries_were_urgent_leaves_by_the_priority_of_its_job(index: Database) -> None:
+    config = Config()
+    config.set_main_option("script_location", "dicom_node.index:migrations")
+    arrive(index, instance("1"))
+    cut_study(index)
+    job = claimed(index)
+    with index.write() as connection:
+        pacs = Destination(name="pacs", takes=frozenset({MediaType.DICOM}))
+        save_result(connection, job, "key-a", outcome("a"), [pacs])
+        connection.execute(text("UPDATE jobs SET priority = 'STAT'"))
+        config.attributes["connection"] = connection
+        command.downgrade(config, "0007")
+    index.migrate()
+    assert {row.urgency for row in rows(index, deliveries)} == {0}
 
 
 def test_a_first_image_opens_the_study(index: Database) -> None:

@@ -84,6 +84,15 @@ def claimed_batch(
 # --- claiming ---
 
 
+@pytest.mark.parametrize("ahead_s", [86400.0, 1e9])
+def test_a_job_that_waits_for_a_time_from_before_the_clock_was_set_back_is_due(index: Database, ahead_s: float) -> None:
+    queued(index)
+    job = claimed(index, at_s=61)
+    with index.write() as connection:
+        assert jobs.release(connection, job, "It crashed.", after(62 + ahead_s), after(62))
+    assert claimed(index, at_s=63).attempt == 2
+
+
 def test_a_claimed_job_is_nobody_elses(index: Database) -> None:
     queued(index)
     job = claimed(index)
@@ -302,6 +311,20 @@ def sent(index: Database) -> None:
 
 
 # --- deliveries ---
+
+
+def test_results_of_urgent_jobs_are_owed_before_those_that_were_ready_earlier(index: Database) -> None:
+    for name, priority in (("a", Priority.LOW), ("b", Priority.ROUTINE), ("c", Priority.STAT), ("d", Priority.HIGH)):
+        _queue(index, name, priority, 1)
+    for _ in range(4):
+        job = claimed(index)
+        with index.write() as connection:
+            outcome_of = outcome(job.study_instance_uid)
+            assert results.save_result(connection, job, job.study_instance_uid, outcome_of, [PACS])
+    owed = []
+    while (batch := batch_of(index)) is not None:
+        owed.append(batch.study_instance_uid)
+    assert owed == [derived_uid("study", name) for name in "cdba"]
 
 
 def with_result(index: Database, *destinations: Destination) -> None:

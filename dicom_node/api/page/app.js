@@ -153,7 +153,7 @@ async function showDetail(status) {
   } else {
     const [models, routes, shadows, destinations] = await Promise.all(
       ["models", "routes", "shadows", "destinations"].map((what) => get(`/api/${what}`)));
-    parts = nodeView(models, routes, status ?? await get("/api/status"), shadows, destinations);
+    parts = nodeView(models, routes, status ?? await get("/api/status"), shadows, destinations, act);
   }
   if (asked === location.hash) replace(detail, parts);
 }

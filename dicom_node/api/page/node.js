@@ -32,7 +32,7 @@ export function footer(status) {
     .flatMap((part, index) => (index ? [" · ", part] : [part]));
 }
 
-export function nodeView(models, routes, status, shadows, destinations) {
+export function nodeView(models, routes, status, shadows, destinations, act) {
   const names = Object.keys(models);
   return [
     el("header", { class: "study-head" }, el("div", {}, el("h1", {}, "This node"),
@@ -44,7 +44,7 @@ export function nodeView(models, routes, status, shadows, destinations) {
       : el("p", {}, "No route is configured: studies are kept, but not analysed.")),
     destinations.length > 0 && el("section", { class: "card" }, el("h2", {}, "Destinations"),
       table("Destinations", ["Destination", "Gets", "Left out", "Asked"], destinations.map((d) => [
-        d.name, d.gets.join(", ") || "nothing", [...d.left_out, d.problem].filter(Boolean).join("; ") || "–",
+        [d.name, d.state === "SUSPENDED" && suspended(d, act)], d.gets.join(", ") || "nothing", [...d.left_out, d.problem].filter(Boolean).join("; ") || "–",
         d.heard_at ? when(d.heard_at) : d.kind === "dicom" ? "not heard yet" : "–"]))),
     shadows.length > 0 && el("section", { class: "card" }, el("h2", {}, "Shadow routes"),
       table("Shadow routes", ["Shadow", "Beside", "Studies", "Agree", "Latest difference"], shadows.map((s) => [
@@ -58,6 +58,16 @@ export function nodeView(models, routes, status, shadows, destinations) {
       table("Waiting for", ["Destination", "Pending", "Parked"], status.counts.destinations.map((d) => [
         d.destination, el("td", { class: "number" }, d.pending), el("td", { class: "number" }, d.parked)]))),
   ];
+}
+
+function suspended(destination, act) {
+  const name = destination.name;
+  return el("div", {}, chip(destination.state),
+    el("p", { class: "notice", data: { tone: "bad" } }, `Nothing is sent: ${destination.reason}`),
+    el("p", { class: "dim" }, "Since ", when(destination.since), ". When the cause is removed: "),
+    el("button", { type: "button", class: "quiet small", id: `retry-destination-${name}`,
+      onclick: () => act(`/api/destinations/${encodeURIComponent(name)}/retry`, `Send everything that waits for ${name} now?`, "Sending again.") },
+    "Send again"));
 }
 
 function model(name, identity) {

@@ -93,11 +93,17 @@ export function deliveriesTable(deliveries, act, withStudy = false) {
   return table("Deliveries", ["Object", "To", "State", "Tries", "Last answer", ""], deliveries.map((d) => [
     withStudy ? el("a", { href: `#/study/${d.study_instance_uid}` }, `${d.artifact_kind} ${d.artifact_description}`) : `${d.artifact_kind} ${d.artifact_description}`,
     d.destination, chip(d.state), el("td", { class: "number" }, d.attempts),
-    [d.note || "–", d.state === "PENDING" && el("small", { class: "dim" }, " next try ", when(d.next_attempt_at)),
+    [d.note || "–", d.state === "PENDING" && el("small", { class: "dim" }, nextTry(d)),
       d.sent_at && el("small", { class: "dim" }, " sent ", when(d.sent_at))],
     !FINAL.has(d.state) && el("button", { type: "button", class: "quiet small", id: `retry-${d.id}`, "aria-label": `Send ${d.artifact_kind} to ${d.destination} again`,
       onclick: () => act(`/api/deliveries/${d.id}/retry`, `Send ${d.artifact_kind} to ${d.destination} again now?`, "Sending again.") }, "Retry"),
   ]));
+}
+
+/** What is due and still here waits for the destination, not for a time. */
+function nextTry(delivery) {
+  return new Date(delivery.next_attempt_at) > new Date()
+    ? [" next try ", when(delivery.next_attempt_at)] : " next try when the destination takes objects";
 }
 
 const ROLES = { SOURCE: "Source", EVIDENCE: "Evidence of others", OWN_RESULT: "Result of this node" };

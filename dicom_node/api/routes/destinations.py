@@ -5,23 +5,28 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import Annotated
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Path
 from sqlalchemy import Connection
 
-from dicom_node.api.access import SignedIn
+from dicom_node.api.access import CurrentPrincipal, SignedIn
 from dicom_node.api.parts import Parts
 from dicom_node.api.problems import described
+from dicom_node.api.routes.studies import Requeued
 from dicom_node.core.artifact_kinds import RESULT_CLASSES
 from dicom_node.core.capability_match import in_words
-from dicom_node.core.entities import MediaType
+from dicom_node.core.entities import DestinationState, MediaType
+from dicom_node.core.errors import NotFound
 from dicom_node.deliver.kinds import destinations_of
 from dicom_node.deliver.kinds.kind import DestinationKind, DicomObjectsKind
 from dicom_node.deliver.profiles import Profiles, profiles_of
+from dicom_node.index import actions
+from dicom_node.index.destinations import Suspension, suspensions
 from dicom_node.index.peer_memory import recall
 
 _WORDS: Mapping[str, str] = {MediaType.FHIR: "FHIR"}
-router = APIRouter(prefix="/api", dependencies=[SignedIn], responses=described(401, 429, 503))
+router = APIRouter(prefix="/api", dependencies=[SignedIn], responses=described(401, 422, 429, 503))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,6 +34,7 @@ class DestinationView:
     """One destination. `gets` are the kinds of object sent to it, `left_out` says what its settings want and it lacks.
 
     `takes` and `refused` are what it said when it was asked (`heard_at`) and what it refused; `None`: never heard.
+    A `state` of SUSPENDED has a `reason` and the time `since` which nothing is sent.
     """
 
     name: str
@@ -41,6 +47,9 @@ class DestinationView:
     takes: Sequence[str] | None
     refused: Sequence[str]
     heard_at: datetime | None
+    state: DestinationState
+    reason: str
+    since: datetime | None
 
 
 @router.get("/destinations", tags=["node"], summary="Where results go, and in which objects")
@@ -48,10 +57,30 @@ def get_destinations(parts: Parts) -> Sequence[DestinationView]:
     """Every destination: what it gets, and what it takes as far as it has been asked."""
     profiles = profiles_of(parts.settings)
     with parts.database.read() as connection:
-        return [_view(connection, profiles, one) for one in destinations_of(parts.settings)]
+        suspended = suspensions(connection)
+        known = destinations_of(parts.settings)
+        return [_view(connection, profiles, one, suspended.get(one.name)) for one in known]
 
 
-def _view(connection: Connection, profiles: Profiles, destination: DestinationKind) -> DestinationView:
+@router.post(
+    "/destinations/{name}/retry",
+    tags=["operator"],
+    summary="Send everything to a destination again",
+    responses=described(403, 404),
+)
+def retry_destination(parts: Parts, principal: CurrentPrincipal, name: Annotated[str, Path(max_length=64)]) -> Requeued:
+    """Make every parked or waiting delivery to a destination due now, and end its suspension."""
+    if name not in {one.name for one in destinations_of(parts.settings)}:
+        raise NotFound(f"There is no destination {name!r} in the configuration.")
+    with parts.database.write() as connection:
+        ids = actions.retry_destination(connection, name, principal, datetime.now(UTC))
+    parts.wake()
+    return Requeued(ids)
+
+
+def _view(
+    connection: Connection, profiles: Profiles, destination: DestinationKind, suspension: Suspension | None
+) -> DestinationView:
     fitted = profiles.fitted(connection, destination.name)
     known = recall(connection, destination.name, profiles.by_name[destination.name].address)
     objects = destination if isinstance(destination, DicomObjectsKind) else None
@@ -66,6 +95,9 @@ def _view(connection: Connection, profiles: Profiles, destination: DestinationKi
         takes=_kinds(known.accepted) if known and known.accepted is not None else None,
         refused=_kinds(known.capabilities(datetime.now(UTC)).refused) if known else (),
         heard_at=known.heard_at if known else None,
+        state=DestinationState.SUSPENDED if suspension else DestinationState.ACTIVE,
+        reason=suspension.reason if suspension else "",
+        since=suspension.since if suspension else None,
     )
 
 
