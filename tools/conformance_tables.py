@@ -10,7 +10,7 @@ from pydicom.uid import UID
 from pynetdicom.sop_class import _STORAGE_CLASSES
 
 from dicom_node.core.artifact_kinds import RESULT_CLASSES
-from dicom_node.core.errors import ClassRefused, DeliveryRefused
+from dicom_node.core.errors import ClassRefused, CredentialsRefused, DeliveryRefused
 from dicom_node.dimse.dicom_file import UNCOMPRESSED
 from dicom_node.dimse.retrieve_scu import STUDY_ROOT_FIND, STUDY_ROOT_GET, STUDY_ROOT_MOVE
 from dicom_node.dimse.statuses import error_of, note_of
@@ -112,6 +112,8 @@ def _made_of(status: int) -> str:
     error = error_of(status, "", "")
     if error is None:
         return f"delivered: {note_of(status)}"
+    if isinstance(error, CredentialsRefused):
+        return "the destination is suspended until it lets the node in"
     if isinstance(error, ClassRefused):
         return "parked with the reason; the result is told again in what the receiver takes, if it may"
     return "parked with the reason" if isinstance(error, DeliveryRefused) else "tried again later, without end"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dicom_node.core.errors import ClassRefused, DeliveryDeferred, DeliveryError, DeliveryRefused
+from dicom_node.core.errors import ClassRefused, CredentialsRefused, DeliveryDeferred, DeliveryError, DeliveryRefused
 
 SUCCESS = 0x0000
 DUPLICATE = 0x0111
@@ -53,6 +53,8 @@ def error_of(status: int, receiver: str, kind: str) -> DeliveryError | None:
     if status in {SUCCESS, DUPLICATE} | _OTHER_WARNINGS or 0xB000 <= status <= 0xBFFF:
         return None
     told = f"{receiver} answered 0x{status:04X}"
+    if status == NOT_AUTHORISED:
+        return CredentialsRefused(f"{told} (not authorised). Allow this node to store there.")
     refused = _refusal(status, kind)
     if status in _CLASS_REFUSED:
         return ClassRefused(f"{told} ({refused}")
@@ -66,8 +68,6 @@ def _refusal(status: int, kind: str) -> str:
     """Return why a status is final and what to do about it; empty when trying again may help."""
     if status in _CLASS_REFUSED:
         return f"SOP class not supported). {advice_for(kind)}"
-    if status == NOT_AUTHORISED:
-        return "not authorised). Allow this node to store there, then retry."
     if 0xA900 <= status <= 0xA9FF:
         return "data set does not match SOP class). Look into the receiver's log, then retry."
     if 0xC000 <= status <= 0xCFFF:

@@ -15,7 +15,7 @@ from pydicom.uid import ImplicitVRLittleEndian, RLELossless, SecondaryCaptureIma
 from pynetdicom import AE, evt
 
 from dicom_node.core.entities import ArtifactKind
-from dicom_node.core.errors import DeliveryDeferred, DeliveryRefused
+from dicom_node.core.errors import CredentialsRefused, DeliveryDeferred, DeliveryRefused
 from dicom_node.deliver.senders.dicom import DicomSender
 from dicom_node.dimse.dicom_file import DicomFile, read_dicom_file
 from dicom_node.dimse.negotiation import MAX_CONTEXTS, Remote, in_groups, proposals
@@ -137,7 +137,14 @@ def test_a_receiver_in_trouble_is_tried_again(tmp_path, status):
     assert f"0x{status:04X}" in str(sent.error)
 
 
-@pytest.mark.parametrize("status", [0x0122, 0x0124, 0xA900, 0xC000, 0xCFFF])
+def test_what_the_node_is_not_authorised_for_is_no_fault_of_the_object(results):
+    with answering([0x0124] * len(results)) as (port, _):
+        sent = list(sender(port, "PICKY").send(results))
+    assert all(isinstance(one.error, CredentialsRefused) for one in sent)
+    assert "0x0124 (not authorised)" in str(sent[0].error)
+
+
+@pytest.mark.parametrize("status", [0x0122, 0xA900, 0xC000, 0xCFFF])
 def test_a_final_refusal_is_parked(tmp_path, status):
     with answering([status]) as (port, _):
         (sent,) = sender(port, "PICKY").send([outgoing(tmp_path, "one")])
