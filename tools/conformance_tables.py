@@ -113,7 +113,7 @@ def _made_of(status: int) -> str:
     if error is None:
         return f"delivered: {note_of(status)}"
     if isinstance(error, ClassRefused):
-        return "parked with the reason; the result is told again in what the receiver takes, if it may"
+        return "parked with the reason; the job is queued again for what the receiver takes, if it may"
     return "parked with the reason" if isinstance(error, DeliveryRefused) else "tried again later, without end"
 
 

@@ -117,7 +117,7 @@ class DestinationWorker:
             return self.deliver_once()
         except IndexUnavailable as error:
             _log.error("outbox waits for the database", extra={"destination": self._destination, "why": str(error)})
-        except Exception:  # noqa: BLE001 - the delivery door: a fault in one parcel must not end deliveries
+        except Exception:  # noqa: BLE001 - the delivery door: a fault in one batch must not end deliveries
             self._failures += 1
             _log.exception("delivery failed unexpectedly", extra={"destination": self._destination})
         return False
@@ -146,26 +146,26 @@ class DestinationWorker:
         """Send what the report refers to, then the report, then what withdraws earlier ones; return why one must wait.
 
         A report waits for its pictures, but not for ever: an object that keeps failing must not hide the findings.
-        What the destination refuses for its class has the result told again, and then the rest is not sent.
+        What the destination refuses for its class may queue the job again, and then the rest is not sent.
         """
         reports = [item for item in batch.items if item.artifact.kind is ArtifactKind.STRUCTURED_REPORT]
         notes = [item for item in batch.items if item.artifact.kind is ArtifactKind.REJECTION_NOTE]
         others = [item for item in batch.items if item not in reports and item not in notes]
         sent = self._send_items(batch, others)
-        if self._is_told_again(batch, sent, [*reports, *notes]):
+        if self._is_requeued(batch, sent, [*reports, *notes]):
             return sent.why
         held = [item for item in sent.failed if item.attempts < _REPORT_WAITS_FOR_ATTEMPTS]
         if held and reports:
             self._defer(batch, reports, DeliveryDeferred("It waits for the objects it refers to."))
         else:
             sent = sent.and_then(self._send_items(batch, reports))
-            if self._is_told_again(batch, sent, notes):
+            if self._is_requeued(batch, sent, notes):
                 return sent.why
         noted = self._send_notes(batch, notes)
         self._park(batch, noted.refused)
         return sent.and_then(noted).why
 
-    def _is_told_again(self, batch: DeliveryBatch, sent: _SentItems, waiting: Sequence[DeliveryItem]) -> bool:
+    def _is_requeued(self, batch: DeliveryBatch, sent: _SentItems, waiting: Sequence[DeliveryItem]) -> bool:
         """Park what is refused for its class, in one step with what follows from it: a power cut leaves both undone."""
         if not sent.refused:
             return False

@@ -49,10 +49,10 @@ class CapabilityProbe:
     def refuses(
         self, database: Database, batch: DeliveryBatch, refused: Iterable[RefusedItem], waiting: Iterable[DeliveryItem]
     ) -> bool:
-        """Believe a refusal of classes, and where it changes what the destination gets, have the result told again.
+        """Believe a refusal of classes, and where it changes what the destination gets, queue the job again.
 
         Then `waiting`, the rest of the batch, is not owed until that has planned what is. `False`: send on, since
-        nothing else would come. What else it takes is asked at once, so that one telling is enough.
+        nothing else would come. What else it takes is asked at once, so that one more run is enough.
         """
         name, now, given = self._peer[0], _now(), list(refused)
         items = [one.item for one in given]
@@ -68,7 +68,7 @@ class CapabilityProbe:
             if all(not one.artifact.output_keys or wanted in one.artifact.output_keys for one in items):
                 return False
             kinds = ", ".join(dict.fromkeys(_kind(one) for one in items))
-            why = f"{name} does not take {kinds}: the result is told again in what it takes."
+            why = f"{name} does not take {kinds}: the job is queued again, for what it takes."
             if not requeue(connection, batch.job_key, why, now):
                 return False
             cancel_untried(connection, batch, list(waiting))

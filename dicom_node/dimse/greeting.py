@@ -10,13 +10,13 @@ from pynetdicom import AE
 
 from dicom_node.core.errors import DeliveryDeferred, DeliveryRefused
 from dicom_node.core.uids import IMPLEMENTATION_CLASS_UID
-from dicom_node.dimse.line import Line, Trouble
+from dicom_node.dimse.line import Line, PeerErrors
 from dicom_node.dimse.negotiation import Remote, deferred_rejection
 from dicom_node.dimse.tls import library_arguments
 
 #: Verification SOP Class (PS3.4 A.4).
 VERIFICATION = UID("1.2.840.10008.1.1")
-_TROUBLE = Trouble(DeliveryDeferred, "", deferred_rejection)
+_PEER_ERRORS = PeerErrors(DeliveryDeferred, "", deferred_rejection)
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +34,7 @@ def echo(remote: Remote, sop_classes: Iterable[str] = ()) -> Echo:
     Raises `DeliveryDeferred` when nobody answers, `DeliveryRefused` when the association is rejected or the echo
     fails.
     """
-    Line(remote, _TROUBLE).close()  # tells a wrong address from a wrong AE title: the library reports both alike
+    Line(remote, _PEER_ERRORS).close()  # tells a wrong address from a wrong AE title: the library reports both alike
     entity = AE(ae_title=remote.calling_ae_title)
     entity.acse_timeout = entity.dimse_timeout = entity.network_timeout = entity.connection_timeout = remote.timeout_s
     for sop_class in (VERIFICATION, *sop_classes):

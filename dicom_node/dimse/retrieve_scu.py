@@ -38,7 +38,7 @@ from dicom_node.dimse.command_set import (
     command_set,
     read_command,
 )
-from dicom_node.dimse.line import Trouble
+from dicom_node.dimse.line import PeerErrors
 from dicom_node.dimse.negotiation import MAX_CONTEXTS, Proposal, Remote, read_rejection
 
 _MAX_PDU_BYTES = 131072
@@ -62,7 +62,7 @@ class RetrieveAssociation(Association):
     """An association on which is asked and received. Raises `SourceUnavailable` when there is no one, `SourceRefused`
     when they say no."""
 
-    trouble = Trouble(SourceUnavailable, "Ask again later.", _rejection)
+    peer_errors = PeerErrors(SourceUnavailable, "Ask again later.", _rejection)
     asked_pdu_bytes = longest_read_bytes = longest_sent_bytes = _MAX_PDU_BYTES
 
     _unread: Iterator[memoryview] = iter(())

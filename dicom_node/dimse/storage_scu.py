@@ -22,7 +22,7 @@ from dicom_node.dimse.command_set import (
     p_data_head,
 )
 from dicom_node.dimse.dicom_file import DicomFile, opened, read_dicom_file, transcoded
-from dicom_node.dimse.line import Trouble
+from dicom_node.dimse.line import PeerErrors
 from dicom_node.dimse.negotiation import (
     MAX_CONTEXTS,
     VERIFICATION,
@@ -38,7 +38,7 @@ from dicom_node.dimse.statuses import error_of, note_of
 class StoreAssociation(Association):
     """An association on which objects are sent. Raises `DeliveryDeferred` when there is no one, or they say no."""
 
-    trouble = Trouble(DeliveryDeferred, "Tried again later.", deferred_rejection)
+    peer_errors = PeerErrors(DeliveryDeferred, "Tried again later.", deferred_rejection)
     asked_pdu_bytes = 65536  # responses are commands only
     longest_sent_bytes = 262144
 

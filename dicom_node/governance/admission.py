@@ -67,7 +67,7 @@ class Admitted:
     declined: Declined | None = None
 
 
-def admit_any(card: ModelCard, parameters: Mapping[str, float]) -> Admitted:  # noqa: ARG001 - as `Admission.admit`
+def admit_any(card: ModelCard, parameters: Mapping[str, float]) -> Admitted:  # noqa: ARG001 - as `ModelAdmission.admit`
     """Admit a model whoever made it: for tests and tools that brought it themselves."""
     return Admitted(card, card.digest)
 

@@ -1,4 +1,4 @@
-"""What reception writes: instances, the study they belong to, and which associations carried it."""
+"""What arrives is entered here: instances, the study they belong to, and which associations carried it."""
 
 from __future__ import annotations
 
@@ -138,7 +138,7 @@ def _note_arrivals(connection: Connection, study: Any, images: Sequence[Instance
 
 
 def _has_images(connection: Connection, uid: str) -> bool:
-    """Tell whether the study has a source image; the look ends at the first, however large the study is."""
+    """Tell whether the study has a source image; the search ends at the first, however large the study is."""
     image = select(instances.c.id).where(instances.c.study_instance_uid == uid, instances.c.role == InstanceRole.SOURCE)
     return connection.execute(image.limit(1)).first() is not None
 

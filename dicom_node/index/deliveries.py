@@ -134,7 +134,7 @@ def _is_held(batch: DeliveryBatch) -> ColumnElement[bool]:
 
 
 def cancel_untried(connection: Connection, batch: DeliveryBatch, items: Sequence[DeliveryItem]) -> None:
-    """Owe what was claimed and not tried no more: the result is told again, and what is owed then is planned anew."""
+    """Owe what was claimed and not tried no more: the job is queued again, and what is owed then is planned anew."""
     claimed = deliveries.c.id.in_([item.delivery_id for item in items])
     cancel_deliveries(connection, and_(claimed, _is_held(batch)))
 

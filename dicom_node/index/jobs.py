@@ -19,7 +19,7 @@ from dicom_node.index.studies import settle_study
 from dicom_node.index.tables import deliveries, jobs, studies
 from dicom_node.index.transitions import Change, move_job, move_study, supersede_job
 
-#: Kind of the timeline's line about a result that is told again, since a destination does not take what it was told in.
+#: Kind of the timeline's line about a job that is queued again, since a destination does not take what was made.
 REQUEUED = "requeued"
 
 
@@ -147,7 +147,7 @@ def queue_again(connection: Connection, job: Row[Any], turn_at: datetime, change
 
 
 def requeue(connection: Connection, job_key: str, why: str, now: datetime) -> bool:
-    """Queue the job of a result again, to be told in the output sets that destinations take now.
+    """Queue the job of a result again, for the output sets that destinations take now.
 
     `False` where a newer revision, or a run that is under way, will tell the study anyway.
     """

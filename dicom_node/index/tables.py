@@ -124,7 +124,7 @@ jobs = Table(
     Column("route", String(64), nullable=False),
     Column("model", String(64), nullable=False),
     Column("state", String(16), nullable=False),
-    # The hard cap cut reception short: the study may lack images.
+    # The hard cap ended the wait for images: the study may lack some.
     Column("study_partial", Boolean, nullable=False, default=False),
     Column("series_instance_uid", _Uid, nullable=False, default=""),
     # The route that this one shadows: run and compared, never delivered; empty for a route that delivers.
@@ -165,7 +165,7 @@ results = Table(
     Column("sequence", Integer, nullable=False),
     Column("shadow_of", String(64), nullable=False, default="", server_default=""),
     Column("summary", JSON, nullable=False),
-    # Keys of the output sets in which it has been told; none: before there were any.
+    # Keys of the output sets in which it has been made; none: before there were any.
     Column("output_keys", JSON, nullable=False, default=[], server_default="[]"),
     Column("created_at", UtcDateTime, nullable=False),
     Index(None, "study_instance_uid"),

@@ -87,7 +87,7 @@ class Planner:
         return Plan(key, task, delivery_plan)
 
     def _context(self, connection: Connection, job: ClaimedJob, key: str, delivery_plan: DeliveryPlan) -> ReportContext:
-        telling = ReportLineage(
+        lineage = ReportLineage(
             study_instance_uid=job.study_instance_uid,
             route=job.route,
             job_key=key,
@@ -97,7 +97,7 @@ class Planner:
             },
         )
         noting = [one.key for one in delivery_plan.output_sets if one.rejection_note]
-        earlier = {one: self._predecessor(report) for one, report in earlier_reports(connection, telling).items()}
+        earlier = {one: self._predecessor(report) for one, report in earlier_reports(connection, lineage).items()}
         return ReportContext(
             job_key=key,
             route_name=job.route,
@@ -106,7 +106,7 @@ class Planner:
             node_uid=derived_uid("node", self._settings.ae_title),
             institution=self._settings.institution,
             output_sets=delivery_plan.output_sets,
-            withdrawn=withdrawn_objects(connection, telling, noting),
+            withdrawn=withdrawn_objects(connection, lineage, noting),
             intended_use=self._settings.intended_use,
             time_zone_name=self._settings.time_zone_name,
             study_partial=job.study_partial,
@@ -130,7 +130,7 @@ class Planner:
         """Return what the result depends on, as one digest.
 
         Not on who gets what of it: an object that one destination does not take, or wants otherwise, must not give
-        all the others new UIDs. Each output set is told once under the key (`results.output_keys`).
+        all the others new UIDs. Each output set is written once under the key (`results.output_keys`).
         """
         s = self._settings
         node = [__version__, s.ae_title, s.intended_use, s.institution, s.time_zone_name, asdict(s.fhir)]

@@ -1,7 +1,7 @@
 """What runs inside the worker process: the composition of model, writers and FHIR builders around `pipeline`.
 
 The host hands over a `Task` and gets a `Performed` back; finished objects lie as files in the task's folder. Only
-this process decodes pixels and loads models, so a hostile image or a broken model never touches reception.
+this process decodes pixels and loads models, so a hostile image or a broken model never touches what receives.
 """
 
 from __future__ import annotations

@@ -62,7 +62,7 @@ class JournalConsumer:
         self._database = database
         self._spool = spool
         self._journal = journal.folder
-        self._hurry_above = journal.slots // 2
+        self._gathers_below = journal.slots // 2
         self._receiver_id = receiver_id
         self._events, self._tell, self._keep_request = links.events, links.tell, links.keep_request
         self._items = JournalReader(journal.folder, spool)
@@ -113,7 +113,7 @@ class JournalConsumer:
             return []
         batch = [self._events.get()]
         latest = time.monotonic() + _GATHER_S
-        while None not in batch and self._events.backlog() < self._hurry_above:
+        while None not in batch and self._events.backlog() < self._gathers_below:
             left_s = min(_QUIET_S, latest - time.monotonic())
             try:
                 batch.append(self._events.get(max(left_s, 0)))

@@ -23,7 +23,7 @@ from tests.peers.postgres import running_postgres
 from tests.peers.process import free_port, wait_until
 from tests.peers.raw import Raw
 from tests.peers.sender import sending
-from tests.support.acceptor_state import acceptor_pid, parts, troubles
+from tests.support.acceptor_state import acceptor_pid, logged_errors, parts
 from tests.support.needs import tool
 from tests.support.results.stored_objects import assert_kept, kept_by
 from tests.support.studies.data_factories import small_chest_ct
@@ -145,7 +145,7 @@ def test_a_full_disk_is_answered_out_of_resources_and_the_same_sender_succeeds_w
     assert_kept(one, acknowledged, url=url)
     assert {kept.sop_instance_uid for kept in kept_by(one, url)} == {image.sop_instance_uid for image in acknowledged}
     assert parts(one) == []
-    assert troubles(one) == []
+    assert logged_errors(one) == []
 
 
 def test_below_the_reserve_nobody_comes_in_and_results_already_made_are_still_delivered(
@@ -202,7 +202,7 @@ def test_a_node_that_may_not_raise_its_priority_and_was_started_with_the_lowest_
         assert peer.store(small_image("nicely")) == SUCCESS
         peer.release()
     assert_kept(one, [small_image("nicely")], url=one.database_url())
-    assert troubles(one) == []
+    assert logged_errors(one) == []
 
 
 def _comes_in(node: Node) -> bool:
@@ -239,7 +239,7 @@ def test_a_stopped_database_is_answered_out_of_resources_and_the_node_recovers_b
             assert one.process.exit_status is None
             assert acceptor_pid(one) == acceptor
             assert_kept(one, sender.acknowledged, url=url)
-            assert troubles(one) == []
+            assert logged_errors(one) == []
         finally:
             one.kill9()
 

@@ -1,4 +1,4 @@
-"""What reception enters into the index, on SQLite and on PostgreSQL."""
+"""What arrives is entered into the index, on SQLite and on PostgreSQL."""
 
 from __future__ import annotations
 

@@ -228,7 +228,7 @@ def test_a_study_is_reported_when_its_last_route_has_ended(index: Database) -> N
     assert study_state(index) == StudyState.REPORTED
 
 
-def telling(route: str) -> ReportLineage:
+def lineage(route: str) -> ReportLineage:
     return ReportLineage(study_instance_uid=STUDY, route=route, job_key="next", destinations_of={"all": ["pacs"]})
 
 
@@ -238,8 +238,8 @@ def test_the_next_result_of_a_study_follows_the_earlier_report(index: Database) 
     arrive(index, instance("2", at_s=90))
     cut_study(index, at_s=150)
     with index.read() as connection:
-        earlier = earlier_reports(connection, telling("chest-ct"))
-        assert earlier_reports(connection, telling("another")) == {}
+        earlier = earlier_reports(connection, lineage("chest-ct"))
+        assert earlier_reports(connection, lineage("another")) == {}
     assert earlier == {"all": PredecessorReport(artifact("a-sr", ArtifactKind.STRUCTURED_REPORT, 1).object_key, 1)}
     assert save(index, claimed(index, at_s=151), "b", PACS, at_s=160)
     assert [(row.revision, row.sequence) for row in rows(index, results_table)] == [(1, 1), (2, 2)]

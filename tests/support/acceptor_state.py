@@ -131,7 +131,7 @@ def log_lines(node: Node) -> list[str]:
     return node.log_lines()
 
 
-def troubles(node: Node, since: int = 0) -> list[str]:
+def logged_errors(node: Node, since: int = 0) -> list[str]:
     """Return the lines of the log, from that number on, that no peer may cause: tracebacks, and unstructured ones."""
     lines = log_lines(node)[since:]
     found = [line for line in lines if not line.startswith(("{", _TOKEN)) or "Traceback" in line]

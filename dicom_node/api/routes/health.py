@@ -42,13 +42,13 @@ def healthz() -> Alive:
 @router.get("/readyz", summary="Can the node take studies?", responses=described(503))
 def readyz(parts: Parts) -> Ready:
     """The database answers, the receiver listens, and there is more free disk than the reserve."""
-    troubles = list(_troubles(parts))
-    if troubles:
-        raise ProblemError(503, " ".join(troubles), {"Retry-After": "10"})
+    reasons = list(_not_ready(parts))
+    if reasons:
+        raise ProblemError(503, " ".join(reasons), {"Retry-After": "10"})
     return Ready()
 
 
-def _troubles(parts: ApiParts) -> Iterator[str]:
+def _not_ready(parts: ApiParts) -> Iterator[str]:
     try:
         with parts.database.read() as connection:
             connection.execute(select(1))
