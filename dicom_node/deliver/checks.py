@@ -14,8 +14,8 @@ from dicom_node.core.capability_match import PeerCapabilities, WantedOutputs, in
 from dicom_node.core.errors import DeliveryError
 from dicom_node.deliver.kinds.kind import Answer
 from dicom_node.deliver.web import authentication
-from dicom_node.dimse.greeting import echo
 from dicom_node.dimse.negotiation import Remote
+from dicom_node.dimse.probe import probe_peer
 from dicom_node.storage.folder import existing_part, why_not_writable
 
 _AUTHENTICATE = (401, 403)
@@ -24,11 +24,11 @@ _AUTHENTICATE = (401, 403)
 def check_dicom(remote: Remote, wanted: WantedOutputs) -> Answer:
     """Ask for every class of result; what the settings want and the peer does not take is for a person to settle."""
     try:
-        answer = echo(remote, RESULT_CLASSES)
+        answer = probe_peer(remote, with_echo=True)
     except DeliveryError as error:
         advice = f"Check ae_title, host and port, and that it knows AE title {remote.calling_ae_title} of this machine."
         return Answer(False, str(error), advice)
-    fitted = match_capabilities(wanted, PeerCapabilities(accepted=answer.accepted))
+    fitted = match_capabilities(wanted, PeerCapabilities(accepted=frozenset(answer.accepted)))
     takes = ", ".join(kind for uid, kind in RESULT_CLASSES.items() if uid in answer.accepted) or "no result at all"
     gets = ", ".join(in_words(fitted.outputs))
     text = f"{remote.called_ae_title} ({answer.implementation}) answers; takes {takes}; gets {gets}"

@@ -85,6 +85,7 @@ class Accepted:
     context_ids: Mapping[tuple[str, str], int]
     max_pdu_bytes: int
     implementation: str = ""
+    implementation_class_uid: str = ""
 
 
 def request_pdu(
@@ -119,8 +120,9 @@ def read_acceptance(pdu: bytes, proposed: Sequence[Proposal]) -> Accepted:
     user_information = acceptance.user_information
     if user_information is None:
         return Accepted(context_ids, 0)
-    name = user_information.implementation_version_name or user_information.implementation_class_uid or ""
-    return Accepted(context_ids, user_information.maximum_length or 0, str(name).strip())
+    class_uid = str(user_information.implementation_class_uid or "")
+    name = str(user_information.implementation_version_name or class_uid).strip()
+    return Accepted(context_ids, user_information.maximum_length or 0, name, class_uid)
 
 
 #: (source, reason) of a rejection (PS3.8 9.3.4) that people can do something about.

@@ -75,7 +75,7 @@ def test_a_pacs_that_takes_all_results_is_well(orthanc: Orthanc, tmp_path: Path)
 
 
 def test_a_wrong_ae_title_is_told_from_a_wrong_port(orthanc: Orthanc, tmp_path: Path) -> None:
-    assert "rejects the association" in check_of(tmp_path, dicom_to(orthanc, "OTHER")).text
+    assert "rejected the association" in check_of(tmp_path, dicom_to(orthanc, "OTHER")).text
     nobody = {"kind": "dicom", "ae_title": "PACS", "host": "127.0.0.1", "port": free_port()}
     assert "cannot be reached" in check_of(tmp_path, nobody).text
 
