@@ -1,4 +1,4 @@
-"""Sections on how studies come: the DICOM ports, who may use them, the other doors, sources to fetch from."""
+"""Sections on how studies come: the DICOM ports and who may use them, the API, watched folders, sources."""
 
 from __future__ import annotations
 

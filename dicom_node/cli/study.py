@@ -107,7 +107,7 @@ def rerun(options: argparse.Namespace) -> int:
     return 0
 
 
-# --- rules explain: every clause of every route, true or false, for a study or for files ----------------------------
+# --- rules explain -------------------------------------------------------------------------------------------------
 
 
 def explain(options: argparse.Namespace) -> int:

@@ -21,12 +21,10 @@ from dicom_node.core.errors import DeliveryDeferred
 from dicom_node.core.uids import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 from dicom_node.dimse.dicom_file import DicomFile
 from dicom_node.dimse.tls import Tls
+from dicom_node.dimse.vocabulary import APPLICATION_CONTEXT
 
 #: An association has at most 128 contexts: their IDs are odd and one byte long (PS3.8 9.3.2.2).
 MAX_CONTEXTS = 128
-#: Verification SOP Class (PS3.4 A.4), the C-ECHO.
-VERIFICATION = "1.2.840.10008.1.1"
-_APPLICATION_CONTEXT = "1.2.840.10008.3.1.1.1"
 
 T = TypeVar("T")
 _UserInformation = (
@@ -96,7 +94,7 @@ def request_pdu(
     For the SOP classes `stored_here` the node offers to be the one who stores (role selection, PS3.7 D.3.3.4).
     """
     primitive = A_ASSOCIATE()
-    primitive.application_context_name = UID(_APPLICATION_CONTEXT)
+    primitive.application_context_name = UID(APPLICATION_CONTEXT)
     primitive.calling_ae_title = remote.calling_ae_title
     primitive.called_ae_title = remote.called_ae_title
     primitive.presentation_context_definition_list = [_context(number, one) for number, one in enumerate(proposed)]

@@ -12,9 +12,10 @@ from dicom_node.core.errors import DeliveryDeferred
 from dicom_node.core.uids import IMPLEMENTATION_CLASS_UID
 from dicom_node.dimse.dicom_file import UNCOMPRESSED
 from dicom_node.dimse.line import PeerErrors
-from dicom_node.dimse.negotiation import VERIFICATION, Remote, read_rejection
+from dicom_node.dimse.negotiation import Remote, read_rejection
 from dicom_node.dimse.statuses import SUCCESS
 from dicom_node.dimse.storage_scu import StoreAssociation
+from dicom_node.dimse.vocabulary import VERIFICATION
 
 
 @dataclass(frozen=True, slots=True)

@@ -127,7 +127,7 @@ def _node_answers(settings: Settings) -> frozenset[int]:
     return frozenset({dicom_port, *ports.values()}) if answer.is_this_product else frozenset()
 
 
-# --- Make the node known to an Orthanc: one entry in its list of DICOM modalities, verified by an echo from there ----
+# --- made known to an Orthanc --------------------------------------------------------------------------------------
 
 _TIMEOUT_S = 15.0
 _ANY_ADDRESS = {"", "0.0.0.0", "::"}  # noqa: S104 - compared with, not bound

@@ -171,7 +171,7 @@ def _latest_run(card: ModelCard, decisions: Sequence[Decision], rule: Rule) -> D
     return next((d for d in here if d.digest == card.digest), None)
 
 
-# --- on what kind of machine: others may give other numbers ----------------------------------------------------------
+# --- the machine: others may give other numbers --------------------------------------------------------------------
 
 _LIBRARIES = ("numpy", "scipy", "pydicom", "torch", "monai", "onnxruntime", "transformers")
 

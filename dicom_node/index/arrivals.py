@@ -11,8 +11,8 @@ from sqlalchemy import Connection, and_, insert, or_, select, update
 
 from dicom_node.core.entities import Instance, InstanceRole, SendingPeer, StudyState
 from dicom_node.index.database import insert_of
-from dicom_node.index.events import record
 from dicom_node.index.tables import artifacts, associations, instances, jobs, studies
+from dicom_node.index.timeline import record
 from dicom_node.index.transitions import Change, insert_studies, move_study, supersede_waiting_jobs
 
 #: Stands for a sender nobody remembers: the object was found in the spool after a crash.

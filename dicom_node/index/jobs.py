@@ -15,7 +15,7 @@ from sqlalchemy import ColumnElement, Connection, Row, Table, and_, func, or_, s
 
 from dicom_node.core.entities import JobState, StudyState
 from dicom_node.core.lifecycle import FINISHED_JOB
-from dicom_node.index.studies import settle_study
+from dicom_node.index.studies import conclude_study
 from dicom_node.index.tables import deliveries, jobs, studies
 from dicom_node.index.transitions import Change, move_job, move_study, supersede_job
 
@@ -126,7 +126,7 @@ def finish(connection: Connection, job: ClaimedJob, state: JobState, told: tuple
     columns = {"job_key": job_key, "reason": reason, "message": message, "finished_at": now}
     if not move_job(connection, _is_mine(job), state, ended, **columns):
         return False
-    settle_study(connection, job.study_instance_uid, now)
+    conclude_study(connection, job.study_instance_uid, now)
     return True
 
 

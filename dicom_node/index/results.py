@@ -1,4 +1,4 @@
-"""The outbox's front door: a result, its objects and their deliveries are written in one transaction, or not at all."""
+"""Where the outbox begins: a result, its objects and their deliveries are written in one transaction, or not at all."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from sqlalchemy import Connection, func, insert, select, update
 
 from dicom_node.core.entities import Artifact, Destination, JobOutcome, JobState
 from dicom_node.index.delivery_plan import plan_deliveries
-from dicom_node.index.events import record
 from dicom_node.index.jobs import ClaimedJob, finish
 from dicom_node.index.shadows import tell_agreement
 from dicom_node.index.tables import artifacts, results
+from dicom_node.index.timeline import record
 from dicom_node.index.transitions import insert_result
 
 

@@ -16,7 +16,7 @@ from dicom_node.core.entities import Instance, InstanceRole, SendingPeer
 from dicom_node.headers.header import Header
 from dicom_node.headers.reader import Encoded, Unreadable
 from dicom_node.index.arrivals import add_instances, close_association, forget_lost_associations, open_association
-from dicom_node.index.events import record as record_event
+from dicom_node.index.timeline import record as record_event
 from dicom_node.receive.channel import AssociationClosed, RecordStored, ReportAnswered
 from dicom_node.receive.commitment import note_answer
 from dicom_node.receive.events import AcceptorDied, ReceiveEvent
@@ -102,7 +102,7 @@ class JournalReader:
         return read_payload(self._journal, slot, start, record.payload_bytes - start)
 
 
-# --- The rows of a batch, entered in one transaction: objects, what carried them, and which associations ended ------
+# --- the rows of a batch -------------------------------------------------------------------------------------------
 
 
 def enter_objects(connection: Connection, receiver_id: str, items: Sequence[JournalItem]) -> None:

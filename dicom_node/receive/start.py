@@ -15,6 +15,7 @@ from dicom_node.receive.process import AcceptorProcess
 from dicom_node.storage.journal import HEAD_BYTES, SLOT_BYTES
 
 _MEGABYTE = 1 << 20
+_BACKLOG = 256
 #: The journal takes at most this part of the disk that is free when it is made.
 _DISK_SHARE = 4
 
@@ -92,11 +93,6 @@ def _slots(settings: Settings) -> int:
     present = len(list(journal_folder(settings).glob("*.slot")))
     free = shutil.disk_usage(settings.node.data_dir).free + present * slot_bytes
     return max(2, min(settings.dicom.journal_mb * _MEGABYTE, free // _DISK_SHARE) // slot_bytes)
-
-
-# --- The listening sockets, opened before anything heavy is loaded: from then on nobody is turned away ---------------
-
-_BACKLOG = 256
 
 
 def open_listener(host: str, port: int, section: str = "dicom") -> socket.socket:

@@ -82,7 +82,7 @@ class Spool:
         target.parent.mkdir(exist_ok=True)
         part.rename(target)
 
-    def settle(self, part: Path, key: str) -> None:
+    def move_durably(self, part: Path, key: str) -> None:
         """Move a durable file of this file system to where objects live, durably. Raises `OSError`."""
         target = self.path(key)
         if not target.parent.exists():
@@ -179,7 +179,7 @@ class SpoolPart:
             else:
                 os.fdatasync(self._descriptor)
                 self._close()
-                self._spool.settle(self.path, key)
+                self._spool.move_durably(self.path, key)
         return StoredObject(key, sha256, self.size_bytes)
 
     def discard(self) -> None:

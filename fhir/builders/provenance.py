@@ -45,7 +45,7 @@ def _weights(facts: ReportFacts) -> Json:
     }
 
 
-# --- Device: another digest is another one (IHE AI Results) ----------------------------------------------------------
+# --- Device --------------------------------------------------------------------------------------------------------
 
 
 def device_entry(facts: ReportFacts) -> Json:
@@ -71,7 +71,7 @@ def device_entry(facts: ReportFacts) -> Json:
     return conditional_create(facts.full_url("Device"), device, query(identifier))
 
 
-# --- Endpoint: the DICOMweb service of the PACS ----------------------------------------------------------------------
+# --- Endpoint ------------------------------------------------------------------------------------------------------
 
 
 def endpoint_entry(facts: ReportFacts, dicomweb_url: str) -> Json:
