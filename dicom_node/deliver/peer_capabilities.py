@@ -10,7 +10,7 @@ from datetime import UTC, datetime, timedelta
 from dicom_node.config.settings import Settings
 from dicom_node.core.artifact_kinds import RESULT_CLASSES
 from dicom_node.core.errors import DeliveryError
-from dicom_node.deliver.kinds.kind import Caller, DestinationKind
+from dicom_node.deliver.kinds.kind import DestinationKind, caller_of
 from dicom_node.deliver.profiles import Profiles
 from dicom_node.dimse.probe import AgreedContexts
 from dicom_node.index import peer_memory as peers
@@ -102,8 +102,8 @@ def capability_probe(destination: DestinationKind, profiles: Profiles, settings:
     """Return what knows a destination; `None` for one that takes whatever it gets."""
     if not destination.address:
         return None
-    caller = Caller(settings.node.ae_title, settings.delivery.timeout_s, settings.dicom_tls)
-    return CapabilityProbe(destination.name, profiles, destination.probe(caller), settings.delivery.ask_again_s)
+    probe_peer = destination.probe(caller_of(settings))
+    return CapabilityProbe(destination.name, profiles, probe_peer, settings.delivery.ask_again_s)
 
 
 def _kind(item: DeliveryItem) -> str:

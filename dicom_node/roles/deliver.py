@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from functools import partial
 
 from dicom_node.deliver.kinds import destinations_of
-from dicom_node.deliver.kinds.kind import Caller, DestinationKind
+from dicom_node.deliver.kinds.kind import DestinationKind, caller_of
 from dicom_node.deliver.outbox import BackOff, DestinationWorker, OutboxPolicy
 from dicom_node.deliver.peer_capabilities import capability_probe
 from dicom_node.deliver.profiles import profiles_of
@@ -61,10 +61,10 @@ class DeliverRole(Role):
 
 def _worker(node: Node, destination: DestinationKind) -> DestinationWorker:
     delivery = node.settings.delivery
-    caller = Caller(node.settings.node.ae_title, delivery.timeout_s, node.settings.dicom_tls)
     policy = OutboxPolicy(
         node.identity,
         BackOff(delivery.first_retry_s, delivery.max_retry_s),
         capability_probe(destination, profiles_of(node.settings), node.settings),
     )
-    return DestinationWorker(destination.name, partial(destination.sender, caller), node.database, node.spool, policy)
+    sender = partial(destination.sender, caller_of(node.settings))
+    return DestinationWorker(destination.name, sender, node.database, node.spool, policy)

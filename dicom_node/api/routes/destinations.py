@@ -16,7 +16,7 @@ from dicom_node.core.artifact_kinds import RESULT_CLASSES
 from dicom_node.core.capability_match import in_words
 from dicom_node.core.entities import MediaType
 from dicom_node.deliver.kinds import destinations_of
-from dicom_node.deliver.kinds.kind import DestinationKind, DicomObjectsKind
+from dicom_node.deliver.kinds.kind import Caller, DestinationKind, DicomObjectsKind, caller_of
 from dicom_node.deliver.profiles import Profiles, profiles_of
 from dicom_node.index.peer_memory import recall
 
@@ -28,7 +28,8 @@ router = APIRouter(prefix="/api", dependencies=[SignedIn], responses=described(4
 class DestinationView:
     """One destination. `gets` are the kinds of object sent to it, `left_out` says what its settings want and it lacks.
 
-    `takes` and `refused` are what it said when it was asked (`heard_at`) and what it refused; `None`: never heard.
+    `is_asked` tells whether it is one that can be asked what it takes. `takes` and `refused` are what it said when it
+    was asked (`heard_at`) and what it refused; `None`: never heard.
     """
 
     name: str
@@ -38,6 +39,7 @@ class DestinationView:
     left_out: Sequence[str]
     problem: str
     implementation: str
+    is_asked: bool
     takes: Sequence[str] | None
     refused: Sequence[str]
     heard_at: datetime | None
@@ -48,10 +50,10 @@ def get_destinations(parts: Parts) -> Sequence[DestinationView]:
     """Every destination: what it gets, and what it takes as far as it has been asked."""
     profiles = profiles_of(parts.settings)
     with parts.database.read() as connection:
-        return [_view(connection, profiles, one) for one in destinations_of(parts.settings)]
+        return [_view(connection, profiles, caller_of(parts.settings), one) for one in destinations_of(parts.settings)]
 
 
-def _view(connection: Connection, profiles: Profiles, destination: DestinationKind) -> DestinationView:
+def _view(connection: Connection, profiles: Profiles, caller: Caller, destination: DestinationKind) -> DestinationView:
     fitted = profiles.fitted(connection, destination.name)
     known = recall(connection, destination.name, profiles.by_name[destination.name].address)
     objects = destination if isinstance(destination, DicomObjectsKind) else None
@@ -63,6 +65,7 @@ def _view(connection: Connection, profiles: Profiles, destination: DestinationKi
         left_out=fitted.left_out,
         problem=fitted.problem,
         implementation=known.implementation if known else "",
+        is_asked=destination.probe(caller) is not None,
         takes=_kinds(known.accepted) if known and known.accepted is not None else None,
         refused=_kinds(known.capabilities(datetime.now(UTC)).refused) if known else (),
         heard_at=known.heard_at if known else None,

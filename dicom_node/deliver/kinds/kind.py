@@ -20,6 +20,7 @@ from dicom_node.core.capability_match import WantedOutputs
 from dicom_node.core.entities import MediaType
 
 if TYPE_CHECKING:
+    from dicom_node.config.settings import Settings
     from dicom_node.deliver.outgoing import Sender
     from dicom_node.dimse.probe import AgreedContexts
 
@@ -38,6 +39,11 @@ class Caller:
     ae_title: str
     timeout_s: float
     tls: DicomTlsSettings = _NO_TLS
+
+
+def caller_of(settings: Settings) -> Caller:
+    """Return who a node with these settings is when it delivers."""
+    return Caller(settings.node.ae_title, settings.delivery.timeout_s, settings.dicom_tls)
 
 
 @dataclass(frozen=True, slots=True)
