@@ -63,9 +63,9 @@ class DatabaseSettings(Section):
         if url and not re.match(r"(postgresql|sqlite)(\+[a-z0-9]+)?://", url):
             raise ValueError("it must begin with postgresql+psycopg2:// or sqlite:///")
         try:
-            _ = urlsplit(url).port
+            _ = urlsplit(f"//{url.rpartition('@')[2]}").port  # SQLAlchemy takes a password with a slash in it
         except ValueError as error:
-            raise ValueError("its port is not a number") from error
+            raise ValueError("its port must be a number up to 65535") from error
         return url
 
     @property

@@ -346,7 +346,7 @@ def test_a_token_that_no_header_can_carry_is_refused_and_not_repeated(tmp_path: 
 @pytest.mark.parametrize(
     ("url", "why"),
     [
-        ("postgresql://node:hush@db:port/x", "its port is not a number"),
+        ("postgresql://node:hush@db:port/x", "its port must be a number up to 65535"),
         ("mysql://node:hush@db/x", "it must begin with postgresql+psycopg2:// or sqlite:///"),
         ("postgres://node:hush@db/x", "it must begin with postgresql+psycopg2:// or sqlite:///"),
         ("hush", "it must begin with postgresql+psycopg2:// or sqlite:///"),
@@ -380,6 +380,11 @@ def test_secrets_are_read_from_files_of_their_own(tmp_path: Path) -> None:
     assert settings.user[0].password.get_secret_value() == "p w"
     assert make_url(settings.database_url).password == "p@ss/word"
     assert settings.remarks == ()
+
+
+def test_a_password_of_a_database_may_hold_what_else_ends_a_host(tmp_path: Path) -> None:
+    settings = load(tmp_path, '[database]\nurl = "postgresql://node:a/b[c?d@db:5432/node"\n')
+    assert make_url(settings.database_url).password == "a/b[c?d"
 
 
 def test_the_database_is_read_from_a_file_that_the_environment_names(tmp_path: Path) -> None:
