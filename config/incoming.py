@@ -36,7 +36,11 @@ class DicomSettings(Section):
     )
     accept_any_sop_class: bool = Field(False, description="Accept private and unknown storage SOP classes too.")
     commitment_retry_h: float = Field(
-        24, gt=0, description="How long the outcome of a storage commitment is offered to a peer that is away."
+        24,
+        gt=0,
+        le=8760,
+        allow_inf_nan=False,
+        description="How long the outcome of a storage commitment is offered to a peer that is away.",
     )
 
 

@@ -9,13 +9,13 @@ from __future__ import annotations
 import logging
 import random
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 from dicom_node.core.entities import ArtifactKind
 from dicom_node.core.errors import ClassRefused, DeliveryDeferred, DeliveryRefused, IndexUnavailable
-from dicom_node.deliver.outgoing import Outgoing, Sender
+from dicom_node.deliver.outgoing import Outgoing, Sender, Sent
 from dicom_node.deliver.peer_capabilities import CapabilityProbe
 from dicom_node.end import VitalThread
 from dicom_node.index import deliveries
@@ -195,7 +195,7 @@ class DestinationWorker:
         open_items = {item.artifact.uid: item for item in items}
         outgoing = [Outgoing(item.artifact, self._spool.path(item.artifact.object_key)) for item in items]
         result = _SentItems()
-        for sent in self._make_sender().send(outgoing) if outgoing else ():
+        for sent in self._answers(outgoing):
             item = open_items.pop(sent.artifact_uid)
             if isinstance(sent.error, DeliveryDeferred):
                 result = result.and_then(_SentItems((item,), sent.error))
@@ -209,6 +209,18 @@ class DestinationWorker:
             result = result.and_then(_SentItems((item,), silence))
             self._defer(batch, [item], silence)
         return result
+
+    def _answers(self, outgoing: Sequence[Outgoing]) -> Iterator[Sent]:
+        """Yield what the destination answers; after a fault of the node's own, that what is left must wait."""
+        left = {one.artifact.uid: None for one in outgoing}
+        try:
+            for sent in self._make_sender().send(outgoing) if outgoing else ():
+                left.pop(sent.artifact_uid, None)
+                yield sent
+        except Exception as error:  # noqa: BLE001 - what fails for one parcel is put off like any other, and told
+            _log.exception("sending failed unexpectedly", extra={"destination": self._destination})
+            why = f"The node failed at sending ({type(error).__name__}); its log says where. It is tried again."
+            yield from (Sent(uid, DeliveryDeferred(why), "") for uid in left)
 
     def _is_kept(self, batch: DeliveryBatch, item: DeliveryItem) -> bool:
         """Tell whether the object's bytes are there; park it where the disk has lost them."""
