@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from http import HTTPStatus
 from typing import Any
 
 import httpx
 
 from dicom_node.core.errors import DeliveryDeferred, DeliveryError, DeliveryRefused
+from dicom_node.core.retry_after import retry_after_s
 from dicom_node.fhir.builders.dicom_values import one_line
 
 #: Worth another try besides 5xx. 409 is among them: the node sends no If-Match, so a conflict is a race of writers.
@@ -40,7 +39,7 @@ def failure(response: httpx.Response, asked: str, secrets: Iterable[str]) -> Del
     said = f"The FHIR server {response.url.host} answered {response.status_code} to {asked}{text}."
     if response.has_redirect_location:
         return DeliveryRefused(f"{said} Redirects are not followed; set url of the destination to the final address.")
-    return error_for_status(response.status_code, said, retry_after_s(response.headers))
+    return error_for_status(response.status_code, said, retry_after_s(response.headers.get("Retry-After", "")))
 
 
 def error_for_status(status: int, said: str, retry_after: float | None = None) -> DeliveryError:
@@ -48,18 +47,6 @@ def error_for_status(status: int, said: str, retry_after: float | None = None) -
     if status in _PASSING or status >= HTTPStatus.INTERNAL_SERVER_ERROR:
         return DeliveryDeferred(f"{said} It will be tried again.", retry_after)
     return DeliveryRefused(f"{said} {_ADVICE.get(status, _USUAL_ADVICE)}")
-
-
-def retry_after_s(headers: httpx.Headers) -> float | None:
-    """Return the wait the server asks for: Retry-After as seconds or as a date (RFC 9110 10.2.3)."""
-    value = headers.get("Retry-After", "").strip()
-    if value.isdecimal():
-        return float(value)
-    try:
-        at = parsedate_to_datetime(value)
-    except ValueError:
-        return None
-    return max(0.0, ((at if at.tzinfo else at.replace(tzinfo=UTC)) - datetime.now(UTC)).total_seconds())
 
 
 def outcome_text(body: object, secrets: Iterable[str]) -> str:

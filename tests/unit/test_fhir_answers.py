@@ -2,34 +2,12 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
-from email.utils import format_datetime
-
-import httpx
 import pytest
 
 from dicom_node.core.errors import SettingsError
-from dicom_node.fhir.client.answers import outcome_text, retry_after_s
+from dicom_node.fhir.client.answers import outcome_text
 from dicom_node.fhir.client.client import FhirClient
 from dicom_node.fhir.client.searching import _escaped
-
-
-def test_a_wait_may_be_given_as_a_date() -> None:
-    at = datetime.now(UTC) + timedelta(seconds=90)
-
-    wait_s = retry_after_s(httpx.Headers({"Retry-After": format_datetime(at, usegmt=True)}))
-
-    assert wait_s is not None
-    assert 30 < wait_s <= 90
-
-
-def test_a_date_in_the_past_means_no_wait() -> None:
-    assert retry_after_s(httpx.Headers({"Retry-After": "Wed, 21 Oct 2015 07:28:00 GMT"})) == 0
-
-
-@pytest.mark.parametrize("value", ["", "soon", "-3"])
-def test_an_unreadable_wait_is_none(value: str) -> None:
-    assert retry_after_s(httpx.Headers({"Retry-After": value})) is None
 
 
 def test_a_long_outcome_is_trimmed() -> None:
