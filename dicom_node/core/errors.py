@@ -21,6 +21,7 @@ NodeError
 │   └── RetrievalStopped     the node was stopped during the retrieval
 └── DeliveryError
     ├── DeliveryDeferred     the destination cannot take it now; try again later
+    │   └── DestinationRefusesLogin  … since it does not let the node in; nothing else will get through either
     └── DeliveryRefused      the destination will never take it as it is; park it for a human
         └── ClassRefused     … since it takes no objects of this SOP class at all; another may do
 """
@@ -135,6 +136,10 @@ class DeliveryDeferred(DeliveryError):
     def __init__(self, message: str, retry_after_s: float | None = None) -> None:
         super().__init__(message)
         self.retry_after_s = retry_after_s
+
+
+class DestinationRefusesLogin(DeliveryDeferred):
+    """The destination does not let the node in (HTTP 401, 403): token, password or rights, and not the object."""
 
 
 class DeliveryRefused(DeliveryError):

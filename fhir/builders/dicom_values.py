@@ -21,6 +21,9 @@ _TIME = re.compile(r"(\d{2}):?(\d{2}):?(\d{2})?(?:\.(\d{1,6}))?")
 _DATE_TIME = re.compile(r"(\d{8})(\d{4}(?:\d{2}(?:\.\d{1,6})?)?)?([+-]\d{4})?")
 _OFFSET = re.compile(r"([+-])(\d{2})(\d{2})")
 
+#: Systems write 00010101 and 99991231 where they know no date.
+_EARLIEST_YEAR, _LATEST_YEAR = 1850, 9999
+
 #: Where an image says when it was taken, best first.
 _ACQUISITION = (
     ("AcquisitionDate", "AcquisitionTime"),
@@ -52,6 +55,12 @@ def fhir_instant(at: datetime) -> str:
 def study_started(dataset: Dataset, site_zone: tzinfo | None) -> Moment | None:
     """Return StudyDate and StudyTime, or `None` when the date is absent or unreadable."""
     return _from_pair(dataset, ("StudyDate", "StudyTime"), site_zone)
+
+
+def date_of(dataset: Dataset, keyword: str) -> str:
+    """Return a date attribute as FHIR date; empty when it is absent, unreadable, or one that nobody has."""
+    moment = _moment(str(dataset.get(keyword) or "").strip(), "", UTC)
+    return moment.fhir() if moment and _EARLIEST_YEAR <= moment.at.year < _LATEST_YEAR else ""
 
 
 def earliest_acquisition(datasets: Sequence[Dataset], site_zone: tzinfo | None) -> Moment | None:

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 import httpx
 
-from dicom_node.core.errors import DeliveryDeferred, DeliveryRefused
+from dicom_node.core.errors import DeliveryDeferred, DeliveryRefused, DestinationRefusesLogin
 from dicom_node.deliver.outgoing import Outgoing, Sent
 from dicom_node.fhir.client.client import FhirClient
 
@@ -38,7 +38,7 @@ class FhirSender:
                 sent = _send_one(client, item)
                 yield sent
                 on_end = on_end + 1 if isinstance(sent.error, DeliveryDeferred) else 0
-                if on_end == _DEFERRALS_ON_END:
+                if on_end == _DEFERRALS_ON_END or isinstance(sent.error, DestinationRefusesLogin):
                     yield from (Sent(left.artifact.uid, sent.error, "") for left in items[position + 1 :])
                     return
 
