@@ -56,7 +56,7 @@ class Service:
             self._schedule.stop()
         for role in self._roles:
             role.join()
-        self._node.database.close()
+        self._node.close()
         _log.info("node stopped")
 
     def wake(self) -> None:

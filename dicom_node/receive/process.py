@@ -72,8 +72,9 @@ class AcceptorProcess:
 
     @property
     def is_serving(self) -> bool:
-        """Tell whether peers are served."""
-        return self._ready.is_set() and not self._failure and not self._stopping.is_set()
+        """Tell whether peers are served, and hear success: what they send can be filed."""
+        ends = self._failure or self._unavailable.reason
+        return self._ready.is_set() and not ends and not self._stopping.is_set()
 
     def tell(self, message: ToAcceptor) -> None:
         """Tell it something, and never block; one that starts again is told anew only why nothing can be filed."""

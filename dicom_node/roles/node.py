@@ -51,6 +51,11 @@ class Node:
         database.migrate()
         return database
 
+    def close(self) -> None:
+        """Give back the connections to the index, if there ever were any: a start may fail before."""
+        if "database" in self.__dict__:
+            self.database.close()
+
     @cached_property
     def spool(self) -> Spool:
         """The object store."""

@@ -213,7 +213,10 @@ def _comes_in(node: Node) -> bool:
 # --- a database that goes away ---
 
 
-def test_a_stopped_database_is_answered_out_of_resources_and_the_node_recovers_by_itself(tmp_path: Path) -> None:
+@pytest.mark.parametrize("trouble", ["stopped", "read-only"])
+def test_a_database_that_is_away_is_answered_out_of_resources_and_the_node_recovers_by_itself(
+    tmp_path: Path, trouble: str
+) -> None:
     with running_postgres() as postgres:
         url = postgres.create_database()
         one = Node(tmp_path / "node", {"route": [], "database": {"url": url}})
@@ -223,7 +226,10 @@ def test_a_stopped_database_is_answered_out_of_resources_and_the_node_recovers_b
         try:
             with sending(lambda: one.dicom_port, images, patience_s=30) as (sender,):
                 wait_until(lambda: len(sender.acknowledged) > 50, 120, "the first images")
-                postgres.stop()
+                if trouble == "stopped":
+                    postgres.stop()
+                else:
+                    postgres.make_read_only(url)
                 # An object that waits for a slot in vain is refused, too; meant is what comes once the node knows.
                 one.wait_for_event(lambda event: event["event"] == "received objects wait in the journal")
                 early = len(sender.refused)
@@ -232,13 +238,18 @@ def test_a_stopped_database_is_answered_out_of_resources_and_the_node_recovers_b
                 wait_until(lambda: len(sender.refused) > refused, 120, "another refusal")
                 assert len(sender.acknowledged) == before, "success while the database was known to be down"
                 assert {status for status, _ in sender.refused} == {OUT_OF_RESOURCES}
-                postgres.start()
+                assert httpx.get(f"http://127.0.0.1:{one.api_port}/readyz", timeout=60).status_code == 503
+                if trouble == "stopped":
+                    postgres.start()
+                else:
+                    postgres.make_writable(url)
                 wait_until(lambda: len(sender.acknowledged) > before + 50, 120, "success again")
             assert sender.cut_off == 0
             assert one.process is not None
             assert one.process.exit_status is None
             assert acceptor_pid(one) == acceptor
             assert_kept(one, sender.acknowledged, url=url)
+            assert httpx.get(f"http://127.0.0.1:{one.api_port}/readyz", timeout=60).status_code == 200
             assert logged_errors(one) == []
         finally:
             one.kill9()
