@@ -12,17 +12,19 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from sqlalchemy import Connection, Engine, create_engine, event, text
+from sqlalchemy import Connection, Engine, create_engine, event, func, select, text
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as NoConnectionFree
 
-from dicom_node.core.errors import IndexUnavailable
+from dicom_node.core.errors import IndexUnavailable, SettingsError
 
 #: Newest migration in `index/migrations/versions`; a test holds it against the folder. Known here so that a start on an
 #: up-to-date database need not load Alembic (half a second).
 SCHEMA_HEAD = "0007"
 
 _BUSY_TIMEOUT_S = 30
+#: Names the lock that a migration holds on PostgreSQL; any number that no other program takes.
+_MIGRATION_LOCK = 0xD1C0
 _log = logging.getLogger(__name__)
 
 
@@ -46,15 +48,23 @@ class Database:
             yield connection
 
     def migrate(self) -> None:
-        """Bring the schema up to `SCHEMA_HEAD`; data is kept. Raises `IndexUnavailable`."""
-        if self.schema_version() == SCHEMA_HEAD:
+        """Bring the schema up to `SCHEMA_HEAD`; data is kept. Of roles that start at once, one does it for all.
+
+        Raises `IndexUnavailable`, and `SettingsError` for the database of a newer version.
+        """
+        version = self.schema_version()
+        if version == SCHEMA_HEAD:
             return
+        if version is not None and version > SCHEMA_HEAD:
+            raise _newer(version)
         from alembic import command  # noqa: PLC0415 - half a second, and only the first start needs it
         from alembic.config import Config  # noqa: PLC0415
 
         config = Config()
         config.set_main_option("script_location", "dicom_node.index:migrations")
         with self.write() as connection:
+            if connection.dialect.name == "postgresql":  # SQLite lets one writer in at a time
+                connection.execute(select(func.pg_advisory_xact_lock(_MIGRATION_LOCK)))
             config.attributes["connection"] = connection
             command.upgrade(config, "head")
         _log.info("database schema brought up to date", extra={"schema": SCHEMA_HEAD})
@@ -66,9 +76,29 @@ class Database:
                 return None
             return connection.execute(text("SELECT version_num FROM alembic_version")).scalar()
 
+    def check_schema(self) -> None:
+        """Return when the schema is this version's. Raises `SettingsError` where no node, or another, has run on it."""
+        version = self.schema_version()
+        if version is None:
+            raise SettingsError("The database is empty: no node has run on it. Check database.url, or start the node.")
+        if version > SCHEMA_HEAD:
+            raise _newer(version)
+        if version < SCHEMA_HEAD:
+            raise SettingsError(
+                f"The database has schema {version}, older than this program's {SCHEMA_HEAD}. Start the node, which "
+                "brings it up to date; then try again."
+            )
+
     def close(self) -> None:
         """Give back all connections."""
         self.engine.dispose()
+
+
+def _newer(version: str) -> SettingsError:
+    return SettingsError(
+        f"The database has schema {version}, newer than this program's {SCHEMA_HEAD}. Install the version of the node "
+        "that wrote it, or a newer one."
+    )
 
 
 def insert_of(connection: Connection) -> Any:
