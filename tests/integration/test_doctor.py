@@ -178,3 +178,11 @@ def test_registration_never_shows_the_password(tmp_path: Path) -> None:
 
     assert not check.ok
     assert "hunter2" not in check.name + check.text + check.advice
+
+
+@pytest.mark.parametrize("kind", ["fhir", "dicomweb"])
+@pytest.mark.parametrize("host", ["\N{SNOWMAN}", "a" * 300], ids=["snowman", "long"])
+def test_a_host_that_no_client_can_look_up_is_told(tmp_path: Path, kind: str, host: str) -> None:
+    check = check_of(tmp_path, {"kind": kind, "url": f"https://{host}/x"})
+    assert not check.ok
+    assert "cannot be reached" in check.text
