@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -186,3 +187,13 @@ def test_a_host_that_no_client_can_look_up_is_told(tmp_path: Path, kind: str, ho
     check = check_of(tmp_path, {"kind": kind, "url": f"https://{host}/x"})
     assert not check.ok
     assert "cannot be reached" in check.text
+
+
+@pytest.mark.parametrize("key", ["client_certificate", "ca"])
+def test_a_certificate_that_cannot_be_used_is_told_with_the_keys_that_may_name_it(tmp_path: Path, key: str) -> None:
+    (tmp_path / "junk.pem").write_text("junk")
+    pacs = {"kind": "dicom", "ae_title": "PACS", "host": "127.0.0.1", "port": free_port(), "tls": True}
+    with socket.create_server(("127.0.0.1", pacs["port"])):
+        check = check_of(tmp_path, pacs | {key: tmp_path / "junk.pem"})
+    assert not check.ok
+    assert "Check tls_ca, client_certificate and [dicom_tls]" in check.text
