@@ -36,8 +36,7 @@ def opened(options: argparse.Namespace) -> Iterator[Database]:
         )
     database = Database(settings.database_url)
     try:
-        if database.schema_version() is None:
-            raise SettingsError("The database is empty: no node has run on it. Check database.url, or start the node.")
+        database.check_schema()
         yield database
     finally:
         database.close()

@@ -102,7 +102,10 @@ def _advice_on_reports(accepted: Collection[str]) -> str:
 def _get(peer: WebPeer, path: str, accept: str, timeout_s: float) -> httpx.Response:
     address = f"{peer.url.rstrip('/')}/{path}"
     auth = authentication(peer)
-    return httpx.get(address, headers={"Accept": accept}, auth=auth, timeout=timeout_s, follow_redirects=False)
+    try:
+        return httpx.get(address, headers={"Accept": accept}, auth=auth, timeout=timeout_s, follow_redirects=False)
+    except (httpx.InvalidURL, UnicodeError) as error:  # a host that cannot be looked up, by its letters or length
+        raise httpx.UnsupportedProtocol(str(error)) from error
 
 
 def _unreachable(peer: WebPeer, error: httpx.HTTPError) -> Answer:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -178,3 +179,21 @@ def test_registration_never_shows_the_password(tmp_path: Path) -> None:
 
     assert not check.ok
     assert "hunter2" not in check.name + check.text + check.advice
+
+
+@pytest.mark.parametrize("kind", ["fhir", "dicomweb"])
+@pytest.mark.parametrize("host", ["\N{SNOWMAN}", "a" * 300], ids=["snowman", "long"])
+def test_a_host_that_no_client_can_look_up_is_told(tmp_path: Path, kind: str, host: str) -> None:
+    check = check_of(tmp_path, {"kind": kind, "url": f"https://{host}/x"})
+    assert not check.ok
+    assert "cannot be reached" in check.text
+
+
+@pytest.mark.parametrize("key", ["client_certificate", "ca"])
+def test_a_certificate_that_cannot_be_used_is_told_with_the_keys_that_may_name_it(tmp_path: Path, key: str) -> None:
+    (tmp_path / "junk.pem").write_text("junk")
+    pacs = {"kind": "dicom", "ae_title": "PACS", "host": "127.0.0.1", "port": free_port(), "tls": True}
+    with socket.create_server(("127.0.0.1", pacs["port"])):
+        check = check_of(tmp_path, pacs | {key: tmp_path / "junk.pem"})
+    assert not check.ok
+    assert "Check tls_ca, client_certificate and [dicom_tls]" in check.text
