@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dicom_node.core.errors import SpoolUnavailable
+from dicom_node.storage.folder import make_private
 
 Buffer = bytes | bytearray | memoryview
 _ABANDONED_S = 3600.0
@@ -38,10 +39,11 @@ class Spool:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        make_private(folder)
         self._incoming = folder / "incoming"
         self._objects = folder / "objects"
         for path in (self._incoming, self._objects):
-            path.mkdir(parents=True, exist_ok=True)
+            make_private(path)
 
     def put(self, pieces: Sequence[Buffer], suffix: str, digest_of: Sequence[Buffer] | None = None) -> StoredObject:
         """Write the pieces one behind the other and return only when they are durable.
@@ -79,14 +81,14 @@ class Spool:
     def move(self, part: Path, key: str) -> None:
         """Move a file of this file system to where objects live; the new name is durable after `sync`."""
         target = self.path(key)
-        target.parent.mkdir(exist_ok=True)
+        target.parent.mkdir(exist_ok=True, mode=0o700)
         part.rename(target)
 
     def settle(self, part: Path, key: str) -> None:
         """Move a durable file of this file system to where objects live, durably. Raises `OSError`."""
         target = self.path(key)
         if not target.parent.exists():
-            target.parent.mkdir(exist_ok=True)
+            target.parent.mkdir(exist_ok=True, mode=0o700)
             sync_folder(self._objects)
         part.rename(target)
         sync_folder(target.parent)
