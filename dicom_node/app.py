@@ -17,6 +17,7 @@ from typing import Any
 from dicom_node import __version__
 from dicom_node.index.jobs import free_leases_of
 from dicom_node.roles import ROLES
+from dicom_node.roles.belonging import require_own_store
 from dicom_node.roles.node import Node
 from dicom_node.roles.role import Role, Sweep
 
@@ -38,6 +39,7 @@ class Service:
 
     def start(self) -> None:
         """Start the roles; when this returns, the ports are open and written to `ports.json`."""
+        require_own_store(self._node.database, self._node.spool)
         self._node.owners.note(roles=self._names)
         self._free_leases()
         _ = self._node.routes  # a configuration that cannot work must stop the start, not the first study

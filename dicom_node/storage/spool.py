@@ -37,6 +37,9 @@ class StoredObject:
 class Spool:
     """A folder of objects on one file system. Safe to share between threads and processes."""
 
+    #: Holds the name that the store shares with the database which speaks of it.
+    NAME_FILE = "store-id"
+
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         make_private(folder)
@@ -44,6 +47,24 @@ class Spool:
         self._objects = folder / "objects"
         for path in (self._incoming, self._objects):
             make_private(path)
+
+    def known_name(self) -> str | None:
+        """Return the store's name; `None` when nobody has named it yet."""
+        path = self.folder / self.NAME_FILE
+        return path.read_text(encoding="ascii").strip() if path.exists() else None
+
+    def name(self) -> str:
+        """Return the store's name, made and durable by now; processes that ask at once agree on one."""
+        path = self.folder / self.NAME_FILE
+        if not path.exists():
+            draft = self._incoming / f"name-{uuid.uuid4().hex}.part"
+            draft.write_text(f"{uuid.uuid4()}\n", encoding="ascii")
+            draft.chmod(0o600)
+            with suppress(FileExistsError):
+                path.hardlink_to(draft)
+            draft.unlink()
+            self.sync()
+        return path.read_text(encoding="ascii").strip()
 
     def put(self, pieces: Sequence[Buffer], suffix: str, digest_of: Sequence[Buffer] | None = None) -> StoredObject:
         """Write the pieces one behind the other and return only when they are durable.

@@ -7,10 +7,13 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from dicom_node.roles import ROLES
 from dicom_node.storage.journal import read_record, slots_in
 from tests.peers.node import Node
 from tests.peers.process import wait_until
@@ -21,7 +24,7 @@ from tests.support.studies.small_images import small_image
 pytestmark = pytest.mark.timeout(600)
 
 
-def beside(node: Node, name: str, **sections: dict[str, object]) -> Node:
+def beside(node: Node, name: str, **sections: Any) -> Node:
     """Another process on the data folder of `node`."""
     data = {"data_dir": str(node.data_dir), "min_free_mb": 0}
     other = Node(node.folder.parent / name, {"route": [], **sections, "node": data})
@@ -96,3 +99,29 @@ def test_ports_of_every_process_stand_in_one_file(node: Callable[..., Node], tmp
         assert api.api_port != 0
     finally:
         api.kill9()
+
+
+def test_roles_that_start_at_once_on_an_empty_postgresql_all_live(node: Callable[..., Node], postgres_url: str) -> None:
+    database = {"database": {"url": postgres_url}}
+    first = node(name="receive", start=False, route=[], **database)
+    processes = {role: first if role == "receive" else beside(first, role, **database) for role in ROLES}
+    try:
+        with ThreadPoolExecutor(len(processes)) as pool:
+            list(pool.map(lambda role: processes[role].launch(None, "--role", role), processes))
+        for role, one in processes.items():
+            assert one.wait_for_event(lambda event: event["event"] == "node ready")["roles"] == [role]
+    finally:
+        for one in processes.values():
+            one.kill9()
+
+
+def test_a_second_node_with_a_folder_of_its_own_on_the_same_database_is_refused(
+    node: Callable[..., Node], postgres_url: str
+) -> None:
+    node(route=[], database={"url": postgres_url})
+    second = node(name="second", start=False, route=[], database={"url": postgres_url})
+    argv = [sys.executable, "-m", "dicom_node", "serve", "--config", str(second.config)]
+    done = subprocess.run(argv, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 1
+    assert "dicom-node: The database belongs to another data folder" in done.stderr
+    assert "Traceback" not in done.stderr
