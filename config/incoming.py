@@ -17,6 +17,10 @@ def _sha256(text: str) -> str:
     return text
 
 
+#: Name of the folder below `node.data_dir` in which a receiver keeps its journal.
+DEFAULT_JOURNAL = "journal"
+
+
 class DicomSettings(Section):
     host: str = Field("127.0.0.1", description="Address the DICOM listener binds.")
     port: Port = Field(11112, description="Port of the DICOM listener.")
@@ -33,6 +37,12 @@ class DicomSettings(Section):
         1024,
         ge=4,
         description="Disk for objects answered and not yet filed; a quarter of what is free at most.",
+    )
+    journal: str = Field(
+        DEFAULT_JOURNAL,
+        min_length=1,
+        description="Folder of the journal, below `node.data_dir` or absolute. Receivers that share a data folder have "
+        "one each.",
     )
     accept_any_sop_class: bool = Field(False, description="Accept private and unknown storage SOP classes too.")
     commitment_retry_h: float = Field(

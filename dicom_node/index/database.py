@@ -22,7 +22,7 @@ from dicom_node.core.errors import IndexUnavailable, SettingsError
 
 #: Newest migration in `index/migrations/versions`; a test holds it against the folder. Known here so that a start on an
 #: up-to-date database need not load Alembic (half a second).
-SCHEMA_HEAD = "0007"
+SCHEMA_HEAD = "0009"
 
 _BUSY_TIMEOUT_S = 30
 #: How long a caller waits for one of the connections to become free.
@@ -163,10 +163,15 @@ def _sqlite_engine(url: URL) -> Engine:
 
 
 def _make_private(path: Path) -> None:
-    """Let only its owner read the file, which SQLite would make readable for all; its companions copy its rights."""
+    """Let only its owner read the file, which SQLite would make readable for all; its companions copy its rights.
+
+    One that is there is never opened: closing it would take the locks from every connection of this process (fcntl(2)),
+    and another process that closes the file then removes the log which these still write to.
+    """
     with suppress(OSError):  # what is wrong with the place, SQLite says better
-        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
-        if path.stat().st_mode & 0o077:
+        if not path.exists():
+            os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+        elif path.stat().st_mode & 0o077:
             path.chmod(0o600)
 
 

@@ -6,7 +6,7 @@ so that a study that kills its worker is noticed.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -172,19 +172,12 @@ def waiting(connection: Connection) -> int:
     return connection.execute(select(func.count()).where(jobs.c.state == JobState.QUEUED)).scalar_one()
 
 
-def free_dead_leases(connection: Connection, me: str, is_alive: Callable[[int], bool], now: datetime) -> int:
-    """End the leases, of jobs and of deliveries, of processes of this host that are gone, and those of `me`, who has
-    only just started: a node that was killed and starts again need not wait for them to run out."""
-    return sum(_free(connection, table, me, is_alive, now) for table in (jobs, deliveries))
+def free_leases_of(connection: Connection, dead: Collection[str], now: datetime) -> int:
+    """End the leases, of jobs and of deliveries, of processes that are proved to be gone: nobody need wait for them to
+    run out. Whether somebody is gone, a name cannot tell: see `storage.owners`."""
+    return sum(_free(connection, table, dead, now) for table in (jobs, deliveries))
 
 
-def _free(connection: Connection, table: Table, me: str, is_alive: Callable[[int], bool], now: datetime) -> int:
-    owners = connection.execute(select(table.c.lease_owner).where(table.c.lease_owner != "").distinct()).scalars()
-    dead = [owner for owner in owners if owner == me or _is_dead(owner, me, is_alive)]
-    held: Any = table.c.lease_owner.in_(dead)
-    return connection.execute(update(table).where(held, table.c.lease_until > now).values(lease_until=now)).rowcount
-
-
-def _is_dead(owner: str, me: str, is_alive: Callable[[int], bool]) -> bool:
-    host, _, pid = owner.rpartition(":")
-    return host == me.rpartition(":")[0] and pid.isdigit() and not is_alive(int(pid))
+def _free(connection: Connection, table: Table, dead: Collection[str], now: datetime) -> int:
+    held = and_(table.c.lease_owner.in_(dead), table.c.lease_until > now)
+    return connection.execute(update(table).where(held).values(lease_until=now)).rowcount

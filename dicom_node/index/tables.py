@@ -303,3 +303,11 @@ model_decisions = Table(
     Column("detail", JSON, nullable=False),
     Index(None, "model", "id"),
 )
+
+# One row: the name of the store (`storage.spool`) that the rows of all tables speak of.
+node_identity = Table(
+    "node_identity",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=False),
+    Column("store_id", String(36), nullable=False),
+)

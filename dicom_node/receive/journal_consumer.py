@@ -28,7 +28,7 @@ from dicom_node.index.database import Database
 from dicom_node.index.timeline import record as record_event
 from dicom_node.receive.channel import Freed, RecordStored, Unavailable
 from dicom_node.receive.events import ReceiveEvent, ReceiveEvents
-from dicom_node.receive.journal_items import PARTS_OWNER, JournalItem, JournalReader, enter_objects, note_end
+from dicom_node.receive.journal_items import JournalItem, JournalReader, enter_objects, note_end, parts_owner
 from dicom_node.storage.journal import Record, free_slot, read_record
 from dicom_node.storage.spool import Spool
 
@@ -72,7 +72,8 @@ class JournalConsumer:
         self._gathers_below = journal.slots // 2
         self._receiver_id = receiver_id
         self._events, self._tell, self._keep_request = links.events, links.tell, links.keep_request
-        self._items = JournalReader(journal.folder, spool)
+        self._parts_owner = parts_owner(receiver_id)
+        self._items = JournalReader(journal.folder, spool, self._parts_owner)
         self._headers = HeaderReader()
         self._stopping = threading.Event()
         #: Settled, and free at the next synchronisation: slot and sequence.
@@ -84,7 +85,7 @@ class JournalConsumer:
 
     def start(self) -> None:
         """Start the thread; leftovers of an earlier one are removed first."""
-        self._spool.remove_parts(PARTS_OWNER)
+        self._spool.remove_parts(self._parts_owner)
         self._headers.warm_up()
         self._thread.start()
 

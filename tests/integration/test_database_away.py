@@ -9,6 +9,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -166,6 +167,22 @@ def test_the_database_file_is_for_its_owner_only(tmp_path: Path) -> None:
         found = {one.name: one.stat().st_mode & 0o077 for one in tmp_path.iterdir()}
     assert len(found) == 3
     assert not any(found.values()), found
+
+
+def test_a_further_connection_does_not_take_the_locks_from_the_others(tmp_path: Path) -> None:
+    """Another process that comes and goes must not take itself for the last one, and remove the log."""
+    path = tmp_path / "index.sqlite"
+    with opened_database(f"sqlite:///{path}") as database:
+        with ExitStack() as several:
+            for _connection in range(3):
+                several.enter_context(database.read()).execute(select(func.count()).select_from(studies)).all()
+        argv = [
+            sys.executable,
+            "-c",
+            "import sqlite3, sys; sqlite3.connect(sys.argv[1]).execute('SELECT 1 FROM studies')",
+        ]
+        subprocess.run([*argv, str(path)], check=True, timeout=60)
+        assert path.with_name("index.sqlite-wal").exists()
 
 
 def test_a_start_that_cannot_have_its_database_ends_with_one_sentence(silent_url: str, tmp_path: Path) -> None:
