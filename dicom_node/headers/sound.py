@@ -6,19 +6,20 @@ dictionary of PS3.6 gives the attribute. Whether it may be *written* is a strict
 
 from __future__ import annotations
 
+import copy
 import math
 import re
 import struct
 from collections.abc import Iterable, Iterator
 from functools import cache
 
-from pydicom.datadict import dictionary_keyword, dictionary_VM, dictionary_VR, tag_for_keyword
+from pydicom.datadict import dictionary_keyword, dictionary_VM, dictionary_VR
 from pydicom.dataelem import DataElement, RawDataElement
 from pydicom.dataset import Dataset
 from pydicom.errors import BytesLengthException, InvalidDicomError
 from pydicom.multival import MultiValue
 from pydicom.sequence import Sequence as DicomSequence
-from pydicom.tag import BaseTag
+from pydicom.tag import BaseTag, Tag
 from pydicom.valuerep import PersonName
 
 #: What pydicom and its codecs raise for broken input, found by reading and by feeding them broken files.
@@ -51,15 +52,32 @@ _LONGEST_UID = 64
 def drop_unreadable(header: Dataset) -> None:
     """Take what cannot be read out of a header, which keeps the names: see `first_unreadable`."""
     unreadable = list(_unreadable(header))
-    if not unreadable:
-        return
     names = {dictionary_keyword(tag) for tag in unreadable}
     for pair in _PAIRS:
         if pair & names:
-            unreadable += [tag for keyword in pair if (tag := BaseTag(tag_for_keyword(keyword) or 0)) in header]
+            unreadable += [Tag(keyword) for keyword in pair]
     for tag in unreadable:
         header.pop(tag, None)
     header.unreadable = unreadable_in(header) | names
+
+
+def without_unreadable(header: Dataset) -> Dataset:
+    """Return a header without what cannot be read; the same object where everything can, or where nothing is left."""
+    if hasattr(header, "unreadable") or not any(True for _ in _unreadable(header)):
+        return header
+    sound = with_own_elements(header)
+    drop_unreadable(sound)
+    return sound
+
+
+def with_own_elements(header: Dataset) -> Dataset:
+    """Return a copy that elements can be put into and taken out of; the elements themselves are shared.
+
+    It has all that reading left in the dataset (encodings, decoded pixels).
+    """
+    copied = copy.copy(header)
+    copied._dict = dict(header.items())
+    return copied
 
 
 def unreadable_in(header: Dataset) -> frozenset[str]:

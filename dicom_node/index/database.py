@@ -76,10 +76,7 @@ class Database:
         if version == SCHEMA_HEAD:
             return
         if version is not None and version > SCHEMA_HEAD:
-            raise SettingsError(
-                f"The database has schema {version}, and this version of the node knows them up to {SCHEMA_HEAD} only. "
-                "Install the version of the node that wrote it, or a newer one."
-            )
+            raise _newer(version)
         from alembic import command  # noqa: PLC0415 - half a second, and only the first start needs it
         from alembic.config import Config  # noqa: PLC0415
 
@@ -103,6 +100,19 @@ class Database:
                 return None
             return connection.execute(text("SELECT version_num FROM alembic_version")).scalar()
 
+    def check_schema(self) -> None:
+        """Return when the schema is this version's. Raises `SettingsError` where no node, or another, has run on it."""
+        version = self.schema_version()
+        if version is None:
+            raise SettingsError("The database is empty: no node has run on it. Check database.url, or start the node.")
+        if version > SCHEMA_HEAD:
+            raise _newer(version)
+        if version < SCHEMA_HEAD:
+            raise SettingsError(
+                f"The database has schema {version}, older than this program's {SCHEMA_HEAD}. Start the node, which "
+                "brings it up to date; then try again."
+            )
+
     def close(self) -> None:
         """Give back all connections."""
         self.engine.dispose()
@@ -121,6 +131,13 @@ class Database:
             # What is well again is another server, or another file, than open connections lead to.
             self.engine.dispose()
             raise IndexUnavailable(f"{why} Nothing new is acknowledged until it is well.") from error
+
+
+def _newer(version: str) -> SettingsError:
+    return SettingsError(
+        f"The database has schema {version}, newer than this program's {SCHEMA_HEAD}. Install the version of the node "
+        "that wrote it, or a newer one."
+    )
 
 
 def insert_of(connection: Connection) -> Any:

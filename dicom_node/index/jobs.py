@@ -130,6 +130,21 @@ def finish(connection: Connection, job: ClaimedJob, state: JobState, told: tuple
     return True
 
 
+def hand_back_to_routes(connection: Connection, job: ClaimedJob, told: tuple[str, str], now: datetime) -> bool:
+    """End a job whose route or model is configured no more, and have the present routes decide on its study anew.
+
+    `told` is (reason, message). `False` means somebody else has taken the job over.
+    """
+    if not finish(connection, job, JobState.NOT_ANALYSABLE, ("", *told), now):
+        return False
+    uid = job.study_instance_uid
+    study = connection.execute(select(studies).where(studies.c.study_instance_uid == uid).with_for_update()).one()
+    if study.revision == job.revision and study.state != StudyState.RECEIVING:
+        anew = ("decided-anew", "The routes that are configured now decide on the study anew.")
+        move_study(connection, uid, StudyState.RECEIVING, Change(now, anew, {"route": job.route}))
+    return True
+
+
 def _is_mine(job: ClaimedJob) -> ColumnElement[bool]:
     return and_(jobs.c.id == job.id, jobs.c.fence == job.fence, jobs.c.state == JobState.RUNNING)
 

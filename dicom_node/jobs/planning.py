@@ -64,6 +64,14 @@ class Planner:
         self._cards = cards
         self._settings = settings
 
+    def gone(self, job: ClaimedJob) -> str:
+        """Return which part of the settings that the job was queued by is there no more; "" when all is."""
+        if job.route not in self._settings.destinations:
+            return f"The route {job.route}, for which this analysis waited, is gone from the settings."
+        if job.model not in self._cards:
+            return f"The model {job.model}, for which this analysis of route {job.route} waited, is gone."
+        return ""
+
     def plan(self, connection: Connection, job: ClaimedJob, folder: Path) -> Plan | None:
         """Make the task ready; `None` when a late image came since the claim, which the next claim will see."""
         study = load_study(connection, job.study_instance_uid)
@@ -82,8 +90,13 @@ class Planner:
             files=tuple(self._source(i) for i in inputs), out_dir=folder, parameters=parameters,
             model_digest="" if declined else admitted.digest,
         )  # fmt: skip
+        used = {one.sop_instance_uid for one in inputs}
+        beside = [one for series in study.series for one in series.instances if one.sop_instance_uid not in used]
         may_share = declined is None and card.input == "image"
-        task = Task(request=request, fhir=self._settings.fhir, declined=declined, may_share=may_share)
+        task = Task(
+            request=request, fhir=self._settings.fhir, declined=declined, may_share=may_share,
+            study_instance_uid=job.study_instance_uid, beside=tuple(self._spool.path(one.object_key) for one in beside),
+        )  # fmt: skip
         return Plan(key, task, delivery_plan)
 
     def _context(self, connection: Connection, job: ClaimedJob, key: str, delivery_plan: DeliveryPlan) -> ReportContext:

@@ -92,6 +92,7 @@ def other_dimensions(header: Dataset, frame: SourceFrame) -> tuple[int, ...]:
 def with_pixels(frame: SourceFrame, stored: Stored) -> SourceFrame:
     """Return the frame with its stored values (rows, columns), readable like any uncompressed image."""
     whole = _copied(frame, frame.frame_number)
+    whole.unreadable = unreadable_in(frame)
     whole.file_meta = FileMetaDataset()
     whole.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
     whole.Rows, whole.Columns = stored.shape
