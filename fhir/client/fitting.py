@@ -47,7 +47,7 @@ def fit_to_server(exchange: Exchange, bundle: Json) -> Fitted:
     same_job = there is not None and job_of(there) == job_of(ours["resource"])
     if there is not None and not same_job and _issued(there) > _issued(ours["resource"]):
         return Fitted(newer=place(there))
-    observations = _observations_there(exchange, bundle, there)
+    observations = _observations_there(exchange, bundle)
     standing = {**observations, **({ours["fullUrl"]: there} if there else {})}
     shared = {entry["fullUrl"]: _shared(exchange, entry) for entry in bundle["entry"] if _is_shared(entry)}
     left_alone = {url: one for url, one in observations.items() if text(one, "status") not in OPEN}
@@ -131,11 +131,9 @@ def _update_of(there: Json) -> Json:
 # --- Observations ----------------------------------------------------------------------------------------------------
 
 
-def _observations_there(exchange: Exchange, bundle: Json, report: Json | None) -> dict[str, Json]:
-    """Return by fullUrl those of the bundle that the EHR holds: of an earlier attempt, so only where a report is."""
+def _observations_there(exchange: Exchange, bundle: Json) -> dict[str, Json]:
+    """Return by fullUrl those of the bundle that the EHR holds already, of an earlier attempt perhaps half done."""
     wanted = {e["fullUrl"]: search_of(e) for e in bundle["entry"] if e["resource"]["resourceType"] == "Observation"}
-    if not wanted or report is None:
-        return {}
     tokens = {url: query.partition("=")[2] for url, query in wanted.items()}
     found = {uid: one for one in find_by_identifiers(exchange, "Observation", [*tokens.values()]) for uid in _uids(one)}
     uids = {url: token.partition("|")[2] for url, token in tokens.items()}

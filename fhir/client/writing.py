@@ -44,6 +44,7 @@ def transact(exchange: Exchange, bundle: Json, fitted: Fitted) -> dict[str, Writ
     responses = [child(entry, "response") for entry in children(exchange.json(answer, asked), "entry")]
     for response, entry in zip(responses, entries, strict=False):
         _check_entry(exchange, response, entry["resource"]["resourceType"])
+        _check_written(entry, text(response, "status"))
     if len(responses) != len(entries):
         return _shown_by_the_report(exchange, bundle)
     written = {
@@ -86,6 +87,7 @@ def _write(exchange: Exchange, entry: Json) -> Written:
     asked = f"the creation of {kind}"
     query = request.get("ifNoneExist", "")
     answer = exchange.send("POST", kind, resource, asked, {"If-None-Exist": query} if query else {})
+    _check_written(entry, str(answer.status))
     written = _written(answer.headers.get("Location", ""), answer.headers.get("ETag", ""))
     named = written.place or place(answer.json())
     return Written(named or _found_after(exchange, kind, query), written.version)
@@ -122,6 +124,13 @@ def _check_entry(exchange: Exchange, response: Json, kind: str) -> None:
     why = in_brackets(response.get("outcome"), exchange.elements)
     said = f"The FHIR server answered {number or 'nothing'} for the {kind} in the transaction{why}."
     raise error_for_status(number or 400, said)
+
+
+def _check_written(entry: Json, status: str) -> None:
+    """Raise `ConditionNotMet` for a report that another created meanwhile: 200, not 201, and ours not kept."""
+    is_report = entry["resource"]["resourceType"] == "DiagnosticReport"
+    if is_report and entry["request"]["method"] == "POST" and status.startswith("200"):
+        raise ConditionNotMet("Another report with this identifier appeared in the EHR meanwhile; retry the delivery.")
 
 
 def _written(location: str, etag: str) -> Written:
@@ -193,7 +202,7 @@ def _put_back_decided(exchange: Exchange, looked: Json, after: str) -> None:
 
 
 def _between(exchange: Exchange, looked: Json, after: str) -> list[Json]:
-    """Return the versions after `looked` and before ours, newest first; none where the newest is not ours."""
+    """Return the versions after `looked` and before ours, newest first; none where that cannot be told."""
     asked = "the history of a resource that was updated"
     try:
         history = exchange.read(f"{place(looked)}/_history", asked, {"_count": "10"})
@@ -201,6 +210,7 @@ def _between(exchange: Exchange, looked: Json, after: str) -> list[Json]:
         return []
     versions = [child(entry, "resource") for entry in children(history, "entry")]
     versions = [one for one in versions if place(one) == place(looked)]
-    if not versions or (after and version(versions[0]) != after):
+    is_ours = bool(versions) and after in {"", version(versions[0])}
+    if not is_ours or not version(looked) or version(looked) not in {version(one) for one in versions}:
         return []
     return list(takewhile(lambda one: version(one) != version(looked), versions[1:]))
