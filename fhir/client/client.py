@@ -14,8 +14,8 @@ from dicom_node.core.errors import SettingsError
 from dicom_node.fhir.client.answers import ConditionNotMet, NotOffered
 from dicom_node.fhir.client.capabilities import ServerCapabilities, read_capabilities
 from dicom_node.fhir.client.exchange import Exchange, elements_of, hide_queries_in_logs
-from dicom_node.fhir.client.fitting import Fitted, fit_to_server, report_entry
 from dicom_node.fhir.client.patient import patient_reference_on_server, without_demographics
+from dicom_node.fhir.client.reconciliation import Reconciled, reconcile_with_server, report_entry
 from dicom_node.fhir.client.writing import Written, transact, write_one_by_one
 from dicom_node.fhir.json_types import Json
 
@@ -77,11 +77,11 @@ class FhirClient:
         capabilities = self._read_capabilities(exchange)
         wire = self._for_this_server(exchange, bundle)
         for look in range(1, _MOST_LOOKS + 1):
-            fitted = fit_to_server(exchange, wire)
-            if fitted.newer:
-                return Delivered((fitted.newer,), superseded=True)
+            reconciled = reconcile_with_server(exchange, wire)
+            if reconciled.newer:
+                return Delivered((reconciled.newer,), superseded=True)
             try:
-                return Delivered(_places(wire, fitted, self._write(exchange, wire, fitted, capabilities)))
+                return Delivered(_places(wire, reconciled, self._write(exchange, wire, reconciled, capabilities)))
             except ConditionNotMet:
                 if look == _MOST_LOOKS:
                     raise
@@ -106,16 +106,16 @@ class FhirClient:
         return self._capabilities or ServerCapabilities(transactions=True)
 
     def _write(
-        self, exchange: Exchange, wire: Json, fitted: Fitted, capabilities: ServerCapabilities
+        self, exchange: Exchange, wire: Json, reconciled: Reconciled, capabilities: ServerCapabilities
     ) -> Mapping[str, Written]:
         if not capabilities.transactions:
-            return write_one_by_one(exchange, fitted)
+            return write_one_by_one(exchange, reconciled)
         try:
-            return transact(exchange, wire, fitted)
+            return transact(exchange, wire, reconciled)
         except NotOffered:
             # Its CapabilityStatement says otherwise, or nothing; remembered for the bundles that follow.
             self._capabilities = ServerCapabilities(transactions=False)
-            return write_one_by_one(exchange, fitted)
+            return write_one_by_one(exchange, reconciled)
 
     def _for_this_server(self, exchange: Exchange, bundle: Mapping[str, Any]) -> Json:
         """Return the bundle with the server's own Patient as subject; the stored bundle stays as it is."""
@@ -126,10 +126,12 @@ class FhirClient:
         return {**bundle, "entry": [_with_subject(entry, here) for entry in bundle["entry"]]}
 
 
-def _places(wire: Json, fitted: Fitted, written: Mapping[str, Written]) -> tuple[str, ...]:
+def _places(wire: Json, reconciled: Reconciled, written: Mapping[str, Written]) -> tuple[str, ...]:
     """Return where everything lies now, in the order of the bundle, as far as the server says."""
-    urls = dict.fromkeys(entry["fullUrl"] for entry in [*wire["entry"], *fitted.entries])
-    places = (written[url].place if url in written else fitted.references.get(url, {}).get("reference") for url in urls)
+    urls = dict.fromkeys(entry["fullUrl"] for entry in [*wire["entry"], *reconciled.entries])
+    places = (
+        written[url].place if url in written else reconciled.references.get(url, {}).get("reference") for url in urls
+    )
     return tuple(place for place in places if place)
 
 

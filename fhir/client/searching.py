@@ -51,7 +51,17 @@ def find(exchange: Exchange, resource_type: str, query: str) -> list[Json]:
 def find_by_identifiers(exchange: Exchange, resource_type: str, tokens: Sequence[str]) -> list[Json]:
     """Return the resources that carry any of these ``system|value``."""
     groups = [tokens[start : start + _MOST_AT_ONCE] for start in range(0, len(tokens), _MOST_AT_ONCE)]
-    return [one for group in groups for one in _find(exchange, resource_type, "identifier", group)]
+    return [one for group in groups for one in _find_any(exchange, resource_type, group)]
+
+
+def _find_any(exchange: Exchange, resource_type: str, tokens: Sequence[str]) -> list[Json]:
+    """Search for all at once, or one after another where the server takes no list (R4 search 3.1.1.4.0.1)."""
+    try:
+        return _find(exchange, resource_type, "identifier", tokens)
+    except DeliveryRefused:
+        if len(tokens) == 1:
+            raise
+    return [one for token in tokens for one in _find(exchange, resource_type, "identifier", [token])]
 
 
 def find_patients(exchange: Exchange, system: str, value: str) -> list[Json]:

@@ -1,4 +1,4 @@
-"""Write the entries that were fitted to the server: in one transaction, or one by one; and look what came of it."""
+"""Write what was reconciled with the server: in one transaction, or one by one; and look what came of it."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from typing import Any
 from dicom_node.core.errors import DeliveryDeferred, DeliveryRefused, DestinationRefusesLogin
 from dicom_node.fhir.client.answers import ConditionNotMet, error_for_status, in_brackets
 from dicom_node.fhir.client.exchange import Exchange
-from dicom_node.fhir.client.fitting import OPEN, Fitted, by_identifier, job_of, report_entry, report_there
 from dicom_node.fhir.client.reading import child, children, place, text, version, version_of_etag
+from dicom_node.fhir.client.reconciliation import OPEN, Reconciled, by_identifier, job_of, report_entry, report_there
 from dicom_node.fhir.client.searching import find
 from dicom_node.fhir.json_types import Json
 
@@ -29,39 +29,40 @@ class Written:
     version: str = ""
 
 
-def transact(exchange: Exchange, bundle: Json, fitted: Fitted) -> dict[str, Written]:
+def transact(exchange: Exchange, bundle: Json, reconciled: Reconciled) -> dict[str, Written]:
     """Post the transaction and return by fullUrl what was written; an answer that is not clearly a success is an error.
 
     Raises `NotOffered` when the server takes no transactions, `ConditionNotMet` when it no longer holds what was
     looked at, `DeliveryDeferred` or `DeliveryRefused`.
     """
     asked = "the report transaction"
-    _look_again(exchange, fitted)
-    entries = [_referring(entry, fitted.references) for entry in fitted.entries]
+    _look_again(exchange, reconciled)
+    entries = [_referring(entry, reconciled.references) for entry in reconciled.entries]
     answer = exchange.send("POST", "", {**bundle, "entry": entries}, asked, {})
     if not answer.content.strip():
         return _shown_by_the_report(exchange, bundle)
     responses = [child(entry, "response") for entry in children(exchange.json(answer, asked), "entry")]
     for response, entry in zip(responses, entries, strict=False):
         _check_entry(exchange, response, entry["resource"]["resourceType"])
+        _check_written(entry, text(response, "status"))
     if len(responses) != len(entries):
         return _shown_by_the_report(exchange, bundle)
     written = {
         e["fullUrl"]: _written(text(r, "location"), text(r, "etag")) for e, r in zip(entries, responses, strict=True)
     }
-    _check_nothing_lost(exchange, fitted, written)
+    _check_nothing_lost(exchange, reconciled, written)
     return written
 
 
-def write_one_by_one(exchange: Exchange, fitted: Fitted) -> dict[str, Written]:
+def write_one_by_one(exchange: Exchange, reconciled: Reconciled) -> dict[str, Written]:
     """Write every entry and return by fullUrl what was written.
 
     Not all or nothing: a failure in between leaves the first entries. Sending the bundle again finds them and goes on.
     Raises `ConditionNotMet`, `DeliveryDeferred` or `DeliveryRefused`.
     """
-    references = dict(fitted.references)
+    references = dict(reconciled.references)
     written: dict[str, Written] = {}
-    for entry in fitted.entries:
+    for entry in reconciled.entries:
         try:
             one = _write(exchange, _referring(entry, references))
         except (DeliveryRefused, DestinationRefusesLogin):
@@ -71,7 +72,7 @@ def write_one_by_one(exchange: Exchange, fitted: Fitted) -> dict[str, Written]:
             continue
         references[entry["fullUrl"]] = {"reference": one.place, "type": entry["resource"]["resourceType"]}
         written[entry["fullUrl"]] = one
-    _check_nothing_lost(exchange, fitted, written)
+    _check_nothing_lost(exchange, reconciled, written)
     return written
 
 
@@ -86,6 +87,7 @@ def _write(exchange: Exchange, entry: Json) -> Written:
     asked = f"the creation of {kind}"
     query = request.get("ifNoneExist", "")
     answer = exchange.send("POST", kind, resource, asked, {"If-None-Exist": query} if query else {})
+    _check_written(entry, str(answer.status))
     written = _written(answer.headers.get("Location", ""), answer.headers.get("ETag", ""))
     named = written.place or place(answer.json())
     return Written(named or _found_after(exchange, kind, query), written.version)
@@ -124,6 +126,13 @@ def _check_entry(exchange: Exchange, response: Json, kind: str) -> None:
     raise error_for_status(number or 400, said)
 
 
+def _check_written(entry: Json, status: str) -> None:
+    """Raise `ConditionNotMet` for a report that another created meanwhile: 200, not 201, and ours not kept."""
+    is_report = entry["resource"]["resourceType"] == "DiagnosticReport"
+    if is_report and entry["request"]["method"] == "POST" and status.startswith("200"):
+        raise ConditionNotMet("Another report with this identifier appeared in the EHR meanwhile; retry the delivery.")
+
+
 def _written(location: str, etag: str) -> Written:
     found = _LOCATION.search(location)
     if found is None:
@@ -146,8 +155,8 @@ def _referring(node: Any, references: Mapping[str, Json]) -> Any:
 # --- a person may decide between look and write; some servers ignore If-Match ----------------------------------------
 
 
-def _look_again(exchange: Exchange, fitted: Fitted) -> None:
-    for entry in fitted.entries:
+def _look_again(exchange: Exchange, reconciled: Reconciled) -> None:
+    for entry in reconciled.entries:
         if entry["request"]["method"] == "PUT":
             _check_unchanged(exchange, entry)
 
@@ -164,9 +173,9 @@ def _check_unchanged(exchange: Exchange, entry: Json) -> None:
         )
 
 
-def _check_nothing_lost(exchange: Exchange, fitted: Fitted, written: Mapping[str, Written]) -> None:
+def _check_nothing_lost(exchange: Exchange, reconciled: Reconciled, written: Mapping[str, Written]) -> None:
     """Find out, for each update, whether a person's version lies between the one looked at and ours."""
-    for url, looked in fitted.looked.items():
+    for url, looked in reconciled.looked.items():
         after = written.get(url, Written("")).version
         if not _follows(version(looked), after):
             _put_back_decided(exchange, looked, after)
@@ -193,7 +202,7 @@ def _put_back_decided(exchange: Exchange, looked: Json, after: str) -> None:
 
 
 def _between(exchange: Exchange, looked: Json, after: str) -> list[Json]:
-    """Return the versions after `looked` and before ours, newest first; none where the newest is not ours."""
+    """Return the versions after `looked` and before ours, newest first; none where that cannot be told."""
     asked = "the history of a resource that was updated"
     try:
         history = exchange.read(f"{place(looked)}/_history", asked, {"_count": "10"})
@@ -201,6 +210,7 @@ def _between(exchange: Exchange, looked: Json, after: str) -> list[Json]:
         return []
     versions = [child(entry, "resource") for entry in children(history, "entry")]
     versions = [one for one in versions if place(one) == place(looked)]
-    if not versions or (after and version(versions[0]) != after):
+    is_ours = bool(versions) and after in {"", version(versions[0])}
+    if not is_ours or not version(looked) or version(looked) not in {version(one) for one in versions}:
         return []
     return list(takewhile(lambda one: version(one) != version(looked), versions[1:]))

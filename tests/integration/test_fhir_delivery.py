@@ -211,6 +211,28 @@ def test_an_observation_that_a_physician_decided_about_is_left_alone(either_serv
     assert {one["id"]: one["status"] for one in either_server.all("Observation")}[decided["id"]] == status
 
 
+@pytest.mark.parametrize("ignores_if_match", [False, True])
+def test_a_report_that_a_physician_has_reopened_is_updated(
+    either_server: FhirServer, *, ignores_if_match: bool
+) -> None:
+    send(either_server, bundle())
+    (report,) = either_server.all("DiagnosticReport")
+    either_server.replace({**report, "status": "final"})
+    either_server.replace({**report, "status": "preliminary"})
+    either_server.set(ignoreIfMatch=ignores_if_match)
+
+    send(either_server, bundle(analysis(findings=FINDINGS[:1]), LATER))
+
+    (report,) = either_server.all("DiagnosticReport")
+    assert (report["status"], len(report["result"])) == ("preliminary", 1)
+
+
+def test_a_server_that_takes_no_list_in_a_search_is_asked_one_by_one(either_server: FhirServer) -> None:
+    either_server.set(refuse=[{"method": "GET", "path": "^/Observation$", "query": ",", "status": 400}])
+
+    assert send(either_server, bundle()) == send(either_server, bundle())
+
+
 def test_an_update_names_the_version_that_was_looked_at(server: FhirServer) -> None:
     server.set(transactions=False)
     send(server, bundle())
@@ -422,8 +444,9 @@ def test_a_server_that_rejects_one_entry_keeps_none(server: FhirServer) -> None:
     assert server.all("Device") == []
 
 
-def test_a_failure_half_way_is_made_good_by_sending_again(server: FhirServer) -> None:
-    server.set(transactions=False)
+@pytest.mark.parametrize("ignores", [False, True])
+def test_a_failure_half_way_is_made_good_by_sending_again(server: FhirServer, *, ignores: bool) -> None:
+    server.set(transactions=False, ignoreIfNoneExist=ignores)
     broken = json.loads(to_json_bytes(bundle()))
     broken["entry"][-2]["resource"]["status"] = "draft"
     with pytest.raises(DeliveryRefused):
@@ -432,6 +455,7 @@ def test_a_failure_half_way_is_made_good_by_sending_again(server: FhirServer) ->
     send(server, bundle())
 
     assert {kind: len(server.all(kind)) for kind in KINDS} == dict.fromkeys(KINDS, 1)
+    assert len(server.all("Observation")) == len(FINDINGS)
 
 
 def test_a_silent_server_is_deferred(server: FhirServer) -> None:

@@ -186,7 +186,7 @@ def test_the_good_server_takes_the_report(server: Server, stored: Outgoing) -> N
     assert delivered(server, stored).error is None
 
 
-@settings(deadline=None, max_examples=250, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(deadline=None, max_examples=80, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     which=st.sampled_from(sorted(GOOD)),
     steps=st.lists(st.integers(0, 20), max_size=6),
@@ -205,7 +205,7 @@ def test_an_answer_bent_anywhere_is_an_outcome_and_no_exception(
     assert error is None or (isinstance(error, DeliveryDeferred | DeliveryRefused) and str(error))
 
 
-@settings(deadline=None, max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(deadline=None, max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     status=st.sampled_from([200, 201, 204, 301, 400, 401, 403, 404, 409, 412, 422, 429, 500, 501, 503]),
     steps=st.lists(st.integers(0, 20), max_size=5),
@@ -284,6 +284,20 @@ def test_an_attempt_is_over_in_its_time_however_slowly_the_server_speaks(server:
     error = delivered(server, stored, timeout_s=1.0).error
 
     assert isinstance(error, DeliveryDeferred)
+
+
+def test_a_report_that_another_created_meanwhile_is_looked_at_again(server: Server, stored: Outgoing) -> None:
+    looks = []
+
+    def answer(method: str, asked: str) -> Answer:
+        looks.append(asked)
+        absent = asked.startswith("DiagnosticReport?") and sum(one == asked for one in looks) == 1
+        return answers_of({} if absent else GOOD)(method, asked)
+
+    server.answers = answer
+
+    assert delivered(server, stored).error is None
+    assert looks.count("") == 2
 
 
 # --- which patient ---

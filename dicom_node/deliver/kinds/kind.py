@@ -34,11 +34,15 @@ _KEYS_OF_0_1_0 = frozenset({
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Who delivers: the node's AE title, its patience for one attempt, and what it shows and trusts over TLS."""
+    """Who delivers: the node's AE title, its patience for one attempt, and what it shows and trusts over TLS.
+
+    `knows_patient_systems` tells whether the settings name an identifier system of patients.
+    """
 
     ae_title: str
     timeout_s: float
     tls: DicomTlsSettings = _NO_TLS
+    knows_patient_systems: bool = False
 
 
 def caller_of(settings: Settings) -> Caller:

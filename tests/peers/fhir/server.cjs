@@ -29,7 +29,8 @@ let control = freshControl();
 function freshControl() {
   return {
     fail: null, delayMs: 0, transactions: true, redirect: null, metadataStatus: 200, fhirVersion: '4.0.1', log: [],
-    refuse: [], finaliseBeforeWrite: false, ignoreIfMatch: false, claimTransactions: null, emptyAnswers: false,
+    refuse: [], finaliseBeforeWrite: false, ignoreIfMatch: false, ignoreIfNoneExist: false,
+    claimTransactions: null, emptyAnswers: false,
   };
 }
 
@@ -137,7 +138,8 @@ async function answerFhir(request, url, text) {
     const headers = control.fail.retryAfter ? { 'retry-after': String(control.fail.retryAfter) } : {};
     return { status: control.fail.status, body: outcomeOf(control.fail.text ?? 'asked to fail'), headers };
   }
-  const refusal = control.refuse.find((one) => one.method === request.method && new RegExp(one.path).test(path));
+  const refusal = control.refuse.find((one) => one.method === request.method && new RegExp(one.path).test(path)
+    && new RegExp(one.query ?? '').test(decodeURIComponent(url.search)));
   if (refusal) return { status: refusal.status, body: outcomeOf('refused') };
   if (path === '/metadata') return { status: control.metadataStatus, body: capabilities() };
   const wanted = process.env.TOKEN && `Bearer ${process.env.TOKEN}`;
@@ -149,6 +151,7 @@ async function answerFhir(request, url, text) {
   }
   await checkBody(request.method, body);
   if (control.ignoreIfMatch) delete request.headers['if-match'];
+  if (control.ignoreIfNoneExist) delete request.headers['if-none-exist'];
   await meanwhile(request.method, path, body);
   await checkIfMatch(body);
   const answered = await route(request, url, path, body);

@@ -1,4 +1,4 @@
-"""Fit a bundle to what the EHR holds: what is there is updated under its version, and what a person decided stays.
+"""Reconcile a bundle with what the EHR holds: update what is there under its version, leave what a person decided.
 
 A conditional update would replace whatever it finds at the moment of writing, which may be what a physician has signed
 since the node looked. So nothing is updated by search. What is absent is created on the condition that it still is;
@@ -27,7 +27,7 @@ _LONG_AGO = datetime.min.replace(tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True)
-class Fitted:
+class Reconciled:
     """What to write, in order.
 
     `newer` is the place of a report of a later run, or empty. `references` say for each fullUrl that is not written
@@ -40,14 +40,14 @@ class Fitted:
     newer: str = ""
 
 
-def fit_to_server(exchange: Exchange, bundle: Json) -> Fitted:
+def reconcile_with_server(exchange: Exchange, bundle: Json) -> Reconciled:
     """Look what is there. Raises `DeliveryRefused` when a person has decided about the report, or there are several."""
     ours = report_entry(bundle)
     there = report_there(exchange, ours)
     same_job = there is not None and job_of(there) == job_of(ours["resource"])
     if there is not None and not same_job and _issued(there) > _issued(ours["resource"]):
-        return Fitted(newer=place(there))
-    observations = _observations_there(exchange, bundle, there)
+        return Reconciled(newer=place(there))
+    observations = _observations_there(exchange, bundle)
     standing = {**observations, **({ours["fullUrl"]: there} if there else {})}
     shared = {entry["fullUrl"]: _shared(exchange, entry) for entry in bundle["entry"] if _is_shared(entry)}
     left_alone = {url: one for url, one in observations.items() if text(one, "status") not in OPEN}
@@ -55,12 +55,12 @@ def fit_to_server(exchange: Exchange, bundle: Json) -> Fitted:
     references |= {url: one.reference for url, one in shared.items() if not one.is_written(is_repeated=same_job)}
     unsearchable = {url for url, one in shared.items() if not one.is_searchable}
     entries = [
-        _fitted(entry, standing, unsearchable) for entry in bundle["entry"] if entry["fullUrl"] not in references
+        _reconciled(entry, standing, unsearchable) for entry in bundle["entry"] if entry["fullUrl"] not in references
     ]
     retracted = _retractions(exchange, there, observations.values())
     looked = {url: one for url, one in standing.items() if url not in left_alone}
     looked |= {entry["fullUrl"]: one for entry, one in retracted}
-    return Fitted((*entries, *(entry for entry, _ in retracted)), references, looked)
+    return Reconciled((*entries, *(entry for entry, _ in retracted)), references, looked)
 
 
 def report_entry(bundle: Json) -> Json:
@@ -114,7 +114,7 @@ def _issued(report: Json) -> datetime:
     return issued if issued.tzinfo else _LONG_AGO
 
 
-def _fitted(entry: Json, standing: Mapping[str, Json], unsearchable: Collection[str]) -> Json:
+def _reconciled(entry: Json, standing: Mapping[str, Json], unsearchable: Collection[str]) -> Json:
     kind, there = entry["resource"]["resourceType"], standing.get(entry["fullUrl"])
     if there is None:
         condition = {} if entry["fullUrl"] in unsearchable else {"ifNoneExist": search_of(entry)}
@@ -131,11 +131,9 @@ def _update_of(there: Json) -> Json:
 # --- Observations ----------------------------------------------------------------------------------------------------
 
 
-def _observations_there(exchange: Exchange, bundle: Json, report: Json | None) -> dict[str, Json]:
-    """Return by fullUrl those of the bundle that the EHR holds: of an earlier attempt, so only where a report is."""
+def _observations_there(exchange: Exchange, bundle: Json) -> dict[str, Json]:
+    """Return by fullUrl those of the bundle that the EHR holds already, of an earlier attempt perhaps half done."""
     wanted = {e["fullUrl"]: search_of(e) for e in bundle["entry"] if e["resource"]["resourceType"] == "Observation"}
-    if not wanted or report is None:
-        return {}
     tokens = {url: query.partition("=")[2] for url, query in wanted.items()}
     found = {uid: one for one in find_by_identifiers(exchange, "Observation", [*tokens.values()]) for uid in _uids(one)}
     uids = {url: token.partition("|")[2] for url, token in tokens.items()}
