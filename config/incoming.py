@@ -1,4 +1,4 @@
-"""Sections on how studies come: the DICOM ports, who may use them, the other doors, sources to fetch from."""
+"""Sections on how studies come: the DICOM ports and who may use them, the API, watched folders, sources."""
 
 from __future__ import annotations
 
@@ -15,6 +15,10 @@ def _sha256(text: str) -> str:
     if not re.fullmatch("([0-9a-f]{64})?", text):
         raise ValueError("give the 64 hexadecimal digits, in small letters and without colons")
     return text
+
+
+#: Name of the folder below `node.data_dir` in which a receiver keeps its journal.
+DEFAULT_JOURNAL = "journal"
 
 
 class DicomSettings(Section):
@@ -34,9 +38,19 @@ class DicomSettings(Section):
         ge=4,
         description="Disk for objects answered and not yet filed; a quarter of what is free at most.",
     )
+    journal: str = Field(
+        DEFAULT_JOURNAL,
+        min_length=1,
+        description="Folder of the journal, below `node.data_dir` or absolute. Receivers that share a data folder have "
+        "one each.",
+    )
     accept_any_sop_class: bool = Field(False, description="Accept private and unknown storage SOP classes too.")
     commitment_retry_h: float = Field(
-        24, gt=0, description="How long the outcome of a storage commitment is offered to a peer that is away."
+        24,
+        gt=0,
+        le=8760,
+        allow_inf_nan=False,
+        description="How long the outcome of a storage commitment is offered to a peer that is away.",
     )
 
 

@@ -6,6 +6,7 @@ Any single key can be set by environment: ``DICOM_NODE__DICOM__PORT=11113`` over
 from __future__ import annotations
 
 import os
+import re
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
@@ -44,7 +45,7 @@ def load(model: type[S], path: Path | None, environment: Mapping[str, str] | Non
 
 def _text_of(path: Path) -> str:
     try:
-        return path.read_text(encoding="utf-8")
+        return path.read_text(encoding="utf-8-sig")  # some editors put a byte order mark in front
     except OSError as error:
         raise SettingsError(f"Configuration {path} cannot be read: {error.strerror}. Check --config.") from error
     except UnicodeDecodeError as error:
@@ -55,7 +56,15 @@ def _parsed(text: str, path: Path | None) -> Mapping[str, Any]:
     try:
         return tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
-        raise SettingsError(f"Configuration {path} is not valid TOML: {error}.") from error
+        found = re.search(r"at line (\d+)", str(error))
+        line = int(found[1]) if found else text.count("\n") + 1
+        raise _not_toml(path, line, str(error)) from error
+    except RecursionError as error:
+        raise _not_toml(path, 1, "it is nested too deeply") from error
+
+
+def _not_toml(path: Path | None, line: int, why: str) -> SettingsError:
+    return SettingsError(f"The settings cannot be used:\n  {path}:{line}: this is not valid TOML: {why}")
 
 
 def _merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:

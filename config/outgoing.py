@@ -50,7 +50,7 @@ class FhirSettings(Section):
 
 # --- presets, and what a destination changes of them --------------------------------------------------------------
 
-SrSopClass = Literal["auto", "comprehensive3d", "comprehensive", "enhanced", "off"]
+SrSopClass = Literal["auto", SrClass]
 Preset = Literal["generic-pacs", "ohif", "weasis", "air"]
 
 PRESETS: Mapping[Preset, OutputSet] = {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Self
 from urllib.parse import urlsplit
 
@@ -48,6 +49,8 @@ class WebPeer(Section):
             is_usable = parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
         except ValueError:
             is_usable = False
+        if re.search(r"[\x00-\x20\x7f]", url):
+            raise ValueError("an address holds no blanks, line ends or other invisible characters")
         if not is_usable or "@" in parts.netloc:
             raise ValueError(
                 "it must begin with https:// (or http://), name a host, and hold no user or password; set token, or "
@@ -67,3 +70,13 @@ class TokenWebPeer(WebPeer):
 
     token: SecretStr | None = Field(None, description="Bearer token.")
     token_file: SecretFile | None = Field(None, description="File that holds the token instead.")
+
+    @field_validator("token")
+    @classmethod
+    def _token_fits_into_a_header(cls, token: SecretStr | None) -> SecretStr | None:
+        if token is not None and not re.fullmatch(r"[\x21-\x7e]*", token.get_secret_value()):
+            raise ValueError(
+                "it holds characters that no bearer token has: blanks, line ends, or letters beyond ASCII; copy the "
+                "token again, alone, into token or the file of token_file"
+            )
+        return token

@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 from zoneinfo import ZoneInfo
 
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, field_validator, model_validator
@@ -56,6 +56,17 @@ class DatabaseSettings(Section):
     url_file: SecretFile | None = Field(None, description="File that holds the URL, with its password, instead.")
     password: SecretStr | None = Field(None, description="Password of the user that `url` names.")
     password_file: SecretFile | None = Field(None, description="File that holds that password instead.")
+
+    @field_validator("url")
+    @classmethod
+    def _url_is_of_a_database_that_a_node_can_use(cls, url: str) -> str:
+        if url and not re.match(r"(postgresql|sqlite)(\+[a-z0-9]+)?://", url):
+            raise ValueError("it must begin with postgresql+psycopg2:// or sqlite:///")
+        try:
+            _ = urlsplit(f"//{url.rpartition('@')[2]}").port  # SQLAlchemy takes a password with a slash in it
+        except ValueError as error:
+            raise ValueError("its port must be a number up to 65535") from error
+        return url
 
     @property
     def full_url(self) -> str:

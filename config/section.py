@@ -61,6 +61,12 @@ def _ae_title(text: str) -> str:
     return text
 
 
+def _possible(path: Path) -> Path:
+    if "\0" in str(path):
+        raise ValueError("no path holds a NUL character")
+    return path
+
+
 def _beside_the_file(value: object, info: ValidationInfo) -> object:
     """Take a relative path of a file as relative to that file."""
     if not isinstance(value, str) or isinstance(value, Variable) or not isinstance(info.context, Origin):
@@ -77,7 +83,13 @@ def _found_as_before(value: object, info: ValidationInfo) -> object:
     if beside is value or not isinstance(beside, Path):
         return value
     path = Path(str(value))
-    if path.is_absolute() or beside.exists() or not path.exists() or beside.resolve() == path.resolve():
+    if (
+        "\0" in str(value)
+        or path.is_absolute()
+        or beside.exists()
+        or not path.exists()
+        or beside.resolve() == path.resolve()
+    ):
         return beside
     remark(
         info,
@@ -125,7 +137,7 @@ def _holds_a_secret(path: Path, info: ValidationInfo) -> Path:
 def _read_secret(path: Path) -> str:
     """Return the text of a file that holds nothing but one secret. Raises `ValueError`."""
     try:
-        text = path.read_text(encoding="utf-8").rstrip("\r\n")
+        text = path.read_text(encoding="utf-8-sig").rstrip("\r\n")
     except (OSError, UnicodeDecodeError) as error:
         why = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
         raise ValueError(f"{path} cannot be read: {why}; make it a file that the node's user can read") from error
@@ -136,11 +148,14 @@ def _read_secret(path: Path) -> str:
 
 AeTitle = Annotated[str, AfterValidator(_ae_title)]
 Port = Annotated[int, Field(ge=0, le=65535)]
-Seconds = Annotated[float, Field(gt=0)]
+#: No longer than 23 days: a socket takes no longer time limit.
+Seconds = Annotated[float, Field(gt=0, le=2_000_000, allow_inf_nan=False)]
 #: A file or folder. A relative one in the settings file is relative to that file.
-SitePath = Annotated[Path, BeforeValidator(_found_as_before)]
+SitePath = Annotated[Path, BeforeValidator(_found_as_before), AfterValidator(_possible)]
 #: A file that holds nothing but one secret.
-SecretFile = Annotated[Path, BeforeValidator(_beside_the_file), AfterValidator(_holds_a_secret)]
+SecretFile = Annotated[
+    Path, BeforeValidator(_beside_the_file), AfterValidator(_possible), AfterValidator(_holds_a_secret)
+]
 
 
 class Section(BaseModel):

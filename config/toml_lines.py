@@ -53,6 +53,7 @@ class _Scanner:
         path: KeyPath = ()
         *parents, last = self._keys()
         for key in parents:
+            self._note((*path, key))
             path = self._current((*path, key))
         path = (*path, last)
         if brackets == 2:

@@ -15,12 +15,15 @@ from importlib import import_module
 from typing import Any
 
 from dicom_node import __version__
-from dicom_node.index.jobs import free_dead_leases
+from dicom_node.index.jobs import free_leases_of
 from dicom_node.roles import ROLES
+from dicom_node.roles.belonging import require_own_store
 from dicom_node.roles.node import Node
-from dicom_node.roles.role import Role
+from dicom_node.roles.role import Role, Sweep
 
 _SCHEDULE = "dicom_node.roles.schedule:SweepSchedule"
+#: How long the work of a process that was killed waits, where another one lives on the same data folder.
+_DEAD_EVERY_S = 15.0
 _log = logging.getLogger(__name__)
 
 
@@ -36,6 +39,8 @@ class Service:
 
     def start(self) -> None:
         """Start the roles; when this returns, the ports are open and written to `ports.json`."""
+        require_own_store(self._node.database, self._node.spool)
+        self._node.owners.note(roles=self._names)
         self._free_leases()
         _ = self._node.routes  # a configuration that cannot work must stop the start, not the first study
         ports: dict[str, int] = {}
@@ -43,7 +48,8 @@ class Service:
             role: Role = _found(ROLES[name])(self._node, self.wake)
             self._roles.append(role)  # before its start: what fails half way is stopped, too
             ports |= role.start()
-        self._schedule = _found(_SCHEDULE)(sweep for role in self._roles for sweep in role.sweeps())
+        sweeps = [sweep for role in self._roles for sweep in role.sweeps()]
+        self._schedule = _found(_SCHEDULE)([*sweeps, Sweep("dead-owners", self._free_leases, _DEAD_EVERY_S)])
         self._schedule.start()
         self._write_ports(ports)
         _log.info("node ready", extra={"version": __version__, "roles": sorted(self._names), **ports})
@@ -56,7 +62,7 @@ class Service:
             self._schedule.stop()
         for role in self._roles:
             role.join()
-        self._node.database.close()
+        self._node.close()
         _log.info("node stopped")
 
     def wake(self) -> None:
@@ -65,28 +71,29 @@ class Service:
             role.wake()
 
     def _free_leases(self) -> None:
-        with self._node.database.write() as connection:
-            freed = free_dead_leases(connection, self._node.identity, _is_alive, datetime.now(UTC))
+        """Take up the work of processes that are proved to be gone."""
+        with self._node.owners.dead() as dead:
+            if not dead:
+                return
+            with self._node.database.write() as connection:
+                freed = free_leases_of(connection, [owner.identity for owner in dead], datetime.now(UTC))
         if freed:
             _log.warning("work of a process that is gone is taken up again", extra={"leases": freed})
+            self.wake()
 
     def _write_ports(self, ports: Mapping[str, int]) -> None:
+        """Write down where the roles that live on this data folder listen, those of other processes, too."""
+        self._node.owners.note(ports=dict(ports))
+        known: dict[str, int] = {}
+        for owner in self._node.owners.living():
+            known |= owner.note.get("ports", {})
         path = self._node.settings.node.data_dir / "ports.json"
-        path.with_suffix(".new").write_text(json.dumps({**ports, "pid": os.getpid()}))
-        path.with_suffix(".new").replace(path)
+        draft = path.with_suffix(f".{os.getpid()}.new")
+        draft.write_text(json.dumps({**known, **ports, "pid": os.getpid()}))
+        draft.replace(path)
 
 
 def _found(place: str) -> Any:
     """Return what ``module:name`` names; the module is loaded now."""
     module, name = place.split(":")
     return getattr(import_module(module), name)
-
-
-def _is_alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True

@@ -10,44 +10,14 @@ from pathlib import Path
 
 from pydicom import dcmread
 from pydicom.dataset import Dataset
-from pydicom.multival import MultiValue
 
 from dicom_node.core.entities import ModelIdentity
 from dicom_node.core.errors import NotAnalysable
+from dicom_node.headers.sound import READ_ERRORS, drop_unreadable
 from dicom_node.inference.cards.card import ModelCard
-from dicom_node.inference.images.pixels import READ_ERRORS
 
-#: What the gates and builders look at and what has one value at most. Pydicom converts a value, and refuses a
-#: malformed one, only when it is first asked for; better here, where a refusal has a name.
-_SINGLE_VALUED = (
-    "AccessionNumber",
-    "AcquisitionNumber",
-    "Columns",
-    "FrameOfReferenceUID",
-    "InstanceNumber",
-    "Modality",
-    "NumberOfFrames",
-    "PatientAge",
-    "PatientBirthDate",
-    "PatientID",
-    "PatientName",
-    "PatientSex",
-    "PhotometricInterpretation",
-    "PresentationIntentType",
-    "RescaleIntercept",
-    "RescaleSlope",
-    "RescaleType",
-    "Rows",
-    "SOPClassUID",
-    "SOPInstanceUID",
-    "SeriesInstanceUID",
-    "SliceThickness",
-    "StudyDate",
-    "StudyInstanceUID",
-    "StudyTime",
-    "ViewPosition",
-)
-_MULTI_VALUED = ("ImageOrientationPatient", "ImagePositionPatient", "ImageType", "PixelSpacing", "ViewCodeSequence")
+#: Without these nothing can be said about an image, nor to whom.
+_UIDS = ("SOPClassUID", "SOPInstanceUID", "SeriesInstanceUID", "StudyInstanceUID")
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,23 +67,19 @@ class ModelRun:
 
 
 def read_dataset(path: Path, *, pixels: bool) -> Dataset:
-    """Read a stored file. Raises `NotAnalysable` (UNREADABLE_FILE) when it is not readable DICOM."""
+    """Read a stored file; what nobody can read of its header is not in the dataset (`headers.sound`).
+
+    Pydicom converts a value, and fails on a malformed one, only when it is first asked for: after this nothing that is
+    left fails. Raises `NotAnalysable` (UNREADABLE_FILE) when the file is not readable DICOM or lacks its UIDs.
+    """
     try:
         dataset = dcmread(path, stop_before_pixels=not pixels)
-        _convert(dataset)
+        drop_unreadable(dataset)
+        missing = [keyword for keyword in _UIDS if not dataset.get(keyword)]
     except READ_ERRORS as error:
         raise NotAnalysable(
             "UNREADABLE_FILE", f"A stored object is not readable as DICOM ({type(error).__name__})."
         ) from error
+    if missing:
+        raise NotAnalysable("UNREADABLE_FILE", f"A stored object is not readable as DICOM: it lacks {missing[0]}.")
     return dataset
-
-
-def _convert(dataset: Dataset) -> None:
-    for keyword in _MULTI_VALUED:
-        dataset.get(keyword)
-    for keyword in _SINGLE_VALUED:
-        if isinstance(dataset.get(keyword), MultiValue):
-            raise ValueError(f"{keyword} has more than one value")
-    for keyword in ("SOPClassUID", "SOPInstanceUID", "SeriesInstanceUID", "StudyInstanceUID"):
-        if not dataset.get(keyword):
-            raise ValueError(f"{keyword} is missing")

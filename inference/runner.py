@@ -55,7 +55,7 @@ def run_model(request: AnalysisRequest, place: ComputePlace = _ANYWHERE) -> Anal
         if refusals:
             raise refusals[0]
         check_card_gate(card, headers)
-        return _telling(analyse(run), card)
+        return _with_findings(analyse(run), card)
     except NotAnalysable as refusal:
         return NotAnalysed(
             model=identity,
@@ -66,8 +66,8 @@ def run_model(request: AnalysisRequest, place: ComputePlace = _ANYWHERE) -> Anal
         )
 
 
-def _telling(answer: Analysis, card: ModelCard) -> Analysis:
-    """Return an answer that says something. Raises `ModelUnavailable` for one without any finding."""
+def _with_findings(answer: Analysis, card: ModelCard) -> Analysis:
+    """Return the answer. Raises `ModelUnavailable` for one without any finding."""
     if not answer.findings:
         raise ModelUnavailable(
             f"Model {card.name} answered without any finding, which nobody could tell from a negative answer. "

@@ -16,12 +16,12 @@ from typing import Any
 import numpy as np
 
 from dicom_node.core.errors import NodeError
+from dicom_node.inference.cards.card import CARD_NAME, TASK_INPUTS, load_card
 from dicom_node.inference.prediction import ModelInput, Prediction
 
 #: Slices, rows and columns of a volume; rows and columns of a picture.
 _VOLUME, _PICTURE = (32, 64, 72), (128, 144)
 _SPACING_MM = (2.5, 1.5, 1.4)
-_TASKS = ("segmentation", "detection", "classification", "regression")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,6 +50,7 @@ class TrialOptions:
 
 def try_bundle(folder: Path, options: TrialOptions) -> Trial:
     """Load and run a bundle once. What goes wrong is part of the answer."""
+    # MONAI takes seconds to load, and the command line imports this module for its other commands.
     from dicom_node.inference.runtimes.monai_bundle.model import WantedAnswer, open_bundle  # noqa: PLC0415
     from dicom_node.inference.runtimes.weights import read_state  # noqa: PLC0415
 
@@ -57,7 +58,8 @@ def try_bundle(folder: Path, options: TrialOptions) -> Trial:
     task = options.task or _task(expected)
     shape = options.shape or _shape(folder, expected)
     if not task:
-        return Trial(folder=folder, task="", given=shape, problem=f"Its metadata name none of {', '.join(_TASKS)}.")
+        problem = f"Its metadata name none of {', '.join(TASK_INPUTS)}."
+        return Trial(folder=folder, task="", given=shape, problem=problem)
     wanted = WantedAnswer(task=task, output=options.output)
     started = loaded = time.perf_counter()
     try:
@@ -128,7 +130,7 @@ def _task(expected: Mapping[str, Any]) -> str:
 
 
 def _shape(folder: Path, expected: Mapping[str, Any]) -> tuple[int, ...]:
-    from dicom_node.inference.runtimes.monai_bundle.config import read_config  # noqa: PLC0415
+    from dicom_node.inference.runtimes.monai_bundle.config import read_config  # noqa: PLC0415 - as above
 
     source = _entry(expected, "inputs", "image")
     channels, sizes = source.get("num_channels", 1), source.get("spatial_shape", [])
@@ -141,6 +143,4 @@ def _shape(folder: Path, expected: Mapping[str, Any]) -> tuple[int, ...]:
 
 
 def _weights(folder: Path) -> Path | None:
-    from dicom_node.inference.cards.card import CARD_NAME, load_card  # noqa: PLC0415
-
     return load_card(folder).weights_file if (folder / CARD_NAME).is_file() else None

@@ -6,18 +6,20 @@ all objects of a study have to agree in them.
 
 from __future__ import annotations
 
-import copy
-import math
 import re
-from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from datetime import date
 
-from pydicom.datadict import dictionary_VR, tag_for_keyword
+from pydicom import config as pydicom_settings
+from pydicom.charset import python_encoding
+from pydicom.datadict import dictionary_VM, dictionary_VR
+from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset
 from pydicom.multival import MultiValue
-from pydicom.tag import Tag
+from pydicom.valuerep import validate_value
 
 from dicom_node.analysis.answer import Analysis, NotAnalysed
+from dicom_node.headers.sound import NUMBER_VRS, READ_ERRORS, is_as_due, with_own_elements, without_unreadable
 
 #: Type 2 in every composite object: present even when the source lacks them, then empty.
 TYPE_2 = (
@@ -72,27 +74,7 @@ COPIED = (*TYPE_2, *_PATIENT, *_ANIMAL, *_STUDY, *_PATIENT_STUDY, *_TRIAL, *_REA
 
 # --- what nobody can read counts as not said -------------------------------------------------------------------------
 
-#: Attributes that are calculated with or copied as numbers, and how many values each has; 0: any number of them.
-_NUMBERS = {
-    "RescaleSlope": 1, "RescaleIntercept": 1, "SliceThickness": 1, "SpacingBetweenSlices": 1,
-    "PixelPaddingValue": 1, "PixelPaddingRangeLimit": 1, "PixelSpacing": 2, "ImagerPixelSpacing": 2,
-    "NominalScannedPixelSpacing": 2, "PixelAspectRatio": 2, "ImagePositionPatient": 3, "ImageOrientationPatient": 6,
-    "WindowCenter": 0, "WindowWidth": 0, "LossyImageCompressionRatio": 0,
-    **{one: 1 for one in COPIED if dictionary_VR(tag_for_keyword(one) or 0) in {"DS", "IS", "FD", "US"}},
-}  # fmt: skip
-#: One is nothing without the other.
-_PAIRS = ({"WindowCenter", "WindowWidth"}, {"RescaleSlope", "RescaleIntercept"})
-_SEQUENCES = (
-    *(keyword for keyword in COPIED if dictionary_VR(tag_for_keyword(keyword) or 0) == "SQ"),
-    *("RequestAttributesSequence", "VOILUTSequence", "ModalityLUTSequence"),
-)
-#: Keywords by tag: a series has hundreds of headers, and looking a tag up is ten times as quick as a keyword.
-_LOOKED_AT = {
-    Tag(keyword): keyword for keyword in dict.fromkeys((*_NUMBERS, *_SEQUENCES, *COPIED, "PatientOrientation"))
-}
 _DIRECTION = re.compile(r"[LRAPHF]{1,3}")
-#: What reading a malformed value raises in pydicom; it says nothing about which.
-_READ_ERRORS = (ValueError, TypeError, OSError, ArithmeticError, AttributeError, LookupError, NotImplementedError)
 
 
 def with_sound_headers(answer: Analysis | NotAnalysed) -> Analysis | NotAnalysed:
@@ -104,42 +86,12 @@ def with_sound_headers(answer: Analysis | NotAnalysed) -> Analysis | NotAnalysed
 
 
 def _sound(source: Dataset) -> Dataset:
-    unreadable = set(_unreadable(source))
-    for pair in _PAIRS:
-        if pair & unreadable:
-            unreadable |= pair
-    return _without(source, unreadable) if unreadable else source
-
-
-def _unreadable(source: Dataset) -> Iterator[str]:
-    said = [keyword for tag, keyword in _LOOKED_AT.items() if tag in source.keys()]  # noqa: SIM118 - by tag, not parsed
-    for keyword in said:
-        if keyword in _NUMBERS:
-            sound = _are_numbers(source, keyword, _NUMBERS[keyword])
-        elif keyword == "PatientOrientation":
-            sound = _are_directions(source[keyword].value)
-        else:
-            sound = (_is_sequence if keyword in _SEQUENCES else _is_readable)(source, keyword)
-        if not sound:
-            yield keyword
-
-
-def _without(source: Dataset, keywords: set[str]) -> Dataset:
-    sound = copy.copy(source)
-    # A copy has all that reading left in the dataset (encodings, decoded pixels), but shares its table of elements.
-    sound._dict = dict(source.items())
-    for keyword in keywords:
-        sound.pop(keyword, None)
+    sound = without_unreadable(source)
+    if _are_directions(sound.get("PatientOrientation")):
+        return sound
+    sound = with_own_elements(sound)
+    del sound["PatientOrientation"]
     return sound
-
-
-def _are_numbers(source: Dataset, keyword: str, count: int) -> bool:
-    try:
-        value = source[keyword].value
-        values: Sequence[object] = value if isinstance(value, MultiValue) else [value]
-        return count in {0, len(values)} and all(math.isfinite(float(str(one))) for one in values)
-    except _READ_ERRORS:
-        return False
 
 
 def _are_directions(value: object) -> bool:
@@ -148,16 +100,108 @@ def _are_directions(value: object) -> bool:
     return not value or (len(letters) == 2 and all(_DIRECTION.fullmatch(str(one)) for one in letters))
 
 
-def _is_sequence(source: Dataset, keyword: str) -> bool:
+# --- what may not be written is left out -----------------------------------------------------------------------------
+
+#: Written beside what is copied: what a report says of the request and the body part.
+_WRITTEN_TOO = ("BodyPartExamined", "RequestAttributesSequence")
+_CODE_VALUES = ("CodeValue", "LongCodeValue", "URNCodeValue")
+#: What items must hold to mean anything (type 1 in PS3.3).
+_NEEDED_IN_ITEMS = {
+    "OtherPatientIDsSequence": ("PatientID", "TypeOfPatientID"),
+    "ReferencedStudySequence": ("ReferencedSOPClassUID", "ReferencedSOPInstanceUID"),
+    "ReferencedPatientSequence": ("ReferencedSOPClassUID", "ReferencedSOPInstanceUID"),
+    "CodingSchemeIdentificationSequence": ("CodingSchemeDesignator",),
+}
+_CONTROL = re.compile(r"[\x00-\x08\x0b\x0e-\x1a\x1c-\x1f\x7f]")
+_LINES = re.compile(r"[\t\n\f\r]")
+_MANY_LINES = frozenset({"LT", "ST", "UT"})
+_DATE = re.compile(r"\d{8}")
+_MOST_COMPONENTS, _MOST_GROUPS = 5, 3
+
+
+def writable(source: Dataset) -> Dataset:
+    """Return a header in which all that is copied is as PS3.5 6.2 and PS3.3 let it be written.
+
+    A value that is not is left out and never improved: cut to its length an identifier would be another one. Only the
+    VR of a value that is right under the VR of the dictionary is set right. The source is not changed.
+    """
+    header = with_own_elements(source)
+    for keyword in (*COPIED, *_WRITTEN_TOO):
+        if keyword in header:
+            valid = _valid(header[keyword])
+            if valid is None:
+                del header[keyword]
+            else:
+                header[keyword] = valid
+    return header
+
+
+def _valid(element: DataElement) -> DataElement | None:
+    if element.keyword == "SpecificCharacterSet":
+        return element if _are_known_sets(element.value) else None
+    vr = dictionary_VR(element.tag)
+    if vr == "SQ":
+        return _valid_sequence(element)
     try:
-        element = source[keyword]
-        return element.VR == "SQ" and all(isinstance(child.keyword, str) for item in element.value for child in item)
-    except _READ_ERRORS:
+        if not is_as_due(element, vr, dictionary_VM(element.tag)):
+            return None
+        values = element.value if isinstance(element.value, MultiValue) else [element.value]
+        if not all(one in (None, "") or _is_valid(vr, str(one)) for one in values):
+            return None
+        return element if vr == element.VR else DataElement(element.tag, vr, element.value)
+    except READ_ERRORS:
+        return None
+
+
+def _valid_sequence(element: DataElement) -> DataElement | None:
+    """Return the sequence with its whole items only; `None` when none is left."""
+    items = [item for item in element.value if _is_valid_item(element.keyword, item)]
+    if not items:
+        return None
+    return element if len(items) == len(element.value) else DataElement(element.tag, "SQ", items)
+
+
+def _is_valid_item(keyword: str, item: Dataset) -> bool:
+    stated = [child for child in item if not child.tag.is_private]
+    whole = all((valid := _valid(child)) is not None and valid is child for child in stated if child.keyword)
+    needed = _NEEDED_IN_ITEMS.get(keyword, ())
+    return bool(stated) and whole and all(item.get(one) for one in needed) and _is_no_broken_code(keyword, item)
+
+
+def _is_no_broken_code(keyword: str, item: Dataset) -> bool:
+    """Whether an item is no code, or one with value, scheme and meaning (PS3.3 8.8)."""
+    has_value = any(item.get(one) for one in _CODE_VALUES)
+    if not has_value:
+        return not keyword.endswith("CodeSequence")
+    return bool(item.get("CodeMeaning")) and bool(item.get("CodingSchemeDesignator") or item.get("URNCodeValue"))
+
+
+def _is_valid(vr: str, text: str) -> bool:
+    """Whether text may stand in a data set under this VR (PS3.5 6.2)."""
+    if _CONTROL.search(text) or (vr not in _MANY_LINES and _LINES.search(text)):
+        return False
+    if vr == "DA":
+        return _DATE.fullmatch(text) is not None and _is_day(text)
+    if vr in {"TM", "DT"} and "-" in text[:-5]:
+        return False  # a range, which only queries have
+    if vr == "PN":
+        groups = text.split("=")
+        if len(groups) > _MOST_GROUPS or any(group.count("^") >= _MOST_COMPONENTS for group in groups):
+            return False
+    try:
+        validate_value(vr, text, pydicom_settings.RAISE)
+    except (ValueError, TypeError):
+        return vr in NUMBER_VRS - {"DS", "IS"}
+    return True
+
+
+def _is_day(text: str) -> bool:
+    try:
+        return bool(date(int(text[:4]), int(text[4:6]), int(text[6:])))
+    except ValueError:
         return False
 
 
-def _is_readable(source: Dataset, keyword: str) -> bool:
-    try:
-        return source[keyword].tag is not None
-    except _READ_ERRORS:
-        return False
+def _are_known_sets(value: object) -> bool:
+    names = value if isinstance(value, MultiValue) else [value]
+    return all(not name or str(name) in python_encoding for name in names)

@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import copy
 import re
-from collections.abc import Sequence
+import unicodedata
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
+from itertools import zip_longest
 from zoneinfo import ZoneInfo
 
 from pydicom.dataset import Dataset
@@ -23,7 +25,7 @@ from dicom_node.core import codes
 from dicom_node.core.entities import ModelIdentity
 from dicom_node.core.errors import NotAnalysable
 from dicom_node.core.uids import coding_scheme_uid, derived_uid
-from dicom_node.sr_writer.copied import COPIED, TYPE_2
+from dicom_node.sr_writer.copied import COPIED, TYPE_2, writable
 from dicom_node.sr_writer.text import long_string, marking
 
 #: One study has one of each; instances that disagree were merged or mistyped, and nobody may choose between them.
@@ -66,10 +68,30 @@ def identity_of(answer: Analysis | NotAnalysed, context: ReportContext) -> Resul
     """
     if not answer.sources:
         raise ValueError("An answer without source images cannot be written; pass at least one header of the study.")
-    _require_one_value(answer.sources, ONE_PATIENT, "PATIENT_MISMATCH")
+    check_one_patient(answer.sources)
     _require_one_value(answer.sources, ONE_STUDY, "STUDY_MISMATCH")
-    source = answer.sources[0]
+    source = _fullest_named(writable(answer.sources[0]), answer.sources)
     return ResultIdentity(source=source, model=answer.model, context=context, made_at=_local_time(context, source))
+
+
+def check_one_patient(headers: Sequence[Dataset]) -> None:
+    """Raise `NotAnalysable` (PATIENT_MISMATCH) when headers of one study name more than one patient.
+
+    Values are compared by what they mean: blanks around a value and empty components at the end of a name say nothing
+    (PS3.5 6.2, 6.2.1); what is not said in one header does not contradict the others, but for the PatientID.
+    """
+    _require_one_value(headers, ONE_PATIENT, "PATIENT_MISMATCH")
+
+
+def _fullest_named(source: Dataset, sources: Sequence[Dataset]) -> Dataset:
+    """Give `source` the name in its fullest spelling: with the most groups, without a tail of empty components."""
+    written = {str(one.get("PatientName") or ""): one for one in reversed(sources)}
+    if len(written) > 1:
+        fullest = max(written, key=lambda name: (len(name.replace("^", "").replace(" ", "")), -len(name), name))
+        same_letters = written[fullest].get("SpecificCharacterSet") == source.get("SpecificCharacterSet")
+        if same_letters and "PatientName" in (valid := writable(written[fullest])):
+            source["PatientName"] = valid["PatientName"]
+    return source
 
 
 def stamp(dataset: Dataset, identity: ResultIdentity, series_description: str) -> None:
@@ -119,15 +141,29 @@ def _blank_patient_and_study(header: Dataset, source: Dataset) -> None:
 
 def _require_one_value(sources: Sequence[Dataset], keywords: Sequence[str], reason: str) -> None:
     for keyword in keywords:
-        values = {str(source.get(keyword) or "") for source in sources}
-        if keyword not in {"PatientID", "StudyInstanceUID"}:
-            values -= {""}
-        if len(values) > 1:
+        meanings = {_meaning(source, keyword) for source in sources}
+        count = max(len(set(group)) for group in _by_group(meanings, keyword))
+        if count > 1:
             raise NotAnalysable(
                 reason,
-                f"The images of one study disagree in {keyword} ({len(values)} different values); "
+                f"The images of one study disagree in {keyword} ({count} different values); "
                 "correct the study at its source and send it again.",
             )
+
+
+def _meaning(source: Dataset, keyword: str) -> tuple[str, ...]:
+    """Return what a value says, of a name each group: alphabetic, ideographic, phonetic."""
+    text = unicodedata.normalize("NFC", str(source.get(keyword) or ""))
+    if keyword != "PatientName":
+        return (text.strip(),)
+    return tuple("^".join(part.strip() for part in group.split("^")).rstrip("^") for group in text.split("="))
+
+
+def _by_group(meanings: set[tuple[str, ...]], keyword: str) -> Iterator[list[str]]:
+    """Yield for each group what the sources say; a group that a source lacks contradicts nothing."""
+    must_be_said = keyword in {"PatientID", "StudyInstanceUID"}
+    for values in zip_longest(*meanings, fillvalue=""):
+        yield [value for value in values if value or must_be_said]
 
 
 def _copy_patient_and_study(dataset: Dataset, source: Dataset) -> None:

@@ -78,6 +78,12 @@ def have_places(sources: Sequence[Dataset]) -> bool:
     return _slice_thickness_mm(sources) is not None and all(_has_place(source) for source in sources)
 
 
+def lacking_place(sources: Sequence[Dataset]) -> str:
+    """Return which attributes that put images into the patient some of these lack."""
+    lacking = [one for one in _PLACE if not all(source.get(one) for source in sources)]
+    return ", ".join(lacking) or ", ".join((*_PLACE, "SliceThickness"))
+
+
 def _has_place(source: Dataset) -> bool:
     counts = (len(value) if isinstance(value := source.get(one), MultiValue) else bool(value) for one in _PLACE)
     return tuple(counts) == (True, 6, 3, 2)

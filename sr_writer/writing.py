@@ -65,6 +65,14 @@ BUILD_ERRORS: tuple[type[Exception], ...] = (
 )
 
 
+class ImagesLack(Exception):
+    """The images lack what objects of a kind must have, so that none can be made; `what` names the attributes."""
+
+    def __init__(self, what: str) -> None:
+        super().__init__(f"The images lack {what}.")
+        self.what = what
+
+
 class Attempt:
     """Makes kind by kind; errors of the classes `passed_over` end a kind and are noted, all others are raised."""
 
@@ -78,10 +86,16 @@ class Attempt:
         try:
             for one in objects:
                 made.append(one)  # noqa: PERF402 - what is made before an error counts
+        except ImagesLack as lack:
+            self._note(kind, lack, len(made), lack.what)
         except self._passed_over as error:
-            name, where = ARTIFACT_KINDS[kind].readers_say, _origin(error)
-            self.not_made.append(NotMade(kind=kind, name=name, error=type(error).__name__, where=where, made=len(made)))
+            self._note(kind, error, len(made))
         return made
+
+    def _note(self, kind: ArtifactKind, error: Exception, made: int, lacks: str = "") -> None:
+        name, where = ARTIFACT_KINDS[kind].readers_say, _origin(error)
+        note = NotMade(kind=kind, name=name, error=type(error).__name__, where=where, made=made, lacks=lacks)
+        self.not_made.append(note)
 
 
 def _origin(error: Exception) -> str:

@@ -115,7 +115,7 @@ def _made_of(status: int) -> str:
     if isinstance(error, CredentialsRefused):
         return "the destination is suspended until it lets the node in"
     if isinstance(error, ClassRefused):
-        return "parked with the reason; the result is told again in what the receiver takes, if it may"
+        return "parked with the reason; the job is queued again for what the receiver takes, if it may"
     return "parked with the reason" if isinstance(error, DeliveryRefused) else "tried again later, without end"
 
 

@@ -241,12 +241,15 @@ class NotMade:
     where: str
     #: How many objects of the kind were made before.
     made: int = 0
+    #: What the images lack, where that and no error is why.
+    lacks: str = ""
 
     @property
     def sentence(self) -> str:
         """What the readers of the result are told."""
         how_far = f"only {self.made} made" if self.made else "none made"
-        return f"NOT COMPLETE: {self.name} ({self.kind}), {how_far} because of an error of the node ({self.error})."
+        why = f"the images lack {self.lacks}" if self.lacks else f"of an error of the node ({self.error})"
+        return f"NOT COMPLETE: {self.name} ({self.kind}), {how_far} because {why}."
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

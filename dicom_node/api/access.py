@@ -161,7 +161,7 @@ CurrentPrincipal = Annotated[Principal, SignedIn]
 CurrentAccess = Annotated[Access, Depends(access_of)]
 
 
-# --- Slows down guessing: counts failed log-ins per address within the last minute, in bounded memory ----------------
+# --- failed log-ins ------------------------------------------------------------------------------------------------
 
 _WINDOW_S = 60.0
 
@@ -205,7 +205,7 @@ def _group(address: str) -> str:
     return str(ipaddress.ip_network((parsed, 64), strict=False)) if parsed.version == 6 else address
 
 
-# --- The API token: made at the first start, kept in a file only its owner can read, known to the API as a digest ----
+# --- the token -----------------------------------------------------------------------------------------------------
 
 _MIN_LENGTH = 20
 

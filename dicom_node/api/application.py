@@ -24,6 +24,7 @@ from dicom_node.api.routes import (
     uploads,
 )
 from dicom_node.api.routes.events import ChangeFeed
+from dicom_node.index.probe import DatabaseProbe
 
 _DESCRIPTION = (
     "What a DICOM AI node received, decided, found and delivered. Every result is AI output that no human has verified."
@@ -45,6 +46,7 @@ def create_app(parts: ApiParts) -> FastAPI:
     app.state.access = Access(parts.token_digest)
     app.state.body_places = body_places()
     app.state.feed = ChangeFeed(parts.database)
+    app.state.database_probe = DatabaseProbe(parts.database)
     answer_with_problems(app)
     for module in (health, session, studies, retrieve, objects, node, destinations, events, uploads, stow):
         app.include_router(module.router)

@@ -53,7 +53,7 @@ def parts_of(request: Request) -> ApiParts:
 Parts = Annotated[ApiParts, Depends(parts_of)]
 
 
-# --- Parameters of the API, checked before anything is done with them ------------------------------------------------
+# --- parameters ----------------------------------------------------------------------------------------------------
 
 
 def _uid(text: str) -> str:

@@ -71,7 +71,7 @@ def described(*statuses: int) -> dict[int | str, dict[str, Any]]:
 
 
 def answer_with_problems(app: FastAPI) -> None:
-    """Make every expected error of `app` a problem; unexpected ones are the business of `door`."""
+    """Make every expected error of `app` a problem; unexpected ones are the business of `guard`."""
     app.add_exception_handler(ProblemError, _problem_error)
     app.add_exception_handler(NodeError, _node_error)
     app.add_exception_handler(HTTPException, _http_exception)

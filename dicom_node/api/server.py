@@ -27,7 +27,7 @@ class ApiServer:
         self._host = host
         config = uvicorn.Config(
             app,
-            log_config=None,  # uvicorn's few lines go through the node's logging; `door` logs the requests
+            log_config=None,  # uvicorn's few lines go through the node's logging; `guard` logs the requests
             access_log=False,
             server_header=False,
             proxy_headers=False,

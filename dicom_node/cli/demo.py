@@ -78,7 +78,7 @@ def await_results(stage: DemoProcesses, at_least: int = 1) -> list[dict[str, Any
     raise NodeError(f"The results did not come back in {_RESULT_LIMIT_S:.0f} s. The logs are in {stage.folder}.")
 
 
-# --- showing what came back ---
+# --- showing what came back ----------------------------------------------------------------------------------------
 
 
 def _show(stage: DemoProcesses, studies: Sequence[Mapping[str, Any]], truth: PhantomTruth | None) -> None:

@@ -38,8 +38,7 @@ def opened(options: argparse.Namespace) -> Iterator[Database]:
         )
     database = Database(settings.database_url)
     try:
-        if database.schema_version() is None:
-            raise SettingsError("The database is empty: no node has run on it. Check database.url, or start the node.")
+        database.check_schema()
         yield database
     finally:
         database.close()
@@ -124,7 +123,7 @@ def rerun(options: argparse.Namespace) -> int:
     return 0
 
 
-# --- rules explain: every clause of every route, true or false, for a study or for files ----------------------------
+# --- rules explain -------------------------------------------------------------------------------------------------
 
 
 def explain(options: argparse.Namespace) -> int:

@@ -342,5 +342,5 @@ class JobOutcome:
     message: str = ""
     artifacts: tuple[Artifact, ...] = ()
     summary: Mapping[str, object] = field(default_factory=dict)
-    #: Keys of the output sets it was told in.
+    #: Keys of the output sets it was made in.
     output_keys: tuple[str, ...] = ()

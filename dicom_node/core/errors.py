@@ -153,4 +153,4 @@ class DeliveryRefused(DeliveryError):
 
 
 class ClassRefused(DeliveryRefused):
-    """The destination takes no objects of this SOP class; the result may be told in another."""
+    """The destination takes no objects of this SOP class; the result may be made in another."""

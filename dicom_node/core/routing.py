@@ -9,9 +9,9 @@ from dataclasses import asdict, dataclass, replace
 from dicom_node.core.entities import Instance, Route, Series, Study
 from dicom_node.core.predicates import Clause, check_attribute, evaluate, number_in
 
-#: Attributes the node itself knows of every series, besides what it reads from the headers.
-NODE_ATTRIBUTES = frozenset(
-    {"sop_class_uid", "transfer_syntax_uid", "calling_ae_title", "called_ae_title", "source_host", "instances"}
+#: What a series is known by besides the attributes of its headers.
+OWN_ATTRIBUTES = frozenset(
+    {"instances", "sop_class_uid", "transfer_syntax_uid", "calling_ae_title", "called_ae_title", "source_host"}
 )
 
 #: Rank key that puts series with ImageType ORIGINAL first.
@@ -128,12 +128,6 @@ def _closest(alternatives: Alternatives, attributes: Attributes, asked_by: str) 
     return tuple(replace(clause, asked_by=asked_by) for clause in best)
 
 
-#: What a series is known by besides the attributes of its headers.
-OWN_ATTRIBUTES = frozenset(
-    {"instances", "sop_class_uid", "transfer_syntax_uid", "calling_ae_title", "called_ae_title", "source_host"}
-)
-
-
 def _instance_attributes(instance: Instance) -> Iterable[tuple[str, str]]:
     yield from instance.attributes.items()
     yield "sop_class_uid", instance.sop_class_uid
@@ -204,7 +198,7 @@ def _is_original(attributes: Attributes) -> bool:
     return any(value.split("\\")[0].upper() == "ORIGINAL" for value in attributes.get("image_type", ()))
 
 
-# --- telling -----------------------------------------------------------------------------------------------------
+# --- the reason in words -----------------------------------------------------------------------------------------
 
 
 def _reason(route_name: str, matched: bool, candidates: Sequence[Candidate], tie: bool) -> str:

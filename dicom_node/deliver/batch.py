@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
@@ -16,13 +16,13 @@ from dicom_node.core.errors import (
     DeliveryRefused,
     DestinationAway,
 )
+from dicom_node.core.retry_after import LONGEST_WAIT_S
 from dicom_node.deliver.outage import BackOff
-from dicom_node.deliver.outgoing import Outgoing, Sender
+from dicom_node.deliver.outgoing import Outgoing, Sender, Sent
 from dicom_node.deliver.peer_capabilities import CapabilityProbe
 from dicom_node.index import deliveries
 from dicom_node.index.database import Database
 from dicom_node.index.deliveries import DeliveryBatch, DeliveryItem, RefusedItem
-from dicom_node.index.due import LONGEST_WAIT_S
 from dicom_node.storage.spool import Spool
 
 #: After so many failures of a picture the report goes without it; that the destination was away is none.
@@ -75,7 +75,7 @@ class BatchDelivery:
         """Send what the report refers to, then the report, then what withdraws earlier ones; return what came of it.
 
         A report waits for its pictures, but not for ever: an object that keeps failing must not hide the findings.
-        What the destination refuses for its class has the result told again, and then the rest is not sent.
+        What the destination refuses for its class may queue the job again, and then the rest is not sent.
         """
         reports = [item for item in batch.items if item.artifact.kind is ArtifactKind.STRUCTURED_REPORT]
         notes = [item for item in batch.items if item.artifact.kind is ArtifactKind.REJECTION_NOTE]
@@ -100,9 +100,9 @@ class BatchDelivery:
             self._park(batch, sent.refused)
             self._give_back(batch, waiting, str(sent.why))
             return True
-        return self._is_told_again(batch, sent, waiting)
+        return self._is_requeued(batch, sent, waiting)
 
-    def _is_told_again(self, batch: DeliveryBatch, sent: SentItems, waiting: Sequence[DeliveryItem]) -> bool:
+    def _is_requeued(self, batch: DeliveryBatch, sent: SentItems, waiting: Sequence[DeliveryItem]) -> bool:
         """Park what is refused for its class, in one step with what follows from it: a power cut leaves both undone."""
         if not sent.refused:
             return False
@@ -132,13 +132,25 @@ class BatchDelivery:
         open_items = {item.artifact.uid: item for item in items}
         outgoing = [Outgoing(item.artifact, self._spool.path(item.artifact.object_key)) for item in items]
         result = SentItems()
-        for sent in self._make_sender().send(outgoing) if outgoing else ():
+        for sent in self._answers(batch.destination, outgoing):
             item = open_items.pop(sent.artifact_uid)
             result = result.and_then(self._settled(batch, item, self._judged(batch, sent.error), sent.note))
         silence = DeliveryDeferred("The destination gave no answer for this object.")
         for item in open_items.values():
             result = result.and_then(self._settled(batch, item, silence, ""))
         return result
+
+    def _answers(self, destination: str, outgoing: Sequence[Outgoing]) -> Iterator[Sent]:
+        """Yield what the destination answers; after a fault of the node's own, that what is left must wait."""
+        left = {one.artifact.uid: None for one in outgoing}
+        try:
+            for sent in self._make_sender().send(outgoing) if outgoing else ():
+                left.pop(sent.artifact_uid, None)
+                yield sent
+        except Exception as error:  # noqa: BLE001 - what fails for one parcel is put off like any other, and told
+            _log.exception("sending failed unexpectedly", extra={"destination": destination})
+            why = f"The node failed at sending ({type(error).__name__}); its log says where. It is tried again."
+            yield from (Sent(uid, DeliveryDeferred(why), "") for uid in left)
 
     def _judged(self, batch: DeliveryBatch, error: DeliveryError | None) -> DeliveryError | None:
         is_for_itself = isinstance(error, CredentialsRefused) and batch.job_key in self.suspects

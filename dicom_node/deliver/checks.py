@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -15,14 +15,16 @@ from dicom_node.core.capability_match import PeerCapabilities, WantedOutputs, in
 from dicom_node.core.errors import CredentialsRefused, DeliveryError, DeliveryRefused, DestinationAway
 from dicom_node.deliver.kinds.kind import Answer
 from dicom_node.deliver.web import LOGIN_REFUSED, authentication
-from dicom_node.dimse.greeting import echo
 from dicom_node.dimse.negotiation import Remote
-from dicom_node.dimse.probe import echo as verify
+from dicom_node.dimse.probe import echo, probe_peer
+from dicom_node.fhir.client.reading import children, text
 from dicom_node.storage.folder import existing_part, why_not_writable
 
+#: An identifier that nobody has; what matters is that the search is allowed.
+_NOBODY = "identifier=urn:dicom-node:doctor%7Cnone&_count=1"
 #: Requests that cost a server little: a path and the media type asked for.
 ONE_STUDY = ("studies?limit=1", "application/dicom+json")
-NO_REPORT = ("DiagnosticReport?identifier=urn:dicom-node:doctor%7Cnone&_count=1", "application/fhir+json")
+NO_REPORT = (f"DiagnosticReport?{_NOBODY}", "application/fhir+json")
 #: A gateway's words for a server that is not there (RFC 9110 15.6.3-15.6.5).
 _AWAY = frozenset({502, 503, 504})
 #: Whoever answers later than this is not back yet.
@@ -32,27 +34,27 @@ _REACHED_WITHIN_S = 5.0
 def check_dicom(remote: Remote, wanted: WantedOutputs) -> Answer:
     """Ask for every class of result; what the settings want and the peer does not take is for a person to settle."""
     try:
-        answer = echo(remote, RESULT_CLASSES)
+        answer = probe_peer(remote, with_echo=True)
     except DeliveryError as error:
         advice = f"Check ae_title, host and port, and that it knows AE title {remote.calling_ae_title} of this machine."
         return Answer(False, str(error), advice)
-    fitted = match_capabilities(wanted, PeerCapabilities(accepted=answer.accepted))
+    fitted = match_capabilities(wanted, PeerCapabilities(accepted=frozenset(answer.accepted)))
     takes = ", ".join(kind for uid, kind in RESULT_CLASSES.items() if uid in answer.accepted) or "no result at all"
     gets = ", ".join(in_words(fitted.outputs))
-    text = f"{remote.called_ae_title} ({answer.implementation}) answers; takes {takes}; gets {gets}"
+    told = f"{remote.called_ae_title} ({answer.implementation}) answers; takes {takes}; gets {gets}"
     lacking = [one for one in fitted.left_out if not one.startswith("takes no SR comprehensive")]
     if fitted.problem:
-        return Answer(False, f"{text}; {fitted.problem}", _advice_on_reports(answer.accepted))
+        return Answer(False, f"{told}; {fitted.problem}", _advice_on_reports(answer.accepted))
     if lacking:
         advice = "Let the PACS accept that, or turn it off in outputs of this destination."
-        return Answer(False, f"{text}; {'; '.join(lacking)}", advice)
-    return Answer(True, text)
+        return Answer(False, f"{told}; {'; '.join(lacking)}", advice)
+    return Answer(True, told)
 
 
 def reach_dicom(remote: Remote) -> None:
     """C-ECHO; a peer that answers without taking that is there, too. Raises `DeliveryDeferred`."""
     with suppress(DeliveryRefused):
-        verify(replace(remote, timeout_s=min(remote.timeout_s, _REACHED_WITHIN_S)))
+        echo(replace(remote, timeout_s=min(remote.timeout_s, _REACHED_WITHIN_S)))
 
 
 def reach_web(peer: WebPeer, asked: tuple[str, str], timeout_s: float) -> None:
@@ -79,14 +81,16 @@ def check_dicomweb(peer: WebPeer, timeout_s: float) -> Answer:
     return Answer(True, f"{peer.url} answers QIDO-RS")
 
 
-def check_fhir(peer: WebPeer, timeout_s: float) -> Answer:
-    """Read the CapabilityStatement, and try the login on a search that finds nothing.
+def check_fhir(peer: WebPeer, timeout_s: float, *, finds_patients: bool) -> Answer:
+    """Read the CapabilityStatement, and try the login on searches that find nothing.
 
-    Most servers show ``/metadata`` to anybody, so that alone does not prove the login.
+    Most servers show ``/metadata`` to anybody, so that alone does not prove the login. Where the node must find the
+    patients (`finds_patients`), the search for a Patient must be allowed as well.
     """
+    searched = ["DiagnosticReport", *(["Patient"] if finds_patients else [])]
     try:
         response = _get(peer, "metadata", "application/fhir+json", timeout_s)
-        search = _get(peer, *NO_REPORT, timeout_s)
+        searches = {kind: _get(peer, f"{kind}?{_NOBODY}", "application/fhir+json", timeout_s) for kind in searched}
     except httpx.HTTPError as error:
         return _unreachable(peer, error)
     try:
@@ -96,8 +100,10 @@ def check_fhir(peer: WebPeer, timeout_s: float) -> Answer:
         return _unwilling(peer, response, "url must be the FHIR base, the part before /metadata")
     if not version.startswith("4.0"):
         return Answer(False, f"{peer.url} speaks FHIR {version}", "Use its R4 (4.0.1) address.")
-    if search.status_code in LOGIN_REFUSED:
-        return _unwilling(peer, search, "")
+    for kind, search in searches.items():
+        if search.status_code in LOGIN_REFUSED:
+            advice = f"Check token, or username and password, and that the node may search {kind}."
+            return Answer(False, f"{peer.url} answers HTTP {search.status_code} to a search for {kind}", advice)
     return Answer(True, f"{peer.url} speaks FHIR {version}{_how_sent(statement)}")
 
 
@@ -128,7 +134,10 @@ def _advice_on_reports(accepted: Collection[str]) -> str:
 def _get(peer: WebPeer, path: str, accept: str, timeout_s: float) -> httpx.Response:
     address = f"{peer.url.rstrip('/')}/{path}"
     auth = authentication(peer)
-    return httpx.get(address, headers={"Accept": accept}, auth=auth, timeout=timeout_s, follow_redirects=False)
+    try:
+        return httpx.get(address, headers={"Accept": accept}, auth=auth, timeout=timeout_s, follow_redirects=False)
+    except (httpx.InvalidURL, UnicodeError) as error:  # a host that cannot be looked up, by its letters or length
+        raise httpx.UnsupportedProtocol(str(error)) from error
 
 
 def _unreachable(peer: WebPeer, error: httpx.HTTPError) -> Answer:
@@ -141,13 +150,6 @@ def _unwilling(peer: WebPeer, response: httpx.Response, otherwise: str) -> Answe
     return Answer(False, f"{peer.url} answers HTTP {response.status_code}", advice)
 
 
-def _how_sent(statement: dict[str, object]) -> str:
-    rest = statement.get("rest")
-    interactions = list(_system_interactions(rest if isinstance(rest, list) else ()))
-    return ", without transactions: sent one by one" if interactions and "transaction" not in interactions else ""
-
-
-def _system_interactions(rest: Iterable[object]) -> Iterable[str]:
-    for part in rest:
-        if isinstance(part, dict):
-            yield from (str(one.get("code")) for one in part.get("interaction", ()))
+def _how_sent(statement: object) -> str:
+    codes = {text(one, "code") for rest in children(statement, "rest") for one in children(rest, "interaction")}
+    return ", without transactions: sent one by one" if codes and "transaction" not in codes else ""

@@ -21,6 +21,7 @@ from dicom_node.core.errors import (
     DestinationAway,
     IndexUnavailable,
 )
+from dicom_node.core.retry_after import LONGEST_WAIT_S
 from dicom_node.deliver.batch import BatchDelivery, SentItems, wished_s
 from dicom_node.deliver.outage import BackOff, Outage
 from dicom_node.deliver.outgoing import Sender
@@ -29,7 +30,6 @@ from dicom_node.end import VitalThread
 from dicom_node.index import deliveries, destinations
 from dicom_node.index.database import Database
 from dicom_node.index.deliveries import Claimant, DeliveryBatch
-from dicom_node.index.due import LONGEST_WAIT_S
 from dicom_node.storage.spool import Spool
 
 _POLL_S = 1.0
@@ -113,7 +113,7 @@ class DestinationWorker:
             return is_due and self._may_send(is_suspended=is_suspended) and self.deliver_once()
         except IndexUnavailable as error:
             _log.error("outbox waits for the database", extra={"destination": self._destination, "why": str(error)})
-        except Exception as error:  # noqa: BLE001 - the delivery door: a fault in one parcel must not end deliveries
+        except Exception as error:  # noqa: BLE001 - the delivery door: a fault in one batch must not end deliveries
             _log.exception("delivery failed unexpectedly", extra={"destination": self._destination})
             self._is_out(DeliveryDeferred(f"Unexpected {type(error).__name__}."))
         return False

@@ -10,7 +10,7 @@ from datetime import UTC, datetime, timedelta
 from dicom_node.config.settings import Settings
 from dicom_node.core.artifact_kinds import RESULT_CLASSES
 from dicom_node.core.errors import DeliveryError
-from dicom_node.deliver.kinds.kind import Caller, DestinationKind
+from dicom_node.deliver.kinds.kind import DestinationKind, caller_of
 from dicom_node.deliver.profiles import Profiles
 from dicom_node.dimse.probe import AgreedContexts
 from dicom_node.index import peer_memory as peers
@@ -49,10 +49,10 @@ class CapabilityProbe:
     def refuses(
         self, database: Database, batch: DeliveryBatch, refused: Iterable[RefusedItem], waiting: Iterable[DeliveryItem]
     ) -> bool:
-        """Believe a refusal of classes, and where it changes what the destination gets, have the result told again.
+        """Believe a refusal of classes, and where it changes what the destination gets, queue the job again.
 
         Then `waiting`, the rest of the batch, is not owed until that has planned what is. `False`: send on, since
-        nothing else would come. What else it takes is asked at once, so that one telling is enough.
+        nothing else would come. What else it takes is asked at once, so that one more run is enough.
         """
         name, now, given = self._peer[0], _now(), list(refused)
         items = [one.item for one in given]
@@ -68,7 +68,7 @@ class CapabilityProbe:
             if all(not one.artifact.output_keys or wanted in one.artifact.output_keys for one in items):
                 return False
             kinds = ", ".join(dict.fromkeys(_kind(one) for one in items))
-            why = f"{name} does not take {kinds}: the result is told again in what it takes."
+            why = f"{name} does not take {kinds}: the job is queued again, for what it takes."
             if not requeue(connection, batch.job_key, why, now):
                 return False
             cancel_untried(connection, batch, list(waiting))
@@ -103,8 +103,8 @@ def capability_probe(destination: DestinationKind, profiles: Profiles, settings:
     """Return what knows a destination; `None` for one that takes whatever it gets."""
     if not destination.address:
         return None
-    caller = Caller(settings.node.ae_title, settings.delivery.timeout_s, settings.dicom_tls)
-    return CapabilityProbe(destination.name, profiles, destination.probe(caller), settings.delivery.ask_again_s)
+    probe_peer = destination.probe(caller_of(settings))
+    return CapabilityProbe(destination.name, profiles, probe_peer, settings.delivery.ask_again_s)
 
 
 def _is_within(span: timedelta, since: datetime, now: datetime) -> bool:

@@ -29,7 +29,7 @@ class Profile:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeliveryPlan:
-    """The output sets of one telling, that of the first destination first, and who gets which."""
+    """The output sets of one result, that of the first destination first, and who gets which."""
 
     output_sets: tuple[OutputSet, ...]
     destinations: tuple[Destination, ...]

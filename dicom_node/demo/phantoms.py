@@ -188,7 +188,7 @@ def _set_pixels(dataset: Dataset, stored: NDArray[np.uint16], *, bits_stored: in
     dataset["PixelData"].VR = "OW"
 
 
-# --- A geometric chest: ellipsoids, cylinders and spheres, in patient coordinates (LPS, millimetres) -----------------
+# --- a geometric chest, in patient coordinates (LPS, millimetres) --------------------------------------------------
 
 Bools = NDArray[np.bool_]
 Floats = NDArray[np.floating[Any]]

@@ -23,7 +23,7 @@ from dicom_node.dimse.command_set import (
     fragments,
     read_command,
 )
-from dicom_node.dimse.line import LONGEST_ANSWER_BYTES, P_DATA, Line, Trouble
+from dicom_node.dimse.line import LONGEST_ANSWER_BYTES, P_DATA, Line, PeerErrors
 from dicom_node.dimse.negotiation import Proposal, Remote, read_acceptance, request_pdu
 
 #: The least a PDU that is sent may hold, whatever a peer says it takes.
@@ -34,8 +34,8 @@ _MOST_ANSWER_FRAGMENTS = 16
 class Association:
     """An open association; a context manager that releases it, or aborts when left by an error."""
 
-    #: What becomes of trouble; the longest PDU asked for, read, and sent (also to a peer that takes longer ones).
-    trouble: ClassVar[Trouble]
+    #: What it raises for its peer; the longest PDU asked for, read, and sent (also to a peer that takes longer ones).
+    peer_errors: ClassVar[PeerErrors]
     asked_pdu_bytes: ClassVar[int]
     longest_read_bytes: ClassVar[int] = LONGEST_ANSWER_BYTES
     longest_sent_bytes: ClassVar[int]
@@ -43,11 +43,11 @@ class Association:
     def __init__(self, remote: Remote, proposed: Sequence[Proposal], stored_here: Iterable[str] = ()) -> None:
         """Connect and negotiate; for the SOP classes `stored_here` this node offers to be the one who stores.
 
-        Raises the error of `trouble` when there is no one, and that of its `rejection` when they say no.
+        Raises the error of `peer_errors` when there is no one, and that of its `rejection` when they say no.
         """
         self._remote = remote
         self._fragments: deque[tuple[int, int, memoryview]] = deque()
-        self._line = Line(remote, self.trouble)
+        self._line = Line(remote, self.peer_errors)
         try:
             with self._line.explained("answering the association request"):
                 request = request_pdu(remote, proposed, self.asked_pdu_bytes, stored_here)
@@ -57,8 +57,9 @@ class Association:
             raise
         #: Accepted contexts: ID to (abstract syntax, transfer syntax).
         self.contexts: Mapping[int, tuple[str, str]] = {id_: names for names, id_ in accepted.context_ids.items()}
-        #: What the peer calls itself.
+        #: What the peer calls itself, and the Implementation Class UID that it gives.
         self.implementation = accepted.implementation
+        self.implementation_class_uid = accepted.implementation_class_uid
         longest = min(accepted.max_pdu_bytes or self.longest_sent_bytes, self.longest_sent_bytes)
         self._max_pdu_bytes = max(_SMALLEST_PDU_BYTES, longest)
 

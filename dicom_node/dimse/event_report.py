@@ -12,7 +12,7 @@ from pynetdicom.dsutils import encode
 from dicom_node.core.errors import DeliveryDeferred
 from dicom_node.dimse.association import Association
 from dicom_node.dimse.command_set import Field, event_report_command
-from dicom_node.dimse.line import Trouble
+from dicom_node.dimse.line import PeerErrors
 from dicom_node.dimse.negotiation import Remote, deferred_rejection
 from dicom_node.dimse.vocabulary import PLAIN_TRANSFER_SYNTAXES, STORAGE_COMMITMENT, STORAGE_COMMITMENT_INSTANCE
 
@@ -30,7 +30,7 @@ class CommitmentOutcome:
 class _ReportAssociation(Association):
     """An association on which one report is sent. Raises `DeliveryDeferred` when there is no one, or they say no."""
 
-    trouble = Trouble(DeliveryDeferred, "Tried again later.", partial(deferred_rejection, section="peer"))
+    peer_errors = PeerErrors(DeliveryDeferred, "Tried again later.", partial(deferred_rejection, section="peer"))
     asked_pdu_bytes = 65536  # responses are commands only
     longest_sent_bytes = 131072
 

@@ -28,9 +28,9 @@ _PDU_HEAD = struct.Struct(">BxL")
 
 
 @dataclass(frozen=True, slots=True)
-class Trouble:
-    """What a caller makes of trouble on the line: his error, the advice that ends each of its sentences, and the error
-    that a rejection is."""
+class PeerErrors:
+    """What a requestor raises for its peer: the error for one that is lost or confused, the advice that ends its
+    sentence, and what makes the error for a rejection."""
 
     error: type[NodeError]
     advice: str
@@ -38,12 +38,12 @@ class Trouble:
 
 
 class Line:
-    """A connection to a peer. Every method raises the error of `trouble` when the peer is lost or talks nonsense."""
+    """A connection to a peer. Every method raises the error of `errors` when the peer is lost or confused."""
 
-    def __init__(self, remote: Remote, trouble: Trouble) -> None:
+    def __init__(self, remote: Remote, errors: PeerErrors) -> None:
         """Connect."""
         self._remote = remote
-        self._trouble = trouble
+        self._errors = errors
         self._has_answered = False
         try:
             self._socket = socket.create_connection((remote.host, remote.port), timeout=remote.timeout_s)
@@ -70,7 +70,7 @@ class Line:
         if kind == wanted:
             return body
         if kind == _ASSOCIATE_RJ:
-            raise self._trouble.rejection(self._remote, _PDU_HEAD.pack(kind, length) + body)
+            raise self._errors.rejection(self._remote, _PDU_HEAD.pack(kind, length) + body)
         if kind == _ABORT:
             raise self.failure("aborted the association. Does it know this node and allow this? Its log may say.")
         raise self.failure(f"sent PDU type 0x{kind:02X} out of turn.")
@@ -130,7 +130,7 @@ class Line:
         except OSError as error:
             plain.close()
             why = error.strerror or str(error)
-            raise self.failure(f"cannot be called: {why}. Check tls_ca and [dicom_tls] of this node.") from error
+            raise self.failure(f"cannot be called: {why}. Check tls_ca, client_certificate and [dicom_tls].") from error
         try:
             return context.wrap_socket(plain, server_hostname=tls.server_name if context.check_hostname else None)
         except ssl.SSLCertVerificationError as error:
@@ -148,7 +148,7 @@ class Line:
 
     def failure(self, what: str) -> NodeError:
         """Return the error that says what the peer did."""
-        return self._trouble.error(f"{self._remote} {what} {self._trouble.advice}".rstrip())
+        return self._errors.error(f"{self._remote} {what} {self._errors.advice}".rstrip())
 
     def _read(self, length: int, deadline: float) -> bytearray:
         received = bytearray(length)

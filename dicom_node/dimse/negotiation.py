@@ -21,12 +21,10 @@ from dicom_node.core.errors import CredentialsRefused, DeliveryDeferred, Destina
 from dicom_node.core.uids import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 from dicom_node.dimse.dicom_file import DicomFile
 from dicom_node.dimse.tls import Tls
+from dicom_node.dimse.vocabulary import APPLICATION_CONTEXT
 
 #: An association has at most 128 contexts: their IDs are odd and one byte long (PS3.8 9.3.2.2).
 MAX_CONTEXTS = 128
-#: Verification SOP Class (PS3.4 A.4), the C-ECHO.
-VERIFICATION = "1.2.840.10008.1.1"
-_APPLICATION_CONTEXT = "1.2.840.10008.3.1.1.1"
 
 T = TypeVar("T")
 _UserInformation = (
@@ -85,6 +83,7 @@ class Accepted:
     context_ids: Mapping[tuple[str, str], int]
     max_pdu_bytes: int
     implementation: str = ""
+    implementation_class_uid: str = ""
 
 
 def request_pdu(
@@ -95,7 +94,7 @@ def request_pdu(
     For the SOP classes `stored_here` the node offers to be the one who stores (role selection, PS3.7 D.3.3.4).
     """
     primitive = A_ASSOCIATE()
-    primitive.application_context_name = UID(_APPLICATION_CONTEXT)
+    primitive.application_context_name = UID(APPLICATION_CONTEXT)
     primitive.calling_ae_title = remote.calling_ae_title
     primitive.called_ae_title = remote.called_ae_title
     primitive.presentation_context_definition_list = [_context(number, one) for number, one in enumerate(proposed)]
@@ -119,8 +118,9 @@ def read_acceptance(pdu: bytes, proposed: Sequence[Proposal]) -> Accepted:
     user_information = acceptance.user_information
     if user_information is None:
         return Accepted(context_ids, 0)
-    name = user_information.implementation_version_name or user_information.implementation_class_uid or ""
-    return Accepted(context_ids, user_information.maximum_length or 0, str(name).strip())
+    class_uid = str(user_information.implementation_class_uid or "")
+    name = str(user_information.implementation_version_name or class_uid).strip()
+    return Accepted(context_ids, user_information.maximum_length or 0, name, class_uid)
 
 
 #: (source, reason) of a rejection (PS3.8 9.3.4) that people can do something about.

@@ -11,10 +11,8 @@ from pydicom.uid import (
     MPEG2MPML,
     MPEG4HP41,
     ExplicitVRBigEndian,
-    ExplicitVRLittleEndian,
     HTJ2KLossless,
     HTJ2KLosslessRPCL,
-    ImplicitVRLittleEndian,
     JPEG2000Lossless,
     JPEGBaseline8Bit,
     JPEGExtended12Bit,
@@ -38,7 +36,8 @@ from dicom_node.dimse.command_set import (
     command_set,
     read_command,
 )
-from dicom_node.dimse.line import Trouble
+from dicom_node.dimse.dicom_file import UNCOMPRESSED
+from dicom_node.dimse.line import PeerErrors
 from dicom_node.dimse.negotiation import MAX_CONTEXTS, Proposal, Remote, read_rejection
 
 _MAX_PDU_BYTES = 131072
@@ -62,7 +61,7 @@ class RetrieveAssociation(Association):
     """An association on which is asked and received. Raises `SourceUnavailable` when there is no one, `SourceRefused`
     when they say no."""
 
-    trouble = Trouble(SourceUnavailable, "Ask again later.", _rejection)
+    peer_errors = PeerErrors(SourceUnavailable, "Ask again later.", _rejection)
     asked_pdu_bytes = longest_read_bytes = longest_sent_bytes = _MAX_PDU_BYTES
 
     _unread: Iterator[memoryview] = iter(())
@@ -98,7 +97,7 @@ class RetrieveAssociation(Association):
             yield piece
 
 
-# --- What a Query/Retrieve user says (PS3.7 9.1.2 to 9.1.4, PS3.4 C.4) -----------------------------------------------
+# --- commands (PS3.7 9.1.2 to 9.1.4, PS3.4 C.4) --------------------------------------------------------------------
 
 #: Query/Retrieve, Study Root (PS3.4 C.6.2).
 STUDY_ROOT_FIND = "1.2.840.10008.5.1.4.1.2.2.1"
@@ -142,9 +141,8 @@ def store_response(command: Command, status: int) -> bytes:
     )
 
 
-# --- Which storage contexts a C-GET proposes: each SOP class with each encoding, so that bytes come as they are stored
+# --- the storage contexts that a C-GET proposes --------------------------------------------------------------------
 
-UNCOMPRESSED = (ExplicitVRLittleEndian, ImplicitVRLittleEndian)
 #: In order of worth, where not all fit. Deflated is left out: a small one can hold the processor for minutes.
 _SYNTAXES = (
     *UNCOMPRESSED, JPEGLosslessSV1, JPEG2000Lossless, JPEGBaseline8Bit, RLELossless, JPEG2000, JPEGLSLossless,

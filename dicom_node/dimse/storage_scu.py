@@ -22,10 +22,9 @@ from dicom_node.dimse.command_set import (
     p_data_head,
 )
 from dicom_node.dimse.dicom_file import DicomFile, opened, read_dicom_file, transcoded
-from dicom_node.dimse.line import Trouble
+from dicom_node.dimse.line import PeerErrors
 from dicom_node.dimse.negotiation import (
     MAX_CONTEXTS,
-    VERIFICATION,
     Proposal,
     Remote,
     deferred_rejection,
@@ -33,12 +32,13 @@ from dicom_node.dimse.negotiation import (
     proposals,
 )
 from dicom_node.dimse.statuses import error_of, note_of
+from dicom_node.dimse.vocabulary import VERIFICATION
 
 
 class StoreAssociation(Association):
     """An association on which objects are sent. Raises `DeliveryDeferred` when there is no one, or they say no."""
 
-    trouble = Trouble(DeliveryDeferred, "Tried again later.", deferred_rejection)
+    peer_errors = PeerErrors(DeliveryDeferred, "Tried again later.", deferred_rejection)
     asked_pdu_bytes = 65536  # responses are commands only
     longest_sent_bytes = 262144
 
@@ -96,7 +96,7 @@ class StoreAssociation(Association):
         return self.response(Field.C_STORE_RSP, self._message_id)
 
 
-# --- What a C-STORE or C-ECHO user says (PS3.7 9.3.1.1, 9.3.5.1), and an open file as PDUs ---------------------------
+# --- commands (PS3.7 9.3.1.1, 9.3.5.1), and an open file as PDUs ---------------------------------------------------
 
 _MEDIUM = 0x0000
 
@@ -145,7 +145,7 @@ def file_pdus(context_id: int, data_set: BytesIO | FileIO, size_bytes: int, max_
         yield view[: P_DATA_HEAD_BYTES + wanted]
 
 
-# --- Any DICOM files, sent as a modality would: for `dicom-node send`, the demonstration and load tests --------------
+# --- whole folders sent --------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)

@@ -38,11 +38,6 @@ class Tls:
         return context
 
 
-def library_arguments(tls: Tls | None, host: str) -> tuple[ssl.SSLContext, str] | None:
-    """Return `tls` as pynetdicom wants it. Raises `OSError` when a file cannot be used."""
-    return (tls.context(), host if tls.server_name == ANY_NAME else tls.server_name) if tls else None
-
-
 def tls_of(peer: DicomPeer, own: DicomTlsSettings) -> Tls | None:
     """Return how a configured peer is called; `own` is what the node shows and, by default, trusts."""
     if not peer.tls:

@@ -1,5 +1,7 @@
-"""What the acceptor can say: SOP classes, transfer syntaxes, reasons for rejecting and aborting. The conformance
-statement's tables are written from here."""
+"""What is said on associations: SOP classes, transfer syntaxes, reasons for rejecting and aborting.
+
+The tables of the conformance statement are written from here.
+"""
 
 from __future__ import annotations
 
@@ -17,6 +19,8 @@ from pynetdicom.sop_class import (  # type: ignore[attr-defined]  # made at impo
 
 from dicom_node.core.errors import StoreStatus
 
+#: DICOM Application Context (PS3.7 A.2.1).
+APPLICATION_CONTEXT = "1.2.840.10008.3.1.1.1"
 VERIFICATION = str(Verification)
 STORAGE_COMMITMENT = str(StorageCommitmentPushModel)
 STORAGE_COMMITMENT_INSTANCE = str(StorageCommitmentPushModelInstance)

@@ -27,7 +27,8 @@ def check_destinations(settings: Settings) -> list[Check]:
     if not settings.destination:
         advice = "Add a [[destination]]; until then results are only on the node's own page."
         return [Check("destinations", False, "none is configured", advice)]
-    caller = Caller(settings.node.ae_title, TIMEOUT_S, settings.dicom_tls)
+    knows_systems = bool(settings.fhir.patient_system or settings.fhir.issuers)
+    caller = Caller(settings.node.ae_title, TIMEOUT_S, settings.dicom_tls, knows_systems)
     checks = []
     for one in destinations_of(settings):
         answer = one.check(caller, one.wanted(settings.results.sr_sop_class))

@@ -18,8 +18,8 @@ from sqlalchemy.exc import SQLAlchemyError
 import dicom_node
 from dicom_node.config.settings import Settings
 from dicom_node.core.errors import DeliveryError, IndexUnavailable
-from dicom_node.dimse.greeting import Echo, echo
 from dicom_node.dimse.negotiation import Remote
+from dicom_node.dimse.probe import probe_peer
 from dicom_node.doctor.check import TIMEOUT_S, Check, current_user
 from dicom_node.index.database import SCHEMA_HEAD, Database
 from dicom_node.storage.folder import existing_part, why_not_writable
@@ -121,13 +121,13 @@ def _node_answers(settings: Settings) -> frozenset[int]:
     host = "127.0.0.1" if settings.dicom.host in {"0.0.0.0", "::"} else settings.dicom.host  # noqa: S104
     title = settings.node.ae_title
     try:
-        answer: Echo = echo(Remote(host, dicom_port, title, title, TIMEOUT_S))
+        answer = probe_peer(Remote(host, dicom_port, title, title, TIMEOUT_S), with_echo=True)
     except DeliveryError:
         return frozenset()
     return frozenset({dicom_port, *ports.values()}) if answer.is_this_product else frozenset()
 
 
-# --- Make the node known to an Orthanc: one entry in its list of DICOM modalities, verified by an echo from there ----
+# --- made known to an Orthanc --------------------------------------------------------------------------------------
 
 _TIMEOUT_S = 15.0
 _ANY_ADDRESS = {"", "0.0.0.0", "::"}  # noqa: S104 - compared with, not bound

@@ -226,7 +226,7 @@ def _names(values: Sequence[str]) -> Sequence[str]:
     ]
 
 
-# --- drawings: ROC, calibration, where the probabilities lie ---------------------------------------------------------
+# --- drawings ------------------------------------------------------------------------------------------------------
 
 _SIDE_PX, _MARGIN_PX, _TITLE_PX = 360, 56, 40
 _INK, _GRID, _BLUE, _ORANGE = (30, 30, 34), (220, 222, 228), (30, 90, 200), (222, 120, 20)

@@ -81,7 +81,7 @@ def _told(image: LabelledImage, finding: str, answer: dict[str, Any]) -> ImageOu
     return ImageOutcome(image=image, probability=float(found["probability"]), threshold=found["threshold"])
 
 
-# --- one labelled image: DICOM as it is, pictures wrapped as an upload wraps them ------------------------------------
+# --- one labelled image --------------------------------------------------------------------------------------------
 
 _PICTURES = frozenset({".png", ".jpg", ".jpeg"})
 _MAX_MEGAPIXELS = 64

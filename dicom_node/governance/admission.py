@@ -67,7 +67,7 @@ class Admitted:
     declined: Declined | None = None
 
 
-def admit_any(card: ModelCard, parameters: Mapping[str, float]) -> Admitted:  # noqa: ARG001 - as `Admission.admit`
+def admit_any(card: ModelCard, parameters: Mapping[str, float]) -> Admitted:  # noqa: ARG001 - as `ModelAdmission.admit`
     """Admit a model whoever made it: for tests and tools that brought it themselves."""
     return Admitted(card, card.digest)
 
@@ -171,7 +171,7 @@ def _latest_run(card: ModelCard, decisions: Sequence[Decision], rule: Rule) -> D
     return next((d for d in here if d.digest == card.digest), None)
 
 
-# --- on what kind of machine: others may give other numbers ----------------------------------------------------------
+# --- the machine: others may give other numbers --------------------------------------------------------------------
 
 _LIBRARIES = ("numpy", "scipy", "pydicom", "torch", "monai", "onnxruntime", "transformers")
 

@@ -133,7 +133,7 @@ _CHECKS: dict[str, Callable[[ModelCard], str]] = {
 }
 
 
-# --- codes: known schemes, and the check digits of SNOMED CT and LOINC -----------------------------------------------
+# --- codes and their check digits ----------------------------------------------------------------------------------
 
 #: Coding scheme designators a model may answer in (PS3.16 Table 8-1), besides private ones (99…).
 SCHEMES = frozenset({"SCT", "DCM", "LN", "UCUM", "RADLEX", "NCIt", "FMA", "UMLS", "MDC", "I10", "ICD10", "UNS"})

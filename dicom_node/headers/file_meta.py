@@ -96,7 +96,7 @@ def _no_file() -> RefusedObject:
     )
 
 
-# --- The head that every kept object gets ----------------------------------------------------------------------------
+# --- the head that every kept object gets --------------------------------------------------------------------------
 
 #: Never the sender's preamble: it can hide another file type (CVE-2019-11687).
 _PREAMBLE = b"\0" * 128 + b"DICM"

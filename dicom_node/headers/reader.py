@@ -92,7 +92,7 @@ def _read(encoded: Encoded) -> Header | Unreadable:
         return Unreadable(str(refusal))
 
 
-# --- Files of the spool ----------------------------------------------------------------------------------------------
+# --- files of the spool --------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""What reception writes: instances, the study they belong to, and which associations carried it."""
+"""What arrives is entered here: instances, the study they belong to, and which associations carried it."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from sqlalchemy import Connection, and_, insert, or_, select, update
 
 from dicom_node.core.entities import Instance, InstanceRole, SendingPeer, StudyState
 from dicom_node.index.database import insert_of
-from dicom_node.index.events import record
 from dicom_node.index.tables import artifacts, associations, instances, jobs, studies
+from dicom_node.index.timeline import record
 from dicom_node.index.transitions import Change, insert_studies, move_study, supersede_waiting_jobs
 
 #: Stands for a sender nobody remembers: the object was found in the spool after a crash.
@@ -138,7 +138,7 @@ def _note_arrivals(connection: Connection, study: Any, images: Sequence[Instance
 
 
 def _has_images(connection: Connection, uid: str) -> bool:
-    """Tell whether the study has a source image; the look ends at the first, however large the study is."""
+    """Tell whether the study has a source image; the search ends at the first, however large the study is."""
     image = select(instances.c.id).where(instances.c.study_instance_uid == uid, instances.c.role == InstanceRole.SOURCE)
     return connection.execute(image.limit(1)).first() is not None
 

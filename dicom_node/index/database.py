@@ -8,21 +8,39 @@ from __future__ import annotations
 
 import importlib
 import logging
+import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, Engine, create_engine, event, text
-from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url, text
+from sqlalchemy.exc import DatabaseError, DBAPIError, InterfaceError, InternalError, OperationalError
 from sqlalchemy.exc import TimeoutError as NoConnectionFree
 
-from dicom_node.core.errors import IndexUnavailable
+from dicom_node.core.errors import IndexUnavailable, SettingsError
 
 #: Newest migration in `index/migrations/versions`; a test holds it against the folder. Known here so that a start on an
 #: up-to-date database need not load Alembic (half a second).
-SCHEMA_HEAD = "0008"
+SCHEMA_HEAD = "0009"
 
 _BUSY_TIMEOUT_S = 30
+#: How long a caller waits for one of the connections to become free.
+_POOL_TIMEOUT_S = 10
+#: A PostgreSQL server that does not answer, or a network that swallows everything, must not hold a thread for ever:
+#: libpq's own limits for connecting and for bytes that nobody acknowledges (ms), the server's for one statement.
+_POSTGRESQL_LIMITS = {
+    "connect_timeout": "10",
+    "keepalives_idle": "15",
+    "keepalives_interval": "5",
+    "keepalives_count": "3",
+    "tcp_user_timeout": "30000",
+    "options": "-c statement_timeout=60s -c idle_in_transaction_session_timeout=60s",
+}
+#: Held by whoever migrates a PostgreSQL database, so that roles which start at once do it one after another.
+_MIGRATION_LOCK = 0x64696E6F6465
+_READ_ONLY = "25006"  # SQLSTATE read_only_sql_transaction
+_FAILED_TRANSACTION = "25P02"  # in_failed_sql_transaction: a mistake of ours, not of the server
 _log = logging.getLogger(__name__)
 
 
@@ -36,28 +54,44 @@ class Database:
     @contextmanager
     def write(self) -> Iterator[Connection]:
         """One transaction that may write: all of it is committed, or none. Raises `IndexUnavailable`."""
-        with _answering(), self.engine.connect().execution_options(will_write=True) as connection, connection.begin():
+        with (
+            self._answering(),
+            self.engine.connect().execution_options(will_write=True) as connection,
+            connection.begin(),
+        ):
             yield connection
 
     @contextmanager
     def read(self) -> Iterator[Connection]:
         """One consistent view for reading. Raises `IndexUnavailable`."""
-        with _answering(), self.engine.connect() as connection, connection.begin():
+        with self._answering(), self.engine.connect() as connection, connection.begin():
             yield connection
 
     def migrate(self) -> None:
-        """Bring the schema up to `SCHEMA_HEAD`; data is kept. Raises `IndexUnavailable`."""
-        if self.schema_version() == SCHEMA_HEAD:
+        """Bring the schema up to `SCHEMA_HEAD`; data is kept.
+
+        Raises `IndexUnavailable`, and `SettingsError` for a schema that only a newer version of the program knows.
+        """
+        version = self.schema_version()
+        if version == SCHEMA_HEAD:
             return
+        if version is not None and version > SCHEMA_HEAD:
+            raise _newer(version)
         from alembic import command  # noqa: PLC0415 - half a second, and only the first start needs it
         from alembic.config import Config  # noqa: PLC0415
 
         config = Config()
         config.set_main_option("script_location", "dicom_node.index:migrations")
         with self.write() as connection:
+            _wait_for_turn(connection)
             config.attributes["connection"] = connection
             command.upgrade(config, "head")
         _log.info("database schema brought up to date", extra={"schema": SCHEMA_HEAD})
+
+    def require_writes(self) -> None:
+        """Return when the database takes a change (one of no row). Raises `IndexUnavailable`."""
+        with self.write() as connection:
+            connection.execute(text("DELETE FROM alembic_version WHERE 1 = 0"))
 
     def schema_version(self) -> str | None:
         """Return the migration the database stands at, `None` when it is empty."""
@@ -66,9 +100,44 @@ class Database:
                 return None
             return connection.execute(text("SELECT version_num FROM alembic_version")).scalar()
 
+    def check_schema(self) -> None:
+        """Return when the schema is this version's. Raises `SettingsError` where no node, or another, has run on it."""
+        version = self.schema_version()
+        if version is None:
+            raise SettingsError("The database is empty: no node has run on it. Check database.url, or start the node.")
+        if version > SCHEMA_HEAD:
+            raise _newer(version)
+        if version < SCHEMA_HEAD:
+            raise SettingsError(
+                f"The database has schema {version}, older than this program's {SCHEMA_HEAD}. Start the node, which "
+                "brings it up to date; then try again."
+            )
+
     def close(self) -> None:
         """Give back all connections."""
         self.engine.dispose()
+
+    @contextmanager
+    def _answering(self) -> Iterator[None]:
+        """Turn a database that cannot serve now into `IndexUnavailable`; programming errors pass through."""
+        try:
+            yield
+        except NoConnectionFree as error:
+            raise IndexUnavailable("All connections to the database are busy. It is tried again by itself.") from error
+        except DBAPIError as error:
+            why = _why_unavailable(error)
+            if not why:
+                raise
+            # What is well again is another server, or another file, than open connections lead to.
+            self.engine.dispose()
+            raise IndexUnavailable(f"{why} Nothing new is acknowledged until it is well.") from error
+
+
+def _newer(version: str) -> SettingsError:
+    return SettingsError(
+        f"The database has schema {version}, newer than this program's {SCHEMA_HEAD}. Install the version of the node "
+        "that wrote it, or a newer one."
+    )
 
 
 def insert_of(connection: Connection) -> Any:
@@ -77,13 +146,24 @@ def insert_of(connection: Connection) -> Any:
 
 
 def _engine(url: str) -> Engine:
-    if url.startswith("sqlite"):
-        return _sqlite_engine(url)
-    return create_engine(url, pool_pre_ping=True, pool_size=10, max_overflow=30)
+    parsed = make_url(url)
+    if parsed.get_backend_name() == "sqlite":
+        return _sqlite_engine(parsed)
+    limits = {name: value for name, value in _POSTGRESQL_LIMITS.items() if name not in parsed.query}
+    return create_engine(
+        parsed, pool_pre_ping=True, pool_size=10, max_overflow=30, pool_timeout=_POOL_TIMEOUT_S, connect_args=limits,
+        hide_parameters=True,
+    )  # fmt: skip
 
 
-def _sqlite_engine(url: str) -> Engine:
-    engine = create_engine(url, connect_args={"timeout": _BUSY_TIMEOUT_S, "check_same_thread": False})
+def _sqlite_engine(url: URL) -> Engine:
+    connect_args = {"timeout": _BUSY_TIMEOUT_S, "check_same_thread": False}
+    engine = create_engine(url, connect_args=connect_args, hide_parameters=True)
+
+    @event.listens_for(engine, "do_connect")
+    def _keep_private(*_arguments: object) -> None:
+        if url.database and url.database != ":memory:":
+            _make_private(Path(url.database))
 
     @event.listens_for(engine, "connect")
     def _configure(connection: Any, _record: object) -> None:
@@ -99,19 +179,40 @@ def _sqlite_engine(url: str) -> Engine:
     return engine
 
 
-@contextmanager
-def _answering() -> Iterator[None]:
-    """Turn a database that does not answer into `IndexUnavailable`; programming errors pass through."""
-    try:
-        yield
-    except (OperationalError, InterfaceError) as error:
-        raise IndexUnavailable(
-            f"The database does not answer ({type(error.orig).__name__}). Nothing new is acknowledged until it does; "
-            "check database.url and that the server runs."
-        ) from error
-    except NoConnectionFree as error:
-        raise IndexUnavailable("All connections to the database are busy. It is tried again by itself.") from error
-    except DBAPIError as error:
-        if error.connection_invalidated:
-            raise IndexUnavailable("The connection to the database broke. It is tried again by itself.") from error
-        raise
+def _make_private(path: Path) -> None:
+    """Let only its owner read the file, which SQLite would make readable for all; its companions copy its rights.
+
+    One that is there is never opened: closing it would take the locks from every connection of this process (fcntl(2)),
+    and another process that closes the file then removes the log which these still write to.
+    """
+    with suppress(OSError):  # what is wrong with the place, SQLite says better
+        if not path.exists():
+            os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+        elif path.stat().st_mode & 0o077:
+            path.chmod(0o600)
+
+
+def _wait_for_turn(connection: Connection) -> None:
+    """Return when no other process migrates; on SQLite the write lock has seen to that."""
+    if connection.dialect.name == "postgresql":
+        connection.execute(text("SET LOCAL statement_timeout = 0"))
+        connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _MIGRATION_LOCK})
+
+
+def _why_unavailable(error: DBAPIError) -> str:
+    """Return a sentence for an error that is the database's, "" for one that is the program's.
+
+    Bare `DatabaseError` is what SQLite says of a damaged file, and libpq of an answer that makes no sense.
+    `InternalError` is how psycopg2 says that a server turned read-only or that its files are damaged.
+    """
+    code = getattr(error.orig, "pgcode", None)
+    kind = type(error.orig).__name__
+    if code == _READ_ONLY:
+        return "The database is read-only; after a failover let database.url lead to the server that takes changes."
+    if code == _FAILED_TRANSACTION:
+        return ""
+    if isinstance(error, OperationalError | InterfaceError):
+        return f"The database does not answer ({kind}); check database.url and that the server runs."
+    if isinstance(error, InternalError) or type(error) is DatabaseError:
+        return f"The database is damaged, or its answer makes no sense ({kind}); repair it or put a backup back."
+    return "The connection to the database broke; it is tried again by itself." if error.connection_invalidated else ""

@@ -11,7 +11,8 @@ from sqlalchemy import ColumnElement, Connection, Row, and_, func, or_, select, 
 
 from dicom_node.core.entities import Artifact, ArtifactKind, DeliveryState
 from dicom_node.core.lifecycle import OPEN
-from dicom_node.index.due import LONGEST_WAIT_S, is_due
+from dicom_node.core.retry_after import LONGEST_WAIT_S
+from dicom_node.index.due import is_due
 from dicom_node.index.tables import artifacts, deliveries, results
 from dicom_node.index.transitions import NO_LEASE, Change, cancel_deliveries, move_delivery
 
@@ -172,7 +173,7 @@ def _is_held(batch: DeliveryBatch) -> ColumnElement[bool]:
 
 
 def cancel_untried(connection: Connection, batch: DeliveryBatch, items: Sequence[DeliveryItem]) -> None:
-    """Owe what was claimed and not tried no more: the result is told again, and what is owed then is planned anew."""
+    """Owe what was claimed and not tried no more: the job is queued again, and what is owed then is planned anew."""
     claimed = deliveries.c.id.in_([item.delivery_id for item in items])
     cancel_deliveries(connection, and_(claimed, _is_held(batch)))
 

@@ -1,4 +1,4 @@
-"""Which object goes to which destination: planned when a result is told, and again when it is told otherwise."""
+"""Which object goes to which destination: planned when a result is saved, and again when its job was queued again."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def _is_for(row: Row[Any], destination: Destination) -> bool:
 def _forget_others(
     connection: Connection, job_key: str, names: set[str], owed: set[tuple[str, str]], now: datetime
 ) -> None:
-    """Strike what was planned for an earlier set and has not gone. What is on its way this moment is let go."""
+    """Cancel what was planned for an earlier set and has not gone. What is on its way this moment is let go."""
     idle = or_(deliveries.c.lease_until.is_(None), deliveries.c.lease_until < now)
     mine = and_(deliveries.c.job_key == job_key, deliveries.c.destination.in_(names), idle)
     rows = connection.execute(select(deliveries.c.id, deliveries.c.artifact_uid, deliveries.c.destination).where(mine))

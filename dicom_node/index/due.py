@@ -7,8 +7,8 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, or_
 
-#: Nothing the node puts off is put off for longer, whatever a peer asks for.
-LONGEST_WAIT_S = 3600.0
+from dicom_node.core.retry_after import LONGEST_WAIT_S
+
 #: Waits are shaken by a tenth.
 _MARGIN = 1.25
 

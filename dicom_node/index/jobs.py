@@ -6,7 +6,7 @@ so that a study that kills its worker is noticed.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -16,11 +16,11 @@ from sqlalchemy import ColumnElement, Connection, Row, Table, and_, func, or_, s
 from dicom_node.core.entities import JobState, StudyState
 from dicom_node.core.lifecycle import FINISHED_JOB
 from dicom_node.index.due import is_due
-from dicom_node.index.studies import settle_study
+from dicom_node.index.studies import conclude_study
 from dicom_node.index.tables import deliveries, jobs, studies
 from dicom_node.index.transitions import Change, move_job, move_study, supersede_job
 
-#: Kind of the timeline's line about a result that is told again, since a destination does not take what it was told in.
+#: Kind of the timeline's line about a job that is queued again, since a destination does not take what was made.
 REQUEUED = "requeued"
 
 
@@ -127,7 +127,22 @@ def finish(connection: Connection, job: ClaimedJob, state: JobState, told: tuple
     columns = {"job_key": job_key, "reason": reason, "message": message, "finished_at": now}
     if not move_job(connection, _is_mine(job), state, ended, **columns):
         return False
-    settle_study(connection, job.study_instance_uid, now)
+    conclude_study(connection, job.study_instance_uid, now)
+    return True
+
+
+def hand_back_to_routes(connection: Connection, job: ClaimedJob, told: tuple[str, str], now: datetime) -> bool:
+    """End a job whose route or model is configured no more, and have the present routes decide on its study anew.
+
+    `told` is (reason, message). `False` means somebody else has taken the job over.
+    """
+    if not finish(connection, job, JobState.NOT_ANALYSABLE, ("", *told), now):
+        return False
+    uid = job.study_instance_uid
+    study = connection.execute(select(studies).where(studies.c.study_instance_uid == uid).with_for_update()).one()
+    if study.revision == job.revision and study.state != StudyState.RECEIVING:
+        anew = ("decided-anew", "The routes that are configured now decide on the study anew.")
+        move_study(connection, uid, StudyState.RECEIVING, Change(now, anew, {"route": job.route}))
     return True
 
 
@@ -148,7 +163,7 @@ def queue_again(connection: Connection, job: Row[Any], turn_at: datetime, change
 
 
 def requeue(connection: Connection, job_key: str, why: str, now: datetime) -> bool:
-    """Queue the job of a result again, to be told in the output sets that destinations take now.
+    """Queue the job of a result again, for the output sets that destinations take now.
 
     `False` where a newer revision, or a run that is under way, will tell the study anyway.
     """
@@ -173,19 +188,12 @@ def waiting(connection: Connection) -> int:
     return connection.execute(select(func.count()).where(jobs.c.state == JobState.QUEUED)).scalar_one()
 
 
-def free_dead_leases(connection: Connection, me: str, is_alive: Callable[[int], bool], now: datetime) -> int:
-    """End the leases, of jobs and of deliveries, of processes of this host that are gone, and those of `me`, who has
-    only just started: a node that was killed and starts again need not wait for them to run out."""
-    return sum(_free(connection, table, me, is_alive, now) for table in (jobs, deliveries))
+def free_leases_of(connection: Connection, dead: Collection[str], now: datetime) -> int:
+    """End the leases, of jobs and of deliveries, of processes that are proved to be gone: nobody need wait for them to
+    run out. Whether somebody is gone, a name cannot tell: see `storage.owners`."""
+    return sum(_free(connection, table, dead, now) for table in (jobs, deliveries))
 
 
-def _free(connection: Connection, table: Table, me: str, is_alive: Callable[[int], bool], now: datetime) -> int:
-    owners = connection.execute(select(table.c.lease_owner).where(table.c.lease_owner != "").distinct()).scalars()
-    dead = [owner for owner in owners if owner == me or _is_dead(owner, me, is_alive)]
-    held: Any = table.c.lease_owner.in_(dead)
-    return connection.execute(update(table).where(held, table.c.lease_until > now).values(lease_until=now)).rowcount
-
-
-def _is_dead(owner: str, me: str, is_alive: Callable[[int], bool]) -> bool:
-    host, _, pid = owner.rpartition(":")
-    return host == me.rpartition(":")[0] and pid.isdigit() and not is_alive(int(pid))
+def _free(connection: Connection, table: Table, dead: Collection[str], now: datetime) -> int:
+    held = and_(table.c.lease_owner.in_(dead), table.c.lease_until > now)
+    return connection.execute(update(table).where(held).values(lease_until=now)).rowcount

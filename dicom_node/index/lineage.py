@@ -25,7 +25,7 @@ class PredecessorReport:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReportLineage:
-    """A result about to be told: of which study, route and analysis, and which destinations get which output set."""
+    """A result about to be written: of which study, route and analysis, and which destinations get which output set."""
 
     study_instance_uid: str
     route: str
@@ -42,16 +42,16 @@ class _Report:
     sequence: int
 
 
-def earlier_reports(connection: Connection, telling: ReportLineage) -> Mapping[str, PredecessorReport]:
+def earlier_reports(connection: Connection, lineage: ReportLineage) -> Mapping[str, PredecessorReport]:
     """Return, by output set, the newest report; of several of one result, the one that the set's destinations got."""
-    reports = list(_reports(connection, telling))
+    reports = list(_reports(connection, lineage))
     arrived = _arrivals(connection, [report.uid for report in reports])
     found = {}
-    for key, names in telling.destinations_of.items():
+    for key, names in lineage.destinations_of.items():
         ranked = [
             (report.sequence, bool(arrived[report.uid] & set(names)), report.uid, report)
             for report in reports
-            if report.job_key != telling.job_key or (key not in report.output_keys and arrived[report.uid] & set(names))
+            if report.job_key != lineage.job_key or (key not in report.output_keys and arrived[report.uid] & set(names))
         ]
         if ranked:
             newest = max(ranked)[3]
@@ -60,17 +60,17 @@ def earlier_reports(connection: Connection, telling: ReportLineage) -> Mapping[s
 
 
 def withdrawn_objects(
-    connection: Connection, telling: ReportLineage, noting: Collection[str]
+    connection: Connection, lineage: ReportLineage, noting: Collection[str]
 ) -> tuple[WithdrawnObject, ...]:
-    """Return what destinations still show of earlier results, for the output sets `noting` that want to tell them.
+    """Return what destinations still show of earlier results, for the output sets `noting` that want to name them.
 
-    What a rejection note that has arrived took back is not told again.
+    What a rejection note that has arrived took back is not named in another.
     """
     keys: defaultdict[str, list[str]] = defaultdict(list)
     objects = {}
     for key in noting:
-        for name in telling.destinations_of.get(key, ()):
-            for row in _shown(connection, telling, key, name):
+        for name in lineage.destinations_of.get(key, ()):
+            for row in _shown(connection, lineage, key, name):
                 objects[row.uid] = row
                 if key not in keys[row.uid]:
                     keys[row.uid].append(key)
@@ -83,13 +83,13 @@ def withdrawn_objects(
     )  # fmt: skip
 
 
-def _reports(connection: Connection, telling: ReportLineage) -> Iterator[_Report]:
+def _reports(connection: Connection, lineage: ReportLineage) -> Iterator[_Report]:
     query = (
         select(artifacts, results.c.sequence)
         .join(results, results.c.job_key == artifacts.c.job_key)
         .where(
-            results.c.study_instance_uid == telling.study_instance_uid,
-            results.c.route == telling.route,
+            results.c.study_instance_uid == lineage.study_instance_uid,
+            results.c.route == lineage.route,
             artifacts.c.kind == ArtifactKind.STRUCTURED_REPORT,
         )
     )
@@ -109,11 +109,11 @@ def _arrivals(connection: Connection, uids: Collection[str]) -> Mapping[str, set
     return found
 
 
-def _shown(connection: Connection, telling: ReportLineage, key: str, destination: str) -> Iterator[Row[Any]]:
-    """Yield what arrived there since the last rejection note, and is not of this telling."""
+def _shown(connection: Connection, lineage: ReportLineage, key: str, destination: str) -> Iterator[Row[Any]]:
+    """Yield what arrived there since the last rejection note, and is not of this result."""
     there = and_(
-        results.c.study_instance_uid == telling.study_instance_uid,
-        results.c.route == telling.route,
+        results.c.study_instance_uid == lineage.study_instance_uid,
+        results.c.route == lineage.route,
         deliveries.c.destination == destination,
         deliveries.c.state.in_(ARRIVED),
     )
@@ -125,5 +125,5 @@ def _shown(connection: Connection, telling: ReportLineage, key: str, destination
     kept_apart = (ArtifactKind.REJECTION_NOTE, ArtifactKind.FHIR_BUNDLE)
     query = select(artifacts).select_from(joined).where(there, artifacts.c.kind.not_in(kept_apart))
     for row in connection.execute(query.where(results.c.sequence >= since)):
-        if row.job_key != telling.job_key or key not in row.output_keys:
+        if row.job_key != lineage.job_key or key not in row.output_keys:
             yield row

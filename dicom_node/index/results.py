@@ -1,4 +1,4 @@
-"""The outbox's front door: a result, its objects and their deliveries are written in one transaction, or not at all."""
+"""Where the outbox begins: a result, its objects and their deliveries are written in one transaction, or not at all."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from sqlalchemy import Connection, func, insert, select, update
 
 from dicom_node.core.entities import Artifact, Destination, JobOutcome, JobState
 from dicom_node.index.delivery_plan import plan_deliveries
-from dicom_node.index.events import record
 from dicom_node.index.jobs import ClaimedJob, finish
 from dicom_node.index.shadows import tell_agreement
 from dicom_node.index.tables import artifacts, results
+from dicom_node.index.timeline import record
 from dicom_node.index.transitions import insert_result
 
 
 def has_result(connection: Connection, job_key: str, output_keys: Collection[str] = ()) -> bool:
-    """Tell whether this very analysis (same inputs, model, configuration) was already told in these output sets."""
+    """Tell whether this very analysis (same inputs, model, configuration) was already written in these output sets."""
     row = connection.execute(select(results.c.output_keys).where(results.c.job_key == job_key)).first()
     return row is not None and (not row.output_keys or set(output_keys) <= set(row.output_keys))
 
@@ -61,7 +61,7 @@ def answer_again(
 
 
 def _keep_objects(connection: Connection, job_key: str, outcome: JobOutcome) -> None:
-    """Enter the objects; one that is there already, since the result was told before, stays and serves more sets."""
+    """Enter the objects; one that is there already, since the result was written before, stays and serves more sets."""
     known = select(artifacts.c.uid, artifacts.c.output_keys).where(artifacts.c.job_key == job_key)
     kept = {row.uid: row.output_keys for row in connection.execute(known)}
     for artifact in outcome.artifacts:
@@ -71,8 +71,8 @@ def _keep_objects(connection: Connection, job_key: str, outcome: JobOutcome) -> 
             keys = _united(kept[artifact.uid], artifact.output_keys)
             connection.execute(update(artifacts).where(artifacts.c.uid == artifact.uid).values(output_keys=keys))
     row = connection.execute(select(results.c.output_keys).where(results.c.job_key == job_key)).one()
-    told = _united(row.output_keys, outcome.output_keys)
-    connection.execute(update(results).where(results.c.job_key == job_key).values(output_keys=told))
+    written = _united(row.output_keys, outcome.output_keys)
+    connection.execute(update(results).where(results.c.job_key == job_key).values(output_keys=written))
 
 
 def _united(known: Sequence[str], more: Sequence[str]) -> list[str]:

@@ -113,7 +113,7 @@ def add_jobs(connection: Connection, study: Study, new_jobs: Sequence[NewJob], a
         )  # fmt: skip
 
 
-def settle_study(connection: Connection, study_instance_uid: str, now: datetime) -> None:
+def conclude_study(connection: Connection, study_instance_uid: str, now: datetime) -> None:
     """Give a study whose jobs have all been cut the state its jobs amount to."""
     query = select(studies).where(studies.c.study_instance_uid == study_instance_uid).with_for_update()
     study = connection.execute(query).one()

@@ -124,7 +124,7 @@ jobs = Table(
     Column("route", String(64), nullable=False),
     Column("model", String(64), nullable=False),
     Column("state", String(16), nullable=False),
-    # The hard cap cut reception short: the study may lack images.
+    # The hard cap ended the wait for images: the study may lack some.
     Column("study_partial", Boolean, nullable=False, default=False),
     Column("series_instance_uid", _Uid, nullable=False, default=""),
     # The route that this one shadows: run and compared, never delivered; empty for a route that delivers.
@@ -165,7 +165,7 @@ results = Table(
     Column("sequence", Integer, nullable=False),
     Column("shadow_of", String(64), nullable=False, default="", server_default=""),
     Column("summary", JSON, nullable=False),
-    # Keys of the output sets in which it has been told; none: before there were any.
+    # Keys of the output sets in which it has been made; none: before there were any.
     Column("output_keys", JSON, nullable=False, default=[], server_default="[]"),
     Column("created_at", UtcDateTime, nullable=False),
     Index(None, "study_instance_uid"),
@@ -316,4 +316,12 @@ model_decisions = Table(
     Column("decided_by", String(128), nullable=False),
     Column("detail", JSON, nullable=False),
     Index(None, "model", "id"),
+)
+
+# One row: the name of the store (`storage.spool`) that the rows of all tables speak of.
+node_identity = Table(
+    "node_identity",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=False),
+    Column("store_id", String(36), nullable=False),
 )

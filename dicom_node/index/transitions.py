@@ -29,8 +29,8 @@ from dicom_node.core.lifecycle import (
 )
 from dicom_node.core.principal import NODE, Principal
 from dicom_node.index.database import insert_of
-from dicom_node.index.events import record
 from dicom_node.index.tables import commitments, deliveries, destinations, jobs, results, studies
+from dicom_node.index.timeline import record
 
 #: What a row has when nobody works on it. Only a running job and a waiting delivery may have more.
 NO_LEASE: Mapping[str, Any] = {"lease_owner": "", "lease_until": None}

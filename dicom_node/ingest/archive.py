@@ -114,7 +114,7 @@ def _refused(what: str) -> RefusedObject:
     return RefusedObject(StoreStatus.CANNOT_UNDERSTAND, f"The archive was refused: {what}.")
 
 
-# --- What a file is, told by its first bytes; never by its name ------------------------------------------------------
+# --- what a file is, told by its first bytes; never by its name ----------------------------------------------------
 
 _PICTURES = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff")
 _ARCHIVES = (b"PK\x03\x04", b"PK\x05\x06")

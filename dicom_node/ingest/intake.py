@@ -62,14 +62,14 @@ class ReceivedFile:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class IntakeLimits:
-    """What reception refuses: less free disk than the reserve, objects above the cap."""
+    """What is not taken in: anything while less disk is free than the reserve, and objects above the cap."""
 
     min_free_bytes: int
     max_object_bytes: int
 
 
 class Intake:
-    """Takes objects in. Safe to call from many association threads."""
+    """Takes objects in. Safe to call from many threads."""
 
     def __init__(self, database: Database, spool: Spool, limits: IntakeLimits, receiver_id: str) -> None:
         self._database = database

@@ -69,7 +69,7 @@ def _pieces(path: Path) -> Iterator[bytes]:
             yield piece
 
 
-# --- Files that must lie whole before they can be used, archives and pictures: held in the spool for as long as that -
+# --- files held in the spool while they are used -------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)

@@ -156,7 +156,7 @@ def _outcome(status: int, why: str, scan: HeaderScan | None, names: tuple[str, s
     )
 
 
-# --- What became of each file of an upload or a watched folder, in words for the person who sent it ------------------
+# --- what became of each file --------------------------------------------------------------------------------------
 
 _MEDIA_STORAGE_DIRECTORY = "1.2.840.10008.1.3.10"
 _LONGEST_NAME = 200

@@ -73,7 +73,7 @@ def _box(values: list[float]) -> str:
     return f"{min(columns):g}..{max(columns):g} x {min(rows):g}..{max(rows):g}"
 
 
-# --- the picture: each layer in its colour, on black, for the image is another object --------------------------------
+# --- the picture ---------------------------------------------------------------------------------------------------
 
 _LEAST_CANVAS_PX, _MOST_CANVAS_PX = 1024, 4096
 _LEAST_TEXT_PX, _TEXT_PX = 9, 14

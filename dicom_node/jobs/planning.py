@@ -64,6 +64,14 @@ class Planner:
         self._cards = cards
         self._settings = settings
 
+    def gone(self, job: ClaimedJob) -> str:
+        """Return which part of the settings that the job was queued by is there no more; "" when all is."""
+        if job.route not in self._settings.destinations:
+            return f"The route {job.route}, for which this analysis waited, is gone from the settings."
+        if job.model not in self._cards:
+            return f"The model {job.model}, for which this analysis of route {job.route} waited, is gone."
+        return ""
+
     def plan(self, connection: Connection, job: ClaimedJob, folder: Path) -> Plan | None:
         """Make the task ready; `None` when a late image came since the claim, which the next claim will see."""
         study = load_study(connection, job.study_instance_uid)
@@ -82,12 +90,17 @@ class Planner:
             files=tuple(self._source(i) for i in inputs), out_dir=folder, parameters=parameters,
             model_digest="" if declined else admitted.digest,
         )  # fmt: skip
+        used = {one.sop_instance_uid for one in inputs}
+        beside = [one for series in study.series for one in series.instances if one.sop_instance_uid not in used]
         may_share = declined is None and card.input == "image"
-        task = Task(request=request, fhir=self._settings.fhir, declined=declined, may_share=may_share)
+        task = Task(
+            request=request, fhir=self._settings.fhir, declined=declined, may_share=may_share,
+            study_instance_uid=job.study_instance_uid, beside=tuple(self._spool.path(one.object_key) for one in beside),
+        )  # fmt: skip
         return Plan(key, task, delivery_plan)
 
     def _context(self, connection: Connection, job: ClaimedJob, key: str, delivery_plan: DeliveryPlan) -> ReportContext:
-        telling = ReportLineage(
+        lineage = ReportLineage(
             study_instance_uid=job.study_instance_uid,
             route=job.route,
             job_key=key,
@@ -97,7 +110,7 @@ class Planner:
             },
         )
         noting = [one.key for one in delivery_plan.output_sets if one.rejection_note]
-        earlier = {one: self._predecessor(report) for one, report in earlier_reports(connection, telling).items()}
+        earlier = {one: self._predecessor(report) for one, report in earlier_reports(connection, lineage).items()}
         return ReportContext(
             job_key=key,
             route_name=job.route,
@@ -106,7 +119,7 @@ class Planner:
             node_uid=derived_uid("node", self._settings.ae_title),
             institution=self._settings.institution,
             output_sets=delivery_plan.output_sets,
-            withdrawn=withdrawn_objects(connection, telling, noting),
+            withdrawn=withdrawn_objects(connection, lineage, noting),
             intended_use=self._settings.intended_use,
             time_zone_name=self._settings.time_zone_name,
             study_partial=job.study_partial,
@@ -130,7 +143,7 @@ class Planner:
         """Return what the result depends on, as one digest.
 
         Not on who gets what of it: an object that one destination does not take, or wants otherwise, must not give
-        all the others new UIDs. Each output set is told once under the key (`results.output_keys`).
+        all the others new UIDs. Each output set is written once under the key (`results.output_keys`).
         """
         s = self._settings
         node = [__version__, s.ae_title, s.intended_use, s.institution, s.time_zone_name, asdict(s.fhir)]

@@ -7,6 +7,7 @@ import tempfile
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Protocol
@@ -16,9 +17,9 @@ from dicom_node.core.errors import IndexUnavailable, InferenceError, NotAnalysab
 from dicom_node.index import jobs
 from dicom_node.index.database import Database
 from dicom_node.index.delivery_plan import resend
-from dicom_node.index.events import record
 from dicom_node.index.jobs import ClaimedJob
 from dicom_node.index.results import answer_again, has_result, save_result
+from dicom_node.index.timeline import record
 from dicom_node.inference.cards.card import ModelCard
 from dicom_node.jobs.planning import JobSettings, Plan, Planner
 from dicom_node.jobs.tasks import Performed, ProducedFile, Task
@@ -63,8 +64,12 @@ class JobRunner:
         if job is None:
             return False
         try:
+            gone = self._planner.gone(job)
             with self._lease_kept(job):
-                self._work(job)
+                if gone:
+                    self._hand_back(job, gone)
+                else:
+                    self._work(job)
         except IndexUnavailable:
             raise  # the lease runs out and the job is done again, with the same result
         except Exception as error:  # noqa: BLE001 - the worker's door: one bad study must not stop the others
@@ -82,9 +87,9 @@ class JobRunner:
             plan = self._plan(job, Path(folder))
             if plan is None:
                 return self._give_back(job)
-            if self._answered_before(job, plan):
-                return None
             try:
+                if self._answered_before(job, plan):
+                    return None
                 performed = self._worker.run(plan.task)
             except NotAnalysable as refusal:  # not even a refusal may be written: whose study is it?
                 return self._quarantine(job, refusal.reason, str(refusal))
@@ -101,8 +106,15 @@ class JobRunner:
             return self._planner.plan(connection, job, folder)
 
     def _answered_before(self, job: ClaimedJob, plan: Plan) -> bool:
+        """Tell the answer again that is known. Raises `NotAnalysable` when the study has another patient's images now,
+        which the answer does not depend on, but whose it is."""
+        keys = plan.delivery_plan.output_keys
+        with self._database.read() as connection:
+            known = has_result(connection, plan.key, keys)
+        if known and plan.task.beside:
+            self._worker.run(replace(plan.task, only_identity=True, may_share=False))
         with self._database.write() as connection:
-            if not has_result(connection, plan.key, plan.delivery_plan.output_keys):
+            if not has_result(connection, plan.key, keys):
                 return False
             answered = answer_again(connection, job, plan.key, plan.delivery_plan.destinations, _now())
             if answered and job.earlier_job_key == plan.key:
@@ -158,6 +170,11 @@ class JobRunner:
     def _give_back(self, job: ClaimedJob) -> None:
         with self._database.write() as connection:
             jobs.give_back(connection, job, _now())
+
+    def _hand_back(self, job: ClaimedJob, gone: str) -> None:
+        _log.warning("route or model gone", extra={"study": job.study_instance_uid, "route": job.route, "why": gone})
+        with self._database.write() as connection:
+            jobs.hand_back_to_routes(connection, job, ("ROUTE_GONE", gone), _now())
 
     def _quarantine(self, job: ClaimedJob, reason: str, message: str) -> None:
         with self._database.write() as connection:

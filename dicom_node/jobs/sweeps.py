@@ -23,10 +23,10 @@ from dicom_node.index.studies import (
     NewJob,
     add_jobs,
     arrivals,
+    conclude_study,
     load_study,
     perhaps_complete,
     routes_with_jobs,
-    settle_study,
 )
 from dicom_node.index.transitions import Change, move_study
 
@@ -99,7 +99,7 @@ class CompletenessSweep:
         cut |= {job.route for job in due}
         if matched and all(route.name in cut for route in matched):
             move_study(connection, uid, StudyState.COMPLETE, Change(now))
-            settle_study(connection, uid, now)
+            conclude_study(connection, uid, now)
         elif not matched and judge(seen, DEFAULT_QUIET_S, DEFAULT_MAX_WAIT_S, now).ready:
             _close_unwanted(connection, uid, list(decisions.values()), now)
         return len(due)

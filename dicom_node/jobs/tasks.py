@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from dicom_node.analysis.answer import AnalysisRequest, Declined, NotMade
 from dicom_node.core.entities import ArtifactKind, JobState
@@ -18,6 +19,12 @@ class Task:
     request: AnalysisRequest
     fhir: FhirOptions
     declined: Declined | None = None
+    #: What the study is called in the index, for a notice from nothing but UIDs.
+    study_instance_uid: str = ""
+    #: Images of the study that the model is not given: they must be of the same patient.
+    beside: tuple[Path, ...] = ()
+    #: Nothing is wanted but a look at whose images these are.
+    only_identity: bool = False
     #: Where the worker that gets it computes.
     place: ComputePlace = field(default_factory=ComputePlace)
     #: Whether it may go to a worker together with other tasks of its model, to share one network call.

@@ -1,31 +1,45 @@
 """What runs inside the worker process: the composition of model, writers and FHIR builders around `pipeline`.
 
 The host hands over a `Task` and gets a `Performed` back; finished objects lie as files in the task's folder. Only
-this process decodes pixels and loads models, so a hostile image or a broken model never touches reception.
+this process decodes pixels and loads models, so a hostile image or a broken model never touches what receives.
 """
 
 from __future__ import annotations
 
+import logging
 import time
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
 import pydicom
+from pydicom.dataset import Dataset
 
 from dicom_node.analysis.answer import Analysis, AnalysisRequest, NotAnalysed, ReportContext, WrittenObject
 from dicom_node.analysis.summary import state_of, summarise
 from dicom_node.core.artifact_kinds import ARTIFACT_KINDS
 from dicom_node.core.entities import ArtifactKind
+from dicom_node.core.errors import NodeError, NotAnalysable
 from dicom_node.core.uids import derived_uid
 from dicom_node.fhir.builders.bundle import build_bundle, to_json_bytes
-from dicom_node.inference.cards.card import load_card
+from dicom_node.headers.sound import READ_ERRORS, drop_unreadable
+from dicom_node.inference.model_run import read_dataset
 from dicom_node.inference.runner import run_model
 from dicom_node.inference.workers.together import run_together
+from dicom_node.jobs.last_notice import last_notice, model_of
 from dicom_node.jobs.tasks import Performed, ProducedFile, Task
 from dicom_node.logs import quiet_third_parties
 from dicom_node.pipeline import AnalysisOutput, Parts, analyse, write_output
 from dicom_node.sandbox.child import OutOfMemory, answer_to
 from dicom_node.sr_writer import to_part10, write_result
+from dicom_node.sr_writer.identity import ONE_PATIENT, check_one_patient
+from dicom_node.sr_writer.writing import BUILD_ERRORS
+
+#: Whose images these are, and the letters that say so.
+_IDENTITY = ("SpecificCharacterSet", *ONE_PATIENT)
+_COST_THE_NOTICE: tuple[type[Exception], ...] = (*BUILD_ERRORS, NodeError)
+_log = logging.getLogger(__name__)
 
 
 def work(request: Task | tuple[Task, ...]) -> object:
@@ -34,7 +48,10 @@ def work(request: Task | tuple[Task, ...]) -> object:
     Raises `InferenceError`, and `MemoryError` when any of several ran out of memory: the process must end then.
     """
     if isinstance(request, Task):
-        return perform(request)
+        if not request.only_identity:
+            return perform(request)
+        check_whose(request)
+        return None
     answers = run_together([partial(answer_to, perform, task) for task in request])
     if any(isinstance(answer, OutOfMemory) for answer in answers):
         raise MemoryError
@@ -42,28 +59,63 @@ def work(request: Task | tuple[Task, ...]) -> object:
 
 
 def perform(task: Task) -> Performed:
-    """Run one task from images to finished files. Raises `InferenceError`, which the host may try again."""
+    """Run one task from images to finished files.
+
+    Raises `InferenceError`, which the host may try again, and `NotAnalysable` (PATIENT_MISMATCH) when not even a
+    refusal may be written, since the study has images of more than one patient.
+    """
     quiet_third_parties()
     started = time.perf_counter()
+    check_whose(task)
     parts = Parts(
         partial(run_model, place=task.place),
         write_result,
         lambda answer, context, written: build_bundle(answer, context, written, task.fhir),
     )
-    told = write_output(_declined(task), task.request, parts) if task.declined else analyse(task.request, parts)
+    told = _notice(task, parts) if task.declined else analyse(task.request, parts)
     files = _write_files(told, task.request)
     return _performed(told, files, time.perf_counter() - started)
 
 
+def check_whose(task: Task) -> None:
+    """Raise `NotAnalysable` (PATIENT_MISMATCH) when images of the study that are not used are another patient's."""
+    if task.beside:
+        check_one_patient(list(_identities([*(file.path for file in task.request.files), *task.beside])))
+
+
+def _identities(paths: Sequence[Path]) -> Iterator[Dataset]:
+    """Read whose images these are; one that cannot be read says nothing, and is told by who needs it."""
+    for path in paths:
+        try:
+            header = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=list(_IDENTITY))
+            drop_unreadable(header)
+        except READ_ERRORS:
+            continue
+        yield header
+
+
+def _notice(task: Task, parts: Parts) -> AnalysisOutput:
+    """Say "not analysed" from the headers alone, pixels may be what went wrong; without headers, if those are."""
+    try:
+        return write_output(_declined(task), task.request, parts)
+    except NotAnalysable:
+        raise
+    except _COST_THE_NOTICE as error:
+        _log.error("notice made from UIDs alone", extra={"study": task.study_instance_uid, "why": type(error).__name__})
+        return last_notice(task)
+
+
 def _declined(task: Task) -> NotAnalysed:
-    """Say "not analysed" from the headers alone; pixels may be what went wrong."""
-    assert task.declined is not None
     request = task.request
+    sources = []
+    for file in request.files:
+        with suppress(NotAnalysable):  # a file that cannot be read is perhaps why nothing was analysed
+            sources.append(read_dataset(file.path, pixels=False))
     return NotAnalysed(
-        model=task.declined.model or load_card(request.model_dir).identity(request.parameters),
-        sources=tuple(pydicom.dcmread(file.path, stop_before_pixels=True) for file in request.files),
-        reason=task.declined.reason,
-        message=task.declined.message,
+        model=model_of(task),
+        sources=tuple(sources),
+        reason=task.declined.reason if task.declined else "",
+        message=task.declined.message if task.declined else "",
     )
 
 

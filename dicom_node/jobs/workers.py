@@ -47,7 +47,7 @@ class _Request:
     answer: object = None
     error: NodeError | None = None
 
-    def settle(self, run: Callable[[], object]) -> None:
+    def resolve(self, run: Callable[[], object]) -> None:
         try:
             self.answer = run()
         except NodeError as error:
@@ -160,10 +160,10 @@ def _work_off(worker: _Worker, together: Sequence[_Request]) -> None:
             _log.warning("tasks that shared a worker run again one by one", extra={"why": str(error)})
     if answers:
         for one, answer in zip(together, answers, strict=True):
-            one.settle(partial(unwrapped, answer))
+            one.resolve(partial(unwrapped, answer))
     else:
         for one, task in zip(together, tasks, strict=True):
-            one.settle(partial(worker.sandbox.run, task))
+            one.resolve(partial(worker.sandbox.run, task))
     worker.remember(model_dir)
 
 

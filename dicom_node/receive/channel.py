@@ -27,7 +27,7 @@ _MESSAGES_PER_LINE = 200
 #: Messages that come this close together travel in one line.
 _GATHER_S = 0.005
 
-# --- What the acceptor tells its parent ------------------------------------------------------------------------------
+# --- what the acceptor tells its parent ----------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +72,7 @@ class ReportAnswered:
 
 FromAcceptor = AcceptorReady | AcceptorFailed | RecordStored | AssociationClosed | ReportAnswered
 
-# --- What the parent tells the acceptor ------------------------------------------------------------------------------
+# --- what the parent tells the acceptor ----------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,7 +173,7 @@ def _hints(kind: type) -> Mapping[str, Any]:
     return get_type_hints(kind)
 
 
-# --- The wire --------------------------------------------------------------------------------------------------------
+# --- the wire ------------------------------------------------------------------------------------------------------
 
 
 class Channel:

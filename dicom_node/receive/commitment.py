@@ -32,7 +32,7 @@ from dicom_node.dimse.tls import Tls
 from dicom_node.end import VitalThread
 from dicom_node.index.commitments import CommitmentRequest, Held, add_request, due_requests, held_objects
 from dicom_node.index.database import Database
-from dicom_node.index.events import record as record_event
+from dicom_node.index.timeline import record as record_event
 from dicom_node.index.transitions import move_commitment
 from dicom_node.receive.channel import SendReport
 from dicom_node.storage.journal import Record

@@ -13,18 +13,22 @@ import queue
 import threading
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 
 from sqlalchemy import Connection
+from sqlalchemy.exc import DBAPIError
 
 from dicom_node.core.errors import IndexUnavailable, SpoolUnavailable
 from dicom_node.end import VitalThread
 from dicom_node.headers.reader import NICE, HeaderReader
 from dicom_node.index.database import Database
+from dicom_node.index.timeline import record as record_event
 from dicom_node.receive.channel import Freed, RecordStored, Unavailable
 from dicom_node.receive.events import ReceiveEvent, ReceiveEvents
-from dicom_node.receive.journal_items import PARTS_OWNER, JournalItem, JournalReader, enter_objects, note_end
+from dicom_node.receive.journal_items import JournalItem, JournalReader, enter_objects, note_end, parts_owner
 from dicom_node.storage.journal import Record, free_slot, read_record
 from dicom_node.storage.spool import Spool
 
@@ -56,26 +60,32 @@ class ConsumerLinks:
 class JournalConsumer:
     """Files what the acceptor has answered."""
 
+    #: What cannot be filed for a reason of its own is tried again so often: a repaired database needs no restart.
+    aside_retry_s = 60.0
+
     def __init__(
         self, database: Database, spool: Spool, journal: JournalPlace, receiver_id: str, links: ConsumerLinks
     ) -> None:
         self._database = database
         self._spool = spool
         self._journal = journal.folder
-        self._hurry_above = journal.slots // 2
+        self._gathers_below = journal.slots // 2
         self._receiver_id = receiver_id
         self._events, self._tell, self._keep_request = links.events, links.tell, links.keep_request
-        self._items = JournalReader(journal.folder, spool)
+        self._parts_owner = parts_owner(receiver_id)
+        self._items = JournalReader(journal.folder, spool, self._parts_owner)
         self._headers = HeaderReader()
         self._stopping = threading.Event()
         #: Settled, and free at the next synchronisation: slot and sequence.
         self._to_free: dict[int, int] = {}
+        #: What could not be filed, each for a reason of its own; its slots stay, and its studies incomplete.
+        self._aside: set[RecordStored] = set()
         self._unavailable_reason = ""
         self._thread = VitalThread(self._run, "consumer")
 
     def start(self) -> None:
         """Start the thread; leftovers of an earlier one are removed first."""
-        self._spool.remove_parts(PARTS_OWNER)
+        self._spool.remove_parts(self._parts_owner)
         self._headers.warm_up()
         self._thread.start()
 
@@ -111,9 +121,12 @@ class JournalConsumer:
         """
         if self._events.is_empty() and self._to_free:
             return []
-        batch = [self._events.get()]
+        try:
+            batch = [self._events.get(self.aside_retry_s if self._aside else None)]
+        except queue.Empty:
+            return [*sorted(self._aside, key=lambda event: event.sequence)]
         latest = time.monotonic() + _GATHER_S
-        while None not in batch and self._events.backlog() < self._hurry_above:
+        while None not in batch and self._events.backlog() < self._gathers_below:
             left_s = min(_QUIET_S, latest - time.monotonic())
             try:
                 batch.append(self._events.get(max(left_s, 0)))
@@ -139,16 +152,30 @@ class JournalConsumer:
             return self._one_by_one(batch)
         self._set_unavailable("")
         self._to_free |= {item.event.slot: item.event.sequence for item in items}
+        self._aside.difference_update(event for event in batch if isinstance(event, RecordStored))
         self._events.settled(batch)
         return []
 
     def _one_by_one(self, batch: Sequence[ReceiveEvent]) -> list[ReceiveEvent]:
-        """Try each by itself. The one that fails keeps its slot, and is tried again at the next start."""
+        """Try each by itself. A record that fails keeps its slot, and its study waits for it."""
         if len(batch) > 1:
             return [left for event in batch for left in self._attempt([event])]
-        _log.exception("a record cannot be filed; it stays in its slot until the next start", extra=_who(batch[0]))
-        self._events.settled(batch)
+        event = batch[0]
+        if not isinstance(event, RecordStored):
+            _log.exception("an event cannot be noted and is passed over")
+        elif event not in self._aside:
+            _log.exception("a record cannot be filed; it stays in its slot and is tried again", extra=_who(event))
+            self._aside.add(event)
+            self._tell_study(event)
         return []
+
+    def _tell_study(self, event: RecordStored) -> None:
+        """Say in the study's timeline what it waits for, if it has one (requests have none) and it takes that."""
+        if not event.study_instance_uid:
+            return
+        line = ("unfiled", "An image that was acknowledged cannot be filed; the study waits for it. The log says why.")
+        with suppress(IndexUnavailable, DBAPIError), self._database.write() as connection:
+            record_event(connection, event.study_instance_uid, datetime.now(UTC), line)
 
     # --- one batch -----------------------------------------------------------------------------------------------
 
@@ -222,5 +249,5 @@ def _drop_parts(items: Sequence[JournalItem]) -> None:
             item.part.unlink(missing_ok=True)
 
 
-def _who(event: ReceiveEvent) -> dict[str, object]:
-    return {"slot": event.slot, "study": event.study_instance_uid} if isinstance(event, RecordStored) else {}
+def _who(event: RecordStored) -> dict[str, object]:
+    return {"slot": event.slot, "study": event.study_instance_uid}

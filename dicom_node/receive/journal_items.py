@@ -16,15 +16,17 @@ from dicom_node.core.entities import Instance, InstanceRole, SendingPeer
 from dicom_node.headers.header import Header
 from dicom_node.headers.reader import Encoded, Unreadable
 from dicom_node.index.arrivals import add_instances, close_association, forget_lost_associations, open_association
-from dicom_node.index.events import record as record_event
+from dicom_node.index.timeline import record as record_event
 from dicom_node.receive.channel import AssociationClosed, RecordStored, ReportAnswered
 from dicom_node.receive.commitment import note_answer
 from dicom_node.receive.events import AcceptorDied, ReceiveEvent
 from dicom_node.storage.journal import Record, RecordKind, copy_payload, read_payload
 from dicom_node.storage.spool import Spool, object_key
 
-#: Names the parts of payloads that are being copied, should a crash leave any.
-PARTS_OWNER = "settle"
+
+def parts_owner(receiver_id: str) -> str:
+    """Return the name of the parts of payloads that a receiver's consumer copies, should a crash leave any."""
+    return f"settle-{hashlib.sha256(receiver_id.encode()).hexdigest()[:8]}"
 
 
 @dataclass(slots=True)
@@ -48,11 +50,12 @@ class JournalItem:
 
 
 class JournalReader:
-    """Reads slots of one journal for one spool."""
+    """Reads slots of one journal for one spool; what it copies there bears the name of `owner`."""
 
-    def __init__(self, journal: Path, spool: Spool) -> None:
+    def __init__(self, journal: Path, spool: Spool, owner: str) -> None:
         self._journal = journal
         self._spool = spool
+        self._owner = owner
 
     def item(self, event: RecordStored, record: Record) -> JournalItem:
         """Return the record with the digest that names its content."""
@@ -89,7 +92,7 @@ class JournalReader:
             return
         if not item.event.found and self._spool.path(item.object_key).exists():
             return
-        part = self._spool.new_part(PARTS_OWNER)
+        part = self._spool.new_part(self._owner)
         part.fill(lambda target: copy_payload(self._journal, item.event.slot, item.record.payload_bytes, target))
         item.part = part.finish()
 
@@ -102,7 +105,7 @@ class JournalReader:
         return read_payload(self._journal, slot, start, record.payload_bytes - start)
 
 
-# --- The rows of a batch, entered in one transaction: objects, what carried them, and which associations ended ------
+# --- the rows of a batch -------------------------------------------------------------------------------------------
 
 
 def enter_objects(connection: Connection, receiver_id: str, items: Sequence[JournalItem]) -> None:

@@ -39,9 +39,11 @@ _log = logging.getLogger(__name__)
 class AcceptorProcess:
     """Runs the acceptor beside this process, for as long as this process lives."""
 
-    def __init__(self, options: AcceptorOptions, listeners: Mapping[str, socket.socket]) -> None:
-        """`listeners` are open sockets by name: ``dicom``, and ``dicom_tls`` which speaks TLS."""
+    def __init__(self, options: AcceptorOptions, listeners: Mapping[str, socket.socket], lock: int) -> None:
+        """`listeners` are open sockets by name: ``dicom``, and ``dicom_tls`` which speaks TLS. `lock` is the descriptor
+        that holds the journal; it is closed at the end."""
         self._options = options
+        self._lock = lock
         self._listeners = dict(listeners)
         self._ready = threading.Event()
         self._has_served = False
@@ -72,8 +74,9 @@ class AcceptorProcess:
 
     @property
     def is_serving(self) -> bool:
-        """Tell whether peers are served."""
-        return self._ready.is_set() and not self._failure and not self._stopping.is_set()
+        """Tell whether peers are served, and hear success: what they send can be filed."""
+        ends = self._failure or self._unavailable.reason
+        return self._ready.is_set() and not ends and not self._stopping.is_set()
 
     def tell(self, message: ToAcceptor) -> None:
         """Tell it something, and never block; one that starts again is told anew only why nothing can be filed."""
@@ -92,6 +95,9 @@ class AcceptorProcess:
             self._process.wait()
         for listener in self._listeners.values():
             listener.close()
+        if self._lock >= 0:
+            lock, self._lock = self._lock, -1
+            os.close(lock)
 
     # --- the process ---------------------------------------------------------------------------------------------
 
@@ -102,7 +108,7 @@ class AcceptorProcess:
         process = subprocess.Popen(
             command,
             stdin=subprocess.DEVNULL,
-            pass_fds=[theirs.fileno(), *(listener.fileno() for listener in self._listeners.values())],
+            pass_fds=[theirs.fileno(), self._lock, *(listener.fileno() for listener in self._listeners.values())],
             env={**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)},
         )
         theirs.close()

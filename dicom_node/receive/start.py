@@ -3,42 +3,72 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import shutil
 import socket
 from pathlib import Path
 
-from dicom_node.config.incoming import AeSettings
+from dicom_node.config.incoming import DEFAULT_JOURNAL, AeSettings
 from dicom_node.config.settings import Settings
 from dicom_node.core.errors import SettingsError
 from dicom_node.receive.options import AcceptorOptions, AeOption, PeerOption, TlsOption, UserOption
 from dicom_node.receive.process import AcceptorProcess
+from dicom_node.storage.folder import make_folder, make_private
 from dicom_node.storage.journal import HEAD_BYTES, SLOT_BYTES
+from dicom_node.storage.owners import read_note, take_lock
 
 _MEGABYTE = 1 << 20
+_BACKLOG = 256
 #: The journal takes at most this part of the disk that is free when it is made.
 _DISK_SHARE = 4
+_LOCK = "lock"
+_PREDECESSOR_ENDS_S = 10.0
 
 
 def receiver_id(settings: Settings) -> str:
     """Return what this receiver is known by; it stays the same over restarts, so that it can tidy up after itself."""
-    return f"{socket.gethostname()}:{settings.dicom.host}:{settings.dicom.port}"[:64]
+    place = f"{socket.gethostname()}:{settings.dicom.host}:{settings.dicom.port}"
+    if settings.dicom.journal == DEFAULT_JOURNAL:
+        return place[:64]
+    # Containers may be equal in all of that; their journals are not.
+    return f"{place[:55]}:{hashlib.sha256(settings.dicom.journal.encode()).hexdigest()[:8]}"
 
 
 def start_acceptor(settings: Settings) -> AcceptorProcess:
     """Open the DICOM ports and start the process that serves them. Raises `SettingsError`."""
-    settings.node.data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+    make_folder(settings.node.data_dir)
+    lock = lock_journal(journal_folder(settings))
     listeners: dict[str, socket.socket] = {}
     if settings.dicom.plain:
         listeners["dicom"] = open_listener(settings.dicom.host, settings.dicom.port)
     if settings.dicom_tls.certificate:
         tls = settings.dicom_tls
         listeners["dicom_tls"] = open_listener(tls.host or settings.dicom.host, tls.port, "dicom_tls")
-    return AcceptorProcess(acceptor_options(settings), listeners)
+    return AcceptorProcess(acceptor_options(settings), listeners, lock)
 
 
 def journal_folder(settings: Settings) -> Path:
-    """Return where the journal lies; it belongs to one receiver and never moves to a shared disk."""
-    return settings.node.data_dir / "journal"
+    """Return where the journal lies; it belongs to one receiver alone."""
+    return settings.node.data_dir / settings.dicom.journal
+
+
+def lock_journal(folder: Path) -> int:
+    """Take a journal for this receiver, and return the descriptor that holds it.
+
+    The acceptor, which outlives a parent that was killed by some moments, holds it too: so long nobody else may use
+    the slots. Raises `SettingsError` that names the receiver which has it.
+    """
+    make_private(folder)
+    path = folder / _LOCK
+    lock = take_lock(path, {"pid": os.getpid(), "host": socket.gethostname()}, _PREDECESSOR_ENDS_S)
+    if lock is None:
+        other = read_note(path)
+        raise SettingsError(
+            f"The journal {folder} belongs to a receiver that runs: process {other.get('pid', '?')} on "
+            f"{other.get('host', '?')}, since {other.get('since', '?')}. Two receivers in one journal lose images. End "
+            "that one, or give this one another node.data_dir; or another dicom.journal, to share the data folder."
+        )
+    return lock
 
 
 def acceptor_options(settings: Settings) -> AcceptorOptions:
@@ -92,11 +122,6 @@ def _slots(settings: Settings) -> int:
     present = len(list(journal_folder(settings).glob("*.slot")))
     free = shutil.disk_usage(settings.node.data_dir).free + present * slot_bytes
     return max(2, min(settings.dicom.journal_mb * _MEGABYTE, free // _DISK_SHARE) // slot_bytes)
-
-
-# --- The listening sockets, opened before anything heavy is loaded: from then on nobody is turned away ---------------
-
-_BACKLOG = 256
 
 
 def open_listener(host: str, port: int, section: str = "dicom") -> socket.socket:

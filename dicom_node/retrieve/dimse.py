@@ -9,12 +9,12 @@ from pydicom.uid import UID
 
 from dicom_node.core.errors import SourceFault, SourceRefused, SourceUnavailable, StoreStatus
 from dicom_node.dimse.command_set import Element, Field
+from dicom_node.dimse.dicom_file import UNCOMPRESSED
 from dicom_node.dimse.negotiation import Proposal, Remote
 from dicom_node.dimse.retrieve_scu import (
     STUDY_ROOT_FIND,
     STUDY_ROOT_GET,
     STUDY_ROOT_MOVE,
-    UNCOMPRESSED,
     Message,
     RetrieveAssociation,
     request,

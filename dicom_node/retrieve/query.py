@@ -124,7 +124,7 @@ def _context(remote: Remote, association: RetrieveAssociation, sop_class_uid: st
     return found
 
 
-# --- What a DIMSE PACS says it has of a study: how many objects, and what they may be --------------------------------
+# --- what a PACS says it holds of a study --------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)

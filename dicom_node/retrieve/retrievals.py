@@ -184,7 +184,7 @@ def open_retrievals(settings: Settings, sink: SinkParts, memory: RetrievalMemory
     return Retrievals(make_sources(settings), sink, settings.node.ae_title, memory)
 
 
-# --- What outlives the process: retrievals that have not ended -------------------------------------------------------
+# --- what outlives the process -------------------------------------------------------------------------------------
 
 #: A retrieval under which the node ended so often may be why it did.
 _MOST_INTERRUPTIONS = 3

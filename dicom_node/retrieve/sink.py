@@ -137,7 +137,7 @@ def require_room(status: StoreStatus, name: str) -> None:
         raise NoRoomLeft(f"The retrieval from {name} was ended. {_WHY[status]}")
 
 
-# --- Objects that come as whole files --------------------------------------------------------------------------------
+# --- objects that come as whole files ------------------------------------------------------------------------------
 
 
 def opened_file(chunks: Iterable[bytes]) -> tuple[Names, Iterator[bytes]]:

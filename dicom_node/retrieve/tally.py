@@ -104,7 +104,7 @@ class Tally:
         return f"{self._strangers} objects were of another study." if self._strangers else ""
 
 
-# --- Objects fetched one by one: one that the PACS cannot send must not keep the others away -------------------------
+# --- objects fetched one by one ------------------------------------------------------------------------------------
 
 #: Objects in a row at which the PACS may break off or fall silent before it is taken for gone.
 _MOST_BREAKS = 3

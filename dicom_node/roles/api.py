@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import sys
 from collections.abc import Callable, Mapping, Sequence
 
 from dicom_node import __version__
@@ -15,6 +17,7 @@ from dicom_node.retrieve.retrievals import RetrievalMemory, open_retrievals
 from dicom_node.roles.node import Node
 from dicom_node.roles.role import Role, Sweep
 
+_log = logging.getLogger(__name__)
 _ASSOCIATIONS_EVERY_S = 10.0
 _PARTS_EVERY_S = 600.0
 
@@ -34,7 +37,7 @@ class ApiRole(Role):
         self._server: ApiServer | None = None
 
     def start(self) -> Mapping[str, int]:
-        """Return when the API answers; a new token is shown to whoever started the node."""
+        """Return when the API answers; a new token is shown to whoever started the node on a terminal."""
         node = self._node
         if not node.settings.api.enabled:
             return {}
@@ -80,8 +83,10 @@ class ApiRole(Role):
         settings = self._node.settings
         token_file = settings.api.token_file or settings.node.data_dir / "api-token"
         token, digest = load_or_create_token(token_file)
-        if token is not None:
-            # Once, to whoever started the node; a log would carry it to strangers.
+        if token is None:
+            return digest
+        _log.info("API token made", extra={"file": str(token_file)})
+        if sys.stdout.isatty():  # anything else may be a log, which would carry it to strangers
             # With its line's end in it: a line of the log may come between two writes.
             print(f"API token (shown once, kept in {token_file}): {token}\n", end="", flush=True)  # noqa: T201
         return digest

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from functools import partial
 
 from dicom_node.deliver.kinds import destinations_of
-from dicom_node.deliver.kinds.kind import Caller, DestinationKind
+from dicom_node.deliver.kinds.kind import DestinationKind, caller_of
 from dicom_node.deliver.outage import BackOff
 from dicom_node.deliver.outbox import DestinationWorker, OutboxPolicy
 from dicom_node.deliver.peer_capabilities import capability_probe
@@ -61,8 +61,7 @@ class DeliverRole(Role):
 
 
 def _worker(node: Node, destination: DestinationKind) -> DestinationWorker:
-    delivery = node.settings.delivery
-    caller = Caller(node.settings.node.ae_title, delivery.timeout_s, node.settings.dicom_tls)
+    delivery, caller = node.settings.delivery, caller_of(node.settings)
     policy = OutboxPolicy(
         node.identity,
         BackOff(delivery.first_retry_s, delivery.max_retry_s),

@@ -19,6 +19,7 @@ from dicom_node.jobs.runner import JobRunner
 from dicom_node.jobs.workers import Workers, WorkerSettings
 from dicom_node.roles.node import Node
 from dicom_node.roles.role import Role
+from dicom_node.storage.folder import make_private
 
 _IDLE_POLL_S = 1.0
 _END_S = 10.0
@@ -40,12 +41,20 @@ class InferRole(Role):
 
     def start(self) -> Mapping[str, int]:
         """Begin to take jobs; worker processes start with the first."""
-        shutil.rmtree(self._node.work_dir, ignore_errors=True)  # what a crash left there is patient data
-        self._node.work_dir.mkdir(parents=True)
+        make_private(self._node.work_dir.parent)
+        make_private(self._node.work_dir)
+        self._remove_what_the_dead_left()
         self._log_refused_models()
         for thread in self._threads:
             thread.start()
         return {}
+
+    def _remove_what_the_dead_left(self) -> None:
+        """Remove the folders of jobs that nobody works on any more; what a crash left there is patient data."""
+        living = {owner.token for owner in self._node.owners.living()}
+        for folder in self._node.work_dir.parent.iterdir():
+            if folder.name not in living:
+                shutil.rmtree(folder, ignore_errors=True)
 
     def _log_refused_models(self) -> None:
         """Log at the start which models of routes will not run; their jobs say so too."""

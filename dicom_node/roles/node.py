@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
-import socket
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -30,6 +28,8 @@ from dicom_node.receive.events import ReceiveEvents
 from dicom_node.receive.process import AcceptorProcess
 from dicom_node.receive.start import receiver_id
 from dicom_node.retrieve.sink import SinkParts
+from dicom_node.storage.folder import make_folder
+from dicom_node.storage.owners import Owners
 from dicom_node.storage.spool import Spool
 
 _MEGABYTE = 1 << 20
@@ -46,10 +46,16 @@ class Node:
     @cached_property
     def database(self) -> Database:
         """The index, migrated."""
-        self.settings.node.data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+        make_folder(self.settings.node.data_dir)
         database = Database(self.settings.database_url)
         database.migrate()
         return database
+
+    def close(self) -> None:
+        """Give back what there ever was: connections to the index, the proof of life. A start may fail before."""
+        if "database" in self.__dict__:
+            self.database.close()
+        self.owners.leave()
 
     @cached_property
     def spool(self) -> Spool:
@@ -75,9 +81,14 @@ class Node:
         return tuple(_route(route, self.settings, self.cards) for route in self.settings.route)
 
     @cached_property
+    def owners(self) -> Owners:
+        """The processes that live on the data folder."""
+        return Owners(self.settings.node.data_dir / "owners")
+
+    @property
     def identity(self) -> str:
-        """Who claims a lease: this machine and this process."""
-        return f"{socket.gethostname()}:{os.getpid()}"
+        """Who claims a lease: this start of this process, and never another."""
+        return self.owners.me.identity
 
     @cached_property
     def receiver_id(self) -> str:
@@ -121,8 +132,8 @@ class Node:
 
     @property
     def work_dir(self) -> Path:
-        """Where jobs lay their files while they run; emptied at every start."""
-        return self.settings.node.data_dir / "work"
+        """Where jobs of this process lay their files while they run; beside it lie those of others."""
+        return self.settings.node.data_dir / "work" / self.owners.me.token
 
     def destinations_of(self, route: RouteSettings) -> tuple[Destination, ...]:
         """Where a route's results go: those it names, or all; those of a shadow nowhere."""

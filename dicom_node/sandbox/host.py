@@ -219,7 +219,7 @@ def _rebuilt(raised: Raised) -> NodeError:
     return error
 
 
-# --- Ends a process that works too long or holds too much memory, and remembers which of the two it was --------------
+# --- the watchdog --------------------------------------------------------------------------------------------------
 
 _POLL_S = 0.1
 _MEGABYTE = 1 << 20

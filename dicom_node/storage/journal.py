@@ -25,6 +25,7 @@ from enum import StrEnum
 from pathlib import Path
 
 from dicom_node.core.errors import SpoolUnavailable
+from dicom_node.storage.folder import make_private
 
 #: The head block; the payload starts behind it, on a page of its own.
 HEAD_BYTES = 4096
@@ -86,7 +87,7 @@ class JournalWriter:
         self._changed = threading.Condition()
         self._descriptors: dict[int, int] = {}
         self._sequence = time.time_ns()
-        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        make_private(folder)
 
     def recover(self) -> list[tuple[int, Record]]:
         """Open the slots that exist; return those that hold a record, oldest first. Call before anything else."""
@@ -248,7 +249,9 @@ def _head(record: Record) -> bytes:
 def _make_slot(path: Path) -> None:
     """Write a slot once over, so that later writes find its blocks."""
     part = path.with_suffix(".new")
-    with part.open("wb", buffering=0) as file:
+    part.unlink(missing_ok=True)
+    descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    with open(descriptor, "wb", buffering=0) as file:  # noqa: PTH123 - a descriptor, opened with its mode
         _write_all(file.fileno(), [_FREE.ljust(HEAD_BYTES, b"\0"), _ZEROS])
         os.fsync(file.fileno())
     part.rename(path)

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dicom_node.core.errors import SpoolUnavailable
+from dicom_node.storage.folder import make_private
 
 Buffer = bytes | bytearray | memoryview
 _ABANDONED_S = 3600.0
@@ -36,12 +37,34 @@ class StoredObject:
 class Spool:
     """A folder of objects on one file system. Safe to share between threads and processes."""
 
+    #: Holds the name that the store shares with the database which speaks of it.
+    NAME_FILE = "store-id"
+
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        make_private(folder)
         self._incoming = folder / "incoming"
         self._objects = folder / "objects"
         for path in (self._incoming, self._objects):
-            path.mkdir(parents=True, exist_ok=True)
+            make_private(path)
+
+    def known_name(self) -> str | None:
+        """Return the store's name; `None` when nobody has named it yet."""
+        path = self.folder / self.NAME_FILE
+        return path.read_text(encoding="ascii").strip() if path.exists() else None
+
+    def name(self) -> str:
+        """Return the store's name, made and durable by now; processes that ask at once agree on one."""
+        path = self.folder / self.NAME_FILE
+        if not path.exists():
+            draft = self._incoming / f"name-{uuid.uuid4().hex}.part"
+            draft.write_text(f"{uuid.uuid4()}\n", encoding="ascii")
+            draft.chmod(0o600)
+            with suppress(FileExistsError):
+                path.hardlink_to(draft)
+            draft.unlink()
+            self.sync()
+        return path.read_text(encoding="ascii").strip()
 
     def put(self, pieces: Sequence[Buffer], suffix: str, digest_of: Sequence[Buffer] | None = None) -> StoredObject:
         """Write the pieces one behind the other and return only when they are durable.
@@ -79,14 +102,14 @@ class Spool:
     def move(self, part: Path, key: str) -> None:
         """Move a file of this file system to where objects live; the new name is durable after `sync`."""
         target = self.path(key)
-        target.parent.mkdir(exist_ok=True)
+        target.parent.mkdir(exist_ok=True, mode=0o700)
         part.rename(target)
 
-    def settle(self, part: Path, key: str) -> None:
+    def move_durably(self, part: Path, key: str) -> None:
         """Move a durable file of this file system to where objects live, durably. Raises `OSError`."""
         target = self.path(key)
         if not target.parent.exists():
-            target.parent.mkdir(exist_ok=True)
+            target.parent.mkdir(exist_ok=True, mode=0o700)
             sync_folder(self._objects)
         part.rename(target)
         sync_folder(target.parent)
@@ -179,7 +202,7 @@ class SpoolPart:
             else:
                 os.fdatasync(self._descriptor)
                 self._close()
-                self._spool.settle(self.path, key)
+                self._spool.move_durably(self.path, key)
         return StoredObject(key, sha256, self.size_bytes)
 
     def discard(self) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from dicom_node.analysis.answer import Analysis, NotAnalysed, ReportContext, WrittenObject
 from dicom_node.core.errors import ReportInvalid
@@ -14,6 +15,7 @@ from dicom_node.fhir.builders.report import report_entry
 from dicom_node.fhir.builders.validation import check_bundle
 from dicom_node.fhir.json_types import Json, to_json_bytes
 from dicom_node.fhir.options import FhirOptions
+from dicom_node.headers.sound import without_unreadable
 
 __all__ = ["build_bundle", "to_json_bytes"]
 
@@ -24,8 +26,8 @@ def build_bundle(
     """Return the transaction that puts this answer into an EHR; equal inputs give an equal bundle.
 
     The patient is a logical reference: `FhirClient` finds the EHR's own Patient when it sends the bundle. Entries are
-    ordered so that none refers to a later one, for servers that take them one at a time. Raises `ReportInvalid` when a
-    resource would break R4 or the node's own rules.
+    ordered so that none refers to a later one, for servers that take them one at a time. What nobody can read of a
+    source header counts as not said. Raises `ReportInvalid` when a resource would break R4 or the node's own rules.
 
     Of an `answer` about one radiograph and its `context`:
 
@@ -36,6 +38,7 @@ def build_bundle(
     >>> bundle["entry"][-2]["resource"]["status"]
     'preliminary'
     """
+    answer = replace(answer, sources=tuple(without_unreadable(source) for source in answer.sources))
     facts = gather_facts(answer, context, options)
     has_endpoint = bool(options.dicomweb_url)
     observations = _observations(facts, answer)

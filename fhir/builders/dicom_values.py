@@ -21,6 +21,9 @@ _TIME = re.compile(r"(\d{2}):?(\d{2}):?(\d{2})?(?:\.(\d{1,6}))?")
 _DATE_TIME = re.compile(r"(\d{8})(\d{4}(?:\d{2}(?:\.\d{1,6})?)?)?([+-]\d{4})?")
 _OFFSET = re.compile(r"([+-])(\d{2})(\d{2})")
 
+#: Of anything else an image says nothing: 00010101 and 99991231 stand for no date, and have no time in some zones.
+_YEARS = range(1895, 2200)
+
 #: Where an image says when it was taken, best first.
 _ACQUISITION = (
     ("AcquisitionDate", "AcquisitionTime"),
@@ -54,6 +57,12 @@ def study_started(dataset: Dataset, site_zone: tzinfo | None) -> Moment | None:
     return _from_pair(dataset, ("StudyDate", "StudyTime"), site_zone)
 
 
+def date_of(dataset: Dataset, keyword: str) -> str:
+    """Return a date attribute as FHIR date; empty when it is absent, unreadable, or one that nobody has."""
+    moment = _moment(str(dataset.get(keyword) or "").strip(), "", UTC)
+    return moment.fhir() if moment else ""
+
+
 def earliest_acquisition(datasets: Sequence[Dataset], site_zone: tzinfo | None) -> Moment | None:
     """Return when the first of these images was taken, or `None` when none says so."""
     known = [moment for dataset in datasets if (moment := _acquired(dataset, site_zone)) is not None]
@@ -81,6 +90,8 @@ def _moment(date: str, time: str, zone: tzinfo | None) -> Moment | None:
     if day is None:
         return None
     year, month, day_of_month = (int(part) for part in day.groups())
+    if year not in _YEARS:
+        return None
     hour, minute, second, fraction = clock.groups() if clock else ("0", "0", None, None)
     try:
         local = datetime(

@@ -20,6 +20,7 @@ class ReportFacts:
     """The elements shared by the resources of one report, as FHIR JSON where they are FHIR data types.
 
     `effective` is a dateTime or empty, `issued` an instant. `performer` is empty when no organisation is configured.
+    `images_url` is the study's address in the PACS' DICOMweb service; `replaces` tells of the earlier result.
     """
 
     model: ModelIdentity
@@ -33,6 +34,8 @@ class ReportFacts:
     issued: str
     organization: Json | None
     research: bool
+    images_url: str
+    replaces: str
 
     @property
     def based_on(self) -> list[Json]:
@@ -82,12 +85,19 @@ def gather_facts(answer: Analysis | NotAnalysed, context: ReportContext, options
         issued=fhir_instant(context.started_at),
         organization=_organization(options.organization or context.institution),
         research="research" in (options.intended_use, context.intended_use),
+        images_url=f"{options.dicomweb_url.rstrip('/')}/studies/{study_instance_uid}" if options.dicomweb_url else "",
+        replaces=_replaces(context),
     )
 
 
 def report_identifier(study_instance_uid: str, model_name: str, route_name: str) -> Json:
     """Return what the report of this model on this study is known by, whatever images, version or run made it."""
     return uuid_identifier("DiagnosticReport", study_instance_uid, model_name, route_name)
+
+
+def _replaces(context: ReportContext) -> str:
+    earlier = context.predecessor
+    return f"An earlier result of this study and route, structured report {earlier.instance_number}" if earlier else ""
 
 
 def _organization(name: str) -> Json | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pydicom.dataset import Dataset
 
 from dicom_node.core.uids import derived_uid, derived_uuid
-from dicom_node.fhir.builders.dicom_values import person_name, source_text
+from dicom_node.fhir.builders.dicom_values import date_of, person_name, source_text
 from dicom_node.fhir.builders.terms import ACCESSION_TYPE
 from dicom_node.fhir.json_types import Json, without_empty
 from dicom_node.fhir.options import FhirOptions
@@ -15,6 +15,11 @@ URI_SYSTEM = "urn:ietf:rfc:3986"
 #: Systems of identifiers that only this product gives out.
 JOB_SYSTEM = f"urn:oid:{derived_uid('identifier-system', 'job-key')}"
 MODEL_DIGEST_SYSTEM = f"urn:oid:{derived_uid('identifier-system', 'model-digest')}"
+#: Carried by the stored reference to the Patient for the comparison with the EHR's record, and not sent.
+BIRTH_DATE_EXTENSION = f"urn:oid:{derived_uid('extension', 'patient-birth-date')}"
+SEX_EXTENSION = f"urn:oid:{derived_uid('extension', 'patient-sex')}"
+#: PatientSex (PS3.3 C.7.1.1) that says the same in both worlds; "O" means too many things.
+_SEXES = {"M": "male", "F": "female"}
 
 
 def dicom_uid(uid: str) -> Json:
@@ -42,7 +47,18 @@ def patient_reference(dataset: Dataset, options: FhirOptions) -> Json:
     )
     known = identifier if "value" in identifier else None
     display = person_name(dataset) or ("" if known else "Images carry neither PatientID nor PatientName")
-    return without_empty({"type": "Patient", "identifier": known, "display": display})
+    demographics = _demographics(dataset)
+    return without_empty({"type": "Patient", "identifier": known, "display": display, "extension": demographics})
+
+
+def _demographics(dataset: Dataset) -> list[Json]:
+    """Return birth date and sex as the images have them, where they have them."""
+    born = date_of(dataset, "PatientBirthDate")
+    sex = _SEXES.get(source_text(dataset, "PatientSex").upper(), "")
+    return [
+        *([{"url": BIRTH_DATE_EXTENSION, "valueDate": born}] if born else []),
+        *([{"url": SEX_EXTENSION, "valueCode": sex}] if sex else []),
+    ]
 
 
 def accession_identifier(dataset: Dataset, options: FhirOptions) -> Json | None:

@@ -6,7 +6,17 @@ import math
 from collections.abc import Sequence
 
 from dicom_node.analysis.answer import NotAnalysed
-from dicom_node.core.codes import CERTAINTY_OF_FINDING, PERCENT, PRESENCE_CODES
+from dicom_node.core.codes import (
+    CERTAINTY_OF_FINDING,
+    DECISION_THRESHOLD,
+    LEFT,
+    LEFT_LUNG,
+    LUNG,
+    PERCENT,
+    PRESENCE_CODES,
+    RIGHT,
+    RIGHT_LUNG,
+)
 from dicom_node.core.entities import Finding, Presence
 from dicom_node.core.uids import tracking_uid
 from dicom_node.fhir.builders.facts import ReportFacts, conditional_update
@@ -15,9 +25,10 @@ from dicom_node.fhir.builders.terms import (
     IMAGING_CATEGORY,
     LATERALITY,
     PROCEDURE_FINDINGS,
-    UCUM,
     absent_because,
     concept,
+    measured_quantity,
+    measured_thing,
     value_or_reason,
 )
 from dicom_node.fhir.builders.wording import not_analysed_text, percent, site_text
@@ -25,6 +36,9 @@ from dicom_node.fhir.json_types import Json, without_empty
 
 #: Key, among the findings of a job, of the Observation that says why there are none.
 NOT_ANALYSED_KEY = "not-analysed"
+
+#: Sites that have a code of their own for each side.
+_SIDED = {(LUNG, LEFT): LEFT_LUNG, (LUNG, RIGHT): RIGHT_LUNG}
 
 
 def finding_entries(facts: ReportFacts, findings: Sequence[Finding]) -> list[Json]:
@@ -67,16 +81,15 @@ def _entry(facts: ReportFacts, finding_key: str, elements: Json) -> Json:
 
 
 def _finding_elements(facts: ReportFacts, finding: Finding) -> Json:
-    certainty = [] if finding.probability is None else [_certainty(finding.probability, finding.threshold)]
     measurements = [
-        {"code": concept(measurement.name, measurement.label), **value_or_reason(measurement.value, measurement.unit)}
+        {"code": measured_quantity(measurement), **value_or_reason(measurement.value, measurement.unit)}
         for measurement in finding.measurements
     ]
-    components = certainty + measurements
+    components = _certainty(finding) + measurements
     return {
-        "code": concept(finding.code, finding.label),
+        "code": measured_thing(finding.code, finding.key, finding.label, facts.model.name),
         **_value(finding, has_components=bool(components)),
-        "bodySite": concept(finding.site, site_text(finding)),
+        "bodySite": _site(finding),
         "note": _notes(facts, finding),
         "component": components + _side(finding),
     }
@@ -93,16 +106,25 @@ def _value(finding: Finding, *, has_components: bool) -> Json:
     return {"dataAbsentReason": absent_because("unknown", "The model gave no value.")}
 
 
-def _certainty(probability: float, threshold: float | None) -> Json:
-    component = {"code": concept(CERTAINTY_OF_FINDING), **value_or_reason(percent(probability), PERCENT)}
-    if threshold is not None and math.isfinite(threshold):
-        low = {"value": percent(threshold), "unit": "%", "system": UCUM, "code": "%"}
-        component["referenceRange"] = [{"low": low, "text": "Decision threshold of the model for Present"}]
-    return component
+def _certainty(finding: Finding) -> list[Json]:
+    """Return the score, and beside it the threshold: as its referenceRange it would read as what is normal."""
+    if finding.probability is None:
+        return []
+    score = {"code": concept(CERTAINTY_OF_FINDING), **value_or_reason(percent(finding.probability), PERCENT)}
+    if finding.threshold is None or not math.isfinite(finding.threshold):
+        return [score]
+    threshold = {"code": concept(DECISION_THRESHOLD), **value_or_reason(percent(finding.threshold), PERCENT)}
+    return [score, threshold]
+
+
+def _site(finding: Finding) -> Json:
+    """Return where it is; with its side in one code where there is one, for R4 has no place for the side here."""
+    side = finding.laterality
+    return concept(_SIDED.get((finding.site, side), finding.site) if side else finding.site, site_text(finding))
 
 
 def _side(finding: Finding) -> list[Json]:
-    """Return the side as component: R4 has no place for it in bodySite, and codings there must be synonyms."""
+    """Return the side as component: not every site has a code with its side."""
     if finding.laterality is None:
         return []
     return [{"code": concept(LATERALITY), "valueCodeableConcept": concept(finding.laterality)}]

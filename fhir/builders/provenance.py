@@ -14,7 +14,7 @@ from dicom_node.core.codes import ARTIFICIAL_INTELLIGENCE
 from dicom_node.fhir.builders.dicom_values import one_line
 from dicom_node.fhir.builders.facts import ReportFacts, conditional_create
 from dicom_node.fhir.builders.identifiers import JOB_SYSTEM, MODEL_DIGEST_SYSTEM, dicom_uid, query, uuid_identifier
-from dicom_node.fhir.builders.terms import ASSEMBLER, CREATED, DICOM_STUDY, WADO_RS, concept
+from dicom_node.fhir.builders.terms import ASSEMBLER, CREATED, STUDY, WADO_RS, concept
 from dicom_node.fhir.json_types import Json, without_empty
 
 
@@ -45,7 +45,7 @@ def _weights(facts: ReportFacts) -> Json:
     }
 
 
-# --- Device: another digest is another one (IHE AI Results) ----------------------------------------------------------
+# --- Device --------------------------------------------------------------------------------------------------------
 
 
 def device_entry(facts: ReportFacts) -> Json:
@@ -71,7 +71,7 @@ def device_entry(facts: ReportFacts) -> Json:
     return conditional_create(facts.full_url("Device"), device, query(identifier))
 
 
-# --- Endpoint: the DICOMweb service of the PACS ----------------------------------------------------------------------
+# --- Endpoint ------------------------------------------------------------------------------------------------------
 
 
 def endpoint_entry(facts: ReportFacts, dicomweb_url: str) -> Json:
@@ -82,7 +82,7 @@ def endpoint_entry(facts: ReportFacts, dicomweb_url: str) -> Json:
         "identifier": [identifier],
         "status": "active",
         "connectionType": WADO_RS,
-        "payloadType": [concept(DICOM_STUDY)],
+        "payloadType": [concept(STUDY)],
         "payloadMimeType": ["application/dicom"],
         "address": dicomweb_url,
     }

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 
-from dicom_node.core.codes import FHIR_SYSTEMS, NO_UNITS
-from dicom_node.core.entities import Code
-from dicom_node.core.uids import coding_scheme_uid
+from dicom_node.core.codes import FHIR_SYSTEMS, NO_UNITS, PRIVATE_SCHEME
+from dicom_node.core.entities import Code, Measurement
+from dicom_node.core.uids import coding_scheme_uid, derived_uid
 from dicom_node.fhir.builders.dicom_values import one_line
 from dicom_node.fhir.json_types import Json, without_empty
 
@@ -17,7 +17,7 @@ DCM = FHIR_SYSTEMS["DCM"]
 
 LATERALITY = Code("272741003", "SCT", "Laterality")
 PROCEDURE_FINDINGS = Code("59776-5", "LN", "Procedure findings")
-DICOM_STUDY = Code("113014", "DCM", "DICOM Study")
+STUDY = Code("113014", "DCM", "Study")
 
 
 def _concept(system: str, code: str, display: str) -> Json:
@@ -48,6 +48,24 @@ def coding(code: Code) -> Json:
 def concept(code: Code, text: str = "") -> Json:
     """Return a CodeableConcept of one coding."""
     return without_empty({"coding": [coding(code)], "text": one_line(text)})
+
+
+def measured_thing(code: Code, key: str, label: str, model_name: str) -> Json:
+    """Return what an Observation is about: the shared concept, and the model's own code for this very thing.
+
+    Both lungs, the left and the right one share the concept "Lung"; an EHR that trends by code must tell them apart.
+    """
+    own = {"system": f"urn:oid:{derived_uid('code-system', model_name)}", "code": key, "display": one_line(label)}
+    return without_empty({"coding": [coding(code), without_empty(own)], "text": one_line(label)})
+
+
+def measured_quantity(measurement: Measurement) -> Json:
+    """Return what a number means; with a derivation (mean, maximum …) a code of this project says both in one."""
+    name, derivation = measurement.name, measurement.derivation
+    if derivation is None:
+        return concept(name, measurement.label)
+    both = Code(f"{derivation.value}-{name.value}", PRIVATE_SCHEME, measurement.label)
+    return {"coding": [coding(name), coding(both)], "text": one_line(measurement.label)}
 
 
 def printed_unit(unit: Code) -> str:

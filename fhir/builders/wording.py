@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import math
+import re
 from collections.abc import Iterable, Sequence
 from html import escape
 
@@ -89,8 +90,8 @@ _STYLE = "body{font-family:sans-serif;max-width:48em;margin:2em auto}th{text-ali
 
 
 def narrative(facts: ReportFacts, lines: Sequence[str]) -> Json:
-    """Return the Narrative of the report."""
-    body = _paragraph(facts.warning) + _list(lines)
+    """Return the Narrative of the report; the patient is named by the EHR around it."""
+    body = _paragraph(facts.warning) + _list(lines) + _table(_circumstances(facts)) + _link(facts)
     return {"status": "generated", "div": f'<div xmlns="http://www.w3.org/1999/xhtml">{body}</div>'}
 
 
@@ -110,12 +111,11 @@ def presented_form(facts: ReportFacts, lines: Sequence[str], written: Sequence[W
 
 def _page(facts: ReportFacts, lines: Sequence[str], written: Sequence[WrittenObject]) -> str:
     title = f"AI preliminary analysis: {facts.model.name} {facts.model.version}"
-    rows = "".join(f"<tr><th>{_text(name)}</th><td>{_text(value)}</td></tr>" for name, value in _header(facts) if value)
     objects = [f"{item.description} ({source_text(item.dataset, 'SOPInstanceUID')})" for item in written]
     return (
         f'<!DOCTYPE html><html lang="en"><head><meta charset="utf-8"><title>{_text(title)}</title>'
         f"<style>{_STYLE}</style></head><body><h1>{_text(title)}</h1>"
-        f"<p><strong>{_text(facts.warning)}</strong></p><table>{rows}</table>{_list(lines)}"
+        f"<p><strong>{_text(facts.warning)}</strong></p>{_table(_header(facts))}{_list(lines)}{_link(facts)}"
         + (f"<h2>Objects in the image archive</h2>{_list(objects)}" if objects else "")
         + "</body></html>"
     )
@@ -127,11 +127,39 @@ def _header(facts: ReportFacts) -> Iterable[tuple[str, str]]:
         ("Patient ID", facts.subject.get("identifier", {}).get("value", "")),
         ("Accession number", (facts.accession or {}).get("value", "")),
         ("Study", facts.study_instance_uid),
-        ("Images taken", facts.effective),
-        ("Analysed", facts.issued),
+        *_circumstances(facts),
         ("Intended use", facts.model.intended_use),
-        ("Limits", facts.model.limits),
     )
+
+
+def _circumstances(facts: ReportFacts) -> Iterable[tuple[str, str]]:
+    """Return what a reader must know to weigh the result: of when, by what, with which limits, instead of what."""
+    return (
+        ("Study date", readable_time(facts.started)),
+        ("Images taken", readable_time(facts.effective)),
+        ("Analysed", readable_time(facts.issued)),
+        ("Model", f"{facts.model.name} {facts.model.version}, {facts.model.manufacturer}".rstrip(", ")),
+        ("Limits", facts.model.limits),
+        ("Replaces", facts.replaces),
+    )
+
+
+def readable_time(moment: str) -> str:
+    """Return a FHIR date, dateTime or instant for people: ``2026-11-20 10:10:10 +01:00``, or ``UTC``."""
+    day, _, clock = moment.partition("T")
+    whole = re.sub(r"^(\d\d:\d\d:\d\d)(?:\.\d+)?", r"\1 ", clock)
+    return f"{day} {whole}".strip().replace(" +00:00", " UTC")
+
+
+def _table(rows: Iterable[tuple[str, str]]) -> str:
+    shown = (f"<tr><th>{_text(name)}</th><td>{_text(value)}</td></tr>" for name, value in rows if value)
+    return f"<table><tbody>{''.join(shown)}</tbody></table>"
+
+
+def _link(facts: ReportFacts) -> str:
+    if not facts.images_url:
+        return ""
+    return f'<p><a href="{_text(facts.images_url)}">Images of the study (DICOMweb)</a></p>'
 
 
 def _paragraph(text: str) -> str:

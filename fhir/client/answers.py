@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
+import json
+import re
+from collections.abc import Collection
+from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any
 
 import httpx
 
 from dicom_node.core.errors import CredentialsRefused, DeliveryDeferred, DeliveryError, DeliveryRefused
-from dicom_node.fhir.builders.dicom_values import one_line
+from dicom_node.core.retry_after import retry_after_s
+from dicom_node.fhir.client.reading import children, text
 
-#: Worth another try besides 5xx. 409 is among them: the node sends no If-Match, so a conflict is a race of writers.
+#: Worth another try besides 5xx: passing troubles, and a conflict, which is a race of writers.
 _PASSING = {
     HTTPStatus.REQUEST_TIMEOUT,
     HTTPStatus.CONFLICT,
@@ -22,69 +24,112 @@ _PASSING = {
 }
 #: No fault of the report: no other would be taken either.
 _LOGIN_REFUSED = {HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN}
-_LONGEST_TEXT = 500
 
 _ADVICE: dict[int, str] = {
     HTTPStatus.UNAUTHORIZED: "Check token or user and password of the destination.",
     HTTPStatus.FORBIDDEN: "Grant the node the right to do this.",
     HTTPStatus.NOT_FOUND: "Check url of the destination; it must be the FHIR base address.",
-    HTTPStatus.PRECONDITION_FAILED: "Several resources carry the same identifier; merge them in the EHR.",
+    HTTPStatus.PRECONDITION_FAILED: "Somebody changes the report while the node writes; retry the delivery.",
 }
-_USUAL_ADVICE = "Correct the cause and retry the delivery."
+_USUAL_ADVICE = "Look into the log of the EHR, correct the cause and retry the delivery."
 
 
-def failure(response: httpx.Response, asked: str, secrets: Iterable[str]) -> DeliveryError:
+class NotOffered(DeliveryRefused):
+    """The server does not do what was asked at all (405, 501); another way may serve."""
+
+
+class ConditionNotMet(DeliveryRefused):
+    """What the server holds is no longer what was looked at (412); look again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """One whole HTTP answer; `host` is who gave it."""
+
+    status: int
+    headers: httpx.Headers
+    content: bytes
+    host: str
+
+    @property
+    def is_success(self) -> bool:
+        """Tell whether the status is 2xx."""
+        return HTTPStatus.OK <= self.status < HTTPStatus.MULTIPLE_CHOICES
+
+    def json(self) -> Any:
+        """Return the JSON body, or `None` when it is none."""
+        try:
+            return json.loads(self.content)
+        except (ValueError, RecursionError):
+            return None
+
+
+def failure(answer: Answer, asked: str, elements: Collection[str]) -> DeliveryError:
     """Return the error for an answer that is not a success.
 
-    `asked` says what was asked for. Of the answer only the OperationOutcome is quoted, without the `secrets`.
+    `asked` says what was asked for. Of the answer only status, issue codes and paths of `elements` are quoted.
     """
-    text = f": {quoted}" if (quoted := outcome_text(json_or_none(response), secrets)) else ""
-    said = f"The FHIR server {response.url.host} answered {response.status_code} to {asked}{text}."
-    if response.has_redirect_location:
+    said = f"The FHIR server {answer.host} answered {answer.status} to {asked}{in_brackets(answer.json(), elements)}."
+    if HTTPStatus.MULTIPLE_CHOICES <= answer.status < HTTPStatus.BAD_REQUEST:
         return DeliveryRefused(f"{said} Redirects are not followed; set url of the destination to the final address.")
-    return error_for_status(response.status_code, said, retry_after_s(response.headers))
+    return error_for_status(answer.status, said, retry_after_s(answer.headers.get("Retry-After", "")))
 
 
 def error_for_status(status: int, said: str, retry_after: float | None = None) -> DeliveryError:
     """Return the deferral or refusal that an HTTP status stands for."""
+    advice = _ADVICE.get(status, _USUAL_ADVICE)
     if status in _LOGIN_REFUSED:
-        return CredentialsRefused(f"{said} {_ADVICE[status]}")
+        return CredentialsRefused(f"{said} {advice}", retry_after)
+    if status == HTTPStatus.PRECONDITION_FAILED:
+        return ConditionNotMet(f"{said} {advice}")
+    if status in {HTTPStatus.METHOD_NOT_ALLOWED, HTTPStatus.NOT_IMPLEMENTED}:
+        return NotOffered(f"{said} {advice}")
     if status in _PASSING or status >= HTTPStatus.INTERNAL_SERVER_ERROR:
         return DeliveryDeferred(f"{said} It will be tried again.", retry_after)
-    return DeliveryRefused(f"{said} {_ADVICE.get(status, _USUAL_ADVICE)}")
+    return DeliveryRefused(f"{said} {advice}")
 
 
-def retry_after_s(headers: httpx.Headers) -> float | None:
-    """Return the wait the server asks for: Retry-After as seconds or as a date (RFC 9110 10.2.3)."""
-    value = headers.get("Retry-After", "").strip()
-    if value.isdecimal():
-        return float(value)
-    try:
-        at = parsedate_to_datetime(value)
-    except ValueError:
-        return None
-    return max(0.0, ((at if at.tzinfo else at.replace(tzinfo=UTC)) - datetime.now(UTC)).total_seconds())
+# --- what an OperationOutcome says, without a word of its own -----------------------------------------------------
+
+_MOST_ISSUES = 5
+_ELEMENT_PATH = re.compile(r"[A-Za-z]+(\[\d+\])?(\.[A-Za-z]+(\[\d+\])?)*")
+#: R4 value set issue-type (required).
+_ISSUE_TYPES = frozenset({
+    "invalid", "structure", "required", "value", "invariant", "security", "login", "unknown", "expired",
+    "forbidden", "suppressed", "processing", "not-supported", "duplicate", "multiple-matches", "not-found",
+    "deleted", "too-long", "code-invalid", "extension", "too-costly", "business-rule", "conflict", "transient",
+    "lock-error", "no-store", "exception", "timeout", "incomplete", "throttled", "informational",
+})  # fmt: skip
 
 
-def outcome_text(body: object, secrets: Iterable[str]) -> str:
-    """Return what an OperationOutcome says, on one line, trimmed, with every secret blotted out."""
-    if not isinstance(body, dict) or body.get("resourceType") != "OperationOutcome":
+def in_brackets(outcome: object, elements: Collection[str]) -> str:
+    """Return `outcome_text` as an addition to a sentence: `` (…)``, or nothing."""
+    told = outcome_text(outcome, elements)
+    return f" ({told})" if told else ""
+
+
+def outcome_text(outcome: object, elements: Collection[str]) -> str:
+    """Return the issue codes of an OperationOutcome, each with the element it is about.
+
+    Never its words: servers repeat names and numbers in any spelling and script, so no list of words to blot out is
+    long enough. Of paths only those of `elements` pass, which the node itself has sent.
+    """
+    if text(outcome, "resourceType") != "OperationOutcome":
         return ""
-    text = one_line("; ".join(_issue_text(issue) for issue in body.get("issue", [])))
-    for secret in secrets:
-        text = text.replace(secret, "***")
-    return text if len(text) <= _LONGEST_TEXT else f"{text[:_LONGEST_TEXT]}..."
+    issues = children(outcome, "issue")
+    told = [_issue_text(issue, elements) for issue in issues[:_MOST_ISSUES]]
+    return "; ".join(dict.fromkeys(filter(None, told)))
 
 
-def json_or_none(response: httpx.Response) -> Any:
-    """Return the JSON body, or `None` when it is none."""
-    try:
-        return response.json()
-    except ValueError:
-        return None
+def _issue_text(issue: object, elements: Collection[str]) -> str:
+    code = text(issue, "code")
+    paths = issue.get("expression") if isinstance(issue, dict) else None
+    known = [path for path in paths if _is_known(path, elements)] if isinstance(paths, list) else []
+    where = f" at {', '.join(known[:_MOST_ISSUES])}" if known else ""
+    return f"{code if code in _ISSUE_TYPES else 'an issue'}{where}"
 
 
-def _issue_text(issue: dict[str, Any]) -> str:
-    details = issue.get("details", {})
-    said = [details.get("text", ""), issue.get("diagnostics", "")]
-    return " ".join(part for part in said if part) or str(issue.get("code", ""))
+def _is_known(path: object, elements: Collection[str]) -> bool:
+    if not isinstance(path, str) or not _ELEMENT_PATH.fullmatch(path):
+        return False
+    return all(step.partition("[")[0] in elements for step in path.split("."))

@@ -1,21 +1,26 @@
-"""One conversation with a FHIR server: what it can do, requests out, JSON back, every failure as one of our errors."""
+"""One conversation with a FHIR server: requests out, JSON back, every failure as one of our errors."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
+import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any
 
 import httpx
 
-from dicom_node.core.errors import CredentialsRefused, DeliveryDeferred, DeliveryRefused, DestinationAway
-from dicom_node.fhir.client.answers import failure, json_or_none
+from dicom_node.core.errors import DeliveryDeferred, DeliveryRefused, DestinationAway
+from dicom_node.fhir.client.answers import Answer, failure
 from dicom_node.fhir.json_types import Json, to_json_bytes
 
 #: R4 as media type parameter, so that a server of several versions takes it for what it is (R4 http 3.1.0.1.11).
 FHIR_JSON = "application/fhir+json; fhirVersion=4.0"
+#: No answer to what the node asks is nearly as long.
+LONGEST_ANSWER_BYTES = 16 << 20
+#: An unknown search parameter must be an error, never ignored: everything would match.
+_STRICT = {"Prefer": "handling=strict"}
 
 
 def hide_queries_in_logs() -> None:
@@ -29,110 +34,100 @@ def _without_query(record: logging.LogRecord) -> bool:
     return True
 
 
+def elements_of(node: object) -> Iterator[str]:
+    """Yield the names of all elements and resource types in a bundle: what an error may point to."""
+    if isinstance(node, dict):
+        yield from node
+        yield from (kind for kind in [node.get("resourceType")] if isinstance(kind, str))
+        for value in node.values():
+            yield from elements_of(value)
+    elif isinstance(node, list):
+        for value in node:
+            yield from elements_of(value)
+
+
 @dataclass(frozen=True, slots=True)
 class Exchange:
-    """Sends requests below `base_url`; `secrets` are texts that no error may quote (patient's name and number)."""
+    """Sends requests below `base_url`.
+
+    `ends_at` (`time.monotonic`) is when the whole attempt must be over, whatever the server does; `elements` are the
+    element names that an error may quote.
+    """
 
     http: httpx.Client
     base_url: str
-    secrets: tuple[str, ...] = ()
+    ends_at: float
+    elements: frozenset[str] = frozenset()
 
-    def get(self, path: str, asked: str, params: dict[str, str] | None = None) -> httpx.Response:
+    def get(self, path: str, asked: str, params: dict[str, str] | None = None) -> Answer:
         """Read or search. Raises `DeliveryDeferred` or `DeliveryRefused` unless the answer is a success."""
-        # An unknown search parameter must be an error, never ignored: everything would match.
-        request = self._request("GET", path, params=params, headers={"Prefer": "handling=strict"})
-        return self._succeeded(request, asked)
+        return self.succeeded(self._answer("GET", path, params=params, headers=_STRICT), asked)
 
-    def read(self, place: str, asked: str) -> Json | None:
+    def read(self, place: str, asked: str, params: dict[str, str] | None = None) -> Json | None:
         """Return the resource at ``Type/id``, or `None` when it is gone. Raises as `get` does."""
-        answer = self._answer(self._request("GET", place))
-        if answer.status_code in {HTTPStatus.NOT_FOUND, HTTPStatus.GONE}:
+        answer = self._answer("GET", place, params=params)
+        if answer.status in {HTTPStatus.NOT_FOUND, HTTPStatus.GONE}:
             return None
         return self.json(self.succeeded(answer, asked), asked)
 
-    def send(self, method: str, path: str, resource: Json, asked: str, query: str = "") -> httpx.Response:
-        """Write a resource; `query` makes a POST conditional (If-None-Exist). Raises as `get` does."""
-        headers = {"Content-Type": FHIR_JSON, **({"If-None-Exist": query} if query else {})}
-        request = self._request(method, path, content=to_json_bytes(resource), headers=headers)
-        return self._succeeded(request, asked)
+    def send(self, method: str, path: str, resource: Json, asked: str, conditions: dict[str, str]) -> Answer:
+        """Write a resource under `conditions` (If-None-Exist, If-Match). Raises as `get` does."""
+        headers = {"Content-Type": FHIR_JSON, **conditions}
+        return self.succeeded(self._answer(method, path, content=to_json_bytes(resource), headers=headers), asked)
 
-    def post_form(self, path: str, form: dict[str, str]) -> httpx.Response:
+    def post_form(self, path: str, form: dict[str, str]) -> Answer:
         """Post a search form; returns whatever is answered. Raises `DeliveryDeferred` when nothing is."""
-        return self._answer(self._request("POST", path, data=form, headers={"Prefer": "handling=strict"}))
+        return self._answer("POST", path, data=form, headers=_STRICT)
 
-    def succeeded(self, response: httpx.Response, asked: str) -> httpx.Response:
+    def succeeded(self, answer: Answer, asked: str) -> Answer:
         """Return the answer if it is a success, else raise."""
-        if not response.is_success:
-            raise failure(response, asked, self.secrets)
-        return response
+        if not answer.is_success:
+            raise failure(answer, asked, self.elements)
+        return answer
 
-    def json(self, response: httpx.Response, asked: str) -> Json:
+    def json(self, answer: Answer, asked: str) -> Json:
         """Return the resource of an answer. Raises `DeliveryRefused` when it holds none (a login page, a proxy)."""
-        body = json_or_none(response)
+        body = answer.json()
         if not isinstance(body, dict) or not isinstance(body.get("resourceType"), str):
             raise DeliveryRefused(
-                f"What answered {asked} at {response.url.host} is no FHIR server: the answer is not FHIR JSON. "
+                f"What answered {asked} at {answer.host} is no FHIR server: the answer is not FHIR JSON. "
                 "Check url of the destination."
             )
         return body
 
-    def _request(self, method: str, path: str, **parts: Any) -> httpx.Request:
+    def _answer(self, method: str, path: str, **parts: Any) -> Answer:
         url = f"{self.base_url}/{path}" if path else self.base_url
-        return self.http.build_request(method, url, **parts)
-
-    def _succeeded(self, request: httpx.Request, asked: str) -> httpx.Response:
-        return self.succeeded(self._answer(request), asked)
-
-    def _answer(self, request: httpx.Request) -> httpx.Response:
+        request = self.http.build_request(method, url, timeout=self._left_s(), **parts)
         try:
-            return self.http.send(request)
-        except httpx.TransportError as error:
+            response = self.http.send(request, stream=True)
+            try:
+                return Answer(response.status_code, response.headers, self._body(response), request.url.host)
+            finally:
+                response.close()
+        except httpx.RequestError as error:
             nobody = isinstance(error, httpx.ConnectError | httpx.ConnectTimeout)
             raise (DestinationAway if nobody else DeliveryDeferred)(
-                f"The FHIR server {request.url.host} cannot be reached ({type(error).__name__}). "
+                f"The FHIR server {request.url.host} cannot be reached or understood ({type(error).__name__}). "
                 "It will be tried again; check address, network and certificates."
             ) from error
 
+    def _body(self, response: httpx.Response) -> bytes:
+        content = bytearray()
+        for chunk in response.iter_bytes():
+            self._left_s()
+            content += chunk
+            if len(content) > LONGEST_ANSWER_BYTES:
+                raise DeliveryRefused(
+                    f"The FHIR server {response.url.host} answered with more than {LONGEST_ANSWER_BYTES >> 20} MiB. "
+                    "Check url of the destination."
+                )
+        return bytes(content)
 
-# --- what the server says it can do ----------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class ServerCapabilities:
-    """Whether the server takes transactions, with the conditional writes the bundle relies on."""
-
-    transactions: bool
-
-
-def read_capabilities(exchange: Exchange) -> ServerCapabilities | None:
-    """Read the CapabilityStatement; `None` when the server refuses to show it.
-
-    Raises `DeliveryRefused` when it speaks another version of FHIR than R4.
-    """
-    asked = "the request for its CapabilityStatement"
-    try:
-        statement = exchange.json(exchange.get("metadata", asked), asked)
-    except (CredentialsRefused, DeliveryRefused):
-        return None
-    version = str(statement.get("fhirVersion", "4.0.1"))
-    if not version.startswith("4."):
-        raise DeliveryRefused(
-            f"The FHIR server speaks FHIR {version}; reports are written in R4 (4.0.1). "
-            "Set url of the destination to the server's R4 address."
-        )
-    rest = [one for one in statement.get("rest", []) if one.get("mode") == "server"]
-    return ServerCapabilities(transactions=any(_takes_transactions(one) for one in rest))
-
-
-def _takes_transactions(rest: Json) -> bool:
-    codes = {one.get("code") for one in rest.get("interaction", [])}
-    return "transaction" in codes and not _denies_conditional_writes(rest.get("resource", []))
-
-
-def _denies_conditional_writes(resources: Iterable[Json]) -> bool:
-    """Tell whether it says no outright; silence is common and means nothing."""
-    return any(
-        (one.get("type") in {"DiagnosticReport", "Observation"} and one.get("conditionalUpdate") is False)
-        or (one.get("type") in {"Device", "ImagingStudy", "Provenance"} and one.get("conditionalCreate") is False)
-        for one in resources
-    )
+    def _left_s(self) -> float:
+        left_s = self.ends_at - time.monotonic()
+        if left_s <= 0:
+            raise DeliveryDeferred(
+                "The FHIR server did not finish within the time of one attempt. It will be tried again; if that "
+                "happens often, raise timeout_s in the section delivery."
+            )
+        return left_s

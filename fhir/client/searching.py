@@ -1,88 +1,152 @@
-"""Searches that trust no server blindly, the one for the Patient above all: a hit must carry what was searched for."""
+"""Searches that trust no server blindly: every page is read, and a hit must carry what was searched for."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from http import HTTPStatus
 
+import httpx
+
 from dicom_node.core.errors import DeliveryRefused
+from dicom_node.fhir.client.answers import Answer
 from dicom_node.fhir.client.exchange import Exchange
+from dicom_node.fhir.client.reading import child, children, place, text
 from dicom_node.fhir.json_types import Json
 
-#: Answers of servers that do not offer searching by POST.
-_NO_POST_SEARCH = {
-    HTTPStatus.NOT_FOUND,
-    HTTPStatus.METHOD_NOT_ALLOWED,
-    HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
-    HTTPStatus.NOT_IMPLEMENTED,
+#: A search of the node finds one resource, rarely two; who answers with more pages did not search.
+_MOST_PAGES = 20
+#: Identifiers in one search for several resources; the address stays shorter than any server's limit.
+_MOST_AT_ONCE = 20
+#: A refusal of search by POST that a search by GET would share, or that passes.
+_NOT_ABOUT_POST = {
+    HTTPStatus.UNAUTHORIZED,
+    HTTPStatus.REQUEST_TIMEOUT,
+    HTTPStatus.TOO_EARLY,
+    HTTPStatus.TOO_MANY_REQUESTS,
 }
 
 
+@dataclass(frozen=True, slots=True)
+class _Pages:
+    """What the pages of one searchset hold together; `total` is what the server says it found, if it does."""
+
+    resources: tuple[Json, ...]
+    total: int | None
+
+    @property
+    def are_all(self) -> bool:
+        return self.total is None or self.total <= len(self.resources)
+
+
 def find(exchange: Exchange, resource_type: str, query: str) -> list[Json]:
-    """Return the resources that match ``identifier=system|value`` or ``_tag=system|value``."""
+    """Return the resources that match ``identifier=system|value`` or ``_tag=system|value``.
+
+    Raises `DeliveryDeferred` or `DeliveryRefused`; a hit without usable id counts as none.
+    """
     parameter, _, token = query.partition("=")
-    asked = f"a search for {resource_type}"
-    answer = exchange.get(resource_type, asked, {parameter: token})
-    return _hits(exchange.json(answer, asked), resource_type, parameter, token)
+    return _find(exchange, resource_type, parameter, [token])
+
+
+def find_by_identifiers(exchange: Exchange, resource_type: str, tokens: Sequence[str]) -> list[Json]:
+    """Return the resources that carry any of these ``system|value``."""
+    groups = [tokens[start : start + _MOST_AT_ONCE] for start in range(0, len(tokens), _MOST_AT_ONCE)]
+    return [one for group in groups for one in _find_any(exchange, resource_type, group)]
+
+
+def _find_any(exchange: Exchange, resource_type: str, tokens: Sequence[str]) -> list[Json]:
+    """Search for all at once, or one after another where the server takes no list (R4 search 3.1.1.4.0.1)."""
+    try:
+        return _find(exchange, resource_type, "identifier", tokens)
+    except DeliveryRefused:
+        if len(tokens) == 1:
+            raise
+    return [one for token in tokens for one in _find(exchange, resource_type, "identifier", [token])]
 
 
 def find_patients(exchange: Exchange, system: str, value: str) -> list[Json]:
-    """Return the Patients with this identifier; searched by POST, which keeps the number out of addresses and logs."""
+    """Return the Patients with this identifier; searched by POST, which keeps the number out of addresses and logs.
+
+    Raises `DeliveryRefused` when the server names more than it shows: another could be among the rest.
+    """
     form = {"identifier": f"{_escaped(system)}|{_escaped(value)}"}
     asked = "a search for the Patient"
     answer = exchange.post_form("Patient/_search", form)
-    if answer.status_code in _NO_POST_SEARCH:
+    if _refuses_post(answer):
         answer = exchange.get("Patient", asked, form)
-    body = exchange.json(exchange.succeeded(answer, asked), asked)
-    return _hits(body, "Patient", "identifier", f"{system}|{value}")
+    pages = _pages(exchange, exchange.json(exchange.succeeded(answer, asked), asked), asked)
+    if not pages.are_all:
+        raise DeliveryRefused(
+            f"The EHR says it has {pages.total} Patients with the study's PatientID in identifier system {system} and "
+            f"shows {len(pages.resources)}; exactly one is needed. Merge them in the EHR, then retry the delivery."
+        )
+    return _hits(pages.resources, "Patient", "identifier", [f"{system}|{value}"])
 
 
-def _hits(searchset: Json, resource_type: str, parameter: str, token: str) -> list[Json]:
-    resources = [entry.get("resource", {}) for entry in searchset.get("entry", [])]
-    system, _, value = token.partition("|")
-    return [r for r in resources if r.get("resourceType") == resource_type and _carries(r, parameter, system, value)]
+def _find(exchange: Exchange, resource_type: str, parameter: str, tokens: Sequence[str]) -> list[Json]:
+    asked = f"a search for {resource_type}"
+    answer = exchange.get(resource_type, asked, {parameter: ",".join(tokens)})
+    pages = _pages(exchange, exchange.json(answer, asked), asked)
+    return _hits(pages.resources, resource_type, parameter, tokens)
 
 
-def _carries(resource: Json, parameter: str, system: str, value: str) -> bool:
+def _pages(exchange: Exchange, searchset: Json, asked: str) -> _Pages:
+    """Follow link[next] (R4 http 3.1.0.7) to the end."""
+    total = searchset.get("total")
+    found: dict[str, Json] = {}
+    for _ in range(_MOST_PAGES):
+        for resource in (child(entry, "resource") for entry in children(searchset, "entry")):
+            if place(resource):
+                found[place(resource)] = resource
+        path = _next_path(exchange, searchset)
+        if not path:
+            return _Pages(tuple(found.values()), total if isinstance(total, int) else None)
+        searchset = exchange.json(exchange.get(path, asked), asked)
+    raise DeliveryRefused(
+        f"The FHIR server answered {asked} with more than {_MOST_PAGES} pages; it did not search by what was asked. "
+        "Check that it offers searching by identifier."
+    )
+
+
+def _next_path(exchange: Exchange, searchset: Json) -> str:
+    """Return the next page below the base address; credentials go to no other host, whatever a link says."""
+    link = next((one for one in children(searchset, "link") if text(one, "relation") == "next"), None)
+    if link is None:
+        return ""
+    address = text(link, "url")
+    base = exchange.base_url + "/"
+    absolute = _joined(base, address)
+    if not absolute.startswith((base, exchange.base_url + "?")):
+        raise DeliveryRefused(
+            "The next page of a search lies outside the address of the FHIR server, where the node does not follow. "
+            "Set url of the destination to the address that the server itself names in its answers."
+        )
+    return absolute.removeprefix(exchange.base_url).removeprefix("/")
+
+
+def _joined(base: str, address: str) -> str:
+    try:
+        return str(httpx.URL(base).join(address))
+    except (httpx.InvalidURL, ValueError):
+        return ""
+
+
+def _refuses_post(answer: Answer) -> bool:
+    is_refusal = HTTPStatus.BAD_REQUEST <= answer.status < HTTPStatus.INTERNAL_SERVER_ERROR
+    return (is_refusal and answer.status not in _NOT_ABOUT_POST) or answer.status == HTTPStatus.NOT_IMPLEMENTED
+
+
+def _hits(resources: Iterable[Json], resource_type: str, parameter: str, tokens: Sequence[str]) -> list[Json]:
+    wanted = {token.partition("|")[::2] for token in tokens}
+    return [r for r in resources if text(r, "resourceType") == resource_type and _carried(r, parameter) & wanted]
+
+
+def _carried(resource: Json, parameter: str) -> set[tuple[str, str]]:
     if parameter == "_tag":
-        tags = resource.get("meta", {}).get("tag", [])
-        return any(tag.get("system") == system and tag.get("code") == value for tag in tags)
-    identifiers = resource.get("identifier", [])
-    return any(one.get("system") == system and one.get("value") == value for one in identifiers)
+        return {(text(tag, "system"), text(tag, "code")) for tag in children(child(resource, "meta"), "tag")}
+    return {(text(one, "system"), text(one, "value")) for one in children(resource, "identifier")}
 
 
-def _escaped(text: str) -> str:
+def _escaped(value: str) -> str:
     """Escape what separates search values (R4 search 3.1.1.4.0.1)."""
-    return "".join(f"\\{character}" if character in "\\|,$" else character for character in text)
-
-
-# --- the patient: never guessed, never created -----------------------------------------------------------------------
-
-
-def patient_reference_on_server(exchange: Exchange, subject: Json) -> str:
-    """Return ``Patient/id``. Raises `DeliveryRefused`, without naming the patient, unless exactly one matches."""
-    identifier = subject.get("identifier", {})
-    value, system = identifier.get("value", ""), identifier.get("system", "")
-    if not value:
-        raise DeliveryRefused(
-            "The images carry no PatientID, so the report belongs to nobody. "
-            "Correct the study at its source and send it again."
-        )
-    if not system:
-        raise DeliveryRefused(
-            "The PatientID has no identifier system, so it could match another patient's number. "
-            "Add the issuer that the images name to fhir.issuers; for images that name none, set fhir.patient_system."
-        )
-    found = [patient for patient in find_patients(exchange, system, value) if _is_current(patient)]
-    if len(found) != 1:
-        raise DeliveryRefused(
-            f"The EHR has {len(found) or 'no'} Patient{'s' if len(found) > 1 else ''} with the study's PatientID in "
-            f"identifier system {system}; exactly one is needed. Register or merge the patient, or correct "
-            "fhir.patient_system or fhir.issuers, then retry the delivery."
-        )
-    return f"Patient/{found[0]['id']}"
-
-
-def _is_current(patient: Json) -> bool:
-    """Tell whether the record is in use: not inactive, not merged into another."""
-    merged = any(link.get("type") == "replaced-by" for link in patient.get("link", []))
-    return patient.get("active", True) and not merged
+    return "".join(f"\\{character}" if character in "\\|,$" else character for character in value)

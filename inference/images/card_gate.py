@@ -9,16 +9,19 @@ from pydicom.dataset import Dataset
 
 from dicom_node.core.errors import NotAnalysable
 from dicom_node.inference.cards.card import Gate, ModelCard
-from dicom_node.inference.images.exclusions import check_subject
+from dicom_node.inference.images.exclusions import check_readable, check_subject
 
 
 def check_card_gate(card: ModelCard, headers: Sequence[Dataset]) -> None:
     """Compare the headers with the card.
 
-    Raises `NotAnalysable`: NO_IMAGES, WRONG_MODALITY, TEST_SUBJECT, AGE_UNKNOWN or AGE_OUT_OF_RANGE.
+    Raises `NotAnalysable`: NO_IMAGES, UNREADABLE_ATTRIBUTE, WRONG_MODALITY, TEST_SUBJECT, AGE_UNKNOWN or
+    AGE_OUT_OF_RANGE.
     """
     if not headers:
         raise NotAnalysable("NO_IMAGES", "The job names no image.")
+    for header in headers:
+        check_readable(header, ("Modality", "PatientID"))
     modalities = {str(header.get("Modality", "")) for header in headers}
     if card.accepted_modalities and not modalities & card.accepted_modalities:
         raise NotAnalysable(

@@ -16,6 +16,7 @@ from pydicom.valuerep import PersonName
 
 from dicom_node import DEMONSTRATION_MANUFACTURER
 from dicom_node.core.errors import NotAnalysable
+from dicom_node.headers.sound import first_unreadable
 from dicom_node.inference.cards.card import Gate
 from dicom_node.inference.images.frames import ENHANCED_CT, ENHANCED_MR
 
@@ -52,6 +53,27 @@ QUALITY_CONTROL = Exclusion("TEST_SUBJECT", "a quality control image")
 NOT_HOUNSFIELD = Exclusion("NOT_CT_HU", "not in Hounsfield units")
 NOT_MONOCHROME = Exclusion("NOT_MONOCHROME", "not greyscale with bright for high values")
 NO_POSITION = Exclusion("NO_POSITION", "without a position in the patient")
+
+#: What the values of an image and its place depend on: where it cannot be read, nothing may stand in for it.
+VALUES = (
+    "Rows", "Columns", "NumberOfFrames", "SamplesPerPixel", "PhotometricInterpretation", "BitsAllocated", "BitsStored",
+    "HighBit", "PixelRepresentation", "RescaleSlope", "RescaleIntercept", "RescaleType", "ModalityLUTSequence",
+    "PixelPaddingValue", "PixelPaddingRangeLimit",
+)  # fmt: skip
+PLACE = ("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing")
+
+
+def check_readable(header: Dataset, needed: Iterable[str]) -> None:
+    """Raise `NotAnalysable` (UNREADABLE_ATTRIBUTE) when one of the `needed` attributes is there and cannot be read.
+
+    It costs the study and not the image: what is answered about the other images alone could be another answer.
+    """
+    keyword = first_unreadable(header, needed)
+    if keyword:
+        raise NotAnalysable(
+            "UNREADABLE_ATTRIBUTE",
+            f"{keyword} of image number {header.get('InstanceNumber', '?')} cannot be read, and the answer needs it.",
+        )
 
 
 def volume_exclusion(header: Dataset, gate: Gate) -> Exclusion | None:

@@ -21,7 +21,8 @@ from pydicom.uid import (
 
 from dicom_node.analysis.answer import SourceFrame
 from dicom_node.core.errors import NotAnalysable
-from dicom_node.inference.images.pixels import READ_ERRORS, Stored
+from dicom_node.headers.sound import READ_ERRORS, drop_unreadable, unreadable_in
+from dicom_node.inference.images.pixels import Stored
 
 ENHANCED_CT = frozenset({EnhancedCTImageStorage, LegacyConvertedEnhancedCTImageStorage})
 ENHANCED_MR = frozenset({EnhancedMRImageStorage, LegacyConvertedEnhancedMRImageStorage})
@@ -66,10 +67,13 @@ def frames_of(header: Dataset) -> Iterator[SourceFrame]:
         for groups in shared[:1]:
             _lift(base, groups)
         elements = {element.tag: element for element in base}
+        known = unreadable_in(header)
         for number, groups in enumerate(per_frame, start=1):
             frame = SourceFrame(dict(elements))
             frame.frame_number = number
+            frame.unreadable = known
             _lift(frame, groups)
+            drop_unreadable(frame)
             yield frame
     except READ_ERRORS as error:
         raise _malformed(f"its frame attributes cannot be read ({type(error).__name__})") from error
@@ -88,6 +92,7 @@ def other_dimensions(header: Dataset, frame: SourceFrame) -> tuple[int, ...]:
 def with_pixels(frame: SourceFrame, stored: Stored) -> SourceFrame:
     """Return the frame with its stored values (rows, columns), readable like any uncompressed image."""
     whole = _copied(frame, frame.frame_number)
+    whole.unreadable = unreadable_in(frame)
     whole.file_meta = FileMetaDataset()
     whole.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
     whole.Rows, whole.Columns = stored.shape

@@ -12,11 +12,20 @@ import numpy as np
 from pydicom.dataset import Dataset
 
 from dicom_node.core.errors import NotAnalysable
+from dicom_node.headers.sound import first_unreadable
 from dicom_node.inference.cards.card import Gate
-from dicom_node.inference.images.exclusions import NO_POSITION, Exclusion, refused, volume_exclusion
+from dicom_node.inference.images.exclusions import (
+    NO_POSITION,
+    PLACE,
+    VALUES,
+    Exclusion,
+    check_readable,
+    refused,
+    volume_exclusion,
+)
 from dicom_node.inference.images.frames import ENHANCED, frames_of, other_dimensions
 from dicom_node.inference.images.geometry import slice_plane
-from dicom_node.inference.images.stacks import DUPLICATE_MM, Slice, Stack, joined, stacks_of
+from dicom_node.inference.images.stacks import DUPLICATE_MM, PARTING, Slice, Stack, joined, stacks_of
 
 #: Headers round positions: to 0.1 mm at worst, so neighbours may differ by this much from the common spacing.
 _SPACING_TOLERANCE_MM = 0.11
@@ -92,6 +101,8 @@ def _usable(headers: Sequence[Dataset], gate: Gate, notes: list[str]) -> list[Sl
     usable: list[Slice] = []
     for one in _offered(headers):
         exclusion = volume_exclusion(one[1], gate)
+        if exclusion is None:
+            check_readable(one[1], (*PLACE, *VALUES))
         plane = slice_plane(one[1]) if exclusion is None else None
         if plane is None:
             left_out.append(exclusion or NO_POSITION)
@@ -100,10 +111,19 @@ def _usable(headers: Sequence[Dataset], gate: Gate, notes: list[str]) -> list[Sl
     counted = sorted(Counter(left_out).items(), key=lambda item: item[0].words)
     notes.extend(f"Left out: {count} image(s), {one.words}." for one, count in counted)
     if usable:
+        _check_parting(usable)
         return usable
     if not headers:
         raise NotAnalysable("NO_IMAGES", "The series holds no image.")
     raise refused(left_out)
+
+
+def _check_parting(slices: Sequence[Slice]) -> None:
+    """Refuse what parts some images and cannot be read in others, which would be parted from them without a reason."""
+    for keyword in PARTING:
+        unreadable = [one.header for one in slices if first_unreadable(one.header, (keyword,))]
+        if 0 < len(unreadable) < len(slices):
+            check_readable(unreadable[0], (keyword,))
 
 
 def _offered(headers: Sequence[Dataset]) -> Iterator[tuple[int, Dataset, tuple[int, ...]]]:
@@ -130,10 +150,10 @@ def _check_equal(stack: Stack) -> None:
     first = stack.slices[0]
     for keyword, reason, what in _ALIKE:
         if any(one.header.get(keyword) != first.header.get(keyword) for one in stack.slices):
-            raise NotAnalysable(reason, f"The slices have different {what}.")
+            raise NotAnalysable(reason, f"The slices have different {what} ({keyword}).")
     spacings = np.array([(one.plane.row_spacing_mm, one.plane.column_spacing_mm) for one in stack.slices])
     if not np.allclose(spacings, spacings[0], rtol=1e-3):
-        raise NotAnalysable("MIXED_PIXEL_SPACING", "The slices have different pixel spacing.")
+        raise NotAnalysable("MIXED_PIXEL_SPACING", "The slices have different PixelSpacing.")
     voxels = len(stack.slices) * int(first.header.get("Rows") or 0) * int(first.header.get("Columns") or 0)
     if not 0 < voxels <= _MOST_VOXELS:
         raise NotAnalysable("IMPLAUSIBLE_SIZE", f"The slices hold {voxels} voxels; 1 to {_MOST_VOXELS} can be read.")

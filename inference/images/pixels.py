@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -10,30 +9,15 @@ import numpy as np
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 from pydicom.encaps import generate_frames
-from pydicom.errors import BytesLengthException, InvalidDicomError
+from pydicom.multival import MultiValue
 from pydicom.pixels.processing import apply_modality_lut, apply_voi_lut
 from pydicom.pixels.utils import iter_pixels
 from pydicom.uid import UID, JPEG2000TransferSyntaxes, JPEGLSTransferSyntaxes, JPEGTransferSyntaxes
 
 from dicom_node.core.errors import NotAnalysable
+from dicom_node.headers.sound import READ_ERRORS, first_unreadable
 
 Stored = NDArray[np.integer[Any] | np.floating[Any]]
-
-#: What pydicom and its codecs raise for broken input, found by reading and by feeding them broken files.
-READ_ERRORS = (
-    InvalidDicomError,
-    ArithmeticError,
-    AttributeError,
-    BytesLengthException,
-    EOFError,
-    LookupError,
-    NotImplementedError,
-    RecursionError,
-    RuntimeError,
-    TypeError,
-    ValueError,
-    struct.error,
-)
 
 #: JPEG, JPEG-LS and JPEG 2000 streams all end with this marker.
 _EOI = b"\xff\xd9"
@@ -46,14 +30,17 @@ AIR_HU = -1024
 
 
 def check_pixel_length(dataset: Dataset) -> None:
-    """Compare the length of PixelData with what Rows, Columns, frames, samples and bits ask for (PS3.5 8.1.1).
+    """Compare the length of PixelData with what Rows, Columns, frames, samples and bits ask for.
 
+    Older applications pad behind the pixels (PS3.5 8.1.1, note), which is accepted up to less than a row: more than
+    that, and Rows or Columns may be wrong.
     Raises `NotAnalysable` (UNREADABLE_PIXELS) when they disagree; truncated pixels otherwise decode silently.
     """
     try:
         frames = int(dataset.get("NumberOfFrames", 1) or 1)
         values = dataset.Rows * dataset.Columns * dataset.SamplesPerPixel
         expected_bytes = (values * frames * dataset.BitsAllocated + 7) // 8
+        row_bytes = max(2, dataset.Columns * dataset.SamplesPerPixel * dataset.BitsAllocated // 8)
         found_bytes = len(dataset.PixelData)
         syntax = dataset.file_meta.TransferSyntaxUID
         compressed = bool(syntax.is_encapsulated)
@@ -63,7 +50,7 @@ def check_pixel_length(dataset: Dataset) -> None:
         raise _unreadable(dataset, f"its size of {values} values is not plausible")
     if compressed:
         _check_ends(dataset, syntax, frames)
-    elif not 0 <= found_bytes - expected_bytes <= 1:
+    elif not 0 <= found_bytes - expected_bytes < row_bytes:
         raise _unreadable(dataset, f"it holds {found_bytes} bytes of pixels where {expected_bytes} are due")
 
 
@@ -165,6 +152,8 @@ def display_values(dataset: Dataset, *, voi: bool) -> NDArray[np.float32]:
     if stored.ndim != 2:
         raise NotAnalysable("MULTI_FRAME", "The image has more than one frame; a single projection is needed.")
     padded = padding_mask(dataset, stored)
+    if voi:
+        _check_window(dataset)
     try:
         values = apply_modality_lut(stored, dataset)
         values = np.asarray(apply_voi_lut(values, dataset) if voi else values, dtype=np.float32)
@@ -175,6 +164,32 @@ def display_values(dataset: Dataset, *, voi: bool) -> NDArray[np.float32]:
         shown = 1.0 - shown
     shown[padded] = 0.0
     return shown
+
+
+def _check_window(dataset: Dataset) -> None:
+    """Raise `NotAnalysable` (UNREADABLE_ATTRIBUTE) where the header asks for a window that means nothing.
+
+    What a viewer shows of such an image is its own choice, and what a model makes of it would be chance. A width must
+    be at least 1 for the linear function, and above 0 for the others (PS3.3 C.11.2.1.2.1).
+    """
+    keyword = first_unreadable(dataset, ("VOILUTSequence", "WindowCenter", "WindowWidth", "VOILUTFunction"))
+    if not keyword and not dataset.get("VOILUTSequence") and _is_void(dataset):
+        keyword = "WindowWidth"
+    if keyword:
+        raise NotAnalysable(
+            "UNREADABLE_ATTRIBUTE",
+            f"{keyword} of image number {dataset.get('InstanceNumber', '?')} cannot be used, "
+            "and the answer depends on what is shown.",
+        )
+
+
+def _is_void(dataset: Dataset) -> bool:
+    width = dataset.get("WindowWidth")
+    first = width[0] if isinstance(width, MultiValue) and width else width
+    if not isinstance(first, int | float) or dataset.get("WindowCenter") in (None, ""):
+        return False
+    smallest = 1 if str(dataset.get("VOILUTFunction") or "LINEAR") == "LINEAR" else 0
+    return first < smallest or first <= 0
 
 
 def _to_unit_range(values: NDArray[np.float32], padded: NDArray[np.bool_]) -> NDArray[np.float32]:

@@ -10,7 +10,15 @@ from pydicom.dataset import Dataset
 
 from dicom_node.core.errors import NotAnalysable
 from dicom_node.inference.cards.card import Gate
-from dicom_node.inference.images.exclusions import LOCALIZER, Exclusion, image_types, refused, shared_exclusion
+from dicom_node.inference.images.exclusions import (
+    LOCALIZER,
+    VALUES,
+    Exclusion,
+    check_readable,
+    image_types,
+    refused,
+    shared_exclusion,
+)
 from dicom_node.inference.model_run import SourceImage
 
 #: View codes of lateral projections (CID 4010): SNOMED CT, and the older SRT values still on the wire.
@@ -37,6 +45,7 @@ def frontal_images(images: Sequence[SourceImage], notes: list[str], gate: Gate |
     for image in sorted(images, key=_order):
         exclusion = _exclusion(image.header, gate or Gate())
         if exclusion is None:
+            check_readable(image.header, VALUES)
             kept.append(image)
         else:
             left_out.append(exclusion)

@@ -28,6 +28,8 @@ _FACETS: tuple[tuple[str, str], ...] = (
 )
 #: Looked at only where slices still share a position: these may also change from slice to slice of one volume.
 _LATER_FACETS = ("TriggerTime", "NominalCardiacTriggerDelayTime", "TemporalPositionTimeOffset", "InversionTime")
+#: All that may part images.
+PARTING = ("AcquisitionNumber", "FrameOfReferenceUID", *(keyword for keyword, _ in _FACETS), *_LATER_FACETS)
 
 _Sortable = tuple[int, float, str]
 _Key = tuple[_Sortable, ...]

@@ -1,7 +1,7 @@
 """Every runtime in one table: the module that loads its models, what it answers, and what it needs and refuses.
 
 The standard library only, for the node reads cards without torch. Cards, digests, `models verify` and the page on
-models derive from it. To add one: docs/extend.md, "A runtime".
+models derive from it. To add one: docs/how-to/extend.md, "A runtime".
 """
 
 from __future__ import annotations

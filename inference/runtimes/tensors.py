@@ -77,7 +77,7 @@ class TensorModel:
         return [self._prediction(values, one.placement) for values, one in zip(raw, prepared, strict=True)]
 
     def _occlude(self, tensor: Floats, output_index: int) -> Floats:
-        from dicom_node.inference.explain.methods import occlusion  # noqa: PLC0415
+        from dicom_node.inference.explain.methods import occlusion  # noqa: PLC0415 - needs torch
 
         return occlusion(self._scores_of, tensor, output_index=output_index)
 

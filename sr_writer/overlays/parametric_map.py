@@ -20,9 +20,16 @@ from dicom_node.core import codes
 from dicom_node.core.entities import ArtifactKind, Code, Finding
 from dicom_node.sr_writer.identity import ResultIdentity, stamp
 from dicom_node.sr_writer.overlays.segmentation import coded, made_by, make_repeatable, source_headers
-from dicom_node.sr_writer.source_frames import have_places, refer_to_frames, shows, source_key, stand_in_uids
+from dicom_node.sr_writer.source_frames import (
+    have_places,
+    lacking_place,
+    refer_to_frames,
+    shows,
+    source_key,
+    stand_in_uids,
+)
 from dicom_node.sr_writer.text import long_string
-from dicom_node.sr_writer.writing import Writing
+from dicom_node.sr_writer.writing import ImagesLack, Writing
 
 SERIES_NUMBER = 9904
 #: Where influence is drawn from the probabilities of a segmentation, the map is the probability itself.
@@ -42,11 +49,14 @@ class _Mapped:
 def parametric_maps(writing: Writing, _variant: object) -> Iterator[WrittenObject]:
     """Make one object per finding with maps on images that have a place in the patient.
 
-    None for radiographs: the object must have a frame of reference (PS3.3 A.75.3), and theirs would be invented.
+    None for radiographs: the object must have a frame of reference (PS3.3 A.75.3), and theirs would be invented. Raises
+    `ImagesLack`, after those that can be made, where sections lack theirs.
     """
     if isinstance(writing.answer, NotAnalysed):
         return
-    for number, mapped in enumerate(_all_mapped(writing.answer), start=1):
+    mapped_findings = list(_all_mapped(writing.answer))
+    placed = [one for one in mapped_findings if have_places(one.sources)]
+    for number, mapped in enumerate(placed, start=1):
         yield WrittenObject(
             kind=ArtifactKind.PARAMETRIC_MAP,
             dataset=_parametric_map(mapped, writing.identity, number),
@@ -54,6 +64,20 @@ def parametric_maps(writing: Writing, _variant: object) -> Iterator[WrittenObjec
             description=f"Map: {mapped.finding.label}",
             finding_key=mapped.finding.key,
         )
+    lost = [
+        source
+        for one in mapped_findings
+        if not have_places(one.sources)
+        for source in one.sources
+        if _is_section(source)
+    ]
+    if lost:
+        raise ImagesLack(lacking_place(lost))
+
+
+def _is_section(source: Dataset) -> bool:
+    """Whether an image is of a kind that has a place in the patient."""
+    return source.get("Modality") in {"CT", "MR", "PT"}
 
 
 def _all_mapped(analysis: Analysis) -> Iterator[_Mapped]:
@@ -64,9 +88,7 @@ def _all_mapped(analysis: Analysis) -> Iterator[_Mapped]:
                 source = next(one for one in analysis.sources if shows(one, saliency))
                 groups.setdefault((_space(source), saliency.method), []).append((saliency, source))
         for pairs in groups.values():
-            mapped = _Mapped(finding, [saliency for saliency, _ in pairs], [source for _, source in pairs])
-            if have_places(mapped.sources):
-                yield mapped
+            yield _Mapped(finding, [saliency for saliency, _ in pairs], [source for _, source in pairs])
 
 
 def _space(source: Dataset) -> object:

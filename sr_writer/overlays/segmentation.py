@@ -20,9 +20,9 @@ from dicom_node.core import codes
 from dicom_node.core.entities import ArtifactKind, Code
 from dicom_node.core.outputs import SegmentationType
 from dicom_node.sr_writer.identity import ResultIdentity, builder_header, stamp
-from dicom_node.sr_writer.source_frames import have_places, refer_to_frames, stand_in_uids
+from dicom_node.sr_writer.source_frames import have_places, lacking_place, refer_to_frames, stand_in_uids
 from dicom_node.sr_writer.text import ascii_text, long_string
-from dicom_node.sr_writer.writing import Writing
+from dicom_node.sr_writer.writing import ImagesLack, Writing
 
 SERIES_NUMBER = 9903
 _WORDS = {
@@ -58,12 +58,14 @@ def segmentation(analysis: Analysis, identity: ResultIdentity, variant: Segmenta
     """Return the SEG of all segments that contain anything, `None` when none does.
 
     Segments are numbered 1, 2, … in the order of the analysis, without the empty ones. BINARY where `variant` cannot
-    be had: fractional without probabilities, a label map of segments that overlap. `None` also where several images
-    have no place in the patient: nothing would say which frame lies on which.
+    be had: fractional without probabilities, a label map of segments that overlap. Raises `ImagesLack` where several
+    images have no place in the patient: nothing would say which frame lies on which.
     """
     segments = [segment for segment in analysis.segments if segment.mask.any()]
-    if not segments or not (len(analysis.sources) == 1 or have_places(analysis.sources)):
+    if not segments:
         return None
+    if len(analysis.sources) > 1 and not have_places(analysis.sources):
+        raise ImagesLack(lacking_place(analysis.sources))
     sources = source_headers(analysis.sources)
     standing = stand_in_uids(analysis.sources, sources)
     seed = () if variant == "binary" else (variant,)

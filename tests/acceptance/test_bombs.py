@@ -19,7 +19,7 @@ from tests.peers import raw
 from tests.peers.node import Node
 from tests.peers.process import wait_until
 from tests.peers.raw import Raw
-from tests.support.acceptor_state import troubles
+from tests.support.acceptor_state import logged_errors
 from tests.support.results.stored_objects import kept_by
 from tests.support.studies.small_images import CT_IMAGE, Image, element, header, image_module, small_image, uid
 
@@ -55,7 +55,7 @@ def test_bombs_are_refused_or_end_as_bad_data_while_others_wait_less_than_a_seco
     assert len(waits) > 10
     assert max(waits) < 1.0 + machine_stall_s(), (max(waits), machine_stall_s())
     assert uid("deep") not in {kept.sop_instance_uid for kept in kept_by(one)}
-    assert troubles(one) == []
+    assert logged_errors(one) == []
 
 
 def _promised(number: int) -> Image:

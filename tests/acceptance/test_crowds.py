@@ -14,7 +14,7 @@ from tests.peers.dcmtk import echoscu
 from tests.peers.node import Node
 from tests.peers.process import wait_until
 from tests.peers.raw import Raw
-from tests.support.acceptor_state import back_at, quiet, troubles, use_of
+from tests.support.acceptor_state import back_at, logged_errors, quiet, use_of
 from tests.support.results.stored_objects import assert_kept
 from tests.support.studies.small_images import small_image
 
@@ -41,7 +41,7 @@ def test_five_hundred_idle_connections_do_not_keep_an_allowed_modality_out(
         for connection in crowd:
             connection.close()
     back_at(one, before)
-    assert troubles(one) == []
+    assert logged_errors(one) == []
 
 
 def test_descriptors_above_1023_serve_as_well_as_others(node: Callable[..., Node]) -> None:
@@ -71,7 +71,7 @@ def test_descriptors_above_1023_serve_as_well_as_others(node: Callable[..., Node
             peer.close()
     back_at(one, before, rss_mb=120)
     assert_kept(one, [image])
-    assert troubles(one) == []
+    assert logged_errors(one) == []
 
 
 def test_one_address_cannot_take_all_associations(node: Callable[..., Node]) -> None:

@@ -23,7 +23,7 @@ from tests.peers.postgres import running_postgres
 from tests.peers.process import free_port, wait_until
 from tests.peers.raw import Raw
 from tests.peers.sender import sending
-from tests.support.acceptor_state import acceptor_pid, parts, troubles
+from tests.support.acceptor_state import acceptor_pid, logged_errors, parts
 from tests.support.needs import tool
 from tests.support.results.stored_objects import assert_kept, kept_by
 from tests.support.studies.data_factories import small_chest_ct
@@ -145,7 +145,7 @@ def test_a_full_disk_is_answered_out_of_resources_and_the_same_sender_succeeds_w
     assert_kept(one, acknowledged, url=url)
     assert {kept.sop_instance_uid for kept in kept_by(one, url)} == {image.sop_instance_uid for image in acknowledged}
     assert parts(one) == []
-    assert troubles(one) == []
+    assert logged_errors(one) == []
 
 
 def test_below_the_reserve_nobody_comes_in_and_results_already_made_are_still_delivered(
@@ -202,7 +202,7 @@ def test_a_node_that_may_not_raise_its_priority_and_was_started_with_the_lowest_
         assert peer.store(small_image("nicely")) == SUCCESS
         peer.release()
     assert_kept(one, [small_image("nicely")], url=one.database_url())
-    assert troubles(one) == []
+    assert logged_errors(one) == []
 
 
 def _comes_in(node: Node) -> bool:
@@ -213,7 +213,10 @@ def _comes_in(node: Node) -> bool:
 # --- a database that goes away ---
 
 
-def test_a_stopped_database_is_answered_out_of_resources_and_the_node_recovers_by_itself(tmp_path: Path) -> None:
+@pytest.mark.parametrize("trouble", ["stopped", "read-only"])
+def test_a_database_that_is_away_is_answered_out_of_resources_and_the_node_recovers_by_itself(
+    tmp_path: Path, trouble: str
+) -> None:
     with running_postgres() as postgres:
         url = postgres.create_database()
         one = Node(tmp_path / "node", {"route": [], "database": {"url": url}})
@@ -223,7 +226,10 @@ def test_a_stopped_database_is_answered_out_of_resources_and_the_node_recovers_b
         try:
             with sending(lambda: one.dicom_port, images, patience_s=30) as (sender,):
                 wait_until(lambda: len(sender.acknowledged) > 50, 120, "the first images")
-                postgres.stop()
+                if trouble == "stopped":
+                    postgres.stop()
+                else:
+                    postgres.make_read_only(url)
                 # An object that waits for a slot in vain is refused, too; meant is what comes once the node knows.
                 one.wait_for_event(lambda event: event["event"] == "received objects wait in the journal")
                 early = len(sender.refused)
@@ -232,14 +238,19 @@ def test_a_stopped_database_is_answered_out_of_resources_and_the_node_recovers_b
                 wait_until(lambda: len(sender.refused) > refused, 120, "another refusal")
                 assert len(sender.acknowledged) == before, "success while the database was known to be down"
                 assert {status for status, _ in sender.refused} == {OUT_OF_RESOURCES}
-                postgres.start()
+                assert httpx.get(f"http://127.0.0.1:{one.api_port}/readyz", timeout=60).status_code == 503
+                if trouble == "stopped":
+                    postgres.start()
+                else:
+                    postgres.make_writable(url)
                 wait_until(lambda: len(sender.acknowledged) > before + 50, 120, "success again")
             assert sender.cut_off == 0
             assert one.process is not None
             assert one.process.exit_status is None
             assert acceptor_pid(one) == acceptor
             assert_kept(one, sender.acknowledged, url=url)
-            assert troubles(one) == []
+            assert httpx.get(f"http://127.0.0.1:{one.api_port}/readyz", timeout=60).status_code == 200
+            assert logged_errors(one) == []
         finally:
             one.kill9()
 

@@ -15,7 +15,7 @@ import pytest
 from tests.peers.node import Node
 from tests.peers.process import free_port, listens, wait_until
 from tests.peers.raw import Raw
-from tests.support.acceptor_state import acceptor_pid, children, troubles, wait_until_journal_is_whole
+from tests.support.acceptor_state import acceptor_pid, children, logged_errors, wait_until_journal_is_whole
 from tests.support.results.stored_objects import assert_kept
 from tests.support.studies.small_images import Image, small_image
 
@@ -153,4 +153,4 @@ def test_while_the_node_hangs_its_journal_takes_what_it_can_and_the_rest_hears_o
         peer.release()
     acknowledged = [image for image, status in zip(images, answers, strict=True) if status == SUCCESS]
     assert_kept(one, [*acknowledged, images[-1]])
-    assert troubles(one) == []
+    assert logged_errors(one) == []

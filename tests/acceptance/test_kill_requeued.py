@@ -1,4 +1,4 @@
-"""kill -9 while a result is told in several output sets, and told again after a refusal: each thing once, none lost."""
+"""kill -9 while a result is made in several output sets, and requeued after a refusal: each thing once, none lost."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ pytestmark = [pytest.mark.campaign, pytest.mark.timeout(amount(900, campaign=360
 
 ROUNDS = amount(2, campaign=6)
 SEED = 20261121
-#: From the first image to the last delivery, told again included, it takes about this long.
+#: From the first image to the last delivery, requeueing included, it takes about this long.
 ROUND_S = 7.0
 REFUSED = {SEGMENTATION, REPORTS["comprehensive3d"], "1.2.840.10008.5.1.4.1.1.11.1"}
 
@@ -71,7 +71,7 @@ def test_killing_the_node_while_results_are_told_again_loses_and_doubles_nothing
             one.wait_until_settled()
             time.sleep(chance.uniform(0.0, ROUND_S))
             one.kill9()
-            # What was learned of the peer is forgotten in no round, so that only the first refusals tell again.
+            # What was learned of the peer is forgotten in no round, so that only the first refusals requeue.
             one.start()
         wait_until(lambda: all(_is_settled(one, study) for study in studies), 400, "all to be delivered", 0.5)
         timelines = {study: _timeline(one, study) for study in studies}
@@ -92,8 +92,8 @@ def test_killing_the_node_while_results_are_told_again_loses_and_doubles_nothing
     kept = [dcmread(path) for path in files.rglob("*.dcm")]
     reports = Counter(ds.StudyInstanceUID for ds in kept if ds.Modality == "SR")
     assert reports == dict.fromkeys(studies, 1)
-    told = [text for timeline in timelines.values() for text in timeline if "told again" in text]
-    assert 1 <= len(told) <= len(REFUSED) + ROUNDS, told
+    requeued = [text for timeline in timelines.values() for text in timeline if "queued again" in text]
+    assert 1 <= len(requeued) <= len(REFUSED) + ROUNDS, requeued
 
 
 def _is_settled(node: Node, study: str) -> bool:

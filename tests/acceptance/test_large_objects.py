@@ -14,7 +14,7 @@ import pytest
 from tests.peers import raw
 from tests.peers.node import Node
 from tests.peers.raw import Raw
-from tests.support.acceptor_state import acceptor_pid, peak_mb, peak_of_mb, troubles, use_of, use_of_process
+from tests.support.acceptor_state import acceptor_pid, logged_errors, peak_mb, peak_of_mb, use_of, use_of_process
 from tests.support.campaign import amount
 from tests.support.studies.small_images import (
     CT_IMAGE,
@@ -123,7 +123,7 @@ def test_raw_data_without_pixels_takes_no_memory_of_the_node_either(node: Callab
         peer.release()
     one.wait_until_settled()
     assert peak_of_mb(pid) - before < 60
-    assert troubles(one) == []
+    assert logged_errors(one) == []
 
 
 def _unfinished(piece: bytes) -> Iterator[bytes]:

@@ -1,4 +1,4 @@
-"""A running node and a PACS that takes little and is away at first: told again by itself, each thing once."""
+"""A running node and a PACS that takes little and is away at first: the job is requeued by itself, each thing once."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def test_a_modest_pacs_gets_its_part_and_the_folder_everything(node: Callable[..
     assert {str(one.SOPClassUID) for one in received} == {SECONDARY_CAPTURE, REPORTS["comprehensive"]}
     log = (tmp_path / "pacs" / "storescp.log").read_text(encoding="utf-8", errors="replace")
     assert log.count("Received Store Request") == len(received)
-    assert [text for text in timeline if "the result is told again" in text]
+    assert [text for text in timeline if "the job is queued again" in text]
     assert any(text.startswith("pacs takes no SR comprehensive3d and gets comprehensive.") for text in timeline)
     assert modest["takes"] == ["SC", "SR comprehensive"] == modest["gets"]
     assert files["left_out"] == []

@@ -17,7 +17,7 @@ from tests.peers import raw
 from tests.peers.node import Node
 from tests.peers.process import wait_until
 from tests.peers.raw import COMMAND, ECHO_CONTEXT, LAST, STORE_CONTEXT, Raw
-from tests.support.acceptor_state import acceptor_pid, back_at, log_lines, parts, peak_mb, quiet, troubles, use_of
+from tests.support.acceptor_state import acceptor_pid, back_at, log_lines, logged_errors, parts, peak_mb, quiet, use_of
 from tests.support.results.stored_objects import assert_kept, kept_by
 from tests.support.studies.small_images import CT_IMAGE, small_image, uid
 
@@ -64,7 +64,7 @@ def nobody_else_notices(request: pytest.FixtureRequest) -> Iterator[None]:
         assert peer.opened().echo() == 0
         peer.release()
     wait_until(lambda: parts(node) == [], LEEWAY_S, "the removal of half-received objects")
-    assert troubles(node, lines) == []
+    assert logged_errors(node, lines) == []
 
 
 # --- silence and dripping ---

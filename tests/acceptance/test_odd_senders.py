@@ -16,7 +16,7 @@ from tests.peers.node import Node
 from tests.peers.process import wait_until
 from tests.peers.raw import COMMAND, ECHO_CONTEXT, LAST, STORE_CONTEXT, Raw
 from tests.peers.sender import sending
-from tests.support.acceptor_state import troubles
+from tests.support.acceptor_state import logged_errors
 from tests.support.results.stored_objects import assert_kept, kept_by
 from tests.support.studies.small_images import CT_IMAGE, EXPLICIT_LITTLE, IMPLICIT_LITTLE, Image, element, small_image
 
@@ -34,7 +34,7 @@ def listener(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Node]:
     node = Node(tmp_path_factory.mktemp("odd"), {"route": [], "dicom": dicom})
     node.start()
     yield node
-    assert troubles(node) == []
+    assert logged_errors(node) == []
     node.kill9()
 
 

@@ -22,7 +22,7 @@ from tests.peers.dcmtk import dcmsend, echoscu, run, running_dcmqrscp, storescu
 from tests.peers.node import Node
 from tests.peers.orthanc import running_orthanc
 from tests.peers.process import wait_until
-from tests.support.acceptor_state import troubles
+from tests.support.acceptor_state import logged_errors
 from tests.support.results.stored_objects import data_set_of, kept_by
 from tests.support.studies.small_images import small_image, uid
 
@@ -55,7 +55,7 @@ def no_warnings(listener: Node) -> Iterator[None]:
     yield
     found = [event for event in listener.events()[seen:] if event["level"] not in {"DEBUG", "INFO"}]
     assert found == []
-    assert troubles(listener) == []
+    assert logged_errors(listener) == []
 
 
 def image_files(folder: Path, name: str) -> list[Path]:

@@ -19,7 +19,7 @@ from tests.peers import raw
 from tests.peers.dcmtk import echoscu, storescu
 from tests.peers.node import Node
 from tests.peers.raw import Raw
-from tests.support.acceptor_state import log_lines, troubles
+from tests.support.acceptor_state import log_lines, logged_errors
 from tests.support.results.arrivals import opened_database
 from tests.support.studies.small_images import EXPLICIT_LITTLE, small_image
 
@@ -43,7 +43,7 @@ def two_titles(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Node]:
     node = Node(tmp_path_factory.mktemp("titles"), settings)
     node.start()
     yield node
-    assert troubles(node) == []
+    assert logged_errors(node) == []
     node.kill9()
 
 
@@ -90,7 +90,7 @@ def known_users(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Node]:
     node = Node(tmp_path_factory.mktemp("users"), {"route": [], "user": users})
     node.start()
     yield node
-    assert troubles(node) == []
+    assert logged_errors(node) == []
     assert not [line for line in log_lines(node) if "s3cret-pass" in line], "a passcode is in the log"
     node.kill9()
 
@@ -173,4 +173,4 @@ def test_without_users_an_identity_of_any_type_does_no_harm(node: Callable[..., 
     for options in (("-usr", "anyone"), ("-usr", "anyone", "-pwd", "x"), ("--jwt", str(token))):
         sent = storescu(one.dicom_port, path, options=options)
         assert sent.returncode == 0, (options, sent.stdout[-1000:])
-    assert troubles(one) == []
+    assert logged_errors(one) == []

@@ -19,7 +19,7 @@ from tests.peers.dcmtk import echoscu, run
 from tests.peers.node import Node
 from tests.peers.process import wait_until
 from tests.peers.raw import Raw
-from tests.support.acceptor_state import back_at, quiet, troubles, use_of
+from tests.support.acceptor_state import back_at, logged_errors, quiet, use_of
 from tests.support.results.stored_objects import assert_kept
 from tests.support.studies.small_images import small_image
 
@@ -49,7 +49,7 @@ def secure(tmp_path_factory: pytest.TempPathFactory, certificates: Certificates)
     node.start()
     yield node
     node.kill9()
-    assert troubles(node) == []
+    assert logged_errors(node) == []
 
 
 @pytest.fixture(scope="module")
@@ -64,7 +64,7 @@ def impatient(tmp_path_factory: pytest.TempPathFactory, certificates: Certificat
     node.start()
     yield node
     node.kill9()
-    assert troubles(node) == []
+    assert logged_errors(node) == []
 
 
 def tls_port(node: Node) -> int:
@@ -260,7 +260,7 @@ def test_certificates_may_be_optional_and_a_peer_may_be_bound_to_its_own(
     assert not comes_in("SECURE", None, tls=False)
     assert comes_in("PLAIN", None)
     assert comes_in("PLAIN", None, tls=False)
-    assert troubles(one) == []
+    assert logged_errors(one) == []
 
 
 def test_a_node_without_a_plain_port_serves_tls_only(node: Callable[..., Node], certificates: Certificates) -> None:

@@ -138,6 +138,7 @@ def test_destinations_tell_what_they_get_and_take(tmp_path: Path) -> None:
     finally:
         database.close()
     assert unheard["takes"] is None
+    assert (unheard["is_asked"], ehr["is_asked"]) == (True, False)
     assert unheard["gets"] == ["SC", "SEG binary", "GSPS", "KOS", "PDF", "SR comprehensive3d"]
     assert (ehr["gets"], ehr["preset"]) == (["FHIR"], "")
     assert heard["gets"] == ["SC", "SR comprehensive"]

@@ -27,7 +27,7 @@ from tests.peers.orthanc import Orthanc
 from tests.peers.postgres import running_postgres
 from tests.peers.process import free_port, wait_until
 from tests.peers.raw import Raw
-from tests.support.acceptor_state import troubles
+from tests.support.acceptor_state import logged_errors
 from tests.support.studies.data_factories import small_chest_ct
 from tests.support.studies.small_images import IMPLICIT_LITTLE
 
@@ -236,7 +236,7 @@ def test_the_outcome_for_thousands_of_images_comes_on_the_association_that_asked
         assert association.is_established
     assert event_type == 2
     assert [str(item.ReferencedSOPInstanceUID) for item in told.FailedSOPSequence] == wanted
-    assert troubles(one) == []
+    assert logged_errors(one) == []
 
 
 def test_a_request_for_more_images_than_one_can_hold_is_refused_and_the_association_goes_on(
@@ -271,7 +271,7 @@ def test_an_outcome_answered_while_the_database_is_down_is_noted_and_stops_nothi
         with requester(one, heard) as association:
             wait_until(lambda: association.send_c_store(images[1]).Status == 0, PATIENCE_S, "success")
         one.wait_until_settled()
-        assert troubles(one) == []
+        assert logged_errors(one) == []
 
 
 def test_another_action_is_refused_and_the_association_goes_on(node: Callable[..., Node]) -> None:
@@ -297,7 +297,7 @@ def test_a_requester_that_leaves_before_it_is_answered_leaves_no_traceback(node:
             peer.send(raw.p_data(1, raw.COMMAND | raw.LAST, command) + raw.p_data(1, raw.LAST, b""))
             peer.reset()
     one.wait_until_settled()
-    assert troubles(one) == []
+    assert logged_errors(one) == []
 
 
 def test_orthanc_may_delete_what_it_sent(node: Callable[..., Node], orthanc: Orthanc, tmp_path: Path) -> None:

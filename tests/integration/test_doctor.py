@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -25,6 +26,9 @@ from tests.peers.process import free_port
 
 def settings(folder: Path, **sections: Any) -> SiteSettings:
     return SiteSettings.model_validate({"node": {"data_dir": folder, "min_free_mb": 0}, **sections})
+
+
+PATIENTS = {"patient_system": "https://hospital.example/mrn"}
 
 
 def check_of(folder: Path, destination: dict[str, Any], **sections: Any) -> Check:
@@ -75,7 +79,7 @@ def test_a_pacs_that_takes_all_results_is_well(orthanc: Orthanc, tmp_path: Path)
 
 
 def test_a_wrong_ae_title_is_told_from_a_wrong_port(orthanc: Orthanc, tmp_path: Path) -> None:
-    assert "rejects the association" in check_of(tmp_path, dicom_to(orthanc, "OTHER")).text
+    assert "rejected the association" in check_of(tmp_path, dicom_to(orthanc, "OTHER")).text
     nobody = {"kind": "dicom", "ae_title": "PACS", "host": "127.0.0.1", "port": free_port()}
     assert "cannot be reached" in check_of(tmp_path, nobody).text
 
@@ -118,11 +122,11 @@ def test_a_real_r4_server_is_well_with_the_right_token_only(
     server = start_fhir_server("the-token")
     destination = {"kind": "fhir", "url": server.url}
 
-    admitted = check_of(tmp_path, {**destination, "token": "the-token"})
+    admitted = check_of(tmp_path, {**destination, "token": "the-token"}, fhir=PATIENTS)
     turned_away = check_of(tmp_path, {**destination, "token": "another"})
 
     assert admitted.ok, admitted
-    assert turned_away.text.endswith("answers HTTP 401")
+    assert turned_away.text.endswith("answers HTTP 401 to a search for DiagnosticReport")
     assert "the-token" not in turned_away.text + turned_away.advice
 
 
@@ -130,10 +134,37 @@ def test_a_real_r4_server_is_well_with_the_right_token_only(
 def test_an_r4_server_is_well_with_and_without_transactions(tmp_path: Path, interaction: str, seen: str) -> None:
     statement = {"fhirVersion": "4.0.1", "rest": [{"interaction": [{"code": interaction}]}]}
     with web_server(statement) as url:
-        check = check_of(tmp_path, {"kind": "fhir", "url": url})
+        check = check_of(tmp_path, {"kind": "fhir", "url": url}, fhir=PATIENTS)
 
     assert check.ok
     assert check.text.endswith(seen)
+
+
+@pytest.mark.parametrize("rest", [None, 5, [None], [{"interaction": None}], [{"interaction": [None, {"code": 5}]}]])
+def test_a_statement_out_of_shape_does_not_end_the_doctor(tmp_path: Path, rest: object) -> None:
+    with web_server({"fhirVersion": "4.0.1", "rest": rest}) as url:
+        check = check_of(tmp_path, {"kind": "fhir", "url": url}, fhir=PATIENTS)
+
+    assert "FHIR 4.0.1" in check.text
+
+
+def test_an_ehr_whose_patients_have_no_identifier_system_is_not_well(fhir_server: FhirServer, tmp_path: Path) -> None:
+    destination = {"kind": "fhir", "url": fhir_server.url}
+
+    assert "fhir.patient_system" in check_of(tmp_path, destination).advice
+    assert check_of(tmp_path, destination, fhir={"issuers": {"A": "urn:oid:1.2"}}).ok
+    assert check_of(tmp_path, {**destination, "patient": "logical"}).ok
+
+
+def test_an_ehr_that_does_not_let_the_node_search_patients_is_not_well(fhir_server: FhirServer, tmp_path: Path) -> None:
+    destination = {"kind": "fhir", "url": fhir_server.url}
+    fhir_server.set(refuse=[{"method": "GET", "path": "^/Patient$", "status": 403}])
+
+    check = check_of(tmp_path, destination, fhir=PATIENTS)
+
+    assert not check.ok
+    assert "HTTP 403 to a search for Patient" in check.text
+    assert check_of(tmp_path, {**destination, "patient": "logical"}).ok
 
 
 def test_a_port_in_use_by_another_program_is_reported(storescp: Receiver, tmp_path: Path) -> None:
@@ -178,3 +209,21 @@ def test_registration_never_shows_the_password(tmp_path: Path) -> None:
 
     assert not check.ok
     assert "hunter2" not in check.name + check.text + check.advice
+
+
+@pytest.mark.parametrize("kind", ["fhir", "dicomweb"])
+@pytest.mark.parametrize("host", ["\N{SNOWMAN}", "a" * 300], ids=["snowman", "long"])
+def test_a_host_that_no_client_can_look_up_is_told(tmp_path: Path, kind: str, host: str) -> None:
+    check = check_of(tmp_path, {"kind": kind, "url": f"https://{host}/x"})
+    assert not check.ok
+    assert "cannot be reached" in check.text
+
+
+@pytest.mark.parametrize("key", ["client_certificate", "ca"])
+def test_a_certificate_that_cannot_be_used_is_told_with_the_keys_that_may_name_it(tmp_path: Path, key: str) -> None:
+    (tmp_path / "junk.pem").write_text("junk")
+    pacs = {"kind": "dicom", "ae_title": "PACS", "host": "127.0.0.1", "port": free_port(), "tls": True}
+    with socket.create_server(("127.0.0.1", pacs["port"])):
+        check = check_of(tmp_path, pacs | {key: tmp_path / "junk.pem"})
+    assert not check.ok
+    assert "Check tls_ca, client_certificate and [dicom_tls]" in check.text

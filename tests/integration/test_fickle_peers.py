@@ -161,3 +161,16 @@ def test_running_again_sends_no_set_that_is_not_wanted_any_more_and_owes_nothing
             assert_settled(node)
     assert sorted({str(one.Modality) for one in picky.received}) == ["OT", "SEG", "SR"]
     assert len([one for one in picky.received if one.Modality == "SR"]) == 1
+
+
+def test_a_fault_of_the_nodes_own_in_sending_counts_as_an_attempt_and_stands_in_the_timeline(
+    tmp_path: Path, images: Sequence[Dataset]
+) -> None:
+    """No client can speak to this name, which settings let pass."""
+    ehr = {"name": "ehr", "kind": "fhir", "url": "https://\N{SNOWMAN}/fhir"}
+    with site(tmp_path, [ehr]) as node:
+        node.run(images)
+        (owed,) = node.rows(deliveries)
+        assert (owed.state, owed.attempts, owed.lease_owner) == ("PENDING", 1, "")
+        assert "(InvalidURL)" in owed.note
+        assert [text for text in node.told("deferred") if "its log says where" in text]

@@ -31,7 +31,7 @@ from tests.peers.dcmtk import dcmsend, echoscu, run, storescu
 from tests.peers.node import Node
 from tests.peers.raw import Raw
 from tests.peers.recorder import Recorder, recording
-from tests.support.acceptor_state import Use, back_at, log_lines, quiet, troubles, use_of
+from tests.support.acceptor_state import Use, back_at, log_lines, logged_errors, quiet, use_of
 from tests.support.campaign import amount
 from tests.support.results.stored_objects import kept_by
 from tests.support.studies.small_images import small_image
@@ -164,7 +164,7 @@ def assert_unmoved(node: Node, before: Use, line: int, machine_stall_s: Callable
         assert peer.echo() == 0
         peer.release()
     assert time.monotonic() - began < 2.0 + machine_stall_s()
-    assert troubles(node, line) == []
+    assert logged_errors(node, line) == []
     now = use_of(node)
     assert now.threads <= before.threads + BATCH, (before, now)
     assert now.descriptors <= before.descriptors + 2 * BATCH, (before, now)
@@ -199,4 +199,4 @@ def assert_filed(node: Node) -> None:
     with node.api() as api:
         studies = api.get("/api/studies").raise_for_status().json()
     assert studies
-    assert troubles(node) == []
+    assert logged_errors(node) == []

@@ -1,8 +1,10 @@
-"""What reception enters into the index, on SQLite and on PostgreSQL."""
+"""What arrives is entered into the index, on SQLite and on PostgreSQL."""
 
 from __future__ import annotations
 
 import dataclasses
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -17,7 +19,7 @@ from sqlalchemy import Row, Table, select, text
 
 import dicom_node.index.migrations
 from dicom_node.core.entities import Destination, Instance, InstanceRole, JobState, MediaType, StudyState
-from dicom_node.core.errors import IndexUnavailable
+from dicom_node.core.errors import IndexUnavailable, SettingsError
 from dicom_node.core.uids import derived_uid
 from dicom_node.index import arrivals as intake
 from dicom_node.index import jobs
@@ -63,6 +65,35 @@ def test_the_newest_migration_is_the_one_the_node_starts_without_alembic(index: 
     assert ScriptDirectory(str(folder)).get_heads() == [SCHEMA_HEAD]
     assert index.schema_version() == SCHEMA_HEAD
     index.migrate()
+
+
+@pytest.mark.parametrize(("version", "told"), [("0042", "newer than this program's"), ("0006", "older than this")])
+def test_a_schema_of_another_version_is_told_in_a_sentence(index: Database, version: str, told: str) -> None:
+    with index.write() as connection:
+        connection.execute(text("UPDATE alembic_version SET version_num = :version"), {"version": version})
+    with pytest.raises(SettingsError, match=f"The database has schema {version}, {told}"):
+        index.check_schema()
+
+
+def test_a_database_of_a_newer_version_is_left_alone(index: Database) -> None:
+    with index.write() as connection:
+        connection.execute(text("UPDATE alembic_version SET version_num = '0042'"))
+    with pytest.raises(SettingsError, match="Install the version of the node that wrote it"):
+        index.migrate()
+    assert index.schema_version() == "0042"
+
+
+def test_roles_that_start_at_once_on_an_empty_database_find_it_made(index_url: str) -> None:
+    migrate = "import sys; from dicom_node.index.database import Database; Database(sys.argv[1]).migrate()"
+    starting = [
+        subprocess.Popen([sys.executable, "-c", migrate, index_url], stderr=subprocess.PIPE, text=True)
+        for _ in range(3)
+    ]  # fmt: skip
+    told = [role.communicate(timeout=120)[1] for role in starting]
+    assert [role.returncode for role in starting] == [0, 0, 0], told
+    database = Database(index_url)
+    assert database.schema_version() == SCHEMA_HEAD
+    database.close()
 
 
 def test_lines_from_before_actors_were_written_down_are_still_told(index: Database) -> None:

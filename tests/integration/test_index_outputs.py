@@ -127,8 +127,8 @@ def test_a_report_follows_the_one_that_its_reader_got(index: Database) -> None:
     arrived(index, "pacs", "viewer")
     now_c = {"C": ["pacs"], "B": ["viewer"], "D": ["somebody else"]}
     with index.read() as connection:
-        next_result = earlier_reports(connection, _telling("second", now_c))
-        same_result = earlier_reports(connection, _telling("first", {"A": ["pacs"], "C": ["pacs"]}))
+        next_result = earlier_reports(connection, _lineage("second", now_c))
+        same_result = earlier_reports(connection, _lineage("first", {"A": ["pacs"], "C": ["pacs"]}))
     report = {one: artifact(f"x-sr-{one}", ArtifactKind.STRUCTURED_REPORT, 3).object_key for one in "ab"}
     assert next_result["C"] == PredecessorReport(report["a"], 1)
     assert next_result["B"] == PredecessorReport(report["b"], 1)
@@ -153,7 +153,7 @@ def test_only_what_arrived_is_withdrawn_and_only_once(index: Database) -> None:
     }
 
 
-def _telling(job_key: str, destinations_of: dict[str, list[str]]) -> ReportLineage:
+def _lineage(job_key: str, destinations_of: dict[str, list[str]]) -> ReportLineage:
     return ReportLineage(study_instance_uid=STUDY, route="chest-ct", job_key=job_key, destinations_of=destinations_of)
 
 
@@ -163,9 +163,9 @@ def _withdrawn(index: Database, job_key: str, noting: tuple[str, ...] = ("A",)) 
         for result in "xy"
         for one in ("sc", "seg", "sr-a", "sr-b", "note")
     }
-    telling = _telling(job_key, {"A": ["pacs"], "B": ["viewer"]})
+    lineage = _lineage(job_key, {"A": ["pacs"], "B": ["viewer"]})
     with index.read() as connection:
-        found = withdrawn_objects(connection, telling, noting)
+        found = withdrawn_objects(connection, lineage, noting)
     return {names[one.sop_instance_uid]: one.output_keys for one in found}
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,7 +18,7 @@ from dicom_node.core.uids import derived_uid
 from dicom_node.index import actions, deliveries, delivery_plan, jobs, results
 from dicom_node.index.database import Database
 from dicom_node.index.deliveries import Claimant, DeliveryBatch
-from dicom_node.index.jobs import ClaimedJob, free_dead_leases
+from dicom_node.index.jobs import ClaimedJob, free_leases_of
 from dicom_node.index.lineage import PredecessorReport, ReportLineage, earlier_reports
 from dicom_node.index.studies import NewJob, add_jobs, load_study
 from dicom_node.index.tables import artifacts as artifacts_table
@@ -27,6 +28,7 @@ from dicom_node.index.tables import results as results_table
 from dicom_node.index.tables import studies
 from dicom_node.index.transitions import Change, move_delivery, move_study
 from dicom_node.index.views import study as study_views
+from dicom_node.storage.owners import Owners
 from tests.support.results.arrivals import (
     STUDY,
     after,
@@ -237,7 +239,7 @@ def test_a_study_is_reported_when_its_last_route_has_ended(index: Database) -> N
     assert study_state(index) == StudyState.REPORTED
 
 
-def telling(route: str) -> ReportLineage:
+def lineage(route: str) -> ReportLineage:
     return ReportLineage(study_instance_uid=STUDY, route=route, job_key="next", destinations_of={"all": ["pacs"]})
 
 
@@ -247,8 +249,8 @@ def test_the_next_result_of_a_study_follows_the_earlier_report(index: Database) 
     arrive(index, instance("2", at_s=90))
     cut_study(index, at_s=150)
     with index.read() as connection:
-        earlier = earlier_reports(connection, telling("chest-ct"))
-        assert earlier_reports(connection, telling("another")) == {}
+        earlier = earlier_reports(connection, lineage("chest-ct"))
+        assert earlier_reports(connection, lineage("another")) == {}
     assert earlier == {"all": PredecessorReport(artifact("a-sr", ArtifactKind.STRUCTURED_REPORT, 1).object_key, 1)}
     assert save(index, claimed(index, at_s=151), "b", PACS, at_s=160)
     assert [(row.revision, row.sequence) for row in rows(index, results_table)] == [(1, 1), (2, 2)]
@@ -417,23 +419,35 @@ def test_a_worker_that_lost_its_batch_changes_nothing(index: Database) -> None:
     assert rows(index, deliveries_table)[0].state == DeliveryState.SENT
 
 
-def test_leases_of_dead_processes_are_freed_and_those_of_others_kept(index: Database) -> None:
-    queued(index, "one", "two", "three", "four")
-    for owner in ("here:7", "here:8", "here:9", "there:7"):
-        claimed(index, owner)
-    with index.write() as connection:
-        assert free_dead_leases(connection, "here:9", lambda pid: pid == 8, after(62)) == 2
-    free = {claimed(index, "here:9", at_s=63).route, claimed(index, "here:9", at_s=63).route}
-    assert free == {"one", "three"}
-    assert claim(index, "here:9", at_s=63) is None
+def test_leases_of_dead_processes_are_freed_and_those_of_others_kept(index: Database, tmp_path: Path) -> None:
+    """Both have the same host name, and neither sees the other's process: only its lock says who lives."""
+    queued(index, "one", "two", "three")
+    living, dead, new = (Owners(tmp_path) for _ in range(3))
+    for owner in (living, dead):
+        claimed(index, owner.me.identity)
+    dead.leave()
+    claimed(index, new.me.identity)
+    with new.dead() as gone, index.write() as connection:
+        assert free_leases_of(connection, [one.identity for one in gone], after(62)) == 1
+    assert claimed(index, new.me.identity, at_s=63).route == "two"
+    assert claim(index, new.me.identity, at_s=63) is None
 
 
 def test_a_dead_process_frees_its_batches_too(index: Database) -> None:
     with_result(index)
     claimed_batch(index, owner="here:7")
     with index.write() as connection:
-        assert free_dead_leases(connection, "here:9", lambda _pid: False, after(82)) == 2
+        assert free_leases_of(connection, ["here:7"], after(82)) == 2
     assert batch_of(index, owner="here:9", at_s=83) is not None
+
+
+def test_a_second_process_of_the_same_host_name_sends_nothing_twice(index: Database, tmp_path: Path) -> None:
+    with_result(index)
+    first, second = Owners(tmp_path), Owners(tmp_path)
+    claimed_batch(index, owner=first.me.identity)
+    with second.dead() as gone, index.write() as connection:
+        assert free_leases_of(connection, [one.identity for one in gone], after(82)) == 0
+    assert batch_of(index, owner=second.me.identity, at_s=83) is None
 
 
 def test_a_late_image_and_a_worker_that_takes_the_job_do_not_block_each_other(index: Database) -> None:

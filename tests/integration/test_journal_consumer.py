@@ -23,6 +23,7 @@ from dicom_node.receive.journal_consumer import ConsumerLinks, JournalConsumer, 
 from dicom_node.storage.journal import JournalWriter, Record, RecordKind, read_record, slot_path
 from dicom_node.storage.spool import Spool
 from tests.peers.process import wait_until
+from tests.support.results.arrivals import opened_database
 from tests.support.studies.data_factories import encoded, small_chest_ct
 
 EXPLICIT = "1.2.840.10008.1.2.1"
@@ -246,10 +247,68 @@ def test_a_record_that_cannot_be_filed_keeps_its_slot_and_holds_up_no_other(benc
     for event in (first, poison, second):
         bench.events.put(event)
     bench.consumer.start()
-    wait_until(lambda: bench.events.backlog() == 0, 60, "the others to be filed")
+    wait_until(lambda: bench.events.backlog() == 1, 60, "the others to be filed")
     wait_until(lambda: bench.journal.free_count() == SLOTS - 1, 60, "their slots to be free")
     assert len(bench.rows()) == 2
     assert read_record(bench.folder / "journal", poison.slot) is not None
+
+
+def test_a_study_waits_for_its_row_that_the_database_refuses_and_goes_on_when_it_is_taken(
+    tmp_path: Path, images: list[bytes]
+) -> None:
+    with opened_database(f"sqlite:///{tmp_path / 'index.sqlite'}") as index:
+        bench = Bench(tmp_path, index)
+        bench.consumer.aside_retry_s = 0.05
+        refused, taken = bench.write(images[0]), bench.write(images[1])
+        uid = scan_header(memoryview(images[0]), EXPLICIT).sop_instance_uid
+        with index.write() as connection:
+            connection.exec_driver_sql(
+                f"CREATE TRIGGER refuse BEFORE INSERT ON instances WHEN NEW.sop_instance_uid = '{uid}' "
+                "BEGIN SELECT RAISE(ABORT, 'no'); END"
+            )
+        for event in (refused, taken):
+            bench.events.put(event)
+        bench.consumer.start()
+        wait_until(lambda: bench.journal.free_count() == SLOTS - 1, 60, "the other's slot to be free")
+        wait_until(lambda: unfiled_lines(index) == 1, 60, "the timeline to tell")
+        assert bench.events.unsettled_studies() == {refused.study_instance_uid}
+        with index.write() as connection:
+            connection.exec_driver_sql("DROP TRIGGER refuse")
+        bench.wait()
+        bench.consumer.stop()
+        assert len(bench.rows()) == 2
+        assert unfiled_lines(index) == 1
+        assert bench.events.unsettled_studies() == frozenset()
+
+
+def unfiled_lines(index: Database) -> int:
+    with index.read() as connection:
+        return len(connection.execute(select(events).where(events.c.kind == "unfiled")).all())
+
+
+def test_a_damaged_index_stops_success_until_it_is_repaired(tmp_path: Path, images: list[bytes]) -> None:
+    path = tmp_path / "index.sqlite"
+    with opened_database(f"sqlite:///{path}") as index, index.write() as connection:
+        query = "SELECT rootpage FROM sqlite_master WHERE name = 'instances'"
+        offset = (connection.exec_driver_sql(query).scalar_one() - 1) * 4096
+    with path.open("r+b") as file:
+        file.seek(offset)
+        whole = file.read(4096)
+        file.seek(offset)
+        file.write(b"\xff" * 4096)
+    bench = Bench(tmp_path, Database(f"sqlite:///{path}"))
+    bench.events.put(bench.write(images[0]))
+    bench.consumer.start()
+    wait_until(lambda: bool(bench.reasons), 60, "the acceptor to be told")
+    assert "damaged" in bench.reasons[0]
+    assert bench.events.backlog() == 1
+    with path.open("r+b") as file:
+        file.seek(offset)
+        file.write(whole)
+    bench.wait()
+    bench.consumer.stop()
+    assert bench.reasons[-1] == ""
+    assert len(bench.rows()) == 1
 
 
 def test_when_the_acceptor_dies_its_associations_are_over(bench: Bench, images: list[bytes]) -> None:

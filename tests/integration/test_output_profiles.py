@@ -131,7 +131,7 @@ def test_a_pacs_that_was_away_is_told_again_in_what_it_takes(tmp_path: Path, ima
         kinds = node.kinds_of("pacs")
         made = {row.uid: row for row in node.rows(artifacts)}
     assert set(kinds) == {"SC", "SR"}
-    assert again == "pacs does not take SEG: the result is told again in what it takes."
+    assert again == "pacs does not take SEG: the job is queued again, for what it takes."
     (report,) = (one for one in received if one.Modality == "SR")
     assert report.SOPClassUID == REPORTS["comprehensive"]
     assert SEGMENTATION not in evidence(report)

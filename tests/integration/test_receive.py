@@ -27,7 +27,8 @@ from dicom_node.dimse.negotiation import Remote
 from dicom_node.dimse.storage_scu import FileSent, send_files
 from dicom_node.index.tables import instances
 from dicom_node.ingest.intake import Intake, IntakeLimits, Received
-from dicom_node.receive.start import acceptor_options
+from dicom_node.receive.journal_items import parts_owner
+from dicom_node.receive.start import acceptor_options, receiver_id
 from dicom_node.roles.settings import load_settings
 from dicom_node.storage.spool import Spool
 from tests.peers.dcmtk import dcmsend, echoscu, storescu
@@ -319,9 +320,10 @@ def test_a_start_adopts_what_was_durable_and_removes_what_was_not(
     """A kill between the file's fsync and the row's commit, and one in the middle of a file."""
     one = node(start=False, route=[])
     spool = Spool(one.data_dir / "spool")
-    owner = acceptor_options(load_settings(one.config)).parts_owner
+    settings = load_settings(one.config)
+    owner = acceptor_options(settings).parts_owner
     abandoned = one.data_dir / "spool" / "incoming" / "upload-1.part"
-    for name in (f"{owner}-1.part", "settle-1.part", abandoned.name):
+    for name in (f"{owner}-1.part", f"{parts_owner(receiver_id(settings))}-1.part", abandoned.name):
         abandoned.with_name(name).write_bytes(b"half")
     os.utime(abandoned, (0, 0))
     with opened_database(f"sqlite:///{tmp_path / 'lost.sqlite'}") as lost:

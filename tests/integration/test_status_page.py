@@ -92,7 +92,7 @@ def test_a_wrong_token_is_told_and_shows_nothing(browser: Browser, address: str)
 def test_the_page_shows_a_study_s_way_and_arrivals_live(
     browser: Browser, address: str, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(event_routes, "HEARTBEAT_S", 3600)  # only news of a change makes the page look again
+    monkeypatch.setattr(event_routes, "HEARTBEAT_S", 3600)  # only a change that is told makes the page look again
     has_looked = first_look(monkeypatch)
     sign_in(browser, address)
     all_listed(browser)

@@ -33,7 +33,7 @@ class FhirServer:
     http: httpx.Client
 
     def set(self, **control: object) -> None:
-        """Change how it behaves: fail, delayMs, transactions, redirect, metadataStatus, fhirVersion."""
+        """Change how it behaves: see `freshControl` in `fhir/server.cjs`."""
         self.http.post(self.control_url, json=control).raise_for_status()
 
     def reset(self) -> None:

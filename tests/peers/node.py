@@ -56,14 +56,19 @@ class Node:
         """Start it, with further `options` such as ``--role receive``, and wait until it listens; raises `RuntimeError`
         with the end of its log if it does not."""
         (self.data_dir / "ports.json").unlink(missing_ok=True)
-        argv = [*self.launcher, sys.executable, "-m", "dicom_node", "serve", "--config", str(self.config), *options]
-        path = {"PYTHONPATH": str(REPOSITORY), "PYTHONUNBUFFERED": "1"}
-        self.process = Process(argv, self.log, {**path, **(environment or {})})
+        self.launch(environment, *options)
+        assert self.process is not None
         self.process.wait_until_ready((self.data_dir / "ports.json").exists, READY_TIMEOUT_S)
         found = json.loads((self.data_dir / "ports.json").read_text(encoding="utf-8"))
         self.dicom_port, self.tls_port, self.api_port = (
             int(found.get(name) or 0) for name in ("dicom", "dicom_tls", "api")
         )
+
+    def launch(self, environment: Mapping[str, str] | None = None, *options: str) -> None:
+        """Start it and do not wait."""
+        argv = [*self.launcher, sys.executable, "-m", "dicom_node", "serve", "--config", str(self.config), *options]
+        path = {"PYTHONPATH": str(REPOSITORY), "PYTHONUNBUFFERED": "1"}
+        self.process = Process(argv, self.log, {**path, **(environment or {})})
 
     def stop(self) -> int:
         """Ask it to end and return the exit status."""

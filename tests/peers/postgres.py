@@ -50,6 +50,24 @@ class Postgres:
         name = sqlalchemy.make_url(url).database
         self._administer(f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)')
 
+    def make_read_only(self, url: str) -> None:
+        """Let a database take no more changes and cut its clients, as a failover to a standby does."""
+        self._turn_read_only(url, "on")
+
+    def make_writable(self, url: str) -> None:
+        """Let it take changes again."""
+        self._turn_read_only(url, "off")
+
+    def end_clients(self, url: str) -> None:
+        """Cut every connection to a database."""
+        name = sqlalchemy.make_url(url).database
+        self._administer(f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{name}'")
+
+    def _turn_read_only(self, url: str, on_or_off: str) -> None:
+        name = sqlalchemy.make_url(url).database
+        self._administer(f'ALTER DATABASE "{name}" SET default_transaction_read_only = {on_or_off}')
+        self.end_clients(url)
+
     def _administer(self, statement: str) -> None:
         engine = sqlalchemy.create_engine(self._url, isolation_level="AUTOCOMMIT", poolclass=sqlalchemy.NullPool)
         with engine.connect() as connection:

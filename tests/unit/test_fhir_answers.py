@@ -2,51 +2,57 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
-from email.utils import format_datetime
-
-import httpx
 import pytest
 
 from dicom_node.core.errors import SettingsError
-from dicom_node.fhir.client.answers import outcome_text, retry_after_s
+from dicom_node.fhir.client.answers import outcome_text
 from dicom_node.fhir.client.client import FhirClient
 from dicom_node.fhir.client.searching import _escaped
 
-
-def test_a_wait_may_be_given_as_a_date() -> None:
-    at = datetime.now(UTC) + timedelta(seconds=90)
-
-    wait_s = retry_after_s(httpx.Headers({"Retry-After": format_datetime(at, usegmt=True)}))
-
-    assert wait_s is not None
-    assert 30 < wait_s <= 90
+ELEMENTS = frozenset({"DiagnosticReport", "Bundle", "status", "entry", "resource", "subject", "Patient", "name"})
+NAMES = ["DOE, JANE", "Li, Na", "太郎 山田", "jane.doe", "Doe", "Иванова"]
 
 
-def test_a_date_in_the_past_means_no_wait() -> None:
-    assert retry_after_s(httpx.Headers({"Retry-After": "Wed, 21 Oct 2015 07:28:00 GMT"})) == 0
+def outcome(*issues: object) -> dict[str, object]:
+    return {"resourceType": "OperationOutcome", "issue": list(issues)}
 
 
-@pytest.mark.parametrize("value", ["", "soon", "-3"])
-def test_an_unreadable_wait_is_none(value: str) -> None:
-    assert retry_after_s(httpx.Headers({"Retry-After": value})) is None
+def test_codes_and_paths_of_an_outcome_are_told() -> None:
+    told = outcome(
+        {"code": "invariant", "expression": ["DiagnosticReport.status", "Bundle.entry[3].resource"]},
+        {"code": "required"},
+    )
+
+    assert outcome_text(told, ELEMENTS) == ("invariant at DiagnosticReport.status, Bundle.entry[3].resource; required")
 
 
-def test_a_long_outcome_is_trimmed() -> None:
-    outcome = {"resourceType": "OperationOutcome", "issue": [{"diagnostics": "x" * 9000}]}
+@pytest.mark.parametrize("name", NAMES)
+def test_no_spelling_of_a_name_passes_by_any_element_of_an_outcome(name: str) -> None:
+    coding = {"coding": [{"code": name, "display": name}], "text": name}
+    paths = [name, f"Patient.name.where(family='{name}')", f"Patient.{name}", f"Patient?name={name}"]
+    told = outcome({"code": name, "details": coding, "diagnostics": name, "expression": paths, "location": [name]})
 
-    assert len(outcome_text(outcome, ())) < 600
-
-
-def test_an_outcome_quotes_no_secret() -> None:
-    outcome = {"resourceType": "OperationOutcome", "issue": [{"details": {"text": "Patient PID-1 unknown"}}]}
-
-    assert outcome_text(outcome, ("PID-1",)) == "Patient *** unknown"
+    assert outcome_text(told, ELEMENTS) == "an issue"
 
 
-@pytest.mark.parametrize("body", [None, [], "text", {"resourceType": "Patient"}, {"resourceType": "OperationOutcome"}])
+def test_many_issues_are_told_in_few_words() -> None:
+    told = outcome(*[{"code": "required", "expression": ["DiagnosticReport.status"] * 900}] * 900)
+
+    assert len(outcome_text(told, ELEMENTS)) < 600
+
+
+@pytest.mark.parametrize(
+    "body",
+    [None, [], "text", {"resourceType": "Patient"}, {"resourceType": "OperationOutcome"}, outcome(None, 5, "x")]
+    + [{"resourceType": "OperationOutcome", "issue": issue} for issue in (None, 5, {}, "x")],
+)
 def test_what_is_no_outcome_says_nothing(body: object) -> None:
-    assert outcome_text(body, ()) == ""
+    assert outcome_text(body, ELEMENTS) == ""
+
+
+@pytest.mark.parametrize("issue", [{"code": None}, {"code": 5}, {"details": None}, {"expression": 5, "diagnostics": 7}])
+def test_an_issue_out_of_shape_is_still_an_issue(issue: object) -> None:
+    assert outcome_text(outcome(issue), ELEMENTS) == "an issue"
 
 
 @pytest.mark.parametrize("address", ["", "ehr.example/fhir", "ftp://ehr.example", "https://user:pw@ehr.example/fhir"])

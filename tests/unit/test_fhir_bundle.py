@@ -8,6 +8,7 @@ import json
 import re
 from dataclasses import replace
 from io import BytesIO
+from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
@@ -18,12 +19,15 @@ from pydicom import dcmread
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian
 
+from dicom_node.analysis.answer import Predecessor
+from dicom_node.core.codes import ATTENUATION_COEFFICIENT, HOUNSFIELD_UNIT, LEFT, MAXIMUM, MEAN, RIGHT
 from dicom_node.core.entities import Code, Measurement, Presence
 from dicom_node.core.errors import ReportInvalid
 from dicom_node.core.uids import tracking_uid
 from dicom_node.fhir.builders.bundle import build_bundle
 from dicom_node.fhir.builders.facts import report_identifier
 from dicom_node.fhir.builders.validation import check_resource
+from dicom_node.fhir.builders.wording import readable_time
 from dicom_node.fhir.json_types import to_json_bytes
 from tests.support.results.fhir_examples import (
     CONTEXT,
@@ -198,6 +202,36 @@ def test_an_incomplete_answer_is_a_partial_report(answer: Any, context: Any) -> 
     assert "findings may be missing" in report["conclusion"]
 
 
+def test_the_narrative_says_of_when_by_what_with_which_limits_and_instead_of_what() -> None:
+    context = replace(CONTEXT, predecessor=Predecessor(path=Path("earlier"), instance_number=3))
+    report = report_of(bundle_of(context=context))
+
+    page = base64.b64decode(report["presentedForm"][0]["data"]).decode()
+    for text in (report["text"]["div"], page):
+        assert "cxr-pneumonia 1.2.0, DICOM AI Node Project" in text
+        assert "Not for children." in text
+        assert "2026-11-20 10:10:00 +01:00" in text
+        assert "2026-11-20 09:12:10 UTC" in text
+        assert "An earlier result of this study and route, structured report 3" in text
+        assert f'<a href="https://pacs.example/dicom-web/studies/{STUDY_UID}">' in text
+        assert "T09:12:10" not in text
+    assert "Replaces" not in report_of(bundle_of())["text"]["div"]
+
+
+@pytest.mark.parametrize(
+    ("moment", "shown"),
+    [
+        ("", ""),
+        ("2026-11-20", "2026-11-20"),
+        ("2026-11-20T10:10:10+01:00", "2026-11-20 10:10:10 +01:00"),
+        ("2026-11-20T10:10:10.123-05:30", "2026-11-20 10:10:10 -05:30"),
+        ("2026-11-20T10:10:10.123+00:00", "2026-11-20 10:10:10 UTC"),
+    ],
+)
+def test_times_are_written_for_people(moment: str, shown: str) -> None:
+    assert readable_time(moment) == shown
+
+
 def test_research_marks_every_text_for_people() -> None:
     bundle = bundle_of(context=replace(CONTEXT, intended_use="research"))
 
@@ -232,7 +266,43 @@ def test_presence_and_certainty_are_coded() -> None:
     certainty = present["component"][0]
     assert certainty["code"]["coding"][0]["code"] == "111012"
     assert (certainty["valueQuantity"]["value"], certainty["valueQuantity"]["code"]) == (83.5, "%")
-    assert certainty["referenceRange"][0]["low"]["value"] == 50.0
+
+
+def test_the_threshold_is_a_component_of_its_own_and_no_range_of_what_is_normal() -> None:
+    present = observation_of(FINDINGS[0])
+
+    threshold = present["component"][1]
+    assert threshold["code"]["coding"][0]["display"] == "Decision threshold of the model for Present"
+    assert threshold["valueQuantity"]["value"] == 50.0
+    assert "referenceRange" not in json.dumps(present)
+
+
+def test_every_measured_thing_has_a_code_of_its_own() -> None:
+    lungs = [replace(FINDINGS[3], key=key, label=key) for key in ("both-lungs", "left-lung", "right-lung")]
+    found = resources(bundle_of(analysis(findings=tuple(lungs))), "Observation")
+
+    own = [(one["code"]["coding"][1]["system"], one["code"]["coding"][1]["code"]) for one in found]
+    assert len(set(own)) == len({system for system, _ in own}) * 3 == 3
+    assert {one["code"]["coding"][0]["display"] for one in found} == {"Lung"}
+    of_another = bundle_of(replace(analysis(findings=(lungs[0],)), model=replace(MODEL, name="another")))
+    assert resources(of_another, "Observation")[0]["code"]["coding"][1]["system"] != own[0][0]
+
+
+@pytest.mark.parametrize(("side", "code"), [(LEFT, "44029006"), (RIGHT, "3341006"), (None, "39607008")])
+def test_the_site_carries_its_side_where_there_is_a_code_for_both(side: Code | None, code: str) -> None:
+    observation = observation_of(replace(FINDINGS[3], laterality=side))
+
+    assert [one["code"] for one in observation["bodySite"]["coding"]] == [code]
+
+
+def test_how_one_number_came_from_many_is_coded() -> None:
+    numbers = tuple(Measurement(ATTENUATION_COEFFICIENT, 1.0, HOUNSFIELD_UNIT, how) for how in (MEAN, MAXIMUM, None))
+    mean, maximum, bare, _side = observation_of(replace(FINDINGS[3], measurements=numbers))["component"]
+
+    assert [one["code"] for one in mean["code"]["coding"]] == ["112031", "373098007-112031"]
+    assert mean["code"]["coding"][1]["display"] == "Mean Attenuation Coefficient"
+    assert mean["code"]["coding"] != maximum["code"]["coding"]
+    assert len(bare["code"]["coding"]) == 1
 
 
 def test_the_side_is_a_component_and_part_of_the_site_text() -> None:

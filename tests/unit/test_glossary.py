@@ -18,7 +18,7 @@ COINED = (
     "acceptor", "acceptance", "activation", "analysis", "artifact", "claim", "complete", "delivery", "delivery batch",
     "destination", "evidence", "fence", "finding", "gate", "golden study", "job", "journal", "lease", "model card",
     "not analysed", "outbox", "output set", "parked", "preset", "quarantine", "quiet period", "retrieval", "revision",
-    "room", "route", "shadow", "slot", "spool", "sweep", "timeline", "worker process",
+    "room", "route", "settled", "shadow", "slot", "spool", "sweep", "timeline", "worker process",
 )  # fmt: skip
 #: Given up: in the code, no name of anything holds such a word any more, alone or beside others.
 GIVEN_UP = ("parcel", "mailing", "strike", "settler", "analyst", "tell_again", "known_peer")

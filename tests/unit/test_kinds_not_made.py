@@ -169,3 +169,18 @@ def test_a_check_of_the_builders_hears_the_error_itself(monkeypatch: pytest.Monk
     monkeypatch.setattr(segmentation, "Segmentation", Broken(ValueError))
     with pytest.raises(ValueError, match="Mueller"):
         write_objects(examples.ct_analysis(), examples.context())
+
+
+def test_a_segmentation_that_the_images_have_no_frame_of_reference_for_is_told() -> None:
+    slices = examples.ct_volume(slices=3, size=32)
+    for one in slices:
+        del one.FrameOfReferenceUID
+    written = write_result(marked(slices), EVERYTHING)
+
+    lost = {one.kind: one.lacks for one in written.not_made}
+    assert lost == {
+        ArtifactKind.SEGMENTATION: "FrameOfReferenceUID",
+        ArtifactKind.PARAMETRIC_MAP: "FrameOfReferenceUID",
+    }
+    assert any("(SEG), none made because the images lack FrameOfReferenceUID." in one for one in written.answer.notes)
+    assert all("lack FrameOfReferenceUID" in texts(report) for report in reports(written))

@@ -82,8 +82,14 @@ KINDS = "it must be one of dicom, dicomweb, fhir, folder"
          "quotation marks"),
         ("dicom = 1\n", "1: dicom is 1; it must be a table of keys"),
         ("peer = 1\n", "1: peer is 1; it must be a list"),
-        ("[dicom_tls]\nhandshake_timeout_s = nan\n", "2: dicom_tls.handshake_timeout_s is nan; it must be more "
-         "than 0"),
+        ("[dicom_tls]\nhandshake_timeout_s = nan\n", "2: dicom_tls.handshake_timeout_s is nan; it must be a "
+         "finite number"),
+        ("[dicom]\nnetwork_timeout_s = inf\n", "2: dicom.network_timeout_s is inf; it must be a finite number"),
+        ("[dicom]\nnetwork_timeout_s = 3e6\n", "2: dicom.network_timeout_s is 3000000.0; it must be at most 2000000"),
+        ("[dicom]\ncommitment_retry_h = inf\n", "2: dicom.commitment_retry_h is inf; it must be a finite number"),
+        ('[node]\ndata_dir = "a\\u0000b"\n', "2: node.data_dir: no path holds a NUL character"),
+        ('[api]\ntoken_file = "a\\u0000b"\n', "2: api.token_file: no path holds a NUL character"),
+        ('[nodes.deep.down]\nport = 1\n', "1: nodes is no key of the settings; did you mean node?"),
         ('[node]\nlog_level = "LOUD"\n', "2: node.log_level is 'LOUD'; it must be 'DEBUG', 'INFO', 'WARNING' or "
          "'ERROR'"),
         ('[node]\nae_title = "SEVENTEEN_LETTERS"\n', f"2: node.ae_title: {AE_TITLE}"),
@@ -138,7 +144,6 @@ def test_what_cannot_be_used_is_told_with_its_line_and_what_it_should_be(tmp_pat
         (FOLDER * 2, "two destinations are named files"),
         ('[[route]]\nname = "r"\nmodel = "m"\n' * 2, "two routes are named r"),
         (FOLDER + '[[route]]\nname = "r"\nmodel = "m"\ndestinations = ["fiels"]\n', "known: files"),
-        ("port = [", "not valid TOML"),
     ],
 )
 def test_sections_that_do_not_fit_together_are_refused(tmp_path: Path, text: str, told: str) -> None:
@@ -308,6 +313,52 @@ def test_data_that_0_1_0_laid_where_the_node_ran_is_found_and_told(
     assert load(tmp_path / "etc", '[node]\ndata_dir = "data"\n').node.data_dir == tmp_path / "etc" / "data"
 
 
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("[node]\nport = [", "2: this is not valid TOML: Invalid value (at end of document)"),
+        ("[node]\n\nport = 1\nport = 2\n", "4: this is not valid TOML: Cannot overwrite a value (at line 4, column 9)"),
+        ("[node]\n[node]\n", "2: this is not valid TOML: Cannot declare ('node',) twice (at line 2, column 6)"),
+        ("x = " + "[" * 3000 + "]" * 3000, "1: this is not valid TOML: it is nested too deeply"),
+    ],
+)
+def test_a_text_that_is_not_toml_is_told_with_its_line(tmp_path: Path, text: str, told: str) -> None:
+    assert problems(tmp_path, text) == [f"node.toml:{told}"]
+
+
+def test_a_file_that_an_editor_marked_as_utf8_is_read(tmp_path: Path) -> None:
+    """Notepad puts a byte order mark in front, into files of secrets too."""
+    (tmp_path / "t").write_text("t0ken\r\n", encoding="utf-8-sig")
+    (ehr,) = load(tmp_path, "\ufeff" + EHR + 'token_file = "t"\r\n').destination
+    assert isinstance(ehr, FhirDestination)
+    assert ehr.token is not None
+    assert ehr.token.get_secret_value() == "t0ken"
+
+
+@pytest.mark.parametrize("token", ["two words", "line\nline", "größe", "tab\t"])
+def test_a_token_that_no_header_can_carry_is_refused_and_not_repeated(tmp_path: Path, token: str) -> None:
+    (tmp_path / "t").write_text(token, encoding="utf-8")
+    (told,) = problems(tmp_path, EHR + 'token_file = "t"\n')
+    assert told.startswith("node.toml:1: destination.0.token: it holds characters that no bearer token has")
+    assert token not in told
+
+
+@pytest.mark.parametrize(
+    ("url", "why"),
+    [
+        ("postgresql://node:hush@db:port/x", "its port must be a number up to 65535"),
+        ("mysql://node:hush@db/x", "it must begin with postgresql+psycopg2:// or sqlite:///"),
+        ("postgres://node:hush@db/x", "it must begin with postgresql+psycopg2:// or sqlite:///"),
+        ("hush", "it must begin with postgresql+psycopg2:// or sqlite:///"),
+    ],
+)
+def test_a_database_that_no_node_can_use_is_refused_and_its_password_not_repeated(
+    tmp_path: Path, url: str, why: str
+) -> None:
+    (told,) = problems(tmp_path, f'[database]\nurl = "{url}"\n')
+    assert told == f"node.toml:2: database.url: {why}"
+
+
 EHR = '[[destination]]\nname = "ehr"\nkind = "fhir"\nurl = "https://x"\n'
 
 
@@ -329,6 +380,11 @@ def test_secrets_are_read_from_files_of_their_own(tmp_path: Path) -> None:
     assert settings.user[0].password.get_secret_value() == "p w"
     assert make_url(settings.database_url).password == "p@ss/word"
     assert settings.remarks == ()
+
+
+def test_a_password_of_a_database_may_hold_what_else_ends_a_host(tmp_path: Path) -> None:
+    settings = load(tmp_path, '[database]\nurl = "postgresql://node:a/b[c?d@db:5432/node"\n')
+    assert make_url(settings.database_url).password == "a/b[c?d"
 
 
 def test_the_database_is_read_from_a_file_that_the_environment_names(tmp_path: Path) -> None:

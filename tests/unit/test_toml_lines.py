@@ -77,6 +77,14 @@ def test_every_key_of_the_text_is_found_and_no_other() -> None:
     assert set(line_numbers(TEXT)) == paths_in(tomllib.loads(TEXT))
 
 
+def test_what_stands_above_a_header_is_found_where_it_was_first_named() -> None:
+    lines = line_numbers("[a.b.c]\n[[a.d.e]]\n[a.d]\nx = 1\n")
+    assert lines == {
+        ("a",): 1, ("a", "b"): 1, ("a", "b", "c"): 1,
+        ("a", "d"): 2, ("a", "d", "e"): 2, ("a", "d", "e", 0): 2, ("a", "d", "x"): 4,
+    }  # fmt: skip
+
+
 KEYS = st.text("ab.\"'= #[]{},\n\\é", min_size=1, max_size=4)
 SCALARS = st.integers() | st.booleans() | st.text("a\"'\\#[]{},=\n", max_size=6)
 VALUES = st.recursive(

@@ -19,7 +19,7 @@ from dicom_node.core.capability_match import in_words
 from dicom_node.core.entities import DestinationState, MediaType
 from dicom_node.core.errors import NotFound
 from dicom_node.deliver.kinds import destinations_of
-from dicom_node.deliver.kinds.kind import DestinationKind, DicomObjectsKind
+from dicom_node.deliver.kinds.kind import Caller, DestinationKind, DicomObjectsKind, caller_of
 from dicom_node.deliver.profiles import Profiles, profiles_of
 from dicom_node.index import actions
 from dicom_node.index.destinations import Suspension, suspensions
@@ -33,7 +33,8 @@ router = APIRouter(prefix="/api", dependencies=[SignedIn], responses=described(4
 class DestinationView:
     """One destination. `gets` are the kinds of object sent to it, `left_out` says what its settings want and it lacks.
 
-    `takes` and `refused` are what it said when it was asked (`heard_at`) and what it refused; `None`: never heard.
+    `is_asked` tells whether it is one that can be asked what it takes. `takes` and `refused` are what it said when it
+    was asked (`heard_at`) and what it refused; `None`: never heard.
     A `state` of SUSPENDED has a `reason` and the time `since` which nothing is sent.
     """
 
@@ -44,6 +45,7 @@ class DestinationView:
     left_out: Sequence[str]
     problem: str
     implementation: str
+    is_asked: bool
     takes: Sequence[str] | None
     refused: Sequence[str]
     heard_at: datetime | None
@@ -58,8 +60,8 @@ def get_destinations(parts: Parts) -> Sequence[DestinationView]:
     profiles = profiles_of(parts.settings)
     with parts.database.read() as connection:
         suspended = suspensions(connection)
-        known = destinations_of(parts.settings)
-        return [_view(connection, profiles, one, suspended.get(one.name)) for one in known]
+        caller, known = caller_of(parts.settings), destinations_of(parts.settings)
+        return [_view(connection, profiles, caller, one, suspended.get(one.name)) for one in known]
 
 
 @router.post(
@@ -79,7 +81,11 @@ def retry_destination(parts: Parts, principal: CurrentPrincipal, name: Annotated
 
 
 def _view(
-    connection: Connection, profiles: Profiles, destination: DestinationKind, suspension: Suspension | None
+    connection: Connection,
+    profiles: Profiles,
+    caller: Caller,
+    destination: DestinationKind,
+    suspension: Suspension | None,
 ) -> DestinationView:
     fitted = profiles.fitted(connection, destination.name)
     known = recall(connection, destination.name, profiles.by_name[destination.name].address)
@@ -92,6 +98,7 @@ def _view(
         left_out=fitted.left_out,
         problem=fitted.problem,
         implementation=known.implementation if known else "",
+        is_asked=destination.probe(caller) is not None,
         takes=_kinds(known.accepted) if known and known.accepted is not None else None,
         refused=_kinds(known.capabilities(datetime.now(UTC)).refused) if known else (),
         heard_at=known.heard_at if known else None,

@@ -79,7 +79,7 @@ def _event(name: str, data: dict[str, object]) -> str:
     return f"event: {name}\ndata: {json.dumps(data)}\n\n"
 
 
-# --- Tells listeners that studies changed: one thread looks at the database for all, and only while any listens ------
+# --- the feed: one thread looks at the database for all, and only while any listens --------------------------------
 
 #: How many may listen at once; each holds one thread of the API's pool of 40.
 MAX_LISTENERS = 16

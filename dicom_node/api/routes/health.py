@@ -8,12 +8,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
-from fastapi import APIRouter
-from sqlalchemy import select
+from fastapi import APIRouter, Request
 
 from dicom_node.api.parts import ApiParts, Parts
 from dicom_node.api.problems import ProblemError, described
-from dicom_node.core.errors import IndexUnavailable
+from dicom_node.index.probe import DatabaseProbe
 
 router = APIRouter(tags=["health"])
 _log = logging.getLogger(__name__)
@@ -40,22 +39,20 @@ def healthz() -> Alive:
 
 
 @router.get("/readyz", summary="Can the node take studies?", responses=described(503))
-def readyz(parts: Parts) -> Ready:
-    """The database answers, the receiver listens, and there is more free disk than the reserve."""
-    troubles = list(_troubles(parts))
-    if troubles:
-        raise ProblemError(503, " ".join(troubles), {"Retry-After": "10"})
+def readyz(request: Request, parts: Parts) -> Ready:
+    """The database takes changes, the receiver listens, what it acknowledges is filed, and there is more free disk than
+    the reserve. Answered within seconds, whatever is silent."""
+    reasons = list(_not_ready(parts, request.app.state.database_probe))
+    if reasons:
+        raise ProblemError(503, " ".join(reasons), {"Retry-After": "10"})
     return Ready()
 
 
-def _troubles(parts: ApiParts) -> Iterator[str]:
-    try:
-        with parts.database.read() as connection:
-            connection.execute(select(1))
-    except IndexUnavailable:
-        yield "The database does not answer; check database.url and that its server runs."
+def _not_ready(parts: ApiParts, probe: DatabaseProbe) -> Iterator[str]:
+    if reason := probe.unavailable_reason():
+        yield reason
     if not parts.receiver_ready():
-        yield "The DICOM receiver does not listen; the log says why."
+        yield "The DICOM receiver does not listen, or cannot file what comes; the log says why."
     try:
         free_mb = shutil.disk_usage(parts.settings.node.data_dir).free >> 20
     except OSError:

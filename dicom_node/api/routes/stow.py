@@ -128,7 +128,7 @@ def _malformed(error: MalformedBody) -> ProblemError:
     return ProblemError(400, f"The body is not well-formed multipart (RFC 2046 5.1): {error.why}. Correct the client.")
 
 
-# --- What a STOW-RS client is told of each object (PS3.18 10.5.3): DICOM JSON, and the HTTP status for all of them ---
+# --- the answer (PS3.18 10.5.3) ------------------------------------------------------------------------------------
 
 
 _REFERENCED_SOP_SEQUENCE, _FAILED_SOP_SEQUENCE, _OTHER_FAILURES_SEQUENCE = "00081199", "00081198", "0008119A"

@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from dicom_node.deliver.outgoing import Sender
 
 
+_NO_SYSTEM = "Set fhir.patient_system or fhir.issuers: without them the node cannot find whose report it is."
+
+
 class FhirDestination(TokenWebPeer, DestinationKind):
     """An EHR, by FHIR R4. `url` is the server's base address."""
 
@@ -38,10 +41,13 @@ class FhirDestination(TokenWebPeer, DestinationKind):
         return FhirSender(self.url, authentication(self), caller.timeout_s, self.patient)
 
     def check(self, caller: Caller, wanted: WantedOutputs) -> Answer:  # noqa: ARG002 - it gets the Bundle only
-        """Ask which FHIR it speaks, and whether the login is good for a search."""
+        """Ask which FHIR it speaks, and whether the login is good for the searches; patients must have a system."""
         from dicom_node.deliver.checks import check_fhir  # noqa: PLC0415
 
-        return check_fhir(self, caller.timeout_s)
+        answer = check_fhir(self, caller.timeout_s, finds_patients=self.patient == "match")
+        if not answer.ok or self.patient == "logical" or caller.knows_patient_systems:
+            return answer
+        return Answer(False, f"{answer.text}; no identifier system of patients is set", _NO_SYSTEM)
 
     def reach(self, caller: Caller) -> None:
         """Ask for a report that does not exist."""

@@ -21,6 +21,7 @@ from dicom_node.core.entities import MediaType
 from dicom_node.core.errors import DestinationAway
 
 if TYPE_CHECKING:
+    from dicom_node.config.settings import Settings
     from dicom_node.deliver.outgoing import Sender
     from dicom_node.dimse.probe import AgreedContexts
 
@@ -34,11 +35,20 @@ _KEYS_OF_0_1_0 = frozenset({
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Who delivers: the node's AE title, its patience for one attempt, and what it shows and trusts over TLS."""
+    """Who delivers: the node's AE title, its patience for one attempt, and what it shows and trusts over TLS.
+
+    `knows_patient_systems` tells whether the settings name an identifier system of patients.
+    """
 
     ae_title: str
     timeout_s: float
     tls: DicomTlsSettings = _NO_TLS
+    knows_patient_systems: bool = False
+
+
+def caller_of(settings: Settings) -> Caller:
+    """Return who a node with these settings is when it delivers."""
+    return Caller(settings.node.ae_title, settings.delivery.timeout_s, settings.dicom_tls)
 
 
 @dataclass(frozen=True, slots=True)

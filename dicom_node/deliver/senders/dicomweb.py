@@ -8,13 +8,12 @@ from __future__ import annotations
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from pathlib import Path
 
 import httpx
 
 from dicom_node.core.errors import CredentialsRefused, DeliveryDeferred, DeliveryError, DeliveryRefused, DestinationAway
+from dicom_node.core.retry_after import retry_after_s
 from dicom_node.deliver.outgoing import Outgoing, Sent
 from dicom_node.deliver.web import LOGIN_REFUSED, UNREACHABLE
 from dicom_node.dimse.statuses import error_of, note_of
@@ -129,19 +128,7 @@ def _http_error(response: httpx.Response, receiver: str) -> DeliveryError:
         return CredentialsRefused(f"{told} {_ADVICE[status]}")
     if response.is_client_error and status not in _PASSING_STATUSES:
         return DeliveryRefused(f"{told} {_ADVICE.get(status, 'Look into its log, then retry.')}")
-    return DeliveryDeferred(f"{told} Tried again later.", retry_after_s(response))
-
-
-def retry_after_s(response: httpx.Response) -> float | None:
-    """Return the seconds of a Retry-After header, given as seconds or as a date (RFC 9110 10.2.3)."""
-    text = response.headers.get("Retry-After", "").strip()
-    if text.isdecimal():
-        return float(text)
-    try:
-        when = parsedate_to_datetime(text)
-    except ValueError:
-        return None
-    return max(0.0, (when.replace(tzinfo=when.tzinfo or UTC) - datetime.now(UTC)).total_seconds())
+    return DeliveryDeferred(f"{told} Tried again later.", retry_after_s(response.headers.get("Retry-After", "")))
 
 
 def _sequence(response: httpx.Response, tag: str) -> list[Mapping[str, object]]:

@@ -121,7 +121,7 @@ def _is_proven(caller: CallingPeer, peer: PeerOption) -> bool:
     return not peer.certificate_sha256 or hmac.compare_digest(peer.certificate_sha256, caller.certificate_sha256)
 
 
-# --- What can be taken in: free disk above the reserve, a database and a spool that work -----------------------------
+# --- capacity ------------------------------------------------------------------------------------------------------
 
 _LOOK_EVERY_S = 0.2
 

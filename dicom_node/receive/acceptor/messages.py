@@ -37,9 +37,10 @@ from dicom_node.receive.acceptor.transport import MalformedPdu
 from dicom_node.receive.channel import SendReport
 
 _REQUEST_COMMITMENT = 1
+#: An Error Comment has at most so many characters (LO, PS3.5 6.2).
+_MAX_COMMENT = 64
 _NO_DATA_SET = RefusedObject(StoreStatus.CANNOT_UNDERSTAND, "The request has no data set. Correct it at the sender.")
 _log = logging.getLogger(__name__)
-
 
 #: Outcomes of storage commitments, to be sent on one association (PS3.4 J.3.3).
 ReportQueue = queue.SimpleQueue[SendReport]
@@ -264,11 +265,6 @@ def _identity_of(pending: _Pending) -> ObjectIdentity:
         sop_instance_uid=pending.command.text(Element.AFFECTED_SOP_INSTANCE_UID),
         transfer_syntax_uid=pending.context.transfer_syntax_uid,
     )
-
-
-# --- What the acceptor says ------------------------------------------------------------------------------------------
-
-_MAX_COMMENT = 64
 
 
 def response_pdu(context_id: int, request: Command, field: Field, status: int, comment: str = "") -> bytes:

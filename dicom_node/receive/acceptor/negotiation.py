@@ -25,6 +25,7 @@ from pynetdicom.presentation import PresentationContext
 
 from dicom_node.core.uids import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 from dicom_node.dimse.vocabulary import (
+    APPLICATION_CONTEXT,
     PLAIN_TRANSFER_SYNTAXES,
     STORAGE_COMMITMENT,
     STORAGE_SOP_CLASSES,
@@ -45,7 +46,6 @@ _APPLICATION_CONTEXT, _CONTEXT, _USER_INFORMATION = 0x10, 0x20, 0x50
 #: user identity. The window of operations and common extended negotiation are not: no answer is in order.
 _CONTEXT_ITEMS, _USER_ITEMS = frozenset({0x30, 0x40}), frozenset({0x51, 0x52, 0x54, 0x55, 0x56, 0x58})
 _FIRST_ITEM, _CONTEXT_HEAD = 68, 4
-_DICOM_APPLICATION_CONTEXT = "1.2.840.10008.3.1.1.1"
 #: PS3.4 B.3.1: full storage (level 2), signatures kept bit by bit (level 3), no element is coerced.
 _STORAGE_SUPPORT = b"\x02\x00\x03\x00\x00\x00"
 _ACCEPTED, _USER_REJECTION, _NO_ABSTRACT_SYNTAX, _NO_TRANSFER_SYNTAX = 0, 1, 3, 4
@@ -83,7 +83,7 @@ def read_request(body: bytes) -> AssociationRequest:
     if not struct.unpack_from(">H", body)[0] & 1:
         raise NotAdmitted(UNKNOWN_PROTOCOL_VERSION)
     primitive = _decoded(body)
-    if str(primitive.application_context_name) != _DICOM_APPLICATION_CONTEXT:
+    if str(primitive.application_context_name) != APPLICATION_CONTEXT:
         raise NotAdmitted(UNKNOWN_APPLICATION_CONTEXT)
     items = list(primitive.user_information)
     lengths = [item.maximum_length_received for item in items if isinstance(item, MaximumLengthNotification)]
@@ -143,7 +143,7 @@ def _acceptance(
     request: AssociationRequest, results: list[PresentationContext], accepted: Mapping[int, Context], max_pdu_bytes: int
 ) -> bytes:
     answer = A_ASSOCIATE()
-    answer.application_context_name = UID(_DICOM_APPLICATION_CONTEXT)
+    answer.application_context_name = UID(APPLICATION_CONTEXT)
     answer.calling_ae_title = request.primitive.calling_ae_title
     answer.called_ae_title = request.primitive.called_ae_title
     answer.result, answer.result_source = 0x00, 0x01

@@ -280,7 +280,7 @@ def _timeval(seconds: float) -> bytes:
     return _TIMEVAL.pack(whole, int((seconds - whole) * 1_000_000))
 
 
-# --- PDUs on one connection: headers read ahead of their bodies, lengths checked before anything is received ---------
+# --- PDUs on one connection ----------------------------------------------------------------------------------------
 
 #: The shortest PDU has ten bytes; of P-DATA-TF they hold the length of the first fragment.
 _HEAD = struct.Struct(">BxLL")

@@ -18,7 +18,7 @@ from monai.networks.blocks import backbone_fpn_utils
 from torch import Tensor, nn
 
 from dicom_node.core.errors import ModelUnavailable
-from dicom_node.inference.images.pixels import READ_ERRORS
+from dicom_node.headers.sound import READ_ERRORS
 from dicom_node.inference.runtimes.monai_bundle.config import BundleConfig
 
 #: What configurations and scripts of strangers raise.

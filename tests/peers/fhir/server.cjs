@@ -27,7 +27,11 @@ let repository = new MemoryRepository();
 let control = freshControl();
 
 function freshControl() {
-  return { fail: null, delayMs: 0, transactions: true, redirect: null, metadataStatus: 200, fhirVersion: '4.0.1', log: [] };
+  return {
+    fail: null, delayMs: 0, transactions: true, redirect: null, metadataStatus: 200, fhirVersion: '4.0.1', log: [],
+    refuse: [], finaliseBeforeWrite: false, ignoreIfMatch: false, ignoreIfNoneExist: false,
+    claimTransactions: null, emptyAnswers: false,
+  };
 }
 
 function fault(text, expression, code = 'invariant') {
@@ -102,7 +106,7 @@ function firstFailure(outcome, resource) {
 // --- HTTP -----------------------------------------------------------------------------------------------------------
 
 function capabilities() {
-  const interaction = control.transactions ? [{ code: 'transaction' }] : [{ code: 'search-system' }];
+  const interaction = (control.claimTransactions ?? control.transactions) ? [{ code: 'transaction' }] : [{ code: 'search-system' }];
   return {
     resourceType: 'CapabilityStatement', status: 'active', kind: 'instance', date: '2026-01-01', fhirVersion: control.fhirVersion,
     format: ['json'], rest: [{ mode: 'server', interaction }],
@@ -126,7 +130,7 @@ async function answerFhir(request, url, text) {
   const path = url.pathname.slice(BASE.length) || '/';
   control.log.push({
     method: request.method, url: request.url, authorization: request.headers.authorization ?? '',
-    contentType: request.headers['content-type'] ?? '',
+    contentType: request.headers['content-type'] ?? '', ifMatch: request.headers['if-match'] ?? '',
   });
   if (control.delayMs) await new Promise((resolve) => setTimeout(resolve, control.delayMs));
   if (control.redirect) return { status: 307, headers: { location: control.redirect } };
@@ -134,6 +138,9 @@ async function answerFhir(request, url, text) {
     const headers = control.fail.retryAfter ? { 'retry-after': String(control.fail.retryAfter) } : {};
     return { status: control.fail.status, body: outcomeOf(control.fail.text ?? 'asked to fail'), headers };
   }
+  const refusal = control.refuse.find((one) => one.method === request.method && new RegExp(one.path).test(path)
+    && new RegExp(one.query ?? '').test(decodeURIComponent(url.search)));
+  if (refusal) return { status: refusal.status, body: outcomeOf('refused') };
   if (path === '/metadata') return { status: control.metadataStatus, body: capabilities() };
   const wanted = process.env.TOKEN && `Bearer ${process.env.TOKEN}`;
   if (wanted && request.headers.authorization !== wanted) return { status: 401, body: core.unauthorized };
@@ -143,7 +150,34 @@ async function answerFhir(request, url, text) {
     return { status: 400, body: outcomeOf('transactions are not supported') };
   }
   await checkBody(request.method, body);
-  return route(request, url, path, body);
+  if (control.ignoreIfMatch) delete request.headers['if-match'];
+  if (control.ignoreIfNoneExist) delete request.headers['if-none-exist'];
+  await meanwhile(request.method, path, body);
+  await checkIfMatch(body);
+  const answered = await route(request, url, path, body);
+  return control.emptyAnswers && request.method !== 'GET' && !path.endsWith('_search') ? { status: answered.status } : answered;
+}
+
+// --- another writer -------------------------------------------------------------------------------------------------
+
+// A physician finalises every report after the node has looked and before its write is done.
+async function meanwhile(method, path, body) {
+  const writesReport = (method === 'PUT' && path.startsWith('/DiagnosticReport/')) || (path === '/' && body?.resourceType === 'Bundle');
+  if (!control.finaliseBeforeWrite || !writesReport) return;
+  control.finaliseBeforeWrite = false;
+  for (const report of await repository.searchResources({ resourceType: 'DiagnosticReport' })) {
+    await repository.updateResource({ ...report, status: 'final' });
+  }
+}
+
+// Medplum honours If-Match as header, not in the entries of a transaction.
+async function checkIfMatch(body) {
+  if (control.ignoreIfMatch || body?.resourceType !== 'Bundle') return;
+  for (const { request: wanted } of body.entry ?? []) {
+    if (!wanted?.ifMatch) continue;
+    const there = await repository.readReference({ reference: wanted.url });
+    if (wanted.ifMatch !== `W/"${there.meta.versionId}"`) throw new core.OperationOutcomeError(core.preconditionFailed);
+  }
 }
 
 async function route(request, url, path, body) {

@@ -1,0 +1,219 @@
+"""Reconcile a bundle with what the EHR holds: update what is there under its version, leave what a person decided.
+
+A conditional update would replace whatever it finds at the moment of writing, which may be what a physician has signed
+since the node looked. So nothing is updated by search. What is absent is created on the condition that it still is;
+what is there is updated by id on the condition that it is the version that was looked at (If-Match, R4 http 3.1.0.5).
+A report of a later run is not replaced by an earlier one that was delayed, and Observations of the earlier run that
+this one does not repeat are marked entered-in-error, because nothing else would take them back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+
+from dicom_node.core.errors import CredentialsRefused, DeliveryRefused
+from dicom_node.fhir.builders.identifiers import DICOM_UID_SYSTEM, JOB_SYSTEM
+from dicom_node.fhir.client.exchange import Exchange
+from dicom_node.fhir.client.reading import child, children, identity, place, text, version
+from dicom_node.fhir.client.searching import find, find_by_identifiers
+from dicom_node.fhir.json_types import Json
+
+#: The node may replace a report or Observation only while nobody has decided about it.
+OPEN = frozenset({"registered", "partial", "preliminary", "unknown"})
+_DECIDED = frozenset({"final", "amended", "corrected", "appended", "cancelled", "entered-in-error"})
+_LONG_AGO = datetime.min.replace(tzinfo=UTC)
+
+
+@dataclass(frozen=True, slots=True)
+class Reconciled:
+    """What to write, in order.
+
+    `newer` is the place of a report of a later run, or empty. `references` say for each fullUrl that is not written
+    what to refer to instead; `looked` holds, by fullUrl, the version of each resource that an entry updates.
+    """
+
+    entries: tuple[Json, ...] = ()
+    references: Mapping[str, Json] = field(default_factory=dict)
+    looked: Mapping[str, Json] = field(default_factory=dict)
+    newer: str = ""
+
+
+def reconcile_with_server(exchange: Exchange, bundle: Json) -> Reconciled:
+    """Look what is there. Raises `DeliveryRefused` when a person has decided about the report, or there are several."""
+    ours = report_entry(bundle)
+    there = report_there(exchange, ours)
+    same_job = there is not None and job_of(there) == job_of(ours["resource"])
+    if there is not None and not same_job and _issued(there) > _issued(ours["resource"]):
+        return Reconciled(newer=place(there))
+    observations = _observations_there(exchange, bundle)
+    standing = {**observations, **({ours["fullUrl"]: there} if there else {})}
+    shared = {entry["fullUrl"]: _shared(exchange, entry) for entry in bundle["entry"] if _is_shared(entry)}
+    left_alone = {url: one for url, one in observations.items() if text(one, "status") not in OPEN}
+    references = {url: {"reference": place(one)} for url, one in left_alone.items()}
+    references |= {url: one.reference for url, one in shared.items() if not one.is_written(is_repeated=same_job)}
+    unsearchable = {url for url, one in shared.items() if not one.is_searchable}
+    entries = [
+        _reconciled(entry, standing, unsearchable) for entry in bundle["entry"] if entry["fullUrl"] not in references
+    ]
+    retracted = _retractions(exchange, there, observations.values())
+    looked = {url: one for url, one in standing.items() if url not in left_alone}
+    looked |= {entry["fullUrl"]: one for entry, one in retracted}
+    return Reconciled((*entries, *(entry for entry, _ in retracted)), references, looked)
+
+
+def report_entry(bundle: Json) -> Json:
+    """Return the entry of the DiagnosticReport."""
+    entry: Json = next(e for e in bundle["entry"] if e["resource"]["resourceType"] == "DiagnosticReport")
+    return entry
+
+
+def report_there(exchange: Exchange, entry: Json) -> Json | None:
+    """Return the report that the EHR holds. Raises `DeliveryRefused` for several, and for one that is decided."""
+    found = find(exchange, "DiagnosticReport", search_of(entry))
+    if len(found) > 1:
+        raise DeliveryRefused(
+            f"The EHR holds {len(found)} DiagnosticReports with the identifier of this report; "
+            "remove all but one, then retry the delivery."
+        )
+    if found:
+        check_open(found[0])
+    return found[0] if found else None
+
+
+def check_open(resource: Json) -> None:
+    """Raise `DeliveryRefused` unless the node may replace this report."""
+    status = text(resource, "status")
+    if status not in OPEN:
+        told = status if status in _DECIDED else "unknown to the node"
+        raise DeliveryRefused(
+            f"{place(resource)} of this study and model has status {told}: a person has "
+            "decided about it and the node does not overwrite it. Reopen it in the EHR, or discard this delivery."
+        )
+
+
+def search_of(entry: Json) -> str:
+    """Return the search that finds what an entry is about: ``identifier=system|value``."""
+    request = entry["request"]
+    return str(request.get("ifNoneExist") or request["url"].partition("?")[2])
+
+
+def job_of(report: Json) -> str:
+    """Return the key of the job that made this version of a report."""
+    jobs = (text(one, "value") for one in children(report, "identifier") if text(one, "system") == JOB_SYSTEM)
+    return next(jobs, "")
+
+
+def _issued(report: Json) -> datetime:
+    """Return when a report was issued; without a zone, or unreadable, it counts as the oldest: R4 demands the zone."""
+    try:
+        issued = datetime.fromisoformat(text(report, "issued"))
+    except ValueError:
+        return _LONG_AGO
+    return issued if issued.tzinfo else _LONG_AGO
+
+
+def _reconciled(entry: Json, standing: Mapping[str, Json], unsearchable: Collection[str]) -> Json:
+    kind, there = entry["resource"]["resourceType"], standing.get(entry["fullUrl"])
+    if there is None:
+        condition = {} if entry["fullUrl"] in unsearchable else {"ifNoneExist": search_of(entry)}
+        return {**entry, "request": {"method": "POST", "url": kind, **condition}}
+    resource = {**entry["resource"], "id": identity(there)}
+    return {**entry, "resource": resource, "request": _update_of(there)}
+
+
+def _update_of(there: Json) -> Json:
+    condition = {"ifMatch": f'W/"{version(there)}"'} if version(there) else {}
+    return {"method": "PUT", "url": place(there), **condition}
+
+
+# --- Observations ----------------------------------------------------------------------------------------------------
+
+
+def _observations_there(exchange: Exchange, bundle: Json) -> dict[str, Json]:
+    """Return by fullUrl those of the bundle that the EHR holds already, of an earlier attempt perhaps half done."""
+    wanted = {e["fullUrl"]: search_of(e) for e in bundle["entry"] if e["resource"]["resourceType"] == "Observation"}
+    tokens = {url: query.partition("=")[2] for url, query in wanted.items()}
+    found = {uid: one for one in find_by_identifiers(exchange, "Observation", [*tokens.values()]) for uid in _uids(one)}
+    uids = {url: token.partition("|")[2] for url, token in tokens.items()}
+    return {url: found[uid] for url, uid in uids.items() if uid in found}
+
+
+def _retractions(exchange: Exchange, report: Json | None, repeated: Iterable[Json]) -> list[tuple[Json, Json]]:
+    """Return the entries that take back what the earlier report said and this one does not, each with what it found."""
+    known = {place(one) for one in repeated}
+    references = (text(one, "reference") for one in children(report, "result"))
+    observations = (_read_observation(exchange, reference) for reference in references)
+    gone = [one for one in observations if one and text(one, "status") in OPEN and place(one) not in known]
+    return [(_retraction(exchange.base_url, one), one) for one in gone]
+
+
+def _read_observation(exchange: Exchange, reference: str) -> Json | None:
+    found = {"resourceType": "Observation", "id": reference.rpartition("/")[2]}
+    is_observation = reference.rpartition("/")[0].endswith("Observation")
+    if not is_observation or not place(found):
+        return None
+    read = exchange.read(place(found), "the request for an Observation of the earlier report")
+    return read if place(read) == place(found) else None
+
+
+def _retraction(base_url: str, observation: Json) -> Json:
+    meta = {k: v for k, v in child(observation, "meta").items() if k not in {"versionId", "lastUpdated"}}
+    resource = {key: value for key, value in observation.items() if key != "meta"} | ({"meta": meta} if meta else {})
+    return {
+        "fullUrl": f"{base_url}/{place(observation)}",
+        "resource": {**resource, "status": "entered-in-error"},
+        "request": _update_of(observation),
+    }
+
+
+def _uids(resource: Json) -> set[str]:
+    return {text(one, "value") for one in children(resource, "identifier") if text(one, "system") == DICOM_UID_SYSTEM}
+
+
+# --- what others may own: Device, Endpoint, ImagingStudy, and the Provenance of a run --------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class _Shared:
+    """What to refer to instead of creating it (nothing: create it), and whether the server lets the node look."""
+
+    reference: Json = field(default_factory=dict)
+    is_searchable: bool = True
+
+    def is_written(self, *, is_repeated: bool) -> bool:
+        """Tell whether to create it; what cannot be looked for went along with an earlier attempt."""
+        return not self.reference and (self.is_searchable or not is_repeated)
+
+
+def _is_shared(entry: Json) -> bool:
+    return entry["resource"]["resourceType"] not in {"DiagnosticReport", "Observation"}
+
+
+def _shared(exchange: Exchange, entry: Json) -> _Shared:
+    """Look for one that is there; where the server lets nobody look, it is referred to by its identifier.
+
+    Of several any will do, and the same at every attempt. One that belongs to another patient will not.
+    """
+    resource = entry["resource"]
+    try:
+        found = find(exchange, resource["resourceType"], search_of(entry))
+    except (DeliveryRefused, CredentialsRefused):
+        # Not offered or not allowed: such a resource stands beside the report and must not cost it.
+        return _Shared(by_identifier(resource), is_searchable=False)
+    if not found:
+        return _Shared()
+    usable = sorted(place(one) for one in found if _is_of_same_patient(one, resource))
+    return _Shared({"reference": usable[0], "type": resource["resourceType"]} if usable else by_identifier(resource))
+
+
+def by_identifier(resource: Json) -> Json:
+    """Return a logical reference to a resource; empty where it has no identifier."""
+    identifiers = children(resource, "identifier")
+    return {"type": resource["resourceType"], "identifier": identifiers[0]} if identifiers else {}
+
+
+def _is_of_same_patient(there: Json, ours: Json) -> bool:
+    wanted, found = text(child(ours, "subject"), "reference"), text(child(there, "subject"), "reference")
+    return not wanted or not found or found.endswith(wanted)

@@ -1,0 +1,216 @@
+"""Write what was reconciled with the server: in one transaction, or one by one; and look what came of it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from itertools import takewhile
+from typing import Any
+
+from dicom_node.core.errors import CredentialsRefused, DeliveryDeferred, DeliveryRefused
+from dicom_node.fhir.client.answers import ConditionNotMet, error_for_status, in_brackets
+from dicom_node.fhir.client.exchange import Exchange
+from dicom_node.fhir.client.reading import child, children, place, text, version, version_of_etag
+from dicom_node.fhir.client.reconciliation import OPEN, Reconciled, by_identifier, job_of, report_entry, report_there
+from dicom_node.fhir.client.searching import find
+from dicom_node.fhir.json_types import Json
+
+_LOCATION = re.compile(r"(?:^|/)([A-Z][A-Za-z]+/[A-Za-z0-9\-.]{1,64})(?:/_history/([A-Za-z0-9\-.]{1,64}))?$")
+#: What a report can do without; refused, it is referred to by identifier, or left out.
+_BESIDE = {"Device", "Endpoint", "ImagingStudy", "Provenance"}
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """Where a resource lies now, and which version it is; each empty when the server does not say."""
+
+    place: str
+    version: str = ""
+
+
+def transact(exchange: Exchange, bundle: Json, reconciled: Reconciled) -> dict[str, Written]:
+    """Post the transaction and return by fullUrl what was written; an answer that is not clearly a success is an error.
+
+    Raises `NotOffered` when the server takes no transactions, `ConditionNotMet` when it no longer holds what was
+    looked at, `DeliveryDeferred` or `DeliveryRefused`.
+    """
+    asked = "the report transaction"
+    _look_again(exchange, reconciled)
+    entries = [_referring(entry, reconciled.references) for entry in reconciled.entries]
+    answer = exchange.send("POST", "", {**bundle, "entry": entries}, asked, {})
+    if not answer.content.strip():
+        return _shown_by_the_report(exchange, bundle)
+    responses = [child(entry, "response") for entry in children(exchange.json(answer, asked), "entry")]
+    for response, entry in zip(responses, entries, strict=False):
+        _check_entry(exchange, response, entry["resource"]["resourceType"])
+        _check_written(entry, text(response, "status"))
+    if len(responses) != len(entries):
+        return _shown_by_the_report(exchange, bundle)
+    written = {
+        e["fullUrl"]: _written(text(r, "location"), text(r, "etag")) for e, r in zip(entries, responses, strict=True)
+    }
+    _check_nothing_lost(exchange, reconciled, written)
+    return written
+
+
+def write_one_by_one(exchange: Exchange, reconciled: Reconciled) -> dict[str, Written]:
+    """Write every entry and return by fullUrl what was written.
+
+    Not all or nothing: a failure in between leaves the first entries. Sending the bundle again finds them and goes on.
+    Raises `ConditionNotMet`, `DeliveryDeferred` or `DeliveryRefused`.
+    """
+    references = dict(reconciled.references)
+    written: dict[str, Written] = {}
+    for entry in reconciled.entries:
+        try:
+            one = _write(exchange, _referring(entry, references))
+        except (DeliveryRefused, CredentialsRefused):
+            if entry["resource"]["resourceType"] not in _BESIDE:
+                raise
+            references[entry["fullUrl"]] = by_identifier(entry["resource"])
+            continue
+        references[entry["fullUrl"]] = {"reference": one.place, "type": entry["resource"]["resourceType"]}
+        written[entry["fullUrl"]] = one
+    _check_nothing_lost(exchange, reconciled, written)
+    return written
+
+
+def _write(exchange: Exchange, entry: Json) -> Written:
+    resource, request = entry["resource"], entry["request"]
+    kind = resource["resourceType"]
+    if request["method"] == "PUT":
+        _check_unchanged(exchange, entry)
+        condition = {"If-Match": request["ifMatch"]} if "ifMatch" in request else {}
+        answer = exchange.send("PUT", request["url"], resource, f"an update of {kind}", condition)
+        return Written(request["url"], version_of_etag(answer.headers.get("ETag", "")))
+    asked = f"the creation of {kind}"
+    query = request.get("ifNoneExist", "")
+    answer = exchange.send("POST", kind, resource, asked, {"If-None-Exist": query} if query else {})
+    _check_written(entry, str(answer.status))
+    written = _written(answer.headers.get("Location", ""), answer.headers.get("ETag", ""))
+    named = written.place or place(answer.json())
+    return Written(named or _found_after(exchange, kind, query), written.version)
+
+
+def _found_after(exchange: Exchange, kind: str, query: str) -> str:
+    """Return where a resource lies whose creation was answered without a word."""
+    found = find(exchange, kind, query) if query else []
+    if not found:
+        raise DeliveryDeferred(
+            f"The FHIR server took the {kind} without saying where it lies, and does not find it yet. "
+            "It will be tried again."
+        )
+    return place(found[0])
+
+
+def _shown_by_the_report(exchange: Exchange, bundle: Json) -> dict[str, Written]:
+    """Return where the report lies after a success without an account of it."""
+    ours = report_entry(bundle)
+    there = report_there(exchange, ours)
+    if there is None or job_of(there) != job_of(ours["resource"]):
+        raise DeliveryDeferred(
+            "The FHIR server answered the transaction as a success, without an account of every entry, and does not "
+            "show the report. It will be tried again, which is safe."
+        )
+    return {ours["fullUrl"]: Written(place(there), version(there))}
+
+
+def _check_entry(exchange: Exchange, response: Json, kind: str) -> None:
+    status = text(response, "status")[:3]
+    if status.startswith("2"):
+        return
+    number = int(status) if re.fullmatch(r"[1-5]\d\d", status) else 0
+    why = in_brackets(response.get("outcome"), exchange.elements)
+    said = f"The FHIR server answered {number or 'nothing'} for the {kind} in the transaction{why}."
+    raise error_for_status(number or 400, said)
+
+
+def _check_written(entry: Json, status: str) -> None:
+    """Raise `ConditionNotMet` for a report that another created meanwhile: 200, not 201, and ours not kept."""
+    is_report = entry["resource"]["resourceType"] == "DiagnosticReport"
+    if is_report and entry["request"]["method"] == "POST" and status.startswith("200"):
+        raise ConditionNotMet("Another report with this identifier appeared in the EHR meanwhile; retry the delivery.")
+
+
+def _written(location: str, etag: str) -> Written:
+    found = _LOCATION.search(location)
+    if found is None:
+        return Written("", version_of_etag(etag))
+    return Written(found.group(1), version_of_etag(etag) or found.group(2) or "")
+
+
+def _referring(node: Any, references: Mapping[str, Json]) -> Any:
+    """Put references to what the server holds in the place of those inside the bundle; drop those to nothing."""
+    if isinstance(node, list):
+        return [_referring(item, references) for item in node]
+    if not isinstance(node, dict):
+        return node
+    inside = node.get("reference")
+    if isinstance(inside, str) and inside in references:
+        return {**{k: v for k, v in node.items() if k != "reference"}, **references[inside]}
+    return {key: _referring(value, references) for key, value in node.items()}
+
+
+# --- a person may decide between look and write; some servers ignore If-Match ----------------------------------------
+
+
+def _look_again(exchange: Exchange, reconciled: Reconciled) -> None:
+    for entry in reconciled.entries:
+        if entry["request"]["method"] == "PUT":
+            _check_unchanged(exchange, entry)
+
+
+def _check_unchanged(exchange: Exchange, entry: Json) -> None:
+    """Read a report once more right before it is replaced; raises `ConditionNotMet` if it changed."""
+    if entry["resource"]["resourceType"] != "DiagnosticReport":
+        return
+    there = exchange.read(entry["request"]["url"], "the request for the report before it is replaced")
+    condition = f'W/"{version(there)}"' if version(there) else None
+    if there is None or text(there, "status") not in OPEN or condition != entry["request"].get("ifMatch"):
+        raise ConditionNotMet(
+            "The report changed in the EHR while the node was about to replace it; retry the delivery."
+        )
+
+
+def _check_nothing_lost(exchange: Exchange, reconciled: Reconciled, written: Mapping[str, Written]) -> None:
+    """Find out, for each update, whether a person's version lies between the one looked at and ours."""
+    for url, looked in reconciled.looked.items():
+        after = written.get(url, Written("")).version
+        if not _follows(version(looked), after):
+            _put_back_decided(exchange, looked, after)
+
+
+def _follows(before: str, after: str) -> bool:
+    """Tell whether the version ids are numbers without another between them."""
+    return before.isdecimal() and after.isdecimal() and int(after) == int(before) + 1
+
+
+def _put_back_decided(exchange: Exchange, looked: Json, after: str) -> None:
+    """Restore what a person decided while the node wrote, and refuse; no history, nothing to restore from."""
+    decided = next((one for one in _between(exchange, looked, after) if text(one, "status") not in OPEN), None)
+    if decided is None:
+        return
+    meta = {k: v for k, v in child(decided, "meta").items() if k not in {"versionId", "lastUpdated"}}
+    restored = {k: v for k, v in decided.items() if k != "meta"} | ({"meta": meta} if meta else {})
+    asked = "putting back a version that a person decided about"
+    exchange.send("PUT", place(looked), restored, asked, {"If-Match": f'W/"{after}"'} if after else {})
+    raise DeliveryRefused(
+        f"{place(looked)} was decided about by a person while the node wrote, and the FHIR server ignored If-Match. "
+        "The node has put the person's version back; look at its history in the EHR, then discard this delivery."
+    )
+
+
+def _between(exchange: Exchange, looked: Json, after: str) -> list[Json]:
+    """Return the versions after `looked` and before ours, newest first; none where that cannot be told."""
+    asked = "the history of a resource that was updated"
+    try:
+        history = exchange.read(f"{place(looked)}/_history", asked, {"_count": "10"})
+    except (DeliveryRefused, CredentialsRefused):
+        return []
+    versions = [child(entry, "resource") for entry in children(history, "entry")]
+    versions = [one for one in versions if place(one) == place(looked)]
+    is_ours = bool(versions) and after in {"", version(versions[0])}
+    if not is_ours or not version(looked) or version(looked) not in {version(one) for one in versions}:
+        return []
+    return list(takewhile(lambda one: version(one) != version(looked), versions[1:]))
