@@ -106,7 +106,7 @@ def _are_directions(value: object) -> bool:
 _WRITTEN_TOO = ("BodyPartExamined", "RequestAttributesSequence")
 _CODE_VALUES = ("CodeValue", "LongCodeValue", "URNCodeValue")
 #: What items must hold to mean anything (type 1 in PS3.3).
-_NEEDED_IN_ITEMS = {
+NEEDED_IN_ITEMS = {
     "OtherPatientIDsSequence": ("PatientID", "TypeOfPatientID"),
     "ReferencedStudySequence": ("ReferencedSOPClassUID", "ReferencedSOPInstanceUID"),
     "ReferencedPatientSequence": ("ReferencedSOPClassUID", "ReferencedSOPInstanceUID"),
@@ -164,7 +164,7 @@ def _valid_sequence(element: DataElement) -> DataElement | None:
 def _is_valid_item(keyword: str, item: Dataset) -> bool:
     stated = [child for child in item if not child.tag.is_private]
     whole = all((valid := _valid(child)) is not None and valid is child for child in stated if child.keyword)
-    needed = _NEEDED_IN_ITEMS.get(keyword, ())
+    needed = NEEDED_IN_ITEMS.get(keyword, ())
     return bool(stated) and whole and all(item.get(one) for one in needed) and _is_no_broken_code(keyword, item)
 
 
