@@ -24,7 +24,7 @@ from collections import OrderedDict
 from dataclasses import replace
 from pathlib import Path
 
-from dicom_node.core.errors import SpoolUnavailable
+from dicom_node.core.errors import SettingsError, SpoolUnavailable
 from dicom_node.end import VitalThread, watch_threads
 from dicom_node.logs import configure_logs
 from dicom_node.receive.acceptor.admission import CallingPeer, Capacity, PeerAdmission
@@ -240,7 +240,7 @@ def main(arguments: list[str]) -> None:
     logging.getLogger("pynetdicom").setLevel(logging.CRITICAL)
     try:
         acceptor = Acceptor(options, channel)
-    except (OSError, SpoolUnavailable) as error:
+    except (OSError, SpoolUnavailable, SettingsError) as error:
         channel.tell(AcceptorFailed(str(error)))
         channel.close()
         sys.exit(1)
