@@ -124,11 +124,14 @@ def writable(source: Dataset) -> Dataset:
 
     A value that is not is left out and never improved: cut to its length an identifier would be another one. Only the
     VR of a value that is right under the VR of the dictionary is set right. The source is not changed.
+
+    A PatientID that is only too long stays as it is: without it a PACS would file the result under another patient than
+    the images, or under none.
     """
     header = with_own_elements(source)
     for keyword in (*COPIED, *_WRITTEN_TOO):
         if keyword in header:
-            valid = _valid(header[keyword])
+            valid = _valid(header[keyword]) or _long_patient_id(header[keyword])
             if valid is None:
                 del header[keyword]
             else:
@@ -151,6 +154,11 @@ def _valid(element: DataElement) -> DataElement | None:
         return element if vr == element.VR else DataElement(element.tag, vr, element.value)
     except READ_ERRORS:
         return None
+
+
+def _long_patient_id(element: DataElement) -> DataElement | None:
+    is_text = element.keyword == "PatientID" and element.VR == "LO" and isinstance(element.value, str)
+    return element if is_text and not (_CONTROL.search(element.value) or _LINES.search(element.value)) else None
 
 
 def _valid_sequence(element: DataElement) -> DataElement | None:

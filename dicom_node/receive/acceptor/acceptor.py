@@ -205,13 +205,13 @@ class Acceptor:
         if stored:
             self._channel.tell(AssociationClosed(association_id, outcome, time.time()))
 
-    def _answered(self, number: int, status: int | None) -> None:
-        self._channel.tell(ReportAnswered(number, status, time.time()))
+    def _answered(self, number: int, association_id: str, status: int | None) -> None:
+        self._channel.tell(ReportAnswered(number, association_id, status, time.time()))
 
     def _report(self, report: SendReport) -> None:
         reports = self._open.get(report.association_id)
         if reports is None:
-            self._answered(report.number, None)
+            self._answered(report.number, report.association_id, None)
         else:
             reports.put(report)
 
