@@ -11,6 +11,7 @@ import os
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -18,8 +19,11 @@ from pathlib import Path
 from benchmarks.command_line import keep, parser_of
 from benchmarks.loads import Load, write_load
 from benchmarks.receivers import Receiver
+from dicom_node.storage.journal import slots_in
 
 _SMALL = Load("tiny", "1.2.840.10008.5.1.4.1.1.4", 32)
+#: The journal is whole when no slot has come for so long.
+_JOURNAL_STILL_S = 5.0
 _PER_ASSOCIATION = 1000
 
 
@@ -45,11 +49,21 @@ def samples(receiver: Receiver, objects: int) -> Iterator[Sample]:
         yield Sample(objects, name, one.memory_info().rss / 1e6, one.num_threads(), one.num_fds())
 
 
+def _await_whole_journal(journal: Path) -> None:
+    """A journal grows behind the first objects, and holds a descriptor for each slot: that is no leak."""
+    known, still_since = -1, time.monotonic()
+    while time.monotonic() - still_since < _JOURNAL_STILL_S:
+        time.sleep(0.2)
+        if (found := len(list(slots_in(journal)))) != known:
+            known, still_since = found, time.monotonic()
+
+
 def soak(folder: Path, objects: int, associations: int) -> list[Sample]:
     """Send, and sample on the way."""
     found: list[Sample] = []
     every = max(objects // 20, associations * _PER_ASSOCIATION)
     with Receiver("node", folder / "receiver") as receiver:
+        _await_whole_journal(receiver.folder / "node" / "journal")
         sent = series = 0
         due = every
         while sent < objects:

@@ -48,7 +48,7 @@ class DicomSettings(Section):
     commitment_retry_h: float = Field(
         24,
         gt=0,
-        le=8760,
+        le=876600,
         allow_inf_nan=False,
         description="How long the outcome of a storage commitment is offered to a peer that is away.",
     )

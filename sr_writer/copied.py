@@ -106,7 +106,7 @@ def _are_directions(value: object) -> bool:
 _WRITTEN_TOO = ("BodyPartExamined", "RequestAttributesSequence")
 _CODE_VALUES = ("CodeValue", "LongCodeValue", "URNCodeValue")
 #: What items must hold to mean anything (type 1 in PS3.3).
-_NEEDED_IN_ITEMS = {
+NEEDED_IN_ITEMS = {
     "OtherPatientIDsSequence": ("PatientID", "TypeOfPatientID"),
     "ReferencedStudySequence": ("ReferencedSOPClassUID", "ReferencedSOPInstanceUID"),
     "ReferencedPatientSequence": ("ReferencedSOPClassUID", "ReferencedSOPInstanceUID"),
@@ -124,11 +124,14 @@ def writable(source: Dataset) -> Dataset:
 
     A value that is not is left out and never improved: cut to its length an identifier would be another one. Only the
     VR of a value that is right under the VR of the dictionary is set right. The source is not changed.
+
+    A PatientID that is only too long stays as it is: without it a PACS would file the result under another patient than
+    the images, or under none.
     """
     header = with_own_elements(source)
     for keyword in (*COPIED, *_WRITTEN_TOO):
         if keyword in header:
-            valid = _valid(header[keyword])
+            valid = _valid(header[keyword]) or _long_patient_id(header[keyword])
             if valid is None:
                 del header[keyword]
             else:
@@ -153,6 +156,11 @@ def _valid(element: DataElement) -> DataElement | None:
         return None
 
 
+def _long_patient_id(element: DataElement) -> DataElement | None:
+    is_text = element.keyword == "PatientID" and element.VR == "LO" and isinstance(element.value, str)
+    return element if is_text and not (_CONTROL.search(element.value) or _LINES.search(element.value)) else None
+
+
 def _valid_sequence(element: DataElement) -> DataElement | None:
     """Return the sequence with its whole items only; `None` when none is left."""
     items = [item for item in element.value if _is_valid_item(element.keyword, item)]
@@ -164,7 +172,7 @@ def _valid_sequence(element: DataElement) -> DataElement | None:
 def _is_valid_item(keyword: str, item: Dataset) -> bool:
     stated = [child for child in item if not child.tag.is_private]
     whole = all((valid := _valid(child)) is not None and valid is child for child in stated if child.keyword)
-    needed = _NEEDED_IN_ITEMS.get(keyword, ())
+    needed = NEEDED_IN_ITEMS.get(keyword, ())
     return bool(stated) and whole and all(item.get(one) for one in needed) and _is_no_broken_code(keyword, item)
 
 

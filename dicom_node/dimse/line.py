@@ -130,7 +130,9 @@ class Line:
         except OSError as error:
             plain.close()
             why = error.strerror or str(error)
-            raise self.failure(f"cannot be called: {why}. Check tls_ca, client_certificate and [dicom_tls].") from error
+            raise self.failure(
+                f"cannot be called: {why}. Check tls_ca, client_certificate, and [dicom_tls] of this node."
+            ) from error
         try:
             return context.wrap_socket(plain, server_hostname=tls.server_name if context.check_hostname else None)
         except ssl.SSLCertVerificationError as error:

@@ -86,6 +86,11 @@ def due_requests(connection: Connection, receiver_id: str, now: datetime) -> lis
     return [_request(row) for row in connection.execute(select(commitments).where(due).order_by(commitments.c.id))]
 
 
+def association_of(connection: Connection, number: int) -> str | None:
+    """Return the association on which a request was asked last, `None` for one that is not there."""
+    return connection.scalar(select(commitments.c.association_id).where(commitments.c.id == number))
+
+
 def latest_requests(connection: Connection, limit: int) -> list[CommitmentLine]:
     """Return the latest requests, newest first."""
     rows = connection.execute(select(commitments).order_by(commitments.c.id.desc()).limit(limit))

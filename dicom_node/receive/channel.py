@@ -66,6 +66,7 @@ class ReportAnswered:
     """The outcome of a storage commitment was answered on its association; `None`: it could not be sent there."""
 
     number: int
+    association_id: str
     status: int | None
     at_s: float
 

@@ -30,11 +30,18 @@ from dicom_node.dimse.event_report import CommitmentOutcome, report_outcome
 from dicom_node.dimse.negotiation import Remote
 from dicom_node.dimse.tls import Tls
 from dicom_node.end import VitalThread
-from dicom_node.index.commitments import CommitmentRequest, Held, add_request, due_requests, held_objects
+from dicom_node.index.commitments import (
+    CommitmentRequest,
+    Held,
+    add_request,
+    association_of,
+    due_requests,
+    held_objects,
+)
 from dicom_node.index.database import Database
 from dicom_node.index.timeline import record as record_event
 from dicom_node.index.transitions import move_commitment
-from dicom_node.receive.channel import SendReport
+from dicom_node.receive.channel import ReportAnswered, SendReport
 from dicom_node.storage.journal import Record
 from dicom_node.storage.spool import Spool
 
@@ -189,14 +196,27 @@ class Commitments:
                 record_event(connection, study, at, ("commitment", text), transaction_uid=request.transaction_uid)
 
 
-def note_answer(connection: Connection, number: int, status: int | None, at: datetime) -> None:
-    """Enter what the association that asked answered to its report; `None`: it ended before."""
+def note_answer(connection: Connection, answer: ReportAnswered) -> None:
+    """Enter what the association that asked answered to its report.
+
+    A peer may ask for the same transaction again on another association; what the earlier one says then, such as that
+    it has ended, is not about the request that is open now.
+    """
+    number, status = answer.number, answer.status
+    if association_of(connection, number) != answer.association_id:
+        return
     if status is None:
         note = "The association that asked ended before the outcome; set `port` of this [[peer]] to report to it."
         move_commitment(connection, number, CommitmentState.GIVEN_UP, note=note)
     else:
         note = f"Answered with status 0x{status:04X}."
-        move_commitment(connection, number, CommitmentState.REPORTED, note=note, reported_at=at)
+        move_commitment(
+            connection,
+            number,
+            CommitmentState.REPORTED,
+            note=note,
+            reported_at=datetime.fromtimestamp(answer.at_s, UTC),
+        )
     _log.info("storage commitment answered", extra={"number": number, "note": note})
 
 

@@ -131,8 +131,8 @@ def note_end(connection: Connection, receiver_id: str, event: ReceiveEvent) -> N
             close_association(connection, association_id, outcome, _time(at_s))
         case AcceptorDied(at_s):
             forget_lost_associations(connection, receiver_id, _time(0), _time(at_s))
-        case ReportAnswered(number, status, at_s):
-            note_answer(connection, number, status, _time(at_s))
+        case ReportAnswered():
+            note_answer(connection, event)
 
 
 def _instance(item: JournalItem) -> Instance:

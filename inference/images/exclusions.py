@@ -50,8 +50,8 @@ DERIVED = Exclusion("DERIVED_ONLY", "derived from other images")
 MOSAIC = Exclusion("MOSAIC_IMAGES", "a mosaic of many slices in one image")
 BURNED_IN = Exclusion("BURNED_IN_ANNOTATION", "with text burned into its pixels")
 QUALITY_CONTROL = Exclusion("TEST_SUBJECT", "a quality control image")
-NOT_HOUNSFIELD = Exclusion("NOT_CT_HU", "not in Hounsfield units")
-NOT_MONOCHROME = Exclusion("NOT_MONOCHROME", "not greyscale with bright for high values")
+NOT_HOUNSFIELD = Exclusion("NOT_CT_HU", "not in Hounsfield units (RescaleType)")
+NOT_MONOCHROME = Exclusion("NOT_MONOCHROME", "not greyscale with bright for high values (PhotometricInterpretation)")
 NO_POSITION = Exclusion("NO_POSITION", "without a position in the patient")
 
 #: What the values of an image and its place depend on: where it cannot be read, nothing may stand in for it.

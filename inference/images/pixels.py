@@ -23,6 +23,8 @@ Stored = NDArray[np.integer[Any] | np.floating[Any]]
 _EOI = b"\xff\xd9"
 _ENDING_IN_EOI = frozenset((*JPEGTransferSyntaxes, *JPEGLSTransferSyntaxes, *JPEG2000TransferSyntaxes))
 
+_SIZES = ("Rows", "Columns", "SamplesPerPixel", "BitsAllocated", "BitsStored", "PixelRepresentation")
+
 #: Most stored values one frame may hold (Rows x Columns x Samples): above any detector, below any bomb.
 MAX_VALUES = 1 << 28
 
@@ -45,7 +47,9 @@ def check_pixel_length(dataset: Dataset) -> None:
         syntax = dataset.file_meta.TransferSyntaxUID
         compressed = bool(syntax.is_encapsulated)
     except READ_ERRORS as error:
-        raise _unreadable(dataset, f"pixel attributes are missing or malformed ({type(error).__name__})") from error
+        wrong = [one for one in _SIZES if not isinstance(dataset.get(one), int)]
+        told = ", ".join(wrong) or type(error).__name__
+        raise _unreadable(dataset, f"pixel attributes are missing or malformed ({told})") from error
     if not 0 < values <= MAX_VALUES or frames < 1:
         raise _unreadable(dataset, f"its size of {values} values is not plausible")
     if compressed:

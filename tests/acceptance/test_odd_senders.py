@@ -163,7 +163,7 @@ def test_the_outcome_for_thousands_of_objects_comes_whole_on_the_association_tha
     image = small_image("one-of-thousands", rows=24)
     missing = [f"1.2.3.{number:040d}" for number in range(1, 6000)]
     contexts = dict(raw.USUAL_CONTEXTS) | {COMMITMENT_CONTEXT: (COMMITMENT, (EXPLICIT_LITTLE,))}
-    with Raw(listener.dicom_port) as peer:
+    with Raw(listener.dicom_port, timeout_s=300) as peer:
         assert peer.associate(contexts).kind == raw.ASSOCIATE_AC
         assert peer.store(image) == 0
         peer.send(commitment_request(image.sop_instance_uid, *missing))

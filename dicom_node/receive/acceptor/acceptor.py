@@ -24,7 +24,7 @@ from collections import OrderedDict
 from dataclasses import replace
 from pathlib import Path
 
-from dicom_node.core.errors import SpoolUnavailable
+from dicom_node.core.errors import SettingsError, SpoolUnavailable
 from dicom_node.end import VitalThread, watch_threads
 from dicom_node.logs import configure_logs
 from dicom_node.receive.acceptor.admission import CallingPeer, Capacity, PeerAdmission
@@ -205,13 +205,13 @@ class Acceptor:
         if stored:
             self._channel.tell(AssociationClosed(association_id, outcome, time.time()))
 
-    def _answered(self, number: int, status: int | None) -> None:
-        self._channel.tell(ReportAnswered(number, status, time.time()))
+    def _answered(self, number: int, association_id: str, status: int | None) -> None:
+        self._channel.tell(ReportAnswered(number, association_id, status, time.time()))
 
     def _report(self, report: SendReport) -> None:
         reports = self._open.get(report.association_id)
         if reports is None:
-            self._answered(report.number, None)
+            self._answered(report.number, report.association_id, None)
         else:
             reports.put(report)
 
@@ -240,7 +240,7 @@ def main(arguments: list[str]) -> None:
     logging.getLogger("pynetdicom").setLevel(logging.CRITICAL)
     try:
         acceptor = Acceptor(options, channel)
-    except (OSError, SpoolUnavailable) as error:
+    except (OSError, SpoolUnavailable, SettingsError) as error:
         channel.tell(AcceptorFailed(str(error)))
         channel.close()
         sys.exit(1)

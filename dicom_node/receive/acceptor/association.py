@@ -49,10 +49,10 @@ class AcceptorServices:
     capacity: Capacity
     spool: Spool
     #: An association began (its ID and where reports for it go) or ended (its ID, how, and how many objects it stored);
-    #: a report (its number) was answered with a status, or could not be sent.
+    #: a report (its number) was answered on an association with a status, or could not be sent there.
     began: Callable[[str, ReportQueue], None]
     ended: Callable[[str, str, int], None]
-    answered: Callable[[int, int | None], None]
+    answered: Callable[[int, str, int | None], None]
 
 
 class ServedAssociation:
@@ -129,7 +129,7 @@ class ServedAssociation:
         finally:
             incoming.discard()
             for report in messages.unanswered():
-                services.answered(report, None)
+                services.answered(report, self._id, None)
             services.ended(self._id, outcome, messages.stored)
             self._note(
                 "association ended", logging.INFO, outcome=outcome, stored=messages.stored, refused=messages.refused,
@@ -161,7 +161,7 @@ class ServedAssociation:
                 silent_since = time.monotonic()
             if messages.awaits_report:
                 for report, answered in messages.send_reports(peer_max_pdu_bytes):
-                    self._services.answered(report, answered)
+                    self._services.answered(report, self._id, answered)
 
     def _next_head(self, messages: Messages) -> tuple[int, int, int]:
         """Return the head of the next PDU. Raises `PeerSilent`, soon when there may be something to send meanwhile."""

@@ -9,6 +9,8 @@ from pydicom.datadict import dictionary_VR, tag_for_keyword
 from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset
 
+from dicom_node.sr_writer.copied import NEEDED_IN_ITEMS
+
 #: What may stand in a source beside its pixels and its place.
 _SOURCE_MODULES = (
     "patient", "clinical-trial-subject", "general-study", "patient-study", "clinical-trial-study", "general-series",
@@ -42,6 +44,9 @@ def crowded(source: Dataset, mark: str, number: int) -> Dataset:
             continue
         vr = dictionary_VR(tag)
         source[keyword] = DataElement(tag, vr, _value(vr, f"{mark} {position}", 1000 * number + position))
+        for needed in NEEDED_IN_ITEMS.get(keyword, ()):
+            value = _value(dictionary_VR(needed), f"{mark} {position}", 1000 * number + position)
+            setattr(source[keyword].value[0], needed, value)
     source.PatientName, source.TimezoneOffsetFromUTC = f"{mark}^NAME", f"+0{number}00"
     source.LossyImageCompression, source.LossyImageCompressionRatio = "01", [10.0 + number]
     source.LossyImageCompressionMethod = ["ISO_10918_1" if number == 1 else "ISO_15444_1"]
