@@ -128,6 +128,11 @@ def check_delivery(old: DeliveryState, new: DeliveryState) -> None:
     _check("delivery", old, new)
 
 
+def check_result(old: ResultState, new: ResultState) -> None:
+    """Raise `IllegalTransition` unless a result that stands as `old` may stand as `new`."""
+    _check("result", old, new)
+
+
 def check_commitment(old: CommitmentState, new: CommitmentState) -> None:
     """Raise `IllegalTransition` unless a request for storage commitment in state `old` may become `new`."""
     _check("commitment", old, new)

@@ -14,6 +14,7 @@ from dicom_node.index.shadows import tell_agreement
 from dicom_node.index.tables import artifacts, results
 from dicom_node.index.timeline import record
 from dicom_node.index.transitions import insert_result
+from dicom_node.index.withdrawals import supersede_results
 
 
 def has_result(connection: Connection, job_key: str, output_keys: Collection[str] = ()) -> bool:
@@ -34,6 +35,7 @@ def save_result(
         text = " ".join(map(str, notes))
         record(connection, job.study_instance_uid, now, ("notes", text), route=job.route)
     if not has_result(connection, job_key):
+        supersede_results(connection, job.study_instance_uid, job.route, now)
         insert_result(
             connection, job_key, outcome.state, study_instance_uid=job.study_instance_uid, revision=job.revision,
             route=job.route, model=job.model, reason=outcome.reason, message=outcome.message,

@@ -85,6 +85,8 @@ instances = Table(
     Column("role", String(16), nullable=False),
     # True for the second and later versions of one SOP Instance UID: kept, flagged, never analysed.
     Column("conflict", Boolean, nullable=False, default=False),
+    # When another version took its place; null: this version is the one in use.
+    Column("superseded_at", UtcDateTime),
     Column("attributes", JSON, nullable=False),
     Column("received_at", UtcDateTime, nullable=False),
     Column("calling_ae_title", String(16), nullable=False),
@@ -167,6 +169,9 @@ results = Table(
     Column("summary", JSON, nullable=False),
     # Keys of the output sets in which it has been made; none: before there were any.
     Column("output_keys", JSON, nullable=False, default=[], server_default="[]"),
+    # Whether it holds: a later result may have replaced it, a correction or a person withdrawn it, and why.
+    Column("standing", String(16), nullable=False, default="CURRENT", server_default="CURRENT"),
+    Column("standing_reason", Text, nullable=False, default="", server_default=""),
     Column("created_at", UtcDateTime, nullable=False),
     Index(None, "study_instance_uid"),
 )

@@ -11,13 +11,20 @@ a state.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Row, and_, delete, insert, select, update
 
-from dicom_node.core.entities import CommitmentState, DeliveryState, DestinationState, JobState, StudyState
+from dicom_node.core.entities import (
+    CommitmentState,
+    DeliveryState,
+    DestinationState,
+    JobState,
+    ResultState,
+    StudyState,
+)
 from dicom_node.core.lifecycle import (
     DELIVERY_TRANSITIONS,
     OPEN,
@@ -25,6 +32,7 @@ from dicom_node.core.lifecycle import (
     check_delivery,
     check_destination,
     check_job,
+    check_result,
     check_study,
 )
 from dicom_node.core.principal import NODE, Principal
@@ -136,8 +144,26 @@ def supersede_waiting_jobs(connection: Connection, study_instance_uid: str, at: 
 
 
 def insert_result(connection: Connection, job_key: str, state: JobState, **columns: object) -> None:
-    """Enter a result; its state is the one in which its job ended."""
-    connection.execute(insert(results).values(job_key=job_key, state=state, **columns))
+    """Enter a result, which holds; its state is the one in which its job ended."""
+    connection.execute(insert(results).values(job_key=job_key, state=state, standing=ResultState.CURRENT, **columns))
+
+
+def move_result(
+    connection: Connection, which: ColumnElement[bool], to: ResultState, reason: str, change: Change
+) -> list[str]:
+    """Say of results that hold no longer that they are `to` now, and why; return their job keys.
+
+    What held no longer before stays as it is: the first reason is the one that counts.
+    """
+    held = and_(which, results.c.standing == ResultState.CURRENT)
+    query = select(results.c.job_key, results.c.study_instance_uid, results.c.route).where(held)
+    rows = connection.execute(query.order_by(results.c.job_key).with_for_update()).all()
+    for row in rows:
+        check_result(ResultState.CURRENT, to)
+        mine = results.c.job_key == row.job_key
+        connection.execute(update(results).where(mine).values(standing=to, standing_reason=reason))
+        _tell(connection, row.study_instance_uid, replace(change, detail={"route": row.route, **change.detail}))
+    return [row.job_key for row in rows]
 
 
 # --- deliveries --------------------------------------------------------------------------------------------------
