@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import random
-import subprocess
-import sys
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -14,18 +11,16 @@ from pathlib import Path
 from typing import Any
 
 import psutil
-import pydicom
 import pytest
 from pydicom.dataset import Dataset
 
-from dicom_node.demo.phantoms import chest_ct_phantom
+from tests.acceptance.sent_phantoms import SentPhantom, acknowledged
 from tests.acceptance.site import PATIENT_SYSTEM, Site, open_site
 from tests.peers.fhir_server import FhirServer
 from tests.peers.node import Node
 from tests.peers.orthanc import Orthanc
 from tests.peers.process import free_port
 from tests.support.campaign import amount
-from tests.support.needs import REPOSITORY
 
 pytestmark = [pytest.mark.campaign, pytest.mark.timeout(amount(900, campaign=3600))]
 
@@ -48,19 +43,20 @@ def test_killing_any_process_at_any_moment_loses_nothing_and_doubles_nothing(sit
     chance = random.Random(SEED)
     studies: list[str] = []
     for number in range(ROUNDS):
-        folder, study = _phantom(tmp_path, number)
-        site.ehr.add_patient(PATIENT_SYSTEM, f"PHANTOM-CT-kill-{number}")
+        phantom = SentPhantom.written(tmp_path, f"kill-{number}")
+        site.ehr.add_patient(PATIENT_SYSTEM, phantom.patient_id)
         victim = "worker" if number % 4 == 3 else "node"
-        sender = _start_sending(site.node, folder)
+        sender = phantom.start_sending(site.node)
         time.sleep(chance.uniform(0.0, ROUND_S))
         _kill(site.node, victim)
-        acknowledged = _acknowledged(sender)
+        stored = acknowledged(sender)
         if victim == "node":
             site.node.start()
-        assert acknowledged <= _known(site.node, folder), f"round {number}: an acknowledged image is lost"
+        site.node.wait_until_settled()
+        assert stored <= phantom.kept_by(site.node.data_dir), f"round {number}: an acknowledged image is lost"
         # As a modality does: what was not acknowledged is sent again.
-        assert _finish_sending(site.node, folder) == 0
-        studies.append(study)
+        assert phantom.send(site.node)
+        studies.append(phantom.study_instance_uid)
 
     site.node.wait_until_settled()  # an image that is still on its way would open another revision later
     for study in studies:
@@ -98,34 +94,6 @@ def _objects_of(result: dict[str, Any]) -> set[str]:
     return {artifact["uid"] for artifact in result["artifacts"] if artifact["kind"] != "FHIR"}
 
 
-def _phantom(folder: Path, number: int) -> tuple[Path, str]:
-    """Write a small chest CT of its own."""
-    slices, _ = chest_ct_phantom(f"kill-{number}", slices=32, rows=128, slice_spacing_mm=10.0)
-    target = folder / f"study-{number}"
-    target.mkdir()
-    for dataset in slices:
-        dataset.save_as(target / f"{dataset.SOPInstanceUID}.dcm", enforce_file_format=True)
-    return target, str(slices[0].StudyInstanceUID)
-
-
-def _start_sending(node: Node, folder: Path) -> subprocess.Popen[str]:
-    peer = f"{node.aet}@127.0.0.1:{node.dicom_port}"
-    command = [sys.executable, "-m", "dicom_node", "send", "--json", "--from", "MOD1", "--to", peer, str(folder)]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=REPOSITORY)
-
-
-def _acknowledged(sender: subprocess.Popen[str]) -> set[str]:
-    """Every SOP Instance UID that the sender has seen answered with success."""
-    output, _ = sender.communicate(timeout=180)
-    return {sent["sop_instance_uid"] for sent in json.loads(output) if sent["stored"]}
-
-
-def _finish_sending(node: Node, folder: Path) -> int:
-    sender = _start_sending(node, folder)
-    sender.communicate(timeout=180)
-    return sender.returncode
-
-
 def _kill(node: Node, victim: str) -> None:
     assert node.process is not None
     if victim == "node":
@@ -134,14 +102,3 @@ def _kill(node: Node, victim: str) -> None:
     for process in psutil.Process(node.process.pid).children(recursive=True):
         with contextlib.suppress(psutil.NoSuchProcess):  # it died of its parent's death, or had come to its end
             process.kill()
-
-
-def _known(node: Node, folder: Path) -> set[str]:
-    """The SOP Instance UIDs of this study that the node has, each with the very pixels that were sent."""
-    node.wait_until_settled()
-    sent = {path.stem: pydicom.dcmread(path) for path in folder.iterdir()}
-    stored: dict[str, Dataset] = {}
-    for path in (node.data_dir / "spool" / "objects").rglob("*.dcm"):
-        dataset = pydicom.dcmread(path)
-        stored[str(dataset.SOPInstanceUID)] = dataset
-    return {uid for uid, dataset in stored.items() if uid in sent and dataset.PixelData == sent[uid].PixelData}

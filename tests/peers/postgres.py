@@ -8,9 +8,10 @@ import signal
 import tempfile
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
+import psutil
 import sqlalchemy
 
 from tests.peers.process import Process, free_port, wait_until
@@ -38,6 +39,24 @@ class Postgres:
         """Start it again on the same data and port."""
         if self._launch is not None:
             self._process = self._launch()
+
+    @contextmanager
+    def frozen(self) -> Iterator[None]:
+        """Let it answer nothing meanwhile, as a machine that hangs or a network that swallows what is sent."""
+        if self._process is None:
+            absent("this PostgreSQL server cannot be stopped; install the Debian package postgresql")
+            return
+        server = psutil.Process(self._process.pid)
+        frozen = [server, *server.children(recursive=True)]
+        for one in frozen:
+            with suppress(psutil.NoSuchProcess):
+                one.suspend()
+        try:
+            yield
+        finally:
+            for one in frozen:
+                with suppress(psutil.NoSuchProcess):
+                    one.resume()
 
     def create_database(self) -> str:
         """Make an empty database and return its URL, ``postgresql+psycopg2://…``."""
