@@ -96,6 +96,7 @@ class Planner:
         task = Task(
             request=request, fhir=self._settings.fhir, declined=declined, may_share=may_share,
             study_instance_uid=job.study_instance_uid, beside=tuple(self._spool.path(one.object_key) for one in beside),
+            code={} if declined else card.loaded_code(),
         )  # fmt: skip
         return Plan(key, task, delivery_plan)
 
