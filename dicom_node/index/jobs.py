@@ -43,6 +43,8 @@ class ClaimedJob:
     shadow_of: str = ""
     #: Under which key the same job was answered before (an operator's rerun); empty the first time.
     earlier_job_key: str
+    #: Why the attempt before this one failed; empty when none has.
+    last_failure: str = ""
 
 
 def claim(connection: Connection, owner: str, now: datetime, lease_s: float) -> ClaimedJob | None:
@@ -92,7 +94,7 @@ def _claimed(row: Row[Any], started_at: datetime) -> ClaimedJob:
         id=row.id, study_instance_uid=row.study_instance_uid, revision=row.revision, route=row.route, model=row.model,
         series_instance_uid=row.series_instance_uid, study_partial=row.study_partial, decision=row.decision,
         attempt=row.attempts + 1, fence=row.fence + 1, started_at=started_at,
-        earlier_job_key=row.job_key, shadow_of=row.shadow_of,
+        earlier_job_key=row.job_key, shadow_of=row.shadow_of, last_failure=row.message,
     )  # fmt: skip
 
 

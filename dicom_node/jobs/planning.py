@@ -96,6 +96,7 @@ class Planner:
         task = Task(
             request=request, fhir=self._settings.fhir, declined=declined, may_share=may_share,
             study_instance_uid=job.study_instance_uid, beside=tuple(self._spool.path(one.object_key) for one in beside),
+            code={} if declined else card.loaded_code(),
         )  # fmt: skip
         return Plan(key, task, delivery_plan)
 
@@ -132,9 +133,7 @@ class Planner:
 
     def _declined(self, job: ClaimedJob) -> Declined | None:
         if job.attempt > self._settings.max_attempts:
-            return Declined(
-                "ANALYSIS_FAILED", f"The analysis failed {self._settings.max_attempts} times and was given up."
-            )
+            return Declined("ANALYSIS_FAILED", _given_up(self._settings.max_attempts, job.last_failure))
         if not job.series_instance_uid:
             return Declined("NO_SUITABLE_SERIES", str(job.decision.get("reason", "No series fits the model.")))
         return None
@@ -159,6 +158,12 @@ class Planner:
             sop_instance_uid=instance.sop_instance_uid,
             series_instance_uid=instance.series_instance_uid,
         )
+
+
+def _given_up(attempts: int, last_failure: str) -> str:
+    """Say that a job is given up and why; an attempt that ended with the node itself has left no reason."""
+    told = f"The analysis failed {attempts} {'time' if attempts == 1 else 'times'} and was given up."
+    return f"{told} The last attempt: {last_failure}" if last_failure else told
 
 
 def _inputs(study: Study, job: ClaimedJob) -> list[Instance]:

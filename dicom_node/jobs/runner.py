@@ -82,7 +82,8 @@ class JobRunner:
 
     def _work(self, job: ClaimedJob) -> None:
         if job.attempt > self._settings.max_attempts + 1:
-            return self._quarantine(job, "ANALYSIS_FAILED", "Even the notice of the failure could not be written.")
+            told = f"Even the notice of the failure could not be written. {job.last_failure}".rstrip()
+            return self._quarantine(job, "ANALYSIS_FAILED", told)
         with tempfile.TemporaryDirectory(dir=self._settings.work_dir, prefix="job-") as folder:
             plan = self._plan(job, Path(folder))
             if plan is None:

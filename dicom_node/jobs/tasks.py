@@ -29,6 +29,9 @@ class Task:
     place: ComputePlace = field(default_factory=ComputePlace)
     #: Whether it may go to a worker together with other tasks of its model, to share one network call.
     may_share: bool = False
+    #: What of the model a process keeps once it has loaded it, by name, as digests: its folder, modules beside the
+    #: node. A process that has loaded any of it in another state cannot answer (`workers`).
+    code: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

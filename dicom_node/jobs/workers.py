@@ -58,18 +58,26 @@ class _Request:
 class _Worker:
     place: ComputePlace
     sandbox: Sandbox
-    #: Folders of the models this process has run, and the process that ran them.
+    #: Folders of the models this process has run, the code it has loaded with them, and the process itself.
     models: set[Path] = field(default_factory=set)
+    code: dict[str, str] = field(default_factory=dict)
     process_id: int | None = None
 
     def knows(self, model_dir: Path) -> bool:
         return self.process_id == self.sandbox.process_id and model_dir in self.models
 
-    def remember(self, model_dir: Path) -> None:
+    def prepare(self, task: Task) -> None:
+        """End the process if it has loaded the model's code in another state: Python does not import it again."""
+        if any(self.code.get(name, digest) != digest for name, digest in task.code.items()):
+            self.sandbox.end_process()
+
+    def remember(self, task: Task) -> None:
         if self.process_id != self.sandbox.process_id:
             self.models.clear()
+            self.code.clear()
         self.process_id = self.sandbox.process_id
-        self.models.add(model_dir)
+        self.models.add(task.request.model_dir)
+        self.code.update(task.code)
 
 
 class Workers:
@@ -145,12 +153,14 @@ class Workers:
 
 
 def _share(one: Task, other: Task) -> bool:
-    return one.may_share and other.may_share and one.request.model_dir == other.request.model_dir
+    alike = one.request.model_dir == other.request.model_dir and one.code == other.code
+    return one.may_share and other.may_share and alike
 
 
 def _work_off(worker: _Worker, together: Sequence[_Request]) -> None:
     """Run requests in one go; if that fails as a whole, each alone, so that it fails only for whom it must."""
-    model_dir = together[0].task.request.model_dir
+    first = together[0].task
+    worker.prepare(first)
     tasks = [replace(one.task, place=worker.place) for one in together]
     answers: Sequence[object] = ()
     if len(tasks) > 1:
@@ -164,7 +174,7 @@ def _work_off(worker: _Worker, together: Sequence[_Request]) -> None:
     else:
         for one, task in zip(together, tasks, strict=True):
             one.resolve(partial(worker.sandbox.run, task))
-    worker.remember(model_dir)
+    worker.remember(first)
 
 
 def _reluctance(worker: _Worker, model_dir: Path) -> tuple[bool, bool, int]:

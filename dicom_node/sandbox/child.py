@@ -25,7 +25,17 @@ _PR_SET_PDEATHSIG = 1
 #: Messages of these packages may quote element values, and so the patient.
 _QUOTES_DATA = ("pydicom", "highdicom", "pynetdicom", "dicom_node.fhir", "fhir", "pydantic")
 
-_OUT_OF_MEMORY = ("not enough memory", "CUDA out of memory", "MPS backend out of memory")
+#: How torch, C++ and ONNX Runtime say so, in plain RuntimeErrors and their kin.
+_OUT_OF_MEMORY = (
+    "not enough memory",
+    "can't allocate memory",
+    "Cannot allocate memory",
+    "Failed to allocate memory",
+    "bad_alloc",
+    "bad allocation",
+    "CUDA out of memory",
+    "MPS backend out of memory",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,16 +115,22 @@ def answer_to(perform: Callable[[Any], object], request: object) -> Answer:
     try:
         return Returned(perform(request))
     except NodeError as error:
+        # Whoever loads a model may take a failed allocation for a file that cannot be read.
+        if _ran_out_of_memory(error):
+            return OutOfMemory()
         return Raised(type(error).__name__, str(error), dict(vars(error)))
-    except MemoryError:
-        return OutOfMemory()
     except Exception as error:  # noqa: BLE001 - the worker's door: told to the parent, which decides
         return OutOfMemory() if _ran_out_of_memory(error) else _failed(error)
 
 
-def _ran_out_of_memory(error: Exception) -> bool:
-    """Tell torch's ways of saying so, which are plain RuntimeErrors: of the CPU, of CUDA and of MPS."""
-    return isinstance(error, RuntimeError) and any(words in str(error) for words in _OUT_OF_MEMORY)
+def _ran_out_of_memory(error: BaseException | None) -> bool:
+    """Tell whether an error, or what it was raised from, is an allocation that failed."""
+    while error is not None:
+        told = any(words in str(error) for words in _OUT_OF_MEMORY)
+        if isinstance(error, MemoryError) or (told and not isinstance(error, NodeError)):
+            return True
+        error = error.__cause__
+    return False
 
 
 def _failed(error: Exception) -> Failed:

@@ -106,6 +106,11 @@ class Sandbox:
                     raise WorkerDied(told) from error
         return self._ask(request, again=False)
 
+    def end_process(self) -> None:
+        """End the warm child, if there is one; the next run starts a new one."""
+        with self._busy:
+            self._bury()
+
     def close(self) -> None:
         """End the child; a request that is running is cut off and raises `WorkerDied`."""
         self._closed = True

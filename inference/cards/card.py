@@ -189,6 +189,12 @@ class ModelCard:
                 f"{self.weights_sha256[:12]}…. Restore the original file, or correct [weights] sha256 after review."
             )
 
+    def loaded_code(self) -> dict[str, str]:
+        """Return what a process keeps once it has run the model, as digests by name: the model by its folder, and the
+        modules that are no part of the node. Raises `ModelUnavailable`."""
+        modules = {label: sha256_of(path) for label, path in module_files(self._modules())}
+        return {str(self.folder): self.digest, **modules}
+
     def answering_code(self) -> frozenset[str]:
         """Return the names in the node's package that a run begins with: the runner, what the card chooses, and what
         the model's own files name. Whatever these import answers too (`own_code`). Raises `ModelUnavailable`."""

@@ -1,4 +1,4 @@
-"""The real worker's work, except that one study kills its worker, as a hostile image would."""
+"""The real worker's work, except that some studies cost it its worker, as a hostile image or a huge one would."""
 
 from __future__ import annotations
 
@@ -9,11 +9,16 @@ from dicom_node.jobs.tasks import Performed, Task
 from dicom_node.jobs.worker_process import perform as really_perform
 
 POISON_STUDY = derived_uid("test-poison-study")
+HUNGRY_STUDY = derived_uid("test-hungry-study")
+#: Far beyond any limit that a test sets.
+_TOO_MUCH_BYTES = 1 << 40
 
 
 def perform(task: Task) -> Performed:
-    """Analyse; die while analysing the poison study. Saying that it was not analysed reads no pixels and works."""
-    study = POISON_STUDY in task.request.files[0].path.read_bytes()[:4096].decode("latin-1")
-    if study and task.declined is None:
+    """Analyse, unless the study is one of those. Saying that it was not analysed reads no pixels and works."""
+    header = task.request.files[0].path.read_bytes()[:4096].decode("latin-1")
+    if POISON_STUDY in header and task.declined is None:
         os._exit(11)
+    if HUNGRY_STUDY in header and task.declined is None:
+        bytearray(_TOO_MUCH_BYTES)
     return really_perform(task)

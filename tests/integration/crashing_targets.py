@@ -10,7 +10,7 @@ from pathlib import Path
 
 from pydicom.valuerep import DA
 
-from dicom_node.core.errors import DeliveryDeferred, NotAnalysable
+from dicom_node.core.errors import DeliveryDeferred, ModelUnavailable, NotAnalysable
 
 
 def perform(request: object) -> object:
@@ -38,6 +38,16 @@ def _loop() -> None:
 
 def _hog(megabytes: int) -> int:
     return len(bytearray(megabytes * 1024 * 1024))
+
+
+def _hog_by_torch(megabytes: int) -> None:
+    """Ask torch for more than there is, as a model would; whoever loads it may take that for a broken file."""
+    import torch  # noqa: PLC0415 - only this action needs it
+
+    try:
+        torch.empty(megabytes * 1024 * 1024, dtype=torch.uint8)
+    except RuntimeError as error:
+        raise ModelUnavailable("The file cannot be read.") from error
 
 
 def _fill(megabytes: int, hold_s: float = 0.0) -> int:
@@ -83,6 +93,7 @@ _ACTIONS: dict[str, Callable[..., object]] = {
     "exit": _exit,
     "loop": _loop,
     "hog": _hog,
+    "hog-by-torch": _hog_by_torch,
     "fill": _fill,
     "threads": _threads,
     "decline": _decline,

@@ -40,7 +40,7 @@ from dicom_node.jobs.runner import JobRunner
 from dicom_node.jobs.sweeps import CompletenessSweep
 from dicom_node.sandbox.host import Sandbox
 from dicom_node.storage.spool import Spool
-from tests.integration.crashing_perform import POISON_STUDY
+from tests.integration.crashing_perform import HUNGRY_STUDY, POISON_STUDY
 from tests.peers.process import free_port
 from tests.support.results.arrivals import opened_database
 from tests.support.results.rows import SOMEBODY
@@ -171,6 +171,11 @@ def _settings(work_dir: Path) -> JobSettings:
         ]},
         parameters={"chest-ct": {}},
     )  # fmt: skip
+
+
+def texts_of(report: Dataset) -> str:
+    """Every value of a report as text; pydicom shortens long ones when it prints a data set."""
+    return " ".join(str(element.value) for element in report.iterall() if element.VR == "UT")
 
 
 def received(image: Dataset) -> Received:
@@ -305,7 +310,25 @@ def test_a_study_that_kills_its_worker_is_given_up_with_a_notice_and_the_next_is
     assert (given_up.levelname, vars(given_up)["study"]) == ("ERROR", POISON_STUDY)
     (notice,) = [o for o in chain.pacs.received if o.Modality == "SR" and o.StudyInstanceUID == POISON_STUDY]
     assert "given up" in str(notice) or "ANALYSIS_FAILED" in str(notice)
+    assert "exited with status 11" in texts_of(notice)
     assert "Absence" not in str(notice)
+
+
+def test_a_study_given_up_says_why_in_its_state_its_timeline_and_the_report(
+    chain: Chain, images: Sequence[Dataset]
+) -> None:
+    """F20: it said "failed 3 times", and only the log knew which limit the model had met."""
+    hungry = copy.deepcopy(images[0])
+    hungry.StudyInstanceUID = HUNGRY_STUDY
+    chain.run([hungry])
+    why = "needed more than 12288 MB of memory"
+    (job,) = chain.rows(jobs)
+    assert (job.state, job.reason) == ("FAILED", "ANALYSIS_FAILED")
+    assert f"failed {MAX_ATTEMPTS} times and was given up. The last attempt:" in job.message
+    assert why in job.message
+    assert [why in row.text for row in chain.rows(events) if row.kind in ("attempt-failed", "analysed")] == [True] * 4
+    (notice,) = [one for one in chain.pacs.received if one.Modality == "SR"]
+    assert why in texts_of(notice)
 
 
 def test_an_orderly_stop_costs_the_study_no_attempt(chain: Chain, images: Sequence[Dataset], tmp_path: Path) -> None:

@@ -67,6 +67,14 @@ def test_memory_beyond_the_limit_ends_the_worker(sandbox: Sandbox) -> None:
     assert sandbox.run(("hog", 10)) == 10 * 1024 * 1024
 
 
+def test_a_failed_allocation_of_torch_is_told_as_memory_also_where_it_was_taken_for_a_broken_file() -> None:
+    with (
+        Sandbox(TARGET, time_limit_s=LONG_S, memory_limit_mb=8192) as sandbox,
+        pytest.raises(WorkerDied, match="more than 8192 MB"),
+    ):
+        sandbox.run(("hog-by-torch", 20000))
+
+
 def test_memory_really_held_beyond_the_limit_ends_the_worker_without_an_address_space_limit() -> None:
     with Sandbox(TARGET, limits=ProcessLimits(time_s=LONG_S, memory_mb=400, more_memory="Buy some.")) as sandbox:
         with pytest.raises(WorkerDied, match=r"held more than 400 MB and was ended. Buy some."):

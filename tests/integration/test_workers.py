@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, cast
@@ -13,19 +14,24 @@ import pytest
 
 from dicom_node.analysis.answer import AnalysisRequest, ReportContext
 from dicom_node.core.errors import WorkerDied
+from dicom_node.demo.phantoms import chest_radiograph_phantom
 from dicom_node.fhir.options import FhirOptions
-from dicom_node.jobs.tasks import Task
+from dicom_node.inference.cards.card import load_card
+from dicom_node.jobs.tasks import Performed, Task
 from dicom_node.jobs.workers import Workers, WorkerSettings
+from tests.support.models.model_folders import CLASSES, write_card
+from tests.support.studies.data_factories import request_for
 
 TARGET = "tests.integration.fake_workers:perform"
+FHIR = FhirOptions(patient_system="urn:oid:2.25.1")
 
 
-def task(action: str, model: str = "a") -> Task:
+def task(action: str, model: str = "a", **code: str) -> Task:
     context = ReportContext(
         job_key="k", route_name=action, started_at=datetime(2026, 1, 1, tzinfo=UTC), ae_title="AINODE", node_uid="1.2"
     )
     request = AnalysisRequest(context=context, model_dir=Path(model), files=(), out_dir=Path())
-    return Task(request=request, fhir=FhirOptions())
+    return Task(request=request, fhir=FhirOptions(), code=code)
 
 
 @pytest.fixture
@@ -36,8 +42,8 @@ def three(monkeypatch: pytest.MonkeyPatch) -> Iterator[Workers]:
     workers.close()
 
 
-def run(workers: Workers, action: str, model: str = "a") -> Mapping[str, Any]:
-    return cast("Mapping[str, Any]", workers.run(task(action, model)))
+def run(workers: Workers, action: str, model: str = "a", **code: str) -> Mapping[str, Any]:
+    return cast("Mapping[str, Any]", workers.run(task(action, model, **code)))
 
 
 def test_no_process_starts_before_the_first_task_and_no_more_than_needed(three: Workers) -> None:
@@ -74,6 +80,60 @@ def test_a_task_goes_where_its_model_is_warm(three: Workers, tmp_path: Path) -> 
 
     assert len(set(home.values())) == 3
     assert again == home
+
+
+def test_a_model_in_another_state_gets_another_process_and_so_does_one_that_shares_a_changed_module() -> None:
+    workers = Workers(WorkerSettings(device="cpu", count=1, time_limit_s=240), TARGET)
+    try:
+        first = run(workers, "sleep 0", "a", a="1", module="1")["pid"]
+        other = run(workers, "sleep 0", "b", b="1", module="1")["pid"]
+        changed = run(workers, "sleep 0", "a", a="2", module="1")["pid"]
+        again = run(workers, "sleep 0", "a", a="2", module="1")["pid"]
+        shared = run(workers, "sleep 0", "b", b="1", module="2")["pid"]
+    finally:
+        workers.close()
+
+    assert first == other
+    assert changed == again
+    assert len({first, changed, shared}) == 3
+
+
+PYTHON_MODEL = """
+import numpy as np
+
+from dicom_node.inference.prediction import Prediction
+
+
+def answer(inputs, card, device):
+    return [Prediction(scores=np.array({scores})) for _ in inputs]
+"""
+PYTHON_CARD = 'entry_point = "changing_model:answer"'
+
+
+def test_a_python_model_that_was_changed_answers_with_its_new_code(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """F15: the worker kept the module it had imported, and its answers were signed with the new digest."""
+    module = tmp_path / "code" / "changing_model.py"
+    module.parent.mkdir()
+    monkeypatch.syspath_prepend(str(module.parent))
+    folder = write_card(tmp_path / "changing", "python", top=PYTHON_CARD, more=CLASSES)
+    out = tmp_path / "study" / "out"
+    request = request_for([chest_radiograph_phantom(rows=64, age="030Y")], folder, tmp_path / "study")
+    out.mkdir()
+    workers = Workers(WorkerSettings(device="cpu", count=1, time_limit_s=240))
+    try:
+        found = []
+        for scores in ("[0.9, 0.1]", "[0.25, 0.75]"):
+            module.write_text(PYTHON_MODEL.format(scores=scores))
+            card = load_card(folder)
+            task = Task(request=replace(request, model_digest=card.digest), fhir=FHIR, code=card.loaded_code())
+            performed = cast(Performed, workers.run(task))
+            found.append([one["probability"] for one in cast("list[Any]", performed.summary["findings"])])
+    finally:
+        workers.close()
+
+    assert found == [[0.9, 0.1], [0.25, 0.75]]
 
 
 def test_workers_share_the_cores(three: Workers) -> None:
