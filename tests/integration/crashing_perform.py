@@ -13,7 +13,6 @@ POISON_STUDY = derived_uid("test-poison-study")
 
 def perform(task: Task) -> Performed:
     """Analyse; die while analysing the poison study. Saying that it was not analysed reads no pixels and works."""
-    study = POISON_STUDY in task.request.files[0].path.read_bytes()[:4096].decode("latin-1")
-    if study and task.declined is None:
+    if task.study_instance_uid == POISON_STUDY and task.declined is None:
         os._exit(11)
     return really_perform(task)

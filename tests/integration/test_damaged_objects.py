@@ -1,4 +1,4 @@
-"""The disk changes bytes behind the node's back: they become no result, they are not sent, and it is told and mended."""
+"""The disk changes bytes behind the node's back: they become no result, are not sent; it is told and mended."""
 
 from __future__ import annotations
 
@@ -9,10 +9,14 @@ from pathlib import Path
 
 import pytest
 
+from dicom_node.config.running import DatabaseSettings
 from dicom_node.core.entities import ArtifactKind
+from dicom_node.doctor.machine import check_kept_objects
 from dicom_node.index import actions
 from dicom_node.index.damage import damage_counts
-from dicom_node.index.tables import artifacts, damaged_objects, deliveries, instances, jobs, studies
+from dicom_node.index.scrub_places import round_ended_at
+from dicom_node.index.tables import artifacts, damaged_objects, deliveries, instances, jobs, scrub_places, studies
+from dicom_node.operate.scrub import Scrub
 from tests.integration.step_by_step_node import Site, site
 from tests.support.results import analysis_examples as examples
 from tests.support.results.rows import SOMEBODY
@@ -178,3 +182,96 @@ def test_a_lost_result_of_damaged_images_is_told_and_not_replaced_by_a_refusal(n
     assert [row.state for row in node.rows(jobs)] == ["DONE"]
     assert damaged(node) == (1, 1)
     assert {row.kind for row in node.rows(damaged_objects)} == {"IMAGE", "RESULT"}
+
+
+# --- the search for damage -------------------------------------------------------------------------------------------
+
+
+class Clock:
+    """Goes on by so much with every look."""
+
+    def __init__(self, step_s: float) -> None:
+        self.now_s, self.step_s = 0.0, step_s
+
+    def __call__(self) -> float:
+        self.now_s += self.step_s
+        return self.now_s
+
+
+def search(node: Site) -> Scrub:
+    """Search through everything."""
+    scrub = Scrub(node.database, node.spool, 1000.0, Clock(60.0))
+    scrub.run()
+    return scrub
+
+
+def test_a_search_finds_damaged_images_and_results_and_tells_each_once(
+    node: Site, caplog: pytest.LogCaptureFixture
+) -> None:
+    node.receive(IMAGES)
+    node.settle()
+    overwrite_end(node.spool.path(node.rows(instances)[3].object_key))
+    truncate(file_of(node, ArtifactKind.STRUCTURED_REPORT))
+    scrub = search(node)
+    scrub.run()
+    assert damaged(node) == (1, 1)
+    assert len(node.told("damaged")) == 2
+    found = [line for line in caplog.records if line.message == "damaged object found"]
+    assert {(line.levelname, line.what) for line in found} == {("ERROR", "IMAGE"), ("ERROR", "RESULT")}  # type: ignore[attr-defined]
+    (check,) = check_kept_objects(node.settings.model_copy(update={"database": database_of(node)}))
+    assert not check.ok
+    assert "1 images, 1 results" in check.text
+
+
+def test_a_search_goes_on_where_it_was_and_reads_no_more_than_it_may(node: Site) -> None:
+    node.receive(IMAGES)
+    two_images_s = 1.5 * node.rows(instances)[0].size_bytes / 2**20
+    places = []
+    for _ in range(3):  # with a restart between
+        Scrub(node.database, node.spool, 1.0, Clock(two_images_s)).run()
+        places.append(place_of(node))
+    assert places == [str(node.rows(instances)[place].id) for place in (1, 3, 5)]
+
+
+def test_a_large_object_is_paid_off_by_waiting(node: Site) -> None:
+    node.receive(IMAGES)
+    scrub = Scrub(node.database, node.spool, 1.0, Clock(0.3 * node.rows(instances)[0].size_bytes / 2**20))
+    places = []
+    for _ in range(5):
+        scrub.run()
+        places.append(place_of(node))
+    first, second = (str(node.rows(instances)[place].id) for place in (0, 1))
+    assert places == [first, first, first, second, second]
+
+
+def test_a_file_that_was_restored_is_whole_again_and_its_study_analysed(node: Site, tmp_path: Path) -> None:
+    node.receive(IMAGES)
+    path = node.spool.path(node.rows(instances)[0].object_key)
+    shutil.copy(path, tmp_path / "backup")
+    path.unlink()
+    node.settle()
+    assert damaged(node) == (1, 0)
+    shutil.copy(tmp_path / "backup", path)
+    Scrub(node.database, node.spool, 0.0).run()
+    assert damaged(node) == (0, 0)
+    node.settle()
+    assert [row.state for row in node.rows(jobs)] == ["DONE"]
+
+
+def test_a_whole_store_has_no_finding_and_says_when_it_was_read(node: Site) -> None:
+    node.receive(IMAGES)
+    node.settle()
+    search(node)
+    assert damaged(node) == (0, 0)
+    with node.database.read() as connection:
+        assert round_ended_at(connection) is not None
+    (check,) = check_kept_objects(node.settings.model_copy(update={"database": database_of(node)}))
+    assert check.ok
+
+
+def database_of(node: Site) -> DatabaseSettings:
+    return DatabaseSettings(url=node.database.url)
+
+
+def place_of(node: Site) -> str:
+    return str(next(row.place for row in node.rows(scrub_places) if row.kind == "IMAGE"))
