@@ -36,6 +36,13 @@ class NodeSettings(Section):
     )
     time_zone: str = Field("", description="IANA name of the site's time zone, `Europe/Berlin`; none: the machine's.")
     min_free_mb: int = Field(1024, ge=0, description="Refuse new objects (0xA700) when less disk than this is free.")
+    scrub_mb_s: float = Field(
+        4,
+        ge=0,
+        le=10000,
+        allow_inf_nan=False,
+        description="How much of the kept objects is read again each second, in search of damage; 0: none.",
+    )
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="Least severe log line.")
 
     @field_validator("time_zone")

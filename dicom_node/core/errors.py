@@ -13,6 +13,7 @@ NodeError
 │   └── WorkerDied           the worker process crashed, ran out of time or out of memory
 ├── ReportInvalid            a report the node built breaks its own standard and must not leave
 ├── NotAnalysable            a study the model must not answer for (carries a coded reason); a result, not a fault
+├── SourceDamaged            the disk holds other bytes of images than came; the study is told so
 ├── RetrieveError            a study could not be fetched from a PACS
 │   ├── SourceUnavailable    the PACS does not answer, or fell silent in the middle; ask again later
 │   │   └── SourceFault      it answers, with an error of its own; one object may be the reason
@@ -29,7 +30,9 @@ NodeError
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from enum import IntEnum
+from pathlib import Path
 
 
 class StoreStatus(IntEnum):
@@ -101,6 +104,14 @@ class NotAnalysable(NodeError):
     def __init__(self, reason: str, message: str) -> None:
         super().__init__(message)
         self.reason = reason
+
+
+class SourceDamaged(NodeError):
+    """Files of images that an analysis was to read hold other bytes than came; `paths` names them."""
+
+    def __init__(self, paths: Sequence[Path]) -> None:
+        super().__init__(f"{len(paths)} stored images are damaged.")
+        self.paths = tuple(paths)
 
 
 class RetrieveError(NodeError):

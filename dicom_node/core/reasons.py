@@ -49,6 +49,8 @@ REASONS: tuple[Reason, ...] = (
     Reason(_STUDY, "FILE_MISSING", "`dicom-node evaluate`: the labels name a file that is not there.",
            "Correct the labels or the folder."),
     Reason(_STUDY, "UNREADABLE_FILE", "A stored object is not readable DICOM.", _RESEND),
+    Reason(_STUDY, "SOURCE_DAMAGED", "The node's disk holds other bytes of an image than came (sha256 differs).",
+           "Send the images that the message names again: the analysis then runs by itself. Look at the disk."),
     Reason(_STUDY, "CHANNELS_MISSING", "The model reads several images at once, and the series holds fewer.", _RESEND),
     Reason(_IMAGES, "LOCALIZER_ONLY", "Only localizers (scouts, topograms, surveys).", _OTHER_SERIES),
     Reason(_IMAGES, "WRONG_SOP_CLASS", "Neither CT nor MR image objects, such as secondary captures.", _OTHER_SERIES),

@@ -21,8 +21,10 @@ from dicom_node.deliver.outage import BackOff
 from dicom_node.deliver.outgoing import Outgoing, Sender, Sent
 from dicom_node.deliver.peer_capabilities import CapabilityProbe
 from dicom_node.index import deliveries
+from dicom_node.index.damage import note_damaged, objects_at
 from dicom_node.index.database import Database
 from dicom_node.index.deliveries import DeliveryBatch, DeliveryItem, RefusedItem
+from dicom_node.storage.digest import is_damaged
 from dicom_node.storage.spool import Spool
 
 #: After so many failures of a picture the report goes without it; that the destination was away is none.
@@ -170,10 +172,18 @@ class BatchDelivery:
         return SentItems(has_arrived=error is None)
 
     def _is_kept(self, batch: DeliveryBatch, item: DeliveryItem) -> bool:
-        """Tell whether the object's bytes are there; park it where the disk has lost them."""
-        if self._spool.path(item.artifact.object_key).exists():
+        """Tell whether the object's bytes are those that were made; park it where the disk has lost or changed them."""
+        artifact = item.artifact
+        path = self._spool.path(artifact.object_key)
+        if not is_damaged(path, artifact.sha256):
             return True
-        lost = DeliveryRefused("Its file is gone from the spool; restore it from a backup, then retry.")
+        what = "holds other bytes than were made (sha256 differs)" if path.exists() else "is gone from the spool"
+        lost = DeliveryRefused(
+            f"Its file {what}. Analyse the study again (rerun), which makes the same bytes; or restore it from a "
+            "backup, then retry."
+        )
+        with self._database.write() as connection:
+            note_damaged(connection, objects_at(connection, [artifact.object_key]), _now())
         self._note(batch, item, lost, "")
         return False
 

@@ -5,7 +5,14 @@ from __future__ import annotations
 from dicom_node.config.settings import Settings
 from dicom_node.doctor.check import Check
 from dicom_node.doctor.configured import check_destinations, check_models, check_sources
-from dicom_node.doctor.machine import check_clock, check_data_dir, check_database, check_ports, register_with_orthanc
+from dicom_node.doctor.machine import (
+    check_clock,
+    check_data_dir,
+    check_database,
+    check_kept_objects,
+    check_ports,
+    register_with_orthanc,
+)
 
 __all__ = ["Check", "register_with_orthanc", "run_checks"]
 
@@ -17,6 +24,7 @@ def run_checks(settings: Settings) -> list[Check]:
         check_clock(),
         check_data_dir(settings),
         check_database(settings),
+        *check_kept_objects(settings),
         *check_ports(settings),
         *check_models(settings),
         *check_destinations(settings),

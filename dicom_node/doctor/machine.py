@@ -21,7 +21,9 @@ from dicom_node.core.errors import DeliveryError, IndexUnavailable
 from dicom_node.dimse.negotiation import Remote
 from dicom_node.dimse.probe import probe_peer
 from dicom_node.doctor.check import TIMEOUT_S, Check, current_user
+from dicom_node.index.damage import damage_counts
 from dicom_node.index.database import SCHEMA_HEAD, Database
+from dicom_node.index.scrub_places import round_ended_at
 from dicom_node.storage.folder import existing_part, why_not_writable
 
 _MB = 1 << 20
@@ -75,6 +77,29 @@ def check_database(settings: Settings) -> Check:
         return Check(name, False, text, "Install the version of the node that wrote it, or a newer one.")
     state = "up to date" if version == SCHEMA_HEAD else f"brought to {SCHEMA_HEAD} at the next start"
     return Check(name, True, f"{shown}, schema {version}, {state}")
+
+
+def check_kept_objects(settings: Settings) -> list[Check]:
+    """Nothing that is kept is known to be damaged; no check before a node of this version has run."""
+    url = sqlalchemy.make_url(settings.database_url)
+    if url.get_backend_name() == "sqlite" and not Path(url.database or "").exists():
+        return []
+    database = Database(settings.database_url)
+    try:
+        if database.schema_version() != SCHEMA_HEAD:
+            return []
+        with database.read() as connection:
+            damaged, since = damage_counts(connection), round_ended_at(connection)
+    except (IndexUnavailable, SQLAlchemyError):
+        return []  # told by the check of the database
+    finally:
+        database.close()
+    name = "kept objects"
+    if damaged.total:
+        text = f"damaged: {damaged.images} images, {damaged.results} results, {damaged.records} records of the journal"
+        return [Check(name, False, text, "Look at the disk; docs/how-to/operate.md says how each is made whole.")]
+    seen = "not all read yet" if since is None else f"all read by {since:%Y-%m-%d %H:%M} UTC"
+    return [Check(name, True, f"no damage known, {seen}")]
 
 
 def check_ports(settings: Settings) -> list[Check]:

@@ -10,6 +10,7 @@ from typing import Any
 from sqlalchemy import Connection, and_, insert, or_, select, update
 
 from dicom_node.core.entities import Instance, InstanceRole, SendingPeer, StudyState
+from dicom_node.index.damage import note_arrived
 from dicom_node.index.database import insert_of
 from dicom_node.index.tables import artifacts, associations, instances, jobs, studies
 from dicom_node.index.timeline import record
@@ -61,6 +62,7 @@ def add_instances(connection: Connection, arrivals: Sequence[Instance]) -> list[
         _note_arrivals(connection, standing[uid], new_images)
     if rows:
         connection.execute(insert(instances), rows)
+    note_arrived(connection, arrivals, max(instance.received_at for instance in arrivals))
     return verdicts
 
 

@@ -11,7 +11,7 @@ from dicom_node.core.entities import Artifact, Destination, JobOutcome, JobState
 from dicom_node.index.delivery_plan import plan_deliveries
 from dicom_node.index.jobs import ClaimedJob, finish
 from dicom_node.index.shadows import tell_agreement
-from dicom_node.index.tables import artifacts, results
+from dicom_node.index.tables import artifacts, jobs, results
 from dicom_node.index.timeline import record
 from dicom_node.index.transitions import insert_result
 from dicom_node.index.withdrawals import supersede_results
@@ -21,6 +21,17 @@ def has_result(connection: Connection, job_key: str, output_keys: Collection[str
     """Tell whether this very analysis (same inputs, model, configuration) was already written in these output sets."""
     row = connection.execute(select(results.c.output_keys).where(results.c.job_key == job_key)).first()
     return row is not None and (not row.output_keys or set(output_keys) <= set(row.output_keys))
+
+
+def kept_keys(connection: Connection, job_key: str) -> list[str]:
+    """Return under which keys the objects of a result are kept, and their pictures."""
+    query = select(artifacts.c.object_key, artifacts.c.preview_key).where(artifacts.c.job_key == job_key)
+    return sorted({key for row in connection.execute(query) for key in row if key})
+
+
+def first_started_at(connection: Connection, job_key: str) -> datetime | None:
+    """Return when the analysis was first started that made a result: the times in its objects come from it."""
+    return connection.execute(select(func.min(jobs.c.started_at)).where(jobs.c.job_key == job_key)).scalar()
 
 
 def save_result(

@@ -330,3 +330,28 @@ node_identity = Table(
     Column("id", Integer, primary_key=True, autoincrement=False),
     Column("store_id", String(36), nullable=False),
 )
+
+# Kept objects whose bytes are not those that were written; a row goes when the right bytes are there again.
+damaged_objects = Table(
+    "damaged_objects",
+    metadata,
+    # Where it lies in the spool; of a record of the journal, where it was set aside.
+    Column("object_key", String(255), primary_key=True),
+    Column("kind", String(8), nullable=False),
+    # SOP Instance UID, or the UID of a FHIR Bundle; empty, as the study, where the damage took it.
+    Column("uid", _Uid, nullable=False),
+    Column("study_instance_uid", _Uid, nullable=False),
+    Column("found_at", UtcDateTime, nullable=False),
+    Index(None, "uid"),
+    Index(None, "study_instance_uid"),
+)
+
+# How far the search for damage has come: one row for each kind of object.
+scrub_places = Table(
+    "scrub_places",
+    metadata,
+    Column("kind", String(8), primary_key=True),
+    # The last one looked at, in the order of its table's key; empty: a round begins.
+    Column("place", String(64), nullable=False),
+    Column("round_ended_at", UtcDateTime),
+)

@@ -72,8 +72,13 @@ class Planner:
             return f"The model {job.model}, for which this analysis of route {job.route} waited, is gone."
         return ""
 
-    def plan(self, connection: Connection, job: ClaimedJob, folder: Path) -> Plan | None:
-        """Make the task ready; `None` when a late image came since the claim, which the next claim will see."""
+    def plan(
+        self, connection: Connection, job: ClaimedJob, folder: Path, damaged: Declined | None = None
+    ) -> Plan | None:
+        """Make the task ready; `None` when a late image came since the claim, which the next claim will see.
+
+        `damaged` says which images turned out to be damaged: then the task is to tell that.
+        """
         study = load_study(connection, job.study_instance_uid)
         if study is None:
             raise NodeError(f"Study {job.study_instance_uid} is not in the index any more.")
@@ -81,7 +86,7 @@ class Planner:
             return None
         parameters = self._settings.parameters.get(job.route, {})
         admitted = self._settings.admit(self._cards[job.model], parameters)
-        card, declined = admitted.card, admitted.declined or self._declined(job)
+        card, declined = admitted.card, damaged or admitted.declined or self._declined(job)
         inputs = _inputs(study, job)
         key = self._key(job, admitted, inputs, declined)
         delivery_plan = self._settings.profiles.delivery_plan(connection, self._settings.destinations[job.route])
@@ -97,6 +102,7 @@ class Planner:
             request=request, fhir=self._settings.fhir, declined=declined, may_share=may_share,
             study_instance_uid=job.study_instance_uid, beside=tuple(self._spool.path(one.object_key) for one in beside),
             code={} if declined else card.loaded_code(),
+            sha256_of={self._spool.path(one.object_key): one.sha256 for one in (*inputs, *beside)},
         )  # fmt: skip
         return Plan(key, task, delivery_plan)
 

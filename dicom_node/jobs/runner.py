@@ -2,30 +2,41 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import tempfile
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Protocol
 
+from dicom_node.analysis.answer import Declined
 from dicom_node.core.entities import Artifact, JobOutcome, JobState
-from dicom_node.core.errors import IndexUnavailable, InferenceError, NotAnalysable
+from dicom_node.core.errors import IndexUnavailable, InferenceError, NotAnalysable, SourceDamaged
 from dicom_node.index import jobs
+from dicom_node.index.damage import (
+    SOURCE_DAMAGED,
+    note_damaged,
+    note_repaired,
+    objects_at,
+    run_again_if_whole,
+)
 from dicom_node.index.database import Database
 from dicom_node.index.delivery_plan import resend
 from dicom_node.index.jobs import ClaimedJob
-from dicom_node.index.results import answer_again, has_result, save_result
+from dicom_node.index.results import answer_again, first_started_at, has_result, kept_keys, save_result
 from dicom_node.index.timeline import record
 from dicom_node.inference.cards.card import ModelCard
 from dicom_node.jobs.planning import JobSettings, Plan, Planner
 from dicom_node.jobs.tasks import Performed, ProducedFile, Task
-from dicom_node.storage.spool import Spool
+from dicom_node.storage.spool import Spool, object_key
 
 _RETRY_WAIT_S = 5.0
+#: So many damaged images are named in a sentence; the log names all.
+_NAMED = 3
 _log = logging.getLogger(__name__)
 
 
@@ -83,28 +94,54 @@ class JobRunner:
     def _work(self, job: ClaimedJob) -> None:
         if job.attempt > self._settings.max_attempts + 1:
             told = f"Even the notice of the failure could not be written. {job.last_failure}".rstrip()
-            return self._quarantine(job, "ANALYSIS_FAILED", told)
+            self._quarantine(job, "ANALYSIS_FAILED", told)
+            return
         with tempfile.TemporaryDirectory(dir=self._settings.work_dir, prefix="job-") as folder:
-            plan = self._plan(job, Path(folder))
-            if plan is None:
-                return self._give_back(job)
             try:
-                if self._answered_before(job, plan):
-                    return None
-                performed = self._worker.run(plan.task)
-            except NotAnalysable as refusal:  # not even a refusal may be written: whose study is it?
-                return self._quarantine(job, refusal.reason, str(refusal))
-            except InferenceError as error:
-                return self._give_back(job) if self._stopping.is_set() else self._attempt_failed(job, str(error))
-            assert isinstance(performed, Performed)
-            self._save(job, plan, performed)
+                self._perform(job, self._plan(job, Path(folder)))
+            except SourceDamaged as damage:
+                self._perform(job, self._plan(job, Path(folder), self._note_damage(job, damage)))
+                with self._database.write() as connection:  # the images may have come again meanwhile
+                    run_again_if_whole(connection, job.study_instance_uid, _now())
+
+    def _perform(self, job: ClaimedJob, plan: Plan | None) -> None:
+        """Run what is planned and save what came back. Raises `SourceDamaged`."""
+        if plan is None:
+            return self._give_back(job)
+        try:
+            if self._answered_before(job, plan):
+                return None
+            performed = self._worker.run(plan.task)
+        except NotAnalysable as refusal:  # not even a refusal may be written: whose study is it?
+            return self._quarantine(job, refusal.reason, str(refusal))
+        except InferenceError as error:
+            return self._give_back(job) if self._stopping.is_set() else self._attempt_failed(job, str(error))
+        assert isinstance(performed, Performed)
+        self._save(job, plan, performed)
         return None
 
     # --- before the run ---
 
-    def _plan(self, job: ClaimedJob, folder: Path) -> Plan | None:
+    def _plan(self, job: ClaimedJob, folder: Path, damaged: Declined | None = None) -> Plan | None:
         with self._database.read() as connection:
-            return self._planner.plan(connection, job, folder)
+            return self._planner.plan(connection, job, folder, damaged)
+
+    def _note_damage(self, job: ClaimedJob, damage: SourceDamaged) -> Declined:
+        """Note which images are damaged; return why the study is not analysed."""
+        keys = [self._spool.key_of(path) for path in damage.paths]
+        with self._database.write() as connection:
+            found = objects_at(connection, keys)
+            note_damaged(connection, found, _now())
+        uids = sorted({one.uid for one in found})
+        advice = "Send them again; look at the disk."
+        _log.error("images damaged", extra={"study": job.study_instance_uid, "route": job.route, "images": uids,
+                                            "objects": keys, "advice": advice})  # fmt: skip
+        named = ", ".join(uids[:_NAMED]) + (f" and {len(uids) - _NAMED} more" if len(uids) > _NAMED else "")
+        return Declined(
+            SOURCE_DAMAGED,
+            f"On the node's disk {len(uids)} of the images are damaged (sha256 differs): {named}. Send them again; the "
+            "analysis then runs by itself.",
+        )
 
     def _answered_before(self, job: ClaimedJob, plan: Plan) -> bool:
         """Tell the answer again that is known. Raises `NotAnalysable` when the study has another patient's images now,
@@ -114,6 +151,8 @@ class JobRunner:
             known = has_result(connection, plan.key, keys)
         if known and plan.task.beside:
             self._worker.run(replace(plan.task, only_identity=True, may_share=False))
+        if known:
+            self._make_good(job, plan)
         with self._database.write() as connection:
             if not has_result(connection, plan.key, keys):
                 return False
@@ -121,6 +160,42 @@ class JobRunner:
             if answered and job.earlier_job_key == plan.key:
                 resend(connection, plan.key, plan.delivery_plan.destinations, _now())
         return True
+
+    def _make_good(self, job: ClaimedJob, plan: Plan) -> None:
+        """Write again what the disk has lost of a known answer: equal inputs give equal bytes, under the same names."""
+        with self._database.read() as connection:
+            lost = [key for key in kept_keys(connection, plan.key) if not self._spool.is_whole(key)]
+            started_at = first_started_at(connection, plan.key) or job.started_at
+        if not lost:
+            return
+        request = plan.task.request
+        request = replace(request, context=replace(request.context, started_at=started_at))
+        try:
+            performed = self._worker.run(replace(plan.task, request=request, may_share=False))
+        except SourceDamaged as damage:
+            self._note_damage(job, damage)
+        else:
+            assert isinstance(performed, Performed)
+            self._put_back(performed, request.out_dir, lost)
+        self._tell_lost(job, lost)
+
+    def _put_back(self, performed: Performed, folder: Path, lost: Collection[str]) -> None:
+        for name, suffix in (one for file in performed.files for one in _contents(file)):
+            content = (folder / name).read_bytes()
+            if object_key(hashlib.sha256(content).hexdigest(), suffix) in lost:
+                self._spool.put([content], suffix)
+
+    def _tell_lost(self, job: ClaimedJob, lost: Collection[str]) -> None:
+        missing = [key for key in lost if not self._spool.is_whole(key)]
+        with self._database.write() as connection:
+            note_repaired(connection, [key for key in lost if key not in missing], _now())
+            note_damaged(connection, objects_at(connection, missing), _now())
+        what = {"study": job.study_instance_uid, "route": job.route, "made_again": len(lost) - len(missing)}
+        if missing:
+            advice = "Restore these files from a backup, then retry."
+            _log.error("objects lost", extra=what | {"objects": missing, "advice": advice})
+        else:
+            _log.warning("lost objects made again", extra=what)
 
     # --- after the run ---
 
@@ -151,14 +226,14 @@ class JobRunner:
             _log_given_up(job, outcome.message)
 
     def _keep(self, file: ProducedFile, folder: Path) -> Artifact:
-        suffix = Path(file.name).suffix if file.media_type != "application/dicom" else ".result"
-        stored = self._spool.put([(folder / file.name).read_bytes()], suffix)
-        preview = self._spool.put([(folder / file.preview_name).read_bytes()], ".png") if file.preview_name else None
+        stored, *pictures = (
+            self._spool.put([(folder / name).read_bytes()], suffix) for name, suffix in _contents(file)
+        )
         return Artifact(
             uid=file.uid, kind=file.kind, media_type=file.media_type, object_key=stored.key, sha256=stored.sha256,
             size_bytes=stored.size_bytes, order=file.order, description=file.description,
             sop_class_uid=file.sop_class_uid, series_instance_uid=file.series_instance_uid,
-            preview_key=preview.key if preview else "", output_keys=file.output_keys,
+            preview_key=pictures[0].key if pictures else "", output_keys=file.output_keys,
         )  # fmt: skip
 
     def _attempt_failed(self, job: ClaimedJob, message: str) -> None:
@@ -203,6 +278,12 @@ class JobRunner:
         finally:
             done.set()
             thread.join()
+
+
+def _contents(file: ProducedFile) -> list[tuple[str, str]]:
+    """Return the files of a produced object, each with the suffix under which it is kept: itself, then its picture."""
+    suffix = Path(file.name).suffix if file.media_type != "application/dicom" else ".result"
+    return [(file.name, suffix), *([(file.preview_name, ".png")] if file.preview_name else [])]
 
 
 def _log_given_up(job: ClaimedJob, message: str) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -10,6 +10,7 @@ from dicom_node.analysis.answer import AnalysisRequest, Declined, NotMade
 from dicom_node.core.entities import ArtifactKind, JobState
 from dicom_node.fhir.options import FhirOptions
 from dicom_node.inference.workers.place import ComputePlace
+from dicom_node.storage.digest import is_damaged
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,6 +24,8 @@ class Task:
     study_instance_uid: str = ""
     #: Images of the study that the model is not given: they must be of the same patient.
     beside: tuple[Path, ...] = ()
+    #: The digest of each of these files, as the index has it; one that is not here is taken as it is.
+    sha256_of: Mapping[Path, str] = field(default_factory=dict)
     #: Nothing is wanted but a look at whose images these are.
     only_identity: bool = False
     #: Where the worker that gets it computes.
@@ -32,6 +35,11 @@ class Task:
     #: What of the model a process keeps once it has loaded it, by name, as digests: its folder, modules beside the
     #: node. A process that has loaded any of it in another state cannot answer (`workers`).
     code: Mapping[str, str] = field(default_factory=dict)
+
+    def damaged(self, paths: Iterable[Path]) -> tuple[Path, ...]:
+        """Return those of the files that hold other bytes than the index says; each is read as a whole."""
+        known = self.sha256_of
+        return tuple(path for path in paths if path in known and is_damaged(path, known[path]))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,6 +10,7 @@ import logging
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -20,7 +21,7 @@ from dicom_node.analysis.answer import Analysis, AnalysisRequest, NotAnalysed, R
 from dicom_node.analysis.summary import state_of, summarise
 from dicom_node.core.artifact_kinds import ARTIFACT_KINDS
 from dicom_node.core.entities import ArtifactKind
-from dicom_node.core.errors import NodeError, NotAnalysable
+from dicom_node.core.errors import NodeError, NotAnalysable, SourceDamaged
 from dicom_node.core.uids import derived_uid
 from dicom_node.fhir.builders.bundle import build_bundle, to_json_bytes
 from dicom_node.headers.sound import READ_ERRORS, drop_unreadable
@@ -61,11 +62,13 @@ def work(request: Task | tuple[Task, ...]) -> object:
 def perform(task: Task) -> Performed:
     """Run one task from images to finished files.
 
-    Raises `InferenceError`, which the host may try again, and `NotAnalysable` (PATIENT_MISMATCH) when not even a
-    refusal may be written, since the study has images of more than one patient.
+    Raises `InferenceError`, which the host may try again, `NotAnalysable` (PATIENT_MISMATCH) when not even a refusal
+    may be written, since the study has images of more than one patient, and `SourceDamaged` before anything else is
+    read.
     """
     quiet_third_parties()
     started = time.perf_counter()
+    task = _sound(task)
     check_whose(task)
     parts = Parts(
         partial(run_model, place=task.place),
@@ -77,10 +80,30 @@ def perform(task: Task) -> Performed:
     return _performed(told, files, time.perf_counter() - started)
 
 
+def _sound(task: Task) -> Task:
+    """Return the task; where it is only to say why nothing is analysed, without the files that are damaged."""
+    request = task.request
+    damaged = task.damaged(file.path for file in request.files)
+    if damaged and task.declined is None:
+        raise SourceDamaged(damaged)
+    return replace(task, request=replace(request, files=tuple(f for f in request.files if f.path not in damaged)))
+
+
 def check_whose(task: Task) -> None:
-    """Raise `NotAnalysable` (PATIENT_MISMATCH) when images of the study that are not used are another patient's."""
-    if task.beside:
-        check_one_patient(list(_identities([*(file.path for file in task.request.files), *task.beside])))
+    """Raise `NotAnalysable` (PATIENT_MISMATCH) when images of the study that are not used are another patient's.
+
+    Of those only the headers are read; their digests are compared where they would cost the study its answer.
+    """
+    if not task.beside:
+        return
+    paths = [*(file.path for file in task.request.files), *task.beside]
+    try:
+        check_one_patient(list(_identities(paths)))
+    except NotAnalysable:
+        damaged = task.damaged(paths)
+        if not damaged:
+            raise
+        check_one_patient(list(_identities([path for path in paths if path not in damaged])))
 
 
 def _identities(paths: Sequence[Path]) -> Iterator[Dataset]:

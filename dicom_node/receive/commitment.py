@@ -1,8 +1,8 @@
 """Storage commitment (PS3.4 Annex J): tell a modality which of its objects it may delete.
 
-Committed is what the index has under that SOP class and whose file is in the spool with its size; everything else is
-named as failed, with the reason. The outcome goes to the peer's own listener (`[[peer]] port`), or, when none is
-configured, over the association that asked, while it is open.
+Committed is what the index has under that SOP class and whose file in the spool holds the bytes that came, for the
+modality deletes its own next; everything else is named as failed, with the reason. The outcome goes to the peer's own
+listener (`[[peer]] port`), or, when none is configured, over the association that asked, while it is open.
 """
 
 from __future__ import annotations
@@ -252,7 +252,7 @@ def _why_not(sop_class_uid: str, versions: Sequence[Held], spool: Spool) -> Fail
 
 def _is_kept(held: Held, spool: Spool) -> bool:
     path = spool.path(held.object_key)
-    return path.exists() and path.stat().st_size == held.size_bytes
+    return path.exists() and path.stat().st_size == held.size_bytes and spool.is_whole(held.object_key)
 
 
 def _references(request: CommitmentRequest) -> list[tuple[str, str]]:

@@ -83,14 +83,14 @@ class JournalReader:
         return Encoded(header, record.transfer_syntax_uid)
 
     def copy(self, item: JournalItem) -> None:
-        """Copy the payload into a part of the spool, unless its content is filed already.
+        """Copy the payload into a part of the spool, unless its content is filed already and undamaged.
 
         What a start finds is always written again: after a power cut a name may be durable whose content is not.
         Raises `SpoolUnavailable`.
         """
         if item.record.kind is not RecordKind.OBJECT:
             return
-        if not item.event.found and self._spool.path(item.object_key).exists():
+        if not item.event.found and self._spool.is_whole(item.object_key):
             return
         part = self._spool.new_part(self._owner)
         part.fill(lambda target: copy_payload(self._journal, item.event.slot, item.record.payload_bytes, target))

@@ -1,7 +1,8 @@
 """Durable bytes: objects named by their content, written so that a crash leaves either the whole object or nothing.
 
 `incoming/<owner>-<random>.part` → write, fdatasync → rename to `objects/ab/<sha256>.<suffix>` → fsync of both
-folders. Names never come from a peer. Contents are found by key (``ab/<sha256>.dcm``), so equal bytes are kept once.
+folders. Names never come from a peer. Contents are found by key (``ab/<sha256>.dcm``), so equal bytes are kept once;
+a file whose bytes are no longer those of its name is replaced when they come again.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dicom_node.core.errors import SpoolUnavailable
+from dicom_node.storage.digest import is_damaged
 from dicom_node.storage.folder import make_private
 
 Buffer = bytes | bytearray | memoryview
@@ -78,7 +80,7 @@ class Spool:
             sha256.update(piece)
         digest = sha256.hexdigest()
         key = object_key(digest, suffix)
-        if self.path(key).exists():
+        if self.is_whole(key):
             self.confirm(key)
             return StoredObject(key, digest, sum(len(piece) for piece in pieces))
         part = self.new_part("put")
@@ -128,6 +130,15 @@ class Spool:
     def path(self, key: str) -> Path:
         """Return the file that holds the object of this key."""
         return self._objects / key
+
+    def key_of(self, path: Path) -> str:
+        """Return the key of the object that a file of this spool holds."""
+        return str(path.relative_to(self._objects))
+
+    def is_whole(self, key: str) -> bool:
+        """Tell whether the object's file is there and holds the bytes that its name says: it is read as a whole."""
+        path = self.path(key)
+        return path.exists() and not is_damaged(path, path.stem)
 
     def free_bytes(self) -> int:
         """Return how much the file system below the spool still takes."""
@@ -192,11 +203,12 @@ class SpoolPart:
     def keep(self, sha256: str, suffix: str) -> StoredObject:
         """Make it an object, named by the digest of its content; it is durable when this returns.
 
-        Content that is there already is kept once. Raises `SpoolUnavailable`; the part is gone then.
+        Content that is there already is kept once, unless its file was damaged since. Raises `SpoolUnavailable`; the
+        part is gone then.
         """
         key = object_key(sha256, suffix)
         with self._told():
-            if self._spool.path(key).exists():
+            if self._spool.is_whole(key):
                 self.discard()
                 self._spool.confirm(key)
             else:

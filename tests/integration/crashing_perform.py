@@ -16,9 +16,8 @@ _TOO_MUCH_BYTES = 1 << 40
 
 def perform(task: Task) -> Performed:
     """Analyse, unless the study is one of those. Saying that it was not analysed reads no pixels and works."""
-    header = task.request.files[0].path.read_bytes()[:4096].decode("latin-1")
-    if POISON_STUDY in header and task.declined is None:
+    if task.study_instance_uid == POISON_STUDY and task.declined is None:
         os._exit(11)
-    if HUNGRY_STUDY in header and task.declined is None:
+    if task.study_instance_uid == HUNGRY_STUDY and task.declined is None:
         bytearray(_TOO_MUCH_BYTES)
     return really_perform(task)

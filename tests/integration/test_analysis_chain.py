@@ -411,7 +411,11 @@ def test_images_lost_from_the_disk_end_in_a_visible_failure(chain: Chain, images
     shutil.rmtree(chain.folder / "spool" / "objects")
     (chain.folder / "spool" / "objects").mkdir()
     chain.analyse()
-    assert chain.study_state(images[0].StudyInstanceUID) == "FAILED"
+    assert chain.study_state(images[0].StudyInstanceUID) == "NOT_ANALYSED"
+    (job,) = chain.rows(jobs)
+    assert (job.state, job.reason) == ("NOT_ANALYSABLE", "SOURCE_DAMAGED")
+    chain.deliver()
+    assert chain.pacs.modalities == ["SR"]
 
 
 def test_a_result_lost_from_the_disk_is_parked_with_the_reason(chain: Chain, images: Sequence[Dataset]) -> None:

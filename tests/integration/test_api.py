@@ -94,6 +94,13 @@ def test_dicom_and_fhir_objects_are_downloaded_as_they_are_sent(client: Client) 
     assert fhir.json()["resourceType"] == "Bundle"
 
 
+def test_a_damaged_object_is_not_handed_out(client: Client, parts: ApiParts) -> None:
+    path = parts.open_object("2.25.103")
+    path.write_bytes(path.read_bytes()[:-1] + b"!")
+    assert_problem(client.get("/api/artifacts/2.25.103"), 404, "damaged")
+    assert client.get("/api/artifacts/2.25.104").status_code == 200
+
+
 def test_only_pictures_have_a_preview(client: Client) -> None:
     picture = client.get("/api/artifacts/2.25.201/preview.png")
     assert picture.headers["content-type"] == "image/png"
@@ -108,6 +115,7 @@ def test_an_object_whose_file_is_gone_is_a_problem_that_says_so(client: Client, 
 
 def test_status_models_and_routes_describe_the_node(client: Client) -> None:
     status = client.get("/api/status").json()
+    assert status["damaged"] == {"images": 0, "results": 0, "records": 0}
     assert status["counts"]["studies"]["REPORTED"] == 2
     assert status["oldest_pending_s"] > 0
     models = client.get("/api/models").json()

@@ -9,8 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from dicom_node.core.errors import SpoolUnavailable
-from dicom_node.storage.spool import Spool
+from dicom_node.core.errors import RefusedObject, SpoolUnavailable
+from dicom_node.headers.file_meta import file_head, read_head
+from dicom_node.storage.spool import Spool, StoredObject
+
+SYNTAX = "1.2.840.10008.1.2.1"
+HEAD = file_head("1.2.840.10008.5.1.4.1.1.2", "1.2.3", SYNTAX)
 
 
 @pytest.fixture
@@ -33,11 +37,59 @@ def test_equal_bytes_are_kept_once(spool: Spool) -> None:
     assert len(files(spool)) == 1
 
 
+def received(spool: Spool, head: bytes, body: bytes = b"body") -> StoredObject:
+    return spool.put([head, body], ".dcm", [SYNTAX.encode(), body])
+
+
 def test_the_content_decides_not_what_is_written_before_it(spool: Spool) -> None:
-    first = spool.put([b"written by 1", b"body"], ".dcm", [b"body"])
-    second = spool.put([b"written by 2", b"body"], ".dcm", [b"body"])
+    first = received(spool, HEAD)
+    second = received(spool, HEAD.replace(b"DICOMAINODE", b"DICOMAINOD2"))
     assert first.key == second.key
-    assert spool.path(first.key).read_bytes() == b"written by 1body"
+    assert spool.path(first.key).read_bytes() == HEAD + b"body"
+
+
+def test_what_is_there_already_is_whole(spool: Spool) -> None:
+    image, picture = received(spool, HEAD), spool.put([b"picture"], ".png")
+    assert spool.is_whole(image.key)
+    assert spool.is_whole(picture.key)
+    assert not spool.is_whole(image.key.replace(image.sha256, "0" * 64))
+
+
+@pytest.mark.parametrize("at", [*range(128, 144), *range(144, len(HEAD), 7), -4, -1])
+def test_a_flipped_bit_that_changes_what_is_read_is_seen(spool: Spool, at: int) -> None:
+    """In the prefix, the length of the head, the transfer syntax and the data set; the rest of the head only says who
+    wrote the file."""
+    stored = received(spool, HEAD)
+    content = bytearray(spool.path(stored.key).read_bytes())
+    content[at] ^= 0x10
+    spool.path(stored.key).write_bytes(content)
+    try:
+        head = read_head(bytes(content))
+        unchanged = (head.transfer_syntax_uid, bytes(content[head.data_set_offset :])) == (SYNTAX, b"body")
+    except RefusedObject:
+        unchanged = False
+    assert unchanged or not spool.is_whole(stored.key)
+
+
+@pytest.mark.parametrize("end", [0, 100, 140, 200, -1])
+def test_what_was_cut_off_is_replaced_when_it_comes_again(spool: Spool, end: int) -> None:
+    for stored in (received(spool, HEAD), spool.put([b"picture" * 50], ".png")):
+        path = spool.path(stored.key)
+        whole = path.read_bytes()
+        path.write_bytes(whole[:end])
+        assert not spool.is_whole(stored.key)
+        received(spool, HEAD)
+        spool.put([b"picture" * 50], ".png")
+        assert path.read_bytes() == whole
+
+
+def test_a_part_takes_the_place_of_a_damaged_file(spool: Spool) -> None:
+    stored = spool.put([b"large"], ".png")
+    spool.path(stored.key).write_bytes(b"l")
+    part = spool.new_part("test")
+    part.write(b"large")
+    part.keep(stored.sha256, ".png")
+    assert spool.path(stored.key).read_bytes() == b"large"
 
 
 def test_many_threads_may_put_the_same(spool: Spool) -> None:

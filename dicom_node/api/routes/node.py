@@ -18,6 +18,8 @@ from dicom_node.core.entities import DeliveryState, Route
 from dicom_node.governance.standing import ModelView
 from dicom_node.index import actions
 from dicom_node.index.commitments import CommitmentLine, latest_requests
+from dicom_node.index.damage import DamageCounts, damage_counts
+from dicom_node.index.scrub_places import round_ended_at
 from dicom_node.index.shadows import ShadowReport, shadow_reports
 from dicom_node.index.views import counts as counting
 from dicom_node.index.views import lists as views
@@ -28,7 +30,8 @@ router = APIRouter(prefix="/api", dependencies=[SignedIn], responses=described(4
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NodeStatus:
-    """How the node does. `oldest_pending_s` is the age of the oldest delivery still to be made, in seconds."""
+    """How the node does. `oldest_pending_s` is the age of the oldest delivery still to be made, in seconds; `damaged`
+    counts kept objects whose bytes are not those that came or were made, `scrubbed_at` is when all were last read."""
 
     ae_title: str
     version: str
@@ -37,6 +40,8 @@ class NodeStatus:
     disk_free_bytes: int
     counts: Counts
     oldest_pending_s: float | None
+    damaged: DamageCounts
+    scrubbed_at: datetime | None
 
 
 @router.get("/status", tags=["node"], summary="How the node does")
@@ -44,6 +49,7 @@ def get_status(parts: Parts) -> NodeStatus:
     """Counts of studies, jobs and deliveries by state, and what waits for which destination."""
     with parts.database.read() as connection:
         counts = counting.counts(connection)
+        damaged, scrubbed_at = damage_counts(connection), round_ended_at(connection)
     oldest = counts.oldest_pending_at
     return NodeStatus(
         ae_title=parts.settings.node.ae_title,
@@ -53,6 +59,8 @@ def get_status(parts: Parts) -> NodeStatus:
         disk_free_bytes=shutil.disk_usage(parts.settings.node.data_dir).free,
         counts=counts,
         oldest_pending_s=None if oldest is None else (datetime.now(UTC) - oldest).total_seconds(),
+        damaged=damaged,
+        scrubbed_at=scrubbed_at,
     )
 
 

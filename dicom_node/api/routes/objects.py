@@ -13,6 +13,7 @@ from dicom_node.api.parts import ApiParts, ArtifactUid, Parts
 from dicom_node.api.problems import ProblemError, described
 from dicom_node.index.views import study as study_views
 from dicom_node.index.views.types import StoredArtifact
+from dicom_node.storage.digest import is_damaged
 
 router = APIRouter(
     prefix="/api/artifacts", tags=["results"], dependencies=[SignedIn], responses=described(401, 404, 422, 429, 503)
@@ -32,8 +33,14 @@ def download(parts: Parts, uid: ArtifactUid) -> FileResponse:
     """The bytes exactly as they are sent to the destinations."""
     artifact = _artifact(parts, uid)
     name = uid + _SUFFIXES.get(artifact.media_type, ".bin")
+    path = _file(parts, artifact.object_key)
+    if is_damaged(path, artifact.sha256):
+        _log.error("object is damaged", extra={"uid": uid, "object_key": artifact.object_key})
+        raise ProblemError(
+            404, "The file of the object is damaged and not handed out. Check the disk; analysing again makes it anew."
+        )
     _log.info("object downloaded", extra={"uid": uid, "kind": artifact.kind})
-    return FileResponse(_file(parts, artifact.object_key), media_type=artifact.media_type, filename=name)
+    return FileResponse(path, media_type=artifact.media_type, filename=name)
 
 
 @router.get(

@@ -83,6 +83,7 @@ def artifact(connection: Connection, uid: str) -> StoredArtifact:
         kind=ArtifactKind(row.kind),
         media_type=row.media_type,
         object_key=row.object_key,
+        sha256=row.sha256,
         preview_key=row.preview_key,
     )
 

@@ -125,6 +125,7 @@ class StoredArtifact:
     kind: ArtifactKind
     media_type: str
     object_key: str
+    sha256: str
     preview_key: str
 
 

@@ -1,0 +1,178 @@
+"""Which kept objects are damaged: noted when it is found, told in the study's timeline, forgotten when the right bytes
+are there again. An analysis that damage has cost is then run by itself."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+
+from sqlalchemy import Connection, Row, and_, delete, func, or_, select
+
+from dicom_node.core.entities import Instance, JobState, StudyState
+from dicom_node.core.priority import Priority, turn_at
+from dicom_node.index.database import insert_of
+from dicom_node.index.jobs import queue_again
+from dicom_node.index.tables import artifacts, damaged_objects, instances, jobs, results, studies
+from dicom_node.index.timeline import record
+from dicom_node.index.transitions import Change, move_study
+
+#: Why a study is not analysed whose images are damaged (`core.reasons`).
+SOURCE_DAMAGED = "SOURCE_DAMAGED"
+
+
+class DamagedKind(StrEnum):
+    """What is damaged: a received image, an object that was made of one, or a record of the journal."""
+
+    IMAGE = "IMAGE"
+    RESULT = "RESULT"
+    RECORD = "RECORD"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DamagedObject:
+    """One object that is damaged or gone, and whose it is as far as that is known."""
+
+    object_key: str
+    kind: DamagedKind
+    uid: str = ""
+    study_instance_uid: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DamageCounts:
+    """How many damaged objects there are of each kind."""
+
+    images: int = 0
+    results: int = 0
+    records: int = 0
+
+    @property
+    def total(self) -> int:
+        """How many there are in all."""
+        return self.images + self.results + self.records
+
+
+_LINES = {
+    DamagedKind.IMAGE: "The stored file of an image is damaged or gone. Send the image again.",
+    DamagedKind.RESULT: "The stored file of a result is damaged or gone; it is not sent. Analyse the study "
+    "again, which makes the same bytes, or restore the file from a backup; then retry.",
+    DamagedKind.RECORD: "An image that came is damaged, before it was filed; the study lacks it. Send it again.",
+}
+
+
+def damage_counts(connection: Connection) -> DamageCounts:
+    """Count what is damaged."""
+    query = select(damaged_objects.c.kind, func.count()).group_by(damaged_objects.c.kind)
+    found: dict[str, int] = {row[0]: row[1] for row in connection.execute(query)}
+    return DamageCounts(
+        images=found.get(DamagedKind.IMAGE, 0),
+        results=found.get(DamagedKind.RESULT, 0),
+        records=found.get(DamagedKind.RECORD, 0),
+    )
+
+
+def noted_damage(connection: Connection, limit: int) -> Sequence[DamagedObject]:
+    """Return what is damaged, the oldest finding first."""
+    rows = connection.execute(select(damaged_objects).order_by(damaged_objects.c.found_at).limit(limit))
+    return [_object(row) for row in rows]
+
+
+def objects_at(connection: Connection, keys: Collection[str]) -> Sequence[DamagedObject]:
+    """Return what the index knows of the objects that are kept under these keys."""
+    images = select(instances.c.object_key, instances.c.sop_instance_uid, instances.c.study_instance_uid)
+    found = [
+        DamagedObject(object_key=row[0], kind=DamagedKind.IMAGE, uid=row[1], study_instance_uid=row[2])
+        for row in connection.execute(images.where(instances.c.object_key.in_(keys)))
+    ]
+    made = select(artifacts, results.c.study_instance_uid).join(results, results.c.job_key == artifacts.c.job_key)
+    for row in connection.execute(made.where(or_(artifacts.c.object_key.in_(keys), artifacts.c.preview_key.in_(keys)))):
+        for key in {row.object_key, row.preview_key} & set(keys):
+            result = DamagedKind.RESULT
+            found.append(
+                DamagedObject(object_key=key, kind=result, uid=row.uid, study_instance_uid=row.study_instance_uid)
+            )
+    return found
+
+
+def note_damaged(connection: Connection, found: Sequence[DamagedObject], now: datetime) -> Sequence[DamagedObject]:
+    """Note and tell what was not known to be damaged; return that."""
+    keys = [one.object_key for one in found]
+    query = select(damaged_objects.c.object_key).where(damaged_objects.c.object_key.in_(keys))
+    known = set(connection.execute(query).scalars())
+    new = [one for one in found if one.object_key not in known]
+    for one in new:
+        row = {"object_key": one.object_key, "kind": one.kind, "uid": one.uid, "found_at": now,
+               "study_instance_uid": one.study_instance_uid}  # fmt: skip
+        connection.execute(insert_of(connection)(damaged_objects).values(row).on_conflict_do_nothing())
+        if one.study_instance_uid:
+            record(connection, one.study_instance_uid, now, ("damaged", _LINES[one.kind]), uid=one.uid)
+    return new
+
+
+def note_repaired(connection: Connection, keys: Collection[str], now: datetime) -> None:
+    """Note that the right bytes are there again, and queue what damage has cost, once nothing of the study is damaged.
+
+    Keys of what never was damaged change nothing.
+    """
+    _forget(connection, damaged_objects.c.object_key.in_(keys), now)
+
+
+def note_arrived(connection: Connection, arrivals: Sequence[Instance], now: datetime) -> None:
+    """Note that durable objects came: what was damaged of them is whole again, and a lost record is made good."""
+    uids = {one.sop_instance_uid for one in arrivals}
+    same_file = damaged_objects.c.object_key.in_({one.object_key for one in arrivals})
+    lost_record = damaged_objects.c.kind == DamagedKind.RECORD
+    _forget(connection, and_(damaged_objects.c.uid.in_(uids), or_(same_file, lost_record)), now)
+
+
+def run_again_if_whole(connection: Connection, study_instance_uid: str, now: datetime) -> None:
+    """Queue the analyses that damage has cost, of a study of which no image is damaged any more."""
+    mine = and_(damaged_objects.c.study_instance_uid == study_instance_uid, damaged_objects.c.kind == DamagedKind.IMAGE)
+    if connection.execute(select(damaged_objects.c.object_key).where(mine).limit(1)).first() is not None:
+        return
+    cost = and_(
+        studies.c.study_instance_uid == study_instance_uid,
+        studies.c.state != StudyState.RECEIVING,
+        jobs.c.revision == studies.c.revision,
+        jobs.c.state == JobState.NOT_ANALYSABLE,
+        jobs.c.reason == SOURCE_DAMAGED,
+    )
+    query = select(jobs).join(studies, studies.c.study_instance_uid == jobs.c.study_instance_uid).where(cost)
+    rows = connection.execute(query.order_by(jobs.c.id).with_for_update()).all()
+    if not rows:
+        return
+    line = ("requeued", "Its images are whole again, so the study is analysed.")
+    move_study(connection, study_instance_uid, StudyState.ANALYSING, Change(now, line))
+    for row in rows:
+        queue_again(connection, row, turn_at(Priority(row.priority), now), Change(now))
+
+
+def lacks_records(connection: Connection, study_instance_uid: str) -> bool:
+    """Tell whether images of the study were damaged before they were filed, and have not come again."""
+    mine = and_(
+        damaged_objects.c.study_instance_uid == study_instance_uid, damaged_objects.c.kind == DamagedKind.RECORD
+    )
+    return connection.execute(select(damaged_objects.c.object_key).where(mine).limit(1)).first() is not None
+
+
+def _forget(connection: Connection, which: Any, now: datetime) -> None:
+    rows = connection.execute(select(damaged_objects).where(which)).all()
+    if not rows:
+        return
+    connection.execute(
+        delete(damaged_objects).where(damaged_objects.c.object_key.in_([row.object_key for row in rows]))
+    )
+    told = {(row.study_instance_uid, row.uid) for row in rows if row.study_instance_uid}
+    for study, uid in sorted(told):
+        record(connection, study, now, ("repaired", "What was damaged is whole again."), uid=uid)
+    for study in sorted({study for study, _ in told}):
+        run_again_if_whole(connection, study, now)
+
+
+def _object(row: Row[Any]) -> DamagedObject:
+    return DamagedObject(
+        object_key=row.object_key, kind=DamagedKind(row.kind), uid=row.uid, study_instance_uid=row.study_instance_uid
+    )
