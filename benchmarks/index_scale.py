@@ -64,7 +64,7 @@ def _row(number: int) -> dict[str, object]:
         "sop_instance_uid": f"1.2.3.{study}.1.{number}", "study_instance_uid": f"1.2.3.{study}",
         "series_instance_uid": f"1.2.3.{study}.1", "sop_class_uid": "1.2.840.10008.5.1.4.1.1.2",
         "transfer_syntax_uid": "1.2.840.10008.1.2.1", "sha256": f"{number:064x}", "size_bytes": 525_000,
-        "object_key": f"{number % 256:02x}/{number:064x}.dcm", "role": InstanceRole.SOURCE, "conflict": False,
+        "object_key": f"{number % 256:02x}/{number:064x}.dcm", "role": InstanceRole.SOURCE,
         "attributes": _ATTRIBUTES, "received_at": _LONG_AGO, "calling_ae_title": "CT1", "called_ae_title": "AINODE",
         "source_host": "10.1.2.3",
     }  # fmt: skip

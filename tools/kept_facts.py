@@ -21,10 +21,10 @@ _LEFT_OUT = {"api-token", "ports.json", "__pycache__"}
 
 _STUDIES = """
     SELECT study_instance_uid, state, revision, (
-        SELECT count(*) FROM instances i WHERE i.study_instance_uid = s.study_instance_uid AND NOT conflict
+        SELECT count(*) FROM instances i WHERE i.study_instance_uid = s.study_instance_uid AND superseded_at IS NULL
     ) AS instances, (
-        SELECT count(*) FROM instances i WHERE i.study_instance_uid = s.study_instance_uid AND conflict
-    ) AS conflicts FROM studies s
+        SELECT count(*) FROM instances i WHERE i.study_instance_uid = s.study_instance_uid AND superseded_at IS NOT NULL
+    ) AS superseded FROM studies s
 """
 _JOBS = "SELECT study_instance_uid, revision, route, model, state, attempts, shadow_of, job_key FROM jobs ORDER BY id"
 _RESULTS = "SELECT study_instance_uid, route, revision, state, job_key FROM results ORDER BY created_at, job_key"

@@ -2,88 +2,86 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Collection, Sequence
 from datetime import datetime
-from enum import StrEnum
 from typing import Any
 
 from sqlalchemy import Connection, and_, insert, or_, select, update
 
 from dicom_node.core.entities import Instance, InstanceRole, SendingPeer, StudyState
+from dicom_node.core.principal import NODE
+from dicom_node.core.versions import NOTHING_COMPARED, Comparison
+from dicom_node.index.corrections import (
+    Correction,
+    StudyNews,
+    correction_detail,
+    correction_line,
+    left_for,
+    warn_of,
+    withdraw_what_rests_on,
+)
 from dicom_node.index.damage import note_arrived
 from dicom_node.index.database import insert_of
 from dicom_node.index.tables import artifacts, associations, instances, jobs, studies
 from dicom_node.index.timeline import record
 from dicom_node.index.transitions import Change, insert_studies, move_study, supersede_waiting_jobs
+from dicom_node.index.versions import IS_SOURCE, Added, Verdict, Versions, save_places, versions_of
 
 #: Stands for a sender nobody remembers: the object was found in the spool after a crash.
 UNKNOWN_SENDER = SendingPeer("", "", "")
 
 
-class Added(StrEnum):
-    """What an arrival was: new, the same bytes again, or other bytes under a known SOP Instance UID."""
-
-    NEW = "NEW"
-    DUPLICATE = "DUPLICATE"
-    CONFLICT = "CONFLICT"
-
-
-def add_instance(connection: Connection, instance: Instance) -> Added:
+def add_instance(connection: Connection, instance: Instance, comparison: Comparison = NOTHING_COMPARED) -> Added:
     """Enter one durable object; see `add_instances`."""
-    return add_instances(connection, [instance])[0]
+    return add_instances(connection, [instance], comparison)[0]
 
 
-def add_instances(connection: Connection, arrivals: Sequence[Instance]) -> list[Added]:
+def add_instances(
+    connection: Connection, arrivals: Sequence[Instance], comparison: Comparison = NOTHING_COMPARED
+) -> list[Added]:
     """Enter durable objects in the order in which they came; idempotent. Return what each of them was.
 
-    A source image that comes late opens the study's next revision. A handful of statements, however many they are.
+    A source image that comes late, and one that corrects another, opens the next revision of every study it changes.
+    `comparison` says in what arrivals differ from what is there; what was not compared counts as changed. A handful of
+    statements, however many they are.
     """
-    standing = _lock_studies(connection, arrivals)
-    known = _known_versions(connection, arrivals)
+    standing = _lock_studies(connection, arrivals, comparison.studies)
+    known = versions_of(connection, [instance.sop_instance_uid for instance in arrivals])
     own = _own_results(connection, arrivals)
+    news: defaultdict[str, StudyNews] = defaultdict(StudyNews)
     verdicts: list[Added] = []
-    rows: list[dict[str, object]] = []
-    images: dict[str, list[Instance]] = {}
     for instance in arrivals:
-        versions = known.setdefault(instance.sop_instance_uid, {})
-        if instance.sha256 in versions:
-            _remember_sender(connection, versions[instance.sha256], instance.sender)
-            verdicts.append(Added.DUPLICATE)
-            continue
         role = InstanceRole.OWN_RESULT if instance.sop_instance_uid in own else instance.role
-        rows.append({**_row(instance), "role": role, "conflict": bool(versions)})
-        verdicts.append(Added.CONFLICT if versions else Added.NEW)
-        if versions:
-            _record_conflict(connection, instance)
-        elif role is InstanceRole.SOURCE:
-            images.setdefault(instance.study_instance_uid, []).append(instance)
-        versions[instance.sha256] = None
-    for uid, new_images in sorted(images.items()):
-        _note_arrivals(connection, standing[uid], new_images)
-    if rows:
-        connection.execute(insert(instances), rows)
+        versions = known.setdefault(instance.sop_instance_uid, Versions())
+        verdict = versions.enter(instance, role, comparison)
+        verdicts.append(verdict.added)
+        if verdict.added is Added.DUPLICATE:
+            _remember_sender(connection, versions, instance)
+        else:
+            _sort(news, instance, role, verdict)
+    standing |= _hold(connection, news.keys() - standing.keys())
+    with_images = {uid for uid, of_study in news.items() if of_study.images and _has_images(connection, uid)}
+    _save(connection, list(known.values()))
+    for uid in sorted(news):
+        _tell_study(connection, standing[uid], news[uid], had_images=uid in with_images)
     note_arrived(connection, arrivals, max(instance.received_at for instance in arrivals))
     return verdicts
 
 
-def _lock_studies(connection: Connection, arrivals: Sequence[Instance]) -> dict[str, Any]:
-    """Make sure the studies' rows are there and hold them, so that arrivals and decisions take turns; in the order of
-    their UIDs, so that two receivers cannot wait for each other."""
+def _lock_studies(connection: Connection, arrivals: Sequence[Instance], others: Collection[str]) -> dict[str, Any]:
+    """Make sure the arrivals' studies are there and hold them, and `others`, so that arrivals and decisions take turns;
+    in the order of their UIDs, so that two receivers cannot wait for each other."""
     first = {instance.study_instance_uid: instance.received_at for instance in reversed(arrivals)}
     insert_studies(connection, first)
-    held = select(studies).where(studies.c.study_instance_uid.in_(first)).order_by(studies.c.study_instance_uid)
+    return _hold(connection, {*first, *others})
+
+
+def _hold(connection: Connection, uids: Collection[str]) -> dict[str, Any]:
+    if not uids:
+        return {}
+    held = select(studies).where(studies.c.study_instance_uid.in_(uids)).order_by(studies.c.study_instance_uid)
     return {row.study_instance_uid: row for row in connection.execute(held.with_for_update())}
-
-
-def _known_versions(connection: Connection, arrivals: Sequence[Instance]) -> dict[str, dict[str, Any]]:
-    """Return what is there already: SOP Instance UID → sha256 → row; `None` stands for a row of this batch."""
-    known: dict[str, dict[str, Any]] = {}
-    found = select(
-        instances.c.id, instances.c.sop_instance_uid, instances.c.sha256, instances.c.calling_ae_title
-    ).where(instances.c.sop_instance_uid.in_({instance.sop_instance_uid for instance in arrivals}))
-    for row in connection.execute(found):
-        known.setdefault(row.sop_instance_uid, {})[row.sha256] = row
-    return known
 
 
 def _own_results(connection: Connection, arrivals: Sequence[Instance]) -> set[str]:
@@ -92,17 +90,41 @@ def _own_results(connection: Connection, arrivals: Sequence[Instance]) -> set[st
     return set(connection.execute(select(artifacts.c.uid).where(artifacts.c.uid.in_(uids))).scalars())
 
 
-def _record_conflict(connection: Connection, instance: Instance) -> None:
-    record(
-        connection, instance.study_instance_uid, instance.received_at,
-        ("conflict", "An instance came again with other content. Both are kept; the first one stays in use."),
-        sop_instance_uid=instance.sop_instance_uid,
-    )  # fmt: skip
+def _sort(news: dict[str, StudyNews], instance: Instance, role: InstanceRole, verdict: Verdict) -> None:
+    """Note an arrival that is no duplicate with the studies that it means something for."""
+    of_study = news[instance.study_instance_uid]
+    if verdict.added is Added.OTHER_ENCODING:
+        of_study.encoded.append(instance)
+    elif verdict.added is Added.NOT_USED:
+        of_study.unused.append(instance)
+    elif role is InstanceRole.SOURCE and (verdict.before is None or verdict.before.role is not role):
+        of_study.images.append(instance)
+    elif role is InstanceRole.SOURCE and verdict.before is not None:
+        correction = Correction(instance, verdict.before, verdict.difference)
+        of_study.corrected.append(correction)
+        if correction.is_moved:
+            of_study.images.append(instance)
+            news[verdict.before.study_instance_uid].left.append(correction)
+    elif verdict.before is not None:
+        of_study.evidence.append(instance)
 
 
-def _remember_sender(connection: Connection, version: Any, sender: SendingPeer) -> None:
-    if version is not None and version.calling_ae_title == "" and sender != UNKNOWN_SENDER:
-        connection.execute(update(instances).where(instances.c.id == version.id).values(**_sender_columns(sender)))
+def _save(connection: Connection, known: Sequence[Versions]) -> None:
+    save_places(connection, [version for versions in known for version in versions.moved])
+    rows = [
+        {**_row(instance), "role": version.role, "superseded_at": version.superseded_at}
+        for versions in known
+        for instance, version in versions.fresh
+    ]
+    if rows:
+        connection.execute(insert(instances), rows)
+
+
+def _remember_sender(connection: Connection, versions: Versions, instance: Instance) -> None:
+    known = next(version for version in versions.all if version.sha256 == instance.sha256)
+    if known.id is not None and known.sender.calling_ae_title == "" and instance.sender != UNKNOWN_SENDER:
+        columns = _sender_columns(instance.sender)
+        connection.execute(update(instances).where(instances.c.id == known.id).values(**columns))
 
 
 def _row(instance: Instance) -> dict[str, object]:
@@ -120,28 +142,82 @@ def _sender_columns(sender: SendingPeer) -> dict[str, Any]:
     }
 
 
-def _note_arrivals(connection: Connection, study: Any, images: Sequence[Instance]) -> None:
-    """Bring a study up to date with new source images, which are not in the table yet."""
-    uid, at = study.study_instance_uid, images[0].received_at
-    # Associations overtake each other between taking the time and taking the lock.
-    last = max(study.last_received_at, *(image.received_at for image in images))
+# --- what arrivals mean for their studies -------------------------------------------------------------------------
+
+
+def _tell_study(connection: Connection, study: Any, news: StudyNews, *, had_images: bool) -> None:
+    """Bring a study up to date with what came for it, which is in the table already."""
+    _tell_beside(connection, study.study_instance_uid, news)
+    at = news.last_received_at
+    if at is None:
+        return
+    if news.images and not had_images:
+        first = news.images[0]
+        line = ("received", "The first image arrived.")
+        record(connection, study.study_instance_uid, first.received_at, line, **_sender_columns(first.sender))
+    _update_study(connection, study, news, max(study.last_received_at, at), had_images=had_images)
+    withdraw_what_rests_on(connection, study, news, at)
+    warn_of(study.study_instance_uid, news)
+    if news.left and not _has_images(connection, study.study_instance_uid):
+        _end_empty(connection, study.study_instance_uid, left_for(news), at)
+
+
+def _update_study(connection: Connection, study: Any, news: StudyNews, last: datetime, *, had_images: bool) -> None:
+    """Note the latest arrival (associations overtake each other between taking the time and taking the lock), and open
+    the next revision if this one was cut; one line tells both."""
+    uid, first = study.study_instance_uid, _first_received_at(news)
     values: dict[str, object] = {"last_received_at": last, "updated_at": last}
-    if not _has_images(connection, uid):
-        record(connection, uid, at, ("received", "The first image arrived."), **_sender_columns(images[0].sender))
-        values["first_received_at"] = at
-    if _is_late(connection, study):
-        line = ("revision", f"A late image opened revision {study.revision + 1}.")
-        late = Change(at, line, {"sop_instance_uid": images[0].sop_instance_uid})
-        values |= {"revision": study.revision + 1, "first_received_at": at}
-        move_study(connection, uid, StudyState.RECEIVING, late, **values)
-        supersede_waiting_jobs(connection, uid, at)
-    else:
-        connection.execute(update(studies).where(studies.c.study_instance_uid == uid).values(**values))
+    is_late = _is_late(connection, study)
+    revision = study.revision + is_late
+    line, detail = correction_line(news), correction_detail(news, revision)
+    if line is not None and is_late:
+        line = (line[0], f"{line[1]} This opened revision {revision}.")
+    if is_late:
+        late = ("revision", f"A late image opened revision {revision}.")
+        shown = {"sop_instance_uid": news.images[0].sop_instance_uid} if line is None else detail
+        values |= {"revision": revision, "first_received_at": first}
+        move_study(connection, uid, StudyState.RECEIVING, Change(first, line or late, shown), **values)
+        supersede_waiting_jobs(connection, uid, first)
+        return
+    if line is not None:
+        record(connection, uid, first, line, NODE, **detail)
+    if news.images and not had_images:
+        values["first_received_at"] = first
+    connection.execute(update(studies).where(studies.c.study_instance_uid == uid).values(**values))
+
+
+def _first_received_at(news: StudyNews) -> datetime:
+    changes = [*news.images, *(one.now for one in (*news.corrected, *news.left))]
+    return changes[0].received_at
+
+
+def _end_empty(connection: Connection, uid: str, went_to: str, at: datetime) -> None:
+    """End a study that has no image left, instead of waiting for one."""
+    move_study(connection, uid, StudyState.COMPLETE, Change(at))
+    reason = f"No image is left in this study: all belong to {went_to} now."
+    move_study(connection, uid, StudyState.NOT_ANALYSED, Change(at), reason=reason)
+
+
+def _tell_beside(connection: Connection, uid: str, news: StudyNews) -> None:
+    """Say once for each batch what came again without changing the study."""
+    kept = (
+        ("encoded", news.encoded, "came again in another encoding, with equal headers and pixels: nothing changes"),
+        ("replaced", news.evidence, "that cannot be analysed came again with other content: the later one is in use"),
+        ("unused", news.unused, "came again with other content that is not used: it was overtaken by a later arrival, "
+         "or is no image where one is in use"),
+    )  # fmt: skip
+    for kind, arrivals, what in kept:
+        if arrivals:
+            first, number = arrivals[0], len(arrivals)
+            objects = "1 object" if number == 1 else f"{number} objects"
+            sop_instance_uid = first.sop_instance_uid
+            text = (kind, f"{objects} {what}.")
+            record(connection, uid, first.received_at, text, instances=number, sop_instance_uid=sop_instance_uid)
 
 
 def _has_images(connection: Connection, uid: str) -> bool:
-    """Tell whether the study has a source image; the search ends at the first, however large the study is."""
-    image = select(instances.c.id).where(instances.c.study_instance_uid == uid, instances.c.role == InstanceRole.SOURCE)
+    """Tell whether the study has a source image in use; the search ends at the first, however large the study is."""
+    image = select(instances.c.id).where(instances.c.study_instance_uid == uid, IS_SOURCE)
     return connection.execute(image.limit(1)).first() is not None
 
 

@@ -12,6 +12,7 @@ from dicom_node.core.entities import CommitmentState
 from dicom_node.index.due import is_due
 from dicom_node.index.tables import commitments, instances
 from dicom_node.index.transitions import keep_commitment
+from dicom_node.index.versions import IN_USE
 
 _UIDS_PER_QUERY = 500
 
@@ -105,12 +106,13 @@ def latest_requests(connection: Connection, limit: int) -> list[CommitmentLine]:
 
 
 def held_objects(connection: Connection, sop_instance_uids: Sequence[str]) -> Iterator[Held]:
-    """Yield every version the index has of these instances."""
+    """Yield every version the index has of these instances, of each the one in use first."""
     columns = (instances.c.sop_instance_uid, instances.c.sop_class_uid, instances.c.study_instance_uid,
                instances.c.object_key, instances.c.size_bytes)  # fmt: skip
     for start in range(0, len(sop_instance_uids), _UIDS_PER_QUERY):
         some = sop_instance_uids[start : start + _UIDS_PER_QUERY]
-        for row in connection.execute(select(*columns).where(instances.c.sop_instance_uid.in_(some))):
+        wanted = select(*columns).where(instances.c.sop_instance_uid.in_(some))
+        for row in connection.execute(wanted.order_by(~IN_USE, instances.c.id)):
             yield Held(**row._mapping)
 
 

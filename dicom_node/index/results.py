@@ -7,13 +7,14 @@ from datetime import datetime
 
 from sqlalchemy import Connection, func, insert, select, update
 
-from dicom_node.core.entities import Artifact, Destination, JobOutcome, JobState
+from dicom_node.core.entities import Artifact, Destination, JobOutcome, JobState, ResultState
+from dicom_node.index.corrections import is_corrected_since
 from dicom_node.index.delivery_plan import plan_deliveries
 from dicom_node.index.jobs import ClaimedJob, finish
 from dicom_node.index.shadows import tell_agreement
 from dicom_node.index.tables import artifacts, jobs, results
 from dicom_node.index.timeline import record
-from dicom_node.index.transitions import insert_result
+from dicom_node.index.transitions import Change, insert_result, move_result
 from dicom_node.index.withdrawals import supersede_results
 
 
@@ -45,8 +46,10 @@ def save_result(
     if isinstance(notes, list) and notes:
         text = " ".join(map(str, notes))
         record(connection, job.study_instance_uid, now, ("notes", text), route=job.route)
+    overtaken = is_corrected_since(connection, job.study_instance_uid, job.revision)
     if not has_result(connection, job_key):
-        supersede_results(connection, job.study_instance_uid, job.route, now)
+        if not overtaken:
+            supersede_results(connection, job.study_instance_uid, job.route, now)
         insert_result(
             connection, job_key, outcome.state, study_instance_uid=job.study_instance_uid, revision=job.revision,
             route=job.route, model=job.model, reason=outcome.reason, message=outcome.message,
@@ -55,7 +58,10 @@ def save_result(
         )  # fmt: skip
     _keep_objects(connection, job_key, outcome)
     tell_agreement(connection, job, now)
-    plan_deliveries(connection, job_key, destinations, now)
+    if overtaken:
+        _withdraw_overtaken(connection, job_key, now)
+    else:
+        plan_deliveries(connection, job_key, destinations, now)
     return True
 
 
@@ -69,8 +75,16 @@ def answer_again(
     text = "Same images, model and configuration: the earlier result stands."
     record(connection, job.study_instance_uid, now, ("unchanged", text), route=job.route)
     tell_agreement(connection, job, now)
-    plan_deliveries(connection, job_key, destinations, now)
+    if not is_corrected_since(connection, job.study_instance_uid, job.revision):
+        plan_deliveries(connection, job_key, destinations, now)
     return True
+
+
+def _withdraw_overtaken(connection: Connection, job_key: str, now: datetime) -> None:
+    """Keep, and never send, what speaks of images that were corrected while it was made."""
+    reason = "The images it rests on were corrected while it was made."
+    change = Change(now, ("withdrawn", f"The result was withdrawn before it was sent. {reason}"))
+    move_result(connection, results.c.job_key == job_key, ResultState.WITHDRAWN, reason, change)
 
 
 def _keep_objects(connection: Connection, job_key: str, outcome: JobOutcome) -> None:

@@ -10,6 +10,7 @@ from itertools import islice
 from sqlalchemy import ColumnElement, Connection, delete, func, insert, select, update
 
 from dicom_node.index.tables import instances, retrievals
+from dicom_node.index.versions import IN_USE
 
 _UIDS_PER_QUERY = 500
 
@@ -81,7 +82,7 @@ def count_among(connection: Connection, study_instance_uid: str, sop_instance_ui
 def _count(connection: Connection, study_instance_uid: str, *conditions: ColumnElement[bool]) -> int:
     distinct = func.count(instances.c.sop_instance_uid.distinct())
     of_study = instances.c.study_instance_uid == study_instance_uid
-    return int(connection.execute(select(distinct).where(of_study, *conditions)).scalar_one())
+    return int(connection.execute(select(distinct).where(of_study, IN_USE, *conditions)).scalar_one())
 
 
 def _batches(uids: Collection[str]) -> Iterator[list[str]]:

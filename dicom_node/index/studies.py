@@ -16,6 +16,7 @@ from dicom_node.core.lifecycle import study_state_after
 from dicom_node.core.priority import Priority, turn_at
 from dicom_node.index.tables import associations, instances, jobs, studies
 from dicom_node.index.transitions import Change, insert_job, move_study
+from dicom_node.index.versions import IS_SOURCE
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,7 +42,7 @@ def perhaps_complete(connection: Connection, quiet_since: datetime, opened_befor
 
 
 def load_study(connection: Connection, study_instance_uid: str, *, lock: bool = False) -> Study | None:
-    """Return the study with its source instances in use (the first version of each), `None` when unknown.
+    """Return the study with its source instances in use (the latest version of each), `None` when unknown.
 
     With `lock`, arrivals wait until this transaction ends.
     """
@@ -49,11 +50,7 @@ def load_study(connection: Connection, study_instance_uid: str, *, lock: bool = 
     row = connection.execute(query.with_for_update() if lock else query).first()
     if row is None:
         return None
-    wanted = select(instances).where(
-        instances.c.study_instance_uid == study_instance_uid,
-        instances.c.role == InstanceRole.SOURCE,
-        instances.c.conflict.is_(False),
-    )
+    wanted = select(instances).where(instances.c.study_instance_uid == study_instance_uid, IS_SOURCE)
     by_series: defaultdict[str, list[Instance]] = defaultdict(list)
     for found in connection.execute(wanted.order_by(instances.c.sop_instance_uid)):
         by_series[found.series_instance_uid].append(_instance(found))

@@ -25,6 +25,7 @@ from sqlalchemy import (
     Text,
     TypeDecorator,
     UniqueConstraint,
+    text,
 )
 
 
@@ -83,9 +84,8 @@ instances = Table(
     Column("size_bytes", BigInteger, nullable=False),
     Column("object_key", String(128), nullable=False),
     Column("role", String(16), nullable=False),
-    # True for the second and later versions of one SOP Instance UID: kept, flagged, never analysed.
-    Column("conflict", Boolean, nullable=False, default=False),
-    # When another version took its place; null: this version is the one in use.
+    # When another version of the same SOP Instance UID took its place, or when it came and was not used; null: this
+    # version is the one in use.
     Column("superseded_at", UtcDateTime),
     Column("attributes", JSON, nullable=False),
     Column("received_at", UtcDateTime, nullable=False),
@@ -95,6 +95,14 @@ instances = Table(
     UniqueConstraint("sop_instance_uid", "sha256"),
     Index(None, "study_instance_uid"),
     Index(None, "object_key"),
+    # One version of each is in use, whoever writes.
+    Index(
+        "uq_instances_in_use",
+        "sop_instance_uid",
+        unique=True,
+        sqlite_where=text("superseded_at IS NULL"),
+        postgresql_where=text("superseded_at IS NULL"),
+    ),
 )
 
 # One row per association and study it carried: evidence for completeness and for the timeline.

@@ -24,7 +24,7 @@ from dicom_node.core.entities import Instance, SendingPeer
 from dicom_node.core.errors import IndexUnavailable, RefusedObject, SpoolUnavailable, StoreStatus
 from dicom_node.core.uids import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME, is_valid_uid
 from dicom_node.headers.header import Header, read_header
-from dicom_node.index.arrivals import UNKNOWN_SENDER, Added, add_instance, known_object_keys, open_association
+from dicom_node.index.arrivals import UNKNOWN_SENDER, add_instance, known_object_keys, open_association
 from dicom_node.index.database import Database
 from dicom_node.storage.spool import Buffer, Spool, SpoolPart, StoredObject
 

@@ -344,7 +344,7 @@ def test_other_pixels_under_a_known_uid_are_kept_and_flagged_and_the_result_stay
     sent = storescu(one.dicom_port, write(slices[3:4], tmp_path / "other"))
     assert sent.returncode == 0, sent.stdout[-400:]
     both = [kept for kept in kept_by(one) if kept.sop_instance_uid == slices[3].SOPInstanceUID]
-    assert [kept.conflict for kept in both] == [False, True]
+    assert [kept.is_used for kept in both] == [False, True]
     assert both[0].data_set != both[1].data_set
     wait_until_a_later_study_is_done(one)
     assert len(finished_results(one, study)) == 1

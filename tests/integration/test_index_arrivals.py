@@ -162,25 +162,6 @@ def test_the_same_bytes_after_the_result_open_no_revision(index: Database) -> No
     assert claim(index, at_s=100) is None
 
 
-def test_other_bytes_under_a_known_uid_are_kept_but_not_used(index: Database) -> None:
-    first = instance("1")
-    assert arrive(index, first, instance("1", at_s=5, content="other")) == [Added.NEW, Added.CONFLICT]
-    with index.read() as connection:
-        study = load_study(connection, STUDY)
-    assert study is not None
-    assert [i for s in study.series for i in s.instances] == [first]
-    assert sorted(row.conflict for row in rows(index, instances)) == [False, True]
-    assert "conflict" in {row.kind for row in rows(index, events)}
-
-
-def test_a_conflict_after_the_result_leaves_the_result_alone(index: Database) -> None:
-    arrive(index, instance("1"))
-    cut_study(index)
-    arrive(index, instance("1", at_s=90, content="other"), instance("1", at_s=95, content="other"))
-    assert (the_study(index).revision, the_study(index).state) == (1, StudyState.COMPLETE)
-    assert len(rows(index, instances)) == 2
-
-
 def test_a_late_image_opens_the_next_revision_and_supersedes_what_waits(index: Database) -> None:
     arrive(index, instance("1"))
     cut_study(index)

@@ -120,7 +120,7 @@ def test_what_is_no_cursor_is_refused(text: str) -> None:
 def test_one_study_shows_series_decision_result_and_deliveries(database: Database) -> None:
     with database.read() as connection:
         seen = study_views.study(connection, CHEST_CT)
-    assert [(s.role, s.instances, s.conflicts) for s in seen.series] == [
+    assert [(s.role, s.instances, s.superseded) for s in seen.series] == [
         (InstanceRole.SOURCE, 2, 0),
         (InstanceRole.SOURCE, 24, 1),
         (InstanceRole.SOURCE, 24, 0),

@@ -255,7 +255,7 @@ def test_the_same_upload_twice_is_the_same_object(place: Place, client: httpx.Cl
     assert len(place.rows()) == 1
     other = upload(client, ("x.png", encoded(GREY.astype(np.uint8))), **PATIENT | {"patient_id": "P-2"})
     assert other.json()["files"][0]["study_instance_uid"] != first.json()["files"][0]["study_instance_uid"]
-    assert [row["conflict"] for row in place.rows()] == [False, False]
+    assert [row["superseded_at"] for row in place.rows()] == [None, None]
 
 
 def test_pictures_of_one_upload_are_one_study_and_each_content_one_object(place: Place, client: httpx.Client) -> None:

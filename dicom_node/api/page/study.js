@@ -111,7 +111,7 @@ const ROLES = { SOURCE: "Source", EVIDENCE: "Evidence of others", OWN_RESULT: "R
 function seriesTable(series) {
   return table("Received series", ["Series", "Modality", "Body part", "Images", "Size", "Kind"], series.map((s) => [
     s.description || el("span", { class: "uid" }, s.series_instance_uid), s.modality, s.body_part_examined,
-    el("td", { class: "number" }, s.instances, s.conflicts > 0 && el("small", { class: "no" }, ` + ${count(s.conflicts, "conflict")}`)),
+    el("td", { class: "number" }, s.instances, s.superseded > 0 && el("small", { class: "dim" }, ` + ${count(s.superseded, "other version")}`)),
     el("td", { class: "number" }, bytes(s.size_bytes)), ROLES[s.role] ?? s.role]));
 }
 

@@ -10,9 +10,10 @@ from typing import Any, Self
 
 from sqlalchemy import ColumnElement, Connection, Row, and_, exists, func, or_, select
 
-from dicom_node.core.entities import ArtifactKind, DeliveryState, InstanceRole, JobState, StudyState
+from dicom_node.core.entities import ArtifactKind, DeliveryState, JobState, StudyState
 from dicom_node.core.uids import is_valid_uid
 from dicom_node.index.tables import artifacts, deliveries, instances, jobs, results, studies
+from dicom_node.index.versions import IN_USE, IS_SOURCE
 from dicom_node.index.views.types import (
     DeliveryCounts,
     DeliveryView,
@@ -22,9 +23,6 @@ from dicom_node.index.views.types import (
 )
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-
-#: Source images that count: neither results and evidence, nor later versions of the same UID.
-IS_SOURCE = and_(instances.c.role == InstanceRole.SOURCE, ~instances.c.conflict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,6 +146,7 @@ def _matches(text: str) -> ColumnElement[bool]:
         return studies.c.study_instance_uid.startswith(text, autoescape=True)
     return exists().where(
         instances.c.study_instance_uid == studies.c.study_instance_uid,
+        IN_USE,
         or_(
             instances.c.attributes["study_description"].as_string().icontains(text, autoescape=True),
             instances.c.attributes["modality"].as_string() == text.upper(),

@@ -12,6 +12,7 @@ from dicom_node.core.entities import ArtifactKind, InstanceRole, JobState
 from dicom_node.core.errors import NotFound
 from dicom_node.index.tables import artifacts, associations, deliveries, events, instances, jobs, studies
 from dicom_node.index.tables import results as results_table
+from dicom_node.index.versions import IN_USE
 from dicom_node.index.views.lists import delivery_query, delivery_view, study_lines
 from dicom_node.index.views.types import (
     ArtifactView,
@@ -108,12 +109,12 @@ def _no_study(study_instance_uid: str) -> str:
 
 
 def _series(connection: Connection, study_instance_uid: str) -> list[SeriesView]:
-    """One line per series and role, described by the first image of each."""
+    """One line per series and role, described by the first image in use of each."""
     grouped = (
         select(
-            func.min(instances.c.id).label("first_id"),
-            func.sum(case((instances.c.conflict, 0), else_=1)).label("instances"),
-            func.sum(case((instances.c.conflict, 1), else_=0)).label("conflicts"),
+            func.coalesce(func.min(case((IN_USE, instances.c.id))), func.min(instances.c.id)).label("first_id"),
+            func.sum(case((IN_USE, 1), else_=0)).label("instances"),
+            func.sum(case((IN_USE, 0), else_=1)).label("superseded"),
             func.sum(instances.c.size_bytes).label("total_bytes"),
         )
         .where(instances.c.study_instance_uid == study_instance_uid)
@@ -135,7 +136,7 @@ def _series_view(row: Row[Any]) -> SeriesView:
         description=attributes.get("series_description", ""),
         body_part_examined=attributes.get("body_part_examined", ""),
         instances=int(row.instances),
-        conflicts=int(row.conflicts),
+        superseded=int(row.superseded),
         size_bytes=int(row.total_bytes),
     )
 

@@ -38,7 +38,7 @@ class DeliveryCounts:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StudyLine:
-    """One study in a list. Counts are of source images, without conflicting versions of one SOP Instance UID."""
+    """One study in a list. Counts are of source images in use: one version of each SOP Instance UID."""
 
     study_instance_uid: str
     revision: int
@@ -67,7 +67,7 @@ class StudyPage:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SeriesView:
-    """One received series; `conflicts` counts images that came again with the same UID but other bytes."""
+    """One received series; `instances` counts those in use, `superseded` earlier and unused versions of them."""
 
     series_instance_uid: str
     role: InstanceRole
@@ -75,7 +75,7 @@ class SeriesView:
     description: str
     body_part_examined: str
     instances: int
-    conflicts: int
+    superseded: int
     size_bytes: int
 
 

@@ -51,7 +51,7 @@ def instance(
     sender: SendingPeer = MODALITY,
     attributes: Mapping[str, str] | None = None,
 ) -> Instance:
-    """Return an image named `name`; other `content` under the same name is a conflict."""
+    """Return an image named `name`; other `content` under the same name is another version."""
     digest = sha256(content or name)
     return Instance(
         sop_instance_uid=derived_uid("test-instance", name),

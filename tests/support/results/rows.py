@@ -53,13 +53,13 @@ class Rows:
         for index in range(number):
             self._instance(study, uid, f"{uid}.{index + 1}", role, attributes)
 
-    def conflict(self, study: str, series: str, index: int) -> None:
-        self._instance(study, series, f"{series}.{index}", "SOURCE", {"modality": "CT"}, conflict=True)
+    def superseded(self, study: str, series: str, index: int) -> None:
+        self._instance(study, series, f"{series}.{index}", "SOURCE", {"modality": "CT"}, is_used=False)
 
     def _instance(
-        self, study: str, series: str, uid: str, role: str, attributes: Mapping[str, str], *, conflict: bool = False
+        self, study: str, series: str, uid: str, role: str, attributes: Mapping[str, str], *, is_used: bool = True
     ) -> None:
-        digest = hashlib.sha256(f"{uid}{conflict}".encode()).hexdigest()
+        digest = hashlib.sha256(f"{uid}{is_used}".encode()).hexdigest()
         self._add(
             instances,
             sop_instance_uid=uid,
@@ -71,7 +71,7 @@ class Rows:
             size_bytes=526336,
             object_key=digest,
             role=role,
-            conflict=conflict,
+            superseded_at=None if is_used else self.now,
             attributes=dict(attributes),
             received_at=self.now,
             calling_ae_title="CT1",

@@ -77,7 +77,7 @@ def _chest_ct(rows: Rows) -> None:
     rows.series(CHEST_CT, axial, 24, **described, series_description="Thorax 1.0 Br40", body_part_examined="CHEST")
     rows.series(CHEST_CT, lung, 24, **described, series_description="Thorax 1.0 Bl57", body_part_examined="CHEST")
     rows.series(CHEST_CT, f"{CHEST_CT}.9", 1, role="OWN_RESULT", modality="SR", series_description="AI report")
-    rows.conflict(CHEST_CT, axial, 3)
+    rows.superseded(CHEST_CT, axial, 3)
     rows.association(CHEST_CT, 480, 50)
     rows.event(CHEST_CT, 479, "received", "The first image arrived.")
     rows.event(CHEST_CT, 400, "state", "The study is COMPLETE. No new image for 60 s and no open association.")

@@ -20,11 +20,11 @@ _PREAMBLE_BYTES, _GROUP_LENGTH_BYTES = 132, 12
 
 @dataclass(frozen=True)
 class Kept:
-    """One row of the index with the data set of its file; `conflict`: it came after other bytes of the same UID."""
+    """One row of the index with the data set of its file; `is_used` until another version takes its place."""
 
     sop_instance_uid: str
     study_instance_uid: str
-    conflict: bool
+    is_used: bool
     data_set: bytes
 
 
@@ -39,7 +39,12 @@ def kept_by(node: Node, url: str = "", data_dir: Path | None = None) -> list[Kep
     with opened_database(url or f"sqlite:///{folder / 'node.sqlite'}") as database, database.read() as connection:
         rows = connection.execute(select(instances).order_by(instances.c.received_at)).all()
     return [
-        Kept(row.sop_instance_uid, row.study_instance_uid, row.conflict, data_set_of(spool.path(row.object_key)))
+        Kept(
+            row.sop_instance_uid,
+            row.study_instance_uid,
+            row.superseded_at is None,
+            data_set_of(spool.path(row.object_key)),
+        )
         for row in rows
     ]
 

@@ -17,6 +17,12 @@ def upgrade() -> None:
     op.add_column("instances", sa.Column("superseded_at", sa.DateTime(timezone=True), nullable=True))
     # Until now the first version stayed in use, whatever came later.
     op.execute("UPDATE instances SET superseded_at = received_at WHERE conflict")
+    op.drop_column("instances", "conflict")
+    in_use = sa.text("superseded_at IS NULL")
+    op.create_index(
+        "uq_instances_in_use", "instances", ["sop_instance_uid"], unique=True, sqlite_where=in_use,
+        postgresql_where=in_use,
+    )  # fmt: skip
     op.execute(
         "UPDATE results SET standing = 'SUPERSEDED' WHERE EXISTS (SELECT 1 FROM results AS later WHERE "
         "later.study_instance_uid = results.study_instance_uid AND later.route = results.route "
@@ -25,6 +31,9 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
+    op.drop_index("uq_instances_in_use", "instances")
+    op.add_column("instances", sa.Column("conflict", sa.Boolean(), nullable=False, server_default=sa.false()))
+    op.execute("UPDATE instances SET conflict = (superseded_at IS NOT NULL)")
     op.drop_column("instances", "superseded_at")
     op.drop_column("results", "standing_reason")
     op.drop_column("results", "standing")

@@ -1,0 +1,56 @@
+"""Two versions of one instance: what a correction is, and what only looks like one. Pure.
+
+A SOP Instance UID may come again with other bytes: corrected at its source, moved to another study, compressed by an
+archive, or replaced by somebody who should not. `docs/decisions/0015-corrections.md` says what becomes of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Set
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+
+class PixelVerdict(StrEnum):
+    """Whether two versions show the same picture, whatever their encoding."""
+
+    EQUAL = "EQUAL"
+    CHANGED = "CHANGED"
+    #: They were not compared, or one of them cannot be decoded.
+    UNKNOWN = "UNKNOWN"
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """What tells two versions apart beyond their encoding: keywords of top-level attributes, never values.
+
+    An attribute that has no keyword is named by its tag, ``(0019,1001)``.
+    """
+
+    keywords: tuple[str, ...] = ()
+    pixels: PixelVerdict = PixelVerdict.EQUAL
+
+    @property
+    def is_encoding_only(self) -> bool:
+        """Tell whether both say and show the same."""
+        return not self.keywords and self.pixels is PixelVerdict.EQUAL
+
+
+#: What nobody has looked at counts as changed: to analyse once more costs little, to miss a correction a patient.
+NOT_COMPARED = Difference(pixels=PixelVerdict.UNKNOWN)
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """How arrivals differ from the versions they would take the place of, by the sha256 of old and new, and the
+    studies in which those old versions are."""
+
+    differences: Mapping[tuple[str, str], Difference] = field(default_factory=dict)
+    studies: Set[str] = frozenset()
+
+    def of(self, old_sha256: str, new_sha256: str) -> Difference:
+        """Return how the new version differs from the old one."""
+        return self.differences.get((old_sha256, new_sha256), NOT_COMPARED)
+
+
+NOTHING_COMPARED = Comparison()
