@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Set
 from dataclasses import dataclass, field
 from enum import StrEnum
+from pathlib import Path
 
 
 class PixelVerdict(StrEnum):
@@ -34,6 +35,14 @@ class Difference:
     def is_encoding_only(self) -> bool:
         """Tell whether both say and show the same."""
         return not self.keywords and self.pixels is PixelVerdict.EQUAL
+
+
+@dataclass(frozen=True, slots=True)
+class FilePair:
+    """Where the version in use lies, and the one that may take its place."""
+
+    old: Path
+    new: Path
 
 
 #: What nobody has looked at counts as changed: to analyse once more costs little, to miss a correction a patient.

@@ -26,6 +26,7 @@ from dicom_node.end import VitalThread
 from dicom_node.headers.reader import NICE, HeaderReader
 from dicom_node.index.database import Database
 from dicom_node.index.timeline import record as record_event
+from dicom_node.ingest.versions import VersionComparer
 from dicom_node.receive.channel import Freed, RecordStored, Unavailable
 from dicom_node.receive.events import ReceiveEvent, ReceiveEvents
 from dicom_node.receive.journal_items import JournalItem, JournalReader, enter_objects, note_end, parts_owner
@@ -75,6 +76,7 @@ class JournalConsumer:
         self._parts_owner = parts_owner(receiver_id)
         self._items = JournalReader(journal.folder, spool, self._parts_owner)
         self._headers = HeaderReader()
+        self._versions = VersionComparer(database, spool)
         self._stopping = threading.Event()
         #: Settled, and free at the next synchronisation: slot and sequence.
         self._to_free: dict[int, int] = {}
@@ -96,6 +98,7 @@ class JournalConsumer:
         if self._thread.is_alive():
             self._thread.join(10)
         self._headers.close()
+        self._versions.close()
 
     # --- the thread ----------------------------------------------------------------------------------------------
 
@@ -223,8 +226,9 @@ class JournalConsumer:
     def _enter(self, batch: Sequence[ReceiveEvent], items: Sequence[JournalItem]) -> None:
         if not batch:
             return
+        comparison = self._versions.compare([item.instance for item in items if item.is_object])
         with self._database.write() as connection:
-            enter_objects(connection, self._receiver_id, items)
+            enter_objects(connection, self._receiver_id, items, comparison)
             for item in items:
                 if not item.is_object:
                     self._keep_request(connection, item.record, self._items.request(item))
