@@ -13,6 +13,7 @@ from pydicom import Dataset
 from pydicom.dataset import FileMetaDataset
 from pydicom.filewriter import dcmwrite
 from pydicom.uid import (
+    UID,
     ExplicitVRBigEndian,
     ExplicitVRLittleEndian,
     ImplicitVRLittleEndian,
@@ -42,7 +43,7 @@ def written(image: Dataset, path: Path, syntax: str = ExplicitVRLittleEndian) ->
     image.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
     if syntax in (JPEGLSLossless, RLELossless):
         image.compress(syntax, generate_instance_uid=False)
-    image.file_meta.TransferSyntaxUID = syntax
+    image.file_meta.TransferSyntaxUID = UID(syntax)
     buffer = io.BytesIO()
     little, implicit = syntax != ExplicitVRBigEndian, syntax == ImplicitVRLittleEndian
     dcmwrite(buffer, image, enforce_file_format=True, little_endian=little, implicit_vr=implicit)
@@ -87,10 +88,14 @@ def test_what_means_the_same_is_no_difference(
     assert differ(image, change, tmp_path) == Difference()
 
 
+def renamed(image: Dataset) -> None:
+    image.PatientID, image.PatientName = "NEW", "New"
+
+
 @pytest.mark.parametrize(
     ("change", "keywords"),
     [
-        (lambda i: (setattr(i, "PatientID", "NEW"), setattr(i, "PatientName", "New")), ("PatientID", "PatientName")),
+        (renamed, ("PatientID", "PatientName")),
         (lambda i: setattr(i, "PatientAge", "003Y"), ("PatientAge",)),
         (lambda i: i.pop("PatientID"), ("PatientID",)),
         (lambda i: setattr(i, "SpecificCharacterSet", "ISO_IR 101"), ()),
