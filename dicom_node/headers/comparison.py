@@ -7,6 +7,7 @@ the archive's own marks. Runs in a process with limits, for both files come from
 from __future__ import annotations
 
 from itertools import zip_longest
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,7 @@ from pydicom.pixels.utils import iter_pixels
 from pydicom.tag import BaseTag, Tag
 from pydicom.uid import UID
 
-from dicom_node.core.versions import Difference, FilePair, PixelVerdict
+from dicom_node.core.versions import Difference, PixelVerdict
 from dicom_node.headers.sound import READ_ERRORS
 from dicom_node.logs import quiet_third_parties
 
@@ -39,12 +40,12 @@ _MOST_DECODED_BYTES = 256 << 20
 _FAILURES = (*READ_ERRORS, OSError, MemoryError)
 
 
-def compare(pair: FilePair) -> Difference | None:
-    """Return in what the new file differs from the old one, `None` where one of them cannot be read."""
+def compare(pair: tuple[Path, Path]) -> Difference | None:
+    """Return in what the second file differs from the first, `None` where one of them cannot be read."""
     quiet_third_parties()
     try:
-        is_large = max(path.stat().st_size for path in (pair.old, pair.new)) > _MOST_DECODED_BYTES
-        old, new = (dcmread(path, stop_before_pixels=is_large) for path in (pair.old, pair.new))
+        is_large = max(path.stat().st_size for path in pair) > _MOST_DECODED_BYTES
+        old, new = (dcmread(path, stop_before_pixels=is_large) for path in pair)
         pixels = PixelVerdict.UNKNOWN if is_large else pixel_verdict(old, new)
         return Difference(tuple(changed_attributes(old, new)), pixels)
     except _FAILURES:

@@ -19,10 +19,12 @@ from pydicom.filebase import DicomBytesIO
 from pydicom.filereader import read_file_meta_info
 from pydicom.filewriter import write_file_meta_info
 from pydicom.uid import UID
+from sqlalchemy import Connection
 
 from dicom_node.core.entities import Instance, SendingPeer
 from dicom_node.core.errors import IndexUnavailable, RefusedObject, SpoolUnavailable, StoreStatus
 from dicom_node.core.uids import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME, is_valid_uid
+from dicom_node.core.versions import Comparison
 from dicom_node.headers.header import Header, read_header
 from dicom_node.index.arrivals import UNKNOWN_SENDER, add_instance, known_object_keys, open_association
 from dicom_node.index.database import Database
@@ -156,11 +158,13 @@ class Intake:
             raise SpoolUnavailable("Less disk is free than node.min_free_mb; free space below node.data_dir.")
 
     def _enter(self, instance: Instance, association_id: str | None) -> None:
-        comparison = self._versions.compare([instance])
-        with self._database.write() as connection:
+        def enter(connection: Connection, comparison: Comparison) -> Added:
             added = add_instance(connection, instance, comparison)
             if association_id is not None:
                 open_association(connection, association_id, self._receiver_id, [instance])
+            return added
+
+        added = self._versions.enter(enter)
         if added is not Added.NEW:
             _log.info(
                 "known instance came again", extra={"sop_instance": instance.sop_instance_uid, "was": added.value}

@@ -1,24 +1,29 @@
-"""How arrivals differ from the versions of the same instances that are in use: looked at before they are entered."""
+"""Arrivals are entered; where they are other versions of what is in use, the two are compared first."""
 
 from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Sequence
-from typing import cast
+from collections.abc import Callable
+from dataclasses import replace
+from typing import TypeVar, cast
 
-from dicom_node.core.entities import Instance
+from sqlalchemy import Connection
+
 from dicom_node.core.errors import InferenceError, WorkerDied
-from dicom_node.core.versions import NOT_COMPARED, NOTHING_COMPARED, Comparison, Difference, FilePair
+from dicom_node.core.versions import NOT_COMPARED, Comparison, Difference, NotYetCompared, StoredVersion
 from dicom_node.index.database import Database
-from dicom_node.index.versions import versions_of
 from dicom_node.sandbox.host import Sandbox
 from dicom_node.storage.spool import Spool
 
-#: For one pair; and for all of a batch, after which the rest counts as changed: nobody else need wait any longer.
+#: For one pair; and for all that are entered together, after which the rest counts as changed: others wait as well.
 _TIME_LIMIT_S, _BATCH_LIMIT_S = 20.0, 60.0
 _MEMORY_LIMIT_MB = 4096
+#: Versions that come together are compared one after the other; more of one instance count as changed.
+_ROUNDS = 4
 _log = logging.getLogger(__name__)
+
+Result = TypeVar("Result")
 
 
 class VersionComparer:
@@ -31,41 +36,33 @@ class VersionComparer:
             "dicom_node.headers.comparison:compare", time_limit_s=_TIME_LIMIT_S, memory_limit_mb=_MEMORY_LIMIT_MB
         )
 
-    def compare(self, arrivals: Sequence[Instance]) -> Comparison:
-        """Hold arrivals, whose files are in the spool, against what is in use. Raises `IndexUnavailable`.
+    def enter(self, enter: Callable[[Connection, Comparison], Result]) -> Result:
+        """Call `enter` in a transaction, and again with what it asks for: see `index.arrivals.add_instances`.
 
-        Costs one look into the index where nothing is known under other bytes, which is nearly always. It is made
-        outside the transaction that enters the arrivals, which must not wait for a codec; should another version come
-        between the two, the arrival counts as changed.
+        What is new or a duplicate, nearly everything, costs nothing more. A comparison is made between two attempts,
+        for no transaction may wait for a codec. Raises `IndexUnavailable`.
         """
-        if not arrivals:
-            return NOTHING_COMPARED
-        with self._database.read() as connection:
-            known = versions_of(connection, [arrival.sop_instance_uid for arrival in arrivals])
-        in_use = {uid: version for uid, versions in known.items() if (version := versions.in_use) is not None}
-        keys = {uid: (version.sha256, version.object_key) for uid, version in in_use.items()}
-        differences: dict[tuple[str, str], Difference] = {}
-        until = time.monotonic() + _BATCH_LIMIT_S
-        for arrival in arrivals:
-            new = (arrival.sha256, arrival.object_key)
-            old = keys.setdefault(arrival.sop_instance_uid, new)
-            if old[0] != new[0]:
-                difference = self._difference(old[1], new[1], until)
-                differences[old[0], new[0]] = difference
-                if not difference.is_encoding_only:
-                    keys[arrival.sop_instance_uid] = new
-        if not known:
-            return NOTHING_COMPARED
-        return Comparison(differences, frozenset(version.study_instance_uid for version in in_use.values()))
+        comparison, until = Comparison(asks=True), time.monotonic() + _BATCH_LIMIT_S
+        for _ in range(_ROUNDS):
+            try:
+                with self._database.write() as connection:
+                    return enter(connection, comparison)
+            except NotYetCompared as asked:
+                found = {(old.sha256, new.sha256): self._difference(old, new, until) for old, new in asked.pairs}
+                studies = comparison.studies | asked.studies
+                comparison = replace(comparison, differences={**comparison.differences, **found}, studies=studies)
+        with self._database.write() as connection:
+            return enter(connection, replace(comparison, asks=False))
 
-    def _difference(self, old_key: str, new_key: str, until: float) -> Difference:
+    def _difference(self, old: StoredVersion, new: StoredVersion, until: float) -> Difference:
         if time.monotonic() > until:
             return NOT_COMPARED
+        pair = (self._spool.path(old.object_key), self._spool.path(new.object_key))
         try:
-            pair = FilePair(self._spool.path(old_key), self._spool.path(new_key))
             found = cast("Difference | None", self._sandbox.run(pair))
         except (WorkerDied, InferenceError) as error:
-            _log.warning("two versions of an image cannot be compared", extra={"why": str(error), "object": new_key})
+            extra = {"why": str(error), "object": new.object_key}
+            _log.warning("two versions of an instance cannot be compared", extra=extra)
             return NOT_COMPARED
         return NOT_COMPARED if found is None else found
 

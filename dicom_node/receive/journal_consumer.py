@@ -22,6 +22,7 @@ from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
 
 from dicom_node.core.errors import IndexUnavailable, SpoolUnavailable
+from dicom_node.core.versions import Comparison
 from dicom_node.end import VitalThread
 from dicom_node.headers.reader import NICE, HeaderReader
 from dicom_node.index.database import Database
@@ -226,14 +227,16 @@ class JournalConsumer:
     def _enter(self, batch: Sequence[ReceiveEvent], items: Sequence[JournalItem]) -> None:
         if not batch:
             return
-        comparison = self._versions.compare([item.instance for item in items if item.is_object])
-        with self._database.write() as connection:
+
+        def enter(connection: Connection, comparison: Comparison) -> None:
             enter_objects(connection, self._receiver_id, items, comparison)
             for item in items:
                 if not item.is_object:
                     self._keep_request(connection, item.record, self._items.request(item))
             for event in batch:
                 note_end(connection, self._receiver_id, event)
+
+        self._versions.enter(enter)
 
     def _set_unavailable(self, reason: str) -> None:
         if reason == self._unavailable_reason:

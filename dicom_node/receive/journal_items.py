@@ -45,11 +45,6 @@ class JournalItem:
         return self.record.kind is not RecordKind.COMMITMENT
 
     @property
-    def instance(self) -> Instance:
-        """What of it goes into the index, once its header was read."""
-        return _instance(self)
-
-    @property
     def object_key(self) -> str:
         """Where its content lies in the spool, or will."""
         return object_key(self.record.sha256, ".dcm")
@@ -120,7 +115,7 @@ def enter_objects(
     """Enter objects in the order in which they came, and note which associations carry their studies; `comparison` says
     in what they differ from the versions in use."""
     objects = [item for item in items if item.is_object]
-    instances = [item.instance for item in objects]
+    instances = [_instance(item) for item in objects]
     if instances:
         add_instances(connection, instances, comparison)
     carried: dict[tuple[str, str], list[Instance]] = {}

@@ -21,7 +21,7 @@ from pydicom.uid import (
     RLELossless,
 )
 
-from dicom_node.core.versions import Difference, FilePair, PixelVerdict
+from dicom_node.core.versions import Difference, PixelVerdict
 from dicom_node.headers.comparison import compare
 from tests.support.studies.data_factories import small_chest_ct
 
@@ -54,7 +54,7 @@ def written(image: Dataset, path: Path, syntax: str = ExplicitVRLittleEndian) ->
 def differ(image: Dataset, change: Callable[[Dataset], object], folder: Path) -> Difference | None:
     other = copy.deepcopy(image)
     change(other)
-    return compare(FilePair(written(image, folder / "old"), written(other, folder / "new")))
+    return compare((written(image, folder / "old"), written(other, folder / "new")))
 
 
 @pytest.mark.parametrize("syntax", [JPEGLSLossless, RLELossless, ImplicitVRLittleEndian])
@@ -62,7 +62,7 @@ def test_another_encoding_is_no_difference(image: Dataset, syntax: str, tmp_path
     del image[0x00190010], image[0x00191001]  # without VR nobody can tell a private text from bytes
     old, new = written(image, tmp_path / "old"), written(image, tmp_path / "new", syntax)
     assert old.read_bytes() != new.read_bytes()
-    found = compare(FilePair(old, new))
+    found = compare((old, new))
     assert found == Difference()
     assert found.is_encoding_only
 
@@ -116,7 +116,7 @@ def test_a_name_whose_bytes_stay_and_whose_character_set_changes_is_another_name
     old = written(image, tmp_path / "old")
     raw = old.read_bytes().replace(b"ISO_IR 100", b"ISO_IR 144")
     (tmp_path / "new").write_bytes(raw)
-    assert compare(FilePair(old, tmp_path / "new")) == Difference(("PatientName",))
+    assert compare((old, tmp_path / "new")) == Difference(("PatientName",))
 
 
 def other_pixels(image: Dataset) -> None:
@@ -127,7 +127,7 @@ def other_pixels(image: Dataset) -> None:
 def test_other_pixels_are_seen_in_every_encoding(image: Dataset, syntax: str, tmp_path: Path) -> None:
     other = copy.deepcopy(image)
     other_pixels(other)
-    pair = FilePair(written(image, tmp_path / "old"), written(other, tmp_path / "new", syntax))
+    pair = (written(image, tmp_path / "old"), written(other, tmp_path / "new", syntax))
     assert compare(pair) == Difference(pixels=CHANGED)
 
 
@@ -151,5 +151,5 @@ def test_pixels_that_nobody_can_decode_are_unknown(image: Dataset, tmp_path: Pat
 def test_a_file_that_cannot_be_read_is_not_compared(image: Dataset, tmp_path: Path) -> None:
     old = written(image, tmp_path / "old")
     (tmp_path / "new").write_bytes(b"no DICOM file")
-    assert compare(FilePair(old, tmp_path / "new")) is None
-    assert compare(FilePair(old, tmp_path / "missing")) is None
+    assert compare((old, tmp_path / "new")) is None
+    assert compare((old, tmp_path / "missing")) is None
