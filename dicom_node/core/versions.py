@@ -41,16 +41,36 @@ NOT_COMPARED = Difference(pixels=PixelVerdict.UNKNOWN)
 
 
 @dataclass(frozen=True, slots=True)
+class StoredVersion:
+    """Which content it is, and by which key its bytes are found."""
+
+    sha256: str
+    object_key: str
+
+
+class NotYetCompared(Exception):
+    """Versions must be compared before they can be entered: `pairs` of old and new; the old ones are in `studies`."""
+
+    def __init__(self, pairs: Set[tuple[StoredVersion, StoredVersion]], studies: Set[str]) -> None:
+        super().__init__(f"{len(pairs)} pairs of versions are not compared yet.")
+        self.pairs, self.studies = pairs, studies
+
+
+@dataclass(frozen=True, slots=True)
 class Comparison:
     """How arrivals differ from the versions they would take the place of, by the sha256 of old and new, and the
-    studies in which those old versions are."""
+    studies in which those old versions are.
+
+    What it lacks is asked for (`NotYetCompared`), or counts as changed where it does not ask.
+    """
 
     differences: Mapping[tuple[str, str], Difference] = field(default_factory=dict)
     studies: Set[str] = frozenset()
+    asks: bool = False
 
-    def of(self, old_sha256: str, new_sha256: str) -> Difference:
-        """Return how the new version differs from the old one."""
-        return self.differences.get((old_sha256, new_sha256), NOT_COMPARED)
+    def of(self, old_sha256: str, new_sha256: str) -> Difference | None:
+        """Return how the new version differs from the old one, `None` where nobody has compared them."""
+        return self.differences.get((old_sha256, new_sha256))
 
 
 NOTHING_COMPARED = Comparison()

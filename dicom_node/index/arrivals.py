@@ -7,7 +7,7 @@ from collections.abc import Collection, Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, and_, insert, or_, select, update
+from sqlalchemy import Connection, Row, and_, insert, or_, select, update
 
 from dicom_node.core.entities import Instance, InstanceRole, SendingPeer, StudyState
 from dicom_node.core.principal import NODE
@@ -26,7 +26,16 @@ from dicom_node.index.database import insert_of
 from dicom_node.index.tables import artifacts, associations, instances, jobs, studies
 from dicom_node.index.timeline import record
 from dicom_node.index.transitions import Change, insert_studies, move_study, supersede_waiting_jobs
-from dicom_node.index.versions import IS_SOURCE, Added, Verdict, Versions, save_places, versions_of
+from dicom_node.index.versions import (
+    IS_SOURCE,
+    Added,
+    Verdict,
+    Versions,
+    in_use_of,
+    require_compared,
+    save_places,
+    versions_of,
+)
 
 #: Stands for a sender nobody remembers: the object was found in the spool after a crash.
 UNKNOWN_SENDER = SendingPeer("", "", "")
@@ -43,23 +52,28 @@ def add_instances(
     """Enter durable objects in the order in which they came; idempotent. Return what each of them was.
 
     A source image that comes late, and one that corrects another, opens the next revision of every study it changes.
-    `comparison` says in what arrivals differ from what is there; what was not compared counts as changed. A handful of
-    statements, however many they are.
+    `comparison` says in what arrivals differ from what is there. A handful of statements, however many they are.
+    Raises `NotYetCompared` where the comparison asks for what it lacks.
     """
     standing = _lock_studies(connection, arrivals, comparison.studies)
-    known = versions_of(connection, [instance.sop_instance_uid for instance in arrivals])
+    in_use = in_use_of(connection, [instance.sop_instance_uid for instance in arrivals])
+    others = {uid for one in arrivals if (uid := one.sop_instance_uid) in in_use and one.sha256 != in_use[uid].sha256}
+    known = versions_of(connection, others) if others else {}
     own = _own_results(connection, arrivals)
     news: defaultdict[str, StudyNews] = defaultdict(StudyNews)
     verdicts: list[Added] = []
     for instance in arrivals:
+        if instance.sop_instance_uid in in_use and instance.sop_instance_uid not in others:
+            _remember_sender(connection, in_use[instance.sop_instance_uid], instance.sender)
+            verdicts.append(Added.DUPLICATE)
+            continue
         role = InstanceRole.OWN_RESULT if instance.sop_instance_uid in own else instance.role
         versions = known.setdefault(instance.sop_instance_uid, Versions())
         verdict = versions.enter(instance, role, comparison)
         verdicts.append(verdict.added)
-        if verdict.added is Added.DUPLICATE:
-            _remember_sender(connection, versions, instance)
-        else:
+        if verdict.added is not Added.DUPLICATE:
             _sort(news, instance, role, verdict)
+    require_compared(known.values(), comparison)
     standing |= _hold(connection, news.keys() - standing.keys())
     with_images = {uid for uid, of_study in news.items() if of_study.images and _has_images(connection, uid)}
     _save(connection, list(known.values()))
@@ -120,11 +134,9 @@ def _save(connection: Connection, known: Sequence[Versions]) -> None:
         connection.execute(insert(instances), rows)
 
 
-def _remember_sender(connection: Connection, versions: Versions, instance: Instance) -> None:
-    known = next(version for version in versions.all if version.sha256 == instance.sha256)
-    if known.id is not None and known.sender.calling_ae_title == "" and instance.sender != UNKNOWN_SENDER:
-        columns = _sender_columns(instance.sender)
-        connection.execute(update(instances).where(instances.c.id == known.id).values(**columns))
+def _remember_sender(connection: Connection, version: Row[Any], sender: SendingPeer) -> None:
+    if version.calling_ae_title == "" and sender != UNKNOWN_SENDER:
+        connection.execute(update(instances).where(instances.c.id == version.id).values(**_sender_columns(sender)))
 
 
 def _row(instance: Instance) -> dict[str, object]:

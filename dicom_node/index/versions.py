@@ -14,7 +14,7 @@ from typing import Any
 from sqlalchemy import Column, Connection, Row, and_, bindparam, select, update
 
 from dicom_node.core.entities import Instance, InstanceRole, SendingPeer
-from dicom_node.core.versions import Comparison, Difference
+from dicom_node.core.versions import NOT_COMPARED, Comparison, Difference, NotYetCompared, StoredVersion
 from dicom_node.index.tables import instances
 
 #: The version of an instance that is read; and those of them that are images, not results or evidence.
@@ -70,11 +70,12 @@ class Verdict:
 @dataclass(slots=True)
 class Versions:
     """All versions of one SOP Instance UID. `fresh` are those that the index has not yet, with what they came from;
-    `moved` those that it has and that are in use no more, or again."""
+    `moved` those that it has and that are in use no more, or again; `uncompared` are pairs nobody has looked at."""
 
     all: list[Version] = field(default_factory=list)
     fresh: list[tuple[Instance, Version]] = field(default_factory=list)
     moved: list[Version] = field(default_factory=list)
+    uncompared: list[tuple[Version, Instance]] = field(default_factory=list)
 
     @property
     def in_use(self) -> Version | None:
@@ -105,7 +106,10 @@ class Versions:
             return Verdict(Added.DUPLICATE)
         if self._is_overtaken(arrival, known) or (old.role is InstanceRole.SOURCE and role is not old.role):
             return Verdict(Added.NOT_USED if known is None else Added.DUPLICATE)
-        difference = _with_place(comparison.of(old.sha256, arrival.sha256), old, arrival)
+        compared = comparison.of(old.sha256, arrival.sha256)
+        if compared is None:
+            self.uncompared.append((old, arrival))
+        difference = _with_place(compared or NOT_COMPARED, old, arrival)
         if difference.is_encoding_only:
             return Verdict(Added.OTHER_ENCODING if known is None else Added.DUPLICATE)
         return Verdict(Added.CORRECTION, old, difference)
@@ -123,6 +127,28 @@ class Versions:
         if old is not None:
             old.superseded_at = at
             self.moved.append(old)
+
+
+def in_use_of(connection: Connection, sop_instance_uids: Collection[str]) -> dict[str, Row[Any]]:
+    """Return, by SOP Instance UID, what tells whether an arrival is the version in use: no more, for nearly all are."""
+    columns: tuple[Column[Any], ...] = (
+        instances.c.id, instances.c.sop_instance_uid, instances.c.sha256, instances.c.calling_ae_title,
+    )  # fmt: skip
+    query = select(*columns).where(instances.c.sop_instance_uid.in_(set(sop_instance_uids)), IN_USE)
+    return {row.sop_instance_uid: row for row in connection.execute(query)}
+
+
+def require_compared(known: Collection[Versions], comparison: Comparison) -> None:
+    """Raise `NotYetCompared` where a comparison that asks lacks a pair."""
+    pairs = [pair for versions in known for pair in versions.uncompared]
+    if pairs and comparison.asks:
+        raise NotYetCompared(
+            {
+                (StoredVersion(old.sha256, old.object_key), StoredVersion(new.sha256, new.object_key))
+                for old, new in pairs
+            },
+            {old.study_instance_uid for old, _ in pairs},
+        )
 
 
 def versions_of(connection: Connection, sop_instance_uids: Collection[str]) -> dict[str, Versions]:

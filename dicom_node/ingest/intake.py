@@ -19,13 +19,17 @@ from pydicom.filebase import DicomBytesIO
 from pydicom.filereader import read_file_meta_info
 from pydicom.filewriter import write_file_meta_info
 from pydicom.uid import UID
+from sqlalchemy import Connection
 
 from dicom_node.core.entities import Instance, SendingPeer
 from dicom_node.core.errors import IndexUnavailable, RefusedObject, SpoolUnavailable, StoreStatus
 from dicom_node.core.uids import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME, is_valid_uid
+from dicom_node.core.versions import Comparison
 from dicom_node.headers.header import Header, read_header
 from dicom_node.index.arrivals import UNKNOWN_SENDER, add_instance, known_object_keys, open_association
 from dicom_node.index.database import Database
+from dicom_node.index.versions import Added
+from dicom_node.ingest.versions import VersionComparer
 from dicom_node.storage.spool import Buffer, Spool, SpoolPart, StoredObject
 
 _PREAMBLE = b"\0" * 128 + b"DICM"  # never the sender's: a preamble can hide another file type (CVE-2019-11687)
@@ -76,6 +80,7 @@ class Intake:
         self._spool = spool
         self._limits = limits
         self._receiver_id = receiver_id
+        self._versions = VersionComparer(database, spool)
 
     def store(self, received: Received) -> StoreStatus:
         """Store one object; the status is final: SUCCESS means durable and indexed (PS3.4 Annex B).
@@ -120,12 +125,14 @@ class Intake:
 
     def adopt_orphans(self, older_than: datetime) -> int:
         """Index every durable object that has no row (a crash fell between the two); return how many."""
-        count = 0
+        orphans: list[str] = []
         for keys in _batches(self._spool.keys(".dcm")):
             with self._database.read() as connection:
                 known = known_object_keys(connection, keys)
-            count += sum(self._adopt(key, older_than) for key in keys if key not in known)
-        return count
+            orphans += [key for key in keys if key not in known]
+        # In the order in which they were written: of two versions of an instance the later one is the one in use.
+        orphans.sort(key=lambda key: (self._spool.path(key).stat().st_mtime_ns, key))
+        return sum(self._adopt(key, older_than) for key in orphans)
 
     def _adopt(self, key: str, older_than: datetime) -> bool:
         path = self._spool.path(key)
@@ -151,10 +158,13 @@ class Intake:
             raise SpoolUnavailable("Less disk is free than node.min_free_mb; free space below node.data_dir.")
 
     def _enter(self, instance: Instance, association_id: str | None) -> None:
-        with self._database.write() as connection:
-            added = add_instance(connection, instance)
+        def enter(connection: Connection, comparison: Comparison) -> Added:
+            added = add_instance(connection, instance, comparison)
             if association_id is not None:
                 open_association(connection, association_id, self._receiver_id, [instance])
+            return added
+
+        added = self._versions.enter(enter)
         if added is not Added.NEW:
             _log.info(
                 "known instance came again", extra={"sop_instance": instance.sop_instance_uid, "was": added.value}

@@ -22,10 +22,12 @@ from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
 
 from dicom_node.core.errors import IndexUnavailable, SpoolUnavailable
+from dicom_node.core.versions import Comparison
 from dicom_node.end import VitalThread
 from dicom_node.headers.reader import NICE, HeaderReader
 from dicom_node.index.database import Database
 from dicom_node.index.timeline import record as record_event
+from dicom_node.ingest.versions import VersionComparer
 from dicom_node.receive.channel import Freed, RecordStored, Unavailable
 from dicom_node.receive.events import ReceiveEvent, ReceiveEvents
 from dicom_node.receive.journal_items import JournalItem, JournalReader, enter_objects, note_end, parts_owner
@@ -75,6 +77,7 @@ class JournalConsumer:
         self._parts_owner = parts_owner(receiver_id)
         self._items = JournalReader(journal.folder, spool, self._parts_owner)
         self._headers = HeaderReader()
+        self._versions = VersionComparer(database, spool)
         self._stopping = threading.Event()
         #: Settled, and free at the next synchronisation: slot and sequence.
         self._to_free: dict[int, int] = {}
@@ -96,6 +99,7 @@ class JournalConsumer:
         if self._thread.is_alive():
             self._thread.join(10)
         self._headers.close()
+        self._versions.close()
 
     # --- the thread ----------------------------------------------------------------------------------------------
 
@@ -223,13 +227,16 @@ class JournalConsumer:
     def _enter(self, batch: Sequence[ReceiveEvent], items: Sequence[JournalItem]) -> None:
         if not batch:
             return
-        with self._database.write() as connection:
-            enter_objects(connection, self._receiver_id, items)
+
+        def enter(connection: Connection, comparison: Comparison) -> None:
+            enter_objects(connection, self._receiver_id, items, comparison)
             for item in items:
                 if not item.is_object:
                     self._keep_request(connection, item.record, self._items.request(item))
             for event in batch:
                 note_end(connection, self._receiver_id, event)
+
+        self._versions.enter(enter)
 
     def _set_unavailable(self, reason: str) -> None:
         if reason == self._unavailable_reason:

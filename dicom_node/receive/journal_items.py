@@ -13,6 +13,7 @@ from pathlib import Path
 from sqlalchemy import Connection
 
 from dicom_node.core.entities import Instance, InstanceRole, SendingPeer
+from dicom_node.core.versions import NOTHING_COMPARED, Comparison
 from dicom_node.headers.header import Header
 from dicom_node.headers.reader import Encoded, Unreadable
 from dicom_node.index.arrivals import add_instances, close_association, forget_lost_associations, open_association
@@ -108,12 +109,15 @@ class JournalReader:
 # --- the rows of a batch -------------------------------------------------------------------------------------------
 
 
-def enter_objects(connection: Connection, receiver_id: str, items: Sequence[JournalItem]) -> None:
-    """Enter objects in the order in which they came, and note which associations carry their studies."""
+def enter_objects(
+    connection: Connection, receiver_id: str, items: Sequence[JournalItem], comparison: Comparison = NOTHING_COMPARED
+) -> None:
+    """Enter objects in the order in which they came, and note which associations carry their studies; `comparison` says
+    in what they differ from the versions in use."""
     objects = [item for item in items if item.is_object]
     instances = [_instance(item) for item in objects]
     if instances:
-        add_instances(connection, instances)
+        add_instances(connection, instances, comparison)
     carried: dict[tuple[str, str], list[Instance]] = {}
     for item, instance in zip(objects, instances, strict=True):
         if isinstance(item.header, Unreadable):

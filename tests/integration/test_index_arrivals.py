@@ -23,13 +23,14 @@ from dicom_node.core.errors import IndexUnavailable, SettingsError
 from dicom_node.core.uids import derived_uid
 from dicom_node.index import arrivals as intake
 from dicom_node.index import jobs
-from dicom_node.index.arrivals import UNKNOWN_SENDER, Added
+from dicom_node.index.arrivals import UNKNOWN_SENDER
 from dicom_node.index.database import SCHEMA_HEAD, Database
 from dicom_node.index.results import save_result
 from dicom_node.index.studies import arrivals, load_study
 from dicom_node.index.tables import artifacts, deliveries, events, instances, metadata, studies
 from dicom_node.index.tables import jobs as jobs_table
 from dicom_node.index.transitions import Change, move_study
+from dicom_node.index.versions import Added
 from dicom_node.index.views import study as study_views
 from tests.support.results.arrivals import (
     STUDY,

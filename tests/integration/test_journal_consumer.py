@@ -124,6 +124,24 @@ def test_records_become_files_and_rows_and_their_slots_are_free_again(bench: Ben
     assert list((bench.folder / "spool" / "incoming").iterdir()) == []
 
 
+def test_versions_that_come_in_one_batch_are_compared_each_with_the_one_before(bench: Bench) -> None:
+    image = small_chest_ct()[0][0]
+    sent = [encoded(image)]
+    image.PatientID = "CORRECTED"
+    sent.append(encoded(image))
+    image.RetrieveAETitle = "ARCHIVE"  # says where it is kept, nothing else
+    sent.append(encoded(image))
+    for data_set in sent:
+        bench.events.put(bench.write(data_set))
+    bench.consumer.start()
+    bench.wait()
+    assert [row.superseded_at is None for row in bench.rows()] == [False, True, False]  # type: ignore[attr-defined]
+    with bench.index.read() as connection:
+        told = {row.kind: row.text for row in connection.execute(select(events))}
+    assert told["corrected"] == "1 image came again, corrected, sent by CT1 at 10.0.0.1. Changed: PatientID."
+    assert told["encoded"].startswith("1 object came again in another encoding")
+
+
 def test_a_study_is_not_complete_while_an_object_of_it_is_in_a_slot(bench: Bench, images: list[bytes]) -> None:
     event = bench.write(images[0])
     bench.events.put(event)
