@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import time
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -33,6 +32,7 @@ from dicom_node.storage.journal import (
     copy_payload,
     read_payload,
     set_aside,
+    slot_path,
     was_acknowledged,
 )
 from dicom_node.storage.spool import Spool, object_key
@@ -112,7 +112,8 @@ class JournalReader:
 
     def set_aside(self, slot: int, record: Record | None) -> LostRecord:
         """Keep a copy of a slot that is damaged, and say what is known of it. Raises `OSError`."""
-        sequence = record.sequence if record is not None else time.time_ns()
+        # Tried again, it is the same copy.
+        sequence = record.sequence if record is not None else slot_path(self._journal, slot).stat().st_mtime_ns
         kept = set_aside(self._journal, slot, f"{slot:04d}-{sequence}.slot")
         if record is not None:
             acknowledged = was_acknowledged(self._journal, slot, record)
