@@ -150,6 +150,16 @@ def run_again_if_whole(connection: Connection, study_instance_uid: str, now: dat
         queue_again(connection, row, turn_at(Priority(row.priority), now), Change(now))
 
 
+def forget_records(connection: Connection, receiver_id: str, names_left: Collection[str]) -> None:
+    """Forget damaged records of a receiver whose copies somebody has looked at and removed."""
+    mine = and_(
+        damaged_objects.c.kind == DamagedKind.RECORD,
+        damaged_objects.c.object_key.startswith(f"{receiver_id}/", autoescape=True),
+        damaged_objects.c.object_key.not_in([f"{receiver_id}/{name}" for name in names_left]),
+    )
+    connection.execute(delete(damaged_objects).where(mine))
+
+
 def lacks_records(connection: Connection, study_instance_uid: str) -> bool:
     """Tell whether images of the study were damaged before they were filed, and have not come again."""
     mine = and_(

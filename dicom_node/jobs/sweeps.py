@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Protocol
 
@@ -18,6 +18,7 @@ from dicom_node.core.entities import Route, Study, StudyState
 from dicom_node.core.errors import IndexUnavailable
 from dicom_node.core.priority import Priority, priority_of
 from dicom_node.core.routing import RouteDecision, decide
+from dicom_node.index.damage import lacks_records
 from dicom_node.index.database import Database
 from dicom_node.index.studies import (
     NewJob,
@@ -33,6 +34,7 @@ from dicom_node.index.transitions import Change, move_study
 #: A study that no route wants is called complete after this long.
 DEFAULT_QUIET_S = 30.0
 DEFAULT_MAX_WAIT_S = 7200.0
+_LACKING = "An image was damaged before it was filed, so the study is not complete."
 _log = logging.getLogger(__name__)
 
 
@@ -90,9 +92,12 @@ class CompletenessSweep:
         matched = [route for route in self.routes if decisions[route.name].matched]
         seen = arrivals(connection, study)
         cut = routes_with_jobs(connection, study)
+        lacking = lacks_records(connection, uid)
         due: list[NewJob] = []
         for route in matched:
             verdict = judge(seen, route.quiet_period_s, route.max_wait_s, now)
+            if lacking:
+                verdict = replace(verdict, partial=True, reason=f"{verdict.reason} {_LACKING}")
             if route.name not in cut and verdict.ready:
                 due.append(_job(route, decisions[route.name], verdict, priority_of(study, route.priority)))
         add_jobs(connection, study, due, now)

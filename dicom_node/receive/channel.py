@@ -44,7 +44,8 @@ class AcceptorFailed:
 
 @dataclass(frozen=True, slots=True)
 class RecordStored:
-    """A record is in a slot. `found`: by the scan at a start, so it may be cut off and its payload is checked."""
+    """A record is in a slot. `found`: by the scan at a start, so it may be cut off; the sequence number is
+    `journal.UNREADABLE` where no head could be read."""
 
     slot: int
     sequence: int

@@ -25,13 +25,29 @@ from dicom_node.core.errors import IndexUnavailable, SpoolUnavailable
 from dicom_node.core.versions import Comparison
 from dicom_node.end import VitalThread
 from dicom_node.headers.reader import NICE, HeaderReader
+from dicom_node.index.damage import DamagedKind, DamagedObject, note_damaged
 from dicom_node.index.database import Database
 from dicom_node.index.timeline import record as record_event
 from dicom_node.ingest.versions import VersionComparer
 from dicom_node.receive.channel import Freed, RecordStored, Unavailable
 from dicom_node.receive.events import ReceiveEvent, ReceiveEvents
-from dicom_node.receive.journal_items import JournalItem, JournalReader, enter_objects, note_end, parts_owner
-from dicom_node.storage.journal import Record, free_slot, read_record
+from dicom_node.receive.journal_items import (
+    JournalItem,
+    JournalReader,
+    LostRecord,
+    enter_objects,
+    note_end,
+    parts_owner,
+)
+from dicom_node.storage.journal import (
+    UNREADABLE,
+    Acknowledged,
+    Record,
+    free_slot,
+    is_free,
+    read_record,
+    was_acknowledged,
+)
 from dicom_node.storage.spool import Spool
 
 _BATCH = 128
@@ -83,6 +99,8 @@ class JournalConsumer:
         self._to_free: dict[int, int] = {}
         #: What could not be filed, each for a reason of its own; its slots stay, and its studies incomplete.
         self._aside: set[RecordStored] = set()
+        #: Slots that could not be read at a start.
+        self._given_up: set[int] = set()
         self._unavailable_reason = ""
         self._thread = VitalThread(self._run, "consumer")
 
@@ -202,18 +220,53 @@ class JournalConsumer:
                 item.part = None
 
     def _load(self, event: RecordStored) -> JournalItem | None:
-        """Return the record; `None` when it has settled before, or was cut off (and so never acknowledged)."""
+        """Return the record; `None` when it has settled before, was cut off, or is damaged."""
         if self._to_free.get(event.slot) == event.sequence:
             return None
         record = read_record(self._journal, event.slot)
+        if record is None and self._is_unreadable(event):
+            self._give_up(event, None)
+            return None
         if record is None or record.sequence != event.sequence:
             self._tell(Freed(((event.slot, event.sequence),)))  # an acceptor that has just started may not know
             return None
-        if event.found and not self._items.is_whole(event.slot, record):
-            _log.warning("a record was cut off and is dropped; it was never acknowledged", extra={"slot": event.slot})
-            self._to_free[event.slot] = event.sequence
-            return None
-        return self._items.item(event, record)
+        item = self._items.item(event, record)
+        if item is None:
+            self._give_up(event, record)
+        return item
+
+    def _is_unreadable(self, event: RecordStored) -> bool:
+        """Tell whether the slot of an event holds a record that has not settled, and no head of it can be read.
+
+        Of two events about one slot, which an acceptor that starts again may tell, the second may find another record
+        there, half written at this moment.
+        """
+        if event.found and (event.sequence != UNREADABLE or event.slot in self._given_up):
+            return False
+        return not is_free(self._journal, event.slot)
+
+    def _give_up(self, event: RecordStored, record: Record | None) -> None:
+        """Free a slot that cannot be read or is not whole; what may have been acknowledged is set aside and told."""
+        if record is not None and was_acknowledged(self._journal, event.slot, record) is Acknowledged.NO:
+            _log.warning("a record was cut off while it was written and is dropped; it was never acknowledged",
+                         extra={"slot": event.slot})  # fmt: skip
+        else:
+            self._tell_lost(event, self._items.set_aside(event.slot, record))
+        self._to_free[event.slot] = event.sequence
+        if record is None:
+            self._given_up.add(event.slot)
+
+    def _tell_lost(self, event: RecordStored, lost: LostRecord) -> None:
+        study = lost.study_instance_uid or event.study_instance_uid
+        _log.error("a damaged record of the journal was set aside", extra={
+            "slot": event.slot, "kept_as": str(lost.path), "sop_instance": lost.sop_instance_uid, "study": study,
+            "acknowledged": lost.acknowledged.value, "advice": "Look at the disk; send the object again."})  # fmt: skip
+        found = DamagedObject(
+            object_key=f"{self._receiver_id}/{lost.path.name}", kind=DamagedKind.RECORD, uid=lost.sop_instance_uid,
+            study_instance_uid=study,
+        )  # fmt: skip
+        with self._database.write() as connection:
+            note_damaged(connection, [found], datetime.now(UTC))
 
     def _synchronise(self) -> None:
         """Make the files just copied durable, and with them the names of those before, whose slots are free then."""

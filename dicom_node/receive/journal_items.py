@@ -13,15 +13,29 @@ from pathlib import Path
 from sqlalchemy import Connection
 
 from dicom_node.core.entities import Instance, InstanceRole, SendingPeer
+from dicom_node.core.errors import RefusedObject
+from dicom_node.core.uids import is_valid_uid
 from dicom_node.core.versions import NOTHING_COMPARED, Comparison
+from dicom_node.headers.file_meta import file_head, read_head
 from dicom_node.headers.header import Header
 from dicom_node.headers.reader import Encoded, Unreadable
+from dicom_node.headers.scan import scan_header
 from dicom_node.index.arrivals import add_instances, close_association, forget_lost_associations, open_association
 from dicom_node.index.timeline import record as record_event
 from dicom_node.receive.channel import AssociationClosed, RecordStored, ReportAnswered
 from dicom_node.receive.commitment import note_answer
 from dicom_node.receive.events import AcceptorDied, ReceiveEvent
-from dicom_node.storage.journal import Record, RecordKind, copy_payload, read_payload
+from dicom_node.storage.journal import (
+    SLOT_BYTES,
+    Acknowledged,
+    Record,
+    RecordKind,
+    copy_payload,
+    read_payload,
+    set_aside,
+    slot_path,
+    was_acknowledged,
+)
 from dicom_node.storage.spool import Spool, object_key
 
 
@@ -50,6 +64,31 @@ class JournalItem:
         return object_key(self.record.sha256, ".dcm")
 
 
+@dataclass(frozen=True, slots=True)
+class LostRecord:
+    """A damaged slot: where its copy lies, whether it was acknowledged, and of what ("" where that cannot be told)."""
+
+    path: Path
+    acknowledged: Acknowledged
+    sop_instance_uid: str
+    study_instance_uid: str
+
+
+def _named_in(payload: bytes) -> tuple[str, str]:
+    """Return the SOP and the Study Instance UID of an object whose record cannot be read, as far as they stand there.
+
+    Behind the object lie bytes of earlier ones; the header ends before them.
+    """
+    sop_instance_uid = ""
+    try:
+        head = read_head(payload)
+        sop_instance_uid = head.sop_instance_uid if is_valid_uid(head.sop_instance_uid) else ""
+        scan = scan_header(memoryview(payload)[head.data_set_offset :], head.transfer_syntax_uid)
+    except RefusedObject:
+        return sop_instance_uid, ""
+    return scan.sop_instance_uid, scan.study_instance_uid
+
+
 class JournalReader:
     """Reads slots of one journal for one spool; what it copies there bears the name of `owner`."""
 
@@ -58,20 +97,29 @@ class JournalReader:
         self._spool = spool
         self._owner = owner
 
-    def item(self, event: RecordStored, record: Record) -> JournalItem:
-        """Return the record with the digest that names its content."""
+    def item(self, event: RecordStored, record: Record) -> JournalItem | None:
+        """Return the record with the digest that names its content; `None` when it is damaged or was cut off."""
+        if record.kind is RecordKind.FILE:
+            is_whole = not event.found or self._spool.is_whole(record.object_key)
+            return JournalItem(event, record) if is_whole else None
+        data_set = self._data_set(event.slot, record)
+        if zlib.crc32(data_set) != record.crc32:
+            return None
         if record.kind is RecordKind.OBJECT:
             digest = hashlib.sha256(record.transfer_syntax_uid.encode())
-            digest.update(self._data_set(event.slot, record))
+            digest.update(data_set)
             record = replace(record, sha256=digest.hexdigest())
         return JournalItem(event, record)
 
-    def is_whole(self, slot: int, record: Record) -> bool:
-        """Tell a record from one that was cut off."""
-        if record.kind is RecordKind.FILE:
-            path = self._spool.path(record.object_key)
-            return path.exists() and path.stat().st_size == record.payload_bytes
-        return zlib.crc32(self._data_set(slot, record)) == record.crc32
+    def set_aside(self, slot: int, record: Record | None) -> LostRecord:
+        """Keep a copy of a slot that is damaged, and say what is known of it. Raises `OSError`."""
+        # Tried again, it is the same copy.
+        sequence = record.sequence if record is not None else slot_path(self._journal, slot).stat().st_mtime_ns
+        kept = set_aside(self._journal, slot, f"{slot:04d}-{sequence}.slot")
+        if record is not None:
+            acknowledged = was_acknowledged(self._journal, slot, record)
+            return LostRecord(kept, acknowledged, record.sop_instance_uid, record.study_instance_uid)
+        return LostRecord(kept, Acknowledged.UNKNOWN, *_named_in(read_payload(self._journal, slot, 0, SLOT_BYTES)))
 
     def encoded_header(self, item: JournalItem) -> Encoded:
         """Return the data set up to its pixel data."""
@@ -94,12 +142,28 @@ class JournalReader:
         if not item.event.found and self._spool.is_whole(item.object_key):
             return
         part = self._spool.new_part(self._owner)
-        part.fill(lambda target: copy_payload(self._journal, item.event.slot, item.record.payload_bytes, target))
+        if self._has_sound_head(item):
+            part.fill(lambda target: copy_payload(self._journal, item.event.slot, item.record.payload_bytes, target))
+        else:
+            record = item.record
+            part.write(file_head(record.sop_class_uid, record.sop_instance_uid, record.transfer_syntax_uid))
+            part.write(self._data_set(item.event.slot, record))
         item.part = part.finish()
 
     def request(self, item: JournalItem) -> bytes:
         """Return the data set of a request for storage commitment."""
         return read_payload(self._journal, item.event.slot, 0, item.record.payload_bytes)
+
+    def _has_sound_head(self, item: JournalItem) -> bool:
+        """Tell whether what stands before the data set, over which there is no checksum, says what the record says."""
+        record = item.record
+        head = read_payload(self._journal, item.event.slot, 0, record.data_set_offset)
+        try:
+            found = read_head(head)
+        except RefusedObject:
+            return False
+        told = (record.sop_class_uid, record.sop_instance_uid, record.transfer_syntax_uid, record.data_set_offset)
+        return told == (found.sop_class_uid, found.sop_instance_uid, found.transfer_syntax_uid, found.data_set_offset)
 
     def _data_set(self, slot: int, record: Record) -> bytes:
         start = record.data_set_offset

@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from dicom_node.config.settings import Settings
 from dicom_node.core.errors import SettingsError
 from dicom_node.dimse.tls import ANY_NAME, Tls
+from dicom_node.index.damage import forget_records
 from dicom_node.ingest.watch import WatchFolders
 from dicom_node.receive.associations import AssociationSweep
 from dicom_node.receive.channel import SendReport
@@ -17,8 +18,10 @@ from dicom_node.receive.journal_consumer import ConsumerLinks, JournalConsumer, 
 from dicom_node.receive.start import journal_folder
 from dicom_node.roles.node import Node
 from dicom_node.roles.role import Role, Sweep
+from dicom_node.storage.journal import set_aside_names
 
 _ASSOCIATIONS_EVERY_S = 10.0
+_SET_ASIDE_EVERY_S = 60.0
 _log = logging.getLogger(__name__)
 
 
@@ -67,7 +70,14 @@ class ReceiveRole(Role):
         return (
             Sweep("associations", self._associations.run, _ASSOCIATIONS_EVERY_S),
             Sweep("adoption", self._adopt),
+            Sweep("set-aside", self._forget_removed, _SET_ASIDE_EVERY_S),
         )
+
+    def _forget_removed(self) -> None:
+        """Count damaged records no more whose copies an operator has removed."""
+        left = set_aside_names(journal_folder(self._node.settings))
+        with self._node.database.write() as connection:
+            forget_records(connection, self._node.receiver_id, left)
 
     def _adopt(self) -> None:
         self._node.spool.remove_abandoned_parts()

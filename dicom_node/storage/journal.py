@@ -3,8 +3,10 @@
 Overwriting blocks that exist and synchronising them costs a third of making a file durable (no metadata to write).
 So an object is first written into a free slot, then answered, and settles behind the answer: copied into the spool,
 indexed, and its slot freed. One slot is one file: ``0007.slot`` = a head block, then the payload. The head holds a
-sequence number, a checksum of itself and one of the payload, so that a cut in the middle of a record is
-told from a record.
+sequence number, a checksum of itself and one of the payload, so that a cut in the middle of a record is told from a
+record. It stands in its block twice: a bit that flips in one costs nothing. Behind it stand the boot of the machine in
+which it was written and, once it was synchronised, a seal, which tells damage from a record that was still being
+written. The seal itself is not synchronised: it outlives the process, and perhaps a power cut.
 
 Two processes share it: the acceptor takes, writes and reuses slots (`JournalWriter`); the consumer reads and frees them
 (`read_record`, `copy_payload`, `free_slot`). Standard library only.
@@ -14,6 +16,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import struct
 import threading
 import time
@@ -33,6 +36,14 @@ HEAD_BYTES = 4096
 SLOT_BYTES = 640 * 1024
 _MAGIC, _FREE = b"DNSLOT01", b"free\0\0\0\0"
 _FIXED = struct.Struct("<8sLL")  # magic, length and CRC-32 of the JSON behind it
+#: Where in the head block it stands again, then the boot, then the seal.
+_COPY_AT, _BOOT_AT, _SEAL_AT = HEAD_BYTES // 2, HEAD_BYTES - 64, HEAD_BYTES - 16
+_SEAL = struct.Struct("<8sQ")  # magic and the sequence number of the record that is sealed
+_SEALED = b"DNSEALED"
+#: Stands for the sequence number of what nobody can read.
+UNREADABLE = -1
+#: Folder, below the journal's, of damaged slots.
+DAMAGED = "damaged"
 _ZEROS = bytes(SLOT_BYTES)
 
 
@@ -44,6 +55,14 @@ class RecordKind(StrEnum):
     COMMITMENT = "COMMITMENT"
 
 
+class Acknowledged(StrEnum):
+    """Whether the sender of a damaged record was told that it is kept, as far as that can be known."""
+
+    YES = "yes"
+    NO = "no"
+    UNKNOWN = "unknown"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Record:
     """What the head of a slot says.
@@ -51,8 +70,8 @@ class Record:
     OBJECT: the payload is a DICOM file (PS3.10), `payload_bytes` long. FILE: there is no payload, the file is in the
     spool under `object_key`. COMMITMENT: the payload is the data set of the N-ACTION request (PS3.4 J.3.2).
     `data_set_offset` is where the data set starts in the file; `header_bytes` is its length up to the pixel data.
-    `crc32` is over the data set: it tells a whole record from one that was cut off, which was never acknowledged; the
-    content's sha256 is taken behind the answer, for FILE before. Times are POSIX seconds.
+    `crc32` is over the data set: it tells a whole record from one that was cut off or damaged; the content's sha256 is
+    taken behind the answer, for FILE before. Times are POSIX seconds.
     """
 
     kind: RecordKind
@@ -87,6 +106,9 @@ class JournalWriter:
         self._changed = threading.Condition()
         self._descriptors: dict[int, int] = {}
         self._sequence = time.time_ns()
+        self._boot = boot_id()
+        #: Slots in use that a start could not read.
+        self.unreadable: list[int] = []
         make_private(folder)
 
     def recover(self) -> list[tuple[int, Record]]:
@@ -96,14 +118,18 @@ class JournalWriter:
             record = read_record(self._folder, slot)
             if record is not None:
                 found.append((slot, record))
+            elif not is_free(self._folder, slot):
+                self.unreadable.append(slot)
             elif slot >= self._wanted:
                 slot_path(self._folder, slot).unlink()
                 continue
             self._open(slot)
-            if record is None:
-                self._free.append(slot)
-            else:
+            if record is not None:
                 self._held[slot] = record.sequence
+            elif slot in self.unreadable:
+                self._held[slot] = UNREADABLE
+            else:
+                self._free.append(slot)
         found.sort(key=lambda pair: pair[1].sequence)
         if found:
             self._sequence = max(self._sequence, found[-1][1].sequence + 1)
@@ -162,8 +188,9 @@ class JournalWriter:
         """Write one record; it is durable when this returns. Raises `SpoolUnavailable`; the slot is free then."""
         descriptor = self._descriptors[slot]
         try:
-            _write_all(descriptor, [_head(record), *pieces])
+            _write_all(descriptor, [_head(record, self._boot), *pieces])
             os.fdatasync(descriptor)
+            os.pwrite(descriptor, _SEAL.pack(_SEALED, record.sequence), _SEAL_AT)
             self._held[slot] = record.sequence
         except OSError as error:
             self.give_back(slot)
@@ -194,17 +221,61 @@ class JournalWriter:
 
 
 def read_record(folder: Path, slot: int) -> Record | None:
-    """Return what the slot holds, `None` when it is free or its head was cut off."""
-    with slot_path(folder, slot).open("rb") as file:
-        head = file.read(HEAD_BYTES)
-    if len(head) < HEAD_BYTES:
+    """Return what the slot holds, `None` when it is free or neither of its heads can be read."""
+    head = _head_block(folder, slot)
+    if head.startswith(_FREE):
         return None
-    magic, length, checksum = _FIXED.unpack_from(head)
-    text = head[_FIXED.size : _FIXED.size + length]
-    if magic != _MAGIC or zlib.crc32(text) != checksum:
-        return None
-    values = json.loads(text)
-    return Record(**values | {"kind": RecordKind(values["kind"])})
+    return _decoded(head) or _decoded(head[_COPY_AT:])
+
+
+def is_free(folder: Path, slot: int) -> bool:
+    """Tell whether the slot says that it is free."""
+    return _head_block(folder, slot).startswith(_FREE)
+
+
+def was_acknowledged(folder: Path, slot: int, record: Record) -> Acknowledged:
+    """Tell whether the record in the slot, which is damaged, was whole once.
+
+    One without a seal that was written since the machine came up was cut off by the end of its process; after a power
+    cut the seal may be missing as well as the record.
+    """
+    head = _head_block(folder, slot)
+    if _SEAL.unpack_from(head.ljust(HEAD_BYTES, b"\0"), _SEAL_AT) == (_SEALED, record.sequence):
+        return Acknowledged.YES
+    boot = boot_id()
+    is_of_this_boot = bool(boot) and head[_BOOT_AT : _BOOT_AT + len(boot)] == boot
+    return Acknowledged.NO if is_of_this_boot else Acknowledged.UNKNOWN
+
+
+def set_aside(folder: Path, slot: int, name: str) -> Path:
+    """Keep a copy of a slot that is damaged, durably; the slot itself can be freed then. Raises `OSError`."""
+    kept = folder / DAMAGED
+    make_private(kept)
+    part = kept / f"{name}.part"
+    part.unlink(missing_ok=True)
+    shutil.copyfile(slot_path(folder, slot), part)
+    part.chmod(0o600)
+    descriptor = os.open(part, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+    part.rename(kept / name)
+    _sync_folder(kept)
+    return kept / name
+
+
+def set_aside_names(folder: Path) -> list[str]:
+    """Return the names of the damaged slots that were set aside and are still there."""
+    return sorted(path.name for path in (folder / DAMAGED).glob("*.slot"))
+
+
+def boot_id() -> bytes:
+    """Return what names the present boot of this machine; nothing where the system does not say."""
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_bytes().strip()[: _SEAL_AT - _BOOT_AT]
+    except OSError:
+        return b""
 
 
 def read_payload(folder: Path, slot: int, offset: int, length: int) -> bytes:
@@ -241,9 +312,27 @@ def slots_in(folder: Path) -> Iterator[int]:
     yield from (int(path.stem) for path in folder.glob("*.slot") if path.stem.isdigit())
 
 
-def _head(record: Record) -> bytes:
+def _head_block(folder: Path, slot: int) -> bytes:
+    with slot_path(folder, slot).open("rb") as file:
+        return file.read(HEAD_BYTES)
+
+
+def _head(record: Record, boot: bytes) -> bytes:
     text = json.dumps(asdict(record)).encode()
-    return (_FIXED.pack(_MAGIC, len(text), zlib.crc32(text)) + text).ljust(HEAD_BYTES, b"\0")
+    once = _FIXED.pack(_MAGIC, len(text), zlib.crc32(text)) + text
+    twice = once.ljust(_COPY_AT, b"\0") + once if len(once) <= _BOOT_AT - _COPY_AT else once
+    return (twice.ljust(_BOOT_AT, b"\0") + boot).ljust(HEAD_BYTES, b"\0")
+
+
+def _decoded(head: bytes) -> Record | None:
+    if len(head) < _FIXED.size:
+        return None
+    magic, length, checksum = _FIXED.unpack_from(head)
+    text = head[_FIXED.size : _FIXED.size + length]
+    if magic != _MAGIC or zlib.crc32(text) != checksum:
+        return None
+    values = json.loads(text)
+    return Record(**values | {"kind": RecordKind(values["kind"])})
 
 
 def _make_slot(path: Path) -> None:

@@ -13,6 +13,7 @@ from dicom_node.api.parts import ApiParts
 from dicom_node.config.running import NodeSettings
 from dicom_node.config.settings import Settings
 from dicom_node.core.artifact_kinds import KEY_OBJECTS, REPORTS, SECONDARY_CAPTURE
+from dicom_node.index.damage import DamagedKind, DamagedObject, note_damaged
 from dicom_node.index.database import Database
 from dicom_node.index.destinations import suspend
 from dicom_node.index.peer_memory import note_refusal, remember
@@ -99,6 +100,16 @@ def test_a_damaged_object_is_not_handed_out(client: Client, parts: ApiParts) -> 
     path.write_bytes(path.read_bytes()[:-1] + b"!")
     assert_problem(client.get("/api/artifacts/2.25.103"), 404, "damaged")
     assert client.get("/api/artifacts/2.25.104").status_code == 200
+
+
+def test_damage_is_counted_in_the_status_and_does_not_take_the_node_out_of_service(
+    client: Client, parts: ApiParts
+) -> None:
+    found = [DamagedObject(object_key=kind, kind=kind) for kind in (DamagedKind.IMAGE, DamagedKind.RECORD)]
+    with parts.database.write() as connection:
+        note_damaged(connection, found, datetime.now(UTC))
+    assert client.get("/api/status").json()["damaged"] == {"images": 1, "results": 0, "records": 1}
+    assert client.stranger().get("/readyz").json() == {"status": "ready", "damaged_objects": 2}
 
 
 def test_only_pictures_have_a_preview(client: Client) -> None:
@@ -258,7 +269,7 @@ def test_a_database_that_does_not_answer_is_503(parts: ApiParts, tmp_path: Path)
 
 
 def test_readiness_needs_receiver_and_disk(parts: ApiParts, tmp_path: Path) -> None:
-    assert client_of(parts).stranger().get("/readyz").json() == {"status": "ready"}
+    assert client_of(parts).stranger().get("/readyz").json() == {"status": "ready", "damaged_objects": 0}
     deaf = client_of(replace(parts, receiver_ready=lambda: False))
     assert_problem(deaf.stranger().get("/readyz"), 503, "receiver")
     full = Settings(node=NodeSettings(data_dir=tmp_path, min_free_mb=10**9))

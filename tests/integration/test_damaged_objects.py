@@ -13,7 +13,7 @@ from dicom_node.config.running import DatabaseSettings
 from dicom_node.core.entities import ArtifactKind
 from dicom_node.doctor.machine import check_kept_objects
 from dicom_node.index import actions
-from dicom_node.index.damage import damage_counts
+from dicom_node.index.damage import DamagedKind, DamagedObject, damage_counts, note_damaged
 from dicom_node.index.scrub_places import round_ended_at
 from dicom_node.index.tables import artifacts, damaged_objects, deliveries, instances, jobs, scrub_places, studies
 from dicom_node.operate.scrub import Scrub
@@ -127,6 +127,25 @@ def test_the_other_studies_go_on(node: Site) -> None:
     node.receive(others)
     node.settle()
     assert sorted(row.state for row in node.rows(jobs)) == ["DONE", "NOT_ANALYSABLE"]
+
+
+def test_a_study_that_lost_an_image_before_it_was_filed_is_partial_until_that_came_again(node: Site) -> None:
+    lost = IMAGES[0]
+    study = str(lost.StudyInstanceUID)
+    found = DamagedObject(
+        object_key="receiver/0001-7.slot",
+        kind=DamagedKind.RECORD,
+        uid=str(lost.SOPInstanceUID),
+        study_instance_uid=study,
+    )
+    with node.database.write() as connection:
+        note_damaged(connection, [found], datetime.now(UTC))
+    node.receive(IMAGES[1:])
+    node.settle()
+    node.receive([lost])
+    node.settle()
+    assert [(row.revision, row.study_partial) for row in node.rows(jobs)] == [(1, True), (2, False)]
+    assert any("damaged before it was filed" in text for text in node.told("routed"))
 
 
 # --- results ---------------------------------------------------------------------------------------------------------

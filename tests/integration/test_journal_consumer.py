@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import struct
 import threading
 import time
@@ -15,12 +16,13 @@ from sqlalchemy import select
 
 from dicom_node.headers.file_meta import file_head
 from dicom_node.headers.scan import scan_header
+from dicom_node.index.damage import damage_counts, forget_records, lacks_records
 from dicom_node.index.database import Database
 from dicom_node.index.tables import associations, events, instances
 from dicom_node.receive.channel import AssociationClosed, Freed, RecordStored, Unavailable
 from dicom_node.receive.events import AcceptorDied, ReceiveEvents
 from dicom_node.receive.journal_consumer import ConsumerLinks, JournalConsumer, JournalPlace
-from dicom_node.storage.journal import JournalWriter, Record, RecordKind, read_record, slot_path
+from dicom_node.storage.journal import HEAD_BYTES, UNREADABLE, JournalWriter, Record, RecordKind, read_record, slot_path
 from dicom_node.storage.spool import Spool
 from tests.peers.process import wait_until
 from tests.support.results.arrivals import opened_database
@@ -151,21 +153,139 @@ def test_a_study_is_not_complete_while_an_object_of_it_is_in_a_slot(bench: Bench
     assert bench.events.unsettled_studies() == frozenset()
 
 
-def test_a_start_settles_what_was_left_and_drops_what_was_cut_off(bench: Bench, images: list[bytes]) -> None:
-    whole, cut = bench.write(images[0]), bench.write(images[1])
-    path = slot_path(bench.folder / "journal", cut.slot)
+def change(bench: Bench, slot: int, *places: int) -> None:
+    """Flip a bit at each of these places of a slot."""
+    path = slot_path(bench.folder / "journal", slot)
     content = bytearray(path.read_bytes())
-    content[4096 + 3000 : 4096 + 4000] = bytes(1000)
+    for place in places:
+        content[place] ^= 0x08
     path.write_bytes(content)
+
+
+def unseal(bench: Bench, slot: int) -> None:
+    """Leave a record as one is left whose writer died before it was durable."""
+    with slot_path(bench.folder / "journal", slot).open("r+b") as file:
+        os.pwrite(file.fileno(), bytes(16), HEAD_BYTES - 16)
+
+
+def restart(bench: Bench) -> None:
+    """Do what a start does: the acceptor looks into the slots and tells what is there."""
+    bench.journal = JournalWriter(bench.folder / "journal", SLOTS)
+    found = [(slot, record.sequence, record.study_instance_uid) for slot, record in bench.journal.recover()]
     bench.consumer.start()
-    for event in (whole, cut):
-        bench.events.put(RecordStored(event.slot, event.sequence, event.study_instance_uid, found=True))
+    for slot, sequence, study in [*found, *((slot, UNREADABLE, "") for slot in bench.journal.unreadable)]:
+        bench.events.put(RecordStored(slot, sequence, study, found=True))
     bench.wait()
-    assert [row.sop_instance_uid for row in bench.rows()] == [
-        scan_header(memoryview(images[0]), EXPLICIT).sop_instance_uid
-    ]  # type: ignore[attr-defined]
+
+
+def set_aside(bench: Bench) -> list[Path]:
+    return sorted((bench.folder / "journal" / "damaged").glob("*.slot"))
+
+
+def test_a_start_settles_what_was_left_and_drops_what_was_never_acknowledged(
+    bench: Bench, images: list[bytes], caplog: pytest.LogCaptureFixture
+) -> None:
+    bench.write(images[0])
+    cut = bench.write(images[1])
+    change(bench, cut.slot, *range(HEAD_BYTES + 3000, HEAD_BYTES + 4000))
+    unseal(bench, cut.slot)
+    restart(bench)
+    assert [row.sop_instance_uid for row in bench.rows()] == [uid_of(images[0])]  # type: ignore[attr-defined]
+    assert set_aside(bench) == []
+    assert "never acknowledged" in caplog.text
     with bench.index.read() as connection:
         assert connection.execute(select(associations)).all() == []  # it ended with the process that served it
+
+
+@pytest.mark.parametrize("places", [(HEAD_BYTES + 3000,), (20, 2068), (20, 2068, HEAD_BYTES + 3000)])
+def test_a_damaged_record_is_set_aside_named_and_told(
+    bench: Bench, images: list[bytes], caplog: pytest.LogCaptureFixture, places: tuple[int, ...]
+) -> None:
+    """A bit of the payload, of both heads, of all three: the object names itself where the heads cannot."""
+    hurt = bench.write(images[0])
+    change(bench, hurt.slot, *places)
+    content = slot_path(bench.folder / "journal", hurt.slot).read_bytes()
+    restart(bench)
+
+    assert bench.rows() == []
+    (kept,) = set_aside(bench)
+    assert kept.read_bytes() == content
+    (line,) = [one for one in caplog.records if "set aside" in one.message]
+    assert line.levelname == "ERROR"
+    assert (line.sop_instance, line.kept_as) == (uid_of(images[0]), str(kept))  # type: ignore[attr-defined]
+    assert line.acknowledged == ("yes" if len(places) == 1 else "unknown")  # type: ignore[attr-defined]
+    assert "never acknowledged" not in caplog.text
+    with bench.index.write() as connection:
+        assert damage_counts(connection).records == 1
+        told = [row.kind for row in connection.execute(select(events))]
+        assert told == ["damaged"]
+        assert lacks_records(connection, hurt.study_instance_uid)
+
+    bench.events.put(bench.write(images[0]))  # the sender sends it again
+    bench.wait()
+    assert len(bench.rows()) == 1
+    with bench.index.read() as connection:
+        assert damage_counts(connection).records == 0
+        assert not lacks_records(connection, hurt.study_instance_uid)
+
+
+def test_a_slot_cut_off_from_the_payload_on_is_set_aside(bench: Bench, images: list[bytes]) -> None:
+    hurt = bench.write(images[0])
+    os.truncate(slot_path(bench.folder / "journal", hurt.slot), HEAD_BYTES + 500)
+    restart(bench)
+    assert len(set_aside(bench)) == 1
+    bench.events.put(bench.write(images[0]))
+    bench.wait()
+    assert len(bench.rows()) == 1
+
+
+def test_a_record_damaged_while_the_node_runs_is_set_aside_too(bench: Bench, images: list[bytes]) -> None:
+    hurt = bench.write(images[0])
+    change(bench, hurt.slot, HEAD_BYTES + 3000)
+    bench.consumer.start()
+    bench.events.put(hurt)
+    bench.wait()
+    assert bench.rows() == []
+    assert len(set_aside(bench)) == 1
+
+
+def test_a_damaged_file_head_is_written_anew(bench: Bench, images: list[bytes]) -> None:
+    """It stands before the data set, outside the checksum; the record knows what it says."""
+    hurt = bench.write(images[0])
+    payload = slot_path(bench.folder / "journal", hurt.slot).read_bytes()[HEAD_BYTES:]
+    change(bench, hurt.slot, HEAD_BYTES + payload.index(EXPLICIT.encode()))
+    restart(bench)
+    (row,) = bench.rows()
+    assert bench.spool.is_whole(row.object_key)  # type: ignore[attr-defined]
+
+
+def test_a_large_object_whose_file_is_damaged_before_it_is_filed_is_told(bench: Bench, images: list[bytes]) -> None:
+    head = file_head("1.2.840.10008.5.1.4.1.1.2", uid_of(images[0]), EXPLICIT)
+    stored = bench.spool.put([head, images[0]], ".dcm", [EXPLICIT.encode(), images[0]])
+    bench.write(images[0], kind=RecordKind.FILE, object_key=stored.key, sha256=stored.sha256)
+    path = bench.spool.path(stored.key)
+    path.write_bytes(path.read_bytes()[:-1])
+    restart(bench)
+    assert bench.rows() == []
+    assert len(set_aside(bench)) == 1
+
+
+def test_damaged_records_are_counted_until_their_copies_are_removed(bench: Bench, images: list[bytes]) -> None:
+    for image in images[:2]:
+        change(bench, bench.write(image).slot, HEAD_BYTES + 3000)
+    restart(bench)
+    first, second = set_aside(bench)
+    with bench.index.write() as connection:
+        forget_records(connection, "receiver", [first.name, second.name])
+        assert damage_counts(connection).records == 2
+        forget_records(connection, "another", [])
+        assert damage_counts(connection).records == 2
+        forget_records(connection, "receiver", [second.name])
+        assert damage_counts(connection).records == 1
+
+
+def uid_of(image: bytes) -> str:
+    return scan_header(memoryview(image), EXPLICIT).sop_instance_uid
 
 
 def test_a_file_from_before_a_power_cut_is_written_again(bench: Bench, images: list[bytes]) -> None:

@@ -13,14 +13,18 @@ from hypothesis import strategies as st
 from dicom_node.storage.journal import (
     HEAD_BYTES,
     SLOT_BYTES,
+    UNREADABLE,
+    Acknowledged,
     JournalWriter,
     Record,
     RecordKind,
     copy_payload,
     free_slot,
+    is_free,
     read_payload,
     read_record,
     slot_path,
+    was_acknowledged,
 )
 
 
@@ -149,3 +153,73 @@ def test_slots_are_written_once_over_before_they_serve(journal: JournalWriter, t
         assert path.stat().st_size == HEAD_BYTES + SLOT_BYTES
         assert path.stat().st_blocks * 512 >= SLOT_BYTES
     assert journal.count() == 3
+
+
+def flip(folder: Path, slot: int, at: int) -> None:
+    path = slot_path(folder, slot)
+    content = bytearray(path.read_bytes())
+    content[at] ^= 0x20
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize("at", [*range(0, 600, 23), *range(2048, 2648, 23)])
+def test_a_bit_that_flips_in_a_head_costs_nothing(journal: JournalWriter, tmp_path: Path, at: int) -> None:
+    slot, one = written(journal)
+    flip(tmp_path, slot, at)
+    assert read_record(tmp_path, slot) == one
+    journal.close()
+    assert JournalWriter(tmp_path, 3).recover() == [(slot, one)]
+
+
+def test_the_heads_of_a_freed_slot_are_not_taken_for_a_record(journal: JournalWriter, tmp_path: Path) -> None:
+    slot, _ = written(journal)
+    free_slot(tmp_path, slot)
+    assert (read_record(tmp_path, slot), is_free(tmp_path, slot)) == (None, True)
+
+
+@pytest.mark.parametrize("wanted", [3, 0])
+def test_a_slot_that_nobody_can_read_is_told_and_not_used(journal: JournalWriter, tmp_path: Path, wanted: int) -> None:
+    """Neither when the journal is to be smaller: the slot may hold an image."""
+    slot, _ = written(journal)
+    for at in (20, 2068):
+        flip(tmp_path, slot, at)
+    journal.close()
+    again = JournalWriter(tmp_path, wanted)
+    assert again.recover() == []
+    assert again.unreadable == [slot]
+    assert slot_path(tmp_path, slot).exists()
+    assert again.free_count() == max(wanted - 1, 0)
+    again.settled(slot, UNREADABLE)
+    assert again.free_count() == wanted
+
+
+def test_whether_a_record_was_acknowledged_is_said_only_where_it_is_known(
+    journal: JournalWriter, tmp_path: Path
+) -> None:
+    slot, one = written(journal)
+    assert was_acknowledged(tmp_path, slot, one) is Acknowledged.YES
+    unseal(tmp_path, slot)
+    assert was_acknowledged(tmp_path, slot, one) is Acknowledged.NO
+    flip(tmp_path, slot, HEAD_BYTES - 60)  # another boot: the seal may have gone with the power
+    assert was_acknowledged(tmp_path, slot, one) is Acknowledged.UNKNOWN
+
+
+def test_of_a_record_of_the_format_before_nothing_is_known(journal: JournalWriter, tmp_path: Path) -> None:
+    """Version 0.1.0 wrote the head once, with zeros behind it."""
+    slot, one = written(journal)
+    path = slot_path(tmp_path, slot)
+    content = bytearray(path.read_bytes())
+    content[2048:HEAD_BYTES] = bytes(HEAD_BYTES - 2048)
+    path.write_bytes(content)
+    assert read_record(tmp_path, slot) == one
+    assert was_acknowledged(tmp_path, slot, one) is Acknowledged.UNKNOWN
+
+
+def test_the_seal_of_an_earlier_record_seals_no_later_one(journal: JournalWriter, tmp_path: Path) -> None:
+    slot, one = written(journal)
+    assert was_acknowledged(tmp_path, slot, record(one.sequence + 1)) is not Acknowledged.YES
+
+
+def unseal(folder: Path, slot: int) -> None:
+    with slot_path(folder, slot).open("r+b") as file:
+        os.pwrite(file.fileno(), bytes(16), HEAD_BYTES - 16)

@@ -12,6 +12,7 @@ from fastapi import APIRouter, Request
 
 from dicom_node.api.parts import ApiParts, Parts
 from dicom_node.api.problems import ProblemError, described
+from dicom_node.index.damage import damage_counts
 from dicom_node.index.probe import DatabaseProbe
 
 router = APIRouter(tags=["health"])
@@ -27,9 +28,10 @@ class Alive:
 
 @dataclass(frozen=True, slots=True)
 class Ready:
-    """The node takes studies."""
+    """The node takes studies. `damaged_objects` counts what the disk has changed, which somebody must look at."""
 
     status: Literal["ready"] = "ready"
+    damaged_objects: int = 0
 
 
 @router.get("/healthz", summary="Does the process live?")
@@ -45,7 +47,8 @@ def readyz(request: Request, parts: Parts) -> Ready:
     reasons = list(_not_ready(parts, request.app.state.database_probe))
     if reasons:
         raise ProblemError(503, " ".join(reasons), {"Retry-After": "10"})
-    return Ready()
+    with parts.database.read() as connection:
+        return Ready(damaged_objects=damage_counts(connection).total)
 
 
 def _not_ready(parts: ApiParts, probe: DatabaseProbe) -> Iterator[str]:

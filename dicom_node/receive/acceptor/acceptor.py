@@ -54,7 +54,7 @@ from dicom_node.receive.channel import (
     Unavailable,
 )
 from dicom_node.receive.options import AcceptorOptions
-from dicom_node.storage.journal import JournalWriter, Record
+from dicom_node.storage.journal import UNREADABLE, JournalWriter, Record
 from dicom_node.storage.spool import Spool
 
 _STACK_BYTES = 512 * 1024
@@ -92,6 +92,8 @@ class Acceptor:
         """Tell of what a crash left, then serve the listeners (socket, whether it speaks TLS)."""
         for slot, record in self._journal.recover():
             self._stored(slot, record, found=True)
+        for slot in self._journal.unreadable:
+            self._channel.tell(RecordStored(slot, UNREADABLE, "", found=True))
         self._services.spool.remove_parts(self._options.parts_owner)
         threading.Thread(target=self._grow, name="journal", daemon=True).start()
         for listener, speaks_tls in listeners:
