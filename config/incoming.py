@@ -123,12 +123,14 @@ class ApiSettings(Section):
 class StowSettings(Section):
     enabled: bool = Field(True, description="Take studies over STOW-RS, at `/dicom-web/studies` of the API.")
     max_request_mb: int = Field(16384, ge=1, description="Largest body of one request.")
+    max_parts: int = Field(20000, ge=1, description="Most objects in one request.")
     silence_s: Seconds = Field(60, description="Longest silence of a client in the middle of a body.")
 
 
 class UploadSettings(Section):  # its limits on archives hold for watched folders too
     enabled: bool = Field(True, description="Take studies at `POST /api/studies`: files, zip archives, pictures.")
     max_request_mb: int = Field(16384, ge=1, description="Largest body of one request.")
+    max_parts: int = Field(20000, ge=1, description="Most files and fields in one form.")
     max_zip_members: int = Field(20000, ge=1, description="Most files in one zip archive.")
     max_unzipped_mb: int = Field(32768, ge=1, description="Largest content of one zip archive.")
     max_zip_ratio: int = Field(200, ge=2, description="Most times a zip archive may grow when it is unpacked.")
