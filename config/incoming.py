@@ -117,6 +117,10 @@ class ApiSettings(Section):
     enabled: bool = Field(True, description="Serve the admin API and page.")
     host: str = Field("127.0.0.1", description="Address the API binds.")
     port: Port = Field(8042, description="Port of the API and page.")
+    max_connections: int = Field(256, ge=1, description="Connections held at once; one that asks nothing makes room.")
+    max_connections_per_address: int = Field(
+        128, ge=1, description="Those of one address; behind a reverse proxy that is everybody."
+    )
     token_file: SitePath | None = Field(None, description="File with the API token; default: generated in `data_dir`.")
 
 

@@ -61,8 +61,8 @@ class Body:
 
 
 def few(parts: Iterable[BodyPart], most: int, setting: str) -> Iterator[BodyPart]:
-    """Yield the parts of a body. Raises `ProblemError` 413 at the first above `most`: each costs time, also an empty one,
-    and a body of the largest size may hold hundreds of millions."""
+    """Yield the parts of a body. Raises `ProblemError` 413 at the first above `most`: each costs time, also an empty
+    one, and a body of the largest size may hold hundreds of millions."""
     for number, part in enumerate(parts, 1):
         if number > most:
             raise ProblemError(

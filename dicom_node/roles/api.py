@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dicom_node import __version__
 from dicom_node.api.access import load_or_create_token
 from dicom_node.api.application import create_app
+from dicom_node.api.connections import ConnectionLimits
 from dicom_node.api.parts import ApiParts
 from dicom_node.api.server import ApiServer
 from dicom_node.governance.standing import model_views
@@ -43,7 +44,9 @@ class ApiRole(Role):
             return {}
         self._associations.forget_own()
         self._retrievals.take_up()
-        self._server = ApiServer(create_app(self._parts()), node.settings.api.host, node.settings.api.port)
+        api = node.settings.api
+        limits = ConnectionLimits(api.max_connections, api.max_connections_per_address)
+        self._server = ApiServer(create_app(self._parts()), api.host, api.port, limits)
         self._server.start()
         return {"api": self._server.port}
 
