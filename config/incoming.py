@@ -26,7 +26,9 @@ class DicomSettings(Section):
     port: Port = Field(11112, description="Port of the DICOM listener.")
     plain: bool = Field(True, description="Listen without TLS; `false` leaves only the TLS listener.")
     max_associations: int = Field(64, ge=1, description="Associations served at once.")
-    max_associations_per_peer: int = Field(32, ge=1, description="Associations served at once for one address.")
+    max_associations_per_peer: int = Field(
+        32, ge=1, description="Those of one address; where peers are listed, never more than are free for others."
+    )
     max_pdu_bytes: int = Field(131072, ge=16384, le=1 << 20, description="Largest PDU offered to peers.")
     max_object_mb: int = Field(4096, ge=1, description="Largest object accepted.")
     network_timeout_s: Seconds = Field(60, description="Idle time after which an association is aborted.")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import hashlib
 import hmac
-import ipaddress
 import logging
 import math
 import os
@@ -23,6 +22,7 @@ from fastapi import Depends, Request, Security
 from fastapi.security import APIKeyCookie, HTTPBearer
 
 from dicom_node.api.problems import ProblemError
+from dicom_node.core.callers import network_of
 from dicom_node.core.errors import SettingsError
 from dicom_node.core.principal import Principal, UserRole
 
@@ -199,15 +199,6 @@ class FailureLimit:
             self._failures_at.move_to_end(key)
             while len(self._failures_at) > self._max_addresses:
                 self._failures_at.popitem(last=False)
-
-
-def network_of(address: str) -> str:
-    """Return what counts as one caller: an IPv4 address, or the /64 network of an IPv6 address."""
-    try:
-        parsed = ipaddress.ip_address(address)
-    except ValueError:
-        return address
-    return str(ipaddress.ip_network((parsed, 64), strict=False)) if parsed.version == 6 else address
 
 
 # --- the token -----------------------------------------------------------------------------------------------------

@@ -31,6 +31,7 @@ from dicom_node.receive.acceptor.admission import CallingPeer, Capacity, PeerAdm
 from dicom_node.receive.acceptor.association import AcceptorServices, ServedAssociation
 from dicom_node.receive.acceptor.messages import ReportQueue
 from dicom_node.receive.acceptor.storing import Storing
+from dicom_node.receive.acceptor.strangers import Strangers
 from dicom_node.receive.acceptor.transport import (
     PeerGone,
     PeerTooSlow,
@@ -81,6 +82,7 @@ class Acceptor:
             options=options,
             admission=PeerAdmission(options, self._capacity.has_disk),
             storing=Storing(self._journal, self._capacity, self._stored),
+            strangers=Strangers(),
             capacity=self._capacity,
             spool=Spool(Path(options.spool)),
             began=self._began,
@@ -132,6 +134,9 @@ class Acceptor:
                 _log.error("connections cannot be accepted", extra={"why": error.strerror})
                 time.sleep(0.2)
                 continue
+            if self._is_unheard(address[0]):
+                connection.close()
+                continue
             thread = threading.Thread(
                 target=self._serve, args=(connection, address[0], speaks_tls), name="connection", daemon=True
             )
@@ -140,6 +145,14 @@ class Acceptor:
             except RuntimeError as error:
                 _log.error("connections cannot be served", extra={"why": str(error)})
                 connection.close()
+
+    def _is_unheard(self, host: str) -> bool:
+        """Tell whether this address was refused again and again, and no peer may call from there."""
+        strangers = self._services.strangers
+        unheard = strangers.is_worn_out(host) and self._services.admission.is_foreign(host)
+        if unheard:
+            strangers.drop(host)
+        return unheard
 
     def _serve(self, connection: socket.socket, host: str, speaks_tls: bool) -> None:
         key = id(connection)
@@ -154,7 +167,7 @@ class Acceptor:
             ServedAssociation(transport, caller, self._services).serve(lambda: self._admitted(key, transport))
         except (PeerGone, PeerTooSlow) as error:
             why = str(error) or "the handshake took too long or the peer left"
-            _log.warning("connection ended before it began", extra={"host": host, "why": why})
+            self._services.strangers.refused("connection ended before it began", host, why=why)
         except Exception:  # noqa: BLE001 - the thread's door: one connection's fault stays its own
             _log.exception("association failed", extra={"host": host})
         finally:
