@@ -29,6 +29,7 @@ from dicom_node.end import VitalThread, watch_threads
 from dicom_node.logs import configure_logs
 from dicom_node.receive.acceptor.admission import CallingPeer, Capacity, PeerAdmission
 from dicom_node.receive.acceptor.association import AcceptorServices, ServedAssociation
+from dicom_node.receive.acceptor.disk_trial import DiskTrial
 from dicom_node.receive.acceptor.messages import ReportQueue
 from dicom_node.receive.acceptor.storing import Storing
 from dicom_node.receive.acceptor.strangers import Strangers
@@ -43,6 +44,8 @@ from dicom_node.receive.acceptor.transport import (
 from dicom_node.receive.channel import (
     AcceptorFailed,
     AcceptorReady,
+    Alive,
+    AreYouAlive,
     AssociationClosed,
     Channel,
     Freed,
@@ -73,6 +76,7 @@ class Acceptor:
         self._channel = channel
         self._journal = JournalWriter(Path(options.journal), options.journal_slots)
         self._capacity = Capacity(Path(options.spool), options.min_free_bytes)
+        self._trial = DiskTrial((Path(options.journal), Path(options.spool)), options.parts_owner)
         self._open: dict[str, ReportQueue] = {}
         self._waiting: OrderedDict[int, Transport] = OrderedDict()
         self._serving: dict[int, Transport] = {}
@@ -96,6 +100,7 @@ class Acceptor:
             self._stored(slot, record, found=True)
         self._services.spool.remove_parts(self._options.parts_owner)
         threading.Thread(target=self._grow, name="journal", daemon=True).start()
+        VitalThread(self._trial.run, "disk-trial").start()
         for listener, speaks_tls in listeners:
             VitalThread(self._listen, "listener", listener, speaks_tls).start()
         self._channel.tell(AcceptorReady())
@@ -110,6 +115,9 @@ class Acceptor:
                 self._capacity.unavailable_reason = reason
             case SendReport():
                 self._report(message)
+            case AreYouAlive():
+                self._services.strangers.tell_rest()
+                self._channel.tell(Alive(self._trial.fault()))
             case Stop():
                 return False
         return True
