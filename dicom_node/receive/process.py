@@ -34,8 +34,8 @@ from dicom_node.receive.options import AcceptorOptions
 
 _READY_S = 60.0
 _CLOSING_S = 5.0
-#: Asked so often whether it lives; after so many questions without an answer it is not ready, or is started anew. Counted
-#: in questions, not in seconds: a machine that stood still asked none.
+#: Asked so often whether it lives; after so many questions without an answer it is not ready, or is started anew.
+#: Counted in questions, not in seconds: a machine that stood still asked none.
 _ASK_EVERY_S, _SILENT, _FROZEN = 2.0, 5, 15
 _FIRST_WAIT_S, _LONGEST_WAIT_S = 0.2, 10.0
 _log = logging.getLogger(__name__)

@@ -16,6 +16,7 @@ from dicom_node.governance.standing import model_views
 from dicom_node.receive.associations import AssociationSweep
 from dicom_node.retrieve.retrievals import RetrievalMemory, open_retrievals
 from dicom_node.roles.node import Node
+from dicom_node.roles.readiness import roles_not_at_work
 from dicom_node.roles.role import Role, Sweep
 
 _log = logging.getLogger(__name__)
@@ -77,6 +78,7 @@ class ApiRole(Role):
             wake=self._wake_all,
             token_digest=self._token_digest(),
             receiver_ready=lambda: node.acceptor is None or node.acceptor.is_serving,
+            roles_not_at_work=lambda: roles_not_at_work(node.owners),
             retrievals=self._retrievals,
             ingest=self._ingest,
             version=__version__,
