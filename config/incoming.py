@@ -26,7 +26,9 @@ class DicomSettings(Section):
     port: Port = Field(11112, description="Port of the DICOM listener.")
     plain: bool = Field(True, description="Listen without TLS; `false` leaves only the TLS listener.")
     max_associations: int = Field(64, ge=1, description="Associations served at once.")
-    max_associations_per_peer: int = Field(32, ge=1, description="Associations served at once for one address.")
+    max_associations_per_peer: int = Field(
+        32, ge=1, description="Those of one address; where peers are listed, never more than are free for others."
+    )
     max_pdu_bytes: int = Field(131072, ge=16384, le=1 << 20, description="Largest PDU offered to peers.")
     max_object_mb: int = Field(4096, ge=1, description="Largest object accepted.")
     network_timeout_s: Seconds = Field(60, description="Idle time after which an association is aborted.")
@@ -117,18 +119,24 @@ class ApiSettings(Section):
     enabled: bool = Field(True, description="Serve the admin API and page.")
     host: str = Field("127.0.0.1", description="Address the API binds.")
     port: Port = Field(8042, description="Port of the API and page.")
+    max_connections: int = Field(256, ge=1, description="Connections held at once; one that asks nothing makes room.")
+    max_connections_per_address: int = Field(
+        128, ge=1, description="Those of one address; behind a reverse proxy that is everybody."
+    )
     token_file: SitePath | None = Field(None, description="File with the API token; default: generated in `data_dir`.")
 
 
 class StowSettings(Section):
     enabled: bool = Field(True, description="Take studies over STOW-RS, at `/dicom-web/studies` of the API.")
     max_request_mb: int = Field(16384, ge=1, description="Largest body of one request.")
+    max_parts: int = Field(20000, ge=1, description="Most objects in one request.")
     silence_s: Seconds = Field(60, description="Longest silence of a client in the middle of a body.")
 
 
 class UploadSettings(Section):  # its limits on archives hold for watched folders too
     enabled: bool = Field(True, description="Take studies at `POST /api/studies`: files, zip archives, pictures.")
     max_request_mb: int = Field(16384, ge=1, description="Largest body of one request.")
+    max_parts: int = Field(20000, ge=1, description="Most files and fields in one form.")
     max_zip_members: int = Field(20000, ge=1, description="Most files in one zip archive.")
     max_unzipped_mb: int = Field(32768, ge=1, description="Largest content of one zip archive.")
     max_zip_ratio: int = Field(200, ge=2, description="Most times a zip archive may grow when it is unpacked.")

@@ -19,6 +19,7 @@ from dicom_node.index.jobs import free_leases_of
 from dicom_node.roles import ROLES
 from dicom_node.roles.belonging import require_own_store
 from dicom_node.roles.node import Node
+from dicom_node.roles.readiness import BEAT_EVERY_S
 from dicom_node.roles.role import Role, Sweep
 
 _SCHEDULE = "dicom_node.roles.schedule:SweepSchedule"
@@ -49,7 +50,11 @@ class Service:
             self._roles.append(role)  # before its start: what fails half way is stopped, too
             ports |= role.start()
         sweeps = [sweep for role in self._roles for sweep in role.sweeps()]
-        self._schedule = _found(_SCHEDULE)([*sweeps, Sweep("dead-owners", self._free_leases, _DEAD_EVERY_S)])
+        own = (
+            Sweep("dead-owners", self._free_leases, _DEAD_EVERY_S),
+            Sweep("sign-of-life", self._node.owners.beat, BEAT_EVERY_S),
+        )
+        self._schedule = _found(_SCHEDULE)([*sweeps, *own])
         self._schedule.start()
         self._write_ports(ports)
         _log.info("node ready", extra={"version": __version__, "roles": sorted(self._names), **ports})

@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import hashlib
 import hmac
-import ipaddress
 import logging
 import math
 import os
@@ -23,6 +22,7 @@ from fastapi import Depends, Request, Security
 from fastapi.security import APIKeyCookie, HTTPBearer
 
 from dicom_node.api.problems import ProblemError
+from dicom_node.core.callers import network_of
 from dicom_node.core.errors import SettingsError
 from dicom_node.core.principal import Principal, UserRole
 
@@ -82,17 +82,21 @@ class Access:
     def principal_of_token(self, token: str, address: str) -> Principal:
         """Return whose token this is: the one place that knows who there is.
 
-        Raises `ProblemError` 401 for a wrong token, or 429 when this address has guessed too often.
+        Compared before anything is counted: behind a reverse proxy everybody has one address, and whoever guesses there
+        must not shut out those who know. Raises `ProblemError` 401 for a wrong token, or 429 when this address has
+        guessed too often.
         """
-        wait_s = self._limit.wait_s(address)
-        if wait_s > 0:
-            retry_after = {"Retry-After": str(math.ceil(wait_s))}
-            raise ProblemError(429, f"Too many wrong tokens. Try again in {math.ceil(wait_s)} s.", retry_after)
         if not hmac.compare_digest(digest_of(token), self._token_digest):
-            self._limit.failed(address)
-            _log.warning("wrong API token", extra={"address": address})
-            raise ProblemError(401, f"The token is wrong. {_HOW_TO_SIGN_IN}", {"WWW-Authenticate": "Bearer"})
+            raise self._refused(address)
         return API_TOKEN
+
+    def _refused(self, address: str) -> ProblemError:
+        wait_s = math.ceil(self._limit.wait_s(address))
+        if wait_s > 0:
+            return ProblemError(429, f"Too many wrong tokens. Try again in {wait_s} s.", {"Retry-After": str(wait_s)})
+        self._limit.failed(address)
+        _log.warning("wrong API token", extra={"address": address})
+        return ProblemError(401, f"The token is wrong. {_HOW_TO_SIGN_IN}", {"WWW-Authenticate": "Bearer"})
 
     def principal_of(self, request: Request) -> Principal:
         """Return who is asking. Raises `ProblemError`: 401, 403 (another site's page is asking) or 429."""
@@ -181,7 +185,7 @@ class FailureLimit:
     def wait_s(self, address: str) -> float:
         """Return how long this address must wait before its next try; 0 when it may try now."""
         with self._lock:
-            times = self._failures_at.get(_group(address))
+            times = self._failures_at.get(network_of(address))
             if times is None or len(times) < self._per_minute:
                 return 0.0
             return max(0.0, times[0] + _WINDOW_S - self._clock_s())
@@ -189,20 +193,12 @@ class FailureLimit:
     def failed(self, address: str) -> None:
         """Count a failure. Of too many addresses the one that has been quiet longest is forgotten."""
         with self._lock:
-            key = _group(address)
+            key = network_of(address)
             times = self._failures_at.setdefault(key, deque(maxlen=self._per_minute))
             times.append(self._clock_s())
             self._failures_at.move_to_end(key)
             while len(self._failures_at) > self._max_addresses:
                 self._failures_at.popitem(last=False)
-
-
-def _group(address: str) -> str:
-    try:
-        parsed = ipaddress.ip_address(address)
-    except ValueError:
-        return address
-    return str(ipaddress.ip_network((parsed, 64), strict=False)) if parsed.version == 6 else address
 
 
 # --- the token -----------------------------------------------------------------------------------------------------

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Annotated
 
 import anyio
@@ -14,6 +14,7 @@ from starlette.requests import ClientDisconnect
 from dicom_node.api.parts import Parts
 from dicom_node.api.problems import ProblemError
 from dicom_node.ingest.session import IngestParts
+from dicom_node.retrieve.multipart import BodyPart
 
 #: Bodies that are read at once; each has a thread, of the forty that answer all requests.
 _AT_ONCE = 16
@@ -57,6 +58,17 @@ class Body:
         return ProblemError(
             413, f"The body may have at most {self._max_bytes} bytes. Send it in several requests, or raise the limit."
         )
+
+
+def few(parts: Iterable[BodyPart], most: int, setting: str) -> Iterator[BodyPart]:
+    """Yield the parts of a body. Raises `ProblemError` 413 at the first above `most`: each costs time, also an empty
+    one, and a body of the largest size may hold hundreds of millions."""
+    for number, part in enumerate(parts, 1):
+        if number > most:
+            raise ProblemError(
+                413, f"The body has more than {most} parts. Send it in several requests, or raise {setting}."
+            )
+        yield part
 
 
 def one_of_few(request: Request) -> Iterator[None]:

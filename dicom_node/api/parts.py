@@ -28,7 +28,8 @@ class ApiParts:
     `open_object` finds the file of an object key; it may raise `NotFound`. `models` tells of each
     model by name whether it may run. `wake` tells the sweeps that the operator has asked for something. `token_digest`
     is the sha256 of the API token in hexadecimal. `receiver_ready` tells whether the DICOM listener takes associations
-    (always true where no receiver belongs to this process). `retrievals` fetches studies and `ingest` takes them in,
+    (always true where no receiver belongs to this process). `roles_not_at_work` names the roles of the node that no
+    process does now, and why. `retrievals` fetches studies and `ingest` takes them in,
     where this process does.
     """
 
@@ -41,6 +42,7 @@ class ApiParts:
     token_digest: str
     receiver_ready: Callable[[], bool]
     version: str
+    roles_not_at_work: Callable[[], Mapping[str, str]] = dict
     retrievals: Retrievals | None = None
     ingest: IngestParts | None = None
 

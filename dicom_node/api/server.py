@@ -9,19 +9,21 @@ import time
 import uvicorn
 from fastapi import FastAPI
 
+from dicom_node.api.connections import ConnectionLimits, bounded_protocol
 from dicom_node.core.errors import NodeError
 from dicom_node.end import VitalThread
 
 _START_TIMEOUT_S = 10.0
 _STOP_TIMEOUT_S = 10.0
 _BACKLOG = 128
+_LIMITS = ConnectionLimits()
 _log = logging.getLogger(__name__)
 
 
 class ApiServer:
     """One HTTP server; `port` 0 takes any free port, and `port` tells which after `start`."""
 
-    def __init__(self, app: FastAPI, host: str, port: int) -> None:
+    def __init__(self, app: FastAPI, host: str, port: int, limits: ConnectionLimits = _LIMITS) -> None:
         self.port = port
         self._app = app
         self._host = host
@@ -32,7 +34,7 @@ class ApiServer:
             server_header=False,
             proxy_headers=False,
             ws="none",
-            limit_concurrency=256,
+            http=bounded_protocol(limits),
             timeout_graceful_shutdown=3,
         )
         self._server = uvicorn.Server(config)

@@ -72,7 +72,14 @@ class ReportAnswered:
     at_s: float
 
 
-FromAcceptor = AcceptorReady | AcceptorFailed | RecordStored | AssociationClosed | ReportAnswered
+@dataclass(frozen=True, slots=True)
+class Alive:
+    """The answer to `AreYouAlive`; `disk_fault`: why nothing can be written where objects go, "" when it can."""
+
+    disk_fault: str
+
+
+FromAcceptor = AcceptorReady | AcceptorFailed | RecordStored | AssociationClosed | ReportAnswered | Alive
 
 # --- what the parent tells the acceptor ----------------------------------------------------------------------------
 
@@ -109,18 +116,24 @@ class SendReport:
 
 
 @dataclass(frozen=True, slots=True)
+class AreYouAlive:
+    """Asked again and again; who does not answer for long is ended and started anew."""
+
+
+@dataclass(frozen=True, slots=True)
 class Stop:
     """End: no new connections, the open ones cut."""
 
 
-ToAcceptor = Options | Freed | Unavailable | SendReport | Stop
+ToAcceptor = Options | Freed | Unavailable | SendReport | AreYouAlive | Stop
 Message = FromAcceptor | ToAcceptor
 
 #: The tags on the wire. Both ends are of one version; a tag that is not here is a fault, never passed over.
 _KINDS: Mapping[str, type[Message]] = {
     "ready": AcceptorReady, "failed": AcceptorFailed,
-    "stored": RecordStored, "closed": AssociationClosed, "answered": ReportAnswered,
-    "options": Options, "freed": Freed, "unavailable": Unavailable, "report": SendReport, "stop": Stop,
+    "stored": RecordStored, "closed": AssociationClosed, "answered": ReportAnswered, "alive": Alive,
+    "options": Options, "freed": Freed, "unavailable": Unavailable, "report": SendReport, "alive?": AreYouAlive,
+    "stop": Stop,
 }  # fmt: skip
 _TAGS = {kind: tag for tag, kind in _KINDS.items()}
 

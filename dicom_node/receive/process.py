@@ -16,6 +16,8 @@ from dicom_node.end import VitalThread
 from dicom_node.receive.channel import (
     AcceptorFailed,
     AcceptorReady,
+    Alive,
+    AreYouAlive,
     AssociationClosed,
     Channel,
     Message,
@@ -32,6 +34,9 @@ from dicom_node.receive.options import AcceptorOptions
 
 _READY_S = 60.0
 _CLOSING_S = 5.0
+#: Asked so often whether it lives; after so many questions without an answer it is not ready, or is started anew.
+#: Counted in questions, not in seconds: a machine that stood still asked none.
+_ASK_EVERY_S, _SILENT, _FROZEN = 2.0, 5, 15
 _FIRST_WAIT_S, _LONGEST_WAIT_S = 0.2, 10.0
 _log = logging.getLogger(__name__)
 
@@ -50,11 +55,14 @@ class AcceptorProcess:
         self._stopping = threading.Event()
         self._failure = ""
         self._unavailable = Unavailable("")
+        self._unanswered = 0
+        self._disk_fault = ""
         self._process, self._channel = self._launch()
 
     def attend(self, events: ReceiveEvents) -> None:
         """Put what it tells into `events` from now on (it has waited with that), and keep it running."""
         VitalThread(self._attend, "acceptor", events).start()
+        VitalThread(self._watch, "acceptor-watch").start()
 
     def wait_until_ready(self) -> None:
         """Return when peers are served. Raises `SettingsError` when the acceptor cannot start."""
@@ -74,8 +82,8 @@ class AcceptorProcess:
 
     @property
     def is_serving(self) -> bool:
-        """Tell whether peers are served, and hear success: what they send can be filed."""
-        ends = self._failure or self._unavailable.reason
+        """Tell whether peers are served, and hear success: what they send can be written and filed."""
+        ends = self._failure or self._unavailable.reason or self._disk_fault or self._unanswered >= _SILENT
         return self._ready.is_set() and not ends and not self._stopping.is_set()
 
     def tell(self, message: ToAcceptor) -> None:
@@ -130,6 +138,7 @@ class AcceptorProcess:
                 self._ready.set()
                 return
             self._ready.clear()
+            self._unanswered = 0
             self._channel.close()  # its thread and socket would stay
             events.put(AcceptorDied(time.time()))
             _log.critical("acceptor died and is started again", extra={"status": status, "why": self._failure})
@@ -138,13 +147,34 @@ class AcceptorProcess:
                 return
             self._process, self._channel = self._launch()
 
+    def _watch(self) -> None:
+        """Ask again and again whether it lives; end one that serves and has been frozen for long."""
+        while not self._stopping.wait(_ASK_EVERY_S):
+            if not self._ready.is_set():
+                continue
+            if self._unanswered == _FROZEN:
+                _log.critical("acceptor does not answer and is ended", extra={"questions": self._unanswered})
+                self._process.kill()
+            self._unanswered += 1
+            self.tell(AreYouAlive())
+
     def _take(self, message: Message, events: ReceiveEvents) -> None:
         match message:
             case RecordStored() | AssociationClosed() | ReportAnswered():
                 events.put(message)
+            case Alive(disk_fault):
+                self._unanswered = 0
+                self._note_disk(disk_fault)
             case AcceptorReady():
                 self._failure, self._has_served = "", True
                 self._ready.set()
             case AcceptorFailed(reason):
                 self._failure = reason
                 self._ready.set()
+
+    def _note_disk(self, fault: str) -> None:
+        if fault and not self._disk_fault:
+            _log.error("objects cannot be written", extra={"why": fault})
+        elif self._disk_fault and not fault:
+            _log.info("objects can be written again")
+        self._disk_fault = fault

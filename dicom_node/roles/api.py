@@ -9,12 +9,14 @@ from collections.abc import Callable, Mapping, Sequence
 from dicom_node import __version__
 from dicom_node.api.access import load_or_create_token
 from dicom_node.api.application import create_app
+from dicom_node.api.connections import ConnectionLimits
 from dicom_node.api.parts import ApiParts
 from dicom_node.api.server import ApiServer
 from dicom_node.governance.standing import model_views
 from dicom_node.receive.associations import AssociationSweep
 from dicom_node.retrieve.retrievals import RetrievalMemory, open_retrievals
 from dicom_node.roles.node import Node
+from dicom_node.roles.readiness import roles_not_at_work
 from dicom_node.roles.role import Role, Sweep
 
 _log = logging.getLogger(__name__)
@@ -43,7 +45,9 @@ class ApiRole(Role):
             return {}
         self._associations.forget_own()
         self._retrievals.take_up()
-        self._server = ApiServer(create_app(self._parts()), node.settings.api.host, node.settings.api.port)
+        api = node.settings.api
+        limits = ConnectionLimits(api.max_connections, api.max_connections_per_address)
+        self._server = ApiServer(create_app(self._parts()), api.host, api.port, limits)
         self._server.start()
         return {"api": self._server.port}
 
@@ -74,6 +78,7 @@ class ApiRole(Role):
             wake=self._wake_all,
             token_digest=self._token_digest(),
             receiver_ready=lambda: node.acceptor is None or node.acceptor.is_serving,
+            roles_not_at_work=lambda: roles_not_at_work(node.owners),
             retrievals=self._retrievals,
             ingest=self._ingest,
             version=__version__,

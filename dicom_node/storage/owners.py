@@ -13,7 +13,7 @@ import socket
 import time
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
@@ -25,6 +25,7 @@ from dicom_node.storage.folder import make_private
 
 _HOST_LENGTH = 64
 _POLL_S = 0.1
+_PATIENCE_S = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +55,8 @@ class Owners:
         make_private(self._folder)
         identity = f"{socket.gethostname()[:_HOST_LENGTH]}:{os.getpid()}:{self._token}"
         note: dict[str, Any] = {"identity": identity}
-        descriptor = take_lock(self._path(self._token), note)
+        # Another may try the lock of the file at the moment in which it is made.
+        descriptor = take_lock(self._path(self._token), note, _PATIENCE_S)
         assert descriptor is not None, "nobody else knows this name"
         self._descriptor = descriptor
         return Owner(self._token, note)
@@ -75,6 +77,23 @@ class Owners:
             elif path.exists():
                 found.append(Owner(path.stem, read_note(path)))
         return found
+
+    def beat(self) -> None:
+        """Give a sign of life; a process that is stopped holds its lock, too."""
+        _ = self.me
+        os.utime(self._descriptor)
+
+    def silences(self) -> Sequence[tuple[Owner, float]]:
+        """Return the processes that live, and for how many seconds each has been silent.
+
+        Counted from the latest sign of any: all times are the file system's, so that no clock need agree with another.
+        """
+        signs = []
+        for owner in self.living():
+            with suppress(FileNotFoundError):
+                signs.append((owner, self._path(owner.token).stat().st_mtime))
+        latest = max((at for _, at in signs), default=0.0)
+        return [(owner, latest - at) for owner, at in signs]
 
     @contextmanager
     def dead(self) -> Iterator[Sequence[Owner]]:

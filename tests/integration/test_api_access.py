@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import logging
 import stat
 from collections.abc import Iterator
@@ -106,10 +107,20 @@ def test_guessing_is_slowed_down_for_the_guesser_only(client: Client) -> None:
     guesser, other = client.stranger("10.0.0.66"), client.stranger("10.0.0.67")
     answers = [guesser.post("/login", json={"token": f"guess {n}"}).status_code for n in range(11)]
     assert answers == [401] * 10 + [429]
-    refused = guesser.get("/api/status", headers={"Authorization": f"Bearer {TOKEN}"})
+    refused = guesser.get("/api/status", headers={"Authorization": "Bearer guess"})
     assert refused.status_code == 429
     assert 0 < int(refused.headers["retry-after"]) <= 60
-    assert other.get("/api/status", headers={"Authorization": f"Bearer {TOKEN}"}).status_code == 200
+    assert other.post("/login", json={"token": "guess"}).status_code == 401
+
+
+def test_whoever_has_the_token_gets_in_from_the_address_of_a_guesser(client: Client) -> None:
+    """Behind a reverse proxy all callers have its address."""
+    proxy = client.stranger("10.0.0.66")
+    assert 429 in [proxy.post("/login", json={"token": f"guess {n}"}).status_code for n in range(12)]
+    basic = base64.b64encode(f"anybody:{TOKEN}".encode()).decode()
+    assert proxy.get("/api/status", headers={"Authorization": f"Bearer {TOKEN}"}).status_code == 200
+    assert proxy.get("/api/status", headers={"Authorization": f"Basic {basic}"}).status_code == 200
+    assert proxy.post("/login", json={"token": TOKEN}, headers=SAME_SITE).status_code == 204
 
 
 def test_asking_without_a_token_is_no_guess(client: Client) -> None:

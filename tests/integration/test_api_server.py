@@ -14,6 +14,7 @@ import httpx
 import pytest
 
 from dicom_node.api.application import create_app
+from dicom_node.api.connections import ConnectionLimits
 from dicom_node.api.routes.events import MAX_LISTENERS
 from dicom_node.api.server import ApiServer
 from dicom_node.core.errors import NodeError
@@ -119,6 +120,75 @@ def test_listeners_are_bounded_and_their_places_given_back(server: ApiServer) ->
 def _stream_status(client: httpx.Client) -> int:
     with client.stream("GET", "/api/events") as stream:
         return stream.status_code
+
+
+@contextmanager
+def bounded(database: Database, folder: Path, limits: ConnectionLimits) -> Iterator[ApiServer]:
+    server = ApiServer(create_app(parts_over(database, folder)), "127.0.0.1", 0, limits)
+    server.start()
+    try:
+        yield server
+    finally:
+        server.stop()
+
+
+def idle(server: ApiServer, count: int, address: str, stack: ExitStack) -> list[socket.socket]:
+    """Open connections that say nothing, or only the beginning of a request."""
+    opened = []
+    for number in range(count):
+        one = socket.create_connection(("127.0.0.1", server.port), timeout=60, source_address=(address, 0))
+        opened.append(stack.enter_context(one))
+        if number % 2:
+            one.sendall(b"GET /healthz HTT")
+    return opened
+
+
+def asks_from(server: ApiServer, address: str) -> httpx.Client:
+    base = f"http://127.0.0.1:{server.port}"
+    return httpx.Client(base_url=base, transport=httpx.HTTPTransport(local_address=address), headers=BEARER, timeout=60)
+
+
+def test_idle_connections_of_one_address_close_the_api_to_nobody(server: ApiServer) -> None:
+    with ExitStack() as stack:
+        idle(server, 300, "127.0.0.1", stack)
+        for address in ("127.0.0.2", "127.0.0.1"):
+            with asks_from(server, address) as client:
+                assert client.get("/healthz").status_code == 200
+
+
+def test_idle_connections_of_many_addresses_close_the_api_to_nobody(database: Database, tmp_path: Path) -> None:
+    with bounded(database, tmp_path, ConnectionLimits(8, 2)) as server, ExitStack() as stack:
+        for number in range(2, 12):
+            idle(server, 2, f"127.0.0.{number}", stack)
+        with asks_from(server, "127.0.0.20") as client:
+            assert client.get("/healthz").status_code == 200
+
+
+def test_an_address_whose_places_are_all_busy_is_told_so_and_others_are_answered(
+    database: Database, tmp_path: Path
+) -> None:
+    with bounded(database, tmp_path, ConnectionLimits(8, 2)) as server, ExitStack() as stack:
+        busy = stack.enter_context(asks_from(server, "127.0.0.1"))
+        streams = [stack.enter_context(busy.stream("GET", "/api/events")) for _ in range(2)]
+        with asks_from(server, "127.0.0.1") as client:
+            refused = client.get("/healthz")
+        assert (refused.status_code, refused.headers["retry-after"]) == (503, "5")
+        assert "api.max_connections_per_address" in refused.text
+        with asks_from(server, "127.0.0.2") as other:
+            assert other.get("/healthz").status_code == 200
+        next_event(streams[0].iter_lines(), "heartbeat")  # what was under way goes on
+
+
+def test_of_two_idle_connections_the_one_that_never_asked_goes(database: Database, tmp_path: Path) -> None:
+    with bounded(database, tmp_path, ConnectionLimits(8, 2)) as server, ExitStack() as stack:
+        used, silent = idle(server, 1, "127.0.0.1", stack) + idle(server, 1, "127.0.0.1", stack)
+        used.sendall(b"GET /healthz HTTP/1.1\r\nHost: node\r\n\r\n")
+        assert used.recv(4096).startswith(b"HTTP/1.1 200")
+        idle(server, 1, "127.0.0.1", stack)
+        assert silent.recv(1) == b""
+        with suppress(BlockingIOError):  # nothing to read, and not its end
+            used.setblocking(False)
+            assert used.recv(4096) != b""
 
 
 def test_stopping_sends_listeners_away_and_frees_the_port(

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
+import socket
+import struct
 import subprocess
 import sys
 import time
@@ -34,6 +37,7 @@ from dicom_node.storage.spool import Spool
 from tests.peers.dcmtk import dcmsend, echoscu, storescu
 from tests.peers.node import Node
 from tests.peers.process import free_port, listens, wait_until
+from tests.peers.raw import ABORT, ASSOCIATE_RJ, Raw, associate_rq
 from tests.support import needs
 from tests.support.needs import REPOSITORY
 from tests.support.results.arrivals import opened_database
@@ -302,6 +306,50 @@ def test_only_listed_peers_come_in_from_where_they_may(node: Callable[..., Node]
 
     wait_until(lambda: len(rejected()) >= 3, 60, "what was rejected in the log")
     assert rejected() == ["CT2", "NOBODY", "ct1"]
+
+
+#: Head, protocol version, titles and reserved bytes of an A-ASSOCIATE-RQ (PS3.8 Table 9-11).
+FIXED = 74
+
+
+def beginning(calling: str, length: int = 677_000) -> bytes:
+    """Return the fixed beginning of a request that says it is very long, and not a byte of the rest."""
+    return struct.pack(">BxL", 1, length) + associate_rq(calling=calling)[6:FIXED]
+
+
+def test_a_stranger_is_answered_before_the_rest_of_its_request_is_waited_for(node: Callable[..., Node]) -> None:
+    one = node(route=[], peer=[{"ae_title": "CT1", "host": "127.0.0.0/8"}])
+    with Raw(one.dicom_port) as stranger:
+        stranger.send(beginning("NOBODY"))
+        answer = stranger.receive()
+    assert answer is not None
+    assert (answer.kind, answer.body[-1]) == (ASSOCIATE_RJ, 3)
+    with Raw(one.dicom_port) as listed:  # and a listed peer's request is bounded, too
+        listed.send(beginning("CT1"))
+        answer = listed.receive()
+    assert answer is not None
+    assert answer.kind == ABORT
+
+
+def test_a_stranger_that_goes_on_is_not_heard_and_does_not_fill_the_log(node: Callable[..., Node]) -> None:
+    one = node(route=[], peer=[{"ae_title": "CT1", "host": "127.0.0.1"}])
+
+    def called_from_elsewhere() -> bytes:
+        address = ("127.0.0.1", one.dicom_port)
+        with (
+            contextlib.suppress(ConnectionError),  # closed before it was said
+            socket.create_connection(address, 60, ("127.0.0.2", 0)) as stranger,
+        ):
+            stranger.sendall(associate_rq(calling="CT1"))
+            return stranger.recv(1)
+        return b""
+
+    answers = [called_from_elsewhere() for _ in range(60)]
+    assert answers[0] == bytes([ASSOCIATE_RJ])
+    assert answers[-1] == b""
+    assert echoscu(one.dicom_port, calling="CT1").returncode == 0
+    told = [event for event in one.events() if event["event"] == "association rejected"]
+    assert len(told) <= 2 * 5  # the minute of the address may have ended in between
 
 
 def test_below_the_disk_reserve_associations_are_turned_away_for_now(node: Callable[..., Node], image: Dataset) -> None:

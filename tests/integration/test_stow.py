@@ -314,6 +314,15 @@ def test_a_body_above_the_limit_is_refused_before_it_is_read(place: Place) -> No
 # --- who may, and when ---
 
 
+def test_a_body_of_too_many_parts_is_refused(place: Place) -> None:
+    body = multipart([b""] * 31)
+    with served(place.api_parts(stow={"max_parts": 30})) as client:
+        answer = client.post(STUDIES, content=body, headers={"Content-Type": RELATED})
+    assert answer.status_code == 413
+    assert "stow.max_parts" in answer.json()["detail"]
+    assert place.leftovers() == []
+
+
 def test_without_the_token_nothing_is_read(place: Place, client: httpx.Client) -> None:
     for credentials in ("", "Bearer wrong", "Basic " + base64.b64encode(b"user:wrong").decode(), "Basic ?"):
         answer = client.post(STUDIES, headers={"Authorization": credentials, "Content-Type": RELATED})

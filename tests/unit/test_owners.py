@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
@@ -79,3 +80,14 @@ def test_a_folder_that_cannot_be_made_is_said_in_a_sentence(tmp_path: Path) -> N
     (tmp_path / "file").write_text("")
     with pytest.raises(SettingsError, match="cannot be made"):
         _ = Owners(tmp_path / "file" / "owners").me
+
+
+def test_a_process_that_is_stopped_is_silent_and_one_that_gives_signs_is_not(tmp_path: Path) -> None:
+    mine = Owners(tmp_path)
+    mine.beat()
+    with other_process(tmp_path) as (_, token):
+        an_hour_ago = (tmp_path / f"{token}.lock").stat().st_mtime - 3600
+        os.utime(tmp_path / f"{token}.lock", (an_hour_ago, an_hour_ago))  # the clocks of this test
+        silence_s = {owner.token: seconds for owner, seconds in mine.silences()}
+    assert silence_s[mine.me.token] == 0
+    assert silence_s[token] > 3000

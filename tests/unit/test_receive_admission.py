@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from dataclasses import replace
 
 import pytest
@@ -116,6 +117,39 @@ def test_a_full_disk_is_said_to_those_who_may_come_in_only() -> None:
     with pytest.raises(NotAdmitted) as refused:
         admission.policy(replace(CT1, calling_ae_title="CT2"), None)
     assert refused.value.rejection is UNKNOWN_CALLER
+
+
+def test_two_peers_cannot_take_every_place() -> None:
+    admission = PeerAdmission(replace(OPTIONS, max_associations=64, max_associations_per_peer=32), lambda: True)
+    with ExitStack() as held:
+        counts = [_take_all(admission, host, held) for host in ("10.1.2.3", "10.1.2.4", "10.1.2.5")]
+        assert counts[0] == 32
+        assert all(count > 0 for count in counts)
+        held.enter_context(admission.place("10.1.2.6"))
+
+
+def test_where_nobody_else_may_call_an_address_has_every_place_that_it_is_given() -> None:
+    for peers in ((), (PeerOption(ae_title="ROUTER", network="10.1.2.3"),)):
+        options = replace(OPTIONS, peers=peers, max_associations=8, max_associations_per_peer=8)
+        with ExitStack() as held:
+            assert _take_all(PeerAdmission(options, lambda: True), "10.1.2.3", held) == 8
+
+
+def _take_all(admission: PeerAdmission, host: str, held: ExitStack) -> int:
+    for count in range(100):
+        try:
+            held.enter_context(admission.place(host))
+        except NotAdmitted:
+            return count
+    raise AssertionError("there is no limit")
+
+
+@pytest.mark.parametrize(
+    ("host", "foreign"), [("10.1.2.3", False), ("::ffff:10.1.2.3", False), ("fd00::1", False), ("192.0.2.1", True)]
+)
+def test_an_address_is_foreign_when_no_peer_may_call_from_it(host: str, foreign: bool) -> None:
+    assert PeerAdmission(OPTIONS, lambda: True).is_foreign(host) is foreign
+    assert not PeerAdmission(replace(OPTIONS, peers=()), lambda: True).is_foreign(host)
 
 
 def test_places_are_counted_in_all_and_by_peer_and_given_back() -> None:

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pydicom.uid import UID
+from pynetdicom._globals import ALL_TRANSFER_SYNTAXES
 from pynetdicom.pdu import A_ASSOCIATE_AC, A_ASSOCIATE_RQ
 from pynetdicom.pdu_primitives import (
     A_ASSOCIATE,
@@ -23,13 +24,23 @@ from pynetdicom.presentation import build_context
 
 from dicom_node.dimse.vocabulary import (
     STORAGE_COMMITMENT,
+    STORAGE_SOP_CLASSES,
     UNKNOWN_APPLICATION_CONTEXT,
     UNKNOWN_PROTOCOL_VERSION,
     VERIFICATION,
 )
 from dicom_node.receive.acceptor.admission import NotAdmitted
-from dicom_node.receive.acceptor.negotiation import AssociationRequest, Context, accept, read_request
+from dicom_node.receive.acceptor.negotiation import (
+    FIXED_BYTES,
+    MAX_REQUEST_BYTES,
+    AssociationRequest,
+    Context,
+    accept,
+    read_request,
+    read_titles,
+)
 from dicom_node.receive.options import AeOption
+from tests.peers.raw import associate_rq
 
 CT, PRIVATE = "1.2.840.10008.5.1.4.1.1.2", "1.2.3.4.5"
 EXPLICIT, IMPLICIT, J2K, DEFLATED = (f"1.2.840.10008.1.2{end}" for end in (".1", "", ".4.90", ".1.99"))
@@ -163,6 +174,22 @@ def test_a_damaged_request_is_malformed_rejected_or_read(where: int, value: byte
         accept(read_request(bytes(body)), AE, 131072)
     except (ValueError, NotAdmitted):
         return
+
+
+def test_the_largest_request_that_makes_sense_is_below_the_limit() -> None:
+    """128 contexts, each with every transfer syntax of the standard, and a ticket of the longest kind."""
+    classes = sorted(STORAGE_SOP_CLASSES)[:128]
+    contexts = {2 * n + 1: (sop_class, ALL_TRANSFER_SYNTAXES) for n, sop_class in enumerate(classes)}
+    ticket = bytes([3, 0]) + struct.pack(">H", 60000) + bytes(60000) + bytes(2)
+    body = associate_rq(contexts, user_items=item(0x58, ticket))[6:]
+    assert len(body) < MAX_REQUEST_BYTES
+    assert len(read_request(body).primitive.presentation_context_definition_list) == 128
+    assert read_titles(body[:FIXED_BYTES]) == ("AINODE", "MOD1")
+
+
+@pytest.mark.parametrize("title", [b"CT\xc41", b"CT1\x00", b"ct1", b"C T1"])
+def test_a_title_that_is_not_exactly_ours_is_not_made_to_be(title: bytes) -> None:
+    assert read_titles(associate_rq(calling=title)[6 : 6 + FIXED_BYTES])[1] != "CT1"
 
 
 def item(kind: int, body: bytes) -> bytes:

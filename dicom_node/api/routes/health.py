@@ -42,8 +42,8 @@ def healthz() -> Alive:
 
 @router.get("/readyz", summary="Can the node take studies?", responses=described(503))
 def readyz(request: Request, parts: Parts) -> Ready:
-    """The database takes changes, the receiver listens, what it acknowledges is filed, and there is more free disk than
-    the reserve. Answered within seconds, whatever is silent."""
+    """The database takes changes, the receiver answers, what it acknowledges is written and filed, every role of the
+    node is at work, and there is more free disk than the reserve. Answered within seconds, whatever is silent."""
     reasons = list(_not_ready(parts, request.app.state.database_probe))
     if reasons:
         raise ProblemError(503, " ".join(reasons), {"Retry-After": "10"})
@@ -56,6 +56,8 @@ def _not_ready(parts: ApiParts, probe: DatabaseProbe) -> Iterator[str]:
         yield reason
     if not parts.receiver_ready():
         yield "The DICOM receiver does not listen, or cannot file what comes; the log says why."
+    for role, why in parts.roles_not_at_work().items():
+        yield f"The role {role} is not at work: {why}."
     try:
         free_mb = shutil.disk_usage(parts.settings.node.data_dir).free >> 20
     except OSError:

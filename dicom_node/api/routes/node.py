@@ -31,12 +31,14 @@ router = APIRouter(prefix="/api", dependencies=[SignedIn], responses=described(4
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NodeStatus:
     """How the node does. `oldest_pending_s` is the age of the oldest delivery still to be made, in seconds; `damaged`
-    counts kept objects whose bytes are not those that came or were made, `scrubbed_at` is when all were last read."""
+    counts kept objects whose bytes are not those that came or were made, `scrubbed_at` is when all were last read;
+    `roles_not_at_work` names the roles that no process of the node does now, and why."""
 
     ae_title: str
     version: str
     intended_use: str
     receiver_ready: bool
+    roles_not_at_work: Mapping[str, str]
     disk_free_bytes: int
     counts: Counts
     oldest_pending_s: float | None
@@ -56,6 +58,7 @@ def get_status(parts: Parts) -> NodeStatus:
         version=parts.version,
         intended_use=parts.settings.node.intended_use,
         receiver_ready=parts.receiver_ready(),
+        roles_not_at_work=parts.roles_not_at_work(),
         disk_free_bytes=shutil.disk_usage(parts.settings.node.data_dir).free,
         counts=counts,
         oldest_pending_s=None if oldest is None else (datetime.now(UTC) - oldest).total_seconds(),

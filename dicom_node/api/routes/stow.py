@@ -11,7 +11,7 @@ from fastapi import APIRouter, Request
 from starlette.responses import JSONResponse
 
 from dicom_node.api.access import CurrentPrincipal, SignedIn, address_of
-from dicom_node.api.body import Body, Ingest, OneOfFew, cannot_store
+from dicom_node.api.body import Body, Ingest, OneOfFew, cannot_store, few
 from dicom_node.api.parts import Parts, StudyUid
 from dicom_node.api.problems import ProblemError, described
 from dicom_node.core.errors import StoreStatus
@@ -66,7 +66,8 @@ def _store(
     outcomes: list[StoreOutcome] = []
     end = "aborted"
     try:
-        for part in _files(request, Body(request, stow.max_request_mb, stow.silence_s)):
+        files = _files(request, Body(request, stow.max_request_mb, stow.silence_s))
+        for part in few(files, stow.max_parts, "stow.max_parts"):
             outcomes.append(_take(session, part, study_instance_uid))  # noqa: PERF401 - kept when the body breaks off
         end = "released"
     except (MalformedBody, ProblemError) as error:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from fastapi import APIRouter, Request
 
 from dicom_node.api.access import CurrentPrincipal, SignedIn, address_of
-from dicom_node.api.body import Body, Ingest, OneOfFew, cannot_store
+from dicom_node.api.body import Body, Ingest, OneOfFew, cannot_store, few
 from dicom_node.api.parts import Parts
 from dicom_node.api.problems import ProblemError, described
 from dicom_node.api.upload_files import UploadedFiles
@@ -83,7 +83,8 @@ def upload(request: Request, principal: CurrentPrincipal, node: Parts, ingest: I
     broken: ProblemError | None = None
     with UploadedFiles(session, ingest, limits) as files:
         try:
-            for part in parts(Body(request, limits.max_request_mb, limits.silence_s), boundary):
+            body = Body(request, limits.max_request_mb, limits.silence_s)
+            for part in few(parts(body, boundary), limits.max_parts, "upload.max_parts"):
                 files.take(part)
             files.finish()
         except (MalformedBody, ProblemError, SpoolUnavailable) as error:

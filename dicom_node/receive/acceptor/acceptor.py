@@ -29,8 +29,10 @@ from dicom_node.end import VitalThread, watch_threads
 from dicom_node.logs import configure_logs
 from dicom_node.receive.acceptor.admission import CallingPeer, Capacity, PeerAdmission
 from dicom_node.receive.acceptor.association import AcceptorServices, ServedAssociation
+from dicom_node.receive.acceptor.disk_trial import DiskTrial
 from dicom_node.receive.acceptor.messages import ReportQueue
 from dicom_node.receive.acceptor.storing import Storing
+from dicom_node.receive.acceptor.strangers import Strangers
 from dicom_node.receive.acceptor.transport import (
     PeerGone,
     PeerTooSlow,
@@ -42,6 +44,8 @@ from dicom_node.receive.acceptor.transport import (
 from dicom_node.receive.channel import (
     AcceptorFailed,
     AcceptorReady,
+    Alive,
+    AreYouAlive,
     AssociationClosed,
     Channel,
     Freed,
@@ -72,6 +76,7 @@ class Acceptor:
         self._channel = channel
         self._journal = JournalWriter(Path(options.journal), options.journal_slots)
         self._capacity = Capacity(Path(options.spool), options.min_free_bytes)
+        self._trial = DiskTrial((Path(options.journal), Path(options.spool)), options.parts_owner)
         self._open: dict[str, ReportQueue] = {}
         self._waiting: OrderedDict[int, Transport] = OrderedDict()
         self._serving: dict[int, Transport] = {}
@@ -81,6 +86,7 @@ class Acceptor:
             options=options,
             admission=PeerAdmission(options, self._capacity.has_disk),
             storing=Storing(self._journal, self._capacity, self._stored),
+            strangers=Strangers(),
             capacity=self._capacity,
             spool=Spool(Path(options.spool)),
             began=self._began,
@@ -96,6 +102,7 @@ class Acceptor:
             self._channel.tell(RecordStored(slot, UNREADABLE, "", found=True))
         self._services.spool.remove_parts(self._options.parts_owner)
         threading.Thread(target=self._grow, name="journal", daemon=True).start()
+        VitalThread(self._trial.run, "disk-trial").start()
         for listener, speaks_tls in listeners:
             VitalThread(self._listen, "listener", listener, speaks_tls).start()
         self._channel.tell(AcceptorReady())
@@ -110,6 +117,9 @@ class Acceptor:
                 self._capacity.unavailable_reason = reason
             case SendReport():
                 self._report(message)
+            case AreYouAlive():
+                self._services.strangers.tell_rest()
+                self._channel.tell(Alive(self._trial.fault()))
             case Stop():
                 return False
         return True
@@ -134,6 +144,9 @@ class Acceptor:
                 _log.error("connections cannot be accepted", extra={"why": error.strerror})
                 time.sleep(0.2)
                 continue
+            if self._is_unheard(address[0]):
+                connection.close()
+                continue
             thread = threading.Thread(
                 target=self._serve, args=(connection, address[0], speaks_tls), name="connection", daemon=True
             )
@@ -142,6 +155,14 @@ class Acceptor:
             except RuntimeError as error:
                 _log.error("connections cannot be served", extra={"why": str(error)})
                 connection.close()
+
+    def _is_unheard(self, host: str) -> bool:
+        """Tell whether this address was refused again and again, and no peer may call from there."""
+        strangers = self._services.strangers
+        unheard = strangers.is_worn_out(host) and self._services.admission.is_foreign(host)
+        if unheard:
+            strangers.drop(host)
+        return unheard
 
     def _serve(self, connection: socket.socket, host: str, speaks_tls: bool) -> None:
         key = id(connection)
@@ -156,7 +177,7 @@ class Acceptor:
             ServedAssociation(transport, caller, self._services).serve(lambda: self._admitted(key, transport))
         except (PeerGone, PeerTooSlow) as error:
             why = str(error) or "the handshake took too long or the peer left"
-            _log.warning("connection ended before it began", extra={"host": host, "why": why})
+            self._services.strangers.refused("connection ended before it began", host, why=why)
         except Exception:  # noqa: BLE001 - the thread's door: one connection's fault stays its own
             _log.exception("association failed", extra={"host": host})
         finally:

@@ -57,16 +57,28 @@ class PeerAdmission:
         self._has_disk = has_disk
         self._aes = {ae.ae_title: ae for ae in options.aes}
         self._peers = [(peer, ipaddress.ip_network(peer.network, strict=False)) for peer in options.peers]
+        # Nothing can be kept free for peers that nobody has named, or where one address is all of them.
+        self._keeps_places_free = sum(network.num_addresses for network in {one for _, one in self._peers}) > 1
         self._open: Counter[str] = Counter()
         self._lock = threading.Lock()
 
-    def policy(self, caller: CallingPeer, identity: Identity | None) -> AeOption:
-        """Return the policy of the called AE title. Raises `NotAdmitted`."""
+    def is_foreign(self, host: str) -> bool:
+        """Tell whether no peer at all may call from this address."""
+        address = _address(host)
+        return bool(self._peers) and not any(address in network for _, network in self._peers)
+
+    def called(self, caller: CallingPeer) -> AeOption:
+        """Return the AE title that is called, when this caller may call it. Raises `NotAdmitted`."""
         ae = self._aes.get(caller.called_ae_title)
         if ae is None:
             raise NotAdmitted(UNKNOWN_CALLED)
         if (ae.tls and not caller.tls) or not self._is_listed(caller, ae):
             raise NotAdmitted(UNKNOWN_CALLER)
+        return ae
+
+    def policy(self, caller: CallingPeer, identity: Identity | None) -> AeOption:
+        """Return the policy of the called AE title. Raises `NotAdmitted`."""
+        ae = self.called(caller)
         if not self._is_known_user(identity):
             raise NotAdmitted(UNKNOWN_USER)
         if not self._has_disk():
@@ -77,8 +89,7 @@ class PeerAdmission:
     def place(self, host: str) -> Iterator[None]:
         """Hold one of the places for associations while the block runs. Raises `NotAdmitted` when all are taken."""
         with self._lock:
-            total = self._open.total()
-            if total >= self._options.max_associations or self._open[host] >= self._options.max_associations_per_peer:
+            if self._open[host] >= self._most_for(host):
                 raise NotAdmitted(TOO_MANY)
             self._open[host] += 1
         try:
@@ -89,15 +100,24 @@ class PeerAdmission:
                 if not self._open[host]:
                     del self._open[host]  # else one entry stays for every address that ever called
 
+    def _most_for(self, host: str) -> int:
+        """Return how many associations this address may have now.
+
+        With listed peers, never more than places are free (dynamic thresholds, Choudhury and Hahne 1998): one address
+        gets half of all, two a third each, and a peer that has none yet finds one.
+        """
+        free = self._options.max_associations - self._open.total()
+        most = self._options.max_associations_per_peer
+        return min(most, free if self._keeps_places_free else self._open[host] + free)
+
     def _is_listed(self, caller: CallingPeer, ae: AeOption) -> bool:
         if not self._peers:
             return True
         if ae.peers and caller.calling_ae_title not in ae.peers:
             return False
-        address = ipaddress.ip_address(caller.host)
-        mapped = getattr(address, "ipv4_mapped", None)
+        address = _address(caller.host)
         return any(
-            peer.ae_title == caller.calling_ae_title and (mapped or address) in network and _is_proven(caller, peer)
+            peer.ae_title == caller.calling_ae_title and address in network and _is_proven(caller, peer)
             for peer, network in self._peers
         )
 
@@ -113,6 +133,12 @@ class PeerAdmission:
             for user in self._options.users
         ]
         return any(matches)
+
+
+def _address(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
+    """Return an address; of IPv4 on a socket that takes both, the IPv4 one."""
+    address = ipaddress.ip_address(host)
+    return getattr(address, "ipv4_mapped", None) or address
 
 
 def _is_proven(caller: CallingPeer, peer: PeerOption) -> bool:

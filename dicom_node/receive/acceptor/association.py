@@ -13,14 +13,17 @@ from dicom_node.receive.acceptor.admission import CallingPeer, Capacity, NotAdmi
 from dicom_node.receive.acceptor.incoming import IncomingObject, TooLarge
 from dicom_node.receive.acceptor.messages import Messages, ReportQueue
 from dicom_node.receive.acceptor.negotiation import (
+    FIXED_BYTES,
     MAX_REQUEST_BYTES,
     AssociationRequest,
     Context,
     accept,
     read_request,
+    read_titles,
     reject_pdu,
 )
 from dicom_node.receive.acceptor.storing import AssociationRef, Storing
+from dicom_node.receive.acceptor.strangers import Strangers
 from dicom_node.receive.acceptor.transport import (
     RELEASE_RP,
     MalformedPdu,
@@ -46,6 +49,7 @@ class AcceptorServices:
     options: AcceptorOptions
     admission: PeerAdmission
     storing: Storing
+    strangers: Strangers
     capacity: Capacity
     spool: Spool
     #: An association began (its ID and where reports for it go) or ended (its ID, how, and how many objects it stored);
@@ -78,14 +82,14 @@ class ServedAssociation:
             if is_released:  # said when the place is free, for some come again at once
                 self._transport.write(RELEASE_RP)
         except NotAdmitted as refused:
-            self._note("association rejected", logging.WARNING, why=refused.rejection.why)
+            self._refused("association rejected", refused.rejection.why)
             self._say(reject_pdu(refused.rejection))
         except (PeerGone, PeerSilent):
             self._note("connection ended", logging.DEBUG)
         except PeerTooSlow:
-            self._note("connection closed", logging.WARNING, why="the request did not come in time")
+            self._refused("connection closed", "the request did not come in time")
         except MalformedPdu as error:
-            self._note("connection closed", logging.WARNING, why=str(error))
+            self._refused("connection closed", str(error))
             self._say(abort_pdu(error.reason))
         finally:
             self._transport.close()
@@ -94,14 +98,16 @@ class ServedAssociation:
         kind, length, _ = self._reader.head()
         if kind != PduType.ASSOCIATE_RQ:
             raise MalformedPdu("the first PDU is no A-ASSOCIATE-RQ", AbortReason.UNEXPECTED_PDU)
+        if length < FIXED_BYTES:
+            raise MalformedPdu("A-ASSOCIATE-RQ is too short")
+        fixed = self._reader.beginning(FIXED_BYTES)
+        called, calling = read_titles(fixed)
+        self._caller = replace(self._caller, calling_ae_title=calling, called_ae_title=called)
+        self._services.admission.called(self._caller)  # before memory and time are spent on a stranger's request
         try:
-            request = read_request(self._reader.body(length, MAX_REQUEST_BYTES))
+            return read_request(fixed + self._reader.rest(length - FIXED_BYTES, MAX_REQUEST_BYTES - FIXED_BYTES))
         except ValueError as error:
             raise MalformedPdu(str(error)) from error
-        self._caller = replace(
-            self._caller, calling_ae_title=request.calling_ae_title, called_ae_title=request.called_ae_title
-        )
-        return request
 
     def _run(self, request: AssociationRequest, policy: AeOption) -> bool:
         """Serve an admitted request; tell whether the peer waits for the answer to its release."""
@@ -207,6 +213,10 @@ class ServedAssociation:
             self._transport.hang_up()
         except PeerGone:
             pass
+
+    def _refused(self, event: str, why: str) -> None:
+        caller = self._caller
+        self._services.strangers.refused(event, caller.host, calling_ae_title=caller.calling_ae_title, why=why)
 
     def _note(self, event: str, level: int, **more: object) -> None:
         caller = self._caller

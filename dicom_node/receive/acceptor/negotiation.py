@@ -38,14 +38,18 @@ from dicom_node.dimse.vocabulary import (
 from dicom_node.receive.acceptor.admission import Identity, NotAdmitted
 from dicom_node.receive.options import AeOption
 
-#: 128 contexts with every transfer syntax of the standard need a third of it.
-MAX_REQUEST_BYTES = 1 << 20
+#: 128 contexts, each with every transfer syntax of the standard, are 155 kB; a user identity adds up to 128 kB. Real
+#: senders stay below 64 kB.
+MAX_REQUEST_BYTES = 288 << 10
+#: Protocol version, two reserved bytes, called and calling AE title, 32 reserved bytes (PS3.8 Table 9-11).
+FIXED_BYTES = 68
 _MAX_CONTEXTS, _MAX_SYNTAXES, _MAX_USER_ITEMS = 128, 256, 1024
 _APPLICATION_CONTEXT, _CONTEXT, _USER_INFORMATION = 0x10, 0x20, 0x50
 #: Sub-items that are read: abstract and transfer syntax; longest PDU, implementation, roles, extended negotiation and
 #: user identity. The window of operations and common extended negotiation are not: no answer is in order.
 _CONTEXT_ITEMS, _USER_ITEMS = frozenset({0x30, 0x40}), frozenset({0x51, 0x52, 0x54, 0x55, 0x56, 0x58})
-_FIRST_ITEM, _CONTEXT_HEAD = 68, 4
+_FIRST_ITEM, _CONTEXT_HEAD = FIXED_BYTES, 4
+_TITLES = struct.Struct(">4x16s16s")
 #: PS3.4 B.3.1: full storage (level 2), signatures kept bit by bit (level 3), no element is coerced.
 _STORAGE_SUPPORT = b"\x02\x00\x03\x00\x00\x00"
 _ACCEPTED, _USER_REJECTION, _NO_ABSTRACT_SYNTAX, _NO_TRANSFER_SYNTAX = 0, 1, 3, 4
@@ -72,6 +76,15 @@ class AssociationRequest:
     identity: Identity | None
     max_pdu_bytes: int
     roles: Mapping[str, tuple[bool, bool]] = field(default_factory=dict)
+
+
+def read_titles(fixed: bytes) -> tuple[str, str]:
+    """Return called and calling AE title from the fixed beginning of an A-ASSOCIATE-RQ's body.
+
+    What is no character of a title is replaced, so that it is no title of ours.
+    """
+    called, calling = (title.decode("ascii", "replace").strip() for title in _TITLES.unpack_from(fixed))
+    return called, calling
 
 
 def read_request(body: bytes) -> AssociationRequest:

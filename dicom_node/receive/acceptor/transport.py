@@ -322,13 +322,18 @@ class PduReader:
             raise MalformedPdu(f"a PDU of type 0x{kind:02X} and length {length}")
         return kind, length, first
 
-    def body(self, length: int, most: int) -> bytes:
-        """Return the body of the PDU whose head was just read. Raises `MalformedPdu` above `most` bytes."""
+    def beginning(self, length: int) -> bytes:
+        """Return the first bytes of the body of the PDU whose head was just read; four at least."""
+        return bytes(self._head[6:]) + self.rest(length - 4, length)
+
+    def rest(self, length: int, most: int) -> bytes:
+        """Return the bytes that come next in the body of a PDU. Raises `MalformedPdu` when they are above `most`."""
         if length > most:
-            raise MalformedPdu(f"a PDU of {length} bytes")
-        rest = bytearray(length - 4)
-        self._read(memoryview(rest))
-        return bytes(self._head[6:]) + rest
+            raise MalformedPdu(f"a PDU with {length} bytes more than may be")
+        rest = bytearray(length)
+        if rest:
+            self._read(memoryview(rest))
+        return bytes(rest)
 
     def control(self, view: memoryview) -> tuple[int, int]:
         """Receive one fragment into `view`; return its presentation context ID and message control header."""
