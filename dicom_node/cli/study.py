@@ -1,4 +1,4 @@
-"""`dicom-node status`, `retry`, `rerun`, `rules explain`: what happened to a study and why, and a part of it again."""
+"""`dicom-node status`, `retry`, `rerun`, `withdraw`, `discard`, `rules explain`: what happened to a study and why, and a part of it again."""
 
 from __future__ import annotations
 
@@ -121,6 +121,35 @@ def rerun(options: argparse.Namespace) -> int:
     else:
         say(f"{len(ids)} analyses are queued again.")
     return 0
+
+
+def withdraw(options: argparse.Namespace) -> int:
+    """Take a study's results back, everywhere."""
+    with opened(options) as database, database.write() as connection:
+        asked = (options.reason, options.route)
+        keys = actions.withdraw_study(connection, options.study, asked, actor(), datetime.now(UTC))
+    if options.json:
+        print_json({"results": keys})
+    elif keys:
+        say(f"{_counted(len(keys), 'result')} withdrawn; what destinations show of them is taken back there.")
+    else:
+        say("Nothing of it holds any more: it was withdrawn before.")
+    return 0
+
+
+def discard(options: argparse.Namespace) -> int:
+    """Give up one delivery."""
+    with opened(options) as database, database.write() as connection:
+        actions.discard_delivery(connection, options.delivery, options.reason, actor(), datetime.now(UTC))
+    if options.json:
+        print_json({"deliveries": [options.delivery]})
+    else:
+        say(f"Delivery {options.delivery} is discarded.")
+    return 0
+
+
+def _counted(number: int, what: str) -> str:
+    return f"{number} {what}" if number == 1 else f"{number} {what}s"
 
 
 # --- rules explain -------------------------------------------------------------------------------------------------
