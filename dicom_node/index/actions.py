@@ -1,7 +1,7 @@
-"""What an operator may do: send again, analyse again, take back, give up. The API and the command line call the same functions.
+"""What an operator may do: send again, analyse again, take back, give up.
 
-Each takes a connection that may write, and who asks; that name stands in the study's timeline. It runs inside the
-caller's transaction: all of it happens, or nothing.
+The API and the command line call the same functions. Each takes a connection that may write, and who asks; that name
+stands in the study's timeline. It runs inside the caller's transaction: all of it happens, or nothing.
 """
 
 from __future__ import annotations

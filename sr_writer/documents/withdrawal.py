@@ -30,8 +30,8 @@ from dicom_node.sr_writer.text import ascii_text, long_string
 
 #: Titles of a rejection note (PS3.16 CID 7011): both have a viewer hide what is rejected (IHE RAD TF-2 4.66), and the
 #: second says that it was filed under another patient or order than it is of.
-_FOR_PATIENT_SAFETY = dictionary.DCM.RejectedForPatientSafetyReasons
-_FILED_WRONGLY = dictionary.DCM.IncorrectModalityWorklistEntry
+_FOR_PATIENT_SAFETY: Code = dictionary.DCM.RejectedForPatientSafetyReasons
+_FILED_WRONGLY: Code = dictionary.DCM.IncorrectModalityWorklistEntry
 #: What tells whose object it is, and of which order.
 _IDENTITY = ("PatientID", "IssuerOfPatientID", "PatientName", "PatientBirthDate", "AccessionNumber")
 _TEXT_LIMIT = 1024

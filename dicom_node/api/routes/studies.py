@@ -34,9 +34,7 @@ class Reason(BaseModel):
 
     model_config = ConfigDict(extra="forbid", str_strip_whitespace=True)
 
-    reason: str = Field(
-        min_length=1, max_length=500, description="In the timeline; of a withdrawal all readers are told."
-    )
+    reason: str = Field(min_length=1, max_length=500, description="Stands in the timeline; told to readers.")
 
 
 class WithdrawalWish(Reason):
