@@ -71,7 +71,7 @@ def identity_of(answer: Analysis | NotAnalysed, context: ReportContext) -> Resul
     check_one_patient(answer.sources)
     _require_one_value(answer.sources, ONE_STUDY, "STUDY_MISMATCH")
     source = _fullest_named(writable(answer.sources[0]), answer.sources)
-    return ResultIdentity(source=source, model=answer.model, context=context, made_at=_local_time(context, source))
+    return ResultIdentity(source=source, model=answer.model, context=context, made_at=local_time(context, source))
 
 
 def check_one_patient(headers: Sequence[Dataset]) -> None:
@@ -224,7 +224,7 @@ def code_item(code: Code) -> Dataset:
     return item
 
 
-def _local_time(context: ReportContext, source: Dataset) -> datetime:
+def local_time(context: ReportContext, source: Dataset) -> datetime:
     """Return when the job started in the zone of the study, so that one object never mixes zones (PS3.3 C.12.1.1.8).
 
     A source that names no zone shows the site's local time. Results then name none either: TimezoneOffsetFromUTC would

@@ -168,6 +168,8 @@ class ReportContext:
     predecessor: Predecessor | None = None
     #: By key of the output set, where its destinations were sent another earlier report than `predecessor`.
     predecessors: Mapping[str, Predecessor] = field(default_factory=dict)
+    #: How many results of this study and route were withdrawn before: reports begin a series of their own after that.
+    withdrawn_before: int = 0
 
     def predecessor_for(self, wanted: OutputSet) -> Predecessor | None:
         """Return the earlier report that the report of one output set replaces."""

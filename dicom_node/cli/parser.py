@@ -20,7 +20,7 @@ def make_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"dicom-node {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND", title="commands")
-    of_data = (_send, _echo, _retrieve, _status, _rules, _retry, _rerun)
+    of_data = (_send, _echo, _retrieve, _status, _rules, _retry, _rerun, _withdraw, _discard)
     for add in (_serve, _demo, *of_data, _models, _evaluate, _inspect, _doctor):
         add(commands)
     return parser
@@ -86,6 +86,19 @@ def _rerun(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
     command = _command(commands, "rerun", "analyse a study again", "study:rerun", json=True)
     command.add_argument("study", help="Study Instance UID")
     command.add_argument("--route", help="only this route")
+
+
+def _withdraw(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    command = _command(commands, "withdraw", "take a study's results back everywhere", "study:withdraw", json=True)
+    command.add_argument("study", help="Study Instance UID")
+    command.add_argument("--reason", required=True, metavar="TEXT", help="why; all who read the result are told")
+    command.add_argument("--route", help="only the results of this route")
+
+
+def _discard(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    command = _command(commands, "discard", "give up a delivery that waits or is parked", "study:discard", json=True)
+    command.add_argument("delivery", type=int, help="number of the delivery; `status STUDY` lists them")
+    command.add_argument("--reason", required=True, metavar="TEXT", help="why; it stands in the timeline")
 
 
 def _models(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:

@@ -1,4 +1,5 @@
-"""`dicom-node status`, `retry`, `rerun`, `rules explain`: what happened to a study and why, and a part of it again."""
+"""`dicom-node status`, `retry`, `rerun`, `withdraw`, `discard`, `rules explain`: what happened to a study and why,
+and a part of it again, or back."""
 
 from __future__ import annotations
 
@@ -21,7 +22,7 @@ from dicom_node.index.database import Database
 from dicom_node.index.studies import load_study
 from dicom_node.index.views import lists as views
 from dicom_node.index.views import study as study_views
-from dicom_node.index.views.types import DeliveryView, StudyLine
+from dicom_node.index.views.types import DeliveryView, ResultView, StudyLine
 from dicom_node.ingest.intake import offline_instance
 from dicom_node.logs import quiet_third_parties
 from dicom_node.roles.node import Node
@@ -61,6 +62,7 @@ def status(options: argparse.Namespace) -> int:
             return 0
     say(f"{options.study}: {study.study.state} (revision {study.study.revision}). {study.study.reason}")
     print_table(["at", "what", "by", ""], [(entry.at, entry.kind, entry.actor, entry.text) for entry in timeline])
+    _print_standing(study.results)
     _print_deliveries(study.deliveries)
     return 0
 
@@ -71,6 +73,12 @@ def _print_studies(lines: Sequence[StudyLine]) -> None:
         for s in lines
     ]
     print_table(["last image", "study", "modality", "images", "state", "reason"], rows)
+
+
+def _print_standing(results: Sequence[ResultView]) -> None:
+    rows = [(r.route, r.model, r.state, r.standing, r.created_at, r.standing_reason) for r in results]
+    if rows:
+        print_table(["result of route", "model", "answer", "standing", "made at", "why it does not hold"], rows)
 
 
 def _print_deliveries(deliveries: Sequence[DeliveryView]) -> None:
@@ -121,6 +129,35 @@ def rerun(options: argparse.Namespace) -> int:
     else:
         say(f"{len(ids)} analyses are queued again.")
     return 0
+
+
+def withdraw(options: argparse.Namespace) -> int:
+    """Take a study's results back, everywhere."""
+    with opened(options) as database, database.write() as connection:
+        asked = (options.reason, options.route)
+        keys = actions.withdraw_study(connection, options.study, asked, actor(), datetime.now(UTC))
+    if options.json:
+        print_json({"results": keys})
+    elif keys:
+        say(f"{_counted(len(keys), 'result')} withdrawn; what destinations show of them is taken back there.")
+    else:
+        say("Nothing of it holds any more: it was withdrawn before.")
+    return 0
+
+
+def discard(options: argparse.Namespace) -> int:
+    """Give up one delivery."""
+    with opened(options) as database, database.write() as connection:
+        actions.discard_delivery(connection, options.delivery, options.reason, actor(), datetime.now(UTC))
+    if options.json:
+        print_json({"deliveries": [options.delivery]})
+    else:
+        say(f"Delivery {options.delivery} is discarded.")
+    return 0
+
+
+def _counted(number: int, what: str) -> str:
+    return f"{number} {what}" if number == 1 else f"{number} {what}s"
 
 
 # --- rules explain -------------------------------------------------------------------------------------------------

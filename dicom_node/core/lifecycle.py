@@ -75,10 +75,11 @@ COMMITMENT_TRANSITIONS: Mapping[CommitmentState, Set[CommitmentState]] = {
     CommitmentState.GIVEN_UP: {CommitmentState.PENDING},
 }
 
-#: What no longer holds is never made to hold again: a better answer is a new result.
+#: What no longer holds is never made to hold again: a better answer is a new result. WITHDRAWN follows SUPERSEDED,
+#: since destinations still show what was replaced.
 RESULT_TRANSITIONS: Mapping[ResultState, Set[ResultState]] = {
     ResultState.CURRENT: {ResultState.SUPERSEDED, ResultState.WITHDRAWN, ResultState.REJECTED},
-    ResultState.SUPERSEDED: set(),
+    ResultState.SUPERSEDED: {ResultState.WITHDRAWN},
     ResultState.WITHDRAWN: set(),
     ResultState.REJECTED: set(),
 }

@@ -79,6 +79,8 @@ class BatchDelivery:
         A report waits for its pictures, but not for ever: an object that keeps failing must not hide the findings.
         What the destination refuses for its class may queue the job again, and then the rest is not sent.
         """
+        if any(item.is_withdrawal for item in batch.items):
+            return self._send_withdrawals(batch)
         reports = [item for item in batch.items if item.artifact.kind is ArtifactKind.STRUCTURED_REPORT]
         notes = [item for item in batch.items if item.artifact.kind is ArtifactKind.REJECTION_NOTE]
         others = [item for item in batch.items if item not in reports and item not in notes]
@@ -95,6 +97,12 @@ class BatchDelivery:
         noted = self._send_notes(batch, notes)
         self._park(batch, noted.refused)
         return sent.and_then(noted)
+
+    def _send_withdrawals(self, batch: DeliveryBatch) -> SentItems:
+        """Send what takes back, one independent of the other; what is refused for its class makes no job run again."""
+        sent = self._send_items(batch, batch.items)
+        self._park(batch, sent.refused)
+        return sent
 
     def _is_over(self, batch: DeliveryBatch, sent: SentItems, waiting: Sequence[DeliveryItem]) -> bool:
         """Tell whether nothing more of the batch is to be sent now; what waits is then seen to."""
@@ -195,7 +203,8 @@ class BatchDelivery:
             else:
                 deliveries.mark_sent(connection, batch, item, note, _now())
         if error:
-            _log.error("object parked", extra=what | {"why": str(error)})
+            told = "withdrawal parked" if item.is_withdrawal else "object parked"
+            _log.error(told, extra=what | {"why": str(error)})
         else:
             _log.info("object sent", extra=what | {"why": note})
 

@@ -11,7 +11,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 from dicom_node.core.errors import (
@@ -26,6 +26,7 @@ from dicom_node.deliver.batch import BatchDelivery, SentItems, wished_s
 from dicom_node.deliver.outage import BackOff, Outage
 from dicom_node.deliver.outgoing import Sender
 from dicom_node.deliver.peer_capabilities import CapabilityProbe
+from dicom_node.deliver.withdrawals import WithdrawalPlanner
 from dicom_node.end import VitalThread
 from dicom_node.index import deliveries, destinations
 from dicom_node.index.database import Database
@@ -46,12 +47,14 @@ class OutboxPolicy:
     """Who claims what is owed, how failures are spaced, and what is known of the destination, if it can be known.
 
     `reach` asks at little cost whether the destination is there and lets the node in; it raises `DeliveryError` if not.
+    `withdrawal_planner` owes it what takes back withdrawn results.
     """
 
     owner: str
     back_off: BackOff
     capability_probe: CapabilityProbe | None = None
     reach: Callable[[], None] | None = None
+    withdrawal_planner: WithdrawalPlanner = field(default_factory=WithdrawalPlanner)
 
 
 class DestinationWorker:
@@ -67,6 +70,7 @@ class DestinationWorker:
     ) -> None:
         self._destination = destination
         self._database = database
+        self._spool = spool
         self._policy = policy
         longest_s = max(policy.back_off.longest_s, LONGEST_WAIT_S)
         self._claimant = Claimant(policy.owner, _LEASE_S, longest_s)
@@ -107,6 +111,7 @@ class DestinationWorker:
     def _step(self) -> bool:
         """Deliver one batch; `False` when there is a reason to pause (nothing due, or the peer is away)."""
         try:
+            self.plan_withdrawals()
             is_due, is_suspended = self._look()
             if self._policy.capability_probe is not None and self._outage is None and not is_suspended:
                 self._policy.capability_probe.ask_if_due(self._database)
@@ -119,6 +124,10 @@ class DestinationWorker:
         return False
 
     # --- whether to send ---
+
+    def plan_withdrawals(self) -> None:
+        """Owe the destination what takes back what it shows of withdrawn results."""
+        self._policy.withdrawal_planner.plan(self._database, self._spool, self._destination)
 
     def _look(self) -> tuple[bool, bool]:
         """Tell whether anything is due, and whether the destination is suspended."""

@@ -1,7 +1,7 @@
-"""What an operator may do: send again, analyse again. The API and the command line call the same functions.
+"""What an operator may do: send again, analyse again, take back, give up.
 
-Each takes a connection that may write, and who asks; that name stands in the study's timeline. It runs inside the
-caller's transaction: all of it happens, or nothing.
+The API and the command line call the same functions. Each takes a connection that may write, and who asks; that name
+stands in the study's timeline. It runs inside the caller's transaction: all of it happens, or nothing.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from dicom_node.index.destinations import resume
 from dicom_node.index.jobs import queue_again
 from dicom_node.index.tables import artifacts, deliveries, jobs, results, studies
 from dicom_node.index.transitions import Change, make_deliveries_due, move_delivery, move_study
+from dicom_node.index.withdrawals import is_withdrawn, withdraw_results
 
 #: Kind of the timeline's line about something a human asked for.
 OPERATOR = "operator"
@@ -31,15 +32,12 @@ def retry_delivery(connection: Connection, delivery_id: int, actor: Principal, n
 
     Raises `NotFound`, or `IllegalTransition` when the destination has already committed to keep the object.
     """
-    query = (
-        select(deliveries, artifacts.c.kind)
-        .join(artifacts, artifacts.c.uid == deliveries.c.artifact_uid)
-        .where(deliveries.c.id == delivery_id)
-        .with_for_update(of=deliveries)
-    )
-    row = connection.execute(query).one_or_none()
-    if row is None:
-        raise NotFound(f"There is no delivery {delivery_id}. List deliveries to find its number.")
+    row = _held_delivery(connection, delivery_id)
+    if not row.is_withdrawal and is_withdrawn(connection, row.job_key):
+        raise IllegalTransition(
+            f"Delivery {delivery_id} is of a result that was withdrawn, and is not sent any more. To have the study "
+            "analysed anew: dicom-node rerun STUDY"
+        )
     line = (OPERATOR, f"The operator asked to send {row.kind} to {row.destination} again.")
     asked = Change(now, line, {"delivery_ids": [delivery_id], "was": row.state}, actor)
     move_delivery(connection, deliveries.c.id == delivery_id, DeliveryState.PENDING, asked, next_attempt_at=now)
@@ -61,6 +59,44 @@ def retry_destination(connection: Connection, name: str, actor: Principal, now: 
     asked = Change(now, (OPERATOR, f"The operator asked to send again what waits for {name}."), actor=actor)
     studies_owed = connection.execute(query.order_by(results.c.study_instance_uid)).scalars().all()
     return [one for uid in studies_owed for one in make_deliveries_due(connection, uid, mine, asked)]
+
+
+def withdraw_study(
+    connection: Connection, study_instance_uid: str, asked: tuple[str, str | None], actor: Principal, now: datetime
+) -> list[str]:
+    """Withdraw the results of a study; `asked` is the reason and the route, `None` for all. Return their job keys.
+
+    What destinations show of them is taken back there. Asked again it changes nothing and returns none. Raises
+    `NotFound` (no such study, no result of that route) and `IllegalTransition` (no reason given).
+    """
+    reason, route = asked
+    _require_study(connection, study_instance_uid)
+    _require_reason(reason)
+    _require_results(connection, study_instance_uid, route)
+    line = ("withdrawn", f"The result was withdrawn: {reason.strip()}")
+    return withdraw_results(connection, study_instance_uid, reason.strip(), Change(now, line, actor=actor), route)
+
+
+def discard_delivery(connection: Connection, delivery_id: int, reason: str, actor: Principal, now: datetime) -> None:
+    """Owe an object to a destination no more, by a named person's word; asked again it changes nothing.
+
+    Raises `NotFound`, and `IllegalTransition` without a reason, for what has arrived and for what is on its way.
+    """
+    _require_reason(reason)
+    row = _held_delivery(connection, delivery_id)
+    if row.state == DeliveryState.DISCARDED:
+        return
+    if row.lease_until is not None and row.lease_until > now:
+        raise IllegalTransition(f"Delivery {delivery_id} is being sent at this moment. Look at it again, then discard.")
+    if row.state not in OPEN:
+        raise IllegalTransition(
+            f"Delivery {delivery_id} has arrived at {row.destination}, so it cannot be discarded. To take back there "
+            "what the result shows: dicom-node withdraw STUDY --reason TEXT"
+        )
+    line = (OPERATOR, f"The operator discarded {row.kind} for {row.destination}: {reason.strip()}")
+    given_up = Change(now, line, {"delivery_ids": [delivery_id], "was": row.state}, actor)
+    mine = deliveries.c.id == delivery_id
+    move_delivery(connection, mine, DeliveryState.DISCARDED, given_up, note=f"Discarded: {reason.strip()}")
 
 
 def rerun_study(
@@ -108,6 +144,32 @@ def _require_something_to_rerun(study_instance_uid: str, route: str | None, know
         raise IllegalTransition(
             f"The analysis of study {study_instance_uid}{which} is not finished. Wait for it, then run it again."
         )
+
+
+def _held_delivery(connection: Connection, delivery_id: int) -> Row[Any]:
+    query = (
+        select(deliveries, artifacts.c.kind)
+        .join(artifacts, artifacts.c.uid == deliveries.c.artifact_uid)
+        .where(deliveries.c.id == delivery_id)
+        .with_for_update(of=deliveries)
+    )
+    row = connection.execute(query).one_or_none()
+    if row is None:
+        raise NotFound(f"There is no delivery {delivery_id}. List deliveries to find its number.")
+    return row
+
+
+def _require_reason(reason: str) -> None:
+    if not reason.strip():
+        raise IllegalTransition("A reason is needed: those who read the result are told it. Give it by --reason TEXT.")
+
+
+def _require_results(connection: Connection, study_instance_uid: str, route: str | None) -> None:
+    mine = results.c.study_instance_uid == study_instance_uid
+    query = select(results.c.job_key).where(mine if route is None else and_(mine, results.c.route == route))
+    if connection.execute(query.limit(1)).first() is None:
+        which = "" if route is None else f" by route {route!r}"
+        raise NotFound(f"Study {study_instance_uid} has no result{which}: there is nothing to withdraw.")
 
 
 def _require_study(connection: Connection, study_instance_uid: str) -> None:

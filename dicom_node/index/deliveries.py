@@ -15,6 +15,7 @@ from dicom_node.core.retry_after import LONGEST_WAIT_S
 from dicom_node.index.due import is_due
 from dicom_node.index.tables import artifacts, deliveries, results
 from dicom_node.index.transitions import NO_LEASE, Change, cancel_deliveries, move_delivery
+from dicom_node.index.withdrawals import may_leave
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +26,13 @@ class DeliveryItem:
     artifact: Artifact
     attempts: int
     note: str = ""
+    #: It takes back others, which hold no longer.
+    is_withdrawal: bool = False
+
+    @property
+    def name(self) -> str:
+        """What the timeline calls it."""
+        return f"Withdrawal ({self.artifact.kind})" if self.is_withdrawal else str(self.artifact.kind)
 
 
 class RefusedItem(NamedTuple):
@@ -100,7 +108,8 @@ def claim_batch(
 
 def _is_free(destination: str, claimant: Claimant, now: datetime) -> ColumnElement[bool]:
     free = or_(deliveries.c.lease_until.is_(None), is_due(deliveries.c.lease_until, now, claimant.lease_s))
-    return and_(deliveries.c.destination == destination, deliveries.c.state == DeliveryState.PENDING, free)
+    mine = and_(deliveries.c.destination == destination, deliveries.c.state == DeliveryState.PENDING)
+    return and_(mine, free, may_leave(destination))
 
 
 def _item(row: Row[Any]) -> DeliveryItem:
@@ -114,19 +123,20 @@ def _item(row: Row[Any]) -> DeliveryItem:
         ),
         row.attempts,
         row.note,
+        row.is_withdrawal,
     )  # fmt: skip
 
 
 def mark_sent(connection: Connection, batch: DeliveryBatch, item: DeliveryItem, note: str, now: datetime) -> None:
     """Note that the destination has taken the object."""
-    line = ("sent", f"{item.artifact.kind} sent to {batch.destination}.")
+    line = ("sent", f"{item.name} sent to {batch.destination}.")
     sent = Change(now, line, {"uid": item.artifact.uid, "note": note})
     _move(connection, (batch, item), DeliveryState.SENT, sent, sent_at=now, note=note)
 
 
 def mark_parked(connection: Connection, batch: DeliveryBatch, item: DeliveryItem, why: str, now: datetime) -> None:
     """Note that the destination will not take the object as it is; a human must look."""
-    line = ("parked", f"{item.artifact.kind} parked for {batch.destination}: {why}")
+    line = ("parked", f"{item.name} parked for {batch.destination}: {why}")
     _move(connection, (batch, item), DeliveryState.PARKED, Change(now, line, {"uid": item.artifact.uid}), note=why)
 
 
@@ -152,7 +162,7 @@ def give_back(connection: Connection, batch: DeliveryBatch, item: DeliveryItem, 
 def _deferred_line(batch: DeliveryBatch, item: DeliveryItem, why: str) -> tuple[str, str] | None:
     if item.attempts or item.note:
         return None
-    return "deferred", f"{item.artifact.kind} not yet taken by {batch.destination}: {why}"
+    return "deferred", f"{item.name} not yet taken by {batch.destination}: {why}"
 
 
 def _move(

@@ -12,13 +12,19 @@ from dicom_node.core.entities import ArtifactKind, DeliveryState, Destination
 from dicom_node.core.priority import Priority
 from dicom_node.index.tables import artifacts, deliveries, jobs, results
 from dicom_node.index.transitions import Change, cancel_deliveries, insert_delivery, make_deliveries_due
+from dicom_node.index.withdrawals import is_withdrawn
 
 #: Most urgent first.
 _PRIORITIES = tuple(Priority)
 
 
 def plan_deliveries(connection: Connection, job_key: str, destinations: Sequence[Destination], now: datetime) -> None:
-    """Owe every destination the objects of its set; what waits or is parked and is of its set no more is not owed."""
+    """Owe every destination the objects of its set; what waits or is parked and is of its set no more is not owed.
+
+    Of a result that was withdrawn meanwhile nothing is owed.
+    """
+    if is_withdrawn(connection, job_key):
+        return
     made = connection.execute(select(artifacts).where(artifacts.c.job_key == job_key)).all()
     owed = _owed(made, destinations)
     _forget_others(connection, job_key, {to.name for to in destinations}, owed, now)

@@ -10,7 +10,7 @@ from typing import Any
 from sqlalchemy import Connection, Row, and_, func, select
 
 from dicom_node.analysis.answer import WithdrawnObject
-from dicom_node.core.entities import ArtifactKind
+from dicom_node.core.entities import ArtifactKind, ResultState
 from dicom_node.core.lifecycle import ARRIVED
 from dicom_node.index.tables import artifacts, deliveries, results
 
@@ -43,7 +43,10 @@ class _Report:
 
 
 def earlier_reports(connection: Connection, lineage: ReportLineage) -> Mapping[str, PredecessorReport]:
-    """Return, by output set, the newest report; of several of one result, the one that the set's destinations got."""
+    """Return, by output set, the newest report; of several of one result, the one that the set's destinations got.
+
+    A withdrawn report is none: what follows it begins anew.
+    """
     reports = list(_reports(connection, lineage))
     arrived = _arrivals(connection, [report.uid for report in reports])
     found = {}
@@ -90,6 +93,7 @@ def _reports(connection: Connection, lineage: ReportLineage) -> Iterator[_Report
         .where(
             results.c.study_instance_uid == lineage.study_instance_uid,
             results.c.route == lineage.route,
+            results.c.standing != ResultState.WITHDRAWN,
             artifacts.c.kind == ArtifactKind.STRUCTURED_REPORT,
         )
     )
@@ -114,6 +118,7 @@ def _shown(connection: Connection, lineage: ReportLineage, key: str, destination
     there = and_(
         results.c.study_instance_uid == lineage.study_instance_uid,
         results.c.route == lineage.route,
+        results.c.standing != ResultState.WITHDRAWN,
         deliveries.c.destination == destination,
         deliveries.c.state.in_(ARRIVED),
     )

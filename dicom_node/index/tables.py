@@ -25,6 +25,7 @@ from sqlalchemy import (
     Text,
     TypeDecorator,
     UniqueConstraint,
+    false,
     text,
 )
 
@@ -180,8 +181,11 @@ results = Table(
     # Whether it holds: a later result may have replaced it, a correction or a person withdrawn it, and why.
     Column("standing", String(16), nullable=False, default="CURRENT", server_default="CURRENT"),
     Column("standing_reason", Text, nullable=False, default="", server_default=""),
+    # Since when it does not hold; every time inside what takes it back comes from it. Null: it holds.
+    Column("standing_at", UtcDateTime),
     Column("created_at", UtcDateTime, nullable=False),
     Index(None, "study_instance_uid"),
+    Index(None, "standing"),
 )
 
 artifacts = Table(
@@ -220,6 +224,12 @@ deliveries = Table(
     Column("lease_owner", String(128), nullable=False, default=""),
     Column("lease_until", UtcDateTime),
     Column("note", Text, nullable=False, default=""),
+    # The object takes back others of its result; the result's own objects are never sent while one such waits.
+    Column("is_withdrawal", Boolean, nullable=False, default=False, server_default=false()),
+    # Given up in the middle of an attempt: the destination may have it.
+    Column("may_have_arrived", Boolean, nullable=False, default=False, server_default=false()),
+    # What takes the object back there is planned.
+    Column("is_taken_back", Boolean, nullable=False, default=False, server_default=false()),
     Column("created_at", UtcDateTime, nullable=False),
     Column("sent_at", UtcDateTime),
     UniqueConstraint("artifact_uid", "destination"),

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Row, and_, delete, insert, select, update
+from sqlalchemy import ColumnElement, Connection, Row, and_, delete, insert, or_, select, update
 
 from dicom_node.core.entities import (
     CommitmentState,
@@ -28,6 +28,7 @@ from dicom_node.core.entities import (
 from dicom_node.core.lifecycle import (
     DELIVERY_TRANSITIONS,
     OPEN,
+    RESULT_TRANSITIONS,
     check_commitment,
     check_delivery,
     check_destination,
@@ -153,16 +154,19 @@ def move_result(
 ) -> list[str]:
     """Say of results that hold no longer that they are `to` now, and why; return their job keys.
 
-    What held no longer before stays as it is: the first reason is the one that counts.
+    What can become no more than it is stays so: the first reason is the one that counts. The timeline tells of those
+    that held until now.
     """
-    held = and_(which, results.c.standing == ResultState.CURRENT)
-    query = select(results.c.job_key, results.c.study_instance_uid, results.c.route).where(held)
-    rows = connection.execute(query.order_by(results.c.job_key).with_for_update()).all()
+    before = [one for one in ResultState if to in RESULT_TRANSITIONS[one]]
+    query = select(results.c.job_key, results.c.study_instance_uid, results.c.route, results.c.standing)
+    held = and_(which, results.c.standing.in_(before))
+    rows = connection.execute(query.where(held).order_by(results.c.job_key).with_for_update()).all()
     for row in rows:
-        check_result(ResultState.CURRENT, to)
-        mine = results.c.job_key == row.job_key
-        connection.execute(update(results).where(mine).values(standing=to, standing_reason=reason))
-        _tell(connection, row.study_instance_uid, replace(change, detail={"route": row.route, **change.detail}))
+        check_result(ResultState(row.standing), to)
+        columns = {"standing": to, "standing_reason": reason, "standing_at": change.at}
+        connection.execute(update(results).where(results.c.job_key == row.job_key).values(**columns))
+        if row.standing == ResultState.CURRENT:
+            _tell(connection, row.study_instance_uid, replace(change, detail={"route": row.route, **change.detail}))
     return [row.job_key for row in rows]
 
 
@@ -201,8 +205,12 @@ def move_delivery(
 def make_deliveries_due(
     connection: Connection, study_instance_uid: str, which: ColumnElement[bool], change: Change
 ) -> list[int]:
-    """Make deliveries of a study due now, all but those whose state forbids it; return their ids."""
-    of_study = and_(results.c.study_instance_uid == study_instance_uid, which)
+    """Make deliveries of a study due now, all but those whose state forbids it; return their ids.
+
+    Nothing of a withdrawn result but what takes it back.
+    """
+    may_go = or_(deliveries.c.is_withdrawal, results.c.standing != ResultState.WITHDRAWN)
+    of_study = and_(results.c.study_instance_uid == study_instance_uid, which, may_go)
     rows = connection.execute(_held_deliveries(of_study).order_by(deliveries.c.id)).all()
     ids = [row.id for row in rows if DeliveryState.PENDING in DELIVERY_TRANSITIONS[DeliveryState(row.state)]]
     if ids:

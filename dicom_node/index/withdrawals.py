@@ -1,14 +1,33 @@
-"""Results that hold no longer: replaced by a later one, or withdrawn by a correction or a person."""
+"""Results that hold no longer: replaced by a later one, or withdrawn by a correction or a person.
+
+What a destination shows of a withdrawn result is taken back there before anything new of the study goes to it. What
+is to be taken back is read from the rows, so that it is found whenever it arrived, and whatever was killed meanwhile.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
-from sqlalchemy import Connection, and_
+from sqlalchemy import ColumnElement, Connection, Row, Subquery, and_, exists, func, insert, or_, select, update
+from sqlalchemy.sql import Select
 
-from dicom_node.core.entities import ResultState
-from dicom_node.index.tables import deliveries, results
-from dicom_node.index.transitions import Change, cancel_deliveries, move_result
+from dicom_node.core.entities import Artifact, ArtifactKind, DeliveryState, InstanceRole, ResultState
+from dicom_node.core.lifecycle import ARRIVED, OPEN
+from dicom_node.index.tables import artifacts, deliveries, instances, results
+from dicom_node.index.timeline import record
+from dicom_node.index.transitions import (
+    Change,
+    cancel_deliveries,
+    insert_delivery,
+    move_delivery,
+    move_result,
+)
+
+#: Nothing is more urgent than to take back what is wrong.
+_FIRST = 0
 
 
 def supersede_results(connection: Connection, study_instance_uid: str, route: str, now: datetime) -> None:
@@ -22,11 +41,215 @@ def withdraw_results(
 ) -> list[str]:
     """Withdraw what holds of a study's results, of one route or of all, and owe their objects no more.
 
-    `change` has the actor and the line of the timeline. Returns the job keys of what was withdrawn.
+    What a later result has replaced goes too: destinations still show it. `change` has the actor and the line of the
+    timeline. Returns the job keys of what was withdrawn.
     """
     mine = results.c.study_instance_uid == study_instance_uid
     which = mine if route is None else and_(mine, results.c.route == route)
     withdrawn = move_result(connection, which, ResultState.WITHDRAWN, reason, change)
     if withdrawn:
-        cancel_deliveries(connection, deliveries.c.job_key.in_(withdrawn))
+        end_unsent(connection, deliveries.c.job_key.in_(withdrawn), change.at)
     return withdrawn
+
+
+def withdrawals_before(connection: Connection, study_instance_uid: str, route: str) -> int:
+    """Return how many results of a study and route have been withdrawn: what follows them is another result."""
+    mine = and_(results.c.study_instance_uid == study_instance_uid, results.c.route == route)
+    query = select(func.count()).select_from(results).where(mine, results.c.standing == ResultState.WITHDRAWN)
+    return connection.execute(query).scalar_one()
+
+
+def is_withdrawn(connection: Connection, job_key: str) -> bool:
+    """Tell whether nothing of a result may be sent any more but what takes it back."""
+    standing = connection.execute(select(results.c.standing).where(results.c.job_key == job_key)).scalar()
+    return standing == ResultState.WITHDRAWN
+
+
+# --- what has not arrived ----------------------------------------------------------------------------------------
+
+
+def end_unsent(connection: Connection, which: ColumnElement[bool], now: datetime) -> None:
+    """Owe the objects of withdrawn results no more, but for what is on its way at this moment.
+
+    An attempt whose end is not known may have arrived: it is kept as such, to be taken back.
+    """
+    query = select(deliveries, artifacts.c.kind).join(artifacts, artifacts.c.uid == deliveries.c.artifact_uid)
+    rows = connection.execute(query.where(which, _is_idle(now)).with_for_update(of=deliveries)).all()
+    unsure = {row.id for row in rows if _may_have_arrived(row)}
+    for number in sorted(unsure):
+        given_up = Change(now)
+        move_delivery(
+            connection, deliveries.c.id == number, DeliveryState.DISCARDED, given_up, may_have_arrived=True,
+            note="The result was withdrawn; whether an attempt had arrived is not known.",
+        )  # fmt: skip
+    cancel_deliveries(connection, deliveries.c.id.in_([row.id for row in rows if row.id not in unsure]))
+
+
+def _is_idle(now: datetime) -> ColumnElement[bool]:
+    nobody_sends = or_(deliveries.c.lease_until.is_(None), deliveries.c.lease_until <= now)
+    return and_(deliveries.c.state.in_(OPEN), deliveries.c.is_withdrawal.is_(False), nobody_sends)
+
+
+def _may_have_arrived(row: Row[Any]) -> bool:
+    """Tell it of what was tried; what a PACS refused has not, while of a report that an EHR refused a part may have."""
+    was_tried = row.attempts > 0 or row.lease_until is not None
+    return was_tried and (row.state == DeliveryState.PENDING or row.kind == ArtifactKind.FHIR_BUNDLE)
+
+
+# --- what has arrived and must be taken back ---------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TakenBack:
+    """What one destination shows of the withdrawn results of one study and route, newest result first.
+
+    `job_key` is that of the newest; `reason` and `at` are when and why it was withdrawn. `source_key` finds the bytes
+    of an image of the study as it is now, empty where it has none any more. `is_last_of_study`: no other result of the
+    study stands at the destination.
+    """
+
+    destination: str
+    study_instance_uid: str
+    route: str
+    model: str
+    job_key: str
+    job_keys: tuple[str, ...]
+    reason: str
+    at: datetime
+    objects: tuple[Artifact, ...]
+    delivery_ids: tuple[int, ...]
+    source_key: str
+    is_last_of_study: bool
+
+
+def is_any_withdrawn(connection: Connection, destination: str, now: datetime) -> bool:
+    """Tell whether anything of withdrawn results is to be seen to at a destination."""
+    unsent = select(deliveries.c.id).where(_of_withdrawn(destination), _is_idle(now))
+    return connection.execute(select(or_(exists(_shown(destination)), exists(unsent)))).scalar_one()
+
+
+def end_unsent_at(connection: Connection, destination: str, now: datetime) -> None:
+    """Give up what was on its way when its result was withdrawn, and did not arrive."""
+    end_unsent(connection, _of_withdrawn(destination), now)
+
+
+def due_at(connection: Connection, destination: str) -> list[TakenBack]:
+    """Return what a destination shows of withdrawn results and what nothing takes back yet."""
+    grouped: dict[tuple[str, str], list[Row[Any]]] = {}
+    for row in connection.execute(_shown(destination).order_by(results.c.sequence.desc(), artifacts.c.send_order)):
+        grouped.setdefault((row.study_instance_uid, row.route), []).append(row)
+    return [_taken_back(connection, destination, rows) for rows in grouped.values()]
+
+
+def _of_withdrawn(destination: str) -> ColumnElement[bool]:
+    withdrawn = select(results.c.job_key).where(results.c.standing == ResultState.WITHDRAWN)
+    return and_(deliveries.c.destination == destination, deliveries.c.job_key.in_(withdrawn))
+
+
+def _is_shown() -> ColumnElement[bool]:
+    arrived = or_(deliveries.c.state.in_(ARRIVED), deliveries.c.may_have_arrived)
+    return and_(arrived, deliveries.c.is_withdrawal.is_(False), deliveries.c.is_taken_back.is_(False))
+
+
+def _shown(destination: str) -> Select[Any]:
+    return (
+        select(
+            deliveries.c.id.label("delivery_id"), artifacts, results.c.study_instance_uid, results.c.route,
+            results.c.model, results.c.standing_reason, results.c.standing_at,
+        )
+        .join(artifacts, artifacts.c.uid == deliveries.c.artifact_uid)
+        .join(results, results.c.job_key == deliveries.c.job_key)
+        .where(results.c.standing == ResultState.WITHDRAWN, deliveries.c.destination == destination, _is_shown())
+    )  # fmt: skip
+
+
+def _taken_back(connection: Connection, destination: str, rows: Sequence[Row[Any]]) -> TakenBack:
+    newest = rows[0]
+    return TakenBack(
+        destination=destination, study_instance_uid=newest.study_instance_uid, route=newest.route, model=newest.model,
+        job_key=newest.job_key, job_keys=tuple(dict.fromkeys(row.job_key for row in rows)),
+        reason=newest.standing_reason, at=newest.standing_at,
+        objects=tuple(map(_artifact, rows)), delivery_ids=tuple(row.delivery_id for row in rows),
+        source_key=_source_key(connection, newest.study_instance_uid),
+        is_last_of_study=not _is_another_standing(connection, destination, newest.study_instance_uid),
+    )  # fmt: skip
+
+
+def _artifact(row: Row[Any]) -> Artifact:
+    return Artifact(
+        uid=row.uid, kind=ArtifactKind(row.kind), media_type=row.media_type, object_key=row.object_key,
+        sha256=row.sha256, size_bytes=row.size_bytes, order=row.send_order, description=row.description,
+        sop_class_uid=row.sop_class_uid, series_instance_uid=row.series_instance_uid,
+    )  # fmt: skip
+
+
+def _source_key(connection: Connection, study_instance_uid: str) -> str:
+    in_use = and_(instances.c.role == InstanceRole.SOURCE, instances.c.superseded_at.is_(None))
+    query = select(instances.c.object_key).where(instances.c.study_instance_uid == study_instance_uid, in_use)
+    return connection.execute(query.order_by(instances.c.id.desc()).limit(1)).scalar() or ""
+
+
+def _is_another_standing(connection: Connection, destination: str, study_instance_uid: str) -> bool:
+    query = (
+        select(deliveries.c.id)
+        .join(results, results.c.job_key == deliveries.c.job_key)
+        .where(
+            results.c.study_instance_uid == study_instance_uid, results.c.standing != ResultState.WITHDRAWN,
+            deliveries.c.destination == destination, deliveries.c.state.in_(ARRIVED),
+        )
+    )  # fmt: skip
+    return connection.execute(query.limit(1)).first() is not None
+
+
+def owe_withdrawal(connection: Connection, taken: TakenBack, made: Sequence[Artifact], now: datetime) -> bool:
+    """Owe the destination what takes back; `False` when another worker was first."""
+    mine = and_(deliveries.c.id.in_(taken.delivery_ids), deliveries.c.is_taken_back.is_(False))
+    held = select(deliveries.c.id).where(mine).order_by(deliveries.c.id).with_for_update()
+    if len(connection.execute(held).all()) != len(taken.delivery_ids):
+        return False
+    connection.execute(update(deliveries).where(mine).values(is_taken_back=True))
+    known = set(connection.execute(select(artifacts.c.uid).where(artifacts.c.job_key == taken.job_key)).scalars())
+    for one in made:
+        if one.uid not in known:
+            connection.execute(insert(artifacts).values(job_key=taken.job_key, **_columns(one)))
+        insert_delivery(
+            connection, one.uid, taken.job_key, taken.destination, now, urgency=_FIRST, is_withdrawal=True
+        )  # fmt: skip
+    kinds = " and ".join(one.kind for one in made)
+    text = f"{taken.destination} shows {len(taken.objects)} objects of a withdrawn result: "
+    text += f"{kinds} will take them back." if made else "nothing that it takes can take them back; tell its readers."
+    record(connection, taken.study_instance_uid, now, ("take-back", text), route=taken.route)
+    return True
+
+
+def _columns(artifact: Artifact) -> Mapping[str, object]:
+    return {
+        "uid": artifact.uid, "kind": artifact.kind, "media_type": artifact.media_type,
+        "description": artifact.description, "sop_class_uid": artifact.sop_class_uid,
+        "series_instance_uid": artifact.series_instance_uid, "object_key": artifact.object_key,
+        "sha256": artifact.sha256, "size_bytes": artifact.size_bytes, "send_order": artifact.order,
+    }  # fmt: skip
+
+
+# --- what must wait ----------------------------------------------------------------------------------------------
+
+
+def may_leave(destination: str) -> ColumnElement[bool]:
+    """Return the condition that a delivery to this destination may go as far as withdrawals are concerned.
+
+    Nothing of a withdrawn result goes; and nothing of its study, until all that the destination shows of it is taken
+    back, or was refused: a withdrawal that is parked is told and holds up nothing.
+    """
+    return or_(deliveries.c.is_withdrawal, deliveries.c.job_key.not_in(select(_kept_back(destination))))
+
+
+def _kept_back(destination: str) -> Subquery:
+    """Return the job keys of withdrawn results and of what waits for the withdrawal."""
+    to_do = or_(deliveries.c.state == DeliveryState.PENDING, _is_shown())
+    unsettled = (
+        select(results.c.study_instance_uid)
+        .join(deliveries, deliveries.c.job_key == results.c.job_key)
+        .where(results.c.standing == ResultState.WITHDRAWN, deliveries.c.destination == destination, to_do)
+    )
+    waits = or_(results.c.standing == ResultState.WITHDRAWN, results.c.study_instance_uid.in_(unsettled))
+    return select(results.c.job_key).where(waits).subquery()

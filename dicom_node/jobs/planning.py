@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 from sqlalchemy import Connection
@@ -21,6 +21,7 @@ from dicom_node.governance.admission import Admitted
 from dicom_node.index.jobs import ClaimedJob
 from dicom_node.index.lineage import PredecessorReport, ReportLineage, earlier_reports, withdrawn_objects
 from dicom_node.index.studies import load_study
+from dicom_node.index.withdrawals import withdrawals_before
 from dicom_node.inference.cards.card import ModelCard
 from dicom_node.jobs.tasks import Task
 from dicom_node.storage.spool import Spool
@@ -88,10 +89,12 @@ class Planner:
         admitted = self._settings.admit(self._cards[job.model], parameters)
         card, declined = admitted.card, damaged or admitted.declined or self._declined(job)
         inputs = _inputs(study, job)
-        key = self._key(job, admitted, inputs, declined)
+        withdrawn = withdrawals_before(connection, job.study_instance_uid, job.route)
+        key = self._key(job, admitted, inputs, (declined, withdrawn))
         delivery_plan = self._settings.profiles.delivery_plan(connection, self._settings.destinations[job.route])
         request = AnalysisRequest(
-            context=self._context(connection, job, key, delivery_plan), model_dir=card.folder,
+            context=replace(self._context(connection, job, key, delivery_plan), withdrawn_before=withdrawn),
+            model_dir=card.folder,
             files=tuple(self._source(i) for i in inputs), out_dir=folder, parameters=parameters,
             model_digest="" if declined else admitted.digest,
         )  # fmt: skip
@@ -144,8 +147,11 @@ class Planner:
             return Declined("NO_SUITABLE_SERIES", str(job.decision.get("reason", "No series fits the model.")))
         return None
 
-    def _key(self, job: ClaimedJob, admitted: Admitted, inputs: Sequence[Instance], declined: Declined | None) -> str:
-        """Return what the result depends on, as one digest.
+    def _key(
+        self, job: ClaimedJob, admitted: Admitted, inputs: Sequence[Instance], beside: tuple[Declined | None, int]
+    ) -> str:
+        """Return what the result depends on, as one digest; `beside` is why nothing is analysed, if so, and how many
+        results were withdrawn before: what took an equal one back must not take back this one too.
 
         Not on who gets what of it: an object that one destination does not take, or wants otherwise, must not give
         all the others new UIDs. Each output set is written once under the key (`results.output_keys`).
@@ -153,7 +159,9 @@ class Planner:
         s = self._settings
         node = [__version__, s.ae_title, s.intended_use, s.institution, s.time_zone_name, asdict(s.fhir)]
         parameters = admitted.card.config_digest(s.parameters.get(job.route, {}))
+        declined, withdrawn = beside
         shaped_by = [node, job.route, parameters, job.study_partial, asdict(declined) if declined else None]
+        shaped_by += [withdrawn] if withdrawn else []
         config_digest = hashlib.sha256(json.dumps(shaped_by, sort_keys=True, default=str).encode()).hexdigest()
         digests = [f"{instance.sop_instance_uid}:{instance.sha256}" for instance in inputs]
         return job_key(job.study_instance_uid, digests, admitted.digest, config_digest)

@@ -12,6 +12,7 @@ from dicom_node.deliver.outage import BackOff
 from dicom_node.deliver.outbox import DestinationWorker, OutboxPolicy
 from dicom_node.deliver.peer_capabilities import capability_probe
 from dicom_node.deliver.profiles import profiles_of
+from dicom_node.deliver.withdrawals import WithdrawalPlanner, speaker_of
 from dicom_node.index.deliveries import owed_to_others
 from dicom_node.roles.node import Node
 from dicom_node.roles.role import Role
@@ -67,5 +68,6 @@ def _worker(node: Node, destination: DestinationKind) -> DestinationWorker:
         BackOff(delivery.first_retry_s, delivery.max_retry_s),
         capability_probe(destination, profiles_of(node.settings), node.settings),
         partial(destination.reach, caller),
+        WithdrawalPlanner(profiles_of(node.settings), speaker_of(node.settings)),
     )
     return DestinationWorker(destination.name, partial(destination.sender, caller), node.database, node.spool, policy)

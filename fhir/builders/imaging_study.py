@@ -13,7 +13,7 @@ from pydicom.dataset import Dataset
 from dicom_node.analysis.answer import WrittenObject, whole_objects
 from dicom_node.fhir.builders.dicom_values import source_text
 from dicom_node.fhir.builders.facts import ReportFacts, conditional_create
-from dicom_node.fhir.builders.identifiers import URI_SYSTEM, dicom_uid, query
+from dicom_node.fhir.builders.identifiers import JOB_SYSTEM, URI_SYSTEM, dicom_uid, query
 from dicom_node.fhir.builders.terms import DCM
 from dicom_node.fhir.json_types import Json, without_empty
 
@@ -32,7 +32,11 @@ def imaging_study_entry(
     study = without_empty(
         {
             "resourceType": "ImagingStudy",
-            "identifier": [{"use": "official", **identifier}, *([facts.accession] if facts.accession else [])],
+            "identifier": [
+                {"use": "official", **identifier},
+                *([facts.accession] if facts.accession else []),
+                {"system": JOB_SYSTEM, "value": facts.job_key},
+            ],
             "status": "available",
             "modality": _distinct(one["modality"] for one in series),
             "subject": facts.subject,

@@ -11,11 +11,13 @@ from typing import Any, Literal, Self
 import httpx
 
 from dicom_node.core.errors import SettingsError
+from dicom_node.fhir.builders.retraction import is_retraction
 from dicom_node.fhir.client.answers import ConditionNotMet, NotOffered
 from dicom_node.fhir.client.capabilities import ServerCapabilities, read_capabilities
 from dicom_node.fhir.client.exchange import Exchange, elements_of, hide_queries_in_logs
 from dicom_node.fhir.client.patient import patient_reference_on_server, without_demographics
 from dicom_node.fhir.client.reconciliation import Reconciled, reconcile_with_server, report_entry
+from dicom_node.fhir.client.retraction import reconcile_retraction
 from dicom_node.fhir.client.writing import Written, transact, write_one_by_one
 from dicom_node.fhir.json_types import Json
 
@@ -65,7 +67,7 @@ class FhirClient:
         self._http = httpx.Client(auth=auth, headers=headers, follow_redirects=False)
 
     def send(self, bundle: Mapping[str, Any]) -> Delivered:
-        """Deliver a bundle of `build_bundle`.
+        """Deliver a bundle of `build_bundle`, or take back what was delivered by one of `retraction_bundle`.
 
         Raises `DeliveryDeferred` (network, time, 408, 409, 425, 429, 5xx), `CredentialsRefused` (401, 403) or
         `DeliveryRefused` (everything a person must look at: no or several Patients, a report already finalised, any
@@ -74,6 +76,8 @@ class FhirClient:
         exchange = Exchange(
             self._http, self._base_url, time.monotonic() + self._timeout_s, frozenset(elements_of(bundle)) | {"Bundle"}
         )
+        if is_retraction(dict(bundle)):
+            return _retract(exchange, dict(bundle))
         capabilities = self._read_capabilities(exchange)
         wire = self._for_this_server(exchange, bundle)
         for look in range(1, _MOST_LOOKS + 1):
@@ -124,6 +128,19 @@ class FhirClient:
         if self._patient == "match":
             here["reference"] = patient_reference_on_server(exchange, subject)
         return {**bundle, "entry": [_with_subject(entry, here) for entry in bundle["entry"]]}
+
+
+def _retract(exchange: Exchange, bundle: Json) -> Delivered:
+    """Take back what is there, the report first: not all or nothing, and sending it again finishes it."""
+    for look in range(1, _MOST_LOOKS + 1):
+        reconciled = reconcile_retraction(exchange, bundle)
+        try:
+            written = write_one_by_one(exchange, reconciled)
+            return Delivered(tuple(one.place for one in written.values()))
+        except ConditionNotMet:
+            if look == _MOST_LOOKS:
+                raise
+    raise AssertionError("the last look returns or raises")
 
 
 def _places(wire: Json, reconciled: Reconciled, written: Mapping[str, Written]) -> tuple[str, ...]:

@@ -23,8 +23,8 @@ def patient_reference_on_server(exchange: Exchange, subject: Json) -> str:
     value, system = text(identifier, "value"), text(identifier, "system")
     if not value:
         raise DeliveryRefused(
-            "The images carry no PatientID, so the report belongs to nobody. "
-            "Correct the study at its source and send it again."
+            "The images carry no PatientID, so the report belongs to nobody. Give the study its number at the source "
+            "and send it again: the report then follows under that. Or discard this delivery."
         )
     if not system:
         raise DeliveryRefused(
@@ -79,7 +79,7 @@ def _check_same_person(patient: Json, subject: Json) -> None:
     if differing:
         raise DeliveryRefused(
             f"The EHR's Patient with the study's PatientID has another {' and another '.join(differing)} than the "
-            "images. Correct the study at its source or the record in the EHR, then send the study again or retry."
+            "images. Correct the study at its source and send it again, or the record in the EHR and retry. Or discard."
         )
 
 

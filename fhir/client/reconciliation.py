@@ -9,12 +9,13 @@ this one does not repeat are marked entered-in-error, because nothing else would
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 from dicom_node.core.errors import CredentialsRefused, DeliveryRefused
 from dicom_node.fhir.builders.identifiers import DICOM_UID_SYSTEM, JOB_SYSTEM
+from dicom_node.fhir.builders.retraction import ENTERED_IN_ERROR
 from dicom_node.fhir.client.exchange import Exchange
 from dicom_node.fhir.client.reading import child, children, identity, place, text, version
 from dicom_node.fhir.client.searching import find, find_by_identifiers
@@ -43,7 +44,7 @@ class Reconciled:
 def reconcile_with_server(exchange: Exchange, bundle: Json) -> Reconciled:
     """Look what is there. Raises `DeliveryRefused` when a person has decided about the report, or there are several."""
     ours = report_entry(bundle)
-    there = report_there(exchange, ours)
+    there, is_renewed = _look_for_report(exchange, ours)
     same_job = there is not None and job_of(there) == job_of(ours["resource"])
     if there is not None and not same_job and _issued(there) > _issued(ours["resource"]):
         return Reconciled(newer=place(there))
@@ -53,9 +54,11 @@ def reconcile_with_server(exchange: Exchange, bundle: Json) -> Reconciled:
     left_alone = {url: one for url, one in observations.items() if text(one, "status") not in OPEN}
     references = {url: {"reference": place(one)} for url, one in left_alone.items()}
     references |= {url: one.reference for url, one in shared.items() if not one.is_written(is_repeated=same_job)}
-    unsearchable = {url for url, one in shared.items() if not one.is_searchable}
+    conditions = {url: "" for url, one in shared.items() if not one.is_searchable}
+    renewed = [url for url, one in shared.items() if one.is_renewed] + ([ours["fullUrl"]] if is_renewed else [])
+    conditions |= dict.fromkeys(renewed, f"identifier={JOB_SYSTEM}|{job_of(ours['resource'])}")
     entries = [
-        _reconciled(entry, standing, unsearchable) for entry in bundle["entry"] if entry["fullUrl"] not in references
+        _reconciled(entry, standing, conditions) for entry in bundle["entry"] if entry["fullUrl"] not in references
     ]
     retracted = _retractions(exchange, there, observations.values())
     looked = {url: one for url, one in standing.items() if url not in left_alone}
@@ -70,8 +73,17 @@ def report_entry(bundle: Json) -> Json:
 
 
 def report_there(exchange: Exchange, entry: Json) -> Json | None:
-    """Return the report that the EHR holds. Raises `DeliveryRefused` for several, and for one that is decided."""
-    found = find(exchange, "DiagnosticReport", search_of(entry))
+    """Return the report that the EHR holds; those that the node has withdrawn are history.
+
+    Raises `DeliveryRefused` for several, and for one that is decided.
+    """
+    return _look_for_report(exchange, entry)[0]
+
+
+def _look_for_report(exchange: Exchange, entry: Json) -> tuple[Json | None, bool]:
+    """Return the report that is there, and whether one is there that the node has withdrawn."""
+    there = find(exchange, "DiagnosticReport", search_of(entry))
+    found = [one for one in there if not is_withdrawn_report(one, search_of(entry))]
     if len(found) > 1:
         raise DeliveryRefused(
             f"The EHR holds {len(found)} DiagnosticReports with the identifier of this report; "
@@ -79,7 +91,7 @@ def report_there(exchange: Exchange, entry: Json) -> Json | None:
         )
     if found:
         check_open(found[0])
-    return found[0] if found else None
+    return found[0] if found else None, len(found) < len(there)
 
 
 def check_open(resource: Json) -> None:
@@ -91,6 +103,14 @@ def check_open(resource: Json) -> None:
             f"{place(resource)} of this study and model has status {told}: a person has "
             "decided about it and the node does not overwrite it. Reopen it in the EHR, or discard this delivery."
         )
+
+
+def is_withdrawn_report(report: Json, search: str) -> bool:
+    """Tell a report that the node itself took back: its number is marked as no longer in use (R4 identifier-use)."""
+    token = search.partition("=")[2]
+    numbers = (one for one in children(report, "identifier") if f"{text(one, 'system')}|{text(one, 'value')}" == token)
+    is_old = any(text(one, "use") == "old" for one in numbers)
+    return is_old and text(report, "status") == ENTERED_IN_ERROR
 
 
 def search_of(entry: Json) -> str:
@@ -114,11 +134,16 @@ def _issued(report: Json) -> datetime:
     return issued if issued.tzinfo else _LONG_AGO
 
 
-def _reconciled(entry: Json, standing: Mapping[str, Json], unsearchable: Collection[str]) -> Json:
+def _reconciled(entry: Json, standing: Mapping[str, Json], conditions: Mapping[str, str]) -> Json:
+    """Return the entry as an update of what stands there, or else as a creation under the condition that nothing does.
+
+    `conditions` are other searches than the entry's own, by fullUrl: none where the server does not search, and that
+    for the job where it holds a withdrawn resource with the same number.
+    """
     kind, there = entry["resource"]["resourceType"], standing.get(entry["fullUrl"])
     if there is None:
-        condition = {} if entry["fullUrl"] in unsearchable else {"ifNoneExist": search_of(entry)}
-        return {**entry, "request": {"method": "POST", "url": kind, **condition}}
+        search = conditions.get(entry["fullUrl"], search_of(entry))
+        return {**entry, "request": {"method": "POST", "url": kind, **({"ifNoneExist": search} if search else {})}}
     resource = {**entry["resource"], "id": identity(there)}
     return {**entry, "resource": resource, "request": _update_of(there)}
 
@@ -143,10 +168,15 @@ def _observations_there(exchange: Exchange, bundle: Json) -> dict[str, Json]:
 def _retractions(exchange: Exchange, report: Json | None, repeated: Iterable[Json]) -> list[tuple[Json, Json]]:
     """Return the entries that take back what the earlier report said and this one does not, each with what it found."""
     known = {place(one) for one in repeated}
+    observations = observations_of(exchange, report)
+    gone = [one for one in observations if text(one, "status") in OPEN and place(one) not in known]
+    return [(retraction_of(exchange.base_url, one), one) for one in gone]
+
+
+def observations_of(exchange: Exchange, report: Json | None) -> list[Json]:
+    """Return the Observations that a report refers to and the EHR holds."""
     references = (text(one, "reference") for one in children(report, "result"))
-    observations = (_read_observation(exchange, reference) for reference in references)
-    gone = [one for one in observations if one and text(one, "status") in OPEN and place(one) not in known]
-    return [(_retraction(exchange.base_url, one), one) for one in gone]
+    return [one for one in (_read_observation(exchange, reference) for reference in references) if one]
 
 
 def _read_observation(exchange: Exchange, reference: str) -> Json | None:
@@ -158,13 +188,14 @@ def _read_observation(exchange: Exchange, reference: str) -> Json | None:
     return read if place(read) == place(found) else None
 
 
-def _retraction(base_url: str, observation: Json) -> Json:
-    meta = {k: v for k, v in child(observation, "meta").items() if k not in {"versionId", "lastUpdated"}}
-    resource = {key: value for key, value in observation.items() if key != "meta"} | ({"meta": meta} if meta else {})
+def retraction_of(base_url: str, there: Json) -> Json:
+    """Return the entry that marks a resource as entered in error, under the version that was looked at."""
+    meta = {k: v for k, v in child(there, "meta").items() if k not in {"versionId", "lastUpdated"}}
+    resource = {key: value for key, value in there.items() if key != "meta"} | ({"meta": meta} if meta else {})
     return {
-        "fullUrl": f"{base_url}/{place(observation)}",
-        "resource": {**resource, "status": "entered-in-error"},
-        "request": _update_of(observation),
+        "fullUrl": f"{base_url}/{place(there)}",
+        "resource": {**resource, "status": ENTERED_IN_ERROR},
+        "request": _update_of(there),
     }
 
 
@@ -177,10 +208,14 @@ def _uids(resource: Json) -> set[str]:
 
 @dataclass(frozen=True, slots=True)
 class _Shared:
-    """What to refer to instead of creating it (nothing: create it), and whether the server lets the node look."""
+    """What to refer to instead of creating it (nothing: create it), and whether the server lets the node look.
+
+    `is_renewed`: the server holds only such as were entered in error.
+    """
 
     reference: Json = field(default_factory=dict)
     is_searchable: bool = True
+    is_renewed: bool = False
 
     def is_written(self, *, is_repeated: bool) -> bool:
         """Tell whether to create it; what cannot be looked for went along with an earlier attempt."""
@@ -202,9 +237,10 @@ def _shared(exchange: Exchange, entry: Json) -> _Shared:
     except (DeliveryRefused, CredentialsRefused):
         # Not offered or not allowed: such a resource stands beside the report and must not cost it.
         return _Shared(by_identifier(resource), is_searchable=False)
-    if not found:
-        return _Shared()
-    usable = sorted(place(one) for one in found if _is_of_same_patient(one, resource))
+    standing = [one for one in found if text(one, "status") != ENTERED_IN_ERROR]
+    if not standing:
+        return _Shared(is_renewed=bool(found) and resource["resourceType"] == "ImagingStudy")
+    usable = sorted(place(one) for one in standing if _is_of_same_patient(one, resource))
     return _Shared({"reference": usable[0], "type": resource["resourceType"]} if usable else by_identifier(resource))
 
 

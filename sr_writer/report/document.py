@@ -146,6 +146,7 @@ def _document(content: _Content, identity: ResultIdentity, wanted: OutputSet) ->
             identity.model.name,
             context.route_name,
             wanted.key,
+            *([str(context.withdrawn_before)] if context.withdrawn_before else []),
         ),
         series_number=SERIES_NUMBER,
         sop_instance_uid=identity.uid("sr", wanted.key),

@@ -22,6 +22,7 @@ from dicom_node.deliver.outage import BackOff
 from dicom_node.deliver.outbox import DestinationWorker, OutboxPolicy
 from dicom_node.deliver.peer_capabilities import capability_probe
 from dicom_node.deliver.profiles import profiles_of
+from dicom_node.deliver.withdrawals import WithdrawalPlanner, speaker_of
 from dicom_node.fhir.options import FhirOptions
 from dicom_node.governance.admission import admit_any
 from dicom_node.index.arrivals import close_association
@@ -89,10 +90,13 @@ class Site:
         self._outbox = [
             DestinationWorker(
                 one.name, partial(one.sender, Caller("AINODE", 60.0)), self.database, self.spool,
-                OutboxPolicy("host:1", BackOff(60.0, 600.0), self.peers[one.name]),
+                OutboxPolicy("host:1", BackOff(60.0, 600.0), self.peers[one.name], None, self._withdrawals()),
             )
             for one in configured
         ]  # fmt: skip
+
+    def _withdrawals(self) -> WithdrawalPlanner:
+        return WithdrawalPlanner(profiles_of(self.settings), speaker_of(self.settings))
 
     def sweep(self) -> None:
         """Look once at what may be complete."""
@@ -123,6 +127,7 @@ class Site:
         with self.database.write() as connection:
             connection.execute(update(deliveries).values(next_attempt_at=datetime.now(UTC) - timedelta(seconds=1)))
         for worker in self._outbox:
+            worker.plan_withdrawals()
             while worker.deliver_once():
                 pass
 

@@ -158,11 +158,11 @@ async function showDetail(status) {
   if (asked === location.hash) replace(detail, parts);
 }
 
-/** Ask, post, say what happened, and show it. */
-async function act(path, question, done) {
-  if (!await confirmed(question)) return;
+/** Ask, perhaps for a reason, post, say what happened, and show it. */
+async function act(path, question, done, { needsReason = false } = {}) {
+  if (!await confirmed(question, needsReason)) return;
   try {
-    const { ids } = await post(path);
+    const { ids } = await post(path, needsReason ? { reason: byId("ask-reason").value } : undefined);
     say({ message: ids.length ? done : "Nothing waits." });
     await refresh();
   } catch (problem) {
@@ -170,9 +170,12 @@ async function act(path, question, done) {
   }
 }
 
-function confirmed(question) {
+function confirmed(question, needsReason) {
   const dialog = byId("ask");
   byId("ask-text").textContent = question;
+  byId("ask-why").hidden = !needsReason;
+  byId("ask-reason").required = needsReason;
+  byId("ask-reason").value = "";
   dialog.returnValue = "no";
   dialog.showModal();
   return new Promise((resolve) => dialog.addEventListener("close", () => resolve(dialog.returnValue === "yes"), { once: true }));

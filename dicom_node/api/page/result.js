@@ -13,7 +13,8 @@ export function resultCard(result) {
       chip(result.state),
       el("span", { class: "tag" }, "AI result – not verified"),
       result.shadow_of && el("span", { class: "tag plain" }, `shadow of ${result.shadow_of}, not delivered`),
-      !result.current && el("span", { class: "tag plain" }, "replaced by a newer result")),
+      result.standing === "WITHDRAWN" ? el("span", { class: "tag" }, `withdrawn: ${result.standing_reason}`)
+        : !result.current && el("span", { class: "tag plain" }, "replaced by a newer result")),
     result.message && el("p", { class: "notice", data: { tone: "warn" } }, el("strong", {}, `${words(result.reason || "NOTE")}. `), result.message),
     findings.length > 0 && findingsTable(findings, summary.model),
     (summary.notes ?? []).length > 0 && el("ul", { class: "notes" }, summary.notes.map((note) => el("li", {}, note))),

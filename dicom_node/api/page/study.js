@@ -25,6 +25,7 @@ function head(study, view, act) {
   const uid = study.study_instance_uid;
   const waits = study.deliveries.pending + study.deliveries.parked;
   const finished = view.jobs.some((j) => j.revision === study.revision && ["DONE", "PARTIAL", "NOT_ANALYSABLE", "FAILED"].includes(j.state));
+  const standing = view.results.some((r) => r.standing === "CURRENT");
   const facts = [study.modalities.join(", "), dicomDate(study.study_date), count(study.series, "series", "series"), count(study.instances, "image"),
     study.revision > 1 && `revision ${study.revision}`].filter(Boolean);
   return el("header", { class: "study-head" },
@@ -33,6 +34,8 @@ function head(study, view, act) {
     el("div", { class: "actions" },
       waits > 0 && el("button", { type: "button", class: "quiet", id: "retry-study",
         onclick: () => act(`/api/studies/${uid}/retry`, `Send ${count(waits, "waiting object")} of this study now?`, "Sending again.") }, "Send again"),
+      standing && el("button", { type: "button", class: "quiet", id: "withdraw-study",
+        onclick: () => act(`/api/studies/${uid}/withdraw`, "Take the results of this study back at every destination? All who read them are told why.", "Withdrawn; every destination is told.", { needsReason: true }) }, "Take back"),
       finished && el("button", { type: "button", id: "rerun-study",
         onclick: () => act(`/api/studies/${uid}/rerun`, "Analyse this study again? With the same images, model and settings the same objects come out.", "Queued for analysis.") }, "Analyse again")));
 }
@@ -89,14 +92,19 @@ function deliveries(all, act) {
 /** What is never sent again. */
 const FINAL = new Set(["COMMITTED", "DISCARDED"]);
 
+/** What a person may give up. */
+const OWED = new Set(["PENDING", "PARKED"]);
+
 export function deliveriesTable(deliveries, act, withStudy = false) {
   return table("Deliveries", ["Object", "To", "State", "Tries", "Last answer", ""], deliveries.map((d) => [
     withStudy ? el("a", { href: `#/study/${d.study_instance_uid}` }, `${d.artifact_kind} ${d.artifact_description}`) : `${d.artifact_kind} ${d.artifact_description}`,
     d.destination, chip(d.state), el("td", { class: "number" }, d.attempts),
     [d.note || "–", d.state === "PENDING" && el("small", { class: "dim" }, nextTry(d)),
       d.sent_at && el("small", { class: "dim" }, " sent ", when(d.sent_at))],
-    !FINAL.has(d.state) && el("button", { type: "button", class: "quiet small", id: `retry-${d.id}`, "aria-label": `Send ${d.artifact_kind} to ${d.destination} again`,
+    [!FINAL.has(d.state) && el("button", { type: "button", class: "quiet small", id: `retry-${d.id}`, "aria-label": `Send ${d.artifact_kind} to ${d.destination} again`,
       onclick: () => act(`/api/deliveries/${d.id}/retry`, `Send ${d.artifact_kind} to ${d.destination} again now?`, "Sending again.") }, "Retry"),
+    OWED.has(d.state) && el("button", { type: "button", class: "quiet small", id: `discard-${d.id}`, "aria-label": `Discard ${d.artifact_kind} for ${d.destination}`,
+      onclick: () => act(`/api/deliveries/${d.id}/discard`, `Never send ${d.artifact_kind} to ${d.destination}?`, "Discarded.", { needsReason: true }) }, "Discard")],
   ]));
 }
 

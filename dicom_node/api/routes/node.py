@@ -13,7 +13,7 @@ from fastapi import APIRouter, Query
 from dicom_node.api.access import CurrentPrincipal, SignedIn
 from dicom_node.api.parts import DeliveryId, Parts
 from dicom_node.api.problems import described
-from dicom_node.api.routes.studies import Requeued
+from dicom_node.api.routes.studies import Reason, Requeued
 from dicom_node.core.entities import DeliveryState, Route
 from dicom_node.governance.standing import ModelView
 from dicom_node.index import actions
@@ -112,5 +112,16 @@ def retry_delivery(parts: Parts, principal: CurrentPrincipal, delivery_id: Deliv
     """Make one delivery due now. The kept bytes are sent, nothing is rebuilt."""
     with parts.database.write() as connection:
         actions.retry_delivery(connection, delivery_id, principal, datetime.now(UTC))
+    parts.wake()
+    return Requeued([delivery_id])
+
+
+@router.post(
+    "/deliveries/{id}/discard", tags=["operator"], summary="Give one delivery up", responses=described(403, 404, 409)
+)
+def discard_delivery(parts: Parts, principal: CurrentPrincipal, delivery_id: DeliveryId, wanted: Reason) -> Requeued:
+    """Owe an object that waits or is parked to its destination no more. What has arrived is withdrawn instead."""
+    with parts.database.write() as connection:
+        actions.discard_delivery(connection, delivery_id, wanted.reason, principal, datetime.now(UTC))
     parts.wake()
     return Requeued([delivery_id])

@@ -29,6 +29,20 @@ class Requeued:
     ids: Sequence[int]
 
 
+class Reason(BaseModel):
+    """Why something is taken back or given up."""
+
+    model_config = ConfigDict(extra="forbid", str_strip_whitespace=True)
+
+    reason: str = Field(min_length=1, max_length=500, description="Stands in the timeline; told to readers.")
+
+
+class WithdrawalWish(Reason):
+    """Why results are taken back, and of which route."""
+
+    route: str | None = Field(None, max_length=64, description="Only the results of this route.")
+
+
 class StudyListQuery(BaseModel):
     """Which studies to list."""
 
@@ -89,6 +103,25 @@ def retry_study(parts: Parts, principal: CurrentPrincipal, uid: StudyUid) -> Req
         ids = actions.retry_study(connection, uid, principal, datetime.now(UTC))
     parts.wake()
     return Requeued(ids)
+
+
+@dataclass(frozen=True, slots=True)
+class Withdrawn:
+    """The job keys of the results that were withdrawn; none: nothing held any more."""
+
+    ids: Sequence[str]
+
+
+@router.post(
+    "/studies/{uid}/withdraw", tags=["operator"], summary="Take results back", responses=described(403, 404, 409)
+)
+def withdraw_study(parts: Parts, principal: CurrentPrincipal, uid: StudyUid, wanted: WithdrawalWish) -> Withdrawn:
+    """Withdraw what holds of a study's results. Every destination that shows any of it is told so and why."""
+    with parts.database.write() as connection:
+        asked = (wanted.reason, wanted.route)
+        job_keys = actions.withdraw_study(connection, uid, asked, principal, datetime.now(UTC))
+    parts.wake()
+    return Withdrawn(job_keys)
 
 
 @router.post("/studies/{uid}/rerun", tags=["operator"], summary="Analyse again", responses=described(403, 404, 409))

@@ -12,6 +12,7 @@ import httpx
 
 from dicom_node.core.errors import CredentialsRefused, DeliveryDeferred, DeliveryRefused, DestinationAway
 from dicom_node.deliver.outgoing import Outgoing, Sent
+from dicom_node.fhir.builders.retraction import is_retraction
 from dicom_node.fhir.client.client import FhirClient
 
 #: After this many deferrals on end the server is taken to be away, and the rest is not tried one by one.
@@ -45,11 +46,14 @@ class FhirSender:
 
 def _send_one(client: FhirClient, item: Outgoing) -> Sent:
     try:
-        delivered = client.send(_bundle(item.path))
+        bundle = _bundle(item.path)
+        delivered = client.send(bundle)
     except (DeliveryDeferred, DeliveryRefused) as error:
         return Sent(item.artifact.uid, error, "")
     if delivered.superseded:
         return Sent(item.artifact.uid, None, "left alone: a report of a later run is there already")
+    if is_retraction(dict(bundle)):
+        return Sent(item.artifact.uid, None, f"taken back: {len(delivered.locations)} resources")
     return Sent(item.artifact.uid, None, f"stored as {len(delivered.locations)} resources")
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, and_, case, func, select
 
-from dicom_node.core.entities import ArtifactKind, InstanceRole, JobState
+from dicom_node.core.entities import ArtifactKind, InstanceRole, JobState, ResultState
 from dicom_node.core.errors import NotFound
 from dicom_node.index.tables import artifacts, associations, deliveries, events, instances, jobs, studies
 from dicom_node.index.tables import results as results_table
@@ -195,7 +195,10 @@ def _result_view(row: Row[Any], made: Sequence[ArtifactView]) -> ResultView:
         reason=row.reason,
         message=row.message,
         sequence=row.sequence,
-        current=row.sequence == row.newest_sequence,
+        current=row.sequence == row.newest_sequence and row.standing != ResultState.WITHDRAWN,
+        standing=ResultState(row.standing),
+        standing_reason=row.standing_reason,
+        standing_at=row.standing_at,
         shadow_of=row.shadow_of,
         summary=row.summary,
         created_at=row.created_at,

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from dicom_node.core.entities import ArtifactKind, DeliveryState, InstanceRole, JobState, StudyState
+from dicom_node.core.entities import ArtifactKind, DeliveryState, InstanceRole, JobState, ResultState, StudyState
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -131,7 +131,7 @@ class StoredArtifact:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ResultView:
-    """One stored answer. `current` tells it from answers that a later revision or run has replaced."""
+    """One stored answer. `current` tells it from those that were withdrawn, or that a later one has replaced."""
 
     job_key: str
     study_instance_uid: str
@@ -143,6 +143,10 @@ class ResultView:
     message: str
     sequence: int
     current: bool
+    #: Whether it holds, why not and since when not.
+    standing: ResultState = ResultState.CURRENT
+    standing_reason: str = ""
+    standing_at: datetime | None = None
     #: The route it shadows, to whose answer it is compared; nothing of it is delivered.
     shadow_of: str = ""
     summary: Mapping[str, Any]

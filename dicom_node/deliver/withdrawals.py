@@ -1,0 +1,172 @@
+"""Takes back what a destination shows of withdrawn results: makes what says so, once, and owes it before all else.
+
+A PACS is owed a report that follows the one it has and, where its option `rejection_note` is on, the note that has
+viewers hide the objects; an EHR its own report as entered in error. The bytes are kept like those of a result.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from pydicom import dcmread
+from pydicom.dataset import Dataset
+from pydicom.errors import InvalidDicomError
+
+from dicom_node.analysis.answer import WrittenObject
+from dicom_node.config.settings import Settings
+from dicom_node.core.artifact_kinds import REPORTS, is_off
+from dicom_node.core.entities import Artifact, ArtifactKind, MediaType
+from dicom_node.core.outputs import OutputSet
+from dicom_node.core.uids import derived_uid
+from dicom_node.deliver.profiles import Profiles
+from dicom_node.fhir.builders.retraction import Retraction, retraction_bundle, without_studies
+from dicom_node.fhir.json_types import Json, to_json_bytes
+from dicom_node.index import withdrawals
+from dicom_node.index.database import Database
+from dicom_node.index.withdrawals import TakenBack
+from dicom_node.sr_writer.documents.withdrawal import Withdrawal, withdrawal_note, withdrawal_report
+from dicom_node.sr_writer.writing import to_part10
+from dicom_node.storage.spool import Spool
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Speaker:
+    """Who says that a result is withdrawn, as the settings have it."""
+
+    ae_title: str = "AINODE"
+    intended_use: str = "clinical"
+    time_zone_name: str = ""
+
+
+def speaker_of(settings: Settings) -> Speaker:
+    """Return who a node with these settings is."""
+    node = settings.node
+    return Speaker(ae_title=node.ae_title, intended_use=node.intended_use, time_zone_name=node.time_zone)
+
+
+class WithdrawalPlanner:
+    """Finds out what one destination shows of withdrawn results, and owes it what takes that back."""
+
+    def __init__(self, profiles: Profiles | None = None, speaker: Speaker | None = None) -> None:
+        self._profiles = profiles or Profiles()
+        self._speaker = speaker or Speaker()
+
+    def plan(self, database: Database, spool: Spool, destination: str) -> None:
+        """Plan what is due. What is killed in the midst is found again, since nothing counts but the last step."""
+        now = _now()
+        with database.read() as connection:
+            if not withdrawals.is_any_withdrawn(connection, destination, now):
+                return
+        with database.write() as connection:
+            withdrawals.end_unsent_at(connection, destination, now)
+            outputs = self._profiles.fitted(connection, destination).outputs
+            due = withdrawals.due_at(connection, destination)
+        for taken in due:
+            made = tuple(self._made(spool, taken, outputs))
+            with database.write() as connection:
+                is_owed = withdrawals.owe_withdrawal(connection, taken, made, now)
+            if is_owed:
+                _tell(taken, made)
+
+    def _made(self, spool: Spool, taken: TakenBack, outputs: OutputSet) -> Iterator[Artifact]:
+        if any(one.media_type == MediaType.DICOM for one in taken.objects):
+            told = self._told(spool, taken)
+            for written in _documents(told, taken, outputs):
+                yield _kept(spool, written)
+        if any(one.media_type == MediaType.FHIR for one in taken.objects):
+            yield _kept_retraction(spool, taken)
+
+    def _told(self, spool: Spool, taken: TakenBack) -> Withdrawal:
+        objects = [one for one in taken.objects if one.media_type == MediaType.DICOM]
+        speaker = self._speaker
+        return Withdrawal(
+            job_key=taken.job_key, model=taken.model, route=taken.route, reason=taken.reason, at=taken.at,
+            ae_title=speaker.ae_title, intended_use=speaker.intended_use, time_zone_name=speaker.time_zone_name,
+            objects=[_own(spool, one, taken.study_instance_uid) for one in objects],
+            source=_header(spool, taken.source_key) if taken.source_key else None,
+        )  # fmt: skip
+
+
+def _documents(told: Withdrawal, taken: TakenBack, outputs: OutputSet) -> Iterator[WrittenObject]:
+    """Yield what the destination takes: the report in the class in which it has the report that is withdrawn."""
+    shown = [one.sop_class_uid for one in taken.objects if one.kind is ArtifactKind.STRUCTURED_REPORT]
+    wanted = [] if is_off(outputs.structured_report) else [REPORTS[outputs.structured_report]]
+    for sop_class_uid in [*shown, *wanted][:1]:
+        yield withdrawal_report(told, sop_class_uid)
+    if outputs.rejection_note:
+        yield withdrawal_note(told)
+
+
+def _own(spool: Spool, artifact: Artifact, study_instance_uid: str) -> Dataset:
+    """Return the header of an own object; of one whose bytes are gone, what the index knows."""
+    known = Dataset()
+    known.SOPClassUID, known.SOPInstanceUID = artifact.sop_class_uid, artifact.uid
+    known.StudyInstanceUID, known.SeriesInstanceUID = study_instance_uid, artifact.series_instance_uid
+    known.Modality = "SR" if artifact.kind is ArtifactKind.STRUCTURED_REPORT else "OT"
+    return _header(spool, artifact.object_key) or known
+
+
+def _header(spool: Spool, key: str) -> Dataset | None:
+    try:
+        return dcmread(spool.path(key), stop_before_pixels=True)
+    except (OSError, InvalidDicomError) as error:
+        _log.error("object unreadable for a withdrawal", extra={"object": key, "why": type(error).__name__})
+        return None
+
+
+def _kept(spool: Spool, written: WrittenObject) -> Artifact:
+    dataset = written.dataset
+    stored = spool.put([to_part10(dataset)], ".result")
+    return Artifact(
+        uid=str(dataset.SOPInstanceUID), kind=written.kind, media_type=MediaType.DICOM, object_key=stored.key,
+        sha256=stored.sha256, size_bytes=stored.size_bytes, order=written.order, description=written.description,
+        sop_class_uid=str(dataset.SOPClassUID), series_instance_uid=str(dataset.SeriesInstanceUID),
+    )  # fmt: skip
+
+
+def _kept_retraction(spool: Spool, taken: TakenBack) -> Artifact:
+    sent = [one for one in taken.objects if one.kind is ArtifactKind.FHIR_BUNDLE]
+    bundles = [bundle for one in sent if (bundle := _bundle(spool, one.object_key))]
+    told = Retraction(
+        study_instance_uid=taken.study_instance_uid, model=taken.model, route=taken.route, job_keys=taken.job_keys,
+        bundles=bundles, reason=taken.reason, at=taken.at,
+    )  # fmt: skip
+    retraction = retraction_bundle(told)
+    if not taken.is_last_of_study:
+        retraction = without_studies(retraction)
+    stored = spool.put([to_json_bytes(retraction)], ".json")
+    scope = "whole" if taken.is_last_of_study else "without-studies"
+    return Artifact(
+        uid=derived_uid("fhir-withdrawal", scope, *(one.uid for one in sent)), kind=ArtifactKind.FHIR_BUNDLE,
+        media_type=MediaType.FHIR, object_key=stored.key, sha256=stored.sha256, size_bytes=stored.size_bytes, order=3,
+        description="Withdrawal of the FHIR report",
+    )  # fmt: skip
+
+
+def _bundle(spool: Spool, key: str) -> Json | None:
+    try:
+        found: Any = json.loads(spool.path(key).read_bytes())
+    except (OSError, ValueError) as error:
+        _log.error("report unreadable for a withdrawal", extra={"object": key, "why": type(error).__name__})
+        return None
+    return found if isinstance(found, dict) else None
+
+
+def _tell(taken: TakenBack, made: Sequence[Artifact]) -> None:
+    what = {"destination": taken.destination, "study": taken.study_instance_uid, "objects": len(taken.objects)}
+    if made:
+        _log.info("withdrawal planned", extra=what | {"by": [one.kind.value for one in made]})
+    else:
+        advice = "It takes neither a report nor a rejection note: tell those who read it."
+        _log.error("withdrawal impossible", extra=what | {"advice": advice})
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)

@@ -1,0 +1,105 @@
+"""Take a report back: what the EHR holds of the node's own becomes entered-in-error, and nothing that is not.
+
+Nothing is sent that the EHR did not hold: a report that never arrived, or has been replaced, needs no withdrawal. What
+a physician has decided about stays, and a person is told.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from dicom_node.core.errors import CredentialsRefused, DeliveryRefused
+from dicom_node.fhir.builders.identifiers import JOB_SYSTEM
+from dicom_node.fhir.builders.retraction import ENTERED_IN_ERROR
+from dicom_node.fhir.client.exchange import Exchange
+from dicom_node.fhir.client.reading import children, place, text
+from dicom_node.fhir.client.reconciliation import (
+    OPEN,
+    Reconciled,
+    observations_of,
+    report_entry,
+    retraction_of,
+    search_of,
+)
+from dicom_node.fhir.client.searching import find, find_by_identifiers
+from dicom_node.fhir.json_types import Json
+
+#: What an ImagingStudy may say while it is in use (R4 imagingstudy-status).
+_STUDY_IN_USE = frozenset({"registered", "available", "unknown"})
+#: What the node says of its own report that it takes back; all else stays as the EHR has it.
+_SAID = ("status", "text", "conclusion", "issued")
+_UNSAID = ("conclusionCode", "presentedForm")
+
+
+def reconcile_retraction(exchange: Exchange, bundle: Json) -> Reconciled:
+    """Look what is there to take back. Raises `DeliveryRefused` when a physician has decided about the report."""
+    found = [*_reports(exchange, bundle)]
+    found += [(one, retraction_of(exchange.base_url, one)) for one in _observations(exchange, bundle, found)]
+    found += [(one, retraction_of(exchange.base_url, one)) for one in _studies(exchange, bundle)]
+    looked = {entry["fullUrl"]: there for there, entry in found}
+    return Reconciled(tuple(entry for _, entry in found), {}, looked)
+
+
+def _reports(exchange: Exchange, bundle: Json) -> Iterator[tuple[Json, Json]]:
+    ours = report_entry(bundle)
+    made_by = set(jobs_of(ours["resource"]))
+    for there in find(exchange, "DiagnosticReport", search_of(ours)):
+        if not made_by & set(jobs_of(there)) or text(there, "status") == ENTERED_IN_ERROR:
+            continue
+        if text(there, "status") not in OPEN:
+            raise DeliveryRefused(
+                f"{place(there)} rests on a withdrawn AI result and has status {text(there, 'status')}: a physician "
+                "has decided about it and the node does not change it. Tell the physician that the result was "
+                "withdrawn; when it is put right in the EHR, discard this delivery."
+            )
+        yield there, _withdrawn(exchange, there, ours["resource"])
+
+
+def _withdrawn(exchange: Exchange, there: Json, ours: Json) -> Json:
+    entry = retraction_of(exchange.base_url, there)
+    kept = {key: value for key, value in entry["resource"].items() if key not in _UNSAID}
+    official = children(ours, "identifier")[0]
+    numbers = [official if _same(one, official) else one for one in children(there, "identifier")]
+    said = {key: ours[key] for key in _SAID if key in ours}
+    return {**entry, "resource": {**kept, **said, "identifier": numbers}}
+
+
+def _same(one: Json, other: Json) -> bool:
+    return (text(one, "system"), text(one, "value")) == (text(other, "system"), text(other, "value"))
+
+
+def _observations(exchange: Exchange, bundle: Json, reports: list[tuple[Json, Json]]) -> list[Json]:
+    """Return those that the bundle names and those that the reports refer to."""
+    entries = [one for one in bundle["entry"] if one["resource"]["resourceType"] == "Observation"]
+    tokens = [search_of(one).partition("=")[2] for one in entries]
+    found = [*find_by_identifiers(exchange, "Observation", tokens)]
+    found += [one for there, _ in reports for one in observations_of(exchange, there)]
+    by_place = {place(one): one for one in found if text(one, "status") in OPEN}
+    return list(by_place.values())
+
+
+def _studies(exchange: Exchange, bundle: Json) -> list[Json]:
+    """Return the ImagingStudies that the node has made; that of a PACS or RIS is not the node's to judge."""
+    found: dict[str, Json] = {}
+    for entry in bundle["entry"]:
+        ours = entry["resource"]
+        if ours["resourceType"] == "ImagingStudy":
+            found |= {place(one): one for one in _found_study(exchange, entry) if _is_ours(one, ours)}
+    return list(found.values())
+
+
+def _found_study(exchange: Exchange, entry: Json) -> list[Json]:
+    try:
+        return find(exchange, "ImagingStudy", search_of(entry))
+    except (DeliveryRefused, CredentialsRefused):
+        return []  # not offered: then none was looked for when the report was sent, and none can be told from others
+
+
+def _is_ours(there: Json, ours: Json) -> bool:
+    is_made_here = bool(jobs_of(there)) or there.get("series") == ours.get("series")
+    return is_made_here and text(there, "status") in _STUDY_IN_USE
+
+
+def jobs_of(resource: Json) -> list[str]:
+    """Return the keys of the jobs that made a resource."""
+    return [text(one, "value") for one in children(resource, "identifier") if text(one, "system") == JOB_SYSTEM]
