@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 import struct
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -14,6 +13,7 @@ from tests.peers import raw
 from tests.peers.node import Node
 from tests.peers.process import wait_until
 from tests.peers.raw import COMMAND, LAST, STORE_CONTEXT, Raw
+from tests.support import needs
 from tests.support.acceptor_state import logged_errors
 from tests.support.results.stored_objects import assert_kept, kept_by
 from tests.support.studies.small_images import (
@@ -236,8 +236,7 @@ def test_a_peer_may_take_pdus_of_any_length(listener: Node, size: int) -> None:
 def test_a_node_on_ipv6_takes_peers_of_both_families_where_they_may_come_from(node: Callable[..., Node]) -> None:
     """Listeners of one family only: github.com/fo-dicom/fo-dicom/issues/588, github.com/DCMTK/dcmtk/pull/128."""
     peers = [{"ae_title": "SIX", "host": "::1"}, {"ae_title": "FOUR", "host": "127.0.0.1"}]
-    if not (socket.has_dualstack_ipv6() and _has_ipv6()):
-        pytest.skip("this machine has no IPv6")
+    needs.ipv6()
     one = node(route=[], dicom={"host": "::"}, peer=peers)
     images = {title: small_image(f"from-{title}", "families", rows=16) for title in ("SIX", "FOUR")}
     for title, host in (("SIX", "::1"), ("FOUR", "127.0.0.1")):
@@ -248,14 +247,6 @@ def test_a_node_on_ipv6_takes_peers_of_both_families_where_they_may_come_from(no
         with Raw(one.dicom_port, host=host) as peer:
             assert peer.associate(calling="FOUR" if title == "SIX" else "SIX").kind == raw.ASSOCIATE_RJ
     assert_kept(one, images.values())
-
-
-def _has_ipv6() -> bool:
-    try:
-        socket.create_server(("::1", 0), family=socket.AF_INET6).close()
-    except OSError:
-        return False
-    return True
 
 
 def test_a_node_whose_log_cannot_be_written_goes_on(node: Callable[..., Node]) -> None:
