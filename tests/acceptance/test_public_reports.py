@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import struct
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -237,9 +238,10 @@ def test_a_node_on_ipv6_takes_peers_of_both_families_where_they_may_come_from(no
     """Listeners of one family only: github.com/fo-dicom/fo-dicom/issues/588, github.com/DCMTK/dcmtk/pull/128."""
     peers = [{"ae_title": "SIX", "host": "::1"}, {"ae_title": "FOUR", "host": "127.0.0.1"}]
     needs.ipv6()
-    one = node(route=[], dicom={"host": "::"}, peer=peers)
+    one = node(route=[], dicom={"host": "::"}, api={"host": "::"}, peer=peers)
     images = {title: small_image(f"from-{title}", "families", rows=16) for title in ("SIX", "FOUR")}
     for title, host in (("SIX", "::1"), ("FOUR", "127.0.0.1")):
+        socket.create_connection((host, one.api_port), timeout=60).close()
         with Raw(one.dicom_port, host=host) as peer:
             assert peer.associate(calling=title).kind == raw.ASSOCIATE_AC
             assert peer.store(images[title]) == SUCCESS
