@@ -48,11 +48,11 @@ _APPLICATION_CONTEXT, _CONTEXT, _USER_INFORMATION = 0x10, 0x20, 0x50
 #: user identity. The window of operations and common extended negotiation are not: no answer is in order.
 _CONTEXT_ITEMS, _USER_ITEMS = frozenset({0x30, 0x40}), frozenset({0x51, 0x52, 0x54, 0x55, 0x56, 0x58})
 _FIRST_ITEM, _CONTEXT_HEAD = 68, 4
-_TITLE_BYTES = 16
 #: PS3.4 B.3.1: full storage (level 2), signatures kept bit by bit (level 3), no element is coerced.
 _STORAGE_SUPPORT = b"\x02\x00\x03\x00\x00\x00"
 _ACCEPTED, _USER_REJECTION, _NO_ABSTRACT_SYNTAX, _NO_TRANSFER_SYNTAX = 0, 1, 3, 4
 _DEFAULT_MAX_PDU_BYTES = 16384
+_TITLE_BYTES = 16
 #: What pynetdicom makes of items that are not what they say.
 _MALFORMED = (ValueError, TypeError, LookupError, AttributeError, AssertionError, struct.error, NotImplementedError)
 
