@@ -22,7 +22,7 @@ DEFAULT_JOURNAL = "journal"
 
 
 class DicomSettings(Section):
-    host: str = Field("127.0.0.1", description="Address the DICOM listener binds.")
+    host: str = Field("127.0.0.1", description="Address the DICOM listener binds; `::`: all, of IPv4 and of IPv6.")
     port: Port = Field(11112, description="Port of the DICOM listener.")
     plain: bool = Field(True, description="Listen without TLS; `false` leaves only the TLS listener.")
     max_associations: int = Field(64, ge=1, description="Associations served at once.")

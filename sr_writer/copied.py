@@ -19,6 +19,7 @@ from pydicom.multival import MultiValue
 from pydicom.valuerep import validate_value
 
 from dicom_node.analysis.answer import Analysis, NotAnalysed
+from dicom_node.core.uids import is_valid_uid
 from dicom_node.headers.sound import NUMBER_VRS, READ_ERRORS, is_as_due, with_own_elements, without_unreadable
 
 #: Type 2 in every composite object: present even when the source lacks them, then empty.
@@ -188,19 +189,23 @@ def _is_valid(vr: str, text: str) -> bool:
     """Whether text may stand in a data set under this VR (PS3.5 6.2)."""
     if _CONTROL.search(text) or (vr not in _MANY_LINES and _LINES.search(text)):
         return False
+    if vr == "UI":
+        return is_valid_uid(text)  # leading zeros stay: without its UID a result would belong to no study
     if vr == "DA":
         return _DATE.fullmatch(text) is not None and _is_day(text)
-    if vr in {"TM", "DT"} and "-" in text[:-5]:
-        return False  # a range, which only queries have
-    if vr == "PN":
-        groups = text.split("=")
-        if len(groups) > _MOST_GROUPS or any(group.count("^") >= _MOST_COMPONENTS for group in groups):
-            return False
+    is_range = vr in {"TM", "DT"} and "-" in text[:-5]  # which only queries have
+    if is_range or (vr == "PN" and not _are_name_groups(text)):
+        return False
     try:
         validate_value(vr, text, pydicom_settings.RAISE)
     except (ValueError, TypeError):
         return vr in NUMBER_VRS - {"DS", "IS"}
     return True
+
+
+def _are_name_groups(text: str) -> bool:
+    groups = text.split("=")
+    return len(groups) <= _MOST_GROUPS and all(group.count("^") < _MOST_COMPONENTS for group in groups)
 
 
 def _is_day(text: str) -> bool:

@@ -10,8 +10,9 @@ from dicom_node.config.peers import TokenWebPeer, WebPeer
 
 #: Statuses that say who may not: the login is wrong or does not suffice (RFC 9110 15.5.2, 15.5.4).
 LOGIN_REFUSED = frozenset({401, 403})
-#: What is raised where nobody took the request; anything later may be for what was in it.
-UNREACHABLE = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout)
+#: What is raised where nobody took the request; anything later may be for what was in it. `UnicodeError` is what Python
+#: says of a host with an empty or endless part.
+UNREACHABLE = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, UnicodeError)
 
 
 class BearerAuth(httpx.Auth):

@@ -47,8 +47,8 @@ class Line:
         self._has_answered = False
         try:
             self._socket = socket.create_connection((remote.host, remote.port), timeout=remote.timeout_s)
-        except OSError as error:
-            why = error.strerror or str(error) or type(error).__name__
+        except (OSError, UnicodeError) as error:  # a name with an empty or endless part is no text for Python's codec
+            why = getattr(error, "strerror", "") or str(error) or type(error).__name__
             raise self.failure(f"cannot be reached: {why}. Check host and port.") from error
         # Without this a small PDU waits for the peer's delayed acknowledgement, 40 ms per object.
         self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)

@@ -127,7 +127,7 @@ def _check_port(name: str, host: str, port: int, ours: frozenset[int], setting: 
     if port in ours:
         return Check(name, True, f"{where}, served by this node")
     try:
-        with socket.create_server((host, port)):
+        with socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET):
             return Check(name, True, f"{where}, free")
     except OSError as error:
         reason = error.strerror or str(error)

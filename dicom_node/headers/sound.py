@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import copy
 import math
-import re
 import struct
 from collections.abc import Iterable, Iterator
 from functools import cache
@@ -21,6 +20,8 @@ from pydicom.multival import MultiValue
 from pydicom.sequence import Sequence as DicomSequence
 from pydicom.tag import BaseTag, Tag
 from pydicom.valuerep import PersonName
+
+from dicom_node.core.uids import is_valid_uid
 
 #: What pydicom and its codecs raise for broken input, found by reading and by feeding them broken files.
 READ_ERRORS = (
@@ -45,8 +46,6 @@ _PAIRS = (frozenset({"WindowCenter", "WindowWidth"}), frozenset({"RescaleSlope",
 #: Large, and read frame by frame, where a malformed one has a reason of its own.
 _READ_BY_FRAME = frozenset({"PerFrameFunctionalGroupsSequence", "SharedFunctionalGroupsSequence"})
 _PIXELS = 0x7FE0
-_UID = re.compile(r"(0|[1-9]\d*)(\.(0|[1-9]\d*))+")
-_LONGEST_UID = 64
 
 
 def drop_unreadable(header: Dataset) -> None:
@@ -154,5 +153,5 @@ def _has_kind(value: object, vr: str) -> bool:
     if vr in NUMBER_VRS:
         return isinstance(value, int | float) and math.isfinite(value)
     if vr == "UI":
-        return isinstance(value, str) and len(value) <= _LONGEST_UID and _UID.fullmatch(value) is not None
+        return isinstance(value, str) and is_valid_uid(value)  # what was good enough to be received
     return isinstance(value, str | PersonName) if vr in TEXT_VRS else True

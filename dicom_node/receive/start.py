@@ -125,10 +125,14 @@ def _slots(settings: Settings) -> int:
 
 
 def open_listener(host: str, port: int, section: str = "dicom") -> socket.socket:
-    """Listen on `host`:`port` (0: any free port). Raises `SettingsError` when the address cannot be had."""
+    """Listen on `host`:`port` (0: any free port); on ``::`` IPv4 peers are heard, too.
+
+    Raises `SettingsError` when the address cannot be had.
+    """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    both = host == "::" and socket.has_dualstack_ipv6()
     try:
-        return socket.create_server((host, port), family=family, backlog=_BACKLOG)
+        return socket.create_server((host, port), family=family, backlog=_BACKLOG, dualstack_ipv6=both)
     except OSError as error:
         raise SettingsError(
             f"The node cannot listen on {host}:{port} ({error.strerror}). Another program has the port, or the address "

@@ -94,5 +94,5 @@ class Web:
             yield
         except httpx.TimeoutException as error:
             raise SourceUnavailable(f"{self.told} fell silent. Ask again later.") from error
-        except httpx.RequestError as error:
+        except (httpx.RequestError, UnicodeError) as error:  # the second: a host with an empty or endless part
             raise SourceUnavailable(f"{self.told} cannot be reached or broke off: {error}. Check url.") from error

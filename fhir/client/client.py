@@ -59,11 +59,14 @@ class FhirClient:
                 "http://) and holds no user or password; set url, and token or username and password beside it."
             )
         hide_queries_in_logs()
-        self._base_url = base_url.rstrip("/")
+        # As httpx writes it (host in lower case, no default port), which is how links of the server are compared.
+        self._base_url = str(url).rstrip("/")
         self._patient = patient
         self._capabilities: ServerCapabilities | None = None
         self._timeout_s = timeout_s
-        headers = {"Accept": "application/fhir+json"}
+        # Some servers answer a search of the last minute again from a cache, and so do proxies: what was just written
+        # would not be seen.
+        headers = {"Accept": "application/fhir+json", "Cache-Control": "no-cache"}
         self._http = httpx.Client(auth=auth, headers=headers, follow_redirects=False)
 
     def send(self, bundle: Mapping[str, Any]) -> Delivered:

@@ -104,8 +104,8 @@ class Exchange:
                 return Answer(response.status_code, response.headers, self._body(response), request.url.host)
             finally:
                 response.close()
-        except httpx.RequestError as error:
-            nobody = isinstance(error, httpx.ConnectError | httpx.ConnectTimeout)
+        except (httpx.RequestError, UnicodeError) as error:  # the second: a host with an empty or endless part
+            nobody = isinstance(error, httpx.ConnectError | httpx.ConnectTimeout | UnicodeError)
             raise (DestinationAway if nobody else DeliveryDeferred)(
                 f"The FHIR server {request.url.host} cannot be reached or understood ({type(error).__name__}). "
                 "It will be tried again; check address, network and certificates."

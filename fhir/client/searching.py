@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from http import HTTPStatus
 
@@ -18,6 +18,8 @@ from dicom_node.fhir.json_types import Json
 _MOST_PAGES = 20
 #: Identifiers in one search for several resources; the address stays shorter than any server's limit.
 _MOST_AT_ONCE = 20
+#: How a server marks what it shows beside the matches, which `total` does not count.
+_NO_MATCH = {"include", "outcome"}
 #: A refusal of search by POST that a search by GET would share, or that passes.
 _NOT_ABOUT_POST = {
     HTTPStatus.UNAUTHORIZED,
@@ -29,7 +31,7 @@ _NOT_ABOUT_POST = {
 
 @dataclass(frozen=True, slots=True)
 class _Pages:
-    """What the pages of one searchset hold together; `total` is what the server says it found, if it does."""
+    """The matches on the pages of one searchset; `total` is how many the server says it found, if it does."""
 
     resources: tuple[Json, ...]
     total: int | None
@@ -74,30 +76,29 @@ def find_patients(exchange: Exchange, system: str, value: str) -> list[Json]:
     answer = exchange.post_form("Patient/_search", form)
     if _refuses_post(answer):
         answer = exchange.get("Patient", asked, form)
-    pages = _pages(exchange, exchange.json(exchange.succeeded(answer, asked), asked), asked)
+    pages = _pages(exchange, exchange.json(exchange.succeeded(answer, asked), asked), "Patient")
     if not pages.are_all:
         raise DeliveryRefused(
             f"The EHR says it has {pages.total} Patients with the study's PatientID in identifier system {system} and "
             f"shows {len(pages.resources)}; exactly one is needed. Merge them in the EHR, then retry the delivery."
         )
-    return _hits(pages.resources, "Patient", "identifier", [f"{system}|{value}"])
+    return _hits(pages.resources, "identifier", [f"{system}|{value}"])
 
 
 def _find(exchange: Exchange, resource_type: str, parameter: str, tokens: Sequence[str]) -> list[Json]:
     asked = f"a search for {resource_type}"
     answer = exchange.get(resource_type, asked, {parameter: ",".join(tokens)})
-    pages = _pages(exchange, exchange.json(answer, asked), asked)
-    return _hits(pages.resources, resource_type, parameter, tokens)
+    pages = _pages(exchange, exchange.json(answer, asked), resource_type)
+    return _hits(pages.resources, parameter, tokens)
 
 
-def _pages(exchange: Exchange, searchset: Json, asked: str) -> _Pages:
+def _pages(exchange: Exchange, searchset: Json, resource_type: str) -> _Pages:
     """Follow link[next] (R4 http 3.1.0.7) to the end."""
+    asked = f"a search for {resource_type}"
     total = searchset.get("total")
     found: dict[str, Json] = {}
     for _ in range(_MOST_PAGES):
-        for resource in (child(entry, "resource") for entry in children(searchset, "entry")):
-            if place(resource):
-                found[place(resource)] = resource
+        found |= {place(one): one for one in _matches(searchset, resource_type)}
         path = _next_path(exchange, searchset)
         if not path:
             return _Pages(tuple(found.values()), total if isinstance(total, int) else None)
@@ -106,6 +107,15 @@ def _pages(exchange: Exchange, searchset: Json, asked: str) -> _Pages:
         f"The FHIR server answered {asked} with more than {_MOST_PAGES} pages; it did not search by what was asked. "
         "Check that it offers searching by identifier."
     )
+
+
+def _matches(searchset: Json, resource_type: str) -> Iterator[Json]:
+    """Yield what was found on a page, without what stands beside it (R4 search 3.1.1.5: include, outcome)."""
+    for entry in children(searchset, "entry"):
+        resource = child(entry, "resource")
+        is_beside = text(child(entry, "search"), "mode") in _NO_MATCH
+        if place(resource) and text(resource, "resourceType") == resource_type and not is_beside:
+            yield resource
 
 
 def _next_path(exchange: Exchange, searchset: Json) -> str:
@@ -136,9 +146,9 @@ def _refuses_post(answer: Answer) -> bool:
     return (is_refusal and answer.status not in _NOT_ABOUT_POST) or answer.status == HTTPStatus.NOT_IMPLEMENTED
 
 
-def _hits(resources: Iterable[Json], resource_type: str, parameter: str, tokens: Sequence[str]) -> list[Json]:
+def _hits(resources: Iterable[Json], parameter: str, tokens: Sequence[str]) -> list[Json]:
     wanted = {token.partition("|")[::2] for token in tokens}
-    return [r for r in resources if text(r, "resourceType") == resource_type and _carried(r, parameter) & wanted]
+    return [resource for resource in resources if _carried(resource, parameter) & wanted]
 
 
 def _carried(resource: Json, parameter: str) -> set[tuple[str, str]]:

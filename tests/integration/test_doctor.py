@@ -22,6 +22,7 @@ from tests.peers.dcmtk import Receiver, profile_taking, running_storescp
 from tests.peers.fhir_server import FhirServer
 from tests.peers.orthanc import Orthanc
 from tests.peers.process import free_port
+from tests.support import needs
 
 
 def settings(folder: Path, **sections: Any) -> SiteSettings:
@@ -172,6 +173,13 @@ def test_a_port_in_use_by_another_program_is_reported(storescp: Receiver, tmp_pa
 
     assert not dicom.ok
     assert api.ok
+
+
+def test_a_free_port_of_ipv6_is_free(tmp_path: Path) -> None:
+    needs.ipv6()
+    where = {"host": "::1", "port": free_port()}
+
+    assert all(check.ok for check in check_ports(settings(tmp_path, dicom=where, api={**where, "port": free_port()})))
 
 
 def test_an_empty_postgres_database_is_well(postgres_url: str, tmp_path: Path) -> None:

@@ -49,7 +49,7 @@ class DicomWebSender:
             for position, item in enumerate(items):
                 try:
                     yield self._store(client, item)
-                except httpx.RequestError as error:
+                except (httpx.RequestError, UnicodeError) as error:
                     lost = self._lost(error)
                     yield from (Sent(left.artifact.uid, lost, "") for left in items[position:])
                     return
@@ -82,7 +82,7 @@ class DicomWebSender:
         body = _streamed(head, path, tail)
         return client.build_request("POST", f"{self.base_url.rstrip('/')}/studies", headers=headers, content=body)
 
-    def _lost(self, error: httpx.RequestError) -> DeliveryDeferred:
+    def _lost(self, error: httpx.RequestError | UnicodeError) -> DeliveryDeferred:
         why = f"no answer for {self.timeout_s:g} s" if isinstance(error, httpx.TimeoutException) else str(error)
         kind = DestinationAway if isinstance(error, UNREACHABLE) else DeliveryDeferred
         return kind(f"{self._receiver} cannot be reached: {why}. Tried again later; check url.")

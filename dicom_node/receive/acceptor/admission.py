@@ -159,22 +159,31 @@ class Capacity:
         self._folder = folder
         self._min_free_bytes = min_free_bytes
         self._looked_at = -1.0
-        self._has_disk = True
+        self._fault = ""
         #: Set by the parent process: why it cannot file what is received, "" when it can.
         self.unavailable_reason = ""
 
     def has_disk(self) -> bool:
-        """Tell whether the disk below the spool has more free than the reserve."""
+        """Tell whether the disk below the spool is there and has more free than the reserve."""
         now = time.monotonic()
         if now - self._looked_at > _LOOK_EVERY_S:
-            disk = os.statvfs(self._folder)
-            self._has_disk = disk.f_bavail * disk.f_frsize > self._min_free_bytes
+            self._fault = self._look()
             self._looked_at = now
-        return self._has_disk
+        return not self._fault
 
     def check(self) -> None:
         """Raise `SpoolUnavailable` when nothing can be taken now."""
         if self.unavailable_reason:
             raise SpoolUnavailable(self.unavailable_reason)
         if not self.has_disk():
-            raise SpoolUnavailable("Less disk is free than node.min_free_mb. Free space below node.data_dir.")
+            raise SpoolUnavailable(self._fault)
+
+    def _look(self) -> str:
+        """Return what is wrong with the disk, "" when nothing is."""
+        try:
+            disk = os.statvfs(self._folder)
+        except OSError as error:  # not mounted any more, or its server is gone
+            return f"The spool is not there ({error.strerror}). Mount the disk of node.data_dir again."
+        if disk.f_bavail * disk.f_frsize <= self._min_free_bytes:
+            return "Less disk is free than node.min_free_mb. Free space below node.data_dir."
+        return ""

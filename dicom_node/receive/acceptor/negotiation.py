@@ -31,6 +31,8 @@ from dicom_node.dimse.vocabulary import (
     STORAGE_SOP_CLASSES,
     TRANSFER_SYNTAXES,
     UNKNOWN_APPLICATION_CONTEXT,
+    UNKNOWN_CALLED,
+    UNKNOWN_CALLER,
     UNKNOWN_PROTOCOL_VERSION,
     VERIFICATION,
     Rejection,
@@ -54,6 +56,7 @@ _TITLES = struct.Struct(">4x16s16s")
 _STORAGE_SUPPORT = b"\x02\x00\x03\x00\x00\x00"
 _ACCEPTED, _USER_REJECTION, _NO_ABSTRACT_SYNTAX, _NO_TRANSFER_SYNTAX = 0, 1, 3, 4
 _DEFAULT_MAX_PDU_BYTES = 16384
+_TITLE_BYTES = 16
 #: What pynetdicom makes of items that are not what they say.
 _MALFORMED = (ValueError, TypeError, LookupError, AttributeError, AssertionError, struct.error, NotImplementedError)
 
@@ -90,7 +93,8 @@ def read_titles(fixed: bytes) -> tuple[str, str]:
 def read_request(body: bytes) -> AssociationRequest:
     """Decode the body of an A-ASSOCIATE-RQ.
 
-    Raises `ValueError` when it is malformed, `NotAdmitted` for another protocol version or application context.
+    Raises `ValueError` when it is malformed, `NotAdmitted` for another protocol version or application context, and
+    for a caller without a title.
     """
     body = _recognised(body)
     if not struct.unpack_from(">H", body)[0] & 1:
@@ -225,10 +229,10 @@ def _decoded(body: bytes) -> A_ASSOCIATE:
 
 def _recognised(body: bytes) -> bytes:
     """Return the body with the items that are recognised where they stand; others are ignored (PS3.8 9.3.1), which
-    also keeps items out of items of their own kind. Every length must fit. Raises `ValueError`."""
+    also keeps items out of items of their own kind. Every length must fit. Raises `ValueError`, `NotAdmitted`."""
     if len(body) < _FIRST_ITEM:
         raise ValueError("A-ASSOCIATE-RQ is too short")
-    kept, contexts = [body[:_FIRST_ITEM]], 0
+    kept, contexts = [_with_known_padding(body[:_FIRST_ITEM])], 0
     for kind, start, end in _items(body, _FIRST_ITEM, len(body), _MAX_CONTEXTS + 8):
         if kind == _CONTEXT and end - start >= _CONTEXT_HEAD:
             contexts += 1
@@ -242,6 +246,20 @@ def _recognised(body: bytes) -> bytes:
     if not 0 < contexts <= _MAX_CONTEXTS:
         raise ValueError(f"{contexts} presentation contexts")
     return b"".join(kept)
+
+
+def _with_known_padding(fixed: bytes) -> bytes:
+    """Return the fixed part with its titles padded by blanks (PS3.8 9.3.2), also where a sender filled up with zeros.
+
+    Raises `NotAdmitted` for a title of nothing but padding, which is none (PS3.5 6.2): such a caller is told why.
+    """
+    called, calling = (fixed[start : start + _TITLE_BYTES].rstrip(b"\0 ") for start in (4, 4 + _TITLE_BYTES))
+    if not called:
+        raise NotAdmitted(UNKNOWN_CALLED)
+    if not calling:
+        raise NotAdmitted(UNKNOWN_CALLER)
+    titles = called.ljust(_TITLE_BYTES) + calling.ljust(_TITLE_BYTES)
+    return fixed[:4] + titles + fixed[4 + 2 * _TITLE_BYTES :]
 
 
 def _among(body: bytes, items: Iterator[tuple[int, int, int]], recognised: Set[int]) -> bytes:

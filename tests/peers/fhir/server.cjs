@@ -25,12 +25,13 @@ const bindings = new Fhir();
 const router = new FhirRouter({ introspectionEnabled: true });
 let repository = new MemoryRepository();
 let control = freshControl();
+let keptSearches = new Map();
 
 function freshControl() {
   return {
     fail: null, delayMs: 0, transactions: true, redirect: null, metadataStatus: 200, fhirVersion: '4.0.1', log: [],
     refuse: [], finaliseBeforeWrite: false, ignoreIfMatch: false, ignoreIfNoneExist: false,
-    claimTransactions: null, emptyAnswers: false,
+    claimTransactions: null, emptyAnswers: false, keepsSearches: false,
   };
 }
 
@@ -121,6 +122,7 @@ function answerControl(method, text) {
   if (method === 'POST') Object.assign(control, JSON.parse(text));
   if (method === 'DELETE') {
     control = freshControl();
+    keptSearches = new Map();
     repository = new MemoryRepository();
   }
   return { status: 200, body: control };
@@ -154,8 +156,19 @@ async function answerFhir(request, url, text) {
   if (control.ignoreIfNoneExist) delete request.headers['if-none-exist'];
   await meanwhile(request.method, path, body);
   await checkIfMatch(body);
-  const answered = await route(request, url, path, body);
+  const answered = await kept(request, path, text, () => route(request, url, path, body));
   return control.emptyAnswers && request.method !== 'GET' && !path.endsWith('_search') ? { status: answered.status } : answered;
+}
+
+// --- searches kept ---
+
+// HAPI answers a search of the last minute again as it did then, unless it is told no-cache.
+async function kept(request, path, text, answered) {
+  const isSearch = path.endsWith('/_search') || (request.method === 'GET' && /^\/[A-Z][A-Za-z]+$/.test(path));
+  if (!control.keepsSearches || !isSearch || request.headers['cache-control'] === 'no-cache') return answered();
+  const key = `${request.method} ${request.url} ${text}`;
+  if (!keptSearches.has(key)) keptSearches.set(key, await answered());
+  return keptSearches.get(key);
 }
 
 // --- another writer -------------------------------------------------------------------------------------------------
