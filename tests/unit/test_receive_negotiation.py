@@ -187,7 +187,7 @@ def test_the_largest_request_that_makes_sense_is_below_the_limit() -> None:
     assert read_titles(body[:FIXED_BYTES]) == ("AINODE", "MOD1")
 
 
-@pytest.mark.parametrize("title", [b"CT\xc41", b"CT1\x00", b"ct1", b"C T1"])
+@pytest.mark.parametrize("title", [b"CT\xc41", b"CT\x001", b"ct1", b"C T1"])
 def test_a_title_that_is_not_exactly_ours_is_not_made_to_be(title: bytes) -> None:
     assert read_titles(associate_rq(calling=title)[6 : 6 + FIXED_BYTES])[1] != "CT1"
 

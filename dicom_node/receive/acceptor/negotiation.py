@@ -84,9 +84,10 @@ class AssociationRequest:
 def read_titles(fixed: bytes) -> tuple[str, str]:
     """Return called and calling AE title from the fixed beginning of an A-ASSOCIATE-RQ's body.
 
-    What is no character of a title is replaced, so that it is no title of ours.
+    Zeros behind a title are padding, as some senders write it. What else is no character of a title is replaced, so
+    that it is no title of ours.
     """
-    called, calling = (title.decode("ascii", "replace").strip() for title in _TITLES.unpack_from(fixed))
+    called, calling = (title.rstrip(b"\0 ").decode("ascii", "replace").strip() for title in _TITLES.unpack_from(fixed))
     return called, calling
 
 
