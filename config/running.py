@@ -129,7 +129,7 @@ class RouteSettings(Section):
     )
     rank: tuple[str, ...] = Field((), description="Order of candidate series, best first; empty: the model's own.")
     quiet_period_s: Seconds = Field(30, description="No new image for this long means the study is complete.")
-    max_wait_s: Seconds = Field(7200, description="Run at the latest after this, marked PARTIAL.")
+    max_wait_s: Seconds = Field(7200, description="Run at the latest after this, marked PARTIAL if images still come.")
     parameters: dict[str, float] = Field(default_factory=dict, description="Overrides of the model card's parameters.")
     priority: Literal["images", "stat", "high", "routine", "low"] = Field(
         "images", description="Whose job is run first; `images`: as RequestedProcedurePriority says, else `routine`."

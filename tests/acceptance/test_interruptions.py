@@ -54,13 +54,30 @@ def half_sent(node: Node, study: str) -> Iterator[tuple[Raw, list[Image]]]:
 
 @pytest.mark.parametrize("how", ["abort", "reset", "close"])
 def test_a_study_whose_sender_is_cut_off_is_complete_by_its_quiet_time(node: Callable[..., Node], how: str) -> None:
-    one = node(route=[ROUTE])
+    one = node(route=[{**ROUTE, "quiet_period_s": 2 * QUIET_S}])
     with half_sent(one, how) as (peer, images):
         study = images[0].study_instance_uid
-        time.sleep(3 * QUIET_S)
+        time.sleep(2.4 * QUIET_S)
         assert not is_complete(one, study), "it was still coming"
         getattr(peer, how)()
     wait_until_complete(one, study)
+    assert_kept(one, images)
+
+
+def test_a_router_that_keeps_its_association_open_and_echoes_holds_no_study_for_long(node: Callable[..., Node]) -> None:
+    one = node(route=[ROUTE])
+    with half_sent(one, "held-open") as (peer, images):
+        study = images[0].study_instance_uid
+
+        def is_complete_between_echoes() -> bool:
+            assert peer.echo() == SUCCESS
+            return is_complete(one, study)
+
+        wait_until(is_complete_between_echoes, LEEWAY_S, "the study to be complete", 0.2)
+        with one.api() as api:
+            timeline = api.get(f"/api/studies/{study}/timeline").json()
+        assert any("association still open" in entry["text"] for entry in timeline)
+        assert not any("PARTIAL" in entry["text"] or "incomplete" in entry["text"] for entry in timeline)
     assert_kept(one, images)
 
 

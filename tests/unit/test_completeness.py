@@ -33,6 +33,18 @@ def test_an_open_association_holds_a_quiet_study():
     assert verdict.reason == "Waiting: 1 association still open, last image 90 s ago (quiet period 30 s)."
 
 
+def test_silence_about_the_study_for_a_few_quiet_periods_ends_the_hold_of_an_association_that_stays_open():
+    """A router keeps one association open all day; what it does on it for other studies tells nothing of this one."""
+    verdict = judge(Arrivals(START, after(10), 1), quiet_period_s=30, max_wait_s=7200, now=after(10 + 4 * 30))
+    assert (verdict.ready, verdict.partial) == (True, False)
+    assert verdict.reason == "Complete: no image for 120 s (quiet period 30 s), 1 association still open."
+
+
+def test_a_quiet_study_that_an_open_association_holds_is_not_partial_at_the_cap():
+    verdict = judge(Arrivals(START, after(7150), 1), quiet_period_s=30, max_wait_s=7200, now=after(7200))
+    assert (verdict.ready, verdict.partial) == (True, False)
+
+
 def test_the_hard_cap_cuts_off_even_what_still_arrives():
     verdict = judge(Arrivals(START, after(7199), 2), quiet_period_s=30, max_wait_s=7200, now=after(7200))
     assert (verdict.ready, verdict.partial) == (True, True)
