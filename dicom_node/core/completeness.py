@@ -25,7 +25,7 @@ class Arrivals:
 
 @dataclass(frozen=True, slots=True)
 class CompletenessVerdict:
-    """Whether to go on now. `partial`: cut off by the cap while images came; `wait_s`: ask again then (0 when ready)."""
+    """Whether to go on now. `partial`: cut off by the cap while images came; `wait_s`: when to ask again, or 0."""
 
     ready: bool
     partial: bool

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import ctypes
 import importlib.util
 import resource
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -63,8 +65,10 @@ def peak_bytes(device: str) -> int:
 
 
 def release_cached(device: str) -> None:
-    """Give memory that torch keeps for reuse back to the GPU."""
+    """Give memory that is kept for reuse back: what torch keeps to the GPU, what the C library keeps to the system."""
     if device == "cpu":
+        with suppress(AttributeError, OSError):  # a C library that is not glibc
+            ctypes.CDLL(None).malloc_trim(0)
         return
     import torch  # noqa: PLC0415
 

@@ -75,7 +75,8 @@ class WarmModels:
             return asked_together(kept.model)
 
     def _load(self, card: ModelCard, digest: str, load: Load) -> _Kept:
-        gc.collect()  # garbage that went while the model comes would hide what it takes
+        gc.collect()
+        release_cached(self.device)  # memory that is kept for reuse would hide what the model takes
         before, started = held_bytes(self.device), time.perf_counter()
         model = in_precision(load(card, self.device), card.precision, self.device)
         if load_card(card.folder).digest != digest:
