@@ -138,7 +138,8 @@ def test_another_user_is_rejected_with_a_line_in_the_log(known_users: Node, what
     lines = len(log_lines(known_users))
     kind, name, passcode = REFUSED[what]
     fields = b"".join(len(field).to_bytes(2) + field for field in (name, passcode))
-    with Raw(known_users.dicom_port) as peer:
+    # Each from an address of its own: of one address only a few rejections a minute are told line by line.
+    with Raw(known_users.dicom_port, source=f"127.0.0.{10 + list(REFUSED).index(what)}") as peer:
         peer.send(raw.associate_rq(user_items=raw.item(0x58, bytes([kind, 1]) + fields)))
         answer = peer.receive()
         assert answer is not None

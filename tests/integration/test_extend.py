@@ -21,6 +21,7 @@ SETTINGS = re.findall(r"```\n(\[\[destination\]\]\n.*?)```", RECIPE, re.DOTALL)[
 #: Real parts in a process of their own, since the table is read when the package is: settings, index, outbox.
 DELIVER = """
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 from dicom_node.core.entities import Destination
@@ -44,9 +45,9 @@ database.migrate()
 arrive(database, instance("1"))
 cut_study(database, ("chest-ct",))
 job, result, spool = claimed(database), outcome("a"), Spool(folder / "spool")
-for one in result.artifacts:
-    spool.path(one.object_key).parent.mkdir(parents=True, exist_ok=True)
-    spool.path(one.object_key).write_bytes(b"its bytes")
+kept = spool.put([b"its bytes"], ".result")
+artifacts = tuple(replace(one, object_key=kept.key, sha256=kept.sha256) for one in result.artifacts)
+result = replace(result, artifacts=artifacts)
 with database.write() as connection:
     to = Destination(name=there.name, takes=there.takes)
     plan = profiles_of(settings).delivery_plan(connection, [to])

@@ -188,8 +188,10 @@ def test_no_mutant_of_a_real_connection_stops_the_node_or_leaves_anything_behind
     back_at(listener, before, PDU_TIMEOUT_S + NETWORK_TIMEOUT_S + 60, MOST_MEMORY_MB)
     assert_filed(listener)
     ends = Counter(event["event"] for event in listener.events())
-    deep = ("association aborted", "association ended", "association rejected", "object refused", "connection closed")
+    deep = ("association aborted", "association ended", "object refused")
     assert all(ends[event] for event in deep), f"the mutants did not get deep: {ends}"
+    # Of one address only a few refusals a minute are told line by line, whichever came first.
+    assert ends["association rejected"] + ends["connection closed"], f"no mutant was refused: {ends}"
     print(f"{first - FIRST} mutants of {len(seeds)} connections; {dict(ends)}; {use_of(listener)}")
 
 

@@ -141,10 +141,17 @@ class Raw:
     """One connection; closed by `with`."""
 
     def __init__(
-        self, port: int, *, tls: ssl.SSLContext | None = None, timeout_s: float = 60.0, host: str = "127.0.0.1"
+        self,
+        port: int,
+        *,
+        tls: ssl.SSLContext | None = None,
+        timeout_s: float = 60.0,
+        host: str = "127.0.0.1",
+        source: str = "127.0.0.1",
     ) -> None:
-        """Connect; with `tls` the handshake is made, too."""
-        self._plain = socket.create_connection((host, port), timeout_s)
+        """Connect, on loopback from `source`; with `tls` the handshake is made, too."""
+        own = (source, 0) if host == "127.0.0.1" else None
+        self._plain = socket.create_connection((host, port), timeout_s, own)
         self._plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.socket: socket.socket = self._plain if tls is None else tls.wrap_socket(self._plain)
         self._message_id = 0
