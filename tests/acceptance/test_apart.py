@@ -200,8 +200,9 @@ def test_after_an_outage_of_pacs_and_ehr_what_waits_arrives_at_once_and_the_urge
         site.finished(phantom.study_instance_uid, 60)
     _assert_each_result_once(site, phantoms)
     reports = [uid for uid, modality in _in_order_of_arrival(site.pacs) if modality == "SR"]
-    assert reports[0] == phantoms[3].study_instance_uid, "the urgent study came first"
-    assert reports[-1] == phantoms[2].study_instance_uid, "the least urgent came last"
+    # Two processes send at a time: the first two begin together, and so do the last two.
+    assert phantoms[3].study_instance_uid in reports[:2], "the urgent study waited for others"
+    assert phantoms[2].study_instance_uid in reports[2:], "the least urgent went before others"
 
 
 def _has_result(site: Site, phantom: SentPhantom) -> bool:
