@@ -73,13 +73,13 @@ class ReportAnswered:
 
 
 @dataclass(frozen=True, slots=True)
-class Alive:
+class StillAlive:
     """The answer to `AreYouAlive`; `disk_fault`: why nothing can be written where objects go, "" when it can."""
 
     disk_fault: str
 
 
-FromAcceptor = AcceptorReady | AcceptorFailed | RecordStored | AssociationClosed | ReportAnswered | Alive
+FromAcceptor = AcceptorReady | AcceptorFailed | RecordStored | AssociationClosed | ReportAnswered | StillAlive
 
 # --- what the parent tells the acceptor ----------------------------------------------------------------------------
 
@@ -131,7 +131,7 @@ Message = FromAcceptor | ToAcceptor
 #: The tags on the wire. Both ends are of one version; a tag that is not here is a fault, never passed over.
 _KINDS: Mapping[str, type[Message]] = {
     "ready": AcceptorReady, "failed": AcceptorFailed,
-    "stored": RecordStored, "closed": AssociationClosed, "answered": ReportAnswered, "alive": Alive,
+    "stored": RecordStored, "closed": AssociationClosed, "answered": ReportAnswered, "alive": StillAlive,
     "options": Options, "freed": Freed, "unavailable": Unavailable, "report": SendReport, "alive?": AreYouAlive,
     "stop": Stop,
 }  # fmt: skip

@@ -16,7 +16,6 @@ from dicom_node.end import VitalThread
 from dicom_node.receive.channel import (
     AcceptorFailed,
     AcceptorReady,
-    Alive,
     AreYouAlive,
     AssociationClosed,
     Channel,
@@ -24,6 +23,7 @@ from dicom_node.receive.channel import (
     Options,
     RecordStored,
     ReportAnswered,
+    StillAlive,
     Stop,
     ToAcceptor,
     Unavailable,
@@ -162,7 +162,7 @@ class AcceptorProcess:
         match message:
             case RecordStored() | AssociationClosed() | ReportAnswered():
                 events.put(message)
-            case Alive(disk_fault):
+            case StillAlive(disk_fault):
                 self._unanswered = 0
                 self._note_disk(disk_fault)
             case AcceptorReady():

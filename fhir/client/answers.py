@@ -43,7 +43,7 @@ class ConditionNotMet(DeliveryRefused):
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class HttpAnswer:
     """One whole HTTP answer; `host` is who gave it."""
 
     status: int
@@ -64,7 +64,7 @@ class Answer:
             return None
 
 
-def failure(answer: Answer, asked: str, elements: Collection[str]) -> DeliveryError:
+def failure(answer: HttpAnswer, asked: str, elements: Collection[str]) -> DeliveryError:
     """Return the error for an answer that is not a success.
 
     `asked` says what was asked for. Of the answer only status, issue codes and paths of `elements` are quoted.

@@ -12,7 +12,7 @@ from typing import Any
 import httpx
 
 from dicom_node.core.errors import DeliveryDeferred, DeliveryRefused, DestinationAway
-from dicom_node.fhir.client.answers import Answer, failure
+from dicom_node.fhir.client.answers import HttpAnswer, failure
 from dicom_node.fhir.json_types import Json, to_json_bytes
 
 #: R4 as media type parameter, so that a server of several versions takes it for what it is (R4 http 3.1.0.1.11).
@@ -59,7 +59,7 @@ class Exchange:
     ends_at: float
     elements: frozenset[str] = frozenset()
 
-    def get(self, path: str, asked: str, params: dict[str, str] | None = None) -> Answer:
+    def get(self, path: str, asked: str, params: dict[str, str] | None = None) -> HttpAnswer:
         """Read or search. Raises `DeliveryDeferred` or `DeliveryRefused` unless the answer is a success."""
         return self.succeeded(self._answer("GET", path, params=params, headers=_STRICT), asked)
 
@@ -70,22 +70,22 @@ class Exchange:
             return None
         return self.json(self.succeeded(answer, asked), asked)
 
-    def send(self, method: str, path: str, resource: Json, asked: str, conditions: dict[str, str]) -> Answer:
+    def send(self, method: str, path: str, resource: Json, asked: str, conditions: dict[str, str]) -> HttpAnswer:
         """Write a resource under `conditions` (If-None-Exist, If-Match). Raises as `get` does."""
         headers = {"Content-Type": FHIR_JSON, **conditions}
         return self.succeeded(self._answer(method, path, content=to_json_bytes(resource), headers=headers), asked)
 
-    def post_form(self, path: str, form: dict[str, str]) -> Answer:
+    def post_form(self, path: str, form: dict[str, str]) -> HttpAnswer:
         """Post a search form; returns whatever is answered. Raises `DeliveryDeferred` when nothing is."""
         return self._answer("POST", path, data=form, headers=_STRICT)
 
-    def succeeded(self, answer: Answer, asked: str) -> Answer:
+    def succeeded(self, answer: HttpAnswer, asked: str) -> HttpAnswer:
         """Return the answer if it is a success, else raise."""
         if not answer.is_success:
             raise failure(answer, asked, self.elements)
         return answer
 
-    def json(self, answer: Answer, asked: str) -> Json:
+    def json(self, answer: HttpAnswer, asked: str) -> Json:
         """Return the resource of an answer. Raises `DeliveryRefused` when it holds none (a login page, a proxy)."""
         body = answer.json()
         if not isinstance(body, dict) or not isinstance(body.get("resourceType"), str):
@@ -95,13 +95,13 @@ class Exchange:
             )
         return body
 
-    def _answer(self, method: str, path: str, **parts: Any) -> Answer:
+    def _answer(self, method: str, path: str, **parts: Any) -> HttpAnswer:
         url = f"{self.base_url}/{path}" if path else self.base_url
         request = self.http.build_request(method, url, timeout=self._left_s(), **parts)
         try:
             response = self.http.send(request, stream=True)
             try:
-                return Answer(response.status_code, response.headers, self._body(response), request.url.host)
+                return HttpAnswer(response.status_code, response.headers, self._body(response), request.url.host)
             finally:
                 response.close()
         except (httpx.RequestError, UnicodeError) as error:  # the second: a host with an empty or endless part

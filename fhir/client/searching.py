@@ -9,7 +9,7 @@ from http import HTTPStatus
 import httpx
 
 from dicom_node.core.errors import DeliveryRefused
-from dicom_node.fhir.client.answers import Answer
+from dicom_node.fhir.client.answers import HttpAnswer
 from dicom_node.fhir.client.exchange import Exchange
 from dicom_node.fhir.client.reading import child, children, place, text
 from dicom_node.fhir.json_types import Json
@@ -141,7 +141,7 @@ def _joined(base: str, address: str) -> str:
         return ""
 
 
-def _refuses_post(answer: Answer) -> bool:
+def _refuses_post(answer: HttpAnswer) -> bool:
     is_refusal = HTTPStatus.BAD_REQUEST <= answer.status < HTTPStatus.INTERNAL_SERVER_ERROR
     return (is_refusal and answer.status not in _NOT_ABOUT_POST) or answer.status == HTTPStatus.NOT_IMPLEMENTED
 

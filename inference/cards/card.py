@@ -230,8 +230,7 @@ def _card(folder: Path, fields: CardFields) -> ModelCard:
         fields.refuse(key, "is not a key of a model card")
     check_values(fields)
     runtime, task = fields.choice("runtime", tuple(RUNTIMES)), fields.text("task")
-    weights, gate = fields.table("weights"), fields.table("gate")
-    age = gate.table("age_years")
+    weights = fields.table("weights")
     weights_name = weights.text("file") if weights.present else ""
     given = fields.choice("input", INPUTS) if "input" in fields.values else TASK_INPUTS.get(task, "")
     return ModelCard(
@@ -250,17 +249,7 @@ def _card(folder: Path, fields: CardFields) -> ModelCard:
         accepts=_accepts(fields),
         input=given,
         voi=fields.flag("voi", default=True),
-        gate=Gate(
-            min_slices=int(gate.number("min_slices", 1) or 1),
-            min_age_years=age.number("min", None),
-            max_age_years=age.number("max", None),
-            age_may_be_absent=age.present and age.flag("or_absent", default=False),
-            max_slice_spacing_mm=gate.number("max_slice_spacing_mm", None),
-            derived_allowed=gate.flag("derived_allowed", default=False),
-            burned_in_allowed=gate.flag("burned_in_allowed", default=False),
-            test_subjects_allowed=gate.flag("test_subjects_allowed", default=False),
-            views=gate.choice("views", VIEWS) if "views" in gate.values else VIEWS[0],
-        ),
+        gate=_gate(fields.table("gate")),
         weights_file=folder / fields.inside(weights_name) if weights_name else None,
         weights_sha256=weights.digest("sha256") if weights.present else "",
         parameters=fields.table("parameters").numbers(),
@@ -273,6 +262,21 @@ def _card(folder: Path, fields: CardFields) -> ModelCard:
         else None,
         output=read_output(fields.table("output")),
         server=read_server(fields.table("server")),
+    )
+
+
+def _gate(gate: CardFields) -> Gate:
+    age = gate.table("age_years")
+    return Gate(
+        min_slices=int(gate.number("min_slices", 1) or 1),
+        min_age_years=age.number("min", None),
+        max_age_years=age.number("max", None),
+        age_may_be_absent=age.present and age.flag("or_absent", default=False),
+        max_slice_spacing_mm=gate.number("max_slice_spacing_mm", None),
+        derived_allowed=gate.flag("derived_allowed", default=False),
+        burned_in_allowed=gate.flag("burned_in_allowed", default=False),
+        test_subjects_allowed=gate.flag("test_subjects_allowed", default=False),
+        views=gate.choice("views", VIEWS) if "views" in gate.values else VIEWS[0],
     )
 
 

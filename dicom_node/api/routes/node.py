@@ -13,7 +13,7 @@ from fastapi import APIRouter, Query
 from dicom_node.api.access import CurrentPrincipal, SignedIn
 from dicom_node.api.parts import DeliveryId, Parts
 from dicom_node.api.problems import described
-from dicom_node.api.routes.studies import Reason, Requeued
+from dicom_node.api.routes.studies import Requeued, StatedReason
 from dicom_node.core.entities import DeliveryState, Route
 from dicom_node.governance.standing import ModelView
 from dicom_node.index import actions
@@ -119,7 +119,9 @@ def retry_delivery(parts: Parts, principal: CurrentPrincipal, delivery_id: Deliv
 @router.post(
     "/deliveries/{id}/discard", tags=["operator"], summary="Give one delivery up", responses=described(403, 404, 409)
 )
-def discard_delivery(parts: Parts, principal: CurrentPrincipal, delivery_id: DeliveryId, wanted: Reason) -> Requeued:
+def discard_delivery(
+    parts: Parts, principal: CurrentPrincipal, delivery_id: DeliveryId, wanted: StatedReason
+) -> Requeued:
     """Owe an object that waits or is parked to its destination no more. What has arrived is withdrawn instead."""
     with parts.database.write() as connection:
         actions.discard_delivery(connection, delivery_id, wanted.reason, principal, datetime.now(UTC))

@@ -29,7 +29,7 @@ class Requeued:
     ids: Sequence[int]
 
 
-class Reason(BaseModel):
+class StatedReason(BaseModel):
     """Why something is taken back or given up."""
 
     model_config = ConfigDict(extra="forbid", str_strip_whitespace=True)
@@ -37,7 +37,7 @@ class Reason(BaseModel):
     reason: str = Field(min_length=1, max_length=500, description="Stands in the timeline; told to readers.")
 
 
-class WithdrawalWish(Reason):
+class WithdrawalRequest(StatedReason):
     """Why results are taken back, and of which route."""
 
     route: str | None = Field(None, max_length=64, description="Only the results of this route.")
@@ -115,7 +115,7 @@ class Withdrawn:
 @router.post(
     "/studies/{uid}/withdraw", tags=["operator"], summary="Take results back", responses=described(403, 404, 409)
 )
-def withdraw_study(parts: Parts, principal: CurrentPrincipal, uid: StudyUid, wanted: WithdrawalWish) -> Withdrawn:
+def withdraw_study(parts: Parts, principal: CurrentPrincipal, uid: StudyUid, wanted: WithdrawalRequest) -> Withdrawn:
     """Withdraw what holds of a study's results. Every destination that shows any of it is told so and why."""
     with parts.database.write() as connection:
         asked = (wanted.reason, wanted.route)

@@ -44,7 +44,6 @@ from dicom_node.receive.acceptor.transport import (
 from dicom_node.receive.channel import (
     AcceptorFailed,
     AcceptorReady,
-    Alive,
     AreYouAlive,
     AssociationClosed,
     Channel,
@@ -54,6 +53,7 @@ from dicom_node.receive.channel import (
     RecordStored,
     ReportAnswered,
     SendReport,
+    StillAlive,
     Stop,
     Unavailable,
 )
@@ -119,7 +119,7 @@ class Acceptor:
                 self._report(message)
             case AreYouAlive():
                 self._services.strangers.tell_rest()
-                self._channel.tell(Alive(self._trial.fault()))
+                self._channel.tell(StillAlive(self._trial.fault()))
             case Stop():
                 return False
         return True
