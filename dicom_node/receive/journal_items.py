@@ -31,6 +31,7 @@ from dicom_node.storage.journal import (
     Record,
     RecordKind,
     copy_payload,
+    holds_payload,
     read_payload,
     set_aside,
     slot_path,
@@ -103,13 +104,16 @@ class JournalReader:
             is_whole = not event.found or self._spool.is_whole(record.object_key)
             return JournalItem(event, record) if is_whole else None
         data_set = self._data_set(event.slot, record)
-        if zlib.crc32(data_set) != record.crc32:
-            return None
         if record.kind is RecordKind.OBJECT:
             digest = hashlib.sha256(record.transfer_syntax_uid.encode())
             digest.update(data_set)
             record = replace(record, sha256=digest.hexdigest())
-        return JournalItem(event, record)
+        item = JournalItem(event, record)
+        return item if self._is_known(item) or zlib.crc32(data_set) == record.crc32 else None
+
+    def _is_known(self, item: JournalItem) -> bool:
+        """Tell whether its digest names an object that has a file: content that came before is no damage."""
+        return item.is_object and self._spool.path(item.object_key).exists()
 
     def set_aside(self, slot: int, record: Record | None) -> LostRecord:
         """Keep a copy of a slot that is damaged, and say what is known of it. Raises `OSError`."""
@@ -139,7 +143,7 @@ class JournalReader:
         """
         if item.record.kind is not RecordKind.OBJECT:
             return
-        if not item.event.found and self._spool.is_whole(item.object_key):
+        if not item.event.found and self._is_filed(item):
             return
         part = self._spool.new_part(self._owner)
         if self._has_sound_head(item):
@@ -149,6 +153,17 @@ class JournalReader:
             part.write(file_head(record.sop_class_uid, record.sop_instance_uid, record.transfer_syntax_uid))
             part.write(self._data_set(item.event.slot, record))
         item.part = part.finish()
+
+    def _is_filed(self, item: JournalItem) -> bool:
+        """Tell whether the object's file is there and whole.
+
+        What comes again is mostly equal to its file byte by byte, which is seen at a tenth of the price of its digest.
+        """
+        path = self._spool.path(item.object_key)
+        if not path.exists():
+            return False
+        equal = holds_payload(self._journal, item.event.slot, item.record.payload_bytes, path)
+        return equal or self._spool.is_whole(item.object_key)
 
     def request(self, item: JournalItem) -> bytes:
         """Return the data set of a request for storage commitment."""

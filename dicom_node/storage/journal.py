@@ -45,6 +45,8 @@ UNREADABLE = -1
 #: Folder, below the journal's, of damaged slots.
 DAMAGED = "damaged"
 _ZEROS = bytes(SLOT_BYTES)
+#: Small enough that no memory is asked of the system for a piece.
+_COMPARED_BYTES = 64 * 1024
 
 
 class RecordKind(StrEnum):
@@ -294,6 +296,19 @@ def copy_payload(folder: Path, slot: int, length: int, target_descriptor: int) -
             if copied == 0:
                 raise OSError(5, f"slot {slot} is shorter than its record says")
             offset += copied
+
+
+def holds_payload(folder: Path, slot: int, length: int, path: Path) -> bool:
+    """Tell whether a file holds the payload of a slot, byte by byte, and nothing else; what cannot be read does not."""
+    try:
+        with slot_path(folder, slot).open("rb", buffering=0) as kept, path.open("rb", buffering=0) as file:
+            kept.seek(HEAD_BYTES)
+            if os.fstat(file.fileno()).st_size != length:
+                return False
+            pieces = (min(_COMPARED_BYTES, length - at) for at in range(0, length, _COMPARED_BYTES))
+            return all(kept.read(size) == file.read(size) for size in pieces)
+    except OSError:
+        return False
 
 
 def free_slot(folder: Path, slot: int) -> None:
