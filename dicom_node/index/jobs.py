@@ -15,9 +15,8 @@ from sqlalchemy import ColumnElement, Connection, Row, Table, and_, func, or_, s
 
 from dicom_node.core.entities import JobState, StudyState
 from dicom_node.core.lifecycle import FINISHED_JOB
-from dicom_node.index.due import is_due
 from dicom_node.index.studies import conclude_study
-from dicom_node.index.tables import deliveries, jobs, studies
+from dicom_node.index.tables import deliveries, is_due, jobs, studies
 from dicom_node.index.transitions import Change, move_job, move_study, supersede_job
 
 #: Kind of the timeline's line about a job that is queued again, since a destination does not take what was made.

@@ -13,8 +13,7 @@ from dicom_node.index.delivery_plan import plan_deliveries
 from dicom_node.index.jobs import ClaimedJob, finish
 from dicom_node.index.shadows import tell_agreement
 from dicom_node.index.tables import artifacts, jobs, results
-from dicom_node.index.timeline import record
-from dicom_node.index.transitions import Change, insert_result, move_result
+from dicom_node.index.transitions import Change, insert_result, move_result, record
 from dicom_node.index.withdrawals import supersede_results
 
 

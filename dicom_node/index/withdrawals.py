@@ -17,13 +17,13 @@ from sqlalchemy.sql import Select
 from dicom_node.core.entities import Artifact, ArtifactKind, DeliveryState, InstanceRole, ResultState
 from dicom_node.core.lifecycle import ARRIVED, OPEN
 from dicom_node.index.tables import artifacts, deliveries, instances, results
-from dicom_node.index.timeline import record
 from dicom_node.index.transitions import (
     Change,
     cancel_deliveries,
     insert_delivery,
     move_delivery,
     move_result,
+    record,
 )
 
 #: Nothing is more urgent than to take back what is wrong.

@@ -28,7 +28,7 @@ from dicom_node.index.database import Database
 from dicom_node.index.delivery_plan import resend
 from dicom_node.index.jobs import ClaimedJob
 from dicom_node.index.results import answer_again, first_started_at, has_result, kept_keys, save_result
-from dicom_node.index.timeline import record
+from dicom_node.index.transitions import record
 from dicom_node.inference.cards.card import ModelCard
 from dicom_node.jobs.planning import JobSettings, Plan, Planner
 from dicom_node.jobs.tasks import Performed, ProducedFile, Task

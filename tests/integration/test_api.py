@@ -15,8 +15,7 @@ from dicom_node.config.settings import Settings
 from dicom_node.core.artifact_kinds import KEY_OBJECTS, REPORTS, SECONDARY_CAPTURE
 from dicom_node.index.damage import DamagedKind, DamagedObject, note_damaged
 from dicom_node.index.database import Database
-from dicom_node.index.destinations import suspend
-from dicom_node.index.peer_memory import note_refusal, remember
+from dicom_node.index.destinations import note_refusal, remember, suspend
 from dicom_node.roles.settings import SiteSettings
 from tests.support.api_client import Client, client_of, parts_over, seeded_database
 from tests.support.results.rows import NOW, key_of

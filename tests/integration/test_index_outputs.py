@@ -18,7 +18,7 @@ from dicom_node.core.entities import (
     MediaType,
     StudyState,
 )
-from dicom_node.index import peer_memory as peers
+from dicom_node.index import destinations as peers
 from dicom_node.index import results
 from dicom_node.index.database import Database
 from dicom_node.index.jobs import ClaimedJob, requeue

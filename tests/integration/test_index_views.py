@@ -14,7 +14,7 @@ from dicom_node.index.database import Database
 from dicom_node.index.tables import studies
 from dicom_node.index.views import lists as views
 from dicom_node.index.views import study as study_views
-from dicom_node.index.views.counts import changed_studies, counts, last_change
+from dicom_node.index.views.lists import changed_studies, counts, last_change
 from dicom_node.index.views.types import DeliveryCounts
 from tests.support.results.rows import NOW, Rows, key_of
 from tests.support.results.seeded import (

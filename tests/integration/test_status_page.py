@@ -9,9 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from dicom_node.api.application import create_app
 from dicom_node.api.routes import events as event_routes
-from dicom_node.api.server import ApiServer
+from dicom_node.api.server import ApiServer, create_app
 from dicom_node.core.entities import DeliveryState, JobState, StudyState
 from dicom_node.index.database import Database
 from dicom_node.index.tables import deliveries
