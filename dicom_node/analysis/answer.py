@@ -143,6 +143,15 @@ class WithdrawnObject:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ReplacedResult:
+    """An earlier result of the same study and route that this one replaces: who made it, and what shows it."""
+
+    job_key: str
+    #: SOP Instance UIDs of its objects.
+    object_uids: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ReportContext:
     """All that the builders must know beside the analysis itself; equal contexts give equal bytes.
 
@@ -168,6 +177,8 @@ class ReportContext:
     predecessor: Predecessor | None = None
     #: By key of the output set, where its destinations were sent another earlier report than `predecessor`.
     predecessors: Mapping[str, Predecessor] = field(default_factory=dict)
+    #: The results that this one replaces, oldest first, those that were withdrawn excepted.
+    replaced: tuple[ReplacedResult, ...] = ()
     #: How many results of this study and route were withdrawn before: reports begin a series of their own after that.
     withdrawn_before: int = 0
 

@@ -24,7 +24,7 @@ from dicom_node.core.entities import Artifact, ArtifactKind, MediaType
 from dicom_node.core.outputs import OutputSet
 from dicom_node.core.uids import derived_uid
 from dicom_node.deliver.profiles import Profiles
-from dicom_node.fhir.builders.retraction import Retraction, retraction_bundle, without_studies
+from dicom_node.fhir.builders.retraction import Retraction, retraction_bundle, with_studies_standing
 from dicom_node.fhir.json_types import Json, to_json_bytes
 from dicom_node.index import withdrawals
 from dicom_node.index.database import Database
@@ -140,7 +140,7 @@ def _kept_retraction(spool: Spool, taken: TakenBack) -> Artifact:
     )  # fmt: skip
     retraction = retraction_bundle(told)
     if not taken.is_last_of_study:
-        retraction = without_studies(retraction)
+        retraction = with_studies_standing(retraction)
     stored = spool.put([to_json_bytes(retraction)], ".json")
     scope = "whole" if taken.is_last_of_study else "without-studies"
     return Artifact(

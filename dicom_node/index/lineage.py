@@ -9,8 +9,8 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, and_, func, select
 
-from dicom_node.analysis.answer import WithdrawnObject
-from dicom_node.core.entities import ArtifactKind, ResultState
+from dicom_node.analysis.answer import ReplacedResult, WithdrawnObject
+from dicom_node.core.entities import ArtifactKind, MediaType, ResultState
 from dicom_node.core.lifecycle import ARRIVED
 from dicom_node.index.tables import artifacts, deliveries, results
 
@@ -84,6 +84,26 @@ def withdrawn_objects(
         )
         for uid, row in sorted(objects.items())
     )  # fmt: skip
+
+
+def replaced_results(connection: Connection, lineage: ReportLineage) -> tuple[ReplacedResult, ...]:
+    """Return the earlier results, oldest first, with their DICOM objects; of a withdrawn one its withdrawal tells."""
+    shows = and_(artifacts.c.job_key == results.c.job_key, artifacts.c.media_type == MediaType.DICOM)
+    query = (
+        select(results.c.job_key, artifacts.c.uid)
+        .join(artifacts, shows, isouter=True)
+        .where(
+            results.c.study_instance_uid == lineage.study_instance_uid,
+            results.c.route == lineage.route,
+            results.c.standing != ResultState.WITHDRAWN,
+            results.c.job_key != lineage.job_key,
+        )
+        .order_by(results.c.sequence, artifacts.c.send_order, artifacts.c.uid)
+    )
+    found: defaultdict[str, list[str]] = defaultdict(list)
+    for row in connection.execute(query):
+        found[row.job_key] += [row.uid] if row.uid else []
+    return tuple(ReplacedResult(job_key=key, object_uids=tuple(uids)) for key, uids in found.items())
 
 
 def _reports(connection: Connection, lineage: ReportLineage) -> Iterator[_Report]:

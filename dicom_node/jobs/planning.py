@@ -19,7 +19,13 @@ from dicom_node.deliver.profiles import DeliveryPlan, Profiles
 from dicom_node.fhir.options import FhirOptions
 from dicom_node.governance.admission import Admitted
 from dicom_node.index.jobs import ClaimedJob
-from dicom_node.index.lineage import PredecessorReport, ReportLineage, earlier_reports, withdrawn_objects
+from dicom_node.index.lineage import (
+    PredecessorReport,
+    ReportLineage,
+    earlier_reports,
+    replaced_results,
+    withdrawn_objects,
+)
 from dicom_node.index.studies import load_study
 from dicom_node.index.withdrawals import withdrawals_before
 from dicom_node.inference.cards.card import ModelCard
@@ -135,6 +141,7 @@ class Planner:
             study_partial=job.study_partial,
             predecessor=earlier.get(delivery_plan.output_keys[0]),
             predecessors=earlier,
+            replaced=replaced_results(connection, lineage),
         )
 
     def _predecessor(self, earlier: PredecessorReport) -> Predecessor:

@@ -54,10 +54,14 @@ def retraction_bundle(told: Retraction) -> Json:
     }
 
 
-def without_studies(bundle: Json) -> Json:
-    """Return the retraction without ImagingStudies: another result of the study stands and refers to them."""
-    kept = [one for one in bundle["entry"] if one["resource"]["resourceType"] != "ImagingStudy"]
-    return {**bundle, "entry": kept}
+def with_studies_standing(bundle: Json) -> Json:
+    """Return the retraction with ImagingStudies that stay in use: another result of the study stands and needs them."""
+    return {**bundle, "entry": [_standing(entry) for entry in bundle["entry"]]}
+
+
+def _standing(entry: Json) -> Json:
+    is_study = entry["resource"]["resourceType"] == "ImagingStudy"
+    return {**entry, "resource": {**entry["resource"], "status": "available"}} if is_study else entry
 
 
 def with_reason(report: Json, reason: str) -> Json:

@@ -54,3 +54,9 @@ def version_of_etag(etag: str) -> str:
     """Return the version id that an ETag ``W/"…"`` names (R4 http 3.1.0.5); empty for anything else."""
     found = re.fullmatch(r'(?:W/)?"([A-Za-z0-9\-.]{1,64})"', etag.strip())
     return found.group(1) if found else ""
+
+
+def without_version(resource: Json) -> Json:
+    """Return a resource of the server ready to be written again: which version it is, the server says."""
+    meta = {key: value for key, value in child(resource, "meta").items() if key not in {"versionId", "lastUpdated"}}
+    return {key: value for key, value in resource.items() if key != "meta"} | ({"meta": meta} if meta else {})

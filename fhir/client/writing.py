@@ -11,7 +11,7 @@ from typing import Any
 from dicom_node.core.errors import CredentialsRefused, DeliveryDeferred, DeliveryRefused
 from dicom_node.fhir.client.answers import ConditionNotMet, error_for_status, in_brackets
 from dicom_node.fhir.client.exchange import Exchange
-from dicom_node.fhir.client.reading import child, children, place, text, version, version_of_etag
+from dicom_node.fhir.client.reading import child, children, place, text, version, version_of_etag, without_version
 from dicom_node.fhir.client.reconciliation import OPEN, Reconciled, by_identifier, job_of, report_entry, report_there
 from dicom_node.fhir.client.searching import find
 from dicom_node.fhir.json_types import Json
@@ -19,6 +19,8 @@ from dicom_node.fhir.json_types import Json
 _LOCATION = re.compile(r"(?:^|/)([A-Z][A-Za-z]+/[A-Za-z0-9\-.]{1,64})(?:/_history/([A-Za-z0-9\-.]{1,64}))?$")
 #: What a report can do without; refused, it is referred to by identifier, or left out.
 _BESIDE = {"Device", "Endpoint", "ImagingStudy", "Provenance"}
+#: What a physician decides about by its status.
+_DECIDABLE = {"DiagnosticReport", "Observation"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,9 +83,7 @@ def _write(exchange: Exchange, entry: Json) -> Written:
     kind = resource["resourceType"]
     if request["method"] == "PUT":
         _check_unchanged(exchange, entry)
-        condition = {"If-Match": request["ifMatch"]} if "ifMatch" in request else {}
-        answer = exchange.send("PUT", request["url"], resource, f"an update of {kind}", condition)
-        return Written(request["url"], version_of_etag(answer.headers.get("ETag", "")))
+        return put(exchange, entry)
     asked = f"the creation of {kind}"
     query = request.get("ifNoneExist", "")
     answer = exchange.send("POST", kind, resource, asked, {"If-None-Exist": query} if query else {})
@@ -91,6 +91,14 @@ def _write(exchange: Exchange, entry: Json) -> Written:
     written = _written(answer.headers.get("Location", ""), answer.headers.get("ETag", ""))
     named = written.place or place(answer.json())
     return Written(named or _found_after(exchange, kind, query), written.version)
+
+
+def put(exchange: Exchange, entry: Json) -> Written:
+    """Replace the version that was looked at. Raises `ConditionNotMet` when it is another by now."""
+    resource, request = entry["resource"], entry["request"]
+    condition = {"If-Match": request["ifMatch"]} if "ifMatch" in request else {}
+    answer = exchange.send("PUT", request["url"], resource, f"an update of {resource['resourceType']}", condition)
+    return Written(request["url"], version_of_etag(answer.headers.get("ETag", "")))
 
 
 def _found_after(exchange: Exchange, kind: str, query: str) -> str:
@@ -175,7 +183,8 @@ def _check_unchanged(exchange: Exchange, entry: Json) -> None:
 
 def _check_nothing_lost(exchange: Exchange, reconciled: Reconciled, written: Mapping[str, Written]) -> None:
     """Find out, for each update, whether a person's version lies between the one looked at and ours."""
-    for url, looked in reconciled.looked.items():
+    decidable = {url: one for url, one in reconciled.looked.items() if text(one, "resourceType") in _DECIDABLE}
+    for url, looked in decidable.items():
         after = written.get(url, Written("")).version
         if not _follows(version(looked), after):
             _put_back_decided(exchange, looked, after)
@@ -191,10 +200,9 @@ def _put_back_decided(exchange: Exchange, looked: Json, after: str) -> None:
     decided = next((one for one in _between(exchange, looked, after) if text(one, "status") not in OPEN), None)
     if decided is None:
         return
-    meta = {k: v for k, v in child(decided, "meta").items() if k not in {"versionId", "lastUpdated"}}
-    restored = {k: v for k, v in decided.items() if k != "meta"} | ({"meta": meta} if meta else {})
     asked = "putting back a version that a person decided about"
-    exchange.send("PUT", place(looked), restored, asked, {"If-Match": f'W/"{after}"'} if after else {})
+    condition = {"If-Match": f'W/"{after}"'} if after else {}
+    exchange.send("PUT", place(looked), without_version(decided), asked, condition)
     raise DeliveryRefused(
         f"{place(looked)} was decided about by a person while the node wrote, and the FHIR server ignored If-Match. "
         "The node has put the person's version back; look at its history in the EHR, then discard this delivery."

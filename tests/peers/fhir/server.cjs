@@ -21,9 +21,19 @@ const CHOICES = /^(value|effective|onset|deceased|multipleBirth|allowed|occurren
 for (const name of PROFILES) core.indexStructureDefinitionBundle(definitions.readJson(`fhir/r4/${name}.json`));
 for (const file of definitions.SEARCH_PARAMETER_BUNDLE_FILES) core.indexSearchParameterBundle(definitions.readJson(file));
 
+// Medplum's own turns the history round each time it is read.
+class Repository extends MemoryRepository {
+  async readHistory(type, id) {
+    const versions = [...(this.history.get(type)?.get(id) ?? [])];
+    const answer = await super.readHistory(type, id);
+    this.history.get(type)?.set(id, versions);
+    return answer;
+  }
+}
+
 const bindings = new Fhir();
 const router = new FhirRouter({ introspectionEnabled: true });
-let repository = new MemoryRepository();
+let repository = new Repository();
 let control = freshControl();
 let keptSearches = new Map();
 
@@ -123,7 +133,7 @@ function answerControl(method, text) {
   if (method === 'DELETE') {
     control = freshControl();
     keptSearches = new Map();
-    repository = new MemoryRepository();
+    repository = new Repository();
   }
   return { status: 200, body: control };
 }
