@@ -143,6 +143,17 @@ class WithdrawnObject:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ReportLine:
+    """The model and route under which the reports on a study began.
+
+    A route that is renamed, or given another model, goes on in the same line: the EHR sees one report.
+    """
+
+    model: str
+    route: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ReplacedResult:
     """An earlier result of the same study and route that this one replaces: who made it, and what shows it."""
 
@@ -179,6 +190,10 @@ class ReportContext:
     predecessors: Mapping[str, Predecessor] = field(default_factory=dict)
     #: The results that this one replaces, oldest first, those that were withdrawn excepted.
     replaced: tuple[ReplacedResult, ...] = ()
+    #: Empty: this model and route begin it.
+    line: ReportLine | None = None
+    #: What tells this node from every other, whatever it is called; empty: `node_uid`.
+    node_id: str = ""
     #: How many results of this study and route were withdrawn before: reports begin a series of their own after that.
     withdrawn_before: int = 0
 

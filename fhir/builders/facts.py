@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from dicom_node.analysis.answer import Analysis, NotAnalysed, ReportContext
+from dicom_node.analysis.answer import Analysis, NotAnalysed, ReportContext, ReportLine
 from dicom_node.core.entities import ModelIdentity
 from dicom_node.core.errors import ReportInvalid
 from dicom_node.core.uids import derived_uuid
@@ -77,7 +77,7 @@ def gather_facts(answer: Analysis | NotAnalysed, context: ReportContext, options
         model=answer.model,
         job_key=context.job_key,
         study_instance_uid=study_instance_uid,
-        report_identifier=report_identifier(study_instance_uid, answer.model.name, context.route_name),
+        report_identifier=report_identifier(study_instance_uid, *reporter(context, answer.model)),
         subject=patient_reference(first, options),
         accession=accession_identifier(first, options),
         started=started.fhir() if started else "",
@@ -90,9 +90,20 @@ def gather_facts(answer: Analysis | NotAnalysed, context: ReportContext, options
     )
 
 
-def report_identifier(study_instance_uid: str, model_name: str, route_name: str) -> Json:
-    """Return what the report of this model on this study is known by, whatever images, version or run made it."""
-    return uuid_identifier("DiagnosticReport", study_instance_uid, model_name, route_name)
+def report_identifier(study_instance_uid: str, node: str, line: ReportLine) -> Json:
+    """Return what a node's report of this line on this study is known by, whatever images, version or run made it."""
+    return uuid_identifier("DiagnosticReport", study_instance_uid, node, line.model, line.route)
+
+
+def former_identifier(study_instance_uid: str, line: ReportLine) -> Json:
+    """Return what versions up to 0.2.0 knew the report by: any node with this model and route had the same."""
+    return uuid_identifier("DiagnosticReport", study_instance_uid, line.model, line.route)
+
+
+def reporter(context: ReportContext, model: ModelIdentity) -> tuple[str, ReportLine]:
+    """Return who reports in which line."""
+    line = context.line or ReportLine(model=model.name, route=context.route_name)
+    return context.node_id or context.node_uid, line
 
 
 def _replaces(context: ReportContext) -> str:

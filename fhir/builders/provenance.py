@@ -14,11 +14,12 @@ from dicom_node import PRODUCT_NAME, __version__
 from dicom_node.analysis.answer import ReportContext
 from dicom_node.core.codes import ARTIFICIAL_INTELLIGENCE
 from dicom_node.fhir.builders.dicom_values import one_line
-from dicom_node.fhir.builders.facts import ReportFacts, conditional_create
+from dicom_node.fhir.builders.facts import ReportFacts, conditional_create, former_identifier, reporter
 from dicom_node.fhir.builders.identifiers import (
     DICOM_UID_SYSTEM,
     JOB_SYSTEM,
     MODEL_DIGEST_SYSTEM,
+    URI_SYSTEM,
     dicom_uid,
     query,
     uuid_identifier,
@@ -45,22 +46,55 @@ def provenance_entry(facts: ReportFacts, context: ReportContext, observation_url
         "entity": [
             {"role": "source", "what": facts.reference("ImagingStudy")},
             {"role": "source", "what": _weights(facts)},
-            *({"role": "revision", "what": one} for one in _replaced_objects(context)),
+            *({"role": "revision", "what": one} for one in [*_replaced_objects(context), *_former(facts, context)]),
         ],
     }
     return conditional_create(facts.full_url("Provenance"), provenance, f"_tag={JOB_SYSTEM}|{facts.job_key}")
 
 
 def revising(provenance: Json, former: Json) -> Json:
-    """Return a Provenance that names as revised `former`, a reference to the version of the report it replaces."""
+    """Return a Provenance that names as revised `former`, a reference to the version of the report it replaces.
+
+    Without one it names none: what the EHR never had was not revised there.
+    """
+    others = [one for one in provenance["entity"] if not _is_former(one)]
+    if not former:
+        return {**provenance, "entity": others}
     entity = {"role": "revision", "what": {"type": "DiagnosticReport", "display": _FORMER, **former}}
-    return {**provenance, "activity": REVISED, "reason": [_REVISES], "entity": [*provenance["entity"], entity]}
+    return {**provenance, "activity": REVISED, "reason": [_REVISES], "entity": [*others, entity]}
 
 
 def _replaced_objects(context: ReportContext) -> list[Json]:
     """Return the objects of the results that this one replaces, as the image archive knows them."""
     uids = dict.fromkeys(uid for one in context.replaced for uid in one.object_uids)
     return [{"identifier": dicom_uid(uid)} for uid in uids]
+
+
+def _former(facts: ReportFacts, context: ReportContext) -> list[Json]:
+    """Return what the replaced report may be known by: its jobs, and what versions up to 0.2.0 called it.
+
+    The client puts the version that the EHR has in their place.
+    """
+    if not context.replaced:
+        return []
+    jobs = [{"system": JOB_SYSTEM, "value": one.job_key} for one in context.replaced]
+    named = [former_identifier(facts.study_instance_uid, reporter(context, facts.model)[1]), *jobs]
+    return [{"type": "DiagnosticReport", "identifier": one} for one in named]
+
+
+def former_reports(provenance: Json) -> tuple[set[str], set[str]]:
+    """Return the job keys, and as ``system|value`` the former identifiers, of the report that is replaced.
+
+    Of a bundle of an earlier version there are none.
+    """
+    named = [one["what"]["identifier"] for one in provenance.get("entity", ()) if _is_former(one)]
+    jobs = {one["value"] for one in named if one["system"] == JOB_SYSTEM}
+    return jobs, {f"{one['system']}|{one['value']}" for one in named if one["system"] == URI_SYSTEM}
+
+
+def _is_former(entity: Json) -> bool:
+    is_report: bool = entity["what"].get("type") == "DiagnosticReport"
+    return is_report and entity["role"] == "revision"
 
 
 def replaced_uids(entities: Collection[Json]) -> set[str]:

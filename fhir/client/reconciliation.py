@@ -14,8 +14,8 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 from dicom_node.core.errors import CredentialsRefused, DeliveryRefused
-from dicom_node.fhir.builders.identifiers import DICOM_UID_SYSTEM, JOB_SYSTEM
-from dicom_node.fhir.builders.provenance import revising
+from dicom_node.fhir.builders.identifiers import DICOM_UID_SYSTEM, JOB_SYSTEM, URI_SYSTEM
+from dicom_node.fhir.builders.provenance import former_reports, revising
 from dicom_node.fhir.builders.retraction import ENTERED_IN_ERROR
 from dicom_node.fhir.client.exchange import Exchange
 from dicom_node.fhir.client.reading import child, children, identity, place, text, version, without_version
@@ -45,7 +45,7 @@ class Reconciled:
 def reconcile_with_server(exchange: Exchange, bundle: Json) -> Reconciled:
     """Look what is there. Raises `DeliveryRefused` when a person has decided about the report, or there are several."""
     ours = report_entry(bundle)
-    there, is_renewed = _look_for_report(exchange, ours)
+    there, is_renewed = _look_for_report(exchange, ours, _replaced(bundle))
     same_job = there is not None and job_of(there) == job_of(ours["resource"])
     if there is not None and not same_job and _issued(there) > _issued(ours["resource"]):
         return Reconciled(newer=place(there))
@@ -58,11 +58,9 @@ def reconcile_with_server(exchange: Exchange, bundle: Json) -> Reconciled:
     conditions = {url: "" for url, one in shared.items() if not one.is_searchable}
     renewed = [url for url, one in shared.items() if one.is_renewed] + ([ours["fullUrl"]] if is_renewed else [])
     conditions |= dict.fromkeys(renewed, f"identifier={JOB_SYSTEM}|{job_of(ours['resource'])}")
-    entries = [
-        _reconciled(_revising(exchange, entry, there, job_of(ours["resource"])), standing, conditions)
-        for entry in bundle["entry"]
-        if entry["fullUrl"] not in references
-    ]
+    job = job_of(ours["resource"])
+    wanted = [_known_as_before(entry, there) for entry in bundle["entry"] if entry["fullUrl"] not in references]
+    entries = [_reconciled(_revising(exchange, entry, there, job), standing, conditions) for entry in wanted]
     retracted = _retractions(exchange, there, observations.values())
     looked = {url: one for url, one in standing.items() if url not in left_alone}
     looked |= {entry["fullUrl"]: one for entry, one in retracted}
@@ -80,13 +78,20 @@ def report_there(exchange: Exchange, entry: Json) -> Json | None:
 
     Raises `DeliveryRefused` for several, and for one that is decided.
     """
-    return _look_for_report(exchange, entry)[0]
+    return _look_for_report(exchange, entry, {})[0]
 
 
-def _look_for_report(exchange: Exchange, entry: Json) -> tuple[Json | None, bool]:
+def _replaced(bundle: Json) -> Json:
+    """Return the Provenance of a bundle, which names what the report replaces; empty where there is none."""
+    provenances = (one["resource"] for one in bundle["entry"] if one["resource"]["resourceType"] == "Provenance")
+    return next(provenances, {})
+
+
+def _look_for_report(exchange: Exchange, entry: Json, provenance: Json) -> tuple[Json | None, bool]:
     """Return the report that is there, and whether one is there that the node has withdrawn."""
     there = find(exchange, "DiagnosticReport", search_of(entry))
     found = [one for one in there if not is_withdrawn_report(one, search_of(entry))]
+    found = found or _under_former_identifier(exchange, provenance)
     if len(found) > 1:
         raise DeliveryRefused(
             f"The EHR holds {len(found)} DiagnosticReports with the identifier of this report; "
@@ -95,6 +100,17 @@ def _look_for_report(exchange: Exchange, entry: Json) -> tuple[Json | None, bool
     if found:
         check_open(found[0])
     return found[0] if found else None, len(found) < len(there)
+
+
+def _under_former_identifier(exchange: Exchange, provenance: Json) -> list[Json]:
+    """Return what this node, up to version 0.2.0, reported under an identifier that any node could have given.
+
+    Whose it is, its job tells.
+    """
+    jobs, tokens = former_reports(provenance)
+    searches = [f"identifier={token}" for token in sorted(tokens)]
+    found = [(one, search) for search in searches for one in find(exchange, "DiagnosticReport", search)]
+    return [one for one, search in found if job_of(one) in jobs and not is_withdrawn_report(one, search)]
 
 
 def check_open(resource: Json) -> None:
@@ -155,6 +171,17 @@ def _reconciled(entry: Json, standing: Mapping[str, Json], conditions: Mapping[s
     return {**entry, "resource": resource, "request": update_of(there)}
 
 
+def _known_as_before(entry: Json, report: Json | None) -> Json:
+    """Return the report with the former identifiers of the one that it replaces; any other entry as it is."""
+    resource = entry["resource"]
+    if report is None or resource["resourceType"] != "DiagnosticReport":
+        return entry
+    known = {text(one, "value") for one in children(resource, "identifier")}
+    more = [one for one in children(report, "identifier") if text(one, "system") == URI_SYSTEM]
+    former = [{**one, "use": "old"} for one in more if text(one, "value") not in known]
+    return {**entry, "resource": {**resource, "identifier": [*resource["identifier"], *former]}}
+
+
 def update_of(there: Json) -> Json:
     """Return the request that replaces a resource under the version that was looked at, where it has one."""
     condition = {"ifMatch": f'W/"{version(there)}"'} if version(there) else {}
@@ -163,8 +190,10 @@ def update_of(there: Json) -> Json:
 
 def _revising(exchange: Exchange, entry: Json, report: Json | None, job: str) -> Json:
     """Return the Provenance with the version of the report that this job replaces; any other entry as it is."""
-    former = _former(exchange, report, job) if report and entry["resource"]["resourceType"] == "Provenance" else None
-    return {**entry, "resource": revising(entry["resource"], _version_reference(former))} if former else entry
+    if entry["resource"]["resourceType"] != "Provenance":
+        return entry
+    former = _former(exchange, report, job) if report else None
+    return {**entry, "resource": revising(entry["resource"], _version_reference(former) if former else {})}
 
 
 def _former(exchange: Exchange, report: Json, job: str) -> Json | None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Sequence
 
 from dicom_node.core.errors import CredentialsRefused, DeliveryRefused
-from dicom_node.fhir.builders.identifiers import JOB_SYSTEM
+from dicom_node.fhir.builders.identifiers import JOB_SYSTEM, URI_SYSTEM
 from dicom_node.fhir.builders.retraction import ENTERED_IN_ERROR
 from dicom_node.fhir.client.exchange import Exchange
 from dicom_node.fhir.client.imaging_study import IN_USE, WITHDRAWN, marked
@@ -44,7 +44,7 @@ def reconcile_retraction(exchange: Exchange, bundle: Json) -> Reconciled:
 def _reports(exchange: Exchange, bundle: Json) -> Iterator[tuple[Json, Json]]:
     ours = report_entry(bundle)
     made_by = set(jobs_of(ours["resource"]))
-    for there in find(exchange, "DiagnosticReport", search_of(ours)):
+    for there in _known_as(exchange, ours["resource"]):
         if not made_by & set(jobs_of(there)) or text(there, "status") == ENTERED_IN_ERROR:
             continue
         if text(there, "status") not in OPEN:
@@ -56,11 +56,19 @@ def _reports(exchange: Exchange, bundle: Json) -> Iterator[tuple[Json, Json]]:
         yield there, _withdrawn(exchange, there, ours["resource"])
 
 
+def _known_as(exchange: Exchange, ours: Json) -> list[Json]:
+    """Return the reports with any of the identifiers that this one has, or had in former versions."""
+    numbers = [one for one in children(ours, "identifier") if text(one, "system") == URI_SYSTEM]
+    tokens = dict.fromkeys(f"{text(one, 'system')}|{text(one, 'value')}" for one in numbers)
+    found = find_by_identifiers(exchange, "DiagnosticReport", [*tokens])
+    return list({place(one): one for one in found}.values())
+
+
 def _withdrawn(exchange: Exchange, there: Json, ours: Json) -> Json:
     entry = retraction_of(exchange.base_url, there)
     kept = {key: value for key, value in entry["resource"].items() if key not in _UNSAID}
-    official = children(ours, "identifier")[0]
-    numbers = [official if _same(one, official) else one for one in children(there, "identifier")]
+    ended = [one for one in children(ours, "identifier") if text(one, "use") == "old"]
+    numbers = [next((old for old in ended if _same(one, old)), one) for one in children(there, "identifier")]
     said = {key: ours[key] for key in _SAID if key in ours}
     return {**entry, "resource": {**kept, **said, "identifier": numbers}}
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -10,14 +11,19 @@ from typing import Any
 
 import pytest
 from pydicom.dataset import Dataset
+from sqlalchemy import update
 
-from dicom_node.analysis.answer import ReplacedResult, WrittenObject
+from dicom_node.analysis.answer import ReplacedResult, ReportLine, WrittenObject
 from dicom_node.fhir.builders.bundle import build_bundle
+from dicom_node.fhir.builders.facts import former_identifier
 from dicom_node.fhir.builders.retraction import Retraction, retraction_bundle, with_studies_standing
 from dicom_node.fhir.client.client import Delivered, FhirClient
 from dicom_node.fhir.json_types import to_json_bytes
+from dicom_node.index import actions
+from dicom_node.index.identity import claim_store_id
+from dicom_node.index.lineage import LINE
 from dicom_node.index.tables import artifacts, results
-from tests.integration.step_by_step_node import site
+from tests.integration.step_by_step_node import Site, site
 from tests.peers.fhir_server import FhirServer
 from tests.support.results.fhir_examples import (
     CONTEXT,
@@ -31,12 +37,14 @@ from tests.support.results.fhir_examples import (
     radiograph,
     written_objects,
 )
+from tests.support.results.rows import SOMEBODY
 from tests.support.studies.data_factories import small_chest_ct
 
 EHR = {"name": "ehr", "kind": "fhir", "patient": "logical"}
 LATE_IMAGE = radiograph(SOPInstanceUID=f"{STUDY_UID}.1.2", InstanceNumber="2")
 EARLIER_OBJECTS = tuple(str(one.dataset.SOPInstanceUID) for one in written_objects())
 REPLACED = (ReplacedResult(job_key=CONTEXT.job_key, object_uids=EARLIER_OBJECTS),)
+NOW = datetime(2026, 11, 29, tzinfo=UTC)
 HOUR = timedelta(hours=1)
 LATER = replace(CONTEXT, job_key="b" * 64, started_at=CONTEXT.started_at + HOUR, replaced=REPLACED)
 OTHER_MODEL = replace(CONTEXT, job_key="c" * 64, started_at=CONTEXT.started_at + HOUR, route_name="other")
@@ -225,12 +233,125 @@ def test_a_late_image_at_a_node_is_told_to_the_ehr_as_a_replacement(fhir_server:
     assert later | {str(image.SOPInstanceUID) for image in images} == set(titles(study)) - earlier
 
 
+# --- which report it is ---
+
+
+def of_node(folder: Path, server: FhirServer, name: str = "") -> AbstractContextManager[Site]:
+    """Return a node that reports to this EHR; `name` is that of its store."""
+    return site(folder / (name or "node"), [EHR | {"url": server.url}])
+
+
+def named(one: Site, name: str) -> Site:
+    with one.database.write() as connection:
+        claim_store_id(connection, name)
+    return one
+
+
+def current(server: FhirServer) -> list[dict[str, Any]]:
+    return [one for one in server.all("DiagnosticReport") if one["status"] != "entered-in-error"]
+
+
+def test_two_nodes_with_one_ae_title_route_and_model_have_a_report_each(
+    fhir_server: FhirServer, tmp_path: Path
+) -> None:
+    images = small_chest_ct()[0]
+    with of_node(tmp_path, fhir_server, "a") as a, of_node(tmp_path, fhir_server, "b") as b:
+        for one in (named(a, "a"), named(b, "b")):
+            one.run(images[:-1])
+        for one in (a, b):
+            one.run(images[-1:])
+        first, second = current(fhir_server)
+        assert not {one["reference"] for one in first["result"]} & {one["reference"] for one in second["result"]}
+        (study,) = fhir_server.all("ImagingStudy")
+        assert sum(not title.startswith("Replaced") for title in titles(study).values()) > len(images) + 2
+
+        with a.database.write() as connection:
+            actions.withdraw_study(connection, str(images[0].StudyInstanceUID), ("Wrong.", None), SOMEBODY, NOW)
+        a.deliver()
+
+    (left,) = current(fhir_server)
+    assert {one["status"] for one in _referred(fhir_server, left)} == {"preliminary"}
+    assert [one["status"] for one in fhir_server.all("ImagingStudy")] == ["available"]
+
+
+def _referred(server: FhirServer, report: dict[str, Any]) -> list[dict[str, Any]]:
+    places = {one["reference"] for one in report["result"]}
+    return [one for one in server.all("Observation") if f"Observation/{one['id']}" in places]
+
+
+def test_a_renamed_route_goes_on_in_the_report_it_has(fhir_server: FhirServer, tmp_path: Path) -> None:
+    images = small_chest_ct()[0]
+    with of_node(tmp_path, fhir_server) as one:
+        one.run(images[:-2])
+        one.configure([EHR | {"url": fhir_server.url}], route_name="thorax")
+        one.run(images[-2:-1])
+        one.configure([EHR | {"url": fhir_server.url}], route_name="thorax-ct")
+        one.run(images[-1:])
+        assert [row.standing for row in _in_order(one)] == ["SUPERSEDED", "SUPERSEDED", "CURRENT"]
+        assert [row.sequence for row in _in_order(one)] == [1, 2, 3]
+
+        (report,) = fhir_server.all("DiagnosticReport")
+        assert _in_order(one)[-1].job_key in {number["value"] for number in report["identifier"]}
+        with one.database.write() as connection:
+            actions.withdraw_study(connection, _study(images), ("Wrong.", "thorax-ct"), SOMEBODY, NOW)
+        one.deliver()
+        assert {row.standing for row in _in_order(one)} == {"WITHDRAWN"}
+
+    assert current(fhir_server) == []
+    assert {one["status"] for one in fhir_server.all("ImagingStudy")} == {"entered-in-error"}
+
+
+def _study(images: list[Dataset]) -> str:
+    return str(images[0].StudyInstanceUID)
+
+
+def _in_order(one: Site) -> list[Any]:
+    return sorted(one.rows(results), key=lambda row: row.created_at)
+
+
+@pytest.mark.parametrize("is_of_another_node", [False, True])
+def test_the_report_of_a_former_version_is_updated_by_the_node_that_made_it(
+    fhir_server: FhirServer, tmp_path: Path, *, is_of_another_node: bool
+) -> None:
+    images = small_chest_ct()[0]
+    with of_node(tmp_path, fhir_server) as one:
+        one.run(images[:-1])
+        (report,) = fhir_server.all("DiagnosticReport")
+        as_made_by_0_2_0(one, fhir_server, report, _study(images))
+        if is_of_another_node:
+            (report,) = fhir_server.all("DiagnosticReport")
+            numbers = [*report["identifier"][:-1], {**report["identifier"][-1], "value": "f" * 64}]
+            fhir_server.replace({**report, "identifier": numbers})
+        one.run(images[-1:])
+        newest = _in_order(one)[-1].job_key
+
+    reports = {one["identifier"][-1]["value"] if is_of_another_node else "": one for one in current(fhir_server)}
+    if is_of_another_node:
+        assert set(reports) == {"f" * 64, newest}
+        return
+    (updated,) = reports.values()
+    assert updated["id"] == report["id"]
+    assert [number.get("use") for number in updated["identifier"]].count("old") == 1
+    assert newest in {number["value"] for number in updated["identifier"]}
+
+
+def as_made_by_0_2_0(one: Site, server: FhirServer, report: dict[str, Any], study: str) -> None:
+    """Give the report the identifier of former versions, which knew no lines."""
+    (row,) = one.rows(results)
+    number = former_identifier(study, ReportLine(model=row.model, route=row.route))
+    server.replace({**report, "identifier": [{"use": "official", **number}, *report["identifier"][1:]]})
+    with one.database.write() as connection:
+        kept = {key: value for key, value in row.summary.items() if key != LINE}
+        connection.execute(update(results).values(summary=kept))
+
+
 # --- what is withdrawn ---
 
 
 def retraction(bundle: dict[str, object], job_key: str) -> dict[str, object]:
     told = Retraction(
-        study_instance_uid=STUDY_UID, model=MODEL.name, route=CONTEXT.route_name, job_keys=[job_key],
+        study_instance_uid=STUDY_UID, node=CONTEXT.node_uid, job_keys=[job_key],
+        line=ReportLine(model=MODEL.name, route=CONTEXT.route_name),
         bundles=[json.loads(to_json_bytes(bundle))], reason="Wrong protocol.", at=datetime(2026, 11, 21, tzinfo=UTC),
     )  # fmt: skip
     return retraction_bundle(told)
