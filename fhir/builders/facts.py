@@ -4,12 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import tzinfo
 
 from dicom_node.analysis.answer import Analysis, NotAnalysed, ReportContext, ReportLine
 from dicom_node.core.entities import ModelIdentity
 from dicom_node.core.errors import ReportInvalid
 from dicom_node.core.uids import derived_uuid
-from dicom_node.fhir.builders.dicom_values import earliest_acquisition, fhir_instant, source_text, study_started
+from dicom_node.fhir.builders.dicom_values import (
+    earliest_acquisition,
+    fhir_instant,
+    source_text,
+    study_started,
+    zone_of,
+)
 from dicom_node.fhir.builders.identifiers import accession_identifier, patient_reference, uuid_identifier
 from dicom_node.fhir.json_types import Json
 from dicom_node.fhir.options import FhirOptions
@@ -20,7 +27,8 @@ class ReportFacts:
     """The elements shared by the resources of one report, as FHIR JSON where they are FHIR data types.
 
     `effective` is a dateTime or empty, `issued` an instant. `performer` is empty when no organisation is configured.
-    `images_url` is the study's address in the PACS' DICOMweb service; `replaces` tells of the earlier result.
+    `images_url` is the study's address in the PACS' DICOMweb service; `replaces` tells of the earlier result;
+    `clock` is the study's, by which people are told all times as in the SR, `None` that of this machine.
     """
 
     model: ModelIdentity
@@ -36,6 +44,7 @@ class ReportFacts:
     research: bool
     images_url: str
     replaces: str
+    clock: tzinfo | None
 
     @property
     def based_on(self) -> list[Json]:
@@ -87,6 +96,7 @@ def gather_facts(answer: Analysis | NotAnalysed, context: ReportContext, options
         research="research" in (options.intended_use, context.intended_use),
         images_url=f"{options.dicomweb_url.rstrip('/')}/studies/{study_instance_uid}" if options.dicomweb_url else "",
         replaces=_replaces(context),
+        clock=zone_of(first, options.time_zone),
     )
 
 
