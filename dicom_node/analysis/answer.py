@@ -146,6 +146,26 @@ class WithdrawnObject:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ReportLine:
+    """The model and route under which the reports on a study began.
+
+    A route that is renamed, or given another model, goes on in the same line: the EHR sees one report.
+    """
+
+    model: str
+    route: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReplacedResult:
+    """An earlier result of the same study and route that this one replaces: who made it, and what shows it."""
+
+    job_key: str
+    #: SOP Instance UIDs of its objects.
+    object_uids: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ReportContext:
     """All that the builders must know beside the analysis itself; equal contexts give equal bytes.
 
@@ -171,6 +191,12 @@ class ReportContext:
     predecessor: Predecessor | None = None
     #: By key of the output set, where its destinations were sent another earlier report than `predecessor`.
     predecessors: Mapping[str, Predecessor] = field(default_factory=dict)
+    #: The results that this one replaces, oldest first, those that were withdrawn excepted.
+    replaced: tuple[ReplacedResult, ...] = ()
+    #: Empty: this model and route begin it.
+    line: ReportLine | None = None
+    #: What tells this node from every other, whatever it is called; empty: `node_uid`.
+    node_id: str = ""
     #: How many results of this study and route were withdrawn before: reports begin a series of their own after that.
     withdrawn_before: int = 0
 

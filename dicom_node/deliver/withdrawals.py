@@ -23,10 +23,10 @@ from dicom_node.core.artifact_kinds import REPORTS, OutputSet, is_off
 from dicom_node.core.entities import Artifact, ArtifactKind, MediaType
 from dicom_node.core.uids import derived_uid
 from dicom_node.deliver.profiles import Profiles
-from dicom_node.fhir.builders.retraction import Retraction, retraction_bundle, without_studies
+from dicom_node.fhir.builders.retraction import Retraction, retraction_bundle, with_studies_standing
 from dicom_node.fhir.json_types import Json, to_json_bytes
 from dicom_node.index import withdrawals
-from dicom_node.index.database import Database
+from dicom_node.index.database import Database, store_id
 from dicom_node.index.withdrawals import TakenBack
 from dicom_node.sr_writer.documents.withdrawal import Withdrawal, withdrawal_note, withdrawal_report
 from dicom_node.sr_writer.writing import to_part10
@@ -67,20 +67,21 @@ class WithdrawalPlanner:
             withdrawals.end_unsent_at(connection, destination, now)
             outputs = self._profiles.fitted(connection, destination).outputs
             due = withdrawals.due_at(connection, destination)
+            node = store_id(connection) or derived_uid("node", self._speaker.ae_title)
         for taken in due:
-            made = tuple(self._made(spool, taken, outputs))
+            made = tuple(self._made(spool, taken, outputs, node))
             with database.write() as connection:
                 is_owed = withdrawals.owe_withdrawal(connection, taken, made, now)
             if is_owed:
                 _tell(taken, made)
 
-    def _made(self, spool: Spool, taken: TakenBack, outputs: OutputSet) -> Iterator[Artifact]:
+    def _made(self, spool: Spool, taken: TakenBack, outputs: OutputSet, node: str) -> Iterator[Artifact]:
         if any(one.media_type == MediaType.DICOM for one in taken.objects):
             told = self._told(spool, taken)
             for written in _documents(told, taken, outputs):
                 yield _kept(spool, written)
         if any(one.media_type == MediaType.FHIR for one in taken.objects):
-            yield _kept_retraction(spool, taken)
+            yield _kept_retraction(spool, taken, node)
 
     def _told(self, spool: Spool, taken: TakenBack) -> Withdrawal:
         objects = [one for one in taken.objects if one.media_type == MediaType.DICOM]
@@ -130,16 +131,16 @@ def _kept(spool: Spool, written: WrittenObject) -> Artifact:
     )  # fmt: skip
 
 
-def _kept_retraction(spool: Spool, taken: TakenBack) -> Artifact:
+def _kept_retraction(spool: Spool, taken: TakenBack, node: str) -> Artifact:
     sent = [one for one in taken.objects if one.kind is ArtifactKind.FHIR_BUNDLE]
     bundles = [bundle for one in sent if (bundle := _bundle(spool, one.object_key))]
     told = Retraction(
-        study_instance_uid=taken.study_instance_uid, model=taken.model, route=taken.route, job_keys=taken.job_keys,
+        study_instance_uid=taken.study_instance_uid, node=node, line=taken.line, job_keys=taken.job_keys,
         bundles=bundles, reason=taken.reason, at=taken.at,
     )  # fmt: skip
     retraction = retraction_bundle(told)
     if not taken.is_last_of_study:
-        retraction = without_studies(retraction)
+        retraction = with_studies_standing(retraction)
     stored = spool.put([to_json_bytes(retraction)], ".json")
     scope = "whole" if taken.is_last_of_study else "without-studies"
     return Artifact(

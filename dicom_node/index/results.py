@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 
-from sqlalchemy import Connection, func, insert, select, update
+from sqlalchemy import Connection, and_, func, insert, select, update
 
+from dicom_node.analysis.answer import ReportLine
 from dicom_node.core.entities import Artifact, Destination, JobOutcome, JobState, ResultState
 from dicom_node.index.corrections import is_corrected_since
 from dicom_node.index.delivery_plan import plan_deliveries
 from dicom_node.index.jobs import ClaimedJob, finish
+from dicom_node.index.lineage import keys_of_line, line_in
 from dicom_node.index.shadows import tell_agreement
 from dicom_node.index.tables import artifacts, jobs, results
 from dicom_node.index.transitions import Change, insert_result, move_result, record
@@ -47,12 +49,13 @@ def save_result(
         record(connection, job.study_instance_uid, now, ("notes", text), route=job.route)
     overtaken = is_corrected_since(connection, job.study_instance_uid, job.revision)
     if not has_result(connection, job_key):
+        line = _keys_of_line(connection, job, outcome)
         if not overtaken:
-            supersede_results(connection, job.study_instance_uid, job.route, now)
+            supersede_results(connection, line, now)
         insert_result(
             connection, job_key, outcome.state, study_instance_uid=job.study_instance_uid, revision=job.revision,
             route=job.route, model=job.model, reason=outcome.reason, message=outcome.message,
-            sequence=_next_sequence(connection, job), summary=dict(outcome.summary), created_at=now,
+            sequence=_next_sequence(connection, line), summary=dict(outcome.summary), created_at=now,
             shadow_of=job.shadow_of,
         )  # fmt: skip
     _keep_objects(connection, job_key, outcome)
@@ -110,10 +113,16 @@ def outcome_time(outcome: JobOutcome) -> datetime:
     return datetime.fromisoformat(str(outcome.summary["finished_at"]))
 
 
-def _next_sequence(connection: Connection, job: ClaimedJob) -> int:
-    query = select(func.coalesce(func.max(results.c.sequence), 0)).where(
-        results.c.study_instance_uid == job.study_instance_uid, results.c.route == job.route
-    )
+def _keys_of_line(connection: Connection, job: ClaimedJob, outcome: JobOutcome) -> list[str]:
+    """Return the results that this one follows: those of its line, and those of its route, withdrawn ones included."""
+    line = line_in(outcome.summary) or ReportLine(model=job.model, route=job.route)
+    mine = and_(results.c.study_instance_uid == job.study_instance_uid, results.c.route == job.route)
+    of_route = connection.execute(select(results.c.job_key).where(mine)).scalars()
+    return [*keys_of_line(connection, job.study_instance_uid, line), *of_route]
+
+
+def _next_sequence(connection: Connection, job_keys: Collection[str]) -> int:
+    query = select(func.coalesce(func.max(results.c.sequence), 0)).where(results.c.job_key.in_(job_keys))
     return int(connection.execute(query).scalar_one()) + 1
 
 

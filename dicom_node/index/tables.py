@@ -188,7 +188,7 @@ results = Table(
     Column("state", String(16), nullable=False),
     Column("reason", String(64), nullable=False, default=""),
     Column("message", Text, nullable=False, default=""),
-    # 1 for the first result of a study and route, 2 for its successor, …: the SR's Instance Number.
+    # 1 for the first result of a study's line, 2 for its successor, …: the SR's Instance Number.
     Column("sequence", Integer, nullable=False),
     Column("shadow_of", String(64), nullable=False, default="", server_default=""),
     Column("summary", JSON, nullable=False),

@@ -6,7 +6,7 @@ is to be taken back is read from the rows, so that it is found whenever it arriv
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -14,8 +14,10 @@ from typing import Any
 from sqlalchemy import ColumnElement, Connection, Row, Subquery, and_, exists, func, insert, or_, select, update
 from sqlalchemy.sql import Select
 
+from dicom_node.analysis.answer import ReportLine
 from dicom_node.core.entities import Artifact, ArtifactKind, DeliveryState, InstanceRole, ResultState
 from dicom_node.core.lifecycle import ARRIVED, OPEN
+from dicom_node.index.lineage import keys_of_line, line_of
 from dicom_node.index.tables import artifacts, deliveries, instances, results
 from dicom_node.index.transitions import (
     Change,
@@ -30,9 +32,9 @@ from dicom_node.index.transitions import (
 _FIRST = 0
 
 
-def supersede_results(connection: Connection, study_instance_uid: str, route: str, now: datetime) -> None:
-    """Say of the results of a study and route that a later one takes their place."""
-    mine = and_(results.c.study_instance_uid == study_instance_uid, results.c.route == route)
+def supersede_results(connection: Connection, job_keys: Collection[str], now: datetime) -> None:
+    """Say of the results of a study's line that a later one takes their place."""
+    mine = results.c.job_key.in_(job_keys)
     move_result(connection, mine, ResultState.SUPERSEDED, "A later result took its place.", Change(now))
 
 
@@ -41,15 +43,22 @@ def withdraw_results(
 ) -> list[str]:
     """Withdraw what holds of a study's results, of one route or of all, and owe their objects no more.
 
-    What a later result has replaced goes too: destinations still show it. `change` has the actor and the line of the
-    timeline. Returns the job keys of what was withdrawn.
+    What a later result has replaced goes too, under whatever name its route has now: destinations still show it.
+    `change` has the actor and the line of the timeline. Returns the job keys of what was withdrawn.
     """
     mine = results.c.study_instance_uid == study_instance_uid
-    which = mine if route is None else and_(mine, results.c.route == route)
+    which = mine if route is None else results.c.job_key.in_(_keys_of_route(connection, study_instance_uid, route))
     withdrawn = move_result(connection, which, ResultState.WITHDRAWN, reason, change)
     if withdrawn:
         end_unsent(connection, deliveries.c.job_key.in_(withdrawn), change.at)
     return withdrawn
+
+
+def _keys_of_route(connection: Connection, study_instance_uid: str, route: str) -> list[str]:
+    """Return the job keys of all results in the lines to which a route has contributed."""
+    mine = and_(results.c.study_instance_uid == study_instance_uid, results.c.route == route)
+    lines = {line_of(row) for row in connection.execute(select(results).where(mine))}
+    return [key for line in lines for key in keys_of_line(connection, study_instance_uid, line)]
 
 
 def withdrawals_before(connection: Connection, study_instance_uid: str, route: str) -> int:
@@ -112,6 +121,7 @@ class TakenBack:
     study_instance_uid: str
     route: str
     model: str
+    line: ReportLine
     job_key: str
     job_keys: tuple[str, ...]
     reason: str
@@ -155,7 +165,7 @@ def _shown(destination: str) -> Select[Any]:
     return (
         select(
             deliveries.c.id.label("delivery_id"), artifacts, results.c.study_instance_uid, results.c.route,
-            results.c.model, results.c.standing_reason, results.c.standing_at,
+            results.c.model, results.c.summary, results.c.standing_reason, results.c.standing_at,
         )
         .join(artifacts, artifacts.c.uid == deliveries.c.artifact_uid)
         .join(results, results.c.job_key == deliveries.c.job_key)
@@ -167,7 +177,7 @@ def _taken_back(connection: Connection, destination: str, rows: Sequence[Row[Any
     newest = rows[0]
     return TakenBack(
         destination=destination, study_instance_uid=newest.study_instance_uid, route=newest.route, model=newest.model,
-        job_key=newest.job_key, job_keys=tuple(dict.fromkeys(row.job_key for row in rows)),
+        line=line_of(newest), job_key=newest.job_key, job_keys=tuple(dict.fromkeys(row.job_key for row in rows)),
         reason=newest.standing_reason, at=newest.standing_at,
         objects=tuple(map(_artifact, rows)), delivery_ids=tuple(row.delivery_id for row in rows),
         source_key=_source_key(connection, newest.study_instance_uid),

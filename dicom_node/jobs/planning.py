@@ -18,8 +18,16 @@ from dicom_node.core.uids import derived_uid, job_key
 from dicom_node.deliver.profiles import DeliveryPlan, Profiles
 from dicom_node.fhir.options import FhirOptions
 from dicom_node.governance.admission import Admitted
+from dicom_node.index.database import store_id
 from dicom_node.index.jobs import ClaimedJob
-from dicom_node.index.lineage import PredecessorReport, ReportLineage, earlier_reports, withdrawn_objects
+from dicom_node.index.lineage import (
+    PredecessorReport,
+    ReportLineage,
+    earlier_reports,
+    line_for,
+    replaced_results,
+    withdrawn_objects,
+)
 from dicom_node.index.studies import load_study
 from dicom_node.index.withdrawals import withdrawals_before
 from dicom_node.inference.cards.card import ModelCard
@@ -90,10 +98,13 @@ class Planner:
         card, declined = admitted.card, damaged or admitted.declined or self._declined(job)
         inputs = _inputs(study, job)
         withdrawn = withdrawals_before(connection, job.study_instance_uid, job.route)
-        key = self._key(job, admitted, inputs, (declined, withdrawn))
+        node_id = store_id(connection) or ""
+        key = self._key(job, admitted, inputs, (declined, withdrawn, node_id))
         delivery_plan = self._settings.profiles.delivery_plan(connection, self._settings.destinations[job.route])
         request = AnalysisRequest(
-            context=replace(self._context(connection, job, key, delivery_plan), withdrawn_before=withdrawn),
+            context=replace(
+                self._context(connection, job, key, delivery_plan), withdrawn_before=withdrawn, node_id=node_id
+            ),
             model_dir=card.folder,
             files=tuple(self._source(i) for i in inputs), out_dir=folder, parameters=parameters,
             model_digest="" if declined else admitted.digest,
@@ -112,7 +123,7 @@ class Planner:
     def _context(self, connection: Connection, job: ClaimedJob, key: str, delivery_plan: DeliveryPlan) -> ReportContext:
         lineage = ReportLineage(
             study_instance_uid=job.study_instance_uid,
-            route=job.route,
+            line=line_for(connection, job, self._settings.destinations),
             job_key=key,
             destinations_of={
                 one: [to.name for to in delivery_plan.destinations if to.output_key == one]
@@ -135,6 +146,8 @@ class Planner:
             study_partial=job.study_partial,
             predecessor=earlier.get(delivery_plan.output_keys[0]),
             predecessors=earlier,
+            replaced=replaced_results(connection, lineage),
+            line=lineage.line,
         )
 
     def _predecessor(self, earlier: PredecessorReport) -> Predecessor:
@@ -148,10 +161,11 @@ class Planner:
         return None
 
     def _key(
-        self, job: ClaimedJob, admitted: Admitted, inputs: Sequence[Instance], beside: tuple[Declined | None, int]
+        self, job: ClaimedJob, admitted: Admitted, inputs: Sequence[Instance], beside: tuple[Declined | None, int, str]
     ) -> str:
-        """Return what the result depends on, as one digest; `beside` is why nothing is analysed, if so, and how many
-        results were withdrawn before: what took an equal one back must not take back this one too.
+        """Return what the result depends on, as one digest; `beside` is why nothing is analysed, if so, how many
+        results were withdrawn before: what took an equal one back must not take back this one too; and which node it
+        is: two may have one AE title, and must not give one UID to objects that each has made.
 
         Not on who gets what of it: an object that one destination does not take, or wants otherwise, must not give
         all the others new UIDs. Each output set is written once under the key (`results.output_keys`).
@@ -159,9 +173,9 @@ class Planner:
         s = self._settings
         node = [__version__, s.ae_title, s.intended_use, s.institution, s.time_zone_name, asdict(s.fhir)]
         parameters = admitted.card.config_digest(s.parameters.get(job.route, {}))
-        declined, withdrawn = beside
+        declined, withdrawn, node_id = beside
         shaped_by = [node, job.route, parameters, job.study_partial, asdict(declined) if declined else None]
-        shaped_by += [withdrawn] if withdrawn else []
+        shaped_by += [one for one in (withdrawn, node_id) if one]
         config_digest = hashlib.sha256(json.dumps(shaped_by, sort_keys=True, default=str).encode()).hexdigest()
         digests = [f"{instance.sop_instance_uid}:{instance.sha256}" for instance in inputs]
         return job_key(job.study_instance_uid, digests, admitted.digest, config_digest)

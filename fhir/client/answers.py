@@ -29,7 +29,8 @@ _ADVICE: dict[int, str] = {
     HTTPStatus.UNAUTHORIZED: "Check token or user and password of the destination.",
     HTTPStatus.FORBIDDEN: "Grant the node the right to do this.",
     HTTPStatus.NOT_FOUND: "Check url of the destination; it must be the FHIR base address.",
-    HTTPStatus.PRECONDITION_FAILED: "Somebody changes the report while the node writes; retry the delivery.",
+    HTTPStatus.PRECONDITION_FAILED: "Somebody changes the report while the node writes, or the EHR holds several "
+    "resources with one identifier; look, then retry the delivery.",
 }
 _USUAL_ADVICE = "Look into the log of the EHR, correct the cause and retry the delivery."
 

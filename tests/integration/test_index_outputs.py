@@ -7,6 +7,7 @@ from datetime import timedelta
 
 from sqlalchemy import select, update
 
+from dicom_node.analysis.answer import ReportLine
 from dicom_node.core.artifact_kinds import REPORTS, SECONDARY_CAPTURE, SEGMENTATION
 from dicom_node.core.entities import (
     Artifact,
@@ -154,7 +155,8 @@ def test_only_what_arrived_is_withdrawn_and_only_once(index: Database) -> None:
 
 
 def _lineage(job_key: str, destinations_of: dict[str, list[str]]) -> ReportLineage:
-    return ReportLineage(study_instance_uid=STUDY, route="chest-ct", job_key=job_key, destinations_of=destinations_of)
+    line = ReportLine(model="ct-lung-density", route="chest-ct")
+    return ReportLineage(study_instance_uid=STUDY, line=line, job_key=job_key, destinations_of=destinations_of)
 
 
 def _withdrawn(index: Database, job_key: str, noting: tuple[str, ...] = ("A",)) -> dict[str, tuple[str, ...]]:

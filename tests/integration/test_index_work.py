@@ -12,6 +12,7 @@ import pytest
 from sqlalchemy import Row, Table, event, select
 from sqlalchemy.exc import IntegrityError
 
+from dicom_node.analysis.answer import ReportLine
 from dicom_node.core.entities import ArtifactKind, DeliveryState, Destination, JobState, MediaType, StudyState
 from dicom_node.core.priority import LAGS, Priority
 from dicom_node.core.uids import derived_uid
@@ -240,7 +241,8 @@ def test_a_study_is_reported_when_its_last_route_has_ended(index: Database) -> N
 
 
 def lineage(route: str) -> ReportLineage:
-    return ReportLineage(study_instance_uid=STUDY, route=route, job_key="next", destinations_of={"all": ["pacs"]})
+    line = ReportLine(model="ct-lung-density", route=route)
+    return ReportLineage(study_instance_uid=STUDY, line=line, job_key="next", destinations_of={"all": ["pacs"]})
 
 
 def test_the_next_result_of_a_study_follows_the_earlier_report(index: Database) -> None:
