@@ -19,7 +19,7 @@ from dicom_node.index import actions, deliveries, delivery_plan, jobs, results
 from dicom_node.index.database import Database
 from dicom_node.index.deliveries import Claimant, DeliveryBatch
 from dicom_node.index.jobs import ClaimedJob, free_leases_of
-from dicom_node.index.lineage import PredecessorReport, ReportLineage, earlier_reports
+from dicom_node.index.lineage import ReportLineage, earlier_reports
 from dicom_node.index.studies import NewJob, add_jobs, load_study
 from dicom_node.index.tables import artifacts as artifacts_table
 from dicom_node.index.tables import deliveries as deliveries_table
@@ -251,7 +251,9 @@ def test_the_next_result_of_a_study_follows_the_earlier_report(index: Database) 
     with index.read() as connection:
         earlier = earlier_reports(connection, lineage("chest-ct"))
         assert earlier_reports(connection, lineage("another")) == {}
-    assert earlier == {"all": PredecessorReport(artifact("a-sr", ArtifactKind.STRUCTURED_REPORT, 1).object_key, 1)}
+    report = artifact("a-sr", ArtifactKind.STRUCTURED_REPORT, 1)
+    assert earlier.keys() == {"all"}
+    assert (earlier["all"].sop_instance_uid, earlier["all"].instance_number) == (report.uid, 1)
     assert save(index, claimed(index, at_s=151), "b", PACS, at_s=160)
     assert [(row.revision, row.sequence) for row in rows(index, results_table)] == [(1, 1), (2, 2)]
 
