@@ -20,6 +20,7 @@ from dicom_node.fhir.options import FhirOptions
 from dicom_node.governance.admission import Admitted
 from dicom_node.index.jobs import ClaimedJob
 from dicom_node.index.lineage import ReportLineage, earlier_reports, withdrawn_objects
+from dicom_node.index.results import standing_key
 from dicom_node.index.studies import load_study
 from dicom_node.index.withdrawals import withdrawals_before
 from dicom_node.inference.cards.card import ModelCard
@@ -90,7 +91,7 @@ class Planner:
         card, declined = admitted.card, damaged or admitted.declined or self._declined(job)
         inputs = _inputs(study, job)
         withdrawn = withdrawals_before(connection, job.study_instance_uid, job.route)
-        key = self._key(job, admitted, inputs, (declined, withdrawn))
+        key = standing_key(connection, self._key(job, admitted, inputs, (declined, withdrawn)))
         delivery_plan = self._settings.profiles.delivery_plan(connection, self._settings.destinations[job.route])
         request = AnalysisRequest(
             context=replace(self._context(connection, job, key, delivery_plan), withdrawn_before=withdrawn),
