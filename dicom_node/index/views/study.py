@@ -52,7 +52,7 @@ def timeline(connection: Connection, study_instance_uid: str) -> list[TimelineEn
     entries = [_association_entry(row) for row in carried]
     entries += [_event_entry(row) for row in told]
     if not entries:
-        _require_study(connection, study_instance_uid)
+        require_study(connection, study_instance_uid)
     return sorted(entries, key=lambda entry: entry.at)
 
 
@@ -61,7 +61,7 @@ def results(connection: Connection, study_instance_uid: str) -> list[ResultView]
     query = select(results_table).where(results_table.c.study_instance_uid == study_instance_uid)
     rows = connection.execute(query.order_by(results_table.c.created_at.desc(), results_table.c.route)).all()
     if not rows:
-        _require_study(connection, study_instance_uid)
+        require_study(connection, study_instance_uid)
     made = _artifacts(connection, [row.job_key for row in rows])
     return [_result_view(row, made.get(row.job_key, [])) for row in rows]
 
@@ -95,7 +95,8 @@ def study_deliveries(connection: Connection, study_instance_uid: str) -> list[De
     return [delivery_view(row) for row in connection.execute(query.order_by(deliveries.c.id))]
 
 
-def _require_study(connection: Connection, study_instance_uid: str) -> None:
+def require_study(connection: Connection, study_instance_uid: str) -> None:
+    """Raise `NotFound` for a study that has never been received."""
     known = select(studies.c.study_instance_uid).where(studies.c.study_instance_uid == study_instance_uid)
     if connection.scalar(known) is None:
         raise NotFound(_no_study(study_instance_uid))
