@@ -125,9 +125,14 @@ class SourceFile:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Predecessor:
-    """The earlier SR of the same study and route that this result replaces (PredecessorDocumentsSequence)."""
+    """The earlier SR of the same study and route that this result replaces (PredecessorDocumentsSequence).
 
-    path: Path
+    It is what the index knows of that report: its file may be damaged or gone by now.
+    """
+
+    sop_class_uid: str
+    sop_instance_uid: str
+    series_instance_uid: str
     instance_number: int
 
 

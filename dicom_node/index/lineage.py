@@ -14,7 +14,7 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Row, and_, func, select
 
-from dicom_node.analysis.answer import ReplacedResult, ReportLine, WithdrawnObject
+from dicom_node.analysis.answer import Predecessor, ReplacedResult, ReportLine, WithdrawnObject
 from dicom_node.core.entities import ArtifactKind, MediaType, ResultState
 from dicom_node.core.lifecycle import ARRIVED
 from dicom_node.index.jobs import ClaimedJob
@@ -22,14 +22,6 @@ from dicom_node.index.tables import artifacts, deliveries, jobs, results
 
 #: Where the summary of a result keeps its line.
 LINE = "report_line"
-
-
-@dataclass(frozen=True, slots=True)
-class PredecessorReport:
-    """An SR that a new result of the same study and line replaces."""
-
-    object_key: str
-    sequence: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,11 +36,13 @@ class ReportLineage:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Report:
-    uid: str
     job_key: str
     output_keys: Collection[str]
-    object_key: str
-    sequence: int
+    document: Predecessor
+
+    @property
+    def uid(self) -> str:
+        return self.document.sop_instance_uid
 
 
 def line_of(result: Row[Any]) -> ReportLine:
@@ -94,7 +88,7 @@ def _queued(connection: Connection, job: ClaimedJob) -> Sequence[Row[Any]]:
     return connection.execute(select(jobs.c.route).where(mine, jobs.c.revision == job.revision)).all()
 
 
-def earlier_reports(connection: Connection, lineage: ReportLineage) -> Mapping[str, PredecessorReport]:
+def earlier_reports(connection: Connection, lineage: ReportLineage) -> Mapping[str, Predecessor]:
     """Return, by output set, the newest report; of several of one result, the one that the set's destinations got.
 
     A withdrawn report is none: what follows it begins anew.
@@ -104,13 +98,12 @@ def earlier_reports(connection: Connection, lineage: ReportLineage) -> Mapping[s
     found = {}
     for key, names in lineage.destinations_of.items():
         ranked = [
-            (report.sequence, bool(arrived[report.uid] & set(names)), report.uid, report)
+            (report.document.instance_number, bool(arrived[report.uid] & set(names)), report.uid, report)
             for report in reports
             if report.job_key != lineage.job_key or (key not in report.output_keys and arrived[report.uid] & set(names))
         ]
         if ranked:
-            newest = max(ranked)[3]
-            found[key] = PredecessorReport(newest.object_key, newest.sequence)
+            found[key] = max(ranked)[3].document
     return found
 
 
@@ -168,10 +161,11 @@ def _reports(connection: Connection, lineage: ReportLineage) -> Iterator[_Report
         .where(_stands(connection, lineage), artifacts.c.kind == ArtifactKind.STRUCTURED_REPORT)
     )
     for row in connection.execute(query):
-        yield _Report(
-            uid=row.uid, job_key=row.job_key, output_keys=row.output_keys, object_key=row.object_key,
-            sequence=row.sequence,
+        document = Predecessor(
+            sop_class_uid=row.sop_class_uid, sop_instance_uid=row.uid, series_instance_uid=row.series_instance_uid,
+            instance_number=row.sequence,
         )  # fmt: skip
+        yield _Report(job_key=row.job_key, output_keys=row.output_keys, document=document)
 
 
 def _arrivals(connection: Connection, uids: Collection[str]) -> Mapping[str, set[str]]:

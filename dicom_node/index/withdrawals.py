@@ -112,9 +112,9 @@ def _may_have_arrived(row: Row[Any]) -> bool:
 class TakenBack:
     """What one destination shows of the withdrawn results of one study and route, newest result first.
 
-    `job_key` is that of the newest; `reason` and `at` are when and why it was withdrawn. `source_key` finds the bytes
-    of an image of the study as it is now, empty where it has none any more. `is_last_of_study`: no other result of the
-    study stands at the destination.
+    `job_key` and `sequence` are those of the newest; `reason` and `at` are when and why it was withdrawn. `source_key`
+    finds the bytes of an image of the study as it is now, `basis_key` those of an image as it was when the newest was
+    made; empty where there is none any more. `is_last_of_study`: no other result of the study stands there.
     """
 
     destination: str
@@ -124,11 +124,13 @@ class TakenBack:
     line: ReportLine
     job_key: str
     job_keys: tuple[str, ...]
+    sequence: int
     reason: str
     at: datetime
     objects: tuple[Artifact, ...]
     delivery_ids: tuple[int, ...]
     source_key: str
+    basis_key: str
     is_last_of_study: bool
 
 
@@ -165,7 +167,8 @@ def _shown(destination: str) -> Select[Any]:
     return (
         select(
             deliveries.c.id.label("delivery_id"), artifacts, results.c.study_instance_uid, results.c.route,
-            results.c.model, results.c.summary, results.c.standing_reason, results.c.standing_at,
+            results.c.model, results.c.summary, results.c.sequence, results.c.standing_reason, results.c.standing_at,
+            results.c.created_at.label("made_at"),
         )
         .join(artifacts, artifacts.c.uid == deliveries.c.artifact_uid)
         .join(results, results.c.job_key == deliveries.c.job_key)
@@ -178,9 +181,10 @@ def _taken_back(connection: Connection, destination: str, rows: Sequence[Row[Any
     return TakenBack(
         destination=destination, study_instance_uid=newest.study_instance_uid, route=newest.route, model=newest.model,
         line=line_of(newest), job_key=newest.job_key, job_keys=tuple(dict.fromkeys(row.job_key for row in rows)),
-        reason=newest.standing_reason, at=newest.standing_at,
+        sequence=newest.sequence, reason=newest.standing_reason, at=newest.standing_at,
         objects=tuple(map(_artifact, rows)), delivery_ids=tuple(row.delivery_id for row in rows),
-        source_key=_source_key(connection, newest.study_instance_uid),
+        source_key=_source_key(connection, newest.study_instance_uid, instances.c.superseded_at.is_(None)),
+        basis_key=_source_key(connection, newest.study_instance_uid, _was_in_use_at(newest.made_at)),
         is_last_of_study=not _is_another_standing(connection, destination, newest.study_instance_uid),
     )  # fmt: skip
 
@@ -193,10 +197,15 @@ def _artifact(row: Row[Any]) -> Artifact:
     )  # fmt: skip
 
 
-def _source_key(connection: Connection, study_instance_uid: str) -> str:
-    in_use = and_(instances.c.role == InstanceRole.SOURCE, instances.c.superseded_at.is_(None))
-    query = select(instances.c.object_key).where(instances.c.study_instance_uid == study_instance_uid, in_use)
+def _source_key(connection: Connection, study_instance_uid: str, which: ColumnElement[bool]) -> str:
+    mine = and_(instances.c.study_instance_uid == study_instance_uid, instances.c.role == InstanceRole.SOURCE)
+    query = select(instances.c.object_key).where(mine, which)
     return connection.execute(query.order_by(instances.c.id.desc()).limit(1)).scalar() or ""
+
+
+def _was_in_use_at(time: datetime) -> ColumnElement[bool]:
+    stayed = or_(instances.c.superseded_at.is_(None), instances.c.superseded_at > time)
+    return and_(instances.c.received_at <= time, stayed)
 
 
 def _is_another_standing(connection: Connection, destination: str, study_instance_uid: str) -> bool:

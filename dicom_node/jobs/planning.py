@@ -11,7 +11,7 @@ from pathlib import Path
 from sqlalchemy import Connection
 
 from dicom_node import __version__
-from dicom_node.analysis.answer import AnalysisRequest, Declined, Predecessor, ReportContext, SourceFile
+from dicom_node.analysis.answer import AnalysisRequest, Declined, ReportContext, SourceFile
 from dicom_node.core.entities import Destination, Instance, Study
 from dicom_node.core.errors import NodeError
 from dicom_node.core.uids import derived_uid, job_key
@@ -20,14 +20,8 @@ from dicom_node.fhir.options import FhirOptions
 from dicom_node.governance.admission import Admitted
 from dicom_node.index.database import store_id
 from dicom_node.index.jobs import ClaimedJob
-from dicom_node.index.lineage import (
-    PredecessorReport,
-    ReportLineage,
-    earlier_reports,
-    line_for,
-    replaced_results,
-    withdrawn_objects,
-)
+from dicom_node.index.lineage import ReportLineage, earlier_reports, line_for, replaced_results, withdrawn_objects
+from dicom_node.index.results import standing_key
 from dicom_node.index.studies import load_study
 from dicom_node.index.withdrawals import withdrawals_before
 from dicom_node.inference.cards.card import ModelCard
@@ -99,7 +93,7 @@ class Planner:
         inputs = _inputs(study, job)
         withdrawn = withdrawals_before(connection, job.study_instance_uid, job.route)
         node_id = store_id(connection) or ""
-        key = self._key(job, admitted, inputs, (declined, withdrawn, node_id))
+        key = standing_key(connection, self._key(job, admitted, inputs, (declined, withdrawn, node_id)))
         delivery_plan = self._settings.profiles.delivery_plan(connection, self._settings.destinations[job.route])
         request = AnalysisRequest(
             context=replace(
@@ -131,7 +125,7 @@ class Planner:
             },
         )
         noting = [one.key for one in delivery_plan.output_sets if one.rejection_note]
-        earlier = {one: self._predecessor(report) for one, report in earlier_reports(connection, lineage).items()}
+        earlier = earlier_reports(connection, lineage)
         return ReportContext(
             job_key=key,
             route_name=job.route,
@@ -149,9 +143,6 @@ class Planner:
             replaced=replaced_results(connection, lineage),
             line=lineage.line,
         )
-
-    def _predecessor(self, earlier: PredecessorReport) -> Predecessor:
-        return Predecessor(path=self._spool.path(earlier.object_key), instance_number=earlier.sequence)
 
     def _declined(self, job: ClaimedJob) -> Declined | None:
         if job.attempt > self._settings.max_attempts:

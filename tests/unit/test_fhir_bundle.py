@@ -8,7 +8,6 @@ import json
 import re
 from dataclasses import replace
 from io import BytesIO
-from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
@@ -222,7 +221,10 @@ def test_an_incomplete_answer_is_a_partial_report(answer: Any, context: Any) -> 
 
 
 def test_the_narrative_says_of_when_by_what_with_which_limits_and_instead_of_what() -> None:
-    context = replace(CONTEXT, predecessor=Predecessor(path=Path("earlier"), instance_number=3))
+    earlier = Predecessor(
+        sop_class_uid="1.2.3", sop_instance_uid="1.2.4", series_instance_uid="1.2.5", instance_number=3
+    )
+    context = replace(CONTEXT, predecessor=earlier)
     report = report_of(bundle_of(context=context))
 
     page = base64.b64decode(report["presentedForm"][0]["data"]).decode()
