@@ -143,7 +143,8 @@ def _text_of(error: Exception) -> str:
     """Return what may be told of an error's text: what an import lacks, and what is said by those who know no text."""
     if isinstance(error, ImportError):
         return f"there is no {error.name}" if error.name else ""
-    *_, raised_in = ["", *(str(frame.f_globals.get("__name__", "")) for frame, _ in traceback.walk_tb(error.__traceback__))]
+    frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
+    raised_in = str(frames[-1].f_globals.get("__name__", "")) if frames else ""
     knows_no_text = any(raised_in == one or raised_in.startswith(f"{one}.") for one in _GIVEN_NUMBERS)
     return str(error) if knows_no_text else ""
 

@@ -211,7 +211,8 @@ class InferenceServer:
         except httpx.TimeoutException:
             self._refuse(f"did not answer within {self.spec.timeout_s:g} s", "Raise timeout_s if it needs longer.")
         except httpx.HTTPError as error:
-            self._refuse(f"cannot be reached ({type(error).__name__}: {fault_told(error)})", "Check url and ca_file of [server].")
+            why = f"cannot be reached ({type(error).__name__}: {fault_told(error)})"
+            self._refuse(why, "Check url and ca_file of [server].")
         if not answer.is_success:
             self._refuse(
                 f"answered {answer.status_code} {answer.reason_phrase}{_told(answer)}",
