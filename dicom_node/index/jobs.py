@@ -15,7 +15,7 @@ from sqlalchemy import ColumnElement, Connection, Row, Table, and_, func, or_, s
 
 from dicom_node.core.entities import JobState, StudyState
 from dicom_node.core.lifecycle import FINISHED_JOB
-from dicom_node.index.due import is_due
+from dicom_node.index.due import count_leases_anew, is_due
 from dicom_node.index.studies import conclude_study
 from dicom_node.index.tables import deliveries, jobs, studies
 from dicom_node.index.transitions import Change, move_job, move_study, supersede_job
@@ -52,6 +52,7 @@ def claim(connection: Connection, owner: str, now: datetime, lease_s: float) -> 
 
     A job that a late image has overtaken is set aside: it would analyse half of the next revision as if it were all.
     """
+    count_leases_anew(connection, jobs, jobs.c.state == JobState.RUNNING, now, lease_s)
     row = _next(connection, now)
     while row is not None and _is_overtaken(connection, row):
         supersede_job(connection, row, now)
