@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import signal
 import subprocess
@@ -60,13 +61,12 @@ class Apart:
 
     def start(self, *names: str) -> None:
         """Start processes beside each other and wait until each is ready."""
-        ready = {name: _times_ready(self.parts[name]) for name in names}
+        starting = [(self.parts[name], _times_ready(self.parts[name])) for name in names]
         for name in names:
             self.parts[name].launch(None, "--role", PARTS[name])
-        for name in names:
-            part = self.parts[name]
+        for part, before in starting:
             assert part.process is not None
-            part.process.wait_until_ready(lambda part=part, before=ready[name]: _times_ready(part) > before, 120)
+            part.process.wait_until_ready(functools.partial(_is_ready_again, part, before), 120)
 
     def kill9(self, *names: str) -> None:
         """End processes at once."""
@@ -101,7 +101,10 @@ class Apart:
     def wait_until_settled(self) -> None:
         """Wait until everything acknowledged so far is filed and indexed."""
         for name in RECEIVERS:
-            wait_until(lambda one=name: not self.full_slots(one), 300, f"the journal of {name} to be empty", 0.2)
+            wait_until(functools.partial(self._is_empty, name), 300, f"the journal of {name} to be empty", 0.2)
+
+    def _is_empty(self, name: str) -> bool:
+        return not self.full_slots(name)
 
     def is_ready(self) -> bool:
         """Tell whether the node says that it takes studies."""
@@ -120,6 +123,10 @@ class Apart:
 
 def _times_ready(part: Node) -> int:
     return sum(event["event"] == "node ready" for event in part.events()) if part.log.exists() else 0
+
+
+def _is_ready_again(part: Node, before: int) -> bool:
+    return _times_ready(part) > before
 
 
 def _journal(name: str) -> str:
