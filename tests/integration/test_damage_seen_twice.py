@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-
 from sqlalchemy import Connection, select, update
 
 from dicom_node.core.entities import JobState, StudyState
@@ -13,6 +9,7 @@ from dicom_node.core.uids import derived_uid
 from dicom_node.index.damage import SOURCE_DAMAGED, DamagedKind, DamagedObject, note_damaged, note_repaired
 from dicom_node.index.database import Database
 from dicom_node.index.tables import events, jobs, studies
+from tests.support.beside_each_other import beside_each_other
 from tests.support.results.arrivals import STUDY, after, arrive, cut_study, instance
 
 NAMES = [str(number) for number in range(20)]
@@ -20,20 +17,6 @@ NAMES = [str(number) for number in range(20)]
 
 def of(name: str, study: str = STUDY) -> DamagedObject:
     return DamagedObject(object_key=f"ab/{name}.dcm", kind=DamagedKind.IMAGE, uid=name, study_instance_uid=study)
-
-
-def beside_each_other(index: Database, *each: Callable[[Connection, str], object]) -> None:
-    """For one name after the other, let every function write in a transaction of its own, all at the same time."""
-    together = threading.Barrier(len(each))
-
-    def run(one: Callable[[Connection, str], object]) -> None:
-        for name in NAMES:
-            together.wait(60)
-            with index.write() as connection:
-                one(connection, name)
-
-    with ThreadPoolExecutor(len(each)) as pool:
-        list(pool.map(run, each))
 
 
 def told(index: Database, kind: str) -> list[str]:
@@ -51,9 +34,9 @@ def test_damage_that_two_find_is_told_once_and_its_end_too(index: Database) -> N
     def mend(connection: Connection, name: str) -> None:
         note_repaired(connection, [of(name).object_key], after(2))
 
-    beside_each_other(index, find, find)
+    beside_each_other(index, NAMES, find, find)
     assert told(index, "damaged") == sorted(NAMES)
-    beside_each_other(index, mend, mend)
+    beside_each_other(index, NAMES, mend, mend)
     assert told(index, "repaired") == sorted(NAMES)
 
 
@@ -74,6 +57,6 @@ def test_a_study_whose_last_two_damaged_images_become_whole_at_once_is_analysed(
     def second(connection: Connection, name: str) -> None:
         note_repaired(connection, [of(f"{name}-b").object_key], after(2))
 
-    beside_each_other(index, first, second)
+    beside_each_other(index, NAMES, first, second)
     with index.read() as connection:
         assert set(connection.execute(select(jobs.c.state)).scalars()) == {JobState.QUEUED}
