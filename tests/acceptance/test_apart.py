@@ -62,7 +62,8 @@ def test_whatever_fails_in_a_node_of_eight_processes_nothing_is_lost_and_every_r
         # As a modality does: what was not acknowledged is sent again, to whichever receiver takes it.
         again = functools.partial(phantom.send, apart.parts[other])
         wait_until(again, 120, f"round {number}: the images to be taken", 1.0)
-        print(f"round {number}: {fault.__name__}, {len(lost)} damaged, {time.monotonic() - began_at:.1f} s", flush=True)
+        took_s = time.monotonic() - began_at
+        print(f"round {number}: {fault.__name__}, {len(stored)} taken, {len(lost)} damaged, {took_s:.1f} s", flush=True)
 
     apart.wait_until_settled()
     _assert_each_result_once(apart, within_s=900)
@@ -133,6 +134,7 @@ def _assert_each_result_once(apart: Apart, within_s: float) -> None:
         assert all(stored.pop(one, 0) <= 1 for one in earlier), told
     assert set(stored.values()) == {0}, "an object is missing, came twice, or belongs to no result"
     assert len(apart.site.ehr.all("DiagnosticReport")) == len(finished)
+    print(f"{len(finished)} studies, {len(stored)} objects in the PACS", flush=True)
 
 
 def _objects_in(results: Iterable[dict[str, Any]]) -> list[str]:
