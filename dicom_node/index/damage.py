@@ -97,15 +97,19 @@ def objects_at(connection: Connection, keys: Collection[str]) -> Sequence[Damage
 
 
 def note_damaged(connection: Connection, found: Sequence[DamagedObject], now: datetime) -> Sequence[DamagedObject]:
-    """Note and tell what was not known to be damaged; return that."""
-    keys = [one.object_key for one in found]
-    query = select(damaged_objects.c.object_key).where(damaged_objects.c.object_key.in_(keys))
-    known = set(connection.execute(query).scalars())
-    new = [one for one in found if one.object_key not in known]
+    """Note and tell what was not known to be damaged; return that. What two find at once is one's only."""
+    if not found:
+        return []
+    # In one order, so that two that find the same wait for each other and not in a ring.
+    by_key = {one.object_key: one for one in sorted(found, key=lambda one: one.object_key)}
+    rows = [
+        {"object_key": one.object_key, "kind": one.kind, "uid": one.uid, "found_at": now,
+         "study_instance_uid": one.study_instance_uid}
+        for one in by_key.values()
+    ]  # fmt: skip
+    noted = insert_of(connection)(damaged_objects).values(rows).on_conflict_do_nothing()
+    new = [by_key[key] for key in connection.execute(noted.returning(damaged_objects.c.object_key)).scalars()]
     for one in new:
-        row = {"object_key": one.object_key, "kind": one.kind, "uid": one.uid, "found_at": now,
-               "study_instance_uid": one.study_instance_uid}  # fmt: skip
-        connection.execute(insert_of(connection)(damaged_objects).values(row).on_conflict_do_nothing())
         if one.study_instance_uid:
             record(connection, one.study_instance_uid, now, ("damaged", _LINES[one.kind]), uid=one.uid)
     return new
@@ -129,6 +133,7 @@ def note_arrived(connection: Connection, arrivals: Sequence[Instance], now: date
 
 def run_again_if_whole(connection: Connection, study_instance_uid: str, now: datetime) -> None:
     """Queue the analyses that damage has cost, of a study of which no image is damaged any more."""
+    _hold_studies(connection, [study_instance_uid])
     mine = and_(damaged_objects.c.study_instance_uid == study_instance_uid, damaged_objects.c.kind == DamagedKind.IMAGE)
     if connection.execute(select(damaged_objects.c.object_key).where(mine).limit(1)).first() is not None:
         return
@@ -168,17 +173,22 @@ def lacks_records(connection: Connection, study_instance_uid: str) -> bool:
 
 
 def _forget(connection: Connection, which: Any, now: datetime) -> None:
-    rows = connection.execute(select(damaged_objects).where(which)).all()
-    if not rows:
+    found = connection.execute(select(damaged_objects.c.study_instance_uid).where(which)).scalars().all()
+    if not found:
         return
-    connection.execute(
-        delete(damaged_objects).where(damaged_objects.c.object_key.in_([row.object_key for row in rows]))
-    )
-    told = {(row.study_instance_uid, row.uid) for row in rows if row.study_instance_uid}
+    _hold_studies(connection, found)
+    gone = delete(damaged_objects).where(which).returning(damaged_objects.c.study_instance_uid, damaged_objects.c.uid)
+    told = {(row.study_instance_uid, row.uid) for row in connection.execute(gone) if row.study_instance_uid}
     for study, uid in sorted(told):
         record(connection, study, now, ("repaired", "What was damaged is whole again."), uid=uid)
     for study in sorted({study for study, _ in told}):
         run_again_if_whole(connection, study, now)
+
+
+def _hold_studies(connection: Connection, uids: Collection[str]) -> None:
+    """Let others who mend the same studies wait until this transaction has ended: the last of them finds them whole."""
+    uid = studies.c.study_instance_uid
+    connection.execute(select(uid).where(uid.in_(uids)).order_by(uid).with_for_update()).all()
 
 
 def _object(row: Row[Any]) -> DamagedObject:

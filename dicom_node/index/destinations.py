@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Connection, Row, insert, select, update
+from sqlalchemy import Connection, Row, select, update
 
 from dicom_node.core.capability_match import PeerCapabilities
 from dicom_node.core.entities import DestinationState
+from dicom_node.index.database import insert_of
 from dicom_node.index.tables import destinations, peer_capabilities
 from dicom_node.index.transitions import move_destination
 
@@ -94,23 +95,29 @@ def note_silence(connection: Connection, peer: tuple[str, str], now: datetime) -
 
 def note_refusal(connection: Connection, peer: tuple[str, str], sop_class_uid: str, now: datetime) -> None:
     """Keep that a peer refused an object for its class, and that what it said of itself is to be asked again."""
-    known = recall(connection, *peer)
-    earlier = {uid: at.isoformat() for uid, at in known.refused.items()} if known else {}
-    _write(connection, peer, {"refused": {**earlier, sop_class_uid: now.isoformat()}, "asked_at": None})
+    held = _hold(connection, peer)
+    _write(connection, peer, {"refused": {**held.refused, sop_class_uid: now.isoformat()}, "asked_at": None})
 
 
 def _write(connection: Connection, peer: tuple[str, str], values: Mapping[str, Any]) -> None:
+    _hold(connection, peer)
+    mine = peer_capabilities.c.destination == peer[0]
+    connection.execute(update(peer_capabilities).where(mine).values(**values))
+
+
+def _hold(connection: Connection, peer: tuple[str, str]) -> Row[Any]:
+    """Return what is known of the peer, which others who learn of it wait for; of another address nothing is known."""
     destination, address = peer
+    fresh: dict[str, Any] = {"address": address, "implementation": "", "accepted": None, "refused": {},
+                             "asked_at": None, "heard_at": None}  # fmt: skip
     mine = peer_capabilities.c.destination == destination
-    held = connection.execute(select(peer_capabilities.c.address).where(mine).with_for_update()).first()
-    fresh: dict[str, Any] = {"implementation": "", "accepted": None, "refused": {}, "asked_at": None, "heard_at": None}
-    if held is None:
-        connection.execute(
-            insert(peer_capabilities).values(destination=destination, address=address, **(fresh | dict(values)))
-        )
-        return
-    changed = dict(values) if held.address == address else fresh | dict(values)
-    connection.execute(update(peer_capabilities).where(mine).values(address=address, **changed))
+    first = insert_of(connection)(peer_capabilities).values(destination=destination, **fresh)
+    connection.execute(first.on_conflict_do_nothing())
+    held = connection.execute(select(peer_capabilities).where(mine).with_for_update()).one()
+    if held.address == address:
+        return held
+    connection.execute(update(peer_capabilities).where(mine).values(**fresh))
+    return connection.execute(select(peer_capabilities).where(mine)).one()
 
 
 def _memory(row: Row[Any]) -> PeerMemory:

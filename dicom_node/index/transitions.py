@@ -259,10 +259,10 @@ def move_destination(connection: Connection, name: str, to: DestinationState, re
 
 def keep_commitment(connection: Connection, which: ColumnElement[bool], columns: Mapping[str, Any]) -> None:
     """Enter a request that is to be reported; the same one asked again is reported again, from the beginning."""
-    row = connection.execute(select(commitments.c.id, commitments.c.state).where(which).with_for_update()).one_or_none()
-    if row is None:
-        connection.execute(insert(commitments).values(state=CommitmentState.PENDING, **columns))
+    fresh = insert_of(connection)(commitments).values(state=CommitmentState.PENDING, **columns)
+    if connection.execute(fresh.on_conflict_do_nothing().returning(commitments.c.id)).first() is not None:
         return
+    row = connection.execute(select(commitments.c.id, commitments.c.state).where(which).with_for_update()).one()
     check_commitment(CommitmentState(row.state), CommitmentState.PENDING)
     mine = commitments.c.id == row.id
     connection.execute(update(commitments).where(mine).values(state=CommitmentState.PENDING, **columns))

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pydicom
-from pydicom.dataset import Dataset
 
 from dicom_node.demo.phantoms import chest_ct_phantom
 from tests.peers.node import Node
@@ -51,11 +50,15 @@ class SentPhantom:
     def kept_by(self, data_dir: Path) -> set[str]:
         """Return the SOP Instance UIDs of what lies in the spool with the very pixels that were sent."""
         sent = {path.stem: pydicom.dcmread(path) for path in self.folder.iterdir()}
-        stored: dict[str, Dataset] = {}
-        for path in (data_dir / "spool" / "objects").rglob("*.dcm"):
-            dataset = pydicom.dcmread(path)
-            stored[str(dataset.SOPInstanceUID)] = dataset
-        return {uid for uid, dataset in stored.items() if uid in sent and dataset.PixelData == sent[uid].PixelData}
+        kept = {uid: pydicom.dcmread(path) for uid, path in self.files_in(data_dir).items()}
+        return {uid for uid, dataset in kept.items() if dataset.PixelData == sent[uid].PixelData}
+
+    def files_in(self, data_dir: Path) -> dict[str, Path]:
+        """Return the files of the spool that hold images of this study, by SOP Instance UID."""
+        sent = {path.stem for path in self.folder.iterdir()}
+        objects = (data_dir / "spool" / "objects").rglob("*.dcm")
+        named = {str(pydicom.dcmread(path, specific_tags=["SOPInstanceUID"]).SOPInstanceUID): path for path in objects}
+        return {uid: path for uid, path in named.items() if uid in sent}
 
 
 def acknowledged(sender: subprocess.Popen[str]) -> set[str]:
