@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import copy
 import re
-import unicodedata
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
@@ -25,6 +24,7 @@ from dicom_node.core import codes
 from dicom_node.core.entities import ModelIdentity
 from dicom_node.core.errors import NotAnalysable
 from dicom_node.core.uids import coding_scheme_uid, derived_uid
+from dicom_node.headers.patient import meaning
 from dicom_node.sr_writer.copied import COPIED, TYPE_2, writable
 from dicom_node.sr_writer.text import long_string, marking
 
@@ -141,7 +141,7 @@ def _blank_patient_and_study(header: Dataset, source: Dataset) -> None:
 
 def _require_one_value(sources: Sequence[Dataset], keywords: Sequence[str], reason: str) -> None:
     for keyword in keywords:
-        meanings = {_meaning(source, keyword) for source in sources}
+        meanings = {meaning(source, keyword) for source in sources}
         count = max(len(set(group)) for group in _by_group(meanings, keyword))
         if count > 1:
             raise NotAnalysable(
@@ -149,14 +149,6 @@ def _require_one_value(sources: Sequence[Dataset], keywords: Sequence[str], reas
                 f"The images of one study disagree in {keyword} ({count} different values); "
                 "correct the study at its source and send it again.",
             )
-
-
-def _meaning(source: Dataset, keyword: str) -> tuple[str, ...]:
-    """Return what a value says, of a name each group: alphabetic, ideographic, phonetic."""
-    text = unicodedata.normalize("NFC", str(source.get(keyword) or ""))
-    if keyword != "PatientName":
-        return (text.strip(),)
-    return tuple("^".join(part.strip() for part in group.split("^")).rstrip("^") for group in text.split("="))
 
 
 def _by_group(meanings: set[tuple[str, ...]], keyword: str) -> Iterator[list[str]]:

@@ -35,7 +35,12 @@ _STORE_ANSWERS = (
 _SERVICES = (
     (VERIFICATION, "SCP, SCU", PLAIN_TRANSFER_SYNTAXES, "C-ECHO"),
     (STORAGE_COMMITMENT, "SCP", PLAIN_TRANSFER_SYNTAXES, "N-ACTION; N-EVENT-REPORT on that or on a new association"),
-    (STUDY_ROOT_FIND, "SCU", UNCOMPRESSED, "C-FIND of studies, series and instances to fetch"),
+    (
+        STUDY_ROOT_FIND,
+        "SCU",
+        UNCOMPRESSED,
+        "C-FIND of studies, series and instances to fetch; of one study, before its result is sent",
+    ),
     (STUDY_ROOT_GET, "SCU", UNCOMPRESSED, "C-GET; the node is SCP of Storage in it, by role selection"),
     (STUDY_ROOT_MOVE, "SCU", UNCOMPRESSED, "C-MOVE with the node itself as destination"),
 )

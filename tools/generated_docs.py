@@ -16,7 +16,7 @@ from pydantic_core import PydanticUndefined
 
 from dicom_node.core import codes as terminology
 from dicom_node.core.lifecycle import TRANSITIONS
-from dicom_node.core.reasons import reason_table
+from dicom_node.core.reasons import hold_table, reason_table
 from dicom_node.inference.cards.schema import KEYS
 from dicom_node.inference.runtimes.table import RUNTIMES, Runtime
 from dicom_node.roles.settings import SiteSettings
@@ -116,6 +116,7 @@ PARTS: Mapping[tuple[str, str], Callable[[], str]] = {
     ("reference/model-card.md", "model card"): card_tables,
     ("reference/runtimes.md", "runtimes"): runtime_table,
     ("reference/reasons.md", "reasons"): reason_table,
+    ("reference/reasons.md", "holds"): hold_table,
     ("reference/terminology.md", "terminology"): terminology_tables,
     ("reference/command-line.md", "commands"): interface_pages.command_tables,
     ("reference/api.md", "API"): interface_pages.api_tables,

@@ -18,14 +18,16 @@ NodeError
 │   ├── SourceUnavailable    the PACS does not answer, or fell silent in the middle; ask again later
 │   │   └── SourceFault      it answers, with an error of its own; one object may be the reason
 │   ├── SourceRefused        the PACS says no; a human must change something first
+│   │   └── QueryRefused     … to a query (carries the DIMSE status)
 │   ├── NoRoomLeft           the node itself cannot store what comes: disk full, database away
 │   └── RetrievalStopped     the node was stopped during the retrieval
 └── DeliveryError
     ├── DeliveryDeferred     the destination cannot take it now; try again later
     │   ├── DestinationAway      … nor anything else: nobody answers there
     │   └── CredentialsRefused   … nor anything else: it does not let this node in until a person has seen to it
-    └── DeliveryRefused      the destination will never take it as it is; park it for a human
-        └── ClassRefused     … since it takes no objects of this SOP class at all; another may do
+    ├── DeliveryRefused      the destination will never take it as it is; park it for a human
+    │   └── ClassRefused     … since it takes no objects of this SOP class at all; another may do
+    └── QueryNotOffered      the destination cannot be asked what it has; what is sent does not depend on it
 """
 
 from __future__ import annotations
@@ -130,6 +132,14 @@ class SourceRefused(RetrieveError):
     """The PACS says no; a human must change something first."""
 
 
+class QueryRefused(SourceRefused):
+    """The PACS answers a query with a failure; `status` is its DIMSE status (PS3.4 C.4.1.1.4)."""
+
+    def __init__(self, message: str, status: int) -> None:
+        super().__init__(message)
+        self.status = status
+
+
 class NoRoomLeft(RetrieveError):
     """The node itself cannot store what comes: its disk is full or its database away."""
 
@@ -165,6 +175,10 @@ class DeliveryRefused(DeliveryError):
 
 class ClassRefused(DeliveryRefused):
     """The destination takes no objects of this SOP class; the result may be made in another."""
+
+
+class QueryNotOffered(DeliveryError):
+    """The destination does not say what it has: it knows no such query, or does not allow it to this node."""
 
 
 def fault_told(error: BaseException) -> str:

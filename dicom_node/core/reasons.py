@@ -1,10 +1,11 @@
-"""Every reason why a study is not analysed: its code, what it means, and what somebody can do about it.
+"""Every reason why a study is not analysed, or a result is held: its code, what it means, and what to do about it.
 
 `NotAnalysable` and `NotAnalysed` carry the codes; reports, log and API show them. A code never changes its meaning.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import groupby
 
@@ -120,10 +121,29 @@ REASONS: tuple[Reason, ...] = (
 )  # fmt: skip
 
 
+#: Why a result that is ready is held and not sent (`deliver.identity_check`).
+IDENTITY_CHANGED = Reason(
+    "what is sent", "IDENTITY_CHANGED",
+    "The destination has the study under another patient than the result: it was corrected or merged there.",
+    "Correct the study at its source and send the images again: then the result is made anew. Or, once the archive is "
+    "right, `dicom-node retry`; or `dicom-node discard`.",
+)  # fmt: skip
+HOLDS: tuple[Reason, ...] = (IDENTITY_CHANGED,)
+
+
 def reason_table() -> str:
-    """Return the reasons as a Markdown table, for the documentation."""
+    """Return the reasons why a study is not analysed as a Markdown table, for the documentation."""
+    return _table(REASONS)
+
+
+def hold_table() -> str:
+    """Return the reasons why a result is held as a Markdown table, for the documentation."""
+    return _table(HOLDS)
+
+
+def _table(reasons: Iterable[Reason]) -> str:
     lines = ["| about | code | meaning | what to do |", "|---|---|---|---|"]
-    for group, members in groupby(REASONS, key=lambda one: one.group):
+    for group, members in groupby(reasons, key=lambda one: one.group):
         for place, one in enumerate(members):
             lines.append(f"| {group if place == 0 else ''} | `{one.code}` | {one.meaning} | {one.remedy} |")
     return "\n".join(lines)

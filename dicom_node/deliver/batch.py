@@ -17,6 +17,7 @@ from dicom_node.core.errors import (
     DestinationAway,
 )
 from dicom_node.core.limits import LONGEST_WAIT_S
+from dicom_node.deliver.identity_check import IdentityCheck
 from dicom_node.deliver.outage import BackOff
 from dicom_node.deliver.outgoing import Outgoing, Sender, Sent
 from dicom_node.deliver.peer_capabilities import CapabilityProbe
@@ -53,6 +54,14 @@ class SentItems:
         return SentItems(self.failed + later.failed, why, self.refused + later.refused, arrived)
 
 
+@dataclass(frozen=True, slots=True)
+class PeerQuestions:
+    """What a destination is asked, where it can be: which classes it takes, and whose study it has."""
+
+    capability_probe: CapabilityProbe | None = None
+    identity_check: IdentityCheck | None = None
+
+
 class BatchDelivery:
     """Delivers batches to one destination."""
 
@@ -62,25 +71,58 @@ class BatchDelivery:
         database: Database,
         spool: Spool,
         back_off: BackOff,
-        capability_probe: CapabilityProbe | None,
+        questions: PeerQuestions,
     ) -> None:
         self._make_sender = make_sender
         self._database = database
         self._spool = spool
         self._back_off = back_off
-        self._capability_probe = capability_probe
+        self._capability_probe = questions.capability_probe
+        self._identity_check = questions.identity_check
         #: Job keys of batches that were refused for the credentials, although another has gone through since. When they
         #: are refused again, it is for themselves.
         self.suspects: set[str] = set()
 
     def send(self, batch: DeliveryBatch) -> SentItems:
-        """Send what the report refers to, then the report, then what withdraws earlier ones; return what came of it.
+        """Send a batch and return what came of it.
+
+        What takes back goes to where the result is; a result only to where the study is still the same patient's.
+        """
+        if any(item.is_withdrawal for item in batch.items):
+            return self._send_withdrawals(batch)
+        return self._held(batch) or self._send_result(batch)
+
+    def _held(self, batch: DeliveryBatch) -> SentItems | None:
+        """Hold the batch where the destination has the study under another patient by now; `None`: it may go.
+
+        A destination that does not answer that takes nothing either: it is tried again like any other attempt.
+        """
+        if self._identity_check is None:
+            return None
+        try:
+            why = self._identity_check.why_held(self._database, self._spool, batch)
+        except DeliveryDeferred as error:
+            return self._unsettled(batch, error)
+        if not why:
+            return None
+        with self._database.write() as connection:
+            deliveries.mark_held(connection, batch, why, _now())
+        what = {"destination": batch.destination, "study": batch.study_instance_uid, "objects": len(batch.items)}
+        _log.error("result held", extra=what | {"why": why})
+        return SentItems()
+
+    def _unsettled(self, batch: DeliveryBatch, error: DeliveryDeferred) -> SentItems:
+        result = SentItems()
+        for item in batch.items:
+            result = result.and_then(self._settled(batch, item, self._judged(batch, error), ""))
+        return result
+
+    def _send_result(self, batch: DeliveryBatch) -> SentItems:
+        """Send what the report refers to, then the report, then what withdraws earlier ones.
 
         A report waits for its pictures, but not for ever: an object that keeps failing must not hide the findings.
         What the destination refuses for its class may queue the job again, and then the rest is not sent.
         """
-        if any(item.is_withdrawal for item in batch.items):
-            return self._send_withdrawals(batch)
         reports = [item for item in batch.items if item.artifact.kind is ArtifactKind.STRUCTURED_REPORT]
         notes = [item for item in batch.items if item.artifact.kind is ArtifactKind.REJECTION_NOTE]
         others = [item for item in batch.items if item not in reports and item not in notes]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -12,7 +12,15 @@ import httpx
 from dicom_node.config.peers import WebPeer
 from dicom_node.core.artifact_kinds import REPORTS, RESULT_CLASSES
 from dicom_node.core.capability_match import PeerCapabilities, WantedOutputs, in_words, match_capabilities
-from dicom_node.core.errors import CredentialsRefused, DeliveryError, DeliveryRefused, DestinationAway, fault_told
+from dicom_node.core.errors import (
+    CredentialsRefused,
+    DeliveryError,
+    DeliveryRefused,
+    DestinationAway,
+    QueryNotOffered,
+    fault_told,
+)
+from dicom_node.core.uids import derived_uid
 from dicom_node.deliver.kinds.kind import Answer
 from dicom_node.deliver.web import LOGIN_REFUSED, authentication
 from dicom_node.dimse.negotiation import Remote
@@ -25,6 +33,8 @@ _NOBODY = "identifier=urn:dicom-node:doctor%7Cnone&_count=1"
 #: Requests that cost a server little: a path and the media type asked for.
 ONE_STUDY = ("studies?limit=1", "application/dicom+json")
 NO_REPORT = (f"DiagnosticReport?{_NOBODY}", "application/fhir+json")
+#: A study that nobody has.
+_NO_STUDY = derived_uid("doctor", "no study")
 #: A gateway's words for a server that is not there (RFC 9110 15.6.3-15.6.5).
 _AWAY = frozenset({502, 503, 504})
 #: Whoever answers later than this is not back yet.
@@ -123,6 +133,20 @@ def with_gets(answer: Answer, wanted: WantedOutputs) -> Answer:
         return answer
     fitted = match_capabilities(wanted, PeerCapabilities())
     return replace(answer, text=f"{answer.text}; gets {', '.join(in_words(fitted.outputs))}")
+
+
+def with_identity(answer: Answer, ask: Callable[[str], object] | None) -> Answer:
+    """Add whether a destination that is well says whose study it has; a question that fails holds results up."""
+    if not answer.ok or ask is None:
+        return answer
+    try:
+        ask(_NO_STUDY)
+    except QueryNotOffered as error:
+        return replace(answer, text=f"{answer.text}; cannot be asked whose study it has ({error})")
+    except DeliveryError as error:
+        advice = 'Let it answer this node\'s queries of studies, or set check_identity = "none" for this destination.'
+        return Answer(False, f"{answer.text}; {error}", advice)
+    return replace(answer, text=f"{answer.text}; says whose study it has")
 
 
 def _advice_on_reports(accepted: Collection[str]) -> str:

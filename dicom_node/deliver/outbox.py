@@ -22,7 +22,8 @@ from dicom_node.core.errors import (
     IndexUnavailable,
 )
 from dicom_node.core.limits import LONGEST_WAIT_S
-from dicom_node.deliver.batch import BatchDelivery, SentItems, wished_s
+from dicom_node.deliver.batch import BatchDelivery, PeerQuestions, SentItems, wished_s
+from dicom_node.deliver.identity_check import IdentityCheck
 from dicom_node.deliver.outage import BackOff, Outage
 from dicom_node.deliver.outgoing import Sender
 from dicom_node.deliver.peer_capabilities import CapabilityProbe
@@ -48,7 +49,8 @@ class OutboxPolicy:
     """Who claims what is owed, how failures are spaced, and what is known of the destination, if it can be known.
 
     `reach` asks at little cost whether the destination is there and lets the node in; it raises `DeliveryError` if not.
-    `withdrawal_planner` owes it what takes back withdrawn results.
+    `withdrawal_planner` owes it what takes back withdrawn results; `identity_check` asks before a result goes whose
+    study it has.
     """
 
     owner: str
@@ -56,6 +58,7 @@ class OutboxPolicy:
     capability_probe: CapabilityProbe | None = None
     reach: Callable[[], None] | None = None
     withdrawal_planner: WithdrawalPlanner = field(default_factory=WithdrawalPlanner)
+    identity_check: IdentityCheck | None = None
 
 
 class DestinationWorker:
@@ -75,7 +78,8 @@ class DestinationWorker:
         self._policy = policy
         longest_s = max(policy.back_off.longest_s, LONGEST_WAIT_S)
         self._claimant = Claimant(policy.owner, _LEASE_S, longest_s)
-        self._delivery = BatchDelivery(make_sender, database, spool, policy.back_off, policy.capability_probe)
+        questions = PeerQuestions(policy.capability_probe, policy.identity_check)
+        self._delivery = BatchDelivery(make_sender, database, spool, policy.back_off, questions)
         self._outage: Outage | None = None
         self._failures = 0
         self._ask_suspended_at = 0.0

@@ -144,6 +144,19 @@ def mark_parked(connection: Connection, batch: DeliveryBatch, item: DeliveryItem
     _move(connection, (batch, item), DeliveryState.PARKED, Change(now, line, {"uid": item.artifact.uid}), note=why)
 
 
+def mark_held(connection: Connection, batch: DeliveryBatch, why: str, now: datetime) -> None:
+    """Keep back all of a batch until a person has seen to it: not for what it is, but for what has changed there.
+
+    Nobody refused the objects now, so what an earlier attempt brought may still be there.
+    """
+    line: tuple[str, str] | None = ("held", f"Held for {batch.destination}: {why}")
+    for item in batch.items:
+        mine = and_(deliveries.c.id == item.delivery_id, _is_held(batch))
+        tried = {"may_have_arrived": True} if item.attempts else {}
+        if move_delivery(connection, mine, DeliveryState.PARKED, Change(now, line), note=why, **tried):
+            line = None
+
+
 def mark_deferred(
     connection: Connection, batch: DeliveryBatch, item: DeliveryItem, why: str, again: tuple[datetime, datetime]
 ) -> None:

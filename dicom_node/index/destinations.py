@@ -48,6 +48,10 @@ def resume(connection: Connection, name: str, now: datetime) -> bool:
 
 #: So long a refusal counts: a receiver that has learned the class since is given it again.
 REFUSAL_COUNTS = timedelta(days=1)
+#: So long a destination that cannot be asked whose study it has is not asked; then it may have been taught to answer.
+_QUERY_REFUSAL_COUNTS = timedelta(hours=1)
+#: What is remembered as refused then: the query by which a study is found. QIDO-RS is the same on the web.
+_QUERY = "1.2.840.10008.5.1.4.1.2.2.1"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,6 +69,17 @@ class PeerMemory:
         """Return what may be counted on now."""
         refused = frozenset(uid for uid, at in self.refused.items() if now - at < REFUSAL_COUNTS)
         return PeerCapabilities(accepted=None if self.accepted is None else frozenset(self.accepted), refused=refused)
+
+    @property
+    def query_refused_at(self) -> datetime | None:
+        """When it last did not say whose study it has; `None`: it does, or was never asked."""
+        return self.refused.get(_QUERY)
+
+    def unasked_since(self, now: datetime) -> datetime | None:
+        """Return since when it is not asked whose study it has; `None`: it is."""
+        at = self.query_refused_at
+        # What lies ahead was written before the clock was set back.
+        return at if at is not None and timedelta(0) <= now - at < _QUERY_REFUSAL_COUNTS else None
 
 
 def recall(connection: Connection, destination: str, address: str) -> PeerMemory | None:
@@ -97,6 +112,22 @@ def note_refusal(connection: Connection, peer: tuple[str, str], sop_class_uid: s
     """Keep that a peer refused an object for its class, and that what it said of itself is to be asked again."""
     held = _hold(connection, peer)
     _write(connection, peer, {"refused": {**held.refused, sop_class_uid: now.isoformat()}, "asked_at": None})
+
+
+# --- whether it says whose study it has --------------------------------------------------------------------------
+
+
+def note_query_refusal(connection: Connection, peer: tuple[str, str], now: datetime) -> bool:
+    """Keep that a peer does not say whose study it has; `False` where that was known before."""
+    refused = _hold(connection, peer).refused
+    _write(connection, peer, {"refused": {**refused, _QUERY: now.isoformat()}})
+    return _QUERY not in refused
+
+
+def note_query_answered(connection: Connection, peer: tuple[str, str]) -> None:
+    """Keep that a peer says whose study it has."""
+    refused = _hold(connection, peer).refused
+    _write(connection, peer, {"refused": {uid: at for uid, at in refused.items() if uid != _QUERY}})
 
 
 def _write(connection: Connection, peer: tuple[str, str], values: Mapping[str, Any]) -> None:

@@ -100,9 +100,13 @@ def _is_idle(now: datetime) -> ColumnElement[bool]:
 
 
 def _may_have_arrived(row: Row[Any]) -> bool:
-    """Tell it of what was tried; what a PACS refused has not, while of a report that an EHR refused a part may have."""
+    """Tell it of what was tried; what a PACS refused has not, while of a report that an EHR refused a part may have.
+
+    What was held after an attempt was not refused: its row says so.
+    """
     was_tried = row.attempts > 0 or row.lease_until is not None
-    return was_tried and (row.state == DeliveryState.PENDING or row.kind == ArtifactKind.FHIR_BUNDLE)
+    is_unsure = row.state == DeliveryState.PENDING or row.kind == ArtifactKind.FHIR_BUNDLE
+    return row.may_have_arrived or (was_tried and is_unsure)
 
 
 # --- what has arrived and must be taken back ---------------------------------------------------------------------

@@ -10,6 +10,7 @@ from pydicom.uid import UID
 from dicom_node.core.errors import SourceFault, SourceRefused, SourceUnavailable, StoreStatus
 from dicom_node.dimse.command_set import Element, Field
 from dicom_node.dimse.dicom_file import UNCOMPRESSED
+from dicom_node.dimse.find_scu import find, identifier, status_of
 from dicom_node.dimse.negotiation import Proposal, Remote
 from dicom_node.dimse.retrieve_scu import (
     STUDY_ROOT_FIND,
@@ -22,17 +23,7 @@ from dicom_node.dimse.retrieve_scu import (
     storage_proposals,
     store_response,
 )
-from dicom_node.retrieve.query import (
-    Holdings,
-    Listed,
-    find,
-    found_study,
-    holdings,
-    identifier,
-    listed,
-    status_of,
-    study_keys,
-)
+from dicom_node.retrieve.query import Holdings, Listed, found_study, holdings, listed, study_keys
 from dicom_node.retrieve.sink import Names, RetrieveSink, fetch_singly, require_room
 from dicom_node.retrieve.source import FoundStudy, StudyQuery, WantedStudy
 

@@ -6,6 +6,7 @@ import logging
 from collections.abc import Callable, Mapping
 from functools import partial
 
+from dicom_node.deliver.identity_check import identity_check
 from dicom_node.deliver.kinds import destinations_of
 from dicom_node.deliver.kinds.kind import DestinationKind, caller_of
 from dicom_node.deliver.outage import BackOff
@@ -69,5 +70,6 @@ def _worker(node: Node, destination: DestinationKind) -> DestinationWorker:
         capability_probe(destination, profiles_of(node.settings), node.settings),
         partial(destination.reach, caller),
         WithdrawalPlanner(profiles_of(node.settings), speaker_of(node.settings)),
+        identity_check(destination, node.settings),
     )
     return DestinationWorker(destination.name, partial(destination.sender, caller), node.database, node.spool, policy)

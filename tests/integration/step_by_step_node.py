@@ -16,6 +16,7 @@ from sqlalchemy import Row, select, update
 
 from dicom_node.analysis.answer import Analysis, AnalysisRequest
 from dicom_node.core.entities import Destination, Route
+from dicom_node.deliver.identity_check import identity_check
 from dicom_node.deliver.kinds import destinations_of
 from dicom_node.deliver.kinds.kind import Caller
 from dicom_node.deliver.outage import BackOff
@@ -90,7 +91,10 @@ class Site:
         self._outbox = [
             DestinationWorker(
                 one.name, partial(one.sender, Caller("AINODE", 60.0)), self.database, self.spool,
-                OutboxPolicy("host:1", BackOff(60.0, 600.0), self.peers[one.name], None, self._withdrawals()),
+                OutboxPolicy(
+                    "host:1", BackOff(60.0, 600.0), self.peers[one.name], None, self._withdrawals(),
+                    identity_check(one, self.settings),
+                ),
             )
             for one in configured
         ]  # fmt: skip

@@ -15,7 +15,7 @@ from dicom_node.config.settings import Settings
 from dicom_node.core.artifact_kinds import KEY_OBJECTS, REPORTS, SECONDARY_CAPTURE
 from dicom_node.index.damage import DamagedKind, DamagedObject, note_damaged
 from dicom_node.index.database import Database
-from dicom_node.index.destinations import note_refusal, remember, suspend
+from dicom_node.index.destinations import note_query_refusal, note_refusal, remember, suspend
 from dicom_node.roles.settings import SiteSettings
 from tests.support.api_client import Client, client_of, parts_over, seeded_database
 from tests.support.results.rows import NOW, key_of
@@ -162,6 +162,7 @@ def test_destinations_tell_what_they_get_and_take(tmp_path: Path) -> None:
         with database.write() as connection:
             remember(connection, peer, "OLDPACS_1", accepted, NOW)
             note_refusal(connection, peer, KEY_OBJECTS, datetime.now(UTC))
+            note_query_refusal(connection, peer, NOW)
             suspend(connection, "pacs", "It answered HTTP 401.", NOW)
         heard, _ = client_of(parts).get("/api/destinations").json()
     finally:
@@ -173,6 +174,7 @@ def test_destinations_tell_what_they_get_and_take(tmp_path: Path) -> None:
     assert heard["gets"] == ["SC", "SR comprehensive"]
     assert (heard["takes"], heard["refused"]) == (["SC", "SR comprehensive"], ["KOS"])
     assert "takes no GSPS" in heard["left_out"]
+    assert (unheard["query_refused_at"], bool(heard["query_refused_at"])) == (None, True)
     assert heard["implementation"] == "OLDPACS_1"
     assert [unheard[key] for key in ("state", "reason", "since")] == ["ACTIVE", "", None]
     assert (heard["state"], heard["reason"], bool(heard["since"])) == ("SUSPENDED", "It answered HTTP 401.", True)

@@ -73,10 +73,14 @@ def test_a_pacs_that_takes_all_results_is_well(orthanc: Orthanc, tmp_path: Path)
 
     assert check.ok, check
     takes = "takes SC, SEG, PM, GSPS, KOS, PDF, SR comprehensive3d, SR comprehensive, SR enhanced"
-    assert check.text.endswith(f"{takes}; gets SC, SEG binary, SR comprehensive3d")
+    assert check.text.endswith(f"{takes}; gets SC, SEG binary, SR comprehensive3d; says whose study it has")
     web = check_of(tmp_path, {"kind": "dicomweb", "url": orthanc.dicomweb_url, "preset": "weasis"})
     assert web.ok
-    assert web.text.endswith("answers QIDO-RS; gets SC, SEG binary, GSPS, KOS, PDF, SR comprehensive3d")
+    gets = "gets SC, SEG binary, GSPS, KOS, PDF, SR comprehensive3d"
+    assert web.text.endswith(f"answers QIDO-RS; {gets}; says whose study it has")
+    unasked = check_of(tmp_path, dicom_to(orthanc, orthanc.aet) | {"check_identity": "none"})
+    assert unasked.ok
+    assert "whose study" not in unasked.text
 
 
 def test_a_wrong_ae_title_is_told_from_a_wrong_port(orthanc: Orthanc, tmp_path: Path) -> None:
@@ -93,7 +97,8 @@ def test_a_pacs_without_3d_reports_gets_what_it_takes_unless_the_site_insists(tm
         wanting_more = check_of(tmp_path, dicom_to(old, old.aet) | {"preset": "weasis"})
 
     assert fitted.ok, fitted
-    assert fitted.text.endswith("takes SC, SEG, SR comprehensive; gets SC, SEG binary, SR comprehensive")
+    assert "takes SC, SEG, SR comprehensive; gets SC, SEG binary, SR comprehensive; " in fitted.text
+    assert "; cannot be asked whose study it has (" in fitted.text
     assert not insisting.ok
     assert 'Set sr_sop_class = "auto"' in insisting.advice
     assert wanting_more.text.endswith("; takes no GSPS; takes no KOS; takes no PDF")

@@ -192,6 +192,28 @@ def test_what_a_peer_said_is_kept_until_it_says_otherwise(index: Database) -> No
     assert (row.accepted, row.implementation, list(row.refused)) == (None, "", [SEGMENTATION])
 
 
+def test_one_that_does_not_say_whose_study_it_has_is_asked_again_after_an_hour_and_loses_nothing_else(
+    index: Database,
+) -> None:
+    hour = 3600
+    with index.write() as connection:
+        peers.note_refusal(connection, PEER, SEGMENTATION, after(0))
+        assert peers.note_query_refusal(connection, PEER, after(10))
+        unasked = peers.recall(connection, *PEER)
+        assert not peers.note_query_refusal(connection, PEER, after(hour + 20)), "that was known"
+        again = peers.recall(connection, *PEER)
+        peers.note_query_answered(connection, PEER)
+        answering = peers.recall(connection, *PEER)
+    assert unasked is not None
+    assert again is not None
+    assert answering is not None
+    assert (unasked.unasked_since(after(11)), unasked.unasked_since(after(hour + 11))) == (after(10), None)
+    assert unasked.unasked_since(after(0)) is None, "the clock was set back"
+    assert again.unasked_since(after(hour + 21)) == after(hour + 20)
+    assert answering.query_refused_at is None
+    assert not answering.capabilities(after(30)).takes(SEGMENTATION)
+
+
 def test_a_refusal_counts_for_a_day_and_outlives_what_the_peer_says_of_itself(index: Database) -> None:
     wanted = REPORTS["comprehensive3d"]
     with index.write() as connection:

@@ -27,6 +27,7 @@ from dicom_node.core.artifact_kinds import (
     SECONDARY_CAPTURE,
     SEGMENTATION,
 )
+from dicom_node.dimse.retrieve_scu import STUDY_ROOT_FIND
 from dicom_node.index import actions
 from dicom_node.index.tables import artifacts, deliveries, peer_capabilities
 from dicom_node.sr_writer import write_objects
@@ -156,7 +157,7 @@ def test_a_class_refused_on_storing_is_not_referred_to(tmp_path: Path, images: S
         assert len(node.told("requeued")) == 2
         node.ask()
         (memory,) = node.rows(peer_capabilities)
-    assert set(memory.refused) == {SEGMENTATION, REPORTS["comprehensive3d"]}
+    assert set(memory.refused) == {SEGMENTATION, REPORTS["comprehensive3d"], STUDY_ROOT_FIND}
     uids = [one.SOPInstanceUID for one in picky.received]
     assert len(set(uids)) == len(uids)
     (report,) = (one for one in picky.received if one.Modality == "SR")

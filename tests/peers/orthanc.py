@@ -63,6 +63,11 @@ class Orthanc:
         self.stop()
         self.start()
 
+    @property
+    def pid(self) -> int:
+        assert self._process is not None
+        return self._process.pid
+
     def log(self) -> str:
         return (self._folder / "orthanc.log").read_text(encoding="utf-8", errors="replace")
 

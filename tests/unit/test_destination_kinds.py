@@ -63,6 +63,15 @@ def test_what_a_destination_takes_and_is_remembered_under_follows_from_its_kind(
     ]  # fmt: skip
     assert [one.address for one in there] == ["PACS@pacs.local:104", "https://pacs.local", "", ""]
     assert [one.probe(CALLER) is not None for one in there] == [True, False, False, False]
+    assert [one.identity_query(CALLER) is not None for one in there] == [True, True, False, False]
+
+
+@pytest.mark.parametrize(("kind", "values"), [("dicom", DICOM), ("dicomweb", {"url": "https://pacs.local"})])
+def test_an_archive_is_asked_whose_study_it_has_unless_it_is_not_to_be(kind: str, values: dict[str, Any]) -> None:
+    assert destination(kind, **values).check_identity == "auto"
+    assert destination(kind, **values, check_identity="none").identity_query(CALLER) is None
+    with pytest.raises(ValidationError, match="check_identity"):
+        destination(kind, **values, check_identity="always")
 
 
 @pytest.mark.parametrize(

@@ -33,7 +33,8 @@ class DestinationView:
     """One destination. `gets` are the kinds of object sent to it, `left_out` says what its settings want and it lacks.
 
     `is_asked` tells whether it is one that can be asked what it takes. `takes` and `refused` are what it said when it
-    was asked (`heard_at`) and what it refused; `None`: never heard.
+    was asked (`heard_at`) and what it refused; `None`: never heard. `query_refused_at` is when it was last asked whose
+    study it has and could not be; results are sent to it unasked.
     A `state` of SUSPENDED has a `reason` and the time `since` which nothing is sent.
     """
 
@@ -48,6 +49,7 @@ class DestinationView:
     takes: Sequence[str] | None
     refused: Sequence[str]
     heard_at: datetime | None
+    query_refused_at: datetime | None
     state: DestinationState
     reason: str
     since: datetime | None
@@ -101,6 +103,7 @@ def _view(
         takes=_kinds(known.accepted) if known and known.accepted is not None else None,
         refused=_kinds(known.capabilities(datetime.now(UTC)).refused) if known else (),
         heard_at=known.heard_at if known else None,
+        query_refused_at=known.query_refused_at if known and destination.identity_query(caller) else None,
         state=DestinationState.SUSPENDED if suspension else DestinationState.ACTIVE,
         reason=suspension.reason if suspension else "",
         since=suspension.since if suspension else None,

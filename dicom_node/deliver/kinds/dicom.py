@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Literal
 
@@ -10,15 +10,16 @@ from pydantic import Field
 
 from dicom_node.config.peers import DicomPeer
 from dicom_node.core.capability_match import WantedOutputs
-from dicom_node.deliver.kinds.kind import Answer, Caller, DicomObjectsKind
+from dicom_node.deliver.kinds.kind import Answer, ArchiveKind, Caller
 
 if TYPE_CHECKING:
     from dicom_node.deliver.outgoing import Sender
     from dicom_node.dimse.negotiation import Remote
     from dicom_node.dimse.probe import AgreedContexts
+    from dicom_node.headers.patient import Said
 
 
-class DicomDestination(DicomPeer, DicomObjectsKind):
+class DicomDestination(DicomPeer, ArchiveKind):
     """A PACS, by C-STORE."""
 
     kind: Literal["dicom"] = Field(description="How results get there.")
@@ -35,16 +36,22 @@ class DicomDestination(DicomPeer, DicomObjectsKind):
         return DicomSender(self._remote(caller))
 
     def check(self, caller: Caller, wanted: WantedOutputs) -> Answer:
-        """Ask for every class of result."""
-        from dicom_node.deliver.checks import check_dicom  # noqa: PLC0415
+        """Ask for every class of result, and whose a study is."""
+        from dicom_node.deliver.checks import check_dicom, with_identity  # noqa: PLC0415
 
-        return check_dicom(self._remote(caller), wanted)
+        return with_identity(check_dicom(self._remote(caller), wanted), self.identity_query(caller))
 
     def probe(self, caller: Caller) -> Callable[[], AgreedContexts]:
         """Return what proposes every class of result."""
         from dicom_node.dimse.probe import probe_peer  # noqa: PLC0415
 
         return partial(probe_peer, self._remote(caller))
+
+    def identity_query(self, caller: Caller) -> Callable[[str], Sequence[Said]] | None:
+        """Return what asks by C-FIND."""
+        from dicom_node.deliver.queries import ask_dicom  # noqa: PLC0415
+
+        return partial(ask_dicom, self._remote(caller)) if self.check_identity == "auto" else None
 
     def reach(self, caller: Caller) -> None:
         """Ask for a C-ECHO."""

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
 from dicom_node.config.peers import TokenWebPeer
 from dicom_node.core.capability_match import WantedOutputs
-from dicom_node.deliver.kinds.kind import Answer, Caller, DicomObjectsKind
+from dicom_node.deliver.kinds.kind import Answer, ArchiveKind, Caller
 
 if TYPE_CHECKING:
     from dicom_node.deliver.outgoing import Sender
+    from dicom_node.headers.patient import Said
 
 
-class DicomWebDestination(TokenWebPeer, DicomObjectsKind):
+class DicomWebDestination(TokenWebPeer, ArchiveKind):
     """A PACS, by STOW-RS. `url` is where `/studies` begins."""
 
     kind: Literal["dicomweb"] = Field(description="How results get there.")
@@ -32,10 +35,16 @@ class DicomWebDestination(TokenWebPeer, DicomObjectsKind):
         return DicomWebSender(self.url, authentication(self), caller.timeout_s)
 
     def check(self, caller: Caller, wanted: WantedOutputs) -> Answer:
-        """Ask for one study; what it would take cannot be asked."""
-        from dicom_node.deliver.checks import check_dicomweb, with_gets  # noqa: PLC0415
+        """Ask for one study, and whose a study is; what it would take cannot be asked."""
+        from dicom_node.deliver.checks import check_dicomweb, with_gets, with_identity  # noqa: PLC0415
 
-        return with_gets(check_dicomweb(self, caller.timeout_s), wanted)
+        return with_identity(with_gets(check_dicomweb(self, caller.timeout_s), wanted), self.identity_query(caller))
+
+    def identity_query(self, caller: Caller) -> Callable[[str], Sequence[Said]] | None:
+        """Return what asks by QIDO-RS."""
+        from dicom_node.deliver.queries import ask_web  # noqa: PLC0415
+
+        return partial(ask_web, self, caller.timeout_s) if self.check_identity == "auto" else None
 
     def reach(self, caller: Caller) -> None:
         """Ask for one study."""

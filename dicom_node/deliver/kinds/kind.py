@@ -7,9 +7,9 @@ A kind says which objects it takes, how they are sent, and how an operator learn
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field, ValidationInfo, model_validator
 
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from dicom_node.config.settings import Settings
     from dicom_node.deliver.outgoing import Sender
     from dicom_node.dimse.probe import AgreedContexts
+    from dicom_node.headers.patient import Said
 
 _NO_TLS = DicomTlsSettings()
 #: What 0.1.0 took, and left unused, in a destination of any kind.
@@ -100,6 +101,14 @@ class DestinationKind(DestinationSettings, ABC):
         """Return what asks it which SOP classes it takes; `None` where it cannot be asked."""
         return None
 
+    def identity_query(self, caller: Caller) -> Callable[[str], Sequence[Said]] | None:  # noqa: ARG002 - as `probe`
+        """Return what asks it, by Study Instance UID, whose study it has; `None` where it is not asked.
+
+        The answers are those about that study, none where it does not have it. The query takes a bounded time and
+        raises `QueryNotOffered`, or `DeliveryDeferred` where the destination may answer later.
+        """
+        return None
+
     def wanted(self, site_report: SrSopClass) -> WantedOutputs:
         """Return which DICOM objects it is configured to get; `site_report` is `results.sr_sop_class`."""
         return wanted_outputs("generic-pacs", None, site_report)
@@ -125,3 +134,13 @@ class DicomObjectsKind(DestinationKind):
     def wanted(self, site_report: SrSopClass) -> WantedOutputs:
         """Return which DICOM objects it is configured to get; `site_report` is `results.sr_sop_class`."""
         return wanted_outputs(self.preset, self.outputs, site_report)
+
+
+class ArchiveKind(DicomObjectsKind):
+    """A destination that has the studies of its results, perhaps, and can be asked whose they are."""
+
+    check_identity: Literal["auto", "none"] = Field(
+        "auto",
+        description="Whether it is asked, before a result is sent, whose study it has: `auto` where it answers "
+        "such queries, `none` never.",
+    )

@@ -1,0 +1,224 @@
+"""Whose study is it? Asked of a destination by C-FIND or QIDO-RS at study level, within a bounded time.
+
+Only what it says of that study counts: some servers ignore keys and name whatever they have.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from typing import Any
+
+import httpx
+from pydicom.datadict import tag_for_keyword
+from pydicom.uid import UID
+
+from dicom_node.config.peers import WebPeer
+from dicom_node.core.artifact_kinds import RESULT_CLASSES
+from dicom_node.core.errors import (
+    CredentialsRefused,
+    DeliveryDeferred,
+    DeliveryError,
+    DestinationAway,
+    QueryNotOffered,
+    QueryRefused,
+    SourceUnavailable,
+)
+from dicom_node.core.limits import retry_after_s
+from dicom_node.deliver.web import UNREACHABLE, authentication
+from dicom_node.dimse.dicom_file import UNCOMPRESSED
+from dicom_node.dimse.find_scu import find
+from dicom_node.dimse.line import PeerErrors
+from dicom_node.dimse.negotiation import Remote, deferred_rejection
+from dicom_node.dimse.retrieve_scu import STUDY_ROOT_FIND, RetrieveAssociation
+from dicom_node.dimse.vocabulary import VERIFICATION
+from dicom_node.headers.patient import COMPARED, Said, said_in
+
+#: Whoever needs longer to find one study by its UID does not get its result yet.
+_ANSWERED_WITHIN_S = 20.0
+#: One study has one answer, or a few; more are not read.
+_MOST_ANSWERS = 100
+_MOST_BYTES = 1 << 20
+_ADVICE = 'Tried again later; check_identity = "none" of this destination has results sent without asking.'
+
+
+# --- C-FIND ------------------------------------------------------------------------------------------------------
+
+#: With what they do take beside it an association is accepted by those that know no queries, too.
+_PROPOSED = [(uid, tuple(map(str, UNCOMPRESSED))) for uid in (STUDY_ROOT_FIND, VERIFICATION, *RESULT_CLASSES)]
+_NOT_OFFERED = {
+    0x0122: "it knows no such SOP class",
+    0x0124: "it does not allow this node to ask",
+    0x0211: "it knows no such operation",
+    0xA900: "it does not take these keys",
+}
+_ASSOCIATIONS_TRIED = 2
+
+
+class _CutOff(DeliveryError):
+    """The peer let the node in and broke off at its question."""
+
+
+class _QueryAssociation(RetrieveAssociation):
+    """An association for a question; where there is nobody to answer it, nothing can be sent either."""
+
+    peer_errors = PeerErrors(DestinationAway, "Tried again later.", deferred_rejection)
+
+
+def ask_dicom(remote: Remote, study_instance_uid: str) -> Sequence[Said]:
+    """Ask by C-FIND (Study Root, PS3.4 C.6.2) whose study it is; nothing where the peer does not have it.
+
+    A peer that lets the node in and then cuts the question off twice is one that does not allow it (Orthanc does so).
+    Raises `QueryNotOffered`, and `DeliveryDeferred` where it may answer later.
+    """
+    prompt = replace(remote, timeout_s=min(remote.timeout_s, _ANSWERED_WITHIN_S))
+    for _ in range(_ASSOCIATIONS_TRIED):
+        with suppress(_CutOff):
+            return _found(prompt, study_instance_uid)
+    raise QueryNotOffered(f"{remote} cuts C-FIND off. Allow this node to query there.")
+
+
+def _found(remote: Remote, study_instance_uid: str) -> Sequence[Said]:
+    with _QueryAssociation(remote, _PROPOSED) as association:
+        is_offered = association.context_of(STUDY_ROOT_FIND) is not None
+        named = _matches(remote, association, study_instance_uid) if is_offered else ()
+    if not is_offered:
+        raise QueryNotOffered(f"{remote} does not accept {UID(STUDY_ROOT_FIND).name}. Enable it there for this node.")
+    return _about(study_instance_uid, str(remote), named)
+
+
+def _matches(remote: Remote, association: RetrieveAssociation, study_instance_uid: str) -> Sequence[tuple[str, Said]]:
+    try:
+        return _named(remote, association, study_instance_uid)
+    except DestinationAway as lost:
+        if not isinstance(lost.__cause__, TimeoutError):
+            raise _CutOff from lost
+        raise DeliveryDeferred(f"{remote} does not say whose study it has. {_ADVICE}") from lost
+    except SourceUnavailable as error:
+        raise DeliveryDeferred(f"{error} {_ADVICE}") from error
+    except QueryRefused as error:
+        if error.status in _NOT_OFFERED:
+            raise QueryNotOffered(f"{remote} refuses C-FIND: {_NOT_OFFERED[error.status]}.") from error
+        raise DeliveryDeferred(f"{error} {_ADVICE}") from error
+
+
+def _named(remote: Remote, association: RetrieveAssociation, study_instance_uid: str) -> list[tuple[str, Said]]:
+    """Return the studies that the peer names, each by its UID, as far as they come in time."""
+    deadline = time.monotonic() + remote.timeout_s
+    keys = {"QueryRetrieveLevel": "STUDY", "StudyInstanceUID": study_instance_uid} | dict.fromkeys(COMPARED, "")
+    named: list[tuple[str, Said]] = []
+    for match in find(remote, association, keys):
+        named.append((str(match.get("StudyInstanceUID") or "").strip(), said_in(match)))
+        if len(named) == _MOST_ANSWERS or time.monotonic() > deadline:
+            break
+    return named
+
+
+def _about(study_instance_uid: str, told: str, named: Sequence[tuple[str, Said]]) -> list[Said]:
+    of_study = [said for uid, said in named if uid == study_instance_uid]
+    if named and not of_study:
+        raise QueryNotOffered(f"{told} answers with other studies than the one it was asked for.")
+    return of_study
+
+
+# --- QIDO-RS -----------------------------------------------------------------------------------------------------
+
+_TAGS: Mapping[str, str] = {keyword: f"{tag_for_keyword(keyword):08X}" for keyword in COMPARED}
+_STUDY_INSTANCE_UID = "0020000D"
+#: The one attribute of those compared that is not told without being asked for (PS3.18 Table 10.6.3-3).
+_ISSUER = _TAGS["IssuerOfPatientID"]
+_NAME_GROUPS = ("Alphabetic", "Ideographic", "Phonetic")
+#: Client errors that pass by themselves.
+_PASSING_STATUSES = frozenset({408, 425, 429})
+_NOT_IMPLEMENTED = 501
+_BAD_REQUEST, _UNAUTHORIZED = 400, 401
+
+
+@dataclass(frozen=True, slots=True)
+class _Response:
+    """A response that was read within its bounds."""
+
+    status: int
+    retry_after_s: float | None
+    body: bytes
+
+
+def ask_web(peer: WebPeer, timeout_s: float, study_instance_uid: str) -> Sequence[Said]:
+    """Ask by QIDO-RS (PS3.18 10.6) whose study it is; nothing where the server does not have it.
+
+    Raises `QueryNotOffered`, `CredentialsRefused`, and `DeliveryDeferred` where it may answer later.
+    """
+    told = str(httpx.URL(peer.url).copy_with(userinfo=b"", query=None))
+    asked = {"StudyInstanceUID": study_instance_uid, "limit": str(_MOST_ANSWERS)}
+    response = _get(peer, told, timeout_s, asked | {"includefield": _ISSUER})
+    if response.status == _BAD_REQUEST:  # by a server that does not know what else may be asked for
+        response = _get(peer, told, timeout_s, asked)
+    _check(told, response)
+    named = [(_text(one, _STUDY_INSTANCE_UID), _said(one)) for one in _studies(told, response)]
+    return _about(study_instance_uid, told, named)
+
+
+def _get(peer: WebPeer, told: str, timeout_s: float, asked: Mapping[str, str]) -> _Response:
+    within_s = min(timeout_s, _ANSWERED_WITHIN_S)
+    # Identity: a small compressed body could unfold to more than the machine holds.
+    headers = {"Accept": "application/dicom+json", "Accept-Encoding": "identity"}
+    url = f"{peer.url.rstrip('/')}/studies"
+    try:
+        with (
+            httpx.Client(auth=authentication(peer), timeout=within_s) as client,
+            client.stream("GET", url, params=asked, headers=headers) as response,
+        ):
+            return _Response(
+                response.status_code, retry_after_s(response.headers.get("Retry-After", "")),
+                _body(told, response, time.monotonic() + within_s),
+            )  # fmt: skip
+    except UNREACHABLE as error:
+        raise DestinationAway(f"{told} cannot be reached ({type(error).__name__}). Tried again later.") from error
+    except httpx.RequestError as error:
+        raise DeliveryDeferred(f"{told} does not say whose study it has. {_ADVICE}") from error
+
+
+def _body(told: str, response: httpx.Response, deadline: float) -> bytes:
+    body = bytearray()
+    for piece in response.iter_raw():
+        body += piece
+        if len(body) > _MOST_BYTES:
+            raise QueryNotOffered(f"{told} answers QIDO-RS with more than can be about one study.")
+        if time.monotonic() > deadline:
+            raise DeliveryDeferred(f"{told} answers QIDO-RS too slowly. {_ADVICE}")
+    return bytes(body)
+
+
+def _check(told: str, response: _Response) -> None:
+    status, what = response.status, f"{told} answered HTTP {response.status} to QIDO-RS."
+    if status == _UNAUTHORIZED:
+        raise CredentialsRefused(f"{what} Check token, username and password of this destination.")
+    if status in _PASSING_STATUSES or (status >= 500 and status != _NOT_IMPLEMENTED):
+        raise DeliveryDeferred(f"{what} {_ADVICE}", response.retry_after_s)
+    if status not in {200, 204}:
+        raise QueryNotOffered(f"{what} Let it answer this node, if it can.")
+
+
+def _studies(told: str, response: _Response) -> list[Mapping[str, Any]]:
+    try:
+        answer = json.loads(response.body or b"[]")
+    except (ValueError, RecursionError) as error:
+        raise QueryNotOffered(f"{told} answers QIDO-RS with something that is not JSON.") from error
+    return [one for one in answer if isinstance(one, dict)] if isinstance(answer, list) else []
+
+
+def _said(study: Mapping[str, Any]) -> Said:
+    return {keyword: _text(study, tag) for keyword, tag in _TAGS.items()}
+
+
+def _text(study: Mapping[str, Any], tag: str) -> str:
+    """Return the first value of an element in the DICOM JSON model (PS3.18 F.2); of a name all its groups."""
+    element = study.get(tag)
+    values = element.get("Value") if isinstance(element, dict) else None
+    first = values[0] if isinstance(values, list) and values else None
+    if isinstance(first, dict):
+        return "=".join(str(first.get(group) or "") for group in _NAME_GROUPS)
+    return "" if first is None else str(first).strip()
