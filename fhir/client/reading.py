@@ -56,6 +56,10 @@ def version_of_etag(etag: str) -> str:
     return found.group(1) if found else ""
 
 
+#: How servers spell a version as ETag; the first is R4's (http 3.1.0.5).
+_SPELLINGS = ('W/"{}"', '"{}"', "{}")
+
+
 class Etags:
     """How a server names versions in its ETags, and the ETag that it sent with each resource that was read.
 
@@ -64,7 +68,7 @@ class Etags:
     """
 
     def __init__(self) -> None:
-        self._pattern = 'W/"{}"'
+        self._pattern = _SPELLINGS[0]
         self._sent: dict[str, tuple[str, str]] = {}
 
     def note(self, resource: object, etag: str) -> None:
@@ -74,9 +78,10 @@ class Etags:
             self.learn(version(resource), etag)
 
     def learn(self, version_id: str, etag: str) -> None:
-        """Remember how the server spells this version."""
-        if version_id and version_id in etag:
-            self._pattern = etag.replace(version_id, "{}", 1)
+        """Remember how the server spells this version; a tag that is more than a version says nothing of others."""
+        spelt = {pattern.replace("{}", version_id): pattern for pattern in _SPELLINGS}
+        if version_id:
+            self._pattern = spelt.get(etag, self._pattern)
 
     def condition(self, where: str, version_id: str) -> str:
         """Return the If-Match for a version of what lies at ``Type/id``; empty where nothing names its version."""

@@ -58,10 +58,10 @@ def reconcile_with_server(exchange: Exchange, bundle: Json) -> Reconciled:
     conditions = {url: "" for url, one in shared.items() if not one.is_searchable}
     renewed = [url for url, one in shared.items() if one.is_renewed] + ([ours["fullUrl"]] if is_renewed else [])
     conditions |= dict.fromkeys(renewed, f"identifier={JOB_SYSTEM}|{job_of(ours['resource'])}")
-    job = job_of(ours["resource"])
+    former = _former(exchange, there, job_of(ours["resource"])) if there else None
     wanted = [_known_as_before(entry, there) for entry in bundle["entry"] if entry["fullUrl"] not in references]
-    entries = [_reconciled(_revising(exchange, entry, there, job), standing, conditions) for entry in wanted]
-    retracted = _retractions(exchange, there, observations.values())
+    entries = [_reconciled(_revising(entry, former), standing, conditions) for entry in wanted]
+    retracted = _retractions(exchange, former, observations.values())
     looked = {url: one for url, one in standing.items() if url not in left_alone}
     looked |= {entry["fullUrl"]: one for entry, one in retracted}
     return Reconciled((*entries, *(entry for entry, _ in retracted)), references, looked)
@@ -188,16 +188,19 @@ def update_of(there: Json) -> Json:
     return {"method": "PUT", "url": place(there), **condition}
 
 
-def _revising(exchange: Exchange, entry: Json, report: Json | None, job: str) -> Json:
+def _revising(entry: Json, former: Json | None) -> Json:
     """Return the Provenance with the version of the report that this job replaces; any other entry as it is."""
     if entry["resource"]["resourceType"] != "Provenance":
         return entry
-    former = _former(exchange, report, job) if report else None
     return {**entry, "resource": revising(entry["resource"], _version_reference(former) if former else {})}
 
 
 def _former(exchange: Exchange, report: Json, job: str) -> Json | None:
-    """Return the newest version of a report that another job made; `None` where the server does not show it."""
+    """Return the newest version of a report that another job made; `None` where the server does not show it.
+
+    It may lie before the present one: an attempt that ended right after the report was replaced has not yet taken back
+    what the former one said.
+    """
     if job_of(report) != job:
         return report
     asked = "the history of the report"

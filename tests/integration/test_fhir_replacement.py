@@ -14,6 +14,7 @@ from pydicom.dataset import Dataset
 from sqlalchemy import update
 
 from dicom_node.analysis.answer import ReplacedResult, ReportLine, WrittenObject
+from dicom_node.core.errors import DeliveryDeferred
 from dicom_node.fhir.builders.bundle import build_bundle
 from dicom_node.fhir.builders.facts import former_identifier
 from dicom_node.fhir.builders.retraction import Retraction, retraction_bundle, with_studies_standing
@@ -208,6 +209,24 @@ def test_a_provenance_that_a_failure_held_back_names_the_former_version_when_it_
     (revision,) = (one for one in fhir_server.all("Provenance") if one["activity"]["coding"][0]["code"] == "UPDATE")
     references = {one["what"].get("reference") for one in revision["entity"]}
     assert f"DiagnosticReport/{former['id']}/_history/{former['meta']['versionId']}" in references
+
+
+def test_what_an_interrupted_attempt_left_standing_of_the_earlier_run_is_taken_back_by_the_next(
+    fhir_server: FhirServer,
+) -> None:
+    fhir_server.add_patient(PATIENT_SYSTEM, PATIENT_ID)
+    fhir_server.set(transactions=False)
+    send(fhir_server, FIRST)
+    fhir_server.set(refuse=[{"method": "PUT", "path": "^/Observation/", "status": 503}])
+    with pytest.raises(DeliveryDeferred):
+        send(fhir_server, AFTER_LATE_IMAGE)
+    assert LATER.job_key in json.dumps(fhir_server.all("DiagnosticReport")), "the report went before"
+    fhir_server.set(refuse=[])
+    send(fhir_server, AFTER_LATE_IMAGE)
+
+    (report,) = fhir_server.all("DiagnosticReport")
+    current = {f"Observation/{one['id']}" for one in fhir_server.all("Observation") if one["status"] == "preliminary"}
+    assert current == {one["reference"] for one in report["result"]}
 
 
 def test_a_second_model_replaces_nothing(server: FhirServer) -> None:

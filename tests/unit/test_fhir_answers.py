@@ -7,6 +7,7 @@ import pytest
 from dicom_node.core.errors import SettingsError
 from dicom_node.fhir.client.answers import outcome_text
 from dicom_node.fhir.client.client import FhirClient
+from dicom_node.fhir.client.reading import Etags
 from dicom_node.fhir.client.searching import _escaped
 
 ELEMENTS = frozenset({"DiagnosticReport", "Bundle", "status", "entry", "resource", "subject", "Patient", "name"})
@@ -65,3 +66,20 @@ def test_an_address_that_cannot_be_one_is_refused_at_once(address: str) -> None:
 
 def test_separators_in_a_patient_number_are_escaped_in_searches() -> None:
     assert _escaped("A|1,2$\\") == "A\\|1\\,2\\$\\\\"
+
+
+@pytest.mark.parametrize("spelling", ['W/"{}"', '"{}"', "{}"])
+def test_a_version_that_was_not_read_is_spelt_as_one_that_was(spelling: str) -> None:
+    etags = Etags()
+    etags.note({"resourceType": "Observation", "id": "o", "meta": {"versionId": "1"}}, spelling.format("1"))
+
+    assert etags.condition("DiagnosticReport/r", "17") == spelling.format("17")
+    assert etags.condition("DiagnosticReport/r", "") == ""
+
+
+def test_a_tag_that_is_no_version_is_kept_for_its_resource_and_teaches_nothing() -> None:
+    etags = Etags()
+    etags.note({"resourceType": "Observation", "id": "o", "meta": {"versionId": "1"}}, 'W/"12-1f"')
+
+    assert etags.condition("Observation/o", "1") == 'W/"12-1f"'
+    assert etags.condition("Observation/o", "2") == 'W/"2"'
