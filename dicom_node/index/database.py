@@ -167,13 +167,13 @@ def _postgresql_engine(parsed: URL) -> Engine:
 
 def _require_known_options(url: URL) -> None:
     """Raise `SettingsError` for what PostgreSQL's client library would refuse at every connection."""
-    import psycopg2  # noqa: PLC0415 - not needed with SQLite
-    from psycopg2.extensions import make_dsn  # noqa: PLC0415
-
+    if url.get_driver_name() != "psycopg2":
+        return
+    library, extensions = (importlib.import_module(name) for name in ("psycopg2", "psycopg2.extensions"))
     for name in url.query:
         try:
-            make_dsn(**{name: ""})
-        except psycopg2.ProgrammingError as error:
+            extensions.make_dsn(**{name: ""})
+        except library.ProgrammingError as error:
             raise SettingsError(
                 f"database.url has the option {name}, which PostgreSQL's client library does not know. Correct or "
                 "remove it."
