@@ -87,9 +87,15 @@ class AeSettings(Section):
     accept_any_sop_class: bool = Field(False, description="Accept private and unknown storage SOP classes too.")
 
 
+#: What `host` of a peer is when it may come from everywhere.
+ANY_ADDRESS = "any"
+
+
 class Peer(Section):
     ae_title: AeTitle = Field(description="Calling AE title that may send.")
-    host: str = Field("0.0.0.0/0", description="Address or network (CIDR) it may come from.")
+    host: str = Field(
+        "any", description="Address or network (CIDR) it may come from; `any`: every address, of IPv4 and of IPv6."
+    )
     tls: bool = Field(False, description="Let it in over TLS only.")
     certificate_sha256: Annotated[str, AfterValidator(_sha256)] = Field(
         "", description="SHA-256 of the certificate (DER, hex) it must show; none: any."
@@ -103,10 +109,17 @@ class Peer(Section):
     @classmethod
     def _host_is_a_network(cls, host: str) -> str:
         try:
-            ipaddress.ip_network(host, strict=False)
+            _ = host == ANY_ADDRESS or ipaddress.ip_network(host, strict=False)
         except ValueError as error:
-            raise ValueError("give an IP address, or a network such as 10.1.2.0/24; names are not looked up") from error
+            raise ValueError(
+                "give an IP address, a network such as 10.1.2.0/24, or any; names are not looked up"
+            ) from error
         return host
+
+    @property
+    def networks(self) -> tuple[str, ...]:
+        """The networks (CIDR) it may come from."""
+        return ("0.0.0.0/0", "::/0") if self.host == ANY_ADDRESS else (self.host,)
 
 
 class User(Section):

@@ -34,12 +34,13 @@ def load(model: type[S], path: Path | None, environment: Mapping[str, str] | Non
     text = "" if path is None else _text_of(path)
     values = tomllib.loads(_text_of(Path(__file__).with_name("default.toml")))
     values = _merged(_merged(values, _parsed(text, path)), _nested(variables))
-    origin = Origin((path or Path("settings")).resolve().parent)
+    names = {key: f"{ENVIRONMENT_PREFIX}{'__'.join(map(str, key)).upper()}" for key in variables}
+    places = Places(path, line_numbers(text), names)
+    origin = Origin((path or Path("settings")).resolve().parent, place_of=places.of)
     try:
         return model.model_validate(values, context=origin)
     except ValidationError as error:
-        names = {key: f"{ENVIRONMENT_PREFIX}{'__'.join(map(str, key)).upper()}" for key in variables}
-        problems = "\n  ".join(problems_in(error, model, Places(path, line_numbers(text), names)))
+        problems = "\n  ".join(problems_in(error, model, places))
         raise SettingsError(f"The settings cannot be used:\n  {problems}") from error
 
 

@@ -11,7 +11,7 @@ from typing import Any, get_args
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
-from dicom_node.config.section import keys_of
+from dicom_node.config.section import Truth, keys_of
 from dicom_node.config.toml_lines import KeyPath
 
 #: What a value must be, by pydantic's name of the error.
@@ -169,6 +169,8 @@ def _shown(path: KeyPath, value: object) -> str:
 
 
 def _as_written(value: str | float) -> str:
+    if isinstance(value, Truth):
+        return str(value)
     return str(value).lower() if isinstance(value, bool) else repr(str(value) if isinstance(value, str) else value)
 
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import logging
 import re
 import stat
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, get_args
 
 from pydantic import (
     AfterValidator,
@@ -34,10 +34,18 @@ class Origin:
 
     folder: Path
     remarks: list[str] = field(default_factory=list)
+    #: Tells where a value was written, by the way to it: ``node.toml:17``.
+    place_of: Callable[[tuple[str | int, ...]], str] = lambda _path: "settings"
 
 
 class Variable(str):
     """A value that came from the environment: its paths are relative to the working directory."""
+
+    __slots__ = ()
+
+
+class Truth(str):
+    """`true` or `false` where a number is wanted; Python would take it for 1 or 0."""
 
     __slots__ = ()
 
@@ -146,6 +154,27 @@ def _read_secret(path: Path) -> str:
     return text
 
 
+def _numbers_kept_from_truth(section: type[BaseModel], key: str, value: object) -> object:
+    """Return the value of a key; where a number is wanted, `true` and `false` as what is none."""
+    known = section.model_fields.get(key)
+    wanted = _kinds_in(known.annotation) if known else frozenset()
+    if bool in wanted or Any in wanted or not wanted & {int, float}:
+        return value
+    if isinstance(value, Mapping):
+        return {name: _as_truth(one) for name, one in value.items()}
+    return [_as_truth(one) for one in value] if isinstance(value, list) else _as_truth(value)
+
+
+def _as_truth(value: object) -> object:
+    return Truth(str(value).lower()) if isinstance(value, bool) else value
+
+
+def _kinds_in(annotation: Any) -> frozenset[object]:
+    """Return the plain types that an annotation is made of."""
+    parts = get_args(annotation)
+    return frozenset().union(*map(_kinds_in, parts)) if parts else frozenset({annotation})
+
+
 AeTitle = Annotated[str, AfterValidator(_ae_title)]
 Port = Annotated[int, Field(ge=0, le=65535)]
 #: No longer than 23 days: a socket takes no longer time limit.
@@ -171,7 +200,7 @@ class Section(BaseModel):
     def _secrets_are_read(cls, values: Any, info: ValidationInfo) -> Any:
         if not isinstance(values, Mapping):
             return values
-        read = dict(values)
+        read = {key: _numbers_kept_from_truth(cls, key, value) for key, value in values.items()}
         for secret in cls.model_fields:
             file = f"{secret}_file"
             if file not in cls.model_fields or not values.get(file):

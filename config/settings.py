@@ -52,11 +52,17 @@ class Settings(Section):
     watch: tuple[WatchSettings, ...] = ()
     route: tuple[RouteSettings, ...] = ()
     _remarks: tuple[str, ...] = PrivateAttr(())
+    _origin: Origin = PrivateAttr(Origin(Path()))
 
     def model_post_init(self, context: Any) -> None:
         """Keep what was remarked on while the values were read."""
         if isinstance(context, Origin):
             self._remarks = tuple(context.remarks)
+            self._origin = context
+
+    def place_of(self, *path: str | int) -> str:
+        """Return where a value was written, ``node.toml:17``; path as in ``"route", 0, "when"``."""
+        return self._origin.place_of(path)
 
     @property
     def remarks(self) -> tuple[str, ...]:

@@ -22,6 +22,7 @@ from dicom_node.core.errors import (
     IndexUnavailable,
 )
 from dicom_node.core.limits import LONGEST_WAIT_S
+from dicom_node.core.outage_log import OutageLog
 from dicom_node.deliver.batch import BatchDelivery, PeerQuestions, SentItems, wished_s
 from dicom_node.deliver.identity_check import IdentityCheck
 from dicom_node.deliver.outage import BackOff, Outage
@@ -80,6 +81,7 @@ class DestinationWorker:
         self._claimant = Claimant(policy.owner, _LEASE_S, longest_s)
         questions = PeerQuestions(policy.capability_probe, policy.identity_check)
         self._delivery = BatchDelivery(make_sender, database, spool, policy.back_off, questions)
+        self._database_away = OutageLog(_log, "outbox waits for the database", "outbox has the database again")
         self._outage: Outage | None = None
         self._failures = 0
         self._ask_suspended_at = 0.0
@@ -118,11 +120,12 @@ class DestinationWorker:
         try:
             self.plan_withdrawals()
             is_due, is_suspended = self._look()
+            self._database_away.worked(destination=self._destination)
             if self._policy.capability_probe is not None and self._outage is None and not is_suspended:
                 self._policy.capability_probe.ask_if_due(self._database)
             return is_due and self._may_send(is_suspended=is_suspended) and self.deliver_once()
         except IndexUnavailable as error:
-            _log.error("outbox waits for the database", extra={"destination": self._destination, "why": str(error)})
+            self._database_away.failed(str(error), {"destination": self._destination})
         except Exception as error:  # noqa: BLE001 - the delivery door: a fault in one batch must not end deliveries
             _log.exception("delivery failed unexpectedly", extra={"destination": self._destination})
             self._is_out(DeliveryDeferred(f"Unexpected {type(error).__name__}."))

@@ -17,7 +17,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 import dicom_node
 from dicom_node.config.settings import Settings
-from dicom_node.core.errors import DeliveryError, IndexUnavailable
+from dicom_node.core.errors import DeliveryError, IndexUnavailable, SettingsError
 from dicom_node.dimse.negotiation import Remote
 from dicom_node.dimse.probe import probe_peer
 from dicom_node.doctor.check import TIMEOUT_S, Check, current_user
@@ -67,7 +67,7 @@ def check_database(settings: Settings) -> Check:
             version = database.schema_version()
         finally:
             database.close()
-    except (IndexUnavailable, SQLAlchemyError) as error:
+    except (IndexUnavailable, SettingsError, SQLAlchemyError) as error:
         return Check(name, False, f"{shown}: {error}", "Start the server, or correct database.url.")
     if version is None:
         return Check(name, True, f"{shown}, empty: tables are made at first start")
@@ -83,7 +83,10 @@ def check_kept_objects(settings: Settings) -> list[Check]:
     url = sqlalchemy.make_url(settings.database_url)
     if url.get_backend_name() == "sqlite" and not Path(url.database or "").exists():
         return []
-    database = Database(settings.database_url)
+    try:
+        database = Database(settings.database_url)
+    except SettingsError:
+        return []  # told by the check of the database
     try:
         if database.schema_version() != SCHEMA_HEAD:
             return []

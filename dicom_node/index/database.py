@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url, select, text
-from sqlalchemy.exc import DatabaseError, DBAPIError, InterfaceError, InternalError, OperationalError
+from sqlalchemy.exc import ArgumentError, DatabaseError, DBAPIError, InterfaceError, InternalError, OperationalError
 from sqlalchemy.exc import TimeoutError as NoConnectionFree
 
 from dicom_node.core.errors import IndexUnavailable, SettingsError
@@ -150,13 +150,37 @@ def insert_of(connection: Connection) -> Any:
 
 def _engine(url: str) -> Engine:
     parsed = make_url(url)
-    if parsed.get_backend_name() == "sqlite":
-        return _sqlite_engine(parsed)
+    try:
+        return _sqlite_engine(parsed) if parsed.get_backend_name() == "sqlite" else _postgresql_engine(parsed)
+    except (ImportError, ArgumentError) as error:
+        raise SettingsError(
+            f"database.url names the driver {parsed.drivername}, which is not installed here. Write "
+            "postgresql+psycopg2://, or install it."
+        ) from error
+
+
+def _postgresql_engine(parsed: URL) -> Engine:
+    _require_known_options(parsed)
     limits = {name: value for name, value in _POSTGRESQL_LIMITS.items() if name not in parsed.query}
     return create_engine(
         parsed, pool_pre_ping=True, pool_size=10, max_overflow=30, pool_timeout=_POOL_TIMEOUT_S, connect_args=limits,
         hide_parameters=True,
     )  # fmt: skip
+
+
+def _require_known_options(url: URL) -> None:
+    """Raise `SettingsError` for what PostgreSQL's client library would refuse at every connection."""
+    if url.get_driver_name() != "psycopg2":
+        return
+    library, extensions = (importlib.import_module(name) for name in ("psycopg2", "psycopg2.extensions"))
+    for name in url.query:
+        try:
+            extensions.make_dsn(**{name: ""})
+        except library.ProgrammingError as error:
+            raise SettingsError(
+                f"database.url has the option {name}, which PostgreSQL's client library does not know. Correct or "
+                "remove it."
+            ) from error
 
 
 def _sqlite_engine(url: URL) -> Engine:

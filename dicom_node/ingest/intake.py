@@ -23,6 +23,7 @@ from sqlalchemy import Connection
 
 from dicom_node.core.entities import Instance, SendingPeer
 from dicom_node.core.errors import IndexUnavailable, RefusedObject, SpoolUnavailable, StoreStatus
+from dicom_node.core.outage_log import OutageLog
 from dicom_node.core.uids import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME, is_valid_uid, loggable_uid
 from dicom_node.core.versions import Comparison
 from dicom_node.headers.header import Header, read_header
@@ -81,6 +82,7 @@ class Intake:
         self._limits = limits
         self._receiver_id = receiver_id
         self._versions = VersionComparer(database, spool)
+        self.outages = OutageLog(_log, "object not stored", "objects are stored again")
 
     def store(self, received: Received) -> StoreStatus:
         """Store one object; the status is final: SUCCESS means durable and indexed (PS3.4 Annex B).
@@ -99,7 +101,8 @@ class Intake:
             _log.warning("object refused", extra=who | {"status": f"0x{refusal.status:04X}", "why": str(refusal)})
             return StoreStatus(refusal.status)
         except (SpoolUnavailable, IndexUnavailable) as error:
-            return _not_stored(error, received.sender, received.sop_instance_uid)
+            return self._not_stored(error, received.sender, received.sop_instance_uid)
+        self.outages.worked()
         return StoreStatus.SUCCESS
 
     def store_file(self, received: ReceivedFile) -> StoreStatus:
@@ -115,7 +118,8 @@ class Intake:
             self._enter(instance, received.association_id)
         except (SpoolUnavailable, IndexUnavailable) as error:
             received.part.discard()
-            return _not_stored(error, received.sender, received.header.sop_instance_uid)
+            return self._not_stored(error, received.sender, received.header.sop_instance_uid)
+        self.outages.worked()
         return StoreStatus.SUCCESS
 
     def has_room(self) -> bool:
@@ -146,6 +150,10 @@ class Intake:
         stored = StoredObject(key, Path(key).stem, path.stat().st_size)
         self._enter(_instance(header, transfer_syntax_uid, stored, UNKNOWN_SENDER), None)
         return True
+
+    def _not_stored(self, error: Exception, sender: SendingPeer, sop_instance_uid: str) -> StoreStatus:
+        self.outages.failed(str(error), _named(sender, sop_instance_uid) | {"status": "0xA700"})
+        return StoreStatus.OUT_OF_RESOURCES
 
     def _check_room(self, received: Received) -> None:
         if len(received.data_set) > self._limits.max_object_bytes:
@@ -234,11 +242,6 @@ def _instance(header: Header, transfer_syntax_uid: str, stored: StoredObject, se
         received_at=datetime.now(UTC),
         sender=sender,
     )
-
-
-def _not_stored(error: Exception, sender: SendingPeer, sop_instance_uid: str) -> StoreStatus:
-    _log.error("object not stored", extra=_named(sender, sop_instance_uid) | {"status": "0xA700", "why": str(error)})
-    return StoreStatus.OUT_OF_RESOURCES
 
 
 def _named(sender: SendingPeer, sop_instance_uid: str) -> dict[str, str]:

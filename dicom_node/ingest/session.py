@@ -99,7 +99,7 @@ class IngestSession:
             refused = {"way": self._way, "status": f"0x{refusal.status:04X}", "why": str(refusal)}
             _log.warning("file refused", extra=refused | {"sop_instance": outcome.sop_instance_uid})
         except SpoolUnavailable as error:
-            _log.error("file not stored", extra={"way": self._way, "why": str(error)})
+            self._parts.intake.outages.failed(str(error), {"way": self._way})
             outcome = _outcome(StoreStatus.OUT_OF_RESOURCES, _CANNOT_STORE, scan, file.names)
         if outcome.is_stored:
             self.stored[outcome.study_instance_uid] += 1

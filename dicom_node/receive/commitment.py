@@ -27,6 +27,7 @@ from sqlalchemy import Connection
 
 from dicom_node.core.entities import CommitmentState
 from dicom_node.core.errors import DeliveryDeferred, IndexUnavailable
+from dicom_node.core.outage_log import OutageLog
 from dicom_node.core.uids import is_valid_uid
 from dicom_node.dimse.association import Association
 from dicom_node.dimse.command_set import Field, event_report_command
@@ -99,6 +100,9 @@ class Commitments:
         self._policy = policy
         self._wake = threading.Event()
         self._stopping = threading.Event()
+        self._database_away = OutageLog(
+            _log, "storage commitment waits for the database", "storage commitment has the database again"
+        )
         self._thread = VitalThread(self._run, "commitment")
 
     def start(self) -> None:
@@ -137,12 +141,13 @@ class Commitments:
             try:
                 with self._database.read() as connection:
                     due = due_requests(connection, self._receiver_id, datetime.now(UTC))
+                self._database_away.worked()
                 for request in due:
                     if self._stopping.is_set():
                         return
                     self._work_off(request)
             except IndexUnavailable as error:
-                _log.error("storage commitment waits for the database", extra={"why": str(error)})
+                self._database_away.failed(str(error), {})
             except Exception:  # noqa: BLE001 - the worker's door: one request must not end the others
                 _log.exception("storage commitment failed unexpectedly")
             self._wake.wait(_POLL_S)

@@ -40,6 +40,7 @@ from dicom_node.receive.journal_items import (
     parts_owner,
 )
 from dicom_node.storage.journal import (
+    LOST_BYTES,
     UNREADABLE,
     Acknowledged,
     Record,
@@ -101,6 +102,8 @@ class JournalConsumer:
         self._aside: set[RecordStored] = set()
         #: Slots that could not be read at a start.
         self._given_up: set[int] = set()
+        #: Slots that the disk itself cannot read, and what is still to be told of them.
+        self._moved: dict[int, LostRecord | None] = {}
         self._unavailable_reason = ""
         self._thread = VitalThread(self._run, "consumer")
 
@@ -220,7 +223,31 @@ class JournalConsumer:
                 item.part = None
 
     def _load(self, event: RecordStored) -> JournalItem | None:
-        """Return the record; `None` when it has settled before, was cut off, or is damaged."""
+        """Return the record; `None` when it has settled before, was cut off, is damaged or cannot be read."""
+        try:
+            item = self._read(event)
+        except OSError as error:
+            self._move_aside(event, error)
+            return None
+        self._moved.pop(event.slot, None)
+        return item
+
+    def _move_aside(self, event: RecordStored, error: OSError) -> None:
+        """Set aside and tell a slot that the disk cannot read. Raises the error where it may pass.
+
+        It is not freed: the acceptor, which may have it open, must not write to it before another start.
+        """
+        slot = event.slot
+        if slot not in self._moved:
+            if error.errno not in LOST_BYTES:
+                raise error
+            self._moved[slot] = self._items.move_aside(slot)
+        lost = self._moved[slot]
+        if lost is not None:
+            self._tell_lost(event, lost)
+            self._moved[slot] = None
+
+    def _read(self, event: RecordStored) -> JournalItem | None:
         if self._to_free.get(event.slot) == event.sequence:
             return None
         record = read_record(self._journal, event.slot)

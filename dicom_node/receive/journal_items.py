@@ -32,6 +32,7 @@ from dicom_node.storage.journal import (
     RecordKind,
     copy_payload,
     holds_payload,
+    move_aside,
     read_payload,
     set_aside,
     slot_path,
@@ -124,6 +125,14 @@ class JournalReader:
             acknowledged = was_acknowledged(self._journal, slot, record)
             return LostRecord(kept, acknowledged, record.sop_instance_uid, record.study_instance_uid)
         return LostRecord(kept, Acknowledged.UNKNOWN, *_named_in(read_payload(self._journal, slot, 0, SLOT_BYTES)))
+
+    def move_aside(self, slot: int) -> LostRecord:
+        """Put a slot that the disk cannot read aside; where not even that can be done, it stays where it is."""
+        try:
+            kept = move_aside(self._journal, slot)
+        except OSError:
+            kept = slot_path(self._journal, slot)
+        return LostRecord(kept, Acknowledged.UNKNOWN, "", "")
 
     def encoded_header(self, item: JournalItem) -> Encoded:
         """Return the data set up to its pixel data."""

@@ -82,8 +82,9 @@ def acceptor_options(settings: Settings) -> AcceptorOptions:
         parts_owner=f"dicom-{hashlib.sha256(receiver_id(settings).encode()).hexdigest()[:8]}",
         aes=(own, *map(_ae, settings.ae)),
         peers=tuple(
-            PeerOption(ae_title=p.ae_title, network=p.host, tls=p.tls, certificate_sha256=p.certificate_sha256)
+            PeerOption(ae_title=p.ae_title, network=network, tls=p.tls, certificate_sha256=p.certificate_sha256)
             for p in settings.peer
+            for network in p.networks
         ),
         users=tuple(UserOption(name=u.name, password=u.password.get_secret_value()) for u in settings.user),
         tls=_tls(settings),

@@ -10,6 +10,7 @@ from zoneinfo import ZoneInfo
 
 from dicom_node.config.running import InferenceSettings
 from dicom_node.core.errors import IndexUnavailable
+from dicom_node.core.outage_log import OutageLog
 from dicom_node.deliver.profiles import profiles_of
 from dicom_node.end import VitalThread
 from dicom_node.fhir.options import FhirOptions
@@ -33,6 +34,7 @@ class InferRole(Role):
         super().__init__(node, wake_all)
         self._workers = Workers(_worker_settings(node.settings.inference))
         self._job_runner = JobRunner(node.database, node.spool, node.cards, self._workers, _job_settings(node))
+        self._database_away = OutageLog(_log, "job runner waits for the database", "job runner has the database again")
         self._stop = threading.Event()
         self._wakes = [threading.Event() for _ in range(self._workers.capacity)]
         self._threads = [
@@ -85,8 +87,9 @@ class InferRole(Role):
             wake.clear()
             try:
                 worked = self._job_runner.work_once()
+                self._database_away.worked()
             except IndexUnavailable as error:
-                _log.error("job runner waits for the database", extra={"why": str(error)})
+                self._database_away.failed(str(error), {})
                 worked = False
             if worked:
                 self._wake_all()

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -78,7 +79,7 @@ class Node:
     @cached_property
     def routes(self) -> tuple[Route, ...]:
         """The routes, checked: conditions, ranks and model names are known. Raises `SettingsError`."""
-        return tuple(_route(route, self.settings, self.cards) for route in self.settings.route)
+        return tuple(_route(number, self.settings, self.cards) for number in range(len(self.settings.route)))
 
     @cached_property
     def owners(self) -> Owners:
@@ -144,21 +145,26 @@ class Node:
         return tuple(Destination(name=one.name, takes=one.takes) for one in chosen)
 
 
-def _route(route: RouteSettings, settings: Settings, cards: Mapping[str, ModelCard]) -> Route:
+def _route(number: int, settings: Settings, cards: Mapping[str, ModelCard]) -> Route:
+    route = settings.route[number]
     if route.model not in cards:
         raise SettingsError(
-            f"Route {route.name!r} names model {route.model!r}, which was not found. Available: "
-            f"{', '.join(sorted(cards)) or 'none'}. Correct the route, or run: dicom-node models verify"
+            f"{settings.place_of('route', number, 'model')}: Route {route.name!r} names model {route.model!r}, which "
+            f"was not found. Available: {', '.join(sorted(cards)) or 'none'}. Correct the route, or run: dicom-node "
+            "models verify"
         )
     shadowed = next((other for other in settings.route if other.name == route.shadow_of), route)
     given = route.when or shadowed.when
     when = tuple(given) if isinstance(given, list) else ((given,) if given else ())
     rank = route.rank or shadowed.rank
     known = {snake_case(keyword) for keyword in ROUTING_KEYWORDS} | OWN_ATTRIBUTES
-    for conditions in when:
-        check_conditions(conditions, known)
-    check_rank(rank, known)
-    cards[route.model].effective_parameters(route.parameters)
+    with _placed(settings, number, "when"):
+        for conditions in when:
+            check_conditions(conditions, known)
+    with _placed(settings, number, "rank"):
+        check_rank(rank, known)
+    with _placed(settings, number, "parameters"):
+        cards[route.model].effective_parameters(route.parameters)
     return Route(
         name=route.name,
         model=route.model,
@@ -170,3 +176,12 @@ def _route(route: RouteSettings, settings: Settings, cards: Mapping[str, ModelCa
         priority="low" if route.shadow and route.priority == "images" else route.priority,
         shadow_of=route.shadow_of,
     )
+
+
+@contextmanager
+def _placed(settings: Settings, number: int, key: str) -> Iterator[None]:
+    """Say of what a key of a route is refused for where it was written."""
+    try:
+        yield
+    except SettingsError as error:
+        raise SettingsError(f"{settings.place_of('route', number, key)}: route.{number}.{key}: {error}") from error

@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from apscheduler.schedulers.background import BackgroundScheduler
 
 from dicom_node.core.errors import NodeError
+from dicom_node.core.outage_log import OutageLog
 from dicom_node.end import VitalThread
 from dicom_node.roles.role import Sweep
 
@@ -53,10 +54,14 @@ class SweepSchedule:
 
 
 def _guarded(sweep: Sweep) -> Callable[[], None]:
+    outage = OutageLog(_log, "sweep failed", "sweep runs again")
+
     def run() -> None:
         try:
             sweep.run()
         except NodeError as error:  # the next run tries again
-            _log.error("sweep failed", extra={"sweep": sweep.name, "why": str(error)})
+            outage.failed(str(error), {"sweep": sweep.name})
+        else:
+            outage.worked(sweep=sweep.name)
 
     return run

@@ -14,6 +14,7 @@ Two processes share it: the acceptor takes, writes and reuses slots (`JournalWri
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
@@ -42,6 +43,10 @@ _SEAL = struct.Struct("<8sQ")  # magic and the sequence number of the record tha
 _SEALED = b"DNSEALED"
 #: Stands for the sequence number of what nobody can read.
 UNREADABLE = -1
+#: What the acceptor holds of a slot that it could not even open: no record, and not to be given back.
+OUT_OF_USE = -2
+#: What a file system says of bytes that it cannot give, whoever asks again (EBADMSG, EUCLEAN: checksums of XFS, ext4).
+LOST_BYTES = frozenset({errno.EIO, errno.EBADMSG, errno.EUCLEAN})
 #: Folder, below the journal's, of damaged slots.
 DAMAGED = "damaged"
 _ZEROS = bytes(SLOT_BYTES)
@@ -114,13 +119,22 @@ class JournalWriter:
         make_private(folder)
 
     def recover(self) -> list[tuple[int, Record]]:
-        """Open the slots that exist; return those that hold a record, oldest first. Call before anything else."""
+        """Open the slots that exist; return those that hold a record, oldest first. Call before anything else.
+
+        A slot that the disk cannot read is passed over, and not used before another start: see `unreadable`.
+        """
         found: list[tuple[int, Record]] = []
         for slot in sorted(slots_in(self._folder)):
-            record = read_record(self._folder, slot)
+            try:
+                record = read_record(self._folder, slot)
+                is_lost = record is None and not is_free(self._folder, slot)
+            except OSError:
+                self.unreadable.append(slot)
+                self._held[slot] = OUT_OF_USE
+                continue
             if record is not None:
                 found.append((slot, record))
-            elif not is_free(self._folder, slot):
+            elif is_lost:
                 self.unreadable.append(slot)
             elif slot >= self._wanted:
                 slot_path(self._folder, slot).unlink()
@@ -144,7 +158,7 @@ class JournalWriter:
         """
         try:
             for slot in range(self._wanted):
-                if slot not in self._descriptors:
+                if slot not in self._descriptors and slot not in self._held:
                     _make_slot(slot_path(self._folder, slot))
                     self._open(slot)
                     self.give_back(slot)
@@ -265,6 +279,17 @@ def set_aside(folder: Path, slot: int, name: str) -> Path:
     part.rename(kept / name)
     _sync_folder(kept)
     return kept / name
+
+
+def move_aside(folder: Path, slot: int) -> Path:
+    """Put a slot that the disk cannot read where the damaged ones are kept; it is gone then. Raises `OSError`."""
+    path, kept = slot_path(folder, slot), folder / DAMAGED
+    make_private(kept)
+    target = kept / f"{slot:04d}-{path.lstat().st_mtime_ns}.slot"
+    path.rename(target)
+    _sync_folder(kept)
+    _sync_folder(folder)
+    return target
 
 
 def set_aside_names(folder: Path) -> list[str]:

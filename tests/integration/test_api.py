@@ -16,6 +16,7 @@ from dicom_node.core.artifact_kinds import KEY_OBJECTS, REPORTS, SECONDARY_CAPTU
 from dicom_node.index.damage import DamagedKind, DamagedObject, note_damaged
 from dicom_node.index.database import Database
 from dicom_node.index.destinations import note_query_refusal, note_refusal, remember, suspend
+from dicom_node.index.views import study as study_views
 from dicom_node.roles.settings import SiteSettings
 from tests.support.api_client import Client, client_of, parts_over, seeded_database
 from tests.support.results.rows import NOW, key_of
@@ -110,6 +111,13 @@ def test_a_damaged_object_is_not_handed_out(client: Client, parts: ApiParts) -> 
     path.write_bytes(path.read_bytes()[:-1] + b"!")
     assert_problem(client.get("/api/artifacts/2.25.103"), 404, "damaged")
     assert client.get("/api/artifacts/2.25.104").status_code == 200
+
+
+def test_a_damaged_picture_is_not_handed_out(client: Client, parts: ApiParts) -> None:
+    with parts.database.read() as connection:
+        path = parts.open_object(study_views.artifact(connection, "2.25.201").preview_key)
+    path.write_bytes(path.read_bytes()[:-1] + b"!")
+    assert_problem(client.get("/api/artifacts/2.25.201/preview.png"), 404, "damaged")
 
 
 def test_damage_is_counted_in_the_status_and_does_not_take_the_node_out_of_service(

@@ -252,10 +252,25 @@ def test_an_empty_database_is_told(served: Node, tmp_path: Path) -> None:
     ("text", "told"),
     [
         ("[dicom]\nprot = 1\n", "dicom.prot"),
-        ('[dicom]\nport = 0\n[[route]]\nname = "r"\nmodel = "none"\n', "names model 'none', which was not found"),
+        (
+            '[dicom]\nport = 0\n[[route]]\nname = "r"\nmodel = "none"\n',
+            "node.toml:7: Route 'r' names model 'none'",
+        ),
         (
             '[dicom]\nport = 0\n[[route]]\nname = "r"\nmodel = "ct-lung-density"\nrank = ["sharpness"]\n',
-            "sharpness",
+            "node.toml:8: route.0.rank: ",
+        ),
+        (
+            '[dicom]\nport = 0\n[[route]]\nname = "r"\nmodel = "ct-lung-density"\nwhen = { modalty = "CT" }\n',
+            "node.toml:8: route.0.when: Attribute 'modalty': not collected. Did you mean modality?",
+        ),
+        (
+            '[database]\nurl = "postgresql+psycopg2://node@127.0.0.1/node?bogus=1&connect_timeout=5"\n',
+            "dicom-node: database.url has the option bogus, which",
+        ),
+        (
+            '[database]\nurl = "postgresql+nothing://node@127.0.0.1/node"\n',
+            "names the driver postgresql+nothing, which",
         ),
     ],
 )

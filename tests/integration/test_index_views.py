@@ -156,11 +156,8 @@ def test_only_the_newest_result_of_a_route_is_current(database: Database, tmp_pa
 def test_an_object_is_found_with_its_place_in_the_store(database: Database) -> None:
     with database.read() as connection:
         stored = study_views.artifact(connection, "2.25.101")
-    assert (stored.kind, stored.object_key, stored.preview_key) == (
-        ArtifactKind.SECONDARY_CAPTURE,
-        "2.25.101",
-        "2.25.101.png",
-    )
+    assert (stored.kind, stored.object_key) == (ArtifactKind.SECONDARY_CAPTURE, "2.25.101")
+    assert stored.preview_key.endswith(".png")
 
 
 @pytest.mark.parametrize("ask", [study_views.study, study_views.timeline, study_views.results, study_views.artifact])

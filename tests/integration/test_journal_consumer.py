@@ -91,9 +91,9 @@ class Bench:
         with self.index.read() as connection:
             return list(connection.execute(select(instances).order_by(instances.c.id)))
 
-    def wait(self) -> None:
+    def wait(self, slots: int = SLOTS) -> None:
         wait_until(lambda: self.events.backlog() == 0, 60, "everything to be settled", 0.02)
-        wait_until(lambda: self.journal.free_count() == SLOTS, 60, "every slot to be free", 0.02)
+        wait_until(lambda: self.journal.free_count() == slots, 60, "every slot to be free", 0.02)
 
 
 @pytest.fixture
@@ -168,14 +168,14 @@ def unseal(bench: Bench, slot: int) -> None:
         os.pwrite(file.fileno(), bytes(16), HEAD_BYTES - 16)
 
 
-def restart(bench: Bench) -> None:
+def restart(bench: Bench, slots: int = SLOTS) -> None:
     """Do what a start does: the acceptor looks into the slots and tells what is there."""
     bench.journal = JournalWriter(bench.folder / "journal", SLOTS)
     found = [(slot, record.sequence, record.study_instance_uid) for slot, record in bench.journal.recover()]
     bench.consumer.start()
     for slot, sequence, study in [*found, *((slot, UNREADABLE, "") for slot in bench.journal.unreadable)]:
         bench.events.put(RecordStored(slot, sequence, study, found=True))
-    bench.wait()
+    bench.wait(slots)
 
 
 def set_aside(bench: Bench) -> list[Path]:
@@ -227,6 +227,47 @@ def test_a_damaged_record_is_set_aside_named_and_told(
     with bench.index.read() as connection:
         assert damage_counts(connection).records == 0
         assert not lacks_records(connection, hurt.study_instance_uid)
+
+
+def unreadable(bench: Bench, slot: int) -> None:
+    """Put in a slot's place what a disk with a bad sector is: it can be opened, and reading it fails (EIO)."""
+    path = slot_path(bench.folder / "journal", slot)
+    path.unlink()
+    path.symlink_to("/proc/self/mem")
+
+
+def test_a_start_goes_on_where_the_disk_cannot_read_a_slot(
+    bench: Bench, images: list[bytes], caplog: pytest.LogCaptureFixture
+) -> None:
+    hurt = bench.write(images[0])
+    bench.write(images[1])
+    unreadable(bench, hurt.slot)
+    restart(bench, slots=SLOTS - 1)
+    assert [row.sop_instance_uid for row in bench.rows()] == [uid_of(images[1])]  # type: ignore[attr-defined]
+    (kept,) = set_aside(bench)
+    assert [one.kept_as for one in caplog.records if "set aside" in one.message] == [str(kept)]  # type: ignore[attr-defined]
+    with bench.index.read() as connection:
+        assert damage_counts(connection).records == 1
+    again = JournalWriter(bench.folder / "journal", SLOTS)
+    again.recover()
+    again.grow()
+    assert again.free_count() == SLOTS
+
+
+def test_a_slot_that_the_disk_cannot_read_while_the_node_runs_holds_up_no_other_and_is_not_used_again(
+    bench: Bench, images: list[bytes]
+) -> None:
+    bench.consumer.start()
+    hurt = bench.write(images[0])
+    unreadable(bench, hurt.slot)
+    bench.events.put(hurt)
+    bench.events.put(hurt)
+    bench.events.put(bench.write(images[1]))
+    bench.wait(SLOTS - 1)
+    assert [row.sop_instance_uid for row in bench.rows()] == [uid_of(images[1])]  # type: ignore[attr-defined]
+    assert len(set_aside(bench)) == 1
+    with bench.index.read() as connection:
+        assert lacks_records(connection, hurt.study_instance_uid)
 
 
 def test_a_slot_cut_off_from_the_payload_on_is_set_aside(bench: Bench, images: list[bytes]) -> None:

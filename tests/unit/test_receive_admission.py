@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from contextlib import ExitStack
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
+from dicom_node.config.incoming import Peer
+from dicom_node.config.running import NodeSettings
+from dicom_node.config.settings import Settings
 from dicom_node.dimse.vocabulary import (
     CONGESTED,
     TOO_MANY,
@@ -17,6 +21,7 @@ from dicom_node.dimse.vocabulary import (
 )
 from dicom_node.receive.acceptor.admission import CallingPeer, Identity, NotAdmitted, PeerAdmission
 from dicom_node.receive.options import AcceptorOptions, AeOption, PeerOption, UserOption
+from dicom_node.receive.start import acceptor_options
 
 DIGEST = "ab" * 32
 CT1 = CallingPeer(calling_ae_title="CT1", called_ae_title="AINODE", host="10.1.2.3")
@@ -49,6 +54,23 @@ def test_a_listed_peer_comes_in_from_where_it_may() -> None:
     assert rejection(CT1) is None
     assert rejection(replace(CT1, calling_ae_title="V6", host="fd00::1")) is None
     assert rejection(replace(CT1, host="::ffff:10.1.2.3")) is None  # IPv4 on a socket that takes both
+
+
+@pytest.mark.parametrize("network", ["::ffff:10.1.2.3", "::ffff:10.1.2.0/120"])
+def test_a_network_of_ipv4_may_be_written_as_one_of_ipv6(network: str) -> None:
+    options = replace(OPTIONS, peers=(PeerOption(ae_title="CT1", network=network),))
+    assert rejection(CT1, options=options) is None
+    assert rejection(replace(CT1, host="::ffff:10.1.2.3"), options=options) is None
+    assert rejection(replace(CT1, host="10.1.3.3"), options=options) is UNKNOWN_CALLER
+
+
+@pytest.mark.parametrize("host", [None, "any"])
+@pytest.mark.parametrize("address", ["10.1.2.3", "fd00::1", "fe80::1%eth0", "::ffff:10.1.2.3"])
+def test_a_peer_without_a_host_or_of_any_comes_from_everywhere(host: str | None, address: str, tmp_path: Path) -> None:
+    given = {"ae_title": "CT1"} | ({"host": host} if host else {})
+    options = acceptor_options(Settings(node=NodeSettings(data_dir=tmp_path), peer=(Peer.model_validate(given),)))
+    assert rejection(replace(CT1, host=address), options=options) is None
+    assert not PeerAdmission(options, lambda: True).is_foreign(address)
 
 
 @pytest.mark.parametrize(

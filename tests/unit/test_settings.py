@@ -76,6 +76,11 @@ KINDS = "it must be one of dicom, dicomweb, fhir, folder"
         ("dicom.port = -1\n", "1: dicom.port is -1; it must be at least 0"),
         ('[dicom]\nport = "a"\n', "2: dicom.port is 'a'; it must be a whole number"),
         ("[dicom]\nport = 1.5\n", "2: dicom.port is 1.5; it must be a whole number"),
+        ("[dicom]\nport = true\n", "2: dicom.port is true; it must be a whole number"),
+        ("[dicom]\npdu_timeout_s = true\n", "2: dicom.pdu_timeout_s is true; it must be a number"),
+        ('[[peer]]\nae_title = "CT1"\nport = false\n', "3: peer.0.port is false; it must be a whole number"),
+        ('[[route]]\nname = "r"\nmodel = "m"\nparameters = { threshold = true }\n', "4: "
+         "route.0.parameters.threshold is true; it must be a number"),
         ("[dicom]\nplain = 2\n", "2: dicom.plain is 2; it must be true or false"),
         ("[dicom]\nhost = true\n", "2: dicom.host is true; it must be text in quotation marks"),
         ("[node]\ndata_dir = 1\n", "2: node.data_dir is 1; it must be the path of a file or folder, in "
@@ -97,8 +102,8 @@ KINDS = "it must be one of dicom, dicomweb, fhir, folder"
         ('[node]\nae_title = " X"\n', f"2: node.ae_title: {AE_TITLE}"),
         ('[node]\ntime_zone = "Europe"\n', "2: node.time_zone: 'Europe' is no time zone this machine knows; use "
          "an IANA name such as Europe/Berlin"),
-        ('[[peer]]\nae_title = "CT1"\nhost = "ct1.local"\n', "3: peer.0.host: give an IP address, or a network "
-         "such as 10.1.2.0/24; names are not looked up"),
+        ('[[peer]]\nae_title = "CT1"\nhost = "ct1.local"\n', "3: peer.0.host: give an IP address, a network "
+         "such as 10.1.2.0/24, or any; names are not looked up"),
         ('[[peer]]\nae_title = "CT1"\ncertificate_sha256 = "AB:CD"\n', "3: peer.0.certificate_sha256: give the "
          "64 hexadecimal digits, in small letters and without colons"),
         ('[inference]\ndevice = "gpu"\n', "2: inference.device: it must be auto, cpu, mps, cuda, or one GPU as in "

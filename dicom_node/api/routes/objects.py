@@ -33,12 +33,7 @@ def download(parts: Parts, uid: ArtifactUid) -> FileResponse:
     """The bytes exactly as they are sent to the destinations."""
     artifact = _artifact(parts, uid)
     name = uid + _SUFFIXES.get(artifact.media_type, ".bin")
-    path = _file(parts, artifact.object_key)
-    if is_damaged(path, artifact.sha256):
-        _log.error("object is damaged", extra={"uid": uid, "object_key": artifact.object_key})
-        raise ProblemError(
-            404, "The file of the object is damaged and not handed out. Check the disk; analysing again makes it anew."
-        )
+    path = _file(parts, uid, artifact.object_key, artifact.sha256)
     _log.info("object downloaded", extra={"uid": uid, "kind": artifact.kind})
     return FileResponse(path, media_type=artifact.media_type, filename=name)
 
@@ -54,7 +49,8 @@ def preview(parts: Parts, uid: ArtifactUid) -> FileResponse:
     artifact = _artifact(parts, uid)
     if not artifact.preview_key:
         raise ProblemError(404, f"Object {uid} is not a picture. Download it instead.")
-    return FileResponse(_file(parts, artifact.preview_key), media_type="image/png")
+    named_by = Path(artifact.preview_key).stem  # of a picture there is no digest but the name of its file
+    return FileResponse(_file(parts, uid, artifact.preview_key, named_by), media_type="image/png")
 
 
 def _artifact(parts: ApiParts, uid: str) -> StoredArtifact:
@@ -62,11 +58,17 @@ def _artifact(parts: ApiParts, uid: str) -> StoredArtifact:
         return study_views.artifact(connection, uid)
 
 
-def _file(parts: ApiParts, object_key: str) -> Path:
+def _file(parts: ApiParts, uid: str, object_key: str, sha256: str) -> Path:
+    """Return the file of an object or of its picture when its bytes are those that were made."""
     path = parts.open_object(object_key)
     if not path.is_file():
         _log.error("object is missing from the object store", extra={"object_key": object_key})
         raise ProblemError(
             404, "The object is recorded but its file is gone. Check the data folder; analysing again makes it anew."
+        )
+    if is_damaged(path, sha256):
+        _log.error("object is damaged", extra={"uid": uid, "object_key": object_key})
+        raise ProblemError(
+            404, "The file of the object is damaged and not handed out. Check the disk; analysing again makes it anew."
         )
     return path

@@ -56,7 +56,7 @@ class PeerAdmission:
         self._options = options
         self._has_disk = has_disk
         self._aes = {ae.ae_title: ae for ae in options.aes}
-        self._peers = [(peer, ipaddress.ip_network(peer.network, strict=False)) for peer in options.peers]
+        self._peers = [(peer, _network(peer.network)) for peer in options.peers]
         # Nothing can be kept free for peers that nobody has named, or where one address is all of them.
         self._keeps_places_free = sum(network.num_addresses for network in {one for _, one in self._peers}) > 1
         self._open: Counter[str] = Counter()
@@ -139,6 +139,13 @@ def _address(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
     """Return an address; of IPv4 on a socket that takes both, the IPv4 one."""
     address = ipaddress.ip_address(host)
     return getattr(address, "ipv4_mapped", None) or address
+
+
+def _network(text: str) -> ipaddress.IPv4Network | ipaddress.IPv6Network:
+    """Return a network; one of IPv4 addresses written as those of IPv6 (RFC 4291 2.5.5.2), the IPv4 one."""
+    network = ipaddress.ip_network(text, strict=False)
+    mapped = getattr(network.network_address, "ipv4_mapped", None)
+    return network if mapped is None else ipaddress.ip_network(f"{mapped}/{max(network.prefixlen - 96, 0)}")
 
 
 def _is_proven(caller: CallingPeer, peer: PeerOption) -> bool:

@@ -185,6 +185,7 @@ class Messages:
 
     def _keep_object(self, pending: _Pending) -> None:
         self._storing.store(_identity_of(pending), self._incoming, self._association)
+        self._storing.outages.worked()
         self.stored += 1
 
     def _keep_request(self, pending: _Pending) -> None:
@@ -216,12 +217,11 @@ class Messages:
             "calling_ae_title": self._association.caller.calling_ae_title,
             "sop_instance": loggable_uid(pending.command.text(Element.AFFECTED_SOP_INSTANCE_UID)),
             "status": f"0x{status:04X}",
-            "why": str(error),
         }
         if isinstance(error, SpoolUnavailable):
-            _log.error("object not stored", extra=what)
+            self._storing.outages.failed(str(error), what)
         else:
-            _log.warning("object refused", extra=what)
+            _log.warning("object refused", extra=what | {"why": str(error)})
         field = Field.N_ACTION_RSP if is_action else Field.C_STORE_RSP
         self._answer(pending, field, status, str(error).removeprefix("The object was refused: "))
 

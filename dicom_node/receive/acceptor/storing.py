@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from dicom_node.core.errors import RefusedObject, SpoolUnavailable, StoreStatus
+from dicom_node.core.outage_log import OutageLog
 from dicom_node.headers.file_meta import file_head
 from dicom_node.headers.scan import HeaderScan, scan_header
 from dicom_node.receive.acceptor.admission import CallingPeer, Capacity
@@ -15,6 +17,7 @@ from dicom_node.storage.journal import JournalWriter, Record, RecordKind
 
 #: How long an object waits for a slot when all are taken; the sender then hears "out of resources".
 _SLOT_PATIENCE_S = 10.0
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,6 +49,7 @@ class Storing:
         self._journal = journal
         self._capacity = capacity
         self._stored = stored
+        self.outages = OutageLog(_log, "object not stored", "objects are stored again")
 
     def store(self, identity: ObjectIdentity, incoming: IncomingObject, association: AssociationRef) -> None:
         """Return when the object is durable (PS3.4 Annex B: success).

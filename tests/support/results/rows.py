@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -127,8 +128,7 @@ class Rows:
         self._number += 1
         body = b'{"resourceType": "Bundle"}' if kind == "FHIR" else bytes(128) + b"DICM"
         (self.objects / uid).write_bytes(body)
-        if picture is not None:
-            picture.save(self.objects / f"{uid}.png", format="png")
+        preview_key = "" if picture is None else self._keep(picture)
         self._add(
             artifacts,
             uid=uid,
@@ -139,9 +139,17 @@ class Rows:
             object_key=uid,
             sha256=hashlib.sha256(body).hexdigest(),
             size_bytes=len(body),
-            preview_key=f"{uid}.png" if picture is not None else "",
+            preview_key=preview_key,
             send_order=self._number,
         )
+
+    def _keep(self, picture: Image.Image) -> str:
+        """Keep a picture under the digest that names it, as the spool does."""
+        encoded = BytesIO()
+        picture.save(encoded, format="png")
+        key = f"{hashlib.sha256(encoded.getvalue()).hexdigest()}.png"
+        (self.objects / key).write_bytes(encoded.getvalue())
+        return key
 
     def delivery(self, name: str, uid: str, destination: str, state: DeliveryState, **more: Any) -> None:
         sent = state in (DeliveryState.SENT, DeliveryState.COMMITTED)
