@@ -93,6 +93,13 @@ def _results(figures: Any, table: str) -> None:
     assert "12 slices of 64 x 64" in table
 
 
+def _sent_again(figures: Any, table: str) -> None:
+    assert [(run["what"], run["images"]) for run in figures["runs"]] == [("new", 4), ("again", 4)]
+    assert all(run["filed_s"] >= run["acknowledged_s"] > 0 for run in figures["runs"])
+    assert set(figures["ratios"]) == {"mr, acknowledged, again / new", "mr, filed, again / new"}
+    assert "mr, filed, again / new" in table
+
+
 def _soak(figures: Any, table: str) -> None:
     assert {sample["process"] for sample in figures} >= {"node", "acceptor", "headers"}
     assert all(sample["rss_mb"] > 0 and sample["threads"] > 0 for sample in figures)
@@ -113,6 +120,7 @@ TOLD: Mapping[str, Callable[[Any, str], None]] = {
     "intake_limit": _intake_limit,
     "overhead": _overhead,
     "results": _results,
+    "sent_again": _sent_again,
     "soak": _soak,
     "startup": _startup,
 }
