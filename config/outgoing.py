@@ -9,8 +9,8 @@ from typing import Literal, get_args
 from pydantic import Field
 
 from dicom_node.config.section import Seconds, Section
+from dicom_node.core.artifact_kinds import OutputSet, SegmentationType, SrClass
 from dicom_node.core.capability_match import LADDER, WantedOutputs
-from dicom_node.core.outputs import OutputSet, SegmentationType, SrClass
 
 
 class ResultSettings(Section):

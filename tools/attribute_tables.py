@@ -10,8 +10,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from hashlib import sha256
-from pathlib import Path
-from tempfile import TemporaryDirectory
 
 from highdicom._standard_utils import get_iod_module_map, get_module_attribute_map, get_sop_class_iod_map
 from pydicom.datadict import dictionary_VR, tag_for_keyword
@@ -20,10 +18,10 @@ from pydicom.dataset import Dataset
 from pydicom.multival import MultiValue
 from pydicom.tag import Tag
 
-from dicom_node.analysis.answer import Predecessor, ReportContext, WithdrawnObject
+from dicom_node.analysis.answer import ReportContext, WithdrawnObject
 from dicom_node.core.artifact_kinds import ARTIFACT_KINDS
 from dicom_node.core.entities import ArtifactKind
-from dicom_node.sr_writer import to_part10, write_objects
+from dicom_node.sr_writer import write_objects
 from tests.support.results import analysis_examples as examples
 from tests.support.results import result_answers
 from tests.support.studies.crowded_sources import crowded, header_keywords
@@ -118,16 +116,14 @@ def _section(title: str, rows: Sequence[Row]) -> str:
 def _made() -> Mapping[ArtifactKind, list[_Made]]:
     """Make every kind of object of full, bare and declined sources, and of one in place of an earlier result."""
     found: dict[ArtifactKind, list[_Made]] = {}
-    with TemporaryDirectory() as folder:
-        earlier = Path(folder) / "earlier.dcm"
-        for job, answer in enumerate(_answers()):
-            source = answer.sources[0]
-            context = _context(f"job {job}", "INSTITUTION" if "PatientID" in source else "")
-            if job > 0:
-                context = replace(context, predecessor=Predecessor(path=earlier, instance_number=1))
-            for one in write_objects(answer, context):
-                found.setdefault(one.kind, []).append(_Made(one.dataset, source))
-            earlier.write_bytes(to_part10(found[ArtifactKind.STRUCTURED_REPORT][-1].dataset))
+    for job, answer in enumerate(_answers()):
+        source = answer.sources[0]
+        context = _context(f"job {job}", "INSTITUTION" if "PatientID" in source else "")
+        if job > 0:
+            earlier = found[ArtifactKind.STRUCTURED_REPORT][-1].dataset
+            context = replace(context, predecessor=examples.predecessor(earlier, 1))
+        for one in write_objects(answer, context):
+            found.setdefault(one.kind, []).append(_Made(one.dataset, source))
     return {kind: found[kind] for kind in ArtifactKind if kind in found}
 
 

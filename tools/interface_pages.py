@@ -9,8 +9,8 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 from dicom_node import __version__
-from dicom_node.api.application import create_app
 from dicom_node.api.parts import ApiParts
+from dicom_node.api.server import create_app
 from dicom_node.cli.parser import make_parser
 
 _PARAMETER_PLACES = ("path", "query", "header")

@@ -1,4 +1,5 @@
-"""What a model run hands to the builders of DICOM and FHIR objects: findings plus arrays in source geometry.
+"""What a model run hands to the builders of DICOM and FHIR objects: findings plus arrays in source geometry;
+and the same as JSON-ready data for the API.
 
 Lives between `inference` and `sr_writer`, which never import each other. Every array refers to *source* pixels:
 rows and columns of the received images, slices in the order of `Analysis.sources`.
@@ -6,17 +7,19 @@ rows and columns of the received images, slices in the order of `Analysis.source
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from datetime import datetime
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 
-from dicom_node.core.entities import ArtifactKind, Code, Finding, ModelIdentity
-from dicom_node.core.outputs import OutputSet
+from dicom_node import __version__
+from dicom_node.core.artifact_kinds import OutputSet
+from dicom_node.core.entities import ArtifactKind, Code, Finding, JobState, ModelIdentity
 
 
 class SourceFrame(Dataset):
@@ -122,9 +125,14 @@ class SourceFile:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Predecessor:
-    """The earlier SR of the same study and route that this result replaces (PredecessorDocumentsSequence)."""
+    """The earlier SR of the same study and route that this result replaces (PredecessorDocumentsSequence).
 
-    path: Path
+    It is what the index knows of that report: its file may be damaged or gone by now.
+    """
+
+    sop_class_uid: str
+    sop_instance_uid: str
+    series_instance_uid: str
     instance_number: int
 
 
@@ -140,6 +148,26 @@ class WithdrawnObject:
     series_instance_uid: str
     #: Keys of the output sets of this context whose destinations got it; others are not told of it.
     output_keys: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReportLine:
+    """The model and route under which the reports on a study began.
+
+    A route that is renamed, or given another model, goes on in the same line: the EHR sees one report.
+    """
+
+    model: str
+    route: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReplacedResult:
+    """An earlier result of the same study and route that this one replaces: who made it, and what shows it."""
+
+    job_key: str
+    #: SOP Instance UIDs of its objects.
+    object_uids: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -168,6 +196,12 @@ class ReportContext:
     predecessor: Predecessor | None = None
     #: By key of the output set, where its destinations were sent another earlier report than `predecessor`.
     predecessors: Mapping[str, Predecessor] = field(default_factory=dict)
+    #: The results that this one replaces, oldest first, those that were withdrawn excepted.
+    replaced: tuple[ReplacedResult, ...] = ()
+    #: Empty: this model and route begin it.
+    line: ReportLine | None = None
+    #: What tells this node from every other, whatever it is called; empty: `node_uid`.
+    node_id: str = ""
     #: How many results of this study and route were withdrawn before: reports begin a series of their own after that.
     withdrawn_before: int = 0
 
@@ -278,3 +312,50 @@ class AnalysisRequest:
     out_dir: Path
     parameters: Mapping[str, float] = field(default_factory=dict)
     model_digest: str = ""
+
+
+MARK = "AI result - NOT VERIFIED. Decision support only."
+
+
+def summarise(answer: Analysis | NotAnalysed) -> dict[str, object]:
+    """Return the answer without arrays and without anything that names the patient."""
+    sources = [str(source.SOPInstanceUID) for source in whole_objects(answer.sources)]
+    common: dict[str, object] = {
+        "mark": MARK,
+        "state": state_of(answer).value,
+        "model": asdict(answer.model),
+        "node_version": __version__,
+        "source_sop_instance_uids": sources,
+        "notes": list(answer.notes),
+        "finished_at": datetime.now(UTC).isoformat(),
+    }
+    if isinstance(answer, NotAnalysed):
+        return common | {"reason": answer.reason, "message": answer.message, "findings": []}
+    return common | {
+        "findings": [_finding(finding) for finding in answer.findings],
+        "stage_times_s": {stage: round(seconds, 3) for stage, seconds in answer.stage_times_s.items()},
+    }
+
+
+def state_of(answer: Analysis | NotAnalysed) -> JobState:
+    """Return the state in which a job with this answer ends."""
+    if isinstance(answer, NotAnalysed):
+        return JobState.NOT_ANALYSABLE
+    return JobState.PARTIAL if answer.partial else JobState.DONE
+
+
+def _finding(finding: Finding) -> dict[str, object]:
+    data = asdict(finding)
+    for written, measurement in zip(data["measurements"], finding.measurements, strict=True):
+        written["label"] = measurement.label
+        written["value"] = _number(measurement.value)
+    data |= {"probability": _number(finding.probability), "threshold": _number(finding.threshold)}
+    if finding.region is not None:
+        data["region"] = {"sop_instance_uid": finding.region.sop_instance_uid,
+                          "points_xy_px": [list(point) for point in finding.region.points_xy_px]}  # fmt: skip
+    return data
+
+
+def _number(value: float | None) -> float | None:
+    """Return a number that JSON has; `None` for one that is not finite."""
+    return value if value is not None and math.isfinite(value) else None

@@ -22,8 +22,8 @@ from fastapi import Depends, Request, Security
 from fastapi.security import APIKeyCookie, HTTPBearer
 
 from dicom_node.api.problems import ProblemError
-from dicom_node.core.callers import network_of
 from dicom_node.core.errors import SettingsError
+from dicom_node.core.limits import network_of
 from dicom_node.core.principal import Principal, UserRole
 
 COOKIE = "dicom_node_session"

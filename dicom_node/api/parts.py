@@ -70,6 +70,7 @@ def _cursor(text: str) -> str:
 
 
 StudyUid = Annotated[str, UrlPath(alias="uid", max_length=64, description="Study Instance UID"), AfterValidator(_uid)]
+InstanceUid = Annotated[str, StringConstraints(max_length=64), AfterValidator(_uid)]
 ArtifactUid = Annotated[
     str,
     UrlPath(alias="uid", max_length=64, description="SOP Instance UID, or the UID of a FHIR report"),

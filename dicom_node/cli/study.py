@@ -4,9 +4,11 @@ and a part of it again, or back."""
 from __future__ import annotations
 
 import argparse
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from operator import itemgetter
 from pathlib import Path
 
 from sqlalchemy import Connection
@@ -22,11 +24,14 @@ from dicom_node.index.database import Database
 from dicom_node.index.studies import load_study
 from dicom_node.index.views import lists as views
 from dicom_node.index.views import study as study_views
-from dicom_node.index.views.types import DeliveryView, ResultView, StudyLine
+from dicom_node.index.views import versions as version_views
+from dicom_node.index.views.types import DeliveryView, InstanceVersion, ResultView, StudyLine, VersionPage
 from dicom_node.ingest.intake import offline_instance
 from dicom_node.logs import quiet_third_parties
 from dicom_node.roles.node import Node
 from dicom_node.roles.settings import load_settings
+
+_VERSIONS_SHOWN = 1000
 
 
 @contextmanager
@@ -57,11 +62,13 @@ def status(options: argparse.Namespace) -> int:
             return 0
         study = study_views.study(connection, options.study)
         timeline = study_views.timeline(connection, options.study)
+        versions = version_views.versions(connection, options.study, _VERSIONS_SHOWN)
         if options.json:
-            print_json({"study": study, "timeline": timeline})
+            print_json({"study": study, "timeline": timeline, "versions": versions})
             return 0
     say(f"{options.study}: {study.study.state} (revision {study.study.revision}). {study.study.reason}")
     print_table(["at", "what", "by", ""], [(entry.at, entry.kind, entry.actor, entry.text) for entry in timeline])
+    _print_versions(versions)
     _print_standing(study.results)
     _print_deliveries(study.deliveries)
     return 0
@@ -73,6 +80,22 @@ def _print_studies(lines: Sequence[StudyLine]) -> None:
         for s in lines
     ]
     print_table(["last image", "study", "modality", "images", "state", "reason"], rows)
+
+
+def _print_versions(page: VersionPage) -> None:
+    """Print one row for all versions that came alike: of which, mostly, there is one for a whole study."""
+    alike: defaultdict[tuple[str, ...], list[InstanceVersion]] = defaultdict(list)
+    for one in (version for instance in page.instances for version in instance.versions):
+        sender = f"{one.calling_ae_title} at {one.source_host}" if one.calling_ae_title else "unknown"
+        said = " ".join([", ".join(one.changed), *one.flags]).strip()
+        alike[one.came, sender, one.study_instance_uid, "in use" if one.in_use else "kept", said].append(one)
+    rows = [(min(one.received_at for one in ones), len(ones), *row) for row, ones in alike.items()]
+    if not rows:
+        return
+    if page.total > len(page.instances):
+        say(f"Of {page.total} images that came in several versions the first {len(page.instances)}:")
+    header = ["version came at", "images", "how", "from", "belongs to study", "", "changed"]
+    print_table(header, sorted(rows, key=itemgetter(0)))
 
 
 def _print_standing(results: Sequence[ResultView]) -> None:

@@ -19,8 +19,7 @@ from rich.text import Text
 
 from dicom_node.core.errors import SettingsError
 from dicom_node.core.principal import Principal, UserRole
-from dicom_node.dimse.negotiation import Remote
-from dicom_node.dimse.tls import Tls
+from dicom_node.dimse.negotiation import Remote, Tls
 from dicom_node.roles.settings import load_settings
 
 _PEER = re.compile(r"(?P<title>[^@\\]{1,16})@(?P<host>[^@]+):(?P<port>\d{1,5})")

@@ -8,10 +8,11 @@ Whatever must know the kinds derives from it: what a destination takes (`capabil
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
+from types import MappingProxyType
+from typing import Literal
 
 from dicom_node.core.entities import ArtifactKind, MediaType
-from dicom_node.core.outputs import OutputSet, SrClass
 
 SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"
 SEGMENTATION = "1.2.840.10008.5.1.4.1.1.66.4"
@@ -152,3 +153,45 @@ OPTIONAL_KINDS = tuple(one for one in _ALL if one.option)
 RESULT_CLASSES: Mapping[str, str] = {each.uid: each.name for one in _ALL for each in one.sop_classes.values()}
 #: Those of them that are images.
 IMAGE_CLASSES = frozenset(each.uid for one in _ALL if one.is_image for each in one.sop_classes.values())
+
+
+#: Metadata of an option that came after 0.1.0: while it has its default, keys stay those of before it came, and so do
+#: the UIDs that come from them.
+ADDED: Mapping[str, bool] = MappingProxyType({"added": True})
+SrClass = Literal["comprehensive3d", "comprehensive", "enhanced", "off"]
+SegmentationType = Literal["binary", "fractional", "labelmap", "off"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OutputSet:
+    """What one destination gets, already fitted to what it accepts. The defaults are what every PACS should take."""
+
+    #: SOP class of the structured report.
+    structured_report: SrClass = "comprehensive3d"
+    secondary_capture: bool = True
+    segmentation: SegmentationType = "binary"
+    #: GSPS: outlines, boxes and texts that a viewer can switch on and off.
+    presentation_state: bool = False
+    #: Heat maps as numbers, for viewers that colour them themselves.
+    parametric_map: bool = False
+    #: KOS: the images worth opening first.
+    key_objects: bool = False
+    encapsulated_pdf: bool = False
+    #: An IOCM rejection note for the objects that a new result replaces.
+    rejection_note: bool = False
+
+    @property
+    def key(self) -> str:
+        """Return the set as one line of text: equal sets have equal keys; it seeds UIDs and stands in the index."""
+        told = ((one, getattr(self, one.name)) for one in fields(self))
+        return ",".join(
+            f"{one.name}={_word(value)}"
+            for one, value in told
+            if not (one.metadata.get("added") and value == one.default)
+        )
+
+
+def _word(value: object) -> str:
+    if isinstance(value, bool):
+        return "on" if value else "off"
+    return str(value)

@@ -12,10 +12,11 @@ from dicom_node.core.artifact_kinds import (
     SECONDARY_CAPTURE,
     Choice,
     KindOfArtifact,
+    OutputSet,
+    SrClass,
     is_off,
 )
 from dicom_node.core.entities import ArtifactKind
-from dicom_node.core.outputs import OutputSet, SrClass
 
 #: `auto`: the first of these that the destination takes.
 LADDER: tuple[SrClass, ...] = tuple(REPORTS)

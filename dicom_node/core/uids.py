@@ -57,3 +57,8 @@ def job_key(study_instance_uid: str, instance_digests: Iterable[str], model_dige
     """
     parts = [study_instance_uid, *sorted(instance_digests), model_digest, config_digest]
     return hashlib.sha256(_SEPARATOR.join(parts).encode()).hexdigest()
+
+
+def repeated_job_key(job_key: str, times: int) -> str:
+    """Return the key of an analysis that is answered anew, `times` after the answer under `job_key` was replaced."""
+    return hashlib.sha256(_SEPARATOR.join([job_key, str(times)]).encode()).hexdigest()

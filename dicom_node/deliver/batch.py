@@ -16,7 +16,7 @@ from dicom_node.core.errors import (
     DeliveryRefused,
     DestinationAway,
 )
-from dicom_node.core.retry_after import LONGEST_WAIT_S
+from dicom_node.core.limits import LONGEST_WAIT_S
 from dicom_node.deliver.outage import BackOff
 from dicom_node.deliver.outgoing import Outgoing, Sender, Sent
 from dicom_node.deliver.peer_capabilities import CapabilityProbe

@@ -21,7 +21,7 @@ from dicom_node.core.errors import (
     DestinationAway,
     IndexUnavailable,
 )
-from dicom_node.core.retry_after import LONGEST_WAIT_S
+from dicom_node.core.limits import LONGEST_WAIT_S
 from dicom_node.deliver.batch import BatchDelivery, SentItems, wished_s
 from dicom_node.deliver.outage import BackOff, Outage
 from dicom_node.deliver.outgoing import Sender

@@ -6,29 +6,27 @@ viewers hide the objects; an EHR its own report as entered in error. The bytes a
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
 
-from pydicom import dcmread
 from pydicom.dataset import Dataset
-from pydicom.errors import InvalidDicomError
 
 from dicom_node.analysis.answer import WrittenObject
 from dicom_node.config.settings import Settings
-from dicom_node.core.artifact_kinds import REPORTS, is_off
+from dicom_node.core.artifact_kinds import REPORTS, OutputSet, is_off
 from dicom_node.core.entities import Artifact, ArtifactKind, MediaType
-from dicom_node.core.outputs import OutputSet
 from dicom_node.core.uids import derived_uid
+from dicom_node.deliver.kept_objects import KeptObjects
 from dicom_node.deliver.profiles import Profiles
-from dicom_node.fhir.builders.retraction import Retraction, retraction_bundle, without_studies
-from dicom_node.fhir.json_types import Json, to_json_bytes
+from dicom_node.fhir.builders.retraction import Retraction, retraction_bundle, with_studies_standing
+from dicom_node.fhir.json_types import to_json_bytes
 from dicom_node.index import withdrawals
-from dicom_node.index.database import Database
+from dicom_node.index.damage import note_damaged, objects_at
+from dicom_node.index.database import Database, store_id
 from dicom_node.index.withdrawals import TakenBack
+from dicom_node.sr_writer.copied import COPIED, writable
 from dicom_node.sr_writer.documents.withdrawal import Withdrawal, withdrawal_note, withdrawal_report
 from dicom_node.sr_writer.writing import to_part10
 from dicom_node.storage.spool import Spool
@@ -68,29 +66,29 @@ class WithdrawalPlanner:
             withdrawals.end_unsent_at(connection, destination, now)
             outputs = self._profiles.fitted(connection, destination).outputs
             due = withdrawals.due_at(connection, destination)
+            node = store_id(connection) or derived_uid("node", self._speaker.ae_title)
         for taken in due:
-            made = tuple(self._made(spool, taken, outputs))
+            kept = KeptObjects(spool)
+            made = tuple(self._made(kept, taken, outputs, node))
             with database.write() as connection:
                 is_owed = withdrawals.owe_withdrawal(connection, taken, made, now)
+                note_damaged(connection, objects_at(connection, kept.damaged), now)
             if is_owed:
                 _tell(taken, made)
 
-    def _made(self, spool: Spool, taken: TakenBack, outputs: OutputSet) -> Iterator[Artifact]:
+    def _made(self, kept: KeptObjects, taken: TakenBack, outputs: OutputSet, node: str) -> Iterator[Artifact]:
         if any(one.media_type == MediaType.DICOM for one in taken.objects):
-            told = self._told(spool, taken)
-            for written in _documents(told, taken, outputs):
-                yield _kept(spool, written)
+            for written in _documents(self._told(kept, taken), taken, outputs):
+                yield _stored(kept.spool, written)
         if any(one.media_type == MediaType.FHIR for one in taken.objects):
-            yield _kept_retraction(spool, taken)
+            yield _stored_retraction(kept, taken, node)
 
-    def _told(self, spool: Spool, taken: TakenBack) -> Withdrawal:
-        objects = [one for one in taken.objects if one.media_type == MediaType.DICOM]
+    def _told(self, kept: KeptObjects, taken: TakenBack) -> Withdrawal:
         speaker = self._speaker
         return Withdrawal(
             job_key=taken.job_key, model=taken.model, route=taken.route, reason=taken.reason, at=taken.at,
             ae_title=speaker.ae_title, intended_use=speaker.intended_use, time_zone_name=speaker.time_zone_name,
-            objects=[_own(spool, one, taken.study_instance_uid) for one in objects],
-            source=_header(spool, taken.source_key) if taken.source_key else None,
+            objects=_own_headers(kept, taken), source=kept.header(taken.source_key),
         )  # fmt: skip
 
 
@@ -104,24 +102,35 @@ def _documents(told: Withdrawal, taken: TakenBack, outputs: OutputSet) -> Iterat
         yield withdrawal_note(told)
 
 
-def _own(spool: Spool, artifact: Artifact, study_instance_uid: str) -> Dataset:
-    """Return the header of an own object; of one whose bytes are gone, what the index knows."""
-    known = Dataset()
+def _own_headers(kept: KeptObjects, taken: TakenBack) -> list[Dataset]:
+    """Return the headers of what is taken back, those first that are as they were written.
+
+    Of a damaged one what the index knows, with patient and study as another object of the result has them, or the
+    image as it was when the result was made.
+    """
+    objects = [one for one in taken.objects if one.media_type == MediaType.DICOM]
+    found = [(one, kept.header(one.object_key)) for one in objects]
+    whole = [header for _, header in found if header is not None]
+    damaged = [one for one, header in found if header is None]
+    if not damaged:
+        return whole
+    whose = whole[0] if whole else kept.header(taken.basis_key) or Dataset()
+    return [*whole, *(_known_header(one, taken, whose) for one in damaged)]
+
+
+def _known_header(artifact: Artifact, taken: TakenBack, whose: Dataset) -> Dataset:
+    valid, known = writable(whose), Dataset()
+    for keyword in COPIED:
+        if keyword in valid:
+            known[keyword] = valid[keyword]
     known.SOPClassUID, known.SOPInstanceUID = artifact.sop_class_uid, artifact.uid
-    known.StudyInstanceUID, known.SeriesInstanceUID = study_instance_uid, artifact.series_instance_uid
+    known.StudyInstanceUID, known.SeriesInstanceUID = taken.study_instance_uid, artifact.series_instance_uid
     known.Modality = "SR" if artifact.kind is ArtifactKind.STRUCTURED_REPORT else "OT"
-    return _header(spool, artifact.object_key) or known
+    known.InstanceNumber = taken.sequence
+    return known
 
 
-def _header(spool: Spool, key: str) -> Dataset | None:
-    try:
-        return dcmread(spool.path(key), stop_before_pixels=True)
-    except (OSError, InvalidDicomError) as error:
-        _log.error("object unreadable for a withdrawal", extra={"object": key, "why": type(error).__name__})
-        return None
-
-
-def _kept(spool: Spool, written: WrittenObject) -> Artifact:
+def _stored(spool: Spool, written: WrittenObject) -> Artifact:
     dataset = written.dataset
     stored = spool.put([to_part10(dataset)], ".result")
     return Artifact(
@@ -131,32 +140,23 @@ def _kept(spool: Spool, written: WrittenObject) -> Artifact:
     )  # fmt: skip
 
 
-def _kept_retraction(spool: Spool, taken: TakenBack) -> Artifact:
+def _stored_retraction(kept: KeptObjects, taken: TakenBack, node: str) -> Artifact:
     sent = [one for one in taken.objects if one.kind is ArtifactKind.FHIR_BUNDLE]
-    bundles = [bundle for one in sent if (bundle := _bundle(spool, one.object_key))]
+    bundles = [bundle for one in sent if (bundle := kept.bundle(one.object_key))]
     told = Retraction(
-        study_instance_uid=taken.study_instance_uid, model=taken.model, route=taken.route, job_keys=taken.job_keys,
+        study_instance_uid=taken.study_instance_uid, node=node, line=taken.line, job_keys=taken.job_keys,
         bundles=bundles, reason=taken.reason, at=taken.at,
     )  # fmt: skip
     retraction = retraction_bundle(told)
     if not taken.is_last_of_study:
-        retraction = without_studies(retraction)
-    stored = spool.put([to_json_bytes(retraction)], ".json")
+        retraction = with_studies_standing(retraction)
+    stored = kept.spool.put([to_json_bytes(retraction)], ".json")
     scope = "whole" if taken.is_last_of_study else "without-studies"
     return Artifact(
         uid=derived_uid("fhir-withdrawal", scope, *(one.uid for one in sent)), kind=ArtifactKind.FHIR_BUNDLE,
         media_type=MediaType.FHIR, object_key=stored.key, sha256=stored.sha256, size_bytes=stored.size_bytes, order=3,
         description="Withdrawal of the FHIR report",
     )  # fmt: skip
-
-
-def _bundle(spool: Spool, key: str) -> Json | None:
-    try:
-        found: Any = json.loads(spool.path(key).read_bytes())
-    except (OSError, ValueError) as error:
-        _log.error("report unreadable for a withdrawal", extra={"object": key, "why": type(error).__name__})
-        return None
-    return found if isinstance(found, dict) else None
 
 
 def _tell(taken: TakenBack, made: Sequence[Artifact]) -> None:

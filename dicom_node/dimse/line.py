@@ -1,4 +1,4 @@
-"""The line to a peer that was called: a socket, PDUs, and a deadline on every wait.
+"""The line to a peer that was called: a socket, TLS on it where it is wanted, PDUs, and a deadline on every wait.
 
 The PDU types are pynetdicom's; the socket is driven here. A threaded requestor reads a whole file into its queue before
 the first byte leaves, and a peer that stops reading holds its thread for ever; here a file is streamed through one
@@ -18,8 +18,7 @@ from dataclasses import dataclass
 from pynetdicom.pdu import A_ABORT_RQ, A_RELEASE_RQ
 
 from dicom_node.core.errors import NodeError
-from dicom_node.dimse.negotiation import Remote
-from dicom_node.dimse.tls import Tls
+from dicom_node.dimse.negotiation import Remote, Tls
 
 LONGEST_ANSWER_BYTES = 1 << 20
 ASSOCIATE_AC, P_DATA = 0x02, 0x04

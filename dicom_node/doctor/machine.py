@@ -21,9 +21,8 @@ from dicom_node.core.errors import DeliveryError, IndexUnavailable
 from dicom_node.dimse.negotiation import Remote
 from dicom_node.dimse.probe import probe_peer
 from dicom_node.doctor.check import TIMEOUT_S, Check, current_user
-from dicom_node.index.damage import damage_counts
+from dicom_node.index.damage import damage_counts, round_ended_at
 from dicom_node.index.database import SCHEMA_HEAD, Database
-from dicom_node.index.scrub_places import round_ended_at
 from dicom_node.storage.folder import existing_part, why_not_writable
 
 _MB = 1 << 20

@@ -9,8 +9,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, cast
 
-from dicom_node.analysis.answer import AnalysisRequest, ReportContext, SourceFile
-from dicom_node.analysis.summary import summarise
+from dicom_node.analysis.answer import AnalysisRequest, ReportContext, SourceFile, summarise
 from dicom_node.config.running import InferenceSettings
 from dicom_node.core.uids import derived_uid
 from dicom_node.inference.cards.card import ModelCard

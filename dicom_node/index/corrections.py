@@ -4,7 +4,7 @@ timeline says who sent it and in what it differs."""
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -138,21 +138,25 @@ def _what_changed(corrections: Sequence[Correction]) -> list[str]:
 
 
 def _suspicions(corrections: Sequence[Correction]) -> list[str]:
+    others = [one.before.sender for one in corrections if is_other_sender(one.before.sender, one.now.sender)]
+    return suspicions([one.difference.pixels for one in corrections], others)
+
+
+def suspicions(pixels: Collection[PixelVerdict], senders_before: Collection[SendingPeer]) -> list[str]:
+    """Return the sentences about what may be no correction but a replacement; `senders_before` are other ones."""
     found = []
-    verdicts = {one.difference.pixels for one in corrections}
-    if PixelVerdict.CHANGED in verdicts:
+    if PixelVerdict.CHANGED in pixels:
         found.append("The pixels changed.")
-    if PixelVerdict.UNKNOWN in verdicts:
+    if PixelVerdict.UNKNOWN in pixels:
         found.append("Whether the pixels changed could not be told.")
-    others = {_name(one.before.sender) for one in corrections if _is_other(one)}
-    if others:
-        found.append(f"Another sender than before, which was {', '.join(sorted(others))}.")
+    if senders_before:
+        named = ", ".join(sorted({_name(one) for one in senders_before}))
+        found.append(f"Another sender than before, which was {named}.")
     return found
 
 
-def _is_other(one: Correction) -> bool:
+def is_other_sender(before: SendingPeer, now: SendingPeer) -> bool:
     """Tell senders apart by title and address; one that nobody remembers (it was found in the spool) is none."""
-    before, now = one.before.sender, one.now.sender
     return bool(before.calling_ae_title) and (before.calling_ae_title, before.host) != (now.calling_ae_title, now.host)
 
 

@@ -1,4 +1,5 @@
-"""One database, SQLite or PostgreSQL: connections, transactions, and the schema brought up to date.
+"""One database, SQLite or PostgreSQL: connections, transactions, the schema brought up to date; whose
+database it is, and whether it takes changes at this moment.
 
 Reads and writes are told apart because SQLite needs it: a transaction that will write takes the write lock at its
 start (``BEGIN IMMEDIATE``), so that two writers queue instead of failing half-way.
@@ -9,16 +10,18 @@ from __future__ import annotations
 import importlib
 import logging
 import os
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url, text
+from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url, select, text
 from sqlalchemy.exc import DatabaseError, DBAPIError, InterfaceError, InternalError, OperationalError
 from sqlalchemy.exc import TimeoutError as NoConnectionFree
 
 from dicom_node.core.errors import IndexUnavailable, SettingsError
+from dicom_node.index.tables import node_identity
 
 #: Newest migration in `index/migrations/versions`; a test holds it against the folder. Known here so that a start on an
 #: up-to-date database need not load Alembic (half a second).
@@ -216,3 +219,56 @@ def _why_unavailable(error: DBAPIError) -> str:
     if isinstance(error, InternalError) or type(error) is DatabaseError:
         return f"The database is damaged, or its answer makes no sense ({kind}); repair it or put a backup back."
     return "The connection to the database broke; it is tried again by itself." if error.connection_invalidated else ""
+
+
+_ONLY = 1
+
+
+def store_id(connection: Connection) -> str | None:
+    """Return the name of the store that this database belongs to; `None` when it belongs to none yet."""
+    query = select(node_identity.c.store_id).where(node_identity.c.id == _ONLY)
+    return connection.execute(query).scalar_one_or_none()
+
+
+def claim_store_id(connection: Connection, proposed: str) -> str:
+    """Let the database belong to this store, unless it belongs to another already; return whose it is."""
+    row = insert_of(connection)(node_identity).values(id=_ONLY, store_id=proposed)
+    connection.execute(row.on_conflict_do_nothing(index_elements=[node_identity.c.id]))
+    query = select(node_identity.c.store_id).where(node_identity.c.id == _ONLY)
+    return str(connection.execute(query).scalar_one())
+
+
+_PATIENCE_S = 5.0
+
+
+class DatabaseProbe:
+    """Asks one database, in a thread of its own and never twice at once. Safe to share between threads."""
+
+    def __init__(self, database: Database, patience_s: float = _PATIENCE_S) -> None:
+        self._database = database
+        self._patience_s = patience_s
+        self._lock = threading.Lock()
+        self._answered = threading.Event()
+        self._answered.set()
+        self._reason = ""
+
+    def unavailable_reason(self) -> str:
+        """Return what is wrong with the database, "" when it takes changes."""
+        with self._lock:
+            if self._answered.is_set():
+                self._answered.clear()
+                threading.Thread(target=self._ask, name="database-probe", daemon=True).start()
+        if not self._answered.wait(self._patience_s):
+            return f"The database has not answered for {self._patience_s:g} s; check that its server runs."
+        return self._reason
+
+    def _ask(self) -> None:
+        reason = "The database could not be asked; the log says why."
+        try:
+            self._database.require_writes()
+            reason = ""
+        except IndexUnavailable as error:
+            reason = str(error)
+        finally:
+            self._reason = reason
+            self._answered.set()

@@ -11,9 +11,8 @@ from sqlalchemy import ColumnElement, Connection, Row, and_, func, or_, select, 
 
 from dicom_node.core.entities import Artifact, ArtifactKind, DeliveryState
 from dicom_node.core.lifecycle import OPEN
-from dicom_node.core.retry_after import LONGEST_WAIT_S
-from dicom_node.index.due import is_due
-from dicom_node.index.tables import artifacts, deliveries, results
+from dicom_node.core.limits import LONGEST_WAIT_S
+from dicom_node.index.tables import artifacts, deliveries, is_due, results
 from dicom_node.index.transitions import NO_LEASE, Change, cancel_deliveries, move_delivery
 from dicom_node.index.withdrawals import may_leave
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, and_, or_, select
 
-from dicom_node.core.entities import ArtifactKind, DeliveryState, Destination
+from dicom_node.core.entities import ArtifactKind, DeliveryState, Destination, ResultState
 from dicom_node.core.priority import Priority
 from dicom_node.index.tables import artifacts, deliveries, jobs, results
 from dicom_node.index.transitions import Change, cancel_deliveries, insert_delivery, make_deliveries_due
@@ -48,10 +48,12 @@ def _urgency(connection: Connection, job_key: str) -> int:
 def resend(connection: Connection, job_key: str, destinations: Sequence[Destination], now: datetime) -> int:
     """Make what destinations get of a result due again (operator's rerun with an unchanged answer); return how much.
 
-    Not what they got in an earlier set and no longer want, nothing for a destination that is gone, and nothing that is
-    proved to have arrived or that a person has discarded.
+    Not what they got in an earlier set and no longer want, nothing for a destination that is gone, nothing that is
+    proved to have arrived or that a person has discarded, and nothing of a result that holds no longer.
     """
     result = connection.execute(select(results).where(results.c.job_key == job_key)).one()
+    if result.standing != ResultState.CURRENT:
+        return 0
     made = connection.execute(select(artifacts).where(artifacts.c.job_key == job_key)).all()
     owed = _owed(made, destinations)
     mine = and_(deliveries.c.job_key == job_key, deliveries.c.state != DeliveryState.PENDING)

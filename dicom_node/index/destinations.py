@@ -1,16 +1,18 @@
-"""Whether anything is sent to a destination: it is suspended from when it refused the node until a person, or a peer
-that lets the node in again, ends that."""
+"""What is known of destinations: what they take, and whether one lets nobody in until its login is mended."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
+from typing import Any
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, Row, select, update
 
+from dicom_node.core.capability_match import PeerCapabilities
 from dicom_node.core.entities import DestinationState
-from dicom_node.index.tables import destinations
+from dicom_node.index.database import insert_of
+from dicom_node.index.tables import destinations, peer_capabilities
 from dicom_node.index.transitions import move_destination
 
 
@@ -42,3 +44,88 @@ def resume(connection: Connection, name: str, now: datetime) -> bool:
     """Send to the destination again; `False` when it was not suspended."""
     is_suspended = suspension_of(connection, name) is not None
     return is_suspended and move_destination(connection, name, DestinationState.ACTIVE, "", now)
+
+
+#: So long a refusal counts: a receiver that has learned the class since is given it again.
+REFUSAL_COUNTS = timedelta(days=1)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PeerMemory:
+    """What is known of one destination. `accepted` maps SOP classes to transfer syntaxes; `None`: never heard."""
+
+    destination: str
+    implementation: str
+    accepted: Mapping[str, Collection[str]] | None
+    refused: Mapping[str, datetime]
+    asked_at: datetime | None
+    heard_at: datetime | None
+
+    def capabilities(self, now: datetime) -> PeerCapabilities:
+        """Return what may be counted on now."""
+        refused = frozenset(uid for uid, at in self.refused.items() if now - at < REFUSAL_COUNTS)
+        return PeerCapabilities(accepted=None if self.accepted is None else frozenset(self.accepted), refused=refused)
+
+
+def recall(connection: Connection, destination: str, address: str) -> PeerMemory | None:
+    """Return what is known of the destination at this address."""
+    mine = (peer_capabilities.c.destination == destination, peer_capabilities.c.address == address)
+    row = connection.execute(select(peer_capabilities).where(*mine)).first()
+    return None if row is None else _memory(row)
+
+
+def remember(
+    connection: Connection, peer: tuple[str, str], implementation: str, accepted: Mapping[str, Collection[str]],
+    now: datetime,
+) -> None:  # fmt: skip
+    """Keep what a peer (destination, address) has just agreed to; what it refused lately stays refused."""
+    values = {
+        "implementation": implementation[:64],
+        "accepted": {uid: sorted(syntaxes) for uid, syntaxes in accepted.items()},
+        "asked_at": now,
+        "heard_at": now,
+    }
+    _write(connection, peer, values)
+
+
+def note_silence(connection: Connection, peer: tuple[str, str], now: datetime) -> None:
+    """Keep that a peer was asked and did not answer; what it said earlier stands."""
+    _write(connection, peer, {"asked_at": now})
+
+
+def note_refusal(connection: Connection, peer: tuple[str, str], sop_class_uid: str, now: datetime) -> None:
+    """Keep that a peer refused an object for its class, and that what it said of itself is to be asked again."""
+    held = _hold(connection, peer)
+    _write(connection, peer, {"refused": {**held.refused, sop_class_uid: now.isoformat()}, "asked_at": None})
+
+
+def _write(connection: Connection, peer: tuple[str, str], values: Mapping[str, Any]) -> None:
+    _hold(connection, peer)
+    mine = peer_capabilities.c.destination == peer[0]
+    connection.execute(update(peer_capabilities).where(mine).values(**values))
+
+
+def _hold(connection: Connection, peer: tuple[str, str]) -> Row[Any]:
+    """Return what is known of the peer, which others who learn of it wait for; of another address nothing is known."""
+    destination, address = peer
+    fresh: dict[str, Any] = {"address": address, "implementation": "", "accepted": None, "refused": {},
+                             "asked_at": None, "heard_at": None}  # fmt: skip
+    mine = peer_capabilities.c.destination == destination
+    first = insert_of(connection)(peer_capabilities).values(destination=destination, **fresh)
+    connection.execute(first.on_conflict_do_nothing())
+    held = connection.execute(select(peer_capabilities).where(mine).with_for_update()).one()
+    if held.address == address:
+        return held
+    connection.execute(update(peer_capabilities).where(mine).values(**fresh))
+    return connection.execute(select(peer_capabilities).where(mine)).one()
+
+
+def _memory(row: Row[Any]) -> PeerMemory:
+    return PeerMemory(
+        destination=row.destination,
+        implementation=row.implementation,
+        accepted=row.accepted,
+        refused={uid: datetime.fromisoformat(at).astimezone(UTC) for uid, at in row.refused.items()},
+        asked_at=row.asked_at,
+        heard_at=row.heard_at,
+    )

@@ -13,11 +13,10 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Row, Table, and_, func, or_, select, update
 
-from dicom_node.core.entities import JobState, StudyState
+from dicom_node.core.entities import JobState, ResultState, StudyState
 from dicom_node.core.lifecycle import FINISHED_JOB
-from dicom_node.index.due import is_due
 from dicom_node.index.studies import conclude_study
-from dicom_node.index.tables import deliveries, jobs, studies
+from dicom_node.index.tables import deliveries, is_due, jobs, results, studies
 from dicom_node.index.transitions import Change, move_job, move_study, supersede_job
 
 #: Kind of the timeline's line about a job that is queued again, since a destination does not take what was made.
@@ -167,7 +166,8 @@ def queue_again(connection: Connection, job: Row[Any], turn_at: datetime, change
 def requeue(connection: Connection, job_key: str, why: str, now: datetime) -> bool:
     """Queue the job of a result again, for the output sets that destinations take now.
 
-    `False` where a newer revision, or a run that is under way, will tell the study anyway.
+    `False` where a newer revision, or a run that is under way, will tell the study anyway, and where the result holds
+    no longer: what was taken back comes again only when somebody asks for it.
     """
     same = and_(
         studies.c.study_instance_uid == jobs.c.study_instance_uid,
@@ -176,13 +176,18 @@ def requeue(connection: Connection, job_key: str, why: str, now: datetime) -> bo
     )
     mine = and_(jobs.c.job_key == job_key, jobs.c.state.in_(FINISHED_JOB))
     job = connection.execute(select(jobs).join(studies, same).where(mine).with_for_update()).first()
-    if job is None:
+    if job is None or not _holds(connection, job_key):
         return False
     # Without its earlier key it is no operator's rerun: what has arrived is not sent again.
     queue_again(connection, job, now, Change(now), job_key="")
     told = Change(now, (REQUEUED, why), {"route": job.route})
     move_study(connection, job.study_instance_uid, StudyState.ANALYSING, told)
     return True
+
+
+def _holds(connection: Connection, job_key: str) -> bool:
+    standing = connection.execute(select(results.c.standing).where(results.c.job_key == job_key)).scalar()
+    return standing == ResultState.CURRENT
 
 
 def waiting(connection: Connection) -> int:

@@ -4,18 +4,38 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
+from typing import Any
 
-from sqlalchemy import Connection, func, insert, select, update
+from sqlalchemy import Connection, Row, and_, func, insert, select, update
 
+from dicom_node.analysis.answer import ReportLine
 from dicom_node.core.entities import Artifact, Destination, JobOutcome, JobState, ResultState
+from dicom_node.core.uids import repeated_job_key
 from dicom_node.index.corrections import is_corrected_since
 from dicom_node.index.delivery_plan import plan_deliveries
 from dicom_node.index.jobs import ClaimedJob, finish
+from dicom_node.index.lineage import keys_of_line, line_in
 from dicom_node.index.shadows import tell_agreement
 from dicom_node.index.tables import artifacts, jobs, results
-from dicom_node.index.timeline import record
-from dicom_node.index.transitions import Change, insert_result, move_result
+from dicom_node.index.transitions import Change, insert_result, move_result, record
 from dicom_node.index.withdrawals import supersede_results
+
+
+def standing_key(connection: Connection, job_key: str) -> str:
+    """Return under which key an analysis is answered: its own, or the next while the result there has been replaced.
+
+    An answer that comes back, since a model or parameters of before are in use again, is a result of its own that
+    follows the present one: what was replaced stays replaced.
+    """
+    key, times = job_key, 0
+    while _standing(connection, key) == ResultState.SUPERSEDED:
+        times += 1
+        key = repeated_job_key(job_key, times)
+    return key
+
+
+def _standing(connection: Connection, job_key: str) -> str | None:
+    return connection.execute(select(results.c.standing).where(results.c.job_key == job_key)).scalar()
 
 
 def has_result(connection: Connection, job_key: str, output_keys: Collection[str] = ()) -> bool:
@@ -46,20 +66,21 @@ def save_result(
     if isinstance(notes, list) and notes:
         text = " ".join(map(str, notes))
         record(connection, job.study_instance_uid, now, ("notes", text), route=job.route)
-    overtaken = is_corrected_since(connection, job.study_instance_uid, job.revision)
+    does_not_hold = _why_not(connection, job)
     if not has_result(connection, job_key):
-        if not overtaken:
-            supersede_results(connection, job.study_instance_uid, job.route, now)
+        line = _keys_of_line(connection, job, outcome)
+        if does_not_hold is None:
+            supersede_results(connection, line, now)
         insert_result(
             connection, job_key, outcome.state, study_instance_uid=job.study_instance_uid, revision=job.revision,
             route=job.route, model=job.model, reason=outcome.reason, message=outcome.message,
-            sequence=_next_sequence(connection, job), summary=dict(outcome.summary), created_at=now,
+            sequence=_next_sequence(connection, line), summary=dict(outcome.summary), created_at=now,
             shadow_of=job.shadow_of,
         )  # fmt: skip
     _keep_objects(connection, job_key, outcome)
     tell_agreement(connection, job, now)
-    if overtaken:
-        _withdraw_overtaken(connection, job_key, now)
+    if does_not_hold is not None:
+        _set_aside(connection, job_key, does_not_hold, now)
     else:
         plan_deliveries(connection, job_key, destinations, now)
     return True
@@ -68,23 +89,52 @@ def save_result(
 def answer_again(
     connection: Connection, job: ClaimedJob, job_key: str, destinations: Sequence[Destination], now: datetime
 ) -> bool:
-    """End a job whose answer is already known; its kept objects go out again where they have not arrived."""
+    """End a job whose answer is already known; its kept objects go out again where they have not arrived.
+
+    Nothing goes out of a result that holds no longer; the timeline says which one stands.
+    """
     known = connection.execute(select(results).where(results.c.job_key == job_key)).one()
     if not finish(connection, job, JobState(known.state), (job_key, known.reason, known.message), now):
         return False
-    text = "Same images, model and configuration: the earlier result stands."
+    text = f"Same images, model and configuration: {_which_stands(connection, known)}"
     record(connection, job.study_instance_uid, now, ("unchanged", text), route=job.route)
     tell_agreement(connection, job, now)
-    if not is_corrected_since(connection, job.study_instance_uid, job.revision):
+    if known.standing == ResultState.CURRENT and _why_not(connection, job) is None:
         plan_deliveries(connection, job_key, destinations, now)
     return True
 
 
-def _withdraw_overtaken(connection: Connection, job_key: str, now: datetime) -> None:
-    """Keep, and never send, what speaks of images that were corrected while it was made."""
-    reason = "The images it rests on were corrected while it was made."
-    change = Change(now, ("withdrawn", f"The result was withdrawn before it was sent. {reason}"))
-    move_result(connection, results.c.job_key == job_key, ResultState.WITHDRAWN, reason, change)
+def _which_stands(connection: Connection, known: Row[Any]) -> str:
+    if known.standing == ResultState.CURRENT:
+        return "the earlier result stands."
+    gone = f"the earlier result does not hold any more ({known.standing}: {known.standing_reason})"
+    mine = and_(results.c.study_instance_uid == known.study_instance_uid, results.c.route == known.route)
+    holds = select(results.c.sequence, results.c.model).where(mine, results.c.standing == ResultState.CURRENT)
+    now = connection.execute(holds.order_by(results.c.sequence.desc())).first()
+    if now is None:
+        return f"{gone}, and none stands. To have the study analysed anew: dicom-node rerun STUDY"
+    return f"{gone}; result {now.sequence} by {now.model} stands."
+
+
+def _why_not(connection: Connection, job: ClaimedJob) -> tuple[ResultState, str] | None:
+    """Return as what, and why, a job's result is to be kept and never sent; `None` where it holds.
+
+    It may speak of images that were corrected while it was made, or of fewer than a quicker worker has answered about.
+    """
+    if is_corrected_since(connection, job.study_instance_uid, job.revision):
+        return ResultState.WITHDRAWN, "The images it rests on were corrected while it was made."
+    mine = and_(results.c.study_instance_uid == job.study_instance_uid, results.c.route == job.route)
+    later = and_(mine, results.c.revision > job.revision, results.c.standing == ResultState.CURRENT)
+    newer = connection.execute(select(func.max(results.c.revision)).where(later)).scalar()
+    if newer is None:
+        return None
+    return ResultState.SUPERSEDED, f"The result of revision {newer} was there before it."
+
+
+def _set_aside(connection: Connection, job_key: str, held: tuple[ResultState, str], now: datetime) -> None:
+    standing, reason = held
+    line = (standing.lower(), f"The result was {standing.lower()} before it was sent. {reason}")
+    move_result(connection, results.c.job_key == job_key, standing, reason, Change(now, line))
 
 
 def _keep_objects(connection: Connection, job_key: str, outcome: JobOutcome) -> None:
@@ -111,10 +161,16 @@ def outcome_time(outcome: JobOutcome) -> datetime:
     return datetime.fromisoformat(str(outcome.summary["finished_at"]))
 
 
-def _next_sequence(connection: Connection, job: ClaimedJob) -> int:
-    query = select(func.coalesce(func.max(results.c.sequence), 0)).where(
-        results.c.study_instance_uid == job.study_instance_uid, results.c.route == job.route
-    )
+def _keys_of_line(connection: Connection, job: ClaimedJob, outcome: JobOutcome) -> list[str]:
+    """Return the results that this one follows: those of its line, and those of its route, withdrawn ones included."""
+    line = line_in(outcome.summary) or ReportLine(model=job.model, route=job.route)
+    mine = and_(results.c.study_instance_uid == job.study_instance_uid, results.c.route == job.route)
+    of_route = connection.execute(select(results.c.job_key).where(mine)).scalars()
+    return [*keys_of_line(connection, job.study_instance_uid, line), *of_route]
+
+
+def _next_sequence(connection: Connection, job_keys: Collection[str]) -> int:
+    query = select(func.coalesce(func.max(results.c.sequence), 0)).where(results.c.job_key.in_(job_keys))
     return int(connection.execute(query).scalar_one()) + 1
 
 

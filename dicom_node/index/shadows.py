@@ -12,7 +12,7 @@ from sqlalchemy import Connection, Row, and_, or_, select
 from dicom_node.core.agreement import Agreement, compare
 from dicom_node.index.jobs import ClaimedJob
 from dicom_node.index.tables import jobs, results
-from dicom_node.index.timeline import record
+from dicom_node.index.transitions import record
 
 #: Kind of the timeline's line about a comparison.
 SHADOW = "shadow"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -81,11 +81,28 @@ def _instance(row: Row[Any]) -> Instance:
     )
 
 
-def arrivals(connection: Connection, study: Study) -> Arrivals:
-    """Return what completeness is judged by; associations nobody serves any more were closed before."""
-    still_open = select(func.count()).where(
-        associations.c.study_instance_uid == study.study_instance_uid, associations.c.closed_at.is_(None)
+def moved_to(connection: Connection, study_instance_uid: str) -> set[str]:
+    """Return the studies that have images which were in this one: what comes for them may take more away from it."""
+    was, now = instances.alias("was"), instances.alias("now")
+    moved = and_(
+        was.c.study_instance_uid == study_instance_uid,
+        was.c.superseded_at.is_not(None),
+        now.c.superseded_at.is_(None),
+        now.c.study_instance_uid != study_instance_uid,
     )
+    same = now.c.sop_instance_uid == was.c.sop_instance_uid
+    query = select(now.c.study_instance_uid).select_from(was.join(now, same)).where(moved)
+    return set(connection.execute(query.distinct()).scalars())
+
+
+def arrivals(connection: Connection, study: Study, others: Collection[str] = ()) -> Arrivals:
+    """Return what completeness is judged by; associations nobody serves any more were closed before.
+
+    An association that carries one of `others` counts, too: see `moved_to`.
+    """
+    carried = associations.c.study_instance_uid.in_({study.study_instance_uid, *others})
+    still_open = select(func.count(associations.c.association_id.distinct()))
+    still_open = still_open.where(carried, associations.c.closed_at.is_(None))
     return Arrivals(study.first_received_at, study.last_received_at, connection.execute(still_open).scalar_one())
 
 

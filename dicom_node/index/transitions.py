@@ -1,5 +1,5 @@
 """The only place that writes a state: of studies, jobs, results, deliveries, destinations and requests for
-storage commitment.
+storage commitment; and of the timeline, which tells each change and by whom.
 
 Each change reads the present state and holds its row (on SQLite the whole database is held), asks `lifecycle`, writes
 the state with the columns that go with it, and leaves a line in the study's timeline that names who did it, all in the
@@ -38,8 +38,7 @@ from dicom_node.core.lifecycle import (
 )
 from dicom_node.core.principal import NODE, Principal
 from dicom_node.index.database import insert_of
-from dicom_node.index.tables import commitments, deliveries, destinations, jobs, results, studies
-from dicom_node.index.timeline import record
+from dicom_node.index.tables import commitments, deliveries, destinations, events, jobs, results, studies
 
 #: What a row has when nobody works on it. Only a running job and a waiting delivery may have more.
 NO_LEASE: Mapping[str, Any] = {"lease_owner": "", "lease_until": None}
@@ -283,3 +282,24 @@ def move_commitment(connection: Connection, number: int, to: CommitmentState, **
 def _tell(connection: Connection, study_instance_uid: str, change: Change) -> None:
     if change.line is not None:
         record(connection, study_instance_uid, change.at, change.line, change.actor, **change.detail)
+
+
+_LONGEST_NAME = 128
+
+
+def record(
+    connection: Connection,
+    study_instance_uid: str,
+    at: datetime,
+    text: tuple[str, str],
+    actor: Principal = NODE,
+    **detail: object,
+) -> None:
+    """Add a line to a study's timeline. `text` is (kind, sentence); neither ever names the patient."""
+    kind, sentence = text
+    connection.execute(
+        insert(events).values(
+            study_instance_uid=study_instance_uid, at=at, kind=kind, text=sentence, actor=actor.name[:_LONGEST_NAME],
+            detail=detail,
+        )
+    )  # fmt: skip

@@ -6,7 +6,7 @@ is to be taken back is read from the rows, so that it is found whenever it arriv
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -14,25 +14,27 @@ from typing import Any
 from sqlalchemy import ColumnElement, Connection, Row, Subquery, and_, exists, func, insert, or_, select, update
 from sqlalchemy.sql import Select
 
+from dicom_node.analysis.answer import ReportLine
 from dicom_node.core.entities import Artifact, ArtifactKind, DeliveryState, InstanceRole, ResultState
 from dicom_node.core.lifecycle import ARRIVED, OPEN
+from dicom_node.index.lineage import keys_of_line, line_of
 from dicom_node.index.tables import artifacts, deliveries, instances, results
-from dicom_node.index.timeline import record
 from dicom_node.index.transitions import (
     Change,
     cancel_deliveries,
     insert_delivery,
     move_delivery,
     move_result,
+    record,
 )
 
 #: Nothing is more urgent than to take back what is wrong.
 _FIRST = 0
 
 
-def supersede_results(connection: Connection, study_instance_uid: str, route: str, now: datetime) -> None:
-    """Say of the results of a study and route that a later one takes their place."""
-    mine = and_(results.c.study_instance_uid == study_instance_uid, results.c.route == route)
+def supersede_results(connection: Connection, job_keys: Collection[str], now: datetime) -> None:
+    """Say of the results of a study's line that a later one takes their place."""
+    mine = results.c.job_key.in_(job_keys)
     move_result(connection, mine, ResultState.SUPERSEDED, "A later result took its place.", Change(now))
 
 
@@ -41,15 +43,22 @@ def withdraw_results(
 ) -> list[str]:
     """Withdraw what holds of a study's results, of one route or of all, and owe their objects no more.
 
-    What a later result has replaced goes too: destinations still show it. `change` has the actor and the line of the
-    timeline. Returns the job keys of what was withdrawn.
+    What a later result has replaced goes too, under whatever name its route has now: destinations still show it.
+    `change` has the actor and the line of the timeline. Returns the job keys of what was withdrawn.
     """
     mine = results.c.study_instance_uid == study_instance_uid
-    which = mine if route is None else and_(mine, results.c.route == route)
+    which = mine if route is None else results.c.job_key.in_(_keys_of_route(connection, study_instance_uid, route))
     withdrawn = move_result(connection, which, ResultState.WITHDRAWN, reason, change)
     if withdrawn:
         end_unsent(connection, deliveries.c.job_key.in_(withdrawn), change.at)
     return withdrawn
+
+
+def _keys_of_route(connection: Connection, study_instance_uid: str, route: str) -> list[str]:
+    """Return the job keys of all results in the lines to which a route has contributed."""
+    mine = and_(results.c.study_instance_uid == study_instance_uid, results.c.route == route)
+    lines = {line_of(row) for row in connection.execute(select(results).where(mine))}
+    return [key for line in lines for key in keys_of_line(connection, study_instance_uid, line)]
 
 
 def withdrawals_before(connection: Connection, study_instance_uid: str, route: str) -> int:
@@ -103,22 +112,25 @@ def _may_have_arrived(row: Row[Any]) -> bool:
 class TakenBack:
     """What one destination shows of the withdrawn results of one study and route, newest result first.
 
-    `job_key` is that of the newest; `reason` and `at` are when and why it was withdrawn. `source_key` finds the bytes
-    of an image of the study as it is now, empty where it has none any more. `is_last_of_study`: no other result of the
-    study stands at the destination.
+    `job_key` and `sequence` are those of the newest; `reason` and `at` are when and why it was withdrawn. `source_key`
+    finds the bytes of an image of the study as it is now, `basis_key` those of an image as it was when the newest was
+    made; empty where there is none any more. `is_last_of_study`: no other result of the study stands there.
     """
 
     destination: str
     study_instance_uid: str
     route: str
     model: str
+    line: ReportLine
     job_key: str
     job_keys: tuple[str, ...]
+    sequence: int
     reason: str
     at: datetime
     objects: tuple[Artifact, ...]
     delivery_ids: tuple[int, ...]
     source_key: str
+    basis_key: str
     is_last_of_study: bool
 
 
@@ -155,7 +167,8 @@ def _shown(destination: str) -> Select[Any]:
     return (
         select(
             deliveries.c.id.label("delivery_id"), artifacts, results.c.study_instance_uid, results.c.route,
-            results.c.model, results.c.standing_reason, results.c.standing_at,
+            results.c.model, results.c.summary, results.c.sequence, results.c.standing_reason, results.c.standing_at,
+            results.c.created_at.label("made_at"),
         )
         .join(artifacts, artifacts.c.uid == deliveries.c.artifact_uid)
         .join(results, results.c.job_key == deliveries.c.job_key)
@@ -167,10 +180,11 @@ def _taken_back(connection: Connection, destination: str, rows: Sequence[Row[Any
     newest = rows[0]
     return TakenBack(
         destination=destination, study_instance_uid=newest.study_instance_uid, route=newest.route, model=newest.model,
-        job_key=newest.job_key, job_keys=tuple(dict.fromkeys(row.job_key for row in rows)),
-        reason=newest.standing_reason, at=newest.standing_at,
+        line=line_of(newest), job_key=newest.job_key, job_keys=tuple(dict.fromkeys(row.job_key for row in rows)),
+        sequence=newest.sequence, reason=newest.standing_reason, at=newest.standing_at,
         objects=tuple(map(_artifact, rows)), delivery_ids=tuple(row.delivery_id for row in rows),
-        source_key=_source_key(connection, newest.study_instance_uid),
+        source_key=_source_key(connection, newest.study_instance_uid, instances.c.superseded_at.is_(None)),
+        basis_key=_source_key(connection, newest.study_instance_uid, _was_in_use_at(newest.made_at)),
         is_last_of_study=not _is_another_standing(connection, destination, newest.study_instance_uid),
     )  # fmt: skip
 
@@ -183,10 +197,15 @@ def _artifact(row: Row[Any]) -> Artifact:
     )  # fmt: skip
 
 
-def _source_key(connection: Connection, study_instance_uid: str) -> str:
-    in_use = and_(instances.c.role == InstanceRole.SOURCE, instances.c.superseded_at.is_(None))
-    query = select(instances.c.object_key).where(instances.c.study_instance_uid == study_instance_uid, in_use)
+def _source_key(connection: Connection, study_instance_uid: str, which: ColumnElement[bool]) -> str:
+    mine = and_(instances.c.study_instance_uid == study_instance_uid, instances.c.role == InstanceRole.SOURCE)
+    query = select(instances.c.object_key).where(mine, which)
     return connection.execute(query.order_by(instances.c.id.desc()).limit(1)).scalar() or ""
+
+
+def _was_in_use_at(time: datetime) -> ColumnElement[bool]:
+    stayed = or_(instances.c.superseded_at.is_(None), instances.c.superseded_at > time)
+    return and_(instances.c.received_at <= time, stayed)
 
 
 def _is_another_standing(connection: Connection, destination: str, study_instance_uid: str) -> bool:

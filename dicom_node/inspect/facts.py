@@ -7,8 +7,9 @@ from collections.abc import Callable, Iterator
 from pydicom.dataset import Dataset
 from pydicom.uid import UID
 
-from dicom_node.inspect.described import HIDDEN, ContentItem
-from dicom_node.inspect.words import (
+from dicom_node.inspect.described import (
+    HIDDEN,
+    ContentItem,
     class_name,
     code_text,
     counted,

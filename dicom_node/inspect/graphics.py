@@ -9,9 +9,19 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 from pydicom.dataset import Dataset
 
-from dicom_node.inspect.described import DescriptionPart, Table
+from dicom_node.inspect.described import (
+    DescriptionPart,
+    Table,
+    class_name,
+    counted,
+    first_item,
+    items,
+    plain,
+    reference_text,
+    short_uid,
+    text_of,
+)
 from dicom_node.inspect.segments import Rgb, srgb_of
-from dicom_node.inspect.words import class_name, counted, first_item, items, plain, reference_text, short_uid, text_of
 
 _COLUMNS = ("layer", "what", "where", "text or shape", "on")
 

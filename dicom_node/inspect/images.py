@@ -12,9 +12,17 @@ from PIL import Image
 from pydicom.dataset import Dataset
 
 from dicom_node.core.errors import UnreadableObject
-from dicom_node.inspect.described import UNDECODABLE, DescriptionPart, why
+from dicom_node.inspect.described import (
+    UNDECODABLE,
+    DescriptionPart,
+    first_item,
+    items,
+    meaning_in,
+    text_of,
+    unit_text,
+    why,
+)
 from dicom_node.inspect.segments import color_of, masks
-from dicom_node.inspect.words import first_item, items, meaning_in, text_of, unit_text
 from dicom_node.sr_writer.pictures.display import display_rgb, pixel_aspect
 
 _PDF_A = b"<pdfaid:part>"

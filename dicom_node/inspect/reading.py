@@ -26,7 +26,10 @@ from dicom_node.inspect.described import (
     DescriptionPart,
     Inspected,
     InspectRequest,
+    class_name,
+    first_item,
     name_of,
+    text_of,
     why,
 )
 from dicom_node.inspect.facts import content_tree, facts
@@ -41,7 +44,6 @@ from dicom_node.inspect.images import (
     segmentation_picture,
 )
 from dicom_node.inspect.segments import segmentation_part
-from dicom_node.inspect.words import class_name, first_item, text_of
 from dicom_node.logs import quiet_third_parties
 
 _PRESENTATION_STATES = "1.2.840.10008.5.1.4.1.1.11."

@@ -12,8 +12,20 @@ from pydicom.dataset import Dataset
 from pydicom.pixels.utils import iter_pixels
 
 from dicom_node.core.artifact_kinds import LABEL_MAP
-from dicom_node.inspect.described import UNDECODABLE, DescriptionPart, Table, why
-from dicom_node.inspect.words import class_name, counted, first_item, items, meaning, meaning_in, short_uid, text_of
+from dicom_node.inspect.described import (
+    UNDECODABLE,
+    DescriptionPart,
+    Table,
+    class_name,
+    counted,
+    first_item,
+    items,
+    meaning,
+    meaning_in,
+    short_uid,
+    text_of,
+    why,
+)
 from dicom_node.sr_writer.geometry import patient_orientation
 
 _COLUMNS = ("#", "label", "type", "made by", "colour", "frames", "volume")

@@ -11,15 +11,17 @@ from pathlib import Path
 from sqlalchemy import Connection
 
 from dicom_node import __version__
-from dicom_node.analysis.answer import AnalysisRequest, Declined, Predecessor, ReportContext, SourceFile
+from dicom_node.analysis.answer import AnalysisRequest, Declined, ReportContext, SourceFile
 from dicom_node.core.entities import Destination, Instance, Study
 from dicom_node.core.errors import NodeError
 from dicom_node.core.uids import derived_uid, job_key
 from dicom_node.deliver.profiles import DeliveryPlan, Profiles
 from dicom_node.fhir.options import FhirOptions
 from dicom_node.governance.admission import Admitted
+from dicom_node.index.database import store_id
 from dicom_node.index.jobs import ClaimedJob
-from dicom_node.index.lineage import PredecessorReport, ReportLineage, earlier_reports, withdrawn_objects
+from dicom_node.index.lineage import ReportLineage, earlier_reports, line_for, replaced_results, withdrawn_objects
+from dicom_node.index.results import standing_key
 from dicom_node.index.studies import load_study
 from dicom_node.index.withdrawals import withdrawals_before
 from dicom_node.inference.cards.card import ModelCard
@@ -90,10 +92,13 @@ class Planner:
         card, declined = admitted.card, damaged or admitted.declined or self._declined(job)
         inputs = _inputs(study, job)
         withdrawn = withdrawals_before(connection, job.study_instance_uid, job.route)
-        key = self._key(job, admitted, inputs, (declined, withdrawn))
+        node_id = store_id(connection) or ""
+        key = standing_key(connection, self._key(job, admitted, inputs, (declined, withdrawn, node_id)))
         delivery_plan = self._settings.profiles.delivery_plan(connection, self._settings.destinations[job.route])
         request = AnalysisRequest(
-            context=replace(self._context(connection, job, key, delivery_plan), withdrawn_before=withdrawn),
+            context=replace(
+                self._context(connection, job, key, delivery_plan), withdrawn_before=withdrawn, node_id=node_id
+            ),
             model_dir=card.folder,
             files=tuple(self._source(i) for i in inputs), out_dir=folder, parameters=parameters,
             model_digest="" if declined else admitted.digest,
@@ -112,7 +117,7 @@ class Planner:
     def _context(self, connection: Connection, job: ClaimedJob, key: str, delivery_plan: DeliveryPlan) -> ReportContext:
         lineage = ReportLineage(
             study_instance_uid=job.study_instance_uid,
-            route=job.route,
+            line=line_for(connection, job, self._settings.destinations),
             job_key=key,
             destinations_of={
                 one: [to.name for to in delivery_plan.destinations if to.output_key == one]
@@ -120,7 +125,7 @@ class Planner:
             },
         )
         noting = [one.key for one in delivery_plan.output_sets if one.rejection_note]
-        earlier = {one: self._predecessor(report) for one, report in earlier_reports(connection, lineage).items()}
+        earlier = earlier_reports(connection, lineage)
         return ReportContext(
             job_key=key,
             route_name=job.route,
@@ -135,10 +140,9 @@ class Planner:
             study_partial=job.study_partial,
             predecessor=earlier.get(delivery_plan.output_keys[0]),
             predecessors=earlier,
+            replaced=replaced_results(connection, lineage),
+            line=lineage.line,
         )
-
-    def _predecessor(self, earlier: PredecessorReport) -> Predecessor:
-        return Predecessor(path=self._spool.path(earlier.object_key), instance_number=earlier.sequence)
 
     def _declined(self, job: ClaimedJob) -> Declined | None:
         if job.attempt > self._settings.max_attempts:
@@ -148,10 +152,11 @@ class Planner:
         return None
 
     def _key(
-        self, job: ClaimedJob, admitted: Admitted, inputs: Sequence[Instance], beside: tuple[Declined | None, int]
+        self, job: ClaimedJob, admitted: Admitted, inputs: Sequence[Instance], beside: tuple[Declined | None, int, str]
     ) -> str:
-        """Return what the result depends on, as one digest; `beside` is why nothing is analysed, if so, and how many
-        results were withdrawn before: what took an equal one back must not take back this one too.
+        """Return what the result depends on, as one digest; `beside` is why nothing is analysed, if so, how many
+        results were withdrawn before: what took an equal one back must not take back this one too; and which node it
+        is: two may have one AE title, and must not give one UID to objects that each has made.
 
         Not on who gets what of it: an object that one destination does not take, or wants otherwise, must not give
         all the others new UIDs. Each output set is written once under the key (`results.output_keys`).
@@ -159,9 +164,9 @@ class Planner:
         s = self._settings
         node = [__version__, s.ae_title, s.intended_use, s.institution, s.time_zone_name, asdict(s.fhir)]
         parameters = admitted.card.config_digest(s.parameters.get(job.route, {}))
-        declined, withdrawn = beside
+        declined, withdrawn, node_id = beside
         shaped_by = [node, job.route, parameters, job.study_partial, asdict(declined) if declined else None]
-        shaped_by += [withdrawn] if withdrawn else []
+        shaped_by += [one for one in (withdrawn, node_id) if one]
         config_digest = hashlib.sha256(json.dumps(shaped_by, sort_keys=True, default=str).encode()).hexdigest()
         digests = [f"{instance.sop_instance_uid}:{instance.sha256}" for instance in inputs]
         return job_key(job.study_instance_uid, digests, admitted.digest, config_digest)

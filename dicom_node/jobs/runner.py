@@ -8,12 +8,12 @@ import tempfile
 import threading
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import asdict, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Protocol
 
-from dicom_node.analysis.answer import Declined
+from dicom_node.analysis.answer import Declined, ReportContext
 from dicom_node.core.entities import Artifact, JobOutcome, JobState
 from dicom_node.core.errors import IndexUnavailable, InferenceError, NotAnalysable, SourceDamaged
 from dicom_node.index import jobs
@@ -27,8 +27,9 @@ from dicom_node.index.damage import (
 from dicom_node.index.database import Database
 from dicom_node.index.delivery_plan import resend
 from dicom_node.index.jobs import ClaimedJob
+from dicom_node.index.lineage import LINE
 from dicom_node.index.results import answer_again, first_started_at, has_result, kept_keys, save_result
-from dicom_node.index.timeline import record
+from dicom_node.index.transitions import record
 from dicom_node.inference.cards.card import ModelCard
 from dicom_node.jobs.planning import JobSettings, Plan, Planner
 from dicom_node.jobs.tasks import Performed, ProducedFile, Task
@@ -211,7 +212,7 @@ class JobRunner:
             reason=performed.reason,
             message=performed.message,
             artifacts=tuple(self._keep(file, folder) for file in performed.files),
-            summary=performed.summary,
+            summary=_with_line(performed.summary, plan.task.request.context),
             output_keys=plan.delivery_plan.output_keys,
         )
         with self._database.write() as connection:
@@ -284,6 +285,10 @@ def _contents(file: ProducedFile) -> list[tuple[str, str]]:
     """Return the files of a produced object, each with the suffix under which it is kept: itself, then its picture."""
     suffix = Path(file.name).suffix if file.media_type != "application/dicom" else ".result"
     return [(file.name, suffix), *([(file.preview_name, ".png")] if file.preview_name else [])]
+
+
+def _with_line(summary: Mapping[str, object], context: ReportContext) -> Mapping[str, object]:
+    return {**summary, LINE: asdict(context.line)} if context.line else summary
 
 
 def _log_given_up(job: ClaimedJob, message: str) -> None:

@@ -26,6 +26,7 @@ from dicom_node.index.studies import (
     arrivals,
     conclude_study,
     load_study,
+    moved_to,
     perhaps_complete,
     routes_with_jobs,
 )
@@ -69,28 +70,29 @@ class CompletenessSweep:
             )
         unsettled = self.unsettled()
         for uid in due:
-            if uid not in unsettled and self._step(uid, now):
+            if uid not in unsettled and self._step(uid, now, unsettled):
                 self.wake_job_runner()
 
-    def _step(self, uid: str, now: datetime) -> int:
+    def _step(self, uid: str, now: datetime, unsettled: frozenset[str]) -> int:
         """Decide on one study in a transaction of its own; return how many jobs were queued."""
         try:
             with self.database.write() as connection:
-                return self._decide(connection, uid, now)
+                others = moved_to(connection, uid)
+                return 0 if others & unsettled else self._decide(connection, uid, others, now)
         except IndexUnavailable:
             raise
         except Exception:  # noqa: BLE001 - the worker's door: one bad study must not stop the others
             _log.exception("no decision on a study", extra={"study": uid})
             return 0
 
-    def _decide(self, connection: Connection, uid: str, now: datetime) -> int:
-        """Queue what is due for one study; return how many jobs."""
+    def _decide(self, connection: Connection, uid: str, others: set[str], now: datetime) -> int:
+        """Queue what is due for one study, whose images may go to `others`; return how many jobs."""
         study = load_study(connection, uid, lock=True)
         if study is None or study.state is not StudyState.RECEIVING:
             return 0
         decisions = {route.name: self._route(study, route) for route in self.routes}
         matched = [route for route in self.routes if decisions[route.name].matched]
-        seen = arrivals(connection, study)
+        seen = arrivals(connection, study, others)
         cut = routes_with_jobs(connection, study)
         lacking = lacks_records(connection, uid)
         due: list[NewJob] = []

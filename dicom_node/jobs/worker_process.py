@@ -17,24 +17,34 @@ from pathlib import Path
 import pydicom
 from pydicom.dataset import Dataset
 
-from dicom_node.analysis.answer import Analysis, AnalysisRequest, NotAnalysed, ReportContext, WrittenObject
-from dicom_node.analysis.summary import state_of, summarise
+from dicom_node.analysis.answer import (
+    Analysis,
+    AnalysisRequest,
+    Declined,
+    NotAnalysed,
+    ReportContext,
+    WrittenObject,
+    state_of,
+    summarise,
+)
 from dicom_node.core.artifact_kinds import ARTIFACT_KINDS
-from dicom_node.core.entities import ArtifactKind
+from dicom_node.core.entities import ArtifactKind, ModelIdentity
 from dicom_node.core.errors import NodeError, NotAnalysable, SourceDamaged
 from dicom_node.core.uids import derived_uid
 from dicom_node.fhir.builders.bundle import build_bundle, to_json_bytes
+from dicom_node.fhir.builders.last_notice import last_bundle
 from dicom_node.headers.sound import READ_ERRORS, drop_unreadable
+from dicom_node.inference.cards.card import load_card
 from dicom_node.inference.model_run import read_dataset
 from dicom_node.inference.runner import run_model
 from dicom_node.inference.workers.together import run_together
-from dicom_node.jobs.last_notice import last_notice, model_of
 from dicom_node.jobs.tasks import Performed, ProducedFile, Task
 from dicom_node.logs import quiet_third_parties
 from dicom_node.pipeline import AnalysisOutput, Parts, analyse, write_output
 from dicom_node.sandbox.child import OutOfMemory, answer_to
 from dicom_node.sr_writer import to_part10, write_result
 from dicom_node.sr_writer.identity import ONE_PATIENT, check_one_patient
+from dicom_node.sr_writer.last_notice import last_reports
 from dicom_node.sr_writer.writing import BUILD_ERRORS
 
 #: Whose images these are, and the letters that say so.
@@ -203,3 +213,40 @@ def _write_bundle(told: AnalysisOutput, context: ReportContext, folder: Path) ->
         order=1 + max((written.order for written in told.objects), default=0),
         output_keys=(first,),
     )
+
+
+_UNKNOWN = "unknown"
+
+
+def model_of(task: Task) -> ModelIdentity:
+    """Return which model did not answer. Raises `NodeError` where its card cannot be read."""
+    if task.declined is not None and task.declined.model is not None:
+        return task.declined.model
+    return load_card(task.request.model_dir).identity(task.request.parameters)
+
+
+def last_notice(task: Task) -> AnalysisOutput:
+    """Return the notice of a task that was declined, of nothing but UIDs and the reason."""
+    declined = task.declined or Declined("ANALYSIS_FAILED", "")
+    model, context = _model_or_its_name(task), task.request.context
+    why = (
+        declined.reason,
+        f"{declined.message} The headers of the study could not be used; look at the images.".strip(),
+    )
+    study_uid = task.study_instance_uid
+    return AnalysisOutput(
+        answer=NotAnalysed(model=model, sources=(), reason=declined.reason, message=why[1]),
+        objects=tuple(last_reports(study_uid, model, context, why)),
+        bundle=last_bundle(study_uid, model, context, why),
+        not_made=(),
+    )
+
+
+def _model_or_its_name(task: Task) -> ModelIdentity:
+    try:
+        return model_of(task)
+    except NodeError:
+        name = task.request.model_dir.name
+        return ModelIdentity(
+            name=name, version=_UNKNOWN, manufacturer=_UNKNOWN, digest=_UNKNOWN, device_uid=derived_uid("model", name)
+        )

@@ -12,9 +12,17 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
-from dicom_node.index.damage import DamagedKind, note_damaged, note_repaired, noted_damage, objects_at
+from dicom_node.index.damage import (
+    DamagedKind,
+    KeptObject,
+    after_place,
+    move_place,
+    note_damaged,
+    note_repaired,
+    noted_damage,
+    objects_at,
+)
 from dicom_node.index.database import Database
-from dicom_node.index.scrub_places import KeptObject, after_place, move_place
 from dicom_node.storage.spool import Spool
 
 #: Kinds of object, in the order in which a round goes through them.

@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from enum import IntEnum
+from functools import partial
 from io import BytesIO
 
 from pydicom import Dataset
@@ -21,14 +22,17 @@ from pydicom.filebase import DicomBytesIO
 from pydicom.filereader import read_dataset
 from pydicom.filewriter import write_dataset
 from pydicom.uid import UID
+from pynetdicom.dsutils import encode
 from sqlalchemy import Connection
 
 from dicom_node.core.entities import CommitmentState
 from dicom_node.core.errors import DeliveryDeferred, IndexUnavailable
 from dicom_node.core.uids import is_valid_uid
-from dicom_node.dimse.event_report import CommitmentOutcome, report_outcome
-from dicom_node.dimse.negotiation import Remote
-from dicom_node.dimse.tls import Tls
+from dicom_node.dimse.association import Association
+from dicom_node.dimse.command_set import Field, event_report_command
+from dicom_node.dimse.line import PeerErrors
+from dicom_node.dimse.negotiation import Remote, Tls, deferred_rejection
+from dicom_node.dimse.vocabulary import PLAIN_TRANSFER_SYNTAXES, STORAGE_COMMITMENT, STORAGE_COMMITMENT_INSTANCE
 from dicom_node.end import VitalThread
 from dicom_node.index.commitments import (
     CommitmentRequest,
@@ -39,8 +43,8 @@ from dicom_node.index.commitments import (
     held_objects,
 )
 from dicom_node.index.database import Database
-from dicom_node.index.timeline import record as record_event
 from dicom_node.index.transitions import move_commitment
+from dicom_node.index.transitions import record as record_event
 from dicom_node.receive.channel import ReportAnswered, SendReport
 from dicom_node.storage.journal import Record
 from dicom_node.storage.spool import Spool
@@ -302,3 +306,41 @@ def _encoded(dataset: Dataset, transfer_syntax_uid: str) -> bytes:
     buffer.is_little_endian, buffer.is_implicit_VR = True, UID(transfer_syntax_uid).is_implicit_VR
     write_dataset(buffer, dataset)
     return bytes(buffer.getvalue())
+
+
+_MESSAGE_ID = 1
+
+
+@dataclass(frozen=True, slots=True)
+class CommitmentOutcome:
+    """What an N-EVENT-REPORT says: 1 all committed, 2 failures exist; and which."""
+
+    event_type: int
+    data_set: Dataset
+
+
+class _ReportAssociation(Association):
+    """An association on which one report is sent. Raises `DeliveryDeferred` when there is no one, or they say no."""
+
+    peer_errors = PeerErrors(DeliveryDeferred, "Tried again later.", partial(deferred_rejection, section="peer"))
+    asked_pdu_bytes = 65536  # responses are commands only
+    longest_sent_bytes = 131072
+
+
+def report_outcome(remote: Remote, outcome: CommitmentOutcome) -> int:
+    """Send the N-EVENT-REPORT and return the status of the answer.
+
+    Raises `DeliveryDeferred` when the peer is away, does not take the service, or does not answer.
+    """
+    # The one who asks for the association is the SCP of this service: it says so by role selection.
+    proposed = [(STORAGE_COMMITMENT, PLAIN_TRANSFER_SYNTAXES)]
+    with _ReportAssociation(remote, proposed, [STORAGE_COMMITMENT]) as association:
+        context = association.context_of(STORAGE_COMMITMENT)
+        if context is None:
+            raise DeliveryDeferred(f"{remote} does not take reports of Storage Commitment; tried again later.")
+        context_id, syntax = context[0], UID(context[1])
+        data_set = encode(outcome.data_set, syntax.is_implicit_VR, syntax.is_little_endian)
+        assert data_set is not None, "the report is made of UIDs and numbers"
+        command = event_report_command(STORAGE_COMMITMENT, STORAGE_COMMITMENT_INSTANCE, outcome.event_type, _MESSAGE_ID)
+        association.send(context_id, command, data_set)
+        return association.response(Field.N_EVENT_REPORT_RSP, _MESSAGE_ID)

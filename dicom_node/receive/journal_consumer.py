@@ -27,7 +27,7 @@ from dicom_node.end import VitalThread
 from dicom_node.headers.reader import NICE, HeaderReader
 from dicom_node.index.damage import DamagedKind, DamagedObject, note_damaged
 from dicom_node.index.database import Database
-from dicom_node.index.timeline import record as record_event
+from dicom_node.index.transitions import record as record_event
 from dicom_node.ingest.versions import VersionComparer
 from dicom_node.receive.channel import Freed, RecordStored, Unavailable
 from dicom_node.receive.events import ReceiveEvent, ReceiveEvents

@@ -33,9 +33,8 @@ from dicom_node.retrieve.query import (
     status_of,
     study_keys,
 )
-from dicom_node.retrieve.sink import Names, RetrieveSink, require_room
+from dicom_node.retrieve.sink import Names, RetrieveSink, fetch_singly, require_room
 from dicom_node.retrieve.source import FoundStudy, StudyQuery, WantedStudy
-from dicom_node.retrieve.tally import fetch_singly
 
 _MESSAGE_ID = 1
 _PENDING = 0xFF00

@@ -8,10 +8,9 @@ from collections.abc import Callable, Mapping, Sequence
 
 from dicom_node import __version__
 from dicom_node.api.access import load_or_create_token
-from dicom_node.api.application import create_app
 from dicom_node.api.connections import ConnectionLimits
 from dicom_node.api.parts import ApiParts
-from dicom_node.api.server import ApiServer
+from dicom_node.api.server import ApiServer, create_app
 from dicom_node.governance.standing import model_views
 from dicom_node.receive.associations import AssociationSweep
 from dicom_node.retrieve.retrievals import RetrievalMemory, open_retrievals

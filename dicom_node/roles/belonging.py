@@ -8,8 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from dicom_node.core.errors import SettingsError
-from dicom_node.index.database import Database
-from dicom_node.index.identity import claim_store_id, store_id
+from dicom_node.index.database import Database, claim_store_id, store_id
 from dicom_node.storage.spool import Spool
 
 

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 
 from dicom_node.config.settings import Settings
 from dicom_node.core.errors import SettingsError
-from dicom_node.dimse.tls import ANY_NAME, Tls
+from dicom_node.dimse.negotiation import ANY_NAME, Tls
 from dicom_node.index.damage import forget_records
 from dicom_node.ingest.watch import WatchFolders
 from dicom_node.receive.associations import AssociationSweep

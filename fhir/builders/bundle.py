@@ -49,7 +49,7 @@ def build_bundle(
         imaging_study_entry(facts, answer.sources, written, has_endpoint=has_endpoint),
         *observations,
         report_entry(facts, answer, written, urls, study_partial=context.study_partial),
-        provenance_entry(facts, context.node_uid, urls),
+        provenance_entry(facts, context, urls),
     ]
     bundle: Json = {"resourceType": "Bundle", "type": "transaction", "entry": entries}
     check_bundle(bundle)

@@ -74,7 +74,7 @@ def _acquired(dataset: Dataset, site_zone: tzinfo | None) -> Moment | None:
     whole = _DATE_TIME.fullmatch(str(dataset.get("AcquisitionDateTime") or "").strip())
     if whole:
         date, time, suffix = whole.groups()
-        zone = _offset(suffix or "") or _zone(dataset, site_zone)
+        zone = _offset(suffix or "") or zone_of(dataset, site_zone)
         return _moment(date, time or "", zone)
     candidates = (_from_pair(dataset, keywords, site_zone) for keywords in _ACQUISITION)
     return next((moment for moment in candidates if moment is not None), None)
@@ -82,7 +82,7 @@ def _acquired(dataset: Dataset, site_zone: tzinfo | None) -> Moment | None:
 
 def _from_pair(dataset: Dataset, keywords: tuple[str, str], site_zone: tzinfo | None) -> Moment | None:
     date, time = (str(dataset.get(keyword) or "").strip() for keyword in keywords)
-    return _moment(date, time, _zone(dataset, site_zone))
+    return _moment(date, time, zone_of(dataset, site_zone))
 
 
 def _moment(date: str, time: str, zone: tzinfo | None) -> Moment | None:
@@ -109,7 +109,8 @@ def _moment(date: str, time: str, zone: tzinfo | None) -> Moment | None:
     return Moment(local.astimezone() if zone is None else local.replace(tzinfo=zone), date_only=clock is None)
 
 
-def _zone(dataset: Dataset, site_zone: tzinfo | None) -> tzinfo | None:
+def zone_of(dataset: Dataset, site_zone: tzinfo | None) -> tzinfo | None:
+    """Return the zone of an image's times: its own, else the site's; `None` is the machine's."""
     return _offset(str(dataset.get("TimezoneOffsetFromUTC") or "").strip()) or site_zone
 
 

@@ -4,12 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import tzinfo
 
-from dicom_node.analysis.answer import Analysis, NotAnalysed, ReportContext
+from dicom_node.analysis.answer import Analysis, NotAnalysed, ReportContext, ReportLine
 from dicom_node.core.entities import ModelIdentity
 from dicom_node.core.errors import ReportInvalid
 from dicom_node.core.uids import derived_uuid
-from dicom_node.fhir.builders.dicom_values import earliest_acquisition, fhir_instant, source_text, study_started
+from dicom_node.fhir.builders.dicom_values import (
+    earliest_acquisition,
+    fhir_instant,
+    source_text,
+    study_started,
+    zone_of,
+)
 from dicom_node.fhir.builders.identifiers import accession_identifier, patient_reference, uuid_identifier
 from dicom_node.fhir.json_types import Json
 from dicom_node.fhir.options import FhirOptions
@@ -20,7 +27,8 @@ class ReportFacts:
     """The elements shared by the resources of one report, as FHIR JSON where they are FHIR data types.
 
     `effective` is a dateTime or empty, `issued` an instant. `performer` is empty when no organisation is configured.
-    `images_url` is the study's address in the PACS' DICOMweb service; `replaces` tells of the earlier result.
+    `images_url` is the study's address in the PACS' DICOMweb service; `replaces` tells of the earlier result;
+    `clock` is the study's, by which people are told all times as in the SR, `None` that of this machine.
     """
 
     model: ModelIdentity
@@ -36,6 +44,7 @@ class ReportFacts:
     research: bool
     images_url: str
     replaces: str
+    clock: tzinfo | None
 
     @property
     def based_on(self) -> list[Json]:
@@ -77,7 +86,7 @@ def gather_facts(answer: Analysis | NotAnalysed, context: ReportContext, options
         model=answer.model,
         job_key=context.job_key,
         study_instance_uid=study_instance_uid,
-        report_identifier=report_identifier(study_instance_uid, answer.model.name, context.route_name),
+        report_identifier=report_identifier(study_instance_uid, *reporter(context, answer.model)),
         subject=patient_reference(first, options),
         accession=accession_identifier(first, options),
         started=started.fhir() if started else "",
@@ -87,12 +96,24 @@ def gather_facts(answer: Analysis | NotAnalysed, context: ReportContext, options
         research="research" in (options.intended_use, context.intended_use),
         images_url=f"{options.dicomweb_url.rstrip('/')}/studies/{study_instance_uid}" if options.dicomweb_url else "",
         replaces=_replaces(context),
+        clock=zone_of(first, options.time_zone),
     )
 
 
-def report_identifier(study_instance_uid: str, model_name: str, route_name: str) -> Json:
-    """Return what the report of this model on this study is known by, whatever images, version or run made it."""
-    return uuid_identifier("DiagnosticReport", study_instance_uid, model_name, route_name)
+def report_identifier(study_instance_uid: str, node: str, line: ReportLine) -> Json:
+    """Return what a node's report of this line on this study is known by, whatever images, version or run made it."""
+    return uuid_identifier("DiagnosticReport", study_instance_uid, node, line.model, line.route)
+
+
+def former_identifier(study_instance_uid: str, line: ReportLine) -> Json:
+    """Return what versions up to 0.2.0 knew the report by: any node with this model and route had the same."""
+    return uuid_identifier("DiagnosticReport", study_instance_uid, line.model, line.route)
+
+
+def reporter(context: ReportContext, model: ModelIdentity) -> tuple[str, ReportLine]:
+    """Return who reports in which line."""
+    line = context.line or ReportLine(model=model.name, route=context.route_name)
+    return context.node_id or context.node_uid, line
 
 
 def _replaces(context: ReportContext) -> str:

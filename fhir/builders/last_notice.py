@@ -7,7 +7,7 @@ from dicom_node.core.codes import DIAGNOSTIC_IMAGING_STUDY
 from dicom_node.core.entities import ModelIdentity
 from dicom_node.core.uids import derived_uuid
 from dicom_node.fhir.builders.dicom_values import fhir_instant, one_line
-from dicom_node.fhir.builders.facts import conditional_update, report_identifier
+from dicom_node.fhir.builders.facts import conditional_update, report_identifier, reporter
 from dicom_node.fhir.builders.identifiers import JOB_SYSTEM, dicom_uid, query
 from dicom_node.fhir.builders.terms import RADIOLOGY_SERVICE, concept
 from dicom_node.fhir.json_types import Json
@@ -21,7 +21,7 @@ def last_bundle(
     It has the identifier of the usual report, so that a later one replaces it. No patient is named: the client parks
     it, with that as its reason, where a person sees it.
     """
-    identifier = report_identifier(study_instance_uid, model.name, context.route_name)
+    identifier = report_identifier(study_instance_uid, *reporter(context, model))
     told = one_line(f"AI, not reviewed by a physician. Not analysed by {model.name}: {reason[0]}. {reason[1]}")
     report: Json = {
         "resourceType": "DiagnosticReport",

@@ -11,10 +11,11 @@ from dataclasses import dataclass
 from datetime import datetime
 from html import escape
 
+from dicom_node.analysis.answer import ReportLine
 from dicom_node.core.codes import DIAGNOSTIC_IMAGING_STUDY
 from dicom_node.core.uids import derived_uuid
 from dicom_node.fhir.builders.dicom_values import fhir_instant, one_line
-from dicom_node.fhir.builders.facts import conditional_update, report_identifier
+from dicom_node.fhir.builders.facts import conditional_update, former_identifier, report_identifier
 from dicom_node.fhir.builders.identifiers import DICOM_UID_SYSTEM, JOB_SYSTEM, dicom_uid, query
 from dicom_node.fhir.builders.terms import RADIOLOGY_SERVICE, concept
 from dicom_node.fhir.json_types import Json
@@ -28,13 +29,13 @@ _WORDS = ("text", "conclusion", "conclusionCode", "presentedForm")
 class Retraction:
     """What is taken back from an EHR, why, and since when: `bundles` as they were sent, newest first.
 
-    `study_instance_uid`, `model` and `route` find the report where no bundle can be read any more; `job_keys` are those
+    `study_instance_uid`, `node` and `line` find the report where no bundle can be read any more; `job_keys` are those
     of the runs whose report it may be.
     """
 
     study_instance_uid: str
-    model: str
-    route: str
+    node: str
+    line: ReportLine
     job_keys: Sequence[str]
     bundles: Sequence[Json]
     reason: str
@@ -54,10 +55,14 @@ def retraction_bundle(told: Retraction) -> Json:
     }
 
 
-def without_studies(bundle: Json) -> Json:
-    """Return the retraction without ImagingStudies: another result of the study stands and refers to them."""
-    kept = [one for one in bundle["entry"] if one["resource"]["resourceType"] != "ImagingStudy"]
-    return {**bundle, "entry": kept}
+def with_studies_standing(bundle: Json) -> Json:
+    """Return the retraction with ImagingStudies that stay in use: another result of the study stands and needs them."""
+    return {**bundle, "entry": [_standing(entry) for entry in bundle["entry"]]}
+
+
+def _standing(entry: Json) -> Json:
+    is_study = entry["resource"]["resourceType"] == "ImagingStudy"
+    return {**entry, "resource": {**entry["resource"], "status": "available"}} if is_study else entry
 
 
 def with_reason(report: Json, reason: str) -> Json:
@@ -81,8 +86,10 @@ def _withdrawn_report(told: Retraction) -> Json:
     official = {**numbers[0], "use": "old"}
     reports = [one for one in numbers if one.get("system") == DICOM_UID_SYSTEM]
     made_by = [{"system": JOB_SYSTEM, "value": job} for job in told.job_keys]
+    former = former_identifier(told.study_instance_uid, told.line)
+    formerly = [] if former["value"] == official["value"] else [{**former, "use": "old"}]
     report = {key: value for key, value in sent.items() if not _refers_inside(value)}
-    report |= {"identifier": [official, *reports, *made_by], "issued": fhir_instant(told.at)}
+    report |= {"identifier": [official, *formerly, *reports, *made_by], "issued": fhir_instant(told.at)}
     return with_reason(report, told.reason)
 
 
@@ -93,9 +100,9 @@ def _report_of(bundle: Json) -> Json:
 def _nothing_known(told: Retraction) -> Json:
     return {
         "resourceType": "DiagnosticReport",
-        "identifier": [report_identifier(told.study_instance_uid, told.model, told.route)],
+        "identifier": [report_identifier(told.study_instance_uid, told.node, told.line)],
         "category": [RADIOLOGY_SERVICE],
-        "code": concept(DIAGNOSTIC_IMAGING_STUDY, f"AI preliminary analysis: {told.model}"),
+        "code": concept(DIAGNOSTIC_IMAGING_STUDY, f"AI preliminary analysis: {told.line.model}"),
         "imagingStudy": [{"type": "ImagingStudy", "identifier": dicom_uid(told.study_instance_uid)}],
     }
 

@@ -29,6 +29,7 @@ RADIOLOGY_SERVICE = _concept(f"{_HL7}/v2-0074", "RAD", "Radiology")
 ACCESSION_TYPE = _concept(f"{_HL7}/v2-0203", "ACSN", "Accession ID")
 ASSEMBLER = _concept(f"{_HL7}/provenance-participant-type", "assembler", "Assembler")
 CREATED = _concept(f"{_HL7}/v3-DataOperation", "CREATE", "create")
+REVISED = _concept(f"{_HL7}/v3-DataOperation", "UPDATE", "revise")
 WADO_RS: Json = {"system": f"{_HL7}/endpoint-connection-type", "code": "dicom-wado-rs", "display": "DICOM WADO-RS"}
 
 _ABSENT_REASONS = {"unknown": "Unknown", "not-performed": "Not Performed", "not-a-number": "Not a Number (NaN)"}

@@ -5,8 +5,8 @@ from __future__ import annotations
 import base64
 import hashlib
 import math
-import re
 from collections.abc import Iterable, Sequence
+from datetime import datetime, tzinfo
 from html import escape
 
 from dicom_node.analysis.answer import Analysis, NotAnalysed, WrittenObject
@@ -134,21 +134,29 @@ def _header(facts: ReportFacts) -> Iterable[tuple[str, str]]:
 
 def _circumstances(facts: ReportFacts) -> Iterable[tuple[str, str]]:
     """Return what a reader must know to weigh the result: of when, by what, with which limits, instead of what."""
+    started, taken, analysed = (
+        readable_time(moment, facts.clock) for moment in (facts.started, facts.effective, facts.issued)
+    )
     return (
-        ("Study date", readable_time(facts.started)),
-        ("Images taken", readable_time(facts.effective)),
-        ("Analysed", readable_time(facts.issued)),
+        ("Study date", started),
+        ("Images taken", taken),
+        ("Analysed", analysed),
         ("Model", f"{facts.model.name} {facts.model.version}, {facts.model.manufacturer}".rstrip(", ")),
         ("Limits", facts.model.limits),
         ("Replaces", facts.replaces),
     )
 
 
-def readable_time(moment: str) -> str:
-    """Return a FHIR date, dateTime or instant for people: ``2026-11-20 10:10:10 +01:00``, or ``UTC``."""
-    day, _, clock = moment.partition("T")
-    whole = re.sub(r"^(\d\d:\d\d:\d\d)(?:\.\d+)?", r"\1 ", clock)
-    return f"{day} {whole}".strip().replace(" +00:00", " UTC")
+def readable_time(moment: str, clock: tzinfo | None) -> str:
+    """Return a FHIR date, dateTime or instant for people, by one clock: ``2026-11-20 10:10:10 +01:00``, or ``UTC``.
+
+    Times of several zones beside each other are read as if they were of one. A date without a time stays as it is;
+    `None` is the machine's own clock.
+    """
+    if "T" not in moment:
+        return moment
+    at = datetime.fromisoformat(moment).astimezone(clock)
+    return f"{at:%Y-%m-%d %H:%M:%S} {'UTC' if not at.utcoffset() else at.isoformat()[-6:]}"
 
 
 def _table(rows: Iterable[tuple[str, str]]) -> str:

@@ -12,7 +12,7 @@ from typing import Any
 import httpx
 
 from dicom_node.core.errors import CredentialsRefused, DeliveryDeferred, DeliveryError, DeliveryRefused
-from dicom_node.core.retry_after import retry_after_s
+from dicom_node.core.limits import retry_after_s
 from dicom_node.fhir.client.reading import children, text
 
 #: Worth another try besides 5xx: passing troubles, and a conflict, which is a race of writers.
@@ -29,7 +29,8 @@ _ADVICE: dict[int, str] = {
     HTTPStatus.UNAUTHORIZED: "Check token or user and password of the destination.",
     HTTPStatus.FORBIDDEN: "Grant the node the right to do this.",
     HTTPStatus.NOT_FOUND: "Check url of the destination; it must be the FHIR base address.",
-    HTTPStatus.PRECONDITION_FAILED: "Somebody changes the report while the node writes; retry the delivery.",
+    HTTPStatus.PRECONDITION_FAILED: "Somebody changes the report while the node writes, or the EHR holds several "
+    "resources with one identifier; look, then retry the delivery.",
 }
 _USUAL_ADVICE = "Look into the log of the EHR, correct the cause and retry the delivery."
 

@@ -15,7 +15,9 @@ from dicom_node.fhir.builders.retraction import is_retraction
 from dicom_node.fhir.client.answers import ConditionNotMet, NotOffered
 from dicom_node.fhir.client.capabilities import ServerCapabilities, read_capabilities
 from dicom_node.fhir.client.exchange import Exchange, elements_of, hide_queries_in_logs
+from dicom_node.fhir.client.imaging_study import list_in_study
 from dicom_node.fhir.client.patient import patient_reference_on_server, without_demographics
+from dicom_node.fhir.client.reading import Etags
 from dicom_node.fhir.client.reconciliation import Reconciled, reconcile_with_server, report_entry
 from dicom_node.fhir.client.retraction import reconcile_retraction
 from dicom_node.fhir.client.writing import Written, transact, write_one_by_one
@@ -27,10 +29,14 @@ _MOST_LOOKS = 3
 
 @dataclass(frozen=True, slots=True)
 class Delivered:
-    """Where the resources lie now. `superseded`: a report of a later run was there already and has been left."""
+    """Where the resources lie now. `superseded`: a report of a later run was there already and has been left.
+
+    `remark` tells of what stands beside the report and could not be written.
+    """
 
     locations: tuple[str, ...]
     superseded: bool = False
+    remark: str = ""
 
 
 class FhirClient:
@@ -64,6 +70,7 @@ class FhirClient:
         self._patient = patient
         self._capabilities: ServerCapabilities | None = None
         self._timeout_s = timeout_s
+        self._etags = Etags()
         # Some servers answer a search of the last minute again from a cache, and so do proxies: what was just written
         # would not be seen.
         headers = {"Accept": "application/fhir+json", "Cache-Control": "no-cache"}
@@ -77,7 +84,11 @@ class FhirClient:
         other 4xx); none names the patient.
         """
         exchange = Exchange(
-            self._http, self._base_url, time.monotonic() + self._timeout_s, frozenset(elements_of(bundle)) | {"Bundle"}
+            self._http,
+            self._base_url,
+            time.monotonic() + self._timeout_s,
+            frozenset(elements_of(bundle)) | {"Bundle"},
+            self._etags,
         )
         if is_retraction(dict(bundle)):
             return _retract(exchange, dict(bundle))
@@ -88,7 +99,8 @@ class FhirClient:
             if reconciled.newer:
                 return Delivered((reconciled.newer,), superseded=True)
             try:
-                return Delivered(_places(wire, reconciled, self._write(exchange, wire, reconciled, capabilities)))
+                written = self._write(exchange, wire, reconciled, capabilities)
+                return Delivered(_places(wire, reconciled, written), remark=list_in_study(exchange, wire))
             except ConditionNotMet:
                 if look == _MOST_LOOKS:
                     raise

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import Any
 
@@ -13,6 +13,7 @@ import httpx
 
 from dicom_node.core.errors import DeliveryDeferred, DeliveryRefused, DestinationAway
 from dicom_node.fhir.client.answers import HttpAnswer, failure
+from dicom_node.fhir.client.reading import Etags
 from dicom_node.fhir.json_types import Json, to_json_bytes
 
 #: R4 as media type parameter, so that a server of several versions takes it for what it is (R4 http 3.1.0.1.11).
@@ -51,13 +52,14 @@ class Exchange:
     """Sends requests below `base_url`.
 
     `ends_at` (`time.monotonic`) is when the whole attempt must be over, whatever the server does; `elements` are the
-    element names that an error may quote.
+    element names that an error may quote; `etags` are those of what was read.
     """
 
     http: httpx.Client
     base_url: str
     ends_at: float
     elements: frozenset[str] = frozenset()
+    etags: Etags = field(default_factory=Etags)
 
     def get(self, path: str, asked: str, params: dict[str, str] | None = None) -> HttpAnswer:
         """Read or search. Raises `DeliveryDeferred` or `DeliveryRefused` unless the answer is a success."""
@@ -68,12 +70,18 @@ class Exchange:
         answer = self._answer("GET", place, params=params)
         if answer.status in {HTTPStatus.NOT_FOUND, HTTPStatus.GONE}:
             return None
-        return self.json(self.succeeded(answer, asked), asked)
+        resource = self.json(self.succeeded(answer, asked), asked)
+        self.etags.note(resource, answer.headers.get("ETag", ""))
+        return resource
 
     def send(self, method: str, path: str, resource: Json, asked: str, conditions: dict[str, str]) -> HttpAnswer:
         """Write a resource under `conditions` (If-None-Exist, If-Match). Raises as `get` does."""
+        return self.succeeded(self.attempt(method, path, resource, conditions), asked)
+
+    def attempt(self, method: str, path: str, resource: Json, conditions: dict[str, str]) -> HttpAnswer:
+        """Write a resource; returns whatever is answered. Raises `DeliveryDeferred` when nothing is."""
         headers = {"Content-Type": FHIR_JSON, **conditions}
-        return self.succeeded(self._answer(method, path, content=to_json_bytes(resource), headers=headers), asked)
+        return self._answer(method, path, content=to_json_bytes(resource), headers=headers)
 
     def post_form(self, path: str, form: dict[str, str]) -> HttpAnswer:
         """Post a search form; returns whatever is answered. Raises `DeliveryDeferred` when nothing is."""

@@ -54,3 +54,39 @@ def version_of_etag(etag: str) -> str:
     """Return the version id that an ETag ``W/"…"`` names (R4 http 3.1.0.5); empty for anything else."""
     found = re.fullmatch(r'(?:W/)?"([A-Za-z0-9\-.]{1,64})"', etag.strip())
     return found.group(1) if found else ""
+
+
+class Etags:
+    """How a server names versions in its ETags, and the ETag that it sent with each resource that was read.
+
+    R4 has ``W/"version"`` (http 3.1.0.5). Some servers send or want other spellings, or tags that are no version ids;
+    they are given back in If-Match as they came.
+    """
+
+    def __init__(self) -> None:
+        self._pattern = 'W/"{}"'
+        self._sent: dict[str, tuple[str, str]] = {}
+
+    def note(self, resource: object, etag: str) -> None:
+        """Remember the ETag that came with a resource; nothing when there was none."""
+        if etag and place(resource):
+            self._sent[place(resource)] = (version(resource), etag)
+            self.learn(version(resource), etag)
+
+    def learn(self, version_id: str, etag: str) -> None:
+        """Remember how the server spells this version."""
+        if version_id and version_id in etag:
+            self._pattern = etag.replace(version_id, "{}", 1)
+
+    def condition(self, where: str, version_id: str) -> str:
+        """Return the If-Match for a version of what lies at ``Type/id``; empty where nothing names its version."""
+        known, etag = self._sent.get(where, ("", ""))
+        if etag and known == version_id:
+            return etag
+        return self._pattern.replace("{}", version_id) if version_id else ""
+
+
+def without_version(resource: Json) -> Json:
+    """Return a resource of the server ready to be written again: which version it is, the server says."""
+    meta = {key: value for key, value in child(resource, "meta").items() if key not in {"versionId", "lastUpdated"}}
+    return {key: value for key, value in resource.items() if key != "meta"} | ({"meta": meta} if meta else {})

@@ -14,10 +14,11 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 from dicom_node.core.errors import CredentialsRefused, DeliveryRefused
-from dicom_node.fhir.builders.identifiers import DICOM_UID_SYSTEM, JOB_SYSTEM
+from dicom_node.fhir.builders.identifiers import DICOM_UID_SYSTEM, JOB_SYSTEM, URI_SYSTEM
+from dicom_node.fhir.builders.provenance import former_reports, revising
 from dicom_node.fhir.builders.retraction import ENTERED_IN_ERROR
 from dicom_node.fhir.client.exchange import Exchange
-from dicom_node.fhir.client.reading import child, children, identity, place, text, version
+from dicom_node.fhir.client.reading import child, children, identity, place, text, version, without_version
 from dicom_node.fhir.client.searching import find, find_by_identifiers
 from dicom_node.fhir.json_types import Json
 
@@ -44,7 +45,7 @@ class Reconciled:
 def reconcile_with_server(exchange: Exchange, bundle: Json) -> Reconciled:
     """Look what is there. Raises `DeliveryRefused` when a person has decided about the report, or there are several."""
     ours = report_entry(bundle)
-    there, is_renewed = _look_for_report(exchange, ours)
+    there, is_renewed = _look_for_report(exchange, ours, _replaced(bundle))
     same_job = there is not None and job_of(there) == job_of(ours["resource"])
     if there is not None and not same_job and _issued(there) > _issued(ours["resource"]):
         return Reconciled(newer=place(there))
@@ -57,9 +58,9 @@ def reconcile_with_server(exchange: Exchange, bundle: Json) -> Reconciled:
     conditions = {url: "" for url, one in shared.items() if not one.is_searchable}
     renewed = [url for url, one in shared.items() if one.is_renewed] + ([ours["fullUrl"]] if is_renewed else [])
     conditions |= dict.fromkeys(renewed, f"identifier={JOB_SYSTEM}|{job_of(ours['resource'])}")
-    entries = [
-        _reconciled(entry, standing, conditions) for entry in bundle["entry"] if entry["fullUrl"] not in references
-    ]
+    job = job_of(ours["resource"])
+    wanted = [_known_as_before(entry, there) for entry in bundle["entry"] if entry["fullUrl"] not in references]
+    entries = [_reconciled(_revising(exchange, entry, there, job), standing, conditions) for entry in wanted]
     retracted = _retractions(exchange, there, observations.values())
     looked = {url: one for url, one in standing.items() if url not in left_alone}
     looked |= {entry["fullUrl"]: one for entry, one in retracted}
@@ -77,13 +78,20 @@ def report_there(exchange: Exchange, entry: Json) -> Json | None:
 
     Raises `DeliveryRefused` for several, and for one that is decided.
     """
-    return _look_for_report(exchange, entry)[0]
+    return _look_for_report(exchange, entry, {})[0]
 
 
-def _look_for_report(exchange: Exchange, entry: Json) -> tuple[Json | None, bool]:
+def _replaced(bundle: Json) -> Json:
+    """Return the Provenance of a bundle, which names what the report replaces; empty where there is none."""
+    provenances = (one["resource"] for one in bundle["entry"] if one["resource"]["resourceType"] == "Provenance")
+    return next(provenances, {})
+
+
+def _look_for_report(exchange: Exchange, entry: Json, provenance: Json) -> tuple[Json | None, bool]:
     """Return the report that is there, and whether one is there that the node has withdrawn."""
     there = find(exchange, "DiagnosticReport", search_of(entry))
     found = [one for one in there if not is_withdrawn_report(one, search_of(entry))]
+    found = found or _under_former_identifier(exchange, provenance)
     if len(found) > 1:
         raise DeliveryRefused(
             f"The EHR holds {len(found)} DiagnosticReports with the identifier of this report; "
@@ -92,6 +100,17 @@ def _look_for_report(exchange: Exchange, entry: Json) -> tuple[Json | None, bool
     if found:
         check_open(found[0])
     return found[0] if found else None, len(found) < len(there)
+
+
+def _under_former_identifier(exchange: Exchange, provenance: Json) -> list[Json]:
+    """Return what this node, up to version 0.2.0, reported under an identifier that any node could have given.
+
+    Whose it is, its job tells.
+    """
+    jobs, tokens = former_reports(provenance)
+    searches = [f"identifier={token}" for token in sorted(tokens)]
+    found = [(one, search) for search in searches for one in find(exchange, "DiagnosticReport", search)]
+    return [one for one, search in found if job_of(one) in jobs and not is_withdrawn_report(one, search)]
 
 
 def check_open(resource: Json) -> None:
@@ -121,8 +140,12 @@ def search_of(entry: Json) -> str:
 
 def job_of(report: Json) -> str:
     """Return the key of the job that made this version of a report."""
-    jobs = (text(one, "value") for one in children(report, "identifier") if text(one, "system") == JOB_SYSTEM)
-    return next(jobs, "")
+    return next(iter(jobs_of(report)), "")
+
+
+def jobs_of(resource: Json) -> list[str]:
+    """Return the keys of the jobs that made a resource, or had a hand in it."""
+    return [text(one, "value") for one in children(resource, "identifier") if text(one, "system") == JOB_SYSTEM]
 
 
 def _issued(report: Json) -> datetime:
@@ -145,12 +168,52 @@ def _reconciled(entry: Json, standing: Mapping[str, Json], conditions: Mapping[s
         search = conditions.get(entry["fullUrl"], search_of(entry))
         return {**entry, "request": {"method": "POST", "url": kind, **({"ifNoneExist": search} if search else {})}}
     resource = {**entry["resource"], "id": identity(there)}
-    return {**entry, "resource": resource, "request": _update_of(there)}
+    return {**entry, "resource": resource, "request": update_of(there)}
 
 
-def _update_of(there: Json) -> Json:
+def _known_as_before(entry: Json, report: Json | None) -> Json:
+    """Return the report with the former identifiers of the one that it replaces; any other entry as it is."""
+    resource = entry["resource"]
+    if report is None or resource["resourceType"] != "DiagnosticReport":
+        return entry
+    known = {text(one, "value") for one in children(resource, "identifier")}
+    more = [one for one in children(report, "identifier") if text(one, "system") == URI_SYSTEM]
+    former = [{**one, "use": "old"} for one in more if text(one, "value") not in known]
+    return {**entry, "resource": {**resource, "identifier": [*resource["identifier"], *former]}}
+
+
+def update_of(there: Json) -> Json:
+    """Return the request that replaces a resource under the version that was looked at, where it has one."""
     condition = {"ifMatch": f'W/"{version(there)}"'} if version(there) else {}
     return {"method": "PUT", "url": place(there), **condition}
+
+
+def _revising(exchange: Exchange, entry: Json, report: Json | None, job: str) -> Json:
+    """Return the Provenance with the version of the report that this job replaces; any other entry as it is."""
+    if entry["resource"]["resourceType"] != "Provenance":
+        return entry
+    former = _former(exchange, report, job) if report else None
+    return {**entry, "resource": revising(entry["resource"], _version_reference(former) if former else {})}
+
+
+def _former(exchange: Exchange, report: Json, job: str) -> Json | None:
+    """Return the newest version of a report that another job made; `None` where the server does not show it."""
+    if job_of(report) != job:
+        return report
+    asked = "the history of the report"
+    try:
+        history = exchange.read(f"{place(report)}/_history", asked, {"_count": "10"})
+    except (DeliveryRefused, CredentialsRefused):
+        return None
+    versions = (child(entry, "resource") for entry in children(history, "entry"))
+    return next((one for one in versions if place(one) == place(report) and job_of(one) not in {"", job}), None)
+
+
+def _version_reference(report: Json) -> Json:
+    """Return a reference to this very version (R4 references 2.3.0.1), and to the job that made it."""
+    at_version = f"/_history/{version(report)}" if version(report) else ""
+    identifier = {"system": JOB_SYSTEM, "value": job_of(report)} if job_of(report) else None
+    return {"reference": f"{place(report)}{at_version}", **({"identifier": identifier} if identifier else {})}
 
 
 # --- Observations ----------------------------------------------------------------------------------------------------
@@ -190,12 +253,10 @@ def _read_observation(exchange: Exchange, reference: str) -> Json | None:
 
 def retraction_of(base_url: str, there: Json) -> Json:
     """Return the entry that marks a resource as entered in error, under the version that was looked at."""
-    meta = {k: v for k, v in child(there, "meta").items() if k not in {"versionId", "lastUpdated"}}
-    resource = {key: value for key, value in there.items() if key != "meta"} | ({"meta": meta} if meta else {})
     return {
         "fullUrl": f"{base_url}/{place(there)}",
-        "resource": {**resource, "status": ENTERED_IN_ERROR},
-        "request": _update_of(there),
+        "resource": {**without_version(there), "status": ENTERED_IN_ERROR},
+        "request": update_of(there),
     }
 
 
@@ -229,7 +290,8 @@ def _is_shared(entry: Json) -> bool:
 def _shared(exchange: Exchange, entry: Json) -> _Shared:
     """Look for one that is there; where the server lets nobody look, it is referred to by its identifier.
 
-    Of several any will do, and the same at every attempt. One that belongs to another patient will not.
+    Of several any will do, and the same at every attempt; but one that the node has made, since it names its results.
+    One that belongs to another patient will not.
     """
     resource = entry["resource"]
     try:
@@ -240,8 +302,8 @@ def _shared(exchange: Exchange, entry: Json) -> _Shared:
     standing = [one for one in found if text(one, "status") != ENTERED_IN_ERROR]
     if not standing:
         return _Shared(is_renewed=bool(found) and resource["resourceType"] == "ImagingStudy")
-    usable = sorted(place(one) for one in standing if _is_of_same_patient(one, resource))
-    return _Shared({"reference": usable[0], "type": resource["resourceType"]} if usable else by_identifier(resource))
+    usable = sorted((not jobs_of(one), place(one)) for one in standing if is_of_same_patient(one, resource))
+    return _Shared({"reference": usable[0][1], "type": resource["resourceType"]} if usable else by_identifier(resource))
 
 
 def by_identifier(resource: Json) -> Json:
@@ -250,6 +312,7 @@ def by_identifier(resource: Json) -> Json:
     return {"type": resource["resourceType"], "identifier": identifiers[0]} if identifiers else {}
 
 
-def _is_of_same_patient(there: Json, ours: Json) -> bool:
+def is_of_same_patient(there: Json, ours: Json) -> bool:
+    """Tell whether two resources are of one Patient, as far as both say."""
     wanted, found = text(child(ours, "subject"), "reference"), text(child(there, "subject"), "reference")
     return not wanted or not found or found.endswith(wanted)

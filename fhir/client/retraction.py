@@ -1,21 +1,24 @@
 """Take a report back: what the EHR holds of the node's own becomes entered-in-error, and nothing that is not.
 
 Nothing is sent that the EHR did not hold: a report that never arrived, or has been replaced, needs no withdrawal. What
-a physician has decided about stays, and a person is told.
+a physician has decided about stays, and a person is told. An ImagingStudy to which results of other runs, models or
+nodes contributed that still stand stays in use, and says which of its objects are withdrawn.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Sequence
 
 from dicom_node.core.errors import CredentialsRefused, DeliveryRefused
-from dicom_node.fhir.builders.identifiers import JOB_SYSTEM
+from dicom_node.fhir.builders.identifiers import JOB_SYSTEM, URI_SYSTEM
 from dicom_node.fhir.builders.retraction import ENTERED_IN_ERROR
 from dicom_node.fhir.client.exchange import Exchange
-from dicom_node.fhir.client.reading import children, place, text
+from dicom_node.fhir.client.imaging_study import IN_USE, WITHDRAWN, marked
+from dicom_node.fhir.client.reading import children, place, text, without_version
 from dicom_node.fhir.client.reconciliation import (
     OPEN,
     Reconciled,
+    jobs_of,
     observations_of,
     report_entry,
     retraction_of,
@@ -24,8 +27,6 @@ from dicom_node.fhir.client.reconciliation import (
 from dicom_node.fhir.client.searching import find, find_by_identifiers
 from dicom_node.fhir.json_types import Json
 
-#: What an ImagingStudy may say while it is in use (R4 imagingstudy-status).
-_STUDY_IN_USE = frozenset({"registered", "available", "unknown"})
 #: What the node says of its own report that it takes back; all else stays as the EHR has it.
 _SAID = ("status", "text", "conclusion", "issued")
 _UNSAID = ("conclusionCode", "presentedForm")
@@ -35,7 +36,7 @@ def reconcile_retraction(exchange: Exchange, bundle: Json) -> Reconciled:
     """Look what is there to take back. Raises `DeliveryRefused` when a physician has decided about the report."""
     found = [*_reports(exchange, bundle)]
     found += [(one, retraction_of(exchange.base_url, one)) for one in _observations(exchange, bundle, found)]
-    found += [(one, retraction_of(exchange.base_url, one)) for one in _studies(exchange, bundle)]
+    found += _studies(exchange, bundle)
     looked = {entry["fullUrl"]: there for there, entry in found}
     return Reconciled(tuple(entry for _, entry in found), {}, looked)
 
@@ -43,7 +44,7 @@ def reconcile_retraction(exchange: Exchange, bundle: Json) -> Reconciled:
 def _reports(exchange: Exchange, bundle: Json) -> Iterator[tuple[Json, Json]]:
     ours = report_entry(bundle)
     made_by = set(jobs_of(ours["resource"]))
-    for there in find(exchange, "DiagnosticReport", search_of(ours)):
+    for there in _known_as(exchange, ours["resource"]):
         if not made_by & set(jobs_of(there)) or text(there, "status") == ENTERED_IN_ERROR:
             continue
         if text(there, "status") not in OPEN:
@@ -55,11 +56,19 @@ def _reports(exchange: Exchange, bundle: Json) -> Iterator[tuple[Json, Json]]:
         yield there, _withdrawn(exchange, there, ours["resource"])
 
 
+def _known_as(exchange: Exchange, ours: Json) -> list[Json]:
+    """Return the reports with any of the identifiers that this one has, or had in former versions."""
+    numbers = [one for one in children(ours, "identifier") if text(one, "system") == URI_SYSTEM]
+    tokens = dict.fromkeys(f"{text(one, 'system')}|{text(one, 'value')}" for one in numbers)
+    found = find_by_identifiers(exchange, "DiagnosticReport", [*tokens])
+    return list({place(one): one for one in found}.values())
+
+
 def _withdrawn(exchange: Exchange, there: Json, ours: Json) -> Json:
     entry = retraction_of(exchange.base_url, there)
     kept = {key: value for key, value in entry["resource"].items() if key not in _UNSAID}
-    official = children(ours, "identifier")[0]
-    numbers = [official if _same(one, official) else one for one in children(there, "identifier")]
+    ended = [one for one in children(ours, "identifier") if text(one, "use") == "old"]
+    numbers = [next((old for old in ended if _same(one, old)), one) for one in children(there, "identifier")]
     said = {key: ours[key] for key in _SAID if key in ours}
     return {**entry, "resource": {**kept, **said, "identifier": numbers}}
 
@@ -78,14 +87,44 @@ def _observations(exchange: Exchange, bundle: Json, reports: list[tuple[Json, Js
     return list(by_place.values())
 
 
-def _studies(exchange: Exchange, bundle: Json) -> list[Json]:
+def _studies(exchange: Exchange, bundle: Json) -> list[tuple[Json, Json]]:
     """Return the ImagingStudies that the node has made; that of a PACS or RIS is not the node's to judge."""
-    found: dict[str, Json] = {}
-    for entry in bundle["entry"]:
-        ours = entry["resource"]
-        if ours["resourceType"] == "ImagingStudy":
-            found |= {place(one): one for one in _found_study(exchange, entry) if _is_ours(one, ours)}
-    return list(found.values())
+    sent = [one for one in bundle["entry"] if one["resource"]["resourceType"] == "ImagingStudy"]
+    found = {
+        place(there): there
+        for entry in sent
+        for there in _found_study(exchange, entry)
+        if _is_ours(there, entry["resource"])
+    }
+    ours = [entry["resource"] for entry in sent]
+    withdrawn = [
+        (there, _withdrawn_study(there, ours, jobs_of(report_entry(bundle)["resource"]))) for there in found.values()
+    ]
+    return [
+        (there, {**retraction_of(exchange.base_url, there), "resource": without_version(told)})
+        for there, told in withdrawn
+        if told != there
+    ]
+
+
+def _withdrawn_study(there: Json, ours: Sequence[Json], jobs: Collection[str]) -> Json:
+    """Return an ImagingStudy that says which objects are withdrawn: in error as a whole when no result is left in it.
+
+    The objects of results have a title in what was sent, the images themselves have none.
+    """
+    numbers = [_no_longer_used(one, jobs) for one in children(there, "identifier")]
+    in_use = [one for one in numbers if text(one, "system") == JOB_SYSTEM and text(one, "use") != "old"]
+    is_over = not in_use and all(text(one, "status") == ENTERED_IN_ERROR for one in ours)
+    instances = (one for study in ours for series in children(study, "series") for one in children(series, "instance"))
+    withdrawn = {text(one, "uid") for one in instances if text(one, "title")}
+    status = {"status": ENTERED_IN_ERROR} if is_over else {}
+    numbered = {"identifier": numbers} if numbers else {}
+    return {**marked(there, withdrawn, WITHDRAWN), **numbered, **status}
+
+
+def _no_longer_used(number: Json, jobs: Collection[str]) -> Json:
+    is_theirs = text(number, "system") == JOB_SYSTEM and text(number, "value") in jobs
+    return {**number, "use": "old"} if is_theirs else number
 
 
 def _found_study(exchange: Exchange, entry: Json) -> list[Json]:
@@ -97,9 +136,4 @@ def _found_study(exchange: Exchange, entry: Json) -> list[Json]:
 
 def _is_ours(there: Json, ours: Json) -> bool:
     is_made_here = bool(jobs_of(there)) or there.get("series") == ours.get("series")
-    return is_made_here and text(there, "status") in _STUDY_IN_USE
-
-
-def jobs_of(resource: Json) -> list[str]:
-    """Return the keys of the jobs that made a resource."""
-    return [text(one, "value") for one in children(resource, "identifier") if text(one, "system") == JOB_SYSTEM]
+    return is_made_here and text(there, "status") in IN_USE

@@ -5,13 +5,14 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from http import HTTPStatus
 from itertools import takewhile
 from typing import Any
 
 from dicom_node.core.errors import CredentialsRefused, DeliveryDeferred, DeliveryRefused
-from dicom_node.fhir.client.answers import ConditionNotMet, error_for_status, in_brackets
+from dicom_node.fhir.client.answers import ConditionNotMet, HttpAnswer, error_for_status, in_brackets
 from dicom_node.fhir.client.exchange import Exchange
-from dicom_node.fhir.client.reading import child, children, place, text, version, version_of_etag
+from dicom_node.fhir.client.reading import child, children, place, text, version, version_of_etag, without_version
 from dicom_node.fhir.client.reconciliation import OPEN, Reconciled, by_identifier, job_of, report_entry, report_there
 from dicom_node.fhir.client.searching import find
 from dicom_node.fhir.json_types import Json
@@ -19,6 +20,8 @@ from dicom_node.fhir.json_types import Json
 _LOCATION = re.compile(r"(?:^|/)([A-Z][A-Za-z]+/[A-Za-z0-9\-.]{1,64})(?:/_history/([A-Za-z0-9\-.]{1,64}))?$")
 #: What a report can do without; refused, it is referred to by identifier, or left out.
 _BESIDE = {"Device", "Endpoint", "ImagingStudy", "Provenance"}
+#: What a physician decides about by its status.
+_DECIDABLE = {"DiagnosticReport", "Observation"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +41,7 @@ def transact(exchange: Exchange, bundle: Json, reconciled: Reconciled) -> dict[s
     asked = "the report transaction"
     _look_again(exchange, reconciled)
     entries = [_referring(entry, reconciled.references) for entry in reconciled.entries]
-    answer = exchange.send("POST", "", {**bundle, "entry": entries}, asked, {})
+    answer = exchange.succeeded(_transacted(exchange, bundle, entries), asked)
     if not answer.content.strip():
         return _shown_by_the_report(exchange, bundle)
     responses = [child(entry, "response") for entry in children(exchange.json(answer, asked), "entry")]
@@ -81,9 +84,7 @@ def _write(exchange: Exchange, entry: Json) -> Written:
     kind = resource["resourceType"]
     if request["method"] == "PUT":
         _check_unchanged(exchange, entry)
-        condition = {"If-Match": request["ifMatch"]} if "ifMatch" in request else {}
-        answer = exchange.send("PUT", request["url"], resource, f"an update of {kind}", condition)
-        return Written(request["url"], version_of_etag(answer.headers.get("ETag", "")))
+        return put(exchange, entry)
     asked = f"the creation of {kind}"
     query = request.get("ifNoneExist", "")
     answer = exchange.send("POST", kind, resource, asked, {"If-None-Exist": query} if query else {})
@@ -91,6 +92,19 @@ def _write(exchange: Exchange, entry: Json) -> Written:
     written = _written(answer.headers.get("Location", ""), answer.headers.get("ETag", ""))
     named = written.place or place(answer.json())
     return Written(named or _found_after(exchange, kind, query), written.version)
+
+
+def put(exchange: Exchange, entry: Json) -> Written:
+    """Replace the version that was looked at. Raises `ConditionNotMet` when it is another by now."""
+    resource, url = entry["resource"], entry["request"]["url"]
+    tag = _condition(exchange, entry)
+    answer = exchange.attempt("PUT", url, resource, {"If-Match": tag} if tag else {})
+    other = _other_spelling(exchange, entry, tag) if answer.status in _MAY_BE_SPELLING else ""
+    if other:
+        answer = exchange.attempt("PUT", url, resource, {"If-Match": other})
+        _check_spelling(exchange, answer, entry, other)
+    exchange.succeeded(answer, f"an update of {resource['resourceType']}")
+    return Written(url, version_of_etag(answer.headers.get("ETag", "")))
 
 
 def _found_after(exchange: Exchange, kind: str, query: str) -> str:
@@ -152,6 +166,63 @@ def _referring(node: Any, references: Mapping[str, Json]) -> Any:
     return {key: _referring(value, references) for key, value in node.items()}
 
 
+# --- If-Match, as the server wants it spelt ------------------------------------------------------------------------
+
+#: What servers answer to an If-Match that they cannot read, and to much else.
+_MAY_BE_SPELLING = {HTTPStatus.BAD_REQUEST, HTTPStatus.CONFLICT, HTTPStatus.PRECONDITION_FAILED}
+
+
+def _transacted(exchange: Exchange, bundle: Json, entries: list[Json]) -> HttpAnswer:
+    """Post the transaction; a second time where the conditions hold and the server may want them spelt otherwise."""
+    tags = {entry["fullUrl"]: _condition(exchange, entry) for entry in entries}
+    answer = exchange.attempt("POST", "", {**bundle, "entry": [_under(entry, tags) for entry in entries]}, {})
+    conditional = [entry for entry in entries if tags[entry["fullUrl"]]]
+    if not conditional or answer.status not in _MAY_BE_SPELLING:
+        return answer
+    others = {one["fullUrl"]: _other_spelling(exchange, one, tags[one["fullUrl"]]) for one in conditional}
+    if not all(others.values()):
+        return answer
+    answer = exchange.attempt("POST", "", {**bundle, "entry": [_under(one, tags | others) for one in entries]}, {})
+    for entry in conditional:
+        _check_spelling(exchange, answer, entry, others[entry["fullUrl"]])
+    return answer
+
+
+def _condition(exchange: Exchange, entry: Json) -> str:
+    """Return the If-Match for what an entry replaces; empty for a creation, and where nothing names the version."""
+    request = entry["request"]
+    if request["method"] != "PUT":
+        return ""
+    return exchange.etags.condition(request["url"], version_of_etag(request.get("ifMatch", "")))
+
+
+def _under(entry: Json, tags: Mapping[str, str]) -> Json:
+    tag = tags[entry["fullUrl"]]
+    return {**entry, "request": {**entry["request"], "ifMatch": tag}} if tag else entry
+
+
+def _other_spelling(exchange: Exchange, entry: Json, tag: str) -> str:
+    """Return how the If-Match `tag` could be spelt otherwise; empty when the version is another one by now."""
+    url, looked = entry["request"]["url"], version_of_etag(entry["request"].get("ifMatch", ""))
+    there = exchange.read(url, "the request for what the server would not update") if tag and looked else None
+    if there is None or version(there) != looked:
+        return ""
+    spellings = (exchange.etags.condition(url, looked), f'W/"{looked}"', f'"{looked}"')
+    return next((one for one in spellings if one != tag), "")
+
+
+def _check_spelling(exchange: Exchange, answer: HttpAnswer, entry: Json, tag: str) -> None:
+    """Remember a spelling that was taken. Raises `DeliveryRefused` where none is, although the condition holds."""
+    if answer.is_success:
+        exchange.etags.learn(version_of_etag(entry["request"]["ifMatch"]), tag)
+    if answer.status == HTTPStatus.PRECONDITION_FAILED:
+        raise DeliveryRefused(
+            f"The FHIR server {answer.host} holds the very version that the node would replace, and refuses If-Match "
+            'both as W/"version" and as "version" (412). Without it a physician\'s word could be overwritten. Find out '
+            "which ETag it wants and whether a proxy between changes the header, then retry the delivery."
+        )
+
+
 # --- a person may decide between look and write; some servers ignore If-Match ----------------------------------------
 
 
@@ -166,8 +237,10 @@ def _check_unchanged(exchange: Exchange, entry: Json) -> None:
     if entry["resource"]["resourceType"] != "DiagnosticReport":
         return
     there = exchange.read(entry["request"]["url"], "the request for the report before it is replaced")
-    condition = f'W/"{version(there)}"' if version(there) else None
-    if there is None or text(there, "status") not in OPEN or condition != entry["request"].get("ifMatch"):
+    looked, now = version_of_etag(entry["request"].get("ifMatch", "")), version(there)
+    # Some servers tell the version in one kind of answer and not in another.
+    is_another = bool(looked and now) and looked != now
+    if there is None or text(there, "status") not in OPEN or is_another:
         raise ConditionNotMet(
             "The report changed in the EHR while the node was about to replace it; retry the delivery."
         )
@@ -175,7 +248,8 @@ def _check_unchanged(exchange: Exchange, entry: Json) -> None:
 
 def _check_nothing_lost(exchange: Exchange, reconciled: Reconciled, written: Mapping[str, Written]) -> None:
     """Find out, for each update, whether a person's version lies between the one looked at and ours."""
-    for url, looked in reconciled.looked.items():
+    decidable = {url: one for url, one in reconciled.looked.items() if text(one, "resourceType") in _DECIDABLE}
+    for url, looked in decidable.items():
         after = written.get(url, Written("")).version
         if not _follows(version(looked), after):
             _put_back_decided(exchange, looked, after)
@@ -191,10 +265,9 @@ def _put_back_decided(exchange: Exchange, looked: Json, after: str) -> None:
     decided = next((one for one in _between(exchange, looked, after) if text(one, "status") not in OPEN), None)
     if decided is None:
         return
-    meta = {k: v for k, v in child(decided, "meta").items() if k not in {"versionId", "lastUpdated"}}
-    restored = {k: v for k, v in decided.items() if k != "meta"} | ({"meta": meta} if meta else {})
     asked = "putting back a version that a person decided about"
-    exchange.send("PUT", place(looked), restored, asked, {"If-Match": f'W/"{after}"'} if after else {})
+    tag = exchange.etags.condition(place(looked), after)
+    exchange.send("PUT", place(looked), without_version(decided), asked, {"If-Match": tag} if tag else {})
     raise DeliveryRefused(
         f"{place(looked)} was decided about by a person while the node wrote, and the FHIR server ignored If-Match. "
         "The node has put the person's version back; look at its history in the EHR, then discard this delivery."

@@ -14,6 +14,7 @@ from dicom_node.sr_writer.pictures.frame import (
     Caption,
     Layout,
     PictureSource,
+    bands_px,
     draw_sides,
     footer_px,
     framed,
@@ -36,7 +37,6 @@ from dicom_node.sr_writer.pictures.pen import (
     resized_map,
     wrapped,
 )
-from dicom_node.sr_writer.pictures.surroundings import bands_px
 from dicom_node.sr_writer.source_frames import marked_key
 from dicom_node.sr_writer.text import answer_of, number, percent
 

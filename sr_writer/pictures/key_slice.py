@@ -12,7 +12,17 @@ from pydicom.dataset import Dataset
 from dicom_node.analysis.answer import Segment
 from dicom_node.core.entities import Finding
 from dicom_node.sr_writer.geometry import direction_letters, slice_normal, slice_position_mm
-from dicom_node.sr_writer.pictures.frame import Caption, Layout, PictureSource, draw_sides, framed, layout_for, to_array
+from dicom_node.sr_writer.pictures.frame import (
+    Caption,
+    Layout,
+    PictureSource,
+    draw_sides,
+    framed,
+    layout_for,
+    scale_of,
+    side_letters,
+    to_array,
+)
 from dicom_node.sr_writer.pictures.heatmap import draw_region
 from dicom_node.sr_writer.pictures.pen import (
     AMBER,
@@ -28,7 +38,6 @@ from dicom_node.sr_writer.pictures.pen import (
     text_width,
     wrapped,
 )
-from dicom_node.sr_writer.pictures.surroundings import scale_of, side_letters
 from dicom_node.sr_writer.source_frames import shows
 from dicom_node.sr_writer.text import answer_of, measured, percent
 

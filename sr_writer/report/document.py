@@ -20,13 +20,12 @@ from highdicom.sr import (
     TrackingIdentifier,
 )
 from pydicom.dataset import Dataset
-from pydicom.filereader import dcmread
 from pydicom.sr.codedict import codes as dictionary
 
 from dicom_node.analysis.answer import NotAnalysed, Predecessor, WrittenObject, whole_objects
 from dicom_node.core import codes
+from dicom_node.core.artifact_kinds import OutputSet
 from dicom_node.core.entities import ArtifactKind, Code
-from dicom_node.core.outputs import OutputSet
 from dicom_node.core.uids import derived_uid
 from dicom_node.sr_writer.identity import ResultIdentity, evidence_header, stamp
 from dicom_node.sr_writer.overlays.segmentation import coded
@@ -160,7 +159,7 @@ def _document(content: _Content, identity: ResultIdentity, wanted: OutputSet) ->
     if requests:
         document.ReferencedRequestSequence = requests
     if predecessor is not None:
-        document.PredecessorDocumentsSequence = [_predecessor_item(predecessor)]
+        document.PredecessorDocumentsSequence = [_predecessor_item(predecessor, identity)]
     return document
 
 
@@ -228,14 +227,13 @@ def _not_performed_group(answer: NotAnalysed, identity: ResultIdentity) -> Measu
     )
 
 
-def _predecessor_item(predecessor: Predecessor) -> Dataset:
-    """Name the report that this one replaces (PS3.3 C.17.2.3)."""
-    earlier = dcmread(predecessor.path, stop_before_pixels=True)
+def _predecessor_item(predecessor: Predecessor, identity: ResultIdentity) -> Dataset:
+    """Name the report of the same study that this one replaces (PS3.3 C.17.2.3)."""
     reference, series, study = Dataset(), Dataset(), Dataset()
-    reference.ReferencedSOPClassUID = earlier.SOPClassUID
-    reference.ReferencedSOPInstanceUID = earlier.SOPInstanceUID
-    series.SeriesInstanceUID = earlier.SeriesInstanceUID
+    reference.ReferencedSOPClassUID = predecessor.sop_class_uid
+    reference.ReferencedSOPInstanceUID = predecessor.sop_instance_uid
+    series.SeriesInstanceUID = predecessor.series_instance_uid
     series.ReferencedSOPSequence = [reference]
-    study.StudyInstanceUID = earlier.StudyInstanceUID
+    study.StudyInstanceUID = identity.source.StudyInstanceUID
     study.ReferencedSeriesSequence = [series]
     return study

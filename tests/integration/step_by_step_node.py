@@ -81,9 +81,9 @@ class Site:
         )  # fmt: skip
         self._sweep = CompletenessSweep(self.database, (route,), self.cards, lambda: None)
         settings = JobSettings(
-            admit=admit_any, owner="host:1", work_dir=self.folder / "work", ae_title="AINODE", institution="",
-            intended_use="clinical", fhir=FhirOptions(), max_attempts=1, lease_s=60.0, parameters={},
-            destinations={route_name: names}, profiles=profiles,
+            admit=admit_any, owner="host:1", work_dir=self.folder / "work", ae_title="AINODE",
+            institution=self.settings.node.institution, intended_use="clinical", fhir=FhirOptions(), max_attempts=1,
+            lease_s=60.0, parameters={}, destinations={route_name: names}, profiles=profiles,
         )  # fmt: skip
         self._job_runner = JobRunner(self.database, self.spool, self.cards, Teller(), settings)
         self.peers = {one.name: capability_probe(one, profiles, self.settings) for one in configured}

@@ -15,8 +15,7 @@ from dicom_node.config.settings import Settings
 from dicom_node.core.artifact_kinds import KEY_OBJECTS, REPORTS, SECONDARY_CAPTURE
 from dicom_node.index.damage import DamagedKind, DamagedObject, note_damaged
 from dicom_node.index.database import Database
-from dicom_node.index.destinations import suspend
-from dicom_node.index.peer_memory import note_refusal, remember
+from dicom_node.index.destinations import note_refusal, remember, suspend
 from dicom_node.roles.settings import SiteSettings
 from tests.support.api_client import Client, client_of, parts_over, seeded_database
 from tests.support.results.rows import NOW, key_of
@@ -75,6 +74,17 @@ def test_one_study_tells_why_this_series(client: Client) -> None:
 def test_the_timeline_begins_with_the_association(client: Client) -> None:
     entries = client.get(f"/api/studies/{CHEST_CT}/timeline").json()
     assert entries[0]["kind"] == "association"
+
+
+def test_images_in_more_than_one_version_are_listed_with_their_senders(client: Client) -> None:
+    page = client.get(f"/api/studies/{CHEST_CT}/versions").json()
+    assert page["total"] == 1
+    [image] = page["instances"]
+    assert sorted(one["in_use"] for one in image["versions"]) == [False, True]
+    assert {(one["calling_ae_title"], one["source_host"]) for one in image["versions"]} == {("CT1", "10.1.2.20")}
+    rest = client.get(f"/api/studies/{CHEST_CT}/versions", params={"after": image["sop_instance_uid"]}).json()
+    assert rest == {"total": 1, "instances": []}
+    assert client.get(f"/api/studies/{CHEST_CT}/versions", params={"after": "no uid"}).status_code == 422
 
 
 def test_results_carry_findings_with_units(client: Client) -> None:
@@ -236,7 +246,16 @@ def test_what_makes_no_sense_is_a_problem(client: Client, path: str) -> None:
     assert_problem(response, 404 if "%2f" in path else 422)
 
 
-@pytest.mark.parametrize("path", ["/api/studies/1.2.3", "/api/studies/1.2.3/timeline", "/api/artifacts/1.2.3", "/nix"])
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/api/studies/1.2.3",
+        "/api/studies/1.2.3/versions",
+        "/api/studies/1.2.3/timeline",
+        "/api/artifacts/1.2.3",
+        "/nix",
+    ],
+)
 def test_what_does_not_exist_is_a_problem(client: Client, path: str) -> None:
     assert_problem(client.get(path), 404)
 

@@ -13,10 +13,9 @@ from pathlib import Path
 import httpx
 import pytest
 
-from dicom_node.api.application import create_app
 from dicom_node.api.connections import ConnectionLimits
 from dicom_node.api.routes.events import MAX_LISTENERS
-from dicom_node.api.server import ApiServer
+from dicom_node.api.server import ApiServer, create_app
 from dicom_node.core.errors import NodeError
 from dicom_node.index.database import Database
 from tests.peers.process import wait_until

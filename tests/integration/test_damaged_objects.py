@@ -5,16 +5,18 @@ from __future__ import annotations
 import shutil
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from io import BytesIO
 from pathlib import Path
 
 import pytest
+from pydicom import dcmread
+from pydicom.dataset import Dataset
 
 from dicom_node.config.running import DatabaseSettings
 from dicom_node.core.entities import ArtifactKind
 from dicom_node.doctor.machine import check_kept_objects
 from dicom_node.index import actions
-from dicom_node.index.damage import DamagedKind, DamagedObject, damage_counts, note_damaged
-from dicom_node.index.scrub_places import round_ended_at
+from dicom_node.index.damage import DamagedKind, DamagedObject, damage_counts, note_damaged, round_ended_at
 from dicom_node.index.tables import artifacts, damaged_objects, deliveries, instances, jobs, scrub_places, studies
 from dicom_node.operate.scrub import Scrub
 from tests.integration.step_by_step_node import Site, site
@@ -201,6 +203,61 @@ def test_a_lost_result_of_damaged_images_is_told_and_not_replaced_by_a_refusal(n
     assert [row.state for row in node.rows(jobs)] == ["DONE"]
     assert damaged(node) == (1, 1)
     assert {row.kind for row in node.rows(damaged_objects)} == {"IMAGE", "RESULT"}
+
+
+def test_a_damaged_predecessor_is_named_and_does_not_stop_its_successor(node: Site) -> None:
+    node.receive(IMAGES[:-1])
+    node.settle()
+    (first,) = [row for row in node.rows(artifacts) if row.kind == ArtifactKind.STRUCTURED_REPORT]
+    for damage in (overwrite_end, truncate, Path.unlink):
+        damage(node.spool.path(first.object_key))
+    node.receive(IMAGES[-1:])
+    node.settle()
+    (second,) = [row for row in node.rows(artifacts) if row.kind == ArtifactKind.STRUCTURED_REPORT and row != first]
+    named = dcmread(node.spool.path(second.object_key)).PredecessorDocumentsSequence[0].ReferencedSeriesSequence[0]
+    assert named.ReferencedSOPSequence[0].ReferencedSOPInstanceUID == first.uid
+    assert named.SeriesInstanceUID == first.series_instance_uid
+
+
+def withdrawn(node: Site) -> Dataset:
+    """Take the study's result back; return the report that says so, as it was sent."""
+    before = set(archived(node))
+    with node.database.write() as connection:
+        study = node.rows(studies)[0].study_instance_uid
+        actions.withdraw_study(connection, study, ("Wrong side.", None), SOMEBODY, datetime.now(UTC))
+    node.deliver()
+    (name,) = [name for name in archived(node) if name not in before and name.endswith(".dcm")]
+    return dcmread(BytesIO(archived(node)[name]))
+
+
+@pytest.mark.parametrize("which", ["the report alone", "all objects"])
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_what_takes_damaged_objects_back_names_them_and_is_of_their_patient(
+    node: Site, which: str, damage: object
+) -> None:
+    node.run(IMAGES)
+    made = [row for row in node.rows(artifacts) if row.media_type == "application/dicom"]
+    report = next(row for row in made if row.kind == ArtifactKind.STRUCTURED_REPORT)
+    hurt = made if which == "all objects" else [report]
+    for row in hurt:
+        damage(node.spool.path(row.object_key))  # type: ignore[operator]
+    told = withdrawn(node)
+    (named,) = told.PredecessorDocumentsSequence[0].ReferencedSeriesSequence[0].ReferencedSOPSequence
+    assert (named.ReferencedSOPClassUID, named.ReferencedSOPInstanceUID) == (report.sop_class_uid, report.uid)
+    assert (told.PatientID, told.PatientName) == (IMAGES[0].PatientID, IMAGES[0].PatientName)
+    assert (told.SeriesInstanceUID, told.InstanceNumber) == (report.series_instance_uid, 2)
+    assert f"({len(made)} objects" in told.ContentSequence[-1].TextValue
+    assert damaged(node) == (0, len(hurt))
+
+
+def test_what_takes_back_does_not_repeat_what_damage_made_of_a_name(node: Site) -> None:
+    """One flipped letter leaves a report readable: only its digest tells."""
+    node.run(IMAGES)
+    name = str(IMAGES[0].PatientName).encode()
+    for row in node.rows(artifacts):
+        path = node.spool.path(row.object_key)
+        path.write_bytes(path.read_bytes().replace(name, bytes([name[0] ^ 1]) + name[1:]))
+    assert withdrawn(node).PatientName == IMAGES[0].PatientName
 
 
 # --- the search for damage -------------------------------------------------------------------------------------------

@@ -17,8 +17,7 @@ from sqlalchemy import delete, func, select, text
 from sqlalchemy.exc import IntegrityError, ProgrammingError
 
 from dicom_node.core.errors import IndexUnavailable, SettingsError
-from dicom_node.index.database import SCHEMA_HEAD, Database
-from dicom_node.index.probe import DatabaseProbe
+from dicom_node.index.database import SCHEMA_HEAD, Database, DatabaseProbe
 from dicom_node.index.tables import studies
 from tests.peers.node import Node
 from tests.peers.postgres import Postgres

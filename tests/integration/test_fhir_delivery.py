@@ -243,6 +243,65 @@ def test_an_update_names_the_version_that_was_looked_at(server: FhirServer) -> N
     assert all(re.fullmatch(r'W/"[^"]+"', one["ifMatch"]) for one in updates)
 
 
+# --- how a server wants its versions spelt ---
+
+WEAK, STRONG, BARE = 'W/"VERSION"', '"VERSION"', "VERSION"
+
+
+@pytest.mark.parametrize(
+    ("spelling", "status", "sends"),
+    [
+        (WEAK, 412, True), (WEAK, 412, False), (STRONG, 412, True), (STRONG, 412, False), (STRONG, 400, False),
+        (STRONG, 409, False), (BARE, 412, True),
+    ],
+)  # fmt: skip
+def test_the_version_is_named_as_the_server_spells_it(
+    either_server: FhirServer, spelling: str, status: int, *, sends: bool
+) -> None:
+    send(either_server, bundle())
+    either_server.set(etag=spelling, sendsEtag=sends, wrongEtagStatus=status)
+    send(either_server, bundle())
+    send(either_server, bundle(analysis(findings=FINDINGS[:1]), LATER))
+
+    (report,) = either_server.all("DiagnosticReport")
+    assert LATER.job_key in {one["value"] for one in report["identifier"]}
+    assert len(report["result"]) == 1
+
+
+def test_a_spelling_that_cannot_be_found_is_told_as_what_it_is(either_server: FhirServer) -> None:
+    send(either_server, bundle())
+    either_server.set(etag="version:VERSION", sendsEtag=False)
+
+    with pytest.raises(DeliveryRefused, match="which ETag it wants and whether a proxy between changes the header"):
+        send(either_server, bundle(analysis(findings=FINDINGS[:1]), LATER))
+
+    assert CONTEXT.job_key in json.dumps(either_server.all("DiagnosticReport"))
+
+
+def test_a_tag_that_is_no_version_is_given_back_as_it_came(server: FhirServer) -> None:
+    server.set(transactions=False)
+    send(server, bundle())
+    server.set(etag='"tag-of-VERSION"', hidesVersions=True)
+    send(server, bundle(analysis(findings=FINDINGS[:1]), LATER))
+
+    updates = {one["url"]: one["ifMatch"] for one in server.log() if one["method"] == "PUT"}
+    (of_report,) = (tag for url, tag in updates.items() if "DiagnosticReport" in url)
+    assert of_report.startswith('"tag-of-')
+    assert LATER.job_key in json.dumps(server.all("DiagnosticReport"))
+
+
+def test_a_server_without_versions_gets_one_report_and_no_final_one_is_replaced(either_server: FhirServer) -> None:
+    either_server.set(hidesVersions=True)
+    send(either_server, bundle())
+    send(either_server, bundle(analysis(findings=FINDINGS[:1]), LATER))
+    (report,) = either_server.all("DiagnosticReport")
+    assert LATER.job_key in {one["value"] for one in report["identifier"]}
+
+    either_server.replace({**report, "status": "final"})
+    with pytest.raises(DeliveryRefused, match="status final"):
+        send(either_server, bundle())
+
+
 # --- what stands beside the report must not cost it ---
 
 

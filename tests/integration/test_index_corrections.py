@@ -19,6 +19,7 @@ from dicom_node.core.entities import (
     SendingPeer,
     StudyState,
 )
+from dicom_node.core.errors import NotFound
 from dicom_node.core.uids import derived_uid
 from dicom_node.core.versions import Comparison, Difference, PixelVerdict
 from dicom_node.index.arrivals import add_instances
@@ -30,6 +31,7 @@ from dicom_node.index.tables import deliveries, events, instances, results, stud
 from dicom_node.index.tables import jobs as jobs_table
 from dicom_node.index.versions import Added
 from dicom_node.index.views import study as study_views
+from dicom_node.index.views import versions as version_views
 from tests.support.results.arrivals import (
     STUDY,
     after,
@@ -170,6 +172,44 @@ def test_a_correction_that_is_taken_back_takes_effect_as_well(index: Database) -
     assert used(index) == [first.sha256]
     assert len(rows(index, instances)) == 2
     assert len(lines(index, "corrected")) == 2
+
+
+def test_the_versions_of_an_image_are_shown_with_sender_and_what_changed(index: Database) -> None:
+    stranger = SendingPeer("EVIL", "AINODE", "10.6.6.6")
+    arrive(index, instance("1"), instance("2"))
+    arrive_compared(index, SAME, instance("1", at_s=5, content="compressed"))
+    arrive_compared(index, RENAMED, instance("1", at_s=9, content="renamed"))
+    pixels = Difference(("StudyInstanceUID",), PixelVerdict.CHANGED)
+    arrive_compared(index, pixels, instance("1", at_s=20, content="forged", sender=stranger, study=OTHER))
+    with index.read() as connection:
+        shown = [version_views.versions(connection, study, 10) for study in (STUDY, OTHER)]
+    assert shown[0] == shown[1]
+    (image,) = shown[0].instances
+    first, compressed, renamed, forged = image.versions
+    assert image.sop_instance_uid == instance("1").sop_instance_uid
+    assert [(one.came, one.in_use) for one in image.versions] == [
+        ("received", False), ("encoded", False), ("corrected", False), ("moved-here", True),
+    ]  # fmt: skip
+    assert [one.received_at for one in image.versions] == [after(0), after(5), after(9), after(20)]
+    assert (first.changed, compressed.changed, renamed.changed) == ([], [], ["PatientID", "PatientName"])
+    assert (first.flags, compressed.flags, renamed.flags) == ([], [], [])
+    assert (forged.calling_ae_title, forged.source_host) == ("EVIL", "10.6.6.6")
+    assert (forged.changed, forged.study_instance_uid) == (["StudyInstanceUID"], OTHER)
+    assert forged.flags == ["The pixels changed.", "Another sender than before, which was CT1 at 10.1.2.20."]
+
+
+def test_images_in_several_versions_are_listed_page_by_page(index: Database) -> None:
+    names = ("1", "2", "3")
+    arrive(index, *map(instance, names), instance("single"))
+    arrive_compared(index, RENAMED, *(instance(name, at_s=9, content=f"{name}-new") for name in names))
+    with index.read() as connection:
+        first = version_views.versions(connection, STUDY, 2)
+        rest = version_views.versions(connection, STUDY, 2, first.instances[-1].sop_instance_uid)
+        with pytest.raises(NotFound):
+            version_views.versions(connection, OTHER, 2)
+    assert (first.total, len(first.instances), len(rest.instances)) == (3, 2, 1)
+    seen = [one.sop_instance_uid for one in (*first.instances, *rest.instances)]
+    assert seen == sorted(instance(name).sop_instance_uid for name in names)
 
 
 def test_records_that_settle_again_after_a_crash_change_nothing(index: Database) -> None:

@@ -7,6 +7,7 @@ from datetime import timedelta
 
 from sqlalchemy import select, update
 
+from dicom_node.analysis.answer import ReportLine
 from dicom_node.core.artifact_kinds import REPORTS, SECONDARY_CAPTURE, SEGMENTATION
 from dicom_node.core.entities import (
     Artifact,
@@ -18,11 +19,11 @@ from dicom_node.core.entities import (
     MediaType,
     StudyState,
 )
-from dicom_node.index import peer_memory as peers
+from dicom_node.index import destinations as peers
 from dicom_node.index import results
 from dicom_node.index.database import Database
 from dicom_node.index.jobs import ClaimedJob, requeue
-from dicom_node.index.lineage import PredecessorReport, ReportLineage, earlier_reports, withdrawn_objects
+from dicom_node.index.lineage import ReportLineage, earlier_reports, withdrawn_objects
 from dicom_node.index.tables import artifacts, deliveries, events, jobs, peer_capabilities, studies
 from dicom_node.index.tables import results as results_table
 from tests.support.results.arrivals import STUDY, after, arrive, artifact, claimed, cut_study, instance
@@ -129,11 +130,12 @@ def test_a_report_follows_the_one_that_its_reader_got(index: Database) -> None:
     with index.read() as connection:
         next_result = earlier_reports(connection, _lineage("second", now_c))
         same_result = earlier_reports(connection, _lineage("first", {"A": ["pacs"], "C": ["pacs"]}))
-    report = {one: artifact(f"x-sr-{one}", ArtifactKind.STRUCTURED_REPORT, 3).object_key for one in "ab"}
-    assert next_result["C"] == PredecessorReport(report["a"], 1)
-    assert next_result["B"] == PredecessorReport(report["b"], 1)
+    report = {one: artifact(f"x-sr-{one}", ArtifactKind.STRUCTURED_REPORT, 3).uid for one in "ab"}
+    assert next_result["C"].sop_instance_uid == report["a"]
+    assert next_result["B"].sop_instance_uid == report["b"]
     assert next_result.keys() == now_c.keys()
-    assert same_result == {"C": PredecessorReport(report["a"], 1)}
+    assert [(key, one.sop_instance_uid) for key, one in same_result.items()] == [("C", report["a"])]
+    assert {one.instance_number for one in (*next_result.values(), *same_result.values())} == {1}
 
 
 def test_only_what_arrived_is_withdrawn_and_only_once(index: Database) -> None:
@@ -154,7 +156,8 @@ def test_only_what_arrived_is_withdrawn_and_only_once(index: Database) -> None:
 
 
 def _lineage(job_key: str, destinations_of: dict[str, list[str]]) -> ReportLineage:
-    return ReportLineage(study_instance_uid=STUDY, route="chest-ct", job_key=job_key, destinations_of=destinations_of)
+    line = ReportLine(model="ct-lung-density", route="chest-ct")
+    return ReportLineage(study_instance_uid=STUDY, line=line, job_key=job_key, destinations_of=destinations_of)
 
 
 def _withdrawn(index: Database, job_key: str, noting: tuple[str, ...] = ("A",)) -> dict[str, tuple[str, ...]]:

@@ -79,6 +79,24 @@ def test_an_open_association_holds_the_study(index: Database) -> None:
     assert sweep(index) == 1
 
 
+def test_a_study_that_images_leave_waits_for_the_association_that_takes_them(index: Database) -> None:
+    """A PACS splits a study; between two of its images the one that loses them would be judged with half of them."""
+    other = derived_uid("split-off")
+    bring(index, aged(100, "1"), aged(100, "2"), aged(100, "3"))
+    bring(index, aged(50, "1", study=other, content="moved"), association="a")
+    assert sweep(index, replace(CHEST, name="held", quiet_period_s=20)) == 0
+    AssociationSweep(index, "receiver").forget_own()
+    assert sweep(index) == 2
+
+
+def test_a_study_that_images_leave_waits_for_what_is_still_in_the_journal(index: Database) -> None:
+    other = derived_uid("split-off")
+    bring(index, aged(100, "1"), aged(100, "2"), aged(100, "1", study=other, content="moved"))
+    one = CompletenessSweep(index, (CHEST,), {"m": AnyCt()}, lambda: None, lambda: frozenset({other}))
+    one.run()
+    assert rows(index, jobs) == []
+
+
 def test_an_association_that_fell_silent_holds_nothing_for_long(index: Database) -> None:
     bring(index, aged(100), association="a")
     AssociationSweep(index, "another").run()

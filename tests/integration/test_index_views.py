@@ -14,8 +14,9 @@ from dicom_node.index.database import Database
 from dicom_node.index.tables import studies
 from dicom_node.index.views import lists as views
 from dicom_node.index.views import study as study_views
-from dicom_node.index.views.counts import changed_studies, counts, last_change
+from dicom_node.index.views.lists import changed_studies, counts, last_change
 from dicom_node.index.views.types import DeliveryCounts
+from dicom_node.index.withdrawals import supersede_results
 from tests.support.results.rows import NOW, Rows, key_of
 from tests.support.results.seeded import (
     ALL_STUDIES,
@@ -145,6 +146,7 @@ def test_only_the_newest_result_of_a_route_is_current(database: Database, tmp_pa
     with database.write() as connection:
         rows = Rows(connection, tmp_path)
         earlier = study_views.result(connection, key_of("chest-ct"))
+        supersede_results(connection, CHEST_CT, "chest-ct", NOW)
         rows.result(CHEST_CT, "successor", CT_MODEL, JobState.DONE, route="chest-ct", sequence=2, created_at=NOW)
         found = {one.job_key: one.current for one in study_views.results(connection, CHEST_CT)}
     assert earlier.current

@@ -12,17 +12,27 @@ import pytest
 from sqlalchemy import Row, Table, event, select
 from sqlalchemy.exc import IntegrityError
 
-from dicom_node.core.entities import ArtifactKind, DeliveryState, Destination, JobState, MediaType, StudyState
+from dicom_node.analysis.answer import ReportLine
+from dicom_node.core.entities import (
+    ArtifactKind,
+    DeliveryState,
+    Destination,
+    JobState,
+    MediaType,
+    ResultState,
+    StudyState,
+)
 from dicom_node.core.priority import LAGS, Priority
 from dicom_node.core.uids import derived_uid
 from dicom_node.index import actions, deliveries, delivery_plan, jobs, results
 from dicom_node.index.database import Database
 from dicom_node.index.deliveries import Claimant, DeliveryBatch
-from dicom_node.index.jobs import ClaimedJob, free_leases_of
-from dicom_node.index.lineage import PredecessorReport, ReportLineage, earlier_reports
+from dicom_node.index.jobs import ClaimedJob, free_leases_of, requeue
+from dicom_node.index.lineage import ReportLineage, earlier_reports
 from dicom_node.index.studies import NewJob, add_jobs, load_study
 from dicom_node.index.tables import artifacts as artifacts_table
 from dicom_node.index.tables import deliveries as deliveries_table
+from dicom_node.index.tables import events as events_table
 from dicom_node.index.tables import jobs as jobs_table
 from dicom_node.index.tables import results as results_table
 from dicom_node.index.tables import studies
@@ -240,7 +250,8 @@ def test_a_study_is_reported_when_its_last_route_has_ended(index: Database) -> N
 
 
 def lineage(route: str) -> ReportLineage:
-    return ReportLineage(study_instance_uid=STUDY, route=route, job_key="next", destinations_of={"all": ["pacs"]})
+    line = ReportLine(model="ct-lung-density", route=route)
+    return ReportLineage(study_instance_uid=STUDY, line=line, job_key="next", destinations_of={"all": ["pacs"]})
 
 
 def test_the_next_result_of_a_study_follows_the_earlier_report(index: Database) -> None:
@@ -251,7 +262,9 @@ def test_the_next_result_of_a_study_follows_the_earlier_report(index: Database) 
     with index.read() as connection:
         earlier = earlier_reports(connection, lineage("chest-ct"))
         assert earlier_reports(connection, lineage("another")) == {}
-    assert earlier == {"all": PredecessorReport(artifact("a-sr", ArtifactKind.STRUCTURED_REPORT, 1).object_key, 1)}
+    report = artifact("a-sr", ArtifactKind.STRUCTURED_REPORT, 1)
+    assert earlier.keys() == {"all"}
+    assert (earlier["all"].sop_instance_uid, earlier["all"].instance_number) == (report.uid, 1)
     assert save(index, claimed(index, at_s=151), "b", PACS, at_s=160)
     assert [(row.revision, row.sequence) for row in rows(index, results_table)] == [(1, 1), (2, 2)]
 
@@ -302,6 +315,86 @@ def test_a_known_answer_goes_to_a_destination_that_is_new(index: Database) -> No
         assert results.answer_again(connection, job, "key-a", [PACS, FOLDER], after(102))
     pending = [row for row in rows(index, deliveries_table) if row.state == DeliveryState.PENDING]
     assert {row.destination for row in pending} == {"folder"}
+
+
+def rerun(index: Database, at_s: float) -> ClaimedJob:
+    """Ask for the study's analysis again, and begin it."""
+    with index.write() as connection:
+        actions.rerun_study(connection, STUDY, None, SOMEBODY, after(at_s))
+    return claimed(index, at_s=at_s + 1)
+
+
+def standings(index: Database) -> list[tuple[str, str]]:
+    return [(row.job_key, row.standing) for row in sorted(rows(index, results_table), key=lambda row: row.sequence)]
+
+
+def test_an_answer_that_comes_back_is_a_result_of_its_own_and_the_replaced_one_stays_replaced(index: Database) -> None:
+    """A model is exchanged and, since it is worse, exchanged back."""
+    queued(index)
+    save(index, claimed(index), "a", PACS)
+    save(index, rerun(index, 100), "b", PACS, at_s=110)
+    job = rerun(index, 120)
+    with index.read() as connection:
+        assert results.standing_key(connection, "key-b") == "key-b"
+        again = results.standing_key(connection, "key-a")
+    assert again not in {"key-a", "key-b"}
+    with index.write() as connection:
+        assert results.save_result(connection, job, again, outcome("a2", at_s=130), [PACS])
+        assert results.standing_key(connection, "key-a") == again
+    states = [ResultState.SUPERSEDED, ResultState.SUPERSEDED, ResultState.CURRENT]
+    assert standings(index) == list(zip(("key-a", "key-b", again), states, strict=True))
+
+
+def test_a_known_answer_that_was_withdrawn_meanwhile_is_not_sent_and_the_timeline_says_why(index: Database) -> None:
+    queued(index)
+    save(index, claimed(index), "a", PACS)
+    sent(index)
+    job = rerun(index, 100)
+    with index.write() as connection:
+        actions.withdraw_study(connection, STUDY, ("Wrong side.", None), SOMEBODY, after(102))
+        assert results.answer_again(connection, job, "key-a", [PACS, FOLDER], after(103))
+        assert delivery_plan.resend(connection, "key-a", [PACS, FOLDER], after(103)) == 0
+    assert {row.state for row in rows(index, deliveries_table)} == {DeliveryState.SENT}
+    (told,) = [row.text for row in rows(index, events_table) if row.kind == "unchanged"]
+    assert "does not hold any more (WITHDRAWN: Wrong side.), and none stands" in told
+    assert standings(index) == [("key-a", ResultState.WITHDRAWN)]
+
+
+def test_a_known_answer_that_was_replaced_meanwhile_says_which_result_stands(index: Database) -> None:
+    queued(index)
+    save(index, claimed(index), "a", PACS)
+    save(index, rerun(index, 100), "b", PACS, at_s=110)
+    job = rerun(index, 120)
+    with index.write() as connection:
+        assert results.answer_again(connection, job, "key-a", [PACS, FOLDER], after(130))
+    (told,) = [row.text for row in rows(index, events_table) if row.kind == "unchanged"]
+    assert told.endswith("(SUPERSEDED: A later result took its place.); result 2 by ct-lung-density stands.")
+    assert "folder" not in {row.destination for row in rows(index, deliveries_table)}
+
+
+def test_a_withdrawn_result_is_not_made_again_because_a_destination_takes_less(index: Database) -> None:
+    queued(index)
+    save(index, claimed(index), "a", PACS)
+    with index.write() as connection:
+        actions.withdraw_study(connection, STUDY, ("Wrong side.", None), SOMEBODY, after(80))
+        assert not requeue(connection, "key-a", "pacs does not take SEG", after(81))
+    assert [row.state for row in rows(index, jobs_table)] == [JobState.DONE]
+
+
+def test_a_slow_answer_about_fewer_images_does_not_replace_the_one_about_all(index: Database) -> None:
+    """Two workers: the one with the earlier revision is the slower one."""
+    queued(index)
+    slow = claimed(index)
+    arrive(index, instance("2", at_s=65))
+    cut_study(index, at_s=100)
+    save(index, claimed(index, at_s=101), "b", PACS, at_s=110)
+    with index.write() as connection:
+        assert results.save_result(connection, slow, "key-a", outcome("a", at_s=115), [PACS])
+    assert standings(index) == [("key-b", ResultState.CURRENT), ("key-a", ResultState.SUPERSEDED)]
+    assert {row.job_key for row in rows(index, deliveries_table)} == {"key-b"}
+    with index.read() as connection:
+        shown = {one.job_key: one.current for one in study_views.results(connection, STUDY)}
+    assert shown == {"key-a": False, "key-b": True}
 
 
 def sent(index: Database) -> None:

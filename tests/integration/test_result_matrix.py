@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 from pydicom import config, dcmread
 
-from dicom_node.analysis.answer import Predecessor, ReportContext, WithdrawnObject, WrittenObject
+from dicom_node.analysis.answer import ReportContext, WithdrawnObject, WrittenObject
 from dicom_node.core.entities import ArtifactKind
 from dicom_node.sr_writer import to_part10, write_objects
 from tests.integration.result_sources import FAULTS, MODALITIES, UNREADABLE, Received, parts_of, received
@@ -112,7 +112,7 @@ class Results:
         headers = [dcmread(path, stop_before_pixels=True) for _, path in earlier.outputs]
         return replace(
             context,
-            predecessor=Predecessor(path=earlier.of(ArtifactKind.STRUCTURED_REPORT)[0], instance_number=1),
+            predecessor=examples.predecessor(dcmread(earlier.of(ArtifactKind.STRUCTURED_REPORT)[0]), 1),
             withdrawn=tuple(
                 WithdrawnObject(
                     sop_class_uid=str(one.SOPClassUID),

@@ -11,9 +11,8 @@ import pytest
 
 from dicom_node.core.errors import DeliveryDeferred
 from dicom_node.deliver.senders.dicom import DicomSender
-from dicom_node.dimse.negotiation import Remote
+from dicom_node.dimse.negotiation import ANY_NAME, Remote, Tls
 from dicom_node.dimse.probe import echo
-from dicom_node.dimse.tls import ANY_NAME, Tls
 from tests.integration.sent_objects import SOP_CLASSES, outgoing
 from tests.peers.certificates import Certificates, Identity, make_certificates
 from tests.peers.dcmtk import Receiver, running_storescp

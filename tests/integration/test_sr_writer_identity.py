@@ -6,7 +6,6 @@ import copy
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from io import BytesIO
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,10 +13,10 @@ from pydicom import dcmread
 from pydicom.dataset import Dataset
 
 from dicom_node import MANUFACTURER, __version__
-from dicom_node.analysis.answer import Analysis, NotAnalysed, Predecessor
+from dicom_node.analysis.answer import Analysis, NotAnalysed
+from dicom_node.core.artifact_kinds import OutputSet, SrClass
 from dicom_node.core.entities import ArtifactKind
 from dicom_node.core.errors import NotAnalysable
-from dicom_node.core.outputs import OutputSet, SrClass
 from dicom_node.core.uids import IMPLEMENTATION_CLASS_UID, derived_uid
 from dicom_node.sr_writer import to_part10, write_objects
 from dicom_node.sr_writer.copied import COPIED, TYPE_2
@@ -161,13 +160,9 @@ def test_the_report_comes_last_and_pictures_first() -> None:
     assert [item.order for item in objects] == [1, 2, 3, 4, 5]
 
 
-def test_a_successor_lies_in_the_series_of_the_report_it_replaces(tmp_path: Path) -> None:
+def test_a_successor_lies_in_the_series_of_the_report_it_replaces() -> None:
     earlier = write_objects(examples.ct_analysis(), examples.context())[-1].dataset
-    path = tmp_path / "earlier.dcm"
-    path.write_bytes(to_part10(earlier))
-    later = written(examples.ct_analysis(), job_key="c3" * 32, predecessor=Predecessor(path=path, instance_number=4))[
-        -1
-    ]
+    later = written(examples.ct_analysis(), job_key="c3" * 32, predecessor=examples.predecessor(earlier, 4))[-1]
     assert later.SeriesInstanceUID == earlier.SeriesInstanceUID
     assert later.SOPInstanceUID != earlier.SOPInstanceUID
     assert later.InstanceNumber == 5

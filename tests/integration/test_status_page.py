@@ -9,9 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from dicom_node.api.application import create_app
 from dicom_node.api.routes import events as event_routes
-from dicom_node.api.server import ApiServer
+from dicom_node.api.server import ApiServer, create_app
 from dicom_node.core.entities import DeliveryState, JobState, StudyState
 from dicom_node.index.database import Database
 from dicom_node.index.tables import deliveries
@@ -100,7 +99,15 @@ def test_the_page_shows_a_study_s_way_and_arrivals_live(
     assert "AI results – not verified" in browser.text()
 
     seen = show(browser, CHEST_CT)
-    for words in ("Left lung", "2,412", "Why this series", "Thorax 1.0 Br40", "two patients match", "1 other version"):
+    for words in (
+        "Left lung",
+        "2,412",
+        "Why this series",
+        "Thorax 1.0 Br40",
+        "two patients match",
+        "1 other version",
+        "1 image in more than one version",
+    ):
         assert words in seen
     browser.wait_for("document.querySelector('.gallery img').naturalWidth == 512")
 

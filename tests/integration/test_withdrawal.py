@@ -293,6 +293,30 @@ def test_what_arrives_after_the_withdrawal_is_taken_back_too(tmp_path: Path) -> 
     assert states == {(False, "SENT"), (False, "DISCARDED"), (True, "SENT")}
 
 
+def test_what_a_setting_of_before_says_again_follows_what_it_said_in_between(
+    fhir_server: FhirServer, orthanc: Orthanc, tmp_path: Path
+) -> None:
+    """A setting that shapes the result is changed, and changed back: the reports are one chain, and its end holds."""
+    images, to = small_chest_ct()[0], [pacs(orthanc), ehr(fhir_server)]
+    with site(tmp_path / "node", to) as one:
+        for name in ("East", "West", "East"):
+            one.configure(to, node={"institution": name})
+            if not one.rows(results):
+                one.receive(images)
+            else:
+                rerun(one, study_of(images))
+            one.settle()
+        assert standings(one) == ["SUPERSEDED", "SUPERSEDED", "CURRENT"]
+
+    chain = sorted(orthanc.datasets("SR"), key=lambda report: int(report.InstanceNumber))
+    assert [(report.InstanceNumber, report.InstitutionName) for report in chain] == [
+        (1, "East"), (2, "West"), (3, "East"),
+    ]  # fmt: skip
+    (named,) = chain[2].PredecessorDocumentsSequence[0].ReferencedSeriesSequence[0].ReferencedSOPSequence
+    assert named.ReferencedSOPInstanceUID == chain[1].SOPInstanceUID
+    assert [report["status"] for report in fhir_server.all("DiagnosticReport")] == ["preliminary"]
+
+
 # --- what a person may do, and how often ---
 
 

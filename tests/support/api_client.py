@@ -18,16 +18,16 @@ from fastapi import FastAPI
 from sqlalchemy import Connection
 
 from dicom_node.api.access import digest_of
-from dicom_node.api.application import create_app
 from dicom_node.api.parts import ApiParts
 from dicom_node.api.routes import events as changes
+from dicom_node.api.server import create_app
 from dicom_node.config.running import NodeSettings
 from dicom_node.config.settings import Settings
 from dicom_node.core.entities import ModelIdentity, Route
 from dicom_node.governance.admission import ModelStanding, Standing
 from dicom_node.governance.standing import seen
 from dicom_node.index.database import Database
-from dicom_node.index.views.counts import last_change
+from dicom_node.index.views.lists import last_change
 from dicom_node.index.views.types import ChangeToken
 from tests.support.results.rows import NOW
 from tests.support.results.seeded import CT_MODEL, XR_MODEL, seed

@@ -12,9 +12,8 @@ from typing import Any
 import httpx
 from sqlalchemy import select
 
-from dicom_node.api.application import create_app
 from dicom_node.api.parts import ApiParts
-from dicom_node.api.server import ApiServer
+from dicom_node.api.server import ApiServer, create_app
 from dicom_node.config.settings import Settings
 from dicom_node.headers.file_meta import file_head
 from dicom_node.headers.reader import FileHeaders

@@ -13,11 +13,13 @@ from dicom_node.core.artifact_kinds import (
     LABEL_MAP,
     OPTIONAL_KINDS,
     RESULT_CLASSES,
+    OutputSet,
+    SegmentationType,
+    SrClass,
     is_off,
 )
 from dicom_node.core.capability_match import in_words
 from dicom_node.core.entities import ArtifactKind, MediaType
-from dicom_node.core.outputs import OutputSet, SegmentationType, SrClass
 from dicom_node.sr_writer.write import OWN_BUILDERS, SHARED_BUILDERS
 
 _CHOICES = {"structured_report": get_args(SrClass), "segmentation": get_args(SegmentationType)}

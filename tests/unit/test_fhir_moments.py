@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta, timezone
+import re
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta, timezone, tzinfo
 from zoneinfo import ZoneInfo
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from dicom_node.fhir.builders.bundle import build_bundle
 from dicom_node.fhir.builders.dicom_values import earliest_acquisition, fhir_instant, study_started
-from tests.support.results.fhir_examples import radiograph
+from dicom_node.fhir.builders.wording import readable_time
+from tests.support.results.fhir_examples import CONTEXT, OPTIONS, analysis, radiograph
 
 SITE = timezone(timedelta(hours=1))
 
@@ -83,6 +87,38 @@ def test_an_instant_is_utc_with_milliseconds() -> None:
     at = datetime(2026, 11, 20, 10, 12, 10, 123456, tzinfo=SITE)
 
     assert fhir_instant(at) == "2026-11-20T09:12:10.123+00:00"
+
+
+@pytest.mark.parametrize(
+    ("moment", "told"),
+    [
+        ("2026-11-20T10:10:10.500+01:00", "2026-11-20 10:10:10 +01:00"),
+        ("2026-11-20T09:12:10.123+00:00", "2026-11-20 10:12:10 +01:00"),
+        ("2026-11-20T23:30:00-05:30", "2026-11-21 06:00:00 +01:00"),
+        ("2026-07-01T10:00:00+00:00", "2026-07-01 12:00:00 +02:00"),
+        ("2026-11-20", "2026-11-20"),
+        ("", ""),
+    ],
+)
+def test_people_are_told_every_time_by_one_clock(moment: str, told: str) -> None:
+    assert readable_time(moment, ZoneInfo("Europe/Berlin")) == told
+
+
+def test_greenwich_is_told_by_name() -> None:
+    assert readable_time("2026-11-20T10:10:10+01:00", UTC) == "2026-11-20 09:10:10 UTC"
+
+
+@pytest.mark.parametrize(
+    ("zone", "offset", "expected"),
+    [(SITE, "", "+01:00"), (SITE, "-0530", "-05:30"), (None, "-0530", "-05:30"), (UTC, "", "UTC")],
+)
+def test_all_times_of_a_report_are_of_one_zone(zone: tzinfo | None, offset: str, expected: str) -> None:
+    source = radiograph(TimezoneOffsetFromUTC=offset or None)
+    bundle = build_bundle(analysis(sources=(source,)), CONTEXT, (), replace(OPTIONS, time_zone=zone))
+    (report,) = (one["resource"] for one in bundle["entry"] if one["resource"]["resourceType"] == "DiagnosticReport")
+
+    shown = re.findall(r"\d\d:\d\d:\d\d ([-+:\w]+)", report["text"]["div"])
+    assert shown == [expected] * 3
 
 
 @given(st.datetimes(min_value=datetime(1900, 1, 1), max_value=datetime(2100, 1, 1)))

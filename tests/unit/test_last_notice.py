@@ -14,9 +14,8 @@ from dicom_node.core.uids import derived_uid
 from dicom_node.fhir.builders.validation import check_bundle
 from dicom_node.fhir.options import FhirOptions
 from dicom_node.inference.cards.card import SHIPPED_MODELS
-from dicom_node.jobs.last_notice import last_notice
 from dicom_node.jobs.tasks import Performed, Task
-from dicom_node.jobs.worker_process import perform
+from dicom_node.jobs.worker_process import last_notice, perform
 from dicom_node.sr_writer import to_part10
 from tests.support.results import analysis_examples as examples
 from tests.support.validators.objects import assert_readable_sr, assert_valid_dicom

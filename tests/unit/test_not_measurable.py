@@ -11,8 +11,7 @@ from typing import Any
 import pytest
 from pydicom.dataset import Dataset
 
-from dicom_node.analysis.answer import Analysis
-from dicom_node.analysis.summary import summarise
+from dicom_node.analysis.answer import Analysis, summarise
 from dicom_node.core.agreement import compare
 from dicom_node.core.entities import ArtifactKind
 from dicom_node.fhir.builders.bundle import build_bundle

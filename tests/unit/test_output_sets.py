@@ -19,10 +19,12 @@ from dicom_node.core.artifact_kinds import (
     RESULT_CLASSES,
     SECONDARY_CAPTURE,
     SEGMENTATION,
+    OutputSet,
+    SegmentationType,
+    SrClass,
 )
 from dicom_node.core.capability_match import LADDER, PeerCapabilities, WantedOutputs, match_capabilities
 from dicom_node.core.entities import Destination
-from dicom_node.core.outputs import OutputSet, SegmentationType, SrClass
 from dicom_node.deliver.kinds import destinations_of
 from dicom_node.deliver.kinds.dicom import DicomDestination
 from dicom_node.deliver.profiles import profiles_of

@@ -10,7 +10,7 @@ from sqlalchemy import make_url
 from dicom_node.core.errors import SettingsError
 from dicom_node.deliver.kinds.dicom import DicomDestination
 from dicom_node.deliver.kinds.fhir import FhirDestination
-from dicom_node.dimse.tls import Tls, tls_of
+from dicom_node.dimse.negotiation import Tls, tls_of
 from dicom_node.roles.settings import SiteSettings, load_settings
 from tests.support.needs import REPOSITORY
 

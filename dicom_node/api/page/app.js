@@ -6,6 +6,7 @@ import { deliveriesView, footer, nodeView, tiles } from "/page/node.js";
 import { deliveriesTable, studyView } from "/page/study.js";
 
 const STATES = ["RECEIVING", "COMPLETE", "ANALYSING", "REPORTED", "NOT_ANALYSED", "FAILED"];
+const MOST_VERSIONS = 100; // of a study, shown
 const place = { cursor: "", older: null, newer: null };
 const known = new Map(); // study → last change seen, to show what is new
 let events = null;
@@ -146,7 +147,9 @@ async function showDetail(status) {
   let parts;
   if (view === "study") {
     const [study, timeline] = await Promise.all([get(`/api/studies/${argument}`), get(`/api/studies/${argument}/timeline`)]);
-    parts = studyView(study, timeline, act);
+    const isCorrected = study.series.some((s) => s.superseded > 0) || timeline.some((entry) => entry.kind === "corrected");
+    const versions = isCorrected ? await get(`/api/studies/${argument}/versions?limit=${MOST_VERSIONS}`) : { total: 0, instances: [] };
+    parts = studyView({ ...study, versions }, timeline, act);
   } else if (view === "deliveries") {
     const deliveries = await get(`/api/deliveries?state=${argument}`);
     parts = deliveriesView(argument, deliveries, deliveriesTable(deliveries, act, true));

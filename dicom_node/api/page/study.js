@@ -14,7 +14,7 @@ export function studyView(view, timeline, act) {
     !view.results.length && el("section", { class: "card empty" }, el("p", {}, waitingText(study))),
     view.jobs.length > 0 && decisions(view),
     view.deliveries.length > 0 && section("Deliveries", deliveries(view.deliveries, act)),
-    section("Received series", seriesTable(view.series)),
+    section("Received series", seriesTable(view.series), view.versions.total > 0 && versions(view.versions)),
     section("Timeline", timelineList(timeline, namesOf(view))),
   ];
 }
@@ -121,6 +121,19 @@ function seriesTable(series) {
     s.description || el("span", { class: "uid" }, s.series_instance_uid), s.modality, s.body_part_examined,
     el("td", { class: "number" }, s.instances, s.superseded > 0 && el("small", { class: "dim" }, ` + ${count(s.superseded, "other version")}`)),
     el("td", { class: "number" }, bytes(s.size_bytes)), ROLES[s.role] ?? s.role]));
+}
+
+const CAME = { received: "first", corrected: "corrected", "moved-here": "moved here", encoded: "other encoding", unused: "not used", replaced: "replaced" };
+
+/** Images that came again with other content: who sent which version, and which one is in use. */
+function versions({ total, instances }) {
+  const shown = instances.length < total ? `, the first ${instances.length}` : "";
+  return more("versions", `${count(total, "image")} in more than one version${shown}`,
+    table("Versions", ["Image", "Came", "How", "From", "Changed", ""], instances.flatMap((one) => one.versions.map((v, place) => [
+      place === 0 ? el("span", { class: "uid" }, one.sop_instance_uid) : "", when(v.received_at), CAME[v.came] ?? v.came,
+      v.calling_ae_title ? `${v.calling_ae_title} at ${v.source_host}` : "unknown",
+      [v.changed.join(", "), v.flags.map((flag) => el("span", { class: "tag" }, flag))],
+      v.in_use ? el("b", { class: "yes" }, "in use") : "kept"]))));
 }
 
 const FOLDED = 4; // a run of at least so many deliveries becomes one line

@@ -17,7 +17,7 @@ from dicom_node.api.access import SignedIn
 from dicom_node.api.problems import ProblemError, described
 from dicom_node.core.errors import IndexUnavailable
 from dicom_node.index.database import Database
-from dicom_node.index.views.counts import changed_studies, last_change
+from dicom_node.index.views.lists import changed_studies, last_change
 from dicom_node.index.views.types import ChangeToken
 
 router = APIRouter(prefix="/api", tags=["studies"], dependencies=[SignedIn], responses=described(401, 429, 503))

@@ -13,7 +13,7 @@ from fastapi import APIRouter, Request
 from dicom_node.api.parts import ApiParts, Parts
 from dicom_node.api.problems import ProblemError, described
 from dicom_node.index.damage import damage_counts
-from dicom_node.index.probe import DatabaseProbe
+from dicom_node.index.database import DatabaseProbe
 
 router = APIRouter(tags=["health"])
 _log = logging.getLogger(__name__)

@@ -18,10 +18,8 @@ from dicom_node.core.entities import DeliveryState, Route
 from dicom_node.governance.standing import ModelView
 from dicom_node.index import actions
 from dicom_node.index.commitments import CommitmentLine, latest_requests
-from dicom_node.index.damage import DamageCounts, damage_counts
-from dicom_node.index.scrub_places import round_ended_at
+from dicom_node.index.damage import DamageCounts, damage_counts, round_ended_at
 from dicom_node.index.shadows import ShadowReport, shadow_reports
-from dicom_node.index.views import counts as counting
 from dicom_node.index.views import lists as views
 from dicom_node.index.views.types import Counts, DeliveryView
 
@@ -50,7 +48,7 @@ class NodeStatus:
 def get_status(parts: Parts) -> NodeStatus:
     """Counts of studies, jobs and deliveries by state, and what waits for which destination."""
     with parts.database.read() as connection:
-        counts = counting.counts(connection)
+        counts = views.counts(connection)
         damaged, scrubbed_at = damage_counts(connection), round_ended_at(connection)
     oldest = counts.oldest_pending_at
     return NodeStatus(

@@ -11,13 +11,14 @@ from fastapi import APIRouter, Query
 from pydantic import BaseModel, ConfigDict, Field
 
 from dicom_node.api.access import CurrentPrincipal, SignedIn
-from dicom_node.api.parts import CursorText, JobKey, Parts, StudyUid
+from dicom_node.api.parts import CursorText, InstanceUid, JobKey, Parts, StudyUid
 from dicom_node.api.problems import described
 from dicom_node.core.entities import StudyState
 from dicom_node.index import actions
 from dicom_node.index.views import lists as views
 from dicom_node.index.views import study as study_views
-from dicom_node.index.views.types import ResultView, StudyPage, StudyView, TimelineEntry
+from dicom_node.index.views import versions as version_views
+from dicom_node.index.views.types import ResultView, StudyPage, StudyView, TimelineEntry, VersionPage
 
 router = APIRouter(prefix="/api", dependencies=[SignedIn], responses=described(401, 422, 429, 503))
 
@@ -80,6 +81,21 @@ def get_timeline(parts: Parts, uid: StudyUid) -> list[TimelineEntry]:
     """Every association, decision, run and delivery of one study, oldest first."""
     with parts.database.read() as connection:
         return study_views.timeline(connection, uid)
+
+
+@router.get(
+    "/studies/{uid}/versions", tags=["studies"], summary="Images in more than one version", responses=described(404)
+)
+def get_versions(
+    parts: Parts,
+    uid: StudyUid,
+    limit: Annotated[int, Query(ge=1, le=1000)] = 200,
+    after: Annotated[InstanceUid | None, Query(description="SOP Instance UID of the last one of another page.")] = None,
+) -> VersionPage:
+    """Instances that are or were in the study and came again with other content: who sent which version, when, and in
+    which attributes they differ (keywords, no values); which is in use, and which may be a replacement."""
+    with parts.database.read() as connection:
+        return version_views.versions(connection, uid, limit, after or "")
 
 
 @router.get("/studies/{uid}/results", tags=["results"], summary="Results of a study", responses=described(404))

@@ -53,8 +53,7 @@ class DicomDestination(DicomPeer, DicomObjectsKind):
         reach_dicom(self._remote(caller))
 
     def _remote(self, caller: Caller) -> Remote:
-        from dicom_node.dimse.negotiation import Remote  # noqa: PLC0415
-        from dicom_node.dimse.tls import tls_of  # noqa: PLC0415
+        from dicom_node.dimse.negotiation import Remote, tls_of  # noqa: PLC0415
 
         tls = tls_of(self, caller.tls)
         return Remote(self.host, self.port, self.ae_title, caller.ae_title, caller.timeout_s, tls)

@@ -13,7 +13,7 @@ from pathlib import Path
 import httpx
 
 from dicom_node.core.errors import CredentialsRefused, DeliveryDeferred, DeliveryError, DeliveryRefused, DestinationAway
-from dicom_node.core.retry_after import retry_after_s
+from dicom_node.core.limits import retry_after_s
 from dicom_node.deliver.outgoing import Outgoing, Sent
 from dicom_node.deliver.web import LOGIN_REFUSED, UNREACHABLE
 from dicom_node.dimse.statuses import error_of, note_of

@@ -54,7 +54,8 @@ def _send_one(client: FhirClient, item: Outgoing) -> Sent:
         return Sent(item.artifact.uid, None, "left alone: a report of a later run is there already")
     if is_retraction(dict(bundle)):
         return Sent(item.artifact.uid, None, f"taken back: {len(delivered.locations)} resources")
-    return Sent(item.artifact.uid, None, f"stored as {len(delivered.locations)} resources")
+    remark = f"; {delivered.remark}" if delivered.remark else ""
+    return Sent(item.artifact.uid, None, f"stored as {len(delivered.locations)} resources{remark}")
 
 
 def _bundle(path: Path) -> Mapping[str, Any]:

@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import Connection, Row, and_, case, func, select
+from sqlalchemy import Connection, Row, case, func, select
 
 from dicom_node.core.entities import ArtifactKind, InstanceRole, JobState, ResultState
 from dicom_node.core.errors import NotFound
@@ -52,23 +52,23 @@ def timeline(connection: Connection, study_instance_uid: str) -> list[TimelineEn
     entries = [_association_entry(row) for row in carried]
     entries += [_event_entry(row) for row in told]
     if not entries:
-        _require_study(connection, study_instance_uid)
+        require_study(connection, study_instance_uid)
     return sorted(entries, key=lambda entry: entry.at)
 
 
 def results(connection: Connection, study_instance_uid: str) -> list[ResultView]:
     """Return the stored answers about a study, newest first. Raises `NotFound` for an unknown study."""
-    query = _result_query().where(results_table.c.study_instance_uid == study_instance_uid)
+    query = select(results_table).where(results_table.c.study_instance_uid == study_instance_uid)
     rows = connection.execute(query.order_by(results_table.c.created_at.desc(), results_table.c.route)).all()
     if not rows:
-        _require_study(connection, study_instance_uid)
+        require_study(connection, study_instance_uid)
     made = _artifacts(connection, [row.job_key for row in rows])
     return [_result_view(row, made.get(row.job_key, [])) for row in rows]
 
 
 def result(connection: Connection, job_key: str) -> ResultView:
     """Return one stored answer. Raises `NotFound`."""
-    row = connection.execute(_result_query().where(results_table.c.job_key == job_key)).one_or_none()
+    row = connection.execute(select(results_table).where(results_table.c.job_key == job_key)).one_or_none()
     if row is None:
         raise NotFound(f"There is no result {job_key}. The results of a study list their job keys.")
     return _result_view(row, _artifacts(connection, [job_key]).get(job_key, []))
@@ -95,7 +95,8 @@ def study_deliveries(connection: Connection, study_instance_uid: str) -> list[De
     return [delivery_view(row) for row in connection.execute(query.order_by(deliveries.c.id))]
 
 
-def _require_study(connection: Connection, study_instance_uid: str) -> None:
+def require_study(connection: Connection, study_instance_uid: str) -> None:
+    """Raise `NotFound` for a study that has never been received."""
     known = select(studies.c.study_instance_uid).where(studies.c.study_instance_uid == study_instance_uid)
     if connection.scalar(known) is None:
         raise NotFound(_no_study(study_instance_uid))
@@ -167,23 +168,6 @@ def _jobs(connection: Connection, study_instance_uid: str) -> list[JobView]:
     ]
 
 
-def _result_query() -> Any:
-    """Results with the newest sequence number of their study and route beside them."""
-    newest = (
-        select(
-            results_table.c.study_instance_uid,
-            results_table.c.route,
-            func.max(results_table.c.sequence).label("newest_sequence"),
-        )
-        .group_by(results_table.c.study_instance_uid, results_table.c.route)
-        .subquery()
-    )
-    same = and_(
-        newest.c.study_instance_uid == results_table.c.study_instance_uid, newest.c.route == results_table.c.route
-    )
-    return select(results_table, newest.c.newest_sequence).join(newest, same)
-
-
 def _result_view(row: Row[Any], made: Sequence[ArtifactView]) -> ResultView:
     return ResultView(
         job_key=row.job_key,
@@ -195,7 +179,7 @@ def _result_view(row: Row[Any], made: Sequence[ArtifactView]) -> ResultView:
         reason=row.reason,
         message=row.message,
         sequence=row.sequence,
-        current=row.sequence == row.newest_sequence and row.standing != ResultState.WITHDRAWN,
+        current=row.standing == ResultState.CURRENT,
         standing=ResultState(row.standing),
         standing_reason=row.standing_reason,
         standing_at=row.standing_at,

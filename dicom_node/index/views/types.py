@@ -80,6 +80,45 @@ class SeriesView:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class InstanceVersion:
+    """One version of an instance: when it came, from whom, and where it says that it belongs.
+
+    `came` is `received` for the first one, else the kind of the timeline's line about it: `corrected`, `moved-here`,
+    `encoded` (the same in another encoding), `unused`, `replaced` (no image). `changed` are keywords of attributes, of
+    the whole batch in which it came. `flags` say why it may be no correction but a replacement by somebody else.
+    """
+
+    came: str
+    received_at: datetime
+    calling_ae_title: str
+    source_host: str
+    study_instance_uid: str
+    series_instance_uid: str
+    role: InstanceRole
+    sha256: str
+    in_use: bool
+    superseded_at: datetime | None
+    changed: Sequence[str]
+    flags: Sequence[str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VersionedInstance:
+    """An instance that came in more than one version, in the order in which they came first."""
+
+    sop_instance_uid: str
+    versions: Sequence[InstanceVersion]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VersionPage:
+    """Some of the instances with more than one version, of `total` in the study."""
+
+    total: int
+    instances: Sequence[VersionedInstance]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class JobView:
     """One analysis: study revision x route. `decision` tells which series was chosen and why or why not."""
 

@@ -33,8 +33,7 @@ class DimseSourceSettings(DicomPeer, SourceKind):
 
     def source(self, settings: Settings) -> Source:
         """Return a query and retrieve user."""
-        from dicom_node.dimse.negotiation import Remote  # noqa: PLC0415 - settings must load fast
-        from dicom_node.dimse.tls import tls_of  # noqa: PLC0415
+        from dicom_node.dimse.negotiation import Remote, tls_of  # noqa: PLC0415 - settings must load fast
         from dicom_node.retrieve.dimse import DimseSource  # noqa: PLC0415
 
         own_ae_title, tls = settings.node.ae_title, tls_of(self, settings.dicom_tls)

@@ -21,9 +21,19 @@ const CHOICES = /^(value|effective|onset|deceased|multipleBirth|allowed|occurren
 for (const name of PROFILES) core.indexStructureDefinitionBundle(definitions.readJson(`fhir/r4/${name}.json`));
 for (const file of definitions.SEARCH_PARAMETER_BUNDLE_FILES) core.indexSearchParameterBundle(definitions.readJson(file));
 
+// Medplum's own turns the history round each time it is read.
+class Repository extends MemoryRepository {
+  async readHistory(type, id) {
+    const versions = [...(this.history.get(type)?.get(id) ?? [])];
+    const answer = await super.readHistory(type, id);
+    this.history.get(type)?.set(id, versions);
+    return answer;
+  }
+}
+
 const bindings = new Fhir();
 const router = new FhirRouter({ introspectionEnabled: true });
-let repository = new MemoryRepository();
+let repository = new Repository();
 let control = freshControl();
 let keptSearches = new Map();
 
@@ -32,6 +42,7 @@ function freshControl() {
     fail: null, delayMs: 0, transactions: true, redirect: null, metadataStatus: 200, fhirVersion: '4.0.1', log: [],
     refuse: [], finaliseBeforeWrite: false, ignoreIfMatch: false, ignoreIfNoneExist: false,
     claimTransactions: null, emptyAnswers: false, keepsSearches: false,
+    etag: '', wrongEtagStatus: 412, sendsEtag: true, hidesVersions: false,
   };
 }
 
@@ -123,7 +134,7 @@ function answerControl(method, text) {
   if (method === 'DELETE') {
     control = freshControl();
     keptSearches = new Map();
-    repository = new MemoryRepository();
+    repository = new Repository();
   }
   return { status: 200, body: control };
 }
@@ -152,6 +163,8 @@ async function answerFhir(request, url, text) {
     return { status: 400, body: outcomeOf('transactions are not supported') };
   }
   await checkBody(request.method, body);
+  const misspelt = await spellAsMedplum(request, path, body);
+  if (misspelt) return misspelt;
   if (control.ignoreIfMatch) delete request.headers['if-match'];
   if (control.ignoreIfNoneExist) delete request.headers['if-none-exist'];
   await meanwhile(request.method, path, body);
@@ -183,6 +196,36 @@ async function meanwhile(method, path, body) {
   }
 }
 
+// --- how versions are spelt ---
+
+// `etag` is the spelling, with VERSION in it, that this server sends and takes: W/"VERSION", "VERSION", VERSION.
+function spelt(version) {
+  return control.etag.replace('VERSION', version);
+}
+
+async function spellAsMedplum(request, path, body) {
+  if (!control.etag) return null;
+  const parts = body?.resourceType === 'Bundle' ? (body.entry ?? []).map((entry) => entry.request) : [];
+  const wanted = parts.filter((one) => one?.ifMatch).map((one) => [one, 'ifMatch', one.url]);
+  if (request.headers['if-match']) wanted.push([request.headers, 'if-match', path.slice(1)]);
+  for (const [holder, key, reference] of wanted) {
+    const there = await repository.readReference({ reference });
+    if (holder[key] !== spelt(there.meta.versionId)) {
+      return { status: control.wrongEtagStatus, body: outcomeOf('the precondition is not understood') };
+    }
+    holder[key] = `W/"${there.meta.versionId}"`;
+  }
+  return null;
+}
+
+function asKept(resource) {
+  if (Array.isArray(resource)) return resource.map(asKept);
+  if (resource === null || typeof resource !== 'object') return resource;
+  const { versionId, ...meta } = resource.meta ?? {};
+  const shown = Object.fromEntries(Object.entries(resource).map(([key, value]) => [key, asKept(value)]));
+  return versionId ? { ...shown, meta } : shown;
+}
+
 // Medplum honours If-Match as header, not in the entries of a transaction.
 async function checkIfMatch(body) {
   if (control.ignoreIfMatch || body?.resourceType !== 'Bundle') return;
@@ -210,7 +253,9 @@ async function route(request, url, path, body) {
   const status = core.getStatus(outcome);
   const created = status === 201 && resource?.id;
   const headers = created ? { location: `http://${request.headers.host}${BASE}/${resource.resourceType}/${resource.id}` } : {};
-  return { status, body: resource ?? outcome, headers };
+  const version = resource?.meta?.versionId;
+  if (control.etag && control.sendsEtag && version) headers.etag = spelt(version);
+  return { status, body: control.hidesVersions ? asKept(resource ?? outcome) : resource ?? outcome, headers };
 }
 
 async function answer(request, text) {

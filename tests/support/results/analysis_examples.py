@@ -15,7 +15,7 @@ from pydicom.uid import (
     ExplicitVRLittleEndian,
 )
 
-from dicom_node.analysis.answer import Analysis, Histogram, NotAnalysed, ReportContext, Saliency, Segment
+from dicom_node.analysis.answer import Analysis, Histogram, NotAnalysed, Predecessor, ReportContext, Saliency, Segment
 from dicom_node.core import codes
 from dicom_node.core.entities import Code, Finding, Measurement, ModelIdentity, Presence, Region
 from dicom_node.core.uids import derived_uid
@@ -57,6 +57,14 @@ def context(**changes: Any) -> ReportContext:
         "node_uid": derived_uid("node", "test"),
     }
     return ReportContext(**(values | changes))
+
+
+def predecessor(report: Dataset, instance_number: int) -> Predecessor:
+    """Return what a result is told of the report that it replaces."""
+    return Predecessor(
+        sop_class_uid=str(report.SOPClassUID), sop_instance_uid=str(report.SOPInstanceUID),
+        series_instance_uid=str(report.SeriesInstanceUID), instance_number=instance_number,
+    )  # fmt: skip
 
 
 def radiograph(rows: int = 300, columns: int = 280, **changes: Any) -> Dataset:

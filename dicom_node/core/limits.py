@@ -1,9 +1,23 @@
-"""Retry-After of a web server (RFC 9110 10.2.3): its wish is heard, but it cannot silence a destination for days."""
+"""What the node concedes to others: what counts as one caller where calls are limited, and how long a server may be
+waited for when it asks to be left alone (Retry-After, RFC 9110 10.2.3)."""
 
 from __future__ import annotations
 
+import ipaddress
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
+
+
+def network_of(address: str) -> str:
+    """Return an IPv4 address as it is, and the /64 network of an IPv6 address: within it a machine has its choice."""
+    try:
+        parsed = ipaddress.ip_address(address)
+    except ValueError:
+        return address
+    if isinstance(parsed, ipaddress.IPv4Address):
+        return address
+    return str(parsed.ipv4_mapped or ipaddress.ip_network((parsed, 64), strict=False))
+
 
 #: Nothing the node puts off is put off for longer, whatever a peer asks for; after it the server is asked again.
 LONGEST_WAIT_S = 3600.0
