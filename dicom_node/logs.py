@@ -1,12 +1,19 @@
-"""Logs: one JSON line per state change, identifiers and durations only, never the patient."""
+"""Logs: one JSON line per state change, identifiers and durations only, never the patient.
+
+What others say, libraries and models, is told by kind and place, never by its text: it may quote what it was given.
+"""
 
 from __future__ import annotations
 
+import io
 import json
 import logging
 import sys
+import threading
 import traceback
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from datetime import UTC, datetime
 from types import TracebackType
 from typing import TextIO
@@ -14,6 +21,7 @@ from typing import TextIO
 ExcInfo = tuple[type[BaseException], BaseException, TracebackType | None] | tuple[None, None, None]
 _log = logging.getLogger(__name__)
 
+_OURS = __name__.partition(".")[0]
 _STANDARD = frozenset(logging.makeLogRecord({}).__dict__) | {"message", "asctime", "taskName", "color_message"}
 
 #: Libraries whose own messages quote attribute values, or speak at each call.
@@ -31,16 +39,23 @@ _TALKATIVE = (
 
 
 class JsonLines(logging.Formatter):
-    """One JSON object per line: time, level, event, and the record's extra fields. Control characters are escaped."""
+    """One JSON object per line: time, level, event, and the record's extra fields. Control characters are escaped.
+
+    Of what other libraries log only the place is told.
+    """
 
     def format(self, record: logging.LogRecord) -> str:
+        is_ours = record.name.partition(".")[0] == _OURS
         line: dict[str, object] = {
             "at": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
             "level": record.levelname,
-            "event": record.getMessage(),
+            "event": record.getMessage() if is_ours else "message of a library",
             "logger": record.name,
         }
-        line |= {key: value for key, value in record.__dict__.items() if key not in _STANDARD}
+        if is_ours:
+            line |= {key: value for key, value in record.__dict__.items() if key not in _STANDARD}
+        else:
+            line["where"] = f"{record.pathname}:{record.lineno}"
         if record.exc_info:
             line["traceback"] = self.formatException(record.exc_info)
         return json.dumps(line, default=str)
@@ -78,7 +93,10 @@ def configure_logs(level: str, stream: TextIO = sys.stderr) -> None:
 
 
 def quiet_third_parties() -> None:
-    """Keep libraries from logging attribute values of studies, and from failing on what real studies get wrong."""
+    """Keep libraries from logging attribute values of studies, and from failing on what real studies get wrong.
+
+    A process that is not told what to log (`configure_logs`) tells warnings and errors, in the same form.
+    """
     import pydicom.config  # noqa: PLC0415 - the command line must not load pydicom for --help
 
     pydicom.config.settings.reading_validation_mode = pydicom.config.IGNORE
@@ -88,8 +106,73 @@ def quiet_third_parties() -> None:
     warnings.filterwarnings("ignore", module=r"highdicom(\..*)?")
     # What those filters miss: a library warns in the name of its caller.
     warnings.showwarning = _show_place  # type: ignore[assignment]
+    _tell_errors_by_place()
 
 
 def _show_place(_text: object, category: type[Warning], filename: str, lineno: int, *_: object) -> None:
     """Tell of a warning where it came from, never its text: it may quote the value it warns of."""
     _log.info("warning", extra={"kind": category.__name__, "where": f"{filename}:{lineno}"})
+
+
+def _tell_errors_by_place() -> None:
+    """Have Python itself tell as one line of ours what nobody caught, unless somebody else has seen to that."""
+    last = logging.StreamHandler(sys.__stderr__)
+    last.setLevel(logging.WARNING)
+    last.setFormatter(JsonLines())
+    logging.lastResort = last
+    if sys.excepthook is sys.__excepthook__:
+        sys.excepthook = _tell_end
+    if sys.unraisablehook is sys.__unraisablehook__:
+        sys.unraisablehook = _tell_passed_over
+    if threading.excepthook is threading.__excepthook__:
+        threading.excepthook = _tell_thread_end
+
+
+def _tell_end(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    if issubclass(kind, KeyboardInterrupt):
+        sys.__excepthook__(kind, error, trace)
+    else:
+        _log.critical("program died", exc_info=(kind, error, trace))
+
+
+def _tell_passed_over(told: sys.UnraisableHookArgs) -> None:
+    _log.error("error passed over", exc_info=(told.exc_type, told.exc_value or told.exc_type(), told.exc_traceback))
+
+
+def _tell_thread_end(told: threading.ExceptHookArgs) -> None:
+    _log.critical("thread died", extra={"who": told.thread.name if told.thread else "?"},
+                  exc_info=(told.exc_type, told.exc_value or told.exc_type(), told.exc_traceback))  # fmt: skip
+
+
+# --- what models print -----------------------------------------------------------------------------------------------
+
+
+class _Counted(io.RawIOBase):
+    """Counts what is written, and keeps nothing of it."""
+
+    count = 0
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, data: object, /) -> int:
+        size = memoryview(data).nbytes  # type: ignore[arg-type]
+        self.count += size
+        return size
+
+
+@contextmanager
+def unprinted(model: str) -> Iterator[None]:
+    """Drop what is printed while the block runs, and say how much that was: a model may print the patient's name.
+
+    Log lines are not touched. For the main thread of a process of its own.
+    """
+    counted = _Counted()
+    printed = io.TextIOWrapper(io.BufferedWriter(counted), encoding="utf-8", errors="replace")
+    try:
+        with redirect_stdout(printed), redirect_stderr(printed):
+            yield
+    finally:
+        printed.flush()
+        if counted.count:
+            _log.warning("prints of a model dropped", extra={"model": model, "bytes": counted.count})

@@ -165,3 +165,17 @@ class DeliveryRefused(DeliveryError):
 
 class ClassRefused(DeliveryRefused):
     """The destination takes no objects of this SOP class; the result may be made in another."""
+
+
+def fault_told(error: BaseException) -> str:
+    """Return what the operating system or TLS says behind the error of a connection, else its type.
+
+    A library's own words may quote what the peer sent (h11 quotes the line that it cannot read), and a peer that fails
+    may well be repeating the patient.
+    """
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, OSError) and cause.strerror:
+            return str(cause.strerror)
+        cause = cause.__cause__ or cause.__context__
+    return type(error).__name__

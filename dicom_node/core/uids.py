@@ -50,6 +50,11 @@ def is_valid_uid(text: str) -> bool:
     return len(text) <= 64 and _UID.fullmatch(text) is not None
 
 
+def loggable_uid(text: str) -> str:
+    """Return what a log may say of a UID that came from outside: what is none may be anything, a name too."""
+    return text if is_valid_uid(text) else "(no UID)"
+
+
 def job_key(study_instance_uid: str, instance_digests: Iterable[str], model_digest: str, config_digest: str) -> str:
     """Return the key under which one analysis is stored: equal inputs, model and configuration give the same key.
 

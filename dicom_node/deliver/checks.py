@@ -12,7 +12,7 @@ import httpx
 from dicom_node.config.peers import WebPeer
 from dicom_node.core.artifact_kinds import REPORTS, RESULT_CLASSES
 from dicom_node.core.capability_match import PeerCapabilities, WantedOutputs, in_words, match_capabilities
-from dicom_node.core.errors import CredentialsRefused, DeliveryError, DeliveryRefused, DestinationAway
+from dicom_node.core.errors import CredentialsRefused, DeliveryError, DeliveryRefused, DestinationAway, fault_told
 from dicom_node.deliver.kinds.kind import Answer
 from dicom_node.deliver.web import LOGIN_REFUSED, authentication
 from dicom_node.dimse.negotiation import Remote
@@ -141,7 +141,7 @@ def _get(peer: WebPeer, path: str, accept: str, timeout_s: float) -> httpx.Respo
 
 
 def _unreachable(peer: WebPeer, error: httpx.HTTPError) -> Answer:
-    return Answer(False, f"{peer.url} cannot be reached ({error})", "Check url, firewall and certificate.")
+    return Answer(False, f"{peer.url} cannot be reached ({fault_told(error)})", "Check url, firewall and certificate.")
 
 
 def _unwilling(peer: WebPeer, response: httpx.Response, otherwise: str) -> Answer:

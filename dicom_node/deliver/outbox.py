@@ -29,6 +29,7 @@ from dicom_node.deliver.peer_capabilities import CapabilityProbe
 from dicom_node.deliver.withdrawals import WithdrawalPlanner
 from dicom_node.end import VitalThread
 from dicom_node.index import deliveries, destinations
+from dicom_node.index.clock import now_in
 from dicom_node.index.database import Database
 from dicom_node.index.deliveries import Claimant, DeliveryBatch
 from dicom_node.storage.spool import Spool
@@ -132,7 +133,8 @@ class DestinationWorker:
     def _look(self) -> tuple[bool, bool]:
         """Tell whether anything is due, and whether the destination is suspended."""
         with self._database.read() as connection:
-            is_due = deliveries.next_due(connection, self._destination, self._claimant, _now()) is not None
+            now = now_in(connection)
+            is_due = deliveries.next_due(connection, self._destination, self._claimant, now) is not None
             return is_due, destinations.suspension_of(connection, self._destination) is not None
 
     def _may_send(self, *, is_suspended: bool) -> bool:
@@ -172,7 +174,8 @@ class DestinationWorker:
 
     def _claim(self, passing_over: Collection[str] = ()) -> DeliveryBatch | None:
         with self._database.write() as connection:
-            return deliveries.claim_batch(connection, self._destination, self._claimant, _now(), passing_over)
+            now = now_in(connection)
+            return deliveries.claim_batch(connection, self._destination, self._claimant, now, passing_over)
 
     def _is_taken(self, batch: DeliveryBatch, sent: SentItems) -> bool:
         """Draw from one batch what it says of the destination; `False` when that takes nothing now.

@@ -9,7 +9,8 @@ from datetime import datetime
 from sqlalchemy import Connection, Row, and_, select
 
 from dicom_node.core.entities import CommitmentState
-from dicom_node.index.tables import commitments, instances, is_due
+from dicom_node.index.due import is_due
+from dicom_node.index.tables import commitments, instances
 from dicom_node.index.transitions import keep_commitment
 from dicom_node.index.versions import IN_USE
 

@@ -12,7 +12,8 @@ from sqlalchemy import ColumnElement, Connection, Row, and_, func, or_, select, 
 from dicom_node.core.entities import Artifact, ArtifactKind, DeliveryState
 from dicom_node.core.lifecycle import OPEN
 from dicom_node.core.limits import LONGEST_WAIT_S
-from dicom_node.index.tables import artifacts, deliveries, is_due, results
+from dicom_node.index.due import count_leases_anew, is_due
+from dicom_node.index.tables import artifacts, deliveries, results
 from dicom_node.index.transitions import NO_LEASE, Change, cancel_deliveries, move_delivery
 from dicom_node.index.withdrawals import may_leave
 
@@ -83,6 +84,7 @@ def claim_batch(
 
     All of a batch's rows are locked in one order, so that two workers queue: the later one finds nothing free.
     """
+    count_leases_anew(connection, deliveries, _is_owed_to(destination), now, claimant.lease_s)
     job_key = next_due(connection, destination, claimant, now, passing_over)
     if job_key is None:
         return None
@@ -107,8 +109,11 @@ def claim_batch(
 
 def _is_free(destination: str, claimant: Claimant, now: datetime) -> ColumnElement[bool]:
     free = or_(deliveries.c.lease_until.is_(None), is_due(deliveries.c.lease_until, now, claimant.lease_s))
-    mine = and_(deliveries.c.destination == destination, deliveries.c.state == DeliveryState.PENDING)
-    return and_(mine, free, may_leave(destination))
+    return and_(_is_owed_to(destination), free, may_leave(destination))
+
+
+def _is_owed_to(destination: str) -> ColumnElement[bool]:
+    return and_(deliveries.c.destination == destination, deliveries.c.state == DeliveryState.PENDING)
 
 
 def _item(row: Row[Any]) -> DeliveryItem:
@@ -205,9 +210,10 @@ def has_open_beside_notes(connection: Connection, batch: DeliveryBatch) -> bool:
 
 def make_due(connection: Connection, destination: str, now: datetime) -> int:
     """Make everything that waits for a destination due now: it has just taken something again."""
-    waiting = and_(deliveries.c.destination == destination, deliveries.c.state == DeliveryState.PENDING)
     return connection.execute(
-        update(deliveries).where(waiting, deliveries.c.next_attempt_at > now).values(next_attempt_at=now)
+        update(deliveries)
+        .where(_is_owed_to(destination), deliveries.c.next_attempt_at > now)
+        .values(next_attempt_at=now)
     ).rowcount
 
 

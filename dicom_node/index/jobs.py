@@ -15,8 +15,9 @@ from sqlalchemy import ColumnElement, Connection, Row, Table, and_, func, or_, s
 
 from dicom_node.core.entities import JobState, ResultState, StudyState
 from dicom_node.core.lifecycle import FINISHED_JOB
+from dicom_node.index.due import count_leases_anew, is_due
 from dicom_node.index.studies import conclude_study
-from dicom_node.index.tables import deliveries, is_due, jobs, results, studies
+from dicom_node.index.tables import deliveries, jobs, results, studies
 from dicom_node.index.transitions import Change, move_job, move_study, supersede_job
 
 #: Kind of the timeline's line about a job that is queued again, since a destination does not take what was made.
@@ -51,6 +52,7 @@ def claim(connection: Connection, owner: str, now: datetime, lease_s: float) -> 
 
     A job that a late image has overtaken is set aside: it would analyse half of the next revision as if it were all.
     """
+    count_leases_anew(connection, jobs, jobs.c.state == JobState.RUNNING, now, lease_s)
     row = _next(connection, now)
     while row is not None and _is_overtaken(connection, row):
         supersede_job(connection, row, now)

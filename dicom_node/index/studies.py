@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Connection, Row, and_, func, or_, select
+from sqlalchemy import Connection, Row, and_, func, or_, select, update
 
 from dicom_node.core.completeness import Arrivals
 from dicom_node.core.entities import Instance, InstanceRole, JobState, SendingPeer, Series, Study, StudyState
@@ -17,6 +17,9 @@ from dicom_node.core.priority import Priority, turn_at
 from dicom_node.index.tables import associations, instances, jobs, studies
 from dicom_node.index.transitions import Change, insert_job, move_study
 from dicom_node.index.versions import IS_SOURCE
+
+#: Clocks of machines that set theirs by NTP differ by less.
+_AHEAD = timedelta(seconds=2)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,6 +42,19 @@ def perhaps_complete(connection: Connection, quiet_since: datetime, opened_befor
     due = or_(studies.c.last_received_at <= quiet_since, studies.c.first_received_at <= opened_before)
     query = select(studies.c.study_instance_uid).where(studies.c.state == StudyState.RECEIVING, due)
     return list(connection.execute(query.order_by(studies.c.last_received_at)).scalars())
+
+
+def has_arrivals_ahead(connection: Connection, now: datetime) -> bool:
+    """Tell whether images of a study came later than now: the clock was set back since, or another is ahead."""
+    ahead = and_(studies.c.state == StudyState.RECEIVING, studies.c.last_received_at > now + _AHEAD)
+    return connection.execute(select(studies.c.study_instance_uid).where(ahead).limit(1)).first() is not None
+
+
+def count_arrivals_anew(connection: Connection, now: datetime) -> None:
+    """Let studies whose images came later than now wait from now on, and not until the clock has caught up."""
+    for column in (studies.c.last_received_at, studies.c.first_received_at):
+        ahead = and_(studies.c.state == StudyState.RECEIVING, column > now + _AHEAD)
+        connection.execute(update(studies).where(ahead).values({column.name: now}))
 
 
 def load_study(connection: Connection, study_instance_uid: str, *, lock: bool = False) -> Study | None:

@@ -1,11 +1,11 @@
-"""The tables, and how a time in them is read. `migrations/` creates them; a test holds both against each other.
+"""The tables, nothing else. `migrations/` creates them; a test holds both against each other.
 
 Times are UTC. Texts that come from enums hold the enum's value.
 """
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any
 
 from sqlalchemy import (
@@ -13,7 +13,6 @@ from sqlalchemy import (
     BigInteger,
     Boolean,
     Column,
-    ColumnElement,
     DateTime,
     Dialect,
     ForeignKey,
@@ -27,14 +26,8 @@ from sqlalchemy import (
     TypeDecorator,
     UniqueConstraint,
     false,
-    or_,
     text,
 )
-
-from dicom_node.core.limits import LONGEST_WAIT_S
-
-#: Waits are shaken by a tenth.
-_MARGIN = 1.25
 
 
 class UtcDateTime(TypeDecorator[datetime]):
@@ -48,15 +41,6 @@ class UtcDateTime(TypeDecorator[datetime]):
 
     def process_result_value(self, value: Any, dialect: Dialect) -> datetime | None:  # noqa: ARG002
         return None if value is None else (value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC))
-
-
-def is_due(column: Any, now: datetime, longest_wait_s: float = LONGEST_WAIT_S) -> ColumnElement[bool]:
-    """Return the condition that the time in `column` has come.
-
-    A time further ahead than anything is ever put off was written before the clock was set back: it has come, too.
-    """
-    furthest = now + timedelta(seconds=_MARGIN * longest_wait_s)
-    return or_(column <= now, column > furthest)
 
 
 #: SQLite counts only INTEGER keys up by itself.

@@ -23,7 +23,7 @@ from sqlalchemy import Connection
 
 from dicom_node.core.entities import Instance, SendingPeer
 from dicom_node.core.errors import IndexUnavailable, RefusedObject, SpoolUnavailable, StoreStatus
-from dicom_node.core.uids import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME, is_valid_uid
+from dicom_node.core.uids import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME, is_valid_uid, loggable_uid
 from dicom_node.core.versions import Comparison
 from dicom_node.headers.header import Header, read_header
 from dicom_node.index.arrivals import UNKNOWN_SENDER, add_instance, known_object_keys, open_association
@@ -95,9 +95,8 @@ class Intake:
             instance = _instance(header, received.transfer_syntax_uid, stored, received.sender)
             self._enter(instance, received.association_id)
         except RefusedObject as refusal:
-            _log.warning(
-                "object refused", extra=_who(received) | {"status": f"0x{refusal.status:04X}", "why": str(refusal)}
-            )
+            who = _named(received.sender, received.sop_instance_uid)
+            _log.warning("object refused", extra=who | {"status": f"0x{refusal.status:04X}", "why": str(refusal)})
             return StoreStatus(refusal.status)
         except (SpoolUnavailable, IndexUnavailable) as error:
             return _not_stored(error, received.sender, received.sop_instance_uid)
@@ -238,10 +237,9 @@ def _instance(header: Header, transfer_syntax_uid: str, stored: StoredObject, se
 
 
 def _not_stored(error: Exception, sender: SendingPeer, sop_instance_uid: str) -> StoreStatus:
-    who = {"calling_ae_title": sender.calling_ae_title, "sop_instance": sop_instance_uid[:64]}
-    _log.error("object not stored", extra=who | {"status": "0xA700", "why": str(error)})
+    _log.error("object not stored", extra=_named(sender, sop_instance_uid) | {"status": "0xA700", "why": str(error)})
     return StoreStatus.OUT_OF_RESOURCES
 
 
-def _who(received: Received) -> dict[str, str]:
-    return {"calling_ae_title": received.sender.calling_ae_title, "sop_instance": received.sop_instance_uid[:64]}
+def _named(sender: SendingPeer, sop_instance_uid: str) -> dict[str, str]:
+    return {"calling_ae_title": sender.calling_ae_title, "sop_instance": loggable_uid(sop_instance_uid)}

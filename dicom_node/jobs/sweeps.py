@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Protocol
 
 from sqlalchemy import Connection
@@ -18,6 +18,7 @@ from dicom_node.core.entities import Route, Study, StudyState
 from dicom_node.core.errors import IndexUnavailable
 from dicom_node.core.priority import Priority, priority_of
 from dicom_node.core.routing import RouteDecision, decide
+from dicom_node.index.clock import now_in
 from dicom_node.index.damage import lacks_records
 from dicom_node.index.database import Database
 from dicom_node.index.studies import (
@@ -25,6 +26,8 @@ from dicom_node.index.studies import (
     add_jobs,
     arrivals,
     conclude_study,
+    count_arrivals_anew,
+    has_arrivals_ahead,
     load_study,
     moved_to,
     perhaps_complete,
@@ -61,13 +64,17 @@ class CompletenessSweep:
 
     def run(self) -> None:
         """Look at every study that may be due."""
-        now = datetime.now(UTC)
         shortest_quiet_s = min([r.quiet_period_s for r in self.routes], default=DEFAULT_QUIET_S)
         shortest_wait_s = min([r.max_wait_s for r in self.routes], default=DEFAULT_MAX_WAIT_S)
         with self.database.read() as connection:
+            now = now_in(connection)
             due = perhaps_complete(
                 connection, now - timedelta(seconds=shortest_quiet_s), now - timedelta(seconds=shortest_wait_s)
             )
+            is_ahead = has_arrivals_ahead(connection, now)
+        if is_ahead:
+            with self.database.write() as connection:
+                count_arrivals_anew(connection, now)
         unsettled = self.unsettled()
         for uid in due:
             if uid not in unsettled and self._step(uid, now, unsettled):

@@ -39,7 +39,7 @@ from dicom_node.inference.model_run import read_dataset
 from dicom_node.inference.runner import run_model
 from dicom_node.inference.workers.together import run_together
 from dicom_node.jobs.tasks import Performed, ProducedFile, Task
-from dicom_node.logs import quiet_third_parties
+from dicom_node.logs import quiet_third_parties, unprinted
 from dicom_node.pipeline import AnalysisOutput, Parts, analyse, write_output
 from dicom_node.sandbox.child import OutOfMemory, answer_to
 from dicom_node.sr_writer import to_part10, write_result
@@ -58,6 +58,13 @@ def work(request: Task | tuple[Task, ...]) -> object:
 
     Raises `InferenceError`, and `MemoryError` when any of several ran out of memory: the process must end then.
     """
+    quiet_third_parties()
+    first = request if isinstance(request, Task) else request[0]
+    with unprinted(first.request.model_dir.name):
+        return _answer(request)
+
+
+def _answer(request: Task | tuple[Task, ...]) -> object:
     if isinstance(request, Task):
         if not request.only_identity:
             return perform(request)

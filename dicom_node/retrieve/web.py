@@ -10,7 +10,7 @@ from typing import Any
 
 import httpx
 
-from dicom_node.core.errors import NotFound, SourceFault, SourceRefused, SourceUnavailable
+from dicom_node.core.errors import NotFound, SourceFault, SourceRefused, SourceUnavailable, fault_told
 
 JSON_CAP_BYTES = 64 << 20
 _PASSING_STATUSES = {408, 425, 429}
@@ -95,4 +95,5 @@ class Web:
         except httpx.TimeoutException as error:
             raise SourceUnavailable(f"{self.told} fell silent. Ask again later.") from error
         except (httpx.RequestError, UnicodeError) as error:  # the second: a host with an empty or endless part
-            raise SourceUnavailable(f"{self.told} cannot be reached or broke off: {error}. Check url.") from error
+            why = fault_told(error)
+            raise SourceUnavailable(f"{self.told} cannot be reached or broke off: {why}. Check url.") from error

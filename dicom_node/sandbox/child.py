@@ -16,14 +16,14 @@ import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
-from types import TracebackType
 from typing import Any
 
 from dicom_node.core.errors import NodeError
 
 _PR_SET_PDEATHSIG = 1
-#: Messages of these packages may quote element values, and so the patient.
-_QUOTES_DATA = ("pydicom", "highdicom", "pynetdicom", "dicom_node.fhir", "fhir", "pydantic")
+#: Errors raised in these packages speak of shapes and layers: they are given numbers alone. Any other may quote the
+#: value it fell over, and so the patient; whoever wrote a model meant well when he put it into the message.
+_GIVEN_NUMBERS = ("torch.nn", "monai.networks", "monai.inferers")
 
 #: How torch, C++ and ONNX Runtime say so, in plain RuntimeErrors and their kin.
 _OUT_OF_MEMORY = (
@@ -54,7 +54,7 @@ class Raised:
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """Any other exception: its type, ``module:line`` of its origin, its text unless that may quote patient data."""
+    """Any other exception: its type, ``module:line`` of its origin, its text where that cannot quote the patient."""
 
     kind: str
     where: str
@@ -136,13 +136,17 @@ def _ran_out_of_memory(error: BaseException | None) -> bool:
 def _failed(error: Exception) -> Failed:
     frames = traceback.extract_tb(error.__traceback__)
     where = f"{os.path.basename(frames[-1].filename)}:{frames[-1].lineno}" if frames else "unknown place"  # noqa: PTH119
-    text = "" if _may_quote_patient(error.__traceback__) else " ".join(str(error).split())[:300]
-    return Failed(type(error).__name__, where, text)
+    return Failed(type(error).__name__, where, " ".join(_text_of(error).split())[:300])
 
 
-def _may_quote_patient(trace: TracebackType | None) -> bool:
-    modules = (str(frame.f_globals.get("__name__", "")) for frame, _ in traceback.walk_tb(trace))
-    return any(module == root or module.startswith(f"{root}.") for module in modules for root in _QUOTES_DATA)
+def _text_of(error: Exception) -> str:
+    """Return what may be told of an error's text: what an import lacks, and what is said by those who know no text."""
+    if isinstance(error, ImportError):
+        return f"there is no {error.name}" if error.name else ""
+    frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
+    raised_in = str(frames[-1].f_globals.get("__name__", "")) if frames else ""
+    knows_no_text = any(raised_in == one or raised_in.startswith(f"{one}.") for one in _GIVEN_NUMBERS)
+    return str(error) if knows_no_text else ""
 
 
 def _die_with_parent(parent_pid: int) -> None:

@@ -21,7 +21,7 @@ import httpx
 import numpy as np
 from numpy.typing import NDArray
 
-from dicom_node.core.errors import ModelUnavailable
+from dicom_node.core.errors import ModelUnavailable, fault_told
 from dicom_node.inference.cards.card import ModelCard
 from dicom_node.inference.cards.tensors import Preprocessing, ServerSpec
 from dicom_node.inference.prediction import Explanation, ModelInput, Prediction
@@ -210,7 +210,8 @@ class InferenceServer:
         except httpx.TimeoutException:
             self._refuse(f"did not answer within {self.spec.timeout_s:g} s", "Raise timeout_s if it needs longer.")
         except httpx.HTTPError as error:
-            self._refuse(f"cannot be reached ({type(error).__name__}: {error})", "Check url and ca_file of [server].")
+            why = f"cannot be reached ({type(error).__name__}: {fault_told(error)})"
+            self._refuse(why, "Check url and ca_file of [server].")
         if not answer.is_success:
             self._refuse(
                 f"answered {answer.status_code} {answer.reason_phrase}{_told(answer)}",

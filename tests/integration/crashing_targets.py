@@ -76,6 +76,17 @@ def _quote_patient() -> None:
     DA("DOE^JOHN 1970")
 
 
+def _quote_in_own_words() -> None:
+    raise ValueError("DOE^JOHN has no age")
+
+
+def _misfit() -> None:
+    """Give a network one channel where it takes two."""
+    import torch  # noqa: PLC0415 - only this action needs it
+
+    torch.nn.Conv2d(2, 1, 1)(torch.zeros(1, 1, 4, 4))
+
+
 def _shout() -> str:
     print("a model that prints")
     return "done"
@@ -100,6 +111,8 @@ _ACTIONS: dict[str, Callable[..., object]] = {
     "defer": _defer,
     "divide": _divide,
     "quote": _quote_patient,
+    "quote-in-own-words": _quote_in_own_words,
+    "misfit": _misfit,
     "shout": _shout,
     "sleep": _sleep,
 }

@@ -72,6 +72,16 @@ def test_a_quiet_study_goes_to_its_route(index: Database) -> None:
     assert sweep(index) == 0
 
 
+def test_a_study_from_before_the_clock_was_set_back_by_a_day_waits_for_its_quiet_period_alone(index: Database) -> None:
+    quick = replace(CHEST, quiet_period_s=0.001)
+    bring(index, aged(-86400, "1"), aged(-86390, "2"))
+    assert sweep(index, quick) == 0
+    counted = rows(index, studies)[0]
+    assert counted.first_received_at == counted.last_received_at <= datetime.now(UTC)
+    assert sweep(index, quick) == 1
+    assert rows(index, jobs)[0].study_partial is False
+
+
 def test_an_open_association_holds_the_study(index: Database) -> None:
     bring(index, aged(40), association="a")
     assert sweep(index) == 0

@@ -161,6 +161,30 @@ def test_a_renewed_lease_is_not_taken_over(index: Database) -> None:
     assert claim(index, "b:1", at_s=75) is None
 
 
+def test_a_clock_set_back_takes_no_job_from_the_living_and_frees_that_of_the_dead_a_lease_later(
+    index: Database,
+) -> None:
+    queued(index)
+    living = claimed(index, "a:1", at_s=86400, lease_s=60)
+    assert claim(index, "b:1", at_s=100, lease_s=60) is None
+    with index.write() as connection:
+        assert jobs.renew(connection, living, after(110), 60)
+    assert claim(index, "b:1", at_s=165, lease_s=60) is None
+    taken = claimed(index, "b:1", at_s=171, lease_s=60)
+    assert taken.attempt == 2
+
+
+def test_a_clock_set_back_takes_no_delivery_from_the_living_and_frees_that_of_the_dead_a_lease_later(
+    index: Database,
+) -> None:
+    queued(index)
+    assert save(index, claimed(index), "a", PACS)
+    assert claimed_batch(index, owner="a:1", at_s=86400)
+    assert batch_of(index, owner="b:1", at_s=100) is None
+    assert batch_of(index, owner="b:1", at_s=699) is None
+    assert claimed_batch(index, owner="b:1", at_s=701)
+
+
 def test_a_failed_attempt_waits_and_counts(index: Database) -> None:
     queued(index)
     job = claimed(index, at_s=61)

@@ -240,7 +240,7 @@ def test_a_clock_that_was_set_back_by_a_day_stops_nothing(owed: Owed) -> None:
     tomorrow = datetime.now(UTC) + timedelta(days=1)
     owed.add(*names(2))
     with owed.database.write() as connection:
-        connection.execute(update(deliveries).values(next_attempt_at=tomorrow, lease_until=tomorrow))
+        connection.execute(update(deliveries).values(next_attempt_at=tomorrow))
     there = Switch()
     worker = owed.worker(there)
     while worker.deliver_once():

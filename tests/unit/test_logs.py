@@ -24,7 +24,7 @@ def line_of(message: str, exc_info: Exception | None = None, **extra: object) ->
     stream = io.StringIO()
     handler = logging.StreamHandler(stream)
     handler.setFormatter(JsonLines())
-    record = logging.makeLogRecord({"name": "test", "levelname": "WARNING", "msg": message} | extra)
+    record = logging.makeLogRecord({"name": "dicom_node.test", "levelname": "WARNING", "msg": message} | extra)
     if exc_info is not None:
         record.exc_info = (type(exc_info), exc_info, exc_info.__traceback__)
     handler.emit(record)
@@ -57,6 +57,11 @@ def test_an_exception_is_one_line_with_its_traceback() -> None:
     assert "ZeroDivisionError" in json.loads(line)["traceback"]
 
 
+def run(program: str) -> subprocess.CompletedProcess[str]:
+    argv = [sys.executable, "-c", program]
+    return subprocess.run(argv, cwd=REPOSITORY, capture_output=True, text=True, check=False, timeout=60)
+
+
 def raised_by(error: Exception, cause: Exception | None = None) -> Exception:
     try:
         raise error from cause
@@ -85,6 +90,80 @@ def test_errors_that_quote_a_patient_are_told_by_type_and_place(error: Exception
     assert "The object cannot be filed." in told
 
 
+@pytest.mark.parametrize("told", [f"no such patient: {MARK}", "no such patient: %s"])
+def test_what_other_libraries_say_is_told_by_place_alone(told: str) -> None:
+    arguments = (MARK,) if "%" in told else ()
+    record = {"name": "a_model.reading", "args": arguments, "pathname": "/models/reading.py", "lineno": 7, "who": MARK}
+    line = line_of(told, **record)
+    assert MARK not in line
+    assert json.loads(line)["where"] == "/models/reading.py:7"
+    assert json.loads(line)["logger"] == "a_model.reading"
+
+
+def test_an_error_that_ends_a_program_is_one_line_of_type_and_place() -> None:
+    program = (
+        "import threading\n"
+        "from dicom_node.logs import configure_logs\n"
+        "configure_logs('DEBUG')\n"
+        "def fail():\n"
+        f"    raise KeyError('{MARK}')\n"
+        "thread = threading.Thread(target=fail)\n"
+        "thread.start()\n"
+        "thread.join()\n"
+        "class Ending:\n"
+        "    def __del__(self):\n"
+        "        fail()\n"
+        "Ending()\n"
+        "fail()\n"
+    )
+    done = run(program)
+    assert done.returncode == 1
+    assert MARK not in done.stderr
+    lines = [line for line in map(json.loads, done.stderr.splitlines()) if line["logger"] == "dicom_node.logs"]
+    assert [line["event"] for line in lines] == ["thread died", "error passed over", "program died"]
+    assert all("KeyError" in line["traceback"] for line in lines)
+
+
+def test_a_process_without_a_log_of_its_own_tells_errors_in_the_same_form() -> None:
+    """The processes with limits: they have no settings to say what is to be logged."""
+    program = (
+        "import logging\n"
+        "from dicom_node.logs import quiet_third_parties\n"
+        "quiet_third_parties()\n"
+        "try:\n"
+        f"    int('{MARK}')\n"
+        "except ValueError:\n"
+        "    logging.getLogger('dicom_node.work').exception('failed')\n"
+        f"logging.getLogger('a_model').warning('{MARK}')\n"
+    )
+    done = run(program)
+    assert MARK not in done.stderr
+    ours, other = (json.loads(line) for line in done.stderr.splitlines())
+    assert ours["event"] == "failed"
+    assert other["logger"] == "a_model"
+
+
+def test_what_a_model_prints_goes_nowhere_and_is_counted() -> None:
+    program = (
+        "import logging, sys\n"
+        "from dicom_node.logs import quiet_third_parties, unprinted\n"
+        "quiet_third_parties()\n"
+        "with unprinted('a-model'):\n"
+        f"    print('{MARK}')\n"
+        f"    print('{MARK}', file=sys.stderr)\n"
+        f"    sys.stdout.buffer.write(b'{MARK}')\n"
+        "    logging.getLogger('dicom_node.work').warning('said in between')\n"
+        "print('said afterwards')\n"
+    )
+    done = run(program)
+    assert MARK not in done.stdout + done.stderr
+    assert done.stdout == "said afterwards\n"
+    between, counted = (json.loads(line) for line in done.stderr.splitlines())
+    assert between["event"] == "said in between"
+    assert (counted["event"], counted["model"]) == ("prints of a model dropped", "a-model")
+    assert counted["bytes"] == 3 * len(MARK) + 2
+
+
 def test_a_warning_is_told_by_kind_and_place() -> None:
     program = (
         "import warnings\n"
@@ -92,9 +171,7 @@ def test_a_warning_is_told_by_kind_and_place() -> None:
         "configure_logs('DEBUG')\n"
         f"warnings.warn('Invalid value: {MARK}')\n"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", program], cwd=REPOSITORY, capture_output=True, text=True, check=True, timeout=60
-    )
+    done = run(program)
     assert MARK not in done.stderr
     assert json.loads(done.stderr.splitlines()[-1])["kind"] == "UserWarning"
 
@@ -110,7 +187,5 @@ def test_libraries_that_quote_values_are_silent() -> None:
         "dataset = Dataset()\n"
         "dataset.StudyDate = 'Doe^Jane'\n"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", program], cwd=REPOSITORY, capture_output=True, text=True, check=True, timeout=60
-    )
+    done = run(program)
     assert "Doe" not in done.stdout + done.stderr

@@ -12,7 +12,14 @@ from pathlib import Path
 
 import httpx
 
-from dicom_node.core.errors import CredentialsRefused, DeliveryDeferred, DeliveryError, DeliveryRefused, DestinationAway
+from dicom_node.core.errors import (
+    CredentialsRefused,
+    DeliveryDeferred,
+    DeliveryError,
+    DeliveryRefused,
+    DestinationAway,
+    fault_told,
+)
 from dicom_node.core.limits import retry_after_s
 from dicom_node.deliver.outgoing import Outgoing, Sent
 from dicom_node.deliver.web import LOGIN_REFUSED, UNREACHABLE
@@ -83,7 +90,7 @@ class DicomWebSender:
         return client.build_request("POST", f"{self.base_url.rstrip('/')}/studies", headers=headers, content=body)
 
     def _lost(self, error: httpx.RequestError | UnicodeError) -> DeliveryDeferred:
-        why = f"no answer for {self.timeout_s:g} s" if isinstance(error, httpx.TimeoutException) else str(error)
+        why = f"no answer for {self.timeout_s:g} s" if isinstance(error, httpx.TimeoutException) else fault_told(error)
         kind = DestinationAway if isinstance(error, UNREACHABLE) else DeliveryDeferred
         return kind(f"{self._receiver} cannot be reached: {why}. Tried again later; check url.")
 

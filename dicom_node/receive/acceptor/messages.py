@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from dicom_node.core.errors import RefusedObject, SpoolUnavailable, StoreStatus
-from dicom_node.core.uids import is_valid_uid
+from dicom_node.core.uids import is_valid_uid, loggable_uid
 from dicom_node.dimse.command_set import (
     IS_COMMAND,
     IS_LAST,
@@ -214,7 +214,7 @@ class Messages:
         status = error.status if isinstance(error, RefusedObject) else int(away)
         what = {
             "calling_ae_title": self._association.caller.calling_ae_title,
-            "sop_instance": pending.command.text(Element.AFFECTED_SOP_INSTANCE_UID)[:64],
+            "sop_instance": loggable_uid(pending.command.text(Element.AFFECTED_SOP_INSTANCE_UID)),
             "status": f"0x{status:04X}",
             "why": str(error),
         }
