@@ -32,8 +32,8 @@ PARTS: Mapping[str, str] = {
 }  # fmt: skip
 RECEIVERS = ("receive-1", "receive-2")
 INFERRERS, DELIVERERS = ("infer-1", "infer-2"), ("deliver-1", "deliver-2")
-#: The disk of the node: a round takes some six megabytes of it.
-DISK_MB = amount(256, campaign=1024)
+#: The disk of the node: a study and its results take some seventeen megabytes of it.
+DISK_MB = amount(384, campaign=2048)
 RESERVE_MB = 1
 
 
