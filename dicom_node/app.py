@@ -17,8 +17,7 @@ from typing import Any
 from dicom_node import __version__
 from dicom_node.index.jobs import free_leases_of
 from dicom_node.roles import ROLES
-from dicom_node.roles.belonging import require_own_store
-from dicom_node.roles.node import Node
+from dicom_node.roles.node import Node, require_own_store
 from dicom_node.roles.readiness import BEAT_EVERY_S
 from dicom_node.roles.role import Role, Sweep
 

@@ -1,16 +1,20 @@
 """Takes back what a destination shows of withdrawn results: makes what says so, once, and owes it before all else.
 
 A PACS is owed a report that follows the one it has and, where its option `rejection_note` is on, the note that has
-viewers hide the objects; an EHR its own report as entered in error. The bytes are kept like those of a result.
+viewers hide the objects; an EHR its own report as entered in error. The bytes are kept like those of a result; what was
+kept of a result is read only where its bytes are still those that were written.
 """
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import Any
 
+from pydicom import dcmread
 from pydicom.dataset import Dataset
 
 from dicom_node.analysis.answer import WrittenObject
@@ -18,10 +22,10 @@ from dicom_node.config.settings import Settings
 from dicom_node.core.artifact_kinds import REPORTS, OutputSet, is_off
 from dicom_node.core.entities import Artifact, ArtifactKind, MediaType
 from dicom_node.core.uids import derived_uid
-from dicom_node.deliver.kept_objects import KeptObjects
 from dicom_node.deliver.profiles import Profiles
 from dicom_node.fhir.builders.retraction import Retraction, retraction_bundle, with_studies_standing
-from dicom_node.fhir.json_types import to_json_bytes
+from dicom_node.fhir.json_types import Json, to_json_bytes
+from dicom_node.headers.sound import READ_ERRORS
 from dicom_node.index import withdrawals
 from dicom_node.index.damage import note_damaged, objects_at
 from dicom_node.index.database import Database, store_id
@@ -170,3 +174,35 @@ def _tell(taken: TakenBack, made: Sequence[Artifact]) -> None:
 
 def _now() -> datetime:
     return datetime.now(UTC)
+
+
+class KeptObjects:
+    """Reads objects of the spool; `damaged` are the keys of those that are gone or hold other bytes."""
+
+    def __init__(self, spool: Spool) -> None:
+        self.spool = spool
+        self.damaged: list[str] = []
+
+    def header(self, key: str) -> Dataset | None:
+        """Return the header of a DICOM object, `None` where it is damaged or there is none (no key)."""
+        if not self._is_whole(key):
+            return None
+        try:
+            return dcmread(self.spool.path(key), stop_before_pixels=True)
+        except (OSError, *READ_ERRORS) as error:  # an image may have come as it is
+            _log.error("object unreadable for a withdrawal", extra={"object_key": key, "why": type(error).__name__})
+            return None
+
+    def bundle(self, key: str) -> Json | None:
+        """Return a FHIR bundle, `None` where it is damaged."""
+        if not self._is_whole(key):
+            return None
+        found: Any = json.loads(self.spool.path(key).read_bytes())
+        return found if isinstance(found, dict) else None
+
+    def _is_whole(self, key: str) -> bool:
+        if not key or self.spool.is_whole(key):
+            return bool(key)
+        _log.error("object is damaged", extra={"object_key": key, "wanted_for": "a withdrawal, made without it"})
+        self.damaged.append(key)
+        return False

@@ -1,11 +1,11 @@
-"""When a row that waits for a time is due; a clock that was set back must not stop what waits."""
+"""Whose clock counts, and when a row that waits for a time is due: a clock set back must not stop what waits."""
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Table, and_, or_, update
+from sqlalchemy import ColumnElement, Connection, Table, and_, func, or_, select, update
 
 from dicom_node.core.limits import LONGEST_WAIT_S
 
@@ -36,3 +36,11 @@ def count_leases_anew(
 
 def _furthest(now: datetime, longest_s: float) -> datetime:
     return now + timedelta(seconds=_MARGIN * longest_s)
+
+
+def now_in(connection: Connection) -> datetime:
+    """Return the time by the clock of the database."""
+    if connection.dialect.name != "postgresql":
+        return datetime.now(UTC)
+    now: datetime = connection.execute(select(func.clock_timestamp())).scalar_one()
+    return now.astimezone(UTC)

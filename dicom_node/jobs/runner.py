@@ -25,7 +25,7 @@ from dicom_node.index.damage import (
     run_again_if_whole,
 )
 from dicom_node.index.database import Database
-from dicom_node.index.delivery_plan import resend
+from dicom_node.index.deliveries import resend
 from dicom_node.index.jobs import ClaimedJob
 from dicom_node.index.lineage import LINE
 from dicom_node.index.results import answer_again, first_started_at, has_result, kept_keys, save_result

@@ -1,4 +1,8 @@
-"""The parts that roles and commands share, built from the settings on first use: index, spool, models, routes."""
+"""The parts that roles and commands share, built from the settings on first use: index, spool, models, routes.
+
+A database and a data folder belong together. Two nodes with folders of their own on one database would take each other's
+jobs and find none of the files: a node that has one of them wrongly must not start.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +23,7 @@ from dicom_node.deliver.kinds import destinations_of
 from dicom_node.governance.admission import ModelAdmission, rule_of
 from dicom_node.headers.header import ROUTING_KEYWORDS, snake_case
 from dicom_node.headers.reader import FileHeaders
-from dicom_node.index.database import Database
+from dicom_node.index.database import Database, claim_store_id, store_id
 from dicom_node.inference.cards.card import ModelCard
 from dicom_node.inference.cards.folders import survey_models
 from dicom_node.ingest.intake import Intake, IntakeLimits
@@ -185,3 +189,27 @@ def _placed(settings: Settings, number: int, key: str) -> Iterator[None]:
         yield
     except SettingsError as error:
         raise SettingsError(f"{settings.place_of('route', number, key)}: route.{number}.{key}: {error}") from error
+
+
+def require_own_store(database: Database, spool: Spool) -> None:
+    """Return when database and store carry one name, which the first start gives them.
+
+    The store is named first: a database that has a name was given it by a store that has it, too. Raises
+    `IndexUnavailable`, and `SettingsError` for a database of another store.
+    """
+    with database.read() as connection:
+        known = store_id(connection)
+    ours = spool.name() if known is None else spool.known_name()
+    if known is None and ours is not None:
+        with database.write() as connection:
+            known = claim_store_id(connection, ours)
+    if ours != known:
+        raise SettingsError(_refusal(spool.folder, str(known)))
+
+
+def _refusal(folder: Path, known: str) -> str:
+    return (
+        f"The database belongs to another data folder than the one with {folder}. Correct node.data_dir or "
+        "database.url: processes of one node share both, and every other node has its own. If the other folder is lost "
+        f"for good, and its images with it, write {known} into {folder / Spool.NAME_FILE}."
+    )

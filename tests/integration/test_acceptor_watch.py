@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 
 from dicom_node.config.settings import Settings
-from dicom_node.receive.acceptor.disk_trial import DiskTrial
 from dicom_node.receive.events import ReceiveEvents
 from dicom_node.receive.process import AcceptorProcess
 from dicom_node.receive.start import start_acceptor
+from dicom_node.storage.folder import DiskTrial
 from tests.peers.dcmtk import echoscu
 from tests.peers.process import wait_until
 

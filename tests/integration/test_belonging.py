@@ -10,7 +10,7 @@ import pytest
 
 from dicom_node.core.errors import SettingsError
 from dicom_node.index.database import Database
-from dicom_node.roles.belonging import require_own_store
+from dicom_node.roles.node import require_own_store
 from dicom_node.storage.spool import Spool
 from tests.support.results.arrivals import opened_database
 

@@ -24,7 +24,7 @@ from dicom_node.core.entities import (
 )
 from dicom_node.core.priority import LAGS, Priority
 from dicom_node.core.uids import derived_uid
-from dicom_node.index import actions, deliveries, delivery_plan, jobs, results
+from dicom_node.index import actions, deliveries, jobs, results
 from dicom_node.index.database import Database
 from dicom_node.index.deliveries import Claimant, DeliveryBatch
 from dicom_node.index.jobs import ClaimedJob, free_leases_of, requeue
@@ -304,7 +304,7 @@ def test_a_rerun_with_the_same_answer_adds_nothing_and_sends_again(index: Databa
     with index.write() as connection:
         assert results.has_result(connection, "key-a")
         assert results.answer_again(connection, job, "key-a", [PACS], after(102))
-        assert delivery_plan.resend(connection, "key-a", [PACS], after(102)) == 2
+        assert deliveries.resend(connection, "key-a", [PACS], after(102)) == 2
     assert len(rows(index, results_table)) == 1
     assert {row.state for row in rows(index, deliveries_table)} == {DeliveryState.PENDING}
     assert study_state(index) == StudyState.REPORTED
@@ -322,7 +322,7 @@ def test_a_rerun_with_the_same_answer_leaves_alone_what_arrived_for_certain_or_w
         ):
             for state in way:
                 move_delivery(connection, deliveries_table.c.id == row.id, state, Change(after(80), actor=SOMEBODY))
-        assert delivery_plan.resend(connection, "key-a", [PACS, FOLDER], after(90)) == len(others)
+        assert deliveries.resend(connection, "key-a", [PACS, FOLDER], after(90)) == len(others)
     states = {row.id: row.state for row in rows(index, deliveries_table)}
     assert (states[picture.id], states[report.id]) == (DeliveryState.COMMITTED, DeliveryState.DISCARDED)
     assert {states[row.id] for row in others} == {DeliveryState.PENDING}
@@ -377,7 +377,7 @@ def test_a_known_answer_that_was_withdrawn_meanwhile_is_not_sent_and_the_timelin
     with index.write() as connection:
         actions.withdraw_study(connection, STUDY, ("Wrong side.", None), SOMEBODY, after(102))
         assert results.answer_again(connection, job, "key-a", [PACS, FOLDER], after(103))
-        assert delivery_plan.resend(connection, "key-a", [PACS, FOLDER], after(103)) == 0
+        assert deliveries.resend(connection, "key-a", [PACS, FOLDER], after(103)) == 0
     assert {row.state for row in rows(index, deliveries_table)} == {DeliveryState.SENT}
     (told,) = [row.text for row in rows(index, events_table) if row.kind == "unchanged"]
     assert "does not hold any more (WITHDRAWN: Wrong side.), and none stands" in told

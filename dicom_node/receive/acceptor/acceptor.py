@@ -29,7 +29,6 @@ from dicom_node.end import VitalThread, watch_threads
 from dicom_node.logs import configure_logs
 from dicom_node.receive.acceptor.admission import CallingPeer, Capacity, PeerAdmission
 from dicom_node.receive.acceptor.association import AcceptorServices, ServedAssociation
-from dicom_node.receive.acceptor.disk_trial import DiskTrial
 from dicom_node.receive.acceptor.messages import ReportQueue
 from dicom_node.receive.acceptor.storing import Storing
 from dicom_node.receive.acceptor.strangers import Strangers
@@ -58,6 +57,7 @@ from dicom_node.receive.channel import (
     Unavailable,
 )
 from dicom_node.receive.options import AcceptorOptions
+from dicom_node.storage.folder import DiskTrial
 from dicom_node.storage.journal import UNREADABLE, JournalWriter, Record
 from dicom_node.storage.spool import Spool
 
