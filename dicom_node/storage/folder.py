@@ -1,6 +1,6 @@
 """Folders of the node: made for its user alone; and can files be made in one? Tried, because rights alone do not tell
-(read-only file systems, quotas, root), and while the node runs again and again: only a few bytes written and synchronised
-prove that a disk takes them."""
+(read-only file systems, quotas, root); and again and again while the node runs, for only a few bytes written and
+synchronised prove that a disk takes them."""
 
 from __future__ import annotations
 
