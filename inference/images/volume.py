@@ -13,11 +13,12 @@ from pydicom.dataset import Dataset
 
 from dicom_node.analysis.answer import SourceFrame
 from dicom_node.core.errors import NotAnalysable
+from dicom_node.decoding.stored import stored_frames
 from dicom_node.inference.cards.card import Gate
 from dicom_node.inference.images.frames import with_pixels
 from dicom_node.inference.images.gate import coherent_stack
 from dicom_node.inference.images.geometry import affine_lps_mm
-from dicom_node.inference.images.pixels import hounsfield_units, rescaled_values, stored_frames
+from dicom_node.inference.images.pixels import hounsfield_units, rescaled_values
 from dicom_node.inference.images.stacks import Stack
 from dicom_node.inference.model_run import SourceImage
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +15,7 @@ from pydicom.pixels.processing import apply_color_lut, apply_modality_lut, apply
 
 from dicom_node.core import codes
 from dicom_node.core.entities import Finding
+from dicom_node.decoding.stored import stored_frames, stored_values
 
 GrayUint8 = NDArray[np.uint8]
 RgbUint8 = NDArray[np.uint8]
@@ -70,9 +71,10 @@ def pixel_aspect(source: Dataset) -> float:
 
 
 def _middle_frame(source: Dataset) -> NDArray[Any]:
-    pixels = source.pixel_array
     frames = int(source.get("NumberOfFrames") or 1)
-    return cast("NDArray[Any]", pixels[frames // 2] if frames > 1 else pixels)
+    if frames == 1:
+        return stored_values(source)
+    return next(stored_frames(source, [frames // 2 + 1]))
 
 
 def _eight_bit(color: NDArray[Any], source: Dataset) -> RgbUint8:
