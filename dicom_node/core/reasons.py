@@ -57,6 +57,8 @@ REASONS: tuple[Reason, ...] = (
     Reason(_IMAGES, "DERIVED_ONLY", "Images computed from others: reformats, projections, maps.",
            "Route the original series, or set `[gate] derived_allowed` in the model card."),
     Reason(_IMAGES, "MOSAIC_IMAGES", "Many slices tiled into one image.", "Send the unpacked or the enhanced object."),
+    Reason(_IMAGES, "LOSSY_COMPRESSION", "Compressed with more loss than the model takes, or untold how much.",
+           "Send the images as they were before, or set `[gate] max_lossy_ratio` in the model card."),
     Reason(_IMAGES, "BURNED_IN_ANNOTATION", "Text is burned into the pixels.",
            "Send the images without it, or set `[gate] burned_in_allowed` in the model card."),
     Reason(_IMAGES, "NO_POSITION", "The images do not say where they lie in the patient.", _OTHER_SERIES),

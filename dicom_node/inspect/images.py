@@ -12,6 +12,7 @@ from PIL import Image
 from pydicom.dataset import Dataset
 
 from dicom_node.core.errors import UnreadableObject
+from dicom_node.decoding.aspect import pixel_aspect
 from dicom_node.decoding.stored import stored_values
 from dicom_node.inspect.described import (
     UNDECODABLE,
@@ -24,7 +25,7 @@ from dicom_node.inspect.described import (
     why,
 )
 from dicom_node.inspect.segments import color_of, masks
-from dicom_node.sr_writer.pictures.display import display_rgb, pixel_aspect
+from dicom_node.sr_writer.pictures.display import display_rgb
 
 _PDF_A = b"<pdfaid:part>"
 

@@ -9,6 +9,7 @@ from pydicom.multival import MultiValue
 from pydicom.pixels.processing import apply_modality_lut, apply_voi_lut
 
 from dicom_node.core.errors import NotAnalysable
+from dicom_node.decoding.shutter import Hidden, hidden_by_shutter, shutter_gray
 from dicom_node.decoding.stored import Stored, stored_values, unreadable
 from dicom_node.headers.sound import READ_ERRORS, first_unreadable
 
@@ -67,7 +68,8 @@ def padding_mask(dataset: Dataset, stored: Stored) -> NDArray[np.bool_]:
 def display_values(dataset: Dataset, *, voi: bool) -> NDArray[np.float32]:
     """Return a projection image as 0..1 (rows, columns), dark to bright as a viewer shows it; padding is 0.
 
-    Modality LUT or rescale, then VOI LUT or window if `voi` (else the full range), then MONOCHROME1 is inverted.
+    Modality LUT or rescale, then VOI LUT or window if `voi` (else the full range), then MONOCHROME1 is inverted. What
+    a display shutter hides has the gray that a viewer shows there, and no part in the range.
     Raises `NotAnalysable`: NOT_MONOCHROME for colour, UNREADABLE_PIXELS.
     """
     interpretation = str(dataset.get("PhotometricInterpretation", ""))
@@ -77,6 +79,7 @@ def display_values(dataset: Dataset, *, voi: bool) -> NDArray[np.float32]:
     if stored.ndim != 2:
         raise NotAnalysable("MULTI_FRAME", "The image has more than one frame; a single projection is needed.")
     padded = padding_mask(dataset, stored)
+    hidden = hidden_pixels(dataset)
     if voi:
         _check_window(dataset)
     try:
@@ -84,11 +87,29 @@ def display_values(dataset: Dataset, *, voi: bool) -> NDArray[np.float32]:
         values = np.asarray(apply_voi_lut(values, dataset) if voi else values, dtype=np.float32)
     except READ_ERRORS as error:
         raise unreadable(dataset, f"its look-up tables cannot be applied ({type(error).__name__})") from error
-    shown = _to_unit_range(values, padded)
+    shown = _to_unit_range(values, padded if hidden is None else padded | hidden)
     if interpretation == "MONOCHROME1":
         shown = 1.0 - shown
     shown[padded] = 0.0
+    if hidden is not None:
+        shown[hidden] = shutter_gray(dataset)
     return shown
+
+
+def hidden_pixels(header: Dataset) -> Hidden | None:
+    """Return what a display shutter hides, (rows, columns), `None` where there is none.
+
+    Raises `NotAnalysable` (UNREADABLE_ATTRIBUTE) where a shutter is told and cannot be applied: a viewer would show
+    another image than the model sees.
+    """
+    try:
+        return hidden_by_shutter(header)
+    except ValueError as error:
+        raise NotAnalysable(
+            "UNREADABLE_ATTRIBUTE",
+            f"{error} of image number {header.get('InstanceNumber', '?')} cannot be applied, and the answer depends on "
+            "what is shown.",
+        ) from error
 
 
 def _check_window(dataset: Dataset) -> None:
