@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from pydicom.dataset import Dataset
 from pydicom.multival import MultiValue
-from pydicom.uid import HTJ2K, JPEG2000, JPEGBaseline8Bit, JPEGExtended12Bit, JPEGLSNearLossless
+from pydicom.uid import HTJ2K, JPEG2000, UID, JPEGBaseline8Bit, JPEGExtended12Bit, JPEGLSNearLossless
 
 #: Encodings that always lose something, and those that may, by the defined terms of their methods (C.7.6.1.1.5.1).
 _LOSING = {JPEGBaseline8Bit: "ISO_10918_1", JPEGExtended12Bit: "ISO_10918_1"}
@@ -45,7 +45,7 @@ def lossy_history(header: Dataset) -> LossyHistory | None:
     Where the attributes are missing the transfer syntax speaks: of a baseline JPEG, nobody has to say that it is lossy.
     """
     said = str(header.get("LossyImageCompression") or "")
-    syntax = getattr(getattr(header, "file_meta", None), "TransferSyntaxUID", None)
+    syntax = UID(getattr(getattr(header, "file_meta", None), "TransferSyntaxUID", ""))
     by_syntax = _LOSING.get(syntax, "") or ("" if said == "00" else _MAY_LOSE.get(syntax, ""))
     if said != "01" and not by_syntax:
         return None
