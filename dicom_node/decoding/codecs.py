@@ -34,7 +34,7 @@ from pydicom.uid import (
     RLELossless,
 )
 
-from dicom_node.decoding.codestream import bare, read_codestream
+from dicom_node.decoding.codestream import bare, read_codestream, without_applications
 
 NAME = "node"
 #: A deflated data set is inflated when a file is read; none is taken from a network.
@@ -68,7 +68,7 @@ def _jpeg(stream: bytes, runner: DecodeRunner) -> bytes:
     # With fewer than eight bits GDCM ends the process.
     precision = max(8, _set_width(stream, runner))
     fragment = gdcm.Fragment()
-    fragment.SetByteStringValue(stream)
+    fragment.SetByteStringValue(stream if runner.samples_per_pixel > 1 else without_applications(stream))
     fragments = gdcm.SequenceOfFragments.New()
     fragments.AddFragment(fragment)
     element = gdcm.DataElement(gdcm.Tag(0x7FE0, 0x0010))
@@ -108,7 +108,13 @@ def _jpeg_2000(stream: bytes, runner: DecodeRunner) -> bytearray:
 
 def _rle(stream: bytes, runner: DecodeRunner) -> bytearray:
     sizes: dict[str, Any] = {"rows": runner.rows, "columns": runner.columns, "bits_allocated": runner.bits_allocated}
-    samples = rle.utils.decode_pixel_data(stream, version=2, **sizes)
+    try:
+        samples = rle.utils.decode_pixel_data(stream, version=2, **sizes)
+    except BaseException as error:
+        # A segment that is cut off makes the library panic, and a panic of Rust is no `Exception`.
+        if type(error).__name__ != "PanicException":
+            raise
+        raise ValueError("its segments are cut off") from error
     runner.set_option("planar_configuration", 1)
     return bytearray(samples)
 
@@ -117,7 +123,7 @@ def _set_width(stream: bytes, runner: DecodeRunner) -> int:
     """Tell pydicom how wide the decoded samples are; return their precision."""
     told = read_codestream(stream, runner.transfer_syntax)
     precision = told.precision if told else runner.bits_stored
-    runner.set_option("bits_allocated", next(bits for bits in (8, 16, 32) if precision <= bits))
+    runner.set_option("bits_allocated", next((bits for bits in (8, 16, 32) if precision <= bits), 64))
     return precision
 
 

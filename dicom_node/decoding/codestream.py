@@ -20,6 +20,9 @@ _SOI, _SOS = 0xD8, 0xDA
 #: Frame headers: SOF0 to SOF15 without DHT, JPG and DAC, which lie among them; and SOF55.
 _JPEG = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 _JPEG_LS = frozenset({0xF7})
+#: APP0 to APP15, and COM.
+_APPLICATIONS = frozenset(range(0xE0, 0xF0)) | {0xFE}
+_JPEG_PRECISIONS = range(2, 17)
 #: Markers without a length: TEM, restarts, SOI.
 _ALONE = frozenset({0x01, *range(0xD0, 0xD9)})
 _WITH_HEADERS = frozenset((*JPEGTransferSyntaxes, *JPEGLSTransferSyntaxes, *JPEG2000TransferSyntaxes))
@@ -66,6 +69,20 @@ def bare(stream: bytes, syntax: UID) -> bytes:
     return stream[start : end + len(_END)] if end > start else stream[start:]
 
 
+def without_applications(stream: bytes) -> bytes:
+    """Return a JPEG stream without the segments of applications and without comments.
+
+    They say how colours are to be read and nothing of gray; GDCM ends the process over an unknown version of JFIF.
+    """
+    kept, position = [stream[:2]], 2
+    while (marker := _marker(stream, position)) != _SOS:
+        after = position + (2 if marker in _ALONE else _segment_bytes(stream, position))
+        if marker not in _APPLICATIONS:
+            kept.append(stream[position:after])
+        position = _behind_fill(stream, after)
+    return b"".join((*kept, stream[position:]))
+
+
 def _jpeg(stream: bytes, frame_headers: frozenset[int]) -> Codestream:
     """Walk from segment to segment to the first scan, which is where coded data begins."""
     if stream[:2] != bytes((0xFF, _SOI)):
@@ -75,14 +92,21 @@ def _jpeg(stream: bytes, frame_headers: frozenset[int]) -> Codestream:
     while (marker := _marker(stream, position)) != _SOS:
         if marker in frame_headers:
             header = struct.unpack_from(">BHHB", stream, position + 4)
-        position += 2 if marker in _ALONE else _segment_bytes(stream, position)
-        while stream[position : position + 2] == b"\xff\xff":  # fill bytes (T.81 B.1.1.2)
-            position += 1
+        position = _behind_fill(stream, position + (2 if marker in _ALONE else _segment_bytes(stream, position)))
     if header is None:
         raise DamagedStream("its compressed data has no frame header of its encoding")
     precision, rows, columns, components = header
+    if precision not in _JPEG_PRECISIONS:
+        raise DamagedStream(f"its compressed data claims {precision} bits")
     is_whole = stream.find(_END, position + _segment_bytes(stream, position)) >= 0
     return Codestream(rows, columns, components, precision, is_signed=False, is_whole=is_whole)
+
+
+def _behind_fill(stream: bytes, position: int) -> int:
+    """A marker may follow any number of fill bytes (T.81 B.1.1.2)."""
+    while stream[position : position + 2] == b"\xff\xff":
+        position += 1
+    return position
 
 
 def _marker(stream: bytes, position: int) -> int:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from openjpeg.utils import encode_array as encode_jpeg_2000
 from PIL import Image
 from pydicom.dataset import Dataset
-from pydicom.encaps import encapsulate
+from pydicom.encaps import encapsulate, generate_frames
 from pydicom.uid import (
     MPEG2MPML,
     UID,
@@ -196,6 +196,28 @@ def test_rle_of_another_size_is_refused() -> None:
     dataset.Rows = ROWS + 3
 
     assert refused(dataset).reason == "UNREADABLE_PIXELS"
+
+
+def test_rle_that_ends_inside_a_run_is_refused() -> None:
+    dataset, _ = encodings.image(Words(bits=12))
+    dataset.compress(RLELossless, generate_instance_uid=False)
+    (stream,) = generate_frames(dataset.PixelData, number_of_frames=1)
+    run_beyond_the_end = bytearray(stream.rstrip(b"\0"))
+    run_beyond_the_end[64] = 127
+
+    for cut in (stream[:-3], stream[: len(stream) // 2], bytes(run_beyond_the_end)):
+        assert refused(encodings.holding(dataset, cut, RLELossless)).reason == "UNREADABLE_PIXELS"
+
+
+def test_a_version_of_jfif_that_nobody_knows_is_no_matter() -> None:
+    stream = jpeg(encodings.image(Words(bits=8))[1])
+    strange = stream.replace(b"JFIF\0\x01", b"JFIF\0\x7a", 1)
+    assert strange != stream
+    dataset = compressed(JPEGBaseline8Bit, jpeg)
+
+    odd = encodings.holding(compressed(JPEGBaseline8Bit, jpeg), strange, JPEGBaseline8Bit)
+
+    assert np.array_equal(stored_values(odd), stored_values(dataset))
 
 
 def test_an_encoding_that_nothing_reads_is_refused_as_such() -> None:
