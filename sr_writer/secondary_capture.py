@@ -12,6 +12,7 @@ from pydicom.uid import SecondaryCaptureImageStorage
 
 from dicom_node.analysis.answer import Picture, WrittenObject, frame_number_of, whole_objects
 from dicom_node.core.entities import ArtifactKind
+from dicom_node.decoding.lossy import lossy_history
 from dicom_node.sr_writer.geometry import patient_orientation
 from dicom_node.sr_writer.identity import ResultIdentity, code_item, stamp
 from dicom_node.sr_writer.pictures.pen import png_bytes
@@ -90,12 +91,14 @@ def _shows_a_face(source: Dataset | None) -> bool:
 
 def _set_lossy_history(dataset: Dataset, source: Dataset | None) -> None:
     """Once lossy, always lossy (PS3.3 C.7.6.1.1.5): a picture of a lossy image says so too."""
-    if source is None or source.get("LossyImageCompression") != "01":
+    history = lossy_history(source) if source is not None else None
+    if source is None or history is None or not history.is_certain:
         dataset.LossyImageCompression = "00"
         return
-    for keyword in ("LossyImageCompression", "LossyImageCompressionRatio", "LossyImageCompressionMethod"):
-        if source.get(keyword) not in (None, ""):
-            setattr(dataset, keyword, source.get(keyword))
+    dataset.LossyImageCompression = "01"
+    dataset.LossyImageCompressionMethod = list(history.methods) or None
+    if source.get("LossyImageCompressionRatio"):
+        dataset.LossyImageCompressionRatio = source.LossyImageCompressionRatio
 
 
 def _set_pixels(dataset: Dataset, picture: Picture) -> None:

@@ -5,24 +5,6 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 
-from pydicom.uid import (
-    HTJ2K,
-    JPEG2000,
-    MPEG2MPML,
-    MPEG4HP41,
-    ExplicitVRBigEndian,
-    HTJ2KLossless,
-    HTJ2KLosslessRPCL,
-    JPEG2000Lossless,
-    JPEGBaseline8Bit,
-    JPEGExtended12Bit,
-    JPEGLossless,
-    JPEGLosslessSV1,
-    JPEGLSLossless,
-    JPEGLSNearLossless,
-    RLELossless,
-)
-
 from dicom_node.core.errors import SourceRefused, SourceUnavailable
 from dicom_node.core.uids import is_valid_uid
 from dicom_node.dimse.association import Association
@@ -36,9 +18,9 @@ from dicom_node.dimse.command_set import (
     command_set,
     read_command,
 )
-from dicom_node.dimse.dicom_file import UNCOMPRESSED
 from dicom_node.dimse.line import PeerErrors
 from dicom_node.dimse.negotiation import MAX_CONTEXTS, Proposal, Remote, read_rejection
+from dicom_node.dimse.vocabulary import TRANSFER_SYNTAXES
 
 _MAX_PDU_BYTES = 131072
 
@@ -143,13 +125,6 @@ def store_response(command: Command, status: int) -> bytes:
 
 # --- the storage contexts that a C-GET proposes --------------------------------------------------------------------
 
-#: In order of worth, where not all fit. Deflated is left out: a small one can hold the processor for minutes.
-_SYNTAXES = (
-    *UNCOMPRESSED, JPEGLosslessSV1, JPEG2000Lossless, JPEGBaseline8Bit, RLELossless, JPEG2000, JPEGLSLossless,
-    JPEGExtended12Bit, JPEGLossless, JPEGLSNearLossless, HTJ2KLossless, HTJ2KLosslessRPCL, HTJ2K, ExplicitVRBigEndian,
-    MPEG4HP41, MPEG2MPML,
-)  # fmt: skip
-
 _STORAGE = "1.2.840.10008.5.1.4.1.1."
 _OF_MODALITY = {
     "CT": ("2", "2.1", "2.2"),
@@ -191,5 +166,5 @@ def storage_classes(told: Collection[str], modalities: Collection[str]) -> list[
 
 def storage_proposals(sop_classes: Sequence[str], taken: int) -> list[Proposal]:
     """Return one context for each class and encoding as far as places reach beside those `taken`."""
-    pairs: list[Proposal] = [(sop_class, (str(syntax),)) for syntax in _SYNTAXES for sop_class in sop_classes]
+    pairs: list[Proposal] = [(sop_class, (syntax,)) for syntax in TRANSFER_SYNTAXES for sop_class in sop_classes]
     return pairs[: MAX_CONTEXTS - taken]

@@ -9,7 +9,23 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import IntEnum
 
-from pydicom.uid import AllTransferSyntaxes
+from pydicom.uid import (
+    HTJ2K,
+    JPEG2000,
+    ExplicitVRBigEndian,
+    ExplicitVRLittleEndian,
+    HTJ2KLossless,
+    HTJ2KLosslessRPCL,
+    ImplicitVRLittleEndian,
+    JPEG2000Lossless,
+    JPEGBaseline8Bit,
+    JPEGExtended12Bit,
+    JPEGLossless,
+    JPEGLosslessSV1,
+    JPEGLSLossless,
+    JPEGLSNearLossless,
+    RLELossless,
+)
 from pynetdicom import AllStoragePresentationContexts
 from pynetdicom.sop_class import (  # type: ignore[attr-defined]  # made at import time
     StorageCommitmentPushModel,
@@ -26,14 +42,17 @@ STORAGE_COMMITMENT = str(StorageCommitmentPushModel)
 STORAGE_COMMITMENT_INSTANCE = str(StorageCommitmentPushModelInstance)
 STORAGE_SOP_CLASSES = frozenset(str(context.abstract_syntax) for context in AllStoragePresentationContexts)
 
-#: Accepted for storage, in the order in which one is chosen when a context proposes several: what needs no decoding
-#: first. A small deflated data set can unfold to gigabytes, so none is offered.
+#: Accepted for storage and asked for when studies are fetched, in order of worth: all that the node decodes, and no
+#: other, so that what was taken can be read (a test decodes an image in each). Deflated is left out although it could
+#: be: a small data set can unfold to gigabytes.
 TRANSFER_SYNTAXES = tuple(
-    sorted(
-        (str(syntax) for syntax in AllTransferSyntaxes if not syntax.is_deflated),
-        key=lambda uid: (uid != "1.2.840.10008.1.2.1", uid != "1.2.840.10008.1.2"),
+    str(syntax)
+    for syntax in (
+        ExplicitVRLittleEndian, ImplicitVRLittleEndian, JPEGLosslessSV1, JPEG2000Lossless, JPEGBaseline8Bit,
+        RLELossless, JPEG2000, JPEGLSLossless, JPEGExtended12Bit, JPEGLossless, JPEGLSNearLossless, HTJ2KLossless,
+        HTJ2KLosslessRPCL, HTJ2K, ExplicitVRBigEndian,
     )
-)
+)  # fmt: skip
 #: For Verification and Storage Commitment, whose data sets are small.
 PLAIN_TRANSFER_SYNTAXES = ("1.2.840.10008.1.2.1", "1.2.840.10008.1.2")
 

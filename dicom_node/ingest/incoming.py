@@ -120,7 +120,7 @@ class IncomingFile:
         if head.transfer_syntax_uid not in _OFFERED:
             raise RefusedObject(
                 TRANSFER_SYNTAX_NOT_SUPPORTED,
-                "Its transfer syntax is not one the node takes (deflated, private or unknown). Send it in another.",
+                "Its transfer syntax is not one the node takes (deflated, video, private …). Send it in another.",
             )
         self._transfer_syntax_uid = head.transfer_syntax_uid
         self._digest.update(head.transfer_syntax_uid.encode())

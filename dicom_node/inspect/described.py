@@ -13,6 +13,8 @@ from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 from pydicom.uid import UID
 
+from dicom_node.core.errors import NotAnalysable
+
 #: Stands where a patient's name or identifier would, unless it was asked for.
 HIDDEN = "(hidden; --show-patient shows it)"
 
@@ -88,6 +90,7 @@ def name_of(path: Path) -> str:
 # --- what decoders raise ---------------------------------------------------------------------------------------------
 
 UNDECODABLE = (
+    NotAnalysable,
     ValueError,
     TypeError,
     LookupError,

@@ -12,6 +12,8 @@ from PIL import Image
 from pydicom.dataset import Dataset
 
 from dicom_node.core.errors import UnreadableObject
+from dicom_node.decoding.aspect import pixel_aspect
+from dicom_node.decoding.stored import stored_values
 from dicom_node.inspect.described import (
     UNDECODABLE,
     DescriptionPart,
@@ -23,7 +25,7 @@ from dicom_node.inspect.described import (
     why,
 )
 from dicom_node.inspect.segments import color_of, masks
-from dicom_node.sr_writer.pictures.display import display_rgb, pixel_aspect
+from dicom_node.sr_writer.pictures.display import display_rgb
 
 _PDF_A = b"<pdfaid:part>"
 
@@ -72,7 +74,7 @@ def map_part(dataset: Dataset) -> DescriptionPart:
 
 def map_values(dataset: Dataset) -> NDArray[Any]:
     """Return the real values of a parametric map, (frames, rows, columns)."""
-    stored = dataset.pixel_array.reshape(-1, int(dataset.Rows), int(dataset.Columns)).astype(np.float64)
+    stored = stored_values(dataset).reshape(-1, int(dataset.Rows), int(dataset.Columns)).astype(np.float64)
     groups = first_item(dataset, "SharedFunctionalGroupsSequence")
     mapping = first_item(groups, "RealWorldValueMappingSequence")
     slope, intercept = mapping.get("RealWorldValueSlope"), mapping.get("RealWorldValueIntercept")

@@ -9,8 +9,9 @@ import numpy as np
 from pydicom.dataset import Dataset
 
 from dicom_node.inference.cards.card import ModelCard
-from dicom_node.inference.images.pixels import display_values
+from dicom_node.inference.images.pixels import display_values, hidden_pixels
 from dicom_node.inference.images.radiograph import frontal_images
+from dicom_node.inference.images.remarks import shutter_remark
 from dicom_node.inference.images.volume import Volume, read_volume
 from dicom_node.inference.model_run import ModelRun
 from dicom_node.inference.prediction import LoadedModel, ModelInput, Prediction
@@ -52,6 +53,7 @@ def _images(run: ModelRun) -> list[Given]:
 
 def _image(run: ModelRun, image: Dataset) -> ModelInput:
     values = display_values(image, voi=run.card.voi)[None]
+    run.notes.extend(shutter_remark(image, hidden_pixels(image)))
     return ModelInput(values=values, attributes=shared_attributes(run.card, image))
 
 

@@ -56,6 +56,8 @@ class Gate:
     min_age_years: float | None = None
     max_age_years: float | None = None
     max_slice_spacing_mm: float | None = None
+    #: Of original to compressed, over all steps that lost something.
+    max_lossy_ratio: float | None = None
     age_may_be_absent: bool = False
     derived_allowed: bool = False
     burned_in_allowed: bool = False
@@ -273,6 +275,7 @@ def _gate(gate: CardFields) -> Gate:
         max_age_years=age.number("max", None),
         age_may_be_absent=age.present and age.flag("or_absent", default=False),
         max_slice_spacing_mm=gate.number("max_slice_spacing_mm", None),
+        max_lossy_ratio=gate.number("max_lossy_ratio", None),
         derived_allowed=gate.flag("derived_allowed", default=False),
         burned_in_allowed=gate.flag("burned_in_allowed", default=False),
         test_subjects_allowed=gate.flag("test_subjects_allowed", default=False),

@@ -59,8 +59,9 @@ KEYS: tuple[CardKey, ...] = (
     CardKey("gate", "min_slices", "number", "`1`", "volumes: fewest slices (never below 2)"),
     CardKey("gate", "max_slice_spacing_mm", "number", "no limit", "volumes: largest distance of neighbouring slices"),
     CardKey(
-        "gate", "derived_allowed", "true or false", "`false`", "volumes: let images pass that were derived from others"
+        "gate", "max_lossy_ratio", "number", "no limit", "refuse images compressed further with loss, or untold how far"
     ),
+    CardKey("gate", "derived_allowed", "true or false", "`false`", "let images pass that were derived from others"),
     CardKey("gate", "burned_in_allowed", "true or false", "`false`", "let images pass with text in their pixels"),
     CardKey(
         "gate", "views", "text", "`frontal`", "images: `frontal` leaves out views said to be other; `any` takes all"

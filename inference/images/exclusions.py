@@ -5,6 +5,7 @@ Messages name the rule that fired, never the value it fired on: a name or an ide
 
 from __future__ import annotations
 
+import math
 import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -16,6 +17,7 @@ from pydicom.valuerep import PersonName
 
 from dicom_node import DEMONSTRATION_MANUFACTURER
 from dicom_node.core.errors import NotAnalysable
+from dicom_node.decoding.lossy import is_lossy_copy, lossy_history
 from dicom_node.headers.sound import first_unreadable
 from dicom_node.inference.cards.card import Gate
 from dicom_node.inference.images.frames import ENHANCED_CT, ENHANCED_MR
@@ -48,6 +50,7 @@ LOCALIZER = Exclusion("LOCALIZER_ONLY", "localizer")
 WRONG_CLASS = Exclusion("WRONG_SOP_CLASS", "neither a CT nor an MR image")
 DERIVED = Exclusion("DERIVED_ONLY", "derived from other images")
 MOSAIC = Exclusion("MOSAIC_IMAGES", "a mosaic of many slices in one image")
+TOO_LOSSY = Exclusion("LOSSY_COMPRESSION", "compressed with more loss than the model takes")
 BURNED_IN = Exclusion("BURNED_IN_ANNOTATION", "with text burned into its pixels")
 QUALITY_CONTROL = Exclusion("TEST_SUBJECT", "a quality control image")
 NOT_HOUNSFIELD = Exclusion("NOT_CT_HU", "not in Hounsfield units (RescaleType)")
@@ -85,7 +88,7 @@ def volume_exclusion(header: Dataset, gate: Gate) -> Exclusion | None:
         return WRONG_CLASS
     if "MOSAIC" in image_type:
         return MOSAIC
-    if image_type[:1] == ["DERIVED"] and not gate.derived_allowed:
+    if image_type[:1] == ["DERIVED"] and not gate.derived_allowed and not is_lossy_copy(header):
         return DERIVED
     return shared_exclusion(header, gate) or _value_exclusion(header)
 
@@ -97,6 +100,14 @@ def shared_exclusion(header: Dataset, gate: Gate) -> Exclusion | None:
     if str(header.get("QualityControlImage") or "").upper() == "YES" and not gate.test_subjects_allowed:
         return QUALITY_CONTROL
     return None
+
+
+def is_too_lossy(header: Dataset, gate: Gate) -> bool:
+    """Tell whether an image lost more than the card allows; where nobody knows how much it lost, it did."""
+    if gate.max_lossy_ratio is None:
+        return False
+    history = lossy_history(header)
+    return history is not None and history.is_certain and not (history.ratio or math.inf) <= gate.max_lossy_ratio
 
 
 def check_subject(headers: Iterable[Dataset], gate: Gate) -> None:

@@ -21,8 +21,8 @@ from pydicom.uid import (
 
 from dicom_node.analysis.answer import SourceFrame
 from dicom_node.core.errors import NotAnalysable
+from dicom_node.decoding.stored import Stored
 from dicom_node.headers.sound import READ_ERRORS, drop_unreadable, unreadable_in
-from dicom_node.inference.images.pixels import Stored
 
 ENHANCED_CT = frozenset({EnhancedCTImageStorage, LegacyConvertedEnhancedCTImageStorage})
 ENHANCED_MR = frozenset({EnhancedMRImageStorage, LegacyConvertedEnhancedMRImageStorage})
@@ -97,6 +97,8 @@ def with_pixels(frame: SourceFrame, stored: Stored) -> SourceFrame:
     whole.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
     whole.Rows, whole.Columns = stored.shape
     whole.BitsAllocated = stored.dtype.itemsize * 8
+    # Decoding has moved the values down to where their words begin.
+    whole.HighBit = whole.BitsStored - 1
     little_endian = stored.astype(stored.dtype.newbyteorder("<"), copy=False)
     whole.PixelData = little_endian.tobytes()
     whole["PixelData"].VR = "OW" if stored.dtype.itemsize > 1 else "OB"

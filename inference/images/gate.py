@@ -17,9 +17,11 @@ from dicom_node.inference.cards.card import Gate
 from dicom_node.inference.images.exclusions import (
     NO_POSITION,
     PLACE,
+    TOO_LOSSY,
     VALUES,
     Exclusion,
     check_readable,
+    is_too_lossy,
     refused,
     volume_exclusion,
 )
@@ -112,10 +114,21 @@ def _usable(headers: Sequence[Dataset], gate: Gate, notes: list[str]) -> list[Sl
     notes.extend(f"Left out: {count} image(s), {one.words}." for one, count in counted)
     if usable:
         _check_parting(usable)
+        _check_loss([headers[one.index] for one in usable], gate)
         return usable
     if not headers:
         raise NotAnalysable("NO_IMAGES", "The series holds no image.")
     raise refused(left_out)
+
+
+def _check_loss(headers: Sequence[Dataset], gate: Gate) -> None:
+    """Refuse the series when one image lost more than the card allows: without it there would be a gap."""
+    lost = sum(is_too_lossy(header, gate) for header in headers)
+    if lost:
+        raise NotAnalysable(
+            TOO_LOSSY.reason,
+            f"{lost} of {len(headers)} images were {TOO_LOSSY.words} ({gate.max_lossy_ratio:g}:1 at most).",
+        )
 
 
 def _check_parting(slices: Sequence[Slice]) -> None:

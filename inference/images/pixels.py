@@ -1,97 +1,19 @@
-"""One received image to numbers: lengths checked before anything is decoded, then rescale, padding, VOI, polarity."""
+"""From the stored values of one image to numbers that mean something: rescale, padding, VOI, polarity."""
 
 from __future__ import annotations
-
-from collections.abc import Iterator, Sequence
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset
-from pydicom.encaps import generate_frames
 from pydicom.multival import MultiValue
 from pydicom.pixels.processing import apply_modality_lut, apply_voi_lut
-from pydicom.pixels.utils import iter_pixels
-from pydicom.uid import UID, JPEG2000TransferSyntaxes, JPEGLSTransferSyntaxes, JPEGTransferSyntaxes
 
 from dicom_node.core.errors import NotAnalysable
+from dicom_node.decoding.shutter import Hidden, hidden_by_shutter, shutter_gray
+from dicom_node.decoding.stored import Stored, stored_values, unreadable
 from dicom_node.headers.sound import READ_ERRORS, first_unreadable
 
-Stored = NDArray[np.integer[Any] | np.floating[Any]]
-
-#: JPEG, JPEG-LS and JPEG 2000 streams all end with this marker.
-_EOI = b"\xff\xd9"
-_ENDING_IN_EOI = frozenset((*JPEGTransferSyntaxes, *JPEGLSTransferSyntaxes, *JPEG2000TransferSyntaxes))
-
-_SIZES = ("Rows", "Columns", "SamplesPerPixel", "BitsAllocated", "BitsStored", "PixelRepresentation")
-
-#: Most stored values one frame may hold (Rows x Columns x Samples): above any detector, below any bomb.
-MAX_VALUES = 1 << 28
-
 AIR_HU = -1024
-
-
-def check_pixel_length(dataset: Dataset) -> None:
-    """Compare the length of PixelData with what Rows, Columns, frames, samples and bits ask for.
-
-    Older applications pad behind the pixels (PS3.5 8.1.1, note), which is accepted up to less than a row: more than
-    that, and Rows or Columns may be wrong.
-    Raises `NotAnalysable` (UNREADABLE_PIXELS) when they disagree; truncated pixels otherwise decode silently.
-    """
-    try:
-        frames = int(dataset.get("NumberOfFrames", 1) or 1)
-        values = dataset.Rows * dataset.Columns * dataset.SamplesPerPixel
-        expected_bytes = (values * frames * dataset.BitsAllocated + 7) // 8
-        row_bytes = max(2, dataset.Columns * dataset.SamplesPerPixel * dataset.BitsAllocated // 8)
-        found_bytes = len(dataset.PixelData)
-        syntax = dataset.file_meta.TransferSyntaxUID
-        compressed = bool(syntax.is_encapsulated)
-    except READ_ERRORS as error:
-        wrong = [one for one in _SIZES if not isinstance(dataset.get(one), int)]
-        told = ", ".join(wrong) or type(error).__name__
-        raise _unreadable(dataset, f"pixel attributes are missing or malformed ({told})") from error
-    if not 0 < values <= MAX_VALUES or frames < 1:
-        raise _unreadable(dataset, f"its size of {values} values is not plausible")
-    if compressed:
-        _check_ends(dataset, syntax, frames)
-    elif not 0 <= found_bytes - expected_bytes < row_bytes:
-        raise _unreadable(dataset, f"it holds {found_bytes} bytes of pixels where {expected_bytes} are due")
-
-
-def _check_ends(dataset: Dataset, syntax: UID, frames: int) -> None:
-    """Refuse a compressed image that is cut off: decoders of JPEG 2000 fill what is missing with something smooth."""
-    if syntax not in _ENDING_IN_EOI:
-        return
-    try:
-        streams = list(generate_frames(dataset.PixelData, number_of_frames=frames))
-    except READ_ERRORS as error:
-        raise _unreadable(dataset, f"its compressed frames cannot be told apart ({type(error).__name__})") from error
-    if len(streams) != frames or any(not stream.rstrip(b"\0").endswith(_EOI) for stream in streams):
-        raise _unreadable(dataset, "its compressed pixels are cut off")
-
-
-def stored_values(dataset: Dataset) -> Stored:
-    """Decode the stored values. Raises `NotAnalysable` (UNREADABLE_PIXELS); a crash in a codec ends the process."""
-    check_pixel_length(dataset)
-    try:
-        if dataset.Rows * dataset.Columns * int(dataset.get("NumberOfFrames", 1) or 1) > MAX_VALUES:
-            raise _unreadable(dataset, "it holds more values than can be read at once")
-        pixels: Stored = dataset.pixel_array
-    except READ_ERRORS as error:
-        raise _unreadable(dataset, f"its pixels do not decode ({type(error).__name__})") from error
-    return pixels
-
-
-def stored_frames(dataset: Dataset, frame_numbers: Sequence[int]) -> Iterator[Stored]:
-    """Decode single frames (rows, columns) of a multi-frame object, numbers from 1, in the order asked for.
-
-    Raises `NotAnalysable` (UNREADABLE_PIXELS).
-    """
-    check_pixel_length(dataset)
-    try:
-        yield from iter_pixels(dataset, indices=[number - 1 for number in frame_numbers])
-    except READ_ERRORS as error:
-        raise _unreadable(dataset, f"its pixels do not decode ({type(error).__name__})") from error
 
 
 def hounsfield_units(dataset: Dataset) -> NDArray[np.int16]:
@@ -128,7 +50,7 @@ def rescaled_values(dataset: Dataset) -> NDArray[np.float32]:
 def _plane(dataset: Dataset) -> Stored:
     stored = stored_values(dataset)
     if stored.ndim != 2:
-        raise _unreadable(dataset, f"it has {stored.ndim} dimensions where rows and columns are due")
+        raise unreadable(dataset, f"it has {stored.ndim} dimensions where rows and columns are due")
     return stored
 
 
@@ -146,7 +68,8 @@ def padding_mask(dataset: Dataset, stored: Stored) -> NDArray[np.bool_]:
 def display_values(dataset: Dataset, *, voi: bool) -> NDArray[np.float32]:
     """Return a projection image as 0..1 (rows, columns), dark to bright as a viewer shows it; padding is 0.
 
-    Modality LUT or rescale, then VOI LUT or window if `voi` (else the full range), then MONOCHROME1 is inverted.
+    Modality LUT or rescale, then VOI LUT or window if `voi` (else the full range), then MONOCHROME1 is inverted. What
+    a display shutter hides has the gray that a viewer shows there, and no part in the range.
     Raises `NotAnalysable`: NOT_MONOCHROME for colour, UNREADABLE_PIXELS.
     """
     interpretation = str(dataset.get("PhotometricInterpretation", ""))
@@ -156,18 +79,37 @@ def display_values(dataset: Dataset, *, voi: bool) -> NDArray[np.float32]:
     if stored.ndim != 2:
         raise NotAnalysable("MULTI_FRAME", "The image has more than one frame; a single projection is needed.")
     padded = padding_mask(dataset, stored)
+    hidden = hidden_pixels(dataset)
     if voi:
         _check_window(dataset)
     try:
         values = apply_modality_lut(stored, dataset)
         values = np.asarray(apply_voi_lut(values, dataset) if voi else values, dtype=np.float32)
     except READ_ERRORS as error:
-        raise _unreadable(dataset, f"its look-up tables cannot be applied ({type(error).__name__})") from error
-    shown = _to_unit_range(values, padded)
+        raise unreadable(dataset, f"its look-up tables cannot be applied ({type(error).__name__})") from error
+    shown = _to_unit_range(values, padded if hidden is None else padded | hidden)
     if interpretation == "MONOCHROME1":
         shown = 1.0 - shown
     shown[padded] = 0.0
+    if hidden is not None:
+        shown[hidden] = shutter_gray(dataset)
     return shown
+
+
+def hidden_pixels(header: Dataset) -> Hidden | None:
+    """Return what a display shutter hides, (rows, columns), `None` where there is none.
+
+    Raises `NotAnalysable` (UNREADABLE_ATTRIBUTE) where a shutter is told and cannot be applied: a viewer would show
+    another image than the model sees.
+    """
+    try:
+        return hidden_by_shutter(header)
+    except ValueError as error:
+        raise NotAnalysable(
+            "UNREADABLE_ATTRIBUTE",
+            f"{error} of image number {header.get('InstanceNumber', '?')} cannot be applied, and the answer depends on "
+            "what is shown.",
+        ) from error
 
 
 def _check_window(dataset: Dataset) -> None:
@@ -203,9 +145,3 @@ def _to_unit_range(values: NDArray[np.float32], padded: NDArray[np.bool_]) -> ND
     low, high = float(inside.min()), float(inside.max())
     scaled: NDArray[np.float32] = np.clip((values - low) / (high - low), 0.0, 1.0).astype(np.float32)
     return scaled
-
-
-def _unreadable(dataset: Dataset, problem: str) -> NotAnalysable:
-    return NotAnalysable(
-        "UNREADABLE_PIXELS", f"Image number {dataset.get('InstanceNumber', '?')} cannot be read: {problem}."
-    )

@@ -7,18 +7,27 @@ from collections import Counter
 from collections.abc import Sequence
 
 from pydicom.dataset import Dataset
+from pydicom.uid import (
+    DigitalIntraOralXRayImageStorageForProcessing,
+    DigitalMammographyXRayImageStorageForProcessing,
+    DigitalXRayImageStorageForProcessing,
+)
 
 from dicom_node.core.errors import NotAnalysable
 from dicom_node.inference.cards.card import Gate
 from dicom_node.inference.images.exclusions import (
+    DERIVED,
     LOCALIZER,
+    TOO_LOSSY,
     VALUES,
     Exclusion,
     check_readable,
     image_types,
+    is_too_lossy,
     refused,
     shared_exclusion,
 )
+from dicom_node.inference.images.remarks import lossy_remarks
 from dicom_node.inference.model_run import SourceImage
 
 #: View codes of lateral projections (CID 4010): SNOMED CT, and the older SRT values still on the wire.
@@ -26,6 +35,15 @@ _LATERAL_VIEWS = frozenset({"399067008", "399173006", "399198007", "R-10236", "R
 #: Words of View Position (PS3.3 C.8.11.5, and what consoles write beside): ``PA ERECT``, ``LATERAL``, ``RAO``.
 _FRONTAL_WORDS = frozenset({"AP", "PA", "FRONTAL", "ANTEROPOSTERIOR", "POSTEROANTERIOR"})
 _LATERAL_WORDS = frozenset({"LL", "RL", "LATERAL", "LAT", "LLD", "RLD", "LLAT", "RLAT"})
+
+#: Classes of raw detector data, whatever Presentation Intent Type says or does not (PS3.3 A.26 to A.28).
+_RAW_CLASSES = frozenset(
+    {
+        DigitalXRayImageStorageForProcessing,
+        DigitalMammographyXRayImageStorageForProcessing,
+        DigitalIntraOralXRayImageStorageForProcessing,
+    }
+)
 
 _NO_PIXELS = Exclusion("NO_PIXELS", "without pixels")
 _MULTI_FRAME = Exclusion("MULTI_FRAME", "with more than one frame")
@@ -51,6 +69,7 @@ def frontal_images(images: Sequence[SourceImage], notes: list[str], gate: Gate |
             left_out.append(exclusion)
             notes.append(f"Left out: image {image.header.get('InstanceNumber', '?')}, {exclusion.words}.")
     if kept:
+        notes.extend(lossy_remarks([image.header for image in kept]))
         return kept
     if not left_out:
         raise NotAnalysable("NO_IMAGES", "The series holds no image.")
@@ -66,13 +85,19 @@ def _order(image: SourceImage) -> tuple[int, str]:
 def _exclusion(header: Dataset, gate: Gate) -> Exclusion | None:
     if "Rows" not in header:
         return _NO_PIXELS
-    if int(header.get("NumberOfFrames") or 1) > 1:
-        return _MULTI_FRAME
-    if str(header.get("PresentationIntentType", "")) == "FOR PROCESSING":
-        return _RAW
-    if "LOCALIZER" in image_types(header):
-        return LOCALIZER
-    return _view_exclusion(header, gate) or shared_exclusion(header, gate)
+    image_type = image_types(header)
+    is_raw = header.get("SOPClassUID") in _RAW_CLASSES or header.get("PresentationIntentType") == "FOR PROCESSING"
+    # A view that was processed again stays a view (DERIVED, PRIMARY); a bone or soft tissue image is none.
+    is_derived = image_type[:2] == ["DERIVED", "SECONDARY"] and not gate.derived_allowed
+    rules = (
+        (int(header.get("NumberOfFrames") or 1) > 1, _MULTI_FRAME),
+        (is_raw, _RAW),
+        ("LOCALIZER" in image_type, LOCALIZER),
+        (is_derived, DERIVED),
+        (is_too_lossy(header, gate), TOO_LOSSY),
+    )
+    applying = next((exclusion for applies, exclusion in rules if applies), None)
+    return applying or _view_exclusion(header, gate) or shared_exclusion(header, gate)
 
 
 def _view_exclusion(header: Dataset, gate: Gate) -> Exclusion | None:

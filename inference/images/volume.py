@@ -13,11 +13,13 @@ from pydicom.dataset import Dataset
 
 from dicom_node.analysis.answer import SourceFrame
 from dicom_node.core.errors import NotAnalysable
+from dicom_node.decoding.stored import stored_frames
 from dicom_node.inference.cards.card import Gate
 from dicom_node.inference.images.frames import with_pixels
 from dicom_node.inference.images.gate import coherent_stack
 from dicom_node.inference.images.geometry import affine_lps_mm
-from dicom_node.inference.images.pixels import hounsfield_units, rescaled_values, stored_frames
+from dicom_node.inference.images.pixels import hounsfield_units, rescaled_values
+from dicom_node.inference.images.remarks import lossy_remarks
 from dicom_node.inference.images.stacks import Stack
 from dicom_node.inference.model_run import SourceImage
 
@@ -52,6 +54,7 @@ class Volume:
 def read_volume(images: Sequence[SourceImage], gate: Gate, notes: list[str]) -> Volume:
     """Gate the headers, then read only the chosen slices. Raises `NotAnalysable`; tells its choice in `notes`."""
     stack = coherent_stack([image.header for image in images], gate, notes)
+    notes.extend(lossy_remarks([images[index].header for index in sorted({one.index for one in stack.slices})]))
     first, last = stack.slices[0], stack.slices[-1]
     sources = _read(images, stack)
     affine = affine_lps_mm(first.plane, last.plane, len(sources))

@@ -27,10 +27,11 @@ from pydicom.multival import MultiValue
 from dicom_node import MANUFACTURER, PRODUCT_NAME, __version__
 from dicom_node.analysis.answer import Analysis, NotAnalysed, WrittenObject, frame_number_of, whole_objects
 from dicom_node.core.entities import ArtifactKind
+from dicom_node.decoding.aspect import pixel_aspect
+from dicom_node.decoding.stored import stored_values
 from dicom_node.sr_writer.identity import ResultIdentity, evidence_header, stamp
 from dicom_node.sr_writer.overlays.marks import Mark, Points, TextBox, marks_by_source, placed, title_box
 from dicom_node.sr_writer.overlays.segmentation import tracking_uid
-from dicom_node.sr_writer.pictures.display import pixel_aspect
 from dicom_node.sr_writer.text import ascii_text, long_string
 from dicom_node.sr_writer.writing import Writing
 
@@ -319,7 +320,7 @@ def _is_usable(center: object, width: object) -> bool:
 
 def _whole_range(source: Dataset) -> Dataset:
     slope, intercept = float(source.get("RescaleSlope") or 1), float(source.get("RescaleIntercept") or 0)
-    pixels = source.pixel_array
+    pixels = stored_values(source)
     ends = sorted(float(end) * slope + intercept for end in (pixels.min(), pixels.max()))
     item = Dataset()
     # The window of C.11.2.1.2.1 that takes the lowest value to black and the highest to white.

@@ -1,11 +1,11 @@
 """Stored pixels become the picture a radiologist expects: modality LUT, values of interest (by a window
-of the header, by a table, or by their spread), polarity, padding, pixel aspect."""
+of the header, by a table, or by their spread), polarity, padding, display shutter."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +15,8 @@ from pydicom.pixels.processing import apply_color_lut, apply_modality_lut, apply
 
 from dicom_node.core import codes
 from dicom_node.core.entities import Finding
+from dicom_node.decoding.shutter import Hidden, hidden_by_shutter, shutter_gray
+from dicom_node.decoding.stored import stored_frames, stored_values
 
 GrayUint8 = NDArray[np.uint8]
 RgbUint8 = NDArray[np.uint8]
@@ -43,9 +45,11 @@ def displayed(source: Dataset, window: Window | None = None) -> Displayed:
     stored = _middle_frame(source)
     if source.get("PhotometricInterpretation") == "PALETTE COLOR":
         stored = apply_color_lut(stored, source)
+    hidden = _hidden(source)
     if stored.ndim == 3:
-        return Displayed(_eight_bit(stored, source), None)
-    return _gray(stored, source, window)
+        return Displayed(_shuttered(_eight_bit(stored, source), hidden, source), None)
+    shown = _gray(stored, hidden, source, window)
+    return Displayed(_shuttered(shown.pixels, hidden, source), shown.window)
 
 
 def display_rgb(source: Dataset, window: Window | None = None) -> RgbUint8:
@@ -60,19 +64,11 @@ def preferred_window(source: Dataset, findings: Sequence[Finding]) -> Window | N
     return LUNG_WINDOW_HU if source.get("Modality") == "CT" and looks_at_lung else None
 
 
-def pixel_aspect(source: Dataset) -> float:
-    """Return the height of a pixel divided by its width; 1 when the source does not say."""
-    for keyword in ("PixelSpacing", "ImagerPixelSpacing", "NominalScannedPixelSpacing", "PixelAspectRatio"):
-        value = source.get(keyword)
-        if isinstance(value, MultiValue) and len(value) == 2 and all(float(v) > 0 for v in value):
-            return float(value[0]) / float(value[1])
-    return 1.0
-
-
 def _middle_frame(source: Dataset) -> NDArray[Any]:
-    pixels = source.pixel_array
     frames = int(source.get("NumberOfFrames") or 1)
-    return cast("NDArray[Any]", pixels[frames // 2] if frames > 1 else pixels)
+    if frames == 1:
+        return stored_values(source)
+    return next(stored_frames(source, [frames // 2 + 1]))
 
 
 def _eight_bit(color: NDArray[Any], source: Dataset) -> RgbUint8:
@@ -82,9 +78,23 @@ def _eight_bit(color: NDArray[Any], source: Dataset) -> RgbUint8:
     return np.ascontiguousarray(color >> max(0, bits - 8), dtype=np.uint8)
 
 
-def _gray(stored: NDArray[Any], source: Dataset, window: Window | None) -> Displayed:
+def _hidden(source: Dataset) -> Hidden | None:
+    """Return what a display shutter hides; one that cannot be applied hides nothing."""
+    try:
+        return hidden_by_shutter(source)
+    except ValueError:
+        return None
+
+
+def _shuttered(pixels: NDArray[np.uint8], hidden: Hidden | None, source: Dataset) -> NDArray[np.uint8]:
+    if hidden is not None:
+        pixels[hidden] = round(255 * shutter_gray(source))
+    return pixels
+
+
+def _gray(stored: NDArray[Any], hidden: Hidden | None, source: Dataset, window: Window | None) -> Displayed:
     """Compute the gray of every level once, and look each pixel up."""
-    levels = gray_levels(stored)
+    levels = gray_levels(stored, hidden)
     padding = _padding(levels.stored, source)
     values = np.asarray(apply_modality_lut(levels.stored, source), dtype=np.float32)
     seen = np.where(padding, 0, levels.counts)
@@ -237,8 +247,9 @@ class GrayLevels:
     counts: NDArray[np.int64]
 
 
-def gray_levels(stored: NDArray[Any]) -> GrayLevels:
-    """Return the levels of an image from its lowest to its highest value, those that no pixel has included."""
+def gray_levels(stored: NDArray[Any], hidden: Hidden | None = None) -> GrayLevels:
+    """Return the levels of an image from its lowest to its highest value, those that no pixel has included; pixels that
+    are `hidden` are not counted."""
     low, high = stored.min(), stored.max()
     if stored.dtype.kind in "iu" and int(high) - int(low) < _MOST_LEVELS:
         index = stored.astype(np.int32 if stored.dtype.itemsize <= 2 else np.int64) - int(low) if low else stored
@@ -247,4 +258,5 @@ def gray_levels(stored: NDArray[Any]) -> GrayLevels:
         step = (float(high) - float(low)) / (_MOST_LEVELS - 1) or 1.0
         index = np.rint((stored.astype(np.float64) - float(low)) / step).astype(np.int32)
         levels = float(low) + step * np.arange(_MOST_LEVELS)
-    return GrayLevels(index, levels, np.bincount(index.ravel(), minlength=len(levels)))
+    counted = index.ravel() if hidden is None else index[~hidden]
+    return GrayLevels(index, levels, np.bincount(counted, minlength=len(levels)))

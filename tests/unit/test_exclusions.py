@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from io import BytesIO
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,6 +17,7 @@ from dicom_node.demo.phantoms import chest_radiograph_phantom
 from dicom_node.inference.cards.card import Gate
 from dicom_node.inference.images.exclusions import check_subject
 from dicom_node.inference.images.gate import coherent_stack
+from dicom_node.inference.images.volume import read_volume
 from tests.support.studies import volumes
 
 ALL_ALLOWED = Gate(derived_allowed=True, burned_in_allowed=True, test_subjects_allowed=True)
@@ -86,6 +88,56 @@ def test_the_commonest_reason_is_the_code_and_all_are_told() -> None:
         coherent_stack([*scouts, *derived], Gate(), [])
 
     assert refused.value.reason == "DERIVED_ONLY"
+
+
+def derivation(*codes: tuple[str, str]) -> list[Dataset]:
+    items = []
+    for value, scheme in codes:
+        item = Dataset()
+        item.CodeValue, item.CodingSchemeDesignator, item.CodeMeaning = value, scheme, "?"
+        items.append(item)
+    return items
+
+
+def test_slices_that_are_derived_by_a_lossy_compression_alone_are_used_and_told(tmp_path: Path) -> None:
+    compressed = series(
+        ImageType=["DERIVED", "PRIMARY", "AXIAL"],
+        DerivationCodeSequence=derivation(("113040", "DCM")),
+        LossyImageCompression="01",
+        LossyImageCompressionRatio=2.5,
+        LossyImageCompressionMethod="ISO_14495_1",
+    )
+    notes: list[str] = []
+
+    read_volume(volumes.stored(compressed, tmp_path), Gate(), notes)
+
+    assert len(notes) == 1
+    assert notes[0].startswith("6 of the 6 images were compressed with loss before the analysis (JPEG-LS, 2.5:1)")
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"ImageType": ["DERIVED", "SECONDARY"], "DerivationCodeSequence": derivation(("113040", "DCM"))},
+        {
+            "ImageType": ["DERIVED", "PRIMARY"],
+            "DerivationCodeSequence": derivation(("113072", "DCM"), ("113040", "DCM")),
+        },
+        {"ImageType": ["DERIVED", "PRIMARY"], "DerivationCodeSequence": derivation(("113040", "99SITE"))},
+        {"ImageType": ["DERIVED", "PRIMARY"], "LossyImageCompression": "01"},
+    ],
+    ids=["secondary", "reformatted and compressed", "a code of somebody's own", "without a code"],
+)
+def test_slices_that_are_derived_in_another_way_stay_out(changes: dict[str, Any]) -> None:
+    assert reason(series(**changes)) == "DERIVED_ONLY"
+
+
+def test_a_series_with_more_loss_than_the_card_takes_is_refused_as_a_whole() -> None:
+    lossy = series()
+    lossy[2].LossyImageCompression, lossy[2].LossyImageCompressionRatio = "01", 31
+
+    assert reason(lossy, Gate(max_lossy_ratio=10)) == "LOSSY_COMPRESSION"
+    assert len(coherent_stack(lossy, Gate(max_lossy_ratio=40), []).slices) == 6
 
 
 @pytest.mark.parametrize("changes", [{"ImageType": ["DERIVED", "PRIMARY"]}, {"BurnedInAnnotation": "YES"}], ids=str)

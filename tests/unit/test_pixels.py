@@ -12,8 +12,9 @@ from pydicom.encaps import encapsulate, generate_frames
 from pydicom.uid import JPEG2000Lossless, JPEGLSLossless, RLELossless
 
 from dicom_node.core.errors import NotAnalysable
+from dicom_node.decoding.stored import stored_frames, stored_values
 from dicom_node.inference.cards.card import Gate
-from dicom_node.inference.images.pixels import rescaled_values, stored_frames, stored_values
+from dicom_node.inference.images.pixels import rescaled_values
 from dicom_node.inference.images.volume import read_volume
 from tests.support.studies import volumes
 

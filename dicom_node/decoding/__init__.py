@@ -1,0 +1,1 @@
+"""Stored pixel values, the same whatever transfer syntax an image came in."""

@@ -1,0 +1,46 @@
+"""What a reader must know of the images that were used, in sentences: what they lost, and what was hidden of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from pydicom.dataset import Dataset
+
+from dicom_node.decoding.lossy import LossyHistory, lossy_history
+from dicom_node.decoding.shutter import Hidden
+
+
+def lossy_remarks(headers: Sequence[Dataset]) -> list[str]:
+    """Return a sentence where some of the images were compressed with loss, or may have been; else nothing."""
+    found = [one for one in map(lossy_history, headers) if one is not None]
+    if not found:
+        return []
+    images = f"{len(found)} of the {len(headers)} images" if len(headers) > 1 else "The image"
+    how = ", ".join(sorted({one.method_names for one in found}))
+    if not any(one.is_certain for one in found):
+        return [f"{images} came in an encoding that may lose something ({how}), and nothing says whether it did."]
+    were = "were" if len(headers) > 1 else "was"
+    return [
+        f"{images} {were} compressed with loss before the analysis ({how}, {_ratio_text(found)}): what is measured or "
+        "seen may differ from what was acquired."
+    ]
+
+
+def shutter_remark(header: Dataset, hidden: Hidden | None) -> list[str]:
+    """Return a sentence where a display shutter hides a part of an image; else nothing."""
+    if hidden is None or not hidden.any():
+        return []
+    share = max(1, round(100 * float(np.mean(hidden))))
+    return [
+        f"The display shutter of image {header.get('InstanceNumber', '?')} hides {share} % of it; the model was shown "
+        "the image as a viewer shows it."
+    ]
+
+
+def _ratio_text(found: Sequence[LossyHistory]) -> str:
+    ratios = sorted(one.ratio for one in found if one.ratio is not None)
+    if not ratios:
+        return "by a ratio that is not told"
+    low, high = f"{ratios[0]:.3g}:1", f"{ratios[-1]:.3g}:1"
+    return low if low == high else f"{low} to {high}"
