@@ -9,9 +9,11 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from dataclasses import dataclass
+from typing import Any
 
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
+from dicom_node.api.guard import is_streamed
 from dicom_node.core.limits import network_of
 
 _FULL = (
@@ -73,8 +75,13 @@ class _Places:
 
 
 def _asks_nothing(connection: H11Protocol) -> bool:
-    cycle: object = connection.cycle  # none before the first request has been read
-    return cycle is None or connection.cycle.response_complete
+    """Tell whether no request of it is under way: none has been read, it is answered, or its body does not come.
+
+    A body that is read piece by piece comes from somebody who was let in; any other is small, and comes at once or is
+    promised for ever by one who need not show anything.
+    """
+    cycle: Any = connection.cycle  # none before the head of the first request has been read
+    return cycle is None or cycle.response_complete or (cycle.more_body and not is_streamed(cycle.scope))
 
 
 def bounded_protocol(limits: ConnectionLimits) -> type[H11Protocol]:

@@ -88,9 +88,14 @@ class _Exchange:
         }
 
 
+def is_streamed(scope: Scope) -> bool:
+    """Tell whether the body is read piece by piece, by somebody who has shown the token."""
+    return scope["method"] == "POST" and _STREAMED.fullmatch(scope["path"]) is not None
+
+
 def _refusal(scope: Scope) -> tuple[int, str] | None:
     """Return status and detail for a request whose body is too large, or of unknown size."""
-    if scope["method"] == "POST" and _STREAMED.fullmatch(scope["path"]):
+    if is_streamed(scope):
         return None
     headers = Headers(scope=scope)
     if "transfer-encoding" in headers:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from contextlib import ExitStack
-from email.message import Message
+from urllib.parse import unquote
 
 from dicom_node.api.problems import ProblemError
 from dicom_node.api.upload_form import words_of
@@ -13,7 +13,7 @@ from dicom_node.core.errors import RefusedObject
 from dicom_node.ingest.archive import Kind, archive_limits, take_archive, told
 from dicom_node.ingest.pictures import MAX_PICTURE_BYTES, NamedPicture, hold, take_pictures
 from dicom_node.ingest.session import FileReport, IngestParts, IngestSession, refused, skipped, take_dicom
-from dicom_node.retrieve.multipart import BodyPart
+from dicom_node.retrieve.multipart import BodyPart, read_parameters
 
 _MEGABYTE = 1 << 20
 _LONGEST_FIELD_BYTES = 1024
@@ -99,9 +99,13 @@ class UploadedFiles:
 
 
 def _named(disposition: str) -> tuple[str, str | None]:
-    """Return the name of a part's field, and of its file, if it is one (RFC 7578 4.2)."""
-    message = Message()
-    # Names come as UTF-8, which the header's parser takes for Latin-1.
-    message["Content-Disposition"] = disposition.encode("latin-1", "replace").decode("utf-8", "replace")
-    field = message.get_param("name", "", header="content-disposition")
-    return str(field), message.get_filename()
+    """Return the name of a part's field, and of its file, if it is one (RFC 7578 4.2).
+
+    Names come as UTF-8, which the header was not read as; some programs say so (RFC 8187), though RFC 7578 forbids it.
+    """
+    said = disposition.encode("latin-1", "replace").decode("utf-8", "replace")
+    _, parameters = read_parameters(said)
+    name = parameters.get("filename")
+    if name is None and "filename*" in parameters:
+        name = unquote(parameters["filename*"].rpartition("'")[2], errors="replace")
+    return parameters.get("name", ""), name

@@ -31,6 +31,8 @@ _HARMLESS_BYTES = 256 << 20
 _END_BYTES, _LONGEST_COMMENT = 22, 0xFFFF
 _METHODS = frozenset({zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED})  # the others unpack without a bound on memory
 _ENCRYPTED = 0x1
+#: What the short record of the directory's end says where the long one has the figure (APPNOTE 4.4.1.4).
+_MANY, _IN_WIDE_RECORD = 0xFFFF, 0xFFFFFFFF
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,11 +94,14 @@ def _check_directory(path: Path, limits: ArchiveLimits) -> None:
     at = tail.rfind(b"PK\x05\x06")
     if at < 0 or at + _END_BYTES > len(tail):
         raise _refused("it is cut off: its directory is missing")
-    entries, directory_bytes = struct.unpack_from("<HL", tail, at + 10)
+    # The long record may stand there for us alone: `zipfile` goes by the short one unless a locator leads to the long.
+    said = [struct.unpack_from("<HL", tail, at + 10)]
     wide = tail.rfind(b"PK\x06\x06", 0, at)
     if wide >= 0 and wide + 48 <= len(tail):
-        entries, directory_bytes = struct.unpack_from("<QQ", tail, wide + 32)
-    if entries > limits.members or directory_bytes > limits.members * _DIRECTORY_BYTES_PER_MEMBER:
+        is_elsewhere = said[0][1] == _IN_WIDE_RECORD
+        said = [*([] if is_elsewhere else said), struct.unpack_from("<QQ", tail, wide + 32)]
+    most_bytes = limits.members * _DIRECTORY_BYTES_PER_MEMBER
+    if any(size > most_bytes or (entries > limits.members and entries != _MANY) for entries, size in said):
         raise _refused(f"it has more than {limits.members} members. Send it in several archives")
 
 

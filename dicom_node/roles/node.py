@@ -1,7 +1,7 @@
 """The parts that roles and commands share, built from the settings on first use: index, spool, models, routes.
 
-A database and a data folder belong together: two nodes with folders of their own on one database would take each other's
-jobs and find none of the files. A node that has one of them wrongly must not start.
+A database and a data folder belong together: two nodes with folders of their own on one database would take each
+other's jobs and find none of the files. A node that has one of them wrongly must not start.
 """
 
 from __future__ import annotations

@@ -142,6 +142,14 @@ def idle(server: ApiServer, count: int, address: str, stack: ExitStack) -> list[
     return opened
 
 
+def promising(server: ApiServer, address: str, stack: ExitStack) -> None:
+    """Open a connection that asks to log in, and never says how."""
+    one = socket.create_connection(("127.0.0.1", server.port), timeout=60, source_address=(address, 0))
+    stack.enter_context(one).sendall(
+        b"POST /api/session HTTP/1.1\r\nHost: node\r\nContent-Type: application/json\r\nContent-Length: 100\r\n\r\n{"
+    )
+
+
 def asks_from(server: ApiServer, address: str) -> httpx.Client:
     base = f"http://127.0.0.1:{server.port}"
     return httpx.Client(base_url=base, transport=httpx.HTTPTransport(local_address=address), headers=BEARER, timeout=60)
@@ -159,6 +167,14 @@ def test_idle_connections_of_many_addresses_close_the_api_to_nobody(database: Da
     with bounded(database, tmp_path, ConnectionLimits(8, 2)) as server, ExitStack() as stack:
         for number in range(2, 12):
             idle(server, 2, f"127.0.0.{number}", stack)
+        with asks_from(server, "127.0.0.20") as client:
+            assert client.get("/healthz").status_code == 200
+
+
+def test_bodies_that_are_promised_and_do_not_come_close_the_api_to_nobody(database: Database, tmp_path: Path) -> None:
+    with bounded(database, tmp_path, ConnectionLimits(8, 2)) as server, ExitStack() as stack:
+        for number in range(20):
+            promising(server, f"127.0.0.{2 + number // 2}", stack)
         with asks_from(server, "127.0.0.20") as client:
             assert client.get("/healthz").status_code == 200
 

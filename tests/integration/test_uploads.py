@@ -66,6 +66,17 @@ def zipped(files: dict[str, bytes], method: int = zipfile.ZIP_DEFLATED) -> bytes
     return buffer.getvalue()
 
 
+def long_directory() -> bytes:
+    """Return an archive whose directory is long, and says that it is short in a place that counts for nobody."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        for name in ("a", "b"):
+            member = zipfile.ZipInfo(name)
+            member.comment = b"x" * 60_000 + b"PK\x06\x06" + bytes(28) + struct.pack("<QQ", 1, 10)
+            archive.writestr(member, b"")
+    return buffer.getvalue()
+
+
 def encoded(pixels: np.ndarray[Any, Any], kind: str = "PNG", **options: Any) -> bytes:
     buffer = io.BytesIO()
     Picture.fromarray(pixels).save(buffer, kind, **options)
@@ -134,6 +145,25 @@ def test_what_came_before_a_form_broke_off_is_kept_and_told(place: Place, client
     assert (answer.status_code, answer.json()["whole"]) == (201, False)
     assert list(place.stored()) == [IMAGES[0].sop_instance_uid]
     assert place.leftovers() == []
+
+
+@pytest.mark.parametrize(
+    ("said", "name"),
+    [
+        ("filename=\"a.dcm\"; filename*=a\0b''x", "a.dcm"),
+        ("filename*=utf-8''M%C3%BCller.dcm", "Müller.dcm"),
+        ("filename*=a\0b''x.dcm", "x.dcm"),
+        ("filename*=idna''%ff", "\N{REPLACEMENT CHARACTER}"),
+    ],
+)
+def test_a_name_in_a_character_set_that_there_is_not_is_taken_as_it_is(
+    client: httpx.Client, said: str, name: str
+) -> None:
+    head = f'--x\r\nContent-Disposition: form-data; name="files"; {said}\r\n\r\n'.encode()
+    body = head + as_file(IMAGES[0]) + b"\r\n--x--\r\n"
+    answer = client.post("/api/studies", content=body, headers={"Content-Type": "multipart/form-data; boundary=x"})
+    assert answer.status_code == 201
+    assert list(states(answer)) == [name]
 
 
 @pytest.mark.parametrize("disposition", ['form-data; name="files"; filename=""', 'form-data; name="sex"', ""])
@@ -220,9 +250,10 @@ def bomb() -> bytes:
         (endless_directory(), "more than"),
         (bomb(), "more than 200 times"),
         (zipped({str(n): b"" for n in range(31)}), "more than 30 members"),
+        (long_directory(), "more than 30 members"),
         (zipped({str(n): bytes(3 << 20) for n in range(20)}, zipfile.ZIP_STORED)[:100], "cut off"),
     ],
-    ids=["encrypted", "lzma", "cut off", "garbage", "endless directory", "bomb", "too many", "beginning only"],
+    ids=["encrypted", "lzma", "cut off", "garbage", "endless directory", "bomb", "too many", "long", "beginning only"],
 )
 def test_an_archive_that_cannot_be_used_is_refused_with_the_reason(place: Place, content: bytes, why: str) -> None:
     with served(place.api_parts(upload={"max_zip_members": 30})) as client:

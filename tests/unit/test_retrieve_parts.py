@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 from dicom_node.core.errors import RefusedObject
 from dicom_node.dimse.command_set import Element, Field, read_command
 from dicom_node.dimse.retrieve_scu import cancel, request, storage_classes, storage_proposals, store_response
-from dicom_node.retrieve.multipart import MalformedBody, boundary_of, parts
+from dicom_node.retrieve.multipart import MalformedBody, boundary_of, parts, read_parameters
 from dicom_node.retrieve.sink import opened_file
 
 BOUNDARY = "a-boundary"
@@ -89,6 +90,35 @@ def test_the_boundary_is_read_from_the_content_type() -> None:
     assert boundary_of("application/dicom; boundary=x") == ""
     assert boundary_of("multipart/related") == ""
     assert boundary_of("") == ""
+    assert boundary_of(f"multipart/related; boundary={'x' * 257}") == ""
+
+
+@pytest.mark.parametrize(
+    ("field", "parameters"),
+    [
+        ('form-data; name="a b" ; FileName="c;d=\\"e\\".dcm"', {"name": "a b", "filename": 'c;d="e".dcm'}),
+        ("form-data; name=a;filename=b;name=c", {"name": "a", "filename": "b"}),
+        ('form-data; name="never ends; filename=b', {"name": "never ends; filename=b"}),
+        ("form-data; filename*=utf-8''%C3%A4", {"filename*": "utf-8''%C3%A4"}),
+        ("form-data; name=; =x; ;", {"name": ""}),
+    ],
+)
+def test_parameters_of_a_header_field_are_read(field: str, parameters: dict[str, str]) -> None:
+    assert read_parameters(field) == ("form-data", parameters)
+
+
+@pytest.mark.parametrize("piece", [";", ';a="', ';a=\\"', ';a="\\', "; ", ";a", '"', "\\", ";a= "])
+def test_a_field_that_is_made_to_be_slow_is_not(piece: str) -> None:
+    """In seconds of the processor; the parser of the standard library takes minutes for some of them."""
+    field = f'form-data;x="{piece * (1 << 18)}'
+    began = time.process_time()
+    read_parameters(field)
+    assert time.process_time() - began < 10
+
+
+@given(st.text())
+def test_no_header_field_fails_to_be_read(field: str) -> None:
+    assert isinstance(read_parameters(field)[0], str)
 
 
 # --- files ---

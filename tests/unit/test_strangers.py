@@ -47,6 +47,17 @@ def test_of_many_refusals_the_first_are_told_and_the_others_counted(
     assert told(caplog) == [("more connections were refused", "192.0.2.1", 995)]
 
 
+def test_one_who_has_many_networks_does_not_fill_the_log(
+    strangers: Strangers, clock: Clock, caplog: pytest.LogCaptureFixture
+) -> None:
+    for number in range(10_000):
+        strangers.refused("association rejected", f"2001:db8:{number:x}::1", why="x")
+    assert len(caplog.records) == 200
+    clock.now_s = 61
+    strangers.refused("association rejected", "192.0.2.1", why="x")
+    assert [vars(one).get("count") for one in caplog.records[200:]] == [9_800, None]
+
+
 def test_an_address_is_worn_out_until_its_minute_is_over(strangers: Strangers, clock: Clock) -> None:
     for _ in range(30):
         assert not strangers.is_worn_out("192.0.2.1")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Sequence
-from email.message import Message
 from typing import Any
 
 from fastapi import APIRouter, Request
@@ -17,7 +16,7 @@ from dicom_node.api.problems import ProblemError, described
 from dicom_node.core.errors import StoreStatus
 from dicom_node.core.principal import Principal
 from dicom_node.ingest.session import IngestSession, StoreOutcome
-from dicom_node.retrieve.multipart import BodyPart, MalformedBody, boundary_of, parts
+from dicom_node.retrieve.multipart import BodyPart, MalformedBody, boundary_of, parts, read_parameters
 
 router = APIRouter(
     prefix="/dicom-web",
@@ -95,7 +94,7 @@ def _check_accept(request: Request) -> None:
 def _files(request: Request, body: Body) -> Iterator[BodyPart]:
     """Yield the objects of a body: the parts of a multipart one, or the one it is. Raises `ProblemError`."""
     content_type = request.headers.get("content-type", "")
-    kind, parameters = _parsed(content_type)
+    kind, parameters = read_parameters(content_type)
     if kind == _DICOM:
         return iter([BodyPart({"content-type": content_type}, iter(body))])
     if kind != "multipart/related" or parameters.get("type", _DICOM).lower() != _DICOM:
@@ -107,22 +106,13 @@ def _files(request: Request, body: Body) -> Iterator[BodyPart]:
 
 
 def _take(session: IngestSession, part: BodyPart, study_instance_uid: str) -> StoreOutcome:
-    kind, parameters = _parsed(part.headers.get("content-type", ""))
+    kind, parameters = read_parameters(part.headers.get("content-type", ""))
     if kind not in _FILES:
         return StoreOutcome(status=StoreStatus.CANNOT_UNDERSTAND, why="A part is not of type application/dicom.")
     with session.new_file(parameters.get("transfer-syntax", "")) as file:
         for piece in part.content:
             file.write(piece)
         return session.take(file, study_instance_uid)
-
-
-def _parsed(content_type: str) -> tuple[str, dict[str, str]]:
-    """Return a media type in lower case, and its parameters by lower-case name."""
-    message = Message()
-    message["Content-Type"] = content_type
-    found = message.get_params() or []
-    kind = content_type.partition(";")[0].strip().lower()
-    return kind, {name.lower(): str(value) for name, value in found[1:]}
 
 
 def _malformed(error: MalformedBody) -> ProblemError:

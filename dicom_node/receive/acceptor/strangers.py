@@ -15,6 +15,8 @@ _WINDOW_S = 60.0
 #: Of what one address is refused in a minute, so much is told line by line; above the other number it is worn out.
 _LINES, _REFUSALS = 5, 30
 _MAX_ADDRESSES = 4096
+#: Of all addresses together so many lines are told in a minute: one caller may have 65536 networks of IPv6.
+_ALL_LINES = 200
 _log = logging.getLogger(__name__)
 
 
@@ -30,11 +32,12 @@ class Strangers:
     def __init__(self, clock_s: Callable[[], float] = time.monotonic) -> None:
         self._clock_s = clock_s
         self._minutes: OrderedDict[str, _Minute] = OrderedDict()
+        self._lines = _Minute(0.0)
         self._lock = threading.Lock()
 
     def refused(self, event: str, host: str, **more: object) -> None:
         """Note that this address was turned away; a line of the log tells it, while its share of the minute lasts."""
-        if self._counted(host) <= _LINES:
+        if self._counted(host) <= _LINES and self._has_a_line():
             _log.warning(event, extra={"host": host, **more})
 
     def is_worn_out(self, host: str) -> bool:
@@ -50,8 +53,21 @@ class Strangers:
     def tell_rest(self) -> None:
         """Say of each address whose minute is over how much was not told line by line. To be called now and again."""
         for address, count in self._over():
-            if count > _LINES:
+            if count > _LINES and self._has_a_line():
                 _log.warning("more connections were refused", extra={"host": address, "count": count - _LINES})
+
+    def _has_a_line(self) -> bool:
+        """Tell whether the log has a line left in this minute; a new one says how many the last one had not."""
+        with self._lock:
+            now, over = self._clock_s(), self._lines
+            if over.ends_at <= now:
+                self._lines = _Minute(now + _WINDOW_S)
+            self._lines.count += 1
+            untold = over.count - _ALL_LINES if over is not self._lines else 0
+            has_line = self._lines.count <= _ALL_LINES
+        if untold > 0:
+            _log.warning("lines on refused connections were left out", extra={"count": untold})
+        return has_line
 
     def _counted(self, host: str) -> int:
         """Count one refusal; return how many there are in this minute of the address."""
