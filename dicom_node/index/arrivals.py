@@ -12,6 +12,15 @@ from sqlalchemy import Connection, Row, and_, insert, or_, select, update
 from dicom_node.core.entities import Instance, InstanceRole, SendingPeer, StudyState
 from dicom_node.core.principal import NODE
 from dicom_node.core.versions import NOTHING_COMPARED, Comparison
+from dicom_node.index.corrections import (
+    Correction,
+    StudyNews,
+    correction_detail,
+    correction_line,
+    left_for,
+    warn_of,
+    withdraw_what_rests_on,
+)
 from dicom_node.index.damage import note_arrived
 from dicom_node.index.database import insert_of
 from dicom_node.index.tables import artifacts, associations, instances, jobs, studies
@@ -19,19 +28,12 @@ from dicom_node.index.transitions import Change, insert_studies, move_study, rec
 from dicom_node.index.versions import (
     IS_SOURCE,
     Added,
-    Correction,
-    StudyNews,
     Verdict,
     Versions,
-    correction_detail,
-    correction_line,
     in_use_of,
-    left_for,
     require_compared,
     save_places,
     versions_of,
-    warn_of,
-    withdraw_what_rests_on,
 )
 
 #: Stands for a sender nobody remembers: the object was found in the spool after a crash.

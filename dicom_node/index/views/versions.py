@@ -9,8 +9,9 @@ from typing import Any
 from sqlalchemy import Connection, Row, func, select
 
 from dicom_node.core.versions import PixelVerdict
+from dicom_node.index.corrections import CORRECTED, is_other_sender, suspicions
 from dicom_node.index.tables import events, instances
-from dicom_node.index.versions import CORRECTED, Version, is_other_sender, suspicions, versions_of
+from dicom_node.index.versions import Version, versions_of
 from dicom_node.index.views.study import require_study
 from dicom_node.index.views.types import InstanceVersion, VersionedInstance, VersionPage
 
