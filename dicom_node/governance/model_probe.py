@@ -38,7 +38,7 @@ class ModelProbe:
         self._card = card
         self._place = ComputePlace(device=settings.device, model_budget_mb=settings.model_budget_mb)
         limits = worker_limits(settings.device, settings.time_limit_s, settings.memory_limit_mb)
-        self._sandbox = Sandbox(_TARGET, limits=limits)
+        self._sandbox = Sandbox(_TARGET, answer=dict[str, object], limits=limits)
 
     def ask(self, files: Sequence[SourceFile], parameters: Mapping[str, float], work_dir: Path) -> dict[str, Any]:
         """Return the answer as `analysis.summary.summarise` tells it. Raises `InferenceError` or `SettingsError`."""

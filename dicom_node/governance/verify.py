@@ -21,10 +21,9 @@ from dicom_node.headers.header import ROUTING_KEYWORDS, snake_case
 from dicom_node.inference.cards.card import ModelCard, load_card
 from dicom_node.inference.prediction import Load
 from dicom_node.inference.runtimes.table import RUNTIMES, Runtime
-from dicom_node.sandbox.host import Sandbox
+from dicom_node.sandbox.host import ProcessLimits, Sandbox
 
-_TIME_LIMIT_S = 300.0
-_MEMORY_LIMIT_MB = 16384
+_LIMITS = ProcessLimits(time_s=300.0, address_space_mb=16384)
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +89,7 @@ def _golden(card: ModelCard) -> str:
 
 def _loading(card: ModelCard) -> str:
     target = "dicom_node.governance.verify:check_weights"
-    with Sandbox(target, time_limit_s=_TIME_LIMIT_S, memory_limit_mb=_MEMORY_LIMIT_MB) as sandbox:
+    with Sandbox(target, answer=str, limits=_LIMITS) as sandbox:
         try:
             return str(sandbox.run(card.folder))
         except WorkerDied as error:

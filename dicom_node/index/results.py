@@ -17,6 +17,8 @@ from dicom_node.index.timeline import record
 from dicom_node.index.transitions import Change, insert_result, move_result
 from dicom_node.index.withdrawals import supersede_results
 
+_AT_A_TIME = 500  # values in one statement
+
 
 def has_result(connection: Connection, job_key: str, output_keys: Collection[str] = ()) -> bool:
     """Tell whether this very analysis (same inputs, model, configuration) was already written in these output sets."""
@@ -28,6 +30,13 @@ def kept_keys(connection: Connection, job_key: str) -> list[str]:
     """Return under which keys the objects of a result are kept, and their pictures."""
     query = select(artifacts.c.object_key, artifacts.c.preview_key).where(artifacts.c.job_key == job_key)
     return sorted({key for row in connection.execute(query) for key in row if key})
+
+
+def taken_uids(connection: Connection, job_key: str, uids: Sequence[str]) -> list[str]:
+    """Return which of these UIDs objects of other results have."""
+    query = select(artifacts.c.uid).where(artifacts.c.job_key != job_key)
+    parts = [uids[start : start + _AT_A_TIME] for start in range(0, len(uids), _AT_A_TIME)]
+    return [uid for part in parts for uid in connection.execute(query.where(artifacts.c.uid.in_(part))).scalars()]
 
 
 def first_started_at(connection: Connection, job_key: str) -> datetime | None:

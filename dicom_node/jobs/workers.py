@@ -16,7 +16,8 @@ from typing import cast
 
 from dicom_node.core.errors import InferenceError, NodeError
 from dicom_node.inference.workers.place import ComputePlace, worker_count, worker_limits
-from dicom_node.jobs.tasks import Task
+from dicom_node.jobs.tasks import GAVE_UP, Performed, Task
+from dicom_node.sandbox.child import Answer
 from dicom_node.sandbox.host import Sandbox, unwrapped
 
 _log = logging.getLogger(__name__)
@@ -67,8 +68,10 @@ class _Worker:
         return self.process_id == self.sandbox.process_id and model_dir in self.models
 
     def prepare(self, task: Task) -> None:
-        """End the process if it has loaded the model's code in another state: Python does not import it again."""
-        if any(self.code.get(name, digest) != digest for name, digest in task.code.items()):
+        """End the process if it has loaded the model's code in another state: Python does not import it again; or if a
+        notice is wanted of a study that a model failed on, perhaps by what it did to the process."""
+        gave_up = task.declined is not None and task.declined.reason == GAVE_UP
+        if gave_up or any(self.code.get(name, digest) != digest for name, digest in task.code.items()):
             self.sandbox.end_process()
 
     def remember(self, task: Task) -> None:
@@ -86,9 +89,9 @@ class Workers:
     Tasks that may share go to a worker together: its first free moment takes what waits for the same model.
     """
 
-    def __init__(self, settings: WorkerSettings, target: str = TARGET) -> None:
+    def __init__(self, settings: WorkerSettings, target: str = TARGET, answer: object = Performed | None) -> None:
         count = worker_count(settings.count, settings.device)
-        self._all = [_worker(settings, number, count, target) for number in range(count)]
+        self._all = [_worker(settings, number, count, (target, answer)) for number in range(count)]
         self._free = list(self._all)
         self._waiting: list[_Request] = []
         self._changed = threading.Condition()
@@ -182,10 +185,13 @@ def _reluctance(worker: _Worker, model_dir: Path) -> tuple[bool, bool, int]:
     return not worker.knows(model_dir), worker.sandbox.process_id is None, worker.place.worker_number
 
 
-def _worker(settings: WorkerSettings, number: int, count: int, target: str) -> _Worker:
+def _worker(settings: WorkerSettings, number: int, count: int, runs: tuple[str, object]) -> _Worker:
+    """Make a worker that runs a target, which has an answer of this type."""
+    target, answer = runs
     place = ComputePlace(device=settings.device, worker_number=number, model_budget_mb=settings.model_budget_mb)
     limits = worker_limits(settings.device, settings.time_limit_s, settings.memory_limit_mb)
-    return _Worker(place, Sandbox(target, limits=limits, environment=_share_of_cores(count)))
+    one_or_many = answer | list[Answer[answer]]  # type: ignore[valid-type]
+    return _Worker(place, Sandbox(target, answer=one_or_many, limits=limits, environment=_share_of_cores(count)))
 
 
 def _share_of_cores(count: int) -> dict[str, str]:

@@ -23,12 +23,14 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from dicom_node.core import errors
-from dicom_node.core.errors import InferenceError, NodeError, WorkerDied
-from dicom_node.sandbox.child import BEGUN, Failed, OutOfMemory, Raised, Returned
+from dicom_node.core.errors import InferenceError, WorkerDied
+from dicom_node.sandbox.answers import decoded, rebuilt_error
+from dicom_node.sandbox.child import BEGUN, Answer, Failed, OutOfMemory, Raised, Returned
 
 _log = logging.getLogger(__name__)
 _CLOSING_S = 2.0
+#: How `multiprocessing.connection` refuses a message before it reads it.
+_TOO_LONG = "bad message length"
 
 
 @dataclass(slots=True)
@@ -44,34 +46,36 @@ class ProcessLimits:
     `memory_mb` limits what is resident, looked at ten times a second where /proc tells it. `address_space_mb` makes
     the allocation itself fail (RLIMIT_AS), which is gentler and surer, but a GPU driver reserves more address space
     than any sensible limit.
-    `more_time` and `more_memory` tell whoever reads of an end how to allow more.
+    `more_time` and `more_memory` tell whoever reads of an end how to allow more. An answer of more than `answer_mb` is
+    not read.
     """
 
     time_s: float
     memory_mb: int = 0
     address_space_mb: int = 0
+    answer_mb: int = 16
     more_time: str = ""
     more_memory: str = ""
 
 
 class Sandbox:
-    """Runs ``package.module:function`` in a child process, with a limit on its memory and one on wall-clock time.
+    """Runs ``package.module:function`` in a child process with limits.
 
-    `memory_limit_mb` (0: none) counts address space, unless `limits` says otherwise. `environment` is laid over the
-    parent's own.
+    `environment` is laid over the parent's own. `answer` is the type of what the target returns; nothing else is taken
+    (`answers.decoded`).
     """
 
     def __init__(
         self,
         target: str,
         *,
-        time_limit_s: float = 600,
-        memory_limit_mb: int = 0,
-        limits: ProcessLimits | None = None,
+        answer: object = object,
+        limits: ProcessLimits,
         environment: Mapping[str, str] | None = None,
     ) -> None:
         self._target = target
-        self._limits = limits or ProcessLimits(time_s=time_limit_s, address_space_mb=memory_limit_mb)
+        self._answer = Answer[answer]  # type: ignore[misc, valid-type]
+        self._limits = limits
         self._environment = environment or {}
         self._child: _Child | None = None
         self._closed = False
@@ -80,10 +84,11 @@ class Sandbox:
         self._starter = ThreadPoolExecutor(max_workers=1, thread_name_prefix="sandbox-starter")
 
     def run(self, request: object) -> object:
-        """Return what the target returns for `request`; both cross the border by pickle.
+        """Return what the target returns for `request`, which goes there by pickle and comes back as data.
 
-        Raises the `NodeError` the target raised, `InferenceError` for any other exception, and `WorkerDied` when the
-        child crashed, ran out of time or of memory; the next call then starts a new child.
+        Raises the `NodeError` the target raised, `InferenceError` for any other exception and for an answer that is
+        none, and `WorkerDied` when the child crashed, ran out of time or of memory; the next call then starts a new
+        child.
         """
         with self._busy:
             return self._unwrap(self._ask(request, again=True))
@@ -98,13 +103,25 @@ class Sandbox:
         with Watchdog(child.process, self._limits.time_s, self._limits.memory_mb) as watchdog:
             try:
                 child.connection.send(request)
-                begun = child.connection.recv() == BEGUN
-                return child.connection.recv()
+                begun = self._message(child, len(BEGUN)) == BEGUN
+                return decoded(self._message(child, self._limits.answer_mb * _MEGABYTE), self._answer)
+            except InferenceError:
+                self._bury()  # who knows what it says next
+                raise
             except (EOFError, OSError) as error:
                 told = self._obituary(child, watchdog.broke)
                 if begun or watchdog.broke or not again:
                     raise WorkerDied(told) from error
         return self._ask(request, again=False)
+
+    def _message(self, child: _Child, most_bytes: int) -> bytes:
+        """Read the next message. Raises `EOFError` or `OSError` where the child has ended."""
+        try:
+            return child.connection.recv_bytes(most_bytes)
+        except OSError as error:
+            if str(error) != _TOO_LONG:
+                raise
+            raise InferenceError(f"The worker process gave an answer of more than {most_bytes} bytes.") from error
 
     def end_process(self) -> None:
         """End the warm child, if there is one; the next run starts a new one."""
@@ -199,10 +216,10 @@ def unwrapped(answer: object) -> object:
         case Returned(value):
             return value
         case Raised():
-            raise _rebuilt(answer)
+            raise rebuilt_error(answer.class_name, answer.message, answer.attributes)
         case Failed(kind, where, text):
             raise InferenceError(f"The model run failed with {kind} in {where}{': ' if text else ''}{text}.")
-    raise InferenceError("The worker process gave an answer that is not understood; versions differ.")
+    raise InferenceError("The worker process gave an answer that is none.")
 
 
 def _ending(status: int | None) -> str:
@@ -212,16 +229,6 @@ def _ending(status: int | None) -> str:
         return f"exited with status {status}"
     name = signal.Signals(-status).name
     return f"was killed by {name}" + (" (the system may have run out of memory)" if status == -signal.SIGKILL else "")
-
-
-def _rebuilt(raised: Raised) -> NodeError:
-    """Make the error of the child again, of the same class with the same attributes."""
-    found = getattr(errors, raised.class_name, None)
-    kind = found if isinstance(found, type) and issubclass(found, NodeError) else InferenceError
-    error = kind.__new__(kind)
-    Exception.__init__(error, raised.message)
-    error.__dict__.update(raised.attributes)
-    return error
 
 
 # --- the watchdog --------------------------------------------------------------------------------------------------
