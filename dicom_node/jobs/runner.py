@@ -127,7 +127,8 @@ class JobRunner:
         try:
             return performed_of(self._worker.run(task), task)
         except SourceDamaged as damage:
-            damaged = task.damaged(damage.paths)
+            named = {path.name for path in damage.paths}  # in the worker's own folder, perhaps
+            damaged = task.damaged(path for path in task.sha256_of if path.name in named)
             if not damaged:
                 raise InferenceError("The worker process called images damaged that are whole.") from damage
             raise SourceDamaged(damaged) from damage

@@ -42,6 +42,8 @@ class Task:
     #: What of the model a process keeps once it has loaded it, by name, as digests: its folder, modules beside the
     #: node. A process that has loaded any of it in another state cannot answer (`workers`).
     code: Mapping[str, str] = field(default_factory=dict)
+    #: Whether its model is on a server: nothing of it runs here, and the process that asks needs the network.
+    calls_server: bool = False
 
     def damaged(self, paths: Iterable[Path]) -> tuple[Path, ...]:
         """Return those of the files that hold other bytes than the index says; each is read as a whole."""

@@ -1,7 +1,7 @@
 """The child side of `sandbox`: limits first, then the target, then one request after the other.
 
-Run as ``python -m dicom_node.sandbox.child FD PARENT_PID MEMORY_MB TARGET``. Standard library only
-until the target is imported.
+Run as ``python -m dicom_node.sandbox.child FD PARENT_PID MEMORY_MB TARGET [CONFINEMENT]``. Standard library only
+until the target is imported, which is after the process is confined.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from typing import Any, Generic, TypeVar
 
 from dicom_node.core.errors import NodeError
 from dicom_node.sandbox.answers import encoded, told_error
+from dicom_node.sandbox.confinement import enter
 
 _PR_SET_PDEATHSIG = 1
 #: Messages of these packages may quote element values, and so the patient.
@@ -88,11 +89,11 @@ def main(arguments: list[str]) -> None:
     # Ctrl-C goes to the whole group; the parent decides when a worker ends.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     with Connection(descriptor) as connection:
-        _serve(connection, arguments[3])
+        _serve(connection, *arguments[3:])
 
 
-def _serve(connection: Connection, target: str) -> None:
-    perform, problem = _load(target)
+def _serve(connection: Connection, target: str, confinement: str = "") -> None:
+    perform, problem = _load(target, confinement)
     while True:
         try:
             request = connection.recv()
@@ -113,9 +114,11 @@ def _encoded(answer: Answer[object] | None) -> bytes:
         return encoded(_failed(error))
 
 
-def _load(target: str) -> tuple[Callable[[object], object] | None, Answer[object] | None]:
+def _load(target: str, confinement: str) -> tuple[Callable[[object], object] | None, Answer[object] | None]:
     module_name, _, name = target.partition(":")
     try:
+        if confinement:
+            enter(confinement)
         return getattr(importlib.import_module(module_name), name), None
     except Exception as error:  # noqa: BLE001 - the worker's door: told to the parent, which decides
         return None, _failed(error)

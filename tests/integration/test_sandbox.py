@@ -22,7 +22,7 @@ from dicom_node.core.errors import (
     WorkerDied,
 )
 from dicom_node.sandbox.host import ProcessLimits, Sandbox
-from tests.peers.process import wait_until
+from tests.peers.process import is_running, wait_until
 from tests.support.needs import REPOSITORY
 
 TARGET = "tests.integration.crashing_targets:perform"
@@ -120,7 +120,7 @@ def test_a_worker_that_died_idle_costs_the_next_request_nothing(sandbox: Sandbox
     worker = sandbox.process_id
     assert worker is not None
     os.kill(worker, signal.SIGKILL)
-    wait_until(lambda: not _is_running(worker), 60, "the worker's end")
+    wait_until(lambda: not is_running(worker), 60, "the worker's end")
 
     answer = sandbox.run(("add", 2, 2))
 
@@ -207,12 +207,4 @@ def test_the_worker_dies_with_its_parent(tmp_path: Path) -> None:
     done = subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True, text=True, check=False)
 
     worker = int(done.stdout)
-    wait_until(lambda: not _is_running(worker), 60, "the worker's end")
-
-
-def _is_running(pid: int) -> bool:
-    try:
-        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-    except (FileNotFoundError, ProcessLookupError):
-        return False
-    return state != "Z"
+    wait_until(lambda: not is_running(worker), 60, "the worker's end")
