@@ -60,7 +60,9 @@ class NodeSide:
     def __init__(self, card: ModelCard, device: str) -> None:
         self._card = card
         self._workers = Workers(
-            WorkerSettings(device=device, count=1), "dicom_node.evaluation.model_bench:perform_and_weigh"
+            WorkerSettings(device=device, count=1, models_dirs=(card.folder.parent,)),
+            "dicom_node.evaluation.model_bench:perform_and_weigh",
+            Weighed,
         )
 
     def round(self, files: Sequence[SourceFile]) -> NodeRound:
@@ -101,7 +103,7 @@ def measure(card: ModelCard, files: Sequence[SourceFile], rounds: int, device: s
     plain = Asked(card.folder, card.weights_file, paths, device)
     mapped = Asked(card.folder, card.weights_file, paths, device, card.explain.get("layer", ""))
     node = NodeSide(card, device)
-    with Sandbox("benchmarks.bare_monai:loop", limits=ProcessLimits(time_s=3600)) as bare:
+    with Sandbox("benchmarks.bare_monai:loop", answer=Looped, limits=ProcessLimits(time_s=3600)) as bare:
 
         def looped(asked: Asked) -> Looped:
             return cast(Looped, bare.run(asked))

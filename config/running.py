@@ -116,6 +116,11 @@ class InferenceSettings(Section):
     model_budget_mb: int = Field(
         4096, ge=1, description="RAM or GPU memory that one worker's loaded models may hold together."
     )
+    confine: Literal["auto", "require", "off"] = Field(
+        "auto",
+        description="Whether models run without network and without sight of other files: `auto` as far as this "
+        "system can, `require` or not at all, `off` with all rights of the node.",
+    )
     max_attempts: int = Field(3, ge=1, le=10, description="Tries before a job is quarantined as FAILED.")
     lease_s: Seconds = Field(60, description="A claim not renewed for this long may be taken by another worker.")
 

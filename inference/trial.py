@@ -1,5 +1,6 @@
 """Try a MONAI Bundle before there is a card for it: load it, run it once on a phantom of fitting shape, tell what came.
 
+It runs in a process of its own, confined as far as this system can: nobody has read its code, perhaps.
 The weights are those the network starts with unless the folder has a card that names some, so the answer means
 nothing; that it comes back on the phantom's own pixels is what is tried.
 """
@@ -7,17 +8,22 @@ nothing; that it comes back on the phantom's own pixels is what is tried.
 from __future__ import annotations
 
 import json
+import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
-from dicom_node.core.errors import NodeError
+from dicom_node.core.errors import InferenceError, NodeError
 from dicom_node.inference.cards.card import CARD_NAME, TASK_INPUTS, load_card
 from dicom_node.inference.prediction import ModelInput, Prediction
+from dicom_node.sandbox.confinement import Confinement
+from dicom_node.sandbox.host import ProcessLimits, Sandbox
+
+_LIMITS = ProcessLimits(time_s=1800.0)
 
 #: Slices, rows and columns of a volume; rows and columns of a picture.
 _VOLUME, _PICTURE = (32, 64, 72), (128, 144)
@@ -48,8 +54,29 @@ class TrialOptions:
     device: str = "cpu"
 
 
+def try_bundles(folders: Sequence[Path], options: TrialOptions) -> Iterator[Trial]:
+    """Try each bundle in a confined process. What goes wrong is part of the answer."""
+    with (
+        tempfile.TemporaryDirectory(prefix="dicom-node-trial-") as made,
+        Sandbox(
+            "dicom_node.inference.trial:tried", answer=Trial, limits=_LIMITS,
+            confinement=Confinement(Path(made), tuple(folders)),
+        ) as sandbox,
+    ):  # fmt: skip
+        for folder in folders:
+            try:
+                yield cast(Trial, sandbox.run((folder, options)))
+            except InferenceError as error:
+                yield Trial(folder=folder, task=options.task, given=options.shape, problem=str(error))
+
+
+def tried(question: tuple[Path, TrialOptions]) -> Trial:
+    """Try one bundle; runs in the confined process."""
+    return try_bundle(*question)
+
+
 def try_bundle(folder: Path, options: TrialOptions) -> Trial:
-    """Load and run a bundle once. What goes wrong is part of the answer."""
+    """Load and run a bundle once, in this process. What goes wrong is part of the answer."""
     # MONAI takes seconds to load, and the command line imports this module for its other commands.
     from dicom_node.inference.runtimes.monai_bundle.model import WantedAnswer, open_bundle  # noqa: PLC0415
     from dicom_node.inference.runtimes.weights import read_state  # noqa: PLC0415

@@ -44,6 +44,8 @@ def bench_model(options: argparse.Namespace) -> int:
         model_budget_mb=inference.model_budget_mb,
         memory_limit_mb=inference.memory_limit_mb,
         time_limit_s=inference.time_limit_s,
+        confined=inference.confine != "off" and card.server is None,
+        models_dirs=settings.models_dirs,
     )
     with tempfile.TemporaryDirectory(prefix="bench-study-") as made:
         files = list(files_in(options.study)) if options.study else _phantom(card, Path(made))

@@ -16,7 +16,7 @@ from dicom_node.governance.admission import ModelStanding, Standing, environment
 from dicom_node.governance.golden import GoldenOutcome, Phantom, load_cases, run_golden
 from dicom_node.governance.model_probe import ModelProbe
 from dicom_node.governance.store import add_model
-from dicom_node.governance.verify import Point, verify_folder
+from dicom_node.governance.verify import CODE, Point, verify_folder
 from dicom_node.index import actions
 from dicom_node.index.decisions import Decision, DecisionKind, add_decision, decisions_on, turned_away
 from dicom_node.inference.cards.card import CARD_NAME, ModelCard
@@ -30,7 +30,7 @@ def verify(options: argparse.Namespace) -> int:
     """Look at one model, or at all, without running any; the exit status is 1 when something is wrong."""
     settings = load_settings(options.config)
     folders = [_folder(options.model, settings)] if options.model else _all_folders(settings)
-    seen = {str(folder): verify_folder(folder) for folder in folders}
+    seen = {str(folder): verify_folder(folder, settings.inference.confine) for folder in folders}
     if options.json:
         print_json(seen)
     else:
@@ -42,7 +42,7 @@ def verify(options: argparse.Namespace) -> int:
 def add(options: argparse.Namespace) -> int:
     """Verify a folder and copy it into the node's own models folder."""
     settings = load_settings(options.config)
-    points = verify_folder(options.folder)
+    points = verify_folder(options.folder, settings.inference.confine)
     if not all(point.ok for point in points):
         _tell_points(str(options.folder), points)
         say("Nothing was added.")
@@ -63,11 +63,12 @@ def accept(options: argparse.Namespace) -> int:
             "looked at. Nothing was accepted."
         )
     kind = DecisionKind.WITHDRAWN if options.withdraw else DecisionKind.ACCEPTED
-    points = [] if options.withdraw else verify_folder(card.folder)
+    points = [] if options.withdraw else verify_folder(card.folder, node.settings.inference.confine)
     if not all(point.ok for point in points):
         _tell_points(str(card.folder), points)
         say("Nothing was accepted.")
         return 1
+    _tell_points("What it brings that runs:", [point for point in points if point.name == CODE])
     _decide(node, card, kind, digest=card.folder_digest, detail={"folder": str(card.folder)})
     say(f"{card.name} {card.version}, folder digest {card.folder_digest}: {kind.value.lower()}.")
     standing = node.admission.standing(card)
@@ -174,8 +175,9 @@ def _all_folders(settings: Settings) -> list[Path]:
     return [card.folder for card in survey.cards.values()] + list(survey.problems)
 
 
-def _tell_points(folder: str, points: Sequence[Point]) -> None:
-    say(folder)
+def _tell_points(about: str, points: Sequence[Point]) -> None:
+    if points:
+        say(about)
     for point in points:
         say(f"  {'ok  ' if point.ok else 'FAIL'}  {point.name}: {point.text}")
 

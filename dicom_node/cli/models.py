@@ -5,14 +5,16 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from dicom_node.cli.terminal import print_json, print_table
+from dicom_node.cli.terminal import print_json, print_table, say
 from dicom_node.config.settings import Settings
 from dicom_node.core.errors import ModelUnavailable, SettingsError
 from dicom_node.governance.standing import standing_so_far
+from dicom_node.inference import trial
 from dicom_node.inference.cards.card import ModelCard
 from dicom_node.inference.cards.folders import survey_models
-from dicom_node.inference.trial import Trial, TrialOptions, try_bundle
+from dicom_node.inference.trial import Trial, TrialOptions
 from dicom_node.roles.settings import load_settings
+from dicom_node.sandbox.confinement import told
 
 
 def list_models(options: argparse.Namespace) -> int:
@@ -59,24 +61,25 @@ def try_bundles(options: argparse.Namespace) -> int:
     wanted = TrialOptions(
         task=options.task or "", output=options.output, shape=_shape(options.shape), device=options.device
     )
-    trials = [try_bundle(folder.resolve(), wanted) for folder in options.folders]
-    rows = [_row_trial(trial) for trial in trials]
+    trials = list(trial.try_bundles([folder.resolve() for folder in options.folders], wanted))
+    rows = [_row_trial(one) for one in trials]
     if options.json:
         print_json(rows)
     else:
         print_table(list(rows[0]), [list(row.values()) for row in rows])
-    return 1 if any(trial.problem for trial in trials) else 0
+        say(f"The code of these bundles was {told('auto')}.")
+    return 1 if any(one.problem for one in trials) else 0
 
 
-def _row_trial(trial: Trial) -> dict[str, str]:
+def _row_trial(one: Trial) -> dict[str, str]:
     return {
-        "bundle": trial.folder.name,
-        "task": trial.task,
-        "given": "x".join(map(str, trial.given)),
-        "runs": "no" if trial.problem else "yes",
-        "result or reason": trial.problem or trial.result,
-        "load s": f"{trial.load_s:.1f}",
-        "run s": f"{trial.run_s:.1f}",
+        "bundle": one.folder.name,
+        "task": one.task,
+        "given": "x".join(map(str, one.given)),
+        "runs": "no" if one.problem else "yes",
+        "result or reason": one.problem or one.result,
+        "load s": f"{one.load_s:.1f}",
+        "run s": f"{one.run_s:.1f}",
     }
 
 

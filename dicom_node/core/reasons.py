@@ -122,6 +122,8 @@ REASONS: tuple[Reason, ...] = (
            "Look at them, then `dicom-node models accept`, and `dicom-node rerun`."),
     Reason(_MODEL, "MODEL_ALTERED", "The model's files are not those that were accepted.",
            "Put them back, or look at them and accept them anew."),
+    Reason(_MODEL, "MODEL_NOT_CONFINED", "Models must be confined here, and this system cannot do it.",
+           "`dicom-node doctor` says what it lacks; or set `inference.confine`."),
     Reason(_MODEL, "MODEL_NOT_ACTIVATED", "The model's golden studies have not held on this machine.",
            "`dicom-node models activate` runs them and shows what differs."),
 )  # fmt: skip

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dicom_node.config.settings import Settings
 from dicom_node.doctor.check import Check
-from dicom_node.doctor.configured import check_destinations, check_models, check_sources
+from dicom_node.doctor.configured import check_confinement, check_destinations, check_models, check_sources
 from dicom_node.doctor.machine import (
     check_clock,
     check_data_dir,
@@ -26,6 +26,7 @@ def run_checks(settings: Settings) -> list[Check]:
         check_database(settings),
         *check_kept_objects(settings),
         *check_ports(settings),
+        check_confinement(settings),
         *check_models(settings),
         *check_destinations(settings),
         *check_sources(settings),

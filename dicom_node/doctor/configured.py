@@ -16,6 +16,7 @@ from dicom_node.inference.cards.card import ModelCard
 from dicom_node.inference.cards.folders import survey_models
 from dicom_node.retrieve.kinds import make_sources
 from dicom_node.retrieve.source import Source, StudyQuery
+from dicom_node.sandbox.confinement import lacking, told
 
 #: An order that no PACS has; what matters is that it says so.
 _NO_ORDER = StudyQuery(accession_number="DICOM-NODE-TEST")
@@ -52,7 +53,17 @@ def _check(source: Source) -> Check:
 
 # --- models ------------------------------------------------------------------------------------------------------
 
+_CONFINED = "models confined"
 _NOT_RUN = "Until then its studies are not analysed."
+
+
+def check_confinement(settings: Settings) -> Check:
+    """The code of models is confined as far as the settings want; where this system cannot, that is told, too."""
+    confine = settings.inference.confine
+    if confine == "require" and lacking():
+        return Check(_CONFINED, False, told(confine), 'Run models elsewhere, or set inference.confine = "auto".')
+    trust = "Accept only models whose code you have read and trust."
+    return Check(_CONFINED, True, told(confine), trust if confine == "off" or lacking() else "")
 
 
 def check_models(settings: Settings) -> list[Check]:

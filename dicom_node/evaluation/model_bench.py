@@ -83,7 +83,7 @@ def bench(card: ModelCard, files: Sequence[SourceFile], settings: WorkerSettings
 
     Raises `NotAnalysable` when the model declines them, for that would measure the refusal, and `InferenceError`.
     """
-    workers = Workers(settings, _TARGET)
+    workers = Workers(settings, _TARGET, Weighed)
     try:
         runs = [_run(workers, card, files, number) for number in range(rounds + 1)]
     finally:

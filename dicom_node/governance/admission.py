@@ -19,6 +19,7 @@ from dicom_node.index.database import Database
 from dicom_node.index.decisions import Decision, DecisionKind, decisions_on
 from dicom_node.inference.cards.card import ModelCard, load_card
 from dicom_node.inference.cards.digest import digest_of
+from dicom_node.sandbox.confinement import lacking
 
 
 class Standing(StrEnum):
@@ -28,6 +29,7 @@ class Standing(StrEnum):
     UNUSABLE = "MODEL_UNUSABLE"
     NOT_ACCEPTED = "MODEL_NOT_ACCEPTED"
     ALTERED = "MODEL_ALTERED"
+    NOT_CONFINED = "MODEL_NOT_CONFINED"
     NOT_ACTIVATED = "MODEL_NOT_ACTIVATED"
 
 
@@ -47,15 +49,20 @@ class ModelStanding:
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """Whose golden studies must have held: ``none``, ``added`` (all but the shipped models) or ``all``; and where."""
+    """Whose golden studies must have held: ``none``, ``added`` (all but the shipped models) or ``all``; and where.
+
+    `unconfined` says what keeps this system from confining models, where none may run otherwise.
+    """
 
     require_activation: str
     environment: str
+    unconfined: str = ""
 
 
 def rule_of(settings: InferenceSettings) -> Rule:
     """Return the rule of a configuration on this machine."""
-    return Rule(settings.require_activation, environment(settings.device))
+    unconfined = lacking() if settings.confine == "require" else ""
+    return Rule(settings.require_activation, environment(settings.device), unconfined)
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +129,8 @@ def judge(card: ModelCard, decisions: Sequence[Decision], rule: Rule) -> ModelSt
     standing, text = Standing.LIVE, ""
     if not card.is_shipped and accepted is None:
         standing, text = _not_accepted(card, decisions)
+    elif rule.unconfined:
+        standing, text = Standing.NOT_CONFINED, _not_confined(rule)
     elif activated is None and _must_be_activated(card, run, rule):
         standing, text = Standing.NOT_ACTIVATED, _not_activated(card, run)
     return ModelStanding(
@@ -156,6 +165,13 @@ def _not_accepted(card: ModelCard, decisions: Sequence[Decision]) -> tuple[Stand
     if any(d.kind is DecisionKind.ACCEPTED for d in decisions):
         return Standing.ALTERED, f"its files are not those that were accepted (now {card.folder_digest[:12]}…). {do}"
     return Standing.NOT_ACCEPTED, f"nobody has accepted its files ({card.folder_digest[:12]}…). {do}"
+
+
+def _not_confined(rule: Rule) -> str:
+    return (
+        f'inference.confine is "require", and this system cannot confine it: {rule.unconfined}. Run models on a system '
+        'that can, or set confine = "auto" and accept only models whose code you trust.'
+    )
 
 
 def _not_activated(card: ModelCard, run: Decision | None) -> str:

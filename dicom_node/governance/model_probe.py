@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -14,8 +15,10 @@ from dicom_node.config.running import InferenceSettings
 from dicom_node.core.uids import derived_uid
 from dicom_node.inference.cards.card import ModelCard
 from dicom_node.inference.runner import run_model
+from dicom_node.inference.workers.handover import handed_over
 from dicom_node.inference.workers.place import ComputePlace, worker_limits
 from dicom_node.logs import quiet_third_parties
+from dicom_node.sandbox.confinement import Confinement
 from dicom_node.sandbox.host import Sandbox
 
 _TARGET = "dicom_node.governance.model_probe:answer"
@@ -31,13 +34,17 @@ class Question:
 
 
 class ModelProbe:
-    """Asks one model in a warm worker process, on the device and with the limits of the node's own workers."""
+    """Asks one model in a warm worker process, on the device, with the limits and as confined as the node's own."""
 
     def __init__(self, card: ModelCard, settings: InferenceSettings) -> None:
         self._card = card
         self._place = ComputePlace(device=settings.device, model_budget_mb=settings.model_budget_mb)
         limits = worker_limits(settings.device, settings.time_limit_s, settings.memory_limit_mb)
-        self._sandbox = Sandbox(_TARGET, limits=limits)
+        self._folder = tempfile.TemporaryDirectory(prefix="dicom-node-asking-")
+        self._confinement: Confinement | None = None
+        if settings.confine != "off" and card.server is None:
+            self._confinement = Confinement(Path(self._folder.name), (card.folder,))
+        self._sandbox = Sandbox(_TARGET, answer=dict[str, object], limits=limits, confinement=self._confinement)
 
     def ask(self, files: Sequence[SourceFile], parameters: Mapping[str, float], work_dir: Path) -> dict[str, Any]:
         """Return the answer as `analysis.summary.summarise` tells it. Raises `InferenceError` or `SettingsError`."""
@@ -51,7 +58,10 @@ class ModelProbe:
         request = AnalysisRequest(
             context=context, model_dir=self._card.folder, files=tuple(files), out_dir=work_dir, parameters=parameters
         )
-        return cast(dict[str, Any], self._sandbox.run(Question(request, self._place)))
+        if self._confinement is None:
+            return cast(dict[str, Any], self._sandbox.run(Question(request, self._place)))
+        with handed_over(self._confinement) as given:
+            return cast(dict[str, Any], self._sandbox.run(Question(given.request(request), self._place)))
 
     def __enter__(self) -> Self:
         return self
@@ -60,6 +70,7 @@ class ModelProbe:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._sandbox.close()
+        self._folder.cleanup()
 
 
 # --- inside the worker process ----------------------------------------------------------------------------------------

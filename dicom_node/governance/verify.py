@@ -1,12 +1,14 @@
 """Look at a model folder before it is trusted: card, codes, predicates, files, weights, golden studies.
 
-Nothing of the model is run and torch is not loaded here; the weights are read in a worker process with limits.
+Nothing of the model is run and torch is not loaded here; the weights are read in a worker process with limits, which is
+confined as far as this system can: a TorchScript file may run what it likes while it is read.
 """
 
 from __future__ import annotations
 
 import importlib
 import re
+import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,14 +19,17 @@ from dicom_node.core.errors import ModelUnavailable, NodeError, SettingsError, W
 from dicom_node.core.predicates import check_conditions
 from dicom_node.core.routing import OWN_ATTRIBUTES, check_rank
 from dicom_node.governance.golden import load_cases
+from dicom_node.governance.model_code import code_of
 from dicom_node.headers.header import ROUTING_KEYWORDS, snake_case
 from dicom_node.inference.cards.card import ModelCard, load_card
 from dicom_node.inference.prediction import Load
 from dicom_node.inference.runtimes.table import RUNTIMES, Runtime
-from dicom_node.sandbox.host import Sandbox
+from dicom_node.sandbox.confinement import Confine, Confinement, lacking, told
+from dicom_node.sandbox.host import ProcessLimits, Sandbox
 
-_TIME_LIMIT_S = 300.0
-_MEMORY_LIMIT_MB = 16384
+#: The points that name what of a model is a program.
+CODE = "code"
+_LIMITS = ProcessLimits(time_s=300.0, address_space_mb=16384)
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,8 +41,11 @@ class Point:
     text: str
 
 
-def verify_folder(folder: Path) -> Sequence[Point]:
-    """Look at everything that can be known without running the model; each point says what is wrong and what to do."""
+def verify_folder(folder: Path, confine: Confine = "auto") -> Sequence[Point]:
+    """Look at everything that can be known without running the model; each point says what is wrong and what to do.
+
+    What the model brings that runs is named in points ``code``: who accepts a model has read it.
+    """
     try:
         card = load_card(folder)
     except (SettingsError, ModelUnavailable) as error:
@@ -47,7 +55,8 @@ def verify_folder(folder: Path) -> Sequence[Point]:
     digest_is_right = next(point.ok for point in points if point.name == "weights")
     if card.weights_file is not None and digest_is_right:
         points.append(_point("loading", _loading, card))
-    return points
+    points += [Point(CODE, True, line) for line in code_of(card)]
+    return [*points, Point("confinement", confine != "require" or not lacking(), told(confine))]
 
 
 def _point(name: str, check: Callable[[ModelCard], str], card: ModelCard) -> Point:
@@ -90,7 +99,10 @@ def _golden(card: ModelCard) -> str:
 
 def _loading(card: ModelCard) -> str:
     target = "dicom_node.governance.verify:check_weights"
-    with Sandbox(target, time_limit_s=_TIME_LIMIT_S, memory_limit_mb=_MEMORY_LIMIT_MB) as sandbox:
+    with (
+        tempfile.TemporaryDirectory(prefix="dicom-node-verify-") as made,
+        Sandbox(target, answer=str, limits=_LIMITS, confinement=Confinement(Path(made), (card.folder,))) as sandbox,
+    ):
         try:
             return str(sandbox.run(card.folder))
         except WorkerDied as error:

@@ -18,10 +18,10 @@ from typing import cast
 from dicom_node.core.errors import InferenceError, RefusedObject, StoreStatus, WorkerDied
 from dicom_node.headers.header import Header, read_header, read_header_of_file
 from dicom_node.logs import quiet_third_parties
-from dicom_node.sandbox.host import Sandbox
+from dicom_node.sandbox.host import ProcessLimits, Sandbox
 
-_TIME_LIMIT_S, _FILE_TIME_LIMIT_S = 10.0, 20.0
-_MEMORY_LIMIT_MB = 2048
+_LIMITS = ProcessLimits(time_s=10.0, address_space_mb=2048)
+_FILE_LIMITS = ProcessLimits(time_s=20.0, address_space_mb=2048)
 #: Answering senders comes first.
 NICE = 10
 _log = logging.getLogger(__name__)
@@ -46,9 +46,7 @@ class HeaderReader:
     """Reads headers in a child process, many at a time. Not for several threads at once."""
 
     def __init__(self) -> None:
-        self._sandbox = Sandbox(
-            "dicom_node.headers.reader:read_all", time_limit_s=_TIME_LIMIT_S, memory_limit_mb=_MEMORY_LIMIT_MB
-        )
+        self._sandbox = Sandbox("dicom_node.headers.reader:read_all", answer=list[Header | Unreadable], limits=_LIMITS)
 
     def warm_up(self) -> None:
         """Start the child process in the background, so that the first object need not wait for it."""
@@ -108,9 +106,7 @@ class FileHeaders:
     """Reads headers in a child process that starts with the first file. Safe to share between threads."""
 
     def __init__(self) -> None:
-        self._sandbox = Sandbox(
-            "dicom_node.headers.reader:read", time_limit_s=_FILE_TIME_LIMIT_S, memory_limit_mb=_MEMORY_LIMIT_MB
-        )
+        self._sandbox = Sandbox("dicom_node.headers.reader:read", answer=Header, limits=_FILE_LIMITS)
 
     def read(self, path: Path, data_set_offset: int, transfer_syntax_uid: str) -> Header:
         """Return the header. Raises `RefusedObject`."""

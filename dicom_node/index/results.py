@@ -20,6 +20,8 @@ from dicom_node.index.tables import artifacts, jobs, results
 from dicom_node.index.transitions import Change, insert_result, move_result, record
 from dicom_node.index.withdrawals import supersede_results
 
+_AT_A_TIME = 500  # values in one statement
+
 
 def standing_key(connection: Connection, job_key: str) -> str:
     """Return under which key an analysis is answered: its own, or the next while the result there has been replaced.
@@ -48,6 +50,13 @@ def kept_keys(connection: Connection, job_key: str) -> list[str]:
     """Return under which keys the objects of a result are kept, and their pictures."""
     query = select(artifacts.c.object_key, artifacts.c.preview_key).where(artifacts.c.job_key == job_key)
     return sorted({key for row in connection.execute(query) for key in row if key})
+
+
+def taken_uids(connection: Connection, job_key: str, uids: Sequence[str]) -> list[str]:
+    """Return which of these UIDs objects of other results have."""
+    query = select(artifacts.c.uid).where(artifacts.c.job_key != job_key)
+    parts = [uids[start : start + _AT_A_TIME] for start in range(0, len(uids), _AT_A_TIME)]
+    return [uid for part in parts for uid in connection.execute(query.where(artifacts.c.uid.in_(part))).scalars()]
 
 
 def first_started_at(connection: Connection, job_key: str) -> datetime | None:

@@ -13,12 +13,11 @@ from sqlalchemy import Connection
 from dicom_node.core.errors import InferenceError, WorkerDied
 from dicom_node.core.versions import NOT_COMPARED, Comparison, Difference, NotYetCompared, StoredVersion
 from dicom_node.index.database import Database
-from dicom_node.sandbox.host import Sandbox
+from dicom_node.sandbox.host import ProcessLimits, Sandbox
 from dicom_node.storage.spool import Spool
 
 #: For one pair; and for all that are entered together, after which the rest counts as changed: others wait as well.
-_TIME_LIMIT_S, _BATCH_LIMIT_S = 20.0, 60.0
-_MEMORY_LIMIT_MB = 4096
+_LIMITS, _BATCH_LIMIT_S = ProcessLimits(time_s=20.0, address_space_mb=4096), 60.0
 #: Versions that come together are compared one after the other; more of one instance count as changed.
 _ROUNDS = 4
 _log = logging.getLogger(__name__)
@@ -32,9 +31,7 @@ class VersionComparer:
     def __init__(self, database: Database, spool: Spool) -> None:
         self._database = database
         self._spool = spool
-        self._sandbox = Sandbox(
-            "dicom_node.headers.comparison:compare", time_limit_s=_TIME_LIMIT_S, memory_limit_mb=_MEMORY_LIMIT_MB
-        )
+        self._sandbox = Sandbox("dicom_node.headers.comparison:compare", answer=Difference | None, limits=_LIMITS)
 
     def enter(self, enter: Callable[[Connection, Comparison], Result]) -> Result:
         """Call `enter` in a transaction, and again with what it asks for: see `index.arrivals.add_instances`.

@@ -7,10 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dicom_node.core.errors import InferenceError, RefusedObject, StoreStatus, WorkerDied
-from dicom_node.sandbox.host import Sandbox
+from dicom_node.sandbox.host import ProcessLimits, Sandbox
 
-_TIME_LIMIT_S = 60.0
-_MEMORY_LIMIT_MB = 4096
+_LIMITS = ProcessLimits(time_s=60.0, address_space_mb=4096)
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,9 +28,7 @@ class PictureWrapper:
     """Wraps pictures in a child process that starts with the first one. Safe to share between threads."""
 
     def __init__(self) -> None:
-        self._sandbox = Sandbox(
-            "dicom_node.ingest.picture:wrap", time_limit_s=_TIME_LIMIT_S, memory_limit_mb=_MEMORY_LIMIT_MB
-        )
+        self._sandbox = Sandbox("dicom_node.ingest.picture:wrap", answer=None, limits=_LIMITS)
 
     def wrap(self, request: PictureRequest) -> None:
         """Write a picture as a DICOM file. Raises `RefusedObject`."""

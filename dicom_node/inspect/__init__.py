@@ -6,7 +6,7 @@ from typing import cast
 
 from dicom_node.core.errors import InferenceError, UnreadableObject, WorkerDied
 from dicom_node.inspect.described import ContentItem, Description, Inspected, InspectRequest, Table, name_of
-from dicom_node.sandbox.host import Sandbox
+from dicom_node.sandbox.host import ProcessLimits, Sandbox
 
 __all__ = ["ContentItem", "Description", "InspectRequest", "Inspected", "Inspector", "Table", "name_of"]
 
@@ -18,9 +18,9 @@ class Inspector:
     """Looks at files in a process of its own: a file that breaks its reader costs one answer. Close it when done."""
 
     def __init__(self) -> None:
-        self._sandbox = Sandbox(
-            "dicom_node.inspect.reading:look", time_limit_s=_TIME_LIMIT_S, memory_limit_mb=_MEMORY_LIMIT_MB
-        )
+        # A picture comes back with its answer.
+        limits = ProcessLimits(time_s=_TIME_LIMIT_S, address_space_mb=_MEMORY_LIMIT_MB, answer_mb=_MEMORY_LIMIT_MB)
+        self._sandbox = Sandbox("dicom_node.inspect.reading:look", answer=Inspected, limits=limits)
 
     def look(self, request: InspectRequest) -> Inspected:
         """Describe one file. Raises `UnreadableObject`, whatever is wrong with it."""

@@ -64,12 +64,28 @@ class Description:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Raster:
+    """A picture as bytes: row by row, red, green and blue of each pixel."""
+
+    rows: int
+    columns: int
+    rgb: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Inspected:
-    """A description, and what the object holds beside it: a picture (rows, columns, 3) or an enclosed document."""
+    """A description, and what the object holds beside it: a picture or an enclosed document."""
 
     description: Description
-    picture_rgb: NDArray[np.uint8] | None = None
+    picture: Raster | None = None
     document: bytes | None = None
+
+    @property
+    def picture_rgb(self) -> NDArray[np.uint8] | None:
+        """The picture as an array, (rows, columns, 3)."""
+        if self.picture is None:
+            return None
+        return np.frombuffer(self.picture.rgb, np.uint8).reshape(self.picture.rows, self.picture.columns, 3)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -26,6 +26,7 @@ from dicom_node.inspect.described import (
     DescriptionPart,
     Inspected,
     InspectRequest,
+    Raster,
     class_name,
     first_item,
     name_of,
@@ -74,7 +75,7 @@ def look(request: InspectRequest) -> Inspected:
     )
     return Inspected(
         description=description,
-        picture_rgb=_picture(dataset, kind) if request.picture else None,
+        picture=_raster(_picture(dataset, kind)) if request.picture else None,
         document=document_of(dataset) or None,
     )
 
@@ -118,6 +119,10 @@ _KINDS = {
     str(SecondaryCaptureImageStorage): _Kind("Secondary capture", image_part, image_picture),
     str(EncapsulatedPDFStorage): _Kind("Encapsulated PDF", document_part),
 }
+
+
+def _raster(rgb: NDArray[np.uint8]) -> Raster:
+    return Raster(rows=rgb.shape[0], columns=rgb.shape[1], rgb=rgb.tobytes())
 
 
 def _picture(dataset: Dataset, kind: _Kind) -> NDArray[np.uint8]:

@@ -109,7 +109,7 @@ class Planner:
         task = Task(
             request=request, fhir=self._settings.fhir, declined=declined, may_share=may_share,
             study_instance_uid=job.study_instance_uid, beside=tuple(self._spool.path(one.object_key) for one in beside),
-            code={} if declined else card.loaded_code(),
+            code={} if declined else card.loaded_code(), calls_server=declined is None and card.server is not None,
             sha256_of={self._spool.path(one.object_key): one.sha256 for one in (*inputs, *beside)},
         )  # fmt: skip
         return Plan(key, task, delivery_plan)

@@ -28,11 +28,12 @@ from dicom_node.index.database import Database
 from dicom_node.index.deliveries import resend
 from dicom_node.index.jobs import ClaimedJob
 from dicom_node.index.lineage import LINE
-from dicom_node.index.results import answer_again, first_started_at, has_result, kept_keys, save_result
+from dicom_node.index.results import answer_again, first_started_at, has_result, kept_keys, save_result, taken_uids
 from dicom_node.index.transitions import record
 from dicom_node.inference.cards.card import ModelCard
 from dicom_node.jobs.planning import JobSettings, Plan, Planner
-from dicom_node.jobs.tasks import Performed, ProducedFile, Task
+from dicom_node.jobs.tasks import REASON_LENGTH, Performed, ProducedFile, Task, performed_of
+from dicom_node.sandbox.answers import file_left
 from dicom_node.storage.spool import Spool, object_key
 
 _RETRY_WAIT_S = 5.0
@@ -112,14 +113,26 @@ class JobRunner:
         try:
             if self._answered_before(job, plan):
                 return None
-            performed = self._worker.run(plan.task)
+            self._save(job, plan, self._ask(plan.task))
         except NotAnalysable as refusal:  # not even a refusal may be written: whose study is it?
-            return self._quarantine(job, refusal.reason, str(refusal))
+            return self._quarantine(job, refusal.reason[:REASON_LENGTH], str(refusal))
         except InferenceError as error:
             return self._give_back(job) if self._stopping.is_set() else self._attempt_failed(job, str(error))
-        assert isinstance(performed, Performed)
-        self._save(job, plan, performed)
         return None
+
+    def _ask(self, task: Task) -> Performed:
+        """Have a worker perform a task. Raises what `Workers.run` raises.
+
+        Nothing is taken at its word: the code of a model may say what it likes.
+        """
+        try:
+            return performed_of(self._worker.run(task), task)
+        except SourceDamaged as damage:
+            named = {path.name for path in damage.paths}  # in the worker's own folder, perhaps
+            damaged = task.damaged(path for path in task.sha256_of if path.name in named)
+            if not damaged:
+                raise InferenceError("The worker process called images damaged that are whole.") from damage
+            raise SourceDamaged(damaged) from damage
 
     # --- before the run ---
 
@@ -172,17 +185,16 @@ class JobRunner:
         request = plan.task.request
         request = replace(request, context=replace(request.context, started_at=started_at))
         try:
-            performed = self._worker.run(replace(plan.task, request=request, may_share=False))
+            performed = self._ask(replace(plan.task, request=request, may_share=False))
         except SourceDamaged as damage:
             self._note_damage(job, damage)
         else:
-            assert isinstance(performed, Performed)
             self._put_back(performed, request.out_dir, lost)
         self._tell_lost(job, lost)
 
     def _put_back(self, performed: Performed, folder: Path, lost: Collection[str]) -> None:
         for name, suffix in (one for file in performed.files for one in _contents(file)):
-            content = (folder / name).read_bytes()
+            content = file_left(folder, name)
             if object_key(hashlib.sha256(content).hexdigest(), suffix) in lost:
                 self._spool.put([content], suffix)
 
@@ -206,6 +218,7 @@ class JobRunner:
                 "study": job.study_instance_uid, "route": job.route, "job": job.id, "model": job.model,
                 "kind": one.kind.value, "made": one.made, "error": one.error, "where": one.where})  # fmt: skip
         folder = plan.task.request.out_dir
+        self._check_own(plan.key, performed)
         gave_up = plan.task.declined is not None and plan.task.declined.reason == "ANALYSIS_FAILED"
         outcome = JobOutcome(
             state=JobState.FAILED if gave_up else performed.state,
@@ -226,10 +239,15 @@ class JobRunner:
         if saved and gave_up:
             _log_given_up(job, outcome.message)
 
+    def _check_own(self, job_key: str, performed: Performed) -> None:
+        """Raise `InferenceError` where an object has the UID of one of another result."""
+        with self._database.read() as connection:
+            taken = taken_uids(connection, job_key, [file.uid for file in performed.files])
+        if taken:
+            raise InferenceError(f"The model gave an object the UID of another result ({taken[0]}); nothing was kept.")
+
     def _keep(self, file: ProducedFile, folder: Path) -> Artifact:
-        stored, *pictures = (
-            self._spool.put([(folder / name).read_bytes()], suffix) for name, suffix in _contents(file)
-        )
+        stored, *pictures = (self._spool.put([file_left(folder, name)], suffix) for name, suffix in _contents(file))
         return Artifact(
             uid=file.uid, kind=file.kind, media_type=file.media_type, object_key=stored.key, sha256=stored.sha256,
             size_bytes=stored.size_bytes, order=file.order, description=file.description,

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Set
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 
 from dicom_node.analysis.answer import AnalysisRequest, Declined, NotMade
+from dicom_node.core.artifact_kinds import ARTIFACT_KINDS
 from dicom_node.core.entities import ArtifactKind, JobState
+from dicom_node.core.errors import InferenceError
+from dicom_node.core.uids import is_valid_uid
 from dicom_node.fhir.options import FhirOptions
 from dicom_node.inference.workers.place import ComputePlace
 from dicom_node.storage.digest import is_damaged
+
+#: Why a study is declined whose model failed in every attempt.
+GAVE_UP = "ANALYSIS_FAILED"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,6 +42,8 @@ class Task:
     #: What of the model a process keeps once it has loaded it, by name, as digests: its folder, modules beside the
     #: node. A process that has loaded any of it in another state cannot answer (`workers`).
     code: Mapping[str, str] = field(default_factory=dict)
+    #: Whether its model is on a server: nothing of it runs here, and the process that asks needs the network.
+    calls_server: bool = False
 
     def damaged(self, paths: Iterable[Path]) -> tuple[Path, ...]:
         """Return those of the files that hold other bytes than the index says; each is read as a whole."""
@@ -69,3 +78,60 @@ class Performed:
     files: tuple[ProducedFile, ...]
     #: Wanted kinds of object that could not be made.
     not_made: tuple[NotMade, ...] = ()
+
+
+# --- an answer looked at before it is kept: the code of a model may have made it -------------------------------------
+
+_ENDED = frozenset({JobState.DONE, JobState.PARTIAL, JobState.NOT_ANALYSABLE})
+#: Of a reason, which is a short code.
+REASON_LENGTH = 64
+_MOST_FILES = 100_000
+
+
+def performed_of(answer: object, task: Task) -> Performed:
+    """Return the answer to a task. Raises `InferenceError` for one that no task ends with."""
+    problem = _problem(answer, task) if isinstance(answer, Performed) else "it is none"
+    if problem or not isinstance(answer, Performed):
+        raise InferenceError(
+            f"The worker process gave an answer that cannot be kept: {problem}. A model whose code does more than "
+            "compute may be behind it: look at the code that `dicom-node models verify` lists."
+        )
+    return answer
+
+
+def _problem(performed: Performed, task: Task) -> str:
+    """Say what is wrong with an answer; "" when nothing is."""
+    findings = performed.summary.get("findings")
+    if performed.state not in _ENDED or len(performed.reason) > REASON_LENGTH:
+        return "its state or reason is none of an answer"
+    if not _is_moment(performed.summary.get("finished_at")):
+        return "it does not say when it was finished"
+    if not isinstance(findings, list) or not all(_is_finding(one) for one in findings):
+        return "its findings have no keys"
+    uids = [file.uid for file in performed.files]
+    if len(set(uids)) != len(uids) or len(uids) > _MOST_FILES:
+        return "two of its objects have the same UID"
+    known = {one.key for one in task.request.context.output_sets}
+    return next((f"its object {file.name!a:.40} is none" for file in performed.files if not _is_sound(file, known)), "")
+
+
+def _is_moment(text: object) -> bool:
+    try:
+        return datetime.fromisoformat(str(text)).tzinfo is not None
+    except ValueError:
+        return False
+
+
+def _is_finding(one: object) -> bool:
+    return isinstance(one, dict) and isinstance(one.get("key"), str) and isinstance(one.get("label"), str)
+
+
+def _is_sound(file: ProducedFile, output_keys: Set[str]) -> bool:
+    about = (file.sop_class_uid, file.series_instance_uid)
+    return (
+        is_valid_uid(file.uid)
+        and all(not uid or is_valid_uid(uid) for uid in about)
+        and file.media_type == ARTIFACT_KINDS[file.kind].media_type
+        and 0 <= file.order <= _MOST_FILES
+        and set(file.output_keys) <= output_keys
+    )

@@ -8,7 +8,6 @@ import threading
 from collections.abc import Callable, Mapping
 from zoneinfo import ZoneInfo
 
-from dicom_node.config.running import InferenceSettings
 from dicom_node.core.errors import IndexUnavailable
 from dicom_node.core.outage_log import OutageLog
 from dicom_node.deliver.profiles import profiles_of
@@ -20,6 +19,7 @@ from dicom_node.jobs.runner import JobRunner
 from dicom_node.jobs.workers import Workers, WorkerSettings
 from dicom_node.roles.node import Node
 from dicom_node.roles.role import Role
+from dicom_node.sandbox import confinement
 from dicom_node.storage.folder import make_private
 
 _IDLE_POLL_S = 1.0
@@ -32,7 +32,7 @@ class InferRole(Role):
 
     def __init__(self, node: Node, wake_all: Callable[[], None]) -> None:
         super().__init__(node, wake_all)
-        self._workers = Workers(_worker_settings(node.settings.inference))
+        self._workers = Workers(_worker_settings(node))
         self._job_runner = JobRunner(node.database, node.spool, node.cards, self._workers, _job_settings(node))
         self._database_away = OutageLog(_log, "job runner waits for the database", "job runner has the database again")
         self._stop = threading.Event()
@@ -47,6 +47,7 @@ class InferRole(Role):
         make_private(self._node.work_dir)
         self._remove_what_the_dead_left()
         self._log_refused_models()
+        self._tell_confinement()
         for thread in self._threads:
             thread.start()
         return {}
@@ -64,6 +65,12 @@ class InferRole(Role):
             standing = self._node.admission.standing(self._node.cards[name])
             if standing.standing is not Standing.LIVE:
                 _log.error("model refused", extra={"model": name, "standing": standing.standing, "why": standing.text})
+
+    def _tell_confinement(self) -> None:
+        """Say at the start what the code of models can do here; where it must not, `governance` lets no model run."""
+        confine = self._node.settings.inference.confine
+        if confine == "off" or confinement.lacking():
+            _log.warning("models not confined", extra={"why": confinement.told(confine)})
 
     def wake(self) -> None:
         """Something was queued: look now instead of at the next poll."""
@@ -97,7 +104,8 @@ class InferRole(Role):
                 wake.wait(_IDLE_POLL_S)
 
 
-def _worker_settings(inference: InferenceSettings) -> WorkerSettings:
+def _worker_settings(node: Node) -> WorkerSettings:
+    inference = node.settings.inference
     return WorkerSettings(
         device=inference.device,
         count=inference.workers,
@@ -105,6 +113,9 @@ def _worker_settings(inference: InferenceSettings) -> WorkerSettings:
         memory_limit_mb=inference.memory_limit_mb,
         time_limit_s=inference.time_limit_s,
         batch_studies=inference.batch_studies,
+        confined=inference.confine != "off",
+        folder=node.work_dir / "workers",
+        models_dirs=node.settings.models_dirs,
     )
 
 

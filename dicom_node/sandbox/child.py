@@ -1,7 +1,7 @@
 """The child side of `sandbox`: limits first, then the target, then one request after the other.
 
-Run as ``python -m dicom_node.sandbox.child FD PARENT_PID MEMORY_MB TARGET``. Standard library only
-until the target is imported.
+Run as ``python -m dicom_node.sandbox.child FD PARENT_PID MEMORY_MB TARGET [CONFINEMENT]``. Standard library only
+until the target is imported, which is after the process is confined.
 """
 
 from __future__ import annotations
@@ -16,9 +16,11 @@ import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 from dicom_node.core.errors import NodeError
+from dicom_node.sandbox.answers import encoded, told_error
+from dicom_node.sandbox.confinement import enter
 
 _PR_SET_PDEATHSIG = 1
 #: Errors raised in these packages speak of shapes and layers: they are given numbers alone. Any other may quote the
@@ -38,14 +40,17 @@ _OUT_OF_MEMORY = (
 )
 
 
+Value = TypeVar("Value")
+
+
 @dataclass(frozen=True, slots=True)
-class Returned:
-    value: object
+class Returned(Generic[Value]):
+    value: Value
 
 
 @dataclass(frozen=True, slots=True)
 class Raised:
-    """A `NodeError`, taken apart: pickle cannot rebuild exceptions whose constructor takes other arguments."""
+    """A `NodeError`, taken apart."""
 
     class_name: str
     message: str
@@ -67,9 +72,9 @@ class OutOfMemory:
 
 
 #: Sent when a request has arrived: what happens from here on is that request's doing.
-BEGUN = "begun"
+BEGUN = b"begun"
 
-Answer = Returned | Raised | Failed | OutOfMemory
+Answer = Returned[Value] | Raised | Failed | OutOfMemory
 
 
 def main(arguments: list[str]) -> None:
@@ -84,33 +89,42 @@ def main(arguments: list[str]) -> None:
     # Ctrl-C goes to the whole group; the parent decides when a worker ends.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     with Connection(descriptor) as connection:
-        _serve(connection, arguments[3])
+        _serve(connection, *arguments[3:])
 
 
-def _serve(connection: Connection, target: str) -> None:
-    perform, problem = _load(target)
+def _serve(connection: Connection, target: str, confinement: str = "") -> None:
+    perform, problem = _load(target, confinement)
     while True:
         try:
             request = connection.recv()
         except EOFError:
             return
-        connection.send(BEGUN)
+        connection.send_bytes(BEGUN)
         answer = problem if perform is None else answer_to(perform, request)
-        connection.send(answer)
+        connection.send_bytes(_encoded(answer))
         if isinstance(answer, OutOfMemory):
             # The heap is in an unknown state and full; a fresh process is cheaper than a wrong answer.
             os._exit(1)
 
 
-def _load(target: str) -> tuple[Callable[[object], object] | None, Answer | None]:
+def _encoded(answer: Answer[object] | None) -> bytes:
+    try:
+        return encoded(answer)
+    except (TypeError, RecursionError) as error:
+        return encoded(_failed(error))
+
+
+def _load(target: str, confinement: str) -> tuple[Callable[[object], object] | None, Answer[object] | None]:
     module_name, _, name = target.partition(":")
     try:
+        if confinement:
+            enter(confinement)
         return getattr(importlib.import_module(module_name), name), None
     except Exception as error:  # noqa: BLE001 - the worker's door: told to the parent, which decides
         return None, _failed(error)
 
 
-def answer_to(perform: Callable[[Any], object], request: object) -> Answer:
+def answer_to(perform: Callable[[Any], Value], request: object) -> Answer[Value]:
     """Call the target and wrap whatever comes of it."""
     try:
         return Returned(perform(request))
@@ -118,7 +132,8 @@ def answer_to(perform: Callable[[Any], object], request: object) -> Answer:
         # Whoever loads a model may take a failed allocation for a file that cannot be read.
         if _ran_out_of_memory(error):
             return OutOfMemory()
-        return Raised(type(error).__name__, str(error), dict(vars(error)))
+        class_name, attributes = told_error(error)
+        return Raised(class_name, str(error), attributes)
     except Exception as error:  # noqa: BLE001 - the worker's door: told to the parent, which decides
         return OutOfMemory() if _ran_out_of_memory(error) else _failed(error)
 

@@ -16,6 +16,7 @@ import threading
 import time
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection
@@ -23,18 +24,28 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from dicom_node.core import errors
-from dicom_node.core.errors import InferenceError, NodeError, WorkerDied
-from dicom_node.sandbox.child import BEGUN, Failed, OutOfMemory, Raised, Returned
+from dicom_node.core.errors import InferenceError, WorkerDied
+from dicom_node.sandbox.answers import decoded, rebuilt_error
+from dicom_node.sandbox.child import BEGUN, Answer, Failed, OutOfMemory, Raised, Returned
+from dicom_node.sandbox.confinement import Confinement
 
 _log = logging.getLogger(__name__)
 _CLOSING_S = 2.0
+#: How `multiprocessing.connection` refuses a message before it reads it.
+_TOO_LONG = "bad message length"
 
 
 @dataclass(slots=True)
-class _Child:
+class Child:
+    """A child process that leads a group of its own, and the connection to it."""
+
     process: subprocess.Popen[bytes]
     connection: Connection
+
+    def kill(self) -> None:
+        """End it, and whatever it has started."""
+        with suppress(ProcessLookupError, PermissionError):  # macOS says the latter of one that has ended
+            os.killpg(self.process.pid, signal.SIGKILL)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,46 +55,51 @@ class ProcessLimits:
     `memory_mb` limits what is resident, looked at ten times a second where /proc tells it. `address_space_mb` makes
     the allocation itself fail (RLIMIT_AS), which is gentler and surer, but a GPU driver reserves more address space
     than any sensible limit.
-    `more_time` and `more_memory` tell whoever reads of an end how to allow more.
+    `more_time` and `more_memory` tell whoever reads of an end how to allow more. An answer of more than `answer_mb` is
+    not read.
     """
 
     time_s: float
     memory_mb: int = 0
     address_space_mb: int = 0
+    answer_mb: int = 16
     more_time: str = ""
     more_memory: str = ""
 
 
 class Sandbox:
-    """Runs ``package.module:function`` in a child process, with a limit on its memory and one on wall-clock time.
+    """Runs ``package.module:function`` in a child process with limits.
 
-    `memory_limit_mb` (0: none) counts address space, unless `limits` says otherwise. `environment` is laid over the
-    parent's own.
+    `environment` is laid over the parent's own, or over what `confinement` leaves of it. `answer` is the type of what
+    the target returns; nothing else is taken (`answers.decoded`).
     """
 
     def __init__(
         self,
         target: str,
         *,
-        time_limit_s: float = 600,
-        memory_limit_mb: int = 0,
-        limits: ProcessLimits | None = None,
+        answer: object = object,
+        limits: ProcessLimits,
         environment: Mapping[str, str] | None = None,
+        confinement: Confinement | None = None,
     ) -> None:
         self._target = target
-        self._limits = limits or ProcessLimits(time_s=time_limit_s, address_space_mb=memory_limit_mb)
+        self._answer = Answer[answer]  # type: ignore[misc, valid-type]
+        self._limits = limits
         self._environment = environment or {}
-        self._child: _Child | None = None
+        self._confinement = confinement
+        self._child: Child | None = None
         self._closed = False
         self._busy = threading.Lock()
         # Linux ends the child when the thread that started it ends, so a thread that lives as long as we do starts it.
         self._starter = ThreadPoolExecutor(max_workers=1, thread_name_prefix="sandbox-starter")
 
     def run(self, request: object) -> object:
-        """Return what the target returns for `request`; both cross the border by pickle.
+        """Return what the target returns for `request`, which goes there by pickle and comes back as data.
 
-        Raises the `NodeError` the target raised, `InferenceError` for any other exception, and `WorkerDied` when the
-        child crashed, ran out of time or of memory; the next call then starts a new child.
+        Raises the `NodeError` the target raised, `InferenceError` for any other exception and for an answer that is
+        none, and `WorkerDied` when the child crashed, ran out of time or of memory; the next call then starts a new
+        child.
         """
         with self._busy:
             return self._unwrap(self._ask(request, again=True))
@@ -95,16 +111,28 @@ class Sandbox:
         child = self._child or self._starter.submit(self._start).result()
         self._child = child
         begun = False
-        with Watchdog(child.process, self._limits.time_s, self._limits.memory_mb) as watchdog:
+        with Watchdog(child, self._limits.time_s, self._limits.memory_mb) as watchdog:
             try:
                 child.connection.send(request)
-                begun = child.connection.recv() == BEGUN
-                return child.connection.recv()
+                begun = self._message(child, len(BEGUN)) == BEGUN
+                return decoded(self._message(child, self._limits.answer_mb * _MEGABYTE), self._answer)
+            except InferenceError:
+                self._bury()  # who knows what it says next
+                raise
             except (EOFError, OSError) as error:
                 told = self._obituary(child, watchdog.broke)
                 if begun or watchdog.broke or not again:
                     raise WorkerDied(told) from error
         return self._ask(request, again=False)
+
+    def _message(self, child: Child, most_bytes: int) -> bytes:
+        """Read the next message. Raises `EOFError` or `OSError` where the child has ended."""
+        try:
+            return child.connection.recv_bytes(most_bytes)
+        except OSError as error:
+            if str(error) != _TOO_LONG:
+                raise
+            raise InferenceError(f"The worker process gave an answer of more than {most_bytes} bytes.") from error
 
     def end_process(self) -> None:
         """End the warm child, if there is one; the next run starts a new one."""
@@ -116,7 +144,7 @@ class Sandbox:
         self._closed = True
         child = self._child
         if child is not None and self._busy.locked():
-            child.process.kill()
+            child.kill()
         with self._busy:
             self._bury()
         self._starter.shutdown()
@@ -134,18 +162,25 @@ class Sandbox:
         """The process id of the warm child, if there is one."""
         return self._child.process.pid if self._child else None
 
-    def _start(self) -> _Child:
+    def _start(self) -> Child:
         ours, theirs = Pipe()
         command = [sys.executable, "-m", "dicom_node.sandbox.child"]
         command += [str(theirs.fileno()), str(os.getpid()), str(self._limits.address_space_mb), self._target]
+        environment: Mapping[str, str] = os.environ
+        if self._confinement is not None:
+            self._confinement.make_folders()
+            environment = self._confinement.environment()
+            command.append(self._confinement.as_text())
         process = subprocess.Popen(
             command,
             stdin=subprocess.DEVNULL,
             # What a model prints must not end up in the output of a command line.
             stdout=2,
             pass_fds=[theirs.fileno()],
+            # A group of its own: with it ends whatever it has started.
+            start_new_session=True,
             env={
-                **os.environ,
+                **environment,
                 **self._environment,
                 "PYTHONPATH": os.pathsep.join(path for path in sys.path if path),
                 # A model's folder stays as it was accepted: no compiled Python is written into it.
@@ -154,7 +189,7 @@ class Sandbox:
         )
         theirs.close()
         _log.info("worker process started", extra={"pid": process.pid, "target": self._target})
-        return _Child(process, ours)
+        return Child(process, ours)
 
     def _unwrap(self, answer: object) -> object:
         if isinstance(answer, OutOfMemory):
@@ -167,7 +202,7 @@ class Sandbox:
         megabytes = self._limits.address_space_mb or self._limits.memory_mb
         return f"{megabytes} MB" if megabytes else "the device has"
 
-    def _obituary(self, child: _Child, broke: str) -> str:
+    def _obituary(self, child: Child, broke: str) -> str:
         """Bury a dead child and say how it ended."""
         if broke == "time":
             self._bury()
@@ -187,7 +222,7 @@ class Sandbox:
     def _bury(self) -> None:
         child, self._child = self._child, None
         if child is not None:
-            child.process.kill()
+            child.kill()
             child.process.wait()
             child.connection.close()
             _log.info("worker process ended", extra={"pid": child.process.pid, "status": child.process.returncode})
@@ -199,10 +234,10 @@ def unwrapped(answer: object) -> object:
         case Returned(value):
             return value
         case Raised():
-            raise _rebuilt(answer)
+            raise rebuilt_error(answer.class_name, answer.message, answer.attributes)
         case Failed(kind, where, text):
             raise InferenceError(f"The model run failed with {kind} in {where}{': ' if text else ''}{text}.")
-    raise InferenceError("The worker process gave an answer that is not understood; versions differ.")
+    raise InferenceError("The worker process gave an answer that is none.")
 
 
 def _ending(status: int | None) -> str:
@@ -214,16 +249,6 @@ def _ending(status: int | None) -> str:
     return f"was killed by {name}" + (" (the system may have run out of memory)" if status == -signal.SIGKILL else "")
 
 
-def _rebuilt(raised: Raised) -> NodeError:
-    """Make the error of the child again, of the same class with the same attributes."""
-    found = getattr(errors, raised.class_name, None)
-    kind = found if isinstance(found, type) and issubclass(found, NodeError) else InferenceError
-    error = kind.__new__(kind)
-    Exception.__init__(error, raised.message)
-    error.__dict__.update(raised.attributes)
-    return error
-
-
 # --- the watchdog --------------------------------------------------------------------------------------------------
 
 _POLL_S = 0.1
@@ -232,14 +257,14 @@ _PAGES_RESIDENT = 1  # field of /proc/PID/statm, proc(5)
 
 
 class Watchdog:
-    """Watches `process` while the block runs. `broke` is ``""``, ``time`` or ``memory``; 0 MB means no limit."""
+    """Watches a child while the block runs. `broke` is ``""``, ``time`` or ``memory``; 0 MB means no limit."""
 
-    def __init__(self, process: subprocess.Popen[bytes], time_limit_s: float, resident_limit_mb: int) -> None:
-        self._process = process
+    def __init__(self, child: Child, time_limit_s: float, resident_limit_mb: int) -> None:
+        self._child = child
         self._deadline = time.monotonic() + time_limit_s
         self._limit_bytes = resident_limit_mb * _MEGABYTE
         self._done = threading.Event()
-        self._thread = threading.Thread(target=self._watch, name=f"watchdog-{process.pid}", daemon=True)
+        self._thread = threading.Thread(target=self._watch, name=f"watchdog-{child.process.pid}", daemon=True)
         self.broke = ""
 
     def __enter__(self) -> Self:
@@ -254,12 +279,12 @@ class Watchdog:
 
     def _watch(self) -> None:
         while not self._done.wait(self._pause_s()):
-            if self._limit_bytes and resident_bytes(self._process.pid) > self._limit_bytes:
+            if self._limit_bytes and resident_bytes(self._child.process.pid) > self._limit_bytes:
                 self.broke = "memory"
             elif time.monotonic() >= self._deadline:
                 self.broke = "time"
             if self.broke:
-                self._process.kill()
+                self._child.kill()
                 return
 
     def _pause_s(self) -> float:

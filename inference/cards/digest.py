@@ -24,7 +24,7 @@ def folder_files(folder: Path) -> Iterator[tuple[str, Path]]:
     """Return every file of a model folder by its name inside, in order.
 
     Raises `ModelUnavailable` for what could be run or read in place of what was looked at: compiled Python, and
-    links that lead to another folder.
+    links that lead out of the folder, where a confined model reads nothing.
     """
     for parent, folders, files in os.walk(folder):
         for name in sorted(folders):
@@ -38,6 +38,8 @@ def folder_files(folder: Path) -> Iterator[tuple[str, Path]]:
         folders.sort()
         for name in sorted(files):
             path = Path(parent, name)
+            if path.is_symlink() and not path.resolve().is_relative_to(folder.resolve()):
+                raise ModelUnavailable(f"{path} is a link out of the model's folder. Put the file itself there.")
             yield path.relative_to(folder).as_posix(), path
 
 

@@ -10,7 +10,14 @@ from pathlib import Path
 
 from pydicom.valuerep import DA
 
-from dicom_node.core.errors import DeliveryDeferred, ModelUnavailable, NotAnalysable
+from dicom_node.core.errors import (
+    IndexUnavailable,
+    ModelUnavailable,
+    NotAnalysable,
+    RefusedObject,
+    SourceDamaged,
+    StoreStatus,
+)
 
 
 def perform(request: object) -> object:
@@ -64,8 +71,16 @@ def _decline() -> None:
     raise NotAnalysable("GAP_IN_SERIES", "Images are missing.")
 
 
-def _defer() -> None:
-    raise DeliveryDeferred("later", retry_after_s=7.0)
+def _damage() -> None:
+    raise SourceDamaged([Path("image.dcm")])
+
+
+def _refuse() -> None:
+    raise RefusedObject(StoreStatus.CANNOT_UNDERSTAND, "not understood")
+
+
+def _no_database() -> None:
+    raise IndexUnavailable("no database")
 
 
 def _divide() -> float:
@@ -108,7 +123,9 @@ _ACTIONS: dict[str, Callable[..., object]] = {
     "fill": _fill,
     "threads": _threads,
     "decline": _decline,
-    "defer": _defer,
+    "damage": _damage,
+    "refuse": _refuse,
+    "no-database": _no_database,
     "divide": _divide,
     "quote": _quote_patient,
     "quote-in-own-words": _quote_in_own_words,

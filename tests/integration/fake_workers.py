@@ -28,4 +28,4 @@ def perform(task: Task) -> object:
     if action == "segfault":
         ctypes.string_at(0)
     told = {"pid": os.getpid(), "threads": os.environ.get("OMP_NUM_THREADS", "")}
-    return told | {"place": task.place, "started": started, "ended": time.monotonic()}
+    return told | {"worker": task.place.worker_number, "started": started, "ended": time.monotonic()}

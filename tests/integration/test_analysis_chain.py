@@ -38,7 +38,8 @@ from dicom_node.ingest.intake import Intake, IntakeLimits, Received
 from dicom_node.jobs.planning import JobSettings
 from dicom_node.jobs.runner import JobRunner
 from dicom_node.jobs.sweeps import CompletenessSweep
-from dicom_node.sandbox.host import Sandbox
+from dicom_node.jobs.tasks import Performed
+from dicom_node.sandbox.host import ProcessLimits, Sandbox
 from dicom_node.storage.spool import Spool
 from tests.integration.crashing_perform import HUNGRY_STUDY, POISON_STUDY
 from tests.peers.process import free_port
@@ -194,7 +195,8 @@ def received(image: Dataset) -> Received:
 
 @pytest.fixture(scope="module")
 def worker() -> Iterator[Sandbox]:
-    with Sandbox("tests.integration.crashing_perform:perform", time_limit_s=240, memory_limit_mb=12288) as sandbox:
+    target, limits = "tests.integration.crashing_perform:perform", ProcessLimits(time_s=240, address_space_mb=12288)
+    with Sandbox(target, answer=Performed, limits=limits) as sandbox:
         yield sandbox
 
 
@@ -336,7 +338,7 @@ def test_an_orderly_stop_costs_the_study_no_attempt(chain: Chain, images: Sequen
     chain.receive(images)
     chain.sweep()
     for _ in range(MAX_ATTEMPTS + 1):
-        sandbox = Sandbox("tests.integration.crashing_targets:perform", time_limit_s=60, memory_limit_mb=0)
+        sandbox = Sandbox("tests.integration.crashing_targets:perform", limits=ProcessLimits(time_s=60))
         sandbox.close()
         job_runner = JobRunner(chain.database, chain.spool, find_models(()), sandbox, _settings(tmp_path / "work"))
         job_runner.stop()

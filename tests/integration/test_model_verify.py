@@ -9,16 +9,26 @@ import subprocess
 import sys
 import zipfile
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
+from dicom_node.config.running import InferenceSettings
+from dicom_node.governance.admission import Standing, judge, rule_of
+from dicom_node.governance.model_code import code_of
 from dicom_node.governance.verify import Point, verify_folder
-from dicom_node.inference.cards.card import ModelCard
+from dicom_node.index.decisions import Decision, DecisionKind
+from dicom_node.inference.cards.card import ModelCard, load_card
+from dicom_node.sandbox import kernel_rules
+from dicom_node.sandbox.confinement import lacking
 from tests.acceptance.test_model_files import Touch, bewitch, poison
 from tests.integration.test_file_runtimes import exported_card, onnx_card, script_card
+from tests.support.models.model_folders import CLASSES, write_card
 from tests.support.needs import REPOSITORY
 from tests.support.studies.data_factories import toy_bundle
+
+PYTHON_CARD = 'entry_point = "tests.integration.confined_work:perform"'
 
 
 def points_of(folder: Path) -> dict[str, Point]:
@@ -43,6 +53,70 @@ def test_a_bundle_is_looked_at_and_its_expressions_do_not_run(tmp_path: Path) ->
     assert [point for point in points.values() if not point.ok] == []
     assert "read without running code" in points["loading"].text
     assert not marker.exists()
+
+
+def test_all_that_a_bundle_brings_and_that_runs_is_named(tmp_path: Path) -> None:
+    folder = toy_bundle(tmp_path / "toy")
+    bewitch(folder, tmp_path / "ran")
+    config = folder / "configs" / "inference.json"
+    content = json.loads(config.read_text())
+    content["inferer"] = {"_target_": "torch.hub.load", "repo": "x\x1b[2J"}
+    content["imports"] = ["$import os\x1b[2J"]
+    config.write_text(json.dumps(content))
+    (folder / "configs" / "more.yaml").write_text("a:\n  _target_: scripts.net.Net\nb: '$print(1)'\n")
+    (folder / "scripts").mkdir()
+    (folder / "scripts" / "net.py").write_text("class Net:\n    pass\n")
+    (folder / "scripts" / "fast.so").write_bytes(b"\x7fELF")
+
+    told = [point.text for point in verify_folder(folder) if point.name == "code"]
+
+    assert "configs/inference.json: inferer._target_ = torch.hub.load" in told
+    assert "configs/inference.json: imports[0] = $import os?[2J" in told
+    assert "configs/more.yaml: _target_: scripts.net.Net" in told
+    assert "configs/more.yaml: b: '$print(1)'" in told
+    assert "scripts/net.py: Python, 2 lines" in told
+    assert "scripts/fast.so: compiled code" in told
+    assert not any("monai.transforms" in line for line in told)
+
+
+@pytest.mark.parametrize(("make", "word"), [(script_card, "TorchScript program"), (onnx_card, "ONNX program")])
+def test_a_file_that_is_a_program_is_called_one(make: Callable[[Path], ModelCard], word: str, tmp_path: Path) -> None:
+    assert word in " ".join(code_of(make(tmp_path / "model")))
+
+
+def test_a_model_of_weights_alone_is_said_to_bring_no_code(tmp_path: Path) -> None:
+    assert code_of(load_card(toy_bundle(tmp_path / "toy"))) == [
+        "none: its weights are read as data and run by the node's own code"
+    ]
+
+
+def test_where_models_must_be_confined_and_cannot_be_none_is_well(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    card = load_card(write_card(tmp_path / "model", "python", top=PYTHON_CARD, more=CLASSES))
+    must, may = InferenceSettings(confine="require"), InferenceSettings(require_activation="none")
+    assert code_points(card, must)["confinement"].ok == (not lacking())
+
+    monkeypatch.setattr(kernel_rules, "landlock_version", lambda: 0)
+
+    assert not code_points(card, must)["confinement"].ok
+    assert code_points(card, may)["confinement"].ok
+    assert "Landlock" in code_points(card, may)["confinement"].text
+    accepted = [decision(card)]
+    assert judge(card, accepted, rule_of(must)).standing is Standing.NOT_CONFINED
+    assert "require" in judge(card, accepted, rule_of(must)).text
+    assert judge(card, accepted, rule_of(may)).standing is Standing.LIVE
+
+
+def code_points(card: ModelCard, settings: InferenceSettings) -> dict[str, Point]:
+    return {point.name: point for point in verify_folder(card.folder, settings.confine)}
+
+
+def decision(card: ModelCard) -> Decision:
+    return Decision(
+        at=datetime.now(UTC), kind=DecisionKind.ACCEPTED, model=card.name, version=card.version, decided_by="me",
+        digest=card.folder_digest, detail={},
+    )  # fmt: skip
 
 
 def test_a_pickle_that_runs_code_is_refused_unrun(tmp_path: Path) -> None:

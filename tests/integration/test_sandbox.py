@@ -13,9 +13,16 @@ from pathlib import Path
 
 import pytest
 
-from dicom_node.core.errors import DeliveryDeferred, InferenceError, NotAnalysable, WorkerDied
+from dicom_node.core.errors import (
+    InferenceError,
+    NotAnalysable,
+    RefusedObject,
+    SourceDamaged,
+    StoreStatus,
+    WorkerDied,
+)
 from dicom_node.sandbox.host import ProcessLimits, Sandbox
-from tests.peers.process import wait_until
+from tests.peers.process import is_running, wait_until
 from tests.support.needs import REPOSITORY
 
 TARGET = "tests.integration.crashing_targets:perform"
@@ -25,15 +32,15 @@ LONG_S = 200
 
 @pytest.fixture
 def sandbox() -> Iterator[Sandbox]:
-    with Sandbox(TARGET, time_limit_s=LONG_S, memory_limit_mb=1024) as made:
+    with Sandbox(TARGET, limits=ProcessLimits(time_s=LONG_S, address_space_mb=1024)) as made:
         yield made
 
 
 def test_the_answer_comes_from_another_process_that_stays_warm(sandbox: Sandbox) -> None:
     first, second = sandbox.run(("add", 1, 2)), sandbox.run(("add", 3, 4))
 
-    assert isinstance(first, tuple)
-    assert isinstance(second, tuple)
+    assert isinstance(first, list)
+    assert isinstance(second, list)
     assert (first[0], second[0]) == (3, 7)
     assert first[1] == second[1] != os.getpid()
 
@@ -52,7 +59,7 @@ def test_a_crash_is_told_and_the_next_run_has_a_new_process(
 
 
 def test_an_endless_loop_ends_at_the_time_limit() -> None:
-    with Sandbox(TARGET, time_limit_s=1.5, memory_limit_mb=1024) as sandbox:
+    with Sandbox(TARGET, limits=ProcessLimits(time_s=1.5, address_space_mb=1024)) as sandbox:
         started = time.monotonic()
         with pytest.raises(WorkerDied, match=r"longer than 1\.5 s"):
             sandbox.run(("loop",))
@@ -69,7 +76,7 @@ def test_memory_beyond_the_limit_ends_the_worker(sandbox: Sandbox) -> None:
 
 def test_a_failed_allocation_of_torch_is_told_as_memory_also_where_it_was_taken_for_a_broken_file() -> None:
     with (
-        Sandbox(TARGET, time_limit_s=LONG_S, memory_limit_mb=8192) as sandbox,
+        Sandbox(TARGET, limits=ProcessLimits(time_s=LONG_S, address_space_mb=8192)) as sandbox,
         pytest.raises(WorkerDied, match="more than 8192 MB"),
     ):
         sandbox.run(("hog-by-torch", 20000))
@@ -84,7 +91,7 @@ def test_memory_really_held_beyond_the_limit_ends_the_worker_without_an_address_
 
 
 def test_a_child_gets_what_its_environment_adds() -> None:
-    with Sandbox(TARGET, time_limit_s=LONG_S, environment={"OMP_NUM_THREADS": "7"}) as sandbox:
+    with Sandbox(TARGET, limits=ProcessLimits(time_s=LONG_S), environment={"OMP_NUM_THREADS": "7"}) as sandbox:
         assert sandbox.run(("threads",)) == "7"
 
 
@@ -113,11 +120,11 @@ def test_a_worker_that_died_idle_costs_the_next_request_nothing(sandbox: Sandbox
     worker = sandbox.process_id
     assert worker is not None
     os.kill(worker, signal.SIGKILL)
-    wait_until(lambda: not _is_running(worker), 60, "the worker's end")
+    wait_until(lambda: not is_running(worker), 60, "the worker's end")
 
     answer = sandbox.run(("add", 2, 2))
 
-    assert isinstance(answer, tuple)
+    assert isinstance(answer, list)
     assert answer[0] == 4
 
 
@@ -134,11 +141,20 @@ def test_closing_cuts_a_running_request_off(sandbox: Sandbox, tmp_path: Path) ->
 def test_errors_of_the_node_keep_class_and_attributes(sandbox: Sandbox) -> None:
     with pytest.raises(NotAnalysable, match="Images are missing") as declined:
         sandbox.run(("decline",))
-    with pytest.raises(DeliveryDeferred) as deferred:
-        sandbox.run(("defer",))
+    with pytest.raises(SourceDamaged) as damaged:
+        sandbox.run(("damage",))
+    with pytest.raises(RefusedObject) as refused:
+        sandbox.run(("refuse",))
 
     assert declined.value.reason == "GAP_IN_SERIES"
-    assert deferred.value.retry_after_s == 7.0
+    assert damaged.value.paths == (Path("image.dcm"),)
+    assert refused.value.status is StoreStatus.CANNOT_UNDERSTAND
+
+
+def test_an_error_that_no_child_can_know_of_stops_nobody_who_would_wait_for_it(sandbox: Sandbox) -> None:
+    """A job runner waits for its database when one is raised; a child has no database."""
+    with pytest.raises(InferenceError, match="no database"):
+        sandbox.run(("no-database",))
 
 
 def test_other_exceptions_become_inference_errors_with_type_and_place(sandbox: Sandbox) -> None:
@@ -156,7 +172,7 @@ def test_a_message_that_may_quote_the_patient_is_not_passed_on(sandbox: Sandbox,
 
 def test_what_a_network_says_of_shapes_is_passed_on() -> None:
     with (
-        Sandbox(TARGET, time_limit_s=LONG_S) as sandbox,
+        Sandbox(TARGET, limits=ProcessLimits(time_s=LONG_S)) as sandbox,
         pytest.raises(InferenceError, match=r"RuntimeError in conv.py:\d+: Given groups=1, weight of size \[1, 2"),
     ):
         sandbox.run(("misfit",))
@@ -170,7 +186,7 @@ def test_what_a_model_prints_stays_out_of_standard_output(sandbox: Sandbox, capf
 
 def test_a_target_that_cannot_be_imported_is_told() -> None:
     with (
-        Sandbox("dicom_node.no_such_module:perform", time_limit_s=LONG_S, memory_limit_mb=1024) as sandbox,
+        Sandbox("dicom_node.no_such_module:perform", limits=ProcessLimits(time_s=LONG_S)) as sandbox,
         pytest.raises(InferenceError, match="ModuleNotFoundError"),
     ):
         sandbox.run(("add", 1, 1))
@@ -191,8 +207,8 @@ def test_the_worker_survives_the_thread_that_asked_first(sandbox: Sandbox) -> No
 def test_the_worker_dies_with_its_parent(tmp_path: Path) -> None:
     code = (
         "import sys, os, signal\n"
-        "from dicom_node.sandbox.host import Sandbox\n"
-        f"s = Sandbox({TARGET!r}, time_limit_s=60, memory_limit_mb=1024)\n"
+        "from dicom_node.sandbox.host import ProcessLimits, Sandbox\n"
+        f"s = Sandbox({TARGET!r}, limits=ProcessLimits(time_s=60, address_space_mb=1024))\n"
         "s.run(('add', 1, 1))\n"
         "print(s.process_id, flush=True)\n"
         "os.kill(os.getpid(), signal.SIGKILL)\n"
@@ -200,12 +216,4 @@ def test_the_worker_dies_with_its_parent(tmp_path: Path) -> None:
     done = subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True, text=True, check=False)
 
     worker = int(done.stdout)
-    wait_until(lambda: not _is_running(worker), 60, "the worker's end")
-
-
-def _is_running(pid: int) -> bool:
-    try:
-        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-    except (FileNotFoundError, ProcessLookupError):
-        return False
-    return state != "Z"
+    wait_until(lambda: not is_running(worker), 60, "the worker's end")

@@ -184,11 +184,17 @@ def all_at_once(workers: Workers, tasks: Sequence[Task]) -> list[object]:
     """Bring a task that occupies the worker first, so that the others wait for it together."""
     with ThreadPoolExecutor(len(tasks)) as pool:
         first = pool.submit(_caught, workers, tasks[0])
-        wait_until((tasks[0].request.out_dir / "shared-by").exists, 120, "the first task to be worked at")
+        wait_until(lambda: any(_at_work(workers)), 120, "the first task to be worked at")
+        (note,) = _at_work(workers)
         futures = [first, *(pool.submit(_caught, workers, one) for one in tasks[1:])]
         wait_until(lambda: len(workers._waiting) == len(tasks) - 1, 120, "the others to wait")
-        (tasks[0].request.out_dir / "go").touch()
+        note.with_name("go").touch()
         return [future.result() for future in futures]
+
+
+def _at_work(workers: Workers) -> list[Path]:
+    """Return the notes of tasks that are worked at, which lie in the worker's own folder."""
+    return list(workers._folder.glob("worker-0/out/*/shared-by"))
 
 
 def _caught(workers: Workers, one: Task) -> object:

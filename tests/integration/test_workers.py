@@ -37,7 +37,7 @@ def task(action: str, model: str = "a", **code: str) -> Task:
 @pytest.fixture
 def three(monkeypatch: pytest.MonkeyPatch) -> Iterator[Workers]:
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
-    workers = Workers(WorkerSettings(device="cpu", count=3, time_limit_s=120), TARGET)
+    workers = Workers(WorkerSettings(device="cpu", count=3, time_limit_s=120, confined=False), TARGET, object)
     yield workers
     workers.close()
 
@@ -61,7 +61,7 @@ def test_tasks_run_at_the_same_time_each_in_a_process_of_its_own(three: Workers,
 
     assert len({one["pid"] for one in told}) == 3
     assert max(one["started"] for one in told) < min(one["ended"] for one in told)
-    assert {one["place"].worker_number for one in told} == {0, 1, 2}
+    assert {one["worker"] for one in told} == {0, 1, 2}
 
 
 def test_more_tasks_than_workers_wait_for_their_turn(three: Workers, tmp_path: Path) -> None:
@@ -83,7 +83,7 @@ def test_a_task_goes_where_its_model_is_warm(three: Workers, tmp_path: Path) -> 
 
 
 def test_a_model_in_another_state_gets_another_process_and_so_does_one_that_shares_a_changed_module() -> None:
-    workers = Workers(WorkerSettings(device="cpu", count=1, time_limit_s=240), TARGET)
+    workers = Workers(WorkerSettings(device="cpu", count=1, time_limit_s=240, confined=False), TARGET, object)
     try:
         first = run(workers, "sleep 0", "a", a="1", module="1")["pid"]
         other = run(workers, "sleep 0", "b", b="1", module="1")["pid"]
@@ -117,17 +117,16 @@ def test_a_python_model_that_was_changed_answers_with_its_new_code(
     module = tmp_path / "code" / "changing_model.py"
     module.parent.mkdir()
     monkeypatch.syspath_prepend(str(module.parent))
-    folder = write_card(tmp_path / "changing", "python", top=PYTHON_CARD, more=CLASSES)
-    out = tmp_path / "study" / "out"
+    folder = write_card(tmp_path / "models" / "changing", "python", top=PYTHON_CARD, more=CLASSES)
     request = request_for([chest_radiograph_phantom(rows=64, age="030Y")], folder, tmp_path / "study")
-    out.mkdir()
-    workers = Workers(WorkerSettings(device="cpu", count=1, time_limit_s=240))
+    workers = Workers(WorkerSettings(device="cpu", count=1, time_limit_s=240, models_dirs=(folder.parent,)))
     try:
         found = []
         for scores in ("[0.9, 0.1]", "[0.25, 0.75]"):
             module.write_text(PYTHON_MODEL.format(scores=scores))
             card = load_card(folder)
-            task = Task(request=replace(request, model_digest=card.digest), fhir=FHIR, code=card.loaded_code())
+            given = replace(request, model_digest=card.digest, out_dir=tmp_path / scores)
+            task = Task(request=given, fhir=FHIR, code=card.loaded_code())
             performed = cast(Performed, workers.run(task))
             found.append([one["probability"] for one in cast("list[Any]", performed.summary["findings"])])
     finally:
@@ -146,12 +145,12 @@ def test_a_crash_costs_only_its_own_task(three: Workers) -> None:
         with pytest.raises(WorkerDied, match="SIGSEGV"):
             run(three, "segfault", "c")
 
-    assert {other.result()["place"].worker_number for other in others} <= {0, 1, 2}
+    assert {other.result()["worker"] for other in others} <= {0, 1, 2}
     assert run(three, "sleep 0", "c")["pid"] > 0
 
 
 def test_closing_cuts_every_task_off() -> None:
-    workers = Workers(WorkerSettings(device="cpu", count=2, time_limit_s=240), TARGET)
+    workers = Workers(WorkerSettings(device="cpu", count=2, time_limit_s=240, confined=False), TARGET, object)
     with ThreadPoolExecutor(2) as pool:
         running = [pool.submit(run, workers, "sleep 200", model) for model in "ab"]
         while len(workers.process_ids) < 2:

@@ -41,6 +41,15 @@ def wait_until(condition: Callable[[], bool], timeout_s: float, what: str, step_
         time.sleep(step_s)
 
 
+def is_running(process_id: int) -> bool:
+    """Tell whether there is a process that has not ended."""
+    try:
+        state = Path(f"/proc/{process_id}/stat").read_text(encoding="ascii").rpartition(")")[2].split()[0]
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+    return state != "Z"
+
+
 def listens(port: int, host: str = "127.0.0.1") -> bool:
     """Tell whether something accepts connections on the port."""
     with socket.socket() as probe:
