@@ -70,7 +70,7 @@ def try_bundle(folder: Path, options: TrialOptions) -> Trial:
     except NodeError as error:
         return Trial(folder=folder, task=task, given=shape, problem=str(error), load_s=loaded - started)
     ended = time.perf_counter()
-    told = describe(prediction)
+    told = describe(prediction) + (f"; {model.channels}" if task == "segmentation" else "")
     return Trial(folder=folder, task=task, given=shape, result=told, load_s=loaded - started, run_s=ended - loaded)
 
 
@@ -94,6 +94,10 @@ def phantom(shape: tuple[int, ...]) -> ModelInput:
 
 def describe(prediction: Prediction) -> str:
     """Say what came back, in numbers a person can compare."""
+    if prediction.masks is not None:
+        shape = next(iter(prediction.masks.values())).shape
+        held = ", ".join(str(value) for value, mask in sorted(prediction.masks.items())[:8] if mask.any())
+        return f"structures {held or 'none'} of {len(prediction.masks)} on {'x'.join(map(str, shape))} voxels"
     if prediction.labels is not None:
         found = np.unique(prediction.labels).tolist()
         told = ", ".join(map(str, found[:8])) + (" …" if len(found) > 8 else "")

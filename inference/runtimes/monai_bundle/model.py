@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from dicom_node.core.errors import ModelUnavailable
 from dicom_node.inference.cards.card import ModelCard
 from dicom_node.inference.explain.methods import grad_cam, grad_cam_plus_plus, occlusion
 from dicom_node.inference.prediction import Explanation, LoadedModel, ModelInput, Prediction
+from dicom_node.inference.runtimes.channels import ChannelEvidence, check_rivals, evidence_of_card
 from dicom_node.inference.runtimes.monai_bundle.config import (
     TRAINING_KEYS,
     BundleConfig,
@@ -30,6 +31,7 @@ from dicom_node.inference.runtimes.monai_bundle.config import (
     transforms_of,
 )
 from dicom_node.inference.runtimes.monai_bundle.inputs import affine_ras, as_loaded, reader_order
+from dicom_node.inference.runtimes.monai_bundle.meaning import decides_itself, evidence_of_bundle, keeps_numbers
 from dicom_node.inference.runtimes.monai_bundle.outputs import (
     Finished,
     SourceAxes,
@@ -37,9 +39,9 @@ from dicom_node.inference.runtimes.monai_bundle.outputs import (
     check_numbers,
     finish,
     label_inversions_nearest,
-    labels_of,
     probabilities_of,
     scores_of,
+    structures_of,
 )
 from dicom_node.inference.runtimes.monai_bundle.running_code import CODE_ERRORS, code_of, failed
 from dicom_node.inference.runtimes.table import RUNTIMES
@@ -60,13 +62,14 @@ _METHODS = {
 @dataclass(frozen=True, slots=True)
 class WantedAnswer:
     """What is asked of a bundle: its task, which entry its postprocessing leaves the answer in, a classifier's
-    temperature, how answers are explained."""
+    temperature, how answers are explained, what the card says of the channels of a segmentation."""
 
     task: str
     output: str = "pred"
     temperature: float = 1.0
     explain_method: str = ""
     explain_layer: str = ""
+    channels: ChannelEvidence = field(default_factory=ChannelEvidence)
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +102,7 @@ def load(card: ModelCard, device: str) -> LoadedModel:
         temperature=card.parameters.get("temperature", 1.0),
         explain_method=card.explain.get("method", ""),
         explain_layer=card.explain.get("layer", ""),
+        channels=evidence_of_card(card) if card.task == "segmentation" else ChannelEvidence(),
     )
     return open_bundle(card.folder, device, wanted, read_state(card.weights_file))
 
@@ -139,6 +143,8 @@ class LoadedBundle:
         self._inferer = config.get("inferer") or SimpleInferer()
         composed = config.get("postprocessing") or config.get("evaluator::postprocessing")
         self._postprocessing = transforms_of(composed)
+        self.channels = evidence_of_bundle(wanted.channels, self._postprocessing, network, config.metadata)
+        self._check_threshold()
         keys = frozenset(config.loading.keys or ("image",))
         allow_absent(self._preprocessing, keys, TRAINING_KEYS)
         allow_absent(composed, keys | {"pred", "image"}, TRAINING_KEYS)
@@ -220,6 +226,8 @@ class LoadedBundle:
         pred = MetaTensor(check_numbers(output.float())) if isinstance(output, torch.Tensor) else output
         if wanted.task == "classification" and isinstance(pred, torch.Tensor):
             pred = pred / wanted.temperature
+        if isinstance(pred, torch.Tensor):
+            self._check_network(len(pred))
         keep_soft = wanted.task == "classification" or wanted.explain_method == "probability"
         finished = finish(self._postprocessing, {**prepared.entries, "pred": pred}, keep_soft=keep_soft)
         if wanted.output not in finished.data:
@@ -244,11 +252,24 @@ class LoadedBundle:
         values = finished.data[self._wanted.output]
         if not finished.inverted and loading.dictionary and self._preprocessing is not None:
             values = self._inverted(prepared, values)
-        probabilities = None
+        found = structures_of(values, source, loading, self.channels)
         if self._wanted.explain_method == "probability" and finished.soft_inverted:
-            probabilities = probabilities_of(finished.soft, source, loading)
-        labels = labels_of(values, source, loading, _background_first(self._config))
-        return Prediction(labels=labels, probabilities=probabilities)
+            return replace(found, probabilities=probabilities_of(finished.soft, source, loading, self.channels))
+        return found
+
+    def _check_network(self, count: int) -> None:
+        """Refuse a network whose outputs are not those that the card names, before the postprocessing makes one channel
+        of them. Raises `ModelUnavailable`."""
+        check_rivals(self.channels.exclusive, count)
+        if self._wanted.task == "segmentation" and self.channels.exclusive and keeps_numbers(self._postprocessing):
+            self.channels.meaning(count)
+
+    def _check_threshold(self) -> None:
+        if self.channels.threshold is not None and decides_itself(self._postprocessing):
+            raise ModelUnavailable(
+                "[parameters] threshold has no effect: the bundle's postprocessing decides itself (AsDiscrete). Remove "
+                "it from the card."
+            )
 
     def _inverted(self, prepared: _Prepared, values: Any) -> Any:
         """Undo the preprocessing for a bundle that does not do so itself."""
@@ -267,12 +288,6 @@ def _taken(output: Any, place: int) -> Any:
 def _channels(config: BundleConfig) -> int | None:
     found = _format(config, "inputs", "image").get("num_channels")
     return found if isinstance(found, int) else None
-
-
-def _background_first(config: BundleConfig) -> bool:
-    """Tell whether the metadata say that output channel 0 is background."""
-    names = _format(config, "outputs", "pred").get("channel_def")
-    return isinstance(names, dict) and "background" in str(names.get("0", "")).lower()
 
 
 def _format(config: BundleConfig, *path: str) -> dict[str, Any]:

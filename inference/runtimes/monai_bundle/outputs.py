@@ -14,7 +14,8 @@ from monai.transforms.post.dictionary import AsDiscreted, Invertd
 from numpy.typing import NDArray
 
 from dicom_node.core.errors import ModelUnavailable
-from dicom_node.inference.prediction import Box
+from dicom_node.inference.prediction import Box, Prediction
+from dicom_node.inference.runtimes.channels import ChannelEvidence, chances_by_value, outlined, whole_labels
 from dicom_node.inference.runtimes.monai_bundle.config import Loading
 from dicom_node.inference.runtimes.monai_bundle.inputs import source_order
 
@@ -23,7 +24,6 @@ _LEAVES_THE_IMAGE = ("AffineBoxToWorld", "ConvertBoxMode", "DeleteItems")
 _AFFINE_MM = 1e-2
 
 Floats = NDArray[np.float32]
-Labels = NDArray[np.uint8]
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,25 +112,32 @@ def scores_of(finished: Finished, output: str) -> Floats:
 # --- masks -------------------------------------------------------------------------------------------------------
 
 
-def labels_of(values: Any, source: SourceAxes, loading: Loading, background_first: bool) -> Labels:
-    """Return the class of every voxel, (slices, rows, columns). Raises `ModelUnavailable` unless `values` lies on
-    the source: an inverse that went wrong must never be shown on an image."""
+def structures_of(values: Any, source: SourceAxes, loading: Loading, known: ChannelEvidence) -> Prediction:
+    """Return what every voxel belongs to. Raises `ModelUnavailable` where it is not known what the channels mean, and
+    unless `values` lies on the source: an inverse that went wrong must never be shown on an image."""
     _check_place(values, source)
-    plain = check_numbers(_plain(values).float()).cpu().numpy()
-    classes = _one_channel(plain) if plain.shape[0] == 1 else _many_channels(plain, background_first)
-    labels: Labels = source_order(classes[None], loading, source.volume)[0]
-    return labels
+    ordered = source_order(check_numbers(_plain(values).float()).cpu().numpy(), loading, source.volume)
+    if ordered.shape[0] > 1:
+        return outlined(ordered, known.meaning(ordered.shape[0]))
+    labels = whole_labels(ordered[0])
+    if labels is not None:
+        return Prediction(labels=labels)
+    if known.exclusive is not False or ordered.min() < 0.0 or ordered.max() > 1.0:
+        raise ModelUnavailable(
+            "The bundle's result is one channel that holds neither classes 0 to 255 nor, as far as is known, "
+            "probabilities. Its postprocessing must end in AsDiscrete; or say in the card: [output] channels = "
+            '"overlapping".'
+        )
+    return outlined(ordered, known.meaning(1))
 
 
-def probabilities_of(values: Any, source: SourceAxes, loading: Loading) -> Floats | None:
-    """Return (classes, slices, rows, columns), background first, `None` unless `values` are probabilities there."""
+def probabilities_of(values: Any, source: SourceAxes, loading: Loading, known: ChannelEvidence) -> Floats | None:
+    """Return (values, slices, rows, columns), background first, `None` unless `values` are probabilities there."""
     plain = _plain(values).float().cpu().numpy()
     if tuple(plain.shape[1:]) != source.sizes or plain.min() < -1e-3 or plain.max() > 1 + 1e-3:
         return None
-    if plain.shape[0] == 1:
-        plain = np.concatenate([1.0 - plain, plain])
-    found: Floats = np.clip(source_order(plain, loading, source.volume), 0.0, 1.0).astype(np.float32)
-    return found
+    ordered = np.clip(source_order(plain, loading, source.volume), 0.0, 1.0).astype(np.float32)
+    return chances_by_value(ordered, known.meaning(len(ordered)))
 
 
 def _check_place(values: Any, source: SourceAxes) -> None:
@@ -142,34 +149,6 @@ def _check_place(values: Any, source: SourceAxes) -> None:
     affine = getattr(values, "affine", None)
     if source.volume and affine is not None and not np.allclose(_array(affine), source.affine_ras, atol=_AFFINE_MM):
         raise ModelUnavailable("The bundle's result lies elsewhere in the patient than the images. Check its Invertd.")
-
-
-def _one_channel(plain: Floats) -> Labels:
-    values = plain[0]
-    labels: Labels
-    if values.min() >= 0.0 and values.max() <= 1.0:
-        labels = (values >= 0.5).astype(np.uint8)
-        return labels
-    rounded = np.rint(values)
-    whole = bool(np.isfinite(values).all()) and float(np.abs(rounded - values).max()) < 1e-3
-    if not whole or rounded.min() < 0 or rounded.max() > 255:
-        raise ModelUnavailable(
-            "The bundle's result holds no classes 0 to 255. Its postprocessing must end in AsDiscrete."
-        )
-    labels = rounded.astype(np.uint8)
-    return labels
-
-
-def _many_channels(plain: Floats, background_first: bool) -> Labels:
-    """Return the strongest channel; where each stands for itself, one more than the last channel above a half."""
-    exclusive = background_first or plain.min() < 0.0 or plain.max() > 1.0
-    labels: Labels = np.zeros(plain.shape[1:], np.uint8)
-    if exclusive or np.allclose(plain.sum(axis=0), 1.0, atol=1e-2):
-        labels[...] = plain.argmax(axis=0)
-        return labels
-    for channel, values in enumerate(plain, start=1):
-        labels[values >= 0.5] = channel
-    return labels
 
 
 # --- boxes -------------------------------------------------------------------------------------------------------
