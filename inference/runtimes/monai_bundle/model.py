@@ -245,7 +245,7 @@ class LoadedBundle:
             raise ModelUnavailable("The bundle's detector gave no dictionary of boxes, labels and scores.")
         finished = finish(self._postprocessing, {**prepared.entries, **output})
         image = prepared.entries[prepared.key]
-        return Prediction(boxes=boxes_of(finished.data, image, prepared.source, self._upright))
+        return Prediction(boxes=boxes_of(finished, image, prepared.source, self._upright))
 
     def _masks(self, prepared: _Prepared, finished: Finished) -> Prediction:
         loading, source = self._config.loading, prepared.source

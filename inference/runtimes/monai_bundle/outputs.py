@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from monai.data.box_utils import convert_box_to_standard_mode
 from monai.data.meta_tensor import MetaTensor
 from monai.data.utils import to_affine_nd
 from monai.transforms.post.dictionary import AsDiscreted, Invertd
@@ -19,8 +20,11 @@ from dicom_node.inference.runtimes.channels import ChannelEvidence, chances_by_v
 from dicom_node.inference.runtimes.monai_bundle.config import Loading
 from dicom_node.inference.runtimes.monai_bundle.inputs import source_order
 
-#: Boxes are mapped to source pixels by the node; after one of these they would be in another space.
-_LEAVES_THE_IMAGE = ("AffineBoxToWorld", "ConvertBoxMode", "DeleteItems")
+#: Boxes are mapped to source pixels by the node; after this they would be in another space.
+_TO_WORLD = "AffineBoxToWorld"
+#: Changes how a box is written. The node holds boxes as low and high corners from the first of these on.
+_REWRITES_BOXES = "ConvertBox"
+_LEFT_OUT = (_TO_WORLD, "DeleteItems")
 _AFFINE_MM = 1e-2
 
 Floats = NDArray[np.float32]
@@ -37,12 +41,16 @@ class SourceAxes:
 
 @dataclass(frozen=True, slots=True)
 class Finished:
-    """The data after postprocessing. `soft` is what was there before it was made discrete: activated values."""
+    """The data after postprocessing. `soft` is what was there before it was made discrete: activated values.
+
+    `boxes_at_centres`: whether a whole number in a box is the centre of a voxel, and not its outer edge.
+    """
 
     data: dict[str, Any]
     inverted: bool
     soft: Any = None
     soft_inverted: bool = False
+    boxes_at_centres: bool = False
 
 
 def finish(steps: Sequence[Any], data: dict[str, Any], *, keep_soft: bool = True) -> Finished:
@@ -51,9 +59,10 @@ def finish(steps: Sequence[Any], data: dict[str, Any], *, keep_soft: bool = True
     Without `keep_soft` many classes are brought back one by one: the same result, without holding a hundred volumes.
     """
     soft, activated, inverted, soft_inverted, decided = None, False, False, False, False
+    data, steps = _with_corners(steps, data)
     for place, step in enumerate(steps):
         name = type(step).__name__
-        if name.startswith(_LEAVES_THE_IMAGE) or decided:
+        if name.startswith(_LEFT_OUT) or decided:
             decided = False
             continue
         if name.startswith("AsDiscrete") and activated and soft is None and keep_soft:
@@ -62,7 +71,27 @@ def finish(steps: Sequence[Any], data: dict[str, Any], *, keep_soft: bool = True
         data = {**data, "pred": _strongest_inverted(step, data)} if decided else step(data)
         activated = activated or name.startswith("Activations")
         inverted = inverted or isinstance(step, Invertd)
-    return Finished(data, inverted, soft, soft_inverted)
+    return Finished(data, inverted, soft, soft_inverted, _in_world(steps))
+
+
+def _in_world(steps: Sequence[Any]) -> bool:
+    """A bundle that takes its boxes to the patient by the affine of the image means by a whole number what the affine
+    does: the centre of a voxel. Others mean what MONAI's masks, zooms and anchors do: its outer edge."""
+    return any(type(step).__name__.startswith(_TO_WORLD) for step in steps)
+
+
+def _with_corners(steps: Sequence[Any], data: dict[str, Any]) -> tuple[dict[str, Any], list[Any]]:
+    """Return the boxes as corners, whatever the network writes them in, and the steps without those that rewrite them.
+
+    How the network writes them, the first step that rewrites them says.
+    """
+    rewriting = [step for step in steps if type(step).__name__.startswith(_REWRITES_BOXES)]
+    if not rewriting:
+        return data, list(steps)
+    first = rewriting[0]
+    written = getattr(first.converter, "src_mode", None) or getattr(first.converter, "mode", None)
+    corners = {key: convert_box_to_standard_mode(data[key], written) for key in first.keys if key in data}
+    return {**data, **corners}, [step for step in steps if step not in rewriting]
 
 
 def _is_argmax(following: Sequence[Any]) -> bool:
@@ -154,11 +183,11 @@ def _check_place(values: Any, source: SourceAxes) -> None:
 # --- boxes -------------------------------------------------------------------------------------------------------
 
 
-def boxes_of(data: dict[str, Any], image: MetaTensor, source: SourceAxes, upright: bool) -> tuple[Box, ...]:
+def boxes_of(finished: Finished, image: MetaTensor, source: SourceAxes, upright: bool) -> tuple[Box, ...]:
     """Return the boxes on source pixels, best first. Raises `ModelUnavailable` for a result without boxes."""
-    found = {part: _entry(data, part) for part in ("box", "label", "score")}
+    found = {part: _entry(finished.data, part) for part in ("box", "label", "score")}
     corners = _plain(found["box"]).double().cpu().numpy().reshape(-1, 2 * len(source.sizes))
-    low, high = _on_source(corners, image, source)
+    low, high = _on_source(corners + (0.5 if finished.boxes_at_centres else 0.0), image, source)
     labels, scores = (_plain(found[part]).cpu().numpy().ravel() for part in ("label", "score"))
     boxes = [
         Box(int(label), float(score), _corner(one_low, upright, 0.0), _corner(one_high, upright, 1.0))

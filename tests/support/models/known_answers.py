@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from tests.support.models.zoo_bundles import SEGMENTS, JsonObject, compose, write_bundle
+from tests.support.models.zoo_bundles import NODULES, SEGMENTS, JsonObject, compose, write_bundle
 from tests.support.studies.shapes import Placed, hounsfield_of
 
 LOAD: tuple[JsonObject, ...] = (
@@ -110,3 +110,54 @@ def monai_masks(bundle: Path, place: Placed, folder: Path) -> NDArray[np.float32
         data["pred"] = parts["inferer"](data["image"][None], parts["network_def"])[0]
     found = parts["postprocessing"](data)["pred"]
     return np.asarray(found).transpose(0, 3, 2, 1)
+
+
+# --- boxes -----------------------------------------------------------------------------------------------------------
+
+_BOX_SCRIPT = '''
+"""The box around the ball as the network writes it: low and high corner, or centre and size."""
+
+import torch
+
+
+class BoxInferer:
+    def __init__(self, half_px, as_centre):
+        self.half_px, self.as_centre = half_px, as_centre
+
+    def __call__(self, inputs, network):
+        found = []
+        for image in inputs:
+            bright = torch.nonzero(network(image[None])[0, 0] > 0.9)
+            low, high = bright.amin(dim=0) - self.half_px, bright.amax(dim=0) + 1 - self.half_px
+            box = torch.cat([(low + high) / 2, high - low] if self.as_centre else [low, high]).float()
+            found.append({"box": box[None], "label": torch.tensor([0]), "label_scores": torch.tensor([0.8])})
+        return found
+'''
+_ON_IMAGE: JsonObject = {"box_ref_image_keys": "image"}
+CLIPPED: JsonObject = {"_target_": "ClipBoxToImaged", "box_keys": "box", "label_keys": "label", **_ON_IMAGE}
+TO_WORLD: JsonObject = {"_target_": "AffineBoxToWorldCoordinated", "box_keys": "box", **_ON_IMAGE}
+TO_CENTRE: JsonObject = {
+    "_target_": "ConvertBoxModed", "box_keys": "box", "src_mode": "xyzxyz", "dst_mode": "cccwhd",
+}  # fmt: skip
+TO_CORNERS: JsonObject = {**TO_CENTRE, "src_mode": "cccwhd", "dst_mode": "xyzxyz"}
+TO_STANDARD: JsonObject = {"_target_": "ConvertBoxToStandardModed", "box_keys": "box", "mode": "cccwhd"}
+
+
+def known_detector(folder: Path, *, after: Sequence[JsonObject], at_centres: bool, as_centre: bool) -> Path:
+    """Write a bundle that boxes the ball exactly; a whole number is the centre of a voxel, or its outer edge."""
+    config = {
+        "network_def": {"_target_": "torch.nn.Conv3d", "in_channels": 1, "out_channels": 1, "kernel_size": 1},
+        "preprocessing": compose(*LOAD, RAS, SCALE, {"_target_": "EnsureTyped", "keys": "image"}),
+        "inferer": {
+            "_target_": "scripts.boxes.BoxInferer",
+            "half_px": 0.5 if at_centres else 0.0,
+            "as_centre": as_centre,
+        },
+        "postprocessing": compose(*after),
+    }
+    state = {"weight": torch.ones(1, 1, 1, 1, 1), "bias": torch.zeros(1)}
+    made = write_bundle(folder, config, state, NODULES)
+    (made / "scripts").mkdir()
+    (made / "scripts" / "__init__.py").write_text("")
+    (made / "scripts" / "boxes.py").write_text(_BOX_SCRIPT)
+    return made
