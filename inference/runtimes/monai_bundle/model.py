@@ -18,7 +18,7 @@ from monai.inferers.inferer import SimpleInferer
 from monai.transforms.post.dictionary import Invertd
 from numpy.typing import NDArray
 
-from dicom_node.core.errors import ModelUnavailable
+from dicom_node.core.errors import ModelUnavailable, NotAnalysable
 from dicom_node.inference.cards.card import ModelCard
 from dicom_node.inference.explain.methods import grad_cam, grad_cam_plus_plus, occlusion
 from dicom_node.inference.prediction import Explanation, LoadedModel, ModelInput, Prediction
@@ -30,6 +30,7 @@ from dicom_node.inference.runtimes.monai_bundle.config import (
     read_config,
     transforms_of,
 )
+from dicom_node.inference.runtimes.monai_bundle.history import is_unmoved, require_history, shows_whole_image
 from dicom_node.inference.runtimes.monai_bundle.inputs import affine_ras, as_loaded, reader_order
 from dicom_node.inference.runtimes.monai_bundle.meaning import decides_itself, evidence_of_bundle, keeps_numbers
 from dicom_node.inference.runtimes.monai_bundle.outputs import (
@@ -43,13 +44,11 @@ from dicom_node.inference.runtimes.monai_bundle.outputs import (
     scores_of,
     structures_of,
 )
-from dicom_node.inference.runtimes.monai_bundle.running_code import CODE_ERRORS, code_of, failed
+from dicom_node.inference.runtimes.monai_bundle.running_code import CODE_ERRORS, code_of, failed, first_cause
 from dicom_node.inference.runtimes.table import RUNTIMES
 from dicom_node.inference.runtimes.weights import State, read_state
 
 _BATCH = 16
-#: Spatial transforms after which the input still shows the whole image, corner on corner.
-_PLACES_WHOLE_IMAGE = frozenset({"Resize", "Resized"})
 _CAMS = {"grad-cam": (grad_cam, "Grad-CAM"), "grad-cam++": (grad_cam_plus_plus, "Grad-CAM++")}
 #: How a bundle can explain, by the card's task and input.
 _METHODS = {
@@ -165,7 +164,8 @@ class LoadedBundle:
 
     def explain(self, one: ModelInput, output_index: int) -> Explanation | None:
         """Return what an image's class rests on by the card's method; `None` where the card names none, or for a
-        Grad-CAM where the preprocessing crops or turns the image, so that a map would have no sure place on it."""
+        Grad-CAM where the preprocessing crops or turns the image, or forgets what it did to it, so that a map would
+        have no sure place on it."""
         if self._wanted.explain_method == "occlusion":
             return Explanation(map=occlusion(self._scores, one.values, output_index=output_index), method="Occlusion")
         cam, title = _CAMS.get(self._wanted.explain_method, (None, ""))
@@ -173,8 +173,7 @@ class LoadedBundle:
             return None
         with self._running():
             prepared = self._prepare(one)
-            applied = {str(step["class"]) for step in getattr(prepared.entries[prepared.key], "applied_operations", [])}
-            if applied - _PLACES_WHOLE_IMAGE:
+            if not shows_whole_image(transforms_of(self._preprocessing), prepared.entries[prepared.key]):
                 return None
             layer, shape = self._wanted.explain_layer, prepared.source.sizes
             tensor = prepared.tensor.to(self._device)
@@ -200,10 +199,21 @@ class LoadedBundle:
         sizes = tuple(int(size) for size in reader_order(one.values, loading).shape[1:])
         source = SourceAxes(sizes, affine_ras(one), one.values.ndim == 4)
         if self._preprocessing is not None and loading.dictionary:
-            entries = self._preprocessing(entries)
+            entries = self._preprocessed(entries)
         elif self._preprocessing is not None:
             entries = {"image": self._preprocessing(next(iter(entries.values())))}
         return _Prepared(entries, "image" if "image" in entries else next(iter(entries)), source)
+
+    def _preprocessed(self, entries: dict[str, Any]) -> dict[str, Any]:
+        absent = [key for key in self._config.loading.keys or () if key not in entries]
+        try:
+            return dict(self._preprocessing(entries))
+        except (KeyError, RuntimeError) as error:
+            if not absent or not isinstance(first_cause(error), KeyError):
+                raise
+            raise NotAnalysable(
+                "CHANNELS_MISSING", f"The model also needs {', '.join(absent)}; the study gives one kind of image."
+            ) from error
 
     def _outputs(self, prepared: Sequence[_Prepared]) -> Iterator[Any]:
         """Run the network over neighbours of one shape together; yield the output of each input."""
@@ -228,6 +238,8 @@ class LoadedBundle:
             pred = pred / wanted.temperature
         if isinstance(pred, torch.Tensor):
             self._check_network(len(pred))
+        if any(isinstance(step, Invertd) for step in self._postprocessing):
+            require_history(transforms_of(self._preprocessing), prepared.entries, prepared.key)
         keep_soft = wanted.task == "classification" or wanted.explain_method == "probability"
         finished = finish(self._postprocessing, {**prepared.entries, "pred": pred}, keep_soft=keep_soft)
         if wanted.output not in finished.data:
@@ -273,7 +285,11 @@ class LoadedBundle:
 
     def _inverted(self, prepared: _Prepared, values: Any) -> Any:
         """Undo the preprocessing for a bundle that does not do so itself."""
+        steps = transforms_of(self._preprocessing)
+        if is_unmoved(steps):
+            return values
         key = next(key for key in (*(self._config.loading.keys or ()), prepared.key) if key in prepared.entries)
+        require_history(steps, prepared.entries, key)
         inverse = Invertd(keys="pred", transform=self._preprocessing, orig_keys=key, nearest_interp=True)
         return inverse({key: prepared.entries[key], "pred": values})["pred"]
 
