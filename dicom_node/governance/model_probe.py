@@ -13,7 +13,7 @@ from dicom_node.analysis.answer import AnalysisRequest, ReportContext, SourceFil
 from dicom_node.config.running import InferenceSettings
 from dicom_node.core.uids import derived_uid
 from dicom_node.inference.cards.card import ModelCard
-from dicom_node.inference.runner import run_model
+from dicom_node.inference.runner import run_model, run_without_gate
 from dicom_node.inference.workers.place import ComputePlace, worker_limits
 from dicom_node.logs import quiet_third_parties
 from dicom_node.sandbox.host import Sandbox
@@ -24,10 +24,11 @@ _STARTED_AT = datetime(2026, 1, 1, tzinfo=UTC)
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """One study for one model, and where to compute."""
+    """One study for one model, where to compute, and whether the study must be one that the card takes."""
 
     request: AnalysisRequest
     place: ComputePlace
+    gated: bool = True
 
 
 class ModelProbe:
@@ -39,8 +40,11 @@ class ModelProbe:
         limits = worker_limits(settings.device, settings.time_limit_s, settings.memory_limit_mb)
         self._sandbox = Sandbox(_TARGET, limits=limits)
 
-    def ask(self, files: Sequence[SourceFile], parameters: Mapping[str, float], work_dir: Path) -> dict[str, Any]:
-        """Return the answer as `analysis.summary.summarise` tells it. Raises `InferenceError` or `SettingsError`."""
+    def ask(
+        self, files: Sequence[SourceFile], parameters: Mapping[str, float], work_dir: Path, *, gated: bool = True
+    ) -> dict[str, Any]:
+        """Return the answer as `analysis.summary.summarise` tells it; without its gate the model is also given what its
+        card does not take. Raises `InferenceError` or `SettingsError`."""
         context = ReportContext(
             job_key="0" * 64,
             route_name="",
@@ -51,7 +55,7 @@ class ModelProbe:
         request = AnalysisRequest(
             context=context, model_dir=self._card.folder, files=tuple(files), out_dir=work_dir, parameters=parameters
         )
-        return cast(dict[str, Any], self._sandbox.run(Question(request, self._place)))
+        return cast(dict[str, Any], self._sandbox.run(Question(request, self._place, gated)))
 
     def __enter__(self) -> Self:
         return self
@@ -68,4 +72,5 @@ class ModelProbe:
 def answer(question: Question) -> Mapping[str, object]:
     """Run the model; raises what the runner raises."""
     quiet_third_parties()
-    return summarise(run_model(question.request, question.place))
+    run = run_model if question.gated else run_without_gate
+    return summarise(run(question.request, question.place))
