@@ -48,12 +48,14 @@ class Prediction:
     """What came out for one input; a task reads the part it needs.
 
     `scores` (outputs,): probabilities of a classifier after the card's calibration, or the values of a regression.
-    `labels` (slices, rows, columns): the class of every voxel, 0 background. `probabilities`
-    (classes, slices, rows, columns), 0..1, where the network has them.
+    `labels` (slices, rows, columns): the class of every voxel, 0 background; or `masks`, by the value that the card
+    gives a structure, each (slices, rows, columns), where structures may lie in each other. `probabilities`
+    (values, slices, rows, columns), 0..1, background first, where the network has them.
     """
 
     scores: NDArray[np.float32] | None = None
     labels: NDArray[np.uint8] | None = None
+    masks: Mapping[int, NDArray[np.bool_]] | None = None
     probabilities: NDArray[np.float32] | None = None
     boxes: tuple[Box, ...] = ()
 

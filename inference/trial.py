@@ -78,6 +78,7 @@ def tried(question: tuple[Path, TrialOptions]) -> Trial:
 def try_bundle(folder: Path, options: TrialOptions) -> Trial:
     """Load and run a bundle once, in this process. What goes wrong is part of the answer."""
     # MONAI takes seconds to load, and the command line imports this module for its other commands.
+    from dicom_node.inference.runtimes.channels import ChannelEvidence, evidence_of_card  # noqa: PLC0415
     from dicom_node.inference.runtimes.monai_bundle.model import WantedAnswer, open_bundle  # noqa: PLC0415
     from dicom_node.inference.runtimes.weights import read_state  # noqa: PLC0415
 
@@ -87,17 +88,19 @@ def try_bundle(folder: Path, options: TrialOptions) -> Trial:
     if not task:
         problem = f"Its metadata name none of {', '.join(TASK_INPUTS)}."
         return Trial(folder=folder, task="", given=shape, problem=problem)
-    wanted = WantedAnswer(task=task, output=options.output)
     started = loaded = time.perf_counter()
     try:
-        weights = _weights(folder)
+        card = load_card(folder) if (folder / CARD_NAME).is_file() else None
+        said = evidence_of_card(card) if card and task == card.task == "segmentation" else ChannelEvidence()
+        wanted = WantedAnswer(task=task, output=options.output, channels=said)
+        weights = card.weights_file if card else None
         model = open_bundle(folder, options.device, wanted, read_state(weights) if weights else None)
         loaded = time.perf_counter()
         (prediction,) = model.predict([phantom(shape)])
     except NodeError as error:
         return Trial(folder=folder, task=task, given=shape, problem=str(error), load_s=loaded - started)
     ended = time.perf_counter()
-    told = describe(prediction)
+    told = describe(prediction) + (f"; {model.channels}" if task == "segmentation" else "")
     return Trial(folder=folder, task=task, given=shape, result=told, load_s=loaded - started, run_s=ended - loaded)
 
 
@@ -121,6 +124,10 @@ def phantom(shape: tuple[int, ...]) -> ModelInput:
 
 def describe(prediction: Prediction) -> str:
     """Say what came back, in numbers a person can compare."""
+    if prediction.masks is not None:
+        shape = next(iter(prediction.masks.values())).shape
+        held = ", ".join(str(value) for value, mask in sorted(prediction.masks.items())[:8] if mask.any())
+        return f"structures {held or 'none'} of {len(prediction.masks)} on {'x'.join(map(str, shape))} voxels"
     if prediction.labels is not None:
         found = np.unique(prediction.labels).tolist()
         told = ", ".join(map(str, found[:8])) + (" …" if len(found) > 8 else "")
@@ -167,7 +174,3 @@ def _shape(folder: Path, expected: Mapping[str, Any]) -> tuple[int, ...]:
         by_slices = False
     volume = by_slices or not isinstance(sizes, list) or len(sizes) != 2
     return (channels if isinstance(channels, int) else 1, *(_VOLUME if volume else _PICTURE))
-
-
-def _weights(folder: Path) -> Path | None:
-    return load_card(folder).weights_file if (folder / CARD_NAME).is_file() else None

@@ -13,6 +13,7 @@ from dicom_node.cli.terminal import actor, os_user, print_json, print_table, say
 from dicom_node.config.settings import Settings
 from dicom_node.core.errors import ModelUnavailable, NotFound
 from dicom_node.governance.admission import ModelStanding, Standing, environment
+from dicom_node.governance.first_run import first_run
 from dicom_node.governance.golden import GoldenOutcome, Phantom, load_cases, run_golden
 from dicom_node.governance.model_probe import ModelProbe
 from dicom_node.governance.store import add_model
@@ -77,7 +78,8 @@ def accept(options: argparse.Namespace) -> int:
 
 
 def activate(options: argparse.Namespace) -> int:
-    """Run a model's golden studies on this machine; it goes live when every answer is the expected one."""
+    """Run a model's golden studies on this machine; it goes live when every answer is the expected one, and not
+    before it has run once."""
     quiet_third_parties()
     node = Node(load_settings(options.config))
     card = _card(options.model, node.settings)
@@ -120,8 +122,13 @@ def decisions(options: argparse.Namespace) -> int:
 
 
 def _golden_outcomes(settings: Settings, card: ModelCard) -> Sequence[GoldenOutcome]:
+    """Ask its golden studies; where none of them had the model answer, see whether it runs at all."""
+    phantoms = _phantoms()
     with ModelProbe(card, settings.inference) as asker:
-        return run_golden(card, _phantoms(), asker)
+        outcomes = list(run_golden(card, phantoms, asker))
+        if not any(outcome.answer.get("findings") for outcome in outcomes):
+            outcomes.append(first_run(card, phantoms, asker))
+    return outcomes
 
 
 def _analyse_again(node: Node, standing: ModelStanding, *, rerun: bool, quiet: bool = False) -> None:

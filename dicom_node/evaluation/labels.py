@@ -17,11 +17,15 @@ _PATIENT_COLUMNS = ("patient", "patient_id", "PatientID")
 _ATTRIBUTES = {"age": "PatientAge", "sex": "PatientSex", "view": "ViewPosition"}
 ATTRIBUTES = ("Modality", "PatientAge", "PatientSex", "ViewPosition", "BodyPartExamined", "StudyDate")
 _POSITIVE = frozenset({"1", "1.0", "true", "yes", "positive", "present"})
+#: What tools write where there is no value.
+_NOTHING = frozenset({"", "nan", "na", "n/a", "null", "<na>"})
+#: Words of labels that say neither yes nor no: nothing, or a reader, or a labeller of reports, who was not sure.
+_NO_LABEL = _NOTHING | {"u", "uncertain", "unknown", "-1", "-1.0", "?"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LabelledImage:
-    """One line: `truth` is `None` where the label is empty; `attributes` hold for pictures only."""
+    """One line: `truth` is `None` where there is no label; `attributes` hold for pictures only."""
 
     name: str
     path: Path
@@ -107,16 +111,23 @@ def _image(line: Mapping[str, str], who: tuple[str, str], data: Path, columns: C
         name=name,
         path=path,
         truth=_truth(line[columns.label], columns.positive),
-        patient=line[patient] if patient else name,
+        patient=_patient(line[patient] if patient else "", name),
         groups={column: line[column] or "not stated" for column in columns.groups},
         attributes={**_attributes(line), **columns.assumed},
     )
 
 
 def _truth(text: str, positive: frozenset[str]) -> bool | None:
-    """An empty cell is no label; several words in one cell are parted by ``|``."""
-    words = {word.strip().casefold() for word in text.split("|")} - {""}
-    return bool(words & positive) if words else None
+    """An empty cell is no label, nor is one that says so; several words in one cell are parted by ``|``."""
+    words = {word.strip().casefold() for word in text.split("|")}
+    if words & positive:
+        return True
+    return None if words & (_NO_LABEL - {""}) or not words - {""} else False
+
+
+def _patient(told: str, image: str) -> str:
+    """An image of which nobody says whose it is counts as a patient of its own."""
+    return image if told.casefold() in _NOTHING else told
 
 
 def _attributes(line: Mapping[str, str]) -> dict[str, str]:

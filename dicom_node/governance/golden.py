@@ -61,6 +61,11 @@ def _files(case: GoldenCase, phantoms: Mapping[str, Phantom], folder: Path) -> I
         datasets = phantoms[case.phantom](**case.arguments)
     except TypeError as error:
         raise SettingsError(f"{case.file}: phantom {case.phantom} cannot be made: {error}.") from error
+    yield from written(datasets, folder)
+
+
+def written(datasets: Sequence[Dataset], folder: Path) -> Iterator[SourceFile]:
+    """Write images into a folder."""
     for dataset in datasets:
         path = folder / f"{dataset.SOPInstanceUID}.dcm"
         dataset.save_as(path, enforce_file_format=True)

@@ -14,7 +14,7 @@ from dicom_node.analysis.answer import AnalysisRequest, ReportContext, SourceFil
 from dicom_node.config.running import InferenceSettings
 from dicom_node.core.uids import derived_uid
 from dicom_node.inference.cards.card import ModelCard
-from dicom_node.inference.runner import run_model
+from dicom_node.inference.runner import run_model, run_without_gate
 from dicom_node.inference.workers.handover import handed_over
 from dicom_node.inference.workers.place import ComputePlace, worker_limits
 from dicom_node.logs import quiet_third_parties
@@ -27,10 +27,11 @@ _STARTED_AT = datetime(2026, 1, 1, tzinfo=UTC)
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """One study for one model, and where to compute."""
+    """One study for one model, where to compute, and whether the study must be one that the card takes."""
 
     request: AnalysisRequest
     place: ComputePlace
+    gated: bool = True
 
 
 class ModelProbe:
@@ -46,8 +47,11 @@ class ModelProbe:
             self._confinement = Confinement(Path(self._folder.name), (card.folder,))
         self._sandbox = Sandbox(_TARGET, answer=dict[str, object], limits=limits, confinement=self._confinement)
 
-    def ask(self, files: Sequence[SourceFile], parameters: Mapping[str, float], work_dir: Path) -> dict[str, Any]:
-        """Return the answer as `analysis.summary.summarise` tells it. Raises `InferenceError` or `SettingsError`."""
+    def ask(
+        self, files: Sequence[SourceFile], parameters: Mapping[str, float], work_dir: Path, *, gated: bool = True
+    ) -> dict[str, Any]:
+        """Return the answer as `analysis.summary.summarise` tells it; without its gate the model is also given what its
+        card does not take. Raises `InferenceError` or `SettingsError`."""
         context = ReportContext(
             job_key="0" * 64,
             route_name="",
@@ -59,9 +63,9 @@ class ModelProbe:
             context=context, model_dir=self._card.folder, files=tuple(files), out_dir=work_dir, parameters=parameters
         )
         if self._confinement is None:
-            return cast(dict[str, Any], self._sandbox.run(Question(request, self._place)))
+            return cast(dict[str, Any], self._sandbox.run(Question(request, self._place, gated)))
         with handed_over(self._confinement) as given:
-            return cast(dict[str, Any], self._sandbox.run(Question(given.request(request), self._place)))
+            return cast(dict[str, Any], self._sandbox.run(Question(given.request(request), self._place, gated)))
 
     def __enter__(self) -> Self:
         return self
@@ -79,4 +83,5 @@ class ModelProbe:
 def answer(question: Question) -> Mapping[str, object]:
     """Run the model; raises what the runner raises."""
     quiet_third_parties()
-    return summarise(run_model(question.request, question.place))
+    run = run_model if question.gated else run_without_gate
+    return summarise(run(question.request, question.place))

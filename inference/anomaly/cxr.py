@@ -129,7 +129,7 @@ def _finding(run: ModelRun, scored: _Scored, saliency: Saliency) -> Finding:
         code=wanted.code,
         site=wanted.site,
         presence=Presence.PRESENT if present else Presence.ABSENT,
-        probability=round(scored.share_of_normals_below, 4),
+        probability=scored.share_of_normals_below,
         threshold=threshold,
         measurements=(Measurement(name=ANOMALY_SCORE, value=round(scored.score, 2), unit=NO_UNITS),),
         region=hottest_box(saliency) if present else None,

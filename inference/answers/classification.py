@@ -62,7 +62,7 @@ def _findings(
                 code=one.code,
                 site=one.site,
                 presence=Presence.PRESENT if present else Presence.ABSENT,
-                probability=round(chance[one.key], 4),
+                probability=chance[one.key],
                 threshold=threshold,
                 region=hottest_box(saliency) if saliency is not None and present else None,
                 explanation_key=f"heatmap:{one.key}:{saliency.sop_instance_uid}" if saliency is not None else None,
@@ -103,8 +103,8 @@ def _explain(run: ModelRun, model: LoadedModel, finding: CardFinding, image: _Sc
     explanation = model.explain(image.given.model_input, finding.output_index)
     if explanation is None:
         run.notes.append(
-            "No heat map: the model cannot give one here, or its preprocessing crops or turns the image, so that a map "
-            "would have no sure place on it."
+            "No heat map: the model cannot give one here, or its preprocessing crops or turns the image, or forgets "
+            "what it did to it, so that a map would have no sure place on it."
         )
         return None
     return Saliency(

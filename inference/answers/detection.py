@@ -81,7 +81,7 @@ def _present(finding: CardFinding, seen: _Seen, place: int, threshold: float) ->
         code=finding.code,
         site=finding.site,
         presence=Presence.PRESENT,
-        probability=round(seen.box.score, 4),
+        probability=seen.box.score,
         threshold=threshold,
         measurements=_measurements(seen),
         region=_outline(seen),
@@ -96,7 +96,7 @@ def _absent(finding: CardFinding, seen: Sequence[_Seen], threshold: float) -> Fi
         code=finding.code,
         site=finding.site,
         presence=Presence.ABSENT,
-        probability=None if best is None else round(best, 4),
+        probability=best,
         threshold=threshold,
     )
 

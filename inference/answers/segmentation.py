@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -32,9 +32,9 @@ def answer(run: ModelRun, model: LoadedModel) -> Analysis:
     """
     given = [_one_object(run, read_inputs(run))]
     found = predictions(run, model, given)
-    labels = np.concatenate([_labels(run, *pair) for pair in zip(given, found, strict=True)])
+    masks = _masks(run, given[0], found[0])
     with run.stage("measure"):
-        segments, findings = _measured(run, labels, given[0].volume.voxel_ml if given[0].volume else None)
+        segments, findings = _measured(run, masks, given[0].volume.voxel_ml if given[0].volume else None)
         saliencies = _saliencies(run, segments, given, found)
         if run.keeps_probabilities:
             segments = _with_probabilities(run, segments, found)
@@ -58,18 +58,29 @@ def _one_object(run: ModelRun, given: list[Given]) -> Given:
     return given[0]
 
 
-def _labels(run: ModelRun, given: Given, prediction: Prediction) -> NDArray[np.uint8]:
+def _masks(run: ModelRun, given: Given, prediction: Prediction) -> Iterator[tuple[CardSegment, Mask]]:
+    """Yield each structure of the card with its own mask, one after the other. Raises `ModelUnavailable` where the
+    model says nothing of a structure: that must not read as its absence."""
     shape = (len(given.sources), *given.model_input.values.shape[-2:])
-    if prediction.labels is None or prediction.labels.shape != shape:
-        raise ModelUnavailable(f"Model {run.card.name} gave no class for each of the voxels {shape}.")
-    return prediction.labels
+    for one in run.card.segments:
+        if prediction.masks is not None:
+            mask = prediction.masks.get(one.value)
+        else:
+            mask = None if prediction.labels is None else prediction.labels == one.value
+        if mask is None or mask.shape != shape:
+            raise ModelUnavailable(
+                f"Model {run.card.name} does not say which of the voxels {shape} are {one.key}, value {one.value}. "
+                "Correct value in [[segment]], or the model."
+            )
+        yield one, mask
 
 
-def _measured(run: ModelRun, labels: NDArray[np.uint8], voxel_ml: float | None) -> tuple[list[Segment], list[Finding]]:
+def _measured(
+    run: ModelRun, masks: Iterable[tuple[CardSegment, Mask]], voxel_ml: float | None
+) -> tuple[list[Segment], list[Finding]]:
     segments: list[Segment] = []
     findings: list[Finding] = []
-    for one in run.card.segments:
-        mask: Mask = labels == one.value
+    for one, mask in masks:
         volume_ml = None if voxel_ml is None else float(np.count_nonzero(mask)) * voxel_ml
         if volume_ml is not None and not one.plausible_ml.hold(volume_ml):
             run.notes.append(

@@ -113,6 +113,20 @@ KEYS: tuple[CardKey, ...] = (
     CardKey("", "output", "table", "the first, as it is", "what comes out of the network"),
     CardKey("output", "name", "text", "the first", "name of the output tensor"),
     CardKey("output", "activation", "text", "`none`", "what makes probabilities: `none`, `softmax`, `sigmoid`"),
+    CardKey(
+        "output",
+        "channels",
+        "text",
+        "as the activation or the bundle tells",
+        "segmentation: `exclusive` (the strongest class holds) or `overlapping` (each a structure of its own)",
+    ),
+    CardKey(
+        "output",
+        "background",
+        "true or false",
+        "`true` if exclusive",
+        "segmentation: channel 0 is background and channel 1 is value 1; false: channel 0 is value 1",
+    ),
     CardKey("", "server", "table", "none", "`open-inference`: where the network runs"),
     CardKey("server", "url", "text", "required", "`https://host[:port]`; http only to this machine"),
     CardKey("server", "model", "text", "required", "the model's name on the server"),
@@ -180,6 +194,9 @@ def check_values(fields: CardFields) -> None:
         if low is not None and high is not None and low > high:
             limits.refuse("min", f"is {low:g}, above max, {high:g}")
     _check_parameters(fields)
+    for key in ("channels", "background"):
+        if key in fields.table("output").values and fields.text("task") != "segmentation":
+            fields.table("output").refuse(key, "is for the task segmentation")
 
 
 def _check_unique(fields: CardFields, table: str, key: str) -> None:

@@ -12,6 +12,8 @@ from dicom_node.inference.cards.fields import CardFields
 
 FITS = ("stretch", "pad", "crop")
 ACTIVATIONS = ("none", "softmax", "sigmoid")
+#: What several channels of a segmentation are to each other.
+CHANNELS = ("exclusive", "overlapping")
 #: Attributes that say what the image is and not whose; no other may leave with the pixels.
 HARMLESS_ATTRIBUTES = frozenset(
     {
@@ -68,10 +70,16 @@ class Preprocessing:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OutputSpec:
-    """The tensor a network gives: its name where it has several, and what makes probabilities of it."""
+    """The tensor a network gives: its name where it has several, and what makes probabilities of it.
+
+    Of a segmentation also what its channels mean, one of `CHANNELS`, and whether the first is background; empty and
+    `None` where something else tells.
+    """
 
     name: str = ""
     activation: str = "none"
+    channels: str = ""
+    background: bool | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -123,6 +131,8 @@ def read_output(fields: CardFields) -> OutputSpec:
     return OutputSpec(
         name=fields.optional_text("name"),
         activation=fields.choice("activation", ACTIVATIONS) if "activation" in fields.values else "none",
+        channels=fields.choice("channels", CHANNELS) if "channels" in fields.values else "",
+        background=fields.flag("background") if "background" in fields.values else None,
     )
 
 

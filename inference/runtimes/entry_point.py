@@ -62,6 +62,8 @@ class FunctionModel:
         spatial = one.values.shape[1:] if one.values.ndim == 4 else (1, *one.values.shape[1:])
         if found.labels is not None and found.labels.shape != spatial:
             self._refuse(f"gave labels of {found.labels.shape} voxels for an input of {spatial}")
+        if any(mask.shape != spatial or mask.dtype != np.bool_ for mask in (found.masks or {}).values()):
+            self._refuse(f"gave masks that are not bool of {spatial} voxels, as its input")
         if found.probabilities is not None and found.probabilities.shape[1:] != spatial:
             self._refuse(f"gave probabilities of {found.probabilities.shape[1:]} voxels for an input of {spatial}")
         if found.scores is not None and not (found.scores.ndim == 1 and np.isfinite(found.scores).all()):

@@ -11,13 +11,13 @@ from dataclasses import dataclass, field
 from functools import partial
 
 import numpy as np
-from numpy.typing import NDArray
 
 from dicom_node.core.errors import ModelUnavailable
 from dicom_node.inference.cards.card import ModelCard
 from dicom_node.inference.cards.tensors import Preprocessing
 from dicom_node.inference.prediction import Explanation, ModelInput, Prediction
 from dicom_node.inference.runtimes.axes import Floats
+from dicom_node.inference.runtimes.channels import check_rivals, evidence_of_card, outlined, whole_labels
 from dicom_node.inference.runtimes.preprocess import Placement, Prepared, bring_back, prepare
 from dicom_node.inference.runtimes.table import RUNTIMES
 
@@ -83,36 +83,48 @@ class TensorModel:
 
     def _scores_of(self, batch: Floats) -> Floats:
         parts = [batch[first : first + self.batch_limit] for first in range(0, len(batch), self.batch_limit)]
-        return self._activated(np.concatenate([self.forward(part) for part in parts]), axis=1)
+        found = np.concatenate([self.forward(part) for part in parts])
+        return self._activated(found.reshape(len(batch), -1), axis=1)
 
     def _prediction(self, values: Floats, placement: Placement) -> Prediction:
         if self.card.task != "segmentation":
+            check_rivals(self.card.output.activation == "softmax", values.size)
             return Prediction(scores=self._activated(values.ravel(), axis=0))
-        if values.shape[0] == 1 and self.card.output.activation == "none":
-            return Prediction(labels=_whole_labels(bring_back(values, placement, nearest=True)[0]))
-        return self._masks(self._activated(values, axis=0), placement)
+        known = evidence_of_card(self.card)
+        if values.shape[0] == 1 and known.exclusive is None:
+            return self._labels(values, placement)
+        meaning = known.meaning(values.shape[0])
+        chances = self._activated(values, axis=0)
+        if not meaning.exclusive:
+            self._check_chances(chances)
+        back = (_as_volume(bring_back(channel[None], placement)[0]) for channel in chances)
+        return outlined(back, meaning, keeps_chances=self.card.explain.get("method") == PROBABILITY)
 
-    def _masks(self, chances: Floats, placement: Placement) -> Prediction:
-        """Bring the classes back one by one, because together they may hold more than the memory there is.
+    def _labels(self, values: Floats, placement: Placement) -> Prediction:
+        """Take one channel for the numbers of classes. Raises `ModelUnavailable` for anything else: rounded, logits
+        would be classes that nobody meant."""
+        labels = whole_labels(values)
+        if labels is None:
+            raise ModelUnavailable(
+                f"Model {self.card.name} gives one channel that holds no numbers of classes, {values.min():g} to "
+                f'{values.max():g}. Say in the card what it is: [output] activation = "sigmoid" for logits, or '
+                'channels = "overlapping" for probabilities.'
+            )
+        if "threshold" in self.card.parameters:
+            raise ModelUnavailable(
+                f"Model {self.card.name} gives numbers of classes, on which [parameters] threshold has no effect. "
+                "Remove it from the card."
+            )
+        back = bring_back(labels.astype(np.float32)[:1], placement, nearest=True)[0]
+        return Prediction(labels=_as_volume(back).astype(np.uint8))
 
-        Classes that exclude each other start with the background; independent ones (sigmoid) have none, so that the
-        first channel is class 1, present from the card's threshold on.
-        """
-        independent = self.card.output.activation == "sigmoid"
-        shown = self.card.explain.get("method") == PROBABILITY
-        threshold = np.float32(self.card.parameters.get("threshold", 0.5))
-        kept, best, labels = list[Floats](), np.zeros(0, np.float32), np.zeros(0, np.uint8)
-        for place, channel in enumerate(chances):
-            back = _as_volume(bring_back(channel[None], placement)[0])
-            kept += [back] if shown else []
-            if place == 0:
-                best, labels = np.full_like(back, threshold) if independent else back, np.zeros(back.shape, np.uint8)
-            stronger = back >= best if independent else back > best
-            labels[stronger] = place + int(independent)
-            best = np.maximum(best, back)
-        if shown and independent:
-            kept.insert(0, 1.0 - np.max(kept, axis=0))
-        return Prediction(labels=labels, probabilities=np.stack(kept) if shown else None)
+    def _check_chances(self, chances: Floats) -> None:
+        low, high = float(chances.min()), float(chances.max())
+        if low < 0.0 or high > 1.0:
+            raise ModelUnavailable(
+                f"Model {self.card.name} gives channels of {low:g} to {high:g}, which are no probabilities to hold "
+                'against a threshold. Say in the card: [output] activation = "sigmoid".'
+            )
 
     def _activated(self, values: Floats, *, axis: int) -> Floats:
         """Apply the card's activation, for a classification at the card's temperature."""
@@ -191,7 +203,3 @@ def weights_bytes(card: ModelCard) -> bytes:
 def _as_volume(values: Floats) -> Floats:
     """Give an image's map (rows, columns) its one slice."""
     return values[None] if values.ndim == 2 else values
-
-
-def _whole_labels(values: Floats) -> NDArray[np.uint8]:
-    return _as_volume(values).round().clip(0, 255).astype(np.uint8)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -11,8 +13,11 @@ from pydicom.dataset import Dataset
 
 torch = pytest.importorskip("torch", reason="the inference extra is not installed")
 
+from safetensors.torch import save_file  # noqa: E402
+
 from dicom_node.analysis.answer import Analysis  # noqa: E402
 from dicom_node.core.entities import Presence  # noqa: E402
+from dicom_node.core.errors import ModelUnavailable, NotAnalysable  # noqa: E402
 from dicom_node.demo.phantoms import chest_radiograph_phantom  # noqa: E402
 from dicom_node.inference.prediction import ModelInput  # noqa: E402
 from dicom_node.inference.runner import run_model  # noqa: E402
@@ -139,3 +144,73 @@ def test_a_heat_map_lies_on_what_it_explains_whichever_axis_comes_first(tmp_path
     assert explanation.method == "Grad-CAM++, layer 1"
     rows, columns = np.nonzero(explanation.map > 0.5)
     assert [rows.min(), rows.max(), columns.min(), columns.max()] == pytest.approx([5, 14, 60, 84], abs=2)
+
+
+FLIPPED = {"_target_": "Flipd", "keys": "image", "spatial_axis": 0}
+FORGETS = {"_target_": "EnsureTyped", "keys": "image", "track_meta": False}
+RECALLS = {"_target_": "EnsureTyped", "keys": "image", "track_meta": True}
+RESIZED = {"_target_": "Resized", "keys": "image", "spatial_size": [48, 48]}
+
+
+@pytest.mark.parametrize(
+    ("steps", "shown"),
+    [
+        ([RESIZED, FORGETS], True),
+        ([FLIPPED, FORGETS], False),
+        ([FLIPPED, FORGETS, RECALLS], False),
+        ([FLIPPED, FORGETS, RECALLS, RESIZED], False),
+        ([{"_target_": "Lambdad", "keys": "image", "func": "$lambda x: torch.flip(x, [1])"}, FORGETS], False),
+    ],
+    ids=["resized", "flipped", "recalled", "recalled and resized", "flipped by a function"],
+)
+def test_a_heat_map_without_a_sure_place_is_not_drawn(tmp_path: Path, steps: list[object], shown: bool) -> None:
+    model = zoo_bundles.classifier(tmp_path / "cam")
+    changed_config(model, network_def=CONVOLUTION, preprocessing={"_target_": "Compose", "transforms": steps})
+    state = {"0.weight": torch.ones(2, 1, 3, 3), "0.bias": torch.zeros(2)}
+    wanted = WantedAnswer(task="classification", explain_method="grad-cam", explain_layer="1")
+    values = np.zeros((1, 60, 90), np.float32)
+    values[0, 5:15, 60:85] = 1.0
+
+    explanation = open_bundle(model, "cpu", wanted, state).explain(ModelInput(values=values), 0)
+
+    assert (explanation is not None) == shown
+
+
+@pytest.mark.parametrize("inverts", [True, False])
+def test_a_mask_whose_preprocessing_is_forgotten_is_refused_with_the_reason(tmp_path: Path, inverts: bool) -> None:
+    model = zoo_bundles.segmenter(tmp_path / "forgets", before=[FLIPPED, FORGETS], inverts=inverts)
+    given = ModelInput(values=np.zeros((1, 16, 32, 32), np.float32), affine_lps_mm=np.eye(4))
+
+    with pytest.raises(ModelUnavailable, match="forgets what it did to the image"):
+        open_bundle(model, "cpu", WantedAnswer(task="segmentation"), zoo_bundles.two_levels()).predict([given])
+
+
+def test_a_bundle_of_two_kinds_of_image_says_which_the_study_lacks(tmp_path: Path) -> None:
+    model = zoo_bundles.classifier(tmp_path / "two")
+    both = ["t1", "t2"]
+    joined = {"_target_": "ConcatItemsd", "keys": both, "name": "image"}
+    steps = [{"_target_": "LoadImaged", "keys": both}, {"_target_": "EnsureChannelFirstd", "keys": both}, joined]
+    changed_config(model, preprocessing={"_target_": "Compose", "transforms": steps})
+    network = open_bundle(model, "cpu", WantedAnswer(task="classification"), None)
+
+    with pytest.raises(NotAnalysable, match="t2") as refusal:
+        network.predict([ModelInput(values=np.zeros((1, 8, 8), np.float32))])
+
+    assert refusal.value.reason == "CHANNELS_MISSING"
+
+
+def test_a_probability_just_below_the_threshold_is_told_as_it_is(tmp_path: Path) -> None:
+    model = zoo_bundles.classifier(tmp_path / "near")
+    state = {"1.weight": torch.zeros(2, 64), "1.bias": torch.tensor([-0.00016, 0.0])}
+    save_file(state, model / "models" / "model.safetensors")
+    card = model / "model_card.toml"
+    digest = hashlib.sha256((model / "models" / "model.safetensors").read_bytes()).hexdigest()
+    card.write_text(re.sub('sha256 = "[0-9a-f]*"', f'sha256 = "{digest}"', card.read_text()))
+
+    answer = run_model(request_for([chest_radiograph_phantom(rows=96)], model, tmp_path / "study"))
+
+    assert isinstance(answer, Analysis), answer.message
+    near = next(finding for finding in answer.findings if finding.key == "left-half")
+    assert near.probability == pytest.approx(1 / (1 + np.exp(0.00016)), abs=1e-7)
+    assert near.probability < 0.5
+    assert near.presence is Presence.ABSENT

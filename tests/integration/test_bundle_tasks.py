@@ -206,7 +206,7 @@ def test_a_box_lies_on_the_right_voxels_however_the_series_lies(tmp_path: Path, 
     found = answer(datasets, model, tmp_path / "study")
 
     nodule = next(finding for finding in found.findings if finding.key == "nodule-1")
-    assert (nodule.presence, nodule.probability) == (Presence.PRESENT, 0.8)
+    assert (nodule.presence, nodule.probability) == (Presence.PRESENT, pytest.approx(0.8))
     assert nodule.region is not None
     x, y = np.array(nodule.region.points_xy_px).T
     shown = truth[nodule.region.sop_instance_uid]
@@ -231,4 +231,4 @@ def test_a_class_without_a_sure_box_is_reported_absent(tmp_path: Path) -> None:
     found = answer(series_of(Placed())[0], model, tmp_path / "study")
 
     missing = next(finding for finding in found.findings if finding.key == "calcification")
-    assert (missing.presence, missing.probability, missing.region) == (Presence.ABSENT, 0.1, None)
+    assert (missing.presence, missing.probability, missing.region) == (Presence.ABSENT, pytest.approx(0.1), None)

@@ -7,6 +7,7 @@ import json
 import pickle
 import zipfile
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -205,14 +206,98 @@ def test_independent_classes_have_no_background_channel(tmp_path: Path) -> None:
     strict = '\n[output]\nactivation = "sigmoid"\n[parameters]\nthreshold = 0.99999\n'
     unsure = scripted_segmentation(tmp_path / "strict", segmenter(3), strict).predict([box_volume()])[0]
 
-    assert found.labels is not None
+    assert found.masks is not None
     assert found.probabilities is not None
-    assert np.array_equal(found.labels, 1 + box_volume().values[0].astype(np.uint8))
+    inside = box_volume().values[0].astype(bool)
+    assert [np.array_equal(found.masks[value], mask) for value, mask in ((1, ~inside), (2, inside))] == [True, True]
     assert found.probabilities.shape == (3, 8, 20, 24)
     assert found.probabilities[2][BOX].min() > 0.99
-    assert unsure.labels is not None
-    assert not unsure.labels[1, 3].any()
+    assert unsure.masks is not None
+    assert not any(mask[1, 3].any() for mask in unsure.masks.values())
     assert unsure.probabilities is None
+
+
+class Levels(torch.nn.Module):
+    """A channel for each of two levels, or for the first: logits, or after a sigmoid of its own."""
+
+    def __init__(self, count: int, steepness: float, activated: bool) -> None:
+        super().__init__()
+        self.count = count
+        self.steepness = steepness
+        self.activated = activated
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        found = torch.cat([x - 0.3, x - 0.6], dim=1)[:, : self.count] * self.steepness
+        return torch.sigmoid(found) if self.activated else found
+
+
+def test_a_structure_in_another_keeps_its_own_mask(tmp_path: Path) -> None:
+    output = '\n[output]\nactivation = "sigmoid"\n'
+    values = np.zeros((1, 8, 20, 24), np.float32)
+    values[0, 2:6, 4:14, 6:18] = 0.5
+    values[0, 3:5, 6:10, 8:12] = 1.0
+
+    model = scripted_segmentation(tmp_path / "model", Levels(2, 50.0, False), output)
+    (found,) = model.predict([ModelInput(values=values, affine_lps_mm=np.eye(4))])
+
+    assert found.masks is not None
+    assert np.array_equal(found.masks[1], values[0] > 0.3)
+    assert np.array_equal(found.masks[2], values[0] > 0.6)
+
+
+@pytest.mark.parametrize(
+    ("network", "output", "told"),
+    [
+        (Levels(2, 50.0, False), "", r"\[output\] channels = "),
+        (Levels(2, 50.0, True), "[parameters]\nthreshold = 0.3", r"\[output\] channels = "),
+        (Levels(2, 50.0, False), '[output]\nchannels = "overlapping"', 'activation = "sigmoid"'),
+        (Levels(1, 3.7, False), "", "holds no numbers of classes"),
+        (Levels(1, 50.0, False), '[output]\nactivation = "softmax"', "Use sigmoid"),
+        (Levels(2, 50.0, False), '[output]\nactivation = "softmax"\n[parameters]\nthreshold = 0.3', "has no effect"),
+    ],
+    ids=["logits", "in-network sigmoid", "logits as chances", "one logit", "one softmax", "threshold of a softmax"],
+)
+def test_a_card_that_would_silently_answer_wrong_is_refused_with_the_key_to_correct(
+    tmp_path: Path, network: torch.nn.Module, output: str, told: str
+) -> None:
+    model = scripted_segmentation(tmp_path / "model", network, f"\n{output}\n")
+
+    with pytest.raises(ModelUnavailable, match=told):
+        model.predict([box_volume()])
+
+
+def test_the_card_has_an_in_network_sigmoid_held_against_its_threshold(tmp_path: Path) -> None:
+    output = '\n[output]\nchannels = "overlapping"\n[parameters]\nthreshold = 0.9\n'
+    # Sigmoid of 0.7 * 5 is 0.97, of 0.4 * 5 is 0.88.
+    model = scripted_segmentation(tmp_path / "model", Levels(2, 5.0, True), output)
+
+    (found,) = model.predict([replace(box_volume(), affine_lps_mm=np.eye(4))])
+
+    assert found.masks is not None
+    assert np.array_equal(found.masks[1], box_volume().values[0] > 0.5)
+    assert not found.masks[2].any()
+
+
+def test_a_classifier_of_one_output_under_softmax_is_refused(tmp_path: Path) -> None:
+    folder = tmp_path / "model"
+    folder.mkdir()
+    card = card_of(folder, "torchscript", save_script(classifier(1), folder / "model.ts"), SOFTMAX)
+
+    with pytest.raises(ModelUnavailable, match="Use sigmoid"):
+        torchscript.load(card, "cpu").predict(images(1))
+
+
+def test_outputs_that_keep_axes_of_one_place_are_explained_too(tmp_path: Path) -> None:
+    folder = tmp_path / "model"
+    folder.mkdir()
+    unflattened = torch.nn.Sequential(*classifier(), torch.nn.Unflatten(1, (2, 1, 1)))
+    explained = SOFTMAX + '[explain]\nmethod = "occlusion"\n'
+    card = card_of(folder, "torchscript", save_script(unflattened, folder / "model.ts"), explained)
+
+    explanation = torchscript.load(card, "cpu").explain(images(1)[0], 0)
+
+    assert explanation is not None
+    assert explanation.map.shape == (40, 56)
 
 
 def test_a_network_that_gives_classes_itself_is_taken_at_its_word(tmp_path: Path) -> None:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
+import torch
+from safetensors.torch import save_file
 
 from dicom_node.__main__ import main
 from dicom_node.governance.admission import ModelStanding, Standing
@@ -14,6 +18,7 @@ from dicom_node.inference.cards.card import SHIPPED_MODELS
 from dicom_node.inference.cards.folders import survey_models
 from dicom_node.roles.node import Node
 from dicom_node.roles.settings import load_settings
+from tests.support.models import zoo_bundles
 from tests.support.studies.data_factories import small_chest_ct
 
 _MODEL = "ct-copy"
@@ -126,3 +131,52 @@ def test_a_node_that_was_never_started_can_be_asked_without_making_a_database(co
     assert run(config, "list") == 0
     assert run(config, "verify") == 0
     assert not (config.parent / "data").exists()
+
+
+# --- what cannot run is not live -----------------------------------------------------------------------------------
+
+
+def brought_bundle(config: Path, state: Mapping[str, torch.Tensor]) -> None:
+    """Add and accept a bundle that compares the halves of a picture, with these weights and no golden study."""
+    model = zoo_bundles.classifier(config.parent / "brought" / "halves")
+    weights = model / "models" / "model.safetensors"
+    card = model / "model_card.toml"
+    before = hashlib.sha256(weights.read_bytes()).hexdigest()
+    save_file(dict(state), weights)
+    card.write_text(card.read_text().replace(before, hashlib.sha256(weights.read_bytes()).hexdigest()))
+    assert run(config, "add", str(model)) == 0
+    assert run(config, "accept", "halves") == 0
+
+
+def halves() -> dict[str, torch.Tensor]:
+    return {"1.weight": torch.eye(2, 64), "1.bias": torch.zeros(2)}
+
+
+def test_a_model_without_golden_studies_is_run_once_before_it_is_live(
+    config: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    brought_bundle(config, halves())
+
+    assert run(config, "activate", "halves", "--without-golden") == 0
+
+    assert "runs on a phantom" in capsys.readouterr().out
+    assert standing(config, "halves").standing is Standing.LIVE
+
+
+@pytest.mark.parametrize(
+    ("state", "told"),
+    [
+        ({"renamed.weight": torch.eye(2, 64), "1.bias": torch.zeros(2)}, "renamed.weight"),
+        ({"1.weight": torch.eye(2, 64) * float("nan"), "1.bias": torch.zeros(2)}, "not-a-number"),
+    ],
+    ids=["a renamed key", "damaged weights"],
+)
+def test_a_model_that_cannot_run_does_not_go_live(
+    config: Path, capsys: pytest.CaptureFixture[str], state: Mapping[str, torch.Tensor], told: str
+) -> None:
+    brought_bundle(config, state)
+
+    assert run(config, "activate", "halves", "--without-golden") == 1
+
+    assert told in capsys.readouterr().out
+    assert standing(config, "halves").standing is Standing.NOT_ACTIVATED

@@ -46,6 +46,19 @@ def test_several_words_in_one_cell_are_looked_through(tmp_path: Path) -> None:
     assert [image.truth for image in images] == [True, False]
 
 
+@pytest.mark.parametrize("word", ["nan", "NaN", "NA", "n/a", "U", "-1", "-1.0", "unknown", "uncertain", "?", " ", "|"])
+def test_a_word_that_says_neither_yes_nor_no_is_no_label(tmp_path: Path, word: str) -> None:
+    images = read(tmp_path, f"image,pneumonia\na.png,{word}\nb.png,0\nc.png,No Finding\nd.png,U|1\ne.png,Mass|U\n")
+
+    assert [image.truth for image in images] == [None, False, False, True, None]
+
+
+def test_images_of_patients_who_are_not_named_are_not_one_patient(tmp_path: Path) -> None:
+    images = read(tmp_path, "image,pneumonia,patient\na.png,1,x\nb.png,0,\nc.png,0,nan\nd.png,1,x\n")
+
+    assert [image.patient for image in images] == ["x", "b.png", "c.png", "x"]
+
+
 def test_age_sex_and_view_become_attributes_and_assumptions_win(tmp_path: Path) -> None:
     text = "image,label,age,sex,view,patient_id\na.png,1,7,F,PA,x\n"
 

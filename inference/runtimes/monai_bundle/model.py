@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +18,11 @@ from monai.inferers.inferer import SimpleInferer
 from monai.transforms.post.dictionary import Invertd
 from numpy.typing import NDArray
 
-from dicom_node.core.errors import ModelUnavailable
+from dicom_node.core.errors import ModelUnavailable, NotAnalysable
 from dicom_node.inference.cards.card import ModelCard
 from dicom_node.inference.explain.methods import grad_cam, grad_cam_plus_plus, occlusion
 from dicom_node.inference.prediction import Explanation, LoadedModel, ModelInput, Prediction
+from dicom_node.inference.runtimes.channels import ChannelEvidence, check_rivals, evidence_of_card
 from dicom_node.inference.runtimes.monai_bundle.config import (
     TRAINING_KEYS,
     BundleConfig,
@@ -29,7 +30,9 @@ from dicom_node.inference.runtimes.monai_bundle.config import (
     read_config,
     transforms_of,
 )
+from dicom_node.inference.runtimes.monai_bundle.history import is_unmoved, require_history, shows_whole_image
 from dicom_node.inference.runtimes.monai_bundle.inputs import affine_ras, as_loaded, reader_order
+from dicom_node.inference.runtimes.monai_bundle.meaning import decides_itself, evidence_of_bundle, keeps_numbers
 from dicom_node.inference.runtimes.monai_bundle.outputs import (
     Finished,
     SourceAxes,
@@ -37,17 +40,15 @@ from dicom_node.inference.runtimes.monai_bundle.outputs import (
     check_numbers,
     finish,
     label_inversions_nearest,
-    labels_of,
     probabilities_of,
     scores_of,
+    structures_of,
 )
-from dicom_node.inference.runtimes.monai_bundle.running_code import CODE_ERRORS, code_of, failed
+from dicom_node.inference.runtimes.monai_bundle.running_code import CODE_ERRORS, code_of, failed, first_cause
 from dicom_node.inference.runtimes.table import RUNTIMES
 from dicom_node.inference.runtimes.weights import State, read_state
 
 _BATCH = 16
-#: Spatial transforms after which the input still shows the whole image, corner on corner.
-_PLACES_WHOLE_IMAGE = frozenset({"Resize", "Resized"})
 _CAMS = {"grad-cam": (grad_cam, "Grad-CAM"), "grad-cam++": (grad_cam_plus_plus, "Grad-CAM++")}
 #: How a bundle can explain, by the card's task and input.
 _METHODS = {
@@ -60,13 +61,14 @@ _METHODS = {
 @dataclass(frozen=True, slots=True)
 class WantedAnswer:
     """What is asked of a bundle: its task, which entry its postprocessing leaves the answer in, a classifier's
-    temperature, how answers are explained."""
+    temperature, how answers are explained, what the card says of the channels of a segmentation."""
 
     task: str
     output: str = "pred"
     temperature: float = 1.0
     explain_method: str = ""
     explain_layer: str = ""
+    channels: ChannelEvidence = field(default_factory=ChannelEvidence)
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +101,7 @@ def load(card: ModelCard, device: str) -> LoadedModel:
         temperature=card.parameters.get("temperature", 1.0),
         explain_method=card.explain.get("method", ""),
         explain_layer=card.explain.get("layer", ""),
+        channels=evidence_of_card(card) if card.task == "segmentation" else ChannelEvidence(),
     )
     return open_bundle(card.folder, device, wanted, read_state(card.weights_file))
 
@@ -139,6 +142,8 @@ class LoadedBundle:
         self._inferer = config.get("inferer") or SimpleInferer()
         composed = config.get("postprocessing") or config.get("evaluator::postprocessing")
         self._postprocessing = transforms_of(composed)
+        self.channels = evidence_of_bundle(wanted.channels, self._postprocessing, network, config.metadata)
+        self._check_threshold()
         keys = frozenset(config.loading.keys or ("image",))
         allow_absent(self._preprocessing, keys, TRAINING_KEYS)
         allow_absent(composed, keys | {"pred", "image"}, TRAINING_KEYS)
@@ -159,7 +164,8 @@ class LoadedBundle:
 
     def explain(self, one: ModelInput, output_index: int) -> Explanation | None:
         """Return what an image's class rests on by the card's method; `None` where the card names none, or for a
-        Grad-CAM where the preprocessing crops or turns the image, so that a map would have no sure place on it."""
+        Grad-CAM where the preprocessing crops or turns the image, or forgets what it did to it, so that a map would
+        have no sure place on it."""
         if self._wanted.explain_method == "occlusion":
             return Explanation(map=occlusion(self._scores, one.values, output_index=output_index), method="Occlusion")
         cam, title = _CAMS.get(self._wanted.explain_method, (None, ""))
@@ -167,8 +173,7 @@ class LoadedBundle:
             return None
         with self._running():
             prepared = self._prepare(one)
-            applied = {str(step["class"]) for step in getattr(prepared.entries[prepared.key], "applied_operations", [])}
-            if applied - _PLACES_WHOLE_IMAGE:
+            if not shows_whole_image(transforms_of(self._preprocessing), prepared.entries[prepared.key]):
                 return None
             layer, shape = self._wanted.explain_layer, prepared.source.sizes
             tensor = prepared.tensor.to(self._device)
@@ -194,10 +199,21 @@ class LoadedBundle:
         sizes = tuple(int(size) for size in reader_order(one.values, loading).shape[1:])
         source = SourceAxes(sizes, affine_ras(one), one.values.ndim == 4)
         if self._preprocessing is not None and loading.dictionary:
-            entries = self._preprocessing(entries)
+            entries = self._preprocessed(entries)
         elif self._preprocessing is not None:
             entries = {"image": self._preprocessing(next(iter(entries.values())))}
         return _Prepared(entries, "image" if "image" in entries else next(iter(entries)), source)
+
+    def _preprocessed(self, entries: dict[str, Any]) -> dict[str, Any]:
+        absent = [key for key in self._config.loading.keys or () if key not in entries]
+        try:
+            return dict(self._preprocessing(entries))
+        except (KeyError, RuntimeError) as error:
+            if not absent or not isinstance(first_cause(error), KeyError):
+                raise
+            raise NotAnalysable(
+                "CHANNELS_MISSING", f"The model also needs {', '.join(absent)}; the study gives one kind of image."
+            ) from error
 
     def _outputs(self, prepared: Sequence[_Prepared]) -> Iterator[Any]:
         """Run the network over neighbours of one shape together; yield the output of each input."""
@@ -220,6 +236,10 @@ class LoadedBundle:
         pred = MetaTensor(check_numbers(output.float())) if isinstance(output, torch.Tensor) else output
         if wanted.task == "classification" and isinstance(pred, torch.Tensor):
             pred = pred / wanted.temperature
+        if isinstance(pred, torch.Tensor):
+            self._check_network(len(pred))
+        if any(isinstance(step, Invertd) for step in self._postprocessing):
+            require_history(transforms_of(self._preprocessing), prepared.entries, prepared.key)
         keep_soft = wanted.task == "classification" or wanted.explain_method == "probability"
         finished = finish(self._postprocessing, {**prepared.entries, "pred": pred}, keep_soft=keep_soft)
         if wanted.output not in finished.data:
@@ -237,22 +257,39 @@ class LoadedBundle:
             raise ModelUnavailable("The bundle's detector gave no dictionary of boxes, labels and scores.")
         finished = finish(self._postprocessing, {**prepared.entries, **output})
         image = prepared.entries[prepared.key]
-        return Prediction(boxes=boxes_of(finished.data, image, prepared.source, self._upright))
+        return Prediction(boxes=boxes_of(finished, image, prepared.source, self._upright))
 
     def _masks(self, prepared: _Prepared, finished: Finished) -> Prediction:
         loading, source = self._config.loading, prepared.source
         values = finished.data[self._wanted.output]
         if not finished.inverted and loading.dictionary and self._preprocessing is not None:
             values = self._inverted(prepared, values)
-        probabilities = None
+        found = structures_of(values, source, loading, self.channels)
         if self._wanted.explain_method == "probability" and finished.soft_inverted:
-            probabilities = probabilities_of(finished.soft, source, loading)
-        labels = labels_of(values, source, loading, _background_first(self._config))
-        return Prediction(labels=labels, probabilities=probabilities)
+            return replace(found, probabilities=probabilities_of(finished.soft, source, loading, self.channels))
+        return found
+
+    def _check_network(self, count: int) -> None:
+        """Refuse a network whose outputs are not those that the card names, before the postprocessing makes one channel
+        of them. Raises `ModelUnavailable`."""
+        check_rivals(self.channels.exclusive, count)
+        if self._wanted.task == "segmentation" and self.channels.exclusive and keeps_numbers(self._postprocessing):
+            self.channels.meaning(count)
+
+    def _check_threshold(self) -> None:
+        if self.channels.threshold is not None and decides_itself(self._postprocessing):
+            raise ModelUnavailable(
+                "[parameters] threshold has no effect: the bundle's postprocessing decides itself (AsDiscrete). Remove "
+                "it from the card."
+            )
 
     def _inverted(self, prepared: _Prepared, values: Any) -> Any:
         """Undo the preprocessing for a bundle that does not do so itself."""
+        steps = transforms_of(self._preprocessing)
+        if is_unmoved(steps):
+            return values
         key = next(key for key in (*(self._config.loading.keys or ()), prepared.key) if key in prepared.entries)
+        require_history(steps, prepared.entries, key)
         inverse = Invertd(keys="pred", transform=self._preprocessing, orig_keys=key, nearest_interp=True)
         return inverse({key: prepared.entries[key], "pred": values})["pred"]
 
@@ -267,12 +304,6 @@ def _taken(output: Any, place: int) -> Any:
 def _channels(config: BundleConfig) -> int | None:
     found = _format(config, "inputs", "image").get("num_channels")
     return found if isinstance(found, int) else None
-
-
-def _background_first(config: BundleConfig) -> bool:
-    """Tell whether the metadata say that output channel 0 is background."""
-    names = _format(config, "outputs", "pred").get("channel_def")
-    return isinstance(names, dict) and "background" in str(names.get("0", "")).lower()
 
 
 def _format(config: BundleConfig, *path: str) -> dict[str, Any]:

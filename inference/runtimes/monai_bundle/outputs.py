@@ -8,22 +8,26 @@ from typing import Any
 
 import numpy as np
 import torch
+from monai.data.box_utils import convert_box_to_standard_mode
 from monai.data.meta_tensor import MetaTensor
 from monai.data.utils import to_affine_nd
 from monai.transforms.post.dictionary import AsDiscreted, Invertd
 from numpy.typing import NDArray
 
 from dicom_node.core.errors import ModelUnavailable
-from dicom_node.inference.prediction import Box
+from dicom_node.inference.prediction import Box, Prediction
+from dicom_node.inference.runtimes.channels import ChannelEvidence, chances_by_value, outlined, whole_labels
 from dicom_node.inference.runtimes.monai_bundle.config import Loading
 from dicom_node.inference.runtimes.monai_bundle.inputs import source_order
 
-#: Boxes are mapped to source pixels by the node; after one of these they would be in another space.
-_LEAVES_THE_IMAGE = ("AffineBoxToWorld", "ConvertBoxMode", "DeleteItems")
+#: Boxes are mapped to source pixels by the node; after this they would be in another space.
+_TO_WORLD = "AffineBoxToWorld"
+#: Changes how a box is written. The node holds boxes as low and high corners from the first of these on.
+_REWRITES_BOXES = "ConvertBox"
+_LEFT_OUT = (_TO_WORLD, "DeleteItems")
 _AFFINE_MM = 1e-2
 
 Floats = NDArray[np.float32]
-Labels = NDArray[np.uint8]
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,12 +41,16 @@ class SourceAxes:
 
 @dataclass(frozen=True, slots=True)
 class Finished:
-    """The data after postprocessing. `soft` is what was there before it was made discrete: activated values."""
+    """The data after postprocessing. `soft` is what was there before it was made discrete: activated values.
+
+    `boxes_at_centres`: whether a whole number in a box is the centre of a voxel, and not its outer edge.
+    """
 
     data: dict[str, Any]
     inverted: bool
     soft: Any = None
     soft_inverted: bool = False
+    boxes_at_centres: bool = False
 
 
 def finish(steps: Sequence[Any], data: dict[str, Any], *, keep_soft: bool = True) -> Finished:
@@ -51,9 +59,10 @@ def finish(steps: Sequence[Any], data: dict[str, Any], *, keep_soft: bool = True
     Without `keep_soft` many classes are brought back one by one: the same result, without holding a hundred volumes.
     """
     soft, activated, inverted, soft_inverted, decided = None, False, False, False, False
+    data, steps = _with_corners(steps, data)
     for place, step in enumerate(steps):
         name = type(step).__name__
-        if name.startswith(_LEAVES_THE_IMAGE) or decided:
+        if name.startswith(_LEFT_OUT) or decided:
             decided = False
             continue
         if name.startswith("AsDiscrete") and activated and soft is None and keep_soft:
@@ -62,7 +71,27 @@ def finish(steps: Sequence[Any], data: dict[str, Any], *, keep_soft: bool = True
         data = {**data, "pred": _strongest_inverted(step, data)} if decided else step(data)
         activated = activated or name.startswith("Activations")
         inverted = inverted or isinstance(step, Invertd)
-    return Finished(data, inverted, soft, soft_inverted)
+    return Finished(data, inverted, soft, soft_inverted, _in_world(steps))
+
+
+def _in_world(steps: Sequence[Any]) -> bool:
+    """A bundle that takes its boxes to the patient by the affine of the image means by a whole number what the affine
+    does: the centre of a voxel. Others mean what MONAI's masks, zooms and anchors do: its outer edge."""
+    return any(type(step).__name__.startswith(_TO_WORLD) for step in steps)
+
+
+def _with_corners(steps: Sequence[Any], data: dict[str, Any]) -> tuple[dict[str, Any], list[Any]]:
+    """Return the boxes as corners, whatever the network writes them in, and the steps without those that rewrite them.
+
+    How the network writes them, the first step that rewrites them says.
+    """
+    rewriting = [step for step in steps if type(step).__name__.startswith(_REWRITES_BOXES)]
+    if not rewriting:
+        return data, list(steps)
+    first = rewriting[0]
+    written = getattr(first.converter, "src_mode", None) or getattr(first.converter, "mode", None)
+    corners = {key: convert_box_to_standard_mode(data[key], written) for key in first.keys if key in data}
+    return {**data, **corners}, [step for step in steps if step not in rewriting]
 
 
 def _is_argmax(following: Sequence[Any]) -> bool:
@@ -112,25 +141,32 @@ def scores_of(finished: Finished, output: str) -> Floats:
 # --- masks -------------------------------------------------------------------------------------------------------
 
 
-def labels_of(values: Any, source: SourceAxes, loading: Loading, background_first: bool) -> Labels:
-    """Return the class of every voxel, (slices, rows, columns). Raises `ModelUnavailable` unless `values` lies on
-    the source: an inverse that went wrong must never be shown on an image."""
+def structures_of(values: Any, source: SourceAxes, loading: Loading, known: ChannelEvidence) -> Prediction:
+    """Return what every voxel belongs to. Raises `ModelUnavailable` where it is not known what the channels mean, and
+    unless `values` lies on the source: an inverse that went wrong must never be shown on an image."""
     _check_place(values, source)
-    plain = check_numbers(_plain(values).float()).cpu().numpy()
-    classes = _one_channel(plain) if plain.shape[0] == 1 else _many_channels(plain, background_first)
-    labels: Labels = source_order(classes[None], loading, source.volume)[0]
-    return labels
+    ordered = source_order(check_numbers(_plain(values).float()).cpu().numpy(), loading, source.volume)
+    if ordered.shape[0] > 1:
+        return outlined(ordered, known.meaning(ordered.shape[0]))
+    labels = whole_labels(ordered[0])
+    if labels is not None:
+        return Prediction(labels=labels)
+    if known.exclusive is not False or ordered.min() < 0.0 or ordered.max() > 1.0:
+        raise ModelUnavailable(
+            "The bundle's result is one channel that holds neither classes 0 to 255 nor, as far as is known, "
+            "probabilities. Its postprocessing must end in AsDiscrete; or say in the card: [output] channels = "
+            '"overlapping".'
+        )
+    return outlined(ordered, known.meaning(1))
 
 
-def probabilities_of(values: Any, source: SourceAxes, loading: Loading) -> Floats | None:
-    """Return (classes, slices, rows, columns), background first, `None` unless `values` are probabilities there."""
+def probabilities_of(values: Any, source: SourceAxes, loading: Loading, known: ChannelEvidence) -> Floats | None:
+    """Return (values, slices, rows, columns), background first, `None` unless `values` are probabilities there."""
     plain = _plain(values).float().cpu().numpy()
     if tuple(plain.shape[1:]) != source.sizes or plain.min() < -1e-3 or plain.max() > 1 + 1e-3:
         return None
-    if plain.shape[0] == 1:
-        plain = np.concatenate([1.0 - plain, plain])
-    found: Floats = np.clip(source_order(plain, loading, source.volume), 0.0, 1.0).astype(np.float32)
-    return found
+    ordered = np.clip(source_order(plain, loading, source.volume), 0.0, 1.0).astype(np.float32)
+    return chances_by_value(ordered, known.meaning(len(ordered)))
 
 
 def _check_place(values: Any, source: SourceAxes) -> None:
@@ -144,42 +180,14 @@ def _check_place(values: Any, source: SourceAxes) -> None:
         raise ModelUnavailable("The bundle's result lies elsewhere in the patient than the images. Check its Invertd.")
 
 
-def _one_channel(plain: Floats) -> Labels:
-    values = plain[0]
-    labels: Labels
-    if values.min() >= 0.0 and values.max() <= 1.0:
-        labels = (values >= 0.5).astype(np.uint8)
-        return labels
-    rounded = np.rint(values)
-    whole = bool(np.isfinite(values).all()) and float(np.abs(rounded - values).max()) < 1e-3
-    if not whole or rounded.min() < 0 or rounded.max() > 255:
-        raise ModelUnavailable(
-            "The bundle's result holds no classes 0 to 255. Its postprocessing must end in AsDiscrete."
-        )
-    labels = rounded.astype(np.uint8)
-    return labels
-
-
-def _many_channels(plain: Floats, background_first: bool) -> Labels:
-    """Return the strongest channel; where each stands for itself, one more than the last channel above a half."""
-    exclusive = background_first or plain.min() < 0.0 or plain.max() > 1.0
-    labels: Labels = np.zeros(plain.shape[1:], np.uint8)
-    if exclusive or np.allclose(plain.sum(axis=0), 1.0, atol=1e-2):
-        labels[...] = plain.argmax(axis=0)
-        return labels
-    for channel, values in enumerate(plain, start=1):
-        labels[values >= 0.5] = channel
-    return labels
-
-
 # --- boxes -------------------------------------------------------------------------------------------------------
 
 
-def boxes_of(data: dict[str, Any], image: MetaTensor, source: SourceAxes, upright: bool) -> tuple[Box, ...]:
+def boxes_of(finished: Finished, image: MetaTensor, source: SourceAxes, upright: bool) -> tuple[Box, ...]:
     """Return the boxes on source pixels, best first. Raises `ModelUnavailable` for a result without boxes."""
-    found = {part: _entry(data, part) for part in ("box", "label", "score")}
+    found = {part: _entry(finished.data, part) for part in ("box", "label", "score")}
     corners = _plain(found["box"]).double().cpu().numpy().reshape(-1, 2 * len(source.sizes))
-    low, high = _on_source(corners, image, source)
+    low, high = _on_source(corners + (0.5 if finished.boxes_at_centres else 0.0), image, source)
     labels, scores = (_plain(found[part]).cpu().numpy().ravel() for part in ("label", "score"))
     boxes = [
         Box(int(label), float(score), _corner(one_low, upright, 0.0), _corner(one_high, upright, 1.0))

@@ -55,11 +55,16 @@ def code_of(config: BundleConfig, doing: str) -> Iterator[None]:
 
 def failed(folder: Path, doing: str, error: BaseException) -> ModelUnavailable:
     """Return the error to raise: what the bundle was doing, and the first cause of what went wrong."""
-    reason: BaseException = error
-    while reason.__cause__ is not None:
-        reason = reason.__cause__
+    reason = first_cause(error)
     text = " ".join(str(reason).split())[:300]
     return ModelUnavailable(f"Bundle {folder} {doing}. {type(reason).__name__}: {text}")
+
+
+def first_cause(error: BaseException) -> BaseException:
+    """Return what went wrong first: MONAI wraps what its transforms raise."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return error
 
 
 # --- RetinaNet: MONAI takes two small things from torchvision, which must not be installed ---------------------------

@@ -57,7 +57,13 @@ def compose(*transforms: JsonObject) -> JsonObject:
 
 
 def write_bundle(
-    folder: Path, config: Mapping[str, Any], state: Mapping[str, torch.Tensor], card: str, *, yaml: bool = False
+    folder: Path,
+    config: Mapping[str, Any],
+    state: Mapping[str, torch.Tensor],
+    card: str,
+    *,
+    yaml: bool = False,
+    metadata: Mapping[str, Any] | None = None,
 ) -> Path:
     """Write a bundle folder with its card; `card` is the part after runtime and limits. Return the folder."""
     (folder / "configs").mkdir(parents=True)
@@ -68,7 +74,8 @@ def write_bundle(
 
         text = yaml_format.safe_dump(json.loads(text))
     (folder / "configs" / ("inference.yaml" if yaml else "inference.json")).write_text(text)
-    (folder / "configs" / "metadata.json").write_text(json.dumps({"version": "0.0.1", "monai_version": "1.4.0"}))
+    about = {"version": "0.0.1", "monai_version": "1.4.0", **(metadata or {})}
+    (folder / "configs" / "metadata.json").write_text(json.dumps(about))
     weights = folder / "models" / "model.safetensors"
     save_file(dict(state), weights)
     digest = hashlib.sha256(weights.read_bytes()).hexdigest()

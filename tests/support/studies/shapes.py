@@ -64,15 +64,25 @@ def tissue(points_mm: Floats) -> NDArray[np.uint8]:
     return np.where(ball, 2, np.where(block & ~notch, 1, 0)).astype(np.uint8)
 
 
+def tissues_of(place: Placed) -> NDArray[np.uint8]:
+    """Return the true tissue (slices, rows, columns)."""
+    slices, rows, columns = place.shape_zyx
+    index, row, column = np.meshgrid(np.arange(slices), np.arange(rows), np.arange(columns), indexing="ij")
+    grid = np.stack([column, row, index, np.ones_like(row)], axis=-1).astype(float)
+    return tissue((grid @ place.affine_lps_mm.T)[..., :3])
+
+
+def hounsfield_of(place: Placed) -> NDArray[np.int64]:
+    """Return the values (slices, rows, columns) that the slices of the series hold."""
+    return np.array([BACKGROUND_HU, BLOCK_HU, BALL_HU])[tissues_of(place)]
+
+
 def series_of(place: Placed) -> tuple[list[Dataset], dict[str, NDArray[np.uint8]]]:
     """Return the slices, in an order that tells nothing, and the true tissue (rows, columns) by SOP Instance UID."""
-    affine, (slices, rows, columns) = place.affine_lps_mm, place.shape_zyx
-    column, row = np.meshgrid(np.arange(columns), np.arange(rows))
+    slices = place.shape_zyx[0]
     template = small_chest_ct()[0][0]
     datasets, truth = [], {}
-    for index in range(slices):
-        grid = np.stack([column, row, np.full_like(row, index), np.ones_like(row)], axis=-1).astype(float)
-        kinds = tissue((grid @ affine.T)[..., :3])
+    for index, kinds in enumerate(tissues_of(place)):
         image = _slice(template, place, index)
         values = np.array([BACKGROUND_HU, BLOCK_HU, BALL_HU])[kinds] - int(image.RescaleIntercept)
         image.PixelData = values.astype(np.uint16).tobytes()

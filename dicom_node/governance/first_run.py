@@ -1,0 +1,49 @@
+"""Run a model once on a phantom made to fit its card: what cannot run must not go live.
+
+No answer is expected of it, for nobody knows what it should say of a phantom; that it says something is what is tried:
+that its weights fit its network, the network its input, and what it gives its card.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from pydicom.dataset import Dataset
+
+from dicom_node.core.errors import InferenceError
+from dicom_node.governance.golden import GoldenOutcome, Phantom, written
+from dicom_node.governance.model_probe import ModelProbe
+from dicom_node.inference.cards.card import TASK_INPUTS, ModelCard
+
+_NAME, _FILE = "runs on a phantom", "(made for the card)"
+_RADIOGRAPHS = frozenset({"CR", "DX", "DR", "RG"})
+_SLICES, _ROWS, _SPACING_MM = 32, 128, 10.0
+#: Why a network was not run at all; other refusals are about what it said of a phantom.
+_NOT_RUN = frozenset({"CHANNELS_MISSING", "WRONG_CHANNELS", "WRONG_DIMENSIONS", "NO_POSITION"})
+
+
+def first_run(card: ModelCard, phantoms: Mapping[str, Phantom], asker: ModelProbe) -> GoldenOutcome:
+    """Build the model and run it once; the difference, if there is one, says why it cannot run."""
+    with tempfile.TemporaryDirectory(prefix="first-run-") as made:
+        files = list(written(fitting_phantom(card, phantoms), Path(made)))
+        out_dir = Path(made, "out")
+        out_dir.mkdir()
+        try:
+            answer = asker.ask(files, {}, out_dir, gated=False)
+        except InferenceError as error:
+            return GoldenOutcome(_NAME, _FILE, [f"it does not run: {error}"], {})
+    not_run = card.task in TASK_INPUTS and answer.get("reason") in _NOT_RUN
+    return GoldenOutcome(_NAME, _FILE, [f"it was not run: {answer['message']}"] if not_run else [], answer)
+
+
+def fitting_phantom(card: ModelCard, phantoms: Mapping[str, Phantom]) -> Sequence[Dataset]:
+    """Return images of the kind the card is given: a radiograph, or a chest CT with slices as many and as near as its
+    gate asks for."""
+    modalities = card.accepted_modalities
+    if card.input == "image" or (not card.input and modalities and modalities <= _RADIOGRAPHS):
+        return phantoms["chest-radiograph"]()
+    spacing_mm = min(_SPACING_MM, card.gate.max_slice_spacing_mm or _SPACING_MM)
+    slices = max(_SLICES, card.gate.min_slices)
+    return phantoms["chest-ct"](slices=slices, rows=_ROWS, slice_spacing_mm=spacing_mm)
