@@ -21,10 +21,10 @@ from dicom_node.deliver.identity_check import IdentityCheck
 from dicom_node.deliver.outage import BackOff
 from dicom_node.deliver.outgoing import Outgoing, Sender, Sent
 from dicom_node.deliver.peer_capabilities import CapabilityProbe
-from dicom_node.index import deliveries
 from dicom_node.index.damage import note_damaged, objects_at
 from dicom_node.index.database import Database
-from dicom_node.index.deliveries import DeliveryBatch, DeliveryItem, RefusedItem
+from dicom_node.index.outbox import deliveries
+from dicom_node.index.outbox.deliveries import DeliveryBatch, DeliveryItem, RefusedItem
 from dicom_node.storage.digest import is_damaged
 from dicom_node.storage.spool import Spool
 

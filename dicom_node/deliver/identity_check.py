@@ -20,9 +20,9 @@ from dicom_node.core.reasons import IDENTITY_CHANGED
 from dicom_node.deliver.kinds.kind import DestinationKind, caller_of
 from dicom_node.headers.patient import COMPARED, Comparison, Said, compare, said_in
 from dicom_node.headers.sound import READ_ERRORS
-from dicom_node.index import destinations as peers
 from dicom_node.index.database import Database
-from dicom_node.index.deliveries import DeliveryBatch
+from dicom_node.index.outbox import destinations as peers
+from dicom_node.index.outbox.deliveries import DeliveryBatch
 from dicom_node.index.transitions import record
 from dicom_node.storage.spool import Spool
 

@@ -30,10 +30,10 @@ from dicom_node.deliver.outgoing import Sender
 from dicom_node.deliver.peer_capabilities import CapabilityProbe
 from dicom_node.deliver.withdrawals import WithdrawalPlanner
 from dicom_node.end import VitalThread
-from dicom_node.index import deliveries, destinations
 from dicom_node.index.database import Database
-from dicom_node.index.deliveries import Claimant, DeliveryBatch
 from dicom_node.index.due import now_in
+from dicom_node.index.outbox import deliveries, destinations
+from dicom_node.index.outbox.deliveries import Claimant, DeliveryBatch
 from dicom_node.storage.spool import Spool
 
 _POLL_S = 1.0

@@ -13,11 +13,11 @@ from dicom_node.core.errors import DeliveryError
 from dicom_node.deliver.kinds.kind import DestinationKind, caller_of
 from dicom_node.deliver.profiles import Profiles
 from dicom_node.dimse.probe import AgreedContexts
-from dicom_node.index import destinations as peers
 from dicom_node.index.database import Database
-from dicom_node.index.deliveries import DeliveryBatch, DeliveryItem, RefusedItem, cancel_untried, mark_parked
-from dicom_node.index.destinations import PeerMemory
 from dicom_node.index.jobs import requeue
+from dicom_node.index.outbox import destinations as peers
+from dicom_node.index.outbox.deliveries import DeliveryBatch, DeliveryItem, RefusedItem, cancel_untried, mark_parked
+from dicom_node.index.outbox.destinations import PeerMemory
 
 #: A peer that was away is asked again after this long; meanwhile what it said last holds.
 _ASK_ABSENT_AGAIN = timedelta(seconds=60)

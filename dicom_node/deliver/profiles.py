@@ -14,7 +14,7 @@ from dicom_node.core.artifact_kinds import OutputSet
 from dicom_node.core.capability_match import MatchedOutputs, PeerCapabilities, WantedOutputs, match_capabilities
 from dicom_node.core.entities import Destination, MediaType
 from dicom_node.deliver.kinds import destinations_of
-from dicom_node.index.destinations import recall
+from dicom_node.index.outbox.destinations import recall
 
 _SITE = WantedOutputs(outputs=OutputSet())
 

@@ -26,10 +26,10 @@ from dicom_node.deliver.profiles import Profiles
 from dicom_node.fhir.builders.retraction import Retraction, retraction_bundle, with_studies_standing
 from dicom_node.fhir.json_types import Json, to_json_bytes
 from dicom_node.headers.sound import READ_ERRORS
-from dicom_node.index import withdrawals
 from dicom_node.index.damage import note_damaged, objects_at
 from dicom_node.index.database import Database, store_id
-from dicom_node.index.withdrawals import TakenBack
+from dicom_node.index.outbox import withdrawals
+from dicom_node.index.outbox.withdrawals import TakenBack
 from dicom_node.sr_writer.copied import COPIED, writable
 from dicom_node.sr_writer.documents.withdrawal import Withdrawal, withdrawal_note, withdrawal_report
 from dicom_node.sr_writer.writing import to_part10

@@ -17,11 +17,11 @@ from dicom_node.core.errors import IllegalTransition, NotFound
 from dicom_node.core.lifecycle import FINISHED_JOB, OPEN
 from dicom_node.core.principal import Principal
 from dicom_node.core.priority import Priority, turn_at
-from dicom_node.index.destinations import resume
 from dicom_node.index.jobs import queue_again
+from dicom_node.index.outbox.destinations import resume
+from dicom_node.index.outbox.withdrawals import is_withdrawn, withdraw_results
 from dicom_node.index.tables import artifacts, deliveries, jobs, results, studies
 from dicom_node.index.transitions import Change, make_deliveries_due, move_delivery, move_study
-from dicom_node.index.withdrawals import is_withdrawn, withdraw_results
 
 #: Kind of the timeline's line about something a human asked for.
 OPERATOR = "operator"

@@ -13,10 +13,10 @@ from sqlalchemy import Connection, select
 
 from dicom_node.core.entities import Instance, SendingPeer
 from dicom_node.core.versions import Difference, PixelVerdict
+from dicom_node.index.outbox.withdrawals import withdraw_results
 from dicom_node.index.tables import events
 from dicom_node.index.transitions import Change
 from dicom_node.index.versions import Version
-from dicom_node.index.withdrawals import withdraw_results
 
 #: Kind of the timeline's line where images of a study were corrected or left it; its detail has the `revision` from
 #: which on that counts. The other kind is about images that only came here from another study.

@@ -12,13 +12,13 @@ from dicom_node.analysis.answer import ReportLine
 from dicom_node.core.entities import Artifact, Destination, JobOutcome, JobState, ResultState
 from dicom_node.core.uids import repeated_job_key
 from dicom_node.index.corrections import is_corrected_since
-from dicom_node.index.deliveries import plan_deliveries
 from dicom_node.index.jobs import ClaimedJob, finish
 from dicom_node.index.lineage import keys_of_line, line_in
+from dicom_node.index.outbox.deliveries import plan_deliveries
+from dicom_node.index.outbox.withdrawals import supersede_results
 from dicom_node.index.shadows import tell_agreement
 from dicom_node.index.tables import artifacts, jobs, results
 from dicom_node.index.transitions import Change, insert_result, move_result, record
-from dicom_node.index.withdrawals import supersede_results
 
 _AT_A_TIME = 500  # values in one statement
 

@@ -21,9 +21,9 @@ from dicom_node.governance.admission import Admitted
 from dicom_node.index.database import store_id
 from dicom_node.index.jobs import ClaimedJob
 from dicom_node.index.lineage import ReportLineage, earlier_reports, line_for, replaced_results, withdrawn_objects
+from dicom_node.index.outbox.withdrawals import withdrawals_before
 from dicom_node.index.results import standing_key
 from dicom_node.index.studies import load_study
-from dicom_node.index.withdrawals import withdrawals_before
 from dicom_node.inference.cards.card import ModelCard
 from dicom_node.jobs.tasks import Task
 from dicom_node.storage.spool import Spool

@@ -25,9 +25,9 @@ from dicom_node.index.damage import (
     run_again_if_whole,
 )
 from dicom_node.index.database import Database
-from dicom_node.index.deliveries import resend
 from dicom_node.index.jobs import ClaimedJob
 from dicom_node.index.lineage import LINE
+from dicom_node.index.outbox.deliveries import resend
 from dicom_node.index.results import answer_again, first_started_at, has_result, kept_keys, save_result, taken_uids
 from dicom_node.index.transitions import record
 from dicom_node.inference.cards.card import ModelCard

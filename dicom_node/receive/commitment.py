@@ -35,7 +35,8 @@ from dicom_node.dimse.line import PeerErrors
 from dicom_node.dimse.negotiation import Remote, Tls, deferred_rejection
 from dicom_node.dimse.vocabulary import PLAIN_TRANSFER_SYNTAXES, STORAGE_COMMITMENT, STORAGE_COMMITMENT_INSTANCE
 from dicom_node.end import VitalThread
-from dicom_node.index.commitments import (
+from dicom_node.index.database import Database
+from dicom_node.index.outbox.commitments import (
     CommitmentRequest,
     Held,
     add_request,
@@ -43,7 +44,6 @@ from dicom_node.index.commitments import (
     due_requests,
     held_objects,
 )
-from dicom_node.index.database import Database
 from dicom_node.index.transitions import move_commitment
 from dicom_node.index.transitions import record as record_event
 from dicom_node.receive.channel import ReportAnswered, SendReport

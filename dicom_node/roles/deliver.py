@@ -14,7 +14,7 @@ from dicom_node.deliver.outbox import DestinationWorker, OutboxPolicy
 from dicom_node.deliver.peer_capabilities import capability_probe
 from dicom_node.deliver.profiles import profiles_of
 from dicom_node.deliver.withdrawals import WithdrawalPlanner, speaker_of
-from dicom_node.index.deliveries import owed_to_others
+from dicom_node.index.outbox.deliveries import owed_to_others
 from dicom_node.roles.node import Node
 from dicom_node.roles.role import Role
 

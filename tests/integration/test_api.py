@@ -15,7 +15,7 @@ from dicom_node.config.settings import Settings
 from dicom_node.core.artifact_kinds import KEY_OBJECTS, REPORTS, SECONDARY_CAPTURE
 from dicom_node.index.damage import DamagedKind, DamagedObject, note_damaged
 from dicom_node.index.database import Database
-from dicom_node.index.destinations import note_query_refusal, note_refusal, remember, suspend
+from dicom_node.index.outbox.destinations import note_query_refusal, note_refusal, remember, suspend
 from dicom_node.index.views import study as study_views
 from dicom_node.roles.settings import SiteSettings
 from tests.support.api_client import Client, client_of, parts_over, seeded_database

@@ -8,8 +8,8 @@ from dataclasses import replace
 from sqlalchemy import Connection
 
 from dicom_node.core.uids import derived_uid
-from dicom_node.index.commitments import CommitmentRequest, add_request, due_requests
 from dicom_node.index.database import Database
+from dicom_node.index.outbox.commitments import CommitmentRequest, add_request, due_requests
 from tests.support.beside_each_other import beside_each_other
 from tests.support.results.arrivals import after
 

@@ -27,10 +27,10 @@ from dicom_node.deliver.kinds.kind import caller_of
 from dicom_node.deliver.outbox import DestinationWorker, OutboxPolicy
 from dicom_node.index import actions
 from dicom_node.index.database import Database
-from dicom_node.index.destinations import suspension_of
+from dicom_node.index.outbox.destinations import suspension_of
+from dicom_node.index.outbox.withdrawals import withdraw_results
 from dicom_node.index.tables import artifacts, deliveries, events, peer_capabilities
 from dicom_node.index.transitions import Change, record
-from dicom_node.index.withdrawals import withdraw_results
 from dicom_node.roles.settings import SiteSettings
 from dicom_node.storage.spool import Spool
 from tests.integration.sent_objects import SOP_CLASSES, dicom_file

@@ -19,11 +19,11 @@ from dicom_node.core.entities import (
     MediaType,
     StudyState,
 )
-from dicom_node.index import destinations as peers
 from dicom_node.index import results
 from dicom_node.index.database import Database
 from dicom_node.index.jobs import ClaimedJob, requeue
 from dicom_node.index.lineage import ReportLineage, earlier_reports, withdrawn_objects
+from dicom_node.index.outbox import destinations as peers
 from dicom_node.index.tables import artifacts, deliveries, events, jobs, peer_capabilities, studies
 from dicom_node.index.tables import results as results_table
 from tests.support.results.arrivals import STUDY, after, arrive, artifact, claimed, cut_study, instance

@@ -11,8 +11,8 @@ from dicom_node.core.entities import CommitmentState, DeliveryState, Destination
 from dicom_node.core.errors import IllegalTransition
 from dicom_node.index import jobs as work
 from dicom_node.index import results
-from dicom_node.index.commitments import CommitmentRequest, add_request, due_requests
 from dicom_node.index.database import Database
+from dicom_node.index.outbox.commitments import CommitmentRequest, add_request, due_requests
 from dicom_node.index.tables import commitments, deliveries, events, jobs, studies
 from dicom_node.index.transitions import (
     Change,

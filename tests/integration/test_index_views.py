@@ -11,12 +11,12 @@ from sqlalchemy import update
 from dicom_node.core.entities import ArtifactKind, DeliveryState, InstanceRole, JobState, StudyState
 from dicom_node.core.errors import NotFound
 from dicom_node.index.database import Database
+from dicom_node.index.outbox.withdrawals import supersede_results
 from dicom_node.index.tables import studies
 from dicom_node.index.views import lists as views
 from dicom_node.index.views import study as study_views
 from dicom_node.index.views.lists import changed_studies, counts, last_change
 from dicom_node.index.views.types import DeliveryCounts
-from dicom_node.index.withdrawals import supersede_results
 from tests.support.results.rows import NOW, Rows, key_of
 from tests.support.results.seeded import (
     ALL_STUDIES,

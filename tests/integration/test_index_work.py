@@ -24,11 +24,12 @@ from dicom_node.core.entities import (
 )
 from dicom_node.core.priority import LAGS, Priority
 from dicom_node.core.uids import derived_uid
-from dicom_node.index import actions, deliveries, jobs, results
+from dicom_node.index import actions, jobs, results
 from dicom_node.index.database import Database
-from dicom_node.index.deliveries import Claimant, DeliveryBatch
 from dicom_node.index.jobs import ClaimedJob, free_leases_of, requeue
 from dicom_node.index.lineage import ReportLineage, earlier_reports
+from dicom_node.index.outbox import deliveries
+from dicom_node.index.outbox.deliveries import Claimant, DeliveryBatch
 from dicom_node.index.studies import NewJob, add_jobs, load_study
 from dicom_node.index.tables import artifacts as artifacts_table
 from dicom_node.index.tables import deliveries as deliveries_table

@@ -21,8 +21,9 @@ from dicom_node.deliver.kinds.kind import Caller
 from dicom_node.deliver.outage import BackOff
 from dicom_node.deliver.outbox import DestinationWorker, OutboxPolicy
 from dicom_node.deliver.outgoing import Outgoing, Sent
-from dicom_node.index import actions, destinations
+from dicom_node.index import actions
 from dicom_node.index.database import Database
+from dicom_node.index.outbox import destinations
 from dicom_node.index.tables import artifacts, deliveries, events
 from dicom_node.index.tables import destinations as destinations_table
 from dicom_node.storage.spool import Spool

@@ -5,7 +5,7 @@ from __future__ import annotations
 from sqlalchemy import Connection
 
 from dicom_node.index.database import Database
-from dicom_node.index.destinations import note_refusal, recall, remember
+from dicom_node.index.outbox.destinations import note_refusal, recall, remember
 from tests.support.beside_each_other import beside_each_other
 from tests.support.results.arrivals import after
 

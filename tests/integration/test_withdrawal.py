@@ -13,7 +13,7 @@ from pydicom.dataset import Dataset
 
 from dicom_node.core.errors import IllegalTransition, NotFound
 from dicom_node.index import actions
-from dicom_node.index.deliveries import Claimant, claim_batch, mark_deferred, mark_sent
+from dicom_node.index.outbox.deliveries import Claimant, claim_batch, mark_deferred, mark_sent
 from dicom_node.index.tables import artifacts, deliveries, events, results
 from tests.integration.step_by_step_node import Site, site
 from tests.peers.fhir_server import FhirServer

@@ -22,7 +22,7 @@ from dicom_node.deliver.kinds import destinations_of
 from dicom_node.deliver.kinds.kind import Caller, DestinationKind, DicomObjectsKind, caller_of
 from dicom_node.deliver.profiles import Profiles, profiles_of
 from dicom_node.index import actions
-from dicom_node.index.destinations import Suspension, recall, suspensions
+from dicom_node.index.outbox.destinations import Suspension, recall, suspensions
 
 _WORDS: Mapping[str, str] = {MediaType.FHIR: "FHIR"}
 router = APIRouter(prefix="/api", dependencies=[SignedIn], responses=described(401, 422, 429, 503))

@@ -17,8 +17,8 @@ from dicom_node.api.routes.studies import Requeued, StatedReason
 from dicom_node.core.entities import DeliveryState, Route
 from dicom_node.governance.standing import ModelView
 from dicom_node.index import actions
-from dicom_node.index.commitments import CommitmentLine, latest_requests
 from dicom_node.index.damage import DamageCounts, damage_counts, round_ended_at
+from dicom_node.index.outbox.commitments import CommitmentLine, latest_requests
 from dicom_node.index.shadows import ShadowReport, shadow_reports
 from dicom_node.index.views import lists as views
 from dicom_node.index.views.types import Counts, DeliveryView

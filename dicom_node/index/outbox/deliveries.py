@@ -15,6 +15,7 @@ from dicom_node.core.lifecycle import OPEN
 from dicom_node.core.limits import LONGEST_WAIT_S
 from dicom_node.core.priority import Priority
 from dicom_node.index.due import count_leases_anew, is_due
+from dicom_node.index.outbox.withdrawals import is_withdrawn, may_leave
 from dicom_node.index.tables import artifacts, deliveries, jobs, results
 from dicom_node.index.transitions import (
     NO_LEASE,
@@ -24,7 +25,6 @@ from dicom_node.index.transitions import (
     make_deliveries_due,
     move_delivery,
 )
-from dicom_node.index.withdrawals import is_withdrawn, may_leave
 
 
 @dataclass(frozen=True, slots=True)

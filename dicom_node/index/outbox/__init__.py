@@ -1,0 +1,1 @@
+"""What is owed to others, and what is known of them: deliveries, withdrawals, destinations, storage commitments."""
