@@ -1,5 +1,5 @@
-"""Stored pixels become the picture a radiologist expects: modality LUT, values of interest (by a window
-of the header, by a table, or by their spread), polarity, padding, display shutter."""
+"""Stored pixels become the picture a radiologist expects: modality LUT, values of interest (by a window of the
+header, by a table, or by their spread), polarity, padding, display shutter."""
 
 from __future__ import annotations
 
@@ -22,6 +22,11 @@ GrayUint8 = NDArray[np.uint8]
 RgbUint8 = NDArray[np.uint8]
 #: Window (center, width) in HU for lung parenchyma.
 LUNG_WINDOW_HU = (-600.0, 1500.0)
+#: What images are shown with, by their samples per pixel (PS3.3 C.7.6.3.1.2); of YBR the decoders make RGB.
+_SHOWN = {
+    1: frozenset({"MONOCHROME1", "MONOCHROME2", "PALETTE COLOR"}),
+    3: frozenset({"RGB", "YBR_FULL", "YBR_FULL_422", "YBR_ICT", "YBR_RCT"}),
+}
 #: A window that leaves more than this share of pixels pure black or white hides the image.
 _MOST_CLIPPED = 0.97
 
@@ -40,8 +45,11 @@ class Displayed:
 def displayed(source: Dataset, window: Window | None = None) -> Displayed:
     """Return the image through its own window, or through `window` (center, width in units of the modality LUT).
 
-    Of a multi-frame image the middle frame is shown.
+    Of a multi-frame image the middle frame is shown. Raises `ValueError` where nobody knows how its values are meant:
+    shown anyhow, black might stand for white.
     """
+    if source.get("PhotometricInterpretation") not in _SHOWN.get(source.get("SamplesPerPixel"), ()):
+        raise ValueError("The image does not say, in a way that is known, how its values become light or colours.")
     stored = _middle_frame(source)
     if source.get("PhotometricInterpretation") == "PALETTE COLOR":
         stored = apply_color_lut(stored, source)

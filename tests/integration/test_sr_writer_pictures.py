@@ -72,6 +72,7 @@ def test_eight_bits_without_a_window_are_shown_as_they_are() -> None:
 def test_a_palette_is_shown_in_its_colours() -> None:
     source = examples.radiograph(rows=2, columns=2, PhotometricInterpretation="PALETTE COLOR", WindowCenter=1)
     source.BitsAllocated = source.BitsStored = 8
+    source.HighBit = 7
     source.PixelData = bytes([0, 1, 1, 0])
     for color, entries in (("Red", [0, 0xFF00]), ("Green", [0x8000, 0]), ("Blue", [0, 0])):
         setattr(source, f"{color}PaletteColorLookupTableDescriptor", [2, 0, 16])
