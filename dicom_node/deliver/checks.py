@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -21,7 +21,7 @@ from dicom_node.core.errors import (
     fault_told,
 )
 from dicom_node.core.uids import derived_uid
-from dicom_node.deliver.kinds.kind import Answer
+from dicom_node.deliver.kinds.kind import Answer, IdentityQuery
 from dicom_node.deliver.web import LOGIN_REFUSED, authentication
 from dicom_node.dimse.negotiation import Remote
 from dicom_node.dimse.probe import echo, probe_peer
@@ -135,12 +135,12 @@ def with_gets(answer: Answer, wanted: WantedOutputs) -> Answer:
     return replace(answer, text=f"{answer.text}; gets {', '.join(in_words(fitted.outputs))}")
 
 
-def with_identity(answer: Answer, ask: Callable[[str], object] | None) -> Answer:
+def with_identity(answer: Answer, query: IdentityQuery | None) -> Answer:
     """Add whether a destination that is well says whose study it has; a question that fails holds results up."""
-    if not answer.ok or ask is None:
+    if not answer.ok or query is None:
         return answer
     try:
-        ask(_NO_STUDY)
+        query.whose(_NO_STUDY)
     except QueryNotOffered as error:
         return replace(answer, text=f"{answer.text}; cannot be asked whose study it has ({error})")
     except DeliveryError as error:

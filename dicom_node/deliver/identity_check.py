@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime
 
 import pydicom
@@ -17,10 +17,11 @@ from dicom_node.config.settings import Settings
 from dicom_node.core.entities import MediaType
 from dicom_node.core.errors import QueryNotOffered
 from dicom_node.core.reasons import IDENTITY_CHANGED
-from dicom_node.deliver.kinds.kind import DestinationKind, caller_of
+from dicom_node.deliver.kinds.kind import DestinationKind, IdentityQuery, caller_of
 from dicom_node.headers.patient import COMPARED, Comparison, Said, compare, said_in
 from dicom_node.headers.sound import READ_ERRORS
 from dicom_node.index.database import Database
+from dicom_node.index.lineage import result_series
 from dicom_node.index.outbox import destinations as peers
 from dicom_node.index.outbox.deliveries import DeliveryBatch
 from dicom_node.index.transitions import record
@@ -34,11 +35,11 @@ _log = logging.getLogger(__name__)
 
 
 class IdentityCheck:
-    """One destination: `peer` is its name and the address under which it is remembered, `ask` the query."""
+    """One destination: `peer` is its name and the address under which it is remembered, `query` asks it."""
 
-    def __init__(self, peer: tuple[str, str], ask: Callable[[str], Sequence[Said]]) -> None:
+    def __init__(self, peer: tuple[str, str], query: IdentityQuery) -> None:
         self._peer = peer
-        self._ask = ask
+        self._query = query
         #: Study, answer, and until when it holds; one that had a result held does not, for a person may see to it now.
         self._last: tuple[str, Sequence[Said], float] = ("", (), 0.0)
 
@@ -61,16 +62,26 @@ class IdentityCheck:
             self._note_answered(database)
         if comparisons and all(one.is_other_patient for one in comparisons):
             self._last = ("", (), 0.0)
-            return _held(comparisons[0])
+            return "" if self._has_only_ours(database, batch.study_instance_uid) else _held(comparisons[0])
         self._tell_differences(database, batch, comparisons)
         return ""
 
     def _answer(self, study_instance_uid: str) -> Sequence[Said]:
         study, answer, until = self._last
         if study != study_instance_uid or time.monotonic() > until:
-            answer = self._ask(study_instance_uid)
+            answer = self._query.whose(study_instance_uid)
             self._last = (study_instance_uid, answer, time.monotonic() + _ANSWER_HOLDS_S)
         return answer
+
+    def _has_only_ours(self, database: Database, study_instance_uid: str) -> bool:
+        """Tell whether all that the destination has of the study are results from here: they were filed under whom the
+        images named before they were corrected, and say nothing of whom the destination itself takes the study for."""
+        try:
+            series = set(self._query.series(study_instance_uid))
+        except QueryNotOffered:
+            return False
+        with database.read() as connection:
+            return bool(series) and series <= result_series(connection, study_instance_uid)
 
     # --- what cannot be asked ---
 
@@ -108,8 +119,8 @@ class IdentityCheck:
 
 def identity_check(destination: DestinationKind, settings: Settings) -> IdentityCheck | None:
     """Return what asks a destination; `None` for one that is not asked."""
-    ask = destination.identity_query(caller_of(settings))
-    return IdentityCheck((destination.name, destination.address), ask) if ask else None
+    query = destination.identity_query(caller_of(settings))
+    return IdentityCheck((destination.name, destination.address), query) if query else None
 
 
 def _said_in_objects(spool: Spool, batch: DeliveryBatch) -> Said | None:

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from itertools import islice
 from typing import Any
 
 import httpx
@@ -41,6 +42,7 @@ from dicom_node.headers.patient import COMPARED, Said, said_in
 _ANSWERED_WITHIN_S = 20.0
 #: One study has one answer, or a few; more are not read.
 _MOST_ANSWERS = 100
+_MOST_SERIES = 1000
 _MOST_BYTES = 1 << 20
 _ADVICE = 'Tried again later; check_identity = "none" of this destination has results sent without asking.'
 
@@ -79,6 +81,29 @@ def ask_dicom(remote: Remote, study_instance_uid: str) -> Sequence[Said]:
         with suppress(_CutOff):
             return _found(prompt, study_instance_uid)
     raise QueryNotOffered(f"{remote} cuts C-FIND off. Allow this node to query there.")
+
+
+def series_at_dicom(remote: Remote, study_instance_uid: str) -> Collection[str]:
+    """Ask by C-FIND for the Series Instance UIDs that the peer has of a study.
+
+    Raises `QueryNotOffered`, and `DeliveryDeferred` where it may answer later.
+    """
+    prompt = replace(remote, timeout_s=min(remote.timeout_s, _ANSWERED_WITHIN_S))
+    keys = {"QueryRetrieveLevel": "SERIES", "StudyInstanceUID": study_instance_uid, "SeriesInstanceUID": ""}
+    try:
+        with _QueryAssociation(prompt, _PROPOSED) as association:
+            found = list(islice(find(prompt, association, keys), _MOST_SERIES))
+    except SourceUnavailable as error:
+        raise DeliveryDeferred(f"{error} {_ADVICE}") from error
+    except QueryRefused as error:
+        raise QueryNotOffered(f"{remote} does not say which series it has of a study.") from error
+    return _whole_list(str(remote), [str(one.get("SeriesInstanceUID") or "").strip() for one in found])
+
+
+def _whole_list(told: str, series: Sequence[str]) -> Collection[str]:
+    if len(series) >= _MOST_SERIES or "" in series:
+        raise QueryNotOffered(f"{told} does not say which series it has of a study.")
+    return set(series)
 
 
 def _found(remote: Remote, study_instance_uid: str) -> Sequence[Said]:
@@ -127,7 +152,7 @@ def _about(study_instance_uid: str, told: str, named: Sequence[tuple[str, Said]]
 # --- QIDO-RS -----------------------------------------------------------------------------------------------------
 
 _TAGS: Mapping[str, str] = {keyword: f"{tag_for_keyword(keyword):08X}" for keyword in COMPARED}
-_STUDY_INSTANCE_UID = "0020000D"
+_STUDY_INSTANCE_UID, _SERIES_INSTANCE_UID = "0020000D", "0020000E"
 #: The one attribute of those compared that is not told without being asked for (PS3.18 Table 10.6.3-3).
 _ISSUER = _TAGS["IssuerOfPatientID"]
 _NAME_GROUPS = ("Alphabetic", "Ideographic", "Phonetic")
@@ -157,15 +182,27 @@ def ask_web(peer: WebPeer, timeout_s: float, study_instance_uid: str) -> Sequenc
     if response.status == _BAD_REQUEST:  # by a server that does not know what else may be asked for
         response = _get(peer, told, timeout_s, asked)
     _check(told, response)
-    named = [(_text(one, _STUDY_INSTANCE_UID), _said(one)) for one in _studies(told, response)]
+    named = [(_text(one, _STUDY_INSTANCE_UID), _said(one)) for one in _listed(told, response)]
     return _about(study_instance_uid, told, named)
 
 
-def _get(peer: WebPeer, told: str, timeout_s: float, asked: Mapping[str, str]) -> _Response:
+def series_at_web(peer: WebPeer, timeout_s: float, study_instance_uid: str) -> Collection[str]:
+    """Ask by QIDO-RS for the Series Instance UIDs that the server has of a study.
+
+    Raises `QueryNotOffered`, `CredentialsRefused`, and `DeliveryDeferred` where it may answer later.
+    """
+    told = str(httpx.URL(peer.url).copy_with(userinfo=b"", query=None))
+    asked = {"limit": str(_MOST_SERIES)}
+    response = _get(peer, told, timeout_s, asked, f"studies/{study_instance_uid}/series")
+    _check(told, response)
+    return _whole_list(told, [_text(one, _SERIES_INSTANCE_UID) for one in _listed(told, response)])
+
+
+def _get(peer: WebPeer, told: str, timeout_s: float, asked: Mapping[str, str], resource: str = "studies") -> _Response:
     within_s = min(timeout_s, _ANSWERED_WITHIN_S)
     # Identity: a small compressed body could unfold to more than the machine holds.
     headers = {"Accept": "application/dicom+json", "Accept-Encoding": "identity"}
-    url = f"{peer.url.rstrip('/')}/studies"
+    url = f"{peer.url.rstrip('/')}/{resource}"
     try:
         with (
             httpx.Client(auth=authentication(peer), timeout=within_s) as client,
@@ -202,7 +239,7 @@ def _check(told: str, response: _Response) -> None:
         raise QueryNotOffered(f"{what} Let it answer this node, if it can.")
 
 
-def _studies(told: str, response: _Response) -> list[Mapping[str, Any]]:
+def _listed(told: str, response: _Response) -> list[Mapping[str, Any]]:
     try:
         answer = json.loads(response.body or b"[]")
     except (ValueError, RecursionError) as error:

@@ -88,6 +88,13 @@ def _queued(connection: Connection, job: ClaimedJob) -> Sequence[Row[Any]]:
     return connection.execute(select(jobs.c.route).where(mine, jobs.c.revision == job.revision)).all()
 
 
+def result_series(connection: Connection, study_instance_uid: str) -> set[str]:
+    """Return the Series Instance UIDs of all that this node ever made of a study."""
+    made = select(artifacts.c.series_instance_uid).join(results, results.c.job_key == artifacts.c.job_key)
+    query = made.where(results.c.study_instance_uid == study_instance_uid, artifacts.c.series_instance_uid != "")
+    return set(connection.execute(query.distinct()).scalars())
+
+
 def earlier_reports(connection: Connection, lineage: ReportLineage) -> Mapping[str, Predecessor]:
     """Return, by output set, the newest report; of several of one result, the one that the set's destinations got.
 

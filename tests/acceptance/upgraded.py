@@ -63,8 +63,8 @@ class WebPeer:
             server.shutdown()
 
     def stored_uids(self) -> list[str]:
-        """Return the SOP Instance UIDs of the objects that came by STOW-RS, one in each request."""
-        parts = [body[body.index(b"\r\n\r\n") + 4 : body.rindex(b"\r\n--")] for body in self.bodies]
+        """Return the SOP Instance UIDs of what came by STOW-RS, one in each request; questions have no body."""
+        parts = [body[body.index(b"\r\n\r\n") + 4 : body.rindex(b"\r\n--")] for body in self.bodies if body]
         return [str(pydicom.dcmread(io.BytesIO(part)).SOPInstanceUID) for part in parts]
 
 

@@ -55,6 +55,8 @@ class Owing:
 
     def __init__(self, folder: Path, database: Database) -> None:
         self.folder, self.database, self.spool = folder, database, Spool(folder / "spool")
+        #: What the objects of a result say otherwise of the patient.
+        self.corrected: dict[str, dict[str, str]] = {}
 
     def add(self, study: str, *results: str) -> None:
         """Owe a picture and its report for each of the results of a study."""
@@ -70,15 +72,17 @@ class Owing:
         path = dicom_file(self.folder, f"{result}-{kind}", SOP_CLASSES[kind])
         made = dcmread(path)
         made.StudyInstanceUID = study_of(study)
-        for keyword, value in patient_of(study).items():
+        made.SeriesInstanceUID = derived_uid("series", f"{result}-{kind}")
+        for keyword, value in (patient_of(study) | self.corrected.get(result, {})).items():
             setattr(made, keyword, value)
         made.save_as(path, enforce_file_format=True)
         uid = derived_uid("test", f"{result}-{kind}")
         stored = self.spool.put([path.read_bytes()], ".result")
         rows.connection.execute(insert(artifacts).values(
             uid=uid, job_key=key_of(result), kind=kind, media_type="application/dicom", description="",
-            sop_class_uid=SOP_CLASSES[kind], series_instance_uid="", object_key=stored.key, sha256=stored.sha256,
-            size_bytes=stored.size_bytes, preview_key="", send_order=KINDS.index(kind), output_keys=[],
+            sop_class_uid=SOP_CLASSES[kind], series_instance_uid=made.SeriesInstanceUID, object_key=stored.key,
+            sha256=stored.sha256, size_bytes=stored.size_bytes, preview_key="", send_order=KINDS.index(kind),
+            output_keys=[],
         ))  # fmt: skip
         rows.delivery(result, uid, "pacs", DeliveryState.PENDING, attempts=0)
 
@@ -197,6 +201,19 @@ def test_a_study_that_was_merged_in_the_archive_has_its_result_held_until_that_i
     owing.deliver(way(pacs))
     assert owing.states(name) == owing.states(f"{name}-2") == {DeliveryState.SENT}
     assert {one.PatientID for one in reports_of(pacs, name)} == {f"OLD-{name}"}
+
+
+@WAYS
+def test_what_the_node_itself_has_sent_does_not_say_whose_the_study_is(pacs: Orthanc, owing: Owing, way: Way) -> None:
+    """An earlier result was filed under the number that the images had before they were corrected, and no image is
+    there: who keeps only results must get the one that is right."""
+    name = f"own-{way.__name__}"
+    owing.corrected[f"{name}-2"] = {"PatientID": f"CORRECTED-{name}"}
+    owing.add(name, f"{name}-1", f"{name}-2")
+    for _ in range(2):  # one result each, and nothing remembered from one to the other
+        owing.worker(way(pacs)).deliver_once()
+    assert owing.states(f"{name}-1") == owing.states(f"{name}-2") == {DeliveryState.SENT}
+    assert {one.PatientID for one in reports_of(pacs, name)} == {f"OLD-{name}", f"CORRECTED-{name}"}
 
 
 @WAYS

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Literal
 
@@ -10,13 +10,12 @@ from pydantic import Field
 
 from dicom_node.config.peers import DicomPeer
 from dicom_node.core.capability_match import WantedOutputs
-from dicom_node.deliver.kinds.kind import Answer, ArchiveKind, Caller
+from dicom_node.deliver.kinds.kind import Answer, ArchiveKind, Caller, IdentityQuery
 
 if TYPE_CHECKING:
     from dicom_node.deliver.outgoing import Sender
     from dicom_node.dimse.negotiation import Remote
     from dicom_node.dimse.probe import AgreedContexts
-    from dicom_node.headers.patient import Said
 
 
 class DicomDestination(DicomPeer, ArchiveKind):
@@ -47,11 +46,13 @@ class DicomDestination(DicomPeer, ArchiveKind):
 
         return partial(probe_peer, self._remote(caller))
 
-    def identity_query(self, caller: Caller) -> Callable[[str], Sequence[Said]] | None:
+    def identity_query(self, caller: Caller) -> IdentityQuery | None:
         """Return what asks by C-FIND."""
-        from dicom_node.deliver.queries import ask_dicom  # noqa: PLC0415
+        if self.check_identity == "none":
+            return None
+        from dicom_node.deliver.queries import ask_dicom, series_at_dicom  # noqa: PLC0415
 
-        return partial(ask_dicom, self._remote(caller)) if self.check_identity == "auto" else None
+        return IdentityQuery(partial(ask_dicom, self._remote(caller)), partial(series_at_dicom, self._remote(caller)))
 
     def reach(self, caller: Caller) -> None:
         """Ask for a C-ECHO."""

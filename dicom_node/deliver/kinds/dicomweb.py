@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Literal
 
@@ -10,11 +9,10 @@ from pydantic import Field
 
 from dicom_node.config.peers import TokenWebPeer
 from dicom_node.core.capability_match import WantedOutputs
-from dicom_node.deliver.kinds.kind import Answer, ArchiveKind, Caller
+from dicom_node.deliver.kinds.kind import Answer, ArchiveKind, Caller, IdentityQuery
 
 if TYPE_CHECKING:
     from dicom_node.deliver.outgoing import Sender
-    from dicom_node.headers.patient import Said
 
 
 class DicomWebDestination(TokenWebPeer, ArchiveKind):
@@ -40,11 +38,13 @@ class DicomWebDestination(TokenWebPeer, ArchiveKind):
 
         return with_identity(with_gets(check_dicomweb(self, caller.timeout_s), wanted), self.identity_query(caller))
 
-    def identity_query(self, caller: Caller) -> Callable[[str], Sequence[Said]] | None:
+    def identity_query(self, caller: Caller) -> IdentityQuery | None:
         """Return what asks by QIDO-RS."""
-        from dicom_node.deliver.queries import ask_web  # noqa: PLC0415
+        if self.check_identity == "none":
+            return None
+        from dicom_node.deliver.queries import ask_web, series_at_web  # noqa: PLC0415
 
-        return partial(ask_web, self, caller.timeout_s) if self.check_identity == "auto" else None
+        return IdentityQuery(partial(ask_web, self, caller.timeout_s), partial(series_at_web, self, caller.timeout_s))
 
     def reach(self, caller: Caller) -> None:
         """Ask for one study."""

@@ -7,7 +7,7 @@ A kind says which objects it takes, how they are sent, and how an operator learn
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -61,6 +61,19 @@ class Answer:
     advice: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class IdentityQuery:
+    """Asks a destination about a study, by Study Instance UID; each question takes a bounded time.
+
+    `whose`: whom it has the study under; the answers are those about that study, none where it does not have it.
+    `series`: the Series Instance UIDs that it has of the study. Both raise `QueryNotOffered`, or `DeliveryDeferred`
+    where the destination may answer later.
+    """
+
+    whose: Callable[[str], Sequence[Said]]
+    series: Callable[[str], Collection[str]]
+
+
 class DestinationKind(DestinationSettings, ABC):
     """A configured destination of some kind."""
 
@@ -101,12 +114,8 @@ class DestinationKind(DestinationSettings, ABC):
         """Return what asks it which SOP classes it takes; `None` where it cannot be asked."""
         return None
 
-    def identity_query(self, caller: Caller) -> Callable[[str], Sequence[Said]] | None:  # noqa: ARG002 - as `probe`
-        """Return what asks it, by Study Instance UID, whose study it has; `None` where it is not asked.
-
-        The answers are those about that study, none where it does not have it. The query takes a bounded time and
-        raises `QueryNotOffered`, or `DeliveryDeferred` where the destination may answer later.
-        """
+    def identity_query(self, caller: Caller) -> IdentityQuery | None:  # noqa: ARG002 - as `probe`
+        """Return what asks it whose study it has; `None` where it is not asked."""
         return None
 
     def wanted(self, site_report: SrSopClass) -> WantedOutputs:
