@@ -102,7 +102,7 @@ TMP = f"{OS}.environ['TMPDIR']"
 def test_what_is_none_of_a_model_s_business_is_refused(confined: Sandbox, outside: Path, tried: str) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         asked = tried.replace("OUTSIDE", str(outside)).replace("PORT", str(server.getsockname()[1]))
-        with pytest.raises(InferenceError, match=r"\[Errno (1|13|18)\]"):
+        with pytest.raises(InferenceError, match=r"failed with (PermissionError|OSError) in "):
             confined.run(asked.replace("PPID", str(os.getpid())))
 
     assert (outside / "api-token").read_text() == SECRET
