@@ -15,7 +15,7 @@ from typing import Protocol
 
 from dicom_node.analysis.answer import Declined, ReportContext
 from dicom_node.core.entities import Artifact, JobOutcome, JobState
-from dicom_node.core.errors import IndexUnavailable, InferenceError, NotAnalysable, SourceDamaged
+from dicom_node.core.errors import IndexUnavailable, InferenceError, NotAnalysable, SourceDamaged, SpoolUnavailable
 from dicom_node.index import jobs
 from dicom_node.index.damage import (
     SOURCE_DAMAGED,
@@ -34,9 +34,12 @@ from dicom_node.inference.cards.card import ModelCard
 from dicom_node.jobs.planning import JobSettings, Plan, Planner
 from dicom_node.jobs.tasks import REASON_LENGTH, Performed, ProducedFile, Task, performed_of
 from dicom_node.sandbox.answers import file_left
+from dicom_node.storage.folder import room_in
 from dicom_node.storage.spool import Spool, object_key
 
 _RETRY_WAIT_S = 5.0
+#: No analysis begins on a disk with less: its result would not fit.
+_ROOM_BYTES = 32 << 20
 #: So many damaged images are named in a sentence; the log names all.
 _NAMED = 3
 _log = logging.getLogger(__name__)
@@ -71,7 +74,12 @@ class JobRunner:
         self._stopping.set()
 
     def work_once(self) -> bool:
-        """Do the next job, if there is one; `False` when the queue is empty. Raises `IndexUnavailable` only."""
+        """Do the next job, if there is one; `False` when the queue is empty.
+
+        Raises `IndexUnavailable` and, when the disk has no room for a result, `SpoolUnavailable`: that costs no study
+        an attempt.
+        """
+        self._require_room()
         with self._database.write() as connection:
             job = jobs.claim(connection, self._settings.owner, _now(), self._settings.lease_s)
         if job is None:
@@ -85,6 +93,9 @@ class JobRunner:
                     self._work(job)
         except IndexUnavailable:
             raise  # the lease runs out and the job is done again, with the same result
+        except SpoolUnavailable:
+            self._give_back(job)  # the study is innocent of the disk
+            raise
         except Exception as error:  # noqa: BLE001 - the worker's door: one bad study must not stop the others
             if self._stopping.is_set():
                 self._give_back(job)
@@ -93,12 +104,21 @@ class JobRunner:
             self._attempt_failed(job, f"Unexpected {type(error).__name__}; see the log of the node.")
         return True
 
+    def _require_room(self) -> None:
+        free = self._spool.free_bytes()
+        if free < _ROOM_BYTES:
+            raise SpoolUnavailable(
+                f"Only {free >> 20} MB are free below {self._spool.folder}, too little for a result. Free space; the "
+                "studies that wait are analysed then."
+            )
+
     def _work(self, job: ClaimedJob) -> None:
         if job.attempt > self._settings.max_attempts + 1:
             told = f"Even the notice of the failure could not be written. {job.last_failure}".rstrip()
             self._quarantine(job, "ANALYSIS_FAILED", told)
             return
-        with tempfile.TemporaryDirectory(dir=self._settings.work_dir, prefix="job-") as folder:
+        work_dir = self._settings.work_dir
+        with room_in(work_dir), tempfile.TemporaryDirectory(dir=work_dir, prefix="job-") as folder:
             try:
                 self._perform(job, self._plan(job, Path(folder)))
             except SourceDamaged as damage:

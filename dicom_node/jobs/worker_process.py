@@ -46,6 +46,7 @@ from dicom_node.sr_writer import to_part10, write_result
 from dicom_node.sr_writer.identity import ONE_PATIENT, check_one_patient
 from dicom_node.sr_writer.last_notice import last_reports
 from dicom_node.sr_writer.writing import BUILD_ERRORS
+from dicom_node.storage.folder import room_in
 
 #: Whose images these are, and the letters that say so.
 _IDENTITY = ("SpecificCharacterSet", *ONE_PATIENT)
@@ -80,8 +81,8 @@ def perform(task: Task) -> Performed:
     """Run one task from images to finished files.
 
     Raises `InferenceError`, which the host may try again, `NotAnalysable` (PATIENT_MISMATCH) when not even a refusal
-    may be written, since the study has images of more than one patient, and `SourceDamaged` before anything else is
-    read.
+    may be written, since the study has images of more than one patient, `SourceDamaged` before anything else is read,
+    and `SpoolUnavailable` when the disk has no room for the files.
     """
     quiet_third_parties()
     started = time.perf_counter()
@@ -93,7 +94,8 @@ def perform(task: Task) -> Performed:
         lambda answer, context, written: build_bundle(answer, context, written, task.fhir),
     )
     told = _notice(task, parts) if task.declined else analyse(task.request, parts)
-    files = _write_files(told, task.request)
+    with room_in(task.request.out_dir):
+        files = _write_files(told, task.request)
     return _performed(told, files, time.perf_counter() - started)
 
 

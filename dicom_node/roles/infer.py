@@ -8,7 +8,7 @@ import threading
 from collections.abc import Callable, Mapping
 from zoneinfo import ZoneInfo
 
-from dicom_node.core.errors import IndexUnavailable
+from dicom_node.core.errors import IndexUnavailable, SpoolUnavailable
 from dicom_node.core.outage_log import OutageLog
 from dicom_node.deliver.profiles import profiles_of
 from dicom_node.end import VitalThread
@@ -22,7 +22,7 @@ from dicom_node.roles.role import Role
 from dicom_node.sandbox import confinement
 from dicom_node.storage.folder import make_private
 
-_IDLE_POLL_S = 1.0
+_IDLE_POLL_S, _DISK_RETRY_S = 1.0, 10.0
 _END_S = 10.0
 _log = logging.getLogger(__name__)
 
@@ -97,6 +97,10 @@ class InferRole(Role):
                 self._database_away.worked()
             except IndexUnavailable as error:
                 self._database_away.failed(str(error), {})
+                worked = False
+            except SpoolUnavailable as error:
+                _log.error("job runner waits for the disk", extra={"why": str(error)})
+                self._stop.wait(_DISK_RETRY_S)
                 worked = False
             if worked:
                 self._wake_all()

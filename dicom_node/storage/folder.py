@@ -4,16 +4,18 @@ synchronised prove that a disk takes them."""
 
 from __future__ import annotations
 
+import errno
 import os
 import tempfile
 import time
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from dicom_node.core.errors import SettingsError
+from dicom_node.core.errors import SettingsError, SpoolUnavailable
 
 _OTHERS = 0o077
+_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 
 def make_folder(folder: Path) -> None:
@@ -108,3 +110,16 @@ def _write(path: Path) -> None:
         raise
     finally:
         os.close(descriptor)
+
+
+@contextmanager
+def room_in(folder: Path) -> Iterator[None]:
+    """Raise `SpoolUnavailable` for what finds no room below a folder: the disk or a quota is full."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in _FULL:
+            raise
+        raise SpoolUnavailable(
+            f"There is no room below {folder}: {error.strerror}. Free space; the studies that wait are analysed then."
+        ) from error

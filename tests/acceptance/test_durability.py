@@ -205,6 +205,21 @@ def test_a_node_that_may_not_raise_its_priority_and_was_started_with_the_lowest_
     assert logged_errors(one) == []
 
 
+def test_a_full_disk_costs_no_study_its_analysis(small_disk: Callable[..., NodeOnSmallDisk], tmp_path: Path) -> None:
+    """With one attempt for each: the study is innocent of the disk, and is analysed when there is space."""
+    one = small_disk(
+        160, dicom={"journal_mb": 4}, inference={"max_attempts": 1}, route=[{**CT_ROUTE, "quiet_period_s": 3.0}]
+    )
+    study = send_phantom(one, tmp_path, "no-space")
+    one.wait_until_settled()
+    fill_but(one.data_dir / "ballast", 0.5)  # enough for the database, too little for a result
+    one.wait_for_event(lambda event: event["event"] == "job runner waits for the disk", 120)
+    (one.data_dir / "ballast").unlink()
+    (result,) = finished_results(one, study)
+    assert result["state"] == "DONE"
+    assert logged_errors(one) == []
+
+
 def _comes_in(node: Node) -> bool:
     with Raw(node.dicom_port) as peer:
         return peer.associate().kind == raw.ASSOCIATE_AC
