@@ -146,7 +146,7 @@ def test_only_the_newest_result_of_a_route_is_current(database: Database, tmp_pa
     with database.write() as connection:
         rows = Rows(connection, tmp_path)
         earlier = study_views.result(connection, key_of("chest-ct"))
-        supersede_results(connection, CHEST_CT, "chest-ct", NOW)
+        supersede_results(connection, [key_of("chest-ct")], NOW)
         rows.result(CHEST_CT, "successor", CT_MODEL, JobState.DONE, route="chest-ct", sequence=2, created_at=NOW)
         found = {one.job_key: one.current for one in study_views.results(connection, CHEST_CT)}
     assert earlier.current

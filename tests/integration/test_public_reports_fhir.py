@@ -204,7 +204,7 @@ def test_a_server_that_refuses_every_version_is_asked_three_times_and_told(serve
     error = delivered(server, stored).error
 
     assert isinstance(error, DeliveryRefused)
-    assert "412 to an update of DiagnosticReport" in str(error)
+    assert "refuses If-Match" in str(error)
     assert updates == ["DiagnosticReport/r"] * 3
 
 
