@@ -60,7 +60,7 @@ screenshots: $(VENV)/.dev ## Make the pictures of results in docs/images again: 
 
 $(VENV)/.dev: pyproject.toml constraints.txt | $(BIN)/python
 	@echo "Installing the node and its development tools into $(VENV) (a minute or two) ..."
-	@$(BIN)/python -m pip install --quiet $(PIP_ARGS) --constraint constraints.txt --editable '.[inference,onnx,huggingface,dev]'
+	@$(BIN)/python -m pip install --quiet $(PIP_ARGS) --constraint constraints.txt --editable '.[inference,bundles,onnx,huggingface,dev]'
 	@touch $(VENV)/.run $@
 
 $(VENV)/.run: pyproject.toml constraints.txt | $(BIN)/python
