@@ -11,7 +11,7 @@ from PIL import Image, ImageDraw
 from pydicom.dataset import Dataset
 from pydicom.multival import MultiValue
 
-from dicom_node.decoding.aspect import pixel_aspect
+from dicom_node.decoding.stored import pixel_aspect
 
 Hidden = NDArray[np.bool_]
 

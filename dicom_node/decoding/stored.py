@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 from pydicom.encaps import generate_frames
+from pydicom.multival import MultiValue
 from pydicom.pixels.processing import convert_color_space
 from pydicom.uid import UID
 
@@ -109,6 +110,15 @@ def stored_frames(dataset: Dataset, frame_numbers: Sequence[int]) -> Iterator[St
     form = _format(dataset)
     for number in frame_numbers:
         yield _decoded(dataset, form, number - 1)
+
+
+def pixel_aspect(header: Dataset) -> float:
+    """Return the height of a pixel divided by its width; 1 when the source does not say."""
+    for keyword in ("PixelSpacing", "ImagerPixelSpacing", "NominalScannedPixelSpacing", "PixelAspectRatio"):
+        value = header.get(keyword)
+        if isinstance(value, MultiValue) and len(value) == 2 and all(float(v) > 0 for v in value):
+            return float(value[0]) / float(value[1])
+    return 1.0
 
 
 def unreadable(dataset: Dataset, problem: str, reason: str = "UNREADABLE_PIXELS") -> NotAnalysable:

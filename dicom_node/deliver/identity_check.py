@@ -18,7 +18,7 @@ from dicom_node.core.entities import MediaType
 from dicom_node.core.errors import QueryNotOffered
 from dicom_node.core.reasons import IDENTITY_CHANGED
 from dicom_node.deliver.kinds.kind import DestinationKind, IdentityQuery, caller_of
-from dicom_node.headers.patient import COMPARED, Comparison, Said, compare, said_in
+from dicom_node.headers.patient import COMPARED, PatientComparison, Said, compare, said_in
 from dicom_node.headers.sound import READ_ERRORS
 from dicom_node.index.database import Database
 from dicom_node.index.lineage import result_series
@@ -103,7 +103,9 @@ class IdentityCheck:
 
     # --- what differs and makes no other patient ---
 
-    def _tell_differences(self, database: Database, batch: DeliveryBatch, comparisons: Sequence[Comparison]) -> None:
+    def _tell_differences(
+        self, database: Database, batch: DeliveryBatch, comparisons: Sequence[PatientComparison]
+    ) -> None:
         """Say which attributes differ from those of the destination; another patient may be among its answers, too."""
         same = next((one for one in comparisons if not one.is_other_patient), None)
         told = []
@@ -141,14 +143,14 @@ def _said_in_objects(spool: Spool, batch: DeliveryBatch) -> Said | None:
         return None
 
 
-def _held(comparison: Comparison) -> str:
+def _held(comparison: PatientComparison) -> str:
     return (
         f"{IDENTITY_CHANGED.code}: it has this study under another patient by now; what differs: "
         f"{_listed(comparison)}. {IDENTITY_CHANGED.remedy}"
     )
 
 
-def _listed(comparison: Comparison) -> str:
+def _listed(comparison: PatientComparison) -> str:
     return ", ".join(comparison.differing)
 
 

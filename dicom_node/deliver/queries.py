@@ -42,7 +42,8 @@ from dicom_node.headers.patient import COMPARED, Said, said_in
 _ANSWERED_WITHIN_S = 20.0
 #: One study has one answer, or a few; more are not read.
 _MOST_ANSWERS = 100
-_MOST_SERIES = 1000
+#: A list of series as long as this may be the first page of a longer one.
+_MOST_SERIES = 100
 _MOST_BYTES = 1 << 20
 _ADVICE = 'Tried again later; check_identity = "none" of this destination has results sent without asking.'
 

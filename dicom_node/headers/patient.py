@@ -21,7 +21,7 @@ _UNREADABLE = "\N{REPLACEMENT CHARACTER}"
 
 
 @dataclass(frozen=True, slots=True)
-class Comparison:
+class PatientComparison:
     """Whether two headers name different patients, and the keywords of what both say and say differently."""
 
     is_other_patient: bool
@@ -51,7 +51,7 @@ def meaning(header: Dataset | Said, keyword: str) -> tuple[str, ...]:
     return tuple("^".join(part.strip() for part in group.split("^")).rstrip("^") for group in text.split("="))
 
 
-def compare(ours: Said, theirs: Said) -> Comparison:
+def compare(ours: Said, theirs: Said) -> PatientComparison:
     """Compare what two parties say of one study; what only one of them says contradicts nothing.
 
     Another PatientID is another patient, unless it is of another issuer; another name together with another birth date
@@ -63,7 +63,7 @@ def compare(ours: Said, theirs: Said) -> Comparison:
     patient_id, name, birth_date = same["PatientID"], same["PatientName"], same["PatientBirthDate"]
     differs, agrees = False in {name, birth_date}, True in {patient_id, name, birth_date}
     is_other = patient_id is False or (differs and not agrees) or (name is False and birth_date is False)
-    return Comparison(is_other, tuple(keyword for keyword, is_same in same.items() if is_same is False))
+    return PatientComparison(is_other, tuple(keyword for keyword, is_same in same.items() if is_same is False))
 
 
 def _agree(ours: Said, theirs: Said, keyword: str) -> bool | None:

@@ -12,8 +12,7 @@ from PIL import Image
 from pydicom.dataset import Dataset
 
 from dicom_node.core.errors import UnreadableObject
-from dicom_node.decoding.aspect import pixel_aspect
-from dicom_node.decoding.stored import stored_values
+from dicom_node.decoding.stored import pixel_aspect, stored_values
 from dicom_node.inspect.described import (
     UNDECODABLE,
     DescriptionPart,

@@ -35,6 +35,7 @@ class InferRole(Role):
         self._workers = Workers(_worker_settings(node))
         self._job_runner = JobRunner(node.database, node.spool, node.cards, self._workers, _job_settings(node))
         self._database_away = OutageLog(_log, "job runner waits for the database", "job runner has the database again")
+        self._disk_full = OutageLog(_log, "job runner waits for the disk", "job runner has room again")
         self._stop = threading.Event()
         self._wakes = [threading.Event() for _ in range(self._workers.capacity)]
         self._threads = [
@@ -95,11 +96,12 @@ class InferRole(Role):
             try:
                 worked = self._job_runner.work_once()
                 self._database_away.worked()
+                self._disk_full.worked()
             except IndexUnavailable as error:
                 self._database_away.failed(str(error), {})
                 worked = False
             except SpoolUnavailable as error:
-                _log.error("job runner waits for the disk", extra={"why": str(error)})
+                self._disk_full.failed(str(error), {})
                 self._stop.wait(_DISK_RETRY_S)
                 worked = False
             if worked:

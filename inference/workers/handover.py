@@ -19,7 +19,7 @@ from dicom_node.sandbox.confinement import Confinement
 
 
 @dataclass(frozen=True, slots=True)
-class Given:
+class JobFolders:
     """The two folders of one job: what the worker may read, and where it leaves its results."""
 
     inputs: Path
@@ -64,10 +64,10 @@ class Given:
 
 
 @contextmanager
-def handed_over(confinement: Confinement) -> Iterator[Given]:
+def handed_over(confinement: Confinement) -> Iterator[JobFolders]:
     """Make the folders of one job; at the end the worker has nothing of it any more."""
     name = uuid.uuid4().hex
-    given = Given(confinement.inputs / name, confinement.out / name)
+    given = JobFolders(confinement.inputs / name, confinement.out / name)
     for folder in (given.inputs, given.out):
         folder.mkdir(parents=True, mode=0o700)
     try:

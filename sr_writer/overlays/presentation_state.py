@@ -27,8 +27,7 @@ from pydicom.multival import MultiValue
 from dicom_node import MANUFACTURER, PRODUCT_NAME, __version__
 from dicom_node.analysis.answer import Analysis, NotAnalysed, WrittenObject, frame_number_of, whole_objects
 from dicom_node.core.entities import ArtifactKind
-from dicom_node.decoding.aspect import pixel_aspect
-from dicom_node.decoding.stored import stored_values
+from dicom_node.decoding.stored import pixel_aspect, stored_values
 from dicom_node.sr_writer.identity import ResultIdentity, evidence_header, stamp
 from dicom_node.sr_writer.overlays.marks import Mark, Points, TextBox, marks_by_source, placed, title_box
 from dicom_node.sr_writer.overlays.segmentation import tracking_uid
