@@ -29,6 +29,9 @@ from dicom_node.sandbox.host import ProcessLimits, Sandbox
 
 #: The points that name what of a model is a program.
 CODE = "code"
+#: Of which modalities volumes are made; and whose images are all in colour (PS3.3 C.7.3.1.1.1).
+_READ_AS_VOLUME = frozenset({"CT", "MR"})
+_COLOUR = frozenset({"DMS", "ES", "GM", "OP", "SM", "XC"})
 _LIMITS = ProcessLimits(time_s=300.0, address_space_mb=16384)
 
 
@@ -78,9 +81,23 @@ def _accepts(card: ModelCard) -> str:
     for conditions in card.accepts:
         check_conditions(conditions, known)
     check_rank(card.rank, known)
+    _check_readable(card)
     if not card.accepts:
         return "no [[accepts]]: whatever its route gives it"
     return f"{len(card.accepts)} alternatives"
+
+
+def _check_readable(card: ModelCard) -> None:
+    """Raise `SettingsError` for a card whose model could never be given an image: its own code may read others."""
+    named = card.accepted_modalities
+    is_volume = card.input == "volume"
+    readable = named & _READ_AS_VOLUME if is_volume else named - _COLOUR
+    if card.input and named and not readable:
+        what = "volumes are made of CT and MR alone" if is_volume else "images in colour are not read"
+        raise SettingsError(
+            f"[[accepts]] names {', '.join(sorted(named))} alone, and {what}: every study would end as not analysed. "
+            'Correct modality, or read the images by code of the model (runtime = "python").'
+        )
 
 
 def _files(card: ModelCard) -> str:

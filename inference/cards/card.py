@@ -58,6 +58,8 @@ class Gate:
     max_slice_spacing_mm: float | None = None
     #: Of original to compressed, over all steps that lost something.
     max_lossy_ratio: float | None = None
+    #: Defined terms of the methods that may have lost something (PS3.3 C.7.6.1.1.5.1); none: any.
+    lossy_methods: tuple[str, ...] = ()
     age_may_be_absent: bool = False
     derived_allowed: bool = False
     spectral_allowed: bool = False
@@ -277,6 +279,7 @@ def _gate(gate: CardFields) -> Gate:
         age_may_be_absent=age.present and age.flag("or_absent", default=False),
         max_slice_spacing_mm=gate.number("max_slice_spacing_mm", None),
         max_lossy_ratio=gate.number("max_lossy_ratio", None),
+        lossy_methods=gate.texts("lossy_methods"),
         derived_allowed=gate.flag("derived_allowed", default=False),
         spectral_allowed=gate.flag("spectral_allowed", default=False),
         burned_in_allowed=gate.flag("burned_in_allowed", default=False),

@@ -61,6 +61,13 @@ KEYS: tuple[CardKey, ...] = (
     CardKey(
         "gate", "max_lossy_ratio", "number", "no limit", "refuse images compressed further with loss, or untold how far"
     ),
+    CardKey(
+        "gate",
+        "lossy_methods",
+        "texts",
+        "`[]`: any",
+        "refuse images that lost by another method: `ISO_15444_1`, `ISO_14495_1`",
+    ),
     CardKey("gate", "derived_allowed", "true or false", "`false`", "let images pass that were derived from others"),
     CardKey(
         "gate",

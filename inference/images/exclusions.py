@@ -51,7 +51,7 @@ LOCALIZER = Exclusion("LOCALIZER_ONLY", "localizer")
 WRONG_CLASS = Exclusion("WRONG_SOP_CLASS", "neither a CT nor an MR image")
 DERIVED = Exclusion("DERIVED_ONLY", "derived from other images")
 MOSAIC = Exclusion("MOSAIC_IMAGES", "a mosaic of many slices in one image")
-TOO_LOSSY = Exclusion("LOSSY_COMPRESSION", "compressed with more loss than the model takes")
+TOO_LOSSY = Exclusion("LOSSY_COMPRESSION", "compressed with more loss than the model takes, or in another way")
 BURNED_IN = Exclusion("BURNED_IN_ANNOTATION", "with text burned into its pixels")
 QUALITY_CONTROL = Exclusion("TEST_SUBJECT", "a quality control image")
 NOT_HOUNSFIELD = Exclusion("NOT_CT_HU", "not in Hounsfield units (RescaleType)")
@@ -113,11 +113,13 @@ def shared_exclusion(header: Dataset, gate: Gate) -> Exclusion | None:
 
 
 def is_too_lossy(header: Dataset, gate: Gate) -> bool:
-    """Tell whether an image lost more than the card allows; where nobody knows how much it lost, it did."""
-    if gate.max_lossy_ratio is None:
-        return False
+    """Tell whether an image lost more than the card allows, or by a method it does not; what nobody knows, it did."""
     history = lossy_history(header)
-    return history is not None and history.is_certain and not (history.ratio or math.inf) <= gate.max_lossy_ratio
+    if history is None or not history.is_certain:
+        return False
+    is_far = gate.max_lossy_ratio is not None and (history.ratio or math.inf) > gate.max_lossy_ratio
+    other_methods = set(history.methods or ("",)) - set(gate.lossy_methods) if gate.lossy_methods else ()
+    return is_far or bool(other_methods)
 
 
 def check_subject(headers: Iterable[Dataset], gate: Gate) -> None:

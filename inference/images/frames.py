@@ -30,6 +30,7 @@ ENHANCED = ENHANCED_CT | ENHANCED_MR
 
 #: More frames than any scanner writes into one object; a header that claims more is not believed.
 _MOST_FRAMES = 100_000
+_SINGLE_BYTES = 4
 #: Groups that speak of other images.
 _NOT_LIFTED = frozenset({"ReferencedImageSequence", "DerivationImageSequence"})
 _MULTI_FRAME_ONLY = (
@@ -97,9 +98,13 @@ def with_pixels(frame: SourceFrame, stored: Stored) -> SourceFrame:
     whole.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
     whole.Rows, whole.Columns = stored.shape
     whole.BitsAllocated = stored.dtype.itemsize * 8
+    little_endian = stored.astype(stored.dtype.newbyteorder("<"), copy=False)
+    if stored.dtype.kind == "f":  # these have no other bits (PS3.3 C.7.6.24, C.7.6.25)
+        keyword = "FloatPixelData" if stored.dtype.itemsize == _SINGLE_BYTES else "DoubleFloatPixelData"
+        setattr(whole, keyword, little_endian.tobytes())
+        return whole
     # Decoding has moved the values down to where their words begin.
     whole.HighBit = whole.BitsStored - 1
-    little_endian = stored.astype(stored.dtype.newbyteorder("<"), copy=False)
     whole.PixelData = little_endian.tobytes()
     whole["PixelData"].VR = "OW" if stored.dtype.itemsize > 1 else "OB"
     return whole

@@ -127,8 +127,13 @@ def _check_loss(headers: Sequence[Dataset], gate: Gate) -> None:
     if lost:
         raise NotAnalysable(
             TOO_LOSSY.reason,
-            f"{lost} of {len(headers)} images were {TOO_LOSSY.words} ({gate.max_lossy_ratio:g}:1 at most).",
+            f"{lost} of {len(headers)} images were {TOO_LOSSY.words} ({_lossy_limits(gate)}).",
         )
+
+
+def _lossy_limits(gate: Gate) -> str:
+    limits = [] if gate.max_lossy_ratio is None else [f"{gate.max_lossy_ratio:g}:1 at most"]
+    return ", ".join([*limits, *([f"by {' or '.join(gate.lossy_methods)}"] if gate.lossy_methods else [])])
 
 
 def _check_parting(slices: Sequence[Slice]) -> None:

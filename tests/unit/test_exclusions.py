@@ -145,6 +145,8 @@ def test_a_series_with_more_loss_than_the_card_takes_is_refused_as_a_whole() -> 
 
     assert reason(lossy, Gate(max_lossy_ratio=10)) == "LOSSY_COMPRESSION"
     assert len(coherent_stack(lossy, Gate(max_lossy_ratio=40), []).slices) == 6
+    with pytest.raises(NotAnalysable, match=r"1 of 6 images were .* \(by ISO_15444_1\)"):
+        coherent_stack(lossy, Gate(lossy_methods=("ISO_15444_1",)), [])
 
 
 @pytest.mark.parametrize("changes", [{"ImageType": ["DERIVED", "PRIMARY"]}, {"BurnedInAnnotation": "YES"}], ids=str)

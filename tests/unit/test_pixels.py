@@ -66,6 +66,20 @@ def test_frames_come_in_the_order_asked_for(syntax: str | None) -> None:
     assert np.array_equal(first.astype(int) + volumes.INTERCEPT, VALUES[0])
 
 
+@pytest.mark.parametrize(("keyword", "kind"), [("FloatPixelData", "<f4"), ("DoubleFloatPixelData", "<f8")])
+def test_an_enhanced_ct_of_floating_point_is_read(keyword: str, kind: str, tmp_path: Path) -> None:
+    whole = volumes.enhanced(VALUES[None], volumes.affine(), modality="CT")
+    values = whole.pixel_array.astype(kind)
+    for integer in ("PixelData", "BitsStored", "HighBit", "PixelRepresentation"):
+        del whole[integer]
+    whole.BitsAllocated = values.dtype.itemsize * 8
+    setattr(whole, keyword, values.tobytes())
+
+    volume = read_volume(volumes.stored([whole], tmp_path), Gate(), [])
+
+    assert np.array_equal(volume.hu_zyx, VALUES)
+
+
 def test_mr_values_are_rescaled_slice_by_slice_and_padding_is_the_lowest() -> None:
     scaled = plane(RescaleSlope=2.0, RescaleIntercept=5.0, PixelPaddingValue=int(VALUES[0, 0, 0]) - volumes.INTERCEPT)
     stored = scaled.pixel_array.astype(float)

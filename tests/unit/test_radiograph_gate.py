@@ -223,6 +223,15 @@ def test_images_that_lost_nothing_need_no_word(radiograph: Dataset) -> None:
     assert lossy_remarks([radiograph, like(radiograph, LossyImageCompression="00")]) == []
 
 
+def test_a_card_says_by_which_methods_something_may_have_been_lost(radiograph: Dataset) -> None:
+    gate = Gate(lossy_methods=("ISO_15444_1",))
+    image = lossy(radiograph, LossyImageCompressionMethod="ISO_15444_1")
+
+    assert given(image, gate=gate)[0] == given(radiograph, gate=gate)[0] == 1
+    assert reason(like(image, LossyImageCompressionMethod="ISO_10918_1"), gate=gate) == "LOSSY_COMPRESSION"
+    assert reason(like(image, LossyImageCompressionMethod=None), gate=gate) == "LOSSY_COMPRESSION"
+
+
 def test_a_card_draws_a_line(radiograph: Dataset) -> None:
     gate = Gate(max_lossy_ratio=31.4)
 
