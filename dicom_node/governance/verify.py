@@ -98,8 +98,10 @@ def _images(card: ModelCard) -> str:
     run."""
     unread = sorted(one for one in card.accepted_modalities if not _can_give(card, one))
     if unread:
-        given = "volumes" if card.input == "volume" else "grey pictures"
-        hint = "" if card.input == "volume" else ', or say color = "rgb" if its images are coloured'
+        given = "volumes" if card.input == "volume" else "pictures"
+        hint = (
+            "" if card.input == "volume" or card.color == "rgb" else ', or say color = "rgb" if its images are coloured'
+        )
         raise SettingsError(
             f"[[accepts]] modality names {', '.join(unread)}, of which no {given} are made, so that the model could "
             f"never run on it. Take it out{hint}."
@@ -109,7 +111,7 @@ def _images(card: ModelCard) -> str:
 
 def _can_give(card: ModelCard, modality: str) -> bool:
     if card.input == "image":
-        return modality not in _NO_IMAGES and modality not in _COLORED
+        return modality not in _NO_IMAGES and (card.color == "rgb" or modality not in _COLORED)
     if card.input != "volume":
         return True
     header = Dataset()

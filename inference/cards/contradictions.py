@@ -16,6 +16,8 @@ from dicom_node.inference.cards.written_bundle import WrittenBundle, read_writte
 _DECIDED = ("classification", "detection", "segmentation")
 _TEMPERED = ("classification",)
 _PICTURE_CHANNELS = (1, 3)
+#: Runtimes whose card says which tensor goes in.
+_PREPARED = ("torchscript", "torch-export", "onnx", "open-inference")
 
 
 def contradictions(card: ModelCard) -> Iterator[str]:
@@ -23,6 +25,7 @@ def contradictions(card: ModelCard) -> Iterator[str]:
     if card.task not in TASK_INPUTS:
         return  # a Python model, which reads its card itself
     yield from _without_outputs(card)
+    yield from _without_pictures(card)
     if card.runtime != "python":
         yield from _without_effect(card)
     if card.runtime == "monai-bundle":
@@ -30,6 +33,14 @@ def contradictions(card: ModelCard) -> Iterator[str]:
         yield from _other_inputs(card, written)
         yield from _bundle_without_effect(card, written)
         yield from _without_rival(written)
+
+
+def _without_pictures(card: ModelCard) -> Iterator[str]:
+    channels = card.preprocessing.channels if card.preprocessing else 3
+    if card.color == "rgb" and card.input == "volume":
+        yield 'color = "rgb" is for images, and the model is given volumes: remove it'
+    elif card.color == "rgb" and card.runtime in _PREPARED and channels != 3:
+        yield 'color = "rgb" gives three channels: say [preprocessing] channels = 3'
 
 
 def _without_outputs(card: ModelCard) -> Iterator[str]:
@@ -71,6 +82,8 @@ def _other_inputs(card: ModelCard, written: WrittenBundle) -> Iterator[str]:
             f"the bundle reads {', '.join(keys)}, each from files of its own, and a study gives it one kind of image: "
             "several inputs are not supported, and no card makes it run"
         )
+    elif channels == 1 and card.color == "rgb":
+        yield 'color = "rgb" gives three channels, and the metadata of the bundle say that its image has one: remove it'
     elif channels is not None and channels not in ((1,) if card.input == "volume" else _PICTURE_CHANNELS):
         yield (
             f"the bundle's metadata say that its image has {channels} channels, and a study gives it one kind of "
@@ -82,13 +95,22 @@ def _other_inputs(card: ModelCard, written: WrittenBundle) -> Iterator[str]:
 def _bundle_without_effect(card: ModelCard, written: WrittenBundle) -> Iterator[str]:
     if card.output.activation != "none" and card.task != "segmentation":
         yield "[output] activation has no effect on a bundle: its postprocessing does that (Activationsd). Remove it"
-    if card.preprocessing is not None and card.preprocessing != Preprocessing(dimensions=card.preprocessing.dimensions):
-        yield "[preprocessing] has no effect on a bundle, which prepares its images itself. Remove it"
+    if not _only_range(card.preprocessing):
+        yield (
+            "[preprocessing] of a bundle, which prepares its images itself, may hold only range, the values of black "
+            "and white in the pictures that it was trained on: remove the rest"
+        )
+    elif card.preprocessing is not None and card.input == "volume":
+        yield "[preprocessing] range has no effect on volumes, which have values of their own: remove it"
     decides = any(written.says("AsDiscrete", how) for how in ("argmax", "threshold"))
     if "threshold" in card.parameters and card.task == "segmentation" and decides:
         yield (
             "[parameters] threshold has no effect: the bundle's postprocessing decides itself (AsDiscrete). Remove it"
         )
+
+
+def _only_range(said: Preprocessing | None) -> bool:
+    return said is None or said == Preprocessing(dimensions=said.dimensions, range=said.range)
 
 
 def _without_rival(written: WrittenBundle) -> Iterator[str]:
