@@ -14,6 +14,8 @@ from dicom_node.decoding.stored import Stored, stored_values, unreadable
 from dicom_node.headers.sound import READ_ERRORS, first_unreadable
 
 AIR_HU = -1024
+#: Colours in three samples (PS3.3 C.7.6.3.1.2), of which the decoders make RGB.
+_COLORS = frozenset({"RGB", "YBR_FULL", "YBR_FULL_422", "YBR_ICT", "YBR_RCT"})
 
 
 def hounsfield_units(dataset: Dataset) -> NDArray[np.int16]:
@@ -94,6 +96,28 @@ def display_values(dataset: Dataset, *, voi: bool) -> NDArray[np.float32]:
     if hidden is not None:
         shown[hidden] = shutter_gray(dataset)
     return shown
+
+
+def color_values(dataset: Dataset, *, voi: bool) -> NDArray[np.float32]:
+    """Return an image as red, green and blue, 0..1 (3, rows, columns); a grey one is repeated (`display_values`).
+
+    What a display shutter hides has the gray that a viewer shows there. Raises `NotAnalysable`: NOT_MONOCHROME for
+    colours that nobody knows how to show, MULTI_FRAME, UNREADABLE_PIXELS.
+    """
+    interpretation = str(dataset.get("PhotometricInterpretation", ""))
+    if interpretation in {"MONOCHROME1", "MONOCHROME2"}:
+        return np.repeat(display_values(dataset, voi=voi)[None], 3, axis=0)
+    if interpretation not in _COLORS or dataset.get("SamplesPerPixel") != 3:
+        raise NotAnalysable("NOT_MONOCHROME", f"The image is {interpretation or 'of unknown colour'}, which is no RGB.")
+    stored = stored_values(dataset)  # of YBR it makes RGB
+    if stored.ndim != 3:
+        raise NotAnalysable("MULTI_FRAME", "The image has more than one frame; a single picture is needed.")
+    white = np.float32(2 ** int(dataset.BitsStored) - 1)
+    values = np.ascontiguousarray(stored.transpose(2, 0, 1), dtype=np.float32) / white
+    hidden = hidden_pixels(dataset)
+    if hidden is not None:
+        values[:, hidden] = shutter_gray(dataset)
+    return values
 
 
 def hidden_pixels(header: Dataset) -> Hidden | None:
