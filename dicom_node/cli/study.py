@@ -16,6 +16,7 @@ from sqlalchemy import Connection
 from dicom_node.cli.terminal import actor, print_json, print_table, say
 from dicom_node.core.entities import Instance, InstanceRole, Series, Study, StudyState
 from dicom_node.core.errors import NotFound, RefusedObject, SettingsError
+from dicom_node.core.rejections import not_rejected
 from dicom_node.core.routing import RouteDecision, decide
 from dicom_node.core.uids import is_valid_uid
 from dicom_node.dimse.storage_scu import all_files
@@ -240,9 +241,12 @@ def _from_files(paths: Iterable[Path]) -> list[Study]:
             instances.append(offline_instance(path))
         except RefusedObject as refusal:
             say(f"{path}: {refusal}")
-    sources = [i for i in instances if i.role is InstanceRole.SOURCE]
+    sources = not_rejected(instances)
+    rejected = sum(i.role is InstanceRole.SOURCE for i in instances) - len(sources)
+    if rejected:
+        say(f"{_counted(rejected, 'image')} named by rejection notes among these files: not analysed.")
     if not sources:
-        raise SettingsError("There is no DICOM image among these files.")
+        raise SettingsError("There is no DICOM image to analyse among these files.")
     return [_study(uid, sources) for uid in sorted({i.study_instance_uid for i in sources})]
 
 

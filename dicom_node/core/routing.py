@@ -78,7 +78,7 @@ def decide(study: Study, route: Route, accepts: Alternatives, rank: Sequence[str
     seen = [_judged(series, route.when, accepts, keys) for series in study.series]
     ordered = _ranked(seen, keys)
     candidates = tuple(one.candidate for one in ordered)
-    matched = not route.when or any(candidate.meets_route for candidate in candidates)
+    matched = any(candidate.meets_route for candidate in candidates)
     fitting = [one for one in ordered if one.candidate.fits]
     tie = len(fitting) > 1 and fitting[0].sort_values == fitting[1].sort_values
     return RouteDecision(

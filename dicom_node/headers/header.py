@@ -8,7 +8,7 @@ from __future__ import annotations
 import io
 import struct
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import BinaryIO
 
 from pydicom import Dataset
@@ -22,7 +22,10 @@ from dicom_node import MANUFACTURER
 from dicom_node.core.age import AGE_YEARS, completed_years
 from dicom_node.core.entities import InstanceRole
 from dicom_node.core.errors import RefusedObject, StoreStatus
+from dicom_node.core.rejections import KEY_OBJECT_SELECTION
 from dicom_node.core.uids import is_valid_uid
+from dicom_node.headers.rejection_note import NOTE_TAGS, rejection_of
+from dicom_node.headers.sound import READ_ERRORS
 
 #: Attributes kept for routing and for the operator. No names, no patient identifiers.
 ROUTING_KEYWORDS = (
@@ -105,7 +108,7 @@ def read_header(data_set: bytes | bytearray | memoryview, transfer_syntax_uid: s
     if stream.is_cut_off or stream.tell() > len(data_set):
         raise _not_understood("it is cut off inside its header")
     _refuse_cut_off_pixels(stream, UID(transfer_syntax_uid))
-    return _header(dataset)
+    return _read_on(stream, 0, transfer_syntax_uid, _header(dataset))
 
 
 def read_header_of_file(file: BinaryIO, transfer_syntax_uid: str) -> Header:
@@ -113,7 +116,22 @@ def read_header_of_file(file: BinaryIO, transfer_syntax_uid: str) -> Header:
 
     Raises `RefusedObject` with 0xC000 when it cannot be parsed or lacks its UIDs.
     """
-    return _header(_parsed(file, transfer_syntax_uid, _behind_wanted))
+    start = file.tell()
+    return _read_on(file, start, transfer_syntax_uid, _header(_parsed(file, transfer_syntax_uid, _behind_wanted)))
+
+
+def _read_on(stream: BinaryIO, start: int, transfer_syntax_uid: str, header: Header) -> Header:
+    """Add what a rejection note says, whose data set begins at `start`; of what is no note, nothing more is read."""
+    if header.sop_class_uid != KEY_OBJECT_SELECTION:
+        return header
+    stream.seek(start)
+    try:
+        rejection = rejection_of(_parsed(stream, transfer_syntax_uid, _behind_wanted, NOTE_TAGS))
+    except READ_ERRORS as error:
+        raise _not_understood(f"the objects that it selects cannot be read ({type(error).__name__})") from error
+    if rejection is None:
+        return header
+    return replace(header, attributes={**header.attributes, **rejection.as_attributes()})
 
 
 def _header(dataset: Dataset) -> Header:
@@ -128,7 +146,9 @@ def _header(dataset: Dataset) -> Header:
     )
 
 
-def _parsed(stream: BinaryIO, transfer_syntax_uid: str, stop_when: _StopWhen) -> Dataset:
+def _parsed(
+    stream: BinaryIO, transfer_syntax_uid: str, stop_when: _StopWhen, wanted: list[BaseTag | int] = _WANTED
+) -> Dataset:
     syntax = UID(transfer_syntax_uid)
     try:
         dataset = read_dataset(
@@ -136,7 +156,7 @@ def _parsed(stream: BinaryIO, transfer_syntax_uid: str, stop_when: _StopWhen) ->
             is_implicit_VR=syntax.is_implicit_VR,
             is_little_endian=syntax.is_little_endian,
             stop_when=stop_when,
-            specific_tags=_WANTED,
+            specific_tags=wanted,
         )
         for element in dataset:  # values are decoded on access; do it here, where failure has an answer
             _ = element.value

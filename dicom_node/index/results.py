@@ -128,10 +128,11 @@ def _which_stands(connection: Connection, known: Row[Any]) -> str:
 def _why_not(connection: Connection, job: ClaimedJob) -> tuple[ResultState, str] | None:
     """Return as what, and why, a job's result is to be kept and never sent; `None` where it holds.
 
-    It may speak of images that were corrected while it was made, or of fewer than a quicker worker has answered about.
+    It may speak of images that were corrected or rejected while it was made, or of fewer than a quicker worker has
+    answered about.
     """
     if is_corrected_since(connection, job.study_instance_uid, job.revision):
-        return ResultState.WITHDRAWN, "The images it rests on were corrected while it was made."
+        return ResultState.WITHDRAWN, "Images it rests on were corrected or rejected while it was made."
     mine = and_(results.c.study_instance_uid == job.study_instance_uid, results.c.route == job.route)
     later = and_(mine, results.c.revision > job.revision, results.c.standing == ResultState.CURRENT)
     newer = connection.execute(select(func.max(results.c.revision)).where(later)).scalar()

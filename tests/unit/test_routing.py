@@ -143,11 +143,11 @@ def test_one_series_must_meet_a_whole_alternative():
     assert not decide(study(ct_head, dx_chest), route, (), ()).matched
 
 
-def test_a_route_without_conditions_always_matches():
+def test_a_route_without_conditions_matches_every_study_that_has_an_image():
     route = Route(name="all", model="m", destinations=())
     assert decide(study(SCOUT), route, (), ()).chosen == "1.2.1"
     empty = decide(study(), route, (), ())
-    assert (empty.matched, empty.chosen) == (True, None)
+    assert (empty.matched, empty.chosen) == (False, None)
 
 
 def test_a_decision_can_be_told_as_json():

@@ -15,7 +15,7 @@ from sqlalchemy import ColumnElement, Connection, Row, Subquery, and_, exists, f
 from sqlalchemy.sql import Select
 
 from dicom_node.analysis.answer import ReportLine
-from dicom_node.core.entities import Artifact, ArtifactKind, DeliveryState, InstanceRole, ResultState
+from dicom_node.core.entities import Artifact, ArtifactKind, DeliveryState, ResultState
 from dicom_node.core.lifecycle import ARRIVED, OPEN
 from dicom_node.index.lineage import keys_of_line, line_of
 from dicom_node.index.tables import artifacts, deliveries, instances, results
@@ -27,6 +27,7 @@ from dicom_node.index.transitions import (
     move_result,
     record,
 )
+from dicom_node.index.versions import IS_IMAGE
 
 #: Nothing is more urgent than to take back what is wrong.
 _FIRST = 0
@@ -202,7 +203,7 @@ def _artifact(row: Row[Any]) -> Artifact:
 
 
 def _source_key(connection: Connection, study_instance_uid: str, which: ColumnElement[bool]) -> str:
-    mine = and_(instances.c.study_instance_uid == study_instance_uid, instances.c.role == InstanceRole.SOURCE)
+    mine = and_(instances.c.study_instance_uid == study_instance_uid, IS_IMAGE)
     query = select(instances.c.object_key).where(mine, which)
     return connection.execute(query.order_by(instances.c.id.desc()).limit(1)).scalar() or ""
 
