@@ -218,6 +218,13 @@ def _print_decision(decision: RouteDecision) -> None:
     ]
     say(f"\nRoute {decision.route_name}: {'matches' if decision.matched else 'does not match'}. {decision.reason}")
     print_table(["series", "images", "asked by", "attribute", "must be", "is", "holds"], rows)
+    ranked = [
+        (c.series_instance_uid, *(value.partition("=")[2] for value in c.rank_values))
+        for c in decision.candidates
+        if c.fits
+    ]
+    if len(ranked) > 1 and decision.candidates[0].rank_values:
+        print_table(["series that fit", *(one.partition("=")[0] for one in decision.candidates[0].rank_values)], ranked)
 
 
 def _studies(options: argparse.Namespace) -> list[Study]:

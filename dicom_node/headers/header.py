@@ -35,7 +35,7 @@ ROUTING_KEYWORDS = (
     "NumberOfFrames", "SamplesPerPixel", "PhotometricInterpretation", "SliceThickness", "ConvolutionKernel",
     "ContrastBolusAgent", "GantryDetectorTilt", "AcquisitionNumber", "InstanceNumber", "SeriesNumber", "StudyDate",
     "AccessionNumber", "BurnedInAnnotation", "QualityControlImage", "QualityControlSubject",
-    "RequestedProcedurePriority",
+    "RequestedProcedurePriority", "RescaleType", "KVP", "MultienergyCTAcquisition", "AnatomicRegionSequence",
 )  # fmt: skip
 _IDENTITY_KEYWORDS = ("SpecificCharacterSet", "SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID")
 _MARK_KEYWORDS = ("ContributingEquipmentSequence",)
@@ -239,11 +239,16 @@ def _attributes(dataset: Dataset) -> dict[str, str]:
     found: dict[str, str] = {}
     for element in dataset:
         name = _ATTRIBUTE_NAMES.get(element.tag)
-        text = _text(element) if name else ""
+        text = (_codes(element) if element.VR == "SQ" else _text(element)) if name else ""
         if name and text:
             found[name] = text[:_MAX_ATTRIBUTE_CHARACTERS]
     years = completed_years(*(_text(dataset.get(one)) for one in ("PatientAge", "PatientBirthDate", "StudyDate")))
     return found | ({AGE_YEARS: years} if years else {})
+
+
+def _codes(sequence: DataElement) -> str:
+    """Return the code values of a sequence of codes, as values are joined."""
+    return "\\".join(filter(None, (_text(item.get("CodeValue")) for item in sequence.value or [])))
 
 
 def _text(value: object) -> str:

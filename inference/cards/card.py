@@ -62,6 +62,7 @@ class Gate:
     max_lossy_ratio: float | None = None
     age_may_be_absent: bool = False
     derived_allowed: bool = False
+    spectral_allowed: bool = False
     burned_in_allowed: bool = False
     test_subjects_allowed: bool = False
     #: Which views of a single image: ``frontal`` or ``any``.
@@ -282,6 +283,7 @@ def _gate(gate: CardFields) -> Gate:
         max_slice_spacing_mm=gate.number("max_slice_spacing_mm", None),
         max_lossy_ratio=gate.number("max_lossy_ratio", None),
         derived_allowed=gate.flag("derived_allowed", default=False),
+        spectral_allowed=gate.flag("spectral_allowed", default=False),
         burned_in_allowed=gate.flag("burned_in_allowed", default=False),
         test_subjects_allowed=gate.flag("test_subjects_allowed", default=False),
         views=gate.choice("views", VIEWS) if "views" in gate.values else VIEWS[0],

@@ -48,7 +48,7 @@ KEYS: tuple[CardKey, ...] = (
     CardKey("", "intended_use", "text", "required", "what it is for; printed on every summary page"),
     CardKey("", "limits", "text", "required", "what it cannot do; printed on every summary page"),
     CardKey("", "calibrated", "true or false", "required", "if not, reports say that its scores are no probabilities"),
-    CardKey("", "rank", "texts", "`[]`", "order of candidate series, best first: attributes, `-` for descending"),
+    CardKey("", "rank", "texts", "`[]`", "order of candidate series, best first: as in routes"),
     CardKey(
         "", "accepts", "tables", "everything", "alternatives in the words of routes; a series must meet all of one"
     ),
@@ -69,6 +69,13 @@ KEYS: tuple[CardKey, ...] = (
         "gate", "max_lossy_ratio", "number", "no limit", "refuse images compressed further with loss, or untold how far"
     ),
     CardKey("gate", "derived_allowed", "true or false", "`false`", "let images pass that were derived from others"),
+    CardKey(
+        "gate",
+        "spectral_allowed",
+        "true or false",
+        "`false`",
+        "let computed spectral CT pass: monoenergetic, material maps",
+    ),
     CardKey("gate", "burned_in_allowed", "true or false", "`false`", "let images pass with text in their pixels"),
     CardKey(
         "gate", "views", "text", "`frontal`", "images: `frontal` leaves out views said to be other; `any` takes all"
