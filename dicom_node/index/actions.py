@@ -19,7 +19,7 @@ from dicom_node.core.principal import Principal
 from dicom_node.core.priority import Priority, turn_at
 from dicom_node.index.jobs import queue_again
 from dicom_node.index.outbox.destinations import resume
-from dicom_node.index.outbox.withdrawals import is_withdrawn, withdraw_results
+from dicom_node.index.outbox.withdrawals import is_withdrawn, may_have_arrived, withdraw_results
 from dicom_node.index.tables import artifacts, deliveries, jobs, results, studies
 from dicom_node.index.transitions import Change, make_deliveries_due, move_delivery, move_study
 
@@ -80,6 +80,8 @@ def withdraw_study(
 def discard_delivery(connection: Connection, delivery_id: int, reason: str, actor: Principal, now: datetime) -> None:
     """Owe an object to a destination no more, by a named person's word; asked again it changes nothing.
 
+    What an earlier attempt may have brought there is remembered: a withdrawal takes it back, too.
+
     Raises `NotFound`, and `IllegalTransition` without a reason, for what has arrived and for what is on its way.
     """
     _require_reason(reason)
@@ -95,8 +97,9 @@ def discard_delivery(connection: Connection, delivery_id: int, reason: str, acto
         )
     line = (OPERATOR, f"The operator discarded {row.kind} for {row.destination}: {reason.strip()}")
     given_up = Change(now, line, {"delivery_ids": [delivery_id], "was": row.state}, actor)
-    mine = deliveries.c.id == delivery_id
-    move_delivery(connection, mine, DeliveryState.DISCARDED, given_up, note=f"Discarded: {reason.strip()}")
+    mine, note = deliveries.c.id == delivery_id, f"Discarded: {reason.strip()}"
+    arrived = may_have_arrived(row)
+    move_delivery(connection, mine, DeliveryState.DISCARDED, given_up, note=note, may_have_arrived=arrived)
 
 
 def rerun_study(

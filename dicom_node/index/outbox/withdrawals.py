@@ -84,7 +84,7 @@ def end_unsent(connection: Connection, which: ColumnElement[bool], now: datetime
     """
     query = select(deliveries, artifacts.c.kind).join(artifacts, artifacts.c.uid == deliveries.c.artifact_uid)
     rows = connection.execute(query.where(which, _is_idle(now)).with_for_update(of=deliveries)).all()
-    unsure = {row.id for row in rows if _may_have_arrived(row)}
+    unsure = {row.id for row in rows if may_have_arrived(row)}
     for number in sorted(unsure):
         given_up = Change(now)
         move_delivery(
@@ -99,14 +99,16 @@ def _is_idle(now: datetime) -> ColumnElement[bool]:
     return and_(deliveries.c.state.in_(OPEN), deliveries.c.is_withdrawal.is_(False), nobody_sends)
 
 
-def _may_have_arrived(row: Row[Any]) -> bool:
-    """Tell it of what was tried; what a PACS refused has not, while of a report that an EHR refused a part may have.
+def may_have_arrived(row: Row[Any]) -> bool:
+    """Tell it of a delivery (with the `kind` of its object) that was tried and whose end is not known.
 
-    What was held after an attempt was not refused: its row says so.
+    What a PACS refused has not arrived, while of a report that an EHR refused a part may have. What was held after an
+    attempt, what somebody was sending who died, and what arrived before it was sent again, may be there whatever came
+    of the next attempt: the row says so.
     """
     was_tried = row.attempts > 0 or row.lease_until is not None
     is_unsure = row.state == DeliveryState.PENDING or row.kind == ArtifactKind.FHIR_BUNDLE
-    return row.may_have_arrived or (was_tried and is_unsure)
+    return row.may_have_arrived or row.sent_at is not None or (was_tried and is_unsure)
 
 
 # --- what has arrived and must be taken back ---------------------------------------------------------------------
@@ -163,7 +165,8 @@ def _of_withdrawn(destination: str) -> ColumnElement[bool]:
 
 
 def _is_shown() -> ColumnElement[bool]:
-    arrived = or_(deliveries.c.state.in_(ARRIVED), deliveries.c.may_have_arrived)
+    given_up = and_(deliveries.c.may_have_arrived, deliveries.c.state != DeliveryState.PENDING)
+    arrived = or_(deliveries.c.state.in_(ARRIVED), given_up)
     return and_(arrived, deliveries.c.is_withdrawal.is_(False), deliveries.c.is_taken_back.is_(False))
 
 
