@@ -257,6 +257,35 @@ def test_a_parked_withdrawal_does_not_hold_up_what_is_new(tmp_path: Path) -> Non
     assert states == {(True, "PARKED"), (False, "SENT")}
 
 
+def test_a_withdrawal_that_the_disk_does_not_take_holds_up_its_own_study_alone_and_is_told_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    images, others, folder = small_chest_ct()[0], small_chest_ct("other")[0], files(tmp_path / "files")
+    with site(tmp_path / "node", [folder]) as one:
+        one.run(images)
+        one.receive(others)
+        withdraw(one, study_of(images))
+        rerun(one, study_of(images))
+        one.analyse()
+        incoming = one.spool.folder / "incoming"
+        aside = incoming.rename(tmp_path / "aside")
+        incoming.write_text("no folder")
+        one.deliver()
+        one.deliver()
+        waiting = {row.job_key for row in one.rows(deliveries) if row.state == "PENDING"}
+        waiting_for = {row.study_instance_uid for row in one.rows(results) if row.job_key in waiting}
+        incoming.unlink()
+        aside.rename(incoming)
+        one.configure([folder])
+        one.deliver()
+        states = {(row.is_withdrawal, row.state) for row in one.rows(deliveries)}
+
+    assert waiting_for == {study_of(images)}
+    (told,) = [record for record in caplog.records if record.getMessage() == "withdrawal not made"]
+    assert told.__dict__["study"] == study_of(images)
+    assert states == {(False, "SENT"), (True, "SENT")}
+
+
 def test_what_never_went_out_is_cancelled_and_nobody_is_told(tmp_path: Path) -> None:
     images, folder = small_chest_ct()[0], tmp_path / "files"
     with site(tmp_path / "node", [files(folder)]) as one:
