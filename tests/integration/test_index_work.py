@@ -386,6 +386,44 @@ def test_a_known_answer_that_was_withdrawn_meanwhile_is_not_sent_and_the_timelin
     assert standings(index) == [("key-a", ResultState.WITHDRAWN)]
 
 
+def withdraw(index: Database, route: str | None = None) -> None:
+    with index.write() as connection:
+        actions.withdraw_study(connection, STUDY, ("Wrong side.", route), SOMEBODY, after(102))
+
+
+@pytest.mark.parametrize("withdrawn", [None, "chest-ct"])
+def test_an_answer_that_was_reached_while_its_study_was_withdrawn_is_kept_and_not_sent(
+    index: Database, withdrawn: str | None
+) -> None:
+    """A rerun with another setting: what it says would follow a report that holds no longer."""
+    queued(index)
+    save(index, claimed(index), "a", PACS)
+    sent(index)
+    job = rerun(index, 100)
+    withdraw(index, withdrawn)
+    assert save(index, job, "b", PACS, at_s=103)
+    why = "The study's results were withdrawn while it was made: Wrong side."
+    assert {row.job_key: (row.standing, row.standing_reason) for row in rows(index, results_table)} == {
+        "key-a": (ResultState.WITHDRAWN, "Wrong side."),
+        "key-b": (ResultState.WITHDRAWN, why),
+    }
+    assert {row.job_key for row in rows(index, deliveries_table)} == {"key-a"}
+    assert save(index, rerun(index, 110), "c", PACS, at_s=120)
+    assert standings(index)[-1] == ("key-c", ResultState.CURRENT)
+
+
+@pytest.mark.parametrize(("withdrawn", "standing"), [(None, ResultState.WITHDRAWN), ("chest-ct", ResultState.CURRENT)])
+def test_what_another_route_says_meanwhile_is_withdrawn_with_the_study_and_not_with_a_route(
+    index: Database, withdrawn: str | None, standing: ResultState
+) -> None:
+    queued(index, "chest-ct", "spine-ct")
+    save(index, claimed(index), "a", PACS)
+    other = claimed(index)
+    withdraw(index, withdrawn)
+    assert save(index, other, "b", PACS, at_s=103)
+    assert dict(standings(index))["key-b"] == standing
+
+
 def test_a_known_answer_that_was_replaced_meanwhile_says_which_result_stands(index: Database) -> None:
     queued(index)
     save(index, claimed(index), "a", PACS)

@@ -28,6 +28,8 @@ from dicom_node.index.transitions import (
     record,
 )
 
+#: Kind of the timeline's line about a result that is withdrawn.
+WITHDRAWN = "withdrawn"
 #: Nothing is more urgent than to take back what is wrong.
 _FIRST = 0
 
