@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import logging
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -199,6 +199,17 @@ def _tell(taken: TakenBack, made: Sequence[Artifact]) -> None:
     else:
         advice = "It takes neither a report nor a rejection note: tell those who read it."
         _log.error("withdrawal impossible", extra=what | {"advice": advice})
+
+
+def tell_out_of_reach(database: Database, names: Collection[str]) -> None:
+    """Say once of each study what former destinations, those not among `names`, show of its withdrawn results."""
+    with database.read() as connection:
+        found = withdrawals.out_of_reach(connection, names)
+    for one in found:
+        with database.write() as connection:
+            withdrawals.note_out_of_reach(connection, one, _now())
+        what = {"destination": one.destination, "study": one.study_instance_uid, "objects": len(one.delivery_ids)}
+        _log.error("withdrawal impossible", extra=what | {"advice": one.sentence})
 
 
 def _now() -> datetime:

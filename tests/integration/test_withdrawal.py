@@ -12,6 +12,7 @@ from pydicom import dcmread
 from pydicom.dataset import Dataset
 
 from dicom_node.core.errors import IllegalTransition, NotFound
+from dicom_node.deliver.withdrawals import tell_out_of_reach
 from dicom_node.index import actions
 from dicom_node.index.outbox.deliveries import Claimant, claim_batch, mark_deferred, mark_sent
 from dicom_node.index.tables import artifacts, deliveries, events, results
@@ -206,6 +207,32 @@ def test_the_image_study_of_a_pacs_is_not_the_nodes_to_take_back(fhir_server: Fh
 
     assert [study["status"] for study in fhir_server.all("ImagingStudy")] == ["available"]
     assert [report["status"] for report in fhir_server.all("DiagnosticReport")] == ["entered-in-error"]
+
+
+# --- where nobody is told ---
+
+
+def test_a_former_destination_that_shows_what_is_withdrawn_is_named_once_until_it_is_one_again(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    images, former = small_chest_ct()[0], files(tmp_path / "files")
+    with site(tmp_path / "node", [former]) as one:
+        one.run(images)
+        one.configure([files(tmp_path / "new", name="renamed")])
+        tell_out_of_reach(one.database, ["renamed"])
+        assert one.told("out-of-reach") == []
+        withdraw(one, study_of(images))
+        for _ in range(2):
+            one.deliver()
+            tell_out_of_reach(one.database, ["renamed"])
+        one.configure([former])
+        one.deliver()
+        tell_out_of_reach(one.database, ["files"])
+        (told,) = one.told("out-of-reach")
+        assert [row.state for row in one.rows(deliveries) if row.is_withdrawal] == ["SENT", "SENT"]
+
+    assert told.startswith("files shows 6 objects of a withdrawn result and is no destination any more")
+    assert [record.getMessage() for record in caplog.records].count("withdrawal impossible") == 1
 
 
 # --- order, and what is on its way ---
