@@ -6,6 +6,7 @@ from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 
+from dicom_node.core.age import AGE_YEARS, completed_years
 from dicom_node.core.entities import Instance, Route, Series, Study
 from dicom_node.core.predicates import Clause, check_attribute, evaluate, number_in
 from dicom_node.core.series_facts import (
@@ -21,7 +22,8 @@ from dicom_node.core.series_facts import (
 
 #: What a series is known by besides the attributes of its headers.
 OWN_ATTRIBUTES = CONCLUDED | {
-    "instances", "sop_class_uid", "transfer_syntax_uid", "calling_ae_title", "called_ae_title", "source_host",
+    AGE_YEARS, "instances", "sop_class_uid", "transfer_syntax_uid", "calling_ae_title", "called_ae_title",
+    "source_host",
 }  # fmt: skip
 
 Alternatives = Sequence[Mapping[str, object]]
@@ -154,6 +156,8 @@ def _with_evidence(clause: Clause, attributes: Attributes) -> Clause:
 
 
 def _instance_attributes(instance: Instance) -> Iterable[tuple[str, str]]:
+    # Headers that were read by an older version have no age of their own.
+    yield AGE_YEARS, completed_years(instance.attributes.get("patient_age", ""))
     yield from instance.attributes.items()
     yield "sop_class_uid", instance.sop_class_uid
     yield "transfer_syntax_uid", instance.transfer_syntax_uid

@@ -19,6 +19,7 @@ from pydicom.tag import BaseTag, Tag
 from pydicom.uid import UID
 
 from dicom_node import MANUFACTURER
+from dicom_node.core.age import AGE_YEARS, completed_years
 from dicom_node.core.entities import InstanceRole
 from dicom_node.core.errors import RefusedObject, StoreStatus
 from dicom_node.core.rejections import KEY_OBJECT_SELECTION
@@ -38,7 +39,11 @@ ROUTING_KEYWORDS = (
 )  # fmt: skip
 _IDENTITY_KEYWORDS = ("SpecificCharacterSet", "SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID")
 _MARK_KEYWORDS = ("ContributingEquipmentSequence",)
-_WANTED: list[BaseTag | int] = [Tag(keyword) for keyword in (*_IDENTITY_KEYWORDS, *ROUTING_KEYWORDS, *_MARK_KEYWORDS)]
+#: Read for the age alone: the date itself is not kept.
+_AGE_KEYWORDS = ("PatientBirthDate",)
+_WANTED: list[BaseTag | int] = [
+    Tag(keyword) for keyword in (*_IDENTITY_KEYWORDS, *ROUTING_KEYWORDS, *_MARK_KEYWORDS, *_AGE_KEYWORDS)
+]
 
 #: Everything the node wants stands before this tag; what a large header is large by (functional groups) stands behind.
 _BEHIND_WANTED = 0x50000000
@@ -237,7 +242,8 @@ def _attributes(dataset: Dataset) -> dict[str, str]:
         text = (_codes(element) if element.VR == "SQ" else _text(element)) if name else ""
         if name and text:
             found[name] = text[:_MAX_ATTRIBUTE_CHARACTERS]
-    return found
+    years = completed_years(*(_text(dataset.get(one)) for one in ("PatientAge", "PatientBirthDate", "StudyDate")))
+    return found | ({AGE_YEARS: years} if years else {})
 
 
 def _codes(sequence: DataElement) -> str:

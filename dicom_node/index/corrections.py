@@ -13,7 +13,7 @@ from sqlalchemy import Connection, and_, select
 
 from dicom_node.core.entities import Instance, ResultState, SendingPeer
 from dicom_node.core.versions import Difference, PixelVerdict
-from dicom_node.index.outbox.withdrawals import withdraw_results
+from dicom_node.index.outbox.withdrawals import WITHDRAWN, withdraw_results
 from dicom_node.index.tables import events, jobs, results
 from dicom_node.index.transitions import Change
 from dicom_node.index.versions import Version
@@ -156,7 +156,7 @@ def withdraw_what_rests_on(connection: Connection, study: Any, news: StudyNews, 
     changed = ", ".join(_keywords(news.corrections)[:_LISTED]) or "the pixels"
     reason = f"Images it rests on were corrected{_sent_by(news.corrections)}; changed: {changed}."
     withdraw_results(
-        connection, study.study_instance_uid, reason, Change(at, ("withdrawn", f"The result was withdrawn. {reason}"))
+        connection, study.study_instance_uid, reason, Change(at, (WITHDRAWN, f"The result was withdrawn. {reason}"))
     )
 
 

@@ -46,6 +46,8 @@ PRECISIONS = ("float32", "mixed")
 TASK_INPUTS = {"classification": "image", "regression": "image", "segmentation": "volume", "detection": "volume"}
 INPUTS = ("image", "volume")
 VIEWS = ("frontal", "any")
+#: What a model of pictures is given: one channel as a viewer shows it in grey, or red, green and blue.
+COLORS = ("gray", "rgb")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,6 +103,8 @@ class ModelCard:
     segments: tuple[CardSegment, ...] = ()
     explain: Mapping[str, str] = field(default_factory=dict)
     precision: str = "float32"
+    #: Of pictures: one of `COLORS`.
+    color: str = COLORS[0]
     #: For runtimes whose files do not say themselves what goes in and comes out.
     preprocessing: Preprocessing | None = None
     output: OutputSpec = field(default_factory=OutputSpec)
@@ -262,6 +266,7 @@ def _card(folder: Path, fields: CardFields) -> ModelCard:
         segments=tuple(read_segment(one, place) for place, one in enumerate(fields.subtables("segment"))),
         explain=fields.table("explain").all_texts(),
         precision=fields.choice("precision", PRECISIONS) if "precision" in fields.values else "float32",
+        color=fields.choice("color", COLORS) if "color" in fields.values else COLORS[0],
         preprocessing=read_preprocessing(fields.table("preprocessing"), volume=given == "volume")
         if "preprocessing" in fields.values
         else None,

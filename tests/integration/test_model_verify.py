@@ -176,19 +176,6 @@ def test_predicates_and_codes_with_slips_are_told(tmp_path: Path) -> None:
     assert "body_part_examined" in points["accepts"].text
 
 
-@pytest.mark.parametrize(
-    ("given", "modality", "words"),
-    [("volume", "['PT']", "volumes are made of CT and MR alone"), ("image", "'ES'", "images in colour are not read")],
-)
-def test_a_card_whose_model_could_never_be_given_an_image_is_no_card_to_accept(
-    given: str, modality: str, words: str, tmp_path: Path
-) -> None:
-    accepts = f"{CLASSES}\n[[accepts]]\nmodality = {modality}\n"
-    folder = write_card(tmp_path / "never", "monai-bundle", top=f'input = "{given}"', more=accepts)
-    assert not points_of(folder)["accepts"].ok
-    assert words in points_of(folder)["accepts"].text
-
-
 def test_looking_at_models_loads_no_torch_into_the_process_that_looks(tmp_path: Path) -> None:
     folder = toy_bundle(tmp_path / "toy")
     code = (

@@ -254,3 +254,25 @@ def shuffled(in_order, seed: random.Random):
         for s in in_order
     ]
     return seed.sample(mixed, len(mixed))
+
+
+CHILD = Route(name="child", model="m", destinations=(), when=({"modality": "CR", "age_years": {"min": 1, "max": 5}},))
+
+
+@pytest.mark.parametrize(
+    ("attributes", "is_wanted"),
+    [
+        ({"age_years": "5"}, True),
+        ({"age_years": "6"}, False),
+        ({"patient_age": "004Y"}, True),
+        ({"patient_age": "040Y", "age_years": "40"}, False),
+        ({}, False),
+    ],
+    ids=str,
+)
+def test_a_route_may_ask_for_an_age_and_says_why_it_takes_no_other(attributes, is_wanted):
+    decision = decide(study(series("1.2.9", 1, modality="CR", **attributes)), CHILD, (), ())
+
+    assert decision.matched is is_wanted
+    if not is_wanted:
+        assert "age_years is at least 1 and is at most 5 (is " in decision.reason
