@@ -19,6 +19,7 @@ from dicom_node.index.studies import load_study
 from dicom_node.index.tables import deliveries, events, results, studies
 from dicom_node.index.tables import jobs as jobs_table
 from dicom_node.index.versions import Added
+from dicom_node.index.views.lists import list_studies
 from tests.support.results.arrivals import STUDY, arrive, claimed, cut_study, instance, outcome
 
 OTHER = derived_uid("other-study")
@@ -130,6 +131,9 @@ def test_a_study_of_which_all_images_are_rejected_ends_and_says_why(index: Datab
     study = study_row(index)
     assert (study.revision, study.state) == (2, StudyState.NOT_ANALYSED)
     assert study.reason == "No image is left in this study: rejection notes name all of them."
+    with index.read() as connection:
+        (shown,) = list_studies(connection, limit=5).studies
+    assert (shown.modalities, shown.series, shown.instances) == (["CT"], 0, 0)
     arrive(index, instance("3", at_s=200))
     assert (study_row(index).revision, analysed(index)) == (3, {"3"})
 

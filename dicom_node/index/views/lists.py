@@ -9,12 +9,12 @@ from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import Any, Self, TypeVar
 
-from sqlalchemy import Column, ColumnElement, Connection, Row, Table, and_, exists, func, or_, select
+from sqlalchemy import Column, ColumnElement, Connection, Row, Table, and_, case, exists, func, or_, select
 
-from dicom_node.core.entities import ArtifactKind, DeliveryState, JobState, StudyState
+from dicom_node.core.entities import ArtifactKind, DeliveryState, InstanceRole, JobState, StudyState
 from dicom_node.core.uids import is_valid_uid
 from dicom_node.index.tables import artifacts, deliveries, events, instances, jobs, results, studies
-from dicom_node.index.versions import IN_USE, IS_SOURCE
+from dicom_node.index.versions import IN_USE, IS_IMAGE
 from dicom_node.index.views.types import (
     ChangeToken,
     Counts,
@@ -178,10 +178,14 @@ class _Series:
 
 
 def _series_of(connection: Connection, uids: Collection[str]) -> Mapping[str, list[_Series]]:
-    """Per study its source series, each with the attributes of its first image: headers of all would be megabytes."""
+    """Per study its series of images, each with the attributes of its first one: headers of all would be megabytes.
+
+    A series of which all images are rejected has none that counts, and still says what the study is.
+    """
+    is_counted = case((instances.c.role == InstanceRole.SOURCE, 1), else_=0)
     grouped = (
-        select(func.min(instances.c.id).label("first_id"), func.count().label("instances"))
-        .where(instances.c.study_instance_uid.in_(uids), IS_SOURCE)
+        select(func.min(instances.c.id).label("first_id"), func.sum(is_counted).label("instances"))
+        .where(instances.c.study_instance_uid.in_(uids), IS_IMAGE, IN_USE)
         .group_by(instances.c.study_instance_uid, instances.c.series_instance_uid)
         .subquery()
     )
@@ -190,7 +194,7 @@ def _series_of(connection: Connection, uids: Collection[str]) -> Mapping[str, li
     )
     found: defaultdict[str, list[_Series]] = defaultdict(list)
     for row in connection.execute(query.order_by(instances.c.id)):
-        found[row.study_instance_uid].append(_Series(row.instances, row.attributes))
+        found[row.study_instance_uid].append(_Series(int(row.instances), row.attributes))
     return found
 
 
@@ -242,7 +246,7 @@ def _line(
         description=attributes.get("study_description", ""),
         study_date=attributes.get("study_date", ""),
         modalities=sorted({one.attributes.get("modality", "") for one in series} - {""}),
-        series=len(series),
+        series=sum(one.instances > 0 for one in series),
         instances=sum(one.instances for one in series),
         routes=routes.get(row.study_instance_uid, []),
         deliveries=sent.get(row.study_instance_uid, DeliveryCounts()),
