@@ -19,7 +19,6 @@ Attributes = Mapping[str, frozenset[str]]
 CONVENTIONAL = "conventional"
 #: Attributes that are concluded, for conditions.
 CONCLUDED = frozenset({"body_region", "kernel_sharpness", "ct_values"})
-_DESCRIPTIONS = ("series_description", "protocol_name")
 _LOCALIZERS = frozenset({"LOCALIZER", "SCOUT", "TOPOGRAM", "SURVIEW", "REF_SURVIEW"})
 #: A series that extends over less than this share of the longest one shows a part of what was scanned.
 _PART = 0.5
@@ -110,9 +109,9 @@ def _sharpness(attributes: Attributes) -> KernelSharpness:
 
 def _ct_values(attributes: Attributes) -> str:
     types = sorted(_whole_values(attributes.get("image_type", ())), key=lambda text: -text.count("\\"))
-    descriptions = [text for name in _DESCRIPTIONS for text in sorted(attributes.get(name, ()))]
+    description = " ".join(sorted(attributes.get("series_description", ())))
     rescale_types = sorted(attributes.get("rescale_type", ()), reverse=True)
-    found = spectral_of((types or [""])[0].split("\\"), "".join(rescale_types[-1:]), descriptions)
+    found = spectral_of((types or [""])[0].split("\\"), "".join(rescale_types[-1:]), description)
     return found.words if found is not None and not found.is_like_conventional else CONVENTIONAL
 
 

@@ -7,7 +7,7 @@ The standard says it by the fourth value of Image Type (PS3.3 C.8.2.1.1.1, C.8.1
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 #: Values 4 and later of Image Type.
@@ -24,7 +24,7 @@ _TERMS = {
 #: What stands in descriptions, by the term that it stands for.
 _WORDS = (
     ("VMI", re.compile(r"\b(?:vmi\b|mono(?:e|\+|[ -]?energetic)|mono\s*\d{2,3}\s*kev|\d{2,3}\s*kev\b)", re.IGNORECASE)),
-    ("MAT_REMOVED", re.compile(r"\b(?:vnc|vnca|vue)\b|virtual (?:non|un)|water \(iodine\)", re.IGNORECASE)),
+    ("MAT_REMOVED", re.compile(r"\bvnca?\b|virtual (?:non|un)|water \(iodine\)", re.IGNORECASE)),
     ("MAT_SPECIFIC", re.compile(r"\biodine[ _-]?(?:map|overlay|density|no water|\()|\bpbv\b", re.IGNORECASE)),
     ("EFF_ATOMIC_NUM", re.compile(r"\bz[ _-]?eff", re.IGNORECASE)),
     ("ELECTRON_DENSITY", re.compile(r"\belectron[ _-]density\b", re.IGNORECASE)),
@@ -44,13 +44,14 @@ class Spectral:
 
 
 def spectral_of(
-    image_type: Sequence[str], rescale_type: str, descriptions: Iterable[str], energy_kev: float | None = None
+    image_type: Sequence[str], rescale_type: str, description: str, energy_kev: float | None = None
 ) -> Spectral | None:
     """Return what spectral CT computed of an image, `None` for a conventional one.
 
-    `energy_kev` is Monoenergetic Energy Equivalent (0018,937C); without it, descriptions may name the energy.
+    `description` is that of the series: a protocol is called after what else is made of the same scan. `energy_kev` is
+    Monoenergetic Energy Equivalent (0018,937C); without it, the description may name the energy.
     """
-    told = " ".join([*image_type[2:], *descriptions])
+    told = " ".join([*image_type[2:], description])
     term = next((one.strip().upper() for one in image_type[3:] if one.strip().upper() in _TERMS), "")
     term = term or next((term for term, words in _WORDS if words.search(told)), "")
     if term == "VMI":

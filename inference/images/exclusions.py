@@ -98,9 +98,9 @@ def spectral(header: Dataset) -> Spectral | None:
     """Return what spectral CT computed of a CT image; `None` for a conventional one."""
     characteristics = next(iter(header.get("MultienergyCTCharacteristicsSequence") or []), Dataset())
     energy_kev = header.get("MonoenergeticEnergyEquivalent", characteristics.get("MonoenergeticEnergyEquivalent"))
-    descriptions = [str(header.get(keyword) or "") for keyword in ("SeriesDescription", "ProtocolName")]
+    description = str(header.get("SeriesDescription") or "")
     kev = float(energy_kev) if isinstance(energy_kev, int | float) else None
-    return spectral_of(image_types(header), str(header.get("RescaleType") or ""), descriptions, kev)
+    return spectral_of(image_types(header), str(header.get("RescaleType") or ""), description, kev)
 
 
 def shared_exclusion(header: Dataset, gate: Gate) -> Exclusion | None:
