@@ -137,6 +137,12 @@ def test_a_model_that_may_not_run_is_told_with_what_to_do(browser: Browser, addr
     assert "Live" in browser.text()
 
 
+def test_what_peers_cannot_send_here_is_shown(browser: Browser, address: str) -> None:
+    sign_in(browser, address)
+    browser.wait_for("document.body.innerText.includes('SPECT1 at 10.1.2.3')")
+    assert "the node takes no objects of this SOP class" in browser.text()
+
+
 def test_a_shadow_is_told_apart_and_its_disagreement_is_counted(
     browser: Browser, address: str, database: Database
 ) -> None:

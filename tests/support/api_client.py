@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -29,6 +29,7 @@ from dicom_node.governance.standing import seen
 from dicom_node.index.database import Database
 from dicom_node.index.views.lists import last_change
 from dicom_node.index.views.types import ChangeToken
+from dicom_node.receive.refusals import RefusedContexts
 from tests.support.results.rows import NOW
 from tests.support.results.seeded import CT_MODEL, XR_MODEL, seed
 
@@ -59,6 +60,14 @@ def _seeded_files(now: datetime) -> Mapping[str, bytes]:
         return {file.name: file.read_bytes() for file in folder.iterdir()}
 
 
+#: What a peer could not send.
+NOT_TAKEN = RefusedContexts(
+    calling_ae_title="SPECT1", host="10.1.2.3", sop_class_uid="1.3.12.2.1107.5.9.1",
+    sop_class_name="1.3.12.2.1107.5.9.1", transfer_syntaxes=["Explicit VR Little Endian"],
+    why="the node takes no objects of this SOP class", count=3, last_at=datetime(2026, 11, 20, 8, 0, tzinfo=UTC),
+)  # fmt: skip
+
+
 def _standing(identity: ModelIdentity, standing: Standing, why: str = "") -> ModelStanding:
     return ModelStanding(name=identity.name, version=identity.version, standing=standing, text=why)
 
@@ -77,6 +86,7 @@ def parts_over(database: Database, folder: Path, wake: Callable[[], None] = lamb
         wake=wake,
         token_digest=digest_of(TOKEN),
         receiver_ready=lambda: True,
+        refused_contexts=lambda: [NOT_TAKEN],
         version="0.1.0",
     )
 
