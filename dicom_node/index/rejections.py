@@ -57,9 +57,16 @@ def settle_rejections(connection: Connection, news: Mapping[str, StudyNews], com
     Studies without notes, nearly all, cost one look at the timeline. Raises `NotYetCompared` where it is not known yet
     whether a note is about the patient of the images.
     """
-    for uid, of_study in news.items():
-        if of_study.notes or (of_study.images and _has_notes(connection, uid)):
-            _settle(connection, of_study, _notes_of(connection, uid, comparison))
+    concerned = {
+        uid: (_in_use(connection, uid, IS_IMAGE), _notes_in(connection, uid))
+        for uid, of_study in news.items()
+        if of_study.notes or (of_study.images and _has_notes(connection, uid))
+    }
+    _require_compared(
+        [(images[0], note) for images, notes in concerned.values() for note in notes if images], comparison
+    )
+    for uid, (images, notes) in concerned.items():
+        _settle(connection, news[uid], _notes_of(images, notes, comparison))
 
 
 def _has_notes(connection: Connection, uid: str) -> bool:
@@ -90,26 +97,37 @@ def _settle(connection: Connection, news: StudyNews, notes: _Notes) -> None:
 # --- what the notes say --------------------------------------------------------------------------------------------
 
 
-def _notes_of(connection: Connection, uid: str, comparison: Comparison) -> _Notes:
-    images = _in_use(connection, uid, IS_IMAGE)
+def _notes_in(connection: Connection, uid: str) -> list[_Note]:
     read = [(row, rejection_in(row.attributes)) for row in _in_use(connection, uid, _IS_NOTE)]
-    notes = [_Note(row, rejection) for row, rejection in read if rejection is not None]
+    return [_Note(row, rejection) for row, rejection in read if rejection is not None]
+
+
+def _notes_of(images: Sequence[Row[Any]], notes: Sequence[_Note], comparison: Comparison) -> _Notes:
+    """Tell the notes that are about another patient than the first image from those that reject."""
     foreign = [note for note in notes if images and _is_of_other_patient(images[0], note, comparison)]
     rejecting = {named: note for note in notes if note not in foreign for named in note.rejection.named}
     return _Notes(notes, foreign, images, rejecting)
 
 
+def _is_of_other_patient(image: Row[Any], note: _Note, comparison: Comparison) -> bool:
+    difference = comparison.of(image.sha256, note.row.sha256)
+    return difference is not None and difference.is_other_patient
+
+
+def _require_compared(pairs: Sequence[tuple[Row[Any], _Note]], comparison: Comparison) -> None:
+    lacking = [(image, note.row) for image, note in pairs if comparison.of(image.sha256, note.row.sha256) is None]
+    if lacking and comparison.asks:
+        stored = {(_stored(image), _stored(note)) for image, note in lacking}
+        raise NotYetCompared(stored, {image.study_instance_uid for image, _ in lacking})
+
+
+def _stored(row: Row[Any]) -> StoredVersion:
+    return StoredVersion(row.sha256, row.object_key)
+
+
 def _in_use(connection: Connection, uid: str, which: ColumnElement[bool]) -> Sequence[Row[Any]]:
     query = select(instances).where(instances.c.study_instance_uid == uid, which, IN_USE)
     return connection.execute(query.order_by(instances.c.id)).all()
-
-
-def _is_of_other_patient(image: Row[Any], note: _Note, comparison: Comparison) -> bool:
-    difference = comparison.of(image.sha256, note.row.sha256)
-    if difference is None and comparison.asks:
-        pair = (image.sha256, image.object_key), (note.row.sha256, note.row.object_key)
-        raise NotYetCompared({(StoredVersion(*pair[0]), StoredVersion(*pair[1]))}, {image.study_instance_uid})
-    return difference is not None and difference.is_other_patient
 
 
 def _give_role(connection: Connection, rows: Collection[Row[Any]], role: InstanceRole) -> None:

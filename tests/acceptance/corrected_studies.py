@@ -113,7 +113,7 @@ class Hospital(Site):
         return [
             partial(self._send, "split-2", moved, "PACS"),
             partial(self._send, "twice-3", compressed, "ARCHIVE"),
-            partial(self._store_from_pacs, merged),
+            partial(self._replace_in_pacs_and_store, merged),
             partial(self._send, "returned-2", renamed, "CT1"),
             partial(self._store_from_pacs, [self.note]),
             *(partial(_dcmsend, self.node, one / "2", "MOD1") for one in _kept(WORKLIST)),
@@ -135,12 +135,15 @@ class Hospital(Site):
     def _send(self, name: str, images: Sequence[Dataset], calling: str) -> None:
         _dcmsend(self.node, _written(images, self._folder / name), calling)
 
-    def _store_from_pacs(self, images: Sequence[Dataset]) -> None:
+    def _replace_in_pacs_and_store(self, images: Sequence[Dataset]) -> None:
         """Have the PACS, where nothing else is of these SOP Instances, send them to the node."""
         uids = {str(image.SOPInstanceUID) for image in images}
         for there in self.pacs.instances():
             if self.pacs.get(f"/instances/{there}/simplified-tags")["SOPInstanceUID"] in uids:
                 self.pacs.http.delete(f"/instances/{there}").raise_for_status()
+        self._store_from_pacs(images)
+
+    def _store_from_pacs(self, images: Sequence[Dataset]) -> None:
         stored = [self.pacs.upload_dataset(image) for image in images]
         answer = self.pacs.post(f"/modalities/{_NODE}/store", stored)
         assert (answer["InstancesCount"], answer["FailedInstancesCount"]) == (len(images), 0)

@@ -4,9 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
+from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Row, Table, select
+import pytest
+from pydicom.dataset import Dataset
+from pydicom.uid import ExplicitVRLittleEndian
+from sqlalchemy import Connection, Row, Table, select
 
 from dicom_node.core.entities import Destination, Instance, InstanceRole, JobState, MediaType, ResultState, StudyState
 from dicom_node.core.rejections import KEY_OBJECT_SELECTION, Rejection
@@ -20,7 +25,12 @@ from dicom_node.index.tables import deliveries, events, results, studies
 from dicom_node.index.tables import jobs as jobs_table
 from dicom_node.index.versions import Added
 from dicom_node.index.views.lists import list_studies
-from tests.support.results.arrivals import STUDY, arrive, claimed, cut_study, instance, outcome
+from dicom_node.ingest.intake import offline_instance
+from dicom_node.ingest.versions import VersionComparer
+from dicom_node.storage.spool import Spool
+from tests.support.results.arrivals import STUDY, arrive, claimed, cut_study, instance, opened_database, outcome
+from tests.support.studies.data_factories import small_chest_ct
+from tests.support.studies.rejection_notes import rejection_note
 
 OTHER = derived_uid("other-study")
 PACS = Destination(name="pacs", takes=frozenset({MediaType.DICOM}))
@@ -43,13 +53,17 @@ def lines(index: Database, kind: str) -> list[str]:
     return [row.text for row in rows(index, events) if row.kind == kind]
 
 
-def analysed(index: Database, uid: str = STUDY) -> set[str]:
-    """Return the names of the images that a study is analysed from."""
+def uids_analysed(index: Database, uid: str = STUDY) -> set[str]:
     with index.read() as connection:
         study = load_study(connection, uid)
     assert study is not None
+    return {one.sop_instance_uid for series in study.series for one in series.instances}
+
+
+def analysed(index: Database, uid: str = STUDY) -> set[str]:
+    """Return the names of the images that a study is analysed from."""
     name_of = {instance(name).sop_instance_uid: name for name in "123"}
-    return {name_of[one.sop_instance_uid] for series in study.series for one in series.instances}
+    return {name_of[one] for one in uids_analysed(index, uid)}
 
 
 def study_row(index: Database, uid: str = STUDY) -> Row[Any]:
@@ -228,3 +242,32 @@ def test_a_note_about_results_of_this_node_says_how_they_are_taken_back(index: D
     assert "names 1 object made by this node: to take a result back, use `dicom-node withdraw`." in " ".join(
         lines(index, "rejection-note")
     )
+
+
+@pytest.mark.parametrize(("patient_id", "left"), [("", 1), ("ANOTHER", 2)])
+def test_a_note_as_it_comes_is_read_and_its_patient_is_compared_with_that_of_the_images(
+    patient_id: str, left: int, tmp_path: Path
+) -> None:
+    images = small_chest_ct("noted")[0][:2]
+    spool = Spool(tmp_path / "spool")
+    with opened_database(f"sqlite:///{tmp_path / 'index.sqlite'}") as database:
+        comparer = VersionComparer(database, spool)
+        for one in (*images, rejection_note(images[:1], patient_id=patient_id)):
+            entered = partial(_enter, filed(one, spool, tmp_path))
+            assert comparer.enter(entered) == [Added.NEW]
+        comparer.close()
+        assert len(uids_analysed(database, str(images[0].StudyInstanceUID))) == left
+        told = [*lines(database, "rejected"), *lines(database, "rejection-note")]
+        assert [("another patient" in line) for line in told] == [bool(patient_id)]
+
+
+def filed(dataset: Dataset, spool: Spool, folder: Path) -> Instance:
+    """Bring an object into the spool, and return what its header says."""
+    dataset.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    dataset.save_as(folder / "one.dcm", enforce_file_format=True)
+    stored = spool.put([(folder / "one.dcm").read_bytes()], ".dcm")
+    return replace(offline_instance(folder / "one.dcm"), object_key=stored.key, sha256=stored.sha256)
+
+
+def _enter(one: Instance, connection: Connection, comparison: Comparison) -> list[Added]:
+    return add_instances(connection, [one], comparison)
