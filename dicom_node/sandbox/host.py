@@ -305,12 +305,20 @@ def _family(process_id: int) -> list[int]:
     """Return a process and all it has started that still run; the child adopts those whose parents have ended."""
     family = [process_id]
     for one in family:  # it grows meanwhile
-        for thread in Path(f"/proc/{one}/task").glob("*/children"):
-            with suppress(OSError):
-                family += map(int, thread.read_text(encoding="ascii").split())
+        family += _started_by(one)
         if len(family) > MOST_PROCESSES:
             break
     return family
+
+
+def _started_by(process_id: int) -> list[int]:
+    """Return the children of a process, by whichever of its threads (proc(5)); none where it has ended."""
+    found: list[int] = []
+    with suppress(OSError):  # processes and threads end while one looks
+        for thread in list(Path(f"/proc/{process_id}/task").iterdir()):
+            with suppress(OSError):
+                found += map(int, (thread / "children").read_text(encoding="ascii").split())
+    return found
 
 
 def _is_more_held(family: Sequence[int], limit_bytes: int) -> bool:
