@@ -6,6 +6,7 @@ stands in the study's timeline. It runs inside the caller's transaction: all of 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
@@ -23,6 +24,8 @@ from dicom_node.index.outbox.withdrawals import WITHDRAWN, is_withdrawn, may_hav
 from dicom_node.index.tables import artifacts, deliveries, jobs, results, studies
 from dicom_node.index.transitions import Change, make_deliveries_due, move_delivery, move_study
 
+#: Control characters, and halves of characters, which a terminal of another encoding leaves: databases fail at some.
+_UNWRITABLE = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff]")
 #: Kind of the timeline's line about something a human asked for.
 OPERATOR = "operator"
 
@@ -167,6 +170,8 @@ def _held_delivery(connection: Connection, delivery_id: int) -> Row[Any]:
 def _require_reason(reason: str) -> None:
     if not reason.strip():
         raise IllegalTransition("A reason is needed: those who read the result are told it. Give it by --reason TEXT.")
+    if _UNWRITABLE.search(reason):
+        raise IllegalTransition("The reason holds characters that nobody can read. Write it as plain text.")
 
 
 def _require_results(connection: Connection, study_instance_uid: str, route: str | None) -> None:

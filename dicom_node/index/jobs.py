@@ -20,6 +20,8 @@ from dicom_node.index.studies import conclude_study
 from dicom_node.index.tables import deliveries, jobs, results, studies
 from dicom_node.index.transitions import Change, move_job, move_study, supersede_job
 
+#: No attempt is put off for longer (`jobs.runner` waits seconds after each): a time further ahead is of another clock.
+LONGEST_WAIT_S = 60.0
 #: Kind of the timeline's line about an attempt that begins.
 STARTED = "started"
 #: Kind of the timeline's line about a job that is queued again, since a destination does not take what was made.
@@ -74,7 +76,8 @@ def claim(connection: Connection, owner: str, now: datetime, lease_s: float) -> 
 
 
 def _next(connection: Connection, now: datetime) -> Row[Any] | None:
-    waiting = and_(jobs.c.state == JobState.QUEUED, is_due(jobs.c.not_before, now))
+    put_off_until = is_due(jobs.c.not_before, now, LONGEST_WAIT_S)
+    waiting = and_(jobs.c.state == JobState.QUEUED, or_(jobs.c.attempts == 0, put_off_until))
     abandoned = and_(jobs.c.state == JobState.RUNNING, jobs.c.lease_until < now)
     query = select(jobs).where(or_(waiting, abandoned)).order_by(jobs.c.turn_at, jobs.c.id).limit(1)
     return connection.execute(query.with_for_update(skip_locked=True)).first()

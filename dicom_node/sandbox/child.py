@@ -22,7 +22,7 @@ from dicom_node.core.errors import NodeError
 from dicom_node.sandbox.answers import encoded, told_error
 from dicom_node.sandbox.confinement import enter
 
-_PR_SET_PDEATHSIG = 1
+_PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER = 1, 36
 #: Errors raised in these packages speak of shapes and layers: they are given numbers alone. Any other may quote the
 #: value it fell over, and so the patient; whoever wrote a model meant well when he put it into the message.
 _GIVEN_NUMBERS = ("torch.nn", "monai.networks", "monai.inferers")
@@ -165,9 +165,11 @@ def _text_of(error: Exception) -> str:
 
 
 def _die_with_parent(parent_pid: int) -> None:
-    """Ask Linux to kill this process when the parent ends, and see that it has not ended already."""
+    """Ask Linux to kill this process when the parent ends, and see that it has not ended already; and to leave it what
+    its children have started, so that the parent finds all of it."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
     if os.getppid() != parent_pid:
         os._exit(0)
 

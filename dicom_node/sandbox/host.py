@@ -14,7 +14,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
@@ -54,7 +54,7 @@ class ProcessLimits:
 
     `memory_mb` limits what is resident, looked at ten times a second where /proc tells it. `address_space_mb` makes
     the allocation itself fail (RLIMIT_AS), which is gentler and surer, but a GPU driver reserves more address space
-    than any sensible limit.
+    than any sensible limit. Either holds for the child and all that it has started together.
     `more_time` and `more_memory` tell whoever reads of an end how to allow more. An answer of more than `answer_mb` is
     not read.
     """
@@ -111,7 +111,7 @@ class Sandbox:
         child = self._child or self._starter.submit(self._start).result()
         self._child = child
         begun = False
-        with Watchdog(child, self._limits.time_s, self._limits.memory_mb) as watchdog:
+        with Watchdog(child, self._limits) as watchdog:
             try:
                 child.connection.send(request)
                 begun = self._message(child, len(BEGUN)) == BEGUN
@@ -210,8 +210,11 @@ class Sandbox:
             return f"{told} {self._limits.more_time}".rstrip()
         if broke == "memory":
             self._bury()
-            told = f"The worker process held more than {self._limits.memory_mb} MB and was ended."
+            told = f"The worker process held more than {self._memory_limit()} and was ended."
             return f"{told} {self._limits.more_memory}".rstrip()
+        if broke == "processes":
+            self._bury()
+            return f"The worker process started more than {MOST_PROCESSES} others and was ended."
         try:
             status = child.process.wait(_CLOSING_S)
         except subprocess.TimeoutExpired:
@@ -252,17 +255,21 @@ def _ending(status: int | None) -> str:
 # --- the watchdog --------------------------------------------------------------------------------------------------
 
 _POLL_S = 0.1
+#: A process for each core loads data; so many are no computation.
+MOST_PROCESSES = max(256, 4 * (os.cpu_count() or 1))
 _MEGABYTE = 1 << 20
 _PAGES_RESIDENT = 1  # field of /proc/PID/statm, proc(5)
 
 
 class Watchdog:
-    """Watches a child while the block runs. `broke` is ``""``, ``time`` or ``memory``; 0 MB means no limit."""
+    """Watches a child, and what it has started, while the block runs. `broke` is ``""`` or what it had too much of:
+    ``time``, ``memory`` or ``processes``."""
 
-    def __init__(self, child: Child, time_limit_s: float, resident_limit_mb: int) -> None:
+    def __init__(self, child: Child, limits: ProcessLimits) -> None:
         self._child = child
-        self._deadline = time.monotonic() + time_limit_s
-        self._limit_bytes = resident_limit_mb * _MEGABYTE
+        self._deadline = time.monotonic() + limits.time_s
+        self._limit_bytes = (limits.memory_mb or limits.address_space_mb) * _MEGABYTE
+        self._is_alone_limited = limits.memory_mb > 0
         self._done = threading.Event()
         self._thread = threading.Thread(target=self._watch, name=f"watchdog-{child.process.pid}", daemon=True)
         self.broke = ""
@@ -278,18 +285,57 @@ class Watchdog:
         self._thread.join()
 
     def _watch(self) -> None:
-        while not self._done.wait(self._pause_s()):
-            if self._limit_bytes and resident_bytes(self._child.process.pid) > self._limit_bytes:
-                self.broke = "memory"
-            elif time.monotonic() >= self._deadline:
-                self.broke = "time"
+        while not self._done.wait(min(max(0.0, self._deadline - time.monotonic()), _POLL_S)):
+            self.broke = self._had_too_much_of()
             if self.broke:
                 self._child.kill()
                 return
 
-    def _pause_s(self) -> float:
-        left_s = max(0.0, self._deadline - time.monotonic())
-        return min(left_s, _POLL_S) if self._limit_bytes else left_s
+    def _had_too_much_of(self) -> str:
+        if time.monotonic() >= self._deadline:
+            return "time"
+        family = _family(self._child.process.pid)
+        if len(family) > MOST_PROCESSES:
+            return "processes"
+        is_limited = self._limit_bytes and (self._is_alone_limited or len(family) > 1)
+        return "memory" if is_limited and _is_more_held(family, self._limit_bytes) else ""
+
+
+def _family(process_id: int) -> list[int]:
+    """Return a process and all it has started that still run; the child adopts those whose parents have ended."""
+    family = [process_id]
+    for one in family:  # it grows meanwhile
+        family += _started_by(one)
+        if len(family) > MOST_PROCESSES:
+            break
+    return family
+
+
+def _started_by(process_id: int) -> list[int]:
+    """Return the children of a process, by whichever of its threads (proc(5)); none where it has ended."""
+    found: list[int] = []
+    with suppress(OSError):  # processes and threads end while one looks
+        for thread in list(Path(f"/proc/{process_id}/task").iterdir()):
+            with suppress(OSError):
+                found += map(int, (thread / "children").read_text(encoding="ascii").split())
+    return found
+
+
+def _is_more_held(family: Sequence[int], limit_bytes: int) -> bool:
+    """Tell whether processes hold more together. Pages that they share count once; what is resident counts them for
+    each, but is quickly asked for."""
+    if sum(map(resident_bytes, family)) <= limit_bytes:
+        return False
+    return len(family) == 1 or sum(map(_proportional_bytes, family)) > limit_bytes
+
+
+def _proportional_bytes(process_id: int) -> int:
+    """Return the memory of a process with its share of what it shares (Pss, proc(5))."""
+    try:
+        lines = Path(f"/proc/{process_id}/smaps_rollup").read_text(encoding="ascii").splitlines()
+    except OSError:
+        return resident_bytes(process_id)
+    return sum(int(line.split()[1]) << 10 for line in lines if line.startswith("Pss:"))
 
 
 def resident_bytes(process_id: int | str = "self") -> int:

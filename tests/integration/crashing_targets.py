@@ -63,6 +63,38 @@ def _fill(megabytes: int, hold_s: float = 0.0) -> int:
     return len(held)
 
 
+def _fill_in_daemons(count: int, megabytes: int, hold_s: float) -> int:
+    """Have processes hold memory whose parents have ended: each by itself is small."""
+    for _ in range(count):
+        if os.fork() == 0:
+            if os.fork() == 0:
+                _fill(megabytes, hold_s)
+            os._exit(0)
+        os.wait()
+    time.sleep(hold_s)
+    return count
+
+
+def _share_with_children(count: int, megabytes: int, hold_s: float) -> int:
+    """Hold memory once, with children that see it, too."""
+    held = [b"x" * (1024 * 1024) for _ in range(megabytes)]
+    for _ in range(count):
+        if os.fork() == 0:
+            time.sleep(hold_s)
+            os._exit(0)
+    for _ in range(count):
+        os.wait()
+    return len(held)
+
+
+def _multiply(count: int, hold_s: float) -> None:
+    for _ in range(count):
+        if os.fork() == 0:
+            time.sleep(hold_s)
+            os._exit(0)
+    time.sleep(hold_s)
+
+
 def _threads() -> str:
     return os.environ.get("OMP_NUM_THREADS", "")
 
@@ -121,6 +153,9 @@ _ACTIONS: dict[str, Callable[..., object]] = {
     "hog": _hog,
     "hog-by-torch": _hog_by_torch,
     "fill": _fill,
+    "fill-in-daemons": _fill_in_daemons,
+    "share-with-children": _share_with_children,
+    "multiply": _multiply,
     "threads": _threads,
     "decline": _decline,
     "damage": _damage,

@@ -16,6 +16,7 @@ from dicom_node.index import actions
 from dicom_node.index.database import Database
 from dicom_node.index.tables import deliveries, jobs, studies
 from dicom_node.index.views import study as study_views
+from tests.support.results.arrivals import STUDY, arrive, instance
 from tests.support.results.rows import NOW, SOMEBODY
 from tests.support.results.seeded import ANALYSING, CHEST_CT, CHEST_XR, GAP_CT, HOSTILE, seed
 
@@ -139,3 +140,11 @@ def test_an_unknown_delivery_or_study_is_not_found(database: Database) -> None:
             actions.retry_delivery(connection, 9999, SOMEBODY, LATER)
         with pytest.raises(NotFound, match=r"1\.2\.3"):
             actions.retry_study(connection, "1.2.3", SOMEBODY, LATER)
+
+
+@pytest.mark.parametrize("reason", [" ", "nul \0", "half \ud83d", "bell \a"])
+def test_a_reason_that_nobody_can_read_is_refused_and_changes_nothing(index: Database, reason: str) -> None:
+    """A database would fail at one, PostgreSQL at more than SQLite; the asker is told instead."""
+    arrive(index, instance("1"))
+    with index.write() as connection, pytest.raises(IllegalTransition, match="reason"):
+        actions.withdraw_study(connection, STUDY, (reason, None), SOMEBODY, LATER)

@@ -98,7 +98,16 @@ def claimed_batch(
 # --- claiming ---
 
 
-@pytest.mark.parametrize("ahead_s", [86400.0, 1e9])
+@pytest.mark.parametrize("back_s", [300.0, 3600.0, 86400.0])
+def test_a_clock_set_back_holds_up_nothing_that_was_never_put_off(index: Database, back_s: float) -> None:
+    """Most often by an hour: somebody corrects the daylight saving time by hand."""
+    queued(index, "one", "two")
+    save(index, claimed(index), "a", PACS)
+    assert claim(index, at_s=61 - back_s) is not None
+    assert batch_of(index, at_s=80 - back_s) is not None
+
+
+@pytest.mark.parametrize("ahead_s", [600.0, 86400.0, 1e9])
 def test_a_job_that_waits_for_a_time_from_before_the_clock_was_set_back_is_due(index: Database, ahead_s: float) -> None:
     queued(index)
     job = claimed(index, at_s=61)

@@ -21,7 +21,7 @@ from dicom_node.core.errors import (
     StoreStatus,
     WorkerDied,
 )
-from dicom_node.sandbox.host import ProcessLimits, Sandbox
+from dicom_node.sandbox.host import MOST_PROCESSES, ProcessLimits, Sandbox
 from tests.peers.process import is_running, wait_until
 from tests.support.needs import REPOSITORY
 
@@ -88,6 +88,32 @@ def test_memory_really_held_beyond_the_limit_ends_the_worker_without_an_address_
             sandbox.run(("fill", 3000, LONG_S))
 
         assert sandbox.run(("fill", 50)) == 50
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells what a process has started")
+@pytest.mark.parametrize(
+    "limits", [ProcessLimits(time_s=LONG_S, memory_mb=400), ProcessLimits(time_s=LONG_S, address_space_mb=400)]
+)
+def test_what_a_worker_has_started_counts_with_it(limits: ProcessLimits) -> None:
+    with (
+        Sandbox(TARGET, limits=limits) as sandbox,
+        pytest.raises(WorkerDied, match="held more than 400 MB"),
+    ):
+        sandbox.run(("fill-in-daemons", 4, 150, LONG_S))
+
+
+def test_memory_that_processes_share_counts_once() -> None:
+    with Sandbox(TARGET, limits=ProcessLimits(time_s=LONG_S, memory_mb=400)) as sandbox:
+        assert sandbox.run(("share-with-children", 3, 150, 1.0)) == 150
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells what a process has started")
+def test_a_worker_that_multiplies_is_ended_long_before_its_time_is_over() -> None:
+    with (
+        Sandbox(TARGET, limits=ProcessLimits(time_s=LONG_S)) as sandbox,
+        pytest.raises(WorkerDied, match=f"started more than {MOST_PROCESSES} others"),
+    ):
+        sandbox.run(("multiply", MOST_PROCESSES + 8, LONG_S))
 
 
 def test_a_child_gets_what_its_environment_adds() -> None:
@@ -207,7 +233,7 @@ def test_the_worker_survives_the_thread_that_asked_first(sandbox: Sandbox) -> No
 def test_the_worker_dies_with_its_parent(tmp_path: Path) -> None:
     code = (
         "import sys, os, signal\n"
-        "from dicom_node.sandbox.host import ProcessLimits, Sandbox\n"
+        "from dicom_node.sandbox.host import MOST_PROCESSES, ProcessLimits, Sandbox\n"
         f"s = Sandbox({TARGET!r}, limits=ProcessLimits(time_s=60, address_space_mb=1024))\n"
         "s.run(('add', 1, 1))\n"
         "print(s.process_id, flush=True)\n"

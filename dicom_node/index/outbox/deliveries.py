@@ -76,11 +76,13 @@ def next_due(
 ) -> str | None:
     """Return the job key of the batch that is next for this destination: the most urgent, then the oldest that is due.
 
-    `passing_over` are job keys of batches that are not wanted now. `None`: nothing is due.
+    `passing_over` are job keys of batches that are not wanted now. `None`: nothing is due. What was never tried was
+    never put off: it is due, whatever the clock was when it was planned.
     """
+    put_off_until = is_due(deliveries.c.next_attempt_at, now, claimant.longest_wait_s)
     query = select(deliveries.c.job_key).where(
         _is_free(destination, claimant, now),
-        is_due(deliveries.c.next_attempt_at, now, claimant.longest_wait_s),
+        or_(deliveries.c.attempts == 0, put_off_until),
         deliveries.c.job_key.not_in(passing_over),
     )
     return connection.execute(query.order_by(deliveries.c.urgency, deliveries.c.id).limit(1)).scalar()
