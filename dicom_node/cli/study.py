@@ -4,6 +4,7 @@ and a part of it again, or back."""
 from __future__ import annotations
 
 import argparse
+import sys
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -190,14 +191,19 @@ def explain(options: argparse.Namespace) -> int:
     """Explain the routing of one study in the index, or of files that were never received."""
     quiet_third_parties()
     node = Node(load_settings(options.config))
-    for study in _studies(options):
-        decisions = [decide(study, r, node.cards[r.model].accepts, node.cards[r.model].rank) for r in node.routes]
-        if options.json:
-            print_json({"study": study.study_instance_uid, "routes": [d.as_dict() for d in decisions]})
-        else:
-            say(f"Study {study.study_instance_uid}")
-            for decision in decisions:
-                _print_decision(decision)
+    explained = {
+        study.study_instance_uid: [
+            decide(study, r, node.cards[r.model].accepts, node.cards[r.model].rank) for r in node.routes
+        ]
+        for study in _studies(options)
+    }
+    if options.json:
+        print_json([{"study": uid, "routes": [one.as_dict() for one in ones]} for uid, ones in explained.items()])
+        return 0
+    for uid, decisions in explained.items():
+        say(f"Study {uid}")
+        for decision in decisions:
+            _print_decision(decision)
     return 0
 
 
@@ -239,7 +245,7 @@ def _from_files(paths: Iterable[Path]) -> list[Study]:
         try:
             instances.append(offline_instance(path))
         except RefusedObject as refusal:
-            say(f"{path}: {refusal}")
+            sys.stderr.write(f"dicom-node: {path}: {refusal}\n")
     sources = [i for i in instances if i.role is InstanceRole.SOURCE]
     if not sources:
         raise SettingsError("There is no DICOM image among these files.")

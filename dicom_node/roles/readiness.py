@@ -5,10 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from dicom_node.roles import ROLES
-from dicom_node.storage.owners import Owners
-
-#: How often a sign of life is given, and without one for how long a process counts as silent.
-BEAT_EVERY_S, SILENT_S = 5.0, 60.0
+from dicom_node.storage.owners import SILENT_S, Owners
 
 
 def roles_not_at_work(owners: Owners) -> Mapping[str, str]:

@@ -99,8 +99,7 @@ def _texts() -> Iterator[str]:
 
 
 def _settings(pacs_port: int) -> Mapping[str, object]:
-    # As docs/how-to/operate.md says: `doctor` is let in when the list of peers has the node itself.
-    peers = [{"ae_title": title, "host": "127.0.0.1"} for title in ("CT1", "AINODE")]
+    peers = [{"ae_title": "CT1", "host": "127.0.0.1"}]
     pacs = {"name": "pacs", "kind": "dicom", "ae_title": "PACS", "host": "127.0.0.1", "port": pacs_port}
     route = {"name": "chest-ct", "model": "ct-lung-density", "when": {"modality": "CT"}, "quiet_period_s": 0.5}
     return {"peer": peers, "destination": [pacs], "route": [route]}

@@ -81,6 +81,8 @@ async function refresh() {
   const [status] = await Promise.all([get("/api/status"), showList()]);
   byId("ae-title").textContent = status.ae_title;
   if (status.intended_use === "research") byId("mark").dataset.research = "RESEARCH ONLY";
+  byId("alarm").hidden = !status.not_ready.length;
+  byId("alarm").textContent = status.not_ready.join(" ");
   replace(byId("tiles"), tiles(status, byId("state").value));
   byId("footer").replaceChildren(...footer(status));
   await showDetail(status);
