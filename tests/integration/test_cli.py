@@ -168,6 +168,21 @@ def test_serve_runs_one_role_and_ends_in_order_on_sigterm(served: Node, tmp_path
     assert "node stopped" in log.read_text()
 
 
+def test_a_process_that_may_open_few_files_has_a_smaller_journal_and_says_what_would_help(tmp_path: Path) -> None:
+    """64 associations with two files each, 128 connections that wait and 64 others leave 80 of 400 for the journal."""
+    node = Node(tmp_path / "node", {"route": [], "dicom": {"journal_mb": 64}})
+    node.launcher = ("prlimit", "--nofile=400:400")
+    node.start(None, "--role", "receive")
+    (told,) = [one for one in node.events() if one["event"] == "journal is smaller than configured"]
+    assert told["slots"] == 80
+    assert "LimitNOFILE=8192" in told["why"]
+    assert run(node, "echo", peer(node)).returncode == 0
+    node.stop()
+    node.launcher = ("prlimit", "--nofile=256:256")
+    with pytest.raises(RuntimeError, match=r"set dicom\.max_associations lower"):
+        node.start(None, "--role", "receive")
+
+
 _TO_BE_STOPPED_AT_ANY_MOMENT = """
 import signal
 from dicom_node.end import End

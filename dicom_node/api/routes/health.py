@@ -70,6 +70,6 @@ def _not_ready(parts: ApiParts, probe: DatabaseProbe) -> Iterator[str]:
     else:
         if free_mb < parts.settings.node.min_free_mb:
             yield (
-                f"Only {free_mb} MB of disk are free, less than the reserve (node.min_free_mb): images are refused until "
-                "there is more. Free some space."
+                f"Only {free_mb} MB of disk are free, less than the reserve (node.min_free_mb): images are refused "
+                "until there is more. Free some space."
             )
