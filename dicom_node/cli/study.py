@@ -6,16 +6,17 @@ from __future__ import annotations
 import argparse
 import sys
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from operator import itemgetter
 from pathlib import Path
+from typing import Any
 
 from sqlalchemy import Connection
 
 from dicom_node.cli.terminal import actor, print_json, print_table, say
-from dicom_node.core.entities import Instance, InstanceRole, Series, Study, StudyState
+from dicom_node.core.entities import Instance, InstanceRole, JobState, Series, Study, StudyState
 from dicom_node.core.errors import NotFound, RefusedObject, SettingsError
 from dicom_node.core.routing import RouteDecision, decide
 from dicom_node.core.uids import is_valid_uid
@@ -33,6 +34,7 @@ from dicom_node.roles.node import Node
 from dicom_node.roles.settings import load_settings
 
 _VERSIONS_SHOWN = 1000
+NOT_MEASURABLE = "not measurable"
 
 
 @contextmanager
@@ -71,16 +73,23 @@ def status(options: argparse.Namespace) -> int:
     print_table(["at", "what", "by", ""], [(entry.at, entry.kind, entry.actor, entry.text) for entry in timeline])
     _print_versions(versions)
     _print_standing(study.results)
+    for result in study.results:
+        if result.current:
+            print_findings(result.route, result.summary)
     _print_deliveries(study.deliveries)
     return 0
 
 
 def _print_studies(lines: Sequence[StudyLine]) -> None:
     rows = [
-        (s.last_received_at, s.study_instance_uid, ",".join(s.modalities), s.instances, s.state, s.reason)
+        (s.last_received_at, s.study_instance_uid, ",".join(s.modalities), s.instances, s.state, _answers(s), s.reason)
         for s in lines
     ]
-    print_table(["last image", "study", "modality", "images", "state", "reason"], rows)
+    print_table(["last image", "study", "modality", "images", "state", "answers", "reason"], rows)
+
+
+def _answers(line: StudyLine) -> str:
+    return ", ".join(f"{one.model} {one.state}" for one in line.routes if not one.shadow_of)
 
 
 def _print_versions(page: VersionPage) -> None:
@@ -103,6 +112,37 @@ def _print_standing(results: Sequence[ResultView]) -> None:
     rows = [(r.route, r.model, r.state, r.standing, r.created_at, r.standing_reason) for r in results]
     if rows:
         print_table(["result of route", "model", "answer", "standing", "made at", "why it does not hold"], rows)
+
+
+def print_findings(title: str, summary: Mapping[str, Any]) -> None:
+    """Print what a result says: that it is partial, its findings, and what limits them."""
+    if summary["state"] == JobState.PARTIAL:
+        say(f"{title}: PARTIAL, only part of the study could be assessed.")
+    rows = [row for finding in summary["findings"] for row in finding_rows(finding)]
+    if rows:
+        print_table(["finding", "measured", "value", "unit"], rows, title=title)
+    for note in summary["notes"]:
+        say(f"{title}: {note}")
+
+
+def finding_rows(finding: Mapping[str, Any]) -> Sequence[Sequence[str]]:
+    """Return a row for the score of a finding and for each measurement: finding, what it is, value, unit."""
+    rows = []
+    if finding["presence"] is not None or finding["probability"] is not None:
+        rows.append([finding["label"], *_answer_of(finding)])
+    for measured in finding["measurements"]:
+        value = NOT_MEASURABLE if measured["value"] is None else f"{measured['value']:g}"
+        rows.append([finding["label"], measured["label"], value, measured["unit"]["value"]])
+    return rows
+
+
+def _answer_of(finding: Mapping[str, Any]) -> Sequence[str]:
+    presence, probability, threshold = (finding[key] for key in ("presence", "probability", "threshold"))
+    limit = "" if threshold is None else f"threshold {threshold * 100:.1f} %"
+    told = ": ".join(filter(None, (str(presence or "").lower(), limit)))
+    if probability is None:
+        return "answer", told, ""
+    return f"probability ({told})" if told else "probability", f"{probability * 100:.1f}", "%"
 
 
 def _print_deliveries(deliveries: Sequence[DeliveryView]) -> None:

@@ -147,7 +147,7 @@ def test_a_node_that_takes_no_studies_says_so_above_everything_else(
     full = Settings(node=NodeSettings(data_dir=tmp_path, min_free_mb=10**9))
     with serving(replace(parts_over(database, tmp_path), settings=full)) as address:
         sign_in(browser, address)
-        browser.wait_for("!document.querySelector('#alarm').hidden")
+        all_listed(browser)
         assert "images are refused until there is more" in browser.text()
         assert "images are refused until there is more" in show(browser, CHEST_XR)
 
