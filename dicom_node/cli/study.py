@@ -34,6 +34,7 @@ from dicom_node.roles.node import Node
 from dicom_node.roles.settings import load_settings
 
 _VERSIONS_SHOWN = 1000
+_NOTHING_TO_SEND = "Nothing waits or is parked there. An analysis is made again by: dicom-node rerun STUDY"
 NOT_MEASURABLE = "not measurable"
 
 
@@ -162,7 +163,7 @@ def retry(options: argparse.Namespace) -> int:
     if options.json:
         print_json({"deliveries": ids})
     else:
-        say(f"{len(ids)} deliveries are due now." if ids else "Nothing waits or is parked there.")
+        say(f"{len(ids)} deliveries are due now." if ids else _NOTHING_TO_SEND)
     return 0
 
 

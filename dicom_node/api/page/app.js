@@ -113,7 +113,7 @@ async function showList() {
 
 function nothing(asked) {
   const searched = asked.has("query") || asked.has("state");
-  return el("li", { class: "empty" }, searched ? "No study matches." : "No study yet. Send one: dicom-node send FOLDER");
+  return el("li", { class: "empty" }, searched ? "No study matches." : "No study yet. Send one: dicom-node send FOLDER --to AET@HOST:PORT");
 }
 
 function line(study, chosen) {
