@@ -34,6 +34,7 @@ from dicom_node.roles.node import Node
 from dicom_node.roles.settings import load_settings
 
 _VERSIONS_SHOWN = 1000
+_DECIDED_AGAIN = "No route wanted it; the present ones decide again now. What they say: dicom-node status STUDY"
 _NOTHING_TO_SEND = "Nothing waits or is parked there. An analysis is made again by: dicom-node rerun STUDY"
 NOT_MEASURABLE = "not measurable"
 
@@ -192,7 +193,7 @@ def rerun(options: argparse.Namespace) -> int:
     if options.json:
         print_json({"jobs": ids})
     else:
-        say(f"{len(ids)} analyses are queued again.")
+        say(f"{len(ids)} analyses are queued again." if ids else _DECIDED_AGAIN)
     return 0
 
 

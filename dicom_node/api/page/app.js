@@ -164,11 +164,11 @@ async function showDetail(status) {
 }
 
 /** Ask, perhaps for a reason, post, say what happened, and show it. */
-async function act(path, question, done, { needsReason = false } = {}) {
+async function act(path, question, done, { needsReason = false, none = "Nothing waits." } = {}) {
   if (!await confirmed(question, needsReason)) return;
   try {
     const { ids } = await post(path, needsReason ? { reason: byId("ask-reason").value } : undefined);
-    say({ message: ids.length ? done : "Nothing waits." });
+    say({ message: ids.length ? done : none });
     await refresh();
   } catch (problem) {
     say(problem);
