@@ -15,10 +15,13 @@ from pydantic import BaseModel
 
 from dicom_node.cli.parser import make_parser
 from dicom_node.roles.settings import SiteSettings
+from tests.support.docs.commands import PAGES
 from tests.support.needs import REPOSITORY
 
 _ROOMS = ("dicom_node", "inference", "sr_writer", "fhir", "config", "orthanc")
-_COMMAND = re.compile(r"dicom-node ([a-z][^`\n,;:.()'\"→…]*)")
+_COMMAND = re.compile(r"dicom-node ([a-z](?:[^`\n,;:.()'\"→…]|\.(?=\w))*)")
+#: A piece of code in a line of a page.
+_SPAN = re.compile(r"(?<!`)`(dicom-node [^`]+)`(?!`)")
 _PAGE = re.compile(r"\bdocs/[\w/-]+\.md")
 _FILES = {"toml", "sqlite", "local", "log", "md", "json", "xml", "py", "yaml", "yml"}
 #: Where names with a dot are columns of tables.
@@ -36,6 +39,8 @@ def _texts() -> Iterator[tuple[str, str]]:
         for path in sorted((REPOSITORY / room).rglob("*.py")):
             where = str(path.relative_to(REPOSITORY))
             yield from ((where, text) for text in _strings(ast.parse(path.read_text(encoding="utf-8"))))
+    for path in PAGES:
+        yield from ((path.name, span) for span in _SPAN.findall(path.read_text(encoding="utf-8")))
     for path in sorted((REPOSITORY / "dicom_node" / "api" / "page").glob("*.js")):
         yield str(path.relative_to(REPOSITORY)), re.sub(r"\$\{[^}]*\}", "X", path.read_text(encoding="utf-8"))
 
@@ -61,7 +66,7 @@ def test_a_command_that_is_advised_exists_with_its_arguments(where: str, command
     words = command.split()
     parser, names = _below(make_parser(), words)
     assert names, f"{where}: there is no dicom-node {command}"
-    rest = words[len(names) :]
+    rest = [word for word in words[len(names) :] if not word.startswith("[")]
     unknown = [word for word in rest if word.startswith("--") and word not in parser._option_string_actions]
     assert not unknown, f"{where}: dicom-node {' '.join(names)} has no {unknown}"
     if (rest and rest[0].isupper()) or any(word.startswith("--") for word in rest):
@@ -106,7 +111,7 @@ def _examples(words: list[str]) -> Iterator[str]:
     """Return the words with something in the place of each placeholder whose form matters."""
     for before, word in zip(["", *words], words, strict=False):
         forms = {"DELIVERY": "1", "X": "infer" if before == "--role" else "1"}
-        yield forms.get(word, word)
+        yield forms.get(word, word.partition("|")[0])
 
 
 def _keys(annotation: Any) -> set[str]:
