@@ -140,7 +140,7 @@ def _current_jobs(connection: Connection, study_instance_uid: str, route: str | 
 
 def _is_unwanted(connection: Connection, study_instance_uid: str) -> bool:
     query = select(studies.c.state).where(studies.c.study_instance_uid == study_instance_uid)
-    return connection.execute(query).scalar_one() == StudyState.NOT_ANALYSED
+    return StudyState(connection.execute(query).scalar_one()) is StudyState.NOT_ANALYSED
 
 
 def _require_something_to_rerun(study_instance_uid: str, route: str | None, known: int, finished: int) -> None:
