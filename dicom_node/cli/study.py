@@ -36,7 +36,9 @@ from dicom_node.roles.settings import load_settings
 _VERSIONS_SHOWN = 1000
 _DECIDED_AGAIN = "No route wanted it; the present ones decide again now. What they say: dicom-node status STUDY"
 _NOTHING_TO_SEND = "Nothing waits or is parked there. An analysis is made again by: dicom-node rerun STUDY"
-NOT_MEASURABLE = "not measurable"
+_NOT_MEASURABLE = "not measurable"
+#: Units as radiologists write them, by their code in UCUM.
+_UNITS = {"[hnsf'U]": "HU", "1": ""}
 
 
 @contextmanager
@@ -133,8 +135,9 @@ def finding_rows(finding: Mapping[str, Any]) -> Sequence[Sequence[str]]:
     if finding["presence"] is not None or finding["probability"] is not None:
         rows.append([finding["label"], *_answer_of(finding)])
     for measured in finding["measurements"]:
-        value = NOT_MEASURABLE if measured["value"] is None else f"{measured['value']:g}"
-        rows.append([finding["label"], measured["label"], value, measured["unit"]["value"]])
+        value = _NOT_MEASURABLE if measured["value"] is None else f"{measured['value']:g}"
+        unit = measured["unit"]["value"]
+        rows.append([finding["label"], measured["label"], value, _UNITS.get(unit, unit)])
     return rows
 
 
