@@ -10,11 +10,11 @@ import json
 import logging
 import os
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
 from importlib import import_module
 from typing import Any
 
 from dicom_node import __version__
+from dicom_node.index.due import now_in
 from dicom_node.index.jobs import free_leases_of
 from dicom_node.roles import ROLES
 from dicom_node.roles.node import Node, require_own_store
@@ -80,7 +80,7 @@ class Service:
             if not dead:
                 return
             with self._node.database.write() as connection:
-                freed = free_leases_of(connection, [owner.identity for owner in dead], datetime.now(UTC))
+                freed = free_leases_of(connection, [owner.identity for owner in dead], now_in(connection))
         if freed:
             _log.warning("work of a process that is gone is taken up again", extra={"leases": freed})
             self.wake()

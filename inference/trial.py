@@ -92,7 +92,8 @@ def try_bundle(folder: Path, options: TrialOptions) -> Trial:
     try:
         card = load_card(folder) if (folder / CARD_NAME).is_file() else None
         said = evidence_of_card(card) if card and task == card.task == "segmentation" else ChannelEvidence()
-        wanted = WantedAnswer(task=task, output=options.output, channels=said)
+        scale = card.preprocessing.range if card and card.preprocessing else None
+        wanted = WantedAnswer(task=task, output=options.output, channels=said, picture_range=scale)
         weights = card.weights_file if card else None
         model = open_bundle(folder, options.device, wanted, read_state(weights) if weights else None)
         loaded = time.perf_counter()
@@ -100,7 +101,7 @@ def try_bundle(folder: Path, options: TrialOptions) -> Trial:
     except NodeError as error:
         return Trial(folder=folder, task=task, given=shape, problem=str(error), load_s=loaded - started)
     ended = time.perf_counter()
-    told = describe(prediction) + (f"; {model.channels}" if task == "segmentation" else "")
+    told = "; ".join((describe(prediction), *model.understood))
     return Trial(folder=folder, task=task, given=shape, result=told, load_s=loaded - started, run_s=ended - loaded)
 
 

@@ -16,7 +16,7 @@ from dicom_node.core.artifact_kinds import REPORTS, OutputSet, is_off
 from dicom_node.core.entities import ArtifactKind, ModelIdentity
 from dicom_node.core.uids import derived_uid
 from dicom_node.sr_writer.copied import TYPE_2
-from dicom_node.sr_writer.identity import code_item
+from dicom_node.sr_writer.identity import code_item, local_time
 from dicom_node.sr_writer.text import ascii_text, long_string, marking
 
 SERIES_NUMBER = 9906
@@ -55,7 +55,7 @@ def _report(study_instance_uid: str, context: ReportContext, wanted: OutputSet) 
     dataset.SeriesInstanceUID = derived_uid(context.job_key, "last-notice-series", wanted.key)
     dataset.SeriesNumber, dataset.InstanceNumber, dataset.Modality = SERIES_NUMBER, 1, "SR"
     dataset.ReferencedPerformedProcedureStepSequence, dataset.PerformedProcedureCodeSequence = [], []
-    dataset.ContentDate, dataset.ContentTime = context.started_at.strftime("%Y%m%d %H%M%S").split()
+    dataset.ContentDate, dataset.ContentTime = local_time(context, dataset).strftime("%Y%m%d %H%M%S").split()
     dataset.Manufacturer, dataset.ManufacturerModelName = MANUFACTURER, PRODUCT_NAME
     dataset.SoftwareVersions, dataset.DeviceSerialNumber = __version__, long_string(context.node_uid)
     dataset.CompletionFlag, dataset.VerificationFlag = "PARTIAL", "UNVERIFIED"

@@ -18,6 +18,7 @@ from dicom_node.governance.standing import ModelView
 from dicom_node.index.database import Database
 from dicom_node.index.views.lists import Cursor
 from dicom_node.ingest.session import IngestParts
+from dicom_node.receive.refusals import RefusedContexts
 from dicom_node.retrieve.retrievals import Retrievals
 
 
@@ -29,8 +30,8 @@ class ApiParts:
     model by name whether it may run. `wake` tells the sweeps that the operator has asked for something. `token_digest`
     is the sha256 of the API token in hexadecimal. `receiver_ready` tells whether the DICOM listener takes associations
     (always true where no receiver belongs to this process). `roles_not_at_work` names the roles of the node that no
-    process does now, and why. `retrievals` fetches studies and `ingest` takes them in,
-    where this process does.
+    process does now, and why. `refused_contexts` are what peers could not send to this process's receiver.
+    `retrievals` fetches studies and `ingest` takes them in, where this process does.
     """
 
     database: Database
@@ -43,6 +44,7 @@ class ApiParts:
     receiver_ready: Callable[[], bool]
     version: str
     roles_not_at_work: Callable[[], Mapping[str, str]] = dict
+    refused_contexts: Callable[[], Sequence[RefusedContexts]] = tuple
     retrievals: Retrievals | None = None
     ingest: IngestParts | None = None
 

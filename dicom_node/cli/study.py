@@ -18,6 +18,7 @@ from sqlalchemy import Connection
 from dicom_node.cli.terminal import actor, print_json, print_table, say
 from dicom_node.core.entities import Instance, InstanceRole, JobState, Series, Study, StudyState
 from dicom_node.core.errors import NotFound, RefusedObject, SettingsError
+from dicom_node.core.rejections import not_rejected
 from dicom_node.core.routing import RouteDecision, decide
 from dicom_node.core.uids import is_valid_uid
 from dicom_node.dimse.storage_scu import all_files
@@ -268,6 +269,13 @@ def _print_decision(decision: RouteDecision) -> None:
     ]
     say(f"\nRoute {decision.route_name}: {'matches' if decision.matched else 'does not match'}. {decision.reason}")
     print_table(["series", "images", "asked by", "attribute", "must be", "is", "holds"], rows)
+    ranked = [
+        (c.series_instance_uid, *(value.partition("=")[2] for value in c.rank_values))
+        for c in decision.candidates
+        if c.fits
+    ]
+    if len(ranked) > 1 and decision.candidates[0].rank_values:
+        print_table(["series that fit", *(one.partition("=")[0] for one in decision.candidates[0].rank_values)], ranked)
 
 
 def _studies(options: argparse.Namespace) -> list[Study]:
@@ -290,11 +298,19 @@ def _from_files(paths: Iterable[Path]) -> list[Study]:
         try:
             instances.append(offline_instance(path))
         except RefusedObject as refusal:
-            sys.stderr.write(f"dicom-node: {path}: {refusal}\n")
-    sources = [i for i in instances if i.role is InstanceRole.SOURCE]
+            _remark(f"{path}: {refusal}")
+    sources = not_rejected(instances)
+    rejected = sum(i.role is InstanceRole.SOURCE for i in instances) - len(sources)
+    if rejected:
+        _remark(f"{_counted(rejected, 'image')} named by rejection notes among these files: not analysed.")
     if not sources:
-        raise SettingsError("There is no DICOM image among these files.")
+        raise SettingsError("There is no DICOM image to analyse among these files.")
     return [_study(uid, sources) for uid in sorted({i.study_instance_uid for i in sources})]
+
+
+def _remark(text: str) -> None:
+    """Say something beside the answer, which may be for a script."""
+    sys.stderr.write(f"dicom-node: {text}\n")
 
 
 def _study(uid: str, instances: Sequence[Instance]) -> Study:

@@ -85,9 +85,13 @@ class CommitmentState(StrEnum):
 
 
 class InstanceRole(StrEnum):
-    """What a received object is to the node: only `SOURCE` objects trigger analysis or count for completeness."""
+    """What a received object is to the node: only `SOURCE` objects trigger analysis or count for completeness.
+
+    A `REJECTED` one would be a source, but a rejection note in use names it (see `rejections`).
+    """
 
     SOURCE = "SOURCE"
+    REJECTED = "REJECTED"
     EVIDENCE = "EVIDENCE"
     OWN_RESULT = "OWN_RESULT"
 

@@ -6,18 +6,26 @@ from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 
+from dicom_node.core.age import AGE_YEARS, completed_years
 from dicom_node.core.entities import Instance, Route, Series, Study
 from dicom_node.core.predicates import Clause, check_attribute, evaluate, number_in
-
-#: What a series is known by besides the attributes of its headers.
-OWN_ATTRIBUTES = frozenset(
-    {"instances", "sop_class_uid", "transfer_syntax_uid", "calling_ae_title", "called_ae_title", "source_host"}
+from dicom_node.core.series_facts import (
+    CONCLUDED,
+    LAST_KEYS,
+    RANK_KEYS,
+    Attributes,
+    concluded,
+    evidence_of,
+    extent_mm,
+    whole_or_part,
 )
 
-#: Rank key that puts series with ImageType ORIGINAL first.
-ORIGINAL_FIRST = "original_first"
+#: What a series is known by besides the attributes of its headers.
+OWN_ATTRIBUTES = CONCLUDED | {
+    AGE_YEARS, "instances", "sop_class_uid", "transfer_syntax_uid", "calling_ae_title", "called_ae_title",
+    "source_host",
+}  # fmt: skip
 
-Attributes = Mapping[str, frozenset[str]]
 Alternatives = Sequence[Mapping[str, object]]
 
 
@@ -64,7 +72,8 @@ def series_attributes(series: Series) -> dict[str, frozenset[str]]:
         for name, text in _instance_attributes(instance):
             collected[name].update(_values(text))
     collected["instances"] = {str(len(series.instances))}
-    return {name: frozenset(values) for name, values in collected.items() if values}
+    attributes = {name: frozenset(values) for name, values in collected.items() if values}
+    return {**attributes, **concluded(attributes)}
 
 
 def decide(study: Study, route: Route, accepts: Alternatives, rank: Sequence[str]) -> RouteDecision:
@@ -74,10 +83,10 @@ def decide(study: Study, route: Route, accepts: Alternatives, rank: Sequence[str
     alternatives means that everything is met.
     """
     keys = tuple(route.rank or rank)
-    seen = [_judged(series, route.when, accepts, keys) for series in study.series]
-    ordered = _ranked(seen, keys)
+    seen = [_judged(series, attributes, route.when, accepts, keys) for series, attributes in _with_attributes(study)]
+    ordered = _ranked(seen, (*keys, *LAST_KEYS))
     candidates = tuple(one.candidate for one in ordered)
-    matched = not route.when or any(candidate.meets_route for candidate in candidates)
+    matched = any(candidate.meets_route for candidate in candidates)
     fitting = [one for one in ordered if one.candidate.fits]
     tie = len(fitting) > 1 and fitting[0].sort_values == fitting[1].sort_values
     return RouteDecision(
@@ -86,14 +95,14 @@ def decide(study: Study, route: Route, accepts: Alternatives, rank: Sequence[str
         chosen=fitting[0].candidate.series_instance_uid if fitting else None,
         candidates=candidates,
         tie=tie,
-        reason=_reason(route.name, matched, candidates, tie),
+        reason=_reason(route.name, matched, candidates, _what_decided(fitting, (*keys, *LAST_KEYS))),
     )
 
 
 def check_rank(rank: Sequence[str], known: Collection[str] | None = None) -> None:
     """Raise `SettingsError` for a rank key that is neither an attribute (``-`` in front: descending) nor special."""
     for key in rank:
-        if key != ORIGINAL_FIRST:
+        if key not in RANK_KEYS:
             check_attribute(key.removeprefix("-"), known)
 
 
@@ -103,11 +112,24 @@ def check_rank(rank: Sequence[str], known: Collection[str] | None = None) -> Non
 @dataclass(frozen=True, slots=True)
 class _Judged:
     candidate: Candidate
+    attributes: Attributes
     sort_values: tuple[_SortValue | None, ...]
 
 
-def _judged(series: Series, when: Alternatives, accepts: Alternatives, keys: Sequence[str]) -> _Judged:
-    attributes = series_attributes(series)
+def _with_attributes(study: Study) -> list[tuple[Series, Attributes]]:
+    """Return each series with its attributes, `extent` among them: whether it is a part of what another one shows."""
+    told = [(series, series_attributes(series)) for series in study.series]
+    extents = [extent_mm(series, attributes) for series, attributes in told]
+    longest = max((one for one in extents if one is not None), default=None)
+    return [
+        (series, {**attributes, "extent": frozenset({whole_or_part(extent, longest)})})
+        for (series, attributes), extent in zip(told, extents, strict=True)
+    ]
+
+
+def _judged(
+    series: Series, attributes: Attributes, when: Alternatives, accepts: Alternatives, keys: Sequence[str]
+) -> _Judged:
     route_clauses = _closest(when, attributes, "route")
     model_clauses = _closest(accepts, attributes, "model")
     candidate = Candidate(
@@ -118,17 +140,24 @@ def _judged(series: Series, when: Alternatives, accepts: Alternatives, keys: Seq
         clauses=route_clauses + model_clauses,
         rank_values=tuple(f"{key}={_rank_text(key, attributes)}" for key in keys),
     )
-    return _Judged(candidate, tuple(_sort_value(key, attributes) for key in keys))
+    return _Judged(candidate, attributes, tuple(_sort_value(key, attributes) for key in (*keys, *LAST_KEYS)))
 
 
 def _closest(alternatives: Alternatives, attributes: Attributes, asked_by: str) -> tuple[Clause, ...]:
     """Return the clauses of the alternative that is met, or else fails the fewest; the first of equals."""
     told = [evaluate(conditions, attributes) for conditions in alternatives]
     best = min(told, key=lambda clauses: sum(not clause.holds for clause in clauses), default=())
-    return tuple(replace(clause, asked_by=asked_by) for clause in best)
+    return tuple(replace(_with_evidence(clause, attributes), asked_by=asked_by) for clause in best)
+
+
+def _with_evidence(clause: Clause, attributes: Attributes) -> Clause:
+    evidence = evidence_of(clause.attribute, attributes)
+    return replace(clause, actual=f"{clause.actual}, by {evidence}") if evidence else clause
 
 
 def _instance_attributes(instance: Instance) -> Iterable[tuple[str, str]]:
+    # Headers that were read by an older version have no age of their own.
+    yield AGE_YEARS, completed_years(instance.attributes.get("patient_age", ""))
     yield from instance.attributes.items()
     yield "sop_class_uid", instance.sop_class_uid
     yield "transfer_syntax_uid", instance.transfer_syntax_uid
@@ -170,8 +199,8 @@ def _sort_by(ordered: list[_Judged], position: int, *, descending: bool) -> None
 
 def _sort_value(key: str, attributes: Attributes) -> _SortValue | None:
     """Return the value of a series under a rank key: its smallest, or its largest where the key descends."""
-    if key == ORIGINAL_FIRST:
-        return (False, float(not _is_original(attributes)), "")
+    if key in RANK_KEYS:
+        return (False, RANK_KEYS[key](attributes)[0], "")
     values = [_comparable(value) for value in attributes.get(key.removeprefix("-"), ())]
     if not values:
         return None
@@ -179,8 +208,8 @@ def _sort_value(key: str, attributes: Attributes) -> _SortValue | None:
 
 
 def _rank_text(key: str, attributes: Attributes) -> str:
-    if key == ORIGINAL_FIRST:
-        return "ORIGINAL" if _is_original(attributes) else "not ORIGINAL"
+    if key in RANK_KEYS:
+        return RANK_KEYS[key](attributes)[1]
     value = _sort_value(key, attributes)
     if value is None:
         return "absent"
@@ -193,15 +222,21 @@ def _comparable(text: str) -> _SortValue:
     return (True, 0.0, text.casefold()) if number is None else (False, number, "")
 
 
-def _is_original(attributes: Attributes) -> bool:
-    """Whether ImageType value 1 is ORIGINAL (PS3.3 C.7.6.1.1.2) on some instance."""
-    return any(value.split("\\")[0].upper() == "ORIGINAL" for value in attributes.get("image_type", ()))
+def _what_decided(fitting: Sequence[_Judged], keys: Sequence[str]) -> str:
+    """Say by which key the best series goes before the next one; "" where there is no other."""
+    if len(fitting) < 2:
+        return ""
+    best, second = fitting[:2]
+    for key, mine, other in zip(keys, best.sort_values, second.sort_values, strict=True):
+        if mine != other:
+            return f", by {key}={_rank_text(key, best.attributes)} before {_rank_text(key, second.attributes)}"
+    return f"; equal in rank with series {second.candidate.series_instance_uid}, lower UID taken"
 
 
 # --- the reason in words -----------------------------------------------------------------------------------------
 
 
-def _reason(route_name: str, matched: bool, candidates: Sequence[Candidate], tie: bool) -> str:
+def _reason(route_name: str, matched: bool, candidates: Sequence[Candidate], decided_by: str) -> str:
     if not candidates:
         return f"The study has no source series for route {route_name}."
     if not matched:
@@ -211,9 +246,7 @@ def _reason(route_name: str, matched: bool, candidates: Sequence[Candidate], tie
         return f"Route {route_name} matches, but no series fits its model. Closest: {_shortfall(candidates)}"
     best = fitting[0]
     text = f"Series {best.series_instance_uid} ({best.instances} instances) chosen of {len(fitting)} that fit"
-    ranked = f", by {', '.join(best.rank_values)}" if best.rank_values and len(fitting) > 1 else ""
-    tied = f"; equal in rank with series {fitting[1].series_instance_uid}, lower UID taken" if tie else ""
-    return f"{text}{ranked}{tied}."
+    return f"{text}{decided_by}."
 
 
 def _shortfall(candidates: Sequence[Candidate]) -> str:

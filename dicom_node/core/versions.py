@@ -24,11 +24,13 @@ class PixelVerdict(StrEnum):
 class Difference:
     """What tells two versions apart beyond their encoding: keywords of top-level attributes, never values.
 
-    An attribute that has no keyword is named by its tag, ``(0019,1001)``.
+    An attribute that has no keyword is named by its tag, ``(0019,1001)``. `is_other_patient` by what both say of whom
+    they are about, compared by meaning.
     """
 
     keywords: tuple[str, ...] = ()
     pixels: PixelVerdict = PixelVerdict.EQUAL
+    is_other_patient: bool = False
 
     @property
     def is_encoding_only(self) -> bool:

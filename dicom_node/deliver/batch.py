@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 
 from dicom_node.core.entities import ArtifactKind
 from dicom_node.core.errors import (
@@ -23,6 +23,7 @@ from dicom_node.deliver.outgoing import Outgoing, Sender, Sent
 from dicom_node.deliver.peer_capabilities import CapabilityProbe
 from dicom_node.index.damage import note_damaged, objects_at
 from dicom_node.index.database import Database
+from dicom_node.index.due import now_in
 from dicom_node.index.outbox import deliveries
 from dicom_node.index.outbox.deliveries import DeliveryBatch, DeliveryItem, RefusedItem
 from dicom_node.storage.digest import is_damaged
@@ -106,7 +107,7 @@ class BatchDelivery:
         if not why:
             return None
         with self._database.write() as connection:
-            deliveries.mark_held(connection, batch, why, _now())
+            deliveries.mark_held(connection, batch, why, now_in(connection))
         what = {"destination": batch.destination, "study": batch.study_instance_uid, "objects": len(batch.items)}
         _log.error("result held", extra=what | {"why": why})
         return SentItems()
@@ -233,7 +234,7 @@ class BatchDelivery:
             "restore it from a backup, then: dicom-node retry STUDY"
         )
         with self._database.write() as connection:
-            note_damaged(connection, objects_at(connection, [artifact.object_key]), _now())
+            note_damaged(connection, objects_at(connection, [artifact.object_key]), now_in(connection))
         self._note(batch, item, lost, "")
         return False
 
@@ -241,9 +242,9 @@ class BatchDelivery:
         what = {"destination": batch.destination, "study": batch.study_instance_uid, "uid": item.artifact.uid}
         with self._database.write() as connection:
             if error:
-                deliveries.mark_parked(connection, batch, item, str(error), _now())
+                deliveries.mark_parked(connection, batch, item, str(error), now_in(connection))
             else:
-                deliveries.mark_sent(connection, batch, item, note, _now())
+                deliveries.mark_sent(connection, batch, item, note, now_in(connection))
         if error:
             told = "withdrawal parked" if item.is_withdrawal else "object parked"
             _log.error(told, extra=what | {"why": str(error)})
@@ -252,8 +253,8 @@ class BatchDelivery:
 
     def _defer(self, batch: DeliveryBatch, items: Sequence[DeliveryItem], error: DeliveryDeferred) -> None:
         wait_s = max(self._back_off.wait_s(items[0].attempts + 1), wished_s(error))
-        now = _now()
         with self._database.write() as connection:
+            now = now_in(connection)
             for item in items:
                 deliveries.mark_deferred(connection, batch, item, str(error), (now, now + timedelta(seconds=wait_s)))
         what = {"destination": batch.destination, "study": batch.study_instance_uid, "objects": len(items)}
@@ -263,13 +264,9 @@ class BatchDelivery:
         """Let go of what is no worse for the attempt: it stays due, for when the destination is there."""
         with self._database.write() as connection:
             for item in items:
-                deliveries.give_back(connection, batch, item, why, _now())
+                deliveries.give_back(connection, batch, item, why, now_in(connection))
 
 
 def wished_s(error: DeliveryDeferred) -> float:
     """Return how long a destination asks to be left in peace, as far as that is granted."""
     return min(error.retry_after_s or 0.0, LONGEST_WAIT_S)
-
-
-def _now() -> datetime:
-    return datetime.now(UTC)

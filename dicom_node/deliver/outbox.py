@@ -12,7 +12,6 @@ import threading
 import time
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 
 from dicom_node.core.errors import (
     CredentialsRefused,
@@ -219,7 +218,7 @@ class DestinationWorker:
         self._refused.add(batch.job_key)
         self._ask_suspended_at = time.monotonic() + _ASK_SUSPENDED_S
         with self._database.write() as connection:
-            is_new = destinations.suspend(connection, self._destination, str(why), _now())
+            is_new = destinations.suspend(connection, self._destination, str(why), now_in(connection))
         if is_new:
             advice = f"Put it right, then: dicom-node retry --destination {self._destination}"
             _log.error("destination suspended", extra={
@@ -235,14 +234,10 @@ class DestinationWorker:
         self._tried.clear()
         outage, self._outage = self._outage, None
         with self._database.write() as connection:
-            was_suspended = destinations.resume(connection, self._destination, _now())
+            was_suspended = destinations.resume(connection, self._destination, now_in(connection))
             if outage is not None:
-                deliveries.make_due(connection, self._destination, _now())
+                deliveries.make_due(connection, self._destination, now_in(connection))
         if outage is not None or was_suspended:
             away_s = round(time.monotonic() - outage.began_at, 1) if outage else None
             _log.info("destination takes objects again", extra={"destination": self._destination, "away_s": away_s})
         return True
-
-
-def _now() -> datetime:
-    return datetime.now(UTC)

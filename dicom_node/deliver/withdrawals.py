@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -21,6 +22,7 @@ from dicom_node.analysis.answer import WrittenObject
 from dicom_node.config.settings import Settings
 from dicom_node.core.artifact_kinds import REPORTS, OutputSet, is_off
 from dicom_node.core.entities import Artifact, ArtifactKind, MediaType
+from dicom_node.core.errors import IndexUnavailable, NodeError
 from dicom_node.core.uids import derived_uid
 from dicom_node.deliver.profiles import Profiles
 from dicom_node.fhir.builders.retraction import Retraction, retraction_bundle, with_studies_standing
@@ -35,6 +37,8 @@ from dicom_node.sr_writer.documents.withdrawal import Withdrawal, withdrawal_not
 from dicom_node.sr_writer.writing import to_part10
 from dicom_node.storage.spool import Spool
 
+#: So often a withdrawal is tried again that could not be made: each time the objects it is about are read as a whole.
+_AGAIN_S = 30.0
 _log = logging.getLogger(__name__)
 
 
@@ -59,9 +63,14 @@ class WithdrawalPlanner:
     def __init__(self, profiles: Profiles | None = None, speaker: Speaker | None = None) -> None:
         self._profiles = profiles or Profiles()
         self._speaker = speaker or Speaker()
+        #: Job keys of results of which nothing could be made that takes them back, and when that is tried again.
+        self._not_made: dict[str, float] = {}
 
     def plan(self, database: Database, spool: Spool, destination: str) -> None:
-        """Plan what is due. What is killed in the midst is found again, since nothing counts but the last step."""
+        """Plan what is due. What is killed in the midst is found again, since nothing counts but the last step.
+
+        What cannot be made now (the disk is full) holds up what is new of its own study, and nothing else.
+        """
         now = _now()
         with database.read() as connection:
             if not withdrawals.is_any_withdrawn(connection, destination, now):
@@ -72,13 +81,33 @@ class WithdrawalPlanner:
             due = withdrawals.due_at(connection, destination)
             node = store_id(connection) or derived_uid("node", self._speaker.ae_title)
         for taken in due:
-            kept = KeptObjects(spool)
-            made = tuple(self._made(kept, taken, outputs, node))
-            with database.write() as connection:
-                is_owed = withdrawals.owe_withdrawal(connection, taken, made, now)
-                note_damaged(connection, objects_at(connection, kept.damaged), now)
-            if is_owed:
-                _tell(taken, made)
+            if time.monotonic() < self._not_made.get(taken.job_key, 0.0):
+                continue
+            try:
+                kept = KeptObjects(spool)
+                made = tuple(self._made(kept, taken, outputs, node))
+                self._owe(database, taken, made, kept.damaged)
+            except IndexUnavailable:
+                raise
+            except Exception as error:  # noqa: BLE001 - the delivery door: one withdrawal must not hold up other studies
+                self._put_off(taken, error)
+
+    def _owe(self, database: Database, taken: TakenBack, made: Sequence[Artifact], damaged: Sequence[str]) -> None:
+        now = _now()
+        with database.write() as connection:
+            is_owed = withdrawals.owe_withdrawal(connection, taken, made, now)
+            note_damaged(connection, objects_at(connection, damaged), now)
+        self._not_made.pop(taken.job_key, None)
+        if is_owed:
+            _tell(taken, made)
+
+    def _put_off(self, taken: TakenBack, error: Exception) -> None:
+        """Try again in a while, and say so once."""
+        if taken.job_key not in self._not_made:
+            why = str(error) if isinstance(error, NodeError) else f"Unexpected {type(error).__name__}."
+            what = {"destination": taken.destination, "study": taken.study_instance_uid, "why": why}
+            _log.error("withdrawal not made", extra=what, exc_info=error)
+        self._not_made[taken.job_key] = time.monotonic() + _AGAIN_S
 
     def _made(self, kept: KeptObjects, taken: TakenBack, outputs: OutputSet, node: str) -> Iterator[Artifact]:
         if any(one.media_type == MediaType.DICOM for one in taken.objects):
@@ -170,6 +199,17 @@ def _tell(taken: TakenBack, made: Sequence[Artifact]) -> None:
     else:
         advice = "It takes neither a report nor a rejection note: tell those who read it."
         _log.error("withdrawal impossible", extra=what | {"advice": advice})
+
+
+def tell_out_of_reach(database: Database, names: Collection[str]) -> None:
+    """Say once of each study what former destinations, those not among `names`, show of its withdrawn results."""
+    with database.read() as connection:
+        found = withdrawals.out_of_reach(connection, names)
+    for one in found:
+        with database.write() as connection:
+            withdrawals.note_out_of_reach(connection, one, _now())
+        what = {"destination": one.destination, "study": one.study_instance_uid, "objects": len(one.delivery_ids)}
+        _log.error("withdrawal impossible", extra=what | {"advice": one.sentence})
 
 
 def _now() -> datetime:

@@ -14,6 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
 
+from pydicom.dataset import Dataset
+from pydicom.uid import UID, CTImageStorage, MRImageStorage, PositronEmissionTomographyImageStorage
+
 from dicom_node.core.entities import Code
 from dicom_node.core.errors import ModelUnavailable, NodeError, SettingsError, WorkerDied
 from dicom_node.core.predicates import check_conditions
@@ -21,7 +24,9 @@ from dicom_node.core.routing import OWN_ATTRIBUTES, check_rank
 from dicom_node.governance.golden import load_cases
 from dicom_node.governance.model_code import code_of
 from dicom_node.headers.header import ROUTING_KEYWORDS, snake_case
-from dicom_node.inference.cards.card import ModelCard, load_card
+from dicom_node.inference.cards.card import Gate, ModelCard, load_card
+from dicom_node.inference.cards.contradictions import contradictions
+from dicom_node.inference.images.exclusions import WRONG_CLASS, volume_exclusion
 from dicom_node.inference.prediction import Load
 from dicom_node.inference.runtimes.table import RUNTIMES, Runtime
 from dicom_node.sandbox.confinement import Confine, Confinement, lacking, told
@@ -30,6 +35,11 @@ from dicom_node.sandbox.host import ProcessLimits, Sandbox
 #: The points that name what of a model is a program.
 CODE = "code"
 _LIMITS = ProcessLimits(time_s=300.0, address_space_mb=16384)
+#: Modalities that come as slices; the gate says of which of them it makes a volume.
+_SLICES = {"CT": CTImageStorage, "MR": MRImageStorage, "PT": PositronEmissionTomographyImageStorage}
+#: Modalities (PS3.3 C.7.3.1.1.1) whose images are coloured, and those of objects without an image.
+_COLORED = frozenset({"DMS", "ES", "GM", "SM", "XC"})
+_NO_IMAGES = frozenset({"AU", "DOC", "ECG", "EPS", "HD", "KO", "PLAN", "PR", "REG", "RTPLAN", "RTSTRUCT", "SR"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +91,39 @@ def _accepts(card: ModelCard) -> str:
     if not card.accepts:
         return "no [[accepts]]: whatever its route gives it"
     return f"{len(card.accepts)} alternatives"
+
+
+def _images(card: ModelCard) -> str:
+    """Refuse a modality of which the node never makes what this model is given, so that it could go live and never
+    run."""
+    unread = sorted(one for one in card.accepted_modalities if not _can_give(card, one))
+    if unread:
+        given = "volumes" if card.input == "volume" else "pictures"
+        hint = (
+            "" if card.input == "volume" or card.color == "rgb" else ', or say color = "rgb" if its images are coloured'
+        )
+        raise SettingsError(
+            f"[[accepts]] modality names {', '.join(unread)}, of which no {given} are made, so that the model could "
+            f"never run on it. Take it out{hint}."
+        )
+    return f"given as {card.input}s" if card.input else "read by its own code"
+
+
+def _can_give(card: ModelCard, modality: str) -> bool:
+    if card.input == "image":
+        return modality not in _NO_IMAGES and (card.color == "rgb" or modality not in _COLORED)
+    if card.input != "volume":
+        return True
+    header = Dataset()
+    header.SOPClassUID, header.Modality = _SLICES.get(modality, UID("")), modality
+    return volume_exclusion(header, Gate()) != WRONG_CLASS
+
+
+def _answer(card: ModelCard) -> str:
+    problems = list(contradictions(card))
+    if problems:
+        raise SettingsError(f"{'; '.join(problems)}.")
+    return "what is known before it runs fits the card; `dicom-node models try` shows what it understands"
 
 
 def _files(card: ModelCard) -> str:
@@ -140,6 +183,8 @@ _CHECKS: dict[str, Callable[[ModelCard], str]] = {
     "files": _files,
     "codes": _codes,
     "accepts": _accepts,
+    "images": _images,
+    "answer": _answer,
     "weights": _weights,
     "golden": _golden,
 }

@@ -19,6 +19,8 @@ from pydicom.tag import BaseTag, Tag
 from pydicom.uid import UID
 
 from dicom_node.core.versions import Difference, PixelVerdict
+from dicom_node.headers.patient import compare as compare_patients
+from dicom_node.headers.patient import said_in
 from dicom_node.headers.sound import READ_ERRORS
 from dicom_node.logs import quiet_third_parties
 
@@ -47,7 +49,8 @@ def compare(pair: tuple[Path, Path]) -> Difference | None:
         is_large = max(path.stat().st_size for path in pair) > _MOST_DECODED_BYTES
         old, new = (dcmread(path, stop_before_pixels=is_large) for path in pair)
         pixels = PixelVerdict.UNKNOWN if is_large else pixel_verdict(old, new)
-        return Difference(tuple(changed_attributes(old, new)), pixels)
+        is_other_patient = compare_patients(said_in(old), said_in(new)).is_other_patient
+        return Difference(tuple(changed_attributes(old, new)), pixels, is_other_patient)
     except _FAILURES:
         return None
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import io
 import struct
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import BinaryIO
 
 from pydicom import Dataset
@@ -19,9 +19,13 @@ from pydicom.tag import BaseTag, Tag
 from pydicom.uid import UID
 
 from dicom_node import MANUFACTURER
+from dicom_node.core.age import AGE_YEARS, completed_years
 from dicom_node.core.entities import InstanceRole
 from dicom_node.core.errors import RefusedObject, StoreStatus
+from dicom_node.core.rejections import KEY_OBJECT_SELECTION
 from dicom_node.core.uids import is_valid_uid
+from dicom_node.headers.rejection_note import NOTE_TAGS, rejection_of
+from dicom_node.headers.sound import READ_ERRORS
 
 #: Attributes kept for routing and for the operator. No names, no patient identifiers.
 ROUTING_KEYWORDS = (
@@ -31,11 +35,15 @@ ROUTING_KEYWORDS = (
     "NumberOfFrames", "SamplesPerPixel", "PhotometricInterpretation", "SliceThickness", "ConvolutionKernel",
     "ContrastBolusAgent", "GantryDetectorTilt", "AcquisitionNumber", "InstanceNumber", "SeriesNumber", "StudyDate",
     "AccessionNumber", "BurnedInAnnotation", "QualityControlImage", "QualityControlSubject",
-    "RequestedProcedurePriority",
+    "RequestedProcedurePriority", "RescaleType", "KVP", "MultienergyCTAcquisition", "AnatomicRegionSequence",
 )  # fmt: skip
 _IDENTITY_KEYWORDS = ("SpecificCharacterSet", "SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID")
 _MARK_KEYWORDS = ("ContributingEquipmentSequence",)
-_WANTED: list[BaseTag | int] = [Tag(keyword) for keyword in (*_IDENTITY_KEYWORDS, *ROUTING_KEYWORDS, *_MARK_KEYWORDS)]
+#: Read for the age alone: the date itself is not kept.
+_AGE_KEYWORDS = ("PatientBirthDate",)
+_WANTED: list[BaseTag | int] = [
+    Tag(keyword) for keyword in (*_IDENTITY_KEYWORDS, *ROUTING_KEYWORDS, *_MARK_KEYWORDS, *_AGE_KEYWORDS)
+]
 
 #: Everything the node wants stands before this tag; what a large header is large by (functional groups) stands behind.
 _BEHIND_WANTED = 0x50000000
@@ -100,7 +108,7 @@ def read_header(data_set: bytes | bytearray | memoryview, transfer_syntax_uid: s
     if stream.is_cut_off or stream.tell() > len(data_set):
         raise _not_understood("it is cut off inside its header")
     _refuse_cut_off_pixels(stream, UID(transfer_syntax_uid))
-    return _header(dataset)
+    return _read_on(stream, 0, transfer_syntax_uid, _header(dataset))
 
 
 def read_header_of_file(file: BinaryIO, transfer_syntax_uid: str) -> Header:
@@ -108,7 +116,22 @@ def read_header_of_file(file: BinaryIO, transfer_syntax_uid: str) -> Header:
 
     Raises `RefusedObject` with 0xC000 when it cannot be parsed or lacks its UIDs.
     """
-    return _header(_parsed(file, transfer_syntax_uid, _behind_wanted))
+    start = file.tell()
+    return _read_on(file, start, transfer_syntax_uid, _header(_parsed(file, transfer_syntax_uid, _behind_wanted)))
+
+
+def _read_on(stream: BinaryIO, start: int, transfer_syntax_uid: str, header: Header) -> Header:
+    """Add what a rejection note says, whose data set begins at `start`; of what is no note, nothing more is read."""
+    if header.sop_class_uid != KEY_OBJECT_SELECTION:
+        return header
+    stream.seek(start)
+    try:
+        rejection = rejection_of(_parsed(stream, transfer_syntax_uid, _behind_wanted, NOTE_TAGS))
+    except READ_ERRORS as error:
+        raise _not_understood(f"the objects that it selects cannot be read ({type(error).__name__})") from error
+    if rejection is None:
+        return header
+    return replace(header, attributes={**header.attributes, **rejection.as_attributes()})
 
 
 def _header(dataset: Dataset) -> Header:
@@ -123,7 +146,9 @@ def _header(dataset: Dataset) -> Header:
     )
 
 
-def _parsed(stream: BinaryIO, transfer_syntax_uid: str, stop_when: _StopWhen) -> Dataset:
+def _parsed(
+    stream: BinaryIO, transfer_syntax_uid: str, stop_when: _StopWhen, wanted: list[BaseTag | int] = _WANTED
+) -> Dataset:
     syntax = UID(transfer_syntax_uid)
     try:
         dataset = read_dataset(
@@ -131,7 +156,7 @@ def _parsed(stream: BinaryIO, transfer_syntax_uid: str, stop_when: _StopWhen) ->
             is_implicit_VR=syntax.is_implicit_VR,
             is_little_endian=syntax.is_little_endian,
             stop_when=stop_when,
-            specific_tags=_WANTED,
+            specific_tags=wanted,
         )
         for element in dataset:  # values are decoded on access; do it here, where failure has an answer
             _ = element.value
@@ -214,10 +239,16 @@ def _attributes(dataset: Dataset) -> dict[str, str]:
     found: dict[str, str] = {}
     for element in dataset:
         name = _ATTRIBUTE_NAMES.get(element.tag)
-        text = _text(element) if name else ""
+        text = (_codes(element) if element.VR == "SQ" else _text(element)) if name else ""
         if name and text:
             found[name] = text[:_MAX_ATTRIBUTE_CHARACTERS]
-    return found
+    years = completed_years(*(_text(dataset.get(one)) for one in ("PatientAge", "PatientBirthDate", "StudyDate")))
+    return found | ({AGE_YEARS: years} if years else {})
+
+
+def _codes(sequence: DataElement) -> str:
+    """Return the code values of a sequence of codes, as values are joined."""
+    return "\\".join(filter(None, (_text(item.get("CodeValue")) for item in sequence.value or [])))
 
 
 def _text(value: object) -> str:

@@ -19,7 +19,7 @@ from dicom_node.core.principal import Principal
 from dicom_node.core.priority import Priority, turn_at
 from dicom_node.index.jobs import queue_again
 from dicom_node.index.outbox.destinations import resume
-from dicom_node.index.outbox.withdrawals import is_withdrawn, withdraw_results
+from dicom_node.index.outbox.withdrawals import WITHDRAWN, is_withdrawn, may_have_arrived, withdraw_results
 from dicom_node.index.tables import artifacts, deliveries, jobs, results, studies
 from dicom_node.index.transitions import Change, make_deliveries_due, move_delivery, move_study
 
@@ -66,19 +66,23 @@ def withdraw_study(
 ) -> list[str]:
     """Withdraw the results of a study; `asked` is the reason and the route, `None` for all. Return their job keys.
 
-    What destinations show of them is taken back there. Asked again it changes nothing and returns none. Raises
-    `NotFound` (no such study, no result of that route) and `IllegalTransition` (no reason given).
+    What destinations show of them is taken back there, and what is being analysed at this moment is kept and not sent.
+    Asked again it changes nothing and returns none. Raises `NotFound` (no such study, no result of that route) and
+    `IllegalTransition` (no reason given).
     """
     reason, route = asked
     _require_study(connection, study_instance_uid)
     _require_reason(reason)
     _require_results(connection, study_instance_uid, route)
-    line = ("withdrawn", f"The result was withdrawn: {reason.strip()}")
-    return withdraw_results(connection, study_instance_uid, reason.strip(), Change(now, line, actor=actor), route)
+    line = (WITHDRAWN, f"The result was withdrawn: {reason.strip()}")
+    asked_for = Change(now, line, {"reason": reason.strip(), "whole_study": route is None}, actor)
+    return withdraw_results(connection, study_instance_uid, reason.strip(), asked_for, route)
 
 
 def discard_delivery(connection: Connection, delivery_id: int, reason: str, actor: Principal, now: datetime) -> None:
     """Owe an object to a destination no more, by a named person's word; asked again it changes nothing.
+
+    What an earlier attempt may have brought there is remembered: a withdrawal takes it back, too.
 
     Raises `NotFound`, and `IllegalTransition` without a reason, for what has arrived and for what is on its way.
     """
@@ -95,8 +99,9 @@ def discard_delivery(connection: Connection, delivery_id: int, reason: str, acto
         )
     line = (OPERATOR, f"The operator discarded {row.kind} for {row.destination}: {reason.strip()}")
     given_up = Change(now, line, {"delivery_ids": [delivery_id], "was": row.state}, actor)
-    mine = deliveries.c.id == delivery_id
-    move_delivery(connection, mine, DeliveryState.DISCARDED, given_up, note=f"Discarded: {reason.strip()}")
+    mine, note = deliveries.c.id == delivery_id, f"Discarded: {reason.strip()}"
+    arrived = may_have_arrived(row)
+    move_delivery(connection, mine, DeliveryState.DISCARDED, given_up, note=note, may_have_arrived=arrived)
 
 
 def rerun_study(

@@ -11,6 +11,7 @@ from sqlalchemy import Connection, Row, and_, insert, or_, select, update
 
 from dicom_node.core.entities import Instance, InstanceRole, SendingPeer, StudyState
 from dicom_node.core.principal import NODE
+from dicom_node.core.rejections import KEY_OBJECT_SELECTION
 from dicom_node.core.versions import NOTHING_COMPARED, Comparison
 from dicom_node.index.corrections import (
     Correction,
@@ -23,6 +24,7 @@ from dicom_node.index.corrections import (
 )
 from dicom_node.index.damage import note_arrived
 from dicom_node.index.database import insert_of
+from dicom_node.index.rejections import settle_rejections
 from dicom_node.index.tables import artifacts, associations, instances, jobs, studies
 from dicom_node.index.transitions import Change, insert_studies, move_study, record, supersede_waiting_jobs
 from dicom_node.index.versions import (
@@ -50,7 +52,8 @@ def add_instances(
 ) -> list[Added]:
     """Enter durable objects in the order in which they came; idempotent. Return what each of them was.
 
-    A source image that comes late, and one that corrects another, opens the next revision of every study it changes.
+    A source image that comes late, one that corrects another, and a note that rejects images opens the next revision of
+    every study it changes.
     `comparison` says in what arrivals differ from what is there. A handful of statements, however many they are.
     Raises `NotYetCompared` where the comparison asks for what it lacks.
     """
@@ -76,6 +79,7 @@ def add_instances(
     standing |= _hold(connection, news.keys() - standing.keys())
     with_images = {uid for uid, of_study in news.items() if of_study.images and _has_images(connection, uid)}
     _save(connection, list(known.values()))
+    settle_rejections(connection, news, comparison)
     for uid in sorted(news):
         _tell_study(connection, standing[uid], news[uid], had_images=uid in with_images)
     note_arrived(connection, arrivals, max(instance.received_at for instance in arrivals))
@@ -120,6 +124,10 @@ def _sort(news: dict[str, StudyNews], instance: Instance, role: InstanceRole, ve
             news[verdict.before.study_instance_uid].left.append(correction)
     elif verdict.before is not None:
         of_study.evidence.append(instance)
+    if instance.sop_class_uid == KEY_OBJECT_SELECTION and role is InstanceRole.EVIDENCE:
+        of_study.notes.append(instance)
+        if verdict.before is not None:
+            news[verdict.before.study_instance_uid].notes.append(instance)
 
 
 def _save(connection: Connection, known: Sequence[Versions]) -> None:
@@ -161,6 +169,7 @@ def _tell_study(connection: Connection, study: Any, news: StudyNews, *, had_imag
     _tell_beside(connection, study.study_instance_uid, news)
     at = news.last_received_at
     if at is None:
+        _tell_rejection(connection, study.study_instance_uid, news, study.revision)
         return
     if news.images and not had_images:
         first = news.images[0]
@@ -169,25 +178,28 @@ def _tell_study(connection: Connection, study: Any, news: StudyNews, *, had_imag
     _update_study(connection, study, news, max(study.last_received_at, at), had_images=had_images)
     withdraw_what_rests_on(connection, study, news, at)
     warn_of(study.study_instance_uid, news)
-    if news.left and not _has_images(connection, study.study_instance_uid):
-        _end_empty(connection, study.study_instance_uid, left_for(news), at)
+    gone_to = f"all belong to {left_for(news)} now" if news.left else "rejection notes name all of them"
+    if news.loses_images and not _has_images(connection, study.study_instance_uid):
+        _end_empty(connection, study.study_instance_uid, gone_to, at)
 
 
 def _update_study(connection: Connection, study: Any, news: StudyNews, last: datetime, *, had_images: bool) -> None:
     """Note the latest arrival (associations overtake each other between taking the time and taking the lock), and open
     the next revision if this one was cut; one line tells both."""
-    uid, first = study.study_instance_uid, _first_received_at(news)
+    uid, first = study.study_instance_uid, news.first_received_at
     values: dict[str, object] = {"last_received_at": last, "updated_at": last}
     is_late = _is_late(connection, study)
     revision = study.revision + is_late
     line, detail = correction_line(news), correction_detail(news, revision)
+    _tell_rejection(connection, uid, news, revision)
     if line is not None and is_late:
         line = (line[0], f"{line[1]} This opened revision {revision}.")
     if is_late:
-        late = ("revision", f"A late image opened revision {revision}.")
-        shown = {"sop_instance_uid": news.images[0].sop_instance_uid} if line is None else detail
+        late = ("revision", f"A {'late image' if news.images else 'rejection note'} opened revision {revision}.")
+        came = {"sop_instance_uid": news.images[0].sop_instance_uid} if news.images else {}
         values |= {"revision": revision, "first_received_at": first}
-        move_study(connection, uid, StudyState.RECEIVING, Change(first, line or late, shown), **values)
+        change = Change(first, line or late, came if line is None else detail)
+        move_study(connection, uid, StudyState.RECEIVING, change, **values)
         supersede_waiting_jobs(connection, uid, first)
         return
     if line is not None:
@@ -197,15 +209,17 @@ def _update_study(connection: Connection, study: Any, news: StudyNews, last: dat
     connection.execute(update(studies).where(studies.c.study_instance_uid == uid).values(**values))
 
 
-def _first_received_at(news: StudyNews) -> datetime:
-    changes = [*news.images, *(one.now for one in (*news.corrected, *news.left))]
-    return changes[0].received_at
+def _tell_rejection(connection: Connection, uid: str, news: StudyNews, revision: int) -> None:
+    rejection = news.rejection
+    if rejection is not None:
+        line = (rejection.kind, rejection.text)
+        record(connection, uid, rejection.at, line, NODE, **rejection.detail(revision))
 
 
-def _end_empty(connection: Connection, uid: str, went_to: str, at: datetime) -> None:
+def _end_empty(connection: Connection, uid: str, gone_to: str, at: datetime) -> None:
     """End a study that has no image left, instead of waiting for one."""
     move_study(connection, uid, StudyState.COMPLETE, Change(at))
-    reason = f"No image is left in this study: all belong to {went_to} now."
+    reason = f"No image is left in this study: {gone_to}."
     move_study(connection, uid, StudyState.NOT_ANALYSED, Change(at), reason=reason)
 
 

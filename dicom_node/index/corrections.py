@@ -1,5 +1,5 @@
-"""What a correction does to a study: the next revision opens, what rests on the earlier images is withdrawn, and the
-timeline says who sent it and in what it differs."""
+"""What a correction or a rejection does to a study: the next revision opens, what rests on the images is withdrawn, and
+the timeline says who sent it and in what it differs."""
 
 from __future__ import annotations
 
@@ -9,18 +9,19 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, and_, select
 
-from dicom_node.core.entities import Instance, SendingPeer
+from dicom_node.core.entities import Instance, ResultState, SendingPeer
 from dicom_node.core.versions import Difference, PixelVerdict
-from dicom_node.index.outbox.withdrawals import withdraw_results
-from dicom_node.index.tables import events
+from dicom_node.index.outbox.withdrawals import WITHDRAWN, withdraw_results
+from dicom_node.index.tables import events, jobs, results
 from dicom_node.index.transitions import Change
 from dicom_node.index.versions import Version
 
 #: Kind of the timeline's line where images of a study were corrected or left it; its detail has the `revision` from
-#: which on that counts. The other kind is about images that only came here from another study.
-CORRECTED, _CAME = "corrected", "moved-here"
+#: which on that counts, as it has where images were rejected. The third is about images that only came here from
+#: another study.
+CORRECTED, REJECTED, _CAME = "corrected", "rejected", "moved-here"
 _LISTED = 8
 _log = logging.getLogger(__name__)
 
@@ -39,6 +40,29 @@ class Correction:
         return self.now.study_instance_uid != self.before.study_instance_uid
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RejectionNews:
+    """What the rejection notes of a study change now: how many images are `taken` from it, in which series, by which
+    notes, and how many are `restored`; and what the timeline says."""
+
+    at: datetime
+    kind: str
+    text: str
+    taken: int
+    restored: int
+    series: frozenset[str]
+    notes: tuple[str, ...]
+
+    @property
+    def changes_images(self) -> bool:
+        """Tell whether what the study is analysed from has changed."""
+        return bool(self.taken or self.restored)
+
+    def detail(self, revision: int) -> dict[str, object]:
+        """Return what goes with the line; `revision` is the one from which on it counts."""
+        return {"revision": revision, "notes": list(self.notes), "taken_out": self.taken}
+
+
 @dataclass(slots=True)
 class StudyNews:
     """What one batch of arrivals means for one study."""
@@ -55,6 +79,10 @@ class StudyNews:
     evidence: list[Instance] = field(default_factory=list)
     #: What is kept and not used: overtaken by a later arrival, or no image where one is in use.
     unused: list[Instance] = field(default_factory=list)
+    #: Rejection notes that came, or were corrected.
+    notes: list[Instance] = field(default_factory=list)
+    #: What the notes change now; `None`: nothing, and there is nothing to tell.
+    rejection: RejectionNews | None = None
 
     @property
     def corrections(self) -> Sequence[Correction]:
@@ -62,10 +90,25 @@ class StudyNews:
         return [one for one in self.corrected if not one.is_moved] + self.left
 
     @property
+    def loses_images(self) -> bool:
+        """Tell whether images went to another study or are rejected."""
+        return bool(self.left or (self.rejection is not None and self.rejection.taken))
+
+    @property
     def last_received_at(self) -> datetime | None:
         """When the latest of what changes the study's images came."""
+        return max(self._changed_at, default=None)
+
+    @property
+    def first_received_at(self) -> datetime:
+        """When the first of what changes the study's images came."""
+        return self._changed_at[0]
+
+    @property
+    def _changed_at(self) -> list[datetime]:
         changes = [*self.images, *(one.now for one in (*self.corrected, *self.left))]
-        return max((one.received_at for one in changes), default=None)
+        noted = [self.rejection.at] if self.rejection is not None and self.rejection.changes_images else []
+        return [one.received_at for one in changes] + noted
 
 
 def correction_line(news: StudyNews) -> tuple[str, str] | None:
@@ -74,12 +117,12 @@ def correction_line(news: StudyNews) -> tuple[str, str] | None:
     stayed = [one for one in news.corrected if not one.is_moved]
     told = []
     if stayed:
-        told.append(f"{_images(len(stayed))} came again, corrected{_sent_by(stayed)}.")
+        told.append(f"{counted_images(len(stayed))} came again, corrected{_sent_by(stayed)}.")
     if came:
         studies = _studies({one.before.study_instance_uid for one in came})
-        told.append(f"{_images(len(came))} came here from {studies}{_sent_by(came)}.")
+        told.append(f"{counted_images(len(came))} came here from {studies}{_sent_by(came)}.")
     if news.left:
-        told.append(f"{_images(len(news.left))} belong{'s' * (len(news.left) == 1)} to {left_for(news)} now"
+        told.append(f"{counted_images(len(news.left))} belong{'s' * (len(news.left) == 1)} to {left_for(news)} now"
                     f"{_sent_by(news.left)}.")  # fmt: skip
     kind = CORRECTED if news.corrections else _CAME
     return (kind, " ".join((*told, *_what_changed([*news.corrected, *news.left])))) if told else None
@@ -94,8 +137,8 @@ def correction_detail(news: StudyNews, revision: int) -> dict[str, object]:
         "sop_instance_uids": [one.now.sop_instance_uid for one in all_of_them[:_LISTED]],
         "changed": _keywords(all_of_them),
         "pixels": sorted({one.difference.pixels.value for one in all_of_them}),
-        "senders": sorted({_name(one.now.sender) for one in all_of_them}),
-        "senders_before": sorted({_name(one.before.sender) for one in all_of_them}),
+        "senders": sorted({named_sender(one.now.sender) for one in all_of_them}),
+        "senders_before": sorted({named_sender(one.before.sender) for one in all_of_them}),
     }
 
 
@@ -105,28 +148,51 @@ def left_for(news: StudyNews) -> str:
 
 
 def withdraw_what_rests_on(connection: Connection, study: Any, news: StudyNews, at: datetime) -> None:
-    """Withdraw the study's results: they speak of images that were corrected or belong elsewhere."""
+    """Withdraw the study's results: they speak of images that were corrected or belong elsewhere; of rejected images,
+    those alone that may rest on them."""
     if not news.corrections:
+        _withdraw_what_is_rejected(connection, study.study_instance_uid, news.rejection)
         return
     changed = ", ".join(_keywords(news.corrections)[:_LISTED]) or "the pixels"
     reason = f"Images it rests on were corrected{_sent_by(news.corrections)}; changed: {changed}."
     withdraw_results(
-        connection, study.study_instance_uid, reason, Change(at, ("withdrawn", f"The result was withdrawn. {reason}"))
+        connection, study.study_instance_uid, reason, Change(at, (WITHDRAWN, f"The result was withdrawn. {reason}"))
     )
+
+
+def _withdraw_what_is_rejected(connection: Connection, uid: str, rejection: RejectionNews | None) -> None:
+    if rejection is None or not rejection.taken:
+        return
+    reason = f"Images it rests on were rejected. {rejection.text}"
+    change = Change(rejection.at, ("withdrawn", f"The result was withdrawn. {reason}"))
+    for route in _routes_resting_on(connection, uid, rejection.series):
+        withdraw_results(connection, uid, reason, change, route)
+
+
+def _routes_resting_on(connection: Connection, uid: str, series: frozenset[str]) -> list[str]:
+    """Return the routes with a result, or one it replaced, that is not known to rest on other series alone."""
+    shown = (ResultState.CURRENT, ResultState.SUPERSEDED)
+    apart = select(jobs.c.job_key).where(
+        jobs.c.study_instance_uid == uid, jobs.c.series_instance_uid.not_in([*sorted(series), ""])
+    )
+    mine = and_(results.c.study_instance_uid == uid, results.c.standing.in_(shown))
+    query = select(results.c.route).where(mine, results.c.job_key.not_in(apart))
+    return sorted(connection.execute(query.distinct()).scalars())
 
 
 def warn_of(study_instance_uid: str, news: StudyNews) -> None:
     """Log what may be no correction but a replacement: other pixels, or another sender than before."""
     odd = [one for one in (*news.corrected, *news.left) if _suspicions([one])]
     if odd:
-        senders = ", ".join(sorted({_name(one.now.sender) for one in odd}))
+        senders = ", ".join(sorted({named_sender(one.now.sender) for one in odd}))
         what = {"study": study_instance_uid, "images": len(odd), "senders": senders, "why": " ".join(_suspicions(odd))}
         _log.warning("images were replaced", extra=what)
 
 
 def is_corrected_since(connection: Connection, study_instance_uid: str, revision: int) -> bool:
-    """Tell whether images that a revision was made of have been corrected since."""
-    told = select(events.c.detail).where(events.c.study_instance_uid == study_instance_uid, events.c.kind == CORRECTED)
+    """Tell whether images that a revision was made of have been corrected or rejected since."""
+    mine = events.c.study_instance_uid == study_instance_uid
+    told = select(events.c.detail).where(mine, events.c.kind.in_((CORRECTED, REJECTED)))
     return any(detail.get("revision", 0) > revision for detail in connection.execute(told).scalars())
 
 
@@ -150,7 +216,7 @@ def suspicions(pixels: Collection[PixelVerdict], senders_before: Collection[Send
     if PixelVerdict.UNKNOWN in pixels:
         found.append("Whether the pixels changed could not be told.")
     if senders_before:
-        named = ", ".join(sorted({_name(one) for one in senders_before}))
+        named = ", ".join(sorted({named_sender(one) for one in senders_before}))
         found.append(f"Another sender than before, which was {named}.")
     return found
 
@@ -165,11 +231,12 @@ def _keywords(corrections: Sequence[Correction]) -> list[str]:
 
 
 def _sent_by(corrections: Sequence[Correction]) -> str:
-    names = sorted({_name(one.now.sender) for one in corrections})
+    names = sorted({named_sender(one.now.sender) for one in corrections})
     return f", sent by {' and '.join(names)}"
 
 
-def _name(sender: SendingPeer) -> str:
+def named_sender(sender: SendingPeer) -> str:
+    """Return a sender as the timeline names it, by title and address."""
     return f"{sender.calling_ae_title} at {sender.host}" if sender.calling_ae_title else "an unknown sender"
 
 
@@ -178,5 +245,6 @@ def _studies(uids: set[str]) -> str:
     return f"study {first}" + (f" and {len(others)} more" if others else "")
 
 
-def _images(count: int) -> str:
+def counted_images(count: int) -> str:
+    """Return a number of images in words."""
     return "1 image" if count == 1 else f"{count} images"

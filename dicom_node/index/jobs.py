@@ -20,6 +20,8 @@ from dicom_node.index.studies import conclude_study
 from dicom_node.index.tables import deliveries, jobs, results, studies
 from dicom_node.index.transitions import Change, move_job, move_study, supersede_job
 
+#: Kind of the timeline's line about an attempt that begins.
+STARTED = "started"
 #: Kind of the timeline's line about a job that is queued again, since a destination does not take what was made.
 REQUEUED = "requeued"
 
@@ -60,10 +62,10 @@ def claim(connection: Connection, owner: str, now: datetime, lease_s: float) -> 
     if row is None:
         return None
     started_at = row.started_at or now
-    line = ("started", f"Analysis by {row.model} started (attempt {row.attempts + 1}).")
+    line = (STARTED, f"Analysis by {row.model} started (attempt {row.attempts + 1}).")
     move_job(
         connection, jobs.c.id == row.id, JobState.RUNNING,
-        Change(now, line, {"route": row.route, "attempt": row.attempts + 1}),
+        Change(now, line, {"route": row.route, "attempt": row.attempts + 1, "job": row.id}),
         lease_owner=owner, lease_until=now + timedelta(seconds=lease_s), fence=row.fence + 1,
         attempts=row.attempts + 1, started_at=started_at, finished_at=None,
     )  # fmt: skip

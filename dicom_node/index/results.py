@@ -12,12 +12,12 @@ from dicom_node.analysis.answer import ReportLine
 from dicom_node.core.entities import Artifact, Destination, JobOutcome, JobState, ResultState
 from dicom_node.core.uids import repeated_job_key
 from dicom_node.index.corrections import is_corrected_since
-from dicom_node.index.jobs import ClaimedJob, finish
+from dicom_node.index.jobs import STARTED, ClaimedJob, finish
 from dicom_node.index.lineage import keys_of_line, line_in
 from dicom_node.index.outbox.deliveries import plan_deliveries
-from dicom_node.index.outbox.withdrawals import supersede_results
+from dicom_node.index.outbox.withdrawals import WITHDRAWN, supersede_results
 from dicom_node.index.shadows import tell_agreement
-from dicom_node.index.tables import artifacts, jobs, results
+from dicom_node.index.tables import artifacts, events, jobs, results
 from dicom_node.index.transitions import Change, insert_result, move_result, record
 
 _AT_A_TIME = 500  # values in one statement
@@ -75,9 +75,9 @@ def save_result(
     if isinstance(notes, list) and notes:
         text = " ".join(map(str, notes))
         record(connection, job.study_instance_uid, now, ("notes", text), route=job.route)
-    does_not_hold = _why_not(connection, job)
+    line = _keys_of_line(connection, job, outcome)
+    does_not_hold = _why_not(connection, job, line)
     if not has_result(connection, job_key):
-        line = _keys_of_line(connection, job, outcome)
         if does_not_hold is None:
             supersede_results(connection, line, now)
         insert_result(
@@ -108,7 +108,7 @@ def answer_again(
     text = f"Same images, model and configuration: {_which_stands(connection, known)}"
     record(connection, job.study_instance_uid, now, ("unchanged", text), route=job.route)
     tell_agreement(connection, job, now)
-    if known.standing == ResultState.CURRENT and _why_not(connection, job) is None:
+    if known.standing == ResultState.CURRENT and _why_not(connection, job, [job_key]) is None:
         plan_deliveries(connection, job_key, destinations, now)
     return True
 
@@ -125,19 +125,37 @@ def _which_stands(connection: Connection, known: Row[Any]) -> str:
     return f"{gone}; result {now.sequence} by {now.model} stands."
 
 
-def _why_not(connection: Connection, job: ClaimedJob) -> tuple[ResultState, str] | None:
+def _why_not(connection: Connection, job: ClaimedJob, line: Collection[str]) -> tuple[ResultState, str] | None:
     """Return as what, and why, a job's result is to be kept and never sent; `None` where it holds.
 
-    It may speak of images that were corrected while it was made, or of fewer than a quicker worker has answered about.
+    It may speak of images that were corrected or rejected while it was made, or of fewer than a quicker worker has
+    answered about; or somebody has withdrawn meanwhile what it follows, the results of its `line`, or all of the study.
     """
     if is_corrected_since(connection, job.study_instance_uid, job.revision):
-        return ResultState.WITHDRAWN, "The images it rests on were corrected while it was made."
+        return ResultState.WITHDRAWN, "Images it rests on were corrected or rejected while it was made."
+    if withdrawn := _withdrawn_since_start(connection, job, line):
+        return ResultState.WITHDRAWN, f"The study's results were withdrawn while it was made: {withdrawn}"
     mine = and_(results.c.study_instance_uid == job.study_instance_uid, results.c.route == job.route)
     later = and_(mine, results.c.revision > job.revision, results.c.standing == ResultState.CURRENT)
     newer = connection.execute(select(func.max(results.c.revision)).where(later)).scalar()
     if newer is None:
         return None
     return ResultState.SUPERSEDED, f"The result of revision {newer} was there before it."
+
+
+def _withdrawn_since_start(connection: Connection, job: ClaimedJob, line: Collection[str]) -> str:
+    """Return why results were withdrawn since this attempt began, in the order of the timeline; "" where none was."""
+    told = select(events).where(
+        events.c.study_instance_uid == job.study_instance_uid, events.c.kind.in_((STARTED, WITHDRAWN))
+    )
+    routes = set(connection.execute(select(results.c.route).where(results.c.job_key.in_(line))).scalars())
+    why = ""
+    for row in connection.execute(told.order_by(events.c.id)):
+        if row.kind == STARTED:
+            why = "" if row.detail.get("job") == job.id else why
+        elif row.detail.get("whole_study") or row.detail.get("route") in {job.route, *routes}:
+            why = str(row.detail.get("reason") or row.text)
+    return why
 
 
 def _set_aside(connection: Connection, job_key: str, held: tuple[ResultState, str], now: datetime) -> None:

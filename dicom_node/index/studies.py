@@ -16,7 +16,7 @@ from dicom_node.core.lifecycle import study_state_after
 from dicom_node.core.priority import Priority, turn_at
 from dicom_node.index.tables import associations, instances, jobs, studies
 from dicom_node.index.transitions import Change, insert_job, move_study
-from dicom_node.index.versions import IS_SOURCE
+from dicom_node.index.versions import IN_USE, IS_SOURCE
 
 #: Clocks of machines that set theirs by NTP differ by less.
 _AHEAD = timedelta(seconds=2)
@@ -120,6 +120,18 @@ def arrivals(connection: Connection, study: Study, others: Collection[str] = ())
     still_open = select(func.count(associations.c.association_id.distinct()))
     still_open = still_open.where(carried, associations.c.closed_at.is_(None))
     return Arrivals(study.first_received_at, study.last_received_at, connection.execute(still_open).scalar_one())
+
+
+def why_no_images(connection: Connection, study_instance_uid: str) -> str:
+    """Say what a study without an image to analyse consists of: rejected images, or documents and the like."""
+    mine = and_(instances.c.study_instance_uid == study_instance_uid, IN_USE)
+    query = select(instances.c.role, instances.c.attributes).where(mine)
+    found = [(row.role, row.attributes.get("modality", "")) for row in connection.execute(query)]
+    rejected = sum(role == InstanceRole.REJECTED for role, _ in found)
+    if rejected:
+        return f"No image is left in this study: rejection notes name all of them ({rejected})."
+    kinds = ", ".join(sorted({modality for _, modality in found} - {""})) or "no modality told"
+    return f"The study has no image to analyse, only other objects ({kinds})."
 
 
 def routes_with_jobs(connection: Connection, study: Study) -> set[str]:

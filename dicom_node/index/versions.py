@@ -6,7 +6,7 @@ In use is the row without `superseded_at`; there is exactly one for each SOP Ins
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import StrEnum
 from typing import Any
@@ -17,9 +17,11 @@ from dicom_node.core.entities import Instance, InstanceRole, SendingPeer
 from dicom_node.core.versions import NOT_COMPARED, Comparison, Difference, NotYetCompared, StoredVersion
 from dicom_node.index.tables import instances
 
-#: The version of an instance that is read; and those of them that are images, not results or evidence.
+#: The version of an instance that is read; those of them that are images, not results or evidence; and images of
+#: whatever version, the rejected ones too.
 IN_USE = instances.c.superseded_at.is_(None)
 IS_SOURCE = and_(instances.c.role == InstanceRole.SOURCE, IN_USE)
+IS_IMAGE = instances.c.role.in_((InstanceRole.SOURCE, InstanceRole.REJECTED))
 
 _UIDS_PER_QUERY = 500
 _COLUMNS: tuple[Column[Any], ...] = (
@@ -181,7 +183,7 @@ def _with_place(difference: Difference, old: Version, new: Instance) -> Differen
         ("SeriesInstanceUID", old.series_instance_uid, new.series_instance_uid),
     )
     named = {keyword for keyword, before, now in places if before != now}
-    return Difference(tuple(sorted({*difference.keywords, *named})), difference.pixels)
+    return replace(difference, keywords=tuple(sorted({*difference.keywords, *named})))
 
 
 def _version(arrival: Instance, role: InstanceRole, superseded_at: datetime | None) -> Version:

@@ -9,7 +9,7 @@ import threading
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, replace
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 from typing import Protocol
 
@@ -25,6 +25,7 @@ from dicom_node.index.damage import (
     run_again_if_whole,
 )
 from dicom_node.index.database import Database
+from dicom_node.index.due import now_in
 from dicom_node.index.jobs import ClaimedJob
 from dicom_node.index.lineage import LINE
 from dicom_node.index.outbox.deliveries import resend
@@ -81,7 +82,7 @@ class JobRunner:
         """
         self._require_room()
         with self._database.write() as connection:
-            job = jobs.claim(connection, self._settings.owner, _now(), self._settings.lease_s)
+            job = jobs.claim(connection, self._settings.owner, now_in(connection), self._settings.lease_s)
         if job is None:
             return False
         try:
@@ -124,7 +125,7 @@ class JobRunner:
             except SourceDamaged as damage:
                 self._perform(job, self._plan(job, Path(folder), self._note_damage(job, damage)))
                 with self._database.write() as connection:  # the images may have come again meanwhile
-                    run_again_if_whole(connection, job.study_instance_uid, _now())
+                    run_again_if_whole(connection, job.study_instance_uid, now_in(connection))
 
     def _perform(self, job: ClaimedJob, plan: Plan | None) -> None:
         """Run what is planned and save what came back. Raises `SourceDamaged`."""
@@ -165,7 +166,7 @@ class JobRunner:
         keys = [self._spool.key_of(path) for path in damage.paths]
         with self._database.write() as connection:
             found = objects_at(connection, keys)
-            note_damaged(connection, found, _now())
+            note_damaged(connection, found, now_in(connection))
         uids = sorted({one.uid for one in found})
         advice = "Send them again; look at the disk."
         _log.error("images damaged", extra={"study": job.study_instance_uid, "route": job.route, "images": uids,
@@ -190,9 +191,9 @@ class JobRunner:
         with self._database.write() as connection:
             if not has_result(connection, plan.key, keys):
                 return False
-            answered = answer_again(connection, job, plan.key, plan.delivery_plan.destinations, _now())
+            answered = answer_again(connection, job, plan.key, plan.delivery_plan.destinations, now_in(connection))
             if answered and job.earlier_job_key == plan.key:
-                resend(connection, plan.key, plan.delivery_plan.destinations, _now())
+                resend(connection, plan.key, plan.delivery_plan.destinations, now_in(connection))
         return True
 
     def _make_good(self, job: ClaimedJob, plan: Plan) -> None:
@@ -221,8 +222,8 @@ class JobRunner:
     def _tell_lost(self, job: ClaimedJob, lost: Collection[str]) -> None:
         missing = [key for key in lost if not self._spool.is_whole(key)]
         with self._database.write() as connection:
-            note_repaired(connection, [key for key in lost if key not in missing], _now())
-            note_damaged(connection, objects_at(connection, missing), _now())
+            note_repaired(connection, [key for key in lost if key not in missing], now_in(connection))
+            note_damaged(connection, objects_at(connection, missing), now_in(connection))
         what = {"study": job.study_instance_uid, "route": job.route, "made_again": len(lost) - len(missing)}
         if missing:
             advice = f"Restore these files from a backup, then: dicom-node retry {job.study_instance_uid}"
@@ -252,7 +253,7 @@ class JobRunner:
             saved = save_result(connection, job, plan.key, outcome, plan.delivery_plan.destinations)
             if saved and plan.delivery_plan.notes:
                 text = " ".join(plan.delivery_plan.notes)
-                record(connection, job.study_instance_uid, _now(), ("outputs", text), route=job.route)
+                record(connection, job.study_instance_uid, now_in(connection), ("outputs", text), route=job.route)
         state = outcome.state.value if saved else "taken over by another worker"
         _log.info("job ended", extra={"study": job.study_instance_uid, "route": job.route, "state": state,
                                       "took_s": performed.summary.get("took_s")})  # fmt: skip
@@ -278,22 +279,22 @@ class JobRunner:
     def _attempt_failed(self, job: ClaimedJob, message: str) -> None:
         _log.warning("attempt failed", extra={"study": job.study_instance_uid, "route": job.route,
                                               "attempt": job.attempt, "why": message})  # fmt: skip
-        now = _now()
         with self._database.write() as connection:
+            now = now_in(connection)
             jobs.release(connection, job, message, now + timedelta(seconds=_RETRY_WAIT_S * job.attempt), now)
 
     def _give_back(self, job: ClaimedJob) -> None:
         with self._database.write() as connection:
-            jobs.give_back(connection, job, _now())
+            jobs.give_back(connection, job, now_in(connection))
 
     def _hand_back(self, job: ClaimedJob, gone: str) -> None:
         _log.warning("route or model gone", extra={"study": job.study_instance_uid, "route": job.route, "why": gone})
         with self._database.write() as connection:
-            jobs.hand_back_to_routes(connection, job, ("ROUTE_GONE", gone), _now())
+            jobs.hand_back_to_routes(connection, job, ("ROUTE_GONE", gone), now_in(connection))
 
     def _quarantine(self, job: ClaimedJob, reason: str, message: str) -> None:
         with self._database.write() as connection:
-            if not jobs.finish(connection, job, JobState.FAILED, ("", reason, message), _now()):
+            if not jobs.finish(connection, job, JobState.FAILED, ("", reason, message), now_in(connection)):
                 return
         _log_given_up(job, message)
 
@@ -306,7 +307,7 @@ class JobRunner:
             while not done.wait(self._settings.lease_s / 3):
                 try:
                     with self._database.write() as connection:
-                        jobs.renew(connection, job, _now(), self._settings.lease_s)
+                        jobs.renew(connection, job, now_in(connection), self._settings.lease_s)
                 except IndexUnavailable as error:
                     _log.warning("lease not renewed", extra={"job": job.id, "why": str(error)})
 
@@ -333,7 +334,3 @@ def _log_given_up(job: ClaimedJob, message: str) -> None:
     _log.error("job given up", extra={"study": job.study_instance_uid, "route": job.route, "job": job.id,
                                       "model": job.model, "why": message,
                                       "advice": f"dicom-node rerun {job.study_instance_uid}"})  # fmt: skip
-
-
-def _now() -> datetime:
-    return datetime.now(UTC)

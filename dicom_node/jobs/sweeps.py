@@ -32,6 +32,7 @@ from dicom_node.index.studies import (
     moved_to,
     perhaps_complete,
     routes_with_jobs,
+    why_no_images,
 )
 from dicom_node.index.transitions import Change, move_study
 
@@ -115,7 +116,9 @@ class CompletenessSweep:
             move_study(connection, uid, StudyState.COMPLETE, Change(now))
             conclude_study(connection, uid, now)
         elif not matched and judge(seen, DEFAULT_QUIET_S, DEFAULT_MAX_WAIT_S, now).ready:
-            _close_unwanted(connection, uid, list(decisions.values()), now)
+            why = _why_unwanted(list(decisions.values())) if study.series else why_no_images(connection, uid)
+            move_study(connection, uid, StudyState.COMPLETE, Change(now))
+            move_study(connection, uid, StudyState.NOT_ANALYSED, Change(now), reason=why)
         return len(due)
 
     def _route(self, study: Study, route: Route) -> RouteDecision:
@@ -137,8 +140,6 @@ def _job(route: Route, decision: RouteDecision, verdict: CompletenessVerdict, pr
     )
 
 
-def _close_unwanted(connection: Connection, uid: str, decisions: Sequence[RouteDecision], now: datetime) -> None:
+def _why_unwanted(decisions: Sequence[RouteDecision]) -> str:
     why = " ".join(decision.reason for decision in decisions) or "No route is configured."
-    move_study(connection, uid, StudyState.COMPLETE, Change(now))
-    reason = f"No route wants this study. {why}"
-    move_study(connection, uid, StudyState.NOT_ANALYSED, Change(now), reason=reason)
+    return f"No route wants this study. {why}"

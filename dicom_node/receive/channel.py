@@ -73,13 +73,26 @@ class ReportAnswered:
 
 
 @dataclass(frozen=True, slots=True)
+class ContextRefused:
+    """A peer proposed a SOP class and none of its presentation contexts was accepted."""
+
+    calling_ae_title: str
+    host: str
+    sop_class_uid: str
+    transfer_syntax_uids: tuple[str, ...]
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
 class StillAlive:
     """The answer to `AreYouAlive`; `disk_fault`: why nothing can be written where objects go, "" when it can."""
 
     disk_fault: str
 
 
-FromAcceptor = AcceptorReady | AcceptorFailed | RecordStored | AssociationClosed | ReportAnswered | StillAlive
+FromAcceptor = (
+    AcceptorReady | AcceptorFailed | RecordStored | AssociationClosed | ReportAnswered | ContextRefused | StillAlive
+)
 
 # --- what the parent tells the acceptor ----------------------------------------------------------------------------
 
@@ -131,7 +144,8 @@ Message = FromAcceptor | ToAcceptor
 #: The tags on the wire. Both ends are of one version; a tag that is not here is a fault, never passed over.
 _KINDS: Mapping[str, type[Message]] = {
     "ready": AcceptorReady, "failed": AcceptorFailed,
-    "stored": RecordStored, "closed": AssociationClosed, "answered": ReportAnswered, "alive": StillAlive,
+    "stored": RecordStored, "closed": AssociationClosed, "answered": ReportAnswered, "refused": ContextRefused,
+    "alive": StillAlive,
     "options": Options, "freed": Freed, "unavailable": Unavailable, "report": SendReport, "alive?": AreYouAlive,
     "stop": Stop,
 }  # fmt: skip

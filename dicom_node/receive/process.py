@@ -19,6 +19,7 @@ from dicom_node.receive.channel import (
     AreYouAlive,
     AssociationClosed,
     Channel,
+    ContextRefused,
     Message,
     Options,
     RecordStored,
@@ -31,6 +32,7 @@ from dicom_node.receive.channel import (
 )
 from dicom_node.receive.events import AcceptorDied, ReceiveEvents
 from dicom_node.receive.options import AcceptorOptions
+from dicom_node.receive.refusals import Refusals
 
 _READY_S = 60.0
 _CLOSING_S = 5.0
@@ -50,6 +52,8 @@ class AcceptorProcess:
         self._options = options
         self._lock = lock
         self._listeners = dict(listeners)
+        #: What peers proposed to send and cannot, since the start.
+        self.refusals = Refusals()
         self._ready = threading.Event()
         self._has_served = False
         self._stopping = threading.Event()
@@ -162,6 +166,8 @@ class AcceptorProcess:
         match message:
             case RecordStored() | AssociationClosed() | ReportAnswered():
                 events.put(message)
+            case ContextRefused():
+                self.refusals.note(message)
             case StillAlive(disk_fault):
                 self._unanswered = 0
                 self._note_disk(disk_fault)

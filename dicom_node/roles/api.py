@@ -78,6 +78,7 @@ class ApiRole(Role):
             token_digest=self._token_digest(),
             receiver_ready=lambda: node.acceptor is None or node.acceptor.is_serving,
             roles_not_at_work=lambda: roles_not_at_work(node.owners),
+            refused_contexts=lambda: [] if node.acceptor is None else node.acceptor.refusals.latest(),
             retrievals=self._retrievals,
             ingest=self._ingest,
             version=__version__,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
 from dicom_node.deliver.identity_check import identity_check
@@ -13,12 +13,13 @@ from dicom_node.deliver.outage import BackOff
 from dicom_node.deliver.outbox import DestinationWorker, OutboxPolicy
 from dicom_node.deliver.peer_capabilities import capability_probe
 from dicom_node.deliver.profiles import profiles_of
-from dicom_node.deliver.withdrawals import WithdrawalPlanner, speaker_of
+from dicom_node.deliver.withdrawals import WithdrawalPlanner, speaker_of, tell_out_of_reach
 from dicom_node.index.outbox.deliveries import owed_to_others
 from dicom_node.roles.node import Node
-from dicom_node.roles.role import Role
+from dicom_node.roles.role import Role, Sweep
 
 _END_S = 5.0
+_FORMER_DESTINATIONS_S = 30.0
 _log = logging.getLogger(__name__)
 
 
@@ -50,6 +51,12 @@ class DeliverRole(Role):
         """Look now what is owed."""
         for worker in self._workers:
             worker.wake()
+
+    def sweeps(self) -> Sequence[Sweep]:
+        """Return the look at former destinations, which nobody tells that a result is withdrawn."""
+        names = [one.name for one in self._node.settings.destination]
+        look = partial(tell_out_of_reach, self._node.database, names)
+        return [Sweep("withdrawals at former destinations", look, _FORMER_DESTINATIONS_S)]
 
     def _log_owed_to_nobody(self) -> None:
         """Log what waits for a destination that was renamed or taken out of the settings: nobody delivers it."""

@@ -9,7 +9,7 @@ import numpy as np
 from pydicom.dataset import Dataset
 
 from dicom_node.inference.cards.card import ModelCard
-from dicom_node.inference.images.pixels import display_values, hidden_pixels
+from dicom_node.inference.images.pixels import color_values, display_values, hidden_pixels
 from dicom_node.inference.images.radiograph import frontal_images
 from dicom_node.inference.images.remarks import shutter_remark
 from dicom_node.inference.images.volume import Volume, read_volume
@@ -52,7 +52,8 @@ def _images(run: ModelRun) -> list[Given]:
 
 
 def _image(run: ModelRun, image: Dataset) -> ModelInput:
-    values = display_values(image, voi=run.card.voi)[None]
+    in_color = run.card.color == "rgb"
+    values = color_values(image, voi=run.card.voi) if in_color else display_values(image, voi=run.card.voi)[None]
     run.notes.extend(shutter_remark(image, hidden_pixels(image)))
     return ModelInput(values=values, attributes=shared_attributes(run.card, image))
 

@@ -46,6 +46,8 @@ PRECISIONS = ("float32", "mixed")
 TASK_INPUTS = {"classification": "image", "regression": "image", "segmentation": "volume", "detection": "volume"}
 INPUTS = ("image", "volume")
 VIEWS = ("frontal", "any")
+#: What a model of pictures is given: one channel as a viewer shows it in grey, or red, green and blue.
+COLORS = ("gray", "rgb")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,6 +62,7 @@ class Gate:
     max_lossy_ratio: float | None = None
     age_may_be_absent: bool = False
     derived_allowed: bool = False
+    spectral_allowed: bool = False
     burned_in_allowed: bool = False
     test_subjects_allowed: bool = False
     #: Which views of a single image: ``frontal`` or ``any``.
@@ -98,6 +101,8 @@ class ModelCard:
     segments: tuple[CardSegment, ...] = ()
     explain: Mapping[str, str] = field(default_factory=dict)
     precision: str = "float32"
+    #: Of pictures: one of `COLORS`.
+    color: str = COLORS[0]
     #: For runtimes whose files do not say themselves what goes in and comes out.
     preprocessing: Preprocessing | None = None
     output: OutputSpec = field(default_factory=OutputSpec)
@@ -259,6 +264,7 @@ def _card(folder: Path, fields: CardFields) -> ModelCard:
         segments=tuple(read_segment(one, place) for place, one in enumerate(fields.subtables("segment"))),
         explain=fields.table("explain").all_texts(),
         precision=fields.choice("precision", PRECISIONS) if "precision" in fields.values else "float32",
+        color=fields.choice("color", COLORS) if "color" in fields.values else COLORS[0],
         preprocessing=read_preprocessing(fields.table("preprocessing"), volume=given == "volume")
         if "preprocessing" in fields.values
         else None,
@@ -277,6 +283,7 @@ def _gate(gate: CardFields) -> Gate:
         max_slice_spacing_mm=gate.number("max_slice_spacing_mm", None),
         max_lossy_ratio=gate.number("max_lossy_ratio", None),
         derived_allowed=gate.flag("derived_allowed", default=False),
+        spectral_allowed=gate.flag("spectral_allowed", default=False),
         burned_in_allowed=gate.flag("burned_in_allowed", default=False),
         test_subjects_allowed=gate.flag("test_subjects_allowed", default=False),
         views=gate.choice("views", VIEWS) if "views" in gate.values else VIEWS[0],

@@ -48,12 +48,19 @@ KEYS: tuple[CardKey, ...] = (
     CardKey("", "intended_use", "text", "required", "what it is for; printed on every summary page"),
     CardKey("", "limits", "text", "required", "what it cannot do; printed on every summary page"),
     CardKey("", "calibrated", "true or false", "required", "if not, reports say that its scores are no probabilities"),
-    CardKey("", "rank", "texts", "`[]`", "order of candidate series, best first: attributes, `-` for descending"),
+    CardKey("", "rank", "texts", "`[]`", "order of candidate series, best first: as in routes"),
     CardKey(
         "", "accepts", "tables", "everything", "alternatives in the words of routes; a series must meet all of one"
     ),
     CardKey("", "input", "text", "by the task", "what a model of a known task is given: `image` or `volume`"),
     CardKey("", "voi", "true or false", "`true`", "images: apply their window before the model sees them"),
+    CardKey(
+        "",
+        "color",
+        "text",
+        "`gray`",
+        "images: `rgb` gives the model red, green and blue; a grey image is repeated. `gray` takes no coloured image",
+    ),
     CardKey("", "precision", "text", "`float32`", "`mixed`: a GPU may compute in half precision; measure it first"),
     CardKey("", "gate", "table", "no limits", "numbers the images are held against"),
     CardKey("gate", "min_slices", "number", "`1`", "volumes: fewest slices (never below 2)"),
@@ -62,6 +69,13 @@ KEYS: tuple[CardKey, ...] = (
         "gate", "max_lossy_ratio", "number", "no limit", "refuse images compressed further with loss, or untold how far"
     ),
     CardKey("gate", "derived_allowed", "true or false", "`false`", "let images pass that were derived from others"),
+    CardKey(
+        "gate",
+        "spectral_allowed",
+        "true or false",
+        "`false`",
+        "let computed spectral CT pass: monoenergetic, material maps",
+    ),
     CardKey("gate", "burned_in_allowed", "true or false", "`false`", "let images pass with text in their pixels"),
     CardKey(
         "gate", "views", "text", "`frontal`", "images: `frontal` leaves out views said to be other; `any` takes all"
@@ -105,7 +119,13 @@ KEYS: tuple[CardKey, ...] = (
     CardKey("preprocessing", "fit", "text", "`stretch`", "`stretch` to the size, `pad` to it, or `crop` to its middle"),
     CardKey("preprocessing", "window", "two numbers", "none", "values that become 0 and 1; others are cut off there"),
     CardKey("preprocessing", "percentiles", "two numbers", "none", "the same, as percentiles of each input"),
-    CardKey("preprocessing", "range", "two numbers", "none", "then 0 and 1 become these"),
+    CardKey(
+        "preprocessing",
+        "range",
+        "two numbers",
+        "none",
+        "then 0 and 1 become these; the one key that a bundle of pictures may have: black and white of its files",
+    ),
     CardKey("preprocessing", "mean", "numbers", "`[0]`", "then subtracted, one for all channels or one each"),
     CardKey("preprocessing", "std", "numbers", "`[1]`", "then divided by, one for all channels or one each"),
     CardKey("preprocessing", "spacing_mm", "numbers", "as received", "distance of voxels along each axis"),

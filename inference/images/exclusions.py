@@ -17,6 +17,7 @@ from pydicom.valuerep import PersonName
 
 from dicom_node import DEMONSTRATION_MANUFACTURER
 from dicom_node.core.errors import NotAnalysable
+from dicom_node.core.spectral import Spectral, spectral_of
 from dicom_node.decoding.lossy import is_lossy_copy, lossy_history
 from dicom_node.headers.sound import first_unreadable
 from dicom_node.inference.cards.card import Gate
@@ -90,7 +91,16 @@ def volume_exclusion(header: Dataset, gate: Gate) -> Exclusion | None:
         return MOSAIC
     if image_type[:1] == ["DERIVED"] and not gate.derived_allowed and not is_lossy_copy(header):
         return DERIVED
-    return shared_exclusion(header, gate) or _value_exclusion(header)
+    return shared_exclusion(header, gate) or _value_exclusion(header, gate)
+
+
+def spectral(header: Dataset) -> Spectral | None:
+    """Return what spectral CT computed of a CT image; `None` for a conventional one."""
+    characteristics = next(iter(header.get("MultienergyCTCharacteristicsSequence") or []), Dataset())
+    energy_kev = header.get("MonoenergeticEnergyEquivalent", characteristics.get("MonoenergeticEnergyEquivalent"))
+    descriptions = [str(header.get(keyword) or "") for keyword in ("SeriesDescription", "ProtocolName")]
+    kev = float(energy_kev) if isinstance(energy_kev, int | float) else None
+    return spectral_of(image_types(header), str(header.get("RescaleType") or ""), descriptions, kev)
 
 
 def shared_exclusion(header: Dataset, gate: Gate) -> Exclusion | None:
@@ -142,8 +152,11 @@ def image_types(header: Dataset) -> list[str]:
     return [str(part).strip().upper() for part in ([value] if isinstance(value, str) else value)]
 
 
-def _value_exclusion(header: Dataset) -> Exclusion | None:
+def _value_exclusion(header: Dataset, gate: Gate) -> Exclusion | None:
     is_ct = header.SOPClassUID in CT_CLASSES
+    computed = spectral(header) if is_ct and not gate.spectral_allowed else None
+    if computed is not None and not computed.is_like_conventional:
+        return Exclusion("SPECTRAL_IMAGE", computed.words)
     if is_ct and str(header.get("RescaleType") or "HU") not in {"HU", "HU_MOD"}:
         return NOT_HOUNSFIELD
     # Hounsfield units have a scale of their own; of an MR image the polarity is all that says what is bright.

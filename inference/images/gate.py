@@ -157,6 +157,11 @@ _ALIKE = (
     ("FrameOfReferenceUID", "MIXED_FRAMES_OF_REFERENCE", "frames of reference"),
     ("PhotometricInterpretation", "MIXED_PHOTOMETRIC", "photometric interpretations"),
 )
+#: What gives CT values another meaning; a slice that does not tell it contradicts nobody.
+_ALIKE_IN_CT = (
+    ("KVP", "MIXED_KVP", "tube voltages"),
+    ("ConvolutionKernel", "MIXED_KERNELS", "convolution kernels"),
+)
 
 
 def _check_equal(stack: Stack) -> None:
@@ -164,6 +169,10 @@ def _check_equal(stack: Stack) -> None:
     for keyword, reason, what in _ALIKE:
         if any(one.header.get(keyword) != first.header.get(keyword) for one in stack.slices):
             raise NotAnalysable(reason, f"The slices have different {what} ({keyword}).")
+    for keyword, reason, what in _ALIKE_IN_CT if first.modality == "CT" else ():
+        told = {str(value) for one in stack.slices if (value := one.header.get(keyword)) not in (None, "")}
+        if len(told) > 1:
+            raise NotAnalysable(reason, f"The slices have different {what} ({keyword} {', '.join(sorted(told)[:4])}).")
     spacings = np.array([(one.plane.row_spacing_mm, one.plane.column_spacing_mm) for one in stack.slices])
     if not np.allclose(spacings, spacings[0], rtol=1e-3):
         raise NotAnalysable("MIXED_PIXEL_SPACING", "The slices have different PixelSpacing.")

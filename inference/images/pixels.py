@@ -6,14 +6,17 @@ import numpy as np
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 from pydicom.multival import MultiValue
-from pydicom.pixels.processing import apply_modality_lut, apply_voi_lut
+from pydicom.pixels.processing import apply_modality_lut
 
 from dicom_node.core.errors import NotAnalysable
 from dicom_node.decoding.shutter import Hidden, hidden_by_shutter, shutter_gray
 from dicom_node.decoding.stored import Stored, stored_values, unreadable
+from dicom_node.decoding.voi import unit_values, voi_of
 from dicom_node.headers.sound import READ_ERRORS, first_unreadable
 
 AIR_HU = -1024
+#: Colours in three samples (PS3.3 C.7.6.3.1.2), of which the decoders make RGB.
+_COLORS = frozenset({"RGB", "YBR_FULL", "YBR_FULL_422", "YBR_ICT", "YBR_RCT"})
 
 
 def hounsfield_units(dataset: Dataset) -> NDArray[np.int16]:
@@ -68,9 +71,10 @@ def padding_mask(dataset: Dataset, stored: Stored) -> NDArray[np.bool_]:
 def display_values(dataset: Dataset, *, voi: bool) -> NDArray[np.float32]:
     """Return a projection image as 0..1 (rows, columns), dark to bright as a viewer shows it; padding is 0.
 
-    Modality LUT or rescale, then VOI LUT or window if `voi` (else the full range), then MONOCHROME1 is inverted. What
-    a display shutter hides has the gray that a viewer shows there, and no part in the range.
-    Raises `NotAnalysable`: NOT_MONOCHROME for colour, UNREADABLE_PIXELS.
+    Modality LUT or rescale; then VOI LUT or window if `voi`, whatever part of it the image fills (PS3.3 C.11.2), else
+    and without either the image's own range; then MONOCHROME1 is inverted. What a display shutter hides has the gray
+    that a viewer shows there, and no part in the range.
+    Raises `NotAnalysable`: NOT_MONOCHROME for colour, UNREADABLE_PIXELS, EMPTY_IMAGE.
     """
     interpretation = str(dataset.get("PhotometricInterpretation", ""))
     if interpretation not in {"MONOCHROME1", "MONOCHROME2"}:
@@ -83,17 +87,41 @@ def display_values(dataset: Dataset, *, voi: bool) -> NDArray[np.float32]:
     if voi:
         _check_window(dataset)
     try:
-        values = apply_modality_lut(stored, dataset)
-        values = np.asarray(apply_voi_lut(values, dataset) if voi else values, dtype=np.float32)
+        values = np.asarray(apply_modality_lut(stored, dataset), dtype=np.float32)
+        asked = voi_of(dataset) if voi else None
+        values = asked.apply(values) if asked is not None else values
     except READ_ERRORS as error:
         raise unreadable(dataset, f"its look-up tables cannot be applied ({type(error).__name__})") from error
-    shown = _to_unit_range(values, padded if hidden is None else padded | hidden)
+    low, high = _range(values, padded if hidden is None else padded | hidden)
+    shown = values if asked is not None else unit_values((values - low) / (high - low))
     if interpretation == "MONOCHROME1":
         shown = 1.0 - shown
     shown[padded] = 0.0
     if hidden is not None:
         shown[hidden] = shutter_gray(dataset)
     return shown
+
+
+def color_values(dataset: Dataset, *, voi: bool) -> NDArray[np.float32]:
+    """Return an image as red, green and blue, 0..1 (3, rows, columns); a grey one is repeated (`display_values`).
+
+    What a display shutter hides has the gray that a viewer shows there. Raises `NotAnalysable`: NOT_MONOCHROME for
+    colours that nobody knows how to show, MULTI_FRAME, UNREADABLE_PIXELS.
+    """
+    interpretation = str(dataset.get("PhotometricInterpretation", ""))
+    if interpretation in {"MONOCHROME1", "MONOCHROME2"}:
+        return np.repeat(display_values(dataset, voi=voi)[None], 3, axis=0)
+    if interpretation not in _COLORS or dataset.get("SamplesPerPixel") != 3:
+        raise NotAnalysable("NOT_MONOCHROME", f"The image is {interpretation or 'of unknown colour'}, which is no RGB.")
+    stored = stored_values(dataset)  # of YBR it makes RGB
+    if stored.ndim != 3:
+        raise NotAnalysable("MULTI_FRAME", "The image has more than one frame; a single picture is needed.")
+    white = np.float32(2 ** int(dataset.BitsStored) - 1)
+    values = np.ascontiguousarray(stored.transpose(2, 0, 1), dtype=np.float32) / white
+    hidden = hidden_pixels(dataset)
+    if hidden is not None:
+        values[:, hidden] = shutter_gray(dataset)
+    return values
 
 
 def hidden_pixels(header: Dataset) -> Hidden | None:
@@ -138,10 +166,9 @@ def _is_void(dataset: Dataset) -> bool:
     return first < smallest or first <= 0
 
 
-def _to_unit_range(values: NDArray[np.float32], padded: NDArray[np.bool_]) -> NDArray[np.float32]:
-    inside = values[~padded]
+def _range(values: NDArray[np.float32], left_out: NDArray[np.bool_]) -> tuple[float, float]:
+    """Return the lowest and the highest value that is seen. Raises `NotAnalysable` (EMPTY_IMAGE) where all are one."""
+    inside = values[~left_out]
     if inside.size == 0 or float(inside.max()) <= float(inside.min()):
         raise NotAnalysable("EMPTY_IMAGE", "All pixels of the image have the same value.")
-    low, high = float(inside.min()), float(inside.max())
-    scaled: NDArray[np.float32] = np.clip((values - low) / (high - low), 0.0, 1.0).astype(np.float32)
-    return scaled
+    return float(inside.min()), float(inside.max())

@@ -9,6 +9,7 @@ from pydicom.dataset import Dataset
 
 from dicom_node.decoding.lossy import LossyHistory, lossy_history
 from dicom_node.decoding.shutter import Hidden
+from dicom_node.inference.images.exclusions import spectral
 
 
 def lossy_remarks(headers: Sequence[Dataset]) -> list[str]:
@@ -25,6 +26,16 @@ def lossy_remarks(headers: Sequence[Dataset]) -> list[str]:
         f"{images} {were} compressed with loss before the analysis ({how}, {_ratio_text(found)}): what is measured or "
         "seen may differ from what was acquired."
     ]
+
+
+def spectral_remarks(headers: Sequence[Dataset]) -> list[str]:
+    """Return a sentence where images were computed from several energies, or were acquired at several; else nothing."""
+    words = sorted({found.words for one in headers if (found := spectral(one)) is not None})
+    if words:
+        return [f"The images are {' and '.join(words)}: values may differ from those of conventional CT."]
+    if any(str(one.get("MultienergyCTAcquisition") or "").upper() == "YES" for one in headers):
+        return ["The images come from an acquisition at several energies (Multi-energy CT Acquisition)."]
+    return []
 
 
 def shutter_remark(header: Dataset, hidden: Hidden | None) -> list[str]:

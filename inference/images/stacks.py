@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
 
 import numpy as np
 from pydicom.dataset import Dataset
 
+from dicom_node.core.kernels import sharpness_of
 from dicom_node.inference.images.geometry import SlicePlane
 
 #: Slices nearer than this share a position.
@@ -26,10 +29,22 @@ _FACETS: tuple[tuple[str, str], ...] = (
     ("SequenceName", "sequence"),
     ("ImageType", "image type"),
 )
-#: Looked at only where slices still share a position: these may also change from slice to slice of one volume.
-_LATER_FACETS = ("TriggerTime", "NominalCardiacTriggerDelayTime", "TemporalPositionTimeOffset", "InversionTime")
+#: Looked at only where slices still share a position: these may also change from slice to slice of one volume. Where a
+#: single one parts them, the stacks are titled by its words.
+_LATER_FACETS: tuple[tuple[str, str], ...] = (
+    ("ConvolutionKernel", "kernel"),
+    ("KVP", "kVp"),
+    ("NominalPercentageOfCardiacPhase", "cardiac phase"),
+    ("CardiacCyclePosition", "cardiac cycle position"),
+    ("NominalCardiacTriggerDelayTime", "cardiac delay"),
+    ("TriggerTime", "trigger time"),
+    ("TemporalPositionTimeOffset", "time offset"),
+    ("InversionTime", "inversion time"),
+)
 #: All that may part images.
-PARTING = ("AcquisitionNumber", "FrameOfReferenceUID", *(keyword for keyword, _ in _FACETS), *_LATER_FACETS)
+PARTING = ("AcquisitionNumber", "FrameOfReferenceUID", *(keyword for keyword, _ in (*_FACETS, *_LATER_FACETS)))
+#: Of stacks that show the same, the one is used whose values are most like those of other scans.
+_USUAL_KVP = 120.0
 
 _Sortable = tuple[int, float, str]
 _Key = tuple[_Sortable, ...]
@@ -91,8 +106,17 @@ def stacks_of(slices: Iterable[Slice]) -> list[Stack]:
         for alike in _by_orientation(members):
             stack = Stack(key[0][2], _shown(key[1]), tuple(sorted(alike, key=_place)), words)
             found.extend((key, part) for part in _parted(stack))
-    found.sort(key=lambda pair: -len(pair[1].slices))
+    found.sort(key=lambda pair: (-len(pair[1].slices), *_unlikeness(pair[1].slices[0])))
     return [stack for _, stack in found]
+
+
+def _unlikeness(one: Slice) -> tuple[int, float]:
+    """Say how far CT values are from those of other scans: the kernel's sharpness, then the distance to 120 kVp."""
+    if one.modality != "CT":
+        return 0, 0.0
+    sharpness = sharpness_of(one.header.get("ConvolutionKernel"), str(one.header.get("Manufacturer") or ""))
+    kvp = one.header.get("KVP")
+    return sharpness.place, abs(float(kvp) - _USUAL_KVP) if isinstance(kvp, int | float) else 0.0
 
 
 def joined(stacks: Sequence[Stack]) -> Stack | None:
@@ -118,18 +142,46 @@ def joined(stacks: Sequence[Stack]) -> Stack | None:
 
 
 def _parted(stack: Stack) -> list[Stack]:
-    """Part slices that share positions by whatever else tells them apart, if that leaves one slice a position."""
+    """Part slices that share positions by whatever else tells them apart, if that leaves one slice a position.
+
+    By one attribute, where it tells as many parts as slices share a position; else by all of them and the dimensions.
+    """
     if not stack.shares_positions:
         return [stack]
-    groups: dict[tuple[tuple[int, ...], _Key], list[Slice]] = defaultdict(list)
-    for one in stack.slices:
-        later = tuple(_sortable(one.header.get(keyword)) for keyword in _LATER_FACETS)
-        groups[one.dimensions, later].append(one)
-    parts = [replace(stack, slices=tuple(members)) for _, members in sorted(groups.items())]
-    if len(parts) == 1 or any(part.shares_positions for part in parts):
+    sharing = _most_sharing(stack.positions_mm)
+    for keyword, words in _LATER_FACETS:
+        parts = _parts(stack, partial(_facet, keyword))
+        if len(parts) == sharing and not any(part.shares_positions for _, part in parts):
+            return [_titled(part, f"{words} {_shown(value)}") for value, part in parts]
+    parts = _parts(stack, _later)
+    if len(parts) == 1 or any(part.shares_positions for _, part in parts):
         return [stack]
-    words = [stack.parted_by] if stack.parted_by else []
-    return [replace(one, parted_by=", ".join([*words, f"phase {n}"])) for n, one in enumerate(parts, start=1)]
+    return [_titled(part, f"phase {number}") for number, (_, part) in enumerate(parts, start=1)]
+
+
+def _parts(stack: Stack, key: Callable[[Slice], Any]) -> list[tuple[Any, Stack]]:
+    groups: dict[Any, list[Slice]] = defaultdict(list)
+    for one in stack.slices:
+        groups[key(one)].append(one)
+    return [(value, replace(stack, slices=tuple(members))) for value, members in sorted(groups.items())]
+
+
+def _facet(keyword: str, one: Slice) -> _Sortable:
+    return _sortable(one.header.get(keyword))
+
+
+def _later(one: Slice) -> tuple[tuple[int, ...], _Key]:
+    return one.dimensions, tuple(_sortable(one.header.get(keyword)) for keyword, _ in _LATER_FACETS)
+
+
+def _most_sharing(positions_mm: Sequence[float]) -> int:
+    """Return how many slices lie at the position that most of them share."""
+    breaks = np.flatnonzero(np.diff(positions_mm) >= DUPLICATE_MM)
+    return int(np.diff([-1, *breaks, len(positions_mm) - 1]).max())
+
+
+def _titled(stack: Stack, words: str) -> Stack:
+    return replace(stack, parted_by=", ".join(filter(None, (stack.parted_by, words))))
 
 
 def _key(one: Slice) -> _Key:

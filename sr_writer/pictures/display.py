@@ -3,20 +3,20 @@ header, by a table, or by their spread), polarity, padding, display shutter."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset
-from pydicom.multival import MultiValue
-from pydicom.pixels.processing import apply_color_lut, apply_modality_lut, apply_voi
+from pydicom.pixels.processing import apply_color_lut, apply_modality_lut
 
 from dicom_node.core import codes
 from dicom_node.core.entities import Finding
 from dicom_node.decoding.shutter import Hidden, hidden_by_shutter, shutter_gray
 from dicom_node.decoding.stored import stored_frames, stored_values
+from dicom_node.decoding.voi import Floats, Window, unit_values, voi_of
 
 GrayUint8 = NDArray[np.uint8]
 RgbUint8 = NDArray[np.uint8]
@@ -151,45 +151,11 @@ def _shows_something(unit: NDArray[np.float32], seen: NDArray[np.int64]) -> bool
     return bool(max(int(seen[unit <= 0].sum()), int(seen[unit >= 1].sum())) < _MOST_CLIPPED * total)
 
 
-Floats = NDArray[np.float32]
-#: Center and width, in units of the modality LUT.
-Window = tuple[float, float]
-
-
-@dataclass(frozen=True, slots=True)
-class Voi:
-    """How values become 0..1; `window` is `None` where a table does it."""
-
-    apply: Callable[[Floats], Floats]
-    window: Window | None
-
-
-def voi_of(source: Dataset, window: Window | None) -> Voi | None:
-    """Return `window` if given, else what the header asks for first; `None` when it asks for nothing usable.
-
-    Eight bits without a window are a picture already, and are shown as they are.
-    """
-    if window is not None:
-        return Voi(lambda values: _linear(values, *window), window)
-    if source.get("VOILUTSequence"):
-        return Voi(lambda values: _through_table(values, source), None)
-    asked = _header_window(source)
-    if asked is None:
-        return Voi(lambda values: _unit(values / 255.0), (128.0, 256.0)) if _is_eight_bit(source) else None
-    function = _FUNCTIONS.get(str(source.get("VOILUTFunction") or "LINEAR"), _linear)
-    return Voi(lambda values: function(values, *asked), asked)
-
-
-def _is_eight_bit(source: Dataset) -> bool:
-    rescaled = source.get("ModalityLUTSequence") or source.get("RescaleSlope") is not None
-    return source.get("BitsStored") == 8 and source.get("PixelRepresentation") == 0 and not rescaled
-
-
 def stretch(values: Floats, seen: NDArray[np.int64]) -> tuple[Floats, Window]:
     """Stretch the middle 98 % of the pixels to the full range; `seen` counts the pixels of each value."""
     low, high = _spread(values, seen)
     width = max(high - low, 1e-6)
-    return _unit((values - low) / width), (low + width / 2, width)
+    return unit_values((values - low) / width), (low + width / 2, width)
 
 
 def _spread(values: Floats, seen: NDArray[np.int64]) -> tuple[float, float]:
@@ -200,44 +166,6 @@ def _spread(values: Floats, seen: NDArray[np.int64]) -> tuple[float, float]:
         return 0.0, 1.0
     first, last = (float(values[np.searchsorted(below, share * (total - 1), side="right")]) for share in (0.01, 0.99))
     return min(first, last), max(first, last)
-
-
-def _header_window(source: Dataset) -> Window | None:
-    center, width = source.get("WindowCenter"), source.get("WindowWidth")
-    if center in (None, "") or width in (None, ""):
-        return None
-    first_center = float(center[0] if isinstance(center, MultiValue) else center)
-    first_width = float(width[0] if isinstance(width, MultiValue) else width)
-    smallest = 1 if source.get("VOILUTFunction") in (None, "", "LINEAR") else 0
-    return (first_center, first_width) if first_width >= smallest and first_width > 0 else None
-
-
-def _linear(values: Floats, center: float, width: float) -> Floats:
-    """PS3.3 C.11.2.1.2.1."""
-    return _unit((values - (center - 0.5)) / max(width - 1.0, 1.0) + 0.5)
-
-
-def _linear_exact(values: Floats, center: float, width: float) -> Floats:
-    """PS3.3 C.11.2.1.3.2."""
-    return _unit((values - center) / width + 0.5)
-
-
-def _sigmoid(values: Floats, center: float, width: float) -> Floats:
-    """PS3.3 C.11.2.1.3.1."""
-    return _unit(1.0 / (1.0 + np.exp(-4.0 * (values - center) / width)))
-
-
-_FUNCTIONS = {"LINEAR": _linear, "LINEAR_EXACT": _linear_exact, "SIGMOID": _sigmoid}
-
-
-def _through_table(values: Floats, source: Dataset) -> Floats:
-    bits = int(source.VOILUTSequence[0].LUTDescriptor[2])
-    shown = np.asarray(apply_voi(values.astype(np.int32), source), dtype=np.float32)
-    return _unit(shown / float(2**bits - 1))
-
-
-def _unit(values: NDArray[Any]) -> Floats:
-    return np.asarray(np.clip(values, 0.0, 1.0), dtype=np.float32)
 
 
 # --- distinct stored values: what depends on the value alone is computed once ----------------------------------------

@@ -26,6 +26,7 @@ from tests.peers.orthanc import Orthanc
 from tests.peers.process import free_port, wait_until
 from tests.support.needs import REAL_DATA
 from tests.support.studies.data_factories import changed, small_chest_ct
+from tests.support.studies.rejection_notes import SAFETY, rejection_note
 
 ROUTES = [
     {"name": "ct", "model": "ct-lung-density", "quiet_period_s": 1.5, "when": {"modality": "CT"}},
@@ -38,6 +39,8 @@ WORKLIST, FILM, RECOMPRESSED = (
     f"faults/{name}"
     for name in ("c12b_mismatch_then_corrected", "x37_age_added_and_sent_again", "c51_same_images_recompressed")
 )
+#: A study of which a note rejects all images, in its second folder.
+REJECTED = "faults/variety/a35_kos_rejected"
 
 
 class Hospital(Site):
@@ -54,6 +57,7 @@ class Hospital(Site):
         super().__init__(Node(folder / "node", settings), pacs, ehr)
         self._folder = folder
         self.split, self.split_off = _two_series("split"), derived_uid("split-off")
+        self.rejected = _two_series("rejected")
         self.twice, self.merged, self.returned = (small_chest_ct(name)[0] for name in ("twice", "merged", "returned"))
         #: What the node said of each study after the first step.
         self.first: dict[str, dict[str, Any]] = {}
@@ -83,7 +87,10 @@ class Hospital(Site):
 
     def _expected(self, corrected: int) -> dict[str, int]:
         """Which revision each study comes to; what came again unchanged stays at its first."""
-        revised = [*map(uid_of, (self.split, self.merged, self.returned)), *map(study_in, _kept(WORKLIST, FILM))]
+        revised = [
+            *map(uid_of, (self.split, self.merged, self.returned, self.rejected)),
+            *map(study_in, _kept(WORKLIST, FILM, REJECTED)),
+        ]
         same = [uid_of(self.twice), *map(study_in, _kept(RECOMPRESSED))]
         return {**dict.fromkeys(revised, corrected), **dict.fromkeys(same, 1)}
 
@@ -94,7 +101,8 @@ class Hospital(Site):
             partial(self._send, "twice-2", self.twice, "ROUTER"),
             partial(self._store_from_pacs, self.merged),
             partial(self._send, "returned-1", self.returned, "CT1"),
-            *(partial(_dcmsend, self.node, one / "1", "MOD1") for one in _kept(WORKLIST, RECOMPRESSED, FILM)),
+            partial(self._send, "rejected-1", self.rejected, "CT1"),
+            *(partial(_dcmsend, self.node, one / "1", "MOD1") for one in _kept(WORKLIST, RECOMPRESSED, FILM, REJECTED)),
         ]
 
     def _corrections(self) -> list[Callable[[], None]]:
@@ -107,10 +115,17 @@ class Hospital(Site):
             partial(self._send, "twice-3", compressed, "ARCHIVE"),
             partial(self._store_from_pacs, merged),
             partial(self._send, "returned-2", renamed, "CT1"),
+            partial(self._store_from_pacs, [self.note]),
             *(partial(_dcmsend, self.node, one / "2", "MOD1") for one in _kept(WORKLIST)),
             *(partial(_dcmsend, self.node, one / "2", "ARCHIVE") for one in _kept(RECOMPRESSED)),
-            *(partial(_storescu, self.node, one / "2") for one in _kept(FILM)),
+            *(partial(_storescu, self.node, one / "2") for one in _kept(FILM, REJECTED)),
         ]
+
+    @cached_property
+    def note(self) -> Dataset:
+        """What rejects the series from which the study was analysed."""
+        used = self.study(uid_of(self.rejected))["jobs"][0]["series_instance_uid"]
+        return rejection_note([one for one in self.rejected if one.SeriesInstanceUID == used], title=SAFETY)
 
     def _at_once(self, steps: Sequence[Callable[[], None]]) -> None:
         with ThreadPoolExecutor(len(steps)) as pool:

@@ -10,6 +10,7 @@ import pytest
 from tests.acceptance.corrected_studies import (
     FILM,
     RECOMPRESSED,
+    REJECTED,
     WORKLIST,
     Hospital,
     is_withdrawal,
@@ -159,6 +160,36 @@ def test_images_of_another_patient_are_reported_under_the_right_one_after_the_co
     assert not [line for line in hospital.told(study, "corrected") if "pixels" in line]
     counted_images = [(series["instances"], series["superseded"]) for series in now["series"]]
     assert counted_images == [(64, 32)], "half of them were right from the beginning"
+
+
+# --- images that are rejected ---------------------------------------------------------------------------------------
+
+
+def test_the_result_of_a_series_that_the_pacs_rejects_is_taken_back_and_the_other_series_is_analysed(
+    hospital: Hospital,
+) -> None:
+    study, patient = uid_of(hospital.rejected), str(hospital.rejected[0].PatientID)
+    now = hospital.study(study)
+    assert (now["study"]["state"], now["study"]["revision"], now["study"]["instances"]) == ("REPORTED", 2, 32)
+    assert [one["standing"] for one in now["results"]] == ["CURRENT", "WITHDRAWN"]
+    assert hospital.is_in_order(study, 1)
+    series = {one["series_instance_uid"] for one in now["series"] if one["role"] == "REJECTED"}
+    assert series == {now["jobs"][-1]["series_instance_uid"]}
+    assert hospital.statuses(patient) == {patient: Counter({"preliminary": 1, "entered-in-error": 1})}
+    (line,) = hospital.told(study, "rejected")
+    assert line == (
+        f"Note {hospital.note.SOPInstanceUID}, Rejected for Patient Safety Reasons (113037), sent by TESTPACS at "
+        "127.0.0.1, rejects 32 images: analysed no more."
+    )
+
+
+def test_a_study_of_which_all_images_are_rejected_has_no_result_left(hospital: Hospital) -> None:
+    study = study_in(needs.real_data(REJECTED))
+    now = hospital.study(study)
+    assert (now["study"]["state"], now["study"]["revision"]) == ("NOT_ANALYSED", 2)
+    assert now["study"]["reason"] == "No image is left in this study: rejection notes name all of them."
+    assert [one["standing"] for one in now["results"]] == ["WITHDRAWN"]
+    assert [is_withdrawal(one) for one in hospital.objects_of(study)].count(True) == 1
 
 
 # --- a correction that is taken back -------------------------------------------------------------------------------

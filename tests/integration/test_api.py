@@ -17,6 +17,8 @@ from dicom_node.index.damage import DamagedKind, DamagedObject, note_damaged
 from dicom_node.index.database import Database
 from dicom_node.index.outbox.destinations import note_query_refusal, note_refusal, remember, suspend
 from dicom_node.index.views import study as study_views
+from dicom_node.receive.channel import ContextRefused
+from dicom_node.receive.refusals import Refusals
 from dicom_node.roles.settings import SiteSettings
 from tests.support.api_client import Client, client_of, parts_over, seeded_database
 from tests.support.results.rows import NOW, key_of
@@ -310,6 +312,15 @@ def test_the_status_says_what_keeps_the_node_from_taking_studies(parts: ApiParts
     full = Settings(node=NodeSettings(data_dir=tmp_path, min_free_mb=10**9))
     (reason,) = client_of(replace(parts, settings=full)).get("/api/status").json()["not_ready"]
     assert "images are refused" in reason
+
+
+def test_what_peers_cannot_send_here_is_told(parts: ApiParts) -> None:
+    refusals = Refusals()
+    refusals.note(ContextRefused("CT1", "10.1.2.3", "1.2.840.10008.5.1.4.1.1.2", ("1.2.840.10008.1.2.1.99",), "why"))
+    told = client_of(replace(parts, refused_contexts=refusals.latest)).get("/api/status").json()["refused_contexts"]
+    assert [(one["calling_ae_title"], one["sop_class_name"], one["count"]) for one in told] == [
+        ("CT1", "CT Image Storage", 1)
+    ]
 
 
 def test_texts_of_peers_stay_json(client: Client) -> None:

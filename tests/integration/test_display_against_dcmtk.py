@@ -12,6 +12,7 @@ from PIL import Image
 from pydicom import dcmread
 from pydicom.dataset import Dataset
 
+from dicom_node.inference.images.pixels import display_values
 from dicom_node.sr_writer.pictures.display import display_rgb
 from tests.support import needs
 from tests.support.results import analysis_examples as examples
@@ -20,6 +21,13 @@ MADE: dict[str, Callable[[], Dataset]] = {
     "window": lambda: examples.ct_volume()[4],
     "window, MONOCHROME1": lambda: examples.digital_radiograph(WindowCenter=1500, WindowWidth=2000),
     "sigmoid": lambda: examples.radiograph(WindowCenter=2000, WindowWidth=900, VOILUTFunction="SIGMOID"),
+    "window wider than the data": lambda: examples.radiograph(WindowCenter=2048, WindowWidth=16384),
+    "sigmoid wider than the data": lambda: examples.radiograph(
+        WindowCenter=2048, WindowWidth=16384, VOILUTFunction="SIGMOID"
+    ),
+    "exact, beside the data": lambda: examples.digital_radiograph(
+        WindowCenter=3000, WindowWidth=9000, VOILUTFunction="LINEAR_EXACT"
+    ),
     "two windows": lambda: examples.radiograph(WindowCenter=[900, 40], WindowWidth=[700, 400]),
     "negative slope": lambda: examples.radiograph(
         WindowCenter=-1500, WindowWidth=2000, RescaleSlope=-1, RescaleIntercept=0
@@ -39,10 +47,21 @@ REAL = (
 
 @pytest.mark.parametrize("kind", MADE)
 def test_made_images_look_as_dcmtk_shows_them(kind: str, tmp_path: Path) -> None:
+    assert _difference(_made(kind), tmp_path) <= 1
+
+
+@pytest.mark.parametrize("kind", MADE)
+def test_a_model_is_shown_what_dcmtk_shows(kind: str, tmp_path: Path) -> None:
+    source = _made(kind)
+    theirs = _theirs(source, tmp_path)[:, :, 0]
+    assert np.abs(np.rint(display_values(source, voi=True) * 255) - theirs).max() <= 1
+
+
+def _made(kind: str) -> Dataset:
     source = MADE[kind]()
     source.file_meta.MediaStorageSOPClassUID = source.SOPClassUID
     source.file_meta.MediaStorageSOPInstanceUID = source.SOPInstanceUID
-    assert _difference(source, tmp_path) <= 1
+    return source
 
 
 @pytest.mark.parametrize(("folder", "name"), REAL)
@@ -55,6 +74,14 @@ def test_real_images_look_as_dcmtk_shows_them(folder: str, name: str, tmp_path: 
 
 def _difference(source: Dataset, folder: Path) -> int:
     """Return the largest difference of any sample to what `dcm2pnm` makes of the same file."""
+    theirs = _theirs(source, folder)
+    ours = display_rgb(dcmread(folder / "source.dcm")).astype(int)
+    assert ours.shape == theirs.shape
+    return int(np.abs(ours - theirs).max())
+
+
+def _theirs(source: Dataset, folder: Path) -> np.ndarray:
+    """Return what `dcm2pnm` makes of an image, (rows, columns, 3); the file lies in the folder."""
     dcm2pnm = needs.tool("dcm2pnm", "dcmtk")
     file, png = folder / "source.dcm", folder / "theirs.png"
     source.save_as(file, enforce_file_format=True)
@@ -65,7 +92,4 @@ def _difference(source: Dataset, folder: Path) -> int:
     else:
         voi = ["+Wi", "1"] if "WindowCenter" in source else ["+Wm"]
     subprocess.run([dcm2pnm, "--write-png", *voi, "+F", "1", file, png], check=True, capture_output=True)
-    theirs = np.asarray(Image.open(png).convert("RGB")).astype(int)
-    ours = display_rgb(dcmread(file)).astype(int)
-    assert ours.shape == theirs.shape
-    return int(np.abs(ours - theirs).max())
+    return np.asarray(Image.open(png).convert("RGB")).astype(int)

@@ -158,6 +158,19 @@ def test_on_a_study_that_nobody_wanted_the_present_routes_decide_when_it_is_run_
     assert rows(index, studies)[0].state == StudyState.COMPLETE
 
 
+def test_a_study_without_images_says_so_once_however_many_routes_there_are(index: Database) -> None:
+    """An ECG, a document: nothing for any route, not even for one that takes everything."""
+    ecg = {"role": InstanceRole.EVIDENCE, "attributes": {"modality": "ECG"}}
+    bring(index, aged(40, **ecg))
+    assert sweep(index, CHEST, replace(CHEST, name="everything", when=())) == 0
+    (study,) = rows(index, studies)
+    assert (study.state, study.reason) == (
+        StudyState.NOT_ANALYSED,
+        "The study has no image to analyse, only other objects (ECG).",
+    )
+    assert rows(index, jobs) == []
+
+
 def test_a_study_a_route_wants_but_its_model_cannot_take_gets_a_job_that_says_so(index: Database) -> None:
     bring(index, aged(40, attributes={"modality": "MR", "body_part_examined": "CHEST"}))
     assert sweep(index) == 1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import threading
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -28,7 +29,7 @@ from dicom_node.index import actions, jobs, results
 from dicom_node.index.database import Database
 from dicom_node.index.jobs import ClaimedJob, free_leases_of, requeue
 from dicom_node.index.lineage import ReportLineage, earlier_reports
-from dicom_node.index.outbox import deliveries
+from dicom_node.index.outbox import deliveries, withdrawals
 from dicom_node.index.outbox.deliveries import Claimant, DeliveryBatch
 from dicom_node.index.studies import NewJob, add_jobs, load_study
 from dicom_node.index.tables import artifacts as artifacts_table
@@ -385,6 +386,44 @@ def test_a_known_answer_that_was_withdrawn_meanwhile_is_not_sent_and_the_timelin
     assert standings(index) == [("key-a", ResultState.WITHDRAWN)]
 
 
+def withdraw(index: Database, route: str | None = None) -> None:
+    with index.write() as connection:
+        actions.withdraw_study(connection, STUDY, ("Wrong side.", route), SOMEBODY, after(102))
+
+
+@pytest.mark.parametrize("withdrawn", [None, "chest-ct"])
+def test_an_answer_that_was_reached_while_its_study_was_withdrawn_is_kept_and_not_sent(
+    index: Database, withdrawn: str | None
+) -> None:
+    """A rerun with another setting: what it says would follow a report that holds no longer."""
+    queued(index)
+    save(index, claimed(index), "a", PACS)
+    sent(index)
+    job = rerun(index, 100)
+    withdraw(index, withdrawn)
+    assert save(index, job, "b", PACS, at_s=103)
+    why = "The study's results were withdrawn while it was made: Wrong side."
+    assert {row.job_key: (row.standing, row.standing_reason) for row in rows(index, results_table)} == {
+        "key-a": (ResultState.WITHDRAWN, "Wrong side."),
+        "key-b": (ResultState.WITHDRAWN, why),
+    }
+    assert {row.job_key for row in rows(index, deliveries_table)} == {"key-a"}
+    assert save(index, rerun(index, 110), "c", PACS, at_s=120)
+    assert standings(index)[-1] == ("key-c", ResultState.CURRENT)
+
+
+@pytest.mark.parametrize(("withdrawn", "standing"), [(None, ResultState.WITHDRAWN), ("chest-ct", ResultState.CURRENT)])
+def test_what_another_route_says_meanwhile_is_withdrawn_with_the_study_and_not_with_a_route(
+    index: Database, withdrawn: str | None, standing: ResultState
+) -> None:
+    queued(index, "chest-ct", "spine-ct")
+    save(index, claimed(index), "a", PACS)
+    other = claimed(index)
+    withdraw(index, withdrawn)
+    assert save(index, other, "b", PACS, at_s=103)
+    assert dict(standings(index))["key-b"] == standing
+
+
 def test_a_known_answer_that_was_replaced_meanwhile_says_which_result_stands(index: Database) -> None:
     queued(index)
     save(index, claimed(index), "a", PACS)
@@ -557,6 +596,57 @@ def test_a_dead_process_frees_its_batches_too(index: Database) -> None:
     with index.write() as connection:
         assert free_leases_of(connection, ["here:7"], after(82)) == 2
     assert batch_of(index, owner="here:9", at_s=83) is not None
+
+
+# --- what may have arrived and is owed no more ---
+
+
+def held(index: Database) -> None:
+    """The process that sends dies after the PACS has answered; the next one finds another patient there."""
+    claimed_batch(index, owner="here:7")
+    batch = claimed_batch(index, owner="here:9", at_s=681)
+    with index.write() as connection:
+        deliveries.mark_held(connection, batch, "another patient", after(682))
+
+
+def discarded_after_an_attempt(index: Database) -> None:
+    batch = claimed_batch(index)
+    with index.write() as connection:
+        for item in batch.items:
+            deliveries.mark_deferred(connection, batch, item, "no answer", (after(81), after(100)))
+            actions.discard_delivery(connection, item.delivery_id, "Not wanted.", SOMEBODY, after(82))
+
+
+def refused_when_sent_again(index: Database) -> None:
+    sent(index)
+    with index.write() as connection:
+        for row in connection.execute(select(deliveries_table)).all():
+            actions.retry_delivery(connection, row.id, SOMEBODY, after(90))
+    batch = claimed_batch(index, at_s=91)
+    with index.write() as connection:
+        for item in batch.items:
+            deliveries.mark_parked(connection, batch, item, "it is there already", after(92))
+
+
+@pytest.mark.parametrize("ended", [held, discarded_after_an_attempt, refused_when_sent_again])
+def test_what_may_be_at_a_destination_is_taken_back_there_however_its_delivery_ended(
+    index: Database, ended: Callable[[Database], None]
+) -> None:
+    with_result(index)
+    ended(index)
+    with index.write() as connection:
+        actions.withdraw_study(connection, STUDY, ("Wrong side.", None), SOMEBODY, after(1000))
+        (taken,) = withdrawals.due_at(connection, "pacs")
+    assert [one.kind for one in taken.objects] == ["SC", "SR"]
+
+
+def test_what_nobody_ever_tried_to_send_is_not_taken_back(index: Database) -> None:
+    with_result(index)
+    with index.write() as connection:
+        for row in connection.execute(select(deliveries_table)).all():
+            actions.discard_delivery(connection, row.id, "Not wanted.", SOMEBODY, after(82))
+        actions.withdraw_study(connection, STUDY, ("Wrong side.", None), SOMEBODY, after(1000))
+        assert withdrawals.due_at(connection, "pacs") == []
 
 
 def test_a_second_process_of_the_same_host_name_sends_nothing_twice(index: Database, tmp_path: Path) -> None:

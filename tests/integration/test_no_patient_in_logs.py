@@ -30,6 +30,7 @@ from sqlalchemy.exc import DBAPIError
 from dicom_node.__main__ import main
 from dicom_node.demo.phantoms import chest_ct_phantom
 from dicom_node.index.database import Database
+from tests.integration.test_logs import line_of
 from tests.peers.echoing import FAILURES, echoing_pacs, echoing_web
 from tests.peers.node import Node
 from tests.peers.process import wait_until
@@ -39,7 +40,6 @@ from tests.support.needs import REPOSITORY
 from tests.support.studies.data_factories import encoded
 from tests.support.studies.marked import CHARACTER_SETS, WORDS, ascii_name, in_base64, mark, spellings
 from tests.support.studies.small_images import Image
-from tests.unit.test_logs import line_of
 
 _ENDED = {"REPORTED", "NOT_ANALYSED", "FAILED"}
 _PATIENCE_S = 240.0

@@ -146,6 +146,19 @@ def test_dcmtk_senders_are_served(listener: Node) -> None:
     assert "with status SUCCESS" in told.stdout or "Status Success" in told.stdout.title(), told.stdout[-400:]
 
 
+def test_what_a_peer_cannot_send_here_leaves_a_line_and_a_count(listener: Node) -> None:
+    """A private SOP class: without this the association would end with nothing stored and nothing refused."""
+    caller = AE("SPECT1")
+    caller.add_requested_context("1.3.12.2.1107.5.9.1", ExplicitVRLittleEndian)
+    association = caller.associate("127.0.0.1", listener.dicom_port, ae_title="AINODE")
+    association.release()
+    told = listener.wait_for_event(lambda e: e["event"] == "objects cannot be sent here")
+    assert (told["calling_ae_title"], told["sop_class"]) == ("SPECT1", "1.3.12.2.1107.5.9.1")
+    assert told["why"] == "the node takes no objects of this SOP class"
+    ended = listener.wait_for_event(lambda e: e.get("calling_ae_title") == "SPECT1" and "not_taken" in e)
+    assert (ended["stored"], ended["refused"], ended["not_taken"]) == (0, 0, 1)
+
+
 def test_a_cut_off_file_is_refused_with_the_reason_in_the_log(listener: Node) -> None:
     path = needs.real_data("us_multiframe_and_colour") / "3gb-bulk-data-truncated"
     list(send_files([path], remote(listener)))

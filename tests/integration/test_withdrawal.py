@@ -12,6 +12,7 @@ from pydicom import dcmread
 from pydicom.dataset import Dataset
 
 from dicom_node.core.errors import IllegalTransition, NotFound
+from dicom_node.deliver.withdrawals import tell_out_of_reach
 from dicom_node.index import actions
 from dicom_node.index.outbox.deliveries import Claimant, claim_batch, mark_deferred, mark_sent
 from dicom_node.index.tables import artifacts, deliveries, events, results
@@ -208,6 +209,32 @@ def test_the_image_study_of_a_pacs_is_not_the_nodes_to_take_back(fhir_server: Fh
     assert [report["status"] for report in fhir_server.all("DiagnosticReport")] == ["entered-in-error"]
 
 
+# --- where nobody is told ---
+
+
+def test_a_former_destination_that_shows_what_is_withdrawn_is_named_once_until_it_is_one_again(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    images, former = small_chest_ct()[0], files(tmp_path / "files")
+    with site(tmp_path / "node", [former]) as one:
+        one.run(images)
+        one.configure([files(tmp_path / "new", name="renamed")])
+        tell_out_of_reach(one.database, ["renamed"])
+        assert one.told("out-of-reach") == []
+        withdraw(one, study_of(images))
+        for _ in range(2):
+            one.deliver()
+            tell_out_of_reach(one.database, ["renamed"])
+        one.configure([former])
+        one.deliver()
+        tell_out_of_reach(one.database, ["files"])
+        (told,) = one.told("out-of-reach")
+        assert [row.state for row in one.rows(deliveries) if row.is_withdrawal] == ["SENT", "SENT"]
+
+    assert told.startswith("files shows 6 objects of a withdrawn result and is no destination any more")
+    assert [record.getMessage() for record in caplog.records].count("withdrawal impossible") == 1
+
+
 # --- order, and what is on its way ---
 
 
@@ -255,6 +282,35 @@ def test_a_parked_withdrawal_does_not_hold_up_what_is_new(tmp_path: Path) -> Non
         states = {(row.is_withdrawal, row.state) for row in one.rows(deliveries)}
 
     assert states == {(True, "PARKED"), (False, "SENT")}
+
+
+def test_a_withdrawal_that_the_disk_does_not_take_holds_up_its_own_study_alone_and_is_told_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    images, others, folder = small_chest_ct()[0], small_chest_ct("other")[0], files(tmp_path / "files")
+    with site(tmp_path / "node", [folder]) as one:
+        one.run(images)
+        one.receive(others)
+        withdraw(one, study_of(images))
+        rerun(one, study_of(images))
+        one.analyse()
+        incoming = one.spool.folder / "incoming"
+        aside = incoming.rename(tmp_path / "aside")
+        incoming.write_text("no folder")
+        one.deliver()
+        one.deliver()
+        waiting = {row.job_key for row in one.rows(deliveries) if row.state == "PENDING"}
+        waiting_for = {row.study_instance_uid for row in one.rows(results) if row.job_key in waiting}
+        incoming.unlink()
+        aside.rename(incoming)
+        one.configure([folder])
+        one.deliver()
+        states = {(row.is_withdrawal, row.state) for row in one.rows(deliveries)}
+
+    assert waiting_for == {study_of(images)}
+    (told,) = [record for record in caplog.records if record.getMessage() == "withdrawal not made"]
+    assert told.__dict__["study"] == study_of(images)
+    assert states == {(False, "SENT"), (True, "SENT")}
 
 
 def test_what_never_went_out_is_cancelled_and_nobody_is_told(tmp_path: Path) -> None:

@@ -17,7 +17,9 @@ from dicom_node.demo.phantoms import chest_radiograph_phantom
 from dicom_node.inference.cards.card import Gate
 from dicom_node.inference.images.exclusions import check_subject
 from dicom_node.inference.images.gate import coherent_stack
+from dicom_node.inference.images.remarks import spectral_remarks
 from dicom_node.inference.images.volume import read_volume
+from tests.support import needs
 from tests.support.studies import volumes
 
 ALL_ALLOWED = Gate(derived_allowed=True, burned_in_allowed=True, test_subjects_allowed=True)
@@ -49,6 +51,11 @@ def subject(**values: str) -> Dataset:
         ({"BurnedInAnnotation": "YES"}, "BURNED_IN_ANNOTATION"),
         ({"QualityControlImage": "YES"}, "TEST_SUBJECT"),
         ({"RescaleType": "OD"}, "NOT_CT_HU"),
+        ({"RescaleType": "HU_MOD"}, "SPECTRAL_IMAGE"),
+        ({"ImageType": ["ORIGINAL", "PRIMARY", "AXIAL", "VMI"]}, "SPECTRAL_IMAGE"),
+        ({"ImageType": ["ORIGINAL", "PRIMARY", "AXIAL", "VMI"], "SeriesDescription": "40 keV"}, "SPECTRAL_IMAGE"),
+        ({"ImageType": ["ORIGINAL", "PRIMARY", "AXIAL", "EFF_ATOMIC_NUM"]}, "SPECTRAL_IMAGE"),
+        ({"SeriesDescription": "Iodine no Water[mg/ml]"}, "SPECTRAL_IMAGE"),
         ({"PhotometricInterpretation": "RGB"}, "NOT_MONOCHROME"),
         ({"ImagePositionPatient": None}, "NO_POSITION"),
         ({"SOPClassUID": "1.2.840.10008.5.1.4.1.1.7"}, "WRONG_SOP_CLASS"),
@@ -208,3 +215,17 @@ def _of_unknown_character_set(name: str) -> Dataset:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         return dcmread(BytesIO(stream.getvalue().replace(b"ISO_IR 100", b"ISO_IR 999")))
+
+
+@pytest.mark.parametrize(
+    ("study", "words"),
+    [("a21_hu_mod", "with a material removed from them"), ("a22_vmi40", "virtual monoenergetic at 40 keV")],
+)
+def test_computed_spectral_images_are_refused_unless_the_card_takes_them(study: str, words: str) -> None:
+    files = sorted(path for path in needs.real_data(f"faults/variety/{study}").rglob("*") if path.is_file())
+    headers = [dcmread(path, stop_before_pixels=True) for path in files]
+    with pytest.raises(NotAnalysable, match=words) as refused:
+        coherent_stack(headers, Gate(), [])
+    assert refused.value.reason == "SPECTRAL_IMAGE"
+    assert len(coherent_stack(headers, Gate(spectral_allowed=True), []).slices) == 32
+    assert any(words in remark for remark in spectral_remarks(headers))

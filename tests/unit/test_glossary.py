@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import cache
 from pathlib import Path
 
 import pytest
 
 from tests.support.needs import REPOSITORY
+from tests.support.source_code import PRODUCT, modules_of, nodes_of
 from tools.generated_docs import DOCS
 
 #: Words of this project, or used here in a narrower sense than elsewhere; a new one brings its line in the glossary.
@@ -25,7 +26,6 @@ GIVEN_UP = ("parcel", "mailing", "strike", "settler", "analyst", "tell_again", "
 #: Given up as the name of a class or a module; as a plain word it may be right.
 GIVEN_UP_AS_A_THING = ("shop", "carrier", "hurry", "reception", "fitting", "visitor", "manager", "helper", "util")
 
-PACKAGES = ("dicom_node", "inference", "sr_writer", "fhir", "config", "tools", "benchmarks")
 _ENTRY = re.compile(r"^\| ([^|]+) \| ([^|]+) \|$", re.MULTILINE)
 _PART = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])|\d+")
 
@@ -37,10 +37,7 @@ def entries() -> dict[str, str]:
 
 
 def sources() -> Iterator[Path]:
-    for package in PACKAGES:
-        for path in sorted((REPOSITORY / package).rglob("*.py")):
-            if not any(parent.is_symlink() for parent in path.parents):
-                yield path
+    yield from modules_of(*PRODUCT, "tools", "benchmarks")
 
 
 def words(identifier: str) -> str:
@@ -48,8 +45,8 @@ def words(identifier: str) -> str:
     return "_".join(part.lower() for part in _PART.findall(identifier))
 
 
-def names_in(tree: ast.AST) -> Iterator[str]:
-    for node in ast.walk(tree):
+def names_in(nodes: Iterable[ast.AST]) -> Iterator[str]:
+    for node in nodes:
         match node:
             case ast.FunctionDef(name=name) | ast.ClassDef(name=name) | ast.arg(arg=name):
                 yield name
@@ -63,7 +60,7 @@ def identifiers() -> dict[str, set[str]]:
     found: dict[str, set[str]] = {}
     for path in sources():
         where = str(path.relative_to(REPOSITORY))
-        for name in (path.stem, *names_in(ast.parse(path.read_text(encoding="utf-8")))):
+        for name in (path.stem, *names_in(nodes_of(path))):
             found.setdefault(words(name), set()).add(where)
     return found
 
@@ -74,11 +71,7 @@ def things() -> dict[str, str]:
     found = {}
     for path in sources():
         where = str(path.relative_to(REPOSITORY))
-        classes = [
-            node.name
-            for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
-            if isinstance(node, ast.ClassDef)
-        ]
+        classes = [node.name for node in nodes_of(path) if isinstance(node, ast.ClassDef)]
         found |= {words(name): where for name in (path.stem, *classes)}
     return found
 

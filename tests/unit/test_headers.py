@@ -112,8 +112,31 @@ def test_a_header_holds_what_routing_needs_and_nobodys_name(image: Dataset, synt
     assert (header.sop_instance_uid, header.study_instance_uid) == ("1.2.3.1", "1.2.3")
     assert header.attributes == {
         "modality": "CT", "body_part_examined": "CHEST", "image_type": "ORIGINAL\\PRIMARY\\AXIAL", "rows": "2",
-        "columns": "2", "study_description": "Thorax nativ ü", "patient_age": "061Y",
+        "columns": "2", "study_description": "Thorax nativ ü", "patient_age": "061Y", "age_years": "61",
     }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("said", "years"),
+    [
+        ({"PatientAge": "018M"}, "1"),
+        ({"PatientAge": "011M"}, "0"),
+        ({"PatientBirthDate": "20200106", "StudyDate": "20260105"}, "5"),
+        ({"PatientBirthDate": "20200105", "StudyDate": "20260105"}, "6"),
+        ({"PatientAge": "5", "PatientBirthDate": ""}, None),
+    ],
+    ids=str,
+)
+def test_of_a_date_of_birth_the_completed_years_are_kept_alone(
+    image: Dataset, said: dict[str, str], years: str | None
+) -> None:
+    for keyword, value in said.items():
+        setattr(image, keyword, value)
+
+    kept = read_header(encoded(image, EXPLICIT), EXPLICIT).attributes
+
+    assert kept.get("age_years") == years
+    assert not any("birth" in name for name in kept)
 
 
 @pytest.mark.parametrize(

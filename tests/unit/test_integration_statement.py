@@ -9,6 +9,7 @@ import pytest
 
 from dicom_node import MANUFACTURER, PRODUCT_NAME, __version__
 from tests.support.needs import REPOSITORY
+from tests.support.source_code import nodes_of
 from tools.generated_docs import DOCS
 
 PAGE = (DOCS / "reference" / "integration-statement.md").read_text(encoding="utf-8")
@@ -24,9 +25,7 @@ def rows(heading: str) -> list[str]:
 
 @pytest.mark.parametrize(("path", "name"), NAMED, ids=[name for _, name in NAMED])
 def test_a_test_that_a_claim_names_exists(path: str, name: str) -> None:
-    tree = ast.parse((REPOSITORY / path).read_text(encoding="utf-8"))
-
-    assert name in {node.name for node in tree.body if isinstance(node, ast.FunctionDef)}
+    assert name in {node.name for node in nodes_of(REPOSITORY / path) if isinstance(node, ast.FunctionDef)}
 
 
 @pytest.mark.parametrize("heading", ["Transactions", "Content of results"])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -57,6 +59,16 @@ def test_the_report_of_it_is_valid_and_names_study_and_reason(tmp_path: Path) ->
     assert "NOT VERIFIED" in report.dataset.SeriesDescription
     assert_valid_dicom(path)
     assert_readable_sr(path)
+
+
+def test_the_report_of_it_tells_the_time_of_the_site_as_all_that_name_no_zone_do(tmp_path: Path) -> None:
+    task = task_about(tmp_path)
+    context = replace(
+        task.request.context, started_at=datetime(2026, 3, 1, 23, 30, tzinfo=UTC), time_zone_name="Asia/Tokyo"
+    )
+    (report,) = last_notice(replace(task, request=replace(task.request, context=context))).objects
+
+    assert (report.dataset.ContentDate, report.dataset.ContentTime) == ("20260302", "083000")
 
 
 def test_the_bundle_of_it_is_valid_r4(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from dicom_node.receive import channel
 from dicom_node.receive.channel import (
     AssociationClosed,
     Channel,
+    ContextRefused,
     Freed,
     Message,
     Options,
@@ -24,6 +25,7 @@ from dicom_node.receive.channel import (
     encode,
 )
 from dicom_node.receive.options import AcceptorOptions, AeOption, PeerOption, TlsOption, UserOption
+from dicom_node.receive.refusals import Refusals
 
 _SECONDS = st.floats(allow_nan=False, allow_infinity=False)
 _TITLES = st.lists(st.text(), max_size=3).map(tuple)
@@ -76,3 +78,25 @@ def test_messages_travel_in_order_and_end_with_their_sender() -> None:
     sender.close()
     assert list(receiver.messages()) == [*sent, AssociationClosed("a", "released", 1.5), Freed(((1, 2),))]
     receiver.close()
+
+
+def test_what_cannot_be_sent_is_counted_and_the_first_of_its_kind_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+    refusals = Refusals()
+    private = ContextRefused("CT1", "10.1.2.3", "1.3.12.2.1107.5.9.1", ("1.2.840.10008.1.2.1",), "not taken")
+    other = ContextRefused("MR1", "10.1.2.4", "1.2.840.10008.5.1.4.1.1.4", ("1.2.840.10008.1.2.1.99",), "not read")
+    for one in (private, private, other, private):
+        refusals.note(one)
+    first, second = refusals.latest()
+    assert (first.sop_class_name, first.transfer_syntaxes, first.count) == (
+        "1.3.12.2.1107.5.9.1", ["Explicit VR Little Endian"], 3,
+    )  # fmt: skip
+    assert (second.sop_class_name, second.count) == ("MR Image Storage", 1)
+    assert [record.message for record in caplog.records] == 2 * ["objects cannot be sent here"]
+
+
+def test_of_endless_kinds_the_oldest_are_forgotten() -> None:
+    refusals = Refusals()
+    for number in range(300):
+        refusals.note(ContextRefused("CT1", "10.1.2.3", f"1.2.{number}", (), "not taken"))
+    assert len(refusals.latest()) == 256
+    assert refusals.latest()[0].sop_class_uid == "1.2.299"

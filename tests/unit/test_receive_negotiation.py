@@ -35,14 +35,16 @@ from dicom_node.receive.acceptor.negotiation import (
     MAX_REQUEST_BYTES,
     AssociationRequest,
     Context,
+    RefusedClass,
     accept,
     read_request,
     read_titles,
+    refused_classes,
 )
 from dicom_node.receive.options import AeOption
 from tests.peers.raw import associate_rq
 
-CT, PRIVATE = "1.2.840.10008.5.1.4.1.1.2", "1.2.3.4.5"
+CT, MR, PRIVATE = "1.2.840.10008.5.1.4.1.1.2", "1.2.840.10008.5.1.4.1.1.4", "1.2.3.4.5"
 EXPLICIT, IMPLICIT, J2K, DEFLATED = (f"1.2.840.10008.1.2{end}" for end in (".1", "", ".4.90", ".1.99"))
 AE = AeOption(ae_title="AINODE")
 
@@ -241,3 +243,18 @@ def test_items_that_are_not_recognised_where_they_stand_are_ignored(items: bytes
 
 
 _BODY = request_body([(CT, [EXPLICIT, J2K]), (VERIFICATION, [IMPLICIT])])
+
+
+def test_what_cannot_be_sent_is_told_class_by_class_with_the_reason() -> None:
+    proposed = [(PRIVATE, [EXPLICIT]), (PRIVATE, [IMPLICIT]), (MR, [DEFLATED]), (CT, [DEFLATED]), (CT, [EXPLICIT])]
+    request = read_request(request_body(proposed))
+    _, contexts = accept(request, AE, 131072)
+    assert refused_classes(request, AE, contexts) == [
+        RefusedClass(PRIVATE, (EXPLICIT, IMPLICIT), "the node takes no objects of this SOP class"),
+        RefusedClass(MR, (DEFLATED,), "the node reads none of its transfer syntaxes"),
+    ]
+
+
+def test_a_peer_that_proposes_everything_makes_no_long_list() -> None:
+    request = read_request(request_body([(f"{PRIVATE}.{number}", [EXPLICIT]) for number in range(1, 101)]))
+    assert len(refused_classes(request, AE, {})) == 16

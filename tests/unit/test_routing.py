@@ -84,7 +84,7 @@ def test_the_best_ranked_series_that_fits_is_chosen():
     assert decision.chosen == "1.2.3"
     assert not decision.tie
     assert [c.series_instance_uid for c in decision.candidates] == ["1.2.3", "1.2.4", "1.2.1", "1.2.2"]
-    assert decision.reason == "Series 1.2.3 (3 instances) chosen of 2 that fit, by slice_thickness=1.25."
+    assert decision.reason == "Series 1.2.3 (3 instances) chosen of 2 that fit, by slice_thickness=1.25 before 2.5."
 
 
 def test_the_rank_of_the_route_goes_before_that_of_the_model():
@@ -110,6 +110,57 @@ def test_equal_series_are_a_tie_settled_by_uid():
     decision = decide(study(twin, LUNG), CHEST_CT, THIN, rank=("slice_thickness",))
     assert (decision.tie, decision.chosen) == (True, "1.2.3")
     assert "equal in rank with series 1.2.31" in decision.reason
+
+
+SCAN = {**CHEST, "image_type": "ORIGINAL\\PRIMARY\\AXIAL", "manufacturer": "SIEMENS", "slice_thickness": "1"}
+
+
+def kernel(uid: str, name: str, instances: int = 3, **more: str) -> Series:
+    return series(uid, instances, **{**SCAN, "convolution_kernel": name, **more})
+
+
+def test_of_two_kernels_the_soft_one_is_chosen_and_the_reason_names_both():
+    decision = decide(study(kernel("1.2.1", "B70f"), kernel("1.2.2", "B30f")), CHEST_CT, THIN, rank=())
+    assert (decision.chosen, decision.tie) == ("1.2.2", False)
+    assert decision.reason.endswith("by soft_kernel_first=soft (B30f) before sharp (B70f).")
+
+
+def test_a_model_may_want_the_sharp_kernel():
+    both = study(kernel("1.2.1", "B30f"), kernel("1.2.2", "B70f"))
+    assert decide(both, CHEST_CT, THIN, rank=("sharp_kernel_first",)).chosen == "1.2.2"
+    assert decide(both, CHEST_CT, ({"kernel_sharpness": "sharp"},), rank=()).chosen == "1.2.2"
+
+
+def test_a_localizer_or_a_few_slices_with_a_soft_kernel_go_behind_the_whole_scan():
+    """A scan is preceded by a localizer and, with contrast, by a few slices that watch it arrive."""
+    scout = series("1.2.1", 2, **{**SCAN, "image_type": "ORIGINAL\\PRIMARY\\LOCALIZER"})
+    watching = kernel("1.2.2", "B20f", slice_thickness="2")
+    whole = kernel("1.2.3", "B70f", instances=30)
+    decision = decide(study(scout, watching, whole), CHEST_CT, THIN, rank=("soft_kernel_first",))
+    assert decision.chosen == "1.2.2", "a rank of its own is taken at its word"
+    rank = ("original_first", "whole_first", "soft_kernel_first")
+    assert decide(study(scout, watching, whole), CHEST_CT, THIN, rank).chosen == "1.2.3"
+
+
+def test_a_conventional_series_goes_before_what_spectral_ct_computed():
+    computed = kernel("1.2.1", "B30f", series_description="MonoE 40 keV")
+    decision = decide(study(computed, kernel("1.2.2", "B30f")), CHEST_CT, THIN, rank=())
+    assert decision.chosen == "1.2.2"
+    assert "conventional_first=conventional before virtual monoenergetic at 40 keV" in decision.reason
+
+
+def test_series_equal_in_all_else_are_taken_in_the_order_of_their_numbers():
+    first, second = kernel("1.2.9", "B30f", series_number="2"), kernel("1.2.1", "B30f", series_number="11")
+    assert decide(study(first, second), CHEST_CT, THIN, rank=()).chosen == "1.2.9"
+
+
+def test_a_clause_about_a_body_region_says_by_what_it_is_known():
+    shown = series("1.2.1", 3, modality="CT", body_part_examined="NECKCHESTABDOMEN", slice_thickness="1")
+    route = Route(name="r", model="m", destinations=(), when=({"body_region": "CHEST"},))
+    (candidate,) = decide(study(shown), route, (), rank=()).candidates
+    (clause,) = candidate.clauses
+    assert clause.holds
+    assert clause.actual == "ABDOMEN, CHEST, NECK, by BodyPartExamined NECKCHESTABDOMEN"
 
 
 def test_a_study_no_series_of_which_meets_the_route_is_not_matched():
@@ -143,11 +194,11 @@ def test_one_series_must_meet_a_whole_alternative():
     assert not decide(study(ct_head, dx_chest), route, (), ()).matched
 
 
-def test_a_route_without_conditions_always_matches():
+def test_a_route_without_conditions_matches_every_study_that_has_an_image():
     route = Route(name="all", model="m", destinations=())
     assert decide(study(SCOUT), route, (), ()).chosen == "1.2.1"
     empty = decide(study(), route, (), ())
-    assert (empty.matched, empty.chosen) == (True, None)
+    assert (empty.matched, empty.chosen) == (False, None)
 
 
 def test_a_decision_can_be_told_as_json():
@@ -203,3 +254,25 @@ def shuffled(in_order, seed: random.Random):
         for s in in_order
     ]
     return seed.sample(mixed, len(mixed))
+
+
+CHILD = Route(name="child", model="m", destinations=(), when=({"modality": "CR", "age_years": {"min": 1, "max": 5}},))
+
+
+@pytest.mark.parametrize(
+    ("attributes", "is_wanted"),
+    [
+        ({"age_years": "5"}, True),
+        ({"age_years": "6"}, False),
+        ({"patient_age": "004Y"}, True),
+        ({"patient_age": "040Y", "age_years": "40"}, False),
+        ({}, False),
+    ],
+    ids=str,
+)
+def test_a_route_may_ask_for_an_age_and_says_why_it_takes_no_other(attributes, is_wanted):
+    decision = decide(study(series("1.2.9", 1, modality="CR", **attributes)), CHILD, (), ())
+
+    assert decision.matched is is_wanted
+    if not is_wanted:
+        assert "age_years is at least 1 and is at most 5 (is " in decision.reason

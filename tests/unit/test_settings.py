@@ -11,6 +11,7 @@ from dicom_node.core.errors import SettingsError
 from dicom_node.deliver.kinds.dicom import DicomDestination
 from dicom_node.deliver.kinds.fhir import FhirDestination
 from dicom_node.dimse.negotiation import Tls, tls_of
+from dicom_node.inference.cards.card import SHIPPED_MODELS, load_card
 from dicom_node.roles.settings import SiteSettings, load_settings
 from tests.support.needs import REPOSITORY
 
@@ -45,6 +46,14 @@ def test_everything_has_a_default_and_listens_on_loopback_only() -> None:
     assert (settings.dicom.host, settings.api.host) == ("127.0.0.1", "127.0.0.1")
     assert settings.database_url.startswith("sqlite:///")
     assert [route.name for route in settings.route] == ["chest-ct", "chest-radiograph"]
+
+
+def test_a_default_route_wants_only_the_ages_its_model_can_answer_for() -> None:
+    for route in load_settings(None, {}).route:
+        gate = load_card(SHIPPED_MODELS / route.model).gate
+        ages = {"min": gate.min_age_years, "max": gate.max_age_years}
+        if any(ages.values()):
+            assert all(conditions["age_years"] == ages for conditions in route.when), route.name
 
 
 def test_a_file_changes_what_it_names_and_leaves_the_rest(tmp_path: Path) -> None:

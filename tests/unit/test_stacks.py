@@ -56,8 +56,63 @@ def test_phases_are_parted_by_trigger_time_only_where_slices_share_a_position() 
     for index, one in enumerate(slices):
         one.TriggerTime = 10.0 * index
 
-    assert chosen(phases)[0].parted_by == "phase 1"
+    assert chosen(phases)[0].parted_by == "trigger time 0"
     assert chosen(slices)[0].parted_by == ""
+
+
+def test_cardiac_phases_of_a_ct_are_parted_without_dimensions_however_their_triggers_wander() -> None:
+    phases = [
+        *part("a", modality="CT", NominalPercentageOfCardiacPhase=40.0),
+        *part("b", modality="CT", NominalPercentageOfCardiacPhase=75.0),
+    ]
+    for index, one in enumerate(phases):
+        one.TriggerTime = 1.5 * index
+
+    stack, notes = chosen(phases)
+
+    assert stack.parted_by == "cardiac phase 40"
+    assert "cardiac phase 75 (6 slices)" in notes[0]
+
+
+def test_of_two_kernels_in_one_series_the_softer_one_is_used_and_told() -> None:
+    """The sharp one has the lower UIDs and comes first in every order but this."""
+    slices = [*part("a", modality="CT", ConvolutionKernel="B70f"), *part("b", modality="CT", ConvolutionKernel="B30f")]
+
+    stack, notes = chosen(slices)
+
+    assert {one.header.ConvolutionKernel for one in stack.slices} == {"B30f"}
+    assert "kernel B70f (6 slices)" in notes[0]
+
+
+def test_of_two_tube_voltages_in_one_series_the_one_nearer_to_120_kvp_is_used_and_told() -> None:
+    stack, notes = chosen([*part("a", modality="CT", KVP=80.0), *part("b", modality="CT", KVP=140.0)])
+
+    assert {one.header.KVP for one in stack.slices} == {140.0}
+    assert "kVp 80 (6 slices)" in notes[0]
+
+
+@pytest.mark.parametrize(
+    ("keyword", "values", "code"),
+    [("KVP", (80.0, 140.0), "MIXED_KVP"), ("ConvolutionKernel", ("B30f", "B70f"), "MIXED_KERNELS")],
+)
+def test_slices_that_alternate_between_two_ways_of_scanning_are_no_volume(
+    keyword: str, values: tuple[Any, Any], code: str
+) -> None:
+    slices = part("a", modality="CT")
+    for index, one in enumerate(slices):
+        setattr(one, keyword, values[index % 2])
+
+    with pytest.raises(NotAnalysable, match=keyword) as refused:
+        chosen(slices)
+
+    assert refused.value.reason == code
+
+
+def test_a_slice_that_tells_no_voltage_contradicts_nobody() -> None:
+    slices = part("a", modality="CT", KVP=120.0)
+    slices[2].KVP = None
+
+    assert len(chosen(slices)[0].slices) == 6
 
 
 def test_what_nothing_tells_apart_is_refused() -> None:

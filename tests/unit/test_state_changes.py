@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 
 import pytest
 
 from dicom_node.index.tables import metadata
 from tests.support.needs import REPOSITORY
+from tests.support.source_code import PRODUCT, modules_of, nodes_of, source_of
 
-PRODUCT = [REPOSITORY / name for name in ("dicom_node", "config", "fhir", "inference", "sr_writer")]
 #: The place itself, and the steps of the schema's past, which must go on saying what they said.
 WRITERS = (Path("dicom_node/index/transitions.py"), Path("dicom_node/index/migrations"))
 TABLES = [table.name for table in metadata.sorted_tables if "state" in table.c]
@@ -21,19 +21,18 @@ STATEMENTS = {"insert", "update", "insert_of"}
 RAW_SQL = re.compile(rf"\b(update|insert\s+into)\s+({'|'.join(TABLES)})\b", re.IGNORECASE)
 
 
-def written_states(source: str) -> list[int]:
+def written_states(nodes: Collection[ast.AST]) -> list[int]:
     """Return the lines on which a module gives a column `state` a value.
 
     That is: `.values(state=…)`; a mapping with the key `state` in a module that makes writing statements, except what
     is logged (`extra=`); and SQL in words.
     """
-    tree = ast.parse(source)
-    logged = {id(one) for node in ast.walk(tree) for one in _logged(node)}
-    writes = any(_makes_statement(node) for node in ast.walk(tree))
+    logged = {id(one) for node in nodes for one in _logged(node)}
+    writes = any(_makes_statement(node) for node in nodes)
     return sorted(
         {
             node.lineno
-            for node in ast.walk(tree)
+            for node in nodes
             if isinstance(node, ast.expr | ast.stmt)
             and (_gives_values(node) or _is_raw_sql(node) or (writes and id(node) not in logged and _is_mapping(node)))
         }
@@ -89,10 +88,9 @@ def _is_raw_sql(node: ast.AST) -> bool:
 
 
 def product_modules() -> Iterator[Path]:
-    for folder in PRODUCT:
-        for path in folder.rglob("*.py"):
-            if not any(path.relative_to(REPOSITORY).is_relative_to(one) for one in WRITERS):
-                yield path
+    for path in modules_of(*PRODUCT):
+        if not any(path.relative_to(REPOSITORY).is_relative_to(one) for one in WRITERS):
+            yield path
 
 
 def test_nothing_but_transitions_writes_a_state() -> None:
@@ -101,7 +99,8 @@ def test_nothing_but_transitions_writes_a_state() -> None:
     found = [
         f"{path.relative_to(REPOSITORY)}:{line}"
         for path in modules
-        for line in written_states(path.read_text(encoding="utf-8"))
+        if "state" in source_of(path)
+        for line in written_states(nodes_of(path))
     ]
     assert found == [], "write it through index/transitions.py, which asks lifecycle"
 
@@ -111,8 +110,7 @@ def test_the_search_knows_every_table_with_states() -> None:
 
 
 def test_the_search_finds_what_transitions_writes() -> None:
-    source = (REPOSITORY / WRITERS[0]).read_text(encoding="utf-8")
-    assert len(written_states(source)) >= 9
+    assert len(written_states(nodes_of(REPOSITORY / WRITERS[0]))) >= 9
 
 
 @pytest.mark.parametrize(
@@ -134,7 +132,7 @@ def test_the_search_finds_what_transitions_writes() -> None:
 )
 def test_a_state_that_is_written_by_hand_is_found(line: str) -> None:
     module = f"from sqlalchemy import insert, text, update\n\n\ndef write(connection, values):\n    {line}\n"
-    assert written_states(module) == [5]
+    assert written_states([*ast.walk(ast.parse(module))]) == [5]
 
 
 @pytest.mark.parametrize(
@@ -147,3 +145,15 @@ def test_a_state_that_is_written_by_hand_is_found(line: str) -> None:
 )
 def test_a_state_that_is_only_read_or_logged_is_no_finding(line: str) -> None:
     assert written_states(f"from sqlalchemy import select, update\n\n\ndef read(connection):\n    {line}\n") == []
+
+
+@pytest.mark.parametrize("module", ["jobs/runner.py", "jobs/sweeps.py", "deliver/outbox.py", "deliver/batch.py"])
+def test_what_claims_work_and_puts_it_off_goes_by_the_clock_of_the_database(module: str) -> None:
+    """Of two hosts on one database, one with a wrong clock must not take the other's work nor hold its own for ever."""
+    assert not [node for node in nodes_of(REPOSITORY / "dicom_node" / module) if _reads_the_host_clock(node)]
+
+
+def _reads_the_host_clock(node: ast.AST) -> bool:
+    if not (isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name)):
+        return False
+    return (node.value.id, node.attr) in {("datetime", "now"), ("datetime", "utcnow"), ("time", "time")}

@@ -41,6 +41,11 @@ export function nodeView(models, routes, status, shadows, destinations, act) {
       ? table("Routes", ["Route", "Model", "Sends to", "Quiet period"], routes.map((r) => [
         r.name, r.model, r.shadow_of ? `nothing: shadow of ${r.shadow_of}` : r.destinations.join(", ") || "–", `${r.quiet_period_s} s`]))
       : el("p", {}, "No route is configured: studies are kept, but not analysed.")),
+    status.refused_contexts.length > 0 && el("section", { class: "card" }, el("h2", {}, "Cannot be sent here"),
+      el("p", { class: "dim" }, "Kinds of objects that peers proposed since the receiver's start and that it does not take."),
+      table("Cannot be sent here", ["From", "Objects", "Why", "Transfer syntaxes", "Times", "Last"], status.refused_contexts.map((r) => [
+        `${r.calling_ae_title} at ${r.host}`, r.sop_class_name, r.why, r.transfer_syntaxes.join(", "),
+        el("td", { class: "number" }, r.count), when(r.last_at)]))),
     destinations.length > 0 && el("section", { class: "card" }, el("h2", {}, "Destinations"),
       table("Destinations", ["Destination", "Gets", "Left out", "Asked"], destinations.map((d) => [
         [d.name, d.state === "SUSPENDED" && suspended(d, act)], d.gets.join(", ") || "nothing", [...d.left_out, d.problem, d.query_refused_at && "cannot be asked whose study it has"].filter(Boolean).join("; ") || "–",

@@ -114,7 +114,7 @@ function nextTry(delivery) {
     ? [" next try ", when(delivery.next_attempt_at)] : " next try when the destination takes objects";
 }
 
-const ROLES = { SOURCE: "Source", EVIDENCE: "Evidence of others", OWN_RESULT: "Result of this node" };
+const ROLES = { SOURCE: "Source", REJECTED: "Rejected at its source", EVIDENCE: "Evidence of others", OWN_RESULT: "Result of this node" };
 
 function seriesTable(series) {
   return table("Received series", ["Series", "Modality", "Body part", "Images", "Size", "Kind"], series.map((s) => [

@@ -23,6 +23,7 @@ from dicom_node.index.outbox.commitments import CommitmentLine, latest_requests
 from dicom_node.index.shadows import ShadowReport, shadow_reports
 from dicom_node.index.views import lists as views
 from dicom_node.index.views.types import Counts, DeliveryView
+from dicom_node.receive.refusals import RefusedContexts
 
 router = APIRouter(prefix="/api", dependencies=[SignedIn], responses=described(401, 422, 429, 503))
 
@@ -32,7 +33,8 @@ class NodeStatus:
     """How the node does. `oldest_pending_s` is the age of the oldest delivery still to be made, in seconds; `damaged`
     counts kept objects whose bytes are not those that came or were made, `scrubbed_at` is when all were last read;
     `roles_not_at_work` names the roles that no process of the node does now, and why; `not_ready` says what keeps the
-    node from taking studies, as `/readyz` does."""
+    node from taking studies, as `/readyz` does. `refused_contexts` are kinds of objects that peers proposed and cannot
+    send, since the receiver's start, the latest first: where nothing comes."""
 
     ae_title: str
     version: str
@@ -45,6 +47,7 @@ class NodeStatus:
     oldest_pending_s: float | None
     damaged: DamageCounts
     scrubbed_at: datetime | None
+    refused_contexts: Sequence[RefusedContexts]
 
 
 @router.get("/status", tags=["node"], summary="How the node does")
@@ -66,6 +69,7 @@ def get_status(request: Request, parts: Parts) -> NodeStatus:
         oldest_pending_s=None if oldest is None else (datetime.now(UTC) - oldest).total_seconds(),
         damaged=damaged,
         scrubbed_at=scrubbed_at,
+        refused_contexts=parts.refused_contexts(),
     )
 
 

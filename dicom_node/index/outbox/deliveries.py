@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
-from sqlalchemy import ColumnElement, Connection, Row, and_, func, or_, select, update
+from sqlalchemy import ColumnElement, Connection, Row, and_, func, not_, or_, select, update
 
 from dicom_node.core.entities import Artifact, ArtifactKind, DeliveryState, Destination, ResultState
 from dicom_node.core.lifecycle import OPEN
@@ -91,7 +91,8 @@ def claim_batch(
 ) -> DeliveryBatch | None:
     """Take the batch that is next for this destination; `None` when nothing is due, or another worker was first.
 
-    All of a batch's rows are locked in one order, so that two workers queue: the later one finds nothing free.
+    All of a batch's rows are locked in one order, so that two workers queue: the later one finds nothing free. A row
+    with the lease of another was being sent when that one died: the destination may have the object already.
     """
     count_leases_anew(connection, deliveries, _is_owed_to(destination), now, claimant.lease_s)
     job_key = next_due(connection, destination, claimant, now, passing_over)
@@ -107,9 +108,12 @@ def claim_batch(
     ).all()
     if not rows:
         return None
+    mine = deliveries.c.id.in_([row.id for row in rows])
+    broken_off = and_(mine, deliveries.c.lease_until.is_not(None))
+    connection.execute(update(deliveries).where(broken_off).values(may_have_arrived=True))
     connection.execute(
         update(deliveries)
-        .where(deliveries.c.id.in_([row.id for row in rows]))
+        .where(mine)
         .values(lease_owner=claimant.owner, lease_until=now + timedelta(seconds=claimant.lease_s))
     )
     items = tuple(map(_item, rows))
@@ -313,9 +317,11 @@ def _is_for(row: Row[Any], destination: Destination) -> bool:
 def _forget_others(
     connection: Connection, job_key: str, names: set[str], owed: set[tuple[str, str]], now: datetime
 ) -> None:
-    """Cancel what was planned for an earlier set and has not gone. What is on its way this moment is let go."""
+    """Cancel what was planned for an earlier set and has not gone. What is on its way this moment is let go, and what
+    may be there already stays owed: a withdrawal has to find it."""
     idle = or_(deliveries.c.lease_until.is_(None), deliveries.c.lease_until < now)
-    mine = and_(deliveries.c.job_key == job_key, deliveries.c.destination.in_(names), idle)
+    is_there = or_(deliveries.c.sent_at.is_not(None), deliveries.c.may_have_arrived)
+    mine = and_(deliveries.c.job_key == job_key, deliveries.c.destination.in_(names), idle, not_(is_there))
     rows = connection.execute(select(deliveries.c.id, deliveries.c.artifact_uid, deliveries.c.destination).where(mine))
     stale = [row.id for row in rows if (row.artifact_uid, row.destination) not in owed]
     if stale:

@@ -15,10 +15,10 @@ from sqlalchemy import ColumnElement, Connection, Row, Subquery, and_, exists, f
 from sqlalchemy.sql import Select
 
 from dicom_node.analysis.answer import ReportLine
-from dicom_node.core.entities import Artifact, ArtifactKind, DeliveryState, InstanceRole, ResultState
+from dicom_node.core.entities import Artifact, ArtifactKind, DeliveryState, ResultState
 from dicom_node.core.lifecycle import ARRIVED, OPEN
 from dicom_node.index.lineage import keys_of_line, line_of
-from dicom_node.index.tables import artifacts, deliveries, instances, results
+from dicom_node.index.tables import artifacts, deliveries, events, instances, results
 from dicom_node.index.transitions import (
     Change,
     cancel_deliveries,
@@ -27,7 +27,12 @@ from dicom_node.index.transitions import (
     move_result,
     record,
 )
+from dicom_node.index.versions import IS_IMAGE
 
+#: Kind of the timeline's line about a result that is withdrawn.
+WITHDRAWN = "withdrawn"
+#: Kind of the line about a destination that is gone from the settings and shows what is withdrawn.
+_OUT_OF_REACH = "out-of-reach"
 #: Nothing is more urgent than to take back what is wrong.
 _FIRST = 0
 
@@ -84,7 +89,7 @@ def end_unsent(connection: Connection, which: ColumnElement[bool], now: datetime
     """
     query = select(deliveries, artifacts.c.kind).join(artifacts, artifacts.c.uid == deliveries.c.artifact_uid)
     rows = connection.execute(query.where(which, _is_idle(now)).with_for_update(of=deliveries)).all()
-    unsure = {row.id for row in rows if _may_have_arrived(row)}
+    unsure = {row.id for row in rows if may_have_arrived(row)}
     for number in sorted(unsure):
         given_up = Change(now)
         move_delivery(
@@ -99,14 +104,16 @@ def _is_idle(now: datetime) -> ColumnElement[bool]:
     return and_(deliveries.c.state.in_(OPEN), deliveries.c.is_withdrawal.is_(False), nobody_sends)
 
 
-def _may_have_arrived(row: Row[Any]) -> bool:
-    """Tell it of what was tried; what a PACS refused has not, while of a report that an EHR refused a part may have.
+def may_have_arrived(row: Row[Any]) -> bool:
+    """Tell it of a delivery (with the `kind` of its object) that was tried and whose end is not known.
 
-    What was held after an attempt was not refused: its row says so.
+    What a PACS refused has not arrived, while of a report that an EHR refused a part may have. What was held after an
+    attempt, what somebody was sending who died, and what arrived before it was sent again, may be there whatever came
+    of the next attempt: the row says so.
     """
     was_tried = row.attempts > 0 or row.lease_until is not None
     is_unsure = row.state == DeliveryState.PENDING or row.kind == ArtifactKind.FHIR_BUNDLE
-    return row.may_have_arrived or (was_tried and is_unsure)
+    return row.may_have_arrived or row.sent_at is not None or (was_tried and is_unsure)
 
 
 # --- what has arrived and must be taken back ---------------------------------------------------------------------
@@ -163,7 +170,8 @@ def _of_withdrawn(destination: str) -> ColumnElement[bool]:
 
 
 def _is_shown() -> ColumnElement[bool]:
-    arrived = or_(deliveries.c.state.in_(ARRIVED), deliveries.c.may_have_arrived)
+    given_up = and_(deliveries.c.may_have_arrived, deliveries.c.state != DeliveryState.PENDING)
+    arrived = or_(deliveries.c.state.in_(ARRIVED), given_up)
     return and_(arrived, deliveries.c.is_withdrawal.is_(False), deliveries.c.is_taken_back.is_(False))
 
 
@@ -202,7 +210,7 @@ def _artifact(row: Row[Any]) -> Artifact:
 
 
 def _source_key(connection: Connection, study_instance_uid: str, which: ColumnElement[bool]) -> str:
-    mine = and_(instances.c.study_instance_uid == study_instance_uid, instances.c.role == InstanceRole.SOURCE)
+    mine = and_(instances.c.study_instance_uid == study_instance_uid, IS_IMAGE)
     query = select(instances.c.object_key).where(mine, which)
     return connection.execute(query.order_by(instances.c.id.desc()).limit(1)).scalar() or ""
 
@@ -252,6 +260,52 @@ def _columns(artifact: Artifact) -> Mapping[str, object]:
         "series_instance_uid": artifact.series_instance_uid, "object_key": artifact.object_key,
         "sha256": artifact.sha256, "size_bytes": artifact.size_bytes, "send_order": artifact.order,
     }  # fmt: skip
+
+
+# --- what nobody can take back ------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class OutOfReach:
+    """What a former destination shows of the withdrawn results of a study: nobody brings it what takes them back."""
+
+    destination: str
+    study_instance_uid: str
+    delivery_ids: tuple[int, ...]
+
+    @property
+    def sentence(self) -> str:
+        """What the timeline and the log say of it."""
+        return (
+            f"{self.destination} shows {len(self.delivery_ids)} objects of a withdrawn result and is no destination "
+            "any more: tell its readers, or name a destination so again."
+        )
+
+
+def out_of_reach(connection: Connection, names: Collection[str]) -> list[OutOfReach]:
+    """Return what destinations that are not among `names` show of withdrawn results, where nobody was told so yet."""
+    query = (
+        select(deliveries.c.id, deliveries.c.destination, results.c.study_instance_uid)
+        .join(results, results.c.job_key == deliveries.c.job_key)
+        .where(results.c.standing == ResultState.WITHDRAWN, deliveries.c.destination.not_in(names), _is_shown())
+    )
+    found: dict[tuple[str, str], list[int]] = {}
+    for row in connection.execute(query.order_by(deliveries.c.id)):
+        found.setdefault((row.destination, row.study_instance_uid), []).append(row.id)
+    told = select(events.c.text).where(events.c.kind == _OUT_OF_REACH)
+    shown = [OutOfReach(name, study, tuple(ids)) for (name, study), ids in found.items()]
+    return [
+        one
+        for one in shown
+        if one.sentence
+        not in connection.execute(told.where(events.c.study_instance_uid == one.study_instance_uid)).scalars()
+    ]
+
+
+def note_out_of_reach(connection: Connection, one: OutOfReach, now: datetime) -> None:
+    """Say in the timeline that a former destination cannot be told."""
+    line, ids = (_OUT_OF_REACH, one.sentence), list(one.delivery_ids)
+    record(connection, one.study_instance_uid, now, line, destination=one.destination, delivery_ids=ids)
 
 
 # --- what must wait ----------------------------------------------------------------------------------------------

@@ -25,11 +25,13 @@ from dataclasses import replace
 from pathlib import Path
 
 from dicom_node.core.errors import SettingsError, SpoolUnavailable
+from dicom_node.core.uids import loggable_uid
 from dicom_node.end import VitalThread, watch_threads
 from dicom_node.logs import configure_logs
 from dicom_node.receive.acceptor.admission import CallingPeer, Capacity, PeerAdmission
 from dicom_node.receive.acceptor.association import AcceptorServices, ServedAssociation
 from dicom_node.receive.acceptor.messages import ReportQueue
+from dicom_node.receive.acceptor.negotiation import RefusedClass
 from dicom_node.receive.acceptor.storing import Storing
 from dicom_node.receive.acceptor.strangers import Strangers
 from dicom_node.receive.acceptor.transport import (
@@ -46,6 +48,7 @@ from dicom_node.receive.channel import (
     AreYouAlive,
     AssociationClosed,
     Channel,
+    ContextRefused,
     Freed,
     Message,
     Options,
@@ -92,6 +95,7 @@ class Acceptor:
             began=self._began,
             ended=self._ended,
             answered=self._answered,
+            not_taken=self._not_taken,
         )
 
     def start(self, listeners: list[tuple[socket.socket, bool]]) -> None:
@@ -230,6 +234,11 @@ class Acceptor:
 
     def _answered(self, number: int, association_id: str, status: int | None) -> None:
         self._channel.tell(ReportAnswered(number, association_id, status, time.time()))
+
+    def _not_taken(self, caller: CallingPeer, refused: RefusedClass) -> None:
+        syntaxes = tuple(map(loggable_uid, refused.transfer_syntax_uids))
+        uid = loggable_uid(refused.sop_class_uid)
+        self._channel.tell(ContextRefused(caller.calling_ae_title, caller.host, uid, syntaxes, refused.why))
 
     def _report(self, report: SendReport) -> None:
         reports = self._open.get(report.association_id)

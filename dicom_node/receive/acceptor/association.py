@@ -17,9 +17,11 @@ from dicom_node.receive.acceptor.negotiation import (
     MAX_REQUEST_BYTES,
     AssociationRequest,
     Context,
+    RefusedClass,
     accept,
     read_request,
     read_titles,
+    refused_classes,
     reject_pdu,
 )
 from dicom_node.receive.acceptor.storing import AssociationRef, Storing
@@ -57,6 +59,8 @@ class AcceptorServices:
     began: Callable[[str, ReportQueue], None]
     ended: Callable[[str, str, int], None]
     answered: Callable[[int, str, int | None], None]
+    #: A peer proposed what is not taken.
+    not_taken: Callable[[CallingPeer, RefusedClass], None]
 
 
 class ServedAssociation:
@@ -114,6 +118,9 @@ class ServedAssociation:
         services, options = self._services, self._services.options
         answer, contexts = accept(request, policy, options.max_pdu_bytes)
         self._transport.write(answer)
+        not_taken = refused_classes(request, policy, contexts)
+        for refused in not_taken:
+            services.not_taken(self._caller, refused)
         association = AssociationRef(association_id=self._id, caller=self._caller)
         incoming = IncomingObject(services.spool, options.parts_owner, options.max_object_bytes, options.max_pdu_bytes)
         messages = Messages(self._transport.write, association, incoming, services.storing, services.capacity)
@@ -139,7 +146,7 @@ class ServedAssociation:
             services.ended(self._id, outcome, messages.stored)
             self._note(
                 "association ended", logging.INFO, outcome=outcome, stored=messages.stored, refused=messages.refused,
-                took_s=round(time.monotonic() - self._began, 3),
+                not_taken=len(not_taken), took_s=round(time.monotonic() - self._began, 3),
             )  # fmt: skip
         return outcome == "released"
 

@@ -55,6 +55,13 @@ _TITLES = struct.Struct(">4x16s16s")
 #: PS3.4 B.3.1: full storage (level 2), signatures kept bit by bit (level 3), no element is coerced.
 _STORAGE_SUPPORT = b"\x02\x00\x03\x00\x00\x00"
 _ACCEPTED, _USER_REJECTION, _NO_ABSTRACT_SYNTAX, _NO_TRANSFER_SYNTAX = 0, 1, 3, 4
+_WHY_REFUSED = {
+    _NO_ABSTRACT_SYNTAX: "the node takes no objects of this SOP class",
+    _NO_TRANSFER_SYNTAX: "the node reads none of its transfer syntaxes",
+    _USER_REJECTION: "the peer wants to receive them, and the node sends none here",
+}
+#: Some propose every SOP class there is.
+_MAX_TOLD = 16
 _DEFAULT_MAX_PDU_BYTES = 16384
 _TITLE_BYTES = 16
 #: What pynetdicom makes of items that are not what they say.
@@ -67,6 +74,15 @@ class Context:
 
     sop_class_uid: str
     transfer_syntax_uid: str
+
+
+@dataclass(frozen=True, slots=True)
+class RefusedClass:
+    """A SOP class of which no presentation context was accepted, the transfer syntaxes it was proposed in, and why."""
+
+    sop_class_uid: str
+    transfer_syntax_uids: tuple[str, ...]
+    why: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -131,6 +147,23 @@ def accept(request: AssociationRequest, ae: AeOption, max_pdu_bytes: int) -> tup
         if result == _ACCEPTED:
             accepted[context_id] = Context(str(proposed.abstract_syntax), syntax)
     return _acceptance(request, results, accepted, max_pdu_bytes), accepted
+
+
+def refused_classes(
+    request: AssociationRequest, ae: AeOption, accepted: Mapping[int, Context]
+) -> Sequence[RefusedClass]:
+    """Return what was proposed and cannot be sent, class by class; one accepted in another context is none of these."""
+    taken = {context.sop_class_uid for context in accepted.values()}
+    refused: dict[str, RefusedClass] = {}
+    for proposed in request.primitive.presentation_context_definition_list:
+        uid = str(proposed.abstract_syntax)
+        if uid in taken:
+            continue
+        before = refused[uid].transfer_syntax_uids if uid in refused else ()
+        syntaxes = dict.fromkeys([*before, *(str(syntax) for syntax in proposed.transfer_syntax)])
+        why = _WHY_REFUSED[_choose(proposed, ae, request.roles)[0]]
+        refused[uid] = RefusedClass(uid, tuple(syntaxes), why)
+    return list(refused.values())[:_MAX_TOLD]
 
 
 def reject_pdu(rejection: Rejection) -> bytes:

@@ -45,6 +45,7 @@ from dicom_node.inference.runtimes.monai_bundle.outputs import (
     structures_of,
 )
 from dicom_node.inference.runtimes.monai_bundle.running_code import CODE_ERRORS, code_of, failed, first_cause
+from dicom_node.inference.runtimes.monai_bundle.scale import Range, scale_of, told_of_given
 from dicom_node.inference.runtimes.table import RUNTIMES
 from dicom_node.inference.runtimes.weights import State, read_state
 
@@ -61,7 +62,8 @@ _METHODS = {
 @dataclass(frozen=True, slots=True)
 class WantedAnswer:
     """What is asked of a bundle: its task, which entry its postprocessing leaves the answer in, a classifier's
-    temperature, how answers are explained, what the card says of the channels of a segmentation."""
+    temperature, how answers are explained, what the card says of the channels of a segmentation, and of the values of
+    black and white."""
 
     task: str
     output: str = "pred"
@@ -69,6 +71,7 @@ class WantedAnswer:
     explain_method: str = ""
     explain_layer: str = ""
     channels: ChannelEvidence = field(default_factory=ChannelEvidence)
+    picture_range: Range | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +105,7 @@ def load(card: ModelCard, device: str) -> LoadedModel:
         explain_method=card.explain.get("method", ""),
         explain_layer=card.explain.get("layer", ""),
         channels=evidence_of_card(card) if card.task == "segmentation" else ChannelEvidence(),
+        picture_range=card.preprocessing.range if card.preprocessing else None,
     )
     return open_bundle(card.folder, device, wanted, read_state(card.weights_file))
 
@@ -144,6 +148,10 @@ class LoadedBundle:
         self._postprocessing = transforms_of(composed)
         self.channels = evidence_of_bundle(wanted.channels, self._postprocessing, network, config.metadata)
         self._check_threshold()
+        self.scale = scale_of(wanted.picture_range, transforms_of(self._preprocessing), config.metadata)
+        #: The lowest and the highest value that the network was given so far.
+        self.given: Range | None = None
+        self._pictures = False
         keys = frozenset(config.loading.keys or ("image",))
         allow_absent(self._preprocessing, keys, TRAINING_KEYS)
         allow_absent(composed, keys | {"pred", "image"}, TRAINING_KEYS)
@@ -187,6 +195,18 @@ class LoadedBundle:
         return np.stack([one.scores for one in found if one.scores is not None])
 
     @property
+    def understood(self) -> tuple[str, ...]:
+        """What it takes its input and its output for, and from what it knows that: for people who try it."""
+        lines = []
+        if self._wanted.task == "segmentation":
+            lines.append(str(self.channels))
+        if self._pictures:
+            lines.append(str(self.scale))
+        if self.given is not None:
+            lines.append(told_of_given(self.given, self._config.metadata))
+        return tuple(lines)
+
+    @property
     def _upright(self) -> bool:
         return self._config.loading.keys is None or not self._config.loading.column_first
 
@@ -195,6 +215,9 @@ class LoadedBundle:
 
     def _prepare(self, one: ModelInput) -> _Prepared:
         loading = self._config.loading
+        self._pictures = one.values.ndim == 3
+        if self._pictures:
+            one = replace(one, values=_scaled(one.values, self.scale.required()))
         entries: dict[str, Any] = dict(as_loaded(one, loading, _channels(self._config)))
         sizes = tuple(int(size) for size in reader_order(one.values, loading).shape[1:])
         source = SourceAxes(sizes, affine_ras(one), one.values.ndim == 4)
@@ -218,6 +241,7 @@ class LoadedBundle:
     def _outputs(self, prepared: Sequence[_Prepared]) -> Iterator[Any]:
         """Run the network over neighbours of one shape together; yield the output of each input."""
         tensors = [one.tensor for one in prepared]
+        self.given = _widened(self.given, tensors)
         start = 0
         while start < len(tensors):
             stop = start + 1
@@ -292,6 +316,17 @@ class LoadedBundle:
         require_history(steps, prepared.entries, key)
         inverse = Invertd(keys="pred", transform=self._preprocessing, orig_keys=key, nearest_interp=True)
         return inverse({key: prepared.entries[key], "pred": values})["pred"]
+
+
+def _scaled(values: NDArray[np.float32], to: Range) -> NDArray[np.float32]:
+    """Return a picture of 0 to 1 in the values of the files that the bundle reads."""
+    low, high = np.float32(to[0]), np.float32(to[1])
+    return values * (high - low) + low
+
+
+def _widened(given: Range | None, tensors: Sequence[torch.Tensor]) -> Range:
+    lows, highs = ([float(getattr(one, end)()) for one in tensors] for end in ("min", "max"))
+    return min(lows + ([given[0]] if given else [])), max(highs + ([given[1]] if given else []))
 
 
 def _taken(output: Any, place: int) -> Any:

@@ -74,7 +74,8 @@ def write_bundle(
 
         text = yaml_format.safe_dump(json.loads(text))
     (folder / "configs" / ("inference.yaml" if yaml else "inference.json")).write_text(text)
-    about = {"version": "0.0.1", "monai_version": "1.4.0", **(metadata or {})}
+    scale = {"inputs": {"image": {"value_range": [0, 1]}}}
+    about = {"version": "0.0.1", "monai_version": "1.4.0", "network_data_format": scale, **(metadata or {})}
     (folder / "configs" / "metadata.json").write_text(json.dumps(about))
     weights = folder / "models" / "model.safetensors"
     save_file(dict(state), weights)

@@ -153,7 +153,9 @@ def toy_bundle(folder: Path, *, seed: int = 0) -> Path:
         },
     }
     (folder / "configs" / "inference.json").write_text(json.dumps(inference))
-    (folder / "configs" / "metadata.json").write_text(json.dumps({"version": "0.0.1", "monai_version": "1.6.1"}))
+    scale = {"inputs": {"image": {"value_range": [0, 1]}}}
+    about = {"version": "0.0.1", "monai_version": "1.6.1", "network_data_format": scale}
+    (folder / "configs" / "metadata.json").write_text(json.dumps(about))
     digest = hashlib.sha256(weights_file.read_bytes()).hexdigest()
     (folder / "model_card.toml").write_text(_TOY_CARD.replace("SHA256", digest))
     return folder
