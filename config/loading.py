@@ -8,14 +8,14 @@ from __future__ import annotations
 import os
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
 from dicom_node.config.problems import Places, problems_in
-from dicom_node.config.section import Origin, Variable
+from dicom_node.config.section import Origin, Variable, keys_of
 from dicom_node.config.toml_lines import KeyPath, line_numbers
 from dicom_node.core.errors import SettingsError
 
@@ -36,7 +36,8 @@ def load(model: type[S], path: Path | None, environment: Mapping[str, str] | Non
     values = _merged(_merged(values, _parsed(text, path)), _nested(variables))
     names = {key: f"{ENVIRONMENT_PREFIX}{'__'.join(map(str, key)).upper()}" for key in variables}
     places = Places(path, line_numbers(text), names)
-    origin = Origin((path or Path("settings")).resolve().parent, place_of=places.of)
+    remarks = list(_unread(model, os.environ if environment is None else environment))
+    origin = Origin((path or Path("settings")).resolve().parent, remarks, places.of)
     try:
         return model.model_validate(values, context=origin)
     except ValidationError as error:
@@ -84,6 +85,17 @@ def _variables(environment: Mapping[str, str]) -> Mapping[KeyPath, Variable]:
         tuple(name.removeprefix(ENVIRONMENT_PREFIX).lower().split("__", 1)): Variable(text)
         for name, text in prefixed.items()
     }
+
+
+def _unread(model: type[BaseModel], environment: Mapping[str, str]) -> Iterator[str]:
+    """Tell of variables that look like settings and have too few underscores to be read."""
+    prefix = ENVIRONMENT_PREFIX.rstrip("_")
+    for section, field in model.model_fields.items():
+        keys = keys_of(field.annotation) if isinstance(field.annotation, type) else ()
+        for key in keys:
+            name, meant = (dash.join((prefix, section, key)).upper() for dash in ("_", "__"))
+            if name in environment:
+                yield f"the variable {name} is not read; did you mean {meant}?"
 
 
 def _nested(variables: Mapping[KeyPath, Variable]) -> Mapping[str, Any]:

@@ -35,7 +35,11 @@ class NodeSettings(Section):
         "clinical", description="`research` adds RESEARCH ONLY to every text; nothing ever removes NOT VERIFIED."
     )
     time_zone: str = Field("", description="IANA name of the site's time zone, `Europe/Berlin`; none: the machine's.")
-    min_free_mb: int = Field(1024, ge=0, description="Refuse new objects (0xA700) when less disk than this is free.")
+    min_free_mb: int = Field(
+        1024,
+        ge=0,
+        description="With less free disk than this, associations are rejected, and objects of open ones (0xA700).",
+    )
     scrub_mb_s: float = Field(
         4,
         ge=0,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Sequence
 
@@ -15,12 +16,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         return int(options.run(options))
     except NodeError as error:
-        print(f"dicom-node: {error}", file=sys.stderr)  # noqa: T201 - the user is reading
+        _tell(error, as_json=getattr(options, "json", False))
         return 1
     except KeyboardInterrupt:
         return 130
     except BrokenPipeError:
         return 0
+
+
+def _tell(error: NodeError, *, as_json: bool) -> None:
+    """Say why a command failed: to whoever reads, and to a script in the place of the answer."""
+    if as_json:
+        told = {"error": {"kind": type(error).__name__, "text": str(error)}}
+        sys.stdout.write(json.dumps(told, indent=2) + "\n")
+    sys.stderr.write(f"dicom-node: {error}\n")
 
 
 if __name__ == "__main__":

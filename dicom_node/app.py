@@ -18,8 +18,8 @@ from dicom_node.index.due import now_in
 from dicom_node.index.jobs import free_leases_of
 from dicom_node.roles import ROLES
 from dicom_node.roles.node import Node, require_own_store
-from dicom_node.roles.readiness import BEAT_EVERY_S
 from dicom_node.roles.role import Role, Sweep
+from dicom_node.storage.owners import BEAT_EVERY_S
 
 _SCHEDULE = "dicom_node.roles.schedule:SweepSchedule"
 #: How long the work of a process that was killed waits, where another one lives on the same data folder.

@@ -83,10 +83,10 @@ def try_bundle(folder: Path, options: TrialOptions) -> Trial:
     from dicom_node.inference.runtimes.weights import read_state  # noqa: PLC0415
 
     expected = _expected(folder)
-    task = options.task or _task(expected)
+    task = options.task or _task_of_card(folder) or _task(expected)
     shape = options.shape or _shape(folder, expected)
     if not task:
-        problem = f"Its metadata name none of {', '.join(TASK_INPUTS)}."
+        problem = f"Neither a card nor its metadata name one of {', '.join(TASK_INPUTS)}: name it by --task."
         return Trial(folder=folder, task="", given=shape, problem=problem)
     started = loaded = time.perf_counter()
     try:
@@ -152,6 +152,15 @@ def _entry(expected: Mapping[str, Any], part: str, name: str) -> Mapping[str, An
     entries = expected.get(part)
     found = entries.get(name) if isinstance(entries, dict) else None
     return found if isinstance(found, dict) else {}
+
+
+def _task_of_card(folder: Path) -> str:
+    """Return the task that the folder's card names, if there is one and bundles can have it."""
+    try:
+        task = load_card(folder).task if (folder / CARD_NAME).is_file() else ""
+    except NodeError:
+        return ""  # whatever is wrong with the card is told where the bundle is tried
+    return task if task in TASK_INPUTS else ""
 
 
 def _task(expected: Mapping[str, Any]) -> str:

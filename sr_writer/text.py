@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import math
+import re
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+
+from pydicom.dataset import Dataset
+from pydicom.multival import MultiValue
 
 from dicom_node.analysis.answer import Analysis, NotAnalysed, ReportContext, whole_objects
 from dicom_node.core.entities import Finding, Measurement, ModelIdentity, Presence
@@ -13,6 +17,9 @@ from dicom_node.core.entities import Finding, Measurement, ModelIdentity, Presen
 NOT_VERIFIED = "AI - NOT VERIFIED"
 RESEARCH_ONLY = "RESEARCH ONLY"
 NOT_MEASURABLE = "not measurable"
+#: Series that are named where several were looked at.
+_MOST_SERIES = 6
+_DATE = re.compile(r"\d{8}")
 
 _REPLACEMENTS = str.maketrans(
     {"≥": ">=", "≤": "<=", "–": "-", "—": "-", "−": "-", "’": "'", "‘": "'", "“": '"', "”": '"',
@@ -99,13 +106,52 @@ def verdict_on(findings: Sequence[Finding]) -> ResultStatement | None:
 
 
 def looked_at(answer: Analysis | NotAnalysed) -> str:
-    """Return what was analysed, without a word about the patient: ``Looked at: 47 images, CT``."""
-    objects = whole_objects(answer.sources)
-    count = len(answer.sources)
+    """Return what was analysed, or given and not assessed, without a word about the patient.
+
+    ``Looked at: 47 images, CT, series 3, kernel Br40, study of 2026-11-20``.
+    """
+    did = "Given and not assessed" if isinstance(answer, NotAnalysed) else "Looked at"
+    return ascii_text(f"{did}: {', '.join([_counted(answer.sources), *_origin(answer.sources)])}")
+
+
+def image_named(source: Dataset) -> str:
+    """Return how a reader finds an image: side and view of a radiograph, series and image number."""
+    laterality = text_of(source, "ImageLaterality") or text_of(source, "Laterality")
+    view = " ".join(filter(None, (laterality, text_of(source, "ViewPosition"))))
+    series, number_ = text_of(source, "SeriesNumber"), text_of(source, "InstanceNumber")
+    parts = (view, f"series {series}" if series else "", f"image {number_}" if number_ else "")
+    return ascii_text(", ".join(filter(None, parts)))
+
+
+def text_of(source: Dataset, keyword: str) -> str:
+    """Return the value of an attribute as text, the first of several; "" where there is none."""
+    value = source.get(keyword)
+    first = (value[0] if value else "") if isinstance(value, MultiValue) else value
+    return "" if first is None else str(first).strip()
+
+
+def _origin(sources: Sequence[Dataset]) -> Iterator[str]:
+    """Yield series, kernel and date of the study as far as the images tell them; no description, which people type and
+    may have put a name into."""
+    series = list(dict.fromkeys(filter(None, (text_of(one, "SeriesNumber") for one in sources))))
+    if series:
+        more = f" and {len(series) - _MOST_SERIES} more" if len(series) > _MOST_SERIES else ""
+        yield f"series {', '.join(series[:_MOST_SERIES])}{more}"
+    kernels = dict.fromkeys(filter(None, (text_of(one, "ConvolutionKernel") for one in sources)))
+    if kernels:
+        yield f"kernel {' / '.join(kernels)}"
+    date = text_of(sources[0], "StudyDate") if sources else ""
+    if _DATE.fullmatch(date):
+        yield f"study of {date[:4]}-{date[4:6]}-{date[6:]}"
+
+
+def _counted(sources: Sequence[Dataset]) -> str:
+    objects = whole_objects(sources)
+    count = len(sources)
     kinds = ", ".join(dict.fromkeys(str(source.get("Modality") or "?") for source in objects))
     frames = f"{count} frames of {len(objects)} object{'s' * (len(objects) > 1)}"
     images = f"{count} image{'s' * (count != 1)}" if len(objects) == count else frames
-    return f"Looked at: {images}, {kinds}"
+    return ", ".join(filter(None, (images, kinds)))
 
 
 def state_of(model: ModelIdentity, context: ReportContext) -> str:

@@ -327,7 +327,7 @@ def summarise(answer: Analysis | NotAnalysed) -> dict[str, object]:
         "node_version": __version__,
         "source_sop_instance_uids": sources,
         "notes": list(answer.notes),
-        "finished_at": datetime.now(UTC).isoformat(),
+        "finished_at": datetime.now(UTC).isoformat().replace("+00:00", "Z"),
     }
     if isinstance(answer, NotAnalysed):
         return common | {"reason": answer.reason, "message": answer.message, "findings": []}

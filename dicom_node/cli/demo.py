@@ -9,8 +9,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from dicom_node.cli.study import finding_rows
 from dicom_node.cli.terminal import console, print_table, say
 from dicom_node.core import codes
+from dicom_node.core.entities import JobState
 from dicom_node.core.errors import NodeError
 from dicom_node.demo.phantoms import PhantomTruth, chest_ct_phantom, chest_radiograph_phantom
 from dicom_node.demo.processes import DemoProcesses
@@ -105,25 +107,27 @@ def _show_result(title: str, result: Mapping[str, Any], truth: PhantomTruth | No
     if not rows:
         say(f"{title}: {result['state']}. {result['reason']} {result['message']}")
         return
-    columns = ["finding", "measured", "value", "unit", "true value" if truth else ""]
+    if result["state"] == JobState.PARTIAL:
+        say(f"{title}: PARTIAL, only part of the study could be assessed.")
+    columns = ["finding", "measured", "value", "unit", *(["true value"] if truth else [])]
     print_table(columns, rows, title=f"{title} - {summary['model']['name']} {summary['model']['version']}")
+    for note in summary["notes"]:
+        say(f"  {note}")
 
 
-def _rows(finding: Mapping[str, Any], truth: PhantomTruth | None) -> list[list[object]]:
-    rows: list[list[object]] = []
-    if finding["probability"] is not None:
-        verdict = f"probability ({str(finding['presence']).lower()}: threshold {finding['threshold'] * 100:.1f} %)"
-        rows.append([finding["label"], verdict, f"{finding['probability'] * 100:.1f}", "%", ""])
-    for measurement in finding["measurements"]:
-        true_value = _true_value(finding["key"], measurement["name"]["value"], truth)
-        row = [finding["label"], measurement["label"], f"{measurement['value']:g}"]
-        rows.append([*row, measurement["unit"]["value"], true_value])
-    return rows
+def _rows(finding: Mapping[str, Any], truth: PhantomTruth | None) -> Sequence[Sequence[str]]:
+    rows = finding_rows(finding)
+    if truth is None:
+        return rows
+    scores = len(rows) - len(finding["measurements"])
+    names = [measurement["name"]["value"] for measurement in finding["measurements"]]
+    true_values = [""] * scores + [_true_value(finding["key"], name, truth) for name in names]
+    return [[*row, true_value] for row, true_value in zip(rows, true_values, strict=True)]
 
 
-def _true_value(finding_key: str, code_value: str, truth: PhantomTruth | None) -> str:
+def _true_value(finding_key: str, code_value: str, truth: PhantomTruth) -> str:
     part, value = _TRUE_PARTS.get(finding_key), _TRUE_VALUES.get(code_value)
-    return f"{getattr(getattr(truth, part), value):.1f}" if truth and part and value else ""
+    return f"{getattr(getattr(truth, part), value):.1f}" if part and value else ""
 
 
 def _show_files(stage: DemoProcesses, result: Mapping[str, Any]) -> None:

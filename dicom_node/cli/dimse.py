@@ -7,6 +7,8 @@ import os
 import socket
 import sys
 import time
+from collections import defaultdict
+from collections.abc import Sequence
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
@@ -14,7 +16,7 @@ from dicom_node.cli.terminal import console, print_json, read_peer, say
 from dicom_node.core.errors import SettingsError
 from dicom_node.core.uids import is_valid_uid
 from dicom_node.dimse.probe import echo as send_echo
-from dicom_node.dimse.storage_scu import FileSent, all_files, send_files
+from dicom_node.dimse.storage_scu import FileSent, TypedAssociation, all_files, send_files
 from dicom_node.logs import quiet_third_parties
 from dicom_node.receive.associations import AssociationSweep
 from dicom_node.retrieve.retrieval import FINISHED, Retrieval, RetrievalState
@@ -40,16 +42,25 @@ def send(options: argparse.Namespace) -> int:
     if options.json:
         print_json(sent)
     else:
-        for one in failed:
-            say(f"{one.path}: {one.note}")
+        _say_failed(failed)
         say(f"{len(sent) - len(failed)} of {len(sent)} stored by {remote}.")
     return 1 if failed or not sent else 0
+
+
+def _say_failed(failed: Sequence[FileSent]) -> None:
+    """Say each reason once, with the files that it holds for: a peer that is away is so for all."""
+    by_note: defaultdict[str, list[FileSent]] = defaultdict(list)
+    for one in failed:
+        by_note[one.note].append(one)
+    for note, ones in by_note.items():
+        others = f" and {len(ones) - 1} more" if len(ones) > 1 else ""
+        say(f"{ones[0].path}{others}: {note}")
 
 
 def echo(options: argparse.Namespace) -> int:
     """Ask a peer whether it answers."""
     remote = read_peer(options)
-    took_s = send_echo(remote)
+    took_s = send_echo(remote, TypedAssociation)
     if options.json:
         print_json({"peer": str(remote), "answered": True, "took_s": round(took_s, 4)})
     else:

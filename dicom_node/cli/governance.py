@@ -85,11 +85,12 @@ def activate(options: argparse.Namespace) -> int:
     card = _card(options.model, node.settings)
     before = node.admission.standing(card)
     if before.standing not in (Standing.LIVE, Standing.NOT_ACTIVATED):
-        return _tell_standing(before)
+        raise ModelUnavailable(f"{card.name}: {before.standing}: {before.text}")
     if not load_cases(card) and not options.without_golden:
-        say(f"{card.name} has no golden studies: nothing shows that it answers rightly here. Add some to its folder "
-            "(docs/reference/governance.md), or use --without-golden, which is written down.")  # fmt: skip
-        return 1
+        raise ModelUnavailable(
+            f"{card.name} has no golden studies: nothing shows that it answers rightly here. Add some to its folder "
+            "(docs/reference/governance.md), or use --without-golden, which is written down."
+        )
     outcomes = _golden_outcomes(node.settings, card)
     right = not any(outcome.differences for outcome in outcomes)
     detail = {"golden": {outcome.file: list(outcome.differences) for outcome in outcomes}}

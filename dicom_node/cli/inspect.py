@@ -30,14 +30,14 @@ def inspect(options: argparse.Namespace) -> int:
     if len(options.files) > 1 and (options.picture or options.document):
         raise SettingsError("--picture and --document take one FILE; name one.")
     wants_picture = bool(options.picture or options.draw)
-    inspector, seen, failed = Inspector(), [], 0
+    inspector, seen, failed = Inspector(), [], []
     try:
         for path in options.files:
             request = InspectRequest(path=path, show_patient=options.show_patient, picture=wants_picture)
             try:
                 seen.append((path, inspector.look(request)))
             except UnreadableObject as error:
-                failed += 1
+                failed.append({"file": str(path), "error": {"kind": type(error).__name__, "text": str(error)}})
                 sys.stderr.write(f"dicom-node: {error}\n")
                 continue
             _write(seen[-1][1], options)
@@ -46,7 +46,7 @@ def inspect(options: argparse.Namespace) -> int:
     finally:
         inspector.close()
     if options.json:
-        print_json([{"file": str(path), **_as_data(one.description)} for path, one in seen])
+        print_json([*({"file": str(path), **_as_data(one.description)} for path, one in seen), *failed])
     return 1 if failed else 0
 
 

@@ -4,17 +4,19 @@ and a part of it again, or back."""
 from __future__ import annotations
 
 import argparse
+import sys
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from operator import itemgetter
 from pathlib import Path
+from typing import Any
 
 from sqlalchemy import Connection
 
 from dicom_node.cli.terminal import actor, print_json, print_table, say
-from dicom_node.core.entities import Instance, InstanceRole, Series, Study, StudyState
+from dicom_node.core.entities import Instance, InstanceRole, JobState, Series, Study, StudyState
 from dicom_node.core.errors import NotFound, RefusedObject, SettingsError
 from dicom_node.core.rejections import not_rejected
 from dicom_node.core.routing import RouteDecision, decide
@@ -33,6 +35,11 @@ from dicom_node.roles.node import Node
 from dicom_node.roles.settings import load_settings
 
 _VERSIONS_SHOWN = 1000
+_DECIDED_AGAIN = "No route wanted it; the present ones decide again now. What they say: dicom-node status STUDY"
+_NOTHING_TO_SEND = "Nothing waits or is parked there. An analysis is made again by: dicom-node rerun STUDY"
+_NOT_MEASURABLE = "not measurable"
+#: Units as radiologists write them, by their code in UCUM.
+_UNITS = {"[hnsf'U]": "HU", "1": ""}
 
 
 @contextmanager
@@ -71,16 +78,23 @@ def status(options: argparse.Namespace) -> int:
     print_table(["at", "what", "by", ""], [(entry.at, entry.kind, entry.actor, entry.text) for entry in timeline])
     _print_versions(versions)
     _print_standing(study.results)
+    for result in study.results:
+        if result.current:
+            print_findings(result.route, result.summary)
     _print_deliveries(study.deliveries)
     return 0
 
 
 def _print_studies(lines: Sequence[StudyLine]) -> None:
     rows = [
-        (s.last_received_at, s.study_instance_uid, ",".join(s.modalities), s.instances, s.state, s.reason)
+        (s.last_received_at, s.study_instance_uid, ",".join(s.modalities), s.instances, s.state, _answers(s), s.reason)
         for s in lines
     ]
-    print_table(["last image", "study", "modality", "images", "state", "reason"], rows)
+    print_table(["last image", "study", "modality", "images", "state", "answers", "reason"], rows)
+
+
+def _answers(line: StudyLine) -> str:
+    return ", ".join(f"{one.model} {one.state}" for one in line.routes if not one.shadow_of)
 
 
 def _print_versions(page: VersionPage) -> None:
@@ -105,6 +119,38 @@ def _print_standing(results: Sequence[ResultView]) -> None:
         print_table(["result of route", "model", "answer", "standing", "made at", "why it does not hold"], rows)
 
 
+def print_findings(title: str, summary: Mapping[str, Any]) -> None:
+    """Print what a result says: that it is partial, its findings, and what limits them."""
+    if summary["state"] == JobState.PARTIAL:
+        say(f"{title}: PARTIAL, only part of the study could be assessed.")
+    rows = [row for finding in summary["findings"] for row in finding_rows(finding)]
+    if rows:
+        print_table(["finding", "measured", "value", "unit"], rows, title=title)
+    for note in summary["notes"]:
+        say(f"{title}: {note}")
+
+
+def finding_rows(finding: Mapping[str, Any]) -> Sequence[Sequence[str]]:
+    """Return a row for the score of a finding and for each measurement: finding, what it is, value, unit."""
+    rows = []
+    if finding["presence"] is not None or finding["probability"] is not None:
+        rows.append([finding["label"], *_answer_of(finding)])
+    for measured in finding["measurements"]:
+        value = _NOT_MEASURABLE if measured["value"] is None else f"{measured['value']:g}"
+        unit = measured["unit"]["value"]
+        rows.append([finding["label"], measured["label"], value, _UNITS.get(unit, unit)])
+    return rows
+
+
+def _answer_of(finding: Mapping[str, Any]) -> Sequence[str]:
+    presence, probability, threshold = (finding[key] for key in ("presence", "probability", "threshold"))
+    limit = "" if threshold is None else f"threshold {threshold * 100:.1f} %"
+    told = ": ".join(filter(None, (str(presence or "").lower(), limit)))
+    if probability is None:
+        return "answer", told, ""
+    return f"probability ({told})" if told else "probability", f"{probability * 100:.1f}", "%"
+
+
 def _print_deliveries(deliveries: Sequence[DeliveryView]) -> None:
     rows = [(d.id, d.artifact_kind, d.destination, d.state, d.attempts, d.note) for d in deliveries]
     if rows:
@@ -122,7 +168,7 @@ def retry(options: argparse.Namespace) -> int:
     if options.json:
         print_json({"deliveries": ids})
     else:
-        say(f"{len(ids)} deliveries are due now." if ids else "Nothing waits or is parked there.")
+        say(f"{len(ids)} deliveries are due now." if ids else _NOTHING_TO_SEND)
     return 0
 
 
@@ -151,7 +197,7 @@ def rerun(options: argparse.Namespace) -> int:
     if options.json:
         print_json({"jobs": ids})
     else:
-        say(f"{len(ids)} analyses are queued again.")
+        say(f"{len(ids)} analyses are queued again." if ids else _DECIDED_AGAIN)
     return 0
 
 
@@ -191,14 +237,19 @@ def explain(options: argparse.Namespace) -> int:
     """Explain the routing of one study in the index, or of files that were never received."""
     quiet_third_parties()
     node = Node(load_settings(options.config))
-    for study in _studies(options):
-        decisions = [decide(study, r, node.cards[r.model].accepts, node.cards[r.model].rank) for r in node.routes]
-        if options.json:
-            print_json({"study": study.study_instance_uid, "routes": [d.as_dict() for d in decisions]})
-        else:
-            say(f"Study {study.study_instance_uid}")
-            for decision in decisions:
-                _print_decision(decision)
+    explained = {
+        study.study_instance_uid: [
+            decide(study, r, node.cards[r.model].accepts, node.cards[r.model].rank) for r in node.routes
+        ]
+        for study in _studies(options)
+    }
+    if options.json:
+        print_json([{"study": uid, "routes": [one.as_dict() for one in ones]} for uid, ones in explained.items()])
+        return 0
+    for uid, decisions in explained.items():
+        say(f"Study {uid}")
+        for decision in decisions:
+            _print_decision(decision)
     return 0
 
 
@@ -247,14 +298,19 @@ def _from_files(paths: Iterable[Path]) -> list[Study]:
         try:
             instances.append(offline_instance(path))
         except RefusedObject as refusal:
-            say(f"{path}: {refusal}")
+            _remark(f"{path}: {refusal}")
     sources = not_rejected(instances)
     rejected = sum(i.role is InstanceRole.SOURCE for i in instances) - len(sources)
     if rejected:
-        say(f"{_counted(rejected, 'image')} named by rejection notes among these files: not analysed.")
+        _remark(f"{_counted(rejected, 'image')} named by rejection notes among these files: not analysed.")
     if not sources:
         raise SettingsError("There is no DICOM image to analyse among these files.")
     return [_study(uid, sources) for uid in sorted({i.study_instance_uid for i in sources})]
+
+
+def _remark(text: str) -> None:
+    """Say something beside the answer, which may be for a script."""
+    sys.stderr.write(f"dicom-node: {text}\n")
 
 
 def _study(uid: str, instances: Sequence[Instance]) -> Study:

@@ -17,7 +17,8 @@ Summary = Mapping[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Agreement:
-    """Whether the answers agree, and one sentence for everything that was compared."""
+    """Whether the answers agree; in `lines` a sentence for everything that differs, or, where nothing does, for
+    everything that was compared."""
 
     agrees: bool
     lines: Sequence[str]
@@ -31,7 +32,8 @@ def compare(live: Summary, shadow: Summary) -> Agreement:
     if not told:
         same = live.get("reason", "") == shadow.get("reason", "")
         return Agreement(same, [f"{_state(live)} live, {_state(shadow)} in the shadow"])
-    return Agreement(all(agrees for agrees, _ in told), [line for _, line in told])
+    differences = [line for agrees, line in told if not agrees]
+    return Agreement(not differences, differences or [line for _, line in told])
 
 
 def _state(summary: Summary) -> str:
@@ -62,14 +64,19 @@ def _finding(one: Summary, two: Summary) -> Iterator[tuple[bool, str]]:
     if one.get("presence") or two.get("presence"):
         scores = f"{_score(one)} live, {_score(two)} in the shadow"
         yield one.get("presence") == two.get("presence"), f"{one['label']}: {scores}"
-    theirs = {measured["label"]: measured["value"] for measured in two.get("measurements", ())}
-    for measured in one.get("measurements", ()):
-        label, value = measured["label"], measured["value"]
+    ours, theirs = _measurements(one), _measurements(two)
+    for label, value in ours.items():
         if label not in theirs:
             yield False, f"{one['label']}, {label}: only live"
             continue
         numbers = f"{_measured(value)} live, {_measured(theirs[label])} in the shadow"
         yield _agree(value, theirs[label]), f"{one['label']}, {label}: {numbers}"
+    for label in (label for label in theirs if label not in ours):
+        yield False, f"{one['label']}, {label}: only in the shadow"
+
+
+def _measurements(finding: Summary) -> Mapping[str, float | None]:
+    return {measured["label"]: measured["value"] for measured in finding.get("measurements", ())}
 
 
 def _agree(value: float | None, other: float | None) -> bool:

@@ -145,6 +145,14 @@ IDENTITY_CHANGED = Reason(
 HOLDS: tuple[Reason, ...] = (IDENTITY_CHANGED,)
 
 
+_MEANINGS = {one.code: one.meaning for one in REASONS}
+
+
+def meaning_of(code: str) -> str:
+    """Return what a reason means, in a sentence for people; a model's own code has none here and gives ""."""
+    return _MEANINGS.get(code, "")
+
+
 def reason_table() -> str:
     """Return the reasons why a study is not analysed as a Markdown table, for the documentation."""
     return _table(REASONS)

@@ -230,8 +230,8 @@ class BatchDelivery:
             return True
         what = "holds other bytes than were made (sha256 differs)" if path.exists() else "is gone from the spool"
         lost = DeliveryRefused(
-            f"Its file {what}. Analyse the study again (rerun), which makes the same bytes; or restore it from a "
-            "backup, then retry."
+            f"Its file {what}. Analyse the study again (dicom-node rerun STUDY), which makes the same bytes; or "
+            "restore it from a backup, then: dicom-node retry STUDY"
         )
         with self._database.write() as connection:
             note_damaged(connection, objects_at(connection, [artifact.object_key]), now_in(connection))

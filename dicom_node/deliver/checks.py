@@ -46,8 +46,10 @@ def check_dicom(remote: Remote, wanted: WantedOutputs) -> Answer:
     try:
         answer = probe_peer(remote, with_echo=True)
     except DeliveryError as error:
-        advice = f"Check ae_title, host and port, and that it knows AE title {remote.calling_ae_title} of this machine."
-        return Answer(False, str(error), advice)
+        # What a line or a rejection raises is a sentence, and mostly another that says what to do about just this.
+        told, _, advice = str(error).partition(". ")
+        otherwise = f"Look into its log; it must know AE title {remote.calling_ae_title} of this machine."
+        return Answer(False, f"{told.rstrip('.')}.", advice or otherwise)
     fitted = match_capabilities(wanted, PeerCapabilities(accepted=frozenset(answer.accepted)))
     takes = ", ".join(kind for uid, kind in RESULT_CLASSES.items() if uid in answer.accepted) or "no result at all"
     gets = ", ".join(in_words(fitted.outputs))

@@ -57,9 +57,8 @@ class Association:
             raise
         #: Accepted contexts: ID to (abstract syntax, transfer syntax).
         self.contexts: Mapping[int, tuple[str, str]] = {id_: names for names, id_ in accepted.context_ids.items()}
-        #: What the peer calls itself, and the Implementation Class UID that it gives.
+        #: What the peer calls itself.
         self.implementation = accepted.implementation
-        self.implementation_class_uid = accepted.implementation_class_uid
         longest = min(accepted.max_pdu_bytes or self.longest_sent_bytes, self.longest_sent_bytes)
         self._max_pdu_bytes = max(_SMALLEST_PDU_BYTES, longest)
 

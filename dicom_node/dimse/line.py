@@ -23,6 +23,10 @@ from dicom_node.dimse.negotiation import Remote, Tls
 LONGEST_ANSWER_BYTES = 1 << 20
 ASSOCIATE_AC, P_DATA = 0x02, 0x04
 _ASSOCIATE_RJ, _RELEASE_RP, _ABORT = 0x03, 0x06, 0x07
+_ADVICE_ON_CERTIFICATE = (
+    "Check who signed it (tls_ca, or ca of [dicom_tls]) and the name that it bears (tls_server_name; --tls-name of a "
+    "command)."
+)
 _PDU_HEAD = struct.Struct(">BxL")
 
 
@@ -119,8 +123,12 @@ class Line:
 
     def _closed(self, doing: str) -> NodeError:
         """Under TLS 1.3 a peer refuses a certificate after the handshake, and its reset may overtake the alert."""
-        refused = self._remote.tls and not self._has_answered
-        advice = " Does it know the certificate of this node?" if refused else ""
+        if self._has_answered:
+            advice = ""
+        elif self._remote.tls:
+            advice = " Does it know the certificate of this node?"
+        else:
+            advice = " Check its port, whether it wants TLS there, and whether it lets this node in."
         return self.failure(f"closed the connection while {doing}.{advice}")
 
     def _encrypted(self, plain: socket.socket, tls: Tls) -> socket.socket:
@@ -135,12 +143,12 @@ class Line:
         try:
             return context.wrap_socket(plain, server_hostname=tls.server_name if context.check_hostname else None)
         except ssl.SSLCertVerificationError as error:
-            why = f"shows a certificate that does not hold: {error.verify_message}"
-            failure = self.failure(f"{why}. Check tls_ca and tls_server_name.")
+            why = f"shows a certificate that does not hold: {error.verify_message.rstrip('.')}"
+            failure = self.failure(f"{why}. {_ADVICE_ON_CERTIFICATE}")
         except TimeoutError:
             failure = self.failure(f"did not agree on TLS within {self._remote.timeout_s:g} s.")
         except OSError:
-            failure = self.failure("does not agree on TLS here. Check its port, and which TLS it speaks.")
+            failure = self.failure("does not agree on TLS here. Check its port, and whether and which TLS it speaks.")
         except ValueError:  # an empty label, a character that no name has
             why = f"cannot be called: {tls.server_name!r} is no name of a host"
             failure = self.failure(f"{why}. Check tls_server_name.")

@@ -87,7 +87,6 @@ class Accepted:
     context_ids: Mapping[tuple[str, str], int]
     max_pdu_bytes: int
     implementation: str = ""
-    implementation_class_uid: str = ""
 
 
 def request_pdu(
@@ -124,13 +123,15 @@ def read_acceptance(pdu: bytes, proposed: Sequence[Proposal]) -> Accepted:
         return Accepted(context_ids, 0)
     class_uid = str(user_information.implementation_class_uid or "")
     name = str(user_information.implementation_version_name or class_uid).strip()
-    return Accepted(context_ids, user_information.maximum_length or 0, name, class_uid)
+    return Accepted(context_ids, user_information.maximum_length or 0, name)
 
 
+#: Who names the peer when it is no section of the configuration but a command.
+TYPED = "command"
 #: (source, reason) of a rejection (PS3.8 9.3.4) that people can do something about.
 _ADVICE = {
-    (1, 3): "It does not know calling AE title {calling}: register it there, or set node.ae_title.",
-    (1, 7): "It does not answer to called AE title {called}: correct ae_title of this {section}.",
+    (1, 3): "It does not know calling AE title {calling}: register it there, or {call_otherwise}.",
+    (1, 7): "It does not answer to called AE title {called}: correct {named}.",
     (3, 1): "It is overloaded for the moment.",
     (3, 2): "It has reached its limit of associations.",
 }
@@ -148,14 +149,21 @@ class PeerRejection:
 
 
 def read_rejection(remote: Remote, pdu: bytes, section: str) -> PeerRejection:
-    """Decode an A-ASSOCIATE-RJ; `section` of the configuration names the peer. Raises what decoding raises."""
+    """Decode an A-ASSOCIATE-RJ; `section` of the configuration names the peer, or a command does (`TYPED`).
+
+    Raises what decoding raises.
+    """
     rejection = A_ASSOCIATE_RJ()
     rejection.decode(pdu)
     why = (rejection.source or 0, rejection.reason_diagnostic or 0)
     advice = _ADVICE.get(why, f"Reason: {rejection.reason_str}.").format(
-        calling=remote.calling_ae_title, called=remote.called_ae_title, section=section
+        calling=remote.calling_ae_title,
+        called=remote.called_ae_title,
+        call_otherwise="call as one that it knows, with --from" if section == TYPED else "set node.ae_title",
+        named="AET in AET@HOST:PORT" if section == TYPED else f"ae_title of this {section}",
     )
-    text = f"{remote} rejected the association ({rejection.result_str}). {advice}"
+    lasting = "for now" if rejection.result == _REJECTED_TRANSIENT else "for good"
+    text = f"{remote} rejected the association {lasting}. {advice}"
     is_transient = rejection.result == _REJECTED_TRANSIENT
     return PeerRejection(text, is_transient, why == _UNKNOWN_CALLER and not is_transient)
 

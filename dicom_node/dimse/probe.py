@@ -9,7 +9,6 @@ from dataclasses import dataclass
 
 from dicom_node.core.artifact_kinds import RESULT_CLASSES
 from dicom_node.core.errors import DeliveryDeferred
-from dicom_node.core.uids import IMPLEMENTATION_CLASS_UID
 from dicom_node.dimse.dicom_file import UNCOMPRESSED
 from dicom_node.dimse.line import PeerErrors
 from dicom_node.dimse.negotiation import Remote, read_rejection
@@ -20,12 +19,10 @@ from dicom_node.dimse.vocabulary import VERIFICATION
 
 @dataclass(frozen=True, slots=True)
 class AgreedContexts:
-    """What a peer agreed to: transfer syntaxes by SOP class of results, what it calls itself, and whether it is a node
-    like this one."""
+    """What a peer agreed to: transfer syntaxes by SOP class of results, and what it calls itself."""
 
     implementation: str
     accepted: Mapping[str, tuple[str, ...]]
-    is_this_product: bool = False
 
 
 def probe_peer(remote: Remote, *, with_echo: bool = False) -> AgreedContexts:
@@ -45,18 +42,17 @@ def probe_peer(remote: Remote, *, with_echo: bool = False) -> AgreedContexts:
         return AgreedContexts(
             association.implementation,
             {uid: tuple(syntaxes) for uid, syntaxes in found.items()},
-            association.implementation_class_uid == IMPLEMENTATION_CLASS_UID,
         )
 
 
-def echo(remote: Remote) -> float:
-    """Associate, C-ECHO, release; return the seconds it took.
+def echo(remote: Remote, association: type[StoreAssociation] | None = None) -> float:
+    """Associate, C-ECHO, release; return the seconds it took. What `association` is for decides what errors advise.
 
     Raises `DeliveryDeferred` when there is no answer or a rejection, `DeliveryRefused` when C-ECHO is not accepted.
     """
     started = time.monotonic()
-    with _ProbeAssociation(remote, [(VERIFICATION, UNCOMPRESSED)]) as association:
-        _check_echo(remote, association)
+    with (association or _ProbeAssociation)(remote, [(VERIFICATION, UNCOMPRESSED)]) as opened:
+        _check_echo(remote, opened)
     return time.monotonic() - started
 
 

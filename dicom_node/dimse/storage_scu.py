@@ -25,11 +25,13 @@ from dicom_node.dimse.dicom_file import DicomFile, opened, read_dicom_file, tran
 from dicom_node.dimse.line import PeerErrors
 from dicom_node.dimse.negotiation import (
     MAX_CONTEXTS,
+    TYPED,
     Proposal,
     Remote,
     deferred_rejection,
     in_groups,
     proposals,
+    read_rejection,
 )
 from dicom_node.dimse.statuses import error_of, note_of
 from dicom_node.dimse.vocabulary import VERIFICATION
@@ -94,6 +96,16 @@ class StoreAssociation(Association):
             for pdu in file_pdus(context_id, stored, size_bytes, self._max_pdu_bytes):
                 self._line.say(pdu)
         return self.response(Field.C_STORE_RSP, self._message_id)
+
+
+def _rejection_of_typed(remote: Remote, pdu: bytes) -> DeliveryDeferred:
+    return DeliveryDeferred(read_rejection(remote, pdu, TYPED).text)
+
+
+class TypedAssociation(StoreAssociation):
+    """An association for a person who has typed whom to call and as whom: nothing is tried again later."""
+
+    peer_errors = PeerErrors(DeliveryDeferred, "", _rejection_of_typed)
 
 
 # --- commands (PS3.7 9.3.1.1, 9.3.5.1), and an open file as PDUs ---------------------------------------------------
@@ -177,7 +189,7 @@ def _send(files: Sequence[DicomFile], remote: Remote) -> Iterator[FileSent]:
     done = 0
     try:
         for group in in_groups(files, lambda file: file):
-            with StoreAssociation(remote, [one for file in group for one in proposals(file)]) as association:
+            with TypedAssociation(remote, [one for file in group for one in proposals(file)]) as association:
                 for file in group:
                     sent = _store(association, file, str(remote))
                     done += 1

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import shutil
 import socket
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -17,13 +20,12 @@ from sqlalchemy.exc import SQLAlchemyError
 
 import dicom_node
 from dicom_node.config.settings import Settings
-from dicom_node.core.errors import DeliveryError, IndexUnavailable, SettingsError
-from dicom_node.dimse.negotiation import Remote
-from dicom_node.dimse.probe import probe_peer
-from dicom_node.doctor.check import TIMEOUT_S, Check, current_user
+from dicom_node.core.errors import IndexUnavailable, SettingsError, fault_told
+from dicom_node.doctor.check import Check, current_user
 from dicom_node.index.damage import damage_counts, round_ended_at
 from dicom_node.index.database import SCHEMA_HEAD, Database
 from dicom_node.storage.folder import existing_part, why_not_writable
+from dicom_node.storage.owners import SILENT_S, Owner, Owners
 
 _MB = 1 << 20
 PORTS_FILE = "ports.json"
@@ -105,12 +107,9 @@ def check_kept_objects(settings: Settings) -> list[Check]:
 
 
 def check_ports(settings: Settings) -> list[Check]:
-    """Each listener's port is free, or this node already serves it."""
-    ours = _node_answers(settings)
-    checks = [_check_port("DICOM port", settings.dicom.host, settings.dicom.port, ours, "dicom.port")]
-    if settings.api.enabled:
-        checks.append(_check_port("API port", settings.api.host, settings.api.port, ours, "api.port"))
-    return checks
+    """Each listener's port is free, or a process that lives on this data folder serves it."""
+    living = _living(settings.node.data_dir)
+    return [_check_port(listener, living) for listener in _listeners(settings)]
 
 
 def running_ports(settings: Settings) -> dict[str, int]:
@@ -122,36 +121,69 @@ def running_ports(settings: Settings) -> dict[str, int]:
     return {key: value for key, value in found.items() if isinstance(value, int)}
 
 
-def _check_port(name: str, host: str, port: int, ours: frozenset[int], setting: str) -> Check:
-    where = f"{host}:{port}"
-    if port == 0:
-        return Check(name, True, f"{host}, any free port")
-    if port in ours:
-        return Check(name, True, f"{where}, served by this node")
+@dataclass(frozen=True, slots=True)
+class _Listener:
+    """A port that the settings open: its name for people, the name under which a process notes it, and its section."""
+
+    name: str
+    noted_as: str
+    section: str
+    host: str
+    port: int
+
+
+def _listeners(settings: Settings) -> Iterator[_Listener]:
+    dicom, tls, api = settings.dicom, settings.dicom_tls, settings.api
+    if dicom.plain:
+        yield _Listener("DICOM port", "dicom", "dicom", dicom.host, dicom.port)
+    if tls.certificate:
+        yield _Listener("DICOM TLS port", "dicom_tls", "dicom_tls", tls.host or dicom.host, tls.port)
+    if api.enabled:
+        yield _Listener("API port", "api", "api", api.host, api.port)
+
+
+def _living(data_dir: Path) -> Sequence[tuple[Owner, float]]:
+    """The processes that live on the data folder, each with the seconds of its silence; a lock proves that one lives,
+    which no answer on a port does where peers are listed."""
     try:
-        with socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET):
+        return Owners(data_dir / "owners").silences()
+    except SettingsError:
+        return []  # another user's, which the check of the data folder tells
+
+
+def _check_port(listener: _Listener, living: Sequence[tuple[Owner, float]]) -> Check:
+    name, where = listener.name, f"{listener.host}:{listener.port}"
+    if listener.port == 0:
+        return Check(name, True, f"{listener.host}, any free port")
+    family = socket.AF_INET6 if ":" in listener.host else socket.AF_INET
+    try:
+        with socket.create_server((listener.host, listener.port), family=family):
             return Check(name, True, f"{where}, free")
     except OSError as error:
-        reason = error.strerror or str(error)
-        advice = f"End the program that uses it, or choose another {setting}."
-        if isinstance(error, PermissionError):
-            advice = f"Ports below 1024 need the right CAP_NET_BIND_SERVICE; grant it or choose another {setting}."
-        return Check(name, False, f"{where} cannot be used ({reason})", advice)
+        silent = [
+            silence for one, silence in living if one.note.get("ports", {}).get(listener.noted_as) == listener.port
+        ]
+        if silent and error.errno == errno.EADDRINUSE:
+            return _served(name, where, min(silent))
+        return Check(name, False, f"{where} cannot be used ({fault_told(error)})", _advice_on_port(error, listener))
 
 
-def _node_answers(settings: Settings) -> frozenset[int]:
-    """The ports of the node that runs on this data folder, if one answers C-ECHO as ours."""
-    ports = running_ports(settings)
-    dicom_port = ports.get("dicom", settings.dicom.port)
-    if not dicom_port:
-        return frozenset()
-    host = "127.0.0.1" if settings.dicom.host in {"0.0.0.0", "::"} else settings.dicom.host  # noqa: S104
-    title = settings.node.ae_title
-    try:
-        answer = probe_peer(Remote(host, dicom_port, title, title, TIMEOUT_S), with_echo=True)
-    except DeliveryError:
-        return frozenset()
-    return frozenset({dicom_port, *ports.values()}) if answer.is_this_product else frozenset()
+def _served(name: str, where: str, silence_s: float) -> Check:
+    if silence_s > SILENT_S:
+        text = f"{where}, served by this node, whose process has given no sign of life for {silence_s:.0f} s"
+        return Check(name, False, text, "Look at the process, and start it again.")
+    return Check(name, True, f"{where}, served by this node")
+
+
+def _advice_on_port(error: OSError, listener: _Listener) -> str:
+    match error.errno:
+        case errno.EACCES:
+            need = "Ports below 1024 need the right CAP_NET_BIND_SERVICE; grant it or choose another"
+            return f"{need} {listener.section}.port."
+        case errno.EADDRINUSE:
+            return f"End the program that uses it, or choose another {listener.section}.port."
+        case _:
+            return f"Give {listener.section}.host an address of this machine."
 
 
 # --- made known to an Orthanc --------------------------------------------------------------------------------------

@@ -112,9 +112,14 @@ def rerun_study(
 ) -> list[int]:
     """Queue the finished analyses of the current revision again, of one route or of all; return their job ids.
 
-    Raises `NotFound` (no such study, or no analysis of that route) and `IllegalTransition` (not finished yet).
+    A study that no route wanted has none: the present routes decide on it anew. Raises `NotFound` (no such study, or no
+    analysis of that route) and `IllegalTransition` (not finished yet).
     """
     known = _current_jobs(connection, study_instance_uid, route)
+    if not known and route is None and _is_unwanted(connection, study_instance_uid):
+        line = (OPERATOR, "The operator asked to let the present routes decide again.")
+        move_study(connection, study_instance_uid, StudyState.RECEIVING, Change(now, line, actor=actor))
+        return []
     finished = [row for row in known if JobState(row.state) in FINISHED_JOB]
     _require_something_to_rerun(study_instance_uid, route, len(known), len(finished))
 
@@ -141,12 +146,17 @@ def _current_jobs(connection: Connection, study_instance_uid: str, route: str | 
     return [row for row in rows if row.revision == revision]
 
 
+def _is_unwanted(connection: Connection, study_instance_uid: str) -> bool:
+    query = select(studies.c.state).where(studies.c.study_instance_uid == study_instance_uid)
+    return StudyState(connection.execute(query).scalar_one()) is StudyState.NOT_ANALYSED
+
+
 def _require_something_to_rerun(study_instance_uid: str, route: str | None, known: int, finished: int) -> None:
     which = "" if route is None else f" by route {route!r}"
     if not known:
         raise NotFound(
             f"The current revision of study {study_instance_uid} was never analysed{which}. Its timeline says why; "
-            "change the routes and send the study again."
+            "which routes want it: dicom-node rules explain STUDY"
         )
     if not finished:
         raise IllegalTransition(

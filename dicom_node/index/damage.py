@@ -57,7 +57,8 @@ class DamageCounts:
 _LINES = {
     DamagedKind.IMAGE: "The stored file of an image is damaged or gone. Send the image again.",
     DamagedKind.RESULT: "The stored file of a result is damaged or gone; it is not sent. Analyse the study "
-    "again, which makes the same bytes, or restore the file from a backup; then retry.",
+    "again (dicom-node rerun STUDY), which makes the same bytes; or restore the file from a backup, then: "
+    "dicom-node retry STUDY",
     DamagedKind.RECORD: "An image that came is damaged, before it was filed; the study lacks it. Send it again.",
 }
 

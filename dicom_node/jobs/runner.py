@@ -226,7 +226,7 @@ class JobRunner:
             note_damaged(connection, objects_at(connection, missing), now_in(connection))
         what = {"study": job.study_instance_uid, "route": job.route, "made_again": len(lost) - len(missing)}
         if missing:
-            advice = "Restore these files from a backup, then retry."
+            advice = f"Restore these files from a backup, then: dicom-node retry {job.study_instance_uid}"
             _log.error("objects lost", extra=what | {"objects": missing, "advice": advice})
         else:
             _log.warning("lost objects made again", extra=what)

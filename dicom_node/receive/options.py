@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+#: Connections that have not said who they are, at once.
+MAX_WAITING = 128
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PeerOption:
@@ -57,7 +60,7 @@ class AcceptorOptions:
     tls: TlsOption | None = None
     max_associations: int = 64
     max_associations_per_peer: int = 32
-    max_waiting: int = 128
+    max_waiting: int = MAX_WAITING
     max_pdu_bytes: int = 131072
     max_object_bytes: int = 4 << 30
     min_free_bytes: int = 0

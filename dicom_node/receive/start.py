@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import os
+import resource
 import shutil
 import socket
+import sys
 from pathlib import Path
 
 from dicom_node.config.incoming import DEFAULT_JOURNAL, AeSettings
 from dicom_node.config.settings import Settings
 from dicom_node.core.errors import SettingsError
-from dicom_node.receive.options import AcceptorOptions, AeOption, PeerOption, TlsOption, UserOption
+from dicom_node.receive.options import MAX_WAITING, AcceptorOptions, AeOption, PeerOption, TlsOption, UserOption
 from dicom_node.receive.process import AcceptorProcess
 from dicom_node.storage.folder import make_folder, make_private
 from dicom_node.storage.journal import HEAD_BYTES, SLOT_BYTES
@@ -21,6 +23,9 @@ _MEGABYTE = 1 << 20
 _BACKLOG = 256
 #: The journal takes at most this part of the disk that is free when it is made.
 _DISK_SHARE = 4
+_SLOT_BYTES = SLOT_BYTES + HEAD_BYTES
+_FEWEST_SLOTS, _FILES_PER_ASSOCIATION, _OTHER_FILES = 2, 2, 64
+_MORE_FILES = "Allow more: LimitNOFILE=8192 in the systemd unit, ulimit -n 8192 in a shell"
 _LOCK = "lock"
 _PREDECESSOR_ENDS_S = 10.0
 
@@ -118,11 +123,40 @@ def _tls(settings: Settings) -> TlsOption | None:
 
 
 def _slots(settings: Settings) -> int:
-    """Return how many slots the journal gets: what is configured, less on a small disk, those that are there."""
-    slot_bytes = SLOT_BYTES + HEAD_BYTES
+    """Return how many slots the journal gets: what is configured, less on a small disk, where those that are there
+    count as free, and no more than can be held open. Raises `SettingsError` when too few can."""
     present = len(list(journal_folder(settings).glob("*.slot")))
-    free = shutil.disk_usage(settings.node.data_dir).free + present * slot_bytes
-    return max(2, min(settings.dicom.journal_mb * _MEGABYTE, free // _DISK_SHARE) // slot_bytes)
+    free = shutil.disk_usage(settings.node.data_dir).free + present * _SLOT_BYTES
+    most = _slots_held_open(settings)
+    if most < _FEWEST_SLOTS:
+        raise SettingsError(
+            f"A process may hold {_most_files()} files open here, too few for dicom.max_associations = "
+            f"{settings.dicom.max_associations}. {_MORE_FILES}, or set dicom.max_associations lower."
+        )
+    return min(most, max(_FEWEST_SLOTS, min(_wanted_slots(settings), free // _DISK_SHARE // _SLOT_BYTES)))
+
+
+def _wanted_slots(settings: Settings) -> int:
+    return settings.dicom.journal_mb * _MEGABYTE // _SLOT_BYTES
+
+
+def _slots_held_open(settings: Settings) -> int:
+    """Return how many slots the acceptor can hold open beside associations, each with a file that it receives, and
+    connections that have not said who they are."""
+    return _most_files() - _FILES_PER_ASSOCIATION * settings.dicom.max_associations - MAX_WAITING - _OTHER_FILES
+
+
+def _most_files() -> int:
+    """Return how many files the acceptor may hold open: it makes use of the hard limit."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return sys.maxsize if hard == resource.RLIM_INFINITY else hard
+
+
+def files_wanting(settings: Settings) -> str:
+    """Return why the journal has fewer slots than the settings want, when it is for files that may not be opened."""
+    if _slots_held_open(settings) >= _wanted_slots(settings):
+        return ""
+    return f"a process may hold {_most_files()} files open here, one for each slot. {_MORE_FILES}."
 
 
 def open_listener(host: str, port: int, section: str = "dicom") -> socket.socket:

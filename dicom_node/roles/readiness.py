@@ -5,10 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from dicom_node.roles import ROLES
-from dicom_node.storage.owners import Owners
-
-#: How often a sign of life is given, and without one for how long a process counts as silent.
-BEAT_EVERY_S, SILENT_S = 5.0, 60.0
+from dicom_node.storage.owners import SILENT_S, Owners
 
 
 def roles_not_at_work(owners: Owners) -> Mapping[str, str]:
@@ -19,8 +16,11 @@ def roles_not_at_work(owners: Owners) -> Mapping[str, str]:
     for owner, silence_s in owners.silences():
         (at_work if silence_s <= SILENT_S else silent).update(owner.note.get("roles", ()))
     missing = [role for role in ROLES if role not in at_work]
-    return {role: _SILENT if role in silent else _NOBODY for role in missing}
+    return {role: _SILENT if role in silent else _nobody(role) for role in missing}
 
 
-_NOBODY = "no process has it; start one with dicom-node serve --role"
+def _nobody(role: str) -> str:
+    return f"no process has it; start one with dicom-node serve --role {role}"
+
+
 _SILENT = f"its process has given no sign of life for {SILENT_S:g} s; look at it, and start it again"

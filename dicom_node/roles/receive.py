@@ -15,7 +15,7 @@ from dicom_node.receive.associations import AssociationSweep
 from dicom_node.receive.channel import SendReport
 from dicom_node.receive.commitment import Commitments, ReportPolicy
 from dicom_node.receive.journal_consumer import ConsumerLinks, JournalConsumer, JournalPlace
-from dicom_node.receive.start import journal_folder
+from dicom_node.receive.start import files_wanting, journal_folder
 from dicom_node.roles.node import Node
 from dicom_node.roles.role import Role, Sweep
 from dicom_node.storage.journal import set_aside_names
@@ -51,6 +51,10 @@ class ReceiveRole(Role):
         self._acceptor.attend(self._node.received)
         self._acceptor.wait_until_ready()
         ports = self._acceptor.ports
+        if why := files_wanting(self._node.settings):
+            _log.warning(
+                "journal is smaller than configured", extra={"why": why, "slots": self._acceptor.journal_slots}
+            )
         _log.info("listening", extra={"ae_title": self._node.settings.node.ae_title, **ports})
         if self._node.settings.watch:
             self._watches = WatchFolders(self._node.open_ingest(self._node.receiver_id), self._node.settings)

@@ -26,6 +26,8 @@ from dicom_node.storage.folder import make_private
 _HOST_LENGTH = 64
 _POLL_S = 0.1
 _PATIENCE_S = 10.0
+#: How often a process gives a sign of life, and without one for how long it counts as silent.
+BEAT_EVERY_S, SILENT_S = 5.0, 60.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -163,7 +163,8 @@ def _measure(volume: Volume, mask: Bools, laa_threshold_hu: float) -> tuple[Meas
 def _laa_name(threshold_hu: float) -> Code:
     if threshold_hu == -950:
         return LOW_ATTENUATION_AREA_950
-    return Code(f"LAA{abs(threshold_hu):g}", "99AINODE", f"Lung volume below {threshold_hu:g} HU, fraction")
+    meaning = f"LAA{threshold_hu:g}, lung volume below {threshold_hu:g} HU"
+    return Code(f"LAA{abs(threshold_hu):g}", "99AINODE", meaning)
 
 
 def _histogram(inside_hu: NDArray[np.int16]) -> Histogram:

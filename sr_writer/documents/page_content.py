@@ -9,6 +9,7 @@ from typing import Any
 from dicom_node import MANUFACTURER, PRODUCT_NAME, __version__
 from dicom_node.analysis.answer import Analysis, Histogram, NotAnalysed, Picture
 from dicom_node.core.entities import Finding, ModelIdentity, Presence
+from dicom_node.core.reasons import meaning_of
 from dicom_node.sr_writer.identity import ResultIdentity
 from dicom_node.sr_writer.text import (
     answer_of,
@@ -78,7 +79,7 @@ def _declined(answer: NotAnalysed, identity: ResultIdentity) -> dict[str, Any]:
         "warnings": ["NO RESULT. The images were NOT assessed."],
         "opening": [
             _part("", ["This is not a negative result: it says nothing about the patient."]),
-            _part("Reason", [answer.reason, answer.message]),
+            _part("Reason", [meaning_of(answer.reason), answer.message, f"Code of the reason: {answer.reason}"]),
         ],
         "findings": [],
         "findings-title": "",

@@ -29,13 +29,16 @@ from dicom_node.sr_writer.pictures.pen import (
     text_width,
     wrapped,
 )
+from dicom_node.sr_writer.text import ascii_text
 
 LARGEST_SIDE_PX = 2048
 #: A smaller source is drawn on a multiple of its size: beside the frame its own pixels would not all be shown.
 SMALLEST_SIDE_PX = 768
-#: Height of the footer in heights of its text: headline, model, two lines of detail.
-_FOOTER_LINES = 6.3
-_MOST_DETAIL_LINES = 2
+#: Height of the footer in heights of its text: headline, model, three lines of detail.
+_FOOTER_LINES = 7.4
+_MOST_DETAIL_LINES = 3
+#: A long headline is written smaller, down to this part of its size.
+_SMALLEST_HEADLINE = 0.6
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -141,7 +144,7 @@ def _draw_footer(pen: Pen, layout: Layout, caption: Caption) -> None:
     pen.line([(0, top), (width, top)], LINE, max(1, text_px // 12))
 
     headline_px = int(text_px * 1.25)
-    pen.text((margin, top + margin), _first_line(caption, headline_px, width - 2 * margin), headline_px)
+    pen.text((margin, top + margin), *_first_line(caption, headline_px, width - 2 * margin))
 
     second = top + margin + int(text_px * 1.7)
     marking = clipped(caption.marking, text_px, width - 2 * margin)
@@ -156,10 +159,14 @@ def _draw_footer(pen: Pen, layout: Layout, caption: Caption) -> None:
         pen.text((margin, third + row * int(small_px * 1.3)), line, small_px, MUTED)
 
 
-def _first_line(caption: Caption, size_px: int, width_px: int) -> str:
+def _first_line(caption: Caption, size_px: int, width_px: int) -> tuple[str, int]:
+    """Return headline and answer, and their size: smaller where the whole name has no room, and only then cut."""
     answer = f": {caption.answer}" if caption.answer else ""
+    whole = f"{ascii_text(caption.headline)}{answer}"
+    smallest_px = max(10, int(size_px * _SMALLEST_HEADLINE))
+    size_px = next((px for px in range(size_px, smallest_px, -1) if text_width(whole, px) <= width_px), smallest_px)
     headline = clipped(caption.headline, size_px, width_px - text_width(answer, size_px))
-    return clipped(f"{headline}{answer}" if headline else caption.answer, size_px, width_px)
+    return clipped(f"{headline}{answer}" if headline else caption.answer, size_px, width_px), size_px
 
 
 # --- what there is to know of the source -----------------------------------------------------------------------------
@@ -170,7 +177,7 @@ class PictureSource:
     """One source image ready to draw on.
 
     `pixels` are uint8 as a viewer would show them, (rows, columns) or (rows, columns, 3) of the source; `place` says
-    where among the images it lies (``slice 24 of 47, position -97.3 mm``), `shown_with` its window.
+    where among the images it lies (``slice 24 of 47, position -97.3 mm``), `shown_with` its own number and its window.
     """
 
     dataset: Dataset

@@ -21,6 +21,7 @@ from dicom_node.sr_writer.pictures.pen import (
     Rgb,
     RgbUint8,
     clipped,
+    folded,
     text_width,
     wrapped,
 )
@@ -33,6 +34,7 @@ NOTE_PX = 23
 RIGHT, FOOT_Y = PAGE_PX - MARGIN, PAGE_PX - int(SMALL * 3.6)
 #: Width of the border of a page that must not be taken for a result.
 _BORDER_PX = 14
+_MOST_SUBTITLE_LINES = 2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,8 +91,10 @@ class Pages:
         self.y = height + SMALL
         self.pen.text((MARGIN, self.y), clipped(self._frame.title, TITLE, RIGHT - MARGIN), TITLE)
         self.y += int(TITLE * 1.3)
-        self.pen.text((MARGIN, self.y), clipped(self._frame.subtitle, SMALL, RIGHT - MARGIN), SMALL, MUTED)
-        self.y += int(SMALL * 1.5)
+        for line in folded(self._frame.subtitle, SMALL, RIGHT - MARGIN, _MOST_SUBTITLE_LINES):
+            self.pen.text((MARGIN, self.y), line, SMALL, MUTED)
+            self.y += int(SMALL * 1.3)
+        self.y += int(SMALL * 0.2)
 
     def need(self, height_px: float) -> bool:
         """Turn the page unless so much of it is free, and tell whether it was turned; ask for less than a page."""

@@ -17,7 +17,7 @@ from dicom_node.sr_writer.pictures.heatmap import heatmap_picture, panels_pictur
 from dicom_node.sr_writer.pictures.key_slice import OutlinedVolume, locator_of, slice_picture
 from dicom_node.sr_writer.pictures.summary import refusal_pages, summary_pages
 from dicom_node.sr_writer.source_frames import marked_key, shows, source_key
-from dicom_node.sr_writer.text import marking, number
+from dicom_node.sr_writer.text import image_named, marking, number
 
 
 def pictures_of(answer: Analysis | NotAnalysed, context: ReportContext) -> list[Picture]:
@@ -94,7 +94,7 @@ class _Drawing:
                 model_text=f"{model.name} {model.version}",
                 marking=self._marking,
                 place=place,
-                shown_with=_window_text(shown.window),
+                shown_with="; ".join(filter(None, (image_named(dataset), _window_text(shown.window)))),
             )
         return self._ready[index]
 

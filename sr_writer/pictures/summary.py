@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dicom_node import __version__
 from dicom_node.analysis.answer import Analysis, NotAnalysed, Picture, ReportContext
 from dicom_node.core.entities import Finding, ModelIdentity, Presence
+from dicom_node.core.reasons import meaning_of
 from dicom_node.sr_writer.pictures.page import BODY, MARGIN, NOTE_PX, PAGE_PX, RIGHT, SMALL, Frame, Pages, histogram
 from dicom_node.sr_writer.pictures.pen import AMBER, BLUE, LINE, MUTED, PANEL, RED, TEXT, Rgb, clipped, folded, wrapped
 from dicom_node.sr_writer.text import answer_of, looked_at, marking, measured, percent, state_of, verdict_on
@@ -51,8 +52,11 @@ def refusal_pages(answer: NotAnalysed, context: ReportContext) -> list[Picture]:
     pages.verdict("NO RESULT. The images were NOT assessed.", RED)
     pages.paragraph("This is not a negative result: it says nothing about the patient.")
     pages.heading("Reason")
-    pages.paragraph(answer.reason, AMBER)
+    meaning = meaning_of(answer.reason)
+    pages.paragraph(meaning or answer.reason, AMBER)
     pages.paragraph(answer.message)
+    if meaning:
+        pages.small(f"Code of the reason: {answer.reason}")
     _remarks(pages, answer.notes)
     pages.heading("Marking")
     pages.paragraph(marking(context.intended_use), AMBER)

@@ -236,11 +236,14 @@ def _images_of(finding: Finding, sources: ReportSources) -> list[Dataset]:
     explained = [one for one in analysis.saliencies if one.finding_key == finding.key]
     if explained:
         return [sources.image(one) for one in explained[:_MOST_GROUP_IMAGES]]
-    for segment in analysis.segments:
-        if segment.finding_key == finding.key and segment.mask.any():
-            return [analysis.sources[int(segment.mask.sum(axis=(1, 2)).argmax())]]
+    fullest = {one.finding_key: int(one.mask.sum(axis=(1, 2)).argmax()) for one in analysis.segments if one.mask.any()}
+    if finding.key in fullest:
+        return [analysis.sources[fullest[finding.key]]]
     chosen = analysis.key_slices or range(len(analysis.sources))
-    return [analysis.sources[i] for i in chosen[:_MOST_GROUP_IMAGES]]
+    # Last those on which the number of a segment stands: viewers write beside the right edge of what was measured, and
+    # a sum has it in common with the segment there.
+    spread = sorted(chosen, key=lambda index: index in fullest.values())
+    return [analysis.sources[index] for index in spread[:_MOST_GROUP_IMAGES]]
 
 
 def _parameters(finding: Finding, model: ModelIdentity) -> list[str]:

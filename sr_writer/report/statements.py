@@ -14,12 +14,11 @@ from pydicom.sr.codedict import codes as dictionary
 from dicom_node.analysis.answer import Analysis
 from dicom_node.core import codes
 from dicom_node.core.entities import Code, Finding, Presence
-from dicom_node.core.reasons import REASONS
+from dicom_node.core.reasons import meaning_of
 from dicom_node.sr_writer.overlays.segmentation import coded
 from dicom_node.sr_writer.text import ascii_text, long_string
 
 _TEXT_LIMIT = 1024
-_MEANINGS = {reason.code: reason.meaning for reason in REASONS}
 
 
 def statements_container(summary: Code | None, remarks: Sequence[str]) -> ContainerContentItem | None:
@@ -76,7 +75,7 @@ def _uncomputed(finding: Finding) -> Iterator[str]:
 
 def coded_reason(reason: str) -> CodedConcept:
     """Return why a study was not analysed as a code of this project."""
-    meaning = _MEANINGS.get(reason, reason.replace("_", " ").capitalize()).rstrip(".")
+    meaning = (meaning_of(reason) or reason.replace("_", " ").capitalize()).rstrip(".")
     return CodedConcept(value=reason, scheme_designator=codes.PRIVATE_SCHEME, meaning=long_string(meaning))
 
 

@@ -305,6 +305,13 @@ def test_readiness_needs_receiver_and_disk(parts: ApiParts, tmp_path: Path) -> N
     assert_problem(client_of(replace(parts, settings=full)).stranger().get("/readyz"), 503, "min_free_mb")
 
 
+def test_the_status_says_what_keeps_the_node_from_taking_studies(parts: ApiParts, tmp_path: Path) -> None:
+    assert client_of(parts).get("/api/status").json()["not_ready"] == []
+    full = Settings(node=NodeSettings(data_dir=tmp_path, min_free_mb=10**9))
+    (reason,) = client_of(replace(parts, settings=full)).get("/api/status").json()["not_ready"]
+    assert "images are refused" in reason
+
+
 def test_what_peers_cannot_send_here_is_told(client: Client) -> None:
     (told,) = client.get("/api/status").json()["refused_contexts"]
     assert (told["calling_ae_title"], told["sop_class_uid"], told["count"]) == ("SPECT1", "1.3.12.2.1107.5.9.1", 3)

@@ -13,12 +13,13 @@ import pytest
 torch = pytest.importorskip("torch", reason="the inference extra is not installed")
 
 from dicom_node.__main__ import main  # noqa: E402
+from dicom_node.cli.parser import make_parser  # noqa: E402
 from dicom_node.core.errors import ModelUnavailable  # noqa: E402
-from dicom_node.inference.cards.card import load_card  # noqa: E402
+from dicom_node.inference.cards.card import TASK_INPUTS, load_card  # noqa: E402
 from dicom_node.inference.prediction import ModelInput  # noqa: E402
 from dicom_node.inference.runtimes.monai_bundle.model import WantedAnswer, load, open_bundle  # noqa: E402
 from dicom_node.inference.runtimes.weights import read_state  # noqa: E402
-from dicom_node.inference.trial import phantom  # noqa: E402
+from dicom_node.inference.trial import TrialOptions, phantom, try_bundle  # noqa: E402
 from tests.support.models import zoo_bundles  # noqa: E402
 
 
@@ -236,6 +237,23 @@ def test_trying_a_bundle_needs_no_card_and_says_what_came(tmp_path: Path, capsys
     said = "on 8x40x44 voxels; channels exclude each other (known from the argmax of its postprocessing); its network"
     assert said in rows[0]["result or reason"]
     assert "Conv9d" in rows[1]["result or reason"]
+
+
+def test_the_task_that_a_card_names_need_not_be_named_again(tmp_path: Path) -> None:
+    model = zoo_bundles.segmenter(tmp_path / "carded")
+    (model / "configs" / "metadata.json").unlink()
+
+    carded = try_bundle(model, TrialOptions(shape=(1, 8, 40, 44)))
+    (model / "model_card.toml").unlink()
+    bare = try_bundle(model, TrialOptions(shape=(1, 8, 40, 44)))
+
+    assert (carded.task, carded.problem) == ("segmentation", "")
+    assert "name it by --task" in bare.problem
+
+
+def test_every_task_that_a_card_may_name_can_be_tried() -> None:
+    for task in TASK_INPUTS:
+        assert make_parser().parse_args(["models", "try", "FOLDER", "--task", task]).task == task
 
 
 def test_pictures_without_a_position_are_segmented_too(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -103,13 +104,16 @@ def test_status_lists_studies_and_tells_one_studys_story(served: Node, study: st
     shown = run(served, "status", study).stdout
     assert "REPORTED (revision 1)" in shown
     assert "PHANTOM" not in shown.upper().replace("CHEST CT PHANTOM", "")
+    for told in ("Left lung", "ml", "HU", "ct-lung-density DONE"):
+        assert told in shown + run(served, "status").stdout
     assert study in run(served, "status").stdout
 
 
 def test_rules_are_explained_for_a_study_and_for_files(served: Node, study: str, tmp_path: Path) -> None:
-    told = answer(served, "rules", "explain", study)
+    (told,) = answer(served, "rules", "explain", study)
     assert told["routes"][0]["matched"] is True
-    files = answer(served, "rules", "explain", str(study_folder(tmp_path)))
+    (tmp_path / "notes.txt").write_text("no image")
+    (files,) = answer(served, "rules", "explain", str(study_folder(tmp_path)))
     assert files["study"] == study
     assert "must be" in run(served, "rules", "explain", study).stdout
 
@@ -166,6 +170,21 @@ def test_serve_runs_one_role_and_ends_in_order_on_sigterm(served: Node, tmp_path
     assert "node stopped" in log.read_text()
 
 
+def test_a_process_that_may_open_few_files_has_a_smaller_journal_and_says_what_would_help(tmp_path: Path) -> None:
+    """64 associations with two files each, 128 connections that wait and 64 others leave 80 of 400 for the journal."""
+    node = Node(tmp_path / "node", {"route": [], "dicom": {"journal_mb": 64}})
+    node.launcher = ("prlimit", "--nofile=400:400")
+    node.start(None, "--role", "receive")
+    (told,) = [one for one in node.events() if one["event"] == "journal is smaller than configured"]
+    assert told["slots"] == 80
+    assert "LimitNOFILE=8192" in told["why"]
+    assert run(node, "echo", peer(node)).returncode == 0
+    node.stop()
+    node.launcher = ("prlimit", "--nofile=256:256")
+    with pytest.raises(RuntimeError, match=r"set dicom\.max_associations lower"):
+        node.start(None, "--role", "receive")
+
+
 _TO_BE_STOPPED_AT_ANY_MOMENT = """
 import signal
 from dicom_node.end import End
@@ -203,6 +222,50 @@ def test_a_peer_that_is_mistyped_is_explained(served: Node, text: str) -> None:
 def test_a_peer_that_is_away_is_named(served: Node) -> None:
     port = free_port()
     assert f"X@127.0.0.1:{port} cannot be reached" in failure(served, "echo", f"X@127.0.0.1:{port}")
+
+
+def test_files_that_fail_for_one_reason_are_told_in_one_line_with_the_option_that_helps(
+    served: Node, tmp_path: Path
+) -> None:
+    (tmp_path / "notes.txt").write_text("no image")
+    done = run(served, "send", str(study_folder(tmp_path)), "--to", f"OTHER@127.0.0.1:{served.dicom_port}", node=False)
+    assert done.returncode == 1
+    refused, unread, total = sorted(done.stdout.splitlines(), key=len, reverse=True)
+    assert "and 31 more: " in refused
+    assert "correct AET in AET@HOST:PORT" in refused
+    assert "ried again" not in done.stdout, "nobody does"
+    assert "notes.txt" in unread
+    assert total.startswith("0 of 33 stored")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "kind"),
+    [
+        (("echo", "OTHER@127.0.0.1:{port}"), "DeliveryDeferred"),
+        (("status", "1.2.3"), "NotFound"),
+        (("rules", "explain", "1.2.3"), "NotFound"),
+        (("rerun", "1.2.3"), "NotFound"),
+        (("retry",), "SettingsError"),
+        (("models", "activate", "nobody"), "NotFound"),
+        (("retrieve", "1.2.3"), "NotFound"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else " ".join(value),
+)
+def test_a_script_reads_a_failure_as_json(served: Node, arguments: tuple[str, ...], kind: str) -> None:
+    done = run(served, *(one.format(port=served.dicom_port) for one in arguments), "--json")
+    assert done.returncode == 1
+    error = json.loads(done.stdout)["error"]
+    assert error["kind"] == kind
+    assert done.stderr == f"dicom-node: {error['text']}\n"
+
+
+def test_all_times_are_told_alike_by_the_command_line_the_api_and_the_log(served: Node, study: str) -> None:
+    with served.api() as api:
+        told = [*map(json.dumps, (answer(served, "status"), answer(served, "status", study), served.events())),
+                api.get("/api/studies").text, api.get(f"/api/studies/{study}").text]  # fmt: skip
+    for text in told:
+        assert re.search(r"T\d\d:\d\d:\d\d[.\d]*Z", text)
+        assert "+00:00" not in text
 
 
 def test_a_peer_that_knows_us_by_another_name_says_so(served: Node) -> None:

@@ -239,4 +239,4 @@ def test_a_certificate_that_cannot_be_used_is_told_with_the_keys_that_may_name_i
     with socket.create_server(("127.0.0.1", pacs["port"])):
         check = check_of(tmp_path, pacs | {key: tmp_path / "junk.pem"})
     assert not check.ok
-    assert "Check tls_ca, client_certificate, and [dicom_tls] of this node" in check.text
+    assert check.advice == "Check tls_ca, client_certificate, and [dicom_tls] of this node."

@@ -12,12 +12,14 @@ from sqlalchemy import Row, Table, select
 
 from dicom_node.core.entities import Instance, InstanceRole, JobState, Route, StudyState
 from dicom_node.core.uids import derived_uid
+from dicom_node.index.actions import rerun_study
 from dicom_node.index.arrivals import add_instance, open_association
 from dicom_node.index.database import Database
 from dicom_node.index.tables import jobs, studies
 from dicom_node.jobs.sweeps import CompletenessSweep
 from dicom_node.receive.associations import AssociationSweep
 from tests.support.results.arrivals import STUDY, instance
+from tests.support.results.rows import SOMEBODY
 
 
 @dataclass(frozen=True)
@@ -144,6 +146,16 @@ def test_a_study_nobody_wants_is_not_analysed_and_says_why(index: Database) -> N
     (study,) = rows(index, studies)
     assert study.state == StudyState.NOT_ANALYSED
     assert study.reason.startswith("No route wants this study.")
+
+
+def test_on_a_study_that_nobody_wanted_the_present_routes_decide_when_it_is_run_again(index: Database) -> None:
+    bring(index, aged(40, attributes={"modality": "CT", "body_part_examined": "KNEE"}))
+    sweep(index)
+    with index.write() as connection:
+        assert rerun_study(connection, STUDY, None, SOMEBODY, datetime.now(UTC)) == []
+    assert sweep(index, replace(CHEST, name="knee", when=({"body_part_examined": "KNEE"},))) == 1
+    assert [row.route for row in rows(index, jobs)] == ["knee"]
+    assert rows(index, studies)[0].state == StudyState.COMPLETE
 
 
 def test_a_study_without_images_says_so_once_however_many_routes_there_are(index: Database) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -15,8 +16,11 @@ from pydicom.uid import (
 
 from tests.peers.dcmtk import Receiver, running_storescp
 from tests.peers.orthanc import Orthanc
-from tests.peers.process import free_port, wait_until
+from tests.peers.process import Process, free_port, wait_until
+from tests.support.needs import REPOSITORY, absent, tool
 
+#: Where Debian's packages of Orthanc put their configuration.
+DEBIANS = Path("/etc/orthanc")
 SERIES, LATER = "1.2.3.4.1", "1.2.3.4.99"
 OURS = "DICOM AI Node Project"
 
@@ -106,6 +110,39 @@ def test_nothing_is_sent_again_after_a_restart_but_a_late_image_is(orthanc: Orth
     store(orthanc, an_image(SERIES, 3))
     storescp.wait_for(3)
     assert arrived_before_a_later_series(orthanc, storescp) == 3
+
+
+def test_what_the_page_says_to_change_works_with_the_files_that_debian_installs(tmp_path: Path) -> None:
+    if not (DEBIANS / "python.json").exists():
+        absent("Debian's packages orthanc, orthanc-dicomweb and orthanc-python")
+    for file in DEBIANS.glob("*.json"):
+        (tmp_path / file.name).write_text(file.read_text(encoding="utf-8"), encoding="utf-8")
+    script = REPOSITORY / "orthanc" / "route_to_node.py"
+    page = (REPOSITORY / "orthanc" / "README.md").read_text(encoding="utf-8")
+    changes = re.findall(r"^   \| `(\w+)` \| `(\w+\.json)` \| `(.+)` \|$", page, re.MULTILINE)
+    for key, name, value in changes:
+        change(tmp_path / name, key, value.replace("/etc/orthanc/route_to_node.py", str(script)))
+    for key, value in {"StorageDirectory": f'"{tmp_path / "db"}"', "IndexDirectory": f'"{tmp_path / "db"}"',
+                       "HttpPort": str(free_port()), "DicomPort": str(free_port())}.items():  # fmt: skip
+        change(tmp_path / "orthanc.json", key, value)
+
+    log = tmp_path / "log"
+    orthanc = Process([tool("Orthanc", "orthanc"), str(tmp_path)], log)
+    try:
+        orthanc.wait_until_ready(lambda: b"Orthanc has started" in log.read_bytes())
+    finally:
+        orthanc.stop()
+
+    assert len(changes) == 3
+    assert f'Using Python script "{script.name}"' in log.read_text(encoding="utf-8")
+
+
+def change(file: Path, key: str, value: str) -> None:
+    """Give a key of Orthanc's JSON, which has comments, another value where it stands."""
+    text, number = re.subn(rf'^(\s*"{key}"\s*:\s*)("[^"]*"|\d+|\{{[^}}]*\}})', lambda found: found[1] + value,
+                           file.read_text(encoding="utf-8"), flags=re.MULTILINE)  # fmt: skip
+    assert number == 1, f"{key} stands {number} times in {file.name}"
+    file.write_text(text, encoding="utf-8")
 
 
 def test_no_result_of_the_node_goes_back(orthanc: Orthanc, storescp: Receiver) -> None:

@@ -8,8 +8,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from dicom_node.roles import ROLES
-from dicom_node.roles.readiness import SILENT_S, roles_not_at_work
-from dicom_node.storage.owners import Owners
+from dicom_node.roles.readiness import roles_not_at_work
+from dicom_node.storage.owners import SILENT_S, Owners
 from tests.peers.node import Node
 from tests.peers.process import wait_until
 from tests.support.api_client import client_of, parts_over, seeded_database

@@ -9,7 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from dicom_node.core.artifact_kinds import OutputSet
+from dicom_node.core.capability_match import WantedOutputs
 from dicom_node.core.errors import DeliveryDeferred
+from dicom_node.deliver.checks import check_dicom
 from dicom_node.deliver.senders.dicom import DicomSender
 from dicom_node.dimse.negotiation import ANY_NAME, Remote, Tls
 from dicom_node.dimse.probe import echo
@@ -91,6 +94,34 @@ def test_a_pacs_that_does_not_accept_the_nodes_certificate_is_told_from_one_that
 def test_a_plain_peer_where_tls_is_expected_is_told(certificates: Certificates, tmp_path: Path) -> None:
     with running_storescp(tmp_path) as plain:
         assert "does not agree on TLS here" in why_not(remote(plain, certificates, None))
+
+
+@pytest.mark.parametrize(
+    ("fault", "advice"),
+    [
+        ("no TLS", "whether it wants TLS there"),
+        ("another authority", "Check who signed it (tls_ca"),
+        ("another name", "the name that it bears (tls_server_name"),
+        ("nothing shown", "Does it know the certificate of this node?"),
+    ],
+)
+def test_the_doctor_names_what_cures_a_fault_and_nothing_else(
+    pacs: Receiver, certificates: Certificates, fault: str, advice: str
+) -> None:
+    well = remote(pacs, certificates, certificates.modality)
+    assert well.tls is not None
+    faulty = {
+        "no TLS": replace(well, tls=None),
+        "another authority": replace(well, tls=replace(well.tls, ca=certificates.rogue.certificate)),
+        "another name": replace(well, tls=replace(well.tls, server_name="pacs.hospital")),
+        "nothing shown": remote(pacs, certificates, None),
+    }
+    answer = check_dicom(faulty[fault], WantedOutputs(outputs=OutputSet()))
+    assert not answer.ok
+    assert advice in answer.advice
+    assert "ae_title" not in answer.advice
+    assert advice not in answer.text
+    assert check_dicom(well, WantedOutputs(outputs=OutputSet())).ok
 
 
 def test_a_file_that_is_not_there_is_named_as_the_nodes_own_fault(pacs: Receiver, certificates: Certificates) -> None:

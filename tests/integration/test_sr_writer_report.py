@@ -118,6 +118,28 @@ def test_a_sum_is_placed_on_the_box_around_what_it_sums_up() -> None:
     assert place.GraphicData[4:6] == [columns.max() + 1, rows.max() + 1]
 
 
+def test_no_number_of_a_sum_stands_where_one_of_its_parts_does() -> None:
+    """Viewers write beside the right edge, at half the height, of what was measured: for both lungs and the left one
+    that would be one spot of one slice."""
+    analysis = examples.ct_analysis()
+    parts = [int(one.mask.sum(axis=(1, 2)).argmax()) for one in analysis.segments]
+    elsewhere = next(index for index in range(len(analysis.sources)) if index not in parts)
+    both = replace(analysis.findings[0], key="lungs", label="Both lungs", laterality=None, segment_number=None)
+    document = report(replace(analysis, findings=(*analysis.findings, both), key_slices=(parts[0], elsewhere)))
+
+    spots = [place_of(group) for group in groups(document)]
+
+    assert len(set(spots)) == len(spots) == 3
+
+
+def place_of(group: Dataset) -> tuple[str, float, float]:
+    """Return image, right edge and middle of what the volume of a group was measured on."""
+    (place,) = [one for one in items(named(group, codes.VOLUME.value)[0]) if one.ValueType == "SCOORD"]
+    columns, rows = place.GraphicData[0::2], place.GraphicData[1::2]
+    image = place.ContentSequence[0].ReferencedSOPSequence[0].ReferencedSOPInstanceUID
+    return str(image), max(columns), (min(rows) + max(rows)) / 2
+
+
 def test_what_only_measures_but_is_of_another_kind_sums_up_no_segment() -> None:
     analysis = examples.ct_analysis()
     other = replace(analysis.findings[0], key="age", label="Age", code=examples.PNEUMONIA, segment_number=None)

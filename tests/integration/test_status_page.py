@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
+from dicom_node.api.parts import ApiParts
 from dicom_node.api.routes import events as event_routes
 from dicom_node.api.server import ApiServer, create_app
+from dicom_node.config.running import NodeSettings
+from dicom_node.config.settings import Settings
 from dicom_node.core.entities import DeliveryState, JobState, StudyState
 from dicom_node.index.database import Database
 from dicom_node.index.tables import deliveries
@@ -30,7 +35,13 @@ def database(tmp_path: Path) -> Iterator[Database]:
 
 @pytest.fixture
 def address(database: Database, tmp_path: Path) -> Iterator[str]:
-    server = ApiServer(create_app(parts_over(database, tmp_path)), "127.0.0.1", 0)
+    with serving(parts_over(database, tmp_path)) as address:
+        yield address
+
+
+@contextmanager
+def serving(parts: ApiParts) -> Iterator[str]:
+    server = ApiServer(create_app(parts), "127.0.0.1", 0)
     server.start()
     yield f"http://127.0.0.1:{server.port}/"
     server.stop()
@@ -128,6 +139,17 @@ def test_scores_declined_studies_and_failures_are_told(browser: Browser, address
     assert "87.0 %" in seen
     assert "Connection refused by pacs.local:104" in seen
     assert "Slices 41 to 44" in show(browser, GAP_CT)
+
+
+def test_a_node_that_takes_no_studies_says_so_above_everything_else(
+    browser: Browser, database: Database, tmp_path: Path
+) -> None:
+    full = Settings(node=NodeSettings(data_dir=tmp_path, min_free_mb=10**9))
+    with serving(replace(parts_over(database, tmp_path), settings=full)) as address:
+        sign_in(browser, address)
+        all_listed(browser)
+        assert "images are refused until there is more" in browser.text()
+        assert "images are refused until there is more" in show(browser, CHEST_XR)
 
 
 def test_a_model_that_may_not_run_is_told_with_what_to_do(browser: Browser, address: str) -> None:

@@ -58,6 +58,16 @@ def test_measurements_agree_within_a_twentieth(shadow_ml: float, agrees: bool) -
     assert compare(answer(measured(1000.0)), answer(measured(shadow_ml))).agrees is agrees
 
 
+def test_of_answers_that_differ_only_what_differs_is_told() -> None:
+    density = {"label": "Mean", "value": -850.0}
+    both, more = measured(1000.0), measured(1100.0)
+    more["measurements"].append(density)
+
+    agreement = compare(answer(both, scored("p", "PRESENT", 0.9)), answer(more, scored("p", "PRESENT", 0.8)))
+
+    assert agreement.lines == ["Lung, Volume: 1000 live, 1100 in the shadow", "Lung, Mean: only in the shadow"]
+
+
 def test_one_that_declined_differs_from_one_that_answered_and_equal_refusals_agree() -> None:
     declined = {"state": "NOT_ANALYSABLE", "reason": "AGE_UNKNOWN", "findings": []}
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import configparser
 import re
 import tomllib
 from collections.abc import Iterator
@@ -13,7 +14,7 @@ import pytest
 from pydantic import BaseModel
 
 from dicom_node.cli.parser import make_parser
-from dicom_node.roles.settings import SiteSettings
+from dicom_node.roles.settings import SiteSettings, load_settings
 from tests.support.needs import REPOSITORY
 from tools.generated_docs import DOCS
 
@@ -85,6 +86,31 @@ def test_an_example_configuration_is_accepted(path: Path) -> None:
         if "dicom" in values:
             values.setdefault("peer", [{"ae_title": "CT1"}])
         SiteSettings.model_validate(values)
+
+
+def test_the_unit_of_the_page_may_write_where_the_settings_of_the_page_and_of_the_readme_keep_the_data(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    page = (DOCS / "how-to" / "operate.md").read_text(encoding="utf-8")
+    unit = configparser.ConfigParser(strict=False, interpolation=None)
+    unit.read_string(re.findall(r"```ini\n(.*?)```", page, re.DOTALL)[0])
+    service = unit["Service"]
+    program, *arguments = service["ExecStart"].split()
+    (file,) = (tmp_path / one.lstrip("/") for one in arguments if one.endswith(".toml"))
+    writable = tmp_path / service["ReadWritePaths"].lstrip("/")
+    for folder in (file.parent, writable):
+        folder.mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / service["WorkingDirectory"].lstrip("/"))
+
+    readme = (REPOSITORY / "README.md").read_text(encoding="utf-8")
+    for example in ("", _TOML.findall(readme)[0], _TOML.findall(page)[0]):
+        file.write_text(example.replace("/var/lib", f"{tmp_path}/var/lib"), encoding="utf-8")
+        data_dir = load_settings(file, {}).node.data_dir.resolve()
+        assert data_dir.is_relative_to(writable)
+    assert "data_dir" in example
+
+    assert Path(program).name == "dicom-node"
+    assert make_parser().parse_args(arguments).config.name == "node.toml"
 
 
 def test_every_module_of_the_node_is_on_the_map() -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import socket
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -17,6 +19,7 @@ from dicom_node.doctor.machine import check_clock, check_data_dir, check_databas
 from dicom_node.index.database import SCHEMA_HEAD, Database
 from dicom_node.inference.cards.card import SHIPPED_MODELS
 from dicom_node.roles.settings import SiteSettings, load_settings
+from dicom_node.storage.owners import Owners
 
 
 def settings(folder: Path, **sections: Any) -> Settings:
@@ -88,6 +91,47 @@ def test_a_password_in_the_database_url_is_not_shown(tmp_path: Path) -> None:
 
 def test_port_zero_means_any(tmp_path: Path) -> None:
     assert all(check.ok for check in check_ports(settings(tmp_path)))
+
+
+def test_a_port_that_a_living_process_of_the_node_serves_is_well_whoever_may_call_it(tmp_path: Path) -> None:
+    """Peers that are listed are the only ones who are answered, so that no question on the port would prove it."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        one = settings(
+            tmp_path, dicom={"port": port, "host": "0.0.0.0"}, peer=[{"ae_title": "CT1", "host": "10.0.0.1"}]
+        )
+        (before, _) = check_ports(one)
+        process = Owners(tmp_path / "owners")
+        process.note(ports={"dicom": port})
+        (served, _) = check_ports(one)
+        os.utime(tmp_path / "owners" / f"{process.me.token}.lock", (1, 1))
+        Owners(tmp_path / "owners").beat()
+        (silent, _) = check_ports(one)
+        process.leave()
+        (left, _) = check_ports(one)
+
+    assert (served.ok, served.text) == (True, f"0.0.0.0:{port}, served by this node")
+    assert not silent.ok
+    assert "no sign of life" in silent.text
+    assert (before.ok, left.ok) == (False, False)
+    assert "End the program" in left.advice
+
+
+def test_a_node_that_speaks_tls_alone_is_asked_for_no_other_port(tmp_path: Path) -> None:
+    (tmp_path / "node.pem").write_text("")
+    tls = {"certificate": tmp_path / "node.pem", "private_key": tmp_path / "node.pem", "client_certificate": "none"}
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        where = {"port": taken.getsockname()[1], "plain": False}
+        checks = check_ports(settings(tmp_path, dicom=where, dicom_tls={**tls, "port": taken.getsockname()[1]}))
+
+    assert [check.name for check in checks] == ["DICOM TLS port", "API port"]
+    assert "another dicom_tls.port" in checks[0].advice
+
+
+def test_an_address_of_another_machine_is_no_port_that_is_taken(tmp_path: Path) -> None:
+    (check, _) = check_ports(settings(tmp_path, dicom={"port": 4711, "host": "192.0.2.1"}, peer=[{"ae_title": "CT1"}]))
+
+    assert check.advice == "Give dicom.host an address of this machine."
 
 
 def test_a_route_to_an_unknown_model_names_the_known_ones(tmp_path: Path) -> None:

@@ -11,9 +11,14 @@ from pydicom.dataset import Dataset
 from dicom_node.analysis.answer import Analysis, NotAnalysed, ReportContext, SourceFrame, WithdrawnObject
 from dicom_node.core.artifact_kinds import OutputSet
 from dicom_node.core.entities import ArtifactKind, Presence
+from dicom_node.core.reasons import meaning_of
 from dicom_node.sr_writer import write_objects
 from dicom_node.sr_writer.documents.key_objects import key_image_indices
+from dicom_node.sr_writer.documents.page_content import page_content
 from dicom_node.sr_writer.geometry import key_slices
+from dicom_node.sr_writer.identity import identity_of
+from dicom_node.sr_writer.text import image_named, looked_at
+from dicom_node.sr_writer.writing import Writing
 from tests.support.results import analysis_examples as examples
 
 KEY_OBJECTS = OutputSet(key_objects=True, secondary_capture=False, segmentation="off")
@@ -212,3 +217,64 @@ def test_reports_of_two_output_sets_in_one_archive_have_a_place_each() -> None:
 
     later = made(examples.radiograph_analysis(), ArtifactKind.STRUCTURED_REPORT, output_sets=sets[::-1], job_key="b2")
     assert [one.SeriesInstanceUID for one in later] == [other.SeriesInstanceUID, first.SeriesInstanceUID]
+
+
+# --- how what was looked at is named -----------------------------------------------------------------------------
+
+
+def test_a_result_names_series_kernel_and_study_date_of_what_it_looked_at() -> None:
+    images = examples.ct_volume()
+    for image in images:
+        image.SeriesNumber, image.ConvolutionKernel, image.StudyDate = 3, ["Br40", "f"], "20261120"
+
+    said = looked_at(examples.ct_analysis(images))
+
+    assert said == f"Looked at: {len(images)} images, CT, series 3, kernel Br40, study of 2026-11-20"
+
+
+def test_what_the_images_do_not_tell_or_people_typed_is_not_named() -> None:
+    images = examples.ct_volume()
+    for image in images:
+        image.SeriesNumber, image.StudyDate, image.SeriesDescription = None, "", "DOE JANE"
+
+    assert looked_at(examples.ct_analysis(images)) == f"Looked at: {len(images)} images, CT"
+
+
+def test_nothing_is_said_to_have_been_looked_at_when_the_study_was_refused() -> None:
+    assert looked_at(examples.not_analysed()).startswith("Given and not assessed: ")
+
+
+def test_the_series_of_many_are_counted() -> None:
+    images = examples.ct_volume()
+    for number, image in enumerate(images):
+        image.SeriesNumber = number + 1
+
+    assert f", series 1, 2, 3, 4, 5, 6 and {len(images) - 6} more" in looked_at(examples.ct_analysis(images))
+
+
+@pytest.mark.parametrize(
+    ("attributes", "named"),
+    [
+        ({"SeriesNumber": 3, "InstanceNumber": 47}, "series 3, image 47"),
+        ({"ImageLaterality": "L", "ViewPosition": "MLO", "SeriesNumber": 1}, "L MLO, series 1"),
+        ({"Laterality": "R", "ViewPosition": "CC"}, "R CC"),
+        ({"ViewPosition": "", "InstanceNumber": None}, ""),
+    ],
+)
+def test_an_image_is_named_as_its_reader_finds_it(attributes: dict[str, Any], named: str) -> None:
+    image = Dataset()
+    for keyword, value in attributes.items():
+        setattr(image, keyword, value)
+
+    assert image_named(image) == named
+
+
+def test_a_refusal_is_told_in_words_before_its_code() -> None:
+    answer = examples.not_analysed()
+    content = page_content(
+        Writing(answer=answer, identity=identity_of(answer, examples.context()), pictures=()), None, "1.2"
+    )
+    (reason,) = [part for part in content["opening"] if part["title"] == "Reason"]
+
+    assert reason["sentences"] == [meaning_of(answer.reason), answer.message, f"Code of the reason: {answer.reason}"]
+    assert meaning_of(answer.reason) == "Slices are missing inside the series."

@@ -313,6 +313,14 @@ def test_a_relative_path_in_the_file_is_relative_to_the_file_and_one_in_the_envi
     assert settings.remarks == ()
 
 
+def test_a_variable_with_too_few_underscores_is_told_with_the_name_that_is_read(tmp_path: Path) -> None:
+    settings = load(tmp_path, "", DICOM_NODE_DICOM_PORT="4711", DICOM_NODE_SCREENSHOTS="x")
+    assert settings.dicom.port == 11112
+    assert settings.remarks == (
+        "the variable DICOM_NODE_DICOM_PORT is not read; did you mean DICOM_NODE__DICOM__PORT?",
+    )
+
+
 def test_data_that_0_1_0_laid_where_the_node_ran_is_found_and_told(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -81,6 +81,8 @@ async function refresh() {
   const [status] = await Promise.all([get("/api/status"), showList()]);
   byId("ae-title").textContent = status.ae_title;
   if (status.intended_use === "research") byId("mark").dataset.research = "RESEARCH ONLY";
+  byId("alarm").hidden = !status.not_ready.length;
+  byId("alarm").textContent = status.not_ready.join(" ");
   replace(byId("tiles"), tiles(status, byId("state").value));
   byId("footer").replaceChildren(...footer(status));
   await showDetail(status);
@@ -111,7 +113,7 @@ async function showList() {
 
 function nothing(asked) {
   const searched = asked.has("query") || asked.has("state");
-  return el("li", { class: "empty" }, searched ? "No study matches." : "No study yet. Send one: dicom-node send FOLDER");
+  return el("li", { class: "empty" }, searched ? "No study matches." : "No study yet. Send one: dicom-node send FOLDER --to AET@HOST:PORT");
 }
 
 function line(study, chosen) {
@@ -162,11 +164,11 @@ async function showDetail(status) {
 }
 
 /** Ask, perhaps for a reason, post, say what happened, and show it. */
-async function act(path, question, done, { needsReason = false } = {}) {
+async function act(path, question, done, { needsReason = false, none = "Nothing waits." } = {}) {
   if (!await confirmed(question, needsReason)) return;
   try {
     const { ids } = await post(path, needsReason ? { reason: byId("ask-reason").value } : undefined);
-    say({ message: ids.length ? done : "Nothing waits." });
+    say({ message: ids.length ? done : none });
     await refresh();
   } catch (problem) {
     say(problem);

@@ -37,7 +37,6 @@ export function nodeView(models, routes, status, shadows, destinations, act) {
   return [
     el("header", { class: "study-head" }, el("div", {}, el("h1", {}, "This node"),
       el("p", { class: "dim" }, "Choose a study to see what was found, why, and where it went."))),
-    !status.receiver_ready && el("p", { class: "notice", data: { tone: "bad" } }, "The DICOM receiver does not listen; the log says why."),
     el("section", { class: "card" }, el("h2", {}, "Routes"), routes.length
       ? table("Routes", ["Route", "Model", "Sends to", "Quiet period"], routes.map((r) => [
         r.name, r.model, r.shadow_of ? `nothing: shadow of ${r.shadow_of}` : r.destinations.join(", ") || "–", `${r.quiet_period_s} s`]))

@@ -37,7 +37,7 @@ function head(study, view, act) {
       standing && el("button", { type: "button", class: "quiet", id: "withdraw-study",
         onclick: () => act(`/api/studies/${uid}/withdraw`, "Take the results of this study back at every destination? All who read them are told why.", "Withdrawn; every destination is told.", { needsReason: true }) }, "Take back"),
       finished && el("button", { type: "button", id: "rerun-study",
-        onclick: () => act(`/api/studies/${uid}/rerun`, "Analyse this study again? With the same images, model and settings the same objects come out.", "Queued for analysis.") }, "Analyse again")));
+        onclick: () => act(`/api/studies/${uid}/rerun`, "Analyse this study again? With the same images, model and settings the same objects come out.", "Queued for analysis.", { none: "The present routes decide again." }) }, "Analyse again")));
 }
 
 function waitingText(study) {

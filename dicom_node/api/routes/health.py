@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -44,11 +44,16 @@ def healthz() -> Alive:
 def readyz(request: Request, parts: Parts) -> Ready:
     """The database takes changes, the receiver answers, what it acknowledges is written and filed, every role of the
     node is at work, and there is more free disk than the reserve. Answered within seconds, whatever is silent."""
-    reasons = list(_not_ready(parts, request.app.state.database_probe))
+    reasons = why_not_ready(request, parts)
     if reasons:
         raise ProblemError(503, " ".join(reasons), {"Retry-After": "10"})
     with parts.database.read() as connection:
         return Ready(damaged_objects=damage_counts(connection).total)
+
+
+def why_not_ready(request: Request, parts: ApiParts) -> Sequence[str]:
+    """Return what keeps the node from taking studies, one sentence each; nothing when it is ready."""
+    return list(_not_ready(parts, request.app.state.database_probe))
 
 
 def _not_ready(parts: ApiParts, probe: DatabaseProbe) -> Iterator[str]:
@@ -64,4 +69,7 @@ def _not_ready(parts: ApiParts, probe: DatabaseProbe) -> Iterator[str]:
         yield "The data folder cannot be reached; check node.data_dir."
     else:
         if free_mb < parts.settings.node.min_free_mb:
-            yield f"Only {free_mb} MB of disk are free and node.min_free_mb keeps a reserve; free some space."
+            yield (
+                f"Only {free_mb} MB of disk are free, less than the reserve (node.min_free_mb): images are refused "
+                "until there is more. Free some space."
+            )

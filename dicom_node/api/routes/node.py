@@ -8,11 +8,12 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Annotated
 
-from fastapi import APIRouter, Query
+from fastapi import APIRouter, Query, Request
 
 from dicom_node.api.access import CurrentPrincipal, SignedIn
 from dicom_node.api.parts import DeliveryId, Parts
 from dicom_node.api.problems import described
+from dicom_node.api.routes.health import why_not_ready
 from dicom_node.api.routes.studies import Requeued, StatedReason
 from dicom_node.core.entities import DeliveryState, Route
 from dicom_node.governance.standing import ModelView
@@ -31,12 +32,14 @@ router = APIRouter(prefix="/api", dependencies=[SignedIn], responses=described(4
 class NodeStatus:
     """How the node does. `oldest_pending_s` is the age of the oldest delivery still to be made, in seconds; `damaged`
     counts kept objects whose bytes are not those that came or were made, `scrubbed_at` is when all were last read;
-    `roles_not_at_work` names the roles that no process of the node does now, and why. `refused_contexts` are kinds of
-    objects that peers proposed and cannot send, since the receiver's start, the latest first: where nothing comes."""
+    `roles_not_at_work` names the roles that no process of the node does now, and why; `not_ready` says what keeps the
+    node from taking studies, as `/readyz` does. `refused_contexts` are kinds of objects that peers proposed and cannot
+    send, since the receiver's start, the latest first: where nothing comes."""
 
     ae_title: str
     version: str
     intended_use: str
+    not_ready: Sequence[str]
     receiver_ready: bool
     roles_not_at_work: Mapping[str, str]
     disk_free_bytes: int
@@ -48,7 +51,7 @@ class NodeStatus:
 
 
 @router.get("/status", tags=["node"], summary="How the node does")
-def get_status(parts: Parts) -> NodeStatus:
+def get_status(request: Request, parts: Parts) -> NodeStatus:
     """Counts of studies, jobs and deliveries by state, and what waits for which destination."""
     with parts.database.read() as connection:
         counts = views.counts(connection)
@@ -58,6 +61,7 @@ def get_status(parts: Parts) -> NodeStatus:
         ae_title=parts.settings.node.ae_title,
         version=parts.version,
         intended_use=parts.settings.node.intended_use,
+        not_ready=why_not_ready(request, parts),
         receiver_ready=parts.receiver_ready(),
         roles_not_at_work=parts.roles_not_at_work(),
         disk_free_bytes=shutil.disk_usage(parts.settings.node.data_dir).free,

@@ -147,7 +147,8 @@ def rerun_study(
     uid: StudyUid,
     route: Annotated[str | None, Query(max_length=64, description="Only this route")] = None,
 ) -> Requeued:
-    """Queue the finished analyses of the current revision again. Equal inputs and model give the same objects."""
+    """Queue the finished analyses of the current revision again. Equal inputs and model give the same objects. On a
+    study that no route wanted, which has none, the present routes decide anew."""
     with parts.database.write() as connection:
         ids = actions.rerun_study(connection, uid, route, principal, datetime.now(UTC))
     parts.wake()

@@ -227,6 +227,6 @@ def _association_entry(row: Row[Any]) -> TimelineEntry:
             "receiver_id": row.receiver_id,
             "instances": row.instances,
             "outcome": row.outcome,
-            "closed_at": row.closed_at.isoformat() if row.closed_at else None,
+            "closed_at": row.closed_at.isoformat().replace("+00:00", "Z") if row.closed_at else None,
         },
     )

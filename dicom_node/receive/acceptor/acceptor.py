@@ -270,15 +270,15 @@ def main(arguments: list[str]) -> None:
     configure_logs(options.log_level)
     # What it raises about a malformed request is told in one line; it would add a traceback of its own.
     logging.getLogger("pynetdicom").setLevel(logging.CRITICAL)
+    pairs = [text.split("=") for text in arguments[1:]]
+    listeners = [(socket.socket(fileno=int(number)), name == "dicom_tls") for name, number in pairs]
     try:
         acceptor = Acceptor(options, channel)
+        acceptor.start(listeners)
     except (OSError, SpoolUnavailable, SettingsError) as error:
         channel.tell(AcceptorFailed(str(error)))
         channel.close()
-        sys.exit(1)
-    pairs = [text.split("=") for text in arguments[1:]]
-    listeners = [(socket.socket(fileno=int(number)), name == "dicom_tls") for name, number in pairs]
-    acceptor.start(listeners)
+        os._exit(1)  # threads that were started by then hold nothing that matters
     gc.collect()
     gc.freeze()  # what is loaded now stays; collecting it again and again would stop every association
     with contextlib.suppress(StopIteration):

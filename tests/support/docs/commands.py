@@ -1,4 +1,4 @@
-"""The commands that the how-to pages and the README show: read from their blocks, and a table of those not run here."""
+"""The commands that the documentation shows: read from its blocks, and a table of those not run here."""
 
 from __future__ import annotations
 
@@ -9,7 +9,9 @@ from textwrap import dedent
 
 from tests.support.needs import REPOSITORY
 
-PAGES = sorted([REPOSITORY / "README.md", *(REPOSITORY / "docs" / "how-to").glob("*.md")])
+#: All of it but what was said of earlier versions.
+PAGES = sorted([*REPOSITORY.glob("*.md"), *(REPOSITORY / "docs").rglob("*.md"), *(REPOSITORY / "orthanc").glob("*.md")])
+PAGES.remove(REPOSITORY / "CHANGELOG.md")
 _BLOCK = re.compile(r"^( *)```(sh|console)\n(.*?)^\1```$", re.MULTILINE | re.DOTALL)
 _PROMPT = "$ "
 
@@ -29,12 +31,15 @@ class Block:
 
 #: First command of a block → why it is not run here. A block that is not in this table is run, and must succeed.
 NOT_RUN: Mapping[str, str] = {
+    "make setup": "sets up an environment; what the other targets run, CI runs",
     "make demo": "sets up an environment; tests/acceptance run the demonstration",
     ".venv/bin/dicom-node serve --config node.toml": "serves until told to stop; what the others speak to",
     "apt install python3 python3-venv git": "installs packages of the system",
     "useradd --system --home-dir /var/lib/dicom-node dicom-node": "makes a user of the system",
     "systemctl enable --now dicom-node": "needs systemd",
     "cd /opt/dicom-node": "takes another version from a remote repository and restarts a service",
+    "python -m dicom_node.inference.training.convert_torchxrayvision CHECKPOINT.pt FOLDER --weights all": "needs the "
+    "checkpoint of another project; tests/integration/test_torchxrayvision.py converts one of its form",
     "dicom-node retrieve --config node.toml 1.2.840.113619.2.55.3.604 --from pacs": "needs a PACS with that study",
 }
 
