@@ -68,6 +68,11 @@ def answer_of(finding: Finding) -> str:
     return words[finding.presence] if finding.presence is not None else ""
 
 
+def score_names(findings: Sequence[Finding]) -> str:
+    """Return what scores are that are no output of a classifier, as sentences to go on with; else nothing."""
+    return "".join(f" {ascii_text(f'{one.label}: {one.score.meaning.lower()}')}." for one in findings if one.score)
+
+
 # --- the result in sentences -----------------------------------------------------------------------------------------
 
 
@@ -111,5 +116,5 @@ def looked_at(answer: Analysis | NotAnalysed) -> str:
 def state_of(model: ModelIdentity, context: ReportContext) -> str:
     """Return how far the answer may be trusted."""
     deployed = "research only" if context.intended_use == "research" else "decision support"
-    scores = "calibrated" if model.calibrated else "not calibrated"
+    scores = "calibrated" if model.calibrated else "not calibrated outside its training data"
     return f"Not verified: a physician must review the images. Deployed for {deployed}. Model {scores}."

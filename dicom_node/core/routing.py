@@ -12,7 +12,15 @@ from dicom_node.core.predicates import Clause, check_attribute, evaluate, number
 
 #: What a series is known by besides the attributes of its headers.
 OWN_ATTRIBUTES = frozenset(
-    {AGE_YEARS, "instances", "sop_class_uid", "transfer_syntax_uid", "calling_ae_title", "called_ae_title", "source_host"}
+    {
+        AGE_YEARS,
+        "instances",
+        "sop_class_uid",
+        "transfer_syntax_uid",
+        "calling_ae_title",
+        "called_ae_title",
+        "source_host",
+    }
 )
 
 #: Rank key that puts series with ImageType ORIGINAL first.

@@ -45,7 +45,7 @@ PRECISIONS = ("float32", "mixed")
 #: The tasks with a module in `inference.answers`, and what each is given unless the card says otherwise.
 TASK_INPUTS = {"classification": "image", "regression": "image", "segmentation": "volume", "detection": "volume"}
 INPUTS = ("image", "volume")
-VIEWS = ("frontal", "any")
+VIEWS = ("frontal", "frontal-chest", "any")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,7 +62,8 @@ class Gate:
     derived_allowed: bool = False
     burned_in_allowed: bool = False
     test_subjects_allowed: bool = False
-    #: Which views of a single image: ``frontal`` or ``any``.
+    animals_allowed: bool = False
+    #: Which views of a single image: ``frontal``, ``frontal-chest`` (by its pixels, too) or ``any``.
     views: str = "frontal"
 
 
@@ -279,6 +280,7 @@ def _gate(gate: CardFields) -> Gate:
         derived_allowed=gate.flag("derived_allowed", default=False),
         burned_in_allowed=gate.flag("burned_in_allowed", default=False),
         test_subjects_allowed=gate.flag("test_subjects_allowed", default=False),
+        animals_allowed=gate.flag("animals_allowed", default=False),
         views=gate.choice("views", VIEWS) if "views" in gate.values else VIEWS[0],
     )
 

@@ -205,9 +205,7 @@ def shuffled(in_order, seed: random.Random):
     return seed.sample(mixed, len(mixed))
 
 
-CHILD = Route(
-    name="child", model="m", destinations=(), when=({"modality": "CR", "age_years": {"min": 1, "max": 5}},)
-)
+CHILD = Route(name="child", model="m", destinations=(), when=({"modality": "CR", "age_years": {"min": 1, "max": 5}},))
 
 
 @pytest.mark.parametrize(
