@@ -25,6 +25,7 @@ from dicom_node.sr_writer.pictures.pen import (
     Pen,
     RgbUint8,
     clipped,
+    folded,
     resized_rgb,
     text_width,
     wrapped,
@@ -55,7 +56,7 @@ class Layout:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Caption:
-    """The words of the footer strip; of a long headline the end is left out, of the answer behind it nothing."""
+    """The words of the footer strip; a headline that does not fit beside its answer is written small, above it."""
 
     headline: str
     answer: str = ""
@@ -140,8 +141,7 @@ def _draw_footer(pen: Pen, layout: Layout, caption: Caption) -> None:
     pen.box((0, top, width, layout.canvas_height), fill=PANEL)
     pen.line([(0, top), (width, top)], LINE, max(1, text_px // 12))
 
-    headline_px = int(text_px * 1.25)
-    pen.text((margin, top + margin), _first_line(caption, headline_px, width - 2 * margin), headline_px)
+    _draw_headline(pen, caption, (margin, top + margin), width - 2 * margin, text_px)
 
     second = top + margin + int(text_px * 1.7)
     marking = clipped(caption.marking, text_px, width - 2 * margin)
@@ -156,10 +156,16 @@ def _draw_footer(pen: Pen, layout: Layout, caption: Caption) -> None:
         pen.text((margin, third + row * int(small_px * 1.3)), line, small_px, MUTED)
 
 
-def _first_line(caption: Caption, size_px: int, width_px: int) -> str:
-    answer = f": {caption.answer}" if caption.answer else ""
-    headline = clipped(caption.headline, size_px, width_px - text_width(answer, size_px))
-    return clipped(f"{headline}{answer}" if headline else caption.answer, size_px, width_px)
+def _draw_headline(pen: Pen, caption: Caption, at: tuple[int, int], width_px: int, text_px: int) -> None:
+    """Write name and answer in one line; where they do not fit, small and below each other in the same height."""
+    large_px, small_px = int(text_px * 1.25), max(10, int(text_px * 0.85))
+    whole = ": ".join(part for part in (caption.headline, caption.answer) if part)
+    if text_width(whole, large_px) <= width_px:
+        pen.text(at, whole, large_px)
+        return
+    lines = [caption.headline, caption.answer] if caption.answer else folded(whole, small_px, width_px, 2)
+    for row, line in enumerate(filter(None, lines)):
+        pen.text((at[0], at[1] - text_px // 4 + row * small_px), clipped(line, small_px, width_px), small_px)
 
 
 # --- what there is to know of the source -----------------------------------------------------------------------------
