@@ -116,5 +116,5 @@ def looked_at(answer: Analysis | NotAnalysed) -> str:
 def state_of(model: ModelIdentity, context: ReportContext) -> str:
     """Return how far the answer may be trusted."""
     deployed = "research only" if context.intended_use == "research" else "decision support"
-    scores = "calibrated" if model.calibrated else "not calibrated outside its training data"
+    scores = "calibrated" if model.calibrated else "not calibrated"
     return f"Not verified: a physician must review the images. Deployed for {deployed}. Model {scores}."
