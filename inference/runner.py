@@ -23,7 +23,9 @@ Analyse = Callable[[ModelRun], Analysis]
 Answer = Callable[[ModelRun, LoadedModel], Analysis]
 
 _ANYWHERE = ComputePlace()
-_OPEN_GATE = Gate(derived_allowed=True, burned_in_allowed=True, test_subjects_allowed=True, views="any")
+_OPEN_GATE = Gate(
+    derived_allowed=True, burned_in_allowed=True, test_subjects_allowed=True, animals_allowed=True, views="any"
+)
 
 
 def run_model(request: AnalysisRequest, place: ComputePlace = _ANYWHERE) -> Analysis | NotAnalysed:

@@ -75,6 +75,11 @@ def answer_of(finding: Finding) -> str:
     return words[finding.presence] if finding.presence is not None else ""
 
 
+def score_names(findings: Sequence[Finding]) -> str:
+    """Return what scores are that are no output of a classifier, as sentences to go on with; else nothing."""
+    return "".join(f" {ascii_text(f'{one.label}: {one.score.meaning.lower()}')}." for one in findings if one.score)
+
+
 # --- the result in sentences -----------------------------------------------------------------------------------------
 
 

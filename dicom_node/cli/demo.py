@@ -1,4 +1,7 @@
-"""`dicom-node demo`: one command that shows the whole way of a study, with phantoms whose truth is known."""
+"""`dicom-node demo`: one command that shows the whole way of a study, with phantoms whose right answer is known.
+
+Of the chest CT that is what was drawn into it; of the chest radiograph, that it is nobody's and must not be scored.
+"""
 
 from __future__ import annotations
 
@@ -21,6 +24,8 @@ from dicom_node.logs import quiet_third_parties
 _RESULT_LIMIT_S = 300.0
 _FINISHED = {"REPORTED", "NOT_ANALYSED", "FAILED"}
 
+#: What the phantoms must end as, by modality.
+_RIGHT_STATES = {"CT": "REPORTED", "CR": "NOT_ANALYSED"}
 #: Code of a measurement → what the phantom's truth calls it.
 _TRUE_VALUES = {
     codes.VOLUME.value: "volume_ml",
@@ -33,14 +38,14 @@ _TRUE_PARTS = {"left-lung": "left", "right-lung": "right", "both-lungs": "both"}
 
 
 def demo(options: argparse.Namespace) -> int:
-    """Run the demonstration; the exit status is 0 when every study came back."""
+    """Run the demonstration; the exit status is 0 when every study came back, the phantoms with their right answer."""
     quiet_third_parties()
     stage = DemoProcesses(options.folder)
     try:
         say("Starting a node and a PACS on this machine ...")
         stage.open()
         say(f"The node listens as AINODE on port {stage.ports['dicom']}; its page is {stage.page}")
-        paths, truth = ([options.study], None) if options.study else _phantoms(stage.folder / "studies")
+        paths, truth = ([options.study], None) if options.study else phantoms(stage.folder / "studies")
         say("Sending by C-STORE from a process of its own, as a modality would:")
         if stage.send(paths) != 0 and options.study is None:
             raise NodeError(f"The node did not take the phantoms. Its log: {stage.folder / 'node.log'}")
@@ -48,18 +53,24 @@ def demo(options: argparse.Namespace) -> int:
         _show(stage, studies, truth)
         if sys.stdout.isatty() and not options.once:
             _keep_serving(stage)
-        phantoms_reported = all(study["state"] == "REPORTED" for study in studies)
-        return 0 if options.study or phantoms_reported else 1
+        return 0 if options.study or all(map(is_right, studies)) else 1
     finally:
         stage.close()
 
 
-def _phantoms(folder: Path) -> tuple[list[Path], PhantomTruth]:
-    """Write the phantom studies as files."""
+def is_right(study: Mapping[str, Any]) -> bool:
+    """Tell whether a phantom study came to the end that is right for it."""
+    return all(_RIGHT_STATES.get(modality) == study["state"] for modality in study["modalities"])
+
+
+def phantoms(folder: Path) -> tuple[list[Path], PhantomTruth]:
+    """Write the phantom studies as files; the radiograph without the mark by which the node lets its own ones pass."""
     folder.mkdir()
     slices, truth = chest_ct_phantom()
+    radiograph = chest_radiograph_phantom()
+    radiograph.Manufacturer = "PHANTOM"
     paths = []
-    for dataset in (*slices, chest_radiograph_phantom()):
+    for dataset in (*slices, radiograph):
         paths.append(folder / f"{dataset.SOPInstanceUID}.dcm")
         dataset.save_as(paths[-1], enforce_file_format=True)
     return [folder], truth
@@ -95,7 +106,7 @@ def _show(stage: DemoProcesses, studies: Sequence[Mapping[str, Any]], truth: Pha
             _show_result(title, result, truth)
             _show_files(stage, result)
     if truth:
-        say("The radiograph phantom is no child's chest: its probability only shows the way, it means nothing.")
+        say("The radiograph phantom is nobody's chest: that it is not analysed, and why, is the right answer.")
     say("Every result is marked: AI result - NOT VERIFIED. Decision support only.")
     say(f"PACS received {len(list(stage.pacs_folder.glob('*.dcm')))} objects in {stage.pacs_folder}")
     say(f"Status page: {stage.page}  (token: {stage.folder / 'node' / 'api-token'})")

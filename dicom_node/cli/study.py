@@ -148,7 +148,7 @@ def _answer_of(finding: Mapping[str, Any]) -> Sequence[str]:
     told = ": ".join(filter(None, (str(presence or "").lower(), limit)))
     if probability is None:
         return "answer", told, ""
-    return f"probability ({told})" if told else "probability", f"{probability * 100:.1f}", "%"
+    return f"score ({told})" if told else "score", f"{probability * 100:.1f}", "%"
 
 
 def _print_deliveries(deliveries: Sequence[DeliveryView]) -> None:

@@ -13,7 +13,7 @@ from functools import cache
 from pathlib import Path
 from types import MappingProxyType
 
-from dicom_node.core.entities import Code, Presence
+from dicom_node.core.entities import Code, Finding, ModelIdentity, Presence
 
 FOLDER = Path(__file__).resolve().parents[1] / "config" / "terminology"
 TABLES = ("findings", "anatomy", "measurements", "units", "report")
@@ -80,6 +80,8 @@ PRESENCE_CODES = {Presence.PRESENT: PRESENT, Presence.ABSENT: ABSENT, Presence.U
 
 # --- structure of a report ---
 CERTAINTY_OF_FINDING = term_code("measurements", "certainty")
+MODEL_SCORE = term_code("measurements", "model-score")
+SHARE_OF_NORMALS = term_code("measurements", "share-of-normals")
 PRESENCE_OF_PROPERTY = term_code("report", "presence-of-property")
 VISUAL_EXPLANATION = term_code("report", "visual-explanation")
 SUPPLEMENTARY_DATA = term_code("report", "supplementary-data")
@@ -131,6 +133,13 @@ DECISION_THRESHOLD = term_code("measurements", "decision-threshold")
 ATTENUATION_COEFFICIENT = term_code("measurements", "attenuation-coefficient")
 LOW_ATTENUATION_AREA_950 = term_code("measurements", "low-attenuation-area-950")
 LUNG_DENSITY_PERCENTILE_15 = term_code("measurements", "lung-density-percentile-15")
+
+
+def score_code(finding: Finding, model: ModelIdentity) -> Code:
+    """Return what the score of a finding is: what the finding says of it; else how certain the finding is, where the
+    model was shown to be calibrated; else a score, which says nothing of how often the finding is true."""
+    return finding.score or (CERTAINTY_OF_FINDING if model.calibrated else MODEL_SCORE)
+
 
 #: FHIR code system address for each public coding scheme; private ones get an OID (`uids.coding_scheme_uid`).
 FHIR_SYSTEMS = {

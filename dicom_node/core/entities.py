@@ -207,8 +207,9 @@ class Finding:
     """One thing the model evaluated: every class it looked at, present or not.
 
     `key` is stable across runs of the same model (``left-lung``, ``pneumonia``) and seeds the tracking UID.
-    `probability` is 0..1, `None` when the model gives no score. `segment_number` ties the finding to a mask.
-    `explanation_key` names the picture (see `analysis.Picture.key`) that shows why.
+    `probability` is the model's score, 0..1, `None` when it gives none; `score` names what that number is where it is
+    neither a probability nor an output of a classifier, such as a rank among others. `segment_number` ties the finding
+    to a mask. `explanation_key` names the picture (see `analysis.Picture.key`) that shows why.
     """
 
     key: str
@@ -219,6 +220,7 @@ class Finding:
     presence: Presence | None = None
     probability: float | None = None
     threshold: float | None = None
+    score: Code | None = None
     measurements: tuple[Measurement, ...] = ()
     region: Region | None = None
     segment_number: int | None = None
@@ -275,7 +277,7 @@ class Artifact:
     """A finished object, its bytes kept under `object_key` and only ever re-sent, never rebuilt.
 
     `uid` is the SOP Instance UID, or for a FHIR Bundle one derived from the job and the output set it speaks of.
-    `description` says what it shows (``Heatmap: Pneumonia``); it never names the patient.
+    `description` says what it shows (``Influence map: Pneumonia``); it never names the patient.
     `preview_key` finds a PNG of the picture, for the API.
     """
 

@@ -1,4 +1,4 @@
-"""One FHIR Observation per finding, with certainty, measurements and side as components."""
+"""One FHIR Observation per finding, with score, measurements and side as components."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from collections.abc import Sequence
 
 from dicom_node.analysis.answer import NotAnalysed
 from dicom_node.core.codes import (
-    CERTAINTY_OF_FINDING,
     DECISION_THRESHOLD,
     LEFT,
     LEFT_LUNG,
@@ -16,8 +15,9 @@ from dicom_node.core.codes import (
     PRESENCE_CODES,
     RIGHT,
     RIGHT_LUNG,
+    score_code,
 )
-from dicom_node.core.entities import Finding, Presence
+from dicom_node.core.entities import Finding, ModelIdentity, Presence
 from dicom_node.core.uids import tracking_uid
 from dicom_node.fhir.builders.facts import ReportFacts, conditional_update
 from dicom_node.fhir.builders.identifiers import dicom_uid, query
@@ -85,7 +85,7 @@ def _finding_elements(facts: ReportFacts, finding: Finding) -> Json:
         {"code": measured_quantity(measurement), **value_or_reason(measurement.value, measurement.unit)}
         for measurement in finding.measurements
     ]
-    components = _certainty(finding) + measurements
+    components = _score(finding, facts.model) + measurements
     return {
         "code": measured_thing(finding.code, finding.key, finding.label, facts.model.name),
         **_value(finding, has_components=bool(components)),
@@ -106,11 +106,11 @@ def _value(finding: Finding, *, has_components: bool) -> Json:
     return {"dataAbsentReason": absent_because("unknown", "The model gave no value.")}
 
 
-def _certainty(finding: Finding) -> list[Json]:
-    """Return the score, and beside it the threshold: as its referenceRange it would read as what is normal."""
+def _score(finding: Finding, model: ModelIdentity) -> list[Json]:
+    """Return the score by its name, and beside it the threshold, which as referenceRange would read as normal."""
     if finding.probability is None:
         return []
-    score = {"code": concept(CERTAINTY_OF_FINDING), **value_or_reason(percent(finding.probability), PERCENT)}
+    score = {"code": concept(score_code(finding, model)), **value_or_reason(percent(finding.probability), PERCENT)}
     if finding.threshold is None or not math.isfinite(finding.threshold):
         return [score]
     threshold = {"code": concept(DECISION_THRESHOLD), **value_or_reason(percent(finding.threshold), PERCENT)}
@@ -131,6 +131,11 @@ def _side(finding: Finding) -> list[Json]:
 
 
 def _notes(facts: ReportFacts, finding: Finding) -> list[Json]:
-    uncalibrated = finding.probability is not None and not facts.model.calibrated
-    score = "The certainty is the model's score; it is not calibrated to a frequency of disease."
-    return [{"text": facts.warning}, *([{"text": score}] if uncalibrated else [])]
+    """Say what score and heat map must not be taken for."""
+    calibrated = facts.model.calibrated and finding.score is None
+    told = [facts.warning]
+    if finding.probability is not None and not calibrated:
+        told.append("The score is no probability: it is not calibrated to a frequency of disease.")
+    if finding.explanation_key:
+        told.append("The heat map shows what in the image influenced the score, not where disease is.")
+    return [{"text": text} for text in told]

@@ -70,7 +70,8 @@ def _identifiers(facts: ReportFacts, written: Sequence[WrittenObject]) -> list[J
 
 
 def _conclusion_codes(answer: Analysis | NotAnalysed) -> list[Json]:
-    """Return the findings that are present; an absent one as conclusion code would read as a diagnosis."""
+    """Return the findings that are present; an absent one, or a mere rank among other images, would read as a
+    diagnosis."""
     findings: Sequence[Finding] = answer.findings if isinstance(answer, Analysis) else ()
-    present = [finding for finding in findings if finding.presence is Presence.PRESENT]
+    present = [finding for finding in findings if finding.presence is Presence.PRESENT and finding.score is None]
     return [concept(finding.code, finding.label) for finding in present]

@@ -36,13 +36,16 @@ def presence_text(finding: Finding) -> str:
     return PRESENCE_CODES[finding.presence].meaning if finding.presence else ""
 
 
-def certainty_text(finding: Finding, *, calibrated: bool) -> str:
-    """Return the model's score for people, or nothing when it gave none."""
+def score_text(finding: Finding, *, calibrated: bool) -> str:
+    """Return the model's score for people by what it is, or nothing when it gave none."""
     if finding.probability is None:
         return ""
     if not math.isfinite(finding.probability):
-        return f"certainty {NOT_MEASURABLE}"
-    return f"certainty {percent(finding.probability)} %" + ("" if calibrated else " (uncalibrated)")
+        return f"score {NOT_MEASURABLE}"
+    value = f"{percent(finding.probability)} %"
+    if finding.score is not None:
+        return f"{finding.score.meaning[:1].lower()}{finding.score.meaning[1:]} {value}"
+    return f"certainty {value}" if calibrated else f"score {value} (not calibrated)"
 
 
 def measurement_text(measurement: Measurement) -> str:
@@ -56,7 +59,7 @@ def finding_sentence(finding: Finding, *, calibrated: bool) -> str:
     """Return one line about one finding; the site is left out where the label says it."""
     parts = [
         presence_text(finding),
-        certainty_text(finding, calibrated=calibrated),
+        score_text(finding, calibrated=calibrated),
         *(measurement_text(measurement) for measurement in finding.measurements),
     ]
     site = site_text(finding)

@@ -10,13 +10,13 @@ from pathlib import Path
 import torch
 
 from dicom_node.analysis.answer import Analysis, Saliency
-from dicom_node.core.codes import NO_UNITS, PRIVATE_SCHEME
+from dicom_node.core.codes import NO_UNITS, PRIVATE_SCHEME, SHARE_OF_NORMALS
 from dicom_node.core.entities import Code, Finding, Measurement, Presence
 from dicom_node.core.errors import ModelUnavailable
 from dicom_node.inference.anomaly.detector import GRID, TERMS, Detector, prepared
 from dicom_node.inference.answers.inputs import Given, read_inputs
 from dicom_node.inference.cards.card import ModelCard, load_card
-from dicom_node.inference.explain.maps import FloatMap, hottest_box
+from dicom_node.inference.explain.maps import FloatMap
 from dicom_node.inference.explain.methods import attention_rollout
 from dicom_node.inference.model_run import ModelRun
 from dicom_node.inference.runtimes.weights import read_state
@@ -114,7 +114,7 @@ def _saliency(card: ModelCard, detector: Detector, scored: _Scored) -> Saliency:
     return Saliency(
         finding_key=card.findings[0].key,
         sop_instance_uid=scored.given.sop_instance_uid,
-        map=attention_map(detector, scored.image, (rows, columns)),
+        map=scored.given.turn.stored(attention_map(detector, scored.image, (rows, columns))),
         method="attention rollout",
         in_three_panels=True,
     )
@@ -132,7 +132,7 @@ def _finding(run: ModelRun, scored: _Scored, saliency: Saliency) -> Finding:
         probability=scored.share_of_normals_below,
         threshold=threshold,
         measurements=(Measurement(name=ANOMALY_SCORE, value=round(scored.score, 2), unit=NO_UNITS),),
-        region=hottest_box(saliency) if present else None,
+        score=SHARE_OF_NORMALS,
         explanation_key=f"heatmap:{wanted.key}:{saliency.sop_instance_uid}",
     )
 

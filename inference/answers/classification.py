@@ -8,9 +8,8 @@ from dataclasses import dataclass
 from dicom_node.analysis.answer import Analysis, Saliency
 from dicom_node.core.entities import Finding, Presence
 from dicom_node.core.errors import ModelUnavailable
-from dicom_node.inference.answers.inputs import Given, predictions, read_inputs
+from dicom_node.inference.answers.inputs import Given, explanation, predictions, read_inputs
 from dicom_node.inference.cards.outputs import CardFinding
-from dicom_node.inference.explain.maps import hottest_box
 from dicom_node.inference.model_run import ModelRun
 from dicom_node.inference.prediction import LoadedModel, Prediction
 
@@ -64,7 +63,6 @@ def _findings(
                 presence=Presence.PRESENT if present else Presence.ABSENT,
                 probability=chance[one.key],
                 threshold=threshold,
-                region=hottest_box(saliency) if saliency is not None and present else None,
                 explanation_key=f"heatmap:{one.key}:{saliency.sop_instance_uid}" if saliency is not None else None,
             )
         )
@@ -100,8 +98,8 @@ def _probability(run: ModelRun, finding: CardFinding, image: _Scored) -> float:
 def _explain(run: ModelRun, model: LoadedModel, finding: CardFinding, image: _Scored) -> Saliency | None:
     if not run.card.explain.get("method") or image.given.volume is not None:
         return None
-    explanation = model.explain(image.given.model_input, finding.output_index)
-    if explanation is None:
+    found = explanation(model, image.given, finding.output_index)
+    if found is None:
         run.notes.append(
             "No heat map: the model cannot give one here, or its preprocessing crops or turns the image, or forgets "
             "what it did to it, so that a map would have no sure place on it."
@@ -110,6 +108,6 @@ def _explain(run: ModelRun, model: LoadedModel, finding: CardFinding, image: _Sc
     return Saliency(
         finding_key=finding.key,
         sop_instance_uid=image.given.sop_instance_uid,
-        map=explanation.map,
-        method=explanation.method,
+        map=found.map,
+        method=found.method,
     )

@@ -3,32 +3,45 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from pydicom.dataset import Dataset
 
+from dicom_node.core.errors import NotAnalysable
 from dicom_node.inference.cards.card import ModelCard
+from dicom_node.inference.images.frontal_chest import LEAST_LIKENESS, likeness
 from dicom_node.inference.images.pixels import color_values, display_values, hidden_pixels
 from dicom_node.inference.images.radiograph import frontal_images
 from dicom_node.inference.images.remarks import shutter_remark
+from dicom_node.inference.images.upright import UPRIGHT, Stance, Turn, stance_of
 from dicom_node.inference.images.volume import Volume, read_volume
 from dicom_node.inference.model_run import ModelRun
-from dicom_node.inference.prediction import LoadedModel, ModelInput, Prediction
+from dicom_node.inference.prediction import Explanation, LoadedModel, ModelInput, Prediction
 
 
 @dataclass(frozen=True, slots=True)
 class Given:
-    """One input of a model and what it was made of: one image, or the slices of `volume` in its order."""
+    """One input of a model and what it was made of: one image, or the slices of `volume` in its order.
+
+    `turn` is how the image was turned for the model; what comes of it must go back on the pixels as they are stored.
+    """
 
     sources: tuple[Dataset, ...]
     model_input: ModelInput
     volume: Volume | None = None
+    turn: Turn = UPRIGHT
 
     @property
     def sop_instance_uid(self) -> str:
         """Of the image; of the first slice of a volume."""
         return str(self.sources[0].SOPInstanceUID)
+
+    @property
+    def stored_shape(self) -> tuple[int, int]:
+        """Rows and columns of the image as it is stored."""
+        rows, columns = self.model_input.values.shape[-2:]
+        return (columns, rows) if self.turn.exchanged else (rows, columns)
 
 
 def read_inputs(run: ModelRun) -> list[Given]:
@@ -38,24 +51,49 @@ def read_inputs(run: ModelRun) -> list[Given]:
 
 
 def predictions(run: ModelRun, model: LoadedModel, given: Sequence[Given]) -> list[Prediction]:
-    """Run the model on the inputs, as many at once as it takes."""
+    """Run the model on the inputs, as many at once as it takes; what has a place lies on the pixels as stored."""
     with run.stage("infer"):
         found: list[Prediction] = []
         for start in range(0, len(given), model.batch_limit):
             found.extend(model.predict([one.model_input for one in given[start : start + model.batch_limit]]))
-        return found
+        return [one.turn.stored_prediction(answer, one.stored_shape) for one, answer in zip(given, found, strict=True)]
+
+
+def explanation(model: LoadedModel, given: Given, output_index: int) -> Explanation | None:
+    """Return what speaks for one output, on the pixels as they are stored; `None` where the model cannot tell."""
+    found = model.explain(given.model_input, output_index)
+    return None if found is None else replace(found, map=given.turn.stored(found.map))
 
 
 def _images(run: ModelRun) -> list[Given]:
-    images = [one.read() for one in frontal_images(run.images, run.notes, run.card.gate)]
-    return [Given((image,), _image(run, image)) for image in images]
+    given = [_image(run, one.read()) for one in frontal_images(run.images, run.notes, run.card.gate)]
+    return _chests(run, given) if run.card.gate.views == "frontal-chest" else given
 
 
-def _image(run: ModelRun, image: Dataset) -> ModelInput:
+def _chests(run: ModelRun, given: Sequence[Given]) -> list[Given]:
+    """Return the images that look like a chest from the front. Raises `NotAnalysable` (NOT_FRONTAL_CHEST) without."""
+    alike = [likeness(one.model_input.values[0]) for one in given]
+    told = [
+        f"image {one.sources[0].get('InstanceNumber', '?')} does not look like a frontal chest radiograph "
+        f"(likeness {share:.0%}, at least {LEAST_LIKENESS:.0%} is asked for)"
+        for one, share in zip(given, alike, strict=True)
+        if share < LEAST_LIKENESS
+    ]
+    if len(told) == len(given):
+        raise NotAnalysable("NOT_FRONTAL_CHEST", f"Not a frontal chest radiograph: {'; '.join(told)}.")
+    run.notes.extend(f"Left out: {one}." for one in told)
+    return [one for one, share in zip(given, alike, strict=True) if share >= LEAST_LIKENESS]
+
+
+def _image(run: ModelRun, image: Dataset) -> Given:
+    stance = stance_of(image) if run.card.gate.views != "any" else Stance(UPRIGHT)
     in_color = run.card.color == "rgb"
-    values = color_values(image, voi=run.card.voi) if in_color else display_values(image, voi=run.card.voi)[None]
+    shown = color_values(image, voi=run.card.voi) if in_color else display_values(image, voi=run.card.voi)[None]
+    values = stance.turn.upright(shown)
     run.notes.extend(shutter_remark(image, hidden_pixels(image)))
-    return ModelInput(values=values, attributes=shared_attributes(run.card, image))
+    run.notes.extend([stance.remark] if stance.remark else [])
+    model_input = ModelInput(values=values, attributes=shared_attributes(run.card, image))
+    return Given((image,), model_input, turn=stance.turn)
 
 
 def _volume(run: ModelRun) -> Given:

@@ -45,7 +45,7 @@ PRECISIONS = ("float32", "mixed")
 #: The tasks with a module in `inference.answers`, and what each is given unless the card says otherwise.
 TASK_INPUTS = {"classification": "image", "regression": "image", "segmentation": "volume", "detection": "volume"}
 INPUTS = ("image", "volume")
-VIEWS = ("frontal", "any")
+VIEWS = ("frontal", "frontal-chest", "any")
 #: What a model of pictures is given: one channel as a viewer shows it in grey, or red, green and blue.
 COLORS = ("gray", "rgb")
 
@@ -67,7 +67,8 @@ class Gate:
     spectral_allowed: bool = False
     burned_in_allowed: bool = False
     test_subjects_allowed: bool = False
-    #: Which views of a single image: ``frontal`` or ``any``.
+    animals_allowed: bool = False
+    #: Which views of a single image: ``frontal``, ``frontal-chest`` (by its pixels, too) or ``any``.
     views: str = "frontal"
 
 
@@ -289,6 +290,7 @@ def _gate(gate: CardFields) -> Gate:
         spectral_allowed=gate.flag("spectral_allowed", default=False),
         burned_in_allowed=gate.flag("burned_in_allowed", default=False),
         test_subjects_allowed=gate.flag("test_subjects_allowed", default=False),
+        animals_allowed=gate.flag("animals_allowed", default=False),
         views=gate.choice("views", VIEWS) if "views" in gate.values else VIEWS[0],
     )
 

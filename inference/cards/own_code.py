@@ -22,8 +22,11 @@ SHAPES_NO_ANSWER = {
     "dicom_node.logs": "writes log lines",
     "dicom_node.sandbox": "limits and measures the process that a model runs in",
 }
-#: Files that a module reads when it is imported.
-READ_BY = {"dicom_node.core.codes": "config/terminology/*.toml"}
+#: Files that decide what a module answers, and that it reads when it is imported or first asked.
+READ_BY = {
+    "dicom_node.core.codes": "config/terminology/*.toml",
+    "dicom_node.inference.images.frontal_chest": "inference/images/frontal_chest.safetensors",
+}
 
 #: Files in which a model may name parts of the node: code, and the configuration of a bundle.
 _NAMING = frozenset({".py", ".json", ".yaml", ".yml"})

@@ -47,7 +47,13 @@ KEYS: tuple[CardKey, ...] = (
     CardKey("", "task", "text", "required", "what kind of answer: `classification`, `lung-density`"),
     CardKey("", "intended_use", "text", "required", "what it is for; printed on every summary page"),
     CardKey("", "limits", "text", "required", "what it cannot do; printed on every summary page"),
-    CardKey("", "calibrated", "true or false", "required", "if not, reports say that its scores are no probabilities"),
+    CardKey(
+        "",
+        "calibrated",
+        "true or false",
+        "required",
+        "true only where shown outside its own data; else reports send scores, no certainty",
+    ),
     CardKey("", "rank", "texts", "`[]`", "order of candidate series, best first: as in routes"),
     CardKey(
         "", "accepts", "tables", "everything", "alternatives in the words of routes; a series must meet all of one"
@@ -85,8 +91,14 @@ KEYS: tuple[CardKey, ...] = (
     ),
     CardKey("gate", "burned_in_allowed", "true or false", "`false`", "let images pass with text in their pixels"),
     CardKey(
-        "gate", "views", "text", "`frontal`", "images: `frontal` leaves out views said to be other; `any` takes all"
+        "gate",
+        "views",
+        "text",
+        "`frontal`",
+        "images: `frontal` leaves out views said to be other and turns the rest upright; `frontal-chest` leaves "
+        "out what does not look like a frontal chest, too; `any` takes all as they are stored",
     ),
+    CardKey("gate", "animals_allowed", "true or false", "`false`", "let images of animals pass"),
     CardKey("gate", "test_subjects_allowed", "true or false", "`false`", "let phantoms and test patients pass"),
     CardKey("gate", "age_years", "table", "no limit", "ages the model was made for"),
     CardKey("gate.age_years", "min", "number", "no limit", "youngest, in completed years"),

@@ -1,1 +1,1 @@
-"""Why a model said so: maps on the pixels of the source, however the network sees them, and their hottest regions."""
+"""Why a model said so: maps on the pixels of the source, however the network sees them."""

@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 
 from pydicom.dataset import Dataset
 
+from dicom_node.core.age import age_in_years
 from dicom_node.core.errors import NotAnalysable
 from dicom_node.inference.cards.card import Gate, ModelCard
 from dicom_node.inference.images.exclusions import check_readable, check_subject
+from dicom_node.inference.images.views import is_of_an_animal
 
 
 def check_card_gate(card: ModelCard, headers: Sequence[Dataset]) -> None:
     """Compare the headers with the card.
 
-    Raises `NotAnalysable`: NO_IMAGES, UNREADABLE_ATTRIBUTE, WRONG_MODALITY, TEST_SUBJECT, AGE_UNKNOWN or
-    AGE_OUT_OF_RANGE.
+    Raises `NotAnalysable`: NO_IMAGES, UNREADABLE_ATTRIBUTE, WRONG_MODALITY, TEST_SUBJECT, NOT_HUMAN,
+    AGE_UNKNOWN or AGE_OUT_OF_RANGE.
     """
     if not headers:
         raise NotAnalysable("NO_IMAGES", "The job names no image.")
@@ -30,6 +31,12 @@ def check_card_gate(card: ModelCard, headers: Sequence[Dataset]) -> None:
             f"{', '.join(sorted(card.accepted_modalities))}.",
         )
     check_subject(headers, card.gate)
+    if not card.gate.animals_allowed and any(map(is_of_an_animal, headers)):
+        raise NotAnalysable(
+            "NOT_HUMAN",
+            "The images are of an animal, as their header says; the model is for people. To analyse animals, set "
+            "[gate] animals_allowed in the model card.",
+        )
     _check_age(card.gate, headers[0])
 
 
@@ -52,19 +59,9 @@ def _check_age(gate: Gate, header: Dataset) -> None:
         raise NotAnalysable("AGE_OUT_OF_RANGE", f"The model takes ages {wanted} only.")
 
 
-# --- age -------------------------------------------------------------------------------------------------------------
-
-_AGE = re.compile(r"(\d{3})([DWMY])")
-_UNITS_PER_YEAR = {"D": 365.25, "W": 365.25 / 7, "M": 12.0, "Y": 1.0}
-
-
 def age_years(header: Dataset) -> float | None:
     """Return the age in years from PatientAge, or from the birth and study dates; `None` if neither is usable."""
-    match = _AGE.fullmatch(str(header.get("PatientAge") or "").strip())
-    if match:
-        return int(match[1]) / _UNITS_PER_YEAR[match[2]]
-    born, studied = (str(header.get(keyword) or "") for keyword in ("PatientBirthDate", "StudyDate"))
-    if not (re.fullmatch(r"\d{8}", born) and re.fullmatch(r"\d{8}", studied)):
-        return None
-    years = int(studied[:4]) - int(born[:4]) - (studied[4:] < born[4:])
-    return float(years) if years >= 0 else None
+    stated, born, studied = (
+        str(header.get(keyword) or "") for keyword in ("PatientAge", "PatientBirthDate", "StudyDate")
+    )
+    return age_in_years(stated, born, studied)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Sequence
 
@@ -28,13 +27,8 @@ from dicom_node.inference.images.exclusions import (
     shared_exclusion,
 )
 from dicom_node.inference.images.remarks import lossy_remarks
+from dicom_node.inference.images.views import LATERAL, region_exclusion, view_exclusion
 from dicom_node.inference.model_run import SourceImage
-
-#: View codes of lateral projections (CID 4010): SNOMED CT, and the older SRT values still on the wire.
-_LATERAL_VIEWS = frozenset({"399067008", "399173006", "399198007", "R-10236", "R-10232", "R-10228"})
-#: Words of View Position (PS3.3 C.8.11.5, and what consoles write beside): ``PA ERECT``, ``LATERAL``, ``RAO``.
-_FRONTAL_WORDS = frozenset({"AP", "PA", "FRONTAL", "ANTEROPOSTERIOR", "POSTEROANTERIOR"})
-_LATERAL_WORDS = frozenset({"LL", "RL", "LATERAL", "LAT", "LLD", "RLD", "LLAT", "RLAT"})
 
 #: Classes of raw detector data, whatever Presentation Intent Type says or does not (PS3.3 A.26 to A.28).
 _RAW_CLASSES = frozenset(
@@ -48,8 +42,6 @@ _RAW_CLASSES = frozenset(
 _NO_PIXELS = Exclusion("NO_PIXELS", "without pixels")
 _MULTI_FRAME = Exclusion("MULTI_FRAME", "with more than one frame")
 _RAW = Exclusion("FOR_PROCESSING_ONLY", "raw detector data (FOR PROCESSING)")
-_LATERAL = Exclusion("LATERAL_VIEW_ONLY", "a lateral view")
-_NOT_FRONTAL = Exclusion("NOT_FRONTAL", "neither an AP nor a PA view")
 
 
 def frontal_images(images: Sequence[SourceImage], notes: list[str], gate: Gate | None = None) -> list[SourceImage]:
@@ -74,7 +66,7 @@ def frontal_images(images: Sequence[SourceImage], notes: list[str], gate: Gate |
     if not left_out:
         raise NotAnalysable("NO_IMAGES", "The series holds no image.")
     # That there is a lateral view alone says more than that a localizer or raw data lie beside it.
-    raise refused([_LATERAL] * Counter(left_out)[_LATERAL] or left_out)
+    raise refused([LATERAL] * Counter(left_out)[LATERAL] or left_out)
 
 
 def _order(image: SourceImage) -> tuple[int, str]:
@@ -103,8 +95,4 @@ def _exclusion(header: Dataset, gate: Gate) -> Exclusion | None:
 def _view_exclusion(header: Dataset, gate: Gate) -> Exclusion | None:
     if gate.views == "any":
         return None
-    words = set(re.findall(r"[A-Z]+", str(header.get("ViewPosition") or "").upper()))
-    views = {str(view.get("CodeValue", "")) for view in header.get("ViewCodeSequence") or []}
-    if words & _LATERAL_WORDS or views & _LATERAL_VIEWS:
-        return _LATERAL
-    return _NOT_FRONTAL if words and not words & _FRONTAL_WORDS else None
+    return view_exclusion(header) or (region_exclusion(header) if gate.views == "frontal-chest" else None)

@@ -118,7 +118,7 @@ def _description(analysis: Analysis) -> str:
 
 
 def _in_words(finding: Finding) -> str:
-    return finding.label if finding.probability is None else f"{finding.label} {percent(finding.probability)}"
+    return finding.label if finding.probability is None else f"{finding.label}, score {percent(finding.probability)}"
 
 
 # --- the rejection note (IHE RAD TF-3 4.66, Rejection Note Stored) ---------------------------------------------------

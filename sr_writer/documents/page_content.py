@@ -19,6 +19,7 @@ from dicom_node.sr_writer.text import (
     measured,
     number,
     percent,
+    score_names,
     state_of,
     verdict_on,
 )
@@ -117,7 +118,7 @@ def _label(finding: Finding) -> str:
 def _remark(scored: Sequence[Finding], model: ModelIdentity) -> str:
     if not any(finding.probability is not None for finding in scored):
         return ""
-    return _CALIBRATED if model.calibrated else _UNCALIBRATED
+    return _CALIBRATED if model.calibrated else f"{_UNCALIBRATED}{score_names(scored)}"
 
 
 def _measurements(findings: Sequence[Finding]) -> list[dict[str, Any]]:

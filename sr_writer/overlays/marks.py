@@ -75,7 +75,10 @@ def _hot_areas(analysis: Analysis, source: Dataset) -> Iterator[Mark]:
         if finding.key not in placed and finding.presence is not Presence.ABSENT and shows(source, saliency):
             hot = _hot(saliency)
             if hot.any():
-                yield _outlined(finding, hot, _HEAT_RGB, f"{_words(finding)}\r\ninfluence >= {number(HOT)} of maximum")
+                text = (
+                    f"Influence on the score, not place of disease\r\n{_words(finding)}\r\n>= {number(HOT)} of maximum"
+                )
+                yield _outlined(finding, hot, _HEAT_RGB, text)
 
 
 def _hot(saliency: Saliency) -> NDArray[np.bool_]:

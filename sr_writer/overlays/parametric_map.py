@@ -17,7 +17,7 @@ from pydicom.dataset import Dataset
 
 from dicom_node.analysis.answer import Analysis, NotAnalysed, Saliency, WrittenObject
 from dicom_node.core import codes
-from dicom_node.core.entities import ArtifactKind, Code, Finding
+from dicom_node.core.entities import ArtifactKind, Code, Finding, ModelIdentity
 from dicom_node.sr_writer.identity import ResultIdentity, stamp
 from dicom_node.sr_writer.overlays.segmentation import coded, made_by, make_repeatable, source_headers
 from dicom_node.sr_writer.source_frames import (
@@ -109,7 +109,7 @@ def _parametric_map(mapped: _Mapped, identity: ResultIdentity, number: int) -> D
         sop_instance_uid=identity.uid("pm", *seed),
         instance_number=number,
         contains_recognizable_visual_features=False,
-        real_world_value_mappings=[_mapping(mapped)],
+        real_world_value_mappings=[_mapping(mapped, identity.model)],
         voi_lut_transformations=[VOILUTTransformation(window_center=(_STEPS + 1) / 2, window_width=_STEPS + 1)],
         content_label="AI_MAP",
         **made_by(identity),
@@ -124,10 +124,12 @@ def _stored(saliency: Saliency) -> NDArray[np.uint16]:
     return np.asarray(np.rint(np.clip(saliency.map, 0.0, 1.0) * _STEPS), dtype=np.uint16)
 
 
-def _mapping(mapped: _Mapped) -> RealWorldValueMapping:
+def _mapping(mapped: _Mapped, model: ModelIdentity) -> RealWorldValueMapping:
     """Say what the numbers are: the share of the strongest influence on a score, or a probability; without a unit."""
     method = mapped.saliencies[0].method
-    quantity: Code = codes.CERTAINTY_OF_FINDING if method == _PROBABILITY else codes.VISUAL_EXPLANATION
+    quantity: Code = codes.VISUAL_EXPLANATION
+    if method == _PROBABILITY:
+        quantity = codes.score_code(mapped.finding, model)
     return RealWorldValueMapping(
         lut_label="AI_MAP",
         lut_explanation=long_string(f"{mapped.finding.label}: {method}"),

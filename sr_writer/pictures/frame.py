@@ -25,11 +25,11 @@ from dicom_node.sr_writer.pictures.pen import (
     Pen,
     RgbUint8,
     clipped,
+    folded,
     resized_rgb,
     text_width,
     wrapped,
 )
-from dicom_node.sr_writer.text import ascii_text
 
 LARGEST_SIDE_PX = 2048
 #: A smaller source is drawn on a multiple of its size: beside the frame its own pixels would not all be shown.
@@ -37,8 +37,6 @@ SMALLEST_SIDE_PX = 768
 #: Height of the footer in heights of its text: headline, model, three lines of detail.
 _FOOTER_LINES = 7.4
 _MOST_DETAIL_LINES = 3
-#: A long headline is written smaller, down to this part of its size.
-_SMALLEST_HEADLINE = 0.6
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,7 +56,7 @@ class Layout:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Caption:
-    """The words of the footer strip; of a long headline the end is left out, of the answer behind it nothing."""
+    """The words of the footer strip; a headline that does not fit beside its answer is written small, above it."""
 
     headline: str
     answer: str = ""
@@ -143,8 +141,7 @@ def _draw_footer(pen: Pen, layout: Layout, caption: Caption) -> None:
     pen.box((0, top, width, layout.canvas_height), fill=PANEL)
     pen.line([(0, top), (width, top)], LINE, max(1, text_px // 12))
 
-    headline_px = int(text_px * 1.25)
-    pen.text((margin, top + margin), *_first_line(caption, headline_px, width - 2 * margin))
+    _draw_headline(pen, caption, (margin, top + margin), width - 2 * margin, text_px)
 
     second = top + margin + int(text_px * 1.7)
     marking = clipped(caption.marking, text_px, width - 2 * margin)
@@ -159,14 +156,16 @@ def _draw_footer(pen: Pen, layout: Layout, caption: Caption) -> None:
         pen.text((margin, third + row * int(small_px * 1.3)), line, small_px, MUTED)
 
 
-def _first_line(caption: Caption, size_px: int, width_px: int) -> tuple[str, int]:
-    """Return headline and answer, and their size: smaller where the whole name has no room, and only then cut."""
-    answer = f": {caption.answer}" if caption.answer else ""
-    whole = f"{ascii_text(caption.headline)}{answer}"
-    smallest_px = max(10, int(size_px * _SMALLEST_HEADLINE))
-    size_px = next((px for px in range(size_px, smallest_px, -1) if text_width(whole, px) <= width_px), smallest_px)
-    headline = clipped(caption.headline, size_px, width_px - text_width(answer, size_px))
-    return clipped(f"{headline}{answer}" if headline else caption.answer, size_px, width_px), size_px
+def _draw_headline(pen: Pen, caption: Caption, at: tuple[int, int], width_px: int, text_px: int) -> None:
+    """Write name and answer in one line; where they do not fit, small and below each other in the same height."""
+    large_px, small_px = int(text_px * 1.25), max(10, int(text_px * 0.85))
+    whole = ": ".join(part for part in (caption.headline, caption.answer) if part)
+    if text_width(whole, large_px) <= width_px:
+        pen.text(at, whole, large_px)
+        return
+    lines = [caption.headline, caption.answer] if caption.answer else folded(whole, small_px, width_px, 2)
+    for row, line in enumerate(filter(None, lines)):
+        pen.text((at[0], at[1] - text_px // 4 + row * small_px), clipped(line, small_px, width_px), small_px)
 
 
 # --- what there is to know of the source -----------------------------------------------------------------------------

@@ -17,7 +17,7 @@ from dicom_node.sr_writer.pictures.heatmap import heatmap_picture, panels_pictur
 from dicom_node.sr_writer.pictures.key_slice import OutlinedVolume, locator_of, slice_picture
 from dicom_node.sr_writer.pictures.summary import refusal_pages, summary_pages
 from dicom_node.sr_writer.source_frames import marked_key, shows, source_key
-from dicom_node.sr_writer.text import image_named, marking, number
+from dicom_node.sr_writer.text import ascii_text, image_named, marking, number
 
 
 def pictures_of(answer: Analysis | NotAnalysed, context: ReportContext) -> list[Picture]:
@@ -59,7 +59,7 @@ class _Drawing:
             yield Picture(
                 key=heatmap_key(finding.key, marked_key(saliency)),
                 rgb=draw(source, saliency, finding),
-                description=f"Heatmap: {finding.label}",
+                description=", ".join(filter(None, (f"Influence map: {finding.label}", view_of(source.dataset)))),
                 source=source.dataset,
             )
 
@@ -87,7 +87,7 @@ class _Drawing:
             dataset = self._analysis.sources[index]
             model = self._analysis.model
             shown = displayed(dataset, preferred_window(dataset, self._analysis.findings))
-            place = _place(dataset, index, len(self._analysis.sources))
+            place = ", ".join(filter(None, (view_of(dataset), _place(dataset, index, len(self._analysis.sources)))))
             self._ready[index] = PictureSource(
                 dataset=dataset,
                 pixels=shown.pixels,
@@ -97,6 +97,21 @@ class _Drawing:
                 shown_with="; ".join(filter(None, (image_named(dataset), _window_text(shown.window)))),
             )
         return self._ready[index]
+
+
+_SIDES = {"L": "left", "R": "right", "B": "both sides"}
+
+
+def view_of(source: Dataset) -> str:
+    """Return the side and the view of a mammogram, of which a study has several (PS3.3 C.8.11.7); else nothing.
+
+    ``left MLO`` by View Position, or else the meaning of the view code, which a mammogram must have.
+    """
+    if source.get("Modality") != "MG":
+        return ""
+    side = _SIDES.get(str(source.get("ImageLaterality") or source.get("Laterality") or ""), "")
+    coded = next((str(item.get("CodeMeaning") or "") for item in source.get("ViewCodeSequence") or []), "")
+    return ascii_text(" ".join(filter(None, (side, str(source.get("ViewPosition") or coded)))))
 
 
 def _place(source: Dataset, index: int, count: int) -> str:

@@ -11,7 +11,16 @@ from dicom_node.core.entities import Finding, ModelIdentity, Presence
 from dicom_node.core.reasons import meaning_of
 from dicom_node.sr_writer.pictures.page import BODY, MARGIN, NOTE_PX, PAGE_PX, RIGHT, SMALL, Frame, Pages, histogram
 from dicom_node.sr_writer.pictures.pen import AMBER, BLUE, LINE, MUTED, PANEL, RED, TEXT, Rgb, clipped, folded, wrapped
-from dicom_node.sr_writer.text import answer_of, looked_at, marking, measured, percent, state_of, verdict_on
+from dicom_node.sr_writer.text import (
+    answer_of,
+    looked_at,
+    marking,
+    measured,
+    percent,
+    score_names,
+    state_of,
+    verdict_on,
+)
 
 NOT_PERFORMED = "AI ANALYSIS NOT PERFORMED"
 _DIGEST_LETTERS = 16
@@ -72,7 +81,9 @@ def _results(pages: Pages, analysis: Analysis) -> None:
         pages.heading("Findings (red line: threshold)" if barred else "Findings")
         findings_table(pages, scored)
         if any(f.probability is not None for f in scored) and not analysis.model.calibrated:
-            pages.small("Scores are not calibrated: they rank, they are not probabilities of disease.")
+            pages.small(
+                f"Scores are not calibrated: they rank, they are not probabilities of disease.{score_names(scored)}"
+            )
     if measured:
         pages.heading("Measurements")
         measurement_tables(pages, measured)

@@ -154,7 +154,7 @@ def _group(finding: Finding, sources: ReportSources, identity: ResultIdentity) -
         "finding_type": coded(finding.code),
         "algorithm_id": algorithm_identification(identity.model, _parameters(finding, identity.model)),
         "finding_sites": [_site(finding)],
-        "measurements": _numbers(finding, shown_on[0]),
+        "measurements": _numbers(finding, shown_on[0], identity.model),
         "qualitative_evaluations": _evaluations(finding),
     }
     segments = own or _summed_segments(finding, sources, identity)
@@ -252,7 +252,8 @@ def _parameters(finding: Finding, model: ModelIdentity) -> list[str]:
     if finding.threshold is not None and math.isfinite(finding.threshold):
         parameters.append(f"threshold={number(finding.threshold)}")
     if finding.probability is not None:
-        parameters.append("score=calibrated" if model.calibrated else "score=uncalibrated")
+        is_calibrated = model.calibrated and finding.score is None
+        parameters.append("score=calibrated" if is_calibrated else "score=uncalibrated")
     return parameters
 
 
@@ -261,11 +262,11 @@ def _site(finding: Finding) -> FindingSite:
     return FindingSite(anatomic_location=coded(finding.site), laterality=laterality)
 
 
-def _numbers(finding: Finding, image: Dataset) -> list[Measurement]:
-    """Return certainty and measurements; each names an image, without which older OHIF versions stop."""
-    certainty: list[Quantity] = []
+def _numbers(finding: Finding, image: Dataset, model: ModelIdentity) -> list[Measurement]:
+    """Return the score by its name, and measurements; each names an image, without which older OHIF versions stop."""
+    score: list[Quantity] = []
     if finding.probability is not None:
-        certainty = [Quantity(codes.CERTAINTY_OF_FINDING, round(finding.probability * 100, 1), codes.PERCENT)]
+        score = [Quantity(codes.score_code(finding, model), round(finding.probability * 100, 1), codes.PERCENT)]
     return [
         Measurement(
             name=coded(quantity.name),
@@ -274,7 +275,7 @@ def _numbers(finding: Finding, image: Dataset) -> list[Measurement]:
             derivation=coded(quantity.derivation) if quantity.derivation else None,
             referenced_images=[SourceImageForMeasurement(*_reference(image))],
         )
-        for quantity in (*certainty, *finding.measurements)
+        for quantity in (*score, *finding.measurements)
         if math.isfinite(quantity.value)
     ]
 

@@ -13,7 +13,7 @@ from pydicom.sr.codedict import codes as dictionary
 
 from dicom_node.analysis.answer import Analysis
 from dicom_node.core import codes
-from dicom_node.core.entities import Code, Finding, Presence
+from dicom_node.core.entities import Code, Finding, ModelIdentity, Presence
 from dicom_node.core.reasons import meaning_of
 from dicom_node.sr_writer.overlays.segmentation import coded
 from dicom_node.sr_writer.text import ascii_text, long_string
@@ -64,12 +64,13 @@ def summary_sentences(analysis: Analysis, *, partial: bool) -> Iterator[str]:
     if untold:
         yield f"UNDETERMINED: {', '.join(untold)} could not be told; this is neither present nor absent."
     for finding in analysis.findings:
-        yield from (f"{finding.label}: {name} could not be computed." for name in _uncomputed(finding))
+        named = _uncomputed(finding, analysis.model)
+        yield from (f"{finding.label}: {name} could not be computed." for name in named)
 
 
-def _uncomputed(finding: Finding) -> Iterator[str]:
+def _uncomputed(finding: Finding, model: ModelIdentity) -> Iterator[str]:
     if finding.probability is not None and not math.isfinite(finding.probability):
-        yield codes.CERTAINTY_OF_FINDING.meaning
+        yield codes.score_code(finding, model).meaning
     yield from (one.label for one in finding.measurements if not math.isfinite(one.value))
 
 

@@ -15,11 +15,10 @@ import pytest
 from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence
 
-from dicom_node.analysis.answer import Analysis, NotAnalysed, Saliency
+from dicom_node.analysis.answer import Analysis, NotAnalysed
 from dicom_node.core.entities import Presence
 from dicom_node.core.errors import ModelUnavailable
 from dicom_node.demo.phantoms import chest_radiograph_phantom
-from dicom_node.inference.explain.maps import hottest_box
 from dicom_node.inference.runner import run_model
 from tests.support.docs.model_page import write_example
 from tests.support.studies.data_factories import changed, renumbered, request_for, toy_bundle
@@ -83,15 +82,14 @@ def test_the_same_run_twice_gives_the_same_answer(
     assert np.array_equal(first.saliencies[0].map, second.saliencies[0].map)
 
 
-def test_the_explained_finding_names_its_picture_and_a_region_when_present(
+def test_the_explained_finding_names_its_picture_and_takes_influence_for_no_region(
     bundles: tuple[Path, Path], radiograph: Dataset, tmp_path: Path
 ) -> None:
     answer = _answer([radiograph], bundles[0], tmp_path)
     present = next(finding for finding in answer.findings if finding.presence is Presence.PRESENT)
 
     assert present.explanation_key == f"heatmap:{present.key}:{radiograph.SOPInstanceUID}"
-    assert present.region is not None
-    assert present.region.points_xy_px[0] == present.region.points_xy_px[-1]
+    assert present.region is None
 
 
 def test_temperature_draws_probabilities_together(
@@ -234,22 +232,6 @@ def test_a_wrong_layer_is_told(radiograph: Dataset, tmp_path: Path) -> None:
 
     with pytest.raises(ModelUnavailable, match="no layer 'nowhere'"):
         run_model(request_for([radiograph], model, tmp_path / "data"))
-
-
-def test_the_hottest_box_holds_the_peak_on_outer_pixel_corners() -> None:
-    heat = np.zeros((10, 20), np.float32)
-    heat[2:5, 6:9], heat[3, 7], heat[8, 18] = 0.6, 1.0, 0.9
-
-    region = hottest_box(Saliency(finding_key="f", sop_instance_uid="1.2", map=heat, method="test"))
-
-    assert region is not None
-    assert region.points_xy_px == ((6, 2), (9, 2), (9, 5), (6, 5), (6, 2))
-
-
-def test_a_map_without_heat_has_no_box() -> None:
-    cold = Saliency(finding_key="f", sop_instance_uid="1.2", map=np.zeros((4, 4), np.float32), method="test")
-
-    assert hottest_box(cold) is None
 
 
 def test_the_bundle_of_the_documentation_runs(radiograph: Dataset, tmp_path: Path) -> None:

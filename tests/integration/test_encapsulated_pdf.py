@@ -77,7 +77,7 @@ def test_each_finding_is_on_the_page_with_presence_score_and_threshold(tmp_path:
         "Scores are not calibrated",
         "threshold=0.5",
         "Trained on children aged 1 to 5",
-        "Heatmap: Pneumonia",
+        "Influence map: Pneumonia",
         "The only frontal view was used.",
     ):
         assert said in text

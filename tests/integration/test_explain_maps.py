@@ -9,7 +9,6 @@ from numpy.typing import NDArray
 pytest.importorskip("torch", reason="the inference extra is not installed")
 
 from dicom_node.inference.explain.maps import (
-    hot_regions,
     on_source,
     probability_map,
     strongest_slices,
@@ -71,20 +70,6 @@ def test_the_probability_map_is_the_class_and_uncertainty_is_highest_where_class
     assert strongest_slices(probabilities[1], 5) == (1, 2)
     with pytest.raises(ValueError, match="class 2"):
         probability_map(probabilities, 2)
-
-
-def test_hot_regions_are_boxes_with_their_share_of_the_map() -> None:
-    heat = np.zeros((20, 30), np.float32)
-    heat[2:4, 3:6] = 1.0  # sum 6, holds the maximum
-    heat[10:14, 20:25] = 0.6  # sum 12
-    heat[18, 0] = 0.4  # below half of the maximum
-
-    first, second = hot_regions(heat)
-    assert (first.left_px, first.top_px, first.right_px, first.bottom_px) == (3, 2, 6, 4)
-    assert (first.peak, first.share) == (1.0, pytest.approx(6 / 18.4))
-    assert second.share == pytest.approx(12 / 18.4)
-    assert first.region("1.2.3").points_xy_px == ((3.0, 2.0), (6.0, 2.0), (6.0, 4.0), (3.0, 4.0), (3.0, 2.0))
-    assert hot_regions(np.zeros((4, 4), np.float32)) == ()
 
 
 def test_a_map_is_laid_on_the_whole_source() -> None:

@@ -88,7 +88,7 @@ def test_our_report_reads_as_findings_with_answers_scores_and_regions(
     ):
         assert line in text.splitlines() or f"      {line}" in text
     assert "POLYLINE, 5 points, 56..126 x 90..210 px" in text
-    assert "Certainty of Finding: 83.2 %" in text
+    assert "Score of the model: 83.2 %" in text
 
 
 def test_our_segmentation_reads_as_a_table_with_volumes_that_are_those_of_the_masks(

@@ -251,7 +251,7 @@ def _eighteen() -> Analysis:
 
 def test_of_many_heat_maps_the_most_telling_are_drawn_and_the_rest_are_named(canvases: dict[int, Canvas]) -> None:
     drawn = [one.description for one in pictures_of(_eighteen(), examples.context()) if one.source is not None]
-    assert drawn == [f"Heatmap: Class {n}" for n in (17, 15, 13, 11, 9, 7, 5, 3)]
+    assert drawn == [f"Influence map: Class {n}" for n in (17, 15, 13, 11, 9, 7, 5, 3)]
     assert len(drawn) == MOST_HEATMAPS
     summary = " ".join(text for canvas in canvases.values() if canvas.anatomy is None for text, _ in canvas.texts)
     assert "the 8 most telling of 18 are drawn" in summary
@@ -291,3 +291,36 @@ def test_a_region_lies_where_its_pixels_are() -> None:
     assert columns.max() == pytest.approx(300 * scale, abs=3)
     assert rows.min() == pytest.approx(200 * scale, abs=3)
     assert rows.max() == pytest.approx(400 * scale, abs=3)
+
+
+def test_a_long_name_is_written_whole_beside_its_answer(canvases: dict[int, Canvas]) -> None:
+    analysis = examples.radiograph_analysis()
+    name = "Enlargement of the cardiomediastinal silhouette"
+    named = tuple(replace(one, label=name) for one in analysis.findings)
+
+    pictures_of(replace(analysis, findings=named), examples.context())
+
+    written = [text for canvas in canvases.values() if canvas.anatomy for text, _ in canvas.texts]
+    assert any(text.startswith(name) for text in written)
+    assert any("PRESENT, score 83.2 % (threshold 50.0 %)" in text for text in written)
+
+
+@pytest.mark.parametrize(
+    ("said", "told"),
+    [
+        ({"ImageLaterality": "L", "ViewPosition": "MLO"}, "left MLO"),
+        ({"Laterality": "R", "ViewPosition": None}, "right cranio-caudal"),
+    ],
+    ids=str,
+)
+def test_the_picture_of_a_mammogram_names_its_side_and_view(
+    canvases: dict[int, Canvas], said: dict[str, Any], told: str
+) -> None:
+    view = Dataset()
+    view.CodeValue, view.CodingSchemeDesignator, view.CodeMeaning = "399162004", "SCT", "cranio-caudal"
+    source = examples.radiograph(Modality="MG", ViewCodeSequence=[view], **said)
+
+    drawn = [one.description for one in pictures_of(examples.radiograph_analysis(source), examples.context())]
+
+    assert any(one.startswith("Influence map: ") and one.endswith(f", {told}") for one in drawn)
+    assert any(told in text for canvas in canvases.values() if canvas.anatomy for text, _ in canvas.texts)

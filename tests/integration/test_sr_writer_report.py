@@ -24,6 +24,7 @@ from dicom_node.sr_writer.report.statements import coded_reason
 from tests.support.results import analysis_examples as examples
 
 FINDING, PRESENCE, CERTAINTY, TRACKING_UID = "121071", "121052", "111012", "112040"
+SCORE = codes.MODEL_SCORE.value
 TRACKING, SEGMENT, STATEMENTS, SUMMARY = "112039", "121191", "C0034375", "111017"
 GROUP, MEASUREMENTS, LIBRARY, PARAMETER = "125007", "126010", "111028", "111002"
 
@@ -167,12 +168,28 @@ def test_every_class_the_model_looked_at_is_reported_with_its_presence() -> None
     }
 
 
-def test_certainty_is_a_percentage_and_an_undetermined_finding_has_none() -> None:
+def test_a_score_is_a_percentage_and_an_undetermined_finding_has_none() -> None:
     document = report(examples.radiograph_analysis())
-    certainty = named(group_of(document, "233604007"), CERTAINTY)[0].MeasuredValueSequence[0]
-    assert certainty.NumericValue == 83.2
-    assert certainty.MeasurementUnitsCodeSequence[0].CodeValue == "%"
-    assert named(group_of(document, "19242006"), CERTAINTY) == []
+    score = named(group_of(document, "233604007"), SCORE)[0].MeasuredValueSequence[0]
+    assert score.NumericValue == 83.2
+    assert score.MeasurementUnitsCodeSequence[0].CodeValue == "%"
+    assert named(group_of(document, "19242006"), SCORE) == []
+
+
+def test_only_a_calibrated_model_says_how_certain_a_finding_is() -> None:
+    analysis = examples.radiograph_analysis()
+    assert named(group_of(report(analysis), "233604007"), CERTAINTY) == []
+    calibrated = report(replace(analysis, model=replace(analysis.model, calibrated=True)))
+    assert len(named(group_of(calibrated, "233604007"), CERTAINTY)) == 1
+
+
+def test_a_rank_among_other_images_has_its_own_name_and_is_no_certainty() -> None:
+    analysis = examples.radiograph_analysis()
+    ranked = tuple(replace(one, score=codes.SHARE_OF_NORMALS) for one in analysis.findings)
+    document = report(replace(analysis, findings=ranked, model=replace(analysis.model, calibrated=True)))
+    group = group_of(document, "233604007")
+    assert named(group, CERTAINTY) == []
+    assert len(named(group, codes.SHARE_OF_NORMALS.value)) == 1
 
 
 def test_threshold_digest_and_node_version_can_be_found_for_each_finding() -> None:
@@ -287,7 +304,7 @@ def test_nothing_found_is_said_in_a_sentence_in_a_code_and_for_every_class() -> 
     document = report(negative())
     assert {meaning(group, PRESENCE) for group in groups(document)} == {"Absent"}
     assert len(groups(document)) == 4
-    assert all(named(group, CERTAINTY) for group in groups(document))
+    assert all(named(group, SCORE) for group in groups(document))
     assert summary(document) == "111241"
     (sentence,) = [text for text in comments(document) if text.startswith("NOTHING FOUND")]
     assert "Pneumonia, Pleural effusion, Pneumothorax, Pulmonary edema" in sentence
@@ -453,4 +470,4 @@ def test_the_schemes_the_source_identified_stay_identified() -> None:
     scheme = Dataset()
     scheme.CodingSchemeDesignator, scheme.CodingSchemeName = "99SITE", "Codes of this hospital"
     document = report(examples.radiograph_analysis(examples.radiograph(CodingSchemeIdentificationSequence=[scheme])))
-    assert document.CodingSchemeIdentificationSequence == [scheme]
+    assert scheme in document.CodingSchemeIdentificationSequence

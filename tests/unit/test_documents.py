@@ -60,7 +60,7 @@ def test_the_image_with_a_finding_is_a_key_image() -> None:
         for item in document.ContentSequence
         if item.RelationshipType == "CONTAINS" and "TextValue" in item
     )
-    assert said == "AI - NOT VERIFIED. cxr-pneumonia 1.0.0: Pneumonia 83.2 %; Pleural effusion 61.0 %."
+    assert said == "AI - NOT VERIFIED. cxr-pneumonia 1.0.0: Pneumonia, score 83.2 %; Pleural effusion, score 61.0 %."
 
 
 def test_there_is_no_key_image_when_everything_is_absent_or_undetermined() -> None:

@@ -19,7 +19,15 @@ from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian
 
 from dicom_node.analysis.answer import Predecessor, ReplacedResult, ReportLine
-from dicom_node.core.codes import ATTENUATION_COEFFICIENT, HOUNSFIELD_UNIT, LEFT, MAXIMUM, MEAN, RIGHT
+from dicom_node.core.codes import (
+    ATTENUATION_COEFFICIENT,
+    HOUNSFIELD_UNIT,
+    LEFT,
+    MAXIMUM,
+    MEAN,
+    RIGHT,
+    SHARE_OF_NORMALS,
+)
 from dicom_node.core.entities import Code, Measurement, Presence
 from dicom_node.core.errors import ReportInvalid
 from dicom_node.core.uids import tracking_uid
@@ -173,7 +181,7 @@ def test_the_report_names_its_structured_report_and_its_job() -> None:
 def test_the_conclusion_names_the_site_once() -> None:
     lines = report_of(bundle_of())["conclusion"].splitlines()
 
-    assert lines[1] == "Pneumonia (Left Lung): Present; certainty 83.5 % (uncalibrated)."
+    assert lines[1] == "Pneumonia (Left Lung): Present; score 83.5 % (not calibrated)."
     assert lines[-1] == "Left lung: Volume 2150.0 ml; Mean -843.2 Hounsfield unit."
 
 
@@ -267,13 +275,34 @@ def test_each_observation_is_known_by_its_tracking_uid() -> None:
     assert identifiers == [f"urn:oid:{tracking_uid(JOB_KEY, finding.key)}" for finding in FINDINGS]
 
 
-def test_presence_and_certainty_are_coded() -> None:
+def test_presence_and_score_are_coded() -> None:
     present = observation_of(FINDINGS[0])
 
     assert present["valueCodeableConcept"]["coding"][0]["code"] == "52101004"
-    certainty = present["component"][0]
-    assert certainty["code"]["coding"][0]["code"] == "111012"
-    assert (certainty["valueQuantity"]["value"], certainty["valueQuantity"]["code"]) == (83.5, "%")
+    score = present["component"][0]
+    assert score["code"]["coding"][0]["code"] == "SCORE"
+    assert (score["valueQuantity"]["value"], score["valueQuantity"]["code"]) == (83.5, "%")
+
+
+def test_only_a_calibrated_model_says_how_certain_a_finding_is() -> None:
+    calibrated = bundle_of(replace(analysis(findings=(FINDINGS[0],)), model=replace(MODEL, calibrated=True)))
+
+    (observation,) = resources(calibrated, "Observation")
+    assert observation["component"][0]["code"]["coding"][0]["code"] == "111012"
+    assert "certainty 83.5 %" in report_of(calibrated)["conclusion"]
+
+
+def test_a_rank_among_other_images_is_neither_a_certainty_nor_a_conclusion() -> None:
+    ranked = replace(FINDINGS[0], score=SHARE_OF_NORMALS, explanation_key="heatmap:x")
+    bundle = bundle_of(replace(analysis(findings=(ranked,)), model=replace(MODEL, calibrated=True)))
+
+    (observation,) = resources(bundle, "Observation")
+    assert observation["component"][0]["code"]["coding"][0]["display"] == "Share of normal images with a lower score"
+    told = " ".join(note["text"] for note in observation["note"])
+    assert "no probability" in told
+    assert "influenced the score, not where disease is" in told
+    assert "certainty" not in json.dumps(bundle).lower()
+    assert "conclusionCode" not in report_of(bundle)
 
 
 def test_the_threshold_is_a_component_of_its_own_and_no_range_of_what_is_normal() -> None:

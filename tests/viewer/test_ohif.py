@@ -72,7 +72,7 @@ def test_a_report_with_a_class_that_the_model_could_not_tell_opens_on_the_radiog
     image = dcmread(radiograph[1][0])
     viewer.open(radiograph[0])
     viewer.show("SR")
-    viewer.wait_for_text("Certainty of Finding: 61.00 %", "Certainty of Finding: 3.10 %")
+    viewer.wait_for_text("Score of the model: 61.00 %", "Score of the model: 3.10 %")
 
     def is_drawn(page: np.ndarray) -> bool:
         return bool(viewer.image_in(page, image.Rows, image.Columns).mean(axis=2).std() > 30)

@@ -57,6 +57,7 @@ function score(finding) {
     el("meter", { min: 0, max: 1, value: finding.probability, "aria-label": `${finding.label}: score ${text}` }),
     el("span", { class: "number" }, ` ${text}`),
     threshold !== null && el("small", {}, ` threshold ${percent(threshold)}`),
+    finding.score && el("small", {}, ` ${finding.score.meaning.toLowerCase()}`),
   ];
 }
 

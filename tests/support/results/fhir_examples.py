@@ -90,7 +90,9 @@ def written_objects() -> tuple[WrittenObject, ...]:
         Modality="SR",
     )
     return (
-        WrittenObject(kind=ArtifactKind.SECONDARY_CAPTURE, dataset=heatmap, order=1, description="Heatmap: Pneumonia"),
+        WrittenObject(
+            kind=ArtifactKind.SECONDARY_CAPTURE, dataset=heatmap, order=1, description="Influence map: Pneumonia"
+        ),
         WrittenObject(kind=ArtifactKind.STRUCTURED_REPORT, dataset=report, order=2, description="AI report"),
     )
 

@@ -122,7 +122,7 @@ def _chest_radiograph(rows: Rows) -> None:
     )
     summary = _summary(XR_MODEL, (finding,), ("Probability is not calibrated.",))
     rows.result(CHEST_XR, "chest-radiograph", XR_MODEL, JobState.DONE, summary=summary)
-    rows.artifact("chest-radiograph", "2.25.201", "SC", "Heatmap: Pneumonia", _heatmap())
+    rows.artifact("chest-radiograph", "2.25.201", "SC", "Influence map: Pneumonia", _heatmap())
     rows.artifact("chest-radiograph", "2.25.202", "SR", "AI chest radiograph report")
     rows.delivery("chest-radiograph", "2.25.201", "pacs", DeliveryState.SENT, note="0x0000 Success")
     rows.delivery("chest-radiograph", "2.25.202", "pacs", DeliveryState.PENDING, attempts=3,
