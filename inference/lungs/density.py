@@ -86,7 +86,7 @@ def _segment(volume: Volume) -> Lungs:
         right_zyx=axes.restore(lungs.right_zyx),
         airways_zyx=axes.restore(lungs.airways_zyx),
         threshold_hu=lungs.threshold_hu,
-        cut_by_field=lungs.cut_by_field,
+        cut_at_side=lungs.cut_at_side,
     )
 
 
