@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -81,12 +82,11 @@ def _segment(volume: Volume) -> Lungs:
     axes = patient_axes(volume)
     turned = np.ascontiguousarray(axes.view(volume.hu_zyx)).astype(np.int16, copy=False)
     lungs = segment_lungs(turned, axes.spacing_mm(volume.spacing_zyx_mm))
-    return Lungs(
+    return replace(
+        lungs,
         left_zyx=axes.restore(lungs.left_zyx),
         right_zyx=axes.restore(lungs.right_zyx),
         airways_zyx=axes.restore(lungs.airways_zyx),
-        threshold_hu=lungs.threshold_hu,
-        cut_at_side=lungs.cut_at_side,
     )
 
 
@@ -229,9 +229,15 @@ def _remarks(volume: Volume, lungs: Lungs, seen: Seen) -> list[str]:
         absent = "right" if lungs.left_zyx.any() else "left"
         remarks.append(f"No air-filled {absent} lung was found; only the other one is measured.")
     elif _share_of_smaller(lungs) < _UNEQUAL:
-        remarks.append("One lung holds far less air than the other; effusion, dense lung and masses are not counted.")
+        less = min(seen, key=lambda one: one.volume_ml)
+        remarks.append(
+            f"The {less.name} lung holds {less.volume_ml:.0f} ml of air, far less than the other: effusion, dense lung "
+            "and masses, which may fill its side of the chest, are not counted."
+        )
     if not lungs.airways_zyx.any():
         remarks.append("The trachea was not found, so the airways were not removed from the lungs.")
+    elif not lungs.airways_are_whole:
+        remarks.append("The trachea was not followed to its division: what is below is counted as lung, some 10 ml.")
     if first.get("ContrastBolusAgent"):
         remarks.append("Contrast medium was given; it raises lung density.")
     thickness_mm = float(first.get("SliceThickness") or 0.0)

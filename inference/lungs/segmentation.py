@@ -8,15 +8,16 @@ a grid of about 2 mm and draws the border anew on the full grid.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
 from dicom_node.core.errors import NotAnalysable
-from dicom_node.inference.lungs.airways import find_airways
+from dicom_node.inference.lungs.airways import find_airways, reach_the_bronchi
 from dicom_node.inference.lungs.field import sides_cut_off
+from dicom_node.inference.lungs.gas import abdominal_gas, disk
 
 Bools = NDArray[np.bool_]
 Values = NDArray[np.int16]
@@ -30,6 +31,8 @@ _CLOSING_MM = 6.0
 _MIN_LUNG_ML = 100.0
 #: Gas without tissue in it: stomach and bowel, not lung.
 _GAS_HU = -965.0
+#: A pulmonary vessel cut across; more may be the dome of the diaphragm, or a mass at the hilum.
+_LARGEST_VESSEL_MM2 = 500.0
 _SPLIT_RADII_MM = (2.0, 4.0, 6.0, 8.0, 11.0, 14.0)
 _SPLIT_SHARE = 0.15
 
@@ -47,6 +50,8 @@ class Lungs:
     airways_zyx: Bools
     threshold_hu: float
     cut_at_side: tuple[bool, bool] = (False, False)
+    #: Whether they were followed to where the trachea divides.
+    airways_are_whole: bool = True
 
 
 def segment_lungs(hu_zyx: Values, spacing_zyx_mm: Spacing) -> Lungs:
@@ -69,10 +74,13 @@ def segment_lungs(hu_zyx: Values, spacing_zyx_mm: Spacing) -> Lungs:
     air = body & ~tissue
     airways = find_airways(coarse_hu, air, coarse_mm, midline_x_px)
     air &= ~ndimage.binary_dilation(airways, np.ones((1, 3, 3), bool))
+    gas = abdominal_gas(coarse_hu, air, tissue, coarse_mm)
+    air &= ~gas
     left, right = _sides(_lung_components(coarse_hu, air, coarse_mm), midline_x_px, coarse_mm)
-    allowed = body & ~airways
+    allowed = body & ~airways & ~gas
     left, right = _smooth(left, allowed & ~right, coarse_mm), _smooth(right, allowed & ~left, coarse_mm)
-    return _on_full_grid(hu_zyx, factors, Lungs(left, right & ~left, airways, threshold_hu, cut_at_side))
+    whole = reach_the_bronchi(airways, coarse_mm)
+    return _on_full_grid(hu_zyx, factors, Lungs(left, right & ~left, airways, threshold_hu, cut_at_side, whole), gas)
 
 
 def optimal_threshold(hu_zyx: Values) -> float:
@@ -109,7 +117,7 @@ def _block_means(hu_zyx: Values, factors: tuple[int, ...]) -> Values:
 
 def _trunk(tissue: Bools, spacing_zyx_mm: Spacing) -> Bools:
     """Return the tissue of the trunk, slice by slice: opening cuts the table off, and the largest part stays."""
-    trunk = ndimage.binary_opening(tissue, _disk(_TABLE_OPENING_MM, spacing_zyx_mm))
+    trunk = ndimage.binary_opening(tissue, disk(_TABLE_OPENING_MM, spacing_zyx_mm))
     for z in np.nonzero(trunk.any(axis=(1, 2)))[0]:
         labels, _ = ndimage.label(trunk[z])
         trunk[z] = labels == 1 + int(np.bincount(labels.ravel())[1:].argmax())
@@ -134,14 +142,6 @@ def _closed(body: Bools, tissue: Bools) -> Bools:
     labels, _ = ndimage.label(tissue)
     whole: Bools = ndimage.binary_fill_holes(labels == 1 + int(np.bincount(labels.ravel())[1:].argmax()))
     return whole if float(body.sum()) < _TORN_SHARE * float(whole.sum()) else body
-
-
-def _disk(radius_mm: float, spacing_zyx_mm: Spacing) -> Bools:
-    """Return an in-plane structuring element, at least three pixels wide."""
-    reach = [max(1, int(radius_mm / mm)) for mm in spacing_zyx_mm[1:]]
-    y, x = np.ogrid[-reach[0] : reach[0] + 1, -reach[1] : reach[1] + 1]
-    disk: Bools = (y / (reach[0] + 0.5)) ** 2 + (x / (reach[1] + 0.5)) ** 2 <= 1.0
-    return disk[None]
 
 
 def _lung_components(hu_zyx: Values, air: Bools, spacing_zyx_mm: Spacing) -> list[Bools]:
@@ -200,12 +200,25 @@ def _smooth(lung: Bools, allowed: Bools, spacing_zyx_mm: Spacing) -> Bools:
     closed = (ndimage.distance_transform_edt(dilated, sampling=spacing_zyx_mm) > _CLOSING_MM)[margin[0] : -margin[0]]
     smooth = lung.copy()
     smooth[box] |= closed & allowed[box]
-    for z in np.nonzero(smooth.any(axis=(1, 2)))[0]:
-        smooth[z] |= ndimage.binary_fill_holes(smooth[z]) & allowed[z]
+    smooth[box] |= _small_holes(smooth[box], spacing_zyx_mm) & allowed[box]
     return smooth
 
 
-def _on_full_grid(hu_zyx: Values, factors: tuple[int, ...], coarse: Lungs) -> Lungs:
+def _small_holes(lung: Bools, spacing_zyx_mm: Spacing) -> Bools:
+    """Return what the lung encloses in a slice and is no larger than a vessel, or encloses on all sides.
+
+    The dome of the liver is enclosed in a slice, too.
+    """
+    holes = ndimage.binary_fill_holes(lung) & ~lung
+    most_px = _LARGEST_VESSEL_MM2 / (spacing_zyx_mm[1] * spacing_zyx_mm[2])
+    for z in np.nonzero(lung.any(axis=(1, 2)))[0]:
+        parts, _ = ndimage.label(ndimage.binary_fill_holes(lung[z]) & ~lung[z])
+        sizes = np.bincount(parts.ravel())
+        holes[z] |= (parts > 0) & (sizes <= most_px)[parts]
+    return holes
+
+
+def _on_full_grid(hu_zyx: Values, factors: tuple[int, ...], coarse: Lungs, gas_zyx: Bools) -> Lungs:
     """Carry masks to the full grid; in a band of one coarse voxel around the border the threshold decides anew."""
     if all(factor == 1 for factor in factors):
         return coarse
@@ -217,10 +230,10 @@ def _on_full_grid(hu_zyx: Values, factors: tuple[int, ...], coarse: Lungs) -> Lu
     lungs = []
     for mask, other in ((coarse.left_zyx, coarse.right_zyx), (coarse.right_zyx, coarse.left_zyx)):
         core = _repeat(ndimage.binary_erosion(mask, cross, border_value=1), factors, hu_zyx.shape)
-        reach = _repeat(ndimage.binary_dilation(mask, cross) & ~other, factors, hu_zyx.shape)
+        reach = _repeat(ndimage.binary_dilation(mask, cross) & ~other & ~gas_zyx, factors, hu_zyx.shape)
         lungs.append((core | (reach & (hu_zyx < coarse.threshold_hu))) & ~airways)
     left, right = lungs
-    return Lungs(left, right & ~(left & both), airways, coarse.threshold_hu, coarse.cut_at_side)
+    return replace(coarse, left_zyx=left, right_zyx=right & ~(left & both), airways_zyx=airways)
 
 
 def _repeat(mask: Bools, factors: tuple[int, ...], shape: tuple[int, ...]) -> Bools:
