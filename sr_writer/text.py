@@ -13,6 +13,7 @@ from dicom_node.core.entities import Finding, Measurement, ModelIdentity, Presen
 NOT_VERIFIED = "AI - NOT VERIFIED"
 RESEARCH_ONLY = "RESEARCH ONLY"
 NOT_MEASURABLE = "not measurable"
+WITHHELD = "not reported"
 
 _REPLACEMENTS = str.maketrans(
     {"≥": ">=", "≤": "<=", "–": "-", "—": "-", "−": "-", "’": "'", "‘": "'", "“": '"', "”": '"',
@@ -60,6 +61,18 @@ def measured(measurement: Measurement) -> str:
     if not math.isfinite(measurement.value):
         return NOT_MEASURABLE
     return ascii_text(f"{number(measurement.value)} {unit}".strip())
+
+
+def measured_labels(findings: Sequence[Finding]) -> list[str]:
+    """Return what any of the findings measures or withholds, each once."""
+    return list(dict.fromkeys(one.label for finding in findings for one in (*finding.measurements, *finding.withheld)))
+
+
+def value_of(finding: Finding, label: str) -> str:
+    """Return the value of one measurement with its unit, words for one that is withheld, a dash where there is none."""
+    if any(one.label == label for one in finding.withheld):
+        return WITHHELD
+    return next((measured(one) for one in finding.measurements if one.label == label), "-")
 
 
 def answer_of(finding: Finding) -> str:

@@ -185,6 +185,22 @@ class Measurement:
         return f"{self.derivation.meaning} {self.name.meaning}" if self.derivation else self.name.meaning
 
 
+@dataclass(frozen=True, slots=True)
+class Withheld:
+    """A number that is not reported, in place of its `Measurement`: `reason` is a code of `reasons`, `message` says
+    in a sentence which number of what is withheld and why."""
+
+    name: Code
+    reason: str
+    message: str
+    derivation: Code | None = None
+
+    @property
+    def label(self) -> str:
+        """What people would have read, as `Measurement.label`."""
+        return f"{self.derivation.meaning} {self.name.meaning}" if self.derivation else self.name.meaning
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Region:
     """A closed polygon on one source image, in the image's own pixel coordinates.
@@ -204,6 +220,7 @@ class Finding:
 
     `key` is stable across runs of the same model (``left-lung``, ``pneumonia``) and seeds the tracking UID.
     `probability` is 0..1, `None` when the model gives no score. `segment_number` ties the finding to a mask.
+    `withheld` are numbers that would stand among `measurements`, and must not.
     `explanation_key` names the picture (see `analysis.Picture.key`) that shows why.
     """
 
@@ -216,6 +233,7 @@ class Finding:
     probability: float | None = None
     threshold: float | None = None
     measurements: tuple[Measurement, ...] = ()
+    withheld: tuple[Withheld, ...] = ()
     region: Region | None = None
     segment_number: int | None = None
     explanation_key: str | None = None
