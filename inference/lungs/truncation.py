@@ -34,6 +34,11 @@ class SeenLung:
     missing_ml: float | None = 0.0
 
     @property
+    def key(self) -> str:
+        """Key of its finding."""
+        return f"{self.name}-lung"
+
+    @property
     def is_truncated(self) -> bool:
         """Whether too much of it may lie outside the scan for its volume to mean anything."""
         return bool(self.cut_at) and (self.missing_ml is None or self.missing_ml > _NEARLY_WHOLE * self.volume_ml)
