@@ -65,7 +65,11 @@ def measured(measurement: Measurement) -> str:
 
 def measured_labels(findings: Sequence[Finding]) -> list[str]:
     """Return what any of the findings measures or withholds, each once."""
-    return list(dict.fromkeys(one.label for finding in findings for one in (*finding.measurements, *finding.withheld)))
+    labels: dict[str, None] = {}
+    for finding in findings:
+        labels |= dict.fromkeys(one.label for one in finding.measurements)
+        labels |= dict.fromkeys(one.label for one in finding.withheld)
+    return list(labels)
 
 
 def value_of(finding: Finding, label: str) -> str:

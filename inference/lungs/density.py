@@ -178,6 +178,11 @@ def _remarks(volume: Volume, lungs: Lungs, seen: Seen) -> list[str]:
             f"The {less.name} lung holds {less.volume_ml:.0f} ml of air, far less than the other: effusion, dense lung "
             "and masses, which may fill its side of the chest, are not counted."
         )
+    if lungs.empty_ml:
+        remarks.append(
+            f"About {lungs.empty_ml:.0f} ml of what is counted as lung is gas without any tissue in it: a bulla or a "
+            "pneumothorax. It raises LAA and volume."
+        )
     if not lungs.airways_zyx.any():
         remarks.append("The trachea was not found, so the airways were not removed from the lungs.")
     elif not lungs.airways_are_whole:

@@ -34,7 +34,9 @@ def sides_cut_off(
     field = _field(hu_zyx)
     left = right = False
     for across, pixel_mm, depth_mm in ((False, *spacing_zyx_mm[1:]), (True, *spacing_zyx_mm[:0:-1])):
-        values, trunk, lines = (one.swapaxes(-1, -2) if across else one for one in (hu_zyx, trunk_zyx, field))
+        values, trunk, lines = (
+            (hu_zyx.swapaxes(1, 2), trunk_zyx.swapaxes(1, 2), field.T) if across else (hu_zyx, trunk_zyx, field)
+        )
         along = np.nonzero(lines.any(axis=1))[0]
         first, last = _first(lines)[along], lines.shape[1] - 1 - _first(lines[:, ::-1])[along]
         for at, inwards in ((first, 1), (last, -1)):
@@ -58,13 +60,14 @@ def _field(hu_zyx: Values) -> Bools:
 def _first(lines: Bools) -> NDArray[np.intp]:
     """Return the place of the first pixel of the field in each line; beside a circle, of the second: the first is
     blurred."""
-    first = lines.argmax(axis=1)
-    return np.where((first > 0) & (first < lines.shape[1] - 1), first + 1, first)
+    first: NDArray[np.intp] = lines.argmax(axis=1)
+    blurred: NDArray[np.intp] = first + ((first > 0) & (first < lines.shape[1] - 1))
+    return blurred
 
 
 def _between_walls(trunk: Bools, pixel_mm: float) -> Bools:
     """Tell what lies along an edge (slices, places) between two walls of the trunk."""
-    walls = ndimage.binary_opening(trunk, np.ones((1, max(1, round(_WALL_MM / pixel_mm)))))
+    walls = ndimage.binary_opening(trunk, np.ones((1, max(1, round(_WALL_MM / pixel_mm))), bool))
     before = np.maximum.accumulate(walls, axis=1)
     between: Bools = before & np.maximum.accumulate(walls[:, ::-1], axis=1)[:, ::-1]
     return between

@@ -15,6 +15,9 @@ _GAS_HU = -930.0
 #: What is smaller, or no thicker than twice this, changes no number.
 _LEAST_ML = 10.0
 _OPENING_MM = 3.0
+#: Darker than the air of any lung tissue, and how much of it in one piece is worth a word.
+_EMPTY_HU = -965.0
+_TELLING_ML = 50.0
 #: How far the border of gas is blurred, and how far it leaves something thin beside itself.
 _BLUR_MM = 4.0
 _BESIDE_MM = 10.0
@@ -50,14 +53,33 @@ def abdominal_gas(hu_zyx: Values, air_zyx: Bools, tissue_zyx: Bools, spacing_zyx
     return _with_border(_below_lungs(gas, air_zyx), air_zyx, spacing_zyx_mm)
 
 
+def gas_without_tissue_ml(hu_zyx: Values, lungs_zyx: Bools, spacing_zyx_mm: Spacing) -> float:
+    """Return how much of the lungs is gas in one piece with nothing in it: a large bulla, or a pneumothorax."""
+    dark = ndimage.binary_opening(lungs_zyx & (hu_zyx < _EMPTY_HU), disk(_OPENING_MM, spacing_zyx_mm))
+    labels, _ = ndimage.label(dark)
+    voxel_ml = float(np.prod(spacing_zyx_mm)) / 1000.0
+    found_ml = 0.0
+    for label, found in enumerate(ndimage.find_objects(labels), start=1):
+        box = _around(found, spacing_zyx_mm, lungs_zyx.shape)
+        part = labels[box] == label
+        part_ml = float(part.sum()) * voxel_ml
+        if part_ml >= _TELLING_ML and _is_solid(part, spacing_zyx_mm):
+            found_ml += part_ml
+    return found_ml
+
+
 def _is_gas(part: Bools, tissue: Bools, spacing_zyx_mm: Spacing) -> bool:
     """Tell whether something dark is solid and enclosed by tissue."""
-    closed = ndimage.binary_closing(part, disk(_CLOSING_MM, spacing_zyx_mm))
-    if float(part.sum()) < _SOLID * float(closed.sum()):
+    if not _is_solid(part, spacing_zyx_mm):
         return False
     distance_mm = ndimage.distance_transform_edt(~part, sampling=spacing_zyx_mm)
     around = (distance_mm > _AROUND_MM[0]) & (distance_mm <= _AROUND_MM[1])
     return float(tissue[around].mean()) > _ENCLOSED if around.any() else False
+
+
+def _is_solid(part: Bools, spacing_zyx_mm: Spacing) -> bool:
+    closed = ndimage.binary_closing(part, disk(_CLOSING_MM, spacing_zyx_mm))
+    return float(part.sum()) >= _SOLID * float(closed.sum())
 
 
 def _below_lungs(gas: Bools, air: Bools) -> Bools:

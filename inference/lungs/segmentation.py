@@ -17,7 +17,7 @@ from scipy import ndimage
 from dicom_node.core.errors import NotAnalysable
 from dicom_node.inference.lungs.airways import find_airways, reach_the_bronchi
 from dicom_node.inference.lungs.field import sides_cut_off
-from dicom_node.inference.lungs.gas import abdominal_gas, disk
+from dicom_node.inference.lungs.gas import abdominal_gas, disk, gas_without_tissue_ml
 
 Bools = NDArray[np.bool_]
 Values = NDArray[np.int16]
@@ -52,6 +52,8 @@ class Lungs:
     cut_at_side: tuple[bool, bool] = (False, False)
     #: Whether they were followed to where the trachea divides.
     airways_are_whole: bool = True
+    #: How much of the lungs is gas in one piece, without tissue in it.
+    empty_ml: float = 0.0
 
 
 def segment_lungs(hu_zyx: Values, spacing_zyx_mm: Spacing) -> Lungs:
@@ -80,7 +82,9 @@ def segment_lungs(hu_zyx: Values, spacing_zyx_mm: Spacing) -> Lungs:
     allowed = body & ~airways & ~gas
     left, right = _smooth(left, allowed & ~right, coarse_mm), _smooth(right, allowed & ~left, coarse_mm)
     whole = reach_the_bronchi(airways, coarse_mm)
-    return _on_full_grid(hu_zyx, factors, Lungs(left, right & ~left, airways, threshold_hu, cut_at_side, whole), gas)
+    empty_ml = gas_without_tissue_ml(coarse_hu, left | right, coarse_mm)
+    found = Lungs(left, right & ~left, airways, threshold_hu, cut_at_side, whole, empty_ml)
+    return _on_full_grid(hu_zyx, factors, found, gas)
 
 
 def optimal_threshold(hu_zyx: Values) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ from pydicom.dataset import Dataset
 
 from dicom_node.analysis.answer import Analysis, NotAnalysed
 from dicom_node.core.codes import PERCENT, VOLUME
-from dicom_node.demo.phantoms import Chest
+from dicom_node.demo.phantoms import Chest, Grid
 from dicom_node.inference.cards.card import SHIPPED_MODELS
 from dicom_node.inference.runner import run_model
 from tests.integration import chests
@@ -144,6 +145,15 @@ def test_bullae_are_lung(tmp_path: Path) -> None:
     assert_meets_truth(answer, body, scan)
     both = body.left_lung_zyx | body.right_lung_zyx
     assert percentages(answer)["both-lungs"] == pytest.approx(float((body.hu_zyx[both] < -950).mean() * 100), abs=1.0)
+
+
+@pytest.mark.parametrize("change", [chests.bullae, chests.pneumothorax], ids=["bullae", "pneumothorax"])
+def test_gas_without_tissue_is_told(tmp_path: Path, change: Callable[[Chest, Grid], None]) -> None:
+    body, scan = chests.scanned(change)
+
+    answer = measured(chests.series(body, scan), tmp_path)
+
+    assert any("gas without any tissue in it: a bulla or a pneumothorax" in note for note in answer.notes)
 
 
 def test_arms_foam_and_blanket_at_the_sides_of_the_images_cut_no_lung_off(tmp_path: Path) -> None:
