@@ -61,7 +61,7 @@ def measured_thing(code: Code, key: str, label: str, model_name: str) -> Json:
 
 
 def withheld_because(withheld: Withheld) -> Json:
-    """Return the dataAbsentReason of a number that is withheld: there is a value, it is not known, and a code says why."""
+    """Return the dataAbsentReason of a number that is withheld: a value that nobody knows, and in a code why."""
     absent = absent_because("unknown", one_line(withheld.message))
     return {**absent, "coding": [*absent["coding"], coding(Code(withheld.reason, PRIVATE_SCHEME, "Not reported"))]}
 
