@@ -10,7 +10,7 @@ from pydicom.pixels.processing import apply_modality_lut, apply_voi_lut
 
 from dicom_node.core.errors import NotAnalysable
 from dicom_node.decoding.shutter import Hidden, hidden_by_shutter, shutter_gray
-from dicom_node.decoding.stored import Stored, stored_values, unreadable
+from dicom_node.decoding.stored import Stored, padding_mask, stored_values, unreadable
 from dicom_node.headers.sound import READ_ERRORS, first_unreadable
 
 AIR_HU = -1024
@@ -52,29 +52,6 @@ def _plane(dataset: Dataset) -> Stored:
     if stored.ndim != 2:
         raise unreadable(dataset, f"it has {stored.ndim} dimensions where rows and columns are due")
     return stored
-
-
-def padding_mask(dataset: Dataset, stored: Stored) -> NDArray[np.bool_]:
-    """Tell which stored values are padding (PS3.3 C.7.5.1.1.2): one value, or all up to the range limit.
-
-    Both are read as the pixels are: files exist that write them unsigned beside signed pixels, and the other way round.
-    """
-    value = dataset.get("PixelPaddingValue")
-    if not isinstance(value, int):
-        return np.zeros(stored.shape, bool)
-    limit = dataset.get("PixelPaddingRangeLimit")
-    ends = (value, limit if isinstance(limit, int) else value)
-    low, high = sorted(_as_stored(end, dataset) for end in ends)
-    padded: NDArray[np.bool_] = (stored >= low) & (stored <= high)
-    return padded
-
-
-def _as_stored(value: int, dataset: Dataset) -> int:
-    """Return a value as a word of the pixels would mean it, with their sign."""
-    word = 1 << int(dataset.BitsAllocated)
-    if dataset.PixelRepresentation:
-        return value - word if value >= word // 2 else value
-    return value + word if value < 0 else value
 
 
 def display_values(dataset: Dataset, *, voi: bool) -> NDArray[np.float32]:
