@@ -10,6 +10,7 @@ from typing import cast
 
 from dicom_node.analysis.answer import Analysis, AnalysisRequest, NotAnalysed
 from dicom_node.core.errors import ModelUnavailable, NotAnalysable
+from dicom_node.inference.answers.plausible import held_to_card
 from dicom_node.inference.cards.card import TASK_INPUTS, Gate, ModelCard, load_card
 from dicom_node.inference.former_names import install_former_names
 from dicom_node.inference.images.card_gate import check_card_gate
@@ -68,7 +69,7 @@ def _answered(card: ModelCard, request: AnalysisRequest, place: ComputePlace) ->
         if refusals:
             raise refusals[0]
         check_card_gate(card, headers)
-        return _with_findings(analyse(run), card)
+        return held_to_card(_with_findings(analyse(run), card), card)
     except NotAnalysable as refusal:
         return NotAnalysed(
             model=identity,

@@ -17,6 +17,7 @@ from dicom_node.core.entities import Finding, Measurement, ModelIdentity, Presen
 NOT_VERIFIED = "AI - NOT VERIFIED"
 RESEARCH_ONLY = "RESEARCH ONLY"
 NOT_MEASURABLE = "not measurable"
+WITHHELD = "not reported"
 #: Series that are named where several were looked at.
 _MOST_SERIES = 6
 _DATE = re.compile(r"\d{8}")
@@ -67,6 +68,22 @@ def measured(measurement: Measurement) -> str:
     if not math.isfinite(measurement.value):
         return NOT_MEASURABLE
     return ascii_text(f"{number(measurement.value)} {unit}".strip())
+
+
+def measured_labels(findings: Sequence[Finding]) -> list[str]:
+    """Return what any of the findings measures or withholds, each once."""
+    labels: dict[str, None] = {}
+    for finding in findings:
+        labels |= dict.fromkeys(one.label for one in finding.measurements)
+        labels |= dict.fromkeys(one.label for one in finding.withheld)
+    return list(labels)
+
+
+def value_of(finding: Finding, label: str) -> str:
+    """Return the value of one measurement with its unit, words for one that is withheld, a dash where there is none."""
+    if any(one.label == label for one in finding.withheld):
+        return WITHHELD
+    return next((measured(one) for one in finding.measurements if one.label == label), "-")
 
 
 def answer_of(finding: Finding) -> str:

@@ -349,6 +349,8 @@ def _finding(finding: Finding) -> dict[str, object]:
     for written, measurement in zip(data["measurements"], finding.measurements, strict=True):
         written["label"] = measurement.label
         written["value"] = _number(measurement.value)
+    for written, withheld in zip(data["withheld"], finding.withheld, strict=True):
+        written["label"] = withheld.label
     data |= {"probability": _number(finding.probability), "threshold": _number(finding.threshold)}
     if finding.region is not None:
         data["region"] = {"sop_instance_uid": finding.region.sop_instance_uid,

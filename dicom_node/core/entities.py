@@ -189,6 +189,22 @@ class Measurement:
         return f"{self.derivation.meaning} {self.name.meaning}" if self.derivation else self.name.meaning
 
 
+@dataclass(frozen=True, slots=True)
+class Withheld:
+    """A number that is not reported, in place of its `Measurement`: `reason` is a code of `reasons`, `message` says
+    in a sentence which number of what is withheld and why."""
+
+    name: Code
+    reason: str
+    message: str
+    derivation: Code | None = None
+
+    @property
+    def label(self) -> str:
+        """What people would have read, as `Measurement.label`."""
+        return f"{self.derivation.meaning} {self.name.meaning}" if self.derivation else self.name.meaning
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Region:
     """A closed polygon on one source image, in the image's own pixel coordinates.
@@ -209,7 +225,8 @@ class Finding:
     `key` is stable across runs of the same model (``left-lung``, ``pneumonia``) and seeds the tracking UID.
     `probability` is the model's score, 0..1, `None` when it gives none; `score` names what that number is where it is
     neither a probability nor an output of a classifier, such as a rank among others. `segment_number` ties the finding
-    to a mask. `explanation_key` names the picture (see `analysis.Picture.key`) that shows why.
+    to a mask. `withheld` are numbers that would stand among `measurements`, and must not. `explanation_key` names the
+    picture (see `analysis.Picture.key`) that shows why.
     """
 
     key: str
@@ -222,6 +239,7 @@ class Finding:
     threshold: float | None = None
     score: Code | None = None
     measurements: tuple[Measurement, ...] = ()
+    withheld: tuple[Withheld, ...] = ()
     region: Region | None = None
     segment_number: int | None = None
     explanation_key: str | None = None

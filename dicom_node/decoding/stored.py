@@ -121,6 +121,29 @@ def pixel_aspect(header: Dataset) -> float:
     return 1.0
 
 
+def padding_mask(dataset: Dataset, stored: Stored) -> NDArray[np.bool_]:
+    """Tell which stored values are padding (PS3.3 C.7.5.1.1.2): one value, or all up to the range limit.
+
+    Both are read as the pixels are: files exist that write them unsigned beside signed pixels, and the other way round.
+    """
+    value = dataset.get("PixelPaddingValue")
+    if not isinstance(value, int):
+        return np.zeros(stored.shape, bool)
+    limit = dataset.get("PixelPaddingRangeLimit")
+    ends = (value, limit if isinstance(limit, int) else value)
+    low, high = sorted(_as_stored(end, dataset) for end in ends)
+    padded: NDArray[np.bool_] = (stored >= low) & (stored <= high)
+    return padded
+
+
+def _as_stored(value: int, dataset: Dataset) -> int:
+    """Return a value as a word of the pixels would mean it, with their sign."""
+    word = 1 << int(dataset.BitsAllocated)
+    if dataset.PixelRepresentation:
+        return value - word if value >= word // 2 else value
+    return value + word if value < 0 else value
+
+
 def unreadable(dataset: Dataset, problem: str, reason: str = "UNREADABLE_PIXELS") -> NotAnalysable:
     """Return the refusal of one image, named by its number and its SOP Instance UID."""
     name = f"Image number {dataset.get('InstanceNumber', '?')} ({dataset.get('SOPInstanceUID', 'without a UID')})"

@@ -30,6 +30,7 @@ from dicom_node.fhir.builders.terms import (
     measured_quantity,
     measured_thing,
     value_or_reason,
+    withheld_because,
 )
 from dicom_node.fhir.builders.wording import not_analysed_text, percent, site_text
 from dicom_node.fhir.json_types import Json, without_empty
@@ -85,7 +86,8 @@ def _finding_elements(facts: ReportFacts, finding: Finding) -> Json:
         {"code": measured_quantity(measurement), **value_or_reason(measurement.value, measurement.unit)}
         for measurement in finding.measurements
     ]
-    components = _score(finding, facts.model) + measurements
+    withheld = [{"code": measured_quantity(one), "dataAbsentReason": withheld_because(one)} for one in finding.withheld]
+    components = _score(finding, facts.model) + measurements + withheld
     return {
         "code": measured_thing(finding.code, finding.key, finding.label, facts.model.name),
         **_value(finding, has_components=bool(components)),

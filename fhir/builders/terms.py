@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from dicom_node.core.codes import FHIR_SYSTEMS, NO_UNITS, PRIVATE_SCHEME
-from dicom_node.core.entities import Code, Measurement
+from dicom_node.core.entities import Code, Measurement, Withheld
 from dicom_node.core.uids import coding_scheme_uid, derived_uid
 from dicom_node.fhir.builders.dicom_values import one_line
 from dicom_node.fhir.json_types import Json, without_empty
@@ -60,7 +60,13 @@ def measured_thing(code: Code, key: str, label: str, model_name: str) -> Json:
     return without_empty({"coding": [coding(code), without_empty(own)], "text": one_line(label)})
 
 
-def measured_quantity(measurement: Measurement) -> Json:
+def withheld_because(withheld: Withheld) -> Json:
+    """Return the dataAbsentReason of a number that is withheld: a value that nobody knows, and in a code why."""
+    absent = absent_because("unknown", one_line(withheld.message))
+    return {**absent, "coding": [*absent["coding"], coding(Code(withheld.reason, PRIVATE_SCHEME, "Not reported"))]}
+
+
+def measured_quantity(measurement: Measurement | Withheld) -> Json:
     """Return what a number means; with a derivation (mean, maximum …) a code of this project says both in one."""
     name, derivation = measurement.name, measurement.derivation
     if derivation is None:

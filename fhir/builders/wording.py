@@ -61,6 +61,7 @@ def finding_sentence(finding: Finding, *, calibrated: bool) -> str:
         presence_text(finding),
         score_text(finding, calibrated=calibrated),
         *(measurement_text(measurement) for measurement in finding.measurements),
+        *(f"{one.label} not reported ({one.reason})" for one in finding.withheld),
     ]
     site = site_text(finding)
     where = "" if site.lower() in finding.label.lower() else f" ({site})"

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Sequence
+from dataclasses import replace
 
 from dicom_node.analysis.answer import Analysis
 from dicom_node.core.codes import NO_UNITS
 from dicom_node.core.entities import Finding, Measurement
 from dicom_node.core.errors import ModelUnavailable, NotAnalysable
 from dicom_node.inference.answers.inputs import Given, predictions, read_inputs
+from dicom_node.inference.answers.plausible import held_value
 from dicom_node.inference.cards.outputs import CardFinding
 from dicom_node.inference.model_run import ModelRun
 from dicom_node.inference.prediction import LoadedModel, Prediction
@@ -22,21 +24,20 @@ def answer(run: ModelRun, model: LoadedModel) -> Analysis:
     """
     given = read_inputs(run)
     found = predictions(run, model, given)
-    findings = [_finding(run, one, given, found) for one in run.card.findings]
-    reported = tuple(one for one in findings if one is not None)
-    if not reported:
+    findings = tuple(_finding(run, one, given, found) for one in run.card.findings)
+    if not any(one.measurements for one in findings):
         raise NotAnalysable("IMPLAUSIBLE_VALUE", "No value is plausible: " + " ".join(run.notes))
     return Analysis(
         model=run.identity,
         sources=tuple(source for one in given for source in one.sources),
-        findings=reported,
+        findings=findings,
         notes=tuple(run.notes),
-        partial=len(reported) < len(findings),
+        partial=any(one.withheld for one in findings),
         stage_times_s=dict(run.stage_times_s),
     )
 
 
-def _finding(run: ModelRun, one: CardFinding, given: Sequence[Given], found: Sequence[Prediction]) -> Finding | None:
+def _finding(run: ModelRun, one: CardFinding, given: Sequence[Given], found: Sequence[Prediction]) -> Finding:
     values = [_value(run, one, prediction) for prediction in found]
     value, unit = statistics.median(values), one.unit or NO_UNITS
     if len(values) > 1:
@@ -45,13 +46,13 @@ def _finding(run: ModelRun, one: CardFinding, given: Sequence[Given], found: Seq
             for image, each in zip(given, values, strict=True)
         )
         run.notes.append(f"{one.label}: the median of {len(values)} images counts ({told}).")
-    if not one.plausible.hold(value):
-        run.notes.append(
-            f"{one.label}: {value:.4g} {unit.value} is not plausible ({one.plausible} expected), so it is not reported."
-        )
-        return None
     measurement = Measurement(one.code, float(f"{value:.4g}"), unit)
-    return Finding(key=one.key, label=one.label, code=one.code, site=one.site, measurements=(measurement,))
+    finding = Finding(key=one.key, label=one.label, code=one.code, site=one.site, measurements=(measurement,))
+    withheld = held_value(one.label, Measurement(one.code, value, unit), one.plausible)
+    if withheld is None:
+        return finding
+    run.notes.append(withheld.message)
+    return replace(finding, measurements=(), withheld=(withheld,))
 
 
 def _value(run: ModelRun, one: CardFinding, prediction: Prediction) -> float:

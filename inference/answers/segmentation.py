@@ -13,6 +13,7 @@ from dicom_node.core.codes import MILLILITER, VOLUME
 from dicom_node.core.entities import Finding, Measurement, Presence
 from dicom_node.core.errors import ModelUnavailable, NotAnalysable
 from dicom_node.inference.answers.inputs import Given, predictions, read_inputs
+from dicom_node.inference.answers.plausible import held_value
 from dicom_node.inference.cards.outputs import CardSegment
 from dicom_node.inference.explain.maps import probability_map, strongest_slices
 from dicom_node.inference.model_run import ModelRun
@@ -46,7 +47,7 @@ def answer(run: ModelRun, model: LoadedModel) -> Analysis:
         saliencies=saliencies,
         key_slices=_key_slices(segments),
         notes=tuple(run.notes),
-        partial=len(findings) < len(run.card.segments),
+        partial=any(one.withheld for one in findings),
         stage_times_s=dict(run.stage_times_s),
     )
 
@@ -82,11 +83,10 @@ def _measured(
     findings: list[Finding] = []
     for one, mask in masks:
         volume_ml = None if voxel_ml is None else float(np.count_nonzero(mask)) * voxel_ml
-        if volume_ml is not None and not one.plausible_ml.hold(volume_ml):
-            run.notes.append(
-                f"{one.label}: {volume_ml:.4g} ml is not plausible ({one.plausible_ml} ml expected), so it is not "
-                "reported."
-            )
+        withheld = None if volume_ml is None else held_value(one.label, _volume(volume_ml), one.plausible_ml)
+        if withheld is not None:
+            run.notes.append(withheld.message)
+            findings.append(replace(_finding(one, None, None), presence=None, withheld=(withheld,)))
             continue
         if not mask.any():
             findings.append(_finding(one, None, None))
@@ -94,7 +94,7 @@ def _measured(
         _tell_cut(run, one, mask, voxel_ml)
         segments.append(_segment(one, mask, len(segments) + 1))
         findings.append(_finding(one, volume_ml, len(segments)))
-    if not findings:
+    if all(one.withheld for one in findings):
         raise NotAnalysable("IMPLAUSIBLE_VOLUME", "No volume is plausible. " + " ".join(run.notes))
     return segments, findings
 
@@ -132,8 +132,12 @@ def _with_probabilities(run: ModelRun, segments: Sequence[Segment], found: Seque
     ]
 
 
+def _volume(volume_ml: float) -> Measurement:
+    return Measurement(VOLUME, float(f"{volume_ml:.4g}"), MILLILITER)
+
+
 def _finding(one: CardSegment, volume_ml: float | None, number: int | None) -> Finding:
-    measurements = () if volume_ml is None else (Measurement(VOLUME, float(f"{volume_ml:.4g}"), MILLILITER),)
+    measurements = () if volume_ml is None else (_volume(volume_ml),)
     return Finding(
         key=one.key,
         label=one.label,

@@ -25,7 +25,14 @@ from dicom_node.inference.cards.digest import (
     sha256_of,
 )
 from dicom_node.inference.cards.fields import CardFields
-from dicom_node.inference.cards.outputs import CardFinding, CardSegment, read_finding, read_segment
+from dicom_node.inference.cards.outputs import (
+    CardFinding,
+    CardMeasurement,
+    CardSegment,
+    read_finding,
+    read_measurement,
+    read_segment,
+)
 from dicom_node.inference.cards.own_code import names_in, own_code
 from dicom_node.inference.cards.schema import check_values, unknown_keys
 from dicom_node.inference.cards.tensors import (
@@ -102,6 +109,7 @@ class ModelCard:
     parameters: Mapping[str, float]
     findings: tuple[CardFinding, ...]
     segments: tuple[CardSegment, ...] = ()
+    measurements: tuple[CardMeasurement, ...] = ()
     explain: Mapping[str, str] = field(default_factory=dict)
     precision: str = "float32"
     #: Of pictures: one of `COLORS`.
@@ -265,6 +273,7 @@ def _card(folder: Path, fields: CardFields) -> ModelCard:
         parameters=fields.table("parameters").numbers(),
         findings=tuple(read_finding(one) for one in fields.subtables("finding")),
         segments=tuple(read_segment(one, place) for place, one in enumerate(fields.subtables("segment"))),
+        measurements=tuple(read_measurement(one) for one in fields.subtables("measurement")),
         explain=fields.table("explain").all_texts(),
         precision=fields.choice("precision", PRECISIONS) if "precision" in fields.values else "float32",
         color=fields.choice("color", COLORS) if "color" in fields.values else COLORS[0],

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 
 from dicom_node.core.codes import ANATOMICAL_STRUCTURE, LEFT, RIGHT, table, term_code
-from dicom_node.core.entities import Code
+from dicom_node.core.entities import Code, Measurement
 from dicom_node.inference.cards.fields import CardFields
 
 _FOUND = ("findings", "measurements", "anatomy")
@@ -18,17 +19,55 @@ _SIDES = {"left": LEFT, "right": RIGHT}
 
 @dataclass(frozen=True, slots=True)
 class PlausibleRange:
-    """Both ends belong to the plausible range; `None` is no limit."""
+    """Both ends belong to the plausible range; `None` is no limit. `reason` says why nothing else can be."""
 
     low: float | None = None
     high: float | None = None
+    reason: str = ""
 
     def hold(self, value: float) -> bool:
+        """Tell whether a value may be reported; one that is no number is in no range, and is told as not measurable."""
+        if not math.isfinite(value):
+            return True
         return (self.low is None or value >= self.low) and (self.high is None or value <= self.high)
 
     def __str__(self) -> str:
-        low = "" if self.low is None else f"{self.low:g}"
-        return f"{low} to {self.high:g}" if self.high is not None else f"at least {low}"
+        if self.low is None:
+            return f"at most {self.high:g}"
+        return f"{self.low:g} to {self.high:g}" if self.high is not None else f"at least {self.low:g}"
+
+    def refusal(self, label: str, measurement: Measurement) -> str:
+        """Say in a sentence which number of what is not reported, and why; `label` is that of the finding."""
+        unit = {"[hnsf'U]": "HU", "1": ""}.get(measurement.unit.value, measurement.unit.value)
+        reason = f": {self.reason}" if self.reason else ""
+        return (
+            (
+                f"{label}: {measurement.label} of {measurement.value:.4g} {unit} is not plausible ({self} "
+                f"{unit} expected{reason}), so it is not reported."
+            )
+            .replace("  ", " ")
+            .replace(" )", ")")
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CardMeasurement:
+    """What may be reported of one kind of number, whichever finding it is of, or of the findings with these keys."""
+
+    name: Code
+    derivation: Code | None
+    findings: tuple[str, ...]
+    plausible: PlausibleRange
+
+    def is_of(self, key: str, measurement: Measurement) -> bool:
+        """Tell whether it speaks of a number of the finding with this key."""
+        ours, theirs = ((one.name, one.derivation) for one in (self, measurement))
+        return _values(*ours) == _values(*theirs) and (not self.findings or key in self.findings)
+
+
+def _values(*codes: Code | None) -> list[tuple[str, str] | None]:
+    """Return what codes mean, whatever they are called."""
+    return [None if code is None else (code.value, code.scheme) for code in codes]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,6 +133,21 @@ def read_segment(fields: CardFields, place: int) -> CardSegment:
     )
 
 
+def read_measurement(fields: CardFields) -> CardMeasurement:
+    """Read one `[[measurement]]`. Raises `SettingsError`."""
+    limits = fields.table("plausible")
+    limits.text("reason")
+    plausible = _limits(limits)
+    if plausible.low is None and plausible.high is None:
+        limits.refuse("min", "or max must be there: a range without an end holds every number")
+    return CardMeasurement(
+        name=_code(fields, "name", ("measurements",)),
+        derivation=_optional_code(fields, "derivation", ("measurements",)),
+        findings=fields.texts("findings"),
+        plausible=plausible,
+    )
+
+
 def _code(fields: CardFields, key: str, tables: Sequence[str]) -> Code:
     """Read a code: a table of value, scheme and meaning, or a key of the terminology. Raises `SettingsError`."""
     named = fields.values.get(key)
@@ -121,7 +175,7 @@ def _optional_code(fields: CardFields, key: str, tables: Sequence[str]) -> Code 
 
 
 def _limits(fields: CardFields) -> PlausibleRange:
-    return PlausibleRange(fields.number("min", None), fields.number("max", None))
+    return PlausibleRange(fields.number("min", None), fields.number("max", None), fields.optional_text("reason"))
 
 
 def _color(fields: CardFields, place: int) -> tuple[int, int, int]:

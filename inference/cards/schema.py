@@ -118,6 +118,7 @@ KEYS: tuple[CardKey, ...] = (
     CardKey("finding", "plausible", "table", "no limits", "regression: `min` and `max` of what may be reported"),
     CardKey("finding.plausible", "min", "number", "no limit", "lowest value"),
     CardKey("finding.plausible", "max", "number", "no limit", "highest value"),
+    CardKey("finding.plausible", "reason", "text", "none", "why nothing else can be; told where a value is withheld"),
     CardKey("", "segment", "tables", "none", "segmentation: the structures it outlines"),
     CardKey("segment", "value", "number", "required", "value of the structure's voxels, 1 to 255"),
     CardKey("segment", "key", "text", "required", "stable name; tracking identifiers come from it: never rename it"),
@@ -130,6 +131,15 @@ KEYS: tuple[CardKey, ...] = (
     CardKey("segment", "plausible_ml", "table", "no limits", "`min` and `max` of the volumes that may be reported"),
     CardKey("segment.plausible_ml", "min", "number", "no limit", "smallest volume"),
     CardKey("segment.plausible_ml", "max", "number", "no limit", "largest volume"),
+    CardKey("segment.plausible_ml", "reason", "text", "none", "why nothing else can be"),
+    CardKey("", "measurement", "tables", "none", "what may be reported of the numbers that come with findings"),
+    CardKey("measurement", "name", _CODE, "required", "what is measured"),
+    CardKey("measurement", "derivation", _CODE, "none", "how one number came from many, as `mean`"),
+    CardKey("measurement", "findings", "texts", "all", "keys of the findings it is about"),
+    CardKey("measurement", "plausible", "table", "required", "numbers outside are withheld, with all of their finding"),
+    CardKey("measurement.plausible", "min", "number", "no limit", "lowest value"),
+    CardKey("measurement.plausible", "max", "number", "no limit", "highest value"),
+    CardKey("measurement.plausible", "reason", "text", "required", "why nothing else can be; told with the value"),
     CardKey("", "preprocessing", "table", "by the runtime", "what goes into the network, for files that do not say it"),
     CardKey("preprocessing", "name", "text", "the first", "name of the input tensor"),
     CardKey("preprocessing", "size", "numbers", "as received", "(rows, columns), or lengths of the axes of a volume"),
@@ -253,6 +263,8 @@ def _ranges(fields: CardFields) -> Iterator[CardFields]:
         yield finding.table("plausible")
     for segment in fields.subtables("segment"):
         yield segment.table("plausible_ml")
+    for measurement in fields.subtables("measurement"):
+        yield measurement.table("plausible")
 
 
 def _check_parameters(fields: CardFields) -> None:

@@ -10,7 +10,7 @@ from pydicom.pixels.processing import apply_modality_lut
 
 from dicom_node.core.errors import NotAnalysable
 from dicom_node.decoding.shutter import Hidden, hidden_by_shutter, shutter_gray
-from dicom_node.decoding.stored import Stored, stored_values, unreadable
+from dicom_node.decoding.stored import Stored, padding_mask, stored_values, unreadable
 from dicom_node.decoding.voi import unit_values, voi_of
 from dicom_node.headers.sound import READ_ERRORS, first_unreadable
 
@@ -55,17 +55,6 @@ def _plane(dataset: Dataset) -> Stored:
     if stored.ndim != 2:
         raise unreadable(dataset, f"it has {stored.ndim} dimensions where rows and columns are due")
     return stored
-
-
-def padding_mask(dataset: Dataset, stored: Stored) -> NDArray[np.bool_]:
-    """Tell which stored values are padding (PS3.3 C.7.5.1.1.2): one value, or all up to the range limit."""
-    value = dataset.get("PixelPaddingValue")
-    if not isinstance(value, int):
-        return np.zeros(stored.shape, bool)
-    limit = dataset.get("PixelPaddingRangeLimit")
-    low, high = sorted((value, limit if isinstance(limit, int) else value))
-    padded: NDArray[np.bool_] = (stored >= low) & (stored <= high)
-    return padded
 
 
 def display_values(dataset: Dataset, *, voi: bool) -> NDArray[np.float32]:

@@ -23,7 +23,14 @@ _MAX_VOLUME_ML = 150.0
 _GROWTH = 2.5
 #: Trachea, or both main bronchi cut aslant; more is lung.
 _BRANCH_AREA_MM2 = (150.0, 900.0)
+#: A branch that touches the lung grows by no more than this.
+_TOUCHING_GROWTH = 1.3
+#: Thresholds at which a thin wall parts the lumen from the lung.
+_WALLS_HU = (-700.0, -800.0, -850.0, -900.0, -930.0)
 _SEARCHED = 0.6
+#: A trachea is no thinner, nor a main bronchus.
+_TRACHEA_END_MM2 = 80.0
+_BRONCHUS_MM2 = 25.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +62,19 @@ def find_airways(
             if _is_airway(scan, followed):
                 return followed
     return np.zeros_like(air_zyx)
+
+
+def reach_the_bronchi(airways_zyx: Bools, spacing_zyx_mm: tuple[float, float, float]) -> bool:
+    """Tell whether airways were followed to where the trachea divides: they have two branches in their lower half, or
+    end thinner than a trachea. What goes on below is counted as lung."""
+    held = np.nonzero(airways_zyx.any(axis=(1, 2)))[0]
+    if not held.size:
+        return False
+    pixel_mm2 = spacing_zyx_mm[1] * spacing_zyx_mm[2]
+    if float(airways_zyx[held[0]].sum()) * pixel_mm2 < _TRACHEA_END_MM2:
+        return True
+    lower = (np.bincount(ndimage.label(airways_zyx[z])[0].ravel())[1:] for z in held[: held.size // 2])
+    return any(int((sizes * pixel_mm2 >= _BRONCHUS_MM2).sum()) > 1 for sizes in lower)
 
 
 def _seeds(scan: _Scan, z: int) -> list[Bools]:
@@ -94,17 +114,30 @@ def _next(scan: _Scan, z: int, above: Bools) -> Bools:
     labels, _ = ndimage.label(scan.air_zyx[z])
     least_px, most_px = (area_mm2 / scan.pixel_mm2 for area_mm2 in _BRANCH_AREA_MM2)
     limit_px = min(max(_GROWTH * float(above.sum()), least_px), most_px)
-    near = ndimage.binary_dilation(above, iterations=2)
     region = np.zeros_like(above)
     for label in np.unique(labels[above & (labels > 0)]):
         branch = labels == label
-        if branch.sum() > limit_px:
-            # It touches the lung here; what is dark and near the branch above is still its lumen, unless it grows.
-            branch &= near & (scan.hu_zyx[z] < _LUMEN_HU)
-            limit_px = min(limit_px, float(above.sum()))
-        if 0 < branch.sum() <= limit_px:
-            region |= branch
+        region |= branch if branch.sum() <= limit_px else _lumen(scan.hu_zyx[z], branch, above, least_px)
     return region
+
+
+def _lumen(hu_yx: NDArray[np.int16], branch: Bools, above: Bools, least_px: float) -> Bools:
+    """Return what goes on from the region above of a branch that touches the lung: the wall between them, thinner than
+    a pixel, is still brighter than both, so that they part at some threshold. Where they do not, what is dark and near
+    is its lumen, unless it grows."""
+    limit_px = max(_TOUCHING_GROWTH * float(above.sum()), least_px)
+    near = ndimage.binary_dilation(above, iterations=2)
+    for threshold_hu in _WALLS_HU:
+        parts, _ = ndimage.label(branch & near & (hu_yx < threshold_hu))
+        lumen: Bools = np.isin(parts, np.unique(parts[above & (parts > 0)]))
+        if 0 < lumen.sum() <= limit_px and not _reaches(lumen, branch & ~near & (hu_yx < threshold_hu)):
+            return lumen
+    dark: Bools = branch & near & (hu_yx < _LUMEN_HU)
+    return dark if dark.sum() <= above.sum() else np.zeros_like(above)
+
+
+def _reaches(lumen: Bools, beyond: Bools) -> bool:
+    return bool((ndimage.binary_dilation(lumen) & beyond).any())
 
 
 def _is_airway(scan: _Scan, followed: Bools) -> bool:

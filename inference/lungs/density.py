@@ -2,32 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
+from pydicom.dataset import Dataset
 
 from dicom_node.analysis.answer import Analysis, Histogram, Segment
-from dicom_node.core.codes import (
-    ANATOMICAL_STRUCTURE,
-    ATTENUATION_COEFFICIENT,
-    HOUNSFIELD_UNIT,
-    LEFT,
-    LEFT_LUNG,
-    LOW_ATTENUATION_AREA_950,
-    LUNG,
-    LUNG_DENSITY_PERCENTILE_15,
-    MEAN,
-    MILLILITER,
-    PERCENT,
-    RIGHT,
-    RIGHT_LUNG,
-    VOLUME,
-)
-from dicom_node.core.entities import Code, Finding, Measurement
+from dicom_node.core.codes import ANATOMICAL_STRUCTURE, LEFT_LUNG, LUNG, RIGHT_LUNG
 from dicom_node.core.errors import NotAnalysable
 from dicom_node.inference.images.card_gate import age_years
 from dicom_node.inference.images.volume import Volume, patient_axes, read_volume
+from dicom_node.inference.lungs.findings import PERCENTILE, Measuring, lung_findings
+from dicom_node.inference.lungs.kernel import reconstruction
 from dicom_node.inference.lungs.segmentation import Lungs, segment_lungs
 from dicom_node.inference.lungs.truncation import SeenLung, seen_lungs
 from dicom_node.inference.model_run import ModelRun
@@ -36,10 +25,16 @@ Bools = NDArray[np.bool_]
 #: Left and right.
 Seen = tuple[SeenLung, SeenLung]
 
-_PERCENTILE = 15
+#: Number, region and colour of each segment.
+_SEGMENTS = {"left-lung": (1, LEFT_LUNG, (240, 150, 60)), "right-lung": (2, RIGHT_LUNG, (70, 160, 230))}
 _HISTOGRAM_HU = (-1050, -450, 10)
 _THICK_SLICE_MM = 2.5
 _KEY_SLICES = 6
+#: What stands in Contrast/Bolus Agent where none was given.
+_NO_CONTRAST = re.compile(
+    r"(none|no|not|non|nil|null|without|w[/.]?o|native?|plain|unenhanced|ohne|sans|sin|senza|n[/.]?a|0|false)\b",
+    re.IGNORECASE,
+)
 _UNEQUAL = 0.25
 _ADULT_YEARS = 18
 _USUAL_ADULT_ML = (2000.0, 8000.0)
@@ -48,8 +43,9 @@ _USUAL_ADULT_ML = (2000.0, 8000.0)
 def analyse(run: ModelRun) -> Analysis:
     """Measure the lungs of the largest coherent CT volume of a series.
 
-    Of a lung that the scan cuts off no volume is reported, and its density only where enough of it is seen. Raises
-    `NotAnalysable`: what the gate refuses, NO_LUNGS, LUNGS_TRUNCATED, or IMPLAUSIBLE_VOLUME.
+    Of a lung that the scan cuts off no volume is reported, and its density only where enough of it is seen; of a sharp
+    reconstruction neither LAA nor percentile; of a lung with a number outside the card's ranges nothing. Raises
+    `NotAnalysable`: what the gate refuses, NO_LUNGS, LUNGS_TRUNCATED, IMPLAUSIBLE_VOLUME or IMPLAUSIBLE_VALUE.
     """
     with run.stage("read"):
         volume = read_volume(run.images, run.card.gate, run.notes)
@@ -58,22 +54,32 @@ def analyse(run: ModelRun) -> Analysis:
     seen = seen_lungs(lungs, volume)
     with run.stage("measure"):
         _check_plausible(seen, run.parameters)
-        findings = _findings(volume, seen, run.parameters)
-        both = _both(seen)
-        histogram = _histogram(volume.hu_zyx[both])
+        scan = reconstruction(volume.sources[0], volume.hu_zyx, _union(seen))
+        laa_hu = run.parameters["laa_threshold_hu"]
+        findings = lung_findings(Measuring(volume, scan, run.card.measurements, laa_hu), seen)
+        reported = {finding.key for finding in findings if finding.measurements}
+        measured = _union([one for one in seen if one.key in reported])
     run.notes.extend(_unusual_volume(volume, seen))
     run.notes.extend(_remarks(volume, lungs, seen))
+    run.notes.extend(_thickness(volume) if not scan.is_too_sharp else [])
+    run.notes.extend(one.message for finding in findings if finding.key not in reported for one in finding.withheld)
+    run.notes.append(scan.remark)
     return Analysis(
         model=run.identity,
         sources=volume.sources,
         findings=findings,
-        segments=_segments(seen),
-        histogram=histogram,
-        key_slices=_key_slices(both),
+        segments=_segments([one for one in seen if one.key in reported]),
+        histogram=None if scan.is_too_sharp else _histogram(volume.hu_zyx[measured]),
+        key_slices=_key_slices(measured),
         notes=tuple(run.notes),
-        partial=any(one.cut_at for one in seen),
+        partial=any(one.cut_at or (one.is_sensible and one.key not in reported) for one in seen),
         stage_times_s=dict(run.stage_times_s),
     )
+
+
+def _union(lungs: Sequence[SeenLung]) -> Bools:
+    """Return the voxels of the lungs of which enough is seen."""
+    return np.asarray(np.logical_or.reduce([one.mask_zyx for one in lungs if one.is_sensible]))
 
 
 def _segment(volume: Volume) -> Lungs:
@@ -81,12 +87,11 @@ def _segment(volume: Volume) -> Lungs:
     axes = patient_axes(volume)
     turned = np.ascontiguousarray(axes.view(volume.hu_zyx)).astype(np.int16, copy=False)
     lungs = segment_lungs(turned, axes.spacing_mm(volume.spacing_zyx_mm))
-    return Lungs(
+    return replace(
+        lungs,
         left_zyx=axes.restore(lungs.left_zyx),
         right_zyx=axes.restore(lungs.right_zyx),
         airways_zyx=axes.restore(lungs.airways_zyx),
-        threshold_hu=lungs.threshold_hu,
-        cut_by_field=lungs.cut_by_field,
     )
 
 
@@ -107,94 +112,32 @@ def _check_plausible(seen: Seen, parameters: Mapping[str, float]) -> None:
         )
 
 
-# --- what is measured --------------------------------------------------------------------------------------------
-
-
-def _both(seen: Seen) -> Bools:
-    """Return the voxels of the lungs that are measured."""
-    return np.asarray(np.logical_or.reduce([one.mask_zyx for one in seen if one.is_sensible]))
-
-
-def _findings(volume: Volume, seen: Seen, parameters: Mapping[str, float]) -> tuple[Finding, ...]:
-    laa_hu = parameters["laa_threshold_hu"]
-    left, right = seen
-    found = []
-    # What is left of two lungs when one is hardly seen is not both.
-    if all(one.is_sensible or not one.volume_ml for one in seen):
-        whole = not any(one.is_truncated for one in seen)
-        numbers = _measure(volume, _both(seen), laa_hu)
-        found.append(_finding("both-lungs", "Both lungs", None, None, numbers if whole else numbers[1:]))
-    for one, key, label, side, number in (
-        (left, "left-lung", "Left lung", LEFT, 1),
-        (right, "right-lung", "Right lung", RIGHT, 2),
-    ):
-        if one.is_sensible:
-            numbers = _measure(volume, one.mask_zyx, laa_hu)
-            found.append(_finding(key, label, side, number, numbers[1:] if one.is_truncated else numbers))
-    return tuple(found)
-
-
-def _finding(
-    key: str, label: str, side: Code | None, segment_number: int | None, measurements: tuple[Measurement, ...]
-) -> Finding:
-    return Finding(
-        key=key,
-        label=label,
-        code=LUNG,
-        site=LUNG,
-        laterality=side,
-        measurements=measurements,
-        segment_number=segment_number,
-    )
-
-
-def _measure(volume: Volume, mask: Bools, laa_threshold_hu: float) -> tuple[Measurement, ...]:
-    """Measure the voxels of a mask: volume first, then mean, share below the threshold, 15th percentile."""
-    inside = volume.hu_zyx[mask]
-    low = Measurement(_laa_name(laa_threshold_hu), round(float((inside < laa_threshold_hu).mean() * 100), 1), PERCENT)
-    return (
-        Measurement(VOLUME, float(round(inside.size * volume.voxel_ml)), MILLILITER),
-        Measurement(ATTENUATION_COEFFICIENT, round(float(inside.mean(dtype=np.float64)), 1), HOUNSFIELD_UNIT, MEAN),
-        low,
-        Measurement(LUNG_DENSITY_PERCENTILE_15, float(round(np.percentile(inside, _PERCENTILE))), HOUNSFIELD_UNIT),
-    )
-
-
-def _laa_name(threshold_hu: float) -> Code:
-    if threshold_hu == -950:
-        return LOW_ATTENUATION_AREA_950
-    meaning = f"LAA{threshold_hu:g}, lung volume below {threshold_hu:g} HU"
-    return Code(f"LAA{abs(threshold_hu):g}", "99AINODE", meaning)
+# --- what is drawn ---------------------------------------------------------------------------------------------------
 
 
 def _histogram(inside_hu: NDArray[np.int16]) -> Histogram:
     edges = np.arange(_HISTOGRAM_HU[0], _HISTOGRAM_HU[1] + 1, _HISTOGRAM_HU[2], dtype=np.float64)
     counts, _ = np.histogram(inside_hu, bins=edges)
-    marks = {"-950 HU": -950.0, "15th percentile": float(np.percentile(inside_hu, _PERCENTILE))}
+    marks = {"-950 HU": -950.0, "15th percentile": float(np.percentile(inside_hu, PERCENTILE))}
     return Histogram(
         title="Lung density, both lungs", x_label="HU", bin_edges=edges, counts=counts.astype(np.float64), marks=marks
     )
 
 
-def _segments(seen: Seen) -> tuple[Segment, ...]:
-    left, right = seen
-    wanted = (
-        (1, "Left lung", LEFT_LUNG, left, "left-lung", (240, 150, 60)),
-        (2, "Right lung", RIGHT_LUNG, right, "right-lung", (70, 160, 230)),
-    )
+def _segments(lungs: Sequence[SeenLung]) -> tuple[Segment, ...]:
     return tuple(
         Segment(
             number=number,
-            label=label,
+            label=f"{one.name.capitalize()} lung",
             category=ANATOMICAL_STRUCTURE,
             type=LUNG,
             mask=one.mask_zyx,
-            finding_key=key,
+            finding_key=one.key,
             anatomic_region=region,
             color_rgb=color,
         )
-        for number, label, region, one, key, color in wanted
-        if one.is_sensible
+        for one in lungs
+        for number, region, color in [_SEGMENTS[one.key]]
     )
 
 
@@ -230,17 +173,47 @@ def _remarks(volume: Volume, lungs: Lungs, seen: Seen) -> list[str]:
         absent = "right" if lungs.left_zyx.any() else "left"
         remarks.append(f"No air-filled {absent} lung was found; only the other one is measured.")
     elif _share_of_smaller(lungs) < _UNEQUAL:
-        remarks.append("One lung holds far less air than the other; effusion, dense lung and masses are not counted.")
+        less = min(seen, key=lambda one: one.volume_ml)
+        remarks.append(
+            f"The {less.name} lung holds {less.volume_ml:.0f} ml of air, far less than the other: effusion, dense lung "
+            "and masses, which may fill its side of the chest, are not counted."
+        )
+    if lungs.empty_ml:
+        remarks.append(
+            f"About {lungs.empty_ml:.0f} ml of what is counted as lung is gas without any tissue in it: a bulla or a "
+            "pneumothorax. It raises LAA and volume."
+        )
     if not lungs.airways_zyx.any():
         remarks.append("The trachea was not found, so the airways were not removed from the lungs.")
-    if first.get("ContrastBolusAgent"):
+    elif not lungs.airways_are_whole:
+        remarks.append("The trachea was not followed to its division: what is below is counted as lung, some 10 ml.")
+    if contrast_was_given(first):
         remarks.append("Contrast medium was given; it raises lung density.")
     thickness_mm = float(first.get("SliceThickness") or 0.0)
-    if thickness_mm > _THICK_SLICE_MM:
-        remarks.append(f"Slices are {thickness_mm:g} mm thick; LAA-950 is lower than on thin slices.")
     if 0 < thickness_mm < 0.75 * volume.spacing_zyx_mm[0]:
         remarks.append(f"Slices of {thickness_mm:g} mm lie {volume.spacing_zyx_mm[0]:.1f} mm apart: lung is sampled.")
     return remarks
+
+
+def _thickness(volume: Volume) -> list[str]:
+    """Say what thick slices do to a share that is reported."""
+    thickness_mm = float(volume.sources[0].get("SliceThickness") or 0.0)
+    if thickness_mm <= _THICK_SLICE_MM:
+        return []
+    return [f"Slices are {thickness_mm:g} mm thick; LAA-950 is lower than on thin slices."]
+
+
+def contrast_was_given(header: Dataset) -> bool:
+    """Tell whether contrast medium was given: Contrast/Bolus Agent (PS3.3 C.7.6.4) names one, or codes it.
+
+    Scanners and sites write ``NONE``, ``NO CONTRAST`` or ``W/O`` into it, too.
+    """
+    agents = header.get("ContrastBolusAgent")
+    texts = [agents] if isinstance(agents, str) else list(agents or ())
+    named = [str(one).strip() for one in texts if str(one).strip(" \0-.")]
+    if named:
+        return not all(_NO_CONTRAST.match(one) for one in named)
+    return bool(header.get("ContrastBolusAgentSequence"))
 
 
 def _share_of_smaller(lungs: Lungs) -> float:

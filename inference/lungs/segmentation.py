@@ -8,14 +8,16 @@ a grid of about 2 mm and draws the border anew on the full grid.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
 from dicom_node.core.errors import NotAnalysable
-from dicom_node.inference.lungs.airways import find_airways
+from dicom_node.inference.lungs.airways import find_airways, reach_the_bronchi
+from dicom_node.inference.lungs.field import sides_cut_off
+from dicom_node.inference.lungs.gas import abdominal_gas, disk, gas_without_tissue_ml
 
 Bools = NDArray[np.bool_]
 Values = NDArray[np.int16]
@@ -29,8 +31,8 @@ _CLOSING_MM = 6.0
 _MIN_LUNG_ML = 100.0
 #: Gas without tissue in it: stomach and bowel, not lung.
 _GAS_HU = -965.0
-#: Skin that touches the side has a blurred border; a lung lies there with far more.
-_AT_SIDE_MM = 30.0
+#: A pulmonary vessel cut across; more may be the dome of the diaphragm, or a mass at the hilum.
+_LARGEST_VESSEL_MM2 = 500.0
 _SPLIT_RADII_MM = (2.0, 4.0, 6.0, 8.0, 11.0, 14.0)
 _SPLIT_SHARE = 0.15
 
@@ -39,14 +41,19 @@ _SPLIT_SHARE = 0.15
 class Lungs:
     """Masks on the grid they were asked on; an absent lung is empty. `airways_zyx` is the lumen that was removed.
 
-    `cut_by_field` tells that lung reaches the side of the images, where it cannot be told from what lies beyond.
+    `cut_at_side` tells of (left, right) lung whether it reaches a side of the field of view, where it cannot be told
+    from what lies beyond.
     """
 
     left_zyx: Bools
     right_zyx: Bools
     airways_zyx: Bools
     threshold_hu: float
-    cut_by_field: bool = False
+    cut_at_side: tuple[bool, bool] = (False, False)
+    #: Whether they were followed to where the trachea divides.
+    airways_are_whole: bool = True
+    #: How much of the lungs is gas in one piece, without tissue in it.
+    empty_ml: float = 0.0
 
 
 def segment_lungs(hu_zyx: Values, spacing_zyx_mm: Spacing) -> Lungs:
@@ -58,19 +65,26 @@ def segment_lungs(hu_zyx: Values, spacing_zyx_mm: Spacing) -> Lungs:
     coarse_hu = _block_means(hu_zyx, factors)
     coarse_mm: Spacing = tuple(mm * f for mm, f in zip(spacing_zyx_mm, factors, strict=True))  # type: ignore[assignment]
     threshold_hu = optimal_threshold(coarse_hu)
-    body = _body(coarse_hu >= threshold_hu, coarse_mm)
+    tissue = coarse_hu >= threshold_hu
+    trunk = _trunk(tissue, coarse_mm)
+    body = _body(trunk, tissue, coarse_mm)
     if not body.any():
         raise NotAnalysable("NO_LUNGS", "No body was found in the images.")
-    cut_by_field = _reaches_the_side(coarse_hu, threshold_hu, coarse_mm)
-
-    air = body & (coarse_hu < threshold_hu)
     midline_x_px = float(np.nonzero(body.any(axis=(0, 1)))[0].mean())
+    cut_at_side = sides_cut_off(coarse_hu, trunk, coarse_mm, midline_x_px)
+
+    air = body & ~tissue
     airways = find_airways(coarse_hu, air, coarse_mm, midline_x_px)
     air &= ~ndimage.binary_dilation(airways, np.ones((1, 3, 3), bool))
+    gas = abdominal_gas(coarse_hu, air, tissue, coarse_mm)
+    air &= ~gas
     left, right = _sides(_lung_components(coarse_hu, air, coarse_mm), midline_x_px, coarse_mm)
-    allowed = body & ~airways
+    allowed = body & ~airways & ~gas
     left, right = _smooth(left, allowed & ~right, coarse_mm), _smooth(right, allowed & ~left, coarse_mm)
-    return _on_full_grid(hu_zyx, factors, Lungs(left, right & ~left, airways, threshold_hu, cut_by_field))
+    whole = reach_the_bronchi(airways, coarse_mm)
+    empty_ml = gas_without_tissue_ml(coarse_hu, left | right, coarse_mm)
+    found = Lungs(left, right & ~left, airways, threshold_hu, cut_at_side, whole, empty_ml)
+    return _on_full_grid(hu_zyx, factors, found, gas)
 
 
 def optimal_threshold(hu_zyx: Values) -> float:
@@ -105,21 +119,25 @@ def _block_means(hu_zyx: Values, factors: tuple[int, ...]) -> Values:
     return means
 
 
-def _body(tissue: Bools, spacing_zyx_mm: Spacing) -> Bools:
+def _trunk(tissue: Bools, spacing_zyx_mm: Spacing) -> Bools:
+    """Return the tissue of the trunk, slice by slice: opening cuts the table off, and the largest part stays."""
+    trunk = ndimage.binary_opening(tissue, disk(_TABLE_OPENING_MM, spacing_zyx_mm))
+    for z in np.nonzero(trunk.any(axis=(1, 2)))[0]:
+        labels, _ = ndimage.label(trunk[z])
+        trunk[z] = labels == 1 + int(np.bincount(labels.ravel())[1:].argmax())
+    return trunk
+
+
+def _body(trunk: Bools, tissue: Bools, spacing_zyx_mm: Spacing) -> Bools:
     """Return the trunk with its holes filled, slice by slice.
 
-    Opening cuts the table off and the largest part stays; growing back within the tissue mends a thin chest wall
-    that the opening tore.
+    Growing back within the tissue mends a thin chest wall that the opening of the trunk tore.
     """
-    opened = ndimage.binary_opening(tissue, _disk(_TABLE_OPENING_MM, spacing_zyx_mm))
     mending = max(1, round(_MENDING_MM / min(spacing_zyx_mm[1:])))
     body = np.zeros_like(tissue)
-    for z, plane in enumerate(opened):
-        labels, count = ndimage.label(plane)
-        if count:
-            largest = labels == 1 + int(np.bincount(labels.ravel())[1:].argmax())
-            mended = ndimage.binary_dilation(largest, iterations=mending, mask=tissue[z])
-            body[z] = _closed(ndimage.binary_fill_holes(mended), tissue[z])
+    for z in np.nonzero(trunk.any(axis=(1, 2)))[0]:
+        mended = ndimage.binary_dilation(trunk[z], iterations=mending, mask=tissue[z])
+        body[z] = _closed(ndimage.binary_fill_holes(mended), tissue[z])
     return body
 
 
@@ -128,24 +146,6 @@ def _closed(body: Bools, tissue: Bools) -> Bools:
     labels, _ = ndimage.label(tissue)
     whole: Bools = ndimage.binary_fill_holes(labels == 1 + int(np.bincount(labels.ravel())[1:].argmax()))
     return whole if float(body.sum()) < _TORN_SHARE * float(whole.sum()) else body
-
-
-def _reaches_the_side(hu_zyx: Values, threshold_hu: float, spacing_zyx_mm: Spacing) -> bool:
-    """Whether lung lies at a side of the images: dark with tissue in it, which plain air has not, and between the front
-    and the back of the chest wall, where foam and blankets do not lie."""
-    sides = hu_zyx[:, :, [0, -1]]
-    tissue = sides >= threshold_hu
-    between = np.maximum.accumulate(tissue, axis=1) & np.maximum.accumulate(tissue[:, ::-1], axis=1)[:, ::-1]
-    at_side = between & ~tissue & (sides > _GAS_HU)
-    return float(at_side.sum(axis=1).max()) * spacing_zyx_mm[1] > _AT_SIDE_MM
-
-
-def _disk(radius_mm: float, spacing_zyx_mm: Spacing) -> Bools:
-    """Return an in-plane structuring element, at least three pixels wide."""
-    reach = [max(1, int(radius_mm / mm)) for mm in spacing_zyx_mm[1:]]
-    y, x = np.ogrid[-reach[0] : reach[0] + 1, -reach[1] : reach[1] + 1]
-    disk: Bools = (y / (reach[0] + 0.5)) ** 2 + (x / (reach[1] + 0.5)) ** 2 <= 1.0
-    return disk[None]
 
 
 def _lung_components(hu_zyx: Values, air: Bools, spacing_zyx_mm: Spacing) -> list[Bools]:
@@ -204,12 +204,25 @@ def _smooth(lung: Bools, allowed: Bools, spacing_zyx_mm: Spacing) -> Bools:
     closed = (ndimage.distance_transform_edt(dilated, sampling=spacing_zyx_mm) > _CLOSING_MM)[margin[0] : -margin[0]]
     smooth = lung.copy()
     smooth[box] |= closed & allowed[box]
-    for z in np.nonzero(smooth.any(axis=(1, 2)))[0]:
-        smooth[z] |= ndimage.binary_fill_holes(smooth[z]) & allowed[z]
+    smooth[box] |= _small_holes(smooth[box], spacing_zyx_mm) & allowed[box]
     return smooth
 
 
-def _on_full_grid(hu_zyx: Values, factors: tuple[int, ...], coarse: Lungs) -> Lungs:
+def _small_holes(lung: Bools, spacing_zyx_mm: Spacing) -> Bools:
+    """Return what the lung encloses in a slice and is no larger than a vessel, or encloses on all sides.
+
+    The dome of the liver is enclosed in a slice, too.
+    """
+    holes = ndimage.binary_fill_holes(lung) & ~lung
+    most_px = _LARGEST_VESSEL_MM2 / (spacing_zyx_mm[1] * spacing_zyx_mm[2])
+    for z in np.nonzero(lung.any(axis=(1, 2)))[0]:
+        parts, _ = ndimage.label(ndimage.binary_fill_holes(lung[z]) & ~lung[z])
+        sizes = np.bincount(parts.ravel())
+        holes[z] |= (parts > 0) & (sizes <= most_px)[parts]
+    return holes
+
+
+def _on_full_grid(hu_zyx: Values, factors: tuple[int, ...], coarse: Lungs, gas_zyx: Bools) -> Lungs:
     """Carry masks to the full grid; in a band of one coarse voxel around the border the threshold decides anew."""
     if all(factor == 1 for factor in factors):
         return coarse
@@ -221,10 +234,10 @@ def _on_full_grid(hu_zyx: Values, factors: tuple[int, ...], coarse: Lungs) -> Lu
     lungs = []
     for mask, other in ((coarse.left_zyx, coarse.right_zyx), (coarse.right_zyx, coarse.left_zyx)):
         core = _repeat(ndimage.binary_erosion(mask, cross, border_value=1), factors, hu_zyx.shape)
-        reach = _repeat(ndimage.binary_dilation(mask, cross) & ~other, factors, hu_zyx.shape)
+        reach = _repeat(ndimage.binary_dilation(mask, cross) & ~other & ~gas_zyx, factors, hu_zyx.shape)
         lungs.append((core | (reach & (hu_zyx < coarse.threshold_hu))) & ~airways)
     left, right = lungs
-    return Lungs(left, right & ~(left & both), airways, coarse.threshold_hu, coarse.cut_by_field)
+    return replace(coarse, left_zyx=left, right_zyx=right & ~(left & both), airways_zyx=airways)
 
 
 def _repeat(mask: Bools, factors: tuple[int, ...], shape: tuple[int, ...]) -> Bools:

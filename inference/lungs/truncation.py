@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,6 +34,11 @@ class SeenLung:
     missing_ml: float | None = 0.0
 
     @property
+    def key(self) -> str:
+        """Key of its finding."""
+        return f"{self.name}-lung"
+
+    @property
     def is_truncated(self) -> bool:
         """Whether too much of it may lie outside the scan for its volume to mean anything."""
         return bool(self.cut_at) and (self.missing_ml is None or self.missing_ml > _NEARLY_WHOLE * self.volume_ml)
@@ -59,10 +64,12 @@ class SeenLung:
 
 def seen_lungs(lungs: Lungs, volume: Volume) -> tuple[SeenLung, SeenLung]:
     """Return (left, right)."""
-    return _seen("left", lungs.left_zyx, lungs, volume), _seen("right", lungs.right_zyx, lungs, volume)
+    left_cut, right_cut = lungs.cut_at_side
+    left, right = _seen("left", lungs.left_zyx, volume), _seen("right", lungs.right_zyx, volume)
+    return _at_side(left) if left_cut else left, _at_side(right) if right_cut else right
 
 
-def _seen(name: str, mask: Bools, lungs: Lungs, volume: Volume) -> SeenLung:
+def _seen(name: str, mask: Bools, volume: Volume) -> SeenLung:
     areas_mm2 = mask.sum(axis=(1, 2)) * volume.spacing_zyx_mm[1] * volume.spacing_zyx_mm[2]
     slice_mm = volume.spacing_zyx_mm[0]
     cut_at: list[str] = []
@@ -72,10 +79,14 @@ def _seen(name: str, mask: Bools, lungs: Lungs, volume: Volume) -> SeenLung:
             cut_at.append(which)
             beyond_ml = _beyond_ml(towards_inside, slice_mm)
             missing_ml = None if missing_ml is None or beyond_ml is None else missing_ml + beyond_ml
-    if lungs.cut_by_field and mask.any():
-        cut_at.append("the side of the images")
-        missing_ml = None
     return SeenLung(name, mask, float(mask.sum()) * volume.voxel_ml, tuple(cut_at), missing_ml)
+
+
+def _at_side(lung: SeenLung) -> SeenLung:
+    """Return a lung that a side of the field of view cuts off; an absent one stays as it is."""
+    if not lung.volume_ml:
+        return lung
+    return replace(lung, cut_at=(*lung.cut_at, "the side of the images"), missing_ml=None)
 
 
 def _beyond_ml(areas_mm2: NDArray[np.float64], slice_mm: float) -> float | None:

@@ -16,11 +16,12 @@ from dicom_node.sr_writer.text import (
     ascii_text,
     looked_at,
     marking,
-    measured,
+    measured_labels,
     number,
     percent,
     score_names,
     state_of,
+    value_of,
     verdict_on,
 )
 from dicom_node.sr_writer.writing import Writing
@@ -67,7 +68,7 @@ def _answered(analysis: Analysis, identity: ResultIdentity) -> dict[str, Any]:
         "findings": [_finding(finding) for finding in scored],
         "findings-title": "Findings (red line on the scale: threshold)" if has_threshold else "Findings",
         "findings-remark": _remark(scored, analysis.model),
-        "measurements": _measurements([f for f in analysis.findings if f.measurements]),
+        "measurements": _measurements([f for f in analysis.findings if f.measurements or f.withheld]),
         "histogram": _histogram(analysis.histogram) if analysis.histogram is not None else None,
         "closing": [_part("Notes", analysis.notes), *_about(identity)],
     }
@@ -128,13 +129,8 @@ def _measurements(findings: Sequence[Finding]) -> list[dict[str, Any]]:
 
 
 def _measurement_table(findings: Sequence[Finding]) -> dict[str, Any]:
-    labels = list(dict.fromkeys(m.label for finding in findings for m in finding.measurements))
-    rows = [[ascii_text(label), *(_value(finding, label) for finding in findings)] for label in labels]
+    rows = [[ascii_text(one), *(value_of(finding, one) for finding in findings)] for one in measured_labels(findings)]
     return {"columns": [ascii_text(_label(finding)) for finding in findings], "rows": rows}
-
-
-def _value(finding: Finding, label: str) -> str:
-    return next((measured(one) for one in finding.measurements if one.label == label), "-")
 
 
 def _histogram(histogram: Histogram) -> dict[str, Any]:

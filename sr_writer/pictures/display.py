@@ -15,7 +15,7 @@ from pydicom.pixels.processing import apply_color_lut, apply_modality_lut
 from dicom_node.core import codes
 from dicom_node.core.entities import Finding
 from dicom_node.decoding.shutter import Hidden, hidden_by_shutter, shutter_gray
-from dicom_node.decoding.stored import stored_frames, stored_values
+from dicom_node.decoding.stored import padding_mask, stored_frames, stored_values
 from dicom_node.decoding.voi import Floats, Window, unit_values, voi_of
 
 GrayUint8 = NDArray[np.uint8]
@@ -103,7 +103,7 @@ def _shuttered(pixels: NDArray[np.uint8], hidden: Hidden | None, source: Dataset
 def _gray(stored: NDArray[Any], hidden: Hidden | None, source: Dataset, window: Window | None) -> Displayed:
     """Compute the gray of every level once, and look each pixel up."""
     levels = gray_levels(stored, hidden)
-    padding = _padding(levels.stored, source)
+    padding = padding_mask(source, levels.stored)
     values = np.asarray(apply_modality_lut(levels.stored, source), dtype=np.float32)
     seen = np.where(padding, 0, levels.counts)
     unit, shown_with = _windowed(_Levels(values, seen), source, window)
@@ -115,15 +115,6 @@ def _gray(stored: NDArray[Any], hidden: Hidden | None, source: Dataset, window: 
 
 def _through(levels: GrayLevels, unit: NDArray[np.float32]) -> GrayUint8:
     return np.asarray((unit * 255.0 + 0.5).astype(np.uint8)[levels.index])
-
-
-def _padding(stored: NDArray[Any], source: Dataset) -> NDArray[np.bool_]:
-    """Tell which values are padding: one, or the range up to PixelPaddingRangeLimit (PS3.3 C.7.5.1.1.2)."""
-    first = source.get("PixelPaddingValue")
-    if first is None:
-        return np.zeros(stored.shape, dtype=bool)
-    low, high = sorted((int(first), int(source.get("PixelPaddingRangeLimit", first))))
-    return (stored >= low) & (stored <= high)
 
 
 @dataclass(frozen=True, slots=True)

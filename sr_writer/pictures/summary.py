@@ -15,10 +15,11 @@ from dicom_node.sr_writer.text import (
     answer_of,
     looked_at,
     marking,
-    measured,
+    measured_labels,
     percent,
     score_names,
     state_of,
+    value_of,
     verdict_on,
 )
 
@@ -74,7 +75,7 @@ def refusal_pages(answer: NotAnalysed, context: ReportContext) -> list[Picture]:
 
 def _results(pages: Pages, analysis: Analysis) -> None:
     scored = [f for f in analysis.findings if f.presence is not None or f.probability is not None]
-    measured = [f for f in analysis.findings if f.measurements]
+    measured = [f for f in analysis.findings if f.measurements or f.withheld]
     _verdict(pages, scored)
     if scored:
         barred = any(f.threshold is not None and f.probability is not None for f in scored)
@@ -215,7 +216,7 @@ def measurement_tables(pages: Pages, findings: Sequence[Finding]) -> None:
 def _measurement_table(pages: Pages, findings: Sequence[Finding]) -> None:
     rights = [RIGHT - _COLUMN_PX * (len(findings) - 1 - column) for column in range(len(findings))]
     names_px = rights[0] - _COLUMN_PX - MARGIN
-    names = {m.label: wrapped(m.label, BODY, names_px) for finding in findings for m in finding.measurements}
+    names = {label: wrapped(label, BODY, names_px) for label in measured_labels(findings)}
     heads = [folded(name_of(finding), BODY, _COLUMN_PX - 12, _MOST_HEAD_LINES) for finding in findings]
     head_lines = max(len(lines) for lines in heads)
     pages.need(min(BODY * (0.1 + 1.3 * (head_lines + sum(map(len, names.values())))), PAGE_PX / 2))
@@ -226,13 +227,8 @@ def _measurement_table(pages: Pages, findings: Sequence[Finding]) -> None:
     for label, lines in names.items():
         pages.need(BODY * 1.3 * len(lines))
         for right, finding in zip(rights, findings, strict=True):
-            pages.pen.text_right((right, pages.y), clipped(_value_of(finding, label), BODY, _COLUMN_PX - 6), BODY)
+            pages.pen.text_right((right, pages.y), clipped(value_of(finding, label), BODY, _COLUMN_PX - 6), BODY)
         for line in lines:
             pages.pen.text((MARGIN, pages.y), line, BODY, MUTED)
             pages.y += int(BODY * 1.3)
     pages.y += BODY // 4
-
-
-def _value_of(finding: Finding, label: str) -> str:
-    """Return the value of one measurement with its unit, a dash where it was not measured."""
-    return next((measured(one) for one in finding.measurements if one.label == label), "-")

@@ -41,6 +41,7 @@ from dicom_node.core.entities import Measurement as Quantity
 from dicom_node.sr_writer.identity import ResultIdentity
 from dicom_node.sr_writer.overlays.outline import outlines
 from dicom_node.sr_writer.overlays.segmentation import coded, tracking_uid
+from dicom_node.sr_writer.report.statements import coded_reason
 from dicom_node.sr_writer.source_frames import referenced_frame_numbers, shows
 from dicom_node.sr_writer.text import ascii_text, long_string, number
 
@@ -281,10 +282,12 @@ def _numbers(finding: Finding, image: Dataset, model: ModelIdentity) -> list[Mea
 
 
 def _evaluations(finding: Finding) -> list[QualitativeEvaluation]:
+    """Return whether it is there, and in place of each number that is withheld the reason, as a code."""
+    withheld = [QualitativeEvaluation(name=coded(one.name), value=coded_reason(one.reason)) for one in finding.withheld]
     if finding.presence is None:
-        return []
+        return withheld
     value = coded(codes.PRESENCE_CODES[finding.presence])
-    return [QualitativeEvaluation(name=coded(codes.PRESENCE_OF_PROPERTY), value=value)]
+    return [QualitativeEvaluation(name=coded(codes.PRESENCE_OF_PROPERTY), value=value), *withheld]
 
 
 def _explaining_images(finding: Finding, sources: ReportSources) -> list[Dataset]:

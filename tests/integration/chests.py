@@ -15,6 +15,7 @@ from tests.support.studies import volumes
 
 Bools = NDArray[np.bool_]
 FIELD_MM = 360.0
+STOMACH_HU, BULLA_HU, FOAM_HU = -965.0, -995.0, -900.0
 
 
 @dataclass(frozen=True)
@@ -91,6 +92,40 @@ def prone(body: Chest, grid: Grid) -> None:
     """The table in front instead of behind; the patient is the same."""
     body.hu_zyx[grid.slab((-165, 128, -np.inf), (165, 140, np.inf))] = AIR_HU
     body.hu_zyx[grid.slab((-165, -138, -np.inf), (165, -130, np.inf))] = TABLE_HU
+
+
+def diaphragm(body: Chest, grid: Grid) -> None:
+    """The dome of the liver in the right lung, and the stomach full of gas under the left one."""
+    dome = grid.ellipsoid((-85, 2, -125), (45, 60, 75)) & body.right_lung_zyx
+    body.hu_zyx[dome] = SOFT_TISSUE_HU
+    body.right_lung_zyx[dome] = False
+    below = grid.ellipsoid((85, 2, -150), (58, 80, 60)) & grid.ellipsoid((0, 0, 0), (160, 110, np.inf))
+    body.hu_zyx[below] = SOFT_TISSUE_HU
+    body.left_lung_zyx[below] = False
+    body.hu_zyx[grid.ellipsoid((85, -10, -140), (44, 50, 46))] = STOMACH_HU
+    # No voxel of the diaphragm is seen here.
+    body.hu_zyx[grid.tube((85, -10, -100), (85, -10, -84), 8.0)] = STOMACH_HU
+
+
+def bullae(body: Chest, grid: Grid) -> None:
+    """A large bulla at the left apex and one in the right lower lobe, behind walls thinner than a voxel."""
+    for place, lung in (((85, 0, 85), body.left_lung_zyx), ((-85, 10, -70), body.right_lung_zyx)):
+        body.hu_zyx[grid.ellipsoid(place, (34, 34, 34)) & lung & (body.hu_zyx < 0)] = BULLA_HU
+
+
+def pneumothorax(body: Chest, grid: Grid) -> None:
+    """Gas in front of the left lung, which has fallen back."""
+    free = body.left_lung_zyx & (grid.y_mm[None, :, None] < -30)
+    body.hu_zyx[free] = AIR_HU
+
+
+def arms_down(body: Chest, grid: Grid) -> None:
+    """Arms beside the trunk, foam and blanket between them and it, out to the sides of the images."""
+    beside = np.abs(grid.x_mm)[None, None, :] > 160
+    body.hu_zyx[grid.slab((-180, -60, -np.inf), (180, 15, np.inf)) & beside & (body.hu_zyx == AIR_HU)] = FOAM_HU
+    body.hu_zyx[grid.slab((-180, -70, -np.inf), (180, -60, np.inf)) & beside] = TABLE_HU
+    for side in (-1, 1):
+        body.hu_zyx[grid.ellipsoid((side * 178, 40, 0), (14, 30, np.inf))] = SOFT_TISSUE_HU
 
 
 def head(body: Chest, grid: Grid) -> None:

@@ -117,7 +117,9 @@ def test_an_implausible_volume_is_told_and_not_reported(tmp_path: Path) -> None:
     found = answer(series_of(Placed())[0], model, tmp_path / "study")
 
     assert [segment.label for segment in found.segments] == ["Ball"]
-    assert [finding.key for finding in found.findings] == ["ball"]
+    assert [(finding.key, len(finding.measurements)) for finding in found.findings] == [("block", 0), ("ball", 1)]
+    (told,) = found.findings[0].withheld
+    assert (told.name.meaning, told.reason, found.findings[0].presence) == ("Volume", "IMPLAUSIBLE_VALUE", None)
     assert found.partial is True
     assert any(note.startswith("Block: ") and "not plausible (500 to 1000 ml expected)" in note for note in found.notes)
 
@@ -195,7 +197,7 @@ def test_an_implausible_value_is_not_reported(tmp_path: Path) -> None:
 
     assert isinstance(found, NotAnalysed)
     assert found.reason == "IMPLAUSIBLE_VALUE"
-    assert "0 to 50 expected" in found.message
+    assert "0 to 50 % expected" in found.message
 
 
 @pytest.mark.parametrize("name", ["axial", "axial, stored head first", "coronal", "oblique"])

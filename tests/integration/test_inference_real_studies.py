@@ -61,6 +61,7 @@ def test_the_sides_of_a_real_chest_are_right_and_the_effusion_is_no_lung(tmp_pat
     assert answer.partial
     assert "Contrast medium was given; it raises lung density." in answer.notes
     assert any(note.startswith("Less aerated lung than usual in an adult (2 to 8 l): 1.77 l.") for note in answer.notes)
+    assert any(note.startswith("The right lung holds 241 ml of air, far less than the other:") for note in answer.notes)
     # The next acquisition, which shares a position with this one, shows about 15 ml more of it.
     told = "The left lung reaches the first slice; about 18 ml of it are outside the scan and not counted."
     assert told in answer.notes

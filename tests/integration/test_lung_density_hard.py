@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 
 from dicom_node.analysis.answer import Analysis, NotAnalysed
-from dicom_node.core.codes import VOLUME
+from dicom_node.core.codes import PERCENT, VOLUME
 from dicom_node.demo.phantoms import Chest
 from dicom_node.inference.cards.card import SHIPPED_MODELS
 from dicom_node.inference.runner import run_model
@@ -46,6 +46,14 @@ def volumes_ml(answer: Analysis) -> dict[str, float]:
 
 def means_hu(answer: Analysis) -> dict[str, float]:
     return {f.key: m.value for f in answer.findings for m in f.measurements if m.derivation is not None}
+
+
+def percentages(answer: Analysis) -> dict[str, float]:
+    return {f.key: m.value for f in answer.findings for m in f.measurements if m.unit == PERCENT}
+
+
+def tells_of_gas(answer: Analysis) -> bool:
+    return any("gas without any tissue in it: a bulla or a pneumothorax" in note for note in answer.notes)
 
 
 def true_ml(mask: NDArray[np.bool_], scan: Scan) -> float:
@@ -119,6 +127,68 @@ def test_one_lung_is_measured_and_the_absent_one_told(tmp_path: Path) -> None:
     assert_meets_truth(answer, body, scan)
     assert "No air-filled right lung was found; only the other one is measured." in answer.notes
     assert [segment.finding_key for segment in answer.segments] == ["left-lung"]
+
+
+def test_stomach_and_liver_under_the_diaphragm_are_no_lung(tmp_path: Path) -> None:
+    body, scan = chests.scanned(chests.diaphragm)
+
+    answer = measured(chests.series(body, scan), tmp_path)
+
+    assert_meets_truth(answer, body, scan)
+    lungs = np.logical_or(*(segment.mask for segment in answer.segments))
+    stomach = scan.grid.ellipsoid((85, -10, -140), (44, 50, 46))
+    assert lungs[stomach].mean() < 0.01
+
+
+def test_bullae_are_lung_and_told(tmp_path: Path) -> None:
+    body, scan = chests.scanned(chests.bullae)
+
+    answer = measured(chests.series(body, scan), tmp_path)
+
+    assert_meets_truth(answer, body, scan)
+    both = body.left_lung_zyx | body.right_lung_zyx
+    assert percentages(answer)["both-lungs"] == pytest.approx(float((body.hu_zyx[both] < -950).mean() * 100), abs=1.0)
+    assert tells_of_gas(answer)
+
+
+def test_a_pneumothorax_is_told(tmp_path: Path) -> None:
+    body, scan = chests.scanned(chests.pneumothorax)
+
+    assert tells_of_gas(measured(chests.series(body, scan), tmp_path))
+
+
+def test_arms_foam_and_blanket_at_the_sides_of_the_images_cut_no_lung_off(tmp_path: Path) -> None:
+    body, scan = chests.scanned(chests.arms_down)
+
+    answer = measured(chests.series(body, scan), tmp_path)
+
+    assert_meets_truth(answer, body, scan)
+    assert not answer.partial
+
+
+def test_a_side_of_the_images_that_cuts_one_lung_leaves_the_other_its_volume(tmp_path: Path) -> None:
+    body, scan = chests.scanned()
+    narrow = body.hu_zyx[:, :, 14:]
+    place = scan.affine.copy()
+    place[:3, 3] = (scan.affine @ [14, 0, 0, 1])[:3]
+
+    answer = measured(volumes.classic(narrow.astype(np.int16), place, name="side", PatientAge="055Y"), tmp_path)
+
+    assert answer.partial
+    assert volumes_ml(answer) == {"left-lung": pytest.approx(true_ml(body.left_lung_zyx, scan), rel=0.03)}
+    assert any("The right lung reaches the side of the images" in note for note in answer.notes)
+
+
+def test_a_volume_that_was_reformatted_to_coronal_planes_is_measured_alike(tmp_path: Path) -> None:
+    body, scan = chests.scanned()
+    # Rows run to the feet, columns to the left, slices to the front.
+    coronal = body.hu_zyx.transpose(1, 0, 2)[::-1, ::-1].astype(np.int16)
+    last_row, last_slice = scan.rows - 1, len(body.hu_zyx) - 1
+    turned = np.array([[1, 0, 0, 0], [0, 0, -1, last_row], [0, -1, 0, last_slice], [0, 0, 0, 1.0]])
+
+    answer = measured(volumes.classic(coronal, scan.affine @ turned, name="coronal", PatientAge="055Y"), tmp_path)
+
+    assert_meets_truth(answer, body, scan)
 
 
 @pytest.mark.parametrize(("low", "high", "end"), [(-160.0, 20.0, "last"), (-20.0, 160.0, "first")])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -10,9 +11,10 @@ import pytest
 from pydicom.dataset import Dataset
 
 from dicom_node.analysis.answer import Analysis, NotAnalysed
-from dicom_node.core.codes import VOLUME
+from dicom_node.core.codes import ATTENUATION_COEFFICIENT, LUNG_DENSITY_PERCENTILE_15, VOLUME
 from dicom_node.demo.phantoms import LungTruth, PhantomTruth, chest_ct_phantom
-from dicom_node.inference.cards.card import SHIPPED_MODELS
+from dicom_node.inference.cards.card import CARD_NAME, SHIPPED_MODELS, load_card
+from dicom_node.inference.lungs.density import contrast_was_given
 from dicom_node.inference.lungs.segmentation import optimal_threshold
 from dicom_node.inference.runner import run_model
 from tests.support.studies.data_factories import changed, flipped_columns, flipped_rows, request_for, small_chest_ct
@@ -218,3 +220,96 @@ def test_the_optimal_threshold_lies_between_air_and_tissue() -> None:
 @pytest.fixture(scope="module")
 def phantom_answer(phantom: list[Dataset], tmp_path_factory: pytest.TempPathFactory) -> Analysis:
     return _answer(phantom, tmp_path_factory.mktemp("phantom"))
+
+
+@pytest.mark.parametrize("agent", ["NONE", "none ", "NO", "No Contrast", "WITHOUT", "W/O", "N/A", "-", "0", "", None])
+def test_where_no_contrast_medium_is_written_none_was_given(agent: str | None) -> None:
+    header = Dataset()
+    header.ContrastBolusAgent = agent
+
+    assert not contrast_was_given(header)
+
+
+@pytest.mark.parametrize("agent", ["OMNI", "APPLIED", "NOVOPAQUE", ["NONE", "OMNIPAQUE 350"]])
+def test_a_named_agent_is_contrast_medium(agent: str | list[str]) -> None:
+    header = Dataset()
+    header.ContrastBolusAgent = agent
+
+    assert contrast_was_given(header)
+
+
+def test_a_coded_agent_is_contrast_medium() -> None:
+    header = Dataset()
+    header.ContrastBolusAgentSequence = [Dataset()]
+
+    assert contrast_was_given(header)
+
+
+def test_of_a_sharp_kernel_volume_and_mean_are_reported_and_the_shares_withheld(
+    phantom: list[Dataset], tmp_path: Path
+) -> None:
+    sharp = changed(phantom, lambda d: setattr(d, "ConvolutionKernel", "B70f"))
+
+    answer = _answer(sharp, tmp_path)
+
+    for finding in answer.findings:
+        assert [one.name for one in finding.measurements] == [VOLUME, ATTENUATION_COEFFICIENT]
+        assert [(one.name.value, one.reason) for one in finding.withheld] == [
+            ("LAA950", "SHARP_KERNEL"),
+            (LUNG_DENSITY_PERCENTILE_15.value, "SHARP_KERNEL"),
+        ]
+        assert "the kernel B70f is sharp, which raises LAA" in finding.withheld[0].message
+    assert answer.histogram is None
+    assert not answer.partial
+    assert not any("LAA-950 is lower" in note for note in answer.notes)
+    assert any(note.startswith("Measured on series 1: kernel B70f (sharp)") for note in answer.notes)
+
+
+def test_noise_as_of_a_sharp_kernel_withholds_the_shares_whatever_the_kernel_is_called(
+    phantom: list[Dataset], tmp_path: Path
+) -> None:
+    noise = np.random.default_rng(4)
+
+    def roughen(dataset: Dataset) -> None:
+        stored = dataset.pixel_array + noise.normal(0, 25, dataset.pixel_array.shape)
+        dataset.PixelData = np.clip(np.rint(stored), 0, 4095).astype("<u2").tobytes()
+
+    answer = _answer(changed(phantom, roughen), tmp_path)
+
+    assert {one.reason for finding in answer.findings for one in finding.withheld} == {"SHARP_KERNEL"}
+    assert any("kernel PHANTOM (of no known kind), noise from pixel to pixel" in note for note in answer.notes)
+    assert any("as of a sharp kernel, raises LAA" in note for note in answer.notes)
+
+
+def test_a_lung_outside_the_ranges_of_the_card_is_withheld_with_all_of_its_numbers(
+    phantom: list[Dataset], tmp_path: Path
+) -> None:
+    model = tmp_path / "strict"
+    shutil.copytree(MODEL, model)
+    card = model / CARD_NAME
+    strict = card.read_text(encoding="utf-8").replace("min = -960, max = -300", "min = -960, max = -870")
+    card.write_text(strict, encoding="utf-8")
+
+    answer = run_model(request_for(phantom, model, tmp_path / "study"))
+
+    assert isinstance(answer, Analysis)
+    left, right = answer.findings
+    assert (left.key, left.measurements, left.segment_number) == ("left-lung", (), None)
+    assert {one.reason for one in left.withheld} == {"IMPLAUSIBLE_VALUE"}
+    assert any("Left lung: Mean Attenuation Coefficient of -86" in note for note in answer.notes)
+    assert any("(-960 to -870 HU expected: an air-filled lung" in note for note in answer.notes)
+    assert len(right.measurements) == 4
+    assert [segment.finding_key for segment in answer.segments] == ["right-lung"]
+    assert answer.partial
+
+
+def test_every_number_has_a_plausible_range(phantom_answer: Analysis) -> None:
+    ranges = load_card(MODEL).measurements
+
+    for finding in phantom_answer.findings:
+        for number in finding.measurements:
+            assert any(one.is_of(finding.key, number) for one in ranges), (finding.key, number.label)
+
+
+def test_the_kernel_is_told_with_every_answer(phantom_answer: Analysis) -> None:
+    assert any(note.startswith("Measured on series 1: kernel PHANTOM") for note in phantom_answer.notes)

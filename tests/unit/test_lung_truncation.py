@@ -23,7 +23,7 @@ def cone(cut_mm: float, slice_mm: float) -> NDArray[np.bool_]:
     return np.stack([*inside, np.zeros_like(inside[0])])
 
 
-def seen(mask: NDArray[np.bool_], slice_mm: float, *, cut_by_field: bool = False) -> SeenLung:
+def seen(mask: NDArray[np.bool_], slice_mm: float, *, at_side: tuple[bool, bool] = (False, False)) -> SeenLung:
     volume = Volume(
         modality="CT",
         values_zyx=np.zeros(mask.shape, np.int16),
@@ -32,7 +32,7 @@ def seen(mask: NDArray[np.bool_], slice_mm: float, *, cut_by_field: bool = False
         sources=(),
     )
     none = np.zeros_like(mask)
-    return seen_lungs(Lungs(mask, none, none, -500.0, cut_by_field), volume)[0]
+    return seen_lungs(Lungs(mask, none, none, -500.0, at_side), volume)[0]
 
 
 @pytest.mark.parametrize("slice_mm", [1.0, 2.5, 5.0, 10.0])
@@ -66,7 +66,8 @@ def test_a_lung_that_does_not_taper_towards_the_end_is_cut_through() -> None:
 
 
 def test_what_the_side_of_the_images_cuts_off_is_never_guessed() -> None:
-    assert seen(cone(0.0, 2.5), 2.5, cut_by_field=True).is_truncated
+    assert seen(cone(0.0, 2.5), 2.5, at_side=(True, False)).is_truncated
+    assert not seen(cone(0.0, 2.5), 2.5, at_side=(False, True)).is_truncated, "the other lung is whole"
 
 
 def test_a_few_slices_tell_of_no_taper() -> None:

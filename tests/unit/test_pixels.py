@@ -14,7 +14,7 @@ from pydicom.uid import JPEG2000Lossless, JPEGLSLossless, RLELossless
 from dicom_node.core.errors import NotAnalysable
 from dicom_node.decoding.stored import stored_frames, stored_values
 from dicom_node.inference.cards.card import Gate
-from dicom_node.inference.images.pixels import rescaled_values
+from dicom_node.inference.images.pixels import AIR_HU, hounsfield_units, rescaled_values
 from dicom_node.inference.images.volume import read_volume
 from tests.support.studies import volumes
 
@@ -89,6 +89,30 @@ def test_mr_values_are_rescaled_slice_by_slice_and_padding_is_the_lowest() -> No
 
     assert np.allclose(values[~padded], stored[~padded] * 2 + 5)
     assert np.allclose(values[padded], (stored[~padded] * 2 + 5).min())
+
+
+@pytest.mark.parametrize(
+    ("is_signed", "outside", "padding"),
+    [(1, -2000, -2000), (1, -2000, 63536), (0, 63536, 63536), (0, 63536, -2000), (1, 3000, 3000), (0, 0, 0)],
+)
+@pytest.mark.parametrize("by_range", [False, True])
+def test_padding_is_read_with_the_sign_of_the_pixels_whatever_it_is_written_with(
+    is_signed: int, outside: int, padding: int, by_range: bool
+) -> None:
+    stored = np.full((4, 4), 100, np.int16 if is_signed else np.uint16)
+    stored[0] = outside
+    image = plane(RescaleSlope=1.0, RescaleIntercept=0.0)
+    image.Rows = image.Columns = 4
+    image.PixelRepresentation, image.BitsStored, image.HighBit = is_signed, 16, 15
+    image.PixelData = stored.tobytes()
+    image.add_new("PixelPaddingValue", "SS" if padding < 0 else "US", padding)
+    if by_range:
+        image.add_new("PixelPaddingRangeLimit", "SS" if padding < 0 else "US", padding)
+
+    values = hounsfield_units(image)
+
+    assert (values[0] == AIR_HU).all()
+    assert (values[1:] == 100).all()
 
 
 def test_mr_values_without_rescale_are_those_stored() -> None:
