@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 
@@ -13,6 +13,11 @@ from dicom_node.inference.cards.fields import CardFields
 _FOUND = ("findings", "measurements", "anatomy")
 _OUTLINED = ("anatomy", "findings")
 _COLORS = ((240, 150, 60), (70, 160, 230), (120, 200, 80), (200, 90, 200), (230, 210, 60), (220, 80, 80))
+#: What may be measured of a structure (`inference.answers.measures`).
+MEASURES = ("volume", "mean", "diameter")
+#: Begins the name of a parameter that is the threshold of one finding or structure.
+THRESHOLD_OF = "threshold-"
+_HIGHEST_VALUE = 255
 _SIDES = {"left": LEFT, "right": RIGHT}
 
 
@@ -49,9 +54,11 @@ class CardFinding:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CardSegment:
-    """One structure a model outlines: the value of its voxels, its codes, and the volumes that may be reported."""
+    """One structure a model outlines: the values of its voxels, its codes, what is measured of it, and the volumes that
+    may be reported."""
 
-    value: int
+    #: More than one: all that the network tells apart and the structure holds (1 + 2 + 4).
+    values: tuple[int, ...]
     key: str
     label: str
     category: Code
@@ -60,6 +67,13 @@ class CardSegment:
     side: Code | None
     color_rgb: tuple[int, int, int]
     plausible_ml: PlausibleRange
+    #: Of `MEASURES`.
+    measure: tuple[str, ...] = ("volume",)
+
+
+def threshold_of(parameters: Mapping[str, float], key: str, default: float = 0.5) -> float:
+    """Return from which score on a finding or structure is there: its own, ``threshold-KEY``, before that of all."""
+    return parameters.get(THRESHOLD_OF + key, parameters.get("threshold", default))
 
 
 def read_finding(fields: CardFields) -> CardFinding:
@@ -77,12 +91,9 @@ def read_finding(fields: CardFields) -> CardFinding:
 
 def read_segment(fields: CardFields, place: int) -> CardSegment:
     """Read one `[[segment]]`, the `place`-th of the card. Raises `SettingsError`."""
-    value = int(fields.number("value", None) or 0)
-    if not 0 < value < 256:
-        fields.refuse("value", "must be the value of the structure's voxels, 1 to 255")
     side = fields.choice("side", tuple(_SIDES)) if "side" in fields.values else ""
     return CardSegment(
-        value=value,
+        values=_values(fields),
         key=fields.text("key"),
         label=fields.text("label"),
         category=_optional_code(fields, "category", _OUTLINED) or ANATOMICAL_STRUCTURE,
@@ -91,7 +102,28 @@ def read_segment(fields: CardFields, place: int) -> CardSegment:
         side=_SIDES.get(side),
         color_rgb=_color(fields, place),
         plausible_ml=_limits(fields.table("plausible_ml")),
+        measure=_measures(fields),
     )
+
+
+def _values(fields: CardFields) -> tuple[int, ...]:
+    """Read `value`, or `values` of a structure that holds several which the network tells apart."""
+    if ("value" in fields.values) == ("values" in fields.values):
+        fields.refuse("value", "or values must say which voxels the structure has, one of them")
+    single = "value" in fields.values
+    found = (fields.number("value", None) or 0,) if single else fields.floats("values")
+    if not all(0 < one <= _HIGHEST_VALUE and one == int(one) for one in found):
+        fields.refuse("value" if single else "values", "must be the value of the structure's voxels, 1 to 255")
+    if not single and len(set(found)) < max(2, len(found)):
+        fields.refuse("values", "must be two values or more, each once")
+    return tuple(int(one) for one in found)
+
+
+def _measures(fields: CardFields) -> tuple[str, ...]:
+    named = fields.texts("measure") if "measure" in fields.values else MEASURES[:1]
+    if not named or len(set(named)) < len(named) or not set(named) <= set(MEASURES):
+        fields.refuse("measure", f"must be of {', '.join(MEASURES)}, each once, and one at least")
+    return named
 
 
 def _code(fields: CardFields, key: str, tables: Sequence[str]) -> Code:

@@ -110,7 +110,7 @@ class TensorModel:
                 f'{values.max():g}. Say in the card what it is: [output] activation = "sigmoid" for logits, or '
                 'channels = "overlapping" for probabilities.'
             )
-        if "threshold" in self.card.parameters:
+        if evidence_of_card(self.card).has_threshold:
             raise ModelUnavailable(
                 f"Model {self.card.name} gives numbers of classes, on which [parameters] threshold has no effect. "
                 "Remove it from the card."

@@ -241,17 +241,20 @@ def test_a_threshold_without_effect_is_refused(tmp_path: Path) -> None:
         tmp_path / "model",
         after=[known.SIGMOID, known.INVERT, known.THRESHOLD],
         state=known.levels_state(0.4, 0.8),
-        card=known.NESTED + "[parameters]\nthreshold = 0.3\n",
+        card=known.NESTED + "[parameters]\nthreshold-core = 0.3\n",
     )
 
     with pytest.raises(ModelUnavailable, match="threshold has no effect"):
         answer(series_of(Placed())[0], model, tmp_path / "study")
 
 
-def test_the_threshold_of_the_card_decides_where_the_bundle_does_not(tmp_path: Path) -> None:
+@pytest.mark.parametrize("decided", [[], [known.THRESHOLD], [{**known.THRESHOLD, "threshold": 0.9}]])
+def test_the_threshold_of_the_card_decides_whether_the_bundle_has_one_or_not(
+    tmp_path: Path, decided: list[known.JsonObject]
+) -> None:
     model = known.known_segmenter(
         tmp_path / "model",
-        after=[known.SIGMOID, known.INVERT],
+        after=[known.SIGMOID, *decided, known.INVERT],
         state=known.levels_state(0.4, 0.8, slope=1.0),
         card=known.NESTED + "[parameters]\nthreshold = 0.54\n",
     )

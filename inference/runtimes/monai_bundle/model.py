@@ -32,7 +32,12 @@ from dicom_node.inference.runtimes.monai_bundle.config import (
 )
 from dicom_node.inference.runtimes.monai_bundle.history import is_unmoved, require_history, shows_whole_image
 from dicom_node.inference.runtimes.monai_bundle.inputs import affine_ras, as_loaded, reader_order
-from dicom_node.inference.runtimes.monai_bundle.meaning import decides_itself, evidence_of_bundle, keeps_numbers
+from dicom_node.inference.runtimes.monai_bundle.meaning import (
+    decides_itself,
+    evidence_of_bundle,
+    keeps_numbers,
+    set_threshold,
+)
 from dicom_node.inference.runtimes.monai_bundle.outputs import (
     Finished,
     SourceAxes,
@@ -147,7 +152,7 @@ class LoadedBundle:
         composed = config.get("postprocessing") or config.get("evaluator::postprocessing")
         self._postprocessing = transforms_of(composed)
         self.channels = evidence_of_bundle(wanted.channels, self._postprocessing, network, config.metadata)
-        self._check_threshold()
+        self._apply_threshold()
         self.scale = scale_of(wanted.picture_range, transforms_of(self._preprocessing), config.metadata)
         #: The lowest and the highest value that the network was given so far.
         self.given: Range | None = None
@@ -300,18 +305,23 @@ class LoadedBundle:
         if self._wanted.task == "segmentation" and self.channels.exclusive and keeps_numbers(self._postprocessing):
             self.channels.meaning(count)
 
-    def _check_threshold(self) -> None:
-        if self.channels.threshold is not None and decides_itself(self._postprocessing):
+    def _apply_threshold(self) -> None:
+        """Let the card's threshold stand for the one in the postprocessing. Raises `ModelUnavailable` where the bundle
+        decides otherwise, so that a threshold would have no effect."""
+        known = self.channels
+        if not known.has_threshold or not decides_itself(self._postprocessing):
+            return
+        if known.threshold is None or known.own_thresholds or not set_threshold(self._postprocessing, known.threshold):
             raise ModelUnavailable(
-                "[parameters] threshold has no effect: the bundle's postprocessing decides itself (AsDiscrete). Remove "
-                "it from the card."
+                "[parameters] threshold has no effect: the bundle's postprocessing decides itself (AsDiscrete), not "
+                "by one threshold for all. Remove it from the card."
             )
 
     def _inverted(self, prepared: _Prepared, values: Any) -> Any:
         """Undo the preprocessing for a bundle that does not do so itself."""
         steps = transforms_of(self._preprocessing)
         if is_unmoved(steps):
-            return values
+            return torch.as_tensor(values).as_subclass(torch.Tensor)  # what the network gave has no place of its own
         key = next(key for key in (*(self._config.loading.keys or ()), prepared.key) if key in prepared.entries)
         require_history(steps, prepared.entries, key)
         inverse = Invertd(keys="pred", transform=self._preprocessing, orig_keys=key, nearest_interp=True)
