@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import math
 from typing import Protocol
 
 import numpy as np
@@ -46,7 +46,7 @@ def diameter_mm(mask: Mask, volume: Volume) -> float:
     what a reader measures with a ruler, and as the largest of all slices."""
     _, row_mm, column_mm = volume.spacing_zyx_mm
     planes = (mask[index] for index in np.nonzero(mask.any(axis=(1, 2)))[0])
-    return max(_largest_distance(_ends_of_rows(plane) * np.array([row_mm, column_mm])) for plane in planes)
+    return max(_largest_distance(_ends_of_rows(plane) * [row_mm, column_mm]) for plane in planes)
 
 
 def _volume(mask: Mask, volume: Volume) -> Measurement:
@@ -80,12 +80,8 @@ def _ends_of_rows(plane: Mask) -> NDArray[np.float64]:
 
 
 def _largest_distance(points_mm: NDArray[np.float64]) -> float:
-    return max(_largest_squares(points_mm)) ** 0.5
-
-
-def _largest_squares(points_mm: NDArray[np.float64]) -> Iterator[float]:
-    for point in points_mm:
-        yield float(np.square(points_mm - point).sum(axis=1).max())
+    squares = (np.square(points_mm - point).sum(axis=1).max() for point in points_mm)
+    return math.sqrt(max(squares))
 
 
 def _rounded(value: float) -> float:

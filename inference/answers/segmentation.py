@@ -148,7 +148,8 @@ def _chance(prediction: Prediction, values: Sequence[int]) -> NDArray[np.float32
         return probability_map(known, values[0])
     chosen = known[list(values)]
     together = chosen.sum(axis=0) if prediction.masks is None else chosen.max(axis=0)
-    return np.clip(together, 0.0, 1.0).astype(np.float32)
+    chance: NDArray[np.float32] = np.clip(together, 0.0, 1.0).astype(np.float32)
+    return chance
 
 
 def _finding(one: CardSegment, measured: tuple[Measurement, ...], number: int | None) -> Finding:

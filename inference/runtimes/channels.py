@@ -111,11 +111,15 @@ class ChannelEvidence:
                 f"and at most {_HIGHEST_VALUE} can be told apart. Correct value in [[segment]], or [output] background."
             )
 
-    def __str__(self) -> str:
-        """Say it for people, as `models try` does."""
+    def told(self, count: int) -> str:
+        """Say it of `count` channels for people, as `models try` does; 0 where nobody knows how many there are."""
         if self.exclusive is None:
             return "what its channels mean is not known: say [output] channels in the card"
-        return f"channels {'exclude each other' if self.exclusive else 'may overlap'} (known from {self.known_from})"
+        text = f"channels {'exclude each other' if self.exclusive else 'may overlap'} (known from {self.known_from})"
+        if count < 2:
+            return text
+        named = f" ({self.first_name})" if self.first_name else ""
+        return f"{text}, channel 0{named} of {count} is {'background' if self._background(count) else 'value 1'}"
 
 
 def check_rivals(exclusive: bool | None, count: int) -> None:

@@ -13,6 +13,7 @@ from pydicom.dataset import Dataset
 
 pytest.importorskip("torch", reason="the inference extra is not installed")
 
+import torch
 from highdicom.seg import segread
 from pydicom import dcmread
 
@@ -156,6 +157,32 @@ def test_each_structure_of_its_own_has_its_own_probability(tmp_path: Path) -> No
         chance = 1.0 / (1.0 + np.exp(-slope * (scaled - level)))
         assert segment.probability_zyx is not None
         assert segment.probability_zyx == pytest.approx(chance, abs=1e-5)
+
+
+def test_a_sum_of_classes_is_as_sure_as_they_are_together(tmp_path: Path) -> None:
+    both = known.SEGMENTS.replace("value = 2", "values = [1, 2]").replace('"ball"', '"both"')
+    slopes, starts = np.array([0.0, 4.0, 8.0]), np.array([0.0, -1.6, -4.8])
+    state = {
+        "weight": torch.tensor(slopes, dtype=torch.float32).reshape(3, 1, 1, 1, 1),
+        "bias": torch.tensor(starts, dtype=torch.float32),
+    }
+    model = known.known_segmenter(tmp_path / "model", after=[known.SOFTMAX, known.INVERT, known.ARGMAX], state=state,
+                                  card=both + '[explain]\nmethod = "probability"\n')  # fmt: skip
+    datasets, truth = series_of(OBLIQUE)
+    request = request_for(datasets, model, tmp_path / "study")
+
+    found = run_model(
+        replace(request, context=replace(request.context, output_sets=(OutputSet(segmentation="fractional"),)))
+    )
+
+    assert isinstance(found, Analysis), found.message
+    values = np.array([0.0, 0.6, 1.0])[true_tissue(found, truth)]
+    powers = np.exp(values[..., None] * slopes + starts)
+    sure = 1 - powers[..., 0] / powers.sum(axis=-1)
+    (_, segment) = found.segments
+    assert np.array_equal(segment.mask, values > 0)
+    assert segment.probability_zyx == pytest.approx(sure, abs=1e-5)
+    assert {one.finding_key for one in found.saliencies} == {"block", "both"}
 
 
 # --- what is not known is asked --------------------------------------------------------------------------------------
