@@ -14,7 +14,7 @@ from dicom_node.config.settings import Settings
 from dicom_node.core.errors import ModelUnavailable, NotFound
 from dicom_node.governance.admission import ModelStanding, Standing, environment
 from dicom_node.governance.first_run import first_run
-from dicom_node.governance.golden import GoldenOutcome, Phantom, load_cases, run_golden
+from dicom_node.governance.golden import GoldenOutcome, KnownStudy, Phantom, load_cases, run_golden
 from dicom_node.governance.model_probe import ModelProbe
 from dicom_node.governance.store import add_model
 from dicom_node.governance.verify import CODE, Point, verify_folder
@@ -91,7 +91,7 @@ def activate(options: argparse.Namespace) -> int:
             f"{card.name} has no golden studies: nothing shows that it answers rightly here. Add some to its folder "
             "(docs/reference/governance.md), or use --without-golden, which is written down."
         )
-    outcomes = _golden_outcomes(node.settings, card)
+    outcomes = _golden_outcomes(node.settings, card, options.pictures)
     right = not any(outcome.differences for outcome in outcomes)
     detail = {"golden": {outcome.file: list(outcome.differences) for outcome in outcomes}}
     kind = DecisionKind.ACTIVATED if right else DecisionKind.GOLDEN_FAILED
@@ -122,13 +122,13 @@ def decisions(options: argparse.Namespace) -> int:
 # --- parts -------------------------------------------------------------------------------------------------------
 
 
-def _golden_outcomes(settings: Settings, card: ModelCard) -> Sequence[GoldenOutcome]:
+def _golden_outcomes(settings: Settings, card: ModelCard, pictures: Path | None) -> Sequence[GoldenOutcome]:
     """Ask its golden studies; where none of them had the model answer, see whether it runs at all."""
-    phantoms = _phantoms()
+    phantoms = known_phantoms()
     with ModelProbe(card, settings.inference) as asker:
-        outcomes = list(run_golden(card, phantoms, asker))
+        outcomes = list(run_golden(card, phantoms, asker, pictures))
         if not any(outcome.answer.get("findings") for outcome in outcomes):
-            outcomes.append(first_run(card, phantoms, asker))
+            outcomes.append(first_run(card, phantoms, asker, pictures))
     return outcomes
 
 
@@ -146,14 +146,19 @@ def _analyse_again(node: Node, standing: ModelStanding, *, rerun: bool, quiet: b
         say(f"{len(waiting)} analyses were not made while {standing.name} might not run. {do}")
 
 
-def _phantoms() -> Mapping[str, Phantom]:
+def known_phantoms() -> Mapping[str, Phantom]:
     """Return what golden studies may be made of."""
     from dicom_node.demo.phantoms import chest_ct_phantom, chest_radiograph_phantom  # noqa: PLC0415 - loads SciPy
 
-    return {
-        "chest-ct": lambda **arguments: chest_ct_phantom(**arguments)[0],
-        "chest-radiograph": lambda **arguments: [chest_radiograph_phantom(**arguments)],
-    }
+    def chest_ct(**arguments: Any) -> KnownStudy:
+        images, truth = chest_ct_phantom(**arguments)
+        lungs = {"left-lung": truth.left, "right-lung": truth.right, "both-lungs": truth.both}
+        return KnownStudy(images, {name: lung.mask_zyx for name, lung in lungs.items()})
+
+    def chest_radiograph(**arguments: Any) -> KnownStudy:
+        return KnownStudy([chest_radiograph_phantom(**arguments)])
+
+    return {"chest-ct": chest_ct, "chest-radiograph": chest_radiograph}
 
 
 def _decide(node: Node, card: ModelCard, kind: DecisionKind, **about: Any) -> None:
@@ -191,9 +196,13 @@ def _tell_points(about: str, points: Sequence[Point]) -> None:
 
 
 def _tell_outcomes(outcomes: Sequence[GoldenOutcome]) -> None:
+    """Show what differs, and below it what was seen of each answer: more than a table has room for."""
     rows = [(one.file, one.name, "; ".join(one.differences) or "as expected") for one in outcomes]
     if rows:
         print_table(["golden study", "what", "answer"], rows)
+    for one in outcomes:
+        for line in one.told:
+            say(f"  {one.file}: {line}")
 
 
 def _tell_standing(standing: ModelStanding) -> int:

@@ -125,10 +125,15 @@ def _models(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> No
                        "governance:activate", json=True)  # fmt: skip
     command.add_argument("model", metavar="NAME", help="name of the model")
     command.add_argument("--without-golden", action="store_true", help="activate a model that has no golden studies")
+    command.add_argument("--pictures", type=Path, metavar="FOLDER", help="leave pictures of every answer there")
     command.add_argument("--rerun", action="store_true", help="analyse again what the model was not run for before")
-    command = _command(below, "try", "run MONAI Bundles once on a phantom; their code runs", "models:try_bundles",
+    command = _command(below, "try", "run models once on a phantom; their code runs", "models:try_models",
                        json=True)  # fmt: skip
-    command.add_argument("folders", nargs="+", type=Path, metavar="FOLDER", help="bundle folder; needs no model card")
+    command.add_argument("folders", nargs="+", type=Path, metavar="FOLDER",
+                         help="folder of a model, or of a MONAI Bundle, which needs no card")  # fmt: skip
+    command.add_argument(
+        "--pictures", type=Path, metavar="FOLDER", help="leave pictures of the answers there; of models with a card"
+    )
     command.add_argument("--task", choices=("classification", "regression", "segmentation", "detection"),
                          help="what it is for; default: what its metadata say")  # fmt: skip
     command.add_argument("--output", metavar="NAME", default="pred", help="what it leaves its answer in")

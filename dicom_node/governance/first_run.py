@@ -13,8 +13,8 @@ from pathlib import Path
 from pydicom.dataset import Dataset
 
 from dicom_node.core.errors import InferenceError
-from dicom_node.governance.golden import GoldenOutcome, Phantom, written
-from dicom_node.governance.model_probe import ModelProbe
+from dicom_node.governance.golden import GoldenOutcome, Phantom, keep_pictures, written
+from dicom_node.governance.model_probe import Look, ModelProbe
 from dicom_node.inference.cards.card import TASK_INPUTS, ModelCard
 
 _NAME, _FILE = "runs on a phantom", "(made for the card)"
@@ -24,18 +24,23 @@ _SLICES, _ROWS, _SPACING_MM = 32, 128, 10.0
 _NOT_RUN = frozenset({"CHANNELS_MISSING", "WRONG_CHANNELS", "WRONG_DIMENSIONS", "NO_POSITION"})
 
 
-def first_run(card: ModelCard, phantoms: Mapping[str, Phantom], asker: ModelProbe) -> GoldenOutcome:
-    """Build the model and run it once; the difference, if there is one, says why it cannot run."""
+def first_run(
+    card: ModelCard, phantoms: Mapping[str, Phantom], asker: ModelProbe, pictures: Path | None = None
+) -> GoldenOutcome:
+    """Build the model and run it once, and leave pictures of its answer in a folder, where one is named; the
+    difference, if there is one, says why it cannot run."""
     with tempfile.TemporaryDirectory(prefix="first-run-") as made:
         files = list(written(fitting_phantom(card, phantoms), Path(made)))
         out_dir = Path(made, "out")
         out_dir.mkdir()
         try:
-            answer = asker.ask(files, {}, out_dir, gated=False)
+            answer = asker.ask(files, {}, out_dir, Look(gated=False, closer=True))
         except InferenceError as error:
             return GoldenOutcome(_NAME, _FILE, [f"it does not run: {error}"], {})
+        keep_pictures(out_dir, pictures, "first-run")
     not_run = card.task in TASK_INPUTS and answer.get("reason") in _NOT_RUN
-    return GoldenOutcome(_NAME, _FILE, [f"it was not run: {answer['message']}"] if not_run else [], answer)
+    differences = [f"it was not run: {answer['message']}"] if not_run else []
+    return GoldenOutcome(_NAME, _FILE, differences, answer, answer.get("understood", ()))
 
 
 def fitting_phantom(card: ModelCard, phantoms: Mapping[str, Phantom]) -> Sequence[Dataset]:
@@ -43,7 +48,7 @@ def fitting_phantom(card: ModelCard, phantoms: Mapping[str, Phantom]) -> Sequenc
     gate asks for."""
     modalities = card.accepted_modalities
     if card.input == "image" or (not card.input and modalities and modalities <= _RADIOGRAPHS):
-        return phantoms["chest-radiograph"]()
+        return phantoms["chest-radiograph"]().images
     spacing_mm = min(_SPACING_MM, card.gate.max_slice_spacing_mm or _SPACING_MM)
     slices = max(_SLICES, card.gate.min_slices)
-    return phantoms["chest-ct"](slices=slices, rows=_ROWS, slice_spacing_mm=spacing_mm)
+    return phantoms["chest-ct"](slices=slices, rows=_ROWS, slice_spacing_mm=spacing_mm).images

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import math
+import re
+import shutil
 import tempfile
 import tomllib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
 from pydicom import dcmread
 from pydicom.dataset import Dataset
 from pydicom.errors import InvalidDicomError
@@ -16,52 +21,86 @@ from pydicom.errors import InvalidDicomError
 from dicom_node.analysis.answer import SourceFile
 from dicom_node.core.entities import JobState, Presence
 from dicom_node.core.errors import InferenceError, SettingsError
-from dicom_node.governance.model_probe import ModelProbe
+from dicom_node.governance.known_masks import Known, keep, of_images, of_segmentation
+from dicom_node.governance.model_probe import Look, ModelProbe
 from dicom_node.inference.cards.card import ModelCard
 from dicom_node.inference.cards.fields import CardFields
 
-#: Makes the images of a phantom from the arguments of a golden study.
-Phantom = Callable[..., Sequence[Dataset]]
+
+@dataclass(frozen=True, slots=True)
+class KnownStudy:
+    """The images of a phantom, and masks (images, rows, columns) that are known of it by its formula."""
+
+    images: Sequence[Dataset]
+    masks: Mapping[str, NDArray[np.bool_]] = field(default_factory=dict)
+
+
+#: Makes a phantom from the arguments of a golden study.
+Phantom = Callable[..., KnownStudy]
 
 
 @dataclass(frozen=True, slots=True)
 class GoldenOutcome:
-    """What became of one golden study: no difference means that the answer was the expected one."""
+    """What became of one golden study: no difference means that the answer was the expected one.
+
+    `told` are sentences for whoever activates the model: how far the answer is from what is known, and what the model
+    takes its input and output for.
+    """
 
     name: str
     file: str
     differences: Sequence[str]
     answer: Mapping[str, Any]
+    told: Sequence[str] = ()
 
 
-def run_golden(card: ModelCard, phantoms: Mapping[str, Phantom], asker: ModelProbe) -> Sequence[GoldenOutcome]:
-    """Ask every golden study of a model. Raises `SettingsError` for a study that cannot be made."""
-    return [_run(case, phantoms, asker) for case in load_cases(card)]
+def run_golden(
+    card: ModelCard, phantoms: Mapping[str, Phantom], asker: ModelProbe, pictures: Path | None = None
+) -> Sequence[GoldenOutcome]:
+    """Ask every golden study of a model, and leave pictures of its answers in a folder, where one is named. Raises
+    `SettingsError` for a study that cannot be made."""
+    return [_run(case, phantoms, asker, pictures) for case in load_cases(card)]
 
 
-def _run(case: GoldenCase, phantoms: Mapping[str, Phantom], asker: ModelProbe) -> GoldenOutcome:
+def _run(case: GoldenCase, phantoms: Mapping[str, Phantom], asker: ModelProbe, pictures: Path | None) -> GoldenOutcome:
     with tempfile.TemporaryDirectory(prefix="golden-") as made:
-        files = list(_files(case, phantoms, Path(made)))
+        study = _phantom(case, phantoms) if case.folder is None else None
+        files = list(files_in(case.folder) if case.folder else written(study.images if study else (), Path(made)))
+        masks = keep({one.key: _known(one, case, study) for one in case.segments}, Path(made, "known.npz"))
         out_dir = Path(made, "out")
         out_dir.mkdir()
         try:
-            answer = asker.ask(files, case.parameters, out_dir)
+            answer = asker.ask(files, case.parameters, out_dir, Look(closer=True, masks=masks))
         except InferenceError as error:
             return GoldenOutcome(case.name, case.file, [str(error)], {})
-    return GoldenOutcome(case.name, case.file, list(differences(case, answer)), answer)
+        keep_pictures(out_dir, pictures, Path(case.file).stem)
+    return GoldenOutcome(case.name, case.file, list(differences(case, answer)), answer, list(told_of(case, answer)))
 
 
-def _files(case: GoldenCase, phantoms: Mapping[str, Phantom], folder: Path) -> Iterator[SourceFile]:
-    if case.folder is not None:
-        yield from files_in(case.folder)
-        return
+def keep_pictures(made: Path, folder: Path | None, name: str) -> None:
+    """Copy the pictures of one answer into the folder that was named for them."""
+    if folder is not None:
+        folder.mkdir(parents=True, exist_ok=True)
+        for path in sorted(made.glob("*.png")):
+            shutil.copyfile(path, folder / f"{name}-{path.name}")
+
+
+def _phantom(case: GoldenCase, phantoms: Mapping[str, Phantom]) -> KnownStudy:
     if case.phantom not in phantoms:
         raise SettingsError(f"{case.file}: there is no phantom {case.phantom!r}; there are {', '.join(phantoms)}.")
     try:
-        datasets = phantoms[case.phantom](**case.arguments)
+        return phantoms[case.phantom](**case.arguments)
     except TypeError as error:
         raise SettingsError(f"{case.file}: phantom {case.phantom} cannot be made: {error}.") from error
-    yield from written(datasets, folder)
+
+
+def _known(expected: ExpectedSegment, case: GoldenCase, study: KnownStudy | None) -> Known:
+    if expected.file is not None:
+        return of_segmentation(expected.file, expected.number)
+    if study is None or expected.truth not in study.masks:
+        able = ", ".join(study.masks) if study else "none: name a SEG by file"
+        raise SettingsError(f"{case.file}: the mask of {expected.key} is not known; those of the study are {able}.")
+    return of_images(study.images, study.masks[expected.truth])
 
 
 def written(datasets: Sequence[Dataset], folder: Path) -> Iterator[SourceFile]:
@@ -106,6 +145,38 @@ def differences(case: GoldenCase, answer: Mapping[str, Any]) -> Iterator[str]:
             yield f"there is no finding {expected.key}; there are {', '.join(found) or 'none'}"
         else:
             yield from _finding_differences(expected, found[expected.key])
+
+    for segment in case.segments:
+        dice = answer.get("overlaps", {}).get(segment.key, 0.0)
+        if dice < segment.dice:
+            yield f"{segment.key} overlaps its known mask by a Dice of {dice:.4f}, expected {segment.dice:g} at least"
+    for box in case.boxes:
+        distance_mm = _distance_mm(box, answer)
+        if not distance_mm <= box.within_mm:
+            yield f"{box.key} {_far(distance_mm)} where it is known to be, expected {box.within_mm:g} mm at most"
+
+
+def told_of(case: GoldenCase, answer: Mapping[str, Any]) -> Iterator[str]:
+    """Say how far the answer is from what is known, right or wrong, and what the model understood."""
+    for key, dice in answer.get("overlaps", {}).items():
+        yield f"{key}: Dice {dice:.4f} with its known mask"
+    for box in case.boxes:
+        yield f"{box.key} {_far(_distance_mm(box, answer))} where it is known to be"
+    yield from answer.get("understood", ())
+
+
+def _distance_mm(box: ExpectedBox, answer: Mapping[str, Any]) -> float:
+    """Return how far the nearest finding of a key is from where it is known to be, infinite where there is none.
+
+    Several of one key are numbered: ``nodule-1``.
+    """
+    of_key = re.compile(rf"{re.escape(box.key)}(-\d+)?")
+    centers = [center for key, center in answer.get("centers_mm", {}).items() if of_key.fullmatch(key)]
+    return min((math.dist(center, box.center_mm) for center in centers), default=math.inf)
+
+
+def _far(distance_mm: float) -> str:
+    return f"is {distance_mm:.1f} mm from" if math.isfinite(distance_mm) else "is not"
 
 
 def _because(answer: Mapping[str, Any]) -> str:
@@ -156,6 +227,27 @@ class ExpectedFinding:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ExpectedSegment:
+    """A structure whose mask is known: one of the phantom's by name (`truth`), or a segment of a SEG; and the smallest
+    Dice coefficient that the answer may have with it."""
+
+    key: str
+    dice: float
+    truth: str = ""
+    file: Path | None = None
+    number: int = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExpectedBox:
+    """A finding whose place in the patient is known, (x, y, z) in mm, and how far off its region may be."""
+
+    key: str
+    center_mm: tuple[float, ...]
+    within_mm: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class GoldenCase:
     """One study with its answer. Either `phantom`, made with `arguments`, or `folder` is its input."""
 
@@ -168,6 +260,8 @@ class GoldenCase:
     state: JobState
     reason: str
     findings: Sequence[ExpectedFinding]
+    segments: Sequence[ExpectedSegment] = ()
+    boxes: Sequence[ExpectedBox] = ()
 
 
 def load_cases(card: ModelCard) -> Sequence[GoldenCase]:
@@ -199,14 +293,42 @@ def _case(card: ModelCard, path: Path) -> GoldenCase:
         state=JobState(expect.choice("state", [state.value for state in _STATES])),
         reason=expect.text("reason") if "reason" in expect.values else "",
         findings=[_finding(one, card) for one in expect.subtables("finding")],
+        segments=[_segment(one, card) for one in expect.subtables("segment")],
+        boxes=[_box(one, card) for one in expect.subtables("box")],
     )
+
+
+def _segment(fields: CardFields, card: ModelCard) -> ExpectedSegment:
+    key, dice = fields.text("key"), fields.number("dice", None)
+    _check_key(fields, key, [one.key for one in card.segments])
+    if dice is None or not 0 < dice <= 1:
+        fields.refuse("dice", "must be the smallest Dice coefficient that is right, above 0 and at most 1")
+    if ("truth" in fields.values) == ("file" in fields.values):
+        fields.refuse("truth", "(a mask of the phantom) or file (a SEG) must say what is known, one of them")
+    if "truth" in fields.values:
+        return ExpectedSegment(key=key, dice=dice, truth=fields.text("truth"))
+    path = card.folder / "golden" / fields.inside(fields.text("file"))
+    if not path.is_file():
+        fields.refuse("file", "does not exist")
+    return ExpectedSegment(key=key, dice=dice, file=path, number=fields.whole("number", 1))
+
+
+def _box(fields: CardFields, card: ModelCard) -> ExpectedBox:
+    key, within_mm = fields.text("key"), fields.number("within_mm", None)
+    _check_key(fields, key, [one.key for one in card.findings])
+    if within_mm is None or within_mm <= 0:
+        fields.refuse("within_mm", "must be a number above 0")
+    return ExpectedBox(key=key, center_mm=fields.floats("center_mm", (3,)), within_mm=within_mm)
+
+
+def _check_key(fields: CardFields, key: str, known: Sequence[str]) -> None:
+    if known and key not in known:
+        fields.refuse("key", f"is {key!r}, which the card does not name; it names {', '.join(known)}")
 
 
 def _finding(fields: CardFields, card: ModelCard) -> ExpectedFinding:
     key = fields.text("key")
-    known = [finding.key for finding in card.findings]
-    if known and key not in known:
-        fields.refuse("key", f"is {key!r}, which the card does not name; it names {', '.join(known)}")
+    _check_key(fields, key, [finding.key for finding in card.findings])
     return ExpectedFinding(
         key=key,
         presence=Presence(fields.choice("presence", list(Presence))) if "presence" in fields.values else None,

@@ -9,7 +9,7 @@ from dicom_node.analysis.answer import Analysis, Saliency
 from dicom_node.core.entities import Finding, Presence
 from dicom_node.core.errors import ModelUnavailable
 from dicom_node.inference.answers.inputs import Given, explanation, predictions, read_inputs
-from dicom_node.inference.cards.outputs import CardFinding
+from dicom_node.inference.cards.outputs import CardFinding, threshold_of
 from dicom_node.inference.model_run import ModelRun
 from dicom_node.inference.prediction import LoadedModel, Prediction
 
@@ -44,13 +44,14 @@ def _findings(
     run: ModelRun, model: LoadedModel, scored: Sequence[_Scored]
 ) -> tuple[tuple[Finding, ...], tuple[Saliency, ...]]:
     """Return every class as a finding, with saliency for those present, or for the most probable if none is."""
-    threshold = run.parameters.get("threshold", 0.5)
+    needed = {one.key: threshold_of(run.parameters, one.key) for one in run.card.findings}
     best = {one.key: _most_suspicious(run, one, scored) for one in run.card.findings}
     chance = {one.key: _probability(run, one, best[one.key]) for one in run.card.findings}
-    explained = {key for key, value in chance.items() if value >= threshold} or {max(chance, key=chance.__getitem__)}
+    held = {key for key, value in chance.items() if value >= needed[key]}
+    explained = held or {max(chance, key=chance.__getitem__)}
     findings, saliencies = [], []
     for one in run.card.findings:
-        present = chance[one.key] >= threshold
+        present = one.key in held
         saliency = _explain(run, model, one, best[one.key]) if one.key in explained else None
         if saliency is not None:
             saliencies.append(saliency)
@@ -62,7 +63,7 @@ def _findings(
                 site=one.site,
                 presence=Presence.PRESENT if present else Presence.ABSENT,
                 probability=chance[one.key],
-                threshold=threshold,
+                threshold=needed[one.key],
                 explanation_key=f"heatmap:{one.key}:{saliency.sop_instance_uid}" if saliency is not None else None,
             )
         )

@@ -12,7 +12,7 @@ from dicom_node.analysis.answer import Analysis, frame_number_of
 from dicom_node.core.codes import DIAMETER, MAXIMUM, MILLIMETER
 from dicom_node.core.entities import Finding, Measurement, Presence, Region
 from dicom_node.inference.answers.inputs import Given, predictions, read_inputs
-from dicom_node.inference.cards.outputs import CardFinding
+from dicom_node.inference.cards.outputs import CardFinding, threshold_of
 from dicom_node.inference.model_run import ModelRun
 from dicom_node.inference.prediction import Box, LoadedModel
 
@@ -47,10 +47,10 @@ def answer(run: ModelRun, model: LoadedModel) -> Analysis:
     given = read_inputs(run)
     found = predictions(run, model, given)
     seen = [_Seen(box, one) for one, prediction in zip(given, found, strict=True) for box in prediction.boxes]
-    threshold = run.parameters.get("threshold", 0.5)
     reported: list[_Seen] = []
     findings: list[Finding] = []
     for card_finding in run.card.findings:
+        threshold = threshold_of(run.parameters, card_finding.key)
         mine = [one for one in seen if one.box.output_index == card_finding.output_index]
         chosen = _chosen(run, card_finding, mine, threshold)
         reported.extend(chosen)

@@ -9,17 +9,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dicom_node.analysis.answer import Analysis, Saliency, Segment, frame_number_of
-from dicom_node.core.codes import MILLILITER, VOLUME
 from dicom_node.core.entities import Finding, Measurement, Presence
 from dicom_node.core.errors import ModelUnavailable, NotAnalysable
 from dicom_node.inference.answers.inputs import Given, predictions, read_inputs
+from dicom_node.inference.answers.measures import Mask, measurements, volume_of
 from dicom_node.inference.answers.plausible import held_value
 from dicom_node.inference.cards.outputs import CardSegment
 from dicom_node.inference.explain.maps import probability_map, strongest_slices
+from dicom_node.inference.images.volume import Volume
 from dicom_node.inference.model_run import ModelRun
 from dicom_node.inference.prediction import LoadedModel, Prediction
-
-Mask = NDArray[np.bool_]
 
 _KEY_SLICES = 6
 _MAPS_PER_SEGMENT = 3
@@ -31,17 +30,17 @@ def answer(run: ModelRun, model: LoadedModel) -> Analysis:
 
     Raises `NotAnalysable` (IMPLAUSIBLE_VOLUME) when nothing may be reported, or `ModelUnavailable`.
     """
-    given = [_one_object(run, read_inputs(run))]
-    found = predictions(run, model, given)
-    masks = _masks(run, given[0], found[0])
+    given = _one_object(run, read_inputs(run))
+    (prediction,) = predictions(run, model, [given])
+    masks = _masks(run, given, prediction)
     with run.stage("measure"):
-        segments, findings = _measured(run, masks, given[0].volume.voxel_ml if given[0].volume else None)
-        saliencies = _saliencies(run, segments, given, found)
+        segments, findings = _measured(run, masks, given.volume)
+        saliencies = _saliencies(run, segments, given, prediction)
         if run.keeps_probabilities:
-            segments = _with_probabilities(run, segments, found)
+            segments = _with_probabilities(run, segments, prediction)
     return Analysis(
         model=run.identity,
-        sources=tuple(source for one in given for source in one.sources),
+        sources=given.sources,
         findings=tuple(findings),
         segments=tuple(segments),
         saliencies=saliencies,
@@ -64,45 +63,55 @@ def _masks(run: ModelRun, given: Given, prediction: Prediction) -> Iterator[tupl
     model says nothing of a structure: that must not read as its absence."""
     shape = (len(given.sources), *given.model_input.values.shape[-2:])
     for one in run.card.segments:
-        if prediction.masks is not None:
-            mask = prediction.masks.get(one.value)
-        else:
-            mask = None if prediction.labels is None else prediction.labels == one.value
+        mask = _mask(prediction, one.values)
         if mask is None or mask.shape != shape:
             raise ModelUnavailable(
-                f"Model {run.card.name} does not say which of the voxels {shape} are {one.key}, value {one.value}. "
-                "Correct value in [[segment]], or the model."
+                f"Model {run.card.name} does not say which of the voxels {shape} are {one.key}, value "
+                f"{', '.join(map(str, one.values))}. Correct value in [[segment]], or the model."
             )
         yield one, mask
 
 
+def _mask(prediction: Prediction, values: Sequence[int]) -> Mask | None:
+    """Return where any of the values is; `None` where the model says nothing of one of them."""
+    if prediction.masks is None:
+        return None if prediction.labels is None else np.isin(prediction.labels, values)
+    found = [prediction.masks.get(value) for value in values]
+    known = [mask for mask in found if mask is not None]
+    return np.logical_or.reduce(known) if len(known) == len(values) else None
+
+
 def _measured(
-    run: ModelRun, masks: Iterable[tuple[CardSegment, Mask]], voxel_ml: float | None
+    run: ModelRun, masks: Iterable[tuple[CardSegment, Mask]], volume: Volume | None
 ) -> tuple[list[Segment], list[Finding]]:
     segments: list[Segment] = []
     findings: list[Finding] = []
     for one, mask in masks:
-        volume_ml = None if voxel_ml is None else float(np.count_nonzero(mask)) * voxel_ml
-        withheld = None if volume_ml is None else held_value(one.label, _volume(volume_ml), one.plausible_ml)
+        withheld = None if volume is None else held_value(one.label, volume_of(mask, volume), one.plausible_ml)
         if withheld is not None:
             run.notes.append(withheld.message)
-            findings.append(replace(_finding(one, None, None), presence=None, withheld=(withheld,)))
+            findings.append(replace(_finding(one, (), None), presence=None, withheld=(withheld,)))
             continue
         if not mask.any():
-            findings.append(_finding(one, None, None))
+            findings.append(_finding(one, (), None))
             continue
-        _tell_cut(run, one, mask, voxel_ml)
         segments.append(_segment(one, mask, len(segments) + 1))
-        findings.append(_finding(one, volume_ml, len(segments)))
+        measured = () if volume is None else measurements(one.measure, mask, volume)
+        findings.append(_finding(one, measured, len(segments)))
+        if volume is not None:
+            _tell_limits(run, one, mask, volume)
     if all(one.withheld for one in findings):
         raise NotAnalysable("IMPLAUSIBLE_VOLUME", "No volume is plausible. " + " ".join(run.notes))
     return segments, findings
 
 
-def _tell_cut(run: ModelRun, one: CardSegment, mask: Mask, voxel_ml: float | None) -> None:
+def _tell_limits(run: ModelRun, one: CardSegment, mask: Mask, volume: Volume) -> None:
+    """Say what of a structure could not be measured, or not wholly."""
     ends = [name for name, plane in (("first", mask[0]), ("last", mask[-1])) if plane.any()]
-    if ends and voxel_ml is not None:
+    if ends:
         run.notes.append(f"{one.label} reaches the {' and the '.join(ends)} slice: the scan may cut it off.")
+    if "mean" in one.measure and volume.modality != "CT":
+        run.notes.append(f"{one.label}: no mean, for the values of {volume.modality} images have no unit.")
 
 
 def _segment(one: CardSegment, mask: Mask, number: int) -> Segment:
@@ -118,26 +127,31 @@ def _segment(one: CardSegment, mask: Mask, number: int) -> Segment:
     )
 
 
-def _with_probabilities(run: ModelRun, segments: Sequence[Segment], found: Sequence[Prediction]) -> list[Segment]:
+def _with_probabilities(run: ModelRun, segments: Sequence[Segment], prediction: Prediction) -> list[Segment]:
     """Add how sure the network is of each voxel, where it tells; a copy, so that the other classes can be let go."""
-    if len(found) != 1 or found[0].probabilities is None:
-        return list(segments)
-    values = found[0].probabilities
-    index_of = {one.key: one.value for one in run.card.segments}
+    values_of = {one.key: one.values for one in run.card.segments}
+    chances = [_chance(prediction, values_of[segment.finding_key]) for segment in segments]
     return [
-        replace(segment, probability_zyx=probability_map(values, index_of[segment.finding_key]))
-        if index_of[segment.finding_key] < values.shape[0]
-        else segment
-        for segment in segments
+        segment if chance is None else replace(segment, probability_zyx=chance)
+        for segment, chance in zip(segments, chances, strict=True)
     ]
 
 
-def _volume(volume_ml: float) -> Measurement:
-    return Measurement(VOLUME, float(f"{volume_ml:.4g}"), MILLILITER)
+def _chance(prediction: Prediction, values: Sequence[int]) -> NDArray[np.float32] | None:
+    """Return how sure the network is that a voxel is any of the values: classes that exclude each other add up, of
+    structures that may overlap the surest counts. `None` where it does not tell."""
+    known = prediction.probabilities
+    if known is None or max(values) >= known.shape[0]:
+        return None
+    if len(values) == 1:
+        return probability_map(known, values[0])
+    chosen = known[list(values)]
+    together = chosen.sum(axis=0) if prediction.masks is None else chosen.max(axis=0)
+    chance: NDArray[np.float32] = np.clip(together, 0.0, 1.0).astype(np.float32)
+    return chance
 
 
-def _finding(one: CardSegment, volume_ml: float | None, number: int | None) -> Finding:
-    measurements = () if volume_ml is None else (_volume(volume_ml),)
+def _finding(one: CardSegment, measured: tuple[Measurement, ...], number: int | None) -> Finding:
     return Finding(
         key=one.key,
         label=one.label,
@@ -145,7 +159,7 @@ def _finding(one: CardSegment, volume_ml: float | None, number: int | None) -> F
         site=one.region or one.type,
         laterality=one.side,
         presence=Presence.ABSENT if number is None else None,
-        measurements=measurements,
+        measurements=measured,
         segment_number=number,
     )
 
@@ -163,26 +177,24 @@ def _key_slices(segments: Sequence[Segment]) -> tuple[int, ...]:
 
 
 def _saliencies(
-    run: ModelRun, segments: Sequence[Segment], given: Sequence[Given], found: Sequence[Prediction]
+    run: ModelRun, segments: Sequence[Segment], given: Given, prediction: Prediction
 ) -> tuple[Saliency, ...]:
     """Show how sure the network is of each structure, on the slices that hold most of it, where it tells."""
-    if run.card.explain.get("method") != "probability" or any(one.probabilities is None for one in found):
+    if run.card.explain.get("method") != "probability":
         return ()
-    values = np.concatenate([one.probabilities for one in found if one.probabilities is not None], axis=1)
-    sources = [source for one in given for source in one.sources]
-    index_of = {one.key: one.value for one in run.card.segments}
+    values_of = {one.key: one.values for one in run.card.segments}
     saliencies: list[Saliency] = []
     for segment in segments:
-        if index_of[segment.finding_key] >= values.shape[0]:
+        chance = _chance(prediction, values_of[segment.finding_key])
+        if chance is None:
             continue
-        chance = probability_map(values, index_of[segment.finding_key])
         saliencies.extend(
             Saliency(
                 finding_key=segment.finding_key,
-                sop_instance_uid=str(sources[place].SOPInstanceUID),
+                sop_instance_uid=str(given.sources[place].SOPInstanceUID),
                 map=chance[place],
                 method="Probability",
-                frame_number=frame_number_of(sources[place]),
+                frame_number=frame_number_of(given.sources[place]),
             )
             for place in strongest_slices(chance, _MAPS_PER_SEGMENT)
         )

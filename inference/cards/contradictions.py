@@ -6,9 +6,10 @@ there (`runtimes.tensors`, `runtimes.monai_bundle`), by `models try` and by acti
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from dicom_node.inference.cards.card import TASK_INPUTS, ModelCard
+from dicom_node.inference.cards.outputs import THRESHOLD_OF
 from dicom_node.inference.cards.tensors import Preprocessing
 from dicom_node.inference.cards.written_bundle import WrittenBundle, read_written
 
@@ -53,22 +54,37 @@ def _without_outputs(card: ModelCard) -> Iterator[str]:
 
 
 def _without_effect(card: ModelCard) -> Iterator[str]:
-    if "threshold" in card.parameters and card.task not in _DECIDED:
-        yield f"[parameters] threshold has no effect on a {card.task}: remove it"
+    thresholds = [name for name in card.parameters if name == "threshold" or name.startswith(THRESHOLD_OF)]
+    for name in thresholds if card.task not in _DECIDED else ():
+        yield f"[parameters] {name} has no effect on a {card.task}: remove it"
     if "temperature" in card.parameters and card.task not in _TEMPERED:
         yield f"[parameters] temperature has no effect on a {card.task}: remove it"
-    if "threshold" not in card.parameters or card.task != "segmentation":
+    if card.task in _DECIDED:
+        yield from _of_nothing(card, thresholds)
+    if not thresholds or card.task != "segmentation":
         return
     if card.output.channels == "exclusive" or (card.output.activation == "softmax" and not card.output.channels):
         yield (
-            "[parameters] threshold has no effect where the strongest class holds: remove it, or say [output] channels "
-            '= "overlapping" if each channel is a structure of its own'
+            f"[parameters] {thresholds[0]} has no effect where the strongest class holds: remove it, or say [output] "
+            'channels = "overlapping" if each channel is a structure of its own'
         )
     elif card.runtime != "monai-bundle" and not card.output.channels and card.output.activation == "none":
         yield (
-            "[parameters] threshold has no effect on numbers of classes: remove it, or say what the network gives, "
-            '[output] activation = "sigmoid" for logits or channels = "overlapping" for probabilities'
+            f"[parameters] {thresholds[0]} has no effect on numbers of classes: remove it, or say what the network "
+            'gives, [output] activation = "sigmoid" for logits or channels = "overlapping" for probabilities'
         )
+
+
+def _of_nothing(card: ModelCard, thresholds: Sequence[str]) -> Iterator[str]:
+    """A threshold of its own must be that of one finding, or of one structure with one value."""
+    known = [one.key for one in card.segments if len(one.values) == 1]
+    if card.task != "segmentation":
+        known = [one.key for one in card.findings]
+    for name in thresholds:
+        key = name.removeprefix(THRESHOLD_OF)
+        if name != "threshold" and key not in known:
+            able = ", ".join(known) or "none"
+            yield f"[parameters] {name} is of nothing that can have a threshold of its own; those are {able}"
 
 
 # --- bundles ---------------------------------------------------------------------------------------------------------
@@ -102,11 +118,19 @@ def _bundle_without_effect(card: ModelCard, written: WrittenBundle) -> Iterator[
         )
     elif card.preprocessing is not None and card.input == "volume":
         yield "[preprocessing] range has no effect on volumes, which have values of their own: remove it"
-    decides = any(written.says("AsDiscrete", how) for how in ("argmax", "threshold"))
-    if "threshold" in card.parameters and card.task == "segmentation" and decides:
-        yield (
-            "[parameters] threshold has no effect: the bundle's postprocessing decides itself (AsDiscrete). Remove it"
-        )
+    if card.task == "segmentation":
+        yield from _beside_own_decision(card, written)
+
+
+def _beside_own_decision(card: ModelCard, written: WrittenBundle) -> Iterator[str]:
+    """A bundle that decides by one threshold takes that of the card instead, and no other."""
+    strongest = written.says("AsDiscrete", "argmax")
+    decides = strongest or written.says("AsDiscrete", "threshold")
+    for name in card.parameters:
+        if (name == "threshold" and strongest) or (name.startswith(THRESHOLD_OF) and decides):
+            yield (
+                f"[parameters] {name} has no effect: the bundle's postprocessing decides itself (AsDiscrete). Remove it"
+            )
 
 
 def _only_range(said: Preprocessing | None) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 
@@ -14,6 +14,11 @@ from dicom_node.inference.cards.fields import CardFields
 _FOUND = ("findings", "measurements", "anatomy")
 _OUTLINED = ("anatomy", "findings")
 _COLORS = ((240, 150, 60), (70, 160, 230), (120, 200, 80), (200, 90, 200), (230, 210, 60), (220, 80, 80))
+#: What may be measured of a structure (`inference.answers.measures`).
+MEASURES = ("volume", "mean", "diameter")
+#: Begins the name of a parameter that is the threshold of one finding or structure.
+THRESHOLD_OF = "threshold-"
+_HIGHEST_VALUE = 255
 _SIDES = {"left": LEFT, "right": RIGHT}
 
 
@@ -62,10 +67,10 @@ class CardMeasurement:
     def is_of(self, key: str, measurement: Measurement) -> bool:
         """Tell whether it speaks of a number of the finding with this key."""
         ours, theirs = ((one.name, one.derivation) for one in (self, measurement))
-        return _values(*ours) == _values(*theirs) and (not self.findings or key in self.findings)
+        return _meanings(*ours) == _meanings(*theirs) and (not self.findings or key in self.findings)
 
 
-def _values(*codes: Code | None) -> list[tuple[str, str] | None]:
+def _meanings(*codes: Code | None) -> list[tuple[str, str] | None]:
     """Return what codes mean, whatever they are called."""
     return [None if code is None else (code.value, code.scheme) for code in codes]
 
@@ -88,9 +93,11 @@ class CardFinding:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CardSegment:
-    """One structure a model outlines: the value of its voxels, its codes, and the volumes that may be reported."""
+    """One structure a model outlines: the values of its voxels, its codes, what is measured of it, and the volumes that
+    may be reported."""
 
-    value: int
+    #: More than one: all that the network tells apart and the structure holds (1 + 2 + 4).
+    values: tuple[int, ...]
     key: str
     label: str
     category: Code
@@ -99,6 +106,13 @@ class CardSegment:
     side: Code | None
     color_rgb: tuple[int, int, int]
     plausible_ml: PlausibleRange
+    #: Of `MEASURES`.
+    measure: tuple[str, ...] = ("volume",)
+
+
+def threshold_of(parameters: Mapping[str, float], key: str, default: float = 0.5) -> float:
+    """Return from which score on a finding or structure is there: its own, ``threshold-KEY``, before that of all."""
+    return parameters.get(THRESHOLD_OF + key, parameters.get("threshold", default))
 
 
 def read_finding(fields: CardFields) -> CardFinding:
@@ -116,12 +130,9 @@ def read_finding(fields: CardFields) -> CardFinding:
 
 def read_segment(fields: CardFields, place: int) -> CardSegment:
     """Read one `[[segment]]`, the `place`-th of the card. Raises `SettingsError`."""
-    value = int(fields.number("value", None) or 0)
-    if not 0 < value < 256:
-        fields.refuse("value", "must be the value of the structure's voxels, 1 to 255")
     side = fields.choice("side", tuple(_SIDES)) if "side" in fields.values else ""
     return CardSegment(
-        value=value,
+        values=_values(fields),
         key=fields.text("key"),
         label=fields.text("label"),
         category=_optional_code(fields, "category", _OUTLINED) or ANATOMICAL_STRUCTURE,
@@ -130,6 +141,7 @@ def read_segment(fields: CardFields, place: int) -> CardSegment:
         side=_SIDES.get(side),
         color_rgb=_color(fields, place),
         plausible_ml=_limits(fields.table("plausible_ml")),
+        measure=_measures(fields),
     )
 
 
@@ -146,6 +158,26 @@ def read_measurement(fields: CardFields) -> CardMeasurement:
         findings=fields.texts("findings"),
         plausible=plausible,
     )
+
+
+def _values(fields: CardFields) -> tuple[int, ...]:
+    """Read `value`, or `values` of a structure that holds several which the network tells apart."""
+    if ("value" in fields.values) == ("values" in fields.values):
+        fields.refuse("value", "or values must say which voxels the structure has, one of them")
+    single = "value" in fields.values
+    found = (fields.number("value", None) or 0,) if single else fields.floats("values")
+    if not all(0 < one <= _HIGHEST_VALUE and one == int(one) for one in found):
+        fields.refuse("value" if single else "values", "must be the value of the structure's voxels, 1 to 255")
+    if not single and len(set(found)) < max(2, len(found)):
+        fields.refuse("values", "must be two values or more, each once")
+    return tuple(int(one) for one in found)
+
+
+def _measures(fields: CardFields) -> tuple[str, ...]:
+    named = fields.texts("measure") if "measure" in fields.values else MEASURES[:1]
+    if not named or len(set(named)) < len(named) or not set(named) <= set(MEASURES):
+        fields.refuse("measure", f"must be of {', '.join(MEASURES)}, each once, and one at least")
+    return named
 
 
 def _code(fields: CardFields, key: str, tables: Sequence[str]) -> Code:

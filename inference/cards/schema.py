@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 
 from dicom_node.inference.cards.fields import CardFields
+from dicom_node.inference.cards.outputs import THRESHOLD_OF
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +108,14 @@ KEYS: tuple[CardKey, ...] = (
     CardKey("", "weights", "table", "no weights", "the file with what was learned"),
     CardKey("weights", "file", "text", "required", "path inside the folder"),
     CardKey("weights", "sha256", "text", "required", "64 lower-case hexadecimal digits; empty: not there yet, refused"),
-    CardKey("", "parameters", "numbers", "none", "what a route may override; an unknown name is refused"),
+    CardKey(
+        "",
+        "parameters",
+        "numbers",
+        "none",
+        "what a route may override; an unknown name is refused. `threshold` is for all findings or structures, "
+        "`threshold-KEY` for one of them, `temperature` divides the logits of a classification",
+    ),
     CardKey("", "finding", "tables", "none", "the classes it evaluates"),
     CardKey("finding", "key", "text", "required", "stable name; tracking identifiers come from it: never rename it"),
     CardKey("finding", "label", "text", "required", "what people read"),
@@ -120,7 +128,14 @@ KEYS: tuple[CardKey, ...] = (
     CardKey("finding.plausible", "max", "number", "no limit", "highest value"),
     CardKey("finding.plausible", "reason", "text", "none", "why nothing else can be; told where a value is withheld"),
     CardKey("", "segment", "tables", "none", "segmentation: the structures it outlines"),
-    CardKey("segment", "value", "number", "required", "value of the structure's voxels, 1 to 255"),
+    CardKey("segment", "value", "number", "required, or `values`", "value of the structure's voxels, 1 to 255"),
+    CardKey(
+        "segment",
+        "values",
+        "numbers",
+        "none",
+        "instead of `value`: all that the network tells apart and the structure holds, `[1, 2, 4]`",
+    ),
     CardKey("segment", "key", "text", "required", "stable name; tracking identifiers come from it: never rename it"),
     CardKey("segment", "label", "text", "required", "what people read"),
     CardKey("segment", "category", _CODE, "anatomical structure", "segmented property category (CID 7150)"),
@@ -128,6 +143,13 @@ KEYS: tuple[CardKey, ...] = (
     CardKey("segment", "region", _CODE, "none", "where it is, when `type` does not say so"),
     CardKey("segment", "side", "text", "none", "`left` or `right`"),
     CardKey("segment", "color_rgb", "three numbers", "one of six", "recommended colour of display, 0 to 255 each"),
+    CardKey(
+        "segment",
+        "measure",
+        "texts",
+        '`["volume"]`',
+        "of volumes: `volume` (ml), `mean` (of CT, HU), `diameter` (largest within a slice, edge to edge, mm)",
+    ),
     CardKey("segment", "plausible_ml", "table", "no limits", "`min` and `max` of the volumes that may be reported"),
     CardKey("segment.plausible_ml", "min", "number", "no limit", "smallest volume"),
     CardKey("segment.plausible_ml", "max", "number", "no limit", "largest volume"),
@@ -223,7 +245,7 @@ def unknown_keys(values: Mapping[str, object], table: str = "") -> Iterator[str]
 
 #: What the index keeps of a name and of a version.
 _LONGEST = 64
-_SCORED = ("classification", "detection")
+_SCORED = ("classification", "detection", "segmentation")
 
 
 def check_values(fields: CardFields) -> None:
@@ -252,7 +274,7 @@ def _check_unique(fields: CardFields, table: str, key: str) -> None:
     seen: set[object] = set()
     for one in fields.subtables(table):
         value = one.values.get(key)
-        if value in seen:
+        if value is not None and value in seen:
             one.refuse(key, f"is {value!r}, as that of an earlier [[{table}]]; each must have its own")
         seen.add(value)
 
@@ -269,8 +291,10 @@ def _ranges(fields: CardFields) -> Iterator[CardFields]:
 
 def _check_parameters(fields: CardFields) -> None:
     parameters = fields.table("parameters")
-    threshold, temperature = parameters.number("threshold", None), parameters.number("temperature", None)
-    if threshold is not None and fields.text("task") in _SCORED and not 0 <= threshold <= 1:
-        parameters.refuse("threshold", "must lie between 0 and 1: it is held against probabilities")
+    temperature = parameters.number("temperature", None)
+    for name in (one for one in parameters.values if one == "threshold" or one.startswith(THRESHOLD_OF)):
+        threshold = parameters.number(name, None)
+        if threshold is not None and fields.text("task") in _SCORED and not 0 <= threshold <= 1:
+            parameters.refuse(name, "must lie between 0 and 1: it is held against probabilities")
     if temperature is not None and temperature <= 0:
         parameters.refuse("temperature", "must be above 0: logits are divided by it")

@@ -39,13 +39,13 @@ class Turn:
 
     def upright(self, values: Array) -> Array:
         """Return an array whose last two axes are stored rows and columns, upright."""
-        values = np.swapaxes(values, -1, -2) if self.exchanged else values  # type: ignore[assignment]
+        values = np.swapaxes(values, -1, -2) if self.exchanged else values
         return np.ascontiguousarray(self._reversed(values))  # type: ignore[return-value]
 
     def stored(self, values: Array) -> Array:
         """Return an upright array as the image is stored."""
         values = self._reversed(values)
-        values = np.swapaxes(values, -1, -2) if self.exchanged else values  # type: ignore[assignment]
+        values = np.swapaxes(values, -1, -2) if self.exchanged else values
         return np.ascontiguousarray(values)  # type: ignore[return-value]
 
     def stored_box(self, box: Box, shape: Sequence[int]) -> Box:

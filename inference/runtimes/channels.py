@@ -7,8 +7,8 @@ the one or the other. So it is known from what made them, or the card says so; i
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from typing import NoReturn
 
 import numpy as np
@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from dicom_node.core.errors import ModelUnavailable
 from dicom_node.inference.cards.card import ModelCard
+from dicom_node.inference.cards.outputs import THRESHOLD_OF
 from dicom_node.inference.prediction import Prediction
 from dicom_node.inference.runtimes.axes import Floats
 
@@ -28,23 +29,28 @@ _BACKGROUND_NAMES = ("background", "bg", "other", "none", "unlabel", "void")
 @dataclass(frozen=True, slots=True)
 class Channels:
     """What channels mean: whether they exclude each other, whether channel 0 is background, from which value on a
-    structure of its own is there."""
+    structure of its own is there: all, or by its value in the card."""
 
     exclusive: bool
     background: bool
     threshold: float = DEFAULT_THRESHOLD
+    own_thresholds: Mapping[int, float] = field(default_factory=dict)
 
     def value_of(self, channel: int) -> int:
         """Return the value by which a card names a channel; 0 is background."""
         return channel if self.background else channel + 1
+
+    def holds(self, channel: int, values: Floats) -> NDArray[np.bool_]:
+        """Tell where the structure of a channel is, of those that may overlap."""
+        return values >= np.float32(self.own_thresholds.get(self.value_of(channel), self.threshold))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChannelEvidence:
     """What is known of channels before the network has run; `None` where nothing tells.
 
-    `known_from` says for people what tells; `first_name` is what metadata call channel 0; `threshold` is the card's;
-    `highest_value` that of its segments, 0 without a card.
+    `known_from` says for people what tells; `first_name` is what metadata call channel 0; `threshold` is the card's,
+    `own_thresholds` those of single structures by their value; `highest_value` is that of its segments, 0 without one.
     """
 
     exclusive: bool | None = None
@@ -52,6 +58,7 @@ class ChannelEvidence:
     known_from: str = ""
     first_name: str = ""
     threshold: float | None = None
+    own_thresholds: Mapping[int, float] = field(default_factory=dict)
     highest_value: int = 0
 
     def meaning(self, count: int) -> Channels:
@@ -62,14 +69,19 @@ class ChannelEvidence:
                 '"exclusive" (classes, of which the strongest holds) or "overlapping" (each a structure of its own).'
             )
         check_rivals(self.exclusive, count)
-        if self.exclusive and self.threshold is not None:
+        if self.exclusive and self.has_threshold:
             raise ModelUnavailable(
                 "[parameters] threshold has no effect where the strongest class holds. Remove it from the card."
             )
         threshold = DEFAULT_THRESHOLD if self.threshold is None else self.threshold
-        found = Channels(self.exclusive, self._background(count), threshold)
+        found = Channels(self.exclusive, self._background(count), threshold, self.own_thresholds)
         self._check_values(found.value_of(count - 1), count)
         return found
+
+    @property
+    def has_threshold(self) -> bool:
+        """Whether the card names any."""
+        return self.threshold is not None or bool(self.own_thresholds)
 
     def _background(self, count: int) -> bool:
         """Tell whether channel 0 is background: of classes it is, unless it is called something else; of structures
@@ -99,11 +111,15 @@ class ChannelEvidence:
                 f"and at most {_HIGHEST_VALUE} can be told apart. Correct value in [[segment]], or [output] background."
             )
 
-    def __str__(self) -> str:
-        """Say it for people, as `models try` does."""
+    def told(self, count: int) -> str:
+        """Say it of `count` channels for people, as `models try` does; 0 where nobody knows how many there are."""
         if self.exclusive is None:
             return "what its channels mean is not known: say [output] channels in the card"
-        return f"channels {'exclude each other' if self.exclusive else 'may overlap'} (known from {self.known_from})"
+        text = f"channels {'exclude each other' if self.exclusive else 'may overlap'} (known from {self.known_from})"
+        if count < 2:
+            return text
+        named = f" ({self.first_name})" if self.first_name else ""
+        return f"{text}, channel 0{named} of {count} is {'background' if self._background(count) else 'value 1'}"
 
 
 def check_rivals(exclusive: bool | None, count: int) -> None:
@@ -126,7 +142,12 @@ def evidence_of_card(card: ModelCard) -> ChannelEvidence:
         background=card.output.background,
         known_from="the card",
         threshold=card.parameters.get("threshold"),
-        highest_value=max((segment.value for segment in card.segments), default=0),
+        own_thresholds={
+            one.values[0]: card.parameters[THRESHOLD_OF + one.key]
+            for one in card.segments
+            if THRESHOLD_OF + one.key in card.parameters and len(one.values) == 1
+        },
+        highest_value=max((value for segment in card.segments for value in segment.values), default=0),
     )
 
 
@@ -144,7 +165,7 @@ def outlined(volumes: Iterable[Floats], meaning: Channels, *, keeps_chances: boo
         chances = chances_by_value(kept, meaning) if keeps_chances else None
         return Prediction(labels=labels, probabilities=chances)
     masks = {
-        meaning.value_of(channel): values >= np.float32(meaning.threshold)
+        meaning.value_of(channel): meaning.holds(channel, values)
         for channel, values in enumerate(kept_on_the_way)
         if meaning.value_of(channel) > 0
     }

@@ -53,6 +53,8 @@ class TensorModel:
     size_bytes: int
     batch_limit: int
     heats: Mapping[str, Heat] = field(default_factory=dict)
+    _given: str = field(default="", init=False)
+    _outputs: int = field(default=0, init=False)
 
     def predict(self, inputs: Sequence[ModelInput]) -> Sequence[Prediction]:
         """Run the inputs in one call where their tensors have one shape. Raises `NotAnalysable`, `ModelUnavailable`."""
@@ -71,8 +73,18 @@ class TensorModel:
         layer = f", layer {self.card.explain['layer']}" if self.card.explain.get("layer") else ""
         return Explanation(map=bring_back(heat[None], prepared.placement)[0], method=METHODS[method] + layer)
 
+    @property
+    def understood(self) -> tuple[str, ...]:
+        """What it takes its input and its output for, and from what it knows that: for people who try it."""
+        channels = evidence_of_card(self.card).told(self._outputs) if self.card.task == "segmentation" else ""
+        return tuple(filter(None, (channels, self._given)))
+
     def _predicted(self, prepared: Sequence[Prepared]) -> list[Prediction]:
-        raw = self.forward(np.stack([one.tensor for one in prepared]))
+        given = np.stack([one.tensor for one in prepared])
+        sizes = "x".join(map(str, given.shape[1:]))
+        self._given = f"its network was given {sizes} values of {given.min():.4g} to {given.max():.4g}"
+        raw = self.forward(given)
+        self._outputs = raw.shape[1] if raw.ndim > 1 else 0
         self._check(raw, len(prepared))
         return [self._prediction(values, one.placement) for values, one in zip(raw, prepared, strict=True)]
 
@@ -110,7 +122,7 @@ class TensorModel:
                 f'{values.max():g}. Say in the card what it is: [output] activation = "sigmoid" for logits, or '
                 'channels = "overlapping" for probabilities.'
             )
-        if "threshold" in self.card.parameters:
+        if evidence_of_card(self.card).has_threshold:
             raise ModelUnavailable(
                 f"Model {self.card.name} gives numbers of classes, on which [parameters] threshold has no effect. "
                 "Remove it from the card."

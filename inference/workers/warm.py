@@ -62,6 +62,13 @@ class WarmModels:
                 sizes[digest] = sizes.get(digest, 0) + one.size_bytes
             return sizes
 
+    @property
+    def understood(self) -> tuple[str, ...]:
+        """What the model used last takes its input and its output for, where it tells: for people who try it."""
+        with self._lock:
+            latest = next(reversed(self._kept.values()), None)
+            return tuple(getattr(latest.model, "understood", ())) if latest else ()
+
     def get(self, card: ModelCard, load: Load) -> LoadedModel:
         """Return the card's model, loaded now if it is not there. Raises `ModelUnavailable`."""
         with self._lock:

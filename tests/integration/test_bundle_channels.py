@@ -13,6 +13,7 @@ from pydicom.dataset import Dataset
 
 pytest.importorskip("torch", reason="the inference extra is not installed")
 
+import torch
 from highdicom.seg import segread
 from pydicom import dcmread
 
@@ -158,6 +159,32 @@ def test_each_structure_of_its_own_has_its_own_probability(tmp_path: Path) -> No
         assert segment.probability_zyx == pytest.approx(chance, abs=1e-5)
 
 
+def test_a_sum_of_classes_is_as_sure_as_they_are_together(tmp_path: Path) -> None:
+    both = known.SEGMENTS.replace("value = 2", "values = [1, 2]").replace('"ball"', '"both"')
+    slopes, starts = np.array([0.0, 4.0, 8.0]), np.array([0.0, -1.6, -4.8])
+    state = {
+        "weight": torch.tensor(slopes, dtype=torch.float32).reshape(3, 1, 1, 1, 1),
+        "bias": torch.tensor(starts, dtype=torch.float32),
+    }
+    model = known.known_segmenter(tmp_path / "model", after=[known.SOFTMAX, known.INVERT, known.ARGMAX], state=state,
+                                  card=both + '[explain]\nmethod = "probability"\n')  # fmt: skip
+    datasets, truth = series_of(OBLIQUE)
+    request = request_for(datasets, model, tmp_path / "study")
+
+    found = run_model(
+        replace(request, context=replace(request.context, output_sets=(OutputSet(segmentation="fractional"),)))
+    )
+
+    assert isinstance(found, Analysis), found.message
+    values = np.array([0.0, 0.6, 1.0])[true_tissue(found, truth)]
+    powers = np.exp(values[..., None] * slopes + starts)
+    sure = 1 - powers[..., 0] / powers.sum(axis=-1)
+    (_, segment) = found.segments
+    assert np.array_equal(segment.mask, values > 0)
+    assert segment.probability_zyx == pytest.approx(sure, abs=1e-5)
+    assert {one.finding_key for one in found.saliencies} == {"block", "both"}
+
+
 # --- what is not known is asked --------------------------------------------------------------------------------------
 
 
@@ -241,17 +268,20 @@ def test_a_threshold_without_effect_is_refused(tmp_path: Path) -> None:
         tmp_path / "model",
         after=[known.SIGMOID, known.INVERT, known.THRESHOLD],
         state=known.levels_state(0.4, 0.8),
-        card=known.NESTED + "[parameters]\nthreshold = 0.3\n",
+        card=known.NESTED + "[parameters]\nthreshold-core = 0.3\n",
     )
 
     with pytest.raises(ModelUnavailable, match="threshold has no effect"):
         answer(series_of(Placed())[0], model, tmp_path / "study")
 
 
-def test_the_threshold_of_the_card_decides_where_the_bundle_does_not(tmp_path: Path) -> None:
+@pytest.mark.parametrize("decided", [[], [known.THRESHOLD], [{**known.THRESHOLD, "threshold": 0.9}]])
+def test_the_threshold_of_the_card_decides_whether_the_bundle_has_one_or_not(
+    tmp_path: Path, decided: list[known.JsonObject]
+) -> None:
     model = known.known_segmenter(
         tmp_path / "model",
-        after=[known.SIGMOID, known.INVERT],
+        after=[known.SIGMOID, *decided, known.INVERT],
         state=known.levels_state(0.4, 0.8, slope=1.0),
         card=known.NESTED + "[parameters]\nthreshold = 0.54\n",
     )

@@ -234,7 +234,7 @@ def test_trying_a_bundle_needs_no_card_and_says_what_came(tmp_path: Path, capsys
     rows = json.loads(capsys.readouterr().out)
     assert status == 1
     assert [row["runs"] for row in rows] == ["yes", "no"]
-    said = "on 8x40x44 voxels; channels exclude each other (known from the argmax of its postprocessing); its network"
+    said = "on 8x40x44 voxels; channels exclude each other (known from the argmax of its postprocessing), channel 0"
     assert said in rows[0]["result or reason"]
     assert "Conv9d" in rows[1]["result or reason"]
 

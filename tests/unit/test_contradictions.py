@@ -23,6 +23,17 @@ key = "liver"
 label = "Liver"
 type = "liver"
 """
+UNION = (
+    SEGMENT
+    + """
+[[segment]]
+values = [1, 2]
+key = "both"
+label = "Both"
+type = "liver"
+"""
+)
+CHANNELS = '[output]\nchannels = "overlapping"\n'
 THRESHOLD = "[parameters]\nthreshold = 0.3\n"
 
 
@@ -61,6 +72,10 @@ def bundle(
         ("segmentation", SEGMENT + THRESHOLD, "on numbers of classes"),
         ("segmentation", SEGMENT + "[parameters]\ntemperature = 2\n", "temperature has no effect on a segmentation"),
         ("regression", CLASSES + THRESHOLD, "threshold has no effect on a regression"),
+        ("regression", CLASSES + "[parameters]\nthreshold-first = 0.3\n", "threshold-first has no effect"),
+        ("classification", CLASSES + "[parameters]\nthreshold-third = 0.3\n", "those are first, second"),
+        ("segmentation", UNION + CHANNELS + "[parameters]\nthreshold-both = 0.3\n", "those are liver"),
+        ("segmentation", SEGMENT + "[parameters]\nthreshold-liver = 0.3\n", "on numbers of classes"),
         ("regression", SEGMENT, r"add one for each of its outputs"),
         ("segmentation", CLASSES, r"without \[\[segment\]\]"),
     ],
@@ -77,6 +92,8 @@ def test_a_key_without_effect_is_told_with_what_to_write(tmp_path: Path, task: s
         ("segmentation", SEGMENT + THRESHOLD + '[output]\nactivation = "sigmoid"\n'),
         ("segmentation", SEGMENT + THRESHOLD + '[output]\nchannels = "overlapping"\n'),
         ("segmentation", SEGMENT),
+        ("segmentation", UNION + CHANNELS + "[parameters]\nthreshold-liver = 0.3\n"),
+        ("classification", CLASSES + "[parameters]\nthreshold = 0.3\nthreshold-second = 0.7\n"),
         ("classification", CLASSES + "[parameters]\nthreshold = 0.3\ntemperature = 2\n"),
         ("lung-density", "[parameters]\nthreshold = 4\n"),
     ],
@@ -97,7 +114,7 @@ THRESHOLDED = {"_target_": "AsDiscrete", "threshold": 0.5}
         ({"outputs": 1, "after": [SOFTMAX]}, SEGMENT, "same answer for every image"),
         ({"outputs": 1, "after": [ARGMAX]}, SEGMENT, "needs sigmoid"),
         ({"after": [SOFTMAX, ARGMAX]}, SEGMENT + THRESHOLD, "decides itself"),
-        ({"after": [SIGMOID, THRESHOLDED]}, SEGMENT + THRESHOLD, "decides itself"),
+        ({"after": [SIGMOID, THRESHOLDED]}, SEGMENT + "[parameters]\nthreshold-liver = 0.3\n", "decides itself"),
         ({"keys": ["t1", "t2"], "after": [SOFTMAX]}, SEGMENT, "the bundle reads t1, t2"),
         ({"channels": 4, "after": [SOFTMAX]}, SEGMENT, "has 4 channels"),
     ],
@@ -118,6 +135,7 @@ def test_what_the_files_of_a_bundle_tell_against_its_card_is_refused(
     [
         {"outputs": 1, "after": [SIGMOID]},
         {"after": [SIGMOID]},
+        {"after": [SIGMOID, THRESHOLDED]},
         {"keys": ["image", "label"], "after": [SIGMOID]},
         {"outputs": "$1 + 0", "after": [SOFTMAX]},
         {"keys": "$@names", "after": [SIGMOID]},

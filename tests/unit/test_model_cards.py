@@ -13,6 +13,7 @@ import pytest
 from dicom_node.core.errors import ModelUnavailable, SettingsError
 from dicom_node.inference.cards.card import SHIPPED_MODELS, load_card
 from dicom_node.inference.cards.folders import find_models
+from tests.support.models.model_folders import write_card
 from tests.support.needs import REPOSITORY
 
 CARD = """\
@@ -251,3 +252,40 @@ def test_the_host_side_imports_neither_numpy_nor_torch(module: str) -> None:
     )
 
     subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY, check=True)
+
+
+STRUCTURE = '[[segment]]\nkey = "liver"\nlabel = "Liver"\ntype = "liver"\n'
+
+
+@pytest.mark.parametrize(
+    ("keys", "complaint"),
+    [
+        ("", r"value or values must say"),
+        ("value = 1\nvalues = [1, 2]", r"value or values must say"),
+        ("value = 0", r"segment\[0\]\.value must be the value"),
+        ("value = 1.5", r"segment\[0\]\.value must be the value"),
+        ("values = [1, 256]", r"segment\[0\]\.values must be the value"),
+        ("values = [1]", r"two values or more, each once"),
+        ("values = [1, 2, 1]", r"two values or more, each once"),
+        ("value = 1\nmeasure = []", r"measure must be of volume, mean, diameter"),
+        ('value = 1\nmeasure = ["volume", "volume"]', r"each once"),
+        ('value = 1\nmeasure = ["mass"]', r"measure must be of"),
+        ("value = 1\n[parameters]\nthreshold-liver = 2", r"threshold-liver must lie between 0 and 1"),
+    ],
+)
+def test_what_a_structure_is_made_of_and_measured_by_is_checked(tmp_path: Path, keys: str, complaint: str) -> None:
+    folder = write_card(tmp_path / "model", "torchscript", task="segmentation", more=STRUCTURE + keys + "\n")
+
+    with pytest.raises(SettingsError, match=complaint):
+        load_card(folder)
+
+
+def test_structures_may_share_values_of_which_each_holds_several(tmp_path: Path) -> None:
+    more = "".join(
+        STRUCTURE.replace("liver", key, 1) + f"values = {values}\n" for key, values in (("a", [1, 2, 4]), ("b", [1, 4]))
+    )
+
+    card = load_card(write_card(tmp_path / "model", "torchscript", task="segmentation", more=more))
+
+    assert [one.values for one in card.segments] == [(1, 2, 4), (1, 4)]
+    assert [one.measure for one in card.segments] == [("volume",), ("volume",)]

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 from monai.data.meta_tensor import MetaTensor
 from monai.transforms.inverse import TraceableTransform
 
@@ -16,6 +17,8 @@ from dicom_node.core.errors import ModelUnavailable
 
 #: After this the input still shows the whole image, corner on corner.
 _PLACES_WHOLE_IMAGE = frozenset({"Resize"})
+#: Of patient axes, towards and against MONAI's world (RAS).
+_SIDES = (("right", "left"), ("front", "back"), ("head", "feet"))
 _MOVING = ("monai.transforms.spatial", "monai.transforms.croppad")
 
 
@@ -30,6 +33,18 @@ def shows_whole_image(steps: Sequence[Any], image: Any) -> bool:
 def is_unmoved(steps: Sequence[Any]) -> bool:
     """Tell whether these steps are known to leave everything where it was."""
     return not _moving(steps) and not any(_is_strange(step) for step in steps)
+
+
+def axes_told(image: Any) -> str:
+    """Say how what went into the network lies in the patient: sizes, distance of voxels and the side each axis grows to
+    (right, front, head, or their opposites)."""
+    sizes = "x".join(str(size) for size in image.shape[1:])
+    if not isinstance(image, MetaTensor) or len(image.shape) != 4:
+        return f"its network was given {sizes} pixels"
+    columns = np.asarray(image.affine, float)[:3, :3].T
+    sides = [_SIDES[int(np.abs(one).argmax())][int(one[np.abs(one).argmax()] < 0)] for one in columns]
+    spacing = "x".join(f"{np.linalg.norm(one):.3g}" for one in columns)
+    return f"its network was given {sizes} voxels of {spacing} mm, axes to {', '.join(sides)}"
 
 
 def require_history(steps: Sequence[Any], entries: Mapping[str, Any], key: str) -> None:

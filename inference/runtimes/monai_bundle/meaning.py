@@ -44,8 +44,22 @@ def keeps_numbers(steps: Sequence[Any]) -> bool:
 
 
 def decides_itself(steps: Sequence[Any]) -> bool:
-    """Tell whether the postprocessing makes values discrete, so that no threshold of a card has an effect."""
+    """Tell whether the postprocessing makes values discrete."""
     return any(isinstance(step, AsDiscrete | AsDiscreted) for step in steps)
+
+
+def set_threshold(steps: Sequence[Any], threshold: float) -> bool:
+    """Have the postprocessing hold values against a threshold of the card instead of its own; return whether it holds
+    them against one at all."""
+    found = False
+    for step in steps:
+        if isinstance(step, AsDiscrete) and step.threshold is not None:
+            step.threshold, found = threshold, True
+        elif isinstance(step, AsDiscreted) and any(one is not None for one in _arguments(step, "threshold")):
+            pairs = zip(step.keys, step.threshold, strict=False)
+            step.threshold = [threshold if key == "pred" and one is not None else one for key, one in pairs]
+            found = True
+    return found
 
 
 def _takes_strongest(steps: Sequence[Any]) -> tuple[bool, str] | None:

@@ -30,9 +30,19 @@ from dicom_node.inference.runtimes.monai_bundle.config import (
     read_config,
     transforms_of,
 )
-from dicom_node.inference.runtimes.monai_bundle.history import is_unmoved, require_history, shows_whole_image
+from dicom_node.inference.runtimes.monai_bundle.history import (
+    axes_told,
+    is_unmoved,
+    require_history,
+    shows_whole_image,
+)
 from dicom_node.inference.runtimes.monai_bundle.inputs import affine_ras, as_loaded, reader_order
-from dicom_node.inference.runtimes.monai_bundle.meaning import decides_itself, evidence_of_bundle, keeps_numbers
+from dicom_node.inference.runtimes.monai_bundle.meaning import (
+    decides_itself,
+    evidence_of_bundle,
+    keeps_numbers,
+    set_threshold,
+)
 from dicom_node.inference.runtimes.monai_bundle.outputs import (
     Finished,
     SourceAxes,
@@ -147,10 +157,12 @@ class LoadedBundle:
         composed = config.get("postprocessing") or config.get("evaluator::postprocessing")
         self._postprocessing = transforms_of(composed)
         self.channels = evidence_of_bundle(wanted.channels, self._postprocessing, network, config.metadata)
-        self._check_threshold()
+        self._apply_threshold()
         self.scale = scale_of(wanted.picture_range, transforms_of(self._preprocessing), config.metadata)
-        #: The lowest and the highest value that the network was given so far.
+        #: Of what the network was given last: the lowest and the highest value, sizes and sides of its axes.
         self.given: Range | None = None
+        self._axes = ""
+        self._outputs_of_network = 0
         self._pictures = False
         keys = frozenset(config.loading.keys or ("image",))
         allow_absent(self._preprocessing, keys, TRAINING_KEYS)
@@ -199,10 +211,11 @@ class LoadedBundle:
         """What it takes its input and its output for, and from what it knows that: for people who try it."""
         lines = []
         if self._wanted.task == "segmentation":
-            lines.append(str(self.channels))
+            lines.append(self.channels.told(self._outputs_of_network))
         if self._pictures:
             lines.append(str(self.scale))
         if self.given is not None:
+            lines.append(self._axes)
             lines.append(told_of_given(self.given, self._config.metadata))
         return tuple(lines)
 
@@ -241,7 +254,8 @@ class LoadedBundle:
     def _outputs(self, prepared: Sequence[_Prepared]) -> Iterator[Any]:
         """Run the network over neighbours of one shape together; yield the output of each input."""
         tensors = [one.tensor for one in prepared]
-        self.given = _widened(self.given, tensors)
+        self.given = min(float(one.min()) for one in tensors), max(float(one.max()) for one in tensors)
+        self._axes = axes_told(prepared[-1].entries[prepared[-1].key])
         start = 0
         while start < len(tensors):
             stop = start + 1
@@ -296,22 +310,28 @@ class LoadedBundle:
     def _check_network(self, count: int) -> None:
         """Refuse a network whose outputs are not those that the card names, before the postprocessing makes one channel
         of them. Raises `ModelUnavailable`."""
+        self._outputs_of_network = count
         check_rivals(self.channels.exclusive, count)
         if self._wanted.task == "segmentation" and self.channels.exclusive and keeps_numbers(self._postprocessing):
             self.channels.meaning(count)
 
-    def _check_threshold(self) -> None:
-        if self.channels.threshold is not None and decides_itself(self._postprocessing):
+    def _apply_threshold(self) -> None:
+        """Let the card's threshold stand for the one in the postprocessing. Raises `ModelUnavailable` where the bundle
+        decides otherwise, so that a threshold would have no effect."""
+        known = self.channels
+        if not known.has_threshold or not decides_itself(self._postprocessing):
+            return
+        if known.threshold is None or known.own_thresholds or not set_threshold(self._postprocessing, known.threshold):
             raise ModelUnavailable(
-                "[parameters] threshold has no effect: the bundle's postprocessing decides itself (AsDiscrete). Remove "
-                "it from the card."
+                "[parameters] threshold has no effect: the bundle's postprocessing decides itself (AsDiscrete), not "
+                "by one threshold for all. Remove it from the card."
             )
 
     def _inverted(self, prepared: _Prepared, values: Any) -> Any:
         """Undo the preprocessing for a bundle that does not do so itself."""
         steps = transforms_of(self._preprocessing)
         if is_unmoved(steps):
-            return values
+            return torch.as_tensor(values).as_subclass(torch.Tensor)  # what the network gave has no place of its own
         key = next(key for key in (*(self._config.loading.keys or ()), prepared.key) if key in prepared.entries)
         require_history(steps, prepared.entries, key)
         inverse = Invertd(keys="pred", transform=self._preprocessing, orig_keys=key, nearest_interp=True)
@@ -322,11 +342,6 @@ def _scaled(values: NDArray[np.float32], to: Range) -> NDArray[np.float32]:
     """Return a picture of 0 to 1 in the values of the files that the bundle reads."""
     low, high = np.float32(to[0]), np.float32(to[1])
     return values * (high - low) + low
-
-
-def _widened(given: Range | None, tensors: Sequence[torch.Tensor]) -> Range:
-    lows, highs = ([float(getattr(one, end)()) for one in tensors] for end in ("min", "max"))
-    return min(lows + ([given[0]] if given else [])), max(highs + ([given[1]] if given else []))
 
 
 def _taken(output: Any, place: int) -> Any:
