@@ -75,7 +75,7 @@ def trained(chests: Tensor, others: Tensor, random: np.random.Generator) -> Fron
         wanted = torch.cat([torch.ones(len(positive)), torch.zeros(len(negative))])
         loss = torch.nn.functional.binary_cross_entropy_with_logits(network(images), wanted)
         optimizer.zero_grad()
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
         schedule.step()
     return network.eval()

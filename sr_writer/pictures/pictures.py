@@ -9,8 +9,9 @@ from pydicom.dataset import Dataset
 
 from dicom_node.analysis.answer import Analysis, NotAnalysed, Picture, ReportContext, Saliency
 from dicom_node.core.entities import Finding, Presence, Region
+from dicom_node.decoding.voi import Window
 from dicom_node.sr_writer.geometry import key_slices, slice_position_mm
-from dicom_node.sr_writer.pictures.display import Window, displayed, preferred_window
+from dicom_node.sr_writer.pictures.display import displayed, preferred_window
 from dicom_node.sr_writer.pictures.frame import PictureSource
 from dicom_node.sr_writer.pictures.heatmap import heatmap_picture, panels_picture
 from dicom_node.sr_writer.pictures.key_slice import OutlinedVolume, locator_of, slice_picture
