@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,7 +17,7 @@ from pydicom.dataset import Dataset
 from dicom_node.headers.sound import unreadable_in
 from dicom_node.inference.prediction import Box, Prediction
 
-Array = TypeVar("Array", bound=NDArray[Any])
+Scalar = TypeVar("Scalar", bound=np.generic)
 
 _ACROSS, _DOWN = {"L", "R"}, {"F", "H"}
 #: What a direction vector points to, by axis (x, y, z) and by sign (PS3.3 C.7.6.2.1.1).
@@ -37,16 +37,16 @@ class Turn:
         """Whether the image is stored upright."""
         return self == Turn()
 
-    def upright(self, values: Array) -> Array:
+    def upright(self, values: NDArray[Scalar]) -> NDArray[Scalar]:
         """Return an array whose last two axes are stored rows and columns, upright."""
         values = np.swapaxes(values, -1, -2) if self.exchanged else values
-        return np.ascontiguousarray(self._reversed(values))  # type: ignore[return-value]
+        return np.ascontiguousarray(self._reversed(values))
 
-    def stored(self, values: Array) -> Array:
+    def stored(self, values: NDArray[Scalar]) -> NDArray[Scalar]:
         """Return an upright array as the image is stored."""
         values = self._reversed(values)
         values = np.swapaxes(values, -1, -2) if self.exchanged else values
-        return np.ascontiguousarray(values)  # type: ignore[return-value]
+        return np.ascontiguousarray(values)
 
     def stored_box(self, box: Box, shape: Sequence[int]) -> Box:
         """Return a box on the stored pixels; `shape` is that of the stored image, (rows, columns)."""
@@ -71,9 +71,9 @@ class Turn:
             boxes=tuple(self.stored_box(box, shape) for box in one.boxes),
         )
 
-    def _reversed(self, values: Array) -> Array:
-        values = values[..., ::-1, :] if self.rows_reversed else values  # type: ignore[assignment]
-        return values[..., ::-1] if self.columns_reversed else values  # type: ignore[return-value]
+    def _reversed(self, values: NDArray[Scalar]) -> NDArray[Scalar]:
+        values = values[..., ::-1, :] if self.rows_reversed else values
+        return values[..., ::-1] if self.columns_reversed else values
 
 
 #: How an image is stored that needs no turn.
