@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from dicom_node.cli.governance import known_phantoms
@@ -23,6 +23,8 @@ from dicom_node.inference.cards.folders import survey_models
 from dicom_node.inference.trial import Trial, TrialOptions
 from dicom_node.roles.settings import load_settings
 from dicom_node.sandbox.confinement import told
+
+_RESULT = "result or reason"
 
 
 def list_models(options: argparse.Namespace) -> int:
@@ -81,9 +83,19 @@ def try_models(options: argparse.Namespace) -> int:
     if options.json:
         print_json(rows)
     else:
-        print_table(list(rows[0]), [list(row.values()) for row in rows])
+        _tell_trials(rows)
         say(f"The code of these models was {told('auto')}.")
     return 1 if any(one.problem for one in trials) else 0
+
+
+def _tell_trials(rows: Sequence[Mapping[str, str]]) -> None:
+    """Show who ran, and below it what came of each: more than a table has room for."""
+    short = [name for name in rows[0] if name != _RESULT]
+    print_table(short, [[row[name] for name in short] for row in rows])
+    for row in rows:
+        say(f"{row['bundle']}:")
+        for line in row[_RESULT].split("; "):
+            say(f"  {line}")
 
 
 def _tried(folder: Path, options: argparse.Namespace) -> Trial:
@@ -95,7 +107,8 @@ def _tried(folder: Path, options: argparse.Namespace) -> Trial:
             return Trial(folder=folder, task=card.task, given=(), problem=f"{'; '.join(problems)}.")
         started = time.perf_counter()
         with ModelProbe(card, InferenceSettings(device=options.device)) as asker:
-            outcome = first_run(card, known_phantoms(), asker, options.pictures)
+            pictures = options.pictures / folder.name if options.pictures else None
+            outcome = first_run(card, known_phantoms(), asker, pictures)
     except NodeError as error:
         return Trial(folder=folder, task="", given=(), problem=str(error))
     ran_s = time.perf_counter() - started
@@ -121,8 +134,8 @@ def _row_trial(one: Trial) -> dict[str, str]:
         "task": one.task,
         "given": "x".join(map(str, one.given)) or "a phantom",
         "runs": "no" if one.problem else "yes",
-        "result or reason": one.problem or one.result,
-        "load s": f"{one.load_s:.1f}",
+        _RESULT: one.problem or one.result,
+        "load s": f"{one.load_s:.1f}" if one.load_s else "",
         "run s": f"{one.run_s:.1f}",
     }
 

@@ -132,7 +132,10 @@ def _models(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> No
     command.add_argument("folders", nargs="+", type=Path, metavar="FOLDER",
                          help="folder of a model, or of a MONAI Bundle, which needs no card")  # fmt: skip
     command.add_argument(
-        "--pictures", type=Path, metavar="FOLDER", help="leave pictures of the answers there; of models with a card"
+        "--pictures",
+        type=Path,
+        metavar="FOLDER",
+        help="leave pictures of the answers there, a folder for each model with a card",
     )
     command.add_argument("--task", choices=("classification", "regression", "segmentation", "detection"),
                          help="what it is for; default: what its metadata say")  # fmt: skip

@@ -99,7 +99,7 @@ def test_values_that_are_far_from_those_the_metadata_name_are_told(tmp_path: Pat
 
     model.predict([quarter_bright()])
 
-    assert model.understood[-1].startswith("its network was given values of 0 to 1; its metadata say 0 to 255, which")
+    assert "pixels, with values of 0 to 1, its metadata say 0 to 255, which does not fit" in model.understood[-1]
 
 
 # --- colour ----------------------------------------------------------------------------------------------------------

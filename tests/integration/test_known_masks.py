@@ -71,8 +71,7 @@ def test_how_far_a_mask_is_from_a_known_one_is_told_and_decides(tmp_path: Path) 
     assert list(found["true.toml"].told)[:2] == [f"{key}: Dice 1.0000 with its known mask" for key in ("block", "ball")]
     told = " ".join(found["true.toml"].told)
     assert "channel 0 of 3 is background" in told
-    assert "44x40x24 voxels of 1.8x2x2.5 mm, axes to right, front, head" in told
-    assert "values of 0 to 1" in told
+    assert "44x40x24 voxels of 1.8x2x2.5 mm, axes to right, front, head, with values of 0 to 1" in told
     assert len(found["shifted.toml"].differences) == 2
     assert all("overlaps its known mask by a Dice of 0." in one for one in found["shifted.toml"].differences)
     drawn = sorted(path.name for path in (tmp_path / "pictures").iterdir())
@@ -143,4 +142,4 @@ def test_trying_a_model_shows_what_it_understood_and_draws_it(
     assert "Block: " in told
     assert "channels exclude each other (known from the argmax of its postprocessing), channel 0 of 3 is" in told
     assert "[parameters] threshold has no effect" in told
-    assert list((tmp_path / "pictures").glob("first-run-*.png"))
+    assert list((tmp_path / "pictures" / "shapes").glob("first-run-*.png"))

@@ -215,8 +215,7 @@ class LoadedBundle:
         if self._pictures:
             lines.append(str(self.scale))
         if self.given is not None:
-            lines.append(self._axes)
-            lines.append(told_of_given(self.given, self._config.metadata))
+            lines.append(f"{self._axes}, {told_of_given(self.given, self._config.metadata)}")
         return tuple(lines)
 
     @property

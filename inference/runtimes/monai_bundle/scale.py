@@ -78,12 +78,12 @@ def value_range(metadata: Mapping[str, Any]) -> Range | None:
 
 def told_of_given(given: Range, metadata: Mapping[str, Any]) -> str:
     """Say which values the network was given, beside those that the metadata name, and whether they can be the same."""
-    text, told = f"its network was given values of {given[0]:.4g} to {given[1]:.4g}", value_range(metadata)
+    text, told = f"with values of {given[0]:.4g} to {given[1]:.4g}", value_range(metadata)
     if told is None:
         return text
     ratio = max(map(abs, given)) / (max(map(abs, told)) or 1.0)
     fits = "" if _SAME[0] <= ratio <= _SAME[1] else ", which does not fit: what of the values does it expect?"
-    return f"{text}; its metadata say {told[0]:g} to {told[1]:g}{fits}"
+    return f"{text}, its metadata say {told[0]:g} to {told[1]:g}{fits}"
 
 
 def _of_steps(steps: Sequence[Any]) -> PictureScale | None:
