@@ -19,7 +19,7 @@ from dicom_node.cli.terminal import actor, print_json, print_table, say
 from dicom_node.core.entities import Instance, InstanceRole, JobState, Series, Study, StudyState
 from dicom_node.core.errors import NotFound, RefusedObject, SettingsError
 from dicom_node.core.rejections import not_rejected
-from dicom_node.core.routing import RouteDecision, decide
+from dicom_node.core.series.routing import RouteDecision, decide
 from dicom_node.core.uids import is_valid_uid
 from dicom_node.dimse.storage_scu import all_files
 from dicom_node.index import actions

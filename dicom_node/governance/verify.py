@@ -19,8 +19,8 @@ from pydicom.uid import UID, CTImageStorage, MRImageStorage, PositronEmissionTom
 
 from dicom_node.core.entities import Code
 from dicom_node.core.errors import ModelUnavailable, NodeError, SettingsError, WorkerDied
-from dicom_node.core.predicates import check_conditions
-from dicom_node.core.routing import OWN_ATTRIBUTES, check_rank
+from dicom_node.core.series.predicates import check_conditions
+from dicom_node.core.series.routing import OWN_ATTRIBUTES, check_rank
 from dicom_node.governance.golden import load_cases
 from dicom_node.governance.model_code import code_of
 from dicom_node.headers.header import ROUTING_KEYWORDS, snake_case

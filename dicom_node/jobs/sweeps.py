@@ -17,7 +17,7 @@ from dicom_node.core.completeness import CompletenessVerdict, judge
 from dicom_node.core.entities import Route, Study, StudyState
 from dicom_node.core.errors import IndexUnavailable
 from dicom_node.core.priority import Priority, priority_of
-from dicom_node.core.routing import RouteDecision, decide
+from dicom_node.core.series.routing import RouteDecision, decide
 from dicom_node.index.damage import lacks_records
 from dicom_node.index.database import Database
 from dicom_node.index.due import now_in

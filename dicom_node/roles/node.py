@@ -17,8 +17,8 @@ from dicom_node.config.running import RouteSettings
 from dicom_node.config.settings import Settings
 from dicom_node.core.entities import Destination, Route
 from dicom_node.core.errors import SettingsError
-from dicom_node.core.predicates import check_conditions
-from dicom_node.core.routing import OWN_ATTRIBUTES, check_rank
+from dicom_node.core.series.predicates import check_conditions
+from dicom_node.core.series.routing import OWN_ATTRIBUTES, check_rank
 from dicom_node.deliver.kinds import destinations_of
 from dicom_node.governance.admission import ModelAdmission, rule_of
 from dicom_node.headers.header import ROUTING_KEYWORDS, snake_case

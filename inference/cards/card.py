@@ -15,7 +15,7 @@ from pathlib import Path
 
 from dicom_node.core.entities import ModelIdentity
 from dicom_node.core.errors import ModelUnavailable, SettingsError
-from dicom_node.core.predicates import check_conditions
+from dicom_node.core.series.predicates import check_conditions
 from dicom_node.core.uids import derived_uid
 from dicom_node.inference.cards.digest import (
     decides,

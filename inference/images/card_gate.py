@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 from pydicom.dataset import Dataset
 
-from dicom_node.core.age import age_in_years
 from dicom_node.core.errors import NotAnalysable
+from dicom_node.core.series.age import age_in_years
 from dicom_node.inference.cards.card import Gate, ModelCard
 from dicom_node.inference.images.exclusions import check_readable, check_subject
 from dicom_node.inference.images.views import is_of_an_animal

@@ -17,7 +17,7 @@ from pydicom.valuerep import PersonName
 
 from dicom_node import DEMONSTRATION_MANUFACTURER
 from dicom_node.core.errors import NotAnalysable
-from dicom_node.core.spectral import Spectral, spectral_of
+from dicom_node.core.series.spectral import Spectral, spectral_of
 from dicom_node.decoding.lossy import is_lossy_copy, lossy_history
 from dicom_node.headers.sound import first_unreadable
 from dicom_node.inference.cards.card import Gate

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from pydicom.dataset import Dataset
 
-from dicom_node.core.kernels import sharpness_of
+from dicom_node.core.series.kernels import sharpness_of
 from dicom_node.inference.images.geometry import SlicePlane
 
 #: Slices nearer than this share a position.

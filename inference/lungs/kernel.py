@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 from scipy import ndimage
 
-from dicom_node.core.kernels import KernelSharpness, sharpness_of
+from dicom_node.core.series.kernels import KernelSharpness, sharpness_of
 
 #: Noise from pixel to pixel. Soft and medium kernels had 2.5 to 4 HU, sharp ones 20 to 24 HU, in slices of 1 to 8 mm;
 #: above this, more than a twentieth of the LAA-950 of a healthy lung is noise.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from pydicom.dataset import Dataset
 
-from dicom_node.core.kernels import KernelSharpness, sharpness_of
+from dicom_node.core.series.kernels import KernelSharpness, sharpness_of
 
 SIEMENS, GE, PHILIPS, CANON = "SIEMENS", "GE MEDICAL SYSTEMS", "Philips Medical Systems", "TOSHIBA"
 

@@ -3,7 +3,7 @@
 import pytest
 
 from dicom_node.core.errors import SettingsError
-from dicom_node.core.predicates import MAX_MATCHED_CHARACTERS, check_conditions, evaluate
+from dicom_node.core.series.predicates import MAX_MATCHED_CHARACTERS, check_conditions, evaluate
 
 CT = {
     "modality": frozenset({"CT"}),

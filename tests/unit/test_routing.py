@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from dicom_node.core.entities import Instance, InstanceRole, Route, SendingPeer, Series, Study, StudyState
 from dicom_node.core.errors import SettingsError
-from dicom_node.core.routing import check_rank, decide, series_attributes
+from dicom_node.core.series.routing import check_rank, decide, series_attributes
 
 NOW = datetime(2026, 11, 20, 8, 0, tzinfo=UTC)
 CHEST_CT = Route(

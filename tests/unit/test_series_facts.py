@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from dicom_node.core.body_regions import regions_in, regions_of
-from dicom_node.core.spectral import spectral_of
+from dicom_node.core.series.body_regions import regions_in, regions_of
+from dicom_node.core.series.spectral import spectral_of
 
 AXIAL = ("ORIGINAL", "PRIMARY", "AXIAL")
 

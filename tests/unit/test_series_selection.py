@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 import pytest
 
 from dicom_node.core.entities import Instance, InstanceRole, Route, SendingPeer, Series, Study, StudyState
-from dicom_node.core.routing import RouteDecision, decide
+from dicom_node.core.series.routing import RouteDecision, decide
 from dicom_node.inference.cards.card import SHIPPED_MODELS, load_card
 
 NOW = datetime(2026, 11, 20, 8, 0, tzinfo=UTC)

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 
-from dicom_node.core.body_regions import regions_of
 from dicom_node.core.entities import Series
-from dicom_node.core.kernels import KernelSharpness, sharpness_of
-from dicom_node.core.predicates import number_in
-from dicom_node.core.spectral import spectral_of
+from dicom_node.core.series.body_regions import regions_of
+from dicom_node.core.series.kernels import KernelSharpness, sharpness_of
+from dicom_node.core.series.predicates import number_in
+from dicom_node.core.series.spectral import spectral_of
 
 Attributes = Mapping[str, frozenset[str]]
 

@@ -6,10 +6,9 @@ from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 
-from dicom_node.core.age import AGE_YEARS, completed_years
 from dicom_node.core.entities import Instance, Route, Series, Study
-from dicom_node.core.predicates import Clause, check_attribute, evaluate, number_in
-from dicom_node.core.series_facts import (
+from dicom_node.core.series.age import AGE_YEARS, completed_years
+from dicom_node.core.series.facts import (
     CONCLUDED,
     LAST_KEYS,
     RANK_KEYS,
@@ -19,6 +18,7 @@ from dicom_node.core.series_facts import (
     extent_mm,
     whole_or_part,
 )
+from dicom_node.core.series.predicates import Clause, check_attribute, evaluate, number_in
 
 #: What a series is known by besides the attributes of its headers.
 OWN_ATTRIBUTES = CONCLUDED | {
