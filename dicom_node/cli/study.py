@@ -211,7 +211,7 @@ def withdraw(options: argparse.Namespace) -> int:
     elif keys:
         say(f"{_counted(len(keys), 'result')} withdrawn; what destinations show of them is taken back there.")
     else:
-        say("Nothing of it holds any more: it was withdrawn before.")
+        say("No result of it holds now; what is being analysed at this moment is kept and not sent.")
     return 0
 
 

@@ -22,7 +22,7 @@ from dicom_node.index.jobs import queue_again
 from dicom_node.index.outbox.destinations import resume
 from dicom_node.index.outbox.withdrawals import WITHDRAWN, is_withdrawn, may_have_arrived, withdraw_results
 from dicom_node.index.tables import artifacts, deliveries, jobs, results, studies
-from dicom_node.index.transitions import Change, make_deliveries_due, move_delivery, move_study
+from dicom_node.index.transitions import Change, make_deliveries_due, move_delivery, move_study, record
 
 #: Control characters, and halves of characters, which a terminal of another encoding leaves: databases fail at some.
 _UNWRITABLE = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff]")
@@ -70,16 +70,22 @@ def withdraw_study(
     """Withdraw the results of a study; `asked` is the reason and the route, `None` for all. Return their job keys.
 
     What destinations show of them is taken back there, and what is being analysed at this moment is kept and not sent.
-    Asked again it changes nothing and returns none. Raises `NotFound` (no such study, no result of that route) and
+    Asked again it changes nothing else and returns none. Raises `NotFound` (no such study, nothing of that route) and
     `IllegalTransition` (no reason given).
     """
-    reason, route = asked
+    reason, route = asked[0].strip(), asked[1]
     _require_study(connection, study_instance_uid)
     _require_reason(reason)
-    _require_results(connection, study_instance_uid, route)
-    line = (WITHDRAWN, f"The result was withdrawn: {reason.strip()}")
-    asked_for = Change(now, line, {"reason": reason.strip(), "whole_study": route is None}, actor)
-    return withdraw_results(connection, study_instance_uid, reason.strip(), asked_for, route)
+    is_running = _is_being_analysed(connection, study_instance_uid, route)
+    if not is_running:
+        _require_results(connection, study_instance_uid, route)
+    detail = {"reason": reason, "whole_study": route is None}
+    asked_for = Change(now, (WITHDRAWN, f"The result was withdrawn: {reason}"), detail, actor)
+    keys = withdraw_results(connection, study_instance_uid, reason, asked_for, route)
+    if is_running and not keys:
+        line = (WITHDRAWN, f"What is being analysed is withdrawn: {reason}")
+        record(connection, study_instance_uid, now, line, actor, route=route, **detail)
+    return keys
 
 
 def discard_delivery(connection: Connection, delivery_id: int, reason: str, actor: Principal, now: datetime) -> None:
@@ -182,6 +188,12 @@ def _require_reason(reason: str) -> None:
         raise IllegalTransition("A reason is needed: those who read the result are told it. Give it by --reason TEXT.")
     if _UNWRITABLE.search(reason):
         raise IllegalTransition("The reason holds characters that nobody can read. Write it as plain text.")
+
+
+def _is_being_analysed(connection: Connection, study_instance_uid: str, route: str | None) -> bool:
+    mine = and_(jobs.c.study_instance_uid == study_instance_uid, jobs.c.state == JobState.RUNNING)
+    query = select(jobs.c.id).where(mine if route is None else and_(mine, jobs.c.route == route))
+    return connection.execute(query.limit(1)).first() is not None
 
 
 def _require_results(connection: Connection, study_instance_uid: str, route: str | None) -> None:

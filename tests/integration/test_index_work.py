@@ -23,6 +23,7 @@ from dicom_node.core.entities import (
     ResultState,
     StudyState,
 )
+from dicom_node.core.errors import NotFound
 from dicom_node.core.priority import LAGS, Priority
 from dicom_node.core.uids import derived_uid
 from dicom_node.index import actions, jobs, results
@@ -419,6 +420,36 @@ def test_an_answer_that_was_reached_while_its_study_was_withdrawn_is_kept_and_no
     assert {row.job_key for row in rows(index, deliveries_table)} == {"key-a"}
     assert save(index, rerun(index, 110), "c", PACS, at_s=120)
     assert standings(index)[-1] == ("key-c", ResultState.CURRENT)
+
+
+@pytest.mark.parametrize("withdrawn", [None, "chest-ct"])
+def test_the_first_answer_too_is_kept_and_not_sent_when_the_study_is_withdrawn_while_it_is_made(
+    index: Database, withdrawn: str | None
+) -> None:
+    queued(index)
+    job = claimed(index)
+    withdraw(index, withdrawn)
+    assert save(index, job, "a", PACS, at_s=103)
+    assert standings(index) == [("key-a", ResultState.WITHDRAWN)]
+    assert rows(index, deliveries_table) == []
+    (told,) = [row for row in rows(index, events_table) if row.kind == "withdrawn" and row.actor == SOMEBODY.name]
+    assert "Wrong side." in told.text
+
+
+def test_a_second_withdrawal_holds_for_what_is_analysed_since_the_first(index: Database) -> None:
+    queued(index)
+    save(index, claimed(index), "a", PACS)
+    withdraw(index)
+    job = rerun(index, 105)
+    withdraw(index)
+    assert save(index, job, "b", PACS, at_s=110)
+    assert standings(index) == [("key-a", ResultState.WITHDRAWN), ("key-b", ResultState.WITHDRAWN)]
+
+
+def test_what_neither_was_answered_nor_is_being_analysed_cannot_be_withdrawn(index: Database) -> None:
+    queued(index)
+    with pytest.raises(NotFound, match="nothing to withdraw"):
+        withdraw(index)
 
 
 @pytest.mark.parametrize(("withdrawn", "standing"), [(None, ResultState.WITHDRAWN), ("chest-ct", ResultState.CURRENT)])
