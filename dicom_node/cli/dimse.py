@@ -21,7 +21,7 @@ from dicom_node.logs import quiet_third_parties
 from dicom_node.receive.associations import AssociationSweep
 from dicom_node.retrieve.retrieval import FINISHED, Retrieval, RetrievalState
 from dicom_node.retrieve.retrievals import Retrievals, open_retrievals
-from dicom_node.retrieve.source import WantedStudy
+from dicom_node.retrieve.sink import WantedStudy
 from dicom_node.roles.node import Node
 from dicom_node.roles.settings import load_settings
 

@@ -10,8 +10,8 @@ import httpx
 
 from dicom_node.core.errors import NotFound, RefusedObject, SourceRefused, SourceUnavailable
 from dicom_node.retrieve.multipart import boundary_of, parts
-from dicom_node.retrieve.sink import RetrieveSink, fetch_singly, require_room, take_file
-from dicom_node.retrieve.source import FoundStudy, StudyQuery, WantedStudy
+from dicom_node.retrieve.sink import RetrieveSink, WantedStudy, fetch_singly, require_room, take_file
+from dicom_node.retrieve.source import FoundStudy, StudyQuery
 from dicom_node.retrieve.web import Web
 
 #: `*` asks for the encoding as stored (PS3.18 8.7.3.5.2).

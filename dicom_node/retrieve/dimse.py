@@ -24,8 +24,8 @@ from dicom_node.dimse.retrieve_scu import (
     store_response,
 )
 from dicom_node.retrieve.query import Holdings, Listed, found_study, holdings, listed, study_keys
-from dicom_node.retrieve.sink import Names, RetrieveSink, fetch_singly, require_room
-from dicom_node.retrieve.source import FoundStudy, StudyQuery, WantedStudy
+from dicom_node.retrieve.sink import Names, RetrieveSink, WantedStudy, fetch_singly, require_room
+from dicom_node.retrieve.source import FoundStudy, StudyQuery
 
 _MESSAGE_ID = 1
 _PENDING = 0xFF00

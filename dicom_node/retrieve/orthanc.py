@@ -10,8 +10,8 @@ import httpx
 from pyorthanc import Orthanc
 
 from dicom_node.core.errors import NotFound
-from dicom_node.retrieve.sink import RetrieveSink, fetch_singly, require_room, take_file
-from dicom_node.retrieve.source import FoundStudy, StudyQuery, WantedStudy
+from dicom_node.retrieve.sink import RetrieveSink, WantedStudy, fetch_singly, require_room, take_file
+from dicom_node.retrieve.source import FoundStudy, StudyQuery
 from dicom_node.retrieve.web import Web
 
 _TAGS = ["ModalitiesInStudy", "NumberOfStudyRelatedInstances"]

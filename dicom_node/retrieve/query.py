@@ -12,7 +12,8 @@ from dicom_node.core.errors import NotFound
 from dicom_node.dimse.find_scu import find
 from dicom_node.dimse.negotiation import Remote
 from dicom_node.dimse.retrieve_scu import RetrieveAssociation
-from dicom_node.retrieve.source import FoundStudy, WantedStudy
+from dicom_node.retrieve.sink import WantedStudy
+from dicom_node.retrieve.source import FoundStudy
 
 
 def texts(dataset: Dataset, keyword: str) -> list[str]:

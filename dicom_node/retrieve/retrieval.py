@@ -10,8 +10,8 @@ from enum import StrEnum
 
 from dicom_node.core.entities import SendingPeer
 from dicom_node.core.errors import NotFound, RetrievalStopped, RetrieveError
-from dicom_node.retrieve.sink import Progress, RetrieveSink, SinkParts
-from dicom_node.retrieve.source import Source, WantedStudy
+from dicom_node.retrieve.sink import Progress, RetrieveSink, SinkParts, WantedStudy
+from dicom_node.retrieve.source import Source
 
 _log = logging.getLogger(__name__)
 

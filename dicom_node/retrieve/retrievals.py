@@ -17,8 +17,8 @@ from dicom_node.index.database import Database
 from dicom_node.index.retrievals import OpenRetrieval, forget, interrupted, remember
 from dicom_node.retrieve.kinds import make_sources
 from dicom_node.retrieve.retrieval import FINISHED, Retrieval, RetrievalState, Watch, new_retrieval, perform
-from dicom_node.retrieve.sink import RetrieveSink, SinkParts
-from dicom_node.retrieve.source import Source, WantedStudy
+from dicom_node.retrieve.sink import RetrieveSink, SinkParts, WantedStudy
+from dicom_node.retrieve.source import Source
 
 _log = logging.getLogger(__name__)
 #: Retrievals that run at once; more would only share the same disk.

@@ -29,7 +29,6 @@ from dicom_node.index.arrivals import close_association
 from dicom_node.index.database import Database
 from dicom_node.index.retrievals import count_among, count_present
 from dicom_node.ingest.intake import Intake, Received
-from dicom_node.retrieve.source import WantedStudy
 from dicom_node.storage.spool import Buffer
 
 #: How long objects that another way in has acknowledged may take to be indexed.
@@ -42,6 +41,14 @@ _WHY = {
     "dicom.max_object_mb.",
     StoreStatus.DATA_SET_DOES_NOT_MATCH: "The UIDs of an object are not those it was announced with.",
 }
+
+
+@dataclass(frozen=True, slots=True)
+class WantedStudy:
+    """A study to fetch; with series UIDs, only these series of it."""
+
+    study_instance_uid: str
+    series_instance_uids: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,15 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from dicom_node.retrieve.sink import RetrieveSink
-
-
-@dataclass(frozen=True, slots=True)
-class WantedStudy:
-    """A study to fetch; with series UIDs, only these series of it."""
-
-    study_instance_uid: str
-    series_instance_uids: tuple[str, ...] = ()
+    from dicom_node.retrieve.sink import RetrieveSink, WantedStudy
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

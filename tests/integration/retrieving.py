@@ -14,8 +14,8 @@ from dicom_node.index.tables import associations, instances
 from dicom_node.ingest.intake import Intake, IntakeLimits
 from dicom_node.retrieve.kinds import make_sources
 from dicom_node.retrieve.retrieval import Retrieval, Watch, new_retrieval, perform
-from dicom_node.retrieve.sink import SinkParts, opened_file
-from dicom_node.retrieve.source import Source, WantedStudy
+from dicom_node.retrieve.sink import SinkParts, WantedStudy, opened_file
+from dicom_node.retrieve.source import Source
 from dicom_node.roles.settings import SiteSettings
 from dicom_node.storage.spool import Spool
 from tests.peers.orthanc import Orthanc

@@ -79,7 +79,7 @@ from dicom_node.config.settings import Settings
 from dicom_node.end import End
 from dicom_node.retrieve.retrieval import FINISHED
 from dicom_node.retrieve.retrievals import Retrievals
-from dicom_node.retrieve.source import WantedStudy
+from dicom_node.retrieve.sink import WantedStudy
 from dicom_node.roles.node import Node
 
 class Broken:

@@ -8,7 +8,7 @@ from dicom_node.config.settings import Settings
 from dicom_node.index.database import Database
 from dicom_node.retrieve.retrieval import Retrieval, RetrievalState, new_retrieval
 from dicom_node.retrieve.retrievals import RetrievalMemory, open_retrievals
-from dicom_node.retrieve.source import WantedStudy
+from dicom_node.retrieve.sink import WantedStudy
 from dicom_node.roles.node import Node
 
 

@@ -18,7 +18,8 @@ from dicom_node.core.uids import is_valid_uid
 from dicom_node.retrieve.kinds import sources_of
 from dicom_node.retrieve.retrieval import Retrieval
 from dicom_node.retrieve.retrievals import Retrievals
-from dicom_node.retrieve.source import FoundStudy, StudyQuery, WantedStudy
+from dicom_node.retrieve.sink import WantedStudy
+from dicom_node.retrieve.source import FoundStudy, StudyQuery
 
 router = APIRouter(prefix="/api", tags=["retrieve"], dependencies=[SignedIn], responses=described(401, 422, 429))
 
