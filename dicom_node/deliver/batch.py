@@ -91,7 +91,12 @@ class BatchDelivery:
         """
         if any(item.is_withdrawal for item in batch.items):
             return self._send_withdrawals(batch)
-        return self._held(batch) or self._send_result(batch)
+        held = self._held(batch)
+        if held is not None:
+            return held
+        with self._database.write() as connection:
+            deliveries.begin_attempt(connection, batch)
+        return self._send_result(batch)
 
     def _held(self, batch: DeliveryBatch) -> SentItems | None:
         """Hold the batch where the destination has the study under another patient by now; `None`: it may go.

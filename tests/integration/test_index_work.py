@@ -641,9 +641,14 @@ def test_a_dead_process_frees_its_batches_too(index: Database) -> None:
 # --- what may have arrived and is owed no more ---
 
 
+def begun(index: Database, batch: DeliveryBatch) -> None:
+    with index.write() as connection:
+        deliveries.begin_attempt(connection, batch)
+
+
 def held(index: Database) -> None:
     """The process that sends dies after the PACS has answered; the next one finds another patient there."""
-    claimed_batch(index, owner="here:7")
+    begun(index, claimed_batch(index, owner="here:7"))
     batch = claimed_batch(index, owner="here:9", at_s=681)
     with index.write() as connection:
         deliveries.mark_held(connection, batch, "another patient", after(682))
@@ -668,7 +673,16 @@ def refused_when_sent_again(index: Database) -> None:
             deliveries.mark_parked(connection, batch, item, "it is there already", after(92))
 
 
-@pytest.mark.parametrize("ended", [held, discarded_after_an_attempt, refused_when_sent_again])
+def refused_after_one_died(index: Database) -> None:
+    begun(index, claimed_batch(index, owner="here:7"))
+    batch = claimed_batch(index, owner="here:9", at_s=681)
+    begun(index, batch)
+    with index.write() as connection:
+        for item in batch.items:
+            deliveries.mark_parked(connection, batch, item, "it is there already", after(682))
+
+
+@pytest.mark.parametrize("ended", [held, discarded_after_an_attempt, refused_when_sent_again, refused_after_one_died])
 def test_what_may_be_at_a_destination_is_taken_back_there_however_its_delivery_ended(
     index: Database, ended: Callable[[Database], None]
 ) -> None:
@@ -678,6 +692,31 @@ def test_what_may_be_at_a_destination_is_taken_back_there_however_its_delivery_e
         actions.withdraw_study(connection, STUDY, ("Wrong side.", None), SOMEBODY, after(1000))
         (taken,) = withdrawals.due_at(connection, "pacs")
     assert [one.kind for one in taken.objects] == ["SC", "SR"]
+
+
+def test_what_was_held_when_a_process_died_that_had_only_asked_whose_study_it_is_is_not_taken_back(
+    index: Database,
+) -> None:
+    with_result(index)
+    claimed_batch(index, owner="here:7")
+    batch = claimed_batch(index, owner="here:9", at_s=681)
+    with index.write() as connection:
+        deliveries.mark_held(connection, batch, "another patient", after(682))
+        actions.withdraw_study(connection, STUDY, ("Wrong side.", None), SOMEBODY, after(1000))
+        assert withdrawals.due_at(connection, "pacs") == []
+
+
+def test_an_attempt_counts_once_from_its_begin_and_not_at_all_when_the_destination_was_not_there(
+    index: Database,
+) -> None:
+    with_result(index)
+    batch = claimed_batch(index)
+    begun(index, batch)
+    with index.write() as connection:
+        first, second = batch.items
+        deliveries.mark_deferred(connection, batch, first, "no answer", (after(81), after(100)))
+        deliveries.give_back(connection, batch, second, "nobody there", after(81))
+    assert [row.attempts for row in rows(index, deliveries_table)] == [1, 0]
 
 
 def test_what_nobody_ever_tried_to_send_is_not_taken_back(index: Database) -> None:

@@ -94,7 +94,7 @@ def claim_batch(
     """Take the batch that is next for this destination; `None` when nothing is due, or another worker was first.
 
     All of a batch's rows are locked in one order, so that two workers queue: the later one finds nothing free. A row
-    with the lease of another was being sent when that one died: the destination may have the object already.
+    that was tried and has the lease of another was being sent when that one died: the object may be there already.
     """
     count_leases_anew(connection, deliveries, _is_owed_to(destination), now, claimant.lease_s)
     job_key = next_due(connection, destination, claimant, now, passing_over)
@@ -111,7 +111,7 @@ def claim_batch(
     if not rows:
         return None
     mine = deliveries.c.id.in_([row.id for row in rows])
-    broken_off = and_(mine, deliveries.c.lease_until.is_not(None))
+    broken_off = and_(mine, deliveries.c.lease_until.is_not(None), deliveries.c.attempts > 0)
     connection.execute(update(deliveries).where(broken_off).values(may_have_arrived=True))
     connection.execute(
         update(deliveries)
@@ -159,6 +159,16 @@ def mark_parked(connection: Connection, batch: DeliveryBatch, item: DeliveryItem
     _move(connection, (batch, item), DeliveryState.PARKED, Change(now, line, {"uid": item.artifact.uid}), note=why)
 
 
+def begin_attempt(connection: Connection, batch: DeliveryBatch) -> None:
+    """Count the attempt before the first byte leaves: should the sender die in it, the objects may be there.
+
+    Before it the destination is only asked, and knows of nothing. What ends the attempt counts the same one.
+    """
+    for item in batch.items:
+        mine = and_(deliveries.c.id == item.delivery_id, _is_held(batch))
+        connection.execute(update(deliveries).where(mine).values(attempts=item.attempts + 1))
+
+
 def mark_held(connection: Connection, batch: DeliveryBatch, why: str, now: datetime) -> None:
     """Keep back all of a batch until a person has seen to it: not for what it is, but for what has changed there.
 
@@ -188,7 +198,7 @@ def give_back(connection: Connection, batch: DeliveryBatch, item: DeliveryItem, 
     """Let go of an object that the destination was not there for: it stays due, and no attempt is counted."""
     mine = and_(deliveries.c.id == item.delivery_id, _is_held(batch))
     waits = Change(now, _deferred_line(batch, item, why), {"uid": item.artifact.uid})
-    move_delivery(connection, mine, DeliveryState.PENDING, waits, note=why, **NO_LEASE)
+    move_delivery(connection, mine, DeliveryState.PENDING, waits, note=why, attempts=item.attempts, **NO_LEASE)
 
 
 def _deferred_line(batch: DeliveryBatch, item: DeliveryItem, why: str) -> tuple[str, str] | None:
