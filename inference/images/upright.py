@@ -22,6 +22,7 @@ Scalar = TypeVar("Scalar", bound=np.generic)
 _ACROSS, _DOWN = {"L", "R"}, {"F", "H"}
 #: What a direction vector points to, by axis (x, y, z) and by sign (PS3.3 C.7.6.2.1.1).
 _POINTS_TO = (("R", "L"), ("A", "P"), ("F", "H"))
+_AXIS_OF_LENGTH = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,8 +109,9 @@ def stance_of(header: Dataset) -> Stance:
 def directions(header: Dataset) -> tuple[str, str] | None:
     """Return where rows and columns run to, each by its foremost letter of L, R, A, P, H and F; `None` if unsaid.
 
-    By PatientOrientation, whose letters stand in order of their share; else by ImageOrientationPatient. Where both
-    are said and contradict each other, neither counts.
+    By PatientOrientation, whose letters stand in order of their share; else by ImageOrientationPatient, but not that of
+    a slice across the body: no radiograph of a chest lies so, and what converts pictures writes it as a default. Where
+    both are said and contradict each other, neither counts.
     """
     stated, computed = _stated(header), _computed(header)
     if stated and computed and stated != computed:
@@ -149,6 +151,8 @@ def _computed(header: Dataset) -> tuple[str, str] | None:
     if not np.isfinite(vectors).all() or not np.abs(vectors).max(axis=1).min() > 0:
         return None
     foremost = [int(np.abs(vector).argmax()) for vector in vectors]
+    if _AXIS_OF_LENGTH not in foremost:
+        return None
     row, column = (_POINTS_TO[axis][int(v[axis] > 0)] for axis, v in zip(foremost, vectors, strict=True))
     return row, column
 

@@ -169,6 +169,10 @@ def test_a_turned_image_is_answered_as_the_upright_one_and_told(way: str, tmp_pa
     ("said", "told"),
     [
         ({"PatientOrientation": None}, "does not say which way it is stored"),
+        (
+            {"PatientOrientation": None, "ImageOrientationPatient": [1, 0, 0, 0, 1, 0]},
+            "does not say which way it is stored",
+        ),
         ({"PatientOrientation": ["L", "R"]}, "has a PatientOrientation that cannot be used"),
         ({"PatientOrientation": "L"}, "has a PatientOrientation that cannot be used"),
         ({"PatientOrientation": ["X", "Y"]}, "has a PatientOrientation that cannot be used"),
@@ -198,6 +202,10 @@ def test_an_orientation_that_is_not_told_or_of_no_use_is_told(said: dict[str, An
     ("said", "turn"),
     [
         ({"PatientOrientation": ["LH", "FL"]}, Turn()),
+        (
+            {"PatientOrientation": ["R", "F"], "ImageOrientationPatient": [1, 0, 0, 0, 1, 0]},
+            Turn(columns_reversed=True),
+        ),
         ({"PatientOrientation": None, "ImageOrientationPatient": [-1, 0, 0, 0, 0, -1]}, Turn(columns_reversed=True)),
         (
             {"PatientOrientation": None, "ImageOrientationPatient": [0, 0.1, -0.99, 1, 0, 0]},

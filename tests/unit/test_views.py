@@ -59,6 +59,11 @@ def test_a_lateral_view_is_known_by_whatever_says_so(said: dict[str, Any]) -> No
     assert reason(radiograph(**said)) == "LATERAL_VIEW_ONLY"
 
 
+def test_the_vectors_of_a_slice_across_the_body_say_nothing_of_a_projection() -> None:
+    """What converts pictures writes them as a default; no radiograph of a chest lies so."""
+    assert view_exclusion(radiograph(PatientOrientation=None, ImageOrientationPatient=[1, 0, 0, 0, 1, 0])) is None
+
+
 @pytest.mark.parametrize(
     "said",
     [
