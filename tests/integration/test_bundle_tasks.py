@@ -180,7 +180,7 @@ def test_a_regression_gives_a_value_with_its_unit(tmp_path: Path) -> None:
     model = zoo_bundles.regressor(tmp_path / "brightness")
     image = chest_radiograph_phantom(rows=96)
     stored = np.zeros((96, 96), np.uint16)
-    stored[:24] = 4000
+    stored[:24] = 4095  # white, in the window of the phantom
     image.PixelData = stored.tobytes()
 
     found = answer([image], model, tmp_path / "study")
