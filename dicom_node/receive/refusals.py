@@ -43,7 +43,10 @@ class Refusals:
         self._lock = threading.Lock()
 
     def note(self, refused: ContextRefused) -> None:
-        """Count one proposal that was refused; a line of the log tells the first of its kind."""
+        """Count one proposal that was refused; a line of the log tells the first of its kind.
+
+        No warning: many archives propose all that there is, whatever they are about to send.
+        """
         with self._lock:
             count, _ = self._counted.pop(refused, (0, None))
             self._counted[refused] = (count + 1, self._now())
@@ -53,7 +56,7 @@ class Refusals:
             syntaxes = [uid_name(uid) for uid in refused.transfer_syntax_uids[:_MOST_NAMED]]
             what = {"sop_class": uid_name(refused.sop_class_uid), "transfer_syntaxes": syntaxes, "why": refused.why}
             who = {"calling_ae_title": refused.calling_ae_title, "host": refused.host}
-            _log.warning("objects cannot be sent here", extra={**who, **what})
+            _log.info("objects cannot be sent here", extra={**who, **what})
 
     def latest(self) -> list[RefusedContexts]:
         """Return what was counted, the latest first."""

@@ -227,7 +227,7 @@ def test_an_analysis_is_run_again_and_a_search_finds_it(browser: Browser, addres
     browser.wait_for("document.querySelector('#ask').open")
     browser.click("#ask-yes")
     browser.wait_for("document.querySelector('.study-head .chip').textContent == 'Analysing'")
-    assert "The operator asked to analyse again: chest-ct. by api-token" in browser.text()
+    browser.wait_for("document.body.innerText.includes('The operator asked to analyse again: chest-ct. by api-token')")
     browser.run("document.querySelector('#query').value = 'nativ'")
     browser.run("document.querySelector('#query').dispatchEvent(new Event('input'))")
     all_listed(browser, 1)

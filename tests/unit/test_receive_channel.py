@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from typing import get_args
 
 import pytest
@@ -81,6 +82,7 @@ def test_messages_travel_in_order_and_end_with_their_sender() -> None:
 
 
 def test_what_cannot_be_sent_is_counted_and_the_first_of_its_kind_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
     refusals = Refusals()
     private = ContextRefused("CT1", "10.1.2.3", "1.3.12.2.1107.5.9.1", ("1.2.840.10008.1.2.1",), "not taken")
     other = ContextRefused("MR1", "10.1.2.4", "1.2.840.10008.5.1.4.1.1.4", ("1.2.840.10008.1.2.1.99",), "not read")
