@@ -53,6 +53,7 @@ _KEPT = (
 #: It has no account to look up.
 _USER = "worker"
 _CODE = frozenset({".py", ".so", ".zip", ".pth"})
+_OWN_PACKAGE = Path(__file__).resolve().parents[1]
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,6 +147,7 @@ def _allowed(confinement: Confinement) -> Iterator[tuple[Path, int]]:
     yield from ((path, kernel_rules.USE_DEVICE) for name in _DEVICES for path in Path("/dev").glob(name))
     yield Path(_SHARED_MEMORY), kernel_rules.SHARE
     yield from ((path, kernel_rules.WRITE) for path in (confinement.out, confinement.tmp))
+    yield from ((path, kernel_rules.READ) for package in _packages_elsewhere() for path in (package, *_links(package)))
     for root in {Path(entry).resolve() for entry in sys.path if entry}:
         found = list(_code_in(root))
         # Python looks into a folder before it imports from it; what is not code there stays unreadable.
@@ -170,4 +172,17 @@ def _code_in(root: Path) -> Iterator[Path]:
     for path in root.iterdir() if root.is_dir() else ():
         if path.suffix in _CODE or (path / "__init__.py").is_file():
             yield path
-            yield from (link for link in path.iterdir() if link.is_symlink()) if path.is_dir() else ()
+            yield from _links(path)
+
+
+def _packages_elsewhere() -> Iterator[Path]:
+    """Return the packages that may lie in no folder of `sys.path`: those installed to be edited in place (PEP 660),
+    whose finder knows where they are. `make setup` installs the node so, and nobody must start it in its own folder."""
+    yield _OWN_PACKAGE
+    for name, module in list(sys.modules.items()):
+        if name.startswith("__editable___"):
+            yield from map(Path, getattr(module, "MAPPING", {}).values())
+
+
+def _links(path: Path) -> Iterator[Path]:
+    yield from (link for link in path.iterdir() if link.is_symlink()) if path.is_dir() else ()

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import socket
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, cast
@@ -15,6 +17,7 @@ import torch
 from dicom_node.core.errors import InferenceError, WorkerDied
 from dicom_node.demo.phantoms import chest_radiograph_phantom
 from dicom_node.fhir.options import FhirOptions
+from dicom_node.inference.cards.card import SHIPPED_MODELS
 from dicom_node.inference.runner import run_model
 from dicom_node.inference.workers.place import ComputePlace
 from dicom_node.jobs.tasks import Performed, Task
@@ -312,3 +315,15 @@ def test_a_worker_sees_its_own_study_only_while_it_works_on_it(workers: Workers)
     outputs = list(workers._folder.glob("worker-0/out/*"))
 
     assert inputs == outputs == []
+
+
+def test_a_node_that_is_started_anywhere_reads_its_own_code(tmp_path: Path) -> None:
+    """Installed to be edited in place, the package lies in no folder of `sys.path` but that of the repository."""
+    program = Path(sys.executable).with_name("dicom-node")
+    environment = {name: text for name, text in os.environ.items() if name not in ("PYTHONPATH", "MYPYPATH")}
+    tried = subprocess.run(
+        [str(program), "models", "try", str(SHIPPED_MODELS / "cxr-pneumonia")],
+        cwd=tmp_path, env=environment, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert tried.returncode == 0, tried.stdout[-600:] + tried.stderr[-600:]
+    assert "does not run" not in tried.stdout
