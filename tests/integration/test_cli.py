@@ -329,11 +329,11 @@ def test_an_empty_database_is_told(served: Node, tmp_path: Path) -> None:
             "node.toml:8: route.0.when: Attribute 'modalty': not collected. Did you mean modality?",
         ),
         (
-            '[database]\nurl = "postgresql+psycopg2://node@127.0.0.1/node?bogus=1&connect_timeout=5"\n',
+            '[dicom]\nport = 0\n[database]\nurl = "postgresql+psycopg2://node@127.0.0.1/node?bogus=1&connect_timeout=5"\n',
             "dicom-node: database.url has the option bogus, which",
         ),
         (
-            '[database]\nurl = "postgresql+nothing://node@127.0.0.1/node"\n',
+            '[dicom]\nport = 0\n[database]\nurl = "postgresql+nothing://node@127.0.0.1/node"\n',
             "names the driver postgresql+nothing, which",
         ),
     ],
