@@ -6,6 +6,7 @@ Of the chest CT that is what was drawn into it; of the chest radiograph, that it
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -40,6 +41,9 @@ _TRUE_PARTS = {"left-lung": "left", "right-lung": "right", "both-lungs": "both"}
 def demo(options: argparse.Namespace) -> int:
     """Run the demonstration; the exit status is 0 when every study came back, the phantoms with their right answer."""
     quiet_third_parties()
+    # A window that is closed ends it as Ctrl-C does: its node and PACS would keep their ports else.
+    for number in (signal.SIGHUP, signal.SIGTERM):
+        signal.signal(number, signal.default_int_handler)
     stage = DemoProcesses(options.folder)
     try:
         say("Starting a node and a PACS on this machine ...")

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 import sys
 from pathlib import Path
 
+import psutil
 import pytest
 
 from dicom_node.dimse.negotiation import Remote
@@ -104,3 +106,18 @@ def test_what_a_source_causes_fails_its_retrieval_and_ends_no_node(tmp_path: Pat
     """Only the death of the thread itself does, after which a place for retrievals would be missing for ever."""
     argv = [sys.executable, "-c", _A_RETRIEVAL_DIES, kind, str(tmp_path / "data")]
     assert subprocess.run(argv, cwd=REPOSITORY, timeout=120, check=False).returncode == status
+
+
+@pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGTERM, signal.SIGINT], ids=lambda one: one.name)
+def test_a_demonstration_that_is_ended_leaves_no_process_behind(tmp_path: Path, number: signal.Signals) -> None:
+    """SIGHUP is what a terminal says whose window is closed."""
+    began = [sys.executable, "-m", "dicom_node", "demo", "--folder", str(tmp_path / "demo")]
+    with subprocess.Popen(began, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as demo:
+        assert demo.stdout is not None
+        next(line for line in demo.stdout if "The node listens" in line)
+        started = psutil.Process(demo.pid).children(recursive=True)
+        demo.send_signal(number)
+        demo.communicate(timeout=60)
+    assert len(started) >= 2
+    _, alive = psutil.wait_procs(started, timeout=30)
+    assert alive == []
