@@ -121,6 +121,10 @@ def _models(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> No
         below, "decisions", "who accepted or activated what, and when", "governance:decisions", json=True
     )
     command.add_argument("model", nargs="?", metavar="NAME", help="name of a model; default: every model")
+    _models_that_run(below)
+
+
+def _models_that_run(below: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     command = _command(below, "activate", "run a model's golden studies; it goes live if they hold",
                        "governance:activate", json=True)  # fmt: skip
     command.add_argument("model", metavar="NAME", help="name of the model")

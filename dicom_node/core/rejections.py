@@ -24,7 +24,7 @@ _CODE, _NAMED, _ELSEWHERE = "rejection", "rejected_instances", "rejected_elsewhe
 
 
 @dataclass(frozen=True, slots=True)
-class Rejection:
+class RejectionNote:
     """What a note says: the code of its title, the instances of its own study that it names, and how many of others."""
 
     code: str
@@ -41,13 +41,13 @@ class Rejection:
         return {_CODE: self.code, _NAMED: "\\".join(sorted(self.named)), _ELSEWHERE: str(self.elsewhere)}
 
 
-def rejection_in(attributes: Mapping[str, str]) -> Rejection | None:
+def rejection_in(attributes: Mapping[str, str]) -> RejectionNote | None:
     """Return what an instance with these attributes rejects; `None` where it is no rejection note."""
     code = attributes.get(_CODE, "")
     if code not in TITLES:
         return None
     named = frozenset(attributes.get(_NAMED, "").split("\\")) - {""}
-    return Rejection(code, named, int(attributes.get(_ELSEWHERE, "0")))
+    return RejectionNote(code, named, int(attributes.get(_ELSEWHERE, "0")))
 
 
 def not_rejected(instances: Iterable[Instance]) -> list[Instance]:

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pydicom import Dataset
 from pydicom.tag import BaseTag, Tag
 
-from dicom_node.core.rejections import TITLES, Rejection
+from dicom_node.core.rejections import TITLES, RejectionNote
 
 _EVIDENCE = ("CurrentRequestedProcedureEvidenceSequence", "PertinentOtherEvidenceSequence")
 #: What must be read of a Key Object Selection document beside what is read of every object.
@@ -19,7 +19,7 @@ NOTE_TAGS: list[BaseTag | int] = [
 ]
 
 
-def rejection_of(document: Dataset) -> Rejection | None:
+def rejection_of(document: Dataset) -> RejectionNote | None:
     """Return what a document rejects, `None` where its title does not reject. Raises what pydicom raises.
 
     An image of which single frames are named is named whole; what no evidence sequence lists belongs to the
@@ -32,7 +32,7 @@ def rejection_of(document: Dataset) -> Rejection | None:
     named = set(_selected(document)) or set(study_of)
     own_study = str(document.StudyInstanceUID)
     mine = frozenset(uid for uid in named if study_of.get(uid, own_study) == own_study)
-    return Rejection(str(code.CodeValue), mine, len(named) - len(mine))
+    return RejectionNote(str(code.CodeValue), mine, len(named) - len(mine))
 
 
 def _selected(document: Dataset) -> Iterator[str]:

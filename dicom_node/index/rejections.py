@@ -14,7 +14,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, Connection, Row, and_, bindparam, select, update
 
 from dicom_node.core.entities import InstanceRole, SendingPeer
-from dicom_node.core.rejections import KEY_OBJECT_SELECTION, Rejection, rejection_in
+from dicom_node.core.rejections import KEY_OBJECT_SELECTION, RejectionNote, rejection_in
 from dicom_node.core.versions import Comparison, NotYetCompared, StoredVersion
 from dicom_node.index.corrections import REJECTED, RejectionNews, StudyNews, counted_images, named_sender
 from dicom_node.index.tables import artifacts, events, instances, results
@@ -28,7 +28,7 @@ _IS_NOTE = and_(instances.c.sop_class_uid == KEY_OBJECT_SELECTION, instances.c.r
 @dataclass(frozen=True, slots=True)
 class _Note:
     row: Row[Any]
-    rejection: Rejection
+    rejection: RejectionNote
 
     @property
     def name(self) -> str:

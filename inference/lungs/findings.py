@@ -25,7 +25,7 @@ from dicom_node.core.errors import NotAnalysable
 from dicom_node.inference.answers.plausible import held_finding
 from dicom_node.inference.cards.outputs import CardMeasurement
 from dicom_node.inference.images.volume import Volume
-from dicom_node.inference.lungs.kernel import Reconstruction
+from dicom_node.inference.lungs.kernel import SeriesReconstruction
 from dicom_node.inference.lungs.truncation import SeenLung
 
 Bools = NDArray[np.bool_]
@@ -39,7 +39,7 @@ class Measuring:
     """What numbers are made of and held against: the volume, how it was reconstructed, the card's ranges."""
 
     volume: Volume
-    reconstruction: Reconstruction
+    reconstruction: SeriesReconstruction
     ranges: tuple[CardMeasurement, ...]
     laa_threshold_hu: float
 

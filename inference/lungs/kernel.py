@@ -27,7 +27,7 @@ _NORMAL_MEDIAN = 0.6745
 
 
 @dataclass(frozen=True, slots=True)
-class Reconstruction:
+class SeriesReconstruction:
     """The kernel of a series by name and kind, and the noise in its lungs; `None` where too few pixels are seen."""
 
     series: str
@@ -63,11 +63,11 @@ class Reconstruction:
         return f"{told} LAA and the 15th percentile are not reported: {self.cause}. Use a series with a softer kernel."
 
 
-def reconstruction(source: Dataset, hu_zyx: NDArray[np.int16], lungs_zyx: NDArray[np.bool_]) -> Reconstruction:
+def reconstruction(source: Dataset, hu_zyx: NDArray[np.int16], lungs_zyx: NDArray[np.bool_]) -> SeriesReconstruction:
     """Return how a volume was reconstructed: by its header, and by the noise in its lungs in source geometry."""
     value = source.get("ConvolutionKernel")
     names = [value] if isinstance(value, str) else list(value or ())
-    return Reconstruction(
+    return SeriesReconstruction(
         series=str(source.get("SeriesNumber") or "without a number"),
         kernel=" ".join(str(one) for one in names if str(one).strip()),
         sharpness=sharpness_of(names, str(source.get("Manufacturer") or "")),

@@ -14,7 +14,7 @@ from pydicom.uid import ExplicitVRLittleEndian
 from sqlalchemy import Connection, Row, Table, select
 
 from dicom_node.core.entities import Destination, Instance, InstanceRole, JobState, MediaType, ResultState, StudyState
-from dicom_node.core.rejections import KEY_OBJECT_SELECTION, Rejection
+from dicom_node.core.rejections import KEY_OBJECT_SELECTION, RejectionNote
 from dicom_node.core.uids import derived_uid
 from dicom_node.core.versions import Comparison, Difference
 from dicom_node.index.arrivals import add_instances
@@ -39,7 +39,7 @@ PACS = Destination(name="pacs", takes=frozenset({MediaType.DICOM}))
 def note(*names: str, at_s: float = 90.0, study: str = STUDY, content: str = "note", elsewhere: int = 0) -> Instance:
     """Return a note that rejects images by their names."""
     named = frozenset(instance(name).sop_instance_uid for name in names)
-    attributes = Rejection("113001", named, elsewhere).as_attributes()
+    attributes = RejectionNote("113001", named, elsewhere).as_attributes()
     made = instance("note", at_s=at_s, study=study, series="note", content=content, role=InstanceRole.EVIDENCE)
     return replace(made, sop_class_uid=KEY_OBJECT_SELECTION, attributes=attributes)
 
@@ -236,7 +236,7 @@ def test_a_note_about_results_of_this_node_says_how_they_are_taken_back(index: D
     arrive(index, instance("1"))
     report(index)
     made = outcome("chest-ct").artifacts[0].uid
-    named = replace(note(), attributes=Rejection("113001", frozenset({made})).as_attributes())
+    named = replace(note(), attributes=RejectionNote("113001", frozenset({made})).as_attributes())
     arrive(index, named)
     assert standing(index) == {"chest-ct": ResultState.CURRENT}
     assert "names 1 object made by this node: to take a result back, use `dicom-node withdraw`." in " ".join(

@@ -6,11 +6,9 @@ answer a structure of the card is: written out for each bundle by hand.
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -18,7 +16,7 @@ from numpy.typing import NDArray
 
 from tests.support.models import known_answers as known
 from tests.support.models.zoo_bundles import A_VALUE, SEGMENTS, TWO_CLASSES, JsonObject, compose, write_bundle
-from tests.support.studies.shapes import Placed, hounsfield_of
+from tests.support.studies.shapes import Placed
 
 Masks = NDArray[np.bool_]
 Answer = NDArray[np.float32]
@@ -219,24 +217,9 @@ NUMBERS: Mapping[str, Callable[[Path], Path]] = {"classes of a volume": _halves,
 def monai_answer(bundle: Path, place: Placed, folder: Path) -> Answer:
     """Return what MONAI's own pipeline leaves in ``pred`` for the study as a NIfTI file: a segmentation as (channels,
     slices, rows, columns), brought back by MONAI's own `Invertd` where the bundle has none; numbers as they are."""
-    import nibabel  # noqa: PLC0415 - comes with the inference extra
-    from monai.bundle.config_parser import ConfigParser  # noqa: PLC0415
-    from monai.transforms.post.dictionary import Invertd  # noqa: PLC0415
-    from safetensors.torch import load_file  # noqa: PLC0415
+    from monai.transforms.post.dictionary import Invertd  # noqa: PLC0415 - comes with the inference extra
 
-    hounsfield = hounsfield_of(place).transpose(2, 1, 0).astype(np.float32)
-    path = folder / "study.nii.gz"
-    nibabel.save(nibabel.Nifti1Image(hounsfield, np.diag([-1.0, -1.0, 1.0, 1.0]) @ place.affine_lps_mm), path)
-    parser = ConfigParser()
-    parser.read_config(str(bundle / "configs" / "inference.json"))
-    names = ("network_def", "preprocessing", "inferer", "postprocessing")
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # readers that are not installed, defaults that once changed
-        parts: dict[str, Any] = {name: parser.get_parsed_content(name) for name in names}
-    parts["network_def"].load_state_dict(load_file(bundle / "models" / "model.safetensors"))
-    data = parts["preprocessing"]({"image": str(path)})
-    with torch.no_grad():
-        data["pred"] = parts["inferer"](data["image"][None], parts["network_def"])[0]
+    parts, data = known.monai_prediction(bundle, place, folder)
     data = parts["postprocessing"](data)
     if data["pred"].ndim == 4 and not any(isinstance(step, Invertd) for step in parts["postprocessing"].transforms):
         data = Invertd(keys="pred", transform=parts["preprocessing"], orig_keys="image", nearest_interp=True)(data)

@@ -89,9 +89,9 @@ def known_segmenter(
     return write_bundle(folder, config, weights, card, metadata=metadata)
 
 
-def monai_masks(bundle: Path, place: Placed, folder: Path) -> NDArray[np.float32]:
-    """Return what MONAI itself answers for the study as a NIfTI file, (channels, slices, rows, columns)."""
-    import nibabel  # noqa: PLC0415 - one test needs it
+def monai_prediction(bundle: Path, place: Placed, folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return the parts of a bundle, and what they make of the study as a NIfTI file before `postprocessing`."""
+    import nibabel  # noqa: PLC0415 - comes with the inference extra
     from monai.bundle.config_parser import ConfigParser  # noqa: PLC0415
     from safetensors.torch import load_file  # noqa: PLC0415
 
@@ -108,6 +108,12 @@ def monai_masks(bundle: Path, place: Placed, folder: Path) -> NDArray[np.float32
     data = parts["preprocessing"]({"image": str(path)})
     with torch.no_grad():
         data["pred"] = parts["inferer"](data["image"][None], parts["network_def"])[0]
+    return parts, data
+
+
+def monai_masks(bundle: Path, place: Placed, folder: Path) -> NDArray[np.float32]:
+    """Return what MONAI itself answers for the study as a NIfTI file, (channels, slices, rows, columns)."""
+    parts, data = monai_prediction(bundle, place, folder)
     found = parts["postprocessing"](data)["pred"]
     return np.asarray(found).transpose(0, 3, 2, 1)
 
