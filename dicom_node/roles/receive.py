@@ -85,7 +85,7 @@ class ReceiveRole(Role):
 
     def _adopt(self) -> None:
         self._node.spool.remove_abandoned_parts()
-        count = self._node.intake.adopt_orphans(self._started_at)
+        count = self._node.intake.adopt_orphans(self._started_at, self._consumer.held_objects)
         if count:
             _log.warning("orphans adopted", extra={"objects": count})
 
