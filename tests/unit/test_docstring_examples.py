@@ -14,7 +14,6 @@ from dicom_node.inference.prediction import LoadedModel
 from dicom_node.sr_writer.write import write_result
 from tests.support.results import analysis_examples as examples
 
-
 SHOWN = [ModelRun, LoadedModel, write_result, build_bundle, viewer_link]
 
 
