@@ -19,7 +19,7 @@ from dicom_node.fhir.json_types import Json
 
 _LOCATION = re.compile(r"(?:^|/)([A-Z][A-Za-z]+/[A-Za-z0-9\-.]{1,64})(?:/_history/([A-Za-z0-9\-.]{1,64}))?$")
 #: What a report can do without; refused, it is referred to by identifier, or left out.
-_BESIDE = {"Device", "Endpoint", "ImagingStudy", "Provenance"}
+_BESIDE = {"Device", "DocumentReference", "Endpoint", "ImagingStudy", "Provenance"}
 #: What a physician decides about by its status.
 _DECIDABLE = {"DiagnosticReport", "Observation"}
 

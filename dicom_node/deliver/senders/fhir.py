@@ -16,7 +16,9 @@ from dicom_node.fhir.builders.retraction import is_retraction
 from dicom_node.fhir.client.client import FhirClient
 
 #: What a bundle of the node may hold, and the statuses in which a report of the node may be.
-_KINDS = frozenset({"Device", "Endpoint", "ImagingStudy", "Observation", "DiagnosticReport", "Provenance"})
+_KINDS = frozenset({
+    "Device", "DocumentReference", "Endpoint", "ImagingStudy", "Observation", "DiagnosticReport", "Provenance",
+})  # fmt: skip
 _UNREVIEWED = frozenset({"preliminary", "partial", "entered-in-error"})
 #: How it looks for what is there already: by numbers and tags of the node's own.
 _OWN_SEARCHES = ("identifier=", "_tag=")
@@ -99,6 +101,8 @@ def _is_own(entry: object) -> bool:
     if kind not in _KINDS or (
         kind in {"Observation", "DiagnosticReport"} and resource.get("status") not in _UNREVIEWED
     ):
+        return False
+    if kind == "DocumentReference" and "subject" in resource:  # a model card is about nobody
         return False
     place, _, search = url.partition("?")
     if method == "POST":
