@@ -27,6 +27,11 @@ def _concept(system: str, code: str, display: str) -> Json:
 
 IMAGING_CATEGORY = _concept(f"{_HL7}/observation-category", "imaging", "Imaging")
 RADIOLOGY_SERVICE = _concept(f"{_HL7}/v2-0074", "RAD", "Radiology")
+#: By the code system that a receiver wants them from; US Core takes the second.
+RADIOLOGY_CATEGORIES = {
+    "v2-0074": RADIOLOGY_SERVICE,
+    "loinc": _concept(FHIR_SYSTEMS["LN"], "LP29684-5", "Radiology"),
+}
 ACCESSION_TYPE = _concept(f"{_HL7}/v2-0203", "ACSN", "Accession ID")
 ASSEMBLER = _concept(f"{_HL7}/provenance-participant-type", "assembler", "Assembler")
 CREATED = _concept(f"{_HL7}/v3-DataOperation", "CREATE", "create")

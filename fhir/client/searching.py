@@ -10,7 +10,7 @@ import httpx
 
 from dicom_node.core.errors import DeliveryRefused
 from dicom_node.fhir.client.answers import HttpAnswer
-from dicom_node.fhir.client.exchange import Exchange
+from dicom_node.fhir.client.exchange import POSTED_SEARCH, Exchange
 from dicom_node.fhir.client.reading import child, children, place, text
 from dicom_node.fhir.json_types import Json
 
@@ -73,9 +73,7 @@ def find_patients(exchange: Exchange, system: str, value: str) -> list[Json]:
     """
     form = {"identifier": f"{_escaped(system)}|{_escaped(value)}"}
     asked = "a search for the Patient"
-    answer = exchange.post_form("Patient/_search", form)
-    if _refuses_post(answer):
-        answer = exchange.get("Patient", asked, form)
+    answer = _searched(exchange, form, asked)
     pages = _pages(exchange, exchange.json(exchange.succeeded(answer, asked), asked), "Patient")
     if not pages.are_all:
         raise DeliveryRefused(
@@ -83,6 +81,18 @@ def find_patients(exchange: Exchange, system: str, value: str) -> list[Json]:
             f"shows {len(pages.resources)}; exactly one is needed. Merge them in the EHR, then retry the delivery."
         )
     return _hits(pages.resources, "identifier", [f"{system}|{value}"])
+
+
+def _searched(exchange: Exchange, form: dict[str, str], asked: str) -> HttpAnswer:
+    """Search by POST, or by GET where the server was found to take no POST."""
+    if POSTED_SEARCH in exchange.refusals:
+        return exchange.get("Patient", asked, form)
+    answer = exchange.post_form("Patient/_search", form)
+    if not _refuses_post(answer):
+        return answer
+    answer = exchange.get("Patient", asked, form)
+    exchange.refusals.note(POSTED_SEARCH)
+    return answer
 
 
 def _find(exchange: Exchange, resource_type: str, parameter: str, tokens: Sequence[str]) -> list[Json]:
