@@ -21,15 +21,17 @@ import pytest
 
 from dicom_node.analysis.answer import ReplacedResult, ReportLine
 from dicom_node.core.errors import DeliveryRefused
+from dicom_node.deliver.server_memory import KeptMemory
 from dicom_node.fhir.builders.bundle import build_bundle
 from dicom_node.fhir.builders.retraction import Retraction, retraction_bundle
-from dicom_node.fhir.client.client import Delivered, FhirClient
+from dicom_node.fhir.client.client import Delivered, FhirClient, Fit
 from dicom_node.fhir.json_types import to_json_bytes
 from tests.peers.fhir_faults import MOMENTS, Fault, FaultyEhr
 from tests.peers.fhir_server import FhirServer
 from tests.peers.process import wait_until
 from tests.support.campaign import amount
 from tests.support.needs import REPOSITORY
+from tests.support.results.arrivals import opened_database
 from tests.support.results.fhir_examples import (
     CONTEXT,
     FINDINGS,
@@ -222,6 +224,23 @@ def test_what_failed_as_unsupported_is_not_asked_for_again(fhir_server: FhirServ
     assert ("POST", "") not in asked
     assert ("POST", "/Patient/_search") not in asked
     assert ("GET", "/metadata") not in asked
+
+
+def test_what_was_learned_of_a_server_outlives_the_node_and_ends_with_its_age(
+    fhir_server: FhirServer, tmp_path: Path
+) -> None:
+    dressed(fhir_server, "no transactions, says otherwise")
+    peer = ("ehr", fhir_server.url)
+    with opened_database(f"sqlite:///{tmp_path / 'node.sqlite'}") as database:
+        for holds in (timedelta(days=1), timedelta(days=1), timedelta(0)):
+            with FhirClient(fhir_server.url, fit=Fit(memory=KeptMemory(database, peer, holds))) as client:
+                client.send(FIRST)
+        elsewhere = KeptMemory(database, ("ehr", "https://elsewhere.example/fhir"), timedelta(days=1)).recall()
+
+    asked = [(one["method"], one["url"].removeprefix("/fhir/R4")) for one in fhir_server.log()]
+    assert asked.count(("GET", "/metadata")) == 2, "once, and again when it is too old"
+    assert asked.count(("POST", "")) == 1, "the refusal of transactions counts for a day"
+    assert (elsewhere.offered, elsewhere.refused) == (None, frozenset())
 
 
 # --- kill -9 ---

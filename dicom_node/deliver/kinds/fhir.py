@@ -100,16 +100,25 @@ class FhirDestination(TokenWebPeer, DestinationKind):
         return headers
 
     @property
+    def further_headers(self) -> Mapping[str, str]:
+        """Headers that the site wants in every request."""
+        return {name: value.get_secret_value() for name, value in self.headers.items()}
+
+    @property
     def fhir_profile(self) -> FhirProfile:
         """What it gets: the preset with what is set beside it."""
         changes = self.profile.model_dump(exclude_none=True) if self.profile else {}
-        headers = {name: value.get_secret_value() for name, value in self.headers.items()}
-        return replace(_PRESETS[self.preset], **changes, headers=headers)
+        return replace(_PRESETS[self.preset], **changes, headers=self.further_headers)
 
     @property
     def takes(self) -> frozenset[str]:
         """FHIR Bundles."""
         return frozenset({MediaType.FHIR})
+
+    @property
+    def server_address(self) -> str:
+        """Whom the memory of what it does is about."""
+        return self.url[:512]
 
     def sender(self, caller: Caller) -> Sender:
         """Return a FHIR client that sends stored Bundles."""
@@ -117,7 +126,13 @@ class FhirDestination(TokenWebPeer, DestinationKind):
         from dicom_node.deliver.web import authentication  # noqa: PLC0415
 
         return FhirSender(
-            self.url, authentication(self), caller.timeout_s, self.patient, self.fhir_profile, self.viewer_url
+            self.url,
+            authentication(self),
+            caller.timeout_s,
+            self.patient,
+            self.fhir_profile,
+            self.viewer_url,
+            caller.memory,
         )
 
     def check(self, caller: Caller, wanted: WantedOutputs) -> Answer:  # noqa: ARG002 - it gets the Bundle only

@@ -155,6 +155,7 @@ async function answerFhir(request, url, text) {
   control.log.push({
     method: request.method, url: request.url, authorization: request.headers.authorization ?? '',
     contentType: request.headers['content-type'] ?? '', ifMatch: request.headers['if-match'] ?? '',
+    apiKey: request.headers['x-api-key'] ?? '',
   });
   if (control.delayMs) await new Promise((resolve) => setTimeout(resolve, control.delayMs));
   if (control.redirect) return { status: 307, headers: { location: control.redirect } };
