@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from string import Formatter
 from typing import Literal, get_args
+from urllib.parse import urlsplit
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from dicom_node.config.section import Seconds, Section
 from dicom_node.core.artifact_kinds import OutputSet, SegmentationType, SrClass
@@ -35,6 +37,40 @@ class DestinationSettings(Section):
 
     name: str = Field(min_length=1, description="Name used by routes.")
     kind: str = Field(description="How results get there.")
+    viewer_url: str | None = Field(
+        None,
+        description="Address of the site's viewer, for the link to the images that results bear there; "
+        "`{study_instance_uid}`, `{accession_number}` and `{patient_id}` in it are filled in.",
+    )
+
+    @field_validator("viewer_url")
+    @classmethod
+    def _viewer_url_can_be_filled_in(cls, template: str | None) -> str | None:
+        if template is not None:
+            _check_template(template)
+        return template
+
+
+#: What the address of a viewer may leave to be filled in.
+VIEWER_PLACEHOLDERS = frozenset({"study_instance_uid", "accession_number", "patient_id"})
+
+
+def _check_template(template: str) -> None:
+    """Raise `ValueError` unless this is a web address with none but the known placeholders, outside its host."""
+    known = ", ".join(f"{{{one}}}" for one in sorted(VIEWER_PLACEHOLDERS))
+    try:
+        fields = [
+            (name, form, conversion) for _, name, form, conversion in Formatter().parse(template) if name is not None
+        ]
+        parts = urlsplit(template)
+    except ValueError as error:
+        raise ValueError(f"it cannot be filled in ({error}); what may stand in braces is {known}") from error
+    if any(name not in VIEWER_PLACEHOLDERS or form or conversion for name, form, conversion in fields):
+        raise ValueError(f"what may stand in braces is {known}, and nothing else")
+    if parts.scheme not in {"http", "https"} or not parts.hostname or "{" in parts.netloc or "@" in parts.netloc:
+        raise ValueError("it must begin with https:// (or http://) and name a host, without user and password")
+    if any(character.isspace() or not character.isprintable() for character in template):
+        raise ValueError("an address holds no blanks, line ends or other invisible characters")
 
 
 class FhirSettings(Section):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import Self
 from urllib.parse import urlsplit
 
@@ -63,6 +64,11 @@ class WebPeer(Section):
         if self.password_file and not self.username:
             raise refused("password_file", "username is missing beside it")
         return self
+
+    @property
+    def further_headers(self) -> Mapping[str, str]:
+        """Headers that the site wants in every request; their values may be secrets."""
+        return {}
 
 
 class TokenWebPeer(WebPeer):

@@ -23,3 +23,22 @@ class FhirOptions:
     organization: str = ""
     intended_use: str = "clinical"
     time_zone: tzinfo | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FhirProfile:
+    """What one receiver gets other than every one does; applied when a stored Bundle is sent.
+
+    `categories`: code systems of the report's category, of ``v2-0074`` and ``loinc``. `us_core`: the report follows the
+    US Core note profile. `procedures` maps the study's description to a LOINC code, perhaps with its name behind a
+    blank. `drop`: types of resources that are left out. `pdf`: ``attachment``, ``link`` or ``none``. `as_document`: a
+    DocumentReference instead of a DiagnosticReport, whatever the receiver says. `headers` go with every request.
+    """
+
+    categories: tuple[str, ...] = ("v2-0074",)
+    us_core: bool = False
+    procedures: Mapping[str, str] = field(default_factory=dict)
+    drop: frozenset[str] = frozenset()
+    pdf: str = "attachment"
+    as_document: bool = False
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False)

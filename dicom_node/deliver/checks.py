@@ -25,7 +25,7 @@ from dicom_node.deliver.kinds.kind import Answer, IdentityQuery
 from dicom_node.deliver.web import LOGIN_REFUSED, authentication
 from dicom_node.dimse.negotiation import Remote
 from dicom_node.dimse.probe import echo, probe_peer
-from dicom_node.fhir.client.reading import children, text
+from dicom_node.fhir.client.capabilities import ServerCapabilities, offered_by
 from dicom_node.storage.folder import existing_part, why_not_writable
 
 #: An identifier that nobody has; what matters is that the search is allowed.
@@ -159,9 +159,9 @@ def _advice_on_reports(accepted: Collection[str]) -> str:
 
 def _get(peer: WebPeer, path: str, accept: str, timeout_s: float) -> httpx.Response:
     address = f"{peer.url.rstrip('/')}/{path}"
-    auth = authentication(peer)
+    auth, headers = authentication(peer), {"Accept": accept, **peer.further_headers}
     try:
-        return httpx.get(address, headers={"Accept": accept}, auth=auth, timeout=timeout_s, follow_redirects=False)
+        return httpx.get(address, headers=headers, auth=auth, timeout=timeout_s, follow_redirects=False)
     except (httpx.InvalidURL, UnicodeError) as error:  # a host that cannot be looked up, by its letters or length
         raise httpx.UnsupportedProtocol(str(error)) from error
 
@@ -177,5 +177,5 @@ def _unwilling(peer: WebPeer, response: httpx.Response, otherwise: str) -> Answe
 
 
 def _how_sent(statement: object) -> str:
-    codes = {text(one, "code") for rest in children(statement, "rest") for one in children(rest, "interaction")}
-    return ", without transactions: sent one by one" if codes and "transaction" not in codes else ""
+    known = ServerCapabilities(offered=offered_by(statement) if isinstance(statement, dict) else None)
+    return f"; {'; '.join(known.in_words())}"

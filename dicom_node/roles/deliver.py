@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from datetime import timedelta
 from functools import partial
 
 from dicom_node.deliver.identity_check import identity_check
@@ -13,7 +15,9 @@ from dicom_node.deliver.outage import BackOff
 from dicom_node.deliver.outbox import DestinationWorker, OutboxPolicy
 from dicom_node.deliver.peer_capabilities import capability_probe
 from dicom_node.deliver.profiles import profiles_of
+from dicom_node.deliver.server_memory import KeptMemory
 from dicom_node.deliver.withdrawals import WithdrawalPlanner, speaker_of, tell_out_of_reach
+from dicom_node.fhir.client.capabilities import ServerMemory
 from dicom_node.index.outbox.deliveries import owed_to_others
 from dicom_node.roles.node import Node
 from dicom_node.roles.role import Role, Sweep
@@ -69,6 +73,13 @@ class DeliverRole(Role):
                        extra={"destination": name, "deliveries": count, "advice": advice})  # fmt: skip
 
 
+def _memory(node: Node, destination: DestinationKind) -> ServerMemory | None:
+    if not destination.server_address:
+        return None
+    holds = timedelta(seconds=node.settings.delivery.ask_again_s)
+    return KeptMemory(node.database, (destination.name, destination.server_address), holds)
+
+
 def _worker(node: Node, destination: DestinationKind) -> DestinationWorker:
     delivery, caller = node.settings.delivery, caller_of(node.settings)
     policy = OutboxPolicy(
@@ -79,4 +90,5 @@ def _worker(node: Node, destination: DestinationKind) -> DestinationWorker:
         WithdrawalPlanner(profiles_of(node.settings), speaker_of(node.settings)),
         identity_check(destination, node.settings),
     )
-    return DestinationWorker(destination.name, partial(destination.sender, caller), node.database, node.spool, policy)
+    make_sender = partial(destination.sender, replace(caller, memory=_memory(node, destination)))
+    return DestinationWorker(destination.name, make_sender, node.database, node.spool, policy)

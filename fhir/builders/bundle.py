@@ -9,6 +9,7 @@ from dicom_node.analysis.answer import Analysis, NotAnalysed, ReportContext, Wri
 from dicom_node.core.errors import ReportInvalid
 from dicom_node.fhir.builders.facts import ReportFacts, gather_facts
 from dicom_node.fhir.builders.imaging_study import imaging_study_entry
+from dicom_node.fhir.builders.model_card import model_card_entry
 from dicom_node.fhir.builders.observation import finding_entries, not_analysed_entry
 from dicom_node.fhir.builders.provenance import device_entry, endpoint_entry, provenance_entry
 from dicom_node.fhir.builders.report import report_entry
@@ -34,7 +35,7 @@ def build_bundle(
     >>> bundle = build_bundle(answer, context, (), FhirOptions(patient_system="https://hospital.example/patients"))
     >>> types = [entry["resource"]["resourceType"] for entry in bundle["entry"]]
     >>> list(dict.fromkeys(types)), types.count("Observation") == len(answer.findings)
-    (['Device', 'ImagingStudy', 'Observation', 'DiagnosticReport', 'Provenance'], True)
+    (['Device', 'ImagingStudy', 'Observation', 'DocumentReference', 'DiagnosticReport', 'Provenance'], True)
     >>> bundle["entry"][-2]["resource"]["status"]
     'preliminary'
     """
@@ -48,6 +49,7 @@ def build_bundle(
         *([endpoint_entry(facts, options.dicomweb_url)] if has_endpoint else []),
         imaging_study_entry(facts, answer.sources, written, has_endpoint=has_endpoint),
         *observations,
+        model_card_entry(facts),
         report_entry(facts, answer, written, urls, study_partial=context.study_partial),
         provenance_entry(facts, context, urls),
     ]

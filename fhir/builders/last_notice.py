@@ -9,7 +9,7 @@ from dicom_node.core.uids import derived_uuid
 from dicom_node.fhir.builders.dicom_values import fhir_instant, one_line
 from dicom_node.fhir.builders.facts import conditional_update, report_identifier, reporter
 from dicom_node.fhir.builders.identifiers import JOB_SYSTEM, dicom_uid, query
-from dicom_node.fhir.builders.terms import RADIOLOGY_SERVICE, concept
+from dicom_node.fhir.builders.terms import AI_ASSERTED, RADIOLOGY_SERVICE, concept
 from dicom_node.fhir.json_types import Json
 
 
@@ -25,6 +25,7 @@ def last_bundle(
     told = one_line(f"AI, not reviewed by a physician. Not analysed by {model.name}: {reason[0]}. {reason[1]}")
     report: Json = {
         "resourceType": "DiagnosticReport",
+        "meta": {"security": [AI_ASSERTED]},
         "identifier": [{"use": "official", **identifier}, {"system": JOB_SYSTEM, "value": context.job_key}],
         "status": "preliminary",
         "category": [RADIOLOGY_SERVICE],

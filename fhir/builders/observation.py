@@ -22,6 +22,7 @@ from dicom_node.core.uids import tracking_uid
 from dicom_node.fhir.builders.facts import ReportFacts, conditional_update
 from dicom_node.fhir.builders.identifiers import dicom_uid, query
 from dicom_node.fhir.builders.terms import (
+    AI_ASSERTED,
     IMAGING_CATEGORY,
     LATERALITY,
     PROCEDURE_FINDINGS,
@@ -64,6 +65,7 @@ def _entry(facts: ReportFacts, finding_key: str, elements: Json) -> Json:
     observation = without_empty(
         {
             "resourceType": "Observation",
+            "meta": {"security": [AI_ASSERTED]},
             "identifier": [identifier],
             "basedOn": facts.based_on,
             "status": "preliminary",

@@ -24,7 +24,7 @@ from dicom_node.fhir.builders.identifiers import (
     query,
     uuid_identifier,
 )
-from dicom_node.fhir.builders.terms import ASSEMBLER, CREATED, REVISED, STUDY, WADO_RS, concept
+from dicom_node.fhir.builders.terms import AI_ASSERTED, ASSEMBLER, CREATED, REVISED, STUDY, WADO_RS, concept
 from dicom_node.fhir.json_types import Json, without_empty
 
 #: What stands beside the reference to the version of a report that another replaces.
@@ -42,10 +42,12 @@ def provenance_entry(facts: ReportFacts, context: ReportContext, observation_url
         "target": [facts.reference("DiagnosticReport"), *({"reference": url} for url in observation_urls)],
         "recorded": facts.issued,
         "activity": CREATED,
+        "reason": [{"coding": [AI_ASSERTED]}],
         "agent": [without_empty({"type": ASSEMBLER, "who": one, "onBehalfOf": facts.organization}) for one in who],
         "entity": [
             {"role": "source", "what": facts.reference("ImagingStudy")},
             {"role": "source", "what": _weights(facts)},
+            {"role": "derivation", "what": facts.reference("DocumentReference")},
             *({"role": "revision", "what": one} for one in [*_replaced_objects(context), *_former(facts, context)]),
         ],
     }
@@ -61,7 +63,8 @@ def revising(provenance: Json, former: Json) -> Json:
     if not former:
         return {**provenance, "entity": others}
     entity = {"role": "revision", "what": {"type": "DiagnosticReport", "display": _FORMER, **former}}
-    return {**provenance, "activity": REVISED, "reason": [_REVISES], "entity": [*others, entity]}
+    reasons = [*provenance.get("reason", ()), _REVISES]
+    return {**provenance, "activity": REVISED, "reason": reasons, "entity": [*others, entity]}
 
 
 def _replaced_objects(context: ReportContext) -> list[Json]:

@@ -16,8 +16,8 @@ from dicom_node.core.entities import ArtifactKind, Finding, Presence
 from dicom_node.fhir.builders.dicom_values import source_text
 from dicom_node.fhir.builders.facts import ReportFacts, conditional_update
 from dicom_node.fhir.builders.identifiers import JOB_SYSTEM, dicom_uid, query
-from dicom_node.fhir.builders.terms import RADIOLOGY_SERVICE, concept
-from dicom_node.fhir.builders.wording import conclusion_lines, narrative, presented_form
+from dicom_node.fhir.builders.terms import AI_ASSERTED, RADIOLOGY_SERVICE, concept
+from dicom_node.fhir.builders.wording import conclusion_lines, narrative, presented_forms, summary_lines
 from dicom_node.fhir.json_types import Json, without_empty
 
 
@@ -31,11 +31,12 @@ def report_entry(
 ) -> Json:
     """Return the DiagnosticReport; it replaces the earlier one of the same study, model and route."""
     incomplete = study_partial or (isinstance(answer, Analysis) and answer.partial)
-    lines = conclusion_lines(answer, incomplete=incomplete)
+    summary, lines = summary_lines(answer), conclusion_lines(answer, incomplete=incomplete)
     report = without_empty(
         {
             "resourceType": "DiagnosticReport",
-            "text": narrative(facts, lines),
+            "meta": {"security": [AI_ASSERTED]},
+            "text": narrative(facts, summary, lines),
             "identifier": _identifiers(facts, written),
             "basedOn": facts.based_on,
             "status": "partial" if incomplete else "preliminary",
@@ -49,7 +50,7 @@ def report_entry(
             "imagingStudy": [facts.reference("ImagingStudy")],
             "conclusion": "\n".join([facts.warning, *lines]),
             "conclusionCode": _conclusion_codes(answer),
-            "presentedForm": [presented_form(facts, lines, written)],
+            "presentedForm": presented_forms(facts, summary, lines, written),
         }
     )
     return conditional_update(facts.full_url("DiagnosticReport"), report, query(facts.report_identifier))

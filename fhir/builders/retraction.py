@@ -17,7 +17,7 @@ from dicom_node.core.uids import derived_uuid
 from dicom_node.fhir.builders.dicom_values import fhir_instant, one_line
 from dicom_node.fhir.builders.facts import conditional_update, former_identifier, report_identifier
 from dicom_node.fhir.builders.identifiers import DICOM_UID_SYSTEM, JOB_SYSTEM, dicom_uid, query
-from dicom_node.fhir.builders.terms import RADIOLOGY_SERVICE, concept
+from dicom_node.fhir.builders.terms import AI_ASSERTED, RADIOLOGY_SERVICE, concept
 from dicom_node.fhir.json_types import Json
 
 ENTERED_IN_ERROR = "entered-in-error"
@@ -100,6 +100,7 @@ def _report_of(bundle: Json) -> Json:
 def _nothing_known(told: Retraction) -> Json:
     return {
         "resourceType": "DiagnosticReport",
+        "meta": {"security": [AI_ASSERTED]},
         "identifier": [report_identifier(told.study_instance_uid, told.node, told.line)],
         "category": [RADIOLOGY_SERVICE],
         "code": concept(DIAGNOSTIC_IMAGING_STUDY, f"AI preliminary analysis: {told.line.model}"),

@@ -11,6 +11,7 @@ from dicom_node.fhir.builders.dicom_values import one_line
 from dicom_node.fhir.json_types import Json, without_empty
 
 _HL7 = "http://terminology.hl7.org/CodeSystem"
+_AI_TRANSPARENCY = "http://hl7.org/fhir/uv/aitransparency/CodeSystem"
 
 UCUM = FHIR_SYSTEMS["UCUM"]
 DCM = FHIR_SYSTEMS["DCM"]
@@ -26,10 +27,23 @@ def _concept(system: str, code: str, display: str) -> Json:
 
 IMAGING_CATEGORY = _concept(f"{_HL7}/observation-category", "imaging", "Imaging")
 RADIOLOGY_SERVICE = _concept(f"{_HL7}/v2-0074", "RAD", "Radiology")
+#: By the code system that a receiver wants them from; US Core takes the second.
+RADIOLOGY_CATEGORIES = {
+    "v2-0074": RADIOLOGY_SERVICE,
+    "loinc": _concept(FHIR_SYSTEMS["LN"], "LP29684-5", "Radiology"),
+}
 ACCESSION_TYPE = _concept(f"{_HL7}/v2-0203", "ACSN", "Accession ID")
 ASSEMBLER = _concept(f"{_HL7}/provenance-participant-type", "assembler", "Assembler")
 CREATED = _concept(f"{_HL7}/v3-DataOperation", "CREATE", "create")
 REVISED = _concept(f"{_HL7}/v3-DataOperation", "UPDATE", "revise")
+MODEL_CARD = _concept(f"{_AI_TRANSPARENCY}/AImodelCardCS", "AIModelCard", "AI Model-Card")
+MODEL_CARD_IN_MARKDOWN = _concept(f"{_AI_TRANSPARENCY}/AImodelCardCS", "AImodelCardMarkdownFormat", "Markdown Format")
+#: The label of what software, not a person, asserts (HL7 AI Transparency on FHIR): as `meta.security`, and as a reason.
+AI_ASSERTED: Json = {
+    "system": f"{_HL7}/v3-ObservationValue",
+    "code": "AIAST",
+    "display": "Artificial Intelligence asserted",
+}
 WADO_RS: Json = {"system": f"{_HL7}/endpoint-connection-type", "code": "dicom-wado-rs", "display": "DICOM WADO-RS"}
 
 _ABSENT_REASONS = {"unknown": "Unknown", "not-performed": "Not Performed", "not-a-number": "Not a Number (NaN)"}

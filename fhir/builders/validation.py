@@ -80,6 +80,8 @@ ALLOWED_CODES: dict[str, frozenset[str]] = {
     "ImagingStudy.status": frozenset({"registered", "available", "cancelled", "entered-in-error", "unknown"}),
     "Observation.status": frozenset({"preliminary", "entered-in-error"}),
     "DiagnosticReport.status": frozenset({"preliminary", "partial", "entered-in-error"}),
+    "DocumentReference.status": frozenset({"current", "superseded", "entered-in-error"}),
+    "DocumentReference.docStatus": frozenset({"preliminary", "entered-in-error"}),
     "Provenance.entity.role": frozenset({"derivation", "revision", "quotation", "source", "removal"}),
 }
 

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import math
 from collections.abc import Iterable, Sequence
 from datetime import datetime, tzinfo
 from html import escape
 
+from pydicom.dataset import Dataset
+
 from dicom_node.analysis.answer import Analysis, NotAnalysed, WrittenObject
 from dicom_node.core.codes import PRESENCE_CODES
-from dicom_node.core.entities import Finding, Measurement
+from dicom_node.core.entities import ArtifactKind, Finding, Measurement, Presence
 from dicom_node.fhir.builders.dicom_values import one_line, source_text
 from dicom_node.fhir.builders.facts import ReportFacts
+from dicom_node.fhir.builders.model_card import attachment, how_sure
 from dicom_node.fhir.builders.terms import printed_unit
 from dicom_node.fhir.json_types import Json
 
@@ -63,9 +64,12 @@ def finding_sentence(finding: Finding, *, calibrated: bool) -> str:
         *(measurement_text(measurement) for measurement in finding.measurements),
         *(f"{one.label} not reported ({one.reason})" for one in finding.withheld),
     ]
+    return one_line(f"{_named(finding)}: {'; '.join(filter(None, parts)) or 'no value'}.")
+
+
+def _named(finding: Finding) -> str:
     site = site_text(finding)
-    where = "" if site.lower() in finding.label.lower() else f" ({site})"
-    return one_line(f"{finding.label}{where}: {'; '.join(filter(None, parts)) or 'no value'}.")
+    return finding.label if site.lower() in finding.label.lower() else f"{finding.label} ({site})"
 
 
 def not_analysed_text(answer: NotAnalysed) -> str:
@@ -83,6 +87,33 @@ def conclusion_lines(answer: Analysis | NotAnalysed, *, incomplete: bool) -> lis
     return caution + (lines or ["The model reported no finding it could evaluate."]) + _notes(answer)
 
 
+#: What is read first comes first.
+_READ_FIRST = (Presence.PRESENT, Presence.UNDETERMINED, Presence.ABSENT)
+
+
+def summary_lines(answer: Analysis | NotAnalysed) -> list[str]:
+    """Return what a reader in a hurry must have seen: what is present and how sure, then the rest by name only."""
+    if isinstance(answer, NotAnalysed):
+        return [not_analysed_text(answer)]
+    calibrated = answer.model.calibrated
+    by_presence = {one: [f for f in answer.findings if f.presence is one] for one in _READ_FIRST}
+    told = [
+        f"{PRESENCE_CODES[presence].meaning}: {'; '.join(_summed_up(one, calibrated=calibrated) for one in found)}."
+        for presence, found in by_presence.items()
+        if found
+    ]
+    if any(one.probability is not None for one in answer.findings):
+        told.append(how_sure(answer.model))
+    if told or not answer.findings:
+        return [one_line(line) for line in told]
+    return ["Measurements only: nothing was judged to be present or absent."]
+
+
+def _summed_up(finding: Finding, *, calibrated: bool) -> str:
+    score = score_text(finding, calibrated=calibrated) if finding.presence is Presence.PRESENT else ""
+    return f"{_named(finding)}, {score}" if score else _named(finding)
+
+
 def _notes(answer: Analysis | NotAnalysed) -> list[str]:
     """Return what the model said about its input and its limits."""
     return [one_line(f"Note: {note}") for note in answer.notes]
@@ -93,33 +124,41 @@ def _notes(answer: Analysis | NotAnalysed) -> list[str]:
 _STYLE = "body{font-family:sans-serif;max-width:48em;margin:2em auto}th{text-align:left;padding-right:1em}"
 
 
-def narrative(facts: ReportFacts, lines: Sequence[str]) -> Json:
-    """Return the Narrative of the report; the patient is named by the EHR around it."""
-    body = _paragraph(facts.warning) + _list(lines) + _table(_circumstances(facts)) + _link(facts)
+def narrative(facts: ReportFacts, summary: Sequence[str], lines: Sequence[str]) -> Json:
+    """Return the Narrative of the report: the summary first, every line last; the patient is named by the EHR."""
+    details = _list(lines) if list(lines) != list(summary) else ""
+    body = _paragraph(facts.warning) + _summary(summary) + _table(_circumstances(facts)) + _link(facts) + details
     return {"status": "generated", "div": f'<div xmlns="http://www.w3.org/1999/xhtml">{body}</div>'}
 
 
-def presented_form(facts: ReportFacts, lines: Sequence[str], written: Sequence[WrittenObject]) -> Json:
-    """Return the report as one HTML page (Attachment); `hash` is the base64 SHA-1 of its bytes (R4 datatypes)."""
-    data = _page(facts, lines, written).encode("utf-8")
-    return {
-        "contentType": "text/html",
-        "language": "en",
-        "data": base64.b64encode(data).decode("ascii"),
-        "size": len(data),
-        "hash": base64.b64encode(hashlib.sha1(data, usedforsecurity=False).digest()).decode("ascii"),
-        "title": f"AI preliminary analysis: {facts.model.name} {facts.model.version}",
-        "creation": facts.issued,
-    }
+def presented_forms(
+    facts: ReportFacts, summary: Sequence[str], lines: Sequence[str], written: Sequence[WrittenObject]
+) -> list[Json]:
+    """Return the report as Attachments: one HTML page, and the PDF where the result has one, with its address."""
+    about = {"title": f"AI preliminary analysis: {facts.model.name} {facts.model.version}", "creation": facts.issued}
+    page = attachment("text/html", _page(facts, summary, lines, written).encode("utf-8"))
+    pdfs = [one.dataset for one in written if one.kind is ArtifactKind.ENCAPSULATED_PDF]
+    return [{**page, **about}, *({**_pdf_form(facts, one), **about} for one in pdfs)]
 
 
-def _page(facts: ReportFacts, lines: Sequence[str], written: Sequence[WrittenObject]) -> str:
+def _pdf_form(facts: ReportFacts, pdf: Dataset) -> Json:
+    """Return an encapsulated PDF as Attachment; it may be padded to even length (PS3.5 7.1.1)."""
+    length = pdf.get("EncapsulatedDocumentLength")
+    data = bytes(pdf.EncapsulatedDocument)
+    form = attachment("application/pdf", data if length is None else data[: int(length)])
+    series, instance = source_text(pdf, "SeriesInstanceUID"), source_text(pdf, "SOPInstanceUID")
+    where = f"{facts.images_url}/series/{series}/instances/{instance}/rendered"
+    return {**form, "url": where} if facts.images_url else form
+
+
+def _page(facts: ReportFacts, summary: Sequence[str], lines: Sequence[str], written: Sequence[WrittenObject]) -> str:
     title = f"AI preliminary analysis: {facts.model.name} {facts.model.version}"
     objects = [f"{item.description} ({source_text(item.dataset, 'SOPInstanceUID')})" for item in written]
     return (
         f'<!DOCTYPE html><html lang="en"><head><meta charset="utf-8"><title>{_text(title)}</title>'
         f"<style>{_STYLE}</style></head><body><h1>{_text(title)}</h1>"
-        f"<p><strong>{_text(facts.warning)}</strong></p>{_table(_header(facts))}{_list(lines)}{_link(facts)}"
+        f"<p><strong>{_text(facts.warning)}</strong></p>{_summary(summary)}{_table(_header(facts))}"
+        f"{_list(lines)}{_link(facts)}"
         + (f"<h2>Objects in the image archive</h2>{_list(objects)}" if objects else "")
         + "</body></html>"
     )
@@ -176,6 +215,10 @@ def _link(facts: ReportFacts) -> str:
 
 def _paragraph(text: str) -> str:
     return f"<p>{_text(text)}</p>"
+
+
+def _summary(lines: Iterable[str]) -> str:
+    return "".join(f"<p><strong>{_text(line)}</strong></p>" for line in lines)
 
 
 def _list(lines: Iterable[str]) -> str:

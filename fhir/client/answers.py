@@ -25,6 +25,9 @@ _PASSING = {
 #: No fault of the report: no other would be taken either.
 _LOGIN_REFUSED = {HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN}
 
+#: By status alone these mean many things.
+_MAY_BE_UNSUPPORTED = {HTTPStatus.BAD_REQUEST, HTTPStatus.NOT_FOUND, HTTPStatus.UNPROCESSABLE_ENTITY}
+
 _ADVICE: dict[int, str] = {
     HTTPStatus.UNAUTHORIZED: "Check token or user and password of the destination.",
     HTTPStatus.FORBIDDEN: "Grant the node the right to do this.",
@@ -36,7 +39,7 @@ _USUAL_ADVICE = "Look into the log of the EHR, correct the cause and retry the d
 
 
 class NotOffered(DeliveryRefused):
-    """The server does not do what was asked at all (405, 501); another way may serve."""
+    """The server does not do what was asked at all (405, 501, or it says so); another way may serve."""
 
 
 class ConditionNotMet(DeliveryRefused):
@@ -71,9 +74,23 @@ def failure(answer: HttpAnswer, asked: str, elements: Collection[str]) -> Delive
     `asked` says what was asked for. Of the answer only status, issue codes and paths of `elements` are quoted.
     """
     said = f"The FHIR server {answer.host} answered {answer.status} to {asked}{in_brackets(answer.json(), elements)}."
+    if answer.status in _MAY_BE_UNSUPPORTED and says_unsupported(answer.json()):
+        return NotOffered(f"{said} {_USUAL_ADVICE}")
     if HTTPStatus.MULTIPLE_CHOICES <= answer.status < HTTPStatus.BAD_REQUEST:
         return DeliveryRefused(f"{said} Redirects are not followed; set url of the destination to the final address.")
     return error_for_status(answer.status, said, retry_after_s(answer.headers.get("Retry-After", "")))
+
+
+def says_unsupported(outcome: object) -> bool:
+    """Tell an OperationOutcome that says that the server does not do what was asked (R4 issue-type: not-supported)."""
+    return any(text(issue, "code") == "not-supported" for issue in children(outcome, "issue"))
+
+
+def is_unknown_here(answer: HttpAnswer) -> bool:
+    """Tell whether nothing of this kind is at the address (404), rather than something that was referred to missing."""
+    return answer.status == HTTPStatus.NOT_FOUND and not any(
+        text(issue, "code") == "not-found" for issue in children(answer.json(), "issue")
+    )
 
 
 def error_for_status(status: int, said: str, retry_after: float | None = None) -> DeliveryError:

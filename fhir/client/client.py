@@ -3,25 +3,48 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from functools import partial
 from types import TracebackType
 from typing import Any, Literal, Self
 
 import httpx
 
-from dicom_node.core.errors import SettingsError
+from dicom_node.core.errors import CredentialsRefused, DeliveryRefused, SettingsError
 from dicom_node.fhir.builders.retraction import is_retraction
 from dicom_node.fhir.client.answers import ConditionNotMet, NotOffered
-from dicom_node.fhir.client.capabilities import ServerCapabilities, read_capabilities
-from dicom_node.fhir.client.exchange import Exchange, elements_of, hide_queries_in_logs
+from dicom_node.fhir.client.capabilities import (
+    CREATED,
+    BriefMemory,
+    ServerCapabilities,
+    ServerMemory,
+    known_capabilities,
+)
+from dicom_node.fhir.client.document import send_document, withdraw_document
+from dicom_node.fhir.client.exchange import (
+    CONDITIONAL_CREATE,
+    TRANSACTION,
+    Exchange,
+    Refusals,
+    elements_of,
+    hide_queries_in_logs,
+)
 from dicom_node.fhir.client.imaging_study import list_in_study
+from dicom_node.fhir.client.order import with_order
 from dicom_node.fhir.client.patient import patient_reference_on_server, without_demographics
 from dicom_node.fhir.client.reading import Etags
-from dicom_node.fhir.client.reconciliation import Reconciled, reconcile_with_server, report_entry
-from dicom_node.fhir.client.retraction import reconcile_retraction
+from dicom_node.fhir.client.reconciliation import (
+    Reconciled,
+    reconcile_with_server,
+    report_entry,
+)
+from dicom_node.fhir.client.retraction import reconcile_retraction, take_back_observations
 from dicom_node.fhir.client.writing import Written, transact, write_one_by_one
+from dicom_node.fhir.fitting import fitted
 from dicom_node.fhir.json_types import Json
+from dicom_node.fhir.options import FhirProfile
 
 #: Looks in one attempt, when what was looked at changes before it is written.
 _MOST_LOOKS = 3
@@ -31,12 +54,23 @@ _MOST_LOOKS = 3
 class Delivered:
     """Where the resources lie now. `superseded`: a report of a later run was there already and has been left.
 
-    `remark` tells of what stands beside the report and could not be written.
+    `remark` tells of what stands beside the report and could not be written, or in which other shape it went.
     """
 
     locations: tuple[str, ...]
     superseded: bool = False
     remark: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fit:
+    """How a receiver wants its reports, and what keeps what is known of it; `None`: the client itself."""
+
+    profile: FhirProfile = field(default_factory=FhirProfile)
+    memory: ServerMemory | None = None
+
+
+_AS_IT_IS = Fit()
 
 
 class FhirClient:
@@ -57,6 +91,7 @@ class FhirClient:
         auth: httpx.Auth | None = None,
         timeout_s: float = 60.0,
         patient: Literal["match", "logical"] = "match",
+        fit: Fit = _AS_IT_IS,
     ) -> None:
         url = httpx.URL(base_url)
         if url.scheme not in {"http", "https"} or not url.host or url.userinfo:
@@ -68,13 +103,14 @@ class FhirClient:
         # As httpx writes it (host in lower case, no default port), which is how links of the server are compared.
         self._base_url = str(url).rstrip("/")
         self._patient = patient
-        self._capabilities: ServerCapabilities | None = None
+        self._profile = fit.profile
+        self._memory = fit.memory or BriefMemory()
         self._timeout_s = timeout_s
         self._etags = Etags()
         # Some servers answer a search of the last minute again from a cache, and so do proxies: what was just written
         # would not be seen.
         headers = {"Accept": "application/fhir+json", "Cache-Control": "no-cache"}
-        self._http = httpx.Client(auth=auth, headers=headers, follow_redirects=False)
+        self._http = httpx.Client(auth=auth, headers={**headers, **fit.profile.headers}, follow_redirects=False)
 
     def send(self, bundle: Mapping[str, Any]) -> Delivered:
         """Deliver a bundle of `build_bundle`, or take back what was delivered by one of `retraction_bundle`.
@@ -83,28 +119,18 @@ class FhirClient:
         `DeliveryRefused` (everything a person must look at: no or several Patients, a report already finalised, any
         other 4xx); none names the patient.
         """
-        exchange = Exchange(
-            self._http,
-            self._base_url,
-            time.monotonic() + self._timeout_s,
-            frozenset(elements_of(bundle)) | {"Bundle"},
-            self._etags,
-        )
+        exchange, capabilities = self._opened(bundle)
+        documents_only = self._profile.as_document or capabilities.takes_documents_only
         if is_retraction(dict(bundle)):
-            return _retract(exchange, dict(bundle))
-        capabilities = self._read_capabilities(exchange)
-        wire = self._for_this_server(exchange, bundle)
-        for look in range(1, _MOST_LOOKS + 1):
-            reconciled = reconcile_with_server(exchange, wire)
-            if reconciled.newer:
-                return Delivered((reconciled.newer,), superseded=True)
-            try:
-                written = self._write(exchange, wire, reconciled, capabilities)
-                return Delivered(_places(wire, reconciled, written), remark=list_in_study(exchange, wire))
-            except ConditionNotMet:
-                if look == _MOST_LOOKS:
-                    raise
-        raise AssertionError("the last look returns or raises")
+            return _retried(partial(_retract, exchange, dict(bundle), documents_only=documents_only))
+        wire, unsent = self._fitted(dict(bundle), capabilities)
+        wire = self._for_this_server(exchange, wire)
+        if documents_only:
+            return _retried(partial(_send_document, exchange, wire))
+        try:
+            return _retried(partial(_send_report, exchange, wire, capabilities, unsent))
+        except NotOffered as error:
+            return _as_document_instead(exchange, wire, error)
 
     def close(self) -> None:
         """Close the connections."""
@@ -118,44 +144,103 @@ class FhirClient:
     ) -> None:
         self.close()
 
-    def _read_capabilities(self, exchange: Exchange) -> ServerCapabilities:
-        """Ask once; a server that will not say is taken to do transactions, as nearly all do, and asked again."""
-        if self._capabilities is None:
-            self._capabilities = read_capabilities(exchange)
-        return self._capabilities or ServerCapabilities(transactions=True)
+    def _opened(self, bundle: Mapping[str, Any]) -> tuple[Exchange, ServerCapabilities]:
+        """Return the exchange of one attempt, and what may be counted on in it."""
+        elements = frozenset(elements_of(bundle)) | {"Bundle", "DocumentReference"}
+        exchange = Exchange(self._http, self._base_url, time.monotonic() + self._timeout_s, elements, self._etags)
+        known = known_capabilities(exchange, self._memory)
+        unconditional = frozenset() if known.creates_conditionally else frozenset({CONDITIONAL_CREATE})
+        chosen = frozenset(kind for kind in CREATED if known.creates_by_update(kind))
+        refusals = Refusals(known.refused | unconditional, self._memory.note_refusal)
+        return replace(exchange, refusals=refusals, chosen_ids=chosen), known
 
-    def _write(
-        self, exchange: Exchange, wire: Json, reconciled: Reconciled, capabilities: ServerCapabilities
-    ) -> Mapping[str, Written]:
-        if not capabilities.transactions:
-            return write_one_by_one(exchange, reconciled)
-        try:
-            return transact(exchange, wire, reconciled)
-        except NotOffered:
-            # Its CapabilityStatement says otherwise, or nothing; remembered for the bundles that follow.
-            self._capabilities = ServerCapabilities(transactions=False)
-            return write_one_by_one(exchange, reconciled)
+    def _fitted(self, bundle: Json, capabilities: ServerCapabilities) -> tuple[Json, frozenset[str]]:
+        """Return the bundle as this server takes it, and of which types it is only to be read.
+
+        The Provenance tells what the report replaces, also where the server does not get it.
+        """
+        drop, is_told = self._profile.drop, capabilities.creates("Provenance")
+        unsent = frozenset({"Provenance"}) if "Provenance" in drop or not is_told else frozenset()
+        profile = replace(self._profile, drop=drop - unsent)
+        return fitted(bundle, profile, lambda kind: kind in unsent or capabilities.creates(kind)), unsent
 
     def _for_this_server(self, exchange: Exchange, bundle: Mapping[str, Any]) -> Json:
-        """Return the bundle with the server's own Patient as subject; the stored bundle stays as it is."""
+        """Return the bundle with the server's own Patient and order; the stored bundle stays as it is."""
         subject: Json = report_entry(dict(bundle))["resource"]["subject"]
         here = without_demographics(subject)
         if self._patient == "match":
             here["reference"] = patient_reference_on_server(exchange, subject)
-        return {**bundle, "entry": [_with_subject(entry, here) for entry in bundle["entry"]]}
+        wire = {**bundle, "entry": [_with_subject(entry, here) for entry in bundle["entry"]]}
+        return with_order(exchange, wire, here["reference"]) if "reference" in here else wire
 
 
-def _retract(exchange: Exchange, bundle: Json) -> Delivered:
-    """Take back what is there, the report first: not all or nothing, and sending it again finishes it."""
+def _retried(attempt: Callable[[], Delivered]) -> Delivered:
+    """Look and write once more where what was looked at has changed before it was written."""
     for look in range(1, _MOST_LOOKS + 1):
-        reconciled = reconcile_retraction(exchange, bundle)
         try:
-            written = write_one_by_one(exchange, reconciled)
-            return Delivered(tuple(one.place for one in written.values()))
+            return attempt()
         except ConditionNotMet:
             if look == _MOST_LOOKS:
                 raise
     raise AssertionError("the last look returns or raises")
+
+
+def _send_report(exchange: Exchange, wire: Json, capabilities: ServerCapabilities, unsent: frozenset[str]) -> Delivered:
+    reconciled = reconcile_with_server(exchange, wire, unsent)
+    if reconciled.newer:
+        return Delivered((reconciled.newer,), superseded=True)
+    written = _write(exchange, wire, reconciled, capabilities)
+    return Delivered(_places(wire, reconciled, written), remark=list_in_study(exchange, wire))
+
+
+def _write(
+    exchange: Exchange, wire: Json, reconciled: Reconciled, capabilities: ServerCapabilities
+) -> Mapping[str, Written]:
+    if not capabilities.takes_transactions or TRANSACTION in exchange.refusals:
+        return write_one_by_one(exchange, reconciled)
+    try:
+        return transact(exchange, wire, reconciled)
+    except NotOffered:
+        # Its CapabilityStatement says otherwise, or nothing; remembered for the bundles that follow.
+        written = write_one_by_one(exchange, reconciled)
+        exchange.refusals.note(TRANSACTION)
+        return written
+
+
+def _send_document(exchange: Exchange, wire: Json) -> Delivered:
+    where, is_newer = send_document(exchange, wire)
+    return Delivered((where,), superseded=is_newer, remark="as a document, since it takes no reports")
+
+
+def _as_document_instead(exchange: Exchange, wire: Json, refusal: NotOffered) -> Delivered:
+    """Bring the document where the server takes no report after all; where it takes neither, `refusal` is raised.
+
+    What an attempt one by one has left of the report is taken back first: nothing would follow it up.
+    """
+    try:
+        delivered = _retried(partial(_send_document, exchange, wire))
+    except NotOffered:
+        raise refusal from None
+    exchange.refusals.note("DiagnosticReport.create")
+    take_back_observations(exchange, wire)
+    return delivered
+
+
+def _retract(exchange: Exchange, bundle: Json, *, documents_only: bool) -> Delivered:
+    """Take back the report, and the document that stood for it while the server took no reports."""
+    if documents_only:
+        return Delivered(tuple(withdraw_document(exchange, bundle)))
+    try:
+        written = write_one_by_one(exchange, reconcile_retraction(exchange, bundle))
+    except NotOffered as refusal:
+        places = withdraw_document(exchange, bundle)
+        if not places:
+            raise refusal from None
+        return Delivered(tuple(places))
+    places = [one.place for one in written.values()]
+    with suppress(DeliveryRefused, CredentialsRefused):  # not offered, or not to this account: then none was brought
+        places += withdraw_document(exchange, bundle)
+    return Delivered(tuple(places))
 
 
 def _places(wire: Json, reconciled: Reconciled, written: Mapping[str, Written]) -> tuple[str, ...]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import Any
@@ -22,6 +22,12 @@ FHIR_JSON = "application/fhir+json; fhirVersion=4.0"
 LONGEST_ANSWER_BYTES = 16 << 20
 #: An unknown search parameter must be an error, never ignored: everything would match.
 _STRICT = {"Prefer": "handling=strict"}
+
+
+#: What a server may be found not to do.
+TRANSACTION = "transaction"
+CONDITIONAL_CREATE = "If-None-Exist"
+POSTED_SEARCH = "POST _search"
 
 
 def hide_queries_in_logs() -> None:
@@ -47,12 +53,30 @@ def elements_of(node: object) -> Iterator[str]:
             yield from elements_of(value)
 
 
+class Refusals:
+    """What the server was found not to do, so that it is not asked for it again; each is told once to `tell`."""
+
+    def __init__(self, known: Iterable[str] = (), tell: Callable[[str], None] = lambda _what: None) -> None:
+        self._known = set(known)
+        self._tell = tell
+
+    def __contains__(self, what: str) -> bool:
+        return what in self._known
+
+    def note(self, what: str) -> None:
+        """Remember what it does not do."""
+        if what not in self._known:
+            self._known.add(what)
+            self._tell(what)
+
+
 @dataclass(frozen=True, slots=True)
 class Exchange:
     """Sends requests below `base_url`.
 
     `ends_at` (`time.monotonic`) is when the whole attempt must be over, whatever the server does; `elements` are the
-    element names that an error may quote; `etags` are those of what was read.
+    element names that an error may quote; `etags` are those of what was read; `refusals` is what the server does
+    not do; of the types in `chosen_ids` the node may choose the ids.
     """
 
     http: httpx.Client
@@ -60,6 +84,8 @@ class Exchange:
     ends_at: float
     elements: frozenset[str] = frozenset()
     etags: Etags = field(default_factory=Etags)
+    refusals: Refusals = field(default_factory=Refusals)
+    chosen_ids: frozenset[str] = frozenset()
 
     def get(self, path: str, asked: str, params: dict[str, str] | None = None) -> HttpAnswer:
         """Read or search. Raises `DeliveryDeferred` or `DeliveryRefused` unless the answer is a success."""

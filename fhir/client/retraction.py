@@ -12,6 +12,7 @@ from collections.abc import Collection, Iterator, Sequence
 from dicom_node.core.errors import CredentialsRefused, DeliveryRefused
 from dicom_node.fhir.builders.identifiers import JOB_SYSTEM, URI_SYSTEM
 from dicom_node.fhir.builders.retraction import ENTERED_IN_ERROR
+from dicom_node.fhir.client.answers import NotOffered
 from dicom_node.fhir.client.exchange import Exchange
 from dicom_node.fhir.client.imaging_study import IN_USE, WITHDRAWN, marked
 from dicom_node.fhir.client.reading import children, place, text, without_version
@@ -25,6 +26,7 @@ from dicom_node.fhir.client.reconciliation import (
     search_of,
 )
 from dicom_node.fhir.client.searching import find, find_by_identifiers
+from dicom_node.fhir.client.writing import put
 from dicom_node.fhir.json_types import Json
 
 #: What the node says of its own report that it takes back; all else stays as the EHR has it.
@@ -85,6 +87,16 @@ def _observations(exchange: Exchange, bundle: Json, reports: list[tuple[Json, Js
     found += [one for there, _ in reports for one in observations_of(exchange, there)]
     by_place = {place(one): one for one in found if text(one, "status") in OPEN}
     return list(by_place.values())
+
+
+def take_back_observations(exchange: Exchange, bundle: Json) -> None:
+    """Mark as entered in error the Observations of a bundle whose report the server does not take."""
+    try:
+        left = _observations(exchange, bundle, [])
+    except NotOffered:
+        return
+    for one in left:
+        put(exchange, retraction_of(exchange.base_url, one))
 
 
 def _studies(exchange: Exchange, bundle: Json) -> list[tuple[Json, Json]]:

@@ -10,8 +10,16 @@ from itertools import takewhile
 from typing import Any
 
 from dicom_node.core.errors import CredentialsRefused, DeliveryDeferred, DeliveryRefused
-from dicom_node.fhir.client.answers import ConditionNotMet, HttpAnswer, error_for_status, in_brackets
-from dicom_node.fhir.client.exchange import Exchange
+from dicom_node.core.uids import derived_uuid
+from dicom_node.fhir.client.answers import (
+    ConditionNotMet,
+    HttpAnswer,
+    NotOffered,
+    error_for_status,
+    in_brackets,
+    is_unknown_here,
+)
+from dicom_node.fhir.client.exchange import CONDITIONAL_CREATE, Exchange
 from dicom_node.fhir.client.reading import child, children, place, text, version, version_of_etag, without_version
 from dicom_node.fhir.client.reconciliation import OPEN, Reconciled, by_identifier, job_of, report_entry, report_there
 from dicom_node.fhir.client.searching import find
@@ -19,7 +27,9 @@ from dicom_node.fhir.json_types import Json
 
 _LOCATION = re.compile(r"(?:^|/)([A-Z][A-Za-z]+/[A-Za-z0-9\-.]{1,64})(?:/_history/([A-Za-z0-9\-.]{1,64}))?$")
 #: What a report can do without; refused, it is referred to by identifier, or left out.
-_BESIDE = {"Device", "Endpoint", "ImagingStudy", "Provenance"}
+_BESIDE = {"Device", "DocumentReference", "Endpoint", "ImagingStudy", "Provenance"}
+#: Where it stands what a person has decided, if not in `status`.
+_DECIDED_BY = {"DocumentReference": "docStatus"}
 #: What a physician decides about by its status.
 _DECIDABLE = {"DiagnosticReport", "Observation"}
 
@@ -41,7 +51,10 @@ def transact(exchange: Exchange, bundle: Json, reconciled: Reconciled) -> dict[s
     asked = "the report transaction"
     _look_again(exchange, reconciled)
     entries = [_referring(entry, reconciled.references) for entry in reconciled.entries]
-    answer = exchange.succeeded(_transacted(exchange, bundle, entries), asked)
+    answer = _transacted(exchange, bundle, entries)
+    if answer.status == HTTPStatus.NOT_FOUND:  # the address has answered before
+        raise NotOffered(f"The FHIR server {answer.host} has nothing that takes transactions (404).")
+    answer = exchange.succeeded(answer, asked)
     if not answer.content.strip():
         return _shown_by_the_report(exchange, bundle)
     responses = [child(entry, "response") for entry in children(exchange.json(answer, asked), "entry")]
@@ -67,7 +80,7 @@ def write_one_by_one(exchange: Exchange, reconciled: Reconciled) -> dict[str, Wr
     written: dict[str, Written] = {}
     for entry in reconciled.entries:
         try:
-            one = _write(exchange, _referring(entry, references))
+            one = write_entry(exchange, _referring(entry, references))
         except (DeliveryRefused, CredentialsRefused):
             if entry["resource"]["resourceType"] not in _BESIDE:
                 raise
@@ -79,19 +92,64 @@ def write_one_by_one(exchange: Exchange, reconciled: Reconciled) -> dict[str, Wr
     return written
 
 
-def _write(exchange: Exchange, entry: Json) -> Written:
-    resource, request = entry["resource"], entry["request"]
-    kind = resource["resourceType"]
-    if request["method"] == "PUT":
+def write_entry(exchange: Exchange, entry: Json) -> Written:
+    """Create or replace one resource, and return what was written. Raises as `write_one_by_one` does, and `NotOffered`
+    where the server takes none of its type."""
+    if entry["request"]["method"] == "PUT":
         _check_unchanged(exchange, entry)
         return put(exchange, entry)
-    asked = f"the creation of {kind}"
-    query = request.get("ifNoneExist", "")
-    answer = exchange.send("POST", kind, resource, asked, {"If-None-Exist": query} if query else {})
+    kind, query = entry["resource"]["resourceType"], entry["request"].get("ifNoneExist", "")
+    answer = _created(exchange, entry)
     _check_written(entry, str(answer.status))
     written = _written(answer.headers.get("Location", ""), answer.headers.get("ETag", ""))
     named = written.place or place(answer.json())
     return Written(named or _found_after(exchange, kind, query), written.version)
+
+
+def _created(exchange: Exchange, entry: Json) -> HttpAnswer:
+    """Create a resource on the condition that it is absent; where the server takes no condition, look right before."""
+    query = entry["request"].get("ifNoneExist", "")
+    if query and CONDITIONAL_CREATE not in exchange.refusals:
+        try:
+            return _posted(exchange, entry, {"If-None-Exist": query})
+        except NotOffered:
+            answer = _created_without_condition(exchange, entry)
+            exchange.refusals.note(CONDITIONAL_CREATE)
+            return answer
+    return _created_without_condition(exchange, entry)
+
+
+def _created_without_condition(exchange: Exchange, entry: Json) -> HttpAnswer:
+    """Create under an id of the node's own where the server lets it: an attempt that is repeated meets itself."""
+    resource, query = entry["resource"], entry["request"].get("ifNoneExist", "")
+    kind = resource["resourceType"]
+    if query and _appeared(exchange, kind, query):
+        raise ConditionNotMet(f"A {kind} with this identifier appeared in the EHR meanwhile; retry the delivery.")
+    if query and kind in exchange.chosen_ids:
+        chosen = own_id(kind, query)
+        asked = f"the creation of {kind} under an id of the node's own"
+        return exchange.send("PUT", f"{kind}/{chosen}", {**resource, "id": chosen}, asked, {})
+    return _posted(exchange, entry, {})
+
+
+def own_id(kind: str, query: str) -> str:
+    """Return the id that a resource found by this search always gets where the node may choose it."""
+    return derived_uuid("fhir", "client-assigned-id", kind, query).urn.removeprefix("urn:uuid:")
+
+
+def _appeared(exchange: Exchange, kind: str, query: str) -> bool:
+    try:
+        return bool(find(exchange, kind, query))
+    except (DeliveryRefused, CredentialsRefused):
+        return False  # not offered: then none was looked for before
+
+
+def _posted(exchange: Exchange, entry: Json, conditions: dict[str, str]) -> HttpAnswer:
+    kind = entry["resource"]["resourceType"]
+    answer = exchange.attempt("POST", kind, entry["resource"], conditions)
+    if is_unknown_here(answer):
+        raise NotOffered(f"The FHIR server {answer.host} has no address for a new {kind} (404).")
+    return exchange.succeeded(answer, f"the creation of {kind}")
 
 
 def put(exchange: Exchange, entry: Json) -> Written:
@@ -142,9 +200,13 @@ def _check_entry(exchange: Exchange, response: Json, kind: str) -> None:
 
 def _check_written(entry: Json, status: str) -> None:
     """Raise `ConditionNotMet` for a report that another created meanwhile: 200, not 201, and ours not kept."""
-    is_report = entry["resource"]["resourceType"] == "DiagnosticReport"
-    if is_report and entry["request"]["method"] == "POST" and status.startswith("200"):
+    if _is_report(entry["resource"]) and entry["request"]["method"] == "POST" and status.startswith("200"):
         raise ConditionNotMet("Another report with this identifier appeared in the EHR meanwhile; retry the delivery.")
+
+
+def _is_report(resource: Json) -> bool:
+    """Tell the report, or the document that stands for it, from a document that is beside it."""
+    return resource["resourceType"] == "DiagnosticReport" or "docStatus" in resource
 
 
 def _written(location: str, etag: str) -> Written:
@@ -234,13 +296,13 @@ def _look_again(exchange: Exchange, reconciled: Reconciled) -> None:
 
 def _check_unchanged(exchange: Exchange, entry: Json) -> None:
     """Read a report once more right before it is replaced; raises `ConditionNotMet` if it changed."""
-    if entry["resource"]["resourceType"] != "DiagnosticReport":
+    if not _is_report(entry["resource"]):
         return
     there = exchange.read(entry["request"]["url"], "the request for the report before it is replaced")
     looked, now = version_of_etag(entry["request"].get("ifMatch", "")), version(there)
     # Some servers tell the version in one kind of answer and not in another.
     is_another = bool(looked and now) and looked != now
-    if there is None or text(there, "status") not in OPEN or is_another:
+    if there is None or text(there, _DECIDED_BY.get(text(there, "resourceType"), "status")) not in OPEN or is_another:
         raise ConditionNotMet(
             "The report changed in the EHR while the node was about to replace it; retry the delivery."
         )

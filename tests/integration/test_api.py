@@ -163,7 +163,7 @@ def test_destinations_tell_what_they_get_and_take(tmp_path: Path) -> None:
     ]
     parts = parts_over(database, tmp_path)
     parts = replace(parts, settings=SiteSettings.model_validate({"node": parts.settings.node, "destination": sections}))
-    peer = ("pacs", "PACS@pacs.local:104")
+    peer, server = ("pacs", "PACS@pacs.local:104"), ("ehr", "https://ehr.local/fhir")
     accepted = {SECONDARY_CAPTURE: ["1.2.840.10008.1.2"], REPORTS["comprehensive"]: ["1.2.840.10008.1.2"]}
     try:
         unheard, ehr = client_of(parts).get("/api/destinations").json()
@@ -171,14 +171,19 @@ def test_destinations_tell_what_they_get_and_take(tmp_path: Path) -> None:
             remember(connection, peer, "OLDPACS_1", accepted, NOW)
             note_refusal(connection, peer, KEY_OBJECTS, datetime.now(UTC))
             note_query_refusal(connection, peer, NOW)
+            remember(connection, server, "", {"server": [], "DiagnosticReport": ["create"]}, datetime.now(UTC))
+            note_refusal(connection, server, "POST _search", datetime.now(UTC))
             suspend(connection, "pacs", "It answered HTTP 401.", NOW)
-        heard, _ = client_of(parts).get("/api/destinations").json()
+        heard, learned = client_of(parts).get("/api/destinations").json()
     finally:
         database.close()
     assert unheard["takes"] is None
     assert (unheard["is_asked"], ehr["is_asked"]) == (True, False)
     assert unheard["gets"] == ["SC", "SEG binary", "GSPS", "KOS", "PDF", "SR comprehensive3d"]
     assert (ehr["gets"], ehr["preset"]) == (["FHIR"], "")
+    assert (ehr["learned"], learned["learned"][0]) == ([], "reports go one by one")
+    assert learned["learned"][-1] == "found not to do: POST _search"
+    assert (learned["gets"], learned["left_out"], learned["problem"]) == (["FHIR"], [], "")
     assert heard["gets"] == ["SC", "SR comprehensive"]
     assert (heard["takes"], heard["refused"]) == (["SC", "SR comprehensive"], ["KOS"])
     assert "takes no GSPS" in heard["left_out"]

@@ -122,6 +122,13 @@ def test_an_ehr_that_cannot_be_used_says_why(tmp_path: Path, statement: object, 
     assert check.advice
 
 
+def test_the_headers_that_an_ehr_wants_go_with_every_question(fhir_server: FhirServer, tmp_path: Path) -> None:
+    destination = {"kind": "fhir", "url": fhir_server.url, "headers": {"X-Api-Key": "the-key"}}
+
+    assert check_of(tmp_path, destination, fhir=PATIENTS).ok
+    assert {one["apiKey"] for one in fhir_server.log()} == {"the-key"}
+
+
 def test_a_real_r4_server_is_well_with_the_right_token_only(
     start_fhir_server: Callable[..., FhirServer], tmp_path: Path
 ) -> None:
@@ -136,7 +143,9 @@ def test_a_real_r4_server_is_well_with_the_right_token_only(
     assert "the-token" not in turned_away.text + turned_away.advice
 
 
-@pytest.mark.parametrize(("interaction", "seen"), [("transaction", "FHIR 4.0.1"), ("batch", "sent one by one")])
+@pytest.mark.parametrize(
+    ("interaction", "seen"), [("transaction", "reports go in one transaction"), ("batch", "reports go one by one")]
+)
 def test_an_r4_server_is_well_with_and_without_transactions(tmp_path: Path, interaction: str, seen: str) -> None:
     statement = {"fhirVersion": "4.0.1", "rest": [{"interaction": [{"code": interaction}]}]}
     with web_server(statement) as url:

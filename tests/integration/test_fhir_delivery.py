@@ -37,7 +37,7 @@ from tests.support.results.fhir_examples import (
     written_objects,
 )
 
-KINDS = ("Device", "Endpoint", "ImagingStudy", "DiagnosticReport", "Provenance")
+KINDS = ("Device", "DocumentReference", "Endpoint", "ImagingStudy", "DiagnosticReport", "Provenance")
 LATER = replace(CONTEXT, job_key="b" * 64, started_at=CONTEXT.started_at + timedelta(hours=1))
 
 
@@ -75,7 +75,8 @@ def test_the_server_takes_the_report_and_says_where_everything_lies(either_serve
     locations = send(either_server, bundle())
 
     kinds = [re.sub(r".*?([A-Z]\w+)/[^/]+$", r"\1", location) for location in locations]
-    assert kinds == ["Device", "Endpoint", "ImagingStudy", *["Observation"] * 4, "DiagnosticReport", "Provenance"]
+    before, after = ["Device", "Endpoint", "ImagingStudy"], ["DocumentReference", "DiagnosticReport", "Provenance"]
+    assert kinds == [*before, *["Observation"] * 4, *after]
 
 
 def test_a_bundle_sent_twice_leaves_one_of_each(either_server: FhirServer) -> None:

@@ -189,7 +189,7 @@ def test_the_provenance_names_the_version_of_the_report_that_was_replaced(server
     was = server.http.get(f"{server.url}/{version['reference']}").json()
     assert was["result"] == former["result"]
     assert by_activity["UPDATE"]["target"][0]["reference"] == f"DiagnosticReport/{report['id']}"
-    assert by_activity["UPDATE"]["reason"][0]["text"].startswith("A later analysis")
+    assert by_activity["UPDATE"]["reason"][-1]["text"].startswith("A later analysis")
     named = {one["identifier"]["value"] for one in revised if "reference" not in one}
     assert named == {f"urn:oid:{uid}" for uid in EARLIER_OBJECTS}
 

@@ -63,7 +63,7 @@ MOMENTS: Mapping[str, tuple[str, str]] = {
     "report written": ("POST|PUT", r"^DiagnosticReport"),
     "beside written": ("POST|PUT", r"^(ImagingStudy|Device|Provenance)"),
     "history": ("GET", r"_history"),
-    "any write": ("POST|PUT", r"^(?!Patient/_search)"),
+    "any write": ("POST|PUT", r"^(?![A-Za-z]+/_search)"),
     "everything": (".*", ".*"),
 }
 
@@ -144,7 +144,7 @@ class FaultyEhr:
         self.server = server
         self._base = urlsplit(server.url).path
         self._fault: tuple[tuple[str, str], Fault] | None = None
-        self._released = threading.Event()
+        self._released, self._held = threading.Event(), threading.Event()
         self.broken = 0
         outer = self
 
@@ -175,9 +175,19 @@ class FaultyEhr:
             self._http.server_close()
 
     def fail(self, moment: str, fault: Fault) -> None:
+        self.fail_at(MOMENTS[moment], fault)
+
+    def fail_at(self, asked: tuple[str, str], fault: Fault) -> None:
+        """Break what is asked by this method at such a path."""
         self._released.clear()
+        self._held.clear()
         self.broken = 0
-        self._fault = (MOMENTS[moment], fault)
+        self._fault = (asked, fault)
+
+    @property
+    def is_holding(self) -> bool:
+        """Tell whether an answer is held back, after what was asked for is done or left."""
+        return self._held.is_set()
 
     def mend(self) -> None:
         self._fault = None
@@ -192,6 +202,7 @@ class FaultyEhr:
         fault = broken[1]
         status, _, content = self._real(handler, asked) if fault.commits else (0, {}, b"")
         if fault.hangs:
+            self._held.set()
             self._released.wait()
         if fault.status is None:
             _cut(handler)

@@ -7,14 +7,17 @@ import sys
 
 import pytest
 
+from dicom_node.deliver.viewer_links import viewer_link
 from dicom_node.fhir.builders.bundle import build_bundle
 from dicom_node.inference.model_run import ModelRun
 from dicom_node.inference.prediction import LoadedModel
 from dicom_node.sr_writer.write import write_result
 from tests.support.results import analysis_examples as examples
 
+SHOWN = [ModelRun, LoadedModel, write_result, build_bundle, viewer_link]
 
-@pytest.mark.parametrize("shown", [ModelRun, LoadedModel, write_result, build_bundle], ids=lambda one: one.__name__)
+
+@pytest.mark.parametrize("shown", SHOWN, ids=lambda one: one.__name__)
 def test_the_example_of_a_docstring_is_what_happens(shown: object) -> None:
     names = vars(sys.modules[shown.__module__])
     given = {"answer": examples.radiograph_analysis(), "context": examples.context()}

@@ -16,9 +16,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydicom import dcmread
 from pydicom.dataset import Dataset, FileMetaDataset
-from pydicom.uid import ExplicitVRLittleEndian
+from pydicom.uid import EncapsulatedPDFStorage, ExplicitVRLittleEndian
 
-from dicom_node.analysis.answer import Predecessor, ReplacedResult, ReportLine
+from dicom_node.analysis.answer import Predecessor, ReplacedResult, ReportLine, WrittenObject
 from dicom_node.core.codes import (
     ATTENUATION_COEFFICIENT,
     HOUNSFIELD_UNIT,
@@ -28,7 +28,7 @@ from dicom_node.core.codes import (
     RIGHT,
     SHARE_OF_NORMALS,
 )
-from dicom_node.core.entities import Code, Measurement, Presence
+from dicom_node.core.entities import ArtifactKind, Code, Measurement, Presence
 from dicom_node.core.errors import ReportInvalid
 from dicom_node.core.uids import tracking_uid
 from dicom_node.fhir.builders.bundle import build_bundle
@@ -107,6 +107,7 @@ def test_shared_resources_are_created_only_if_absent_and_own_ones_updated() -> N
 
     assert {kind for kind, request in requests.items() if "ifNoneExist" in request} == {
         "Device",
+        "DocumentReference",
         "Endpoint",
         "ImagingStudy",
         "Provenance",
@@ -246,6 +247,92 @@ def test_the_narrative_says_of_when_by_what_with_which_limits_and_instead_of_wha
         assert f'<a href="https://pacs.example/dicom-web/studies/{STUDY_UID}">' in text
         assert "T09:12:10" not in text
     assert "Replaces" not in report_of(bundle_of())["text"]["div"]
+
+
+def test_the_narrative_begins_with_what_is_present_and_how_sure_that_is() -> None:
+    report = report_of(bundle_of())
+
+    page = base64.b64decode(report["presentedForm"][0]["data"]).decode()
+    for text in (report["text"]["div"], page):
+        read = [re.sub(r"<[^>]+>", "", part) for part in re.findall(r"<p>.*?</p>", text)]
+        assert read[:5] == [
+            "AI preliminary, not reviewed by a physician.",
+            "Present: Pneumonia (Left Lung), score 83.5 % (not calibrated).",
+            "Undetermined: Emphysema (Lung).",
+            "Absent: Pleural effusion (Lung).",
+            "Scores are not calibrated: they are no probability of disease.",
+        ]
+
+
+def test_measurements_alone_are_summed_up_as_no_judgement() -> None:
+    text = report_of(bundle_of(analysis(findings=FINDINGS[3:])))["text"]["div"]
+
+    assert "Measurements only: nothing was judged to be present or absent." in text
+    assert "calibrated" not in text
+
+
+def test_a_study_that_was_not_analysed_is_summed_up_by_the_reason_alone() -> None:
+    text = report_of(bundle_of(not_analysed()))["text"]["div"]
+
+    assert text.index("<strong>Not analysed: The patient is under 18") < text.index("<table>")
+    assert "Present" not in text
+
+
+def test_every_result_bears_the_label_of_what_an_ai_asserts() -> None:
+    label = ("http://terminology.hl7.org/CodeSystem/v3-ObservationValue", "AIAST")
+    for answer in (analysis(), not_analysed()):
+        bundle = bundle_of(answer)
+        labelled = [*resources(bundle, "DiagnosticReport"), *resources(bundle, "Observation")]
+        assert {(one["meta"]["security"][0]["system"], one["meta"]["security"][0]["code"]) for one in labelled} == {
+            label
+        }
+        (provenance,) = resources(bundle, "Provenance")
+        assert [(c["system"], c["code"]) for one in provenance["reason"] for c in one["coding"]] == [label]
+
+
+def test_the_model_card_is_a_document_that_the_provenance_names() -> None:
+    bundle = bundle_of()
+    (entry,) = (one for one in bundle["entry"] if one["resource"]["resourceType"] == "DocumentReference")
+
+    card = base64.b64decode(entry["resource"]["content"][0]["attachment"]["data"]).decode()
+    for text in (
+        "# cxr-pneumonia 1.2.0",
+        "Decision support for adults.",
+        "Not for children.",
+        MODEL.digest,
+        MODEL.device_uid,
+    ):
+        assert text in card
+    (provenance,) = resources(bundle, "Provenance")
+    (derived,) = (one["what"]["reference"] for one in provenance["entity"] if one["role"] == "derivation")
+    assert derived == entry["fullUrl"]
+    assert PATIENT_ID not in json.dumps(entry)
+
+
+def test_another_text_of_a_card_is_another_document() -> None:
+    def search(limits: str) -> str:
+        bundle = bundle_of(replace(analysis(), model=replace(MODEL, limits=limits)))
+        (entry,) = (one for one in bundle["entry"] if one["resource"]["resourceType"] == "DocumentReference")
+        return str(entry["request"]["ifNoneExist"])
+
+    assert search("Not for children.") == search("Not for children.") != search("For adults only.")
+
+
+def test_the_page_to_print_goes_along_as_pdf_with_its_address_in_the_archive() -> None:
+    pdf = radiograph(
+        SOPClassUID=EncapsulatedPDFStorage, SOPInstanceUID=f"{STUDY_UID}.7.1", SeriesInstanceUID=f"{STUDY_UID}.7",
+        EncapsulatedDocument=b"%PDF-1.4 page\0", EncapsulatedDocumentLength=13,
+    )  # fmt: skip
+    written = WrittenObject(kind=ArtifactKind.ENCAPSULATED_PDF, dataset=pdf, order=1, description="Report to print")
+
+    page, form = report_of(build_bundle(analysis(), CONTEXT, (written,), OPTIONS))["presentedForm"]
+
+    assert page["contentType"] == "text/html"
+    assert (form["contentType"], base64.b64decode(form["data"])) == ("application/pdf", b"%PDF-1.4 page")
+    assert form["size"] == 13
+    assert form["url"] == (
+        f"https://pacs.example/dicom-web/studies/{STUDY_UID}/series/{STUDY_UID}.7/instances/{STUDY_UID}.7.1/rendered"
+    )
 
 
 def test_research_marks_every_text_for_people() -> None:

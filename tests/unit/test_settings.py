@@ -290,7 +290,7 @@ def test_a_key_that_was_ignored_is_ignored_for_one_version_more_and_told(tmp_pat
     assert (settings.destination[0].name, settings.source[0].name) == ("ehr", "web")
 
 
-@pytest.mark.parametrize("key", ["client_certificate", "ca", "token_file", "preset"])
+@pytest.mark.parametrize("key", ["client_certificate", "ca", "token_file", "outputs"])
 def test_a_key_that_0_1_0_refused_for_a_kind_is_refused(tmp_path: Path, key: str) -> None:
     kind = 'kind = "fhir"\nurl = "https://x"' if key != "token_file" else f'kind = "dicom"\n{PACS}'
     (told,) = problems(tmp_path, f'[[destination]]\nname = "there"\n{kind}\n{key} = "x"\n')

@@ -48,7 +48,7 @@ export function nodeView(models, routes, status, shadows, destinations, act) {
         el("td", { class: "number" }, r.count), when(r.last_at)]))),
     destinations.length > 0 && el("section", { class: "card" }, el("h2", {}, "Destinations"),
       table("Destinations", ["Destination", "Gets", "Left out", "Asked"], destinations.map((d) => [
-        [d.name, d.state === "SUSPENDED" && suspended(d, act)], d.gets.join(", ") || "nothing", [...d.left_out, d.problem, d.query_refused_at && "cannot be asked whose study it has"].filter(Boolean).join("; ") || "–",
+        [d.name, d.state === "SUSPENDED" && suspended(d, act)], d.gets.join(", ") || "nothing", [...d.left_out, d.problem, ...d.learned, d.query_refused_at && "cannot be asked whose study it has"].filter(Boolean).join("; ") || "–",
         d.heard_at ? when(d.heard_at) : d.is_asked ? "not heard yet" : "–"]))),
     shadows.length > 0 && el("section", { class: "card" }, el("h2", {}, "Shadow routes"),
       table("Shadow routes", ["Shadow", "Beside", "Studies", "Agree", "Latest difference"], shadows.map((s) => [

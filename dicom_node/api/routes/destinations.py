@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
-from datetime import UTC, datetime
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
 from typing import Annotated
 
 from fastapi import APIRouter, Path
@@ -21,6 +21,7 @@ from dicom_node.core.errors import NotFound
 from dicom_node.deliver.kinds import destinations_of
 from dicom_node.deliver.kinds.kind import Caller, DestinationKind, DicomObjectsKind, caller_of
 from dicom_node.deliver.profiles import Profiles, profiles_of
+from dicom_node.deliver.server_memory import capabilities_of
 from dicom_node.index import actions
 from dicom_node.index.outbox.destinations import Suspension, recall, suspensions
 
@@ -34,7 +35,7 @@ class DestinationView:
 
     `is_asked` tells whether it is one that can be asked what it takes. `takes` and `refused` are what it said when it
     was asked (`heard_at`) and what it refused; `None`: never heard. `query_refused_at` is when it was last asked whose
-    study it has and could not be; results are sent to it unasked.
+    study it has and could not be; results are sent to it unasked. `learned` says of a FHIR server how reports go there.
     A `state` of SUSPENDED has a `reason` and the time `since` which nothing is sent.
     """
 
@@ -53,6 +54,7 @@ class DestinationView:
     state: DestinationState
     reason: str
     since: datetime | None
+    learned: Sequence[str] = ()
 
 
 @router.get("/destinations", tags=["node"], summary="Where results go, and in which objects")
@@ -62,7 +64,9 @@ def get_destinations(parts: Parts) -> Sequence[DestinationView]:
     with parts.database.read() as connection:
         suspended = suspensions(connection)
         caller, known = caller_of(parts.settings), destinations_of(parts.settings)
-        return [_view(connection, profiles, caller, one, suspended.get(one.name)) for one in known]
+        holds = timedelta(seconds=parts.settings.delivery.ask_again_s)
+        views = [_view(connection, profiles, caller, one, suspended.get(one.name)) for one in known]
+        return [_with_learned(connection, view, one, holds) for view, one in zip(views, known, strict=True)]
 
 
 @router.post(
@@ -108,6 +112,16 @@ def _view(
         reason=suspension.reason if suspension else "",
         since=suspension.since if suspension else None,
     )
+
+
+def _with_learned(
+    connection: Connection, view: DestinationView, destination: DestinationKind, holds: timedelta
+) -> DestinationView:
+    """Return the view with what was learned of a FHIR server, and when it was asked."""
+    known = recall(connection, destination.name, destination.server_address) if destination.server_address else None
+    if known is None:
+        return view
+    return replace(view, learned=capabilities_of(known, holds).in_words(), heard_at=known.heard_at)
 
 
 def _types(media_types: Collection[str]) -> Sequence[str]:

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from dicom_node.config.settings import Settings
     from dicom_node.deliver.outgoing import Sender
     from dicom_node.dimse.probe import AgreedContexts
+    from dicom_node.fhir.client.capabilities import ServerMemory
     from dicom_node.headers.patient import Said
 
 _NO_TLS = DicomTlsSettings()
@@ -38,13 +39,15 @@ _KEYS_OF_0_1_0 = frozenset({
 class Caller:
     """Who delivers: the node's AE title, its patience for one attempt, and what it shows and trusts over TLS.
 
-    `knows_patient_systems` tells whether the settings name an identifier system of patients.
+    `knows_patient_systems` tells whether the settings name an identifier system of patients; `memory` keeps what is
+    learned of a web server beyond one batch, `None`: nothing does.
     """
 
     ae_title: str
     timeout_s: float
     tls: DicomTlsSettings = _NO_TLS
     knows_patient_systems: bool = False
+    memory: ServerMemory | None = None
 
 
 def caller_of(settings: Settings) -> Caller:
@@ -108,6 +111,11 @@ class DestinationKind(DestinationSettings, ABC):
     @property
     def address(self) -> str:
         """Whom the memory of what it takes is about; empty where there is nobody to ask or to refuse."""
+        return ""
+
+    @property
+    def server_address(self) -> str:
+        """Whom the memory of what a web server does is about; empty where nothing is learned of one."""
         return ""
 
     def probe(self, caller: Caller) -> Callable[[], AgreedContexts] | None:  # noqa: ARG002 - for those that can be asked

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -12,11 +12,17 @@ import httpx
 
 from dicom_node.core.errors import CredentialsRefused, DeliveryDeferred, DeliveryRefused, DestinationAway
 from dicom_node.deliver.outgoing import Outgoing, Sent
+from dicom_node.deliver.viewer_links import viewer_link
 from dicom_node.fhir.builders.retraction import is_retraction
-from dicom_node.fhir.client.client import FhirClient
+from dicom_node.fhir.client.capabilities import ServerMemory
+from dicom_node.fhir.client.client import Delivered, FhirClient, Fit
+from dicom_node.fhir.fitting import names_for_viewer, with_link
+from dicom_node.fhir.options import FhirProfile
 
 #: What a bundle of the node may hold, and the statuses in which a report of the node may be.
-_KINDS = frozenset({"Device", "Endpoint", "ImagingStudy", "Observation", "DiagnosticReport", "Provenance"})
+_KINDS = frozenset({
+    "Device", "DocumentReference", "Endpoint", "ImagingStudy", "Observation", "DiagnosticReport", "Provenance",
+})  # fmt: skip
 _UNREVIEWED = frozenset({"preliminary", "partial", "entered-in-error"})
 #: How it looks for what is there already: by numbers and tags of the node's own.
 _OWN_SEARCHES = ("identifier=", "_tag=")
@@ -35,35 +41,42 @@ class FhirSender:
     auth: httpx.Auth | None
     timeout_s: float
     patient: Literal["match", "logical"]
+    profile: FhirProfile = field(default_factory=FhirProfile)
+    viewer_url: str | None = None
+    memory: ServerMemory | None = None
 
     def send(self, items: Sequence[Outgoing]) -> Iterator[Sent]:
         """Send in order; what only one bundle is refused for does not hold back the others."""
         on_end = 0
-        with FhirClient(self.base_url, self.auth, self.timeout_s, self.patient) as client:
+        fit = Fit(profile=self.profile, memory=self.memory)
+        with FhirClient(self.base_url, self.auth, self.timeout_s, self.patient, fit) as client:
             for position, item in enumerate(items):
-                sent = _send_one(client, item)
+                sent = self._send_one(client, item)
                 yield sent
                 on_end = on_end + 1 if isinstance(sent.error, DeliveryDeferred) else 0
                 if on_end == _DEFERRALS_ON_END or isinstance(sent.error, DestinationAway | CredentialsRefused):
                     yield from (Sent(left.artifact.uid, sent.error, "") for left in items[position + 1 :])
                     return
 
+    def _send_one(self, client: FhirClient, item: Outgoing) -> Sent:
+        try:
+            bundle = _bundle(item.path)
+            link = viewer_link(self.viewer_url, **names_for_viewer(bundle))
+            delivered = client.send(with_link(bundle, link))
+        except (DeliveryDeferred, DeliveryRefused) as error:
+            return Sent(item.artifact.uid, error, "")
+        return Sent(item.artifact.uid, None, _told(delivered, is_taken_back=is_retraction(bundle)))
 
-def _send_one(client: FhirClient, item: Outgoing) -> Sent:
-    try:
-        bundle = _bundle(item.path)
-        delivered = client.send(bundle)
-    except (DeliveryDeferred, DeliveryRefused) as error:
-        return Sent(item.artifact.uid, error, "")
+
+def _told(delivered: Delivered, *, is_taken_back: bool) -> str:
     if delivered.superseded:
-        return Sent(item.artifact.uid, None, "left alone: a report of a later run is there already")
-    if is_retraction(dict(bundle)):
-        return Sent(item.artifact.uid, None, f"taken back: {len(delivered.locations)} resources")
-    remark = f"; {delivered.remark}" if delivered.remark else ""
-    return Sent(item.artifact.uid, None, f"stored as {len(delivered.locations)} resources{remark}")
+        return "left alone: a report of a later run is there already"
+    count, remark = len(delivered.locations), f"; {delivered.remark}" if delivered.remark else ""
+    what = f"{count} resource{'' if count == 1 else 's'}"
+    return f"taken back: {what}" if is_taken_back else f"stored as {what}{remark}"
 
 
-def _bundle(path: Path) -> Mapping[str, Any]:
+def _bundle(path: Path) -> dict[str, Any]:
     try:
         bundle = json.loads(path.read_bytes())
     except OSError as error:
@@ -99,6 +112,8 @@ def _is_own(entry: object) -> bool:
     if kind not in _KINDS or (
         kind in {"Observation", "DiagnosticReport"} and resource.get("status") not in _UNREVIEWED
     ):
+        return False
+    if kind == "DocumentReference" and "subject" in resource:  # a model card is about nobody
         return False
     place, _, search = url.partition("?")
     if method == "POST":

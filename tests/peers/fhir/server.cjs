@@ -42,6 +42,7 @@ function freshControl() {
     fail: null, delayMs: 0, transactions: true, redirect: null, metadataStatus: 200, fhirVersion: '4.0.1', log: [],
     refuse: [], finaliseBeforeWrite: false, ignoreIfMatch: false, ignoreIfNoneExist: false,
     claimTransactions: null, emptyAnswers: false, keepsSearches: false,
+    resources: null, notOffered: [], notOfferedStatus: 400, refusesConditions: false,
     etag: '', wrongEtagStatus: 412, sendsEtag: true, hidesVersions: false,
   };
 }
@@ -121,12 +122,22 @@ function capabilities() {
   const interaction = (control.claimTransactions ?? control.transactions) ? [{ code: 'transaction' }] : [{ code: 'search-system' }];
   return {
     resourceType: 'CapabilityStatement', status: 'active', kind: 'instance', date: '2026-01-01', fhirVersion: control.fhirVersion,
-    format: ['json'], rest: [{ mode: 'server', interaction }],
+    format: ['json'], rest: [{ mode: 'server', interaction, ...(control.resources ? { resource: control.resources } : {}) }],
   };
 }
 
-function outcomeOf(text) {
-  return { resourceType: 'OperationOutcome', issue: [{ severity: 'error', code: 'processing', diagnostics: text }] };
+function outcomeOf(text, code = 'processing') {
+  return { resourceType: 'OperationOutcome', issue: [{ severity: 'error', code, diagnostics: text }] };
+}
+
+// What the server does not do, whatever its CapabilityStatement says: types of resources, and conditional creates.
+function unsupported(request, path, body) {
+  const kinds = [path.split('/')[1], ...(body?.entry ?? []).map((entry) => entry.resource?.resourceType)];
+  const kind = control.notOffered.find((one) => kinds.includes(one));
+  if (kind) return { status: control.notOfferedStatus, body: outcomeOf(`no ${kind} here`, 'not-supported') };
+  const conditions = [request.headers['if-none-exist'], ...(body?.entry ?? []).map((entry) => entry.request?.ifNoneExist)];
+  if (!control.refusesConditions || !conditions.some(Boolean)) return null;
+  return { status: 400, body: outcomeOf('no conditions here', 'not-supported') };
 }
 
 function answerControl(method, text) {
@@ -144,6 +155,7 @@ async function answerFhir(request, url, text) {
   control.log.push({
     method: request.method, url: request.url, authorization: request.headers.authorization ?? '',
     contentType: request.headers['content-type'] ?? '', ifMatch: request.headers['if-match'] ?? '',
+    apiKey: request.headers['x-api-key'] ?? '',
   });
   if (control.delayMs) await new Promise((resolve) => setTimeout(resolve, control.delayMs));
   if (control.redirect) return { status: 307, headers: { location: control.redirect } };
@@ -160,8 +172,10 @@ async function answerFhir(request, url, text) {
   const isForm = (request.headers['content-type'] ?? '').startsWith('application/x-www-form-urlencoded');
   const body = text ? (isForm ? Object.fromEntries(new URLSearchParams(text)) : JSON.parse(text)) : undefined;
   if (path === '/' && body?.resourceType === 'Bundle' && !control.transactions) {
-    return { status: 400, body: outcomeOf('transactions are not supported') };
+    return { status: 400, body: outcomeOf('transactions are not supported', 'not-supported') };
   }
+  const refused = unsupported(request, path, body);
+  if (refused) return refused;
   await checkBody(request.method, body);
   const misspelt = await spellAsMedplum(request, path, body);
   if (misspelt) return misspelt;
