@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import re
 import stat
 from collections.abc import Callable, Mapping
@@ -142,6 +143,24 @@ def _holds_a_secret(path: Path, info: ValidationInfo) -> Path:
     return path
 
 
+def _holds_a_key(path: Path) -> Path:
+    require_private(path)
+    return path
+
+
+def require_private(path: Path) -> None:
+    """Raise `ValueError` unless the file of a private key can be read by the node, and not by every user."""
+    try:
+        with path.open("rb") as file:
+            mode = os.fstat(file.fileno()).st_mode
+    except OSError as error:
+        raise ValueError(
+            f"{path} cannot be read: {error.strerror}; make it a file that the node's user can read"
+        ) from error
+    if mode & stat.S_IRWXO:
+        raise ValueError(f"every user of this machine can read the private key {path}; run: chmod o-rwx {path}")
+
+
 def _read_secret(path: Path) -> str:
     """Return the text of a file that holds nothing but one secret. Raises `ValueError`."""
     try:
@@ -185,6 +204,8 @@ SitePath = Annotated[Path, BeforeValidator(_found_as_before), AfterValidator(_po
 SecretFile = Annotated[
     Path, BeforeValidator(_beside_the_file), AfterValidator(_possible), AfterValidator(_holds_a_secret)
 ]
+#: A file that holds a private key, which other users of the machine must not be able to read.
+KeyFile = Annotated[Path, BeforeValidator(_beside_the_file), AfterValidator(_possible), AfterValidator(_holds_a_key)]
 
 
 class Section(BaseModel):

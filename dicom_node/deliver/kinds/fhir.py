@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
-from dicom_node.config.peers import TokenWebPeer
+from dicom_node.config.peers import SmartWebPeer
 from dicom_node.core.capability_match import WantedOutputs
 from dicom_node.core.entities import MediaType
 from dicom_node.deliver.kinds.kind import Answer, Caller, DestinationKind
@@ -15,10 +16,15 @@ if TYPE_CHECKING:
     from dicom_node.deliver.outgoing import Sender
 
 
+#: What the resources of a report need in a SMART scope; those that are never replaced need no `u`.
+_WRITTEN = {
+    "DiagnosticReport": "crus", "Observation": "crus", "ImagingStudy": "crus",
+    "Device": "crs", "Endpoint": "crs", "Provenance": "crs",
+}  # fmt: skip
 _NO_SYSTEM = "Set fhir.patient_system or fhir.issuers: without them the node cannot find whose report it is."
 
 
-class FhirDestination(TokenWebPeer, DestinationKind):
+class FhirDestination(SmartWebPeer, DestinationKind):
     """An EHR, by FHIR R4. `url` is the server's base address."""
 
     kind: Literal["fhir"] = Field(description="How results get there.")
@@ -29,6 +35,11 @@ class FhirDestination(TokenWebPeer, DestinationKind):
     )
 
     @property
+    def needs(self) -> Mapping[str, str]:
+        """What writing a report takes: to find the patient, and to look for and write the report and its parts."""
+        return {"Patient": "rs", **_WRITTEN} if self.patient == "match" else _WRITTEN
+
+    @property
     def takes(self) -> frozenset[str]:
         """FHIR Bundles."""
         return frozenset({MediaType.FHIR})
@@ -36,9 +47,9 @@ class FhirDestination(TokenWebPeer, DestinationKind):
     def sender(self, caller: Caller) -> Sender:
         """Return a FHIR client that sends stored Bundles."""
         from dicom_node.deliver.senders.fhir import FhirSender  # noqa: PLC0415 - settings must load fast
-        from dicom_node.deliver.web import authentication  # noqa: PLC0415
+        from dicom_node.deliver.web import authentication, verification  # noqa: PLC0415
 
-        return FhirSender(self.url, authentication(self), caller.timeout_s, self.patient)
+        return FhirSender(self.url, authentication(self), caller.timeout_s, self.patient, verification(self))
 
     def check(self, caller: Caller, wanted: WantedOutputs) -> Answer:  # noqa: ARG002 - it gets the Bundle only
         """Ask which FHIR it speaks, and whether the login is good for the searches; patients must have a system."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import ssl
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,11 +36,12 @@ class FhirSender:
     auth: httpx.Auth | None
     timeout_s: float
     patient: Literal["match", "logical"]
+    verify: ssl.SSLContext | bool = True
 
     def send(self, items: Sequence[Outgoing]) -> Iterator[Sent]:
         """Send in order; what only one bundle is refused for does not hold back the others."""
         on_end = 0
-        with FhirClient(self.base_url, self.auth, self.timeout_s, self.patient) as client:
+        with FhirClient(self.base_url, self.auth, self.timeout_s, self.patient, self.verify) as client:
             for position, item in enumerate(items):
                 sent = _send_one(client, item)
                 yield sent
