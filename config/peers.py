@@ -9,7 +9,16 @@ from urllib.parse import urlsplit
 
 from pydantic import AliasChoices, Field, SecretStr, field_validator, model_validator
 
-from dicom_node.config.section import AeTitle, KeyFile, Port, SecretFile, Section, SitePath, refused
+from dicom_node.config.section import (
+    AeTitle,
+    KeyFile,
+    Port,
+    SecretFile,
+    Section,
+    SitePath,
+    refused,
+    require_private,
+)
 
 
 class DicomPeer(Section):
@@ -75,9 +84,14 @@ class WebPeer(Section):
         return self
 
     @model_validator(mode="after")
-    def _certificates_go_with_https(self) -> Self:
+    def _certificates_can_be_shown(self) -> Self:
         if self.client_certificate_key and not self.client_certificate:
             raise refused("client_certificate_key", "client_certificate is missing beside it")
+        if self.client_certificate and not self.client_certificate_key:
+            try:
+                require_private(self.client_certificate)
+            except ValueError as error:
+                raise refused("client_certificate", str(error)) from None
         for key in ("ca", "client_certificate"):
             if getattr(self, key) and urlsplit(self.url).scheme != "https":
                 raise refused(key, "url begins with http://, where no certificate is shown; write https://")

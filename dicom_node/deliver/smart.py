@@ -318,7 +318,9 @@ class _OAuthServer:
 
     def _away(self, why: str, reply: _Reply | None = None) -> DestinationAway:
         wait_s = retry_after_s(reply.headers.get("Retry-After", "")) if reply else None
-        return DestinationAway(f"{self._host} gives no token now: {why}. Tried again later.", wait_s)
+        return DestinationAway(
+            f"{self._host} gives no token now: {why}. Tried again later; check network and certificates.", wait_s
+        )
 
     def _asked(self, http: httpx.Client, method: str, url: str, **parts: Any) -> _Reply:
         # Identity: a small compressed body could unfold to more than the machine holds.

@@ -8,13 +8,14 @@ from pathlib import Path
 
 from cryptography import x509
 
-from dicom_node.config.peers import DicomPeer, SmartWebPeer, WebPeer
+from dicom_node.config.peers import DicomPeer, WebPeer
 from dicom_node.config.running import RouteSettings
+from dicom_node.config.section import Section
 from dicom_node.config.settings import Settings
 from dicom_node.core.errors import ModelUnavailable, NotFound, RetrieveError, SettingsError
 from dicom_node.deliver.kinds import destinations_of
 from dicom_node.deliver.kinds.kind import Caller
-from dicom_node.deliver.signing_keys import read_key
+from dicom_node.deliver.signing_keys import key_files, read_key
 from dicom_node.doctor.check import TIMEOUT_S, Check
 from dicom_node.governance.admission import Standing
 from dicom_node.governance.standing import standing_so_far
@@ -49,22 +50,22 @@ _RENEWED_BEFORE = timedelta(days=30)
 
 def check_certificates(settings: Settings) -> list[Check]:
     """One check for each certificate that the node shows, before it ends, and for each key that it signs in with."""
-    named = [(f"certificate of {name}", path, _check_certificate) for name, path in _certificates(settings)]
-    keys = [
-        (f"{key} of destination {one.name}", path, _check_key)
-        for one in destinations_of(settings) if isinstance(one, SmartWebPeer)
-        for key in ("private_key", "next_private_key") if (path := getattr(one, key))
-    ]  # fmt: skip
-    return [check(name, path) for name, path, check in [*named, *keys]]
+    return [
+        *(_check_certificate(f"certificate of {name}", path) for name, path in _certificates(settings)),
+        *(_check_key(f"key {path.name}", path) for path in key_files(destinations_of(settings))),
+    ]
 
 
 def _certificates(settings: Settings) -> Iterator[tuple[str, Path]]:
     if settings.dicom_tls.certificate:
         yield "[dicom_tls]", settings.dicom_tls.certificate
-    for section, peers in (("destination", destinations_of(settings)), ("source", sources_of(settings))):
-        for peer in peers:
-            if isinstance(peer, DicomPeer | WebPeer) and peer.client_certificate:
-                yield f"{section} {peer.name}", peer.client_certificate
+    peers: list[tuple[str, Section]] = [
+        *((f"destination {one.name}", one) for one in destinations_of(settings)),
+        *((f"source {one.name}", one) for one in sources_of(settings)),
+    ]
+    for name, peer in peers:
+        if isinstance(peer, DicomPeer | WebPeer) and peer.client_certificate:
+            yield name, peer.client_certificate
 
 
 def _check_certificate(name: str, path: Path, now: datetime | None = None) -> Check:

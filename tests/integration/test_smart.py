@@ -4,27 +4,42 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import re
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from dicom_node.core.entities import DeliveryState
-from dicom_node.core.errors import DeliveryError, DestinationAway, SignInRefused
+from dicom_node.core.entities import ArtifactKind, DeliveryState
+from dicom_node.core.errors import (
+    DeliveryDeferred,
+    DeliveryError,
+    DestinationAway,
+    SignInRefused,
+    SourceRefused,
+    SourceUnavailable,
+)
 from dicom_node.deliver import outbox, smart
 from dicom_node.deliver.kinds.dicomweb import DicomWebDestination
 from dicom_node.deliver.kinds.fhir import FhirDestination
 from dicom_node.deliver.kinds.kind import Caller
+from dicom_node.deliver.outgoing import Outgoing
 from dicom_node.deliver.signing_keys import SigningKey, jwk_set, write_new_key
 from dicom_node.deliver.web import authentication, web_client
 from dicom_node.index.database import Database
 from dicom_node.index.outbox import destinations
+from dicom_node.retrieve.kinds import make_sources
+from dicom_node.retrieve.source import Source, StudyQuery
+from dicom_node.roles.settings import SiteSettings
+from tests.integration.sent_objects import outgoing
 from tests.integration.test_outbox import Owed, names
 from tests.integration.test_send_fhir import stored
+from tests.peers.certificates import Certificates, Identity, make_certificates
 from tests.peers.fhir_server import FhirServer
 from tests.peers.oauth_server import OAuthServer, running_oauth_server
 from tests.peers.orthanc import Orthanc, running_orthanc
@@ -32,7 +47,7 @@ from tests.peers.process import free_port, wait_until
 from tests.support.results.arrivals import opened_database
 from tests.support.results.fhir_examples import PATIENT_ID, PATIENT_SYSTEM
 
-CALLER = Caller("AINODE", 60)
+CALLER = Caller("AINODE", 60, knows_patient_systems=True)
 
 
 @pytest.fixture(scope="module")
@@ -448,3 +463,144 @@ def test_no_log_line_no_message_and_no_repr_holds_a_secret(
     )
     assert not [one for one in secrets if one in everything]
     assert "PRIVATE KEY" not in everything
+
+
+# --- certificates ---
+
+
+@pytest.fixture(scope="module")
+def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
+    return make_certificates(tmp_path_factory.mktemp("certificates"))
+
+
+@pytest.fixture(scope="module")
+def running_tls_gate(certificates: Certificates) -> Iterator[OAuthServer]:
+    with running_oauth_server(certificates) as server:
+        yield server
+
+
+@dataclass(frozen=True)
+class OverTls:
+    """An EHR and a PACS behind one server that wants a certificate of the node, and a token."""
+
+    registered: Registered
+    certificates: Certificates
+    pacs: Orthanc
+    ehr: FhirServer
+
+    def web(self, kind: str, **settings: Any) -> FhirDestination | DicomWebDestination:
+        """Return the destination; it trusts the right authority and shows the right certificate unless said else."""
+        gate, shown = self.registered.gate, self.certificates.modality
+        gate.set(target=self.pacs.http_url if kind == "dicomweb" else self.ehr.url.removesuffix("/fhir/R4"))
+        values: dict[str, Any] = {
+            "name": "there", "kind": kind, "client_id": "ainode", "private_key": self.registered.file,
+            "url": f"{gate.url}/{'dicom-web' if kind == 'dicomweb' else 'fhir/R4'}", "ca": self.certificates.ca,
+            "client_certificate": shown.certificate, "client_certificate_key": shown.private_key, **settings,
+        }  # fmt: skip
+        return DicomWebDestination(**values) if kind == "dicomweb" else FhirDestination(**values)
+
+    def item(self, kind: str) -> Outgoing:
+        folder = self.registered.folder
+        return outgoing(folder, "mask", ArtifactKind.SEGMENTATION) if kind == "dicomweb" else stored(folder)
+
+    def sent(self, one: FhirDestination | DicomWebDestination) -> DeliveryError | None:
+        try:
+            (sent,) = one.sender(CALLER).send([self.item(one.kind)])
+        except DeliveryError as error:
+            return error
+        return sent.error
+
+
+@pytest.fixture
+def over_tls(
+    running_tls_gate: OAuthServer, certificates: Certificates, pacs: Orthanc, fhir_server: FhirServer, tmp_path: Path
+) -> OverTls:
+    running_tls_gate.reset()
+    fhir_server.add_patient(PATIENT_SYSTEM, PATIENT_ID)
+    for identity in (certificates.modality, certificates.rogue):
+        identity.private_key.chmod(0o600)
+    return OverTls(Registered(running_tls_gate, tmp_path), certificates, pacs, fhir_server)
+
+
+@pytest.mark.parametrize("kind", ["fhir", "dicomweb"])
+def test_results_go_to_a_server_of_an_own_authority_that_wants_the_nodes_certificate(
+    over_tls: OverTls, kind: str
+) -> None:
+    one = over_tls.web(kind)
+    assert over_tls.sent(one) is None
+    one.reach(CALLER)
+    answer = one.check(CALLER, one.wanted("auto"))
+    assert answer.ok, answer
+    if isinstance(one, DicomWebDestination):
+        query = one.identity_query(CALLER)
+        assert query is not None
+        assert list(query.whose("1.2.3")) == []
+
+
+def same_file(identity: Identity) -> dict[str, Any]:
+    return {"client_certificate": identity.certificate, "client_certificate_key": identity.private_key}
+
+
+@pytest.mark.parametrize(
+    ("fault", "told"),
+    [
+        ("another authority", "shows a certificate that does not hold: .*Check who signed it"),
+        ("the system's", "shows a certificate that does not hold: .*Check who signed it"),
+        ("nothing shown", "client_certificate"),
+        ("no file", "cannot be called: No such file or directory. Check ca .*, client_certificate "),
+        ("no certificate", "cannot be called: .*Check ca "),
+    ],
+)
+@pytest.mark.parametrize("kind", ["fhir", "dicomweb"])
+def test_a_wrong_certificate_is_told_by_sender_probe_query_and_doctor_and_parks_nothing(
+    over_tls: OverTls, kind: str, fault: str, told: str
+) -> None:
+    rogue, junk = over_tls.certificates.rogue, over_tls.registered.folder / "junk.pem"
+    junk.write_text("no certificate", encoding="ascii")
+    settings: dict[str, dict[str, Any]] = {
+        "another authority": {"ca": rogue.certificate},
+        "the system's": {"ca": None},
+        "nothing shown": {"client_certificate": None, "client_certificate_key": None},
+        "no file": {"client_certificate": Path("none.pem")},
+        "no certificate": {"ca": junk},
+    }
+    # With a token of before, so that it is this server that is called first, and not the one that gives tokens.
+    for sign_in in ({}, {"client_id": "", "private_key": None}):
+        one = over_tls.web(kind, **settings[fault], **sign_in)
+        assert re.search(told, whys(over_tls.sent(one), DestinationAway))
+        with pytest.raises(DestinationAway, match=told):
+            one.reach(CALLER)
+        answer = one.check(CALLER, one.wanted("auto"))
+        assert not answer.ok
+        assert re.search(told, f"{answer.text}. {answer.advice}")
+        if isinstance(one, DicomWebDestination):
+            query = one.identity_query(CALLER)
+            assert query is not None
+            with pytest.raises(DestinationAway, match=told):
+                query.whose("1.2.3")
+
+
+@pytest.mark.parametrize("kind", ["fhir", "dicomweb"])
+def test_a_server_that_hangs_up_on_a_certificate_is_told_to_be_looked_at_for_it(over_tls: OverTls, kind: str) -> None:
+    """As Node.js does, where OpenSSL itself would say why."""
+    for sign_in in ({}, {"client_id": "", "private_key": None}):
+        one = over_tls.web(kind, **same_file(over_tls.certificates.rogue), **sign_in)
+        error = over_tls.sent(one)
+        assert isinstance(error, DeliveryDeferred)
+        assert "certificates" in str(error)
+        assert "certificate" in one.check(CALLER, one.wanted("auto")).advice
+
+
+@pytest.mark.parametrize("kind", ["dicomweb", "orthanc"])
+def test_a_source_is_called_with_the_certificates_of_its_settings(over_tls: OverTls, kind: str) -> None:
+    def source(**settings: Any) -> Source:
+        gate = over_tls.registered.gate
+        one = {"name": "there", "kind": kind, "url": gate.url, "ca": over_tls.certificates.ca, **settings}
+        return make_sources(SiteSettings.model_validate({"source": [one]}))["there"]
+
+    shown = same_file(over_tls.certificates.modality)
+    for settings, told in (({}, "client_certificate"), ({"ca": Path("none.pem")}, "Check ca none.pem")):
+        with pytest.raises(SourceUnavailable, match=told):
+            source(**settings).find_studies(StudyQuery(patient_id="P"), 1)
+    with pytest.raises(SourceRefused, match="401"):  # TLS came about; there is no token for sources
+        source(**shown).find_studies(StudyQuery(patient_id="P"), 1)

@@ -467,6 +467,8 @@ def test_a_database_password_needs_a_user_in_the_url(tmp_path: Path) -> None:
         ('client_id = "c"\nprivate_key = "node.key"\nscopes = "\\"x\\""', "scopes: a scope is made of ASCII letters"),
         ('client_certificate_key = "node.key"', "client_certificate_key: client_certificate is missing beside it"),
         ('client_certificate = "c.pem"\nclient_certificate_key = "open.key"', "client_certificate_key: every user"),
+        ('client_certificate = "open.key"', "client_certificate: every user of this machine can read the private key"),
+        ('client_certificate = "none.pem"', "client_certificate: none.pem cannot be read"),
     ],
 )
 def test_a_sign_in_that_cannot_work_is_told_by_its_key(tmp_path: Path, lines: str, told: str) -> None:
@@ -480,6 +482,7 @@ def test_a_sign_in_that_cannot_work_is_told_by_its_key(tmp_path: Path, lines: st
 @pytest.mark.parametrize("kind", ["fhir", "dicomweb"])
 @pytest.mark.parametrize("key", ["ca", "client_certificate"])
 def test_certificates_where_none_is_shown_are_refused(tmp_path: Path, kind: str, key: str) -> None:
+    (tmp_path / "x.pem").touch(0o600)
     text = f'[[destination]]\nname = "ehr"\nkind = "{kind}"\nurl = "http://ehr"\n{key} = "x.pem"\n'
     (told,) = problems(tmp_path, text)
     assert f"{key}: url begins with http://" in told

@@ -97,7 +97,9 @@ class DicomWebSender:
         if told := tls_fault_told(error):
             return kind(f"{self._receiver} {told}. Tried again later.")
         why = f"no answer for {self.timeout_s:g} s" if isinstance(error, httpx.TimeoutException) else fault_told(error)
-        return kind(f"{self._receiver} cannot be reached: {why}. Tried again later; check url.")
+        return kind(
+            f"{self._receiver} cannot be reached: {why}. Tried again later; check url, network and certificates."
+        )
 
 
 @dataclass(frozen=True, slots=True)

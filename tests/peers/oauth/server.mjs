@@ -15,7 +15,6 @@ function freshControl() {
   return {
     target: '', // where what is let through goes
     jwks: { keys: [] }, // public keys of the client `ainode`
-    jwksUri: '', // or where it shows them
     scopes: [...SCOPES.map((one) => `system/${one}.crus`), ...SCOPES.map((one) => `system/${one}.crs`), 'system/Patient.rs'],
     smart: {}, // what smart-configuration says besides; null leaves a key out
     tokenSeconds: 300,
@@ -41,11 +40,10 @@ const publicKey = await importJWK({ kty: ownKey.kty, n: ownKey.n, e: ownKey.e, a
 // --- the OAuth server -----------------------------------------------------------------------------------------------
 
 function makeProvider() {
-  const keys = control.jwksUri ? { jwks_uri: control.jwksUri } : { jwks: control.jwks };
   return new Provider(`${origin()}/oauth`, {
     clients: [{
       client_id: 'ainode', token_endpoint_auth_method: 'private_key_jwt', grant_types: ['client_credentials'], redirect_uris: [],
-      response_types: [], scope: control.scopes.join(' '), ...keys,
+      response_types: [], scope: control.scopes.join(' '), jwks: control.jwks,
     }],
     clientAuthMethods: ['private_key_jwt'],
     enabledJWA: { clientAuthSigningAlgValues: ['RS384', 'ES384'] },
@@ -163,7 +161,7 @@ function answerControl(request, response, text) {
   if (request.method === 'POST') Object.assign(control, JSON.parse(text));
   if (control.refuseKnown) refused = new Set(control.secrets);
   control.refuseKnown = false;
-  if (request.method === 'DELETE' || /"(jwks|jwksUri|scopes)"/.test(text)) provider = makeProvider();
+  if (request.method === 'DELETE' || /"(jwks|scopes)"/.test(text)) provider = makeProvider();
   response.writeHead(200, { 'content-type': 'application/json' }).end(JSON.stringify(control));
 }
 
