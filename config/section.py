@@ -131,9 +131,15 @@ def without_keys_of_other_kinds(
         remark(
             info,
             f"{values.get('name')!r}: {key} is of no use for kind {values.get('kind')} and is ignored, as before; "
-            "the next version refuses it. Remove it.",
+            f"the next version refuses it. {_instead_of(key, section)}",
         )
     return {key: value for key, value in values.items() if key not in useless}
+
+
+def _instead_of(key: str, section: type[BaseModel]) -> str:
+    """Return what to do about a useless key: one that says the same may have come since."""
+    other = key.removeprefix("tls_")
+    return f"Write {other} for it." if other != key and other in keys_of(section) else "Remove it."
 
 
 def _holds_a_secret(path: Path, info: ValidationInfo) -> Path:

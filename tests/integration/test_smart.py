@@ -28,6 +28,8 @@ from dicom_node.deliver import outbox, smart
 from dicom_node.deliver.kinds.dicomweb import DicomWebDestination
 from dicom_node.deliver.kinds.fhir import FhirDestination
 from dicom_node.deliver.kinds.kind import Caller
+from dicom_node.deliver.outage import BackOff
+from dicom_node.deliver.outbox import DestinationWorker, OutboxPolicy
 from dicom_node.deliver.outgoing import Outgoing
 from dicom_node.deliver.signing_keys import SigningKey, jwk_set, write_new_key
 from dicom_node.deliver.web import authentication, web_client
@@ -47,6 +49,7 @@ from tests.peers.process import free_port, wait_until
 from tests.support.results.arrivals import opened_database
 from tests.support.results.fhir_examples import PATIENT_ID, PATIENT_SYSTEM
 
+POLICY = OutboxPolicy("host:1", BackOff(0.5, 60.0))
 CALLER = Caller("AINODE", 60, knows_patient_systems=True)
 
 
@@ -248,6 +251,13 @@ def test_a_refused_sign_in_says_what_to_do(registered: Registered, control: dict
     assert answer.advice
 
 
+def test_a_server_that_does_not_say_where_to_sign_in_refuses_it(
+    registered: Registered, fhir_server: FhirServer
+) -> None:
+    with pytest.raises(SignInRefused, match=r"HTTP 404 to the question where to sign in .* set token_url"):
+        registered.ehr(url=fhir_server.url).reach(CALLER)
+
+
 @pytest.mark.parametrize("fault", ["gone", "readable by all", "no key"])
 def test_a_key_that_cannot_be_used_suspends_and_one_that_can_flows_without_a_restart(
     registered: Registered, impatient: None, fault: str
@@ -425,6 +435,25 @@ def test_a_report_that_was_refused_before_is_not_blamed_for_a_sign_in_that_is_re
     assert not worker.deliver_once()
     assert set(owed.states()) == {DeliveryState.PENDING, DeliveryState.SENT}
     assert suspended(owed) is not None
+
+
+def test_a_destination_whose_certificates_cannot_be_read_is_away_and_parks_nothing(
+    owed: Owed, registered: Registered, caplog: pytest.LogCaptureFixture
+) -> None:
+    away = DicomWebDestination(
+        name="pacs",
+        kind="dicomweb",
+        url="https://127.0.0.1:9",
+        ca=registered.folder / "none.pem",
+        check_identity="none",
+    )
+    owed.add("s000")
+    owed.workers.append(DestinationWorker("pacs", partial(away.sender, CALLER), owed.database, owed.spool, POLICY))
+    assert not owed.workers[0].deliver_once()
+    assert (owed.states(), owed.attempts()) == ({DeliveryState.PENDING: 2}, [0, 0])
+    (told,) = (record for record in caplog.records if record.message == "destination takes nothing")
+    assert "Check ca " in told.__dict__["why"]
+    assert not [record for record in caplog.records if record.exc_info]
 
 
 # --- secrets ---

@@ -283,7 +283,7 @@ def test_a_key_that_was_ignored_is_ignored_for_one_version_more_and_told(tmp_pat
     settings = load(tmp_path, old)
     told = "is of no use for kind {} and is ignored, as before; the next version refuses it. Remove it."
     assert settings.remarks == (
-        f"'ehr': tls_ca {told.format('fhir')}",
+        f"'ehr': tls_ca {told.format('fhir').replace('Remove it', 'Write ca for it')}",
         f"'ehr': port {told.format('fhir')}",
         f"'web': retrieve {told.format('orthanc')}",
     )
