@@ -25,6 +25,7 @@ NodeError
     ├── DeliveryDeferred     the destination cannot take it now; try again later
     │   ├── DestinationAway      … nor anything else: nobody answers there
     │   └── CredentialsRefused   … nor anything else: it does not let this node in until a person has seen to it
+    │       └── SignInRefused        … whatever is sent: who the node is is not known there, or not believed
     ├── DeliveryRefused      the destination will never take it as it is; park it for a human
     │   └── ClassRefused     … since it takes no objects of this SOP class at all; another may do
     └── QueryNotOffered      the destination cannot be asked what it has; what is sent does not depend on it
@@ -32,6 +33,7 @@ NodeError
 
 from __future__ import annotations
 
+import ssl
 from collections.abc import Sequence
 from enum import IntEnum
 from pathlib import Path
@@ -169,6 +171,11 @@ class CredentialsRefused(DeliveryDeferred):
     until a person has put that right."""
 
 
+class SignInRefused(CredentialsRefused):
+    """The destination, or the server that vouches for the node there, does not know or believe who the node is. What
+    was to be sent has no part in that."""
+
+
 class DeliveryRefused(DeliveryError):
     """The destination will never take the object as it is; a human must change something first."""
 
@@ -193,3 +200,25 @@ def fault_told(error: BaseException) -> str:
             return str(cause.strerror)
         cause = cause.__cause__ or cause.__context__
     return type(error).__name__
+
+
+def tls_fault_told(error: BaseException) -> str:
+    """Return what TLS says behind the error of a web connection, and what to do; empty where TLS is not the reason.
+
+    Under TLS 1.3 a server refuses a certificate, or the lack of one, only after the handshake (RFC 8446 4.4.2.4): what
+    fails then is the first read.
+    """
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, ssl.SSLCertVerificationError):
+            return (
+                f"shows a certificate that does not hold: {cause.verify_message.rstrip('.')}. Check who signed it "
+                "(ca), its dates, and the name that it bears (url)"
+            )
+        if isinstance(cause, ssl.SSLError) and "ALERT" in (cause.reason or ""):
+            return (
+                f"ended TLS ({cause.reason}). Show it a certificate of this node (client_certificate), signed by an "
+                "authority that it knows"
+            )
+        cause = cause.__cause__ or cause.__context__
+    return ""

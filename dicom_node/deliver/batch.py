@@ -15,6 +15,7 @@ from dicom_node.core.errors import (
     DeliveryError,
     DeliveryRefused,
     DestinationAway,
+    SignInRefused,
 )
 from dicom_node.core.limits import LONGEST_WAIT_S
 from dicom_node.deliver.identity_check import IdentityCheck
@@ -205,13 +206,16 @@ class BatchDelivery:
             for sent in self._make_sender().send(outgoing) if outgoing else ():
                 left.pop(sent.artifact_uid, None)
                 yield sent
+        except DeliveryError as error:  # it cannot even be called as the settings say
+            yield from (Sent(uid, error, "") for uid in left)
         except Exception as error:  # noqa: BLE001 - what fails for one parcel is put off like any other, and told
             _log.exception("sending failed unexpectedly", extra={"destination": destination})
             why = f"The node failed at sending ({type(error).__name__}); its log says where. It is tried again."
             yield from (Sent(uid, DeliveryDeferred(why), "") for uid in left)
 
     def _judged(self, batch: DeliveryBatch, error: DeliveryError | None) -> DeliveryError | None:
-        is_for_itself = isinstance(error, CredentialsRefused) and batch.job_key in self.suspects
+        is_about_rights = isinstance(error, CredentialsRefused) and not isinstance(error, SignInRefused)
+        is_for_itself = is_about_rights and batch.job_key in self.suspects
         return DeliveryRefused(f"{error} Others are taken; retry it when it may be.") if is_for_itself else error
 
     def _settled(self, batch: DeliveryBatch, item: DeliveryItem, error: DeliveryError | None, note: str) -> SentItems:

@@ -27,9 +27,10 @@ from dicom_node.core.errors import (
     QueryNotOffered,
     QueryRefused,
     SourceUnavailable,
+    tls_fault_told,
 )
 from dicom_node.core.limits import retry_after_s
-from dicom_node.deliver.web import UNREACHABLE, authentication
+from dicom_node.deliver.web import nobody_took_it, web_client
 from dicom_node.dimse.dicom_file import UNCOMPRESSED
 from dicom_node.dimse.find_scu import find
 from dicom_node.dimse.line import PeerErrors
@@ -206,16 +207,17 @@ def _get(peer: WebPeer, told: str, timeout_s: float, asked: Mapping[str, str], r
     url = f"{peer.url.rstrip('/')}/{resource}"
     try:
         with (
-            httpx.Client(auth=authentication(peer), timeout=within_s) as client,
+            web_client(peer, within_s) as client,
             client.stream("GET", url, params=asked, headers=headers) as response,
         ):
             return _Response(
                 response.status_code, retry_after_s(response.headers.get("Retry-After", "")),
                 _body(told, response, time.monotonic() + within_s),
             )  # fmt: skip
-    except UNREACHABLE as error:
-        raise DestinationAway(f"{told} cannot be reached ({type(error).__name__}). Tried again later.") from error
-    except httpx.RequestError as error:
+    except (httpx.RequestError, UnicodeError) as error:
+        if nobody_took_it(error):
+            why = tls_fault_told(error) or f"cannot be reached ({type(error).__name__})"
+            raise DestinationAway(f"{told} {why}. Tried again later.") from error
         raise DeliveryDeferred(f"{told} does not say whose study it has. {_ADVICE}") from error
 
 

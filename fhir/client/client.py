@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -81,8 +82,8 @@ class FhirClient:
     the time limit of a whole `send`.
 
     `patient` is ``match`` (find exactly one Patient by identifier) or ``logical`` (leave the reference by identifier
-    as it is). Redirects are never followed, so credentials go to no other host. Raises `SettingsError` for an address
-    that cannot be one.
+    as it is). `verify` is what httpx takes: whom to trust, and what to show over TLS. Redirects are never followed, so
+    credentials go to no other host. Raises `SettingsError` for an address that cannot be one.
     """
 
     def __init__(
@@ -92,6 +93,8 @@ class FhirClient:
         timeout_s: float = 60.0,
         patient: Literal["match", "logical"] = "match",
         fit: Fit = _AS_IT_IS,
+        *,
+        verify: ssl.SSLContext | bool = True,
     ) -> None:
         url = httpx.URL(base_url)
         if url.scheme not in {"http", "https"} or not url.host or url.userinfo:
@@ -110,7 +113,8 @@ class FhirClient:
         # Some servers answer a search of the last minute again from a cache, and so do proxies: what was just written
         # would not be seen.
         headers = {"Accept": "application/fhir+json", "Cache-Control": "no-cache"}
-        self._http = httpx.Client(auth=auth, headers={**headers, **fit.profile.headers}, follow_redirects=False)
+        headers |= fit.profile.headers
+        self._http = httpx.Client(auth=auth, headers=headers, verify=verify, follow_redirects=False)
 
     def send(self, bundle: Mapping[str, Any]) -> Delivered:
         """Deliver a bundle of `build_bundle`, or take back what was delivered by one of `retraction_bundle`.

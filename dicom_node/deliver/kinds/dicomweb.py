@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
-from dicom_node.config.peers import TokenWebPeer
+from dicom_node.config.peers import SmartWebPeer
 from dicom_node.core.capability_match import WantedOutputs
 from dicom_node.deliver.kinds.kind import Answer, ArchiveKind, Caller, IdentityQuery
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from dicom_node.deliver.outgoing import Sender
 
 
-class DicomWebDestination(TokenWebPeer, ArchiveKind):
+class DicomWebDestination(SmartWebPeer, ArchiveKind):
     """A PACS, by STOW-RS. `url` is where `/studies` begins."""
 
     kind: Literal["dicomweb"] = Field(description="How results get there.")
@@ -28,9 +28,9 @@ class DicomWebDestination(TokenWebPeer, ArchiveKind):
     def sender(self, caller: Caller) -> Sender:
         """Return a STOW-RS user."""
         from dicom_node.deliver.senders.dicomweb import DicomWebSender  # noqa: PLC0415 - settings must load fast
-        from dicom_node.deliver.web import authentication  # noqa: PLC0415
+        from dicom_node.deliver.web import authentication, verification  # noqa: PLC0415
 
-        return DicomWebSender(self.url, authentication(self), caller.timeout_s)
+        return DicomWebSender(self.url, authentication(self), caller.timeout_s, verification(self))
 
     def check(self, caller: Caller, wanted: WantedOutputs) -> Answer:
         """Ask for one study, and whose a study is; what it would take cannot be asked."""

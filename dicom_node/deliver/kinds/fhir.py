@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal, get_args
 
 from pydantic import Field, SecretStr, field_validator
 
-from dicom_node.config.peers import TokenWebPeer
+from dicom_node.config.peers import SmartWebPeer
 from dicom_node.config.section import Section
 from dicom_node.core.capability_match import WantedOutputs
 from dicom_node.core.entities import MediaType
@@ -69,10 +69,15 @@ class FhirProfileSettings(Section):
         return table
 
 
+#: What the resources of a report need in a SMART scope; those that are never replaced need no `u`.
+_WRITTEN = {
+    "DiagnosticReport": "crus", "Observation": "crus", "ImagingStudy": "crus", "DocumentReference": "crus",
+    "Device": "crs", "Endpoint": "crs", "Provenance": "crs",
+}  # fmt: skip
 _NO_SYSTEM = "Set fhir.patient_system or fhir.issuers: without them the node cannot find whose report it is."
 
 
-class FhirDestination(TokenWebPeer, DestinationKind):
+class FhirDestination(SmartWebPeer, DestinationKind):
     """An EHR, by FHIR R4. `url` is the server's base address."""
 
     kind: Literal["fhir"] = Field(description="How results get there.")
@@ -111,6 +116,13 @@ class FhirDestination(TokenWebPeer, DestinationKind):
         return replace(_PRESETS[self.preset], **changes, headers=self.further_headers)
 
     @property
+    def needs(self) -> Mapping[str, str]:
+        """What writing a report takes: patient and order are found, the report and its parts looked for and written."""
+        written = {name: may for name, may in _WRITTEN.items() if name not in self.fhir_profile.drop}
+        found = {"Patient": "rs", "ServiceRequest": "rs"} if self.patient == "match" else {"ServiceRequest": "rs"}
+        return found | written
+
+    @property
     def takes(self) -> frozenset[str]:
         """FHIR Bundles."""
         return frozenset({MediaType.FHIR})
@@ -123,7 +135,7 @@ class FhirDestination(TokenWebPeer, DestinationKind):
     def sender(self, caller: Caller) -> Sender:
         """Return a FHIR client that sends stored Bundles."""
         from dicom_node.deliver.senders.fhir import FhirSender  # noqa: PLC0415 - settings must load fast
-        from dicom_node.deliver.web import authentication  # noqa: PLC0415
+        from dicom_node.deliver.web import authentication, verification  # noqa: PLC0415
 
         return FhirSender(
             self.url,
@@ -133,6 +145,7 @@ class FhirDestination(TokenWebPeer, DestinationKind):
             self.fhir_profile,
             self.viewer_url,
             caller.memory,
+            verification(self),
         )
 
     def check(self, caller: Caller, wanted: WantedOutputs) -> Answer:  # noqa: ARG002 - it gets the Bundle only

@@ -5,6 +5,7 @@ What a server says of an instance is DICOM JSON (PS3.18 10.5.3, I.2).
 
 from __future__ import annotations
 
+import ssl
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -19,10 +20,11 @@ from dicom_node.core.errors import (
     DeliveryRefused,
     DestinationAway,
     fault_told,
+    tls_fault_told,
 )
 from dicom_node.core.limits import retry_after_s
 from dicom_node.deliver.outgoing import Outgoing, Sent
-from dicom_node.deliver.web import LOGIN_REFUSED, UNREACHABLE
+from dicom_node.deliver.web import LOGIN_REFUSED, nobody_took_it
 from dicom_node.dimse.statuses import error_of, note_of
 
 _BLOCK_BYTES = 1 << 17
@@ -49,15 +51,16 @@ class DicomWebSender:
     base_url: str
     auth: httpx.Auth | None
     timeout_s: float
+    verify: ssl.SSLContext | bool = True
 
     def send(self, items: Sequence[Outgoing]) -> Iterator[Sent]:
         """Send in order. When the server cannot be reached, the object at hand and all that remain are deferred."""
-        with httpx.Client(auth=self.auth, timeout=self.timeout_s) as client:
+        with httpx.Client(auth=self.auth, timeout=self.timeout_s, verify=self.verify) as client:
             for position, item in enumerate(items):
                 try:
                     yield self._store(client, item)
-                except (httpx.RequestError, UnicodeError) as error:
-                    lost = self._lost(error)
+                except (httpx.RequestError, UnicodeError, DeliveryDeferred) as error:  # the last: signing in
+                    lost = error if isinstance(error, DeliveryDeferred) else self._lost(error)
                     yield from (Sent(left.artifact.uid, lost, "") for left in items[position:])
                     return
 
@@ -86,21 +89,33 @@ class DicomWebSender:
             "Content-Length": str(len(head) + path.stat().st_size + len(tail)),
             "Accept": "application/dicom+json",
         }
-        body = _streamed(head, path, tail)
+        body = _Multipart(head, path, tail)
         return client.build_request("POST", f"{self.base_url.rstrip('/')}/studies", headers=headers, content=body)
 
     def _lost(self, error: httpx.RequestError | UnicodeError) -> DeliveryDeferred:
+        kind = DestinationAway if nobody_took_it(error) else DeliveryDeferred
+        if told := tls_fault_told(error):
+            return kind(f"{self._receiver} {told}. Tried again later.")
         why = f"no answer for {self.timeout_s:g} s" if isinstance(error, httpx.TimeoutException) else fault_told(error)
-        kind = DestinationAway if isinstance(error, UNREACHABLE) else DeliveryDeferred
-        return kind(f"{self._receiver} cannot be reached: {why}. Tried again later; check url.")
+        return kind(
+            f"{self._receiver} cannot be reached: {why}. Tried again later; check url, network and certificates."
+        )
 
 
-def _streamed(head: bytes, path: Path, tail: bytes) -> Iterator[bytes]:
-    yield head
-    with path.open("rb") as stored:
-        while block := stored.read(_BLOCK_BYTES):
-            yield block
-    yield tail
+@dataclass(frozen=True, slots=True)
+class _Multipart:
+    """A body that is read from its file each time it is sent: again, after another token was fetched."""
+
+    head: bytes
+    path: Path
+    tail: bytes
+
+    def __iter__(self) -> Iterator[bytes]:
+        yield self.head
+        with self.path.open("rb") as stored:
+            while block := stored.read(_BLOCK_BYTES):
+                yield block
+        yield self.tail
 
 
 def error_in(response: httpx.Response, sop_instance_uid: str, receiver: str, kind: str) -> DeliveryError | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import ssl
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -44,12 +45,13 @@ class FhirSender:
     profile: FhirProfile = field(default_factory=FhirProfile)
     viewer_url: str | None = None
     memory: ServerMemory | None = None
+    verify: ssl.SSLContext | bool = True
 
     def send(self, items: Sequence[Outgoing]) -> Iterator[Sent]:
         """Send in order; what only one bundle is refused for does not hold back the others."""
         on_end = 0
         fit = Fit(profile=self.profile, memory=self.memory)
-        with FhirClient(self.base_url, self.auth, self.timeout_s, self.patient, fit) as client:
+        with FhirClient(self.base_url, self.auth, self.timeout_s, self.patient, fit, verify=self.verify) as client:
             for position, item in enumerate(items):
                 sent = self._send_one(client, item)
                 yield sent
