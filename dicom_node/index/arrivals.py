@@ -9,7 +9,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, and_, insert, or_, select, update
 
-from dicom_node.core.entities import Instance, InstanceRole, SendingPeer, StudyState
+from dicom_node.core.entities import Instance, InstanceRole, PatientNumber, SendingPeer, StudyState
 from dicom_node.core.principal import NODE
 from dicom_node.core.rejections import KEY_OBJECT_SELECTION
 from dicom_node.core.versions import NOTHING_COMPARED, Comparison
@@ -24,6 +24,7 @@ from dicom_node.index.corrections import (
 )
 from dicom_node.index.damage import note_arrived
 from dicom_node.index.database import insert_of
+from dicom_node.index.patients import note_whose
 from dicom_node.index.rejections import settle_rejections
 from dicom_node.index.tables import artifacts, associations, instances, jobs, studies
 from dicom_node.index.transitions import Change, insert_studies, move_study, record, supersede_waiting_jobs
@@ -80,10 +81,20 @@ def add_instances(
     with_images = {uid for uid, of_study in news.items() if of_study.images and _has_images(connection, uid)}
     _save(connection, list(known.values()))
     settle_rejections(connection, news, comparison)
+    note_whose(connection, _whose(arrivals, verdicts))
     for uid in sorted(news):
         _tell_study(connection, standing[uid], news[uid], had_images=uid in with_images)
     note_arrived(connection, arrivals, max(instance.received_at for instance in arrivals))
     return verdicts
+
+
+def _whose(arrivals: Sequence[Instance], verdicts: Sequence[Added]) -> dict[str, PatientNumber]:
+    """Return whose each study is by the images that are in use from now on."""
+    return {
+        one.study_instance_uid: one.patient
+        for one, verdict in zip(arrivals, verdicts, strict=True)
+        if one.patient and one.role is InstanceRole.SOURCE and verdict not in (Added.NOT_USED, Added.OTHER_ENCODING)
+    }
 
 
 def _lock_studies(connection: Connection, arrivals: Sequence[Instance], others: Collection[str]) -> dict[str, Any]:

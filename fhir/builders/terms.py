@@ -27,6 +27,7 @@ def _concept(system: str, code: str, display: str) -> Json:
 IMAGING_CATEGORY = _concept(f"{_HL7}/observation-category", "imaging", "Imaging")
 RADIOLOGY_SERVICE = _concept(f"{_HL7}/v2-0074", "RAD", "Radiology")
 ACCESSION_TYPE = _concept(f"{_HL7}/v2-0203", "ACSN", "Accession ID")
+PLACER_TYPE = _concept(f"{_HL7}/v2-0203", "PLAC", "Placer Identifier")
 ASSEMBLER = _concept(f"{_HL7}/provenance-participant-type", "assembler", "Assembler")
 CREATED = _concept(f"{_HL7}/v3-DataOperation", "CREATE", "create")
 REVISED = _concept(f"{_HL7}/v3-DataOperation", "UPDATE", "revise")
