@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from datetime import datetime
+from enum import StrEnum
 
 from sqlalchemy import Connection, and_, delete, exists, insert, select, tuple_
 
@@ -114,8 +115,16 @@ def _moved_to(connection: Connection, number: PatientNumber) -> PatientNumber | 
 # --- who a patient is ---------------------------------------------------------------------------------------------
 
 
-def keep_statement(connection: Connection, stated: StatedPatient, at: datetime) -> bool:
-    """Note what a registration says of a patient; what it leaves out stays. Tell whether anything is new."""
+class Statement(StrEnum):
+    """What a statement was: the first on a patient, another than before, or the same again."""
+
+    FIRST = "FIRST"
+    CHANGED = "CHANGED"
+    SAME = "SAME"
+
+
+def keep_statement(connection: Connection, stated: StatedPatient, at: datetime) -> Statement:
+    """Note what a registration says of a patient; what it leaves out stays. Tell what of it is new."""
     before = statement_on(connection, stated.number)
     said = {
         name: getattr(stated, name) or (getattr(before, name) if before else "")
@@ -125,7 +134,10 @@ def keep_statement(connection: Connection, stated: StatedPatient, at: datetime) 
     statement = insert_of(connection)(stated_patients).values(row)
     new = {name: row[name] for name in (*said, "stated_at")}
     connection.execute(statement.on_conflict_do_update(index_elements=["patient_id", "authority"], set_=new))
-    return before is None or any(getattr(before, name) != value for name, value in said.items())
+    if before is None:
+        return Statement.FIRST
+    is_new = any(getattr(before, name) not in ("", value) for name, value in said.items())
+    return Statement.CHANGED if is_new else Statement.SAME
 
 
 def statement_on(connection: Connection, number: PatientNumber) -> StatedPatient | None:

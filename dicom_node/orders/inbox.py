@@ -8,12 +8,15 @@ from dataclasses import dataclass
 
 from sqlalchemy import Connection
 
+from dicom_node.core.entities import StatedPatient
 from dicom_node.core.errors import IndexUnavailable
 from dicom_node.index.database import Database
 from dicom_node.index.due import now_in
 from dicom_node.index.orders import keep_order, message_key, note_message
+from dicom_node.index.patient_corrections import PatientChange, follow_patient
 from dicom_node.orders.acknowledgement import Speaker, acknowledgements
 from dicom_node.orders.hl7_message import (
+    DUPLICATE_KEY,
     FIELD_MISSING,
     INTERNAL_ERROR,
     UNSUPPORTED_EVENT,
@@ -28,6 +31,7 @@ from dicom_node.orders.hl7_message import (
     read_message,
 )
 from dicom_node.orders.order_messages import orders_in
+from dicom_node.orders.patient_messages import PatientNews, patient_news
 
 _log = logging.getLogger(__name__)
 _ORDERS = frozenset({("ORM", "O01"), ("OMI", "O23")})
@@ -110,8 +114,26 @@ class Inbox:
         return "taken"
 
     def _act_on(self, connection: Connection, message: Message) -> None:
+        if message.kind[0] == "ADT":
+            self._follow(connection, patient_news(message, self._options.patient_authority))
+            return
         for order in orders_in(message, self._options.accession_field, self._options.patient_authority):
             keep_order(connection, order.context, order.patients, now_in(connection))
+
+    def _follow(self, connection: Connection, news: PatientNews) -> None:
+        """Let studies follow their patient. Raises `MessageRefused` for a merge that cannot be."""
+        stated = [
+            StatedPatient(number=number, name=news.name, birth_date=news.birth_date, sex=news.sex)
+            for number in news.numbers
+        ]
+        change = PatientChange(moves=news.moves, stated=stated, authority=self._options.patient_authority)
+        try:
+            follow_patient(connection, change, now_in(connection))
+        except ValueError as error:
+            raise MessageRefused(f"{error} {_NO_UNMERGE}", code=DUPLICATE_KEY, place="MRG-1") from error
+
+
+_NO_UNMERGE = "The node does not take a merge back: correct the studies at their source and send their images again."
 
 
 def _kind_of(message: Message) -> str:
@@ -123,7 +145,7 @@ def _kind_of(message: Message) -> str:
         raise MessageRefused("Only messages of production (P) are taken.", code=UNSUPPORTED_PROCESSING, place="MSH-11")
     if not (header.value(12) or "2.").startswith("2."):
         raise MessageRefused("Only HL7 version 2 is read.", code=UNSUPPORTED_VERSION, place="MSH-12")
-    if kind not in {"ORM", "OMI"}:
+    if kind not in {"ORM", "OMI", "ADT"}:
         raise MessageRefused("The node takes ORM, OMI and ADT messages.", code=UNSUPPORTED_TYPE, place="MSH-9")
     if kind != "ADT" and (kind, event) not in _ORDERS:
         raise MessageRefused("Of orders ORM^O01 and OMI^O23 are taken.", code=UNSUPPORTED_EVENT, place="MSH-9")

@@ -12,6 +12,7 @@ from dicom_node.dimse.negotiation import ANY_NAME, Tls
 from dicom_node.index.damage import forget_records
 from dicom_node.index.due import now_in
 from dicom_node.index.orders import forget_messages
+from dicom_node.index.patients import forget_statements
 from dicom_node.ingest.watch import WatchFolders
 from dicom_node.orders.acknowledgement import Speaker
 from dicom_node.orders.inbox import Inbox, InboxOptions
@@ -106,7 +107,7 @@ class ReceiveRole(Role):
         """Forget orders and messages that came too long ago, also where nobody listens for them any more."""
         with self._node.database.write() as connection:
             before = now_in(connection) - timedelta(days=self._node.settings.hl7.keep_days)
-            gone = forget_messages(connection, before)
+            gone = forget_messages(connection, before) + forget_statements(connection, before)
         if gone:
             _log.info("orders and hl7 messages forgotten", extra={"rows": gone})
 

@@ -31,7 +31,7 @@ from tests.peers import npm
 from tests.peers.certificates import make_certificates
 from tests.peers.node import Node
 from tests.peers.process import wait_until
-from tests.support.hl7.messages import message, order, pid
+from tests.support.hl7.messages import merge, message, order, pid
 from tests.support.hl7.peers import END, START, answers, code, next_answer, raw, send
 from tests.support.needs import REPOSITORY, tool
 from tests.support.results.arrivals import opened_database
@@ -144,6 +144,18 @@ def test_a_cancelled_order_is_marked_and_what_a_later_message_leaves_out_stays(i
     assert (row.is_cancelled, row.accession_number, row.procedure_code) == (True, "A1", "CTCH")
 
 
+def test_a_merge_that_leads_back_is_rejected_with_what_to_do(listen: Listen) -> None:
+    port = listen().port
+    assert [code(send(port, merge("OLD", "NEW"))) for _ in range(2)] == ["AA", "AA"]
+    back = send(port, merge("NEW", "OLD"))
+    assert code(back) == "AR"
+    assert "|205^" in back
+    assert "send their images again" in back
+    assert [code(send(port, merge("A", "B", event=event))) for event in ("A18", "A34", "A36", "A47")] == ["AA"] * 4
+    updates = [message(f"ADT^{event}^ADT_A01", pid("NEW")) for event in ("A08", "A31")]
+    assert [code(send(port, one)) for one in updates] == ["AA", "AA"]
+
+
 # --- those who do not ----------------------------------------------------------------------------------------------
 
 
@@ -152,6 +164,8 @@ def test_a_cancelled_order_is_marked_and_what_a_later_message_leaves_out_stays(i
     [
         (message("ORU^R01", pid("1")), "200"),
         (message("ORM^O02", pid("1")), "201"),
+        (message("ADT^A01", pid("1")), "201"),
+        (merge("", "NEW"), "101"),
         (message("ORM^O01", pid("1")).replace("|P|2.5.1", "|T|2.5.1"), "202"),
         (message("ORM^O01", pid("1")).replace("|P|2.5.1", "|P|3"), "203"),
         (message("ORM^O01", pid("1"), control_id=" "), "101"),
