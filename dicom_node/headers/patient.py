@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import unicodedata
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -124,7 +125,7 @@ def _keep_original(header: Dataset, keywords: Iterable[str], by: str, at: dateti
     before = Dataset()
     for keyword in keywords:
         if keyword in header:
-            before[keyword] = header[keyword]
+            before[keyword] = copy.deepcopy(header[keyword])
     item = Dataset()
     item.ModifiedAttributesSequence = [before]
     item.AttributeModificationDateTime = at.strftime("%Y%m%d%H%M%S%z")

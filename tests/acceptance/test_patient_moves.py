@@ -1,10 +1,10 @@
-"""A patient is merged by ADT: the EHR has one report that holds, under the surviving number, and nothing is told twice."""
+"""A patient is merged by ADT: the EHR has one report that holds, under the surviving number."""
 
 from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -13,10 +13,11 @@ import pytest
 from pydicom import Dataset
 
 from dicom_node.demo.phantoms import chest_radiograph_phantom
-from tests.acceptance.test_identity_before_sending import ROUTE, reports, send as store
+from tests.acceptance.test_identity_before_sending import ROUTE, reports
+from tests.acceptance.test_identity_before_sending import send as store
 from tests.peers.fhir_server import FhirServer
 from tests.peers.node import Node
-from tests.peers.orthanc import Orthanc, running_orthanc
+from tests.peers.orthanc import Orthanc
 from tests.peers.process import wait_until
 from tests.support.hl7.messages import merge, message, order, pid
 from tests.support.hl7.peers import code, send
@@ -84,9 +85,8 @@ class Hospital:
 
 
 @pytest.fixture
-def hospital(tmp_path: Path, fhir_server: FhirServer, node: Callable[..., Node]) -> Iterator[Hospital]:
-    with running_orthanc(tmp_path / "orthanc") as pacs:
-        yield Hospital(tmp_path, pacs, fhir_server, node)
+def hospital(tmp_path: Path, fhir_server: FhirServer, orthanc: Orthanc, node: Callable[..., Node]) -> Hospital:
+    return Hospital(tmp_path, orthanc, fhir_server, node)
 
 
 def test_results_follow_a_patient_who_is_merged(hospital: Hospital) -> None:
