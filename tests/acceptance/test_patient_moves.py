@@ -41,7 +41,7 @@ class Hospital:
 
     def tell(self, text: str) -> str:
         """Send a message as the registration does; return the code of its answer."""
-        return code(send(int(json.loads((self.node.data_dir / "ports.json").read_text())["hl7"]), text))
+        return code(send(self.node.ports["hl7"], text))
 
     def store(self, seed: str, number: str) -> Dataset:
         """Send a radiograph of the patient with this number."""

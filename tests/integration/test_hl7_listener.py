@@ -313,7 +313,7 @@ def test_a_message_that_a_killed_node_had_not_acknowledged_is_taken_once_when_it
     node.start(None, "--role", "receive")
     try:
         database = node.data_dir / "node.sqlite"
-        with closing(sqlite3.connect(database, isolation_level=None)) as held, raw(port_of(node)) as connection:
+        with closing(sqlite3.connect(database, isolation_level=None)) as held, raw(node.ports["hl7"]) as connection:
             held.execute("BEGIN IMMEDIATE")
             connection.sendall(START + order("A1", control_id="K1").encode() + END)
             connection.settimeout(0.5)
@@ -323,7 +323,7 @@ def test_a_message_that_a_killed_node_had_not_acknowledged_is_taken_once_when_it
             held.execute("ROLLBACK")
         assert rows(database) == (0, 0)
         node.start(None, "--role", "receive")
-        assert [code(send(port_of(node), order("A1", control_id="K1"))) for _ in range(2)] == ["AA", "AA"]
+        assert [code(send(node.ports["hl7"], order("A1", control_id="K1"))) for _ in range(2)] == ["AA", "AA"]
         node.kill9()
         assert rows(database) == (1, 1)
     finally:
@@ -336,10 +336,6 @@ def rows(database: Path) -> tuple[int, int]:
             connection.execute(f"SELECT count(*) FROM {name}").fetchone()[0] for name in ("orders", "hl7_messages")
         )
         return next(found), next(found)
-
-
-def port_of(node: Node) -> int:
-    return int(json.loads((node.data_dir / "ports.json").read_text())["hl7"])
 
 
 def test_the_command_that_comes_with_a_library_sends_to_a_node(door: Listen, tmp_path: Path) -> None:
