@@ -70,8 +70,10 @@ class IdentityCheck:
             self._note_answered(database)
         if comparisons and all(one.is_other_patient for one in comparisons):
             self._last = ("", (), 0.0)
+            if self._has_only_ours(database, batch.study_instance_uid):
+                return ""
             self._wait_for_merge(database, ours, answered)
-            return "" if self._has_only_ours(database, batch.study_instance_uid) else _held(comparisons[0])
+            return _held(comparisons[0])
         self._tell_differences(database, batch, comparisons)
         return ""
 
