@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
+from alembic import command
+from alembic.config import Config
 from sqlalchemy import select, update
 
 from dicom_node.core.entities import (
@@ -18,7 +20,7 @@ from dicom_node.core.entities import (
     StatedPatient,
 )
 from dicom_node.core.uids import derived_uid
-from dicom_node.index.database import Database
+from dicom_node.index.database import SCHEMA_HEAD, Database
 from dicom_node.index.orders import keep_order, order_of_study
 from dicom_node.index.patient_corrections import PatientChange, follow_patient
 from dicom_node.index.patients import (
@@ -197,6 +199,27 @@ def test_images_that_come_corrected_are_of_whom_they_name_then(index: Database) 
     arrive(index, replace(instance("1", content="corrected", at_s=30), patient=C))
     with index.read() as connection:
         assert number_of_study(connection, STUDY, HOSP) == C
+
+
+def test_an_index_from_before_keeps_its_studies_and_learns_whose_they_are_when_an_image_comes_again(
+    index: Database,
+) -> None:
+    arrive(index, instance())
+    config = Config()
+    config.set_main_option("script_location", "dicom_node.index:migrations")
+    with index.write() as connection:
+        config.attributes["connection"] = connection
+        command.downgrade(config, "0011")
+    assert index.schema_version() == "0011"
+    index.migrate()
+    assert index.schema_version() == SCHEMA_HEAD
+    reported(index)
+    tell(index, (A, B))
+    assert seen(index) == ("REPORTED", 1, ["CURRENT"])
+    came(index)
+    with index.read() as connection:
+        assert number_of_study(connection, STUDY, HOSP) == A
+        assert stated_patient_of(connection, STUDY, HOSP) == StatedPatient(number=B, is_moved=True)
 
 
 # --- orders --------------------------------------------------------------------------------------------------------
