@@ -25,6 +25,7 @@ from dicom_node.index.patients import (
     numbers_of_patient,
     prior_numbers,
     studies_of,
+    take_turns,
 )
 from dicom_node.index.tables import deliveries, jobs, results, studies
 from dicom_node.index.transitions import Change, make_deliveries_due, move_study, record, supersede_waiting_jobs
@@ -52,6 +53,8 @@ def follow_patient(connection: Connection, change: PatientChange, at: datetime) 
     Raises `ValueError` for what cannot be: a merge that leads back, or of a number that was given up for another.
     """
     moved: set[str] = set()
+    if change.moves:
+        take_turns(connection)
     for prior, now in change.moves:
         if add_move(connection, prior, now, at):
             moved.update(studies_of(connection, {prior, *prior_numbers(connection, prior)}, change.authority))

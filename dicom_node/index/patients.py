@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping
 from datetime import datetime
 from enum import StrEnum
 
-from sqlalchemy import Connection, and_, delete, exists, insert, select, tuple_
+from sqlalchemy import Connection, and_, delete, exists, insert, select, text, tuple_
 
 from dicom_node.core.entities import PatientNumber, StatedPatient
 from dicom_node.index.database import insert_of
@@ -84,6 +84,15 @@ def numbers_of_patient(connection: Connection, number: PatientNumber) -> set[Pat
     """Return every number by which the patient is known who has or had this one."""
     now = number_in_use(connection, number)
     return {now, *prior_numbers(connection, now)}
+
+
+def take_turns(connection: Connection) -> None:
+    """Let no other transaction add moves until this one ends: two that look at once would miss a circle.
+
+    On SQLite whoever writes is alone anyway.
+    """
+    if connection.dialect.name == "postgresql":
+        connection.execute(text("LOCK TABLE patient_moves IN SHARE ROW EXCLUSIVE MODE"))
 
 
 def add_move(connection: Connection, prior: PatientNumber, now: PatientNumber, at: datetime) -> bool:

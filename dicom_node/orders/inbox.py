@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -34,6 +35,7 @@ from dicom_node.orders.order_messages import orders_in
 from dicom_node.orders.patient_messages import PatientNews, patient_news
 
 _log = logging.getLogger(__name__)
+_EVENT = re.compile(r"[A-Z]\d\d")
 _ORDERS = frozenset({("ORM", "O01"), ("OMI", "O23")})
 
 
@@ -137,7 +139,10 @@ _NO_UNMERGE = "The node does not take a merge back: correct the studies at their
 
 
 def _kind_of(message: Message) -> str:
-    """Return type and event of a message that the node takes. Raises `MessageRefused`."""
+    """Return type and event of a message that the node may take: fit for a log, whatever was sent.
+
+    Raises `MessageRefused`.
+    """
     header, (kind, event) = message.header, message.kind
     if not message.control_id:
         raise MessageRefused("It has no control id.", code=FIELD_MISSING, place="MSH-10")
@@ -147,6 +152,8 @@ def _kind_of(message: Message) -> str:
         raise MessageRefused("Only HL7 version 2 is read.", code=UNSUPPORTED_VERSION, place="MSH-12")
     if kind not in {"ORM", "OMI", "ADT"}:
         raise MessageRefused("The node takes ORM, OMI and ADT messages.", code=UNSUPPORTED_TYPE, place="MSH-9")
+    if not _EVENT.fullmatch(event):
+        raise MessageRefused("MSH-9 names no event.", code=UNSUPPORTED_EVENT, place="MSH-9")
     if kind != "ADT" and (kind, event) not in _ORDERS:
         raise MessageRefused("Of orders ORM^O01 and OMI^O23 are taken.", code=UNSUPPORTED_EVENT, place="MSH-9")
     return f"{kind}^{event}"

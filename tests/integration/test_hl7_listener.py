@@ -165,6 +165,7 @@ def test_a_merge_that_leads_back_is_rejected_with_what_to_do(listen: Listen) -> 
         (message("ORU^R01", pid("1")), "200"),
         (message("ORM^O02", pid("1")), "201"),
         (message("ADT^A01", pid("1")), "201"),
+        (message(f"ADT^{'Doe' * 100}", pid("1")), "201"),
         (merge("", "NEW"), "101"),
         (message("ORM^O01", pid("1")).replace("|P|2.5.1", "|T|2.5.1"), "202"),
         (message("ORM^O01", pid("1")).replace("|P|2.5.1", "|P|3"), "203"),
