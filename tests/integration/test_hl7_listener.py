@@ -18,10 +18,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hl7apy.core import Message
 from hl7apy.parser import parse_message
 from sqlalchemy import func, select, text
 
+from dicom_node.core.entities import PatientNumber
 from dicom_node.index.database import Database
+from dicom_node.index.patients import number_in_use
 from dicom_node.index.tables import hl7_messages, orders
 from dicom_node.orders.acknowledgement import Speaker
 from dicom_node.orders.inbox import Inbox, InboxOptions
@@ -91,6 +94,18 @@ def test_answers_are_read_by_a_parser_that_knows_the_grammar(door: Listen) -> No
         read = parse_message(send(port, sent), find_groups=False)
         assert read.msa.msa_2.value == "C1"
         assert read.validate()
+
+
+def test_a_message_that_a_library_has_built_by_the_grammar_is_taken(index: Database, listen: Listen) -> None:
+    made = Message("ADT_A39", version="2.5.1")
+    made.msh.msh_3, made.msh.msh_4, made.msh.msh_9 = "HIS", "HOSPITAL", "ADT^A40^ADT_A39"
+    made.msh.msh_10, made.msh.msh_11, made.evn.evn_2 = "A40-1", "P", "20261120"
+    group = made.add_group("ADT_A39_PATIENT")
+    group.pid.pid_3, group.pid.pid_5, group.mrg.mrg_1 = "NEW^^^HOSP^MR", "Muster^Erika", "OLD^^^HOSP^MR"
+    assert made.validate()
+    assert code(send(listen().port, made.to_er7())) == "AA"
+    with index.read() as connection:
+        assert number_in_use(connection, PatientNumber("OLD", "HOSP")) == PatientNumber("NEW", "HOSP")
 
 
 def test_a_parser_of_another_language_reads_the_answer(door: Listen) -> None:
