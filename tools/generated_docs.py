@@ -33,11 +33,19 @@ def settings_tables() -> str:
         sections = _sections_in(field.annotation)
         if sections[0] is field.annotation:
             parts.append(_settings_table(f"### `[{section}]`", sections[0]))
+            parts += _tables_inside(section, sections[0])
         elif len(sections) == 1:
             parts.append(_settings_table(f"### `[[{section}]]`, any number", sections[0]))
         else:
             parts += [_kind_table(section, one) for one in sections]
     return "\n\n".join(parts)
+
+
+def _tables_inside(section: str, model: type[BaseModel]) -> Iterator[str]:
+    """Yield the tables of lists that a section has."""
+    for key, field in model.model_fields.items():
+        for inner in _sections_in(field.annotation):
+            yield _settings_table(f"### `[[{section}.{key}]]`, any number", inner)
 
 
 def _kind_table(section: str, kind: type[BaseModel]) -> str:

@@ -125,6 +125,14 @@ class SendingPeer:
     host: str
 
 
+@dataclass(frozen=True, slots=True)
+class PatientNumber:
+    """A patient's number and who gave it out; `authority` is as PID-3.4 or IssuerOfPatientID have it."""
+
+    value: str
+    authority: str = ""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Instance:
     """One received object. `object_key` finds its bytes in the object store; `attributes` are for routing.
@@ -145,6 +153,8 @@ class Instance:
     attributes: Mapping[str, str]
     received_at: datetime
     sender: SendingPeer
+    #: Whose it says it is; kept once for each study, and not known of one that is read from the index.
+    patient: PatientNumber | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -166,6 +176,51 @@ class Study:
     #: First arrival of this revision and latest arrival of a source instance.
     first_received_at: datetime
     last_received_at: datetime
+
+
+# --- what the hospital's information systems say -----------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StatedPatient:
+    """What a registration says of a patient: the number in use, and the demographics where they were said.
+
+    `name` is of VR PN, `birth_date` of VR DA, `sex` of VR CS as PatientSex has it. `is_moved`: images may have an
+    earlier number of the patient.
+    """
+
+    number: PatientNumber
+    name: str = ""
+    birth_date: str = ""
+    sex: str = ""
+    is_moved: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OrderNumber:
+    """An order's number and the namespace or OID of who gave it out (HL7 v2 data type EI)."""
+
+    value: str
+    authority: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OrderContext:
+    """What an order says about a study: which procedure was asked for, why, and how urgently.
+
+    `priority` is one of FHIR's: ``stat``, ``asap``, ``urgent``, ``routine``; `requested_at` an ISO 8601 time as it was
+    stated, with its zone where one was. What was not said is empty or `None`. Who ordered is not kept.
+    """
+
+    accession_number: str = ""
+    placer: OrderNumber | None = None
+    filler: OrderNumber | None = None
+    procedure: Code | None = None
+    reason: str = ""
+    priority: str = ""
+    requested_at: str = ""
+    study_instance_uid: str = ""
+    is_cancelled: bool = False
 
 
 # --- what a model found ------------------------------------------------------------------------------------------

@@ -373,3 +373,76 @@ scrub_places = Table(
     Column("place", String(64), nullable=False),
     Column("round_ended_at", UtcDateTime),
 )
+
+# HL7 v2 messages that were taken, by a digest of sender, control id and content: taking one again changes nothing.
+hl7_messages = Table(
+    "hl7_messages",
+    metadata,
+    Column("message_key", String(64), primary_key=True),
+    Column("kind", String(16), nullable=False),
+    Column("taken_at", UtcDateTime, nullable=False),
+    Index(None, "taken_at"),
+)
+
+# Orders as the RIS or the hospital's information system has stated them last.
+orders = Table(
+    "orders",
+    metadata,
+    # By the placer's number, or where there is none by the filler's.
+    Column("order_key", String(160), primary_key=True),
+    Column("accession_number", _Uid, nullable=False),
+    Column("study_instance_uid", _Uid, nullable=False),
+    Column("placer_number", _Uid, nullable=False),
+    Column("placer_authority", _Uid, nullable=False),
+    Column("filler_number", _Uid, nullable=False),
+    Column("filler_authority", _Uid, nullable=False),
+    Column("procedure_code", _Uid, nullable=False),
+    Column("procedure_scheme", _Uid, nullable=False),
+    Column("procedure_meaning", _Uid, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("priority", String(16), nullable=False),
+    Column("requested_at", String(32), nullable=False),
+    Column("is_cancelled", Boolean, nullable=False),
+    # The patient's numbers: pairs of value and authority.
+    Column("patients", JSON, nullable=False),
+    Column("stated_at", UtcDateTime, nullable=False),
+    Index(None, "accession_number"),
+    Index(None, "study_instance_uid"),
+    Index(None, "stated_at"),
+)
+
+# Whose number the images in use name; a study without a row came before it was kept.
+study_patients = Table(
+    "study_patients",
+    metadata,
+    Column("study_instance_uid", _Uid, ForeignKey("studies.study_instance_uid"), primary_key=True),
+    Column("patient_id", _Uid, nullable=False),
+    # Empty: the images name none.
+    Column("issuer", _Uid, nullable=False),
+    Index(None, "patient_id"),
+)
+
+# Which number a patient has now instead of a prior one, by the word of a registration. Rows are only ever added.
+patient_moves = Table(
+    "patient_moves",
+    metadata,
+    Column("prior_id", _Uid, primary_key=True),
+    Column("prior_authority", _Uid, primary_key=True),
+    Column("patient_id", _Uid, nullable=False),
+    Column("authority", _Uid, nullable=False),
+    Column("moved_at", UtcDateTime, nullable=False),
+    Index(None, "patient_id", "authority"),
+)
+
+# Who a patient is, as a registration has stated it last.
+stated_patients = Table(
+    "stated_patients",
+    metadata,
+    Column("patient_id", _Uid, primary_key=True),
+    Column("authority", _Uid, primary_key=True),
+    Column("name", Text, nullable=False),
+    Column("birth_date", String(8), nullable=False),
+    Column("sex", String(1), nullable=False),
+    Column("stated_at", UtcDateTime, nullable=False),
+    Index(None, "stated_at"),
+)

@@ -119,25 +119,27 @@ def move_job(
     return True
 
 
-def supersede_job(connection: Connection, job: Row[Any], at: datetime) -> None:
+def supersede_job(connection: Connection, job: Row[Any], at: datetime, why: str = "A late image came.") -> None:
     """Set a job aside that a late image has overtaken; a worker that should still be at it has lost its fence.
 
     Raises `IllegalTransition`.
     """
-    line = ("superseded", f"The analysis by route {job.route} was set aside: a late image came.")
+    line = ("superseded", f"The analysis by route {job.route} was set aside: {why[:1].lower()}{why[1:]}")
     move_job(
         connection, jobs.c.id == job.id, JobState.SUPERSEDED, Change(at, line, {"route": job.route}),
-        fence=job.fence + 1, reason="SUPERSEDED", message="A late image came.", finished_at=at,
+        fence=job.fence + 1, reason="SUPERSEDED", message=why, finished_at=at,
     )  # fmt: skip
 
 
-def supersede_waiting_jobs(connection: Connection, study_instance_uid: str, at: datetime) -> None:
+def supersede_waiting_jobs(
+    connection: Connection, study_instance_uid: str, at: datetime, why: str = "A late image came."
+) -> None:
     """Set aside what waits for a worker. A job that one is taking at this moment is left to `jobs.claim`, which sees
     the late image too: to wait for that worker here, while it waits for the study, would be a deadlock."""
     waiting = and_(jobs.c.study_instance_uid == study_instance_uid, jobs.c.state == JobState.QUEUED)
     query = select(jobs).where(waiting).order_by(jobs.c.id).with_for_update(skip_locked=True)
     for job in connection.execute(query).all():
-        supersede_job(connection, job, at)
+        supersede_job(connection, job, at, why)
 
 
 # --- results -----------------------------------------------------------------------------------------------------

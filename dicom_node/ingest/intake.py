@@ -248,6 +248,7 @@ def _instance(header: Header, transfer_syntax_uid: str, stored: StoredObject, se
         attributes=header.attributes,
         received_at=datetime.now(UTC),
         sender=sender,
+        patient=header.patient,
     )
 
 

@@ -13,6 +13,7 @@ from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 import pydicom
 from pydicom.dataset import Dataset
@@ -33,6 +34,7 @@ from dicom_node.core.errors import NodeError, NotAnalysable, SourceDamaged
 from dicom_node.core.uids import derived_uid
 from dicom_node.fhir.builders.bundle import build_bundle, to_json_bytes
 from dicom_node.fhir.builders.last_notice import last_bundle
+from dicom_node.headers.patient import restate
 from dicom_node.headers.sound import READ_ERRORS, drop_unreadable
 from dicom_node.inference.cards.card import load_card
 from dicom_node.inference.model_run import read_dataset
@@ -51,6 +53,7 @@ from dicom_node.storage.folder import room_in
 #: Whose images these are, and the letters that say so.
 _IDENTITY = ("SpecificCharacterSet", *ONE_PATIENT)
 _COST_THE_NOTICE: tuple[type[Exception], ...] = (*BUILD_ERRORS, NodeError)
+_Answer = TypeVar("_Answer", Analysis | NotAnalysed, NotAnalysed)
 _log = logging.getLogger(__name__)
 
 
@@ -89,7 +92,7 @@ def perform(task: Task) -> Performed:
     task = _sound(task)
     check_whose(task)
     parts = Parts(
-        partial(run_model, place=task.place),
+        lambda request: _as_stated(run_model(request, place=task.place), request.context),
         write_result,
         lambda answer, context, written: build_bundle(answer, context, written, task.fhir),
     )
@@ -153,12 +156,21 @@ def _declined(task: Task) -> NotAnalysed:
     for file in request.files:
         with suppress(NotAnalysable):  # a file that cannot be read is perhaps why nothing was analysed
             sources.append(read_dataset(file.path, pixels=False))
-    return NotAnalysed(
+    notice = NotAnalysed(
         model=model_of(task),
         sources=tuple(sources),
         reason=task.declined.reason if task.declined else "",
         message=task.declined.message if task.declined else "",
     )
+    return _as_stated(notice, request.context)
+
+
+def _as_stated(answer: _Answer, context: ReportContext) -> _Answer:
+    """Have the images say of their patient what a registration has stated since: builders copy it from there."""
+    if context.patient is not None:
+        for source in answer.sources:
+            restate(source, context.patient, context.ae_title, context.started_at)
+    return answer
 
 
 def _performed(told: AnalysisOutput, files: tuple[ProducedFile, ...], took_s: float) -> Performed:

@@ -262,7 +262,7 @@ def _instance(item: JournalItem) -> Instance:
         sender=SendingPeer(record.calling_ae_title, record.called_ae_title, record.host),
     )
     if isinstance(header, Header):
-        return replace(instance, role=header.role, attributes=header.attributes)
+        return replace(instance, role=header.role, attributes=header.attributes, patient=header.patient)
     return instance
 
 

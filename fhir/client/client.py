@@ -65,8 +65,13 @@ class Delivered:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fit:
-    """How a receiver wants its reports, and what keeps what is known of it; `None`: the client itself."""
+    """How a receiver wants its reports, and what keeps what is known of it; `None`: the client itself.
 
+    `patient` is ``match`` (find exactly one Patient by identifier) or ``logical`` (leave the reference by identifier
+    as it is).
+    """
+
+    patient: Literal["match", "logical"] = "match"
     profile: FhirProfile = field(default_factory=FhirProfile)
     memory: ServerMemory | None = None
 
@@ -77,12 +82,11 @@ _AS_IT_IS = Fit()
 class FhirClient:
     """Sends report bundles to one FHIR R4 server; safe to use from several threads, and to send anything twice.
 
-    Besides writing the bundle's resources it reads Patient (unless `patient` is ``logical``), DiagnosticReport and
+    Besides writing the bundle's resources it reads Patient (unless `fit.patient` is ``logical``), DiagnosticReport and
     Observation, which the account it uses must be allowed to, and looks for the others where it may. `timeout_s` is
     the time limit of a whole `send`.
 
-    `patient` is ``match`` (find exactly one Patient by identifier) or ``logical`` (leave the reference by identifier
-    as it is). `verify` is what httpx takes: whom to trust, and what to show over TLS. Redirects are never followed, so
+    `verify` is what httpx takes: whom to trust, and what to show over TLS. Redirects are never followed, so
     credentials go to no other host. Raises `SettingsError` for an address that cannot be one.
     """
 
@@ -91,9 +95,7 @@ class FhirClient:
         base_url: str,
         auth: httpx.Auth | None = None,
         timeout_s: float = 60.0,
-        patient: Literal["match", "logical"] = "match",
         fit: Fit = _AS_IT_IS,
-        *,
         verify: ssl.SSLContext | bool = True,
     ) -> None:
         url = httpx.URL(base_url)
@@ -105,7 +107,7 @@ class FhirClient:
         hide_queries_in_logs()
         # As httpx writes it (host in lower case, no default port), which is how links of the server are compared.
         self._base_url = str(url).rstrip("/")
-        self._patient = patient
+        self._patient = fit.patient
         self._profile = fit.profile
         self._memory = fit.memory or BriefMemory()
         self._timeout_s = timeout_s

@@ -21,7 +21,7 @@ from dicom_node.core.errors import CredentialsRefused, DeliveryDeferred, Deliver
 from dicom_node.deliver.kinds.fhir import FhirDestination
 from dicom_node.deliver.web import authentication
 from dicom_node.fhir.builders.bundle import build_bundle
-from dicom_node.fhir.client.client import FhirClient
+from dicom_node.fhir.client.client import FhirClient, Fit
 from dicom_node.fhir.json_types import to_json_bytes
 from tests.peers.fhir_server import PEER, FhirServer, node_environment
 from tests.support.needs import tool
@@ -38,6 +38,7 @@ from tests.support.results.fhir_examples import (
 )
 
 KINDS = ("Device", "DocumentReference", "Endpoint", "ImagingStudy", "DiagnosticReport", "Provenance")
+LOGICAL = Fit(patient="logical")
 LATER = replace(CONTEXT, job_key="b" * 64, started_at=CONTEXT.started_at + timedelta(hours=1))
 
 
@@ -108,7 +109,7 @@ def test_a_declined_study_arrives_as_not_analysed(server: FhirServer) -> None:
 
 
 def test_a_logical_reference_needs_no_look_up(fhir_server: FhirServer) -> None:
-    send(fhir_server, bundle(), patient="logical")
+    send(fhir_server, bundle(), fit=LOGICAL)
 
     (report,) = fhir_server.all("DiagnosticReport")
     assert report["subject"]["identifier"] == {"system": PATIENT_SYSTEM, "value": PATIENT_ID}
@@ -543,8 +544,8 @@ def test_the_token_opens_the_server_and_a_wrong_one_does_not(
     guarded = start_fhir_server("s3cret")
 
     with pytest.raises(CredentialsRefused, match="401") as refused:
-        send(guarded, bundle(), auth=login(token="wrong-token"), patient="logical")
-    send(guarded, bundle(), auth=login(token="s3cret"), patient="logical")
+        send(guarded, bundle(), auth=login(token="wrong-token"), fit=LOGICAL)
+    send(guarded, bundle(), auth=login(token="s3cret"), fit=LOGICAL)
 
     assert "wrong-token" not in str(refused.value)
 

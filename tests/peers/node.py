@@ -34,6 +34,8 @@ class Node:
         self.log = folder / "node.log"
         self.aet = str(settings.get("node", {}).get("ae_title", "AINODE"))
         self.dicom_port = self.tls_port = self.api_port = 0
+        #: By name, as the node has written them down.
+        self.ports: dict[str, int] = {}
         self.process: Process | None = None
         #: A program and its arguments that runs the node, such as ``unshare``.
         self.launcher: tuple[str, ...] = ()
@@ -59,9 +61,9 @@ class Node:
         self.launch(environment, *options)
         assert self.process is not None
         self.process.wait_until_ready((self.data_dir / "ports.json").exists, READY_TIMEOUT_S)
-        found = json.loads((self.data_dir / "ports.json").read_text(encoding="utf-8"))
+        self.ports = json.loads((self.data_dir / "ports.json").read_text(encoding="utf-8"))
         self.dicom_port, self.tls_port, self.api_port = (
-            int(found.get(name) or 0) for name in ("dicom", "dicom_tls", "api")
+            int(self.ports.get(name) or 0) for name in ("dicom", "dicom_tls", "api")
         )
 
     def launch(self, environment: Mapping[str, str] | None = None, *options: str) -> None:

@@ -42,7 +42,7 @@ def destination(kind: str, **values: Any) -> Any:
         (destination("dicom", **DICOM, port=11112), DicomSender(Remote("pacs.local", 11112, "PACS", "AINODE", 5))),
         (destination("dicomweb", url="https://pacs.local/dicom-web"),
          DicomWebSender("https://pacs.local/dicom-web", None, 5)),
-        (destination("fhir", url="https://ehr.local/fhir"), FhirSender("https://ehr.local/fhir", None, 5, "match")),
+        (destination("fhir", url="https://ehr.local/fhir"), FhirSender("https://ehr.local/fhir", None, 5)),
         (destination("folder", path="out"), FolderSender(Path("out"))),
     ],
 )  # fmt: skip

@@ -136,17 +136,10 @@ class FhirDestination(SmartWebPeer, DestinationKind):
         """Return a FHIR client that sends stored Bundles."""
         from dicom_node.deliver.senders.fhir import FhirSender  # noqa: PLC0415 - settings must load fast
         from dicom_node.deliver.web import authentication, verification  # noqa: PLC0415
+        from dicom_node.fhir.client.client import Fit  # noqa: PLC0415
 
-        return FhirSender(
-            self.url,
-            authentication(self),
-            caller.timeout_s,
-            self.patient,
-            self.fhir_profile,
-            self.viewer_url,
-            caller.memory,
-            verification(self),
-        )
+        fit = Fit(patient=self.patient, profile=self.fhir_profile, memory=caller.memory)
+        return FhirSender(self.url, authentication(self), caller.timeout_s, fit, self.viewer_url, verification(self))
 
     def check(self, caller: Caller, wanted: WantedOutputs) -> Answer:  # noqa: ARG002 - it gets the Bundle only
         """Ask which FHIR it speaks, and whether the login is good for the searches; patients must have a system."""

@@ -7,7 +7,7 @@ import ssl
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import httpx
 
@@ -15,10 +15,8 @@ from dicom_node.core.errors import CredentialsRefused, DeliveryDeferred, Deliver
 from dicom_node.deliver.outgoing import Outgoing, Sent
 from dicom_node.deliver.viewer_links import viewer_link
 from dicom_node.fhir.builders.retraction import is_retraction
-from dicom_node.fhir.client.capabilities import ServerMemory
 from dicom_node.fhir.client.client import Delivered, FhirClient, Fit
 from dicom_node.fhir.fitting import names_for_viewer, with_link
-from dicom_node.fhir.options import FhirProfile
 
 #: What a bundle of the node may hold, and the statuses in which a report of the node may be.
 _KINDS = frozenset({
@@ -41,17 +39,14 @@ class FhirSender:
     base_url: str
     auth: httpx.Auth | None
     timeout_s: float
-    patient: Literal["match", "logical"]
-    profile: FhirProfile = field(default_factory=FhirProfile)
+    fit: Fit = field(default_factory=Fit)
     viewer_url: str | None = None
-    memory: ServerMemory | None = None
     verify: ssl.SSLContext | bool = True
 
     def send(self, items: Sequence[Outgoing]) -> Iterator[Sent]:
         """Send in order; what only one bundle is refused for does not hold back the others."""
         on_end = 0
-        fit = Fit(profile=self.profile, memory=self.memory)
-        with FhirClient(self.base_url, self.auth, self.timeout_s, self.patient, fit, verify=self.verify) as client:
+        with FhirClient(self.base_url, self.auth, self.timeout_s, self.fit, self.verify) as client:
             for position, item in enumerate(items):
                 sent = self._send_one(client, item)
                 yield sent
