@@ -170,4 +170,8 @@ class Site:
 def site(folder: Path, destinations: Sequence[Mapping[str, Any]]) -> Iterator[Site]:
     folder.mkdir(parents=True, exist_ok=True)
     with opened_database(f"sqlite:///{folder / 'node.sqlite'}") as database:
-        yield Site(folder, database, destinations)
+        one = Site(folder, database, destinations)
+        try:
+            yield one
+        finally:
+            one.intake.close()
