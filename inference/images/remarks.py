@@ -46,6 +46,18 @@ def component_remarks(headers: Sequence[Dataset]) -> list[str]:
     return [f"The images show the {' and '.join(others).lower()} of the signal and not its magnitude."]
 
 
+def shuttered_remarks(headers: Sequence[Dataset]) -> list[str]:
+    """Return a sentence where slices have a display shutter, each its own or that of its frame (PS3.3 C.7.6.11,
+    C.7.6.16.2.16): viewers hide what a model of volumes is given; else nothing."""
+    count = sum(bool(header.get("ShutterShape")) for header in headers)
+    if not count:
+        return []
+    return [
+        f"{count} of the {len(headers)} images have a display shutter: viewers hide a part of them, and the model was "
+        "given the whole."
+    ]
+
+
 def shutter_remark(header: Dataset, hidden: Hidden | None) -> list[str]:
     """Return a sentence where a display shutter hides a part of an image; else nothing."""
     if hidden is None or not hidden.any():

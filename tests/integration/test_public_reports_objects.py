@@ -108,6 +108,18 @@ def test_times_that_come_as_objects_of_their_own_are_not_mixed(tmp_path: Path) -
     assert np.array_equal(found.hu_zyx, VALUES)
 
 
+def test_a_shutter_of_single_frames_is_told(tmp_path: Path) -> None:
+    whole = volumes.enhanced(VALUES[None], volumes.affine(), modality="CT")
+    for groups in frame_groups(whole)[:4]:
+        shutter = Dataset()
+        shutter.ShutterShape, shutter.ShutterPresentationValue = "CIRCULAR", 0
+        shutter.CenterOfCircularShutter, shutter.RadiusOfCircularShutter = [20, 18], 9
+        groups.FrameDisplayShutterSequence = [shutter]
+    notes: list[str] = []
+    volume_of([whole], tmp_path, notes)
+    assert [note for note in notes if note.startswith("4 of the 9 images have a display shutter")]
+
+
 # --- classic series --------------------------------------------------------------------------------------------------
 
 
