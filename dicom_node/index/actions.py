@@ -118,8 +118,9 @@ def rerun_study(
 ) -> list[int]:
     """Queue the finished analyses of the current revision again, of one route or of all; return their job ids.
 
-    A study that no route wanted has none: the present routes decide on it anew. Raises `NotFound` (no such study, or no
-    analysis of that route) and `IllegalTransition` (not finished yet).
+    What was not analysed is decided on anew by the present routes: which series the model gets, and, where nothing of
+    the study was analysed, which routes want it. A study that no route wanted has no analyses. Raises `NotFound` (no
+    such study, or no analysis of that route) and `IllegalTransition` (not finished yet).
     """
     known = _current_jobs(connection, study_instance_uid, route)
     if not known and route is None and _is_unwanted(connection, study_instance_uid):
@@ -133,9 +134,12 @@ def rerun_study(
     routes = ", ".join(row.route for row in finished)
     line = (OPERATOR, f"The operator asked to analyse again: {routes}.")
     asked = Change(now, line, {"job_ids": ids}, actor)
-    move_study(connection, study_instance_uid, StudyState.ANALYSING, asked)
+    undecided = [row for row in finished if JobState(row.state) is JobState.NOT_ANALYSABLE]
+    is_open = route is None and len(undecided) == len(known)
+    move_study(connection, study_instance_uid, StudyState.RECEIVING if is_open else StudyState.ANALYSING, asked)
     for row in finished:
-        queue_again(connection, row, turn_at(Priority(row.priority), now), Change(now, actor=actor))
+        anew = {"series_instance_uid": ""} if row in undecided else {}
+        queue_again(connection, row, turn_at(Priority(row.priority), now), Change(now, actor=actor), **anew)
     return ids
 
 

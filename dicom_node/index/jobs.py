@@ -154,6 +154,14 @@ def hand_back_to_routes(connection: Connection, job: ClaimedJob, told: tuple[str
     return True
 
 
+def choose_series(
+    connection: Connection, job: ClaimedJob, series_instance_uid: str, decision: Mapping[str, Any]
+) -> None:
+    """Note which series a job is about, and why, where that was not decided yet or is decided anew."""
+    values = {"series_instance_uid": series_instance_uid, "decision": dict(decision)}
+    connection.execute(update(jobs).where(_is_mine(job)).values(values))
+
+
 def _is_mine(job: ClaimedJob) -> ColumnElement[bool]:
     return and_(jobs.c.id == job.id, jobs.c.fence == job.fence, jobs.c.state == JobState.RUNNING)
 

@@ -84,6 +84,10 @@ class Intake:
         self._versions = VersionComparer(database, spool)
         self.outages = OutageLog(_log, "object not stored", "objects are stored again")
 
+    def close(self) -> None:
+        """End the child process that compares versions."""
+        self._versions.close()
+
     def store(self, received: Received) -> StoreStatus:
         """Store one object; the status is final: SUCCESS means durable and indexed (PS3.4 Annex B).
 

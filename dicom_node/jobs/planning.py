@@ -12,14 +12,15 @@ from sqlalchemy import Connection
 
 from dicom_node import __version__
 from dicom_node.analysis.answer import AnalysisRequest, Declined, ReportContext, SourceFile
-from dicom_node.core.entities import Destination, Instance, OrderContext, StatedPatient, Study
+from dicom_node.core.entities import Destination, Instance, OrderContext, Route, StatedPatient, Study
 from dicom_node.core.errors import NodeError
+from dicom_node.core.series.routing import decide
 from dicom_node.core.uids import derived_uid, job_key
 from dicom_node.deliver.profiles import DeliveryPlan, Profiles
 from dicom_node.fhir.options import FhirOptions
 from dicom_node.governance.admission import Admitted
 from dicom_node.index.database import store_id
-from dicom_node.index.jobs import ClaimedJob
+from dicom_node.index.jobs import ClaimedJob, choose_series
 from dicom_node.index.lineage import ReportLineage, earlier_reports, line_for, replaced_results, withdrawn_objects
 from dicom_node.index.orders import order_of_study
 from dicom_node.index.outbox.withdrawals import withdrawals_before
@@ -50,6 +51,8 @@ class JobSettings:
     parameters: Mapping[str, Mapping[str, float]]
     #: Says whether a model may run, and as what, from its files as they are now.
     admit: Callable[[ModelCard, Mapping[str, float]], Admitted]
+    #: By which a job without a series is decided on, by name.
+    routes: Mapping[str, Route] = field(default_factory=dict)
     #: What each destination gets.
     profiles: Profiles = field(default_factory=Profiles)
 
@@ -102,6 +105,18 @@ class Planner:
         if job.model not in self._cards:
             return f"The model {job.model}, for which this analysis of route {job.route} waited, is gone."
         return ""
+
+    def decided(self, connection: Connection, job: ClaimedJob) -> ClaimedJob:
+        """Return the job with the series that the present routes choose, where none is chosen: there was none that
+        fitted, or its study is analysed again because that one could not be analysed."""
+        route, study = self._settings.routes.get(job.route), load_study(connection, job.study_instance_uid)
+        if job.series_instance_uid or route is None or study is None:
+            return job
+        card = self._cards[job.model]
+        decision = decide(study, route, card.accepts, card.rank)
+        chosen, told = decision.chosen or "", decision.as_dict()
+        choose_series(connection, job, chosen, told)
+        return replace(job, series_instance_uid=chosen, decision=told)
 
     def plan(
         self, connection: Connection, job: ClaimedJob, folder: Path, damaged: Declined | None = None

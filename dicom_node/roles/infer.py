@@ -149,6 +149,7 @@ def _job_settings(node: Node) -> JobSettings:
         lease_s=settings.inference.lease_s,
         destinations={route.name: node.destinations_of(route) for route in settings.route},
         parameters={route.name: route.parameters for route in settings.route},
+        routes={route.name: route for route in node.routes},
         admit=node.admission.admit,
         profiles=profiles_of(settings),
     )

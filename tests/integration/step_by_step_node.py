@@ -68,7 +68,13 @@ class Site:
         (folder / "work").mkdir()
         self.configure(destinations)
 
-    def configure(self, destinations: Sequence[Mapping[str, Any]], route_name: str = "chest", **sections: Any) -> None:
+    def configure(
+        self,
+        destinations: Sequence[Mapping[str, Any]],
+        route_name: str = "chest",
+        when: Mapping[str, str] | None = None,
+        **sections: Any,
+    ) -> None:
         """Start anew with other settings, on the same data."""
         self.settings = SiteSettings.model_validate(
             {"destination": destinations, "delivery": {"ask_again_s": 3600, "timeout_s": 60}} | sections
@@ -78,13 +84,14 @@ class Site:
         names = [Destination(name=one.name, takes=one.takes) for one in configured]
         route = Route(
             name=route_name, model="ct-lung-density", destinations=tuple(one.name for one in names),
-            when=({"modality": "CT"},), quiet_period_s=0.001,
+            when=(when or {"modality": "CT"},), quiet_period_s=0.001,
         )  # fmt: skip
         self._sweep = CompletenessSweep(self.database, (route,), self.cards, lambda: None)
         settings = JobSettings(
             admit=admit_any, owner="host:1", work_dir=self.folder / "work", ae_title="AINODE",
             institution=self.settings.node.institution, intended_use="clinical", fhir=FhirOptions(), max_attempts=1,
             lease_s=60.0, parameters={}, destinations={route_name: names}, profiles=profiles,
+            routes={route_name: route},
         )  # fmt: skip
         self._job_runner = JobRunner(self.database, self.spool, self.cards, Teller(), settings)
         self.peers = {one.name: capability_probe(one, profiles, self.settings) for one in configured}
@@ -170,4 +177,8 @@ class Site:
 def site(folder: Path, destinations: Sequence[Mapping[str, Any]]) -> Iterator[Site]:
     folder.mkdir(parents=True, exist_ok=True)
     with opened_database(f"sqlite:///{folder / 'node.sqlite'}") as database:
-        yield Site(folder, database, destinations)
+        one = Site(folder, database, destinations)
+        try:
+            yield one
+        finally:
+            one.intake.close()

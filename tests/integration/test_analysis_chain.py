@@ -170,7 +170,7 @@ def _settings(work_dir: Path) -> JobSettings:
             Destination(name="pacs", takes=frozenset({MediaType.DICOM})),
             Destination(name="files", takes=frozenset({MediaType.ANY})),
         ]},
-        parameters={"chest-ct": {}},
+        parameters={"chest-ct": {}}, routes={"chest-ct": ROUTE},
     )  # fmt: skip
 
 
