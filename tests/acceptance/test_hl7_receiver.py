@@ -1,4 +1,4 @@
-"""A study in by C-STORE, its result out by HL7 v2: a receiver that fails, a node that is killed, a result taken back."""
+"""A study in by C-STORE, its result out by HL7 v2: receivers that fail, a node that is killed, a result taken back."""
 
 from __future__ import annotations
 
