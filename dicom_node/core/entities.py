@@ -323,10 +323,12 @@ class ModelIdentity:
 
 
 class MediaType(StrEnum):
-    """What objects are by their bytes (PS3.18 8.7.3, FHIR R4 2.1.0.6); `ANY` is every one (RFC 9110 12.5.1)."""
+    """What objects are by their bytes (PS3.18 8.7.3, FHIR R4 2.1.0.6; HL7 v2 has none that is registered, this is the
+    one of HL7 over HTTP); `ANY` is every one (RFC 9110 12.5.1)."""
 
     DICOM = "application/dicom"
     FHIR = "application/fhir+json"
+    HL7 = "application/hl7-v2"
     ANY = "*/*"
 
 
@@ -343,13 +345,15 @@ class ArtifactKind(StrEnum):
     #: Says that an earlier object is withdrawn, so it goes when what replaces it has gone.
     REJECTION_NOTE = "REJECT"
     FHIR_BUNDLE = "FHIR"
+    HL7_MESSAGE = "ORU"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Artifact:
     """A finished object, its bytes kept under `object_key` and only ever re-sent, never rebuilt.
 
-    `uid` is the SOP Instance UID, or for a FHIR Bundle one derived from the job and the output set it speaks of.
+    `uid` is the SOP Instance UID, or for a FHIR Bundle or HL7 message one derived from the job and the output set it
+    speaks of.
     `description` says what it shows (``Influence map: Pneumonia``); it never names the patient.
     `preview_key` finds a PNG of the picture, for the API.
     """

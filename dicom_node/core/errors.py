@@ -155,11 +155,15 @@ class DeliveryError(NodeError):
 
 
 class DeliveryDeferred(DeliveryError):
-    """The destination cannot take the object now. `retry_after_s` is the destination's own wish, if it named one."""
+    """The destination cannot take the object now. `retry_after_s` is the destination's own wish, if it named one.
 
-    def __init__(self, message: str, retry_after_s: float | None = None) -> None:
+    `most_attempts`: after so many for this object it is refused, for the destination has answered each; `None`: never.
+    """
+
+    def __init__(self, message: str, retry_after_s: float | None = None, *, most_attempts: int | None = None) -> None:
         super().__init__(message)
         self.retry_after_s = retry_after_s
+        self.most_attempts = most_attempts
 
 
 class DestinationAway(DeliveryDeferred):

@@ -121,7 +121,7 @@ class BatchDelivery:
     def _unsettled(self, batch: DeliveryBatch, error: DeliveryDeferred) -> SentItems:
         result = SentItems()
         for item in batch.items:
-            result = result.and_then(self._settled(batch, item, self._judged(batch, error), ""))
+            result = result.and_then(self._settled(batch, item, self._judged(batch, item, error), ""))
         return result
 
     def _send_result(self, batch: DeliveryBatch) -> SentItems:
@@ -193,7 +193,7 @@ class BatchDelivery:
         result = SentItems()
         for sent in self._answers(batch.destination, outgoing):
             item = open_items.pop(sent.artifact_uid)
-            result = result.and_then(self._settled(batch, item, self._judged(batch, sent.error), sent.note))
+            result = result.and_then(self._settled(batch, item, self._judged(batch, item, sent.error), sent.note))
         silence = DeliveryDeferred("The destination gave no answer for this object.")
         for item in open_items.values():
             result = result.and_then(self._settled(batch, item, silence, ""))
@@ -213,10 +213,17 @@ class BatchDelivery:
             why = f"The node failed at sending ({type(error).__name__}); its log says where. It is tried again."
             yield from (Sent(uid, DeliveryDeferred(why), "") for uid in left)
 
-    def _judged(self, batch: DeliveryBatch, error: DeliveryError | None) -> DeliveryError | None:
+    def _judged(self, batch: DeliveryBatch, item: DeliveryItem, error: DeliveryError | None) -> DeliveryError | None:
+        """Return what an error is for this object: where others are taken, or it was answered often, it is refused."""
         is_about_rights = isinstance(error, CredentialsRefused) and not isinstance(error, SignInRefused)
-        is_for_itself = is_about_rights and batch.job_key in self.suspects
-        return DeliveryRefused(f"{error} Others are taken; retry it when it may be.") if is_for_itself else error
+        if is_about_rights and batch.job_key in self.suspects:
+            return DeliveryRefused(f"{error} Others are taken; retry it when it may be.")
+        if not isinstance(error, DeliveryDeferred) or error.most_attempts is None:
+            return error
+        attempts = item.attempts + 1
+        return (
+            error if attempts < error.most_attempts else DeliveryRefused(f"{error} That came of {attempts} attempts.")
+        )
 
     def _settled(self, batch: DeliveryBatch, item: DeliveryItem, error: DeliveryError | None, note: str) -> SentItems:
         """Note what became of one object, unless it is refused for its class: that is decided with the others."""

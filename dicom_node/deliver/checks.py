@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from contextlib import suppress
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 
 import httpx
@@ -23,11 +24,15 @@ from dicom_node.core.errors import (
 )
 from dicom_node.core.uids import derived_uid
 from dicom_node.deliver.kinds.kind import Answer, IdentityQuery
+from dicom_node.deliver.mllp import MllpConnection, MllpPeer
+from dicom_node.deliver.senders.hl7 import judged
 from dicom_node.deliver.smart import SmartAuth
 from dicom_node.deliver.web import LOGIN_REFUSED, authentication, web_client
 from dicom_node.dimse.negotiation import Remote
 from dicom_node.dimse.probe import echo, probe_peer
 from dicom_node.fhir.client.capabilities import ServerCapabilities, offered_by
+from dicom_node.fhir.hl7.grammar import read, value
+from dicom_node.fhir.hl7.receiver import Receiver, trial_message
 from dicom_node.storage.folder import existing_part, why_not_writable
 
 #: An identifier that nobody has; what matters is that the search is allowed.
@@ -120,6 +125,30 @@ def check_fhir(peer: WebPeer, timeout_s: float, *, finds_patients: bool) -> Answ
             advice = f"{_check_login(peer)}, and that the node may search {kind}."
             return Answer(False, f"{peer.url} answers HTTP {search.status_code} to a search for {kind}", advice)
     return Answer(True, f"{peer.url} speaks FHIR {version}{_how_sent(statement)}{_signed_in(peer)}")
+
+
+def check_hl7(peer: MllpPeer, trial: tuple[str, Receiver] | None) -> Answer:
+    """Connect; with `trial` (the node's AE title, and how the receiver takes results) send a message for training."""
+    try:
+        with MllpConnection(peer) as connection:
+            if trial is None:
+                if peer.tls is not None:
+                    connection.is_refused()
+                return Answer(True, f"{peer} lets this node connect; no message was sent (send_test_message)")
+            message = trial_message(*trial, datetime.now(UTC))
+            control = str(value(read(message).segment("MSH"), 10))
+            answer = connection.ask(message.encode())
+            return Answer(True, f"{peer} answers: {judged(answer, control, peer)}")
+    except DeliveryError as error:
+        told, _, advice = str(error).partition(". ")
+        return Answer(False, f"{told.rstrip('.')}.", advice or "Look into its log.")
+
+
+def reach_hl7(peer: MllpPeer) -> None:
+    """Connect; whoever does not let a certificate in is asked for that too. Raises `DeliveryDeferred`."""
+    with MllpConnection(replace(peer, timeout_s=min(peer.timeout_s, _REACHED_WITHIN_S))) as connection:
+        if peer.tls is not None:
+            connection.is_refused()
 
 
 def check_folder(folder: Path) -> Answer:

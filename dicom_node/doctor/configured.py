@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from dicom_node.config.section import Section
 from dicom_node.config.settings import Settings
 from dicom_node.core.errors import ModelUnavailable, NotFound, RetrieveError, SettingsError
 from dicom_node.deliver.kinds import destinations_of
-from dicom_node.deliver.kinds.kind import Caller
+from dicom_node.deliver.kinds.kind import caller_of
 from dicom_node.deliver.signing_keys import key_files, read_key
 from dicom_node.doctor.check import TIMEOUT_S, Check
 from dicom_node.governance.admission import Standing
@@ -35,8 +36,7 @@ def check_destinations(settings: Settings) -> list[Check]:
     if not settings.destination:
         advice = "Add a [[destination]]; until then results are only on the node's own page."
         return [Check("destinations", False, "none is configured", advice)]
-    knows_systems = bool(settings.fhir.patient_system or settings.fhir.issuers)
-    caller = Caller(settings.node.ae_title, TIMEOUT_S, settings.dicom_tls, knows_systems)
+    caller = replace(caller_of(settings), timeout_s=TIMEOUT_S)
     checks = []
     for one in destinations_of(settings):
         answer = one.check(caller, one.wanted(settings.results.sr_sop_class))

@@ -1,205 +1,295 @@
-"""Messages are cut by their own separators, whatever writes them; what cannot be read is refused with what to do."""
+"""Results as HL7 v2.5.1 messages: valid by another's grammar, and saying what they must."""
 
 from __future__ import annotations
 
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import hl7
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydicom.dataset import Dataset
 
-from dicom_node.orders.acknowledgement import Speaker, acknowledgements
-from dicom_node.orders.hl7_message import MessageRefused, read_header, read_message
-from dicom_node.orders.order_messages import orders_in
-from dicom_node.orders.patient_messages import patient_news
-from tests.support.hl7.messages import merge, message, order, pid
-
-NODE = Speaker("AINODE", "SITE")
-
-
-def test_line_ends_byte_order_marks_and_blanks_around_a_message_mean_nothing() -> None:
-    plain = order("A1").encode()
-    for odd in (plain.replace(b"\r", b"\n"), plain.replace(b"\r", b"\r\n"), b"\xef\xbb\xbf" + plain, b"\r\n " + plain):
-        assert [one.name for one in read_message(odd).segments] == ["MSH", "PID", "ORC", "OBR"]
-
-
-def test_separators_are_those_that_the_message_names() -> None:
-    text = "MSH#*!%?#HIS#HOSPITAL#AINODE##20261120##ADT*A08#7#P#2.3\rPID#1##47%F%11***HOSP!9***NAT\r"
-    found = read_message(text.encode())
-    patient = found.first("PID")
-    assert patient is not None
-    assert found.kind == ("ADT", "A08")
-    assert [patient.component(one, 1) for one in patient.repetitions(3)] == ["47#11", "9"]
-
-
-@pytest.mark.parametrize(
-    "head", ["MSH|||A", "MSH|^^^^|A|", "MSHA^~\\&A", "MSH|^|HIS|", "MSH", "PID|1", "", "GET / HTTP"]
+from dicom_node.analysis.answer import Analysis, NotAnalysed, ReplacedResult
+from dicom_node.core.codes import LEFT, LUNG, MEAN, MILLILITER, VOLUME
+from dicom_node.core.entities import Finding, Measurement, Presence, Withheld
+from dicom_node.core.errors import ReportInvalid
+from dicom_node.fhir.hl7.grammar import escape, number, read, unescape, value
+from dicom_node.fhir.hl7.message import WithdrawnMessages, build_message, last_message, withdrawal_message
+from dicom_node.fhir.hl7.own import checked
+from dicom_node.fhir.hl7.patient import patient_segment
+from dicom_node.fhir.hl7.receiver import Receiver, for_receiver, subject_of, trial_message
+from dicom_node.fhir.options import FhirOptions
+from tests.support.results.fhir_examples import (
+    CONTEXT,
+    FINDINGS,
+    MODEL,
+    OPTIONS,
+    STARTED_AT,
+    STUDY_UID,
+    analysis,
+    not_analysed,
+    radiograph,
 )
-def test_what_has_no_header_is_refused(head: str) -> None:
-    with pytest.raises(MessageRefused) as refused:
-        read_message(f"{head}\rPID|1\r".encode())
-    assert refused.value.is_final
+from tests.support.results.hl7_grammar import complaints
+
+UID, WITHDRAWAL_UID = "2.25.1", "2.25.2"
+REPLACING = {"replaced": (ReplacedResult(job_key="b" * 64),)}
+HARD = radiograph(PatientName="山田^太郎=|&^~\\", PatientBirthDate="19700102", PatientSex="O", AccessionNumber="A|C^1")
+
+
+def told(answer: Analysis | NotAnalysed | None = None, **context: Any) -> str:
+    return build_message(answer or analysis(), replace(CONTEXT, **context), (), OPTIONS, UID)
+
+
+def rows(message: str, name: str = "OBX") -> list[hl7.Segment]:
+    return list(read(message).segments(name))
+
+
+def one_of(message: str, code: str, sub_id: str = "") -> hl7.Segment:
+    (found,) = [
+        row for row in rows(message) if value(row, 3).split("^")[0] == code and sub_id in {"", str(value(row, 4))}
+    ]
+    return found
+
+
+WITHHELD = Finding(
+    key="a-key-longer-than-twenty-letters", label="Left lung & more", code=LUNG, site=LUNG, laterality=LEFT,
+    measurements=(Measurement(VOLUME, float("nan"), MILLILITER), Measurement(VOLUME, 1e-7, MILLILITER, MEAN)),
+    withheld=(Withheld(VOLUME, "IMPLAUSIBLE", "The volume is larger than a chest."),),
+)  # fmt: skip
+MESSAGES = {
+    "findings": told(),
+    "replacing": told(**REPLACING),
+    "not analysed": told(not_analysed()),
+    "incomplete": told(study_partial=True),
+    "withheld": told(analysis(findings=(WITHHELD,))),
+    "hard characters": told(analysis(sources=(HARD,))),
+    "bare header": told(analysis(sources=(radiograph(StudyDate=None, AcquisitionDate=None, AccessionNumber=None),))),
+    "last word": last_message(STUDY_UID, MODEL, CONTEXT, ("UNREADABLE", "Nothing can be read."), UID),
+    "withdrawal": withdrawal_message(
+        WithdrawnMessages(messages=[told()], reason="Wrong | patient", at=STARTED_AT), UID
+    ),
+}
+
+
+@pytest.mark.parametrize("message", [one for key, one in MESSAGES.items() if key != "last word"])
+def test_the_grammar_of_another_finds_nothing_wrong(message: str, tmp_path: Path) -> None:
+    assert complaints(message, tmp_path) == []
+
+
+def test_the_grammar_does_find_a_missing_patient_and_a_wrong_status(tmp_path: Path) -> None:
+    with pytest.raises(Exception, match="PID"):
+        complaints(MESSAGES["last word"], tmp_path)
+    assert complaints(MESSAGES["findings"].replace("||RAD|P\r", "||RAD|Q\r"), tmp_path)
+
+
+@pytest.mark.parametrize("message", MESSAGES.values(), ids=MESSAGES.keys())
+def test_every_message_is_preliminary_and_first_says_that_nobody_verified_it(message: str) -> None:
+    assert checked(message.encode(), UID) == message
+    observed = rows(message)
+    assert "NOT VERIFIED" in value(observed[0], 5)
+    assert {str(value(row, 11)) for row in observed} == {"P"}
+    assert value(rows(message, "OBR")[0], 25) == "P"
+    assert [str(value(row, 1)) for row in observed] == [str(place + 1) for place in range(len(observed))]
+    named = [(value(row, 3), value(row, 4)) for row in observed]
+    assert len(set(named)) == len(named)
+
+
+def test_the_header_is_the_same_each_time_and_another_for_another_object() -> None:
+    message = told()
+    msh = rows(message, "MSH")[0]
+    assert message == told()
+    assert [str(msh[n]) for n in (9, 11, 12, 18)] == ["ORU^R01^ORU_R01", "P", "2.5.1", "UNICODE UTF-8"]
+    assert len(msh[10][0]) == 20
+    other = build_message(analysis(), CONTEXT, (), OPTIONS, "2.25.3")
+    assert rows(other, "MSH")[0][10] != msh[10]
+
+
+def test_a_finding_is_its_code_with_presence_side_score_threshold_and_device() -> None:
+    message = told()
+    presence = one_of(message, "233604007")
+    assert value(presence, 5) == "52101004^Present^SCT"
+    assert value(presence, 18) == MODEL.device_uid
+    assert value(one_of(message, "272741003", "pneumonia"), 5) == "7771000^Left^SCT"
+    score = one_of(message, "SCORE", "pneumonia")
+    assert (str(value(score, 2)), str(value(score, 5)), str(value(score, 6))) == ("NM", "83.5", "%^Percent^UCUM")
+    assert value(one_of(message, "THRESHOLD", "pneumonia"), 5) == "50.0"
+    assert value(one_of(message, VOLUME.value), 5) == "2150.0"
+    assert value(one_of(message, "113014"), 5) == f"^{STUDY_UID}^ISO"
+
+
+def test_a_number_that_is_withheld_or_none_is_said_in_words() -> None:
+    message = MESSAGES["withheld"]
+    said = [str(value(row, 5)) for row in rows(message) if "Volume" in value(row, 3)]
+    assert said == [
+        "not measurable", "0.0000001", "not reported: The volume is larger than a chest. (IMPLAUSIBLE)"
+    ]  # fmt: skip
+    assert {len(value(row, 4)) for row in rows(message)} == {0, 20}
+
+
+def test_a_study_that_was_not_analysed_says_why_and_nothing_else() -> None:
+    message = MESSAGES["not analysed"]
+    assert value(one_of(message, "59776-5"), 5) == (
+        "Not analysed: The patient is under 18 years old. (PATIENT_TOO_YOUNG)"
+    )
+    assert "says nothing about the presence or absence" in message
+    assert not [row for row in rows(message) if value(row, 2) in {"CWE", "NM"}]
+
+
+def test_a_result_is_known_by_one_number_until_it_is_withdrawn() -> None:
+    first, again = told(), told(job_key="c" * 64, **REPLACING)
+    after = told(withdrawn_before=1)
+    numbers = [str(value(rows(one, "OBR")[0], 3)) for one in (first, again, after)]
+    assert numbers[0] == numbers[1] != numbers[2]
+    assert "ai-replaces" in again
+    assert "ai-replaces" not in first
+
+
+# --- the patient -----------------------------------------------------------------------------------------------------
+
+
+def pid(header: Dataset, **options: Any) -> list[str]:
+    return patient_segment(header, FhirOptions(**options)).split("|")
+
+
+def test_each_writing_of_a_name_has_its_code_and_the_suffix_stands_before_the_prefix() -> None:
+    header = radiograph(PatientName="Yamada^Tarou^^Dr^Jr=山田^太郎=やまだ^たろう")
+    assert pid(header)[5] == "Yamada^Tarou^^Jr^Dr^^L^A~山田^太郎^^^^^L^I~やまだ^たろう^^^^^L^P"
+    assert pid(radiograph(PatientName=None))[5] == "^^^^^^U"
 
 
 @pytest.mark.parametrize(
-    ("stated", "codec"),
+    ("issuer", "options", "told_as"),
     [
-        ("UNICODE UTF-8", "utf-8"),
-        ("8859/1", "latin-1"),
-        ("8859/2", "iso8859_2"),
-        ("8859/15", "iso8859_15"),
-        ("", "utf-8"),
+        (None, {"patient_system": "urn:oid:1.2.3"}, "PID-4711^^^&1.2.3&ISO^MR"),
+        ("HOSP", {"issuers": {"HOSP": "https://hosp.example/id"}}, "PID-4711^^^HOSP&https://hosp.example/id&URI^MR"),
+        ("OTHER", {"issuers": {"HOSP": "urn:oid:1.2.3"}, "patient_system": "urn:oid:1.2.9"}, "PID-4711^^^OTHER^MR"),
+        (None, {}, "PID-4711^^^^MR"),
     ],
 )
-def test_letters_are_read_as_the_message_says(stated: str, codec: str) -> None:
-    text = message("ADT^A08", pid("1", name="Müller^Jörg"), more=f"||||||{stated}")
-    news = patient_news(read_message(text.encode(codec)), "HOSP")
-    assert news.name == "Müller^Jörg"
+def test_the_number_of_a_patient_names_who_assigned_it_as_in_fhir(
+    issuer: str | None, options: dict[str, Any], told_as: str
+) -> None:
+    assert pid(radiograph(IssuerOfPatientID=issuer), **options)[3] == told_as
 
 
-def test_letters_in_another_character_set_than_stated_are_never_guessed() -> None:
-    text = message("ADT^A08", pid("1", name="Müller^Jörg"))
-    with pytest.raises(MessageRefused, match="not written in utf-8"):
-        read_message(text.encode("latin-1"))
-    assert read_message(text.replace("UNICODE UTF-8", "").encode("latin-1"), "latin-1").segments
-    for unknown in ("ISO IR87", "KLINGON"):
-        with pytest.raises(MessageRefused, match="MSH-18"):
-            read_message(text.replace("UNICODE UTF-8", unknown).encode())
-    with pytest.raises(MessageRefused):
-        read_message(text.encode("utf-16"))
+# --- characters ------------------------------------------------------------------------------------------------------
 
 
-def test_escapes_are_undone_and_control_characters_dropped() -> None:
-    text = message("ADT^A08", pid("1", name="O\\T\\Hara^A\\X41\\\\.br\\b\\X00\\c\\E\\d"))
-    assert patient_news(read_message(text.encode()), "HOSP").name == "O&Hara^AA b c d"
+@given(st.text(st.characters(codec="utf-8")))
+def test_any_text_is_read_back_and_separates_nothing(text: str) -> None:
+    escaped = escape(text)
+    assert not set(escaped) & set("|^&~\x0b\x1c\r\n\x00")
+    assert unescape(escaped) == text.replace("\r\n", "\r").replace("\n", "\r")
 
 
-def test_a_name_in_three_spellings_goes_into_the_groups_of_dicom() -> None:
-    text = message("ADT^A08", pid("1", name="山田^太郎^^^^^L^I~Yamada^Tarou^^^^^L^A~やまだ^たろう^^^^^L^P"))
-    assert patient_news(read_message(text.encode()), "HOSP").name == "Yamada^Tarou=山田^太郎=やまだ^たろう"
+@given(st.floats(allow_nan=False, allow_infinity=False))
+def test_a_number_has_no_exponent_and_is_read_back(amount: float) -> None:
+    assert float(number(amount)) == amount
+    assert not set(number(amount)) & set("eE")
 
 
-@pytest.mark.parametrize(
-    "hostile",
-    [
-        "PID|1||" + "~" * 900_000,
-        "PID|1||" + "^" * 900_000,
-        "PID|1||" + "\\" * 900_000,
-        "PID" + "|" * 900_000,
-        "PID|1||" + "\\" + "a" * 65 + "\\" * 800_000,
-    ],
-)
-def test_a_million_separators_are_nothing_but_a_message_without_a_number(hostile: str) -> None:
-    with pytest.raises(MessageRefused):
-        patient_news(read_message((message("ADT^A08") + hostile + "\r").encode()), "HOSP")
+# --- what a receiver wants otherwise --------------------------------------------------------------------------------
 
 
-def test_a_message_of_very_many_segments_is_refused() -> None:
-    with pytest.raises(MessageRefused, match="more than 500 segments"):
-        read_message((message("ADT^A08") + "NTE|1\r" * 400_000).encode())
+def test_addresses_and_the_place_of_the_accession_number_are_the_receivers() -> None:
+    wants = Receiver(applications=("AI|1", "RIS"), facilities=("", "HOSP"), accession="OBR-3", assigning_authority="H")
+    sent = for_receiver(told(), wants, "https://viewer.example/?a=1&s=2")
+    msh = rows(sent, "MSH")[0]
+    assert [str(msh[n]) for n in (3, 5, 6)] == [r"AI\F\1", "RIS", "HOSP"]
+    assert (value(rows(sent, "OBR")[0], 3), value(rows(sent, "ORC")[0], 3)) == ("ACC1", "ACC1")
+    assert value(rows(sent, "PID")[0], 3) == "PID-4711^^^H&1.2.3.99&ISO^MR"
+    link = rows(sent)[-1]
+    assert (value(link, 2), value(link, 5)) == ("RP", r"https://viewer.example/?a=1\T\s=2^^TEXT^HTML")
 
 
-def test_two_messages_in_one_frame_are_refused() -> None:
-    with pytest.raises(MessageRefused, match="two message headers"):
-        read_message((order("A1") + order("A2")).encode())
+def test_a_message_that_a_receiver_wants_as_it_is_stays_as_it_is() -> None:
+    for message in MESSAGES.values():
+        assert for_receiver(message, Receiver()) == message
 
 
-# --- orders --------------------------------------------------------------------------------------------------------
+def test_only_what_replaces_is_marked_as_corrected() -> None:
+    wants = Receiver(replacement="C")
+    assert {str(value(row, 11)) for row in rows(for_receiver(told(), wants))} == {"P"}
+    sent = for_receiver(told(**REPLACING), wants)
+    assert {str(value(row, 11)) for row in rows(sent)} == {"C"}
+    assert value(rows(sent, "OBR")[0], 25) == "C"
 
 
-def test_an_order_is_read_with_its_numbers_procedure_indication_and_priority() -> None:
-    (found,) = orders_in(read_message(order("A77").encode()), "OBR-18", "HOSP")
-    context = found.context
-    assert (context.accession_number, context.priority, context.reason) == ("A77", "stat", "Cough for six weeks")
-    assert context.placer is not None
-    assert (context.placer.value, context.placer.authority) == ("PA77", "HIS")
-    assert context.procedure is not None
-    assert (context.procedure.value, context.procedure.meaning) == ("CTCH", "CT chest")
-    assert context.requested_at == "2026-11-20T08:30+01:00"
-    assert not context.is_cancelled
+@pytest.mark.parametrize(("letter", "of_order"), [("P", "P"), ("W", "C"), ("D", "C"), ("X", "X")])
+def test_a_withdrawal_has_the_letter_that_the_receiver_takes(letter: Any, of_order: str, tmp_path: Path) -> None:
+    sent = for_receiver(MESSAGES["withdrawal"], Receiver(withdrawal=letter), "https://viewer.example")
+    assert value(rows(sent, "OBR")[0], 25) == of_order
+    assert [str(value(row, 11)) for row in rows(sent)[1:]] == [letter] * (len(rows(sent)) - 1)
+    assert value(rows(sent)[0], 11) == "P"
+    assert complaints(sent, tmp_path) == []
 
 
-def test_an_imaging_order_names_its_study_and_its_accession_number_in_ipc() -> None:
-    text = message(
-        "OMI^O23^OMI_O23", pid("4711"), "ORC|NW|P9^HIS|F9", "TQ1|1||||||20261121||R", "OBR|1|P9^HIS||CTCH^CT chest^L",
-        "IPC|A9^HIS|RP9|1.2.3.4|SPS9|CT",
-    )  # fmt: skip
-    (found,) = orders_in(read_message(text.encode()), "OBR-18", "HOSP")
-    assert (found.context.accession_number, found.context.study_instance_uid) == ("A9", "1.2.3.4")
-    assert (found.context.priority, found.context.requested_at) == ("routine", "2026-11-21")
+def test_a_withdrawal_names_every_observation_of_every_message_and_says_nothing_of_them() -> None:
+    sent = [told(analysis(findings=FINDINGS[:1])), told(analysis(findings=FINDINGS[1:]))]
+    message = withdrawal_message(
+        WithdrawnMessages(messages=sent, reason="Wrong patient", at=STARTED_AT), WITHDRAWAL_UID
+    )
+    named = {(value(row, 3), value(row, 4)) for row in rows(message)}
+    assert {(value(row, 3), value(row, 4)) for one in sent for row in rows(one)} < named
+    said = {str(value(row, 5)) for row in rows(message)[1:]}
+    assert said == {"WITHDRAWN", f"^{STUDY_UID}^ISO"}
+    assert "Reason: Wrong patient" in value(rows(message)[0], 5)
+    for name, number_of in (("PID", 3), ("OBR", 3), ("OBR", 18)):
+        assert value(rows(message, name)[0], number_of) == value(rows(sent[0], name)[0], number_of)
 
 
-def test_orders_of_one_message_keep_their_own_segments() -> None:
-    text = message("ORM^O01", pid("1"), "ORC|NW|P1", "OBR|1|P1||X^First^L" + "|" * 14 + "A1", "ORC|CA|P2")
-    found = orders_in(read_message(text.encode()), "OBR-18", "HOSP")
-    assert [(one.context.accession_number, one.context.is_cancelled) for one in found] == [("A1", False), ("", True)]
+def test_whom_a_message_is_about_is_read_back_unescaped() -> None:
+    subject = subject_of(MESSAGES["hard characters"])
+    assert (subject.patient_id, subject.has_authority) == ("PID-4711", True)
+    assert (subject.study_instance_uid, subject.accession_number) == (STUDY_UID, "A|C^1")
+    assert subject_of(MESSAGES["last word"]).patient_id == ""
 
 
-@pytest.mark.parametrize(
-    ("text", "place"),
-    [
-        (message("ORM^O01", pid("1"), "ORC|NW|P1", "OBR|1|P1||X^First^L"), "OBR-18"),
-        (message("ORM^O01", pid("1"), "ORC|NW", "OBR|1"), "ORC-2"),
-        (message("ORM^O01", pid("1")), "ORC"),
-        (message("ORM^O01", "ORC|NW|P1"), "PID"),
-        (message("ORM^O01", pid(""), "ORC|NW|P1"), "PID-3"),
-    ],
-)
-def test_an_order_that_lacks_what_is_needed_says_where(text: str, place: str) -> None:
-    with pytest.raises(MessageRefused) as refused:
-        orders_in(read_message(text.encode()), "OBR-18", "HOSP")
-    assert refused.value.place == place
+def test_the_test_message_is_for_training_and_about_nobody(tmp_path: Path) -> None:
+    message = trial_message("AINODE", Receiver(applications=("", "RIS")), STARTED_AT)
+    msh = rows(message, "MSH")[0]
+    assert (str(msh[11]), str(msh[5])) == ("T", "RIS")
+    assert complaints(message, tmp_path) == []
 
 
-# --- patients ------------------------------------------------------------------------------------------------------
-
-
-def test_a_merge_pairs_numbers_of_one_authority() -> None:
-    news = patient_news(read_message(merge("OLD^^^HOSP~N1^^^NAT", "N2^^^NAT~NEW^^^HOSP").encode()), "HOSP")
-    assert {(prior.value, now.value) for prior, now in news.moves} == {("OLD", "NEW"), ("N1", "N2")}
-
-
-def test_a_number_without_an_authority_is_of_the_sites_own() -> None:
-    ((prior, now),) = patient_news(read_message(merge("OLD", "NEW^^^HOSP").encode()), "HOSP").moves
-    assert (prior.authority, now.authority) == ("HOSP", "HOSP")
+# --- what a hostile worker might write -------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
-    ("text", "place"),
+    ("before", "after"),
     [
-        (merge("OLD^^^OTHER", "NEW^^^HOSP"), "PID-3"),
-        (merge("", "NEW^^^HOSP"), "MRG-1"),
-        (message("ADT^A40", pid("1")), "MRG"),
-        (message("ADT^A40", pid("1"), "MRG|2", pid("3"), "MRG|4"), "PID"),
-        (message("ADT^A37", pid("1")), "MSH-9"),
-        (message("ADT^A01", pid("1")), "MSH-9"),
+        ("||RAD|P\r", "||RAD|F\r"),
+        ("||||||P|", "||||||F|"),
+        ("ORU^R01^ORU_R01", "ADT^A40^ADT_A39"),
+        ("ORC|RE|", "ORC|CA|"),
+        ("\rOBR|", "\rZZZ|1\rOBR|"),
+        ("\rORC|", "\rPID|1||2^^^^MR\rORC|"),
+        ("ai-notice", "a-finding"),
+        ("|P|2.5.1|", "|D|2.5.1|"),
+        ("OBX|1|TX|", "OBX|1|RP|"),
+        ("ACC1", "ACC1\x1c\r\x0bMSH"),
+        ("|RAD|P\r", "|RAD|P|||||||Doctor\r"),
+        ("MSH|^~\\&|", "MSH|^~\\&#|"),
+        ("MSH|", "FHS|"),
     ],
 )
-def test_what_cannot_be_followed_is_refused_with_the_place(text: str, place: str) -> None:
-    with pytest.raises(MessageRefused) as refused:
-        patient_news(read_message(text.encode()), "HOSP")
-    assert refused.value.place == place
+def test_what_no_builder_makes_is_refused(before: str, after: str) -> None:
+    message = told()
+    assert before in message
+    with pytest.raises(ReportInvalid):
+        checked(message.replace(before, after).encode(), UID)
 
 
-# --- answers -------------------------------------------------------------------------------------------------------
+def test_the_message_of_another_object_and_what_is_no_text_are_refused() -> None:
+    for data, uid in ((told().encode(), "2.25.9"), (b"\xff\xfe", UID), (b"", UID), (b"MSH", UID)):
+        with pytest.raises(ReportInvalid):
+            checked(data, uid)
 
 
-def answers(more: str, refused: MessageRefused | None = None) -> list[str]:
-    header = read_header(message("ADT^A08", more=more).encode())
-    return [read_message(one).segments[1].value(1) for one in acknowledgements(header, refused, NODE)]
-
-
-def test_each_mode_of_acknowledgement_gets_its_codes() -> None:
-    final, passing = MessageRefused("No.", code="102"), MessageRefused("Later.", code="207", is_final=False)
-    assert (answers(""), answers("", final), answers("", passing)) == (["AA"], ["AR"], ["AE"])
-    assert (answers("|||AL|NE"), answers("|||AL|NE", final), answers("|||AL|NE", passing)) == (["CA"], ["CR"], ["CE"])
-    assert (answers("|||AL|AL"), answers("|||NE|NE"), answers("|||ER|SU")) == (["CA", "AA"], [], ["AA"])
-    assert (answers("|||ER|SU", final), answers("|||NE|AL", passing)) == (["CR"], ["AE"])
-
-
-def test_an_answer_names_the_message_and_says_what_is_wrong_where() -> None:
-    header = read_header(b"MSH|^~\\&|H\\S\\IS|A|B|C|20261120||ADT^A08|X\\F\\1|P|2.3\r")
-    (answer,) = acknowledgements(header, MessageRefused("Give a | number.", code="101", place="PID-3"), NODE)
-    found = read_message(answer)
-    assert (found.header.value(3), found.header.value(5), found.header.value(12)) == ("AINODE", "H^IS", "2.3")
-    assert (found.segments[1].value(1), found.segments[1].value(2)) == ("AR", "X|1")
-    error = found.first("ERR")
-    assert error is not None
-    assert [error.value(2, part) for part in (1, 3)] == ["PID", "3"]
-    assert (error.value(3), error.value(8)) == ("101", "Give a | number.")
+def test_present_is_never_said_of_what_was_not_determined() -> None:
+    undetermined = replace(FINDINGS[0], presence=Presence.UNDETERMINED)
+    assert "52101004" not in told(analysis(findings=(undetermined,)))

@@ -52,7 +52,8 @@ class Caller:
 
 def caller_of(settings: Settings) -> Caller:
     """Return who a node with these settings is when it delivers."""
-    return Caller(settings.node.ae_title, settings.delivery.timeout_s, settings.dicom_tls)
+    knows_systems = bool(settings.fhir.patient_system or settings.fhir.issuers)
+    return Caller(settings.node.ae_title, settings.delivery.timeout_s, settings.dicom_tls, knows_systems)
 
 
 @dataclass(frozen=True, slots=True)
