@@ -16,6 +16,7 @@ from dicom_node.dimse.retrieve_scu import STUDY_ROOT_FIND, STUDY_ROOT_GET, STUDY
 from dicom_node.dimse.statuses import error_of, note_of
 from dicom_node.dimse.vocabulary import (
     ACTION_ANSWERS,
+    EVENT_ANSWERS,
     PLAIN_TRANSFER_SYNTAXES,
     REJECTIONS,
     STORAGE_COMMITMENT,
@@ -79,6 +80,11 @@ def store_statuses() -> str:
 def action_statuses() -> str:
     """What the N-ACTION of Storage Commitment is answered with."""
     return _table(["status", "name", "when"], ([_hex(one), _words(one), when] for one, when in ACTION_ANSWERS.items()))
+
+
+def event_statuses() -> str:
+    """What a report on a storage commitment that the node asked for is answered with."""
+    return _table(["status", "name", "when"], ([_hex(one), _words(one), when] for one, when in EVENT_ANSWERS.items()))
 
 
 def failure_reasons() -> str:

@@ -17,7 +17,8 @@ from dicom_node.core.outage_log import OutageLog
 from dicom_node.core.uids import new_uid
 from dicom_node.deliver.kinds.kind import ProofQuestions
 from dicom_node.deliver.outgoing import SentObject
-from dicom_node.dimse.commitment_scu import CommitmentReport, EventStatus
+from dicom_node.dimse.commitment_scu import CommitmentReport
+from dicom_node.dimse.vocabulary import EventStatus
 from dicom_node.end import VitalThread
 from dicom_node.index.database import Database
 from dicom_node.index.due import now_in

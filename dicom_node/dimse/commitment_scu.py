@@ -8,7 +8,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
-from enum import IntEnum
 from io import BytesIO
 
 from pydicom import Dataset
@@ -21,7 +20,13 @@ from dicom_node.dimse.command_set import Command, Element, Field, command_set
 from dicom_node.dimse.line import PeerErrors
 from dicom_node.dimse.negotiation import Remote, deferred_rejection
 from dicom_node.dimse.retrieve_scu import Message, RetrieveAssociation
-from dicom_node.dimse.vocabulary import PLAIN_TRANSFER_SYNTAXES, STORAGE_COMMITMENT, STORAGE_COMMITMENT_INSTANCE
+from dicom_node.dimse.vocabulary import (
+    COMMITMENT_EVENTS,
+    PLAIN_TRANSFER_SYNTAXES,
+    STORAGE_COMMITMENT,
+    STORAGE_COMMITMENT_INSTANCE,
+    EventStatus,
+)
 
 #: How long a response is waited for, and after it a report; who needs longer opens an association of its own.
 _ANSWERED_WITHIN_S, _REPORTED_WITHIN_S = 20.0, 5.0
@@ -29,14 +34,6 @@ _REQUEST = 1
 _MESSAGE_ID = 1
 _LONGEST_REPORT_BYTES = 1 << 20
 _ADVICE = "Asked again later."
-
-
-class EventStatus(IntEnum):
-    """Answers to the N-EVENT-REPORT of Storage Commitment (PS3.7 10.1.1.1.8)."""
-
-    SUCCESS = 0x0000
-    PROCESSING_FAILURE = 0x0110
-    NO_SUCH_EVENT_TYPE = 0x0113
 
 
 #: Failure Reason (0008,1197) in words (PS3.3 C.14.1.1).
@@ -50,7 +47,6 @@ FAILURE_REASONS = {
 }
 #: What a request is answered with by those that have no such service, or not for this node (PS3.7 10.1.4.1.10).
 _NOT_OFFERED = {0x0112, 0x0117, 0x0118, 0x0122, 0x0123, 0x0124, 0x0211}
-_ALL_COMMITTED, _FAILURES_EXIST = 1, 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,11 +80,6 @@ def read_report(data_set: bytes, transfer_syntax_uid: str, told_by: str) -> Comm
 
 def _uid(item: Dataset) -> str:
     return str(item.get("ReferencedSOPInstanceUID") or "")
-
-
-def is_event_type(event_type: int) -> bool:
-    """Tell whether the service has this event: all committed, or failures exist (PS3.4 J.3.3)."""
-    return event_type in {_ALL_COMMITTED, _FAILURES_EXIST}
 
 
 def event_answer(command: Command, status: int) -> bytes:
@@ -207,7 +198,7 @@ class _Conversation:
             if len(encoded) > _LONGEST_REPORT_BYTES:
                 raise DeliveryDeferred(f"{self.remote} sent a report of more than {_LONGEST_REPORT_BYTES} bytes.")
         status: int = EventStatus.NO_SUCH_EVENT_TYPE
-        if is_event_type(message.command.count(Element.EVENT_TYPE_ID)):
+        if message.command.count(Element.EVENT_TYPE_ID) in COMMITMENT_EVENTS:
             status = self._taken(bytes(encoded), transaction_uid)
         self.association.send(self.context[0], event_answer(message.command, status))
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from dicom_node.deliver.kinds import destinations_of
 from dicom_node.deliver.kinds.kind import caller_of
 from dicom_node.deliver.proof import Prover
 from dicom_node.index import actions
+from dicom_node.index.database import Database
 from dicom_node.index.outbox.proofs import ProofTimes
 from dicom_node.index.tables import deliveries
 from dicom_node.roles.settings import SiteSettings
@@ -31,7 +32,9 @@ from tests.integration.test_identity_check import (
 )
 from tests.peers.committing import CommittingPacs, Reports, another_transaction, running_committing_pacs
 from tests.peers.dcmtk import Receiver
+from tests.peers.node import Node
 from tests.peers.orthanc import Orthanc
+from tests.peers.process import wait_until
 from tests.support.results.rows import SOMEBODY
 
 __all__ = ["owing", "pacs"]  # fixtures
@@ -205,3 +208,44 @@ def test_a_report_under_another_transaction_proves_nothing(odd: CommittingPacs, 
     time_passes(owing, timedelta(seconds=TIMES.within_s))
     asking.ask_once()
     assert [(row.state, row.proof) for row in rows(owing)] == [(COMMITTED, "QUERY")] * 2
+
+
+# --- a node that serves: the report comes to its listener ---
+
+
+class Proving:
+    """A node that serves, and owes results to `pacs`."""
+
+    def __init__(self, one: Node) -> None:
+        self.node = one
+        self.database = Database(f"sqlite:///{one.data_dir / 'node.sqlite'}")
+        self.owing = Owing(one.data_dir, self.database)
+
+    def wait_for(self, *wanted: str) -> None:
+        wait_until(lambda: sorted(states(self.owing)) == sorted(wanted), 60, f"deliveries to be {wanted}", 0.1)
+
+
+@pytest.fixture
+def proving(node: Callable[..., Node]) -> Iterator[Callable[..., Proving]]:
+    opened: list[Proving] = []
+
+    def started(there: dict[str, Any], within_s: float = 600, **settings: Any) -> Proving:
+        times = {"verify_after_s": 0.1, "verify_within_s": within_s, "first_retry_s": 0.2}
+        one = Proving(node(route=[], destination=[{"name": "pacs"} | there], delivery=times, **settings))
+        opened.append(one)
+        return one
+
+    yield started
+    for one in opened:
+        one.database.close()
+
+
+def test_orthanc_commits_itself_on_an_association_of_its_own(pacs: Orthanc, proving: Callable[..., Proving]) -> None:
+    one = proving(over_dimse(pacs))
+    pacs.know(one.node.aet, one.node.dicom_port)
+    one.owing.add("orthanc")
+    one.wait_for(COMMITTED, COMMITTED)
+    told = rows(one.owing)
+    assert {row.proof for row in told} == {"COMMITMENT"}
+    assert len({row.transaction_uid for row in told}) == 1, "one request for all that was due"
+    assert f"{pacs.aet}@127.0.0.1 committed itself to keeping it." in one.owing.told("committed")[0]
