@@ -104,7 +104,7 @@ class Prover:
         """
         assert self._questions.commit is not None
         with self._database.write() as connection:
-            asked = proofs.begin_transaction(connection, items, new_uid())
+            asked = proofs.begin_transaction(connection, items, new_uid(), self._times, now_in(connection))
         pairs = [(one.sop_class_uid, one.uid) for one in asked]
         what = {"destination": self._destination, "transaction": asked[0].transaction_uid, "objects": len(asked)}
         try:

@@ -15,10 +15,14 @@ from dicom_node.core.errors import IllegalTransition
 from dicom_node.deliver.kinds import destinations_of
 from dicom_node.deliver.kinds.kind import caller_of
 from dicom_node.deliver.proof import Prover
+from dicom_node.dimse import commitment_scu
 from dicom_node.index import actions
 from dicom_node.index.database import Database
 from dicom_node.index.outbox.proofs import ProofTimes
+from dicom_node.index.outbox.withdrawals import withdraw_results
 from dicom_node.index.tables import deliveries
+from dicom_node.index.transitions import Change
+from dicom_node.index.views.lists import list_deliveries
 from dicom_node.roles.settings import SiteSettings
 from tests.integration.test_identity_check import (
     WAYS,
@@ -34,7 +38,7 @@ from tests.peers.committing import CommittingPacs, Reports, another_transaction,
 from tests.peers.dcmtk import Receiver
 from tests.peers.node import Node
 from tests.peers.orthanc import Orthanc
-from tests.peers.process import wait_until
+from tests.peers.process import free_port, wait_until
 from tests.support.results.rows import SOMEBODY
 
 __all__ = ["owing", "pacs"]  # fixtures
@@ -78,6 +82,12 @@ def rows(owing: Owing) -> list[Any]:
 
 def states(owing: Owing) -> list[str]:
     return [row.state for row in rows(owing)]
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Reports that do not come are waited for a moment only."""
+    monkeypatch.setattr(commitment_scu, "_REPORTED_WITHIN_S", 0.1)
 
 
 @pytest.fixture
@@ -200,6 +210,7 @@ def test_a_report_that_comes_twice_changes_nothing_more(odd: CommittingPacs, owi
 
 
 @pytest.mark.parametrize("odd", [{"transaction": another_transaction}], indirect=True)
+@pytest.mark.usefixtures("impatient")
 def test_a_report_under_another_transaction_proves_nothing(odd: CommittingPacs, owing: Owing) -> None:
     owing.add("mistaken")
     asking = prove(owing, to(odd))
@@ -249,3 +260,164 @@ def test_orthanc_commits_itself_on_an_association_of_its_own(pacs: Orthanc, prov
     assert {row.proof for row in told} == {"COMMITMENT"}
     assert len({row.transaction_uid for row in told}) == 1, "one request for all that was due"
     assert f"{pacs.aet}@127.0.0.1 committed itself to keeping it." in one.owing.told("committed")[0]
+
+
+# --- what goes wrong ---
+
+
+def uid_of(row: Any) -> str:
+    return str(row.artifact_uid)
+
+
+def test_what_is_not_committed_is_sent_again_and_parked_when_that_does_not_help(
+    odd: CommittingPacs, owing: Owing
+) -> None:
+    """It commits itself to three of four; what it says why is kept."""
+    owing.add("four", "four-a", "four-b")
+    owing.deliver(to(odd))
+    failing = rows(owing)[1]
+    odd.fails = {uid_of(failing): 0x0110}
+    asking = prover(owing, to(odd))
+    asking.ask_once()
+    assert states(owing) == [COMMITTED, PENDING, COMMITTED, COMMITTED]
+    said = f"pacs does not have it: PACS@127.0.0.1:{odd.port} says processing failure (0x0110)."
+    assert owing.told("missing") == [f"SR: {said} It is sent again."]
+    for _ in range(2):
+        owing.deliver(to(odd))
+        asking.ask_once()
+    assert states(owing) == [COMMITTED, PARKED, COMMITTED, COMMITTED]
+    assert odd.stores.count(uid_of(failing)) == 3, "sent, and twice more"
+    assert len({str(request.TransactionUID) for request in odd.requests}) == 3, "a new transaction for each try"
+    (parked,) = [row for row in rows(owing) if row.state == PARKED]
+    assert (parked.proof_note, parked.proof) == (said, "")
+    assert "retry" in parked.note
+    odd.fails.clear()
+    owing.retry("four")
+    owing.deliver(to(odd))
+    asking.ask_once()
+    assert states(owing) == [COMMITTED] * 4
+
+
+@pytest.mark.parametrize("odd", [{"reports": Reports.NEVER}], indirect=True)
+@pytest.mark.usefixtures("impatient")
+def test_who_never_reports_is_asked_by_a_query_in_time(odd: CommittingPacs, owing: Owing) -> None:
+    owing.add("silent")
+    asking = prove(owing, to(odd))
+    assert states(owing) == [SENT, SENT]
+    assert not asking.ask_once(), "its report may still come"
+    time_passes(owing, timedelta(seconds=TIMES.within_s))
+    asking.ask_once()
+    assert [(row.state, row.proof) for row in rows(owing)] == [(COMMITTED, "QUERY")] * 2
+    assert len(odd.requests) == 1
+
+
+@pytest.mark.parametrize("odd", [{"reports": Reports.NEVER, "finds": False}], indirect=True)
+@pytest.mark.usefixtures("impatient")
+def test_who_neither_reports_nor_answers_queries_is_asked_daily_for_a_week(odd: CommittingPacs, owing: Owing) -> None:
+    owing.add("mute")
+    asking = prove(owing, to(odd))
+    time_passes(owing, timedelta(seconds=TIMES.within_s))
+    for _ in range(9):
+        asking.ask_once()
+        assert states(owing) == [SENT, SENT]
+        assert not asking.ask_once()
+        time_passes(owing, timedelta(days=1))
+    (line,) = owing.told("unproved")
+    assert line.startswith("pacs: Without proof after 7 days. ")
+    assert not asking.ask_once()
+    assert len({str(one.TransactionUID) for one in odd.requests}) == len(odd.requests) >= 4
+
+
+@pytest.mark.parametrize("odd", [{"commits": False}, {"action_status": 0x0122}], indirect=True)
+def test_who_refuses_commitment_is_asked_by_a_query_at_once(odd: CommittingPacs, owing: Owing) -> None:
+    owing.add("modest")
+    prove(owing, to(odd))
+    assert [(row.state, row.proof) for row in rows(owing)] == [(COMMITTED, "QUERY")] * 2
+
+
+@pytest.mark.parametrize("odd", [{"commits": False}], indirect=True)
+def test_who_wants_a_commitment_is_not_content_with_a_query(odd: CommittingPacs, owing: Owing) -> None:
+    owing.add("insisting")
+    prove(owing, to(odd, verify="commitment"))
+    assert states(owing) == [SENT, SENT]
+    assert {row.proof_note for row in rows(owing)} == {
+        f"PACS@127.0.0.1:{odd.port} does not accept Storage Commitment Push Model SOP Class."
+    }
+
+
+def test_a_pacs_that_is_away_when_asked_is_asked_again(odd: CommittingPacs, owing: Owing) -> None:
+    owing.add("away")
+    owing.deliver(to(odd))
+    away = prover(owing, to(odd) | {"port": free_port()})
+    away.ask_once()
+    time_passes(owing, timedelta(seconds=TIMES.within_s))
+    away.ask_once()
+    assert states(owing) == [SENT, SENT]
+    assert all("cannot be reached" in row.proof_note for row in rows(owing))
+    time_passes(owing, timedelta(seconds=TIMES.within_s))
+    prover(owing, to(odd)).ask_once()
+    assert states(owing) == [COMMITTED, COMMITTED]
+
+
+def test_what_was_replaced_or_taken_back_is_asked_for_no_more(odd: CommittingPacs, owing: Owing) -> None:
+    """A PACS may hide it by then; to send it again would bring it back."""
+    owing.add("replaced")
+    owing.deliver(to(odd))
+    with owing.database.write() as connection:
+        withdraw_results(connection, study_of("replaced"), "Wrong.", Change(datetime.now(UTC)))
+    assert not prover(owing, to(odd)).ask_once()
+    assert states(owing) == [SENT, SENT]
+
+
+# --- warnings ---
+
+
+@pytest.mark.parametrize("odd", [{"store_status": one} for one in (0xB000, 0xB006, 0xB007)], indirect=True)
+def test_a_warning_is_kept_with_what_was_stored_under_it(
+    odd: CommittingPacs, owing: Owing, caplog: pytest.LogCaptureFixture
+) -> None:
+    owing.add("warned")
+    prove(owing, to(odd))
+    with owing.database.read() as connection:
+        seen = list_deliveries(connection)
+    told = f"0x{odd.store_status:04X}"
+    assert [(one.state, one.warning) for one in seen] == [(COMMITTED, told)] * 2
+    assert all(told in one.note for one in seen)
+    assert [one.levelname for one in caplog.records if one.message == "object sent"] == ["WARNING"] * 2
+
+
+# --- is it still there? ---
+
+
+def test_what_vanishes_later_is_noticed_sent_again_once_and_then_parked(
+    odd: CommittingPacs, owing: Owing, caplog: pytest.LogCaptureFixture
+) -> None:
+    owing.add("kept")
+    prove(owing, to(odd))
+    first, other = map(uid_of, rows(owing))
+    asking = prover(owing, to(odd), again_days=1)
+    assert not asking.ask_once(), "a day has not passed"
+
+    def a_day_passes() -> None:
+        time_passes(owing, timedelta(days=1))
+        for _ in range(3):
+            asking.ask_once()
+            time_passes(owing, timedelta(seconds=TIMES.within_s))
+
+    a_day_passes()
+    assert states(owing) == [COMMITTED, COMMITTED]
+    assert owing.told("lost") == []
+    del odd.stored[first]
+    a_day_passes()
+    assert states(owing) == [PENDING, COMMITTED]
+    assert owing.told("lost") == ["SC: pacs has it no more: A query does not find it. It is sent again."]
+    errors = [one.message for one in caplog.records if one.levelname == "ERROR"]
+    assert errors == ["destination does not have what it took"]
+    owing.deliver(to(odd))
+    asking.ask_once()
+    assert states(owing) == [COMMITTED, COMMITTED]
+    del odd.stored[first]
+    a_day_passes()
+    assert states(owing) == [PARKED, COMMITTED], "somebody removes it there: that is for a person to settle"
+    assert odd.stores.count(first) == 2
+    assert odd.stores.count(other) == 1

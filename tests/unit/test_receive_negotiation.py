@@ -117,7 +117,7 @@ def test_the_answer_names_the_longest_pdu_and_no_window_of_operations() -> None:
     assert request.max_pdu_bytes == 16384  # 0 means no limit; a modest length always fits
 
 
-BOTH, PROVIDER, NEITHER = (True, True), (False, True), (False, False)
+BOTH, PROVIDER = (True, True), (False, True)
 
 
 @pytest.mark.parametrize(
@@ -129,7 +129,6 @@ BOTH, PROVIDER, NEITHER = (True, True), (False, True), (False, False)
         (STORAGE_COMMITMENT, (True, False), 0, [(1, 0)]),
         (STORAGE_COMMITMENT, BOTH, 0, [(1, 1)]),
         (STORAGE_COMMITMENT, PROVIDER, 0, [(0, 1)]),
-        (STORAGE_COMMITMENT, NEITHER, 1, []),
     ],
 )
 def test_who_stores_is_the_user_and_who_reports_on_a_commitment_may_be_the_provider(

@@ -59,6 +59,7 @@ class Unproved:
     times_missing: int
     times_lost: int
     transaction_uid: str
+    proof_note: str
 
     @property
     def awaits_report(self) -> bool:
@@ -86,13 +87,18 @@ class Evidence:
 def claim_unproved(connection: Connection, destination: str, times: ProofTimes, now: datetime) -> list[Unproved]:
     """Take what this destination is to be asked for now; until `within_s` from now nobody else does.
 
-    Of a result only while it holds: what was replaced or withdrawn may be hidden there by now.
+    Of a result only while it holds: what was replaced or withdrawn may be hidden there by now. What nobody has answered
+    for in a week is asked for no more.
     """
     mine = and_(deliveries.c.destination == destination, _is_to_be_asked(times, now), _is_to_be_there())
     rows = connection.execute(_rows(mine).limit(_AT_ONCE).with_for_update(of=deliveries, skip_locked=True)).all()
     found = [_unproved(row) for row in rows]
-    _set(connection, found, prove_at=now + timedelta(seconds=times.within_s))
-    return found
+    given_up = [one for one in found if one.tries and not one.was_proved and now - one.sent_at > _ASKED_FOR]
+    if given_up:
+        give_up(connection, given_up, f"Without proof after {_ASKED_FOR.days} days. {given_up[0].proof_note}", now)
+    asked = [one for one in found if one not in given_up]
+    _set(connection, asked, prove_at=now + timedelta(seconds=times.within_s))
+    return asked
 
 
 def _is_to_be_asked(times: ProofTimes, now: datetime) -> ColumnElement[bool]:
@@ -125,14 +131,23 @@ def _unproved(row: Row[Any]) -> Unproved:
     return Unproved(
         row.id, row.destination, row.study_instance_uid, row.series_instance_uid, row.sop_class_uid, row.artifact_uid,
         ArtifactKind(row.kind), row.media_type, row.sha256, DeliveryState(row.state), row.sent_at, row.proof_tries,
-        row.times_missing, row.times_lost, row.transaction_uid,
+        row.times_missing, row.times_lost, row.transaction_uid, row.proof_note,
     )  # fmt: skip
 
 
-def begin_transaction(connection: Connection, items: Sequence[Unproved], transaction_uid: str) -> list[Unproved]:
+def begin_transaction(
+    connection: Connection, items: Sequence[Unproved], transaction_uid: str, times: ProofTimes, now: datetime
+) -> list[Unproved]:
     """Note under which transaction these are asked for, before a word is said; return them so."""
-    _set(connection, items, transaction_uid=transaction_uid, proof_tries=deliveries.c.proof_tries + 1)
+    for one in items:
+        again = {"prove_at": _next_turn(one, times, now), "proof_tries": one.tries + 1}
+        _set(connection, [one], transaction_uid=transaction_uid, **again)
     return [replace(one, transaction_uid=transaction_uid, tries=one.tries + 1) for one in items]
+
+
+def _next_turn(one: Unproved, times: ProofTimes, now: datetime) -> datetime:
+    """Return when is asked again what is not answered now: soon at first, then daily."""
+    return now + (timedelta(seconds=times.within_s) if one.tries <= 1 else _DAY)
 
 
 def end_transaction(connection: Connection, items: Sequence[Unproved]) -> None:
@@ -190,14 +205,9 @@ def note_missing(connection: Connection, item: Unproved, why: str, now: datetime
 
 
 def put_off(connection: Connection, items: Sequence[Unproved], why: str, times: ProofTimes, now: datetime) -> None:
-    """Ask again later: soon at first, then daily; what nobody has answered for in a week is asked for no more."""
+    """Ask again later: there was no answer."""
     for one in items:
-        wait = timedelta(seconds=times.within_s) if one.tries <= 1 else _DAY
-        is_over = now - one.sent_at > _ASKED_FOR and not one.was_proved
-        if is_over:
-            give_up(connection, [one], f"Without proof after {_ASKED_FOR.days} days: {why}", now)
-        else:
-            _set(connection, [one], proof_note=why, prove_at=now + wait, proof_tries=one.tries + 1)
+        _set(connection, [one], proof_note=why, prove_at=_next_turn(one, times, now), proof_tries=one.tries + 1)
 
 
 def give_up(connection: Connection, items: Sequence[Unproved], why: str, now: datetime) -> None:
