@@ -35,12 +35,18 @@ _STORE_ANSWERS = (
 )  # fmt: skip
 _SERVICES = (
     (VERIFICATION, "SCP, SCU", PLAIN_TRANSFER_SYNTAXES, "C-ECHO"),
-    (STORAGE_COMMITMENT, "SCP", PLAIN_TRANSFER_SYNTAXES, "N-ACTION; N-EVENT-REPORT on that or on a new association"),
+    (
+        STORAGE_COMMITMENT,
+        "SCP, SCU",
+        PLAIN_TRANSFER_SYNTAXES,
+        "N-ACTION; N-EVENT-REPORT on that or on a new association",
+    ),
     (
         STUDY_ROOT_FIND,
         "SCU",
         UNCOMPRESSED,
-        "C-FIND of studies, series and instances to fetch; of one study, before its result is sent",
+        "C-FIND of studies, series and instances to fetch; of one study, before its result is sent; of what was sent, "
+        "whether it is there",
     ),
     (STUDY_ROOT_GET, "SCU", UNCOMPRESSED, "C-GET; the node is SCP of Storage in it, by role selection"),
     (STUDY_ROOT_MOVE, "SCU", UNCOMPRESSED, "C-MOVE with the node itself as destination"),

@@ -74,7 +74,10 @@ class Prover:
         return False
 
     def ask_once(self) -> bool:
-        """Ask for what is due; `False` when nothing is."""
+        """Ask for what is due; `False` when nothing is, for which no lock is taken."""
+        with self._database.read() as connection:
+            if not proofs.is_any_unproved(connection, self._destination, self._times, now_in(connection)):
+                return False
         with self._database.write() as connection:
             due = proofs.claim_unproved(connection, self._destination, self._times, now_in(connection))
         others = [one for one in due if not self._asks_for_commitment(one)]

@@ -8,6 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pydicom import Dataset
+from pynetdicom import AE, build_role
+from pynetdicom.sop_class import (  # type: ignore[attr-defined]
+    StorageCommitmentPushModel,
+    StorageCommitmentPushModelInstance,
+)
 from sqlalchemy import select, update
 
 from dicom_node.core.entities import DeliveryState
@@ -421,3 +427,37 @@ def test_what_vanishes_later_is_noticed_sent_again_once_and_then_parked(
     assert states(owing) == [PARKED, COMMITTED], "somebody removes it there: that is for a person to settle"
     assert odd.stores.count(first) == 2
     assert odd.stores.count(other) == 1
+
+
+def test_a_report_that_cannot_be_processed_is_answered_so_and_the_association_goes_on(
+    odd: CommittingPacs, proving: Callable[..., Proving]
+) -> None:
+    """An unknown transaction, none at all, an event that the service does not have; then the one that is awaited."""
+    odd.reports = Reports.NEVER
+    one = proving(to(odd, verify="commitment"), peer=[{"ae_title": "PACS", "host": "127.0.0.1"}])
+    one.owing.add("listening")
+    wait_until(lambda: bool(odd.requests), 60, "the request", 0.05)
+    (request,) = odd.requests
+    ae = AE(ae_title="PACS")
+    ae.add_requested_context(StorageCommitmentPushModel)
+    role = build_role(StorageCommitmentPushModel, scu_role=False, scp_role=True)
+    association = ae.associate("127.0.0.1", one.node.dicom_port, ae_title=one.node.aet, ext_neg=[role])
+
+    def answer_to(report: Dataset, event_type: int = 1) -> int:
+        what = StorageCommitmentPushModel, StorageCommitmentPushModelInstance
+        status, _ = association.send_n_event_report(report, event_type, *what)
+        return int(status.Status)
+
+    good, unknown, without = (odd.report_on(request) for _ in range(3))
+    unknown.TransactionUID = another_transaction("")
+    del without.TransactionUID
+    assert [answer_to(one) for one in (unknown, without)] == [0x0110, 0x0110]
+    assert answer_to(good, event_type=3) == 0x0113
+    assert states(one.owing) == [SENT, SENT]
+    assert [answer_to(good), answer_to(good)] == [0x0000, 0x0000]
+    association.release()
+    assert states(one.owing) == [COMMITTED, COMMITTED], "what follows is committed before the answer"
+    stranger = AE(ae_title="NOBODY")
+    stranger.add_requested_context(StorageCommitmentPushModel)
+    refused = stranger.associate("127.0.0.1", one.node.dicom_port, ae_title=one.node.aet, ext_neg=[role])
+    assert refused.is_rejected

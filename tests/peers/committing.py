@@ -50,8 +50,11 @@ class CommittingPacs:
     #: Answer to each C-STORE, and to an N-ACTION.
     store_status: int = 0x0000
     action_status: int = 0x0000
-    #: Called when an N-ACTION came, before anything is said.
+    #: Called when an association for storage commitment is asked for, and at an N-ACTION, before anything is said.
+    at_association: Callable[[], object] = lambda: None
     at_request: Callable[[], object] = lambda: None
+    #: Called when a report on an association of its own has been sent, before it is answered.
+    at_report: Callable[[], object] = lambda: None
 
     aet: str = "PACS"
     host: str = "127.0.0.1"
@@ -65,6 +68,11 @@ class CommittingPacs:
     reported: threading.Event = field(default_factory=threading.Event)
 
     # --- what it is asked
+
+    def on_association(self, event: Any) -> None:
+        proposed = {context.abstract_syntax for context in event.assoc.requestor.requested_contexts}
+        if StorageCommitmentPushModel in proposed:
+            self.at_association()
 
     def on_store(self, event: Any) -> int:
         dataset = event.dataset
@@ -109,7 +117,8 @@ class CommittingPacs:
         ae.acse_timeout = ae.dimse_timeout = ae.network_timeout = _PATIENCE_S
         ae.add_requested_context(StorageCommitmentPushModel)
         role = build_role(StorageCommitmentPushModel, scu_role=False, scp_role=True)
-        association = ae.associate(self.host, self.node_port, ae_title="AINODE", ext_neg=[role])
+        sent = [(evt.EVT_DIMSE_SENT, lambda _event: self.at_report())]
+        association = ae.associate(self.host, self.node_port, ae_title="AINODE", ext_neg=[role], evt_handlers=sent)
         if not association.is_established:
             self.answers.append(None)
             self.reported.set()
@@ -164,6 +173,7 @@ def running_committing_pacs(pacs: CommittingPacs) -> Iterator[CommittingPacs]:
     if pacs.commits:
         ae.add_supported_context(StorageCommitmentPushModel)
     handlers = [
+        (evt.EVT_REQUESTED, pacs.on_association),
         (evt.EVT_C_STORE, pacs.on_store),
         (evt.EVT_C_FIND, pacs.on_find),
         (evt.EVT_N_ACTION, pacs.on_action),

@@ -90,7 +90,7 @@ def claim_unproved(connection: Connection, destination: str, times: ProofTimes, 
     Of a result only while it holds: what was replaced or withdrawn may be hidden there by now. What nobody has answered
     for in a week is asked for no more.
     """
-    mine = and_(deliveries.c.destination == destination, _is_to_be_asked(times, now), _is_to_be_there())
+    mine = _is_due_at(destination, times, now)
     rows = connection.execute(_rows(mine).limit(_AT_ONCE).with_for_update(of=deliveries, skip_locked=True)).all()
     found = [_unproved(row) for row in rows]
     given_up = [one for one in found if one.tries and not one.was_proved and now - one.sent_at > _ASKED_FOR]
@@ -99,6 +99,15 @@ def claim_unproved(connection: Connection, destination: str, times: ProofTimes, 
     asked = [one for one in found if one not in given_up]
     _set(connection, asked, prove_at=now + timedelta(seconds=times.within_s))
     return asked
+
+
+def is_any_unproved(connection: Connection, destination: str, times: ProofTimes, now: datetime) -> bool:
+    """Tell whether this destination is to be asked for anything now."""
+    return connection.execute(_rows(_is_due_at(destination, times, now)).limit(1)).first() is not None
+
+
+def _is_due_at(destination: str, times: ProofTimes, now: datetime) -> ColumnElement[bool]:
+    return and_(deliveries.c.destination == destination, _is_to_be_asked(times, now), _is_to_be_there())
 
 
 def _is_to_be_asked(times: ProofTimes, now: datetime) -> ColumnElement[bool]:
