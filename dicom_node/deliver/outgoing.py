@@ -44,6 +44,8 @@ class SentObject:
     kind: str
     media_type: str
     sha256: str
+    #: The file that holds its bytes; they may be gone by now.
+    path: Path
 
 
 class Sender(Protocol):

@@ -24,6 +24,7 @@ from dicom_node.index.database import Database
 from dicom_node.index.due import now_in
 from dicom_node.index.outbox import proofs
 from dicom_node.index.outbox.proofs import Evidence, ProofTimes, Unproved
+from dicom_node.storage.spool import Spool
 
 _POLL_S = 1.0
 #: So long a destination is believed that it offers no storage commitment, or no query.
@@ -34,10 +35,13 @@ _log = logging.getLogger(__name__)
 class Prover:
     """Proves what one destination was sent."""
 
-    def __init__(self, destination: str, questions: ProofQuestions, database: Database, times: ProofTimes) -> None:
+    def __init__(
+        self, destination: str, questions: ProofQuestions, database: Database, spool: Spool, times: ProofTimes
+    ) -> None:
         self._destination = destination
         self._questions = questions
         self._database = database
+        self._spool = spool
         self._times = times
         self._no_commitment_until = self._no_query_until = 0.0
         self._why_no_commitment = ""
@@ -135,7 +139,7 @@ class Prover:
             self._cannot_tell(items, self._why_no_commitment)
             return
         try:
-            there = self._questions.has([_sent_object(one) for one in items])
+            there = self._questions.has([_sent_object(one, self._spool) for one in items])
         except QueryNotOffered as error:
             self._no_query_until = time.monotonic() + _NOT_OFFERED_S
             self._cannot_tell(items, f"{self._why_no_commitment} {error}".strip())
@@ -192,8 +196,8 @@ def taken(database: Database, report: CommitmentReport) -> EventStatus:
     return EventStatus.SUCCESS
 
 
-def _sent_object(one: Unproved) -> SentObject:
+def _sent_object(one: Unproved, spool: Spool) -> SentObject:
     return SentObject(
         one.study_instance_uid, one.series_instance_uid, one.sop_class_uid, one.uid, one.kind.value, one.media_type,
-        one.sha256,
+        one.sha256, spool.path(one.object_key),
     )  # fmt: skip

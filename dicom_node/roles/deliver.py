@@ -94,4 +94,4 @@ def _prover(node: Node, destination: DestinationKind) -> Prover | None:
         return None
     delivery = node.settings.delivery
     times = ProofTimes(delivery.verify_after_s, delivery.verify_within_s, destination.verify_again_days)
-    return Prover(destination.name, questions, node.database, times)
+    return Prover(destination.name, questions, node.database, node.spool, times)

@@ -18,8 +18,9 @@ from dicom_node.fhir.client.exchange import Exchange, elements_of, hide_queries_
 from dicom_node.fhir.client.imaging_study import list_in_study
 from dicom_node.fhir.client.patient import patient_reference_on_server, without_demographics
 from dicom_node.fhir.client.reading import Etags
-from dicom_node.fhir.client.reconciliation import Reconciled, reconcile_with_server, report_entry
+from dicom_node.fhir.client.reconciliation import Reconciled, reconcile_with_server, report_entry, search_of
 from dicom_node.fhir.client.retraction import reconcile_retraction
+from dicom_node.fhir.client.searching import find
 from dicom_node.fhir.client.writing import Written, transact, write_one_by_one
 from dicom_node.fhir.json_types import Json
 
@@ -105,6 +106,15 @@ class FhirClient:
                 if look == _MOST_LOOKS:
                     raise
         raise AssertionError("the last look returns or raises")
+
+    def has(self, bundle: Mapping[str, Any]) -> bool:
+        """Tell whether the server finds the report of a bundle by its identifier, whatever its status.
+
+        Raises `DeliveryDeferred`, `CredentialsRefused` or `DeliveryRefused` where it does not answer the search.
+        """
+        ends_at = time.monotonic() + self._timeout_s
+        exchange = Exchange(self._http, self._base_url, ends_at, frozenset({"Bundle"}), self._etags)
+        return bool(find(exchange, "DiagnosticReport", search_of(report_entry(dict(bundle)))))
 
     def close(self) -> None:
         """Close the connections."""

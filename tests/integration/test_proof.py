@@ -61,7 +61,7 @@ def prover(owing: Owing, there: dict[str, Any], again_days: float = 0) -> Prover
     (one,) = destinations_of(settings)
     questions = one.proof_questions(caller_of(settings))
     assert questions is not None
-    return Prover("pacs", questions, owing.database, ProofTimes(TIMES.after_s, TIMES.within_s, again_days))
+    return Prover("pacs", questions, owing.database, owing.spool, ProofTimes(TIMES.after_s, TIMES.within_s, again_days))
 
 
 def prove(owing: Owing, there: dict[str, Any]) -> Prover:

@@ -53,6 +53,7 @@ class Unproved:
     kind: ArtifactKind
     media_type: str
     sha256: str
+    object_key: str
     state: DeliveryState
     sent_at: datetime
     tries: int
@@ -139,8 +140,8 @@ def _rows(which: ColumnElement[bool]) -> Any:
 def _unproved(row: Row[Any]) -> Unproved:
     return Unproved(
         row.id, row.destination, row.study_instance_uid, row.series_instance_uid, row.sop_class_uid, row.artifact_uid,
-        ArtifactKind(row.kind), row.media_type, row.sha256, DeliveryState(row.state), row.sent_at, row.proof_tries,
-        row.times_missing, row.times_lost, row.transaction_uid, row.proof_note,
+        ArtifactKind(row.kind), row.media_type, row.sha256, row.object_key, DeliveryState(row.state),
+        row.sent_at, row.proof_tries, row.times_missing, row.times_lost, row.transaction_uid, row.proof_note,
     )  # fmt: skip
 
 
