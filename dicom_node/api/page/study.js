@@ -141,17 +141,18 @@ function versions({ total, instances }) {
 }
 
 const FOLDED = 4; // a run of at least so many deliveries becomes one line
+const FOLDING = { sent: "sent", committed: "proved to be there" };
 
 function timelineList(entries, names) {
   const runs = [];
   for (const entry of entries) {
     const last = runs.at(-1);
-    if (last && entry.kind === "sent" && last[0].kind === "sent") last.push(entry);
+    if (last && entry.kind in FOLDING && entry.kind === last[0].kind) last.push(entry);
     else runs.push([entry]);
   }
   return el("ol", { class: "timeline" }, runs.flatMap((run) => (run.length < FOLDED
     ? run.map((entry) => timelineLine(entry, named(entry.text, names)))
-    : timelineLine(run[0], more(`run-${run[0].at}`, `${run.length} objects sent`,
+    : timelineLine(run[0], more(`run-${run[0].at}`, `${run.length} objects ${FOLDING[run[0].kind]}`,
       el("ul", {}, run.map((entry) => el("li", {}, when(entry.at), " ", entry.text))))))));
 }
 
