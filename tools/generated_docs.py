@@ -116,6 +116,7 @@ PARTS: Mapping[tuple[str, str], Callable[[], str]] = {
     ("reference/conformance.md", "transfer syntaxes"): conformance_tables.transfer_syntaxes,
     ("reference/conformance.md", "C-STORE statuses"): conformance_tables.store_statuses,
     ("reference/conformance.md", "N-ACTION statuses"): conformance_tables.action_statuses,
+    ("reference/conformance.md", "N-EVENT-REPORT statuses"): conformance_tables.event_statuses,
     ("reference/conformance.md", "failure reasons"): conformance_tables.failure_reasons,
     ("reference/conformance.md", "rejections"): conformance_tables.rejections,
     ("reference/conformance.md", "aborts"): conformance_tables.aborts,

@@ -152,9 +152,15 @@ def _answer_of(finding: Mapping[str, Any]) -> Sequence[str]:
 
 
 def _print_deliveries(deliveries: Sequence[DeliveryView]) -> None:
-    rows = [(d.id, d.artifact_kind, d.destination, d.state, d.attempts, d.note) for d in deliveries]
+    rows = [(d.id, d.artifact_kind, d.destination, d.state, d.attempts, _said(d)) for d in deliveries]
     if rows:
         print_table(["delivery", "object", "destination", "state", "attempts", "note"], rows)
+
+
+def _said(delivery: DeliveryView) -> str:
+    """Return what the destination said when it took the object, and whether it is proved to have it."""
+    proved = f"{'proved' if delivery.proof else 'not proved'}: {delivery.proof_note}" if delivery.proof_note else ""
+    return " · ".join(filter(None, (delivery.note, proved)))
 
 
 def retry(options: argparse.Namespace) -> int:

@@ -44,6 +44,13 @@ class DeliveryState(StrEnum):
     DISCARDED = "DISCARDED"
 
 
+class Proof(StrEnum):
+    """How a destination was proved to have an object."""
+
+    COMMITMENT = "COMMITMENT"
+    QUERY = "QUERY"
+
+
 class ResultState(StrEnum):
     """Whether a result holds: replaced by a later one, withdrawn by a person or a correction, rejected in review."""
 

@@ -32,6 +32,9 @@ from dicom_node.storage.spool import Spool
 
 #: After so many failures of a picture the report goes without it; that the destination was away is none.
 _REPORT_WAITS_FOR_ATTEMPTS = 5
+#: What the destination said of an object that it took: words, and the warning among them, if any.
+_Said = tuple[str, int | None]
+_NOTHING_SAID: _Said = ("", None)
 _log = logging.getLogger(__name__)
 
 
@@ -121,7 +124,7 @@ class BatchDelivery:
     def _unsettled(self, batch: DeliveryBatch, error: DeliveryDeferred) -> SentItems:
         result = SentItems()
         for item in batch.items:
-            result = result.and_then(self._settled(batch, item, self._judged(batch, item, error), ""))
+            result = result.and_then(self._settled(batch, item, self._judged(batch, item, error)))
         return result
 
     def _send_result(self, batch: DeliveryBatch) -> SentItems:
@@ -172,7 +175,7 @@ class BatchDelivery:
 
     def _park(self, batch: DeliveryBatch, refused: Sequence[RefusedItem]) -> None:
         for item, why in refused:
-            self._note(batch, item, ClassRefused(why), "")
+            self._note(batch, item, ClassRefused(why))
 
     def _send_notes(self, batch: DeliveryBatch, notes: Sequence[DeliveryItem]) -> SentItems:
         """Withdraw earlier objects once everything that replaces them has arrived."""
@@ -193,10 +196,11 @@ class BatchDelivery:
         result = SentItems()
         for sent in self._answers(batch.destination, outgoing):
             item = open_items.pop(sent.artifact_uid)
-            result = result.and_then(self._settled(batch, item, self._judged(batch, item, sent.error), sent.note))
+            said = (sent.note, sent.warning)
+            result = result.and_then(self._settled(batch, item, self._judged(batch, item, sent.error), said))
         silence = DeliveryDeferred("The destination gave no answer for this object.")
         for item in open_items.values():
-            result = result.and_then(self._settled(batch, item, silence, ""))
+            result = result.and_then(self._settled(batch, item, silence))
         return result
 
     def _answers(self, destination: str, outgoing: Sequence[Outgoing]) -> Iterator[Sent]:
@@ -225,7 +229,9 @@ class BatchDelivery:
             error if attempts < error.most_attempts else DeliveryRefused(f"{error} That came of {attempts} attempts.")
         )
 
-    def _settled(self, batch: DeliveryBatch, item: DeliveryItem, error: DeliveryError | None, note: str) -> SentItems:
+    def _settled(
+        self, batch: DeliveryBatch, item: DeliveryItem, error: DeliveryError | None, said: _Said = _NOTHING_SAID
+    ) -> SentItems:
         """Note what became of one object, unless it is refused for its class: that is decided with the others."""
         if isinstance(error, DestinationAway | CredentialsRefused):
             self._give_back(batch, [item], str(error))
@@ -235,7 +241,7 @@ class BatchDelivery:
             return SentItems((item,), error)
         if isinstance(error, ClassRefused):
             return SentItems(refused=(RefusedItem(item, str(error)),))
-        self._note(batch, item, error, note)
+        self._note(batch, item, error, said)
         return SentItems(has_arrived=error is None)
 
     def _is_kept(self, batch: DeliveryBatch, item: DeliveryItem) -> bool:
@@ -251,21 +257,23 @@ class BatchDelivery:
         )
         with self._database.write() as connection:
             note_damaged(connection, objects_at(connection, [artifact.object_key]), now_in(connection))
-        self._note(batch, item, lost, "")
+        self._note(batch, item, lost)
         return False
 
-    def _note(self, batch: DeliveryBatch, item: DeliveryItem, error: Exception | None, note: str) -> None:
+    def _note(
+        self, batch: DeliveryBatch, item: DeliveryItem, error: Exception | None, said: _Said = _NOTHING_SAID
+    ) -> None:
         what = {"destination": batch.destination, "study": batch.study_instance_uid, "uid": item.artifact.uid}
         with self._database.write() as connection:
             if error:
                 deliveries.mark_parked(connection, batch, item, str(error), now_in(connection))
             else:
-                deliveries.mark_sent(connection, batch, item, note, now_in(connection))
+                deliveries.mark_sent(connection, batch, item, said, now_in(connection))
         if error:
             told = "withdrawal parked" if item.is_withdrawal else "object parked"
             _log.error(told, extra=what | {"why": str(error)})
         else:
-            _log.info("object sent", extra=what | {"why": note})
+            _log.log(logging.INFO if said[1] is None else logging.WARNING, "object sent", extra=what | {"why": said[0]})
 
     def _defer(self, batch: DeliveryBatch, items: Sequence[DeliveryItem], error: DeliveryDeferred) -> None:
         wait_s = max(self._back_off.wait_s(items[0].attempts + 1), wished_s(error))

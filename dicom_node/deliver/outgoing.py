@@ -21,11 +21,31 @@ class Outgoing:
 
 @dataclass(frozen=True, slots=True)
 class Sent:
-    """What became of one object: delivered when `error` is `None`; `note` is for the timeline."""
+    """What became of one object: delivered when `error` is `None`; `note` is for the timeline.
+
+    `warning` is the status of a C-STORE (PS3.4 GG.4.2) or the reason of a STOW-RS (PS3.18 I.2.2) that stored it, but
+    not as it was sent.
+    """
 
     artifact_uid: str
     error: DeliveryError | None
     note: str
+    warning: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SentObject:
+    """An object that a destination has taken, as it is asked for: where it belongs, what it is, and its bytes."""
+
+    study_instance_uid: str
+    series_instance_uid: str
+    sop_class_uid: str
+    uid: str
+    kind: str
+    media_type: str
+    sha256: str
+    #: The file that holds its bytes; they may be gone by now.
+    path: Path
 
 
 class Sender(Protocol):

@@ -33,7 +33,7 @@ OPERATOR = "operator"
 def retry_delivery(connection: Connection, delivery_id: int, actor: Principal, now: datetime) -> None:
     """Make one delivery due now: parked or sent ones are sent again, waiting ones wait no longer.
 
-    Raises `NotFound`, or `IllegalTransition` when the destination has already committed to keep the object.
+    Raises `NotFound`, or `IllegalTransition` when the destination is proved to have the object.
     """
     row = _held_delivery(connection, delivery_id)
     if not row.is_withdrawal and is_withdrawn(connection, row.job_key):
@@ -41,6 +41,8 @@ def retry_delivery(connection: Connection, delivery_id: int, actor: Principal, n
             f"Delivery {delivery_id} is of a result that was withdrawn, and is not sent any more. To have the study "
             "analysed anew: dicom-node rerun STUDY"
         )
+    if row.state == DeliveryState.COMMITTED:
+        raise IllegalTransition(f"Delivery {delivery_id} is proved to be at {row.destination}: nothing is to be sent.")
     line = (OPERATOR, f"The operator asked to send {row.kind} to {row.destination} again.")
     asked = Change(now, line, {"delivery_ids": [delivery_id], "was": row.state}, actor)
     move_delivery(connection, deliveries.c.id == delivery_id, DeliveryState.PENDING, asked, next_attempt_at=now)

@@ -232,8 +232,25 @@ deliveries = Table(
     Column("is_taken_back", Boolean, nullable=False, default=False, server_default=false()),
     Column("created_at", UtcDateTime, nullable=False),
     Column("sent_at", UtcDateTime),
+    # The warning with which it was stored (PS3.4 GG.4.2), of the last time it was sent; null: none.
+    Column("warning", Integer),
+    # When its destination is asked next whether it has the object; null: not until it is sent, or checked again.
+    Column("prove_at", UtcDateTime),
+    # How often the destination was asked since it was sent, or proved.
+    Column("proof_tries", Integer, nullable=False, default=0, server_default="0"),
+    # How often it was sent again because it had not arrived, and because it was there and then was not.
+    Column("times_missing", Integer, nullable=False, default=0, server_default="0"),
+    Column("times_lost", Integer, nullable=False, default=0, server_default="0"),
+    # The storage commitment that was asked for last; empty: none, or it was answered with a failure.
+    Column("transaction_uid", _Uid, nullable=False, default="", server_default=""),
+    # How it was proved to be there (`core.entities.Proof`), what was answered, and when; or why there is no proof.
+    Column("proof", String(16), nullable=False, default="", server_default=""),
+    Column("proof_note", Text, nullable=False, default="", server_default=""),
+    Column("proved_at", UtcDateTime),
     UniqueConstraint("artifact_uid", "destination"),
     Index(None, "destination", "state", "next_attempt_at"),
+    Index(None, "destination", "state", "prove_at"),
+    Index(None, "transaction_uid"),
     Index(None, "destination", "state", "urgency", "id"),
     Index(None, "job_key"),
 )

@@ -26,9 +26,9 @@ from dicom_node.core.entities import (
     StudyState,
 )
 from dicom_node.core.lifecycle import (
-    DELIVERY_TRANSITIONS,
     OPEN,
     RESULT_TRANSITIONS,
+    SENDABLE,
     check_commitment,
     check_delivery,
     check_destination,
@@ -206,14 +206,14 @@ def move_delivery(
 def make_deliveries_due(
     connection: Connection, study_instance_uid: str, which: ColumnElement[bool], change: Change
 ) -> list[int]:
-    """Make deliveries of a study due now, all but those whose state forbids it; return their ids.
+    """Make deliveries of a study due now, all but what is proved to have arrived or was given up; return their ids.
 
     Nothing of a withdrawn result but what takes it back.
     """
     may_go = or_(deliveries.c.is_withdrawal, results.c.standing != ResultState.WITHDRAWN)
     of_study = and_(results.c.study_instance_uid == study_instance_uid, which, may_go)
     rows = connection.execute(_held_deliveries(of_study).order_by(deliveries.c.id)).all()
-    ids = [row.id for row in rows if DeliveryState.PENDING in DELIVERY_TRANSITIONS[DeliveryState(row.state)]]
+    ids = [row.id for row in rows if row.state in SENDABLE]
     if ids:
         again = {"state": DeliveryState.PENDING, "next_attempt_at": change.at}
         connection.execute(update(deliveries).where(deliveries.c.id.in_(ids)).values(**again))

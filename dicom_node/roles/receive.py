@@ -21,6 +21,7 @@ from dicom_node.receive.channel import SendReport
 from dicom_node.receive.commitment import Commitments, ReportPolicy
 from dicom_node.receive.journal_consumer import ConsumerLinks, JournalConsumer, JournalPlace
 from dicom_node.receive.mllp import MllpListener, mllp_options
+from dicom_node.receive.proof_reports import ProofReports
 from dicom_node.receive.start import files_wanting, journal_folder, open_listener
 from dicom_node.roles.node import Node
 from dicom_node.roles.role import Role, Sweep
@@ -45,6 +46,7 @@ class ReceiveRole(Role):
         self._associations = AssociationSweep(node.database, node.receiver_id)
         policy = _report_policy(node.settings, acceptor.tell)
         self._commitments = Commitments(node.database, node.spool, node.receiver_id, policy)
+        self._proof_reports = ProofReports(node.database, acceptor.reports, acceptor.tell)
         links = ConsumerLinks(node.received, acceptor.tell, self._commitments.keep)
         journal = JournalPlace(journal_folder(node.settings), acceptor.journal_slots)
         self._consumer = JournalConsumer(node.database, node.spool, journal, node.receiver_id, links)
@@ -56,6 +58,7 @@ class ReceiveRole(Role):
         self._associations.forget_own()
         self._consumer.start()
         self._commitments.start()
+        self._proof_reports.start()
         self._acceptor.attend(self._node.received)
         self._acceptor.wait_until_ready()
         ports = self._acceptor.ports
@@ -80,6 +83,7 @@ class ReceiveRole(Role):
             self._hl7.stop()
         self._consumer.stop()
         self._commitments.stop()
+        self._proof_reports.stop()
         if self._watches is not None:
             self._watches.stop()
 

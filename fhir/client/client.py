@@ -36,12 +36,9 @@ from dicom_node.fhir.client.imaging_study import list_in_study
 from dicom_node.fhir.client.order import with_order
 from dicom_node.fhir.client.patient import patient_reference_on_server, without_demographics
 from dicom_node.fhir.client.reading import Etags
-from dicom_node.fhir.client.reconciliation import (
-    Reconciled,
-    reconcile_with_server,
-    report_entry,
-)
+from dicom_node.fhir.client.reconciliation import Reconciled, reconcile_with_server, report_entry, search_of
 from dicom_node.fhir.client.retraction import reconcile_retraction, take_back_observations
+from dicom_node.fhir.client.searching import find
 from dicom_node.fhir.client.writing import Written, transact, write_one_by_one
 from dicom_node.fhir.fitting import fitted
 from dicom_node.fhir.json_types import Json
@@ -137,6 +134,19 @@ class FhirClient:
             return _retried(partial(_send_report, exchange, wire, capabilities, unsent))
         except NotOffered as error:
             return _as_document_instead(exchange, wire, error)
+
+    def has(self, bundle: Mapping[str, Any]) -> bool:
+        """Tell whether the server finds the report of a bundle by its identifier, as such or as a document.
+
+        Raises `DeliveryDeferred`, `CredentialsRefused` or `DeliveryRefused` where it does not answer the search.
+        """
+        exchange, capabilities = self._opened(bundle)
+        search = search_of(report_entry(dict(bundle)))
+        if not (self._profile.as_document or capabilities.takes_documents_only) and find(
+            exchange, "DiagnosticReport", search
+        ):
+            return True
+        return capabilities.creates("DocumentReference") and bool(find(exchange, "DocumentReference", search))
 
     def close(self) -> None:
         """Close the connections."""

@@ -47,7 +47,8 @@ class Node:
             "node": {"data_dir": str(self.data_dir), "min_free_mb": 0},
             "dicom": {"port": 0, "journal_mb": 16},
             "api": {"port": 0},
-            "delivery": {"first_retry_s": 0.5, "max_retry_s": 2.0},
+            # What is sent stays so, however long a test takes, unless it is about proof.
+            "delivery": {"first_retry_s": 0.5, "max_retry_s": 2.0, "verify_after_s": 36000},
         }
         merged: dict[str, Any] = {**defaults, **settings}
         for section, values in defaults.items():

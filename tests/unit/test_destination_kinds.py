@@ -125,3 +125,31 @@ def test_reading_settings_loads_nothing_that_a_sender_needs() -> None:
     code = f"import sys, dicom_node.roles.settings; print([one for one in {heavy} if one in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize(
+    ("kind", "values", "ways"),
+    [
+        ("dicomweb", {"url": "https://pacs.local"}, "auto, none, query"),
+        ("fhir", {"url": "https://ehr.local"}, "auto, none, query"),
+        ("folder", {"path": "out"}, "auto, none, query"),
+    ],
+)
+def test_a_kind_that_cannot_commit_itself_is_not_asked_to(kind: str, values: dict[str, str], ways: str) -> None:
+    with pytest.raises(ValidationError, match=f"verify = 'commitment' cannot be done for kind = '{kind}'.*: {ways}"):
+        destination(kind, **values, verify="commitment")
+
+
+@pytest.mark.parametrize(
+    ("verify", "asks_to_commit", "queries"),
+    [("auto", True, True), ("commitment", True, False), ("query", False, True)],
+)
+def test_a_pacs_is_asked_as_its_settings_say(verify: str, asks_to_commit: bool, queries: bool) -> None:
+    questions = destination("dicom", **DICOM, verify=verify).proof_questions(CALLER)
+    assert (questions.commit is not None, questions.has is not None) == (asks_to_commit, queries)
+
+
+@pytest.mark.parametrize("kind", ["dicom", "dicomweb", "folder"])
+def test_who_is_not_to_be_asked_for_proof_is_not(kind: str) -> None:
+    values = {"dicom": DICOM, "dicomweb": {"url": "https://pacs.local"}, "folder": {"path": "out"}}[kind]
+    assert destination(kind, **values, verify="none").proof_questions(CALLER) is None

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field
 
 from dicom_node.config.peers import SmartWebPeer
 from dicom_node.core.capability_match import WantedOutputs
-from dicom_node.deliver.kinds.kind import Answer, ArchiveKind, Caller, IdentityQuery
+from dicom_node.deliver.kinds.kind import Answer, ArchiveKind, Caller, IdentityQuery, ProofQuestions
 
 if TYPE_CHECKING:
     from dicom_node.deliver.outgoing import Sender
@@ -19,6 +19,7 @@ class DicomWebDestination(SmartWebPeer, ArchiveKind):
     """A PACS, by STOW-RS. `url` is where `/studies` begins."""
 
     kind: Literal["dicomweb"] = Field(description="How results get there.")
+    can_prove: ClassVar[frozenset[str]] = frozenset({"query"})
 
     @property
     def address(self) -> str:
@@ -45,6 +46,14 @@ class DicomWebDestination(SmartWebPeer, ArchiveKind):
         from dicom_node.deliver.queries import ask_web, series_at_web  # noqa: PLC0415
 
         return IdentityQuery(partial(ask_web, self, caller.timeout_s), partial(series_at_web, self, caller.timeout_s))
+
+    def proof_questions(self, caller: Caller) -> ProofQuestions | None:
+        """Return what asks by QIDO-RS."""
+        if self.verify == "none":
+            return None
+        from dicom_node.deliver.queries import objects_at_web  # noqa: PLC0415
+
+        return ProofQuestions(partial(objects_at_web, self, caller.timeout_s))
 
     def reach(self, caller: Caller) -> None:
         """Ask for one study."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import TYPE_CHECKING, ClassVar, Literal, get_args
 
 from pydantic import Field, SecretStr, field_validator
 
@@ -13,7 +13,7 @@ from dicom_node.config.peers import SmartWebPeer
 from dicom_node.config.section import Section
 from dicom_node.core.capability_match import WantedOutputs
 from dicom_node.core.entities import MediaType
-from dicom_node.deliver.kinds.kind import Answer, Caller, DestinationKind
+from dicom_node.deliver.kinds.kind import Answer, Caller, DestinationKind, ProofQuestions
 from dicom_node.fhir.options import FhirProfile
 
 if TYPE_CHECKING:
@@ -81,6 +81,7 @@ class FhirDestination(SmartWebPeer, DestinationKind):
     """An EHR, by FHIR R4. `url` is the server's base address."""
 
     kind: Literal["fhir"] = Field(description="How results get there.")
+    can_prove: ClassVar[frozenset[str]] = frozenset({"query"})
     patient: Literal["match", "logical"] = Field(
         "match",
         description="`match` finds the Patient by identifier and parks if it is not exactly one; "
@@ -149,6 +150,16 @@ class FhirDestination(SmartWebPeer, DestinationKind):
         if not answer.ok or self.patient == "logical" or caller.knows_patient_systems:
             return answer
         return Answer(False, f"{answer.text}; no identifier system of patients is set", _NO_SYSTEM)
+
+    def proof_questions(self, caller: Caller) -> ProofQuestions | None:
+        """Return what searches for the reports, where that is asked for: an EHR may keep them in another form."""
+        if self.verify != "query":
+            return None
+        from dicom_node.deliver.senders.fhir import FhirSender  # noqa: PLC0415
+
+        sender = self.sender(caller)
+        assert isinstance(sender, FhirSender)
+        return ProofQuestions(sender.has)
 
     def reach(self, caller: Caller) -> None:
         """Ask for a report that does not exist."""

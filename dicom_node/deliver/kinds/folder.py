@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from functools import partial
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field
 
 from dicom_node.config.section import SitePath
 from dicom_node.core.capability_match import WantedOutputs
 from dicom_node.core.entities import MediaType
-from dicom_node.deliver.kinds.kind import Answer, Caller, DicomObjectsKind
+from dicom_node.deliver.kinds.kind import Answer, Caller, DicomObjectsKind, ProofQuestions
 
 if TYPE_CHECKING:
     from dicom_node.deliver.outgoing import Sender
@@ -19,6 +20,7 @@ class FolderDestination(DicomObjectsKind):
     """A folder, which gets everything as files."""
 
     kind: Literal["folder"] = Field(description="How results get there.")
+    can_prove: ClassVar[frozenset[str]] = frozenset({"query"})
     path: SitePath = Field(description="Where files are written.")
 
     @property
@@ -37,3 +39,11 @@ class FolderDestination(DicomObjectsKind):
         from dicom_node.deliver.checks import check_folder, with_gets  # noqa: PLC0415
 
         return with_gets(check_folder(self.path), wanted)
+
+    def proof_questions(self, caller: Caller) -> ProofQuestions | None:  # noqa: ARG002 - there is nobody to call
+        """Return what looks for the files and their digests."""
+        if self.verify == "none":
+            return None
+        from dicom_node.deliver.senders.folder import objects_in_folder  # noqa: PLC0415
+
+        return ProofQuestions(partial(objects_in_folder, self.path))

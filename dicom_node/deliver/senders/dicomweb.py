@@ -25,12 +25,13 @@ from dicom_node.core.errors import (
 from dicom_node.core.limits import retry_after_s
 from dicom_node.deliver.outgoing import Outgoing, Sent
 from dicom_node.deliver.web import LOGIN_REFUSED, nobody_took_it
-from dicom_node.dimse.statuses import error_of, note_of
+from dicom_node.dimse.statuses import error_of, note_of, warning_of
 
 _BLOCK_BYTES = 1 << 17
 _FAILED_SOP_SEQUENCE = "00081198"
 _REFERENCED_SOP_INSTANCE_UID = "00081155"
 _FAILURE_REASON = "00081197"
+_REFERENCED_SOP_SEQUENCE, _WARNING_REASON = "00081199", "00081196"
 
 #: Client errors that pass by themselves; every other is parked until a person has changed something.
 _PASSING_STATUSES = {408, 425, 429}
@@ -76,8 +77,10 @@ class DicomWebSender:
         except OSError as error:
             return Sent(uid, DeliveryRefused(f"The bytes of {uid} cannot be read: {error.strerror}."), "")
         error_found: DeliveryError | None = error_in(response, uid, self._receiver, item.artifact.kind)
-        note = "" if error_found else note_of(failure_reason(response, uid) or 0)
-        return Sent(uid, error_found, note)
+        if error_found:
+            return Sent(uid, error_found, "")
+        status = failure_reason(response, uid) or warning_reason(response, uid) or 0
+        return Sent(uid, None, note_of(status), warning_of(status))
 
     def _request(self, client: httpx.Client, path: Path) -> httpx.Request:
         """Build a multipart/related request (RFC 2387) that streams the file and tells its length beforehand."""
@@ -136,6 +139,15 @@ def failure_reason(response: httpx.Response, sop_instance_uid: str) -> int | Non
     """Return the failure reason for an instance from a DICOM JSON answer, `None` if there is none."""
     for item in _sequence(response, _FAILED_SOP_SEQUENCE):
         reason = _first(item, _FAILURE_REASON)
+        if _first(item, _REFERENCED_SOP_INSTANCE_UID) in {sop_instance_uid, None} and isinstance(reason, int):
+            return reason
+    return None
+
+
+def warning_reason(response: httpx.Response, sop_instance_uid: str) -> int | None:
+    """Return the warning with which an instance was stored (PS3.18 I.2.1), `None` if there is none."""
+    for item in _sequence(response, _REFERENCED_SOP_SEQUENCE):
+        reason = _first(item, _WARNING_REASON)
         if _first(item, _REFERENCED_SOP_INSTANCE_UID) in {sop_instance_uid, None} and isinstance(reason, int):
             return reason
     return None

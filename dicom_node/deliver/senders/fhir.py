@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import ssl
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ from typing import Any
 import httpx
 
 from dicom_node.core.errors import CredentialsRefused, DeliveryDeferred, DeliveryRefused, DestinationAway
-from dicom_node.deliver.outgoing import Outgoing, Sent
+from dicom_node.deliver.outgoing import Outgoing, Sent, SentObject
 from dicom_node.deliver.viewer_links import viewer_link
 from dicom_node.fhir.builders.retraction import is_retraction
 from dicom_node.fhir.client.client import Delivered, FhirClient, Fit
@@ -54,6 +54,11 @@ class FhirSender:
                 if on_end == _DEFERRALS_ON_END or isinstance(sent.error, DestinationAway | CredentialsRefused):
                     yield from (Sent(left.artifact.uid, sent.error, "") for left in items[position + 1 :])
                     return
+
+    def has(self, objects: Sequence[SentObject]) -> Collection[str]:
+        """Return the UIDs of the bundles whose report is found. Raises `DeliveryError` where it cannot be asked."""
+        with FhirClient(self.base_url, self.auth, self.timeout_s, self.fit, self.verify) as client:
+            return {one.uid for one in objects if client.has(_bundle(one.path))}
 
     def _send_one(self, client: FhirClient, item: Outgoing) -> Sent:
         try:

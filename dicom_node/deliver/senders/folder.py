@@ -5,13 +5,14 @@ from __future__ import annotations
 import hashlib
 import os
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from dicom_node.core.entities import Artifact
 from dicom_node.core.errors import DeliveryDeferred, DeliveryRefused
 from dicom_node.core.uids import is_valid_uid
-from dicom_node.deliver.outgoing import Outgoing, Sent
+from dicom_node.deliver.outgoing import Outgoing, Sent, SentObject
 
 _SUFFIXES = {"application/dicom": ".dcm", "application/fhir+json": ".json", "application/json": ".json"}
 _BLOCK_BYTES = 1 << 20
@@ -32,10 +33,10 @@ class FolderSender:
                 yield Sent(item.artifact.uid, error, "")
 
     def _write(self, item: Outgoing) -> str:
-        target = self.path / _name(item)
+        target = self.path / _name(item.artifact)
         try:
             self.path.mkdir(parents=True, exist_ok=True)
-            if target.exists() and _sha256(target) == item.artifact.sha256:
+            if _is_there(target, item.artifact.sha256):
                 return f"already there as {target.name}"
             self._write_whole(item, target)
         except OSError as error:
@@ -60,10 +61,27 @@ class FolderSender:
             part.unlink(missing_ok=True)
 
 
-def _name(item: Outgoing) -> str:
-    if not is_valid_uid(item.artifact.uid):
+def objects_in_folder(folder: Path, objects: Sequence[SentObject]) -> Collection[str]:
+    """Return the UIDs of those objects whose files are there with the bytes that were made.
+
+    Raises `DeliveryDeferred` where the folder itself is not there: a disk that is not mounted has lost nothing.
+    """
+    if not folder.is_dir():
+        raise DeliveryDeferred(f"Folder {folder} is not there. Looked for again later; mount its disk.")
+    try:
+        return {one.uid for one in objects if _is_there(folder / _name(one), one.sha256)}
+    except OSError as error:
+        raise DeliveryDeferred(f"Folder {folder} cannot be read: {error.strerror}. Looked at again later.") from error
+
+
+def _is_there(path: Path, sha256: str) -> bool:
+    return path.exists() and _sha256(path) == sha256
+
+
+def _name(made: Artifact | SentObject) -> str:
+    if not is_valid_uid(made.uid):
         raise DeliveryRefused("An object without a valid UID has no safe file name; it is not written.")
-    return f"{item.artifact.kind}-{item.artifact.uid}{_SUFFIXES.get(item.artifact.media_type, '.bin')}"
+    return f"{made.kind}-{made.uid}{_SUFFIXES.get(made.media_type, '.bin')}"
 
 
 def _copy(source: Path, target: Path) -> str:

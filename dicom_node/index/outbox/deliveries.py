@@ -146,11 +146,18 @@ def _item(row: Row[Any]) -> DeliveryItem:
     )  # fmt: skip
 
 
-def mark_sent(connection: Connection, batch: DeliveryBatch, item: DeliveryItem, note: str, now: datetime) -> None:
-    """Note that the destination has taken the object."""
+def mark_sent(
+    connection: Connection, batch: DeliveryBatch, item: DeliveryItem, answer: tuple[str, int | None], now: datetime
+) -> None:
+    """Note that the destination has taken the object; `answer` is what it said, and the warning among that, if any.
+
+    Whether it has kept it is asked from now on, where it can be.
+    """
+    note, warning = answer
     line = ("sent", f"{item.name} sent to {batch.destination}.")
     sent = Change(now, line, {"uid": item.artifact.uid, "note": note})
-    _move(connection, (batch, item), DeliveryState.SENT, sent, sent_at=now, note=note)
+    unproved = {"prove_at": now, "proof_tries": 0, "transaction_uid": "", "warning": warning}
+    _move(connection, (batch, item), DeliveryState.SENT, sent, sent_at=now, note=note, **unproved)
 
 
 def mark_parked(connection: Connection, batch: DeliveryBatch, item: DeliveryItem, why: str, now: datetime) -> None:

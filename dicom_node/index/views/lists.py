@@ -128,6 +128,13 @@ def delivery_view(row: Row[Any]) -> DeliveryView:
         note=row.note,
         created_at=row.created_at,
         sent_at=row.sent_at,
+        warning="" if row.warning is None else f"0x{row.warning:04X}",
+        proof=row.proof,
+        proof_note=row.proof_note,
+        transaction_uid=row.transaction_uid,
+        proved_at=row.proved_at,
+        times_missing=row.times_missing,
+        times_lost=row.times_lost,
     )
 
 
@@ -294,13 +301,13 @@ def _per_state(connection: Connection, table: Table, states: type[State]) -> dic
 def _per_destination(connection: Connection) -> list[DestinationCounts]:
     query = (
         select(deliveries.c.destination, deliveries.c.state, func.count())
-        .where(deliveries.c.state.in_([DeliveryState.PENDING, DeliveryState.PARKED]))
+        .where(deliveries.c.state != DeliveryState.DISCARDED)
         .group_by(deliveries.c.destination, deliveries.c.state)
     )
     found: defaultdict[str, dict[str, int]] = defaultdict(dict)
     for destination, state, number in connection.execute(query):
         found[destination][state.lower()] = number
     return [
-        DestinationCounts(destination=name, pending=numbers.get("pending", 0), parked=numbers.get("parked", 0))
+        DestinationCounts(destination=name, **({"pending": 0, "parked": 0} | numbers))
         for name, numbers in sorted(found.items())
     ]
