@@ -37,6 +37,11 @@ class DestinationSettings(Section):
     kind: str = Field(description="How results get there.")
 
 
+#: What of patient and order the node's own JSON may tell. The index keeps no patient identifier, so it can tell none.
+PatientAttribute = Literal["accession_number"]
+INCLUDE = "What its JSON tells beyond UIDs, names, states and codes: `accession_number`, or nothing."
+
+
 class FhirSettings(Section):
     patient_system: str = Field("", description="Identifier system of PatientID when the images name no issuer.")
     issuers: Mapping[str, str] = Field(

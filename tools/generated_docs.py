@@ -21,7 +21,7 @@ from dicom_node.inference.cards.schema import KEYS
 from dicom_node.inference.runtimes.table import RUNTIMES, Runtime
 from dicom_node.roles.settings import SiteSettings
 from tests.support.needs import REPOSITORY
-from tools import attribute_tables, conformance_tables, drawings, interface_pages
+from tools import attribute_tables, conformance_tables, drawings, event_pages, interface_pages
 
 DOCS = REPOSITORY / "docs"
 
@@ -112,6 +112,7 @@ PARTS: Mapping[tuple[str, str], Callable[[], str]] = {
     ("reference/conformance.md", "rejections"): conformance_tables.rejections,
     ("reference/conformance.md", "aborts"): conformance_tables.aborts,
     ("reference/conformance.md", "answers to results"): conformance_tables.answers_to_results,
+    ("how-to/connect-a-folder.md", "sidecar"): event_pages.sidecar_example,
     ("explanation/architecture.md", "states"): state_table,
     ("reference/model-card.md", "model card"): card_tables,
     ("reference/runtimes.md", "runtimes"): runtime_table,

@@ -188,7 +188,10 @@ class BatchDelivery:
         """Send object by object and note each answer at once."""
         items = [item for item in items if self._is_kept(batch, item)]
         open_items = {item.artifact.uid: item for item in items}
-        outgoing = [Outgoing(item.artifact, self._spool.path(item.artifact.object_key)) for item in items]
+        outgoing = [
+            Outgoing(one.artifact, self._spool.path(one.artifact.object_key), batch.about, one.is_withdrawal)
+            for one in items
+        ]
         result = SentItems()
         for sent in self._answers(batch.destination, outgoing):
             item = open_items.pop(sent.artifact_uid)

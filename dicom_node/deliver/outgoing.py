@@ -7,16 +7,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from dicom_node.core.entities import Artifact
+from dicom_node.core.entities import AboutResult, Artifact
 from dicom_node.core.errors import DeliveryError
 
 
 @dataclass(frozen=True, slots=True)
 class Outgoing:
-    """A finished object and the file that holds its bytes."""
+    """A finished object, the file that holds its bytes, and what is told of the result it belongs to.
+
+    `is_withdrawal` says that it takes back the objects of that result. Nothing is told where nobody could be.
+    """
 
     artifact: Artifact
     path: Path
+    about: AboutResult | None = None
+    is_withdrawal: bool = False
 
 
 @dataclass(frozen=True, slots=True)
