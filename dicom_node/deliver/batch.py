@@ -6,6 +6,7 @@ import logging
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import Protocol
 
 from dicom_node.core.entities import ArtifactKind
 from dicom_node.core.errors import (
@@ -34,11 +35,18 @@ _REPORT_WAITS_FOR_ATTEMPTS = 5
 _log = logging.getLogger(__name__)
 
 
+class Tried(Protocol):
+    """What was to be sent, and how often it had been tried before."""
+
+    @property
+    def attempts(self) -> int: ...
+
+
 @dataclass(frozen=True, slots=True)
 class SentItems:
     """What did not arrive: what must wait, why, and what is refused for its class; and whether anything arrived."""
 
-    failed: tuple[DeliveryItem, ...] = ()
+    failed: tuple[Tried, ...] = ()
     why: DeliveryDeferred | None = None
     refused: tuple[RefusedItem, ...] = ()
     has_arrived: bool = False

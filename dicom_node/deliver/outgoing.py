@@ -25,8 +25,17 @@ class Outgoing:
 
 
 @dataclass(frozen=True, slots=True)
+class OutgoingEvent:
+    """An event, and the JSON that tells it, the same at every attempt."""
+
+    id: str
+    body: str
+
+
+@dataclass(frozen=True, slots=True)
 class Sent:
-    """What became of one object: delivered when `error` is `None`; `note` is for the timeline."""
+    """What became of one object, or of the event with this id: delivered when `error` is `None`; `note` is for the
+    timeline."""
 
     artifact_uid: str
     error: DeliveryError | None
@@ -50,4 +59,12 @@ class Sender(Protocol):
 
     def send(self, items: Sequence[Outgoing]) -> Iterator[Sent]:
         """Yield one `Sent` per item as it completes; a lost destination defers all that remain. Never raises."""
+        ...
+
+
+class EventSender(Protocol):
+    """Tells one destination of events, in the given order; made and used as `Sender` is."""
+
+    def send(self, items: Sequence[OutgoingEvent]) -> Iterator[Sent]:
+        """Yield one `Sent` per event as it completes. Never raises."""
         ...

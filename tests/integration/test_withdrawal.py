@@ -21,6 +21,7 @@ from dicom_node.index.tables import artifacts, deliveries, events, results
 from tests.integration.step_by_step_node import Site, site
 from tests.peers.fhir_server import FhirServer
 from tests.peers.orthanc import Orthanc
+from tests.support.results.folders import objects_in
 from tests.support.results.rows import SOMEBODY
 from tests.support.studies.data_factories import small_chest_ct
 from tests.support.validators.objects import assert_readable_sr, assert_valid_dicom
@@ -244,7 +245,7 @@ def test_nothing_new_of_a_study_goes_out_before_its_withdrawal_has_arrived(tmp_p
     images, folder = small_chest_ct()[0], tmp_path / "files"
     with site(tmp_path / "node", [files(folder)]) as one:
         one.run(images)
-        before = {path.name for path in folder.iterdir()}
+        before = {path.name for path in objects_in(folder)}
         aside = folder.rename(tmp_path / "away")
         folder.write_text("no folder")
         withdraw(one, study_of(images))

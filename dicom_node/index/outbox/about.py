@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Row, and_, or_, select
@@ -10,8 +9,8 @@ from sqlalchemy import ColumnElement, Connection, Row, and_, or_, select
 from dicom_node.core.entities import AboutResult, ArtifactKind, JobState, MediaType, ObjectName, ResultState
 from dicom_node.core.lifecycle import ARRIVED
 from dicom_node.index.lineage import keys_of_line, line_of
-from dicom_node.index.tables import artifacts, deliveries, instances, results
-from dicom_node.index.versions import IS_IMAGE
+from dicom_node.index.notices import accession_number, model_of
+from dicom_node.index.tables import artifacts, deliveries, results
 
 
 def about_result(connection: Connection, job_key: str, destination: str) -> AboutResult:
@@ -25,20 +24,6 @@ def about_result(connection: Connection, job_key: str, destination: str) -> Abou
         taken_back=_taken_back(connection, row, destination),
         accession_number=accession_number(connection, row.study_instance_uid),
     )  # fmt: skip
-
-
-def model_of(summary: Mapping[str, Any] | None) -> tuple[str, str]:
-    """Return version and digest of the model that a result's summary names; empty where it names none."""
-    model = (summary or {}).get("model")
-    model = model if isinstance(model, dict) else {}
-    return str(model.get("version", "")), str(model.get("digest", ""))
-
-
-def accession_number(connection: Connection, study_instance_uid: str) -> str:
-    """Return the study's Accession Number as its newest image has it; empty where that names none."""
-    mine = and_(instances.c.study_instance_uid == study_instance_uid, IS_IMAGE, instances.c.superseded_at.is_(None))
-    query = select(instances.c.attributes).where(mine).order_by(instances.c.id.desc()).limit(1)
-    return str((connection.execute(query).scalar() or {}).get("accession_number", ""))
 
 
 def _replaced(connection: Connection, result: Row[Any], destination: str) -> tuple[ObjectName, ...]:

@@ -72,6 +72,11 @@ class DeliveryBatch:
     items: tuple[DeliveryItem, ...]
     about: AboutResult
 
+    @property
+    def key(self) -> str:
+        """What the outbox knows it by."""
+        return self.job_key
+
 
 def next_due(
     connection: Connection, destination: str, claimant: Claimant, now: datetime, passing_over: Collection[str] = ()
