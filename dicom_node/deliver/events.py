@@ -39,7 +39,7 @@ class EventDelivery:
         with self._database.write() as connection:
             notifications.begin_attempt(connection, event)
         silence = Sent(event.event_id, DeliveryDeferred("The destination gave no answer for this event."), "")
-        sent = next(self._answers(event), silence)
+        *_, sent = (silence, *self._answers(event))
         return self._settled(event, self._judged(event, sent.error), sent.note)
 
     def _answers(self, event: Notification) -> Iterator[Sent]:

@@ -70,7 +70,7 @@ class OutboxPolicy:
     tells_events: bool = False
 
 
-class Parcel(Protocol):
+class Claimed(Protocol):
     """What goes to a destination at once: the objects of one result, or one event."""
 
     @property
@@ -90,11 +90,11 @@ class Rows(Protocol):
 
 
 class Delivery(Protocol):
-    """What sends one parcel of these rows and notes what became of it."""
+    """What sends what was claimed of these rows, and notes what became of it."""
 
     suspects: set[str]
 
-    def send(self, parcel: Any, /) -> SentItems: ...
+    def send(self, claimed: Any, /) -> SentItems: ...
 
 
 class DestinationWorker:
@@ -220,15 +220,15 @@ class DestinationWorker:
         batch = self._claim(self._tried | self._refused) or self._claim()
         return batch is not None and self._is_taken(batch, self._delivery.send(batch))
 
-    def _claim(self, passing_over: Collection[str] = ()) -> Parcel | None:
+    def _claim(self, passing_over: Collection[str] = ()) -> Claimed | None:
         with self._database.write() as connection:
             now = now_in(connection)
-            claimed: Parcel | None = self._rows.claim_batch(
+            claimed: Claimed | None = self._rows.claim_batch(
                 connection, self._destination, self._claimant, now, passing_over
             )
             return claimed
 
-    def _is_taken(self, batch: Parcel, sent: SentItems) -> bool:
+    def _is_taken(self, batch: Claimed, sent: SentItems) -> bool:
         """Draw from one batch what it says of the destination; `False` when that takes nothing now.
 
         One batch that was not taken may itself be the reason, so the next one is tried; what was tried before and
@@ -260,7 +260,7 @@ class DestinationWorker:
         self._outage.attempt_failed(now, answered=not isinstance(why, DestinationAway), at_least_s=wished_s(why))
         return False
 
-    def _is_shut_out(self, batch: Parcel, why: CredentialsRefused) -> bool:
+    def _is_shut_out(self, batch: Claimed, why: CredentialsRefused) -> bool:
         """Suspend the destination and say so once; always `False`."""
         self._refused.add(batch.key)
         self._ask_suspended_at = time.monotonic() + _ASK_SUSPENDED_S
@@ -272,7 +272,7 @@ class DestinationWorker:
                 "destination": self._destination, "why": str(why), "advice": advice})  # fmt: skip
         return False
 
-    def _is_back(self, batch: Parcel) -> bool:
+    def _is_back(self, batch: Claimed) -> bool:
         """Note that the destination takes objects; what was put off while it did not is due at once. Always `True`."""
         self._failures = 0
         self._delivery.suspects |= self._refused - {batch.key}

@@ -118,6 +118,7 @@ def test_what_does_not_arrive_elsewhere_is_told_and_nothing_of_the_patient_that_
             parked = [row for row in one.rows(deliveries) if row.state == "PARKED"]
             with one.database.read() as connection:
                 why = destinations.suspension_of(connection, "gone")
+        assert gone.types() == []
     told = receiver.taken()
     assert why is not None
     assert "HTTP 410" in why.reason
@@ -129,7 +130,6 @@ def test_what_does_not_arrive_elsewhere_is_told_and_nothing_of_the_patient_that_
     assert [by_type["delivery.parked"][key] for key in ("destination", "kind", "delivery")] == [
         "ehr", "FHIR", parked[0].id,
     ]  # fmt: skip
-    assert gone.types() == []
 
 
 def failing_study(index: Database, name: str = "1", route: str = "chest-ct") -> str:

@@ -11,9 +11,10 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, and_, delete, exists, func, insert, or_, select, update
+from sqlalchemy import ColumnElement, Connection, and_, delete, exists, func, or_, select, update
 
 from dicom_node.core.entities import DeliveryState
+from dicom_node.index.database import insert_of
 from dicom_node.index.due import count_leases_anew, is_due
 from dicom_node.index.notices import Subscriber
 from dicom_node.index.outbox.deliveries import Claimant
@@ -42,11 +43,12 @@ class Notification:
 
 
 def subscribe(connection: Connection, listening: Sequence[Subscriber]) -> None:
-    """Tell these destinations of what happens from now on, and no others."""
-    connection.execute(delete(subscribers))
-    for one in listening:
-        values = {"name": one.name, "routes": list(one.routes), "include": list(one.include)}
-        connection.execute(insert(subscribers).values(**values))
+    """Tell these destinations of what happens from now on, and no others. Several roles may say so at once."""
+    connection.execute(delete(subscribers).where(subscribers.c.name.not_in([one.name for one in listening])))
+    for one in sorted(listening, key=lambda one: one.name):
+        values = {"routes": list(one.routes), "include": list(one.include)}
+        fresh = insert_of(connection)(subscribers).values(name=one.name, **values)
+        connection.execute(fresh.on_conflict_do_update(index_elements=[subscribers.c.name], set_=values))
 
 
 def next_due(
