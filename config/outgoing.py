@@ -92,6 +92,11 @@ def _check_template(template: str) -> None:
         raise ValueError("an address holds no blanks, line ends or other invisible characters")
 
 
+#: What of patient and order the node's own JSON may tell. The index keeps no patient identifier, so it can tell none.
+PatientAttribute = Literal["accession_number"]
+INCLUDE = "What its JSON tells beyond UIDs, names, states and codes: `accession_number`, or nothing."
+
+
 class FhirSettings(Section):
     patient_system: str = Field("", description="Identifier system of PatientID when the images name no issuer.")
     issuers: Mapping[str, str] = Field(

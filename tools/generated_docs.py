@@ -21,7 +21,7 @@ from dicom_node.inference.cards.schema import KEYS
 from dicom_node.inference.runtimes.table import RUNTIMES, Runtime
 from dicom_node.roles.settings import SiteSettings
 from tests.support.needs import REPOSITORY
-from tools import attribute_tables, conformance_tables, drawings, interface_pages, message_examples
+from tools import attribute_tables, conformance_tables, drawings, event_pages, interface_pages, message_examples
 
 DOCS = REPOSITORY / "docs"
 
@@ -121,6 +121,10 @@ PARTS: Mapping[tuple[str, str], Callable[[], str]] = {
     ("reference/conformance.md", "rejections"): conformance_tables.rejections,
     ("reference/conformance.md", "aborts"): conformance_tables.aborts,
     ("reference/conformance.md", "answers to results"): conformance_tables.answers_to_results,
+    ("how-to/connect-a-folder.md", "sidecar"): event_pages.sidecar_example,
+    ("reference/events.md", "events"): event_pages.event_table,
+    ("reference/events.md", "facts of events"): event_pages.fact_table,
+    ("reference/events.md", "example of an event"): event_pages.event_example,
     ("explanation/architecture.md", "states"): state_table,
     ("reference/model-card.md", "model card"): card_tables,
     ("reference/runtimes.md", "runtimes"): runtime_table,

@@ -380,6 +380,39 @@ class Artifact:
     output_keys: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class ObjectName:
+    """A DICOM object of the node: its kind, and its SOP Instance UID."""
+
+    kind: ArtifactKind
+    uid: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AboutResult:
+    """What a receiver is told of the result that an object belongs to: UIDs, names, states and codes; no text that a
+    person or a peer wrote, and of the patient nothing but the `accession_number`, for destinations that ask for it.
+
+    `result` is the job key, `replaces` what the destination shows of the results that this one took the place of,
+    `taken_back` what it shows of this line's withdrawn results.
+    """
+
+    study_instance_uid: str
+    revision: int
+    route: str
+    model: str
+    model_version: str
+    model_digest: str
+    result: str
+    sequence: int
+    state: JobState
+    reason: str
+    standing: ResultState
+    replaces: tuple[ObjectName, ...] = ()
+    taken_back: tuple[ObjectName, ...] = ()
+    accession_number: str = ""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Destination:
     """Where results go; it `takes` objects of these media types, ``*/*`` being any.

@@ -24,6 +24,7 @@ NodeError
 └── DeliveryError
     ├── DeliveryDeferred     the destination cannot take it now; try again later
     │   ├── DestinationAway      … nor anything else: nobody answers there
+    │   ├── DestinationBusy      … nor anything else: it asks to be left in peace for a time
     │   └── CredentialsRefused   … nor anything else: it does not let this node in until a person has seen to it
     │       └── SignInRefused        … whatever is sent: who the node is is not known there, or not believed
     ├── DeliveryRefused      the destination will never take it as it is; park it for a human
@@ -168,6 +169,10 @@ class DeliveryDeferred(DeliveryError):
 
 class DestinationAway(DeliveryDeferred):
     """Nobody answers at the destination: that is no fault of the object, and no other object would fare better."""
+
+
+class DestinationBusy(DeliveryDeferred):
+    """The destination asks for a time without requests; no other object would fare better."""
 
 
 class CredentialsRefused(DeliveryDeferred):

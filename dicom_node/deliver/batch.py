@@ -6,6 +6,7 @@ import logging
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import Protocol
 
 from dicom_node.core.entities import ArtifactKind
 from dicom_node.core.errors import (
@@ -38,11 +39,18 @@ _NOTHING_SAID: _Said = ("", None)
 _log = logging.getLogger(__name__)
 
 
+class Tried(Protocol):
+    """What was to be sent, and how often it had been tried before."""
+
+    @property
+    def attempts(self) -> int: ...
+
+
 @dataclass(frozen=True, slots=True)
 class SentItems:
     """What did not arrive: what must wait, why, and what is refused for its class; and whether anything arrived."""
 
-    failed: tuple[DeliveryItem, ...] = ()
+    failed: tuple[Tried, ...] = ()
     why: DeliveryDeferred | None = None
     refused: tuple[RefusedItem, ...] = ()
     has_arrived: bool = False
@@ -192,7 +200,10 @@ class BatchDelivery:
         """Send object by object and note each answer at once."""
         items = [item for item in items if self._is_kept(batch, item)]
         open_items = {item.artifact.uid: item for item in items}
-        outgoing = [Outgoing(item.artifact, self._spool.path(item.artifact.object_key)) for item in items]
+        outgoing = [
+            Outgoing(one.artifact, self._spool.path(one.artifact.object_key), batch.about, one.is_withdrawal)
+            for one in items
+        ]
         result = SentItems()
         for sent in self._answers(batch.destination, outgoing):
             item = open_items.pop(sent.artifact_uid)

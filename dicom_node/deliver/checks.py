@@ -151,6 +151,40 @@ def reach_hl7(peer: MllpPeer) -> None:
             connection.is_refused()
 
 
+def check_webhook(peer: WebPeer, timeout_s: float) -> Answer:
+    """HEAD: what is no POST a receiver may refuse, and is there all the same."""
+    try:
+        status = _head(peer, timeout_s)
+    except httpx.HTTPError as error:
+        return Answer(False, f"{_without_query(peer)} cannot be reached ({fault_told(error)})",
+                      "Check url, firewall and certificate.")  # fmt: skip
+    told = f"{_without_query(peer)} answers HTTP {status}"
+    if httpx.codes.is_redirect(status):
+        return Answer(False, told, "Redirects are not followed: set url to the final address.")
+    if status in {404, 410} or status in _AWAY:
+        return Answer(False, told, "Check url, and whether the receiver runs.")
+    return Answer(True, f"{told}; events are signed, none was sent")
+
+
+def reach_webhook(peer: WebPeer, timeout_s: float) -> None:
+    """Find out whether a receiver is there. Raises `DestinationAway`."""
+    answer = check_webhook(peer, min(timeout_s, _REACHED_WITHIN_S))
+    if not answer.ok:
+        raise DestinationAway(f"{answer.text}. {answer.advice}")
+
+
+def _head(peer: WebPeer, timeout_s: float) -> int:
+    try:
+        answer = httpx.head(peer.url, auth=authentication(peer), timeout=timeout_s, follow_redirects=False)
+    except (httpx.InvalidURL, UnicodeError) as error:
+        raise httpx.UnsupportedProtocol(str(error)) from error
+    return answer.status_code
+
+
+def _without_query(peer: WebPeer) -> str:
+    return peer.url.partition("?")[0]
+
+
 def check_folder(folder: Path) -> Answer:
     """Make and remove a file in it, or in the nearest folder above it that exists."""
     existing = existing_part(folder)

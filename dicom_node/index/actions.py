@@ -21,8 +21,15 @@ from dicom_node.core.priority import Priority, turn_at
 from dicom_node.index.jobs import queue_again
 from dicom_node.index.outbox.destinations import resume
 from dicom_node.index.outbox.withdrawals import WITHDRAWN, is_withdrawn, may_have_arrived, withdraw_results
-from dicom_node.index.tables import artifacts, deliveries, jobs, results, studies
-from dicom_node.index.transitions import Change, make_deliveries_due, move_delivery, move_study, record
+from dicom_node.index.tables import artifacts, deliveries, jobs, notifications, results, studies
+from dicom_node.index.transitions import (
+    Change,
+    make_deliveries_due,
+    make_notifications_due,
+    move_delivery,
+    move_study,
+    record,
+)
 
 #: Control characters, and halves of characters, which a terminal of another encoding leaves: databases fail at some.
 _UNWRITABLE = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff]")
@@ -51,16 +58,19 @@ def retry_delivery(connection: Connection, delivery_id: int, actor: Principal, n
 def retry_study(connection: Connection, study_instance_uid: str, actor: Principal, now: datetime) -> list[int]:
     """Make every parked or waiting delivery of a study due now; return their ids. Raises `NotFound`."""
     _require_study(connection, study_instance_uid)
+    make_notifications_due(connection, notifications.c.study_instance_uid == study_instance_uid, now)
     asked = Change(now, (OPERATOR, "The operator asked to send again what waits."), actor=actor)
     return make_deliveries_due(connection, study_instance_uid, deliveries.c.state.in_(OPEN), asked)
 
 
 def retry_destination(connection: Connection, name: str, actor: Principal, now: datetime) -> list[int]:
-    """Make every parked or waiting delivery to a destination due now, and end its suspension; return their ids."""
+    """Make every parked or waiting delivery to a destination due now, and every event that it is to be told of, and end
+    its suspension; return the ids of the deliveries."""
     resume(connection, name, now)
     mine = and_(deliveries.c.destination == name, deliveries.c.state.in_(OPEN))
     of_result = results.c.job_key == deliveries.c.job_key
     query = select(results.c.study_instance_uid).join(deliveries, of_result).where(mine).distinct()
+    make_notifications_due(connection, notifications.c.destination == name, now)
     asked = Change(now, (OPERATOR, f"The operator asked to send again what waits for {name}."), actor=actor)
     studies_owed = connection.execute(query.order_by(results.c.study_instance_uid)).scalars().all()
     return [one for uid in studies_owed for one in make_deliveries_due(connection, uid, mine, asked)]

@@ -17,7 +17,7 @@ from dicom_node.core.entities import JobState, ResultState, StudyState
 from dicom_node.core.lifecycle import FINISHED_JOB
 from dicom_node.index.due import count_leases_anew, is_due
 from dicom_node.index.studies import conclude_study
-from dicom_node.index.tables import deliveries, jobs, results, studies
+from dicom_node.index.tables import deliveries, jobs, notifications, results, studies
 from dicom_node.index.transitions import Change, move_job, move_study, supersede_job
 
 #: No attempt is put off for longer (`jobs.runner` waits seconds after each): a time further ahead is of another clock.
@@ -211,9 +211,9 @@ def waiting(connection: Connection) -> int:
 
 
 def free_leases_of(connection: Connection, dead: Collection[str], now: datetime) -> int:
-    """End the leases, of jobs and of deliveries, of processes that are proved to be gone: nobody need wait for them to
-    run out. Whether somebody is gone, a name cannot tell: see `storage.owners`."""
-    return sum(_free(connection, table, dead, now) for table in (jobs, deliveries))
+    """End the leases, of jobs, deliveries and notifications, of processes that are proved to be gone: nobody need wait
+    for them to run out. Whether somebody is gone, a name cannot tell: see `storage.owners`."""
+    return sum(_free(connection, table, dead, now) for table in (jobs, deliveries, notifications))
 
 
 def _free(connection: Connection, table: Table, dead: Collection[str], now: datetime) -> int:

@@ -255,6 +255,45 @@ deliveries = Table(
     Index(None, "job_key"),
 )
 
+# Destinations that are told of events: whoever changes a state owes each of these an event, in the same transaction.
+subscribers = Table(
+    "subscribers",
+    metadata,
+    Column("name", String(64), primary_key=True),
+    # Of the results of which routes it hears; none: of all.
+    Column("routes", JSON, nullable=False),
+    # What of patient and order its events tell.
+    Column("include", JSON, nullable=False),
+)
+
+# What happened and is to be told: one row per event and subscriber.
+notifications = Table(
+    "notifications",
+    metadata,
+    Column("id", _Key, primary_key=True),
+    # The receiver knows a repetition by it.
+    Column("event_id", String(36), nullable=False),
+    Column("destination", String(64), nullable=False),
+    Column("type", String(32), nullable=False),
+    # Empty: it is about no study. Events of one study are told in the order in which they happened.
+    Column("study_instance_uid", _Uid, nullable=False, default=""),
+    # As that of deliveries.
+    Column("urgency", Integer, nullable=False),
+    # The JSON as it is sent, the same at every attempt.
+    Column("body", Text, nullable=False),
+    Column("state", String(16), nullable=False),
+    Column("attempts", Integer, nullable=False, default=0),
+    Column("next_attempt_at", UtcDateTime, nullable=False),
+    Column("lease_owner", String(128), nullable=False, default=""),
+    Column("lease_until", UtcDateTime),
+    Column("note", Text, nullable=False, default=""),
+    Column("created_at", UtcDateTime, nullable=False),
+    Column("sent_at", UtcDateTime),
+    UniqueConstraint("event_id"),
+    Index(None, "destination", "state", "urgency", "id"),
+    Index(None, "study_instance_uid"),
+)
+
 # Destinations that have ever been suspended; one without a row is active.
 destinations = Table(
     "destinations",

@@ -28,7 +28,9 @@ from dicom_node.fhir.options import FhirOptions
 from dicom_node.governance.admission import admit_any
 from dicom_node.index.arrivals import close_association
 from dicom_node.index.database import Database
-from dicom_node.index.tables import artifacts, deliveries, events, jobs
+from dicom_node.index.notices import Subscriber
+from dicom_node.index.outbox.notifications import subscribe
+from dicom_node.index.tables import artifacts, deliveries, events, jobs, notifications
 from dicom_node.inference.cards.folders import find_models
 from dicom_node.ingest.intake import Intake, IntakeLimits
 from dicom_node.jobs import worker_process
@@ -100,11 +102,14 @@ class Site:
                 one.name, partial(one.sender, Caller("AINODE", 60.0)), self.database, self.spool,
                 OutboxPolicy(
                     "host:1", BackOff(60.0, 600.0), self.peers[one.name], None, self._withdrawals(),
-                    identity_check(one, self.settings),
+                    identity_check(one, self.settings), one.told_in_events is not None,
                 ),
             )
             for one in configured
         ]  # fmt: skip
+        with self.database.write() as connection:
+            heard = [one for one in configured if one.told_in_events is not None]
+            subscribe(connection, [Subscriber(one.name, (), one.told_in_events or ()) for one in heard])
 
     def _withdrawals(self) -> WithdrawalPlanner:
         return WithdrawalPlanner(profiles_of(self.settings), speaker_of(self.settings))
@@ -136,7 +141,8 @@ class Site:
     def deliver(self) -> None:
         """Deliver what is owed; waits between attempts are skipped."""
         with self.database.write() as connection:
-            connection.execute(update(deliveries).values(next_attempt_at=datetime.now(UTC) - timedelta(seconds=1)))
+            for table in (deliveries, notifications):
+                connection.execute(update(table).values(next_attempt_at=datetime.now(UTC) - timedelta(seconds=1)))
         for worker in self._outbox:
             worker.plan_withdrawals()
             while worker.deliver_once():

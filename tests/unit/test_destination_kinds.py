@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import importlib
 import pkgutil
 import subprocess
@@ -21,6 +22,7 @@ from dicom_node.deliver.senders.dicom import DicomSender
 from dicom_node.deliver.senders.dicomweb import DicomWebSender
 from dicom_node.deliver.senders.fhir import FhirSender
 from dicom_node.deliver.senders.folder import FolderSender
+from dicom_node.deliver.senders.webhook import WebhookSender
 from dicom_node.deliver.web import authentication
 from dicom_node.dimse.negotiation import Remote
 from dicom_node.retrieve import kinds as source_kinds
@@ -29,6 +31,7 @@ from dicom_node.retrieve.kinds.kind import SourceKind
 from dicom_node.roles.settings import SiteSettings
 
 CALLER = Caller("AINODE", 5)
+SECRET = f"whsec_{base64.b64encode(b'0123456789abcdef01234567').decode()}"
 DICOM = {"ae_title": "PACS", "host": "pacs.local"}
 
 
@@ -44,6 +47,8 @@ def destination(kind: str, **values: Any) -> Any:
          DicomWebSender("https://pacs.local/dicom-web", None, 5)),
         (destination("fhir", url="https://ehr.local/fhir"), FhirSender("https://ehr.local/fhir", None, 5)),
         (destination("folder", path="out"), FolderSender(Path("out"))),
+        (destination("webhook", url="https://events.local", secret=SECRET),
+         WebhookSender("https://events.local", (b"0123456789abcdef01234567",), None, 5)),
     ],
 )  # fmt: skip
 def test_every_kind_has_its_sender(configured: DestinationKind, sender: object) -> None:
@@ -56,14 +61,16 @@ def test_what_a_destination_takes_and_is_remembered_under_follows_from_its_kind(
         destination("dicomweb", url="https://pacs.local"),
         destination("fhir", url="https://ehr.local"),
         destination("folder", path="out"),
+        destination("webhook", url="https://events.local", secret=SECRET),
     ]
 
     assert [one.takes for one in there] == [
-        {MediaType.DICOM}, {MediaType.DICOM}, {MediaType.FHIR}, {MediaType.ANY}
+        {MediaType.DICOM}, {MediaType.DICOM}, {MediaType.FHIR}, {MediaType.ANY}, set()
     ]  # fmt: skip
-    assert [one.address for one in there] == ["PACS@pacs.local:104", "https://pacs.local", "", ""]
-    assert [one.probe(CALLER) is not None for one in there] == [True, False, False, False]
-    assert [one.identity_query(CALLER) is not None for one in there] == [True, True, False, False]
+    assert [one.address for one in there] == ["PACS@pacs.local:104", "https://pacs.local", "", "", ""]
+    assert [one.probe(CALLER) is not None for one in there] == [True, False, False, False, False]
+    assert [one.identity_query(CALLER) is not None for one in there] == [True, True, False, False, False]
+    assert [one.told_in_events for one in there] == [None, None, None, None, ()]
 
 
 @pytest.mark.parametrize(("kind", "values"), [("dicom", DICOM), ("dicomweb", {"url": "https://pacs.local"})])

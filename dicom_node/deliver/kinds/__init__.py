@@ -16,6 +16,7 @@ from dicom_node.deliver.kinds.fhir import FhirDestination
 from dicom_node.deliver.kinds.folder import FolderDestination
 from dicom_node.deliver.kinds.hl7 import Hl7Destination
 from dicom_node.deliver.kinds.kind import DestinationKind
+from dicom_node.deliver.kinds.webhook import WebhookDestination
 
 #: The table.
 AnyDestination = Annotated[
@@ -23,7 +24,8 @@ AnyDestination = Annotated[
     | DicomWebDestination
     | FhirDestination
     | FolderDestination
-    | Hl7Destination,
+    | Hl7Destination
+    | WebhookDestination,
     Field(discriminator="kind"),
 ]  # fmt: skip
 

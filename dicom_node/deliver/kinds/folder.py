@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field
 
+from dicom_node.config.outgoing import INCLUDE, PatientAttribute
 from dicom_node.config.section import SitePath
 from dicom_node.core.capability_match import WantedOutputs
 from dicom_node.core.entities import MediaType
@@ -17,11 +18,12 @@ if TYPE_CHECKING:
 
 
 class FolderDestination(DicomObjectsKind):
-    """A folder, which gets everything as files."""
+    """A folder, which gets everything as files, each DICOM object with a JSON file that says what it is."""
 
     kind: Literal["folder"] = Field(description="How results get there.")
     can_prove: ClassVar[frozenset[str]] = frozenset({"query"})
     path: SitePath = Field(description="Where files are written.")
+    include: tuple[PatientAttribute, ...] = Field((), description=INCLUDE)
 
     @property
     def takes(self) -> frozenset[str]:
@@ -32,7 +34,7 @@ class FolderDestination(DicomObjectsKind):
         """Return what writes files."""
         from dicom_node.deliver.senders.folder import FolderSender  # noqa: PLC0415 - settings must load fast
 
-        return FolderSender(self.path)
+        return FolderSender(self.path, self.include)
 
     def check(self, caller: Caller, wanted: WantedOutputs) -> Answer:  # noqa: ARG002 - there is nobody to call
         """Find out whether files can be made there."""

@@ -22,7 +22,7 @@ from dicom_node.core.errors import DestinationAway
 
 if TYPE_CHECKING:
     from dicom_node.config.settings import Settings
-    from dicom_node.deliver.outgoing import Sender, SentObject
+    from dicom_node.deliver.outgoing import EventSender, Sender, SentObject
     from dicom_node.dimse.commitment_scu import CommitmentReport
     from dicom_node.dimse.probe import AgreedContexts
     from dicom_node.fhir.client.capabilities import ServerMemory
@@ -116,9 +116,15 @@ class DestinationKind(DestinationSettings, ABC):
     def takes(self) -> frozenset[str]:
         """Media types of the objects it is owed, as in ``application/dicom``; ``*/*`` is any."""
 
+    @property
+    def told_in_events(self) -> tuple[str, ...] | None:
+        """What of patient and order the events tell it (`core.event_types`); `None`: it is told of none, and owed
+        objects."""
+        return None
+
     @abstractmethod
-    def sender(self, caller: Caller) -> Sender:
-        """Return what sends to it; nothing is opened yet."""
+    def sender(self, caller: Caller) -> Sender | EventSender:
+        """Return what sends to it, objects or events; nothing is opened yet."""
 
     @abstractmethod
     def check(self, caller: Caller, wanted: WantedOutputs) -> Answer:

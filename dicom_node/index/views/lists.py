@@ -13,6 +13,7 @@ from sqlalchemy import Column, ColumnElement, Connection, Row, Table, and_, case
 
 from dicom_node.core.entities import ArtifactKind, DeliveryState, InstanceRole, JobState, StudyState
 from dicom_node.core.uids import is_valid_uid
+from dicom_node.index.outbox.notifications import open_per_destination
 from dicom_node.index.tables import artifacts, deliveries, events, instances, jobs, results, studies
 from dicom_node.index.versions import IN_USE, IS_IMAGE
 from dicom_node.index.views.types import (
@@ -307,6 +308,9 @@ def _per_destination(connection: Connection) -> list[DestinationCounts]:
     found: defaultdict[str, dict[str, int]] = defaultdict(dict)
     for destination, state, number in connection.execute(query):
         found[destination][state.lower()] = number
+    for destination, events_open in open_per_destination(connection).items():
+        for state, number in events_open.items():
+            found[destination][state.lower()] = found[destination].get(state.lower(), 0) + number
     return [
         DestinationCounts(destination=name, **({"pending": 0, "parked": 0} | numbers))
         for name, numbers in sorted(found.items())
