@@ -53,6 +53,7 @@ def jwk(key: RSAKey | ECKey, **more: str) -> bytes:
         (jwk(EC, kid="key-of-2026"), "ES384", "key-of-2026"),
         (pem(RSA.raw_value), "RS384", RSA.thumbprint()),
     ],
+    ids=["rsa-pem", "ec-pem", "rsa-jwk", "ec-jwk-with-kid", "rsa-pkcs8"],
 )
 def test_pem_and_jwk_are_read_and_shown_without_what_is_private(
     tmp_path: Path, content: bytes, algorithm: str, kid: str
@@ -81,6 +82,7 @@ def test_pem_and_jwk_are_read_and_shown_without_what_is_private(
         (pem(rsa.generate_private_key(65537, 1024)), "of 1024 bits; 2048 are needed"),
         (pem(RSA.raw_value, b"secret"), "under a passphrase"),
     ],
+    ids=lambda one: one if isinstance(one, str) else "content",  # keys are others in each process
 )
 def test_what_is_no_key_to_sign_with_is_told_by_its_file_and_not_by_what_it_holds(
     tmp_path: Path, content: bytes, told: str
