@@ -155,7 +155,7 @@ def check_webhook(peer: WebPeer, timeout_s: float) -> Answer:
     """HEAD: what is no POST a receiver may refuse, and is there all the same."""
     try:
         status = _head(peer, timeout_s)
-    except httpx.HTTPError as error:
+    except (httpx.HTTPError, DeliveryError) as error:
         return Answer(False, f"{_without_query(peer)} cannot be reached ({fault_told(error)})",
                       "Check url, firewall and certificate.")  # fmt: skip
     told = f"{_without_query(peer)} answers HTTP {status}"
@@ -175,10 +175,10 @@ def reach_webhook(peer: WebPeer, timeout_s: float) -> None:
 
 def _head(peer: WebPeer, timeout_s: float) -> int:
     try:
-        answer = httpx.head(peer.url, auth=authentication(peer), timeout=timeout_s, follow_redirects=False)
+        with web_client(peer, timeout_s) as client:
+            return client.head(peer.url).status_code
     except (httpx.InvalidURL, UnicodeError) as error:
         raise httpx.UnsupportedProtocol(str(error)) from error
-    return answer.status_code
 
 
 def _without_query(peer: WebPeer) -> str:

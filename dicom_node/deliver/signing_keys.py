@@ -26,7 +26,7 @@ Algorithm = Literal["RS384", "ES384"]
 _SHORTEST_RSA_BITS = 2048
 _NEW_RSA_BITS = 3072
 _CURVE = "P-384"
-_MAKE_ONE = "dicom-node smart-key new FILE makes one"
+_MAKE_ONE = "Make one: dicom-node smart-key new FILE"
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,22 +104,22 @@ def _parsed(content: bytes, path: Path) -> RSAKey | ECKey:
                 ) from None
         except (ValueError, KeyError, AttributeError, JoseError):
             continue
-    raise SettingsError(f"{path} holds no RSA or EC private key, as PEM or as one JWK; {_MAKE_ONE}.")
+    raise SettingsError(f"{path} holds no RSA or EC private key, as PEM or as one JWK. {_MAKE_ONE}")
 
 
 def _checked(key: RSAKey | ECKey, path: Path) -> SigningKey:
     if not key.is_private:
-        raise SettingsError(f"{path} holds a public key; the private one is needed to sign. {_MAKE_ONE}.")
+        raise SettingsError(f"{path} holds a public key; the private one is needed to sign. {_MAKE_ONE}")
     kid = key.kid or key.thumbprint()
     if isinstance(key, ECKey):
         if key.curve_name != _CURVE:
             raise SettingsError(
                 f"{path} holds an EC key of curve {key.curve_name}; SMART signs with {_CURVE} (ES384). "
-                f"{_MAKE_ONE} (--type ec)."
+                f"{_MAKE_ONE} --type ec"
             )
         return SigningKey(kid, "ES384", key)
     if key.raw_value.key_size < _SHORTEST_RSA_BITS:
         raise SettingsError(
-            f"{path} holds an RSA key of {key.raw_value.key_size} bits; {_SHORTEST_RSA_BITS} are needed. {_MAKE_ONE}."
+            f"{path} holds an RSA key of {key.raw_value.key_size} bits; {_SHORTEST_RSA_BITS} are needed. {_MAKE_ONE}"
         )
     return SigningKey(kid, "RS384", key)

@@ -89,6 +89,7 @@ def test_a_refused_sign_in_parks_nothing_and_the_report_comes_once_when_the_serv
         wait_until(lambda: destination_of(one)["state"] == "SUSPENDED", 120, "the EHR to be suspended")
         assert "invalid_client" in destination_of(one)["reason"]
         assert deliveries_of(one, study) == [("PENDING", 0)]
+        assert "Destination ehr does not let the node in" in command("status", "--config", str(one.config)).stdout
         assert fhir_server.all("DiagnosticReport") == []
 
         shown = httpx.get(f"http://127.0.0.1:{port}/.well-known/jwks.json", timeout=60, trust_env=False)

@@ -176,8 +176,10 @@ def test_destinations_tell_what_they_get_and_take(tmp_path: Path) -> None:
             note_refusal(connection, server, "POST _search", datetime.now(UTC))
             suspend(connection, "pacs", "It answered HTTP 401.", NOW)
         heard, learned = client_of(parts).get("/api/destinations").json()
+        status = client_of(parts).get("/api/status").json()
     finally:
         database.close()
+    assert {name: one["reason"] for name, one in status["suspended"].items()} == {"pacs": "It answered HTTP 401."}
     assert unheard["takes"] is None
     assert (unheard["is_asked"], ehr["is_asked"]) == (True, False)
     assert unheard["gets"] == ["SC", "SEG binary", "GSPS", "KOS", "PDF", "SR comprehensive3d"]

@@ -66,11 +66,11 @@ class WebhookDestination(TokenWebPeer, DestinationKind):
     def sender(self, caller: Caller) -> EventSender:
         """Return what posts events."""
         from dicom_node.deliver.senders.webhook import WebhookSender  # noqa: PLC0415 - settings must load fast
-        from dicom_node.deliver.web import authentication  # noqa: PLC0415
+        from dicom_node.deliver.web import authentication, verification  # noqa: PLC0415
 
         assert self.secret is not None
         secrets = keys_in(self.secret.get_secret_value())
-        return WebhookSender(self.url, secrets, authentication(self), caller.timeout_s)
+        return WebhookSender(self.url, secrets, authentication(self), caller.timeout_s, verification(self))
 
     def check(self, caller: Caller, wanted: WantedOutputs) -> Answer:  # noqa: ARG002 - it gets no objects
         """Find out whether it answers; no event is sent, and whether it knows the secret cannot be asked."""

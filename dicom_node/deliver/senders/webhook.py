@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import hmac
+import ssl
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -26,7 +27,7 @@ from dicom_node.core.errors import (
 )
 from dicom_node.core.limits import retry_after_s
 from dicom_node.deliver.outgoing import OutgoingEvent, Sent
-from dicom_node.deliver.web import UNREACHABLE
+from dicom_node.deliver.web import nobody_took_it
 
 #: What is about the address or the login, and not about what was sent: nothing else would fare better.
 _OF_THE_ADDRESS = {
@@ -50,10 +51,11 @@ class WebhookSender:
     secrets: tuple[bytes, ...]
     auth: httpx.Auth | None
     timeout_s: float
+    verify: ssl.SSLContext | bool = True
 
     def send(self, items: Sequence[OutgoingEvent]) -> Iterator[Sent]:
         """Post in order. When the server cannot be reached, the event at hand and all that remain are deferred."""
-        with httpx.Client(auth=self.auth, timeout=self.timeout_s, follow_redirects=False) as client:
+        with self._client() as client:
             for position, event in enumerate(items):
                 try:
                     status, wish = self._post(client, event)
@@ -62,6 +64,9 @@ class WebhookSender:
                     yield from (Sent(left.id, lost, "") for left in items[position:])
                     return
                 yield Sent(event.id, error_in(status, wish, self._receiver), f"HTTP {status}")
+
+    def _client(self) -> httpx.Client:
+        return httpx.Client(auth=self.auth, timeout=self.timeout_s, verify=self.verify, follow_redirects=False)
 
     def _post(self, client: httpx.Client, event: OutgoingEvent) -> tuple[int, float | None]:
         """Return status and wished wait; the body of the answer is not read, whatever its length."""
@@ -75,9 +80,11 @@ class WebhookSender:
     def _receiver(self) -> str:
         return shown(self.url)
 
-    def _lost(self, error: Exception) -> DeliveryDeferred:
+    def _lost(self, error: httpx.RequestError | httpx.InvalidURL | UnicodeError) -> DeliveryDeferred:
         why = f"no answer for {self.timeout_s:g} s" if isinstance(error, httpx.TimeoutException) else fault_told(error)
-        kind = DestinationAway if isinstance(error, UNREACHABLE) else DeliveryDeferred
+        kind = (
+            DestinationAway if not isinstance(error, httpx.InvalidURL) and nobody_took_it(error) else DeliveryDeferred
+        )
         return kind(f"{self._receiver} cannot be reached: {why}. Tried again later; check url.")
 
 
