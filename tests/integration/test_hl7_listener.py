@@ -90,7 +90,7 @@ def test_an_order_is_acknowledged_when_it_is_in_the_index_and_taken_once(index: 
 
 def test_answers_are_read_by_a_parser_that_knows_the_grammar(door: Listen) -> None:
     port = door().port
-    for sent in (order("A1", control_id="C1"), message("ADT^A01^ADT_A01", pid("1"), control_id="C1")):
+    for sent in (order("A1", control_id="C1"), message("ADT^A03^ADT_A03", pid("1"), control_id="C1")):
         read = parse_message(send(port, sent), find_groups=False)
         assert read.msa.msa_2.value == "C1"
         assert read.validate()
@@ -167,8 +167,8 @@ def test_a_merge_that_leads_back_is_rejected_with_what_to_do(listen: Listen) -> 
     assert "|205^" in back
     assert "send their images again" in back
     assert [code(send(port, merge("A", "B", event=event))) for event in ("A18", "A34", "A36", "A47")] == ["AA"] * 4
-    updates = [message(f"ADT^{event}^ADT_A01", pid("NEW")) for event in ("A08", "A31")]
-    assert [code(send(port, one)) for one in updates] == ["AA", "AA"]
+    updates = [message(f"ADT^{event}^ADT_A01", pid("NEW")) for event in ("A01", "A04", "A08", "A31")]
+    assert [code(send(port, one)) for one in updates] == ["AA"] * 4
 
 
 # --- those who do not ----------------------------------------------------------------------------------------------
@@ -179,7 +179,7 @@ def test_a_merge_that_leads_back_is_rejected_with_what_to_do(listen: Listen) -> 
     [
         (message("ORU^R01", pid("1")), "200"),
         (message("ORM^O02", pid("1")), "201"),
-        (message("ADT^A01", pid("1")), "201"),
+        (message("ADT^A03", pid("1")), "201"),
         (message(f"ADT^{'Doe' * 100}", pid("1")), "201"),
         (merge("", "NEW"), "101"),
         (message("ORM^O01", pid("1")).replace("|P|2.5.1", "|T|2.5.1"), "202"),

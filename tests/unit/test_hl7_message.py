@@ -168,7 +168,7 @@ def test_a_number_without_an_authority_is_of_the_sites_own() -> None:
         (message("ADT^A40", pid("1")), "MRG"),
         (message("ADT^A40", pid("1"), "MRG|2", pid("3"), "MRG|4"), "PID"),
         (message("ADT^A37", pid("1")), "MSH-9"),
-        (message("ADT^A01", pid("1")), "MSH-9"),
+        (message("ADT^A03", pid("1")), "MSH-9"),
     ],
 )
 def test_what_cannot_be_followed_is_refused_with_the_place(text: str, place: str) -> None:
