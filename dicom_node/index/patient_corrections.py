@@ -87,15 +87,16 @@ def _hold(connection: Connection, uids: Collection[str]) -> dict[str, Row[Any]]:
 def _is_affected(connection: Connection, uid: str, statement: Statement) -> bool:
     """Tell whether corrected demographics concern what is not there yet: what has arrived stays as it was said then.
 
-    A first statement corrects nothing that is on its way; what is parked may be so for what it corrects.
+    A first statement corrects nothing.
     """
-    states = {Statement.SAME: (), Statement.FIRST: (DeliveryState.PARKED,), Statement.CHANGED: tuple(OPEN)}[statement]
+    if statement is not Statement.CHANGED:
+        return False
     mine = and_(results.c.study_instance_uid == uid, results.c.standing == ResultState.CURRENT)
     owed = select(deliveries.c.id).join(results, results.c.job_key == deliveries.c.job_key)
-    if connection.execute(owed.where(mine, deliveries.c.state.in_(states)).limit(1)).first() is not None:
+    if connection.execute(owed.where(mine, deliveries.c.state.in_(OPEN)).limit(1)).first() is not None:
         return True
     running = select(jobs.c.id).where(jobs.c.study_instance_uid == uid, jobs.c.state == JobState.RUNNING)
-    return statement is Statement.CHANGED and connection.execute(running.limit(1)).first() is not None
+    return connection.execute(running.limit(1)).first() is not None
 
 
 def _correct(connection: Connection, study: Row[Any], why: str, at: datetime) -> None:

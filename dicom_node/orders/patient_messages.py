@@ -19,8 +19,8 @@ from dicom_node.orders.hl7_message import (
 
 #: Two records become one (A40 and what it was before v2.3.1), and a record gets another number.
 MERGES, CHANGES = frozenset({"A18", "A34", "A36", "A40"}), frozenset({"A47"})
-#: A record is corrected: in a visit, or as a person.
-UPDATES = frozenset({"A08", "A31"})
+#: A record is made or corrected: in a visit, or as a person.
+UPDATES = frozenset({"A01", "A04", "A05", "A08", "A28", "A31"})
 #: What takes a merge back, or moves single numbers between persons: no message can undo what was reported.
 _NOT_UNDONE = frozenset({"A37", "A43", "A24"})
 _LONGEST_NUMBER = 64

@@ -67,7 +67,11 @@ class MllpOptions:
 
 
 class _Over(Exception):
-    """The connection ends; the text says why, "" for a peer that has hung up."""
+    """The connection ends; the text says why."""
+
+
+class _Idle(_Over):
+    """It ends because nothing was said on it for long, which is nobody's fault."""
 
 
 class MllpListener:
@@ -133,7 +137,13 @@ class MllpListener:
             self._open[connection] = host
         thread = threading.Thread(target=self._serve, args=(connection, host), name=f"hl7-{host}", daemon=True)
         self._threads.add(thread)
-        thread.start()
+        try:
+            thread.start()
+        except RuntimeError:  # the system has no thread left: those who are here are served
+            self._forget(connection)
+            self._threads.discard(thread)
+            self._strangers.refused("hl7 connection refused", host, why="the system has no thread left")
+            connection.close()
 
     def _why_not(self, host: str) -> str:
         if self._options.senders and not self._senders_at(host):
@@ -156,17 +166,20 @@ class MllpListener:
             peer = self._greeted(connection, host)
             self._talk(peer, host, self._proven(peer, host))
         except _Over as over:
-            if str(over):
-                _log.warning("hl7 connection ended", extra={"host": host, "why": str(over)})
+            level = logging.INFO if isinstance(over, _Idle) else logging.WARNING
+            _log.log(level, "hl7 connection ended", extra={"host": host, "why": str(over)})
         except OSError as error:
             _log.info("hl7 connection lost", extra={"host": host, "why": type(error).__name__})
         finally:
-            with self._lock:
-                self._open.pop(connection, None)
-                self._open.pop(peer, None)
+            self._forget(connection, peer)
             self._threads.discard(threading.current_thread())
             peer.close()
             connection.close()
+
+    def _forget(self, *connections: socket.socket) -> None:
+        with self._lock:
+            for one in connections:
+                self._open.pop(one, None)
 
     def _greeted(self, connection: socket.socket, host: str) -> socket.socket:
         """Return the connection, with hands shaken where TLS is spoken. Raises `_Over`, `OSError`."""
@@ -179,11 +192,11 @@ class MllpListener:
             self._open[peer] = self._open.pop(connection, host)
         try:
             peer.do_handshake()
-        except (ssl.SSLError, TimeoutError) as error:
+        except OSError as error:  # no certificate, too slow, or hung up
             peer.close()
-            with self._lock:
-                self._open.pop(peer, None)
-            raise _Over(f"hands could not be shaken ({getattr(error, 'reason', None) or 'too slow'})") from error
+            self._forget(peer)
+            reason = getattr(error, "reason", None) or type(error).__name__
+            raise _Over(f"hands could not be shaken ({reason})") from error
         return peer
 
     def _proven(self, peer: socket.socket, host: str) -> list[SenderOption]:
@@ -247,7 +260,7 @@ class _Frames:
             self._buffer.clear()
             if passed > _MOST_GARBAGE:
                 raise _Over("what it sends is no frame of MLLP")
-            if not self._more(deadline, "it sent no message for hl7.idle_timeout_s"):
+            if not self._more(deadline, _Idle("it sent no message for hl7.idle_timeout_s")):
                 return False
         if passed + start > _MOST_GARBAGE:
             raise _Over("what it sends is no frame of MLLP")
@@ -261,7 +274,7 @@ class _Frames:
             looked = len(self._buffer)
             if looked > self._options.max_message_bytes:
                 return bytes(self._buffer[: self._options.max_message_bytes]), False
-            if not self._more(deadline, "a message took longer than hl7.message_timeout_s"):
+            if not self._more(deadline, _Over("a message took longer than hl7.message_timeout_s")):
                 raise _Over("it hung up in the middle of a message")
         message = bytes(self._buffer[:end])
         del self._buffer[: end + 1]
@@ -269,16 +282,16 @@ class _Frames:
             return message[: self._options.max_message_bytes], False
         return message.rpartition(_START)[2], True
 
-    def _more(self, deadline: float, too_late: str) -> bool:
-        """Read what is there; `False` at the end of the connection. Raises `_Over` when the time is over."""
+    def _more(self, deadline: float, too_late: _Over) -> bool:
+        """Read what is there; `False` at the end of the connection. Raises `too_late` when the time is over."""
         left_s = deadline - time.monotonic()
         if left_s <= 0:
-            raise _Over(too_late)
+            raise too_late
         self._peer.settimeout(left_s)
         try:
             received = self._peer.recv(_READ_BYTES)
         except TimeoutError as error:
-            raise _Over(too_late) from error
+            raise too_late from error
         self._buffer += received
         return bool(received)
 

@@ -8,6 +8,7 @@ import logging
 import socket
 import sqlite3
 import ssl
+import struct
 import subprocess
 import sys
 import threading
@@ -90,7 +91,7 @@ def test_an_order_is_acknowledged_when_it_is_in_the_index_and_taken_once(index: 
 
 def test_answers_are_read_by_a_parser_that_knows_the_grammar(door: Listen) -> None:
     port = door().port
-    for sent in (order("A1", control_id="C1"), message("ADT^A01^ADT_A01", pid("1"), control_id="C1")):
+    for sent in (order("A1", control_id="C1"), message("ADT^A03^ADT_A03", pid("1"), control_id="C1")):
         read = parse_message(send(port, sent), find_groups=False)
         assert read.msa.msa_2.value == "C1"
         assert read.validate()
@@ -167,8 +168,8 @@ def test_a_merge_that_leads_back_is_rejected_with_what_to_do(listen: Listen) -> 
     assert "|205^" in back
     assert "send their images again" in back
     assert [code(send(port, merge("A", "B", event=event))) for event in ("A18", "A34", "A36", "A47")] == ["AA"] * 4
-    updates = [message(f"ADT^{event}^ADT_A01", pid("NEW")) for event in ("A08", "A31")]
-    assert [code(send(port, one)) for one in updates] == ["AA", "AA"]
+    updates = [message(f"ADT^{event}^ADT_A01", pid("NEW")) for event in ("A01", "A04", "A08", "A31")]
+    assert [code(send(port, one)) for one in updates] == ["AA"] * 4
 
 
 # --- those who do not ----------------------------------------------------------------------------------------------
@@ -179,7 +180,7 @@ def test_a_merge_that_leads_back_is_rejected_with_what_to_do(listen: Listen) -> 
     [
         (message("ORU^R01", pid("1")), "200"),
         (message("ORM^O02", pid("1")), "201"),
-        (message("ADT^A01", pid("1")), "201"),
+        (message("ADT^A03", pid("1")), "201"),
         (message(f"ADT^{'Doe' * 100}", pid("1")), "201"),
         (merge("", "NEW"), "101"),
         (message("ORM^O01", pid("1")).replace("|P|2.5.1", "|T|2.5.1"), "202"),
@@ -227,7 +228,7 @@ def test_a_message_that_is_too_large_is_rejected_before_it_is_there(door: Listen
 def test_slow_and_silent_peers_are_let_go(
     door: Listen, caplog: pytest.LogCaptureFixture, options: dict[str, float], sent: bytes, why: str
 ) -> None:
-    with caplog.at_level(logging.WARNING), raw(door(**options).port) as connection:
+    with caplog.at_level(logging.INFO), raw(door(**options).port) as connection:
         connection.sendall(sent)
         assert answers(connection) == []
     assert any(why in str(getattr(record, "why", "")) for record in caplog.records)
@@ -285,6 +286,26 @@ def test_over_tls_the_certificate_of_the_peer_must_be_shown(door: Listen, tmp_pa
     with raw(port) as connection:
         connection.sendall(framed)
         assert not any(one.startswith("MSH") for one in map(repr, answers_of_bytes(connection)))
+
+
+def test_a_peer_that_hangs_up_while_hands_are_shaken_leaves_its_place(door: Listen, tmp_path: Path) -> None:
+    made = make_certificates(tmp_path)
+    server = tls_context(str(made.server.certificate), str(made.server.private_key), str(made.ca), "required")
+    port = door(tls=server, max_connections=2, max_connections_per_peer=2).port
+    for _ in range(6):
+        with raw(port) as broken:
+            broken.sendall(b"\x16\x03\x01")
+            broken.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+
+    def is_taken() -> bool:
+        try:
+            with raw(port) as plain, made.client(made.modality).wrap_socket(plain) as connection:
+                connection.sendall(START + order("A1").encode() + END)
+                return code(next_answer(connection)) == "AA"
+        except (OSError, AssertionError):
+            return False
+
+    wait_until(is_taken, 30, "a place for who shakes hands")
 
 
 def answers_of_bytes(connection: socket.socket) -> list[bytes]:

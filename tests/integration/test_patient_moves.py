@@ -166,10 +166,10 @@ def test_what_is_parked_is_tried_again_when_the_patient_is_told_of_once_more(ind
     came(index)
     reported(index)
     me = StatedPatient(number=A, name="Muster^Erika")
-    tell(index, stated=me)
-    park(index)
-    tell(index, stated=me)
-    assert states(index) == {"PENDING"}
+    for _ in ("for the first time", "once more"):
+        park(index)
+        tell(index, stated=me)
+        assert states(index) == {"PENDING"}
     assert seen(index) == ("REPORTED", 1, ["CURRENT"])
 
 
