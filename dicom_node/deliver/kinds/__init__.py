@@ -22,8 +22,8 @@ AnyDestination = Annotated[
     DicomDestination
     | DicomWebDestination
     | FhirDestination
-    | FolderDestination
-    | Hl7Destination,
+    | Hl7Destination
+    | FolderDestination,
     Field(discriminator="kind"),
 ]  # fmt: skip
 
