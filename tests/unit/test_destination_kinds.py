@@ -14,17 +14,22 @@ import httpx
 import pytest
 from pydantic import ValidationError
 
+from dicom_node.config.incoming import DicomTlsSettings
+from dicom_node.core.capability_match import in_words
 from dicom_node.core.entities import MediaType
 from dicom_node.deliver import kinds
 from dicom_node.deliver.kinds import AnyDestination
 from dicom_node.deliver.kinds.kind import Caller, DestinationKind
+from dicom_node.deliver.mllp import MllpPeer
 from dicom_node.deliver.senders.dicom import DicomSender
 from dicom_node.deliver.senders.dicomweb import DicomWebSender
 from dicom_node.deliver.senders.fhir import FhirSender
 from dicom_node.deliver.senders.folder import FolderSender
+from dicom_node.deliver.senders.hl7 import Hl7Sender
 from dicom_node.deliver.senders.webhook import WebhookSender
 from dicom_node.deliver.web import authentication
-from dicom_node.dimse.negotiation import Remote
+from dicom_node.dimse.negotiation import Remote, Tls
+from dicom_node.fhir.hl7.receiver import Receiver
 from dicom_node.retrieve import kinds as source_kinds
 from dicom_node.retrieve.kinds import AnySource
 from dicom_node.retrieve.kinds.kind import SourceKind
@@ -49,6 +54,9 @@ def destination(kind: str, **values: Any) -> Any:
         (destination("folder", path="out"), FolderSender(Path("out"))),
         (destination("webhook", url="https://events.local", secret=SECRET),
          WebhookSender("https://events.local", (b"0123456789abcdef01234567",), None, 5)),
+        (destination("hl7", host="ris.local", accession="OBR-3", withdrawal="W", receiving_application="RIS"),
+         Hl7Sender(MllpPeer("ris.local", 2575, 5),
+                   Receiver(applications=("", "RIS"), accession="OBR-3", withdrawal="W"))),
     ],
 )  # fmt: skip
 def test_every_kind_has_its_sender(configured: DestinationKind, sender: object) -> None:
@@ -61,16 +69,37 @@ def test_what_a_destination_takes_and_is_remembered_under_follows_from_its_kind(
         destination("dicomweb", url="https://pacs.local"),
         destination("fhir", url="https://ehr.local"),
         destination("folder", path="out"),
+        destination("hl7", host="ris.local"),
         destination("webhook", url="https://events.local", secret=SECRET),
     ]
 
     assert [one.takes for one in there] == [
-        {MediaType.DICOM}, {MediaType.DICOM}, {MediaType.FHIR}, {MediaType.ANY}, set()
+        {MediaType.DICOM}, {MediaType.DICOM}, {MediaType.FHIR}, {MediaType.ANY}, {MediaType.HL7}, set()
     ]  # fmt: skip
-    assert [one.address for one in there] == ["PACS@pacs.local:104", "https://pacs.local", "", "", ""]
-    assert [one.probe(CALLER) is not None for one in there] == [True, False, False, False, False]
-    assert [one.identity_query(CALLER) is not None for one in there] == [True, True, False, False, False]
-    assert [one.told_in_events for one in there] == [None, None, None, None, ()]
+    assert [one.address for one in there] == ["PACS@pacs.local:104", "https://pacs.local", "", "", "", ""]
+    assert [one.probe(CALLER) is not None for one in there] == [True, False, False, False, False, False]
+    assert [one.identity_query(CALLER) is not None for one in there] == [True, True, False, False, False, False]
+    assert [one.told_in_events for one in there] == [None, None, None, None, None, ()]
+
+
+def test_a_receiver_of_messages_is_shown_its_own_certificate_else_that_of_the_node() -> None:
+    own = DicomTlsSettings(certificate=Path("node.pem"), private_key=Path("node.key"), ca=Path("node-ca.pem"))
+    caller = Caller("AINODE", 5, own)
+    secure = {"host": "ris.local", "tls": True}
+    shown = {"client_certificate": "ris.pem", "client_key": "ris.key", "ca": "ris-ca.pem", "tls_server_name": "*"}
+    assert destination("hl7", **secure).sender(caller).peer.tls == Tls(
+        "ris.local", Path("node-ca.pem"), Path("node.pem"), Path("node.key")
+    )
+    assert destination("hl7", **secure, **shown).sender(caller).peer.tls == Tls(
+        "*", Path("ris-ca.pem"), Path("ris.pem"), Path("ris.key")
+    )
+    assert destination("hl7", host="ris.local").sender(caller).peer.tls is None
+
+
+def test_a_receiver_of_messages_gets_a_pdf_only_where_it_wants_one() -> None:
+    plain, with_pdf = (destination("hl7", host="ris.local", pdf=pdf).wanted("auto").outputs for pdf in (False, True))
+    assert in_words(plain) == ("ORU",)
+    assert in_words(with_pdf) == ("PDF", "ORU")
 
 
 @pytest.mark.parametrize(("kind", "values"), [("dicom", DICOM), ("dicomweb", {"url": "https://pacs.local"})])
@@ -128,7 +157,7 @@ def test_an_address_that_cannot_be_one_is_refused_without_its_secrets(kind: str,
 
 
 def test_reading_settings_loads_nothing_that_a_sender_needs() -> None:
-    heavy = ("httpx", "pynetdicom", "pydicom", "pyorthanc", "sqlalchemy", "numpy")
+    heavy = ("httpx", "pynetdicom", "pydicom", "pyorthanc", "sqlalchemy", "numpy", "hl7")
     code = f"import sys, dicom_node.roles.settings; print([one for one in {heavy} if one in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

@@ -23,8 +23,8 @@ AnyDestination = Annotated[
     DicomDestination
     | DicomWebDestination
     | FhirDestination
-    | FolderDestination
     | Hl7Destination
+    | FolderDestination
     | WebhookDestination,
     Field(discriminator="kind"),
 ]  # fmt: skip

@@ -176,12 +176,14 @@ def _of_overtaken(destination: str) -> ColumnElement[bool]:
     Who is sent messages keeps the one that came last, and none of them can be asked what it has: the message of an
     earlier result that was put off must not come behind that of a later one.
     """
-    messages = select(artifacts.c.uid).where(artifacts.c.kind == ArtifactKind.HL7_MESSAGE)
-    replaced = select(results.c.job_key).where(results.c.standing == ResultState.SUPERSEDED)
+    # Asked every second, of the few rows that wait: by their keys, and not by a list of all messages there are.
+    message, result = artifacts.alias(), results.alias()
+    is_message = and_(message.c.uid == deliveries.c.artifact_uid, message.c.kind == ArtifactKind.HL7_MESSAGE)
+    is_replaced = and_(result.c.job_key == deliveries.c.job_key, result.c.standing == ResultState.SUPERSEDED)
     return and_(
         deliveries.c.destination == destination,
-        deliveries.c.artifact_uid.in_(messages),
-        deliveries.c.job_key.in_(replaced),
+        exists(select(message.c.uid).where(is_message)),
+        exists(select(result.c.job_key).where(is_replaced)),
     )
 
 
