@@ -85,11 +85,12 @@ def add_the_line(copy: Path) -> None:
     imported, line = code_for("2").rstrip().split("\n\n")
     table = copy / "dicom_node/deliver/kinds/__init__.py"
     text = table.read_text(encoding="utf-8")
-    last_import, last_line = "from dicom_node.deliver.kinds.kind import DestinationKind\n", "    | FolderDestination,\n"
+    last_import = "from dicom_node.deliver.kinds.kind import DestinationKind\n"
+    last_line = re.search(r"    \| \w+,\n(?=    Field\(discriminator)", text)
     assert last_import in text
-    assert last_line in text
-    text = text.replace(last_import, f"{imported}\n{last_import}")
-    table.write_text(text.replace(last_line, f"    | FolderDestination\n{line},\n"), encoding="utf-8")
+    assert last_line is not None
+    text = text.replace(last_line[0], f"{last_line[0].rstrip().rstrip(',')}\n{line},\n")
+    table.write_text(text.replace(last_import, f"{imported}\n{last_import}"), encoding="utf-8")
 
 
 def run(copy: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
