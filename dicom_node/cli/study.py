@@ -32,8 +32,10 @@ from dicom_node.index.views import versions as version_views
 from dicom_node.index.views.types import DeliveryView, InstanceVersion, ResultView, StudyLine, VersionPage
 from dicom_node.ingest.intake import offline_instance
 from dicom_node.logs import quiet_third_parties
+from dicom_node.receive.refusals import kept_in
+from dicom_node.receive.start import not_taken_file
 from dicom_node.roles.node import Node
-from dicom_node.roles.settings import load_settings
+from dicom_node.roles.settings import SiteSettings, load_settings
 
 _VERSIONS_SHOWN = 1000
 _DECIDED_AGAIN = "No route wanted it; the present ones decide again now. What they say: dicom-node status STUDY"
@@ -69,6 +71,7 @@ def status(options: argparse.Namespace) -> int:
             else:
                 _print_studies(page.studies)
                 _print_suspensions(suspensions(connection))
+                _print_not_taken(load_settings(options.config))
             return 0
         study = study_views.study(connection, options.study)
         timeline = study_views.timeline(connection, options.study)
@@ -100,6 +103,17 @@ def _print_suspensions(suspended: Mapping[str, Suspension]) -> None:
         advice = f"It is asked again every few minutes, or now: dicom-node retry --destination {name}"
         since = f"{one.since.astimezone():%Y-%m-%d %H:%M}"
         say(f"Destination {name} does not let the node in since {since}. {one.reason} {advice}")
+
+
+def _print_not_taken(settings: SiteSettings) -> None:
+    found = kept_in(not_taken_file(settings).parent)
+    if not found:
+        return
+    say("What peers proposed to send and the node does not take:")
+    rows = [
+        (one.last_at, f"{one.calling_ae_title}@{one.host}", one.sop_class_name, one.count, one.why) for one in found
+    ]
+    print_table(["last", "from", "objects", "times", "why"], rows)
 
 
 def _answers(line: StudyLine) -> str:

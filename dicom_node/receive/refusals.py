@@ -6,13 +6,18 @@ from __future__ import annotations
 import logging
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 
+from pydantic import TypeAdapter
 from pydicom.uid import UID
 
+from dicom_node.core.errors import SettingsError
 from dicom_node.receive.channel import ContextRefused
+from dicom_node.storage.folder import make_private
 
 #: Kinds that are remembered; beyond, the one that was met longest ago is forgotten.
 _MOST = 256
@@ -71,6 +76,35 @@ class Refusals:
             )
             for one, (count, last_at) in counted
         ]  # fmt: skip
+
+
+# --- for the other processes of the node ------------------------------------------------------------------------------
+
+_READ = TypeAdapter(list[RefusedContexts])
+
+
+def keep(counted: Sequence[RefusedContexts], path: Path) -> None:
+    """Write what a receiver counted where other processes of the node read it; where that fails, they see what was
+    there before: it is no reason to stop receiving."""
+    with suppress(OSError, SettingsError):
+        make_private(path.parent)
+        part = path.with_suffix(".part")
+        part.write_bytes(_READ.dump_json(list(counted)))
+        part.replace(path)
+
+
+def kept_in(folder: Path, now: Mapping[Path, Sequence[RefusedContexts]] | None = None) -> list[RefusedContexts]:
+    """Return what the receivers of a node counted, the latest first; a file that cannot be read is passed over.
+
+    `now` is what receivers of this process have counted by now, by their files.
+    """
+    by_file = now or {}
+    found = [one for counted in by_file.values() for one in counted]
+    for path in folder.glob("*.json"):
+        if path not in by_file:
+            with suppress(OSError, ValueError):
+                found += _READ.validate_json(path.read_bytes())
+    return sorted(found, key=lambda one: one.last_at, reverse=True)
 
 
 def uid_name(uid: str) -> str:

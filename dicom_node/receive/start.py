@@ -57,6 +57,11 @@ def journal_folder(settings: Settings) -> Path:
     return settings.node.data_dir / settings.dicom.journal
 
 
+def not_taken_file(settings: Settings) -> Path:
+    """Return where a receiver writes what peers proposed and it did not take; all of a node's lie in one folder."""
+    return settings.node.data_dir / "not-taken" / f"{Path(settings.dicom.journal).name}.json"
+
+
 def lock_journal(folder: Path) -> int:
     """Take a journal for this receiver, and return the descriptor that holds it.
 

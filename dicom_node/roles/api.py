@@ -13,6 +13,8 @@ from dicom_node.api.parts import ApiParts
 from dicom_node.api.server import ApiServer, create_app
 from dicom_node.governance.standing import model_views
 from dicom_node.receive.associations import AssociationSweep
+from dicom_node.receive.refusals import RefusedContexts, kept_in
+from dicom_node.receive.start import not_taken_file
 from dicom_node.retrieve.retrievals import RetrievalMemory, open_retrievals
 from dicom_node.roles.node import Node
 from dicom_node.roles.readiness import roles_not_at_work
@@ -78,7 +80,7 @@ class ApiRole(Role):
             token_digest=self._token_digest(),
             receiver_ready=lambda: node.acceptor is None or node.acceptor.is_serving,
             roles_not_at_work=lambda: roles_not_at_work(node.owners),
-            refused_contexts=lambda: [] if node.acceptor is None else node.acceptor.refusals.latest(),
+            refused_contexts=lambda: _not_taken(node),
             retrievals=self._retrievals,
             ingest=self._ingest,
             version=__version__,
@@ -95,3 +97,9 @@ class ApiRole(Role):
             # With its line's end in it: a line of the log may come between two writes.
             print(f"API token (shown once, kept in {token_file}): {token}\n", end="", flush=True)  # noqa: T201
         return digest
+
+
+def _not_taken(node: Node) -> Sequence[RefusedContexts]:
+    """Return what peers could not send: to the receiver of this process by now, to others of the node lately."""
+    own = not_taken_file(node.settings)
+    return kept_in(own.parent, {} if node.acceptor is None else {own: node.acceptor.refusals.latest()})

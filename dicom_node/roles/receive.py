@@ -22,7 +22,8 @@ from dicom_node.receive.commitment import Commitments, ReportPolicy
 from dicom_node.receive.journal_consumer import ConsumerLinks, JournalConsumer, JournalPlace
 from dicom_node.receive.mllp import MllpListener, mllp_options
 from dicom_node.receive.proof_reports import ProofReports
-from dicom_node.receive.start import files_wanting, journal_folder, open_listener
+from dicom_node.receive.refusals import RefusedContexts, keep
+from dicom_node.receive.start import files_wanting, journal_folder, not_taken_file, open_listener
 from dicom_node.roles.node import Node
 from dicom_node.roles.role import Role, Sweep
 from dicom_node.storage.journal import set_aside_names
@@ -30,6 +31,7 @@ from dicom_node.storage.journal import set_aside_names
 _ASSOCIATIONS_EVERY_S = 10.0
 _SET_ASIDE_EVERY_S = 60.0
 _RETENTION_EVERY_S = 3600.0
+_NOT_TAKEN_EVERY_S = 5.0
 _log = logging.getLogger(__name__)
 
 
@@ -52,6 +54,7 @@ class ReceiveRole(Role):
         self._consumer = JournalConsumer(node.database, node.spool, journal, node.receiver_id, links)
         self._watches: WatchFolders | None = None
         self._hl7 = _hl7_listener(node, wake_all) if node.settings.hl7.port is not None else None
+        self._not_taken: Sequence[RefusedContexts] | None = None
 
     def start(self) -> Mapping[str, int]:
         """Return when peers are served; the ports by name. Raises `SettingsError`."""
@@ -99,7 +102,15 @@ class ReceiveRole(Role):
             Sweep("adoption", self._adopt),
             Sweep("set-aside", self._forget_removed, _SET_ASIDE_EVERY_S),
             Sweep("hl7-retention", self._forget_old_messages, _RETENTION_EVERY_S),
+            Sweep("not-taken", self._keep_not_taken, _NOT_TAKEN_EVERY_S),
         )
+
+    def _keep_not_taken(self) -> None:
+        """Let other processes of the node, and `dicom-node status`, tell what peers could not send."""
+        counted = self._acceptor.refusals.latest()
+        if counted != self._not_taken:
+            keep(counted, not_taken_file(self._node.settings))
+            self._not_taken = counted
 
     def _forget_removed(self) -> None:
         """Count damaged records no more whose copies an operator has removed."""

@@ -294,7 +294,7 @@ def _check_parameters(fields: CardFields) -> None:
     temperature = parameters.number("temperature", None)
     for name in (one for one in parameters.values if one == "threshold" or one.startswith(THRESHOLD_OF)):
         threshold = parameters.number(name, None)
-        if threshold is not None and fields.text("task") in _SCORED and not 0 <= threshold <= 1:
-            parameters.refuse(name, "must lie between 0 and 1: it is held against probabilities")
+        if threshold is not None and fields.text("task") in _SCORED and not 0 < threshold <= 1:
+            parameters.refuse(name, "must lie between 0 and 1, above 0: it is held against probabilities")
     if temperature is not None and temperature <= 0:
         parameters.refuse("temperature", "must be above 0: logits are divided by it")

@@ -56,15 +56,15 @@ class WrittenBundle:
     def says(self, kind: str, argument: str) -> bool:
         """Tell whether a step of the postprocessing, `kind` or its like for dictionaries, is given an argument that is
         neither false nor absent."""
-        steps = _walk(self._followed(self.config.get("postprocessing")))
+        steps = self._reached(self.config.get("postprocessing"), set())
         told = (self._followed(one.get(argument)) for one in steps if re.fullmatch(f"{kind}(d|D|Dict)?", _kind(one)))
         return any(_is_set(one) for one in told)
 
     @property
     def random_steps(self) -> tuple[str, ...]:
         """The steps around the network that draw what they do by lot (``RandFlipd``), as far as that is written out."""
-        parts = [self._followed(self.config.get(name)) for name in ("preprocessing", "postprocessing")]
-        steps = [one for one in _walk(parts) if one.get("_disabled_") is not True]
+        parts = [self.config.get(name) for name in ("preprocessing", "postprocessing")]
+        steps = [one for one in self._reached(parts, set()) if one.get("_disabled_") is not True]
         return tuple(dict.fromkeys(_kind(one) for one in steps if _kind(one).startswith("Rand")))
 
     def format_of(self, part: str, name: str) -> Mapping[str, Any]:
@@ -73,6 +73,19 @@ class WrittenBundle:
         for key in (part, name):
             found = found.get(key) if isinstance(found, dict) else None
         return found if isinstance(found, dict) else {}
+
+    def _reached(self, value: Any, met: set[str]) -> Iterator[Mapping[str, Any]]:
+        """Yield every table at and below a value and what it refers to; what was `met` is followed no second time."""
+        if isinstance(value, str) and value.startswith("@"):
+            if value in met:
+                return
+            met.add(value)
+            value = self._followed(value)
+        if isinstance(value, dict):
+            yield value
+        below = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+        for one in below:
+            yield from self._reached(one, met)
 
     def _followed(self, value: Any) -> Any:
         """Return what a reference (``@network_def::out_channels``) stands for; anything else as it is."""

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pynetdicom import AE
 
 from tests.peers.node import Node
 from tests.peers.process import free_port, wait_until
@@ -92,6 +93,16 @@ def failure(served: Node, *arguments: str, node: bool = True) -> str:
 def test_echo_tells_whether_a_peer_answers(served: Node) -> None:
     assert "answered in" in run(served, "echo", peer(served)).stdout
     assert answer(served, "echo", peer(served))["answered"] is True
+
+
+def test_status_names_what_peers_could_not_send_whichever_process_receives(served: Node) -> None:
+    caller = AE("CT9")
+    caller.add_requested_context("1.2.826.0.1.3680043.9.9999.1")
+    caller.associate("127.0.0.1", served.dicom_port, ae_title=served.aet).release()
+    wait_until(lambda: "CT9@127.0.0.1" in run(served, "status").stdout, 60, "the line of status", 1.0)
+    told = run(served, "status").stdout
+    assert "What peers proposed to send and the node does not take:" in told
+    assert "1.2.826.0.1.3680043.9.9999.1" in told
 
 
 def test_status_lists_studies_and_tells_one_studys_story(served: Node, study: str) -> None:

@@ -184,6 +184,25 @@ def test_a_model_that_cannot_run_does_not_go_live(
     assert standing(config, "halves").standing is Standing.NOT_ACTIVATED
 
 
+def test_a_model_that_answers_otherwise_each_time_does_not_go_live(
+    config: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = zoo_bundles.classifier(config.parent / "brought" / "halves")
+    inference = model / "configs" / "inference.json"
+    told = json.loads(inference.read_text())
+    told["imports"].append("$import torch")
+    noise = {"_target_": "Lambdad", "keys": "pred", "func": "$lambda x: x + torch.rand_like(x)"}
+    told["postprocessing"]["transforms"].insert(0, noise)
+    inference.write_text(json.dumps(told))
+    assert run(config, "add", str(model)) == run(config, "accept", "halves") == 0
+    capsys.readouterr()
+
+    assert run(config, "activate", "halves", "--without-golden", "--json") == 1
+
+    (outcome,) = json.loads(capsys.readouterr().out)
+    assert "two answers about one study" in outcome["differences"][0]
+
+
 def test_a_model_that_would_not_be_accepted_any_more_is_not_activated(
     config: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -197,3 +197,19 @@ def test_a_modality_on_which_a_model_could_never_run_is_refused(
 
     assert point.ok == (not named)
     assert not named or f"names {named}," in point.text
+
+
+def test_steps_that_draw_by_lot_are_found_wherever_they_are_written(tmp_path: Path) -> None:
+    bundle(tmp_path)
+    path = tmp_path / "configs" / "inference.json"
+    config = json.loads(path.read_text())
+    config["flip"] = {"_target_": "monai.transforms.RandFlipd", "keys": "image", "prob": 0.5}
+    config["off"] = {"_target_": "RandZoomd", "keys": "image", "_disabled_": True}
+    config["train"] = {"_target_": "Compose", "transforms": [{"_target_": "RandAffined", "keys": "image"}]}
+    config["steps"] = ["@flip", "@off", "@steps"]
+    config["preprocessing"]["transforms"] += [{"_target_": "Compose", "transforms": "@steps"}]
+    path.write_text(json.dumps(config))
+
+    assert read_written(tmp_path).random_steps == ("RandFlipd",)
+    told = problems(tmp_path, "monai-bundle", "segmentation", SEGMENT)
+    assert any("RandFlipd of the bundle's inference draws by lot" in one for one in told)

@@ -99,6 +99,7 @@ def test_the_shipped_lung_density_model_is_found_with_its_identity() -> None:
         ('name = "toy"', f'name = "{"t" * 65}"', "name is longer than 64"),
         ("output_index = 1", "output_index = 1.5", r"finding\[0\]\.output_index must be a whole number"),
         ("min = 1, max = 5", "min = 5, max = 1", r"gate\.age_years\.min is 5, above max"),
+        ("threshold = 0.5", "threshold = 0", r"parameters\.threshold must lie between 0 and 1, above 0"),
         ("threshold = 0.5", "threshold = 50", r"parameters\.threshold must lie between 0 and 1"),
         ("temperature = 1.5", "temperature = 0", r"parameters\.temperature must be above 0"),
         ("[[finding]]", _SECOND_FINDING, r"finding\[1\]\.key is 'pneumonia', as that of an earlier"),

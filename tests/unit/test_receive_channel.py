@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+from pathlib import Path
 from typing import get_args
 
 import pytest
@@ -26,7 +27,7 @@ from dicom_node.receive.channel import (
     encode,
 )
 from dicom_node.receive.options import AcceptorOptions, AeOption, PeerOption, TlsOption, UserOption
-from dicom_node.receive.refusals import Refusals
+from dicom_node.receive.refusals import Refusals, keep, kept_in
 
 _SECONDS = st.floats(allow_nan=False, allow_infinity=False)
 _TITLES = st.lists(st.text(), max_size=3).map(tuple)
@@ -102,3 +103,15 @@ def test_of_endless_kinds_the_oldest_are_forgotten() -> None:
         refusals.note(ContextRefused("CT1", "10.1.2.3", f"1.2.{number}", (), "not taken"))
     assert len(refusals.latest()) == 256
     assert refusals.latest()[0].sop_class_uid == "1.2.299"
+
+
+def test_what_cannot_be_sent_is_told_by_other_processes_of_the_node(tmp_path: Path) -> None:
+    first, second = Refusals(), Refusals()
+    first.note(ContextRefused("CT1", "10.1.2.3", "1.3.12.2.1107.5.9.1", ("1.2.840.10008.1.2.1",), "not taken"))
+    keep(first.latest(), tmp_path / "not-taken" / "journal.json")
+    (tmp_path / "not-taken" / "damaged.json").write_text("[{")
+    second.note(ContextRefused("MR1", "10.1.2.4", "1.2.840.10008.5.1.4.1.1.4", (), "not read"))
+    own = tmp_path / "not-taken" / "journal-2.json"
+    keep([], own)
+    assert kept_in(tmp_path / "not-taken", {own: second.latest()}) == [*second.latest(), *first.latest()]
+    assert kept_in(tmp_path / "nowhere") == []
