@@ -43,10 +43,12 @@ def document_entry(bundle: Json) -> Json:
 
 
 def _context(report: Json) -> Json:
-    """Return when the images were taken, and the order and study as far as they are named by identifier."""
+    """Return encounter, when the images were taken, and order and study as far as the server has or knows them."""
     named = [*report.get("basedOn", ()), *report.get("imagingStudy", ())]
     related = [one for one in named if not str(one.get("reference", "")).startswith("urn:")]
-    return without_empty({"period": _period(report.get("effectiveDateTime")), "related": related})
+    encounter = [report["encounter"]] if "encounter" in report else []
+    period = _period(report.get("effectiveDateTime"))
+    return without_empty({"encounter": encounter, "period": period, "related": related})
 
 
 def _period(start: str | None) -> Json:

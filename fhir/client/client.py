@@ -32,6 +32,7 @@ from dicom_node.fhir.client.exchange import (
     hide_queries_in_logs,
 )
 from dicom_node.fhir.client.imaging_study import list_in_study
+from dicom_node.fhir.client.order import with_order
 from dicom_node.fhir.client.patient import patient_reference_on_server, without_demographics
 from dicom_node.fhir.client.reading import Etags
 from dicom_node.fhir.client.reconciliation import (
@@ -122,11 +123,12 @@ class FhirClient:
         documents_only = self._profile.as_document or capabilities.takes_documents_only
         if is_retraction(dict(bundle)):
             return _retried(partial(_retract, exchange, dict(bundle), documents_only=documents_only))
-        wire = self._for_this_server(exchange, fitted(dict(bundle), self._profile, capabilities.creates))
+        wire, unsent = self._fitted(dict(bundle), capabilities)
+        wire = self._for_this_server(exchange, wire)
         if documents_only:
             return _retried(partial(_send_document, exchange, wire))
         try:
-            return _retried(partial(_send_report, exchange, wire, capabilities))
+            return _retried(partial(_send_report, exchange, wire, capabilities, unsent))
         except NotOffered as error:
             return _as_document_instead(exchange, wire, error)
 
@@ -152,13 +154,24 @@ class FhirClient:
         refusals = Refusals(known.refused | unconditional, self._memory.note_refusal)
         return replace(exchange, refusals=refusals, chosen_ids=chosen), known
 
+    def _fitted(self, bundle: Json, capabilities: ServerCapabilities) -> tuple[Json, frozenset[str]]:
+        """Return the bundle as this server takes it, and of which types it is only to be read.
+
+        The Provenance tells what the report replaces, also where the server does not get it.
+        """
+        drop, is_told = self._profile.drop, capabilities.creates("Provenance")
+        unsent = frozenset({"Provenance"}) if "Provenance" in drop or not is_told else frozenset()
+        profile = replace(self._profile, drop=drop - unsent)
+        return fitted(bundle, profile, lambda kind: kind in unsent or capabilities.creates(kind)), unsent
+
     def _for_this_server(self, exchange: Exchange, bundle: Mapping[str, Any]) -> Json:
-        """Return the bundle with the server's own Patient as subject; the stored bundle stays as it is."""
+        """Return the bundle with the server's own Patient and order; the stored bundle stays as it is."""
         subject: Json = report_entry(dict(bundle))["resource"]["subject"]
         here = without_demographics(subject)
         if self._patient == "match":
             here["reference"] = patient_reference_on_server(exchange, subject)
-        return {**bundle, "entry": [_with_subject(entry, here) for entry in bundle["entry"]]}
+        wire = {**bundle, "entry": [_with_subject(entry, here) for entry in bundle["entry"]]}
+        return with_order(exchange, wire, here["reference"]) if "reference" in here else wire
 
 
 def _retried(attempt: Callable[[], Delivered]) -> Delivered:
@@ -172,8 +185,8 @@ def _retried(attempt: Callable[[], Delivered]) -> Delivered:
     raise AssertionError("the last look returns or raises")
 
 
-def _send_report(exchange: Exchange, wire: Json, capabilities: ServerCapabilities) -> Delivered:
-    reconciled = reconcile_with_server(exchange, wire)
+def _send_report(exchange: Exchange, wire: Json, capabilities: ServerCapabilities, unsent: frozenset[str]) -> Delivered:
+    reconciled = reconcile_with_server(exchange, wire, unsent)
     if reconciled.newer:
         return Delivered((reconciled.newer,), superseded=True)
     written = _write(exchange, wire, reconciled, capabilities)

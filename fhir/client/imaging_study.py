@@ -11,7 +11,7 @@ from collections.abc import Callable, Collection, Iterable
 
 from dicom_node.core.errors import CredentialsRefused, DeliveryRefused
 from dicom_node.fhir.builders.identifiers import JOB_SYSTEM
-from dicom_node.fhir.builders.provenance import replaced_uids
+from dicom_node.fhir.builders.provenance import former_reports, replaced_uids
 from dicom_node.fhir.client.answers import ConditionNotMet
 from dicom_node.fhir.client.exchange import Exchange
 from dicom_node.fhir.client.reading import child, children, text, without_version
@@ -24,6 +24,8 @@ REPLACED = "Replaced by a later result"
 WITHDRAWN = "Withdrawn"
 #: What an ImagingStudy may say while it is in use (R4 imagingstudy-status).
 IN_USE = frozenset({"registered", "available", "unknown"})
+#: What belongs to a patient, and goes when the study is another's.
+_OF_PATIENT = ("subject", "basedOn", "encounter")
 #: Looks, when the ImagingStudy changes before it is written.
 _MOST_LOOKS = 3
 
@@ -37,10 +39,12 @@ def list_in_study(exchange: Exchange, bundle: Json) -> str:
     entry = _entry_of(bundle, "ImagingStudy")
     if not entry:
         return ""
-    replaced = replaced_uids(child(_entry_of(bundle, "Provenance"), "resource").get("entity", []))
+    provenance = child(_entry_of(bundle, "Provenance"), "resource")
+    replaced = replaced_uids(provenance.get("entity", []))
+    jobs = former_reports(provenance)[0]
     try:
         for _ in range(_MOST_LOOKS):
-            if _is_listed(exchange, entry, replaced):
+            if _is_listed(exchange, entry, replaced, jobs):
                 return ""
     except (DeliveryRefused, CredentialsRefused):
         return "the EHR does not let the node complete the list of objects in its ImagingStudy"
@@ -51,12 +55,12 @@ def _entry_of(bundle: Json, kind: str) -> Json:
     return next((one for one in bundle["entry"] if one["resource"]["resourceType"] == kind), {})
 
 
-def _is_listed(exchange: Exchange, entry: Json, replaced: Collection[str]) -> bool:
+def _is_listed(exchange: Exchange, entry: Json, replaced: Collection[str], jobs: Collection[str]) -> bool:
     """Write what is missing, if anything; `False` when the ImagingStudy changed meanwhile."""
-    there = _own_study(exchange, entry)
+    there = _own_study(exchange, entry, jobs)
     if there is None:
         return True
-    whole = marked(united(there, entry["resource"]), replaced, REPLACED)
+    whole = marked(followed(united(there, entry["resource"]), entry["resource"]), replaced, REPLACED)
     if whole == there:
         return True
     try:
@@ -66,13 +70,16 @@ def _is_listed(exchange: Exchange, entry: Json, replaced: Collection[str]) -> bo
     return True
 
 
-def _own_study(exchange: Exchange, entry: Json) -> Json | None:
-    """Return the ImagingStudy in use that a node has made for this study and patient; of several always the same."""
+def _own_study(exchange: Exchange, entry: Json, jobs: Collection[str]) -> Json | None:
+    """Return the ImagingStudy in use that a node has made for this study and patient; of several always the same.
+
+    One that a job of `jobs` has made, which this result replaces, is the study's too if it names another patient: the
+    images were corrected.
+    """
     found = find(exchange, "ImagingStudy", search_of(entry))
     own = [one for one in found if jobs_of(one) and text(one, "status") in IN_USE]
-    return min(
-        (one for one in own if is_of_same_patient(one, entry["resource"])), key=lambda one: one["id"], default=None
-    )
+    usable = [one for one in own if is_of_same_patient(one, entry["resource"]) or set(jobs) & set(jobs_of(one))]
+    return min(usable, key=lambda one: (not is_of_same_patient(one, entry["resource"]), one["id"]), default=None)
 
 
 # --- what it says ----------------------------------------------------------------------------------------------------
@@ -92,6 +99,14 @@ def united(there: Json, ours: Json) -> Json:
             "series": _joined(children(there, "series"), children(ours, "series"), "uid", _joined_series),
         }
     )
+
+
+def followed(study: Json, ours: Json) -> Json:
+    """Return the ImagingStudy under the patient of ours; the order and encounter of another patient do not stay."""
+    if is_of_same_patient(study, ours):
+        return study
+    moved = {key: value for key, value in study.items() if key not in _OF_PATIENT}
+    return moved | {key: ours[key] for key in _OF_PATIENT if key in ours}
 
 
 def marked(study: Json, uids: Collection[str], mark: str) -> Json:

@@ -9,7 +9,7 @@ this one does not repeat are marked entered-in-error, because nothing else would
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
@@ -42,8 +42,11 @@ class Reconciled:
     newer: str = ""
 
 
-def reconcile_with_server(exchange: Exchange, bundle: Json) -> Reconciled:
-    """Look what is there. Raises `DeliveryRefused` when a person has decided about the report, or there are several."""
+def reconcile_with_server(exchange: Exchange, bundle: Json, unsent: Collection[str] = ()) -> Reconciled:
+    """Look what is there. Entries of the types in `unsent` are read and not written.
+
+    Raises `DeliveryRefused` when a person has decided about the report, or there are several.
+    """
     ours = report_entry(bundle)
     there, is_renewed = _look_for_report(exchange, ours, _replaced(bundle))
     same_job = there is not None and job_of(there) == job_of(ours["resource"])
@@ -51,7 +54,8 @@ def reconcile_with_server(exchange: Exchange, bundle: Json) -> Reconciled:
         return Reconciled(newer=place(there))
     observations = _observations_there(exchange, bundle)
     standing = {**observations, **({ours["fullUrl"]: there} if there else {})}
-    shared = {entry["fullUrl"]: _shared(exchange, entry) for entry in bundle["entry"] if _is_shared(entry)}
+    former_jobs = former_reports(_replaced(bundle))[0]
+    shared = {entry["fullUrl"]: _shared(exchange, entry, former_jobs) for entry in bundle["entry"] if _is_shared(entry)}
     left_alone = {url: one for url, one in observations.items() if text(one, "status") not in OPEN}
     references = {url: {"reference": place(one)} for url, one in left_alone.items()}
     references |= {url: one.reference for url, one in shared.items() if not one.is_written(is_repeated=same_job)}
@@ -59,7 +63,8 @@ def reconcile_with_server(exchange: Exchange, bundle: Json) -> Reconciled:
     renewed = [url for url, one in shared.items() if one.is_renewed] + ([ours["fullUrl"]] if is_renewed else [])
     conditions |= dict.fromkeys(renewed, f"identifier={JOB_SYSTEM}|{job_of(ours['resource'])}")
     former = _former(exchange, there, job_of(ours["resource"])) if there else None
-    wanted = [_known_as_before(entry, there) for entry in bundle["entry"] if entry["fullUrl"] not in references]
+    sent = [entry for entry in bundle["entry"] if entry["resource"]["resourceType"] not in unsent]
+    wanted = [_known_as_before(entry, there) for entry in sent if entry["fullUrl"] not in references]
     entries = [_reconciled(_revising(entry, former), standing, conditions) for entry in wanted]
     retracted = _retractions(exchange, former, observations.values())
     looked = {url: one for url, one in standing.items() if url not in left_alone}
@@ -290,11 +295,11 @@ def _is_shared(entry: Json) -> bool:
     return entry["resource"]["resourceType"] not in {"DiagnosticReport", "Observation"}
 
 
-def _shared(exchange: Exchange, entry: Json) -> _Shared:
+def _shared(exchange: Exchange, entry: Json, former_jobs: Collection[str]) -> _Shared:
     """Look for one that is there; where the server lets nobody look, it is referred to by its identifier.
 
     Of several any will do, and the same at every attempt; but one that the node has made, since it names its results.
-    One that belongs to another patient will not.
+    One that belongs to another patient will not, unless a job of `former_jobs` made it: then the study was corrected.
     """
     resource = entry["resource"]
     try:
@@ -305,8 +310,12 @@ def _shared(exchange: Exchange, entry: Json) -> _Shared:
     standing = [one for one in found if text(one, "status") != ENTERED_IN_ERROR]
     if not standing:
         return _Shared(is_renewed=bool(found) and resource["resourceType"] == "ImagingStudy")
-    usable = sorted((not jobs_of(one), place(one)) for one in standing if is_of_same_patient(one, resource))
-    return _Shared({"reference": usable[0][1], "type": resource["resourceType"]} if usable else by_identifier(resource))
+    usable = sorted(
+        (not is_of_same_patient(one, resource), not jobs_of(one), place(one))
+        for one in standing
+        if is_of_same_patient(one, resource) or set(former_jobs) & set(jobs_of(one))
+    )
+    return _Shared({"reference": usable[0][2], "type": resource["resourceType"]} if usable else by_identifier(resource))
 
 
 def by_identifier(resource: Json) -> Json:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from http import HTTPStatus
 
 import httpx
@@ -30,15 +30,19 @@ _NOT_ABOUT_POST = {
 
 
 @dataclass(frozen=True, slots=True)
-class _Pages:
-    """The matches on the pages of one searchset; `total` is how many the server says it found, if it does."""
+class Found:
+    """What lies on the pages of one searchset; `total` is how many the server says it found, if it does.
+
+    `are_all` tells whether it shows as many as it says.
+    """
 
     resources: tuple[Json, ...]
     total: int | None
+    are_all: bool
 
-    @property
-    def are_all(self) -> bool:
-        return self.total is None or self.total <= len(self.resources)
+    def only(self, hits: Iterable[Json]) -> Found:
+        """Return those that carry what was searched for."""
+        return replace(self, resources=tuple(hits))
 
 
 def find(exchange: Exchange, resource_type: str, query: str) -> list[Json]:
@@ -71,26 +75,32 @@ def find_patients(exchange: Exchange, system: str, value: str) -> list[Json]:
 
     Raises `DeliveryRefused` when the server names more than it shows: another could be among the rest.
     """
-    form = {"identifier": f"{_escaped(system)}|{_escaped(value)}"}
-    asked = "a search for the Patient"
-    answer = _searched(exchange, form, asked)
-    pages = _pages(exchange, exchange.json(exchange.succeeded(answer, asked), asked), "Patient")
+    pages = find_by_number(exchange, "Patient", system, value)
     if not pages.are_all:
         raise DeliveryRefused(
             f"The EHR says it has {pages.total} Patients with the study's PatientID in identifier system {system} and "
             f"shows {len(pages.resources)}; exactly one is needed. Merge them in the EHR, then retry the delivery."
         )
-    return _hits(pages.resources, "identifier", [f"{system}|{value}"])
+    return list(pages.resources)
 
 
-def _searched(exchange: Exchange, form: dict[str, str], asked: str) -> HttpAnswer:
+def find_by_number(exchange: Exchange, kind: str, system: str, value: str) -> Found:
+    """Return the resources with an identifier that a person has; searched by POST where the server takes that."""
+    form = {"identifier": f"{_escaped(system)}|{_escaped(value)}"}
+    asked = f"a search for the {kind}"
+    answer = _searched(exchange, kind, form, asked)
+    pages = _pages(exchange, exchange.json(exchange.succeeded(answer, asked), asked), kind)
+    return pages.only(_hits(pages.resources, "identifier", [f"{system}|{value}"]))
+
+
+def _searched(exchange: Exchange, kind: str, form: dict[str, str], asked: str) -> HttpAnswer:
     """Search by POST, or by GET where the server was found to take no POST."""
     if POSTED_SEARCH in exchange.refusals:
-        return exchange.get("Patient", asked, form)
-    answer = exchange.post_form("Patient/_search", form)
+        return exchange.get(kind, asked, form)
+    answer = exchange.post_form(f"{kind}/_search", form)
     if not _refuses_post(answer):
         return answer
-    answer = exchange.get("Patient", asked, form)
+    answer = exchange.get(kind, asked, form)
     exchange.refusals.note(POSTED_SEARCH)
     return answer
 
@@ -102,7 +112,7 @@ def _find(exchange: Exchange, resource_type: str, parameter: str, tokens: Sequen
     return _hits(pages.resources, parameter, tokens)
 
 
-def _pages(exchange: Exchange, searchset: Json, resource_type: str) -> _Pages:
+def _pages(exchange: Exchange, searchset: Json, resource_type: str) -> Found:
     """Follow link[next] (R4 http 3.1.0.7) to the end."""
     asked = f"a search for {resource_type}"
     total = searchset.get("total")
@@ -111,7 +121,8 @@ def _pages(exchange: Exchange, searchset: Json, resource_type: str) -> _Pages:
         found |= {place(one): one for one in _matches(searchset, resource_type)}
         path = _next_path(exchange, searchset)
         if not path:
-            return _Pages(tuple(found.values()), total if isinstance(total, int) else None)
+            counted = total if isinstance(total, int) else None
+            return Found(tuple(found.values()), counted, counted is None or counted <= len(found))
         searchset = exchange.json(exchange.get(path, asked), asked)
     raise DeliveryRefused(
         f"The FHIR server answered {asked} with more than {_MOST_PAGES} pages; it did not search by what was asked. "

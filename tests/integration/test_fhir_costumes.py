@@ -26,6 +26,7 @@ from dicom_node.fhir.builders.bundle import build_bundle
 from dicom_node.fhir.builders.retraction import Retraction, retraction_bundle
 from dicom_node.fhir.client.client import Delivered, FhirClient, Fit
 from dicom_node.fhir.json_types import to_json_bytes
+from dicom_node.fhir.options import FhirProfile
 from tests.peers.fhir_faults import MOMENTS, Fault, FaultyEhr
 from tests.peers.fhir_server import FhirServer
 from tests.peers.process import wait_until
@@ -144,6 +145,7 @@ def assert_holds_only(server: FhirServer, bundle: Json) -> None:
     assert patient["identifier"][0]["value"] == subject
     live = {f"Observation/{one['id']}" for one in server.all("Observation") if one["status"] == "preliminary"}
     assert live == {one["reference"] for one in report.get("result", ())}
+    assert {one["subject"]["reference"] for one in server.all("ImagingStudy")} <= {report["subject"]["reference"]}
     for kind in ("Device", "ImagingStudy"):
         assert len(server.all(kind)) <= 1
 
@@ -224,6 +226,34 @@ def test_what_failed_as_unsupported_is_not_asked_for_again(fhir_server: FhirServ
     assert ("POST", "") not in asked
     assert ("POST", "/Patient/_search") not in asked
     assert ("GET", "/metadata") not in asked
+
+
+def test_a_study_of_the_node_follows_its_patient_also_where_no_provenance_is_taken(fhir_server: FhirServer) -> None:
+    dressed(fhir_server, "full")
+    without = Fit(profile=FhirProfile(drop=frozenset({"Provenance"})))
+    with FhirClient(fhir_server.url, fit=without) as client:
+        client.send(FIRST)
+        client.send(LATER["a corrected patient"])
+
+    assert_holds_only(fhir_server, LATER["a corrected patient"])
+    assert fhir_server.all("Provenance") == []
+    titles = [
+        one.get("title", "") for series in fhir_server.all("ImagingStudy")[0]["series"] for one in series["instance"]
+    ]
+    assert len(titles) == 3
+
+
+def test_a_study_of_the_pacs_stays_with_the_patient_it_names(fhir_server: FhirServer) -> None:
+    dressed(fhir_server, "full")
+    send(fhir_server, FIRST)
+    (study,) = fhir_server.all("ImagingStudy")
+    fhir_server.replace({**study, "identifier": [one for one in study["identifier"] if "oid" in one["value"]]})
+    (standing,) = fhir_server.all("ImagingStudy")
+    send(fhir_server, LATER["a corrected patient"])
+
+    (report,) = told(fhir_server)
+    assert fhir_server.all("ImagingStudy") == [standing]
+    assert "reference" not in report["imagingStudy"][0]
 
 
 def test_what_was_learned_of_a_server_outlives_the_node_and_ends_with_its_age(

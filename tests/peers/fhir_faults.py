@@ -63,7 +63,7 @@ MOMENTS: Mapping[str, tuple[str, str]] = {
     "report written": ("POST|PUT", r"^DiagnosticReport"),
     "beside written": ("POST|PUT", r"^(ImagingStudy|Device|Provenance)"),
     "history": ("GET", r"_history"),
-    "any write": ("POST|PUT", r"^(?!Patient/_search)"),
+    "any write": ("POST|PUT", r"^(?![A-Za-z]+/_search)"),
     "everything": (".*", ".*"),
 }
 

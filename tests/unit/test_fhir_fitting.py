@@ -233,7 +233,14 @@ def test_a_list_of_types_holds_for_those_that_it_leaves_out() -> None:
         "DiagnosticReport", "Observation",
     ]  # fmt: skip
     assert capabilities(listed("Patient", "read"), listed("DocumentReference", "create")).takes_documents_only
-    assert not capabilities(listed("Patient", "read")).creates("DiagnosticReport")
+
+
+def test_a_list_without_any_type_for_a_report_is_not_believed() -> None:
+    odd = capabilities(listed("Device", "create"))
+
+    assert odd.creates("DiagnosticReport")
+    assert odd.creates("Observation")
+    assert not odd.takes_documents_only
 
 
 def test_what_was_refused_counts_more_than_what_is_said() -> None:
