@@ -126,14 +126,9 @@ class FhirDestination(TokenWebPeer, DestinationKind):
         from dicom_node.deliver.web import authentication  # noqa: PLC0415
 
         return FhirSender(
-            self.url,
-            authentication(self),
-            caller.timeout_s,
-            self.patient,
-            self.fhir_profile,
-            self.viewer_url,
-            caller.memory,
-        )
+            self.url, authentication(self), caller.timeout_s, self.patient,
+            profile=self.fhir_profile, viewer_url=self.viewer_url, memory=caller.memory,
+        )  # fmt: skip
 
     def check(self, caller: Caller, wanted: WantedOutputs) -> Answer:  # noqa: ARG002 - it gets the Bundle only
         """Ask which FHIR it speaks, and whether the login is good for the searches; patients must have a system."""

@@ -13,10 +13,10 @@ import httpx
 from dicom_node.core.errors import CredentialsRefused, DeliveryDeferred, DeliveryRefused, DestinationAway
 from dicom_node.deliver.outgoing import Outgoing, Sent
 from dicom_node.deliver.viewer_links import viewer_link
+from dicom_node.fhir.adaptation import names_for_viewer, with_link
 from dicom_node.fhir.builders.retraction import is_retraction
 from dicom_node.fhir.client.capabilities import ServerMemory
 from dicom_node.fhir.client.client import Delivered, FhirClient, Fit
-from dicom_node.fhir.fitting import names_for_viewer, with_link
 from dicom_node.fhir.options import FhirProfile
 
 #: What a bundle of the node may hold, and the statuses in which a report of the node may be.
@@ -32,7 +32,7 @@ _DEFERRALS_ON_END = 2
 
 @dataclass(frozen=True, slots=True)
 class FhirSender:
-    """Sends each bundle as it was stored; the client finds the patient and makes repetition harmless.
+    """Sends each stored bundle as its receiver wants it; the client finds the patient and makes repetition harmless.
 
     Connections live as long as one call of `send`.
     """
@@ -49,7 +49,7 @@ class FhirSender:
         """Send in order; what only one bundle is refused for does not hold back the others."""
         on_end = 0
         fit = Fit(profile=self.profile, memory=self.memory)
-        with FhirClient(self.base_url, self.auth, self.timeout_s, self.patient, fit) as client:
+        with FhirClient(self.base_url, self.auth, self.timeout_s, self.patient, fit=fit) as client:
             for position, item in enumerate(items):
                 sent = self._send_one(client, item)
                 yield sent
