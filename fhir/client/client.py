@@ -23,7 +23,7 @@ from dicom_node.fhir.client.capabilities import (
     ServerMemory,
     known_capabilities,
 )
-from dicom_node.fhir.client.document import send_document, withdraw_document
+from dicom_node.fhir.client.document import send_document, supersede_document, withdraw_document
 from dicom_node.fhir.client.exchange import (
     CONDITIONAL_CREATE,
     TRANSACTION,
@@ -39,6 +39,7 @@ from dicom_node.fhir.client.reading import Etags
 from dicom_node.fhir.client.reconciliation import (
     Reconciled,
     reconcile_with_server,
+    replaces_what_is_not_there,
     report_entry,
 )
 from dicom_node.fhir.client.retraction import reconcile_retraction, take_back_observations
@@ -190,6 +191,8 @@ def _send_report(exchange: Exchange, wire: Json, capabilities: ServerCapabilitie
     if reconciled.newer:
         return Delivered((reconciled.newer,), superseded=True)
     written = _write(exchange, wire, reconciled, capabilities)
+    if replaces_what_is_not_there(wire, reconciled):
+        supersede_document(exchange, wire)
     return Delivered(_places(wire, reconciled, written), remark=list_in_study(exchange, wire))
 
 

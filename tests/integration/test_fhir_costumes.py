@@ -279,6 +279,18 @@ def test_what_was_learned_of_a_server_outlives_the_node_and_ends_with_its_age(
     assert (elsewhere.offered, elsewhere.refused) == (None, frozenset())
 
 
+def test_a_document_is_superseded_by_the_report_of_a_server_that_has_learned_to_take_it(
+    fhir_server: FhirServer,
+) -> None:
+    dressed(fhir_server, "documents only")
+    send(fhir_server, FIRST)
+    fhir_server.set(notOffered=[], **COSTUMES["full"])
+    send(fhir_server, LATER["a re-run"])
+
+    states = {one["resourceType"]: one["status"] for one in told(fhir_server)}
+    assert states == {"DiagnosticReport": "preliminary", "DocumentReference": "superseded"}
+
+
 # --- the whole node ---
 
 
