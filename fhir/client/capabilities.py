@@ -55,13 +55,16 @@ class ServerCapabilities:
         return not self.creates("DiagnosticReport") and self.creates("DocumentReference")
 
     def creates(self, kind: str) -> bool:
-        """Tell whether there is no reason to think that it takes no new resource of this type."""
-        offered = self.offered or {}
+        """Tell whether there is no reason to think that it takes no new resource of this type.
+
+        A list of types counts where it has one in which a report can go: the site has named the server for reports.
+        """
         if f"{kind}.create" in self.refused:
             return False
-        if not offered.keys() - {_WHOLE_SERVER}:
-            return True
-        said = offered.get(kind)
+        return self._offers(kind) or not any(self._offers(one) for one in _REPORT)
+
+    def _offers(self, kind: str) -> bool:
+        said = (self.offered or {}).get(kind)
         if said is None:
             return False
         interactions = [one for one in said if one not in _FLAGS and not one.startswith(_DENIED)]
@@ -161,9 +164,7 @@ def offered_by(statement: Json) -> dict[str, list[str]]:
     codes = {text(code, "code") for one in rest for code in children(one, "interaction")}
     listed = [one for server in rest for one in children(server, "resource")]
     kinds = {text(one, "type"): sorted(_said_of(one)) for one in listed if text(one, "type") in CREATED}
-    # A list without any of these is a list all the same.
-    others: dict[str, list[str]] = {"others": []} if listed and not kinds else {}
-    return {_WHOLE_SERVER: sorted(codes & {TRANSACTION}), **others, **kinds}
+    return {_WHOLE_SERVER: sorted(codes & {TRANSACTION}), **kinds}
 
 
 def _said_of(resource: Json) -> Iterator[str]:

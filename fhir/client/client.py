@@ -14,6 +14,7 @@ from typing import Any, Literal, Self
 import httpx
 
 from dicom_node.core.errors import CredentialsRefused, DeliveryRefused, SettingsError
+from dicom_node.fhir.adaptation import adapted
 from dicom_node.fhir.builders.retraction import is_retraction
 from dicom_node.fhir.client.answers import ConditionNotMet, NotOffered
 from dicom_node.fhir.client.capabilities import (
@@ -23,7 +24,7 @@ from dicom_node.fhir.client.capabilities import (
     ServerMemory,
     known_capabilities,
 )
-from dicom_node.fhir.client.document import send_document, withdraw_document
+from dicom_node.fhir.client.document import send_document, supersede_document, withdraw_document
 from dicom_node.fhir.client.exchange import (
     CONDITIONAL_CREATE,
     TRANSACTION,
@@ -36,11 +37,16 @@ from dicom_node.fhir.client.imaging_study import list_in_study
 from dicom_node.fhir.client.order import with_order
 from dicom_node.fhir.client.patient import patient_reference_on_server, without_demographics
 from dicom_node.fhir.client.reading import Etags
-from dicom_node.fhir.client.reconciliation import Reconciled, reconcile_with_server, report_entry, search_of
+from dicom_node.fhir.client.reconciliation import (
+    Reconciled,
+    reconcile_with_server,
+    replaces_what_is_not_there,
+    report_entry,
+    search_of,
+)
 from dicom_node.fhir.client.retraction import reconcile_retraction, take_back_observations
 from dicom_node.fhir.client.searching import find
 from dicom_node.fhir.client.writing import Written, transact, write_one_by_one
-from dicom_node.fhir.fitting import fitted
 from dicom_node.fhir.json_types import Json
 from dicom_node.fhir.options import FhirProfile
 
@@ -126,7 +132,7 @@ class FhirClient:
         documents_only = self._profile.as_document or capabilities.takes_documents_only
         if is_retraction(dict(bundle)):
             return _retried(partial(_retract, exchange, dict(bundle), documents_only=documents_only))
-        wire, unsent = self._fitted(dict(bundle), capabilities)
+        wire, unsent = self._adapted(dict(bundle), capabilities)
         wire = self._for_this_server(exchange, wire)
         if documents_only:
             return _retried(partial(_send_document, exchange, wire))
@@ -170,7 +176,7 @@ class FhirClient:
         refusals = Refusals(known.refused | unconditional, self._memory.note_refusal)
         return replace(exchange, refusals=refusals, chosen_ids=chosen), known
 
-    def _fitted(self, bundle: Json, capabilities: ServerCapabilities) -> tuple[Json, frozenset[str]]:
+    def _adapted(self, bundle: Json, capabilities: ServerCapabilities) -> tuple[Json, frozenset[str]]:
         """Return the bundle as this server takes it, and of which types it is only to be read.
 
         The Provenance tells what the report replaces, also where the server does not get it.
@@ -178,7 +184,7 @@ class FhirClient:
         drop, is_told = self._profile.drop, capabilities.creates("Provenance")
         unsent = frozenset({"Provenance"}) if "Provenance" in drop or not is_told else frozenset()
         profile = replace(self._profile, drop=drop - unsent)
-        return fitted(bundle, profile, lambda kind: kind in unsent or capabilities.creates(kind)), unsent
+        return adapted(bundle, profile, lambda kind: kind in unsent or capabilities.creates(kind)), unsent
 
     def _for_this_server(self, exchange: Exchange, bundle: Mapping[str, Any]) -> Json:
         """Return the bundle with the server's own Patient and order; the stored bundle stays as it is."""
@@ -206,6 +212,8 @@ def _send_report(exchange: Exchange, wire: Json, capabilities: ServerCapabilitie
     if reconciled.newer:
         return Delivered((reconciled.newer,), superseded=True)
     written = _write(exchange, wire, reconciled, capabilities)
+    if replaces_what_is_not_there(wire, reconciled):
+        supersede_document(exchange, wire)
     return Delivered(_places(wire, reconciled, written), remark=list_in_study(exchange, wire))
 
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from datetime import UTC, datetime
 
-from dicom_node.core.errors import DeliveryRefused
+from dicom_node.core.errors import CredentialsRefused, DeliveryRefused
 from dicom_node.fhir.builders.document import document_entry
 from dicom_node.fhir.builders.identifiers import JOB_SYSTEM
 from dicom_node.fhir.builders.retraction import ENTERED_IN_ERROR
@@ -53,6 +54,19 @@ def withdraw_document(exchange: Exchange, bundle: Json) -> list[str]:
         said = {key: entry["resource"][key] for key in _SAID if key in entry["resource"]}
         write_entry(exchange, {"resource": {**kept, **said}, "request": update_of(one)})
     return [place(one) for one in there]
+
+
+def supersede_document(exchange: Exchange, bundle: Json) -> None:
+    """Mark as superseded the document that stood for the report while the server took no reports.
+
+    One that a person has decided about stays, and so does all where the server does not let the node look or write.
+    """
+    entry = document_entry(bundle)
+    with suppress(DeliveryRefused, CredentialsRefused):
+        for one in find(exchange, "DocumentReference", search_of(entry)):
+            if text(one, "status") == "current" and text(one, "docStatus") == "preliminary":
+                write_entry(exchange, {"resource": {**without_version(one), "status": "superseded"},
+                                       "request": update_of(one)})  # fmt: skip
 
 
 _SAID = ("status", "docStatus", "text", "content", "date", "identifier")

@@ -72,6 +72,11 @@ def reconcile_with_server(exchange: Exchange, bundle: Json, unsent: Collection[s
     return Reconciled((*entries, *(entry for entry, _ in retracted)), references, looked)
 
 
+def replaces_what_is_not_there(bundle: Json, reconciled: Reconciled) -> bool:
+    """Tell whether the report follows an earlier one that the EHR does not have as a report."""
+    return bool(former_reports(_replaced(bundle))[0]) and report_entry(bundle)["fullUrl"] not in reconciled.looked
+
+
 def report_entry(bundle: Json) -> Json:
     """Return the entry of the DiagnosticReport."""
     entry: Json = next(e for e in bundle["entry"] if e["resource"]["resourceType"] == "DiagnosticReport")

@@ -5,6 +5,7 @@ The server is the same in four costumes, honest ones and such whose CapabilitySt
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import signal
@@ -27,6 +28,9 @@ from dicom_node.fhir.builders.retraction import Retraction, retraction_bundle
 from dicom_node.fhir.client.client import Delivered, FhirClient, Fit
 from dicom_node.fhir.json_types import to_json_bytes
 from dicom_node.fhir.options import FhirProfile
+from dicom_node.index import actions
+from dicom_node.index.tables import deliveries
+from tests.integration.step_by_step_node import site
 from tests.peers.fhir_faults import MOMENTS, Fault, FaultyEhr
 from tests.peers.fhir_server import FhirServer
 from tests.peers.process import wait_until
@@ -46,6 +50,8 @@ from tests.support.results.fhir_examples import (
     radiograph,
     written_objects,
 )
+from tests.support.results.rows import SOMEBODY
+from tests.support.studies.data_factories import small_chest_ct
 
 Json = dict[str, Any]
 KINDS = ("DiagnosticReport", "Observation", "Device", "Endpoint", "ImagingStudy", "Provenance", "DocumentReference")
@@ -271,6 +277,53 @@ def test_what_was_learned_of_a_server_outlives_the_node_and_ends_with_its_age(
     assert asked.count(("GET", "/metadata")) == 2, "once, and again when it is too old"
     assert asked.count(("POST", "")) == 1, "the refusal of transactions counts for a day"
     assert (elsewhere.offered, elsewhere.refused) == (None, frozenset())
+
+
+def test_a_document_is_superseded_by_the_report_of_a_server_that_has_learned_to_take_it(
+    fhir_server: FhirServer,
+) -> None:
+    dressed(fhir_server, "documents only")
+    send(fhir_server, FIRST)
+    fhir_server.set(notOffered=[], **COSTUMES["full"])
+    send(fhir_server, LATER["a re-run"])
+
+    states = {one["resourceType"]: one["status"] for one in told(fhir_server)}
+    assert states == {"DiagnosticReport": "preliminary", "DocumentReference": "superseded"}
+
+
+# --- the whole node ---
+
+
+def test_a_node_brings_and_takes_back_a_document_as_its_settings_say(fhir_server: FhirServer, tmp_path: Path) -> None:
+    dressed(fhir_server, "documents only, says otherwise (400)")
+    there = {
+        "name": "ehr",
+        "kind": "fhir",
+        "url": fhir_server.url,
+        "patient": "logical",
+        "profile": {"categories": ["loinc"]},
+        "headers": {"X-Api-Key": "the-key"},
+        "viewer_url": "https://viewer.example/?StudyInstanceUIDs={study_instance_uid}",
+    }
+    images = small_chest_ct()[0]
+    study = str(images[0].StudyInstanceUID)
+    with site(tmp_path / "node", [there]) as node:
+        node.run(images)
+        (document,) = told(fhir_server)
+        fhir_server.set(**COSTUMES["documents only, says otherwise (400)"])
+        with node.database.write() as connection:
+            actions.withdraw_study(connection, study, ("Wrong protocol.", None), SOMEBODY, datetime.now(UTC))
+        node.deliver()
+        (after,) = told(fhir_server)
+        notes = {row.note for row in node.rows(deliveries)}
+
+    page = base64.b64decode(document["content"][0]["attachment"]["data"]).decode()
+    assert f'href="https://viewer.example/?StudyInstanceUIDs={study}"' in page
+    assert [one["coding"][0]["code"] for one in document["category"]] == ["LP29684-5"]
+    assert (document["id"], after["status"]) == (after["id"], "entered-in-error")
+    assert "WITHDRAWN" in after["text"]["div"]
+    assert notes == {"stored as 1 resource; as a document, since it takes no reports", "taken back: 1 resource"}
+    assert [one for one in fhir_server.log() if one["apiKey"] == "the-key"]
 
 
 # --- kill -9 ---

@@ -9,8 +9,9 @@ import subprocess
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
+from itertools import product
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import httpx
 import pytest
@@ -18,9 +19,11 @@ from pydicom.dataset import Dataset
 
 from dicom_node.core.entities import Presence
 from dicom_node.core.errors import CredentialsRefused, DeliveryDeferred, DeliveryRefused
-from dicom_node.deliver.kinds.fhir import FhirDestination
+from dicom_node.deliver.kinds.fhir import FhirDestination, FhirPreset
 from dicom_node.deliver.web import authentication
+from dicom_node.fhir.adaptation import adapted, with_link
 from dicom_node.fhir.builders.bundle import build_bundle
+from dicom_node.fhir.builders.document import document_entry
 from dicom_node.fhir.client.client import FhirClient, Fit
 from dicom_node.fhir.json_types import to_json_bytes
 from tests.peers.fhir_server import PEER, FhirServer, node_environment
@@ -579,8 +582,17 @@ def test_two_independent_validators_find_no_error(tmp_path: Path) -> None:
     paths = [tmp_path / f"{name}.json" for name in ANSWERS]
     for path, answer in zip(paths, ANSWERS.values(), strict=True):
         path.write_bytes(to_json_bytes(bundle(answer)))
+    for preset, (name, answer) in product(get_args(FhirPreset), ANSWERS.items()):
+        paths.append(tmp_path / f"{name}-{preset}.json")
+        paths[-1].write_bytes(to_json_bytes(_as_sent(preset, json.loads(to_json_bytes(bundle(answer))))))
 
     assert judged(*paths) == []
+
+
+def _as_sent(preset: str, stored: dict[str, Any]) -> dict[str, Any]:
+    there = FhirDestination(name="ehr", kind="fhir", url="https://ehr.example", preset=preset)
+    wanted = with_link(adapted(stored, there.fhir_profile), "https://viewer.example/1.2.3")
+    return {**wanted, "entry": [document_entry(wanted)]} if there.fhir_profile.as_document else wanted
 
 
 def test_the_validators_do_find_a_wrong_code(tmp_path: Path) -> None:

@@ -143,7 +143,7 @@ CAPABILITIES = {
 }  # fmt: skip
 TRANSACTED = {
     "resourceType": "Bundle", "type": "transaction-response",
-    "entry": [{"response": {"status": "200 OK", "location": "Type/1/_history/4", "etag": 'W/"4"'}}] * 10,
+    "entry": [{"response": {"status": "200 OK", "location": "Type/1/_history/4", "etag": 'W/"4"'}}] * 11,
 }  # fmt: skip
 OUTCOME = {
     "resourceType": "OperationOutcome",

@@ -14,9 +14,9 @@ import httpx
 from dicom_node.core.errors import CredentialsRefused, DeliveryDeferred, DeliveryRefused, DestinationAway
 from dicom_node.deliver.outgoing import Outgoing, Sent, SentObject
 from dicom_node.deliver.viewer_links import viewer_link
+from dicom_node.fhir.adaptation import names_for_viewer, with_link
 from dicom_node.fhir.builders.retraction import is_retraction
 from dicom_node.fhir.client.client import Delivered, FhirClient, Fit
-from dicom_node.fhir.fitting import names_for_viewer, with_link
 
 #: What a bundle of the node may hold, and the statuses in which a report of the node may be.
 _KINDS = frozenset({
@@ -31,7 +31,7 @@ _DEFERRALS_ON_END = 2
 
 @dataclass(frozen=True, slots=True)
 class FhirSender:
-    """Sends each bundle as it was stored; the client finds the patient and makes repetition harmless.
+    """Sends each stored bundle as its receiver wants it; the client finds the patient and makes repetition harmless.
 
     Connections live as long as one call of `send`.
     """

@@ -29,7 +29,7 @@ _NAMED_ALL_THE_SAME = {"Device", "ImagingStudy"}
 _NEEDED = ("what", "who")
 
 
-def fitted(bundle: Json, profile: FhirProfile, takes: Callable[[str], bool] = lambda _kind: True) -> Json:
+def adapted(bundle: Json, profile: FhirProfile, takes: Callable[[str], bool] = lambda _kind: True) -> Json:
     """Return the Bundle as this receiver wants it; `takes` tells of a type whether it takes a new one.
 
     What the profile drops and what the receiver does not take is left out, with what refers to it.
@@ -43,7 +43,7 @@ def fitted(bundle: Json, profile: FhirProfile, takes: Callable[[str], bool] = la
     kept = [entry for entry in bundle["entry"] if entry["fullUrl"] not in gone]
     procedure = _procedure(bundle, profile.procedures)
     entries = [{**entry, "resource": _referring(entry["resource"], gone)} for entry in kept]
-    return {**bundle, "entry": [_fitted_entry(entry, profile, procedure) for entry in entries]}
+    return {**bundle, "entry": [_adapted_entry(entry, profile, procedure) for entry in entries]}
 
 
 def _named(resource: Json) -> Json:
@@ -67,7 +67,7 @@ def _referring(node: Any, gone: Mapping[str, Json]) -> Any:
     return None if is_void else {key: value for key, value in left.items() if value is not None and value != []}
 
 
-def _fitted_entry(entry: Json, profile: FhirProfile, procedure: Json | None) -> Json:
+def _adapted_entry(entry: Json, profile: FhirProfile, procedure: Json | None) -> Json:
     report = entry["resource"]
     if report["resourceType"] != "DiagnosticReport":
         return entry

@@ -16,11 +16,11 @@ from pydantic import ValidationError
 
 from dicom_node.core.entities import ArtifactKind
 from dicom_node.deliver.kinds.fhir import FhirDestination
+from dicom_node.fhir.adaptation import DROPPABLE, adapted, names_for_viewer, with_link
 from dicom_node.fhir.builders.bundle import build_bundle
 from dicom_node.fhir.builders.document import document_entry
 from dicom_node.fhir.builders.validation import check_bundle, check_resource
 from dicom_node.fhir.client.capabilities import ServerCapabilities, offered_by
-from dicom_node.fhir.fitting import DROPPABLE, fitted, names_for_viewer, with_link
 from dicom_node.fhir.options import FhirProfile
 from tests.support.results.fhir_examples import (
     CONTEXT,
@@ -65,11 +65,11 @@ def with_pdf(url: str = OPTIONS.dicomweb_url) -> Json:
 
 
 def test_without_a_word_in_the_settings_a_bundle_goes_as_it_was_stored() -> None:
-    assert fitted(BUNDLE, ehr().fhir_profile) == BUNDLE
+    assert adapted(BUNDLE, ehr().fhir_profile) == BUNDLE
 
 
 def test_the_categories_are_those_that_the_receiver_searches_by() -> None:
-    both = report_of(fitted(BUNDLE, FhirProfile(categories=("loinc", "v2-0074"))))["category"]
+    both = report_of(adapted(BUNDLE, FhirProfile(categories=("loinc", "v2-0074"))))["category"]
 
     assert [codes(one) for one in both] == [["LP29684-5"], ["RAD"]]
 
@@ -80,23 +80,23 @@ def test_us_core_is_claimed_and_an_unknown_date_said_to_be_unknown() -> None:
     )
     profile = ehr(preset="us-core").fhir_profile
 
-    report = report_of(fitted(undated, profile))
+    report = report_of(adapted(undated, profile))
     assert report["meta"]["profile"] == [
         "http://hl7.org/fhir/us/core/StructureDefinition/us-core-diagnosticreport-note"
     ]
     assert report["meta"]["security"]
     assert report["_effectiveDateTime"]["extension"][0]["valueCode"] == "unknown"
     check_resource(report)
-    assert "_effectiveDateTime" not in report_of(fitted(BUNDLE, profile))
+    assert "_effectiveDateTime" not in report_of(adapted(BUNDLE, profile))
 
 
 def test_a_procedure_of_the_site_has_its_own_loinc_code_and_the_report_its_title() -> None:
     table = {"CT head": "24725-4", "CHEST  pa": "36643-5 XR Chest PA"}
-    report = report_of(fitted(BUNDLE, FhirProfile(procedures=table)))
+    report = report_of(adapted(BUNDLE, FhirProfile(procedures=table)))
 
     assert report["code"]["coding"] == [{"system": "http://loinc.org", "code": "36643-5", "display": "XR Chest PA"}]
     assert report["code"]["text"] == f"AI preliminary analysis: {MODEL.name} {MODEL.version}"
-    assert report_of(fitted(BUNDLE, FhirProfile(procedures={"CT head": "24725-4"}))) == report_of(BUNDLE)
+    assert report_of(adapted(BUNDLE, FhirProfile(procedures={"CT head": "24725-4"}))) == report_of(BUNDLE)
 
 
 @given(dropped=st.frozensets(st.sampled_from(DROPPABLE)), declined=st.booleans())
@@ -105,8 +105,8 @@ def test_whatever_is_dropped_no_reference_is_left_that_leads_nowhere(dropped: fr
     bundle = build_bundle(not_analysed() if declined else analysis(), CONTEXT, written_objects(), OPTIONS)
 
     by_setting, by_server = (
-        fitted(bundle, FhirProfile(drop=dropped)),
-        fitted(bundle, FhirProfile(), lambda kind: kind not in dropped),
+        adapted(bundle, FhirProfile(drop=dropped)),
+        adapted(bundle, FhirProfile(), lambda kind: kind not in dropped),
     )
 
     assert by_setting == by_server
@@ -116,7 +116,7 @@ def test_whatever_is_dropped_no_reference_is_left_that_leads_nowhere(dropped: fr
 
 
 def test_a_device_and_a_study_that_are_not_sent_are_still_named() -> None:
-    bundle = fitted(BUNDLE, ehr(preset="lean").fhir_profile)
+    bundle = adapted(BUNDLE, ehr(preset="lean").fhir_profile)
 
     assert report_of(bundle)["imagingStudy"][0]["identifier"]["value"] == f"urn:oid:{STUDY_UID}"
     assert of_kind(bundle, "Observation")[0]["device"]["identifier"]["value"] == f"urn:oid:{MODEL.device_uid}"
@@ -124,7 +124,7 @@ def test_a_device_and_a_study_that_are_not_sent_are_still_named() -> None:
 
 def test_the_pdf_goes_whole_or_by_its_address_or_not_at_all() -> None:
     def forms(pdf: str, bundle: Json) -> list[set[str]]:
-        found = report_of(fitted(bundle, FhirProfile(pdf=pdf)))["presentedForm"]
+        found = report_of(adapted(bundle, FhirProfile(pdf=pdf)))["presentedForm"]
         return [{"data", "url"} & set(one) for one in found]
 
     assert forms("attachment", with_pdf()) == [{"data"}, {"data"}]
@@ -135,7 +135,7 @@ def test_the_pdf_goes_whole_or_by_its_address_or_not_at_all() -> None:
 
 def test_fitting_leaves_the_stored_bundle_as_it_is() -> None:
     stored = copy.deepcopy(BUNDLE)
-    fitted(with_link(BUNDLE, "https://viewer.example/1"), ehr(preset="lean", profile={"us_core": True}).fhir_profile)
+    adapted(with_link(BUNDLE, "https://viewer.example/1"), ehr(preset="lean", profile={"us_core": True}).fhir_profile)
 
     assert stored == BUNDLE
 
@@ -233,7 +233,14 @@ def test_a_list_of_types_holds_for_those_that_it_leaves_out() -> None:
         "DiagnosticReport", "Observation",
     ]  # fmt: skip
     assert capabilities(listed("Patient", "read"), listed("DocumentReference", "create")).takes_documents_only
-    assert not capabilities(listed("Patient", "read")).creates("DiagnosticReport")
+
+
+def test_a_list_without_any_type_for_a_report_is_not_believed() -> None:
+    odd = capabilities(listed("Device", "create"))
+
+    assert odd.creates("DiagnosticReport")
+    assert odd.creates("Observation")
+    assert not odd.takes_documents_only
 
 
 def test_what_was_refused_counts_more_than_what_is_said() -> None:
