@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 from dicom_node.config.running import RouteSettings
 from dicom_node.config.settings import Settings
 from dicom_node.core.errors import ModelUnavailable, NotFound, RetrieveError, SettingsError
 from dicom_node.deliver.kinds import destinations_of
-from dicom_node.deliver.kinds.kind import Caller
+from dicom_node.deliver.kinds.dicom import DicomDestination
+from dicom_node.deliver.kinds.kind import Answer, Caller, DestinationKind
 from dicom_node.doctor.check import TIMEOUT_S, Check
 from dicom_node.governance.admission import Standing
 from dicom_node.governance.standing import standing_so_far
@@ -32,9 +34,27 @@ def check_destinations(settings: Settings) -> list[Check]:
     caller = Caller(settings.node.ae_title, TIMEOUT_S, settings.dicom_tls, knows_systems)
     checks = []
     for one in destinations_of(settings):
-        answer = one.check(caller, one.wanted(settings.results.sr_sop_class))
+        answer = with_reports(one.check(caller, one.wanted(settings.results.sr_sop_class)), one, settings)
         checks.append(Check(f"destination {one.name}", answer.ok, answer.text, answer.advice))
     return checks
+
+
+def with_reports(answer: Answer, destination: DestinationKind, settings: Settings) -> Answer:
+    """Add to a PACS that is well whether its reports of storage commitment would be refused at the node's own port.
+
+    It may report on the association that asked, so that is a fault only where nothing else counts as proof.
+    """
+    if not (answer.ok and settings.peer and isinstance(destination, DicomDestination)):
+        return answer
+    if destination.verify not in {"auto", "commitment"}:
+        return answer
+    title = destination.ae_title
+    if any(peer.ae_title == title for peer in settings.peer):
+        return answer
+    text = f"{answer.text}; no [[peer]], so an association of its own to report storage commitment is refused"
+    if destination.verify == "auto":
+        return replace(answer, text=text)
+    return Answer(False, text, f"Add a [[peer]] with ae_title = {title!r} and the address from which it calls.")
 
 
 def check_sources(settings: Settings) -> list[Check]:

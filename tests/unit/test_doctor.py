@@ -13,8 +13,10 @@ import pytest
 import sqlalchemy
 
 from dicom_node.config.settings import Settings
+from dicom_node.deliver.kinds import destinations_of
+from dicom_node.deliver.kinds.kind import Answer
 from dicom_node.doctor import run_checks
-from dicom_node.doctor.configured import check_destinations, check_models
+from dicom_node.doctor.configured import check_destinations, check_models, with_reports
 from dicom_node.doctor.machine import check_clock, check_data_dir, check_database, check_ports
 from dicom_node.index.database import SCHEMA_HEAD, Database
 from dicom_node.inference.cards.card import SHIPPED_MODELS
@@ -190,3 +192,26 @@ def test_what_can_be_used_and_should_be_changed_is_told_first(tmp_path: Path) ->
     assert (first.name, first.ok) == ("settings", True)
     assert "'files': port is of no use for kind folder" in first.text
     assert second.name == "clock"
+
+
+@pytest.mark.parametrize(
+    ("verify", "peers", "ok", "told"),
+    [
+        ("auto", ["CT1"], True, "is refused"),
+        ("commitment", ["CT1"], False, "is refused"),
+        ("commitment", ["CT1", "PACS"], True, ""),
+        ("commitment", [], True, ""),
+        ("query", ["CT1"], True, ""),
+    ],
+)
+def test_a_pacs_whose_reports_of_commitment_would_be_refused_is_told(
+    tmp_path: Path, verify: str, peers: list[str], ok: bool, told: str
+) -> None:
+    pacs = {"name": "pacs", "kind": "dicom", "ae_title": "PACS", "host": "10.1.2.5", "verify": verify}
+    site = settings(tmp_path, destination=[pacs], peer=[{"ae_title": one, "host": "10.1.2.0/24"} for one in peers])
+    (destination,) = destinations_of(site)
+    answer = with_reports(Answer(True, "PACS answers"), destination, site)
+    assert answer.ok is ok
+    assert answer.text.startswith("PACS answers")
+    assert answer.text.endswith(told or "answers")
+    assert ("[[peer]]" in answer.advice) is not ok
