@@ -143,6 +143,15 @@ def test_what_a_real_pacs_has_lost_is_sent_again_once_it_is_certain(pacs: Orthan
     assert len(reports_of(pacs, name)) == 2
 
 
+def test_an_orthanc_that_does_not_know_where_the_node_is_proves_by_a_query(pacs: Orthanc, owing: Owing) -> None:
+    """It could not report, and refuses the request."""
+    for name in pacs.get("/modalities"):
+        pacs.http.delete(f"/modalities/{name}").raise_for_status()
+    owing.add("unknown-node")
+    prove(owing, over_dimse(pacs))
+    assert [(row.state, row.proof) for row in rows(owing)] == [(COMMITTED, "QUERY")] * 2
+
+
 def test_who_offers_no_proof_is_told_and_asked_no_more(
     storescp: Receiver, owing: Owing, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -68,6 +68,11 @@ class Unproved:
         return self.state is DeliveryState.SENT and bool(self.transaction_uid)
 
     @property
+    def is_asked_for(self) -> bool:
+        """Tell whether it was asked for before, in vain."""
+        return bool(self.tries or self.proof_note)
+
+    @property
     def was_proved(self) -> bool:
         """Tell whether it is asked for again, to see whether it is still there."""
         return self.state is DeliveryState.COMMITTED
@@ -94,7 +99,7 @@ def claim_unproved(connection: Connection, destination: str, times: ProofTimes, 
     mine = _is_due_at(destination, times, now)
     rows = connection.execute(_rows(mine).limit(_AT_ONCE).with_for_update(of=deliveries, skip_locked=True)).all()
     found = [_unproved(row) for row in rows]
-    given_up = [one for one in found if one.tries and not one.was_proved and now - one.sent_at > _ASKED_FOR]
+    given_up = [one for one in found if one.is_asked_for and not one.was_proved and now - one.sent_at > _ASKED_FOR]
     if given_up:
         give_up(connection, given_up, f"Without proof after {_ASKED_FOR.days} days. {given_up[0].proof_note}", now)
     asked = [one for one in found if one not in given_up]
@@ -226,6 +231,11 @@ def put_off(connection: Connection, items: Sequence[Unproved], why: str, times: 
     """Ask again later: there was no answer."""
     for one in items:
         _set(connection, [one], proof_note=why, prove_at=_next_turn(one, times, now), proof_tries=one.tries + 1)
+
+
+def note_away(connection: Connection, items: Sequence[Unproved], why: str, times: ProofTimes, now: datetime) -> None:
+    """Ask again soon: nobody was there to be asked, which says nothing of the objects."""
+    _set(connection, items, proof_note=why, prove_at=now + timedelta(seconds=times.within_s))
 
 
 def give_up(connection: Connection, items: Sequence[Unproved], why: str, now: datetime) -> None:
