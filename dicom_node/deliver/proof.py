@@ -12,7 +12,7 @@ import time
 from collections.abc import Sequence
 
 from dicom_node.core.entities import Proof
-from dicom_node.core.errors import DeliveryError, IndexUnavailable, QueryNotOffered
+from dicom_node.core.errors import DeliveryError, DestinationAway, IndexUnavailable, QueryNotOffered
 from dicom_node.core.outage_log import OutageLog
 from dicom_node.core.uids import new_uid
 from dicom_node.deliver.kinds.kind import ProofQuestions
@@ -86,8 +86,8 @@ class Prover:
             due = proofs.claim_unproved(connection, self._destination, self._times, now_in(connection))
         others = [one for one in due if not self._asks_for_commitment(one)]
         to_commit = [one for one in due if one not in others]
-        if to_commit and not self._is_asked_to_commit(to_commit):
-            others = due
+        if to_commit:
+            others += self._not_asked_to_commit(to_commit)
         if others:
             self._ask_by_query(others)
         return bool(due)
@@ -103,11 +103,11 @@ class Prover:
 
     # --- storage commitment --------------------------------------------------------------------------------------
 
-    def _is_asked_to_commit(self, items: Sequence[Unproved]) -> bool:
+    def _not_asked_to_commit(self, items: Sequence[Unproved]) -> Sequence[Unproved]:
         """Ask under a new transaction, which is written down before; what comes of it comes as a report.
 
-        `False` where that is not offered. Where nobody answers, the question counts as asked: the report is overdue
-        in time.
+        Return those that are to be asked for otherwise at once: it does not offer that, or did not take the request.
+        In the latter case it may have heard it all the same, so that a report under that transaction counts.
         """
         assert self._questions.commit is not None
         with self._database.write() as connection:
@@ -122,12 +122,15 @@ class Prover:
             _log.info("storage commitment not offered", extra={"destination": self._destination, "why": str(error)})
             with self._database.write() as connection:
                 proofs.end_transaction(connection, asked)
-            return False
+            return items
         except DeliveryError as error:
             _log.warning("storage commitment not asked for", extra=what | {"why": str(error)})
-        else:
-            _log.info("storage commitment asked for", extra=what)
-        return True
+            if self._questions.has is not None:
+                return asked
+            self._ask_later(items, error)
+            return []
+        _log.info("storage commitment asked for", extra=what)
+        return []
 
     def _take(self, report: CommitmentReport) -> int:
         return taken(self._database, report)
@@ -144,10 +147,14 @@ class Prover:
             self._no_query_until = time.monotonic() + _NOT_OFFERED_S
             self._cannot_tell(items, f"{self._why_no_commitment} {error}".strip())
         except DeliveryError as error:
-            with self._database.write() as connection:
-                proofs.put_off(connection, items, str(error), self._times, now_in(connection))
+            self._ask_later(items, error)
         else:
             self._note([one for one in items if one.uid in there], [one for one in items if one.uid not in there])
+
+    def _ask_later(self, items: Sequence[Unproved], error: DeliveryError) -> None:
+        note = proofs.note_away if isinstance(error, DestinationAway) else proofs.put_off
+        with self._database.write() as connection:
+            note(connection, items, str(error), self._times, now_in(connection))
 
     def _note(self, there: Sequence[Unproved], absent: Sequence[Unproved]) -> None:
         evidence = Evidence(Proof.QUERY, "it is found there.")

@@ -15,7 +15,9 @@ from dicom_node.config.section import Section
 from dicom_node.config.settings import Settings
 from dicom_node.core.errors import ModelUnavailable, NotFound, RetrieveError, SettingsError
 from dicom_node.deliver.kinds import destinations_of
-from dicom_node.deliver.kinds.kind import caller_of
+from dicom_node.deliver.kinds.dicom import DicomDestination
+from dicom_node.deliver.kinds.hl7 import Hl7Destination
+from dicom_node.deliver.kinds.kind import Answer, DestinationKind, caller_of
 from dicom_node.deliver.signing_keys import key_files, read_key
 from dicom_node.doctor.check import TIMEOUT_S, Check
 from dicom_node.governance.admission import Standing
@@ -39,7 +41,7 @@ def check_destinations(settings: Settings) -> list[Check]:
     caller = replace(caller_of(settings), timeout_s=TIMEOUT_S)
     checks = []
     for one in destinations_of(settings):
-        answer = one.check(caller, one.wanted(settings.results.sr_sop_class))
+        answer = with_reports(one.check(caller, one.wanted(settings.results.sr_sop_class)), one, settings)
         checks.append(Check(f"destination {one.name}", answer.ok, answer.text, answer.advice))
     return checks
 
@@ -64,7 +66,7 @@ def _certificates(settings: Settings) -> Iterator[tuple[str, Path]]:
         *((f"source {one.name}", one) for one in sources_of(settings)),
     ]
     for name, peer in peers:
-        if isinstance(peer, DicomPeer | WebPeer) and peer.client_certificate:
+        if isinstance(peer, DicomPeer | Hl7Destination | WebPeer) and peer.client_certificate:
             yield name, peer.client_certificate
 
 
@@ -90,6 +92,24 @@ def _check_key(name: str, path: Path) -> Check:
         advice = "Make it a private key (RSA or EC P-384) that the node's user alone can read."
         return Check(name, False, str(error).rstrip("."), advice)
     return Check(name, True, f"{path}, {key.algorithm}, kid {key.kid}")
+
+
+def with_reports(answer: Answer, destination: DestinationKind, settings: Settings) -> Answer:
+    """Add to a PACS that is well whether its reports of storage commitment would be refused at the node's own port.
+
+    It may report on the association that asked, so that is a fault only where nothing else counts as proof.
+    """
+    if not (answer.ok and settings.peer and isinstance(destination, DicomDestination)):
+        return answer
+    if destination.verify not in {"auto", "commitment"}:
+        return answer
+    title = destination.ae_title
+    if any(peer.ae_title == title for peer in settings.peer):
+        return answer
+    text = f"{answer.text}; no [[peer]], so an association of its own to report storage commitment is refused"
+    if destination.verify == "auto":
+        return replace(answer, text=text)
+    return Answer(False, text, f"Add a [[peer]] with ae_title = {title!r} and the address from which it calls.")
 
 
 def check_sources(settings: Settings) -> list[Check]:

@@ -49,7 +49,9 @@ def retry_delivery(connection: Connection, delivery_id: int, actor: Principal, n
             "analysed anew: dicom-node rerun STUDY"
         )
     if row.state == DeliveryState.COMMITTED:
-        raise IllegalTransition(f"Delivery {delivery_id} is proved to be at {row.destination}: nothing is to be sent.")
+        raise IllegalTransition(
+            f"Delivery {delivery_id} is COMMITTED: it is proved to be at {row.destination}, and is not sent again."
+        )
     line = (OPERATOR, f"The operator asked to send {row.kind} to {row.destination} again.")
     asked = Change(now, line, {"delivery_ids": [delivery_id], "was": row.state}, actor)
     move_delivery(connection, deliveries.c.id == delivery_id, DeliveryState.PENDING, asked, next_attempt_at=now)

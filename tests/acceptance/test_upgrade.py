@@ -95,7 +95,8 @@ def test_what_was_owed_arrives_exactly_once(upgrade: Upgrade) -> None:
         assert owed
         assert set(owed) <= set(came)
         assert set(Counter(came).values()) == {1}, destination
-    assert {upgrade.now(one)["state"] for one in upgrade.kept(state="PENDING")} == {"SENT"}
+    arrived = {"SENT", "COMMITTED"}  # by now it may be proved
+    assert {upgrade.now(one)["state"] for one in upgrade.kept(state="PENDING")} <= arrived
 
 
 def test_what_was_sent_is_not_sent_again(upgrade: Upgrade) -> None:

@@ -45,6 +45,7 @@ from tests.peers.dcmtk import Receiver
 from tests.peers.node import Node
 from tests.peers.orthanc import Orthanc
 from tests.peers.process import free_port, wait_until
+from tests.support.results.arrivals import opened_database
 from tests.support.results.rows import SOMEBODY
 
 __all__ = ["owing", "pacs"]  # fixtures
@@ -140,6 +141,15 @@ def test_what_a_real_pacs_has_lost_is_sent_again_once_it_is_certain(pacs: Orthan
     asking.ask_once()
     assert states(owing) == [COMMITTED, COMMITTED]
     assert len(reports_of(pacs, name)) == 2
+
+
+def test_an_orthanc_that_does_not_know_where_the_node_is_proves_by_a_query(pacs: Orthanc, owing: Owing) -> None:
+    """It could not report, and refuses the request."""
+    for name in pacs.get("/modalities"):
+        pacs.http.delete(f"/modalities/{name}").raise_for_status()
+    owing.add("unknown-node")
+    prove(owing, over_dimse(pacs))
+    assert [(row.state, row.proof) for row in rows(owing)] == [(COMMITTED, "QUERY")] * 2
 
 
 def test_who_offers_no_proof_is_told_and_asked_no_more(
@@ -373,6 +383,33 @@ def test_what_was_replaced_or_taken_back_is_asked_for_no_more(odd: CommittingPac
         withdraw_results(connection, study_of("replaced"), "Wrong.", Change(datetime.now(UTC)))
     assert not prover(owing, to(odd)).ask_once()
     assert states(owing) == [SENT, SENT]
+
+
+def test_what_is_withdrawn_while_it_is_asked_for_is_not_sent_again(odd: CommittingPacs, owing: Owing) -> None:
+    """The PACS has hidden it by the time it answers, and says that it does not have it."""
+    owing.add("hidden")
+    owing.deliver(to(odd))
+    odd.fails = {uid_of(row): 0x0112 for row in rows(owing)}
+
+    def withdraw() -> None:
+        with owing.database.write() as connection:
+            withdraw_results(connection, study_of("hidden"), "Wrong.", Change(datetime.now(UTC)))
+
+    odd.at_request = withdraw
+    prover(owing, to(odd)).ask_once()
+    assert odd.answers == [0x0000]
+    assert states(owing) == [SENT, SENT]
+    assert owing.told("missing") == []
+
+
+def test_what_is_missing_is_sent_again_on_postgresql_too(
+    odd: CommittingPacs, tmp_path: Path, postgres_url: str
+) -> None:
+    (tmp_path / "node").mkdir()
+    with opened_database(postgres_url) as database:
+        test_what_is_not_committed_is_sent_again_and_parked_when_that_does_not_help(
+            odd, Owing(tmp_path / "node", database)
+        )
 
 
 # --- warnings ---

@@ -82,16 +82,23 @@ def test_what_a_destination_takes_and_is_remembered_under_follows_from_its_kind(
     assert [one.told_in_events for one in there] == [None, None, None, None, None, ()]
 
 
-def test_a_receiver_of_messages_is_shown_its_own_certificate_else_that_of_the_node() -> None:
+def test_a_receiver_of_messages_is_shown_its_own_certificate_else_that_of_the_node(tmp_path: Path) -> None:
+    key = tmp_path / "ris.key"
+    key.touch(0o600)
     own = DicomTlsSettings(certificate=Path("node.pem"), private_key=Path("node.key"), ca=Path("node-ca.pem"))
     caller = Caller("AINODE", 5, own)
     secure = {"host": "ris.local", "tls": True}
-    shown = {"client_certificate": "ris.pem", "client_key": "ris.key", "ca": "ris-ca.pem", "tls_server_name": "*"}
+    shown = {
+        "client_certificate": "ris.pem",
+        "client_certificate_key": str(key),
+        "ca": "ris-ca.pem",
+        "tls_server_name": "*",
+    }
     assert destination("hl7", **secure).sender(caller).peer.tls == Tls(
         "ris.local", Path("node-ca.pem"), Path("node.pem"), Path("node.key")
     )
     assert destination("hl7", **secure, **shown).sender(caller).peer.tls == Tls(
-        "*", Path("ris-ca.pem"), Path("ris.pem"), Path("ris.key")
+        "*", Path("ris-ca.pem"), Path("ris.pem"), key
     )
     assert destination("hl7", host="ris.local").sender(caller).peer.tls is None
 

@@ -17,9 +17,11 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from dicom_node.config.settings import Settings
+from dicom_node.deliver.kinds import destinations_of
+from dicom_node.deliver.kinds.kind import Answer
 from dicom_node.deliver.signing_keys import write_new_key
 from dicom_node.doctor import configured, run_checks
-from dicom_node.doctor.configured import check_certificates, check_destinations, check_models
+from dicom_node.doctor.configured import check_certificates, check_destinations, check_models, with_reports
 from dicom_node.doctor.machine import check_clock, check_data_dir, check_database, check_ports
 from dicom_node.index.database import SCHEMA_HEAD, Database
 from dicom_node.inference.cards.card import SHIPPED_MODELS
@@ -222,11 +224,15 @@ def test_a_certificate_that_the_node_shows_anywhere_is_told_a_month_before_its_e
     one = settings(
         tmp_path,
         dicom_tls={"certificate": shown["client_certificate"], "client_certificate": "none"},
-        destination=[{"name": "ehr", "kind": "fhir", **web}, {"name": "pacs", "kind": "dicom", **pacs}],
+        destination=[
+            {"name": "ehr", "kind": "fhir", **web},
+            {"name": "pacs", "kind": "dicom", **pacs},
+            {"name": "ris", "kind": "hl7", "host": "ris.local", "tls": True, **shown},
+        ],
         source=[{"name": "web", "kind": "orthanc", **web}, {"name": "old", "kind": "dimse", **pacs}],
     )
     checks = check_certificates(one)
-    names = ["[dicom_tls]", "destination ehr", "destination pacs", "source web", "source old"]
+    names = ["[dicom_tls]", "destination ehr", "destination pacs", "destination ris", "source web", "source old"]
     assert [check.name for check in checks] == [f"certificate of {name}" for name in names]
     for check in checks:
         assert (check.ok, told in check.text, bool(check.advice)) == (ok, True, not ok)
@@ -250,3 +256,26 @@ def test_the_keys_that_sign_in_are_told_with_their_names_and_a_bad_next_one_befo
     assert f"ES384, kid {made.kid}" in first.text
     assert "b.key" in second.text
     assert "secret" not in second.text
+
+
+@pytest.mark.parametrize(
+    ("verify", "peers", "ok", "told"),
+    [
+        ("auto", ["CT1"], True, "is refused"),
+        ("commitment", ["CT1"], False, "is refused"),
+        ("commitment", ["CT1", "PACS"], True, ""),
+        ("commitment", [], True, ""),
+        ("query", ["CT1"], True, ""),
+    ],
+)
+def test_a_pacs_whose_reports_of_commitment_would_be_refused_is_told(
+    tmp_path: Path, verify: str, peers: list[str], ok: bool, told: str
+) -> None:
+    pacs = {"name": "pacs", "kind": "dicom", "ae_title": "PACS", "host": "10.1.2.5", "verify": verify}
+    site = settings(tmp_path, destination=[pacs], peer=[{"ae_title": one, "host": "10.1.2.0/24"} for one in peers])
+    (destination,) = destinations_of(site)
+    answer = with_reports(Answer(True, "PACS answers"), destination, site)
+    assert answer.ok is ok
+    assert answer.text.startswith("PACS answers")
+    assert answer.text.endswith(told or "answers")
+    assert ("[[peer]]" in answer.advice) is not ok

@@ -4,7 +4,7 @@ import httpx
 import pytest
 
 from dicom_node.core.errors import CredentialsRefused, DeliveryDeferred, DeliveryRefused
-from dicom_node.deliver.senders.dicomweb import error_in, failure_reason
+from dicom_node.deliver.senders.dicomweb import error_in, failure_reason, warning_reason
 
 UID = "1.2.3"
 
@@ -70,3 +70,14 @@ def test_the_server_may_say_when_to_come_back():
 def test_a_body_that_is_no_dicom_json_leaves_the_http_status_to_speak(body):
     assert error(httpx.Response(200, text=body)) is None
     assert isinstance(error(httpx.Response(409, text=body)), DeliveryRefused)
+
+
+def test_a_warning_of_a_server_that_stored_it_is_read_of_this_instance_alone():
+    items = [
+        {"00081155": {"vr": "UI", "Value": [uid]}, "00081196": {"vr": "US", "Value": [reason]}}
+        for uid, reason in (("9.9", 0xB000), (UID, 0xB006))
+    ]
+    response = httpx.Response(202, json={"00081199": {"vr": "SQ", "Value": items}})
+    assert error(response) is None
+    assert warning_reason(response, UID) == 0xB006
+    assert warning_reason(answer(200), UID) is None

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal
 from pydantic import Field
 
 from dicom_node.config.outgoing import SrSopClass
-from dicom_node.config.section import Port, SitePath
+from dicom_node.config.section import KeyFile, Port, SitePath
 from dicom_node.core.artifact_kinds import OutputSet
 from dicom_node.core.capability_match import WantedOutputs
 from dicom_node.core.entities import MediaType
@@ -54,8 +54,8 @@ class Hl7Destination(DestinationKind):
     client_certificate: SitePath | None = Field(
         None, description="Certificate (PEM) to show there instead of that of `[dicom_tls]`."
     )
-    client_key: SitePath | None = Field(
-        None, description="Its private key (PEM); none: it is in the certificate's file."
+    client_certificate_key: KeyFile | None = Field(
+        None, description="Private key (PEM) of `client_certificate`; none: it is in the certificate's file."
     )
     send_test_message: bool = Field(
         False, description="Let `dicom-node doctor` send a test message too (MSH-11 `T`, a patient who does not exist)."
@@ -98,7 +98,7 @@ class Hl7Destination(DestinationKind):
         from dicom_node.dimse.negotiation import Tls  # noqa: PLC0415
 
         own = caller.tls
-        shown = (self.client_certificate, self.client_key)
+        shown = (self.client_certificate, self.client_certificate_key)
         shown = shown if self.client_certificate else (own.certificate, own.private_key)
         tls = Tls(self.tls_server_name or self.host, self.ca or own.ca, *shown) if self.tls else None
         return MllpPeer(self.host, self.port, caller.timeout_s, tls)

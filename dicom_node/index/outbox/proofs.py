@@ -68,6 +68,11 @@ class Unproved:
         return self.state is DeliveryState.SENT and bool(self.transaction_uid)
 
     @property
+    def is_asked_for(self) -> bool:
+        """Tell whether it was asked for before, in vain."""
+        return bool(self.tries or self.proof_note)
+
+    @property
     def was_proved(self) -> bool:
         """Tell whether it is asked for again, to see whether it is still there."""
         return self.state is DeliveryState.COMMITTED
@@ -94,7 +99,7 @@ def claim_unproved(connection: Connection, destination: str, times: ProofTimes, 
     mine = _is_due_at(destination, times, now)
     rows = connection.execute(_rows(mine).limit(_AT_ONCE).with_for_update(of=deliveries, skip_locked=True)).all()
     found = [_unproved(row) for row in rows]
-    given_up = [one for one in found if one.tries and not one.was_proved and now - one.sent_at > _ASKED_FOR]
+    given_up = [one for one in found if one.is_asked_for and not one.was_proved and now - one.sent_at > _ASKED_FOR]
     if given_up:
         give_up(connection, given_up, f"Without proof after {_ASKED_FOR.days} days. {given_up[0].proof_note}", now)
     asked = [one for one in found if one not in given_up]
@@ -192,14 +197,16 @@ def note_absent(
     early = [one for one in items if one.tries + 1 < _LOOKS]
     later = now + timedelta(seconds=times.within_s)
     _set(connection, early, proof_note=why, prove_at=later, proof_tries=deliveries.c.proof_tries + 1)
-    gone = [one for one in items if one not in early]
-    for one in gone:
-        note_missing(connection, one, why, now)
-    return gone
+    return [one for one in items if one not in early and note_missing(connection, one, why, now)]
 
 
-def note_missing(connection: Connection, item: Unproved, why: str, now: datetime) -> DeliveryState:
-    """Send an object again that the destination does not have, or park it where that has not helped; return which."""
+def note_missing(connection: Connection, item: Unproved, why: str, now: datetime) -> bool:
+    """Send an object again that the destination does not have, or park it where that has not helped.
+
+    `False` where its result was replaced or withdrawn meanwhile: then it is right that it is not there.
+    """
+    if not _is_still_wanted(connection, item):
+        return False
     times = {"times_lost": item.times_lost + 1} if item.was_proved else {"times_missing": item.times_missing + 1}
     is_again = item.times_lost < _SENT_AGAIN_IF_LOST if item.was_proved else item.times_missing < _SENT_AGAIN_IF_MISSING
     to = DeliveryState.PENDING if is_again else DeliveryState.PARKED
@@ -210,14 +217,25 @@ def note_missing(connection: Connection, item: Unproved, why: str, now: datetime
     columns = {"proof": "", "proof_note": said, "prove_at": None, "proof_tries": 0, "transaction_uid": "", **times}
     waits = {"next_attempt_at": now, **NO_LEASE} if is_again else {}
     change = Change(now, line, {"uid": item.uid, "transaction_uid": item.transaction_uid})
-    move_delivery(connection, _as_it_was(item), to, change, note=note, **waits, **columns)
-    return to
+    return move_delivery(connection, _as_it_was(item), to, change, note=note, **waits, **columns)
+
+
+def _is_still_wanted(connection: Connection, item: Unproved) -> bool:
+    """Tell whether the destination should have it; the result is held, so that nobody withdraws it meanwhile."""
+    mine = and_(deliveries.c.id == item.delivery_id, _is_to_be_there())
+    query = select(results.c.job_key).join(deliveries, deliveries.c.job_key == results.c.job_key).where(mine)
+    return connection.execute(query.with_for_update(of=results)).first() is not None
 
 
 def put_off(connection: Connection, items: Sequence[Unproved], why: str, times: ProofTimes, now: datetime) -> None:
     """Ask again later: there was no answer."""
     for one in items:
         _set(connection, [one], proof_note=why, prove_at=_next_turn(one, times, now), proof_tries=one.tries + 1)
+
+
+def note_away(connection: Connection, items: Sequence[Unproved], why: str, times: ProofTimes, now: datetime) -> None:
+    """Ask again soon: nobody was there to be asked, which says nothing of the objects."""
+    _set(connection, items, proof_note=why, prove_at=now + timedelta(seconds=times.within_s))
 
 
 def give_up(connection: Connection, items: Sequence[Unproved], why: str, now: datetime) -> None:
@@ -255,11 +273,11 @@ def take_report(connection: Connection, report: CommitmentReport, now: datetime)
     failed = [one for one in asked if one.uid in report.failed]
     text = f"{report.told_by} committed itself to keeping it."
     note_proved(connection, kept, Evidence(Proof.COMMITMENT, text, report.transaction_uid), now)
-    for one in failed:
-        note_missing(connection, one, f"{report.told_by} says {_in_words(report.failed[one.uid])}.", now)
+    said = {one: f"{report.told_by} says {_in_words(report.failed[one.uid])}." for one in failed}
+    missing = [one for one, why in said.items() if note_missing(connection, one, why, now)]
     silent = [one for one in asked if one not in kept and one not in failed and not one.was_proved]
     _set(connection, silent, prove_at=now, proof_note=f"{report.told_by} did not mention it in its report.")
-    return ReportTaken(True, rows[0].destination, len(kept), len(failed))
+    return ReportTaken(True, rows[0].destination, len(kept), len(missing))
 
 
 def _in_words(reason: int) -> str:
