@@ -133,7 +133,7 @@ def check_hl7(peer: MllpPeer, trial: tuple[str, Receiver] | None) -> Answer:
         with MllpConnection(peer) as connection:
             if trial is None:
                 if peer.tls is not None:
-                    connection.is_refused()
+                    connection.await_refusal()
                 return Answer(True, f"{peer} lets this node connect; no message was sent (send_test_message)")
             message = trial_message(*trial, datetime.now(UTC))
             control = str(value(read(message).segment("MSH"), 10))
@@ -148,7 +148,7 @@ def reach_hl7(peer: MllpPeer) -> None:
     """Connect; whoever does not let a certificate in is asked for that too. Raises `DeliveryDeferred`."""
     with MllpConnection(replace(peer, timeout_s=min(peer.timeout_s, _REACHED_WITHIN_S))) as connection:
         if peer.tls is not None:
-            connection.is_refused()
+            connection.await_refusal()
 
 
 def check_webhook(peer: WebPeer, timeout_s: float) -> Answer:

@@ -83,7 +83,7 @@ class MllpConnection:
         self.has_answered = True
         return answer
 
-    def is_refused(self) -> None:
+    def await_refusal(self) -> None:
         """Wait a moment for a refusal of the certificate, which under TLS 1.3 comes behind the handshake.
 
         Raises as `ask`; silence is what a receiver says that waits for a message.

@@ -32,7 +32,7 @@ from dicom_node.fhir.hl7.grammar import (
     value,
 )
 from dicom_node.fhir.hl7.observations import NOT_VERIFIED, NOTICE, WITHDRAWN, Observation, observations, text
-from dicom_node.fhir.hl7.order import PRELIMINARY, filler_number, order_segments
+from dicom_node.fhir.hl7.order import PRELIMINARY, order_segments
 from dicom_node.fhir.hl7.patient import patient_segment
 from dicom_node.fhir.options import FhirOptions
 from dicom_node.headers.sound import without_unreadable
@@ -192,9 +192,3 @@ def _taken_back(shown: Iterable[hl7.Segment], now: str) -> list[Er7]:
         else segment("OBX", {2: "TX", 3: about, 4: sub_id, 5: "WITHDRAWN", **status, 18: value(one, 18)})
         for (about, sub_id), one in once.items()
     ]  # fmt: skip
-
-
-__all__ = [
-    "WithdrawnMessages", "build_message", "control_id", "filler_number", "last_message", "numbered",
-    "withdrawal_message",
-]  # fmt: skip

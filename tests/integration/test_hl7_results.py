@@ -182,6 +182,17 @@ def test_a_message_that_is_dropped_and_then_withdrawn_is_taken_back(tmp_path: Pa
     assert receiver.live() == []
 
 
+def test_a_message_that_arrived_and_was_refused_when_it_came_again_is_taken_back(tmp_path: Path) -> None:
+    with running_receiver("drop", "AR") as receiver, node(tmp_path, ris(receiver)) as one:
+        one.run(study())
+        one.deliver()
+        assert states(one) == ["PARKED"]
+        withdraw(one, study())
+        one.deliver()
+        assert sorted(states(one)) == ["DISCARDED", "SENT"]
+    assert receiver.live() == []
+
+
 def test_errors_without_end_park_it_and_it_waits_for_a_person(tmp_path: Path) -> None:
     with running_receiver(*["AE"] * 5) as receiver, node(tmp_path, ris(receiver)) as one:
         one.run(study())

@@ -110,10 +110,11 @@ def may_have_arrived(row: Row[Any]) -> bool:
 
     What a PACS refused has not arrived, while of a report that an EHR refused a part may have. What was held after an
     attempt, what somebody was sending who died, and what arrived before it was sent again, may be there whatever came
-    of the next attempt: the row says so.
+    of the next attempt: the row says so. A receiver of messages may have refused a second one because it has the first.
     """
     was_tried = row.attempts > 0 or row.lease_until is not None
-    is_unsure = row.state == DeliveryState.PENDING or row.kind == ArtifactKind.FHIR_BUNDLE
+    was_repeated = row.kind == ArtifactKind.HL7_MESSAGE and row.attempts > 1
+    is_unsure = row.state == DeliveryState.PENDING or row.kind == ArtifactKind.FHIR_BUNDLE or was_repeated
     return row.may_have_arrived or row.sent_at is not None or (was_tried and is_unsure)
 
 
