@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import codecs
 import ipaddress
 import re
 from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, Field, SecretStr, field_validator, model_validator
+from pydantic import AfterValidator, Field, SecretStr, model_validator
 
 from dicom_node.config.section import AeTitle, Port, Seconds, SecretFile, Section, SitePath, refused
 
@@ -17,6 +18,8 @@ def _sha256(text: str) -> str:
     return text
 
 
+#: What `host` of a peer is when it may come from everywhere.
+ANY_ADDRESS = "any"
 #: Name of the folder below `node.data_dir` in which a receiver keeps its journal.
 DEFAULT_JOURNAL = "journal"
 
@@ -87,14 +90,25 @@ class AeSettings(Section):
     accept_any_sop_class: bool = Field(False, description="Accept private and unknown storage SOP classes too.")
 
 
-#: What `host` of a peer is when it may come from everywhere.
-ANY_ADDRESS = "any"
+def _network(host: str) -> str:
+    try:
+        _ = host == ANY_ADDRESS or ipaddress.ip_network(host, strict=False)
+    except ValueError as error:
+        raise ValueError(
+            "give an IP address, a network such as 10.1.2.0/24, or any; names are not looked up"
+        ) from error
+    return host
+
+
+def _networks(host: str) -> tuple[str, ...]:
+    return ("0.0.0.0/0", "::/0") if host == ANY_ADDRESS else (host,)
 
 
 class Peer(Section):
     ae_title: AeTitle = Field(description="Calling AE title that may send.")
-    host: str = Field(
-        "any", description="Address or network (CIDR) it may come from; `any`: every address, of IPv4 and of IPv6."
+    host: Annotated[str, AfterValidator(_network)] = Field(
+        ANY_ADDRESS,
+        description="Address or network (CIDR) it may come from; `any`: every address, of IPv4 and of IPv6.",
     )
     tls: bool = Field(False, description="Let it in over TLS only.")
     certificate_sha256: Annotated[str, AfterValidator(_sha256)] = Field(
@@ -105,27 +119,94 @@ class Peer(Section):
         False, description="Speak TLS there; its certificate must be signed by an authority of `dicom_tls.ca`."
     )
 
-    @field_validator("host")
-    @classmethod
-    def _host_is_a_network(cls, host: str) -> str:
-        try:
-            _ = host == ANY_ADDRESS or ipaddress.ip_network(host, strict=False)
-        except ValueError as error:
-            raise ValueError(
-                "give an IP address, a network such as 10.1.2.0/24, or any; names are not looked up"
-            ) from error
-        return host
-
     @property
     def networks(self) -> tuple[str, ...]:
         """The networks (CIDR) it may come from."""
-        return ("0.0.0.0/0", "::/0") if self.host == ANY_ADDRESS else (self.host,)
+        return _networks(self.host)
 
 
 class User(Section):
     name: str = Field(min_length=1, description="User name that a peer must give (user identity negotiation).")
     password: SecretStr = Field(SecretStr(""), description="Its passcode; none: the name alone is enough.")
     password_file: SecretFile | None = Field(None, description="File that holds the passcode instead.")
+
+
+def _codec(name: str) -> str:
+    try:
+        return codecs.lookup(name).name
+    except LookupError as error:
+        raise ValueError("give a character set by its name, utf-8 or iso8859-1") from error
+
+
+def _field(place: str) -> str:
+    if not re.fullmatch(r"(ORC|OBR)-\d{1,2}", place):
+        raise ValueError("name a field of ORC or OBR, OBR-18")
+    return place
+
+
+class Hl7Peer(Section):
+    host: Annotated[str, AfterValidator(_network)] = Field(
+        description="Address or network (CIDR) it may come from; `any`: every address, of IPv4 and of IPv6."
+    )
+    application: str = Field("", description="Sending application (MSH-3) it must give; none: any.")
+    facility: str = Field("", description="Sending facility (MSH-4) it must give; none: any.")
+    character_set: Annotated[str, AfterValidator(_codec)] = Field(
+        "utf-8", description="In which character set it writes what states none in MSH-18."
+    )
+    certificate_sha256: Annotated[str, AfterValidator(_sha256)] = Field(
+        "", description="SHA-256 of the certificate (DER, hex) it must show; none: any."
+    )
+
+    @property
+    def networks(self) -> tuple[str, ...]:
+        """The networks (CIDR) it may come from."""
+        return _networks(self.host)
+
+
+class Hl7Settings(Section):
+    host: str = Field("127.0.0.1", description="Address the HL7 listener (MLLP) binds.")
+    port: Port | None = Field(None, description="Port of the HL7 listener; none: the node hears no HL7.")
+    certificate: SitePath | None = Field(
+        None, description="The listener's certificate chain (PEM); setting it makes the listener one of TLS."
+    )
+    private_key: SitePath | None = Field(
+        None, description="Its private key (PEM); none: it is in the certificate's file."
+    )
+    ca: SitePath | None = Field(
+        None, description="Certificates (PEM) of the authorities that sign senders' certificates."
+    )
+    client_certificate: Literal["required", "optional", "none"] = Field(
+        "required", description="Whether a sender must show a certificate signed by `ca`; of a TLS listener."
+    )
+    patient_authority: str = Field(
+        "", max_length=64, description="Assigning authority (CX.4) of numbers that name none, those of images, too."
+    )
+    accession_field: Annotated[str, AfterValidator(_field)] = Field(
+        "OBR-18", description="Where orders have the accession number that images carry; IPC-1 goes first."
+    )
+    application: str = Field("", description="Application (MSH-3) of the node's answers; none: `node.ae_title`.")
+    facility: str = Field("", description="Facility (MSH-4) of the node's answers.")
+    max_connections: int = Field(32, ge=1, le=1024, description="Connections held at once.")
+    max_connections_per_peer: int = Field(8, ge=1, description="Those of one address.")
+    max_message_kb: int = Field(1024, ge=4, le=65536, description="Largest message.")
+    message_timeout_s: Seconds = Field(30, description="Longest time a message may take once it has begun.")
+    idle_timeout_s: Seconds = Field(900, description="Idle time after which a connection is closed.")
+    keep_days: float = Field(
+        90, gt=0, le=36600, description="How long orders and what was stated of patients are kept after they came last."
+    )
+    peer: tuple[Hl7Peer, ...] = Field((), description="Who may send.")
+
+    @model_validator(mode="after")
+    def _senders_can_be_verified(self) -> Self:
+        if self.certificate and self.client_certificate != "none" and not self.ca:
+            raise refused("ca", 'set it, or client_certificate = "none" if senders need not show one')
+        return self
+
+    @model_validator(mode="after")
+    def _numbers_have_an_authority(self) -> Self:
+        if self.port is not None and not self.patient_authority:
+            raise refused("patient_authority", "say who gives out the patient numbers of images: PID-3.4 of messages")
+        return self
 
 
 class ApiSettings(Section):

@@ -14,6 +14,8 @@ from dicom_node.config.section import Seconds, Section
 from dicom_node.core.artifact_kinds import OutputSet, SegmentationType, SrClass
 from dicom_node.core.capability_match import LADDER, WantedOutputs
 
+Verify = Literal["auto", "commitment", "query", "none"]
+
 
 class ResultSettings(Section):
     sr_sop_class: SrSopClass = Field(
@@ -29,6 +31,12 @@ class DeliverySettings(Section):
     )
     max_retry_s: Seconds = Field(600, description="Longest of these waits. There is no last attempt.")
     timeout_s: Seconds = Field(60, description="Time limit of one attempt.")
+    verify_after_s: Seconds = Field(
+        60, description="How long after sending a destination is asked whether it has the object; many file it later."
+    )
+    verify_within_s: Seconds = Field(
+        600, description="How long its answer is waited for; then it is asked in another way, and after that daily."
+    )
     ask_again_s: Seconds = Field(86400, description="How long it is remembered what a DICOM destination takes.")
 
 
@@ -41,6 +49,17 @@ class DestinationSettings(Section):
         None,
         description="Address of the site's viewer, for the link to the images that results bear there; "
         "`{study_instance_uid}`, `{accession_number}` and `{patient_id}` in it are filled in.",
+    )
+    verify: Verify = Field(
+        "auto",
+        description="How it proves that it has what it was sent: `commitment` (DICOM Storage Commitment), `query` (it "
+        "is asked for the object), `auto` the best that it offers, `none` not at all.",
+    )
+    verify_again_days: float = Field(
+        0,
+        ge=0,
+        le=3650,
+        description="After how many days it is asked again whether it still has what it was proved to have; 0: never.",
     )
 
     @field_validator("viewer_url")
@@ -71,6 +90,11 @@ def _check_template(template: str) -> None:
         raise ValueError("it must begin with https:// (or http://) and name a host, without user and password")
     if any(character.isspace() or not character.isprintable() for character in template):
         raise ValueError("an address holds no blanks, line ends or other invisible characters")
+
+
+#: What of patient and order the node's own JSON may tell. The index keeps no patient identifier, so it can tell none.
+PatientAttribute = Literal["accession_number"]
+INCLUDE = "What its JSON tells beyond UIDs, names, states and codes: `accession_number`, or nothing."
 
 
 class FhirSettings(Section):

@@ -9,7 +9,16 @@ from urllib.parse import urlsplit
 
 from pydantic import AliasChoices, Field, SecretStr, field_validator, model_validator
 
-from dicom_node.config.section import AeTitle, Port, SecretFile, Section, SitePath, refused
+from dicom_node.config.section import (
+    AeTitle,
+    KeyFile,
+    Port,
+    SecretFile,
+    Section,
+    SitePath,
+    refused,
+    require_private,
+)
 
 
 class DicomPeer(Section):
@@ -40,6 +49,15 @@ class WebPeer(Section):
     username: str = Field("", description="User for basic authentication.")
     password: SecretStr | None = Field(None, description="Password for basic authentication.")
     password_file: SecretFile | None = Field(None, description="File that holds the password instead.")
+    ca: SitePath | None = Field(
+        None, description="Authorities (PEM) that sign its certificate, and no others; default: the system's."
+    )
+    client_certificate: SitePath | None = Field(
+        None, description="Certificate (PEM) to show there, with its private key unless that has a file of its own."
+    )
+    client_certificate_key: KeyFile | None = Field(
+        None, description="Private key (PEM) of `client_certificate`; nobody else may be able to read the file."
+    )
 
     @field_validator("url")
     @classmethod
@@ -65,6 +83,20 @@ class WebPeer(Section):
             raise refused("password_file", "username is missing beside it")
         return self
 
+    @model_validator(mode="after")
+    def _certificates_can_be_shown(self) -> Self:
+        if self.client_certificate_key and not self.client_certificate:
+            raise refused("client_certificate_key", "client_certificate is missing beside it")
+        if self.client_certificate and not self.client_certificate_key:
+            try:
+                require_private(self.client_certificate)
+            except ValueError as error:
+                raise refused("client_certificate", str(error)) from None
+        for key in ("ca", "client_certificate"):
+            if getattr(self, key) and urlsplit(self.url).scheme != "https":
+                raise refused(key, "url begins with http://, where no certificate is shown; write https://")
+        return self
+
     @property
     def further_headers(self) -> Mapping[str, str]:
         """Headers that the site wants in every request; their values may be secrets."""
@@ -86,3 +118,57 @@ class TokenWebPeer(WebPeer):
                 "token again, alone, into token or the file of token_file"
             )
         return token
+
+
+class SmartWebPeer(TokenWebPeer):
+    """A server that may be signed in to by SMART Backend Services: with a key instead of a secret that both know."""
+
+    client_id: str = Field("", description="Who the node is to its OAuth server: signs in by SMART Backend Services.")
+    private_key: KeyFile | None = Field(
+        None,
+        description="File of the private key (PEM or JWK; RSA or EC P-384) that signs for `client_id`; nobody else may "
+        "be able to read it.",
+    )
+    next_private_key: KeyFile | None = Field(
+        None,
+        description="File of the key that is to follow: its public part is shown already, and it signs where the first "
+        "is no longer known.",
+    )
+    token_url: str = Field(
+        "", description="Address of the OAuth server's token endpoint; default: as `.well-known/smart-configuration`."
+    )
+    scopes: str = Field(
+        "",
+        description="What the node asks to be allowed, separated by blanks; default: what it does there, in the form "
+        "that the server speaks (SMART 2 or 1).",
+    )
+
+    @property
+    def needs(self) -> Mapping[str, str]:
+        """What the node does there: types of resource with letters of SMART 2 (`c r u d s`); none where none fit."""
+        return {}
+
+    @field_validator("token_url")
+    @classmethod
+    def _token_url_is_a_web_address(cls, url: str) -> str:
+        return cls._url_is_a_web_address(url) if url else url
+
+    @field_validator("scopes")
+    @classmethod
+    def _scopes_fit_into_a_form(cls, scopes: str) -> str:
+        """RFC 6749 3.3."""
+        if not re.fullmatch(r"[\x21\x23-\x5b\x5d-\x7e ]*", scopes):
+            raise ValueError("a scope is made of ASCII letters, digits and signs, without quotes; blanks separate them")
+        return " ".join(scopes.split())
+
+    @model_validator(mode="after")
+    def _one_way_to_sign_in(self) -> Self:
+        if self.client_id and not self.private_key:
+            raise refused("client_id", "private_key is missing beside it")
+        for key in ("private_key", "next_private_key", "token_url", "scopes"):
+            if getattr(self, key) and not self.client_id:
+                raise refused(key, "client_id is missing beside it")
+        for key in ("token", "username"):
+            if self.client_id and getattr(self, key):
+                raise refused(key, "client_id and private_key are set as well; keep one way to sign in")
+        return self

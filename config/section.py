@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import re
 import stat
 from collections.abc import Callable, Mapping
@@ -130,9 +131,15 @@ def without_keys_of_other_kinds(
         remark(
             info,
             f"{values.get('name')!r}: {key} is of no use for kind {values.get('kind')} and is ignored, as before; "
-            "the next version refuses it. Remove it.",
+            f"the next version refuses it. {_instead_of(key, section)}",
         )
     return {key: value for key, value in values.items() if key not in useless}
+
+
+def _instead_of(key: str, section: type[BaseModel]) -> str:
+    """Return what to do about a useless key: one that says the same may have come since."""
+    other = key.removeprefix("tls_")
+    return f"Write {other} for it." if other != key and other in keys_of(section) else "Remove it."
 
 
 def _holds_a_secret(path: Path, info: ValidationInfo) -> Path:
@@ -140,6 +147,24 @@ def _holds_a_secret(path: Path, info: ValidationInfo) -> Path:
     if path.stat().st_mode & stat.S_IRWXO:
         remark(info, f"{info.field_name}: every user of this machine can read {path}; run: chmod o-rwx {path}")
     return path
+
+
+def _holds_a_key(path: Path) -> Path:
+    require_private(path)
+    return path
+
+
+def require_private(path: Path) -> None:
+    """Raise `ValueError` unless the file of a private key can be read by the node, and not by every user."""
+    try:
+        with path.open("rb") as file:
+            mode = os.fstat(file.fileno()).st_mode
+    except OSError as error:
+        raise ValueError(
+            f"{path} cannot be read: {error.strerror}; make it a file that the node's user can read"
+        ) from error
+    if mode & stat.S_IRWXO:
+        raise ValueError(f"every user of this machine can read the private key {path}; run: chmod o-rwx {path}")
 
 
 def _read_secret(path: Path) -> str:
@@ -185,6 +210,8 @@ SitePath = Annotated[Path, BeforeValidator(_found_as_before), AfterValidator(_po
 SecretFile = Annotated[
     Path, BeforeValidator(_beside_the_file), AfterValidator(_possible), AfterValidator(_holds_a_secret)
 ]
+#: A file that holds a private key, which other users of the machine must not be able to read.
+KeyFile = Annotated[Path, BeforeValidator(_beside_the_file), AfterValidator(_possible), AfterValidator(_holds_a_key)]
 
 
 class Section(BaseModel):

@@ -17,6 +17,7 @@ from dicom_node.config.incoming import (
     ApiSettings,
     DicomSettings,
     DicomTlsSettings,
+    Hl7Settings,
     Peer,
     SourceSettings,
     StowSettings,
@@ -37,6 +38,7 @@ class Settings(Section):
     dicom: DicomSettings = DicomSettings()
     dicom_tls: DicomTlsSettings = DicomTlsSettings()
     database: DatabaseSettings = DatabaseSettings()
+    hl7: Hl7Settings = Hl7Settings()
     api: ApiSettings = ApiSettings()
     stow: StowSettings = StowSettings()
     upload: UploadSettings = UploadSettings()
@@ -106,6 +108,15 @@ class Settings(Section):
             raise ValueError(
                 f"dicom.host {' / '.join(hosts)} is reachable from other machines but no [[peer]] is configured; "
                 "list who may send (ae_title and host), or bind 127.0.0.1"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _beyond_loopback_needs_a_list_of_senders(self) -> Self:
+        if self.hl7.port is not None and not _is_loopback(self.hl7.host) and not self.hl7.peer:
+            raise ValueError(
+                f"hl7.host {self.hl7.host} is reachable from other machines but no [[hl7.peer]] is configured; "
+                "list who may send (host), or bind 127.0.0.1"
             )
         return self
 

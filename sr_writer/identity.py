@@ -97,6 +97,7 @@ def _fullest_named(source: Dataset, sources: Sequence[Dataset]) -> Dataset:
 def stamp(dataset: Dataset, identity: ResultIdentity, series_description: str) -> None:
     """Write patient, study, times, equipment and marking into a finished object."""
     _copy_patient_and_study(dataset, identity.source)
+    _say_what_images_said(dataset, identity)
     _set_times(dataset, identity.made_at)
     _set_equipment(dataset, identity)
     identify_private_scheme(dataset)
@@ -173,6 +174,14 @@ def _copy_patient_and_study(dataset: Dataset, source: Dataset) -> None:
     elif isinstance(stated, str) and stated in _ONLY_BY_ESCAPE:
         # Such a set may not come first (PS3.3 C.12.1.1.2), and ASCII could not be written in it.
         dataset.SpecificCharacterSet = ["", stated]
+
+
+def _say_what_images_said(dataset: Dataset, identity: ResultIdentity) -> None:
+    """Keep what the images say of their patient where a registration says otherwise by now (`headers.patient`)."""
+    kept = identity.source.get("OriginalAttributesSequence") or ()
+    own = [item for item in kept if item.get("ModifyingSystem") == identity.context.ae_title]
+    if identity.context.patient is not None and own:
+        dataset.OriginalAttributesSequence = [copy.deepcopy(own[-1])]
 
 
 def _set_times(dataset: Dataset, made_at: datetime) -> None:

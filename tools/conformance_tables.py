@@ -16,6 +16,7 @@ from dicom_node.dimse.retrieve_scu import STUDY_ROOT_FIND, STUDY_ROOT_GET, STUDY
 from dicom_node.dimse.statuses import error_of, note_of
 from dicom_node.dimse.vocabulary import (
     ACTION_ANSWERS,
+    EVENT_ANSWERS,
     PLAIN_TRANSFER_SYNTAXES,
     REJECTIONS,
     STORAGE_COMMITMENT,
@@ -34,12 +35,18 @@ _STORE_ANSWERS = (
 )  # fmt: skip
 _SERVICES = (
     (VERIFICATION, "SCP, SCU", PLAIN_TRANSFER_SYNTAXES, "C-ECHO"),
-    (STORAGE_COMMITMENT, "SCP", PLAIN_TRANSFER_SYNTAXES, "N-ACTION; N-EVENT-REPORT on that or on a new association"),
+    (
+        STORAGE_COMMITMENT,
+        "SCP, SCU",
+        PLAIN_TRANSFER_SYNTAXES,
+        "N-ACTION; N-EVENT-REPORT on that or on a new association",
+    ),
     (
         STUDY_ROOT_FIND,
         "SCU",
         UNCOMPRESSED,
-        "C-FIND of studies, series and instances to fetch; of one study, before its result is sent",
+        "C-FIND of studies, series and instances to fetch; of one study, before its result is sent; of what was sent, "
+        "whether it is there",
     ),
     (STUDY_ROOT_GET, "SCU", UNCOMPRESSED, "C-GET; the node is SCP of Storage in it, by role selection"),
     (STUDY_ROOT_MOVE, "SCU", UNCOMPRESSED, "C-MOVE with the node itself as destination"),
@@ -79,6 +86,11 @@ def store_statuses() -> str:
 def action_statuses() -> str:
     """What the N-ACTION of Storage Commitment is answered with."""
     return _table(["status", "name", "when"], ([_hex(one), _words(one), when] for one, when in ACTION_ANSWERS.items()))
+
+
+def event_statuses() -> str:
+    """What a report on a storage commitment that the node asked for is answered with."""
+    return _table(["status", "name", "when"], ([_hex(one), _words(one), when] for one, when in EVENT_ANSWERS.items()))
 
 
 def failure_reasons() -> str:

@@ -21,7 +21,7 @@ from dicom_node.inference.cards.schema import KEYS
 from dicom_node.inference.runtimes.table import RUNTIMES, Runtime
 from dicom_node.roles.settings import SiteSettings
 from tests.support.needs import REPOSITORY
-from tools import attribute_tables, conformance_tables, drawings, interface_pages
+from tools import attribute_tables, conformance_tables, drawings, event_pages, interface_pages, message_examples
 
 DOCS = REPOSITORY / "docs"
 
@@ -33,11 +33,19 @@ def settings_tables() -> str:
         sections = _sections_in(field.annotation)
         if sections[0] is field.annotation:
             parts.append(_settings_table(f"### `[{section}]`", sections[0]))
+            parts += _tables_inside(section, sections[0])
         elif len(sections) == 1:
             parts.append(_settings_table(f"### `[[{section}]]`, any number", sections[0]))
         else:
             parts += [_kind_table(section, one) for one in sections]
     return "\n\n".join(parts)
+
+
+def _tables_inside(section: str, model: type[BaseModel]) -> Iterator[str]:
+    """Yield the tables of lists that a section has."""
+    for key, field in model.model_fields.items():
+        for inner in _sections_in(field.annotation):
+            yield _settings_table(f"### `[[{section}.{key}]]`, any number", inner)
 
 
 def _kind_table(section: str, kind: type[BaseModel]) -> str:
@@ -108,16 +116,22 @@ PARTS: Mapping[tuple[str, str], Callable[[], str]] = {
     ("reference/conformance.md", "transfer syntaxes"): conformance_tables.transfer_syntaxes,
     ("reference/conformance.md", "C-STORE statuses"): conformance_tables.store_statuses,
     ("reference/conformance.md", "N-ACTION statuses"): conformance_tables.action_statuses,
+    ("reference/conformance.md", "N-EVENT-REPORT statuses"): conformance_tables.event_statuses,
     ("reference/conformance.md", "failure reasons"): conformance_tables.failure_reasons,
     ("reference/conformance.md", "rejections"): conformance_tables.rejections,
     ("reference/conformance.md", "aborts"): conformance_tables.aborts,
     ("reference/conformance.md", "answers to results"): conformance_tables.answers_to_results,
+    ("how-to/connect-a-folder.md", "sidecar"): event_pages.sidecar_example,
+    ("reference/events.md", "events"): event_pages.event_table,
+    ("reference/events.md", "facts of events"): event_pages.fact_table,
+    ("reference/events.md", "example of an event"): event_pages.event_example,
     ("explanation/architecture.md", "states"): state_table,
     ("reference/model-card.md", "model card"): card_tables,
     ("reference/runtimes.md", "runtimes"): runtime_table,
     ("reference/reasons.md", "reasons"): reason_table,
     ("reference/reasons.md", "holds"): hold_table,
     ("reference/terminology.md", "terminology"): terminology_tables,
+    ("reference/hl7-messages.md", "HL7 messages"): message_examples.message_examples,
     ("reference/command-line.md", "commands"): interface_pages.command_tables,
     ("reference/api.md", "API"): interface_pages.api_tables,
 }

@@ -19,7 +19,7 @@ from pydicom.dataset import Dataset
 
 from dicom_node import __version__
 from dicom_node.core.artifact_kinds import OutputSet
-from dicom_node.core.entities import ArtifactKind, Code, Finding, JobState, ModelIdentity
+from dicom_node.core.entities import ArtifactKind, Code, Finding, JobState, ModelIdentity, OrderContext, StatedPatient
 
 
 class SourceFrame(Dataset):
@@ -204,6 +204,10 @@ class ReportContext:
     node_id: str = ""
     #: How many results of this study and route were withdrawn before: reports begin a series of their own after that.
     withdrawn_before: int = 0
+    #: The order by which the study was made, where the RIS has told it.
+    order: OrderContext | None = None
+    #: Who the patient is by the word of a registration, where it has said so.
+    patient: StatedPatient | None = None
 
     def predecessor_for(self, wanted: OutputSet) -> Predecessor | None:
         """Return the earlier report that the report of one output set replaces."""

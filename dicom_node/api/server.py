@@ -28,6 +28,7 @@ from dicom_node.api.routes import (
     stow,
     studies,
     uploads,
+    well_known,
 )
 from dicom_node.api.routes.events import ChangeFeed
 from dicom_node.core.errors import NodeError
@@ -120,7 +121,7 @@ def create_app(parts: ApiParts) -> FastAPI:
     app.state.feed = ChangeFeed(parts.database)
     app.state.database_probe = DatabaseProbe(parts.database)
     answer_with_problems(app)
-    for module in (health, session, studies, retrieve, objects, node, destinations, events, uploads, stow):
+    for module in (health, session, studies, retrieve, objects, node, destinations, events, uploads, stow, well_known):
         app.include_router(module.router)
     app.mount("/page", StaticFiles(directory=session.PAGE), name="page")
     return app

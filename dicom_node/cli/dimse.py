@@ -38,16 +38,17 @@ def send(options: argparse.Namespace) -> int:
         for one in send_files(files, remote):
             sent.append(one)
             progress.advance(bar)
-    failed = [one for one in sent if not one.stored]
+    objects = [one for one in sent if not one.is_passed_over]
+    failed = [one for one in objects if not one.stored]
     if options.json:
         print_json(sent)
     else:
-        _say_failed(failed)
-        say(f"{len(sent) - len(failed)} of {len(sent)} stored by {remote}.")
-    return 1 if failed or not sent else 0
+        _say_why([one for one in sent if not one.stored])
+        say(f"{len(objects) - len(failed)} of {len(objects)} stored by {remote}.")
+    return 1 if failed or not objects else 0
 
 
-def _say_failed(failed: Sequence[FileSent]) -> None:
+def _say_why(failed: Sequence[FileSent]) -> None:
     """Say each reason once, with the files that it holds for: a peer that is away is so for all."""
     by_note: defaultdict[str, list[FileSent]] = defaultdict(list)
     for one in failed:

@@ -91,6 +91,11 @@ def activate(options: argparse.Namespace) -> int:
             f"{card.name} has no golden studies: nothing shows that it answers rightly here. Add some to its folder "
             "(docs/reference/governance.md), or use --without-golden, which is written down."
         )
+    points = verify_folder(card.folder, node.settings.inference.confine)
+    if not all(point.ok for point in points):
+        _tell_points(str(card.folder), [point for point in points if not point.ok])
+        say("Nothing was activated.")
+        return 1
     outcomes = _golden_outcomes(node.settings, card, options.pictures)
     right = not any(outcome.differences for outcome in outcomes)
     detail = {"golden": {outcome.file: list(outcome.differences) for outcome in outcomes}}

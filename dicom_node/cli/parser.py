@@ -21,7 +21,7 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"dicom-node {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND", title="commands")
     of_data = (_send, _echo, _retrieve, _status, _rules, _retry, _rerun, _withdraw, _discard)
-    for add in (_serve, _demo, *of_data, _models, _evaluate, _inspect, _doctor):
+    for add in (_serve, _demo, *of_data, _models, _evaluate, _inspect, _smart_key, _doctor):
         add(commands)
     return parser
 
@@ -189,6 +189,18 @@ def _inspect(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
     command.add_argument("--codes", action="store_true", help="show codes, value types and relationships of a report")
     command.add_argument("--all", action="store_true", help="show every reference, also of long lists")
     command.add_argument("--show-patient", action="store_true", help="show names and identifiers of the patient")
+
+
+def _smart_key(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    keys = commands.add_parser("smart-key", help="keys with which the node signs in to EHRs (SMART)")
+    below = keys.add_subparsers(required=True, metavar="COMMAND")
+    command = _command(below, "new", "make a private key, and print the public one to register", "smart_key:new")
+    command.add_argument("file", type=Path, metavar="FILE", help="new file, which only you can read")
+    command.add_argument("--type", choices=("rsa", "ec"), default="rsa", help="RS384 (rsa, default) or ES384 (ec)")
+    command = _command(below, "show", "print public keys as a JWK Set", "smart_key:show")
+    command.add_argument(
+        "files", type=Path, nargs="*", metavar="FILE", help="private keys; default: those of the settings"
+    )
 
 
 def _doctor(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:

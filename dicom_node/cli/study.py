@@ -24,6 +24,7 @@ from dicom_node.core.uids import is_valid_uid
 from dicom_node.dimse.storage_scu import all_files
 from dicom_node.index import actions
 from dicom_node.index.database import Database
+from dicom_node.index.outbox.destinations import Suspension, suspensions
 from dicom_node.index.studies import load_study
 from dicom_node.index.views import lists as views
 from dicom_node.index.views import study as study_views
@@ -67,6 +68,7 @@ def status(options: argparse.Namespace) -> int:
                 print_json(page.studies)
             else:
                 _print_studies(page.studies)
+                _print_suspensions(suspensions(connection))
             return 0
         study = study_views.study(connection, options.study)
         timeline = study_views.timeline(connection, options.study)
@@ -91,6 +93,13 @@ def _print_studies(lines: Sequence[StudyLine]) -> None:
         for s in lines
     ]
     print_table(["last image", "study", "modality", "images", "state", "answers", "reason"], rows)
+
+
+def _print_suspensions(suspended: Mapping[str, Suspension]) -> None:
+    for name, one in suspended.items():
+        advice = f"It is asked again every few minutes, or now: dicom-node retry --destination {name}"
+        since = f"{one.since.astimezone():%Y-%m-%d %H:%M}"
+        say(f"Destination {name} does not let the node in since {since}. {one.reason} {advice}")
 
 
 def _answers(line: StudyLine) -> str:
@@ -152,9 +161,15 @@ def _answer_of(finding: Mapping[str, Any]) -> Sequence[str]:
 
 
 def _print_deliveries(deliveries: Sequence[DeliveryView]) -> None:
-    rows = [(d.id, d.artifact_kind, d.destination, d.state, d.attempts, d.note) for d in deliveries]
+    rows = [(d.id, d.artifact_kind, d.destination, d.state, d.attempts, _said(d)) for d in deliveries]
     if rows:
         print_table(["delivery", "object", "destination", "state", "attempts", "note"], rows)
+
+
+def _said(delivery: DeliveryView) -> str:
+    """Return what the destination said when it took the object, and whether it is proved to have it."""
+    proved = f"{'proved' if delivery.proof else 'not proved'}: {delivery.proof_note}" if delivery.proof_note else ""
+    return " · ".join(filter(None, (delivery.note, proved)))
 
 
 def retry(options: argparse.Namespace) -> int:

@@ -46,7 +46,7 @@ class KindOfArtifact:
     """One kind: `title` is its name in full, `readers_say` what readers of a result call its objects.
 
     `option` names the field of `OutputSet` that asks for it, `sop_classes` the SOP class for each choice of it; a kind
-    without option is always made, one without SOP class is no DICOM object.
+    without option is always made, one without SOP class is no DICOM object and not negotiated.
     """
 
     kind: ArtifactKind
@@ -58,11 +58,8 @@ class KindOfArtifact:
     is_image: bool = False
     #: Where two kinds share a SOP class, what operators read of the second instead of its name.
     short: str = ""
-
-    @property
-    def media_type(self) -> MediaType:
-        """Return the media type of its objects (RFC 3240; FHIR R4 3.1.0.1.9)."""
-        return MediaType.DICOM if self.sop_classes else MediaType.FHIR
+    #: That of its objects (RFC 3240; FHIR R4 3.1.0.1.9).
+    media_type: MediaType = MediaType.DICOM
 
     def choice(self, outputs: OutputSet) -> Choice:
         """Return what an output set says of it; `False` or ``off``: not wanted."""
@@ -142,7 +139,19 @@ _ALL = (
         sop_classes={True: _KOS},
         short="rejection notes",
     ),
-    KindOfArtifact(kind=ArtifactKind.FHIR_BUNDLE, title="FHIR R4 transaction Bundle", readers_say="FHIR report"),
+    KindOfArtifact(
+        kind=ArtifactKind.FHIR_BUNDLE,
+        title="FHIR R4 transaction Bundle",
+        readers_say="FHIR report",
+        media_type=MediaType.FHIR,
+    ),
+    KindOfArtifact(
+        kind=ArtifactKind.HL7_MESSAGE,
+        title="HL7 v2.5.1 ORU^R01",
+        readers_say="HL7 message",
+        option="hl7_message",
+        media_type=MediaType.HL7,
+    ),
 )
 ARTIFACT_KINDS: Mapping[ArtifactKind, KindOfArtifact] = {one.kind: one for one in _ALL}
 
@@ -179,6 +188,8 @@ class OutputSet:
     encapsulated_pdf: bool = False
     #: An IOCM rejection note for the objects that a new result replaces.
     rejection_note: bool = False
+    #: The result as HL7 v2 ORU^R01, with the PDF where the set has one.
+    hl7_message: bool = field(default=False, metadata=ADDED)
 
     @property
     def key(self) -> str:

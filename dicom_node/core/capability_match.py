@@ -94,6 +94,8 @@ def _fitted(kind: KindOfArtifact, configured: OutputSet, capabilities: PeerCapab
     """Return the choice as configured, or what is made instead, or none, by what is taken."""
     choice = kind.choice(configured)
     nothing = False if isinstance(choice, bool) else "off"
+    if not kind.sop_classes:
+        return choice
     while not is_off(choice) and not capabilities.takes(kind.sop_classes[choice].uid):
         choice = _INSTEAD.get(choice, nothing)
     return choice

@@ -44,6 +44,13 @@ class DeliveryState(StrEnum):
     DISCARDED = "DISCARDED"
 
 
+class Proof(StrEnum):
+    """How a destination was proved to have an object."""
+
+    COMMITMENT = "COMMITMENT"
+    QUERY = "QUERY"
+
+
 class ResultState(StrEnum):
     """Whether a result holds: replaced by a later one, withdrawn by a person or a correction, rejected in review."""
 
@@ -125,6 +132,14 @@ class SendingPeer:
     host: str
 
 
+@dataclass(frozen=True, slots=True)
+class PatientNumber:
+    """A patient's number and who gave it out; `authority` is as PID-3.4 or IssuerOfPatientID have it."""
+
+    value: str
+    authority: str = ""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Instance:
     """One received object. `object_key` finds its bytes in the object store; `attributes` are for routing.
@@ -145,6 +160,8 @@ class Instance:
     attributes: Mapping[str, str]
     received_at: datetime
     sender: SendingPeer
+    #: Whose it says it is; kept once for each study, and not known of one that is read from the index.
+    patient: PatientNumber | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -166,6 +183,51 @@ class Study:
     #: First arrival of this revision and latest arrival of a source instance.
     first_received_at: datetime
     last_received_at: datetime
+
+
+# --- what the hospital's information systems say -----------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StatedPatient:
+    """What a registration says of a patient: the number in use, and the demographics where they were said.
+
+    `name` is of VR PN, `birth_date` of VR DA, `sex` of VR CS as PatientSex has it. `is_moved`: images may have an
+    earlier number of the patient.
+    """
+
+    number: PatientNumber
+    name: str = ""
+    birth_date: str = ""
+    sex: str = ""
+    is_moved: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OrderNumber:
+    """An order's number and the namespace or OID of who gave it out (HL7 v2 data type EI)."""
+
+    value: str
+    authority: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OrderContext:
+    """What an order says about a study: which procedure was asked for, why, and how urgently.
+
+    `priority` is one of FHIR's: ``stat``, ``asap``, ``urgent``, ``routine``; `requested_at` an ISO 8601 time as it was
+    stated, with its zone where one was. What was not said is empty or `None`. Who ordered is not kept.
+    """
+
+    accession_number: str = ""
+    placer: OrderNumber | None = None
+    filler: OrderNumber | None = None
+    procedure: Code | None = None
+    reason: str = ""
+    priority: str = ""
+    requested_at: str = ""
+    study_instance_uid: str = ""
+    is_cancelled: bool = False
 
 
 # --- what a model found ------------------------------------------------------------------------------------------
@@ -268,10 +330,12 @@ class ModelIdentity:
 
 
 class MediaType(StrEnum):
-    """What objects are by their bytes (PS3.18 8.7.3, FHIR R4 2.1.0.6); `ANY` is every one (RFC 9110 12.5.1)."""
+    """What objects are by their bytes (PS3.18 8.7.3, FHIR R4 2.1.0.6; HL7 v2 has none that is registered, this is the
+    one of HL7 over HTTP); `ANY` is every one (RFC 9110 12.5.1)."""
 
     DICOM = "application/dicom"
     FHIR = "application/fhir+json"
+    HL7 = "application/hl7-v2"
     ANY = "*/*"
 
 
@@ -288,13 +352,15 @@ class ArtifactKind(StrEnum):
     #: Says that an earlier object is withdrawn, so it goes when what replaces it has gone.
     REJECTION_NOTE = "REJECT"
     FHIR_BUNDLE = "FHIR"
+    HL7_MESSAGE = "ORU"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Artifact:
     """A finished object, its bytes kept under `object_key` and only ever re-sent, never rebuilt.
 
-    `uid` is the SOP Instance UID, or for a FHIR Bundle one derived from the job and the output set it speaks of.
+    `uid` is the SOP Instance UID, or for a FHIR Bundle or HL7 message one derived from the job and the output set it
+    speaks of.
     `description` says what it shows (``Influence map: Pneumonia``); it never names the patient.
     `preview_key` finds a PNG of the picture, for the API.
     """
@@ -312,6 +378,39 @@ class Artifact:
     preview_key: str = ""
     #: Keys of the output sets it belongs to (see `outputs.OutputSet`); none: it goes wherever its kind is taken.
     output_keys: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectName:
+    """A DICOM object of the node: its kind, and its SOP Instance UID."""
+
+    kind: ArtifactKind
+    uid: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AboutResult:
+    """What a receiver is told of the result that an object belongs to: UIDs, names, states and codes; no text that a
+    person or a peer wrote, and of the patient nothing but the `accession_number`, for destinations that ask for it.
+
+    `result` is the job key, `replaces` what the destination shows of the results that this one took the place of,
+    `taken_back` what it shows of this line's withdrawn results.
+    """
+
+    study_instance_uid: str
+    revision: int
+    route: str
+    model: str
+    model_version: str
+    model_digest: str
+    result: str
+    sequence: int
+    state: JobState
+    reason: str
+    standing: ResultState
+    replaces: tuple[ObjectName, ...] = ()
+    taken_back: tuple[ObjectName, ...] = ()
+    accession_number: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

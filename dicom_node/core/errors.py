@@ -24,7 +24,9 @@ NodeError
 └── DeliveryError
     ├── DeliveryDeferred     the destination cannot take it now; try again later
     │   ├── DestinationAway      … nor anything else: nobody answers there
+    │   ├── DestinationBusy      … nor anything else: it asks to be left in peace for a time
     │   └── CredentialsRefused   … nor anything else: it does not let this node in until a person has seen to it
+    │       └── SignInRefused        … whatever is sent: who the node is is not known there, or not believed
     ├── DeliveryRefused      the destination will never take it as it is; park it for a human
     │   └── ClassRefused     … since it takes no objects of this SOP class at all; another may do
     └── QueryNotOffered      the destination cannot be asked what it has; what is sent does not depend on it
@@ -32,6 +34,7 @@ NodeError
 
 from __future__ import annotations
 
+import ssl
 from collections.abc import Sequence
 from enum import IntEnum
 from pathlib import Path
@@ -153,20 +156,33 @@ class DeliveryError(NodeError):
 
 
 class DeliveryDeferred(DeliveryError):
-    """The destination cannot take the object now. `retry_after_s` is the destination's own wish, if it named one."""
+    """The destination cannot take the object now. `retry_after_s` is the destination's own wish, if it named one.
 
-    def __init__(self, message: str, retry_after_s: float | None = None) -> None:
+    `most_attempts`: after so many for this object it is refused, for the destination has answered each; `None`: never.
+    """
+
+    def __init__(self, message: str, retry_after_s: float | None = None, *, most_attempts: int | None = None) -> None:
         super().__init__(message)
         self.retry_after_s = retry_after_s
+        self.most_attempts = most_attempts
 
 
 class DestinationAway(DeliveryDeferred):
     """Nobody answers at the destination: that is no fault of the object, and no other object would fare better."""
 
 
+class DestinationBusy(DeliveryDeferred):
+    """The destination asks for a time without requests; no other object would fare better."""
+
+
 class CredentialsRefused(DeliveryDeferred):
     """The destination does not accept who the node says it is, or does not let it do this; nothing is sent to it
     until a person has put that right."""
+
+
+class SignInRefused(CredentialsRefused):
+    """The destination, or the server that vouches for the node there, does not know or believe who the node is. What
+    was to be sent has no part in that."""
 
 
 class DeliveryRefused(DeliveryError):
@@ -193,3 +209,25 @@ def fault_told(error: BaseException) -> str:
             return str(cause.strerror)
         cause = cause.__cause__ or cause.__context__
     return type(error).__name__
+
+
+def tls_fault_told(error: BaseException) -> str:
+    """Return what TLS says behind the error of a web connection, and what to do; empty where TLS is not the reason.
+
+    Under TLS 1.3 a server refuses a certificate, or the lack of one, only after the handshake (RFC 8446 4.4.2.4): what
+    fails then is the first read.
+    """
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, ssl.SSLCertVerificationError):
+            return (
+                f"shows a certificate that does not hold: {cause.verify_message.rstrip('.')}. Check who signed it "
+                "(ca), its dates, and the name that it bears (url)"
+            )
+        if isinstance(cause, ssl.SSLError) and "ALERT" in (cause.reason or ""):
+            return (
+                f"ended TLS ({cause.reason}). Show it a certificate of this node (client_certificate), signed by an "
+                "authority that it knows"
+            )
+        cause = cause.__cause__ or cause.__context__
+    return ""

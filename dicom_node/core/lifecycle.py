@@ -53,8 +53,9 @@ JOB_TRANSITIONS: Mapping[JobState, Set[JobState]] = {
     JobState.SUPERSEDED: set(),
 }
 
-#: PENDING follows PARKED and SENT by the operator's retry, and SENT when the receiver could not commit the object.
-#: COMMITTED is proved to have arrived: it is not sent again. DISCARDED is a named person's word.
+#: PENDING follows PARKED and SENT by the operator's retry, and SENT when the receiver says that it has no such object;
+#: PARKED, when it has said so again and again. COMMITTED is proved to have arrived: nobody sends it again by a word.
+#: What is found to be gone there later is sent once more, or parked. DISCARDED is a named person's word.
 DELIVERY_TRANSITIONS: Mapping[DeliveryState, Set[DeliveryState]] = {
     DeliveryState.PENDING: {
         DeliveryState.PENDING,
@@ -62,11 +63,14 @@ DELIVERY_TRANSITIONS: Mapping[DeliveryState, Set[DeliveryState]] = {
         DeliveryState.PARKED,
         DeliveryState.DISCARDED,
     },
-    DeliveryState.SENT: {DeliveryState.COMMITTED, DeliveryState.PENDING},
-    DeliveryState.COMMITTED: set(),
+    DeliveryState.SENT: {DeliveryState.COMMITTED, DeliveryState.PENDING, DeliveryState.PARKED},
+    DeliveryState.COMMITTED: {DeliveryState.PENDING, DeliveryState.PARKED},
     DeliveryState.PARKED: {DeliveryState.PENDING, DeliveryState.DISCARDED},
     DeliveryState.DISCARDED: set(),
 }
+
+#: What an operator, or a result made again, may have sent anew: whatever is not proved, and not given up.
+SENDABLE = frozenset({DeliveryState.PENDING, DeliveryState.SENT, DeliveryState.PARKED})
 
 #: PENDING follows what has ended when the peer asks for the same transaction again.
 COMMITMENT_TRANSITIONS: Mapping[CommitmentState, Set[CommitmentState]] = {

@@ -118,6 +118,8 @@ REASONS: tuple[Reason, ...] = (
     Reason(_PIXELS, "WRONG_CHANNELS", "The model takes another number of channels.", _OTHER_SERIES),
     Reason(_PIXELS, "VOLUME_TOO_LARGE", "The volume is larger than the model can take at the spacing it needs.",
            "Route a shorter or coarser series."),
+    Reason(_PIXELS, "VOLUME_TOO_SMALL", "The volume is smaller than the model can fill its window from.",
+           "Route a longer or finer series, or use a model for smaller patients."),
     Reason(_ANSWER, "NO_LUNGS", "Nothing in the images looks like an air-filled lung.", _OTHER_SERIES),
     Reason(_ANSWER, "LUNGS_TRUNCATED", "The scan cuts a lung off: no volume of it, or nothing, can be measured.",
            _OTHER_SERIES),

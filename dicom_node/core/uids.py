@@ -26,6 +26,11 @@ def derived_uid(*parts: str) -> str:
     return f"2.25.{uuid.uuid5(NAMESPACE, _SEPARATOR.join(parts)).int}"
 
 
+def new_uid() -> str:
+    """Return a UID that has never been before: for a transaction, never for an object."""
+    return f"2.25.{uuid.uuid4().int}"
+
+
 def derived_uuid(*parts: str) -> uuid.UUID:
     """Return the UUID that stands for these parts (for FHIR ``urn:uuid:`` references)."""
     return uuid.uuid5(NAMESPACE, _SEPARATOR.join(parts))

@@ -17,6 +17,8 @@ _SOC_SIZ = b"\xff\x4f\xff\x51"
 _JP2_SIGNATURE = b"\x00\x00\x00\x0cjP"
 _SOD = b"\xff\x93"
 _SOI, _SOS = 0xD8, 0xDA
+#: With its length, which is always 4; inside coded data these bytes cannot follow each other.
+_DNL = b"\xff\xdc\x00\x04"
 #: Frame headers: SOF0 to SOF15 without DHT, JPG and DAC, which lie among them; and SOF55.
 _JPEG = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 _JPEG_LS = frozenset({0xF7})
@@ -54,16 +56,19 @@ def read_codestream(stream: bytes, syntax: UID) -> Codestream | None:
     try:
         if syntax in JPEG2000TransferSyntaxes:
             return _jpeg_2000(bare(stream, syntax))
-        return _jpeg(stream, _JPEG_LS if syntax in JPEGLSTransferSyntaxes else _JPEG)
+        return _jpeg(stream, _frame_headers(syntax))
     except (IndexError, struct.error) as error:
         raise DamagedStream("its compressed data ends inside its own header") from error
 
 
 def bare(stream: bytes, syntax: UID) -> bytes:
     """Return the stream alone: of JPEG 2000 without the file format some wrap it in (PS3.5 A.4.4 forbids it), and
-    without the padding behind its end (PS3.5 A.4: one byte, by the standard; of any number and value, by senders)."""
+    without the padding behind its end (PS3.5 A.4: one byte, by the standard; of any number and value, by senders); of
+    JPEG with the number of lines where decoders look for it."""
     if syntax not in _WITH_HEADERS:
         return stream
+    if syntax not in JPEG2000TransferSyntaxes:
+        stream = _with_lines(stream, _frame_headers(syntax))
     start = max(stream.find(_SOC_SIZ), 0) if stream.startswith(_JP2_SIGNATURE) else 0
     end = stream.rfind(_END)
     return stream[start : end + len(_END)] if end > start else stream[start:]
@@ -83,23 +88,55 @@ def without_applications(stream: bytes) -> bytes:
     return b"".join((*kept, stream[position:]))
 
 
+def _frame_headers(syntax: UID) -> frozenset[int]:
+    return _JPEG_LS if syntax in JPEGLSTransferSyntaxes else _JPEG
+
+
 def _jpeg(stream: bytes, frame_headers: frozenset[int]) -> Codestream:
-    """Walk from segment to segment to the first scan, which is where coded data begins."""
-    if stream[:2] != bytes((0xFF, _SOI)):
-        raise DamagedStream("its compressed data is not JPEG")
-    header: tuple[int, int, int, int] | None = None
-    position = 2
-    while (marker := _marker(stream, position)) != _SOS:
-        if marker in frame_headers:
-            header = struct.unpack_from(">BHHB", stream, position + 4)
-        position = _behind_fill(stream, position + (2 if marker in _ALONE else _segment_bytes(stream, position)))
-    if header is None:
-        raise DamagedStream("its compressed data has no frame header of its encoding")
-    precision, rows, columns, components = header
+    header, scan = _frame_and_scan(stream, frame_headers)
+    precision, rows, columns, components = struct.unpack_from(">BHHB", stream, header + 4)
     if precision not in _JPEG_PRECISIONS:
         raise DamagedStream(f"its compressed data claims {precision} bits")
-    is_whole = stream.find(_END, position + _segment_bytes(stream, position)) >= 0
+    if rows == 0:
+        rows = _lines_behind(stream, scan)[1]
+    is_whole = stream.find(_END, scan + _segment_bytes(stream, scan)) >= 0
     return Codestream(rows, columns, components, precision, is_signed=False, is_whole=is_whole)
+
+
+def _frame_and_scan(stream: bytes, frame_headers: frozenset[int]) -> tuple[int, int]:
+    """Walk from segment to segment to the first scan, which is where coded data begins; return where the frame header
+    and where the scan are."""
+    if stream[:2] != bytes((0xFF, _SOI)):
+        raise DamagedStream("its compressed data is not JPEG")
+    header, position = 0, 2
+    while (marker := _marker(stream, position)) != _SOS:
+        if marker in frame_headers:
+            header = position
+        position = _behind_fill(stream, position + (2 if marker in _ALONE else _segment_bytes(stream, position)))
+    if not header:
+        raise DamagedStream("its compressed data has no frame header of its encoding")
+    return header, position
+
+
+def _lines_behind(stream: bytes, scan: int) -> tuple[int, int]:
+    """Return where a DNL segment stands behind the first scan and the number of lines that it tells (T.81 B.2.5, T.87
+    C.2.6): who does not know it when the frame begins writes 0 into its header."""
+    position = stream.find(_DNL, scan + _segment_bytes(stream, scan))
+    if position < 0:
+        raise DamagedStream("its compressed data does not say how many lines it has")
+    (lines,) = struct.unpack_from(">H", stream, position + len(_DNL))
+    return position, int(lines)
+
+
+def _with_lines(stream: bytes, frame_headers: frozenset[int]) -> bytes:
+    """Return a stream whose frame header has the number of lines, and that has no DNL segment, which decoders do not
+    know."""
+    header, scan = _frame_and_scan(stream, frame_headers)
+    if stream[header + 5 : header + 7] != b"\0\0":
+        return stream
+    position, lines = _lines_behind(stream, scan)
+    told = stream[: header + 5] + struct.pack(">H", lines) + stream[header + 7 : position]
+    return told + stream[position + len(_DNL) + 2 :]
 
 
 def _behind_fill(stream: bytes, position: int) -> int:

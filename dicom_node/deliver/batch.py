@@ -6,6 +6,7 @@ import logging
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import Protocol
 
 from dicom_node.core.entities import ArtifactKind
 from dicom_node.core.errors import (
@@ -15,6 +16,7 @@ from dicom_node.core.errors import (
     DeliveryError,
     DeliveryRefused,
     DestinationAway,
+    SignInRefused,
 )
 from dicom_node.core.limits import LONGEST_WAIT_S
 from dicom_node.deliver.identity_check import IdentityCheck
@@ -31,14 +33,24 @@ from dicom_node.storage.spool import Spool
 
 #: After so many failures of a picture the report goes without it; that the destination was away is none.
 _REPORT_WAITS_FOR_ATTEMPTS = 5
+#: What the destination said of an object that it took: words, and the warning among them, if any.
+_Said = tuple[str, int | None]
+_NOTHING_SAID: _Said = ("", None)
 _log = logging.getLogger(__name__)
+
+
+class Tried(Protocol):
+    """What was to be sent, and how often it had been tried before."""
+
+    @property
+    def attempts(self) -> int: ...
 
 
 @dataclass(frozen=True, slots=True)
 class SentItems:
     """What did not arrive: what must wait, why, and what is refused for its class; and whether anything arrived."""
 
-    failed: tuple[DeliveryItem, ...] = ()
+    failed: tuple[Tried, ...] = ()
     why: DeliveryDeferred | None = None
     refused: tuple[RefusedItem, ...] = ()
     has_arrived: bool = False
@@ -120,7 +132,7 @@ class BatchDelivery:
     def _unsettled(self, batch: DeliveryBatch, error: DeliveryDeferred) -> SentItems:
         result = SentItems()
         for item in batch.items:
-            result = result.and_then(self._settled(batch, item, self._judged(batch, error), ""))
+            result = result.and_then(self._settled(batch, item, self._judged(batch, item, error)))
         return result
 
     def _send_result(self, batch: DeliveryBatch) -> SentItems:
@@ -171,7 +183,7 @@ class BatchDelivery:
 
     def _park(self, batch: DeliveryBatch, refused: Sequence[RefusedItem]) -> None:
         for item, why in refused:
-            self._note(batch, item, ClassRefused(why), "")
+            self._note(batch, item, ClassRefused(why))
 
     def _send_notes(self, batch: DeliveryBatch, notes: Sequence[DeliveryItem]) -> SentItems:
         """Withdraw earlier objects once everything that replaces them has arrived."""
@@ -188,14 +200,18 @@ class BatchDelivery:
         """Send object by object and note each answer at once."""
         items = [item for item in items if self._is_kept(batch, item)]
         open_items = {item.artifact.uid: item for item in items}
-        outgoing = [Outgoing(item.artifact, self._spool.path(item.artifact.object_key)) for item in items]
+        outgoing = [
+            Outgoing(one.artifact, self._spool.path(one.artifact.object_key), batch.about, one.is_withdrawal)
+            for one in items
+        ]
         result = SentItems()
         for sent in self._answers(batch.destination, outgoing):
             item = open_items.pop(sent.artifact_uid)
-            result = result.and_then(self._settled(batch, item, self._judged(batch, sent.error), sent.note))
+            said = (sent.note, sent.warning)
+            result = result.and_then(self._settled(batch, item, self._judged(batch, item, sent.error), said))
         silence = DeliveryDeferred("The destination gave no answer for this object.")
         for item in open_items.values():
-            result = result.and_then(self._settled(batch, item, silence, ""))
+            result = result.and_then(self._settled(batch, item, silence))
         return result
 
     def _answers(self, destination: str, outgoing: Sequence[Outgoing]) -> Iterator[Sent]:
@@ -205,16 +221,28 @@ class BatchDelivery:
             for sent in self._make_sender().send(outgoing) if outgoing else ():
                 left.pop(sent.artifact_uid, None)
                 yield sent
+        except DeliveryError as error:  # it cannot even be called as the settings say
+            yield from (Sent(uid, error, "") for uid in left)
         except Exception as error:  # noqa: BLE001 - what fails for one parcel is put off like any other, and told
             _log.exception("sending failed unexpectedly", extra={"destination": destination})
             why = f"The node failed at sending ({type(error).__name__}); its log says where. It is tried again."
             yield from (Sent(uid, DeliveryDeferred(why), "") for uid in left)
 
-    def _judged(self, batch: DeliveryBatch, error: DeliveryError | None) -> DeliveryError | None:
-        is_for_itself = isinstance(error, CredentialsRefused) and batch.job_key in self.suspects
-        return DeliveryRefused(f"{error} Others are taken; retry it when it may be.") if is_for_itself else error
+    def _judged(self, batch: DeliveryBatch, item: DeliveryItem, error: DeliveryError | None) -> DeliveryError | None:
+        """Return what an error is for this object: where others are taken, or it was answered often, it is refused."""
+        is_about_rights = isinstance(error, CredentialsRefused) and not isinstance(error, SignInRefused)
+        if is_about_rights and batch.job_key in self.suspects:
+            return DeliveryRefused(f"{error} Others are taken; retry it when it may be.")
+        if not isinstance(error, DeliveryDeferred) or error.most_attempts is None:
+            return error
+        attempts = item.attempts + 1
+        return (
+            error if attempts < error.most_attempts else DeliveryRefused(f"{error} That came of {attempts} attempts.")
+        )
 
-    def _settled(self, batch: DeliveryBatch, item: DeliveryItem, error: DeliveryError | None, note: str) -> SentItems:
+    def _settled(
+        self, batch: DeliveryBatch, item: DeliveryItem, error: DeliveryError | None, said: _Said = _NOTHING_SAID
+    ) -> SentItems:
         """Note what became of one object, unless it is refused for its class: that is decided with the others."""
         if isinstance(error, DestinationAway | CredentialsRefused):
             self._give_back(batch, [item], str(error))
@@ -224,7 +252,7 @@ class BatchDelivery:
             return SentItems((item,), error)
         if isinstance(error, ClassRefused):
             return SentItems(refused=(RefusedItem(item, str(error)),))
-        self._note(batch, item, error, note)
+        self._note(batch, item, error, said)
         return SentItems(has_arrived=error is None)
 
     def _is_kept(self, batch: DeliveryBatch, item: DeliveryItem) -> bool:
@@ -240,21 +268,23 @@ class BatchDelivery:
         )
         with self._database.write() as connection:
             note_damaged(connection, objects_at(connection, [artifact.object_key]), now_in(connection))
-        self._note(batch, item, lost, "")
+        self._note(batch, item, lost)
         return False
 
-    def _note(self, batch: DeliveryBatch, item: DeliveryItem, error: Exception | None, note: str) -> None:
+    def _note(
+        self, batch: DeliveryBatch, item: DeliveryItem, error: Exception | None, said: _Said = _NOTHING_SAID
+    ) -> None:
         what = {"destination": batch.destination, "study": batch.study_instance_uid, "uid": item.artifact.uid}
         with self._database.write() as connection:
             if error:
                 deliveries.mark_parked(connection, batch, item, str(error), now_in(connection))
             else:
-                deliveries.mark_sent(connection, batch, item, note, now_in(connection))
+                deliveries.mark_sent(connection, batch, item, said, now_in(connection))
         if error:
             told = "withdrawal parked" if item.is_withdrawal else "object parked"
             _log.error(told, extra=what | {"why": str(error)})
         else:
-            _log.info("object sent", extra=what | {"why": note})
+            _log.log(logging.INFO if said[1] is None else logging.WARNING, "object sent", extra=what | {"why": said[0]})
 
     def _defer(self, batch: DeliveryBatch, items: Sequence[DeliveryItem], error: DeliveryDeferred) -> None:
         wait_s = max(self._back_off.wait_s(items[0].attempts + 1), wished_s(error))

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Collection
 from contextlib import suppress
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 
 import httpx
 
-from dicom_node.config.peers import WebPeer
+from dicom_node.config.peers import SmartWebPeer, WebPeer
 from dicom_node.core.artifact_kinds import REPORTS, RESULT_CLASSES
 from dicom_node.core.capability_match import PeerCapabilities, WantedOutputs, in_words, match_capabilities
 from dicom_node.core.errors import (
@@ -19,13 +20,19 @@ from dicom_node.core.errors import (
     DestinationAway,
     QueryNotOffered,
     fault_told,
+    tls_fault_told,
 )
 from dicom_node.core.uids import derived_uid
 from dicom_node.deliver.kinds.kind import Answer, IdentityQuery
-from dicom_node.deliver.web import LOGIN_REFUSED, authentication
+from dicom_node.deliver.mllp import MllpConnection, MllpPeer
+from dicom_node.deliver.senders.hl7 import judged
+from dicom_node.deliver.smart import SmartAuth
+from dicom_node.deliver.web import LOGIN_REFUSED, authentication, web_client
 from dicom_node.dimse.negotiation import Remote
 from dicom_node.dimse.probe import echo, probe_peer
 from dicom_node.fhir.client.capabilities import ServerCapabilities, offered_by
+from dicom_node.fhir.hl7.grammar import read, value
+from dicom_node.fhir.hl7.receiver import Receiver, trial_message
 from dicom_node.storage.folder import existing_part, why_not_writable
 
 #: An identifier that nobody has; what matters is that the search is allowed.
@@ -74,7 +81,8 @@ def reach_web(peer: WebPeer, asked: tuple[str, str], timeout_s: float) -> None:
     try:
         response = _get(peer, *asked, min(timeout_s, _REACHED_WITHIN_S))
     except httpx.HTTPError as error:
-        raise DestinationAway(f"{peer.url} cannot be reached ({type(error).__name__}).") from error
+        why = tls_fault_told(error) or f"cannot be reached ({type(error).__name__})"
+        raise DestinationAway(f"{peer.url} {why}.") from error
     told = f"{peer.url} answered HTTP {response.status_code}."
     if response.status_code in LOGIN_REFUSED:
         raise CredentialsRefused(told)
@@ -86,11 +94,11 @@ def check_dicomweb(peer: WebPeer, timeout_s: float) -> Answer:
     """Search for one study by QIDO-RS."""
     try:
         response = _get(peer, *ONE_STUDY, timeout_s)
-    except httpx.HTTPError as error:
+    except (httpx.HTTPError, DeliveryError) as error:
         return _unreachable(peer, error)
     if response.status_code not in {200, 204}:
         return _unwilling(peer, response, "url must be the DICOMweb root, the part before /studies")
-    return Answer(True, f"{peer.url} answers QIDO-RS")
+    return Answer(True, f"{peer.url} answers QIDO-RS{_signed_in(peer)}")
 
 
 def check_fhir(peer: WebPeer, timeout_s: float, *, finds_patients: bool) -> Answer:
@@ -103,7 +111,7 @@ def check_fhir(peer: WebPeer, timeout_s: float, *, finds_patients: bool) -> Answ
     try:
         response = _get(peer, "metadata", "application/fhir+json", timeout_s)
         searches = {kind: _get(peer, f"{kind}?{_NOBODY}", "application/fhir+json", timeout_s) for kind in searched}
-    except httpx.HTTPError as error:
+    except (httpx.HTTPError, DeliveryError) as error:
         return _unreachable(peer, error)
     try:
         statement = response.raise_for_status().json()
@@ -114,9 +122,67 @@ def check_fhir(peer: WebPeer, timeout_s: float, *, finds_patients: bool) -> Answ
         return Answer(False, f"{peer.url} speaks FHIR {version}", "Use its R4 (4.0.1) address.")
     for kind, search in searches.items():
         if search.status_code in LOGIN_REFUSED:
-            advice = f"Check token, or username and password, and that the node may search {kind}."
+            advice = f"{_check_login(peer)}, and that the node may search {kind}."
             return Answer(False, f"{peer.url} answers HTTP {search.status_code} to a search for {kind}", advice)
-    return Answer(True, f"{peer.url} speaks FHIR {version}{_how_sent(statement)}")
+    return Answer(True, f"{peer.url} speaks FHIR {version}{_how_sent(statement)}{_signed_in(peer)}")
+
+
+def check_hl7(peer: MllpPeer, trial: tuple[str, Receiver] | None) -> Answer:
+    """Connect; with `trial` (the node's AE title, and how the receiver takes results) send a message for training."""
+    try:
+        with MllpConnection(peer) as connection:
+            if trial is None:
+                if peer.tls is not None:
+                    connection.is_refused()
+                return Answer(True, f"{peer} lets this node connect; no message was sent (send_test_message)")
+            message = trial_message(*trial, datetime.now(UTC))
+            control = str(value(read(message).segment("MSH"), 10))
+            answer = connection.ask(message.encode())
+            return Answer(True, f"{peer} answers: {judged(answer, control, peer)}")
+    except DeliveryError as error:
+        told, _, advice = str(error).partition(". ")
+        return Answer(False, f"{told.rstrip('.')}.", advice or "Look into its log.")
+
+
+def reach_hl7(peer: MllpPeer) -> None:
+    """Connect; whoever does not let a certificate in is asked for that too. Raises `DeliveryDeferred`."""
+    with MllpConnection(replace(peer, timeout_s=min(peer.timeout_s, _REACHED_WITHIN_S))) as connection:
+        if peer.tls is not None:
+            connection.is_refused()
+
+
+def check_webhook(peer: WebPeer, timeout_s: float) -> Answer:
+    """HEAD: what is no POST a receiver may refuse, and is there all the same."""
+    try:
+        status = _head(peer, timeout_s)
+    except (httpx.HTTPError, DeliveryError) as error:
+        return Answer(False, f"{_without_query(peer)} cannot be reached ({fault_told(error)})",
+                      "Check url, firewall and certificate.")  # fmt: skip
+    told = f"{_without_query(peer)} answers HTTP {status}"
+    if httpx.codes.is_redirect(status):
+        return Answer(False, told, "Redirects are not followed: set url to the final address.")
+    if status in {404, 410} or status in _AWAY:
+        return Answer(False, told, "Check url, and whether the receiver runs.")
+    return Answer(True, f"{told}; events are signed, none was sent")
+
+
+def reach_webhook(peer: WebPeer, timeout_s: float) -> None:
+    """Find out whether a receiver is there. Raises `DestinationAway`."""
+    answer = check_webhook(peer, min(timeout_s, _REACHED_WITHIN_S))
+    if not answer.ok:
+        raise DestinationAway(f"{answer.text}. {answer.advice}")
+
+
+def _head(peer: WebPeer, timeout_s: float) -> int:
+    try:
+        with web_client(peer, timeout_s) as client:
+            return client.head(peer.url).status_code
+    except (httpx.InvalidURL, UnicodeError) as error:
+        raise httpx.UnsupportedProtocol(str(error)) from error
+
+
+def _without_query(peer: WebPeer) -> str:
+    return peer.url.partition("?")[0]
 
 
 def check_folder(folder: Path) -> Answer:
@@ -159,21 +225,40 @@ def _advice_on_reports(accepted: Collection[str]) -> str:
 
 def _get(peer: WebPeer, path: str, accept: str, timeout_s: float) -> httpx.Response:
     address = f"{peer.url.rstrip('/')}/{path}"
-    auth, headers = authentication(peer), {"Accept": accept, **peer.further_headers}
+    headers = {"Accept": accept, **peer.further_headers}
     try:
-        return httpx.get(address, headers=headers, auth=auth, timeout=timeout_s, follow_redirects=False)
+        with web_client(peer, timeout_s) as client:
+            return client.get(address, headers=headers)
     except (httpx.InvalidURL, UnicodeError) as error:  # a host that cannot be looked up, by its letters or length
         raise httpx.UnsupportedProtocol(str(error)) from error
 
 
-def _unreachable(peer: WebPeer, error: httpx.HTTPError) -> Answer:
+def _unreachable(peer: WebPeer, error: httpx.HTTPError | DeliveryError) -> Answer:
+    if isinstance(error, DeliveryError):  # the node's own files, or signing in
+        told, _, advice = str(error).partition(". ")
+        return Answer(False, told.rstrip("."), advice or "Look into the log of that server.")
+    if told := tls_fault_told(error):
+        what, _, advice = told.partition(". ")
+        return Answer(False, f"{peer.url} {what}", f"{advice}.")
     return Answer(False, f"{peer.url} cannot be reached ({fault_told(error)})", "Check url, firewall and certificate.")
 
 
 def _unwilling(peer: WebPeer, response: httpx.Response, otherwise: str) -> Answer:
     refused = response.status_code in LOGIN_REFUSED
-    advice = "Check token, or username and password." if refused else f"Check the address: {otherwise}."
+    advice = f"{_check_login(peer)}." if refused else f"Check the address: {otherwise}."
     return Answer(False, f"{peer.url} answers HTTP {response.status_code}", advice)
+
+
+def _check_login(peer: WebPeer) -> str:
+    if isinstance(peer, SmartWebPeer) and peer.client_id:
+        return f"Check what client {peer.client_id} may do there, and scopes"
+    return "Check token, or username and password"
+
+
+def _signed_in(peer: WebPeer) -> str:
+    """Return where the node is signed in, and what was granted; nothing where it needs no token of an OAuth server."""
+    auth = authentication(peer)
+    return f"; signed in: {auth.told()}" if isinstance(auth, SmartAuth) else ""
 
 
 def _how_sent(statement: object) -> str:

@@ -14,8 +14,8 @@ from datetime import UTC, datetime
 import pydicom
 
 from dicom_node.config.settings import Settings
-from dicom_node.core.entities import MediaType
-from dicom_node.core.errors import QueryNotOffered
+from dicom_node.core.entities import MediaType, PatientNumber
+from dicom_node.core.errors import DeliveryDeferred, QueryNotOffered
 from dicom_node.core.reasons import IDENTITY_CHANGED
 from dicom_node.deliver.kinds.kind import DestinationKind, IdentityQuery, caller_of
 from dicom_node.headers.patient import COMPARED, PatientComparison, Said, compare, said_in
@@ -24,6 +24,7 @@ from dicom_node.index.database import Database
 from dicom_node.index.lineage import result_series
 from dicom_node.index.outbox import destinations as peers
 from dicom_node.index.outbox.deliveries import DeliveryBatch
+from dicom_node.index.patients import prior_numbers
 from dicom_node.index.transitions import record
 from dicom_node.storage.spool import Spool
 
@@ -31,13 +32,19 @@ from dicom_node.storage.spool import Spool
 _ANSWER_HOLDS_S = 5.0
 #: What the timeline calls the lines written here.
 _TOLD = "identity"
+_NOT_MERGED_YET = (
+    "It still has this study under the patient's number from before a merge. The result waits until it has followed; "
+    "where it never does, merge the patient there, or discard this delivery."
+)
 _log = logging.getLogger(__name__)
 
 
 class IdentityCheck:
     """One destination: `peer` is its name and the address under which it is remembered, `query` asks it."""
 
-    def __init__(self, peer: tuple[str, str], query: IdentityQuery) -> None:
+    def __init__(self, peer: tuple[str, str], query: IdentityQuery, authority: str = "") -> None:
+        """`authority` gave out the patient numbers of images that name nobody."""
+        self._authority = authority
         self._peer = peer
         self._query = query
         #: Study, answer, and until when it holds; one that had a result held does not, for a person may see to it now.
@@ -54,7 +61,8 @@ class IdentityCheck:
         if ours is None or (known and known.unasked_since(_now())):
             return ""
         try:
-            comparisons = [compare(ours, one) for one in self._answer(batch.study_instance_uid)]
+            answered = self._answer(batch.study_instance_uid)
+            comparisons = [compare(ours, one) for one in answered]
         except QueryNotOffered as error:
             self._note_unasked(database, batch, str(error))
             return ""
@@ -62,9 +70,21 @@ class IdentityCheck:
             self._note_answered(database)
         if comparisons and all(one.is_other_patient for one in comparisons):
             self._last = ("", (), 0.0)
-            return "" if self._has_only_ours(database, batch.study_instance_uid) else _held(comparisons[0])
+            if self._has_only_ours(database, batch.study_instance_uid):
+                return ""
+            self._wait_for_merge(database, ours, answered)
+            return _held(comparisons[0])
         self._tell_differences(database, batch, comparisons)
         return ""
+
+    def _wait_for_merge(self, database: Database, ours: Said, theirs: Sequence[Said]) -> None:
+        """Raise `DeliveryDeferred` where the destination still has the study under a number that a registration has
+        given up for ours: it hears of that in its own time, and then the result is due."""
+        authority = ours.get("IssuerOfPatientID") or self._authority
+        with database.read() as connection:
+            prior = prior_numbers(connection, PatientNumber(ours.get("PatientID", ""), authority))
+        if any(one.get("PatientID", "") in {number.value for number in prior} for one in theirs):
+            raise DeliveryDeferred(_NOT_MERGED_YET)
 
     def _answer(self, study_instance_uid: str) -> Sequence[Said]:
         study, answer, until = self._last
@@ -122,7 +142,8 @@ class IdentityCheck:
 def identity_check(destination: DestinationKind, settings: Settings) -> IdentityCheck | None:
     """Return what asks a destination; `None` for one that is not asked."""
     query = destination.identity_query(caller_of(settings))
-    return IdentityCheck((destination.name, destination.address), query) if query else None
+    peer = (destination.name, destination.address)
+    return IdentityCheck(peer, query, settings.hl7.patient_authority) if query else None
 
 
 def _said_in_objects(spool: Spool, batch: DeliveryBatch) -> Said | None:

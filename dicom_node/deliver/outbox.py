@@ -1,4 +1,5 @@
-"""Delivers what is owed, one thread per destination, so that one slow PACS blocks neither another nor the EHR.
+"""Delivers what is owed, objects or events, one thread per destination, so that one slow PACS blocks neither another
+nor the EHR.
 
 A destination that is away is asked every few seconds whether it is back, and then gets everything at once, urgent
 studies first; one that does not let the node in is suspended. An object that it cannot take is tried again, less and
@@ -12,27 +13,33 @@ import threading
 import time
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Protocol
+
+from sqlalchemy import Connection
 
 from dicom_node.core.errors import (
     CredentialsRefused,
     DeliveryDeferred,
     DeliveryError,
     DestinationAway,
+    DestinationBusy,
     IndexUnavailable,
 )
 from dicom_node.core.limits import LONGEST_WAIT_S
 from dicom_node.core.outage_log import OutageLog
 from dicom_node.deliver.batch import BatchDelivery, PeerQuestions, SentItems, wished_s
+from dicom_node.deliver.events import EventDelivery
 from dicom_node.deliver.identity_check import IdentityCheck
 from dicom_node.deliver.outage import BackOff, Outage
-from dicom_node.deliver.outgoing import Sender
+from dicom_node.deliver.outgoing import EventSender, Sender
 from dicom_node.deliver.peer_capabilities import CapabilityProbe
 from dicom_node.deliver.withdrawals import WithdrawalPlanner
 from dicom_node.end import VitalThread
 from dicom_node.index.database import Database
 from dicom_node.index.due import now_in
-from dicom_node.index.outbox import deliveries, destinations
-from dicom_node.index.outbox.deliveries import Claimant, DeliveryBatch
+from dicom_node.index.outbox import deliveries, destinations, notifications
+from dicom_node.index.outbox.deliveries import Claimant
 from dicom_node.storage.spool import Spool
 
 _POLL_S = 1.0
@@ -59,6 +66,35 @@ class OutboxPolicy:
     reach: Callable[[], None] | None = None
     withdrawal_planner: WithdrawalPlanner = field(default_factory=WithdrawalPlanner)
     identity_check: IdentityCheck | None = None
+    #: The destination is told of events, and owed no objects.
+    tells_events: bool = False
+
+
+class Claimed(Protocol):
+    """What goes to a destination at once: the objects of one result, or one event."""
+
+    @property
+    def key(self) -> str: ...
+
+
+class Rows(Protocol):
+    """What is owed to a destination, in the index: `index.outbox.deliveries` or `index.outbox.notifications`."""
+
+    def next_due(self, connection: Connection, destination: str, claimant: Claimant, now: datetime) -> str | None: ...
+
+    def claim_batch(
+        self, connection: Connection, destination: str, claimant: Claimant, now: datetime, passing_over: Collection[str]
+    ) -> Any: ...
+
+    def make_due(self, connection: Connection, destination: str, now: datetime) -> int: ...
+
+
+class Delivery(Protocol):
+    """What sends what was claimed of these rows, and notes what became of it."""
+
+    suspects: set[str]
+
+    def send(self, claimed: Any, /) -> SentItems: ...
 
 
 class DestinationWorker:
@@ -67,7 +103,7 @@ class DestinationWorker:
     def __init__(
         self,
         destination: str,
-        make_sender: Callable[[], Sender],
+        make_sender: Callable[[], Sender | EventSender],
         database: Database,
         spool: Spool,
         policy: OutboxPolicy,
@@ -79,7 +115,13 @@ class DestinationWorker:
         longest_s = max(policy.back_off.longest_s, LONGEST_WAIT_S)
         self._claimant = Claimant(policy.owner, _LEASE_S, longest_s)
         questions = PeerQuestions(policy.capability_probe, policy.identity_check)
-        self._delivery = BatchDelivery(make_sender, database, spool, policy.back_off, questions)
+        make: Callable[[], Any] = make_sender
+        self._rows: Rows = notifications if policy.tells_events else deliveries
+        self._delivery: Delivery = (
+            EventDelivery(make, database, policy.back_off)
+            if policy.tells_events
+            else BatchDelivery(make, database, spool, policy.back_off, questions)
+        )
         self._database_away = OutageLog(_log, "outbox waits for the database", "outbox has the database again")
         self._outage: Outage | None = None
         self._failures = 0
@@ -140,7 +182,7 @@ class DestinationWorker:
         """Tell whether anything is due, and whether the destination is suspended."""
         with self._database.read() as connection:
             now = now_in(connection)
-            is_due = deliveries.next_due(connection, self._destination, self._claimant, now) is not None
+            is_due = self._rows.next_due(connection, self._destination, self._claimant, now) is not None
             return is_due, destinations.suspension_of(connection, self._destination) is not None
 
     def _may_send(self, *, is_suspended: bool) -> bool:
@@ -178,12 +220,15 @@ class DestinationWorker:
         batch = self._claim(self._tried | self._refused) or self._claim()
         return batch is not None and self._is_taken(batch, self._delivery.send(batch))
 
-    def _claim(self, passing_over: Collection[str] = ()) -> DeliveryBatch | None:
+    def _claim(self, passing_over: Collection[str] = ()) -> Claimed | None:
         with self._database.write() as connection:
             now = now_in(connection)
-            return deliveries.claim_batch(connection, self._destination, self._claimant, now, passing_over)
+            claimed: Claimed | None = self._rows.claim_batch(
+                connection, self._destination, self._claimant, now, passing_over
+            )
+            return claimed
 
-    def _is_taken(self, batch: DeliveryBatch, sent: SentItems) -> bool:
+    def _is_taken(self, batch: Claimed, sent: SentItems) -> bool:
         """Draw from one batch what it says of the destination; `False` when that takes nothing now.
 
         One batch that was not taken may itself be the reason, so the next one is tried; what was tried before and
@@ -197,7 +242,9 @@ class DestinationWorker:
             return self._is_back(batch)
         if sent.why is None:
             return True
-        self._tried.add(batch.job_key)
+        self._tried.add(batch.key)
+        if isinstance(sent.why, DestinationBusy):
+            return self._is_out(sent.why)
         self._failures += self._outage is not None or any(item.attempts == 0 for item in sent.failed)
         return self._failures < _FAILURES_OF_DESTINATION or self._is_out(sent.why)
 
@@ -213,9 +260,9 @@ class DestinationWorker:
         self._outage.attempt_failed(now, answered=not isinstance(why, DestinationAway), at_least_s=wished_s(why))
         return False
 
-    def _is_shut_out(self, batch: DeliveryBatch, why: CredentialsRefused) -> bool:
+    def _is_shut_out(self, batch: Claimed, why: CredentialsRefused) -> bool:
         """Suspend the destination and say so once; always `False`."""
-        self._refused.add(batch.job_key)
+        self._refused.add(batch.key)
         self._ask_suspended_at = time.monotonic() + _ASK_SUSPENDED_S
         with self._database.write() as connection:
             is_new = destinations.suspend(connection, self._destination, str(why), now_in(connection))
@@ -225,18 +272,18 @@ class DestinationWorker:
                 "destination": self._destination, "why": str(why), "advice": advice})  # fmt: skip
         return False
 
-    def _is_back(self, batch: DeliveryBatch) -> bool:
+    def _is_back(self, batch: Claimed) -> bool:
         """Note that the destination takes objects; what was put off while it did not is due at once. Always `True`."""
         self._failures = 0
-        self._delivery.suspects |= self._refused - {batch.job_key}
-        self._delivery.suspects.discard(batch.job_key)
+        self._delivery.suspects |= self._refused - {batch.key}
+        self._delivery.suspects.discard(batch.key)
         self._refused.clear()
         self._tried.clear()
         outage, self._outage = self._outage, None
         with self._database.write() as connection:
             was_suspended = destinations.resume(connection, self._destination, now_in(connection))
             if outage is not None:
-                deliveries.make_due(connection, self._destination, now_in(connection))
+                self._rows.make_due(connection, self._destination, now_in(connection))
         if outage is not None or was_suspended:
             away_s = round(time.monotonic() - outage.began_at, 1) if outage else None
             _log.info("destination takes objects again", extra={"destination": self._destination, "away_s": away_s})

@@ -58,9 +58,11 @@ class Profiles:
         )
 
     def delivery_plan(self, connection: Connection, destinations: Sequence[Destination]) -> DeliveryPlan:
-        """Return who of a route's destinations gets what; a FHIR Bundle speaks of the first set."""
+        """Return who of a route's destinations gets what; a FHIR Bundle speaks of the first set of DICOM objects."""
         fitted = {to.name: self.fitted(connection, to.name) for to in destinations if to.accepts(MediaType.DICOM)}
         first = next(iter(fitted.values()), match_capabilities(self.site, PeerCapabilities())).outputs
+        messages = [to for to in destinations if to.accepts(MediaType.HL7) and to.name not in fitted]
+        fitted |= {to.name: self.fitted(connection, to.name) for to in messages}
         output_sets = tuple(dict.fromkeys([first, *(one.outputs for one in fitted.values())]))
         keys = {name: one.outputs.key for name, one in fitted.items()}
         return DeliveryPlan(

@@ -1,4 +1,4 @@
-"""Whose study is it? Asked of a destination by C-FIND or QIDO-RS at study level, within a bounded time.
+"""Whose study is it, and what has arrived? Asked of a destination by C-FIND or QIDO-RS, within a bounded time.
 
 Only what it says of that study counts: some servers ignore keys and name whatever they have.
 """
@@ -27,9 +27,11 @@ from dicom_node.core.errors import (
     QueryNotOffered,
     QueryRefused,
     SourceUnavailable,
+    tls_fault_told,
 )
 from dicom_node.core.limits import retry_after_s
-from dicom_node.deliver.web import UNREACHABLE, authentication
+from dicom_node.deliver.outgoing import SentObject
+from dicom_node.deliver.web import nobody_took_it, web_client
 from dicom_node.dimse.dicom_file import UNCOMPRESSED
 from dicom_node.dimse.find_scu import find
 from dicom_node.dimse.line import PeerErrors
@@ -44,6 +46,8 @@ _ANSWERED_WITHIN_S = 20.0
 _MOST_ANSWERS = 100
 #: A list of series as long as this may be the first page of a longer one.
 _MOST_SERIES = 100
+#: A series of the node's own holds fewer.
+_MOST_OBJECTS = 10_000
 _MOST_BYTES = 1 << 20
 _ADVICE = 'Tried again later; check_identity = "none" of this destination has results sent without asking.'
 
@@ -101,6 +105,33 @@ def series_at_dicom(remote: Remote, study_instance_uid: str) -> Collection[str]:
     return _whole_list(str(remote), [str(one.get("SeriesInstanceUID") or "").strip() for one in found])
 
 
+def objects_at_dicom(remote: Remote, objects: Sequence[SentObject]) -> Collection[str]:
+    """Ask by C-FIND at image level (PS3.4 C.6.2.1.5), series by series, which of these objects the peer has.
+
+    All that it has of a series is listed: some peers do not know lists of UIDs as keys. Raises `QueryNotOffered`, and
+    `DeliveryDeferred` where it may answer later.
+    """
+    prompt = replace(remote, timeout_s=min(remote.timeout_s, _ANSWERED_WITHIN_S))
+    there: set[str] = set()
+    try:
+        with _QueryAssociation(prompt, _PROPOSED) as association:
+            if association.context_of(STUDY_ROOT_FIND) is None:
+                raise QueryNotOffered(f"{remote} does not accept {UID(STUDY_ROOT_FIND).name}.")
+            for study, series in _series_of(objects):
+                keys = {"QueryRetrieveLevel": "IMAGE", "StudyInstanceUID": study, "SeriesInstanceUID": series}
+                found = islice(find(prompt, association, keys | {"SOPInstanceUID": ""}), _MOST_OBJECTS)
+                there.update(str(one.get("SOPInstanceUID") or "").strip() for one in found)
+    except SourceUnavailable as error:
+        raise DeliveryDeferred(f"{error} Asked again later.") from error
+    except QueryRefused as error:
+        raise QueryNotOffered(f"{remote} refuses C-FIND at image level (0x{error.status:04X}).") from error
+    return there & {one.uid for one in objects}
+
+
+def _series_of(objects: Sequence[SentObject]) -> Collection[tuple[str, str]]:
+    return dict.fromkeys((one.study_instance_uid, one.series_instance_uid) for one in objects)
+
+
 def _whole_list(told: str, series: Sequence[str]) -> Collection[str]:
     if len(series) >= _MOST_SERIES or "" in series:
         raise QueryNotOffered(f"{told} does not say which series it has of a study.")
@@ -153,14 +184,14 @@ def _about(study_instance_uid: str, told: str, named: Sequence[tuple[str, Said]]
 # --- QIDO-RS -----------------------------------------------------------------------------------------------------
 
 _TAGS: Mapping[str, str] = {keyword: f"{tag_for_keyword(keyword):08X}" for keyword in COMPARED}
-_STUDY_INSTANCE_UID, _SERIES_INSTANCE_UID = "0020000D", "0020000E"
+_STUDY_INSTANCE_UID, _SERIES_INSTANCE_UID, _SOP_INSTANCE_UID = "0020000D", "0020000E", "00080018"
 #: The one attribute of those compared that is not told without being asked for (PS3.18 Table 10.6.3-3).
 _ISSUER = _TAGS["IssuerOfPatientID"]
 _NAME_GROUPS = ("Alphabetic", "Ideographic", "Phonetic")
 #: Client errors that pass by themselves.
 _PASSING_STATUSES = frozenset({408, 425, 429})
 _NOT_IMPLEMENTED = 501
-_BAD_REQUEST, _UNAUTHORIZED = 400, 401
+_BAD_REQUEST, _UNAUTHORIZED, _NOT_FOUND = 400, 401, 404
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,6 +230,31 @@ def series_at_web(peer: WebPeer, timeout_s: float, study_instance_uid: str) -> C
     return _whole_list(told, [_text(one, _SERIES_INSTANCE_UID) for one in _listed(told, response)])
 
 
+def objects_at_web(peer: WebPeer, timeout_s: float, objects: Sequence[SentObject]) -> Collection[str]:
+    """Ask by QIDO-RS (PS3.18 10.6), object by object, which of these the server has.
+
+    Raises `QueryNotOffered`, `CredentialsRefused`, and `DeliveryDeferred` where it may answer later.
+    """
+    told = str(httpx.URL(peer.url).copy_with(userinfo=b"", query=None))
+    return {one.uid for one in objects if _is_at_web(peer, told, timeout_s, one)}
+
+
+def _is_at_web(peer: WebPeer, told: str, timeout_s: float, wanted: SentObject) -> bool:
+    asked = {"SOPInstanceUID": wanted.uid, "limit": "2"}
+    series = f"series/{wanted.series_instance_uid}/" if wanted.series_instance_uid else ""
+    response = _get(peer, told, timeout_s, asked, f"studies/{wanted.study_instance_uid}/{series}instances")
+    if response.status == _NOT_FOUND:  # how some servers say that they have no such study or series
+        _check_study_is_known(peer, told, timeout_s, wanted)
+        return False
+    _check(told, response)
+    return any(_text(one, _SOP_INSTANCE_UID) == wanted.uid for one in _listed(told, response))
+
+
+def _check_study_is_known(peer: WebPeer, told: str, timeout_s: float, wanted: SentObject) -> None:
+    """Raise what a server means that answers 404 to a search for studies, too: it offers none, or is elsewhere."""
+    _check(told, _get(peer, told, timeout_s, {"StudyInstanceUID": wanted.study_instance_uid, "limit": "1"}))
+
+
 def _get(peer: WebPeer, told: str, timeout_s: float, asked: Mapping[str, str], resource: str = "studies") -> _Response:
     within_s = min(timeout_s, _ANSWERED_WITHIN_S)
     # Identity: a small compressed body could unfold to more than the machine holds.
@@ -206,16 +262,17 @@ def _get(peer: WebPeer, told: str, timeout_s: float, asked: Mapping[str, str], r
     url = f"{peer.url.rstrip('/')}/{resource}"
     try:
         with (
-            httpx.Client(auth=authentication(peer), timeout=within_s) as client,
+            web_client(peer, within_s) as client,
             client.stream("GET", url, params=asked, headers=headers) as response,
         ):
             return _Response(
                 response.status_code, retry_after_s(response.headers.get("Retry-After", "")),
                 _body(told, response, time.monotonic() + within_s),
             )  # fmt: skip
-    except UNREACHABLE as error:
-        raise DestinationAway(f"{told} cannot be reached ({type(error).__name__}). Tried again later.") from error
-    except httpx.RequestError as error:
+    except (httpx.RequestError, UnicodeError) as error:
+        if nobody_took_it(error):
+            why = tls_fault_told(error) or f"cannot be reached ({type(error).__name__})"
+            raise DestinationAway(f"{told} {why}. Tried again later.") from error
         raise DeliveryDeferred(f"{told} does not say whose study it has. {_ADVICE}") from error
 
 

@@ -1,12 +1,16 @@
-"""How a web server of the settings is logged in to, and how it is seen that it is away or does not let the node in."""
+"""How a web server of the settings is called: whom to trust, what to show, how to sign in; and how it is seen that it
+is away or does not let the node in."""
 
 from __future__ import annotations
 
+import ssl
 from collections.abc import Generator
 
 import httpx
 
-from dicom_node.config.peers import TokenWebPeer, WebPeer
+from dicom_node.config.peers import SmartWebPeer, TokenWebPeer, WebPeer
+from dicom_node.core.errors import DestinationAway, NodeError, tls_fault_told
+from dicom_node.deliver.smart import SmartAuth, tokens_of
 
 #: Statuses that say who may not: the login is wrong or does not suffice (RFC 9110 15.5.2, 15.5.4).
 LOGIN_REFUSED = frozenset({401, 403})
@@ -27,10 +31,48 @@ class BearerAuth(httpx.Auth):
         yield request
 
 
+def web_client(peer: WebPeer, timeout_s: float | None, fault: type[NodeError] = DestinationAway) -> httpx.Client:
+    """Return a client that calls this server as the settings say: its authorities, the node's certificate, its login.
+
+    Redirects are not followed, so that a login goes to no other host. Raises `fault` where the files of `ca` or
+    `client_certificate` cannot be used. Requests raise what httpx does; and for SMART Backend Services `SignInRefused`,
+    or `DestinationAway` where the OAuth server gives no token now.
+    """
+    verify = verification(peer, fault)
+    return httpx.Client(auth=authentication(peer), timeout=timeout_s, verify=verify, follow_redirects=False)
+
+
 def authentication(peer: WebPeer) -> httpx.Auth | None:
-    """Return how to log in: the token if there is one, else user and password, else not at all."""
+    """Return how to log in: by SMART Backend Services, a token, user and password, or not at all."""
+    if isinstance(peer, SmartWebPeer) and peer.client_id:
+        return SmartAuth(tokens_of(peer, lambda: verification(peer)))
     if isinstance(peer, TokenWebPeer) and peer.token is not None:
         return BearerAuth(peer.token.get_secret_value())
     if peer.username:
         return httpx.BasicAuth(peer.username, peer.password.get_secret_value() if peer.password else "")
     return None
+
+
+def verification(peer: WebPeer, fault: type[NodeError] = DestinationAway) -> ssl.SSLContext | bool:
+    """Return what httpx takes as `verify`: whom to trust, and the certificate to show.
+
+    Made for each client, so that a renewed certificate needs no restart. Raises `fault` where a file cannot be used.
+    """
+    if not peer.ca and not peer.client_certificate:
+        return True
+    try:
+        context = ssl.create_default_context(cafile=peer.ca) if peer.ca else httpx.create_ssl_context()
+        if peer.client_certificate:
+            # A key under a passphrase is an error here; without the argument OpenSSL would ask on the terminal.
+            context.load_cert_chain(peer.client_certificate, peer.client_certificate_key, password="")
+    except OSError as error:
+        why = error.strerror or "not what it should be"
+        files = {key: getattr(peer, key) for key in ("ca", "client_certificate", "client_certificate_key")}
+        told = ", ".join(f"{key} {path}" for key, path in files.items() if path)
+        raise fault(f"{peer.url} cannot be called: {why}. Check {told}.") from error
+    return context
+
+
+def nobody_took_it(error: httpx.RequestError | UnicodeError) -> bool:
+    """Tell whether the server took nothing of a request: it is away, or TLS did not come about."""
+    return isinstance(error, UNREACHABLE) or bool(tls_fault_told(error))

@@ -1,8 +1,8 @@
 """Takes back what a destination shows of withdrawn results: makes what says so, once, and owes it before all else.
 
 A PACS is owed a report that follows the one it has and, where its option `rejection_note` is on, the note that has
-viewers hide the objects; an EHR its own report as entered in error. The bytes are kept like those of a result; what was
-kept of a result is read only where its bytes are still those that were written.
+viewers hide the objects; an EHR its own report as entered in error, or a message that says so. The bytes are kept like
+those of a result; what was kept of a result is read only where its bytes are still those that were written.
 """
 
 from __future__ import annotations
@@ -22,10 +22,11 @@ from dicom_node.analysis.answer import WrittenObject
 from dicom_node.config.settings import Settings
 from dicom_node.core.artifact_kinds import REPORTS, OutputSet, is_off
 from dicom_node.core.entities import Artifact, ArtifactKind, MediaType
-from dicom_node.core.errors import IndexUnavailable, NodeError
+from dicom_node.core.errors import DeliveryRefused, IndexUnavailable, NodeError
 from dicom_node.core.uids import derived_uid
 from dicom_node.deliver.profiles import Profiles
 from dicom_node.fhir.builders.retraction import Retraction, retraction_bundle, with_studies_standing
+from dicom_node.fhir.hl7.message import WithdrawnMessages, withdrawal_message
 from dicom_node.fhir.json_types import Json, to_json_bytes
 from dicom_node.headers.sound import READ_ERRORS
 from dicom_node.index.damage import note_damaged, objects_at
@@ -115,6 +116,8 @@ class WithdrawalPlanner:
                 yield _stored(kept.spool, written)
         if any(one.media_type == MediaType.FHIR for one in taken.objects):
             yield _stored_retraction(kept, taken, node)
+        if any(one.kind is ArtifactKind.HL7_MESSAGE for one in taken.objects):
+            yield _stored_message(kept, taken)
 
     def _told(self, kept: KeptObjects, taken: TakenBack) -> Withdrawal:
         speaker = self._speaker
@@ -192,6 +195,24 @@ def _stored_retraction(kept: KeptObjects, taken: TakenBack, node: str) -> Artifa
     )  # fmt: skip
 
 
+def _stored_message(kept: KeptObjects, taken: TakenBack) -> Artifact:
+    """Return the message that takes back what messages have told. Raises `DeliveryRefused` where none can be read."""
+    sent = [one for one in taken.objects if one.kind is ArtifactKind.HL7_MESSAGE]
+    messages = [text for one in sent if (text := kept.text(one.object_key))]
+    if not messages:
+        raise DeliveryRefused(
+            f"The messages that {taken.destination} was sent are damaged, so nothing can be made that takes them back; "
+            "tell its readers, or restore the spool from a backup."
+        )
+    uid = derived_uid("hl7-withdrawal", *(one.uid for one in sent))
+    told = withdrawal_message(WithdrawnMessages(messages=messages, reason=taken.reason, at=taken.at), uid)
+    stored = kept.spool.put([told.encode()], ".hl7")
+    return Artifact(
+        uid=uid, kind=ArtifactKind.HL7_MESSAGE, media_type=MediaType.HL7, object_key=stored.key,
+        sha256=stored.sha256, size_bytes=stored.size_bytes, order=4, description="Withdrawal of the HL7 message",
+    )  # fmt: skip
+
+
 def _tell(taken: TakenBack, made: Sequence[Artifact]) -> None:
     what = {"destination": taken.destination, "study": taken.study_instance_uid, "objects": len(taken.objects)}
     if made:
@@ -239,6 +260,10 @@ class KeptObjects:
             return None
         found: Any = json.loads(self.spool.path(key).read_bytes())
         return found if isinstance(found, dict) else None
+
+    def text(self, key: str) -> str:
+        """Return an HL7 message, empty where it is damaged."""
+        return self.spool.path(key).read_bytes().decode("utf-8") if self._is_whole(key) else ""
 
     def _is_whole(self, key: str) -> bool:
         if not key or self.spool.is_whole(key):

@@ -105,6 +105,10 @@ class Association:
                 return read_command(command)
         raise ValueError("the command never ends")
 
+    def comes(self, within_s: float) -> bool:
+        """Tell whether there is more to read, or the peer says something within so many seconds."""
+        return bool(self._fragments) or self._line.comes(within_s)
+
     def next_fragment(self) -> tuple[int, int, memoryview]:
         """Return context ID, control header and bytes of the next fragment; inside `explained` of the line."""
         while not self._fragments:

@@ -7,6 +7,7 @@ buffer, and every wait ends.
 
 from __future__ import annotations
 
+import select
 import socket
 import ssl
 import struct
@@ -77,6 +78,14 @@ class Line:
         if kind == _ABORT:
             raise self.failure("aborted the association. Does it know this node and allow this? Its log may say.")
         raise self.failure(f"sent PDU type 0x{kind:02X} out of turn.")
+
+    def comes(self, within_s: float) -> bool:
+        """Tell whether the peer says something, or hangs up, within so many seconds."""
+        if isinstance(self._socket, ssl.SSLSocket) and self._socket.pending():
+            return True
+        poll = select.poll()
+        poll.register(self._socket, select.POLLIN)
+        return bool(poll.poll(within_s * 1000))
 
     def acceptance(self, request: bytes) -> bytes:
         """Send an A-ASSOCIATE-RQ and return the A-ASSOCIATE-AC; inside `explained`."""

@@ -45,6 +45,11 @@ def note_of(status: int) -> str:
     return f"stored with a warning: {_MEANINGS.get(status, 'no explanation')} (0x{status:04X})"
 
 
+def warning_of(status: int) -> int | None:
+    """Return the status where it says that the object was stored, but not as it was sent; `None` where it was."""
+    return None if status in {SUCCESS, DUPLICATE} else status
+
+
 def error_of(status: int, receiver: str, kind: str) -> DeliveryError | None:
     """Return the error a status means, or `None` when the object was stored.
 

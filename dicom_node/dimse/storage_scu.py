@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from io import BytesIO, FileIO
 from pathlib import Path
 
-from pydicom.uid import UID
+from pydicom.uid import UID, MediaStorageDirectoryStorage
 
 from dicom_node.core.errors import ClassRefused, DeliveryDeferred, DeliveryRefused
 from dicom_node.dimse.association import Association
@@ -162,26 +162,37 @@ def file_pdus(context_id: int, data_set: BytesIO | FileIO, size_bytes: int, max_
 
 @dataclass(frozen=True, slots=True)
 class FileSent:
-    """What became of one file. `status` is that of the C-STORE response, `None` if there was none."""
+    """What became of one file. `status` is that of the C-STORE response, `None` if there was none.
+
+    `is_passed_over`: it is no object that could be sent, and none is missing for that.
+    """
 
     path: Path
     sop_instance_uid: str
     status: int | None
     stored: bool
     note: str
+    is_passed_over: bool = False
 
 
 def send_files(paths: Iterable[Path], remote: Remote) -> Iterator[FileSent]:
     """Send files, and folders with all that is in them, in sorted order; yield one `FileSent` per file.
 
-    What is not DICOM is reported and passed over. When the peer is lost, all that remain are reported unsent.
+    What is not DICOM is reported; a DICOMDIR, which lists the other files of a medium, is passed over. When the peer is
+    lost, all that remain are reported unsent.
     """
     files: list[DicomFile] = []
     for path in all_files(paths):
         try:
-            files.append(read_dicom_file(path))
+            file = read_dicom_file(path)
         except DeliveryRefused as error:
             yield FileSent(path, "", None, False, str(error))
+            continue
+        if file.sop_class_uid == MediaStorageDirectoryStorage:
+            note = "A DICOMDIR, a list of other files: passed over."
+            yield FileSent(path, file.sop_instance_uid, None, False, note, is_passed_over=True)
+        else:
+            files.append(file)
     yield from _send(files, remote)
 
 

@@ -66,6 +66,17 @@ class ActionStatus(IntEnum):
     RESOURCE_LIMITATION = 0x0213
 
 
+class EventStatus(IntEnum):
+    """Answers to the N-EVENT-REPORT of Storage Commitment (PS3.7 10.1.1.1.8)."""
+
+    SUCCESS = 0x0000
+    PROCESSING_FAILURE = 0x0110
+    NO_SUCH_EVENT_TYPE = 0x0113
+
+
+#: All committed, and failures exist (PS3.4 J.3.3).
+COMMITMENT_EVENTS = frozenset({1, 2})
+
 #: When each answer is given, and what the sender can do.
 STORE_ANSWERS: Mapping[StoreStatus, str] = {
     StoreStatus.SUCCESS: "The object is durable and will be in the index after any crash; also for an object that is "
@@ -86,6 +97,13 @@ ACTION_ANSWERS: Mapping[ActionStatus, str] = {
     ActionStatus.NO_SUCH_ACTION: "Action Type ID other than 1, Request Storage Commitment.",
     ActionStatus.RESOURCE_LIMITATION: "The request names more than about 5,000 objects, or nothing can be written now: "
     "ask for fewer at once, or later.",
+}
+
+EVENT_ANSWERS: Mapping[EventStatus, str] = {
+    EventStatus.SUCCESS: "What follows from the report is durable; the same report again changes nothing.",
+    EventStatus.PROCESSING_FAILURE: "The node awaits no report on this Transaction UID, cannot read the report, or "
+    "cannot note it now.",
+    EventStatus.NO_SUCH_EVENT_TYPE: "Event Type ID other than 1 and 2.",
 }
 
 

@@ -4,7 +4,13 @@ from __future__ import annotations
 
 from dicom_node.config.settings import Settings
 from dicom_node.doctor.check import Check
-from dicom_node.doctor.configured import check_confinement, check_destinations, check_models, check_sources
+from dicom_node.doctor.configured import (
+    check_certificates,
+    check_confinement,
+    check_destinations,
+    check_models,
+    check_sources,
+)
 from dicom_node.doctor.machine import (
     check_clock,
     check_data_dir,
@@ -28,6 +34,7 @@ def run_checks(settings: Settings) -> list[Check]:
         *check_ports(settings),
         check_confinement(settings),
         *check_models(settings),
+        *check_certificates(settings),
         *check_destinations(settings),
         *check_sources(settings),
     ]

@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
+from cryptography import x509
+
+from dicom_node.config.peers import DicomPeer, WebPeer
 from dicom_node.config.running import RouteSettings
+from dicom_node.config.section import Section
 from dicom_node.config.settings import Settings
 from dicom_node.core.errors import ModelUnavailable, NotFound, RetrieveError, SettingsError
 from dicom_node.deliver.kinds import destinations_of
-from dicom_node.deliver.kinds.kind import Caller
+from dicom_node.deliver.kinds.kind import caller_of
+from dicom_node.deliver.signing_keys import key_files, read_key
 from dicom_node.doctor.check import TIMEOUT_S, Check
 from dicom_node.governance.admission import Standing
 from dicom_node.governance.standing import standing_so_far
 from dicom_node.inference.cards.card import ModelCard
 from dicom_node.inference.cards.folders import survey_models
-from dicom_node.retrieve.kinds import make_sources
+from dicom_node.retrieve.kinds import make_sources, sources_of
 from dicom_node.retrieve.source import Source, StudyQuery
 from dicom_node.sandbox.confinement import lacking, told
 
@@ -28,13 +36,60 @@ def check_destinations(settings: Settings) -> list[Check]:
     if not settings.destination:
         advice = "Add a [[destination]]; until then results are only on the node's own page."
         return [Check("destinations", False, "none is configured", advice)]
-    knows_systems = bool(settings.fhir.patient_system or settings.fhir.issuers)
-    caller = Caller(settings.node.ae_title, TIMEOUT_S, settings.dicom_tls, knows_systems)
+    caller = replace(caller_of(settings), timeout_s=TIMEOUT_S)
     checks = []
     for one in destinations_of(settings):
         answer = one.check(caller, one.wanted(settings.results.sr_sop_class))
         checks.append(Check(f"destination {one.name}", answer.ok, answer.text, answer.advice))
     return checks
+
+
+#: A certificate is told so long before its end.
+_RENEWED_BEFORE = timedelta(days=30)
+
+
+def check_certificates(settings: Settings) -> list[Check]:
+    """One check for each certificate that the node shows, before it ends, and for each key that it signs in with."""
+    return [
+        *(_check_certificate(f"certificate of {name}", path) for name, path in _certificates(settings)),
+        *(_check_key(f"key {path.name}", path) for path in key_files(destinations_of(settings))),
+    ]
+
+
+def _certificates(settings: Settings) -> Iterator[tuple[str, Path]]:
+    if settings.dicom_tls.certificate:
+        yield "[dicom_tls]", settings.dicom_tls.certificate
+    peers: list[tuple[str, Section]] = [
+        *((f"destination {one.name}", one) for one in destinations_of(settings)),
+        *((f"source {one.name}", one) for one in sources_of(settings)),
+    ]
+    for name, peer in peers:
+        if isinstance(peer, DicomPeer | WebPeer) and peer.client_certificate:
+            yield name, peer.client_certificate
+
+
+def _check_certificate(name: str, path: Path, now: datetime | None = None) -> Check:
+    try:
+        shown = x509.load_pem_x509_certificates(path.read_bytes())[0]  # the first is the node's, then who signed it
+    except (OSError, ValueError) as error:
+        why = error.strerror if isinstance(error, OSError) else "no certificate in PEM"
+        return Check(name, False, f"{path} cannot be used ({why})", "Name the file of a certificate, as PEM.")
+    ends = shown.not_valid_after_utc
+    left = ends - (now or datetime.now(UTC))
+    text = f"{path}, valid until {ends:%Y-%m-%d %H:%M} UTC"
+    if left > _RENEWED_BEFORE:
+        return Check(name, True, text)
+    text += f", {left.days} days from now" if left > timedelta(0) else ": it has ended"
+    return Check(name, False, text, "Have it renewed, and put the new one into this file.")
+
+
+def _check_key(name: str, path: Path) -> Check:
+    try:
+        key = read_key(path)
+    except SettingsError as error:
+        advice = "Make it a private key (RSA or EC P-384) that the node's user alone can read."
+        return Check(name, False, str(error).rstrip("."), advice)
+    return Check(name, True, f"{path}, {key.algorithm}, kid {key.kid}")
 
 
 def check_sources(settings: Settings) -> list[Check]:

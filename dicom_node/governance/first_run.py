@@ -21,7 +21,7 @@ _NAME, _FILE = "runs on a phantom", "(made for the card)"
 _RADIOGRAPHS = frozenset({"CR", "DX", "DR", "RG"})
 _SLICES, _ROWS, _SPACING_MM = 32, 128, 10.0
 #: Why a network was not run at all; other refusals are about what it said of a phantom.
-_NOT_RUN = frozenset({"CHANNELS_MISSING", "WRONG_CHANNELS", "WRONG_DIMENSIONS", "NO_POSITION"})
+_NOT_RUN = frozenset({"CHANNELS_MISSING", "WRONG_CHANNELS", "WRONG_DIMENSIONS", "NO_POSITION", "VOLUME_TOO_SMALL"})
 
 
 def first_run(

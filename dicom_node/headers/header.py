@@ -15,11 +15,12 @@ from pydicom import Dataset
 from pydicom.dataelem import DataElement
 from pydicom.filereader import read_dataset
 from pydicom.multival import MultiValue
+from pydicom.sequence import Sequence
 from pydicom.tag import BaseTag, Tag
 from pydicom.uid import UID
 
 from dicom_node import MANUFACTURER
-from dicom_node.core.entities import InstanceRole
+from dicom_node.core.entities import InstanceRole, PatientNumber
 from dicom_node.core.errors import RefusedObject, StoreStatus
 from dicom_node.core.rejections import KEY_OBJECT_SELECTION
 from dicom_node.core.series.age import AGE_YEARS, completed_years
@@ -41,8 +42,11 @@ _IDENTITY_KEYWORDS = ("SpecificCharacterSet", "SOPClassUID", "SOPInstanceUID", "
 _MARK_KEYWORDS = ("ContributingEquipmentSequence",)
 #: Read for the age alone: the date itself is not kept.
 _AGE_KEYWORDS = ("PatientBirthDate",)
+_PATIENT_KEYWORDS = ("PatientID", "IssuerOfPatientID", "IssuerOfPatientIDQualifiersSequence")
+_LONGEST_NUMBER = 64
 _WANTED: list[BaseTag | int] = [
-    Tag(keyword) for keyword in (*_IDENTITY_KEYWORDS, *ROUTING_KEYWORDS, *_MARK_KEYWORDS, *_AGE_KEYWORDS)
+    Tag(keyword)
+    for keyword in (*_IDENTITY_KEYWORDS, *ROUTING_KEYWORDS, *_MARK_KEYWORDS, *_AGE_KEYWORDS, *_PATIENT_KEYWORDS)
 ]
 
 #: Everything the node wants stands before this tag; what a large header is large by (functional groups) stands behind.
@@ -81,6 +85,8 @@ class Header:
     series_instance_uid: str
     role: InstanceRole
     attributes: Mapping[str, str]
+    #: Whose the object says it is; kept apart from what routes decide by.
+    patient: PatientNumber | None = None
 
 
 class _Watched(io.BytesIO):
@@ -143,7 +149,21 @@ def _header(dataset: Dataset) -> Header:
         series_instance_uid=uids["SeriesInstanceUID"],
         role=_role(dataset, uids["SOPClassUID"]),
         attributes=_attributes(dataset),
+        patient=_patient(dataset),
     )
+
+
+def _patient(dataset: Dataset) -> PatientNumber | None:
+    """Return the patient's number and its issuer, by its name or else by its universal id (PS3.3 C.7.1.1, 10.14)."""
+    number, issuer = _text(dataset.get("PatientID")), _text(dataset.get("IssuerOfPatientID"))
+    qualifiers = dataset.get("IssuerOfPatientIDQualifiersSequence")
+    if not issuer and isinstance(qualifiers, Sequence) and qualifiers:
+        try:
+            issuer = _text(qualifiers[0].get("UniversalEntityID"))
+        except READ_ERRORS:
+            issuer = ""
+    fits = number and max(len(number), len(issuer)) <= _LONGEST_NUMBER
+    return PatientNumber(number, issuer) if fits else None
 
 
 def _parsed(

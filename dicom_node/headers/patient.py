@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import copy
 import unicodedata
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from datetime import datetime
 
 from pydicom import Dataset
+from pydicom.charset import convert_encodings
 
+from dicom_node.core.entities import StatedPatient
 from dicom_node.headers.sound import READ_ERRORS
 
 #: What is told of a patient and of the order, keyword by keyword; what is not said is missing or empty.
@@ -78,3 +82,53 @@ def _agree(ours: Said, theirs: Said, keyword: str) -> bool | None:
     if keyword == "PatientName":  # archives write names in capitals
         both = [(mine.casefold(), other.casefold()) for mine, other in both]
     return all(mine == other for mine, other in both)
+
+
+# --- what a registration says instead ------------------------------------------------------------------------------
+
+
+def restate(header: Dataset, stated: StatedPatient, by: str, at: datetime) -> None:
+    """Have a header say of its patient what a registration has stated, and what it said before.
+
+    Where the patient has another number by now, that and all that was stated with it is written. Otherwise only what
+    corrects the same patient is, where the header says something: one that names another patient is left as it is. A
+    value is changed only where it means something else, and a name only where the header's character set can write it.
+    What was there is kept in Original Attributes Sequence (PS3.3 C.12.1.1.9), changed at `at` (aware) `by` this system.
+    """
+    told = {"PatientName": stated.name, "PatientBirthDate": stated.birth_date, "PatientSex": stated.sex}
+    if stated.is_moved:
+        told["PatientID"] = stated.number.value
+    before = said_in(header)
+    if not stated.is_moved and compare(before, told).is_other_patient:
+        return
+    other = (False, None) if stated.is_moved else (False,)
+    changes = {one: value for one, value in told.items() if value and _agree(before, told, one) in other}
+    if "PatientName" in changes and not _can_write(header, stated.name):
+        del changes["PatientName"]
+    if changes:
+        _keep_original(header, changes, by, at)
+        for keyword, value in changes.items():
+            setattr(header, keyword, value)
+
+
+def _can_write(header: Dataset, name: str) -> bool:
+    """Tell whether the first character set that a header states has all letters of a name."""
+    stated = header.get("SpecificCharacterSet") or "ISO_IR 6"
+    try:
+        name.encode(convert_encodings(stated)[0])
+    except (UnicodeEncodeError, *READ_ERRORS):
+        return False
+    return True
+
+
+def _keep_original(header: Dataset, keywords: Iterable[str], by: str, at: datetime) -> None:
+    before = Dataset()
+    for keyword in keywords:
+        if keyword in header:
+            before[keyword] = copy.deepcopy(header[keyword])
+    item = Dataset()
+    item.ModifiedAttributesSequence = [before]
+    item.AttributeModificationDateTime = at.strftime("%Y%m%d%H%M%S%z")
+    item.ModifyingSystem, item.SourceOfPreviousValues = by, ""
+    item.ReasonForTheAttributeModification = "COERCE"
+    header.OriginalAttributesSequence = [*(header.get("OriginalAttributesSequence") or ()), item]

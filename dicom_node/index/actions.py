@@ -21,8 +21,15 @@ from dicom_node.core.priority import Priority, turn_at
 from dicom_node.index.jobs import queue_again
 from dicom_node.index.outbox.destinations import resume
 from dicom_node.index.outbox.withdrawals import WITHDRAWN, is_withdrawn, may_have_arrived, withdraw_results
-from dicom_node.index.tables import artifacts, deliveries, jobs, results, studies
-from dicom_node.index.transitions import Change, make_deliveries_due, move_delivery, move_study, record
+from dicom_node.index.tables import artifacts, deliveries, jobs, notifications, results, studies
+from dicom_node.index.transitions import (
+    Change,
+    make_deliveries_due,
+    make_notifications_due,
+    move_delivery,
+    move_study,
+    record,
+)
 
 #: Control characters, and halves of characters, which a terminal of another encoding leaves: databases fail at some.
 _UNWRITABLE = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff]")
@@ -33,7 +40,7 @@ OPERATOR = "operator"
 def retry_delivery(connection: Connection, delivery_id: int, actor: Principal, now: datetime) -> None:
     """Make one delivery due now: parked or sent ones are sent again, waiting ones wait no longer.
 
-    Raises `NotFound`, or `IllegalTransition` when the destination has already committed to keep the object.
+    Raises `NotFound`, or `IllegalTransition` when the destination is proved to have the object.
     """
     row = _held_delivery(connection, delivery_id)
     if not row.is_withdrawal and is_withdrawn(connection, row.job_key):
@@ -41,6 +48,8 @@ def retry_delivery(connection: Connection, delivery_id: int, actor: Principal, n
             f"Delivery {delivery_id} is of a result that was withdrawn, and is not sent any more. To have the study "
             "analysed anew: dicom-node rerun STUDY"
         )
+    if row.state == DeliveryState.COMMITTED:
+        raise IllegalTransition(f"Delivery {delivery_id} is proved to be at {row.destination}: nothing is to be sent.")
     line = (OPERATOR, f"The operator asked to send {row.kind} to {row.destination} again.")
     asked = Change(now, line, {"delivery_ids": [delivery_id], "was": row.state}, actor)
     move_delivery(connection, deliveries.c.id == delivery_id, DeliveryState.PENDING, asked, next_attempt_at=now)
@@ -49,16 +58,19 @@ def retry_delivery(connection: Connection, delivery_id: int, actor: Principal, n
 def retry_study(connection: Connection, study_instance_uid: str, actor: Principal, now: datetime) -> list[int]:
     """Make every parked or waiting delivery of a study due now; return their ids. Raises `NotFound`."""
     _require_study(connection, study_instance_uid)
+    make_notifications_due(connection, notifications.c.study_instance_uid == study_instance_uid, now)
     asked = Change(now, (OPERATOR, "The operator asked to send again what waits."), actor=actor)
     return make_deliveries_due(connection, study_instance_uid, deliveries.c.state.in_(OPEN), asked)
 
 
 def retry_destination(connection: Connection, name: str, actor: Principal, now: datetime) -> list[int]:
-    """Make every parked or waiting delivery to a destination due now, and end its suspension; return their ids."""
+    """Make every parked or waiting delivery to a destination due now, and every event that it is to be told of, and end
+    its suspension; return the ids of the deliveries."""
     resume(connection, name, now)
     mine = and_(deliveries.c.destination == name, deliveries.c.state.in_(OPEN))
     of_result = results.c.job_key == deliveries.c.job_key
     query = select(results.c.study_instance_uid).join(deliveries, of_result).where(mine).distinct()
+    make_notifications_due(connection, notifications.c.destination == name, now)
     asked = Change(now, (OPERATOR, f"The operator asked to send again what waits for {name}."), actor=actor)
     studies_owed = connection.execute(query.order_by(results.c.study_instance_uid)).scalars().all()
     return [one for uid in studies_owed for one in make_deliveries_due(connection, uid, mine, asked)]
@@ -118,8 +130,9 @@ def rerun_study(
 ) -> list[int]:
     """Queue the finished analyses of the current revision again, of one route or of all; return their job ids.
 
-    A study that no route wanted has none: the present routes decide on it anew. Raises `NotFound` (no such study, or no
-    analysis of that route) and `IllegalTransition` (not finished yet).
+    What was not analysed is decided on anew by the present routes: which series the model gets, and, where nothing of
+    the study was analysed, which routes want it. A study that no route wanted has no analyses. Raises `NotFound` (no
+    such study, or no analysis of that route) and `IllegalTransition` (not finished yet).
     """
     known = _current_jobs(connection, study_instance_uid, route)
     if not known and route is None and _is_unwanted(connection, study_instance_uid):
@@ -133,9 +146,12 @@ def rerun_study(
     routes = ", ".join(row.route for row in finished)
     line = (OPERATOR, f"The operator asked to analyse again: {routes}.")
     asked = Change(now, line, {"job_ids": ids}, actor)
-    move_study(connection, study_instance_uid, StudyState.ANALYSING, asked)
+    undecided = [row for row in finished if JobState(row.state) is JobState.NOT_ANALYSABLE]
+    is_open = route is None and len(undecided) == len(known)
+    move_study(connection, study_instance_uid, StudyState.RECEIVING if is_open else StudyState.ANALYSING, asked)
     for row in finished:
-        queue_again(connection, row, turn_at(Priority(row.priority), now), Change(now, actor=actor))
+        anew = {"series_instance_uid": ""} if row in undecided else {}
+        queue_again(connection, row, turn_at(Priority(row.priority), now), Change(now, actor=actor), **anew)
     return ids
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, and_, insert, or_, select, update
 
-from dicom_node.core.entities import Instance, InstanceRole, SendingPeer, StudyState
+from dicom_node.core.entities import Instance, InstanceRole, PatientNumber, SendingPeer, StudyState
 from dicom_node.core.principal import NODE
 from dicom_node.core.rejections import KEY_OBJECT_SELECTION
 from dicom_node.core.versions import NOTHING_COMPARED, Comparison
@@ -24,6 +24,7 @@ from dicom_node.index.corrections import (
 )
 from dicom_node.index.damage import note_arrived
 from dicom_node.index.database import insert_of
+from dicom_node.index.patients import note_whose
 from dicom_node.index.rejections import settle_rejections
 from dicom_node.index.tables import artifacts, associations, instances, jobs, studies
 from dicom_node.index.transitions import Change, insert_studies, move_study, record, supersede_waiting_jobs
@@ -77,13 +78,23 @@ def add_instances(
             _sort(news, instance, role, verdict)
     require_compared(known.values(), comparison)
     standing |= _hold(connection, news.keys() - standing.keys())
-    with_images = {uid for uid, of_study in news.items() if of_study.images and _has_images(connection, uid)}
+    with_images = {uid for uid, of_study in news.items() if of_study.images and has_images(connection, uid)}
     _save(connection, list(known.values()))
     settle_rejections(connection, news, comparison)
+    note_whose(connection, _whose(arrivals, verdicts))
     for uid in sorted(news):
         _tell_study(connection, standing[uid], news[uid], had_images=uid in with_images)
     note_arrived(connection, arrivals, max(instance.received_at for instance in arrivals))
     return verdicts
+
+
+def _whose(arrivals: Sequence[Instance], verdicts: Sequence[Added]) -> dict[str, PatientNumber]:
+    """Return whose each study is by the images that are in use from now on."""
+    return {
+        one.study_instance_uid: one.patient
+        for one, verdict in zip(arrivals, verdicts, strict=True)
+        if one.patient and one.role is InstanceRole.SOURCE and verdict not in (Added.NOT_USED, Added.OTHER_ENCODING)
+    }
 
 
 def _lock_studies(connection: Connection, arrivals: Sequence[Instance], others: Collection[str]) -> dict[str, Any]:
@@ -179,7 +190,7 @@ def _tell_study(connection: Connection, study: Any, news: StudyNews, *, had_imag
     withdraw_what_rests_on(connection, study, news, at)
     warn_of(study.study_instance_uid, news)
     gone_to = f"all belong to {left_for(news)} now" if news.left else "rejection notes name all of them"
-    if news.loses_images and not _has_images(connection, study.study_instance_uid):
+    if news.loses_images and not has_images(connection, study.study_instance_uid):
         _end_empty(connection, study.study_instance_uid, gone_to, at)
 
 
@@ -188,13 +199,13 @@ def _update_study(connection: Connection, study: Any, news: StudyNews, last: dat
     the next revision if this one was cut; one line tells both."""
     uid, first = study.study_instance_uid, news.first_received_at
     values: dict[str, object] = {"last_received_at": last, "updated_at": last}
-    is_late = _is_late(connection, study)
-    revision = study.revision + is_late
+    was_cut = is_late(connection, study)
+    revision = study.revision + was_cut
     line, detail = correction_line(news), correction_detail(news, revision)
     _tell_rejection(connection, uid, news, revision)
-    if line is not None and is_late:
+    if line is not None and was_cut:
         line = (line[0], f"{line[1]} This opened revision {revision}.")
-    if is_late:
+    if was_cut:
         late = ("revision", f"A {'late image' if news.images else 'rejection note'} opened revision {revision}.")
         came = {"sop_instance_uid": news.images[0].sop_instance_uid} if news.images else {}
         values |= {"revision": revision, "first_received_at": first}
@@ -240,13 +251,13 @@ def _tell_beside(connection: Connection, uid: str, news: StudyNews) -> None:
             record(connection, uid, first.received_at, text, instances=number, sop_instance_uid=sop_instance_uid)
 
 
-def _has_images(connection: Connection, uid: str) -> bool:
+def has_images(connection: Connection, uid: str) -> bool:
     """Tell whether the study has a source image in use; the search ends at the first, however large the study is."""
     image = select(instances.c.id).where(instances.c.study_instance_uid == uid, IS_SOURCE)
     return connection.execute(image.limit(1)).first() is not None
 
 
-def _is_late(connection: Connection, study: Any) -> bool:
+def is_late(connection: Connection, study: Any) -> bool:
     """Tell whether this revision was already cut: decided upon, or a first route has taken its images."""
     if study.state != StudyState.RECEIVING:
         return True

@@ -22,6 +22,9 @@ from dicom_node.index.versions import Version
 #: which on that counts, as it has where images were rejected. The third is about images that only came here from
 #: another study.
 CORRECTED, REJECTED, _CAME = "corrected", "rejected", "moved-here"
+#: Kind of the line where a registration has said that the study's patient has another number, or is another than the
+#: images say; its detail has the `revision`, too.
+PATIENT_CORRECTED = "patient-corrected"
 _LISTED = 8
 _log = logging.getLogger(__name__)
 
@@ -190,9 +193,9 @@ def warn_of(study_instance_uid: str, news: StudyNews) -> None:
 
 
 def is_corrected_since(connection: Connection, study_instance_uid: str, revision: int) -> bool:
-    """Tell whether images that a revision was made of have been corrected or rejected since."""
+    """Tell whether images that a revision was made of, or their patient, have been corrected or rejected since."""
     mine = events.c.study_instance_uid == study_instance_uid
-    told = select(events.c.detail).where(mine, events.c.kind.in_((CORRECTED, REJECTED)))
+    told = select(events.c.detail).where(mine, events.c.kind.in_((CORRECTED, REJECTED, PATIENT_CORRECTED)))
     return any(detail.get("revision", 0) > revision for detail in connection.execute(told).scalars())
 
 

@@ -17,7 +17,7 @@ from dicom_node.core.entities import JobState, ResultState, StudyState
 from dicom_node.core.lifecycle import FINISHED_JOB
 from dicom_node.index.due import count_leases_anew, is_due
 from dicom_node.index.studies import conclude_study
-from dicom_node.index.tables import deliveries, jobs, results, studies
+from dicom_node.index.tables import deliveries, jobs, notifications, results, studies
 from dicom_node.index.transitions import Change, move_job, move_study, supersede_job
 
 #: No attempt is put off for longer (`jobs.runner` waits seconds after each): a time further ahead is of another clock.
@@ -154,6 +154,14 @@ def hand_back_to_routes(connection: Connection, job: ClaimedJob, told: tuple[str
     return True
 
 
+def choose_series(
+    connection: Connection, job: ClaimedJob, series_instance_uid: str, decision: Mapping[str, Any]
+) -> None:
+    """Note which series a job is about, and why, where that was not decided yet or is decided anew."""
+    values = {"series_instance_uid": series_instance_uid, "decision": dict(decision)}
+    connection.execute(update(jobs).where(_is_mine(job)).values(values))
+
+
 def _is_mine(job: ClaimedJob) -> ColumnElement[bool]:
     return and_(jobs.c.id == job.id, jobs.c.fence == job.fence, jobs.c.state == JobState.RUNNING)
 
@@ -203,9 +211,9 @@ def waiting(connection: Connection) -> int:
 
 
 def free_leases_of(connection: Connection, dead: Collection[str], now: datetime) -> int:
-    """End the leases, of jobs and of deliveries, of processes that are proved to be gone: nobody need wait for them to
-    run out. Whether somebody is gone, a name cannot tell: see `storage.owners`."""
-    return sum(_free(connection, table, dead, now) for table in (jobs, deliveries))
+    """End the leases, of jobs, deliveries and notifications, of processes that are proved to be gone: nobody need wait
+    for them to run out. Whether somebody is gone, a name cannot tell: see `storage.owners`."""
+    return sum(_free(connection, table, dead, now) for table in (jobs, deliveries, notifications))
 
 
 def _free(connection: Connection, table: Table, dead: Collection[str], now: datetime) -> int:

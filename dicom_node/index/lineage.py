@@ -196,7 +196,7 @@ def _shown(connection: Connection, lineage: ReportLineage, key: str, destination
     )
     noted = select(func.max(results.c.sequence)).select_from(joined)
     since = connection.scalar(noted.where(there, artifacts.c.kind == ArtifactKind.REJECTION_NOTE)) or 0
-    kept_apart = (ArtifactKind.REJECTION_NOTE, ArtifactKind.FHIR_BUNDLE)
+    kept_apart = (ArtifactKind.REJECTION_NOTE, ArtifactKind.FHIR_BUNDLE, ArtifactKind.HL7_MESSAGE)
     query = select(artifacts).select_from(joined).where(there, artifacts.c.kind.not_in(kept_apart))
     for row in connection.execute(query.where(results.c.sequence >= since)):
         if row.job_key != lineage.job_key or key not in row.output_keys:

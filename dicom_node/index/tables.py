@@ -232,10 +232,66 @@ deliveries = Table(
     Column("is_taken_back", Boolean, nullable=False, default=False, server_default=false()),
     Column("created_at", UtcDateTime, nullable=False),
     Column("sent_at", UtcDateTime),
+    # The warning with which it was stored (PS3.4 GG.4.2), of the last time it was sent; null: none.
+    Column("warning", Integer),
+    # When its destination is asked next whether it has the object; null: not until it is sent, or checked again.
+    Column("prove_at", UtcDateTime),
+    # How often the destination was asked since it was sent, or proved.
+    Column("proof_tries", Integer, nullable=False, default=0, server_default="0"),
+    # How often it was sent again because it had not arrived, and because it was there and then was not.
+    Column("times_missing", Integer, nullable=False, default=0, server_default="0"),
+    Column("times_lost", Integer, nullable=False, default=0, server_default="0"),
+    # The storage commitment that was asked for last; empty: none, or it was answered with a failure.
+    Column("transaction_uid", _Uid, nullable=False, default="", server_default=""),
+    # How it was proved to be there (`core.entities.Proof`), what was answered, and when; or why there is no proof.
+    Column("proof", String(16), nullable=False, default="", server_default=""),
+    Column("proof_note", Text, nullable=False, default="", server_default=""),
+    Column("proved_at", UtcDateTime),
     UniqueConstraint("artifact_uid", "destination"),
     Index(None, "destination", "state", "next_attempt_at"),
+    Index(None, "destination", "state", "prove_at"),
+    Index(None, "transaction_uid"),
     Index(None, "destination", "state", "urgency", "id"),
     Index(None, "job_key"),
+)
+
+# Destinations that are told of events: whoever changes a state owes each of these an event, in the same transaction.
+subscribers = Table(
+    "subscribers",
+    metadata,
+    Column("name", String(64), primary_key=True),
+    # Of the results of which routes it hears; none: of all.
+    Column("routes", JSON, nullable=False),
+    # What of patient and order its events tell.
+    Column("include", JSON, nullable=False),
+)
+
+# What happened and is to be told: one row per event and subscriber.
+notifications = Table(
+    "notifications",
+    metadata,
+    Column("id", _Key, primary_key=True),
+    # The receiver knows a repetition by it.
+    Column("event_id", String(36), nullable=False),
+    Column("destination", String(64), nullable=False),
+    Column("type", String(32), nullable=False),
+    # Empty: it is about no study. Events of one study are told in the order in which they happened.
+    Column("study_instance_uid", _Uid, nullable=False, default=""),
+    # As that of deliveries.
+    Column("urgency", Integer, nullable=False),
+    # The JSON as it is sent, the same at every attempt.
+    Column("body", Text, nullable=False),
+    Column("state", String(16), nullable=False),
+    Column("attempts", Integer, nullable=False, default=0),
+    Column("next_attempt_at", UtcDateTime, nullable=False),
+    Column("lease_owner", String(128), nullable=False, default=""),
+    Column("lease_until", UtcDateTime),
+    Column("note", Text, nullable=False, default=""),
+    Column("created_at", UtcDateTime, nullable=False),
+    Column("sent_at", UtcDateTime),
+    UniqueConstraint("event_id"),
+    Index(None, "destination", "state", "urgency", "id"),
+    Index(None, "study_instance_uid"),
 )
 
 # Destinations that have ever been suspended; one without a row is active.
@@ -372,4 +428,77 @@ scrub_places = Table(
     # The last one looked at, in the order of its table's key; empty: a round begins.
     Column("place", String(64), nullable=False),
     Column("round_ended_at", UtcDateTime),
+)
+
+# HL7 v2 messages that were taken, by a digest of sender, control id and content: taking one again changes nothing.
+hl7_messages = Table(
+    "hl7_messages",
+    metadata,
+    Column("message_key", String(64), primary_key=True),
+    Column("kind", String(16), nullable=False),
+    Column("taken_at", UtcDateTime, nullable=False),
+    Index(None, "taken_at"),
+)
+
+# Orders as the RIS or the hospital's information system has stated them last.
+orders = Table(
+    "orders",
+    metadata,
+    # By the placer's number, or where there is none by the filler's.
+    Column("order_key", String(160), primary_key=True),
+    Column("accession_number", _Uid, nullable=False),
+    Column("study_instance_uid", _Uid, nullable=False),
+    Column("placer_number", _Uid, nullable=False),
+    Column("placer_authority", _Uid, nullable=False),
+    Column("filler_number", _Uid, nullable=False),
+    Column("filler_authority", _Uid, nullable=False),
+    Column("procedure_code", _Uid, nullable=False),
+    Column("procedure_scheme", _Uid, nullable=False),
+    Column("procedure_meaning", _Uid, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("priority", String(16), nullable=False),
+    Column("requested_at", String(32), nullable=False),
+    Column("is_cancelled", Boolean, nullable=False),
+    # The patient's numbers: pairs of value and authority.
+    Column("patients", JSON, nullable=False),
+    Column("stated_at", UtcDateTime, nullable=False),
+    Index(None, "accession_number"),
+    Index(None, "study_instance_uid"),
+    Index(None, "stated_at"),
+)
+
+# Whose number the images in use name; a study without a row came before it was kept.
+study_patients = Table(
+    "study_patients",
+    metadata,
+    Column("study_instance_uid", _Uid, ForeignKey("studies.study_instance_uid"), primary_key=True),
+    Column("patient_id", _Uid, nullable=False),
+    # Empty: the images name none.
+    Column("issuer", _Uid, nullable=False),
+    Index(None, "patient_id"),
+)
+
+# Which number a patient has now instead of a prior one, by the word of a registration. Rows are only ever added.
+patient_moves = Table(
+    "patient_moves",
+    metadata,
+    Column("prior_id", _Uid, primary_key=True),
+    Column("prior_authority", _Uid, primary_key=True),
+    Column("patient_id", _Uid, nullable=False),
+    Column("authority", _Uid, nullable=False),
+    Column("moved_at", UtcDateTime, nullable=False),
+    Index(None, "patient_id", "authority"),
+)
+
+# Who a patient is, as a registration has stated it last.
+stated_patients = Table(
+    "stated_patients",
+    metadata,
+    Column("patient_id", _Uid, primary_key=True),
+    Column("authority", _Uid, primary_key=True),
+    Column("name", Text, nullable=False),
+    Column("birth_date", String(8), nullable=False),
+    Column("sex", String(1), nullable=False),
+    Column("stated_at", UtcDateTime, nullable=False),
+    Index(None, "stated_at"),
 )

@@ -3,14 +3,16 @@ storage commitment; and of the timeline, which tells each change and by whom.
 
 Each change reads the present state and holds its row (on SQLite the whole database is held), asks `lifecycle`, writes
 the state with the columns that go with it, and leaves a line in the study's timeline that names who did it, all in the
-caller's transaction. `which` chooses one row and may name the lease or fence that the caller must still have: where
+caller's transaction. What others are told of (`core.event_types`) is owed to them in it, too: exactly once, whatever is
+killed. `which` chooses one row and may name the lease or fence that the caller must still have: where
 another has it by now, nothing is written and the answer is `False`. A unit test fails on any other module that writes
 a state.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import uuid
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
@@ -25,10 +27,11 @@ from dicom_node.core.entities import (
     ResultState,
     StudyState,
 )
+from dicom_node.core.event_types import EventType
 from dicom_node.core.lifecycle import (
-    DELIVERY_TRANSITIONS,
     OPEN,
     RESULT_TRANSITIONS,
+    SENDABLE,
     check_commitment,
     check_delivery,
     check_destination,
@@ -37,8 +40,19 @@ from dicom_node.core.lifecycle import (
     check_study,
 )
 from dicom_node.core.principal import NODE, Principal
+from dicom_node.index import notices
 from dicom_node.index.database import insert_of
-from dicom_node.index.tables import commitments, deliveries, destinations, events, jobs, results, studies
+from dicom_node.index.notices import Notice
+from dicom_node.index.tables import (
+    commitments,
+    deliveries,
+    destinations,
+    events,
+    jobs,
+    notifications,
+    results,
+    studies,
+)
 
 #: What a row has when nobody works on it. Only a running job and a waiting delivery may have more.
 NO_LEASE: Mapping[str, Any] = {"lease_owner": "", "lease_until": None}
@@ -88,6 +102,8 @@ def move_study(
         line = ("state", f"The study is {to}. {columns['reason']}".rstrip())
         change = Change(change.at, line, {"state": to.value, **change.detail}, change.actor)
     _tell(connection, study_instance_uid, change)
+    if to in notices.OF_STUDY:
+        _notify(connection, notices.of_study(connection, notices.OF_STUDY[to], study_instance_uid), change.at)
 
 
 # --- jobs --------------------------------------------------------------------------------------------------------
@@ -116,36 +132,45 @@ def move_job(
     lease = {} if to is JobState.RUNNING else NO_LEASE
     connection.execute(update(jobs).where(jobs.c.id == row.id).values(state=to, **{**lease, **columns}))
     _tell(connection, row.study_instance_uid, change)
+    if to is JobState.FAILED:
+        _notify(connection, notices.of_job(connection, row.id), change.at)
     return True
 
 
-def supersede_job(connection: Connection, job: Row[Any], at: datetime) -> None:
+def supersede_job(connection: Connection, job: Row[Any], at: datetime, why: str = "A late image came.") -> None:
     """Set a job aside that a late image has overtaken; a worker that should still be at it has lost its fence.
 
     Raises `IllegalTransition`.
     """
-    line = ("superseded", f"The analysis by route {job.route} was set aside: a late image came.")
+    line = ("superseded", f"The analysis by route {job.route} was set aside: {why[:1].lower()}{why[1:]}")
     move_job(
         connection, jobs.c.id == job.id, JobState.SUPERSEDED, Change(at, line, {"route": job.route}),
-        fence=job.fence + 1, reason="SUPERSEDED", message="A late image came.", finished_at=at,
+        fence=job.fence + 1, reason="SUPERSEDED", message=why, finished_at=at,
     )  # fmt: skip
 
 
-def supersede_waiting_jobs(connection: Connection, study_instance_uid: str, at: datetime) -> None:
+def supersede_waiting_jobs(
+    connection: Connection, study_instance_uid: str, at: datetime, why: str = "A late image came."
+) -> None:
     """Set aside what waits for a worker. A job that one is taking at this moment is left to `jobs.claim`, which sees
     the late image too: to wait for that worker here, while it waits for the study, would be a deadlock."""
     waiting = and_(jobs.c.study_instance_uid == study_instance_uid, jobs.c.state == JobState.QUEUED)
     query = select(jobs).where(waiting).order_by(jobs.c.id).with_for_update(skip_locked=True)
     for job in connection.execute(query).all():
-        supersede_job(connection, job, at)
+        supersede_job(connection, job, at, why)
 
 
 # --- results -----------------------------------------------------------------------------------------------------
 
 
-def insert_result(connection: Connection, job_key: str, state: JobState, **columns: object) -> None:
+def insert_result(
+    connection: Connection, job_key: str, state: JobState, created_at: datetime, **columns: object
+) -> None:
     """Enter a result, which holds; its state is the one in which its job ended."""
-    connection.execute(insert(results).values(job_key=job_key, state=state, standing=ResultState.CURRENT, **columns))
+    columns = {"state": state, "standing": ResultState.CURRENT, "created_at": created_at, **columns}
+    connection.execute(insert(results).values(job_key=job_key, **columns))
+    if state in notices.OF_RESULT:
+        _notify(connection, notices.of_result(connection, notices.OF_RESULT[state], job_key), created_at)
 
 
 def move_result(
@@ -166,6 +191,8 @@ def move_result(
         connection.execute(update(results).where(results.c.job_key == row.job_key).values(**columns))
         if row.standing == ResultState.CURRENT:
             _tell(connection, row.study_instance_uid, replace(change, detail={"route": row.route, **change.detail}))
+        if to in notices.OF_STANDING:
+            _notify(connection, notices.of_result(connection, notices.OF_STANDING[to], row.job_key), change.at)
     return [row.job_key for row in rows]
 
 
@@ -198,20 +225,22 @@ def move_delivery(
     lease = {} if to is DeliveryState.PENDING else NO_LEASE
     connection.execute(update(deliveries).where(deliveries.c.id == row.id).values(state=to, **{**lease, **columns}))
     _tell(connection, row.study_instance_uid, change)
+    if to is DeliveryState.PARKED:
+        _notify(connection, notices.of_delivery(connection, row.id), change.at)
     return True
 
 
 def make_deliveries_due(
     connection: Connection, study_instance_uid: str, which: ColumnElement[bool], change: Change
 ) -> list[int]:
-    """Make deliveries of a study due now, all but those whose state forbids it; return their ids.
+    """Make deliveries of a study due now, all but what is proved to have arrived or was given up; return their ids.
 
     Nothing of a withdrawn result but what takes it back.
     """
     may_go = or_(deliveries.c.is_withdrawal, results.c.standing != ResultState.WITHDRAWN)
     of_study = and_(results.c.study_instance_uid == study_instance_uid, which, may_go)
     rows = connection.execute(_held_deliveries(of_study).order_by(deliveries.c.id)).all()
-    ids = [row.id for row in rows if DeliveryState.PENDING in DELIVERY_TRANSITIONS[DeliveryState(row.state)]]
+    ids = [row.id for row in rows if row.state in SENDABLE]
     if ids:
         again = {"state": DeliveryState.PENDING, "next_attempt_at": change.at}
         connection.execute(update(deliveries).where(deliveries.c.id.in_(ids)).values(**again))
@@ -235,6 +264,60 @@ def _held_deliveries(which: ColumnElement[bool]) -> Any:
     )
 
 
+# --- notifications -----------------------------------------------------------------------------------------------
+
+
+def _notify(connection: Connection, told: Iterable[Notice], at: datetime) -> None:
+    """Owe an event to everybody who hears of it. Nothing is composed where nobody does.
+
+    Of one study events are told in the order in which they happened: what precedes an urgent one is as urgent.
+    """
+    listening = notices.subscribers_in(connection)
+    for notice in told if listening else ():
+        for one in listening:
+            if one.hears(notice):
+                body = notices.body_of(connection, notice, one, at)
+                _insert_notification(connection, notice, one.name, at, body)
+
+
+def _insert_notification(connection: Connection, notice: Notice, destination: str, at: datetime, body: str) -> None:
+    study, urgency = notice.study_instance_uid, notice.urgency
+    if study:
+        before = and_(notifications.c.destination == destination, notifications.c.study_instance_uid == study)
+        waiting = and_(before, notifications.c.state == DeliveryState.PENDING, notifications.c.urgency > urgency)
+        connection.execute(update(notifications).where(waiting).values(urgency=urgency))
+    connection.execute(
+        insert(notifications).values(
+            event_id=f"evt_{uuid.uuid4().hex}", destination=destination, type=notice.type, study_instance_uid=study,
+            urgency=urgency, body=body, state=DeliveryState.PENDING, next_attempt_at=at, created_at=at,
+        )
+    )  # fmt: skip
+
+
+def move_notification(
+    connection: Connection, which: ColumnElement[bool], to: DeliveryState, change: Change, **columns: object
+) -> bool:
+    """Move one notification to `to`, as `move_delivery` does; what is about no study has no timeline."""
+    query = select(notifications.c.id, notifications.c.state, notifications.c.study_instance_uid).where(which)
+    row = connection.execute(query.with_for_update()).one_or_none()
+    if row is None:
+        return False
+    check_delivery(DeliveryState(row.state), to)
+    lease = {} if to is DeliveryState.PENDING else NO_LEASE
+    mine = notifications.c.id == row.id
+    connection.execute(update(notifications).where(mine).values(state=to, **{**lease, **columns}))
+    if row.study_instance_uid:
+        _tell(connection, row.study_instance_uid, change)
+    return True
+
+
+def make_notifications_due(connection: Connection, which: ColumnElement[bool], now: datetime) -> int:
+    """Make notifications due now that wait or were parked; return how many."""
+    again = {"state": DeliveryState.PENDING, "next_attempt_at": now}
+    still_open = notifications.c.state.in_(OPEN)
+    return connection.execute(update(notifications).where(which, still_open).values(**again)).rowcount
+
+
 # --- destinations ------------------------------------------------------------------------------------------------
 
 
@@ -251,6 +334,9 @@ def move_destination(connection: Connection, name: str, to: DestinationState, re
         return False
     check_destination(DestinationState(old), to)
     connection.execute(update(destinations).where(mine).values(state=to, reason=reason, since=at))
+    is_suspended = to is DestinationState.SUSPENDED
+    kind = EventType.DESTINATION_SUSPENDED if is_suspended else EventType.DESTINATION_RESUMED
+    _notify(connection, notices.of_destination(kind, name), at)
     return True
 
 

@@ -7,7 +7,7 @@ already, and gets a DIMSE status back.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import islice
@@ -84,6 +84,10 @@ class Intake:
         self._versions = VersionComparer(database, spool)
         self.outages = OutageLog(_log, "object not stored", "objects are stored again")
 
+    def close(self) -> None:
+        """End the child process that compares versions."""
+        self._versions.close()
+
     def store(self, received: Received) -> StoreStatus:
         """Store one object; the status is final: SUCCESS means durable and indexed (PS3.4 Annex B).
 
@@ -126,13 +130,20 @@ class Intake:
         """Tell whether the disk below the spool has more free than the reserve."""
         return self._spool.free_bytes() > self._limits.min_free_bytes
 
-    def adopt_orphans(self, older_than: datetime) -> int:
-        """Index every durable object that has no row (a crash fell between the two); return how many."""
+    def adopt_orphans(self, older_than: datetime, held: Callable[[], Collection[str]]) -> int:
+        """Index every durable object that has no row (a crash fell between the two); return how many.
+
+        `held` returns the keys of those that somebody is still to enter, and who knows from whom they came; it is asked
+        after the search, so that what was entered meanwhile is a duplicate and nothing more.
+        """
         orphans: list[str] = []
         for keys in _batches(self._spool.keys(".dcm")):
             with self._database.read() as connection:
                 known = known_object_keys(connection, keys)
             orphans += [key for key in keys if key not in known]
+        if orphans:
+            waiting = held()
+            orphans = [key for key in orphans if key not in waiting]
         # In the order in which they were written: of two versions of an instance the later one is the one in use.
         orphans.sort(key=lambda key: (self._spool.path(key).stat().st_mtime_ns, key))
         return sum(self._adopt(key, older_than) for key in orphans)
@@ -241,6 +252,7 @@ def _instance(header: Header, transfer_syntax_uid: str, stored: StoredObject, se
         attributes=header.attributes,
         received_at=datetime.now(UTC),
         sender=sender,
+        patient=header.patient,
     )
 
 

@@ -42,6 +42,7 @@ class IngestParts:
 
     def close(self) -> None:
         """End the child processes."""
+        self.intake.close()
         self.headers.close()
         self.pictures.close()
 

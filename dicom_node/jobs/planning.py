@@ -12,16 +12,19 @@ from sqlalchemy import Connection
 
 from dicom_node import __version__
 from dicom_node.analysis.answer import AnalysisRequest, Declined, ReportContext, SourceFile
-from dicom_node.core.entities import Destination, Instance, Study
+from dicom_node.core.entities import Destination, Instance, OrderContext, Route, StatedPatient, Study
 from dicom_node.core.errors import NodeError
+from dicom_node.core.series.routing import decide
 from dicom_node.core.uids import derived_uid, job_key
 from dicom_node.deliver.profiles import DeliveryPlan, Profiles
 from dicom_node.fhir.options import FhirOptions
 from dicom_node.governance.admission import Admitted
 from dicom_node.index.database import store_id
-from dicom_node.index.jobs import ClaimedJob
+from dicom_node.index.jobs import ClaimedJob, choose_series
 from dicom_node.index.lineage import ReportLineage, earlier_reports, line_for, replaced_results, withdrawn_objects
+from dicom_node.index.orders import order_of_study
 from dicom_node.index.outbox.withdrawals import withdrawals_before
+from dicom_node.index.patients import number_of_study, numbers_of_patient, stated_patient_of
 from dicom_node.index.results import standing_key
 from dicom_node.index.studies import load_study
 from dicom_node.inference.cards.card import ModelCard
@@ -39,6 +42,8 @@ class JobSettings:
     intended_use: str
     institution: str
     time_zone_name: str = ""
+    #: Who gave out the patient numbers of images that name nobody.
+    patient_authority: str = ""
     fhir: FhirOptions
     max_attempts: int
     lease_s: float
@@ -46,6 +51,8 @@ class JobSettings:
     parameters: Mapping[str, Mapping[str, float]]
     #: Says whether a model may run, and as what, from its files as they are now.
     admit: Callable[[ModelCard, Mapping[str, float]], Admitted]
+    #: By which a job without a series is decided on, by name.
+    routes: Mapping[str, Route] = field(default_factory=dict)
     #: What each destination gets.
     profiles: Profiles = field(default_factory=Profiles)
 
@@ -57,6 +64,30 @@ class Plan:
     key: str
     task: Task
     delivery_plan: DeliveryPlan
+
+
+@dataclass(frozen=True, slots=True)
+class _Told:
+    """What the hospital's information systems have said of a study."""
+
+    order: OrderContext | None = None
+    patient: StatedPatient | None = None
+
+    def by_name(self) -> Mapping[str, object]:
+        """Return what was said as plain data; nothing where nothing was."""
+        return {name: asdict(one) for name, one in (("order", self.order), ("patient", self.patient)) if one}
+
+
+@dataclass(frozen=True, slots=True)
+class _Beside:
+    """What a result depends on beside images, model and settings: why nothing is analysed, if so; how many results were
+    withdrawn before, for what took an equal one back must not take back this one too; which node it is, for two may
+    have one AE title, and must not give one UID to objects that each has made; and what was told of the study."""
+
+    declined: Declined | None
+    withdrawn: int
+    node_id: str
+    told: _Told
 
 
 class Planner:
@@ -74,6 +105,18 @@ class Planner:
         if job.model not in self._cards:
             return f"The model {job.model}, for which this analysis of route {job.route} waited, is gone."
         return ""
+
+    def decided(self, connection: Connection, job: ClaimedJob) -> ClaimedJob:
+        """Return the job with the series that the present routes choose, where none is chosen: there was none that
+        fitted, or its study is analysed again because that one could not be analysed."""
+        route, study = self._settings.routes.get(job.route), load_study(connection, job.study_instance_uid)
+        if job.series_instance_uid or route is None or study is None:
+            return job
+        card = self._cards[job.model]
+        decision = decide(study, route, card.accepts, card.rank)
+        chosen, told = decision.chosen or "", decision.as_dict()
+        choose_series(connection, job, chosen, told)
+        return replace(job, series_instance_uid=chosen, decision=told)
 
     def plan(
         self, connection: Connection, job: ClaimedJob, folder: Path, damaged: Declined | None = None
@@ -93,11 +136,14 @@ class Planner:
         inputs = _inputs(study, job)
         withdrawn = withdrawals_before(connection, job.study_instance_uid, job.route)
         node_id = store_id(connection) or ""
-        key = standing_key(connection, self._key(job, admitted, inputs, (declined, withdrawn, node_id)))
+        told = self._told(connection, job, inputs)
+        shaped = _Beside(declined, withdrawn, node_id, told)
+        key = standing_key(connection, self._key(job, admitted, inputs, shaped))
         delivery_plan = self._settings.profiles.delivery_plan(connection, self._settings.destinations[job.route])
         request = AnalysisRequest(
             context=replace(
-                self._context(connection, job, key, delivery_plan), withdrawn_before=withdrawn, node_id=node_id
+                self._context(connection, job, key, delivery_plan), withdrawn_before=withdrawn, node_id=node_id,
+                order=told.order, patient=told.patient,
             ),
             model_dir=card.folder,
             files=tuple(self._source(i) for i in inputs), out_dir=folder, parameters=parameters,
@@ -144,6 +190,16 @@ class Planner:
             line=lineage.line,
         )
 
+    def _told(self, connection: Connection, job: ClaimedJob, inputs: Sequence[Instance]) -> _Told:
+        """Return what the hospital's information systems have said of the study by now."""
+        uid, authority = job.study_instance_uid, self._settings.patient_authority
+        number = number_of_study(connection, uid, authority)
+        if number is None:
+            return _Told()
+        accession = next((one.attributes.get("accession_number", "") for one in inputs), "")
+        order = order_of_study(connection, uid, accession, numbers_of_patient(connection, number))
+        return _Told(order, stated_patient_of(connection, uid, authority))
+
     def _declined(self, job: ClaimedJob) -> Declined | None:
         if job.attempt > self._settings.max_attempts:
             return Declined("ANALYSIS_FAILED", _given_up(self._settings.max_attempts, job.last_failure))
@@ -151,12 +207,8 @@ class Planner:
             return Declined("NO_SUITABLE_SERIES", str(job.decision.get("reason", "No series fits the model.")))
         return None
 
-    def _key(
-        self, job: ClaimedJob, admitted: Admitted, inputs: Sequence[Instance], beside: tuple[Declined | None, int, str]
-    ) -> str:
-        """Return what the result depends on, as one digest; `beside` is why nothing is analysed, if so, how many
-        results were withdrawn before: what took an equal one back must not take back this one too; and which node it
-        is: two may have one AE title, and must not give one UID to objects that each has made.
+    def _key(self, job: ClaimedJob, admitted: Admitted, inputs: Sequence[Instance], beside: _Beside) -> str:
+        """Return what the result depends on, as one digest.
 
         Not on who gets what of it: an object that one destination does not take, or wants otherwise, must not give
         all the others new UIDs. Each output set is written once under the key (`results.output_keys`).
@@ -164,9 +216,9 @@ class Planner:
         s = self._settings
         node = [__version__, s.ae_title, s.intended_use, s.institution, s.time_zone_name, asdict(s.fhir)]
         parameters = admitted.card.config_digest(s.parameters.get(job.route, {}))
-        declined, withdrawn, node_id = beside
-        shaped_by = [node, job.route, parameters, job.study_partial, asdict(declined) if declined else None]
-        shaped_by += [one for one in (withdrawn, node_id) if one]
+        declined = asdict(beside.declined) if beside.declined else None
+        shaped_by = [node, job.route, parameters, job.study_partial, declined]
+        shaped_by += [one for one in (beside.withdrawn, beside.node_id, beside.told.by_name()) if one]
         config_digest = hashlib.sha256(json.dumps(shaped_by, sort_keys=True, default=str).encode()).hexdigest()
         digests = [f"{instance.sop_instance_uid}:{instance.sha256}" for instance in inputs]
         return job_key(job.study_instance_uid, digests, admitted.digest, config_digest)

@@ -91,7 +91,7 @@ class JobRunner:
                 if gone:
                     self._hand_back(job, gone)
                 else:
-                    self._work(job)
+                    self._work(self._decided(job))
         except IndexUnavailable:
             raise  # the lease runs out and the job is done again, with the same result
         except SpoolUnavailable:
@@ -104,6 +104,12 @@ class JobRunner:
             _log.exception("job failed unexpectedly", extra={"job": job.id, "study": job.study_instance_uid})
             self._attempt_failed(job, f"Unexpected {type(error).__name__}; see the log of the node.")
         return True
+
+    def _decided(self, job: ClaimedJob) -> ClaimedJob:
+        if job.series_instance_uid:
+            return job
+        with self._database.write() as connection:
+            return self._planner.decided(connection, job)
 
     def _require_room(self) -> None:
         free = self._spool.free_bytes()

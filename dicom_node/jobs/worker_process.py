@@ -13,6 +13,7 @@ from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 import pydicom
 from pydicom.dataset import Dataset
@@ -33,6 +34,8 @@ from dicom_node.core.errors import NodeError, NotAnalysable, SourceDamaged
 from dicom_node.core.uids import derived_uid
 from dicom_node.fhir.builders.bundle import build_bundle, to_json_bytes
 from dicom_node.fhir.builders.last_notice import last_bundle
+from dicom_node.fhir.hl7.message import build_message, last_message
+from dicom_node.headers.patient import restate
 from dicom_node.headers.sound import READ_ERRORS, drop_unreadable
 from dicom_node.inference.cards.card import load_card
 from dicom_node.inference.model_run import read_dataset
@@ -51,6 +54,7 @@ from dicom_node.storage.folder import room_in
 #: Whose images these are, and the letters that say so.
 _IDENTITY = ("SpecificCharacterSet", *ONE_PATIENT)
 _COST_THE_NOTICE: tuple[type[Exception], ...] = (*BUILD_ERRORS, NodeError)
+_Answer = TypeVar("_Answer", Analysis | NotAnalysed, NotAnalysed)
 _log = logging.getLogger(__name__)
 
 
@@ -89,9 +93,12 @@ def perform(task: Task) -> Performed:
     task = _sound(task)
     check_whose(task)
     parts = Parts(
-        partial(run_model, place=task.place),
+        lambda request: _as_stated(run_model(request, place=task.place), request.context),
         write_result,
         lambda answer, context, written: build_bundle(answer, context, written, task.fhir),
+        lambda answer, context, written, key: build_message(
+            answer, context, written, task.fhir, _message_uid(context, key)
+        ),
     )
     told = _notice(task, parts) if task.declined else analyse(task.request, parts)
     with room_in(task.request.out_dir):
@@ -153,12 +160,21 @@ def _declined(task: Task) -> NotAnalysed:
     for file in request.files:
         with suppress(NotAnalysable):  # a file that cannot be read is perhaps why nothing was analysed
             sources.append(read_dataset(file.path, pixels=False))
-    return NotAnalysed(
+    notice = NotAnalysed(
         model=model_of(task),
         sources=tuple(sources),
         reason=task.declined.reason if task.declined else "",
         message=task.declined.message if task.declined else "",
     )
+    return _as_stated(notice, request.context)
+
+
+def _as_stated(answer: _Answer, context: ReportContext) -> _Answer:
+    """Have the images say of their patient what a registration has stated since: builders copy it from there."""
+    if context.patient is not None:
+        for source in answer.sources:
+            restate(source, context.patient, context.ae_title, context.started_at)
+    return answer
 
 
 def _performed(told: AnalysisOutput, files: tuple[ProducedFile, ...], took_s: float) -> Performed:
@@ -184,7 +200,8 @@ def _message(told: AnalysisOutput) -> str:
 
 def _write_files(told: AnalysisOutput, request: AnalysisRequest) -> tuple[ProducedFile, ...]:
     files = [_write_object(written, request.out_dir) for written in told.objects]
-    return (*files, _write_bundle(told, request.context, request.out_dir))
+    bundle = _write_bundle(told, request.context, request.out_dir)
+    return (*files, bundle, *_write_messages(told, request.context, request.out_dir))
 
 
 def _write_object(written: WrittenObject, folder: Path) -> ProducedFile:
@@ -224,6 +241,28 @@ def _write_bundle(told: AnalysisOutput, context: ReportContext, folder: Path) ->
     )
 
 
+def _write_messages(told: AnalysisOutput, context: ReportContext, folder: Path) -> Iterator[ProducedFile]:
+    """Write each HL7 message for the output set that asks for it."""
+    message = ARTIFACT_KINDS[ArtifactKind.HL7_MESSAGE]
+    after = 2 + max((written.order for written in told.objects), default=0)
+    for place, (key, text) in enumerate(told.messages.items()):
+        name = f"message-{place}.hl7"
+        (folder / name).write_bytes(text.encode())
+        yield ProducedFile(
+            name=name,
+            uid=_message_uid(context, key),
+            kind=message.kind,
+            media_type=message.media_type,
+            description=message.title,
+            order=after + place,
+            output_keys=(key,),
+        )
+
+
+def _message_uid(context: ReportContext, output_key: str) -> str:
+    return derived_uid("hl7", context.job_key, output_key)
+
+
 _UNKNOWN = "unknown"
 
 
@@ -248,6 +287,11 @@ def last_notice(task: Task) -> AnalysisOutput:
         objects=tuple(last_reports(study_uid, model, context, why)),
         bundle=last_bundle(study_uid, model, context, why),
         not_made=(),
+        messages={
+            wanted.key: last_message(study_uid, model, context, why, _message_uid(context, wanted.key))
+            for wanted in context.output_sets
+            if wanted.hl7_message
+        },
     )
 
 

@@ -73,6 +73,17 @@ class ReportAnswered:
 
 
 @dataclass(frozen=True, slots=True)
+class ReportReceived:
+    """A peer reports on a storage commitment that this node asked for; it waits for `AnswerReport` with the ticket."""
+
+    ticket: str
+    calling_ae_title: str
+    host: str
+    transfer_syntax_uid: str
+    data_set: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class ContextRefused:
     """A peer proposed a SOP class and none of its presentation contexts was accepted."""
 
@@ -91,7 +102,14 @@ class StillAlive:
 
 
 FromAcceptor = (
-    AcceptorReady | AcceptorFailed | RecordStored | AssociationClosed | ReportAnswered | ContextRefused | StillAlive
+    AcceptorReady
+    | AcceptorFailed
+    | RecordStored
+    | AssociationClosed
+    | ReportAnswered
+    | ReportReceived
+    | ContextRefused
+    | StillAlive
 )
 
 # --- what the parent tells the acceptor ----------------------------------------------------------------------------
@@ -129,6 +147,14 @@ class SendReport:
 
 
 @dataclass(frozen=True, slots=True)
+class AnswerReport:
+    """Answer a report that came, with this status."""
+
+    ticket: str
+    status: int
+
+
+@dataclass(frozen=True, slots=True)
 class AreYouAlive:
     """Asked again and again; who does not answer for long is ended and started anew."""
 
@@ -138,16 +164,16 @@ class Stop:
     """End: no new connections, the open ones cut."""
 
 
-ToAcceptor = Options | Freed | Unavailable | SendReport | AreYouAlive | Stop
+ToAcceptor = Options | Freed | Unavailable | SendReport | AnswerReport | AreYouAlive | Stop
 Message = FromAcceptor | ToAcceptor
 
 #: The tags on the wire. Both ends are of one version; a tag that is not here is a fault, never passed over.
 _KINDS: Mapping[str, type[Message]] = {
     "ready": AcceptorReady, "failed": AcceptorFailed,
-    "stored": RecordStored, "closed": AssociationClosed, "answered": ReportAnswered, "refused": ContextRefused,
-    "alive": StillAlive,
-    "options": Options, "freed": Freed, "unavailable": Unavailable, "report": SendReport, "alive?": AreYouAlive,
-    "stop": Stop,
+    "stored": RecordStored, "closed": AssociationClosed, "answered": ReportAnswered, "reported": ReportReceived,
+    "refused": ContextRefused, "alive": StillAlive,
+    "options": Options, "freed": Freed, "unavailable": Unavailable, "report": SendReport, "answer": AnswerReport,
+    "alive?": AreYouAlive, "stop": Stop,
 }  # fmt: skip
 _TAGS = {kind: tag for tag, kind in _KINDS.items()}
 

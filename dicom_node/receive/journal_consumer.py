@@ -122,6 +122,10 @@ class JournalConsumer:
         self._headers.close()
         self._versions.close()
 
+    def held_objects(self) -> frozenset[str]:
+        """Return the keys of objects that this thread is still to enter, though their files may be there already."""
+        return self._items.held_objects()
+
     # --- the thread ----------------------------------------------------------------------------------------------
 
     def _run(self) -> None:

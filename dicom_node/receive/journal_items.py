@@ -32,10 +32,13 @@ from dicom_node.storage.journal import (
     RecordKind,
     copy_payload,
     holds_payload,
+    is_free,
     move_aside,
     read_payload,
+    read_record,
     set_aside,
     slot_path,
+    slots_in,
     was_acknowledged,
 )
 from dicom_node.storage.spool import Spool, object_key
@@ -174,6 +177,20 @@ class JournalReader:
         equal = holds_payload(self._journal, item.event.slot, item.record.payload_bytes, path)
         return equal or self._spool.is_whole(item.object_key)
 
+    def held_objects(self) -> frozenset[str]:
+        """Return the keys of the objects whose records have not settled: these will be entered with their senders."""
+        return frozenset(key for slot in slots_in(self._journal) if (key := self._held_object(slot)))
+
+    def _held_object(self, slot: int) -> str:
+        try:
+            record = None if is_free(self._journal, slot) else read_record(self._journal, slot)
+            if record is None or record.kind is RecordKind.COMMITMENT:
+                return ""
+            item = self.item(RecordStored(slot, record.sequence, record.study_instance_uid, found=True), record)
+        except OSError:  # a slot that cannot be read is the consumer's affair, who tells it
+            return ""
+        return item.object_key if item is not None else ""
+
     def request(self, item: JournalItem) -> bytes:
         """Return the data set of a request for storage commitment."""
         return read_payload(self._journal, item.event.slot, 0, item.record.payload_bytes)
@@ -245,7 +262,7 @@ def _instance(item: JournalItem) -> Instance:
         sender=SendingPeer(record.calling_ae_title, record.called_ae_title, record.host),
     )
     if isinstance(header, Header):
-        return replace(instance, role=header.role, attributes=header.attributes)
+        return replace(instance, role=header.role, attributes=header.attributes, patient=header.patient)
     return instance
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import queue
 import socket
 import subprocess
 import sys
@@ -24,6 +25,7 @@ from dicom_node.receive.channel import (
     Options,
     RecordStored,
     ReportAnswered,
+    ReportReceived,
     StillAlive,
     Stop,
     ToAcceptor,
@@ -54,6 +56,8 @@ class AcceptorProcess:
         self._listeners = dict(listeners)
         #: What peers proposed to send and cannot, since the start.
         self.refusals = Refusals()
+        #: Reports on storage commitments that the node asked for; whoever takes them here answers them.
+        self.reports: queue.SimpleQueue[ReportReceived | None] = queue.SimpleQueue()
         self._ready = threading.Event()
         self._has_served = False
         self._stopping = threading.Event()
@@ -166,6 +170,8 @@ class AcceptorProcess:
         match message:
             case RecordStored() | AssociationClosed() | ReportAnswered():
                 events.put(message)
+            case ReportReceived():
+                self.reports.put(message)
             case ContextRefused():
                 self.refusals.note(message)
             case StillAlive(disk_fault):

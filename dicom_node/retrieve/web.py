@@ -10,7 +10,7 @@ from typing import Any
 
 import httpx
 
-from dicom_node.core.errors import NotFound, SourceFault, SourceRefused, SourceUnavailable, fault_told
+from dicom_node.core.errors import NotFound, SourceFault, SourceRefused, SourceUnavailable, fault_told, tls_fault_told
 
 JSON_CAP_BYTES = 64 << 20
 _PASSING_STATUSES = {408, 425, 429}
@@ -95,5 +95,7 @@ class Web:
         except httpx.TimeoutException as error:
             raise SourceUnavailable(f"{self.told} fell silent. Ask again later.") from error
         except (httpx.RequestError, UnicodeError) as error:  # the second: a host with an empty or endless part
+            if told := tls_fault_told(error):
+                raise SourceUnavailable(f"{self.told} {told}.") from error
             why = fault_told(error)
             raise SourceUnavailable(f"{self.told} cannot be reached or broke off: {why}. Check url.") from error

@@ -1,4 +1,4 @@
-"""The role `deliver`: one worker per destination brings it what it is owed."""
+"""The role `deliver`: one worker per destination brings it what it is owed, another proves that it is there."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from dataclasses import replace
 from datetime import timedelta
 from functools import partial
 
+from dicom_node.config.settings import Settings
 from dicom_node.deliver.identity_check import identity_check
 from dicom_node.deliver.kinds import destinations_of
 from dicom_node.deliver.kinds.kind import DestinationKind, caller_of
@@ -15,10 +16,14 @@ from dicom_node.deliver.outage import BackOff
 from dicom_node.deliver.outbox import DestinationWorker, OutboxPolicy
 from dicom_node.deliver.peer_capabilities import capability_probe
 from dicom_node.deliver.profiles import profiles_of
+from dicom_node.deliver.proof import Prover
 from dicom_node.deliver.server_memory import KeptMemory
 from dicom_node.deliver.withdrawals import WithdrawalPlanner, speaker_of, tell_out_of_reach
 from dicom_node.fhir.client.capabilities import ServerMemory
+from dicom_node.index.notices import Subscriber
 from dicom_node.index.outbox.deliveries import owed_to_others
+from dicom_node.index.outbox.notifications import subscribe
+from dicom_node.index.outbox.proofs import ProofTimes
 from dicom_node.roles.node import Node
 from dicom_node.roles.role import Role, Sweep
 
@@ -28,28 +33,33 @@ _log = logging.getLogger(__name__)
 
 
 class DeliverRole(Role):
-    """Runs the outbox."""
+    """Runs the outbox, and asks destinations whether what they took is there."""
 
     def __init__(self, node: Node, wake_all: Callable[[], None]) -> None:
         super().__init__(node, wake_all)
-        self._workers = [_worker(node, destination) for destination in destinations_of(node.settings)]
+        destinations = destinations_of(node.settings)
+        self._workers = [_worker(node, destination) for destination in destinations]
+        provers = [one for destination in destinations if (one := _prover(node, destination)) is not None]
+        self._threads: list[DestinationWorker | Prover] = [*self._workers, *provers]
 
     def start(self) -> Mapping[str, int]:
-        """Begin to deliver."""
-        for worker in self._workers:
-            worker.start()
+        """Begin to deliver; what happens from now on is told to those who hear of events."""
+        with self._node.database.write() as connection:
+            subscribe(connection, _subscribers(self._node.settings))
+        for one in self._threads:
+            one.start()
         self._log_owed_to_nobody()
         return {}
 
     def stop(self) -> None:
         """End after the objects that are on their way; what is left stays owed."""
-        for worker in self._workers:
-            worker.stop()
+        for one in self._threads:
+            one.stop()
 
     def join(self) -> None:
         """Wait until the workers have ended."""
-        for worker in self._workers:
-            worker.join(_END_S)
+        for one in self._threads:
+            one.join(_END_S)
 
     def wake(self) -> None:
         """Look now what is owed."""
@@ -64,7 +74,7 @@ class DeliverRole(Role):
 
     def _log_owed_to_nobody(self) -> None:
         """Log what waits for a destination that was renamed or taken out of the settings: nobody delivers it."""
-        names = [one.name for one in self._node.settings.destination]
+        names = [one.name for one in destinations_of(self._node.settings) if one.told_in_events is None]
         with self._node.database.read() as connection:
             owed = owed_to_others(connection, names)
         for name, count in owed.items():
@@ -89,6 +99,29 @@ def _worker(node: Node, destination: DestinationKind) -> DestinationWorker:
         partial(destination.reach, caller),
         WithdrawalPlanner(profiles_of(node.settings), speaker_of(node.settings)),
         identity_check(destination, node.settings),
+        destination.told_in_events is not None,
     )
     make_sender = partial(destination.sender, replace(caller, memory=_memory(node, destination)))
     return DestinationWorker(destination.name, make_sender, node.database, node.spool, policy)
+
+
+def _prover(node: Node, destination: DestinationKind) -> Prover | None:
+    """Return who proves what a destination was sent; `None` where that is not wanted, or cannot be done."""
+    caller = replace(caller_of(node.settings), memory=_memory(node, destination))
+    questions = destination.proof_questions(caller)
+    if questions is None:
+        return None
+    delivery = node.settings.delivery
+    times = ProofTimes(delivery.verify_after_s, delivery.verify_within_s, destination.verify_again_days)
+    return Prover(destination.name, questions, node.database, node.spool, times)
+
+
+def _subscribers(settings: Settings) -> list[Subscriber]:
+    """Return who is told of events, and of which routes' results: of those that name it, or of all where none does."""
+    return [
+        Subscriber(
+            one.name, [route.name for route in settings.route if one.name in route.destinations], one.told_in_events
+        )
+        for one in destinations_of(settings)
+        if one.told_in_events is not None
+    ]

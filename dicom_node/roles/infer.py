@@ -144,10 +144,12 @@ def _job_settings(node: Node) -> JobSettings:
             time_zone=ZoneInfo(settings.node.time_zone) if settings.node.time_zone else None,
         ),
         time_zone_name=settings.node.time_zone,
+        patient_authority=settings.hl7.patient_authority,
         max_attempts=settings.inference.max_attempts,
         lease_s=settings.inference.lease_s,
         destinations={route.name: node.destinations_of(route) for route in settings.route},
         parameters={route.name: route.parameters for route in settings.route},
+        routes={route.name: route for route in node.routes},
         admit=node.admission.admit,
         profiles=profiles_of(settings),
     )

@@ -4,24 +4,32 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 from dicom_node.config.settings import Settings
 from dicom_node.core.errors import SettingsError
 from dicom_node.dimse.negotiation import ANY_NAME, Tls
 from dicom_node.index.damage import forget_records
+from dicom_node.index.due import now_in
+from dicom_node.index.orders import forget_messages
+from dicom_node.index.patients import forget_statements
 from dicom_node.ingest.watch import WatchFolders
+from dicom_node.orders.acknowledgement import Speaker
+from dicom_node.orders.inbox import Inbox, InboxOptions
 from dicom_node.receive.associations import AssociationSweep
 from dicom_node.receive.channel import SendReport
 from dicom_node.receive.commitment import Commitments, ReportPolicy
 from dicom_node.receive.journal_consumer import ConsumerLinks, JournalConsumer, JournalPlace
-from dicom_node.receive.start import files_wanting, journal_folder
+from dicom_node.receive.mllp import MllpListener, mllp_options
+from dicom_node.receive.proof_reports import ProofReports
+from dicom_node.receive.start import files_wanting, journal_folder, open_listener
 from dicom_node.roles.node import Node
 from dicom_node.roles.role import Role, Sweep
 from dicom_node.storage.journal import set_aside_names
 
 _ASSOCIATIONS_EVERY_S = 10.0
 _SET_ASIDE_EVERY_S = 60.0
+_RETENTION_EVERY_S = 3600.0
 _log = logging.getLogger(__name__)
 
 
@@ -38,16 +46,19 @@ class ReceiveRole(Role):
         self._associations = AssociationSweep(node.database, node.receiver_id)
         policy = _report_policy(node.settings, acceptor.tell)
         self._commitments = Commitments(node.database, node.spool, node.receiver_id, policy)
+        self._proof_reports = ProofReports(node.database, acceptor.reports, acceptor.tell)
         links = ConsumerLinks(node.received, acceptor.tell, self._commitments.keep)
         journal = JournalPlace(journal_folder(node.settings), acceptor.journal_slots)
         self._consumer = JournalConsumer(node.database, node.spool, journal, node.receiver_id, links)
         self._watches: WatchFolders | None = None
+        self._hl7 = _hl7_listener(node, wake_all) if node.settings.hl7.port is not None else None
 
     def start(self) -> Mapping[str, int]:
         """Return when peers are served; the ports by name. Raises `SettingsError`."""
         self._associations.forget_own()
         self._consumer.start()
         self._commitments.start()
+        self._proof_reports.start()
         self._acceptor.attend(self._node.received)
         self._acceptor.wait_until_ready()
         ports = self._acceptor.ports
@@ -59,15 +70,27 @@ class ReceiveRole(Role):
         if self._node.settings.watch:
             self._watches = WatchFolders(self._node.open_ingest(self._node.receiver_id), self._node.settings)
             self._watches.start()
-        return ports
+        if self._hl7 is None:
+            return ports
+        self._hl7.start()
+        _log.info("listening for hl7", extra={"hl7": self._hl7.port})
+        return {**ports, "hl7": self._hl7.port}
 
     def stop(self) -> None:
         """No more connections and files; what was acknowledged settles now or at the next start."""
         self._acceptor.stop()
+        if self._hl7 is not None:
+            self._hl7.stop()
         self._consumer.stop()
         self._commitments.stop()
+        self._proof_reports.stop()
         if self._watches is not None:
             self._watches.stop()
+
+    def join(self) -> None:
+        """Wait for the HL7 messages that were being taken."""
+        if self._hl7 is not None:
+            self._hl7.join()
 
     def sweeps(self) -> Sequence[Sweep]:
         """Keep the record of associations honest; once, take up what an earlier run made durable and did not enter."""
@@ -75,6 +98,7 @@ class ReceiveRole(Role):
             Sweep("associations", self._associations.run, _ASSOCIATIONS_EVERY_S),
             Sweep("adoption", self._adopt),
             Sweep("set-aside", self._forget_removed, _SET_ASIDE_EVERY_S),
+            Sweep("hl7-retention", self._forget_old_messages, _RETENTION_EVERY_S),
         )
 
     def _forget_removed(self) -> None:
@@ -83,11 +107,29 @@ class ReceiveRole(Role):
         with self._node.database.write() as connection:
             forget_records(connection, self._node.receiver_id, left)
 
+    def _forget_old_messages(self) -> None:
+        """Forget orders and messages that came too long ago, also where nobody listens for them any more."""
+        with self._node.database.write() as connection:
+            before = now_in(connection) - timedelta(days=self._node.settings.hl7.keep_days)
+            gone = forget_messages(connection, before) + forget_statements(connection, before)
+        if gone:
+            _log.info("orders and hl7 messages forgotten", extra={"rows": gone})
+
     def _adopt(self) -> None:
         self._node.spool.remove_abandoned_parts()
-        count = self._node.intake.adopt_orphans(self._started_at)
+        count = self._node.intake.adopt_orphans(self._started_at, self._consumer.held_objects)
         if count:
             _log.warning("orphans adopted", extra={"objects": count})
+
+
+def _hl7_listener(node: Node, wake_all: Callable[[], None]) -> MllpListener:
+    own = node.settings.hl7
+    speaker = Speaker(own.application or node.settings.node.ae_title, own.facility)
+    options = InboxOptions(
+        speaker=speaker, patient_authority=own.patient_authority, accession_field=own.accession_field
+    )
+    listener = open_listener(own.host, own.port or 0, "hl7")
+    return MllpListener(listener, mllp_options(own), Inbox(node.database, options, wake_all))
 
 
 def _report_policy(settings: Settings, tell: Callable[[SendReport], None]) -> ReportPolicy:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import tzinfo
 
 from dicom_node.analysis.answer import Analysis, NotAnalysed, ReportContext, ReportLine
-from dicom_node.core.entities import ModelIdentity
+from dicom_node.core.entities import ModelIdentity, OrderContext
 from dicom_node.core.errors import ReportInvalid
 from dicom_node.core.uids import derived_uuid
 from dicom_node.fhir.builders.dicom_values import (
@@ -17,7 +17,12 @@ from dicom_node.fhir.builders.dicom_values import (
     study_started,
     zone_of,
 )
-from dicom_node.fhir.builders.identifiers import accession_identifier, patient_reference, uuid_identifier
+from dicom_node.fhir.builders.identifiers import (
+    accession_identifier,
+    patient_reference,
+    placer_identifier,
+    uuid_identifier,
+)
 from dicom_node.fhir.json_types import Json
 from dicom_node.fhir.options import FhirOptions
 
@@ -45,11 +50,16 @@ class ReportFacts:
     images_url: str
     replaces: str
     clock: tzinfo | None
+    #: What the RIS has told of the order.
+    order: OrderContext | None = None
+    #: Its number at who placed it.
+    placer: Json | None = None
 
     @property
     def based_on(self) -> list[Json]:
-        """The order as logical reference: the node never creates orders."""
-        return [] if self.accession is None else [{"type": "ServiceRequest", "identifier": self.accession}]
+        """The order as logical references by the numbers it has: the node never creates orders."""
+        numbers = [one for one in (self.accession, self.placer) if one is not None]
+        return [{"type": "ServiceRequest", "identifier": one} for one in numbers]
 
     @property
     def performer(self) -> list[Json]:
@@ -97,6 +107,8 @@ def gather_facts(answer: Analysis | NotAnalysed, context: ReportContext, options
         images_url=f"{options.dicomweb_url.rstrip('/')}/studies/{study_instance_uid}" if options.dicomweb_url else "",
         replaces=_replaces(context),
         clock=zone_of(first, options.time_zone),
+        order=context.order,
+        placer=placer_identifier(context.order),
     )
 
 

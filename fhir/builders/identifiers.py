@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from pydicom.dataset import Dataset
 
-from dicom_node.core.uids import derived_uid, derived_uuid
+from dicom_node.core.entities import OrderContext
+from dicom_node.core.uids import derived_uid, derived_uuid, is_valid_uid
 from dicom_node.fhir.builders.dicom_values import date_of, person_name, source_text
-from dicom_node.fhir.builders.terms import ACCESSION_TYPE
+from dicom_node.fhir.builders.terms import ACCESSION_TYPE, PLACER_TYPE
 from dicom_node.fhir.json_types import Json, without_empty
 from dicom_node.fhir.options import FhirOptions
 
@@ -68,6 +69,15 @@ def accession_identifier(dataset: Dataset, options: FhirOptions) -> Json | None:
         return None
     system = _universal_system(dataset, "IssuerOfAccessionNumberSequence") or options.accession_system
     return without_empty({"type": ACCESSION_TYPE, "system": system, "value": number})
+
+
+def placer_identifier(order: OrderContext | None) -> Json | None:
+    """Return the number of an order at who placed it (v2-0203 PLAC), of its system where that is known by an OID."""
+    if order is None or order.placer is None:
+        return None
+    authority = order.placer.authority
+    system = f"urn:oid:{authority}" if "." in authority and is_valid_uid(authority) else ""
+    return without_empty({"type": PLACER_TYPE, "system": system, "value": order.placer.value})
 
 
 def _patient_system(dataset: Dataset, options: FhirOptions) -> str:

@@ -33,6 +33,7 @@ RADIOLOGY_CATEGORIES = {
     "loinc": _concept(FHIR_SYSTEMS["LN"], "LP29684-5", "Radiology"),
 }
 ACCESSION_TYPE = _concept(f"{_HL7}/v2-0203", "ACSN", "Accession ID")
+PLACER_TYPE = _concept(f"{_HL7}/v2-0203", "PLAC", "Placer Identifier")
 ASSEMBLER = _concept(f"{_HL7}/provenance-participant-type", "assembler", "Assembler")
 CREATED = _concept(f"{_HL7}/v3-DataOperation", "CREATE", "create")
 REVISED = _concept(f"{_HL7}/v3-DataOperation", "UPDATE", "revise")

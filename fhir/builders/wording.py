@@ -181,12 +181,30 @@ def _circumstances(facts: ReportFacts) -> Iterable[tuple[str, str]]:
         readable_time(moment, facts.clock) for moment in (facts.started, facts.effective, facts.issued)
     )
     return (
+        *_ordered(facts),
         ("Study date", started),
         ("Images taken", taken),
         ("Analysed", analysed),
         ("Model", f"{facts.model.name} {facts.model.version}, {facts.model.manufacturer}".rstrip(", ")),
         ("Limits", facts.model.limits),
         ("Replaces", facts.replaces),
+    )
+
+
+def _ordered(facts: ReportFacts) -> Iterable[tuple[str, str]]:
+    """Return what was asked for, why and how urgently, as the order says; without one, nothing."""
+    order = facts.order
+    if order is None:
+        return ()
+    code = order.procedure
+    asked = (
+        "" if code is None else code.meaning if code.value in ("", code.meaning) else f"{code.meaning} ({code.value})"
+    )
+    return (
+        ("Ordered", asked),
+        ("Indication", order.reason),
+        ("Priority", order.priority),
+        ("Requested for", order.requested_at.replace("T", " ")),
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -41,8 +42,10 @@ from dicom_node.fhir.client.reconciliation import (
     reconcile_with_server,
     replaces_what_is_not_there,
     report_entry,
+    search_of,
 )
 from dicom_node.fhir.client.retraction import reconcile_retraction, take_back_observations
+from dicom_node.fhir.client.searching import find
 from dicom_node.fhir.client.writing import Written, transact, write_one_by_one
 from dicom_node.fhir.json_types import Json
 from dicom_node.fhir.options import FhirProfile
@@ -65,8 +68,13 @@ class Delivered:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fit:
-    """How a receiver wants its reports, and what keeps what is known of it; `None`: the client itself."""
+    """How a receiver wants its reports, and what keeps what is known of it; `None`: the client itself.
 
+    `patient` is ``match`` (find exactly one Patient by identifier) or ``logical`` (leave the reference by identifier
+    as it is).
+    """
+
+    patient: Literal["match", "logical"] = "match"
     profile: FhirProfile = field(default_factory=FhirProfile)
     memory: ServerMemory | None = None
 
@@ -77,13 +85,12 @@ _AS_IT_IS = Fit()
 class FhirClient:
     """Sends report bundles to one FHIR R4 server; safe to use from several threads, and to send anything twice.
 
-    Besides writing the bundle's resources it reads Patient (unless `patient` is ``logical``), DiagnosticReport and
+    Besides writing the bundle's resources it reads Patient (unless `fit.patient` is ``logical``), DiagnosticReport and
     Observation, which the account it uses must be allowed to, and looks for the others where it may. `timeout_s` is
     the time limit of a whole `send`.
 
-    `patient` is ``match`` (find exactly one Patient by identifier) or ``logical`` (leave the reference by identifier
-    as it is). Redirects are never followed, so credentials go to no other host. Raises `SettingsError` for an address
-    that cannot be one.
+    `verify` is what httpx takes: whom to trust, and what to show over TLS. Redirects are never followed, so
+    credentials go to no other host. Raises `SettingsError` for an address that cannot be one.
     """
 
     def __init__(
@@ -91,8 +98,8 @@ class FhirClient:
         base_url: str,
         auth: httpx.Auth | None = None,
         timeout_s: float = 60.0,
-        patient: Literal["match", "logical"] = "match",
         fit: Fit = _AS_IT_IS,
+        verify: ssl.SSLContext | bool = True,
     ) -> None:
         url = httpx.URL(base_url)
         if url.scheme not in {"http", "https"} or not url.host or url.userinfo:
@@ -103,7 +110,7 @@ class FhirClient:
         hide_queries_in_logs()
         # As httpx writes it (host in lower case, no default port), which is how links of the server are compared.
         self._base_url = str(url).rstrip("/")
-        self._patient = patient
+        self._patient = fit.patient
         self._profile = fit.profile
         self._memory = fit.memory or BriefMemory()
         self._timeout_s = timeout_s
@@ -111,7 +118,8 @@ class FhirClient:
         # Some servers answer a search of the last minute again from a cache, and so do proxies: what was just written
         # would not be seen.
         headers = {"Accept": "application/fhir+json", "Cache-Control": "no-cache"}
-        self._http = httpx.Client(auth=auth, headers={**headers, **fit.profile.headers}, follow_redirects=False)
+        headers |= fit.profile.headers
+        self._http = httpx.Client(auth=auth, headers=headers, verify=verify, follow_redirects=False)
 
     def send(self, bundle: Mapping[str, Any]) -> Delivered:
         """Deliver a bundle of `build_bundle`, or take back what was delivered by one of `retraction_bundle`.
@@ -132,6 +140,19 @@ class FhirClient:
             return _retried(partial(_send_report, exchange, wire, capabilities, unsent))
         except NotOffered as error:
             return _as_document_instead(exchange, wire, error)
+
+    def has(self, bundle: Mapping[str, Any]) -> bool:
+        """Tell whether the server finds the report of a bundle by its identifier, as such or as a document.
+
+        Raises `DeliveryDeferred`, `CredentialsRefused` or `DeliveryRefused` where it does not answer the search.
+        """
+        exchange, capabilities = self._opened(bundle)
+        search = search_of(report_entry(dict(bundle)))
+        if not (self._profile.as_document or capabilities.takes_documents_only) and find(
+            exchange, "DiagnosticReport", search
+        ):
+            return True
+        return capabilities.creates("DocumentReference") and bool(find(exchange, "DocumentReference", search))
 
     def close(self) -> None:
         """Close the connections."""

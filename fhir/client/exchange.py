@@ -11,7 +11,7 @@ from typing import Any
 
 import httpx
 
-from dicom_node.core.errors import DeliveryDeferred, DeliveryRefused, DestinationAway
+from dicom_node.core.errors import DeliveryDeferred, DeliveryRefused, DestinationAway, tls_fault_told
 from dicom_node.fhir.client.answers import HttpAnswer, failure
 from dicom_node.fhir.client.reading import Etags
 from dicom_node.fhir.json_types import Json, to_json_bytes
@@ -139,6 +139,8 @@ class Exchange:
             finally:
                 response.close()
         except (httpx.RequestError, UnicodeError) as error:  # the second: a host with an empty or endless part
+            if told := tls_fault_told(error):
+                raise DestinationAway(f"The FHIR server {request.url.host} {told}. It will be tried again.") from error
             nobody = isinstance(error, httpx.ConnectError | httpx.ConnectTimeout | UnicodeError)
             raise (DestinationAway if nobody else DeliveryDeferred)(
                 f"The FHIR server {request.url.host} cannot be reached or understood ({type(error).__name__}). "

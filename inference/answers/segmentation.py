@@ -182,6 +182,11 @@ def _saliencies(
     """Show how sure the network is of each structure, on the slices that hold most of it, where it tells."""
     if run.card.explain.get("method") != "probability":
         return ()
+    if segments and prediction.probabilities is None:
+        run.notes.append(
+            "How sure the network is of each structure is not shown: it left no probabilities on the pixels of the "
+            "images."
+        )
     values_of = {one.key: one.values for one in run.card.segments}
     saliencies: list[Saliency] = []
     for segment in segments:

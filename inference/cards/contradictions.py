@@ -34,6 +34,7 @@ def contradictions(card: ModelCard) -> Iterator[str]:
         yield from _other_inputs(card, written)
         yield from _bundle_without_effect(card, written)
         yield from _without_rival(written)
+        yield from _by_lot(written)
 
 
 def _without_pictures(card: ModelCard) -> Iterator[str]:
@@ -131,6 +132,14 @@ def _beside_own_decision(card: ModelCard, written: WrittenBundle) -> Iterator[st
             yield (
                 f"[parameters] {name} has no effect: the bundle's postprocessing decides itself (AsDiscrete). Remove it"
             )
+
+
+def _by_lot(written: WrittenBundle) -> Iterator[str]:
+    if written.random_steps:
+        yield (
+            f"{', '.join(written.random_steps)} of the bundle's inference draws by lot what it does, so that one study "
+            "is answered otherwise each time. It belongs to training: remove it from preprocessing and postprocessing"
+        )
 
 
 def _only_range(said: Preprocessing | None) -> bool:

@@ -60,6 +60,13 @@ class WrittenBundle:
         told = (self._followed(one.get(argument)) for one in steps if re.fullmatch(f"{kind}(d|D|Dict)?", _kind(one)))
         return any(_is_set(one) for one in told)
 
+    @property
+    def random_steps(self) -> tuple[str, ...]:
+        """The steps around the network that draw what they do by lot (``RandFlipd``), as far as that is written out."""
+        parts = [self._followed(self.config.get(name)) for name in ("preprocessing", "postprocessing")]
+        steps = [one for one in _walk(parts) if one.get("_disabled_") is not True]
+        return tuple(dict.fromkeys(_kind(one) for one in steps if _kind(one).startswith("Rand")))
+
     def format_of(self, part: str, name: str) -> Mapping[str, Any]:
         """Return an entry of the metadata's `network_data_format`, empty where there is none."""
         found: Any = self.metadata.get("network_data_format")

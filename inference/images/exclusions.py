@@ -58,6 +58,14 @@ NOT_HOUNSFIELD = Exclusion("NOT_CT_HU", "not in Hounsfield units (RescaleType)")
 NOT_MONOCHROME = Exclusion("NOT_MONOCHROME", "not greyscale with bright for high values (PhotometricInterpretation)")
 NO_POSITION = Exclusion("NO_POSITION", "without a position in the patient")
 
+MAGNITUDE = "MAGNITUDE"
+#: Parts of a complex signal, by what Image Type calls them.
+_COMPONENTS = {
+    **{"M": MAGNITUDE, "MAGNITUDE": MAGNITUDE, "P": "PHASE", "PHASE": "PHASE", "VELOCITY": "PHASE"},
+    **{"R": "REAL", "REAL": "REAL", "I": "IMAGINARY", "IMAGINARY": "IMAGINARY"},
+}
+_COMPONENT_OF_TYPE = re.compile(r"(PHASE|VELOCITY|REAL|IMAGINARY|[MPRI])(?:_\w+| MAP)?")
+
 #: What the values of an image and its place depend on: where it cannot be read, nothing may stand in for it.
 VALUES = (
     "Rows", "Columns", "NumberOfFrames", "SamplesPerPixel", "PhotometricInterpretation", "BitsAllocated", "BitsStored",
@@ -101,6 +109,16 @@ def spectral(header: Dataset) -> Spectral | None:
     description = str(header.get("SeriesDescription") or "")
     kev = float(energy_kev) if isinstance(energy_kev, int | float) else None
     return spectral_of(image_types(header), str(header.get("RescaleType") or ""), description, kev)
+
+
+def complex_component(header: Dataset) -> str:
+    """Return which part of a complex signal an MR image shows (PS3.3 C.8.13.3.1.1), magnitude unless it says otherwise:
+    in Complex Image Component, or behind the second value of Image Type, as in ``P`` or ``PHASE MAP``."""
+    component = str(header.get("ComplexImageComponent") or "").upper()
+    if component in _COMPONENTS.values():
+        return component
+    found = (_COMPONENT_OF_TYPE.fullmatch(part) for part in image_types(header)[2:])
+    return next((_COMPONENTS[one[1]] for one in found if one), MAGNITUDE)
 
 
 def shared_exclusion(header: Dataset, gate: Gate) -> Exclusion | None:

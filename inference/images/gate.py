@@ -53,7 +53,8 @@ def coherent_stack(headers: Sequence[Dataset], gate: Gate, notes: list[str]) -> 
     stacks = stacks_of(_usable(headers, gate, notes))
     whole = joined(stacks)
     if whole is not None and _is_coherent(whole, gate):
-        notes.append(f"Used: {whole.title}, {len(stacks)} acquisitions that together form one regular volume.")
+        parts = "stacks" if whole.stack_id else "acquisitions"
+        notes.append(f"Used: {whole.title}, {len(stacks)} {parts} that together form one regular volume.")
         return whole
     refusals: list[NotAnalysable] = []
     for stack in stacks:

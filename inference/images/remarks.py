@@ -9,7 +9,7 @@ from pydicom.dataset import Dataset
 
 from dicom_node.decoding.lossy import LossyHistory, lossy_history
 from dicom_node.decoding.shutter import Hidden
-from dicom_node.inference.images.exclusions import spectral
+from dicom_node.inference.images.exclusions import MAGNITUDE, complex_component, spectral
 
 
 def lossy_remarks(headers: Sequence[Dataset]) -> list[str]:
@@ -36,6 +36,26 @@ def spectral_remarks(headers: Sequence[Dataset]) -> list[str]:
     if any(str(one.get("MultienergyCTAcquisition") or "").upper() == "YES" for one in headers):
         return ["The images come from an acquisition at several energies (Multi-energy CT Acquisition)."]
     return []
+
+
+def component_remarks(headers: Sequence[Dataset]) -> list[str]:
+    """Return a sentence where MR images show another part of the signal than its magnitude; else nothing."""
+    others = sorted({one for header in headers if (one := complex_component(header)) != MAGNITUDE})
+    if not others:
+        return []
+    return [f"The images show the {' and '.join(others).lower()} of the signal and not its magnitude."]
+
+
+def shuttered_remarks(headers: Sequence[Dataset]) -> list[str]:
+    """Return a sentence where slices have a display shutter, each its own or that of its frame (PS3.3 C.7.6.11,
+    C.7.6.16.2.16): viewers hide what a model of volumes is given; else nothing."""
+    count = sum(bool(header.get("ShutterShape")) for header in headers)
+    if not count:
+        return []
+    return [
+        f"{count} of the {len(headers)} images have a display shutter: viewers hide a part of them, and the model was "
+        "given the whole."
+    ]
 
 
 def shutter_remark(header: Dataset, hidden: Hidden | None) -> list[str]:

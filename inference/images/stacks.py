@@ -11,7 +11,9 @@ from typing import Any
 import numpy as np
 from pydicom.dataset import Dataset
 
+from dicom_node.analysis.answer import SourceFrame
 from dicom_node.core.series.kernels import sharpness_of
+from dicom_node.inference.images.exclusions import MAGNITUDE, complex_component
 from dicom_node.inference.images.geometry import SlicePlane
 
 #: Slices nearer than this share a position.
@@ -19,9 +21,11 @@ DUPLICATE_MM = 0.01
 #: Headers repeat directions with rounding; 0.001 moves the far corner of a 500 mm field by half a millimetre.
 _SAME_DIRECTION = 1e-3
 
+#: Parts images of one volume as the acquisition does: some scanners write every few slices as a stack of their own.
+_STACK_ID = "StackID"
 #: Attributes that part images taken at the same place, and the words a stack is titled by. Numbers part as numbers.
 _FACETS: tuple[tuple[str, str], ...] = (
-    ("StackID", "stack"),
+    ("ComplexImageComponent", "component"),
     ("TemporalPositionIdentifier", "temporal position"),
     ("DiffusionBValue", "b-value"),
     ("DiffusionGradientOrientation", "gradient"),
@@ -42,7 +46,12 @@ _LATER_FACETS: tuple[tuple[str, str], ...] = (
     ("InversionTime", "inversion time"),
 )
 #: All that may part images.
-PARTING = ("AcquisitionNumber", "FrameOfReferenceUID", *(keyword for keyword, _ in (*_FACETS, *_LATER_FACETS)))
+PARTING = (
+    "AcquisitionNumber",
+    _STACK_ID,
+    "FrameOfReferenceUID",
+    *(keyword for keyword, _ in (*_FACETS, *_LATER_FACETS)),
+)
 #: Of stacks that show the same, the one is used whose values are most like those of other scans.
 _USUAL_KVP = 120.0
 
@@ -71,13 +80,15 @@ class Slice:
 class Stack:
     """Slices of one series, acquisition and orientation, ordered along the slice normal (then SOP Instance UID).
 
-    `parted_by` names what sets it apart from its neighbours besides the acquisition: ``b-value 1000``.
+    `parted_by` names what sets it apart from its neighbours besides the acquisition: ``b-value 1000``. `stack_id` is
+    the Stack ID of an enhanced object (PS3.3 C.7.6.16.2.2), where there are several.
     """
 
     series_instance_uid: str
     acquisition: str
     slices: tuple[Slice, ...]
     parted_by: str = ""
+    stack_id: str = ""
 
     @property
     def positions_mm(self) -> list[float]:
@@ -90,8 +101,8 @@ class Stack:
     @property
     def title(self) -> str:
         name = f"acquisition {self.acquisition}" if self.acquisition else "acquisition without number"
-        parted = f", {self.parted_by}" if self.parted_by else ""
-        return f"{name}{parted} ({len(self.slices)} slices)"
+        stack = f"stack {self.stack_id}" if self.stack_id else ""
+        return f"{', '.join(filter(None, (name, stack, self.parted_by)))} ({len(self.slices)} slices)"
 
 
 def stacks_of(slices: Iterable[Slice]) -> list[Stack]:
@@ -99,31 +110,35 @@ def stacks_of(slices: Iterable[Slice]) -> list[Stack]:
     groups: dict[_Key, list[Slice]] = defaultdict(list)
     for one in slices:
         groups[_key(one)].append(one)
-    varied = [place for place in range(len(_FACETS)) if len({key[place + 2] for key in groups}) > 1]
+    varied = [place for place in range(len(_FACETS)) if len({key[place + 3] for key in groups}) > 1]
+    has_stacks = len({key[2] for key in groups}) > 1
     found: list[tuple[_Key, Stack]] = []
     for key, members in sorted(groups.items()):
-        words = ", ".join(f"{_FACETS[place][1]} {_shown(key[place + 2])}" for place in varied)
+        words = ", ".join(f"{_FACETS[place][1]} {_shown(key[place + 3])}" for place in varied)
+        stack_id = _shown(key[2]) if has_stacks else ""
         for alike in _by_orientation(members):
-            stack = Stack(key[0][2], _shown(key[1]), tuple(sorted(alike, key=_place)), words)
+            stack = Stack(key[0][2], _shown(key[1]), tuple(sorted(alike, key=_place)), words, stack_id)
             found.extend((key, part) for part in _parted(stack))
     found.sort(key=lambda pair: (-len(pair[1].slices), *_unlikeness(pair[1].slices[0])))
     return [stack for _, stack in found]
 
 
 def _unlikeness(one: Slice) -> tuple[int, float]:
-    """Say how far CT values are from those of other scans: the kernel's sharpness, then the distance to 120 kVp."""
+    """Say how far values are from those of other scans: of CT the kernel's sharpness, then the distance to 120 kVp; of
+    MR whether they are magnitudes."""
     if one.modality != "CT":
-        return 0, 0.0
+        return int(complex_component(one.header) != MAGNITUDE), 0.0
     sharpness = sharpness_of(one.header.get("ConvolutionKernel"), str(one.header.get("Manufacturer") or ""))
     kvp = one.header.get("KVP")
     return sharpness.place, abs(float(kvp) - _USUAL_KVP) if isinstance(kvp, int | float) else 0.0
 
 
 def joined(stacks: Sequence[Stack]) -> Stack | None:
-    """Return all stacks as one where they differ in nothing but the acquisition, `None` where they do not.
+    """Return all stacks as one where they differ in nothing but the acquisition and the Stack ID, `None` where they do
+    not.
 
-    Scanners that shoot step by step count an acquisition for every step. Those of a CT must follow each other: where
-    they interleave they are phases of one region.
+    Scanners that shoot step by step count an acquisition for every step, or a stack for every few slices. Those of a CT
+    must follow each other: where they interleave they are phases of one region.
     """
     first = stacks[0]
     alike = all(
@@ -137,14 +152,22 @@ def joined(stacks: Sequence[Stack]) -> Stack | None:
     slices = tuple(sorted((one for stack in stacks for one in stack.slices), key=_place))
     if first.slices[0].modality == "CT" and _returns([str(one.header.get("AcquisitionNumber")) for one in slices]):
         return None
-    numbers = sorted({stack.acquisition for stack in stacks}, key=lambda text: (len(text), text))
-    return Stack(first.series_instance_uid, f"{numbers[0]} to {numbers[-1]}", slices, first.parted_by)
+    numbers, stack_ids = (
+        _first_to_last([getattr(one, name) for one in stacks]) for name in ("acquisition", "stack_id")
+    )
+    return Stack(first.series_instance_uid, numbers, slices, first.parted_by, stack_ids)
+
+
+def _first_to_last(names: Sequence[str]) -> str:
+    ordered = sorted(set(names), key=lambda text: (len(text), text))
+    return ordered[0] if len(ordered) == 1 else f"{ordered[0]} to {ordered[-1]}"
 
 
 def _parted(stack: Stack) -> list[Stack]:
     """Part slices that share positions by whatever else tells them apart, if that leaves one slice a position.
 
-    By one attribute, where it tells as many parts as slices share a position; else by all of them and the dimensions.
+    By one attribute, where it tells as many parts as slices share a position; else by all of them and the dimensions;
+    or by the object, of multi-frame objects that hold a volume each.
     """
     if not stack.shares_positions:
         return [stack]
@@ -153,10 +176,11 @@ def _parted(stack: Stack) -> list[Stack]:
         parts = _parts(stack, partial(_facet, keyword))
         if len(parts) == sharing and not any(part.shares_positions for _, part in parts):
             return [_titled(part, f"{words} {_shown(value)}") for value, part in parts]
-    parts = _parts(stack, _later)
-    if len(parts) == 1 or any(part.shares_positions for _, part in parts):
-        return [stack]
-    return [_titled(part, f"phase {number}") for number, (_, part) in enumerate(parts, start=1)]
+    for words, key in (("phase", _later), ("object", _object)):
+        parts = _parts(stack, key)
+        if len(parts) > 1 and not any(part.shares_positions for _, part in parts):
+            return [_titled(part, f"{words} {number}") for number, (_, part) in enumerate(parts, start=1)]
+    return [stack]
 
 
 def _parts(stack: Stack, key: Callable[[Slice], Any]) -> list[tuple[Any, Stack]]:
@@ -172,6 +196,13 @@ def _facet(keyword: str, one: Slice) -> _Sortable:
 
 def _later(one: Slice) -> tuple[tuple[int, ...], _Key]:
     return one.dimensions, tuple(_sortable(one.header.get(keyword)) for keyword, _ in _LATER_FACETS)
+
+
+def _object(one: Slice) -> tuple[_Sortable, str]:
+    """Return the place of a multi-frame object in its series; of single images nothing, for each is one object."""
+    if not isinstance(one.header, SourceFrame):
+        return _sortable(None), ""
+    return _sortable(one.header.get("InstanceNumber")), str(one.header.get("SOPInstanceUID"))
 
 
 def _most_sharing(positions_mm: Sequence[float]) -> int:
@@ -190,7 +221,8 @@ def _key(one: Slice) -> _Key:
     if one.modality != "MR":
         # Makers of CT scanners write what they like behind the third value.
         facets[-1] = _sortable(None)
-    return (_text(header.get("SeriesInstanceUID")), _sortable(header.get("AcquisitionNumber")), *facets)
+    apart = _sortable(header.get("AcquisitionNumber")), _sortable(header.get(_STACK_ID))
+    return (_text(header.get("SeriesInstanceUID")), *apart, *facets)
 
 
 def _by_orientation(slices: Sequence[Slice]) -> list[list[Slice]]:

@@ -19,7 +19,7 @@ from dicom_node.inference.images.frames import with_pixels
 from dicom_node.inference.images.gate import coherent_stack
 from dicom_node.inference.images.geometry import affine_lps_mm
 from dicom_node.inference.images.pixels import hounsfield_units, rescaled_values
-from dicom_node.inference.images.remarks import lossy_remarks, spectral_remarks
+from dicom_node.inference.images.remarks import component_remarks, lossy_remarks, shuttered_remarks, spectral_remarks
 from dicom_node.inference.images.stacks import Stack
 from dicom_node.inference.model_run import SourceImage
 
@@ -55,8 +55,9 @@ def read_volume(images: Sequence[SourceImage], gate: Gate, notes: list[str]) -> 
     """Gate the headers, then read only the chosen slices. Raises `NotAnalysable`; tells its choice in `notes`."""
     stack = coherent_stack([image.header for image in images], gate, notes)
     notes.extend(lossy_remarks([images[index].header for index in sorted({one.index for one in stack.slices})]))
-    if stack.slices[0].modality == "CT":
-        notes.extend(spectral_remarks([one.header for one in stack.slices]))
+    headers = [one.header for one in stack.slices]
+    notes.extend(spectral_remarks(headers) if stack.slices[0].modality == "CT" else component_remarks(headers))
+    notes.extend(shuttered_remarks(headers))
     first, last = stack.slices[0], stack.slices[-1]
     sources = _read(images, stack)
     affine = affine_lps_mm(first.plane, last.plane, len(sources))

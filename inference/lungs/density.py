@@ -13,6 +13,7 @@ from pydicom.dataset import Dataset
 from dicom_node.analysis.answer import Analysis, Histogram, Segment
 from dicom_node.core.codes import ANATOMICAL_STRUCTURE, LEFT_LUNG, LUNG, RIGHT_LUNG
 from dicom_node.core.errors import NotAnalysable
+from dicom_node.core.series.facts import is_expiratory
 from dicom_node.inference.images.card_gate import age_years
 from dicom_node.inference.images.volume import Volume, patient_axes, read_volume
 from dicom_node.inference.lungs.findings import PERCENTILE, Measuring, lung_findings
@@ -60,6 +61,7 @@ def analyse(run: ModelRun) -> Analysis:
         reported = {finding.key for finding in findings if finding.measurements}
         measured = _union([one for one in seen if one.key in reported])
     run.notes.extend(_unusual_volume(volume, seen))
+    run.notes.extend(_breathed_out(volume))
     run.notes.extend(_remarks(volume, lungs, seen))
     run.notes.extend(_thickness(volume) if not scan.is_too_sharp else [])
     run.notes.extend(one.message for finding in findings if finding.key not in reported for one in finding.withheld)
@@ -75,6 +77,16 @@ def analyse(run: ModelRun) -> Analysis:
         partial=any(one.cut_at or (one.is_sensible and one.key not in reported) for one in seen),
         stage_times_s=dict(run.stage_times_s),
     )
+
+
+def _breathed_out(volume: Volume) -> list[str]:
+    header = volume.sources[0]
+    if not is_expiratory([str(header.get(keyword) or "") for keyword in ("SeriesDescription", "ProtocolName")]):
+        return []
+    return [
+        "The series says that it was taken after breathing out: volumes are smaller and densities higher than in full "
+        "inspiration, so LAA-950 and the 15th percentile say little of emphysema."
+    ]
 
 
 def _union(lungs: Sequence[SeenLung]) -> Bools:

@@ -27,6 +27,8 @@ _COARSE_MM = 2.0
 _TABLE_OPENING_MM = 2.5
 _MENDING_MM = 40.0
 _TORN_SHARE = 0.8
+#: The foam inside a table is wider than a lung, and less thick than this share of its width.
+_TABLE_WIDTH_MM, _FLAT = 200.0, 0.25
 _CLOSING_MM = 6.0
 _MIN_LUNG_ML = 100.0
 #: Gas without tissue in it: stomach and bowel, not lung.
@@ -137,15 +139,32 @@ def _body(trunk: Bools, tissue: Bools, spacing_zyx_mm: Spacing) -> Bools:
     body = np.zeros_like(tissue)
     for z in np.nonzero(trunk.any(axis=(1, 2)))[0]:
         mended = ndimage.binary_dilation(trunk[z], iterations=mending, mask=tissue[z])
-        body[z] = _closed(ndimage.binary_fill_holes(mended), tissue[z])
+        body[z] = _closed(ndimage.binary_fill_holes(mended), tissue[z], trunk[z], spacing_zyx_mm[1:])
     return body
 
 
-def _closed(body: Bools, tissue: Bools) -> Bools:
-    """Return the body, or all tissue with its holes filled where that is far more: then the wall was torn open."""
+def _closed(body: Bools, tissue: Bools, trunk: Bools, spacing_yx_mm: tuple[float, float]) -> Bools:
+    """Return the body, or all tissue with its holes filled where that is far more: then the wall was torn open, and
+    what touches the back is part of all tissue."""
     labels, _ = ndimage.label(tissue)
     whole: Bools = ndimage.binary_fill_holes(labels == 1 + int(np.bincount(labels.ravel())[1:].argmax()))
-    return whole if float(body.sum()) < _TORN_SHARE * float(whole.sum()) else body
+    if float(body.sum()) >= _TORN_SHARE * float(whole.sum()):
+        return body
+    return whole & ~_table(trunk, whole & ~tissue, spacing_yx_mm)
+
+
+def _table(trunk: Bools, holes: Bools, spacing_yx_mm: tuple[float, float]) -> Bools:
+    """Return the holes of a slice that are the inside of a table which the back touches: one flat piece, wider than
+    any lung, with the trunk on one side of it only."""
+    parts, _ = ndimage.label(holes)
+    found = np.zeros_like(holes)
+    for number, (rows, columns) in enumerate(ndimage.find_objects(parts), start=1):
+        width_mm = (columns.stop - columns.start) * spacing_yx_mm[1]
+        is_flat = (rows.stop - rows.start) * spacing_yx_mm[0] < _FLAT * width_mm
+        before, behind = trunk[: rows.start, columns].any(), trunk[rows.stop :, columns].any()
+        if width_mm > _TABLE_WIDTH_MM and is_flat and before != behind:
+            found |= parts == number
+    return found
 
 
 def _lung_components(hu_zyx: Values, air: Bools, spacing_zyx_mm: Spacing) -> list[Bools]:

@@ -49,14 +49,16 @@ class Channels:
 class ChannelEvidence:
     """What is known of channels before the network has run; `None` where nothing tells.
 
-    `known_from` says for people what tells; `first_name` is what metadata call channel 0; `threshold` is the card's,
-    `own_thresholds` those of single structures by their value; `highest_value` is that of its segments, 0 without one.
+    `known_from` says for people what tells; `first_name` is what metadata call channel 0, `named` how many channels
+    they name; `threshold` is the card's, `own_thresholds` those of single structures by their value; `highest_value` is
+    that of its segments, 0 without one.
     """
 
     exclusive: bool | None = None
     background: bool | None = None
     known_from: str = ""
     first_name: str = ""
+    named: int = 0
     threshold: float | None = None
     own_thresholds: Mapping[int, float] = field(default_factory=dict)
     highest_value: int = 0
@@ -88,6 +90,8 @@ class ChannelEvidence:
         that may overlap it is not, unless the card has no use for the last channel."""
         if self.background is not None:
             return self.background
+        if self.named not in (0, count) and not self.exclusive:
+            self._ask(f"its metadata name {self.named} channels and it gives {count}, so they are of another network")
         named_so = any(word in self.first_name.lower() for word in _BACKGROUND_NAMES)
         if self.first_name and (named_so or not self.exclusive):
             return named_so

@@ -17,6 +17,7 @@ from tests.peers.node import Node
 from tests.peers.process import wait_until
 from tests.peers.raw import Raw
 from tests.support.acceptor_state import log_lines, logged_errors, parts, wait_until_journal_is_whole
+from tests.support.results.folders import objects_in
 from tests.support.results.stored_objects import kept_by
 from tests.support.studies.data_factories import encoded, small_chest_ct
 from tests.support.studies.small_images import (
@@ -44,6 +45,7 @@ HOSTILE_UIDS = (
     "1.2.3\n4",
     "9" * 65,
 )
+
 HOSTILE_TITLES = (";$(touch x)", "`touch x`", "../../x", "a|b&c>d", "%s%n%x", "' OR 1=1 --", "{{7*7}}", "\x1b[2J\r\nX")
 
 
@@ -235,7 +237,7 @@ def reporting(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Node]:
 
 
 def _results_about(node: Node, study: str) -> list[Path]:
-    return [path for path in (node.folder / "results").glob("*") if study.encode() in path.read_bytes()]
+    return [path for path in objects_in(node.folder / "results") if study.encode() in path.read_bytes()]
 
 
 @pytest.mark.filterwarnings("ignore:Unknown encoding:UserWarning")  # results are in their sources' character set

@@ -25,6 +25,7 @@ from tests.peers.raw import Raw
 from tests.peers.sender import sending
 from tests.support.acceptor_state import acceptor_pid, logged_errors, parts
 from tests.support.needs import tool
+from tests.support.results.folders import objects_in
 from tests.support.results.stored_objects import assert_kept, kept_by
 from tests.support.studies.data_factories import small_chest_ct
 from tests.support.studies.small_images import (
@@ -323,7 +324,7 @@ def reported(node: Callable[..., Node], tmp_path: Path) -> tuple[Node, list[Data
 
 def contents_about(study: str, folder: Path) -> dict[str, bytes]:
     """Return the files that name this study."""
-    return {path.name: data for path in folder.iterdir() if study.encode() in (data := path.read_bytes())}
+    return {path.name: data for path in objects_in(folder) if study.encode() in (data := path.read_bytes())}
 
 
 def wait_until_a_later_study_is_done(node: Node) -> None:

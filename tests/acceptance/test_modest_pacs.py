@@ -53,7 +53,7 @@ def test_a_modest_pacs_gets_its_part_and_the_folder_everything(node: Callable[..
     assert {"SC", "GSPS", "PDF", "SR", "FHIR"} <= set(kinds.values())
     states = {(kinds[one["artifact_uid"]], one["state"]) for one in view["deliveries"] if one["destination"] == "pacs"}
     assert states == {("SC", "SENT"), ("SR", "SENT")}
-    assert len(list(out.rglob("SR-*"))) == 1
+    assert len(list(out.rglob("SR-*.dcm"))) == 1
 
 
 def _owed(node: Node, study: str) -> int:

@@ -186,7 +186,7 @@ def test_a_bad_study_is_never_inferred_as_normal_but_said_not_to_be_analysed(
 
 
 def test_no_study_leaves_a_mask_or_a_traceback(outcomes: dict[str, Any]) -> None:
-    assert list(outcomes["results"].glob("SEG-*")) == []
+    assert list(outcomes["results"].glob("SEG-*.dcm")) == []
     assert "Traceback" not in outcomes["log"]
 
 

@@ -17,6 +17,7 @@ from tests.acceptance.site import FINISHED
 from tests.peers.node import Node
 from tests.peers.process import wait_until
 from tests.support import needs
+from tests.support.results.folders import objects_in
 from tests.support.studies.data_factories import small_chest_ct
 from tests.support.validators import objects as validators
 
@@ -111,7 +112,7 @@ def _files_in(folder: Path) -> list[Path]:
 
 def _about(node: Node, study: str) -> list[Path]:
     """Return what was delivered about a study."""
-    return [path for path in sorted((node.folder / "files").glob("*")) if study.encode() in path.read_bytes()]
+    return [path for path in objects_in(node.folder / "files") if study.encode() in path.read_bytes()]
 
 
 def _reports_about(node: Node, study: str) -> list[Path]:

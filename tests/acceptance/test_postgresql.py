@@ -12,6 +12,7 @@ from dicom_node.dimse.storage_scu import send_files
 from tests.acceptance.site import FINISHED
 from tests.peers.node import Node
 from tests.peers.process import wait_until
+from tests.support.results.folders import objects_in
 from tests.support.studies.data_factories import small_chest_ct
 
 pytestmark = pytest.mark.timeout(600)
@@ -36,7 +37,7 @@ def test_a_study_comes_back_from_a_node_on_postgresql_even_after_a_kill(
     started.start()
     wait_until(lambda: _is_finished(started), 120, "the study to be finished", 0.25)
 
-    names = sorted(path.name.partition("-")[0] for path in (tmp_path / "files").iterdir())
+    names = sorted(path.name.partition("-")[0] for path in objects_in(tmp_path / "files"))
     assert {"FHIR", "SC", "SEG", "SR"} == set(names)
     assert (names.count("SR"), names.count("SEG"), names.count("FHIR")) == (1, 1, 1)
 

@@ -128,6 +128,18 @@ def arms_down(body: Chest, grid: Grid) -> None:
         body.hu_zyx[grid.ellipsoid((side * 178, 40, 0), (14, 30, np.inf))] = SOFT_TISSUE_HU
 
 
+def thin_wall_on_a_table(body: Chest, grid: Grid) -> None:
+    """A left chest wall of 9 mm that lies on the shell of a table filled with foam."""
+    inside = grid.ellipsoid((0, 0, 0), (159, 109, np.inf))
+    lung = grid.ellipsoid((85, 2, 0), (58, 113, 120)) & ~grid.ellipsoid((32, -38, -45), (58, 50, 62)) & inside
+    body.hu_zyx[lung & (body.hu_zyx < 100)] = -850.0
+    body.left_lung_zyx[...] = lung
+    body.hu_zyx[grid.slab((-165, 130, -np.inf), (165, 138, np.inf))] = AIR_HU
+    free = body.hu_zyx == AIR_HU
+    body.hu_zyx[grid.slab((-170, 106, -np.inf), (170, 142, np.inf)) & free] = 20.0
+    body.hu_zyx[grid.slab((-164, 112, -np.inf), (164, 136, np.inf)) & free] = FOAM_HU
+
+
 def head(body: Chest, grid: Grid) -> None:
     """A skull with brain and sinuses instead of a chest."""
     body.hu_zyx[...] = AIR_HU

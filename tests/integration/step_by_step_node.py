@@ -28,7 +28,9 @@ from dicom_node.fhir.options import FhirOptions
 from dicom_node.governance.admission import admit_any
 from dicom_node.index.arrivals import close_association
 from dicom_node.index.database import Database
-from dicom_node.index.tables import artifacts, deliveries, events, jobs
+from dicom_node.index.notices import Subscriber
+from dicom_node.index.outbox.notifications import subscribe
+from dicom_node.index.tables import artifacts, deliveries, events, jobs, notifications
 from dicom_node.inference.cards.folders import find_models
 from dicom_node.ingest.intake import Intake, IntakeLimits
 from dicom_node.jobs import worker_process
@@ -68,7 +70,13 @@ class Site:
         (folder / "work").mkdir()
         self.configure(destinations)
 
-    def configure(self, destinations: Sequence[Mapping[str, Any]], route_name: str = "chest", **sections: Any) -> None:
+    def configure(
+        self,
+        destinations: Sequence[Mapping[str, Any]],
+        route_name: str = "chest",
+        when: Mapping[str, str] | None = None,
+        **sections: Any,
+    ) -> None:
         """Start anew with other settings, on the same data."""
         self.settings = SiteSettings.model_validate(
             {"destination": destinations, "delivery": {"ask_again_s": 3600, "timeout_s": 60}} | sections
@@ -78,13 +86,14 @@ class Site:
         names = [Destination(name=one.name, takes=one.takes) for one in configured]
         route = Route(
             name=route_name, model="ct-lung-density", destinations=tuple(one.name for one in names),
-            when=({"modality": "CT"},), quiet_period_s=0.001,
+            when=(when or {"modality": "CT"},), quiet_period_s=0.001,
         )  # fmt: skip
         self._sweep = CompletenessSweep(self.database, (route,), self.cards, lambda: None)
         settings = JobSettings(
             admit=admit_any, owner="host:1", work_dir=self.folder / "work", ae_title="AINODE",
             institution=self.settings.node.institution, intended_use="clinical", fhir=FhirOptions(), max_attempts=1,
             lease_s=60.0, parameters={}, destinations={route_name: names}, profiles=profiles,
+            routes={route_name: route},
         )  # fmt: skip
         self._job_runner = JobRunner(self.database, self.spool, self.cards, Teller(), settings)
         self.peers = {one.name: capability_probe(one, profiles, self.settings) for one in configured}
@@ -93,11 +102,14 @@ class Site:
                 one.name, partial(one.sender, Caller("AINODE", 60.0)), self.database, self.spool,
                 OutboxPolicy(
                     "host:1", BackOff(60.0, 600.0), self.peers[one.name], None, self._withdrawals(),
-                    identity_check(one, self.settings),
+                    identity_check(one, self.settings), one.told_in_events is not None,
                 ),
             )
             for one in configured
         ]  # fmt: skip
+        with self.database.write() as connection:
+            heard = [one for one in configured if one.told_in_events is not None]
+            subscribe(connection, [Subscriber(one.name, (), one.told_in_events or ()) for one in heard])
 
     def _withdrawals(self) -> WithdrawalPlanner:
         return WithdrawalPlanner(profiles_of(self.settings), speaker_of(self.settings))
@@ -129,7 +141,8 @@ class Site:
     def deliver(self) -> None:
         """Deliver what is owed; waits between attempts are skipped."""
         with self.database.write() as connection:
-            connection.execute(update(deliveries).values(next_attempt_at=datetime.now(UTC) - timedelta(seconds=1)))
+            for table in (deliveries, notifications):
+                connection.execute(update(table).values(next_attempt_at=datetime.now(UTC) - timedelta(seconds=1)))
         for worker in self._outbox:
             worker.plan_withdrawals()
             while worker.deliver_once():
@@ -170,4 +183,8 @@ class Site:
 def site(folder: Path, destinations: Sequence[Mapping[str, Any]]) -> Iterator[Site]:
     folder.mkdir(parents=True, exist_ok=True)
     with opened_database(f"sqlite:///{folder / 'node.sqlite'}") as database:
-        yield Site(folder, database, destinations)
+        one = Site(folder, database, destinations)
+        try:
+            yield one
+        finally:
+            one.intake.close()

@@ -44,6 +44,7 @@ from dicom_node.storage.spool import Spool
 from tests.integration.crashing_perform import HUNGRY_STUDY, POISON_STUDY
 from tests.peers.process import free_port
 from tests.support.results.arrivals import opened_database
+from tests.support.results.folders import objects_in
 from tests.support.results.rows import SOMEBODY
 from tests.support.studies.data_factories import small_chest_ct
 
@@ -155,7 +156,7 @@ class Chain:
         return [row.state for row in self.rows(deliveries) if row.destination == destination]
 
     def files(self) -> list[Path]:
-        return sorted(path for path in (self.folder / "files").rglob("*") if path.is_file())
+        return objects_in(self.folder / "files") if (self.folder / "files").exists() else []
 
     def study_state(self, uid: str) -> str:
         return next(str(row.state) for row in self.rows(studies) if row.study_instance_uid == uid)
@@ -170,7 +171,7 @@ def _settings(work_dir: Path) -> JobSettings:
             Destination(name="pacs", takes=frozenset({MediaType.DICOM})),
             Destination(name="files", takes=frozenset({MediaType.ANY})),
         ]},
-        parameters={"chest-ct": {}},
+        parameters={"chest-ct": {}}, routes={"chest-ct": ROUTE},
     )  # fmt: skip
 
 

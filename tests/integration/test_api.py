@@ -13,6 +13,7 @@ from dicom_node.api.parts import ApiParts
 from dicom_node.config.running import NodeSettings
 from dicom_node.config.settings import Settings
 from dicom_node.core.artifact_kinds import KEY_OBJECTS, REPORTS, SECONDARY_CAPTURE
+from dicom_node.deliver.signing_keys import write_new_key
 from dicom_node.index.damage import DamagedKind, DamagedObject, note_damaged
 from dicom_node.index.database import Database
 from dicom_node.index.outbox.destinations import note_query_refusal, note_refusal, remember, suspend
@@ -175,8 +176,10 @@ def test_destinations_tell_what_they_get_and_take(tmp_path: Path) -> None:
             note_refusal(connection, server, "POST _search", datetime.now(UTC))
             suspend(connection, "pacs", "It answered HTTP 401.", NOW)
         heard, learned = client_of(parts).get("/api/destinations").json()
+        status = client_of(parts).get("/api/status").json()
     finally:
         database.close()
+    assert {name: one["reason"] for name, one in status["suspended"].items()} == {"pacs": "It answered HTTP 401."}
     assert unheard["takes"] is None
     assert (unheard["is_asked"], ehr["is_asked"]) == (True, False)
     assert unheard["gets"] == ["SC", "SEG binary", "GSPS", "KOS", "PDF", "SR comprehensive3d"]
@@ -320,6 +323,26 @@ def test_the_status_says_what_keeps_the_node_from_taking_studies(parts: ApiParts
 def test_what_peers_cannot_send_here_is_told(client: Client) -> None:
     (told,) = client.get("/api/status").json()["refused_contexts"]
     assert (told["calling_ae_title"], told["sop_class_uid"], told["count"]) == ("SPECT1", "1.3.12.2.1107.5.9.1", 3)
+
+
+def test_the_public_keys_of_destinations_are_shown_to_anybody_and_follow_their_files(
+    parts: ApiParts, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert client_of(parts).stranger().get("/.well-known/jwks.json").json() == {"keys": []}
+    first, second = (write_new_key(tmp_path / name, "ec") for name in ("a.key", "b.key"))
+    ehr = {"name": "ehr", "kind": "fhir", "url": "https://ehr.local", "client_id": "ainode",
+           "private_key": tmp_path / "a.key", "next_private_key": tmp_path / "b.key"}  # fmt: skip
+    stranger = client_of(replace(parts, settings=SiteSettings.model_validate({"destination": [ehr]}))).stranger()
+
+    answer = stranger.get("/.well-known/jwks.json")
+    assert answer.json()["keys"] == [first.public_jwk(), second.public_jwk()]
+    assert not {"d", "p", "q", "k"} & {member for key in answer.json()["keys"] for member in key}
+    assert answer.headers["cache-control"] == "public, max-age=600"
+
+    (tmp_path / "b.key").chmod(0o644)
+    for _ in range(3):
+        assert stranger.get("/.well-known/jwks.json").json()["keys"] == [first.public_jwk()]
+    assert [one.message for one in caplog.records].count("signing key not shown") == 1
 
 
 def test_texts_of_peers_stay_json(client: Client) -> None:

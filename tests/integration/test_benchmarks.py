@@ -48,6 +48,14 @@ def numbers(figures: Any) -> Iterator[float]:
 # --- what each has to tell ---
 
 
+def _after_outage(figures: Any, table: str) -> None:
+    assert [one["receiver"] for one in figures] == ["pacs", "ehr", "hook"]
+    assert [one["objects"] for one in figures] == [16, 8, 8]
+    assert {(one["results"], one["came_twice"], one["out_of_order"]) for one in figures} == {(8, 0, 0)}
+    assert all(one["last_s"] >= one["first_s"] > 0 for one in figures)
+    assert "away for 5 minutes" in table
+
+
 def _index_scale(figures: Any, table: str) -> None:
     assert figures["ratio, batches of 128"] > 0
     assert figures["1200 instances, s to ready"] > 0
@@ -114,6 +122,7 @@ def _startup(figures: Any, table: str) -> None:
 
 
 TOLD: Mapping[str, Callable[[Any, str], None]] = {
+    "after_outage": _after_outage,
     "index_scale": _index_scale,
     "inference": _inference,
     "intake": _intake,

@@ -98,7 +98,7 @@ def _settings(pacs_port: int) -> Mapping[str, object]:
     peers = [{"ae_title": "CT1", "host": "127.0.0.1"}]
     pacs = {"name": "pacs", "kind": "dicom", "ae_title": "PACS", "host": "127.0.0.1", "port": pacs_port}
     route = {"name": "chest-ct", "model": "ct-lung-density", "when": {"modality": "CT"}, "quiet_period_s": 0.5}
-    return {"peer": peers, "destination": [pacs], "route": [route]}
+    return {"hl7": {"port": 0, "patient_authority": "HOSPITAL"}, "peer": peers, "destination": [pacs], "route": [route]}
 
 
 def _meanings(folder: Path, node: Node, pacs_port: int) -> Mapping[str, str]:
@@ -112,6 +112,7 @@ def _meanings(folder: Path, node: Node, pacs_port: int) -> Mapping[str, str]:
         "pacs.local:104": f"127.0.0.1:{pacs_port}",
         "node.local:11112": f"127.0.0.1:{node.dicom_port}",
         "node.local 11112": f"127.0.0.1 {node.dicom_port}",
+        "2575": str(node.ports["hl7"]),
         "http://127.0.0.1:8042": f"http://127.0.0.1:{node.api_port}",
         "/var/lib/dicom-node": str(node.data_dir),
         "'/backup": f"'{folder / 'backup'}",

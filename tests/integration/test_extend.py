@@ -135,6 +135,8 @@ def test_without_the_line_the_start_is_refused_and_a_test_fails_that_names_the_c
     tested = run(copy, "-m", "pytest", "-q", "-p", "no:cacheprovider", "tests/unit/test_destination_kinds.py")
 
     assert started.returncode == 1
-    assert "destination.0.kind is 'inventory'; it must be one of dicom, dicomweb, fhir, folder" in started.stderr
+    assert (
+        "destination.0.kind is 'inventory'; it must be one of dicom, dicomweb, fhir, folder, webhook" in started.stderr
+    )
     assert tested.returncode == 1
     assert "InventoryDestination" in tested.stdout

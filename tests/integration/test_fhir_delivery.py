@@ -24,7 +24,7 @@ from dicom_node.deliver.web import authentication
 from dicom_node.fhir.adaptation import adapted, with_link
 from dicom_node.fhir.builders.bundle import build_bundle
 from dicom_node.fhir.builders.document import document_entry
-from dicom_node.fhir.client.client import FhirClient
+from dicom_node.fhir.client.client import FhirClient, Fit
 from dicom_node.fhir.json_types import to_json_bytes
 from tests.peers.fhir_server import PEER, FhirServer, node_environment
 from tests.support.needs import tool
@@ -41,6 +41,7 @@ from tests.support.results.fhir_examples import (
 )
 
 KINDS = ("Device", "DocumentReference", "Endpoint", "ImagingStudy", "DiagnosticReport", "Provenance")
+LOGICAL = Fit(patient="logical")
 LATER = replace(CONTEXT, job_key="b" * 64, started_at=CONTEXT.started_at + timedelta(hours=1))
 
 
@@ -111,7 +112,7 @@ def test_a_declined_study_arrives_as_not_analysed(server: FhirServer) -> None:
 
 
 def test_a_logical_reference_needs_no_look_up(fhir_server: FhirServer) -> None:
-    send(fhir_server, bundle(), patient="logical")
+    send(fhir_server, bundle(), fit=LOGICAL)
 
     (report,) = fhir_server.all("DiagnosticReport")
     assert report["subject"]["identifier"] == {"system": PATIENT_SYSTEM, "value": PATIENT_ID}
@@ -546,8 +547,8 @@ def test_the_token_opens_the_server_and_a_wrong_one_does_not(
     guarded = start_fhir_server("s3cret")
 
     with pytest.raises(CredentialsRefused, match="401") as refused:
-        send(guarded, bundle(), auth=login(token="wrong-token"), patient="logical")
-    send(guarded, bundle(), auth=login(token="s3cret"), patient="logical")
+        send(guarded, bundle(), auth=login(token="wrong-token"), fit=LOGICAL)
+    send(guarded, bundle(), auth=login(token="s3cret"), fit=LOGICAL)
 
     assert "wrong-token" not in str(refused.value)
 

@@ -19,7 +19,7 @@ from pynetdicom import AE, AllStoragePresentationContexts, evt
 from pynetdicom.sop_class import StudyRootQueryRetrieveInformationModelFind, Verification
 from sqlalchemy import insert, select, update
 
-from dicom_node.core.entities import ArtifactKind, DeliveryState, JobState, StudyState
+from dicom_node.core.entities import ArtifactKind, DeliveryState, JobState, PatientNumber, StudyState
 from dicom_node.core.uids import derived_uid
 from dicom_node.deliver.identity_check import identity_check
 from dicom_node.deliver.kinds import destinations_of
@@ -29,6 +29,7 @@ from dicom_node.index import actions
 from dicom_node.index.database import Database
 from dicom_node.index.outbox.destinations import suspension_of
 from dicom_node.index.outbox.withdrawals import withdraw_results
+from dicom_node.index.patients import add_move
 from dicom_node.index.tables import artifacts, deliveries, events, peer_capabilities
 from dicom_node.index.transitions import Change, record
 from dicom_node.roles.settings import SiteSettings
@@ -201,6 +202,27 @@ def test_a_study_that_was_merged_in_the_archive_has_its_result_held_until_that_i
     owing.deliver(way(pacs))
     assert owing.states(name) == owing.states(f"{name}-2") == {DeliveryState.SENT}
     assert {one.PatientID for one in reports_of(pacs, name)} == {f"OLD-{name}"}
+
+
+@WAYS
+def test_an_archive_that_has_not_followed_a_merge_yet_gets_the_result_when_it_has(
+    pacs: Orthanc, owing: Owing, tmp_path: Path, way: Way
+) -> None:
+    name = f"lagging-{way.__name__}"
+    archive(pacs, tmp_path, name)
+    owing.corrected[name] = {"PatientID": f"NEW-{name}"}
+    owing.add(name)
+    with owing.database.write() as connection:
+        add_move(connection, PatientNumber(f"OLD-{name}"), PatientNumber(f"NEW-{name}"), datetime.now(UTC))
+    owing.deliver(way(pacs))
+    assert owing.states(name) == {DeliveryState.PENDING}
+    assert "number from before a merge" in owing.notes()
+    assert not reports_of(pacs, name)
+    merge(pacs, f"OLD-{name}", f"NEW-{name}")
+    owing.let_wait_be_over()
+    owing.deliver(way(pacs))
+    assert owing.states(name) == {DeliveryState.SENT}
+    assert {one.PatientID for one in reports_of(pacs, name)} == {f"NEW-{name}"}
 
 
 @WAYS

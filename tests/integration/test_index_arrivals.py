@@ -25,6 +25,7 @@ from dicom_node.index import arrivals as intake
 from dicom_node.index import jobs
 from dicom_node.index.arrivals import UNKNOWN_SENDER
 from dicom_node.index.database import SCHEMA_HEAD, Database
+from dicom_node.index.outbox.proofs import ProofTimes, claim_unproved
 from dicom_node.index.results import save_result
 from dicom_node.index.studies import arrivals, load_study
 from dicom_node.index.tables import artifacts, deliveries, events, instances, metadata, studies
@@ -129,6 +130,27 @@ def test_what_waited_before_deliveries_were_urgent_leaves_by_the_priority_of_its
         command.downgrade(config, "0007")
     index.migrate()
     assert {row.urgency for row in rows(index, deliveries)} == {0}
+
+
+def test_what_was_sent_before_proof_was_asked_for_stays_sent_and_nobody_is_asked_for_it(index: Database) -> None:
+    """Nobody knows what destinations have done with it since: to send it again would be wrong."""
+    config = Config()
+    config.set_main_option("script_location", "dicom_node.index:migrations")
+    arrive(index, instance("1"))
+    cut_study(index)
+    job = claimed(index)
+    with index.write() as connection:
+        pacs = Destination(name="pacs", takes=frozenset({MediaType.DICOM}))
+        save_result(connection, job, "key-a", outcome("a"), [pacs])
+        config.attributes["connection"] = connection
+        command.downgrade(config, "0011")
+        connection.execute(text("UPDATE deliveries SET state = 'SENT', sent_at = created_at"))
+    index.migrate()
+    with index.write() as connection:
+        assert claim_unproved(connection, "pacs", ProofTimes(0, 600, 1), after(10**8)) == []
+    sent = rows(index, deliveries)
+    assert sent
+    assert {(row.state, row.warning, row.proof, row.proved_at) for row in sent} == {("SENT", None, "", None)}
 
 
 def test_a_first_image_opens_the_study(index: Database) -> None:

@@ -194,7 +194,10 @@ def test_counts_list_every_state_also_empty_ones(database: Database) -> None:
         StudyState.FAILED: 1,
     }
     assert seen.jobs[JobState.QUEUED] == 0
-    assert [(d.destination, d.pending, d.parked) for d in seen.destinations] == [("ehr", 0, 1), ("pacs", 1, 0)]
+    assert [(d.destination, d.pending, d.parked, d.committed) for d in seen.destinations] == [
+        ("ehr", 0, 1, 0),
+        ("pacs", 1, 0, 4),
+    ]
     assert seen.oldest_pending_at is not None
     assert (NOW - seen.oldest_pending_at).total_seconds() == 60
 

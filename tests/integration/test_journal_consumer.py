@@ -9,6 +9,7 @@ import time
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -19,6 +20,7 @@ from dicom_node.headers.scan import scan_header
 from dicom_node.index.damage import damage_counts, forget_records, lacks_records
 from dicom_node.index.database import Database
 from dicom_node.index.tables import associations, events, instances
+from dicom_node.ingest.intake import Intake, IntakeLimits
 from dicom_node.receive.channel import AssociationClosed, Freed, RecordStored, Unavailable
 from dicom_node.receive.events import AcceptorDied, ReceiveEvents
 from dicom_node.receive.journal_consumer import ConsumerLinks, JournalConsumer, JournalPlace
@@ -96,6 +98,11 @@ class Bench:
         wait_until(lambda: self.journal.free_count() == slots, 60, "every slot to be free", 0.02)
 
 
+def file_head_of(data_set: bytes) -> bytes:
+    look = scan_header(memoryview(data_set), EXPLICIT)
+    return file_head(look.sop_class_uid, look.sop_instance_uid, EXPLICIT)
+
+
 @pytest.fixture
 def bench(tmp_path: Path, index: Database) -> Iterator[Bench]:
     one = Bench(tmp_path, index)
@@ -124,6 +131,29 @@ def test_records_become_files_and_rows_and_their_slots_are_free_again(bench: Ben
     assert (carried.instances, carried.outcome, carried.closed_at is None) == (4, "released", False)
     assert all(read_record(bench.folder / "journal", slot) is None for slot in range(SLOTS))
     assert list((bench.folder / "spool" / "incoming").iterdir()) == []
+
+
+def test_a_file_that_a_crash_left_without_a_row_is_entered_by_its_record_which_knows_the_sender(
+    bench: Bench, images: list[bytes]
+) -> None:
+    """The kill fell between the names of the files and the transaction; adoption looks while the records still wait."""
+    stored = [bench.write(image) for image in images]
+    for image in images:
+        kept = bench.spool.put([file_head_of(image), image], ".dcm", [EXPLICIT.encode(), image])
+        os.utime(bench.spool.path(kept.key), (1, 1))
+    intake = Intake(bench.index, bench.spool, IntakeLimits(min_free_bytes=0, max_object_bytes=1 << 30), "receiver")
+    assert intake.adopt_orphans(datetime.now(UTC), bench.consumer.held_objects) == 0
+    assert bench.rows() == []
+
+    bench.consumer.start()
+    for event in stored:
+        bench.events.put(replace(event, found=True))
+    bench.wait()
+    assert {row.calling_ae_title for row in bench.rows()} == {"CT1"}  # type: ignore[attr-defined]
+    assert intake.adopt_orphans(datetime.now(UTC), bench.consumer.held_objects) == 0
+    nobodys = encoded(small_chest_ct()[0][4])
+    bench.spool.put([file_head_of(nobodys), nobodys], ".dcm")
+    assert intake.adopt_orphans(datetime.now(UTC), bench.consumer.held_objects) == 1
 
 
 def test_versions_that_come_in_one_batch_are_compared_each_with_the_one_before(bench: Bench) -> None:

@@ -166,6 +166,15 @@ def test_arms_foam_and_blanket_at_the_sides_of_the_images_cut_no_lung_off(tmp_pa
     assert not answer.partial
 
 
+def test_the_foam_of_a_table_that_a_thin_chest_wall_touches_is_no_lung(tmp_path: Path) -> None:
+    body, scan = chests.scanned(chests.thin_wall_on_a_table)
+
+    answer = measured(chests.series(body, scan, SeriesDescription="Thorax EXP 5.0"), tmp_path)
+
+    assert_meets_truth(answer, body, scan)
+    assert [note for note in answer.notes if "taken after breathing out" in note]
+
+
 def test_a_side_of_the_images_that_cuts_one_lung_leaves_the_other_its_volume(tmp_path: Path) -> None:
     body, scan = chests.scanned()
     narrow = body.hu_zyx[:, :, 14:]

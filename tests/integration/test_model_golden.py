@@ -6,6 +6,7 @@ import hashlib
 import json
 import shutil
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from safetensors.torch import save_file
 
 from dicom_node.__main__ import main
 from dicom_node.governance.admission import ModelStanding, Standing
+from dicom_node.index.decisions import Decision, DecisionKind, add_decision
 from dicom_node.inference.cards.card import SHIPPED_MODELS
 from dicom_node.inference.cards.folders import survey_models
 from dicom_node.roles.node import Node
@@ -179,4 +181,30 @@ def test_a_model_that_cannot_run_does_not_go_live(
     assert run(config, "activate", "halves", "--without-golden") == 1
 
     assert told in capsys.readouterr().out
+    assert standing(config, "halves").standing is Standing.NOT_ACTIVATED
+
+
+def test_a_model_that_would_not_be_accepted_any_more_is_not_activated(
+    config: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It was accepted by a node that did not know yet what is wrong with it."""
+    brought_bundle(config, halves())
+    node = Node(load_settings(config))
+    inference = node.settings.own_models_dir / "halves" / "configs" / "inference.json"
+    flip = '{"_target_": "RandFlipd", "keys": "image", "prob": 0.5}, {"_target_": "Resized"'
+    inference.write_text(inference.read_text().replace('{"_target_": "Resized"', flip))
+    card = survey_models(node.settings.models_dirs).cards["halves"]
+    at = datetime.now(UTC)
+    with node.database.write() as connection:
+        add_decision(
+            connection, Decision(at=at, kind=DecisionKind.ACCEPTED, model="halves", version=card.version,
+                                 decided_by="somebody", digest=card.folder_digest),
+        )  # fmt: skip
+    node.database.close()
+
+    assert run(config, "activate", "halves", "--without-golden") == 1
+
+    told = capsys.readouterr().out
+    assert "RandFlipd" in told
+    assert "Nothing was activated" in told
     assert standing(config, "halves").standing is Standing.NOT_ACTIVATED

@@ -35,6 +35,8 @@ from tests.peers.echoing import FAILURES, echoing_pacs, echoing_web
 from tests.peers.node import Node
 from tests.peers.process import wait_until
 from tests.peers.raw import Raw, c_store_rq, data_pdus, p_data
+from tests.support.hl7.messages import message, pid
+from tests.support.hl7.peers import answers, code, raw, send
 from tests.support.models.model_folders import write_card
 from tests.support.needs import REPOSITORY
 from tests.support.studies.data_factories import encoded
@@ -53,7 +55,7 @@ _WENT_WRONG = {
     "object refused", "file refused", "watched file rejected", "a record cannot be filed; it stays in its slot and is "
     "tried again", "association aborted", "attempt failed", "job given up", "prints of a model dropped",
     "message of a library", "object parked", "delivery put off", "images were replaced", "withdrawal planned",
-    "retrieval finished",
+    "retrieval finished", "hl7 message taken", "hl7 message refused", "hl7 connection ended",
 }  # fmt: skip
 
 
@@ -155,6 +157,7 @@ def configured(folder: Path, pacs_port: int, web: str) -> Node:
         "node": {"log_level": "DEBUG"},
         "inference": {"models_dirs": [str(folder / "models")], "require_activation": "none", "max_attempts": 1,
                       "device": "cpu", "workers": 1},
+        "hl7": {"port": 0, "patient_authority": "HOSP", "message_timeout_s": 0.5, "max_message_kb": 64},
         "destination": [{"name": "pacs", "kind": "dicom", **there},
                         {"name": "web", "kind": "dicomweb", "url": f"{web}/dicom-web"},
                         {"name": "ehr", "kind": "fhir", "url": f"{web}/fhir"}],
@@ -199,6 +202,30 @@ def upload_garbage(site: Site) -> None:
     (site.folder / "watched" / f"{name}.zip").write_bytes(archive.getvalue())
 
 
+def tell_by_hl7(site: Site, number: str) -> None:
+    """Have a registration tell of the patient: what is taken, what is refused for each part, and what is broken off."""
+    port, name = site.node.ports["hl7"], WORDS["PatientName"]
+    who = pid(f"{WORDS['PatientID']}^^^HOSP", name=f"{name}^{CHARACTER_SETS['japanese'][1]}")
+    obr = "|".join(["OBR", "1", "P1", "F1", f"X^{name}", *[""] * 13, WORDS["AccessionNumber"]])
+    said = [
+        message("ORM^O01", who, "ORC|NW|P1|F1", obr), message("ORM^O01", who, "ORC|NW", obr), message("ADT^A08", who),
+        message(f"ADT^{name}", who), message("ADT^A08", who, more=f"||||||{name}"), message("ADT^A37", who),
+        message("ADT^A08", who, control_id=" "), message("ADT^A40", who, f"MRG|{number}^^^HOSP"), f"{name}|{_ECHO}",
+        message("ADT^A40", pid(f"{number}^^^HOSP", name=name), f"MRG|{WORDS['PatientID']}^^^HOSP"),
+    ]  # fmt: skip
+    told = {code(send(port, one)) for one in said}
+    told |= {code(send(port, message("ADT^A08", pid("1", name=name)).replace(name, f"{name}ü").encode("latin-1")))}
+    assert told == {"AA", "AR"}
+    for broken in (
+        b"\x0bMSH|^~\\&|" + _ECHO.encode() + b"x" * 70_000,
+        b"\x0bMSH|^~\\&|" + _ECHO.encode(),
+        _ECHO.encode() * 99,
+    ):
+        with raw(port) as connection:
+            connection.sendall(broken)
+            answers(connection)
+
+
 def search_and_fetch(site: Site, uid: str) -> None:
     """Ask PACSs that fail, for a patient by name of its number, and for a study."""
     with site.node.api() as api:
@@ -235,6 +262,7 @@ def provoke(site: Site) -> None:
     upload_garbage(site)
     site.send(refused, "refused")
     search_and_fetch(site, studies[0])
+    tell_by_hl7(site, f"{WORDS['PatientID']}-GIVEN-UP")
     wait_until(lambda: all(site.states().get(one) in _ENDED for one in studies), _PATIENCE_S, "every end", 0.3)
     correct_and_withdraw(site, *studies[3:5])
     wait_until(lambda: seen(site.node) >= _WENT_WRONG, _PATIENCE_S, f"{sorted(_WENT_WRONG - seen(site.node))}", 0.3)

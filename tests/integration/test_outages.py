@@ -54,7 +54,7 @@ def test_objects_that_the_acceptor_does_not_take_are_told_once_and_counted(
     capacity = Capacity(tmp_path, 0)
     journal = JournalWriter(tmp_path / "journal", 2)
     journal.grow()
-    storing = Storing(journal, capacity, lambda *_: None)
+    storing = Storing(journal, capacity, lambda *_: None, lambda *_: 0)
     for number in range(20):
         capacity.unavailable_reason = "The database is away." if number < 19 else ""
         store(storing, capacity, tmp_path, f"{number}")

@@ -337,7 +337,7 @@ def test_a_pacs_that_does_not_know_the_calling_title_suspends(owed: Owed) -> Non
 def test_a_web_destination_is_asked_for_little(
     kind: str, status: int, error: type[DeliveryError], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(httpx, "get", lambda url, **_: httpx.Response(status, request=httpx.Request("GET", url)))
+    monkeypatch.setattr(httpx.HTTPTransport, "handle_request", lambda *_: httpx.Response(status))
     with pytest.raises(error, match=str(status)):
         destination(kind, url="https://there.local/root").reach(Caller("AINODE", 5))
 

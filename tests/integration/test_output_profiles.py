@@ -37,6 +37,7 @@ from tests.peers.orthanc import Orthanc
 from tests.peers.process import free_port
 from tests.support.results import analysis_examples as examples
 from tests.support.results.arrivals import after
+from tests.support.results.folders import objects_in
 from tests.support.results.result_answers import every_output_set
 from tests.support.results.rows import SOMEBODY
 from tests.support.studies.data_factories import small_chest_ct
@@ -140,7 +141,7 @@ def test_a_pacs_that_was_away_is_told_again_in_what_it_takes(tmp_path: Path, ima
     assert {one.SOPInstanceUID for one in received if one.Modality != "SR"} <= before
     assert len([row for row in made.values() if row.kind == "SEG"]) == 1
     # The folder keeps its own report, of the class and with the masks that it was told with.
-    assert {made[path.stem.split("-")[1]].kind for path in (tmp_path / "files").iterdir()} == {
+    assert {made[path.stem.split("-")[1]].kind for path in objects_in(tmp_path / "files")} == {
         "SC",
         "SEG",
         "SR",
@@ -231,7 +232,7 @@ def test_a_destination_that_changes_its_mind_gets_the_next_study_as_it_takes_it(
             assert set(modalities(pacs.datasets())) == {"OT", "SR"}
             (report,) = (one for one in pacs.datasets() if one.Modality == "SR")
             assert len(node.told("requeued")) == 1
-        before = next(dcmread(one) for one in (tmp_path / "before").rglob("SR*"))
+        before = next(dcmread(one) for one in (tmp_path / "before").rglob("SR*.dcm"))
     predecessor = report.PredecessorDocumentsSequence[0].ReferencedSeriesSequence[0].ReferencedSOPSequence[0]
     assert predecessor.ReferencedSOPInstanceUID == before.SOPInstanceUID
     assert report.SOPClassUID == REPORTS["comprehensive"] != before.SOPClassUID
@@ -241,11 +242,13 @@ def test_two_viewers_get_a_report_each_and_share_the_pictures(tmp_path: Path, im
     weasis, plain = tmp_path / "weasis", tmp_path / "plain"
     with site(tmp_path / "node", [folder_at(weasis, preset="weasis"), folder_at(plain)]) as node:
         node.run(images)
-    shown = {folder: {path.name.split("-")[0] for path in folder.iterdir()} for folder in (weasis, plain)}
+    shown = {folder: {path.name.split("-")[0] for path in objects_in(folder)} for folder in (weasis, plain)}
     assert shown == {weasis: {"SC", "SEG", "GSPS", "KOS", "PDF", "SR", "FHIR"}, plain: {"SC", "SEG", "SR", "FHIR"}}
-    names = {folder: {path.name for path in folder.iterdir()} for folder in (weasis, plain)}
-    assert {name for name in names[plain] if name not in names[weasis]} == {path.name for path in plain.glob("SR-*")}
-    (rich,), (poor,) = ([dcmread(path) for path in folder.glob("SR-*")] for folder in (weasis, plain))
+    names = {folder: {path.name for path in objects_in(folder)} for folder in (weasis, plain)}
+    assert {name for name in names[plain] if name not in names[weasis]} == {
+        path.name for path in plain.glob("SR-*.dcm")
+    }
+    (rich,), (poor,) = ([dcmread(path) for path in folder.glob("SR-*.dcm")] for folder in (weasis, plain))
     assert rich.SOPInstanceUID != poor.SOPInstanceUID
     assert PRESENTATION_STATE not in evidence(poor)
     bundle = next(weasis.glob("FHIR-*")).read_text()
@@ -259,13 +262,13 @@ def test_what_is_added_to_a_destination_comes_without_a_second_copy_of_the_rest(
     files = tmp_path / "files"
     with site(tmp_path / "node", [folder_at(files, outputs={"sr_sop_class": "off"})]) as node:
         node.run(images)
-        before = {path.name: path.read_bytes() for path in files.iterdir()}
+        before = {path.name: path.read_bytes() for path in objects_in(files)}
         assert {name.split("-")[0] for name in before} == {"SC", "SEG", "FHIR"}
         node.configure([folder_at(files, outputs={"encapsulated_pdf": True})])
         with node.database.write() as connection:
             actions.rerun_study(connection, str(images[0].StudyInstanceUID), None, SOMEBODY, after(0))
         node.settle()
-    now = {path.name: path.read_bytes() for path in files.iterdir()}
+    now = {path.name: path.read_bytes() for path in objects_in(files)}
     assert now.items() >= before.items()
     assert sorted(name.split("-")[0] for name in now.keys() - before.keys()) == ["FHIR", "PDF", "SR"]
 

@@ -10,7 +10,7 @@ from dicom_node.core.entities import Artifact, ArtifactKind
 from dicom_node.core.errors import DeliveryDeferred, DeliveryRefused
 from dicom_node.deliver.kinds.fhir import FhirDestination
 from dicom_node.deliver.kinds.kind import Caller
-from dicom_node.deliver.outgoing import Outgoing
+from dicom_node.deliver.outgoing import Outgoing, SentObject
 from dicom_node.fhir.builders.bundle import build_bundle
 from dicom_node.fhir.json_types import to_json_bytes
 from tests.peers.process import free_port
@@ -68,3 +68,21 @@ def test_a_dead_server_defers_every_report(tmp_path, count):
     sent = list(ehr(f"http://127.0.0.1:{free_port()}/fhir").send(items))
     assert [one.artifact_uid for one in sent] == [item.artifact.uid for item in items]
     assert all(isinstance(one.error, DeliveryDeferred) for one in sent)
+
+
+def sent_object(item):
+    made = item.artifact
+    return SentObject("1.1", "", "", made.uid, made.kind.value, made.media_type, made.sha256, item.path)
+
+
+def test_a_report_is_read_back_by_its_identifier_where_that_is_asked_for(fhir_server, tmp_path):
+    item = stored(tmp_path)
+    asked = FhirDestination(name="ehr", kind="fhir", url=fhir_server.url, verify="query")
+    questions = asked.proof_questions(Caller("AINODE", 60))
+    assert questions.has([sent_object(item)]) == set()
+    fhir_server.add_patient(PATIENT_SYSTEM, PATIENT_ID)
+    (sent,) = ehr(fhir_server.url).send([item])
+    assert sent.error is None
+    assert questions.has([sent_object(item)]) == {"1.2.3"}
+    by_default = FhirDestination(name="ehr", kind="fhir", url=fhir_server.url)
+    assert by_default.proof_questions(Caller("AINODE", 60)) is None

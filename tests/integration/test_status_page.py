@@ -215,7 +215,7 @@ def test_what_a_person_discarded_is_neither_waiting_nor_delivered_nor_offered_to
     all_listed(browser)
     shown = show(browser, CHEST_CT)
     assert "Discarded: 1 object" in shown
-    assert "Delivered: pacs has 3 objects" in shown
+    assert "Delivered: pacs took 3 objects, 3 proved to be there" in shown
     assert browser.run("document.querySelectorAll('#detail button[id^=retry-]').length") == 0
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -19,6 +21,7 @@ from dicom_node.index.tables import artifacts, deliveries, events, results
 from tests.integration.step_by_step_node import Site, site
 from tests.peers.fhir_server import FhirServer
 from tests.peers.orthanc import Orthanc
+from tests.support.results.folders import objects_in
 from tests.support.results.rows import SOMEBODY
 from tests.support.studies.data_factories import small_chest_ct
 from tests.support.validators.objects import assert_readable_sr, assert_valid_dicom
@@ -242,7 +245,7 @@ def test_nothing_new_of_a_study_goes_out_before_its_withdrawal_has_arrived(tmp_p
     images, folder = small_chest_ct()[0], tmp_path / "files"
     with site(tmp_path / "node", [files(folder)]) as one:
         one.run(images)
-        before = {path.name for path in folder.iterdir()}
+        before = {path.name for path in objects_in(folder)}
         aside = folder.rename(tmp_path / "away")
         folder.write_text("no folder")
         withdraw(one, study_of(images))
@@ -431,3 +434,38 @@ def test_a_delivery_that_waits_is_discarded_by_a_named_person(tmp_path: Path) ->
     assert states.pop(first.id) == "DISCARDED"
     assert set(states.values()) == {"SENT"}
     assert [(row.actor, row.text.partition(": ")[2]) for row in told] == [(SOMEBODY.name, "Not wanted.")]
+
+
+# --- at a folder ---
+
+
+def test_the_sidecars_of_a_folder_tell_which_object_holds_after_a_late_image_and_after_a_withdrawal(
+    tmp_path: Path,
+) -> None:
+    there, images = tmp_path / "files", small_chest_ct()[0]
+    with site(tmp_path / "node", [files(there)]) as one:
+        one.run(images[:-1])
+        first = set(there.glob("*.dcm.json"))
+        one.run(images[-1:])
+        second = set(there.glob("*.dcm.json")) - first
+        assert {_told(path)["standing"] for path in first} == {"SUPERSEDED"}
+        assert {_told(path)["standing"] for path in second} == {"CURRENT"}
+        assert {name["file"] for path in second for name in _told(path)["replaces"]} == {one.stem for one in first}
+
+        withdraw(one, study_of(images))
+        one.deliver()
+    notes = set(there.glob("*.dcm.json")) - first - second
+    assert {_told(path)["standing"] for path in first | second} == {"WITHDRAWN"}
+    assert [(_told(path)["kind"], _told(path)["standing"]) for path in notes] == [("SR", "CURRENT")]
+    assert {path.stem for path in there.glob("*.dcm.json")} == {path.name for path in there.glob("*.dcm")}
+    for path in first | second | notes:
+        told = _told(path)
+        assert told["sha256"] == hashlib.sha256((there / told["file"]).read_bytes()).hexdigest()
+        assert told["study_instance_uid"] == study_of(images)
+        said = path.read_text(encoding="utf-8")
+        assert not any(str(images[0].get(word, "") or "?") in said for word in ("PatientID", "PatientName"))
+
+
+def _told(path: Path) -> dict[str, Any]:
+    told: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return told

@@ -72,9 +72,9 @@ def node_environment() -> dict[str, str]:
 
 
 @contextmanager
-def running_fhir_server(token: str = "") -> Iterator[FhirServer]:
-    """Start a server, with `token` demanded as bearer token if given, and end it afterwards."""
-    environment = node_environment() | {"PORT": "0", "TOKEN": token}
+def running_fhir_server(token: str = "", port: int = 0) -> Iterator[FhirServer]:
+    """Start a server (`port` 0: any free one), with `token` demanded as bearer token if given; end it afterwards."""
+    environment = node_environment() | {"PORT": str(port), "TOKEN": token}
     command = [tool("node", "nodejs"), str(PEER / "server.cjs")]
     with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as process:
         try:

@@ -34,6 +34,8 @@ class Node:
         self.log = folder / "node.log"
         self.aet = str(settings.get("node", {}).get("ae_title", "AINODE"))
         self.dicom_port = self.tls_port = self.api_port = 0
+        #: By name, as the node has written them down.
+        self.ports: dict[str, int] = {}
         self.process: Process | None = None
         #: A program and its arguments that runs the node, such as ``unshare``.
         self.launcher: tuple[str, ...] = ()
@@ -45,7 +47,8 @@ class Node:
             "node": {"data_dir": str(self.data_dir), "min_free_mb": 0},
             "dicom": {"port": 0, "journal_mb": 16},
             "api": {"port": 0},
-            "delivery": {"first_retry_s": 0.5, "max_retry_s": 2.0},
+            # What is sent stays so, however long a test takes, unless it is about proof.
+            "delivery": {"first_retry_s": 0.5, "max_retry_s": 2.0, "verify_after_s": 36000},
         }
         merged: dict[str, Any] = {**defaults, **settings}
         for section, values in defaults.items():
@@ -59,9 +62,9 @@ class Node:
         self.launch(environment, *options)
         assert self.process is not None
         self.process.wait_until_ready((self.data_dir / "ports.json").exists, READY_TIMEOUT_S)
-        found = json.loads((self.data_dir / "ports.json").read_text(encoding="utf-8"))
+        self.ports = json.loads((self.data_dir / "ports.json").read_text(encoding="utf-8"))
         self.dicom_port, self.tls_port, self.api_port = (
-            int(found.get(name) or 0) for name in ("dicom", "dicom_tls", "api")
+            int(self.ports.get(name) or 0) for name in ("dicom", "dicom_tls", "api")
         )
 
     def launch(self, environment: Mapping[str, str] | None = None, *options: str) -> None:

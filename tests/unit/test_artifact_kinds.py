@@ -34,13 +34,14 @@ def test_every_dicom_kind_has_one_builder_and_no_other_has() -> None:
     built = [*SHARED_BUILDERS, *OWN_BUILDERS]
     assert sorted(built) == sorted(kind for kind, one in ARTIFACT_KINDS.items() if one.media_type == MediaType.DICOM)
     assert ARTIFACT_KINDS[ArtifactKind.FHIR_BUNDLE].media_type == MediaType.FHIR
+    assert ARTIFACT_KINDS[ArtifactKind.HL7_MESSAGE].media_type == MediaType.HL7
 
 
 def test_every_option_of_an_output_set_asks_for_one_kind() -> None:
     assert sorted(one.option for one in OPTIONAL_KINDS) == sorted(one.name for one in fields(OutputSet))
 
 
-@pytest.mark.parametrize("kind", [one.kind for one in OPTIONAL_KINDS])
+@pytest.mark.parametrize("kind", [one.kind for one in OPTIONAL_KINDS if one.media_type == MediaType.DICOM])
 def test_every_choice_of_an_option_has_its_sop_class(kind: ArtifactKind) -> None:
     one = ARTIFACT_KINDS[kind]
     choices = _CHOICES.get(one.option, (True, False))
@@ -56,6 +57,6 @@ def test_the_sop_classes_are_known_to_dicom_and_have_one_name_each() -> None:
 def test_a_set_is_told_in_words_in_the_order_of_sending() -> None:
     everything = {one.name: True for one in fields(OutputSet) if one.type == "bool"}
     assert in_words(OutputSet(**everything)) == (
-        "SC", "SEG binary", "PM", "GSPS", "KOS", "PDF", "SR comprehensive3d", "rejection notes",
+        "SC", "SEG binary", "PM", "GSPS", "KOS", "PDF", "SR comprehensive3d", "rejection notes", "ORU",
     )  # fmt: skip
     assert in_words(OutputSet(structured_report="off", secondary_capture=False, segmentation="off")) == ()

@@ -149,6 +149,28 @@ def test_padding_behind_the_end_of_a_frame_is_no_matter(syntax: UID, encode: Str
     assert np.array_equal(stored_values(behind), stored_values(plain))
 
 
+def told_behind(stream: bytes, rows: int | None) -> bytes:
+    """Return a JPEG stream whose frame header leaves the number of lines to a DNL segment (T.81 B.2.5)."""
+    header = next(at for at in (stream.find(b"\xff" + marker) for marker in (b"\xc0", b"\xf7")) if at >= 0)
+    dnl = b"" if rows is None else struct.pack(">HHH", 0xFFDC, 4, rows)
+    end = stream.rfind(b"\xff\xd9")
+    return stream[: header + 5] + b"\0\0" + stream[header + 7 : end] + dnl + stream[end:]
+
+
+@pytest.mark.parametrize(("syntax", "encode"), ENCODINGS[:2])
+def test_a_number_of_lines_that_comes_behind_the_scan_is_read(syntax: UID, encode: Stream) -> None:
+    _, values = encodings.image(Words(bits=8))
+    stream = encode(values.astype(np.uint8))
+    plain, late, wrong, none = (
+        encodings.holding(compressed(syntax, encode), one, syntax)
+        for one in (stream, told_behind(stream, ROWS), told_behind(stream, ROWS - 1), told_behind(stream, None))
+    )
+
+    assert np.array_equal(stored_values(late), stored_values(plain))
+    assert refused(wrong).reason == "PIXELS_CONTRADICT_HEADER"
+    assert "how many lines" in str(refused(none))
+
+
 @pytest.mark.parametrize(("syntax", "encode"), ENCODINGS)
 def test_an_end_inside_a_comment_does_not_make_a_frame_whole(syntax: UID, encode: Stream) -> None:
     _, values = encodings.image(Words(bits=8))

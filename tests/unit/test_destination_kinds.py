@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import importlib
 import pkgutil
 import subprocess
@@ -21,6 +22,7 @@ from dicom_node.deliver.senders.dicom import DicomSender
 from dicom_node.deliver.senders.dicomweb import DicomWebSender
 from dicom_node.deliver.senders.fhir import FhirSender
 from dicom_node.deliver.senders.folder import FolderSender
+from dicom_node.deliver.senders.webhook import WebhookSender
 from dicom_node.deliver.web import authentication
 from dicom_node.dimse.negotiation import Remote
 from dicom_node.retrieve import kinds as source_kinds
@@ -29,6 +31,7 @@ from dicom_node.retrieve.kinds.kind import SourceKind
 from dicom_node.roles.settings import SiteSettings
 
 CALLER = Caller("AINODE", 5)
+SECRET = f"whsec_{base64.b64encode(b'0123456789abcdef01234567').decode()}"
 DICOM = {"ae_title": "PACS", "host": "pacs.local"}
 
 
@@ -42,8 +45,10 @@ def destination(kind: str, **values: Any) -> Any:
         (destination("dicom", **DICOM, port=11112), DicomSender(Remote("pacs.local", 11112, "PACS", "AINODE", 5))),
         (destination("dicomweb", url="https://pacs.local/dicom-web"),
          DicomWebSender("https://pacs.local/dicom-web", None, 5)),
-        (destination("fhir", url="https://ehr.local/fhir"), FhirSender("https://ehr.local/fhir", None, 5, "match")),
+        (destination("fhir", url="https://ehr.local/fhir"), FhirSender("https://ehr.local/fhir", None, 5)),
         (destination("folder", path="out"), FolderSender(Path("out"))),
+        (destination("webhook", url="https://events.local", secret=SECRET),
+         WebhookSender("https://events.local", (b"0123456789abcdef01234567",), None, 5)),
     ],
 )  # fmt: skip
 def test_every_kind_has_its_sender(configured: DestinationKind, sender: object) -> None:
@@ -56,14 +61,16 @@ def test_what_a_destination_takes_and_is_remembered_under_follows_from_its_kind(
         destination("dicomweb", url="https://pacs.local"),
         destination("fhir", url="https://ehr.local"),
         destination("folder", path="out"),
+        destination("webhook", url="https://events.local", secret=SECRET),
     ]
 
     assert [one.takes for one in there] == [
-        {MediaType.DICOM}, {MediaType.DICOM}, {MediaType.FHIR}, {MediaType.ANY}
+        {MediaType.DICOM}, {MediaType.DICOM}, {MediaType.FHIR}, {MediaType.ANY}, set()
     ]  # fmt: skip
-    assert [one.address for one in there] == ["PACS@pacs.local:104", "https://pacs.local", "", ""]
-    assert [one.probe(CALLER) is not None for one in there] == [True, False, False, False]
-    assert [one.identity_query(CALLER) is not None for one in there] == [True, True, False, False]
+    assert [one.address for one in there] == ["PACS@pacs.local:104", "https://pacs.local", "", "", ""]
+    assert [one.probe(CALLER) is not None for one in there] == [True, False, False, False, False]
+    assert [one.identity_query(CALLER) is not None for one in there] == [True, True, False, False, False]
+    assert [one.told_in_events for one in there] == [None, None, None, None, ()]
 
 
 @pytest.mark.parametrize(("kind", "values"), [("dicom", DICOM), ("dicomweb", {"url": "https://pacs.local"})])
@@ -125,3 +132,31 @@ def test_reading_settings_loads_nothing_that_a_sender_needs() -> None:
     code = f"import sys, dicom_node.roles.settings; print([one for one in {heavy} if one in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize(
+    ("kind", "values", "ways"),
+    [
+        ("dicomweb", {"url": "https://pacs.local"}, "auto, none, query"),
+        ("fhir", {"url": "https://ehr.local"}, "auto, none, query"),
+        ("folder", {"path": "out"}, "auto, none, query"),
+    ],
+)
+def test_a_kind_that_cannot_commit_itself_is_not_asked_to(kind: str, values: dict[str, str], ways: str) -> None:
+    with pytest.raises(ValidationError, match=f"verify = 'commitment' cannot be done for kind = '{kind}'.*: {ways}"):
+        destination(kind, **values, verify="commitment")
+
+
+@pytest.mark.parametrize(
+    ("verify", "asks_to_commit", "queries"),
+    [("auto", True, True), ("commitment", True, False), ("query", False, True)],
+)
+def test_a_pacs_is_asked_as_its_settings_say(verify: str, asks_to_commit: bool, queries: bool) -> None:
+    questions = destination("dicom", **DICOM, verify=verify).proof_questions(CALLER)
+    assert (questions.commit is not None, questions.has is not None) == (asks_to_commit, queries)
+
+
+@pytest.mark.parametrize("kind", ["dicom", "dicomweb", "folder"])
+def test_who_is_not_to_be_asked_for_proof_is_not(kind: str) -> None:
+    values = {"dicom": DICOM, "dicomweb": {"url": "https://pacs.local"}, "folder": {"path": "out"}}[kind]
+    assert destination(kind, **values, verify="none").proof_questions(CALLER) is None

@@ -79,9 +79,15 @@ def test_a_link_leads_somewhere(path: Path) -> None:
 
 
 @pytest.mark.parametrize("path", [path for path in MARKDOWN if "```toml" in path.read_text(encoding="utf-8")], ids=name)
-def test_an_example_configuration_is_accepted(path: Path) -> None:
+def test_an_example_configuration_is_accepted(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    key = tmp_path / "ehr.key"
+    key.touch(0o600)
+    (tmp_path / "webhook-secret").write_text(f"whsec_{'A' * 32}\n", encoding="utf-8")
     for example in _TOML.findall(path.read_text(encoding="utf-8")):
-        values = tomllib.loads(example.replace("…", "t0ken"))  # where the reader's own stands
+        values = tomllib.loads(
+            example.replace("…", "t0ken").replace("/etc/dicom-node/ehr.key", str(key))
+        )  # the reader's own
         # Examples show the part they speak of: a listener beyond loopback needs peers, a route its destinations.
         if "dicom" in values:
             values.setdefault("peer", [{"ae_title": "CT1"}])

@@ -9,12 +9,18 @@ import pytest
 
 from dicom_node.deliver.viewer_links import viewer_link
 from dicom_node.fhir.builders.bundle import build_bundle
+from dicom_node.fhir.hl7.grammar import escape, number, timestamp
+from dicom_node.fhir.hl7.message import build_message
+from dicom_node.fhir.hl7.patient import universal_id
 from dicom_node.inference.model_run import ModelRun
 from dicom_node.inference.prediction import LoadedModel
 from dicom_node.sr_writer.write import write_result
 from tests.support.results import analysis_examples as examples
 
-SHOWN = [ModelRun, LoadedModel, write_result, build_bundle, viewer_link]
+SHOWN = [
+    ModelRun, LoadedModel, write_result, build_bundle, viewer_link, build_message, escape, timestamp, number,
+    universal_id,
+]  # fmt: skip
 
 
 @pytest.mark.parametrize("shown", SHOWN, ids=lambda one: one.__name__)

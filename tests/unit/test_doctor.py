@@ -5,16 +5,21 @@ from __future__ import annotations
 import os
 import shutil
 import socket
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 import sqlalchemy
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding
 
 from dicom_node.config.settings import Settings
-from dicom_node.doctor import run_checks
-from dicom_node.doctor.configured import check_destinations, check_models
+from dicom_node.deliver.signing_keys import write_new_key
+from dicom_node.doctor import configured, run_checks
+from dicom_node.doctor.configured import check_certificates, check_destinations, check_models
 from dicom_node.doctor.machine import check_clock, check_data_dir, check_database, check_ports
 from dicom_node.index.database import SCHEMA_HEAD, Database
 from dicom_node.inference.cards.card import SHIPPED_MODELS
@@ -190,3 +195,58 @@ def test_what_can_be_used_and_should_be_changed_is_told_first(tmp_path: Path) ->
     assert (first.name, first.ok) == ("settings", True)
     assert "'files': port is of no use for kind folder" in first.text
     assert second.name == "clock"
+
+
+# --- certificates and keys ---
+
+
+def write_certificate(path: Path, days: float) -> Path:
+    """Write a certificate that ends in so many days."""
+    key, name, now = ec.generate_private_key(ec.SECP256R1()), x509.Name([]), datetime.now(UTC)
+    builder = x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
+    builder = builder.not_valid_before(now - timedelta(days=400)).not_valid_after(now + timedelta(days=days))
+    path.write_bytes(builder.sign(key, hashes.SHA256()).public_bytes(Encoding.PEM))
+    path.chmod(0o600)  # as one must be that holds its key
+    return path
+
+
+@pytest.mark.parametrize(
+    ("days", "ok", "told"),
+    [(31, True, "valid until"), (29.5, False, ", 29 days from now"), (-1, False, "it has ended")],
+)
+def test_a_certificate_that_the_node_shows_anywhere_is_told_a_month_before_its_end(
+    tmp_path: Path, days: float, told: str, *, ok: bool
+) -> None:
+    shown = {"client_certificate": write_certificate(tmp_path / "node.pem", days)}
+    web, pacs = {"url": "https://there.local", **shown}, {"ae_title": "P", "host": "there.local", "tls": True, **shown}
+    one = settings(
+        tmp_path,
+        dicom_tls={"certificate": shown["client_certificate"], "client_certificate": "none"},
+        destination=[{"name": "ehr", "kind": "fhir", **web}, {"name": "pacs", "kind": "dicom", **pacs}],
+        source=[{"name": "web", "kind": "orthanc", **web}, {"name": "old", "kind": "dimse", **pacs}],
+    )
+    checks = check_certificates(one)
+    names = ["[dicom_tls]", "destination ehr", "destination pacs", "source web", "source old"]
+    assert [check.name for check in checks] == [f"certificate of {name}" for name in names]
+    for check in checks:
+        assert (check.ok, told in check.text, bool(check.advice)) == (ok, True, not ok)
+
+
+@pytest.mark.parametrize("content", ["", "no certificate"])
+def test_what_is_no_certificate_is_told(tmp_path: Path, content: str) -> None:
+    (tmp_path / "node.pem").write_text(content, encoding="ascii")
+    for file in (tmp_path / "node.pem", tmp_path / "none.pem"):
+        assert not configured._check_certificate("certificate", file).ok
+
+
+def test_the_keys_that_sign_in_are_told_with_their_names_and_a_bad_next_one_before_its_day(tmp_path: Path) -> None:
+    made = write_new_key(tmp_path / "a.key", "ec")
+    (tmp_path / "b.key").write_text("secret", encoding="ascii")
+    (tmp_path / "b.key").chmod(0o600)
+    ehr = {"name": "ehr", "kind": "fhir", "url": "https://ehr.local", "client_id": "ainode",
+           "private_key": tmp_path / "a.key", "next_private_key": tmp_path / "b.key"}  # fmt: skip
+    first, second = check_certificates(settings(tmp_path, destination=[ehr]))
+    assert (first.ok, second.ok) == (True, False)
+    assert f"ES384, kid {made.kid}" in first.text
+    assert "b.key" in second.text
+    assert "secret" not in second.text

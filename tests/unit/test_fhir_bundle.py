@@ -28,7 +28,7 @@ from dicom_node.core.codes import (
     RIGHT,
     SHARE_OF_NORMALS,
 )
-from dicom_node.core.entities import ArtifactKind, Code, Measurement, Presence
+from dicom_node.core.entities import ArtifactKind, Code, Measurement, OrderContext, OrderNumber, Presence
 from dicom_node.core.errors import ReportInvalid
 from dicom_node.core.uids import tracking_uid
 from dicom_node.fhir.builders.bundle import build_bundle
@@ -198,6 +198,24 @@ def test_the_accession_number_points_to_the_order() -> None:
     assert order["type"] == "ServiceRequest"
     assert order["identifier"]["value"] == "ACC1"
     assert order["identifier"]["system"] == "urn:oid:1.2.3.77"
+
+
+def test_an_order_is_named_by_both_numbers_and_says_what_was_asked_for_and_why() -> None:
+    order = OrderContext(
+        placer=OrderNumber(value="P-1", authority="1.2.3"), procedure=Code("CTCH", "L", "CT chest"), priority="stat",
+        reason="Cough <b>", requested_at="2026-11-20T08:30+01:00",
+    )  # fmt: skip
+    bundle = bundle_of(context=replace(CONTEXT, order=order))
+    numbers = [one["identifier"] for one in report_of(bundle)["basedOn"]]
+    assert [one["type"]["coding"][0]["code"] for one in numbers] == ["ACSN", "PLAC"]
+    assert (numbers[1]["system"], numbers[1]["value"]) == ("urn:oid:1.2.3", "P-1")
+    told = report_of(bundle)["text"]["div"]
+    assert "CT chest (CTCH)" in told
+    assert "Cough &lt;b&gt;" in told
+    assert "stat" in told
+    namespace = replace(order, placer=OrderNumber(value="P-1", authority="HIS"))
+    (_, by_name) = report_of(bundle_of(context=replace(CONTEXT, order=namespace)))["basedOn"]
+    assert "system" not in by_name["identifier"]
 
 
 def test_the_issuer_in_the_image_outranks_the_configured_accession_system() -> None:

@@ -44,9 +44,10 @@ def test_the_statement_says_that_nobody_else_has_tested_it() -> None:
     assert "**Self-declared. Not tested at a Connectathon**" in PAGE
 
 
-def test_what_is_not_offered_is_not_claimed() -> None:
+def test_what_is_offered_is_claimed_and_what_is_not_offered_is_not() -> None:
     conformance = (DOCS / "reference" / "conformance.md").read_text(encoding="utf-8")
 
-    assert "Storage Commitment as SCU" in conformance.partition("Not offered:")[2].partition("\n")[0]
-    assert "**Storage Commitment, RAD-10, of results.**" in PAGE.partition("## What is missing")[2]
+    assert "Storage Commitment, Push Model | SCP; SCU for results" in conformance
+    assert any(line.startswith("| Storage Commitment, RAD-10, of results |") for line in rows("Transactions"))
+    assert "**Consistent Time**" in PAGE.partition("## What is missing")[2]
     assert "Evidence Creator, **in part**" in PAGE

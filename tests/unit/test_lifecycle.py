@@ -19,6 +19,7 @@ from dicom_node.core.lifecycle import (
     ARRIVED,
     FINISHED_JOB,
     OPEN,
+    SENDABLE,
     TRANSITIONS,
     check_commitment,
     check_delivery,
@@ -96,10 +97,12 @@ def test_a_superseded_job_is_final():
         check_job(JobState.SUPERSEDED, JobState.QUEUED)
 
 
-def test_a_committed_object_is_never_sent_again():
+def test_a_committed_object_is_sent_again_by_nobodys_word_but_when_it_is_gone():
     check_delivery(DeliveryState.SENT, DeliveryState.COMMITTED)
+    check_delivery(DeliveryState.COMMITTED, DeliveryState.PENDING)
+    assert DeliveryState.COMMITTED not in SENDABLE
     with pytest.raises(IllegalTransition):
-        check_delivery(DeliveryState.COMMITTED, DeliveryState.PENDING)
+        check_delivery(DeliveryState.COMMITTED, DeliveryState.SENT)
 
 
 def test_the_operator_may_retry_what_is_parked_or_sent():

@@ -30,7 +30,7 @@ def sent(bundle: object, folder: Path) -> Sent:
         uid="2.25.1", kind=ArtifactKind.FHIR_BUNDLE, media_type=MediaType.FHIR, object_key="a", sha256="", size_bytes=1,
         order=1,
     )  # fmt: skip
-    (one,) = FhirSender(NOBODY, None, 5.0, "match").send([Outgoing(artifact, path)])
+    (one,) = FhirSender(NOBODY, None, 5.0).send([Outgoing(artifact, path)])
     return one
 
 

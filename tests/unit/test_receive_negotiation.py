@@ -117,15 +117,30 @@ def test_the_answer_names_the_longest_pdu_and_no_window_of_operations() -> None:
     assert request.max_pdu_bytes == 16384  # 0 means no limit; a modest length always fits
 
 
-@pytest.mark.parametrize(("scu", "scp", "result"), [(True, False, 0), (True, True, 0), (False, True, 1)])
-def test_the_node_is_the_provider_whatever_role_is_asked_for(scu: bool, scp: bool, result: int) -> None:
+BOTH, PROVIDER = (True, True), (False, True)
+
+
+@pytest.mark.parametrize(
+    ("sop_class", "asked", "result", "agreed"),
+    [
+        (CT, (True, False), 0, [(1, 0)]),
+        (CT, BOTH, 0, [(1, 0)]),
+        (CT, PROVIDER, 1, []),
+        (STORAGE_COMMITMENT, (True, False), 0, [(1, 0)]),
+        (STORAGE_COMMITMENT, BOTH, 0, [(1, 1)]),
+        (STORAGE_COMMITMENT, PROVIDER, 0, [(0, 1)]),
+    ],
+)
+def test_who_stores_is_the_user_and_who_reports_on_a_commitment_may_be_the_provider(
+    sop_class: str, asked: tuple[bool, bool], result: int, agreed: list[tuple[int, int]]
+) -> None:
     role = SCP_SCU_RoleSelectionNegotiation()
-    role.sop_class_uid, role.scu_role, role.scp_role = UID(STORAGE_COMMITMENT), scu, scp
-    answer, _ = accepted(read_request(request_body([(STORAGE_COMMITMENT, [EXPLICIT])], role)))
+    role.sop_class_uid, (role.scu_role, role.scp_role) = UID(sop_class), asked
+    answer, _ = accepted(read_request(request_body([(sop_class, [EXPLICIT])], role)))
     assert answer.presentation_context[0].result == result
     assert answer.user_information is not None
     told = answer.user_information.role_selection
-    assert [(item.scu_role, item.scp_role) for item in told.values()] == ([(1, 0)] if result == 0 else [])
+    assert [(item.scu_role, item.scp_role) for item in told.values()] == agreed
 
 
 def test_extended_negotiation_of_storage_is_answered_with_full_support() -> None:

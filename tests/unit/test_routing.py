@@ -125,6 +125,21 @@ def test_of_two_kernels_the_soft_one_is_chosen_and_the_reason_names_both():
     assert decision.reason.endswith("by soft_kernel_first=soft (B30f) before sharp (B70f).")
 
 
+@pytest.mark.parametrize("said", ["LUNG EXP 1.25", "Thorax Exspiration", "HR_expir", "Poumon expiré", "Ausatmung"])
+def test_a_scan_after_breathing_out_goes_behind_one_after_breathing_in_whatever_its_kernel(said):
+    out = kernel("1.2.1", "B30f", series_description=said)
+    into = kernel("1.2.2", "B70f", series_description="Lung insp", protocol_name="Thorax Insp/Exp")
+    decision = decide(study(out, into), CHEST_CT, THIN, rank=())
+    assert decision.chosen == "1.2.2"
+    assert "by inspiration_first=not in expiration before in expiration" in decision.reason
+
+
+@pytest.mark.parametrize("said", ["Chest INSP EXP", "spiral", "Exposure test", "Exploration"])
+def test_what_does_not_speak_of_breathing_out_alone_is_no_expiration(said):
+    first, second = kernel("1.2.1", "B30f", series_description=said), kernel("1.2.2", "B70f")
+    assert decide(study(first, second), CHEST_CT, THIN, rank=()).chosen == "1.2.1"
+
+
 def test_a_model_may_want_the_sharp_kernel():
     both = study(kernel("1.2.1", "B30f"), kernel("1.2.2", "B70f"))
     assert decide(both, CHEST_CT, THIN, rank=("sharp_kernel_first",)).chosen == "1.2.2"

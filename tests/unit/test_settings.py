@@ -73,7 +73,7 @@ def test_the_environment_overrides_the_file(tmp_path: Path) -> None:
 
 
 AE_TITLE = "an AE title is 1 to 16 letters of ASCII, without backslash and without blanks at its ends"
-KINDS = "it must be one of dicom, dicomweb, fhir, folder"
+KINDS = "it must be one of dicom, dicomweb, fhir, folder, hl7"
 
 
 @pytest.mark.parametrize(
@@ -139,7 +139,7 @@ KINDS = "it must be one of dicom, dicomweb, fhir, folder"
          "encapsulated_pdf, rejection_note"),
         ('[[source]]\nname = "p"\nkind = "orthanc"\nurl = "https://x"\nport = true\nretrive = "get"\n', "6: "
          "source.0.retrive is no key of a source of kind orthanc; there are name, kind, timeout_s, url, username, "
-         "password, password_file, token, token_file"),
+         "password, password_file, ca, client_certificate, client_certificate_key, token, token_file"),
         ('[[route]]\nname = "r"\nmodel = "m"\nwhen = 5\n', "4: route.0.when: it must be a table of conditions, "
          '{ modality = "CT" }, or a list of such tables'),
         ('[[route]]\nname = "r"\nmodel = "m"\nquiet_period_s = 0\n', "4: route.0.quiet_period_s is 0; it must be "
@@ -283,16 +283,16 @@ def test_a_key_that_was_ignored_is_ignored_for_one_version_more_and_told(tmp_pat
     settings = load(tmp_path, old)
     told = "is of no use for kind {} and is ignored, as before; the next version refuses it. Remove it."
     assert settings.remarks == (
-        f"'ehr': tls_ca {told.format('fhir')}",
+        f"'ehr': tls_ca {told.format('fhir').replace('Remove it', 'Write ca for it')}",
         f"'ehr': port {told.format('fhir')}",
         f"'web': retrieve {told.format('orthanc')}",
     )
     assert (settings.destination[0].name, settings.source[0].name) == ("ehr", "web")
 
 
-@pytest.mark.parametrize("key", ["client_certificate", "ca", "token_file", "outputs"])
+@pytest.mark.parametrize("key", ["client_certificate", "ca", "token_file", "patient_system"])
 def test_a_key_that_0_1_0_refused_for_a_kind_is_refused(tmp_path: Path, key: str) -> None:
-    kind = 'kind = "fhir"\nurl = "https://x"' if key != "token_file" else f'kind = "dicom"\n{PACS}'
+    kind = 'kind = "folder"\npath = "x"' if key != "token_file" else f'kind = "dicom"\n{PACS}'
     (told,) = problems(tmp_path, f'[[destination]]\nname = "there"\n{kind}\n{key} = "x"\n')
     assert f"destination.0.{key} is no key of a destination of kind" in told
 
@@ -449,3 +449,40 @@ def test_a_secret_that_everybody_can_read_is_told(tmp_path: Path) -> None:
 def test_a_database_password_needs_a_user_in_the_url(tmp_path: Path) -> None:
     (told,) = problems(tmp_path, '[database]\nurl = "postgresql://db/node"\npassword = "x"\n')
     assert told.startswith("node.toml:3: database.password: url must name a user without a password")
+
+
+# --- SMART Backend Services and certificates ---
+
+
+@pytest.mark.parametrize(
+    ("lines", "told"),
+    [
+        ('client_id = "c"', "client_id: private_key is missing beside it"),
+        ('private_key = "node.key"', "private_key: client_id is missing beside it"),
+        ('scopes = "system/*.rs"', "scopes: client_id is missing beside it"),
+        ('client_id = "c"\nprivate_key = "node.key"\ntoken = "t"', "token: client_id and private_key are set as well"),
+        ('client_id = "c"\nprivate_key = "none.key"', "private_key: none.key cannot be read: No such file"),
+        ('client_id = "c"\nprivate_key = "open.key"', "private_key: every user of this machine can read"),
+        ('client_id = "c"\nprivate_key = "node.key"\ntoken_url = "login"', "token_url: it must begin with https://"),
+        ('client_id = "c"\nprivate_key = "node.key"\nscopes = "\\"x\\""', "scopes: a scope is made of ASCII letters"),
+        ('client_certificate_key = "node.key"', "client_certificate_key: client_certificate is missing beside it"),
+        ('client_certificate = "c.pem"\nclient_certificate_key = "open.key"', "client_certificate_key: every user"),
+        ('client_certificate = "open.key"', "client_certificate: every user of this machine can read the private key"),
+        ('client_certificate = "none.pem"', "client_certificate: none.pem cannot be read"),
+    ],
+)
+def test_a_sign_in_that_cannot_work_is_told_by_its_key(tmp_path: Path, lines: str, told: str) -> None:
+    for name, mode in (("node.key", 0o600), ("open.key", 0o644)):
+        (tmp_path / name).write_text("key", encoding="ascii")
+        (tmp_path / name).chmod(mode)
+    text = f'[[destination]]\nname = "ehr"\nkind = "fhir"\nurl = "https://ehr"\n{lines}\n'
+    assert any(told in one.replace(f"{tmp_path}/", "") for one in problems(tmp_path, text)), problems(tmp_path, text)
+
+
+@pytest.mark.parametrize("kind", ["fhir", "dicomweb"])
+@pytest.mark.parametrize("key", ["ca", "client_certificate"])
+def test_certificates_where_none_is_shown_are_refused(tmp_path: Path, kind: str, key: str) -> None:
+    (tmp_path / "x.pem").touch(0o600)
+    text = f'[[destination]]\nname = "ehr"\nkind = "{kind}"\nurl = "http://ehr"\n{key} = "x.pem"\n'
+    (told,) = problems(tmp_path, text)
+    assert f"{key}: url begins with http://" in told

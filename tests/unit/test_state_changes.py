@@ -106,7 +106,9 @@ def test_nothing_but_transitions_writes_a_state() -> None:
 
 
 def test_the_search_knows_every_table_with_states() -> None:
-    assert sorted(TABLES) == ["commitments", "deliveries", "destinations", "jobs", "results", "studies"]
+    assert sorted(TABLES) == [
+        "commitments", "deliveries", "destinations", "jobs", "notifications", "results", "studies"
+    ]  # fmt: skip
 
 
 def test_the_search_finds_what_transitions_writes() -> None:

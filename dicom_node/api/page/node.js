@@ -11,6 +11,7 @@ export function tiles(status, filter) {
     ...states,
     tile("In queue", jobs.QUEUED, "busy", null, false, jobs.RUNNING ? `${jobs.RUNNING} running` : ""),
     tile("To deliver", deliveries.PENDING, "busy", "#/deliveries/PENDING", false, oldest ? `oldest ${age(oldest)}` : ""),
+    tile("Delivered", deliveries.SENT + deliveries.COMMITTED, "good", null, false, `${deliveries.COMMITTED.toLocaleString()} proved`),
     tile("Parked", deliveries.PARKED, "bad", "#/deliveries/PARKED", false, deliveries.PARKED ? "needs a human" : ""),
   ];
 }
@@ -58,9 +59,9 @@ export function nodeView(models, routes, status, shadows, destinations, act) {
     el("section", { class: "card" }, el("h2", {}, "Models"), names.length
       ? names.map((name) => model(name, models[name]))
       : el("p", {}, "No usable model. `dicom-node models verify` says why.")),
-    status.counts.destinations.length > 0 && el("section", { class: "card" }, el("h2", {}, "Waiting for"),
-      table("Waiting for", ["Destination", "Pending", "Parked"], status.counts.destinations.map((d) => [
-        d.destination, el("td", { class: "number" }, d.pending), el("td", { class: "number" }, d.parked)]))),
+    status.counts.destinations.length > 0 && el("section", { class: "card" }, el("h2", {}, "Destinations"),
+      table("Destinations", ["Destination", "Pending", "Parked", "Sent", "Proved"], status.counts.destinations.map((d) => [
+        d.destination, ...[d.pending, d.parked, d.sent + d.committed, d.committed].map((n) => el("td", { class: "number" }, n))]))),
   ];
 }
 

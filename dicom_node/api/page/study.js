@@ -80,8 +80,10 @@ function deliveries(all, act) {
   const waiting = all.filter((d) => d.state === "PENDING" || d.state === "PARKED");
   const arrived = all.filter((d) => d.state === "SENT" || d.state === "COMMITTED");
   const discarded = all.filter((d) => d.state === "DISCARDED");
-  const perDestination = [...new Set(arrived.map((d) => d.destination))].map((name) =>
-    `${name} has ${count(arrived.filter((d) => d.destination === name).length, "object")}`);
+  const perDestination = [...new Set(arrived.map((d) => d.destination))].map((name) => {
+    const there = arrived.filter((d) => d.destination === name);
+    return `${name} took ${count(there.length, "object")}, ${there.filter((d) => d.state === "COMMITTED").length} proved to be there`;
+  });
   return [
     waiting.length > 0 && deliveriesTable(waiting, act),
     arrived.length > 0 && more("arrived", `Delivered: ${perDestination.join(", ")}`, deliveriesTable(arrived, act)),
@@ -100,7 +102,9 @@ export function deliveriesTable(deliveries, act, withStudy = false) {
     withStudy ? el("a", { href: `#/study/${d.study_instance_uid}` }, `${d.artifact_kind} ${d.artifact_description}`) : `${d.artifact_kind} ${d.artifact_description}`,
     d.destination, chip(d.state), el("td", { class: "number" }, d.attempts),
     [d.note || "–", d.state === "PENDING" && el("small", { class: "dim" }, nextTry(d)),
-      d.sent_at && el("small", { class: "dim" }, " sent ", when(d.sent_at))],
+      d.warning && el("span", { class: "tag" }, `warning ${d.warning}`),
+      d.sent_at && el("small", { class: "dim" }, " sent ", when(d.sent_at)),
+      d.proof_note && el("small", { class: "dim" }, ` ${d.proof ? "proved" : "not proved"}: ${d.proof_note}`)],
     [!FINAL.has(d.state) && el("button", { type: "button", class: "quiet small", id: `retry-${d.id}`, "aria-label": `Send ${d.artifact_kind} to ${d.destination} again`,
       onclick: () => act(`/api/deliveries/${d.id}/retry`, `Send ${d.artifact_kind} to ${d.destination} again now?`, "Sending again.") }, "Retry"),
     OWED.has(d.state) && el("button", { type: "button", class: "quiet small", id: `discard-${d.id}`, "aria-label": `Discard ${d.artifact_kind} for ${d.destination}`,
@@ -137,17 +141,18 @@ function versions({ total, instances }) {
 }
 
 const FOLDED = 4; // a run of at least so many deliveries becomes one line
+const FOLDING = { sent: "sent", committed: "proved to be there" };
 
 function timelineList(entries, names) {
   const runs = [];
   for (const entry of entries) {
     const last = runs.at(-1);
-    if (last && entry.kind === "sent" && last[0].kind === "sent") last.push(entry);
+    if (last && entry.kind in FOLDING && entry.kind === last[0].kind) last.push(entry);
     else runs.push([entry]);
   }
   return el("ol", { class: "timeline" }, runs.flatMap((run) => (run.length < FOLDED
     ? run.map((entry) => timelineLine(entry, named(entry.text, names)))
-    : timelineLine(run[0], more(`run-${run[0].at}`, `${run.length} objects sent`,
+    : timelineLine(run[0], more(`run-${run[0].at}`, `${run.length} objects ${FOLDING[run[0].kind]}`,
       el("ul", {}, run.map((entry) => el("li", {}, when(entry.at), " ", entry.text))))))));
 }
 

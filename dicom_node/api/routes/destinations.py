@@ -25,7 +25,7 @@ from dicom_node.deliver.server_memory import capabilities_of
 from dicom_node.index import actions
 from dicom_node.index.outbox.destinations import Suspension, recall, suspensions
 
-_WORDS: Mapping[str, str] = {MediaType.FHIR: "FHIR"}
+_WORDS: Mapping[str, str] = {MediaType.FHIR: "FHIR", MediaType.HL7: "HL7 v2"}
 router = APIRouter(prefix="/api", dependencies=[SignedIn], responses=described(401, 422, 429, 503))
 
 

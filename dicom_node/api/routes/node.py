@@ -20,6 +20,7 @@ from dicom_node.governance.standing import ModelView
 from dicom_node.index import actions
 from dicom_node.index.damage import DamageCounts, damage_counts, round_ended_at
 from dicom_node.index.outbox.commitments import CommitmentLine, latest_requests
+from dicom_node.index.outbox.destinations import Suspension, suspensions
 from dicom_node.index.shadows import ShadowReport, shadow_reports
 from dicom_node.index.views import lists as views
 from dicom_node.index.views.types import Counts, DeliveryView
@@ -34,7 +35,8 @@ class NodeStatus:
     counts kept objects whose bytes are not those that came or were made, `scrubbed_at` is when all were last read;
     `roles_not_at_work` names the roles that no process of the node does now, and why; `not_ready` says what keeps the
     node from taking studies, as `/readyz` does. `refused_contexts` are kinds of objects that peers proposed and cannot
-    send, since the receiver's start, the latest first: where nothing comes."""
+    send, since the receiver's start, the latest first: where nothing comes. `suspended` are the destinations, by
+    name, that do not let the node in and get nothing."""
 
     ae_title: str
     version: str
@@ -48,6 +50,7 @@ class NodeStatus:
     damaged: DamageCounts
     scrubbed_at: datetime | None
     refused_contexts: Sequence[RefusedContexts]
+    suspended: Mapping[str, Suspension]
 
 
 @router.get("/status", tags=["node"], summary="How the node does")
@@ -56,6 +59,7 @@ def get_status(request: Request, parts: Parts) -> NodeStatus:
     with parts.database.read() as connection:
         counts = views.counts(connection)
         damaged, scrubbed_at = damage_counts(connection), round_ended_at(connection)
+        suspended = suspensions(connection)
     oldest = counts.oldest_pending_at
     return NodeStatus(
         ae_title=parts.settings.node.ae_title,
@@ -70,6 +74,7 @@ def get_status(request: Request, parts: Parts) -> NodeStatus:
         damaged=damaged,
         scrubbed_at=scrubbed_at,
         refused_contexts=parts.refused_contexts(),
+        suspended=suspended,
     )
 
 

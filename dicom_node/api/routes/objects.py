@@ -18,7 +18,10 @@ from dicom_node.storage.digest import is_damaged
 router = APIRouter(
     prefix="/api/artifacts", tags=["results"], dependencies=[SignedIn], responses=described(401, 404, 422, 429, 503)
 )
-_SUFFIXES = {"application/dicom": ".dcm", "application/fhir+json": ".json", "application/json": ".json"}
+_SUFFIXES = {
+    "application/dicom": ".dcm", "application/fhir+json": ".json", "application/json": ".json",
+    "application/hl7-v2": ".hl7",
+}  # fmt: skip
 _FILE = {"type": "string", "format": "binary"}
 _log = logging.getLogger(__name__)
 

@@ -6,7 +6,9 @@ of them a model should get does not depend on a UID.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+import re
+import unicodedata
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
 from dicom_node.core.entities import Series
 from dicom_node.core.series.body_regions import regions_of
@@ -20,6 +22,9 @@ CONVENTIONAL = "conventional"
 #: Attributes that are concluded, for conditions.
 CONCLUDED = frozenset({"body_region", "kernel_sharpness", "ct_values"})
 _LOCALIZERS = frozenset({"LOCALIZER", "SCOUT", "TOPOGRAM", "SURVIEW", "REF_SURVIEW"})
+_WORD = re.compile(r"[A-Z]+")
+_BREATHED_OUT = re.compile(r"EXP|EXPI|EXSP|E[XK]?S?PIR[A-Z]*|EXHAL[A-Z]*|AUSATM[A-Z]*|AUSATEM[A-Z]*")
+_BREATHED_IN = re.compile(r"INSP[A-Z]*|INHAL[A-Z]*|EINATM[A-Z]*|EINATEM[A-Z]*")
 #: A series that extends over less than this share of the longest one shows a part of what was scanned.
 _PART = 0.5
 
@@ -55,6 +60,22 @@ def extent_mm(series: Series, attributes: Attributes) -> float | None:
     return max(thickness) * sum(1.0 if one is None else one for one in frames)
 
 
+def is_expiratory(texts: Iterable[str]) -> bool:
+    """Tell whether descriptions of a series say that it was taken after breathing out.
+
+    A text that names both speaks of the whole examination and says nothing of the series.
+
+    >>> is_expiratory(["Lung 1.0 EXP"]), is_expiratory(["Thorax INSP/EXP"]), is_expiratory(["Exsp.", "Insp. 1 mm"])
+    (True, False, False)
+    """
+    said = set()
+    for text in texts:
+        words = _WORD.findall(unicodedata.normalize("NFKD", text).upper())
+        out, into = (any(kind.fullmatch(word) for word in words) for kind in (_BREATHED_OUT, _BREATHED_IN))
+        said |= {out} if out != into else set()
+    return said == {True}
+
+
 def whole_or_part(extent: float | None, longest: float | None) -> str:
     """Return ``part`` of a series that is much shorter than the longest of its study, otherwise ``whole``."""
     return "part" if extent is not None and longest is not None and extent < _PART * longest else "whole"
@@ -80,6 +101,12 @@ def _conventional(attributes: Attributes) -> tuple[float, str]:
     return float(values != CONVENTIONAL), values
 
 
+def _inspired(attributes: Attributes) -> tuple[float, str]:
+    texts = [text for name in ("series_description", "protocol_name") for text in sorted(attributes.get(name, ()))]
+    expired = is_expiratory(texts)
+    return float(expired), "in expiration" if expired else "not in expiration"
+
+
 def _soft(attributes: Attributes) -> tuple[float, str]:
     sharpness, kernel = _sharpness(attributes), _listed(attributes, "convolution_kernel")
     return sharpness.place, f"{sharpness} ({kernel})" if kernel else sharpness
@@ -95,11 +122,15 @@ RANK_KEYS: Mapping[str, Callable[[Attributes], tuple[float, str]]] = {
     "original_first": _original,
     "whole_first": _whole,
     "conventional_first": _conventional,
+    "inspiration_first": _inspired,
     "soft_kernel_first": _soft,
     "sharp_kernel_first": _sharp,
 }
 #: What decides where the keys of route and model leave two series equal, before their UIDs do.
-LAST_KEYS = ("original_first", "whole_first", "conventional_first", "soft_kernel_first", "series_number")
+LAST_KEYS = (
+    *("original_first", "whole_first", "conventional_first", "inspiration_first", "soft_kernel_first"),
+    "series_number",
+)
 
 
 def _sharpness(attributes: Attributes) -> KernelSharpness:

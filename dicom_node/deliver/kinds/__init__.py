@@ -14,14 +14,18 @@ from dicom_node.deliver.kinds.dicom import DicomDestination
 from dicom_node.deliver.kinds.dicomweb import DicomWebDestination
 from dicom_node.deliver.kinds.fhir import FhirDestination
 from dicom_node.deliver.kinds.folder import FolderDestination
+from dicom_node.deliver.kinds.hl7 import Hl7Destination
 from dicom_node.deliver.kinds.kind import DestinationKind
+from dicom_node.deliver.kinds.webhook import WebhookDestination
 
 #: The table.
 AnyDestination = Annotated[
     DicomDestination
     | DicomWebDestination
     | FhirDestination
-    | FolderDestination,
+    | FolderDestination
+    | Hl7Destination
+    | WebhookDestination,
     Field(discriminator="kind"),
 ]  # fmt: skip
 

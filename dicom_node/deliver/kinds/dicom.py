@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field
 
 from dicom_node.config.peers import DicomPeer
 from dicom_node.core.capability_match import WantedOutputs
-from dicom_node.deliver.kinds.kind import Answer, ArchiveKind, Caller, IdentityQuery
+from dicom_node.deliver.kinds.kind import Answer, ArchiveKind, Caller, IdentityQuery, ProofQuestions
 
 if TYPE_CHECKING:
     from dicom_node.deliver.outgoing import Sender
@@ -22,6 +22,7 @@ class DicomDestination(DicomPeer, ArchiveKind):
     """A PACS, by C-STORE."""
 
     kind: Literal["dicom"] = Field(description="How results get there.")
+    can_prove: ClassVar[frozenset[str]] = frozenset({"commitment", "query"})
 
     @property
     def address(self) -> str:
@@ -53,6 +54,17 @@ class DicomDestination(DicomPeer, ArchiveKind):
         from dicom_node.deliver.queries import ask_dicom, series_at_dicom  # noqa: PLC0415
 
         return IdentityQuery(partial(ask_dicom, self._remote(caller)), partial(series_at_dicom, self._remote(caller)))
+
+    def proof_questions(self, caller: Caller) -> ProofQuestions | None:
+        """Return what asks by storage commitment, and by C-FIND."""
+        if self.verify == "none":
+            return None
+        from dicom_node.deliver.queries import objects_at_dicom  # noqa: PLC0415
+        from dicom_node.dimse.commitment_scu import request_commitment  # noqa: PLC0415
+
+        remote = self._remote(caller)
+        has = None if self.verify == "commitment" else partial(objects_at_dicom, remote)
+        return ProofQuestions(has, None if self.verify == "query" else partial(request_commitment, remote))
 
     def reach(self, caller: Caller) -> None:
         """Ask for a C-ECHO."""

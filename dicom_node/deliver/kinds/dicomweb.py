@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field
 
-from dicom_node.config.peers import TokenWebPeer
+from dicom_node.config.peers import SmartWebPeer
 from dicom_node.core.capability_match import WantedOutputs
-from dicom_node.deliver.kinds.kind import Answer, ArchiveKind, Caller, IdentityQuery
+from dicom_node.deliver.kinds.kind import Answer, ArchiveKind, Caller, IdentityQuery, ProofQuestions
 
 if TYPE_CHECKING:
     from dicom_node.deliver.outgoing import Sender
 
 
-class DicomWebDestination(TokenWebPeer, ArchiveKind):
+class DicomWebDestination(SmartWebPeer, ArchiveKind):
     """A PACS, by STOW-RS. `url` is where `/studies` begins."""
 
     kind: Literal["dicomweb"] = Field(description="How results get there.")
+    can_prove: ClassVar[frozenset[str]] = frozenset({"query"})
 
     @property
     def address(self) -> str:
@@ -28,9 +29,9 @@ class DicomWebDestination(TokenWebPeer, ArchiveKind):
     def sender(self, caller: Caller) -> Sender:
         """Return a STOW-RS user."""
         from dicom_node.deliver.senders.dicomweb import DicomWebSender  # noqa: PLC0415 - settings must load fast
-        from dicom_node.deliver.web import authentication  # noqa: PLC0415
+        from dicom_node.deliver.web import authentication, verification  # noqa: PLC0415
 
-        return DicomWebSender(self.url, authentication(self), caller.timeout_s)
+        return DicomWebSender(self.url, authentication(self), caller.timeout_s, verification(self))
 
     def check(self, caller: Caller, wanted: WantedOutputs) -> Answer:
         """Ask for one study, and whose a study is; what it would take cannot be asked."""
@@ -45,6 +46,14 @@ class DicomWebDestination(TokenWebPeer, ArchiveKind):
         from dicom_node.deliver.queries import ask_web, series_at_web  # noqa: PLC0415
 
         return IdentityQuery(partial(ask_web, self, caller.timeout_s), partial(series_at_web, self, caller.timeout_s))
+
+    def proof_questions(self, caller: Caller) -> ProofQuestions | None:
+        """Return what asks by QIDO-RS."""
+        if self.verify == "none":
+            return None
+        from dicom_node.deliver.queries import objects_at_web  # noqa: PLC0415
+
+        return ProofQuestions(partial(objects_at_web, self, caller.timeout_s))
 
     def reach(self, caller: Caller) -> None:
         """Ask for one study."""

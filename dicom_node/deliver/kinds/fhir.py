@@ -5,15 +5,15 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import TYPE_CHECKING, ClassVar, Literal, get_args
 
 from pydantic import Field, SecretStr, field_validator
 
-from dicom_node.config.peers import TokenWebPeer
+from dicom_node.config.peers import SmartWebPeer
 from dicom_node.config.section import Section
 from dicom_node.core.capability_match import WantedOutputs
 from dicom_node.core.entities import MediaType
-from dicom_node.deliver.kinds.kind import Answer, Caller, DestinationKind
+from dicom_node.deliver.kinds.kind import Answer, Caller, DestinationKind, ProofQuestions
 from dicom_node.fhir.options import FhirProfile
 
 if TYPE_CHECKING:
@@ -69,13 +69,19 @@ class FhirProfileSettings(Section):
         return table
 
 
+#: What the resources of a report need in a SMART scope; those that are never replaced need no `u`.
+_WRITTEN = {
+    "DiagnosticReport": "crus", "Observation": "crus", "ImagingStudy": "crus", "DocumentReference": "crus",
+    "Device": "crs", "Endpoint": "crs", "Provenance": "crs",
+}  # fmt: skip
 _NO_SYSTEM = "Set fhir.patient_system or fhir.issuers: without them the node cannot find whose report it is."
 
 
-class FhirDestination(TokenWebPeer, DestinationKind):
+class FhirDestination(SmartWebPeer, DestinationKind):
     """An EHR, by FHIR R4. `url` is the server's base address."""
 
     kind: Literal["fhir"] = Field(description="How results get there.")
+    can_prove: ClassVar[frozenset[str]] = frozenset({"query"})
     patient: Literal["match", "logical"] = Field(
         "match",
         description="`match` finds the Patient by identifier and parks if it is not exactly one; "
@@ -111,6 +117,13 @@ class FhirDestination(TokenWebPeer, DestinationKind):
         return replace(_PRESETS[self.preset], **changes, headers=self.further_headers)
 
     @property
+    def needs(self) -> Mapping[str, str]:
+        """What writing a report takes: patient and order are found, the report and its parts looked for and written."""
+        written = {name: may for name, may in _WRITTEN.items() if name not in self.fhir_profile.drop}
+        found = {"Patient": "rs", "ServiceRequest": "rs"} if self.patient == "match" else {"ServiceRequest": "rs"}
+        return found | written
+
+    @property
     def takes(self) -> frozenset[str]:
         """FHIR Bundles."""
         return frozenset({MediaType.FHIR})
@@ -123,12 +136,11 @@ class FhirDestination(TokenWebPeer, DestinationKind):
     def sender(self, caller: Caller) -> Sender:
         """Return a FHIR client that sends stored Bundles."""
         from dicom_node.deliver.senders.fhir import FhirSender  # noqa: PLC0415 - settings must load fast
-        from dicom_node.deliver.web import authentication  # noqa: PLC0415
+        from dicom_node.deliver.web import authentication, verification  # noqa: PLC0415
+        from dicom_node.fhir.client.client import Fit  # noqa: PLC0415
 
-        return FhirSender(
-            self.url, authentication(self), caller.timeout_s, self.patient,
-            profile=self.fhir_profile, viewer_url=self.viewer_url, memory=caller.memory,
-        )  # fmt: skip
+        fit = Fit(patient=self.patient, profile=self.fhir_profile, memory=caller.memory)
+        return FhirSender(self.url, authentication(self), caller.timeout_s, fit, self.viewer_url, verification(self))
 
     def check(self, caller: Caller, wanted: WantedOutputs) -> Answer:  # noqa: ARG002 - it gets the Bundle only
         """Ask which FHIR it speaks, and whether the login is good for the searches; patients must have a system."""
@@ -138,6 +150,16 @@ class FhirDestination(TokenWebPeer, DestinationKind):
         if not answer.ok or self.patient == "logical" or caller.knows_patient_systems:
             return answer
         return Answer(False, f"{answer.text}; no identifier system of patients is set", _NO_SYSTEM)
+
+    def proof_questions(self, caller: Caller) -> ProofQuestions | None:
+        """Return what searches for the reports, where that is asked for: an EHR may keep them in another form."""
+        if self.verify != "query":
+            return None
+        from dicom_node.deliver.senders.fhir import FhirSender  # noqa: PLC0415
+
+        sender = self.sender(caller)
+        assert isinstance(sender, FhirSender)
+        return ProofQuestions(sender.has)
 
     def reach(self, caller: Caller) -> None:
         """Ask for a report that does not exist."""

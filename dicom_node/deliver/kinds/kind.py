@@ -9,7 +9,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 from pydantic import Field, ValidationInfo, model_validator
 
@@ -22,7 +22,8 @@ from dicom_node.core.errors import DestinationAway
 
 if TYPE_CHECKING:
     from dicom_node.config.settings import Settings
-    from dicom_node.deliver.outgoing import Sender
+    from dicom_node.deliver.outgoing import EventSender, Sender, SentObject
+    from dicom_node.dimse.commitment_scu import CommitmentReport
     from dicom_node.dimse.probe import AgreedContexts
     from dicom_node.fhir.client.capabilities import ServerMemory
     from dicom_node.headers.patient import Said
@@ -52,7 +53,8 @@ class Caller:
 
 def caller_of(settings: Settings) -> Caller:
     """Return who a node with these settings is when it delivers."""
-    return Caller(settings.node.ae_title, settings.delivery.timeout_s, settings.dicom_tls)
+    knows_systems = bool(settings.fhir.patient_system or settings.fhir.issuers)
+    return Caller(settings.node.ae_title, settings.delivery.timeout_s, settings.dicom_tls, knows_systems)
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,8 +79,32 @@ class IdentityQuery:
     series: Callable[[str], Collection[str]]
 
 
+@dataclass(frozen=True, slots=True)
+class ProofQuestions:
+    """Asks a destination whether it has objects that it was sent; each question takes a bounded time.
+
+    `has`: the UIDs of those that it has. `commit`: ask it, under a Transaction UID, to commit itself to keeping
+    objects, by their SOP class and instance UIDs; what it reports meanwhile is handed to the function, whose answer is
+    the status that it hears. Both raise `QueryNotOffered`, or `DeliveryDeferred` where the destination may answer
+    later. `None`: it is not asked that way.
+    """
+
+    has: Callable[[Sequence[SentObject]], Collection[str]] | None = None
+    commit: Callable[[str, Sequence[tuple[str, str]], Callable[[CommitmentReport], int]], None] | None = None
+
+
 class DestinationKind(DestinationSettings, ABC):
     """A configured destination of some kind."""
+
+    #: What `verify` may be other than `auto` and `none`.
+    can_prove: ClassVar[frozenset[str]] = frozenset()
+
+    @model_validator(mode="after")
+    def _proves_as_it_can(self) -> Self:
+        if self.verify in {"auto", "none"} | self.can_prove:
+            return self
+        ways = ", ".join(sorted({"auto", "none"} | self.can_prove))
+        raise ValueError(f"verify = {self.verify!r} cannot be done for kind = {self.kind!r}; choose of: {ways}")
 
     @model_validator(mode="before")
     @classmethod
@@ -90,9 +116,15 @@ class DestinationKind(DestinationSettings, ABC):
     def takes(self) -> frozenset[str]:
         """Media types of the objects it is owed, as in ``application/dicom``; ``*/*`` is any."""
 
+    @property
+    def told_in_events(self) -> tuple[str, ...] | None:
+        """What of patient and order the events tell it (`core.event_types`); `None`: it is told of none, and owed
+        objects."""
+        return None
+
     @abstractmethod
-    def sender(self, caller: Caller) -> Sender:
-        """Return what sends to it; nothing is opened yet."""
+    def sender(self, caller: Caller) -> Sender | EventSender:
+        """Return what sends to it, objects or events; nothing is opened yet."""
 
     @abstractmethod
     def check(self, caller: Caller, wanted: WantedOutputs) -> Answer:
@@ -124,6 +156,10 @@ class DestinationKind(DestinationSettings, ABC):
 
     def identity_query(self, caller: Caller) -> IdentityQuery | None:  # noqa: ARG002 - as `probe`
         """Return what asks it whose study it has; `None` where it is not asked."""
+        return None
+
+    def proof_questions(self, caller: Caller) -> ProofQuestions | None:  # noqa: ARG002 - as `probe`
+        """Return what asks it whether it has what it was sent; `None` where it is not asked."""
         return None
 
     def wanted(self, site_report: SrSopClass) -> WantedOutputs:

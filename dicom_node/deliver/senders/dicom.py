@@ -10,7 +10,7 @@ from dicom_node.core.errors import CredentialsRefused, DeliveryDeferred, Deliver
 from dicom_node.deliver.outgoing import Outgoing, Sent
 from dicom_node.dimse.dicom_file import DicomFile, read_dicom_file
 from dicom_node.dimse.negotiation import Remote, in_groups, proposals
-from dicom_node.dimse.statuses import advice_for, error_of, note_of
+from dicom_node.dimse.statuses import advice_for, error_of, note_of, warning_of
 from dicom_node.dimse.storage_scu import StoreAssociation
 
 _ASSOCIATIONS_TRIED = 2
@@ -78,4 +78,6 @@ def _store(association: StoreAssociation, item: Outgoing, file: DicomFile, recei
     except DeliveryRefused as refusal:
         return Sent(item.artifact.uid, type(refusal)(f"{refusal} {advice_for(kind)}"), "")
     error = error_of(status, receiver, kind)
-    return Sent(item.artifact.uid, error, "" if error else note_of(status))
+    if error:
+        return Sent(item.artifact.uid, error, "")
+    return Sent(item.artifact.uid, None, note_of(status), warning_of(status))

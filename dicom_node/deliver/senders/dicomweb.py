@@ -5,6 +5,7 @@ What a server says of an instance is DICOM JSON (PS3.18 10.5.3, I.2).
 
 from __future__ import annotations
 
+import ssl
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -19,16 +20,18 @@ from dicom_node.core.errors import (
     DeliveryRefused,
     DestinationAway,
     fault_told,
+    tls_fault_told,
 )
 from dicom_node.core.limits import retry_after_s
 from dicom_node.deliver.outgoing import Outgoing, Sent
-from dicom_node.deliver.web import LOGIN_REFUSED, UNREACHABLE
-from dicom_node.dimse.statuses import error_of, note_of
+from dicom_node.deliver.web import LOGIN_REFUSED, nobody_took_it
+from dicom_node.dimse.statuses import error_of, note_of, warning_of
 
 _BLOCK_BYTES = 1 << 17
 _FAILED_SOP_SEQUENCE = "00081198"
 _REFERENCED_SOP_INSTANCE_UID = "00081155"
 _FAILURE_REASON = "00081197"
+_REFERENCED_SOP_SEQUENCE, _WARNING_REASON = "00081199", "00081196"
 
 #: Client errors that pass by themselves; every other is parked until a person has changed something.
 _PASSING_STATUSES = {408, 425, 429}
@@ -49,15 +52,16 @@ class DicomWebSender:
     base_url: str
     auth: httpx.Auth | None
     timeout_s: float
+    verify: ssl.SSLContext | bool = True
 
     def send(self, items: Sequence[Outgoing]) -> Iterator[Sent]:
         """Send in order. When the server cannot be reached, the object at hand and all that remain are deferred."""
-        with httpx.Client(auth=self.auth, timeout=self.timeout_s) as client:
+        with httpx.Client(auth=self.auth, timeout=self.timeout_s, verify=self.verify) as client:
             for position, item in enumerate(items):
                 try:
                     yield self._store(client, item)
-                except (httpx.RequestError, UnicodeError) as error:
-                    lost = self._lost(error)
+                except (httpx.RequestError, UnicodeError, DeliveryDeferred) as error:  # the last: signing in
+                    lost = error if isinstance(error, DeliveryDeferred) else self._lost(error)
                     yield from (Sent(left.artifact.uid, lost, "") for left in items[position:])
                     return
 
@@ -73,8 +77,10 @@ class DicomWebSender:
         except OSError as error:
             return Sent(uid, DeliveryRefused(f"The bytes of {uid} cannot be read: {error.strerror}."), "")
         error_found: DeliveryError | None = error_in(response, uid, self._receiver, item.artifact.kind)
-        note = "" if error_found else note_of(failure_reason(response, uid) or 0)
-        return Sent(uid, error_found, note)
+        if error_found:
+            return Sent(uid, error_found, "")
+        status = failure_reason(response, uid) or warning_reason(response, uid) or 0
+        return Sent(uid, None, note_of(status), warning_of(status))
 
     def _request(self, client: httpx.Client, path: Path) -> httpx.Request:
         """Build a multipart/related request (RFC 2387) that streams the file and tells its length beforehand."""
@@ -86,21 +92,33 @@ class DicomWebSender:
             "Content-Length": str(len(head) + path.stat().st_size + len(tail)),
             "Accept": "application/dicom+json",
         }
-        body = _streamed(head, path, tail)
+        body = _Multipart(head, path, tail)
         return client.build_request("POST", f"{self.base_url.rstrip('/')}/studies", headers=headers, content=body)
 
     def _lost(self, error: httpx.RequestError | UnicodeError) -> DeliveryDeferred:
+        kind = DestinationAway if nobody_took_it(error) else DeliveryDeferred
+        if told := tls_fault_told(error):
+            return kind(f"{self._receiver} {told}. Tried again later.")
         why = f"no answer for {self.timeout_s:g} s" if isinstance(error, httpx.TimeoutException) else fault_told(error)
-        kind = DestinationAway if isinstance(error, UNREACHABLE) else DeliveryDeferred
-        return kind(f"{self._receiver} cannot be reached: {why}. Tried again later; check url.")
+        return kind(
+            f"{self._receiver} cannot be reached: {why}. Tried again later; check url, network and certificates."
+        )
 
 
-def _streamed(head: bytes, path: Path, tail: bytes) -> Iterator[bytes]:
-    yield head
-    with path.open("rb") as stored:
-        while block := stored.read(_BLOCK_BYTES):
-            yield block
-    yield tail
+@dataclass(frozen=True, slots=True)
+class _Multipart:
+    """A body that is read from its file each time it is sent: again, after another token was fetched."""
+
+    head: bytes
+    path: Path
+    tail: bytes
+
+    def __iter__(self) -> Iterator[bytes]:
+        yield self.head
+        with self.path.open("rb") as stored:
+            while block := stored.read(_BLOCK_BYTES):
+                yield block
+        yield self.tail
 
 
 def error_in(response: httpx.Response, sop_instance_uid: str, receiver: str, kind: str) -> DeliveryError | None:
@@ -121,6 +139,15 @@ def failure_reason(response: httpx.Response, sop_instance_uid: str) -> int | Non
     """Return the failure reason for an instance from a DICOM JSON answer, `None` if there is none."""
     for item in _sequence(response, _FAILED_SOP_SEQUENCE):
         reason = _first(item, _FAILURE_REASON)
+        if _first(item, _REFERENCED_SOP_INSTANCE_UID) in {sop_instance_uid, None} and isinstance(reason, int):
+            return reason
+    return None
+
+
+def warning_reason(response: httpx.Response, sop_instance_uid: str) -> int | None:
+    """Return the warning with which an instance was stored (PS3.18 I.2.1), `None` if there is none."""
+    for item in _sequence(response, _REFERENCED_SOP_SEQUENCE):
+        reason = _first(item, _WARNING_REASON)
         if _first(item, _REFERENCED_SOP_INSTANCE_UID) in {sop_instance_uid, None} and isinstance(reason, int):
             return reason
     return None

@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+import ssl
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import httpx
 
 from dicom_node.core.errors import CredentialsRefused, DeliveryDeferred, DeliveryRefused, DestinationAway
-from dicom_node.deliver.outgoing import Outgoing, Sent
+from dicom_node.deliver.outgoing import Outgoing, Sent, SentObject
 from dicom_node.deliver.viewer_links import viewer_link
 from dicom_node.fhir.adaptation import names_for_viewer, with_link
 from dicom_node.fhir.builders.retraction import is_retraction
-from dicom_node.fhir.client.capabilities import ServerMemory
 from dicom_node.fhir.client.client import Delivered, FhirClient, Fit
-from dicom_node.fhir.options import FhirProfile
 
 #: What a bundle of the node may hold, and the statuses in which a report of the node may be.
 _KINDS = frozenset({
@@ -40,16 +39,14 @@ class FhirSender:
     base_url: str
     auth: httpx.Auth | None
     timeout_s: float
-    patient: Literal["match", "logical"]
-    profile: FhirProfile = field(default_factory=FhirProfile)
+    fit: Fit = field(default_factory=Fit)
     viewer_url: str | None = None
-    memory: ServerMemory | None = None
+    verify: ssl.SSLContext | bool = True
 
     def send(self, items: Sequence[Outgoing]) -> Iterator[Sent]:
         """Send in order; what only one bundle is refused for does not hold back the others."""
         on_end = 0
-        fit = Fit(profile=self.profile, memory=self.memory)
-        with FhirClient(self.base_url, self.auth, self.timeout_s, self.patient, fit=fit) as client:
+        with FhirClient(self.base_url, self.auth, self.timeout_s, self.fit, self.verify) as client:
             for position, item in enumerate(items):
                 sent = self._send_one(client, item)
                 yield sent
@@ -57,6 +54,11 @@ class FhirSender:
                 if on_end == _DEFERRALS_ON_END or isinstance(sent.error, DestinationAway | CredentialsRefused):
                     yield from (Sent(left.artifact.uid, sent.error, "") for left in items[position + 1 :])
                     return
+
+    def has(self, objects: Sequence[SentObject]) -> Collection[str]:
+        """Return the UIDs of the bundles whose report is found. Raises `DeliveryError` where it cannot be asked."""
+        with FhirClient(self.base_url, self.auth, self.timeout_s, self.fit, self.verify) as client:
+            return {one.uid for one in objects if client.has(_bundle(one.path))}
 
     def _send_one(self, client: FhirClient, item: Outgoing) -> Sent:
         try:

@@ -10,11 +10,12 @@ from typing import Any, NamedTuple
 
 from sqlalchemy import ColumnElement, Connection, Row, and_, func, not_, or_, select, update
 
-from dicom_node.core.entities import Artifact, ArtifactKind, DeliveryState, Destination, ResultState
+from dicom_node.core.entities import AboutResult, Artifact, ArtifactKind, DeliveryState, Destination, ResultState
 from dicom_node.core.lifecycle import OPEN
 from dicom_node.core.limits import LONGEST_WAIT_S
 from dicom_node.core.priority import Priority
 from dicom_node.index.due import count_leases_anew, is_due
+from dicom_node.index.outbox.about import about_result
 from dicom_node.index.outbox.withdrawals import is_withdrawn, may_leave
 from dicom_node.index.tables import artifacts, deliveries, jobs, results
 from dicom_node.index.transitions import (
@@ -69,6 +70,12 @@ class DeliveryBatch:
     job_key: str
     owner: str
     items: tuple[DeliveryItem, ...]
+    about: AboutResult
+
+    @property
+    def key(self) -> str:
+        """What the outbox knows it by."""
+        return self.job_key
 
 
 def next_due(
@@ -101,9 +108,8 @@ def claim_batch(
     if job_key is None:
         return None
     rows = connection.execute(
-        select(deliveries, artifacts, results.c.study_instance_uid)
+        select(deliveries, artifacts)
         .join(artifacts, artifacts.c.uid == deliveries.c.artifact_uid)
-        .join(results, results.c.job_key == deliveries.c.job_key)
         .where(_is_free(destination, claimant, now), deliveries.c.job_key == job_key)
         .order_by(artifacts.c.send_order, deliveries.c.id)
         .with_for_update(of=deliveries)
@@ -119,7 +125,8 @@ def claim_batch(
         .values(lease_owner=claimant.owner, lease_until=now + timedelta(seconds=claimant.lease_s))
     )
     items = tuple(map(_item, rows))
-    return DeliveryBatch(destination, rows[0].study_instance_uid, job_key, claimant.owner, items)
+    about = about_result(connection, job_key, destination)
+    return DeliveryBatch(destination, about.study_instance_uid, job_key, claimant.owner, items, about)
 
 
 def _is_free(destination: str, claimant: Claimant, now: datetime) -> ColumnElement[bool]:
@@ -146,11 +153,18 @@ def _item(row: Row[Any]) -> DeliveryItem:
     )  # fmt: skip
 
 
-def mark_sent(connection: Connection, batch: DeliveryBatch, item: DeliveryItem, note: str, now: datetime) -> None:
-    """Note that the destination has taken the object."""
+def mark_sent(
+    connection: Connection, batch: DeliveryBatch, item: DeliveryItem, answer: tuple[str, int | None], now: datetime
+) -> None:
+    """Note that the destination has taken the object; `answer` is what it said, and the warning among that, if any.
+
+    Whether it has kept it is asked from now on, where it can be.
+    """
+    note, warning = answer
     line = ("sent", f"{item.name} sent to {batch.destination}.")
     sent = Change(now, line, {"uid": item.artifact.uid, "note": note})
-    _move(connection, (batch, item), DeliveryState.SENT, sent, sent_at=now, note=note)
+    unproved = {"prove_at": now, "proof_tries": 0, "transaction_uid": "", "warning": warning}
+    _move(connection, (batch, item), DeliveryState.SENT, sent, sent_at=now, note=note, **unproved)
 
 
 def mark_parked(connection: Connection, batch: DeliveryBatch, item: DeliveryItem, why: str, now: datetime) -> None:

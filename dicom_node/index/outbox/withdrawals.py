@@ -33,6 +33,7 @@ from dicom_node.index.versions import IS_IMAGE
 WITHDRAWN = "withdrawn"
 #: Kind of the line about a destination that is gone from the settings and shows what is withdrawn.
 _OUT_OF_REACH = "out-of-reach"
+_UNSURE = "The result was withdrawn or replaced; whether an attempt had arrived is not known."
 #: Nothing is more urgent than to take back what is wrong.
 _FIRST = 0
 
@@ -83,7 +84,7 @@ def is_withdrawn(connection: Connection, job_key: str) -> bool:
 
 
 def end_unsent(connection: Connection, which: ColumnElement[bool], now: datetime) -> None:
-    """Owe the objects of withdrawn results no more, but for what is on its way at this moment.
+    """Owe objects of results that hold no more no longer, but for what is on its way at this moment.
 
     An attempt whose end is not known may have arrived: it is kept as such, to be taken back.
     """
@@ -94,7 +95,7 @@ def end_unsent(connection: Connection, which: ColumnElement[bool], now: datetime
         given_up = Change(now)
         move_delivery(
             connection, deliveries.c.id == number, DeliveryState.DISCARDED, given_up, may_have_arrived=True,
-            note="The result was withdrawn; whether an attempt had arrived is not known.",
+            note=_UNSURE,
         )  # fmt: skip
     cancel_deliveries(connection, deliveries.c.id.in_([row.id for row in rows if row.id not in unsure]))
 
@@ -146,14 +147,14 @@ class TakenBack:
 
 
 def is_any_withdrawn(connection: Connection, destination: str, now: datetime) -> bool:
-    """Tell whether anything of withdrawn results is to be seen to at a destination."""
-    unsent = select(deliveries.c.id).where(_of_withdrawn(destination), _is_idle(now))
+    """Tell whether anything of withdrawn or overtaken results is to be seen to at a destination."""
+    unsent = select(deliveries.c.id).where(or_(_of_withdrawn(destination), _of_overtaken(destination)), _is_idle(now))
     return connection.execute(select(or_(exists(_shown(destination)), exists(unsent)))).scalar_one()
 
 
 def end_unsent_at(connection: Connection, destination: str, now: datetime) -> None:
-    """Give up what was on its way when its result was withdrawn, and did not arrive."""
-    end_unsent(connection, _of_withdrawn(destination), now)
+    """Give up what was on its way when its result was withdrawn, or overtaken, and did not arrive."""
+    end_unsent(connection, or_(_of_withdrawn(destination), _of_overtaken(destination)), now)
 
 
 def due_at(connection: Connection, destination: str) -> list[TakenBack]:
@@ -167,6 +168,21 @@ def due_at(connection: Connection, destination: str) -> list[TakenBack]:
 def _of_withdrawn(destination: str) -> ColumnElement[bool]:
     withdrawn = select(results.c.job_key).where(results.c.standing == ResultState.WITHDRAWN)
     return and_(deliveries.c.destination == destination, deliveries.c.job_key.in_(withdrawn))
+
+
+def _of_overtaken(destination: str) -> ColumnElement[bool]:
+    """Return the condition that a later result has taken the place of what an HL7 message tells.
+
+    Who is sent messages keeps the one that came last, and none of them can be asked what it has: the message of an
+    earlier result that was put off must not come behind that of a later one.
+    """
+    messages = select(artifacts.c.uid).where(artifacts.c.kind == ArtifactKind.HL7_MESSAGE)
+    replaced = select(results.c.job_key).where(results.c.standing == ResultState.SUPERSEDED)
+    return and_(
+        deliveries.c.destination == destination,
+        deliveries.c.artifact_uid.in_(messages),
+        deliveries.c.job_key.in_(replaced),
+    )
 
 
 def _is_shown() -> ColumnElement[bool]:

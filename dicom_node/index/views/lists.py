@@ -13,6 +13,7 @@ from sqlalchemy import Column, ColumnElement, Connection, Row, Table, and_, case
 
 from dicom_node.core.entities import ArtifactKind, DeliveryState, InstanceRole, JobState, StudyState
 from dicom_node.core.uids import is_valid_uid
+from dicom_node.index.outbox.notifications import open_per_destination
 from dicom_node.index.tables import artifacts, deliveries, events, instances, jobs, results, studies
 from dicom_node.index.versions import IN_USE, IS_IMAGE
 from dicom_node.index.views.types import (
@@ -128,6 +129,13 @@ def delivery_view(row: Row[Any]) -> DeliveryView:
         note=row.note,
         created_at=row.created_at,
         sent_at=row.sent_at,
+        warning="" if row.warning is None else f"0x{row.warning:04X}",
+        proof=row.proof,
+        proof_note=row.proof_note,
+        transaction_uid=row.transaction_uid,
+        proved_at=row.proved_at,
+        times_missing=row.times_missing,
+        times_lost=row.times_lost,
     )
 
 
@@ -294,13 +302,16 @@ def _per_state(connection: Connection, table: Table, states: type[State]) -> dic
 def _per_destination(connection: Connection) -> list[DestinationCounts]:
     query = (
         select(deliveries.c.destination, deliveries.c.state, func.count())
-        .where(deliveries.c.state.in_([DeliveryState.PENDING, DeliveryState.PARKED]))
+        .where(deliveries.c.state != DeliveryState.DISCARDED)
         .group_by(deliveries.c.destination, deliveries.c.state)
     )
     found: defaultdict[str, dict[str, int]] = defaultdict(dict)
     for destination, state, number in connection.execute(query):
         found[destination][state.lower()] = number
+    for destination, events_open in open_per_destination(connection).items():
+        for state, number in events_open.items():
+            found[destination][state.lower()] = found[destination].get(state.lower(), 0) + number
     return [
-        DestinationCounts(destination=name, pending=numbers.get("pending", 0), parked=numbers.get("parked", 0))
+        DestinationCounts(destination=name, **({"pending": 0, "parked": 0} | numbers))
         for name, numbers in sorted(found.items())
     ]

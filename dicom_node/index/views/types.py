@@ -195,7 +195,12 @@ class ResultView:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeliveryView:
-    """One object on its way to one destination. `note` is the last answer of the destination."""
+    """One object on its way to one destination. `note` is the last answer of the destination.
+
+    `warning` is the status with which it was stored otherwise than it was sent, such as ``0xB000``; empty: none.
+    `proof` is how the destination was proved to have it, `COMMITMENT` or `QUERY`, empty while it is not; `proof_note`
+    is what was answered, or why there is no proof.
+    """
 
     id: int
     study_instance_uid: str
@@ -210,6 +215,14 @@ class DeliveryView:
     note: str
     created_at: datetime
     sent_at: datetime | None
+    warning: str = ""
+    proof: str = ""
+    proof_note: str = ""
+    transaction_uid: str = ""
+    proved_at: datetime | None = None
+    #: How often it was sent again, because it had not arrived, and because it was there and then was not.
+    times_missing: int = 0
+    times_lost: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -236,11 +249,13 @@ class TimelineEntry:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DestinationCounts:
-    """What waits for one destination."""
+    """What waits for one destination, and how much of what it took it is proved to have."""
 
     destination: str
     pending: int
     parked: int
+    sent: int = 0
+    committed: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -13,6 +13,7 @@ import gc
 import hashlib
 import logging
 import os
+import queue
 import resource
 import signal
 import socket
@@ -20,12 +21,14 @@ import ssl
 import sys
 import threading
 import time
+import uuid
 from collections import OrderedDict
 from dataclasses import replace
 from pathlib import Path
 
 from dicom_node.core.errors import SettingsError, SpoolUnavailable
 from dicom_node.core.uids import loggable_uid
+from dicom_node.dimse.vocabulary import ActionStatus
 from dicom_node.end import VitalThread, watch_threads
 from dicom_node.logs import configure_logs
 from dicom_node.receive.acceptor.admission import CallingPeer, Capacity, PeerAdmission
@@ -45,6 +48,7 @@ from dicom_node.receive.acceptor.transport import (
 from dicom_node.receive.channel import (
     AcceptorFailed,
     AcceptorReady,
+    AnswerReport,
     AreYouAlive,
     AssociationClosed,
     Channel,
@@ -54,6 +58,7 @@ from dicom_node.receive.channel import (
     Options,
     RecordStored,
     ReportAnswered,
+    ReportReceived,
     SendReport,
     StillAlive,
     Stop,
@@ -67,6 +72,8 @@ from dicom_node.storage.spool import Spool
 _STACK_BYTES = 512 * 1024
 _PR_SET_PDEATHSIG = 1
 _FAREWELL_S = 2.0
+#: How long the parent, and its database, may take to answer a report; its sender reports again.
+_ANSWERED_WITHIN_S = 20.0
 _log = logging.getLogger("dicom_node.receive.acceptor.acceptor")  # run by -m, its name is another
 
 
@@ -81,6 +88,8 @@ class Acceptor:
         self._capacity = Capacity(Path(options.spool), options.min_free_bytes)
         self._trial = DiskTrial((Path(options.journal), Path(options.spool)), options.parts_owner)
         self._open: dict[str, ReportQueue] = {}
+        #: Reports that came and wait for the parent's answer, by ticket.
+        self._heard: dict[str, queue.SimpleQueue[int]] = {}
         self._waiting: OrderedDict[int, Transport] = OrderedDict()
         self._serving: dict[int, Transport] = {}
         self._lock = threading.Lock()
@@ -88,7 +97,7 @@ class Acceptor:
         self._services = AcceptorServices(
             options=options,
             admission=PeerAdmission(options, self._capacity.has_disk),
-            storing=Storing(self._journal, self._capacity, self._stored),
+            storing=Storing(self._journal, self._capacity, self._stored, self._hear),
             strangers=Strangers(),
             capacity=self._capacity,
             spool=Spool(Path(options.spool)),
@@ -121,6 +130,9 @@ class Acceptor:
                 self._capacity.unavailable_reason = reason
             case SendReport():
                 self._report(message)
+            case AnswerReport(ticket, status):
+                if (waiting := self._heard.get(ticket)) is not None:
+                    waiting.put(status)
             case AreYouAlive():
                 self._services.strangers.tell_rest()
                 self._channel.tell(StillAlive(self._trial.fault()))
@@ -234,6 +246,19 @@ class Acceptor:
 
     def _answered(self, number: int, association_id: str, status: int | None) -> None:
         self._channel.tell(ReportAnswered(number, association_id, status, time.time()))
+
+    def _hear(self, caller: CallingPeer, transfer_syntax_uid: str, data_set: bytes) -> int:
+        """Hand a report on a storage commitment to the parent, who knows what was asked; return the answer to it."""
+        ticket, answer = str(uuid.uuid4()), queue.SimpleQueue[int]()
+        self._heard[ticket] = answer
+        try:
+            said = ReportReceived(ticket, caller.calling_ae_title, caller.host, transfer_syntax_uid, data_set)
+            self._channel.tell(said)
+            return answer.get(timeout=_ANSWERED_WITHIN_S)
+        except queue.Empty:
+            return ActionStatus.PROCESSING_FAILURE
+        finally:
+            del self._heard[ticket]
 
     def _not_taken(self, caller: CallingPeer, refused: RefusedClass) -> None:
         syntaxes = tuple(map(loggable_uid, refused.transfer_syntax_uids))

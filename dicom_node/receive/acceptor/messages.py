@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import queue
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 from dicom_node.core.errors import RefusedObject, SpoolUnavailable, StoreStatus
@@ -23,11 +23,13 @@ from dicom_node.dimse.command_set import (
     read_command,
 )
 from dicom_node.dimse.vocabulary import (
+    COMMITMENT_EVENTS,
     STORAGE_COMMITMENT,
     STORAGE_COMMITMENT_INSTANCE,
     VERIFICATION,
     AbortReason,
     ActionStatus,
+    EventStatus,
 )
 from dicom_node.receive.acceptor.admission import Capacity
 from dicom_node.receive.acceptor.incoming import IncomingObject
@@ -39,6 +41,7 @@ from dicom_node.receive.channel import SendReport
 _REQUEST_COMMITMENT = 1
 #: An Error Comment has at most so many characters (LO, PS3.5 6.2).
 _MAX_COMMENT = 64
+_OF_COMMITMENT = frozenset({Field.N_ACTION_RQ, Field.N_EVENT_REPORT_RQ})
 _NO_DATA_SET = RefusedObject(StoreStatus.CANNOT_UNDERSTAND, "The request has no data set. Correct it at the sender.")
 _log = logging.getLogger(__name__)
 
@@ -72,6 +75,11 @@ class Messages:
         self._incoming = incoming
         self._storing = storing
         self._capacity = capacity
+        self._keepers: Mapping[int, Callable[[_Pending], None]] = {
+            Field.C_STORE_RQ: self._keep_object,
+            Field.N_ACTION_RQ: self._keep_request,
+            Field.N_EVENT_REPORT_RQ: self._hear_report,
+        }
         self._command = memoryview(bytearray(MAX_COMMAND_BYTES))
         self._command_filled = 0
         self._pending: _Pending | None = None
@@ -132,7 +140,7 @@ class Messages:
             raise MalformedPdu(f"a command set that cannot be read: {error}") from error
         if field == Field.C_STORE_RQ:
             self._begin_store(pending, has_data_set=has_data_set)
-        elif field == Field.N_ACTION_RQ and context.sop_class_uid == STORAGE_COMMITMENT and has_data_set:
+        elif field in _OF_COMMITMENT and context.sop_class_uid == STORAGE_COMMITMENT and has_data_set:
             self._incoming.begin(b"", "", None)
             self._pending = pending
         elif has_data_set:
@@ -170,7 +178,7 @@ class Messages:
         return None
 
     def _take_data_set(self, pending: _Pending) -> None:
-        keep = self._keep_object if pending.field == Field.C_STORE_RQ else self._keep_request
+        keep = self._keepers[pending.field]
         try:
             keep(pending)
         except (RefusedObject, SpoolUnavailable) as error:
@@ -206,12 +214,28 @@ class Messages:
             self._storing.request_commitment(identity, data_set, self._incoming.crc32, self._association)
         self._commitment_context = pending.context_id
 
+    def _hear_report(self, pending: _Pending) -> None:
+        """Hand on what a PACS says of a storage commitment that this node asked for (PS3.4 J.3.3)."""
+        event_type = int.from_bytes(pending.command.elements.get(Element.EVENT_TYPE_ID, b""), "little")
+        if event_type not in COMMITMENT_EVENTS:
+            self._incoming.discard()
+            raise RefusedObject(EventStatus.NO_SUCH_EVENT_TYPE, "only reports on storage commitment")
+        if not self._incoming.is_small:
+            self._incoming.discard()
+            raise RefusedObject(EventStatus.PROCESSING_FAILURE, "too many objects in one report")
+        with self._incoming.data_set() as data_set:
+            report = bytes(data_set)
+        self._incoming.discard()
+        status = self._storing.hear(self._association.caller, pending.context.transfer_syntax_uid, report)
+        if status != EventStatus.SUCCESS:
+            raise RefusedObject(status, "no such commitment is awaited, or it cannot be noted now")
+
     # --- answers -------------------------------------------------------------------------------------------------
 
     def _answer_fault(self, pending: _Pending, error: RefusedObject | SpoolUnavailable) -> None:
         self.refused += 1
-        is_action = pending.field == Field.N_ACTION_RQ
-        away = ActionStatus.RESOURCE_LIMITATION if is_action else StoreStatus.OUT_OF_RESOURCES
+        is_store = pending.field == Field.C_STORE_RQ
+        away = StoreStatus.OUT_OF_RESOURCES if is_store else ActionStatus.RESOURCE_LIMITATION
         status = error.status if isinstance(error, RefusedObject) else int(away)
         what = {
             "calling_ae_title": self._association.caller.calling_ae_title,
@@ -221,9 +245,9 @@ class Messages:
         if isinstance(error, SpoolUnavailable):
             self._storing.outages.failed(str(error), what)
         else:
-            _log.warning("object refused", extra=what | {"why": str(error)})
-        field = Field.N_ACTION_RSP if is_action else Field.C_STORE_RSP
-        self._answer(pending, field, status, str(error).removeprefix("The object was refused: "))
+            _log.warning("object refused" if is_store else "request refused", extra=what | {"why": str(error)})
+        comment = str(error).removeprefix("The object was refused: ")
+        self._answer(pending, Field(pending.field | 0x8000), status, comment)
 
     def _answer(self, pending: _Pending, field: Field, status: int, comment: str = "") -> None:
         self._write(response_pdu(pending.context_id, pending.command, field, status, comment))
@@ -282,6 +306,7 @@ def response_pdu(context_id: int, request: Command, field: Field, status: int, c
         elements[Element.ERROR_COMMENT] = comment[:_MAX_COMMENT]
     if instance in request.elements:
         elements[Element.AFFECTED_SOP_INSTANCE_UID] = request.elements[instance]
-    if of_n_service and Element.ACTION_TYPE_ID in request.elements:
-        elements[Element.ACTION_TYPE_ID] = request.elements[Element.ACTION_TYPE_ID]
+    for kind in (Element.ACTION_TYPE_ID, Element.EVENT_TYPE_ID):
+        if kind in request.elements:
+            elements[kind] = request.elements[kind]
     return command_pdu(context_id, command_set(elements, has_data_set=False))

@@ -186,8 +186,9 @@ def _choose(proposed: PresentationContext, ae: AeOption, roles: Mapping[str, tup
     chosen = next((syntax for syntax in syntaxes if syntax in supported), None)
     if chosen is None:
         return _NO_TRANSFER_SYNTAX, syntaxes[0]
-    requestor_is_scu = roles.get(sop_class, (True, False))[0]
-    return (_ACCEPTED, chosen) if requestor_is_scu else (_USER_REJECTION, chosen)
+    is_user, is_provider = roles.get(sop_class, (True, False))
+    is_wanted = is_user or (is_provider and sop_class == STORAGE_COMMITMENT)
+    return (_ACCEPTED, chosen) if is_wanted else (_USER_REJECTION, chosen)
 
 
 def _acceptance(
@@ -220,6 +221,8 @@ def _user_information(
     for sop_class in sorted(classes & set(request.roles)):
         role = SCP_SCU_RoleSelectionNegotiation()
         role.sop_class_uid, role.scu_role, role.scp_role = UID(sop_class), True, False
+        if sop_class == STORAGE_COMMITMENT:  # a PACS that was asked reports as the provider that it is
+            role.scu_role, role.scp_role = request.roles[sop_class]
         yield role
     asked = [i for i in request.primitive.user_information if isinstance(i, SOPClassExtendedNegotiation)]
     for item in asked:

@@ -44,11 +44,19 @@ class ObjectIdentity:
 class Storing:
     """Makes objects durable. Thread-safe."""
 
-    def __init__(self, journal: JournalWriter, capacity: Capacity, stored: Callable[[int, Record], None]) -> None:
-        """`stored(slot, record)` tells the consumer."""
+    def __init__(
+        self,
+        journal: JournalWriter,
+        capacity: Capacity,
+        stored: Callable[[int, Record], None],
+        hear: Callable[[CallingPeer, str, bytes], int],
+    ) -> None:
+        """`stored(slot, record)` tells the consumer; `hear(caller, transfer_syntax_uid, data_set)` hands on a report on
+        a storage commitment and returns the answer."""
         self._journal = journal
         self._capacity = capacity
         self._stored = stored
+        self.hear = hear
         self.outages = OutageLog(_log, "object not stored", "objects are stored again")
 
     def store(self, identity: ObjectIdentity, incoming: IncomingObject, association: AssociationRef) -> None:

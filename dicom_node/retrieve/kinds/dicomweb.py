@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
@@ -26,12 +27,10 @@ class DicomWebSourceSettings(TokenWebPeer, SourceKind):
 
     def source(self, settings: Settings) -> Source:  # noqa: ARG002 - nobody is called by an AE title
         """Return a DICOMweb user."""
-        import httpx  # noqa: PLC0415 - settings must load fast
-
-        from dicom_node.deliver.web import authentication  # noqa: PLC0415
+        from dicom_node.core.errors import SourceUnavailable  # noqa: PLC0415 - settings must load fast
+        from dicom_node.deliver.web import web_client  # noqa: PLC0415
         from dicom_node.retrieve.dicomweb import DicomWebSource  # noqa: PLC0415
 
-        url, auth = self.url.rstrip("/"), authentication(self)
         return DicomWebSource(
-            self.name, url, lambda: httpx.Client(auth=auth, timeout=self.timeout_s, follow_redirects=False)
+            self.name, self.url.rstrip("/"), partial(web_client, self, self.timeout_s, SourceUnavailable)
         )

@@ -28,7 +28,8 @@ class OrthancSourceSettings(TokenWebPeer, SourceKind):
 
     def source(self, settings: Settings) -> Source:  # noqa: ARG002 - nobody is called by an AE title
         """Return a user of Orthanc's REST interface."""
-        from dicom_node.deliver.web import authentication  # noqa: PLC0415 - settings must load fast
+        from dicom_node.core.errors import SourceUnavailable  # noqa: PLC0415 - settings must load fast
+        from dicom_node.deliver.web import authentication, verification  # noqa: PLC0415
         from dicom_node.retrieve.orthanc import OrthancSource  # noqa: PLC0415
 
         url, auth = self.url.rstrip("/"), authentication(self)
@@ -36,7 +37,8 @@ class OrthancSourceSettings(TokenWebPeer, SourceKind):
         def open_client() -> Orthanc:
             from pyorthanc import Orthanc  # noqa: PLC0415
 
-            client = Orthanc(url, timeout=self.timeout_s, follow_redirects=False)
+            verify = verification(self, SourceUnavailable)
+            client = Orthanc(url, timeout=self.timeout_s, verify=verify, follow_redirects=False)
             client.auth = auth
             return client
 

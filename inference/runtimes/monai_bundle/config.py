@@ -18,7 +18,7 @@ from typing import Any
 
 from monai.bundle.config_parser import ConfigParser
 from monai.transforms.compose import Compose
-from monai.transforms.transform import MapTransform
+from monai.transforms.transform import MapTransform, Randomizable
 
 from dicom_node.core.errors import ModelUnavailable
 
@@ -109,6 +109,17 @@ def transforms_of(composed: Any) -> tuple[Any, ...]:
         return (composed,)
     flat: Any = composed.flatten()  # type: ignore[no-untyped-call]
     return tuple(flat.transforms)
+
+
+def require_certain(composed: Any) -> None:
+    """Raise `ModelUnavailable` for steps that draw what they do by lot, as in training: a study must be answered the
+    same way each time."""
+    drawing = [type(one).__name__ for one in transforms_of(composed) if isinstance(one, Randomizable)]
+    if drawing:
+        raise ModelUnavailable(
+            f"{', '.join(dict.fromkeys(drawing))} of the bundle draws by lot what it does, so that one study is "
+            "answered otherwise each time. It belongs to training: remove it from preprocessing and postprocessing."
+        )
 
 
 def allow_absent(composed: Any, present: frozenset[str], absent: frozenset[str]) -> None:

@@ -21,7 +21,7 @@ def evidence_of_bundle(
 ) -> ChannelEvidence:
     """Add to what the card says what the bundle tells; what the card says comes first."""
     names = channel_names(metadata)
-    known = replace(card, first_name=str(names.get("0", "")))
+    known = replace(card, first_name=str(names.get("0", "")), named=len(names))
     if known.exclusive is not None:
         return known
     tells = (_takes_strongest(steps), _activates(steps), _thresholds(steps), _ends(network), _has_background(names))

@@ -16,6 +16,7 @@ import torch
 from monai.data.meta_tensor import MetaTensor
 from monai.inferers.inferer import SimpleInferer
 from monai.transforms.post.dictionary import Invertd
+from monai.utils.misc import fall_back_tuple
 from numpy.typing import NDArray
 
 from dicom_node.core.errors import ModelUnavailable, NotAnalysable
@@ -28,6 +29,7 @@ from dicom_node.inference.runtimes.monai_bundle.config import (
     BundleConfig,
     allow_absent,
     read_config,
+    require_certain,
     transforms_of,
 )
 from dicom_node.inference.runtimes.monai_bundle.history import (
@@ -156,6 +158,8 @@ class LoadedBundle:
         self._inferer = config.get("inferer") or SimpleInferer()
         composed = config.get("postprocessing") or config.get("evaluator::postprocessing")
         self._postprocessing = transforms_of(composed)
+        require_certain(self._preprocessing)
+        require_certain(composed)
         self.channels = evidence_of_bundle(wanted.channels, self._postprocessing, network, config.metadata)
         self._apply_threshold()
         self.scale = scale_of(wanted.picture_range, transforms_of(self._preprocessing), config.metadata)
@@ -262,6 +266,7 @@ class LoadedBundle:
                 stop < len(tensors) and tensors[stop].shape == tensors[start].shape and stop - start < self.batch_limit
             ):
                 stop += 1
+            _check_window(self._inferer, tensors[start].shape[2:])
             output = self._inferer(torch.cat(tensors[start:stop]).to(self._device), self._network)
             yield from (_taken(output, place) for place in range(stop - start))
             start = stop
@@ -341,6 +346,21 @@ def _scaled(values: NDArray[np.float32], to: Range) -> NDArray[np.float32]:
     """Return a picture of 0 to 1 in the values of the files that the bundle reads."""
     low, high = np.float32(to[0]), np.float32(to[1])
     return values * (high - low) + low
+
+
+def _check_window(inferer: Any, sizes: Sequence[int]) -> None:
+    """Raise `NotAnalysable` (VOLUME_TOO_SMALL) for an image that its own reflection does not fill up to a window."""
+    if str(getattr(inferer, "padding_mode", "")) != "reflect":
+        return
+    window = fall_back_tuple(inferer.roi_size, tuple(sizes))
+    # Half of what is missing is added on each side, and a side can be reflected up to its last voxel but one.
+    if any((wanted - size + 1) // 2 >= size for wanted, size in zip(window, sizes, strict=True)):
+        shown = ["x".join(map(str, one)) for one in (sizes, window)]
+        raise NotAnalysable(
+            "VOLUME_TOO_SMALL",
+            f"The images are {shown[0]} voxels as the model is given them, and its window is {shown[1]}: they are "
+            "smaller than it can be filled from by reflection.",
+        )
 
 
 def _taken(output: Any, place: int) -> Any:

@@ -58,7 +58,7 @@ def finish(steps: Sequence[Any], data: dict[str, Any], *, keep_soft: bool = True
 
     Without `keep_soft` many classes are brought back one by one: the same result, without holding a hundred volumes.
     """
-    soft, activated, inverted, soft_inverted, decided = None, False, False, False, False
+    soft, bounded, activated, inverted, soft_inverted, decided = None, False, False, False, False, False
     data, steps = _with_corners(steps, data)
     for place, step in enumerate(steps):
         name = type(step).__name__
@@ -66,12 +66,24 @@ def finish(steps: Sequence[Any], data: dict[str, Any], *, keep_soft: bool = True
             decided = False
             continue
         if name.startswith("AsDiscrete") and activated and soft is None and keep_soft:
-            soft, soft_inverted = data["pred"], inverted
+            soft, soft_inverted = _chances(data["pred"], bounded), inverted
         decided = not keep_soft and isinstance(step, Invertd) and _is_argmax(steps[place + 1 : place + 2])
         data = {**data, "pred": _strongest_inverted(step, data)} if decided else step(data)
-        activated = activated or name.startswith("Activations")
+        if name.startswith("Activations"):
+            activated, bounded = True, _are_chances(data["pred"])
         inverted = inverted or isinstance(step, Invertd)
+    if soft is None and bounded and inverted and keep_soft:
+        soft, soft_inverted = _chances(data["pred"], bounded), True
     return Finished(data, inverted, soft, soft_inverted, _in_world(steps))
+
+
+def _chances(values: Any, bounded: bool) -> Any:
+    """Return values that were between 0 and 1 as such: a spline that brings them back bends them beyond."""
+    return values.clamp(0, 1) if bounded else values
+
+
+def _are_chances(values: Any) -> bool:
+    return isinstance(values, torch.Tensor) and bool(((values >= 0) & (values <= 1)).all())
 
 
 def _in_world(steps: Sequence[Any]) -> bool:

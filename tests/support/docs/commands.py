@@ -34,6 +34,7 @@ NOT_RUN: Mapping[str, str] = {
     "make setup": "sets up an environment; what the other targets run, CI runs",
     "make demo": "sets up an environment; tests/acceptance run the demonstration",
     ".venv/bin/dicom-node serve --config node.toml": "serves until told to stop; what the others speak to",
+    "python3 receiver.py webhook-secret 8090": "serves until told to stop; tests/integration/test_webhook.py runs it",
     "apt install python3 python3-venv git": "installs packages of the system",
     "useradd --system --home-dir /var/lib/dicom-node dicom-node": "makes a user of the system",
     "systemctl enable --now dicom-node": "needs systemd",

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+import json
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from io import BytesIO
 from pathlib import Path
@@ -14,7 +15,17 @@ from sqlalchemy import Connection, insert
 
 from dicom_node.core.entities import DeliveryState, JobState, ModelIdentity, StudyState
 from dicom_node.core.principal import Principal, UserRole
-from dicom_node.index.tables import artifacts, associations, deliveries, events, instances, jobs, results, studies
+from dicom_node.index.tables import (
+    artifacts,
+    associations,
+    deliveries,
+    events,
+    instances,
+    jobs,
+    notifications,
+    results,
+    studies,
+)
 
 NOW = datetime(2026, 3, 14, 9, 30, tzinfo=UTC)
 SOMEBODY = Principal("somebody", frozenset({UserRole.OPERATOR}))
@@ -23,6 +34,17 @@ SOMEBODY = Principal("somebody", frozenset({UserRole.OPERATOR}))
 def key_of(name: str) -> str:
     """Return the job key that the result `name` has."""
     return hashlib.sha256(name.encode()).hexdigest()
+
+
+def owe_events(connection: Connection, destination: str, urgencies: Sequence[int]) -> list[str]:
+    """Owe a destination one event for each urgency, each of a study of its own; return their ids."""
+    for number, urgency in enumerate(urgencies, start=1):
+        body = {"type": "result.made", "timestamp": "2026-03-14T09:30:00Z", "data": {"n": number}}
+        connection.execute(insert(notifications).values(
+            event_id=f"evt_{number}", destination=destination, type="result.made", study_instance_uid=f"1.{number}",
+            urgency=urgency, body=json.dumps(body), next_attempt_at=NOW, created_at=NOW, **{"state": "PENDING"},
+        ))  # fmt: skip
+    return [f"evt_{number}" for number in range(1, len(urgencies) + 1)]
 
 
 class Rows:

@@ -1,0 +1,83 @@
+"""Every type of event that the node tells others of, in one table: when it happens, and what is told of it.
+
+Whoever makes an event names its type from here, and the reference of events is written from the table. An event of a
+new kind is a line here and the place in `index/transitions.py` where the state changes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class EventType(StrEnum):
+    """The name an event travels under."""
+
+    RESULT_MADE = "result.made"
+    RESULT_NOT_ANALYSED = "result.not_analysed"
+    RESULT_SUPERSEDED = "result.superseded"
+    RESULT_WITHDRAWN = "result.withdrawn"
+    ANALYSIS_FAILED = "analysis.failed"
+    STUDY_NOT_ANALYSED = "study.not_analysed"
+    STUDY_FAILED = "study.failed"
+    DELIVERY_PARKED = "delivery.parked"
+    DESTINATION_SUSPENDED = "destination.suspended"
+    DESTINATION_RESUMED = "destination.resumed"
+
+
+#: What an event may tell, and what it means. Nothing here names a patient or repeats what a person or a peer wrote.
+FACTS: Mapping[str, str] = {
+    "study_instance_uid": "Study Instance UID (0020,000D).",
+    "revision": "Which revision of the study: a late image or a correction opens the next.",
+    "route": "Name of the route.",
+    "model": "Name and version of the model.",
+    "result": "Name of the result; the same in the API and in sidecars.",
+    "sequence": "1 for the first result of a study and route, 2 for the one that follows it.",
+    "state": "How it ended: `DONE`, `PARTIAL` or `NOT_ANALYSABLE`.",
+    "reason": "Code of [Reasons](reasons.md); empty where there is none.",
+    "reasons": "Codes of [Reasons](reasons.md), one for each route that did not answer; empty: no route wanted it.",
+    "findings": "How many findings the model evaluated, and how many of them are present.",
+    "destination": "Name of the destination.",
+    "delivery": "Number of the delivery, as `dicom-node retry` and the API take it.",
+    "kind": "Kind of the object: `SR`, `SC`, `SEG`, `FHIR` …",
+    "object": "SOP Instance UID of the object, or the UID of a FHIR Bundle.",
+    "accession_number": "Accession Number (0008,0050), where the destination's `include` names it.",
+}
+
+_RESULT = ("study_instance_uid", "revision", "route", "model", "result", "sequence", "state", "reason")
+
+
+@dataclass(frozen=True, slots=True)
+class KindOfEvent:
+    """When an event of a type happens, and the keys of `FACTS` that it tells."""
+
+    when: str
+    facts: tuple[str, ...]
+
+
+EVENT_TYPES: Mapping[EventType, KindOfEvent] = {
+    EventType.RESULT_MADE: KindOfEvent("A model has answered.", (*_RESULT, "findings")),
+    EventType.RESULT_NOT_ANALYSED: KindOfEvent("A model must not answer for this study.", _RESULT),
+    EventType.RESULT_SUPERSEDED: KindOfEvent("A later result took the place of this one.", _RESULT),
+    EventType.RESULT_WITHDRAWN: KindOfEvent("A person or a correction has withdrawn the result.", _RESULT),
+    EventType.ANALYSIS_FAILED: KindOfEvent(
+        "An analysis was given up after its last attempt.",
+        ("study_instance_uid", "revision", "route", "model", "reason"),
+    ),
+    EventType.STUDY_NOT_ANALYSED: KindOfEvent(
+        "No route wanted the study, or no model may answer for it.", ("study_instance_uid", "revision", "reasons")
+    ),
+    EventType.STUDY_FAILED: KindOfEvent(
+        "The study was set aside: its analyses failed, or its images contradict each other.",
+        ("study_instance_uid", "revision", "reasons"),
+    ),
+    EventType.DELIVERY_PARKED: KindOfEvent(
+        "A destination will not take an object as it is; somebody must look.",
+        ("study_instance_uid", "route", "result", "destination", "delivery", "kind", "object"),
+    ),
+    EventType.DESTINATION_SUSPENDED: KindOfEvent(
+        "A destination lets the node in no more; nothing is sent to it.", ("destination",)
+    ),
+    EventType.DESTINATION_RESUMED: KindOfEvent("A suspended destination takes something again.", ("destination",)),
+}

@@ -1,0 +1,66 @@
+"""ORC and OBR: which order the result is about, which procedure, and which result of the node it is."""
+
+from __future__ import annotations
+
+from pydicom.dataset import Dataset
+
+from dicom_node.analysis.answer import ReportContext
+from dicom_node.core.codes import DIAGNOSTIC_IMAGING_STUDY, PRIVATE_SCHEME
+from dicom_node.core.entities import Code
+from dicom_node.fhir.builders.dicom_values import source_text
+from dicom_node.fhir.builders.facts import ReportFacts, reporter
+from dicom_node.fhir.hl7.grammar import Er7, coded, cut, segment, short_id, timestamp
+
+#: Where images keep the code of what was ordered or done, what was ordered first.
+_PROCEDURE_CODES = ("RequestedProcedureCodeSequence", "ProcedureCodeSequence")
+#: Table 0074: Radiology; table 0123: preliminary.
+_RADIOLOGY, PRELIMINARY = "RAD", "P"
+
+
+def filler_number(facts: ReportFacts, context: ReportContext) -> str:
+    """Return what a result is known by, whatever images, version or run made it, as the report in FHIR is.
+
+    What is analysed after a withdrawal is a result of its own: some receivers bring back no order that was cancelled.
+    """
+    official, withdrawn = facts.report_identifier["value"], context.withdrawn_before
+    return short_id("filler", official, *([str(withdrawn)] if withdrawn else []))
+
+
+def order_segments(facts: ReportFacts, header: Dataset, context: ReportContext) -> tuple[Er7, Er7]:
+    """Return ORC and OBR.
+
+    OBR-2 is the placer's number of the order, OBR-3 the node's number of this result, OBR-18 the accession number;
+    where a receiver wants it elsewhere, `receiver` puts it there.
+    """
+    placer = _request_text(header, "PlacerOrderNumberImagingServiceRequest")
+    filler = filler_number(facts, context)
+    order = segment("ORC", {1: "RE", 2: placer, 3: filler})
+    request = segment("OBR", {
+        1: "1", 2: placer, 3: filler, 4: _procedure(facts, header, context), 7: timestamp(facts.effective),
+        18: source_text(header, "AccessionNumber"), 22: timestamp(facts.issued), 24: _RADIOLOGY, 25: PRELIMINARY,
+    })  # fmt: skip
+    return order, request
+
+
+def _procedure(facts: ReportFacts, header: Dataset, context: ReportContext) -> Er7:
+    """Return the imaging procedure, and beside it which of the node's analyses this is: a study may have several."""
+    _, line = reporter(context, facts.model)
+    own = Code(short_id("line", line.model, line.route), PRIVATE_SCHEME, f"AI: {line.model} ({line.route})")
+    return coded(procedure_code(header) or DIAGNOSTIC_IMAGING_STUDY, own)
+
+
+def procedure_code(header: Dataset) -> Code | None:
+    """Return the code of the procedure in the words of the images, `None` where they have none."""
+    for holder in (*(header.get("RequestAttributesSequence") or ()), header):
+        for keyword in _PROCEDURE_CODES:
+            for item in holder.get(keyword) or ():
+                code = source_text(item, "CodeValue")
+                if code:
+                    scheme = source_text(item, "CodingSchemeDesignator")
+                    return Code(code, scheme, cut(source_text(item, "CodeMeaning")))
+    return None
+
+
+def _request_text(header: Dataset, keyword: str) -> str:
+    holders = (header, *(header.get("RequestAttributesSequence") or ()))
+    return next((text for one in holders if (text := source_text(one, keyword))), "")
