@@ -85,9 +85,8 @@ def test_an_example_configuration_is_accepted(path: Path, tmp_path: Path, monkey
     key.touch(0o600)
     (tmp_path / "webhook-secret").write_text(f"whsec_{'A' * 32}\n", encoding="utf-8")
     for example in _TOML.findall(path.read_text(encoding="utf-8")):
-        values = tomllib.loads(
-            example.replace("…", "t0ken").replace("/etc/dicom-node/ehr.key", str(key))
-        )  # the reader's own
+        # The reader's own tokens and keys.
+        values = tomllib.loads(re.sub(r"/etc/dicom-node/(ehr|ris)\.key", str(key), example.replace("…", "t0ken")))
         # Examples show the part they speak of: a listener beyond loopback needs peers, a route its destinations.
         if "dicom" in values:
             values.setdefault("peer", [{"ae_title": "CT1"}])
