@@ -22,9 +22,9 @@ from dicom_node.governance.admission import Admitted
 from dicom_node.index.database import store_id
 from dicom_node.index.jobs import ClaimedJob, choose_series
 from dicom_node.index.lineage import ReportLineage, earlier_reports, line_for, replaced_results, withdrawn_objects
-from dicom_node.index.orders import order_of_study
 from dicom_node.index.outbox.withdrawals import withdrawals_before
-from dicom_node.index.patients import number_of_study, numbers_of_patient, stated_patient_of
+from dicom_node.index.received.orders import order_of_study
+from dicom_node.index.received.patients import number_of_study, numbers_of_patient, stated_patient_of
 from dicom_node.index.results import standing_key
 from dicom_node.index.studies import load_study
 from dicom_node.inference.cards.card import ModelCard

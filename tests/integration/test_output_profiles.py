@@ -18,7 +18,7 @@ from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
 from pynetdicom import AE, AllStoragePresentationContexts, evt
 from sqlalchemy import update
 
-from dicom_node.core.artifact_kinds import (
+from dicom_node.core.outputs.artifact_kinds import (
     ENCAPSULATED_PDF,
     PARAMETRIC_MAP,
     PRESENTATION_STATE,

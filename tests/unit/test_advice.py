@@ -14,7 +14,7 @@ import pytest
 from pydantic import BaseModel
 
 from dicom_node.cli.parser import make_parser
-from dicom_node.core.event_types import EventType
+from dicom_node.core.outputs.event_types import EventType
 from dicom_node.roles.settings import SiteSettings
 from tests.support.docs.commands import PAGES
 from tests.support.needs import REPOSITORY
