@@ -73,11 +73,7 @@ def test_the_environment_overrides_the_file(tmp_path: Path) -> None:
 
 
 AE_TITLE = "an AE title is 1 to 16 letters of ASCII, without backslash and without blanks at its ends"
-<<<<<<< HEAD
 KINDS = "it must be one of dicom, dicomweb, fhir, hl7, folder, webhook"
-=======
-KINDS = "it must be one of dicom, dicomweb, fhir, folder, webhook"
->>>>>>> webhook
 
 
 @pytest.mark.parametrize(
