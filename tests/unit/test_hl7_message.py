@@ -14,8 +14,9 @@ from pydicom.dataset import Dataset
 
 from dicom_node.analysis.answer import Analysis, NotAnalysed, ReplacedResult
 from dicom_node.core.codes import LEFT, LUNG, MEAN, MILLILITER, VOLUME
-from dicom_node.core.entities import Finding, Measurement, Presence, Withheld
+from dicom_node.core.entities import Code, Finding, Measurement, OrderContext, OrderNumber, Presence, Withheld
 from dicom_node.core.errors import ReportInvalid
+from dicom_node.fhir.builders.bundle import build_bundle
 from dicom_node.fhir.hl7.grammar import escape, number, read, unescape, value
 from dicom_node.fhir.hl7.message import WithdrawnMessages, build_message, last_message, withdrawal_message
 from dicom_node.fhir.hl7.own import checked
@@ -60,8 +61,17 @@ WITHHELD = Finding(
     measurements=(Measurement(VOLUME, float("nan"), MILLILITER), Measurement(VOLUME, 1e-7, MILLILITER, MEAN)),
     withheld=(Withheld(VOLUME, "IMPLAUSIBLE", "The volume is larger than a chest."),),
 )  # fmt: skip
+ORDER = OrderContext(
+    accession_number="ACC1", placer=OrderNumber(value="P|4711", authority="1.2.3.4"),
+    filler=OrderNumber(value="F1", authority="RIS"), procedure=Code("CXR2", "99RIS", "Thorax p.a. & seitlich"),
+    reason="Dyspnoe^seit gestern", priority="urgent", requested_at="2026-11-20T08:30+01:00",
+)  # fmt: skip
 MESSAGES = {
     "findings": told(),
+    "ordered": told(order=ORDER),
+    "ordered at length": told(
+        order=replace(ORDER, placer=OrderNumber(value="9" * 64, authority="A" * 20), reason="x" * 512, priority="stat")
+    ),
     "replacing": told(**REPLACING),
     "not analysed": told(not_analysed()),
     "incomplete": told(study_partial=True),
@@ -146,6 +156,54 @@ def test_a_result_is_known_by_one_number_until_it_is_withdrawn() -> None:
     assert numbers[0] == numbers[1] != numbers[2]
     assert "ai-replaces" in again
     assert "ai-replaces" not in first
+
+
+# --- the order -------------------------------------------------------------------------------------------------------
+
+
+def test_a_result_names_the_order_that_the_node_was_told_of() -> None:
+    request, order = rows(MESSAGES["ordered"], "OBR")[0], rows(MESSAGES["ordered"], "ORC")[0]
+    assert value(request, 2) == value(order, 2) == r"P\F\4711^^1.2.3.4^ISO"
+    assert value(request, 4).startswith(r"CXR2^Thorax p.a. \T\ seitlich^99RIS^")
+    assert (str(value(request, 18)), str(value(request, 27))) == ("ACC1", "^^^^^U")
+    assert value(request, 31) == r"^Dyspnoe\S\seit gestern"
+    assert value(request, 3) == value(rows(told(), "OBR")[0], 3), "the result is known by the same number"
+    named = told(order=replace(ORDER, placer=OrderNumber(value="P1", authority="HIS")))
+    assert value(rows(named, "OBR")[0], 2) == "P1^HIS"
+
+
+@pytest.mark.parametrize("accession", [None, "ACC1"])
+def test_fhir_and_hl7_name_the_same_order(accession: str | None) -> None:
+    """An order that was found by its Study Instance UID has the accession number that the images may lack."""
+    answer, context = analysis(sources=(radiograph(AccessionNumber=accession),)), replace(CONTEXT, order=ORDER)
+    bundle = build_bundle(answer, context, (), OPTIONS)
+    (report,) = [one["resource"] for one in bundle["entry"] if one["resource"]["resourceType"] == "DiagnosticReport"]
+    named = {one["identifier"]["type"]["coding"][0]["code"]: one["identifier"] for one in report["basedOn"]}
+    request = rows(build_message(answer, context, (), OPTIONS, UID), "OBR")[0]
+    number, _, authority = unescape(value(request, 2)).split("^")[:3]
+    assert (named["PLAC"]["value"], named["PLAC"]["system"]) == (number, f"urn:oid:{authority}")
+    assert named["ACSN"]["value"] == unescape(value(request, 18)) == "ACC1"
+
+
+def test_an_order_that_says_little_takes_nothing_from_what_the_images_say() -> None:
+    header = radiograph(PlacerOrderNumberImagingServiceRequest="P-IMAGE")
+    little = OrderContext(accession_number="ACC1", procedure=Code("", "", "Thorax"))
+    plain, ordered = (
+        build_message(analysis(sources=(header,)), replace(CONTEXT, order=one), (), OPTIONS, UID)
+        for one in (None, little)
+    )
+    assert value(rows(plain, "OBR")[0], 2) == "P-IMAGE"
+    assert ordered == plain
+
+
+def test_a_withdrawal_is_of_the_same_order(tmp_path: Path) -> None:
+    message = withdrawal_message(
+        WithdrawnMessages(messages=[MESSAGES["ordered"]], reason="Wrong", at=STARTED_AT), WITHDRAWAL_UID
+    )
+    assert checked(message.encode(), WITHDRAWAL_UID) == message
+    assert complaints(message, tmp_path) == []
+    before = rows(MESSAGES["ordered"], "OBR")[0]
+    assert [value(rows(message, "OBR")[0], n) for n in (2, 3, 4, 18)] == [value(before, n) for n in (2, 3, 4, 18)]
 
 
 # --- the patient -----------------------------------------------------------------------------------------------------
