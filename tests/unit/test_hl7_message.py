@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import hl7
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -242,6 +243,20 @@ def test_any_text_is_read_back_and_separates_nothing(text: str) -> None:
     escaped = escape(text)
     assert not set(escaped) & set("|^&~\x0b\x1c\r\n\x00")
     assert unescape(escaped) == text.replace("\r\n", "\r").replace("\n", "\r")
+
+
+def test_what_hl7_reads_as_deletion_is_never_said() -> None:
+    """Two quotation marks alone delete what a receiver has (2.5.3); a gateway may have copied them into the images."""
+    header = radiograph(PatientName='""^Jane', PatientID='""')
+    assert '""' not in str(patient_segment(header, OPTIONS))
+    assert unescape(escape('""')) == '""'
+
+
+def test_a_number_of_numpy_is_a_number_and_one_that_no_receiver_can_hold_is_said_in_words() -> None:
+    measurements = tuple(Measurement(VOLUME, one, MILLILITER) for one in (np.float64(1.5), 1e300, -1e-300))
+    message = told(analysis(findings=(replace(WITHHELD, measurements=measurements, withheld=()),)))
+    said = [(str(value(row, 2)), str(value(row, 5))) for row in rows(message) if "Volume" in value(row, 3)]
+    assert said == [("NM", "1.5"), ("TX", "1e+300 ml"), ("TX", "-1e-300 ml")]
 
 
 @given(st.floats(allow_nan=False, allow_infinity=False))
