@@ -193,6 +193,14 @@ def test_each_mode_of_acknowledgement_gets_its_codes() -> None:
     assert (answers("|||ER|SU", final), answers("|||NE|AL", passing)) == (["CR"], ["AE"])
 
 
+def test_an_answer_names_a_message_and_a_sender_with_letters_of_their_own() -> None:
+    header = read_header("MSH|^~\\&|KÄS|HÔP|A||20261120||ADT^A08|Ñ1|P|2.5.1||||||UNICODE UTF-8\r".encode())
+    assert header.value(3) == "KÄS"
+    (answer,) = acknowledgements(header, None, NODE)
+    found = read_message(answer)
+    assert (found.header.value(5), found.segments[1].value(2)) == ("KÄS", "Ñ1")
+
+
 def test_an_answer_names_the_message_and_says_what_is_wrong_where() -> None:
     header = read_header(b"MSH|^~\\&|H\\S\\IS|A|B|C|20261120||ADT^A08|X\\F\\1|P|2.3\r")
     (answer,) = acknowledgements(header, MessageRefused("Give a | number.", code="101", place="PID-3"), NODE)
