@@ -165,4 +165,4 @@ def number(amount: float) -> str:
     >>> number(1e-07)
     '0.0000001'
     """
-    return format(Decimal(repr(float(amount))), "f")
+    return format(Decimal(repr(amount)), "f")

@@ -23,6 +23,7 @@ from dicom_node.fhir.hl7.message import WithdrawnMessages, build_message, last_m
 from dicom_node.fhir.hl7.own import checked
 from dicom_node.fhir.hl7.patient import patient_segment
 from dicom_node.fhir.hl7.receiver import Receiver, for_receiver, subject_of, trial_message
+from dicom_node.fhir.json_types import to_json_bytes
 from dicom_node.fhir.options import FhirOptions
 from tests.support.results.fhir_examples import (
     CONTEXT,
@@ -252,11 +253,27 @@ def test_what_hl7_reads_as_deletion_is_never_said() -> None:
     assert unescape(escape('""')) == '""'
 
 
-def test_a_number_of_numpy_is_a_number_and_one_that_no_receiver_can_hold_is_said_in_words() -> None:
-    measurements = tuple(Measurement(VOLUME, one, MILLILITER) for one in (np.float64(1.5), 1e300, -1e-300))
+def test_a_number_that_no_receiver_can_hold_is_said_in_words() -> None:
+    measurements = tuple(Measurement(VOLUME, one, MILLILITER) for one in (1.5, 1e300, -1e-300))
     message = told(analysis(findings=(replace(WITHHELD, measurements=measurements, withheld=()),)))
     said = [(str(value(row, 2)), str(value(row, 5))) for row in rows(message) if "Volume" in value(row, 3)]
     assert said == [("NM", "1.5"), ("TX", "1e+300 ml"), ("TX", "-1e-300 ml")]
+
+
+@pytest.mark.parametrize("kind", [np.float64, np.float32, np.float16])
+def test_a_model_that_answers_in_numbers_of_numpy_is_told_in_both_wires(kind: type[np.floating[Any]]) -> None:
+    finding = replace(
+        FINDINGS[0],
+        probability=kind(0.75),
+        threshold=kind(0.5),
+        measurements=(Measurement(VOLUME, kind(2.5), MILLILITER),),
+    )
+    message = told(analysis(findings=(finding,)))
+    numbers = [str(value(one_of(message, code), 5)) for code in ("SCORE", "THRESHOLD", VOLUME.value)]
+    assert numbers == ["75.0", "50.0", "2.5"]
+    own = replace(finding, measurements=(Measurement(VOLUME, 2.5, MILLILITER),), probability=0.75, threshold=0.5)
+    bundles = [build_bundle(analysis(findings=(one,)), CONTEXT, (), OPTIONS) for one in (finding, own)]
+    assert to_json_bytes(bundles[0]) == to_json_bytes(bundles[1])
 
 
 @given(st.floats(allow_nan=False, allow_infinity=False))
