@@ -121,9 +121,11 @@ def _ack(code: str, control_id: str) -> bytes:
 
 
 @contextmanager
-def running_receiver(*behaviour: str, tls: ssl.SSLContext | None = None, port: int = 0) -> Iterator[Hl7Receiver]:
+def running_receiver(
+    *behaviour: str, tls: ssl.SSLContext | None = None, port: int = 0, kind: type[Hl7Receiver] = Hl7Receiver
+) -> Iterator[Hl7Receiver]:
     """Run one on a port of the loopback address."""
-    with Hl7Receiver(behaviour, tls, port) as receiver:
+    with kind(behaviour, tls, port) as receiver:
         thread = threading.Thread(target=receiver.serve_forever, kwargs={"poll_interval": 0.05})
         thread.start()
         try:

@@ -125,15 +125,24 @@ class _Line:
 
     def _ask(self, message: bytes) -> bytes:
         """Return what comes first; a receiver that closes behind each answer is called again."""
-        if self._connection is not None and self._connection.has_answered:
-            try:
-                return self._connection.ask(message)
-            except DeliveryDeferred as error:
-                if isinstance(error.__cause__, TimeoutError):
-                    raise
-                self.close()
-        self._connection = self._connection or MllpConnection(self._peer)
+        if self._connection is None or not self._connection.has_answered:
+            self._connection = self._connection or MllpConnection(self._peer)
+            return self._connection.ask(message)
+        try:
+            return self._connection.ask(message)
+        except DeliveryDeferred as error:
+            if isinstance(error.__cause__, TimeoutError):
+                raise
+            self._connection = self._called_again(error)
         return self._connection.ask(message)
+
+    def _called_again(self, lost: DeliveryDeferred) -> MllpConnection:
+        """Connect anew. Raises `lost` where nobody is there any more: the message that went out may have arrived."""
+        self.close()
+        try:
+            return MllpConnection(self._peer)
+        except DestinationAway as error:
+            raise lost from error
 
     def close(self) -> None:
         """Close what is open."""
