@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from dicom_node.core.entities import Code, OrderNumber
 from dicom_node.orders.acknowledgement import Speaker, acknowledgements
 from dicom_node.orders.hl7_message import MessageRefused, read_header, read_message
 from dicom_node.orders.order_messages import orders_in
@@ -113,6 +114,19 @@ def test_an_order_is_read_with_its_numbers_procedure_indication_and_priority() -
     assert (context.procedure.value, context.procedure.meaning) == ("CTCH", "CT chest")
     assert context.requested_at == "2026-11-20T08:30+01:00"
     assert not context.is_cancelled
+
+
+def test_what_identifies_is_taken_whole_or_not_at_all() -> None:
+    long = "9" * 65
+    text = order("A1", placer=f"{long}^HIS").replace("CTCH^CT chest^L", f"{long}^CT chest^L")
+    (found,) = orders_in(read_message(text.encode()), "OBR-18", "HOSP")
+    assert found.context.placer is None
+    assert found.context.filler == OrderNumber(value="FA1", authority="RIS")
+    assert found.context.procedure == Code("", "", "CT chest")
+    foreign = order("A1", placer=f"P1^{long}")
+    assert orders_in(read_message(foreign.encode()), "OBR-18", "HOSP")[0].context.placer is None
+    with pytest.raises(MessageRefused, match="accession number"):
+        orders_in(read_message(order(long, placer="P1").encode()), "OBR-18", "HOSP")
 
 
 def test_an_imaging_order_names_its_study_and_its_accession_number_in_ipc() -> None:
