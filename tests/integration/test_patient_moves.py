@@ -163,6 +163,28 @@ def test_a_study_that_is_still_coming_is_only_told(index: Database) -> None:
     assert seen(index) == ("RECEIVING", 1, [])
 
 
+def test_a_merge_between_a_late_image_and_its_analysis_leaves_nothing_under_the_old_number(index: Database) -> None:
+    """The next revision is open and not cut, so no further one opens; what the one before has told is withdrawn."""
+    came(index)
+    reported(index)
+    came(index, name="late")
+    tell(index, (A, B))
+    assert seen(index) == ("RECEIVING", 2, ["WITHDRAWN"])
+    assert states(index) == set()
+
+
+def test_an_answer_on_its_way_is_not_sent_though_a_late_image_came_before_the_merge(index: Database) -> None:
+    came(index)
+    cut_study(index)
+    job = claimed(index)
+    came(index, name="late")
+    tell(index, (A, B))
+    with index.write() as connection:
+        assert save_result(connection, job, "key", outcome(), [PACS])
+    assert seen(index) == ("RECEIVING", 2, ["WITHDRAWN"])
+    assert states(index) == set()
+
+
 def test_what_is_parked_is_tried_again_when_the_patient_is_told_of_once_more(index: Database) -> None:
     came(index)
     reported(index)
