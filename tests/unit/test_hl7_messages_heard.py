@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from dicom_node.core.entities import Code, OrderNumber
+from dicom_node.core.entities import Code, OrderNumber, PatientNumber
 from dicom_node.orders.acknowledgement import Speaker, acknowledgements
 from dicom_node.orders.hl7_message import MessageRefused, read_header, read_message
 from dicom_node.orders.order_messages import orders_in
@@ -167,6 +167,14 @@ def test_an_order_that_lacks_what_is_needed_says_where(text: str, place: str) ->
 def test_a_merge_pairs_numbers_of_one_authority() -> None:
     news = patient_news(read_message(merge("OLD^^^HOSP~N1^^^NAT", "N2^^^NAT~NEW^^^HOSP").encode()), "HOSP")
     assert {(prior.value, now.value) for prior, now in news.moves} == {("OLD", "NEW"), ("N1", "N2")}
+
+
+def test_the_number_that_is_given_up_survives_nowhere_though_the_patient_is_listed_with_it() -> None:
+    text = merge("OLD^^^HOSP", "OLD^^^HOSP~NEW^^^HOSP~OLDER^^^HOSP")
+    old, new = (PatientNumber(one, "HOSP") for one in ("OLD", "NEW"))
+    assert patient_news(read_message(text.encode()), "HOSP").moves == ((old, new),)
+    itself = patient_news(read_message(merge("OLD", "OLD").encode()), "HOSP")
+    assert itself.moves == ((old, old),)
 
 
 def test_a_number_without_an_authority_is_of_the_sites_own() -> None:
