@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from dicom_node.orders.hl7_message import MessageRefused, Segment
+from dicom_node.orders.hl7_message import Hl7Segment, MessageRefused
 
 _PLACE = re.compile(r"([A-Z][A-Z0-9]{2})(?:-(\d+))?")
 #: The names of table 0357 that go with the codes which this node gives.
@@ -21,14 +21,16 @@ _CONDITIONS = {
 
 
 @dataclass(frozen=True, slots=True)
-class Speaker:
+class Acknowledger:
     """Whom the answers are from: MSH-3 and MSH-4."""
 
     application: str
     facility: str = ""
 
 
-def acknowledgements(header: Segment | None, refused: MessageRefused | None, speaker: Speaker) -> Sequence[bytes]:
+def acknowledgements(
+    header: Hl7Segment | None, refused: MessageRefused | None, speaker: Acknowledger
+) -> Sequence[bytes]:
     """Return what goes back: one answer, or in enhanced mode those of the two that MSH-15 and MSH-16 ask for.
 
     `header` is the MSH segment of the message (`None`: it has none), `refused` why it was not taken.
@@ -45,7 +47,7 @@ def _is_wanted(when: str, refused: MessageRefused | None) -> bool:
     return when == "AL" or (when == "ER" and refused is not None) or (when == "SU" and refused is None)
 
 
-def _answer(kind: str, header: Segment | None, refused: MessageRefused | None, speaker: Speaker) -> bytes:
+def _answer(kind: str, header: Hl7Segment | None, refused: MessageRefused | None, speaker: Acknowledger) -> bytes:
     how = "A" if refused is None else "R" if refused.is_final else "E"
     control_id = header.value(10) if header else ""
     lines = [_header(header, speaker), _fields("MSA", kind + how, control_id, str(refused or ""))]
@@ -54,7 +56,7 @@ def _answer(kind: str, header: Segment | None, refused: MessageRefused | None, s
     return "".join(f"{line}\r" for line in lines).encode("utf-8")
 
 
-def _header(header: Segment | None, speaker: Speaker) -> str:
+def _header(header: Hl7Segment | None, speaker: Acknowledger) -> str:
     def said(field: int, component: int = 1) -> str:
         return header.value(field, component) if header else ""
 

@@ -57,7 +57,7 @@ class Separators:
 
 
 @dataclass(frozen=True, slots=True)
-class Segment:
+class Hl7Segment:
     """One line of a message. Fields, repetitions, components and subcomponents count from 1 as in the standard."""
 
     name: str
@@ -89,13 +89,13 @@ class Segment:
 
 
 @dataclass(frozen=True, slots=True)
-class Message:
+class Hl7Message:
     """A message that could be read: its header, and all its segments in their order."""
 
-    segments: tuple[Segment, ...]
+    segments: tuple[Hl7Segment, ...]
 
     @property
-    def header(self) -> Segment:
+    def header(self) -> Hl7Segment:
         """The MSH segment."""
         return self.segments[0]
 
@@ -114,16 +114,16 @@ class Message:
         """Sending application and facility (MSH-3, MSH-4)."""
         return f"{self.header.value(3)}|{self.header.value(4)}"
 
-    def all_of(self, name: str) -> Iterator[Segment]:
+    def all_of(self, name: str) -> Iterator[Hl7Segment]:
         """Yield the segments of one name."""
         return (one for one in self.segments if one.name == name)
 
-    def first(self, name: str) -> Segment | None:
+    def first(self, name: str) -> Hl7Segment | None:
         """Return the first segment of a name."""
         return next(self.all_of(name), None)
 
 
-def read_message(data: bytes, character_set: str = "utf-8") -> Message:
+def read_message(data: bytes, character_set: str = "utf-8") -> Hl7Message:
     """Read a message; `character_set` (a codec) is that of a sender who says none in MSH-18.
 
     Raises `MessageRefused`.
@@ -134,13 +134,13 @@ def read_message(data: bytes, character_set: str = "utf-8") -> Message:
     if len(lines) > MAX_SEGMENTS:
         raise MessageRefused(f"It has more than {MAX_SEGMENTS} segments.", code=SEQUENCE_ERROR)
     separators = header.separators
-    segments = tuple(Segment(line.split(separators.field, 1)[0], line, separators) for line in lines)
+    segments = tuple(Hl7Segment(line.split(separators.field, 1)[0], line, separators) for line in lines)
     odd = next((one for one in segments if not _SEGMENT_NAME.fullmatch(one.name)), None)
     if odd is not None:
         raise MessageRefused(f"Line {segments.index(odd) + 1} begins with no segment name.", code=SEQUENCE_ERROR)
     if sum(one.name == "MSH" for one in segments) > 1:
         raise MessageRefused("It has two message headers; send one message in one frame.", code=SEQUENCE_ERROR)
-    return Message(segments)
+    return Hl7Message(segments)
 
 
 _BLANKS = b"\r\n\t \x00"
@@ -148,7 +148,7 @@ _BOM = b"\xef\xbb\xbf"
 _LONGEST_HEADER = 4096
 
 
-def read_header(data: bytes) -> Segment:
+def read_header(data: bytes) -> Hl7Segment:
     """Return the MSH segment alone, by which an answer can be addressed whatever is wrong behind it: read as UTF-8,
     or byte by byte where it is none.
 
@@ -158,7 +158,7 @@ def read_header(data: bytes) -> Segment:
     line = _as_it_can_be(start.replace(b"\n", b"\r").partition(b"\r")[0])
     if not line.startswith("MSH") or len(line) < len("MSH|^~|"):
         raise MessageRefused("It does not begin with a message header (MSH) in ASCII or UTF-8.", code=SEQUENCE_ERROR)
-    return Segment("MSH", line, _separators(line))
+    return Hl7Segment("MSH", line, _separators(line))
 
 
 def _as_it_can_be(line: bytes) -> str:
@@ -183,7 +183,7 @@ def _is_separator(character: str) -> bool:
     return character.isascii() and character.isprintable() and not character.isalnum() and character != " "
 
 
-def _codec(header: Segment, without: str) -> str:
+def _codec(header: Hl7Segment, without: str) -> str:
     stated = header.value(18).upper()
     if not stated:
         return without

@@ -15,7 +15,7 @@ from dicom_node.index.database import Database
 from dicom_node.index.due import now_in
 from dicom_node.index.received.orders import keep_order, message_key, note_message
 from dicom_node.index.received.patient_corrections import PatientChange, follow_patient
-from dicom_node.orders.acknowledgement import Speaker, acknowledgements
+from dicom_node.orders.acknowledgement import Acknowledger, acknowledgements
 from dicom_node.orders.hl7_message import (
     DUPLICATE_KEY,
     FIELD_MISSING,
@@ -25,9 +25,9 @@ from dicom_node.orders.hl7_message import (
     UNSUPPORTED_TYPE,
     UNSUPPORTED_VERSION,
     VALUE_NOT_FOUND,
-    Message,
+    Hl7Message,
+    Hl7Segment,
     MessageRefused,
-    Segment,
     read_header,
     read_message,
 )
@@ -43,7 +43,7 @@ _ORDERS = frozenset({("ORM", "O01"), ("OMI", "O23")})
 class InboxOptions:
     """What the site says of its messages; `settings` section `hl7`."""
 
-    speaker: Speaker
+    speaker: Acknowledger
     #: Who gave out the numbers of images and of messages that name nobody.
     patient_authority: str
     #: Where an order's accession number stands, ``OBR-18``.
@@ -69,10 +69,10 @@ class Inbox:
         self._options = options
         self._wake = wake
 
-    def take(self, data: bytes, character_set_of: Callable[[Segment], str | None]) -> Taken:
+    def take(self, data: bytes, character_set_of: Callable[[Hl7Segment], str | None]) -> Taken:
         """Take one message; never raises. `character_set_of` tells of a header in which character set its sender
         writes where he states none, `None` of one who may not send."""
-        header: Segment | None = None
+        header: Hl7Segment | None = None
         kind = ""
         try:
             header = read_header(data)
@@ -96,17 +96,17 @@ class Inbox:
         except MessageRefused as refused:
             return self._refused(None, "", refused)
 
-    def _refused(self, header: Segment | None, kind: str, refused: MessageRefused) -> Taken:
+    def _refused(self, header: Hl7Segment | None, kind: str, refused: MessageRefused) -> Taken:
         answers = acknowledgements(header, refused, self._options.speaker)
         return Taken(answers, "refused" if refused.is_final else "put off", kind, str(refused))
 
-    def _put_off(self, header: Segment | None, kind: str, error: Exception) -> Taken:
+    def _put_off(self, header: Hl7Segment | None, kind: str, error: Exception) -> Taken:
         if not isinstance(error, IndexUnavailable):
             _log.error("a message broke its reader", extra={"kind": kind}, exc_info=error)
         why = "The node cannot take it now; send it again."
         return self._refused(header, kind, MessageRefused(why, code=INTERNAL_ERROR, is_final=False))
 
-    def _enter(self, message: Message, kind: str, data: bytes) -> str:
+    def _enter(self, message: Hl7Message, kind: str, data: bytes) -> str:
         key = message_key(message.sender, message.control_id, data)
         with self._database.write() as connection:
             if not note_message(connection, key, kind, now_in(connection)):
@@ -115,7 +115,7 @@ class Inbox:
         self._wake()
         return "taken"
 
-    def _act_on(self, connection: Connection, message: Message) -> None:
+    def _act_on(self, connection: Connection, message: Hl7Message) -> None:
         if message.kind[0] == "ADT":
             self._follow(connection, patient_news(message, self._options.patient_authority))
             return
@@ -138,7 +138,7 @@ class Inbox:
 _NO_UNMERGE = "The node does not take a merge back: correct the studies at their source and send their images again."
 
 
-def _kind_of(message: Message) -> str:
+def _kind_of(message: Hl7Message) -> str:
     """Return type and event of a message that the node may take: fit for a log, whatever was sent.
 
     Raises `MessageRefused`.

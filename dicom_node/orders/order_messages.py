@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from dicom_node.core.entities import Code, OrderContext, OrderNumber, PatientNumber
 from dicom_node.core.uids import is_valid_uid
-from dicom_node.orders.hl7_message import FIELD_MISSING, SEQUENCE_ERROR, Message, MessageRefused, Segment
+from dicom_node.orders.hl7_message import FIELD_MISSING, SEQUENCE_ERROR, Hl7Message, Hl7Segment, MessageRefused
 from dicom_node.orders.patient_messages import numbers_in
 
 #: Order control codes (table 0119) after which an order holds no longer.
@@ -30,7 +30,7 @@ class Order:
     patients: tuple[PatientNumber, ...]
 
 
-def orders_in(message: Message, accession_field: str, authority: str) -> Sequence[Order]:
+def orders_in(message: Hl7Message, accession_field: str, authority: str) -> Sequence[Order]:
     """Return the orders of a message; `accession_field` names where their accession number stands (``OBR-18``), unless
     an IPC segment says it, and `authority` who gave out numbers that name nobody.
 
@@ -48,10 +48,10 @@ def orders_in(message: Message, accession_field: str, authority: str) -> Sequenc
     return found
 
 
-def _groups(message: Message) -> Iterator[dict[str, Segment]]:
+def _groups(message: Hl7Message) -> Iterator[dict[str, Hl7Segment]]:
     """Yield the segments of each order by name: an ORC and what follows it, with the first of each name."""
     study = message.first("ZDS")  # IHE RAD-4: the Study Instance UID, once for all of an ORM
-    group: dict[str, Segment] | None = None
+    group: dict[str, Hl7Segment] | None = None
     for segment in message.segments:
         if segment.name == "ORC":
             if group is not None:
@@ -63,7 +63,7 @@ def _groups(message: Message) -> Iterator[dict[str, Segment]]:
         yield group
 
 
-def _context(group: dict[str, Segment], accession_field: str) -> OrderContext:
+def _context(group: dict[str, Hl7Segment], accession_field: str) -> OrderContext:
     said = _Said(group)
     placer, filler = said.number(2), said.number(3)
     accession = _whole(said.value("IPC-1") or said.value(accession_field))
@@ -89,7 +89,7 @@ def _context(group: dict[str, Segment], accession_field: str) -> OrderContext:
 class _Said:
     """What the segments of one order say."""
 
-    group: dict[str, Segment]
+    group: dict[str, Hl7Segment]
 
     def value(self, place: str, component: int = 1) -> str:
         """Return a component of a field named as ``OBR-18``."""

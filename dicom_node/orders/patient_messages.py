@@ -12,9 +12,9 @@ from dicom_node.orders.hl7_message import (
     SEQUENCE_ERROR,
     UNKNOWN_KEY,
     UNSUPPORTED_EVENT,
-    Message,
+    Hl7Message,
+    Hl7Segment,
     MessageRefused,
-    Segment,
 )
 
 #: Two records become one (A40 and what it was before v2.3.1), and a record gets another number.
@@ -46,7 +46,7 @@ class PatientNews:
     moves: tuple[tuple[PatientNumber, PatientNumber], ...] = ()
 
 
-def patient_news(message: Message, authority: str) -> PatientNews:
+def patient_news(message: Hl7Message, authority: str) -> PatientNews:
     """Read an ADT message; `authority` gave out the numbers that name nobody. Raises `MessageRefused`."""
     event = message.kind[1]
     if event in _NOT_UNDONE:
@@ -74,7 +74,7 @@ def patient_news(message: Message, authority: str) -> PatientNews:
     )
 
 
-def numbers_in(segment: Segment, field: int, authority: str) -> Iterator[PatientNumber]:
+def numbers_in(segment: Hl7Segment, field: int, authority: str) -> Iterator[PatientNumber]:
     """Yield the numbers of a field of data type CX, with the namespace or the OID of who gave each out (CX.4)."""
     for one in segment.repetitions(field):
         value = segment.component(one, 1)
@@ -84,7 +84,7 @@ def numbers_in(segment: Segment, field: int, authority: str) -> Iterator[Patient
 
 
 def _moves(
-    message: Message, numbers: list[PatientNumber], authority: str
+    message: Hl7Message, numbers: list[PatientNumber], authority: str
 ) -> tuple[tuple[PatientNumber, PatientNumber], ...]:
     """Return each prior number (MRG-1) with the one of the same authority that takes its place (PID-3)."""
     merges = list(message.all_of("MRG"))
@@ -104,7 +104,7 @@ def _moves(
     return moves
 
 
-def _name(patient: Segment) -> str:
+def _name(patient: Hl7Segment) -> str:
     """Return the name of PID-5 as DICOM writes it, up to three groups by XPN.8: alphabetic, ideographic, phonetic."""
     groups = {"A": "", "I": "", "P": ""}
     for one in patient.repetitions(5):
@@ -114,7 +114,7 @@ def _name(patient: Segment) -> str:
     return "=".join(groups.values()).rstrip("=")
 
 
-def _group(patient: Segment, name: str) -> str:
+def _group(patient: Hl7Segment, name: str) -> str:
     """Return one spelling as family, given, middle, prefix, suffix (PS3.5 6.2.1); "" for one that would not fit, since
     half a name is another one."""
     family, given, middle, suffix, prefix = (patient.component(name, number) for number in range(1, 6))

@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from dicom_node.config.incoming import Hl7Settings
 from dicom_node.core.errors import SettingsError
 from dicom_node.end import VitalThread
-from dicom_node.orders.hl7_message import Segment
+from dicom_node.orders.hl7_message import Hl7Segment
 from dicom_node.orders.inbox import Inbox, Taken
 from dicom_node.receive.acceptor.strangers import Strangers
 from dicom_node.receive.acceptor.transport import tls_context
@@ -214,7 +214,7 @@ class MllpListener:
     def _talk(self, peer: socket.socket, host: str, senders: Sequence[SenderOption]) -> None:
         """Answer message by message until the peer hangs up, falls silent, or says what is no frame."""
 
-        def character_set_of(header: Segment) -> str | None:
+        def character_set_of(header: Hl7Segment) -> str | None:
             known = senders or (_ANYBODY,)
             return next((one.character_set for one in known if _is_from(header, one)), None)
 
@@ -302,7 +302,7 @@ def _plain(host: str) -> str:
     return str(getattr(address, "ipv4_mapped", None) or address)
 
 
-def _is_from(header: Segment, sender: SenderOption) -> bool:
+def _is_from(header: Hl7Segment, sender: SenderOption) -> bool:
     return sender.application in ("", header.value(3)) and sender.facility in ("", header.value(4))
 
 

@@ -14,7 +14,7 @@ from dicom_node.index.due import now_in
 from dicom_node.index.received.orders import forget_messages
 from dicom_node.index.received.patients import forget_statements
 from dicom_node.ingest.watch import WatchFolders
-from dicom_node.orders.acknowledgement import Speaker
+from dicom_node.orders.acknowledgement import Acknowledger
 from dicom_node.orders.inbox import Inbox, InboxOptions
 from dicom_node.receive.associations import AssociationSweep
 from dicom_node.receive.channel import SendReport
@@ -135,7 +135,7 @@ class ReceiveRole(Role):
 
 def _hl7_listener(node: Node, wake_all: Callable[[], None]) -> MllpListener:
     own = node.settings.hl7
-    speaker = Speaker(own.application or node.settings.node.ae_title, own.facility)
+    speaker = Acknowledger(own.application or node.settings.node.ae_title, own.facility)
     options = InboxOptions(
         speaker=speaker, patient_authority=own.patient_authority, accession_field=own.accession_field
     )

@@ -27,7 +27,7 @@ from dicom_node.core.entities import PatientNumber
 from dicom_node.index.database import Database
 from dicom_node.index.received.patients import number_in_use
 from dicom_node.index.tables import hl7_messages, orders
-from dicom_node.orders.acknowledgement import Speaker
+from dicom_node.orders.acknowledgement import Acknowledger
 from dicom_node.orders.inbox import Inbox, InboxOptions
 from dicom_node.receive.acceptor.transport import tls_context
 from dicom_node.receive.mllp import MllpListener, MllpOptions, SenderOption
@@ -63,7 +63,7 @@ def listening(index: Database) -> Iterator[Listen]:
     started: list[MllpListener] = []
 
     def start(**options: Any) -> MllpListener:
-        inbox = Inbox(index, InboxOptions(speaker=Speaker("AINODE"), patient_authority="HOSP"), lambda: None)
+        inbox = Inbox(index, InboxOptions(speaker=Acknowledger("AINODE"), patient_authority="HOSP"), lambda: None)
         listener = MllpListener(socket.create_server(("127.0.0.1", 0)), MllpOptions(**options), inbox)
         listener.start()
         started.append(listener)

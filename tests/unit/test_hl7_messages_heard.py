@@ -5,13 +5,13 @@ from __future__ import annotations
 import pytest
 
 from dicom_node.core.entities import Code, OrderNumber, PatientNumber
-from dicom_node.orders.acknowledgement import Speaker, acknowledgements
+from dicom_node.orders.acknowledgement import Acknowledger, acknowledgements
 from dicom_node.orders.hl7_message import MessageRefused, read_header, read_message
 from dicom_node.orders.order_messages import orders_in
 from dicom_node.orders.patient_messages import patient_news
 from tests.support.hl7.messages import merge, message, order, pid
 
-NODE = Speaker("AINODE", "SITE")
+NODE = Acknowledger("AINODE", "SITE")
 
 
 def test_line_ends_byte_order_marks_and_blanks_around_a_message_mean_nothing() -> None:
