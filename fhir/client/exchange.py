@@ -76,7 +76,7 @@ class Exchange:
 
     `ends_at` (`time.monotonic`) is when the whole attempt must be over, whatever the server does; `elements` are the
     element names that an error may quote; `etags` are those of what was read; `refusals` is what the server does
-    not do; of the types in `chosen_ids` the node may choose the ids.
+    not do; of the types in `chosen_ids` the node may choose the ids. `written` holds where something was written.
     """
 
     http: httpx.Client
@@ -86,6 +86,7 @@ class Exchange:
     etags: Etags = field(default_factory=Etags)
     refusals: Refusals = field(default_factory=Refusals)
     chosen_ids: frozenset[str] = frozenset()
+    written: list[str] = field(default_factory=list)
 
     def get(self, path: str, asked: str, params: dict[str, str] | None = None) -> HttpAnswer:
         """Read or search. Raises `DeliveryDeferred` or `DeliveryRefused` unless the answer is a success."""
@@ -107,7 +108,10 @@ class Exchange:
     def attempt(self, method: str, path: str, resource: Json, conditions: dict[str, str]) -> HttpAnswer:
         """Write a resource; returns whatever is answered. Raises `DeliveryDeferred` when nothing is."""
         headers = {"Content-Type": FHIR_JSON, **conditions}
-        return self._answer(method, path, content=to_json_bytes(resource), headers=headers)
+        answer = self._answer(method, path, content=to_json_bytes(resource), headers=headers)
+        if answer.is_success:
+            self.written.append(path)
+        return answer
 
     def post_form(self, path: str, form: dict[str, str]) -> HttpAnswer:
         """Post a search form; returns whatever is answered. Raises `DeliveryDeferred` when nothing is."""

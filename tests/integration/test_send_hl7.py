@@ -74,6 +74,19 @@ def test_a_receiver_that_closes_behind_each_answer_is_called_again(tmp_path: Pat
         assert [one.error for one in sent(receiver.port, [item(tmp_path, name) for name in "abc"])] == [None] * 3
 
 
+def test_a_message_may_have_arrived_that_the_receiver_read_before_it_went_away(tmp_path: Path) -> None:
+    items = [item(tmp_path, name) for name in "abc"]
+    with running_receiver("AA", "drop") as receiver:
+        told = Hl7Sender(MllpPeer("127.0.0.1", receiver.port, PATIENT_S), Receiver()).send(items)
+        assert next(told).error is None
+        receiver.shutdown()
+        receiver.server_close()
+        lost = next(told).error
+    assert len(receiver.received) == 2
+    assert isinstance(lost, DestinationAway)
+    assert lost.may_have_arrived
+
+
 @pytest.mark.parametrize(
     ("behaviour", "error", "says"),
     [

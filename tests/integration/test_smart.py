@@ -215,6 +215,22 @@ def test_a_token_that_was_just_fetched_is_not_fetched_again(registered: Register
     assert len(registered.gate.asked()) == 1
 
 
+@pytest.mark.parametrize("transactions", [True, False])
+def test_a_client_that_is_removed_in_the_midst_of_a_report_leaves_nothing_out_of_it(
+    registered: Registered, impatient: None, fhir_server: FhirServer, *, transactions: bool
+) -> None:
+    fhir_server.set(transactions=transactions)
+    registered.gate.set(revokeAfterWrite=True)
+    refused = registered.sent()
+    assert isinstance(refused, SignInRefused)
+    assert refused.may_have_arrived
+    registered.gate.set(refuseAll=False, fault=None)
+    assert registered.sent() is None
+    (study,) = fhir_server.all("ImagingStudy")
+    assert study["series"]
+    assert len(fhir_server.all("DiagnosticReport")) == 1
+
+
 def test_what_is_granted_after_a_403_counts_without_waiting_for_the_end_of_the_token(
     registered: Registered, monkeypatch: pytest.MonkeyPatch
 ) -> None:

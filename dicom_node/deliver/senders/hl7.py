@@ -118,8 +118,18 @@ class _Line:
                 if isinstance(error.__cause__, TimeoutError):
                     raise
                 self.close()
+                return self._asked_again(message)
         self._connection = self._connection or MllpConnection(self._peer)
         return self._connection.ask(message)
+
+    def _asked_again(self, message: bytes) -> bytes:
+        """Ask on a new connection; nobody knows whether the receiver that closed the last one has read the message."""
+        try:
+            self._connection = MllpConnection(self._peer)
+            return self._connection.ask(message)
+        except DeliveryDeferred as error:
+            error.may_have_arrived = True
+            raise
 
     def close(self) -> None:
         """Close what is open."""

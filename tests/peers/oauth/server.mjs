@@ -21,6 +21,7 @@ function freshControl() {
     refuseKnown: false, // set to true: tokens that were shown so far are not let through any more
     refuseAll: false, // nor is any other
     forbid: false, // 403 to everything
+    revokeAfterWrite: false, // after the next write that is let through neither token nor client is known any more
     fault: null, // of the token endpoint: { status, error?, retryAfter? }, 'silence', 'garbage', 'endless'
     answer: null, // what the token endpoint answers instead of a token
     clockShift: 0, // seconds added to the Date that is told
@@ -147,6 +148,9 @@ async function passOn(request, response, content) {
   const { authorization, host, connection, ...headers } = request.headers;
   const behind = http.request(control.target + request.url, { method: request.method, headers }, (answered) => {
     noted.status = answered.statusCode;
+    if (control.revokeAfterWrite && ['POST', 'PUT'].includes(request.method) && !request.url.endsWith('/_search')) {
+      Object.assign(control, { revokeAfterWrite: false, refuseAll: true, fault: { status: 401, error: 'invalid_client' } });
+    }
     response.writeHead(answered.statusCode, answered.headers);
     answered.pipe(response);
   });
