@@ -280,7 +280,7 @@ def test_a_refused_login_suspends_the_destination_and_parks_nothing(
 def test_what_was_begun_when_the_destination_went_is_known_to_be_there_when_it_is_withdrawn(
     owed: Owed, kind: type[DeliveryDeferred]
 ) -> None:
-    """Else nothing would take back a report whose last part was not written any more. What was not tried is not owed."""
+    """Else nothing would take back a report whose last part was not written; what was not tried is owed no more."""
     owed.add("s000")
     why = kind("The token is not known any more.")
     why.may_have_arrived = True
