@@ -13,6 +13,7 @@ from typing import Any, Literal, Self
 
 import httpx
 
+from dicom_node.core.cutoff import Cutoff
 from dicom_node.core.errors import DeliveryDeferred, SettingsError
 from dicom_node.fhir.adaptation import adapted
 from dicom_node.fhir.builders.retraction import is_retraction
@@ -118,6 +119,7 @@ class FhirClient:
         headers = {"Accept": "application/fhir+json", "Cache-Control": "no-cache"}
         headers |= fit.profile.headers
         self._http = httpx.Client(auth=auth, headers=headers, verify=verify, follow_redirects=False)
+        self._cutoff = Cutoff(self._http)
 
     def send(self, bundle: Mapping[str, Any]) -> Delivered:
         """Deliver a bundle of `build_bundle`, or take back what was delivered by one of `retraction_bundle`.
@@ -172,7 +174,9 @@ class FhirClient:
     def _opened(self, bundle: Mapping[str, Any]) -> tuple[Exchange, ServerCapabilities]:
         """Return the exchange of one attempt, and what may be counted on in it."""
         elements = frozenset(elements_of(bundle)) | {"Bundle", "DocumentReference"}
-        exchange = Exchange(self._http, self._base_url, time.monotonic() + self._timeout_s, elements, self._etags)
+        exchange = Exchange(
+            self._http, self._cutoff, self._base_url, time.monotonic() + self._timeout_s, elements, self._etags
+        )
         known = known_capabilities(exchange, self._memory)
         unconditional = frozenset() if known.creates_conditionally else frozenset({CONDITIONAL_CREATE})
         chosen = frozenset(kind for kind in CREATED if known.creates_by_update(kind))

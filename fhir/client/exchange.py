@@ -11,6 +11,7 @@ from typing import Any
 
 import httpx
 
+from dicom_node.core.cutoff import Cutoff
 from dicom_node.core.errors import DeliveryDeferred, DeliveryRefused, DestinationAway, tls_fault_told
 from dicom_node.fhir.client.answers import HttpAnswer, failure
 from dicom_node.fhir.client.reading import Etags
@@ -72,7 +73,7 @@ class Refusals:
 
 @dataclass(frozen=True, slots=True)
 class Exchange:
-    """Sends requests below `base_url`.
+    """Sends requests below `base_url`; `cutoff` is that of `http`.
 
     `ends_at` (`time.monotonic`) is when the whole attempt must be over, whatever the server does; `elements` are the
     element names that an error may quote; `etags` are those of what was read; `refusals` is what the server does
@@ -80,6 +81,7 @@ class Exchange:
     """
 
     http: httpx.Client
+    cutoff: Cutoff
     base_url: str
     ends_at: float
     elements: frozenset[str] = frozenset()
@@ -137,12 +139,14 @@ class Exchange:
         url = f"{self.base_url}/{path}" if path else self.base_url
         request = self.http.build_request(method, url, timeout=self._left_s(), **parts)
         try:
-            response = self.http.send(request, stream=True)
-            try:
-                return HttpAnswer(response.status_code, response.headers, self._body(response), request.url.host)
-            finally:
-                response.close()
+            with self.cutoff.after(self._left_s()):
+                response = self.http.send(request, stream=True)
+                try:
+                    return HttpAnswer(response.status_code, response.headers, self._body(response), request.url.host)
+                finally:
+                    response.close()
         except (httpx.RequestError, UnicodeError) as error:  # the second: a host with an empty or endless part
+            self._left_s()
             if told := tls_fault_told(error):
                 raise DestinationAway(f"The FHIR server {request.url.host} {told}. It will be tried again.") from error
             nobody = isinstance(error, httpx.ConnectError | httpx.ConnectTimeout | UnicodeError)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import re
+import ssl
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -28,9 +29,10 @@ from dicom_node.deliver import outbox, smart
 from dicom_node.deliver.kinds.dicomweb import DicomWebDestination
 from dicom_node.deliver.kinds.fhir import FhirDestination
 from dicom_node.deliver.kinds.kind import Caller
+from dicom_node.deliver.kinds.webhook import WebhookDestination
 from dicom_node.deliver.outage import BackOff
 from dicom_node.deliver.outbox import DestinationWorker, OutboxPolicy
-from dicom_node.deliver.outgoing import Outgoing
+from dicom_node.deliver.outgoing import Outgoing, OutgoingEvent, Sent
 from dicom_node.deliver.signing_keys import SigningKey, jwk_set, write_new_key
 from dicom_node.deliver.web import authentication, web_client
 from dicom_node.index.database import Database
@@ -39,6 +41,7 @@ from dicom_node.retrieve.kinds import make_sources
 from dicom_node.retrieve.source import Source, StudyQuery
 from dicom_node.roles.settings import SiteSettings
 from tests.integration.sent_objects import outgoing
+from tests.integration.test_drawn_out_answers import SECRET, TAKEN, WAYS, drawing_out, ended
 from tests.integration.test_outbox import Owed, names
 from tests.integration.test_send_fhir import stored
 from tests.peers.certificates import Certificates, Identity, make_certificates
@@ -634,6 +637,45 @@ def test_a_server_that_hangs_up_on_a_certificate_is_told_to_be_looked_at_for_it(
         assert isinstance(error, DeliveryDeferred)
         assert "certificates" in str(error)
         assert "certificate" in one.check(CALLER, one.wanted("auto")).advice
+
+
+def events_over_tls(certificates: Certificates, url: str, timeout_s: float = 60, **settings: Any) -> Sent:
+    shown = certificates.modality
+    values = {
+        "ca": certificates.ca,
+        "client_certificate": shown.certificate,
+        "client_certificate_key": shown.private_key,
+    }
+    hook = WebhookDestination(name="hook", kind="webhook", url=url, secret=SECRET, **values | settings)
+    (sent,) = hook.sender(Caller("AINODE", timeout_s)).send([OutgoingEvent("evt_1", "{}")])
+    return sent
+
+
+@pytest.fixture
+def wants_a_certificate(certificates: Certificates) -> ssl.SSLContext:
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=certificates.ca)
+    context.verify_mode = ssl.CERT_REQUIRED
+    context.load_cert_chain(certificates.server.certificate, certificates.server.private_key)
+    for identity in (certificates.modality, certificates.rogue):
+        identity.private_key.chmod(0o600)
+    return context
+
+
+def test_events_go_to_a_receiver_of_an_own_authority_that_wants_the_nodes_certificate(
+    certificates: Certificates, wants_a_certificate: ssl.SSLContext
+) -> None:
+    with drawing_out(TAKEN, wants_a_certificate) as receiver:
+        assert events_over_tls(certificates, receiver.url).error is None
+        for wrong in (same_file(certificates.rogue), {"ca": None}, {"ca": certificates.rogue.certificate}):
+            assert isinstance(events_over_tls(certificates, receiver.url, **wrong).error, DeliveryDeferred)
+
+
+def test_an_answer_that_is_drawn_out_over_tls_is_not_waited_for(
+    certificates: Certificates, wants_a_certificate: ssl.SSLContext
+) -> None:
+    with drawing_out(WAYS["headers"], wants_a_certificate) as receiver:
+        sent = ended(partial(events_over_tls, certificates, receiver.url, timeout_s=1.0), receiver)
+    assert "no answer for 1 s" in str(sent.error)  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize("kind", ["dicomweb", "orthanc"])
