@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -17,9 +17,10 @@ from pynetdicom.sop_class import (  # type: ignore[attr-defined]
 from sqlalchemy import select, update
 
 from dicom_node.core.entities import DeliveryState
-from dicom_node.core.errors import IllegalTransition
+from dicom_node.core.errors import DeliveryRefused, IllegalTransition
 from dicom_node.deliver.kinds import destinations_of
-from dicom_node.deliver.kinds.kind import caller_of
+from dicom_node.deliver.kinds.kind import ProofQuestions, caller_of
+from dicom_node.deliver.outgoing import SentObject
 from dicom_node.deliver.proof import Prover
 from dicom_node.dimse import commitment_scu
 from dicom_node.index import actions
@@ -329,6 +330,24 @@ def test_who_never_reports_is_asked_by_a_query_in_time(odd: CommittingPacs, owin
 
 @pytest.mark.parametrize("odd", [{"reports": Reports.NEVER, "finds": False}], indirect=True)
 @pytest.mark.usefixtures("impatient")
+def test_one_that_cannot_be_asked_for_keeps_no_other_from_being_proved(odd: CommittingPacs, owing: Owing) -> None:
+    owing.add("one")
+    owing.add("two")
+    owing.deliver(to(odd))
+    poison = rows(owing)[1].artifact_uid
+
+    def has(objects: Sequence[SentObject]) -> set[str]:
+        if poison in {one.uid for one in objects}:
+            raise DeliveryRefused("The stored bundle cannot be read.")
+        return {one.uid for one in objects}
+
+    assert Prover("pacs", ProofQuestions(has), owing.database, owing.spool, TIMES).ask_once()
+    assert len(rows(owing)) > 2
+    told = {row.artifact_uid: (row.state, row.proof_note) for row in rows(owing)}
+    assert told.pop(poison) == (SENT, "The stored bundle cannot be read.")
+    assert {state for state, _ in told.values()} == {COMMITTED}
+
+
 def test_who_neither_reports_nor_answers_queries_is_asked_daily_for_a_week(odd: CommittingPacs, owing: Owing) -> None:
     owing.add("mute")
     asking = prove(owing, to(odd))
