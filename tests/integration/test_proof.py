@@ -328,8 +328,16 @@ def test_who_never_reports_is_asked_by_a_query_in_time(odd: CommittingPacs, owin
     assert len(odd.requests) == 1
 
 
-@pytest.mark.parametrize("odd", [{"reports": Reports.NEVER, "finds": False}], indirect=True)
-@pytest.mark.usefixtures("impatient")
+@pytest.mark.parametrize("odd", [{"mentions": False}], indirect=True)
+def test_who_reports_on_nothing_is_not_asked_without_a_pause(odd: CommittingPacs, owing: Owing) -> None:
+    owing.add("evasive")
+    asking = prove(owing, to(odd, verify="commitment"))
+    asking.ask_once()
+    assert not asking.ask_once()
+    assert states(owing) == [SENT, SENT]
+    assert len(odd.requests) == 2
+
+
 def test_one_that_cannot_be_asked_for_keeps_no_other_from_being_proved(odd: CommittingPacs, owing: Owing) -> None:
     owing.add("one")
     owing.add("two")
@@ -348,6 +356,8 @@ def test_one_that_cannot_be_asked_for_keeps_no_other_from_being_proved(odd: Comm
     assert {state for state, _ in told.values()} == {COMMITTED}
 
 
+@pytest.mark.parametrize("odd", [{"reports": Reports.NEVER, "finds": False}], indirect=True)
+@pytest.mark.usefixtures("impatient")
 def test_who_neither_reports_nor_answers_queries_is_asked_daily_for_a_week(odd: CommittingPacs, owing: Owing) -> None:
     owing.add("mute")
     asking = prove(owing, to(odd))
