@@ -32,7 +32,6 @@ from sqlalchemy import func, select
 from benchmarks.command_line import keep, parser_of
 from benchmarks.results import answer_of_a_volume
 from dicom_node.analysis.answer import Analysis, ReportContext, WrittenObject
-from dicom_node.core.artifact_kinds import OutputSet
 from dicom_node.core.entities import (
     Artifact,
     ArtifactKind,
@@ -45,6 +44,7 @@ from dicom_node.core.entities import (
     SendingPeer,
     StudyState,
 )
+from dicom_node.core.outputs.artifact_kinds import OutputSet
 from dicom_node.core.priority import Priority
 from dicom_node.core.uids import derived_uid
 from dicom_node.deliver.kinds import destinations_of
@@ -55,10 +55,10 @@ from dicom_node.fhir.builders.bundle import build_bundle
 from dicom_node.fhir.json_types import to_json_bytes
 from dicom_node.fhir.options import FhirOptions
 from dicom_node.index import jobs
-from dicom_node.index.arrivals import add_instance
 from dicom_node.index.database import Database
 from dicom_node.index.notices import Subscriber
 from dicom_node.index.outbox.notifications import subscribe
+from dicom_node.index.received.arrivals import add_instance
 from dicom_node.index.results import save_result
 from dicom_node.index.studies import NewJob, add_jobs, load_study
 from dicom_node.index.tables import deliveries, notifications, results

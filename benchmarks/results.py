@@ -25,8 +25,8 @@ from pydicom.dataset import Dataset
 from benchmarks.command_line import keep, parser_of
 from dicom_node.analysis.answer import Analysis, Histogram, ReportContext, Segment
 from dicom_node.core import codes
-from dicom_node.core.artifact_kinds import OutputSet
 from dicom_node.core.entities import Code, Finding, Measurement, ModelIdentity
+from dicom_node.core.outputs.artifact_kinds import OutputSet
 from dicom_node.core.uids import derived_uid
 from dicom_node.demo.phantoms import LungTruth, chest_ct_phantom
 from dicom_node.sr_writer import to_part10, write_objects

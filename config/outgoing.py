@@ -11,8 +11,8 @@ from urllib.parse import urlsplit
 from pydantic import Field, field_validator
 
 from dicom_node.config.section import Seconds, Section
-from dicom_node.core.artifact_kinds import OutputSet, SegmentationType, SrClass
-from dicom_node.core.capability_match import LADDER, WantedOutputs
+from dicom_node.core.outputs.artifact_kinds import OutputSet, SegmentationType, SrClass
+from dicom_node.core.outputs.capability_match import LADDER, WantedOutputs
 
 Verify = Literal["auto", "commitment", "query", "none"]
 

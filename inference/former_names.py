@@ -19,7 +19,7 @@ _BUNDLE = f"{_INFERENCE}.runtimes.monai_bundle"
 #: What a model could import in 0.1.0 and is elsewhere now, and where.
 FORMER_NAMES: Mapping[str, str] = {
     **{f"{_NODE}.{name}": f"{_NODE}.core.{name}" for name in ("codes", "errors", "reasons", "uids")},
-    f"{_NODE}.outputs": f"{_NODE}.core.artifact_kinds",
+    f"{_NODE}.outputs": f"{_NODE}.core.outputs.artifact_kinds",
     f"{_NODE}.model": f"{_NODE}.core.entities",
     f"{_NODE}.terminology": f"{_NODE}.core.codes",
     f"{_INFERENCE}.anomaly.networks": f"{_INFERENCE}.anomaly.detector",

@@ -12,8 +12,8 @@ from pydicom.sr.codedict import codes as dictionary
 
 from dicom_node import MANUFACTURER, PRODUCT_NAME, __version__
 from dicom_node.analysis.answer import ReportContext, WrittenObject
-from dicom_node.core.artifact_kinds import REPORTS, OutputSet, is_off
 from dicom_node.core.entities import ArtifactKind, ModelIdentity
+from dicom_node.core.outputs.artifact_kinds import REPORTS, OutputSet, is_off
 from dicom_node.core.uids import derived_uid
 from dicom_node.sr_writer.copied import TYPE_2
 from dicom_node.sr_writer.identity import code_item, local_time

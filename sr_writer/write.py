@@ -6,8 +6,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from dicom_node.analysis.answer import Analysis, NotAnalysed, NotMade, ReportContext, WrittenObject, WrittenResult
-from dicom_node.core.artifact_kinds import ARTIFACT_KINDS, OutputSet, is_off
 from dicom_node.core.entities import ArtifactKind
+from dicom_node.core.outputs.artifact_kinds import ARTIFACT_KINDS, OutputSet, is_off
 from dicom_node.sr_writer.copied import with_sound_headers
 from dicom_node.sr_writer.documents.encapsulated_pdf import encapsulated_pdfs
 from dicom_node.sr_writer.documents.key_objects import key_object_selections, rejection_notes

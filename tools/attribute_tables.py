@@ -19,8 +19,8 @@ from pydicom.multival import MultiValue
 from pydicom.tag import Tag
 
 from dicom_node.analysis.answer import ReportContext, WithdrawnObject
-from dicom_node.core.artifact_kinds import ARTIFACT_KINDS
 from dicom_node.core.entities import ArtifactKind
+from dicom_node.core.outputs.artifact_kinds import ARTIFACT_KINDS
 from dicom_node.sr_writer import write_objects
 from tests.support.results import analysis_examples as examples
 from tests.support.results import result_answers

@@ -5,7 +5,6 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from pathlib import Path
 
-from dicom_node.core.artifact_kinds import SEGMENTATION
 from dicom_node.core.entities import (
     AboutResult,
     Artifact,
@@ -15,7 +14,8 @@ from dicom_node.core.entities import (
     ObjectName,
     ResultState,
 )
-from dicom_node.core.event_types import EVENT_TYPES, FACTS, EventType
+from dicom_node.core.outputs.artifact_kinds import SEGMENTATION
+from dicom_node.core.outputs.event_types import EVENT_TYPES, FACTS, EventType
 from dicom_node.core.uids import derived_uid
 from dicom_node.deliver.outgoing import Outgoing
 from dicom_node.deliver.senders import sidecar

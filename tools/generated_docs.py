@@ -21,7 +21,15 @@ from dicom_node.inference.cards.schema import KEYS
 from dicom_node.inference.runtimes.table import RUNTIMES, Runtime
 from dicom_node.roles.settings import SiteSettings
 from tests.support.needs import REPOSITORY
-from tools import attribute_tables, conformance_tables, drawings, event_pages, interface_pages, message_examples
+from tools import (
+    attribute_tables,
+    conformance_tables,
+    drawings,
+    event_pages,
+    interface_pages,
+    message_examples,
+    resource_examples,
+)
 
 DOCS = REPOSITORY / "docs"
 
@@ -132,6 +140,7 @@ PARTS: Mapping[tuple[str, str], Callable[[], str]] = {
     ("reference/reasons.md", "holds"): hold_table,
     ("reference/terminology.md", "terminology"): terminology_tables,
     ("reference/hl7-messages.md", "HL7 messages"): message_examples.message_examples,
+    ("reference/fhir-resources.md", "FHIR resources"): resource_examples.resource_examples,
     ("reference/command-line.md", "commands"): interface_pages.command_tables,
     ("reference/api.md", "API"): interface_pages.api_tables,
 }

@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 
 from dicom_node import __version__
-from dicom_node.core.artifact_kinds import OutputSet
 from dicom_node.core.entities import ArtifactKind, Code, Finding, JobState, ModelIdentity, OrderContext, StatedPatient
+from dicom_node.core.outputs.artifact_kinds import OutputSet
 
 
 class SourceFrame(Dataset):

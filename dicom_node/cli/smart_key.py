@@ -5,8 +5,8 @@ from __future__ import annotations
 import argparse
 
 from dicom_node.cli.terminal import print_json
+from dicom_node.deliver.connections.signing_keys import jwk_set, key_files, read_key, write_new_key
 from dicom_node.deliver.kinds import destinations_of
-from dicom_node.deliver.signing_keys import jwk_set, key_files, read_key, write_new_key
 from dicom_node.roles.settings import load_settings
 
 

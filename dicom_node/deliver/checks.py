@@ -11,8 +11,6 @@ from pathlib import Path
 import httpx
 
 from dicom_node.config.peers import SmartWebPeer, WebPeer
-from dicom_node.core.artifact_kinds import REPORTS, RESULT_CLASSES
-from dicom_node.core.capability_match import PeerCapabilities, WantedOutputs, in_words, match_capabilities
 from dicom_node.core.cutoff import Cutoff
 from dicom_node.core.errors import (
     CredentialsRefused,
@@ -23,12 +21,14 @@ from dicom_node.core.errors import (
     fault_told,
     tls_fault_told,
 )
+from dicom_node.core.outputs.artifact_kinds import REPORTS, RESULT_CLASSES
+from dicom_node.core.outputs.capability_match import PeerCapabilities, WantedOutputs, in_words, match_capabilities
 from dicom_node.core.uids import derived_uid
+from dicom_node.deliver.connections.mllp import MllpConnection, MllpPeer
+from dicom_node.deliver.connections.smart import SmartAuth
+from dicom_node.deliver.connections.web import LOGIN_REFUSED, AnswerTooLong, authentication, read_whole, web_client
 from dicom_node.deliver.kinds.kind import Answer, IdentityQuery
-from dicom_node.deliver.mllp import MllpConnection, MllpPeer
 from dicom_node.deliver.senders.hl7 import judged
-from dicom_node.deliver.smart import SmartAuth
-from dicom_node.deliver.web import LOGIN_REFUSED, AnswerTooLong, authentication, read_whole, web_client
 from dicom_node.dimse.negotiation import Remote
 from dicom_node.dimse.probe import echo, probe_peer
 from dicom_node.fhir.client.capabilities import ServerCapabilities, offered_by

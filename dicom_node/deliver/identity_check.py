@@ -24,7 +24,7 @@ from dicom_node.index.database import Database
 from dicom_node.index.lineage import result_series
 from dicom_node.index.outbox import destinations as peers
 from dicom_node.index.outbox.deliveries import DeliveryBatch
-from dicom_node.index.patients import prior_numbers
+from dicom_node.index.received.patients import prior_numbers
 from dicom_node.index.transitions import record
 from dicom_node.storage.spool import Spool
 

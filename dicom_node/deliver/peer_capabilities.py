@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterable
 from datetime import UTC, datetime, timedelta
 
 from dicom_node.config.settings import Settings
-from dicom_node.core.artifact_kinds import RESULT_CLASSES
 from dicom_node.core.errors import DeliveryError
+from dicom_node.core.outputs.artifact_kinds import RESULT_CLASSES
 from dicom_node.deliver.kinds.kind import DestinationKind, caller_of
 from dicom_node.deliver.profiles import Profiles
 from dicom_node.dimse.probe import AgreedContexts

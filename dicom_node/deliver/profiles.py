@@ -10,9 +10,9 @@ from sqlalchemy import Connection
 
 from dicom_node.config.outgoing import wanted_outputs
 from dicom_node.config.settings import Settings
-from dicom_node.core.artifact_kinds import OutputSet
-from dicom_node.core.capability_match import MatchedOutputs, PeerCapabilities, WantedOutputs, match_capabilities
 from dicom_node.core.entities import Destination, MediaType
+from dicom_node.core.outputs.artifact_kinds import OutputSet
+from dicom_node.core.outputs.capability_match import MatchedOutputs, PeerCapabilities, WantedOutputs, match_capabilities
 from dicom_node.deliver.kinds import destinations_of
 from dicom_node.index.outbox.destinations import recall
 

@@ -18,7 +18,6 @@ from pydicom.datadict import tag_for_keyword
 from pydicom.uid import UID
 
 from dicom_node.config.peers import WebPeer
-from dicom_node.core.artifact_kinds import RESULT_CLASSES
 from dicom_node.core.cutoff import Cutoff
 from dicom_node.core.errors import (
     CredentialsRefused,
@@ -31,8 +30,9 @@ from dicom_node.core.errors import (
     tls_fault_told,
 )
 from dicom_node.core.limits import retry_after_s
+from dicom_node.core.outputs.artifact_kinds import RESULT_CLASSES
+from dicom_node.deliver.connections.web import nobody_took_it, web_client
 from dicom_node.deliver.outgoing import SentObject
-from dicom_node.deliver.web import nobody_took_it, web_client
 from dicom_node.dimse.dicom_file import UNCOMPRESSED
 from dicom_node.dimse.find_scu import find
 from dicom_node.dimse.line import PeerErrors

@@ -20,9 +20,9 @@ from pydicom.dataset import Dataset
 
 from dicom_node.analysis.answer import WrittenObject
 from dicom_node.config.settings import Settings
-from dicom_node.core.artifact_kinds import REPORTS, OutputSet, is_off
 from dicom_node.core.entities import Artifact, ArtifactKind, MediaType
 from dicom_node.core.errors import DeliveryRefused, IndexUnavailable, NodeError
+from dicom_node.core.outputs.artifact_kinds import REPORTS, OutputSet, is_off
 from dicom_node.core.uids import derived_uid
 from dicom_node.deliver.profiles import Profiles
 from dicom_node.fhir.builders.retraction import Retraction, retraction_bundle, with_studies_standing

@@ -7,8 +7,8 @@ from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from dicom_node.core.artifact_kinds import RESULT_CLASSES
 from dicom_node.core.errors import DeliveryDeferred
+from dicom_node.core.outputs.artifact_kinds import RESULT_CLASSES
 from dicom_node.dimse.dicom_file import UNCOMPRESSED
 from dicom_node.dimse.line import PeerErrors
 from dicom_node.dimse.negotiation import Remote, read_rejection

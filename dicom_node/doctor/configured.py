@@ -14,11 +14,11 @@ from dicom_node.config.running import RouteSettings
 from dicom_node.config.section import Section
 from dicom_node.config.settings import Settings
 from dicom_node.core.errors import ModelUnavailable, NotFound, RetrieveError, SettingsError
+from dicom_node.deliver.connections.signing_keys import key_files, read_key
 from dicom_node.deliver.kinds import destinations_of
 from dicom_node.deliver.kinds.dicom import DicomDestination
 from dicom_node.deliver.kinds.hl7 import Hl7Destination
 from dicom_node.deliver.kinds.kind import Answer, DestinationKind, caller_of
-from dicom_node.deliver.signing_keys import key_files, read_key
 from dicom_node.doctor.check import TIMEOUT_S, Check
 from dicom_node.governance.admission import Standing
 from dicom_node.governance.standing import standing_so_far

@@ -15,7 +15,7 @@ from typing import Any
 from sqlalchemy import Connection, Row, and_, select
 
 from dicom_node.core.entities import JobState, Presence, ResultState, StudyState
-from dicom_node.core.event_types import EventType
+from dicom_node.core.outputs.event_types import EventType
 from dicom_node.core.priority import Priority
 from dicom_node.index.tables import artifacts, deliveries, instances, jobs, results, studies, subscribers
 from dicom_node.index.versions import IS_IMAGE

@@ -27,7 +27,6 @@ from dicom_node.core.entities import (
     ResultState,
     StudyState,
 )
-from dicom_node.core.event_types import EventType
 from dicom_node.core.lifecycle import (
     OPEN,
     RESULT_TRANSITIONS,
@@ -39,6 +38,7 @@ from dicom_node.core.lifecycle import (
     check_result,
     check_study,
 )
+from dicom_node.core.outputs.event_types import EventType
 from dicom_node.core.principal import NODE, Principal
 from dicom_node.index import notices
 from dicom_node.index.database import insert_of

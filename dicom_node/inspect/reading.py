@@ -18,8 +18,8 @@ from pydicom.uid import (
     SegmentationStorage,
 )
 
-from dicom_node.core.artifact_kinds import LABEL_MAP, PARAMETRIC_MAP
 from dicom_node.core.errors import UnreadableObject
+from dicom_node.core.outputs.artifact_kinds import LABEL_MAP, PARAMETRIC_MAP
 from dicom_node.inspect.described import (
     UNDECODABLE,
     Description,

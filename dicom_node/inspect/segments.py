@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 from pydicom.pixels.utils import iter_pixels
 
-from dicom_node.core.artifact_kinds import LABEL_MAP
+from dicom_node.core.outputs.artifact_kinds import LABEL_MAP
 from dicom_node.inspect.described import (
     UNDECODABLE,
     DescriptionPart,

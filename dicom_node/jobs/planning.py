@@ -22,9 +22,9 @@ from dicom_node.governance.admission import Admitted
 from dicom_node.index.database import store_id
 from dicom_node.index.jobs import ClaimedJob, choose_series
 from dicom_node.index.lineage import ReportLineage, earlier_reports, line_for, replaced_results, withdrawn_objects
-from dicom_node.index.orders import order_of_study
 from dicom_node.index.outbox.withdrawals import withdrawals_before
-from dicom_node.index.patients import number_of_study, numbers_of_patient, stated_patient_of
+from dicom_node.index.received.orders import order_of_study
+from dicom_node.index.received.patients import number_of_study, numbers_of_patient, stated_patient_of
 from dicom_node.index.results import standing_key
 from dicom_node.index.studies import load_study
 from dicom_node.inference.cards.card import ModelCard
@@ -134,16 +134,13 @@ class Planner:
         admitted = self._settings.admit(self._cards[job.model], parameters)
         card, declined = admitted.card, damaged or admitted.declined or self._declined(job)
         inputs = _inputs(study, job)
-        withdrawn = withdrawals_before(connection, job.study_instance_uid, job.route)
-        node_id = store_id(connection) or ""
-        told = self._told(connection, job, inputs)
-        shaped = _Beside(declined, withdrawn, node_id, told)
-        key = standing_key(connection, self._key(job, admitted, inputs, shaped))
+        shaped_by = self._shaped_by(connection, job, inputs, declined)
+        key = standing_key(connection, self._key(job, admitted, inputs, shaped_by))
         delivery_plan = self._settings.profiles.delivery_plan(connection, self._settings.destinations[job.route])
         request = AnalysisRequest(
             context=replace(
-                self._context(connection, job, key, delivery_plan), withdrawn_before=withdrawn, node_id=node_id,
-                order=told.order, patient=told.patient,
+                self._context(connection, job, key, delivery_plan), withdrawn_before=shaped_by.withdrawn,
+                node_id=shaped_by.node_id, order=shaped_by.told.order, patient=shaped_by.told.patient,
             ),
             model_dir=card.folder,
             files=tuple(self._source(i) for i in inputs), out_dir=folder, parameters=parameters,
@@ -189,6 +186,12 @@ class Planner:
             replaced=replaced_results(connection, lineage),
             line=lineage.line,
         )
+
+    def _shaped_by(
+        self, connection: Connection, job: ClaimedJob, inputs: Sequence[Instance], declined: Declined | None
+    ) -> _Beside:
+        withdrawn = withdrawals_before(connection, job.study_instance_uid, job.route)
+        return _Beside(declined, withdrawn, store_id(connection) or "", self._told(connection, job, inputs))
 
     def _told(self, connection: Connection, job: ClaimedJob, inputs: Sequence[Instance]) -> _Told:
         """Return what the hospital's information systems have said of the study by now."""

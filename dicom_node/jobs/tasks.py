@@ -8,9 +8,9 @@ from datetime import datetime
 from pathlib import Path
 
 from dicom_node.analysis.answer import AnalysisRequest, Declined, NotMade
-from dicom_node.core.artifact_kinds import ARTIFACT_KINDS
 from dicom_node.core.entities import ArtifactKind, JobState
 from dicom_node.core.errors import InferenceError
+from dicom_node.core.outputs.artifact_kinds import ARTIFACT_KINDS
 from dicom_node.core.uids import is_valid_uid
 from dicom_node.fhir.options import FhirOptions
 from dicom_node.inference.workers.place import ComputePlace

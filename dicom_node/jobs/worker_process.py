@@ -28,9 +28,9 @@ from dicom_node.analysis.answer import (
     state_of,
     summarise,
 )
-from dicom_node.core.artifact_kinds import ARTIFACT_KINDS
 from dicom_node.core.entities import ArtifactKind, ModelIdentity
 from dicom_node.core.errors import NodeError, NotAnalysable, SourceDamaged
+from dicom_node.core.outputs.artifact_kinds import ARTIFACT_KINDS
 from dicom_node.core.uids import derived_uid
 from dicom_node.fhir.builders.bundle import build_bundle, to_json_bytes
 from dicom_node.fhir.builders.last_notice import last_bundle

@@ -13,8 +13,8 @@ from dicom_node.core.entities import StatedPatient
 from dicom_node.core.errors import IndexUnavailable
 from dicom_node.index.database import Database
 from dicom_node.index.due import now_in
-from dicom_node.index.orders import keep_order, message_key, note_message
-from dicom_node.index.patient_corrections import PatientChange, follow_patient
+from dicom_node.index.received.orders import keep_order, message_key, note_message
+from dicom_node.index.received.patient_corrections import PatientChange, follow_patient
 from dicom_node.orders.acknowledgement import Speaker, acknowledgements
 from dicom_node.orders.hl7_message import (
     DUPLICATE_KEY,

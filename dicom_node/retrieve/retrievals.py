@@ -14,7 +14,7 @@ from dicom_node.config.settings import Settings
 from dicom_node.core.errors import IndexUnavailable, NotFound, RetrievalStopped, SourceUnavailable
 from dicom_node.end import VitalThread
 from dicom_node.index.database import Database
-from dicom_node.index.retrievals import OpenRetrieval, forget, interrupted, remember
+from dicom_node.index.received.retrievals import OpenRetrieval, forget, interrupted, remember
 from dicom_node.retrieve.kinds import make_sources
 from dicom_node.retrieve.retrieval import FINISHED, Retrieval, RetrievalState, Watch, new_retrieval, perform
 from dicom_node.retrieve.sink import RetrieveSink, SinkParts, WantedStudy

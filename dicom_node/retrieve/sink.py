@@ -25,9 +25,9 @@ from dicom_node.core.errors import (
     StoreStatus,
 )
 from dicom_node.headers.file_meta import LONGEST_HEAD_BYTES, read_head
-from dicom_node.index.arrivals import close_association
 from dicom_node.index.database import Database
-from dicom_node.index.retrievals import count_among, count_present
+from dicom_node.index.received.arrivals import close_association
+from dicom_node.index.received.retrievals import count_among, count_present
 from dicom_node.ingest.intake import Intake, Received
 from dicom_node.storage.spool import Buffer
 

@@ -11,8 +11,8 @@ from dicom_node.core.errors import SettingsError
 from dicom_node.dimse.negotiation import ANY_NAME, Tls
 from dicom_node.index.damage import forget_records
 from dicom_node.index.due import now_in
-from dicom_node.index.orders import forget_messages
-from dicom_node.index.patients import forget_statements
+from dicom_node.index.received.orders import forget_messages
+from dicom_node.index.received.patients import forget_statements
 from dicom_node.ingest.watch import WatchFolders
 from dicom_node.orders.acknowledgement import Speaker
 from dicom_node.orders.inbox import Inbox, InboxOptions

@@ -19,8 +19,8 @@ from dicom_node.analysis.answer import (
     frame_number_of,
     whole_objects,
 )
-from dicom_node.core.artifact_kinds import IMAGE_CLASSES, OutputSet
 from dicom_node.core.entities import ArtifactKind, Finding, Presence, Region
+from dicom_node.core.outputs.artifact_kinds import IMAGE_CLASSES, OutputSet
 from dicom_node.sr_writer.geometry import key_slices
 from dicom_node.sr_writer.identity import ResultIdentity, code_item, stamp
 from dicom_node.sr_writer.report.statements import referenced_requests

@@ -16,8 +16,8 @@ from pydicom.sr.codedict import codes as dictionary
 from pydicom.sr.coding import Code
 
 from dicom_node.analysis.answer import ReportContext, WrittenObject
-from dicom_node.core.artifact_kinds import IMAGE_CLASSES
 from dicom_node.core.entities import ArtifactKind, ModelIdentity
+from dicom_node.core.outputs.artifact_kinds import IMAGE_CLASSES
 from dicom_node.sr_writer.documents.key_objects import (
     REJECTION_SERIES_NUMBER,
     Selected,

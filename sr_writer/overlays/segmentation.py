@@ -17,8 +17,8 @@ from pydicom.tag import Tag
 from dicom_node import MANUFACTURER, PRODUCT_NAME, __version__
 from dicom_node.analysis.answer import Analysis, NotAnalysed, Segment, WrittenObject
 from dicom_node.core import codes
-from dicom_node.core.artifact_kinds import SegmentationType
 from dicom_node.core.entities import ArtifactKind, Code
+from dicom_node.core.outputs.artifact_kinds import SegmentationType
 from dicom_node.sr_writer.identity import ResultIdentity, builder_header, stamp
 from dicom_node.sr_writer.source_frames import have_places, lacking_place, refer_to_frames, stand_in_uids
 from dicom_node.sr_writer.text import ascii_text, long_string

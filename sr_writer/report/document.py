@@ -24,8 +24,8 @@ from pydicom.sr.codedict import codes as dictionary
 
 from dicom_node.analysis.answer import NotAnalysed, Predecessor, WrittenObject, whole_objects
 from dicom_node.core import codes
-from dicom_node.core.artifact_kinds import OutputSet
 from dicom_node.core.entities import ArtifactKind, Code
+from dicom_node.core.outputs.artifact_kinds import OutputSet
 from dicom_node.core.uids import derived_uid
 from dicom_node.sr_writer.identity import ResultIdentity, evidence_header, stamp
 from dicom_node.sr_writer.overlays.segmentation import coded

@@ -15,7 +15,7 @@ from pydicom import dcmread
 from pydicom.dataset import Dataset
 from pynetdicom import AE, AllStoragePresentationContexts, evt
 
-from dicom_node.core.artifact_kinds import REPORTS, SEGMENTATION
+from dicom_node.core.outputs.artifact_kinds import REPORTS, SEGMENTATION
 from tests.acceptance.test_model_files import send
 from tests.peers.node import Node
 from tests.peers.process import free_port, wait_until

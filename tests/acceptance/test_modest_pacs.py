@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from dicom_node.core.artifact_kinds import REPORTS, SECONDARY_CAPTURE
+from dicom_node.core.outputs.artifact_kinds import REPORTS, SECONDARY_CAPTURE
 from tests.acceptance.test_model_files import finished, send
 from tests.peers.dcmtk import profile_taking, running_storescp
 from tests.peers.node import Node

@@ -26,10 +26,10 @@ from dicom_node.deliver.profiles import profiles_of
 from dicom_node.deliver.withdrawals import WithdrawalPlanner, speaker_of
 from dicom_node.fhir.options import FhirOptions
 from dicom_node.governance.admission import admit_any
-from dicom_node.index.arrivals import close_association
 from dicom_node.index.database import Database
 from dicom_node.index.notices import Subscriber
 from dicom_node.index.outbox.notifications import subscribe
+from dicom_node.index.received.arrivals import close_association
 from dicom_node.index.tables import artifacts, deliveries, events, jobs, notifications
 from dicom_node.inference.cards.folders import find_models
 from dicom_node.ingest.intake import Intake, IntakeLimits

@@ -29,9 +29,9 @@ from dicom_node.deliver.outbox import DestinationWorker, OutboxPolicy
 from dicom_node.fhir.options import FhirOptions
 from dicom_node.governance.admission import admit_any
 from dicom_node.index import actions
-from dicom_node.index.arrivals import close_association
 from dicom_node.index.database import Database
 from dicom_node.index.jobs import claim
+from dicom_node.index.received.arrivals import close_association
 from dicom_node.index.tables import artifacts, deliveries, events, jobs, results, studies
 from dicom_node.inference.cards.folders import find_models
 from dicom_node.ingest.intake import Intake, IntakeLimits, Received

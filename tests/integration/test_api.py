@@ -12,8 +12,8 @@ import pytest
 from dicom_node.api.parts import ApiParts
 from dicom_node.config.running import NodeSettings
 from dicom_node.config.settings import Settings
-from dicom_node.core.artifact_kinds import KEY_OBJECTS, REPORTS, SECONDARY_CAPTURE
-from dicom_node.deliver.signing_keys import write_new_key
+from dicom_node.core.outputs.artifact_kinds import KEY_OBJECTS, REPORTS, SECONDARY_CAPTURE
+from dicom_node.deliver.connections.signing_keys import write_new_key
 from dicom_node.index.damage import DamagedKind, DamagedObject, note_damaged
 from dicom_node.index.database import Database
 from dicom_node.index.outbox.destinations import note_query_refusal, note_refusal, remember, suspend

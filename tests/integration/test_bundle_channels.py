@@ -18,9 +18,9 @@ from highdicom.seg import segread
 from pydicom import dcmread
 
 from dicom_node.analysis.answer import Analysis
-from dicom_node.core.artifact_kinds import OutputSet
 from dicom_node.core.entities import Presence
 from dicom_node.core.errors import ModelUnavailable
+from dicom_node.core.outputs.artifact_kinds import OutputSet
 from dicom_node.fhir.builders.bundle import build_bundle
 from dicom_node.fhir.options import FhirOptions
 from dicom_node.inference.runner import run_model

@@ -21,8 +21,8 @@ pytest.importorskip("torch", reason="the inference extra is not installed")
 pytest.importorskip("nibabel", reason="MONAI reads NIfTI with nibabel")
 
 from dicom_node.analysis.answer import Analysis, WrittenObject
-from dicom_node.core.artifact_kinds import OutputSet
 from dicom_node.core.entities import ArtifactKind, Presence
+from dicom_node.core.outputs.artifact_kinds import OutputSet
 from dicom_node.fhir.builders.bundle import build_bundle
 from dicom_node.fhir.options import FhirOptions
 from dicom_node.inference.runner import run_model

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from dicom_node.core.artifact_kinds import REPORTS, SECONDARY_CAPTURE, SEGMENTATION
+from dicom_node.core.outputs.artifact_kinds import REPORTS, SECONDARY_CAPTURE, SEGMENTATION
 from dicom_node.doctor import Check, register_with_orthanc
 from dicom_node.doctor.configured import check_destinations
 from dicom_node.doctor.machine import check_database, check_ports

@@ -14,15 +14,15 @@ from pathlib import Path
 import pytest
 
 from dicom_node.core.errors import DeliveryDeferred, DeliveryError, DestinationAway
-from dicom_node.deliver import smart
 from dicom_node.deliver.checks import ONE_STUDY, check_fhir, check_webhook, reach_web
+from dicom_node.deliver.connections import smart
+from dicom_node.deliver.connections.signing_keys import write_new_key
 from dicom_node.deliver.kinds.dicomweb import DicomWebDestination
 from dicom_node.deliver.kinds.fhir import FhirDestination
 from dicom_node.deliver.kinds.webhook import WebhookDestination
 from dicom_node.deliver.outgoing import OutgoingEvent
 from dicom_node.deliver.queries import ask_web
 from dicom_node.deliver.senders.webhook import WebhookSender
-from dicom_node.deliver.signing_keys import write_new_key
 from dicom_node.fhir.client.client import FhirClient
 from tests.integration.test_fhir_costumes import FIRST
 

@@ -14,8 +14,8 @@ from pydicom.dataset import Dataset
 from pydicom.uid import EncapsulatedPDFStorage
 
 from dicom_node.analysis.answer import Analysis, NotAnalysed
-from dicom_node.core.artifact_kinds import OutputSet
 from dicom_node.core.entities import ArtifactKind, Code, Finding, Measurement
+from dicom_node.core.outputs.artifact_kinds import OutputSet
 from dicom_node.sr_writer import to_part10, write_objects
 from tests.support import needs
 from tests.support.results import analysis_examples as examples

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from pydicom import dcmread
 
-from dicom_node.core.artifact_kinds import OutputSet
+from dicom_node.core.outputs.artifact_kinds import OutputSet
 from dicom_node.inference.cards.digest import sha256_of
 from dicom_node.inference.cards.own_code import PACKAGE
 from tests.support.needs import REPOSITORY
@@ -39,8 +39,8 @@ print([(one.key, one.presence.value, one.probability) for one in answer.findings
 _WRITE_TEXT = """
 import sys
 from pathlib import Path
-from dicom_node.core.capability_match import PeerCapabilities, WantedOutputs, match_capabilities
-from dicom_node.core.artifact_kinds import OutputSet
+from dicom_node.core.outputs.capability_match import PeerCapabilities, WantedOutputs, match_capabilities
+from dicom_node.core.outputs.artifact_kinds import OutputSet
 from dicom_node.sr_writer import to_part10, write_objects
 from tests.support.results import analysis_examples as examples
 from tests.unit import test_artifact_kinds as table

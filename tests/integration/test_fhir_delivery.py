@@ -19,8 +19,8 @@ from pydicom.dataset import Dataset
 
 from dicom_node.core.entities import Presence
 from dicom_node.core.errors import CredentialsRefused, DeliveryDeferred, DeliveryRefused
+from dicom_node.deliver.connections.web import authentication
 from dicom_node.deliver.kinds.fhir import FhirDestination, FhirPreset
-from dicom_node.deliver.web import authentication
 from dicom_node.fhir.adaptation import adapted, with_link
 from dicom_node.fhir.builders.bundle import build_bundle
 from dicom_node.fhir.builders.document import document_entry

@@ -12,7 +12,7 @@ from pydicom.dataset import Dataset
 from pynetdicom import AE, AllStoragePresentationContexts, evt
 from sqlalchemy import update
 
-from dicom_node.core.artifact_kinds import REPORTS, SEGMENTATION
+from dicom_node.core.outputs.artifact_kinds import REPORTS, SEGMENTATION
 from dicom_node.deliver.peer_capabilities import CapabilityProbe
 from dicom_node.index import actions
 from dicom_node.index.tables import deliveries

@@ -25,7 +25,7 @@ from sqlalchemy import func, select, text
 
 from dicom_node.core.entities import PatientNumber
 from dicom_node.index.database import Database
-from dicom_node.index.patients import number_in_use
+from dicom_node.index.received.patients import number_in_use
 from dicom_node.index.tables import hl7_messages, orders
 from dicom_node.orders.acknowledgement import Speaker
 from dicom_node.orders.inbox import Inbox, InboxOptions

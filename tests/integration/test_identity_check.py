@@ -29,7 +29,7 @@ from dicom_node.index import actions
 from dicom_node.index.database import Database
 from dicom_node.index.outbox.destinations import suspension_of
 from dicom_node.index.outbox.withdrawals import withdraw_results
-from dicom_node.index.patients import add_move
+from dicom_node.index.received.patients import add_move
 from dicom_node.index.tables import artifacts, deliveries, events, peer_capabilities
 from dicom_node.index.transitions import Change, record
 from dicom_node.roles.settings import SiteSettings

@@ -21,11 +21,11 @@ import dicom_node.index.migrations
 from dicom_node.core.entities import Destination, Instance, InstanceRole, JobState, MediaType, StudyState
 from dicom_node.core.errors import IndexUnavailable, SettingsError
 from dicom_node.core.uids import derived_uid
-from dicom_node.index import arrivals as intake
 from dicom_node.index import jobs
-from dicom_node.index.arrivals import UNKNOWN_SENDER
 from dicom_node.index.database import SCHEMA_HEAD, Database
 from dicom_node.index.outbox.proofs import ProofTimes, claim_unproved
+from dicom_node.index.received import arrivals as intake
+from dicom_node.index.received.arrivals import UNKNOWN_SENDER
 from dicom_node.index.results import save_result
 from dicom_node.index.studies import arrivals, load_study
 from dicom_node.index.tables import artifacts, deliveries, events, instances, metadata, studies

@@ -22,10 +22,10 @@ from dicom_node.core.entities import (
 from dicom_node.core.errors import NotFound
 from dicom_node.core.uids import derived_uid
 from dicom_node.core.versions import Comparison, Difference, PixelVerdict
-from dicom_node.index.arrivals import add_instances
 from dicom_node.index.database import Database
+from dicom_node.index.received.arrivals import add_instances
+from dicom_node.index.received.retrievals import count_present
 from dicom_node.index.results import save_result
-from dicom_node.index.retrievals import count_present
 from dicom_node.index.studies import load_study
 from dicom_node.index.tables import deliveries, events, instances, results, studies
 from dicom_node.index.tables import jobs as jobs_table

@@ -8,7 +8,6 @@ from datetime import timedelta
 from sqlalchemy import select, update
 
 from dicom_node.analysis.answer import ReportLine
-from dicom_node.core.artifact_kinds import REPORTS, SECONDARY_CAPTURE, SEGMENTATION
 from dicom_node.core.entities import (
     Artifact,
     ArtifactKind,
@@ -19,6 +18,7 @@ from dicom_node.core.entities import (
     MediaType,
     StudyState,
 )
+from dicom_node.core.outputs.artifact_kinds import REPORTS, SECONDARY_CAPTURE, SEGMENTATION
 from dicom_node.index import results
 from dicom_node.index.database import Database
 from dicom_node.index.jobs import ClaimedJob, requeue

@@ -17,8 +17,8 @@ from dicom_node.core.entities import Destination, Instance, InstanceRole, JobSta
 from dicom_node.core.rejections import KEY_OBJECT_SELECTION, RejectionNote
 from dicom_node.core.uids import derived_uid
 from dicom_node.core.versions import Comparison, Difference
-from dicom_node.index.arrivals import add_instances
 from dicom_node.index.database import Database
+from dicom_node.index.received.arrivals import add_instances
 from dicom_node.index.results import save_result
 from dicom_node.index.studies import load_study
 from dicom_node.index.tables import deliveries, events, results, studies

@@ -20,9 +20,9 @@ from pydicom.dataset import Dataset
 
 from dicom_node import __version__
 from dicom_node.analysis.answer import Saliency, WithdrawnObject
-from dicom_node.core.artifact_kinds import OutputSet, SegmentationType
 from dicom_node.core.entities import ArtifactKind
 from dicom_node.core.errors import UnreadableObject
+from dicom_node.core.outputs.artifact_kinds import OutputSet, SegmentationType
 from dicom_node.inspect import ContentItem, Inspected, Inspector, InspectRequest
 from dicom_node.sr_writer import to_part10, write_objects
 from tests.support import needs

@@ -18,7 +18,7 @@ from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
 from pynetdicom import AE, AllStoragePresentationContexts, evt
 from sqlalchemy import update
 
-from dicom_node.core.artifact_kinds import (
+from dicom_node.core.outputs.artifact_kinds import (
     ENCAPSULATED_PDF,
     PARAMETRIC_MAP,
     PRESENTATION_STATE,
@@ -232,7 +232,7 @@ def test_a_destination_that_changes_its_mind_gets_the_next_study_as_it_takes_it(
             assert set(modalities(pacs.datasets())) == {"OT", "SR"}
             (report,) = (one for one in pacs.datasets() if one.Modality == "SR")
             assert len(node.told("requeued")) == 1
-        before = next(dcmread(one) for one in (tmp_path / "before").rglob("SR*.dcm"))
+        before = next(dcmread(one) for one in (tmp_path / "before").rglob("SR*"))
     predecessor = report.PredecessorDocumentsSequence[0].ReferencedSeriesSequence[0].ReferencedSOPSequence[0]
     assert predecessor.ReferencedSOPInstanceUID == before.SOPInstanceUID
     assert report.SOPClassUID == REPORTS["comprehensive"] != before.SOPClassUID

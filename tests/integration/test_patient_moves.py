@@ -21,9 +21,9 @@ from dicom_node.core.entities import (
 )
 from dicom_node.core.uids import derived_uid
 from dicom_node.index.database import SCHEMA_HEAD, Database
-from dicom_node.index.orders import keep_order, order_of_study
-from dicom_node.index.patient_corrections import PatientChange, follow_patient
-from dicom_node.index.patients import (
+from dicom_node.index.received.orders import keep_order, order_of_study
+from dicom_node.index.received.patient_corrections import PatientChange, follow_patient
+from dicom_node.index.received.patients import (
     number_in_use,
     number_of_study,
     numbers_of_patient,

@@ -20,8 +20,8 @@ from pydicom.uid import EnhancedMRImageStorage
 from scipy import ndimage
 
 from dicom_node.analysis.answer import Analysis, Segment, SourceFrame
-from dicom_node.core.artifact_kinds import OutputSet
 from dicom_node.core.entities import ArtifactKind, Region
+from dicom_node.core.outputs.artifact_kinds import OutputSet
 from dicom_node.sr_writer import to_part10, write_objects
 from dicom_node.sr_writer.pictures.frame import layout_for
 from tests.support import needs

@@ -15,8 +15,8 @@ from pydicom.tag import Tag
 from pydicom.uid import UID, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
 from dicom_node.analysis.answer import Analysis
-from dicom_node.core.artifact_kinds import OutputSet
 from dicom_node.core.entities import ArtifactKind
+from dicom_node.core.outputs.artifact_kinds import OutputSet
 from dicom_node.fhir.builders.bundle import build_bundle
 from dicom_node.fhir.options import FhirOptions
 from dicom_node.inference.cards.card import SHIPPED_MODELS

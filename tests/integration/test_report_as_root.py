@@ -10,8 +10,8 @@ from pydicom.dataset import Dataset
 
 from dicom_node.analysis.answer import Analysis, NotAnalysed, WrittenObject
 from dicom_node.config.outgoing import PRESETS
-from dicom_node.core.artifact_kinds import OutputSet
 from dicom_node.core.entities import ArtifactKind
+from dicom_node.core.outputs.artifact_kinds import OutputSet
 from dicom_node.core.uids import derived_uid
 from dicom_node.sr_writer import to_part10, write_objects
 from tests.support.results import analysis_examples as examples

@@ -10,8 +10,8 @@ import pytest
 from highdicom.sr import srread
 
 from dicom_node.analysis.answer import Analysis, NotAnalysed
-from dicom_node.core.artifact_kinds import OutputSet, SrClass
 from dicom_node.core.entities import Finding, Presence
+from dicom_node.core.outputs.artifact_kinds import OutputSet, SrClass
 from dicom_node.sr_writer import to_part10, write_objects
 from tests.integration.test_sr_writer_report import negative, nodule
 from tests.support.results import analysis_examples as examples

@@ -10,9 +10,9 @@ import pytest
 from pydicom.dataset import Dataset
 
 from dicom_node.analysis.answer import WrittenResult
-from dicom_node.core.artifact_kinds import OutputSet
 from dicom_node.core.entities import ArtifactKind
 from dicom_node.core.errors import NotAnalysable
+from dicom_node.core.outputs.artifact_kinds import OutputSet
 from dicom_node.sr_writer import secondary_capture, to_part10, write_objects, write_result
 from dicom_node.sr_writer.documents import encapsulated_pdf as pdf
 from dicom_node.sr_writer.documents import key_objects

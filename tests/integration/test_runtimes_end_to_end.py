@@ -12,8 +12,8 @@ import torch
 from pydicom.dataset import Dataset
 
 from dicom_node.analysis.answer import Analysis, NotAnalysed
-from dicom_node.core.artifact_kinds import OutputSet, SegmentationType
 from dicom_node.core.errors import ModelUnavailable
+from dicom_node.core.outputs.artifact_kinds import OutputSet, SegmentationType
 from dicom_node.demo.phantoms import chest_radiograph_phantom
 from dicom_node.inference.images.pixels import display_values, hounsfield_units
 from dicom_node.inference.runner import run_model

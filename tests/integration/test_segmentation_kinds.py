@@ -20,7 +20,7 @@ from pydicom.dataset import Dataset
 from pydicom.uid import EnhancedCTImageStorage, SegmentationStorage
 
 from dicom_node.analysis.answer import Analysis, SourceFrame, WrittenObject
-from dicom_node.core.artifact_kinds import OutputSet, SegmentationType
+from dicom_node.core.outputs.artifact_kinds import OutputSet, SegmentationType
 from dicom_node.sr_writer import to_part10, write_objects
 from tests.support.results import analysis_examples as examples
 from tests.support.validators import objects as validators

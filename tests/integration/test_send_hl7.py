@@ -15,7 +15,7 @@ from dicom_node.core.entities import Artifact, ArtifactKind, MediaType
 from dicom_node.core.errors import CredentialsRefused, DeliveryDeferred, DeliveryRefused, DestinationAway
 from dicom_node.core.uids import derived_uid
 from dicom_node.deliver.checks import check_hl7, reach_hl7
-from dicom_node.deliver.mllp import MllpPeer
+from dicom_node.deliver.connections.mllp import MllpPeer
 from dicom_node.deliver.outgoing import Outgoing, Sent
 from dicom_node.deliver.senders.hl7 import Hl7Sender, judged
 from dicom_node.dimse.negotiation import Tls

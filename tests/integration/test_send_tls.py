@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from dicom_node.core.artifact_kinds import OutputSet
-from dicom_node.core.capability_match import WantedOutputs
 from dicom_node.core.errors import DeliveryDeferred
+from dicom_node.core.outputs.artifact_kinds import OutputSet
+from dicom_node.core.outputs.capability_match import WantedOutputs
 from dicom_node.deliver.checks import check_dicom
 from dicom_node.deliver.senders.dicom import DicomSender
 from dicom_node.dimse.negotiation import ANY_NAME, Remote, Tls

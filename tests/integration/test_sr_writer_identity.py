@@ -14,9 +14,9 @@ from pydicom.dataset import Dataset
 
 from dicom_node import MANUFACTURER, __version__
 from dicom_node.analysis.answer import Analysis, NotAnalysed
-from dicom_node.core.artifact_kinds import OutputSet, SrClass
 from dicom_node.core.entities import ArtifactKind
 from dicom_node.core.errors import NotAnalysable
+from dicom_node.core.outputs.artifact_kinds import OutputSet, SrClass
 from dicom_node.core.uids import IMPLEMENTATION_CLASS_UID, derived_uid
 from dicom_node.sr_writer import to_part10, write_objects
 from dicom_node.sr_writer.copied import COPIED, TYPE_2

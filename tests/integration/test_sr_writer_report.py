@@ -14,8 +14,8 @@ from pydicom.uid import EnhancedCTImageStorage
 from dicom_node import __version__
 from dicom_node.analysis.answer import Analysis, NotAnalysed, Saliency, SourceFrame
 from dicom_node.core import codes
-from dicom_node.core.artifact_kinds import OutputSet
 from dicom_node.core.entities import ArtifactKind, Finding, Measurement, Presence, Region
+from dicom_node.core.outputs.artifact_kinds import OutputSet
 from dicom_node.core.reasons import REASONS
 from dicom_node.core.uids import derived_uid
 from dicom_node.fhir.builders.terms import coding

@@ -19,7 +19,7 @@ from pydicom.dataset import Dataset
 from sqlalchemy import insert, select, update
 
 from dicom_node.core.entities import JobState, StudyState
-from dicom_node.core.event_types import EVENT_TYPES, EventType
+from dicom_node.core.outputs.event_types import EVENT_TYPES, EventType
 from dicom_node.deliver.kinds.kind import Caller
 from dicom_node.deliver.outage import BackOff
 from dicom_node.deliver.outbox import DestinationWorker, OutboxPolicy

@@ -17,7 +17,7 @@ from pydicom.dataset import Dataset
 
 from dicom_node.analysis.answer import Analysis, NotAnalysed, ReportContext
 from dicom_node.core import codes
-from dicom_node.core.artifact_kinds import OutputSet, SrClass
+from dicom_node.core.outputs.artifact_kinds import OutputSet, SrClass
 from dicom_node.sr_writer import to_part10, write_objects
 from dicom_node.sr_writer.copied import TYPE_2
 from dicom_node.sr_writer.geometry import slice_position_mm

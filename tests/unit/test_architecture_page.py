@@ -100,6 +100,14 @@ def test_a_file_on_the_way_exists(file: str) -> None:
     assert (REPOSITORY / file).is_file()
 
 
+def test_every_module_that_the_page_names_beside_the_way_exists() -> None:
+    named = set(re.findall(r"`((?:\w+/)+\w+\.py)`", (DOCS / "explanation" / "architecture.md").read_text("utf-8")))
+
+    assert len(named) > 45
+    gone = {one for one in named if not any((root / one).is_file() for root in (REPOSITORY, REPOSITORY / "dicom_node"))}
+    assert gone == set()
+
+
 @pytest.mark.parametrize("step", list(steps()), ids=lambda step: step.file)
 def test_a_file_is_reached_as_the_page_says(step: Step) -> None:
     assert holds(step), f"{step.source} {step.how} {step.by} {step.file}"

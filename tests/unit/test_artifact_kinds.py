@@ -8,7 +8,8 @@ from typing import get_args
 import pytest
 from pydicom.uid import UID
 
-from dicom_node.core.artifact_kinds import (
+from dicom_node.core.entities import ArtifactKind, MediaType
+from dicom_node.core.outputs.artifact_kinds import (
     ARTIFACT_KINDS,
     LABEL_MAP,
     OPTIONAL_KINDS,
@@ -18,8 +19,7 @@ from dicom_node.core.artifact_kinds import (
     SrClass,
     is_off,
 )
-from dicom_node.core.capability_match import in_words
-from dicom_node.core.entities import ArtifactKind, MediaType
+from dicom_node.core.outputs.capability_match import in_words
 from dicom_node.sr_writer.write import OWN_BUILDERS, SHARED_BUILDERS
 
 _CHOICES = {"structured_report": get_args(SrClass), "segmentation": get_args(SegmentationType)}

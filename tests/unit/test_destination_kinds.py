@@ -15,19 +15,19 @@ import pytest
 from pydantic import ValidationError
 
 from dicom_node.config.incoming import DicomTlsSettings
-from dicom_node.core.capability_match import in_words
 from dicom_node.core.entities import MediaType
+from dicom_node.core.outputs.capability_match import in_words
 from dicom_node.deliver import kinds
+from dicom_node.deliver.connections.mllp import MllpPeer
+from dicom_node.deliver.connections.web import authentication
 from dicom_node.deliver.kinds import AnyDestination
 from dicom_node.deliver.kinds.kind import Caller, DestinationKind
-from dicom_node.deliver.mllp import MllpPeer
 from dicom_node.deliver.senders.dicom import DicomSender
 from dicom_node.deliver.senders.dicomweb import DicomWebSender
 from dicom_node.deliver.senders.fhir import FhirSender
 from dicom_node.deliver.senders.folder import FolderSender
 from dicom_node.deliver.senders.hl7 import Hl7Sender
 from dicom_node.deliver.senders.webhook import WebhookSender
-from dicom_node.deliver.web import authentication
 from dicom_node.dimse.negotiation import Remote, Tls
 from dicom_node.fhir.hl7.receiver import Receiver
 from dicom_node.retrieve import kinds as source_kinds

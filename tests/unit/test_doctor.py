@@ -17,9 +17,9 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from dicom_node.config.settings import Settings
+from dicom_node.deliver.connections.signing_keys import write_new_key
 from dicom_node.deliver.kinds import destinations_of
 from dicom_node.deliver.kinds.kind import Answer
-from dicom_node.deliver.signing_keys import write_new_key
 from dicom_node.doctor import configured, run_checks
 from dicom_node.doctor.configured import check_certificates, check_destinations, check_models, with_reports
 from dicom_node.doctor.machine import check_clock, check_data_dir, check_database, check_ports

@@ -9,8 +9,8 @@ import pytest
 from pydicom.dataset import Dataset
 
 from dicom_node.analysis.answer import Analysis, NotAnalysed, ReportContext, SourceFrame, WithdrawnObject
-from dicom_node.core.artifact_kinds import OutputSet
 from dicom_node.core.entities import ArtifactKind, Presence
+from dicom_node.core.outputs.artifact_kinds import OutputSet
 from dicom_node.core.reasons import meaning_of
 from dicom_node.sr_writer import write_objects
 from dicom_node.sr_writer.documents.key_objects import key_image_indices

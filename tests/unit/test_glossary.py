@@ -17,9 +17,10 @@ from tools.generated_docs import DOCS
 #: Words of this project, or used here in a narrower sense than elsewhere; a new one brings its line in the glossary.
 COINED = (
     "acceptor", "acceptance", "activation", "analysis", "artifact", "claim", "complete", "delivery", "delivery batch",
-    "destination", "evidence", "fence", "finding", "gate", "golden study", "job", "journal", "lease", "model card",
-    "not analysed", "outbox", "output set", "parked", "preset", "quarantine", "quiet period", "retrieval", "revision",
-    "room", "route", "settled", "shadow", "slot", "spool", "sweep", "timeline", "worker process",
+    "destination", "event", "evidence", "fence", "finding", "gate", "golden study", "job", "journal", "lease",
+    "model card", "not analysed", "order", "outbox", "output set", "parked", "preset", "proof", "quarantine",
+    "quiet period", "retrieval", "revision", "room", "route", "settled", "shadow", "sidecar", "slot", "spool",
+    "suspended", "sweep", "timeline", "worker process",
 )  # fmt: skip
 #: Given up: in the code, no name of anything holds such a word any more, alone or beside others.
 GIVEN_UP = ("parcel", "mailing", "strike", "settler", "analyst", "tell_again", "known_peer")

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from dicom_node.config.outgoing import PRESETS, OutputSettings, wanted_outputs
-from dicom_node.core.artifact_kinds import (
+from dicom_node.core.entities import Destination
+from dicom_node.core.outputs.artifact_kinds import (
     ENCAPSULATED_PDF,
     KEY_OBJECTS,
     LABEL_MAP,
@@ -23,8 +24,7 @@ from dicom_node.core.artifact_kinds import (
     SegmentationType,
     SrClass,
 )
-from dicom_node.core.capability_match import LADDER, PeerCapabilities, WantedOutputs, match_capabilities
-from dicom_node.core.entities import Destination
+from dicom_node.core.outputs.capability_match import LADDER, PeerCapabilities, WantedOutputs, match_capabilities
 from dicom_node.deliver.kinds import destinations_of
 from dicom_node.deliver.kinds.dicom import DicomDestination
 from dicom_node.deliver.profiles import profiles_of

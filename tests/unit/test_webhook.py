@@ -16,7 +16,7 @@ from dicom_node.core.errors import (
     DestinationAway,
     DestinationBusy,
 )
-from dicom_node.core.event_types import EVENT_TYPES, FACTS, EventType
+from dicom_node.core.outputs.event_types import EVENT_TYPES, FACTS, EventType
 from dicom_node.deliver.kinds.webhook import keys_in
 from dicom_node.deliver.senders.webhook import error_in, signature_headers
 from tests.unit.test_destination_kinds import destination

@@ -14,9 +14,9 @@ from scipy.ndimage import distance_transform_edt, gaussian_filter
 
 from dicom_node.analysis.answer import Analysis, Histogram, Saliency, Segment
 from dicom_node.core import codes
-from dicom_node.core.artifact_kinds import OutputSet
 from dicom_node.core.codes import term_code
 from dicom_node.core.entities import Finding, Measurement, Presence, Region
+from dicom_node.core.outputs.artifact_kinds import OutputSet
 from dicom_node.demo.phantoms import PhantomTruth, chest_ct_phantom, chest_radiograph_phantom
 from dicom_node.sr_writer import to_part10, write_objects
 from tests.support.results import analysis_examples as examples

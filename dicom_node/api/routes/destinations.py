@@ -14,10 +14,10 @@ from dicom_node.api.access import CurrentPrincipal, SignedIn
 from dicom_node.api.parts import Parts
 from dicom_node.api.problems import described
 from dicom_node.api.routes.studies import Requeued
-from dicom_node.core.artifact_kinds import RESULT_CLASSES
-from dicom_node.core.capability_match import in_words
 from dicom_node.core.entities import DestinationState, MediaType
 from dicom_node.core.errors import NotFound
+from dicom_node.core.outputs.artifact_kinds import RESULT_CLASSES
+from dicom_node.core.outputs.capability_match import in_words
 from dicom_node.deliver.kinds import destinations_of
 from dicom_node.deliver.kinds.kind import Caller, DestinationKind, DicomObjectsKind, caller_of
 from dicom_node.deliver.profiles import Profiles, profiles_of

@@ -12,8 +12,8 @@ from fastapi import APIRouter, Response
 
 from dicom_node.api.parts import Parts
 from dicom_node.core.errors import SettingsError
+from dicom_node.deliver.connections.signing_keys import SigningKey, jwk_set, key_files, read_key
 from dicom_node.deliver.kinds import destinations_of
-from dicom_node.deliver.signing_keys import SigningKey, jwk_set, key_files, read_key
 
 #: A server that meets a key it does not know looks again at once; others may take this long to see a new one.
 _HOLDS_S = 600

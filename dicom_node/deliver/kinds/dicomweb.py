@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 from pydantic import Field
 
 from dicom_node.config.peers import SmartWebPeer
-from dicom_node.core.capability_match import WantedOutputs
+from dicom_node.core.outputs.capability_match import WantedOutputs
 from dicom_node.deliver.kinds.kind import Answer, ArchiveKind, Caller, IdentityQuery, ProofQuestions
 
 if TYPE_CHECKING:
@@ -28,8 +28,8 @@ class DicomWebDestination(SmartWebPeer, ArchiveKind):
 
     def sender(self, caller: Caller) -> Sender:
         """Return a STOW-RS user."""
+        from dicom_node.deliver.connections.web import authentication, verification  # noqa: PLC0415
         from dicom_node.deliver.senders.dicomweb import DicomWebSender  # noqa: PLC0415 - settings must load fast
-        from dicom_node.deliver.web import authentication, verification  # noqa: PLC0415
 
         return DicomWebSender(self.url, authentication(self), caller.timeout_s, verification(self))
 

@@ -11,8 +11,8 @@ from pydantic import Field, SecretStr, field_validator
 
 from dicom_node.config.peers import SmartWebPeer
 from dicom_node.config.section import Section
-from dicom_node.core.capability_match import WantedOutputs
 from dicom_node.core.entities import MediaType
+from dicom_node.core.outputs.capability_match import WantedOutputs
 from dicom_node.deliver.kinds.kind import Answer, Caller, DestinationKind, ProofQuestions
 from dicom_node.fhir.options import FhirProfile
 
@@ -135,8 +135,8 @@ class FhirDestination(SmartWebPeer, DestinationKind):
 
     def sender(self, caller: Caller) -> FhirSender:
         """Return a FHIR client that sends stored Bundles."""
+        from dicom_node.deliver.connections.web import authentication, verification  # noqa: PLC0415
         from dicom_node.deliver.senders.fhir import FhirSender  # noqa: PLC0415 - settings must load fast
-        from dicom_node.deliver.web import authentication, verification  # noqa: PLC0415
         from dicom_node.fhir.client.client import Fit  # noqa: PLC0415
 
         fit = Fit(patient=self.patient, profile=self.fhir_profile, memory=caller.memory)

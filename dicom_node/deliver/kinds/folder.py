@@ -9,8 +9,8 @@ from pydantic import Field
 
 from dicom_node.config.outgoing import INCLUDE, PatientAttribute
 from dicom_node.config.section import SitePath
-from dicom_node.core.capability_match import WantedOutputs
 from dicom_node.core.entities import MediaType
+from dicom_node.core.outputs.capability_match import WantedOutputs
 from dicom_node.deliver.kinds.kind import Answer, Caller, DicomObjectsKind, ProofQuestions
 
 if TYPE_CHECKING:

@@ -8,13 +8,13 @@ from pydantic import Field
 
 from dicom_node.config.outgoing import SrSopClass
 from dicom_node.config.section import KeyFile, Port, SitePath
-from dicom_node.core.artifact_kinds import OutputSet
-from dicom_node.core.capability_match import WantedOutputs
 from dicom_node.core.entities import MediaType
+from dicom_node.core.outputs.artifact_kinds import OutputSet
+from dicom_node.core.outputs.capability_match import WantedOutputs
 from dicom_node.deliver.kinds.kind import Answer, Caller, DestinationKind
 
 if TYPE_CHECKING:
-    from dicom_node.deliver.mllp import MllpPeer
+    from dicom_node.deliver.connections.mllp import MllpPeer
     from dicom_node.deliver.outgoing import Sender
     from dicom_node.fhir.hl7.receiver import Receiver
 
@@ -94,7 +94,7 @@ class Hl7Destination(DestinationKind):
         reach_hl7(self._peer(caller))
 
     def _peer(self, caller: Caller) -> MllpPeer:
-        from dicom_node.deliver.mllp import MllpPeer  # noqa: PLC0415
+        from dicom_node.deliver.connections.mllp import MllpPeer  # noqa: PLC0415
         from dicom_node.dimse.negotiation import Tls  # noqa: PLC0415
 
         own = caller.tls

@@ -16,9 +16,9 @@ from pydantic import Field, ValidationInfo, model_validator
 from dicom_node.config.incoming import DicomTlsSettings
 from dicom_node.config.outgoing import DestinationSettings, OutputSettings, Preset, SrSopClass, wanted_outputs
 from dicom_node.config.section import without_keys_of_other_kinds
-from dicom_node.core.capability_match import WantedOutputs
 from dicom_node.core.entities import MediaType
 from dicom_node.core.errors import DestinationAway
+from dicom_node.core.outputs.capability_match import WantedOutputs
 
 if TYPE_CHECKING:
     from dicom_node.config.settings import Settings

@@ -13,7 +13,7 @@ from pydantic import Field, SecretStr, field_validator, model_validator
 from dicom_node.config.outgoing import INCLUDE, PatientAttribute
 from dicom_node.config.peers import TokenWebPeer
 from dicom_node.config.section import SecretFile, refused
-from dicom_node.core.capability_match import WantedOutputs
+from dicom_node.core.outputs.capability_match import WantedOutputs
 from dicom_node.deliver.kinds.kind import Answer, Caller, DestinationKind
 
 if TYPE_CHECKING:
@@ -65,8 +65,8 @@ class WebhookDestination(TokenWebPeer, DestinationKind):
 
     def sender(self, caller: Caller) -> EventSender:
         """Return what posts events."""
+        from dicom_node.deliver.connections.web import authentication, verification  # noqa: PLC0415
         from dicom_node.deliver.senders.webhook import WebhookSender  # noqa: PLC0415 - settings must load fast
-        from dicom_node.deliver.web import authentication, verification  # noqa: PLC0415
 
         assert self.secret is not None
         secrets = keys_in(self.secret.get_secret_value())

@@ -23,8 +23,8 @@ from dicom_node.core.errors import (
     tls_fault_told,
 )
 from dicom_node.core.limits import retry_after_s
+from dicom_node.deliver.connections.web import LOGIN_REFUSED, AnswerTooLong, nobody_took_it, read_whole
 from dicom_node.deliver.outgoing import Outgoing, Sent
-from dicom_node.deliver.web import LOGIN_REFUSED, AnswerTooLong, nobody_took_it, read_whole
 from dicom_node.dimse.statuses import error_of, note_of, warning_of
 
 _BLOCK_BYTES = 1 << 17

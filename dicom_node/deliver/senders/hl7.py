@@ -20,7 +20,7 @@ from dicom_node.core.errors import (
     DestinationAway,
     ReportInvalid,
 )
-from dicom_node.deliver.mllp import MllpConnection, MllpPeer
+from dicom_node.deliver.connections.mllp import MllpConnection, MllpPeer
 from dicom_node.deliver.outgoing import Outgoing, Sent
 from dicom_node.deliver.viewer_links import viewer_link
 from dicom_node.fhir.hl7.grammar import read, value

@@ -27,8 +27,8 @@ from dicom_node.core.errors import (
     fault_told,
 )
 from dicom_node.core.limits import retry_after_s
+from dicom_node.deliver.connections.web import nobody_took_it
 from dicom_node.deliver.outgoing import OutgoingEvent, Sent
-from dicom_node.deliver.web import nobody_took_it
 
 #: What is about the address or the login, and not about what was sent: nothing else would fare better.
 _OF_THE_ADDRESS = {

@@ -9,8 +9,8 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, select, update
 
-from dicom_node.core.capability_match import PeerCapabilities
 from dicom_node.core.entities import DestinationState
+from dicom_node.core.outputs.capability_match import PeerCapabilities
 from dicom_node.index.database import insert_of
 from dicom_node.index.tables import destinations, peer_capabilities
 from dicom_node.index.transitions import move_destination

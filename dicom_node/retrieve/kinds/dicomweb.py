@@ -28,7 +28,7 @@ class DicomWebSourceSettings(TokenWebPeer, SourceKind):
     def source(self, settings: Settings) -> Source:  # noqa: ARG002 - nobody is called by an AE title
         """Return a DICOMweb user."""
         from dicom_node.core.errors import SourceUnavailable  # noqa: PLC0415 - settings must load fast
-        from dicom_node.deliver.web import web_client  # noqa: PLC0415
+        from dicom_node.deliver.connections.web import web_client  # noqa: PLC0415
         from dicom_node.retrieve.dicomweb import DicomWebSource  # noqa: PLC0415
 
         return DicomWebSource(

@@ -29,7 +29,7 @@ class OrthancSourceSettings(TokenWebPeer, SourceKind):
     def source(self, settings: Settings) -> Source:  # noqa: ARG002 - nobody is called by an AE title
         """Return a user of Orthanc's REST interface."""
         from dicom_node.core.errors import SourceUnavailable  # noqa: PLC0415 - settings must load fast
-        from dicom_node.deliver.web import authentication, verification  # noqa: PLC0415
+        from dicom_node.deliver.connections.web import authentication, verification  # noqa: PLC0415
         from dicom_node.retrieve.orthanc import OrthancSource  # noqa: PLC0415
 
         url, auth = self.url.rstrip("/"), authentication(self)

@@ -21,9 +21,9 @@ from dicom_node.core.entities import (
 )
 from dicom_node.core.uids import derived_uid
 from dicom_node.index import jobs
-from dicom_node.index.arrivals import add_instance
 from dicom_node.index.database import Database
 from dicom_node.index.jobs import ClaimedJob
+from dicom_node.index.received.arrivals import add_instance
 from dicom_node.index.studies import NewJob, add_jobs, load_study
 from dicom_node.index.transitions import Change, move_study
 from dicom_node.index.versions import Added

@@ -11,8 +11,8 @@ from pydicom.dataset import Dataset
 
 from dicom_node.analysis.answer import Analysis, NotAnalysed, Saliency, Segment, frame_number_of
 from dicom_node.core import codes
-from dicom_node.core.artifact_kinds import OutputSet
 from dicom_node.core.entities import Finding, Measurement, Presence, Region
+from dicom_node.core.outputs.artifact_kinds import OutputSet
 from tests.support.results import analysis_examples as examples
 
 Answer = Analysis | NotAnalysed

@@ -24,8 +24,8 @@ from dicom_node.index.corrections import (
 )
 from dicom_node.index.damage import note_arrived
 from dicom_node.index.database import insert_of
-from dicom_node.index.patients import note_whose
-from dicom_node.index.rejections import settle_rejections
+from dicom_node.index.received.patients import note_whose
+from dicom_node.index.received.rejections import settle_rejections
 from dicom_node.index.tables import artifacts, associations, instances, jobs, studies
 from dicom_node.index.transitions import Change, insert_studies, move_study, record, supersede_waiting_jobs
 from dicom_node.index.versions import (

@@ -6,7 +6,8 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from dicom_node.core.artifact_kinds import (
+from dicom_node.core.entities import ArtifactKind
+from dicom_node.core.outputs.artifact_kinds import (
     OPTIONAL_KINDS,
     REPORTS,
     SECONDARY_CAPTURE,
@@ -16,7 +17,6 @@ from dicom_node.core.artifact_kinds import (
     SrClass,
     is_off,
 )
-from dicom_node.core.entities import ArtifactKind
 
 #: `auto`: the first of these that the destination takes.
 LADDER: tuple[SrClass, ...] = tuple(REPORTS)

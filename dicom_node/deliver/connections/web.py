@@ -10,7 +10,7 @@ import httpx
 
 from dicom_node.config.peers import SmartWebPeer, TokenWebPeer, WebPeer
 from dicom_node.core.errors import DestinationAway, NodeError, tls_fault_told
-from dicom_node.deliver.smart import SmartAuth, tokens_of
+from dicom_node.deliver.connections.smart import SmartAuth, tokens_of
 
 #: Statuses that say who may not: the login is wrong or does not suffice (RFC 9110 15.5.2, 15.5.4).
 LOGIN_REFUSED = frozenset({401, 403})

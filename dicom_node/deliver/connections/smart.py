@@ -37,7 +37,7 @@ from dicom_node.core.errors import (
     tls_fault_told,
 )
 from dicom_node.core.limits import retry_after_s
-from dicom_node.deliver.signing_keys import SigningKey, read_key
+from dicom_node.deliver.connections.signing_keys import SigningKey, read_key
 
 _ASSERTION_TYPE = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
 #: An assertion holds so long (SMART: at most 300 s). Begun a little ago, for servers whose clock is a little behind.

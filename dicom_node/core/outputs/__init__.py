@@ -1,0 +1,1 @@
+"""What the node can give: kinds of objects, what a destination takes of them, and events."""
