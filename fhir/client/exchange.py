@@ -146,10 +146,11 @@ class Exchange:
                 finally:
                     response.close()
         except (httpx.RequestError, UnicodeError) as error:  # the second: a host with an empty or endless part
-            self._left_s()
+            nobody = isinstance(error, httpx.ConnectError | httpx.ConnectTimeout | UnicodeError)
+            if not nobody:
+                self._left_s()
             if told := tls_fault_told(error):
                 raise DestinationAway(f"The FHIR server {request.url.host} {told}. It will be tried again.") from error
-            nobody = isinstance(error, httpx.ConnectError | httpx.ConnectTimeout | UnicodeError)
             raise (DestinationAway if nobody else DeliveryDeferred)(
                 f"The FHIR server {request.url.host} cannot be reached or understood ({type(error).__name__}). "
                 "It will be tried again; check address, network and certificates."

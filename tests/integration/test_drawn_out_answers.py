@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import socketserver
 import ssl
@@ -150,3 +151,13 @@ def test_the_doctor_is_not_held_either(tmp_path: Path) -> None:
         ehr = FhirDestination(name="ehr", kind="fhir", url=server.url)
         told = ended(partial(check_fhir, ehr, TIME_S, finds_patients=True), server)
         assert not told.ok  # type: ignore[attr-defined]
+
+
+def test_a_server_that_takes_no_connection_in_time_is_away() -> None:
+    with socket.create_server(("127.0.0.1", 0), backlog=0) as full, contextlib.ExitStack() as waiting:
+        for _ in range(4):
+            one = waiting.enter_context(socket.socket())
+            one.setblocking(False)
+            one.connect_ex(full.getsockname())
+        with pytest.raises(DestinationAway, match="ConnectTimeout"):
+            FhirClient(f"http://127.0.0.1:{full.getsockname()[1]}", timeout_s=TIME_S).send(FIRST)
