@@ -10,6 +10,7 @@ import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -36,12 +37,15 @@ from dicom_node.deliver.kinds.webhook import WebhookDestination
 from dicom_node.deliver.outage import BackOff
 from dicom_node.deliver.outbox import DestinationWorker, OutboxPolicy
 from dicom_node.deliver.outgoing import Outgoing, OutgoingEvent, Sent
+from dicom_node.index import actions
 from dicom_node.index.database import Database
 from dicom_node.index.outbox import destinations
+from dicom_node.index.tables import deliveries
 from dicom_node.retrieve.kinds import make_sources
 from dicom_node.retrieve.source import Source, StudyQuery
 from dicom_node.roles.settings import SiteSettings
 from tests.integration.sent_objects import outgoing
+from tests.integration.step_by_step_node import site
 from tests.integration.test_drawn_out_answers import SECRET, TAKEN, WAYS, drawing_out, ended
 from tests.integration.test_outbox import Owed, names
 from tests.integration.test_send_fhir import stored
@@ -52,6 +56,8 @@ from tests.peers.orthanc import Orthanc, running_orthanc
 from tests.peers.process import free_port, wait_until
 from tests.support.results.arrivals import opened_database
 from tests.support.results.fhir_examples import PATIENT_ID, PATIENT_SYSTEM
+from tests.support.results.rows import SOMEBODY
+from tests.support.studies.data_factories import small_chest_ct
 
 POLICY = OutboxPolicy("host:1", BackOff(0.5, 60.0))
 CALLER = Caller("AINODE", 60, knows_patient_systems=True)
@@ -233,6 +239,25 @@ def test_a_client_that_is_removed_in_the_midst_of_a_report_leaves_nothing_out_of
     (study,) = fhir_server.all("ImagingStudy")
     assert study["series"]
     assert len(fhir_server.all("DiagnosticReport")) == 1
+
+
+def test_what_was_written_before_the_client_was_removed_is_taken_back_when_it_is_withdrawn(
+    registered: Registered, impatient: None, fhir_server: FhirServer, tmp_path: Path
+) -> None:
+    gate, images = registered.gate, small_chest_ct()[0]
+    there = {"name": "ehr", "kind": "fhir", "url": f"{gate.url}/fhir/R4", "patient": "logical"}
+    gate.set(revokeAfterWrite=True)
+    with site(tmp_path / "node", [there | {"client_id": "ainode", "private_key": registered.file}]) as node:
+        node.run(images)
+        assert [one["status"] for one in fhir_server.all("DiagnosticReport")] == ["preliminary"]
+        assert [row.state for row in node.rows(deliveries)] == [DeliveryState.PENDING]
+        with node.database.write() as connection:
+            study = str(images[0].StudyInstanceUID)
+            actions.withdraw_study(connection, study, ("Wrong protocol.", None), SOMEBODY, datetime.now(UTC))
+            destinations.resume(connection, "ehr", datetime.now(UTC))
+        gate.set(refuseAll=False, fault=None)
+        node.deliver()
+    assert [one["status"] for one in fhir_server.all("DiagnosticReport")] == ["entered-in-error"]
 
 
 def test_what_is_granted_after_a_403_counts_without_waiting_for_the_end_of_the_token(
