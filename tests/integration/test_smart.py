@@ -139,6 +139,11 @@ def test_a_report_arrives_for_a_token_that_everything_shares(
     assert len(fhir_server.all("DiagnosticReport")) == 1
 
 
+def test_a_server_whose_date_no_calendar_holds_signs_the_node_in_all_the_same(registered: Registered) -> None:
+    registered.gate.set(dateSaid="Mon, 01 Jan 99999999999999999999 00:00:00 GMT")
+    assert registered.sent() is None
+
+
 def test_each_assertion_has_a_number_of_its_own_and_the_server_lets_none_pass_twice(
     registered: Registered, impatient: None
 ) -> None:

@@ -24,6 +24,7 @@ function freshControl() {
     revokeAfterWrite: false, // after the next write that is let through neither token nor client is known any more
     fault: null, // of the token endpoint: { status, error?, retryAfter? }, 'silence', 'garbage', 'endless'
     answer: null, // what the token endpoint answers instead of a token
+    dateSaid: '', // told as Date instead of the time
     clockShift: 0, // seconds added to the Date that is told
     asked: [], // requests for tokens: { kid, alg, claims, scope, status }
     passed: [], // requests at the gate: { method, url, status }
@@ -175,7 +176,8 @@ function answer(request, response) {
   request.on('end', () => {
     const content = Buffer.concat(chunks);
     const path = new URL(request.url, 'http://localhost').pathname;
-    if (control.clockShift) response.setHeader('date', new Date(Date.now() + control.clockShift * 1000).toUTCString());
+    if (control.dateSaid) response.setHeader('date', control.dateSaid);
+  if (control.clockShift) response.setHeader('date', new Date(Date.now() + control.clockShift * 1000).toUTCString());
     if (path === '/_test') return answerControl(request, response, content.toString());
     if (path === '/oauth/token') return answerToken(request, response, content.toString());
     if (path.startsWith('/oauth/')) return asProvider(request, response);
