@@ -245,6 +245,9 @@ class Measurement:
     unit: Code
     derivation: Code | None = None
 
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "value", _plain(self.value))
+
     @property
     def label(self) -> str:
         """What people read: the derivation before the concept, ``Mean Attenuation Coefficient``."""
@@ -305,6 +308,16 @@ class Finding:
     region: Region | None = None
     segment_number: int | None = None
     explanation_key: str | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("probability", "threshold"):
+            number = getattr(self, name)
+            object.__setattr__(self, name, None if number is None else _plain(number))
+
+
+def _plain(number: float) -> float:
+    """Return a number as Python's own: models give those of numpy, which JSON and HL7 do not know how to write."""
+    return number if type(number) in (int, float) else float(number)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

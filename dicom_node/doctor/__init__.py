@@ -8,6 +8,7 @@ from dicom_node.doctor.configured import (
     check_certificates,
     check_confinement,
     check_destinations,
+    check_hl7_senders,
     check_models,
     check_sources,
 )
@@ -32,6 +33,7 @@ def run_checks(settings: Settings) -> list[Check]:
         check_database(settings),
         *check_kept_objects(settings),
         *check_ports(settings),
+        *check_hl7_senders(settings),
         check_confinement(settings),
         *check_models(settings),
         *check_certificates(settings),

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from cryptography import x509
 
+from dicom_node.config.incoming import ANY_ADDRESS
 from dicom_node.config.peers import DicomPeer, WebPeer
 from dicom_node.config.running import RouteSettings
 from dicom_node.config.section import Section
@@ -61,6 +62,8 @@ def check_certificates(settings: Settings) -> list[Check]:
 def _certificates(settings: Settings) -> Iterator[tuple[str, Path]]:
     if settings.dicom_tls.certificate:
         yield "[dicom_tls]", settings.dicom_tls.certificate
+    if settings.hl7.port is not None and settings.hl7.certificate:
+        yield "[hl7]", settings.hl7.certificate
     peers: list[tuple[str, Section]] = [
         *((f"destination {one.name}", one) for one in destinations_of(settings)),
         *((f"source {one.name}", one) for one in sources_of(settings)),
@@ -110,6 +113,25 @@ def with_reports(answer: Answer, destination: DestinationKind, settings: Setting
     if destination.verify == "auto":
         return replace(answer, text=text)
     return Answer(False, text, f"Add a [[peer]] with ae_title = {title!r} and the address from which it calls.")
+
+
+def check_hl7_senders(settings: Settings) -> list[Check]:
+    """One check of who may send HL7, where the node hears it. It is well, since settings without a list are refused
+    beyond this machine; a peer that may be anybody and shows no certificate is told."""
+    own = settings.hl7
+    if own.port is None:
+        return []
+    name = "HL7 senders"
+    if not own.peer:
+        return [Check(name, True, f"none is listed: every program on this machine may send to {own.host}")]
+    hosts = ["every address" if peer.host == ANY_ADDRESS else peer.host for peer in own.peer]
+    is_known_by_certificate = own.certificate is not None and own.client_certificate == "required"
+    unproven = [peer for peer in own.peer if peer.host == ANY_ADDRESS and not peer.certificate_sha256]
+    advice = "" if is_known_by_certificate or not unproven else _WHO_MAY_MERGE
+    return [Check(name, True, f"{len(hosts)} may send, from {', '.join(dict.fromkeys(hosts))}", advice)]
+
+
+_WHO_MAY_MERGE = "Whoever reaches the port may merge patients: give host of [[hl7.peer]] an address, or use TLS."
 
 
 def check_sources(settings: Settings) -> list[Check]:

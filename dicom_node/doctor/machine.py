@@ -133,13 +133,15 @@ class _Listener:
 
 
 def _listeners(settings: Settings) -> Iterator[_Listener]:
-    dicom, tls, api = settings.dicom, settings.dicom_tls, settings.api
+    dicom, tls, api, hl7 = settings.dicom, settings.dicom_tls, settings.api, settings.hl7
     if dicom.plain:
         yield _Listener("DICOM port", "dicom", "dicom", dicom.host, dicom.port)
     if tls.certificate:
         yield _Listener("DICOM TLS port", "dicom_tls", "dicom_tls", tls.host or dicom.host, tls.port)
     if api.enabled:
         yield _Listener("API port", "api", "api", api.host, api.port)
+    if hl7.port is not None:
+        yield _Listener("HL7 port", "hl7", "hl7", hl7.host, hl7.port)
 
 
 def _living(data_dir: Path) -> Sequence[tuple[Owner, float]]:

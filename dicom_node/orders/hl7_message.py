@@ -149,15 +149,23 @@ _LONGEST_HEADER = 4096
 
 
 def read_header(data: bytes) -> Segment:
-    """Return the MSH segment alone, by which an answer can be addressed whatever is wrong behind it.
+    """Return the MSH segment alone, by which an answer can be addressed whatever is wrong behind it: read as UTF-8,
+    or byte by byte where it is none.
 
     Raises `MessageRefused` where there is none.
     """
-    start = data[: _LONGEST_HEADER + 64].strip(_BLANKS).removeprefix(_BOM)
-    line = _LINE_ENDS.split(start[:_LONGEST_HEADER].decode("latin-1"), 1)[0]
+    start = data[: _LONGEST_HEADER + 64].strip(_BLANKS).removeprefix(_BOM)[:_LONGEST_HEADER]
+    line = _as_it_can_be(start.replace(b"\n", b"\r").partition(b"\r")[0])
     if not line.startswith("MSH") or len(line) < len("MSH|^~|"):
         raise MessageRefused("It does not begin with a message header (MSH) in ASCII or UTF-8.", code=SEQUENCE_ERROR)
     return Segment("MSH", line, _separators(line))
+
+
+def _as_it_can_be(line: bytes) -> str:
+    try:
+        return line.decode("utf-8")
+    except UnicodeDecodeError:
+        return line.decode("latin-1")
 
 
 def _separators(line: str) -> Separators:

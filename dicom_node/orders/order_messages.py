@@ -66,7 +66,7 @@ def _groups(message: Message) -> Iterator[dict[str, Segment]]:
 def _context(group: dict[str, Segment], accession_field: str) -> OrderContext:
     said = _Said(group)
     placer, filler = said.number(2), said.number(3)
-    accession = said.value("IPC-1") or said.value(accession_field)
+    accession = _whole(said.value("IPC-1") or said.value(accession_field))
     if not (placer or filler):
         raise MessageRefused(
             "An order has no number, neither a placer's nor a filler's.", code=FIELD_MISSING, place="ORC-2"
@@ -78,7 +78,7 @@ def _context(group: dict[str, Segment], accession_field: str) -> OrderContext:
             code=FIELD_MISSING, place=accession_field,
         )  # fmt: skip
     return OrderContext(
-        accession_number=accession[:_LONGEST], placer=placer, filler=filler, procedure=said.procedure(),
+        accession_number=accession, placer=placer, filler=filler, procedure=said.procedure(),
         reason=said.value("OBR-31", 2) or said.value("OBR-31"), priority=said.priority(),
         requested_at=_iso(said.value("TQ1-7") or said.value("ORC-7", 4) or said.value("OBR-6")),
         study_instance_uid=said.study(), is_cancelled=is_cancelled,
@@ -101,18 +101,21 @@ class _Said:
         """Return the placer's (2) or the filler's (3) number; ORC and OBR say the same (4.5.1.2)."""
         for name in ("ORC", "OBR"):
             place = f"{name}-{field}"
-            if value := self.value(place)[:_LONGEST]:
-                is_oid = self.value(place, 4) == "ISO"
-                authority = self.value(place, 3) if is_oid else self.value(place, 2) or self.value(place, 3)
-                return OrderNumber(value=value, authority=authority[:_LONGEST])
+            is_oid = self.value(place, 4) == "ISO"
+            authority = self.value(place, 3) if is_oid else self.value(place, 2) or self.value(place, 3)
+            value = _whole(self.value(place))
+            if value and authority == _whole(authority):
+                return OrderNumber(value=value, authority=authority)
         return None
 
     def procedure(self) -> Code | None:
         """Return what was asked for: the universal service (OBR-4), else the procedure code (OBR-44)."""
         for place in ("OBR-4", "OBR-44"):
-            code, meaning, scheme = (self.value(place, component)[:_LONGEST] for component in (1, 2, 3))
+            code, meaning, scheme = (self.value(place, component) for component in (1, 2, 3))
+            is_whole = (code, scheme) == (_whole(code), _whole(scheme))
+            code, scheme = (code, scheme) if is_whole else ("", "")
             if code or meaning:
-                return Code(code, scheme, meaning or code)
+                return Code(code, scheme, meaning[:_LONGEST] or code)
         return None
 
     def priority(self) -> str:
@@ -124,6 +127,11 @@ class _Said:
         """Return the Study Instance UID of IPC-3, or of the ZDS segment of IHE."""
         said = self.value("IPC-3") or self.value("ZDS-1")
         return said if is_valid_uid(said) else ""
+
+
+def _whole(text: str) -> str:
+    """Return what identifies something, "" where it is longer than is kept: its beginning would name something else."""
+    return text if len(text) <= _LONGEST else ""
 
 
 def _iso(stated: str) -> str:

@@ -94,7 +94,9 @@ def _moves(
     priors = list(numbers_in(merges[0], 1, authority))[:_MOST_NUMBERS]
     if not priors:
         raise MessageRefused("It does not say which number is given up.", code=FIELD_MISSING, place="MRG-1")
-    now = {one.authority: one for one in reversed(numbers)}
+    # Some list the number that is given up among the patient's, too: what takes its place is another one.
+    surviving = sorted(numbers, key=lambda one: one in priors)
+    now = {one.authority: one for one in reversed(surviving)}
     moves = tuple((prior, now[prior.authority]) for prior in priors if prior.authority in now)
     if not moves:
         raise MessageRefused("PID-3 has no number of the authority that gave out the one in MRG-1.",

@@ -98,7 +98,7 @@ def gather_facts(answer: Analysis | NotAnalysed, context: ReportContext, options
         study_instance_uid=study_instance_uid,
         report_identifier=report_identifier(study_instance_uid, *reporter(context, answer.model)),
         subject=patient_reference(first, options),
-        accession=accession_identifier(first, options),
+        accession=accession_identifier(first, options, context.order),
         started=started.fhir() if started else "",
         effective=effective.fhir() if effective else "",
         issued=fhir_instant(context.started_at),

@@ -62,9 +62,12 @@ def _demographics(dataset: Dataset) -> list[Json]:
     ]
 
 
-def accession_identifier(dataset: Dataset, options: FhirOptions) -> Json | None:
-    """Return AccessionNumber as Identifier of its issuer (it is unique only there), or `None` when absent."""
-    number = source_text(dataset, "AccessionNumber")
+def accession_identifier(dataset: Dataset, options: FhirOptions, order: OrderContext | None = None) -> Json | None:
+    """Return AccessionNumber as Identifier of its issuer (it is unique only there), or `None` when absent.
+
+    Images that have none were made by the order that names their study: its number it is.
+    """
+    number = source_text(dataset, "AccessionNumber") or (order.accession_number if order else "")
     if not number:
         return None
     system = _universal_system(dataset, "IssuerOfAccessionNumberSequence") or options.accession_system

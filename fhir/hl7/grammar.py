@@ -29,6 +29,7 @@ _ESCAPES = {
     "\\": "\\E\\", "|": "\\F\\", "^": "\\S\\", "&": "\\T\\", "~": "\\R\\", "\r": "\\.br\\", "\n": "\\.br\\",
 }  # fmt: skip
 _TO_ESCAPE = re.compile(r"\r\n|[\\|^&~\x00-\x1f\x7f]")
+_QUOTES = "\\X22\\\\X22\\"
 _MEANT = {"E": "\\", "F": "|", "S": "^", "T": "&", "R": "~", ".br": "\r"}
 _ESCAPED = re.compile(r"\\(E|F|S|T|R|\.br|X[0-9A-F]{2})\\")
 #: What hl7 raises for text that is no message.
@@ -42,14 +43,17 @@ class Er7(str):
 
 
 def escape(text: str) -> Er7:
-    """Return text that means itself (2.7): a separator, a line end, or another control character is escaped.
+    """Return text that means itself (2.7): a separator, a line end, or another control character is escaped, and so are
+    two quotation marks alone, which would delete what a receiver has (2.5.3).
 
     >>> escape("a|b^c & 50 % ~ 1\\n2")
     'a\\\\F\\\\b\\\\S\\\\c \\\\T\\\\ 50 % \\\\R\\\\ 1\\\\.br\\\\2'
     >>> escape("\\x0b")
     '\\\\X0B\\\\'
     """
-    return text if isinstance(text, Er7) else Er7(_TO_ESCAPE.sub(_escaped, text))
+    if isinstance(text, Er7):
+        return text
+    return Er7(_QUOTES if text == '""' else _TO_ESCAPE.sub(_escaped, text))
 
 
 def _escaped(found: re.Match[str]) -> str:

@@ -26,6 +26,8 @@ FINDING_SITE = Code("363698007", "SCT", "Finding site")
 NOTICE = Code("ai-notice", PRIVATE_SCHEME, "AI result, not verified")
 WITHDRAWN = Code("ai-withdrawn", PRIVATE_SCHEME, "AI result, withdrawn")
 REPLACES = Code("ai-replaces", PRIVATE_SCHEME, "Replaces")
+#: NM is a number of 16 digits (2.A.47) and has no exponent: one that needs far more would be cut, or break a receiver.
+_MOST_DIGITS = 32
 #: Before whatever a person reads first.
 NOT_VERIFIED = "AI result, NOT VERIFIED."
 
@@ -125,7 +127,10 @@ def _measured(finding: Finding, measurement: Measurement | Withheld) -> Er7:
 def _number(about: Er7, amount: float, unit: Code) -> Observation:
     if not math.isfinite(amount):
         return Observation(type="TX", about=about, value=NOT_MEASURABLE)
-    return Observation(type="NM", about=about, value=number(amount), unit=coded(unit))
+    digits = number(amount)
+    if len(digits) > _MOST_DIGITS:
+        return Observation(type="TX", about=about, value=f"{float(amount)!r} {unit.value}")
+    return Observation(type="NM", about=about, value=digits, unit=coded(unit))
 
 
 def _documents(written: Sequence[WrittenObject]) -> Iterator[Observation]:

@@ -6,15 +6,18 @@ from pydicom.dataset import Dataset
 
 from dicom_node.analysis.answer import ReportContext
 from dicom_node.core.codes import DIAGNOSTIC_IMAGING_STUDY, PRIVATE_SCHEME
-from dicom_node.core.entities import Code
-from dicom_node.fhir.builders.dicom_values import source_text
+from dicom_node.core.entities import Code, OrderContext
+from dicom_node.fhir.builders.dicom_values import one_line, source_text
 from dicom_node.fhir.builders.facts import ReportFacts, reporter
-from dicom_node.fhir.hl7.grammar import Er7, coded, cut, segment, short_id, timestamp
+from dicom_node.fhir.hl7.grammar import Er7, coded, cut, escape, field, segment, short_id, timestamp
+from dicom_node.fhir.hl7.patient import universal_id
 
 #: Where images keep the code of what was ordered or done, what was ordered first.
 _PROCEDURE_CODES = ("RequestedProcedureCodeSequence", "ProcedureCodeSequence")
 #: Table 0074: Radiology; table 0123: preliminary.
 _RADIOLOGY, PRELIMINARY = "RAD", "P"
+#: FHIR's words for priority in table 0485, whose users add letters; U is that of those who tell urgent from at once.
+_PRIORITIES = {"stat": "S", "asap": "A", "urgent": "U", "routine": "R"}
 
 
 def filler_number(facts: ReportFacts, context: ReportContext) -> str:
@@ -27,26 +30,41 @@ def filler_number(facts: ReportFacts, context: ReportContext) -> str:
 
 
 def order_segments(facts: ReportFacts, header: Dataset, context: ReportContext) -> tuple[Er7, Er7]:
-    """Return ORC and OBR.
+    """Return ORC and OBR, of the order that the node was told of, else as the images name it.
 
     OBR-2 is the placer's number of the order, OBR-3 the node's number of this result, OBR-18 the accession number;
-    where a receiver wants it elsewhere, `receiver` puts it there.
+    where a receiver wants it elsewhere, `receiver` puts it there. OBR-27 is in the grammar of older receivers, too,
+    which know no TQ1.
     """
-    placer = _request_text(header, "PlacerOrderNumberImagingServiceRequest")
-    filler = filler_number(facts, context)
+    placer, filler = _placer(facts, header), filler_number(facts, context)
+    asked = facts.order or OrderContext()
     order = segment("ORC", {1: "RE", 2: placer, 3: filler})
     request = segment("OBR", {
         1: "1", 2: placer, 3: filler, 4: _procedure(facts, header, context), 7: timestamp(facts.effective),
-        18: source_text(header, "AccessionNumber"), 22: timestamp(facts.issued), 24: _RADIOLOGY, 25: PRELIMINARY,
+        18: facts.accession["value"] if facts.accession else "", 22: timestamp(facts.issued), 24: _RADIOLOGY,
+        25: PRELIMINARY, 27: field("", "", "", "", "", _PRIORITIES.get(asked.priority, "")),
+        31: field("", cut(one_line(asked.reason))),
     })  # fmt: skip
     return order, request
 
 
+def _placer(facts: ReportFacts, header: Dataset) -> Er7:
+    """Return the number at who placed the order (EI), with the OID or the name of who gave it out where it is known."""
+    number = facts.order.placer if facts.order else None
+    if facts.placer is None or number is None:
+        return escape(_request_text(header, "PlacerOrderNumberImagingServiceRequest"))
+    by_oid = universal_id(facts.placer.get("system", ""))
+    return field(number.value, *(("", *by_oid) if by_oid else (number.authority,)))
+
+
 def _procedure(facts: ReportFacts, header: Dataset, context: ReportContext) -> Er7:
-    """Return the imaging procedure, and beside it which of the node's analyses this is: a study may have several."""
+    """Return the procedure as it was ordered, else in the words of the images, and beside it which of the node's
+    analyses this is: a study may have several."""
     _, line = reporter(context, facts.model)
     own = Code(short_id("line", line.model, line.route), PRIVATE_SCHEME, f"AI: {line.model} ({line.route})")
-    return coded(procedure_code(header) or DIAGNOSTIC_IMAGING_STUDY, own)
+    ordered = facts.order.procedure if facts.order else None
+    known = ordered if ordered and ordered.value else procedure_code(header)
+    return coded(known or DIAGNOSTIC_IMAGING_STUDY, own)
 
 
 def procedure_code(header: Dataset) -> Code | None:

@@ -23,7 +23,7 @@ _UNWANTED = re.compile(r"[\x00-\x0c\x0e-\x1f\x7f]")
 _MSH_FIELDS = frozenset({0, 1, 2, 3, 4, 7, 9, 10, 11, 12, 18})
 _PID_FIELDS = frozenset({0, 1, 3, 5, 7, 8})
 _ORC_FIELDS = frozenset({0, 1, 2, 3})
-_OBR_FIELDS = frozenset({0, 1, 2, 3, 4, 7, 18, 22, 24, 25})
+_OBR_FIELDS = frozenset({0, 1, 2, 3, 4, 7, 18, 22, 24, 25, 27, 31})
 _OBX_FIELDS = frozenset({0, 1, 2, 3, 4, 5, 6, 11, 14, 17, 18, 19, 23})
 _ALLOWED = {"MSH": _MSH_FIELDS, "PID": _PID_FIELDS, "ORC": _ORC_FIELDS, "OBR": _OBR_FIELDS, "OBX": _OBX_FIELDS}
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import pairwise
 
 import pytest
 from alembic import command
 from alembic.config import Config
-from sqlalchemy import select, update
+from sqlalchemy import insert, select, update
 
 from dicom_node.core.entities import (
     DeliveryState,
@@ -30,7 +31,7 @@ from dicom_node.index.received.patients import (
     stated_patient_of,
 )
 from dicom_node.index.results import save_result
-from dicom_node.index.tables import deliveries, events, jobs, results, studies
+from dicom_node.index.tables import deliveries, events, jobs, patient_moves, results, studies
 from tests.support.results.arrivals import STUDY, after, arrive, claimed, cut_study, instance, outcome
 
 HOSP = "HOSP"
@@ -162,6 +163,28 @@ def test_a_study_that_is_still_coming_is_only_told(index: Database) -> None:
     assert seen(index) == ("RECEIVING", 1, [])
 
 
+def test_a_merge_between_a_late_image_and_its_analysis_leaves_nothing_under_the_old_number(index: Database) -> None:
+    """The next revision is open and not cut, so no further one opens; what the one before has told is withdrawn."""
+    came(index)
+    reported(index)
+    came(index, name="late")
+    tell(index, (A, B))
+    assert seen(index) == ("RECEIVING", 2, ["WITHDRAWN"])
+    assert states(index) == set()
+
+
+def test_an_answer_on_its_way_is_not_sent_though_a_late_image_came_before_the_merge(index: Database) -> None:
+    came(index)
+    cut_study(index)
+    job = claimed(index)
+    came(index, name="late")
+    tell(index, (A, B))
+    with index.write() as connection:
+        assert save_result(connection, job, "key", outcome(), [PACS])
+    assert seen(index) == ("RECEIVING", 2, ["WITHDRAWN"])
+    assert states(index) == set()
+
+
 def test_what_is_parked_is_tried_again_when_the_patient_is_told_of_once_more(index: Database) -> None:
     came(index)
     reported(index)
@@ -256,3 +279,60 @@ def test_an_order_is_that_of_a_study_only_if_it_is_the_one_and_of_the_same_patie
     by_uid = found(A)
     assert by_uid is not None
     assert by_uid.placer == OrderNumber(value="P3", authority="HIS")
+
+
+def test_an_order_that_names_another_study_is_not_this_ones_though_they_share_the_accession_number(
+    index: Database,
+) -> None:
+    """One accession number may stand for two procedures, each with its own Study Instance UID (IHE RAD-4)."""
+
+    def reason(study: str) -> str | None:
+        with index.read() as connection:
+            found = order_of_study(connection, study, "ACC", [A])
+        return found.reason if found else None
+
+    def keep(one: OrderContext) -> None:
+        with index.write() as connection:
+            keep_order(connection, one, [A], after(0))
+
+    came(index)
+    chest = order("P1", study_instance_uid=STUDY, reason="chest")
+    keep(chest)
+    assert (reason(STUDY), reason(OTHER)) == ("chest", None)
+    abdomen = order("P2", study_instance_uid=OTHER, reason="abdomen")
+    keep(abdomen)
+    assert (reason(STUDY), reason(OTHER)) == ("chest", "abdomen")
+    keep(replace(chest, is_cancelled=True))
+    assert (reason(STUDY), reason(OTHER)) == (None, "abdomen")
+    assert reason(derived_uid("made-up-by-the-modality")) == "abdomen", "the node has no such study: a UID not used"
+
+
+def test_a_number_that_comes_again_for_another_patient_keeps_nothing_of_the_first_ones_order(index: Database) -> None:
+    with index.write() as connection:
+        keep_order(connection, order("P1", reason="HIV", priority="stat"), [A], after(0))
+        keep_order(connection, order("P1", "ACC2", reason=""), [B], after(1))
+    with index.read() as connection:
+        assert order_of_study(connection, STUDY, "ACC", [A]) is None
+        found = order_of_study(connection, STUDY, "ACC2", [B])
+    assert found is not None
+    assert (found.reason, found.priority) == ("", "")
+
+
+def test_a_chain_of_merges_is_followed_to_its_end_however_long_it_is(index: Database) -> None:
+    chain = [PatientNumber(f"N{place}", HOSP) for place in range(71)]
+    rows = [
+        {
+            "prior_id": one.value,
+            "prior_authority": HOSP,
+            "patient_id": later.value,
+            "authority": HOSP,
+            "moved_at": after(0),
+        }
+        for one, later in pairwise(chain)
+    ]
+    with index.write() as connection:
+        connection.execute(insert(patient_moves), rows)
+    with index.read() as connection:
+        assert number_in_use(connection, chain[0]) == chain[-1]
+    with pytest.raises(ValueError, match="before"):
+        tell(index, (chain[-1], chain[0]))

@@ -74,19 +74,6 @@ def test_a_receiver_that_closes_behind_each_answer_is_called_again(tmp_path: Pat
         assert [one.error for one in sent(receiver.port, [item(tmp_path, name) for name in "abc"])] == [None] * 3
 
 
-def test_a_message_may_have_arrived_that_the_receiver_read_before_it_went_away(tmp_path: Path) -> None:
-    items = [item(tmp_path, name) for name in "abc"]
-    with running_receiver("AA", "drop") as receiver:
-        told = Hl7Sender(MllpPeer("127.0.0.1", receiver.port, PATIENT_S), Receiver()).send(items)
-        assert next(told).error is None
-        receiver.shutdown()
-        receiver.server_close()
-        lost = next(told).error
-    assert len(receiver.received) == 2
-    assert isinstance(lost, DestinationAway)
-    assert lost.may_have_arrived
-
-
 @pytest.mark.parametrize(
     ("behaviour", "error", "says"),
     [
@@ -116,6 +103,42 @@ def test_what_a_receiver_does_decides_what_becomes_of_the_message_and_the_next_o
         assert sent(receiver.port, items[:1])[0].error is None
     again = [one for one in receiver.received if control_id(items[0].artifact.uid) in one]
     assert again == [items[0].path.read_bytes().decode()] * 2
+
+
+@pytest.mark.parametrize(
+    "behaviour", [["lines"] * 3, ["bytes"] * 3, ["twice"] * 3, ["AA", "late", "late"], ["silence", "late", "AA"]]
+)
+def test_who_accepts_in_another_way_is_understood_and_no_message_is_sent_again(
+    behaviour: list[str], tmp_path: Path
+) -> None:
+    items = [item(tmp_path, name) for name in "abc"]
+    with running_receiver(*behaviour) as receiver:
+        told = sent(receiver.port, items, SHORT_S if "silence" in behaviour else PATIENT_S)
+    lost = behaviour.count("silence")
+    assert [one.error is None for one in told] == [False] * lost + [True] * (3 - lost)
+    assert receiver.received == [one.path.read_bytes().decode() for one in items]
+
+
+def test_a_message_that_went_out_counts_as_tried_though_nobody_is_there_any_more(tmp_path: Path) -> None:
+    """Whoever counts it as not tried would not take it back where the result is withdrawn now."""
+    items = [item(tmp_path, name) for name in "ab"]
+
+    class LeavesForGood(Hl7Receiver):
+        def process_request(self, request: Any, client_address: Any) -> None:
+            self.socket.close()
+            super().process_request(request, client_address)
+
+    with running_receiver("AA", "drop", kind=LeavesForGood) as receiver:
+        first, second = sent(receiver.port, items)
+    assert first.error is None
+    assert type(second.error) is DeliveryDeferred
+    assert len(receiver.received) == 2
+
+
+@pytest.mark.parametrize("said", ["MSA|AA|1\rMSA|AR|1", "MSA|AR|1\nMSA|AA|1", "MSA|AA|0\rMSA|AR|1"])
+def test_an_answer_that_contradicts_itself_is_no_acceptance(said: str) -> None:
+    with pytest.raises(DeliveryRefused):
+        judged(f"MSH|^~\\&|\r{said}\r".encode(), "1", MllpPeer("ris", 1, 1.0))
 
 
 def test_errors_alone_are_bounded() -> None:

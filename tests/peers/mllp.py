@@ -27,7 +27,9 @@ class Hl7Receiver(socketserver.ThreadingTCPServer):
 
     `AA`, `CA`, `AE`, `CE`, `AR`, `CR` answer so; `drop` closes after receipt, `silence` says nothing, `garbage` is no
     MLLP, `nonsense` no acknowledgement, `another` answers for another message, `endless` never ends, `close` accepts
-    and closes. `received` are the messages in the order of arrival, a dropped one too.
+    and closes. These accept in their own way: `lines` ends segments by line feeds, `bytes` sends byte by byte, `twice`
+    acknowledges receipt and then the message, `late` answers for the message before, too. `received` are the messages
+    in the order of arrival, a dropped one too.
     """
 
     daemon_threads = True
@@ -80,6 +82,7 @@ class _Conversation(socketserver.BaseRequestHandler):
     def _answer(self, line: socket.socket, what: str, message: str) -> bool:
         """Do it; `False` ends the conversation."""
         control_id = str(hl7.parse(message).segment("MSH")[10])
+        before = str(hl7.parse(self.server.received[0]).segment("MSH")[10])
         if what in {"drop", "silence"}:
             if what == "silence":
                 self.server.stopped.wait(_SILENCE_S)
@@ -90,8 +93,14 @@ class _Conversation(socketserver.BaseRequestHandler):
             "another": _ack("AA", "ANOTHER"),
             "endless": _START + b"x" * 200_000,
             "close": _ack("AA", control_id),
+            "lines": _ack("AA", control_id).replace(b"\rMSA", b"\r\nMSA").replace(b"\r" + _END, b" \r\n" + _END),
+            "twice": _ack("CA", control_id) + _ack("AA", control_id),
+            "late": _ack("AA", before) + _ack("AA", control_id),
+            "bytes": _ack("AA", control_id),
         }
-        line.sendall(said.get(what) or _ack(what, control_id))
+        answer = said.get(what) or _ack(what, control_id)
+        for part in map(bytes, zip(answer, strict=True)) if what == "bytes" else [answer]:
+            line.sendall(part)
         return what not in {"garbage", "endless", "close"}
 
 
@@ -112,9 +121,11 @@ def _ack(code: str, control_id: str) -> bytes:
 
 
 @contextmanager
-def running_receiver(*behaviour: str, tls: ssl.SSLContext | None = None, port: int = 0) -> Iterator[Hl7Receiver]:
+def running_receiver(
+    *behaviour: str, tls: ssl.SSLContext | None = None, port: int = 0, kind: type[Hl7Receiver] = Hl7Receiver
+) -> Iterator[Hl7Receiver]:
     """Run one on a port of the loopback address."""
-    with Hl7Receiver(behaviour, tls, port) as receiver:
+    with kind(behaviour, tls, port) as receiver:
         thread = threading.Thread(target=receiver.serve_forever, kwargs={"poll_interval": 0.05})
         thread.start()
         try:

@@ -21,7 +21,13 @@ from dicom_node.deliver.connections.signing_keys import write_new_key
 from dicom_node.deliver.kinds import destinations_of
 from dicom_node.deliver.kinds.kind import Answer
 from dicom_node.doctor import configured, run_checks
-from dicom_node.doctor.configured import check_certificates, check_destinations, check_models, with_reports
+from dicom_node.doctor.configured import (
+    check_certificates,
+    check_destinations,
+    check_hl7_senders,
+    check_models,
+    with_reports,
+)
 from dicom_node.doctor.machine import check_clock, check_data_dir, check_database, check_ports
 from dicom_node.index.database import SCHEMA_HEAD, Database
 from dicom_node.inference.cards.card import SHIPPED_MODELS
@@ -135,6 +141,44 @@ def test_a_node_that_speaks_tls_alone_is_asked_for_no_other_port(tmp_path: Path)
     assert "another dicom_tls.port" in checks[0].advice
 
 
+HL7 = {"patient_authority": "HOSP"}
+
+
+def test_the_port_of_hl7_is_looked_at_as_that_of_dicom_is(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        one = settings(tmp_path, hl7={**HL7, "port": port})
+        stranger = check_ports(one)[-1]
+        process = Owners(tmp_path / "owners")
+        process.note(ports={"hl7": port})
+        served = check_ports(one)[-1]
+        process.leave()
+    assert (stranger.name, stranger.ok) == ("HL7 port", False)
+    assert "another hl7.port" in stranger.advice
+    assert (served.ok, served.text) == (True, f"127.0.0.1:{port}, served by this node")
+    assert "HL7 port" not in [check.name for check in check_ports(settings(tmp_path))]
+
+
+@pytest.mark.parametrize(
+    ("host", "peers", "text", "advice"),
+    [
+        ("127.0.0.1", [], "every program on this machine may send", ""),
+        ("0.0.0.0", [{"host": "10.1.2.40"}, {"host": "10.2.0.0/16"}], "from 10.1.2.40, 10.2.0.0/16", ""),
+        ("0.0.0.0", [{"host": "10.1.2.40"}, {"host": "any"}], "from 10.1.2.40, every address", "merge patients"),
+        ("0.0.0.0", [{"host": "any", "certificate_sha256": "ab" * 32}], "from every address", ""),
+    ],
+)
+def test_who_may_send_hl7_is_told(
+    tmp_path: Path, host: str, peers: list[dict[str, Any]], text: str, advice: str
+) -> None:
+    (check,) = check_hl7_senders(settings(tmp_path, hl7={**HL7, "port": 0, "host": host, "peer": peers}))
+    assert check.ok
+    assert text in check.text
+    assert bool(check.advice) == bool(advice)
+    assert advice in check.advice
+    assert check_hl7_senders(settings(tmp_path)) == []
+
+
 def test_an_address_of_another_machine_is_no_port_that_is_taken(tmp_path: Path) -> None:
     (check, _) = check_ports(settings(tmp_path, dicom={"port": 4711, "host": "192.0.2.1"}, peer=[{"ae_title": "CT1"}]))
 
@@ -224,6 +268,7 @@ def test_a_certificate_that_the_node_shows_anywhere_is_told_a_month_before_its_e
     one = settings(
         tmp_path,
         dicom_tls={"certificate": shown["client_certificate"], "client_certificate": "none"},
+        hl7={**HL7, "port": 0, "certificate": shown["client_certificate"], "client_certificate": "none"},
         destination=[
             {"name": "ehr", "kind": "fhir", **web},
             {"name": "pacs", "kind": "dicom", **pacs},
@@ -232,7 +277,15 @@ def test_a_certificate_that_the_node_shows_anywhere_is_told_a_month_before_its_e
         source=[{"name": "web", "kind": "orthanc", **web}, {"name": "old", "kind": "dimse", **pacs}],
     )
     checks = check_certificates(one)
-    names = ["[dicom_tls]", "destination ehr", "destination pacs", "destination ris", "source web", "source old"]
+    names = [
+        "[dicom_tls]",
+        "[hl7]",
+        "destination ehr",
+        "destination pacs",
+        "destination ris",
+        "source web",
+        "source old",
+    ]
     assert [check.name for check in checks] == [f"certificate of {name}" for name in names]
     for check in checks:
         assert (check.ok, told in check.text, bool(check.advice)) == (ok, True, not ok)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import hl7
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -14,13 +15,15 @@ from pydicom.dataset import Dataset
 
 from dicom_node.analysis.answer import Analysis, NotAnalysed, ReplacedResult
 from dicom_node.core.codes import LEFT, LUNG, MEAN, MILLILITER, VOLUME
-from dicom_node.core.entities import Finding, Measurement, Presence, Withheld
+from dicom_node.core.entities import Code, Finding, Measurement, OrderContext, OrderNumber, Presence, Withheld
 from dicom_node.core.errors import ReportInvalid
+from dicom_node.fhir.builders.bundle import build_bundle
 from dicom_node.fhir.hl7.grammar import escape, number, read, unescape, value
 from dicom_node.fhir.hl7.message import WithdrawnMessages, build_message, last_message, withdrawal_message
 from dicom_node.fhir.hl7.own import checked
 from dicom_node.fhir.hl7.patient import patient_segment
 from dicom_node.fhir.hl7.receiver import Receiver, for_receiver, subject_of, trial_message
+from dicom_node.fhir.json_types import to_json_bytes
 from dicom_node.fhir.options import FhirOptions
 from tests.support.results.fhir_examples import (
     CONTEXT,
@@ -60,8 +63,17 @@ WITHHELD = Finding(
     measurements=(Measurement(VOLUME, float("nan"), MILLILITER), Measurement(VOLUME, 1e-7, MILLILITER, MEAN)),
     withheld=(Withheld(VOLUME, "IMPLAUSIBLE", "The volume is larger than a chest."),),
 )  # fmt: skip
+ORDER = OrderContext(
+    accession_number="ACC1", placer=OrderNumber(value="P|4711", authority="1.2.3.4"),
+    filler=OrderNumber(value="F1", authority="RIS"), procedure=Code("CXR2", "99RIS", "Thorax p.a. & seitlich"),
+    reason="Dyspnoe^seit gestern", priority="urgent", requested_at="2026-11-20T08:30+01:00",
+)  # fmt: skip
 MESSAGES = {
     "findings": told(),
+    "ordered": told(order=ORDER),
+    "ordered at length": told(
+        order=replace(ORDER, placer=OrderNumber(value="9" * 64, authority="A" * 20), reason="x" * 512, priority="stat")
+    ),
     "replacing": told(**REPLACING),
     "not analysed": told(not_analysed()),
     "incomplete": told(study_partial=True),
@@ -148,6 +160,54 @@ def test_a_result_is_known_by_one_number_until_it_is_withdrawn() -> None:
     assert "ai-replaces" not in first
 
 
+# --- the order -------------------------------------------------------------------------------------------------------
+
+
+def test_a_result_names_the_order_that_the_node_was_told_of() -> None:
+    request, order = rows(MESSAGES["ordered"], "OBR")[0], rows(MESSAGES["ordered"], "ORC")[0]
+    assert value(request, 2) == value(order, 2) == r"P\F\4711^^1.2.3.4^ISO"
+    assert value(request, 4).startswith(r"CXR2^Thorax p.a. \T\ seitlich^99RIS^")
+    assert (str(value(request, 18)), str(value(request, 27))) == ("ACC1", "^^^^^U")
+    assert value(request, 31) == r"^Dyspnoe\S\seit gestern"
+    assert value(request, 3) == value(rows(told(), "OBR")[0], 3), "the result is known by the same number"
+    named = told(order=replace(ORDER, placer=OrderNumber(value="P1", authority="HIS")))
+    assert value(rows(named, "OBR")[0], 2) == "P1^HIS"
+
+
+@pytest.mark.parametrize("accession", [None, "ACC1"])
+def test_fhir_and_hl7_name_the_same_order(accession: str | None) -> None:
+    """An order that was found by its Study Instance UID has the accession number that the images may lack."""
+    answer, context = analysis(sources=(radiograph(AccessionNumber=accession),)), replace(CONTEXT, order=ORDER)
+    bundle = build_bundle(answer, context, (), OPTIONS)
+    (report,) = [one["resource"] for one in bundle["entry"] if one["resource"]["resourceType"] == "DiagnosticReport"]
+    named = {one["identifier"]["type"]["coding"][0]["code"]: one["identifier"] for one in report["basedOn"]}
+    request = rows(build_message(answer, context, (), OPTIONS, UID), "OBR")[0]
+    number, _, authority = unescape(value(request, 2)).split("^")[:3]
+    assert (named["PLAC"]["value"], named["PLAC"]["system"]) == (number, f"urn:oid:{authority}")
+    assert named["ACSN"]["value"] == unescape(value(request, 18)) == "ACC1"
+
+
+def test_an_order_that_says_little_takes_nothing_from_what_the_images_say() -> None:
+    header = radiograph(PlacerOrderNumberImagingServiceRequest="P-IMAGE")
+    little = OrderContext(accession_number="ACC1", procedure=Code("", "", "Thorax"))
+    plain, ordered = (
+        build_message(analysis(sources=(header,)), replace(CONTEXT, order=one), (), OPTIONS, UID)
+        for one in (None, little)
+    )
+    assert value(rows(plain, "OBR")[0], 2) == "P-IMAGE"
+    assert ordered == plain
+
+
+def test_a_withdrawal_is_of_the_same_order(tmp_path: Path) -> None:
+    message = withdrawal_message(
+        WithdrawnMessages(messages=[MESSAGES["ordered"]], reason="Wrong", at=STARTED_AT), WITHDRAWAL_UID
+    )
+    assert checked(message.encode(), WITHDRAWAL_UID) == message
+    assert complaints(message, tmp_path) == []
+    before = rows(MESSAGES["ordered"], "OBR")[0]
+    assert [value(rows(message, "OBR")[0], n) for n in (2, 3, 4, 18)] == [value(before, n) for n in (2, 3, 4, 18)]
+
+
 # --- the patient -----------------------------------------------------------------------------------------------------
 
 
@@ -184,6 +244,36 @@ def test_any_text_is_read_back_and_separates_nothing(text: str) -> None:
     escaped = escape(text)
     assert not set(escaped) & set("|^&~\x0b\x1c\r\n\x00")
     assert unescape(escaped) == text.replace("\r\n", "\r").replace("\n", "\r")
+
+
+def test_what_hl7_reads_as_deletion_is_never_said() -> None:
+    """Two quotation marks alone delete what a receiver has (2.5.3); a gateway may have copied them into the images."""
+    header = radiograph(PatientName='""^Jane', PatientID='""')
+    assert '""' not in str(patient_segment(header, OPTIONS))
+    assert unescape(escape('""')) == '""'
+
+
+def test_a_number_that_no_receiver_can_hold_is_said_in_words() -> None:
+    measurements = tuple(Measurement(VOLUME, one, MILLILITER) for one in (1.5, 1e300, -1e-300))
+    message = told(analysis(findings=(replace(WITHHELD, measurements=measurements, withheld=()),)))
+    said = [(str(value(row, 2)), str(value(row, 5))) for row in rows(message) if "Volume" in value(row, 3)]
+    assert said == [("NM", "1.5"), ("TX", "1e+300 ml"), ("TX", "-1e-300 ml")]
+
+
+@pytest.mark.parametrize("kind", [np.float64, np.float32, np.float16])
+def test_a_model_that_answers_in_numbers_of_numpy_is_told_in_both_wires(kind: type[np.floating[Any]]) -> None:
+    finding = replace(
+        FINDINGS[0],
+        probability=kind(0.75),
+        threshold=kind(0.5),
+        measurements=(Measurement(VOLUME, kind(2.5), MILLILITER),),
+    )
+    message = told(analysis(findings=(finding,)))
+    numbers = [str(value(one_of(message, code), 5)) for code in ("SCORE", "THRESHOLD", VOLUME.value)]
+    assert numbers == ["75.0", "50.0", "2.5"]
+    own = replace(finding, measurements=(Measurement(VOLUME, 2.5, MILLILITER),), probability=0.75, threshold=0.5)
+    bundles = [build_bundle(analysis(findings=(one,)), CONTEXT, (), OPTIONS) for one in (finding, own)]
+    assert to_json_bytes(bundles[0]) == to_json_bytes(bundles[1])
 
 
 @given(st.floats(allow_nan=False, allow_infinity=False))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from dicom_node.core.entities import Code, OrderNumber, PatientNumber
 from dicom_node.orders.acknowledgement import Speaker, acknowledgements
 from dicom_node.orders.hl7_message import MessageRefused, read_header, read_message
 from dicom_node.orders.order_messages import orders_in
@@ -115,6 +116,19 @@ def test_an_order_is_read_with_its_numbers_procedure_indication_and_priority() -
     assert not context.is_cancelled
 
 
+def test_what_identifies_is_taken_whole_or_not_at_all() -> None:
+    long = "9" * 65
+    text = order("A1", placer=f"{long}^HIS").replace("CTCH^CT chest^L", f"{long}^CT chest^L")
+    (found,) = orders_in(read_message(text.encode()), "OBR-18", "HOSP")
+    assert found.context.placer is None
+    assert found.context.filler == OrderNumber(value="FA1", authority="RIS")
+    assert found.context.procedure == Code("", "", "CT chest")
+    foreign = order("A1", placer=f"P1^{long}")
+    assert orders_in(read_message(foreign.encode()), "OBR-18", "HOSP")[0].context.placer is None
+    with pytest.raises(MessageRefused, match="accession number"):
+        orders_in(read_message(order(long, placer="P1").encode()), "OBR-18", "HOSP")
+
+
 def test_an_imaging_order_names_its_study_and_its_accession_number_in_ipc() -> None:
     text = message(
         "OMI^O23^OMI_O23", pid("4711"), "ORC|NW|P9^HIS|F9", "TQ1|1||||||20261121||R", "OBR|1|P9^HIS||CTCH^CT chest^L",
@@ -155,6 +169,14 @@ def test_a_merge_pairs_numbers_of_one_authority() -> None:
     assert {(prior.value, now.value) for prior, now in news.moves} == {("OLD", "NEW"), ("N1", "N2")}
 
 
+def test_the_number_that_is_given_up_survives_nowhere_though_the_patient_is_listed_with_it() -> None:
+    text = merge("OLD^^^HOSP", "OLD^^^HOSP~NEW^^^HOSP~OLDER^^^HOSP")
+    old, new = (PatientNumber(one, "HOSP") for one in ("OLD", "NEW"))
+    assert patient_news(read_message(text.encode()), "HOSP").moves == ((old, new),)
+    itself = patient_news(read_message(merge("OLD", "OLD").encode()), "HOSP")
+    assert itself.moves == ((old, old),)
+
+
 def test_a_number_without_an_authority_is_of_the_sites_own() -> None:
     ((prior, now),) = patient_news(read_message(merge("OLD", "NEW^^^HOSP").encode()), "HOSP").moves
     assert (prior.authority, now.authority) == ("HOSP", "HOSP")
@@ -191,6 +213,14 @@ def test_each_mode_of_acknowledgement_gets_its_codes() -> None:
     assert (answers("|||AL|NE"), answers("|||AL|NE", final), answers("|||AL|NE", passing)) == (["CA"], ["CR"], ["CE"])
     assert (answers("|||AL|AL"), answers("|||NE|NE"), answers("|||ER|SU")) == (["CA", "AA"], [], ["AA"])
     assert (answers("|||ER|SU", final), answers("|||NE|AL", passing)) == (["CR"], ["AE"])
+
+
+def test_an_answer_names_a_message_and_a_sender_with_letters_of_their_own() -> None:
+    header = read_header("MSH|^~\\&|KÄS|HÔP|A||20261120||ADT^A08|Ñ1|P|2.5.1||||||UNICODE UTF-8\r".encode())
+    assert header.value(3) == "KÄS"
+    (answer,) = acknowledgements(header, None, NODE)
+    found = read_message(answer)
+    assert (found.header.value(5), found.segments[1].value(2)) == ("KÄS", "Ñ1")
 
 
 def test_an_answer_names_the_message_and_says_what_is_wrong_where() -> None:

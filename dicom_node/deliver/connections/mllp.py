@@ -48,6 +48,7 @@ class MllpConnection:
     def __init__(self, peer: MllpPeer) -> None:
         self._peer = peer
         self._rest = b""
+        self._deadline = 0.0
         #: Whether it has brought an answer; a receiver may close behind each.
         self.has_answered = False
         try:
@@ -75,13 +76,18 @@ class MllpConnection:
         Raises `DeliveryDeferred` where none comes in time: the message may have arrived all the same. Raises
         `CredentialsRefused` where the receiver does not take the node's certificate.
         """
-        deadline = time.monotonic() + self._peer.timeout_s
+        self._deadline = time.monotonic() + self._peer.timeout_s
         with self._explained():
             self._socket.settimeout(self._peer.timeout_s)
             self._socket.sendall(_START + message + _END + b"\r")
-            answer = self._frame(deadline)
+        answer = self.next_answer()
         self.has_answered = True
         return answer
+
+    def next_answer(self) -> bytes:
+        """Return what comes next, within the time that the last message has. Raises as `ask`."""
+        with self._explained():
+            return self._frame(self._deadline)
 
     def await_refusal(self) -> None:
         """Wait a moment for a refusal of the certificate, which under TLS 1.3 comes behind the handshake.

@@ -7,7 +7,7 @@ away may have the message or not: it gets it again, and knows it by MSH-10.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 
 import hl7
@@ -34,6 +34,8 @@ _ACCEPTED, _ERROR, _REJECTED = frozenset({"AA", "CA"}), frozenset({"AE", "CE"}),
 _MOST_ERRORS = 5
 #: A code of table 0357; the words beside it may repeat the patient, and are not told.
 _ERROR_CODE = re.compile(r"\d{3}")
+#: Segments end with CR alone; some receivers write lines, and blanks around what they say.
+_LINE_ENDS, _BLANKS = re.compile(r"[\r\n]+"), "\ufeff\0 \r\n"
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +68,8 @@ class Hl7Sender:
         uid = item.artifact.uid
         try:
             text = self._prepared(item)
-            return Sent(uid, None, judged(line.ask(text.encode()), control_id(uid), self.peer))
+            asked = control_id(uid)
+            return Sent(uid, None, judged(line.ask(text.encode(), asked), asked, self.peer))
         except DeliveryError as error:
             if not isinstance(error, DeliveryRefused):
                 line.close()
@@ -108,28 +111,38 @@ class _Line:
     def __init__(self, peer: MllpPeer) -> None:
         self._peer = peer
         self._connection: MllpConnection | None = None
+        #: The numbers of what went out before: some receivers answer late, or once for receipt and once for the rest.
+        self._earlier: set[str] = set()
 
-    def ask(self, message: bytes) -> bytes:
-        """Send a message and return the answer; a receiver that closes behind each answer is called again."""
-        if self._connection is not None and self._connection.has_answered:
-            try:
-                return self._connection.ask(message)
-            except DeliveryDeferred as error:
-                if isinstance(error.__cause__, TimeoutError):
-                    raise
-                self.close()
-                return self._asked_again(message)
-        self._connection = self._connection or MllpConnection(self._peer)
-        return self._connection.ask(message)
+    def ask(self, message: bytes, asked: str) -> bytes:
+        """Send the message `asked` and return the answer; what is answered for earlier ones is passed over."""
+        earlier = frozenset(self._earlier)
+        self._earlier.add(asked)
+        answer = self._ask(message)
+        while self._connection is not None and _is_of(earlier, answer):
+            answer = self._connection.next_answer()
+        return answer
 
-    def _asked_again(self, message: bytes) -> bytes:
-        """Ask on a new connection; nobody knows whether the receiver that closed the last one has read the message."""
+    def _ask(self, message: bytes) -> bytes:
+        """Return what comes first; a receiver that closes behind each answer is called again."""
+        if self._connection is None or not self._connection.has_answered:
+            self._connection = self._connection or MllpConnection(self._peer)
+            return self._connection.ask(message)
         try:
-            self._connection = MllpConnection(self._peer)
             return self._connection.ask(message)
         except DeliveryDeferred as error:
-            error.may_have_arrived = True
-            raise
+            if isinstance(error.__cause__, TimeoutError):
+                raise
+            self._connection = self._called_again(error)
+        return self._connection.ask(message)
+
+    def _called_again(self, lost: DeliveryDeferred) -> MllpConnection:
+        """Connect anew. Raises `lost` where nobody is there any more: the message that went out may have arrived."""
+        self.close()
+        try:
+            return MllpConnection(self._peer)
+        except DestinationAway as error:
+            raise lost from error
 
     def close(self) -> None:
         """Close what is open."""
@@ -141,24 +154,46 @@ class _Line:
 def judged(answer: bytes, asked: str, peer: MllpPeer) -> str:
     """Return what is noted of an answer that accepts the message `asked` (2.9.2).
 
-    Raises `DeliveryRefused` for one that rejects it, and `DeliveryDeferred` for an error or an answer for another.
+    Raises `DeliveryRefused` for one that rejects it, and `DeliveryDeferred` for an error or an answer for another. One
+    that says both is no acceptance.
     """
-    try:
-        found = read(answer.decode("utf-8", errors="replace"))
-        msa = found.segment("MSA")
-    except (ReportInvalid, LookupError) as error:
-        raise DeliveryDeferred(f"{peer} answered something that is no acknowledgement.") from error
-    code, answered = str(value(msa, 1)), str(value(msa, 2))
-    if answered != asked:
+    found = _read(answer)
+    told = _told_in(found)
+    if found is None or not told:
+        raise DeliveryDeferred(f"{peer} answered something that is no acknowledgement.")
+    codes = [code for answered, code in told if answered == asked]
+    if not codes:
         raise DeliveryDeferred(f"{peer} answered for another message than it was sent.")
+    code = min(codes, key=lambda one: (one not in _REJECTED, one in _ACCEPTED))
     if code in _ACCEPTED:
         return f"accepted ({code}) as {asked}"
-    told = f"{peer} answered {code if code in _ERROR | _REJECTED else 'no code of table 0008'}{_error_code(found)}"
+    text = f"{peer} answered {code if code in _ERROR | _REJECTED else 'no code of table 0008'}{_error_code(found)}"
     if code in _REJECTED:
         raise DeliveryRefused(
-            f"{told}: it does not take the message as it is. Its log says why; then: dicom-node retry"
+            f"{text}: it does not take the message as it is. Its log says why; then: dicom-node retry"
         )
-    raise DeliveryDeferred(f"{told}.", most_attempts=_MOST_ERRORS)
+    raise DeliveryDeferred(f"{text}.", most_attempts=_MOST_ERRORS)
+
+
+def _read(answer: bytes) -> hl7.Message | None:
+    """Return an answer whatever ends its segments, `None` for what is no message."""
+    text = _LINE_ENDS.sub("\r", answer.decode("utf-8", errors="replace").strip(_BLANKS))
+    try:
+        return read(text)
+    except ReportInvalid:
+        return None
+
+
+def _told_in(found: hl7.Message | None) -> list[tuple[str, str]]:
+    """Return which messages an answer is for (MSA-2), and the code of each (MSA-1)."""
+    told = [] if found is None else [one for one in found if str(one[0]) == "MSA"]
+    return [(str(value(one, 2)).strip(_BLANKS), str(value(one, 1)).strip(_BLANKS).upper()) for one in told]
+
+
+def _is_of(earlier: Collection[str], answer: bytes) -> bool:
+    """Tell an answer that is for messages sent before, and for nothing else."""
+    told = {answered for answered, _ in _told_in(_read(answer))}
+    return bool(told) and told <= set(earlier)
 
 
 def _error_code(found: hl7.Message) -> str:

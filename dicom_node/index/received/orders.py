@@ -7,11 +7,11 @@ from collections.abc import Collection
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Row, delete, or_, select
+from sqlalchemy import Connection, Row, and_, delete, exists, or_, select
 
 from dicom_node.core.entities import Code, OrderContext, OrderNumber, PatientNumber
 from dicom_node.index.database import insert_of
-from dicom_node.index.tables import hl7_messages, orders
+from dicom_node.index.tables import hl7_messages, orders, studies
 
 # --- messages -----------------------------------------------------------------------------------------------------
 
@@ -41,11 +41,14 @@ def forget_messages(connection: Connection, before: datetime) -> int:
 
 
 def keep_order(connection: Connection, order: OrderContext, patients: Collection[PatientNumber], now: datetime) -> None:
-    """Enter an order, or what is new of one that is known: what a later statement does not say stays as it was."""
+    """Enter an order, or what is new of one that is known: what a later statement does not say stays as it was.
+
+    One whose number comes again for another patient is another order, and keeps nothing of the first.
+    """
     key = _key(order)
     known = connection.execute(select(orders).where(orders.c.order_key == key).with_for_update()).one_or_none()
     said = _columns(order) | {"patients": [[one.value, one.authority] for one in patients], "stated_at": now}
-    if known is not None:
+    if known is not None and _is_for(known, patients):
         said = {name: value if value not in ("", None) else known._mapping[name] for name, value in said.items()}
     statement = insert_of(connection)(orders).values(order_key=key, **said)
     connection.execute(statement.on_conflict_do_update(index_elements=[orders.c.order_key], set_=said))
@@ -57,16 +60,23 @@ def order_of_study(
     """Return the order by which a study was made: the only one that stands, of its UID, else of its accession number.
 
     `patients` are the numbers by which the study's patient is known: an order for another says nothing of this study.
+    Nor does one that shares the accession number and names another study which is here, or any where the study's own
+    was cancelled.
     """
     same = orders.c.study_instance_uid == study_instance_uid
     if accession_number:
         same = or_(same, orders.c.accession_number == accession_number)
-    rows = connection.execute(select(orders).where(same, orders.c.is_cancelled.is_(False)).order_by(orders.c.order_key))
-    known = {(one.value, one.authority) for one in patients}
-    mine = [row for row in rows if known & {(value, authority) for value, authority in row.patients}]
+    is_here = exists().where(studies.c.study_instance_uid == orders.c.study_instance_uid)
+    is_anothers = and_(orders.c.study_instance_uid != study_instance_uid, is_here)
+    rows = connection.execute(select(orders).where(same, ~is_anothers).order_by(orders.c.order_key))
+    mine = [row for row in rows if _is_for(row, patients)]
     by_uid = [row for row in mine if row.study_instance_uid == study_instance_uid]
-    found = by_uid or mine
+    found = [row for row in by_uid or mine if not row.is_cancelled]
     return _order(found[0]) if len(found) == 1 else None
+
+
+def _is_for(row: Row[Any], patients: Collection[PatientNumber]) -> bool:
+    return not {(one.value, one.authority) for one in patients}.isdisjoint(map(tuple, row.patients))
 
 
 def _key(order: OrderContext) -> str:

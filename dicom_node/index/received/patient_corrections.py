@@ -100,15 +100,21 @@ def _is_affected(connection: Connection, uid: str, statement: Statement) -> bool
 
 
 def _correct(connection: Connection, study: Row[Any], why: str, at: datetime) -> None:
-    """Open the next revision where this one was cut, and withdraw what was said under the old identity."""
+    """Withdraw what was said under the old identity; where this revision was cut, open the next one.
+
+    One that a late image has opened and that is not cut yet will be analysed under the new identity anyway.
+    """
     uid = study.study_instance_uid
-    if not (is_late(connection, study) and has_images(connection, uid) and _was_analysed(connection, uid)):
+    if not (has_images(connection, uid) and _was_analysed(connection, uid)):
         record(connection, uid, at, (PATIENT_CORRECTED, why))
         return
-    revision = study.revision + 1
-    line = (PATIENT_CORRECTED, f"{why} This opened revision {revision}.")
-    opened = Change(at, line, {"revision": revision})
-    move_study(connection, uid, StudyState.RECEIVING, opened, revision=revision, first_received_at=at)
+    if is_late(connection, study):
+        revision = study.revision + 1
+        line = (PATIENT_CORRECTED, f"{why} This opened revision {revision}.")
+        opened = Change(at, line, {"revision": revision})
+        move_study(connection, uid, StudyState.RECEIVING, opened, revision=revision, first_received_at=at)
+    else:
+        record(connection, uid, at, (PATIENT_CORRECTED, why), revision=study.revision)
     supersede_waiting_jobs(connection, uid, at, why)
     withdraw_results(connection, uid, why, Change(at, (WITHDRAWN, f"The result was withdrawn. {why}")))
 

@@ -12,10 +12,6 @@ from dicom_node.core.entities import PatientNumber, StatedPatient
 from dicom_node.index.database import insert_of
 from dicom_node.index.tables import patient_moves, stated_patients, study_patients
 
-#: A chain of merges that is longer than this is none.
-_LONGEST_CHAIN = 64
-
-
 # --- whose a study is ---------------------------------------------------------------------------------------------
 
 
@@ -60,10 +56,7 @@ def _unsaid(number: PatientNumber, authority: str) -> tuple[str, ...]:
 
 def number_in_use(connection: Connection, number: PatientNumber) -> PatientNumber:
     """Return the number that a patient has now: this one, or the last of those that it was moved to."""
-    for _ in range(_LONGEST_CHAIN):
-        later = _moved_to(connection, number)
-        if later is None:
-            return number
+    while (later := _moved_to(connection, number)) is not None:  # `add_move` lets no circle come to be
         number = later
     return number
 
