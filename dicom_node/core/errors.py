@@ -159,7 +159,11 @@ class DeliveryDeferred(DeliveryError):
     """The destination cannot take the object now. `retry_after_s` is the destination's own wish, if it named one.
 
     `most_attempts`: after so many for this object it is refused, for the destination has answered each; `None`: never.
+    `may_have_arrived`: something of the object was sent before this happened, so it must be taken back if it holds no
+    more, whoever is to blame.
     """
+
+    may_have_arrived = False
 
     def __init__(self, message: str, retry_after_s: float | None = None, *, most_attempts: int | None = None) -> None:
         super().__init__(message)

@@ -244,7 +244,7 @@ class BatchDelivery:
         self, batch: DeliveryBatch, item: DeliveryItem, error: DeliveryError | None, said: _Said = _NOTHING_SAID
     ) -> SentItems:
         """Note what became of one object, unless it is refused for its class: that is decided with the others."""
-        if isinstance(error, DestinationAway | CredentialsRefused):
+        if isinstance(error, DestinationAway | CredentialsRefused) and not error.may_have_arrived:
             self._give_back(batch, [item], str(error))
             return SentItems((item,), error)
         if isinstance(error, DeliveryDeferred):

@@ -11,6 +11,7 @@ from pathlib import Path
 import httpx
 
 from dicom_node.config.peers import SmartWebPeer, WebPeer
+from dicom_node.core.cutoff import Cutoff
 from dicom_node.core.errors import (
     CredentialsRefused,
     DeliveryError,
@@ -25,7 +26,7 @@ from dicom_node.core.outputs.capability_match import PeerCapabilities, WantedOut
 from dicom_node.core.uids import derived_uid
 from dicom_node.deliver.connections.mllp import MllpConnection, MllpPeer
 from dicom_node.deliver.connections.smart import SmartAuth
-from dicom_node.deliver.connections.web import LOGIN_REFUSED, authentication, web_client
+from dicom_node.deliver.connections.web import LOGIN_REFUSED, AnswerTooLong, authentication, read_whole, web_client
 from dicom_node.deliver.kinds.kind import Answer, IdentityQuery
 from dicom_node.deliver.senders.hl7 import judged
 from dicom_node.dimse.negotiation import Remote
@@ -116,7 +117,7 @@ def check_fhir(peer: WebPeer, timeout_s: float, *, finds_patients: bool) -> Answ
     try:
         statement = response.raise_for_status().json()
         version = str(statement["fhirVersion"])
-    except (httpx.HTTPStatusError, ValueError, KeyError, TypeError):
+    except (httpx.HTTPStatusError, ValueError, KeyError, TypeError, RecursionError):
         return _unwilling(peer, response, "url must be the FHIR base, the part before /metadata")
     if not version.startswith("4.0"):
         return Answer(False, f"{peer.url} speaks FHIR {version}", "Use its R4 (4.0.1) address.")
@@ -175,7 +176,7 @@ def reach_webhook(peer: WebPeer, timeout_s: float) -> None:
 
 def _head(peer: WebPeer, timeout_s: float) -> int:
     try:
-        with web_client(peer, timeout_s) as client:
+        with web_client(peer, timeout_s) as client, Cutoff(client).after(timeout_s):
             return client.head(peer.url).status_code
     except (httpx.InvalidURL, UnicodeError) as error:
         raise httpx.UnsupportedProtocol(str(error)) from error
@@ -227,8 +228,14 @@ def _get(peer: WebPeer, path: str, accept: str, timeout_s: float) -> httpx.Respo
     address = f"{peer.url.rstrip('/')}/{path}"
     headers = {"Accept": accept, **peer.further_headers}
     try:
-        with web_client(peer, timeout_s) as client:
-            return client.get(address, headers=headers)
+        with (
+            web_client(peer, timeout_s) as client,
+            Cutoff(client).after(timeout_s),
+            client.stream("GET", address, headers=headers) as response,
+        ):
+            return read_whole(response)
+    except AnswerTooLong:
+        raise DestinationAway(f"{peer.url} answers without an end. Check url.") from None
     except (httpx.InvalidURL, UnicodeError) as error:  # a host that cannot be looked up, by its letters or length
         raise httpx.UnsupportedProtocol(str(error)) from error
 

@@ -12,7 +12,7 @@ import time
 from collections.abc import Sequence
 
 from dicom_node.core.entities import Proof
-from dicom_node.core.errors import DeliveryError, DestinationAway, IndexUnavailable, QueryNotOffered
+from dicom_node.core.errors import DeliveryError, DeliveryRefused, DestinationAway, IndexUnavailable, QueryNotOffered
 from dicom_node.core.outage_log import OutageLog
 from dicom_node.core.uids import new_uid
 from dicom_node.deliver.kinds.kind import ProofQuestions
@@ -147,7 +147,12 @@ class Prover:
             self._no_query_until = time.monotonic() + _NOT_OFFERED_S
             self._cannot_tell(items, f"{self._why_no_commitment} {error}".strip())
         except DeliveryError as error:
-            self._ask_later(items, error)
+            if isinstance(error, DeliveryRefused) and len(items) > 1:  # one of them: by halves it is found
+                middle = len(items) // 2
+                self._ask_by_query(items[:middle])
+                self._ask_by_query(items[middle:])
+            else:
+                self._ask_later(items, error)
         else:
             self._note([one for one in items if one.uid in there], [one for one in items if one.uid not in there])
 

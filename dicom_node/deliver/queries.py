@@ -18,6 +18,7 @@ from pydicom.datadict import tag_for_keyword
 from pydicom.uid import UID
 
 from dicom_node.config.peers import WebPeer
+from dicom_node.core.cutoff import Cutoff
 from dicom_node.core.errors import (
     CredentialsRefused,
     DeliveryDeferred,
@@ -263,11 +264,12 @@ def _get(peer: WebPeer, told: str, timeout_s: float, asked: Mapping[str, str], r
     try:
         with (
             web_client(peer, within_s) as client,
+            Cutoff(client).after(within_s),
             client.stream("GET", url, params=asked, headers=headers) as response,
         ):
             return _Response(
                 response.status_code, retry_after_s(response.headers.get("Retry-After", "")),
-                _body(told, response, time.monotonic() + within_s),
+                _body(told, response),
             )  # fmt: skip
     except (httpx.RequestError, UnicodeError) as error:
         if nobody_took_it(error):
@@ -276,14 +278,12 @@ def _get(peer: WebPeer, told: str, timeout_s: float, asked: Mapping[str, str], r
         raise DeliveryDeferred(f"{told} does not say whose study it has. {_ADVICE}") from error
 
 
-def _body(told: str, response: httpx.Response, deadline: float) -> bytes:
+def _body(told: str, response: httpx.Response) -> bytes:
     body = bytearray()
     for piece in response.iter_raw():
         body += piece
         if len(body) > _MOST_BYTES:
             raise QueryNotOffered(f"{told} answers QIDO-RS with more than can be about one study.")
-        if time.monotonic() > deadline:
-            raise DeliveryDeferred(f"{told} answers QIDO-RS too slowly. {_ADVICE}")
     return bytes(body)
 
 

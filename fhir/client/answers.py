@@ -42,6 +42,15 @@ class NotOffered(DeliveryRefused):
     """The server does not do what was asked at all (405, 501, or it says so); another way may serve."""
 
 
+class AccessDenied(CredentialsRefused):
+    """The server answers, and does not let this account do it (401, 403); it may let it do other things."""
+
+
+#: Why what stands beside a report cannot be looked for or written, and must not cost it. A sign-in that is refused is
+#: none: what was left out would never be made up for, and is when the sign-in is mended and the report sent again.
+NOT_FOR_US = (DeliveryRefused, AccessDenied)
+
+
 class ConditionNotMet(DeliveryRefused):
     """What the server holds is no longer what was looked at (412); look again."""
 
@@ -97,7 +106,7 @@ def error_for_status(status: int, said: str, retry_after: float | None = None) -
     """Return the deferral or refusal that an HTTP status stands for."""
     advice = _ADVICE.get(status, _USUAL_ADVICE)
     if status in _LOGIN_REFUSED:
-        return CredentialsRefused(f"{said} {advice}", retry_after)
+        return AccessDenied(f"{said} {advice}", retry_after)
     if status == HTTPStatus.PRECONDITION_FAILED:
         return ConditionNotMet(f"{said} {advice}")
     if status in {HTTPStatus.METHOD_NOT_ALLOWED, HTTPStatus.NOT_IMPLEMENTED}:

@@ -13,10 +13,11 @@ from typing import Any, Literal, Self
 
 import httpx
 
-from dicom_node.core.errors import CredentialsRefused, DeliveryRefused, SettingsError
+from dicom_node.core.cutoff import Cutoff
+from dicom_node.core.errors import DeliveryDeferred, SettingsError
 from dicom_node.fhir.adaptation import adapted
 from dicom_node.fhir.builders.retraction import is_retraction
-from dicom_node.fhir.client.answers import ConditionNotMet, NotOffered
+from dicom_node.fhir.client.answers import NOT_FOR_US, ConditionNotMet, NotOffered
 from dicom_node.fhir.client.capabilities import (
     CREATED,
     BriefMemory,
@@ -42,10 +43,8 @@ from dicom_node.fhir.client.reconciliation import (
     reconcile_with_server,
     replaces_what_is_not_there,
     report_entry,
-    search_of,
 )
-from dicom_node.fhir.client.retraction import reconcile_retraction, take_back_observations
-from dicom_node.fhir.client.searching import find
+from dicom_node.fhir.client.retraction import is_settled, reconcile_retraction, take_back_observations
 from dicom_node.fhir.client.writing import Written, transact, write_one_by_one
 from dicom_node.fhir.json_types import Json
 from dicom_node.fhir.options import FhirProfile
@@ -120,6 +119,7 @@ class FhirClient:
         headers = {"Accept": "application/fhir+json", "Cache-Control": "no-cache"}
         headers |= fit.profile.headers
         self._http = httpx.Client(auth=auth, headers=headers, verify=verify, follow_redirects=False)
+        self._cutoff = Cutoff(self._http)
 
     def send(self, bundle: Mapping[str, Any]) -> Delivered:
         """Deliver a bundle of `build_bundle`, or take back what was delivered by one of `retraction_bundle`.
@@ -129,10 +129,17 @@ class FhirClient:
         other 4xx); none names the patient.
         """
         exchange, capabilities = self._opened(bundle)
+        try:
+            return self._sent(exchange, capabilities, dict(bundle))
+        except DeliveryDeferred as error:
+            error.may_have_arrived = bool(exchange.written)
+            raise
+
+    def _sent(self, exchange: Exchange, capabilities: ServerCapabilities, bundle: Json) -> Delivered:
         documents_only = self._profile.as_document or capabilities.takes_documents_only
-        if is_retraction(dict(bundle)):
-            return _retried(partial(_retract, exchange, dict(bundle), documents_only=documents_only))
-        wire, unsent = self._adapted(dict(bundle), capabilities)
+        if is_retraction(bundle):
+            return _retried(partial(_retract, exchange, bundle, documents_only=documents_only))
+        wire, unsent = self._adapted(bundle, capabilities)
         wire = self._for_this_server(exchange, wire)
         if documents_only:
             return _retried(partial(_send_document, exchange, wire))
@@ -142,17 +149,15 @@ class FhirClient:
             return _as_document_instead(exchange, wire, error)
 
     def has(self, bundle: Mapping[str, Any]) -> bool:
-        """Tell whether the server finds the report of a bundle by its identifier, as such or as a document.
+        """Tell whether the server finds what a bundle brought, as a report or as a document (`is_settled`).
 
         Raises `DeliveryDeferred`, `CredentialsRefused` or `DeliveryRefused` where it does not answer the search.
         """
         exchange, capabilities = self._opened(bundle)
-        search = search_of(report_entry(dict(bundle)))
-        if not (self._profile.as_document or capabilities.takes_documents_only) and find(
-            exchange, "DiagnosticReport", search
-        ):
-            return True
-        return capabilities.creates("DocumentReference") and bool(find(exchange, "DocumentReference", search))
+        documents_only = self._profile.as_document or capabilities.takes_documents_only
+        kinds = [] if documents_only else ["DiagnosticReport"]
+        kinds += ["DocumentReference"] if capabilities.creates("DocumentReference") else []
+        return is_settled(exchange, dict(bundle), kinds)
 
     def close(self) -> None:
         """Close the connections."""
@@ -169,7 +174,9 @@ class FhirClient:
     def _opened(self, bundle: Mapping[str, Any]) -> tuple[Exchange, ServerCapabilities]:
         """Return the exchange of one attempt, and what may be counted on in it."""
         elements = frozenset(elements_of(bundle)) | {"Bundle", "DocumentReference"}
-        exchange = Exchange(self._http, self._base_url, time.monotonic() + self._timeout_s, elements, self._etags)
+        exchange = Exchange(
+            self._http, self._cutoff, self._base_url, time.monotonic() + self._timeout_s, elements, self._etags
+        )
         known = known_capabilities(exchange, self._memory)
         unconditional = frozenset() if known.creates_conditionally else frozenset({CONDITIONAL_CREATE})
         chosen = frozenset(kind for kind in CREATED if known.creates_by_update(kind))
@@ -262,7 +269,7 @@ def _retract(exchange: Exchange, bundle: Json, *, documents_only: bool) -> Deliv
             raise refusal from None
         return Delivered(tuple(places))
     places = [one.place for one in written.values()]
-    with suppress(DeliveryRefused, CredentialsRefused):  # not offered, or not to this account: then none was brought
+    with suppress(*NOT_FOR_US):  # not offered, or not to this account: then none was brought
         places += withdraw_document(exchange, bundle)
     return Delivered(tuple(places))
 

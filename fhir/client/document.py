@@ -5,10 +5,11 @@ from __future__ import annotations
 from contextlib import suppress
 from datetime import UTC, datetime
 
-from dicom_node.core.errors import CredentialsRefused, DeliveryRefused
+from dicom_node.core.errors import DeliveryRefused
 from dicom_node.fhir.builders.document import document_entry
 from dicom_node.fhir.builders.identifiers import JOB_SYSTEM
 from dicom_node.fhir.builders.retraction import ENTERED_IN_ERROR
+from dicom_node.fhir.client.answers import NOT_FOR_US
 from dicom_node.fhir.client.exchange import Exchange
 from dicom_node.fhir.client.reading import identity, place, text, without_version
 from dicom_node.fhir.client.reconciliation import is_withdrawn_report, job_of, jobs_of, search_of, update_of
@@ -62,7 +63,7 @@ def supersede_document(exchange: Exchange, bundle: Json) -> None:
     One that a person has decided about stays, and so does all where the server does not let the node look or write.
     """
     entry = document_entry(bundle)
-    with suppress(DeliveryRefused, CredentialsRefused):
+    with suppress(*NOT_FOR_US):
         for one in find(exchange, "DocumentReference", search_of(entry)):
             if text(one, "status") == "current" and text(one, "docStatus") == "preliminary":
                 write_entry(exchange, {"resource": {**without_version(one), "status": "superseded"},

@@ -11,6 +11,7 @@ from typing import Any
 
 import httpx
 
+from dicom_node.core.cutoff import Cutoff
 from dicom_node.core.errors import DeliveryDeferred, DeliveryRefused, DestinationAway, tls_fault_told
 from dicom_node.fhir.client.answers import HttpAnswer, failure
 from dicom_node.fhir.client.reading import Etags
@@ -72,20 +73,22 @@ class Refusals:
 
 @dataclass(frozen=True, slots=True)
 class Exchange:
-    """Sends requests below `base_url`.
+    """Sends requests below `base_url`; `cutoff` is that of `http`.
 
     `ends_at` (`time.monotonic`) is when the whole attempt must be over, whatever the server does; `elements` are the
     element names that an error may quote; `etags` are those of what was read; `refusals` is what the server does
-    not do; of the types in `chosen_ids` the node may choose the ids.
+    not do; of the types in `chosen_ids` the node may choose the ids. `written` holds where something was written.
     """
 
     http: httpx.Client
+    cutoff: Cutoff
     base_url: str
     ends_at: float
     elements: frozenset[str] = frozenset()
     etags: Etags = field(default_factory=Etags)
     refusals: Refusals = field(default_factory=Refusals)
     chosen_ids: frozenset[str] = frozenset()
+    written: list[str] = field(default_factory=list)
 
     def get(self, path: str, asked: str, params: dict[str, str] | None = None) -> HttpAnswer:
         """Read or search. Raises `DeliveryDeferred` or `DeliveryRefused` unless the answer is a success."""
@@ -107,7 +110,10 @@ class Exchange:
     def attempt(self, method: str, path: str, resource: Json, conditions: dict[str, str]) -> HttpAnswer:
         """Write a resource; returns whatever is answered. Raises `DeliveryDeferred` when nothing is."""
         headers = {"Content-Type": FHIR_JSON, **conditions}
-        return self._answer(method, path, content=to_json_bytes(resource), headers=headers)
+        answer = self._answer(method, path, content=to_json_bytes(resource), headers=headers)
+        if answer.is_success:
+            self.written.append(path)
+        return answer
 
     def post_form(self, path: str, form: dict[str, str]) -> HttpAnswer:
         """Post a search form; returns whatever is answered. Raises `DeliveryDeferred` when nothing is."""
@@ -133,15 +139,18 @@ class Exchange:
         url = f"{self.base_url}/{path}" if path else self.base_url
         request = self.http.build_request(method, url, timeout=self._left_s(), **parts)
         try:
-            response = self.http.send(request, stream=True)
-            try:
-                return HttpAnswer(response.status_code, response.headers, self._body(response), request.url.host)
-            finally:
-                response.close()
+            with self.cutoff.after(self._left_s()):
+                response = self.http.send(request, stream=True)
+                try:
+                    return HttpAnswer(response.status_code, response.headers, self._body(response), request.url.host)
+                finally:
+                    response.close()
         except (httpx.RequestError, UnicodeError) as error:  # the second: a host with an empty or endless part
+            nobody = isinstance(error, httpx.ConnectError | httpx.ConnectTimeout | UnicodeError)
+            if not nobody:
+                self._left_s()
             if told := tls_fault_told(error):
                 raise DestinationAway(f"The FHIR server {request.url.host} {told}. It will be tried again.") from error
-            nobody = isinstance(error, httpx.ConnectError | httpx.ConnectTimeout | UnicodeError)
             raise (DestinationAway if nobody else DeliveryDeferred)(
                 f"The FHIR server {request.url.host} cannot be reached or understood ({type(error).__name__}). "
                 "It will be tried again; check address, network and certificates."

@@ -9,10 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable
 
-from dicom_node.core.errors import CredentialsRefused, DeliveryRefused
 from dicom_node.fhir.builders.identifiers import JOB_SYSTEM
 from dicom_node.fhir.builders.provenance import former_reports, replaced_uids
-from dicom_node.fhir.client.answers import ConditionNotMet
+from dicom_node.fhir.client.answers import NOT_FOR_US, ConditionNotMet
 from dicom_node.fhir.client.exchange import Exchange
 from dicom_node.fhir.client.reading import child, children, text, without_version
 from dicom_node.fhir.client.reconciliation import is_of_same_patient, jobs_of, search_of, update_of
@@ -46,7 +45,7 @@ def list_in_study(exchange: Exchange, bundle: Json) -> str:
         for _ in range(_MOST_LOOKS):
             if _is_listed(exchange, entry, replaced, jobs):
                 return ""
-    except (DeliveryRefused, CredentialsRefused):
+    except NOT_FOR_US:
         return "the EHR does not let the node complete the list of objects in its ImagingStudy"
     return "the list of objects in the ImagingStudy is not complete: somebody changes it while the node writes"
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 
-from dicom_node.core.errors import CredentialsRefused, DeliveryRefused
+from dicom_node.fhir.client.answers import NOT_FOR_US
 from dicom_node.fhir.client.exchange import Exchange
 from dicom_node.fhir.client.reading import child, children, place, text
 from dicom_node.fhir.client.reconciliation import report_entry
@@ -30,7 +30,7 @@ def with_order(exchange: Exchange, bundle: Json, patient: str) -> Json:
         return bundle
     try:
         found = find_by_number(exchange, "ServiceRequest", text(number, "system"), text(number, "value"))
-    except (DeliveryRefused, CredentialsRefused):
+    except NOT_FOR_US:
         return bundle
     orders = [one for one in found.resources if _is_of_study(one, number, patient)]
     if len(orders) != 1 or not found.are_all:

@@ -13,10 +13,11 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
-from dicom_node.core.errors import CredentialsRefused, DeliveryRefused
+from dicom_node.core.errors import DeliveryRefused
 from dicom_node.fhir.builders.identifiers import DICOM_UID_SYSTEM, JOB_SYSTEM, URI_SYSTEM
 from dicom_node.fhir.builders.provenance import former_reports, revising
 from dicom_node.fhir.builders.retraction import ENTERED_IN_ERROR
+from dicom_node.fhir.client.answers import NOT_FOR_US
 from dicom_node.fhir.client.exchange import Exchange
 from dicom_node.fhir.client.reading import child, children, identity, place, text, version, without_version
 from dicom_node.fhir.client.searching import find, find_by_identifiers
@@ -81,6 +82,17 @@ def report_entry(bundle: Json) -> Json:
     """Return the entry of the DiagnosticReport."""
     entry: Json = next(e for e in bundle["entry"] if e["resource"]["resourceType"] == "DiagnosticReport")
     return entry
+
+
+def is_brought(exchange: Exchange, bundle: Json, kinds: Iterable[str]) -> bool:
+    """Tell whether the report of this very run is there, or one of a later run, for which it is left alone.
+
+    An earlier one has the same number, and proves nothing.
+    """
+    ours = report_entry(bundle)
+    search = search_of(ours)
+    found = [one for kind in kinds for one in find(exchange, kind, search) if not is_withdrawn_report(one, search)]
+    return any(job_of(ours["resource"]) in jobs_of(one) or _issued(one) > _issued(ours["resource"]) for one in found)
 
 
 def report_there(exchange: Exchange, entry: Json) -> Json | None:
@@ -159,9 +171,10 @@ def jobs_of(resource: Json) -> list[str]:
 
 
 def _issued(report: Json) -> datetime:
-    """Return when a report was issued; without a zone, or unreadable, it counts as the oldest: R4 demands the zone."""
+    """Return when a report was issued, or the document that stands for it was made; without a zone, or unreadable, it
+    counts as the oldest: R4 demands the zone."""
     try:
-        issued = datetime.fromisoformat(text(report, "issued"))
+        issued = datetime.fromisoformat(text(report, "issued") or text(report, "date"))
     except ValueError:
         return _LONG_AGO
     return issued if issued.tzinfo else _LONG_AGO
@@ -216,7 +229,7 @@ def _former(exchange: Exchange, report: Json, job: str) -> Json | None:
     asked = "the history of the report"
     try:
         history = exchange.read(f"{place(report)}/_history", asked, {"_count": "10"})
-    except (DeliveryRefused, CredentialsRefused):
+    except NOT_FOR_US:
         return None
     versions = (child(entry, "resource") for entry in children(history, "entry"))
     return next((one for one in versions if place(one) == place(report) and job_of(one) not in {"", job}), None)
@@ -309,7 +322,7 @@ def _shared(exchange: Exchange, entry: Json, former_jobs: Collection[str]) -> _S
     resource = entry["resource"]
     try:
         found = find(exchange, resource["resourceType"], search_of(entry))
-    except (DeliveryRefused, CredentialsRefused):
+    except NOT_FOR_US:
         # Not offered or not allowed: such a resource stands beside the report and must not cost it.
         return _Shared(by_identifier(resource), is_searchable=False)
     standing = [one for one in found if text(one, "status") != ENTERED_IN_ERROR]

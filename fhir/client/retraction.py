@@ -9,16 +9,17 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
 
-from dicom_node.core.errors import CredentialsRefused, DeliveryRefused
+from dicom_node.core.errors import DeliveryRefused
 from dicom_node.fhir.builders.identifiers import JOB_SYSTEM, URI_SYSTEM
-from dicom_node.fhir.builders.retraction import ENTERED_IN_ERROR
-from dicom_node.fhir.client.answers import NotOffered
+from dicom_node.fhir.builders.retraction import ENTERED_IN_ERROR, is_retraction
+from dicom_node.fhir.client.answers import NOT_FOR_US, NotOffered
 from dicom_node.fhir.client.exchange import Exchange
 from dicom_node.fhir.client.imaging_study import IN_USE, WITHDRAWN, marked
 from dicom_node.fhir.client.reading import children, place, text, without_version
 from dicom_node.fhir.client.reconciliation import (
     OPEN,
     Reconciled,
+    is_brought,
     jobs_of,
     observations_of,
     report_entry,
@@ -31,6 +32,8 @@ from dicom_node.fhir.json_types import Json
 
 #: What the node says of its own report that it takes back; all else stays as the EHR has it.
 _SAID = ("status", "text", "conclusion", "issued")
+#: A document that a report has taken the place of says so, and is not shown as a result either.
+_SETTLED = frozenset({ENTERED_IN_ERROR, "superseded"})
 _UNSAID = ("conclusionCode", "presentedForm")
 
 
@@ -41,6 +44,18 @@ def reconcile_retraction(exchange: Exchange, bundle: Json) -> Reconciled:
     found += _studies(exchange, bundle)
     looked = {entry["fullUrl"]: there for there, entry in found}
     return Reconciled(tuple(entry for _, entry in found), {}, looked)
+
+
+def is_settled(exchange: Exchange, bundle: Json, kinds: Sequence[str]) -> bool:
+    """Tell whether what a bundle is to bring about holds at the server, as far as it is found in these types.
+
+    A report that is taken back must not stand there any more; that it never did is as good.
+    """
+    if not is_retraction(bundle):
+        return is_brought(exchange, bundle, kinds)
+    made_by = set(jobs_of(report_entry(bundle)["resource"]))
+    found = [one for kind in kinds for one in _known_as(exchange, report_entry(bundle)["resource"], kind)]
+    return not any(made_by & set(jobs_of(one)) and text(one, "status") not in _SETTLED for one in found)
 
 
 def _reports(exchange: Exchange, bundle: Json) -> Iterator[tuple[Json, Json]]:
@@ -58,11 +73,11 @@ def _reports(exchange: Exchange, bundle: Json) -> Iterator[tuple[Json, Json]]:
         yield there, _withdrawn(exchange, there, ours["resource"])
 
 
-def _known_as(exchange: Exchange, ours: Json) -> list[Json]:
+def _known_as(exchange: Exchange, ours: Json, kind: str = "DiagnosticReport") -> list[Json]:
     """Return the reports with any of the identifiers that this one has, or had in former versions."""
     numbers = [one for one in children(ours, "identifier") if text(one, "system") == URI_SYSTEM]
     tokens = dict.fromkeys(f"{text(one, 'system')}|{text(one, 'value')}" for one in numbers)
-    found = find_by_identifiers(exchange, "DiagnosticReport", [*tokens])
+    found = find_by_identifiers(exchange, kind, [*tokens])
     return list({place(one): one for one in found}.values())
 
 
@@ -142,7 +157,7 @@ def _no_longer_used(number: Json, jobs: Collection[str]) -> Json:
 def _found_study(exchange: Exchange, entry: Json) -> list[Json]:
     try:
         return find(exchange, "ImagingStudy", search_of(entry))
-    except (DeliveryRefused, CredentialsRefused):
+    except NOT_FOR_US:
         return []  # not offered: then none was looked for when the report was sent, and none can be told from others
 
 

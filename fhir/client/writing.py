@@ -9,9 +9,10 @@ from http import HTTPStatus
 from itertools import takewhile
 from typing import Any
 
-from dicom_node.core.errors import CredentialsRefused, DeliveryDeferred, DeliveryRefused
+from dicom_node.core.errors import DeliveryDeferred, DeliveryRefused
 from dicom_node.core.uids import derived_uuid
 from dicom_node.fhir.client.answers import (
+    NOT_FOR_US,
     ConditionNotMet,
     HttpAnswer,
     NotOffered,
@@ -81,7 +82,7 @@ def write_one_by_one(exchange: Exchange, reconciled: Reconciled) -> dict[str, Wr
     for entry in reconciled.entries:
         try:
             one = write_entry(exchange, _referring(entry, references))
-        except (DeliveryRefused, CredentialsRefused):
+        except NOT_FOR_US:
             if entry["resource"]["resourceType"] not in _BESIDE:
                 raise
             references[entry["fullUrl"]] = by_identifier(entry["resource"])
@@ -140,7 +141,7 @@ def own_id(kind: str, query: str) -> str:
 def _appeared(exchange: Exchange, kind: str, query: str) -> bool:
     try:
         return bool(find(exchange, kind, query))
-    except (DeliveryRefused, CredentialsRefused):
+    except NOT_FOR_US:
         return False  # not offered: then none was looked for before
 
 
@@ -341,7 +342,7 @@ def _between(exchange: Exchange, looked: Json, after: str) -> list[Json]:
     asked = "the history of a resource that was updated"
     try:
         history = exchange.read(f"{place(looked)}/_history", asked, {"_count": "10"})
-    except (DeliveryRefused, CredentialsRefused):
+    except NOT_FOR_US:
         return []
     versions = [child(entry, "resource") for entry in children(history, "entry")]
     versions = [one for one in versions if place(one) == place(looked)]

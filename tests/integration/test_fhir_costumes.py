@@ -171,6 +171,24 @@ def test_a_result_sent_twice_is_there_once(costumed: FhirServer) -> None:
     assert "83.5" not in json.dumps(report)
 
 
+def test_a_report_is_proved_by_its_own_run_and_a_withdrawal_by_what_stands_no_longer(costumed: FhirServer) -> None:
+    later = LATER["a re-run"]
+    with FhirClient(costumed.url) as client:
+        client.send(FIRST)
+        assert client.has(FIRST)
+        assert not client.has(later)
+        assert not client.has(withdrawal_of(FIRST))
+
+        client.send(later)
+        assert client.has(later)
+        assert client.has(FIRST)  # left alone by a later one: it needs no second sending
+        assert not client.has(withdrawal_of(later, FIRST))
+
+        client.send(withdrawal_of(later, FIRST))
+        assert client.has(withdrawal_of(later, FIRST))
+        assert not client.has(LATER["not analysed"])
+
+
 #: Each costume meets one event, and each event several costumes; a campaign has them all.
 PAIRS = [*product(COSTUMES, LATER)]
 SAMPLE = [(costume, [*LATER][number % len(LATER)]) for number, costume in enumerate(COSTUMES)]

@@ -24,6 +24,7 @@ from dicom_node.deliver.outgoing import Outgoing, Sent
 from dicom_node.index import actions
 from dicom_node.index.database import Database
 from dicom_node.index.outbox import destinations
+from dicom_node.index.outbox.withdrawals import end_unsent
 from dicom_node.index.tables import artifacts, deliveries, events
 from dicom_node.index.tables import destinations as destinations_table
 from dicom_node.storage.spool import Spool
@@ -273,6 +274,23 @@ def test_a_refused_login_suspends_the_destination_and_parks_nothing(
     assert found is not None
     assert found.reason == str(REFUSED)
     assert [one.levelname for one in caplog.records if one.message == "destination suspended"] == ["ERROR"]
+
+
+@pytest.mark.parametrize("kind", [CredentialsRefused, DestinationAway])
+def test_what_was_begun_when_the_destination_went_is_known_to_be_there_when_it_is_withdrawn(
+    owed: Owed, kind: type[DeliveryDeferred]
+) -> None:
+    """Else nothing would take back a report whose last part was not written; what was not tried is owed no more."""
+    owed.add("s000")
+    why = kind("The token is not known any more.")
+    why.may_have_arrived = True
+    assert not owed.worker(Switch(why)).deliver_once()
+    assert (suspended(owed) is not None) == (kind is CredentialsRefused)
+    assert owed.states() == {DeliveryState.PENDING: 2}
+    with owed.database.write() as connection:
+        end_unsent(connection, deliveries.c.destination == "pacs", datetime.now(UTC))
+        left = connection.execute(select(deliveries.c.state, deliveries.c.may_have_arrived)).all()
+    assert [tuple(one) for one in left] == [(DeliveryState.DISCARDED, True)]
 
 
 def test_a_suspended_destination_gets_nothing_until_the_operator_asks(owed: Owed) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -17,9 +17,10 @@ from pynetdicom.sop_class import (  # type: ignore[attr-defined]
 from sqlalchemy import select, update
 
 from dicom_node.core.entities import DeliveryState
-from dicom_node.core.errors import IllegalTransition
+from dicom_node.core.errors import DeliveryRefused, IllegalTransition
 from dicom_node.deliver.kinds import destinations_of
-from dicom_node.deliver.kinds.kind import caller_of
+from dicom_node.deliver.kinds.kind import ProofQuestions, caller_of
+from dicom_node.deliver.outgoing import SentObject
 from dicom_node.deliver.proof import Prover
 from dicom_node.dimse import commitment_scu
 from dicom_node.index import actions
@@ -173,7 +174,7 @@ def test_a_folder_proves_files_by_their_digests(owing: Owing, tmp_path: Path) ->
     there = {"kind": "folder", "path": str(tmp_path / "out")}
     owing.add("filed")
     owing.deliver(there)
-    damaged, _whole = sorted((tmp_path / "out").iterdir())
+    damaged, _whole = sorted((tmp_path / "out").glob("*.dcm"))
     damaged.write_bytes(b"other bytes")
     asking = prover(owing, there)
     for _ in range(3):
@@ -325,6 +326,34 @@ def test_who_never_reports_is_asked_by_a_query_in_time(odd: CommittingPacs, owin
     asking.ask_once()
     assert [(row.state, row.proof) for row in rows(owing)] == [(COMMITTED, "QUERY")] * 2
     assert len(odd.requests) == 1
+
+
+@pytest.mark.parametrize("odd", [{"mentions": False}], indirect=True)
+def test_who_reports_on_nothing_is_not_asked_without_a_pause(odd: CommittingPacs, owing: Owing) -> None:
+    owing.add("evasive")
+    asking = prove(owing, to(odd, verify="commitment"))
+    asking.ask_once()
+    assert not asking.ask_once()
+    assert states(owing) == [SENT, SENT]
+    assert len(odd.requests) == 2
+
+
+def test_one_that_cannot_be_asked_for_keeps_no_other_from_being_proved(odd: CommittingPacs, owing: Owing) -> None:
+    owing.add("one")
+    owing.add("two")
+    owing.deliver(to(odd))
+    poison = rows(owing)[1].artifact_uid
+
+    def has(objects: Sequence[SentObject]) -> set[str]:
+        if poison in {one.uid for one in objects}:
+            raise DeliveryRefused("The stored bundle cannot be read.")
+        return {one.uid for one in objects}
+
+    assert Prover("pacs", ProofQuestions(has), owing.database, owing.spool, TIMES).ask_once()
+    assert len(rows(owing)) > 2
+    told = {row.artifact_uid: (row.state, row.proof_note) for row in rows(owing)}
+    assert told.pop(poison) == (SENT, "The stored bundle cannot be read.")
+    assert {state for state, _ in told.values()} == {COMMITTED}
 
 
 @pytest.mark.parametrize("odd", [{"reports": Reports.NEVER, "finds": False}], indirect=True)

@@ -7,7 +7,7 @@ import hashlib
 import pytest
 
 from dicom_node.core.entities import Artifact, ArtifactKind
-from dicom_node.core.errors import DeliveryDeferred, DeliveryRefused
+from dicom_node.core.errors import DeliveryDeferred, DeliveryRefused, DestinationAway
 from dicom_node.deliver.kinds.fhir import FhirDestination
 from dicom_node.deliver.kinds.kind import Caller
 from dicom_node.deliver.outgoing import Outgoing, SentObject
@@ -84,5 +84,8 @@ def test_a_report_is_read_back_by_its_identifier_where_that_is_asked_for(fhir_se
     (sent,) = ehr(fhir_server.url).send([item])
     assert sent.error is None
     assert questions.has([sent_object(item)]) == {"1.2.3"}
+    unread = asked.model_copy(update={"ca": tmp_path / "none.pem"}).proof_questions(Caller("AINODE", 60))
+    with pytest.raises(DestinationAway, match="cannot be called"):  # and not where the node starts
+        unread.has([sent_object(item)])
     by_default = FhirDestination(name="ehr", kind="fhir", url=fhir_server.url)
     assert by_default.proof_questions(Caller("AINODE", 60)) is None

@@ -5,10 +5,12 @@ from __future__ import annotations
 import contextlib
 import logging
 import re
+import ssl
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -31,15 +33,20 @@ from dicom_node.deliver.connections.web import authentication, web_client
 from dicom_node.deliver.kinds.dicomweb import DicomWebDestination
 from dicom_node.deliver.kinds.fhir import FhirDestination
 from dicom_node.deliver.kinds.kind import Caller
+from dicom_node.deliver.kinds.webhook import WebhookDestination
 from dicom_node.deliver.outage import BackOff
 from dicom_node.deliver.outbox import DestinationWorker, OutboxPolicy
-from dicom_node.deliver.outgoing import Outgoing
+from dicom_node.deliver.outgoing import Outgoing, OutgoingEvent, Sent
+from dicom_node.index import actions
 from dicom_node.index.database import Database
 from dicom_node.index.outbox import destinations
+from dicom_node.index.tables import deliveries
 from dicom_node.retrieve.kinds import make_sources
 from dicom_node.retrieve.source import Source, StudyQuery
 from dicom_node.roles.settings import SiteSettings
 from tests.integration.sent_objects import outgoing
+from tests.integration.step_by_step_node import site
+from tests.integration.test_drawn_out_answers import SECRET, TAKEN, WAYS, drawing_out, ended
 from tests.integration.test_outbox import Owed, names
 from tests.integration.test_send_fhir import stored
 from tests.peers.certificates import Certificates, Identity, make_certificates
@@ -49,6 +56,8 @@ from tests.peers.orthanc import Orthanc, running_orthanc
 from tests.peers.process import free_port, wait_until
 from tests.support.results.arrivals import opened_database
 from tests.support.results.fhir_examples import PATIENT_ID, PATIENT_SYSTEM
+from tests.support.results.rows import SOMEBODY
+from tests.support.studies.data_factories import small_chest_ct
 
 POLICY = OutboxPolicy("host:1", BackOff(0.5, 60.0))
 CALLER = Caller("AINODE", 60, knows_patient_systems=True)
@@ -128,6 +137,11 @@ def test_a_report_arrives_for_a_token_that_everything_shares(
     assert 0 < claims["exp"] - claims["iat"] <= 300
     assert set(asked["scope"].split()) >= {"system/Patient.rs", "system/DiagnosticReport.crus"}
     assert len(fhir_server.all("DiagnosticReport")) == 1
+
+
+def test_a_server_whose_date_no_calendar_holds_signs_the_node_in_all_the_same(registered: Registered) -> None:
+    registered.gate.set(dateSaid="Mon, 01 Jan 99999999999999999999 00:00:00 GMT")
+    assert registered.sent() is None
 
 
 def test_each_assertion_has_a_number_of_its_own_and_the_server_lets_none_pass_twice(
@@ -214,6 +228,41 @@ def test_a_token_that_was_just_fetched_is_not_fetched_again(registered: Register
     for _ in range(3):
         assert "401" in whys(registered.sent(), SignInRefused)
     assert len(registered.gate.asked()) == 1
+
+
+@pytest.mark.parametrize("transactions", [True, False])
+def test_a_client_that_is_removed_in_the_midst_of_a_report_leaves_nothing_out_of_it(
+    registered: Registered, impatient: None, fhir_server: FhirServer, *, transactions: bool
+) -> None:
+    fhir_server.set(transactions=transactions)
+    registered.gate.set(revokeAfterWrite=True)
+    refused = registered.sent()
+    assert isinstance(refused, SignInRefused)
+    assert refused.may_have_arrived
+    registered.gate.set(refuseAll=False, fault=None)
+    assert registered.sent() is None
+    (study,) = fhir_server.all("ImagingStudy")
+    assert study["series"]
+    assert len(fhir_server.all("DiagnosticReport")) == 1
+
+
+def test_what_was_written_before_the_client_was_removed_is_taken_back_when_it_is_withdrawn(
+    registered: Registered, impatient: None, fhir_server: FhirServer, tmp_path: Path
+) -> None:
+    gate, images = registered.gate, small_chest_ct()[0]
+    there = {"name": "ehr", "kind": "fhir", "url": f"{gate.url}/fhir/R4", "patient": "logical"}
+    gate.set(revokeAfterWrite=True)
+    with site(tmp_path / "node", [there | {"client_id": "ainode", "private_key": registered.file}]) as node:
+        node.run(images)
+        assert [one["status"] for one in fhir_server.all("DiagnosticReport")] == ["preliminary"]
+        assert [row.state for row in node.rows(deliveries)] == [DeliveryState.PENDING]
+        with node.database.write() as connection:
+            study = str(images[0].StudyInstanceUID)
+            actions.withdraw_study(connection, study, ("Wrong protocol.", None), SOMEBODY, datetime.now(UTC))
+            destinations.resume(connection, "ehr", datetime.now(UTC))
+        gate.set(refuseAll=False, fault=None)
+        node.deliver()
+    assert [one["status"] for one in fhir_server.all("DiagnosticReport")] == ["entered-in-error"]
 
 
 def test_what_is_granted_after_a_403_counts_without_waiting_for_the_end_of_the_token(
@@ -619,6 +668,45 @@ def test_a_server_that_hangs_up_on_a_certificate_is_told_to_be_looked_at_for_it(
         assert isinstance(error, DeliveryDeferred)
         assert "certificates" in str(error)
         assert "certificate" in one.check(CALLER, one.wanted("auto")).advice
+
+
+def events_over_tls(certificates: Certificates, url: str, timeout_s: float = 60, **settings: Any) -> Sent:
+    shown = certificates.modality
+    values = {
+        "ca": certificates.ca,
+        "client_certificate": shown.certificate,
+        "client_certificate_key": shown.private_key,
+    }
+    hook = WebhookDestination(name="hook", kind="webhook", url=url, secret=SECRET, **values | settings)
+    (sent,) = hook.sender(Caller("AINODE", timeout_s)).send([OutgoingEvent("evt_1", "{}")])
+    return sent
+
+
+@pytest.fixture
+def wants_a_certificate(certificates: Certificates) -> ssl.SSLContext:
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=certificates.ca)
+    context.verify_mode = ssl.CERT_REQUIRED
+    context.load_cert_chain(certificates.server.certificate, certificates.server.private_key)
+    for identity in (certificates.modality, certificates.rogue):
+        identity.private_key.chmod(0o600)
+    return context
+
+
+def test_events_go_to_a_receiver_of_an_own_authority_that_wants_the_nodes_certificate(
+    certificates: Certificates, wants_a_certificate: ssl.SSLContext
+) -> None:
+    with drawing_out(TAKEN, wants_a_certificate) as receiver:
+        assert events_over_tls(certificates, receiver.url).error is None
+        for wrong in (same_file(certificates.rogue), {"ca": None}, {"ca": certificates.rogue.certificate}):
+            assert isinstance(events_over_tls(certificates, receiver.url, **wrong).error, DeliveryDeferred)
+
+
+def test_an_answer_that_is_drawn_out_over_tls_is_not_waited_for(
+    certificates: Certificates, wants_a_certificate: ssl.SSLContext
+) -> None:
+    with drawing_out(WAYS["headers"], wants_a_certificate) as receiver:
+        sent = ended(partial(events_over_tls, certificates, receiver.url, timeout_s=1.0), receiver)
+    assert "no answer for 1 s" in str(sent.error)  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize("kind", ["dicomweb", "orthanc"])

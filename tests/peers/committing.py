@@ -41,6 +41,8 @@ class CommittingPacs:
     node_port: int = 0
     #: SOP Instance UIDs that it says it has not, and why.
     fails: dict[str, int] = field(default_factory=dict)
+    #: Whether its reports mention any object.
+    mentions: bool = True
     #: Under which Transaction UID it reports, given the one it was asked under.
     transaction: Callable[[str], str] = str
     #: How often it reports.
@@ -140,7 +142,7 @@ class CommittingPacs:
         report = Dataset()
         report.TransactionUID = self.transaction(str(request.TransactionUID))
         committed, failed = [], []
-        for asked in request.ReferencedSOPSequence:
+        for asked in request.ReferencedSOPSequence if self.mentions else ():
             uid = str(asked.ReferencedSOPInstanceUID)
             item = Dataset()
             item.ReferencedSOPClassUID, item.ReferencedSOPInstanceUID = asked.ReferencedSOPClassUID, uid

@@ -27,6 +27,7 @@ from urllib.parse import urlsplit
 import httpx
 
 from dicom_node.config.peers import SmartWebPeer
+from dicom_node.core.cutoff import Cutoff
 from dicom_node.core.errors import (
     DeliveryDeferred,
     DestinationAway,
@@ -221,6 +222,14 @@ class _Reply:
         return self.status in _PASSING_STATUSES or self.status >= httpx.codes.INTERNAL_SERVER_ERROR
 
 
+@dataclass(frozen=True, slots=True)
+class _Line:
+    """The connections of one sign-in, and what ends them in time."""
+
+    http: httpx.Client
+    cutoff: Cutoff
+
+
 class _OAuthServer:
     """Asks for tokens, each time anew where that is done and by which key."""
 
@@ -245,23 +254,24 @@ class _OAuthServer:
         """Fetch a token, signing by the next key where the first is not known. Raises as `AccessTokens.current`."""
         keys: list[SigningKey] = []
         with httpx.Client(verify=self._verification(), timeout=_ANSWERED_WITHIN_S, follow_redirects=False) as http:
-            url, scope = self._where_and_what(http)
+            line = _Line(http, Cutoff(http))
+            url, scope = self._where_and_what(line)
             for path in self._registration.keys:
                 keys.append(_read(path))
                 begun_at = time.monotonic()
-                reply = self._asked(http, "POST", url, data=self._form(url, scope, keys[-1]))
+                reply = self._asked(line, "POST", url, data=self._form(url, scope, keys[-1]))
                 if reply.status == httpx.codes.OK:
                     return self._token(reply, begun_at)
                 if reply.document.get("error") != "invalid_client":
                     break
         raise self._refusal(reply, scope, keys)
 
-    def _where_and_what(self, http: httpx.Client) -> tuple[str, str]:
+    def _where_and_what(self, line: _Line) -> tuple[str, str]:
         """Return the token endpoint, and the scopes to ask for in the form that the server speaks."""
         one = self._registration
         if one.token_url:
             return one.token_url, one.scopes or _scopes(one.needs, {})
-        reply = self._asked(http, "GET", f"{one.url.rstrip('/')}/.well-known/smart-configuration")
+        reply = self._asked(line, "GET", f"{one.url.rstrip('/')}/.well-known/smart-configuration")
         if not reply.passes and reply.status != httpx.codes.OK:
             raise SignInRefused(
                 f"{self._host} answered HTTP {reply.status} to the question where to sign in "
@@ -322,10 +332,14 @@ class _OAuthServer:
             f"{self._host} gives no token now: {why}. Tried again later; check network and certificates.", wait_s
         )
 
-    def _asked(self, http: httpx.Client, method: str, url: str, **parts: Any) -> _Reply:
+    def _asked(self, line: _Line, method: str, url: str, **parts: Any) -> _Reply:
         # Identity: a small compressed body could unfold to more than the machine holds.
         headers = {"Accept": "application/json", "Accept-Encoding": "identity"}
-        with self._explained(), http.stream(method, url, headers=headers, **parts) as response:
+        with (
+            self._explained(line.cutoff),
+            line.cutoff.after(_ANSWERED_WITHIN_S),
+            line.http.stream(method, url, headers=headers, **parts) as response,
+        ):
             body = self._body(response)
             self._note_clock(response.headers.get("Date", ""))
         try:
@@ -335,30 +349,32 @@ class _OAuthServer:
         return _Reply(response.status_code, response.headers, document if isinstance(document, dict) else {})
 
     def _body(self, response: httpx.Response) -> bytes:
-        ends_at, body = time.monotonic() + _ANSWERED_WITHIN_S, bytearray()
+        body = bytearray()
         for piece in response.iter_raw():
             body += piece
-            if len(body) > _MOST_BYTES or time.monotonic() > ends_at:
+            if len(body) > _MOST_BYTES:
                 raise self._away("its answer does not end")
         return bytes(body)
 
     @contextmanager
-    def _explained(self) -> Iterator[None]:
+    def _explained(self, cutoff: Cutoff) -> Iterator[None]:
         try:
             yield
         except httpx.TimeoutException:
             raise self._away(f"no answer for {_ANSWERED_WITHIN_S:g} s") from None
         except (httpx.RequestError, httpx.InvalidURL, UnicodeError) as error:
             # The last two: a host that cannot be looked up, by its letters or length.
+            if cutoff.is_over:
+                raise self._away("its answer does not end") from None
             raise self._away(tls_fault_told(error) or fault_told(error)) from None
 
     def _note_clock(self, date: str) -> None:
         try:
             there = parsedate_to_datetime(date)
-        except ValueError:
+            there = there if there.tzinfo else there.replace(tzinfo=UTC)
+            self._skew_s = (there - datetime.now(UTC)).total_seconds()
+        except (ValueError, TypeError, IndexError, OverflowError):
             return
-        there = there if there.tzinfo else there.replace(tzinfo=UTC)
-        self._skew_s = (there - datetime.now(UTC)).total_seconds()
 
 
 def _read(path: Path) -> SigningKey:

@@ -18,6 +18,8 @@ LOGIN_REFUSED = frozenset({401, 403})
 #: says of a host with an empty or endless part.
 UNREACHABLE = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, UnicodeError)
 
+_LONGEST_ANSWER_BYTES = 16 << 20
+
 
 class BearerAuth(httpx.Auth):
     """Sends a bearer token with every request (RFC 6750)."""
@@ -71,6 +73,21 @@ def verification(peer: WebPeer, fault: type[NodeError] = DestinationAway) -> ssl
         told = ", ".join(f"{key} {path}" for key, path in files.items() if path)
         raise fault(f"{peer.url} cannot be called: {why}. Check {told}.") from error
     return context
+
+
+class AnswerTooLong(Exception):
+    """An answer is longer than any that makes sense, and is read no further."""
+
+
+def read_whole(response: httpx.Response) -> httpx.Response:
+    """Return a streamed response with its body, unpacked. Raises `AnswerTooLong`, and what httpx does."""
+    content = bytearray()
+    for piece in response.iter_bytes():
+        content += piece
+        if len(content) > _LONGEST_ANSWER_BYTES:
+            raise AnswerTooLong
+    plain = [(name, value) for name, value in response.headers.items() if name != "content-encoding"]
+    return httpx.Response(response.status_code, headers=plain, content=bytes(content), request=response.request)
 
 
 def nobody_took_it(error: httpx.RequestError | UnicodeError) -> bool:

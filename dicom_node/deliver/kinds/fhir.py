@@ -17,7 +17,7 @@ from dicom_node.deliver.kinds.kind import Answer, Caller, DestinationKind, Proof
 from dicom_node.fhir.options import FhirProfile
 
 if TYPE_CHECKING:
-    from dicom_node.deliver.outgoing import Sender
+    from dicom_node.deliver.senders.fhir import FhirSender
 
 
 FhirPreset = Literal["base", "us-core", "lean", "documents"]
@@ -133,7 +133,7 @@ class FhirDestination(SmartWebPeer, DestinationKind):
         """Whom the memory of what it does is about."""
         return self.url[:512]
 
-    def sender(self, caller: Caller) -> Sender:
+    def sender(self, caller: Caller) -> FhirSender:
         """Return a FHIR client that sends stored Bundles."""
         from dicom_node.deliver.connections.web import authentication, verification  # noqa: PLC0415
         from dicom_node.deliver.senders.fhir import FhirSender  # noqa: PLC0415 - settings must load fast
@@ -155,11 +155,8 @@ class FhirDestination(SmartWebPeer, DestinationKind):
         """Return what searches for the reports, where that is asked for: an EHR may keep them in another form."""
         if self.verify != "query":
             return None
-        from dicom_node.deliver.senders.fhir import FhirSender  # noqa: PLC0415
-
-        sender = self.sender(caller)
-        assert isinstance(sender, FhirSender)
-        return ProofQuestions(sender.has)
+        # Made for each question: a renewed certificate needs no restart, and one that cannot be read no node that ends.
+        return ProofQuestions(lambda objects: self.sender(caller).has(objects))
 
     def reach(self, caller: Caller) -> None:
         """Ask for a report that does not exist."""

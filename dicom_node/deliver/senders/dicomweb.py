@@ -23,7 +23,7 @@ from dicom_node.core.errors import (
     tls_fault_told,
 )
 from dicom_node.core.limits import retry_after_s
-from dicom_node.deliver.connections.web import LOGIN_REFUSED, nobody_took_it
+from dicom_node.deliver.connections.web import LOGIN_REFUSED, AnswerTooLong, nobody_took_it, read_whole
 from dicom_node.deliver.outgoing import Outgoing, Sent
 from dicom_node.dimse.statuses import error_of, note_of, warning_of
 
@@ -73,7 +73,7 @@ class DicomWebSender:
     def _store(self, client: httpx.Client, item: Outgoing) -> Sent:
         uid = item.artifact.uid
         try:
-            response = client.send(self._request(client, item.path))
+            response = self._answer(client, item)
         except OSError as error:
             return Sent(uid, DeliveryRefused(f"The bytes of {uid} cannot be read: {error.strerror}."), "")
         error_found: DeliveryError | None = error_in(response, uid, self._receiver, item.artifact.kind)
@@ -81,6 +81,16 @@ class DicomWebSender:
             return Sent(uid, error_found, "")
         status = failure_reason(response, uid) or warning_reason(response, uid) or 0
         return Sent(uid, None, note_of(status), warning_of(status))
+
+    def _answer(self, client: httpx.Client, item: Outgoing) -> httpx.Response:
+        """Post one object and read what is answered. Raises `DeliveryDeferred` for an answer that does not end."""
+        response = client.send(self._request(client, item.path), stream=True)
+        try:
+            return read_whole(response)
+        except AnswerTooLong:
+            raise DeliveryDeferred(f"{self._receiver} answers STOW-RS without an end. Tried again later.") from None
+        finally:
+            response.close()
 
     def _request(self, client: httpx.Client, path: Path) -> httpx.Request:
         """Build a multipart/related request (RFC 2387) that streams the file and tells its length beforehand."""
@@ -169,7 +179,7 @@ def _sequence(response: httpx.Response, tag: str) -> list[Mapping[str, object]]:
     """Return the items of a sequence in a DICOM JSON body; none if the body is something else."""
     try:
         body = response.json()
-    except ValueError:
+    except (ValueError, RecursionError):
         return []
     dataset = body[0] if isinstance(body, list) and body else body
     element = dataset.get(tag) if isinstance(dataset, dict) else None

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 
 import httpx
 
+from dicom_node.core.cutoff import Cutoff
 from dicom_node.core.errors import (
     CredentialsRefused,
     DeliveryDeferred,
@@ -45,7 +46,8 @@ _AWAY = {502, 503, 504}
 
 @dataclass(frozen=True, slots=True)
 class WebhookSender:
-    """Posts events to `url`; one signature for each of `secrets`, `timeout_s` bounds each wait for the server."""
+    """Posts events to `url`; one signature for each of `secrets`, `timeout_s` bounds each wait for the server, and
+    all of an answer."""
 
     url: str
     secrets: tuple[bytes, ...]
@@ -56,11 +58,13 @@ class WebhookSender:
     def send(self, items: Sequence[OutgoingEvent]) -> Iterator[Sent]:
         """Post in order. When the server cannot be reached, the event at hand and all that remain are deferred."""
         with self._client() as client:
+            cutoff = Cutoff(client)
             for position, event in enumerate(items):
                 try:
-                    status, wish = self._post(client, event)
+                    with cutoff.after(self.timeout_s):
+                        status, wish = self._post(client, event)
                 except (httpx.RequestError, httpx.InvalidURL, UnicodeError) as error:
-                    lost = self._lost(error)
+                    lost = self._lost(error, is_late=cutoff.is_over or isinstance(error, httpx.TimeoutException))
                     yield from (Sent(left.id, lost, "") for left in items[position:])
                     return
                 yield Sent(event.id, error_in(status, wish, self._receiver), f"HTTP {status}")
@@ -80,8 +84,8 @@ class WebhookSender:
     def _receiver(self) -> str:
         return shown(self.url)
 
-    def _lost(self, error: httpx.RequestError | httpx.InvalidURL | UnicodeError) -> DeliveryDeferred:
-        why = f"no answer for {self.timeout_s:g} s" if isinstance(error, httpx.TimeoutException) else fault_told(error)
+    def _lost(self, error: httpx.RequestError | httpx.InvalidURL | UnicodeError, *, is_late: bool) -> DeliveryDeferred:
+        why = f"no answer for {self.timeout_s:g} s" if is_late else fault_told(error)
         kind = (
             DestinationAway if not isinstance(error, httpx.InvalidURL) and nobody_took_it(error) else DeliveryDeferred
         )

@@ -262,7 +262,7 @@ class ReportTaken:
 def take_report(connection: Connection, report: CommitmentReport, now: datetime) -> ReportTaken:
     """Draw the conclusions from a report; the same one again changes nothing.
 
-    What it does not mention is asked for otherwise, at once.
+    What it does not mention is asked for otherwise, at once; what it keeps silent about again, when its turn comes.
     """
     of_transaction = deliveries.c.transaction_uid == report.transaction_uid
     rows = connection.execute(_rows(of_transaction).with_for_update(of=deliveries)).all()
@@ -276,7 +276,8 @@ def take_report(connection: Connection, report: CommitmentReport, now: datetime)
     said = {one: f"{report.told_by} says {_in_words(report.failed[one.uid])}." for one in failed}
     missing = [one for one, why in said.items() if note_missing(connection, one, why, now)]
     silent = [one for one in asked if one not in kept and one not in failed and not one.was_proved]
-    _set(connection, silent, prove_at=now, proof_note=f"{report.told_by} did not mention it in its report.")
+    _set(connection, silent, proof_note=f"{report.told_by} did not mention it in its report.")
+    _set(connection, [one for one in silent if one.tries <= 1], prove_at=now)
     return ReportTaken(True, rows[0].destination, len(kept), len(missing))
 
 

@@ -21,8 +21,10 @@ function freshControl() {
     refuseKnown: false, // set to true: tokens that were shown so far are not let through any more
     refuseAll: false, // nor is any other
     forbid: false, // 403 to everything
+    revokeAfterWrite: false, // after the next write that is let through neither token nor client is known any more
     fault: null, // of the token endpoint: { status, error?, retryAfter? }, 'silence', 'garbage', 'endless'
     answer: null, // what the token endpoint answers instead of a token
+    dateSaid: '', // told as Date instead of the time
     clockShift: 0, // seconds added to the Date that is told
     asked: [], // requests for tokens: { kid, alg, claims, scope, status }
     passed: [], // requests at the gate: { method, url, status }
@@ -147,6 +149,9 @@ async function passOn(request, response, content) {
   const { authorization, host, connection, ...headers } = request.headers;
   const behind = http.request(control.target + request.url, { method: request.method, headers }, (answered) => {
     noted.status = answered.statusCode;
+    if (control.revokeAfterWrite && ['POST', 'PUT'].includes(request.method) && !request.url.endsWith('/_search')) {
+      Object.assign(control, { revokeAfterWrite: false, refuseAll: true, fault: { status: 401, error: 'invalid_client' } });
+    }
     response.writeHead(answered.statusCode, answered.headers);
     answered.pipe(response);
   });
@@ -171,7 +176,8 @@ function answer(request, response) {
   request.on('end', () => {
     const content = Buffer.concat(chunks);
     const path = new URL(request.url, 'http://localhost').pathname;
-    if (control.clockShift) response.setHeader('date', new Date(Date.now() + control.clockShift * 1000).toUTCString());
+    if (control.dateSaid) response.setHeader('date', control.dateSaid);
+  if (control.clockShift) response.setHeader('date', new Date(Date.now() + control.clockShift * 1000).toUTCString());
     if (path === '/_test') return answerControl(request, response, content.toString());
     if (path === '/oauth/token') return answerToken(request, response, content.toString());
     if (path.startsWith('/oauth/')) return asProvider(request, response);
