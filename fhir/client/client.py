@@ -30,7 +30,7 @@ from dicom_node.fhir.client.exchange import (
     CONDITIONAL_CREATE,
     TRANSACTION,
     Exchange,
-    Refusals,
+    RefusedOperations,
     elements_of,
     hide_queries_in_logs,
 )
@@ -180,7 +180,7 @@ class FhirClient:
         known = known_capabilities(exchange, self._memory)
         unconditional = frozenset() if known.creates_conditionally else frozenset({CONDITIONAL_CREATE})
         chosen = frozenset(kind for kind in CREATED if known.creates_by_update(kind))
-        refusals = Refusals(known.refused | unconditional, self._memory.note_refusal)
+        refusals = RefusedOperations(known.refused | unconditional, self._memory.note_refusal)
         return replace(exchange, refusals=refusals, chosen_ids=chosen), known
 
     def _adapted(self, bundle: Json, capabilities: ServerCapabilities) -> tuple[Json, frozenset[str]]:

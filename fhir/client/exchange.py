@@ -54,7 +54,7 @@ def elements_of(node: object) -> Iterator[str]:
             yield from elements_of(value)
 
 
-class Refusals:
+class RefusedOperations:
     """What the server was found not to do, so that it is not asked for it again; each is told once to `tell`."""
 
     def __init__(self, known: Iterable[str] = (), tell: Callable[[str], None] = lambda _what: None) -> None:
@@ -86,7 +86,7 @@ class Exchange:
     ends_at: float
     elements: frozenset[str] = frozenset()
     etags: Etags = field(default_factory=Etags)
-    refusals: Refusals = field(default_factory=Refusals)
+    refusals: RefusedOperations = field(default_factory=RefusedOperations)
     chosen_ids: frozenset[str] = frozenset()
     written: list[str] = field(default_factory=list)
 
