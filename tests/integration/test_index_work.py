@@ -506,7 +506,7 @@ def sent(index: Database) -> None:
     batch = claimed_batch(index)
     with index.write() as connection:
         for item in batch.items:
-            deliveries.mark_sent(connection, batch, item, "", after(81))
+            deliveries.mark_sent(connection, batch, item, ("", None), after(81))
 
 
 # --- deliveries ---
@@ -597,7 +597,7 @@ def test_a_parked_object_waits_for_a_human(index: Database) -> None:
     batch = claimed_batch(index)
     with index.write() as connection:
         deliveries.mark_parked(connection, batch, batch.items[1], "SOP class not supported", after(81))
-        deliveries.mark_sent(connection, batch, batch.items[0], "", after(81))
+        deliveries.mark_sent(connection, batch, batch.items[0], ("", None), after(81))
     assert batch_of(index, at_s=10_000) is None
     with index.write() as connection:
         actions.retry_study(connection, STUDY, SOMEBODY, after(100))
@@ -612,7 +612,7 @@ def test_a_worker_that_lost_its_batch_changes_nothing(index: Database) -> None:
         deliveries.mark_parked(connection, old, old.items[0], "late", after(700))
     assert {row.state for row in rows(index, deliveries_table)} == {DeliveryState.PENDING}
     with index.write() as connection:
-        deliveries.mark_sent(connection, new, new.items[0], "", after(701))
+        deliveries.mark_sent(connection, new, new.items[0], ("", None), after(701))
     assert rows(index, deliveries_table)[0].state == DeliveryState.SENT
 
 

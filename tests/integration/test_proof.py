@@ -526,4 +526,6 @@ def test_a_report_that_cannot_be_processed_is_answered_so_and_the_association_go
     stranger = AE(ae_title="NOBODY")
     stranger.add_requested_context(StorageCommitmentPushModel)
     refused = stranger.associate("127.0.0.1", one.node.dicom_port, ae_title=one.node.aet, ext_neg=[role])
-    assert refused.is_rejected
+    # On a busy machine pynetdicom may see the end of the connection before the rejection that came with it.
+    assert not refused.is_established
+    assert refused.is_rejected or refused.is_aborted

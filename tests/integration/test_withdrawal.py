@@ -342,7 +342,7 @@ def test_what_arrives_after_the_withdrawal_is_taken_back_too(tmp_path: Path) -> 
         assert not any(row.is_withdrawal for row in one.rows(deliveries))
         with one.database.write() as connection:
             for item in batch.items[:-1]:
-                mark_sent(connection, batch, item, "", now)
+                mark_sent(connection, batch, item, ("", None), now)
             mark_deferred(connection, batch, batch.items[-1], "broken off", (now, now))
         one.deliver()
         given_up = [row for row in one.rows(deliveries) if row.may_have_arrived]
