@@ -74,6 +74,8 @@ class _Answer(socketserver.BaseRequestHandler):
         line.sendall(self.server.first)
         while self.server.again and not self.server.stopped.wait(0.05):
             line.sendall(self.server.again)
+        while line.recv(65536):  # what is not read when a connection is closed resets it, and the answer is lost
+            pass
 
 
 @contextmanager
