@@ -146,10 +146,11 @@ def _true_value(finding_key: str, code_value: str, truth: PhantomTruth) -> str:
 
 
 def _show_files(stage: DemoProcesses, result: Mapping[str, Any]) -> None:
-    """Name the file of every object; a path stands on a line of its own, so that it can be copied."""
+    """Name the file of every object, but not the sidecar beside it."""
     for artifact in result["artifacts"]:
-        for path in sorted(stage.files_folder.rglob(f"*{artifact['uid']}*")):
-            say(f"  {artifact['kind']:<5}{artifact['description'][:52]:<53}{_shorter(path)}")
+        for path in sorted(stage.files_folder.rglob(f"*-{artifact['uid']}.*")):
+            if not path.name.endswith(".dcm.json"):
+                say(f"  {artifact['kind']:<5}{artifact['description'][:52]:<53}{_shorter(path)}")
     say("")
 
 
