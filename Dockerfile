@@ -16,16 +16,27 @@ RUN mkdir dicom_node && touch dicom_node/__init__.py \
 COPY . .
 RUN /opt/dicom-node/bin/pip install --no-deps .
 
+# The published build of the OHIF viewer, as pinned in tools/ohif/package.json.
+FROM node:22-bookworm-slim AS viewer
+WORKDIR /src
+RUN npm pack @ohif/app@3.13.2 --ignore-scripts \
+ && echo "5997719a9986eeba85816f5924b71b82bdd70ad2e2d4a0cd3e831a798e4f3deea3e06e1f8c48e393271933a0ba664d85f3b04ac457e9abe8dde715d907d13c10  ohif-app-3.13.2.tgz" | sha512sum --check \
+ && mkdir /opt/ohif && tar --extract --gzip --file ohif-app-3.13.2.tgz --directory /opt/ohif --strip-components 2 --exclude '*.map' package/dist
+
 FROM python:3.11-slim-bookworm
 RUN useradd --system --uid 10001 --home-dir /var/lib/dicom-node dicom-node \
  && install -d -o dicom-node -g dicom-node -m 700 /var/lib/dicom-node
 COPY --from=build /opt/dicom-node /opt/dicom-node
-ENV PATH=/opt/dicom-node/bin:$PATH PYTHONUNBUFFERED=1 DICOM_NODE__NODE__DATA_DIR=/var/lib/dicom-node
+COPY --from=viewer /opt/ohif /opt/ohif
+ENV PATH=/opt/dicom-node/bin:$PATH PYTHONUNBUFFERED=1 DICOM_NODE__NODE__DATA_DIR=/var/lib/dicom-node \
+    DICOM_NODE__VIEWER__OHIF=/opt/ohif
 USER dicom-node
 WORKDIR /var/lib/dicom-node
 VOLUME /var/lib/dicom-node
 EXPOSE 11112 8042
 HEALTHCHECK --interval=10s --timeout=5s --start-period=30s --retries=3 \
-  CMD ["python", "-c", "import urllib.request; urllib.request.urlopen('http://127.0.0.1:8042/readyz', timeout=4)"]
+  CMD python -c "import urllib.request as web; web.urlopen('http://127.0.0.1:8042/readyz', timeout=4)" 2>/dev/null \
+   || python -c "import ssl, urllib.request as web; own = ssl.create_default_context(); own.check_hostname = False; \
+own.verify_mode = ssl.CERT_NONE; web.urlopen('https://127.0.0.1:8042/readyz', timeout=4, context=own)"
 ENTRYPOINT ["dicom-node"]
 CMD ["serve"]

@@ -1,6 +1,6 @@
 # Everything the project needs goes into .venv here; nothing outside the checkout is changed.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test campaign check docs bench fuzz screenshots
+.PHONY: help setup demo test campaign check docs bench fuzz screenshots viewer
 SHELL := /bin/bash
 MAKEFLAGS += --no-print-directory
 
@@ -17,7 +17,7 @@ ARGS ?=
 WORKERS ?= 2
 PYTEST = $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder --durations=20
 # The measurements that end within the hour, the short ones first; benchmarks/soak.py takes as long as it is told.
-BENCHMARKS := startup overhead results inference intake intake_limit sent_again index_scale after_outage
+BENCHMARKS := startup overhead results inference intake intake_limit sent_again index_scale worklist after_outage audit scroll
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' Makefile
@@ -46,6 +46,9 @@ docs: $(VENV)/.dev ## Build the documentation as a site into build/docs; a warni
 
 bench: $(VENV)/.dev ## Measure on this machine (half an hour); ARGS=--quick only sees that the programs in benchmarks/ run
 	@set -e; for name in $(BENCHMARKS); do echo "== $$name"; $(BIN)/python -m benchmarks.$$name $(ARGS); done
+
+viewer: $(BIN)/python ## Fetch the OHIF viewer from npm (48 MB) into .node, for [viewer] ohif
+	@$(BIN)/python -m tools.ohif
 
 fuzz: $(VENV)/.dev ## Say ten minutes of mutated DICOM connections to the node; FUZZ_SECONDS=60 for less
 	@FUZZ_SECONDS=$(or $(FUZZ_SECONDS),600) $(BIN)/python -m pytest -s tests/integration/test_fuzz_pdu.py $(ARGS)

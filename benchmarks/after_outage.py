@@ -1,12 +1,13 @@
-"""How long it takes until everything has arrived, when a PACS, an EHR and a webhook were away and are back at once.
+"""How long it takes until everything has arrived, when receivers of five kinds were away and are back at once.
 
     python -m benchmarks.after_outage [--results 500] [--minutes 480] [--quick] [--json FILE]
 
 Results are put into an index as the node puts them, in four priorities: each a report and a segmentation for the PACS
-(DCMTK's storescp), a FHIR report for the EHR (a strict R4 server), an event for the webhook (a receiver that verifies
-it). Nobody is there; then the outbox's clock is moved ahead by the time they are away for, and all three come back in
-the same moment, each to a thread of one node with SQLite. Seconds count from there, so that they include how long the
-node does not notice. Order and "once" are read at the receivers.
+(DCMTK's storescp), a FHIR report for the EHR (a strict R4 server), an HL7 v2 message for the RIS (an MLLP listener), an
+event for the webhook (a receiver that verifies it), and the report and the segmentation again for a folder. Nobody is
+there; then the outbox's clock is moved ahead by the time they are away for, and all come back in the same moment, each
+to a thread of one node with SQLite. Seconds count from there, so that they include how long the node does not notice.
+Order and "once" are read at the receivers.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime, timedelta
@@ -26,6 +27,7 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
+import hl7
 import pydicom
 from sqlalchemy import func, select
 
@@ -52,6 +54,7 @@ from dicom_node.deliver.kinds.kind import Caller, DestinationKind
 from dicom_node.deliver.outage import BackOff
 from dicom_node.deliver.outbox import DestinationWorker, OutboxPolicy
 from dicom_node.fhir.builders.bundle import build_bundle
+from dicom_node.fhir.hl7.message import build_message, control_id
 from dicom_node.fhir.json_types import to_json_bytes
 from dicom_node.fhir.options import FhirOptions
 from dicom_node.index import jobs
@@ -68,6 +71,7 @@ from dicom_node.sr_writer import to_part10, write_objects
 from dicom_node.storage.spool import Spool
 from tests.peers.dcmtk import running_storescp
 from tests.peers.fhir_server import FhirServer, running_fhir_server
+from tests.peers.mllp import running_receiver
 from tests.peers.process import free_port, wait_until
 from tests.peers.webhook_receiver import SECRET, running_webhook_receiver
 
@@ -78,6 +82,8 @@ _BACK_OFF = BackOff(5.0, 600.0)
 _PATIENCE_S = 3600.0
 _SHARES = {Priority.STAT: 1, Priority.HIGH: 2, Priority.ROUTINE: 5, Priority.LOW: 2}
 _ROUTE, _MODEL = "chest-ct", "benchmark"
+#: What each destination but the webhook takes.
+_TAKES = {"pacs": MediaType.DICOM, "ehr": MediaType.FHIR, "ris": MediaType.HL7, "files": MediaType.DICOM}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,7 +100,7 @@ class Drained:
 
 
 class Owed:
-    """An index and a spool that owe results to the destinations `pacs`, `ehr` and `hook`."""
+    """An index and a spool that owe results to the destinations `pacs`, `ehr`, `ris`, `hook` and `files`."""
 
     def __init__(self, folder: Path, count: int) -> None:
         self.database = Database(f"sqlite:///{folder / 'node.sqlite'}")
@@ -112,7 +118,7 @@ class Owed:
     def _add(self, number: int, priority: Priority, answer: Analysis) -> str:
         """Take one study through the index to its result; return its UID."""
         study, at = derived_uid("after-outage", str(number)), datetime.now(UTC)
-        written, bundle = _made(answer, study, number)
+        written, bundle, message = _made(answer, study, number)
         with self.database.write() as connection:
             add_instance(connection, _image(study, at))
             found = load_study(connection, study, lock=True)
@@ -127,10 +133,13 @@ class Owed:
             assert job is not None
             outcome = JobOutcome(
                 state=JobState.DONE, summary={"finished_at": at.isoformat(), "findings": []},
-                artifacts=(*(self._kept(one) for one in written), self._kept_bundle(study, bundle)),
+                artifacts=(
+                    *(self._kept(one) for one in written),
+                    self._kept_text(derived_uid("bundle", study), ArtifactKind.FHIR_BUNDLE, MediaType.FHIR, bundle),
+                    self._kept_text(_message_uid(study), ArtifactKind.HL7_MESSAGE, MediaType.HL7, message),
+                ),
             )  # fmt: skip
-            to = [Destination(name="pacs", takes=frozenset({MediaType.DICOM})),
-                  Destination(name="ehr", takes=frozenset({MediaType.FHIR}))]  # fmt: skip
+            to = [Destination(name=name, takes=frozenset({taken})) for name, taken in _TAKES.items()]
             assert save_result(connection, job, f"{number:064x}", outcome, to)
         return study
 
@@ -142,12 +151,16 @@ class Owed:
             sop_class_uid=str(dataset.SOPClassUID), series_instance_uid=str(dataset.SeriesInstanceUID),
         )  # fmt: skip
 
-    def _kept_bundle(self, study: str, bundle: bytes) -> Artifact:
-        stored = self.spool.put([bundle], ".json")
+    def _kept_text(self, uid: str, kind: ArtifactKind, media_type: MediaType, content: bytes) -> Artifact:
+        stored = self.spool.put([content], ".text")
         return Artifact(
-            uid=derived_uid("bundle", study), kind=ArtifactKind.FHIR_BUNDLE, media_type=MediaType.FHIR,
-            object_key=stored.key, sha256=stored.sha256, size_bytes=stored.size_bytes, order=9,
+            uid=uid, kind=kind, media_type=media_type, object_key=stored.key, sha256=stored.sha256,
+            size_bytes=stored.size_bytes, order=9,
         )  # fmt: skip
+
+    def studies_of_messages(self) -> dict[str, str]:
+        """Return the study of each HL7 message, by the number that the message has (MSH-10)."""
+        return {control_id(_message_uid(study)): study for study in self.order}
 
     def waiting(self, destination: str) -> int:
         """Return how much is still owed to a destination."""
@@ -180,8 +193,12 @@ def _image(study: str, at: datetime) -> Instance:
     )  # fmt: skip
 
 
-def _made(answer: Analysis, study: str, number: int) -> tuple[Sequence[WrittenObject], bytes]:
-    """Return the objects of a result of this study, and its FHIR transaction."""
+def _message_uid(study: str) -> str:
+    return derived_uid("message", study)
+
+
+def _made(answer: Analysis, study: str, number: int) -> tuple[Sequence[WrittenObject], bytes, bytes]:
+    """Return the objects of a result of this study, its FHIR transaction, and its HL7 message."""
     sources = []
     for source in answer.sources:
         mine = pydicom.Dataset(source)
@@ -191,9 +208,10 @@ def _made(answer: Analysis, study: str, number: int) -> tuple[Sequence[WrittenOb
         job_key=f"{number:064x}", route_name=_ROUTE, started_at=datetime(2026, 1, 5, 9, 0, tzinfo=UTC),
         ae_title="AINODE", node_uid=derived_uid("node", "benchmark"), output_sets=(_OUTPUTS,),
     )  # fmt: skip
-    told = replace(answer, sources=tuple(sources))
+    told, options = replace(answer, sources=tuple(sources)), FhirOptions(patient_system="urn:oid:2.25.77")
     written = tuple(write_objects(told, context))
-    return written, to_json_bytes(build_bundle(told, context, written, FhirOptions(patient_system="urn:oid:2.25.77")))
+    message = build_message(told, context, written, options, _message_uid(study)).encode()
+    return written, to_json_bytes(build_bundle(told, context, written, options)), message
 
 
 # --- the receivers, away and back --------------------------------------------------------------------------------
@@ -245,32 +263,47 @@ def _working(owed: Owed, there: Sequence[DestinationKind], minutes: float) -> It
 
 
 def drained(folder: Path, count: int, minutes: float) -> list[Drained]:
-    """Let all three come back, and return what became of what waited for each."""
-    owed = Owed(folder, count)
-    ports = {name: free_port() for name in ("pacs", "ehr", "hook")}
+    """Let all come back, and return what became of what waited for each."""
+    owed, files = Owed(folder, count), folder / "results"
+    ports = {name: free_port() for name in ("pacs", "ehr", "ris", "hook")}
+    names = [*ports, "files"]
+    files.write_bytes(b"")
     settings = SiteSettings.model_validate({"destination": [
         {"name": "pacs", "kind": "dicom", "ae_title": "STORESCP", "host": "127.0.0.1", "port": ports["pacs"]},
         {"name": "ehr", "kind": "fhir", "url": f"http://127.0.0.1:{ports['ehr']}/fhir/R4", "patient": "logical"},
+        {"name": "ris", "kind": "hl7", "host": "127.0.0.1", "port": ports["ris"]},
         {"name": "hook", "kind": "webhook", "url": f"http://127.0.0.1:{ports['hook']}/events", "secret": SECRET},
+        {"name": "files", "kind": "folder", "path": str(files)},
     ]})  # fmt: skip
     with _working(owed, destinations_of(settings), minutes), ExitStack() as back:
         back_at = datetime.now(UTC)
         pacs = back.enter_context(running_storescp(folder / "pacs", port=ports["pacs"]))
         ehr = back.enter_context(running_fhir_server(port=ports["ehr"]))
+        ris = back.enter_context(running_receiver(port=ports["ris"]))
         hook = back.enter_context(running_webhook_receiver(port=ports["hook"]))
-        for name in ports:
+        files.unlink()
+        for name in names:
             wait_until(lambda name=name: not owed.waiting(name), _PATIENCE_S, f"{name} to have everything", 0.2)  # type: ignore[misc]
-        files = pacs.files()
+        kept, studies = pacs.files(), owed.studies_of_messages()
         came = {
-            "pacs": [_study_in(path) for path in sorted(files, key=lambda path: path.stat().st_mtime_ns)],
+            "pacs": _studies_in(kept),
+            "ris": [studies[str(hl7.parse(one).segment("MSH")[10])] for one in ris.received],
             "hook": [event["data"]["study_instance_uid"] for event in hook.taken()],
+            "files": _studies_in(files.glob("*.dcm")),
         }
         twice = {
-            "pacs": pacs.process.log.read_text(errors="replace").count("Received Store Request") - len(files),
+            "pacs": pacs.process.log.read_text(errors="replace").count("Received Store Request") - len(kept),
             "ehr": _reports_at(ehr) - count,
+            "ris": len(ris.received) - count,
             "hook": len(hook.requests()) - count,
+            "files": len(list(files.glob("*.dcm"))) - 2 * count,
         }
-    return [_told(owed, name, back_at, came.get(name, ()), twice[name]) for name in ports]
+    return [_told(owed, name, back_at, came.get(name, ()), twice[name]) for name in names]
+
+
+def _studies_in(paths: Iterable[Path]) -> list[str]:
+    """Return the studies of DICOM files, in the order in which the files were written."""
+    return [_study_in(path) for path in sorted(paths, key=lambda path: path.stat().st_mtime_ns)]
 
 
 def _study_in(path: Path) -> str:

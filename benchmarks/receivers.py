@@ -39,6 +39,7 @@ class Receiver:
         deadline = time.monotonic() + _READY_S
         while not listens(self.port) or not self._is_ready():
             if time.monotonic() > deadline or self.process.poll() is not None:
+                self.__exit__()
                 raise RuntimeError(f"{self.name} did not start; see {self.folder / 'log'}")
             time.sleep(0.2)
         return self

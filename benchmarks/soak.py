@@ -7,12 +7,13 @@ Every association sends its own new instances, 1,000 to a connection. Samples ar
 
 from __future__ import annotations
 
+import itertools
 import os
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -25,6 +26,9 @@ _SMALL = Load("tiny", "1.2.840.10008.5.1.4.1.1.4", 32)
 #: The journal is whole when no slot has come for so long.
 _JOURNAL_STILL_S = 5.0
 _PER_ASSOCIATION = 1000
+_MOST_TIMES = 5
+#: glibc lays the heap that it gives a thread at a multiple of this, the unused rest of it inaccessible.
+_THREAD_HEAP_BYTES = 64 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +40,8 @@ class Sample:
     rss_mb: float
     threads: int
     descriptors: int
+    #: Heaps of the C library beside the one that all threads share.
+    thread_heaps: int
 
 
 def samples(receiver: Receiver, objects: int) -> Iterator[Sample]:
@@ -46,7 +52,18 @@ def samples(receiver: Receiver, objects: int) -> Iterator[Sample]:
         command = " ".join(one.cmdline())
         names = {"receive.acceptor": "acceptor", "headers.reader": "headers", "worker_process": "inference"}
         name = next((name for part, name in names.items() if part in command), "node")
-        yield Sample(objects, name, one.memory_info().rss / 1e6, one.num_threads(), one.num_fds())
+        rss_mb = one.memory_info().rss / 1e6
+        yield Sample(objects, name, rss_mb, one.num_threads(), one.num_fds(), thread_heaps(one.pid))
+
+
+def thread_heaps(pid: int) -> int:
+    """Count the heaps that glibc has given to single threads of a process (proc(5), maps); 0 for other C libraries."""
+    areas = [line.split()[:2] for line in Path(f"/proc/{pid}/maps").read_text().splitlines()]
+    return sum(
+        (used, rest) == ("rw-p", "---p") and not int(first.partition("-")[0], 16) % _THREAD_HEAP_BYTES
+        and not int(second.partition("-")[2], 16) % _THREAD_HEAP_BYTES
+        for (first, used), (second, rest) in itertools.pairwise(areas)
+    )  # fmt: skip
 
 
 def _await_whole_journal(journal: Path) -> None:
@@ -56,6 +73,21 @@ def _await_whole_journal(journal: Path) -> None:
         time.sleep(0.2)
         if (found := len(list(slots_in(journal)))) != known:
             known, still_since = found, time.monotonic()
+
+
+def _send(receiver: Receiver, folders: Sequence[Path]) -> None:
+    """Send each folder on an association of its own. On a busy machine the journal fills up faster than it is emptied;
+    what is refused then is sent again, as modalities do."""
+    command = ["storescu", "-R", "-aec", "AINODE", "127.0.0.1", str(receiver.port), "+sd"]
+    environment = {**os.environ, "TCP_NODELAY": "1"}
+    for _ in range(_MOST_TIMES):
+        senders = [subprocess.Popen([*command, str(one)], env=environment) for one in folders]
+        statuses = [sender.wait() for sender in senders]
+        folders = [one for one, status in zip(folders, statuses, strict=True) if status]
+        if not folders:
+            return
+        receiver.drain()
+    raise RuntimeError(f"storescu failed {_MOST_TIMES} times; see {receiver.folder / 'log'}")
 
 
 def soak(folder: Path, objects: int, associations: int) -> list[Sample]:
@@ -71,11 +103,7 @@ def soak(folder: Path, objects: int, associations: int) -> list[Sample]:
             for one in folders:
                 series += 1
                 write_load(one, _SMALL, _PER_ASSOCIATION, series)
-            command = ["storescu", "-R", "-aec", "AINODE", "127.0.0.1", str(receiver.port), "+sd"]
-            environment = {**os.environ, "TCP_NODELAY": "1"}
-            senders = [subprocess.Popen([*command, str(one)], env=environment) for one in folders]
-            if any(sender.wait() for sender in senders):
-                raise RuntimeError(f"storescu failed; see {receiver.folder / 'log'}")
+            _send(receiver, folders)
             sent += associations * _PER_ASSOCIATION
             if sent >= due:
                 due += every
@@ -98,7 +126,7 @@ def main() -> int:
         for sample in (one for one in found if one.process == process):
             print(
                 f"{process:<10} {sample.objects:>8} objects {sample.rss_mb:8.1f} MB {sample.threads:>4} threads"
-                f" {sample.descriptors:>5} descriptors"
+                f" {sample.descriptors:>5} descriptors {sample.thread_heaps:>3} heaps of threads"
             )
     keep([asdict(sample) for sample in found], options.json)
     return 0

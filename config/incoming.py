@@ -7,9 +7,9 @@ import ipaddress
 import re
 from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, Field, SecretStr, model_validator
+from pydantic import AfterValidator, Field, SecretStr, field_validator, model_validator
 
-from dicom_node.config.section import AeTitle, Port, Seconds, SecretFile, Section, SitePath, refused
+from dicom_node.config.section import AeTitle, KeyFile, Port, Seconds, SecretFile, Section, SiteFile, SitePath, refused
 
 
 def _sha256(text: str) -> str:
@@ -62,13 +62,13 @@ class DicomSettings(Section):
 class DicomTlsSettings(Section):
     host: str = Field("", description="Address the TLS listener binds; empty: `dicom.host`.")
     port: Port = Field(2762, description="Port of the TLS listener.")
-    certificate: SitePath | None = Field(
+    certificate: SiteFile | None = Field(
         None, description="The node's certificate chain (PEM); setting it turns TLS on."
     )
-    private_key: SitePath | None = Field(
+    private_key: SiteFile | None = Field(
         None, description="Its private key (PEM); none: it is in the certificate's file."
     )
-    ca: SitePath | None = Field(
+    ca: SiteFile | None = Field(
         None, description="Certificates (PEM) of the authorities that sign peers' certificates."
     )
     client_certificate: Literal["required", "optional", "none"] = Field(
@@ -166,13 +166,13 @@ class Hl7Peer(Section):
 class Hl7Settings(Section):
     host: str = Field("127.0.0.1", description="Address the HL7 listener (MLLP) binds.")
     port: Port | None = Field(None, description="Port of the HL7 listener; none: the node hears no HL7.")
-    certificate: SitePath | None = Field(
+    certificate: SiteFile | None = Field(
         None, description="The listener's certificate chain (PEM); setting it makes the listener one of TLS."
     )
-    private_key: SitePath | None = Field(
+    private_key: SiteFile | None = Field(
         None, description="Its private key (PEM); none: it is in the certificate's file."
     )
-    ca: SitePath | None = Field(
+    ca: SiteFile | None = Field(
         None, description="Certificates (PEM) of the authorities that sign senders' certificates."
     )
     client_certificate: Literal["required", "optional", "none"] = Field(
@@ -209,6 +209,26 @@ class Hl7Settings(Section):
         return self
 
 
+def _cidr(text: str) -> str:
+    try:
+        ipaddress.ip_network(text, strict=False)
+    except ValueError as error:
+        raise ValueError("give an IP address, or a network such as 10.1.2.0/24; names are not looked up") from error
+    return text
+
+
+def _host_name(text: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9_]([A-Za-z0-9_.-]*[A-Za-z0-9_])?", text):
+        raise ValueError("give a host name without scheme, port and path, node.hospital.example")
+    return text
+
+
+def _origin(text: str) -> str:
+    if not re.fullmatch(r"https?://([a-z0-9_.-]+|\[[0-9a-f:.]+\])(:[0-9]{1,5})?", text):
+        raise ValueError("give scheme and host in small letters as browsers write them, https://viewer.example")
+    return text
+
+
 class ApiSettings(Section):
     enabled: bool = Field(True, description="Serve the admin API and page.")
     host: str = Field("127.0.0.1", description="Address the API binds.")
@@ -217,7 +237,81 @@ class ApiSettings(Section):
     max_connections_per_address: int = Field(
         128, ge=1, description="Those of one address; behind a reverse proxy that is everybody."
     )
-    token_file: SitePath | None = Field(None, description="File with the API token; default: generated in `data_dir`.")
+    token_file: SiteFile | None = Field(None, description="File with the API token; default: generated in `data_dir`.")
+    certificate: SiteFile | None = Field(
+        None, description="The API's certificate chain (PEM); setting it makes it one of TLS. A new file is noticed."
+    )
+    private_key: KeyFile | None = Field(
+        None, description="Its private key (PEM); none: it is in the certificate's file."
+    )
+    ca: SiteFile | None = Field(
+        None, description="Certificates (PEM) of the authorities that sign clients' certificates."
+    )
+    client_certificate: Literal["required", "optional", "none"] = Field(
+        "none", description="Whether a client must show a certificate signed by `ca`, besides its token or session."
+    )
+    handshake_timeout_s: Seconds = Field(10, description="Longest time a TLS handshake may take.")
+    hsts_days: int = Field(
+        365,
+        ge=0,
+        le=3650,
+        description="How long browsers that came by TLS come by nothing else to this host name; 0: no word.",
+    )
+    trusted_proxies: tuple[Annotated[str, AfterValidator(_cidr)], ...] = Field(
+        (), description="Addresses or networks (CIDR) of proxies that are believed when they tell who the client is."
+    )
+    hosts: tuple[Annotated[str, AfterValidator(_host_name)], ...] = Field(
+        (),
+        description="Host names the API goes by, besides addresses and localhost; none: on loopback those of proxies, "
+        "beyond it any.",
+    )
+    cors_origins: tuple[Annotated[str, AfterValidator(_origin)], ...] = Field(
+        (), description="Origins whose pages may use the API with a token of their own, `https://viewer.example`."
+    )
+    request_timeout_s: Seconds = Field(
+        20, description="Longest time a request's head, or a body that is no study, may take."
+    )
+    requests_per_minute: int = Field(
+        12000,
+        ge=0,
+        description="Requests of one person or key; an address that shows neither has a tenth. 0: no limit.",
+    )
+
+    @model_validator(mode="after")
+    def _tls_is_whole(self) -> Self:
+        if not self.certificate and (self.private_key or self.client_certificate != "none"):
+            raise refused("certificate", "set it: without it the API speaks no TLS")
+        if self.client_certificate != "none" and not self.ca:
+            raise refused("ca", 'set it, or client_certificate = "none" if clients need not show one')
+        return self
+
+
+class ViewerSettings(Section):
+    ohif: SitePath | None = Field(
+        None, description="Folder with the published build of OHIF, served at `/viewer`; `make viewer` fetches one."
+    )
+    public_url: str = Field(
+        "",
+        description="Address of the node as browsers know it, `https://ai.hospital.example`; results that go to an EHR "
+        "or RIS link to their images there. Empty: `oidc.public_url`.",
+    )
+
+    @field_validator("public_url")
+    @classmethod
+    def _is_an_origin(cls, url: str) -> str:
+        return _origin(url.rstrip("/")) if url else url
+
+
+class PeopleSettings(Section):
+    idle_minutes: int = Field(30, ge=1, le=1440, description="A session ends when nobody has used it for this long.")
+    session_hours: float = Field(
+        12, gt=0, le=168, allow_inf_nan=False, description="A session ends after this, however much it is used."
+    )
+    first_admin_file: SiteFile | None = Field(
+        None,
+        description="A name on one line, a password on the next: made administrator by a start that finds none; "
+        "no other reads it.",
+    )
 
 
 class StowSettings(Section):
@@ -228,7 +322,7 @@ class StowSettings(Section):
 
 
 class UploadSettings(Section):  # its limits on archives hold for watched folders too
-    enabled: bool = Field(True, description="Take studies at `POST /api/studies`: files, zip archives, pictures.")
+    enabled: bool = Field(True, description="Take studies at `POST /api/v1/studies`: files, zip archives, pictures.")
     max_request_mb: int = Field(16384, ge=1, description="Largest body of one request.")
     max_parts: int = Field(20000, ge=1, description="Most files and fields in one form.")
     max_zip_members: int = Field(20000, ge=1, description="Most files in one zip archive.")

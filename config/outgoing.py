@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import replace
 from string import Formatter
@@ -14,6 +15,13 @@ from dicom_node.config.section import Seconds, Section
 from dicom_node.core.outputs.artifact_kinds import OutputSet, SegmentationType, SrClass
 from dicom_node.core.outputs.capability_match import LADDER, WantedOutputs
 
+#: Clean Graphics and Clean Pixel Data are not offered: nothing here tells a name drawn in a picture from a measure.
+DeidentificationOption = Literal[
+    "uids", "device_identity", "institution_identity", "patient_characteristics", "full_dates", "modified_dates",
+    "clean_descriptors", "clean_structured_content",
+]  # fmt: skip
+#: Private Creator, odd group, element within the block of 256 (PS3.5 7.8.1).
+_PRIVATE = re.compile(r"[^\\/]{1,64}/[0-9A-Fa-f]{3}[13579BDFbdf]/[0-9A-Fa-f]{2}")
 Verify = Literal["auto", "commitment", "query", "none"]
 
 
@@ -48,7 +56,8 @@ class DestinationSettings(Section):
     viewer_url: str | None = Field(
         None,
         description="Address of the site's viewer, for the link to the images that results bear there; "
-        "`{study_instance_uid}`, `{accession_number}` and `{patient_id}` in it are filled in.",
+        "`{study_instance_uid}`, `{accession_number}` and `{patient_id}` in it are filled in. Default: the node's own "
+        "viewer, where `viewer.ohif` and the node's public address are set.",
     )
     verify: Verify = Field(
         "auto",
@@ -137,6 +146,49 @@ class OutputSettings(Section):
     key_objects: bool | None = Field(None, description="KOS: the images worth opening first.")
     encapsulated_pdf: bool | None = Field(None, description="The report as a page to print.")
     rejection_note: bool | None = Field(None, description="Take back what a new result replaces (IHE IOCM).")
+
+
+class DeidentificationSettings(Section):
+    """A profile under which studies are exported: the basic one of PS3.15 Annex E, and what else is kept."""
+
+    name: str = Field(
+        min_length=1,
+        max_length=40,
+        description="Its name, for `dicom-node export STUDY --out FOLDER --deidentify NAME`.",
+    )
+    options: tuple[DeidentificationOption, ...] = Field(
+        (),
+        description="Options of PS3.15 E.3: `uids`, `device_identity`, `institution_identity`, "
+        "`patient_characteristics`, `full_dates`, `modified_dates`, `clean_descriptors`, `clean_structured_content`.",
+    )
+    safe_private: tuple[str, ...] = Field(
+        (), description='Private attributes to keep: `"CREATOR/GGGG/EE"`, group and element within the block in hex.'
+    )
+    burned_in: Literal["drop", "keep"] = Field(
+        "drop", description="What becomes of objects whose pixels may show names, such as ultrasound."
+    )
+
+    @field_validator("name")
+    @classmethod
+    def _basic_is_built_in(cls, name: str) -> str:
+        if name == "basic":
+            raise ValueError("basic is the profile without any option and always there; give yours another name")
+        return name
+
+    @field_validator("options")
+    @classmethod
+    def _dates_are_kept_in_one_way(cls, options: tuple[str, ...]) -> tuple[str, ...]:
+        if {"full_dates", "modified_dates"} <= set(options):
+            raise ValueError("full_dates and modified_dates exclude each other; keep one")
+        return options
+
+    @field_validator("safe_private")
+    @classmethod
+    def _private_attributes_are_named_in_full(cls, named: tuple[str, ...]) -> tuple[str, ...]:
+        wrong = [one for one in named if not _PRIVATE.fullmatch(one)]
+        if wrong:
+            raise ValueError(f'{wrong[0]!r} is not "CREATOR/GGGG/EE", for example "SIEMENS MR HEADER/0019/0C"')
+        return named
 
 
 def wanted_outputs(preset: Preset, overrides: OutputSettings | None, site_report: SrSopClass) -> WantedOutputs:

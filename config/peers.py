@@ -15,7 +15,7 @@ from dicom_node.config.section import (
     Port,
     SecretFile,
     Section,
-    SitePath,
+    SiteFile,
     refused,
     require_private,
 )
@@ -28,7 +28,7 @@ class DicomPeer(Section):
     host: str = Field(min_length=1, description="Address of the PACS.")
     port: Port = Field(104, description="Port of the PACS.")
     tls: bool = Field(False, description="Speak TLS, showing the certificate of `[dicom_tls]` if there is one.")
-    tls_ca: SitePath | None = Field(
+    tls_ca: SiteFile | None = Field(
         None,
         validation_alias=AliasChoices("tls_ca", "ca"),
         description="Authorities (PEM) that sign its certificate; default: `dicom_tls.ca`, else the system's. "
@@ -37,7 +37,7 @@ class DicomPeer(Section):
     tls_server_name: str = Field(
         "", description="Name its certificate must bear; default: `host`; `*`: any name, if `tls_ca` signed it."
     )
-    client_certificate: SitePath | None = Field(
+    client_certificate: SiteFile | None = Field(
         None, description="Certificate with its private key (PEM) to show there instead of that of `[dicom_tls]`."
     )
 
@@ -49,10 +49,10 @@ class WebPeer(Section):
     username: str = Field("", description="User for basic authentication.")
     password: SecretStr | None = Field(None, description="Password for basic authentication.")
     password_file: SecretFile | None = Field(None, description="File that holds the password instead.")
-    ca: SitePath | None = Field(
+    ca: SiteFile | None = Field(
         None, description="Authorities (PEM) that sign its certificate, and no others; default: the system's."
     )
-    client_certificate: SitePath | None = Field(
+    client_certificate: SiteFile | None = Field(
         None, description="Certificate (PEM) to show there, with its private key unless that has a file of its own."
     )
     client_certificate_key: KeyFile | None = Field(

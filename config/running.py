@@ -11,7 +11,7 @@ from zoneinfo import ZoneInfo
 
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, field_validator, model_validator
 
-from dicom_node.config.section import AeTitle, Seconds, SecretFile, Section, SitePath, refused
+from dicom_node.config.section import AeTitle, KeyFile, Port, Seconds, SecretFile, Section, SiteFile, SitePath, refused
 
 
 def _device(text: str) -> str:
@@ -32,7 +32,7 @@ class NodeSettings(Section):
     data_dir: SitePath = Field(Path("dicom-node-data"), description="Folder for the database, objects and keys.")
     institution: str = Field("", description="Organisation named as performer in FHIR reports.")
     intended_use: Literal["clinical", "research"] = Field(
-        "clinical", description="`research` adds RESEARCH ONLY to every text; nothing ever removes NOT VERIFIED."
+        "clinical", description="`research` adds RESEARCH ONLY to every text; only a review removes NOT VERIFIED."
     )
     time_zone: str = Field("", description="IANA name of the site's time zone, `Europe/Berlin`; none: the machine's.")
     min_free_mb: int = Field(
@@ -60,6 +60,61 @@ class NodeSettings(Section):
                     f"{name!r} is no time zone this machine knows; use an IANA name such as Europe/Berlin"
                 ) from error
         return name
+
+
+class AuditSyslogSettings(Section):
+    host: str = Field(min_length=1, description="Host of the audit repository.")
+    port: Port = Field(6514, description="Its port.")
+    protocol: Literal["tls", "udp"] = Field(
+        "tls", description="`tls`: RFC 5425; `udp`: RFC 5426, which loses messages and keeps none secret."
+    )
+    ca: SiteFile | None = Field(
+        None, description="Certificates (PEM) of the authorities that sign the repository's; none: the system's."
+    )
+    certificate: SiteFile | None = Field(None, description="The node's certificate chain (PEM), shown to it.")
+    private_key: KeyFile | None = Field(None, description="Its private key (PEM); none: in the certificate's file.")
+    server_name: str = Field("", description="Name in the repository's certificate; empty: `host`.")
+
+
+class AuditSettings(Section):
+    enabled: bool = Field(True, description="Keep the audit trail; `false` writes acts into the log only.")
+    key_file: SiteFile | None = Field(
+        None, description="File of the keys that seal it, made at the first start; none: `audit/key` in `data_dir`."
+    )
+    anchor_file: SiteFile | None = Field(
+        None, description="File that names its last record, on another disk than the database; none: `audit/anchor`."
+    )
+    source_id: str = Field("", max_length=64, description="Audit source of its messages; empty: `node.ae_title`.")
+    syslog: AuditSyslogSettings | None = Field(None, description="Audit repository that is sent every record.")
+    fhir: str = Field("", max_length=64, description="Destination of kind `fhir` that is sent every record.")
+
+
+def _server_address(text: str) -> str:
+    try:
+        parts = urlsplit(f"//{text}")
+        is_address = bool(parts.hostname) and parts.port != 0 and not (parts.path or parts.query or parts.username)
+    except ValueError:
+        is_address = False
+    if not is_address:
+        raise ValueError(f"{text!r} must be a host, or HOST:PORT")
+    return text
+
+
+class TimeSettings(Section):
+    servers: tuple[Annotated[str, AfterValidator(_server_address)], ...] = Field(
+        (),
+        max_length=8,
+        description="NTP servers, `HOST` or `HOST:PORT`, that the clock is compared with; none: it is not.",
+    )
+    max_offset_s: Seconds = Field(1, description="The clock may be off by so much before it is told.")
+    ask_every_s: float = Field(600, ge=16, le=86400, description="How often they are asked.")
+    silent_after_s: Seconds = Field(7200, description="It is told, too, when none has told the time for so long.")
+
+    @property
+    def addresses(self) -> tuple[tuple[str, int | None], ...]:
+        """Host and port of each server; without a port, `None`."""
+        parts = [urlsplit(f"//{one}") for one in self.servers]
+        return tuple((one.hostname or "", one.port) for one in parts)
 
 
 class DatabaseSettings(Section):
@@ -127,6 +182,18 @@ class InferenceSettings(Section):
     )
     max_attempts: int = Field(3, ge=1, le=10, description="Tries before a job is quarantined as FAILED.")
     lease_s: Seconds = Field(60, description="A claim not renewed for this long may be taken by another worker.")
+
+
+class ReviewSettings(Section):
+    second_reader: bool = Field(
+        False, description="A decision on a result waits until another person has confirmed it."
+    )
+    organization: str = Field(
+        "", max_length=64, description="Where reviewers work, as verified reports name it; empty: `node.institution`."
+    )
+    lock_minutes: int = Field(
+        10, ge=1, le=240, description="A result is kept for whoever reviews it for this long, and longer when renewed."
+    )
 
 
 class RouteSettings(Section):

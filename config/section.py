@@ -24,6 +24,8 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
+from dicom_node.config.files import require_regular
+
 #: PS3.5 6.2, VR AE: 1 to 16 printable ASCII characters, no backslash, no space at the ends.
 _AE_TITLE = re.compile(r"[\x21-\x5b\x5d-\x7e]([\x20-\x5b\x5d-\x7e]{0,14}[\x21-\x5b\x5d-\x7e])?")
 _log = logging.getLogger(__name__)
@@ -142,6 +144,15 @@ def _instead_of(key: str, section: type[BaseModel]) -> str:
     return f"Write {other} for it." if other != key and other in keys_of(section) else "Remove it."
 
 
+def _file_or_nothing(path: Path) -> Path:
+    """Let pass what is a file or is not there; whoever opens anything else may wait for ever."""
+    try:
+        require_regular(path)
+    except OSError as error:
+        raise ValueError(f"{path} cannot be used: {error.strerror}; name a file") from error
+    return path
+
+
 def _holds_a_secret(path: Path, info: ValidationInfo) -> Path:
     _read_secret(path)
     if path.stat().st_mode & stat.S_IRWXO:
@@ -157,6 +168,7 @@ def _holds_a_key(path: Path) -> Path:
 def require_private(path: Path) -> None:
     """Raise `ValueError` unless the file of a private key can be read by the node, and not by every user."""
     try:
+        require_regular(path)
         with path.open("rb") as file:
             mode = os.fstat(file.fileno()).st_mode
     except OSError as error:
@@ -170,6 +182,7 @@ def require_private(path: Path) -> None:
 def _read_secret(path: Path) -> str:
     """Return the text of a file that holds nothing but one secret. Raises `ValueError`."""
     try:
+        require_regular(path)
         text = path.read_text(encoding="utf-8-sig").rstrip("\r\n")
     except (OSError, UnicodeDecodeError) as error:
         why = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
@@ -206,6 +219,8 @@ Port = Annotated[int, Field(ge=0, le=65535)]
 Seconds = Annotated[float, Field(gt=0, le=2_000_000, allow_inf_nan=False)]
 #: A file or folder. A relative one in the settings file is relative to that file.
 SitePath = Annotated[Path, BeforeValidator(_found_as_before), AfterValidator(_possible)]
+#: The same of what is a file, where it is there yet.
+SiteFile = Annotated[SitePath, AfterValidator(_file_or_nothing)]
 #: A file that holds nothing but one secret.
 SecretFile = Annotated[
     Path, BeforeValidator(_beside_the_file), AfterValidator(_possible), AfterValidator(_holds_a_secret)

@@ -19,15 +19,32 @@ from dicom_node.config.incoming import (
     DicomTlsSettings,
     Hl7Settings,
     Peer,
+    PeopleSettings,
     SourceSettings,
     StowSettings,
     UploadSettings,
     User,
+    ViewerSettings,
     WatchSettings,
 )
-from dicom_node.config.outgoing import DeliverySettings, DestinationSettings, FhirSettings, ResultSettings
+from dicom_node.config.openid import OidcSettings
+from dicom_node.config.outgoing import (
+    DeidentificationSettings,
+    DeliverySettings,
+    DestinationSettings,
+    FhirSettings,
+    ResultSettings,
+)
 from dicom_node.config.peers import DicomPeer
-from dicom_node.config.running import DatabaseSettings, InferenceSettings, NodeSettings, RouteSettings
+from dicom_node.config.running import (
+    AuditSettings,
+    DatabaseSettings,
+    InferenceSettings,
+    NodeSettings,
+    ReviewSettings,
+    RouteSettings,
+    TimeSettings,
+)
 from dicom_node.config.section import Origin, Section
 
 
@@ -39,7 +56,13 @@ class Settings(Section):
     dicom_tls: DicomTlsSettings = DicomTlsSettings()
     database: DatabaseSettings = DatabaseSettings()
     hl7: Hl7Settings = Hl7Settings()
+    audit: AuditSettings = AuditSettings()
+    time: TimeSettings = TimeSettings()
     api: ApiSettings = ApiSettings()
+    oidc: OidcSettings = OidcSettings()
+    people: PeopleSettings = PeopleSettings()
+    review: ReviewSettings = ReviewSettings()
+    viewer: ViewerSettings = ViewerSettings()
     stow: StowSettings = StowSettings()
     upload: UploadSettings = UploadSettings()
     inference: InferenceSettings = InferenceSettings()
@@ -53,6 +76,7 @@ class Settings(Section):
     source: tuple[SourceSettings, ...] = ()
     watch: tuple[WatchSettings, ...] = ()
     route: tuple[RouteSettings, ...] = ()
+    deidentification: tuple[DeidentificationSettings, ...] = ()
     _remarks: tuple[str, ...] = PrivateAttr(())
     _origin: Origin = PrivateAttr(Origin(Path()))
 
@@ -67,6 +91,15 @@ class Settings(Section):
         return self._origin.place_of(path)
 
     @property
+    def viewer_url(self) -> str | None:
+        """The template of a study's address in the node's own viewer; `None` where none is served, or nobody knows by
+        which address browsers reach it."""
+        public_url = self.viewer.public_url or self.oidc.public_url
+        if self.viewer.ohif is None or not public_url:
+            return None
+        return f"{public_url}/viewer?StudyInstanceUIDs={{study_instance_uid}}"
+
+    @property
     def remarks(self) -> tuple[str, ...]:
         """What the operator should be told of settings that can be used all the same."""
         return self._remarks
@@ -75,7 +108,9 @@ class Settings(Section):
     def _names_fit_together(self) -> Self:
         known = [d.name for d in self.destination]
         sources = [s.name for s in self.source]
-        for names, what in ((known, "destination"), (sources, "source"), ([r.name for r in self.route], "route")):
+        routes, profiles = [r.name for r in self.route], [p.name for p in self.deidentification]
+        named = ((known, "destination"), (sources, "source"), (routes, "route"), (profiles, "deidentification profile"))
+        for names, what in named:
             doubled = {n for n in names if names.count(n) > 1}
             if doubled:
                 raise ValueError(f"two {what}s are named {', '.join(sorted(doubled))}; names must be unique")
@@ -86,6 +121,13 @@ class Settings(Section):
                     f"route {route.name!r} names destination {', '.join(unknown)}, which is not configured; "
                     f"known: {', '.join(known) or 'none'}"
                 )
+        return self
+
+    @model_validator(mode="after")
+    def _audit_goes_to_a_destination(self) -> Self:
+        wanted = self.audit.fhir
+        if wanted and wanted not in {one.name for one in self.destination if getattr(one, "kind", "") == "fhir"}:
+            raise ValueError(f"audit.fhir names {wanted!r}, which is no configured destination of kind fhir")
         return self
 
     @model_validator(mode="after")

@@ -14,8 +14,11 @@ from importlib import import_module
 from typing import Any
 
 from dicom_node import __version__
+from dicom_node.core.audit import AuditedAct, AuditedEvent
+from dicom_node.core.principal import NODE
 from dicom_node.index.due import now_in
 from dicom_node.index.jobs import free_leases_of
+from dicom_node.people.audit.trail import digests_of
 from dicom_node.roles import ROLES
 from dicom_node.roles.node import Node, require_own_store
 from dicom_node.roles.role import Role, Sweep
@@ -24,6 +27,7 @@ from dicom_node.storage.owners import BEAT_EVERY_S
 _SCHEDULE = "dicom_node.roles.schedule:SweepSchedule"
 #: How long the work of a process that was killed waits, where another one lives on the same data folder.
 _DEAD_EVERY_S = 15.0
+_AUDIT_EVERY_S = 1.0
 _log = logging.getLogger(__name__)
 
 
@@ -52,10 +56,14 @@ class Service:
         own = (
             Sweep("dead-owners", self._free_leases, _DEAD_EVERY_S),
             Sweep("sign-of-life", self._node.owners.beat, BEAT_EVERY_S),
+            Sweep("audit", self._node.audit.flush, _AUDIT_EVERY_S),
+            Sweep("time", self._node.clock.run, self._node.settings.time.ask_every_s),
         )
         self._schedule = _found(_SCHEDULE)([*sweeps, *own])
         self._schedule.start()
         self._write_ports(ports)
+        self._note(AuditedAct.APPLICATION_STARTED, roles=sorted(self._names), version=__version__)
+        self._note(AuditedAct.SETTINGS_IN_FORCE, **digests_of(self._node.settings))
         _log.info("node ready", extra={"version": __version__, "roles": sorted(self._names), **ports})
 
     def stop(self) -> None:
@@ -66,6 +74,7 @@ class Service:
             self._schedule.stop()
         for role in self._roles:
             role.join()
+        self._note(AuditedAct.APPLICATION_STOPPED, roles=sorted(self._names))
         self._node.close()
         _log.info("node stopped")
 
@@ -73,6 +82,9 @@ class Service:
         """Something was queued or made due: look now instead of at the next poll."""
         for role in self._roles:
             role.wake()
+
+    def _note(self, act: AuditedAct, **detail: object) -> None:
+        self._node.audit.note(AuditedEvent(act=act, actor=NODE, detail=detail))
 
     def _free_leases(self) -> None:
         """Take up the work of processes that are proved to be gone."""

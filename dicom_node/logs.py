@@ -1,6 +1,7 @@
 """Logs: one JSON line per state change, identifiers and durations only, never the patient.
 
 What others say, libraries and models, is told by kind and place, never by its text: it may quote what it was given.
+A field under a name that identifies a patient (`core.identifying`) is withheld, should a line ever be given one.
 """
 
 from __future__ import annotations
@@ -12,17 +13,25 @@ import sys
 import threading
 import traceback
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
+from pathlib import PurePath
 from types import TracebackType
 from typing import TextIO
+from uuid import UUID
+
+from dicom_node.core.identifying import NODE_FIELDS
+from dicom_node.core.requests import requests_in_work
 
 ExcInfo = tuple[type[BaseException], BaseException, TracebackType | None] | tuple[None, None, None]
 _log = logging.getLogger(__name__)
 
 _OURS = __name__.partition(".")[0]
 _STANDARD = frozenset(logging.makeLogRecord({}).__dict__) | {"message", "asctime", "taskName", "color_message"}
+
+_WITHHELD = "(withheld)"
+_HARMLESS = (PurePath, UUID, date)
 
 #: Libraries whose own messages quote attribute values, or speak at each call.
 _TALKATIVE = (
@@ -52,13 +61,15 @@ class JsonLines(logging.Formatter):
             "event": record.getMessage() if is_ours else "message of a library",
             "logger": record.name,
         }
+        if requests := requests_in_work():
+            line["request"] = " ".join(requests)
         if is_ours:
-            line |= {key: value for key, value in record.__dict__.items() if key not in _STANDARD}
+            line |= _tellable({key: value for key, value in record.__dict__.items() if key not in _STANDARD})
         else:
             line["where"] = f"{record.pathname}:{record.lineno}"
         if record.exc_info:
             line["traceback"] = self.formatException(record.exc_info)
-        return json.dumps(line, default=str)
+        return json.dumps(line, default=_as_text)
 
     def formatException(self, ei: ExcInfo) -> str:  # noqa: N802 - the name that logging calls
         """Return where an error and those behind it came from, and what the node's own ones say.
@@ -67,6 +78,21 @@ class JsonLines(logging.Formatter):
         the row it refuses): of those the type alone is told.
         """
         return "\n".join(_told(error) for error in _chain(ei[1]))
+
+
+def _tellable(fields: Mapping[str, object]) -> dict[str, object]:
+    """Return fields without the values of those that identify a patient, however deep they lie."""
+    return {
+        key: _WITHHELD if str(key).lower() in NODE_FIELDS else _tellable(value) if isinstance(value, Mapping) else value
+        for key, value in fields.items()
+    }
+
+
+def _as_text(value: object) -> str:
+    """Return a value that JSON does not know: errors as `_says`, paths and the like as such, of others the kind."""
+    if isinstance(value, BaseException):
+        return f"{type(value).__qualname__}{_says(value)}"
+    return str(value) if isinstance(value, _HARMLESS) else f"({type(value).__qualname__})"
 
 
 def _chain(error: BaseException | None) -> list[BaseException]:
@@ -79,9 +105,12 @@ def _chain(error: BaseException | None) -> list[BaseException]:
 
 
 def _told(error: BaseException) -> str:
-    is_ours = type(error).__module__.startswith("dicom_node.")
-    says = f": {error}" if is_ours else ""
-    return "".join(traceback.format_tb(error.__traceback__)) + type(error).__qualname__ + says
+    return "".join(traceback.format_tb(error.__traceback__)) + type(error).__qualname__ + _says(error)
+
+
+def _says(error: BaseException) -> str:
+    """Return what one of the node's own errors says; any other may quote the patient."""
+    return f": {error}" if type(error).__module__.startswith("dicom_node.") else ""
 
 
 def configure_logs(level: str, stream: TextIO = sys.stderr) -> None:

@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import tzinfo
+from zoneinfo import ZoneInfo
+
+from dicom_node.config.settings import Settings
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FhirOptions:
-    """Mirrors the settings sections `fhir` and `node`; whoever wires the node converts them.
+    """Mirrors the settings sections `fhir` and `node` (`fhir_options`).
 
     `issuers` maps IssuerOfPatientID to the identifier system of PatientID; `patient_system` is that of images that
     name no issuer, or of all when `issuers` is empty. `time_zone` is the zone of images that do not carry
@@ -23,6 +26,20 @@ class FhirOptions:
     organization: str = ""
     intended_use: str = "clinical"
     time_zone: tzinfo | None = None
+
+
+def fhir_options(settings: Settings) -> FhirOptions:
+    """Return what the settings of a site say of it."""
+    node, fhir = settings.node, settings.fhir
+    return FhirOptions(
+        patient_system=fhir.patient_system,
+        issuers=fhir.issuers,
+        accession_system=fhir.accession_system,
+        dicomweb_url=fhir.dicomweb_url,
+        organization=node.institution,
+        intended_use=node.intended_use,
+        time_zone=ZoneInfo(node.time_zone) if node.time_zone else None,
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -31,6 +31,13 @@ class MirroredEnsemble(nn.Module):
         """Return one member as a network of its own, which shares its weights with the ensemble."""
         return nn.Sequential(self.features.bodies[number], self.heads[number])
 
+    def alone(self, number: int) -> MirroredEnsemble:
+        """Return an ensemble of this member only, which shares its weights."""
+        ensemble = MirroredEnsemble([])
+        ensemble.features = JoinedFeatures([self.features.bodies[number]])
+        ensemble.heads = nn.ModuleList([self.heads[number]])
+        return ensemble
+
     def load_members(self, states: Sequence[Mapping[str, Tensor]]) -> None:
         """Take the weights of members that were trained one by one. Raises `RuntimeError` if a key differs."""
         for number, state in enumerate(states):

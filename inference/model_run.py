@@ -55,6 +55,8 @@ class ModelRun:
     stage_times_s: dict[str, float] = field(default_factory=dict)
     #: A destination wants fractional segmentations; else the probabilities of every voxel are let go at once.
     keeps_probabilities: bool = False
+    #: The series of each of the card's channels, in order; empty for a model that is given one series.
+    channel_series: tuple[str, ...] = ()
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:

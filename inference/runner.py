@@ -44,7 +44,12 @@ def run_model(request: AnalysisRequest, place: ComputePlace = _ANYWHERE) -> Anal
 def run_without_gate(request: AnalysisRequest, place: ComputePlace = _ANYWHERE) -> Analysis | NotAnalysed:
     """Answer a request whatever the card says of the studies it takes, to see whether the model runs at all: for
     phantoms only. Raises as `run_model`."""
-    return _answered(replace(load_card(request.model_dir), gate=_OPEN_GATE, accepts=()), request, place)
+    card = replace(load_card(request.model_dir), gate=_OPEN_GATE, accepts=())
+    if card.channels and request.files:
+        # A phantom is one series, and stands for each of them.
+        same = (request.files[0].series_instance_uid,) * len(card.channels)
+        request = replace(request, channel_series=same)
+    return _answered(card, request, place)
 
 
 def _answered(card: ModelCard, request: AnalysisRequest, place: ComputePlace) -> Analysis | NotAnalysed:
@@ -62,6 +67,7 @@ def _answered(card: ModelCard, request: AnalysisRequest, place: ComputePlace) ->
         parameters=parameters,
         images=images,
         stage_times_s=times,
+        channel_series=request.channel_series,
         keeps_probabilities=any(wanted.segmentation == "fractional" for wanted in request.context.output_sets),
     )
     headers = [image.header for image in images]

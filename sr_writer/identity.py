@@ -26,7 +26,7 @@ from dicom_node.core.errors import NotAnalysable
 from dicom_node.core.uids import coding_scheme_uid, derived_uid
 from dicom_node.headers.patient import meaning
 from dicom_node.sr_writer.copied import COPIED, TYPE_2, writable
-from dicom_node.sr_writer.text import long_string, marking
+from dicom_node.sr_writer.text import long_string, marking_of, standing_of
 
 #: One study has one of each; instances that disagree were merged or mistyped, and nobody may choose between them.
 ONE_PATIENT = ("PatientID", "IssuerOfPatientID", "PatientName", "PatientBirthDate", "PatientSex")
@@ -43,7 +43,8 @@ _UTC_OFFSET = re.compile(r"([+-])([01]\d)([0-5]\d)")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ResultIdentity:
-    """Whose result this is and when it was made; `source` is the header that is copied, `made_at` is local time."""
+    """Whose result this is and when it was made or verified; `source` is the header that is copied, `made_at` is local
+    time."""
 
     source: Dataset
     model: ModelIdentity
@@ -56,8 +57,13 @@ class ResultIdentity:
 
     @property
     def marking(self) -> str:
-        """The words that say no human has looked at this."""
-        return marking(self.context.intended_use)
+        """The words that say whether a human answers for this."""
+        return marking_of(self.context)
+
+    @property
+    def standing(self) -> str:
+        """The sentence that says so, with the names of those who do."""
+        return standing_of(self.context, self.made_at.tzinfo)
 
 
 def identity_of(answer: Analysis | NotAnalysed, context: ReportContext) -> ResultIdentity:
@@ -211,7 +217,8 @@ def _contributing_model(identity: ResultIdentity) -> Dataset:
     item.ManufacturerModelName = long_string(model.name)
     item.SoftwareVersions = [long_string(model.version), long_string(model.digest)]
     item.DeviceUID = model.device_uid
-    item.ContributionDateTime = identity.made_at.strftime("%Y%m%d%H%M%S%z")
+    analysed_at = identity.context.started_at.astimezone(identity.made_at.tzinfo)
+    item.ContributionDateTime = analysed_at.strftime("%Y%m%d%H%M%S%z")
     item.ContributionDescription = long_string(f"AI inference by route {identity.context.route_name}")
     return item
 
@@ -226,17 +233,18 @@ def code_item(code: Code) -> Dataset:
 
 
 def local_time(context: ReportContext, source: Dataset) -> datetime:
-    """Return when the job started in the zone of the study, so that one object never mixes zones (PS3.3 C.12.1.1.8).
+    """Return when it was told (`ReportContext.told_at`) in the zone of the study, so that one object never mixes zones
+    (PS3.3 C.12.1.1.8).
 
     A source that names no zone shows the site's local time. Results then name none either: TimezoneOffsetFromUTC would
     hold for the copied StudyTime too, which may be of the other half of the year.
     """
     match = _UTC_OFFSET.fullmatch(str(source.get("TimezoneOffsetFromUTC") or ""))
     if match is None:
-        return context.started_at.astimezone(ZoneInfo(context.time_zone_name) if context.time_zone_name else None)
+        return context.told_at.astimezone(ZoneInfo(context.time_zone_name) if context.time_zone_name else None)
     sign, hours, minutes = match.groups()
     offset = timedelta(hours=int(hours), minutes=int(minutes)) * (1 if sign == "+" else -1)
-    return context.started_at.astimezone(timezone(offset))
+    return context.told_at.astimezone(timezone(offset))
 
 
 # --- body part and side (PS3.3 C.7.3.1: Laterality is type 2C) -------------------------------------------------------

@@ -57,7 +57,7 @@ def secondary_capture(
     dataset.DerivationDescription = ascii_text(
         f"{picture.description}; drawn by {identity.model.name} {identity.model.version}"
     )
-    dataset.ImageComments = f"{identity.marking}. AI result, not reviewed. Not for primary diagnosis."
+    dataset.ImageComments = f"{identity.marking}. {identity.standing} Not for primary diagnosis."
     drawn_from = [picture.source] if picture.source is not None else whole_objects(sources)[:_MOST_REFERENCES]
     dataset.SourceImageSequence = [_source_reference(source) for source in drawn_from]
     _set_lossy_history(dataset, picture.source)

@@ -7,14 +7,18 @@ import re
 import unicodedata
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from datetime import tzinfo
 
+from pydicom.charset import python_encoding
 from pydicom.dataset import Dataset
 from pydicom.multival import MultiValue
 
 from dicom_node.analysis.answer import Analysis, NotAnalysed, ReportContext, whole_objects
-from dicom_node.core.entities import Finding, Measurement, ModelIdentity, Presence
+from dicom_node.core.entities import Finding, Measurement, ModelIdentity, Presence, Region
+from dicom_node.core.review import REVIEW_REASONS, ReviewedFinding
 
 NOT_VERIFIED = "AI - NOT VERIFIED"
+REVIEWED = "AI - REVIEWED"
 RESEARCH_ONLY = "RESEARCH ONLY"
 NOT_MEASURABLE = "not measurable"
 WITHHELD = "not reported"
@@ -24,7 +28,8 @@ _DATE = re.compile(r"\d{8}")
 
 _REPLACEMENTS = str.maketrans(
     {"≥": ">=", "≤": "<=", "–": "-", "—": "-", "−": "-", "’": "'", "‘": "'", "“": '"', "”": '"',
-     "×": "x", "·": "-", "•": "-", "°": " deg", "µ": "u", "±": "+/-", "→": "->", "…": "..."}
+     "×": "x", "·": "-", "•": "-", "°": " deg", "µ": "u", "±": "+/-", "→": "->", "…": "...",
+     "ß": "ss", "æ": "ae", "Æ": "Ae", "œ": "oe", "Œ": "Oe", "ø": "o", "Ø": "O", "ł": "l", "Ł": "L", "đ": "d", "Đ": "D"}
 )  # fmt: skip
 
 
@@ -44,9 +49,33 @@ def long_string(text: str, limit: int = 64) -> str:
     return plain if len(plain) <= limit else plain[: limit - 3].rstrip() + "..."
 
 
-def marking(intended_use: str) -> str:
-    """Return the words every result carries: never verified, and for research deployments also research only."""
-    return f"{NOT_VERIFIED} - {RESEARCH_ONLY}" if intended_use == "research" else NOT_VERIFIED
+def written_in_letters_of(source: Dataset, text: str) -> str:
+    """Return what a person wrote on one line: as it is where the character set of the source has its letters, else in
+    ASCII. What is written has that set (see `identity.stamp`)."""
+    line = "".join(letter for letter in " ".join(text.split()) if letter.isprintable())
+    stated = source.get("SpecificCharacterSet") or "ISO_IR 100"
+    first = stated if isinstance(stated, str) else str(stated[0] or "")
+    try:
+        line.encode(python_encoding[first] if first else "ascii")
+    except (UnicodeEncodeError, LookupError):
+        return ascii_text(line)
+    return line
+
+
+def marking(intended_use: str, *, reviewed: bool = False) -> str:
+    """Return the words every result carries: whether a person has verified it, and research only where it is that."""
+    said = REVIEWED if reviewed else NOT_VERIFIED
+    return f"{said} - {RESEARCH_ONLY}" if intended_use == "research" else said
+
+
+def marking_of(context: ReportContext) -> str:
+    """Return the marking of what is written in this context."""
+    return marking(context.intended_use, reviewed=context.review is not None)
+
+
+def standing_of(context: ReportContext, zone: tzinfo | None) -> str:
+    """Say in a sentence whether anybody answers for the result; dates are by the clock of `zone`."""
+    return "AI result, not reviewed." if context.review is None else ascii_text(context.review.sentence(zone))
 
 
 def number(value: float) -> str:
@@ -95,6 +124,45 @@ def answer_of(finding: Finding) -> str:
 def score_names(findings: Sequence[Finding]) -> str:
     """Return what scores are that are no output of a classifier, as sentences to go on with; else nothing."""
     return "".join(f" {ascii_text(f'{one.label}: {one.score.meaning.lower()}')}." for one in findings if one.score)
+
+
+def said_of(finding: Finding) -> str:
+    """Return in a line what was said of a finding: ``Pneumonia: PRESENT; score 83.2 %``."""
+    region = finding.region
+    parts = [
+        answer_of(finding),
+        "" if finding.probability is None else f"score {percent(finding.probability)}",
+        *(f"{one.label} {measured(one)}" for one in finding.measurements),
+        *(f"{one.label} {WITHHELD} ({one.reason})" for one in finding.withheld),
+        "" if region is None else _extent(region),
+    ]
+    return ascii_text(f"{finding.label}: {'; '.join(filter(None, parts)) or 'no value'}")
+
+
+def review_lines(context: ReportContext, zone: tzinfo | None) -> list[str]:
+    """Return who verified the result, why and what was changed, line by line; nothing where nobody has."""
+    review = context.review
+    if review is None:
+        return []
+    reasons = [REVIEW_REASONS[reason] for reason in review.reasons]
+    changes = [_change(one) for one in review.findings if one.is_changed]
+    return [ascii_text(line) for line in (standing_of(context, zone), *reasons, review.text, *changes) if line]
+
+
+def _change(reviewed: ReviewedFinding) -> str:
+    was = "" if reviewed.said_by_model is None else f" The model had said: {said_of(reviewed.said_by_model)}."
+    remark = f" {reviewed.text}" if reviewed.text else ""
+    if reviewed.removed:
+        return f"Removed: {reviewed.finding.label}.{was}{remark}"
+    return f"{'Added' if reviewed.is_added else 'Changed'}: {said_of(reviewed.told)}.{was}{remark}"
+
+
+def _extent(region: Region) -> str:
+    columns, rows = zip(*region.points_xy_px, strict=True)
+    return (
+        f"outlined within columns {number(min(columns))} to {number(max(columns))} and rows {number(min(rows))} to "
+        f"{number(max(rows))} of image {region.sop_instance_uid}"
+    )
 
 
 # --- the result in sentences -----------------------------------------------------------------------------------------
@@ -176,8 +244,10 @@ def _counted(sources: Sequence[Dataset]) -> str:
     return ", ".join(filter(None, (images, kinds)))
 
 
-def state_of(model: ModelIdentity, context: ReportContext) -> str:
-    """Return how far the answer may be trusted."""
+def state_of(model: ModelIdentity, context: ReportContext, zone: tzinfo | None = None) -> str:
+    """Return how far the answer may be trusted; dates are by the clock of `zone`."""
     deployed = "research only" if context.intended_use == "research" else "decision support"
     scores = "calibrated" if model.calibrated else "not calibrated"
-    return f"Not verified: a physician must review the images. Deployed for {deployed}. Model {scores}."
+    verified = "Not verified: a physician must review the images."
+    said = verified if context.review is None else standing_of(context, zone)
+    return f"{said} Deployed for {deployed}. Model {scores}."

@@ -5,7 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
-from dicom_node.analysis.answer import Analysis, NotAnalysed, NotMade, ReportContext, WrittenObject, WrittenResult
+from dicom_node.analysis.answer import (
+    Analysis,
+    NotAnalysed,
+    NotMade,
+    ReportContext,
+    WrittenObject,
+    WrittenResult,
+    as_reviewed,
+)
 from dicom_node.core.entities import ArtifactKind
 from dicom_node.core.outputs.artifact_kinds import ARTIFACT_KINDS, OutputSet, is_off
 from dicom_node.sr_writer.copied import with_sound_headers
@@ -29,6 +37,8 @@ SHARED_BUILDERS: Mapping[ArtifactKind, Build] = {
     ArtifactKind.KEY_OBJECTS: key_object_selections,
     ArtifactKind.ENCAPSULATED_PDF: encapsulated_pdfs,
 }
+#: What is made anew of a reviewed result: what speaks of the whole of it. Its pictures and masks are kept.
+REVIEWED_KINDS = frozenset({ArtifactKind.SECONDARY_CAPTURE, ArtifactKind.ENCAPSULATED_PDF})
 #: Who makes what belongs to one output set, since it refers to the set's other objects; later ones to earlier ones too.
 OWN_BUILDERS: Mapping[ArtifactKind, BuildForSet] = {
     ArtifactKind.STRUCTURED_REPORT: structured_reports,
@@ -43,7 +53,7 @@ def write_result(answer: Analysis | NotAnalysed, context: ReportContext) -> Writ
     An object that several sets can share and that cannot be made is left out and noted in the answer; nothing refers to
     it. An error in a report is raised. Equal inputs give equal objects. Raises `NotAnalysable` (``PATIENT_MISMATCH``,
     ``STUDY_MISMATCH``) when the images belong to more than one patient or study: then nothing may be written, not even
-    a refusal.
+    a refusal. Raises `ValueError` for a review that no report can tell (`as_reviewed`).
 
     An `answer` about one radiograph, for a destination that wants the least (`context.output_sets`):
 
@@ -63,6 +73,7 @@ def write_objects(answer: Analysis | NotAnalysed, context: ReportContext) -> tup
 
 
 def _write(answer: Analysis | NotAnalysed, context: ReportContext, attempt: Attempt) -> WrittenResult:
+    answer = as_reviewed(answer, context)
     sound = with_sound_headers(answer)
     identity = identity_of(sound, context)
     shown = any(wanted.secondary_capture or wanted.encapsulated_pdf for wanted in context.output_sets)
@@ -86,7 +97,10 @@ def _noted(answer: Analysis | NotAnalysed, not_made: Sequence[NotMade]) -> Analy
 
 def _shared(writing: Writing, output_sets: Sequence[OutputSet], attempt: Attempt) -> Iterator[WrittenObject]:
     """Make every variant that is wanted once, for all sets that want it."""
+    is_reviewed = writing.identity.context.review is not None
     for kind, build in SHARED_BUILDERS.items():
+        if is_reviewed and kind not in REVIEWED_KINDS:
+            continue
         choice_of = ARTIFACT_KINDS[kind].choice
         for variant in dict.fromkeys(choice_of(wanted) for wanted in output_sets):
             if is_off(variant):

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+import gc
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from argon2 import PasswordHasher
 from hypothesis import HealthCheck, settings
 
 from dicom_node.index.database import Database
+from dicom_node.people import passwords
 from tests.peers.dcmtk import Receiver, running_dcmqrscp, running_storescp
 from tests.peers.node import Node
 from tests.peers.orthanc import Orthanc, running_orthanc
 from tests.peers.postgres import Postgres, running_postgres
 from tests.support.machine_stalls import watched_machine
-from tests.support.results.arrivals import opened_database
+from tests.support.results.arrivals import migrated_sqlite, opened_database
 
 #: Fixtures `fhir_server` (empty, shared process) and `start_fhir_server`.
 pytest_plugins = ["tests.peers.fhir_server"]
@@ -24,6 +27,17 @@ pytest_plugins = ["tests.peers.fhir_server"]
 # Files run beside each other, one to a processor. Threads of one PyTorch that wait for each other, spinning, while
 # another file has the processor make a computation of a third of a second one of forty. Nodes of tests inherit it.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+# Nothing of what is collected is garbage: looking for it takes a third of the time that collecting takes, and, of
+# thousands of tests that stay, some of every test's.
+gc.disable()
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Look for garbage from here on, and not among what was collected."""
+    gc.freeze()
+    gc.enable()
+
 
 # How long an example takes says how busy the machine is. Tests that name checks of their own name this one, too.
 settings.register_profile("tests", settings(), deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -60,10 +74,19 @@ def postgres() -> Iterator[Postgres]:
         yield server
 
 
-@pytest.fixture
-def postgres_url(postgres: Postgres) -> Iterator[str]:
-    """The URL of an empty database of the test's own, ``postgresql+psycopg2://…``."""
+@pytest.fixture(scope="session")
+def migrated_postgres_url(postgres: Postgres) -> str:
+    """The URL of a migrated database that nobody uses: tests get copies of it, for every migration takes its time."""
     url = postgres.create_database()
+    with opened_database(url):
+        return url
+
+
+@pytest.fixture
+def postgres_url(request: pytest.FixtureRequest, postgres: Postgres) -> Iterator[str]:
+    """The URL of a database of the test's own, ``postgresql+psycopg2://…``: empty, or migrated for `index`."""
+    is_index = "index" in request.fixturenames
+    url = postgres.create_database(like=request.getfixturevalue("migrated_postgres_url") if is_index else "")
     yield url
     postgres.drop_database(url)
 
@@ -73,7 +96,10 @@ def index_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     """The URL of an empty database; every test that takes it, or `index`, runs on SQLite and on PostgreSQL."""
     if request.param == "postgresql":
         return str(request.getfixturevalue("postgres_url"))
-    return f"sqlite:///{tmp_path / 'index.sqlite'}"
+    file = tmp_path / "index.sqlite"
+    if "index" in request.fixturenames:
+        file.write_bytes(migrated_sqlite())
+    return f"sqlite:///{file}"
 
 
 @pytest.fixture
@@ -81,6 +107,12 @@ def index(index_url: str) -> Iterator[Database]:
     """An empty index, migrated."""
     with opened_database(index_url) as database:
         yield database
+
+
+@pytest.fixture
+def cheap_hashes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Passwords are hashed with parameters that cost next to nothing."""
+    monkeypatch.setattr(passwords, "_HASHER", PasswordHasher(time_cost=1, memory_cost=64, parallelism=1))
 
 
 @pytest.fixture

@@ -7,6 +7,7 @@ nowhere else, and are found again in the same way. What stays equal whatever goe
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from hashlib import sha256
@@ -17,15 +18,17 @@ from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset
 from pydicom.multival import MultiValue
 from pydicom.tag import Tag
+from pydicom.uid import UID
+from pynetdicom.sop_class import _STORAGE_CLASSES
 
-from dicom_node.analysis.answer import ReportContext, WithdrawnObject
+from dicom_node.analysis.answer import Analysis, ReportContext, WithdrawnObject, WrittenObject
 from dicom_node.core.entities import ArtifactKind
 from dicom_node.core.outputs.artifact_kinds import ARTIFACT_KINDS
 from dicom_node.sr_writer import write_objects
 from tests.support.results import analysis_examples as examples
 from tests.support.results import result_answers
+from tests.support.results import reviewed_examples as reviewed
 from tests.support.studies.crowded_sources import crowded, header_keywords
-from tools.class_names import sop_class_name
 
 #: Told by their names even where there are several.
 _CHOSEN = frozenset({"SOPClassUID", "SeriesDescription", "CompletionFlagDescription"})
@@ -49,6 +52,8 @@ _MODEL = replace(
 _NEEDED = frozenset(
     {"SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID", "FrameOfReferenceUID", "Modality"}
 )
+#: Names that the dictionary of pydicom does not have yet.
+_SOP_CLASS_KEYWORDS = {uid: keyword for keyword, uid in _STORAGE_CLASSES.items()}
 _ABBREVIATIONS = frozenset({"sc", "sr", "sop", "lut", "voi", "icc"})
 
 
@@ -114,7 +119,7 @@ def _section(title: str, rows: Sequence[Row]) -> str:
 
 
 def _made() -> Mapping[ArtifactKind, list[_Made]]:
-    """Make every kind of object of full, bare and declined sources, and of one in place of an earlier result."""
+    """Make every kind of object of full, bare and declined sources, in place of an earlier result, and reviewed."""
     found: dict[ArtifactKind, list[_Made]] = {}
     for job, answer in enumerate(_answers()):
         source = answer.sources[0]
@@ -122,9 +127,20 @@ def _made() -> Mapping[ArtifactKind, list[_Made]]:
         if job > 0:
             earlier = found[ArtifactKind.STRUCTURED_REPORT][-1].dataset
             context = replace(context, predecessor=examples.predecessor(earlier, 1))
-        for one in write_objects(answer, context):
+        written = write_objects(answer, context)
+        if isinstance(answer, Analysis) and answer.partial:
+            written = (*written, *_reviewed(answer, context, written))
+        for one in written:
             found.setdefault(one.kind, []).append(_Made(one.dataset, source))
     return {kind: found[kind] for kind in ArtifactKind if kind in found}
+
+
+def _reviewed(answer: Analysis, context: ReportContext, written: Sequence[WrittenObject]) -> tuple[WrittenObject, ...]:
+    """Make what is made of an answer when somebody has reviewed it."""
+    review = reviewed.modified(answer, of_job_key=context.job_key, decided_at=examples.STARTED_AT, second_reader=None)
+    kept = tuple(reviewed.kept(one, review) for one in written)
+    told = replace(context, job_key="reviewed", review=replace(review, second_decided_at=None), kept=kept, withdrawn=())
+    return write_objects(reviewed.rebuilt(answer), told)
 
 
 def _answers() -> Iterator[result_answers.Answer]:
@@ -280,4 +296,12 @@ def _text(element: DataElement) -> str:
     if isinstance(element.value, bytes):
         return sha256(element.value).hexdigest()
     values = element.value if isinstance(element.value, MultiValue) else [element.value]
-    return "\\".join(sop_class_name(value) if element.VR == "UI" else str(value) for value in values)
+    return "\\".join(_sop_class_name(value) if element.VR == "UI" else str(value) for value in values)
+
+
+def _sop_class_name(uid: str) -> str:
+    """Return the name of a SOP class, and any other UID as it is."""
+    name = UID(uid).name
+    if name != uid or uid not in _SOP_CLASS_KEYWORDS:
+        return name
+    return re.sub(r"(?<=[a-z])(?=[A-Z])", " ", _SOP_CLASS_KEYWORDS[uid])

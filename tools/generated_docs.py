@@ -9,7 +9,7 @@ import inspect
 import re
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, get_args, get_origin
 
 from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
@@ -23,6 +23,7 @@ from dicom_node.roles.settings import SiteSettings
 from tests.support.needs import REPOSITORY
 from tools import (
     attribute_tables,
+    column_tables,
     conformance_tables,
     drawings,
     event_pages,
@@ -50,10 +51,12 @@ def settings_tables() -> str:
 
 
 def _tables_inside(section: str, model: type[BaseModel]) -> Iterator[str]:
-    """Yield the tables of lists that a section has."""
+    """Yield the tables of the lists, and of the sections of its own, that a section has."""
     for key, field in model.model_fields.items():
         for inner in _sections_in(field.annotation):
-            yield _settings_table(f"### `[[{section}.{key}]]`, any number", inner)
+            is_list = get_origin(field.annotation) is tuple
+            heading = f"### `[[{section}.{key}]]`, any number" if is_list else f"### `[{section}.{key}]`"
+            yield _settings_table(heading, inner)
 
 
 def _kind_table(section: str, kind: type[BaseModel]) -> str:
@@ -143,6 +146,13 @@ PARTS: Mapping[tuple[str, str], Callable[[], str]] = {
     ("reference/fhir-resources.md", "FHIR resources"): resource_examples.resource_examples,
     ("reference/command-line.md", "commands"): interface_pages.command_tables,
     ("reference/api.md", "API"): interface_pages.api_tables,
+    ("reference/roles.md", "roles and routes"): interface_pages.role_table,
+    ("reference/roles.md", "public routes"): interface_pages.public_table,
+    ("reference/exports.md", "columns of results"): column_tables.result_columns,
+    ("reference/exports.md", "columns of studies"): column_tables.study_columns,
+    ("reference/exports.md", "columns of agreement"): column_tables.group_columns,
+    ("reference/exports.md", "columns of cases"): column_tables.case_columns,
+    ("reference/problems.md", "problems"): interface_pages.problem_table,
 }
 
 

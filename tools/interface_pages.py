@@ -8,10 +8,16 @@ from collections.abc import Iterable, Iterator, Mapping
 from types import SimpleNamespace
 from typing import Any, cast
 
+from fastapi import FastAPI
+
 from dicom_node import __version__
 from dicom_node.api.parts import ApiParts
+from dicom_node.api.permissions import PUBLIC, routes_of
+from dicom_node.api.problem_kinds import PROBLEM_KINDS
 from dicom_node.api.server import create_app
 from dicom_node.cli.parser import make_parser
+from dicom_node.config.settings import Settings
+from dicom_node.core.principal import UserRole
 
 _PARAMETER_PLACES = ("path", "query", "header")
 
@@ -55,11 +61,16 @@ def _default(action: argparse.Action) -> str:
     return f"`{action.default:g}`" if isinstance(action.default, float) else f"`{action.default}`" if shown else ""
 
 
+def problem_table() -> str:
+    """Every kind of problem of the interface."""
+    header = ["| type | status | title | means | what to do |", "|---|---|---|---|---|"]
+    rows = [f"| `{one.type}` | {one.status} | {one.title} | {one.meaning} | {one.remedy} |" for one in PROBLEM_KINDS]
+    return "\n".join([*header, *rows])
+
+
 def api_tables() -> str:
     """One section per tag of the interface: method and address, what for, parameters and answers."""
-    # Only the description is asked of it: no route runs, so the application needs nothing of a node.
-    parts = SimpleNamespace(version=__version__, token_digest="", database=None)
-    app = create_app(cast(ApiParts, parts))
+    app = _described_app()
     operations: dict[str, list[str]] = {}
     for path, methods in app.openapi()["paths"].items():
         for method, operation in methods.items():
@@ -67,6 +78,34 @@ def api_tables() -> str:
             operations.setdefault(tag, []).append(_operation_row(method, path, operation))
     header = ["| call | what for | parameters | answers |", "|---|---|---|---|"]
     return "\n\n".join("\n".join([f"## {tag}", "", *header, *rows]) for tag, rows in operations.items())
+
+
+def role_table() -> str:
+    """Every route and who may use it, as the routes themselves say."""
+    header = [
+        "| call | asks for | " + " | ".join(UserRole) + " |",
+        "|---|---|" + ":-:|" * len(UserRole),
+    ]
+    guarded = [route for route in routes_of(_described_app()) if not route.why_public]
+    rows = [
+        f"| `{route.call}` | {', '.join(sorted(route.permissions))} | "
+        + " | ".join("yes" if route.admits(role) else "" for role in UserRole) + " |"
+        for route in guarded
+    ]  # fmt: skip
+    return "\n".join([*header, *rows])
+
+
+def public_table() -> str:
+    """The addresses that ask for nothing, and why."""
+    return "\n".join(
+        ["| call | why everybody may |", "|---|---|", *(f"| `{call}` | {why} |" for call, why in PUBLIC.items())]
+    )
+
+
+def _described_app() -> FastAPI:
+    """Return the application, of which only the description is asked: no route runs, so it needs nothing of a node."""
+    parts = SimpleNamespace(version=__version__, token_digest="", database=None, settings=Settings(), audit=None)
+    return create_app(cast(ApiParts, parts))
 
 
 def _operation_row(method: str, path: str, operation: Mapping[str, Any]) -> str:

@@ -21,6 +21,7 @@ from dicom_node.fhir.builders.retraction import Retraction, retraction_bundle
 from dicom_node.fhir.client.reconciliation import update_of
 from dicom_node.fhir.json_types import Json
 from tests.support.results import fhir_examples as examples
+from tools.message_examples import reviewed_example
 
 _LINK = f"https://viewer.example/?StudyInstanceUIDs={examples.STUDY_UID}"
 _FINDINGS = (examples.FINDINGS[0], examples.FINDINGS[3])
@@ -31,7 +32,8 @@ _THERE: Json = {"resourceType": "DiagnosticReport", "id": "4711", "meta": {"vers
 
 
 def resource_examples() -> str:
-    """A result, whole and as two presets fit it, one that replaces it, one that was not made, and a withdrawal."""
+    """A result, whole and as two presets fit it, as a reader has verified it, one that replaces it, one that was not
+    made, and a withdrawal."""
     first = dict(build_bundle(examples.analysis(findings=_FINDINGS), examples.CONTEXT, _written(1), examples.OPTIONS))
     none = _fitted(dict(build_bundle(examples.not_analysed(), examples.CONTEXT, (), examples.OPTIONS)), "base")
     us_core = _entry(_fitted(first, "us-core"), "DiagnosticReport")
@@ -41,6 +43,7 @@ def resource_examples() -> str:
         _shown("A result", *_fitted(first, "base")["entry"]),
         _shown('Its report with `preset = "us-core"`', us_core),
         _shown('Its report with `preset = "documents"`', document),
+        _shown("The same result, reviewed", *_reviewed()),
         _shown("A result that replaces it", *_later()),
         _shown("A study that was not analysed", *(_entry(none, kind) for kind in ("Observation", "DiagnosticReport"))),
         _shown("A withdrawal", report),
@@ -72,6 +75,18 @@ def _written(run: int) -> tuple[WrittenObject, ...]:
         one.dataset.SOPInstanceUID = f"{one.dataset.SeriesInstanceUID}.{run}"
         one.dataset.InstanceNumber = str(run)
     return heatmap, report, pdf
+
+
+def _reviewed() -> Iterator[Json]:
+    """Yield what is sent of a reviewed result: an Observation that stands, one that does not, report and Provenance."""
+    answer = examples.analysis(findings=_FINDINGS)
+    context = replace(
+        examples.CONTEXT, job_key="c" * 64, review=reviewed_example(answer),
+        replaced=(ReplacedResult(job_key=examples.JOB_KEY),),
+    )  # fmt: skip
+    bundle = _fitted(dict(build_bundle(answer, context, (), examples.OPTIONS)), "base")
+    told = {"Observation", "DiagnosticReport", "Provenance"}
+    yield from (one for one in bundle["entry"] if one["resource"]["resourceType"] in told)
 
 
 def _later() -> Iterator[Json]:

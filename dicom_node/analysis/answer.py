@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -18,8 +18,18 @@ from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 
 from dicom_node import __version__
-from dicom_node.core.entities import ArtifactKind, Code, Finding, JobState, ModelIdentity, OrderContext, StatedPatient
+from dicom_node.core.entities import (
+    ArtifactKind,
+    Code,
+    Finding,
+    JobState,
+    ModelIdentity,
+    OrderContext,
+    ReviewState,
+    StatedPatient,
+)
 from dicom_node.core.outputs.artifact_kinds import OutputSet
+from dicom_node.core.review import Review
 
 
 class SourceFrame(Dataset):
@@ -168,6 +178,26 @@ class ReplacedResult:
     job_key: str
     #: SOP Instance UIDs of its objects.
     object_uids: tuple[str, ...] = ()
+    #: Whether a person had verified it, so that it was told as final.
+    verified: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReviewedObject:
+    """An object of the reviewed result that stays as it is and that the reviewed report refers to: a picture, a mask.
+
+    `picture_key` and `finding_key` are those of the `WrittenObject` that it was; `segment_numbers` the segments of a
+    mask by the key of the finding that each belongs to.
+    """
+
+    kind: ArtifactKind
+    sop_class_uid: str
+    sop_instance_uid: str
+    series_instance_uid: str
+    output_keys: tuple[str, ...] = ()
+    picture_key: str = ""
+    finding_key: str = ""
+    segment_numbers: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -206,12 +236,50 @@ class ReportContext:
     withdrawn_before: int = 0
     #: The order by which the study was made, where the RIS has told it.
     order: OrderContext | None = None
+    #: What the analysis is for, a `Purpose`, where somebody has said so; why it is wanted stands in `order`.
+    purpose: str = ""
     #: Who the patient is by the word of a registration, where it has said so.
     patient: StatedPatient | None = None
+    #: The decision that this report tells; `None`: nobody has reviewed it, and it says so.
+    review: Review | None = None
+    #: What of the reviewed result the report refers to, in the order in which it was sent.
+    kept: tuple[ReviewedObject, ...] = ()
+
+    @property
+    def told_at(self) -> datetime:
+        """When what is told here was first said: the start of the analysis, or the decision about its result."""
+        return self.started_at if self.review is None else self.review.verified_at
+
+    @property
+    def is_correction(self) -> bool:
+        """Whether a verified result takes the place of one that was verified before."""
+        return self.review is not None and any(one.verified for one in self.replaced)
+
+    @property
+    def tracked_by(self) -> str:
+        """The job key by which findings are tracked: a finding that was reviewed is the same finding."""
+        return self.job_key if self.review is None else self.review.of_job_key
 
     def predecessor_for(self, wanted: OutputSet) -> Predecessor | None:
         """Return the earlier report that the report of one output set replaces."""
         return self.predecessors.get(wanted.key, self.predecessor)
+
+
+def as_reviewed(answer: Analysis | NotAnalysed, context: ReportContext) -> Analysis | NotAnalysed:
+    """Return the answer with the findings that stand after the review; without a review, the answer itself.
+
+    Raises `ValueError` for a review that no report can tell, so that nothing calls itself verified that is not.
+    """
+    review = context.review
+    if review is None:
+        return answer
+    if isinstance(answer, NotAnalysed):
+        raise ValueError("A study that was not analysed has no result to review.")
+    if review.state not in {ReviewState.ACCEPTED, ReviewState.MODIFIED}:
+        raise ValueError(f"A result whose review is {review.state} has no verified report; withdraw it or wait.")
+    if context.job_key == review.of_job_key:
+        raise ValueError("A reviewed result needs a job key of its own; the one that it reviews stays as it is.")
+    return replace(answer, findings=tuple(one.told for one in review.findings))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -307,7 +375,8 @@ class AnalysisRequest:
 
     `parameters` are the site's overrides of the model card (``{"threshold": 0.6}``). The worker writes finished
     objects into `out_dir` and returns their names. `model_digest` is that of the model as it was admitted; a folder
-    that has changed since is not run ("": any).
+    that has changed since is not run ("": any). `channel_series` are the series of a model that reads several
+    together, in the order of its card's channels.
     """
 
     context: ReportContext
@@ -316,16 +385,24 @@ class AnalysisRequest:
     out_dir: Path
     parameters: Mapping[str, float] = field(default_factory=dict)
     model_digest: str = ""
+    channel_series: tuple[str, ...] = ()
 
 
+#: What goes with every showing of a result.
 MARK = "AI result - NOT VERIFIED. Decision support only."
+REVIEWED_MARK = "AI result, reviewed and verified by a named person."
 
 
-def summarise(answer: Analysis | NotAnalysed) -> dict[str, object]:
+def mark_of(review: Review | None) -> str:
+    """Return what goes with every showing of a result with this review, or with none."""
+    return MARK if review is None else REVIEWED_MARK
+
+
+def summarise(answer: Analysis | NotAnalysed, review: Review | None = None) -> dict[str, object]:
     """Return the answer without arrays and without anything that names the patient."""
     sources = [str(source.SOPInstanceUID) for source in whole_objects(answer.sources)]
     common: dict[str, object] = {
-        "mark": MARK,
+        "mark": mark_of(review),
         "state": state_of(answer).value,
         "model": asdict(answer.model),
         "node_version": __version__,
@@ -336,7 +413,7 @@ def summarise(answer: Analysis | NotAnalysed) -> dict[str, object]:
     if isinstance(answer, NotAnalysed):
         return common | {"reason": answer.reason, "message": answer.message, "findings": []}
     return common | {
-        "findings": [_finding(finding) for finding in answer.findings],
+        "findings": [finding_data(finding) for finding in answer.findings],
         "stage_times_s": {stage: round(seconds, 3) for stage, seconds in answer.stage_times_s.items()},
     }
 
@@ -348,7 +425,8 @@ def state_of(answer: Analysis | NotAnalysed) -> JobState:
     return JobState.PARTIAL if answer.partial else JobState.DONE
 
 
-def _finding(finding: Finding) -> dict[str, object]:
+def finding_data(finding: Finding) -> dict[str, object]:
+    """Return a finding as JSON-ready data; what is not finite is `None`."""
     data = asdict(finding)
     for written, measurement in zip(data["measurements"], finding.measurements, strict=True):
         written["label"] = measurement.label
@@ -359,6 +437,8 @@ def _finding(finding: Finding) -> dict[str, object]:
     if finding.region is not None:
         data["region"] = {"sop_instance_uid": finding.region.sop_instance_uid,
                           "points_xy_px": [list(point) for point in finding.region.points_xy_px]}  # fmt: skip
+        if finding.region.frame_number is not None:
+            data["region"]["frame_number"] = finding.region.frame_number
     return data
 
 

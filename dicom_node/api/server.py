@@ -11,29 +11,47 @@ from fastapi import FastAPI
 from starlette.middleware import Middleware
 from starlette.staticfiles import StaticFiles
 
+from dicom_node.api import viewer
 from dicom_node.api.access import Access
-from dicom_node.api.body import body_places
-from dicom_node.api.connections import ConnectionLimits, bounded_protocol
-from dicom_node.api.guard import RequestGuard
+from dicom_node.api.description import describe
+from dicom_node.api.export_places import ExportPlaces
+from dicom_node.api.front.body import body_places
+from dicom_node.api.front.connections import ConnectionLimits, bounded_protocol
+from dicom_node.api.front.guard import RequestGuard
+from dicom_node.api.front.rates import Rates
+from dicom_node.api.front.rules import Front, rules_of
 from dicom_node.api.parts import ApiParts
 from dicom_node.api.problems import answer_with_problems
 from dicom_node.api.routes import (
+    agreement,
     destinations,
     events,
+    exports,
     health,
+    jobs,
+    models,
     node,
     objects,
+    patients,
     retrieve,
-    session,
-    stow,
+    reviews,
+    rules,
     studies,
     uploads,
+    waiting,
     well_known,
+    worklist,
 )
+from dicom_node.api.routes.dicomweb import frames, qido, stow, wado
 from dicom_node.api.routes.events import ChangeFeed
+from dicom_node.api.routes.people import accounts, audit, openid, session
 from dicom_node.core.errors import NodeError
 from dicom_node.end import VitalThread
 from dicom_node.index.database import DatabaseProbe
+from dicom_node.people.directory import People
+from dicom_node.people.openid.sessions import ProviderSessions
+from dicom_node.people.openid.sign_in import OpenIdSignIn
+from dicom_node.people.sealing import load_or_create_key
 
 _START_TIMEOUT_S = 10.0
 _STOP_TIMEOUT_S = 10.0
@@ -51,7 +69,8 @@ class ApiServer:
         self._host = host
         config = uvicorn.Config(
             app,
-            log_config=None,  # uvicorn's few lines go through the node's logging; `guard` logs the requests
+            log_config=None,  # uvicorn's errors go through the node's logging; `guard` logs the requests
+            log_level="error",  # it warns of each request that is none: whoever sends many would fill the log
             access_log=False,
             server_header=False,
             proxy_headers=False,
@@ -100,28 +119,59 @@ def _listen(host: str, port: int) -> socket.socket:
 
 
 _DESCRIPTION = (
-    "What a DICOM AI node received, decided, found and delivered. Every result is AI output that no human has verified."
+    "What a DICOM AI node received, decided, found and delivered. Every result is AI output that no human has "
+    "verified.\n"
+    "\nHEAD is answered wherever GET is: by the same rules, with the same headers and without the body.\n"
+    "\nEvery address under `/api/v1` is there under `/api` too, without the version: deprecated, kept for scripts from "
+    "before there were versions, and not listed here a second time."
 )
 
 
+def _provider_sessions(parts: ApiParts, directory: People) -> ProviderSessions | None:
+    """Return the sessions of people who sign in at a provider, if the settings name one. Raises `SettingsError`."""
+    settings = parts.settings
+    if not settings.oidc.issuer:
+        return None
+    key = load_or_create_key(settings.oidc.key_file or settings.node.data_dir / "session-key")
+    return ProviderSessions(parts.database, directory.sessions, OpenIdSignIn(settings.oidc, key))
+
+
 def create_app(parts: ApiParts) -> FastAPI:
-    """Build the application; `app.state.feed.close()` sends listeners away before the server stops."""
+    """Build the application; `app.state.feed.close()` sends listeners away before the server stops.
+
+    Raises `SettingsError` for a viewer that is not in its folder.
+    """
+    rates = Rates(parts.settings.api.requests_per_minute)
     app = FastAPI(
         title="DICOM AI node",
         version=parts.version,
         description=_DESCRIPTION,
-        openapi_url="/api/openapi.json",
+        openapi_url=None,  # it would be written anew for each who asks; see `describe`
         docs_url=None,  # would load scripts from another host
         redoc_url=None,
-        middleware=[Middleware(RequestGuard)],
+        generate_unique_id_function=lambda route: route.name,  # what programs that are made from it call the route
+        middleware=[Middleware(RequestGuard), Middleware(Front, rules=rules_of(parts.settings.api), rates=rates)],
     )
     app.state.parts = parts
-    app.state.access = Access(parts.token_digest)
+    directory = People.of(parts.database, parts.settings.people)
+    provider = _provider_sessions(parts, directory)
+    app.state.access = Access(parts.token_digest, directory, parts.audit, provider)
+    app.state.rates = rates
     app.state.body_places = body_places()
+    app.state.search_places = retrieve.SearchPlaces()
+    app.state.export_places = ExportPlaces()
     app.state.feed = ChangeFeed(parts.database)
     app.state.database_probe = DatabaseProbe(parts.database)
     answer_with_problems(app)
-    for module in (health, session, studies, retrieve, objects, node, destinations, events, uploads, stow, well_known):
+    describe(app)
+    modules = (
+        # Exports before those whose addresses they lengthen by a suffix.
+        health, session, openid, accounts, exports, studies, jobs, patients, retrieve, objects, node, models,
+        destinations, rules, events, reviews, agreement, uploads, stow, qido, wado, frames, audit, well_known,
+        worklist, waiting,
+    )  # fmt: skip
+    for module in modules:
         app.include_router(module.router)
     app.mount("/page", StaticFiles(directory=session.PAGE), name="page")
+    app.mount(viewer.AT, viewer.Ohif(parts.settings.viewer.ohif), name="viewer")
     return app

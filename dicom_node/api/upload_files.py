@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from contextlib import ExitStack
+from dataclasses import replace
 from urllib.parse import unquote
 
+from pydantic import ValidationError
+
 from dicom_node.api.problems import ProblemError
-from dicom_node.api.upload_form import words_of
+from dicom_node.api.upload_form import RequestWords, words_of
 from dicom_node.config.incoming import UploadSettings
+from dicom_node.core.entities import StatedRequest
 from dicom_node.core.errors import RefusedObject
 from dicom_node.ingest.archive import Kind, archive_limits, take_archive, told
 from dicom_node.ingest.pictures import MAX_PICTURE_BYTES, NamedPicture, hold, take_pictures
@@ -25,6 +29,7 @@ class UploadedFiles:
 
     def __init__(self, session: IngestSession, parts: IngestParts, limits: UploadSettings) -> None:
         self.reports: list[FileReport] = []
+        self.stated = StatedRequest()
         self._session = session
         self._parts = parts
         self._limits = limits
@@ -75,7 +80,19 @@ class UploadedFiles:
                 raise ProblemError(400, f"A field of the form has more than {_LONGEST_FIELD_BYTES} bytes.")
         if len(self._fields) >= _MOST_FIELDS:
             raise ProblemError(400, f"The form has more than {_MOST_FIELDS} fields.")
-        self._fields[field] = value.decode("utf-8", "replace")
+        text = value.decode("utf-8", "replace")
+        if field in RequestWords.model_fields:
+            self._state(field, text)
+        else:
+            self._fields[field] = text
+
+    def _state(self, field: str, text: str) -> None:
+        try:
+            said = RequestWords.model_validate({field: text or None}).stated()
+        except ValidationError as error:
+            errors = [{"where": field, "why": str(one["msg"])} for one in error.errors()]
+            raise ProblemError(422, f"The field {field} cannot be used; `errors` says why.", errors=errors) from error
+        self.stated = replace(self.stated, **{field: getattr(said, field)})
 
     def _take_archive(self, name: str, pieces: Iterable[bytes]) -> None:
         most = archive_limits(self._limits)

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, ValidationError
 
+from dicom_node.core.entities import Purpose, StatedRequest
 from dicom_node.core.errors import RefusedObject, StoreStatus
 from dicom_node.core.uids import is_valid_uid
 from dicom_node.ingest.pictures import Words
@@ -32,6 +33,27 @@ _Date = Annotated[
     BeforeValidator(_without_hyphens),
     StringConstraints(pattern=r"^(\d{4}(0[1-9]|1[0-2])(0[1-9]|[12]\d|3[01]))?$"),
 ]
+
+
+#: What may be said of a request: one line of plain text.
+Indication = Annotated[
+    str,
+    StringConstraints(strip_whitespace=True, max_length=500, pattern=r"^[^\x00-\x1f\x7f]*$"),
+    Field(description="Why the analysis is wanted; stands in every report.", examples=["Dyspnoea, known COPD"]),
+]
+
+
+class RequestWords(BaseModel):
+    """Why an analysis is wanted, and what for. What is left out stays as it was said before."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    indication: Indication | None = None
+    purpose: Purpose | None = Field(None, description="What the analysis is for; stands in every report.")
+
+    def stated(self) -> StatedRequest:
+        """Return it as the index keeps it."""
+        return StatedRequest(self.indication, self.purpose)
 
 
 class PictureWords(BaseModel):

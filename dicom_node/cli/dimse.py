@@ -12,7 +12,8 @@ from collections.abc import Sequence
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from dicom_node.cli.terminal import console, print_json, read_peer, say
+from dicom_node.cli.terminal import actor, console, print_json, read_peer, say
+from dicom_node.core.audit import AuditedAct, AuditedEvent
 from dicom_node.core.errors import SettingsError
 from dicom_node.core.uids import is_valid_uid
 from dicom_node.dimse.probe import echo as send_echo
@@ -84,12 +85,15 @@ def retrieve(options: argparse.Namespace) -> int:
     node = Node(load_settings(options.config))
     # A name of its own: a node that runs beside must not keep this association open when this process is gone.
     receiver_id = f"{socket.gethostname()}:retrieve:{os.getpid()}"[:64]
+    event = AuditedEvent(act=AuditedAct.STUDY_RETRIEVED, actor=actor(), study_instance_uid=options.study)
     retrievals = open_retrievals(node.settings, node.sink_parts(receiver_id))
     try:
+        node.audit.record(event)
         asked = retrievals.ask(WantedStudy(options.study, tuple(options.series)), options.source)
         finished = _followed(retrievals, asked, AssociationSweep(node.database, receiver_id), quiet=options.json)
     finally:
         retrievals.stop()
+        node.audit.close()
         node.database.close()
     if options.json:
         print_json(finished)

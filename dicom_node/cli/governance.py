@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import tempfile
+import tomllib
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -11,10 +13,12 @@ from typing import Any
 from dicom_node.cli.study import opened
 from dicom_node.cli.terminal import actor, os_user, print_json, print_table, say
 from dicom_node.config.settings import Settings
+from dicom_node.core.audit import AuditedAct, AuditedEvent
 from dicom_node.core.errors import ModelUnavailable, NotFound
 from dicom_node.governance.admission import ModelStanding, Standing, environment
 from dicom_node.governance.first_run import first_run
 from dicom_node.governance.golden import GoldenOutcome, KnownStudy, Phantom, load_cases, run_golden
+from dicom_node.governance.incoming import Brought, licence_told, model_folder
 from dicom_node.governance.model_probe import ModelProbe
 from dicom_node.governance.store import add_model
 from dicom_node.governance.verify import CODE, Point, verify_folder
@@ -22,7 +26,9 @@ from dicom_node.index import actions
 from dicom_node.index.decisions import Decision, DecisionKind, add_decision, decisions_on, turned_away
 from dicom_node.inference.cards.card import CARD_NAME, ModelCard
 from dicom_node.inference.cards.folders import survey_models
+from dicom_node.inference.ready.shelf import ready_cards
 from dicom_node.logs import quiet_third_parties
+from dicom_node.people.audit.trail import audited_act, open_audit
 from dicom_node.roles.node import Node
 from dicom_node.roles.settings import load_settings
 
@@ -41,16 +47,44 @@ def verify(options: argparse.Namespace) -> int:
 
 
 def add(options: argparse.Namespace) -> int:
-    """Verify a folder and copy it into the node's own models folder."""
+    """Make a model folder of what was brought, verify it and copy it into the node's own models folder."""
     settings = load_settings(options.config)
-    points = verify_folder(options.folder, settings.inference.confine)
-    if not all(point.ok for point in points):
-        _tell_points(str(options.folder), points)
-        say("Nothing was added.")
-        return 1
-    models_dir = settings.own_models_dir
-    card = add_model(options.folder, models_dir, replace=options.replace)
-    say(f"{card.name} {card.version} is in {models_dir / card.name}. Next: dicom-node models accept {card.name}")
+    brought = Brought(source=options.source, card=options.card, weights=options.weights)
+    with tempfile.TemporaryDirectory(prefix="dicom-node-incoming-") as made:
+        incoming = model_folder(brought, Path(made))
+        for line in incoming.told:
+            say(line)
+        points = verify_folder(incoming.folder, settings.inference.confine)
+        if not all(point.ok for point in points):
+            _tell_points(str(options.source), points)
+            say("Nothing was added.")
+            return 1
+        card = add_model(incoming.folder, settings.own_models_dir, replace=options.replace)
+    if not incoming.told:
+        say(licence_told(card))
+    place = settings.own_models_dir / card.name
+    say(f"{card.name} {card.version} is in {place}. Next: dicom-node models accept {card.name}")
+    return 0
+
+
+def ready(options: argparse.Namespace) -> int:
+    """Show the cards that come with the node for models of which it has no weights, or one card whole."""
+    cards = {name: tomllib.loads(text) for name, text in ready_cards().items()}
+    if options.card:
+        if options.card not in cards:
+            raise NotFound(f"No card {options.card} comes with the node; there are: {', '.join(cards)}.")
+        say(ready_cards()[options.card].rstrip())
+        return 0
+    rows = [
+        {"card": name, "task": card["task"], "for the bundle": card.get("bundle", ""), "licence": card["licence"]}
+        for name, card in cards.items()
+    ]
+    if options.json:
+        print_json(rows)
+    else:
+        shown = list(rows[0])[:-1]
+        print_table(shown, [[row[name] for name in shown] for row in rows])
+        say("One whole, with its licence and its limits: dicom-node models ready CARD")
     return 0
 
 
@@ -71,6 +105,7 @@ def accept(options: argparse.Namespace) -> int:
         return 1
     _tell_points("What it brings that runs:", [point for point in points if point.name == CODE])
     _decide(node, card, kind, digest=card.folder_digest, detail={"folder": str(card.folder)})
+    say(licence_told(card))
     say(f"{card.name} {card.version}, folder digest {card.folder_digest}: {kind.value.lower()}.")
     standing = node.admission.standing(card)
     _analyse_again(node, standing, rerun=options.rerun)
@@ -170,7 +205,9 @@ def _decide(node: Node, card: ModelCard, kind: DecisionKind, **about: Any) -> No
     decision = Decision(
         at=datetime.now(UTC), kind=kind, model=card.name, version=card.version, decided_by=os_user(), **about
     )
-    with node.database.write() as connection:
+    told = {"decision": kind, "model": card.name, "version": card.version, "digest": decision.digest}
+    event = AuditedEvent(act=AuditedAct.MODEL_DECISION, actor=actor(), detail=told)
+    with audited_act(open_audit(node.settings, node.database), event), node.database.write() as connection:
         add_decision(connection, decision)
 
 

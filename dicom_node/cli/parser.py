@@ -5,9 +5,12 @@ from __future__ import annotations
 import argparse
 import importlib
 from collections.abc import Callable
+from datetime import date
 from pathlib import Path
 
 from dicom_node import __version__
+from dicom_node.core.principal import UserRole
+from dicom_node.core.reader_agreement import Grouping
 from dicom_node.roles import ROLES
 
 Options = argparse.Namespace
@@ -20,8 +23,36 @@ def make_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"dicom-node {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND", title="commands")
-    of_data = (_send, _echo, _retrieve, _status, _rules, _retry, _rerun, _withdraw, _discard)
-    for add in (_serve, _demo, *of_data, _models, _evaluate, _inspect, _smart_key, _doctor):
+    of_data = (
+        _send,
+        _echo,
+        _retrieve,
+        _status,
+        _rules,
+        _destinations,
+        _retry,
+        _rerun,
+        _withdraw,
+        _discard,
+        _export,
+        _export_results,
+        _export_cases,
+    )
+    for add in (
+        _serve,
+        _demo,
+        *of_data,
+        _models,
+        _run,
+        _evaluate,
+        _agreement,
+        _inspect,
+        _users,
+        _keys,
+        _audit,
+        _smart_key,
+        _doctor,
+    ):
         add(commands)
     return parser
 
@@ -73,6 +104,41 @@ def _rules(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
     below = rules.add_subparsers(required=True, metavar="COMMAND")
     command = _command(below, "explain", "evaluate every clause of every route", "study:explain", json=True)
     command.add_argument("subjects", nargs="+", metavar="STUDY|FILE", help="Study Instance UID, DICOM files or folders")
+    command = _command(below, "replay", "try routes on the studies that have come; nothing runs", "rules:replay",
+                       json=True)  # fmt: skip
+    command.add_argument("--days", type=_days, metavar="N", help="studies of so many days; default: whatever is kept")
+    command.add_argument("--studies", type=int, default=200, metavar="N", help="at most so many of the latest studies")
+    command.add_argument("--file", type=Path, metavar="TOML", help="[[route]] tables to hold against the present ones; "
+                         "default: the present ones against what was decided when the studies came")  # fmt: skip
+    _command(below, "list", "show the routes, where they come from, and which are suspended", "rules:list_routes",
+             json=True)  # fmt: skip
+    command = _command(below, "save", "put routes over those of the configuration file, at once", "rules:save")
+    command.add_argument("file", type=Path, metavar="TOML", help="one or more [[route]] tables")
+    command.add_argument("--reason", required=True, metavar="TEXT", help="why; it is kept with the route")
+    command = _command(below, "revert", "let the configuration file's route be in force again", "rules:revert")
+    command.add_argument("name", metavar="NAME", help="name of the route")
+    command.add_argument("--reason", required=True, metavar="TEXT", help="why; it is kept with the route")
+    _add_suspension(below, "route", "start no analysis by a route until somebody resumes it", "let a route go on")
+
+
+def _destinations(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    known = commands.add_parser("destinations", help="where results go")
+    below = known.add_subparsers(required=True, metavar="COMMAND")
+    _command(below, "list", "show the destinations, and which are suspended", "suspensions:list_destinations",
+             json=True)  # fmt: skip
+    _add_suspension(
+        below, "destination", "send nothing to a destination until somebody resumes it", "send to a destination again"
+    )
+
+
+def _add_suspension(
+    below: argparse._SubParsersAction[argparse.ArgumentParser], what: str, suspend: str, resume: str
+) -> None:
+    command = _command(below, "suspend", suspend, f"suspensions:suspend_{what}")
+    command.add_argument("name", metavar="NAME", help=f"name of the {what}")
+    command.add_argument("--reason", required=True, metavar="TEXT", help="why; those who wait are told")
+    command = _command(below, "resume", resume, f"suspensions:resume_{what}")
+    command.add_argument("name", metavar="NAME", help=f"name of the {what}")
 
 
 def _retry(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -96,9 +162,65 @@ def _withdraw(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
 
 
 def _discard(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    command = _command(commands, "discard", "give up a delivery that waits or is parked", "study:discard", json=True)
-    command.add_argument("delivery", type=int, help="number of the delivery; `status STUDY` lists them")
+    command = _command(commands, "discard", "give up what waits or is parked", "study:discard", json=True)
+    command.add_argument(
+        "delivery",
+        nargs="?",
+        metavar="DELIVERY",
+        help="number of a delivery, or id of an event; `status STUDY` lists both",
+    )
+    command.add_argument(
+        "--destination", metavar="NAME", help="all that waits for a destination that is in the settings no more"
+    )
     command.add_argument("--reason", required=True, metavar="TEXT", help="why; it stands in the timeline")
+
+
+def _export(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    command = _command(
+        commands, "export", "write studies into a folder, also de-identified", "export:export", json=True
+    )
+    command.add_argument("studies", nargs="+", metavar="STUDY", help="Study Instance UID")
+    command.add_argument("--out", type=Path, required=True, metavar="FOLDER", help="a new or empty folder")
+    command.add_argument(
+        "--deidentify", metavar="PROFILE", help="`basic`, or a profile of `[[deidentification]]`; default: as kept"
+    )
+    command.add_argument("--results", action="store_true", help="also the DICOM objects of results that hold")
+
+
+def _export_results(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    command = _command(commands, "export-results", "write what results say into a file", "export:export_results")
+    command.add_argument("file", type=Path, metavar="FILE", help="new file, .csv or .json, which only you can read")
+    _add_case_filter(command)
+
+
+def _export_cases(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    command = _command(
+        commands, "export-cases", "write reviewed results as de-identified cases", "agreement:export_cases", json=True
+    )
+    command.add_argument("--out", type=Path, required=True, metavar="FOLDER", help="a new or empty folder")
+    command.add_argument(
+        "--profile", metavar="PROFILE", help="a profile of `[[deidentification]]`; default: keeps codes of reports"
+    )
+    _add_case_filter(command)
+
+
+def _agreement(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    command = _command(
+        commands, "agreement", "how often readers agreed with the models", "agreement:agreement", json=True
+    )
+    command.add_argument("--by", action="append", choices=tuple(Grouping), type=Grouping, metavar="WHAT",
+                         help=f"tell groups apart by {', '.join(Grouping)}; default: model and version")  # fmt: skip
+    command.add_argument("--csv", type=Path, metavar="FILE", help="write the groups into a file")
+    command.add_argument("--cases", type=Path, metavar="FILE", help="write the reviewed cases into a file")
+    _add_case_filter(command)
+
+
+def _add_case_filter(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--from", dest="first", type=date.fromisoformat, metavar="DAY",
+                         help="only of results made on this day or later, as 2026-11-20")  # fmt: skip
+    command.add_argument("--to", dest="last", type=date.fromisoformat, metavar="DAY", help="on this day or earlier")
+    command.add_argument("--model", default="", metavar="NAME", help="only of this model")
+    command.add_argument("--route", default="", metavar="NAME", help="only of this route")
 
 
 def _models(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -107,8 +229,16 @@ def _models(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> No
     _command(below, "list", "list the models that are found, verified", "models:list_models", json=True)
     command = _command(below, "verify", "look at a model without running it", "governance:verify", json=True)
     command.add_argument("model", nargs="?", metavar="NAME|FOLDER", help="a model or a folder; default: every model")
-    command = _command(below, "add", "copy a folder into the node's models, if it verifies", "governance:add")
-    command.add_argument("folder", type=Path, help="model folder with its model_card.toml")
+    command = _command(below, "ready", "cards that come with the node for weights it does not have", "governance:ready",
+                       json=True)  # fmt: skip
+    command.add_argument("card", nargs="?", default="", metavar="CARD", help="show this card; default: a list")
+    command = _command(below, "add", "copy a model into the node's models, if it verifies", "governance:add")
+    command.add_argument(
+        "source", type=Path, metavar="PATH",
+        help="model folder with its model_card.toml, MONAI Bundle, unpacked application package (MAP), or checkpoint",
+    )  # fmt: skip
+    command.add_argument("--card", default="", metavar="CARD|FILE", help="its card: one of `models ready`, or a file")
+    command.add_argument("--weights", type=Path, metavar="FILE", help="its weights, where they are not in the folder")
     command.add_argument("--replace", action="store_true", help="take the place of the version that is there")
     command = _command(below, "accept", "let the code and weights of a model run", "governance:accept")
     command.add_argument("model", metavar="NAME", help="name of the model")
@@ -154,6 +284,19 @@ def _models_that_run(below: argparse._SubParsersAction[argparse.ArgumentParser])
     command.add_argument("--device", default="", help="device instead of inference.device, such as cpu or cuda:0")
 
 
+def _run(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    command = _command(commands, "run", "run a model on files, without a node", "run:run_model", json=True)
+    command.add_argument("model", metavar="MODEL", help="name of a model, or its folder, which is verified first")
+    command.add_argument(
+        "paths", type=Path, nargs="+", metavar="PATH", help="DICOM files, folders with all below, zip archives"
+    )
+    command.add_argument("--out", type=Path, required=True, metavar="FOLDER", help="gets a folder for each study")
+    command.add_argument("--nifti", action="store_true", help="also each mask as NIfTI, on the grid of the images")
+    command.add_argument("--overwrite", action="store_true", help="replace the results of an earlier run")
+    command.add_argument("--parameter", action="append", default=[], metavar="NAME=NUMBER",
+                         help="in place of a parameter of the model's card (repeatable)")  # fmt: skip
+
+
 def _evaluate(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     command = _command(
         commands, "evaluate", "measure a model on labelled images, by the node's own runner", "evaluate:evaluate",
@@ -189,6 +332,85 @@ def _inspect(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
     command.add_argument("--codes", action="store_true", help="show codes, value types and relationships of a report")
     command.add_argument("--all", action="store_true", help="show every reference, also of long lists")
     command.add_argument("--show-patient", action="store_true", help="show names and identifiers of the patient")
+
+
+def _users(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    users = commands.add_parser("users", help="people who may sign in")
+    below = users.add_subparsers(required=True, metavar="COMMAND")
+    _command(below, "list", "show who may sign in", "people:list_users", json=True)
+    command = _of_somebody(below, "add", "add a person; their password is asked for", "people:add_user")
+    _add_roles(command)
+    _add_password_file(command)
+    _add_roles(_of_somebody(below, "set-role", "let a person be something else", "people:set_role"))
+    command = _of_somebody(below, "set-name", "say what a person is called in reports they verify", "people:set_named")
+    command.add_argument("display_name", metavar="FAMILY^GIVEN", help='as DICOM writes names; "": the account\'s name')
+    command.add_argument("--identifier", default="", metavar="TEXT", help="by which the hospital knows the person")
+    _of_somebody(below, "disable", "shut a person out", "people:disable_user")
+    _of_somebody(below, "enable", "let a person in again", "people:enable_user")
+    _add_password_file(_of_somebody(below, "reset-password", "give a person another password",
+                                    "people:reset_password"))  # fmt: skip
+    _of_somebody(below, "remove", "remove a person", "people:remove_user")
+
+
+def _keys(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    keys = commands.add_parser("keys", help="keys with which programs use the API")
+    below = keys.add_subparsers(required=True, metavar="COMMAND")
+    _command(below, "list", "show the keys, never their secrets", "people:list_keys", json=True)
+    command = _of_somebody(below, "add", "make a key and print its secret, once", "people:add_key")
+    _add_roles(command)
+    command.add_argument("--expires", type=_days, default=365, metavar="DAYS", help="how long it lasts")
+    _of_somebody(below, "revoke", "end a key", "people:revoke_key")
+
+
+def _of_somebody(
+    commands: argparse._SubParsersAction[argparse.ArgumentParser], name: str, text: str, target: str
+) -> argparse.ArgumentParser:
+    command = _command(commands, name, text, target)
+    command.add_argument("name", metavar="NAME", help="name, whatever its case")
+    return command
+
+
+def _add_roles(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--role", action="append", required=True, choices=tuple(map(str, UserRole)),
+                         help="what they are here (repeatable)")  # fmt: skip
+
+
+def _add_password_file(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--password-file", type=Path, metavar="FILE", help="file with the password; default: asked for"
+    )
+
+
+def _days(text: str) -> int:
+    if not (text.isdecimal() and 1 <= int(text) <= 3650):
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of days from 1 to 3650")
+    return int(text)
+
+
+def _audit(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    audit = commands.add_parser("audit", help="who did what here: the audit trail")
+    below = audit.add_subparsers(required=True, metavar="COMMAND")
+    _command(below, "verify", "see whether any record was changed or removed", "audit:verify_trail", json=True)
+    command = _command(below, "list", "show the latest records", "audit:list_records", json=True)
+    command.add_argument("--limit", type=int, default=50, help="how many records")
+    _add_audit_filter(command)
+    command = _command(below, "export", "write records into a file, one JSON object a line", "audit:export")
+    command.add_argument("file", type=Path, metavar="FILE", help="new file, which only you can read")
+    _add_audit_filter(command)
+    command = _command(
+        below, "accept", "stand for a trail that is older than its anchor: a backup was put back", "audit:accept"
+    )
+    command.add_argument("--reason", required=True, metavar="TEXT", help="why; it is written into the trail")
+    _command(below, "rotate-key", "seal what is new with a new key", "audit:rotate_key")
+
+
+def _add_audit_filter(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--since", metavar="TIME", help="from this time on, as 2026-11-20 or 2026-11-20T08:00+01:00")
+    command.add_argument("--until", metavar="TIME", help="before this time")
+    command.add_argument("--actor", default="", metavar="NAME", help="only what this one did")
+    command.add_argument("--act", default="", metavar="ACT", help="only this act, such as withdrawal")
+    command.add_argument("--study", default="", metavar="UID", help="only about this study")
+    command.add_argument("--patient", default="", metavar="ID", help="only about this PatientID")
 
 
 def _smart_key(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:

@@ -16,11 +16,14 @@ from typing import Any
 from sqlalchemy import Connection
 
 from dicom_node.cli.terminal import actor, print_json, print_table, say
-from dicom_node.core.entities import Instance, InstanceRole, JobState, Series, Study, StudyState
-from dicom_node.core.errors import NotFound, RefusedObject, SettingsError
+from dicom_node.core.audit import AuditedAct, AuditedEvent
+from dicom_node.core.entities import Instance, InstanceRole, JobState, Route, Study
+from dicom_node.core.errors import IndexUnavailable, NotFound, RefusedObject, SettingsError
 from dicom_node.core.rejections import not_rejected
+from dicom_node.core.series.grouping import studies_of
 from dicom_node.core.series.routing import RouteDecision, decide
 from dicom_node.core.uids import is_valid_uid
+from dicom_node.deliver.owed_to_nobody import Waiting, advice_for, owed_to_nobody
 from dicom_node.dimse.storage_scu import all_files
 from dicom_node.index import actions
 from dicom_node.index.database import Database
@@ -29,9 +32,19 @@ from dicom_node.index.studies import load_study
 from dicom_node.index.views import lists as views
 from dicom_node.index.views import study as study_views
 from dicom_node.index.views import versions as version_views
-from dicom_node.index.views.types import DeliveryView, InstanceVersion, ResultView, StudyLine, VersionPage
+from dicom_node.index.views.types import (
+    DeliveryView,
+    InstanceVersion,
+    OpenEvent,
+    ResultView,
+    StudyLine,
+    TimelineEntry,
+    VersionPage,
+)
 from dicom_node.ingest.intake import offline_instance
 from dicom_node.logs import quiet_third_parties
+from dicom_node.operate.routes_in_force import RoutesInForce
+from dicom_node.people.audit.trail import audited_act, open_audit
 from dicom_node.receive.refusals import kept_in
 from dicom_node.receive.start import not_taken_file
 from dicom_node.roles.node import Node
@@ -40,38 +53,60 @@ from dicom_node.roles.settings import SiteSettings, load_settings
 _VERSIONS_SHOWN = 1000
 _DECIDED_AGAIN = "No route wanted it; the present ones decide again now. What they say: dicom-node status STUDY"
 _NOTHING_TO_SEND = "Nothing waits or is parked there. An analysis is made again by: dicom-node rerun STUDY"
+_NUMBERS = "`dicom-node status STUDY` lists deliveries by number and events by id (evt_…)."
 _NOT_MEASURABLE = "not measurable"
 #: Units as radiologists write them, by their code in UCUM.
 _UNITS = {"[hnsf'U]": "HU", "1": ""}
 
 
-@contextmanager
-def opened(options: argparse.Namespace) -> Iterator[Database]:
-    """Open the index that the configuration names. Raises `SettingsError` when there is none yet."""
+def settings_of_a_node(options: argparse.Namespace) -> SiteSettings:
+    """Return the settings of a node that has been started. Raises `SettingsError` when there is none: a configuration
+    that was not named must not make another."""
     settings = load_settings(options.config)
     if not settings.database.url and not (settings.node.data_dir / "node.sqlite").exists():
         raise SettingsError(
             f"There is no node in {settings.node.data_dir.resolve()}. Name its configuration by --config."
         )
+    return settings
+
+
+@contextmanager
+def opened(
+    options: argparse.Namespace, act: AuditedAct | None = None, study: str | None = None, **detail: object
+) -> Iterator[Database]:
+    """Open the index that the configuration names, and write into the audit trail what for, before it is done.
+
+    Raises `SettingsError` when there is none yet, and `AuditUnavailable`.
+    """
+    settings = settings_of_a_node(options)
     database = Database(settings.database_url)
     try:
         database.check_schema()
-        yield database
+        if act is None:
+            yield database
+        else:
+            told = {key: value for key, value in detail.items() if value is not None}
+            event = AuditedEvent(act=act, actor=actor(), study_instance_uid=study or "", detail=told)
+            with audited_act(open_audit(settings, database), event):
+                yield database
     finally:
         database.close()
 
 
 def status(options: argparse.Namespace) -> int:
     """Show one study's timeline, or the latest studies."""
-    with opened(options) as database, database.read() as connection:
+    act = AuditedAct.QUERY if options.study is None else AuditedAct.RESULT_READ
+    with opened(options, act, options.study) as database, database.read() as connection:
         if options.study is None:
             page = views.list_studies(connection, options.limit)
             if options.json:
                 print_json(page.studies)
             else:
                 _print_studies(page.studies)
+                settings = load_settings(options.config)
                 _print_suspensions(suspensions(connection))
-                _print_not_taken(load_settings(options.config))
+                _print_owed_to_nobody(owed_to_nobody(connection, settings))
+                _print_not_taken(settings)
             return 0
         study = study_views.study(connection, options.study)
         timeline = study_views.timeline(connection, options.study)
@@ -80,14 +115,22 @@ def status(options: argparse.Namespace) -> int:
             print_json({"study": study, "timeline": timeline, "versions": versions})
             return 0
     say(f"{options.study}: {study.study.state} (revision {study.study.revision}). {study.study.reason}")
-    print_table(["at", "what", "by", ""], [(entry.at, entry.kind, entry.actor, entry.text) for entry in timeline])
+    rows = [(entry.at, entry.kind, entry.actor, entry.text, _request_of(entry)) for entry in timeline]
+    print_table(["at", "what", "by", "", "request"], rows)
     _print_versions(versions)
     _print_standing(study.results)
     for result in study.results:
         if result.current:
             print_findings(result.route, result.summary)
     _print_deliveries(study.deliveries)
+    _print_events(study.open_events)
     return 0
+
+
+def _request_of(entry: TimelineEntry) -> str:
+    """Return the id of what a line is about, association, upload, retrieval or call: log lines are found by it."""
+    requests = entry.detail.get("requests") or [entry.detail.get("association_id", "")]
+    return str(requests[-1])
 
 
 def _print_studies(lines: Sequence[StudyLine]) -> None:
@@ -101,8 +144,14 @@ def _print_studies(lines: Sequence[StudyLine]) -> None:
 def _print_suspensions(suspended: Mapping[str, Suspension]) -> None:
     for name, one in suspended.items():
         advice = f"It is asked again every few minutes, or now: dicom-node retry --destination {name}"
-        since = f"{one.since.astimezone():%Y-%m-%d %H:%M}"
-        say(f"Destination {name} does not let the node in since {since}. {one.reason} {advice}")
+        if one.by:
+            advice = f"Let it go on: dicom-node destinations resume {name}"
+        say(f"{one.in_words(name)} {advice}")
+
+
+def _print_owed_to_nobody(owed: Mapping[str, Waiting]) -> None:
+    for name, waiting in owed.items():
+        say(f"{waiting.in_words} for {name}, which is not in the settings. {advice_for(name, waiting)}")
 
 
 def _print_not_taken(settings: SiteSettings) -> None:
@@ -180,6 +229,12 @@ def _print_deliveries(deliveries: Sequence[DeliveryView]) -> None:
         print_table(["delivery", "object", "destination", "state", "attempts", "note"], rows)
 
 
+def _print_events(waiting: Sequence[OpenEvent]) -> None:
+    """One line each, for in a table the id would be broken where the terminal is narrow."""
+    for one in waiting:
+        say(f"Event {one.id} for {one.destination}: {one.type}, {one.state}. {one.note}".rstrip())
+
+
 def _said(delivery: DeliveryView) -> str:
     """Return what the destination said when it took the object, and whether it is proved to have it."""
     proved = f"{'proved' if delivery.proof else 'not proved'}: {delivery.proof_note}" if delivery.proof_note else ""
@@ -192,7 +247,8 @@ def retry(options: argparse.Namespace) -> int:
         raise SettingsError(
             "Name either a study, --delivery NUMBER or --destination NAME; `dicom-node status STUDY` lists deliveries."
         )
-    with opened(options) as database, database.write() as connection:
+    asked = {"delivery": options.delivery, "destination": options.destination}
+    with opened(options, AuditedAct.RETRY, options.study, **asked) as database, database.write() as connection:
         ids = _made_due(options, connection)
     if options.json:
         print_json({"deliveries": ids})
@@ -221,7 +277,8 @@ def _require_destination(options: argparse.Namespace) -> None:
 
 def rerun(options: argparse.Namespace) -> int:
     """Queue a study's analyses again."""
-    with opened(options) as database, database.write() as connection:
+    asked = {"route": options.route}
+    with opened(options, AuditedAct.RERUN, options.study, **asked) as database, database.write() as connection:
         ids = actions.rerun_study(connection, options.study, options.route, actor(), datetime.now(UTC))
     if options.json:
         print_json({"jobs": ids})
@@ -232,7 +289,8 @@ def rerun(options: argparse.Namespace) -> int:
 
 def withdraw(options: argparse.Namespace) -> int:
     """Take a study's results back, everywhere."""
-    with opened(options) as database, database.write() as connection:
+    told = {"route": options.route}
+    with opened(options, AuditedAct.WITHDRAWAL, options.study, **told) as database, database.write() as connection:
         asked = (options.reason, options.route)
         keys = actions.withdraw_study(connection, options.study, asked, actor(), datetime.now(UTC))
     if options.json:
@@ -245,18 +303,48 @@ def withdraw(options: argparse.Namespace) -> int:
 
 
 def discard(options: argparse.Namespace) -> int:
-    """Give up one delivery."""
-    with opened(options) as database, database.write() as connection:
-        actions.discard_delivery(connection, options.delivery, options.reason, actor(), datetime.now(UTC))
+    """Give up one delivery or event, or all that waits for a destination that is gone."""
+    if (options.delivery is None) == (options.destination is None):
+        raise SettingsError(f"Name either a delivery or --destination NAME. {_NUMBERS}")
+    told = {"delivery": options.delivery, "destination": options.destination}
+    with opened(options, AuditedAct.DISCARD, **told) as database, database.write() as connection:
+        ids, event_ids = _given_up(options, connection)
     if options.json:
-        print_json({"deliveries": [options.delivery]})
+        print_json({"deliveries": ids, "events": event_ids})
     else:
-        say(f"Delivery {options.delivery} is discarded.")
+        counted = (_counted(len(ids), "delivery", "deliveries"), _counted(len(event_ids), "event"))
+        found = [one for one in counted if not one.startswith("0 ")]
+        say(f"Discarded: {' and '.join(found)}." if found else "Nothing waits there.")
     return 0
 
 
-def _counted(number: int, what: str) -> str:
-    return f"{number} {what}" if number == 1 else f"{number} {what}s"
+def _given_up(options: argparse.Namespace, connection: Connection) -> tuple[list[int], list[str]]:
+    """Return which deliveries and which events are given up."""
+    if options.destination is not None:
+        _require_former(options)
+        return actions.discard_for_destination(
+            connection, options.destination, options.reason, actor(), datetime.now(UTC)
+        )
+    asked: str = options.delivery
+    if asked.startswith("evt_"):
+        actions.discard_event(connection, asked, options.reason, actor(), datetime.now(UTC))
+        return [], [asked]
+    if not asked.isdecimal():
+        raise SettingsError(f"{asked!r} is neither the number of a delivery nor the id of an event. {_NUMBERS}")
+    actions.discard_delivery(connection, int(asked), options.reason, actor(), datetime.now(UTC))
+    return [int(asked)], []
+
+
+def _require_former(options: argparse.Namespace) -> None:
+    if options.destination in {one.name for one in load_settings(options.config).destination}:
+        raise SettingsError(
+            f"{options.destination} is in the settings, so what waits for it will be sent. Give up single deliveries, "
+            "or take it out of the settings and start the node again."
+        )
+
+
+def _counted(number: int, what: str, many: str = "") -> str:
+    return f"{number} {what}" if number == 1 else f"{number} {many or f'{what}s'}"
 
 
 # --- rules explain -------------------------------------------------------------------------------------------------
@@ -266,9 +354,10 @@ def explain(options: argparse.Namespace) -> int:
     """Explain the routing of one study in the index, or of files that were never received."""
     quiet_third_parties()
     node = Node(load_settings(options.config))
+    routes = _routes_in_force(options, node)
     explained = {
         study.study_instance_uid: [
-            decide(study, r, node.cards[r.model].accepts, node.cards[r.model].rank) for r in node.routes
+            decide(study, r, node.cards[r.model].accepts, node.cards[r.model].rank) for r in routes
         ]
         for study in _studies(options)
     }
@@ -280,6 +369,16 @@ def explain(options: argparse.Namespace) -> int:
         for decision in decisions:
             _print_decision(decision)
     return 0
+
+
+def _routes_in_force(options: argparse.Namespace, node: Node) -> Sequence[Route]:
+    """Return the routes as they are now; those of the settings where there is no index that could have others."""
+    routes = node.routes
+    try:
+        with opened(options) as database:
+            return RoutesInForce(node.settings, node.cards, database).now().routes
+    except (SettingsError, IndexUnavailable):
+        return routes
 
 
 def _print_decision(decision: RouteDecision) -> None:
@@ -314,7 +413,7 @@ def _studies(options: argparse.Namespace) -> list[Study]:
 
 
 def _received(options: argparse.Namespace, uid: str) -> Study:
-    with opened(options) as database, database.read() as connection:
+    with opened(options, AuditedAct.RESULT_READ, uid) as database, database.read() as connection:
         study = load_study(connection, uid)
     if study is None:
         raise NotFound(f"No study {uid} has been received. `dicom-node status` lists the latest ones.")
@@ -334,20 +433,9 @@ def _from_files(paths: Iterable[Path]) -> list[Study]:
         _remark(f"{_counted(rejected, 'image')} named by rejection notes among these files: not analysed.")
     if not sources:
         raise SettingsError("There is no DICOM image to analyse among these files.")
-    return [_study(uid, sources) for uid in sorted({i.study_instance_uid for i in sources})]
+    return studies_of(sources)
 
 
 def _remark(text: str) -> None:
     """Say something beside the answer, which may be for a script."""
     sys.stderr.write(f"dicom-node: {text}\n")
-
-
-def _study(uid: str, instances: Sequence[Instance]) -> Study:
-    mine = sorted((i for i in instances if i.study_instance_uid == uid), key=lambda i: i.sop_instance_uid)
-    series = [
-        Series(series_instance_uid=s, instances=tuple(i for i in mine if i.series_instance_uid == s))
-        for s in sorted({i.series_instance_uid for i in mine})
-    ]
-    now = datetime.now(UTC)
-    return Study(study_instance_uid=uid, revision=0, state=StudyState.RECEIVING, series=tuple(series),
-                 first_received_at=now, last_received_at=now)  # fmt: skip

@@ -108,8 +108,12 @@ SUMMARIES = {
     (False, True): term_code("report", "part-evaluated-something-found"),
 }
 SUMMARY_OF_ANALYSES = term_code("report", "summary-of-analyses")
+INDICATIONS = term_code("report", "indications-for-procedure")
+PURPOSE_OF_ANALYSIS = term_code("report", "purpose-of-analysis")
 NOT_ATTEMPTED = term_code("report", "not-attempted")
 REASON_NOT_ANALYSED = term_code("report", "reason-not-analysed")
+REVIEW_REASON = term_code("report", "review-reason")
+SAID_BY_MODEL = term_code("report", "said-by-model")
 
 # --- kinds of objects ---
 PRESENTATION_STATE = term_code("report", "presentation-state")

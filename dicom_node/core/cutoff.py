@@ -29,6 +29,9 @@ class Cutoff:
     def __init__(self, client: _Client) -> None:
         self._sockets: WeakSet[socket.socket] = WeakSet()
         self.is_over = False
+        #: How long an answer may take, counted from when its request is out; `None`: not counted so.
+        self._answer_s: float | None = None
+        self._answer_timer: threading.Timer | None = None
         hooks = client.event_hooks
         client.event_hooks = {**hooks, "request": [*hooks["request"], self._watch]}
 
@@ -36,19 +39,44 @@ class Cutoff:
     def after(self, seconds: float) -> Iterator[None]:
         """Give what is done in the block so long; what it is doing then ends in an error of the connection."""
         self.is_over = False
-        timer = threading.Timer(seconds, self._cut)
-        timer.daemon = True
-        timer.start()
+        timer = self._started(seconds)
         try:
             yield
         finally:
             timer.cancel()
 
+    @contextmanager
+    def of_answers(self, seconds: float) -> Iterator[None]:
+        """Give every answer in the block so long, headers and body, from when its request has gone out whole.
+
+        A large body may take its time on the way there, as long as it moves.
+        """
+        self.is_over, self._answer_s = False, seconds
+        try:
+            yield
+        finally:
+            self._answer_s = None
+            self._end_answer()
+
+    def _started(self, seconds: float) -> threading.Timer:
+        timer = threading.Timer(seconds, self._cut)
+        timer.daemon = True
+        timer.start()
+        return timer
+
+    def _end_answer(self) -> None:
+        if self._answer_timer is not None:
+            self._answer_timer.cancel()
+        self._answer_timer = None
+
     def _watch(self, request: Any) -> None:
         request.extensions["trace"] = self._opened
 
     def _opened(self, event: str, said: Mapping[str, Any]) -> None:
-        """Keep each connection; TLS makes another socket of one."""
+        """Keep each connection, of which TLS makes another socket; and note when a request is out."""
+        if event.endswith(".send_request_body.complete") and self._answer_s is not None:
+            self._end_answer()
+            self._answer_timer = self._started(self._answer_s)
         if not event.endswith((".connect_tcp.complete", ".start_tls.complete")):
             return
         opened = said["return_value"].get_extra_info("socket")

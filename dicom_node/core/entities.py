@@ -34,6 +34,21 @@ class JobState(StrEnum):
     SUPERSEDED = "SUPERSEDED"
 
 
+class JobStage(StrEnum):
+    """How far one analysis has come on its way from the queue to its destinations, in this order."""
+
+    QUEUED = "queued"
+    #: Images, model and whoever gets the result are put together.
+    PLANNING = "planning"
+    #: A worker process has it, or will as soon as one is free: the model runs, objects are built.
+    RUNNING = "running"
+    #: What was made is kept and entered.
+    SAVING = "saving"
+    #: Destinations are still owed something of the result.
+    DELIVERING = "delivering"
+    FINISHED = "finished"
+
+
 class DeliveryState(StrEnum):
     """Where one object stands on its way to one destination."""
 
@@ -81,6 +96,18 @@ class ReviewState(StrEnum):
     ACCEPTED = "ACCEPTED"
     MODIFIED = "MODIFIED"
     REJECTED = "REJECTED"
+
+
+class DecisionState(StrEnum):
+    """Where a person's decision on a result stands: it waits for a second reader, what follows is being made, it is
+    done, it fell (the second reader objected, or the result was replaced before the reviewed one was made), or it
+    failed: the reviewed result could not be made, and nobody tries any more."""
+
+    AWAITS_SECOND = "AWAITS_SECOND"
+    DECIDED = "DECIDED"
+    DONE = "DONE"
+    FALLEN = "FALLEN"
+    FAILED = "FAILED"
 
 
 class CommitmentState(StrEnum):
@@ -228,6 +255,24 @@ class OrderContext:
     requested_at: str = ""
     study_instance_uid: str = ""
     is_cancelled: bool = False
+
+
+class Purpose(StrEnum):
+    """What an analysis is for."""
+
+    PRIMARY = "primary"
+    COMPARISON = "comparison"
+    FOLLOW_UP = "follow-up"
+    FOCUSED = "focused"
+    QUALITY = "quality"
+
+
+@dataclass(frozen=True, slots=True)
+class StatedRequest:
+    """Why somebody wants an analysis, and what for; `None`: not said, "" nothing (any more)."""
+
+    indication: str | None = None
+    purpose: str | None = None
 
 
 # --- what a model found ------------------------------------------------------------------------------------------

@@ -6,7 +6,19 @@ NodeError
 ├── RefusedObject            a received object that must not be acknowledged (carries the DIMSE status)
 ├── IndexUnavailable         the database does not answer; nothing is acknowledged meanwhile
 ├── SpoolUnavailable         the object store cannot be written (full, read-only)
+├── ProviderAway             the OpenID provider does not answer as it should; ask again later
+├── SignInDenied             the OpenID provider does not vouch for whoever signs in, or gives them no role here
+│   └── GrantEnded           … any more: they were signed out there, or what they were granted was taken back
+├── TimeUnavailable          a time server does not tell the time, or not so that it can be believed
+├── AuditUnavailable         an act cannot be written into the audit trail and is refused
 ├── NotFound                 a study, job, delivery or model that the operator named does not exist
+├── Conflict                 what is asked does not fit what is there: a name that is taken, the last administrator
+│   ├── AlreadyReviewed      … somebody has decided on the result
+│   ├── BeingReviewed        … somebody else is reviewing the result at this moment
+│   └── NotReviewable        … the result holds no more, or is none that a person decides on
+├── ReviewRefused            a decision on a result that says what cannot be: a number without end, a point outside
+├── AccountRefused           a new name, role or password that cannot be taken
+├── SignInDelayed            a sign-in that is not looked at now (carries the wait)
 ├── IllegalTransition        a state change that `lifecycle` does not allow
 ├── InferenceError           a model run that failed and may be tried again
 │   ├── ModelUnavailable     the model folder is missing, altered or not usable here
@@ -75,12 +87,76 @@ class IndexUnavailable(NodeError):
     """The database does not answer; received studies stay with their sender until it does."""
 
 
+class TimeUnavailable(NodeError):
+    """A time server does not tell the time; `kiss` is the code by which it asks to be left alone, if it does."""
+
+    def __init__(self, message: str, kiss: str = "") -> None:
+        super().__init__(message)
+        self.kiss = kiss
+
+
+class AuditUnavailable(NodeError):
+    """An act cannot be written into the audit trail; acts by people are refused until it can."""
+
+
 class SpoolUnavailable(NodeError):
     """The object store cannot be written."""
 
 
+class ProviderAway(NodeError):
+    """The OpenID provider does not answer, or not as it should; asking again later may help."""
+
+
+class SignInDenied(NodeError):
+    """The OpenID provider does not vouch for whoever signs in, or they have no role here."""
+
+
+class AnotherSignIn(SignInDenied):
+    """The OpenID provider answers a sign-in that was begun before the present one, or in another browser."""
+
+
+class GrantEnded(SignInDenied):
+    """The OpenID provider does not vouch for somebody any more: signed out there, or taken back."""
+
+
 class NotFound(NodeError):
     """What the operator named does not exist."""
+
+
+class Conflict(NodeError):
+    """What is asked does not fit what is there: a name that is taken, the last administrator."""
+
+
+class ChangedMeanwhile(Conflict):
+    """Somebody else has changed it since it was looked at."""
+
+
+class AlreadyReviewed(Conflict):
+    """Somebody has decided on the result before."""
+
+
+class BeingReviewed(Conflict):
+    """Somebody else is reviewing the result at this moment."""
+
+
+class NotReviewable(Conflict):
+    """The result holds no more, or it is none that a person decides on."""
+
+
+class ReviewRefused(NodeError):
+    """A decision on a result that says what cannot be, or does not say what it must."""
+
+
+class AccountRefused(NodeError):
+    """A new name, role or password that cannot be taken."""
+
+
+class SignInDelayed(NodeError):
+    """A sign-in that is not looked at now: too many failed, or too many are looked at."""
+
+    def __init__(self, message: str, wait_s: float) -> None:
+        super().__init__(message)
+        self.wait_s = wait_s
 
 
 class IllegalTransition(NodeError):
@@ -109,6 +185,10 @@ class NotAnalysable(NodeError):
     def __init__(self, reason: str, message: str) -> None:
         super().__init__(message)
         self.reason = reason
+
+
+class CannotClean(NodeError):
+    """Pixel data that cannot be made to say nothing but the picture, so that it does not leave; repeats no value."""
 
 
 class SourceDamaged(NodeError):

@@ -12,6 +12,7 @@ from typing import Any
 
 from dicom_node.core.entities import (
     CommitmentState,
+    DecisionState,
     DeliveryState,
     DestinationState,
     JobState,
@@ -29,6 +30,8 @@ FINISHED_JOB = frozenset({JobState.DONE, JobState.PARTIAL, JobState.NOT_ANALYSAB
 ARRIVED = frozenset({DeliveryState.SENT, DeliveryState.COMMITTED})
 #: The destination is still owed the object.
 OPEN = frozenset({DeliveryState.PENDING, DeliveryState.PARKED})
+#: Destinations must not show the result any more.
+TAKEN_BACK = frozenset({ResultState.WITHDRAWN, ResultState.REJECTED})
 
 #: RECEIVING follows everything: a late image opens the next revision. ANALYSING follows a finished study on rerun.
 STUDY_TRANSITIONS: Mapping[StudyState, Set[StudyState]] = {
@@ -80,10 +83,10 @@ COMMITMENT_TRANSITIONS: Mapping[CommitmentState, Set[CommitmentState]] = {
 }
 
 #: What no longer holds is never made to hold again: a better answer is a new result. WITHDRAWN follows SUPERSEDED,
-#: since destinations still show what was replaced.
+#: since destinations still show what was replaced; and so does REJECTED, with the result that replaced it.
 RESULT_TRANSITIONS: Mapping[ResultState, Set[ResultState]] = {
     ResultState.CURRENT: {ResultState.SUPERSEDED, ResultState.WITHDRAWN, ResultState.REJECTED},
-    ResultState.SUPERSEDED: {ResultState.WITHDRAWN},
+    ResultState.SUPERSEDED: {ResultState.WITHDRAWN, ResultState.REJECTED},
     ResultState.WITHDRAWN: set(),
     ResultState.REJECTED: set(),
 }
@@ -98,12 +101,25 @@ DESTINATION_TRANSITIONS: Mapping[DestinationState, Set[DestinationState]] = {
     DestinationState.SUSPENDED: {DestinationState.ACTIVE},
 }
 
+#: A result is unreviewed again when what was decided on it is told by no report.
 REVIEW_TRANSITIONS: Mapping[ReviewState, Set[ReviewState]] = {
     ReviewState.UNREVIEWED: {ReviewState.ACCEPTED, ReviewState.MODIFIED, ReviewState.REJECTED},
-    ReviewState.ACCEPTED: set(),
-    ReviewState.MODIFIED: set(),
+    ReviewState.ACCEPTED: {ReviewState.UNREVIEWED},
+    ReviewState.MODIFIED: {ReviewState.UNREVIEWED},
     ReviewState.REJECTED: set(),
 }
+
+#: A decision that no second reader is asked for begins as DECIDED; a rejection is done when it is decided.
+DECISION_TRANSITIONS: Mapping[DecisionState, Set[DecisionState]] = {
+    DecisionState.AWAITS_SECOND: {DecisionState.DECIDED, DecisionState.FALLEN},
+    DecisionState.DECIDED: {DecisionState.DONE, DecisionState.FALLEN, DecisionState.FAILED},
+    DecisionState.DONE: set(),
+    DecisionState.FALLEN: set(),
+    DecisionState.FAILED: set(),
+}
+
+#: A decision in one of these is told by no report: the result can be decided on anew.
+UNTOLD_DECISION = frozenset({DecisionState.FALLEN, DecisionState.FAILED})
 
 #: All of them, by what has the states.
 TRANSITIONS: Mapping[str, Mapping[Any, Set[Any]]] = {
@@ -111,6 +127,7 @@ TRANSITIONS: Mapping[str, Mapping[Any, Set[Any]]] = {
     "job": JOB_TRANSITIONS,
     "result": RESULT_TRANSITIONS,
     "review": REVIEW_TRANSITIONS,
+    "decision": DECISION_TRANSITIONS,
     "object": OBJECT_TRANSITIONS,
     "destination": DESTINATION_TRANSITIONS,
     "delivery": DELIVERY_TRANSITIONS,
@@ -136,6 +153,16 @@ def check_delivery(old: DeliveryState, new: DeliveryState) -> None:
 def check_result(old: ResultState, new: ResultState) -> None:
     """Raise `IllegalTransition` unless a result that stands as `old` may stand as `new`."""
     _check("result", old, new)
+
+
+def check_review(old: ReviewState, new: ReviewState) -> None:
+    """Raise `IllegalTransition` unless what a person has said of a result may become `new`."""
+    _check("review", old, new)
+
+
+def check_decision(old: DecisionState, new: DecisionState) -> None:
+    """Raise `IllegalTransition` unless a decision in state `old` may become `new`."""
+    _check("decision", old, new)
 
 
 def check_commitment(old: CommitmentState, new: CommitmentState) -> None:

@@ -1,10 +1,12 @@
-"""What the node concedes to others: what counts as one caller where calls are limited, and how long a server may be
-waited for when it asks to be left alone (Retry-After, RFC 9110 10.2.3)."""
+"""What the node concedes to others: what counts as one caller where calls are limited, how long a server may be
+waited for when it asks to be left alone (Retry-After, RFC 9110 10.2.3), and when a certificate is to be renewed."""
 
 from __future__ import annotations
 
 import ipaddress
-from datetime import UTC, datetime
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 
 
@@ -18,6 +20,26 @@ def network_of(address: str) -> str:
         return address
     return str(parsed.ipv4_mapped or ipaddress.ip_network((parsed, 64), strict=False))
 
+
+@dataclass(frozen=True, slots=True)
+class Networks:
+    """Networks (CIDR) as a set of addresses."""
+
+    networks: Sequence[str] = ()
+
+    def __contains__(self, address: object) -> bool:
+        """Tell whether an address, also one of IPv4 written as IPv6, lies in any; what is no address does in none."""
+        try:
+            parsed = ipaddress.ip_address(str(address))
+        except ValueError:
+            return False
+        if isinstance(parsed, ipaddress.IPv6Address) and parsed.ipv4_mapped:
+            parsed = parsed.ipv4_mapped
+        return any(parsed in ipaddress.ip_network(one, strict=False) for one in self.networks)
+
+
+#: So long before its end a certificate is told of.
+CERTIFICATE_RENEWED_BEFORE = timedelta(days=30)
 
 #: Nothing the node puts off is put off for longer, whatever a peer asks for; after it the server is asked again.
 LONGEST_WAIT_S = 3600.0

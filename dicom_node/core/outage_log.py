@@ -30,7 +30,8 @@ class OutageLog:
         with self._lock:
             self._count += 1
             is_new = why not in self._reasons and len(self._reasons) < _REASONS
-            self._reasons.add(why)
+            if is_new:  # what is not told is not kept: reasons may name an object each
+                self._reasons.add(why)
         if is_new:
             self._log.error(self._failed, extra={**who, "why": why})
 

@@ -2,17 +2,40 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
 
 class UserRole(StrEnum):
-    """What somebody may do."""
+    """What somebody is here. A person may be several."""
 
     VIEWER = "viewer"
     REVIEWER = "reviewer"
     OPERATOR = "operator"
     ADMIN = "admin"
+
+
+class Permission(StrEnum):
+    """What a route of the API asks for."""
+
+    #: See studies, results, images and the state of the node.
+    READ = "read"
+    #: Accept, reject and correct results.
+    REVIEW = "review"
+    #: Bring studies, send and analyse again, withdraw, hold, decide on models.
+    OPERATE = "operate"
+    #: People, keys, the audit trail.
+    ADMINISTER = "administer"
+
+
+#: What each role may do. An administrator runs the node, and reads nobody's images for them: to review is a reviewer's.
+PERMISSIONS: Mapping[UserRole, frozenset[Permission]] = {
+    UserRole.VIEWER: frozenset({Permission.READ}),
+    UserRole.REVIEWER: frozenset({Permission.READ, Permission.REVIEW}),
+    UserRole.OPERATOR: frozenset({Permission.READ, Permission.OPERATE}),
+    UserRole.ADMIN: frozenset({Permission.READ, Permission.OPERATE, Permission.ADMINISTER}),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +44,10 @@ class Principal:
 
     name: str
     roles: frozenset[UserRole] = frozenset()
+
+    def may(self, permission: Permission) -> bool:
+        """Tell whether one of the roles has this permission."""
+        return any(permission in PERMISSIONS[role] for role in self.roles)
 
 
 #: The node, for what it does by itself.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from datetime import datetime, timedelta
 from enum import StrEnum
 
@@ -41,7 +42,13 @@ def priority_of(study: Study, route_priority: str) -> Priority:
     """
     if route_priority != FROM_IMAGES:
         return Priority(route_priority.upper())
-    texts = {image.attributes.get(_ATTRIBUTE, "") for series in study.series for image in series.instances}
+    return stated_priority(
+        {image.attributes.get(_ATTRIBUTE, "") for series in study.series for image in series.instances}
+    )
+
+
+def stated_priority(texts: Collection[str]) -> Priority:
+    """Return the most urgent priority among words of images; routine where none says a defined one."""
     stated = {_WORDS[word] for word in (text.strip(" \0").upper() for text in texts) if word in _WORDS}
     return min(stated, key=_ORDER.index, default=Priority.ROUTINE)
 

@@ -54,7 +54,9 @@ REASONS: tuple[Reason, ...] = (
     Reason(_STUDY, "UNREADABLE_FILE", "A stored object is not readable DICOM.", _RESEND),
     Reason(_STUDY, "SOURCE_DAMAGED", "The node's disk holds other bytes of an image than came (sha256 differs).",
            "Send the images that the message names again: the analysis then runs by itself. Look at the disk."),
-    Reason(_STUDY, "CHANNELS_MISSING", "The model reads several images at once, and the series holds fewer.", _RESEND),
+    Reason(_STUDY, "CHANNELS_MISSING", "The model reads several images at once, and the study holds fewer.", _RESEND),
+    Reason(_STUDY, "CHANNELS_APART", "Series that the model reads together show different places.",
+           _OTHER_SERIES),
     Reason(_IMAGES, "LOCALIZER_ONLY", "Only localizers (scouts, topograms, surveys).", _OTHER_SERIES),
     Reason(_IMAGES, "WRONG_SOP_CLASS", "Neither CT nor MR image objects, such as secondary captures.", _OTHER_SERIES),
     Reason(_IMAGES, "DERIVED_ONLY", "Images computed from others: reformats, projections, maps.",
@@ -154,12 +156,18 @@ IDENTITY_CHANGED = Reason(
 HOLDS: tuple[Reason, ...] = (IDENTITY_CHANGED,)
 
 
-_MEANINGS = {one.code: one.meaning for one in REASONS}
+_BY_CODE = {one.code: one for one in REASONS}
+
+
+def reason_of(code: str) -> Reason | None:
+    """Return the reason of a code; a model's own code has none here."""
+    return _BY_CODE.get(code)
 
 
 def meaning_of(code: str) -> str:
     """Return what a reason means, in a sentence for people; a model's own code has none here and gives ""."""
-    return _MEANINGS.get(code, "")
+    reason = reason_of(code)
+    return reason.meaning if reason else ""
 
 
 def reason_table() -> str:

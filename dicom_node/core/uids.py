@@ -72,3 +72,8 @@ def job_key(study_instance_uid: str, instance_digests: Iterable[str], model_dige
 def repeated_job_key(job_key: str, times: int) -> str:
     """Return the key of an analysis that is answered anew, `times` after the answer under `job_key` was replaced."""
     return hashlib.sha256(_SEPARATOR.join([job_key, str(times)]).encode()).hexdigest()
+
+
+def reviewed_job_key(job_key: str, decision_digest: str) -> str:
+    """Return the key of the result that tells a person's decision on the result under `job_key`."""
+    return hashlib.sha256(_SEPARATOR.join([job_key, "review", decision_digest]).encode()).hexdigest()

@@ -19,6 +19,7 @@ from dicom_node.core.errors import (
     SignInRefused,
 )
 from dicom_node.core.limits import LONGEST_WAIT_S
+from dicom_node.core.requests import on_behalf_of
 from dicom_node.deliver.identity_check import IdentityCheck
 from dicom_node.deliver.outage import BackOff
 from dicom_node.deliver.outgoing import Outgoing, Sender, Sent
@@ -28,6 +29,7 @@ from dicom_node.index.database import Database
 from dicom_node.index.due import now_in
 from dicom_node.index.outbox import deliveries
 from dicom_node.index.outbox.deliveries import DeliveryBatch, DeliveryItem, RefusedItem
+from dicom_node.index.studies import requests_of
 from dicom_node.storage.digest import is_damaged
 from dicom_node.storage.spool import Spool
 
@@ -101,6 +103,12 @@ class BatchDelivery:
 
         What takes back goes to where the result is; a result only to where the study is still the same patient's.
         """
+        with self._database.read() as connection:
+            requests = requests_of(connection, batch.study_instance_uid)
+        with on_behalf_of(requests):
+            return self._send(batch)
+
+    def _send(self, batch: DeliveryBatch) -> SentItems:
         if any(item.is_withdrawal for item in batch.items):
             return self._send_withdrawals(batch)
         held = self._held(batch)

@@ -13,6 +13,7 @@ from dicom_node.core.errors import (
     DeliveryRefused,
     DestinationAway,
 )
+from dicom_node.core.requests import on_behalf_of
 from dicom_node.deliver.batch import SentItems, wished_s
 from dicom_node.deliver.outage import BackOff
 from dicom_node.deliver.outgoing import EventSender, OutgoingEvent, Sent
@@ -20,6 +21,7 @@ from dicom_node.index.database import Database
 from dicom_node.index.due import now_in
 from dicom_node.index.outbox import notifications
 from dicom_node.index.outbox.notifications import Notification
+from dicom_node.index.studies import requests_of
 
 _log = logging.getLogger(__name__)
 
@@ -38,6 +40,11 @@ class EventDelivery:
         """Send an event and return what came of it."""
         with self._database.write() as connection:
             notifications.begin_attempt(connection, event)
+            requests = requests_of(connection, event.study_instance_uid)
+        with on_behalf_of(requests):
+            return self._sent(event)
+
+    def _sent(self, event: Notification) -> SentItems:
         silence = Sent(event.event_id, DeliveryDeferred("The destination gave no answer for this event."), "")
         *_, sent = (silence, *self._answers(event))
         return self._settled(event, self._judged(event, sent.error), sent.note)

@@ -18,6 +18,7 @@ from typing import Any, Protocol
 
 from sqlalchemy import Connection
 
+from dicom_node.core.audit import Audit
 from dicom_node.core.errors import (
     CredentialsRefused,
     DeliveryDeferred,
@@ -40,6 +41,8 @@ from dicom_node.index.database import Database
 from dicom_node.index.due import now_in
 from dicom_node.index.outbox import deliveries, destinations, notifications
 from dicom_node.index.outbox.deliveries import Claimant
+from dicom_node.index.outbox.destinations import Suspension
+from dicom_node.people.audit.care import note_sent
 from dicom_node.storage.spool import Spool
 
 _POLL_S = 1.0
@@ -48,6 +51,8 @@ _LEASE_S = 600.0
 _ASK_SUSPENDED_S = 180.0
 #: So many batches in a row, none of them tried before, are taken for a sign that it is not they who are at fault.
 _FAILURES_OF_DESTINATION = 3
+#: So many batches that were not taken are remembered: they go into one statement, and SQLite takes 32,766 values there.
+_MOST_REMEMBERED = 1000
 _log = logging.getLogger(__name__)
 
 
@@ -68,6 +73,7 @@ class OutboxPolicy:
     identity_check: IdentityCheck | None = None
     #: The destination is told of events, and owed no objects.
     tells_events: bool = False
+    audit: Audit | None = None
 
 
 class Claimed(Protocol):
@@ -75,6 +81,8 @@ class Claimed(Protocol):
 
     @property
     def key(self) -> str: ...
+    @property
+    def study_instance_uid(self) -> str: ...
 
 
 class Rows(Protocol):
@@ -160,11 +168,11 @@ class DestinationWorker:
         """Deliver one batch; `False` when there is a reason to pause (nothing due, or the peer is away)."""
         try:
             self.plan_withdrawals()
-            is_due, is_suspended = self._look()
+            is_due, suspension = self._look()
             self._database_away.worked(destination=self._destination)
-            if self._policy.capability_probe is not None and self._outage is None and not is_suspended:
+            if self._policy.capability_probe is not None and self._outage is None and suspension is None:
                 self._policy.capability_probe.ask_if_due(self._database)
-            return is_due and self._may_send(is_suspended=is_suspended) and self.deliver_once()
+            return is_due and self._may_send(suspension) and self.deliver_once()
         except IndexUnavailable as error:
             self._database_away.failed(str(error), {"destination": self._destination})
         except Exception as error:  # noqa: BLE001 - the delivery door: a fault in one batch must not end deliveries
@@ -178,18 +186,21 @@ class DestinationWorker:
         """Owe the destination what takes back what it shows of withdrawn results."""
         self._policy.withdrawal_planner.plan(self._database, self._spool, self._destination)
 
-    def _look(self) -> tuple[bool, bool]:
-        """Tell whether anything is due, and whether the destination is suspended."""
+    def _look(self) -> tuple[bool, Suspension | None]:
+        """Tell whether anything is due, and why the destination is suspended, if it is."""
         with self._database.read() as connection:
             now = now_in(connection)
             is_due = self._rows.next_due(connection, self._destination, self._claimant, now) is not None
-            return is_due, destinations.suspension_of(connection, self._destination) is not None
+            return is_due, destinations.suspension_of(connection, self._destination)
 
-    def _may_send(self, *, is_suspended: bool) -> bool:
-        """Tell whether the destination is believed to take something; asks it where that is doubtful."""
+    def _may_send(self, suspension: Suspension | None) -> bool:
+        """Tell whether the destination is believed to take something; asks it where that is doubtful.
+
+        One that a person has suspended is not even asked.
+        """
         now = time.monotonic()
-        if is_suspended:
-            if now < self._ask_suspended_at:
+        if suspension is not None:
+            if suspension.by or now < self._ask_suspended_at:
                 return False
             self._ask_suspended_at = now + _ASK_SUSPENDED_S
             return self._policy.reach is None or self._answers()
@@ -218,7 +229,12 @@ class DestinationWorker:
         Another batch than those that were not taken lately goes first: one of them may have been the reason.
         """
         batch = self._claim(self._tried | self._refused) or self._claim()
-        return batch is not None and self._is_taken(batch, self._delivery.send(batch))
+        if batch is None:
+            return False
+        sent = self._delivery.send(batch)
+        if sent.has_arrived and self._policy.audit is not None:
+            note_sent(self._policy.audit, self._destination, batch, len(sent.failed) + len(sent.refused))
+        return self._is_taken(batch, sent)
 
     def _claim(self, passing_over: Collection[str] = ()) -> Claimed | None:
         with self._database.write() as connection:
@@ -242,7 +258,7 @@ class DestinationWorker:
             return self._is_back(batch)
         if sent.why is None:
             return True
-        self._tried.add(batch.key)
+        remember(self._tried, batch.key)
         if isinstance(sent.why, DestinationBusy):
             return self._is_out(sent.why)
         self._failures += self._outage is not None or any(item.attempts == 0 for item in sent.failed)
@@ -262,7 +278,7 @@ class DestinationWorker:
 
     def _is_shut_out(self, batch: Claimed, why: CredentialsRefused) -> bool:
         """Suspend the destination and say so once; always `False`."""
-        self._refused.add(batch.key)
+        remember(self._refused, batch.key)
         self._ask_suspended_at = time.monotonic() + _ASK_SUSPENDED_S
         with self._database.write() as connection:
             is_new = destinations.suspend(connection, self._destination, str(why), now_in(connection))
@@ -275,7 +291,8 @@ class DestinationWorker:
     def _is_back(self, batch: Claimed) -> bool:
         """Note that the destination takes objects; what was put off while it did not is due at once. Always `True`."""
         self._failures = 0
-        self._delivery.suspects |= self._refused - {batch.key}
+        for key in self._refused:
+            remember(self._delivery.suspects, key)
         self._delivery.suspects.discard(batch.key)
         self._refused.clear()
         self._tried.clear()
@@ -288,3 +305,13 @@ class DestinationWorker:
             away_s = round(time.monotonic() - outage.began_at, 1) if outage else None
             _log.info("destination takes objects again", extra={"destination": self._destination, "away_s": away_s})
         return True
+
+
+def remember(keys: set[str], key: str) -> None:
+    """Add the key of a batch; where there are too many, all others are forgotten first, and have their turn again.
+
+    An outage may last for weeks, and every batch that waits may be tried in it.
+    """
+    if len(keys) >= _MOST_REMEMBERED:
+        keys.clear()
+    keys.add(key)

@@ -11,7 +11,7 @@ from sqlalchemy import Connection
 from dicom_node.config.outgoing import wanted_outputs
 from dicom_node.config.settings import Settings
 from dicom_node.core.entities import Destination, MediaType
-from dicom_node.core.outputs.artifact_kinds import OutputSet
+from dicom_node.core.outputs.artifact_kinds import OutputSet, of_review
 from dicom_node.core.outputs.capability_match import MatchedOutputs, PeerCapabilities, WantedOutputs, match_capabilities
 from dicom_node.deliver.kinds import destinations_of
 from dicom_node.index.outbox.destinations import recall
@@ -40,6 +40,10 @@ class DeliveryPlan:
     def output_keys(self) -> tuple[str, ...]:
         """Return the keys of the sets."""
         return tuple(one.key for one in self.output_sets)
+
+    def of_review(self) -> DeliveryPlan:
+        """Return who gets what of a reviewed result: the sets keep their keys, and their destinations."""
+        return replace(self, output_sets=tuple(map(of_review, self.output_sets)))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

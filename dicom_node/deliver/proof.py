@@ -23,6 +23,7 @@ from dicom_node.end import VitalThread
 from dicom_node.index.database import Database
 from dicom_node.index.due import now_in
 from dicom_node.index.outbox import proofs
+from dicom_node.index.outbox.destinations import suspension_of
 from dicom_node.index.outbox.proofs import Evidence, ProofTimes, Unproved
 from dicom_node.storage.spool import Spool
 
@@ -78,9 +79,13 @@ class Prover:
         return False
 
     def ask_once(self) -> bool:
-        """Ask for what is due; `False` when nothing is, for which no lock is taken."""
+        """Ask for what is due; `False` when nothing is, without a lock, or a person has suspended it."""
         with self._database.read() as connection:
-            if not proofs.is_any_unproved(connection, self._destination, self._times, now_in(connection)):
+            suspension = suspension_of(connection, self._destination)
+            is_left_alone = suspension is not None and suspension.by != ""
+            if is_left_alone or not proofs.is_any_unproved(
+                connection, self._destination, self._times, now_in(connection)
+            ):
                 return False
         with self._database.write() as connection:
             due = proofs.claim_unproved(connection, self._destination, self._times, now_in(connection))

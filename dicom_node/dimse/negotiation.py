@@ -20,6 +20,7 @@ from pynetdicom.pdu_primitives import (
 )
 from pynetdicom.presentation import PresentationContext, build_context
 
+from dicom_node.config.files import require_regular
 from dicom_node.config.incoming import DicomTlsSettings
 from dicom_node.config.peers import DicomPeer
 from dicom_node.core.errors import CredentialsRefused, DeliveryDeferred, DestinationAway
@@ -217,6 +218,7 @@ class Tls:
         Made for each connection, so that a renewed certificate needs no restart. Raises `OSError` (`ssl.SSLError`
         among them) when a file cannot be used.
         """
+        require_regular(self.ca, self.certificate, self.private_key)
         context = ssl.create_default_context(cafile=self.ca)
         context.minimum_version = ssl.TLSVersion.TLSv1_2
         context.set_ciphers("ECDHE+AESGCM:ECDHE+CHACHA20:!aNULL")

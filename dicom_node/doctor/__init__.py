@@ -10,14 +10,17 @@ from dicom_node.doctor.configured import (
     check_destinations,
     check_hl7_senders,
     check_models,
+    check_sign_in,
     check_sources,
 )
 from dicom_node.doctor.machine import (
+    check_audit,
     check_clock,
     check_data_dir,
     check_database,
-    check_kept_objects,
+    check_index,
     check_ports,
+    check_time_servers,
     register_with_orthanc,
 )
 
@@ -29,9 +32,11 @@ def run_checks(settings: Settings) -> list[Check]:
     return [
         *(Check("settings", True, text) for text in settings.remarks),
         check_clock(),
+        *check_time_servers(settings),
         check_data_dir(settings),
         check_database(settings),
-        *check_kept_objects(settings),
+        *check_index(settings),
+        *check_audit(settings),
         *check_ports(settings),
         *check_hl7_senders(settings),
         check_confinement(settings),
@@ -39,4 +44,5 @@ def run_checks(settings: Settings) -> list[Check]:
         *check_certificates(settings),
         *check_destinations(settings),
         *check_sources(settings),
+        *check_sign_in(settings),
     ]

@@ -14,7 +14,8 @@ from dicom_node.config.peers import DicomPeer, WebPeer
 from dicom_node.config.running import RouteSettings
 from dicom_node.config.section import Section
 from dicom_node.config.settings import Settings
-from dicom_node.core.errors import ModelUnavailable, NotFound, RetrieveError, SettingsError
+from dicom_node.core.errors import ModelUnavailable, NotFound, ProviderAway, RetrieveError, SettingsError, fault_told
+from dicom_node.core.limits import CERTIFICATE_RENEWED_BEFORE
 from dicom_node.deliver.connections.signing_keys import key_files, read_key
 from dicom_node.deliver.kinds import destinations_of
 from dicom_node.deliver.kinds.dicom import DicomDestination
@@ -25,6 +26,9 @@ from dicom_node.governance.admission import Standing
 from dicom_node.governance.standing import standing_so_far
 from dicom_node.inference.cards.card import ModelCard
 from dicom_node.inference.cards.folders import survey_models
+from dicom_node.people.openid.provider import Provider
+from dicom_node.people.openid.sign_in import CALLBACK
+from dicom_node.receive.acceptor.transport import tls_context
 from dicom_node.retrieve.kinds import make_sources, sources_of
 from dicom_node.retrieve.source import Source, StudyQuery
 from dicom_node.sandbox.confinement import lacking, told
@@ -47,16 +51,32 @@ def check_destinations(settings: Settings) -> list[Check]:
     return checks
 
 
-#: A certificate is told so long before its end.
-_RENEWED_BEFORE = timedelta(days=30)
-
-
 def check_certificates(settings: Settings) -> list[Check]:
     """One check for each certificate that the node shows, before it ends, and for each key that it signs in with."""
     return [
         *(_check_certificate(f"certificate of {name}", path) for name, path in _certificates(settings)),
+        *_check_pairs(settings),
         *(_check_key(f"key {path.name}", path) for path in key_files(destinations_of(settings))),
     ]
+
+
+def _check_pairs(settings: Settings) -> Iterator[Check]:
+    """Certificate, key and authorities of each listener fit together; told only when they do not."""
+    listeners = (("dicom_tls", settings.dicom_tls), ("hl7", settings.hl7), ("api", settings.api))
+    for section, one in listeners:
+        if one.certificate:
+            files = [str(file or "") for file in (one.certificate, one.private_key, one.ca)]
+            try:
+                tls_context(files[0], files[1], files[2], one.client_certificate)
+            except OSError as error:
+                name, text = f"key of [{section}]", f"{files[1] or files[0]} cannot be used ({fault_told(error)})"
+                yield Check(name, False, text, _ADVICE_ON_A_PAIR)
+
+
+_ADVICE_ON_A_PAIR = (
+    "Put in a certificate and its key, as PEM. Until then a running API shows the ones before; other listeners read "
+    "theirs when they start."
+)
 
 
 def _certificates(settings: Settings) -> Iterator[tuple[str, Path]]:
@@ -64,6 +84,8 @@ def _certificates(settings: Settings) -> Iterator[tuple[str, Path]]:
         yield "[dicom_tls]", settings.dicom_tls.certificate
     if settings.hl7.port is not None and settings.hl7.certificate:
         yield "[hl7]", settings.hl7.certificate
+    if settings.api.enabled and settings.api.certificate:
+        yield "[api]", settings.api.certificate
     peers: list[tuple[str, Section]] = [
         *((f"destination {one.name}", one) for one in destinations_of(settings)),
         *((f"source {one.name}", one) for one in sources_of(settings)),
@@ -82,7 +104,7 @@ def _check_certificate(name: str, path: Path, now: datetime | None = None) -> Ch
     ends = shown.not_valid_after_utc
     left = ends - (now or datetime.now(UTC))
     text = f"{path}, valid until {ends:%Y-%m-%d %H:%M} UTC"
-    if left > _RENEWED_BEFORE:
+    if left > CERTIFICATE_RENEWED_BEFORE:
         return Check(name, True, text)
     text += f", {left.days} days from now" if left > timedelta(0) else ": it has ended"
     return Check(name, False, text, "Have it renewed, and put the new one into this file.")
@@ -132,6 +154,21 @@ def check_hl7_senders(settings: Settings) -> list[Check]:
 
 
 _WHO_MAY_MERGE = "Whoever reaches the port may merge patients: give host of [[hl7.peer]] an address, or use TLS."
+
+
+def check_sign_in(settings: Settings) -> list[Check]:
+    """The OpenID provider, where one is named: its documents can be had and used. Nobody signs in for that."""
+    if not settings.oidc.issuer:
+        return []
+    provider = Provider(settings.oidc)
+    name = f"sign-in at {provider.host}"
+    try:
+        said, keys = provider.metadata(), provider.keys(None)
+    except ProviderAway as error:
+        return [Check(name, False, str(error), "Check oidc.issuer, oidc.ca and the network. Local accounts go on.")]
+    notice = "tells of sign-outs" if said.tells_of_sign_outs else "does not tell of sign-outs, and is asked instead"
+    text = f"keys: {len(keys.keys)}, {notice}; it must know {settings.oidc.public_url}{CALLBACK}"
+    return [Check(name, True, text)]
 
 
 def check_sources(settings: Settings) -> list[Check]:

@@ -16,19 +16,31 @@ from urllib.parse import unquote, urlsplit, urlunsplit
 import httpx
 import sqlalchemy
 from pyorthanc import Orthanc
+from sqlalchemy import Connection
 from sqlalchemy.exc import SQLAlchemyError
 
 import dicom_node
 from dicom_node.config.settings import Settings
-from dicom_node.core.errors import IndexUnavailable, SettingsError, fault_told
+from dicom_node.core.errors import AuditUnavailable, IndexUnavailable, SettingsError, fault_told
+from dicom_node.deliver.owed_to_nobody import advice_for, owed_to_nobody
 from dicom_node.doctor.check import Check, current_user
 from dicom_node.index.damage import damage_counts, round_ended_at
 from dicom_node.index.database import SCHEMA_HEAD, Database
+from dicom_node.index.outbox.destinations import suspensions
+from dicom_node.index.received.worklist import unlisted_count
+from dicom_node.index.route_edits import edits_in_force
+from dicom_node.index.suspensions import in_words, route_suspensions
+from dicom_node.inference.cards.folders import survey_models
+from dicom_node.operate.clock import ask_all, fault_of, kernel_synchronised, time_servers, told
+from dicom_node.operate.routes_in_force import RouteOrigin, overlaid
+from dicom_node.people.audit.trail import audit_anchor, audit_folder, audit_keys
 from dicom_node.storage.folder import existing_part, why_not_writable
 from dicom_node.storage.owners import SILENT_S, Owner, Owners
 
 _MB = 1 << 20
 PORTS_FILE = "ports.json"
+#: What a second's acts of care come to at most; more waits because it must.
+_MOST_WAITING_BYTES = 200_000
 
 
 def check_clock(now: datetime | None = None) -> Check:
@@ -38,7 +50,31 @@ def check_clock(now: datetime | None = None) -> Check:
     text = f"{now:%Y-%m-%d %H:%M:%S}, UTC{now:%z}"
     if now < installed - timedelta(hours=1):
         return Check("clock", False, f"{text}, which is before this program was installed", "Set the clock; run NTP.")
-    return Check("clock", True, text)
+    is_synchronised = kernel_synchronised()
+    if is_synchronised is None:
+        return Check("clock", True, text)
+    advice = (
+        "" if is_synchronised else "Unless the machine's host sets the clock, let chrony or systemd-timesyncd do it."
+    )
+    return Check(
+        "clock", True, f"{text}, {'' if is_synchronised else 'not '}synchronised as far as the kernel knows", advice
+    )
+
+
+def check_time_servers(settings: Settings) -> list[Check]:
+    """One check per time server, each asked once, and one of the clock by what they said; none named, none asked."""
+    limit_s = settings.time.max_offset_s
+    readings, useless = ask_all(time_servers(settings.time), limit_s)
+    fault = fault_of(readings, limit_s)
+    by_them = (
+        [Check("clock by time servers", False, fault.rstrip("."), "Run chrony or systemd-timesyncd.")] if fault else []
+    )
+    return [
+        *(Check(f"time server {one.server}", True, f"this machine is {told(one)}") for one in readings),
+        *(Check(f"time server {server.name}", False, str(error), "Correct time.servers, or look at the server.")
+          for server, error in useless.items()),
+        *by_them,
+    ]  # fmt: skip
 
 
 def check_data_dir(settings: Settings) -> Check:
@@ -80,8 +116,9 @@ def check_database(settings: Settings) -> Check:
     return Check(name, True, f"{shown}, schema {version}, {state}")
 
 
-def check_kept_objects(settings: Settings) -> list[Check]:
-    """Nothing that is kept is known to be damaged; no check before a node of this version has run."""
+def check_index(settings: Settings) -> list[Check]:
+    """What the index tells: kept objects that are damaged, and what waits for a destination that is gone; no check
+    before a node of this version has run."""
     url = sqlalchemy.make_url(settings.database_url)
     if url.get_backend_name() == "sqlite" and not Path(url.database or "").exists():
         return []
@@ -93,17 +130,92 @@ def check_kept_objects(settings: Settings) -> list[Check]:
         if database.schema_version() != SCHEMA_HEAD:
             return []
         with database.read() as connection:
-            damaged, since = damage_counts(connection), round_ended_at(connection)
+            return [
+                _check_kept_objects(connection),
+                *_check_worklist(connection),
+                *_check_owed_to_nobody(connection, settings),
+                *_check_what_people_set(connection, settings),
+            ]
     except (IndexUnavailable, SQLAlchemyError):
         return []  # told by the check of the database
     finally:
         database.close()
+
+
+def _check_owed_to_nobody(connection: Connection, settings: Settings) -> list[Check]:
+    return [
+        Check(f"destination {name}", False, f"{waiting.in_words} for it, and the settings have it no more",
+              advice_for(name, waiting))
+        for name, waiting in owed_to_nobody(connection, settings).items()
+    ]  # fmt: skip
+
+
+def _check_what_people_set(connection: Connection, settings: Settings) -> list[Check]:
+    """What people have suspended, and routes that they have written over those of the file: told, so that nobody
+    forgets it. A fault is what is not as it was meant."""
+    stopped = [Check(f"destination {name}", True, one.in_words(name)) for name, one in suspensions(connection).items()]
+    stopped += [
+        Check(f"route {name}", True, in_words(name, one)) for name, one in route_suspensions(connection).items()
+    ]
+    try:
+        edited = overlaid(settings, survey_models(settings.models_dirs).cards, edits_in_force(connection)).origins
+    except SettingsError:
+        return stopped  # told by the check of the routes
+    return [*stopped, *(_check_edited(name, one) for name, one in edited.items())]
+
+
+def _check_edited(name: str, origin: RouteOrigin) -> Check:
+    text = f"edited by {origin.edited_by} on {origin.edited_at:%Y-%m-%d}: {origin.edit_reason}"
+    fault = origin.unusable or origin.conflict
+    return Check(
+        f"route {name}", not fault, f"{text}. {fault}".rstrip(". "), "Save it anew, or revert it." if fault else ""
+    )
+
+
+def _check_kept_objects(connection: Connection) -> Check:
+    damaged, since = damage_counts(connection), round_ended_at(connection)
     name = "kept objects"
     if damaged.total:
         text = f"damaged: {damaged.images} images, {damaged.results} results, {damaged.records} records of the journal"
-        return [Check(name, False, text, "Look at the disk; docs/how-to/operate.md says how each is made whole.")]
+        return Check(name, False, text, "Look at the disk; docs/how-to/operate.md says how each is made whole.")
     seen = "not all read yet" if since is None else f"all read by {since:%Y-%m-%d %H:%M} UTC"
-    return [Check(name, True, f"no damage known, {seen}")]
+    return Check(name, True, f"no damage known, {seen}")
+
+
+def _check_worklist(connection: Connection) -> list[Check]:
+    """Say how many studies the worklist has not worked out yet, as after an upgrade; they are no fault."""
+    waits = unlisted_count(connection)
+    studies = "1 study is" if waits == 1 else f"{waits} studies are"
+    text = f"{studies} not sorted by urgency, nor found by number, yet: the role index works them out"
+    return [Check("worklist", True, text)] if waits else []
+
+
+def check_audit(settings: Settings) -> list[Check]:
+    """The audit trail can be sealed and anchored; no check where it is off, or before a node has made its key."""
+    keys, anchor = audit_keys(settings), audit_anchor(settings)
+    if not settings.audit.enabled or not running_ports(settings):
+        return []
+    name, waiting = "audit trail", list((audit_folder(settings) / "waiting").glob("*.jsonl"))
+    try:
+        keys.known()
+        last = max((mark.number for mark in anchor.marks()), default=0)
+    except AuditUnavailable as error:
+        return [Check(name, False, f"{error}", "What people ask is refused until it can be written.")]
+    reason = why_not_writable(existing_part(anchor.path.parent))
+    if reason:
+        return [Check(name, False, f"{anchor.path.parent} cannot be written ({reason})", "Correct audit.anchor_file.")]
+    waits = sum(path.stat().st_size for path in waiting)
+    if waits > _MOST_WAITING_BYTES:
+        return [Check(name, False, f"{waits} bytes of acts wait for it", "The node's log says why; look for audit.")]
+    beside = ", on the disk of the database" if _shares_disk(anchor.path, settings) else ""
+    return [Check(name, True, f"{last} records, anchored in {anchor.path}{beside}")]
+
+
+def _shares_disk(path: Path, settings: Settings) -> bool:
+    url = sqlalchemy.make_url(settings.database_url)
+    if url.get_backend_name() != "sqlite" or not url.database:
+        return False
+    return existing_part(path).stat().st_dev == existing_part(Path(url.database)).stat().st_dev
 
 
 def check_ports(settings: Settings) -> list[Check]:

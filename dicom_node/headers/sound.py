@@ -10,7 +10,7 @@ import copy
 import math
 import struct
 from collections.abc import Iterable, Iterator
-from functools import cache
+from functools import lru_cache
 
 from pydicom.datadict import dictionary_keyword, dictionary_VM, dictionary_VR
 from pydicom.dataelem import DataElement, RawDataElement
@@ -102,7 +102,7 @@ def _unreadable(header: Dataset) -> Iterator[BaseTag]:
                 yield tag
 
 
-@cache
+@lru_cache(maxsize=8192)  # the dictionary has 5,200; senders may write any of 2^32
 def _due(tag: BaseTag) -> tuple[str, str] | None:
     """Return VR and number of values of an attribute; `None` where there is nothing to hold it to."""
     try:

@@ -13,20 +13,22 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, and_, select
 
-from dicom_node.core.entities import DeliveryState, JobState, StudyState
+from dicom_node.core.entities import DeliveryState, JobState, StatedRequest, StudyState
 from dicom_node.core.errors import IllegalTransition, NotFound
 from dicom_node.core.lifecycle import FINISHED_JOB, OPEN
 from dicom_node.core.principal import Principal
 from dicom_node.core.priority import Priority, turn_at
 from dicom_node.index.jobs import queue_again
-from dicom_node.index.outbox.destinations import resume
+from dicom_node.index.outbox.destinations import resume, suspension_of
 from dicom_node.index.outbox.withdrawals import WITHDRAWN, is_withdrawn, may_have_arrived, withdraw_results
+from dicom_node.index.received.stated_requests import state_request
 from dicom_node.index.tables import artifacts, deliveries, jobs, notifications, results, studies
 from dicom_node.index.transitions import (
     Change,
     make_deliveries_due,
     make_notifications_due,
     move_delivery,
+    move_notification,
     move_study,
     record,
 )
@@ -67,7 +69,10 @@ def retry_study(connection: Connection, study_instance_uid: str, actor: Principa
 
 def retry_destination(connection: Connection, name: str, actor: Principal, now: datetime) -> list[int]:
     """Make every parked or waiting delivery to a destination due now, and every event that it is to be told of, and end
-    its suspension; return the ids of the deliveries."""
+    its suspension, unless that is a person's; return the ids of the deliveries. Raises `IllegalTransition`."""
+    found = suspension_of(connection, name)
+    if found is not None and found.by:
+        raise IllegalTransition(f"{found.in_words(name)} Let it go on: dicom-node destinations resume {name}")
     resume(connection, name, now)
     mine = and_(deliveries.c.destination == name, deliveries.c.state.in_(OPEN))
     of_result = results.c.job_key == deliveries.c.job_key
@@ -89,7 +94,7 @@ def withdraw_study(
     """
     reason, route = asked[0].strip(), asked[1]
     _require_study(connection, study_instance_uid)
-    _require_reason(reason)
+    require_reason(reason)
     is_running = _is_being_analysed(connection, study_instance_uid, route)
     if not is_running:
         _require_results(connection, study_instance_uid, route)
@@ -109,7 +114,7 @@ def discard_delivery(connection: Connection, delivery_id: int, reason: str, acto
 
     Raises `NotFound`, and `IllegalTransition` without a reason, for what has arrived and for what is on its way.
     """
-    _require_reason(reason)
+    require_reason(reason)
     row = _held_delivery(connection, delivery_id)
     if row.state == DeliveryState.DISCARDED:
         return
@@ -125,6 +130,61 @@ def discard_delivery(connection: Connection, delivery_id: int, reason: str, acto
     mine, note = deliveries.c.id == delivery_id, f"Discarded: {reason.strip()}"
     arrived = may_have_arrived(row)
     move_delivery(connection, mine, DeliveryState.DISCARDED, given_up, note=note, may_have_arrived=arrived)
+
+
+def discard_event(connection: Connection, event_id: str, reason: str, actor: Principal, now: datetime) -> None:
+    """Owe an event to a destination no more, as `discard_delivery` does an object. Events of its study that waited for
+    it wait no longer.
+
+    Raises `NotFound`, and `IllegalTransition` without a reason, for what was told and for what is being told.
+    """
+    require_reason(reason)
+    mine = notifications.c.event_id == event_id
+    row = connection.execute(select(notifications).where(mine).with_for_update()).one_or_none()
+    if row is None:
+        raise NotFound(f"There is no event {event_id}. `dicom-node status STUDY` lists those that wait.")
+    if row.state == DeliveryState.DISCARDED:
+        return
+    if row.lease_until is not None and row.lease_until > now:
+        raise IllegalTransition(f"Event {event_id} is being told at this moment. Look at it again, then discard.")
+    if row.state not in OPEN:
+        raise IllegalTransition(f"Event {event_id} was told to {row.destination}, so it cannot be discarded.")
+    line = (OPERATOR, f"The operator discarded event {row.type} for {row.destination}: {reason.strip()}")
+    given_up = Change(now, line, {"event": event_id, "was": row.state}, actor)
+    note = f"Discarded by {actor.name}: {reason.strip()}"
+    move_notification(connection, mine, DeliveryState.DISCARDED, given_up, note=note)
+
+
+def discard_for_destination(
+    connection: Connection, name: str, reason: str, actor: Principal, now: datetime
+) -> tuple[list[int], list[str]]:
+    """Owe a destination nothing of what waits or is parked for it; return the ids of the deliveries and of the events.
+
+    Raises `IllegalTransition` without a reason, and for what is on its way.
+    """
+    require_reason(reason)
+    owed = and_(deliveries.c.destination == name, deliveries.c.state.in_(OPEN))
+    ids = list(connection.execute(select(deliveries.c.id).where(owed).order_by(deliveries.c.id)).scalars())
+    told = and_(notifications.c.destination == name, notifications.c.state.in_(OPEN))
+    named = select(notifications.c.event_id).where(told).order_by(notifications.c.id)
+    event_ids = list(connection.execute(named).scalars())
+    for delivery_id in ids:
+        discard_delivery(connection, delivery_id, reason, actor, now)
+    for event_id in event_ids:
+        discard_event(connection, event_id, reason, actor, now)
+    return ids, event_ids
+
+
+def rerun_with(
+    connection: Connection, study_instance_uid: str, asked: tuple[str | None, StatedRequest], actor: Principal,
+    now: datetime,
+) -> list[int]:  # fmt: skip
+    """Rerun a study, or one route of it, as `rerun_study` does, for the reason and purpose that are stated; the
+    timeline and the log do not repeat them."""
+    route, stated = asked
+    ids = rerun_study(connection, study_instance_uid, route, actor, now)
+    state_request(connection, study_instance_uid, route, stated, now)
+    return ids
 
 
 def rerun_study(
@@ -201,7 +261,8 @@ def _held_delivery(connection: Connection, delivery_id: int) -> Row[Any]:
     return row
 
 
-def _require_reason(reason: str) -> None:
+def require_reason(reason: str) -> None:
+    """Raise `IllegalTransition` for a reason that says nothing, or that nobody can read."""
     if not reason.strip():
         raise IllegalTransition("A reason is needed: those who read the result are told it. Give it by --reason TEXT.")
     if _UNWRITABLE.search(reason):

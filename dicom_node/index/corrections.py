@@ -14,7 +14,7 @@ from sqlalchemy import Connection, and_, select
 from dicom_node.core.entities import Instance, ResultState, SendingPeer
 from dicom_node.core.versions import Difference, PixelVerdict
 from dicom_node.index.outbox.withdrawals import WITHDRAWN, withdraw_results
-from dicom_node.index.tables import events, jobs, results
+from dicom_node.index.tables import events, jobs, results, reviews
 from dicom_node.index.transitions import Change
 from dicom_node.index.versions import Version
 
@@ -178,8 +178,9 @@ def _routes_resting_on(connection: Connection, uid: str, series: frozenset[str])
     apart = select(jobs.c.job_key).where(
         jobs.c.study_instance_uid == uid, jobs.c.series_instance_uid.not_in([*sorted(series), ""])
     )
+    reviewed = select(reviews.c.job_key).where(reviews.c.result_key.in_(apart))
     mine = and_(results.c.study_instance_uid == uid, results.c.standing.in_(shown))
-    query = select(results.c.route).where(mine, results.c.job_key.not_in(apart))
+    query = select(results.c.route).where(mine, results.c.job_key.not_in(apart), results.c.job_key.not_in(reviewed))
     return sorted(connection.execute(query.distinct()).scalars())
 
 

@@ -13,7 +13,7 @@ from sqlalchemy import Connection, Row, and_, delete, func, or_, select
 
 from dicom_node.core.entities import Instance, JobState, StudyState
 from dicom_node.core.priority import Priority, turn_at
-from dicom_node.index.database import insert_of
+from dicom_node.index.database import insert_of, is_among
 from dicom_node.index.jobs import queue_again
 from dicom_node.index.tables import artifacts, damaged_objects, instances, jobs, results, scrub_places, studies
 from dicom_node.index.transitions import Change, move_study, record
@@ -127,9 +127,9 @@ def note_repaired(connection: Connection, keys: Collection[str], now: datetime) 
 def note_arrived(connection: Connection, arrivals: Sequence[Instance], now: datetime) -> None:
     """Note that durable objects came: what was damaged of them is whole again, and a lost record is made good."""
     uids = {one.sop_instance_uid for one in arrivals}
-    same_file = damaged_objects.c.object_key.in_({one.object_key for one in arrivals})
+    same_file = is_among(damaged_objects.c.object_key, {one.object_key for one in arrivals})
     lost_record = damaged_objects.c.kind == DamagedKind.RECORD
-    _forget(connection, and_(damaged_objects.c.uid.in_(uids), or_(same_file, lost_record)), now)
+    _forget(connection, and_(is_among(damaged_objects.c.uid, uids), or_(same_file, lost_record)), now)
 
 
 def run_again_if_whole(connection: Connection, study_instance_uid: str, now: datetime) -> None:

@@ -11,12 +11,12 @@ import importlib
 import logging
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url, select, text
+from sqlalchemy import URL, ColumnElement, Connection, Engine, create_engine, event, make_url, select, text
 from sqlalchemy.exc import ArgumentError, DatabaseError, DBAPIError, InterfaceError, InternalError, OperationalError
 from sqlalchemy.exc import TimeoutError as NoConnectionFree
 
@@ -25,7 +25,7 @@ from dicom_node.index.tables import node_identity
 
 #: Newest migration in `index/migrations/versions`; a test holds it against the folder. Known here so that a start on an
 #: up-to-date database need not load Alembic (half a second).
-SCHEMA_HEAD = "0014"
+SCHEMA_HEAD = "0021"
 
 _BUSY_TIMEOUT_S = 30
 #: How long a caller waits for one of the connections to become free.
@@ -148,6 +148,17 @@ def insert_of(connection: Connection) -> Any:
     return importlib.import_module(f"sqlalchemy.dialects.{connection.dialect.name}").insert
 
 
+def is_among(column: ColumnElement[Any], values: Collection[Any]) -> ColumnElement[bool]:
+    """Return that the column has one of these values, in a statement that is the same for about as many.
+
+    Each number of values would be a statement of its own, which SQLite's driver keeps ready: 128 on each connection, of
+    up to 1,600 values as batches of every size come in. The last is repeated up to the next power of two.
+    """
+    given = list(values)
+    room = 1 << (len(given) - 1).bit_length() if given else 0
+    return column.in_(given + given[-1:] * (room - len(given)))
+
+
 def _engine(url: str) -> Engine:
     parsed = make_url(url)
     try:
@@ -185,12 +196,16 @@ def _require_known_options(url: URL) -> None:
 
 def _sqlite_engine(url: URL) -> Engine:
     connect_args = {"timeout": _BUSY_TIMEOUT_S, "check_same_thread": False}
-    engine = create_engine(url, connect_args=connect_args, hide_parameters=True)
+    is_file = bool(url.database) and url.database != ":memory:"
+    # The connection that was given back last is taken first: it has pages and statements in its caches, and those that
+    # are needed now and then fill none. SQLAlchemy's pool for a database in memory has no such order.
+    pool = {"pool_use_lifo": True} if is_file else {}
+    engine = create_engine(url, connect_args=connect_args, hide_parameters=True, **pool)
 
     @event.listens_for(engine, "do_connect")
     def _keep_private(*_arguments: object) -> None:
-        if url.database and url.database != ":memory:":
-            _make_private(Path(url.database))
+        if is_file:
+            _make_private(Path(str(url.database)))
 
     @event.listens_for(engine, "connect")
     def _configure(connection: Any, _record: object) -> None:
@@ -220,10 +235,16 @@ def _make_private(path: Path) -> None:
 
 
 def _wait_for_turn(connection: Connection) -> None:
-    """Return when no other process migrates; on SQLite the write lock has seen to that."""
+    """Return when no other process migrates."""
+    take_turn(connection, _MIGRATION_LOCK)
+
+
+def take_turn(connection: Connection, key: int) -> None:
+    """Return when no other transaction has this turn, until the end of this one; on SQLite the write lock has seen to
+    that."""
     if connection.dialect.name == "postgresql":
         connection.execute(text("SET LOCAL statement_timeout = 0"))
-        connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _MIGRATION_LOCK})
+        connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": key})
 
 
 def _why_unavailable(error: DBAPIError) -> str:

@@ -13,11 +13,11 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Row, Table, and_, func, or_, select, update
 
-from dicom_node.core.entities import JobState, ResultState, StudyState
+from dicom_node.core.entities import JobStage, JobState, ResultState, StudyState
 from dicom_node.core.lifecycle import FINISHED_JOB
 from dicom_node.index.due import count_leases_anew, is_due
 from dicom_node.index.studies import conclude_study
-from dicom_node.index.tables import deliveries, jobs, notifications, results, studies
+from dicom_node.index.tables import deliveries, jobs, notifications, results, reviews, studies, suspended_routes
 from dicom_node.index.transitions import Change, move_job, move_study, supersede_job
 
 #: No attempt is put off for longer (`jobs.runner` waits seconds after each): a time further ahead is of another clock.
@@ -54,6 +54,8 @@ class ClaimedJob:
 def claim(connection: Connection, owner: str, now: datetime, lease_s: float) -> ClaimedJob | None:
     """Take the job whose turn it is of those that wait or whose lease ran out; `None` when there is none.
 
+    Those of a route that a person has suspended wait until it goes on.
+
     A job that a late image has overtaken is set aside: it would analyse half of the next revision as if it were all.
     """
     count_leases_anew(connection, jobs, jobs.c.state == JobState.RUNNING, now, lease_s)
@@ -69,7 +71,7 @@ def claim(connection: Connection, owner: str, now: datetime, lease_s: float) -> 
         connection, jobs.c.id == row.id, JobState.RUNNING,
         Change(now, line, {"route": row.route, "attempt": row.attempts + 1, "job": row.id}),
         lease_owner=owner, lease_until=now + timedelta(seconds=lease_s), fence=row.fence + 1,
-        attempts=row.attempts + 1, started_at=started_at, finished_at=None,
+        attempts=row.attempts + 1, started_at=started_at, finished_at=None, stage=JobStage.PLANNING,
     )  # fmt: skip
     _begin_study(connection, row, now)
     return _claimed(row, started_at)
@@ -77,7 +79,8 @@ def claim(connection: Connection, owner: str, now: datetime, lease_s: float) -> 
 
 def _next(connection: Connection, now: datetime) -> Row[Any] | None:
     put_off_until = is_due(jobs.c.not_before, now, LONGEST_WAIT_S)
-    waiting = and_(jobs.c.state == JobState.QUEUED, or_(jobs.c.attempts == 0, put_off_until))
+    may_start = jobs.c.route.not_in(select(suspended_routes.c.name))  # what has begun is ended all the same
+    waiting = and_(jobs.c.state == JobState.QUEUED, or_(jobs.c.attempts == 0, put_off_until), may_start)
     abandoned = and_(jobs.c.state == JobState.RUNNING, jobs.c.lease_until < now)
     query = select(jobs).where(or_(waiting, abandoned)).order_by(jobs.c.turn_at, jobs.c.id).limit(1)
     return connection.execute(query.with_for_update(skip_locked=True)).first()
@@ -108,6 +111,11 @@ def renew(connection: Connection, job: ClaimedJob, now: datetime, lease_s: float
     """Keep a claim for another while; `False` means somebody else has taken the job over."""
     until = now + timedelta(seconds=lease_s)
     return connection.execute(update(jobs).where(_is_mine(job)).values(lease_until=until)).rowcount == 1
+
+
+def note_stage(connection: Connection, job: ClaimedJob, stage: JobStage) -> None:
+    """Note how far a job of ours has come; one that was taken over is another's to tell of."""
+    connection.execute(update(jobs).where(_is_mine(job)).values(stage=stage))
 
 
 def release(connection: Connection, job: ClaimedJob, message: str, not_before: datetime, now: datetime) -> bool:
@@ -211,9 +219,9 @@ def waiting(connection: Connection) -> int:
 
 
 def free_leases_of(connection: Connection, dead: Collection[str], now: datetime) -> int:
-    """End the leases, of jobs, deliveries and notifications, of processes that are proved to be gone: nobody need wait
-    for them to run out. Whether somebody is gone, a name cannot tell: see `storage.owners`."""
-    return sum(_free(connection, table, dead, now) for table in (jobs, deliveries, notifications))
+    """End the leases, of jobs, reviews, deliveries and notifications, of processes that are proved to be gone: nobody
+    need wait for them to run out. Whether somebody is gone, a name cannot tell: see `storage.owners`."""
+    return sum(_free(connection, table, dead, now) for table in (jobs, reviews, deliveries, notifications))
 
 
 def _free(connection: Connection, table: Table, dead: Collection[str], now: datetime) -> int:

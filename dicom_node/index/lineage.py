@@ -12,11 +12,11 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Row, and_, func, select
+from sqlalchemy import ColumnElement, Connection, Row, and_, func, select, true
 
 from dicom_node.analysis.answer import Predecessor, ReplacedResult, ReportLine, WithdrawnObject
-from dicom_node.core.entities import ArtifactKind, MediaType, ResultState
-from dicom_node.core.lifecycle import ARRIVED
+from dicom_node.core.entities import ArtifactKind, MediaType
+from dicom_node.core.lifecycle import ARRIVED, TAKEN_BACK
 from dicom_node.index.jobs import ClaimedJob
 from dicom_node.index.tables import artifacts, deliveries, jobs, results
 
@@ -66,7 +66,7 @@ def line_for(connection: Connection, job: ClaimedJob, configured: Collection[str
 
     A withdrawn result is in none: what follows it begins anew.
     """
-    rows = [row for row in _results(connection, job.study_instance_uid) if row.standing != ResultState.WITHDRAWN]
+    rows = [row for row in _results(connection, job.study_instance_uid) if row.standing not in TAKEN_BACK]
     own = [line_of(row) for row in rows if row.route == job.route]
     if own:
         return own[-1]
@@ -157,8 +157,11 @@ def replaced_results(connection: Connection, lineage: ReportLineage) -> tuple[Re
 
 
 def _stands(connection: Connection, lineage: ReportLineage) -> ColumnElement[bool]:
+    """Return the condition of what was there of the line when the result was written; it may be made again later."""
     keys = keys_of_line(connection, lineage.study_instance_uid, lineage.line)
-    return and_(results.c.job_key.in_(keys), results.c.standing != ResultState.WITHDRAWN)
+    own = connection.execute(select(results.c.sequence).where(results.c.job_key == lineage.job_key)).scalar()
+    before = results.c.sequence <= own if own is not None else true()
+    return and_(results.c.job_key.in_(keys), results.c.standing.not_in(TAKEN_BACK), before)
 
 
 def _reports(connection: Connection, lineage: ReportLineage) -> Iterator[_Report]:

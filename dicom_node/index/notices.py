@@ -14,10 +14,10 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, and_, select
 
-from dicom_node.core.entities import JobState, Presence, ResultState, StudyState
+from dicom_node.core.entities import DecisionState, JobState, Presence, ResultState, StudyState
 from dicom_node.core.outputs.event_types import EventType
 from dicom_node.core.priority import Priority
-from dicom_node.index.tables import artifacts, deliveries, instances, jobs, results, studies, subscribers
+from dicom_node.index.tables import artifacts, deliveries, instances, jobs, results, reviews, studies, subscribers
 from dicom_node.index.versions import IS_IMAGE
 
 #: Place of each priority among them: the smallest goes first.
@@ -35,6 +35,14 @@ OF_RESULT: Mapping[JobState, EventType] = {
 OF_STANDING: Mapping[ResultState, EventType] = {
     ResultState.SUPERSEDED: EventType.RESULT_SUPERSEDED,
     ResultState.WITHDRAWN: EventType.RESULT_WITHDRAWN,
+    ResultState.REJECTED: EventType.RESULT_REJECTED,
+}
+_TAKES_BACK = frozenset({EventType.RESULT_WITHDRAWN, EventType.RESULT_REJECTED})
+#: A decision on which all agree, and one of those that was told by no report in the end.
+OF_REVIEW: Mapping[DecisionState, EventType] = {
+    DecisionState.DECIDED: EventType.RESULT_REVIEWED,
+    DecisionState.FALLEN: EventType.REVIEW_FALLEN,
+    DecisionState.FAILED: EventType.REVIEW_FAILED,
 }
 OF_STUDY: Mapping[StudyState, EventType] = {
     StudyState.NOT_ANALYSED: EventType.STUDY_NOT_ANALYSED,
@@ -112,16 +120,31 @@ def of_result(connection: Connection, kind: EventType, job_key: str) -> Iterator
     row = connection.execute(select(results).where(results.c.job_key == job_key)).one()
     if row.shadow_of:
         return
-    facts: dict[str, object] = {
+    facts = _facts_of(row)
+    if kind is EventType.RESULT_MADE:
+        facts["findings"] = _counted(row.summary)
+    urgency = _FIRST if kind in _TAKES_BACK else _urgency_of(connection, row)
+    yield Notice(
+        type=kind, facts=facts, study_instance_uid=row.study_instance_uid, route=row.route, urgency=urgency
+    )  # fmt: skip
+
+
+def _facts_of(row: Row[Any]) -> dict[str, object]:
+    return {
         "study_instance_uid": row.study_instance_uid, "revision": row.revision, "route": row.route,
         "model": {"name": row.model, "version": model_of(row.summary)[0]}, "result": row.job_key,
         "sequence": row.sequence, "state": row.state, "reason": _code(row.reason),
     }  # fmt: skip
-    if kind is EventType.RESULT_MADE:
-        facts["findings"] = _counted(row.summary)
-    urgency = _FIRST if kind is EventType.RESULT_WITHDRAWN else _urgency_of(connection, row)
+
+
+def of_review(connection: Connection, kind: EventType, number: int) -> Iterator[Notice]:
+    """Yield what is told of a decision: what was decided on which result, and not by whom."""
+    review = connection.execute(select(reviews).where(reviews.c.id == number)).one()
+    row = connection.execute(select(results).where(results.c.job_key == review.job_key)).one()
     yield Notice(
-        type=kind, facts=facts, study_instance_uid=row.study_instance_uid, route=row.route, urgency=urgency
+        type=kind,
+        facts=_facts_of(row) | {"review": number, "decision": review.review_state},
+        study_instance_uid=row.study_instance_uid, route=row.route, urgency=_urgency_of(connection, row),
     )  # fmt: skip
 
 
@@ -188,6 +211,11 @@ def of_delivery(connection: Connection, number: int) -> Iterator[Notice]:
 def of_destination(kind: EventType, name: str) -> Iterator[Notice]:
     """Yield what is told of a destination, to the others."""
     yield Notice(type=kind, facts={"destination": name}, about_destination=name)
+
+
+def of_route(kind: EventType, name: str) -> Iterator[Notice]:
+    """Yield what is told of a route."""
+    yield Notice(type=kind, facts={"route": name}, route=name)
 
 
 def _code(reason: str) -> str:

@@ -9,16 +9,28 @@ from typing import Any
 from sqlalchemy import Connection, Row, and_, func, insert, select, update
 
 from dicom_node.analysis.answer import ReportLine
-from dicom_node.core.entities import Artifact, Destination, JobOutcome, JobState, ResultState
+from dicom_node.core.entities import Artifact, DecisionState, Destination, JobOutcome, JobState, ResultState
+from dicom_node.core.review import Review
 from dicom_node.core.uids import repeated_job_key
 from dicom_node.index.corrections import is_corrected_since
+from dicom_node.index.database import is_among
 from dicom_node.index.jobs import STARTED, ClaimedJob, finish
-from dicom_node.index.lineage import keys_of_line, line_in
+from dicom_node.index.lineage import keys_of_line, line_in, line_of
 from dicom_node.index.outbox.deliveries import plan_deliveries
+from dicom_node.index.outbox.destinations import SUSPENDED, suspensions
 from dicom_node.index.outbox.withdrawals import WITHDRAWN, supersede_results
+from dicom_node.index.reviews import (
+    REVIEWED,
+    ClaimedReview,
+    held_result,
+    holds_claim,
+    is_mine,
+    let_review_fall,
+    note_answer,
+)
 from dicom_node.index.shadows import tell_agreement
-from dicom_node.index.tables import artifacts, events, jobs, results
-from dicom_node.index.transitions import Change, insert_result, move_result, record
+from dicom_node.index.tables import artifacts, events, jobs, results, reviews
+from dicom_node.index.transitions import Change, insert_result, move_result, move_review, record
 
 _AT_A_TIME = 500  # values in one statement
 
@@ -31,9 +43,22 @@ def standing_key(connection: Connection, job_key: str) -> str:
     """
     key, times = job_key, 0
     while _standing(connection, key) == ResultState.SUPERSEDED:
-        times += 1
-        key = repeated_job_key(job_key, times)
+        reviewed = _reviewed_key(connection, key)
+        times += not reviewed
+        key = reviewed or repeated_job_key(job_key, times)
     return key
+
+
+def _reviewed_key(connection: Connection, job_key: str) -> str:
+    """Return under which key a result is told as a person has verified it, "" where nobody has: it is the same
+    answer, and an analysis without change must not put a preliminary one in its place."""
+    mine = and_(reviews.c.job_key == job_key, reviews.c.state == DecisionState.DONE)
+    return connection.execute(select(reviews.c.result_key).where(mine)).scalar() or ""
+
+
+def is_reviewed(connection: Connection, job_key: str) -> bool:
+    """Tell whether a result was made by a person's review: it stands, whatever output sets there are now."""
+    return connection.execute(select(results.c.review_id).where(results.c.job_key == job_key)).scalar() is not None
 
 
 def _standing(connection: Connection, job_key: str) -> str | None:
@@ -42,8 +67,24 @@ def _standing(connection: Connection, job_key: str) -> str | None:
 
 def has_result(connection: Connection, job_key: str, output_keys: Collection[str] = ()) -> bool:
     """Tell whether this very analysis (same inputs, model, configuration) was already written in these output sets."""
-    row = connection.execute(select(results.c.output_keys).where(results.c.job_key == job_key)).first()
-    return row is not None and (not row.output_keys or set(output_keys) <= set(row.output_keys))
+    columns = select(results.c.output_keys, results.c.review_id, results.c.standing)
+    row = connection.execute(columns.where(results.c.job_key == job_key)).first()
+    if row is None:
+        return False
+    is_final = row.review_id is not None or row.standing == ResultState.REJECTED
+    return is_final or not row.output_keys or set(output_keys) <= set(row.output_keys)
+
+
+def is_written_in(connection: Connection, job_key: str, output_keys: Collection[str]) -> bool:
+    """Tell whether a result has objects in all these output sets."""
+    written = connection.execute(select(results.c.output_keys).where(results.c.job_key == job_key)).scalar()
+    return set(output_keys) <= set(written or ())
+
+
+def add_objects(connection: Connection, job_key: str, outcome: JobOutcome) -> None:
+    """Enter what was made of a result in further output sets; what is there already stays."""
+    held_result(connection, job_key)
+    _keep_objects(connection, job_key, outcome)
 
 
 def kept_keys(connection: Connection, job_key: str) -> list[str]:
@@ -56,7 +97,7 @@ def taken_uids(connection: Connection, job_key: str, uids: Sequence[str]) -> lis
     """Return which of these UIDs objects of other results have."""
     query = select(artifacts.c.uid).where(artifacts.c.job_key != job_key)
     parts = [uids[start : start + _AT_A_TIME] for start in range(0, len(uids), _AT_A_TIME)]
-    return [uid for part in parts for uid in connection.execute(query.where(artifacts.c.uid.in_(part))).scalars()]
+    return [uid for part in parts for uid in connection.execute(query.where(is_among(artifacts.c.uid, part))).scalars()]
 
 
 def first_started_at(connection: Connection, job_key: str) -> datetime | None:
@@ -92,7 +133,18 @@ def save_result(
         _set_aside(connection, job_key, does_not_hold, now)
     else:
         plan_deliveries(connection, job_key, destinations, now)
+        _tell_who_waits(connection, job, destinations, now)
     return True
+
+
+def _tell_who_waits(
+    connection: Connection, job: ClaimedJob, destinations: Sequence[Destination], now: datetime
+) -> None:
+    """Say in the timeline which destinations do not get the result yet, because a person or the node suspended them."""
+    suspended = suspensions(connection)
+    for name in (one.name for one in destinations if one.name in suspended):
+        text = f"{suspended[name].in_words(name)} What is owed to it waits."
+        record(connection, job.study_instance_uid, now, (SUSPENDED, text), route=job.route, destination=name)
 
 
 def answer_again(
@@ -113,6 +165,52 @@ def answer_again(
     return True
 
 
+def save_reviewed_result(
+    connection: Connection,
+    claimed: ClaimedReview,
+    job_key: str,
+    outcome: JobOutcome,
+    destinations: Sequence[Destination],
+) -> bool:
+    """Write the result that tells a decision, in the place of the one that was reviewed; `False` when the claim is not
+    ours any more, or what was reviewed holds no more: then the decision has fallen.
+
+    Nothing of the reviewed result is taken back: it stays to be read beside what a person says of it.
+    """
+    now, reviewed_key = outcome_time(outcome), claimed.review.of_job_key
+    if falls(connection, claimed, now) or not holds_claim(connection, claimed):
+        return False
+    reviewed = held_result(connection, reviewed_key)
+    told = Change(now, (REVIEWED, _told_by(claimed.review)), {"route": reviewed.route, "review": claimed.id})
+    mine = results.c.job_key == reviewed_key
+    move_result(connection, mine, ResultState.SUPERSEDED, "The result that a person has verified took its place.", told)
+    line = keys_of_line(connection, reviewed.study_instance_uid, line_of(reviewed))
+    insert_result(
+        connection, job_key, outcome.state, study_instance_uid=reviewed.study_instance_uid, revision=reviewed.revision,
+        route=reviewed.route, model=reviewed.model, reason=outcome.reason, message=outcome.message,
+        sequence=_next_sequence(connection, [*line, reviewed_key]), summary=dict(outcome.summary), created_at=now,
+        review_state=claimed.review.state, review_id=claimed.id,
+    )  # fmt: skip
+    _keep_objects(connection, job_key, outcome)
+    note_answer(connection, reviewed_key, job_key)
+    plan_deliveries(connection, job_key, destinations, now)
+    return move_review(connection, is_mine(claimed), DecisionState.DONE, Change(now), result_key=job_key, note="")
+
+
+def falls(connection: Connection, claimed: ClaimedReview, now: datetime) -> bool:
+    """Let a decision fall whose result holds no more, so that nobody tries to tell it; tell whether it does."""
+    reviewed = held_result(connection, claimed.review.of_job_key)
+    if reviewed.standing == ResultState.CURRENT:
+        return False
+    why = f"The result that was reviewed is {reviewed.standing}: {reviewed.standing_reason}"
+    let_review_fall(connection, claimed, why, now)
+    return True
+
+
+def _told_by(review: Review) -> str:
+    return f"The result is verified: {review.state.lower()} by {review.reviewer.account}. What the model said stays."
+
+
 def _which_stands(connection: Connection, known: Row[Any]) -> str:
     if known.standing == ResultState.CURRENT:
         return "the earlier result stands."
@@ -120,6 +218,8 @@ def _which_stands(connection: Connection, known: Row[Any]) -> str:
     mine = and_(results.c.study_instance_uid == known.study_instance_uid, results.c.route == known.route)
     holds = select(results.c.sequence, results.c.model).where(mine, results.c.standing == ResultState.CURRENT)
     now = connection.execute(holds.order_by(results.c.sequence.desc())).first()
+    if now is None and known.standing == ResultState.REJECTED:
+        return f"{gone}; a reviewer has rejected this very answer."
     if now is None:
         return f"{gone}, and none stands. To have the study analysed anew: dicom-node rerun STUDY"
     return f"{gone}; result {now.sequence} by {now.model} stands."

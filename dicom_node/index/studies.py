@@ -14,11 +14,13 @@ from dicom_node.core.completeness import Arrivals
 from dicom_node.core.entities import Instance, InstanceRole, JobState, SendingPeer, Series, Study, StudyState
 from dicom_node.core.lifecycle import study_state_after
 from dicom_node.core.priority import Priority, turn_at
-from dicom_node.index.tables import associations, instances, jobs, studies
+from dicom_node.index.tables import associations, held_studies, instances, jobs, studies
 from dicom_node.index.transitions import Change, insert_job, move_study
 from dicom_node.index.versions import IN_USE, IS_SOURCE
 
 #: Clocks of machines that set theirs by NTP differ by less.
+#: A modality that opens an association for each image has many.
+_REQUESTS_NAMED = 8
 _AHEAD = timedelta(seconds=2)
 
 
@@ -111,6 +113,13 @@ def moved_to(connection: Connection, study_instance_uid: str) -> set[str]:
     return set(connection.execute(query.distinct()).scalars())
 
 
+def requests_of(connection: Connection, study_instance_uid: str) -> list[str]:
+    """Return the ids of the latest associations, uploads and retrievals that carried a study, the newest last."""
+    mine = associations.c.study_instance_uid == study_instance_uid
+    query = select(associations.c.association_id).where(mine).order_by(associations.c.opened_at.desc())
+    return list(reversed(connection.execute(query.limit(_REQUESTS_NAMED)).scalars().all()))
+
+
 def arrivals(connection: Connection, study: Study, others: Collection[str] = ()) -> Arrivals:
     """Return what completeness is judged by; associations nobody serves any more were closed before.
 
@@ -164,11 +173,23 @@ def conclude_study(connection: Connection, study_instance_uid: str, now: datetim
     of_revision = and_(jobs.c.study_instance_uid == study_instance_uid, jobs.c.revision == study.revision)
     all_rows = connection.execute(select(jobs.c.state, jobs.c.message, jobs.c.shadow_of).where(of_revision)).all()
     # What only runs in the shadow says nothing about the study, unless there is nothing else.
-    rows = [row for row in all_rows if not row.shadow_of] or all_rows
+    delivering = [row for row in all_rows if not row.shadow_of]
+    rows = delivering or all_rows
     state = study_state_after([JobState(row.state) for row in rows])
     if state == study.state or (state is StudyState.ANALYSING and study.state == StudyState.COMPLETE):
         return  # nothing has changed, or nothing has been started yet
+    waits_for = _routes_that_hold(connection, study_instance_uid)
+    if waits_for and not (delivering and state is StudyState.REPORTED):  # that there is no answer is not the last word
+        if study.state == StudyState.ANALYSING and not study.reason:
+            why = f"Waits for a suspended route: {', '.join(waits_for)}."
+            move_study(connection, study_instance_uid, StudyState.ANALYSING, Change(now), reason=why)
+        return
     if study.state == StudyState.COMPLETE and state is not StudyState.NOT_ANALYSED:
         move_study(connection, study_instance_uid, StudyState.ANALYSING, Change(now))
     reason = "" if state in (StudyState.REPORTED, StudyState.ANALYSING) else " ".join(r.message for r in rows)
     move_study(connection, study_instance_uid, state, Change(now), reason=reason)
+
+
+def _routes_that_hold(connection: Connection, study_instance_uid: str) -> Sequence[str]:
+    query = select(held_studies.c.route).where(held_studies.c.study_instance_uid == study_instance_uid)
+    return connection.execute(query.order_by(held_studies.c.route)).scalars().all()

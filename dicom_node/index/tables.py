@@ -67,9 +67,37 @@ studies = Table(
     Column("first_received_at", UtcDateTime, nullable=False),
     Column("last_received_at", UtcDateTime, nullable=False),
     Column("updated_at", UtcDateTime, nullable=False),
+    # What the worklist sorts and filters by, worked out of images and jobs a moment later (`received.worklist`).
+    # How urgent it is: the highest first (`received.worklist.URGENCIES`).
+    Column("urgency", Integer, nullable=False, default=1, server_default="1"),
+    # Of several values each stands between bars: |CT|SR|.
+    Column("modalities", Text, nullable=False, default="", server_default=""),
+    Column("stations", Text, nullable=False, default="", server_default=""),
+    Column("description", Text, nullable=False, default="", server_default=""),
+    # DICOM DA; empty: the images say none.
+    Column("study_date", String(8), nullable=False, default="", server_default=""),
+    # The `updated_at` as of which they were worked out, and with which secret its rows of `study_keys`; null: not yet.
+    Column("listed_at", UtcDateTime),
+    Column("listed_with", String(16), nullable=False, default="", server_default=""),
     Index(None, "state", "last_received_at"),
     Index(None, "last_received_at"),
     Index(None, "updated_at"),
+    Index(None, "urgency", "last_received_at", "study_instance_uid"),
+    Index(
+        "ix_studies_unlisted",
+        "updated_at",
+        sqlite_where=text("listed_at IS NULL OR listed_at <> updated_at"),
+        postgresql_where=text("listed_at IS NULL OR listed_at <> updated_at"),
+    ),
+)
+
+# By which keyed digests of patient and accession number a study is found (`core.search_key`).
+study_keys = Table(
+    "study_keys",
+    metadata,
+    Column("search_key", String(64), primary_key=True),
+    Column("study_instance_uid", _Uid, ForeignKey("studies.study_instance_uid"), primary_key=True),
+    Index(None, "study_instance_uid"),
 )
 
 instances = Table(
@@ -122,8 +150,18 @@ associations = Table(
     Column("closed_at", UtcDateTime),
     Column("outcome", String(16), nullable=False, default=""),
     Column("instances", Integer, nullable=False, default=0),
+    # When it was handed to the audit trail.
+    Column("audited_at", UtcDateTime),
     Index(None, "study_instance_uid"),
     Index(None, "receiver_id", "closed_at"),
+    Index(None, "opened_at"),
+    Index(None, "calling_ae_title", "opened_at"),
+    Index(
+        "ix_associations_unaudited",
+        "closed_at",
+        sqlite_where=text("closed_at IS NOT NULL AND audited_at IS NULL"),
+        postgresql_where=text("closed_at IS NOT NULL AND audited_at IS NULL"),
+    ),
 )
 
 jobs = Table(
@@ -157,6 +195,8 @@ jobs = Table(
     # First start: every time inside the produced objects comes from it, so that a retry makes equal bytes.
     Column("started_at", UtcDateTime),
     Column("finished_at", UtcDateTime),
+    # How far a running job has come; of one that does not run it says nothing.
+    Column("stage", String(16), nullable=False, default="", server_default=""),
     UniqueConstraint("study_instance_uid", "revision", "route"),
     Index(None, "state", "not_before"),
 )
@@ -183,9 +223,77 @@ results = Table(
     Column("standing_reason", Text, nullable=False, default="", server_default=""),
     # Since when it does not hold; every time inside what takes it back comes from it. Null: it holds.
     Column("standing_at", UtcDateTime),
+    # What a named person has said of it, and which review made it; null: a model.
+    Column("review_state", String(16), nullable=False, default="UNREVIEWED", server_default="UNREVIEWED"),
+    Column("review_id", BigInteger),
     Column("created_at", UtcDateTime, nullable=False),
     Index(None, "study_instance_uid"),
     Index(None, "standing"),
+    Index(None, "created_at"),
+)
+
+# What people decided on results. One that fell stays; of the others there is one for each result.
+reviews = Table(
+    "reviews",
+    metadata,
+    Column("id", _Key, primary_key=True),
+    # The result that was reviewed.
+    Column("job_key", String(64), ForeignKey("results.job_key"), nullable=False),
+    Column("study_instance_uid", _Uid, ForeignKey("studies.study_instance_uid"), nullable=False),
+    Column("revision", Integer, nullable=False),
+    Column("route", String(64), nullable=False),
+    Column("model", String(64), nullable=False),
+    # What was decided, and where the decision stands.
+    Column("review_state", String(16), nullable=False),
+    Column("state", String(16), nullable=False),
+    Column("reasons", JSON, nullable=False),
+    Column("text", Text, nullable=False),
+    # Every finding as it stands after the review, and what the model had said of it.
+    Column("findings", JSON, nullable=False),
+    # sha256 of all that was decided: who repeats a decision is answered the same.
+    Column("digest", String(64), nullable=False),
+    Column("reviewer_account", String(128), nullable=False),
+    Column("reviewer_name", String(64), nullable=False),
+    Column("reviewer_organization", String(64), nullable=False),
+    Column("reviewer_identifier", String(64), nullable=False),
+    Column("decided_at", UtcDateTime, nullable=False),
+    # Who confirmed it or objected; empty: nobody, yet or ever.
+    Column("second_account", String(128), nullable=False, default="", server_default=""),
+    Column("second_name", String(64), nullable=False, default="", server_default=""),
+    Column("second_organization", String(64), nullable=False, default="", server_default=""),
+    Column("second_identifier", String(64), nullable=False, default="", server_default=""),
+    Column("second_decided_at", UtcDateTime),
+    # Why it fell or failed, or why what follows could not be made yet.
+    Column("note", Text, nullable=False, default="", server_default=""),
+    # The result that tells it; empty: none, yet or ever.
+    Column("result_key", String(64), nullable=False, default="", server_default=""),
+    # Whoever makes that result, as with jobs.
+    Column("attempts", Integer, nullable=False, default=0, server_default="0"),
+    Column("not_before", UtcDateTime, nullable=False),
+    Column("lease_owner", String(128), nullable=False, default="", server_default=""),
+    Column("lease_until", UtcDateTime),
+    Column("fence", Integer, nullable=False, default=0, server_default="0"),
+    Index(None, "job_key"),
+    Index(None, "study_instance_uid"),
+    Index(None, "state", "not_before"),
+    Index(None, "result_key"),
+    Index(
+        "uq_reviews_standing",
+        "job_key",
+        unique=True,
+        sqlite_where=text("state NOT IN ('FALLEN', 'FAILED')"),
+        postgresql_where=text("state NOT IN ('FALLEN', 'FAILED')"),
+    ),
+)
+
+# Who is reviewing a result at this moment, and until when nobody else may decide.
+review_locks = Table(
+    "review_locks",
+    metadata,
+    Column("job_key", String(64), ForeignKey("results.job_key"), primary_key=True),
+    Column("account", String(128), nullable=False),
+    Column("name", String(64), nullable=False),
+    Column("until", UtcDateTime, nullable=False),
 )
 
 artifacts = Table(
@@ -253,6 +361,7 @@ deliveries = Table(
     Index(None, "transaction_uid"),
     Index(None, "destination", "state", "urgency", "id"),
     Index(None, "job_key"),
+    Index(None, "sent_at"),
 )
 
 # Destinations that are told of events: whoever changes a state owes each of these an event, in the same transaction.
@@ -303,6 +412,45 @@ destinations = Table(
     # Empty when it is active.
     Column("reason", Text, nullable=False),
     Column("since", UtcDateTime, nullable=False),
+    # The person who suspended it, and alone lets it go on; empty: the node itself did, or it is active.
+    Column("suspended_by", String(128), nullable=False, default="", server_default=""),
+)
+
+# Routes that a person has suspended; a row goes when the route is resumed.
+suspended_routes = Table(
+    "suspended_routes",
+    metadata,
+    Column("name", String(64), primary_key=True),
+    Column("suspended_by", String(128), nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("since", UtcDateTime, nullable=False),
+)
+
+# Routes that people have written anew, over those of the configuration file. Rows are only ever added: the newest of a
+# name counts, and those before it are its earlier versions.
+route_edits = Table(
+    "route_edits",
+    metadata,
+    Column("id", _Key, primary_key=True),
+    Column("name", String(64), nullable=False),
+    Column("at", UtcDateTime, nullable=False),
+    Column("edited_by", String(128), nullable=False),
+    Column("reason", Text, nullable=False),
+    # As a table of the settings; null: from then on it is the file's again.
+    Column("settings", JSON(none_as_null=True)),
+    # Of the file's route when it was written; empty: the file had none of this name.
+    Column("file_digest", String(64), nullable=False),
+    Index(None, "name", "id"),
+)
+
+# Studies that a suspended route wanted; when it goes on, all routes decide on them anew.
+held_studies = Table(
+    "held_studies",
+    metadata,
+    Column("study_instance_uid", _Uid, primary_key=True),
+    Column("route", String(64), primary_key=True),
+    Column("held_at", UtcDateTime, nullable=False),
+    Index(None, "route"),
 )
 
 # What a destination said it takes when it was asked, and what it refused although it had said so.
@@ -501,4 +649,129 @@ stated_patients = Table(
     Column("sex", String(1), nullable=False),
     Column("stated_at", UtcDateTime, nullable=False),
     Index(None, "stated_at"),
+)
+
+# People who sign in with a password.
+accounts = Table(
+    "accounts",
+    metadata,
+    Column("id", _Key, primary_key=True),
+    # As it was given; `name_key` is what it is compared by.
+    Column("name", String(64), nullable=False),
+    Column("name_key", String(64), nullable=False),
+    # As argon2 writes it, with its parameters; none: nobody can sign in with a password.
+    Column("password_hash", String(255)),
+    Column("roles", JSON, nullable=False),
+    Column("created_at", UtcDateTime, nullable=False),
+    Column("password_changed_at", UtcDateTime),
+    Column("disabled_at", UtcDateTime),
+    # A person name as DICOM writes it, and what the hospital calls the person; empty: not told.
+    Column("display_name", String(64), nullable=False, default="", server_default=""),
+    Column("identifier", String(64), nullable=False, default="", server_default=""),
+    UniqueConstraint("name_key"),
+)
+
+# Keys of programs. A revoked one stays, and its name is free again.
+api_keys = Table(
+    "api_keys",
+    metadata,
+    Column("id", _Key, primary_key=True),
+    Column("name", String(64), nullable=False),
+    Column("name_key", String(64), nullable=False),
+    # sha256 of the secret, which is random and nowhere kept.
+    Column("secret_digest", String(64), nullable=False),
+    Column("roles", JSON, nullable=False),
+    Column("created_by", String(128), nullable=False),
+    Column("created_at", UtcDateTime, nullable=False),
+    Column("expires_at", UtcDateTime, nullable=False),
+    # To some minutes: not every request is written down.
+    Column("last_used_at", UtcDateTime),
+    Column("revoked_at", UtcDateTime),
+    UniqueConstraint("secret_digest"),
+    Index(
+        None, "name_key", unique=True,
+        sqlite_where=text("revoked_at IS NULL"), postgresql_where=text("revoked_at IS NULL"),
+    ),
+)  # fmt: skip
+
+# Sessions of browsers, by the sha256 of the secret in their cookie.
+sessions = Table(
+    "sessions",
+    metadata,
+    Column("secret_digest", String(64), primary_key=True),
+    # Whose it is, with the roles at its opening: another role ends it.
+    Column("principal", String(128), nullable=False),
+    # By which account or which key it was opened; neither: by an identity provider.
+    Column("account_id", BigInteger),
+    Column("key_digest", String(64), nullable=False),
+    # The browser, as it was told apart by another cookie; empty: not told.
+    Column("browser_digest", String(64), nullable=False),
+    Column("roles", JSON, nullable=False),
+    Column("opened_at", UtcDateTime, nullable=False),
+    # To a minute: not every request is written down.
+    Column("last_seen_at", UtcDateTime, nullable=False),
+    Column("idle_s", Integer, nullable=False),
+    Column("expires_at", UtcDateTime, nullable=False),
+    Column("ended_at", UtcDateTime),
+    # Who vouched for them, and for whom there; empty: nobody else did.
+    Column("provider_issuer", String(255), nullable=False),
+    Column("provider_subject", String(255), nullable=False),
+    Column("provider_session_id", String(255), nullable=False),
+    # By which the provider can be asked again, encrypted.
+    Column("provider_token", Text, nullable=False),
+    Column("provider_checked_at", UtcDateTime),
+    Index(None, "account_id"),
+    Index(None, "key_digest"),
+    Index(None, "browser_digest"),
+    Index(None, "expires_at"),
+    Index(None, "provider_issuer", "provider_subject"),
+)
+
+# What people and peers did: one chain of sealed records, which are only ever added.
+audit_records = Table(
+    "audit_records",
+    metadata,
+    Column("number", _Key, primary_key=True, autoincrement=False),
+    Column("event_id", String(32), nullable=False),
+    Column("at", UtcDateTime, nullable=False),
+    Column("act", String(32), nullable=False),
+    Column("actor", String(128), nullable=False),
+    Column("address", _Uid, nullable=False),
+    Column("outcome", String(2), nullable=False),
+    Column("study_instance_uid", _Uid, nullable=False),
+    Column("patient_id", _Uid, nullable=False),
+    Column("issuer_of_patient_id", _Uid, nullable=False),
+    # JSON as it was sealed, letter by letter.
+    Column("detail", Text, nullable=False),
+    # Which key sealed it, the seal of the record before, and its own.
+    Column("key_id", String(16), nullable=False),
+    Column("previous", String(64), nullable=False),
+    Column("mac", String(64), nullable=False),
+    UniqueConstraint("event_id"),
+    Index(None, "at"),
+    Index(None, "study_instance_uid"),
+    Index(None, "patient_id"),
+)
+
+# How far each receiver of the audit trail has it.
+audit_positions = Table(
+    "audit_positions",
+    metadata,
+    Column("receiver", String(128), primary_key=True),
+    # The number of the last record that it has.
+    Column("number", BigInteger, nullable=False),
+    Column("lease_owner", String(128), nullable=False),
+    Column("lease_until", UtcDateTime),
+)
+
+# Why somebody wants a study analysed, and what for. A route of "" means all that have no row of their own. What comes
+# with an upload is stated before the study has a row.
+stated_requests = Table(
+    "stated_requests",
+    metadata,
+    Column("study_instance_uid", _Uid, primary_key=True),
+    Column("route", String(64), primary_key=True),
+    Column("indication", Text, nullable=False),
+    Column("purpose", String(16), nullable=False),
+    Column("stated_at", UtcDateTime, nullable=False),
 )

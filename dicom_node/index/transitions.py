@@ -1,4 +1,4 @@
-"""The only place that writes a state: of studies, jobs, results, deliveries, destinations and requests for
+"""The only place that writes a state: of studies, jobs, results, reviews, deliveries, destinations and requests for
 storage commitment; and of the timeline, which tells each change and by whom.
 
 Each change reads the present state and holds its row (on SQLite the whole database is held), asks `lifecycle`, writes
@@ -21,25 +21,32 @@ from sqlalchemy import ColumnElement, Connection, Row, and_, delete, insert, or_
 
 from dicom_node.core.entities import (
     CommitmentState,
+    DecisionState,
     DeliveryState,
     DestinationState,
     JobState,
     ResultState,
+    ReviewState,
     StudyState,
 )
 from dicom_node.core.lifecycle import (
     OPEN,
     RESULT_TRANSITIONS,
     SENDABLE,
+    TAKEN_BACK,
+    UNTOLD_DECISION,
     check_commitment,
+    check_decision,
     check_delivery,
     check_destination,
     check_job,
     check_result,
+    check_review,
     check_study,
 )
 from dicom_node.core.outputs.event_types import EventType
 from dicom_node.core.principal import NODE, Principal
+from dicom_node.core.requests import requests_in_work
 from dicom_node.index import notices
 from dicom_node.index.database import insert_of
 from dicom_node.index.notices import Notice
@@ -51,6 +58,7 @@ from dicom_node.index.tables import (
     jobs,
     notifications,
     results,
+    reviews,
     studies,
 )
 
@@ -83,7 +91,7 @@ def insert_studies(connection: Connection, first_received_at: Mapping[str, datet
         }
         for uid, at in sorted(first_received_at.items())
     ]  # fmt: skip
-    connection.execute(insert_of(connection)(studies).values(rows).on_conflict_do_nothing())
+    connection.execute(insert_of(connection)(studies).on_conflict_do_nothing(), rows)
 
 
 def move_study(
@@ -196,6 +204,58 @@ def move_result(
     return [row.job_key for row in rows]
 
 
+# --- reviews -----------------------------------------------------------------------------------------------------
+
+
+def insert_review(connection: Connection, job_key: str, state: DecisionState, change: Change, **columns: Any) -> int:
+    """Enter a decision on a result and return its number. One that is decided says of the result what it is."""
+    values = {"job_key": job_key, "state": state, "decided_at": change.at, "not_before": change.at, **columns}
+    number = connection.execute(insert(reviews).values(**values).returning(reviews.c.id)).scalar_one()
+    _tell(connection, columns["study_instance_uid"], change)
+    if state is DecisionState.DECIDED:
+        _decided(connection, number, change.at)
+    return int(number)
+
+
+def move_review(
+    connection: Connection, which: ColumnElement[bool], to: DecisionState, change: Change, **columns: object
+) -> bool:
+    """Move one decision to `to`; `False` where `which` finds none. Raises `IllegalTransition`."""
+    query = select(reviews.c.id, reviews.c.state, reviews.c.study_instance_uid).where(which)
+    row = connection.execute(query.with_for_update()).one_or_none()
+    if row is None:
+        return False
+    check_decision(DecisionState(row.state), to)
+    connection.execute(update(reviews).where(reviews.c.id == row.id).values(state=to, **{**NO_LEASE, **columns}))
+    _tell(connection, row.study_instance_uid, change)
+    if to is DecisionState.DECIDED:
+        _decided(connection, row.id, change.at)
+    elif to in UNTOLD_DECISION and row.state == DecisionState.DECIDED:
+        _untold(connection, row.id, to, change.at)
+    return True
+
+
+def _decided(connection: Connection, number: int, at: datetime) -> None:
+    """Say of the result what was decided, and tell others so: nobody else need confirm it."""
+    decided = connection.execute(select(reviews.c.job_key, reviews.c.review_state).where(reviews.c.id == number)).one()
+    _say_of_result(connection, decided.job_key, ReviewState(decided.review_state))
+    _notify(connection, notices.of_review(connection, notices.OF_REVIEW[DecisionState.DECIDED], number), at)
+
+
+def _untold(connection: Connection, number: int, to: DecisionState, at: datetime) -> None:
+    """Say of the result that nobody has reviewed it after all, and tell that whoever heard of the decision."""
+    job_key = connection.execute(select(reviews.c.job_key).where(reviews.c.id == number)).scalar_one()
+    _say_of_result(connection, job_key, ReviewState.UNREVIEWED)
+    _notify(connection, notices.of_review(connection, notices.OF_REVIEW[to], number), at)
+
+
+def _say_of_result(connection: Connection, job_key: str, now: ReviewState) -> None:
+    mine = results.c.job_key == job_key
+    old = connection.execute(select(results.c.review_state).where(mine).with_for_update()).scalar_one()
+    check_review(ReviewState(old), now)
+    connection.execute(update(results).where(mine).values(review_state=now))
+
+
 # --- deliveries --------------------------------------------------------------------------------------------------
 
 
@@ -237,7 +297,7 @@ def make_deliveries_due(
 
     Nothing of a withdrawn result but what takes it back.
     """
-    may_go = or_(deliveries.c.is_withdrawal, results.c.standing != ResultState.WITHDRAWN)
+    may_go = or_(deliveries.c.is_withdrawal, results.c.standing.not_in(TAKEN_BACK))
     of_study = and_(results.c.study_instance_uid == study_instance_uid, which, may_go)
     rows = connection.execute(_held_deliveries(of_study).order_by(deliveries.c.id)).all()
     ids = [row.id for row in rows if row.state in SENDABLE]
@@ -321,23 +381,33 @@ def make_notifications_due(connection: Connection, which: ColumnElement[bool], n
 # --- destinations ------------------------------------------------------------------------------------------------
 
 
-def move_destination(connection: Connection, name: str, to: DestinationState, reason: str, at: datetime) -> bool:
+def move_destination(connection: Connection, name: str, to: DestinationState, reason: str, change: Change) -> bool:
     """Move a destination to `to`, where it stands with this reason from then on; `False` where it stands there already.
 
-    One that was never moved is active.
+    One that was never moved is active. What a person has suspended is theirs: the node neither suspends it for a reason
+    of its own nor lets it go on. A person's suspension takes the place of the node's.
     """
-    mine = destinations.c.name == name
-    fresh = {"name": name, "state": DestinationState.ACTIVE, "reason": "", "since": at}
+    mine, is_suspended = destinations.c.name == name, to is DestinationState.SUSPENDED
+    fresh = {"name": name, "state": DestinationState.ACTIVE, "reason": "", "since": change.at, "suspended_by": ""}
     connection.execute(insert_of(connection)(destinations).values(fresh).on_conflict_do_nothing())
-    old = connection.execute(select(destinations.c.state).where(mine).with_for_update()).scalar_one()
-    if old == to:
+    old = connection.execute(select(destinations).where(mine).with_for_update()).one()
+    is_node, is_persons = change.actor == NODE, old.suspended_by != ""
+    takes_over = is_suspended and old.state == to and not is_node and not is_persons
+    if (old.state == to and not takes_over) or (is_persons and is_node):
         return False
-    check_destination(DestinationState(old), to)
-    connection.execute(update(destinations).where(mine).values(state=to, reason=reason, since=at))
-    is_suspended = to is DestinationState.SUSPENDED
+    if not takes_over:
+        check_destination(DestinationState(old.state), to)
+    by = change.actor.name[:_LONGEST_NAME] if is_suspended and not is_node else ""
+    columns = {"reason": reason, "since": change.at, "suspended_by": by}
+    connection.execute(update(destinations).where(mine).values(state=to, **columns))
     kind = EventType.DESTINATION_SUSPENDED if is_suspended else EventType.DESTINATION_RESUMED
-    _notify(connection, notices.of_destination(kind, name), at)
+    _notify(connection, notices.of_destination(kind, name), change.at)
     return True
+
+
+def tell_of_route(connection: Connection, kind: EventType, name: str, at: datetime) -> None:
+    """Owe those who hear of the route that a person has suspended or resumed it."""
+    _notify(connection, notices.of_route(kind, name), at)
 
 
 # --- requests for storage commitment -----------------------------------------------------------------------------
@@ -383,6 +453,8 @@ def record(
 ) -> None:
     """Add a line to a study's timeline. `text` is (kind, sentence); neither ever names the patient."""
     kind, sentence = text
+    if requests := requests_in_work():
+        detail["requests"] = list(requests)
     connection.execute(
         insert(events).values(
             study_instance_uid=study_instance_uid, at=at, kind=kind, text=sentence, actor=actor.name[:_LONGEST_NAME],

@@ -15,6 +15,7 @@ from sqlalchemy import Column, Connection, Row, and_, bindparam, select, update
 
 from dicom_node.core.entities import Instance, InstanceRole, SendingPeer
 from dicom_node.core.versions import NOT_COMPARED, Comparison, Difference, NotYetCompared, StoredVersion
+from dicom_node.index.database import is_among
 from dicom_node.index.tables import instances
 
 #: The version of an instance that is read; those of them that are images, not results or evidence; and images of
@@ -136,7 +137,7 @@ def in_use_of(connection: Connection, sop_instance_uids: Collection[str]) -> dic
     columns: tuple[Column[Any], ...] = (
         instances.c.id, instances.c.sop_instance_uid, instances.c.sha256, instances.c.calling_ae_title,
     )  # fmt: skip
-    query = select(*columns).where(instances.c.sop_instance_uid.in_(set(sop_instance_uids)), IN_USE)
+    query = select(*columns).where(is_among(instances.c.sop_instance_uid, set(sop_instance_uids)), IN_USE)
     return {row.sop_instance_uid: row for row in connection.execute(query)}
 
 
@@ -158,7 +159,7 @@ def versions_of(connection: Connection, sop_instance_uids: Collection[str]) -> d
     found: dict[str, Versions] = {}
     uids = sorted(set(sop_instance_uids))
     for start in range(0, len(uids), _UIDS_PER_QUERY):
-        wanted = instances.c.sop_instance_uid.in_(uids[start : start + _UIDS_PER_QUERY])
+        wanted = is_among(instances.c.sop_instance_uid, uids[start : start + _UIDS_PER_QUERY])
         for row in connection.execute(select(*_COLUMNS).where(wanted).order_by(instances.c.id)):
             found.setdefault(row.sop_instance_uid, Versions()).all.append(_version_of_row(row))
     return found

@@ -20,7 +20,7 @@ from pathlib import Path
 from dicom_node.config.incoming import UploadSettings
 from dicom_node.core.errors import RefusedObject, StoreStatus
 from dicom_node.headers.file_meta import TELLING_BYTES, looks_like_dicom
-from dicom_node.ingest.session import FileReport, IngestSession, refused, skipped, take_dicom
+from dicom_node.ingest.session import FileReport, TakesFiles, refused, skipped, take_dicom
 
 _MEGABYTE = 1 << 20
 _PIECE_BYTES = 1 << 18
@@ -49,7 +49,7 @@ def archive_limits(settings: UploadSettings) -> ArchiveLimits:
     return ArchiveLimits(settings.max_zip_members, settings.max_unzipped_mb * _MEGABYTE, settings.max_zip_ratio)
 
 
-def take_archive(session: IngestSession, path: Path, limits: ArchiveLimits) -> Iterator[FileReport]:
+def take_archive(session: TakesFiles, path: Path, limits: ArchiveLimits) -> Iterator[FileReport]:
     """Store the DICOM files of an archive, and tell of every member. Raises `RefusedObject` for the whole archive."""
     _check_directory(path, limits)
     try:
@@ -62,7 +62,7 @@ def take_archive(session: IngestSession, path: Path, limits: ArchiveLimits) -> I
         raise _refused("it is damaged") from error
 
 
-def _take(session: IngestSession, archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> FileReport:
+def _take(session: TakesFiles, archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> FileReport:
     try:
         kind, pieces = told(_pieces(archive, info))
     except RefusedObject as refusal:

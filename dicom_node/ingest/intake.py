@@ -98,7 +98,7 @@ class Intake:
             header = read_header(received.data_set, received.transfer_syntax_uid)
             _check_command(received, header)
             stored = self._spool.put(*_pieces(received, header))
-            instance = _instance(header, received.transfer_syntax_uid, stored, received.sender)
+            instance = instance_of(header, received.transfer_syntax_uid, stored, received.sender)
             self._enter(instance, received.association_id)
         except RefusedObject as refusal:
             who = _named(received.sender, received.sop_instance_uid)
@@ -118,7 +118,7 @@ class Intake:
         try:
             self._require_reserve()
             stored = received.part.keep(received.sha256, ".dcm")
-            instance = _instance(received.header, received.transfer_syntax_uid, stored, received.sender)
+            instance = instance_of(received.header, received.transfer_syntax_uid, stored, received.sender)
             self._enter(instance, received.association_id)
         except (SpoolUnavailable, IndexUnavailable) as error:
             received.part.discard()
@@ -159,7 +159,7 @@ class Intake:
             _log.warning("orphan in the spool cannot be read", extra={"object": key, "why": str(refusal)})
             return False
         stored = StoredObject(key, Path(key).stem, path.stat().st_size)
-        self._enter(_instance(header, transfer_syntax_uid, stored, UNKNOWN_SENDER), None)
+        self._enter(instance_of(header, transfer_syntax_uid, stored, UNKNOWN_SENDER), None)
         return True
 
     def _not_stored(self, error: Exception, sender: SendingPeer, sop_instance_uid: str) -> StoreStatus:
@@ -193,7 +193,7 @@ def offline_instance(path: Path) -> Instance:
     """Read a DICOM file as if it had been received, without keeping it. Raises `RefusedObject`."""
     transfer_syntax_uid, data_set = _read_part10(path)
     stored = StoredObject("", "", path.stat().st_size)
-    return _instance(read_header(data_set, transfer_syntax_uid), transfer_syntax_uid, stored, UNKNOWN_SENDER)
+    return instance_of(read_header(data_set, transfer_syntax_uid), transfer_syntax_uid, stored, UNKNOWN_SENDER)
 
 
 def _check_command(received: Received, header: Header) -> None:
@@ -238,7 +238,8 @@ def _batches(keys: Iterator[str]) -> Iterator[list[str]]:
         yield batch
 
 
-def _instance(header: Header, transfer_syntax_uid: str, stored: StoredObject, sender: SendingPeer) -> Instance:
+def instance_of(header: Header, transfer_syntax_uid: str, stored: StoredObject, sender: SendingPeer) -> Instance:
+    """Return what is known of an object from its header and from where its bytes are."""
     return Instance(
         sop_instance_uid=header.sop_instance_uid,
         sop_class_uid=header.sop_class_uid,

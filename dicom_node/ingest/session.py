@@ -10,9 +10,11 @@ from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
+from typing import Protocol
 
 from dicom_node.core.entities import SendingPeer
 from dicom_node.core.errors import IndexUnavailable, RefusedObject, SpoolUnavailable, StoreStatus
+from dicom_node.core.requests import on_behalf_of
 from dicom_node.dimse.vocabulary import STORAGE_SOP_CLASSES
 from dicom_node.headers.reader import FileHeaders
 from dicom_node.headers.scan import HeaderScan
@@ -24,6 +26,8 @@ from dicom_node.ingest.wrapping import PictureWrapper
 from dicom_node.storage.spool import Spool
 
 _CANNOT_STORE = "The node cannot store now: its disk is full or its database is away. Try again later."
+#: Of one sender's files so many refusals are told one by one.
+_REFUSALS_TOLD = 10
 _log = logging.getLogger(__name__)
 
 
@@ -79,6 +83,8 @@ class IngestSession:
         self._association_id = str(uuid.uuid4())
         #: Objects stored, by Study Instance UID.
         self.stored: Counter[str] = Counter()
+        #: Files refused, by status.
+        self._refused: Counter[str] = Counter()
 
     def new_file(self, transfer_syntax_uid: str = "") -> IncomingFile:
         """Begin a file; write it, then `take` it. `transfer_syntax_uid` is for a bare data set."""
@@ -90,26 +96,45 @@ class IngestSession:
 
         Never raises for anything that is in the file, or for the disk.
         """
+        with on_behalf_of([self._association_id]):
+            return self._take(file, study_instance_uid)
+
+    def _take(self, file: IncomingFile, study_instance_uid: str) -> StoreOutcome:
         scan: HeaderScan | None = None
         try:
             whole = file.finish()
             scan = whole.scan
             outcome = self._store(whole, study_instance_uid)
         except RefusedObject as refusal:
-            outcome = _outcome(refusal.status, str(refusal), scan, file.names)
-            refused = {"way": self._way, "status": f"0x{refusal.status:04X}", "why": str(refusal)}
-            _log.warning("file refused", extra=refused | {"sop_instance": outcome.sop_instance_uid})
+            outcome = outcome_of(refusal.status, str(refusal), scan, file.names)
+            self._note_refused(outcome)
         except SpoolUnavailable as error:
             self._parts.intake.outages.failed(str(error), {"way": self._way})
-            outcome = _outcome(StoreStatus.OUT_OF_RESOURCES, _CANNOT_STORE, scan, file.names)
+            outcome = outcome_of(StoreStatus.OUT_OF_RESOURCES, _CANNOT_STORE, scan, file.names)
         if outcome.is_stored:
             self.stored[outcome.study_instance_uid] += 1
         return outcome
 
+    def _note_refused(self, outcome: StoreOutcome) -> None:
+        """Log the first refusals one by one, and count the others: a sender has no say in how long the log becomes."""
+        status = f"0x{outcome.status:04X}"
+        self._refused[status] += 1
+        if self._refused.total() <= _REFUSALS_TOLD:
+            refused = {"way": self._way, "status": status, "why": outcome.why}
+            _log.warning("file refused", extra=refused | {"sop_instance": outcome.sop_instance_uid})
+
     def close(self, outcome: str = "released") -> None:
         """Note that nothing more comes: released, or aborted. A database that is away closes it by its silence."""
+        with on_behalf_of([self._association_id]):
+            if self._refused.total() > _REFUSALS_TOLD:
+                _log.warning("files refused", extra={"way": self._way, "files": self._refused.total(),
+                                                     "by_status": dict(self._refused)})  # fmt: skip
+        self._refused.clear()
         if not self.stored:
             return
+        with on_behalf_of([self._association_id]):
+            _log.info("files taken", extra={"way": self._way, "studies": sorted(self.stored), "outcome": outcome,
+                                            "objects": self.stored.total()})  # fmt: skip
         with suppress(IndexUnavailable), self._parts.database.write() as connection:
             close_association(connection, self._association_id, outcome, datetime.now(UTC))
 
@@ -130,21 +155,27 @@ class IngestSession:
                 association_id=self._association_id,
             )
         )
-        return _outcome(status, "" if status is StoreStatus.SUCCESS else _CANNOT_STORE, whole.scan)
+        return outcome_of(status, "" if status is StoreStatus.SUCCESS else _CANNOT_STORE, whole.scan)
 
     def _check(self, scan: HeaderScan, study_instance_uid: str) -> None:
         if study_instance_uid and scan.study_instance_uid != study_instance_uid:
             raise RefusedObject(
                 StoreStatus.DATA_SET_DOES_NOT_MATCH, "The object belongs to another study than the one named."
             )
-        if scan.sop_class_uid not in STORAGE_SOP_CLASSES and not self._parts.accept_any_sop_class:
-            raise RefusedObject(
-                StoreStatus.SOP_CLASS_NOT_SUPPORTED,
-                "Its SOP class is no standard storage class. Set dicom.accept_any_sop_class to take it.",
-            )
+        if not self._parts.accept_any_sop_class:
+            require_storage_class(scan)
 
 
-def _outcome(status: int, why: str, scan: HeaderScan | None, names: tuple[str, str] = ("", "")) -> StoreOutcome:
+def require_storage_class(scan: HeaderScan) -> None:
+    """Raise `RefusedObject` (0x0122) for an object that is of no standard storage class."""
+    if scan.sop_class_uid not in STORAGE_SOP_CLASSES:
+        raise RefusedObject(
+            StoreStatus.SOP_CLASS_NOT_SUPPORTED,
+            "Its SOP class is no standard storage class. Set dicom.accept_any_sop_class to take it.",
+        )
+
+
+def outcome_of(status: int, why: str, scan: HeaderScan | None, names: tuple[str, str] = ("", "")) -> StoreOutcome:
     """Name the object as its data set does; one that could not be read, as its file does."""
     if scan is None:
         return StoreOutcome(status=status, why=why, sop_class_uid=names[0], sop_instance_uid=names[1])
@@ -194,7 +225,19 @@ def refused(name: str, why: str) -> FileReport:
     return FileReport(name=shown(name), state=FileState.REFUSED, why=why)
 
 
-def take_dicom(session: IngestSession, name: str, pieces: Iterable[bytes]) -> FileReport:
+class TakesFiles(Protocol):
+    """Whoever takes files one by one; `IngestSession` for a node."""
+
+    def new_file(self) -> IncomingFile:
+        """Begin a file."""
+        ...
+
+    def take(self, file: IncomingFile) -> StoreOutcome:
+        """Take a file that came to its end. Never raises for anything that is in it."""
+        ...
+
+
+def take_dicom(session: TakesFiles, name: str, pieces: Iterable[bytes]) -> FileReport:
     """Store one DICOM file. Raises whatever `pieces` raise, but for `RefusedObject`."""
     with session.new_file() as file:
         try:

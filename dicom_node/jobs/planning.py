@@ -14,6 +14,7 @@ from dicom_node import __version__
 from dicom_node.analysis.answer import AnalysisRequest, Declined, ReportContext, SourceFile
 from dicom_node.core.entities import Destination, Instance, OrderContext, Route, StatedPatient, Study
 from dicom_node.core.errors import NodeError
+from dicom_node.core.requests import requests_in_work
 from dicom_node.core.series.routing import decide
 from dicom_node.core.uids import derived_uid, job_key
 from dicom_node.deliver.profiles import DeliveryPlan, Profiles
@@ -22,12 +23,14 @@ from dicom_node.governance.admission import Admitted
 from dicom_node.index.database import store_id
 from dicom_node.index.jobs import ClaimedJob, choose_series
 from dicom_node.index.lineage import ReportLineage, earlier_reports, line_for, replaced_results, withdrawn_objects
-from dicom_node.index.outbox.withdrawals import withdrawals_before
+from dicom_node.index.outbox.withdrawals import rejections_before, withdrawals_before
 from dicom_node.index.received.orders import order_of_study
 from dicom_node.index.received.patients import number_of_study, numbers_of_patient, stated_patient_of
-from dicom_node.index.results import standing_key
+from dicom_node.index.received.stated_requests import request_for
+from dicom_node.index.results import is_reviewed, standing_key
 from dicom_node.index.studies import load_study
 from dicom_node.inference.cards.card import ModelCard
+from dicom_node.jobs.channels import channel_missing, channel_series
 from dicom_node.jobs.tasks import Task
 from dicom_node.storage.spool import Spool
 
@@ -55,6 +58,8 @@ class JobSettings:
     routes: Mapping[str, Route] = field(default_factory=dict)
     #: What each destination gets.
     profiles: Profiles = field(default_factory=Profiles)
+    #: Returns these settings with the routes as they are at that moment: people may write them anew.
+    with_present_routes: Callable[[JobSettings], JobSettings] = lambda settings: settings
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,14 +73,16 @@ class Plan:
 
 @dataclass(frozen=True, slots=True)
 class _Told:
-    """What the hospital's information systems have said of a study."""
+    """What the hospital's information systems have said of a study, and people of what they want of it."""
 
     order: OrderContext | None = None
     patient: StatedPatient | None = None
+    purpose: str = ""
 
     def by_name(self) -> Mapping[str, object]:
         """Return what was said as plain data; nothing where nothing was."""
-        return {name: asdict(one) for name, one in (("order", self.order), ("patient", self.patient)) if one}
+        said = {name: asdict(one) for name, one in (("order", self.order), ("patient", self.patient)) if one}
+        return said | ({"purpose": self.purpose} if self.purpose else {})
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,11 +126,12 @@ class Planner:
         return replace(job, series_instance_uid=chosen, decision=told)
 
     def plan(
-        self, connection: Connection, job: ClaimedJob, folder: Path, damaged: Declined | None = None
+        self, connection: Connection, job: ClaimedJob, folder: Path, damaged: Declined | None = None, again: str = ""
     ) -> Plan | None:
         """Make the task ready; `None` when a late image came since the claim, which the next claim will see.
 
-        `damaged` says which images turned out to be damaged: then the task is to tell that.
+        `damaged` says which images turned out to be damaged: then the task is to tell that. `again` is the key of an
+        earlier answer to the same question that is to be made again, where another stands by now.
         """
         study = load_study(connection, job.study_instance_uid)
         if study is None:
@@ -133,26 +141,35 @@ class Planner:
         parameters = self._settings.parameters.get(job.route, {})
         admitted = self._settings.admit(self._cards[job.model], parameters)
         card, declined = admitted.card, damaged or admitted.declined or self._declined(job)
-        inputs = _inputs(study, job)
+        channels = channel_series(study, self._settings.routes.get(job.route), card, job.series_instance_uid)
+        declined = declined or channel_missing(card, channels)
+        inputs = _inputs(study, job, channels)
         shaped_by = self._shaped_by(connection, job, inputs, declined)
-        key = standing_key(connection, self._key(job, admitted, inputs, shaped_by))
+        key = again or standing_key(connection, self._key(job, admitted, inputs, shaped_by))
         delivery_plan = self._settings.profiles.delivery_plan(connection, self._settings.destinations[job.route])
+        if is_reviewed(connection, key):
+            delivery_plan = delivery_plan.of_review()
         request = AnalysisRequest(
             context=replace(
-                self._context(connection, job, key, delivery_plan), withdrawn_before=shaped_by.withdrawn,
+                self._context(connection, job, key, delivery_plan),
+                withdrawn_before=shaped_by.withdrawn + rejections_before(connection, job.study_instance_uid, job.route),
                 node_id=shaped_by.node_id, order=shaped_by.told.order, patient=shaped_by.told.patient,
+                purpose=shaped_by.told.purpose,
             ),
             model_dir=card.folder,
             files=tuple(self._source(i) for i in inputs), out_dir=folder, parameters=parameters,
-            model_digest="" if declined else admitted.digest,
+            model_digest="" if declined else admitted.digest, channel_series=channels,
         )  # fmt: skip
-        used = {one.sop_instance_uid for one in inputs}
+        # What lies in a further channel is no source of the report: its patient is compared as that of other series.
+        further = set(channels[1:]) - {job.series_instance_uid}
+        used = {one.sop_instance_uid for one in inputs if one.series_instance_uid not in further}
         beside = [one for series in study.series for one in series.instances if one.sop_instance_uid not in used]
         may_share = declined is None and card.input == "image"
         task = Task(
             request=request, fhir=self._settings.fhir, declined=declined, may_share=may_share,
             study_instance_uid=job.study_instance_uid, beside=tuple(self._spool.path(one.object_key) for one in beside),
             code={} if declined else card.loaded_code(), calls_server=declined is None and card.server is not None,
+            requests=requests_in_work(),
             sha256_of={self._spool.path(one.object_key): one.sha256 for one in (*inputs, *beside)},
         )  # fmt: skip
         return Plan(key, task, delivery_plan)
@@ -194,7 +211,16 @@ class Planner:
         return _Beside(declined, withdrawn, store_id(connection) or "", self._told(connection, job, inputs))
 
     def _told(self, connection: Connection, job: ClaimedJob, inputs: Sequence[Instance]) -> _Told:
-        """Return what the hospital's information systems have said of the study by now."""
+        """Return what the hospital's information systems and people have said of the study by now; an indication that
+        somebody stated stands before that of the order."""
+        stated = request_for(connection, job.study_instance_uid, job.route)
+        told = self._told_by_systems(connection, job, inputs)
+        if not stated.indication:
+            return replace(told, purpose=stated.purpose or "")
+        order = replace(told.order or OrderContext(), reason=stated.indication)
+        return replace(told, order=order, purpose=stated.purpose or "")
+
+    def _told_by_systems(self, connection: Connection, job: ClaimedJob, inputs: Sequence[Instance]) -> _Told:
         uid, authority = job.study_instance_uid, self._settings.patient_authority
         number = number_of_study(connection, uid, authority)
         if number is None:
@@ -240,9 +266,10 @@ def _given_up(attempts: int, last_failure: str) -> str:
     return f"{told} The last attempt: {last_failure}" if last_failure else told
 
 
-def _inputs(study: Study, job: ClaimedJob) -> list[Instance]:
-    """Return the chosen series' images; where none was chosen, those of the series that met the route."""
-    wanted = {job.series_instance_uid} if job.series_instance_uid else _met_route(job)
+def _inputs(study: Study, job: ClaimedJob, channels: Sequence[str]) -> list[Instance]:
+    """Return the images of the chosen series and of further channels; where none was chosen, those of the series that
+    met the route."""
+    wanted = {job.series_instance_uid, *channels} if job.series_instance_uid else _met_route(job)
     return [i for series in study.series if series.series_instance_uid in wanted for i in series.instances]
 
 

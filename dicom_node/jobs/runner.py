@@ -2,41 +2,37 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import tempfile
 import threading
-from collections.abc import Collection, Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import asdict, replace
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
-from typing import Protocol
 
-from dicom_node.analysis.answer import Declined, ReportContext
-from dicom_node.core.entities import Artifact, JobOutcome, JobState
+from dicom_node.analysis.answer import Declined
+from dicom_node.core.entities import JobOutcome, JobStage, JobState
 from dicom_node.core.errors import IndexUnavailable, InferenceError, NotAnalysable, SourceDamaged, SpoolUnavailable
+from dicom_node.core.requests import on_behalf_of
 from dicom_node.index import jobs
-from dicom_node.index.damage import (
-    SOURCE_DAMAGED,
-    note_damaged,
-    note_repaired,
-    objects_at,
-    run_again_if_whole,
-)
+from dicom_node.index.damage import SOURCE_DAMAGED, note_damaged, objects_at, run_again_if_whole
 from dicom_node.index.database import Database
 from dicom_node.index.due import now_in
 from dicom_node.index.jobs import ClaimedJob
-from dicom_node.index.lineage import LINE
 from dicom_node.index.outbox.deliveries import resend
-from dicom_node.index.results import answer_again, first_started_at, has_result, kept_keys, save_result, taken_uids
+from dicom_node.index.results import answer_again, has_result, save_result
+from dicom_node.index.studies import requests_of
 from dicom_node.index.transitions import record
 from dicom_node.inference.cards.card import ModelCard
+from dicom_node.jobs.keeping import Worker, kept, marked, performed_by, require_own
+from dicom_node.jobs.lease import lease_kept
+from dicom_node.jobs.made_again import LostFiles
 from dicom_node.jobs.planning import JobSettings, Plan, Planner
-from dicom_node.jobs.tasks import REASON_LENGTH, Performed, ProducedFile, Task, performed_of
-from dicom_node.sandbox.answers import file_left
+from dicom_node.jobs.reviewed import ReviewedResults
+from dicom_node.jobs.tasks import REASON_LENGTH, Performed
 from dicom_node.storage.folder import room_in
-from dicom_node.storage.spool import Spool, object_key
+from dicom_node.storage.spool import Spool
 
 _RETRY_WAIT_S = 5.0
 #: No analysis begins on a disk with less: its result would not fit.
@@ -44,12 +40,6 @@ _ROOM_BYTES = 32 << 20
 #: So many damaged images are named in a sentence; the log names all.
 _NAMED = 3
 _log = logging.getLogger(__name__)
-
-
-class Worker(Protocol):
-    """What does the work in another process; `workers.Workers` in production."""
-
-    def run(self, task: Task, /) -> object: ...
 
 
 class JobRunner:
@@ -65,28 +55,38 @@ class JobRunner:
     ) -> None:
         self._database = database
         self._spool = spool
-        self._planner = Planner(spool, cards, settings)
+        self._cards = cards
         self._worker = worker
         self._settings = settings
+        self._reviewed = ReviewedResults(database, spool, worker, settings)
+        self._lost_files = LostFiles(database, spool, worker, settings)
         self._stopping = threading.Event()
 
     def stop(self) -> None:
         """Say that the worker process is about to be closed: what that interrupts is no failure of the study."""
         self._stopping.set()
+        self._reviewed.stop()
 
     def work_once(self) -> bool:
-        """Do the next job, if there is one; `False` when the queue is empty.
+        """Make the next reviewed result, or do the next job; `False` when nothing waits. A person waits for the first.
 
         Raises `IndexUnavailable` and, when the disk has no room for a result, `SpoolUnavailable`: that costs no study
         an attempt.
         """
         self._require_room()
+        if self._reviewed.make_next():
+            return True
         with self._database.write() as connection:
             job = jobs.claim(connection, self._settings.owner, now_in(connection), self._settings.lease_s)
+            requests = requests_of(connection, job.study_instance_uid) if job else []
         if job is None:
             return False
+        with on_behalf_of(requests):
+            return self._do(job)
+
+    def _do(self, job: ClaimedJob) -> bool:
         try:
-            gone = self._planner.gone(job)
+            gone = self._planner().gone(job)
             with self._lease_kept(job):
                 if gone:
                     self._hand_back(job, gone)
@@ -108,8 +108,9 @@ class JobRunner:
     def _decided(self, job: ClaimedJob) -> ClaimedJob:
         if job.series_instance_uid:
             return job
+        planner = self._planner()
         with self._database.write() as connection:
-            return self._planner.decided(connection, job)
+            return planner.decided(connection, job)
 
     def _require_room(self) -> None:
         free = self._spool.free_bytes()
@@ -140,32 +141,34 @@ class JobRunner:
         try:
             if self._answered_before(job, plan):
                 return None
-            self._save(job, plan, self._ask(plan.task))
+            self._enter(job, JobStage.RUNNING)
+            performed = performed_by(self._worker, plan.task)
+            self._enter(job, JobStage.SAVING)
+            self._save(job, plan, performed)
         except NotAnalysable as refusal:  # not even a refusal may be written: whose study is it?
             return self._quarantine(job, refusal.reason[:REASON_LENGTH], str(refusal))
         except InferenceError as error:
             return self._give_back(job) if self._stopping.is_set() else self._attempt_failed(job, str(error))
         return None
 
-    def _ask(self, task: Task) -> Performed:
-        """Have a worker perform a task. Raises what `Workers.run` raises.
-
-        Nothing is taken at its word: the code of a model may say what it likes.
-        """
+    def _enter(self, job: ClaimedJob, stage: JobStage) -> None:
+        """Tell how far the job is. Nobody's analysis waits or fails because that could not be told."""
         try:
-            return performed_of(self._worker.run(task), task)
-        except SourceDamaged as damage:
-            named = {path.name for path in damage.paths}  # in the worker's own folder, perhaps
-            damaged = task.damaged(path for path in task.sha256_of if path.name in named)
-            if not damaged:
-                raise InferenceError("The worker process called images damaged that are whole.") from damage
-            raise SourceDamaged(damaged) from damage
+            with self._database.write() as connection:
+                jobs.note_stage(connection, job, stage)
+        except IndexUnavailable as error:
+            _log.warning("stage not told", extra={"job": job.id, "why": str(error)})
 
     # --- before the run ---
 
+    def _planner(self) -> Planner:
+        """Return a planner that knows the routes as they are now, and no others as long as it plans."""
+        return Planner(self._spool, self._cards, self._settings.with_present_routes(self._settings))
+
     def _plan(self, job: ClaimedJob, folder: Path, damaged: Declined | None = None) -> Plan | None:
+        planner = self._planner()
         with self._database.read() as connection:
-            return self._planner.plan(connection, job, folder, damaged)
+            return planner.plan(connection, job, folder, damaged)
 
     def _note_damage(self, job: ClaimedJob, damage: SourceDamaged) -> Declined:
         """Note which images are damaged; return why the study is not analysed."""
@@ -194,6 +197,7 @@ class JobRunner:
             self._worker.run(replace(plan.task, only_identity=True, may_share=False))
         if known:
             self._make_good(job, plan)
+            self._reviewed.make_in_further_sets(plan)
         with self._database.write() as connection:
             if not has_result(connection, plan.key, keys):
                 return False
@@ -203,39 +207,10 @@ class JobRunner:
         return True
 
     def _make_good(self, job: ClaimedJob, plan: Plan) -> None:
-        """Write again what the disk has lost of a known answer: equal inputs give equal bytes, under the same names."""
-        with self._database.read() as connection:
-            lost = [key for key in kept_keys(connection, plan.key) if not self._spool.is_whole(key)]
-            started_at = first_started_at(connection, plan.key) or job.started_at
-        if not lost:
-            return
-        request = plan.task.request
-        request = replace(request, context=replace(request.context, started_at=started_at))
         try:
-            performed = self._ask(replace(plan.task, request=request, may_share=False))
+            self._lost_files.make_good(job, plan, self._planner())
         except SourceDamaged as damage:
             self._note_damage(job, damage)
-        else:
-            self._put_back(performed, request.out_dir, lost)
-        self._tell_lost(job, lost)
-
-    def _put_back(self, performed: Performed, folder: Path, lost: Collection[str]) -> None:
-        for name, suffix in (one for file in performed.files for one in _contents(file)):
-            content = file_left(folder, name)
-            if object_key(hashlib.sha256(content).hexdigest(), suffix) in lost:
-                self._spool.put([content], suffix)
-
-    def _tell_lost(self, job: ClaimedJob, lost: Collection[str]) -> None:
-        missing = [key for key in lost if not self._spool.is_whole(key)]
-        with self._database.write() as connection:
-            note_repaired(connection, [key for key in lost if key not in missing], now_in(connection))
-            note_damaged(connection, objects_at(connection, missing), now_in(connection))
-        what = {"study": job.study_instance_uid, "route": job.route, "made_again": len(lost) - len(missing)}
-        if missing:
-            advice = f"Restore these files from a backup, then: dicom-node retry {job.study_instance_uid}"
-            _log.error("objects lost", extra=what | {"objects": missing, "advice": advice})
-        else:
-            _log.warning("lost objects made again", extra=what)
 
     # --- after the run ---
 
@@ -244,15 +219,14 @@ class JobRunner:
             _log.error("kind of object not made", extra={
                 "study": job.study_instance_uid, "route": job.route, "job": job.id, "model": job.model,
                 "kind": one.kind.value, "made": one.made, "error": one.error, "where": one.where})  # fmt: skip
-        folder = plan.task.request.out_dir
-        self._check_own(plan.key, performed)
+        require_own(self._database, plan.key, performed)
         gave_up = plan.task.declined is not None and plan.task.declined.reason == "ANALYSIS_FAILED"
         outcome = JobOutcome(
             state=JobState.FAILED if gave_up else performed.state,
             reason=performed.reason,
             message=performed.message,
-            artifacts=tuple(self._keep(file, folder) for file in performed.files),
-            summary=_with_line(performed.summary, plan.task.request.context),
+            artifacts=kept(self._spool, performed, plan.task),
+            summary=marked(performed.summary, plan.task.request.context),
             output_keys=plan.delivery_plan.output_keys,
         )
         with self._database.write() as connection:
@@ -265,22 +239,6 @@ class JobRunner:
                                       "took_s": performed.summary.get("took_s")})  # fmt: skip
         if saved and gave_up:
             _log_given_up(job, outcome.message)
-
-    def _check_own(self, job_key: str, performed: Performed) -> None:
-        """Raise `InferenceError` where an object has the UID of one of another result."""
-        with self._database.read() as connection:
-            taken = taken_uids(connection, job_key, [file.uid for file in performed.files])
-        if taken:
-            raise InferenceError(f"The model gave an object the UID of another result ({taken[0]}); nothing was kept.")
-
-    def _keep(self, file: ProducedFile, folder: Path) -> Artifact:
-        stored, *pictures = (self._spool.put([file_left(folder, name)], suffix) for name, suffix in _contents(file))
-        return Artifact(
-            uid=file.uid, kind=file.kind, media_type=file.media_type, object_key=stored.key, sha256=stored.sha256,
-            size_bytes=stored.size_bytes, order=file.order, description=file.description,
-            sop_class_uid=file.sop_class_uid, series_instance_uid=file.series_instance_uid,
-            preview_key=pictures[0].key if pictures else "", output_keys=file.output_keys,
-        )  # fmt: skip
 
     def _attempt_failed(self, job: ClaimedJob, message: str) -> None:
         _log.warning("attempt failed", extra={"study": job.study_instance_uid, "route": job.route,
@@ -298,42 +256,20 @@ class JobRunner:
         with self._database.write() as connection:
             jobs.hand_back_to_routes(connection, job, ("ROUTE_GONE", gone), now_in(connection))
 
+    def _lease_kept(self, job: ClaimedJob) -> AbstractContextManager[None]:
+        """Renew the claim beside the work, so that only a dead node's jobs are taken over."""
+
+        def renew() -> None:
+            with self._database.write() as connection:
+                jobs.renew(connection, job, now_in(connection), self._settings.lease_s)
+
+        return lease_kept(renew, self._settings.lease_s, f"job {job.id}")
+
     def _quarantine(self, job: ClaimedJob, reason: str, message: str) -> None:
         with self._database.write() as connection:
             if not jobs.finish(connection, job, JobState.FAILED, ("", reason, message), now_in(connection)):
                 return
         _log_given_up(job, message)
-
-    @contextmanager
-    def _lease_kept(self, job: ClaimedJob) -> Iterator[None]:
-        """Renew the claim beside the work, so that only a dead node's jobs are taken over."""
-        done = threading.Event()
-
-        def renew() -> None:
-            while not done.wait(self._settings.lease_s / 3):
-                try:
-                    with self._database.write() as connection:
-                        jobs.renew(connection, job, now_in(connection), self._settings.lease_s)
-                except IndexUnavailable as error:
-                    _log.warning("lease not renewed", extra={"job": job.id, "why": str(error)})
-
-        thread = threading.Thread(target=renew, name=f"lease-{job.id}", daemon=True)
-        thread.start()
-        try:
-            yield
-        finally:
-            done.set()
-            thread.join()
-
-
-def _contents(file: ProducedFile) -> list[tuple[str, str]]:
-    """Return the files of a produced object, each with the suffix under which it is kept: itself, then its picture."""
-    suffix = Path(file.name).suffix if file.media_type != "application/dicom" else ".result"
-    return [(file.name, suffix), *([(file.preview_name, ".png")] if file.preview_name else [])]
-
-
-def _with_line(summary: Mapping[str, object], context: ReportContext) -> Mapping[str, object]:
-    return {**summary, LINE: asdict(context.line)} if context.line else summary
 
 
 def _log_given_up(job: ClaimedJob, message: str) -> None:

@@ -34,11 +34,14 @@ from dicom_node.index.studies import (
     routes_with_jobs,
     why_no_images,
 )
+from dicom_node.index.suspensions import decide_anew, hold_study, in_words, ready_again, route_suspensions
 from dicom_node.index.transitions import Change, move_study
 
 #: A study that no route wants is called complete after this long.
 DEFAULT_QUIET_S = 30.0
 DEFAULT_MAX_WAIT_S = 7200.0
+#: So many studies that were held for a route are let go in one sweep.
+_LET_GO_AT_ONCE = 100
 _LACKING = "An image was damaged before it was filed, so the study is not complete."
 _log = logging.getLogger(__name__)
 
@@ -65,6 +68,7 @@ class CompletenessSweep:
 
     def run(self) -> None:
         """Look at every study that may be due."""
+        self._let_go()
         shortest_quiet_s = min([r.quiet_period_s for r in self.routes], default=DEFAULT_QUIET_S)
         shortest_wait_s = min([r.max_wait_s for r in self.routes], default=DEFAULT_MAX_WAIT_S)
         with self.database.read() as connection:
@@ -80,6 +84,16 @@ class CompletenessSweep:
         for uid in due:
             if uid not in unsettled and self._step(uid, now, unsettled):
                 self.wake_job_runner()
+
+    def _let_go(self) -> None:
+        """Let all routes decide anew on studies that were held for a route which a person has resumed, the longest
+        held first; a part of them at a time, so that what comes in now does not wait behind all of them."""
+        names = [route.name for route in self.routes]
+        with self.database.read() as connection:
+            held, now = ready_again(connection, names, _LET_GO_AT_ONCE), now_in(connection)
+        for uid in held:
+            with self.database.write() as connection:
+                decide_anew(connection, uid, names, now)
 
     def _step(self, uid: str, now: datetime, unsettled: frozenset[str]) -> int:
         """Decide on one study in a transaction of its own; return how many jobs were queued."""
@@ -102,18 +116,22 @@ class CompletenessSweep:
         matched = [route for route in self.routes if decisions[route.name].matched]
         seen = arrivals(connection, study, others)
         cut = routes_with_jobs(connection, study)
-        lacking = lacks_records(connection, uid)
-        due: list[NewJob] = []
+        lacking, suspended = lacks_records(connection, uid), route_suspensions(connection)
+        wanted: list[NewJob] = []
         for route in matched:
             verdict = judge(seen, route.quiet_period_s, route.max_wait_s, now)
             if lacking:
                 verdict = replace(verdict, partial=True, reason=f"{verdict.reason} {_LACKING}")
             if route.name not in cut and verdict.ready:
-                due.append(_job(route, decisions[route.name], verdict, priority_of(study, route.priority)))
+                wanted.append(_job(route, decisions[route.name], verdict, priority_of(study, route.priority)))
+        held = {job.route: suspended[job.route] for job in wanted if job.route in suspended}
+        due = [job for job in wanted if job.route not in held]
         add_jobs(connection, study, due, now)
-        cut |= {job.route for job in due}
+        hold_study(connection, uid, held, now)
+        cut |= {job.route for job in wanted}
         if matched and all(route.name in cut for route in matched):
-            move_study(connection, uid, StudyState.COMPLETE, Change(now))
+            why = " ".join(in_words(name, one) for name, one in held.items())
+            move_study(connection, uid, StudyState.COMPLETE, Change(now), reason=why)
             conclude_study(connection, uid, now)
         elif not matched and judge(seen, DEFAULT_QUIET_S, DEFAULT_MAX_WAIT_S, now).ready:
             why = _why_unwanted(list(decisions.values())) if study.series else why_no_images(connection, uid)

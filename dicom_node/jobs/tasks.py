@@ -8,7 +8,7 @@ from datetime import datetime
 from pathlib import Path
 
 from dicom_node.analysis.answer import AnalysisRequest, Declined, NotMade
-from dicom_node.core.entities import ArtifactKind, JobState
+from dicom_node.core.entities import ArtifactKind, JobState, ModelIdentity
 from dicom_node.core.errors import InferenceError
 from dicom_node.core.outputs.artifact_kinds import ARTIFACT_KINDS
 from dicom_node.core.uids import is_valid_uid
@@ -18,6 +18,15 @@ from dicom_node.storage.digest import is_damaged
 
 #: Why a study is declined whose model failed in every attempt.
 GAVE_UP = "ANALYSIS_FAILED"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReviewedAnswer:
+    """What is known of an answer that a person has reviewed, beside the findings: by which model, and its notes."""
+
+    model: ModelIdentity
+    notes: tuple[str, ...] = ()
+    partial: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,6 +53,15 @@ class Task:
     code: Mapping[str, str] = field(default_factory=dict)
     #: Whether its model is on a server: nothing of it runs here, and the process that asks needs the network.
     calls_server: bool = False
+    #: For which requests it is done (`core.requests`).
+    requests: tuple[str, ...] = ()
+    #: The answer whose review is to be told (`request.context.review`): no model runs. `None`: the model is asked.
+    reviewed: ReviewedAnswer | None = None
+
+    @property
+    def is_without_model(self) -> bool:
+        """Whether no code of a model runs for it in the worker process: the node's own alone."""
+        return self.calls_server or self.reviewed is not None
 
     def damaged(self, paths: Iterable[Path]) -> tuple[Path, ...]:
         """Return those of the files that hold other bytes than the index says; each is read as a whole."""

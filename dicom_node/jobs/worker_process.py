@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
@@ -31,6 +31,7 @@ from dicom_node.analysis.answer import (
 from dicom_node.core.entities import ArtifactKind, ModelIdentity
 from dicom_node.core.errors import NodeError, NotAnalysable, SourceDamaged
 from dicom_node.core.outputs.artifact_kinds import ARTIFACT_KINDS
+from dicom_node.core.requests import on_behalf_of
 from dicom_node.core.uids import derived_uid
 from dicom_node.fhir.builders.bundle import build_bundle, to_json_bytes
 from dicom_node.fhir.builders.last_notice import last_bundle
@@ -65,7 +66,8 @@ def work(request: Task | tuple[Task, ...]) -> object:
     """
     quiet_third_parties()
     first = request if isinstance(request, Task) else request[0]
-    with unprinted(first.request.model_dir.name):
+    requests = request.requests if isinstance(request, Task) else ()  # several at once have each their own
+    with on_behalf_of(requests), unprinted(first.request.model_dir.name):
         return _answer(request)
 
 
@@ -89,11 +91,16 @@ def perform(task: Task) -> Performed:
     and `SpoolUnavailable` when the disk has no room for the files.
     """
     quiet_third_parties()
+    with on_behalf_of(task.requests):
+        return _perform(task)
+
+
+def _perform(task: Task) -> Performed:
     started = time.perf_counter()
     task = _sound(task)
     check_whose(task)
     parts = Parts(
-        lambda request: _as_stated(run_model(request, place=task.place), request.context),
+        lambda request: _as_stated(_answer_to(task, request), request.context),
         write_result,
         lambda answer, context, written: build_bundle(answer, context, written, task.fhir),
         lambda answer, context, written, key: build_message(
@@ -103,7 +110,22 @@ def perform(task: Task) -> Performed:
     told = _notice(task, parts) if task.declined else analyse(task.request, parts)
     with room_in(task.request.out_dir):
         files = _write_files(told, task.request)
-    return _performed(told, files, time.perf_counter() - started)
+    summary = summarise(told.answer, task.request.context.review) | {"took_s": round(time.perf_counter() - started, 3)}
+    return _performed(told, files, summary)
+
+
+def _answer_to(task: Task, request: AnalysisRequest) -> Analysis | NotAnalysed:
+    """Ask the model; where a person has reviewed what it said, return that, from the headers of the images alone."""
+    if task.reviewed is None:
+        return run_model(request, place=task.place)
+    review = request.context.review
+    return Analysis(
+        model=task.reviewed.model,
+        sources=tuple(read_dataset(file.path, pixels=False) for file in request.files),
+        findings=tuple(one.finding for one in review.findings) if review else (),
+        notes=task.reviewed.notes,
+        partial=task.reviewed.partial,
+    )
 
 
 def _sound(task: Task) -> Task:
@@ -177,8 +199,7 @@ def _as_stated(answer: _Answer, context: ReportContext) -> _Answer:
     return answer
 
 
-def _performed(told: AnalysisOutput, files: tuple[ProducedFile, ...], took_s: float) -> Performed:
-    summary = summarise(told.answer) | {"took_s": round(took_s, 3)}
+def _performed(told: AnalysisOutput, files: tuple[ProducedFile, ...], summary: Mapping[str, object]) -> Performed:
     declined = told.answer if isinstance(told.answer, NotAnalysed) else None
     return Performed(
         state=state_of(told.answer),

@@ -95,25 +95,26 @@ class _Process:
 
 @dataclass(slots=True)
 class _Worker:
-    """A place to compute, and its two processes: one for models that run here, one that asks models on servers.
+    """A place to compute, and its two processes: one for models that run here, one for the node's own code alone.
 
-    The second needs the network and runs the node's own code alone; it is not confined, nor is the first where
-    `confinement` is `None`.
+    The second asks models on servers, for which it needs the network, and tells what people reviewed: what a person
+    answers for is made where no model's code has ever run. It is not confined, nor is the first where `confinement` is
+    `None`.
     """
 
     place: ComputePlace
     computes: _Process
-    asks: _Process
+    own: _Process
     confinement: Confinement | None
 
     def process_for(self, task: Task) -> _Process:
-        return self.asks if task.calls_server else self.computes
+        return self.own if task.is_without_model else self.computes
 
     @contextmanager
     def handed_over(self, task: Task) -> Iterator[Task]:
         """Give the process a task, with all files in the process's own folder, and take what it made."""
         task = replace(task, place=self.place)
-        if self.confinement is None or task.calls_server:
+        if self.confinement is None or task.is_without_model:
             yield task
             return
         with handed_over(self.confinement) as given:
@@ -148,7 +149,7 @@ class Workers:
     @property
     def process_ids(self) -> list[int]:
         """The processes that run now."""
-        found = (process.sandbox.process_id for one in self._all for process in (one.computes, one.asks))
+        found = (process.sandbox.process_id for one in self._all for process in (one.computes, one.own))
         return [process_id for process_id in found if process_id is not None]
 
     def run(self, task: Task) -> object:
@@ -174,7 +175,7 @@ class Workers:
         """End every process; what runs is cut off and raises `WorkerDied`."""
         for one in self._all:
             one.computes.sandbox.close()
-            one.asks.sandbox.close()
+            one.own.sandbox.close()
             if one.confinement is not None:
                 shutil.rmtree(one.confinement.folder, ignore_errors=True)
         with suppress(OSError):  # it may be another's, with more in it

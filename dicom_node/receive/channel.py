@@ -95,6 +95,16 @@ class ContextRefused:
 
 
 @dataclass(frozen=True, slots=True)
+class CallerRefused:
+    """A caller was not let in, or so many calls of one address together."""
+
+    calling_ae_title: str
+    host: str
+    why: str
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
 class StillAlive:
     """The answer to `AreYouAlive`; `disk_fault`: why nothing can be written where objects go, "" when it can."""
 
@@ -109,6 +119,7 @@ FromAcceptor = (
     | ReportAnswered
     | ReportReceived
     | ContextRefused
+    | CallerRefused
     | StillAlive
 )
 
@@ -171,7 +182,7 @@ Message = FromAcceptor | ToAcceptor
 _KINDS: Mapping[str, type[Message]] = {
     "ready": AcceptorReady, "failed": AcceptorFailed,
     "stored": RecordStored, "closed": AssociationClosed, "answered": ReportAnswered, "reported": ReportReceived,
-    "refused": ContextRefused, "alive": StillAlive,
+    "refused": ContextRefused, "caller-refused": CallerRefused, "alive": StillAlive,
     "options": Options, "freed": Freed, "unavailable": Unavailable, "report": SendReport, "answer": AnswerReport,
     "alive?": AreYouAlive, "stop": Stop,
 }  # fmt: skip

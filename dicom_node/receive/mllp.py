@@ -15,7 +15,7 @@ import socket
 import ssl
 import threading
 import time
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -26,6 +26,7 @@ from dicom_node.orders.hl7_message import Hl7Segment
 from dicom_node.orders.inbox import Inbox, Taken
 from dicom_node.receive.acceptor.strangers import Strangers
 from dicom_node.receive.acceptor.transport import tls_context
+from dicom_node.receive.channel import CallerRefused
 
 _START, _END = b"\x0b", b"\x1c"
 _READ_BYTES = 65536
@@ -36,6 +37,8 @@ _READERS = 4
 _HANDSHAKE_S = 10.0
 _EXHAUSTED_WAIT_S = 0.2
 _END_S = 5.0
+#: Of callers that were turned away so many are kept until somebody asks for them.
+_MOST_TURNED_AWAY = 10_000
 _log = logging.getLogger(__name__)
 
 
@@ -70,6 +73,10 @@ class _Over(Exception):
     """The connection ends; the text says why."""
 
 
+class _Unproven(_Over):
+    """It ends because who called has not shown that he may."""
+
+
 class _Idle(_Over):
     """It ends because nothing was said on it for long, which is nobody's fault."""
 
@@ -81,7 +88,8 @@ class MllpListener:
         self._listener = listener
         self._options = options
         self._inbox = inbox
-        self._strangers = Strangers()
+        self._strangers = Strangers(tell=self._tell_refused)
+        self._turned_away: deque[CallerRefused] = deque(maxlen=_MOST_TURNED_AWAY)
         self._readers = threading.BoundedSemaphore(_READERS)
         self._lock = threading.Lock()
         self._open: dict[socket.socket, str] = {}
@@ -92,6 +100,11 @@ class MllpListener:
     def port(self) -> int:
         """The port it listens on."""
         return int(self._listener.getsockname()[1])
+
+    def turned_away(self) -> list[CallerRefused]:
+        """Return who was turned away since this was asked last."""
+        self._strangers.tell_rest()
+        return [self._turned_away.popleft() for _ in range(len(self._turned_away))]
 
     def start(self) -> None:
         """Begin to serve."""
@@ -145,6 +158,9 @@ class MllpListener:
             self._strangers.refused("hl7 connection refused", host, why="the system has no thread left")
             connection.close()
 
+    def _tell_refused(self, _calling: str, host: str, why: str, count: int) -> None:
+        self._turned_away.append(CallerRefused("", host, why, count))
+
     def _why_not(self, host: str) -> str:
         if self._options.senders and not self._senders_at(host):
             return "no [[hl7.peer]] may send from this address"
@@ -165,6 +181,8 @@ class MllpListener:
         try:
             peer = self._greeted(connection, host)
             self._talk(peer, host, self._proven(peer, host))
+        except _Unproven as unproven:
+            self._strangers.refused("hl7 connection refused", host, why=str(unproven))
         except _Over as over:
             level = logging.INFO if isinstance(over, _Idle) else logging.WARNING
             _log.log(level, "hl7 connection ended", extra={"host": host, "why": str(over)})
@@ -182,7 +200,7 @@ class MllpListener:
                 self._open.pop(one, None)
 
     def _greeted(self, connection: socket.socket, host: str) -> socket.socket:
-        """Return the connection, with hands shaken where TLS is spoken. Raises `_Over`, `OSError`."""
+        """Return the connection, with hands shaken where TLS is spoken. Raises `_Unproven`, `OSError`."""
         connection.settimeout(_HANDSHAKE_S)
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         if self._options.tls is None:
@@ -196,11 +214,11 @@ class MllpListener:
             peer.close()
             self._forget(peer)
             reason = getattr(error, "reason", None) or type(error).__name__
-            raise _Over(f"hands could not be shaken ({reason})") from error
+            raise _Unproven(f"hands could not be shaken ({reason})") from error
         return peer
 
     def _proven(self, peer: socket.socket, host: str) -> list[SenderOption]:
-        """Return who this may be, by address and certificate; `[]` where nobody is listed. Raises `_Over`."""
+        """Return who this may be, by address and certificate; `[]` where nobody is listed. Raises `_Unproven`."""
         at_host = self._senders_at(host)
         shown = peer.getpeercert(binary_form=True) if isinstance(peer, ssl.SSLSocket) else None
         digest = hashlib.sha256(shown).hexdigest() if shown else ""
@@ -208,7 +226,7 @@ class MllpListener:
             one for one in at_host if not one.certificate_sha256 or hmac.compare_digest(one.certificate_sha256, digest)
         ]
         if self._options.senders and not proven:
-            raise _Over("it showed no certificate of a [[hl7.peer]] with this address")
+            raise _Unproven("it showed no certificate of a [[hl7.peer]] with this address")
         return proven
 
     def _talk(self, peer: socket.socket, host: str, senders: Sequence[SenderOption]) -> None:
@@ -216,7 +234,11 @@ class MllpListener:
 
         def character_set_of(header: Hl7Segment) -> str | None:
             known = senders or (_ANYBODY,)
-            return next((one.character_set for one in known if _is_from(header, one)), None)
+            found = next((one.character_set for one in known if _is_from(header, one)), None)
+            if found is None:
+                why = "no [[hl7.peer]] at this address is its application and facility"
+                self._strangers.refused("hl7 sender refused", host, why=why)
+            return found
 
         for message, is_whole in _Frames(peer, self._options):
             started = time.monotonic()

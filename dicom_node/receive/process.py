@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections import deque
 from collections.abc import Mapping
 
 from dicom_node.core.errors import SettingsError
@@ -19,6 +20,7 @@ from dicom_node.receive.channel import (
     AcceptorReady,
     AreYouAlive,
     AssociationClosed,
+    CallerRefused,
     Channel,
     ContextRefused,
     Message,
@@ -58,6 +60,8 @@ class AcceptorProcess:
         self.refusals = Refusals()
         #: Reports on storage commitments that the node asked for; whoever takes them here answers them.
         self.reports: queue.SimpleQueue[ReportReceived | None] = queue.SimpleQueue()
+        #: Callers that were not let in; whoever takes them here writes them down. So few a minute that they may wait.
+        self.turned_away: deque[CallerRefused] = deque(maxlen=10_000)
         self._ready = threading.Event()
         self._has_served = False
         self._stopping = threading.Event()
@@ -174,6 +178,8 @@ class AcceptorProcess:
                 self.reports.put(message)
             case ContextRefused():
                 self.refusals.note(message)
+            case CallerRefused():
+                self.turned_away.append(message)
             case StillAlive(disk_fault):
                 self._unanswered = 0
                 self._note_disk(disk_fault)

@@ -24,6 +24,7 @@ from dicom_node.core.errors import (
     SourceUnavailable,
     StoreStatus,
 )
+from dicom_node.core.requests import on_behalf_of
 from dicom_node.headers.file_meta import LONGEST_HEAD_BYTES, read_head
 from dicom_node.index.database import Database
 from dicom_node.index.received.arrivals import close_association
@@ -96,6 +97,10 @@ class RetrieveSink:
         """
         self.check_stopped()
         data_set = self._gathered(pieces)
+        with on_behalf_of([self._association_id]):
+            return self._kept(names, data_set)
+
+    def _kept(self, names: Names, data_set: bytearray | None) -> StoreStatus:
         status = StoreStatus.CANNOT_UNDERSTAND if data_set is None else self._store(names, data_set)
         if status is StoreStatus.SUCCESS:
             self.tally.store(names.sop_instance_uid)

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from datetime import timedelta
 from functools import partial
 
 from dicom_node.config.settings import Settings
+from dicom_node.deliver.audit_forwarding import audit_forwardings
 from dicom_node.deliver.identity_check import identity_check
 from dicom_node.deliver.kinds import destinations_of
 from dicom_node.deliver.kinds.kind import DestinationKind, caller_of
 from dicom_node.deliver.outage import BackOff
 from dicom_node.deliver.outbox import DestinationWorker, OutboxPolicy
+from dicom_node.deliver.owed_to_nobody import advice_for, owed_to_nobody
 from dicom_node.deliver.peer_capabilities import capability_probe
 from dicom_node.deliver.profiles import profiles_of
 from dicom_node.deliver.proof import Prover
@@ -21,14 +23,16 @@ from dicom_node.deliver.server_memory import KeptMemory
 from dicom_node.deliver.withdrawals import WithdrawalPlanner, speaker_of, tell_out_of_reach
 from dicom_node.fhir.client.capabilities import ServerMemory
 from dicom_node.index.notices import Subscriber
-from dicom_node.index.outbox.deliveries import owed_to_others
 from dicom_node.index.outbox.notifications import subscribe
 from dicom_node.index.outbox.proofs import ProofTimes
+from dicom_node.operate.routes_in_force import RoutesNow
 from dicom_node.roles.node import Node
 from dicom_node.roles.role import Role, Sweep
 
 _END_S = 5.0
+_SUBSCRIBERS_S = 5.0
 _FORMER_DESTINATIONS_S = 30.0
+_AUDIT_S = 2.0
 _log = logging.getLogger(__name__)
 
 
@@ -41,15 +45,24 @@ class DeliverRole(Role):
         self._workers = [_worker(node, destination) for destination in destinations]
         provers = [one for destination in destinations if (one := _prover(node, destination)) is not None]
         self._threads: list[DestinationWorker | Prover] = [*self._workers, *provers]
+        self._told_of: RoutesNow | None = None
+        self._audit = audit_forwardings(node.settings, node.database, node.identity)
 
     def start(self) -> Mapping[str, int]:
         """Begin to deliver; what happens from now on is told to those who hear of events."""
-        with self._node.database.write() as connection:
-            subscribe(connection, _subscribers(self._node.settings))
+        self._subscribe()
         for one in self._threads:
             one.start()
         self._log_owed_to_nobody()
         return {}
+
+    def _subscribe(self) -> None:
+        """Tell who hears of events, and of which routes, as they are now; nothing where that is known."""
+        present = self._node.in_force.now()
+        if present is not self._told_of:
+            with self._node.database.write() as connection:
+                subscribe(connection, _subscribers(present.settings))
+            self._told_of = present
 
     def stop(self) -> None:
         """End after the objects that are on their way; what is left stays owed."""
@@ -60,6 +73,8 @@ class DeliverRole(Role):
         """Wait until the workers have ended."""
         for one in self._threads:
             one.join(_END_S)
+        for forwarding in self._audit:
+            forwarding.close()
 
     def wake(self) -> None:
         """Look now what is owed."""
@@ -67,20 +82,24 @@ class DeliverRole(Role):
             worker.wake()
 
     def sweeps(self) -> Sequence[Sweep]:
-        """Return the look at former destinations, which nobody tells that a result is withdrawn."""
+        """Return the looks at who hears of events, for routes may be edited, and at former destinations, which nobody
+        tells that a result is withdrawn; and who collects the audit trail."""
         names = [one.name for one in self._node.settings.destination]
         look = partial(tell_out_of_reach, self._node.database, names)
-        return [Sweep("withdrawals at former destinations", look, _FORMER_DESTINATIONS_S)]
+        audit = [Sweep(f"audit to {one.name}", one.run, _AUDIT_S) for one in self._audit]
+        return [
+            Sweep("withdrawals at former destinations", look, _FORMER_DESTINATIONS_S),
+            Sweep("subscribers", self._subscribe, _SUBSCRIBERS_S),
+            *audit,
+        ]
 
     def _log_owed_to_nobody(self) -> None:
         """Log what waits for a destination that was renamed or taken out of the settings: nobody delivers it."""
-        names = [one.name for one in destinations_of(self._node.settings) if one.told_in_events is None]
         with self._node.database.read() as connection:
-            owed = owed_to_others(connection, names)
-        for name, count in owed.items():
-            advice = "Name a destination so again, or run the studies again: then the present destinations get them."
+            owed = owed_to_nobody(connection, self._node.settings)
+        for name, waiting in owed.items():
             _log.error("owed to a destination that is not configured",
-                       extra={"destination": name, "deliveries": count, "advice": advice})  # fmt: skip
+                       extra={"destination": name, **asdict(waiting), "advice": advice_for(name, waiting)})  # fmt: skip
 
 
 def _memory(node: Node, destination: DestinationKind) -> ServerMemory | None:
@@ -100,6 +119,7 @@ def _worker(node: Node, destination: DestinationKind) -> DestinationWorker:
         WithdrawalPlanner(profiles_of(node.settings), speaker_of(node.settings)),
         identity_check(destination, node.settings),
         destination.told_in_events is not None,
+        node.audit,
     )
     make_sender = partial(destination.sender, replace(caller, memory=_memory(node, destination)))
     return DestinationWorker(destination.name, make_sender, node.database, node.spool, policy)

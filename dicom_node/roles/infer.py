@@ -6,13 +6,14 @@ import logging
 import shutil
 import threading
 from collections.abc import Callable, Mapping
-from zoneinfo import ZoneInfo
+from dataclasses import replace
+from functools import partial
 
 from dicom_node.core.errors import IndexUnavailable, SpoolUnavailable
 from dicom_node.core.outage_log import OutageLog
 from dicom_node.deliver.profiles import profiles_of
 from dicom_node.end import VitalThread
-from dicom_node.fhir.options import FhirOptions
+from dicom_node.fhir.options import fhir_options
 from dicom_node.governance.admission import Standing
 from dicom_node.jobs.planning import JobSettings
 from dicom_node.jobs.runner import JobRunner
@@ -126,7 +127,7 @@ def _worker_settings(node: Node) -> WorkerSettings:
 
 
 def _job_settings(node: Node) -> JobSettings:
-    """Return what shapes the job runner's jobs, from the settings."""
+    """Return what shapes the job runner's jobs, from the settings; what depends on routes is looked up for each job."""
     settings = node.settings
     return JobSettings(
         owner=node.identity,
@@ -134,22 +135,25 @@ def _job_settings(node: Node) -> JobSettings:
         ae_title=settings.node.ae_title,
         intended_use=settings.node.intended_use,
         institution=settings.node.institution,
-        fhir=FhirOptions(
-            patient_system=settings.fhir.patient_system,
-            issuers=settings.fhir.issuers,
-            accession_system=settings.fhir.accession_system,
-            dicomweb_url=settings.fhir.dicomweb_url,
-            organization=settings.node.institution,
-            intended_use=settings.node.intended_use,
-            time_zone=ZoneInfo(settings.node.time_zone) if settings.node.time_zone else None,
-        ),
+        fhir=fhir_options(settings),
         time_zone_name=settings.node.time_zone,
         patient_authority=settings.hl7.patient_authority,
         max_attempts=settings.inference.max_attempts,
         lease_s=settings.inference.lease_s,
-        destinations={route.name: node.destinations_of(route) for route in settings.route},
-        parameters={route.name: route.parameters for route in settings.route},
-        routes={route.name: route for route in node.routes},
+        destinations={},
+        parameters={},
         admit=node.admission.admit,
         profiles=profiles_of(settings),
+        with_present_routes=partial(_with_present_routes, node),
+    )
+
+
+def _with_present_routes(node: Node, settings: JobSettings) -> JobSettings:
+    """Return the settings of jobs with the routes as they are now."""
+    present = node.in_force.now()
+    return replace(
+        settings,
+        destinations={route.name: node.destinations_of(route) for route in present.settings.route},
+        parameters={route.name: route.parameters for route in present.settings.route},
+        routes={route.name: route for route in present.routes},
     )

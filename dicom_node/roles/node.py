@@ -7,8 +7,7 @@ other's jobs and find none of the files. A node that has one of them wrongly mus
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -17,11 +16,10 @@ from dicom_node.config.running import RouteSettings
 from dicom_node.config.settings import Settings
 from dicom_node.core.entities import Destination, Route
 from dicom_node.core.errors import SettingsError
-from dicom_node.core.series.predicates import check_conditions
-from dicom_node.core.series.routing import OWN_ATTRIBUTES, check_rank
+from dicom_node.core.search_key import SearchKeys
+from dicom_node.deidentification.pseudonyms import read_or_make_key
 from dicom_node.deliver.kinds import destinations_of
 from dicom_node.governance.admission import ModelAdmission, rule_of
-from dicom_node.headers.header import ROUTING_KEYWORDS, snake_case
 from dicom_node.headers.reader import FileHeaders
 from dicom_node.index.database import Database, claim_store_id, store_id
 from dicom_node.inference.cards.card import ModelCard
@@ -29,6 +27,10 @@ from dicom_node.inference.cards.folders import survey_models
 from dicom_node.ingest.intake import Intake, IntakeLimits
 from dicom_node.ingest.session import IngestParts
 from dicom_node.ingest.wrapping import PictureWrapper
+from dicom_node.operate.clock import ClockWatch
+from dicom_node.operate.routes_in_force import RoutesInForce
+from dicom_node.operate.rules import routes_of
+from dicom_node.people.audit.trail import AuditTrail, LoggedAudit, open_audit
 from dicom_node.receive.events import ReceiveEvents
 from dicom_node.receive.process import AcceptorProcess
 from dicom_node.receive.start import receiver_id
@@ -58,9 +60,26 @@ class Node:
 
     def close(self) -> None:
         """Give back what there ever was: connections to the index, the proof of life. A start may fail before."""
+        if "audit" in self.__dict__:
+            self.audit.close()
         if "database" in self.__dict__:
             self.database.close()
         self.owners.leave()
+
+    @cached_property
+    def audit(self) -> AuditTrail | LoggedAudit:
+        """Where acts are written down."""
+        return open_audit(self.settings, self.database)
+
+    @cached_property
+    def clock(self) -> ClockWatch:
+        """Whether the clock of this machine is to be believed."""
+        return ClockWatch(self.settings.time)
+
+    @cached_property
+    def search_keys(self) -> SearchKeys:
+        """What studies are found by; the secret is made at the first start. Raises `SettingsError`."""
+        return SearchKeys(read_or_make_key(self.settings.node.data_dir / "search-key"))
 
     @cached_property
     def spool(self) -> Spool:
@@ -82,8 +101,13 @@ class Node:
 
     @cached_property
     def routes(self) -> tuple[Route, ...]:
-        """The routes, checked: conditions, ranks and model names are known. Raises `SettingsError`."""
-        return tuple(_route(number, self.settings, self.cards) for number in range(len(self.settings.route)))
+        """The routes of the settings, checked: conditions, ranks and model names are known. Raises `SettingsError`."""
+        return routes_of(self.settings, self.cards)
+
+    @cached_property
+    def in_force(self) -> RoutesInForce:
+        """The routes as they are at any moment: those above with what people have written over them."""
+        return RoutesInForce(self.settings, self.cards, self.database)
 
     @cached_property
     def owners(self) -> Owners:
@@ -147,48 +171,6 @@ class Node:
         known = destinations_of(self.settings)
         chosen = [one for one in known if not route.destinations or one.name in route.destinations]
         return tuple(Destination(name=one.name, takes=one.takes) for one in chosen)
-
-
-def _route(number: int, settings: Settings, cards: Mapping[str, ModelCard]) -> Route:
-    route = settings.route[number]
-    if route.model not in cards:
-        raise SettingsError(
-            f"{settings.place_of('route', number, 'model')}: Route {route.name!r} names model {route.model!r}, which "
-            f"was not found. Available: {', '.join(sorted(cards)) or 'none'}. Correct the route, or run: dicom-node "
-            "models verify"
-        )
-    shadowed = next((other for other in settings.route if other.name == route.shadow_of), route)
-    given = route.when or shadowed.when
-    when = tuple(given) if isinstance(given, list) else ((given,) if given else ())
-    rank = route.rank or shadowed.rank
-    known = {snake_case(keyword) for keyword in ROUTING_KEYWORDS} | OWN_ATTRIBUTES
-    with _placed(settings, number, "when"):
-        for conditions in when:
-            check_conditions(conditions, known)
-    with _placed(settings, number, "rank"):
-        check_rank(rank, known)
-    with _placed(settings, number, "parameters"):
-        cards[route.model].effective_parameters(route.parameters)
-    return Route(
-        name=route.name,
-        model=route.model,
-        destinations=() if route.shadow else route.destinations or tuple(d.name for d in settings.destination),
-        when=when,
-        rank=rank,
-        quiet_period_s=route.quiet_period_s,
-        max_wait_s=route.max_wait_s,
-        priority="low" if route.shadow and route.priority == "images" else route.priority,
-        shadow_of=route.shadow_of,
-    )
-
-
-@contextmanager
-def _placed(settings: Settings, number: int, key: str) -> Iterator[None]:
-    """Say of what a key of a route is refused for where it was written."""
-    try:
-        yield
-    except SettingsError as error:
-        raise SettingsError(f"{settings.place_of('route', number, key)}: route.{number}.{key}: {error}") from error
 
 
 def require_own_store(database: Database, spool: Spool) -> None:

@@ -16,6 +16,7 @@ from dicom_node.index.received.patients import forget_statements
 from dicom_node.ingest.watch import WatchFolders
 from dicom_node.orders.acknowledgement import Acknowledger
 from dicom_node.orders.inbox import Inbox, InboxOptions
+from dicom_node.people.audit.care import RefusedCaller, note_turned_away
 from dicom_node.receive.associations import AssociationSweep
 from dicom_node.receive.channel import SendReport
 from dicom_node.receive.commitment import Commitments, ReportPolicy
@@ -32,6 +33,7 @@ _ASSOCIATIONS_EVERY_S = 10.0
 _SET_ASIDE_EVERY_S = 60.0
 _RETENTION_EVERY_S = 3600.0
 _NOT_TAKEN_EVERY_S = 5.0
+_TURNED_AWAY_EVERY_S = 2.0
 _log = logging.getLogger(__name__)
 
 
@@ -103,6 +105,7 @@ class ReceiveRole(Role):
             Sweep("set-aside", self._forget_removed, _SET_ASIDE_EVERY_S),
             Sweep("hl7-retention", self._forget_old_messages, _RETENTION_EVERY_S),
             Sweep("not-taken", self._keep_not_taken, _NOT_TAKEN_EVERY_S),
+            Sweep("turned-away", self._note_turned_away, _TURNED_AWAY_EVERY_S),
         )
 
     def _keep_not_taken(self) -> None:
@@ -111,6 +114,14 @@ class ReceiveRole(Role):
         if counted != self._not_taken:
             keep(counted, not_taken_file(self._node.settings))
             self._not_taken = counted
+
+    def _note_turned_away(self) -> None:
+        waiting = self._acceptor.turned_away
+        taken = [waiting.popleft() for _ in range(len(waiting))]
+        callers = [RefusedCaller(one.calling_ae_title, one.host, one.why, one.count) for one in taken]
+        of_hl7 = [] if self._hl7 is None else self._hl7.turned_away()
+        callers += [RefusedCaller(one.calling_ae_title, one.host, one.why, one.count, "hl7") for one in of_hl7]
+        note_turned_away(self._node.audit, callers)
 
     def _forget_removed(self) -> None:
         """Count damaged records no more whose copies an operator has removed."""

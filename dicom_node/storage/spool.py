@@ -127,6 +127,11 @@ class Spool:
         except OSError as error:
             raise _unavailable(self.folder, error) from error
 
+    @property
+    def objects(self) -> Path:
+        """The folder of the objects, below which their keys are."""
+        return self._objects
+
     def path(self, key: str) -> Path:
         """Return the file that holds the object of this key."""
         return self._objects / key

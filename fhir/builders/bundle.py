@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from dicom_node.analysis.answer import Analysis, NotAnalysed, ReportContext, WrittenObject
+from dicom_node.analysis.answer import Analysis, NotAnalysed, ReportContext, WrittenObject, as_reviewed
 from dicom_node.core.errors import ReportInvalid
 from dicom_node.fhir.builders.facts import ReportFacts, gather_facts
 from dicom_node.fhir.builders.imaging_study import imaging_study_entry
@@ -39,6 +39,7 @@ def build_bundle(
     >>> bundle["entry"][-2]["resource"]["status"]
     'preliminary'
     """
+    answer = as_reviewed(answer, context)
     answer = replace(answer, sources=tuple(without_unreadable(source) for source in answer.sources))
     facts = gather_facts(answer, context, options)
     has_endpoint = bool(options.dicomweb_url)
@@ -54,7 +55,7 @@ def build_bundle(
         provenance_entry(facts, context, urls),
     ]
     bundle: Json = {"resourceType": "Bundle", "type": "transaction", "entry": entries}
-    check_bundle(bundle)
+    check_bundle(bundle, is_verified=context.review is not None)
     return bundle
 
 

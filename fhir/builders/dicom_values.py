@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta, timezone, tzinfo
 
+from pydicom.config import IGNORE
 from pydicom.dataset import Dataset
 from pydicom.valuerep import PersonName
 
@@ -147,9 +148,14 @@ def source_text(dataset: Dataset, keyword: str) -> str:
 
 def person_name(dataset: Dataset) -> str:
     """Return PatientName for people: each group (alphabetic, ideographic, phonetic; PS3.5 6.2.1) as it was sent."""
-    name = PersonName(str(dataset.get("PatientName") or ""))
-    groups = (one_line(group.replace("^", " ")) for group in str(name).split("="))
+    groups = (one_line(group.replace("^", " ")) for group in name_groups(dataset))
     return " / ".join(group for group in groups if group)
+
+
+def name_groups(dataset: Dataset) -> Sequence[str]:
+    """Return the groups of PatientName in their order, with ``^`` between components, whatever their length."""
+    name = PersonName(str(dataset.get("PatientName") or ""), validation_mode=IGNORE)
+    return str(name).split("=")
 
 
 def _is_unwanted(character: str) -> bool:

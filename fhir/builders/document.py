@@ -9,7 +9,11 @@ from dicom_node.fhir.builders.facts import conditional_update
 from dicom_node.fhir.builders.model_card import attachment
 from dicom_node.fhir.builders.retraction import ENTERED_IN_ERROR
 from dicom_node.fhir.builders.terms import AI_ASSERTED
+from dicom_node.fhir.builders.verification import VERIFIED, sealed
 from dicom_node.fhir.json_types import Json, without_empty
+
+#: Composition status by that of the report (R4 composition-status); any other is preliminary.
+_DOC_STATUS = {ENTERED_IN_ERROR: ENTERED_IN_ERROR, "final": "final", "amended": "amended"}
 
 
 def document_entry(bundle: Json) -> Json:
@@ -24,11 +28,11 @@ def document_entry(bundle: Json) -> Json:
     document = without_empty(
         {
             "resourceType": "DocumentReference",
-            "meta": {"security": [AI_ASSERTED]},
+            "meta": {"security": [AI_ASSERTED]} if "meta" in report else {},
             "text": report.get("text"),
             "identifier": report["identifier"],
             "status": ENTERED_IN_ERROR if is_withdrawn else "current",
-            "docStatus": ENTERED_IN_ERROR if is_withdrawn else "preliminary",
+            "docStatus": _DOC_STATUS.get(report["status"], "preliminary"),
             "type": report["code"],
             "category": report["category"],
             "subject": report.get("subject"),
@@ -39,6 +43,8 @@ def document_entry(bundle: Json) -> Json:
             "context": _context(report),
         }
     )
+    if report["status"] in VERIFIED:
+        document = sealed(document)
     return conditional_update(entry["fullUrl"], document, entry["request"]["url"].partition("?")[2])
 
 

@@ -7,12 +7,14 @@ from dataclasses import dataclass
 from datetime import tzinfo
 
 from dicom_node.analysis.answer import Analysis, NotAnalysed, ReportContext, ReportLine
-from dicom_node.core.entities import ModelIdentity, OrderContext
+from dicom_node.core.entities import ModelIdentity, OrderContext, ReviewState
 from dicom_node.core.errors import ReportInvalid
+from dicom_node.core.review import Review
 from dicom_node.core.uids import derived_uuid
 from dicom_node.fhir.builders.dicom_values import (
     earliest_acquisition,
     fhir_instant,
+    one_line,
     source_text,
     study_started,
     zone_of,
@@ -54,6 +56,13 @@ class ReportFacts:
     order: OrderContext | None = None
     #: Its number at who placed it.
     placer: Json | None = None
+    #: What the analysis is for, where somebody has said so.
+    purpose: str = ""
+    #: The job by which findings are tracked.
+    tracked_by: str = ""
+    #: The decision that the report tells, and whether one that was final is replaced by it.
+    review: Review | None = None
+    is_correction: bool = False
 
     @property
     def based_on(self) -> list[Json]:
@@ -67,9 +76,22 @@ class ReportFacts:
         return [] if self.organization is None else [self.organization]
 
     @property
+    def title(self) -> str:
+        """What the report is called."""
+        kind = "AI preliminary analysis" if self.review is None else "AI analysis, reviewed"
+        return f"{kind}: {self.model.name} {self.model.version}"
+
+    @property
+    def is_word_of_model(self) -> bool:
+        """Whether all of it is what the model said, reviewed or not."""
+        return self.review is None or self.review.state is ReviewState.ACCEPTED
+
+    @property
     def warning(self) -> str:
         """The sentence that stands wherever a person may read the result."""
         text = "AI preliminary, not reviewed by a physician."
+        if self.review is not None:
+            text = one_line(self.review.sentence(self.clock))
         return f"{text} RESEARCH ONLY, not for clinical use." if self.research else text
 
     def full_url(self, resource_type: str, key: str = "") -> str:
@@ -101,14 +123,18 @@ def gather_facts(answer: Analysis | NotAnalysed, context: ReportContext, options
         accession=accession_identifier(first, options, context.order),
         started=started.fhir() if started else "",
         effective=effective.fhir() if effective else "",
-        issued=fhir_instant(context.started_at),
+        issued=fhir_instant(context.told_at),
         organization=_organization(options.organization or context.institution),
         research="research" in (options.intended_use, context.intended_use),
         images_url=f"{options.dicomweb_url.rstrip('/')}/studies/{study_instance_uid}" if options.dicomweb_url else "",
         replaces=_replaces(context),
         clock=zone_of(first, options.time_zone),
         order=context.order,
+        purpose=context.purpose,
         placer=placer_identifier(context.order),
+        tracked_by=context.tracked_by,
+        review=context.review,
+        is_correction=context.is_correction,
     )
 
 

@@ -18,6 +18,7 @@ from dicom_node.core.codes import (
     score_code,
 )
 from dicom_node.core.entities import Finding, ModelIdentity, Presence
+from dicom_node.core.review import Review
 from dicom_node.core.uids import tracking_uid
 from dicom_node.fhir.builders.facts import ReportFacts, conditional_update
 from dicom_node.fhir.builders.identifiers import dicom_uid, query
@@ -33,7 +34,8 @@ from dicom_node.fhir.builders.terms import (
     value_or_reason,
     withheld_because,
 )
-from dicom_node.fhir.builders.wording import not_analysed_text, percent, site_text
+from dicom_node.fhir.builders.verification import practitioner, sealed
+from dicom_node.fhir.builders.wording import change_lines, not_analysed_text, percent, site_text
 from dicom_node.fhir.json_types import Json, without_empty
 
 #: Key, among the findings of a job, of the Observation that says why there are none.
@@ -61,7 +63,7 @@ def not_analysed_entry(facts: ReportFacts, answer: NotAnalysed) -> Json:
 
 def _entry(facts: ReportFacts, finding_key: str, elements: Json) -> Json:
     """Complete an Observation by what all of one report share; the SR names it by the same tracking UID."""
-    identifier = dicom_uid(tracking_uid(facts.job_key, finding_key))
+    identifier = dicom_uid(tracking_uid(facts.tracked_by, finding_key))
     observation = without_empty(
         {
             "resourceType": "Observation",
@@ -80,7 +82,19 @@ def _entry(facts: ReportFacts, finding_key: str, elements: Json) -> Json:
             **elements,
         }
     )
+    if facts.review is not None:
+        observation = sealed(_by_whom(observation, facts.review, finding_key))
     return conditional_update(facts.full_url("Observation", finding_key), observation, query(identifier))
+
+
+def _by_whom(observation: Json, review: Review, finding_key: str) -> Json:
+    """Return the Observation as final: the model's word that a reader let stand, or else the reader's own."""
+    reviewed = review.of(finding_key)
+    final = {**observation, "status": "final"}
+    if not reviewed.is_changed:
+        return final
+    own = {key: value for key, value in final.items() if key not in {"meta", "method", "device"}}
+    return {**own, "performer": [practitioner(review.reviewer), *own.get("performer", ())]}
 
 
 def _finding_elements(facts: ReportFacts, finding: Finding) -> Json:
@@ -134,10 +148,16 @@ def _side(finding: Finding) -> list[Json]:
     return [{"code": concept(LATERALITY), "valueCodeableConcept": concept(finding.laterality)}]
 
 
+def _changes(facts: ReportFacts, finding: Finding) -> list[str]:
+    """Say what the model had said of a finding that is a reader's word, and what the reader says of it."""
+    reviewed = facts.review.of(finding.key) if facts.review else None
+    return [] if reviewed is None or not reviewed.is_changed else change_lines(reviewed, facts.model)
+
+
 def _notes(facts: ReportFacts, finding: Finding) -> list[Json]:
     """Say what score and heat map must not be taken for."""
     calibrated = facts.model.calibrated and finding.score is None
-    told = [facts.warning]
+    told = [facts.warning, *_changes(facts, finding)]
     if finding.probability is not None and not calibrated:
         told.append("The score is no probability: it is not calibrated to a frequency of disease.")
     if finding.explanation_key:

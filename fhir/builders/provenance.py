@@ -24,11 +24,13 @@ from dicom_node.fhir.builders.identifiers import (
     query,
     uuid_identifier,
 )
-from dicom_node.fhir.builders.terms import AI_ASSERTED, ASSEMBLER, CREATED, REVISED, STUDY, WADO_RS, concept
+from dicom_node.fhir.builders.terms import AI_ASSERTED, ASSEMBLER, CREATED, REVISED, STUDY, VERIFIER, WADO_RS, concept
+from dicom_node.fhir.builders.verification import practitioner
 from dicom_node.fhir.json_types import Json, without_empty
 
 #: What stands beside the reference to the version of a report that another replaces.
 _FORMER = "The report as it was before a later analysis of the study replaced it"
+_REVIEWED = {"text": "A physician has reviewed what the model had said, and changed it."}
 _REVISES = {"text": "A later analysis of the study replaces the earlier result, which holds no more."}
 
 
@@ -42,8 +44,11 @@ def provenance_entry(facts: ReportFacts, context: ReportContext, observation_url
         "target": [facts.reference("DiagnosticReport"), *({"reference": url} for url in observation_urls)],
         "recorded": facts.issued,
         "activity": CREATED,
-        "reason": [{"coding": [AI_ASSERTED]}],
-        "agent": [without_empty({"type": ASSEMBLER, "who": one, "onBehalfOf": facts.organization}) for one in who],
+        "reason": [{"coding": [AI_ASSERTED]}] if facts.is_word_of_model else [_REVIEWED],
+        "agent": [
+            *(without_empty({"type": ASSEMBLER, "who": one, "onBehalfOf": facts.organization}) for one in who),
+            *_verifiers(facts),
+        ],
         "entity": [
             {"role": "source", "what": facts.reference("ImagingStudy")},
             {"role": "source", "what": _weights(facts)},
@@ -52,6 +57,18 @@ def provenance_entry(facts: ReportFacts, context: ReportContext, observation_url
         ],
     }
     return conditional_create(facts.full_url("Provenance"), provenance, f"_tag={JOB_SYSTEM}|{facts.job_key}")
+
+
+def _verifiers(facts: ReportFacts) -> list[Json]:
+    """Return who has reviewed the result, and the organisation that each did it for."""
+    readers = facts.review.readers if facts.review else ()
+    return [
+        without_empty({
+            "type": VERIFIER, "who": practitioner(who),
+            "onBehalfOf": {"display": one_line(who.organization)} if who.organization else None,
+        })
+        for who, _ in readers
+    ]  # fmt: skip
 
 
 def revising(provenance: Json, former: Json) -> Json:
@@ -68,8 +85,10 @@ def revising(provenance: Json, former: Json) -> Json:
 
 
 def _replaced_objects(context: ReportContext) -> list[Json]:
-    """Return the objects of the results that this one replaces, as the image archive knows them."""
-    uids = dict.fromkeys(uid for one in context.replaced for uid in one.object_uids)
+    """Return the objects of the results that this one replaces, as the image archive knows them; what is kept of a
+    reviewed one is not replaced."""
+    kept = {one.sop_instance_uid for one in context.kept}
+    uids = dict.fromkeys(uid for one in context.replaced for uid in one.object_uids if uid not in kept)
     return [{"identifier": dicom_uid(uid)} for uid in uids]
 
 

@@ -35,6 +35,7 @@ RADIOLOGY_CATEGORIES = {
 ACCESSION_TYPE = _concept(f"{_HL7}/v2-0203", "ACSN", "Accession ID")
 PLACER_TYPE = _concept(f"{_HL7}/v2-0203", "PLAC", "Placer Identifier")
 ASSEMBLER = _concept(f"{_HL7}/provenance-participant-type", "assembler", "Assembler")
+VERIFIER = _concept(f"{_HL7}/provenance-participant-type", "verifier", "Verifier")
 CREATED = _concept(f"{_HL7}/v3-DataOperation", "CREATE", "create")
 REVISED = _concept(f"{_HL7}/v3-DataOperation", "UPDATE", "revise")
 MODEL_CARD = _concept(f"{_AI_TRANSPARENCY}/AImodelCardCS", "AIModelCard", "AI Model-Card")

@@ -15,18 +15,21 @@ from dicom_node.fhir.json_types import Json
 from fhir.resources.R4B import get_fhir_model_class
 
 
-def check_bundle(bundle: Json) -> None:
-    """Raise `ReportInvalid` naming resource, element and fault (never a value: it could be the patient's)."""
+def check_bundle(bundle: Json, *, is_verified: bool = False) -> None:
+    """Raise `ReportInvalid` naming resource, element and fault (never a value: it could be the patient's).
+
+    `is_verified`: a person has reviewed the result, so that it is final and nothing else.
+    """
     entries = bundle["entry"]
     known = [entry["fullUrl"] for entry in entries]
     if len(set(known)) != len(known):
         raise ReportInvalid("Two entries of the FHIR bundle have the same fullUrl; this is a fault of the builders.")
     for entry in entries:
-        check_resource(entry["resource"])
+        check_resource(entry["resource"], is_verified=is_verified)
         _check_references(entry["resource"], set(known))
 
 
-def check_resource(resource: Json) -> None:
+def check_resource(resource: Json, *, is_verified: bool = False) -> None:
     """Raise `ReportInvalid` when this resource alone breaks R4 or holds a code that its element does not allow."""
     kind = resource["resourceType"]
     try:
@@ -38,7 +41,8 @@ def check_resource(resource: Json) -> None:
         ) from None
     for path, value in _leaves(resource, kind):
         last_two = ".".join(path.split(".")[-2:])
-        allowed = ALLOWED_CODES.get(path) or ALLOWED_EVERYWHERE.get(last_two)
+        own = VERIFIED_CODES.get(path) if is_verified else None
+        allowed = own or ALLOWED_CODES.get(path) or ALLOWED_EVERYWHERE.get(last_two)
         if allowed is not None and value not in allowed:
             raise ReportInvalid(f"{path} of the FHIR {kind} is {value!r}; allowed: {', '.join(sorted(allowed))}.")
 
@@ -63,7 +67,7 @@ def _leaves(node: object, path: str) -> Iterator[tuple[str, object]]:
 
 # --- required value sets of R4 4.0.1, narrowed to what the node may say ----------------------------------------------
 
-#: By full element path. A report or Observation of the node is never final: only a physician may say so.
+#: By full element path. A report or Observation is never final before a physician has reviewed it.
 ALLOWED_CODES: dict[str, frozenset[str]] = {
     "Device.status": frozenset({"active", "inactive", "entered-in-error", "unknown"}),
     "Device.deviceName.type": frozenset(
@@ -83,6 +87,12 @@ ALLOWED_CODES: dict[str, frozenset[str]] = {
     "DocumentReference.status": frozenset({"current", "superseded", "entered-in-error"}),
     "DocumentReference.docStatus": frozenset({"preliminary", "entered-in-error"}),
     "Provenance.entity.role": frozenset({"derivation", "revision", "quotation", "source", "removal"}),
+}
+
+#: In place of those, for what a physician has reviewed.
+VERIFIED_CODES: dict[str, frozenset[str]] = {
+    "Observation.status": frozenset({"final"}),
+    "DiagnosticReport.status": frozenset({"final", "amended"}),
 }
 
 #: By the last two parts of the path, for data types that occur in many resources.

@@ -11,7 +11,8 @@ from pydicom.dataset import Dataset
 
 from dicom_node.analysis.answer import Analysis, NotAnalysed, WrittenObject
 from dicom_node.core.codes import PRESENCE_CODES
-from dicom_node.core.entities import ArtifactKind, Finding, Measurement, Presence
+from dicom_node.core.entities import ArtifactKind, Finding, Measurement, ModelIdentity, OrderContext, Presence
+from dicom_node.core.review import REVIEW_REASONS, Review, ReviewedFinding
 from dicom_node.fhir.builders.dicom_values import one_line, source_text
 from dicom_node.fhir.builders.facts import ReportFacts
 from dicom_node.fhir.builders.model_card import attachment, how_sure
@@ -77,14 +78,41 @@ def not_analysed_text(answer: NotAnalysed) -> str:
     return one_line(f"Not analysed: {answer.message} ({answer.reason})")
 
 
-def conclusion_lines(answer: Analysis | NotAnalysed, *, incomplete: bool) -> list[str]:
-    """Return what the report says, line by line, without the warning that goes first."""
+def change_lines(reviewed: ReviewedFinding, model: ModelIdentity) -> list[str]:
+    """Say of a finding that is a reader's word what became of it, and what the model had said."""
+    did = "Removed by the reviewer." if reviewed.removed else "Changed by the reviewer."
+    told = ["Added by the reviewer." if reviewed.is_added else did, reviewed.text]
+    if reviewed.said_by_model is not None:
+        told.append(f"The model had said: {finding_sentence(reviewed.said_by_model, calibrated=model.calibrated)}")
+    return [one_line(line) for line in told if line]
+
+
+def review_lines(review: Review | None, model: ModelIdentity) -> list[str]:
+    """Return why a result was changed in its review, and what; nothing where nobody has reviewed it."""
+    if review is None:
+        return []
+    changed = [one for one in review.findings if one.is_changed]
+    said = [line for one in changed for line in _named_changes(one, model)]
+    reasons = [f"Review: {REVIEW_REASONS[reason]}" for reason in review.reasons]
+    return [one_line(line) for line in (*reasons, f"Review: {review.text}" if review.text else "", *said) if line]
+
+
+def _named_changes(reviewed: ReviewedFinding, model: ModelIdentity) -> list[str]:
+    """Return the same lines where they do not stand beside their finding; the last names it itself."""
+    lines = change_lines(reviewed, model)
+    told = lines if reviewed.is_added else lines[:-1]
+    return [f"{_named(reviewed.finding)}: {' '.join(told)}", *lines[len(told) :]]
+
+
+def conclusion_lines(answer: Analysis | NotAnalysed, *, incomplete: bool, review: Review | None = None) -> list[str]:
+    """Return what the report says, line by line, without the sentence on who answers for it that goes first."""
     if isinstance(answer, NotAnalysed):
         silence = "This says nothing about the presence or absence of any finding."
         return [not_analysed_text(answer), silence, *_notes(answer)]
     lines = [finding_sentence(finding, calibrated=answer.model.calibrated) for finding in answer.findings]
     caution = ["The study or the analysis was incomplete; findings may be missing."] if incomplete else []
-    return caution + (lines or ["The model reported no finding it could evaluate."]) + _notes(answer)
+    said = lines or ["The model reported no finding it could evaluate."]
+    return [*caution, *said, *review_lines(review, answer.model), *_notes(answer)]
 
 
 #: What is read first comes first.
@@ -135,7 +163,7 @@ def presented_forms(
     facts: ReportFacts, summary: Sequence[str], lines: Sequence[str], written: Sequence[WrittenObject]
 ) -> list[Json]:
     """Return the report as Attachments: one HTML page, and the PDF where the result has one, with its address."""
-    about = {"title": f"AI preliminary analysis: {facts.model.name} {facts.model.version}", "creation": facts.issued}
+    about = {"title": facts.title, "creation": facts.issued}
     page = attachment("text/html", _page(facts, summary, lines, written).encode("utf-8"))
     pdfs = [one.dataset for one in written if one.kind is ArtifactKind.ENCAPSULATED_PDF]
     return [{**page, **about}, *({**_pdf_form(facts, one), **about} for one in pdfs)]
@@ -152,7 +180,7 @@ def _pdf_form(facts: ReportFacts, pdf: Dataset) -> Json:
 
 
 def _page(facts: ReportFacts, summary: Sequence[str], lines: Sequence[str], written: Sequence[WrittenObject]) -> str:
-    title = f"AI preliminary analysis: {facts.model.name} {facts.model.version}"
+    title = facts.title
     objects = [f"{item.description} ({source_text(item.dataset, 'SOPInstanceUID')})" for item in written]
     return (
         f'<!DOCTYPE html><html lang="en"><head><meta charset="utf-8"><title>{_text(title)}</title>'
@@ -184,7 +212,7 @@ def _circumstances(facts: ReportFacts) -> Iterable[tuple[str, str]]:
         *_ordered(facts),
         ("Study date", started),
         ("Images taken", taken),
-        ("Analysed", analysed),
+        ("Analysed" if facts.review is None else "Verified", analysed),
         ("Model", f"{facts.model.name} {facts.model.version}, {facts.model.manufacturer}".rstrip(", ")),
         ("Limits", facts.model.limits),
         ("Replaces", facts.replaces),
@@ -192,10 +220,8 @@ def _circumstances(facts: ReportFacts) -> Iterable[tuple[str, str]]:
 
 
 def _ordered(facts: ReportFacts) -> Iterable[tuple[str, str]]:
-    """Return what was asked for, why and how urgently, as the order says; without one, nothing."""
-    order = facts.order
-    if order is None:
-        return ()
+    """Return what was asked for, why, what for and how urgently, as far as anybody has said it."""
+    order = facts.order or OrderContext()
     code = order.procedure
     asked = (
         "" if code is None else code.meaning if code.value in ("", code.meaning) else f"{code.meaning} ({code.value})"
@@ -203,6 +229,7 @@ def _ordered(facts: ReportFacts) -> Iterable[tuple[str, str]]:
     return (
         ("Ordered", asked),
         ("Indication", order.reason),
+        ("Purpose", facts.purpose),
         ("Priority", order.priority),
         ("Requested for", order.requested_at.replace("T", " ")),
     )

@@ -15,6 +15,7 @@ import httpx
 
 from dicom_node.core.cutoff import Cutoff
 from dicom_node.core.errors import DeliveryDeferred, SettingsError
+from dicom_node.core.requests import name_request
 from dicom_node.fhir.adaptation import adapted
 from dicom_node.fhir.builders.retraction import is_retraction
 from dicom_node.fhir.client.answers import NOT_FOR_US, ConditionNotMet, NotOffered
@@ -118,7 +119,8 @@ class FhirClient:
         # would not be seen.
         headers = {"Accept": "application/fhir+json", "Cache-Control": "no-cache"}
         headers |= fit.profile.headers
-        self._http = httpx.Client(auth=auth, headers=headers, verify=verify, follow_redirects=False)
+        hooks = {"request": [name_request]}
+        self._http = httpx.Client(auth=auth, headers=headers, verify=verify, follow_redirects=False, event_hooks=hooks)
         self._cutoff = Cutoff(self._http)
 
     def send(self, bundle: Mapping[str, Any]) -> Delivered:

@@ -9,6 +9,7 @@ from dicom_node.core.errors import DeliveryRefused
 from dicom_node.fhir.builders.document import document_entry
 from dicom_node.fhir.builders.identifiers import JOB_SYSTEM
 from dicom_node.fhir.builders.retraction import ENTERED_IN_ERROR
+from dicom_node.fhir.builders.verification import is_sealed
 from dicom_node.fhir.client.answers import NOT_FOR_US
 from dicom_node.fhir.client.exchange import Exchange
 from dicom_node.fhir.client.reading import identity, place, text, without_version
@@ -36,6 +37,7 @@ def send_document(exchange: Exchange, bundle: Json) -> tuple[str, bool]:
     if not is_same_job and _date(there) > _date(entry["resource"]):
         return place(there), True
     _check_open(there)
+    _check_verified_by_verified(there, entry["resource"])
     resource = {**entry["resource"], "id": identity(there)}
     return write_entry(exchange, {**entry, "resource": resource, "request": update_of(there)}).place, False
 
@@ -65,7 +67,7 @@ def supersede_document(exchange: Exchange, bundle: Json) -> None:
     entry = document_entry(bundle)
     with suppress(*NOT_FOR_US):
         for one in find(exchange, "DocumentReference", search_of(entry)):
-            if text(one, "status") == "current" and text(one, "docStatus") == "preliminary":
+            if text(one, "status") == "current" and (text(one, "docStatus") == "preliminary" or is_sealed(one)):
                 write_entry(exchange, {"resource": {**without_version(one), "status": "superseded"},
                                        "request": update_of(one)})  # fmt: skip
 
@@ -90,10 +92,19 @@ def _creation(entry: Json, *, is_renewed: bool) -> Json:
 
 
 def _check_open(there: Json) -> None:
-    if text(there, "status") != "current" or text(there, "docStatus") not in {"preliminary", ""}:
+    is_own = text(there, "docStatus") in {"preliminary", ""} or is_sealed(there)
+    if text(there, "status") != "current" or not is_own:
         raise DeliveryRefused(
             f"{place(there)} of this study and model is no longer a preliminary document in use: a person has decided "
             "about it and the node does not overwrite it. Reopen it in the EHR, or discard this delivery."
+        )
+
+
+def _check_verified_by_verified(there: Json, ours: Json) -> None:
+    if is_sealed(there) and text(ours, "docStatus") == "preliminary":
+        raise DeliveryRefused(
+            f"{place(there)} of this study and model was verified by a reviewer, and the new result has not been "
+            "reviewed. Review the new result: then its document takes the place of the verified one."
         )
 
 

@@ -17,13 +17,14 @@ from dicom_node.core.errors import DeliveryRefused
 from dicom_node.fhir.builders.identifiers import DICOM_UID_SYSTEM, JOB_SYSTEM, URI_SYSTEM
 from dicom_node.fhir.builders.provenance import former_reports, revising
 from dicom_node.fhir.builders.retraction import ENTERED_IN_ERROR
+from dicom_node.fhir.builders.verification import VERIFIED, is_sealed
 from dicom_node.fhir.client.answers import NOT_FOR_US
 from dicom_node.fhir.client.exchange import Exchange
 from dicom_node.fhir.client.reading import child, children, identity, place, text, version, without_version
 from dicom_node.fhir.client.searching import find, find_by_identifiers
 from dicom_node.fhir.json_types import Json
 
-#: The node may replace a report or Observation only while nobody has decided about it.
+#: The node may replace a report or Observation only while nobody else has decided about it (see `is_open`).
 OPEN = frozenset({"registered", "partial", "preliminary", "unknown"})
 _DECIDED = frozenset({"final", "amended", "corrected", "appended", "cancelled", "entered-in-error"})
 _LONG_AGO = datetime.min.replace(tzinfo=UTC)
@@ -57,7 +58,7 @@ def reconcile_with_server(exchange: Exchange, bundle: Json, unsent: Collection[s
     standing = {**observations, **({ours["fullUrl"]: there} if there else {})}
     former_jobs = former_reports(_replaced(bundle))[0]
     shared = {entry["fullUrl"]: _shared(exchange, entry, former_jobs) for entry in bundle["entry"] if _is_shared(entry)}
-    left_alone = {url: one for url, one in observations.items() if text(one, "status") not in OPEN}
+    left_alone = {url: one for url, one in observations.items() if not is_open(one)}
     references = {url: {"reference": place(one)} for url, one in left_alone.items()}
     references |= {url: one.reference for url, one in shared.items() if not one.is_written(is_repeated=same_job)}
     conditions = {url: "" for url, one in shared.items() if not one.is_searchable}
@@ -119,9 +120,14 @@ def _look_for_report(exchange: Exchange, entry: Json, provenance: Json) -> tuple
             f"The EHR holds {len(found)} DiagnosticReports with the identifier of this report; "
             "remove all but one, then retry the delivery."
         )
-    if found:
-        check_open(found[0])
+    if found and not _is_earlier(entry["resource"], found[0]):
+        check_open(found[0], entry["resource"])
     return found[0] if found else None, len(found) < len(there)
+
+
+def _is_earlier(ours: Json, there: Json) -> bool:
+    """Tell a report of an earlier run from the later one that the node has verified there: it was only late."""
+    return is_sealed(there) and job_of(there) != job_of(ours) and _issued(there) > _issued(ours)
 
 
 def _under_former_identifier(exchange: Exchange, provenance: Json) -> list[Json]:
@@ -135,10 +141,20 @@ def _under_former_identifier(exchange: Exchange, provenance: Json) -> list[Json]
     return [one for one, search in found if job_of(one) in jobs and not is_withdrawn_report(one, search)]
 
 
-def check_open(resource: Json) -> None:
-    """Raise `DeliveryRefused` unless the node may replace this report."""
+def is_open(resource: Json) -> bool:
+    """Tell what nobody has decided about, or what is final by the node's own word and as the node has told it."""
+    return text(resource, "status") in OPEN or is_sealed(resource)
+
+
+def check_open(resource: Json, ours: Json) -> None:
+    """Raise `DeliveryRefused` unless the node may replace this report by `ours`: a verified one only by another."""
     status = text(resource, "status")
-    if status not in OPEN:
+    if is_sealed(resource) and text(ours, "status") not in VERIFIED:
+        raise DeliveryRefused(
+            f"{place(resource)} of this study and model was verified by a reviewer, and the new result has not been "
+            "reviewed. Review the new result: then its report takes the place of the verified one."
+        )
+    if not is_open(resource):
         told = status if status in _DECIDED else "unknown to the node"
         raise DeliveryRefused(
             f"{place(resource)} of this study and model has status {told}: a person has "
@@ -258,7 +274,7 @@ def _retractions(exchange: Exchange, report: Json | None, repeated: Iterable[Jso
     """Return the entries that take back what the earlier report said and this one does not, each with what it found."""
     known = {place(one) for one in repeated}
     observations = observations_of(exchange, report)
-    gone = [one for one in observations if text(one, "status") in OPEN and place(one) not in known]
+    gone = [one for one in observations if is_open(one) and place(one) not in known]
     return [(retraction_of(exchange.base_url, one), one) for one in gone]
 
 

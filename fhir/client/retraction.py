@@ -17,9 +17,9 @@ from dicom_node.fhir.client.exchange import Exchange
 from dicom_node.fhir.client.imaging_study import IN_USE, WITHDRAWN, marked
 from dicom_node.fhir.client.reading import children, place, text, without_version
 from dicom_node.fhir.client.reconciliation import (
-    OPEN,
     Reconciled,
     is_brought,
+    is_open,
     jobs_of,
     observations_of,
     report_entry,
@@ -64,7 +64,7 @@ def _reports(exchange: Exchange, bundle: Json) -> Iterator[tuple[Json, Json]]:
     for there in _known_as(exchange, ours["resource"]):
         if not made_by & set(jobs_of(there)) or text(there, "status") == ENTERED_IN_ERROR:
             continue
-        if text(there, "status") not in OPEN:
+        if not is_open(there):
             raise DeliveryRefused(
                 f"{place(there)} rests on a withdrawn AI result and has status {text(there, 'status')}: a physician "
                 "has decided about it and the node does not change it. Tell the physician that the result was "
@@ -100,7 +100,7 @@ def _observations(exchange: Exchange, bundle: Json, reports: list[tuple[Json, Js
     tokens = [search_of(one).partition("=")[2] for one in entries]
     found = [*find_by_identifiers(exchange, "Observation", tokens)]
     found += [one for there, _ in reports for one in observations_of(exchange, there)]
-    by_place = {place(one): one for one in found if text(one, "status") in OPEN}
+    by_place = {place(one): one for one in found if is_open(one)}
     return list(by_place.values())
 
 

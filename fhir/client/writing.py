@@ -11,6 +11,7 @@ from typing import Any
 
 from dicom_node.core.errors import DeliveryDeferred, DeliveryRefused
 from dicom_node.core.uids import derived_uuid
+from dicom_node.fhir.builders.verification import is_sealed
 from dicom_node.fhir.client.answers import (
     NOT_FOR_US,
     ConditionNotMet,
@@ -22,7 +23,15 @@ from dicom_node.fhir.client.answers import (
 )
 from dicom_node.fhir.client.exchange import CONDITIONAL_CREATE, Exchange
 from dicom_node.fhir.client.reading import child, children, place, text, version, version_of_etag, without_version
-from dicom_node.fhir.client.reconciliation import OPEN, Reconciled, by_identifier, job_of, report_entry, report_there
+from dicom_node.fhir.client.reconciliation import (
+    OPEN,
+    Reconciled,
+    by_identifier,
+    is_open,
+    job_of,
+    report_entry,
+    report_there,
+)
 from dicom_node.fhir.client.searching import find
 from dicom_node.fhir.json_types import Json
 
@@ -303,10 +312,17 @@ def _check_unchanged(exchange: Exchange, entry: Json) -> None:
     looked, now = version_of_etag(entry["request"].get("ifMatch", "")), version(there)
     # Some servers tell the version in one kind of answer and not in another.
     is_another = bool(looked and now) and looked != now
-    if there is None or text(there, _DECIDED_BY.get(text(there, "resourceType"), "status")) not in OPEN or is_another:
+    if there is None or _is_decided(there) or is_another:
         raise ConditionNotMet(
             "The report changed in the EHR while the node was about to replace it; retry the delivery."
         )
+
+
+def _is_decided(there: Json) -> bool:
+    """Tell whether a person has decided about a report, or about the document that stands for it."""
+    if text(there, "resourceType") in _DECIDED_BY:
+        return text(there, _DECIDED_BY[text(there, "resourceType")]) not in OPEN and not is_sealed(there)
+    return not is_open(there)
 
 
 def _check_nothing_lost(exchange: Exchange, reconciled: Reconciled, written: Mapping[str, Written]) -> None:
@@ -325,7 +341,7 @@ def _follows(before: str, after: str) -> bool:
 
 def _put_back_decided(exchange: Exchange, looked: Json, after: str) -> None:
     """Restore what a person decided while the node wrote, and refuse; no history, nothing to restore from."""
-    decided = next((one for one in _between(exchange, looked, after) if text(one, "status") not in OPEN), None)
+    decided = next((one for one in _between(exchange, looked, after) if not is_open(one)), None)
     if decided is None:
         return
     asked = "putting back a version that a person decided about"

@@ -9,7 +9,7 @@ from datetime import datetime
 import hl7
 from pydicom.dataset import Dataset
 
-from dicom_node.analysis.answer import Analysis, NotAnalysed, ReportContext, ReportLine, WrittenObject
+from dicom_node.analysis.answer import Analysis, NotAnalysed, ReportContext, ReportLine, WrittenObject, as_reviewed
 from dicom_node.core.codes import DIAGNOSTIC_IMAGING_STUDY, PRIVATE_SCHEME
 from dicom_node.core.entities import Code, ModelIdentity
 from dicom_node.fhir.builders.dicom_values import fhir_instant, one_line
@@ -32,7 +32,7 @@ from dicom_node.fhir.hl7.grammar import (
     value,
 )
 from dicom_node.fhir.hl7.observations import NOT_VERIFIED, NOTICE, WITHDRAWN, Observation, observations, text
-from dicom_node.fhir.hl7.order import PRELIMINARY, order_segments
+from dicom_node.fhir.hl7.order import CORRECTED, PRELIMINARY, VERIFIED, observer, order_segments, result_status
 from dicom_node.fhir.hl7.patient import patient_segment
 from dicom_node.fhir.options import FhirOptions
 from dicom_node.headers.sound import without_unreadable
@@ -64,6 +64,7 @@ def build_message(
     >>> [line[:3] for line in lines[:5]], lines[4].split("|")[11]
     (['MSH', 'PID', 'ORC', 'OBR', 'OBX'], 'P')
     """
+    answer = as_reviewed(answer, context)
     answer = replace(answer, sources=tuple(without_unreadable(source) for source in answer.sources))
     facts = gather_facts(answer, context, options)
     header = answer.sources[0]
@@ -72,7 +73,7 @@ def build_message(
         header_segment(context.ae_title, _site(facts), facts.issued, uid),
         patient_segment(header, options),
         *order_segments(facts, header, context),
-        *numbered(_segments(told, _circumstances(facts))),
+        *numbered(_segment_of(one, _circumstances(facts, one)) for one in told),
     )
 
 
@@ -88,20 +89,19 @@ def _site(facts: ReportFacts) -> str:
     return one_line(str(facts.organization["display"])) if facts.organization else ""
 
 
-def _circumstances(facts: ReportFacts) -> Mapping[int, str]:
-    """Return the fields that every OBX of a result has: when, who, by which method and device."""
-    method = cut(f"AI: {facts.model.name} {facts.model.version}")
-    return {
-        11: PRELIMINARY, 14: timestamp(facts.effective), 17: field("", method), 18: facts.model.device_uid,
-        19: timestamp(facts.issued), 23: cut(_site(facts), 50),
+def _circumstances(facts: ReportFacts, one: Observation) -> Mapping[int, str]:
+    """Return what every OBX of a result has: when, where, and by which method and device, or else by which person."""
+    when = {
+        11: result_status(facts), 14: timestamp(facts.effective), 19: timestamp(facts.issued), 23: cut(_site(facts), 50)
     }  # fmt: skip
+    if facts.review is not None and one.finding_key and facts.review.of(one.finding_key).is_changed:
+        return {**when, 16: observer(facts.review.reviewer)}
+    method = cut(f"AI: {facts.model.name} {facts.model.version}")
+    return {**when, 17: field("", method), 18: facts.model.device_uid}
 
 
-def _segments(told: Iterable[Observation], circumstances: Mapping[int, str]) -> list[Er7]:
-    return [
-        segment("OBX", {2: one.type, 3: one.about, 4: one.sub_id, 5: one.value, 6: one.unit, **circumstances})
-        for one in told
-    ]
+def _segment_of(one: Observation, circumstances: Mapping[int, str]) -> Er7:
+    return segment("OBX", {2: one.type, 3: one.about, 4: one.sub_id, 5: one.value, 6: one.unit, **circumstances})
 
 
 def numbered(segments: Iterable[str]) -> list[Er7]:
@@ -131,7 +131,7 @@ def last_message(
         header_segment(context.ae_title, one_line(context.institution), issued, uid),
         patient_segment(Dataset(), FhirOptions()),
         *_bare_order(number, line, issued),
-        *numbered(_segments(told, {11: PRELIMINARY, 19: timestamp(issued)})),
+        *numbered(_segment_of(one, {11: PRELIMINARY, 19: timestamp(issued)}) for one in told),
     )
 
 
@@ -156,14 +156,16 @@ class WithdrawnMessages:
 def withdrawal_message(told: WithdrawnMessages, uid: str) -> str:
     """Return the message that says of everything in these that it holds no more; the values themselves are gone.
 
-    It is a preliminary one, and what a receiver wants it marked with is put in when it is sent (see `receiver`). It
-    names patient and order as the newest does, and every observation by OBX-3 and OBX-4, so that both those who
-    replace the whole result and those who replace each observation show nothing of it. Raises `ReportInvalid`.
+    It is a preliminary one, or corrects what was final, and what a receiver wants it marked with is put in when it is
+    sent (see `receiver`). It names patient and order as the newest does, and every observation by OBX-3 and OBX-4, so
+    that both those who replace the whole result and those who replace each observation show nothing of it. Raises
+    `ReportInvalid`.
     """
     sent = [read(one) for one in told.messages]
     newest = sent[0]
     msh, request = newest.segment("MSH"), newest.segment("OBR")
     now = utc_timestamp(told.at)
+    status = CORRECTED if value(request, 25) in VERIFIED else PRELIMINARY
     header = segment("MSH", {**_fields(msh, 3, 4), 7: now, 9: Er7(MESSAGE_TYPE), 10: control_id(uid),
                              11: _PRODUCTION, 12: VERSION, 18: CHARACTER_SET})  # fmt: skip
     why = f"{NOT_VERIFIED} WITHDRAWN: it does not hold any more and must not be used. Reason: {one_line(told.reason)}"
@@ -171,10 +173,10 @@ def withdrawal_message(told: WithdrawnMessages, uid: str) -> str:
         header,
         Er7(str(newest.segment("PID"))),
         Er7(str(newest.segment("ORC"))),
-        segment("OBR", {**_fields(request, *range(1, len(request))), 22: now, 25: PRELIMINARY}),
+        segment("OBR", {**_fields(request, *range(1, len(request))), 22: now, 25: status}),
         *numbered([
-            segment("OBX", {2: "TX", 3: coded(WITHDRAWN), 5: why, 11: PRELIMINARY, 19: now}),
-            *_taken_back([one for each in sent for one in each.segments("OBX")], now),
+            segment("OBX", {2: "TX", 3: coded(WITHDRAWN), 5: why, 11: status, 19: now}),
+            *_taken_back([one for each in sent for one in each.segments("OBX")], status, now),
         ]),
     )  # fmt: skip
 
@@ -183,12 +185,16 @@ def _fields(found: hl7.Segment, *numbers: int) -> dict[int, str]:
     return {number: value(found, number) for number in numbers}
 
 
-def _taken_back(shown: Iterable[hl7.Segment], now: str) -> list[Er7]:
+def _taken_back(shown: Iterable[hl7.Segment], status: str, now: str) -> list[Er7]:
     """Return each observation once, without its value; which study it was stays."""
-    status = {11: PRELIMINARY, 19: now}
+    when = {11: status, 19: now}
     once = {(value(one, 3), value(one, 4)): one for one in shown}
     return [
-        Er7(str(one)) if about == coded(STUDY)
-        else segment("OBX", {2: "TX", 3: about, 4: sub_id, 5: "WITHDRAWN", **status, 18: value(one, 18)})
+        _of_status(one, status) if about == coded(STUDY)
+        else segment("OBX", {2: "TX", 3: about, 4: sub_id, 5: "WITHDRAWN", **when, 18: value(one, 18)})
         for (about, sub_id), one in once.items()
     ]  # fmt: skip
+
+
+def _of_status(one: hl7.Segment, status: str) -> Er7:
+    return segment("OBX", {**_fields(one, *range(1, len(one))), 11: status})

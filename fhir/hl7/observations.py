@@ -1,4 +1,4 @@
-"""OBX: what the result says, one observation after the other; the first says that no physician has looked at it."""
+"""OBX: what the result says, one observation after the other; the first says whether a physician answers for it."""
 
 from __future__ import annotations
 
@@ -14,16 +14,26 @@ from dicom_node.core.codes import (
     PERCENT,
     PRESENCE_CODES,
     PRIVATE_SCHEME,
+    PURPOSE_OF_ANALYSIS,
     score_code,
 )
 from dicom_node.core.entities import ArtifactKind, Code, Finding, Measurement, ModelIdentity, Withheld
+from dicom_node.core.review import Review, ReviewedFinding
 from dicom_node.fhir.builders.facts import ReportFacts
 from dicom_node.fhir.builders.terms import LATERALITY, PROCEDURE_FINDINGS, STUDY
-from dicom_node.fhir.builders.wording import NOT_MEASURABLE, conclusion_lines, not_analysed_text, percent
+from dicom_node.fhir.builders.wording import (
+    NOT_MEASURABLE,
+    change_lines,
+    conclusion_lines,
+    not_analysed_text,
+    percent,
+)
 from dicom_node.fhir.hl7.grammar import Er7, coded, cut, field, number, readable_id, repeated
 
 FINDING_SITE = Code("363698007", "SCT", "Finding site")
 NOTICE = Code("ai-notice", PRIVATE_SCHEME, "AI result, not verified")
+REVIEWED = Code("ai-reviewed", PRIVATE_SCHEME, "AI result, reviewed and verified")
+SAID_BY_MODEL = Code("said-by-model", PRIVATE_SCHEME, "What the model had said")
 WITHDRAWN = Code("ai-withdrawn", PRIVATE_SCHEME, "AI result, withdrawn")
 REPLACES = Code("ai-replaces", PRIVATE_SCHEME, "Replaces")
 #: NM is a number of 16 digits (2.A.47) and has no exponent: one that needs far more would be cut, or break a receiver.
@@ -45,6 +55,8 @@ class Observation:
     value: str
     sub_id: str = ""
     unit: str = ""
+    #: Whose word it is: the finding's key, where a finding's it is.
+    finding_key: str = ""
 
 
 def observations(
@@ -52,16 +64,31 @@ def observations(
 ) -> list[Observation]:
     """Return everything there is to say, in the order in which people read it."""
     incomplete = context.study_partial or (isinstance(answer, Analysis) and answer.partial)
-    said = [NOT_VERIFIED, facts.warning, f"By {facts.model.name} {facts.model.version}."]
+    lines = conclusion_lines(answer, incomplete=incomplete, review=facts.review)
     told = [
-        text(NOTICE, " ".join(said)),
-        text(DIAGNOSTIC_IMAGING_STUDY, *conclusion_lines(answer, incomplete=incomplete), *_limits(facts.model)),
+        _notice(facts),
+        text(DIAGNOSTIC_IMAGING_STUDY, *lines, *_limits(facts.model)),
         Observation(type="HD", about=coded(STUDY), value=field("", facts.study_instance_uid, "ISO")),
+        *_purpose(context.purpose),
         *([text(REPLACES, facts.replaces or "An earlier result of this study and route")] if context.replaced else []),
-        *(_not_analysed(answer) if isinstance(answer, NotAnalysed) else _findings(answer)),
+        *(_not_analysed(answer) if isinstance(answer, NotAnalysed) else _findings(answer, facts.review)),
         *_documents(written),
     ]
     return list(_told_apart(told))
+
+
+def _notice(facts: ReportFacts) -> Observation:
+    by = f"By {facts.model.name} {facts.model.version}."
+    if facts.review is not None:
+        return text(REVIEWED, f"{facts.warning} {by}")
+    return text(NOTICE, f"{NOT_VERIFIED} {facts.warning} {by}")
+
+
+def _purpose(purpose: str) -> Iterator[Observation]:
+    """Say what the analysis is for, where somebody has said so; why it is wanted stands in OBR-31."""
+    if purpose:
+        meant = coded(Code(purpose, PRIVATE_SCHEME, purpose))
+        yield Observation(type="CWE", about=coded(PURPOSE_OF_ANALYSIS), value=meant)
 
 
 def text(about: Code, *lines: str) -> Observation:
@@ -78,10 +105,17 @@ def _not_analysed(answer: NotAnalysed) -> list[Observation]:
     return [text(PROCEDURE_FINDINGS, not_analysed_text(answer))]
 
 
-def _findings(answer: Analysis) -> Iterator[Observation]:
+def _findings(answer: Analysis, review: Review | None) -> Iterator[Observation]:
     for finding in answer.findings:
         sub_id = readable_id(finding.key)
-        yield from (replace(one, sub_id=sub_id) for one in _finding(finding, answer.model))
+        told = [*_finding(finding, answer.model), *(_changes(review.of(finding.key), answer.model) if review else ())]
+        yield from (replace(one, sub_id=sub_id, finding_key=finding.key) for one in told)
+
+
+def _changes(reviewed: ReviewedFinding, model: ModelIdentity) -> Iterator[Observation]:
+    """Yield what became of a finding in the review, with what the model had said."""
+    if reviewed.is_changed:
+        yield text(SAID_BY_MODEL, *change_lines(reviewed, model))
 
 
 def _finding(finding: Finding, model: ModelIdentity) -> Iterator[Observation]:

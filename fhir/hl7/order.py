@@ -2,20 +2,35 @@
 
 from __future__ import annotations
 
+from datetime import datetime
+
 from pydicom.dataset import Dataset
 
 from dicom_node.analysis.answer import ReportContext
 from dicom_node.core.codes import DIAGNOSTIC_IMAGING_STUDY, PRIVATE_SCHEME
 from dicom_node.core.entities import Code, OrderContext
+from dicom_node.core.review import Reviewer
 from dicom_node.fhir.builders.dicom_values import one_line, source_text
 from dicom_node.fhir.builders.facts import ReportFacts, reporter
-from dicom_node.fhir.hl7.grammar import Er7, coded, cut, escape, field, segment, short_id, timestamp
+from dicom_node.fhir.hl7.grammar import (
+    Er7,
+    coded,
+    component,
+    cut,
+    escape,
+    field,
+    segment,
+    short_id,
+    timestamp,
+    utc_timestamp,
+)
 from dicom_node.fhir.hl7.patient import universal_id
 
 #: Where images keep the code of what was ordered or done, what was ordered first.
 _PROCEDURE_CODES = ("RequestedProcedureCodeSequence", "ProcedureCodeSequence")
-#: Table 0074: Radiology; table 0123: preliminary.
-_RADIOLOGY, PRELIMINARY = "RAD", "P"
+#: Table 0074: Radiology; tables 0123 and 0085: preliminary, final, and a correction of what was final.
+_RADIOLOGY, PRELIMINARY, FINAL, CORRECTED = "RAD", "P", "F", "C"
+VERIFIED = frozenset({FINAL, CORRECTED})
 #: FHIR's words for priority in table 0485, whose users add letters; U is that of those who tell urgent from at once.
 _PRIORITIES = {"stat": "S", "asap": "A", "urgent": "U", "routine": "R"}
 
@@ -42,10 +57,42 @@ def order_segments(facts: ReportFacts, header: Dataset, context: ReportContext) 
     request = segment("OBR", {
         1: "1", 2: placer, 3: filler, 4: _procedure(facts, header, context), 7: timestamp(facts.effective),
         18: facts.accession["value"] if facts.accession else "", 22: timestamp(facts.issued), 24: _RADIOLOGY,
-        25: PRELIMINARY, 27: field("", "", "", "", "", _PRIORITIES.get(asked.priority, "")),
-        31: field("", cut(one_line(asked.reason))),
+        25: result_status(facts), 27: field("", "", "", "", "", _PRIORITIES.get(asked.priority, "")),
+        31: field("", cut(one_line(asked.reason))), **_interpreters(facts),
     })  # fmt: skip
     return order, request
+
+
+def result_status(facts: ReportFacts) -> str:
+    """Return OBR-25 and OBX-11: preliminary until a person has reviewed the result."""
+    if facts.review is None:
+        return PRELIMINARY
+    return CORRECTED if facts.is_correction else FINAL
+
+
+def _interpreters(facts: ReportFacts) -> dict[int, Er7]:
+    """Return the reader as principal (OBR-32) and a second one as assistant result interpreter (OBR-33)."""
+    readers = facts.review.readers if facts.review else ()
+    return {number: _interpreter(who, at) for number, (who, at) in zip((32, 33), readers, strict=False)}
+
+
+def _interpreter(reader: Reviewer, at: datetime) -> Er7:
+    """Return NDL (2.A.44): who, when, and of which facility."""
+    family, given, middle, prefix, suffix = _name_parts(reader)
+    name = component(cut(one_line(reader.identifier), 15), family, given, middle, suffix, prefix)
+    return field(name, utc_timestamp(at), "", "", "", "", component(cut(one_line(reader.organization), 20)))
+
+
+def observer(reader: Reviewer) -> Er7:
+    """Return OBX-16: a person by number and name (XCN)."""
+    family, given, middle, prefix, suffix = _name_parts(reader)
+    return field(cut(one_line(reader.identifier), 15), family, given, middle, suffix, prefix)
+
+
+def _name_parts(reader: Reviewer) -> tuple[str, ...]:
+    """Return the parts of a DICOM name as it has them; one that has none is the account."""
+    parts = [one_line(part) for part in reader.name.split("=")[0].split("^")]
+    return (*parts, "", "", "", "", "")[:5] if any(parts) else (reader.account, "", "", "", "")
 
 
 def _placer(facts: ReportFacts, header: Dataset) -> Er7:

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from pydicom.dataset import Dataset
-from pydicom.valuerep import PersonName
 
-from dicom_node.fhir.builders.dicom_values import date_of, one_line, source_text
+from dicom_node.fhir.builders.dicom_values import date_of, name_groups, one_line, source_text
 from dicom_node.fhir.builders.identifiers import patient_reference
 from dicom_node.fhir.hl7.grammar import Er7, component, field, repeated, segment, timestamp
 from dicom_node.fhir.options import FhirOptions
@@ -61,8 +60,7 @@ def universal_id(system: str) -> tuple[str, ...]:
 
 def _names(header: Dataset) -> Iterator[Er7]:
     """Yield the name in each writing. DICOM has the prefix before the suffix, HL7 the suffix before the prefix."""
-    groups = str(PersonName(str(header.get("PatientName") or ""))).split("=")
-    for group, representation in zip(groups, _REPRESENTATIONS, strict=False):
+    for group, representation in zip(name_groups(header), _REPRESENTATIONS, strict=False):
         parts = [one_line(part) for part in group.split("^")]
         family, given, middle, prefix, suffix = (*parts, "", "", "", "", "")[:5]
         if any(parts):

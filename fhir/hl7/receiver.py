@@ -34,6 +34,7 @@ from dicom_node.fhir.hl7.grammar import (
 )
 from dicom_node.fhir.hl7.message import numbered
 from dicom_node.fhir.hl7.observations import REPLACES, WITHDRAWN
+from dicom_node.fhir.hl7.order import PRELIMINARY, VERIFIED
 
 AccessionField = Literal["OBR-2", "OBR-3", "OBR-18"]
 #: Tables 0085 and 0123 differ: an OBX may be wrong (W) or deleted (D), an OBR cannot, it is corrected (C) then.
@@ -65,7 +66,10 @@ def for_receiver(stored: str, receiver: Receiver, viewer_address: str = "") -> s
     _place_accession(found, receiver.accession)
     shown = found.segments("OBX")
     if is_withdrawal(found):
-        _mark(found, shown[1:], _OBR_STATUS[receiver.withdrawal], receiver.withdrawal)
+        if receiver.withdrawal != PRELIMINARY or value(found.segment("OBR"), 25) == PRELIMINARY:
+            _mark(found, shown[1:], _OBR_STATUS[receiver.withdrawal], receiver.withdrawal)
+    elif value(found.segment("OBR"), 25) in VERIFIED:
+        pass  # final, or a correction of what was: the same for every receiver (tables 0085, 0123)
     elif any(value(one, 3) == coded(REPLACES) for one in shown):
         _mark(found, shown, receiver.replacement, receiver.replacement)
     segments = [Er7(str(one)) for one in found]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from dicom_node.analysis.answer import Analysis, Saliency
@@ -43,12 +43,12 @@ def answer(run: ModelRun, model: LoadedModel) -> Analysis:
 def _findings(
     run: ModelRun, model: LoadedModel, scored: Sequence[_Scored]
 ) -> tuple[tuple[Finding, ...], tuple[Saliency, ...]]:
-    """Return every class as a finding, with saliency for those present, or for the most probable if none is."""
+    """Return every class as a finding, with saliency for those that `_to_explain` names."""
     needed = {one.key: threshold_of(run.parameters, one.key) for one in run.card.findings}
     best = {one.key: _most_suspicious(run, one, scored) for one in run.card.findings}
     chance = {one.key: _probability(run, one, best[one.key]) for one in run.card.findings}
     held = {key for key, value in chance.items() if value >= needed[key]}
-    explained = held or {max(chance, key=chance.__getitem__)}
+    explained = _to_explain(run, chance, held)
     findings, saliencies = [], []
     for one in run.card.findings:
         present = one.key in held
@@ -68,6 +68,19 @@ def _findings(
             )
         )
     return tuple(findings), tuple(saliencies)
+
+
+def _to_explain(run: ModelRun, chance: Mapping[str, float], held: Collection[str]) -> Collection[str]:
+    """Return the keys of the findings to draw a map for: as many as the card says, the highest scores first; without
+    such a number those present, or else the most probable."""
+    by_score = sorted(chance, key=lambda key: -chance[key])
+    if not run.card.maps:
+        return held or by_score[:1]
+    chosen = by_score[: run.card.maps]
+    beside = len(set(held) - set(chosen))
+    if beside and run.card.explain.get("method"):
+        run.notes.append(f"Heat maps show the {len(chosen)} highest scores; {beside} more findings are present.")
+    return chosen
 
 
 def _most_suspicious(run: ModelRun, finding: CardFinding, scored: Sequence[_Scored]) -> _Scored:

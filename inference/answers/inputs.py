@@ -10,6 +10,7 @@ from pydicom.dataset import Dataset
 
 from dicom_node.core.errors import NotAnalysable
 from dicom_node.inference.cards.card import ModelCard
+from dicom_node.inference.images.channels import on_one_grid
 from dicom_node.inference.images.frontal_chest import LEAST_LIKENESS, likeness
 from dicom_node.inference.images.pixels import color_values, display_values, hidden_pixels
 from dicom_node.inference.images.radiograph import frontal_images
@@ -18,6 +19,7 @@ from dicom_node.inference.images.upright import UPRIGHT, Stance, Turn, stance_of
 from dicom_node.inference.images.volume import Volume, read_volume
 from dicom_node.inference.model_run import ModelRun
 from dicom_node.inference.prediction import Explanation, LoadedModel, ModelInput, Prediction
+from dicom_node.inference.runtimes.axes import Floats
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,12 +99,34 @@ def _image(run: ModelRun, image: Dataset) -> Given:
 
 
 def _volume(run: ModelRun) -> Given:
-    volume = read_volume(run.images, run.card.gate, run.notes)
-    values = np.ascontiguousarray(volume.values_zyx, dtype=np.float32)[None]
+    if run.card.channels:
+        volume, values = _channels(run)
+    else:
+        volume = read_volume(run.images, run.card.gate, run.notes)
+        values = np.ascontiguousarray(volume.values_zyx, dtype=np.float32)[None]
     shared = shared_attributes(run.card, volume.sources[0])
     return Given(
         volume.sources, ModelInput(values=values, affine_lps_mm=volume.affine_lps_mm, attributes=shared), volume
     )
+
+
+def _channels(run: ModelRun) -> tuple[Volume, Floats]:
+    """Read the series of each channel; return the first as a volume, and all on its grid (channels, z, y, x)."""
+    names = [one.key for one in run.card.channels]
+    if len(run.channel_series) != len(names):
+        raise NotAnalysable(
+            "CHANNELS_MISSING",
+            f"The model reads {', '.join(names)}; the study gives {len(run.channel_series)} of them.",
+        )
+    volumes = []
+    for name, series in zip(names, run.channel_series, strict=True):
+        images = [one for one in run.images if str(one.header.SeriesInstanceUID) == series]
+        notes: list[str] = []
+        volumes.append(read_volume(images, run.card.gate, notes))
+        number = images[0].header.get("SeriesNumber", "?")
+        run.notes.append(f"{name}: series {number}, {len(volumes[-1].sources)} images.")
+        run.notes.extend(f"{name}: {note}" for note in notes)
+    return volumes[0], on_one_grid(volumes, names)
 
 
 # --- which attributes leave this machine -----------------------------------------------------------------------------

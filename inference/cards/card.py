@@ -17,6 +17,7 @@ from dicom_node.core.entities import ModelIdentity
 from dicom_node.core.errors import ModelUnavailable, SettingsError
 from dicom_node.core.series.predicates import check_conditions
 from dicom_node.core.uids import derived_uid
+from dicom_node.inference.cards.channels import CardChannel, read_channel
 from dicom_node.inference.cards.digest import (
     decides,
     digest_of,
@@ -96,6 +97,10 @@ class ModelCard:
     task: str
     intended_use: str
     limits: str
+    #: Under which terms the weights may be used, in words for people; "" where the card does not tell.
+    licence: str
+    #: Of a card that comes with the node: the name that the metadata of its MONAI Bundle have.
+    bundle: str
     calibrated: bool
     rank: tuple[str, ...]
     accepts: tuple[Mapping[str, object], ...]
@@ -110,7 +115,11 @@ class ModelCard:
     findings: tuple[CardFinding, ...]
     segments: tuple[CardSegment, ...] = ()
     measurements: tuple[CardMeasurement, ...] = ()
+    #: Series that go in together; none: a model is given one series.
+    channels: tuple[CardChannel, ...] = ()
     explain: Mapping[str, str] = field(default_factory=dict)
+    #: For how many findings of a classification a map is drawn; 0: for those present, or else the most probable.
+    maps: int = 0
     precision: str = "float32"
     #: Of pictures: one of `COLORS`.
     color: str = COLORS[0]
@@ -248,7 +257,7 @@ def _card(folder: Path, fields: CardFields) -> ModelCard:
         fields.refuse(key, "is not a key of a model card")
     check_values(fields)
     runtime, task = fields.choice("runtime", tuple(RUNTIMES)), fields.text("task")
-    weights = fields.table("weights")
+    weights, explain = fields.table("weights"), fields.table("explain")
     weights_name = weights.text("file") if weights.present else ""
     given = fields.choice("input", INPUTS) if "input" in fields.values else TASK_INPUTS.get(task, "")
     return ModelCard(
@@ -262,6 +271,8 @@ def _card(folder: Path, fields: CardFields) -> ModelCard:
         task=task,
         intended_use=fields.text("intended_use"),
         limits=fields.text("limits"),
+        licence=fields.optional_text("licence"),
+        bundle=fields.optional_text("bundle"),
         calibrated=fields.flag("calibrated"),
         rank=fields.texts("rank"),
         accepts=_accepts(fields),
@@ -274,7 +285,9 @@ def _card(folder: Path, fields: CardFields) -> ModelCard:
         findings=tuple(read_finding(one) for one in fields.subtables("finding")),
         segments=tuple(read_segment(one, place) for place, one in enumerate(fields.subtables("segment"))),
         measurements=tuple(read_measurement(one) for one in fields.subtables("measurement")),
-        explain=fields.table("explain").all_texts(),
+        channels=tuple(read_channel(one) for one in fields.subtables("channel")),
+        explain=explain.texts_but("maps"),
+        maps=explain.whole("maps", 1) if "maps" in explain.values else 0,
         precision=fields.choice("precision", PRECISIONS) if "precision" in fields.values else "float32",
         color=fields.choice("color", COLORS) if "color" in fields.values else COLORS[0],
         preprocessing=read_preprocessing(fields.table("preprocessing"), volume=given == "volume")

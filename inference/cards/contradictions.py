@@ -25,6 +25,8 @@ def contradictions(card: ModelCard) -> Iterator[str]:
     """Tell of each, and what to write into the card instead."""
     if card.task not in TASK_INPUTS:
         return  # a Python model, which reads its card itself
+    if card.channels and card.input != "volume":
+        yield "[[channel]] is for volumes, and the model is given images: remove it"
     yield from _without_outputs(card)
     yield from _without_pictures(card)
     if card.runtime != "python":
@@ -94,18 +96,22 @@ def _of_nothing(card: ModelCard, thresholds: Sequence[str]) -> Iterator[str]:
 def _other_inputs(card: ModelCard, written: WrittenBundle) -> Iterator[str]:
     """A job gives a model one series: one image, or one volume of one channel."""
     keys, channels = written.image_keys, written.input_channels
-    if len(keys) > 1:
+    wanted = len(keys) if len(keys) > 1 else channels
+    if card.channels:
+        if wanted not in (None, len(card.channels)):
+            yield f"the bundle reads {wanted} channels, and the card has {len(card.channels)} [[channel]]"
+    elif len(keys) > 1:
         yield (
-            f"the bundle reads {', '.join(keys)}, each from files of its own, and a study gives it one kind of image: "
-            "several inputs are not supported, and no card makes it run"
+            f"the bundle reads {', '.join(keys)}, each from files of its own, and a model is given one series: say "
+            "by [[channel]] which series of a study each is"
         )
     elif channels == 1 and card.color == "rgb":
         yield 'color = "rgb" gives three channels, and the metadata of the bundle say that its image has one: remove it'
     elif channels is not None and channels not in ((1,) if card.input == "volume" else _PICTURE_CHANNELS):
         yield (
-            f"the bundle's metadata say that its image has {channels} channels, and a study gives it one kind of "
-            "image: several inputs are not supported, and no card makes it run (num_channels of inputs.image in "
-            "configs/metadata.json, if it is wrong there)"
+            f"the bundle's metadata say that its image has {channels} channels, and a model is given one series: say "
+            "by [[channel]] which series of a study each is (or correct num_channels of inputs.image in "
+            "configs/metadata.json)"
         )
 
 

@@ -90,9 +90,9 @@ class CardFields:
                 self.refuse(key, "must be a number")
         return {key: float(value) for key, value in self.values.items()}
 
-    def all_texts(self) -> dict[str, str]:
-        """Return the whole table, every value a text."""
-        return {key: self.text(key) for key in self.values}
+    def texts_but(self, *others: str) -> dict[str, str]:
+        """Return the table without the keys `others`, every value a text."""
+        return {key: self.text(key) for key in self.values if key not in others}
 
     def texts(self, key: str) -> tuple[str, ...]:
         value = self.values.get(key, [])

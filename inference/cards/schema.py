@@ -50,6 +50,20 @@ KEYS: tuple[CardKey, ...] = (
     CardKey("", "limits", "text", "required", "what it cannot do; printed on every summary page"),
     CardKey(
         "",
+        "licence",
+        "text",
+        "not told",
+        "of the weights, and what else binds who uses them; shown to who adds or accepts",
+    ),
+    CardKey(
+        "",
+        "bundle",
+        "text",
+        "none",
+        "a card that comes with the node: `name` in the metadata of the MONAI Bundle it is for",
+    ),
+    CardKey(
+        "",
         "calibrated",
         "true or false",
         "required",
@@ -105,6 +119,16 @@ KEYS: tuple[CardKey, ...] = (
     CardKey("gate.age_years", "min", "number", "no limit", "youngest, in completed years"),
     CardKey("gate.age_years", "max", "number", "no limit", "oldest, in completed years"),
     CardKey("gate.age_years", "or_absent", "true or false", "`false`", "let images pass that tell no age"),
+    CardKey(
+        "",
+        "channel",
+        "tables",
+        "one series",
+        "volumes: several series of one study that go in together, in the order of the network's channels; what comes "
+        "out lies on the first, which `accepts` must name",
+    ),
+    CardKey("channel", "key", "text", "required", "what the channel shows, such as `FLAIR`; told with the result"),
+    CardKey("channel", "when", "table", "required", "conditions in the words of routes; a series must meet all"),
     CardKey("", "weights", "table", "no weights", "the file with what was learned"),
     CardKey("weights", "file", "text", "required", "path inside the folder"),
     CardKey("weights", "sha256", "text", "required", "64 lower-case hexadecimal digits; empty: not there yet, refused"),
@@ -217,6 +241,13 @@ KEYS: tuple[CardKey, ...] = (
         "`grad-cam`, `grad-cam++`, `occlusion`, `attention-rollout`; `probability` of a segmentation",
     ),
     CardKey("explain", "layer", "text", "none", "dotted name of a layer of the network"),
+    CardKey(
+        "explain",
+        "maps",
+        "number",
+        "those present, or one",
+        "classification: for how many findings a map is drawn, those of the highest scores, present or not",
+    ),
 )
 
 _NAMES: Mapping[str, frozenset[str]] = {
@@ -256,6 +287,7 @@ def check_values(fields: CardFields) -> None:
     _check_unique(fields, "finding", "key")
     _check_unique(fields, "segment", "key")
     _check_unique(fields, "segment", "value")
+    _check_unique(fields, "channel", "key")
     for one in fields.subtables("finding"):
         index = one.number("output_index", 0)
         if index is None or index < 0 or index != int(index):

@@ -1,7 +1,7 @@
 """Runs the DenseNet-121 of TorchXRayVision: 18 findings of a frontal chest radiograph, without that library.
 
-Its network is MONAI's DenseNet121 under other names. `inference.training.convert_torchxrayvision` makes the model
-folder from the published checkpoint.
+Its network is MONAI's DenseNet121 under other names. `inference.ready.torchxrayvision` makes the weights file from the
+published checkpoint.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ def _read(card: ModelCard) -> tuple[DenseNet121, Floats]:
     except RuntimeError as error:
         raise ModelUnavailable(
             f"Model {card.name}: {card.weights_file} are not the weights of a DenseNet-121 with {OUTPUTS} findings. "
-            "Make them with python -m dicom_node.inference.training.convert_torchxrayvision."
+            "Make them with dicom-node models add CHECKPOINT --card torchxrayvision-all."
         ) from error
     if points.shape != (OUTPUTS,):
         raise ModelUnavailable(f"Model {card.name}: {card.weights_file} holds no {OUTPUTS} operating points.")

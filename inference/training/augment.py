@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -29,10 +30,20 @@ class Motion:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Framing:
+    """How much closer or wider each side may be collimated by itself, in shares of the image's width or height."""
+
+    closer: float = 0.16
+    wider: float = 0.10
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Strength:
     """How often each kind of change happens to an image, 0..1; `motion` happens to all."""
 
     motion: Motion = Motion()
+    framing: Framing = Framing()
+    framed: float = 0.0
     tone: float = 0.8
     quality: float = 0.5
     cover: float = 0.3
@@ -42,6 +53,7 @@ class Strength:
 
 def varied(images: Tensor, strength: Strength) -> Tensor:
     """Return the batch as other machines, operators and children might have made it."""
+    images = sometimes(images, strength.framed, partial(framed, framing=strength.framing))
     images = moved(images, strength.motion)
     images = sometimes(images, strength.tone, toned)
     images = sometimes(images, strength.quality, degraded)
@@ -58,6 +70,18 @@ def sometimes(images: Tensor, chance: float, change: Change) -> Tensor:
     result = images.clone()
     result[picked] = change(images[picked])
     return result
+
+
+def framed(images: Tensor, framing: Framing) -> Tensor:
+    """Collimate each side anew; what comes from outside is black, or half of the time what lies at the side."""
+    count = len(images)
+    left, right, top, bottom = (torch.empty(count).uniform_(-framing.wider, framing.closer) for _ in range(4))
+    nothing = torch.zeros(count)
+    across, down = [1 - left - right, nothing, left - right], [nothing, 1 - top - bottom, top - bottom]
+    rows = [torch.stack(part, dim=1) for part in (across, down)]
+    grid = affine_grid(torch.stack(rows, dim=1), list(images.shape), align_corners=False)
+    outside = "border" if float(torch.rand(())) < 0.5 else "zeros"
+    return grid_sample(images, grid, mode="bilinear", padding_mode=outside, align_corners=False)
 
 
 def moved(images: Tensor, motion: Motion) -> Tensor:

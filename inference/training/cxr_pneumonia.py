@@ -2,17 +2,20 @@
 
 ``python -m dicom_node.inference.training.cxr_pneumonia --data FOLDER_OR_TAR --out BUNDLE_FOLDER``
 
-Split by patient, train, fit the temperature and choose the threshold on the validation set, then measure once on the
-test set. `--keep-weights` measures the weights that are in the bundle already.
+Each member of the ensemble is trained without a share of the looks that radiographs have (`looks`), and asked about
+just those: so every radiograph is scored by a network that has seen neither its patient nor its look. Temperature,
+threshold and figures come of these scores alone. `--keep-weights` measures the weights that are in the bundle already.
 """
 
 from __future__ import annotations
 
 import argparse
 import logging
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from multiprocessing import get_context
 from pathlib import Path
+from typing import cast
 
 import torch
 from monai.data.meta_obj import set_track_meta
@@ -24,10 +27,13 @@ from dicom_node.inference.cards.digest import sha256_of
 from dicom_node.inference.ensemble import MirroredEnsemble, member_state
 from dicom_node.inference.training import bundle_folder, fit, report
 from dicom_node.inference.training.augment import Strength, standardised, varied
-from dicom_node.inference.training.data import Split, read_radiographs, split_by_patient
+from dicom_node.inference.training.data import read_radiographs
+from dicom_node.inference.training.looks import Fold, folds_by_look
 from dicom_node.inference.training.metrics import auroc, fit_shift
 
 log = logging.getLogger(__name__)
+
+_STRENGTH = Strength(framed=0.5)
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -40,37 +46,32 @@ def main(arguments: list[str] | None = None) -> None:
         seed=options.seed,
         continued_from=sha256_of(options.continue_from) if options.continue_from else "",
     )
-    split = split_by_patient(read_radiographs(options.data), seed=recipe.seed)
     bundle_folder.prepare(options.out)
+    members = len(bundle_folder.definitions(options.out).get_parsed_content("network_def").heads)
+    folds = folds_by_look(read_radiographs(options.data), folds=members, seed=recipe.seed)
     if not options.keep_weights:
-        _train(options, split, recipe)
-    measure(options.out, split, recipe)
+        _train(options, folds, recipe)
+    measure(options.out, folds, recipe)
 
 
-def measure(folder: Path, split: Split, recipe: fit.Recipe) -> None:
-    """Calibrate on the validation set, measure on the test set, and write both into the bundle."""
-    network = bundle_folder.trained_network(folder)
+def measure(folder: Path, folds: Sequence[Fold], recipe: fit.Recipe) -> None:
+    """Ask each member about the looks it has not seen, and write what that shows into the bundle."""
+    network = cast("MirroredEnsemble", bundle_folder.trained_network(folder))
     preprocessing = bundle_folder.definitions(folder).get_parsed_content("preprocessing")
-    operating_point = report.choose_operating_point(
-        fit.score(network, split.validation, fit.inputs_of(split.validation, preprocessing))
-    )
-    figures = report.figures(network, split, preprocessing, operating_point)
-
+    figures = report.figures(network, folds, preprocessing)
     bundle_folder.write_metrics(folder, {"recipe": asdict(recipe), **figures})
-    bundle_folder.write_card_values(
-        folder, threshold=operating_point.threshold, temperature=operating_point.temperature
-    )
+    point = figures["operating_point"]
+    bundle_folder.write_card_values(folder, threshold=point["threshold"], temperature=point["temperature"])
     report.write_table(folder / "README.md", figures)
-    log.info("measured on the test set: %s", figures["test"])
+    log.info("measured on looks that were held out: %s", figures["held_out"])
 
 
-def _train(options: argparse.Namespace, split: Split, recipe: fit.Recipe) -> None:
+def _train(options: argparse.Namespace, folds: Sequence[Fold], recipe: fit.Recipe) -> None:
     """Train the members of the ensemble, `--processes` at a time, and join them into the bundle's weights."""
     network = bundle_folder.definitions(options.out).get_parsed_content("network_def")
-    members = len(network.heads)
     jobs = [
-        _Job(options.out, split, replace(recipe, seed=recipe.seed + number), number, options.continue_from)
-        for number in range(members)
+        _Job(options.out, fold, replace(recipe, seed=recipe.seed + number), number, options.continue_from)
+        for number, fold in enumerate(folds)
     ]
     if options.processes == 1:
         states = [_train_member(job) for job in jobs]
@@ -78,14 +79,9 @@ def _train(options: argparse.Namespace, split: Split, recipe: fit.Recipe) -> Non
         with get_context("spawn").Pool(options.processes) as pool:
             states = pool.map(_train_member, jobs, chunksize=1)
     network.load_members(states)
-    network.subtract(1, _shift_of(network, options.out, split))
+    preprocessing = bundle_folder.definitions(options.out).get_parsed_content("preprocessing")
+    network.subtract(1, fit_shift(report.joined(report.held_out_scores(network, folds, preprocessing))))
     bundle_folder.write_weights(options.out, network)
-
-
-def _shift_of(network: nn.Module, folder: Path, split: Split) -> float:
-    """Return how far the log odds of the whole ensemble lie too high on the validation set."""
-    preprocessing = bundle_folder.definitions(folder).get_parsed_content("preprocessing")
-    return fit_shift(fit.score(network, split.validation, fit.inputs_of(split.validation, preprocessing)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,31 +89,33 @@ class _Job:
     """One member to train: its number in the ensemble of `folder`, and weights to start from."""
 
     folder: Path
-    split: Split
+    fold: Fold
     recipe: fit.Recipe
     number: int
     continued_from: Path | None
 
 
 def _train_member(job: _Job) -> dict[str, Tensor]:
-    """Train one member with a seed of its own and return its averaged weights."""
-    split, recipe = job.split, job.recipe
-    _set_up(recipe.seed)
+    """Train one member with a seed of its own and return its averaged weights.
+
+    What it says of the looks that are held out goes into the log and decides nothing.
+    """
+    _set_up(job.recipe.seed)
     parser = bundle_folder.definitions(job.folder)
     preprocessing = parser.get_parsed_content("preprocessing")
     # The first step only brings every image to one size; the augmentation works on that size.
     shrink = preprocessing.transforms[0]
-    validation_inputs = fit.inputs_of(split.validation, preprocessing)
+    held_out_inputs = fit.inputs_of(job.fold.held_out, preprocessing)
     ensemble = parser.get_parsed_content("network_def")
     if job.continued_from is not None:
         _start_from(ensemble, job)
-    network = ensemble.member(job.number)
 
     def validate(average: nn.Module) -> float:
-        return auroc(fit.score(average, split.validation, validation_inputs))
+        return auroc(fit.score(average, job.fold.held_out, held_out_inputs))
 
-    data = fit.labelled(split.training, shrink)
-    trained = fit.train(network, data, lambda images: standardised(varied(images, Strength())), recipe, validate)
+    data = fit.labelled(job.fold.training, shrink)
+    member = ensemble.member(job.number)
+    trained = fit.train(member, data, lambda images: standardised(varied(images, _STRENGTH)), job.recipe, validate)
     return dict(trained.state_dict())
 
 

@@ -27,7 +27,7 @@ Transform = Callable[[Item], Item]
 class Recipe:
     """Everything that decides how a network is trained; written into the metrics file."""
 
-    epochs: int = 12
+    epochs: int = 30
     batch_size: int = 32
     #: Highest rate; it rises over the first `warm_up_share` of the steps and then falls to almost nothing.
     learning_rate: float = 3e-3

@@ -31,6 +31,10 @@ class Scored:
         """Return the images at these indices; an index may come more than once."""
         return Scored(labels=self.labels[indices], scores=self.scores[indices], patients=self.patients[indices])
 
+    def with_scores(self, scores: FloatArray) -> Scored:
+        """Return the same images with other scores (images,)."""
+        return Scored(labels=self.labels, scores=scores, patients=self.patients)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Interval:
@@ -108,13 +112,9 @@ def fit_shift(scored: Scored) -> float:
     return float(best.x[0])
 
 
-def probabilities(scored: Scored, temperature: float) -> Scored:
-    """Turn log odds into calibrated probabilities."""
-    return Scored(
-        labels=scored.labels,
-        scores=np.asarray(expit(scored.scores / temperature), dtype=np.float64),
-        patients=scored.patients,
-    )
+def probabilities(scored: Scored, temperature: float, shift: float = 0.0) -> Scored:
+    """Turn log odds, less `shift`, into calibrated probabilities."""
+    return scored.with_scores(np.asarray(expit((scored.scores - shift) / temperature), dtype=np.float64))
 
 
 def threshold_for_sensitivity(scored: Scored, wanted: float) -> float:

@@ -73,6 +73,7 @@ class WarmModels:
         """Return the card's model, loaded now if it is not there. Raises `ModelUnavailable`."""
         with self._lock:
             key = (card.digest, tuple(sorted(card.parameters.items())))
+            self._forget_where_gone(key)
             kept = self._kept.pop(key, None)
             if kept is None:
                 self._make_room(card)
@@ -80,6 +81,12 @@ class WarmModels:
             self._kept[key] = kept
             self._evict_to(self._budget_bytes)
             return asked_together(kept.model)
+
+    def _forget_where_gone(self, key: _Key) -> None:
+        """Drop a model whose folder has been removed: a bundle's own code reads there while it runs."""
+        kept = self._kept.get(key)
+        if kept is not None and not kept.folder.is_dir():
+            self._evict(key)
 
     def _load(self, card: ModelCard, digest: str, load: Load) -> _Kept:
         gc.collect()

@@ -58,7 +58,7 @@ def encapsulated_pdf(writing: Writing) -> Dataset:
     # It asks whether the page tells who the patient is (PS3.3 C.24.2).
     dataset.BurnedInAnnotation = "NO"
     dataset.RecognizableVisualFeatures = "NO"
-    dataset.VerificationFlag = "UNVERIFIED"
+    dataset.VerificationFlag = "UNVERIFIED" if identity.context.review is None else "VERIFIED"
     dataset.ConceptNameCodeSequence = [_coded(codes.DIAGNOSTIC_IMAGING_STUDY)]
     dataset.DocumentTitle = _title(writing)
     dataset.SourceInstanceSequence = [

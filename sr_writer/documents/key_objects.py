@@ -129,9 +129,11 @@ REJECTION_SERIES_NUMBER = 9908
 def rejection_notes(writing: Writing, wanted: OutputSet, made: Sequence[WrittenObject]) -> Iterator[WrittenObject]:
     """Make the one note for the readers of an output set, if they hold anything that is outdated.
 
-    `made` is what this result itself makes: the same inputs give the same objects, and those stay valid.
+    `made` is what this result itself makes: the same inputs give the same objects, and those stay valid. So does what
+    it keeps of the result that it reviews.
     """
     made_uids = {str(one.dataset.SOPInstanceUID) for one in made}
+    made_uids |= {one.sop_instance_uid for one in writing.identity.context.kept}
     withdrawn = [
         one
         for one in writing.identity.context.withdrawn

@@ -19,6 +19,7 @@ from dicom_node.sr_writer.text import (
     measured_labels,
     number,
     percent,
+    review_lines,
     score_names,
     state_of,
     value_of,
@@ -64,7 +65,7 @@ def _answered(analysis: Analysis, identity: ResultIdentity) -> dict[str, Any]:
         "declined": False,
         "banner": identity.marking,
         "warnings": [*([_PARTIAL] if partial else []), *([verdict.text] if verdict else [])],
-        "opening": [_part("", [verdict.caveat])] if verdict and verdict.caveat else [],
+        "opening": [*([_part("", [verdict.caveat])] if verdict and verdict.caveat else []), *_review(identity)],
         "findings": [_finding(finding) for finding in scored],
         "findings-title": "Findings (red line on the scale: threshold)" if has_threshold else "Findings",
         "findings-remark": _remark(scored, analysis.model),
@@ -72,6 +73,11 @@ def _answered(analysis: Analysis, identity: ResultIdentity) -> dict[str, Any]:
         "histogram": _histogram(analysis.histogram) if analysis.histogram is not None else None,
         "closing": [_part("Notes", analysis.notes), *_about(identity)],
     }
+
+
+def _review(identity: ResultIdentity) -> list[dict[str, Any]]:
+    lines = review_lines(identity.context, identity.made_at.tzinfo)
+    return [_part("Review", lines)] if lines else []
 
 
 def _declined(answer: NotAnalysed, identity: ResultIdentity) -> dict[str, Any]:
@@ -152,8 +158,11 @@ def _histogram(histogram: Histogram) -> dict[str, Any]:
 def _about(identity: ResultIdentity) -> list[dict[str, Any]]:
     model = identity.model
     parameters = f"Parameters: {', '.join(model.parameters)}." if model.parameters else ""
+    order = identity.context.order
     return [
-        _part("State", [state_of(model, identity.context)]),
+        _part("Indication", [order.reason if order else ""]),
+        _part("Purpose", [identity.context.purpose]),
+        _part("State", [state_of(model, identity.context, identity.made_at.tzinfo)]),
         _part("Intended use", [model.intended_use]),
         _part("Limits", [model.limits]),
         _part("Model", [f"{model.name} {model.version}, {model.manufacturer}.", parameters, f"Digest {model.digest}"]),
@@ -170,7 +179,8 @@ def _cut(said: str) -> str:
 
 def _footer(identity: ResultIdentity, document_uid: str) -> list[str]:
     made_at = identity.made_at.strftime("%Y-%m-%d %H:%M:%S %z").strip()
+    what = "Analysis" if identity.context.review is None else "Verification"
     return [
         f"{identity.marking}. {_NO_NAME}",
-        ascii_text(f"Analysis of {made_at} by {PRODUCT_NAME} {__version__}; document {document_uid}"),
+        ascii_text(f"{what} of {made_at} by {PRODUCT_NAME} {__version__}; document {document_uid}"),
     ]

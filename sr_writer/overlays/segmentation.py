@@ -19,6 +19,7 @@ from dicom_node.analysis.answer import Analysis, NotAnalysed, Segment, WrittenOb
 from dicom_node.core import codes
 from dicom_node.core.entities import ArtifactKind, Code
 from dicom_node.core.outputs.artifact_kinds import SegmentationType
+from dicom_node.core.uids import tracking_uid as tracking_uid_of
 from dicom_node.sr_writer.identity import ResultIdentity, builder_header, stamp
 from dicom_node.sr_writer.source_frames import have_places, lacking_place, refer_to_frames, stand_in_uids
 from dicom_node.sr_writer.text import ascii_text, long_string
@@ -34,7 +35,7 @@ _WORDS = {
 
 def tracking_uid(identity: ResultIdentity, finding_key: str) -> str:
     """Return the UID that ties a segment to the measurement group about it."""
-    return identity.uid("tracking", finding_key)
+    return tracking_uid_of(identity.context.tracked_by, finding_key)
 
 
 def segmentations(writing: Writing, variant: object) -> Iterator[WrittenObject]:

@@ -17,7 +17,7 @@ from dicom_node.sr_writer.pictures.heatmap import heatmap_picture, panels_pictur
 from dicom_node.sr_writer.pictures.key_slice import OutlinedVolume, locator_of, slice_picture
 from dicom_node.sr_writer.pictures.summary import refusal_pages, summary_pages
 from dicom_node.sr_writer.source_frames import marked_key, shows, source_key
-from dicom_node.sr_writer.text import ascii_text, image_named, marking, number
+from dicom_node.sr_writer.text import ascii_text, image_named, marking_of, number
 
 
 def pictures_of(answer: Analysis | NotAnalysed, context: ReportContext) -> list[Picture]:
@@ -26,9 +26,13 @@ def pictures_of(answer: Analysis | NotAnalysed, context: ReportContext) -> list[
 
 
 def drawn_pictures(answer: Analysis | NotAnalysed, context: ReportContext) -> Iterator[Picture]:
-    """Draw one picture after the other; those before one that cannot be drawn are had all the same."""
+    """Draw one picture after the other; those before one that cannot be drawn are had all the same. Of a reviewed
+    result only the summary is another than before."""
     if isinstance(answer, NotAnalysed):
         yield from refusal_pages(answer, context)
+        return
+    if context.review is not None:
+        yield from summary_pages(answer, context)
         return
     choice = choose(answer)
     drawing = _Drawing(answer, context)
@@ -47,7 +51,7 @@ class _Drawing:
 
     def __init__(self, analysis: Analysis, context: ReportContext) -> None:
         self._analysis = analysis
-        self._marking = marking(context.intended_use)
+        self._marking = marking_of(context)
         self._ready: dict[int, PictureSource] = {}
 
     def heatmaps(self, saliencies: Sequence[Saliency]) -> Iterator[Picture]:

@@ -9,14 +9,17 @@ from dicom_node import __version__
 from dicom_node.analysis.answer import Analysis, NotAnalysed, Picture, ReportContext
 from dicom_node.core.entities import Finding, ModelIdentity, Presence
 from dicom_node.core.reasons import meaning_of
+from dicom_node.sr_writer.identity import local_time
 from dicom_node.sr_writer.pictures.page import BODY, MARGIN, NOTE_PX, PAGE_PX, RIGHT, SMALL, Frame, Pages, histogram
 from dicom_node.sr_writer.pictures.pen import AMBER, BLUE, LINE, MUTED, PANEL, RED, TEXT, Rgb, clipped, folded, wrapped
 from dicom_node.sr_writer.text import (
     answer_of,
     looked_at,
     marking,
+    marking_of,
     measured_labels,
     percent,
+    review_lines,
     score_names,
     state_of,
     value_of,
@@ -32,7 +35,7 @@ def summary_pages(analysis: Analysis, context: ReportContext, remarks: Sequence[
     """Draw the summary; `remarks` say which pictures were left out."""
     pages = Pages(
         Frame(
-            banner=marking(context.intended_use),
+            banner=marking_of(context),
             color=AMBER,
             title=f"{analysis.model.name} {analysis.model.version}",
             subtitle=looked_at(analysis),
@@ -41,9 +44,11 @@ def summary_pages(analysis: Analysis, context: ReportContext, remarks: Sequence[
     )
     if analysis.partial or context.study_partial:
         pages.verdict("PARTIAL: only part of the study could be assessed.", AMBER)
+    zone = local_time(context, analysis.sources[0]).tzinfo
     _results(pages, analysis)
-    _remarks(pages, [*analysis.notes, *remarks])
-    _about(pages, analysis.model, context)
+    _listed(pages, "Review", review_lines(context, zone))
+    _listed(pages, "Notes", [*analysis.notes, *remarks])
+    _about(pages, analysis.model, state_of(analysis.model, context, zone))
     return _numbered(pages, "summary", "AI summary page")
 
 
@@ -67,7 +72,7 @@ def refusal_pages(answer: NotAnalysed, context: ReportContext) -> list[Picture]:
     pages.paragraph(answer.message)
     if meaning:
         pages.small(f"Code of the reason: {answer.reason}")
-    _remarks(pages, answer.notes)
+    _listed(pages, "Notes", answer.notes)
     pages.heading("Marking")
     pages.paragraph(marking(context.intended_use), AMBER)
     return _numbered(pages, "not-analysed", "AI analysis not performed")
@@ -101,17 +106,17 @@ def _verdict(pages: Pages, findings: Sequence[Finding]) -> None:
             pages.small(verdict.caveat)
 
 
-def _remarks(pages: Pages, remarks: Sequence[str]) -> None:
-    if remarks:
-        pages.heading("Notes")
-        for remark in remarks:
-            pages.paragraph(f"- {remark}", size_px=NOTE_PX)
+def _listed(pages: Pages, title: str, lines: Sequence[str]) -> None:
+    if lines:
+        pages.heading(title)
+        for line in lines:
+            pages.paragraph(f"- {line}", size_px=NOTE_PX)
 
 
-def _about(pages: Pages, model: ModelIdentity, context: ReportContext) -> None:
+def _about(pages: Pages, model: ModelIdentity, state: str) -> None:
     """Say what the answer is worth: its state, what the model is meant for, and its limits."""
     pages.heading("State")
-    pages.small(state_of(model, context))
+    pages.small(state)
     for title, text in (("Intended use", model.intended_use), ("Limits", model.limits)):
         if text:
             pages.heading(title)

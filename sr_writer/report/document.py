@@ -1,4 +1,4 @@
-"""The root result: a TID 1500 measurement report that refers to everything else, preliminary and unverified."""
+"""The root result: a TID 1500 measurement report that refers to everything else; unverified until it is reviewed."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from pydicom.sr.codedict import codes as dictionary
 
 from dicom_node.analysis.answer import NotAnalysed, Predecessor, WrittenObject, whole_objects
 from dicom_node.core import codes
-from dicom_node.core.entities import ArtifactKind, Code
+from dicom_node.core.entities import ArtifactKind, Code, ReviewState
 from dicom_node.core.outputs.artifact_kinds import OutputSet
 from dicom_node.core.uids import derived_uid
 from dicom_node.sr_writer.identity import ResultIdentity, evidence_header, stamp
@@ -35,15 +35,18 @@ from dicom_node.sr_writer.report.groups import (
     measurement_groups,
     report_sources,
 )
+from dicom_node.sr_writer.report.kept import kept_objects
 from dicom_node.sr_writer.report.library import image_library
 from dicom_node.sr_writer.report.statements import (
     coded_reason,
     procedure_reported,
     referenced_requests,
+    request_items,
     statements_container,
     summary_code,
     summary_sentences,
 )
+from dicom_node.sr_writer.report.verification import person_observers, review_items, verify
 from dicom_node.sr_writer.text import ascii_text, long_string
 from dicom_node.sr_writer.writing import Writing
 
@@ -61,6 +64,7 @@ def structured_reports(
 ) -> Iterator[WrittenObject]:
     """Make the one report of an output set; `referred` are the other objects of that set."""
     answer, identity = writing.answer, writing.identity
+    referred = [*kept_objects(identity, wanted), *referred]
     results = [one.dataset for one in referred]
     if isinstance(answer, NotAnalysed):
         document = _not_analysed(answer, results, identity, wanted)
@@ -76,16 +80,21 @@ def _analysed(
     analysis = sources.analysis
     partial = analysis.partial or identity.context.study_partial
     limits = [f"Limits: {identity.model.limits}"] if identity.model.limits else []
+    review = identity.context.review
+    # The code tells how the algorithms fared, and of findings that are not theirs any more.
+    is_modified = review is not None and review.state is ReviewState.MODIFIED
     content = _Content(
         images=analysis.sources,
         results=results,
         groups=measurement_groups(sources, identity),
-        summary=summary_code(analysis, partial=partial),
-        remarks=[*summary_sentences(analysis, partial=partial), *analysis.notes, *limits],
+        summary=None if is_modified else summary_code(analysis, partial=partial),
+        remarks=[*summary_sentences(analysis, identity.context, partial=partial), *analysis.notes, *limits],
     )
     document = _document(content, identity, wanted)
     document.CompletionFlag = "PARTIAL" if partial else "COMPLETE"
     document.CompletionFlagDescription = long_string(f"AI result, not reviewed{', partial' if partial else ''}")
+    if review is not None:
+        verify(document, review, identity)
     stamp(document, identity, f"report {identity.model.name}")
     return document
 
@@ -178,7 +187,8 @@ def _tree(content: _Content, identity: ResultIdentity) -> MeasurementReport:
         imaging_measurements=content.groups,
         title=dictionary.DCM.ImagingMeasurementReport,
     )
-    statements = statements_container(content.summary, content.remarks)
+    report[0].ContentSequence.extend(request_items(identity.context))
+    statements = statements_container(content.summary, content.remarks, review_items(identity))
     if statements is not None:
         report[0].ContentSequence.append(statements)
     return report
@@ -205,11 +215,14 @@ def _observation_context(identity: ResultIdentity) -> ObservationContext:
         model_name=ascii_text(model.name),
         serial_number=ascii_text(model.version),
     )
-    return ObservationContext(
+    context = ObservationContext(
         observer_device_context=ObserverContext(
             observer_type=dictionary.DCM.Device, observer_identifying_attributes=device
         )
     )
+    for place, item in enumerate(person_observers(identity)):
+        context.insert(place, item)
+    return context
 
 
 def _not_performed_group(answer: NotAnalysed, identity: ResultIdentity) -> MeasurementsAndQualitativeEvaluations:

@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 from highdicom.sr import (
     AlgorithmIdentification,
-    ContentSequence,
     CoordinatesForMeasurement,
     FindingSite,
     ImageContentItem,
@@ -34,14 +33,16 @@ from pydicom.dataset import Dataset
 from pydicom.uid import SegmentationStorage
 
 from dicom_node import PRODUCT_NAME, __version__
-from dicom_node.analysis.answer import Analysis, Saliency, Segment, WrittenObject
+from dicom_node.analysis.answer import Analysis, Saliency, Segment, SourceFrame, WrittenObject
 from dicom_node.core import codes
 from dicom_node.core.entities import ArtifactKind, Finding, ModelIdentity, Region
 from dicom_node.core.entities import Measurement as Quantity
+from dicom_node.core.review import ReviewedFinding
 from dicom_node.sr_writer.identity import ResultIdentity
 from dicom_node.sr_writer.overlays.outline import outlines
 from dicom_node.sr_writer.overlays.segmentation import coded, tracking_uid
 from dicom_node.sr_writer.report.statements import coded_reason
+from dicom_node.sr_writer.report.verification import tell_review
 from dicom_node.sr_writer.source_frames import referenced_frame_numbers, shows
 from dicom_node.sr_writer.text import ascii_text, long_string, number
 
@@ -71,7 +72,16 @@ class ReportSources:
 
     def image(self, marked: Region | Saliency) -> Dataset:
         """Return the analysed image, or frame of one, on which a region or a heat map lies."""
-        return next(source for source in self.analysis.sources if shows(source, marked))
+        return next(
+            (source for source in self.analysis.sources if shows(source, marked)), None
+        ) or self._frame_of_whole(marked)
+
+    def _frame_of_whole(self, marked: Region | Saliency) -> Dataset:
+        """Return the frame that is marked of an object that is here as a whole, as those of a reviewed result are."""
+        whole = next(one for one in self.analysis.sources if str(one.SOPInstanceUID) == marked.sop_instance_uid)
+        frame = SourceFrame(whole)
+        frame.frame_number = marked.frame_number or 1
+        return frame
 
     @property
     def is_planar(self) -> bool:
@@ -143,17 +153,27 @@ def algorithm_identification(model: ModelIdentity, parameters: Sequence[str]) ->
     )
 
 
+def _reviewed(finding: Finding, identity: ResultIdentity) -> ReviewedFinding:
+    """Return what a review says of a finding; without one it is what the model said."""
+    review = identity.context.review
+    return ReviewedFinding(finding=finding, said_by_model=finding) if review is None else review.of(finding.key)
+
+
 def _group(finding: Finding, sources: ReportSources, identity: ResultIdentity) -> Any:
+    reviewed = _reviewed(finding, identity)
     uid = tracking_uid(identity, finding.key)
-    own = sources.segments({uid})
+    own = None if reviewed.removed else sources.segments({uid})
     shown_on = _images_of(finding, sources)
+    algorithm = (
+        None if reviewed.is_changed else algorithm_identification(identity.model, _parameters(finding, identity.model))
+    )
     parts: dict[str, Any] = {
         # The segment of the finding carries the same identifier, letter by letter (IHE AIR).
         "tracking_identifier": TrackingIdentifier(
             uid=uid, identifier=long_string(finding.label) if own is None else own.identifier
         ),
         "finding_type": coded(finding.code),
-        "algorithm_id": algorithm_identification(identity.model, _parameters(finding, identity.model)),
+        "algorithm_id": algorithm,
         "finding_sites": [_site(finding)],
         "measurements": _numbers(finding, shown_on[0], identity.model),
         "qualitative_evaluations": _evaluations(finding),
@@ -170,8 +190,9 @@ def _group(finding: Finding, sources: ReportSources, identity: ResultIdentity) -
         )
     if finding.region is None:
         place_group(group[0], measured_area(finding, sources.analysis, shown_on[0]))
-    for image in _explaining_images(finding, sources):
+    for image in () if reviewed.is_changed else _explaining_images(finding, sources):
         group[0].ContentSequence.append(_visual_explanation(image))
+    tell_review(group[0], reviewed, identity)
     return group
 
 
@@ -240,11 +261,20 @@ def _images_of(finding: Finding, sources: ReportSources) -> list[Dataset]:
     fullest = {one.finding_key: int(one.mask.sum(axis=(1, 2)).argmax()) for one in analysis.segments if one.mask.any()}
     if finding.key in fullest:
         return [analysis.sources[fullest[finding.key]]]
+    if sources.segmentation is not None and not analysis.segments:
+        return [_image_of_its_own(finding, analysis)]
     chosen = analysis.key_slices or range(len(analysis.sources))
     # Last those on which the number of a segment stands: viewers write beside the right edge of what was measured, and
     # a sum has it in common with the segment there.
     spread = sorted(chosen, key=lambda index: index in fullest.values())
     return [analysis.sources[index] for index in spread[:_MOST_GROUP_IMAGES]]
+
+
+def _image_of_its_own(finding: Finding, analysis: Analysis) -> Dataset:
+    """Return another image for each finding, as far as there are as many: without the masks nothing tells where in the
+    volume a number comes from, and viewers write those of one image on one spot."""
+    order = [one.key for one in analysis.findings].index(finding.key)
+    return analysis.sources[(order + 1) * len(analysis.sources) // (len(analysis.findings) + 1)]
 
 
 def _parameters(finding: Finding, model: ModelIdentity) -> list[str]:
@@ -314,7 +344,7 @@ def measured_area(finding: Finding, analysis: Analysis, image: Dataset) -> Coord
     """Return what the finding was measured on, as far as it lies on `image` (TID 320).
 
     It is the outline of its segment, the box around the segments it sums up, or else the border of the image. OHIF
-    3.13 shows nothing of a whole report one group of which has neither a region nor a number with coordinates.
+    3.13 shows nothing of a whole report one group of which has no coordinates.
     """
     return CoordinatesForMeasurement(
         graphic_type="POLYLINE",
@@ -324,16 +354,11 @@ def measured_area(finding: Finding, analysis: Analysis, image: Dataset) -> Coord
 
 
 def place_group(group: Dataset, area: CoordinatesForMeasurement) -> None:
-    """Let the first number of a group name a place on an image, and not the image alone; or else the group itself.
+    """Let a group name its place on an image, as one with a region does: the area is the source of all its numbers.
 
-    The templates are extensible; highdicom does not let groups with a segment have it from the start.
+    OHIF 3.13 draws all numbers of a group that has a place, and of any other the one number that has. The templates are
+    extensible; highdicom does not let groups with a segment have it from the start.
     """
-    for item in group.ContentSequence:
-        if item.ValueType == "NUM":
-            kept = [one for one in item.ContentSequence if one.ValueType != "IMAGE"]
-            item.ContentSequence = ContentSequence([*kept, area])
-            return
-    # A class that the model could not tell has no number: the area is the source of the group, as its images are.
     area.RelationshipType = "CONTAINS"
     group.ContentSequence.append(area)
 

@@ -11,7 +11,7 @@ from highdicom.sr import CodeContentItem, CodedConcept, ContainerContentItem, Co
 from pydicom.dataset import Dataset
 from pydicom.sr.codedict import codes as dictionary
 
-from dicom_node.analysis.answer import Analysis
+from dicom_node.analysis.answer import Analysis, ReportContext
 from dicom_node.core import codes
 from dicom_node.core.entities import Code, Finding, ModelIdentity, Presence
 from dicom_node.core.reasons import meaning_of
@@ -21,9 +21,11 @@ from dicom_node.sr_writer.text import ascii_text, long_string
 _TEXT_LIMIT = 1024
 
 
-def statements_container(summary: Code | None, remarks: Sequence[str]) -> ContainerContentItem | None:
+def statements_container(
+    summary: Code | None, remarks: Sequence[str], of_review: Sequence[Any] = ()
+) -> ContainerContentItem | None:
     """Return the statements about the whole study (TID 1500 row 12), `None` when there is nothing to say."""
-    items: list[Any] = []
+    items: list[Any] = [*of_review]
     if summary is not None:
         name = coded(codes.FINDINGS_SUMMARY)
         items.append(CodeContentItem(name=name, value=coded(summary), relationship_type="CONTAINS"))
@@ -40,6 +42,22 @@ def statements_container(summary: Code | None, remarks: Sequence[str]) -> Contai
     return container
 
 
+def request_items(context: ReportContext) -> list[TextContentItem]:
+    """Return why the analysis was asked for, and what for, where anybody has said so.
+
+    TID 1500 has no row for it and may be extended (PS3.16 TID 1500, extensible); the concept is that of TID 2000.
+    """
+    said = (
+        (codes.INDICATIONS, context.order.reason if context.order else ""),
+        (codes.PURPOSE_OF_ANALYSIS, context.purpose),
+    )
+    return [
+        TextContentItem(name=coded(name), value=ascii_text(text)[:_TEXT_LIMIT], relationship_type="CONTAINS")
+        for name, text in said
+        if text
+    ]
+
+
 def summary_code(analysis: Analysis, *, partial: bool) -> Code | None:
     """Return in a code whether anything was found and all was evaluated; `None` for an answer that only measures."""
     answers = {finding.presence for finding in analysis.findings if finding.presence is not None}
@@ -48,7 +66,7 @@ def summary_code(analysis: Analysis, *, partial: bool) -> Code | None:
     return codes.SUMMARIES[not partial and Presence.UNDETERMINED not in answers, Presence.PRESENT in answers]
 
 
-def summary_sentences(analysis: Analysis, *, partial: bool) -> Iterator[str]:
+def summary_sentences(analysis: Analysis, context: ReportContext, *, partial: bool) -> Iterator[str]:
     """Say what must not be overread: nothing found, a class that could not be told, a number that is none."""
     if partial:
         yield "PARTIAL: only part of the study could be assessed."
@@ -56,7 +74,8 @@ def summary_sentences(analysis: Analysis, *, partial: bool) -> Iterator[str]:
     absent = [finding.label for finding in asked if finding.presence is Presence.ABSENT]
     untold = [finding.label for finding in asked if finding.presence is Presence.UNDETERMINED]
     if absent and len(absent) == len(asked):
-        what = "in what could be assessed" if partial else "by this algorithm"
+        by_whom = "by this algorithm" if context.review is None else "in the review"
+        what = "in what could be assessed" if partial else by_whom
         yield (
             f"NOTHING FOUND {what}: {', '.join(absent)} evaluated and absent. Nothing else was looked for, and this "
             "does not exclude disease."

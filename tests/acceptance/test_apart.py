@@ -27,9 +27,9 @@ from tests.support.campaign import amount
 
 pytestmark = [pytest.mark.campaign, pytest.mark.timeout(amount(900, campaign=10_800))]
 
-ROUNDS = amount(5, campaign=60)
+ROUNDS = amount(3, campaign=60)
 #: How long PACS and EHR are away while studies are made: short, and as long as an update of a PACS takes.
-OUTAGES_S = amount((8.0,), campaign=(20.0, 3600.0))
+OUTAGES_S = amount((4.0,), campaign=(20.0, 3600.0))
 SEED = 20261129
 
 

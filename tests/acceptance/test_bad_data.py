@@ -80,8 +80,9 @@ def test_a_uid_that_is_none_is_refused_and_nothing_is_written_because_of_it(list
             assert peer.store(with_uids(**{which: hostile})) == CANNOT_UNDERSTAND, hostile
         peer.release()
     listener.wait_until_settled()
-    # What the peers of earlier tests could not send is kept for the other processes of the node.
-    kept = ("data/node.sqlite", "data/not-taken/")
+    # What the peers of earlier tests could not send is kept for the other processes of the node, and the audit trail is
+    # anchored every while.
+    kept = ("data/node.sqlite", "data/not-taken/", "data/audit/")
     new = {name for name in files_below(listener.folder) - before if not name.startswith(kept)}
     assert new == set()
     assert not Path("/tmp/written-by-uid").exists()

@@ -24,7 +24,7 @@ from tests.support.campaign import amount
 
 pytestmark = [pytest.mark.campaign, pytest.mark.timeout(amount(900, campaign=3600))]
 
-ROUNDS = amount(5, campaign=20)
+ROUNDS = amount(3, campaign=20)
 SEED = 20261121
 #: A round takes about this long from the first image to the last delivery; the kill falls anywhere in it.
 ROUND_S = 6.0

@@ -25,7 +25,7 @@ from tests.support.studies.small_images import Image, small_image
 
 pytestmark = [pytest.mark.campaign, pytest.mark.timeout(amount(900, campaign=3600))]
 
-ROUNDS = amount(12, campaign=100)
+ROUNDS = amount(6, campaign=100)
 SEED = 20261121
 OUT_OF_RESOURCES = 0xA700
 #: Starts in half the time; what else a node does has no part in this.

@@ -28,5 +28,6 @@ def test_object_after_object_leaves_every_process_as_it_was(tmp_path: Path) -> N
         first, last = samples[0], samples[-1]
         assert last.objects > first.objects
         assert last.rss_mb <= first.rss_mb + MAY_GROW_MB[process], samples
+        assert process == "headers" or last.thread_heaps == 0, samples  # each would keep what its thread once needed
         assert last.threads <= first.threads + 2, samples  # the scheduler's pool may grow meanwhile
         assert last.descriptors <= first.descriptors + 8, samples  # two sweeps that meet open more of the database

@@ -64,7 +64,7 @@ def upgrade(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
 
 def test_the_old_settings_are_taken_and_the_node_becomes_ready(upgrade: Upgrade) -> None:
     with upgrade.node.api() as api:
-        assert api.get("/readyz").json() == {"status": "ready", "damaged_objects": 0}
+        assert api.get("/readyz").json() == {"status": "ready", "damaged_objects": 0, "clock_fault": ""}
         assert api.get("/api/status").json()["ae_title"] == "KEPTNODE"
     assert not [event for event in upgrade.node.events() if "traceback" in event]
 

@@ -17,7 +17,7 @@ from tests.support.results.rows import owe_events
 
 pytestmark = [pytest.mark.campaign, pytest.mark.timeout(amount(600, campaign=3600))]
 
-KILLS = amount(3, campaign=30)
+KILLS = amount(2, campaign=30)
 #: So many events are told between two kills.
 BETWEEN = 5
 

@@ -121,6 +121,29 @@ def test_a_damaged_picture_is_not_handed_out(client: Client, parts: ApiParts) ->
     assert_problem(client.get("/api/artifacts/2.25.201/preview.png"), 404, "damaged")
 
 
+@pytest.mark.parametrize("what", ["retry", "discard"])
+def test_a_number_that_no_database_has_is_refused_and_breaks_nothing(client: Client, what: str) -> None:
+    answer = client.post(f"/api/v1/deliveries/{10**23}/{what}", json={"reason": "x"})
+    assert_problem(answer, 422, "less than or equal")
+
+
+@pytest.mark.parametrize("until", ["0.5", "1773480000", "-1"])
+def test_a_number_is_no_time(client: Client, until: str) -> None:
+    assert_problem(client.get("/api/v1/audit", params={"until": until}), 422, "RFC 3339")
+
+
+def test_a_cursor_of_the_form_that_is_described_is_taken_whatever_it_points_at(client: Client) -> None:
+    assert client.get("/api/v1/studies", params={"after": f"0_{'0' * 80}"}).status_code == 200
+    assert_problem(client.get("/api/v1/studies", params={"after": "0_1..2"}), 422, "not a cursor")
+
+
+@pytest.mark.parametrize(
+    ("change", "why"), [({"disabled": 0}, "valid boolean"), ({"roles": ["admin", "admin"]}, "named twice")]
+)
+def test_a_change_of_somebody_is_what_the_description_says(client: Client, change: dict[str, object], why: str) -> None:
+    assert_problem(client.request("PATCH", "/api/v1/users/nobody", json=change), 422, why)
+
+
 def test_damage_is_counted_in_the_status_and_does_not_take_the_node_out_of_service(
     client: Client, parts: ApiParts
 ) -> None:
@@ -128,7 +151,7 @@ def test_damage_is_counted_in_the_status_and_does_not_take_the_node_out_of_servi
     with parts.database.write() as connection:
         note_damaged(connection, found, datetime.now(UTC))
     assert client.get("/api/status").json()["damaged"] == {"images": 1, "results": 0, "records": 1}
-    assert client.stranger().get("/readyz").json() == {"status": "ready", "damaged_objects": 2}
+    assert client.stranger().get("/readyz").json() == {"status": "ready", "damaged_objects": 2, "clock_fault": ""}
 
 
 def test_only_pictures_have_a_preview(client: Client) -> None:
@@ -294,7 +317,7 @@ def test_an_error_of_our_own_is_logged_once_and_shows_nothing(
     assert "secret" not in response.text
     [record] = [r for r in caplog.records if r.levelname == "ERROR"]
     assert record.__dict__["request_id"] == response.headers["x-request-id"]
-    assert record.__dict__["route"] == "/api/models"
+    assert record.__dict__["route"] == "/api/v1/models"
 
 
 def test_a_database_that_does_not_answer_is_503(parts: ApiParts, tmp_path: Path) -> None:
@@ -306,7 +329,8 @@ def test_a_database_that_does_not_answer_is_503(parts: ApiParts, tmp_path: Path)
 
 
 def test_readiness_needs_receiver_and_disk(parts: ApiParts, tmp_path: Path) -> None:
-    assert client_of(parts).stranger().get("/readyz").json() == {"status": "ready", "damaged_objects": 0}
+    well = {"status": "ready", "damaged_objects": 0, "clock_fault": ""}
+    assert client_of(parts).stranger().get("/readyz").json() == well
     deaf = client_of(replace(parts, receiver_ready=lambda: False))
     assert_problem(deaf.stranger().get("/readyz"), 503, "receiver")
     full = Settings(node=NodeSettings(data_dir=tmp_path, min_free_mb=10**9))
@@ -369,8 +393,40 @@ def test_the_openapi_document_describes_every_address(client: Client) -> None:
         assert told["tags"], (path, verb)
         assert told["summary"], (path, verb)
         assert told["description"], (path, verb)
-        guarded = path.startswith(("/api", "/dicom-web"))
+        guarded = path.startswith(("/api", "/dicom-web")) and not path.startswith("/api/v1/problems/")
         assert bool(told.get("security")) is guarded, (path, verb)
         assert ("401" in told["responses"]) is (guarded or path == "/login"), (path, verb)
-    timeline = document["paths"]["/api/studies/{uid}/timeline"]["get"]["responses"]["200"]["content"]
+    timeline = document["paths"]["/api/v1/studies/{uid}/timeline"]["get"]["responses"]["200"]["content"]
     assert timeline["application/json"]["schema"]["items"]["$ref"].endswith("/TimelineEntry")
+
+
+def test_the_type_of_a_problem_leads_to_what_it_means(client: Client) -> None:
+    refused = client.stranger().get("/api/v1/studies").json()
+    assert refused["type"] == "/api/v1/problems/not-signed-in"
+    told = client.stranger().get(refused["type"]).json()
+    assert (told["title"], told["status"]) == (refused["title"], 401)
+    assert told["remedy"]
+    assert client.get("/api/v1/studies/1.2.3").json()["type"] == "about:blank"
+    assert client.get("/api/v1/studies", params={"limit": 0}).json()["type"] == "/api/v1/problems/invalid-request"
+    assert_problem(client.get("/api/v1/problems/none-such"), 404)
+
+
+def test_every_address_of_the_api_is_under_its_version_and_answers_without_it_too(client: Client) -> None:
+    document = client.get("/api/v1/openapi.json").json()
+    ours = [path for path in document["paths"] if path.startswith("/api")]
+    assert ours
+    assert [path for path in ours if not path.startswith("/api/v1/")] == []
+    assert client.get("/api/openapi.json").json() == document
+    assert client.get("/api/v1/studies").json() == client.get("/api/studies").json()
+    assert_problem(client.get("/api"), 404)
+    assert_problem(client.get("/api/v2/studies"), 404)
+
+
+@pytest.mark.parametrize("path", ["/api/v1/studies", "/api/studies"])
+def test_a_method_that_an_address_lacks_is_a_problem_that_names_those_it_has(client: Client, path: str) -> None:
+    for method in ("OPTIONS", "PUT"):
+        answer = client.request(method, path)
+        assert_problem(answer, 405, "does not take that method")
+        assert answer.headers["allow"] == "GET, HEAD, POST"
+    assert client.request("HEAD", path.replace("studies", "login")).status_code == 404
+    assert client.request("HEAD", "/login").status_code == 405

@@ -10,9 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from dicom_node.api.access import API_TOKEN, COOKIE, FailureLimit, Sessions, digest_of, load_or_create_token
-from dicom_node.api.guard import MAX_BODY_BYTES
+from dicom_node.api.access import COOKIE, load_or_create_token
+from dicom_node.api.front.guard import MAX_BODY_BYTES
 from dicom_node.core.errors import SettingsError
+from dicom_node.people.limits import FailureLimit
+from dicom_node.people.sessions import digest_of
 from tests.support.api_client import TOKEN, Client, client_of, parts_over, seeded_database
 from tests.support.results.seeded import CHEST_XR
 
@@ -152,16 +154,6 @@ def test_a_body_that_is_too_large_or_endless_is_refused(client: Client) -> None:
     assert client.post("/login", content=b"x" * (MAX_BODY_BYTES + 1)).status_code == 413
     chunked = {"Transfer-Encoding": "chunked", "Content-Type": "application/json"}
     assert client.post("/login", headers=chunked).status_code == 411
-
-
-def test_too_many_sessions_end_the_oldest() -> None:
-    sessions = Sessions()
-    first = sessions.open(API_TOKEN)
-    assert sessions.principal(first) is API_TOKEN
-    later = [sessions.open(API_TOKEN) for _ in range(256)]
-    assert sessions.principal(first) is None
-    assert all(sessions.principal(secret) is API_TOKEN for secret in later)
-    assert sessions.principal("") is None
 
 
 def test_failures_are_forgotten_after_a_minute_and_memory_is_bounded() -> None:

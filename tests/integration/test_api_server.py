@@ -6,17 +6,20 @@ import json
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 import httpx
 import pytest
+from anyio import to_thread
 
-from dicom_node.api.connections import ConnectionLimits
-from dicom_node.api.routes.events import MAX_LISTENERS
+from dicom_node.api.access import Access
+from dicom_node.api.front.connections import ConnectionLimits
+from dicom_node.api.routes.events import MAX_LISTENERS, MAX_OF_ONE
 from dicom_node.api.server import ApiServer, create_app
 from dicom_node.core.errors import NodeError
+from dicom_node.core.principal import Principal, UserRole
 from dicom_node.index.database import Database
 from tests.peers.process import wait_until
 from tests.support.api_client import TOKEN, first_look, parts_over, seeded_database
@@ -103,17 +106,76 @@ def test_a_rerun_asked_for_here_is_seen_by_listeners(server: ApiServer, monkeypa
         assert next_event(lines, "change") == {"studies": [CHEST_CT]}
 
 
-def test_listeners_are_bounded_and_their_places_given_back(server: ApiServer) -> None:
+def test_the_head_of_an_answer_is_that_of_the_answer_and_nothing_comes_behind_it(server: ApiServer) -> None:
+    with client_of(server) as client:
+        for path in (
+            "/healthz",
+            "/",
+            "/page/app.js",
+            "/api/v1/studies",
+            "/api/studies/1.2.3",
+            "/api/v1/artifacts/2.25.201",
+        ):
+            whole, head = client.get(path), client.head(path)
+            told = [
+                {name: value for name, value in one.headers.items() if name not in {"date", "x-request-id"}}
+                for one in (whole, head)
+            ]
+            assert (head.status_code, told[1], head.content) == (whole.status_code, told[0], b""), path
+        # Ranges are for GET alone.
+        ranged = client.head("/api/v1/artifacts/2.25.201", headers={"Range": "bytes=0-3"})
+        assert ranged.status_code == 200
+        # A stream has a head, too, and nobody waits for the rest.
+        assert {client.head("/api/v1/events").status_code for _ in range(2 * MAX_LISTENERS)} == {200}
+    with client_of(server, headers={}) as stranger:
+        assert stranger.head("/api/v1/studies").status_code == 401
+
+
+def of_people(server: ApiServer, count: int) -> Sequence[dict[str, str]]:
+    """Give so many programs a key each, and return what they show."""
+    access: Access = server._app.state.access
+    by = Principal("admin", frozenset({UserRole.ADMIN}))
+    return [
+        {"Authorization": f"Bearer {access.people.keys.add(f'listener-{number}', [UserRole.VIEWER], 1, by)[0]}"}
+        for number in range(count)
+    ]
+
+
+def test_listeners_are_bounded_one_has_a_share_and_places_are_given_back(server: ApiServer) -> None:
+    everybody = of_people(server, MAX_LISTENERS // MAX_OF_ONE + 1)
     with ExitStack() as stack:
         client = stack.enter_context(client_of(server))
-        streams = [stack.enter_context(client.stream("GET", "/api/events")) for _ in range(MAX_LISTENERS)]
-        assert {stream.status_code for stream in streams} == {200}
-        refused = client.get("/api/events")
+
+        def heard(who: dict[str, str]) -> int:
+            return stack.enter_context(client.stream("GET", "/api/events", headers=who)).status_code
+
+        for who in everybody[:-1]:
+            # The first of them is not let in a fifth time while there is room for others.
+            assert [heard(who) for _ in range(MAX_OF_ONE + 1)] == [200] * MAX_OF_ONE + [503]
+        refused = client.get("/api/events", headers=everybody[-1])
         assert refused.status_code == 503
         assert refused.headers["retry-after"] == "15"
         assert client.get("/api/status").status_code == 200
     with client_of(server) as client:
         wait_until(lambda: _stream_status(client) == 200, 60, "a place to be free", 0.2)
+
+
+def test_who_listens_takes_no_thread_from_those_who_ask(database: Database, tmp_path: Path) -> None:
+    app = create_app(parts_over(database, tmp_path))
+
+    @app.get("/one-thread")
+    async def one_thread() -> None:
+        to_thread.current_default_thread_limiter().total_tokens = 1
+
+    server = ApiServer(app, "127.0.0.1", 0)
+    server.start()
+    with client_of(server) as client, ExitStack() as stack:
+        client.get("/one-thread")
+        for _ in range(MAX_OF_ONE):
+            stream = stack.enter_context(client.stream("GET", "/api/events"))
+            next_event(stream.iter_lines(), "heartbeat")
+        assert client.get("/api/status", timeout=30).status_code == 200
+    server.stop()
 
 
 def _stream_status(client: httpx.Client) -> int:

@@ -311,10 +311,21 @@ def test_a_file_without_an_image_is_no_study(served: Node, tmp_path: Path) -> No
     assert "no DICOM image" in failure(served, "rules", "explain", str(tmp_path))
 
 
-@pytest.mark.parametrize("command", [["status"], ["retry", "1.2"], ["rerun", "1.2"]])
-def test_a_folder_without_a_node_is_told(served: Node, tmp_path: Path, command: list[str]) -> None:
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["status"], ["retry", "1.2"], ["rerun", "1.2"], ["audit", "rotate-key"], ["rules", "list"], ["rules", "replay"],
+        ["rules", "revert", "chest-ct", "--reason", "x"], ["rules", "suspend", "chest-ct", "--reason", "x"],
+    ],
+    ids=" ".join,
+)  # fmt: skip
+def test_a_folder_without_a_node_is_told_and_no_node_is_made_there(
+    served: Node, tmp_path: Path, command: list[str]
+) -> None:
     empty = Node(tmp_path / "empty", {})
+    before = sorted(empty.folder.rglob("*"))
     assert "There is no node in" in failure(served, *command, "--config", str(empty.config), node=False)
+    assert sorted(empty.folder.rglob("*")) == before
 
 
 def test_an_empty_database_is_told(served: Node, tmp_path: Path) -> None:

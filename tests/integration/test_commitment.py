@@ -15,6 +15,7 @@ import pytest
 from pydicom.dataset import Dataset
 from pydicom.uid import UID, generate_uid
 from pynetdicom import AE, build_role, evt
+from pynetdicom.pdu import P_DATA_TF
 from pynetdicom.sop_class import (  # type: ignore[attr-defined]
     CTImageStorage,
     StorageCommitmentPushModel,
@@ -48,14 +49,24 @@ def references(*pairs: tuple[str, str]) -> Dataset:
 
 
 def reports_into(
-    heard: queue.Queue[tuple[int, Dataset]], before_answering: Callable[[], object] = lambda: None
+    heard: queue.Queue[tuple[int, Dataset]],
+    before_answering: Callable[[], object] = lambda: None,
+    answered: threading.Event | None = None,
 ) -> list[Any]:
+    """Handlers that keep what is reported; `answered` is set when the answer has gone out, too."""
+    answered = answered or threading.Event()
+
     def on_report(event: Any) -> tuple[int, None]:
+        answered.clear()
         before_answering()
         heard.put((event.event_type, event.event_information))
         return 0x0000, None
 
-    return [(evt.EVT_N_EVENT_REPORT, on_report)]
+    def on_sent(event: Any) -> None:
+        if isinstance(event.pdu, P_DATA_TF):
+            answered.set()
+
+    return [(evt.EVT_N_EVENT_REPORT, on_report), (evt.EVT_PDU_SENT, on_sent)]
 
 
 @contextmanager
@@ -66,6 +77,8 @@ def requester(
     before_answering: Callable[[], object] = lambda: None,
 ) -> Iterator[Any]:
     """An association that stores, asks for commitment and hears the outcome."""
+    answered = threading.Event()
+    answered.set()
     ae = AE(ae_title=title)
     ae.acse_timeout = ae.dimse_timeout = ae.network_timeout = 2 * PATIENCE_S
     ae.add_requested_context(CTImageStorage)
@@ -76,10 +89,11 @@ def requester(
         node.dicom_port,
         ae_title=node.aet,
         ext_neg=[role],
-        evt_handlers=reports_into(heard, before_answering),
+        evt_handlers=reports_into(heard, before_answering, answered),
     )
     assert association.is_established
     yield association
+    assert answered.wait(PATIENCE_S)  # who asks for the release and then still answers breaks the rules of the line
     if association.is_established:
         association.release()
 

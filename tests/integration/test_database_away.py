@@ -168,6 +168,19 @@ def test_the_database_file_is_for_its_owner_only(tmp_path: Path) -> None:
     assert not any(found.values()), found
 
 
+def test_one_caller_after_the_other_gets_the_same_connection_to_a_file(tmp_path: Path) -> None:
+    """Every connection has a cache of pages and one of statements; callers that take turns need one of them filled."""
+    used = set()
+    with opened_database(f"sqlite:///{tmp_path / 'index.sqlite'}") as database:
+        with ExitStack() as several:
+            for _connection in range(3):
+                several.enter_context(database.read()).execute(select(func.count()).select_from(studies)).all()
+        for _caller in range(6):
+            with database.read() as connection:
+                used.add(id(connection.connection.dbapi_connection))
+    assert len(used) == 1
+
+
 def test_a_further_connection_does_not_take_the_locks_from_the_others(tmp_path: Path) -> None:
     """Another process that comes and goes must not take itself for the last one, and remove the log."""
     path = tmp_path / "index.sqlite"

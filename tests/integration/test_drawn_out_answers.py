@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from dicom_node.core.entities import Artifact, ArtifactKind, MediaType
 from dicom_node.core.errors import DeliveryDeferred, DeliveryError, DestinationAway
 from dicom_node.deliver.checks import ONE_STUDY, check_fhir, check_webhook, reach_web
 from dicom_node.deliver.connections import smart
@@ -21,8 +22,9 @@ from dicom_node.deliver.connections.signing_keys import write_new_key
 from dicom_node.deliver.kinds.dicomweb import DicomWebDestination
 from dicom_node.deliver.kinds.fhir import FhirDestination
 from dicom_node.deliver.kinds.webhook import WebhookDestination
-from dicom_node.deliver.outgoing import OutgoingEvent
+from dicom_node.deliver.outgoing import Outgoing, OutgoingEvent
 from dicom_node.deliver.queries import ask_web
+from dicom_node.deliver.senders.dicomweb import DicomWebSender
 from dicom_node.deliver.senders.webhook import WebhookSender
 from dicom_node.fhir.client.client import FhirClient
 from tests.integration.test_fhir_costumes import FIRST
@@ -118,6 +120,17 @@ def an_event(url: str) -> object:
     return sent.error or "told"
 
 
+def stored(url: str, folder: Path, size: int = 1000) -> object:
+    path = folder / "object"
+    path.write_bytes(bytes(size))
+    about = Artifact(
+        uid="1.2.3", kind=ArtifactKind.SEGMENTATION, media_type=MediaType.DICOM, object_key="", sha256="",
+        size_bytes=size, order=0,
+    )  # fmt: skip
+    (sent,) = DicomWebSender(url, None, TIME_S).send([Outgoing(about, path)])
+    return sent.error or "stored"
+
+
 def a_web_pacs(url: str) -> DicomWebDestination:
     return DicomWebDestination(name="pacs", kind="dicomweb", url=url)
 
@@ -126,6 +139,7 @@ CALLERS: dict[str, Callable[[str, Path], object]] = {
     "a report": lambda url, _: FhirClient(url, timeout_s=TIME_S).send(FIRST),
     "a token": a_token,
     "an event": lambda url, _: an_event(url),
+    "an object": stored,
     "a query": lambda url, _: ask_web(a_web_pacs(url), TIME_S, "1.2.3"),
     "a look whether it is back": lambda url, _: reach_web(a_web_pacs(url), ONE_STUDY, TIME_S),
 }
@@ -143,6 +157,33 @@ def test_an_answer_that_is_drawn_out_is_not_waited_for(
     assert came == "told" if (caller, way) == ("an event", "body") else isinstance(came, DeliveryDeferred)
     if caller == "a token":
         assert type(came) is DestinationAway
+
+
+@pytest.mark.parametrize("said", [b"X: x\r\n", b"X-Long: " + b"x" * 4000 + b"\r\n"])
+def test_headers_without_an_end_are_not_read_on(said: bytes, tmp_path: Path) -> None:
+    with drawing_out((b"HTTP/1.1 200 OK\r\n" + said * 40_000, said)) as server:
+        assert isinstance(ended(partial(stored, server.url, tmp_path), server), DeliveryDeferred)
+
+
+def test_a_large_object_may_take_longer_to_go_out_than_an_answer_may_to_come(tmp_path: Path) -> None:
+    size, step = 24 << 20, 1 << 20
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, step)
+
+        def take() -> None:
+            line, _ = listener.accept()
+            with line:
+                came = 0
+                while came < size:
+                    came += len(line.recv(step, socket.MSG_WAITALL))
+                    threading.Event().wait(2 * TIME_S * step / size)
+                line.recv(step)
+                line.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+
+        taker = threading.Thread(target=take, daemon=True)
+        taker.start()
+        assert stored(f"http://127.0.0.1:{listener.getsockname()[1]}", tmp_path, size) == "stored"
+        taker.join(60)
 
 
 def test_the_doctor_is_not_held_either(tmp_path: Path) -> None:

@@ -123,10 +123,12 @@ def test_a_wrong_layer_or_output_is_named(
 def test_randomised_weights_change_the_cam(
     explain: Any, alike_at_most: float, shipped: torch.nn.Module, prepared: torch.Tensor
 ) -> None:
-    """Grad-CAM++ keeps more of the image than Grad-CAM: its weights have one sign."""
+    """Grad-CAM++ keeps more of the image than Grad-CAM: its weights have one sign. So the mean of the maps of several
+    untrained members shows the image again, and one member is asked."""
 
-    def map_of(network: torch.nn.Module) -> NDArray[np.float32]:
-        return explain(network, prepared, layer="features", output_index=1, shape=(128, 128))
+    def map_of(network: Any) -> NDArray[np.float32]:
+        asked = network if explain is grad_cam else network.alone(0)
+        return explain(asked, prepared, layer="features", output_index=1, shape=(128, 128))
 
     alike = [_rank_correlation(map_of(shipped), map_of(untrained(seed))) for seed in range(8)]
     assert np.median(alike) < alike_at_most

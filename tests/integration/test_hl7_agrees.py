@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +14,9 @@ from hypothesis import strategies as st
 from pydicom.dataset import Dataset
 
 from dicom_node.core import codes
-from dicom_node.core.entities import Finding, Measurement, Presence
+from dicom_node.core.entities import Finding, Measurement, Presence, ReviewState
 from dicom_node.core.outputs.artifact_kinds import OutputSet
+from dicom_node.core.review import Review, ReviewedFinding
 from dicom_node.core.uids import tracking_uid
 from dicom_node.fhir.builders.bundle import build_bundle
 from dicom_node.fhir.hl7.grammar import read, unescape, value
@@ -25,6 +26,7 @@ from dicom_node.sr_writer import write_objects
 from tests.peers.fhir_server import PEER, node_environment
 from tests.support.needs import tool
 from tests.support.results import analysis_examples as examples
+from tests.support.results import reviewed_examples as reviewed
 from tests.support.results.hl7_grammar import complaints
 
 CONTEXT = examples.context(output_sets=(OutputSet(secondary_capture=False, segmentation="off"),))
@@ -80,6 +82,40 @@ def test_what_a_model_found_is_read_back_equal_from_all_three(tmp_path: Path, fo
         assert _in_bundle(bundle, uid) == meant
         assert _in_report(written[-1].dataset, uid) == meant
     assert complaints(message, tmp_path) == []
+
+
+@settings(max_examples=4, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(findings(), st.data())
+def test_what_a_reader_verified_is_read_back_equal_from_all_three(
+    tmp_path: Path, found: tuple[Finding, ...], data: st.DataObject
+) -> None:
+    answer = examples.radiograph_analysis(findings=found, saliencies=())
+    stands = [data.draw(st.sampled_from(["stands", "changed", "removed"])) for _ in found]
+    review = Review(
+        of_job_key=CONTEXT.job_key, state=ReviewState.MODIFIED, reviewer=reviewed.READER,
+        decided_at=reviewed.DECIDED_AT, findings=tuple(map(_judged, found, stands)),
+    )  # fmt: skip
+    context = replace(CONTEXT, job_key="b2" * 32, review=review)
+    written = list(write_objects(answer, context))
+    message = build_message(answer, context, written, OPTIONS, "2.25.1")
+    bundle = build_bundle(answer, context, written, OPTIONS)
+    for one in review.findings:
+        meant = _meant(one.told)
+        uid = tracking_uid(CONTEXT.job_key, one.finding.key)
+        assert _in_message(message, one.told) == meant
+        assert _in_bundle(bundle, uid) == meant
+        assert _in_report(written[-1].dataset, uid) == meant
+    assert complaints(message, tmp_path) == []
+
+
+def _judged(finding: Finding, what: str) -> ReviewedFinding:
+    if what == "stands":
+        return ReviewedFinding(finding=finding, said_by_model=finding)
+    changed = replace(finding, presence=Presence.PRESENT, measurements=finding.measurements[:1])
+    removed = what == "removed"
+    return ReviewedFinding(
+        finding=finding if removed else changed, said_by_model=finding, removed=removed, text="Größe & | ~",
+    )  # fmt: skip
 
 
 def _meant(finding: Finding) -> Said:

@@ -14,7 +14,7 @@ import sys
 import threading
 import tracemalloc
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,7 @@ from dicom_node.index.tables import hl7_messages, orders
 from dicom_node.orders.acknowledgement import Acknowledger
 from dicom_node.orders.inbox import Inbox, InboxOptions
 from dicom_node.receive.acceptor.transport import tls_context
+from dicom_node.receive.channel import CallerRefused
 from dicom_node.receive.mllp import MllpListener, MllpOptions, SenderOption
 from tests.peers import npm
 from tests.peers.certificates import make_certificates
@@ -206,7 +207,8 @@ def test_garbage_around_frames_is_passed_over_and_much_of_it_ends_the_connection
         connection.sendall(START + order("A2").encode() + END)
         assert [code(next_answer(connection)), code(next_answer(connection))] == ["AA", "AA"]
     with raw(port) as connection:
-        connection.sendall(b"GET / HTTP/1.1\r\n" * 1000)
+        with suppress(ConnectionError):  # it may be ended before all of it is sent
+            connection.sendall(b"GET / HTTP/1.1\r\n" * 1000)
         assert answers(connection) == []
 
 
@@ -256,6 +258,35 @@ def test_only_those_who_are_listed_may_send(door: Listen) -> None:
     refused = send(port, order("A2").replace("|HIS|HOSPITAL|", "|HIS|OTHER|"))
     assert code(refused) == "AR"
     assert "\rERR||MSH^1^3|" in refused
+
+
+def test_who_may_not_send_is_told_for_the_audit_trail(door: Listen, tmp_path: Path) -> None:
+    def told(listener: MllpListener, count: int) -> list[tuple[str, int]]:
+        found: list[CallerRefused] = []
+
+        def are_told() -> bool:
+            found.extend(listener.turned_away())
+            return len(found) >= count
+
+        wait_until(are_told, 30, "the refusals")
+        assert {one.host for one in found} == {"127.0.0.1"}
+        return [(one.why, one.count) for one in found]
+
+    elsewhere = door(senders=(SenderOption(network=ipaddress.ip_network("10.0.0.0/8")),))
+    for _ in range(8):
+        with raw(elsewhere.port) as connection:
+            assert answers(connection) == []
+    assert told(elsewhere, 5) == [("no [[hl7.peer]] may send from this address", 1)] * 5
+    another = door(senders=(SenderOption(network=LOOPBACK, application="HIS"),))
+    send(another.port, order("A2").replace("|HIS|", "|OTHER|"))
+    assert told(another, 1) == [("no [[hl7.peer]] at this address is its application and facility", 1)]
+    made = make_certificates(tmp_path)
+    tls = tls_context(str(made.server.certificate), str(made.server.private_key), str(made.ca), "required")
+    pinned = door(senders=(SenderOption(network=LOOPBACK),), tls=tls)
+    with raw(pinned.port) as connection:
+        connection.sendall(b"no handshake")
+        answers(connection)
+    assert "hands could not be shaken" in told(pinned, 1)[0][0]
 
 
 def test_a_sender_writes_in_its_own_character_set_where_it_states_none(index: Database, listen: Listen) -> None:

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from io import BytesIO
 from pathlib import Path
 
 import pytest
+from pydicom import dcmread
 from sqlalchemy import select, update
 
 from dicom_node.core.entities import ArtifactKind, JobState
 from dicom_node.core.errors import SourceDamaged
 from dicom_node.core.uids import derived_uid
+from dicom_node.fhir.builders.verification import sealed
+from dicom_node.fhir.json_types import to_json_bytes
 from dicom_node.index.tables import artifacts, damaged_objects, jobs
 from dicom_node.jobs.tasks import GAVE_UP, Performed, Task
+from dicom_node.sr_writer import to_part10
 from tests.integration.step_by_step_node import Site, Teller, site
 from tests.support.results import analysis_examples as examples
 
@@ -75,7 +81,41 @@ def damaging(_: Performed, task: Task) -> object:
     raise SourceDamaged([file.path for file in task.request.files])
 
 
+# --- speaking for a physician ----------------------------------------------------------------------------------------
+
+
+def rewritten(kind: ArtifactKind, change: Callable[[bytes], bytes]) -> Lie:
+    """Write other bytes into the first object of a kind."""
+
+    def lie(performed: Performed, task: Task) -> Performed:
+        name = next(file.name for file in performed.files if file.kind is kind)
+        path = task.request.out_dir / name
+        path.write_bytes(change(path.read_bytes()))
+        return performed
+
+    return lie
+
+
+def verified(content: bytes) -> bytes:
+    """Have a report say that somebody has verified it."""
+    report = dcmread(BytesIO(content))
+    report.VerificationFlag = "VERIFIED"
+    return to_part10(report)
+
+
+def made_final(content: bytes) -> bytes:
+    """Have all of a bundle be final, sealed, and by a reader: the seal is no secret."""
+    bundle = json.loads(content)
+    final = {"status": "final", "resultsInterpreter": [{"display": "Dr. Nobody"}]}
+    for entry in bundle["entry"]:
+        if entry["resource"]["resourceType"] in {"DiagnosticReport", "Observation"}:
+            entry["resource"] = sealed(entry["resource"] | final)
+    return to_json_bytes(bundle)
+
+
 LIES: dict[str, Lie] = {
+    "verified": rewritten(ArtifactKind.STRUCTURED_REPORT, verified),
+    "final": rewritten(ArtifactKind.FHIR_BUNDLE, made_final),
     "path": renamed("../../node.sqlite"),
     "absolute": renamed("/etc/hostname"),
     "link": linked,

@@ -15,10 +15,10 @@ from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import Row, Table, select, text
+from sqlalchemy import Row, Table, event, select, text
 
 import dicom_node.index.migrations
-from dicom_node.core.entities import Destination, Instance, InstanceRole, JobState, MediaType, StudyState
+from dicom_node.core.entities import Destination, Instance, InstanceRole, JobState, MediaType, PatientNumber, StudyState
 from dicom_node.core.errors import IndexUnavailable, SettingsError
 from dicom_node.core.uids import derived_uid
 from dicom_node.index import jobs
@@ -367,3 +367,29 @@ def test_text_that_hurts_databases_is_taken(index: Database) -> None:
         study = load_study(connection, derived_uid("hurts"))
     assert study is not None
     assert study.series[0].instances[0].attributes == attributes
+
+
+def statements_of_a_batch(index: Database, name: str, count: int) -> set[str]:
+    """Enter so many images of as many studies; return what was asked of the database."""
+    batch = [instance(f"{name}-{number}", study=derived_uid(name, str(number))) for number in range(count)]
+    batch = [dataclasses.replace(one, patient=PatientNumber("4711", "Ward")) for one in batch]
+    asked: set[str] = set()
+
+    def note(_connection: object, _cursor: object, statement: str, *_rest: object) -> None:
+        asked.add(statement)
+
+    event.listen(index.engine, "before_cursor_execute", note)
+    try:
+        with index.write() as connection:
+            assert set(intake.add_instances(connection, batch)) == {Added.NEW}
+    finally:
+        event.remove(index.engine, "before_cursor_execute", note)
+    return asked
+
+
+def test_batches_of_every_size_need_a_few_statements_only(tmp_path: Path) -> None:
+    """SQLite's driver keeps every statement ready on each connection, in up to a quarter of a megabyte."""
+    with opened_database(f"sqlite:///{tmp_path / 'index.sqlite'}") as index:
+        assert len(statements_of_a_batch(index, "first", 17)) > 5
+        of_sizes = [statements_of_a_batch(index, f"of {count}", count) for count in (17, 18, 23, 31, 32)]
+    assert all(one == of_sizes[0] for one in of_sizes)

@@ -27,6 +27,7 @@ from dicom_node.receive.journal_consumer import ConsumerLinks, JournalConsumer, 
 from dicom_node.storage.journal import HEAD_BYTES, UNREADABLE, JournalWriter, Record, RecordKind, read_record, slot_path
 from dicom_node.storage.spool import Spool
 from tests.peers.process import wait_until
+from tests.support.journals import journals_are_closed  # noqa: F401 - a fixture of all tests here
 from tests.support.results.arrivals import opened_database
 from tests.support.studies.data_factories import encoded, small_chest_ct
 

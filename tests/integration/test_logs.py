@@ -7,11 +7,15 @@ import json
 import logging
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
+from pydicom import Dataset
+from pydicom.valuerep import PersonName
 from sqlalchemy.exc import IntegrityError
 
 from dicom_node.core.errors import NodeError
+from dicom_node.core.identifying import NODE_FIELDS
 from dicom_node.logs import JsonLines
 from tests.support.needs import REPOSITORY
 
@@ -44,8 +48,15 @@ def test_control_characters_cannot_forge_a_line() -> None:
     assert all(c.isprintable() for c in line[:-1])
 
 
-def test_what_json_does_not_know_is_written_as_text() -> None:
-    assert json.loads(line_of("x", why=ValueError("no")))["why"] == "no"
+def test_what_json_does_not_know_is_written_as_text_where_it_can_quote_nobody() -> None:
+    told = json.loads(line_of("x", file=Path("a/b"), why=NodeError("no"), other=ValueError(MARK), header={1: [MARK]}))
+    assert (told["file"], told["why"], told["other"]) == ("a/b", "NodeError: no", "ValueError")
+    assert MARK not in line_of("x", what=Dataset(), who=PersonName(MARK), among=[PersonName(MARK)])
+
+
+@pytest.mark.parametrize("name", sorted(NODE_FIELDS))
+def test_a_field_that_identifies_a_patient_is_withheld(name: str) -> None:
+    assert MARK not in line_of("x", None, **{name: MARK, name.upper(): MARK, "of": {"study": {name: MARK}}})
 
 
 def test_an_exception_is_one_line_with_its_traceback() -> None:

@@ -18,6 +18,7 @@ from pydicom.uid import ExplicitVRLittleEndian, MRImageStorage
 from dicom_node.analysis.answer import Analysis, NotAnalysed, SourceFile
 from dicom_node.core.uids import derived_uid
 from dicom_node.inference.runner import run_model
+from tests.support.campaign import amount
 from tests.support.needs import REPOSITORY, real_data
 from tests.support.studies.data_factories import request_for, request_for_files
 
@@ -108,7 +109,13 @@ def test_an_mprage_gets_the_volumes_the_weights_are_known_for(meshnet: Path, tmp
     assert all(one.mask.shape == (len(images), images[0].Rows, images[0].Columns) for one in found.segments)
 
 
-@pytest.mark.parametrize("name", ["mr_brain_t1_enhanced_xa30", "mr_brain_t1sag_prisma_35slices"])
+@pytest.mark.campaign
+@pytest.mark.parametrize(
+    "name",
+    amount(
+        ["mr_brain_t1sag_prisma_35slices"], campaign=["mr_brain_t1_enhanced_xa30", "mr_brain_t1sag_prisma_35slices"]
+    ),
+)
 def test_volumes_of_images_it_was_not_made_for_are_not_reported(name: str, meshnet: Path, tmp_path: Path) -> None:
     found = run_model(request_for_files(stored(real_data(name)), meshnet, tmp_path))
 

@@ -1,12 +1,14 @@
 """Whatever goes wrong with a study, no process writes down who the patient is.
 
 One node meets every failure that can be provoked, with studies that hold a word of its own in each attribute that tells
-who it is, in three character sets; peers repeat the words where they refuse.
+who it is, in three character sets; peers repeat the words where they refuse. Searched are its log, names of files,
+error answers, events, timelines, and what commands print.
 """
 
 from __future__ import annotations
 
 import io
+import json
 import sqlite3
 import subprocess
 import sys
@@ -14,7 +16,7 @@ import zipfile
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, closing, redirect_stderr, redirect_stdout
 from copy import deepcopy
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -35,38 +37,46 @@ from tests.peers.echoing import FAILURES, echoing_pacs, echoing_web
 from tests.peers.node import Node
 from tests.peers.process import wait_until
 from tests.peers.raw import Raw, c_store_rq, data_pdus, p_data
+from tests.peers.webhook_receiver import SECRET
 from tests.support.hl7.messages import message, pid
 from tests.support.hl7.peers import answers, code, raw, send
 from tests.support.models.model_folders import write_card
 from tests.support.needs import REPOSITORY
 from tests.support.studies.data_factories import encoded
-from tests.support.studies.marked import CHARACTER_SETS, WORDS, ascii_name, in_base64, mark, spellings
+from tests.support.studies.marked import CHARACTER_SETS, ELSEWHERE, WORDS, ascii_name, in_base64, mark, spellings
 from tests.support.studies.small_images import Image
 
 _ENDED = {"REPORTED", "NOT_ANALYSED", "FAILED"}
 _PATIENCE_S = 240.0
-_ECHO = " ".join([*WORDS.values(), *(word for _, word in CHARACTER_SETS.values())])
+_SAID = [*WORDS.values(), ELSEWHERE, *(word for _, word in CHARACTER_SETS.values())]
+_ECHO = " ".join(_SAID)
 #: What a person may say of a patient in a reason stands in the timeline, for it was written for it; never in a log.
 _REASON = f"{WORDS['PatientName']} was confused with another"
 #: What decides on a route may stand in the timeline, which only users of the API read.
 _MAY_BE_TOLD_IN_TIMELINES = {"StudyDescription", "SeriesDescription"}
 #: A line of the log for each failure that was provoked; one that is missing says that the test proves nothing.
 _WENT_WRONG = {
-    "object refused", "file refused", "watched file rejected", "a record cannot be filed; it stays in its slot and is "
-    "tried again", "association aborted", "attempt failed", "job given up", "prints of a model dropped",
+    "object refused", "file refused", "watched file rejected",
+    "a record cannot be filed; it stays in its slot and is tried again", "association aborted", "attempt failed",
+    "job given up", "prints of a model dropped",
     "message of a library", "object parked", "delivery put off", "images were replaced", "withdrawal planned",
-    "retrieval finished", "hl7 message taken", "hl7 message refused", "hl7 connection ended",
+    "retrieval finished", "hl7 message taken", "hl7 message refused", "hl7 connection ended", "event parked",
+    "images damaged", "job failed unexpectedly", "request answered",
 }  # fmt: skip
 
 
 @dataclass(frozen=True)
 class Written:
-    """What came out of the node: its log, the texts of the timeline, what commands printed."""
+    """What came out of the node: its log, the texts of the timeline, what commands printed, error answers of its API,
+    names of files and what was left in temporary ones, and what a webhook was to be told."""
 
     log: bytes
     events: frozenset[str]
     timeline: bytes
     printed: bytes
+    answers: bytes
+    files: bytes
+    told_webhooks: bytes
 
 
 # --- the studies ---------------------------------------------------------------------------------------------------
@@ -126,6 +136,17 @@ class Site:
     folder: Path
     pacs_port: int
     printed: io.StringIO
+    answers: list[bytes] = field(default_factory=list)
+
+    def api(self) -> httpx.Client:
+        """Return a client of the API that keeps the answers that refuse."""
+        client = self.node.api()
+        client.event_hooks = {"response": [self._keep]}
+        return client
+
+    def _keep(self, answer: httpx.Response) -> None:
+        if answer.status_code >= 400:
+            self.answers.append(f"{answer.headers}".encode() + answer.read())
 
     def command(self, *words: str, node: bool = True) -> int:
         """Run a command; return its exit status."""
@@ -152,6 +173,7 @@ def configured(folder: Path, pacs_port: int, web: str) -> Node:
         top='entry_point = "tests.integration.quoting_model:analyse"\n[[accepts]]\nmodality = "CT"',
     )  # fmt: skip
     (folder / "watched").mkdir()
+    (folder / "full").write_text("a file where a folder should be")
     there = {"ae_title": "ECHOING", "host": "127.0.0.1", "port": pacs_port}
     return Node(folder / "node", {
         "node": {"log_level": "DEBUG"},
@@ -160,7 +182,9 @@ def configured(folder: Path, pacs_port: int, web: str) -> Node:
         "hl7": {"port": 0, "patient_authority": "HOSP", "message_timeout_s": 0.5, "max_message_kb": 64},
         "destination": [{"name": "pacs", "kind": "dicom", **there},
                         {"name": "web", "kind": "dicomweb", "url": f"{web}/dicom-web"},
-                        {"name": "ehr", "kind": "fhir", "url": f"{web}/fhir"}],
+                        {"name": "ehr", "kind": "fhir", "url": f"{web}/fhir"},
+                        {"name": "hook", "kind": "webhook", "url": f"{web}/hook", "secret": SECRET},
+                        {"name": "files", "kind": "folder", "path": str(folder / "full" / "results")}],
         "source": [{"name": "dimse", "kind": "dimse", **there},
                    {"name": "dicomweb", "kind": "dicomweb", "url": f"{web}/dicom-web"}],
         "watch": [{"path": str(folder / "watched"), "settle_s": 0.1}],
@@ -190,7 +214,7 @@ def upload_garbage(site: Site) -> None:
     with zipfile.ZipFile(archive, "w") as zipped:
         zipped.writestr(name, bad.read_bytes())
         zipped.writestr(f"{WORDS['PatientID']}.txt", _ECHO)
-    with site.node.api() as api:
+    with site.api() as api:
         assert api.post("/api/studies", files={"files": (name, bad.read_bytes())}).status_code == 422
         assert api.post("/api/studies", files={"files": (f"{name}.zip", archive.getvalue())}).status_code == 422
         kind = {"Content-Type": 'multipart/related; type="application/dicom"; boundary=b'}
@@ -228,7 +252,7 @@ def tell_by_hl7(site: Site, number: str) -> None:
 
 def search_and_fetch(site: Site, uid: str) -> None:
     """Ask PACSs that fail, for a patient by name of its number, and for a study."""
-    with site.node.api() as api:
+    with site.api() as api:
         for source in ("dimse", *["dicomweb"] * len(FAILURES)):
             asked = {"patient_id": WORDS["PatientID"], "accession_number": WORDS["AccessionNumber"]}
             assert api.get(f"/api/sources/{source}/studies", params=asked).status_code == 502
@@ -249,6 +273,24 @@ def refuse_a_row(site: Site, image: Dataset) -> None:
         )
 
 
+def refuse_results(site: Site, image: Dataset) -> None:
+    """Have the database refuse the result of one study, in words about the patient."""
+    with closing(sqlite3.connect(site.node.data_dir / "node.sqlite", timeout=60)) as database, database:
+        database.execute(
+            "CREATE TRIGGER refuses_results BEFORE INSERT ON results WHEN NEW.study_instance_uid = "
+            f"'{image.StudyInstanceUID}' BEGIN SELECT RAISE(ABORT, '{WORDS['PatientName']} has no result'); END"
+        )
+
+
+def damage(site: Site, uid: str) -> None:
+    """Have the disk hold words about the patient where an image was, and the study analysed again."""
+    with closing(sqlite3.connect(site.node.data_dir / "node.sqlite", timeout=60)) as database:
+        query = "SELECT object_key FROM instances WHERE study_instance_uid = ? AND superseded_at IS NULL"
+        (key,) = database.execute(query, [uid]).fetchone()
+    (site.node.data_dir / "spool" / "objects" / key).write_bytes(_ECHO.encode())
+    assert site.command("rerun", uid) == 0
+
+
 def provoke(site: Site) -> None:
     """Go through all failures."""
     refused = study("refused", "latin")
@@ -258,6 +300,9 @@ def provoke(site: Site) -> None:
     studies.append(site.send(study("dies", "unicode"), "dies"))
     studies.append(site.send(undecodable(), "undecodable"))
     studies.append(site.send(of_two_patients(), "confuses"))
+    unsaved = study("reads", "unicode")
+    refuse_results(site, unsaved[0])
+    studies.append(site.send(unsaved, "unsaved"))
     send_garbage(site)
     upload_garbage(site)
     site.send(refused, "refused")
@@ -265,6 +310,7 @@ def provoke(site: Site) -> None:
     tell_by_hl7(site, f"{WORDS['PatientID']}-GIVEN-UP")
     wait_until(lambda: all(site.states().get(one) in _ENDED for one in studies), _PATIENCE_S, "every end", 0.3)
     correct_and_withdraw(site, *studies[3:5])
+    damage(site, studies[4])
     wait_until(lambda: seen(site.node) >= _WENT_WRONG, _PATIENCE_S, f"{sorted(_WENT_WRONG - seen(site.node))}", 0.3)
 
 
@@ -276,7 +322,8 @@ def correct_and_withdraw(site: Site, corrected: str, withdrawn: str) -> None:
     assert site.send(images, "corrected") == corrected
     assert site.command("withdraw", withdrawn, "--reason", _REASON) == 0
     for words in (("status", corrected), ("rules", "explain", corrected), ("retry", "--destination", "pacs"),
-                  ("rerun", corrected), ("doctor",)):  # fmt: skip
+                  ("rerun", corrected), ("doctor",),
+                  ("export", corrected, "--out", str(site.node.folder / "out"), "--deidentify", "basic")):  # fmt: skip
         site.command(*words)
     peer = f"ECHOING@127.0.0.1:{site.pacs_port}"
     assert site.command("send", str(site.folder / "corrected"), "--to", peer, node=False) == 1
@@ -296,22 +343,37 @@ def told(tmp_path_factory: pytest.TempPathFactory) -> Written:
         node = configured(folder, pacs_port, web)
         accept = ["models", "accept", "quoting", "--config", str(node.config)]
         subprocess.run([sys.executable, "-m", "dicom_node", *accept], cwd=REPOSITORY, check=True, capture_output=True)
-        node.start()
+        (folder / "tmp").mkdir()
+        node.start({"TMPDIR": str(folder / "tmp")})
         stack.callback(node.kill9)
         site = Site(node, folder, pacs_port, io.StringIO())
         provoke(site)
         timeline = _texts(node)
-        events = seen(node)
+        events, webhooks = seen(node), _column(node, "SELECT body FROM notifications")
         node.stop()
-    return Written(node.log.read_bytes(), events, timeline, site.printed.getvalue().encode())
+    files = _names(node.data_dir, node.folder / "out", folder / "tmp")
+    printed, answers = site.printed.getvalue().encode(), b"\n".join(site.answers)
+    return Written(node.log.read_bytes(), events, timeline, printed, answers, files, webhooks)
 
 
 def _texts(node: Node) -> bytes:
     """The texts of every timeline, and the notes on deliveries."""
+    queries = ("SELECT text FROM events", "SELECT note FROM deliveries", "SELECT message FROM jobs",
+               "SELECT note FROM notifications", "SELECT reason FROM destinations")  # fmt: skip
+    return b"\n".join(_column(node, query) for query in queries)
+
+
+def _column(node: Node, query: str) -> bytes:
     with closing(sqlite3.connect(node.data_dir / "node.sqlite", timeout=60)) as database:
-        texts = [*database.execute("SELECT text FROM events"), *database.execute("SELECT note FROM deliveries"),
-                 *database.execute("SELECT message FROM jobs")]  # fmt: skip
-    return "\n".join(str(one) for (one,) in texts).encode()
+        return "\n".join(str(one) for (one,) in database.execute(query)).encode()
+
+
+def _names(*folders: Path) -> bytes:
+    """The names of all files, and what is left in temporary ones."""
+    paths = [path for folder in folders for path in folder.rglob("*")]
+    assert len(paths) > 20
+    left = [path.read_bytes() for path in paths if path.is_file() and path.is_relative_to(folders[-1])]
+    return b"\n".join([*(str(path).encode() for path in paths), *left])
 
 
 # --- what came out -------------------------------------------------------------------------------------------------
@@ -328,7 +390,38 @@ def test_every_failure_was_met(told: Written) -> None:
     assert told.events >= _WENT_WRONG
 
 
-@pytest.mark.parametrize("word", [*WORDS.values(), *(word for _, word in CHARACTER_SETS.values())])
+@pytest.mark.parametrize("word", _SAID)
+def test_no_name_of_a_file_and_no_event_and_no_error_answer_tells_who_it_is(told: Written, word: str) -> None:
+    assert not held(told.files, word)
+    assert not held(told.told_webhooks, word)
+    assert [line for line in held(told.answers, word) if not _names_an_uploaded_file(line)] == []
+
+
+def _names_an_uploaded_file(answer: bytes) -> bool:
+    """Whoever brings files is told which were not taken, by the names that they gave them; nobody else is."""
+    without = answer.replace(f"{WORDS['PatientName']}.dcm".encode(), b"").replace(
+        f"{WORDS['PatientID']}.txt".encode(), b""
+    )
+    return not any(held(without, word) for word in _SAID)
+
+
+def test_there_were_events_and_error_answers_to_search(told: Written) -> None:
+    assert told.told_webhooks.count(b"study_instance_uid") > 5
+    assert told.answers.count(b"application/problem+json") > 5
+
+
+def test_one_id_is_found_in_the_lines_of_all_processes(told: Written) -> None:
+    """From the acceptor to the delivery, and in the process that runs models."""
+    lines = [json.loads(line) for line in told.log.decode(errors="replace").splitlines() if line.startswith("{")]
+    found: dict[str, set[str]] = {}
+    for line in lines:
+        for one in str(line.get("request", "")).split():
+            found.setdefault(one, set()).add(line["event"])
+    wanted = {"association ended", "prints of a model dropped", "job ended", "object parked"}
+    assert any(events >= wanted for events in found.values())
+
+
+@pytest.mark.parametrize("word", _SAID)
 def test_no_log_line_tells_who_it_is(told: Written, word: str) -> None:
     assert not held(told.log, word)
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import logging
+import weakref
 from pathlib import Path
 
 import pytest
@@ -62,8 +64,21 @@ def test_objects_that_the_acceptor_does_not_take_are_told_once_and_counted(
     assert vars(caplog.records[-1])["failures"] == 19
 
 
-def store(storing: Storing, capacity: Capacity, folder: Path, name: str) -> None:
-    """Send an object on an association of its own."""
+def test_an_association_leaves_no_buffer_that_waits_for_the_garbage_collector(tmp_path: Path) -> None:
+    """The acceptor makes so little garbage that it may wait for hundreds of associations, each with 640 KiB."""
+    capacity = Capacity(tmp_path, 0)
+    journal = JournalWriter(tmp_path / "journal", 2)
+    journal.grow()
+    gc.disable()
+    try:
+        incoming = store(Storing(journal, capacity, lambda *_: None, lambda *_: 0), capacity, tmp_path, "1")
+        assert incoming() is None
+    finally:
+        gc.enable()
+
+
+def store(storing: Storing, capacity: Capacity, folder: Path, name: str) -> weakref.ref[IncomingObject]:
+    """Send an object on an association of its own; return what is left of what it was collected in."""
     image = small_image(name)
     peer = CallingPeer(calling_ae_title="CT1", called_ae_title="AINODE", host="10.0.0.1")
     incoming = IncomingObject(Spool(folder / "spool"), "parts", 1 << 20, 1 << 17)
@@ -77,3 +92,4 @@ def store(storing: Storing, capacity: Capacity, folder: Path, name: str) -> None
         view = messages.buffer_for(len(content))
         view[:] = content
         messages.fragment(STORE_CONTEXT, context, control, view)
+    return weakref.ref(incoming)

@@ -19,11 +19,12 @@ from dicom_node.core.errors import CredentialsRefused, DeliveryDeferred, Deliver
 from dicom_node.core.uids import derived_uid
 from dicom_node.deliver.kinds.kind import Caller
 from dicom_node.deliver.outage import BackOff
-from dicom_node.deliver.outbox import DestinationWorker, OutboxPolicy
+from dicom_node.deliver.outbox import DestinationWorker, OutboxPolicy, remember
 from dicom_node.deliver.outgoing import Outgoing, Sent
 from dicom_node.index import actions
 from dicom_node.index.database import Database
 from dicom_node.index.outbox import destinations
+from dicom_node.index.outbox.deliveries import Claimant, next_due
 from dicom_node.index.outbox.withdrawals import end_unsent
 from dicom_node.index.tables import artifacts, deliveries, events
 from dicom_node.index.tables import destinations as destinations_table
@@ -331,6 +332,18 @@ def test_one_report_that_is_forbidden_while_others_are_taken_is_parked_and_holds
         pass
     assert owed.states() == {DeliveryState.SENT: 6, DeliveryState.PARKED: 2}
     assert suspended(owed) is None
+
+
+def test_an_outage_of_weeks_passes_over_no_more_batches_than_one_statement_takes(owed: Owed) -> None:
+    owed.add("s000")
+    tried: set[str] = set()
+    for number in range(40_000):
+        remember(tried, f"{number:064d}")
+    assert f"{39_999:064d}" in tried
+    assert len(tried) <= 32_766  # SQLITE_MAX_VARIABLE_NUMBER
+    claimant = Claimant("host:1", 600.0, 600.0)
+    with owed.database.read() as connection:
+        assert next_due(connection, "pacs", claimant, datetime.now(UTC), tried) == key_of("s000")
 
 
 def test_a_pacs_that_does_not_know_the_calling_title_suspends(owed: Owed) -> None:

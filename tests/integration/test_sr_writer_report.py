@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,14 +15,16 @@ from pydicom.uid import EnhancedCTImageStorage
 from dicom_node import __version__
 from dicom_node.analysis.answer import Analysis, NotAnalysed, Saliency, SourceFrame
 from dicom_node.core import codes
-from dicom_node.core.entities import ArtifactKind, Finding, Measurement, Presence, Region
+from dicom_node.core.entities import ArtifactKind, Finding, Measurement, OrderContext, Presence, Region
 from dicom_node.core.outputs.artifact_kinds import OutputSet
 from dicom_node.core.reasons import REASONS
 from dicom_node.core.uids import derived_uid
 from dicom_node.fhir.builders.terms import coding
 from dicom_node.sr_writer import write_objects
 from dicom_node.sr_writer.report.statements import coded_reason
+from dicom_node.sr_writer.writing import to_part10
 from tests.support.results import analysis_examples as examples
+from tests.support.validators.objects import assert_valid_dicom
 
 FINDING, PRESENCE, CERTAINTY, TRACKING_UID = "121071", "121052", "111012", "112040"
 SCORE = codes.MODEL_SCORE.value
@@ -88,6 +91,14 @@ def test_the_group_with_a_region_comes_first_because_viewers_open_it() -> None:
     assert not any(named(group, "111030") for group in others)
 
 
+@pytest.mark.parametrize("make", [examples.radiograph_analysis, examples.ct_analysis])
+def test_every_group_has_one_place_for_all_its_numbers_because_viewers_draw_those(make: Any) -> None:
+    for group in groups(report(make())):
+        assert len([item for item in group.ContentSequence if item.ValueType == "SCOORD"]) == 1
+        for number in (item for item in group.ContentSequence if item.ValueType == "NUM"):
+            assert not [one for one in items(number) if one.ValueType == "SCOORD"]
+
+
 def test_a_class_without_a_number_is_placed_on_the_whole_image_because_viewers_need_a_place() -> None:
     untold = groups(report(examples.radiograph_analysis()))[-1]
     assert not any(item.ValueType == "NUM" for item in untold.ContentSequence)
@@ -111,7 +122,7 @@ def test_a_sum_is_placed_on_the_box_around_what_it_sums_up() -> None:
     analysis = examples.ct_analysis()
     both = replace(analysis.findings[0], key="lungs", label="Both lungs", laterality=None, segment_number=None)
     group = groups(report(replace(analysis, findings=(*analysis.findings, both))))[-1]
-    (place,) = [one for one in items(named(group, codes.VOLUME.value)[0]) if one.ValueType == "SCOORD"]
+    (place,) = [one for one in group.ContentSequence if one.ValueType == "SCOORD"]
     shown = place.ContentSequence[0].ReferencedSOPSequence[0].ReferencedSOPInstanceUID
     index = [source.SOPInstanceUID for source in analysis.sources].index(shown)
     rows, columns = np.nonzero(analysis.segments[0].mask[index] | analysis.segments[1].mask[index])
@@ -135,7 +146,7 @@ def test_no_number_of_a_sum_stands_where_one_of_its_parts_does() -> None:
 
 def place_of(group: Dataset) -> tuple[str, float, float]:
     """Return image, right edge and middle of what the volume of a group was measured on."""
-    (place,) = [one for one in items(named(group, codes.VOLUME.value)[0]) if one.ValueType == "SCOORD"]
+    (place,) = [one for one in group.ContentSequence if one.ValueType == "SCOORD"]
     columns, rows = place.GraphicData[0::2], place.GraphicData[1::2]
     image = place.ContentSequence[0].ReferencedSOPSequence[0].ReferencedSOPInstanceUID
     return str(image), max(columns), (min(rows) + max(rows)) / 2
@@ -471,3 +482,15 @@ def test_the_schemes_the_source_identified_stay_identified() -> None:
     scheme.CodingSchemeDesignator, scheme.CodingSchemeName = "99SITE", "Codes of this hospital"
     document = report(examples.radiograph_analysis(examples.radiograph(CodingSchemeIdentificationSequence=[scheme])))
     assert scheme in document.CodingSchemeIdentificationSequence
+
+
+def test_why_and_what_for_the_analysis_was_asked_stands_in_the_report_and_it_stays_valid(
+    tmp_path: Path,
+) -> None:
+    order = OrderContext(reason="Dyspnoe, Müller's sign")
+    document = report(examples.radiograph_analysis(), order=order, purpose="follow-up")
+    assert [one.TextValue for one in named(document, codes.INDICATIONS.value)] == ["Dyspnoe, Muller's sign"]
+    assert [one.TextValue for one in named(document, codes.PURPOSE_OF_ANALYSIS.value)] == ["follow-up"]
+    (tmp_path / "sr.dcm").write_bytes(to_part10(document))
+    assert_valid_dicom(tmp_path / "sr.dcm")
+    assert not named(report(examples.radiograph_analysis()), codes.INDICATIONS.value)

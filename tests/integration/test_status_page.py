@@ -14,14 +14,27 @@ import pytest
 from dicom_node.api.parts import ApiParts
 from dicom_node.api.routes import events as event_routes
 from dicom_node.api.server import ApiServer, create_app
+from dicom_node.config.incoming import ViewerSettings
 from dicom_node.config.running import NodeSettings
 from dicom_node.config.settings import Settings
-from dicom_node.core.entities import DeliveryState, JobState, StudyState
+from dicom_node.core.entities import (
+    DeliveryState,
+    JobState,
+    OrderContext,
+    OrderNumber,
+    PatientNumber,
+    ResultState,
+    StatedRequest,
+    StudyState,
+)
 from dicom_node.index.database import Database
-from dicom_node.index.tables import deliveries
-from dicom_node.index.transitions import Change, move_delivery
+from dicom_node.index.received.orders import keep_order
+from dicom_node.index.received.patients import note_whose
+from dicom_node.index.received.stated_requests import state_request
+from dicom_node.index.tables import deliveries, results
+from dicom_node.index.transitions import Change, move_delivery, move_result
 from tests.peers.browser import Browser, running_browser
-from tests.support.api_client import TOKEN, first_look, parts_over, seeded_database
+from tests.support.api_client import TOKEN, first_look, parts_over, seeded_database, work_out
 from tests.support.results.rows import SOMEBODY, Rows, key_of
 from tests.support.results.seeded import ALL_STUDIES, CHEST_CT, CHEST_XR, GAP_CT, HOSTILE, SCRIPT, XR_MODEL
 
@@ -29,6 +42,7 @@ from tests.support.results.seeded import ALL_STUDIES, CHEST_CT, CHEST_XR, GAP_CT
 @pytest.fixture
 def database(tmp_path: Path) -> Iterator[Database]:
     database = seeded_database(tmp_path, datetime.now(UTC))
+    work_out(database, tmp_path)
     yield database
     database.close()
 
@@ -74,6 +88,13 @@ def show(browser: Browser, study: str) -> str:
     return browser.text()
 
 
+def see_node(browser: Browser, address: str) -> None:
+    """Sign in and look at the node itself."""
+    sign_in(browser, address)
+    all_listed(browser)
+    browser.run("location.hash = '#/node'")
+
+
 def all_listed(browser: Browser, number: int = len(ALL_STUDIES)) -> None:
     """Wait until so many studies are listed and shown: the list is filled before the sign-in gives way to it."""
     listed = f"document.querySelectorAll('#studies .study').length == {number}"
@@ -107,7 +128,7 @@ def test_the_page_shows_a_study_s_way_and_arrivals_live(
     sign_in(browser, address)
     all_listed(browser)
     browser.wait_for("document.querySelector('#live').textContent == 'live'")
-    assert "AI results – not verified" in browser.text()
+    assert "AI results – not verified unless a reader is named" in browser.text()
 
     seen = show(browser, CHEST_CT)
     for words in (
@@ -121,6 +142,7 @@ def test_the_page_shows_a_study_s_way_and_arrivals_live(
     ):
         assert words in seen
     browser.wait_for("document.querySelector('.gallery img').naturalWidth == 512")
+    assert browser.run("document.querySelector('#open-viewer')") is None, "no viewer is served"
 
     assert has_looked.wait(60)
     with database.write() as connection:
@@ -153,14 +175,14 @@ def test_a_node_that_takes_no_studies_says_so_above_everything_else(
 
 
 def test_a_model_that_may_not_run_is_told_with_what_to_do(browser: Browser, address: str) -> None:
-    sign_in(browser, address)
+    see_node(browser, address)
     browser.wait_for("document.body.innerText.includes('Not run: nobody has accepted it.')")
     assert "Model not accepted" in browser.text()
     assert "Live" in browser.text()
 
 
 def test_what_peers_cannot_send_here_is_shown(browser: Browser, address: str) -> None:
-    sign_in(browser, address)
+    see_node(browser, address)
     browser.wait_for("document.body.innerText.includes('SPECT1 at 10.1.2.3')")
     assert "the node takes no objects of this SOP class" in browser.text()
 
@@ -176,12 +198,44 @@ def test_a_shadow_is_told_apart_and_its_disagreement_is_counted(
         shadow = {"shadow_of": "chest-radiograph", "job_key": key_of("next")}
         rows.job(CHEST_XR, "next", XR_MODEL.name, JobState.DONE, 5, **shadow)
         rows.result(CHEST_XR, "next", XR_MODEL, JobState.DONE, summary=summary, shadow_of="chest-radiograph")
-    sign_in(browser, address)
+    see_node(browser, address)
 
     browser.wait_for("document.body.innerText.includes('Shadow routes')")
     assert "next (cxr-pneumonia)" in browser.text()
     assert "ABSENT (0.20) in the shadow" in browser.text()
     assert "shadow of chest-radiograph, not delivered" in show(browser, CHEST_XR)
+
+
+def test_a_study_says_why_it_is_wanted_what_was_rejected_and_opens_in_the_viewer_that_the_node_serves(
+    browser: Browser, database: Database, tmp_path: Path
+) -> None:
+    with database.write() as connection:
+        move_result(
+            connection, results.c.study_instance_uid == CHEST_XR, ResultState.REJECTED, "Motion.",
+            Change(datetime.now(UTC)),
+        )  # fmt: skip
+        patient = PatientNumber("PAT-1", "HOSP")
+        note_whose(connection, {CHEST_XR: patient})
+        order = OrderContext(accession_number="A", placer=OrderNumber(value="1"), study_instance_uid=CHEST_XR,
+                             reason="Cough <b>", priority="urgent", requested_at="2026-03-14")  # fmt: skip
+        keep_order(connection, order, [patient], datetime.now(UTC))
+        for route, stated in ((None, StatedRequest("Fever", "follow-up")), ("chest-radiograph", StatedRequest("Fall"))):
+            state_request(connection, CHEST_XR, route, stated, datetime.now(UTC))
+    ohif = tmp_path / "ohif"
+    ohif.mkdir()
+    (ohif / "index.html").write_text("<html><head><title>OHIF</title></head></html>")
+    settings = Settings(node=NodeSettings(data_dir=tmp_path), viewer=ViewerSettings(ohif=ohif))
+    with serving(replace(parts_over(database, tmp_path), settings=settings)) as address:
+        sign_in(browser, address)
+        all_listed(browser)
+        seen = show(browser, CHEST_XR)
+        wanted = ("Cough <b>", "urgent", "2026-03-14", "Fever", "follow-up", "Indication, route chest-radiograph\nFall")
+        for words in ("rejected: Motion.", "Why it is wanted", *wanted):
+            assert words in seen
+        link = browser.run("document.querySelector('#open-viewer').href")
+        assert link == f"{address}viewer?StudyInstanceUIDs={CHEST_XR}"
+        browser.open(link)
+        assert browser.run("document.title") == "OHIF"
 
 
 def test_hostile_texts_are_shown_as_text(browser: Browser, address: str) -> None:
@@ -229,7 +283,7 @@ def test_an_analysis_is_run_again_and_a_search_finds_it(browser: Browser, addres
     browser.wait_for("document.querySelector('.study-head .chip').textContent == 'Analysing'")
     browser.wait_for("document.body.innerText.includes('The operator asked to analyse again: chest-ct. by api-token')")
     browser.run("document.querySelector('#query').value = 'nativ'")
-    browser.run("document.querySelector('#query').dispatchEvent(new Event('input'))")
+    browser.run("void document.querySelector('#query').dispatchEvent(new Event('input', {bubbles: true}))")
     all_listed(browser, 1)
 
 
@@ -250,3 +304,20 @@ def test_signing_out_ends_the_session(browser: Browser, address: str) -> None:
     browser.click("#logout")
     browser.wait_for("!document.querySelector('#login').hidden")
     assert browser.run("fetch('/api/status').then(answer => answer.status)") == 401
+
+
+def test_the_api_is_drawn_from_its_description_without_another_host(browser: Browser, address: str) -> None:
+    browser.open(f"{address}api/v1/docs")
+    browser.wait_for("document.querySelectorAll('#operations details').length > 30")
+    asked = "performance.getEntriesByType('resource').filter((one) => !one.name.startsWith(location.origin)).length"
+    assert browser.run(asked) == 0
+    browser.run("location.hash = '#get_result'")
+    browser.wait_for("document.querySelector('#get_result').open")
+    drawn = browser.run("document.querySelector('#get_result').innerText")
+    for words in ("/api/v1/results/{job_key}", "AnalysedResult | DeclinedResult", "404", "curl -s", "118565006"):
+        assert words in drawn
+    browser.run("document.querySelector('#filter').value = '/withdraw'")
+    browser.run("void document.querySelector('#filter').dispatchEvent(new Event('input'))")
+    shown = "[...document.querySelectorAll('#operations details')].filter((one) => !one.hidden).map((one) => one.id)"
+    assert browser.run(shown) == ["withdraw_study"]
+    assert browser.complaints == []

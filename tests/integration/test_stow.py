@@ -6,7 +6,7 @@ import base64
 import shutil
 import struct
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import httpx
@@ -79,6 +79,19 @@ def reasons(answer: httpx.Response, sequence: str = FAILED) -> list[int]:
 
 IMAGES = [small_image(name) for name in ("a", "b", "c")]
 STUDY = IMAGES[0].study_instance_uid
+
+
+def test_ever_so_many_bad_parts_make_a_few_lines_of_the_log(
+    client: httpx.Client, caplog: pytest.LogCaptureFixture
+) -> None:
+    answer = store(client, *[b"no DICOM"] * 200, as_file(IMAGES[0]))
+
+    assert (answer.status_code, len(reasons(answer, OTHER_FAILURES)), len(names(answer))) == (202, 200, 1)
+    lines = [record for record in caplog.records if record.message.startswith("file")]
+    assert [record.message for record in lines].count("file refused") == 10
+    [summary] = [record for record in lines if record.message == "files refused"]
+    assert (summary.files, summary.by_status) == (200, {"0xC000": 200})  # type: ignore[attr-defined]
+    assert len(caplog.records) < 20
 
 
 # --- what is stored ---
@@ -282,6 +295,19 @@ def test_a_silent_client_is_let_go(place: Place) -> None:
         connection.sendall(b"Content-Length: 100000\r\n\r\n" + multipart([as_file(IMAGES[0])])[:1000])
         assert connection.recv(100).startswith(b"HTTP/1.1 408 ")
     assert (place.rows(), place.leftovers()) == ([], [])
+
+
+def test_a_client_that_sends_a_letter_now_and_then_is_silent(place: Place) -> None:
+    with served(place.api_parts(stow={"silence_s": 0.3})) as client, connected(client) as connection:
+        connection.sendall(b"Content-Length: 100000\r\n\r\n")
+        connection.settimeout(0.1)
+        answer = b""
+        for _ in range(500):
+            connection.sendall(b"-")
+            with suppress(TimeoutError):
+                answer = connection.recv(100)
+                break
+    assert answer.startswith(b"HTTP/1.1 408 ")
 
 
 def test_only_so_many_bodies_are_read_at_once(place: Place, client: httpx.Client) -> None:

@@ -1,122 +1,58 @@
-"""TorchXRayVision's DenseNet-121: a checkpoint laid out as the published ones, converted and run without that library.
-
-The network of the checkpoint is written here again from its description, so that the adapter has something to agree
-with; its weights are random.
-"""
+"""TorchXRayVision's DenseNet-121: a checkpoint laid out as the published ones, added and run without that library."""
 
 from __future__ import annotations
 
+import hashlib
+import json
 import math
 import os
 import pickle
-import sys
-import types
+import struct
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
-from torch import Tensor, nn
-from torch.nn import functional
+from torch import nn
 
 from dicom_node.core.errors import ModelUnavailable
+from dicom_node.governance.verify import code_problems
 from dicom_node.inference.cards.card import load_card
 from dicom_node.inference.prediction import ModelInput
+from dicom_node.inference.ready.pickled_module import read_tensors
+from dicom_node.inference.ready.shelf import ready_cards, set_of
+from dicom_node.inference.ready.torchxrayvision import convert
+from dicom_node.inference.ready.torchxrayvision_sets import LABELS, OPERATING_POINTS_OF
 from dicom_node.inference.runtimes import torchxrayvision
-from dicom_node.inference.training import convert_torchxrayvision as converter
-from dicom_node.inference.training.convert_torchxrayvision import LABELS, PUBLISHED_POINTS, read_tensors
-
-_MODULE = "torchxrayvision.models"
-
-
-class _Layer(nn.Module):
-    def __init__(self, given: int) -> None:
-        super().__init__()
-        self.norm1, self.conv1 = nn.BatchNorm2d(given), nn.Conv2d(given, 128, 1, bias=False)
-        self.norm2, self.conv2 = nn.BatchNorm2d(128), nn.Conv2d(128, 32, 3, padding=1, bias=False)
-
-    def forward(self, x: Tensor) -> Tensor:
-        seen = self.conv1(functional.relu(self.norm1(x)))
-        return torch.cat([x, self.conv2(functional.relu(self.norm2(seen)))], 1)
-
-
-class _Transition(nn.Module):
-    def __init__(self, given: int) -> None:
-        super().__init__()
-        self.norm, self.conv = nn.BatchNorm2d(given), nn.Conv2d(given, given // 2, 1, bias=False)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return functional.avg_pool2d(self.conv(functional.relu(self.norm(x))), 2)
-
-
-class DenseNet(nn.Module):
-    """DenseNet-121 (Huang et al., CVPR 2017) with the names the published checkpoints use."""
-
-    def __init__(self, findings: int = 18) -> None:
-        super().__init__()
-        self.features = nn.Sequential()
-        self.features.add_module("conv0", nn.Conv2d(1, 64, 7, 2, 3, bias=False))
-        self.features.add_module("norm0", nn.BatchNorm2d(64))
-        self.features.add_module("relu0", nn.ReLU())
-        self.features.add_module("pool0", nn.MaxPool2d(3, 2, 1))
-        channels = 64
-        for number, layers in enumerate((6, 12, 24, 16), start=1):
-            block = nn.Sequential()
-            for index in range(layers):
-                block.add_module(f"denselayer{index + 1}", _Layer(channels + 32 * index))
-            channels += 32 * layers
-            self.features.add_module(f"denseblock{number}", block)
-            if number < 4:
-                self.features.add_module(f"transition{number}", _Transition(channels))
-                channels //= 2
-        self.features.add_module("norm5", nn.BatchNorm2d(channels))
-        self.classifier = nn.Linear(channels, findings)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.classifier(functional.relu(self.features(x)).mean(dim=(2, 3)))
+from tests.support.models.torchxrayvision_network import DenseNet, save_as_published, untrained
 
 
 @pytest.fixture(scope="module")
 def network() -> nn.Module:
-    torch.manual_seed(11)
-    made = DenseNet()
-    with torch.no_grad():
-        for module in made.modules():
-            if isinstance(module, nn.BatchNorm2d):
-                module.running_mean.normal_(0, 0.1)
-                module.running_var.uniform_(0.5, 2.0)
-        made.features.conv0.weight.mul_(0.003)
-    return made.eval()
+    return untrained()
 
 
 @pytest.fixture(params=["zip", "legacy"])
 def checkpoint(request: pytest.FixtureRequest, network: nn.Module, tmp_path: Path) -> Path:
     """The whole module pickled, as published; its class is gone when it is read."""
-    library = types.ModuleType(_MODULE)
-    package = types.ModuleType("torchxrayvision")
-    sys.modules[_MODULE], sys.modules["torchxrayvision"] = library, package
-    # Old files carry the source of their classes along.
-    package.models, library.__file__ = library, __file__
-    homes = {}
-    for kind in (DenseNet, _Layer, _Transition):
-        homes[kind], kind.__module__ = kind.__module__, _MODULE
-        setattr(library, kind.__name__, kind)
-    path = tmp_path / "densenet.pt"
-    try:
-        torch.save(network, path, _use_new_zipfile_serialization=request.param == "zip")
-    finally:
-        for kind, home in homes.items():
-            kind.__module__ = home
-        del sys.modules[_MODULE], sys.modules["torchxrayvision"]
-    return path
+    return save_as_published(network, tmp_path / "densenet.pt", new_format=request.param == "zip")
+
+
+def model(checkpoint: Path, made: Path, card: str = "torchxrayvision-all") -> Path:
+    """Make the model folder that `models add` makes, in this process (`test_models_added` has it confined)."""
+    made.mkdir()
+    convert(checkpoint, made / "model.safetensors", set_of(card))
+    digest = hashlib.sha256((made / "model.safetensors").read_bytes()).hexdigest()
+    (made / "model_card.toml").write_text(ready_cards()[card].replace('sha256 = ""', f'sha256 = "{digest}"'))
+    return made
 
 
 @pytest.fixture
 def folder(network: nn.Module, tmp_path: Path) -> Path:
-    path = tmp_path / "state.pt"
-    torch.save(network.state_dict(), path)
-    return converter.convert(path, tmp_path / "model", PUBLISHED_POINTS["all"], weights_name="all")
+    torch.save(network.state_dict(), tmp_path / "state.pt")
+    return model(tmp_path / "state.pt", tmp_path / "made")
 
 
 def expected_scores(network: nn.Module, image: np.ndarray, points: tuple[float, ...]) -> list[float]:
@@ -152,26 +88,25 @@ def test_a_pickled_module_is_read_without_its_class(checkpoint: Path, network: n
 def test_the_converted_model_says_what_the_original_network_says(
     network: nn.Module, checkpoint: Path, tmp_path: Path
 ) -> None:
-    converter.main([str(checkpoint), str(tmp_path / "model")])
-    card = load_card(tmp_path / "model")
+    card = load_card(model(checkpoint, tmp_path / "made"))
 
-    model = torchxrayvision.load(card, "cpu")
-    scores = model.predict([radiograph()])[0].scores
+    scores = torchxrayvision.load(card, "cpu").predict([radiograph()])[0].scores
 
-    expected = expected_scores(network, radiograph().values[0], PUBLISHED_POINTS["all"])
+    expected = expected_scores(network, radiograph().values[0], OPERATING_POINTS_OF["all"])
     assert scores == pytest.approx(expected, abs=2e-4)
     assert np.ptp(expected) > 0.05
-    assert [finding.key for finding in card.findings] == [label.key for label in LABELS]
+    keys = [label.lower().replace("_", "-").replace(" ", "-") for label in LABELS]
+    assert [finding.key for finding in card.findings] == keys
     assert [finding.output_index for finding in card.findings] == list(range(18))
     assert card.gate.min_age_years == 18
     assert not card.calibrated
+    assert not list(code_problems(card))
 
 
 def test_findings_a_set_was_not_trained_for_are_left_out(network: nn.Module, tmp_path: Path) -> None:
     torch.save(network.state_dict(), tmp_path / "state.pt")
-    points = PUBLISHED_POINTS["kaggle"]
 
-    card = load_card(converter.convert(tmp_path / "state.pt", tmp_path / "model", points, weights_name="kaggle"))
+    card = load_card(model(tmp_path / "state.pt", tmp_path / "made", "torchxrayvision-rsna"))
 
     assert [finding.label for finding in card.findings] == ["Pneumonia", "Lung opacity"]
     scores = torchxrayvision.load(card, "cpu").predict([radiograph()])[0].scores
@@ -181,8 +116,7 @@ def test_findings_a_set_was_not_trained_for_are_left_out(network: nn.Module, tmp
 
 def test_a_finding_the_weights_do_not_know_is_refused(network: nn.Module, tmp_path: Path) -> None:
     torch.save(network.state_dict(), tmp_path / "state.pt")
-    points = PUBLISHED_POINTS["kaggle"]
-    folder = converter.convert(tmp_path / "state.pt", tmp_path / "model", points, weights_name="kaggle")
+    folder = model(tmp_path / "state.pt", tmp_path / "made", "torchxrayvision-rsna")
     text = (folder / "model_card.toml").read_text()
     (folder / "model_card.toml").write_text(text.replace("output_index = 8", "output_index = 0"))
 
@@ -214,12 +148,34 @@ def test_operating_points_become_one_half() -> None:
     assert found == pytest.approx(np.array([[0.5, 0.5, 0.0], [0.0, 1.0, 0.0]]), abs=1e-6)
 
 
-def test_another_network_is_refused(tmp_path: Path) -> None:
+def test_another_network_is_refused_and_what_differs_is_named(tmp_path: Path) -> None:
     torch.save(DenseNet(findings=14).state_dict(), tmp_path / "state.pt")
 
-    with pytest.raises(ModelUnavailable, match="2 tensors differ, first class_layers"):
-        converter.convert(tmp_path / "state.pt", tmp_path / "model", PUBLISHED_POINTS["all"], weights_name="all")
-    assert not (tmp_path / "model").exists()
+    with pytest.raises(ModelUnavailable, match=r"class_layers\.out\.bias \(14 instead of 18\)"):
+        convert(tmp_path / "state.pt", tmp_path / "made.safetensors", "all")
+    assert not (tmp_path / "made.safetensors").exists()
+
+
+def test_every_tensor_must_be_used_and_none_may_lack(network: nn.Module, tmp_path: Path) -> None:
+    state = network.state_dict()
+    state["features.conv9.weight"] = torch.zeros(2)
+    del state["features.norm5.bias"]
+    torch.save(state, tmp_path / "state.pt")
+
+    told = r"1 missing: features\.norm5\.bias; 1 without a place: features\.conv9\.weight"
+    with pytest.raises(ModelUnavailable, match=told):
+        convert(tmp_path / "state.pt", tmp_path / "made.safetensors", "all")
+
+
+def test_operating_points_of_another_set_are_noticed(network: nn.Module, tmp_path: Path) -> None:
+    points = {name: torch.tensor(OPERATING_POINTS_OF[name]) for name in ("all", "nih")}
+    torch.save({**network.state_dict(), "op_threshs": points["nih"]}, tmp_path / "nih.pt")
+    torch.save({**network.state_dict(), "op_threshs": points["all"]}, tmp_path / "all.pt")
+
+    convert(tmp_path / "all.pt", tmp_path / "made.safetensors", "all")
+    convert(tmp_path / "nih.pt", tmp_path / "made.safetensors", "nih")
+    with pytest.raises(ModelUnavailable, match="operating points of its own"):
+        convert(tmp_path / "nih.pt", tmp_path / "made.safetensors", "all")
 
 
 class _Trap:
@@ -236,7 +192,8 @@ def test_a_checkpoint_that_would_run_a_command_runs_none(new_format: bool, tmp_p
     poisoned = {"features.conv0.weight": torch.zeros(3), "x": _Trap(f"touch {trap}")}
     torch.save(poisoned, tmp_path / "state.pt", _use_new_zipfile_serialization=new_format)
 
-    assert read_tensors(tmp_path / "state.pt").keys() == {"features.conv0.weight"}
+    with pytest.raises(ModelUnavailable, match=r"asks for posix\.system"):
+        read_tensors(tmp_path / "state.pt")
     assert not trap.exists()
 
 
@@ -246,3 +203,27 @@ def test_a_file_that_is_no_checkpoint_is_refused(content: bytes, tmp_path: Path)
 
     with pytest.raises(ModelUnavailable, match=r"state\.pt"):
         read_tensors(tmp_path / "state.pt")
+
+
+def claims_ten_gigabytes(path: Path) -> Path:
+    """A safetensors file whose header speaks of more than it holds."""
+    claim = {"features.conv0.weight": {"dtype": "F32", "shape": [2500000000], "data_offsets": [0, 10000000000]}}
+    header = json.dumps(claim).encode()
+    path.write_bytes(struct.pack("<Q", len(header)) + header + bytes(64))
+    return path
+
+
+def repeats_one_number(path: Path) -> Path:
+    """A checkpoint of one number whose tensor shows it ten thousand million times."""
+    torch.save({"features.conv0.weight": torch.zeros(1).expand(10**10)}, path)
+    return path
+
+
+@pytest.mark.parametrize("written", [claims_ten_gigabytes, repeats_one_number])
+def test_a_checkpoint_that_claims_ten_gigabytes_costs_no_memory(
+    written: Callable[[Path], Path], tmp_path: Path
+) -> None:
+    name = "state.safetensors" if written is claims_ten_gigabytes else "state.pt"
+
+    with pytest.raises(ModelUnavailable, match=r"no whole safetensors file|10000000000 instead of 64x1x7x7"):
+        model(written(tmp_path / name), tmp_path / "made")

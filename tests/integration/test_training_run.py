@@ -51,7 +51,12 @@ def test_the_script_writes_a_bundle_whose_card_and_figures_agree_and_measures_al
 
     metrics = json.loads(first)
     assert first == (out / "metrics.json").read_text(encoding="utf-8")
-    assert metrics["sets"]["training"] == {"patients": 28, "images": 28, "pneumonia": 14}
+    held_out = [fold["held_out"] for fold in metrics["folds"]]
+    assert len(held_out) == 3
+    assert sum(fold["images"] for fold in held_out) == 2 * PATIENTS_OF_A_LABEL
+    assert sum(fold["pneumonia"] for fold in held_out) == PATIENTS_OF_A_LABEL
+    for fold in metrics["folds"]:
+        assert fold["trained_on"]["patients"] + fold["held_out"]["patients"] == 2 * PATIENTS_OF_A_LABEL
     assert card.parameters["threshold"] == metrics["operating_point"]["threshold"]
     assert report.table(metrics) in (out / "README.md").read_text(encoding="utf-8")
 

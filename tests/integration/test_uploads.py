@@ -17,7 +17,9 @@ import pydicom
 import pytest
 from PIL import Image as Picture
 
+from dicom_node.core.entities import StatedRequest
 from dicom_node.headers.file_meta import file_head
+from dicom_node.index.received.stated_requests import request_for
 from tests.peers.node import Node
 from tests.peers.process import wait_until
 from tests.support.ingesting import Children, Place, as_file, child_processes, opened_place, served
@@ -91,13 +93,44 @@ def only(place: Place) -> pydicom.FileDataset:
 # --- DICOM files ---
 
 
+def test_what_the_form_says_of_the_analysis_is_kept_for_every_study_of_it(place: Place, client: httpx.Client) -> None:
+    said = {"indication": "Dyspnoea, known COPD", "purpose": "follow-up"}
+    assert upload(client, ("1.dcm", as_file(IMAGES[0])), **said).status_code == 201
+    with place.parts.database.read() as connection:
+        assert request_for(connection, STUDY, "any") == StatedRequest(*said.values())
+    assert upload(client, ("2.dcm", as_file(IMAGES[1]))).status_code == 201
+    with place.parts.database.read() as connection:
+        assert request_for(connection, STUDY, "any") == StatedRequest(*said.values())
+
+
+@pytest.mark.parametrize("said", [{"purpose": "fun"}, {"indication": "x" * 501}, {"indication": "a\x00b"}])
+def test_what_cannot_be_said_of_an_analysis_is_refused_by_the_name_of_the_field(
+    client: httpx.Client, said: dict[str, str]
+) -> None:
+    answer = upload(client, ("1.dcm", as_file(IMAGES[0])), **said)
+    assert answer.status_code == 422
+    assert [one["where"] for one in answer.json()["errors"]] == list(said)
+    assert next(iter(said.values())) not in answer.text
+
+
+def test_a_field_that_comes_too_late_to_be_refused_is_told(client: httpx.Client) -> None:
+    form: list[tuple[str, tuple[str | None, bytes]]] = [
+        ("files", ("1.dcm", as_file(IMAGES[0]))),
+        ("purpose", (None, b"fun")),
+    ]
+    told = client.post("/api/studies", files=form).json()
+    assert (told["stored"], told["whole"]) == (1, False)
+    assert "The field purpose cannot be used" in told["why"]
+    assert "'primary', 'comparison'" in told["why"]
+
+
 def test_files_are_stored_and_the_answer_leads_to_their_study(place: Place, client: httpx.Client) -> None:
     answer = upload(client, *((f"{n}.dcm", as_file(image)) for n, image in enumerate(IMAGES)))
 
     assert answer.status_code == 201, answer.text
     told = answer.json()
     assert (told["stored"], told["refused"], told["skipped"], told["whole"]) == (3, 0, 0, True)
-    assert told["studies"] == [{"study_instance_uid": STUDY, "stored": 3, "url": f"/api/studies/{STUDY}"}]
+    assert told["studies"] == [{"study_instance_uid": STUDY, "stored": 3, "url": f"/api/v1/studies/{STUDY}"}]
     assert client.get(told["studies"][0]["url"]).json()["study"]["instances"] == 3
     assert place.stored() == {image.sop_instance_uid: as_file(image) for image in IMAGES}
     assert [(row["calling_ae_title"], row["outcome"]) for row in place.associations()] == [("UPLOAD", "released")]
@@ -143,6 +176,7 @@ def test_what_came_before_a_form_broke_off_is_kept_and_told(place: Place, client
     body = head % 1 + as_file(IMAGES[0]) + b"\r\n" + head % 2 + as_file(IMAGES[1])[:900]
     answer = client.post("/api/studies", content=body, headers={"Content-Type": "multipart/form-data; boundary=x"})
     assert (answer.status_code, answer.json()["whole"]) == (201, False)
+    assert "the body ends in the middle of a part" in answer.json()["why"]
     assert list(place.stored()) == [IMAGES[0].sop_instance_uid]
     assert place.leftovers() == []
 

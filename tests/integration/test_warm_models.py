@@ -114,6 +114,18 @@ def test_altered_files_are_another_model_and_the_old_one_leaves(tmp_path: Path) 
     assert len(models.sizes_bytes) == 1
 
 
+def test_a_model_whose_folder_is_gone_is_loaded_from_where_the_same_files_are_now(tmp_path: Path) -> None:
+    models, load = on_cpu(1000), Loader()
+    models.get(made_card(tmp_path, "a"), load)
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "a").rename(tmp_path / "elsewhere" / "a")
+
+    models.get(load_card(tmp_path / "elsewhere" / "a"), load)
+
+    assert load.loaded == ["a", "a"]
+    assert len(models.sizes_bytes) == 1
+
+
 def test_the_least_recently_used_leaves_when_the_budget_is_full(tmp_path: Path) -> None:
     models, load = on_cpu(25), Loader()
     a, b, c = (made_card(tmp_path, name, megabytes=10) for name in "abc")

@@ -252,7 +252,7 @@ def test_nothing_new_of_a_study_goes_out_before_its_withdrawal_has_arrived(tmp_p
         rerun(one, study_of(images))
         one.analyse()
         one.deliver()
-        waiting = {(row.is_withdrawal, row.attempts > 0) for row in one.rows(deliveries) if row.state == "PENDING"}
+        waiting = {(row.is_withdrawal, bool(row.note)) for row in one.rows(deliveries) if row.state == "PENDING"}
         folder.unlink()
         aside.rename(folder)
         one.deliver()

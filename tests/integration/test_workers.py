@@ -13,11 +13,12 @@ from typing import Any, cast
 import pytest
 
 from dicom_node.analysis.answer import AnalysisRequest, ReportContext
+from dicom_node.core.entities import ModelIdentity
 from dicom_node.core.errors import WorkerDied
 from dicom_node.demo.phantoms import chest_radiograph_phantom
 from dicom_node.fhir.options import FhirOptions
 from dicom_node.inference.cards.card import load_card
-from dicom_node.jobs.tasks import Performed, Task
+from dicom_node.jobs.tasks import Performed, ReviewedAnswer, Task
 from dicom_node.jobs.workers import Workers, WorkerSettings
 from tests.support.models.model_folders import CLASSES, write_card
 from tests.support.studies.data_factories import request_for
@@ -96,6 +97,20 @@ def test_a_model_in_another_state_gets_another_process_and_so_does_one_that_shar
     assert first == other
     assert changed == again
     assert len({first, changed, shared}) == 3
+
+
+def test_what_a_person_reviewed_is_told_by_a_process_in_which_no_model_has_run() -> None:
+    workers = Workers(WorkerSettings(device="cpu", count=1, time_limit_s=240, confined=False), TARGET, object)
+    model = ModelIdentity(name="a", version="1", manufacturer="m", digest="d", device_uid="2.25.1")
+    review = replace(task("sleep 0"), reviewed=ReviewedAnswer(model=model))
+    try:
+        first = run(workers, "sleep 0")["pid"]
+        told = cast("Mapping[str, Any]", workers.run(review))["pid"]
+        again = run(workers, "sleep 0")["pid"]
+    finally:
+        workers.close()
+
+    assert told != first == again
 
 
 PYTHON_MODEL = """

@@ -75,15 +75,19 @@ class Browser:
 
     def open(self, url: str, width: int = 1280, height: int = 900, *, dark: bool = False) -> None:
         """Show a page in a window of this size (CSS pixels)."""
-        size = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 600}
-        self.send("Emulation.setDeviceMetricsOverride", **size)
-        scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
-        self.send("Emulation.setEmulatedMedia", features=[scheme])
+        self.show_at(width, height, dark=dark)
         self.run("window.isLeft = true")
         answer = self.send("Page.navigate", url=url)
         # It answers while the old page is still there; a change of the fragment alone (no loader) keeps that.
         is_other_page = "!window.isLeft && " if "loaderId" in answer else ""
         self.wait_for(f"{is_other_page}document.readyState == 'complete'")
+
+    def show_at(self, width: int, height: int = 900, *, dark: bool = False, media: str = "") -> None:
+        """Show what is shown in a window of this size (CSS pixels), on a dark screen, or as it would be printed."""
+        size = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 600}
+        self.send("Emulation.setDeviceMetricsOverride", **size)
+        scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
+        self.send("Emulation.setEmulatedMedia", media=media, features=[scheme])
 
     def run(self, script: str) -> Any:
         """Evaluate a JavaScript expression in the page and return its value."""

@@ -18,6 +18,7 @@ from hl7apy.parser import parse_message
 from dicom_node.fhir.hl7.grammar import value
 
 _START, _END = b"\x0b", b"\x1c\r"
+_ACCEPTING = {"AA", "CA", "close", "lines", "twice", "late", "bytes"}
 #: Longer than any test waits for the node to give up.
 _SILENCE_S = 60.0
 
@@ -39,6 +40,8 @@ class Hl7Receiver(socketserver.ThreadingTCPServer):
     def __init__(self, behaviour: Sequence[str] = (), tls: ssl.SSLContext | None = None, port: int = 0) -> None:
         self.behaviour = deque(behaviour)
         self.received: list[str] = []
+        #: Those that it has accepted and keeps.
+        self.accepted: list[str] = []
         self.connections = 0
         self.tls = tls
         self.stopped = threading.Event()
@@ -76,6 +79,8 @@ class _Conversation(socketserver.BaseRequestHandler):
             while (message := _message(line)) is not None:
                 self.server.received.append(message)
                 what = self.server.behaviour.popleft() if self.server.behaviour else "AA"
+                if what in _ACCEPTING:
+                    self.server.accepted.append(message)
                 if not self._answer(line, what, message):
                     return
 

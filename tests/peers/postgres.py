@@ -58,10 +58,11 @@ class Postgres:
                 with suppress(psutil.NoSuchProcess):
                     one.resume()
 
-    def create_database(self) -> str:
-        """Make an empty database and return its URL, ``postgresql+psycopg2://…``."""
+    def create_database(self, like: str = "") -> str:
+        """Make a database, empty or `like` that of another URL, and return its URL, ``postgresql+psycopg2://…``."""
         name = f"test_{uuid.uuid4().hex[:12]}"
-        self._administer(f'CREATE DATABASE "{name}"')
+        template = f' TEMPLATE "{sqlalchemy.make_url(like).database}"' if like else ""
+        self._administer(f'CREATE DATABASE "{name}"{template}')
         return sqlalchemy.make_url(self._url).set(database=name).render_as_string(hide_password=False)
 
     def drop_database(self, url: str) -> None:

@@ -32,6 +32,13 @@ def free_port() -> int:
     raise RuntimeError(f"no port of {_PORTS} is free")
 
 
+def free_udp_port() -> int:
+    """Return a UDP port of the loopback address that was free a moment ago."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
 def wait_until(condition: Callable[[], bool], timeout_s: float, what: str, step_s: float = 0.05) -> None:
     """Poll until `condition` holds; raises `TimeoutError` naming `what` was waited for."""
     deadline = time.monotonic() + timeout_s

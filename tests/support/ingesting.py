@@ -123,7 +123,7 @@ def connected(client: httpx.Client) -> Iterator[socket.socket]:
     url = client.base_url
     with socket.create_connection((url.host, url.port or 80), 60) as connection:
         connection.sendall(
-            f"POST /dicom-web/studies HTTP/1.1\r\nHost: node\r\nAuthorization: Bearer {TOKEN}\r\n"
+            f"POST /dicom-web/studies HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {TOKEN}\r\n"
             f"Content-Type: {RELATED}\r\n".encode()
         )
         yield connection

@@ -24,7 +24,7 @@ _COMMAND = re.compile(r"dicom-node ([a-z](?:[^`\n,;:.()'\"→…]|\.(?=\w))*)")
 #: A piece of code in a line of a page.
 _SPAN = re.compile(r"(?<!`)`(dicom-node [^`]+)`(?!`)")
 _PAGE = re.compile(r"\bdocs/[\w/-]+\.md")
-_FILES = {"toml", "sqlite", "local", "log", "md", "json", "xml", "py", "yaml", "yml"}
+_FILES = {"toml", "sqlite", "local", "log", "md", "csv", "json", "xml", "py", "yaml", "yml"}
 #: Where names with a dot are columns of tables.
 _SQL = ("dicom_node/index/tables.py", "dicom_node/index/migrations/")
 

@@ -18,6 +18,7 @@ from dicom_node.core.outputs.artifact_kinds import (
     SegmentationType,
     SrClass,
     is_off,
+    of_review,
 )
 from dicom_node.core.outputs.capability_match import in_words
 from dicom_node.sr_writer.write import OWN_BUILDERS, SHARED_BUILDERS
@@ -38,7 +39,15 @@ def test_every_dicom_kind_has_one_builder_and_no_other_has() -> None:
 
 
 def test_every_option_of_an_output_set_asks_for_one_kind() -> None:
-    assert sorted(one.option for one in OPTIONAL_KINDS) == sorted(one.name for one in fields(OutputSet))
+    assert sorted(one.option for one in OPTIONAL_KINDS) == sorted({one.name for one in fields(OutputSet)} - {"part_of"})
+
+
+def test_what_a_review_makes_of_a_set_goes_where_the_set_goes() -> None:
+    whole = OutputSet(encapsulated_pdf=True, rejection_note=True)
+    made = of_review(whole)
+    assert made.key == of_review(made).key == whole.key
+    wanted = [one.kind for one in OPTIONAL_KINDS if not is_off(one.choice(made))]
+    assert wanted == [ArtifactKind.ENCAPSULATED_PDF, ArtifactKind.STRUCTURED_REPORT]
 
 
 @pytest.mark.parametrize("kind", [one.kind for one in OPTIONAL_KINDS if one.media_type == MediaType.DICOM])

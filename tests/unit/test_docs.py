@@ -83,6 +83,9 @@ def test_an_example_configuration_is_accepted(path: Path, tmp_path: Path, monkey
     monkeypatch.chdir(tmp_path)
     key = tmp_path / "ehr.key"
     key.touch(0o600)
+    (tmp_path / "oidc-secret").write_text("s3cret", encoding="utf-8")
+    (tmp_path / "tls").mkdir()
+    (tmp_path / "tls" / "api.key").touch(0o600)
     (tmp_path / "webhook-secret").write_text(f"whsec_{'A' * 32}\n", encoding="utf-8")
     for example in _TOML.findall(path.read_text(encoding="utf-8")):
         # The reader's own tokens and keys.

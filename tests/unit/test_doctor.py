@@ -14,9 +14,11 @@ import sqlalchemy
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from dicom_node.config.settings import Settings
+from dicom_node.core.audit import AuditedAct, AuditedEvent
+from dicom_node.core.principal import NODE
 from dicom_node.deliver.connections.signing_keys import write_new_key
 from dicom_node.deliver.kinds import destinations_of
 from dicom_node.deliver.kinds.kind import Answer
@@ -28,9 +30,18 @@ from dicom_node.doctor.configured import (
     check_models,
     with_reports,
 )
-from dicom_node.doctor.machine import check_clock, check_data_dir, check_database, check_ports
+from dicom_node.doctor.machine import (
+    check_audit,
+    check_clock,
+    check_data_dir,
+    check_database,
+    check_index,
+    check_ports,
+)
 from dicom_node.index.database import SCHEMA_HEAD, Database
+from dicom_node.index.transitions import insert_studies
 from dicom_node.inference.cards.card import SHIPPED_MODELS
+from dicom_node.people.audit.trail import open_audit
 from dicom_node.roles.settings import SiteSettings, load_settings
 from dicom_node.storage.owners import Owners
 
@@ -77,6 +88,38 @@ def test_a_migrated_database_tells_its_schema(tmp_path: Path) -> None:
 
     assert check.ok
     assert f"schema {SCHEMA_HEAD}, up to date" in check.text
+
+
+def test_studies_that_the_worklist_does_not_know_yet_are_counted(tmp_path: Path) -> None:
+    one = settings(tmp_path)
+    database = Database(one.database_url)
+    database.migrate()
+    with database.write() as connection:
+        insert_studies(connection, {"1.2.3": datetime.now(UTC)})
+    database.close()
+    (check,) = (seen for seen in check_index(one) if seen.name == "worklist")
+    assert check.ok
+    assert check.text.startswith("1 study is not sorted")
+
+
+def test_an_audit_trail_without_its_key_is_told_and_one_that_is_well_says_where_its_anchor_lies(tmp_path: Path) -> None:
+    one = settings(tmp_path, audit={"anchor_file": str(tmp_path / "elsewhere" / "anchor")})
+    assert check_audit(one) == [], "no node has run here"
+    (tmp_path / "ports.json").write_text('{"api": 1}')
+    database = Database(one.database_url)
+    database.migrate()
+    trail = open_audit(one, database)
+    trail.record(AuditedEvent(act=AuditedAct.RETRY, actor=NODE))
+    trail.close()
+    database.close()
+    (well,) = check_audit(one)
+    assert well.ok
+    assert f"1 records, anchored in {tmp_path / 'elsewhere' / 'anchor'}" in well.text
+
+    (tmp_path / "audit" / "key").unlink()
+    (gone,) = check_audit(one)
+    assert not gone.ok
+    assert "cannot be read" in gone.text
 
 
 def test_a_database_of_a_newer_node_is_refused(tmp_path: Path) -> None:
@@ -247,11 +290,12 @@ def test_what_can_be_used_and_should_be_changed_is_told_first(tmp_path: Path) ->
 
 
 def write_certificate(path: Path, days: float) -> Path:
-    """Write a certificate that ends in so many days."""
+    """Write a certificate that ends in so many days, with its key."""
     key, name, now = ec.generate_private_key(ec.SECP256R1()), x509.Name([]), datetime.now(UTC)
     builder = x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
     builder = builder.not_valid_before(now - timedelta(days=400)).not_valid_after(now + timedelta(days=days))
-    path.write_bytes(builder.sign(key, hashes.SHA256()).public_bytes(Encoding.PEM))
+    private = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    path.write_bytes(builder.sign(key, hashes.SHA256()).public_bytes(Encoding.PEM) + private)
     path.chmod(0o600)  # as one must be that holds its key
     return path
 
@@ -269,6 +313,7 @@ def test_a_certificate_that_the_node_shows_anywhere_is_told_a_month_before_its_e
         tmp_path,
         dicom_tls={"certificate": shown["client_certificate"], "client_certificate": "none"},
         hl7={**HL7, "port": 0, "certificate": shown["client_certificate"], "client_certificate": "none"},
+        api={"certificate": shown["client_certificate"]},
         destination=[
             {"name": "ehr", "kind": "fhir", **web},
             {"name": "pacs", "kind": "dicom", **pacs},
@@ -280,6 +325,7 @@ def test_a_certificate_that_the_node_shows_anywhere_is_told_a_month_before_its_e
     names = [
         "[dicom_tls]",
         "[hl7]",
+        "[api]",
         "destination ehr",
         "destination pacs",
         "destination ris",
@@ -289,6 +335,20 @@ def test_a_certificate_that_the_node_shows_anywhere_is_told_a_month_before_its_e
     assert [check.name for check in checks] == [f"certificate of {name}" for name in names]
     for check in checks:
         assert (check.ok, told in check.text, bool(check.advice)) == (ok, True, not ok)
+
+
+@pytest.mark.parametrize("section", ["dicom_tls", "hl7", "api"])
+def test_a_certificate_with_the_key_of_another_is_told(tmp_path: Path, section: str) -> None:
+    files = {"certificate": write_certificate(tmp_path / "node.pem", 99), "client_certificate": "none"}
+    other = write_certificate(tmp_path / "other.pem", 99)
+    more = {**HL7, "port": 0} if section == "hl7" else {}
+    checks = check_certificates(settings(tmp_path, **{section: {**files, **more, "private_key": other}}))
+
+    assert [(check.name, check.ok) for check in checks] == [
+        (f"certificate of [{section}]", True),
+        (f"key of [{section}]", False),
+    ]
+    assert "mismatch" in checks[1].text
 
 
 @pytest.mark.parametrize("content", ["", "no certificate"])

@@ -42,7 +42,7 @@ def client(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Client]:
 
 
 def test_the_resource_answers(client: Client) -> None:
-    answer = client.get("/api/backlog")
+    answer = client.get("/api/v1/backlog")
 
     assert answer.status_code == 200
     assert answer.json()["waiting"] > 0
@@ -50,11 +50,11 @@ def test_the_resource_answers(client: Client) -> None:
 
 
 def test_the_resource_is_behind_the_token(client: Client) -> None:
-    assert client.stranger().get("/api/backlog").status_code == 401
+    assert client.stranger().get("/api/v1/backlog").status_code == 401
 
 
 def test_the_resource_is_described(client: Client) -> None:
-    operation = client.app.openapi()["paths"]["/api/backlog"]["get"]
+    operation = client.app.openapi()["paths"]["/api/v1/backlog"]["get"]
 
     assert operation["summary"]
     assert {"200", "401", "429", "503"} <= set(operation["responses"])

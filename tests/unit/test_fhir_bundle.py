@@ -613,6 +613,12 @@ def test_an_instance_number_that_is_none_is_left_out() -> None:
     assert "number" not in study["series"][0]["instance"][0]
 
 
+def test_a_name_longer_than_the_standard_allows_is_told_whole_and_without_a_word_in_the_log() -> None:
+    """pydicom warns of more than 64 characters (PS3.5 6.2), and a warning fails here."""
+    bundle = bundle_of(analysis(sources=(radiograph(PatientName="A" * 65),)))
+    assert "A" * 65 in json.dumps(report_of(bundle)["subject"])
+
+
 @settings(deadline=None, max_examples=60)
 @given(text=st.text(), key=st.sampled_from(["PatientName", "StudyDescription", "AccessionNumber", "PatientID"]))
 def test_any_text_of_the_source_makes_a_valid_bundle_and_well_formed_narrative(text: str, key: str) -> None:

@@ -14,11 +14,11 @@ from hypothesis import strategies as st
 from pydicom.dataset import Dataset
 
 from dicom_node.analysis.answer import Analysis, NotAnalysed, ReplacedResult
-from dicom_node.core.codes import LEFT, LUNG, MEAN, MILLILITER, VOLUME
-from dicom_node.core.entities import Code, Finding, Measurement, OrderContext, OrderNumber, Presence, Withheld
+from dicom_node.core.codes import LEFT, LUNG, MEAN, MILLILITER, PURPOSE_OF_ANALYSIS, VOLUME
+from dicom_node.core.entities import Code, Finding, Measurement, OrderContext, OrderNumber, Presence, Purpose, Withheld
 from dicom_node.core.errors import ReportInvalid
 from dicom_node.fhir.builders.bundle import build_bundle
-from dicom_node.fhir.hl7.grammar import escape, number, read, unescape, value
+from dicom_node.fhir.hl7.grammar import coded, escape, number, read, unescape, value
 from dicom_node.fhir.hl7.message import WithdrawnMessages, build_message, last_message, withdrawal_message
 from dicom_node.fhir.hl7.own import checked
 from dicom_node.fhir.hl7.patient import patient_segment
@@ -74,6 +74,7 @@ MESSAGES = {
     "ordered at length": told(
         order=replace(ORDER, placer=OrderNumber(value="9" * 64, authority="A" * 20), reason="x" * 512, priority="stat")
     ),
+    "stated": told(order=ORDER, purpose=Purpose.FOLLOW_UP),
     "replacing": told(**REPLACING),
     "not analysed": told(not_analysed()),
     "incomplete": told(study_partial=True),
@@ -172,6 +173,13 @@ def test_a_result_names_the_order_that_the_node_was_told_of() -> None:
     assert value(request, 3) == value(rows(told(), "OBR")[0], 3), "the result is known by the same number"
     named = told(order=replace(ORDER, placer=OrderNumber(value="P1", authority="HIS")))
     assert value(rows(named, "OBR")[0], 2) == "P1^HIS"
+
+
+def test_what_an_analysis_is_for_is_said_with_its_code_where_somebody_has_said_it() -> None:
+    code = coded(PURPOSE_OF_ANALYSIS)
+    (stated,) = [row for row in rows(MESSAGES["stated"]) if value(row, 3) == code]
+    assert (str(value(stated, 2)), str(value(stated, 5))) == ("CWE", "follow-up^follow-up^99AINODE")
+    assert code not in MESSAGES["ordered"]
 
 
 @pytest.mark.parametrize("accession", [None, "ACC1"])

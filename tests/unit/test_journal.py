@@ -26,6 +26,7 @@ from dicom_node.storage.journal import (
     slot_path,
     was_acknowledged,
 )
+from tests.support.journals import journals_are_closed  # noqa: F401 - a fixture of all tests here
 
 
 def record(sequence: int, **more: object) -> Record:

@@ -6,6 +6,7 @@ import pytest
 
 from dicom_node.core.entities import (
     CommitmentState,
+    DecisionState,
     DeliveryState,
     DestinationState,
     JobState,
@@ -37,6 +38,7 @@ STATES = {
     "object": ObjectState,
     "destination": DestinationState,
     "review": ReviewState,
+    "decision": DecisionState,
 }
 
 

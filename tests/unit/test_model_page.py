@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -26,10 +28,11 @@ _FREE_TEXTS = {"method", "layer"}
 
 
 @pytest.fixture
-def model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     folder = write_example("a Python function", tmp_path / "models")
     monkeypatch.syspath_prepend(str(folder / "site-models"))
-    return folder / "ct-mean"
+    yield folder / "ct-mean"
+    sys.modules.pop("ct_mean", None)  # its file goes with the test
 
 
 def test_the_python_example_measures_a_study(model: Path, phantom: list[Dataset], tmp_path: Path) -> None:

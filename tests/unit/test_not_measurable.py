@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Iterator
 from dataclasses import replace
@@ -11,9 +12,11 @@ from typing import Any
 import pytest
 from pydicom.dataset import Dataset
 
-from dicom_node.analysis.answer import Analysis, summarise
+from dicom_node.analysis.answer import Analysis, finding_data, summarise
+from dicom_node.analysis.stored_findings import findings_in, reviewed_data, reviewed_from
 from dicom_node.core.agreement import compare
 from dicom_node.core.entities import ArtifactKind
+from dicom_node.core.review import ReviewedFinding
 from dicom_node.fhir.builders.bundle import build_bundle
 from dicom_node.fhir.json_types import to_json_bytes
 from dicom_node.sr_writer import write_objects
@@ -130,3 +133,13 @@ def test_folding_breaks_what_is_wider_than_a_line_and_cuts_what_never_ends() -> 
     endless = folded("m" * 4000, 25, 180, 3)
     assert len(endless) == 3
     assert endless[-1].endswith("...")
+
+
+def test_a_finding_with_a_number_that_is_none_is_read_back_to_be_reviewed() -> None:
+    said = tuple(without_numbers(analysis(), float("nan")).findings)
+    kept = json.loads(json.dumps([finding_data(one) for one in said]))
+    read = findings_in({"findings": kept})
+    assert json.loads(json.dumps([finding_data(one) for one in read])) == kept
+    assert any(math.isnan(measured.value) for one in read for measured in one.measurements)
+    reviewed = tuple(ReviewedFinding(finding=one, said_by_model=one) for one in read)
+    assert [one.is_changed for one in reviewed_from(reviewed_data(reviewed))] == [False] * len(read)

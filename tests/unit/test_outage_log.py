@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import tracemalloc
 
 import pytest
 
@@ -37,3 +38,16 @@ def test_reasons_that_are_never_the_same_are_not_all_told(caplog: pytest.LogCapt
     for number in range(100):
         outage.failed(f"Reason {number}.", {})
     assert len(caplog.records) == 5
+
+
+def test_a_long_outage_of_ever_new_reasons_needs_no_more_memory_than_a_short_one() -> None:
+    outage = OutageLog(logging.getLogger("dicom_node.nobody_listens"), "object not stored", "objects are stored again")
+    logging.getLogger("dicom_node.nobody_listens").disabled = True
+    tracemalloc.start()
+    try:
+        for number in range(10_000):
+            outage.failed(f"Object {number:0200d} cannot be stored.", {})
+        held, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert held < 100_000  # all of them are 2 MB

@@ -73,6 +73,12 @@ def _a_final_report(bundle: Json) -> None:
     _entry(bundle, "DiagnosticReport")["resource"]["status"] = "final"
 
 
+def _all_of_it_final(bundle: Json) -> None:
+    for entry in bundle["entry"]:
+        if entry["resource"]["resourceType"] in {"DiagnosticReport", "Observation"}:
+            entry["resource"]["status"] = "final"
+
+
 def _another_place(bundle: Json) -> None:
     _entry(bundle, "Observation")["request"]["url"] = "Patient?identifier=a|1"
 
@@ -89,6 +95,7 @@ def _nothing(bundle: Json) -> None:
     "change",
     [
         _delete, _delete_beside_a_resource, _a_patient, _anybodys_report, _a_report_by_its_id, _a_final_report,
+        _all_of_it_final,
         _another_place, _a_condition, _nothing,
     ],
 )  # fmt: skip

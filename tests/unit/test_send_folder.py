@@ -7,7 +7,8 @@ from dataclasses import replace
 import pytest
 
 from dicom_node.core.entities import AboutResult, Artifact, ArtifactKind, JobState, ObjectName, ResultState
-from dicom_node.core.errors import DeliveryDeferred, DeliveryRefused
+from dicom_node.core.errors import DeliveryDeferred, DeliveryRefused, DestinationAway
+from dicom_node.deliver.checks import check_folder
 from dicom_node.deliver.outgoing import Outgoing
 from dicom_node.deliver.senders.folder import FolderSender
 
@@ -69,11 +70,22 @@ def test_damaged_bytes_are_refused_and_leave_nothing_behind(tmp_path):
     assert [path.name for path in target.iterdir()] == ["SEG-1.2.5.dcm"]
 
 
-def test_a_folder_that_cannot_be_made_is_tried_again(tmp_path):
+def test_a_folder_that_cannot_be_made_is_away_for_all(tmp_path):
     (tmp_path / "file").write_text("in the way")
-    (sent,) = FolderSender(tmp_path / "file" / "out").send([item(tmp_path)])
-    assert isinstance(sent.error, DeliveryDeferred)
-    assert "cannot be written: Not a directory" in str(sent.error)
+    for place in ("file", "file/out"):
+        sent = list(FolderSender(tmp_path / place).send([item(tmp_path), item(tmp_path, "1.2.4")]))
+        assert [one.artifact_uid for one in sent] == ["1.2.3", "1.2.4"]
+        assert all(isinstance(one.error, DestinationAway) for one in sent)
+        assert "is not there and cannot be made: " in str(sent[0].error)
+        assert not check_folder(tmp_path / place).ok
+
+
+def test_a_file_that_cannot_be_written_is_tried_again(tmp_path):
+    long = item(tmp_path, kind="X" * 300)
+    first, second = FolderSender(tmp_path / "out").send([long, item(tmp_path, "1.2.4")])
+    assert isinstance(first.error, DeliveryDeferred)
+    assert not isinstance(first.error, DestinationAway)
+    assert second.error is None
 
 
 @pytest.mark.parametrize("uid", ["../../etc/passwd", "", "1.2/3", "x" * 10])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -444,6 +445,34 @@ def test_a_secret_that_everybody_can_read_is_told(tmp_path: Path) -> None:
     assert (
         told == f"token_file: every user of this machine can read {tmp_path}/token; run: chmod o-rwx {tmp_path}/token"
     )
+
+
+@pytest.mark.parametrize(
+    ("section", "key"),
+    [
+        *((section, key) for section in ("dicom_tls", "hl7", "api") for key in ("certificate", "private_key", "ca")),
+        ("api", "token_file"),
+        ("people", "first_admin_file"),
+        ("oidc", "ca"),
+        ("oidc", "private_key"),
+        ("oidc", "client_secret_file"),
+        ("audit", "key_file"),
+        ("audit", "anchor_file"),
+        ("database", "url_file"),
+    ],
+)
+@pytest.mark.parametrize("what", ["pipe", "/dev/zero", "."])
+def test_what_is_no_file_is_refused_and_not_waited_for(tmp_path: Path, section: str, key: str, what: str) -> None:
+    os.mkfifo(tmp_path / "pipe", 0o600)
+    (told, *_) = problems(tmp_path, f'[{section}]\n{key} = "{what}"\n')
+    assert f"{section}.{key}: " in told
+    assert "it is no regular file" in told
+
+
+@pytest.mark.parametrize("key", ["ca", "client_certificate", "client_certificate_key", "private_key", "token_file"])
+def test_a_destination_with_a_pipe_for_a_file_is_refused(tmp_path: Path, key: str) -> None:
+    os.mkfifo(tmp_path / "pipe", 0o600)
+    assert any("it is no regular file" in told for told in problems(tmp_path, f'{EHR}{key} = "pipe"\n'))
 
 
 def test_a_database_password_needs_a_user_in_the_url(tmp_path: Path) -> None:

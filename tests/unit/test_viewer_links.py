@@ -6,6 +6,8 @@ import pytest
 from pydantic import ValidationError
 
 from dicom_node.config.outgoing import DestinationSettings
+from dicom_node.config.settings import Settings
+from dicom_node.deliver.kinds.kind import caller_of
 from dicom_node.deliver.viewer_links import viewer_link
 
 TEMPLATE = "https://viewer.example/open?study={study_instance_uid}&acc={accession_number}&pid={patient_id}"
@@ -45,3 +47,11 @@ def test_a_template_that_is_no_web_address_or_asks_for_something_else_is_refused
 
 def test_a_template_with_the_known_names_is_taken() -> None:
     assert DestinationSettings(name="ehr", kind="fhir", viewer_url=TEMPLATE).viewer_url == TEMPLATE
+
+
+def test_the_nodes_own_viewer_stands_for_one_that_is_not_named() -> None:
+    served = {"ohif": "/opt/ohif", "public_url": "https://ai.example/"}
+    own = caller_of(Settings.model_validate({"viewer": served})).viewer_url
+    assert viewer_link(own, study_instance_uid="1.2.3") == "https://ai.example/viewer?StudyInstanceUIDs=1.2.3"
+    for unknown in ({}, {"ohif": "/opt/ohif"}, {"public_url": "https://ai.example"}):
+        assert caller_of(Settings.model_validate({"viewer": unknown})).viewer_url is None

@@ -2,14 +2,8 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import http.client
-import json
 import mimetypes
-import subprocess
-import tarfile
-import tempfile
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,9 +12,9 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from tests.support.needs import REPOSITORY, absent, tool
+from tools.ohif import NotFetched, fetch
 
 _OHIF = Path(__file__).with_name("ohif")
-_DOWNLOAD_LIMIT_S = 280
 _PACS_LIMIT_S = 60
 #: What the PACS answers itself; everything else is a file of the viewer.
 _PACS_PATHS = ("/dicom-web", "/wado")
@@ -35,34 +29,12 @@ _NOT_PASSED_ON = {"host", "connection", "transfer-encoding", "accept-encoding", 
 
 def ohif_build() -> Path:
     """Return the folder of the viewer's files; fetched once into ``.node/`` and checked against the pinned hash."""
-    pinned = json.loads((_OHIF / "package.json").read_text(encoding="utf-8"))["config"]
-    folder = REPOSITORY / ".node" / pinned["package"].replace("/", "-").replace("@", "-").strip("-")
-    if (folder / "dist" / "index.html").exists():
-        return folder / "dist"
-    folder.parent.mkdir(exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder.parent) as work:
-        _unpack(_downloaded(pinned["package"], pinned["integrity"], Path(work)), Path(work))
-        # Another test run may have been quicker.
-        if not folder.exists():
-            (Path(work) / "package").rename(folder)
-    return folder / "dist"
-
-
-def _downloaded(package: str, integrity: str, into: Path) -> Path:
-    command = [tool("npm", "npm"), "pack", package, "--pack-destination", str(into), "--ignore-scripts"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=_DOWNLOAD_LIMIT_S, check=False)
-    if done.returncode != 0:
-        absent(f"npm could not fetch {package}: {done.stderr[-400:]}")
-    (archive,) = into.glob("*.tgz")
-    found = "sha512-" + base64.b64encode(hashlib.sha512(archive.read_bytes()).digest()).decode()
-    assert found == integrity, f"{package} is not what was pinned: {found}"
-    return archive
-
-
-def _unpack(archive: Path, into: Path) -> None:
-    with tarfile.open(archive) as packed:
-        members = [one for one in packed if one.name.startswith("package/dist/") and not one.name.endswith(".map")]
-        packed.extractall(into, members, filter="data")
+    tool("npm", "npm")
+    try:
+        return fetch(REPOSITORY / ".node")
+    except NotFetched as error:
+        absent(str(error))
+        raise
 
 
 class _Handler(BaseHTTPRequestHandler):

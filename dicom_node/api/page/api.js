@@ -7,10 +7,23 @@ export class Problem extends Error {
   }
 }
 
+/** Who has signed in, as /api/v1/me says; what they may not do is not offered. */
+export const session = { me: null };
+export const may = (permission) => session.me?.permissions.includes(permission) ?? false;
+
+// What the page asks while nobody moves is no use of the session: it ends as if the page were closed.
+const ATTENDED_MS = 60_000;
+let touchedAt = Date.now();
+for (const sign of ["pointerdown", "keydown", "wheel", "touchstart"]) {
+  addEventListener(sign, () => { touchedAt = Date.now(); }, { passive: true, capture: true });
+}
+const unattended = () => (Date.now() - touchedAt > ATTENDED_MS ? { "X-Unattended": "1" } : {});
+
 async function call(path, options = {}) {
   let response;
   try {
-    response = await fetch(path, { credentials: "same-origin", cache: "no-store", ...options });
+    const headers = { ...options.headers, ...unattended() };
+    response = await fetch(path, { credentials: "same-origin", cache: "no-store", ...options, headers });
   } catch {
     throw new Problem(0, "The node does not answer. The page tries again by itself.");
   }
@@ -20,6 +33,17 @@ async function call(path, options = {}) {
   return body;
 }
 
+function send(method, path, body, seen = {}) {
+  return call(path, { method, headers: { ...seen, ...(body && { "Content-Type": "application/json" }) }, body: body && JSON.stringify(body) });
+}
+
+/** The header that says which version of a thing somebody saw; without the thing: that there was none of its name. */
+export const asSeen = (one) => (one ? { "If-Match": `"${one.version}"` } : { "If-None-Match": "*" });
+/** Whether somebody else has changed it since it was shown. */
+export const isChangedMeanwhile = (problem) => problem.status === 412;
+
 export const get = (path) => call(path);
-export const post = (path, body) =>
-  call(path, { method: "POST", headers: body ? { "Content-Type": "application/json" } : {}, body: body && JSON.stringify(body) });
+export const post = (path, body, seen) => send("POST", path, body, seen);
+export const put = (path, body, seen) => send("PUT", path, body, seen);
+export const update = (path, body) => send("PATCH", path, body);
+export const remove = (path) => send("DELETE", path);

@@ -1,16 +1,26 @@
-// The page: sign-in, the list of studies, the live connection, and which view is shown (#/study/…, #/deliveries/…).
+// The page: sign-in, the live connection, and which view is shown: the worklist, or beside it
+// #/study/…, #/deliveries/…, #/node, #/people, #/account.
 
-import { get, post } from "/page/api.js";
-import { byId, chip, count, el, replace, when, words } from "/page/dom.js";
+import { agreementView, asked as agreementAsked } from "/page/agreement.js";
+import { get, isChangedMeanwhile, post, session } from "/page/api.js";
+import { byId, el, replace, words } from "/page/dom.js";
+import { caseHead, historyView } from "/page/history.js";
 import { deliveriesView, footer, nodeView, tiles } from "/page/node.js";
+import { overview } from "/page/overview.js";
+import { accountView, links, peopleView } from "/page/people.js";
+import { modelsView } from "/page/models.js";
+import { rulesView } from "/page/rules.js";
+import { STRINGS } from "/page/strings.js";
 import { deliveriesTable, studyView } from "/page/study.js";
+import * as worklist from "/page/worklist.js";
 
 const STATES = ["RECEIVING", "COMPLETE", "ANALYSING", "REPORTED", "NOT_ANALYSED", "FAILED"];
 const MOST_VERSIONS = 100; // of a study, shown
-const place = { cursor: "", older: null, newer: null };
-const known = new Map(); // study → last change seen, to show what is new
 let events = null;
 let refreshing = null;
+let viewer = ""; // where the node serves OHIF, if it does
+let agreement = agreementAsked(); // which groups of results are told apart
+let formShown = ""; // a view in which somebody may be typing is not made anew by itself
 
 // --- sign-in -----------------------------------------------------------------------------------------------------
 
@@ -20,15 +30,31 @@ function showLogin() {
   setLive("off", "not connected");
   byId("app").hidden = true;
   byId("logout").hidden = true;
+  byId("who").hidden = true;
+  session.me = null;
+  formShown = "";
+  byId("detail").replaceChildren();
+  byId("studies").replaceChildren();
   byId("login").hidden = false;
-  byId("token").focus();
+  byId(byId("by-key").open ? "token" : "name").focus();
+  offerOpenId().catch(say);
+}
+
+/** Offer the sign-in at the hospital's OpenID provider, where there is one; afterwards the same view is shown. */
+async function offerOpenId() {
+  const ways = await get("/login/ways");
+  byId("login-openid").hidden = !ways.openid;
+  byId("openid").textContent = ways.openid;
+  byId("openid").href = `/login/oidc?view=${encodeURIComponent(location.hash.replace(/^#\//, ""))}`;
+  byId("openid-fault").textContent = ways.openid_fault;
 }
 
 async function signIn(event) {
   event.preventDefault();
   try {
-    await post("/login", { token: byId("token").value });
-    byId("token").value = "";
+    const token = byId("token").value;
+    await post("/login", token ? { token } : { name: byId("name").value, password: byId("password").value });
+    for (const secret of ["token", "password"]) byId(secret).value = "";
     byId("login-error").textContent = "";
     await start();
   } catch (problem) {
@@ -37,9 +63,8 @@ async function signIn(event) {
 }
 
 async function signOut() {
-  await post("/logout").catch(say);
-  byId("detail").replaceChildren();
-  byId("studies").replaceChildren();
+  const there = await post("/logout").catch(say);
+  if (there?.sign_out_at) return location.assign(there.sign_out_at);
   showLogin();
 }
 
@@ -63,7 +88,7 @@ function setLive(state, text) {
 
 function listen() {
   events?.close();
-  events = new EventSource("/api/events");
+  events = new EventSource("/api/v1/events");
   events.addEventListener("open", () => setLive("on", "live"));
   events.addEventListener("change", refreshSoon);
   events.addEventListener("heartbeat", refreshSoon);
@@ -78,11 +103,13 @@ function refreshSoon() {
 }
 
 async function refresh() {
-  const [status] = await Promise.all([get("/api/status"), showList()]);
+  const [status] = await Promise.all([get("/api/v1/status"), showList()]);
   byId("ae-title").textContent = status.ae_title;
+  viewer = status.viewer;
   if (status.intended_use === "research") byId("mark").dataset.research = "RESEARCH ONLY";
-  byId("alarm").hidden = !status.not_ready.length;
-  byId("alarm").textContent = status.not_ready.join(" ");
+  const alarms = [...status.not_ready, status.audit_fault && `The audit trail cannot be written, and what people ask is refused. ${status.audit_fault}`, status.clock?.fault].filter(Boolean);
+  byId("alarm").hidden = !alarms.length;
+  byId("alarm").textContent = alarms.join(" ");
   replace(byId("tiles"), tiles(status, byId("state").value));
   byId("footer").replaceChildren(...footer(status));
   await showDetail(status);
@@ -90,89 +117,135 @@ async function refresh() {
 
 // --- list --------------------------------------------------------------------------------------------------------
 
-function wanted() {
-  const asked = new URLSearchParams({ limit: "50" });
-  if (byId("query").value.trim()) asked.set("query", byId("query").value.trim());
-  if (byId("state").value) asked.set("state", byId("state").value);
-  if (place.cursor) asked.set(...place.cursor);
-  return asked;
-}
-
 async function showList() {
-  const asked = wanted();
-  const page = await get(`/api/studies?${asked}`);
-  if (`${asked}` !== `${wanted()}`) return; // something else is asked for by now, and its answer may be here already
-  Object.assign(place, { older: page.older, newer: page.newer });
-  byId("older").disabled = !page.older;
-  byId("newer").disabled = !page.newer;
-  byId("older").parentElement.hidden = !page.older && !page.newer;
-  const chosen = location.hash.match(/^#\/study\/([0-9.]+)$/)?.[1];
-  replace(byId("studies"), page.studies.length ? page.studies.map((study) => line(study, chosen)) : nothing(asked));
-  for (const study of page.studies) known.set(study.study_instance_uid, study.updated_at);
+  const asked = worklist.wanted();
+  const page = await get(`/api/v1/worklist?${asked}`);
+  if (`${asked}` !== `${worklist.wanted()}`) return; // something else is asked for by now, and its answer may be here already
+  worklist.showPage(page, asked, location.hash.match(/^#\/study\/([0-9.]+)$/)?.[1]);
 }
 
-function nothing(asked) {
-  const searched = asked.has("query") || asked.has("state");
-  return el("li", { class: "empty" }, searched ? "No study matches." : "No study yet. Send one: dicom-node send FOLDER --to AET@HOST:PORT");
-}
-
-function line(study, chosen) {
-  const uid = study.study_instance_uid;
-  const fresh = known.size > 0 && known.get(uid) !== study.updated_at;
-  const sent = study.deliveries;
-  const facts = [study.modalities.join("/"), count(study.instances, "image"), ...study.routes.map((r) => r.model)].filter(Boolean);
-  return el("li", { class: fresh ? "fresh" : "" },
-    el("a", { id: `line-${uid}`, href: `#/study/${uid}`, class: "study", "aria-current": uid === chosen ? "true" : null },
-      el("span", { class: "what" }, study.description || "No description"), chip(study.state),
-      el("span", { class: "dim" }, facts.join(" · ")),
-      el("span", { class: "right dim" }, sent.parked > 0 && el("b", { class: "no" }, `${sent.parked} parked `), when(study.last_received_at, "ago"))));
-}
-
-function turn(name, cursor) {
-  place.cursor = cursor ? [name, cursor] : "";
+function turn(forwards) {
+  worklist.turn(forwards);
   showList().catch(say);
 }
 
-function search(event) {
-  event?.preventDefault();
-  place.cursor = "";
+function search() {
+  worklist.begin();
   refreshSoon();
+}
+
+/** Search at once; the only study that is found is opened. What is typed meanwhile is no part of the search any more. */
+async function searchNow(event) {
+  event.preventDefault();
+  byId("query").blur();
+  worklist.begin();
+  await showList();
+  const found = byId("studies").querySelectorAll(".study");
+  if (byId("query").value.trim() && found.length === 1) location.hash = found[0].hash;
+  else (found[0] ?? byId("query")).focus();
+}
+
+function clearFilters() {
+  byId("search").reset();
+  search();
 }
 
 // --- detail ------------------------------------------------------------------------------------------------------
 
 async function showDetail(status) {
-  const [, view, argument] = location.hash.match(/^#\/(study|deliveries)\/([0-9.]+|PENDING|PARKED)$/) ?? [];
+  const [, view, argument] = location.hash.match(/^#\/(study|deliveries)\/([0-9.]+|PENDING|PARKED)$/) ?? location.hash.match(/^#\/(people|account|node|agreement)$/) ?? location.hash.match(/^#\/(rules|models)(?:\/([\w.%-]+))?$/) ?? [];
   document.body.dataset.view = view ?? "list";
+  if (formShown && formShown === location.hash) return;
   const detail = byId("detail");
   const asked = location.hash;
   let parts;
   if (view === "study") {
-    const [study, timeline] = await Promise.all([get(`/api/studies/${argument}`), get(`/api/studies/${argument}/timeline`)]);
-    const isCorrected = study.series.some((s) => s.superseded > 0) || timeline.some((entry) => entry.kind === "corrected");
-    const versions = isCorrected ? await get(`/api/studies/${argument}/versions?limit=${MOST_VERSIONS}`) : { total: 0, instances: [] };
-    parts = studyView({ ...study, versions }, timeline, act);
+    parts = await caseParts(argument);
   } else if (view === "deliveries") {
-    const deliveries = await get(`/api/deliveries?state=${argument}`);
+    const deliveries = await get(`/api/v1/deliveries?state=${argument}`);
     parts = deliveriesView(argument, deliveries, deliveriesTable(deliveries, act, true));
+  } else if (view === "people") {
+    parts = await peopleView(change);
+  } else if (view === "account") {
+    parts = accountView(session.me, change);
+  } else if (view === "agreement") {
+    const wanted = agreement;
+    parts = await agreementView(Object.keys(await get("/api/v1/models")), wanted, agreementOf);
+    if (wanted !== agreement) return; // something else is asked for by now, and its answer may be here already
+  } else if (view === "rules") {
+    parts = await rulesView(act, change);
+  } else if (view === "models") {
+    parts = await modelsView(argument && decodeURIComponent(argument));
+  } else if (view === "node") {
+    const [told, models, routes, shadows, destinations] = await Promise.all(
+      ["waiting", "models", "routes", "shadows", "destinations"].map((what) => get(`/api/v1/${what}`)));
+    parts = [overview(told, act), nodeView(models, routes, status ?? await get("/api/v1/status"), shadows, destinations, act)];
   } else {
-    const [models, routes, shadows, destinations] = await Promise.all(
-      ["models", "routes", "shadows", "destinations"].map((what) => get(`/api/${what}`)));
-    parts = nodeView(models, routes, status ?? await get("/api/status"), shadows, destinations, act);
+    parts = [];
   }
-  if (asked === location.hash) replace(detail, parts);
+  // Another view is wanted by now, or another answer has shown this one already and somebody may be typing in it.
+  if (asked !== location.hash || formShown === asked) return;
+  replace(detail, parts);
+  formShown = ["people", "account", "agreement", "rules"].includes(view) ? asked : "";
+}
+
+/** Show agreement again, as somebody has just asked for it. */
+function agreementOf(wanted) {
+  agreement = wanted;
+  formShown = "";
+  showDetail().catch(say);
+}
+
+/** One study: whose it is and what keeps its result, everything known of it, and what was found before. */
+async function caseParts(uid) {
+  const address = `/api/v1/studies/${uid}`;
+  const [study, timeline, entry] = await Promise.all([get(address), get(`${address}/timeline`), get(`/api/v1/worklist/${uid}`)]);
+  const isCorrected = study.series.some((s) => s.superseded > 0) || timeline.some((line) => line.kind === "corrected");
+  const [versions, history] = await Promise.all([
+    isCorrected ? get(`${address}/versions?limit=${MOST_VERSIONS}`) : { total: 0, instances: [] },
+    entry.patient?.patient_id ? historyOf(entry.patient) : [],
+  ]);
+  return [caseHead(entry), studyView({ ...study, versions, viewer }, timeline, act), historyView(history, uid)];
+}
+
+function historyOf({ patient_id: number, issuer }) {
+  const asked = issuer ? `?${new URLSearchParams({ issuer })}` : "";
+  return get(`/api/v1/patients/${encodeURIComponent(number)}/history${asked}`);
 }
 
 /** Ask, perhaps for a reason, post, say what happened, and show it. */
-async function act(path, question, done, { needsReason = false, none = "Nothing waits." } = {}) {
+async function act(path, question, done, { needsReason = false, none = "Nothing waits.", seen } = {}) {
   if (!await confirmed(question, needsReason)) return;
   try {
-    const { ids } = await post(path, needsReason ? { reason: byId("ask-reason").value } : undefined);
-    say({ message: ids.length ? done : none });
+    const { ids } = await post(path, needsReason ? { reason: byId("ask-reason").value } : undefined, seen);
+    say({ message: ids && !ids.length ? none : done });
+    formShown = "";
     await refresh();
   } catch (problem) {
-    say(problem);
+    await sayAndShow(problem);
   }
+}
+
+/** Make a change of people or keys, perhaps after a question, say what happened, and show it. */
+async function change(call, done, { question } = {}) {
+  if (question && !await confirmed(question, false)) return;
+  try {
+    await call();
+    session.me = await get("/api/v1/me");
+    say({ message: done });
+    formShown = "";
+    await showDetail();
+  } catch (problem) {
+    await sayAndShow(problem);
+  }
+}
+
+/** Say what went wrong; what somebody else has changed meanwhile is shown as it is now. */
+async function sayAndShow(problem) {
+  say(problem);
+  if (!isChangedMeanwhile(problem)) return;
+  formShown = "";
+  await refresh().catch(say);
 }
 
 function confirmed(question, needsReason) {
@@ -190,7 +263,7 @@ async function navigate() {
   const state = location.hash.match(/^#\/state\/([A-Z_]+)$/)?.[1];
   if (state && STATES.includes(state)) {
     byId("state").value = byId("state").value === state ? "" : state;
-    place.cursor = "";
+    worklist.begin();
     history.replaceState(null, "", "#/");
   }
   await refresh();
@@ -201,21 +274,45 @@ async function navigate() {
 
 // --- start -------------------------------------------------------------------------------------------------------
 
+/** Go on to where somebody came from before they signed in: an address of the viewer, and no other. */
+function goOn() {
+  const next = sessionStorage.getItem("next") ?? "";
+  sessionStorage.removeItem("next");
+  if (next.startsWith("/viewer/")) location.replace(next);
+}
+
 async function start() {
+  const next = new URLSearchParams(location.search).get("next");
+  if (next) {
+    sessionStorage.setItem("next", next);
+    history.replaceState(null, "", location.pathname + location.hash);
+  }
+  session.me = await get("/api/v1/me");
+  goOn();
+  byId("who").replaceChildren(...links(session.me).filter(Boolean));
+  const models = Object.keys(await get("/api/v1/models"));
+  byId("model").replaceChildren(byId("model").options[0], ...models.map((name) => el("option", { value: name }, name)));
   await refresh();
   byId("login").hidden = true;
   byId("app").hidden = false;
   byId("logout").hidden = false;
+  byId("who").hidden = false;
   listen();
 }
 
 byId("state").append(...STATES.map((state) => el("option", { value: state }, words(state))));
 byId("login-form").addEventListener("submit", signIn);
 byId("logout").addEventListener("click", signOut);
-byId("search").addEventListener("submit", search);
-byId("query").addEventListener("input", search);
-byId("state").addEventListener("change", search);
-byId("older").addEventListener("click", () => turn("before", place.older));
-byId("newer").addEventListener("click", () => turn("after", place.newer));
+byId("keys").textContent = STRINGS.worklist.keys;
+byId("columns").append(...STRINGS.worklist.columns.map((name) => el("span", {}, name)));
+byId("search").addEventListener("submit", (event) => searchNow(event).catch(say));
+byId("search").addEventListener("input", search);
+byId("clear").addEventListener("click", clearFilters);
+byId("older").addEventListener("click", () => turn(true));
+byId("newer").addEventListener("click", () => turn(false));
+worklist.listenToKeys();
+// A page that is kept for "back" would hold its connection, of which a browser has six for one host.
+window.addEventListener("pagehide", () => events?.close());
+window.addEventListener("pageshow", (event) => { if (event.persisted && session.me) refresh().then(listen, say); });
 window.addEventListener("hashchange", () => navigate().catch(say));
 start().catch((problem) => { say(problem); showLogin(); });

@@ -17,7 +17,7 @@ export function el(tag, properties = {}, ...children) {
 }
 
 export function table(label, heads, rows) {
-  const head = el("tr", {}, heads.map((text) => el("th", { scope: "col" }, text)));
+  const head = el("tr", {}, heads.map((text) => (text ? el("th", { scope: "col" }, text) : el("td"))));
   const body = rows.map((cells) => el("tr", {}, cells.map((cell) => (cell instanceof HTMLTableCellElement ? cell : el("td", {}, cell)))));
   return el("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": label },
     el("table", {}, el("thead", {}, head), el("tbody", {}, body)));
@@ -39,9 +39,9 @@ export function replace(place, ...children) {
 const TONES = {
   RECEIVING: "busy", COMPLETE: "busy", ANALYSING: "busy", REPORTED: "good", NOT_ANALYSED: "warn", FAILED: "bad",
   QUEUED: "busy", RUNNING: "busy", DONE: "good", PARTIAL: "warn", NOT_ANALYSABLE: "warn", SUPERSEDED: "idle",
-  PENDING: "busy", SENT: "good", COMMITTED: "good", PARKED: "bad", DISCARDED: "idle",
+  PENDING: "busy", SENT: "good", COMMITTED: "good", PARKED: "bad", DISCARDED: "idle", AWAITS_SECOND: "busy", DECIDED: "busy",
   LIVE: "good", MODEL_UNUSABLE: "bad", MODEL_NOT_ACCEPTED: "bad", MODEL_ALTERED: "bad", MODEL_NOT_ACTIVATED: "warn",
-  MODEL_NOT_CONFINED: "bad",
+  MODEL_NOT_CONFINED: "bad", DISABLED: "idle", REVOKED: "idle",
 };
 
 /** NOT_ANALYSED → Not analysed */

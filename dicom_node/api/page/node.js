@@ -1,6 +1,7 @@
 // The node itself: tiles, footer, models, routes, deliveries that wait.
 
 import { bytes, chip, count, el, table, toneOf, when, words } from "/page/dom.js";
+import { destinationStanding } from "/page/destinations.js";
 
 export function tiles(status, filter) {
   const { studies, jobs, deliveries } = status.counts;
@@ -29,15 +30,13 @@ function age(seconds) {
 }
 
 export function footer(status) {
-  return [`Version ${status.version}`, `${bytes(status.disk_free_bytes)} free`, el("a", { href: "/api/openapi.json" }, "API description")]
+  return [`Version ${status.version}`, `${bytes(status.disk_free_bytes)} free`, el("a", { href: "/api/v1/docs" }, "API")]
     .flatMap((part, index) => (index ? [" · ", part] : [part]));
 }
 
 export function nodeView(models, routes, status, shadows, destinations, act) {
   const names = Object.keys(models);
   return [
-    el("header", { class: "study-head" }, el("div", {}, el("h1", {}, "This node"),
-      el("p", { class: "dim" }, "Choose a study to see what was found, why, and where it went."))),
     el("section", { class: "card" }, el("h2", {}, "Routes"), routes.length
       ? table("Routes", ["Route", "Model", "Sends to", "Quiet period"], routes.map((r) => [
         r.name, r.model, r.shadow_of ? `nothing: shadow of ${r.shadow_of}` : r.destinations.join(", ") || "–", `${r.quiet_period_s} s`]))
@@ -49,30 +48,20 @@ export function nodeView(models, routes, status, shadows, destinations, act) {
         el("td", { class: "number" }, r.count), when(r.last_at)]))),
     destinations.length > 0 && el("section", { class: "card" }, el("h2", {}, "Destinations"),
       table("Destinations", ["Destination", "Gets", "Left out", "Asked"], destinations.map((d) => [
-        [d.name, d.state === "SUSPENDED" && suspended(d, act)], d.gets.join(", ") || "nothing", [...d.left_out, d.problem, ...d.learned, d.query_refused_at && "cannot be asked whose study it has"].filter(Boolean).join("; ") || "–",
+        [d.name, destinationStanding(d, act)], d.gets.join(", ") || "nothing", [...d.left_out, d.problem, ...d.learned, d.query_refused_at && "cannot be asked whose study it has"].filter(Boolean).join("; ") || "–",
         d.heard_at ? when(d.heard_at) : d.is_asked ? "not heard yet" : "–"]))),
     shadows.length > 0 && el("section", { class: "card" }, el("h2", {}, "Shadow routes"),
       table("Shadow routes", ["Shadow", "Beside", "Studies", "Agree", "Latest difference"], shadows.map((s) => [
         `${s.route} (${s.model})`, `${s.shadow_of} (${s.live_model})`, el("td", { class: "number" }, s.compared),
         el("td", { class: "number" }, s.agreed), s.disagreements.length
           ? el("a", { href: `#/study/${s.disagreements[0].study_instance_uid}` }, s.disagreements[0].lines.join("; ")) : "–"]))),
-    el("section", { class: "card" }, el("h2", {}, "Models"), names.length
+    el("section", { class: "card" }, el("h2", {}, "Models"), el("p", {}, el("a", { href: "#/agreement" }, "How often readers agreed with them")), names.length
       ? names.map((name) => model(name, models[name]))
       : el("p", {}, "No usable model. `dicom-node models verify` says why.")),
-    status.counts.destinations.length > 0 && el("section", { class: "card" }, el("h2", {}, "Destinations"),
-      table("Destinations", ["Destination", "Pending", "Parked", "Sent", "Proved"], status.counts.destinations.map((d) => [
+    status.counts.destinations.length > 0 && el("section", { class: "card" }, el("h2", {}, "Deliveries"),
+      table("Deliveries", ["Destination", "Pending", "Parked", "Sent", "Proved"], status.counts.destinations.map((d) => [
         d.destination, ...[d.pending, d.parked, d.sent + d.committed, d.committed].map((n) => el("td", { class: "number" }, n))]))),
   ];
-}
-
-function suspended(destination, act) {
-  const name = destination.name;
-  return el("div", {}, chip(destination.state),
-    el("p", { class: "notice", data: { tone: "bad" } }, `Nothing is sent: ${destination.reason}`),
-    el("p", { class: "dim" }, "Since ", when(destination.since), ". When the cause is removed: "),
-    el("button", { type: "button", class: "quiet small", id: `retry-destination-${name}`,
-      onclick: () => act(`/api/destinations/${encodeURIComponent(name)}/retry`, `Send everything that waits for ${name} now?`, "Sending again.") },
-    "Send again"));
 }
 
 function model(name, identity) {

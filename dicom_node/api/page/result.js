@@ -1,33 +1,48 @@
 // One result: findings, pictures, objects, and where the answer comes from.
 
 import { bytes, chip, count, el, more, table, unitOf, words } from "/page/dom.js";
+import { exportButtons } from "/page/exports.js";
+import { STRINGS } from "/page/strings_viewer.js";
+import { reviewTag, standsBehind } from "/page/verified.js";
 
 const pictures = new Map(); // an <img> already loaded is moved, not loaded again
 
-export function resultCard(result) {
+/** `readingButtons(result)` leads to its images and its review. */
+export function resultCard(result, readingButtons) {
   const summary = result.summary;
   const findings = summary.findings ?? [];
   return el("section", { class: result.current ? "card result" : "card result old" },
     el("header", { class: "result-head" },
       el("h2", {}, summary.model?.name ?? result.model, el("small", {}, ` ${summary.model?.version ?? ""}`)),
       chip(result.state),
-      el("span", { class: "tag" }, "AI result – not verified"),
+      reviewTag(result),
+      result.review_failed && el("span", { class: "tag", title: result.review_failed }, STRINGS.reviewFailedTag),
+      result.review_waits && el("span", { class: "tag plain", title: result.review_waits }, STRINGS.reviewWaitsTag),
       result.shadow_of && el("span", { class: "tag plain" }, `shadow of ${result.shadow_of}, not delivered`),
-      result.standing === "WITHDRAWN" ? el("span", { class: "tag" }, `withdrawn: ${result.standing_reason}`)
-        : !result.current && el("span", { class: "tag plain" }, "replaced by a newer result")),
+      standingTag(result),
+      readingButtons(result)),
     result.message && el("p", { class: "notice", data: { tone: "warn" } }, el("strong", {}, `${words(result.reason || "NOTE")}. `), result.message),
-    findings.length > 0 && findingsTable(findings, summary.model),
+    findings.length > 0 && findingsTable(findings, summary.model, result.review_of ? "Presence" : "Model says"),
     (summary.notes ?? []).length > 0 && el("ul", { class: "notes" }, summary.notes.map((note) => el("li", {}, note))),
-    gallery(result.artifacts),
+    gallery(result.artifacts, standsBehind(result)),
     objects(result.artifacts),
+    exportButtons(result.links, `${summary.model?.name ?? result.model}, route ${result.route}`),
     provenance(result));
 }
 
-function findingsTable(findings, model) {
+/** Why it does not hold any more; what was taken back says so more loudly than what was replaced. */
+function standingTag(result) {
+  if (result.current) return null;
+  const takenBack = { WITHDRAWN: STRINGS.withdrawnTag, REJECTED: STRINGS.rejectedTag }[result.standing];
+  return takenBack ? el("span", { class: "tag" }, takenBack(result.standing_reason)) : el("span", { class: "tag plain" }, STRINGS.replacedTag);
+}
+
+/** `judgement` heads what is said of presence: a person stands behind it, or a model says so. */
+function findingsTable(findings, model, judgement) {
   const names = [...new Set(findings.flatMap((f) => (f.measurements ?? []).map(columnOf)))];
   const judged = findings.some((f) => f.presence);
   const scored = findings.some((f) => f.probability !== null && f.probability !== undefined);
-  const heads = ["Finding", judged && "Model says", scored && (model?.calibrated ? "Score" : "Score (uncalibrated)"), ...names].filter(Boolean);
+  const heads = ["Finding", judged && judgement, scored && (model?.calibrated ? "Score" : "Score (uncalibrated)"), ...names].filter(Boolean);
   const rows = findings.map((finding) => {
     const values = new Map((finding.measurements ?? []).map((m) => [columnOf(m), m.value]));
     return [
@@ -63,20 +78,21 @@ function score(finding) {
 
 const percent = (share) => `${(share * 100).toFixed(1)} %`;
 
-function gallery(artifacts) {
+/** `standing` says who stands behind the pictures. */
+function gallery(artifacts, standing) {
   const shown = artifacts.filter((a) => a.has_preview);
   if (!shown.length) return null;
   return el("ul", { class: "gallery" }, shown.map((a) => el("li", {}, el("figure", {},
-    el("a", { href: `/api/artifacts/${a.uid}/preview.png`, target: "_blank", rel: "noopener" }, picture(a)),
+    el("a", { href: `/api/v1/artifacts/${a.uid}/preview.png`, target: "_blank", rel: "noopener" }, picture(a, standing)),
     el("figcaption", {}, a.description || a.kind, " ",
-      el("a", { href: `/api/artifacts/${a.uid}`, download: "", "aria-label": `Download ${a.description || a.kind} as DICOM` }, "↓ DICOM"))))));
+      el("a", { href: `/api/v1/artifacts/${a.uid}`, download: "", "aria-label": `Download ${a.description || a.kind} as DICOM` }, "↓ DICOM"))))));
 }
 
-function picture(artifact) {
-  if (!pictures.has(artifact.uid)) {
-    pictures.set(artifact.uid, el("img", { src: `/api/artifacts/${artifact.uid}/preview.png`, alt: `${artifact.description || artifact.kind} (AI, not verified)` }));
-  }
-  return pictures.get(artifact.uid);
+function picture(artifact, standing) {
+  if (!pictures.has(artifact.uid)) pictures.set(artifact.uid, el("img", { src: `/api/v1/artifacts/${artifact.uid}/preview.png` }));
+  const image = pictures.get(artifact.uid);
+  image.alt = `${artifact.description || artifact.kind} (${standing})`; // which a review changes
+  return image;
 }
 
 const KINDS = {
@@ -89,7 +105,7 @@ function objects(artifacts) {
   const others = artifacts.filter((a) => !a.has_preview);
   if (!others.length) return null;
   return el("div", { class: "downloads" }, others.map((a) =>
-    el("a", { class: "download", href: `/api/artifacts/${a.uid}`, download: "" },
+    el("a", { class: "download", href: `/api/v1/artifacts/${a.uid}`, download: "" },
       el("b", {}, KINDS[a.kind] ?? a.kind), el("span", {}, a.description || a.uid), el("small", {}, bytes(a.size_bytes)))));
 }
 

@@ -1,7 +1,11 @@
 // The detail of one study: results, why this series, deliveries, series, timeline.
 
+import { may } from "/page/api.js";
 import { bytes, chip, count, dicomDate, el, more, table, when } from "/page/dom.js";
+import { exportButtons } from "/page/exports.js";
 import { resultCard } from "/page/result.js";
+import { STRINGS } from "/page/strings_viewer.js";
+import { readingButtons } from "/page/viewer/open.js";
 
 /** `act(path, question, done)` asks the operator, posts, and says what happened. */
 export function studyView(view, timeline, act) {
@@ -9,8 +13,11 @@ export function studyView(view, timeline, act) {
   return [
     el("a", { class: "back", href: "#/" }, "← All studies"),
     head(study, view, act),
+    view.viewer && viewerLink(view.viewer, study.study_instance_uid),
+    exportButtons(view.links, "study"),
     study.reason && study.state !== "REPORTED" && el("p", { class: "notice", data: { tone: study.state === "FAILED" ? "bad" : "warn" } }, study.reason),
-    view.results.map(resultCard),
+    wanted(view),
+    view.results.map((result) => resultCard(result, readingButtons(view))),
     !view.results.length && el("section", { class: "card empty" }, el("p", {}, waitingText(study))),
     view.jobs.length > 0 && decisions(view),
     view.deliveries.length > 0 && section("Deliveries", deliveries(view.deliveries, act)),
@@ -31,14 +38,32 @@ function head(study, view, act) {
   return el("header", { class: "study-head" },
     el("div", {}, el("h1", {}, study.description || "No description", " ", chip(study.state)),
       el("p", { class: "dim" }, facts.join(" · ")), el("p", { class: "uid" }, uid)),
-    el("div", { class: "actions" },
+    may("operate") && el("div", { class: "actions" },
       waits > 0 && el("button", { type: "button", class: "quiet", id: "retry-study",
-        onclick: () => act(`/api/studies/${uid}/retry`, `Send ${count(waits, "waiting object")} of this study now?`, "Sending again.") }, "Send again"),
+        onclick: () => act(`/api/v1/studies/${uid}/retry`, `Send ${count(waits, "waiting object")} of this study now?`, "Sending again.") }, "Send again"),
       standing && el("button", { type: "button", class: "quiet", id: "withdraw-study",
-        onclick: () => act(`/api/studies/${uid}/withdraw`, "Take the results of this study back at every destination? All who read them are told why.", "Withdrawn; every destination is told.", { needsReason: true }) }, "Take back"),
+        onclick: () => act(`/api/v1/studies/${uid}/withdraw`, "Take the results of this study back at every destination? All who read them are told why.", "Withdrawn; every destination is told.", { needsReason: true }) }, "Take back"),
       finished && el("button", { type: "button", id: "rerun-study",
-        onclick: () => act(`/api/studies/${uid}/rerun`, "Analyse this study again? With the same images, model and settings the same objects come out.", "Queued for analysis.", { none: "The present routes decide again." }) }, "Analyse again")));
+        onclick: () => act(`/api/v1/studies/${uid}/rerun`, "Analyse this study again? With the same images, model and settings the same objects come out.", "Queued for analysis.", { none: "The present routes decide again." }) }, "Analyse again")));
 }
+
+/** Why it was made and is analysed, by its order and by the word of people; nothing where nobody said so. */
+function wanted({ order, requests }) {
+  const facts = [
+    ["Procedure", order?.procedure], ["Indication of the order", order?.reason], ["Priority", order?.priority],
+    ["Requested", order?.requested_at.replace("T", " ")],
+    ...requests.flatMap(({ route, indication, purpose }) => {
+      const about = route && `, route ${route}`;
+      return [[`Indication${about}`, indication], [`Purpose${about}`, purpose]];
+    }),
+  ].filter(([, value]) => value);
+  return facts.length > 0 && section("Why it is wanted",
+    el("dl", { class: "facts" }, facts.map(([name, value]) => [el("dt", {}, name), el("dd", {}, value)])));
+}
+
+/** OHIF, where the node serves it: the study with its results, in a window of its own. */
+const viewerLink = (address, uid) => el("p", {},
+  el("a", { class: "button quiet small", id: "open-viewer", href: `${address}?StudyInstanceUIDs=${uid}`, target: "_blank", rel: "noopener" }, STRINGS.openViewer));
 
 function waitingText(study) {
   if (study.state === "RECEIVING") return "Images are still arriving. The analysis starts when the sender has been quiet for a while.";
@@ -105,10 +130,10 @@ export function deliveriesTable(deliveries, act, withStudy = false) {
       d.warning && el("span", { class: "tag" }, `warning ${d.warning}`),
       d.sent_at && el("small", { class: "dim" }, " sent ", when(d.sent_at)),
       d.proof_note && el("small", { class: "dim" }, ` ${d.proof ? "proved" : "not proved"}: ${d.proof_note}`)],
-    [!FINAL.has(d.state) && el("button", { type: "button", class: "quiet small", id: `retry-${d.id}`, "aria-label": `Send ${d.artifact_kind} to ${d.destination} again`,
-      onclick: () => act(`/api/deliveries/${d.id}/retry`, `Send ${d.artifact_kind} to ${d.destination} again now?`, "Sending again.") }, "Retry"),
-    OWED.has(d.state) && el("button", { type: "button", class: "quiet small", id: `discard-${d.id}`, "aria-label": `Discard ${d.artifact_kind} for ${d.destination}`,
-      onclick: () => act(`/api/deliveries/${d.id}/discard`, `Never send ${d.artifact_kind} to ${d.destination}?`, "Discarded.", { needsReason: true }) }, "Discard")],
+    [may("operate") && !FINAL.has(d.state) && el("button", { type: "button", class: "quiet small", id: `retry-${d.id}`, "aria-label": `Retry ${d.artifact_kind} to ${d.destination}`,
+      onclick: () => act(`/api/v1/deliveries/${d.id}/retry`, `Send ${d.artifact_kind} to ${d.destination} again now?`, "Sending again.") }, "Retry"),
+    may("operate") && OWED.has(d.state) && el("button", { type: "button", class: "quiet small", id: `discard-${d.id}`, "aria-label": `Discard ${d.artifact_kind} for ${d.destination}`,
+      onclick: () => act(`/api/v1/deliveries/${d.id}/discard`, `Never send ${d.artifact_kind} to ${d.destination}?`, "Discarded.", { needsReason: true }) }, "Discard")],
   ]));
 }
 

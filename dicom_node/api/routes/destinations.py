@@ -10,10 +10,14 @@ from typing import Annotated
 from fastapi import APIRouter, Path
 from sqlalchemy import Connection
 
-from dicom_node.api.access import CurrentPrincipal, SignedIn
-from dicom_node.api.parts import Parts
+from dicom_node.api.access import CurrentPrincipal, Operates, Reads
+from dicom_node.api.addresses import V1
+from dicom_node.api.audited import audited
+from dicom_node.api.parts import ApiParts, Parts
+from dicom_node.api.preconditions import LookedAt
 from dicom_node.api.problems import described
-from dicom_node.api.routes.studies import Requeued
+from dicom_node.api.routes.studies import Requeued, StatedReason
+from dicom_node.core.audit import AuditedAct
 from dicom_node.core.entities import DestinationState, MediaType
 from dicom_node.core.errors import NotFound
 from dicom_node.core.outputs.artifact_kinds import RESULT_CLASSES
@@ -24,9 +28,14 @@ from dicom_node.deliver.profiles import Profiles, profiles_of
 from dicom_node.deliver.server_memory import capabilities_of
 from dicom_node.index import actions
 from dicom_node.index.outbox.destinations import Suspension, recall, suspensions
+from dicom_node.index.suspensions import resume_destination as resume
+from dicom_node.index.suspensions import suspend_destination as suspend
+from dicom_node.index.versions_looked_at import require_version, take_turn_to_change, version_of
 
 _WORDS: Mapping[str, str] = {MediaType.FHIR: "FHIR", MediaType.HL7: "HL7 v2"}
-router = APIRouter(prefix="/api", dependencies=[SignedIn], responses=described(401, 422, 429, 503))
+router = APIRouter(prefix=V1, dependencies=[Reads], responses=described(401, 422, 429, 503))
+
+DestinationName = Annotated[str, Path(max_length=64, description="Name of a destination.", examples=["pacs"])]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,7 +45,9 @@ class DestinationView:
     `is_asked` tells whether it is one that can be asked what it takes. `takes` and `refused` are what it said when it
     was asked (`heard_at`) and what it refused; `None`: never heard. `query_refused_at` is when it was last asked whose
     study it has and could not be; results are sent to it unasked. `learned` says of a FHIR server how reports go there.
-    A `state` of SUSPENDED has a `reason` and the time `since` which nothing is sent.
+    A `state` of SUSPENDED has a `reason` and the time `since` which nothing is sent. `suspended_by` is the person who
+    did that, and whom only a person undoes; empty where the node did, because it is not let in: then it tries again.
+    `version` is another after every change by a person; a change may name the one that it was made from (`If-Match`).
     """
 
     name: str
@@ -54,35 +65,93 @@ class DestinationView:
     state: DestinationState
     reason: str
     since: datetime | None
+    suspended_by: str = ""
     learned: Sequence[str] = ()
+    version: str = ""
 
 
 @router.get("/destinations", tags=["node"], summary="Where results go, and in which objects")
 def get_destinations(parts: Parts) -> Sequence[DestinationView]:
     """Every destination: what it gets, and what it takes as far as it has been asked."""
-    profiles = profiles_of(parts.settings)
     with parts.database.read() as connection:
-        suspended = suspensions(connection)
-        caller, known = caller_of(parts.settings), destinations_of(parts.settings)
-        holds = timedelta(seconds=parts.settings.delivery.ask_again_s)
-        views = [_view(connection, profiles, caller, one, suspended.get(one.name)) for one in known]
-        return [_with_learned(connection, view, one, holds) for view, one in zip(views, known, strict=True)]
+        return _views(connection, parts)
 
 
 @router.post(
     "/destinations/{name}/retry",
     tags=["operator"],
     summary="Send everything to a destination again",
-    responses=described(403, 404),
+    dependencies=[Operates, audited(AuditedAct.RETRY)],
+    responses=described(403, 404, 409),
 )
-def retry_destination(parts: Parts, principal: CurrentPrincipal, name: Annotated[str, Path(max_length=64)]) -> Requeued:
-    """Make every parked or waiting delivery to a destination due now, and end its suspension."""
-    if name not in {one.name for one in destinations_of(parts.settings)}:
-        raise NotFound(f"There is no destination {name!r} in the configuration.")
+def retry_destination(parts: Parts, principal: CurrentPrincipal, name: DestinationName) -> Requeued:
+    """Make every parked or waiting delivery to a destination due now, and end the node's own suspension of it. One that
+    a person has suspended is resumed instead."""
+    _require_known(parts, name)
     with parts.database.write() as connection:
         ids = actions.retry_destination(connection, name, principal, datetime.now(UTC))
     parts.wake()
     return Requeued(ids)
+
+
+@router.post(
+    "/destinations/{name}/suspend",
+    tags=["operator"],
+    summary="Send nothing to a destination until a person resumes it",
+    dependencies=[Operates, audited(AuditedAct.DESTINATION_CHANGED)],
+    responses=described(403, 404, 409, 412),
+)
+def suspend_destination(
+    parts: Parts, principal: CurrentPrincipal, name: DestinationName, wanted: StatedReason, looked_at: LookedAt
+) -> DestinationView:
+    """What is owed to the destination waits, and nothing of it is parked or lost. It does not go on by itself."""
+    _require_known(parts, name)
+    with parts.database.write() as connection:
+        _require_unchanged(connection, name, looked_at)
+        suspend(connection, name, wanted.reason, principal, datetime.now(UTC))
+        return _one(connection, parts, name)
+
+
+@router.post(
+    "/destinations/{name}/resume",
+    tags=["operator"],
+    summary="Send to a destination again",
+    dependencies=[Operates, audited(AuditedAct.DESTINATION_CHANGED)],
+    responses=described(403, 404, 409, 412),
+)
+def resume_destination(
+    parts: Parts, principal: CurrentPrincipal, name: DestinationName, looked_at: LookedAt
+) -> DestinationView:
+    """What waits for the destination is due at once, the most urgent first."""
+    _require_known(parts, name)
+    with parts.database.write() as connection:
+        _require_unchanged(connection, name, looked_at)
+        resume(connection, name, principal, datetime.now(UTC))
+        found = _one(connection, parts, name)
+    parts.wake()
+    return found
+
+
+def _require_known(parts: ApiParts, name: str) -> None:
+    if name not in {one.name for one in destinations_of(parts.settings)}:
+        raise NotFound(f"There is no destination {name!r} in the configuration.")
+
+
+def _require_unchanged(connection: Connection, name: str, looked_at: str | None) -> None:
+    take_turn_to_change(connection)
+    require_version(looked_at, f"Destination {name}", True, suspensions(connection).get(name))
+
+
+def _views(connection: Connection, parts: ApiParts) -> Sequence[DestinationView]:
+    profiles, suspended = profiles_of(parts.settings), suspensions(connection)
+    caller, known = caller_of(parts.settings), destinations_of(parts.settings)
+    holds = timedelta(seconds=parts.settings.delivery.ask_again_s)
+    views = [_view(connection, profiles, caller, one, suspended.get(one.name)) for one in known]
+    return [_with_learned(connection, view, one, holds) for view, one in zip(views, known, strict=True)]
+
+
+def _one(connection: Connection, parts: ApiParts, name: str) -> DestinationView:
+    return next(one for one in _views(connection, parts) if one.name == name)
 
 
 def _view(
@@ -111,6 +180,8 @@ def _view(
         state=DestinationState.SUSPENDED if suspension else DestinationState.ACTIVE,
         reason=suspension.reason if suspension else "",
         since=suspension.since if suspension else None,
+        suspended_by=suspension.by if suspension else "",
+        version=version_of(suspension),
     )
 
 

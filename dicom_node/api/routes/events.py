@@ -5,22 +5,29 @@ from __future__ import annotations
 import json
 import logging
 import threading
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Annotated, cast
 
+from anyio import CapacityLimiter, to_thread
 from fastapi import APIRouter, Depends, Request
 from starlette.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
 
-from dicom_node.api.access import SignedIn
+from dicom_node.api.access import CurrentPrincipal, Reads, access_of
+from dicom_node.api.addresses import V1
+from dicom_node.api.audited import audited
+from dicom_node.api.problem_kinds import BUSY
 from dicom_node.api.problems import ProblemError, described
+from dicom_node.core.audit import AuditedAct
 from dicom_node.core.errors import IndexUnavailable
 from dicom_node.index.database import Database
 from dicom_node.index.views.lists import changed_studies, last_change
 from dicom_node.index.views.types import ChangeToken
 
-router = APIRouter(prefix="/api", tags=["studies"], dependencies=[SignedIn], responses=described(401, 429, 503))
+router = APIRouter(prefix=V1, tags=["studies"], dependencies=[Reads], responses=described(401, 429, 503))
 
 HEARTBEAT_S = 15.0
 
@@ -30,26 +37,54 @@ def feed_of(request: Request) -> ChangeFeed:
     return cast(ChangeFeed, request.app.state.feed)
 
 
+def place_of(feed: Annotated[ChangeFeed, Depends(feed_of)], principal: CurrentPrincipal) -> Callable[[], Listener]:
+    """Return what takes a place in the feed for who is asking; it raises `ProblemError` 503 when there is none."""
+
+    def join() -> Listener:
+        listener = feed.join(principal.name)
+        if listener is None:
+            detail = "Too many listen already, or you do in too many places. Close a page, or ask /api/v1/studies."
+            raise ProblemError(503, detail, {"Retry-After": "15"}, kind=BUSY)
+        return listener
+
+    return join
+
+
+JoinFeed = Annotated[Callable[[], "Listener"], Depends(place_of)]
+
+
 @router.get(
     "/events",
     summary="Learn of changes as they happen",
     response_class=StreamingResponse,
     responses={200: {"content": {"text/event-stream": {"schema": {"type": "string"}}}}},
+    dependencies=[audited(AuditedAct.QUERY)],
 )
-def get_events(feed: Annotated[ChangeFeed, Depends(feed_of)]) -> StreamingResponse:
-    """Events named `change` carry `{"studies": [UID, …]}`; `heartbeat` comes every 15 s. At most 16 may listen."""
-    listener = feed.join()
-    if listener is None:
-        detail = "Too many are listening already. Close a page, or ask /api/studies."
-        raise ProblemError(503, detail, {"Retry-After": "15"})
-    return _EventStream(listener)
+def get_events(request: Request, join: JoinFeed) -> StreamingResponse:
+    """Events named `change` carry `{"studies": [UID, …]}`; `heartbeat` comes every 15 s. At most 16 may listen, 4 of
+    them for one person or key.
+
+    The stream ends when the session or the key that opened it does.
+    """
+    listener = join()
+    return EventStream(listener, while_admitted(request, _events(listener)))
 
 
-class _EventStream(StreamingResponse):
-    """Gives its place in the feed back however the answer ends."""
+def while_admitted(request: Request, told: Iterator[str]) -> Iterator[str]:
+    """Pass a stream on for as long as the session or the key that opened it lasts."""
+    for text in told:
+        if not access_of(request).still_admits(request):
+            return
+        yield text
 
-    def __init__(self, listener: Listener) -> None:
-        super().__init__(_events(listener), media_type="text/event-stream", headers={"X-Accel-Buffering": "no"})
+
+class EventStream(StreamingResponse):
+    """Gives its place in the feed back however the answer ends. Waits in threads that no other answer needs."""
+
+    def __init__(self, listener: Listener, told: Iterator[str]) -> None:
+        super().__init__(
+            listener.in_its_threads(told), media_type="text/event-stream", headers={"X-Accel-Buffering": "no"}
+        )
         self._listener = listener
 
     async def listen_for_disconnect(self, receive: Receive) -> None:
@@ -66,23 +101,26 @@ class _EventStream(StreamingResponse):
 
 
 def _events(listener: Listener) -> Iterator[str]:
-    yield "retry: 3000\n" + _event("heartbeat", {})
+    yield "retry: 3000\n" + event("heartbeat", {})
     while not listener.is_over:
         change = listener.next_change(HEARTBEAT_S)
         if change is not None:
-            yield _event("change", {"studies": list(change.study_instance_uids)})
+            yield event("change", {"studies": list(change.study_instance_uids)})
         elif not listener.is_over:
-            yield _event("heartbeat", {})
+            yield event("heartbeat", {})
 
 
-def _event(name: str, data: dict[str, object]) -> str:
-    return f"event: {name}\ndata: {json.dumps(data)}\n\n"
+def event(name: str, data: Mapping[str, object], id_: str = "") -> str:
+    """Write one event (HTML standard 9.2.6); `id_` is what a listener that comes back shows as Last-Event-ID."""
+    numbered = f"id: {id_}\n" if id_ else ""
+    return f"{numbered}event: {name}\ndata: {json.dumps(data)}\n\n"
 
 
 # --- the feed: one thread looks at the database for all, and only while any listens --------------------------------
 
-#: How many may listen at once; each holds one thread of the API's pool of 40.
+#: How many may listen at once, and how many of them may be one person's: pages in as many windows.
 MAX_LISTENERS = 16
+MAX_OF_ONE = 4
 _POLL_S = 1.0
 _log = logging.getLogger(__name__)
 
@@ -98,7 +136,8 @@ class StudyChange:
 class Listener:
     """One page that listens. `seen` is the newest change it was told."""
 
-    def __init__(self, feed: ChangeFeed, seen: StudyChange) -> None:
+    def __init__(self, feed: ChangeFeed, who: str, seen: StudyChange) -> None:
+        self.who = who
         self.seen = seen
         self.has_left = False
         self._feed = feed
@@ -120,6 +159,11 @@ class Listener:
         """Give the place back."""
         self._feed.leave(self)
 
+    async def in_its_threads(self, told: Iterator[str]) -> AsyncIterator[str]:
+        """Pass a stream on that waits in the threads of the feed: in those of the API others would wait behind it."""
+        while (text := await to_thread.run_sync(next, told, None, limiter=self._feed.threads)) is not None:
+            yield text
+
 
 class ChangeFeed:
     """Watches the index of one node; safe to share between threads."""
@@ -129,27 +173,29 @@ class ChangeFeed:
         self._poll_s = poll_s
         self._changed = threading.Condition()
         self._latest = StudyChange(0, ())
-        self._listeners = 0
+        self._listeners: Counter[str] = Counter()
         self._watching = False
         self._closed = False
 
-    def join(self) -> Listener | None:
-        """Begin to listen; `None` when too many listen already, or the feed is closed."""
+    def join(self, who: str) -> Listener | None:
+        """Begin to listen; `None` when too many listen already, or `who` does so often; or when the feed is closed."""
         with self._changed:
-            if self._closed or self._listeners >= MAX_LISTENERS:
+            is_full = self._listeners.total() >= MAX_LISTENERS or self._listeners[who] >= MAX_OF_ONE
+            if self._closed or is_full:
                 return None
-            self._listeners += 1
+            self._listeners[who] += 1
             if not self._watching:
                 self._watching = True
                 threading.Thread(target=self._watch, name="api-changes", daemon=True).start()
-            return Listener(self, self._latest)
+            return Listener(self, who, self._latest)
 
     def leave(self, listener: Listener) -> None:
         """Stop listening; whoever waits for this listener returns at once. Leaving twice means nothing."""
         with self._changed:
             if not listener.has_left:
                 listener.has_left = True
-                self._listeners -= 1
+                self._listeners[listener.who] -= 1
+                self._listeners += Counter()  # forgets who does not listen any more
                 self._changed.notify_all()
 
     def wait(self, listener: Listener, timeout_s: float) -> StudyChange:
@@ -157,6 +203,11 @@ class ChangeFeed:
         with self._changed:
             self._changed.wait_for(lambda: listener.is_over or self._latest.number != listener.seen.number, timeout_s)
             return self._latest
+
+    @cached_property
+    def threads(self) -> CapacityLimiter:
+        """The threads in which listeners wait, one for each. For the event loop alone."""
+        return CapacityLimiter(MAX_LISTENERS)
 
     @property
     def is_closed(self) -> bool:
@@ -178,7 +229,7 @@ class ChangeFeed:
 
     def _wanted(self) -> bool:
         with self._changed:
-            self._watching = self._listeners > 0 and not self._closed
+            self._watching = bool(self._listeners) and not self._closed
             return self._watching
 
     def _look(self, token: ChangeToken | None) -> ChangeToken | None:

@@ -11,6 +11,7 @@ from typing import Literal
 from fastapi import APIRouter, Request
 
 from dicom_node.api.parts import ApiParts, Parts
+from dicom_node.api.problem_kinds import NOT_READY
 from dicom_node.api.problems import ProblemError, described
 from dicom_node.index.damage import damage_counts
 from dicom_node.index.database import DatabaseProbe
@@ -28,15 +29,18 @@ class Alive:
 
 @dataclass(frozen=True, slots=True)
 class Ready:
-    """The node takes studies. `damaged_objects` counts what the disk has changed, which somebody must look at."""
+    """The node takes studies. `damaged_objects` counts what the disk has changed, which somebody must look at, as they
+    must at `clock_fault`: why the clock of this machine is not to be believed."""
 
     status: Literal["ready"] = "ready"
     damaged_objects: int = 0
+    clock_fault: str = ""
 
 
 @router.get("/healthz", summary="Does the process live?")
-def healthz() -> Alive:
+async def healthz() -> Alive:
     """Answered as long as the process serves at all; restart it when this fails."""
+    # needs none of the threads that wait for databases, peers and clients
     return Alive()
 
 
@@ -46,9 +50,11 @@ def readyz(request: Request, parts: Parts) -> Ready:
     node is at work, and there is more free disk than the reserve. Answered within seconds, whatever is silent."""
     reasons = why_not_ready(request, parts)
     if reasons:
-        raise ProblemError(503, " ".join(reasons), {"Retry-After": "10"})
+        raise ProblemError(503, " ".join(reasons), {"Retry-After": "10"}, kind=NOT_READY)
     with parts.database.read() as connection:
-        return Ready(damaged_objects=damage_counts(connection).total)
+        damaged = damage_counts(connection).total
+    clock = parts.clock()
+    return Ready(damaged_objects=damaged, clock_fault=clock.fault if clock else "")
 
 
 def why_not_ready(request: Request, parts: ApiParts) -> Sequence[str]:

@@ -2,20 +2,29 @@
 
 from __future__ import annotations
 
+import hashlib
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Annotated
 
-from fastapi import APIRouter, Query, Request
+from fastapi import APIRouter, Depends, Query, Request
+from pydantic import Field
 
-from dicom_node.api.access import CurrentPrincipal, SignedIn
+from dicom_node.api import viewer
+from dicom_node.api.access import CurrentAccess, CurrentPrincipal, Operates, Reads
+from dicom_node.api.addresses import V1
+from dicom_node.api.audited import audited
+from dicom_node.api.front.tls import CertificateState
+from dicom_node.api.paging import PAGED, ListPages, NumberPageQuery, TextPageQuery
 from dicom_node.api.parts import DeliveryId, Parts
 from dicom_node.api.problems import described
 from dicom_node.api.routes.health import why_not_ready
 from dicom_node.api.routes.studies import Requeued, StatedReason
-from dicom_node.core.entities import DeliveryState, Route
+from dicom_node.core.audit import AuditedAct
+from dicom_node.core.entities import DeliveryState
+from dicom_node.deliver.owed_to_nobody import Waiting, owed_to_nobody
 from dicom_node.governance.standing import ModelView
 from dicom_node.index import actions
 from dicom_node.index.damage import DamageCounts, damage_counts, round_ended_at
@@ -24,9 +33,10 @@ from dicom_node.index.outbox.destinations import Suspension, suspensions
 from dicom_node.index.shadows import ShadowReport, shadow_reports
 from dicom_node.index.views import lists as views
 from dicom_node.index.views.types import Counts, DeliveryView
+from dicom_node.operate.clock import ClockState
 from dicom_node.receive.refusals import RefusedContexts
 
-router = APIRouter(prefix="/api", dependencies=[SignedIn], responses=described(401, 422, 429, 503))
+router = APIRouter(prefix=V1, dependencies=[Reads], responses=described(401, 422, 429, 503))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,7 +46,14 @@ class NodeStatus:
     `roles_not_at_work` names the roles that no process of the node does now, and why; `not_ready` says what keeps the
     node from taking studies, as `/readyz` does. `refused_contexts` are kinds of objects that peers proposed and cannot
     send, since the receiver's start, the latest first: where nothing comes. `suspended` are the destinations, by
-    name, that do not let the node in and get nothing."""
+    name, that do not let the node in and get nothing; `owed_to_nobody` says what waits for destinations that the
+    settings have no more. `certificate` is the one that the API shows, and what is wrong with a newer one; none: it
+    speaks no TLS. `audit_fault` says why acts cannot be written into the audit trail: those of people are refused
+    meanwhile. `sign_in_fault` says why nobody can sign in at the OpenID provider now. `clock` says how far the clock of
+    this machine is from the time servers, and why it is not to be believed; none: `time.servers` names none. `viewer`
+    is the address on this host at which the node serves OHIF, to be called with `?StudyInstanceUIDs=`; none: it does
+    not.
+    """
 
     ae_title: str
     version: str
@@ -51,15 +68,21 @@ class NodeStatus:
     scrubbed_at: datetime | None
     refused_contexts: Sequence[RefusedContexts]
     suspended: Mapping[str, Suspension]
+    owed_to_nobody: Mapping[str, Waiting]
+    certificate: CertificateState | None
+    clock: ClockState | None = None
+    audit_fault: str = ""
+    sign_in_fault: str = ""
+    viewer: str = ""
 
 
 @router.get("/status", tags=["node"], summary="How the node does")
-def get_status(request: Request, parts: Parts) -> NodeStatus:
+def get_status(request: Request, parts: Parts, access: CurrentAccess) -> NodeStatus:
     """Counts of studies, jobs and deliveries by state, and what waits for which destination."""
     with parts.database.read() as connection:
         counts = views.counts(connection)
         damaged, scrubbed_at = damage_counts(connection), round_ended_at(connection)
-        suspended = suspensions(connection)
+        suspended, left = suspensions(connection), owed_to_nobody(connection, parts.settings)
     oldest = counts.oldest_pending_at
     return NodeStatus(
         ae_title=parts.settings.node.ae_title,
@@ -75,6 +98,12 @@ def get_status(request: Request, parts: Parts) -> NodeStatus:
         scrubbed_at=scrubbed_at,
         refused_contexts=parts.refused_contexts(),
         suspended=suspended,
+        audit_fault=parts.audit.fault,
+        sign_in_fault=access.provider.sign_in.fault() if access.provider else "",
+        certificate=parts.certificate(),
+        clock=parts.clock(),
+        owed_to_nobody=left,
+        viewer=viewer.AT if parts.settings.viewer.ohif else "",
     )
 
 
@@ -84,40 +113,73 @@ def get_models(parts: Parts) -> Mapping[str, ModelView]:
     return parts.models()
 
 
-@router.get("/routes", tags=["node"], summary="Which studies go to which model")
-def get_routes(parts: Parts) -> Sequence[Route]:
-    """The routes in force, in order."""
-    return parts.routes
-
-
-@router.get("/shadows", tags=["node"], summary="How shadow routes compare with the routes they shadow")
-def get_shadows(parts: Parts) -> Sequence[ShadowReport]:
+@router.get(
+    "/shadows",
+    tags=["node"],
+    summary="How shadow routes compare with the routes they shadow",
+    responses={**PAGED, **described(404)},
+    dependencies=[audited(AuditedAct.QUERY)],
+)
+def get_shadows(
+    parts: Parts, pages: Annotated[ListPages, Depends()], asked: Annotated[TextPageQuery, Query()]
+) -> Sequence[ShadowReport]:
     """How often each shadow route agreed, over the latest studies, and where it did not."""
     with parts.database.read() as connection:
-        return shadow_reports(connection)
+        found = shadow_reports(connection)
+    return pages.cut_whole(found, asked.limit, asked.cursor, _shadow_cursor)
 
 
-@router.get("/deliveries", tags=["deliveries"], summary="List deliveries, newest first")
+def _shadow_cursor(report: ShadowReport) -> str:
+    return hashlib.sha256(f"{report.route}\n{report.shadow_of}".encode()).hexdigest()[:32]
+
+
+class DeliveryListQuery(NumberPageQuery):
+    """Which deliveries to list."""
+
+    state: DeliveryState | None = Field(None, description="Only those in this state.", examples=["PARKED"])
+    destination: str | None = Field(
+        None, max_length=64, description="Only those to this destination.", examples=["pacs"]
+    )
+
+
+@router.get(
+    "/deliveries",
+    tags=["deliveries"],
+    summary="List deliveries, newest first",
+    responses=PAGED,
+    dependencies=[audited(AuditedAct.QUERY)],
+)
 def list_deliveries(
-    parts: Parts,
-    state: DeliveryState | None = None,
-    destination: Annotated[str | None, Query(max_length=64)] = None,
-    limit: Annotated[int, Query(ge=1, le=500)] = 100,
+    parts: Parts, pages: Annotated[ListPages, Depends()], asked: Annotated[DeliveryListQuery, Query()]
 ) -> list[DeliveryView]:
     """What goes, or went, to the destinations; parked ones wait for a human."""
     with parts.database.read() as connection:
-        return views.list_deliveries(connection, state, destination, limit)
+        found = views.list_deliveries(connection, asked.state, asked.destination, asked.limit + 1, asked.cursor)
+    return pages.cut(found, asked.limit, lambda one: one.id)
 
 
-@router.get("/commitments", tags=["node"], summary="Storage commitment: what peers asked, newest first")
-def list_commitments(parts: Parts, limit: Annotated[int, Query(ge=1, le=500)] = 100) -> Sequence[CommitmentLine]:
+@router.get(
+    "/commitments",
+    tags=["node"],
+    summary="Storage commitment: what peers asked, newest first",
+    responses=PAGED,
+    dependencies=[audited(AuditedAct.QUERY)],
+)
+def list_commitments(
+    parts: Parts, pages: Annotated[ListPages, Depends()], asked: Annotated[NumberPageQuery, Query()]
+) -> Sequence[CommitmentLine]:
     """What modalities asked to be committed to, and whether they have heard the outcome."""
     with parts.database.read() as connection:
-        return latest_requests(connection, limit)
+        found = latest_requests(connection, asked.limit + 1, asked.cursor)
+    return pages.cut(found, asked.limit, lambda one: one.number)
 
 
 @router.post(
-    "/deliveries/{id}/retry", tags=["operator"], summary="Send one object again", responses=described(403, 404, 409)
+    "/deliveries/{id}/retry",
+    tags=["operator"],
+    summary="Send one object again",
+    dependencies=[Operates, audited(AuditedAct.RETRY)],
+    responses=described(403, 404, 409),
 )
 def retry_delivery(parts: Parts, principal: CurrentPrincipal, delivery_id: DeliveryId) -> Requeued:
     """Make one delivery due now. The kept bytes are sent, nothing is rebuilt."""
@@ -128,7 +190,11 @@ def retry_delivery(parts: Parts, principal: CurrentPrincipal, delivery_id: Deliv
 
 
 @router.post(
-    "/deliveries/{id}/discard", tags=["operator"], summary="Give one delivery up", responses=described(403, 404, 409)
+    "/deliveries/{id}/discard",
+    tags=["operator"],
+    summary="Give one delivery up",
+    dependencies=[Operates, audited(AuditedAct.DISCARD)],
+    responses=described(403, 404, 409),
 )
 def discard_delivery(
     parts: Parts, principal: CurrentPrincipal, delivery_id: DeliveryId, wanted: StatedReason

@@ -8,21 +8,30 @@ from pathlib import Path
 from fastapi import APIRouter
 from starlette.responses import FileResponse
 
-from dicom_node.api.access import SignedIn
+from dicom_node.api.access import Reads
+from dicom_node.api.addresses import V1
+from dicom_node.api.audited import audited
 from dicom_node.api.parts import ApiParts, ArtifactUid, Parts
+from dicom_node.api.problem_kinds import OBJECT_LOST
 from dicom_node.api.problems import ProblemError, described
+from dicom_node.core.audit import AuditedAct
 from dicom_node.index.views import study as study_views
 from dicom_node.index.views.types import StoredArtifact
 from dicom_node.storage.digest import is_damaged
 
 router = APIRouter(
-    prefix="/api/artifacts", tags=["results"], dependencies=[SignedIn], responses=described(401, 404, 422, 429, 503)
+    prefix=f"{V1}/artifacts", tags=["results"], dependencies=[Reads], responses=described(401, 404, 422, 429, 503)
 )
 _SUFFIXES = {
     "application/dicom": ".dcm", "application/fhir+json": ".json", "application/json": ".json",
     "application/hl7-v2": ".hl7",
 }  # fmt: skip
 _FILE = {"type": "string", "format": "binary"}
+_OBJECTS = {
+    "application/dicom": {"schema": _FILE},
+    "application/fhir+json": {"schema": {"type": "object"}},
+    "application/hl7-v2": {"schema": {"type": "string"}},
+}
 _log = logging.getLogger(__name__)
 
 
@@ -30,7 +39,8 @@ _log = logging.getLogger(__name__)
     "/{uid}",
     summary="Download an object",
     response_class=FileResponse,
-    responses={200: {"content": {"application/dicom": {"schema": _FILE}, "application/fhir+json": {"schema": _FILE}}}},
+    responses={200: {"content": _OBJECTS}},
+    dependencies=[audited(AuditedAct.IMAGES_READ)],
 )
 def download(parts: Parts, uid: ArtifactUid) -> FileResponse:
     """The bytes exactly as they are sent to the destinations."""
@@ -46,6 +56,7 @@ def download(parts: Parts, uid: ArtifactUid) -> FileResponse:
     summary="A picture of an object",
     response_class=FileResponse,
     responses={200: {"content": {"image/png": {"schema": _FILE}}}},
+    dependencies=[audited(AuditedAct.IMAGES_READ)],
 )
 def preview(parts: Parts, uid: ArtifactUid) -> FileResponse:
     """The picture as PNG, for objects that are pictures."""
@@ -67,11 +78,15 @@ def _file(parts: ApiParts, uid: str, object_key: str, sha256: str) -> Path:
     if not path.is_file():
         _log.error("object is missing from the object store", extra={"object_key": object_key})
         raise ProblemError(
-            404, "The object is recorded but its file is gone. Check the data folder; analysing again makes it anew."
+            404,
+            "The object is recorded but its file is gone. Check the data folder; analysing again makes it anew.",
+            kind=OBJECT_LOST,
         )
     if is_damaged(path, sha256):
         _log.error("object is damaged", extra={"uid": uid, "object_key": object_key})
         raise ProblemError(
-            404, "The file of the object is damaged and not handed out. Check the disk; analysing again makes it anew."
+            404,
+            "The file of the object is damaged and not handed out. Check the disk; analysing again makes it anew.",
+            kind=OBJECT_LOST,
         )
     return path

@@ -8,7 +8,7 @@ Whatever must know the kinds derives from it: what a destination takes (`capabil
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from types import MappingProxyType
 from typing import Literal
 
@@ -190,16 +190,29 @@ class OutputSet:
     rejection_note: bool = False
     #: The result as HL7 v2 ORU^R01, with the PDF where the set has one.
     hl7_message: bool = field(default=False, metadata=ADDED)
+    #: Key of the set of which this is a part, and where it goes: what a review makes anew of it. Empty: whole.
+    part_of: str = field(default="", metadata=ADDED)
 
     @property
     def key(self) -> str:
-        """Return the set as one line of text: equal sets have equal keys; it seeds UIDs and stands in the index."""
+        """Return the set as one line of text, of a part that of its set: equal sets have equal keys. It seeds UIDs and
+        stands in the index."""
+        if self.part_of:
+            return self.part_of
         told = ((one, getattr(self, one.name)) for one in fields(self))
         return ",".join(
             f"{one.name}={_word(value)}"
             for one, value in told
             if not (one.metadata.get("added") and value == one.default)
         )
+
+
+def of_review(outputs: OutputSet) -> OutputSet:
+    """Return what a review makes anew of a set: report, PDF and messages. Pictures, masks and maps stay as they are."""
+    return replace(
+        outputs, secondary_capture=False, segmentation="off", presentation_state=False, parametric_map=False,
+        key_objects=False, rejection_note=False, part_of=outputs.key,
+    )  # fmt: skip
 
 
 def _word(value: object) -> str:

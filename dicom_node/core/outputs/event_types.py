@@ -18,12 +18,18 @@ class EventType(StrEnum):
     RESULT_NOT_ANALYSED = "result.not_analysed"
     RESULT_SUPERSEDED = "result.superseded"
     RESULT_WITHDRAWN = "result.withdrawn"
+    RESULT_REJECTED = "result.rejected"
+    RESULT_REVIEWED = "result.reviewed"
+    REVIEW_FALLEN = "review.fallen"
+    REVIEW_FAILED = "review.failed"
     ANALYSIS_FAILED = "analysis.failed"
     STUDY_NOT_ANALYSED = "study.not_analysed"
     STUDY_FAILED = "study.failed"
     DELIVERY_PARKED = "delivery.parked"
     DESTINATION_SUSPENDED = "destination.suspended"
     DESTINATION_RESUMED = "destination.resumed"
+    ROUTE_SUSPENDED = "route.suspended"
+    ROUTE_RESUMED = "route.resumed"
 
 
 #: What an event may tell, and what it means. Nothing here names a patient or repeats what a person or a peer wrote.
@@ -38,6 +44,8 @@ FACTS: Mapping[str, str] = {
     "reason": "Code of [Reasons](reasons.md); empty where there is none.",
     "reasons": "Codes of [Reasons](reasons.md), one for each route that did not answer; empty: no route wanted it.",
     "findings": "How many findings the model evaluated, and how many of them are present.",
+    "review": "Number of the review, as the API has it.",
+    "decision": "What was decided: `ACCEPTED`, `MODIFIED` or `REJECTED`.",
     "destination": "Name of the destination.",
     "delivery": "Number of the delivery, as `dicom-node retry` and the API take it.",
     "kind": "Kind of the object: `SR`, `SC`, `SEG`, `FHIR` …",
@@ -61,6 +69,20 @@ EVENT_TYPES: Mapping[EventType, KindOfEvent] = {
     EventType.RESULT_NOT_ANALYSED: KindOfEvent("A model must not answer for this study.", _RESULT),
     EventType.RESULT_SUPERSEDED: KindOfEvent("A later result took the place of this one.", _RESULT),
     EventType.RESULT_WITHDRAWN: KindOfEvent("A person or a correction has withdrawn the result.", _RESULT),
+    EventType.RESULT_REJECTED: KindOfEvent("A reviewer has rejected the result: it is taken back.", _RESULT),
+    EventType.RESULT_REVIEWED: KindOfEvent(
+        "A named person has decided on the result; of one that is accepted or modified, the reviewed result follows.",
+        (*_RESULT, "review", "decision"),
+    ),
+    EventType.REVIEW_FALLEN: KindOfEvent(
+        "What was decided is told by no report: the result was replaced or taken back before that was made.",
+        (*_RESULT, "review", "decision"),
+    ),
+    EventType.REVIEW_FAILED: KindOfEvent(
+        "The reviewed result could not be made at any attempt. The result stands, unreviewed: somebody must look, and "
+        "decide again.",
+        (*_RESULT, "review", "decision"),
+    ),
     EventType.ANALYSIS_FAILED: KindOfEvent(
         "An analysis was given up after its last attempt.",
         ("study_instance_uid", "revision", "route", "model", "reason"),
@@ -77,7 +99,11 @@ EVENT_TYPES: Mapping[EventType, KindOfEvent] = {
         ("study_instance_uid", "route", "result", "destination", "delivery", "kind", "object"),
     ),
     EventType.DESTINATION_SUSPENDED: KindOfEvent(
-        "A destination lets the node in no more; nothing is sent to it.", ("destination",)
+        "A destination lets the node in no more, or a person suspended it; nothing is sent to it.", ("destination",)
     ),
-    EventType.DESTINATION_RESUMED: KindOfEvent("A suspended destination takes something again.", ("destination",)),
+    EventType.DESTINATION_RESUMED: KindOfEvent(
+        "A suspended destination takes something again, or a person resumed it.", ("destination",)
+    ),
+    EventType.ROUTE_SUSPENDED: KindOfEvent("A person suspended a route; its analyses wait.", ("route",)),
+    EventType.ROUTE_RESUMED: KindOfEvent("A person resumed a route; its analyses go on.", ("route",)),
 }

@@ -198,7 +198,7 @@ def _check_operator(attribute: str, name: str, operand: object) -> None:
 def _check_regex(attribute: str, pattern: str) -> None:
     try:
         re.compile(pattern, re.IGNORECASE)
-    except re.error as error:
+    except (re.error, RecursionError, OverflowError) as error:
         raise SettingsError(f"Condition on {attribute}: {pattern!r} is not a regular expression: {error}.") from error
 
 

@@ -8,8 +8,10 @@ from collections.abc import Generator
 
 import httpx
 
+from dicom_node.config.files import require_regular
 from dicom_node.config.peers import SmartWebPeer, TokenWebPeer, WebPeer
 from dicom_node.core.errors import DestinationAway, NodeError, tls_fault_told
+from dicom_node.core.requests import name_request
 from dicom_node.deliver.connections.smart import SmartAuth, tokens_of
 
 #: Statuses that say who may not: the login is wrong or does not suffice (RFC 9110 15.5.2, 15.5.4).
@@ -41,7 +43,8 @@ def web_client(peer: WebPeer, timeout_s: float | None, fault: type[NodeError] = 
     or `DestinationAway` where the OAuth server gives no token now.
     """
     verify = verification(peer, fault)
-    return httpx.Client(auth=authentication(peer), timeout=timeout_s, verify=verify, follow_redirects=False)
+    auth, hooks = authentication(peer), {"request": [name_request]}
+    return httpx.Client(auth=auth, timeout=timeout_s, verify=verify, follow_redirects=False, event_hooks=hooks)
 
 
 def authentication(peer: WebPeer) -> httpx.Auth | None:
@@ -63,6 +66,7 @@ def verification(peer: WebPeer, fault: type[NodeError] = DestinationAway) -> ssl
     if not peer.ca and not peer.client_certificate:
         return True
     try:
+        require_regular(peer.ca, peer.client_certificate, peer.client_certificate_key)
         context = ssl.create_default_context(cafile=peer.ca) if peer.ca else httpx.create_ssl_context()
         if peer.client_certificate:
             # A key under a passphrase is an error here; without the argument OpenSSL would ask on the terminal.

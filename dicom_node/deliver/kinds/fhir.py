@@ -140,7 +140,14 @@ class FhirDestination(SmartWebPeer, DestinationKind):
         from dicom_node.fhir.client.client import Fit  # noqa: PLC0415
 
         fit = Fit(patient=self.patient, profile=self.fhir_profile, memory=caller.memory)
-        return FhirSender(self.url, authentication(self), caller.timeout_s, fit, self.viewer_url, verification(self))
+        return FhirSender(
+            self.url,
+            authentication(self),
+            caller.timeout_s,
+            fit,
+            self.viewer_url or caller.viewer_url,
+            verification(self),
+        )
 
     def check(self, caller: Caller, wanted: WantedOutputs) -> Answer:  # noqa: ARG002 - it gets the Bundle only
         """Ask which FHIR it speaks, and whether the login is good for the searches; patients must have a system."""

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal
 from pydantic import Field
 
 from dicom_node.config.outgoing import SrSopClass
-from dicom_node.config.section import KeyFile, Port, SitePath
+from dicom_node.config.section import KeyFile, Port, SiteFile
 from dicom_node.core.entities import MediaType
 from dicom_node.core.outputs.artifact_kinds import OutputSet
 from dicom_node.core.outputs.capability_match import WantedOutputs
@@ -45,13 +45,13 @@ class Hl7Destination(DestinationKind):
     )
     pdf: bool = Field(False, description="Send the report as PDF too, within the message (OBX of type ED).")
     tls: bool = Field(False, description="Speak TLS.")
-    ca: SitePath | None = Field(
+    ca: SiteFile | None = Field(
         None, description="Authorities (PEM) that sign its certificate; default: `dicom_tls.ca`, else the system's."
     )
     tls_server_name: str = Field(
         "", description="Name its certificate must bear; default: `host`; `*`: any name, if `ca` signed it."
     )
-    client_certificate: SitePath | None = Field(
+    client_certificate: SiteFile | None = Field(
         None, description="Certificate (PEM) to show there instead of that of `[dicom_tls]`."
     )
     client_certificate_key: KeyFile | None = Field(
@@ -78,7 +78,9 @@ class Hl7Destination(DestinationKind):
         """Return what sends stored messages."""
         from dicom_node.deliver.senders.hl7 import Hl7Sender  # noqa: PLC0415 - settings must load fast
 
-        return Hl7Sender(self._peer(caller), self._receiver(), self.viewer_url, caller.knows_patient_systems)
+        return Hl7Sender(
+            self._peer(caller), self._receiver(), self.viewer_url or caller.viewer_url, caller.knows_patient_systems
+        )
 
     def check(self, caller: Caller, wanted: WantedOutputs) -> Answer:  # noqa: ARG002 - it gets the message only
         """Connect, over TLS where that is set; send a test message only where that is asked for."""

@@ -41,7 +41,8 @@ class Caller:
     """Who delivers: the node's AE title, its patience for one attempt, and what it shows and trusts over TLS.
 
     `knows_patient_systems` tells whether the settings name an identifier system of patients; `memory` keeps what is
-    learned of a web server beyond one batch, `None`: nothing does.
+    learned of a web server beyond one batch, `None`: nothing does. `viewer_url` is the node's own viewer, for
+    destinations that name none.
     """
 
     ae_title: str
@@ -49,12 +50,19 @@ class Caller:
     tls: DicomTlsSettings = _NO_TLS
     knows_patient_systems: bool = False
     memory: ServerMemory | None = None
+    viewer_url: str | None = None
 
 
 def caller_of(settings: Settings) -> Caller:
     """Return who a node with these settings is when it delivers."""
     knows_systems = bool(settings.fhir.patient_system or settings.fhir.issuers)
-    return Caller(settings.node.ae_title, settings.delivery.timeout_s, settings.dicom_tls, knows_systems)
+    return Caller(
+        settings.node.ae_title,
+        settings.delivery.timeout_s,
+        settings.dicom_tls,
+        knows_systems,
+        viewer_url=settings.viewer_url,
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import httpx
 
+from dicom_node.core.cutoff import Cutoff
 from dicom_node.core.errors import (
     CredentialsRefused,
     DeliveryDeferred,
@@ -23,6 +24,7 @@ from dicom_node.core.errors import (
     tls_fault_told,
 )
 from dicom_node.core.limits import retry_after_s
+from dicom_node.core.requests import name_request
 from dicom_node.deliver.connections.web import LOGIN_REFUSED, AnswerTooLong, nobody_took_it, read_whole
 from dicom_node.deliver.outgoing import Outgoing, Sent
 from dicom_node.dimse.statuses import error_of, note_of, warning_of
@@ -47,7 +49,8 @@ _ADVICE = {
 
 @dataclass(frozen=True, slots=True)
 class DicomWebSender:
-    """A STOW-RS user; `base_url` is where ``/studies`` begins, `timeout_s` bounds each wait for the server."""
+    """A STOW-RS user; `base_url` is where ``/studies`` begins. `timeout_s` bounds each wait for the server, and each of
+    its answers as a whole."""
 
     base_url: str
     auth: httpx.Auth | None
@@ -56,14 +59,19 @@ class DicomWebSender:
 
     def send(self, items: Sequence[Outgoing]) -> Iterator[Sent]:
         """Send in order. When the server cannot be reached, the object at hand and all that remain are deferred."""
-        with httpx.Client(auth=self.auth, timeout=self.timeout_s, verify=self.verify) as client:
+        named = {"request": [name_request]}
+        with httpx.Client(auth=self.auth, timeout=self.timeout_s, verify=self.verify, event_hooks=named) as client:
+            cutoff = Cutoff(client)
             for position, item in enumerate(items):
                 try:
-                    yield self._store(client, item)
+                    with cutoff.of_answers(self.timeout_s):
+                        sent = self._store(client, item)
                 except (httpx.RequestError, UnicodeError, DeliveryDeferred) as error:  # the last: signing in
-                    lost = error if isinstance(error, DeliveryDeferred) else self._lost(error)
+                    is_late = cutoff.is_over or isinstance(error, httpx.TimeoutException)
+                    lost = error if isinstance(error, DeliveryDeferred) else self._lost(error, is_late=is_late)
                     yield from (Sent(left.artifact.uid, lost, "") for left in items[position:])
                     return
+                yield sent
 
     @property
     def _receiver(self) -> str:
@@ -105,11 +113,11 @@ class DicomWebSender:
         body = _Multipart(head, path, tail)
         return client.build_request("POST", f"{self.base_url.rstrip('/')}/studies", headers=headers, content=body)
 
-    def _lost(self, error: httpx.RequestError | UnicodeError) -> DeliveryDeferred:
+    def _lost(self, error: httpx.RequestError | UnicodeError, *, is_late: bool) -> DeliveryDeferred:
         kind = DestinationAway if nobody_took_it(error) else DeliveryDeferred
         if told := tls_fault_told(error):
             return kind(f"{self._receiver} {told}. Tried again later.")
-        why = f"no answer for {self.timeout_s:g} s" if isinstance(error, httpx.TimeoutException) else fault_told(error)
+        why = f"no answer for {self.timeout_s:g} s" if is_late else fault_told(error)
         return kind(
             f"{self._receiver} cannot be reached: {why}. Tried again later; check url, network and certificates."
         )

@@ -2,29 +2,28 @@
 
 from __future__ import annotations
 
-import json
 import ssl
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import httpx
 
-from dicom_node.core.errors import CredentialsRefused, DeliveryDeferred, DeliveryRefused, DestinationAway
+from dicom_node.core.errors import (
+    CredentialsRefused,
+    DeliveryDeferred,
+    DeliveryRefused,
+    DestinationAway,
+    ReportInvalid,
+)
 from dicom_node.deliver.outgoing import Outgoing, Sent, SentObject
 from dicom_node.deliver.viewer_links import viewer_link
 from dicom_node.fhir.adaptation import names_for_viewer, with_link
 from dicom_node.fhir.builders.retraction import is_retraction
 from dicom_node.fhir.client.client import Delivered, FhirClient, Fit
+from dicom_node.fhir.own import own_bundle
 
-#: What a bundle of the node may hold, and the statuses in which a report of the node may be.
-_KINDS = frozenset({
-    "Device", "DocumentReference", "Endpoint", "ImagingStudy", "Observation", "DiagnosticReport", "Provenance",
-})  # fmt: skip
-_UNREVIEWED = frozenset({"preliminary", "partial", "entered-in-error"})
-#: How it looks for what is there already: by numbers and tags of the node's own.
-_OWN_SEARCHES = ("identifier=", "_tag=")
 #: After this many deferrals on end the server is taken to be away, and the rest is not tried one by one.
 _DEFERRALS_ON_END = 2
 
@@ -80,44 +79,11 @@ def _told(delivered: Delivered, *, is_taken_back: bool) -> str:
 
 def _bundle(path: Path) -> dict[str, Any]:
     try:
-        bundle = json.loads(path.read_bytes())
+        return own_bundle(path.read_bytes())
     except OSError as error:
         raise DeliveryRefused(f"The stored bundle {path.name} cannot be read: {error.strerror}.") from error
-    except ValueError as error:
-        raise DeliveryRefused(f"The stored bundle {path.name} is not JSON; run the job again.") from error
-    if not isinstance(bundle, dict):
-        raise DeliveryRefused(f"The stored bundle {path.name} is no FHIR Bundle; run the job again.")
-    _require_own(bundle, path.name)
-    return bundle
-
-
-def _require_own(bundle: Mapping[str, Any], name: str) -> None:
-    """Let nothing out but what the node's builders make: the process that wrote the bundle also ran a model's code,
-    which must not act with the node's credentials. Raises `DeliveryRefused`."""
-    entries = bundle.get("entry")
-    if not (isinstance(entries, list) and entries and all(map(_is_own, entries))):
+    except ReportInvalid as error:
         raise DeliveryRefused(
-            f"The stored bundle {name} asks the EHR for more than a report of the node does; it is not sent. A model "
-            "whose code does more than compute may be behind it: look at the code that dicom-node models verify lists."
-        )
-
-
-def _is_own(entry: object) -> bool:
-    match entry:
-        case {
-            "resource": {"resourceType": str(kind), **resource},
-            "request": {"method": str(method), "url": str(url), **more},
-        }:
-            pass
-        case _:
-            return False
-    if kind not in _KINDS or (
-        kind in {"Observation", "DiagnosticReport"} and resource.get("status") not in _UNREVIEWED
-    ):
-        return False
-    if kind == "DocumentReference" and "subject" in resource:  # a model card is about nobody
-        return False
-    place, _, search = url.partition("?")
-    if method == "POST":
-        search = str(more.pop("ifNoneExist", "")) if not search else ""
-    return place == kind and method in {"POST", "PUT"} and search.startswith(_OWN_SEARCHES) and not more
+            f"The stored bundle {path.name} is not one that the node makes; it is not sent. {error} A model whose code "
+            "does more than compute may be behind it: look at the code that dicom-node models verify lists."
+        ) from error

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dicom_node.core.entities import AboutResult, Artifact, MediaType, ResultState
-from dicom_node.core.errors import DeliveryDeferred, DeliveryRefused
+from dicom_node.core.errors import DeliveryDeferred, DeliveryRefused, DestinationAway
 from dicom_node.core.uids import is_valid_uid
 from dicom_node.deliver.outgoing import Outgoing, Sent, SentObject
 from dicom_node.deliver.senders import sidecar
@@ -32,17 +32,23 @@ class FolderSender:
     include: Collection[str] = ()
 
     def send(self, items: Sequence[Outgoing]) -> Iterator[Sent]:
-        """Write each item; a disk that cannot be written defers the item, damaged bytes are refused."""
-        for item in items:
+        """Write each item; a disk that cannot be written defers the item, damaged bytes are refused.
+
+        Where the folder itself is not there and cannot be made, the destination is away.
+        """
+        for position, item in enumerate(items):
             try:
                 yield Sent(item.artifact.uid, None, self._write(item))
+            except DestinationAway as error:
+                yield from (Sent(left.artifact.uid, error, "") for left in items[position:])
+                return
             except (DeliveryDeferred, DeliveryRefused) as error:
                 yield Sent(item.artifact.uid, error, "")
 
     def _write(self, item: Outgoing) -> str:
         target = self.path / _name(item.artifact)
+        self._require_folder()
         try:
-            self.path.mkdir(parents=True, exist_ok=True)
             is_there = _is_there(target, item.artifact.sha256)
             if not is_there:
                 self._write_whole(item, target)
@@ -53,6 +59,15 @@ class FolderSender:
                 f"Folder {self.path} cannot be written: {error.strerror}. Tried again later; check space and rights."
             ) from error
         return f"already there as {target.name}" if is_there else f"written as {target.name}"
+
+    def _require_folder(self) -> None:
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise DestinationAway(
+                f"Folder {self.path} is not there and cannot be made: {error.strerror}. Looked for again; mount "
+                "its disk."
+            ) from error
 
     def _tell(self, item: Outgoing, about: AboutResult, target: Path) -> None:
         """Say what the object is, and of what it replaces or takes back that it does not hold any more."""

@@ -27,6 +27,7 @@ from dicom_node.core.errors import (
     fault_told,
 )
 from dicom_node.core.limits import retry_after_s
+from dicom_node.core.requests import name_request
 from dicom_node.deliver.connections.web import nobody_took_it
 from dicom_node.deliver.outgoing import OutgoingEvent, Sent
 
@@ -70,7 +71,10 @@ class WebhookSender:
                 yield Sent(event.id, error_in(status, wish, self._receiver), f"HTTP {status}")
 
     def _client(self) -> httpx.Client:
-        return httpx.Client(auth=self.auth, timeout=self.timeout_s, verify=self.verify, follow_redirects=False)
+        named = {"request": [name_request]}
+        return httpx.Client(
+            auth=self.auth, timeout=self.timeout_s, verify=self.verify, follow_redirects=False, event_hooks=named
+        )
 
     def _post(self, client: httpx.Client, event: OutgoingEvent) -> tuple[int, float | None]:
         """Return status and wished wait; the body of the answer is not read, whatever its length."""

@@ -7,7 +7,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, Connection, Row, and_, or_, select
 
 from dicom_node.core.entities import AboutResult, ArtifactKind, JobState, MediaType, ObjectName, ResultState
-from dicom_node.core.lifecycle import ARRIVED
+from dicom_node.core.lifecycle import ARRIVED, TAKEN_BACK
 from dicom_node.index.lineage import keys_of_line, line_of
 from dicom_node.index.notices import accession_number, model_of
 from dicom_node.index.tables import artifacts, deliveries, results
@@ -36,10 +36,10 @@ def _replaced(connection: Connection, result: Row[Any], destination: str) -> tup
 
 
 def _taken_back(connection: Connection, result: Row[Any], destination: str) -> tuple[ObjectName, ...]:
-    if result.standing != ResultState.WITHDRAWN:
+    if result.standing not in TAKEN_BACK:
         return ()
     of_route = and_(results.c.study_instance_uid == result.study_instance_uid, results.c.route == result.route)
-    return _shown(connection, destination, and_(of_route, results.c.standing == ResultState.WITHDRAWN))
+    return _shown(connection, destination, and_(of_route, results.c.standing.in_(TAKEN_BACK)))
 
 
 def _shown(connection: Connection, destination: str, which: ColumnElement[bool]) -> tuple[ObjectName, ...]:

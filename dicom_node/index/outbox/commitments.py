@@ -9,6 +9,7 @@ from datetime import datetime
 from sqlalchemy import Connection, Row, and_, select
 
 from dicom_node.core.entities import CommitmentState
+from dicom_node.index.database import is_among
 from dicom_node.index.due import is_due
 from dicom_node.index.tables import commitments, instances
 from dicom_node.index.transitions import keep_commitment
@@ -92,9 +93,10 @@ def association_of(connection: Connection, number: int) -> str | None:
     return connection.scalar(select(commitments.c.association_id).where(commitments.c.id == number))
 
 
-def latest_requests(connection: Connection, limit: int) -> list[CommitmentLine]:
-    """Return the latest requests, newest first."""
-    rows = connection.execute(select(commitments).order_by(commitments.c.id.desc()).limit(limit))
+def latest_requests(connection: Connection, limit: int, older_than: int | None = None) -> list[CommitmentLine]:
+    """Return the latest requests, newest first; those that came before the one of number `older_than`."""
+    query = select(commitments).order_by(commitments.c.id.desc()).limit(limit)
+    rows = connection.execute(query if older_than is None else query.where(commitments.c.id < older_than))
     return [
         CommitmentLine(
             number=row.id, transaction_uid=row.transaction_uid, calling_ae_title=row.calling_ae_title,
@@ -111,7 +113,7 @@ def held_objects(connection: Connection, sop_instance_uids: Sequence[str]) -> It
                instances.c.object_key, instances.c.size_bytes)  # fmt: skip
     for start in range(0, len(sop_instance_uids), _UIDS_PER_QUERY):
         some = sop_instance_uids[start : start + _UIDS_PER_QUERY]
-        wanted = select(*columns).where(instances.c.sop_instance_uid.in_(some))
+        wanted = select(*columns).where(is_among(instances.c.sop_instance_uid, some))
         for row in connection.execute(wanted.order_by(~IN_USE, instances.c.id)):
             yield Held(**row._mapping)
 

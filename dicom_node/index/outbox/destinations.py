@@ -11,17 +11,30 @@ from sqlalchemy import Connection, Row, select, update
 
 from dicom_node.core.entities import DestinationState
 from dicom_node.core.outputs.capability_match import PeerCapabilities
+from dicom_node.core.principal import NODE, Principal
 from dicom_node.index.database import insert_of
 from dicom_node.index.tables import destinations, peer_capabilities
-from dicom_node.index.transitions import move_destination
+from dicom_node.index.transitions import Change, move_destination
+
+#: Kind of the timeline's line about what waits because a person suspended something, and that it goes on.
+SUSPENDED = "suspended"
 
 
 @dataclass(frozen=True, slots=True)
 class Suspension:
-    """Why nothing is sent to a destination, and since when."""
+    """Why nothing is sent to a destination, and since when. `by` is the person who suspended it and alone lets it go
+    on; empty where the node did, because it was not let in: then it tries again by itself."""
 
     reason: str
     since: datetime
+    by: str = ""
+
+    def in_words(self, name: str) -> str:
+        """Say who suspended the destination of this name, since when and why."""
+        since = f"{self.since.astimezone():%Y-%m-%d %H:%M %Z}"
+        if self.by:
+            return f"Destination {name} is suspended by {self.by} since {since}: {self.reason.rstrip('.')}."
+        return f"Destination {name} does not let the node in since {since}. {self.reason}"
 
 
 def suspension_of(connection: Connection, name: str) -> Suspension | None:
@@ -32,18 +45,21 @@ def suspension_of(connection: Connection, name: str) -> Suspension | None:
 def suspensions(connection: Connection) -> Mapping[str, Suspension]:
     """Return the suspended destinations by name."""
     query = select(destinations).where(destinations.c.state == DestinationState.SUSPENDED)
-    return {row.name: Suspension(row.reason, row.since) for row in connection.execute(query)}
+    return {row.name: Suspension(row.reason, row.since, row.suspended_by) for row in connection.execute(query)}
 
 
-def suspend(connection: Connection, name: str, reason: str, now: datetime) -> bool:
-    """Send nothing to the destination from now on; `False` when it was suspended already: then the reason stays."""
-    return move_destination(connection, name, DestinationState.SUSPENDED, reason, now)
+def suspend(connection: Connection, name: str, reason: str, now: datetime, actor: Principal = NODE) -> bool:
+    """Send nothing to the destination from now on; `False` when it was suspended already: then the reason stays.
+
+    Only the node's own suspension gives way, to that of a person.
+    """
+    return move_destination(connection, name, DestinationState.SUSPENDED, reason, Change(now, actor=actor))
 
 
-def resume(connection: Connection, name: str, now: datetime) -> bool:
-    """Send to the destination again; `False` when it was not suspended."""
+def resume(connection: Connection, name: str, now: datetime, actor: Principal = NODE) -> bool:
+    """Send to the destination again; `False` when it was not suspended, or by a person, whom only a person undoes."""
     is_suspended = suspension_of(connection, name) is not None
-    return is_suspended and move_destination(connection, name, DestinationState.ACTIVE, "", now)
+    return is_suspended and move_destination(connection, name, DestinationState.ACTIVE, "", Change(now, actor=actor))
 
 
 #: So long a refusal counts: a receiver that has learned the class since is given it again.

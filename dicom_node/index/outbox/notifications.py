@@ -169,6 +169,13 @@ def make_due(connection: Connection, destination: str, now: datetime) -> int:
     return make_notifications_due(connection, _is_owed_to(destination), now)
 
 
+def events_owed_to_others(connection: Connection, names: Collection[str]) -> Mapping[str, int]:
+    """Return how many events wait for destinations that are not among `names`, by destination."""
+    pending = and_(notifications.c.state == DeliveryState.PENDING, notifications.c.destination.not_in(names))
+    query = select(notifications.c.destination, func.count()).where(pending).group_by(notifications.c.destination)
+    return {row[0]: row[1] for row in connection.execute(query)}
+
+
 def open_per_destination(connection: Connection) -> Mapping[str, Mapping[str, int]]:
     """Return how many events wait for each destination, and how many are parked for it, by state."""
     still_open = notifications.c.state.in_([DeliveryState.PENDING, DeliveryState.PARKED])

@@ -15,8 +15,8 @@ from sqlalchemy import ColumnElement, Connection, Row, Subquery, and_, exists, f
 from sqlalchemy.sql import Select
 
 from dicom_node.analysis.answer import ReportLine
-from dicom_node.core.entities import Artifact, ArtifactKind, DeliveryState, ResultState
-from dicom_node.core.lifecycle import ARRIVED, OPEN
+from dicom_node.core.entities import Artifact, ArtifactKind, DeliveryState, ResultState, ReviewState
+from dicom_node.core.lifecycle import ARRIVED, OPEN, TAKEN_BACK
 from dicom_node.index.lineage import keys_of_line, line_of
 from dicom_node.index.tables import artifacts, deliveries, events, instances, results
 from dicom_node.index.transitions import (
@@ -60,6 +60,19 @@ def withdraw_results(
     return withdrawn
 
 
+def reject_result(connection: Connection, job_key: str, reason: str, change: Change) -> None:
+    """Take a result back that a reviewer has rejected, and what it had replaced, and owe their objects no more.
+
+    What a person has verified before stays. `change` has the actor and the line of the timeline.
+    """
+    rejected = connection.execute(select(results).where(results.c.job_key == job_key)).one()
+    line = keys_of_line(connection, rejected.study_instance_uid, line_of(rejected))
+    unverified = results.c.review_state.in_((ReviewState.UNREVIEWED, ReviewState.REJECTED))
+    which = and_(results.c.job_key.in_([*line, job_key]), unverified, results.c.sequence <= rejected.sequence)
+    taken_back = move_result(connection, which, ResultState.REJECTED, reason, change)
+    end_unsent(connection, deliveries.c.job_key.in_(taken_back), change.at)
+
+
 def _keys_of_route(connection: Connection, study_instance_uid: str, route: str) -> list[str]:
     """Return the job keys of all results in the lines to which a route has contributed."""
     mine = and_(results.c.study_instance_uid == study_instance_uid, results.c.route == route)
@@ -69,15 +82,24 @@ def _keys_of_route(connection: Connection, study_instance_uid: str, route: str) 
 
 def withdrawals_before(connection: Connection, study_instance_uid: str, route: str) -> int:
     """Return how many results of a study and route have been withdrawn: what follows them is another result."""
+    return _how_many(connection, study_instance_uid, route, ResultState.WITHDRAWN)
+
+
+def rejections_before(connection: Connection, study_instance_uid: str, route: str) -> int:
+    """Return how many results of a study and route reviewers have rejected: the same answer is no other result."""
+    return _how_many(connection, study_instance_uid, route, ResultState.REJECTED)
+
+
+def _how_many(connection: Connection, study_instance_uid: str, route: str, standing: ResultState) -> int:
     mine = and_(results.c.study_instance_uid == study_instance_uid, results.c.route == route)
-    query = select(func.count()).select_from(results).where(mine, results.c.standing == ResultState.WITHDRAWN)
+    query = select(func.count()).select_from(results).where(mine, results.c.standing == standing)
     return connection.execute(query).scalar_one()
 
 
 def is_withdrawn(connection: Connection, job_key: str) -> bool:
     """Tell whether nothing of a result may be sent any more but what takes it back."""
     standing = connection.execute(select(results.c.standing).where(results.c.job_key == job_key)).scalar()
-    return standing == ResultState.WITHDRAWN
+    return standing in TAKEN_BACK
 
 
 # --- what has not arrived ----------------------------------------------------------------------------------------
@@ -167,7 +189,7 @@ def due_at(connection: Connection, destination: str) -> list[TakenBack]:
 
 
 def _of_withdrawn(destination: str) -> ColumnElement[bool]:
-    withdrawn = select(results.c.job_key).where(results.c.standing == ResultState.WITHDRAWN)
+    withdrawn = select(results.c.job_key).where(results.c.standing.in_(TAKEN_BACK))
     return and_(deliveries.c.destination == destination, deliveries.c.job_key.in_(withdrawn))
 
 
@@ -203,7 +225,7 @@ def _shown(destination: str) -> Select[Any]:
         )
         .join(artifacts, artifacts.c.uid == deliveries.c.artifact_uid)
         .join(results, results.c.job_key == deliveries.c.job_key)
-        .where(results.c.standing == ResultState.WITHDRAWN, deliveries.c.destination == destination, _is_shown())
+        .where(results.c.standing.in_(TAKEN_BACK), deliveries.c.destination == destination, _is_shown())
     )  # fmt: skip
 
 
@@ -244,7 +266,7 @@ def _is_another_standing(connection: Connection, destination: str, study_instanc
         select(deliveries.c.id)
         .join(results, results.c.job_key == deliveries.c.job_key)
         .where(
-            results.c.study_instance_uid == study_instance_uid, results.c.standing != ResultState.WITHDRAWN,
+            results.c.study_instance_uid == study_instance_uid, results.c.standing.not_in(TAKEN_BACK),
             deliveries.c.destination == destination, deliveries.c.state.in_(ARRIVED),
         )
     )  # fmt: skip
@@ -306,7 +328,7 @@ def out_of_reach(connection: Connection, names: Collection[str]) -> list[OutOfRe
     query = (
         select(deliveries.c.id, deliveries.c.destination, results.c.study_instance_uid)
         .join(results, results.c.job_key == deliveries.c.job_key)
-        .where(results.c.standing == ResultState.WITHDRAWN, deliveries.c.destination.not_in(names), _is_shown())
+        .where(results.c.standing.in_(TAKEN_BACK), deliveries.c.destination.not_in(names), _is_shown())
     )
     found: dict[tuple[str, str], list[int]] = {}
     for row in connection.execute(query.order_by(deliveries.c.id)):
@@ -345,7 +367,7 @@ def _kept_back(destination: str) -> Subquery:
     unsettled = (
         select(results.c.study_instance_uid)
         .join(deliveries, deliveries.c.job_key == results.c.job_key)
-        .where(results.c.standing == ResultState.WITHDRAWN, deliveries.c.destination == destination, to_do)
+        .where(results.c.standing.in_(TAKEN_BACK), deliveries.c.destination == destination, to_do)
     )
-    waits = or_(results.c.standing == ResultState.WITHDRAWN, results.c.study_instance_uid.in_(unsettled))
+    waits = or_(results.c.standing.in_(TAKEN_BACK), results.c.study_instance_uid.in_(unsettled))
     return select(results.c.job_key).where(waits).subquery()

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Row, and_, insert, or_, select, update
+from sqlalchemy import Connection, Row, and_, func, insert, or_, select, update
 
 from dicom_node.core.entities import Instance, InstanceRole, PatientNumber, SendingPeer, StudyState
 from dicom_node.core.principal import NODE
@@ -23,7 +24,7 @@ from dicom_node.index.corrections import (
     withdraw_what_rests_on,
 )
 from dicom_node.index.damage import note_arrived
-from dicom_node.index.database import insert_of
+from dicom_node.index.database import insert_of, is_among
 from dicom_node.index.received.patients import note_whose
 from dicom_node.index.received.rejections import settle_rejections
 from dicom_node.index.tables import artifacts, associations, instances, jobs, studies
@@ -108,14 +109,14 @@ def _lock_studies(connection: Connection, arrivals: Sequence[Instance], others: 
 def _hold(connection: Connection, uids: Collection[str]) -> dict[str, Any]:
     if not uids:
         return {}
-    held = select(studies).where(studies.c.study_instance_uid.in_(uids)).order_by(studies.c.study_instance_uid)
+    held = select(studies).where(is_among(studies.c.study_instance_uid, uids)).order_by(studies.c.study_instance_uid)
     return {row.study_instance_uid: row for row in connection.execute(held.with_for_update())}
 
 
 def _own_results(connection: Connection, arrivals: Sequence[Instance]) -> set[str]:
     """Recognise our own results by their UID even where a PACS has rewritten the header marks."""
     uids = {instance.sop_instance_uid for instance in arrivals}
-    return set(connection.execute(select(artifacts.c.uid).where(artifacts.c.uid.in_(uids))).scalars())
+    return set(connection.execute(select(artifacts.c.uid).where(is_among(artifacts.c.uid, uids))).scalars())
 
 
 def _sort(news: dict[str, StudyNews], instance: Instance, role: InstanceRole, verdict: Verdict) -> None:
@@ -269,7 +270,8 @@ def is_late(connection: Connection, study: Any) -> bool:
 
 def known_object_keys(connection: Connection, keys: list[str]) -> set[str]:
     """Return which of these objects have a row."""
-    return set(connection.execute(select(instances.c.object_key).where(instances.c.object_key.in_(keys))).scalars())
+    known = select(instances.c.object_key).where(is_among(instances.c.object_key, keys))
+    return set(connection.execute(known).scalars())
 
 
 # --- associations ------------------------------------------------------------------------------------------------
@@ -299,6 +301,61 @@ def close_association(connection: Connection, association_id: str, outcome: str,
     connection.execute(
         update(associations).where(mine, associations.c.closed_at.is_(None)).values(closed_at=at, outcome=outcome)
     )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Carried:
+    """What one association that has ended brought of one study, which is in `revision` by now."""
+
+    association_id: str
+    study_instance_uid: str
+    calling_ae_title: str
+    called_ae_title: str
+    source_host: str
+    opened_at: datetime
+    closed_at: datetime
+    outcome: str
+    instances: int
+    revision: int
+    #: How many objects of each SOP class the study has by now.
+    sop_classes: Mapping[str, int]
+
+
+def carried_unaudited(connection: Connection, limit: int = 200) -> list[Carried]:
+    """Return what the audit trail has not been told of, the first to end first."""
+    one = associations.c
+    names = ("association_id", "study_instance_uid", "calling_ae_title", "called_ae_title", "source_host", "opened_at",
+             "closed_at", "outcome", "instances")  # fmt: skip
+    query = (
+        select(*(one[name] for name in names), studies.c.revision)
+        .join(studies, studies.c.study_instance_uid == one.study_instance_uid)
+        .where(one.closed_at.is_not(None), one.audited_at.is_(None))
+        .order_by(one.closed_at)
+        .limit(limit)
+    )
+    rows = connection.execute(query).all()
+    classes = _sop_classes(connection, {row.study_instance_uid for row in rows})
+    return [Carried(**row._mapping, sop_classes=classes[row.study_instance_uid]) for row in rows]
+
+
+def _sop_classes(connection: Connection, uids: Collection[str]) -> Mapping[str, dict[str, int]]:
+    found: defaultdict[str, dict[str, int]] = defaultdict(dict)
+    columns = (instances.c.study_instance_uid, instances.c.sop_class_uid)
+    in_use = and_(instances.c.study_instance_uid.in_(uids), instances.c.superseded_at.is_(None))
+    query = select(*columns, func.count().label("number")).where(in_use).group_by(*columns)
+    for row in connection.execute(query) if uids else ():
+        found[row.study_instance_uid][row.sop_class_uid] = row.number
+    return found
+
+
+def mark_audited(connection: Connection, carried: Sequence[Carried]) -> None:
+    """Note that the audit trail was told."""
+    for one in carried:
+        mine = and_(
+            associations.c.association_id == one.association_id,
+            associations.c.study_instance_uid == one.study_instance_uid,
+        )
+        connection.execute(update(associations).where(mine).values(audited_at=one.closed_at))
 
 
 def renew_associations(connection: Connection, receiver_id: str, at: datetime) -> None:

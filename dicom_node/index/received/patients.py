@@ -9,7 +9,7 @@ from enum import StrEnum
 from sqlalchemy import Connection, and_, delete, exists, insert, select, text, tuple_
 
 from dicom_node.core.entities import PatientNumber, StatedPatient
-from dicom_node.index.database import insert_of
+from dicom_node.index.database import insert_of, is_among
 from dicom_node.index.tables import patient_moves, stated_patients, study_patients
 
 # --- whose a study is ---------------------------------------------------------------------------------------------
@@ -19,7 +19,7 @@ def note_whose(connection: Connection, whose: Mapping[str, PatientNumber]) -> No
     """Note the number that the images of studies name, by Study Instance UID."""
     if not whose:
         return
-    known = select(study_patients).where(study_patients.c.study_instance_uid.in_(whose))
+    known = select(study_patients).where(is_among(study_patients.c.study_instance_uid, whose))
     same = {row.study_instance_uid: PatientNumber(row.patient_id, row.issuer) for row in connection.execute(known)}
     rows = [
         {"study_instance_uid": uid, "patient_id": one.value, "issuer": one.authority}
@@ -27,9 +27,9 @@ def note_whose(connection: Connection, whose: Mapping[str, PatientNumber]) -> No
         if same.get(uid) != one
     ]
     if rows:
-        statement = insert_of(connection)(study_patients).values(rows)
+        statement = insert_of(connection)(study_patients)
         new = {name: statement.excluded[name] for name in ("patient_id", "issuer")}
-        connection.execute(statement.on_conflict_do_update(index_elements=["study_instance_uid"], set_=new))
+        connection.execute(statement.on_conflict_do_update(index_elements=["study_instance_uid"], set_=new), rows)
 
 
 def number_of_study(connection: Connection, study_instance_uid: str, authority: str) -> PatientNumber | None:

@@ -9,6 +9,7 @@ from itertools import islice
 
 from sqlalchemy import ColumnElement, Connection, delete, func, insert, select, update
 
+from dicom_node.index.database import is_among
 from dicom_node.index.tables import instances, retrievals
 from dicom_node.index.versions import IN_USE
 
@@ -74,7 +75,7 @@ def count_present(connection: Connection, study_instance_uid: str, series_instan
 def count_among(connection: Connection, study_instance_uid: str, sop_instance_uids: Collection[str]) -> int:
     """Return how many of these objects are indexed as objects of this study."""
     return sum(
-        _count(connection, study_instance_uid, instances.c.sop_instance_uid.in_(batch))
+        _count(connection, study_instance_uid, is_among(instances.c.sop_instance_uid, batch))
         for batch in _batches(sop_instance_uids)
     )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -28,6 +29,7 @@ from dicom_node.index.views.types import (
 )
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_CURSOR = re.compile(r"[0-9]{1,17}_[0-9]+(\.[0-9]+)*")
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,9 +45,9 @@ class Cursor:
     @classmethod
     def parse(cls, text: str) -> Self:
         """Read what `str` wrote. Raises `ValueError`."""
-        microseconds, _, uid = text.partition("_")
-        if not (microseconds.isascii() and microseconds.isdigit() and len(microseconds) <= 17 and is_valid_uid(uid)):
+        if not _CURSOR.fullmatch(text):  # as long as no UID is, too: it only says where to go on
             raise ValueError("not a cursor; use `older` or `newer` of an earlier answer")
+        microseconds, _, uid = text.partition("_")
         return cls(_EPOCH + timedelta(microseconds=int(microseconds)), uid)
 
 
@@ -88,14 +90,20 @@ def study_lines(connection: Connection, rows: Sequence[Row[Any]]) -> list[StudyL
 
 
 def list_deliveries(
-    connection: Connection, state: DeliveryState | None = None, destination: str | None = None, limit: int = 100
+    connection: Connection,
+    state: DeliveryState | None = None,
+    destination: str | None = None,
+    limit: int = 100,
+    older_than: int | None = None,
 ) -> list[DeliveryView]:
-    """List deliveries, newest first."""
+    """List deliveries, newest first; those that were made before the one of number `older_than`."""
     query = delivery_query().order_by(deliveries.c.id.desc()).limit(limit)
     if state is not None:
         query = query.where(deliveries.c.state == state)
     if destination is not None:
         query = query.where(deliveries.c.destination == destination)
+    if older_than is not None:
+        query = query.where(deliveries.c.id < older_than)
     return [delivery_view(row) for row in connection.execute(query)]
 
 
@@ -148,9 +156,9 @@ def _conditions(wanted: StudyFilter) -> Iterable[ColumnElement[bool]]:
     if wanted.text:
         yield _matches(wanted.text)
     if wanted.older_than is not None:
-        yield _beyond(wanted.older_than, older=True)
+        yield beyond(wanted.older_than, older=True)
     if wanted.newer_than is not None:
-        yield _beyond(wanted.newer_than, older=False)
+        yield beyond(wanted.newer_than, older=False)
 
 
 def _matches(text: str) -> ColumnElement[bool]:
@@ -167,7 +175,8 @@ def _matches(text: str) -> ColumnElement[bool]:
     )
 
 
-def _beyond(cursor: Cursor, *, older: bool) -> ColumnElement[bool]:
+def beyond(cursor: Cursor, *, older: bool) -> ColumnElement[bool]:
+    """Select the studies on one side of a place in the list."""
     at, uid = studies.c.last_received_at, studies.c.study_instance_uid
     same_time = at == cursor.last_received_at
     if older:

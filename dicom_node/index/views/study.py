@@ -4,20 +4,46 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from typing import Any
+from datetime import datetime
+from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, Row, case, func, select
+from sqlalchemy import ColumnElement, Connection, Row, and_, case, func, or_, select, tuple_
 
-from dicom_node.core.entities import ArtifactKind, InstanceRole, JobState, ResultState
+from dicom_node.core.entities import (
+    ArtifactKind,
+    DeliveryState,
+    InstanceRole,
+    JobState,
+    PatientNumber,
+    ResultState,
+    ReviewState,
+)
 from dicom_node.core.errors import NotFound
-from dicom_node.index.tables import artifacts, associations, deliveries, events, instances, jobs, studies
+from dicom_node.core.lifecycle import OPEN
+from dicom_node.index.received.patients import numbers_of_patient, studies_of
+from dicom_node.index.tables import (
+    artifacts,
+    associations,
+    deliveries,
+    events,
+    instances,
+    jobs,
+    notifications,
+    studies,
+)
 from dicom_node.index.tables import results as results_table
 from dicom_node.index.versions import IN_USE
-from dicom_node.index.views.lists import delivery_query, delivery_view, study_lines
+from dicom_node.index.views.lists import Cursor, beyond, delivery_query, delivery_view, study_lines
+from dicom_node.index.views.requested import order_shown, requests_shown
+from dicom_node.index.views.reviews import decisions_on_results, review_told
 from dicom_node.index.views.types import (
     ArtifactView,
     DeliveryView,
     JobView,
+    KeptArtifact,
+    KeptDicomObject,
+    OpenEvent,
+    PatientStudy,
     ResultView,
     SeriesView,
     StoredArtifact,
@@ -26,8 +52,17 @@ from dicom_node.index.views.types import (
 )
 
 
-def study(connection: Connection, study_instance_uid: str) -> StudyView:
-    """Return everything known of one study but its timeline. Raises `NotFound`."""
+class Place(NamedTuple):
+    """Where an entry stands in a timeline: its time, associations before events, its own key."""
+
+    at: datetime
+    kind: int
+    key: str
+
+
+def study(connection: Connection, study_instance_uid: str, authority: str = "") -> StudyView:
+    """Return everything known of one study but its timeline; `authority` gave out the numbers of patients whose images
+    name nobody. Raises `NotFound`."""
     row = connection.execute(select(studies).where(studies.c.study_instance_uid == study_instance_uid)).one_or_none()
     if row is None:
         raise NotFound(_no_study(study_instance_uid))
@@ -37,6 +72,9 @@ def study(connection: Connection, study_instance_uid: str) -> StudyView:
         jobs=_jobs(connection, study_instance_uid),
         results=results(connection, study_instance_uid),
         deliveries=study_deliveries(connection, study_instance_uid),
+        open_events=_open_events(connection, study_instance_uid),
+        order=order_shown(connection, study_instance_uid, authority),
+        requests=requests_shown(connection, study_instance_uid),
     )
 
 
@@ -45,25 +83,69 @@ def timeline(connection: Connection, study_instance_uid: str) -> list[TimelineEn
 
     Raises `NotFound`.
     """
+    return [entry for _, entry in placed_timeline(connection, study_instance_uid)]
+
+
+def placed_timeline(
+    connection: Connection, study_instance_uid: str, behind: Place | None = None
+) -> list[tuple[Place, TimelineEntry]]:
+    """Return the entries of a timeline behind a place, each with its own. Raises `NotFound`."""
     told = connection.execute(
         select(events).where(events.c.study_instance_uid == study_instance_uid).order_by(events.c.id)
     )
     carried = connection.execute(select(associations).where(associations.c.study_instance_uid == study_instance_uid))
-    entries = [_association_entry(row) for row in carried]
-    entries += [_event_entry(row) for row in told]
-    if not entries:
+    placed = [(Place(row.opened_at, 0, str(row.association_id)), _association_entry(row)) for row in carried]
+    placed += [(Place(row.at, 1, f"{row.id:020d}"), _event_entry(row)) for row in told]
+    if not placed:
         require_study(connection, study_instance_uid)
-    return sorted(entries, key=lambda entry: entry.at)
+    placed.sort(key=lambda one: one[0])
+    return [one for one in placed if behind is None or one[0] > behind]
 
 
-def results(connection: Connection, study_instance_uid: str) -> list[ResultView]:
-    """Return the stored answers about a study, newest first. Raises `NotFound` for an unknown study."""
+def results(
+    connection: Connection, study_instance_uid: str, limit: int | None = None, behind: str | None = None
+) -> list[ResultView]:
+    """Return the stored answers about a study, newest first; at most `limit`, those behind the one of this job key.
+
+    Raises `NotFound` for an unknown study.
+    """
     query = select(results_table).where(results_table.c.study_instance_uid == study_instance_uid)
-    rows = connection.execute(query.order_by(results_table.c.created_at.desc(), results_table.c.route)).all()
+    if behind is not None:
+        query = query.where(_is_behind(result(connection, behind)))
+    place = (results_table.c.created_at.desc(), results_table.c.route, results_table.c.job_key)
+    rows = connection.execute(query.order_by(*place).limit(limit)).all()
     if not rows:
         require_study(connection, study_instance_uid)
-    made = _artifacts(connection, [row.job_key for row in rows])
-    return [_result_view(row, made.get(row.job_key, [])) for row in rows]
+    return result_views(connection, rows)
+
+
+def result_views(connection: Connection, rows: Sequence[Row[Any]]) -> list[ResultView]:
+    """Complete rows of `results` with the objects that show them, and what people decided on them."""
+    keys = [row.job_key for row in rows]
+    made, decided = _artifacts(connection, keys), decisions_on_results(connection, keys)
+    return [_result_view(row, made.get(row.job_key, []), decided.get(row.job_key)) for row in rows]
+
+
+def _is_behind(last: ResultView) -> ColumnElement[bool]:
+    at, rest = results_table.c.created_at, tuple_(results_table.c.route, results_table.c.job_key)
+    return or_(at < last.created_at, and_(at == last.created_at, rest > (last.route, last.job_key)))
+
+
+def history(
+    connection: Connection, number: PatientNumber, authority: str, limit: int, older_than: Cursor | None = None
+) -> list[PatientStudy]:
+    """Return the studies of whoever has or had a number, newest first, each with its results; at most `limit`.
+
+    Merges and changed numbers are followed; `authority` gave out the numbers of images that name nobody. Equal numbers
+    of two authorities are two people's.
+    """
+    mine = studies_of(connection, numbers_of_patient(connection, number), authority)
+    place = (studies.c.last_received_at.desc(), studies.c.study_instance_uid.desc())
+    query = select(studies).where(studies.c.study_instance_uid.in_(mine)).order_by(*place).limit(limit)
+    if older_than is not None:
+        query = query.where(beyond(older_than, older=True))
+    lines = study_lines(connection, connection.execute(query).all())
+    return [PatientStudy(study=one, results=results(connection, one.study_instance_uid)) for one in lines]
 
 
 def result(connection: Connection, job_key: str) -> ResultView:
@@ -71,7 +153,8 @@ def result(connection: Connection, job_key: str) -> ResultView:
     row = connection.execute(select(results_table).where(results_table.c.job_key == job_key)).one_or_none()
     if row is None:
         raise NotFound(f"There is no result {job_key}. The results of a study list their job keys.")
-    return _result_view(row, _artifacts(connection, [job_key]).get(job_key, []))
+    decided = decisions_on_results(connection, [job_key]).get(job_key)
+    return _result_view(row, _artifacts(connection, [job_key]).get(job_key, []), decided)
 
 
 def artifact(connection: Connection, uid: str) -> StoredArtifact:
@@ -89,10 +172,63 @@ def artifact(connection: Connection, uid: str) -> StoredArtifact:
     )
 
 
+def received_objects(connection: Connection, study_instance_uid: str) -> list[KeptDicomObject]:
+    """Return what was received of a study and is in use, without what rejection notes name. Raises `NotFound`."""
+    require_study(connection, study_instance_uid)
+    columns = (
+        instances.c.object_key,
+        instances.c.sha256,
+        instances.c.series_instance_uid,
+        instances.c.sop_instance_uid,
+    )
+    mine = (instances.c.study_instance_uid == study_instance_uid, IN_USE, instances.c.role != InstanceRole.REJECTED)
+    return [KeptDicomObject(*row) for row in connection.execute(select(*columns).where(*mine).order_by(*columns[2:]))]
+
+
+def made_objects(connection: Connection, study_instance_uid: str) -> list[KeptDicomObject]:
+    """Return the DICOM objects of a study's results that hold and are delivered."""
+    columns = (artifacts.c.object_key, artifacts.c.sha256, artifacts.c.series_instance_uid, artifacts.c.uid)
+    query = select(*columns).join(results_table, results_table.c.job_key == artifacts.c.job_key)
+    mine = (
+        results_table.c.study_instance_uid == study_instance_uid,
+        results_table.c.standing == ResultState.CURRENT,
+        results_table.c.shadow_of == "",
+        artifacts.c.media_type == "application/dicom",
+    )
+    return [KeptDicomObject(*row) for row in connection.execute(query.where(*mine).order_by(artifacts.c.send_order))]
+
+
+def dicom_objects(connection: Connection, job_keys: Sequence[str]) -> list[KeptDicomObject]:
+    """Return the DICOM objects of results, whether these hold or not."""
+    columns = (artifacts.c.object_key, artifacts.c.sha256, artifacts.c.series_instance_uid, artifacts.c.uid)
+    mine = (artifacts.c.job_key.in_(job_keys), artifacts.c.media_type == "application/dicom")
+    rows = connection.execute(select(*columns).where(*mine).order_by(artifacts.c.job_key, artifacts.c.send_order))
+    return [KeptDicomObject(*row) for row in rows]
+
+
+def kept_artifacts(connection: Connection, job_keys: Sequence[str]) -> list[KeptArtifact]:
+    """Return the objects of results that are no DICOM objects."""
+    query = select(artifacts).where(artifacts.c.job_key.in_(job_keys), artifacts.c.media_type != "application/dicom")
+    rows = connection.execute(query.order_by(artifacts.c.job_key, artifacts.c.send_order))
+    return [KeptArtifact(row.uid, ArtifactKind(row.kind), row.media_type, row.object_key, row.sha256) for row in rows]
+
+
 def study_deliveries(connection: Connection, study_instance_uid: str) -> list[DeliveryView]:
     """Return the deliveries of a study, in order of creation."""
     query = delivery_query().where(results_table.c.study_instance_uid == study_instance_uid)
     return [delivery_view(row) for row in connection.execute(query.order_by(deliveries.c.id))]
+
+
+def _open_events(connection: Connection, study_instance_uid: str) -> list[OpenEvent]:
+    mine = notifications.c.study_instance_uid == study_instance_uid
+    query = select(notifications).where(mine, notifications.c.state.in_(OPEN)).order_by(notifications.c.id)
+    return [
+        OpenEvent(
+            id=row.event_id, type=row.type, destination=row.destination, state=DeliveryState(row.state),
+            attempts=row.attempts, note=row.note,
+        )
+        for row in connection.execute(query)
+    ]  # fmt: skip
 
 
 def require_study(connection: Connection, study_instance_uid: str) -> None:
@@ -168,7 +304,7 @@ def _jobs(connection: Connection, study_instance_uid: str) -> list[JobView]:
     ]
 
 
-def _result_view(row: Row[Any], made: Sequence[ArtifactView]) -> ResultView:
+def _result_view(row: Row[Any], made: Sequence[ArtifactView], decided: Row[Any] | None) -> ResultView:
     return ResultView(
         job_key=row.job_key,
         study_instance_uid=row.study_instance_uid,
@@ -184,6 +320,8 @@ def _result_view(row: Row[Any], made: Sequence[ArtifactView]) -> ResultView:
         standing_reason=row.standing_reason,
         standing_at=row.standing_at,
         shadow_of=row.shadow_of,
+        review_state=ReviewState(row.review_state),
+        **review_told(row.job_key, decided),
         summary=row.summary,
         created_at=row.created_at,
         artifacts=made,

@@ -10,7 +10,17 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from dicom_node.core.entities import ArtifactKind, DeliveryState, InstanceRole, JobState, ResultState, StudyState
+from dicom_node.core.entities import (
+    ArtifactKind,
+    DecisionState,
+    DeliveryState,
+    InstanceRole,
+    JobStage,
+    JobState,
+    ResultState,
+    ReviewState,
+    StudyState,
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -141,6 +151,41 @@ class JobView:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class JobProgress:
+    """How much is done: `step` of `steps` stages behind it, and how many of its `deliveries` have arrived or were given
+    up (`settled`)."""
+
+    step: int
+    steps: int
+    settled: int
+    deliveries: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobLine:
+    """One analysis on its way. `job_key` leads to its result, "" until there is one; `reason` is a code and `message` a
+    sentence on how it ended, or why its last attempt failed."""
+
+    id: int
+    study_instance_uid: str
+    revision: int
+    route: str
+    model: str
+    state: JobState
+    stage: JobStage
+    progress: JobProgress
+    attempts: int
+    priority: str
+    shadow_of: str
+    job_key: str
+    reason: str
+    message: str
+    created_at: datetime
+    started_at: datetime | None
+    finished_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ArtifactView:
     """One produced object. Its bytes and its preview have addresses of their own."""
 
@@ -168,6 +213,49 @@ class StoredArtifact:
     preview_key: str
 
 
+@dataclass(frozen=True, slots=True)
+class KeptDicomObject:
+    """Where one DICOM object of a study lies: received and in use, or of a result that holds."""
+
+    object_key: str
+    sha256: str
+    series_instance_uid: str
+    sop_instance_uid: str
+
+
+@dataclass(frozen=True, slots=True)
+class KeptArtifact:
+    """Where one object of a result lies that is no DICOM object: a FHIR Bundle, an HL7 message."""
+
+    uid: str
+    kind: ArtifactKind
+    media_type: str
+    object_key: str
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReviewView:
+    """What somebody decided on a result. `state` says where the decision stands, `result` which result tells it, `note`
+    why it fell or failed, or why its result could not be made yet. `findings` are as they stand after it."""
+
+    id: int
+    job_key: str
+    decision: ReviewState
+    state: DecisionState
+    reasons: Sequence[str]
+    text: str
+    findings: Sequence[Mapping[str, Any]]
+    reviewer: str
+    reviewer_account: str
+    decided_at: datetime
+    second_reader: str
+    second_account: str
+    second_decided_at: datetime | None
+    note: str
+    result: str
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ResultView:
     """One stored answer. `current` tells it from those that were withdrawn, or that a later one has replaced."""
@@ -188,6 +276,16 @@ class ResultView:
     standing_at: datetime | None = None
     #: The route it shadows, to whose answer it is compared; nothing of it is delivered.
     shadow_of: str = ""
+    #: What a person has said of it, who and when; the result that tells it, and of that one, which was reviewed.
+    review_state: ReviewState = ReviewState.UNREVIEWED
+    reviewer: str = ""
+    reviewed_at: datetime | None = None
+    awaits_second_reader: bool = False
+    #: Why the result that tells the review is not there yet, and why it never will be.
+    review_waits: str = ""
+    review_failed: str = ""
+    successor: str = ""
+    review_of: str = ""
     summary: Mapping[str, Any]
     created_at: datetime
     artifacts: Sequence[ArtifactView]
@@ -226,14 +324,58 @@ class DeliveryView:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class OpenEvent:
+    """One event that a destination has not been told of, and that waits or is parked; `note` is its last answer."""
+
+    id: str
+    type: str
+    destination: str
+    state: DeliveryState
+    attempts: int
+    note: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OrderView:
+    """What the order says by which a study was made; what it does not say is "". `priority` is one of FHIR's, and
+    `requested_at` an ISO 8601 time as it was stated."""
+
+    procedure: str
+    reason: str
+    priority: str
+    requested_at: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StatedRequestView:
+    """Why somebody wants a study analysed, before what its order says, and what for; a `route` of "" stands for all
+    that have no statement of their own."""
+
+    route: str
+    indication: str
+    purpose: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class StudyView:
-    """Everything known of one study, except its timeline."""
+    """Everything known of one study, except its timeline. Of events those that wait or are parked."""
 
     study: StudyLine
     series: Sequence[SeriesView]
     jobs: Sequence[JobView]
     results: Sequence[ResultView]
     deliveries: Sequence[DeliveryView]
+    open_events: Sequence[OpenEvent] = ()
+    order: OrderView | None = None
+    requests: Sequence[StatedRequestView] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PatientStudy:
+    """One study of a patient, with all that was answered about it, newest first."""
+
+    study: StudyLine
+    results: Sequence[ResultView]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

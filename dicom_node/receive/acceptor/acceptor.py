@@ -31,6 +31,7 @@ from dicom_node.core.uids import loggable_uid
 from dicom_node.dimse.vocabulary import ActionStatus
 from dicom_node.end import VitalThread, watch_threads
 from dicom_node.logs import configure_logs
+from dicom_node.memory import share_one_heap
 from dicom_node.receive.acceptor.admission import CallingPeer, Capacity, PeerAdmission
 from dicom_node.receive.acceptor.association import AcceptorServices, ServedAssociation
 from dicom_node.receive.acceptor.messages import ReportQueue
@@ -51,6 +52,7 @@ from dicom_node.receive.channel import (
     AnswerReport,
     AreYouAlive,
     AssociationClosed,
+    CallerRefused,
     Channel,
     ContextRefused,
     Freed,
@@ -98,7 +100,7 @@ class Acceptor:
             options=options,
             admission=PeerAdmission(options, self._capacity.has_disk),
             storing=Storing(self._journal, self._capacity, self._stored, self._hear),
-            strangers=Strangers(),
+            strangers=Strangers(tell=self._turned_away),
             capacity=self._capacity,
             spool=Spool(Path(options.spool)),
             began=self._began,
@@ -260,6 +262,9 @@ class Acceptor:
         finally:
             del self._heard[ticket]
 
+    def _turned_away(self, calling_ae_title: str, host: str, why: str, count: int) -> None:
+        self._channel.tell(CallerRefused(calling_ae_title, host, why, count))
+
     def _not_taken(self, caller: CallingPeer, refused: RefusedClass) -> None:
         syntaxes = tuple(map(loggable_uid, refused.transfer_syntax_uids))
         uid = loggable_uid(refused.sop_class_uid)
@@ -336,6 +341,7 @@ def _prepare_process() -> None:
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     threading.stack_size(_STACK_BYTES)
+    share_one_heap()
 
 
 if __name__ == "__main__":

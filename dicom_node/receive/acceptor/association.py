@@ -8,6 +8,7 @@ import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
+from dicom_node.core.requests import on_behalf_of
 from dicom_node.dimse.vocabulary import AbortReason, PduType
 from dicom_node.receive.acceptor.admission import CallingPeer, Capacity, NotAdmitted, PeerAdmission
 from dicom_node.receive.acceptor.incoming import IncomingObject, TooLarge
@@ -77,6 +78,10 @@ class ServedAssociation:
 
     def serve(self, admitted: Callable[[], None]) -> None:
         """Negotiate and serve; `admitted` is called when the request has been read, so nobody waits for it any more."""
+        with on_behalf_of([self._id]):
+            self._serve(admitted)
+
+    def _serve(self, admitted: Callable[[], None]) -> None:
         try:
             request = self._await_request()
             admitted()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import queue
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from dicom_node.core.errors import RefusedObject, SpoolUnavailable, StoreStatus
@@ -75,11 +75,6 @@ class Messages:
         self._incoming = incoming
         self._storing = storing
         self._capacity = capacity
-        self._keepers: Mapping[int, Callable[[_Pending], None]] = {
-            Field.C_STORE_RQ: self._keep_object,
-            Field.N_ACTION_RQ: self._keep_request,
-            Field.N_EVENT_REPORT_RQ: self._hear_report,
-        }
         self._command = memoryview(bytearray(MAX_COMMAND_BYTES))
         self._command_filled = 0
         self._pending: _Pending | None = None
@@ -178,9 +173,8 @@ class Messages:
         return None
 
     def _take_data_set(self, pending: _Pending) -> None:
-        keep = self._keepers[pending.field]
         try:
-            keep(pending)
+            self._keep(pending)
         except (RefusedObject, SpoolUnavailable) as error:
             self._answer_fault(pending, error)
         except OSError as error:
@@ -190,6 +184,15 @@ class Messages:
             self._answer(pending, Field(pending.field | 0x8000), StoreStatus.PROCESSING_FAILURE)
         else:  # answered here, for a peer that has gone by now is no failure to store
             self._answer(pending, Field(pending.field | 0x8000), StoreStatus.SUCCESS)
+
+    def _keep(self, pending: _Pending) -> None:
+        # No table of own methods: they would hold this object, and the buffer of its association, in a circle.
+        if pending.field == Field.C_STORE_RQ:
+            self._keep_object(pending)
+        elif pending.field == Field.N_ACTION_RQ:
+            self._keep_request(pending)
+        else:
+            self._hear_report(pending)
 
     def _keep_object(self, pending: _Pending) -> None:
         self._storing.store(_identity_of(pending), self._incoming, self._association)

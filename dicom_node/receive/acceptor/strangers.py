@@ -29,8 +29,14 @@ class _Minute:
 class Strangers:
     """Refusals by address (one /64 network for IPv6), minute by minute. Thread-safe."""
 
-    def __init__(self, clock_s: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        clock_s: Callable[[], float] = time.monotonic,
+        tell: Callable[[str, str, str, int], None] = lambda *_: None,
+    ) -> None:
+        """`tell` hears of whatever a line tells: AE title and address, why, and how often."""
         self._clock_s = clock_s
+        self._tell = tell
         self._minutes: OrderedDict[str, _Minute] = OrderedDict()
         self._lines = _Minute(0.0)
         self._lock = threading.Lock()
@@ -39,6 +45,7 @@ class Strangers:
         """Note that this address was turned away; a line of the log tells it, while its share of the minute lasts."""
         if self._counted(host) <= _LINES and self._has_a_line():
             _log.warning(event, extra={"host": host, **more})
+            self._tell(str(more.get("calling_ae_title", "")), host, str(more.get("why", event)), 1)
 
     def is_worn_out(self, host: str) -> bool:
         """Tell whether this address was refused so often that it need not be heard before its minute is over."""
@@ -55,6 +62,7 @@ class Strangers:
         for address, count in self._over():
             if count > _LINES and self._has_a_line():
                 _log.warning("more connections were refused", extra={"host": address, "count": count - _LINES})
+                self._tell("", address, "more connections were refused", count - _LINES)
 
     def _has_a_line(self) -> bool:
         """Tell whether the log has a line left in this minute; a new one says how many the last one had not."""

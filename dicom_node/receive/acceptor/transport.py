@@ -7,6 +7,7 @@ bytes are there or the time is over, in one system call. A peer that sends one b
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import select
 import socket
@@ -15,6 +16,7 @@ import struct
 import time
 from typing import Protocol
 
+from dicom_node.config.files import require_regular
 from dicom_node.dimse.vocabulary import AbortReason, PduType
 
 _TIMEVAL = struct.Struct("ll")
@@ -220,16 +222,22 @@ def tls_context(certificate: str, private_key: str, authorities: str, client_cer
     `client_certificate` is ``required``, ``optional`` or ``none``. Raises `OSError` or `ssl.SSLError` when a file
     cannot be used.
     """
+    require_regular(certificate, private_key, authorities)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.set_ciphers("ECDHE+AESGCM:ECDHE+CHACHA20:!aNULL")
     context.options |= ssl.OP_NO_COMPRESSION | ssl.OP_NO_RENEGOTIATION | ssl.OP_CIPHER_SERVER_PREFERENCE
-    context.load_cert_chain(certificate, private_key or None)
+    context.load_cert_chain(certificate, private_key or None, _no_pass_phrase)
     wanted = {"required": ssl.CERT_REQUIRED, "optional": ssl.CERT_OPTIONAL, "none": ssl.CERT_NONE}
     context.verify_mode = wanted[client_certificate]
     if authorities:
         context.load_verify_locations(authorities)
     return context
+
+
+def _no_pass_phrase() -> str:
+    """Else OpenSSL would ask for it on the terminal, and wait for ever."""
+    raise OSError(errno.EACCES, "the private key is encrypted; the node can only read a plain one")
 
 
 def _hang_up(connection: socket.socket) -> None:

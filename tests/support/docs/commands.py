@@ -32,15 +32,27 @@ class Block:
 #: First command of a block → why it is not run here. A block that is not in this table is run, and must succeed.
 NOT_RUN: Mapping[str, str] = {
     "make setup": "sets up an environment; what the other targets run, CI runs",
+    "make viewer": "fetches 48 MB; tests/viewer does so",
     "make demo": "sets up an environment; tests/acceptance run the demonstration",
     ".venv/bin/dicom-node serve --config node.toml": "serves until told to stop; what the others speak to",
     "python3 receiver.py webhook-secret 8090": "serves until told to stop; tests/integration/test_webhook.py runs it",
+    'curl -s --cacert tls/api.pem -H "Authorization: Bearer $TOKEN" https://localhost:8042/api/status': "needs an "
+    "API that speaks TLS; tests/integration/test_api_front_pages.py runs it",
     "apt install python3 python3-venv git": "installs packages of the system",
     "useradd --system --home-dir /var/lib/dicom-node dicom-node": "makes a user of the system",
     "systemctl enable --now dicom-node": "needs systemd",
+    "journalctl -u dicom-node -o cat | grep 3f0e2f9c-6d0b-4d4e-9d39-6a3f1c1f7a55": "needs systemd",
     "cd /opt/dicom-node": "takes another version from a remote repository and restarts a service",
-    "python -m dicom_node.inference.training.convert_torchxrayvision CHECKPOINT.pt FOLDER --weights all": "needs the "
-    "checkpoint of another project; tests/integration/test_torchxrayvision.py converts one of its form",
+    "dicom-node models add --config node.toml CHECKPOINT.pt --card torchxrayvision-all": "needs the checkpoint of "
+    "another project; tests/acceptance/test_eighteen_findings.py adds one of its form",
+    "dicom-node models add --config node.toml model-zoo/models/lung_nodule_ct_detection --weights model.pt": "needs "
+    "the folder and weights of another project; tests/integration/test_models_added.py adds such a folder",
+    "dicom-node models add --config node.toml PACKAGE": "needs the package of another project; "
+    "tests/integration/test_models_added.py adds one of its form",
+    """curl -fsS -H "Authorization: Bearer $KEY" -H 'Content-Type: application/json' \\""": "needs a result that still "
+    "holds and a reviewer's key; tests/integration/test_reviews_api.py sends decisions",
+    'curl -fsS -X PUT "http://127.0.0.1:8042/api/v1/routes/chest-ct" -H "Authorization: Bearer $TOKEN" \\': "needs the "
+    "version that the route has by then; tests/integration/test_route_edits.py writes routes so",
     "dicom-node retrieve --config node.toml 1.2.840.113619.2.55.3.604 --from pacs": "needs a PACS with that study",
 }
 

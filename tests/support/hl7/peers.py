@@ -39,10 +39,10 @@ def answers(connection: socket.socket) -> list[str]:
 
 
 def next_answer(connection: socket.socket) -> str:
-    """Return the next answer on a connection that stays open."""
+    """Return the next answer on a connection that stays open; what comes after it is left for the next call."""
     received = b""
     while not received.endswith(END):
-        part = connection.recv(4096)
+        part = connection.recv(1)
         assert part, "the node hung up"
         received += part
     return received.strip(START + END).decode()

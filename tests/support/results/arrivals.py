@@ -6,6 +6,9 @@ import hashlib
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
+from functools import cache
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from sqlalchemy import Connection
 
@@ -154,3 +157,14 @@ def opened_database(url: str) -> Iterator[Database]:
         yield database
     finally:
         database.close()
+
+
+@cache
+def migrated_sqlite() -> bytes:
+    """Return the file of an empty index, migrated once."""
+    with TemporaryDirectory() as folder:
+        file = Path(folder) / "index.sqlite"
+        with opened_database(f"sqlite:///{file}"):
+            pass
+        # Closed, it has no log beside it.
+        return file.read_bytes()

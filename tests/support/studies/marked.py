@@ -9,7 +9,10 @@ import unicodedata
 from collections.abc import Iterator, Mapping
 from urllib.parse import quote
 
+from pydicom.datadict import dictionary_VR
 from pydicom.dataset import Dataset
+
+from dicom_node.core.identifying import confidential_attributes
 
 #: Character sets, and a word in each that ASCII has no letters for.
 CHARACTER_SETS: Mapping[str, tuple[list[str], str]] = {
@@ -38,6 +41,9 @@ WORDS: Mapping[str, str] = {
     "OperatorsName": "XQZOPERATOR",
     "InstitutionName": "XQZHOSPITAL",
 }
+#: Stands in every other attribute of Table E.1-1 that takes text, in private ones, and in an item of a sequence.
+ELSEWHERE = "XQZELSE"
+_TEXT = frozenset({"LO", "LT", "PN", "SH", "ST", "UC", "UT"})
 _ALONE = frozenset({"PatientBirthDate", "StudyID", "AccessionNumber", "PatientTelephoneNumbers"})
 _ENCODINGS = ("utf-8", "latin-1", "iso2022_jp", "shift_jis")
 
@@ -45,12 +51,31 @@ _ENCODINGS = ("utf-8", "latin-1", "iso2022_jp", "shift_jis")
 def mark(image: Dataset, character_set: str, doing: str) -> Dataset:
     """Give the image the words, beside a word of its character set; `doing` ends its study's description."""
     names, word = CHARACTER_SETS[character_set]
+    for tag in _other_texts():
+        image.add_new(tag, dictionary_VR(tag), ELSEWHERE)
+    block = image.private_block(0x0009, f"{ELSEWHERE} creator", create=True)
+    block.add_new(1, "LO", ELSEWHERE)
+    asked = Dataset()
+    asked.RequestedProcedureDescription, asked.ReasonForTheRequestedProcedure = ELSEWHERE, ELSEWHERE
+    image.RequestAttributesSequence = [asked]
     image.SpecificCharacterSet = names if len(names) > 1 else names[0]
     for keyword, ascii_word in WORDS.items():
         setattr(image, keyword, ascii_word if keyword in _ALONE else f"{ascii_word} {word}")
     image.PatientName = f"{ascii_name(word)}"
     image.StudyDescription = f"{WORDS['StudyDescription']} {word} {doing}"
     return image
+
+
+def _other_texts() -> Iterator[int]:
+    """Yield the tags of the table that take text and have no word of their own."""
+    for tag in confidential_attributes():
+        if tag.isalnum() and "X" not in tag and tag != "private" and int(tag[:4], 16) > 2:
+            try:
+                is_text = dictionary_VR(int(tag, 16)) in _TEXT
+            except KeyError:
+                continue
+            if is_text:
+                yield int(tag, 16)
 
 
 def ascii_name(word: str) -> str:

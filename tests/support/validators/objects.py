@@ -66,6 +66,11 @@ NOISE = (
     ),
     Noise(
         "dciodvfy",
+        r"VerifyingObserverIdentificationCodeSequence.*CodingSchemeDesignator.* Unrecognized defined term = <L>",
+        "PS3.3 8.2 has L, as HL7 does, for local codes: the number that the hospital gives a physician",
+    ),
+    Noise(
+        "dciodvfy",
         r"CodingSchemeIdentificationSequence.*CodingSchemeUID.* Unrecognized defined term = <2\.25\.\d+>",
         "the UID of that private scheme",
     ),
@@ -106,8 +111,8 @@ NOISE = (
 )
 #: CID 100 is a baseline group (BCID): a site's own procedure code is as good, but PixelMed wants a member.
 _SITES_PROCEDURE = re.compile(r'"Procedure reported"\).* not found in context group 100$')
-#: PixelMed 2022 validates groups about whole images by the template of a group with a region, if the report has one.
-_MISTAKEN_GROUP = re.compile(r"Template 141[01] .* within 1\.\d+\.(\d+): .*Missing conditional content item")
+#: PixelMed 2022 validates groups by the template of a group with a region too, if the report has one of whole images.
+_MISTAKEN_GROUP = re.compile(r"Template (141[01]) .* within 1\.\d+\.(\d+): .*Missing conditional content item")
 
 #: Characters of an LT (PS3.5 6.2), which is the longest of those that are copied.
 _LONGEST_TEXT = 10240
@@ -288,8 +293,8 @@ def _is_mistaken_group(line: str, report: Dataset) -> bool:
     if match is None:
         return False
     (measurements,) = (i for i in report.ContentSequence if i.ConceptNameCodeSequence[0].CodeValue == "126010")
-    group = measurements.ContentSequence[int(match.group(1)) - 1]
-    return bool(group.ContentTemplateSequence[0].TemplateIdentifier == "1501")
+    group = measurements.ContentSequence[int(match.group(2)) - 1]
+    return bool(group.ContentTemplateSequence[0].TemplateIdentifier != match.group(1))
 
 
 def _lines(command: Sequence[str]) -> list[str]:

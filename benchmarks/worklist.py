@@ -1,0 +1,223 @@
+"""How long do the worklist, a search and the administrator's view take with a large index?
+
+    python -m benchmarks.worklist [--studies 10000] [--instances 1000000] [--quick] [--json FILE]
+
+Fills a SQLite index, lets the sweep of the role `index` work the studies out, and asks the API as the page does: the
+whole answer, in this process, without a network. Patients are read from stored objects at the first page and remembered
+after it. Beside the time, which a busy machine draws out, stands that of the processor.
+"""
+
+from __future__ import annotations
+
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import anyio
+import httpx
+from fastapi import FastAPI
+from pydicom import Dataset
+from pydicom.dataset import FileMetaDataset
+from pydicom.uid import ExplicitVRLittleEndian
+from sqlalchemy import insert
+
+from benchmarks.command_line import keep, parser_of
+from dicom_node.api.parts import ApiParts
+from dicom_node.api.server import create_app
+from dicom_node.api.shown_patients import ShownPatients
+from dicom_node.config.running import NodeSettings
+from dicom_node.config.settings import Settings
+from dicom_node.core.entities import DeliveryState, InstanceRole, JobState, StudyState
+from dicom_node.core.search_key import SearchKeys
+from dicom_node.headers.demographics import DemographicsReader
+from dicom_node.index.database import Database
+from dicom_node.index.tables import artifacts, deliveries, instances, jobs, results, studies, study_patients
+from dicom_node.jobs.worklist import WorklistSweep
+from dicom_node.operate.routes_in_force import RoutesInForce
+from dicom_node.people.audit.trail import LoggedAudit
+from dicom_node.people.sessions import digest_of
+
+_TOKEN = "a-token-of-the-benchmark"  # noqa: S105 - of a server that nobody else can reach
+_KEYS = SearchKeys(b"secret")
+_NOW = datetime.now(UTC)
+_ROUNDS = 21
+_ROWS_PER_INSERT = 20_000
+
+
+def fill(database: Database, count: int, per_study: int) -> None:
+    """Put studies with images, an analysis, a result and a delivery each into an empty index."""
+    for start in range(0, count, 1000):
+        numbers = range(start, min(start + 1000, count))
+        with database.write() as connection:
+            connection.execute(insert(studies), [_study(number) for number in numbers])
+            connection.execute(insert(study_patients), [
+                {"study_instance_uid": f"1.2.3.{number}", "patient_id": f"PAT-{number // 3}", "issuer": ""}
+                for number in numbers
+            ])  # fmt: skip
+            connection.execute(insert(jobs), [_job(number) for number in numbers])
+            connection.execute(insert(results), [_result(number) for number in numbers])
+            connection.execute(insert(artifacts), [_artifact(number) for number in numbers])
+            connection.execute(insert(deliveries), [_delivery(number) for number in numbers])
+    for start in range(0, count * per_study, _ROWS_PER_INSERT):
+        end = min(start + _ROWS_PER_INSERT, count * per_study)
+        with database.write() as connection:
+            connection.execute(insert(instances), [_instance(one // per_study, one) for one in range(start, end)])
+
+
+def _study(number: int) -> dict[str, object]:
+    at = _NOW - timedelta(minutes=number)
+    return {
+        "study_instance_uid": f"1.2.3.{number}", "revision": 1, "state": StudyState.REPORTED.value, "reason": "",
+        "first_received_at": at, "last_received_at": at, "updated_at": at,
+    }  # fmt: skip
+
+
+def _job(number: int) -> dict[str, object]:
+    at = _NOW - timedelta(minutes=number)
+    return {
+        "study_instance_uid": f"1.2.3.{number}", "revision": 1, "route": "chest-ct", "model": "ct-lung-density",
+        "state": JobState.DONE.value, "decision": {"reason": "x" * 2000}, "not_before": at, "created_at": at,
+        "priority": ("STAT", "HIGH", "ROUTINE", "ROUTINE")[number % 4], "job_key": f"{number:064x}", "finished_at": at,
+    }  # fmt: skip
+
+
+def _result(number: int) -> dict[str, object]:
+    findings = [{"label": "Nodule", "presence": "PRESENT", "probability": 0.7, "measurements": []}] * 10
+    return {
+        "job_key": f"{number:064x}", "study_instance_uid": f"1.2.3.{number}", "revision": 1, "route": "chest-ct",
+        "model": "ct-lung-density", "state": JobState.DONE.value, "sequence": 1, "summary": {"findings": findings},
+        "created_at": _NOW - timedelta(minutes=number),
+    }  # fmt: skip
+
+
+def _artifact(number: int) -> dict[str, object]:
+    return {
+        "uid": f"1.2.4.{number}", "job_key": f"{number:064x}", "kind": "SR", "media_type": "application/dicom",
+        "object_key": str(number), "sha256": "", "size_bytes": 1, "send_order": 1,
+    }  # fmt: skip
+
+
+def _delivery(number: int) -> dict[str, object]:
+    at = _NOW - timedelta(minutes=number)
+    refused = number % 50 == 0
+    return {
+        "artifact_uid": f"1.2.4.{number}", "job_key": f"{number:064x}", "destination": "pacs", "attempts": 1,
+        "state": (DeliveryState.PARKED if refused else DeliveryState.COMMITTED).value, "next_attempt_at": at,
+        "note": f"0xA900 from the archive for 1.2.4.{number}" if refused else "", "created_at": at, "sent_at": at,
+    }  # fmt: skip
+
+
+def _instance(study: int, number: int) -> dict[str, object]:
+    return {
+        "sop_instance_uid": f"1.2.3.{study}.1.{number}", "study_instance_uid": f"1.2.3.{study}",
+        "series_instance_uid": f"1.2.3.{study}.1", "sop_class_uid": "1.2.840.10008.5.1.4.1.1.2",
+        "transfer_syntax_uid": "1.2.840.10008.1.2.1", "sha256": f"{number:064x}", "size_bytes": 525_000,
+        "object_key": f"{number % 256:02x}/{number:064x}.dcm", "role": InstanceRole.SOURCE.value,
+        "attributes": {
+            "modality": "MR" if study % 100 == 7 else "CT", "study_description": f"CT Thorax {study % 10}",
+            "accession_number": f"ACC-{study}", "station_name": f"CT-{study % 5}", "study_date": "20260314",
+        },
+        "received_at": _NOW, "calling_ae_title": "CT1", "called_ae_title": "AINODE", "source_host": "10.1.2.3",
+    }  # fmt: skip
+
+
+def _portrait(path: Path) -> None:
+    header = Dataset()
+    header.PatientName, header.PatientID, header.PatientBirthDate = "Sommer^Anna", "PAT-1", "19580412"
+    header.file_meta = FileMetaDataset()
+    header.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    header.file_meta.MediaStorageSOPClassUID, header.file_meta.MediaStorageSOPInstanceUID = "1.2", "1.2"
+    header.save_as(path, enforce_file_format=True)
+
+
+def _asked(studies_filled: int) -> dict[str, str]:
+    middle = studies_filled // 2
+    return {
+        "first page": "worklist",
+        "by accession": f"worklist?accession_number=ACC-{middle}",
+        "by accession in the search box": f"worklist?query=ACC-{middle}",
+        "by patient": f"worklist?query=PAT-{middle // 3}",
+        "by UID": f"worklist?query=1.2.3.{middle}",
+        "by words": "worklist?query=thorax 7",
+        "by words that nobody wrote": "worklist?query=abdomen",
+        "modality of one study in a hundred": "worklist?modality=MR",
+        "needs review": "worklist?review=NEEDED",
+        "one study": f"worklist/1.2.3.{middle}",
+        "what waits": "waiting",
+    }
+
+
+@contextmanager
+def _node(folder: Path, database: Database) -> Iterator[FastAPI]:
+    reader, settings = DemographicsReader(), Settings(node=NodeSettings(data_dir=folder))
+    try:
+        yield create_app(
+            ApiParts(
+                database=database, settings=settings, open_object=lambda key: folder / key, models=dict, cards={},
+                routes=RoutesInForce(settings, {}, database), wake=lambda: None,
+                token_digest=digest_of(_TOKEN), audit=LoggedAudit(), receiver_ready=lambda: True, version="bench",
+                search_keys=_KEYS, patients=ShownPatients(lambda _: folder / "portrait", reader.read),
+            )
+        )  # fmt: skip
+    finally:
+        reader.close()
+
+
+async def _seconds(app: FastAPI, address: str, rounds: int) -> list[tuple[float, float]]:
+    """Ask again and again; return how long each answer took, and of the processor."""
+    transport, taken = httpx.ASGITransport(app), []
+    headers = {"Authorization": f"Bearer {_TOKEN}"}
+    async with httpx.AsyncClient(transport=transport, base_url="http://localhost", headers=headers) as client:
+        for _ in range(rounds):
+            began, worked = time.perf_counter(), time.process_time()
+            answer = await client.get(f"/api/v1/{address}")
+            taken.append((time.perf_counter() - began, time.process_time() - worked))
+            answer.raise_for_status()
+    return taken
+
+
+def measure(studies_filled: int, per_study: int) -> dict[str, float]:
+    """Return every figure by name, in milliseconds but for the sweep."""
+    found: dict[str, float] = {}
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        _portrait(folder / "portrait")
+        database = Database(f"sqlite:///{folder / 'node.sqlite'}")
+        database.migrate()
+        fill(database, studies_filled, per_study)
+        sweep = WorklistSweep(database, _KEYS, "", lambda key: folder / key, lambda paths: [None for _ in paths])
+        began = time.perf_counter()
+        for _ in range(-(-studies_filled // 1000)):
+            sweep.run()
+        found["working out all studies, s"] = time.perf_counter() - began
+        with _node(folder, database) as app:
+            for what, address in _asked(studies_filled).items():
+                taken = anyio.run(_seconds, app, address, _ROUNDS)
+                if what == "first page":
+                    found["first page, patients read, ms"] = taken[0][0] * 1000
+                found[f"{what}, ms"] = statistics.median(one for one, _ in taken[1:]) * 1000
+                found[f"{what}, ms of the processor"] = statistics.median(one for _, one in taken[1:]) * 1000
+        database.close()
+    return found
+
+
+def main() -> int:
+    """Measure and print."""
+    parser = parser_of(__doc__, {"studies": 30, "instances": 60})
+    parser.add_argument("--studies", type=int, default=10_000)
+    parser.add_argument("--instances", type=int, default=1_000_000)
+    options = parser.parse_args()
+    found = measure(options.studies, options.instances // options.studies)
+    for name, value in found.items():
+        print(f"{name:<56} {value:8.1f}")
+    keep(found, options.json)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

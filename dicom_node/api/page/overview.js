@@ -1,0 +1,81 @@
+// For who runs the node: what waits and why, one row for each cause; disk, throughput, and who has fallen silent.
+
+import { may } from "/page/api.js";
+import { bytes, el, more, table, toneOf, when, words } from "/page/dom.js";
+import { STRINGS } from "/page/strings.js";
+
+const SAY = STRINGS.overview;
+const SILENT_H = 24;
+const section = (id, title, ...children) => el("section", { class: "card", id }, el("h2", {}, title), children);
+
+export function overview(told, act) {
+  return [
+    el("a", { class: "back", href: "#/" }, STRINGS.back),
+    el("header", { class: "study-head" }, el("div", {}, el("h1", {}, SAY.title), el("p", { class: "dim" }, SAY.says))),
+    section("waits", SAY.waits, told.waiting.length ? waits(told.waiting, act) : el("p", {}, SAY.nothing),
+      told.unlisted > 0 && el("p", { class: "dim" }, STRINGS.worklist.unlisted(told.unlisted))),
+    section("disk", SAY.disk, disk(told.disk)),
+    section("throughput", SAY.throughput, throughput(told.hours)),
+    section("senders", SAY.senders, told.senders.length ? senders(told.senders) : el("p", {}, SAY.noSenders)),
+  ];
+}
+
+// --- what waits --------------------------------------------------------------------------------------------------
+
+function waits(groups, act) {
+  return table(SAY.waits, SAY.columns, groups.map((group) => [
+    el("th", { scope: "row" }, whereOf(group)),
+    [SAY.kinds[group.kind], " ", el("span", { class: "chip", data: { tone: group.state === "SUSPENDED" ? "bad" : toneOf(group.state) } }, words(group.state))],
+    [group.cause, group.studies.length > 0 && el("small", {}, ` ${SAY.examples} `, group.studies.map((uid, at) => [
+      at > 0 && ", ", el("a", { href: `#/study/${uid}` }, SAY.example(at + 1))]))],
+    el("td", { class: "number" }, group.count.toLocaleString()),
+    when(group.oldest_at, "ago"),
+    [group.advice, again(group, act)],
+  ]));
+}
+
+const isDelivery = ({ kind }) => kind === "DELIVERY" || kind === "EVENT";
+const whereOf = (group) => (isDelivery(group) ? group.place : group.kind === "ANALYSIS" || group.kind === "REVIEW" ? SAY.route(group.place) : SAY.intake);
+
+/** What was refused for good, or waits for a suspended destination, is sent again when a person says so. */
+function again(group, act) {
+  if (!may("operate") || !isDelivery(group) || !["PARKED", "SUSPENDED"].includes(group.state)) return null;
+  const name = group.place;
+  return el("div", {}, el("button", { type: "button", class: "quiet small", id: `again-${group.kind}-${group.state}-${name}`,
+    onclick: () => act(`/api/v1/destinations/${encodeURIComponent(name)}/retry`, SAY.sendQuestion(name), SAY.sending) },
+    `${SAY.sendAgain}: ${name}`));
+}
+
+// --- disk, throughput, senders -----------------------------------------------------------------------------------
+
+function disk({ free_bytes: free, total_bytes: total, reserve_bytes: reserve }) {
+  const used = total - free;
+  return [
+    el("p", {}, el("meter", { min: 0, max: total, value: used, high: total - reserve, "aria-label": SAY.disk }), ` ${SAY.free(bytes(free), bytes(total))} `,
+      el("span", { class: free < reserve ? "no" : "dim" }, free < reserve ? SAY.low : SAY.reserve(bytes(reserve)))),
+  ];
+}
+
+function throughput(hours) {
+  const sum = (name) => hours.reduce((all, hour) => all + hour[name], 0).toLocaleString();
+  const most = Math.max(1, ...hours.map((hour) => hour.images));
+  return [
+    el("p", {}, SAY.day(sum("images"), sum("results"), sum("delivered"))),
+    more("by-hour", SAY.byHour, table(SAY.byHour, SAY.hours, hours.toReversed().map((hour) => [
+      when(hour.begins_at), el("td", { class: "number" }, el("meter", { min: 0, max: most, value: hour.images, "aria-label": `${hour.images}` }), ` ${hour.images.toLocaleString()}`),
+      el("td", { class: "number" }, hour.results.toLocaleString()), el("td", { class: "number" }, hour.delivered.toLocaleString())]))),
+  ];
+}
+
+function senders(all) {
+  return table(SAY.senders, SAY.senderColumns, all.map((one) => [
+    el("th", { scope: "row" }, one.ae_title),
+    one.last_seen_at ? [when(one.last_seen_at, "ago"), " ", silence(one.last_seen_at)] : el("span", { class: "tag" }, SAY.never),
+    el("td", { class: "number" }, one.images.toLocaleString()),
+  ]));
+}
+
+function silence(at) {
+  const hours = Math.floor((Date.now() - new Date(at)) / 3_600_000);
+  return hours >= SILENT_H && el("span", { class: "tag" }, SAY.silent(hours));
+}

@@ -1,0 +1,37 @@
+// Leads from a study's results to the reading window: by buttons, and by keys wherever one is in the study.
+
+import { may } from "/page/api.js";
+import { el } from "/page/dom.js";
+import { STRINGS } from "/page/strings_viewer.js";
+import { openReading, Reading } from "/page/viewer/reading.js";
+import { standOf } from "/page/viewer/review_api.js";
+
+const KEYS = { v: "", a: "accept", m: "modify", r: "reject" };
+let shown = null; // the study that is shown now
+
+/** Return what makes the buttons of a result of this study. */
+export function readingButtons(view) {
+  shown = view;
+  return (result) => {
+    const name = result.summary.model?.name || result.model;
+    const isOpen = may("review") && standOf(result).isOpen;
+    return el("span", { class: "reading-buttons" },
+      el("button", { type: "button", class: "quiet small", id: `images-${result.job_key}`, "aria-label": STRINGS.openLabel(name), title: STRINGS.keysHere, onclick: () => openReading(view, result) }, STRINGS.open),
+      isOpen && el("button", { type: "button", class: "small", id: `review-${result.job_key}`, "aria-label": STRINGS.reviewLabel(name), title: STRINGS.keysHere, onclick: () => openReading(view, result) }, STRINGS.review));
+  };
+}
+
+/** The first result that awaits a review, else the first that holds. */
+const nextOf = (view) => view.results.find((one) => standOf(one).isOpen) ?? view.results.find((one) => one.current) ?? view.results[0];
+
+function onKey(event) {
+  if (event.defaultPrevented || event.ctrlKey || event.metaKey || event.altKey || Reading.current || document.querySelector("dialog[open]")) return;
+  if (!(event.key in KEYS) || event.target.closest("input, select, textarea")) return;
+  if (!shown || location.hash !== `#/study/${shown.study.study_instance_uid}`) return;
+  const result = nextOf(shown);
+  if (!result) return;
+  event.preventDefault();
+  openReading(shown, result, KEYS[event.key]);
+}
+
+document.addEventListener("keydown", onKey);

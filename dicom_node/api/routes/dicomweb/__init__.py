@@ -1,0 +1,1 @@
+"""The DICOMweb services (PS3.18): search, retrieve, store."""

@@ -1,0 +1,1 @@
+"""People and what they did: sign-in, sessions, accounts and keys, the audit trail."""

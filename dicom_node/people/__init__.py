@@ -1,0 +1,1 @@
+"""People: who may act here, and what they did."""

@@ -1,0 +1,1 @@
+"""A named person decides on a result: accepts it, modifies it, or rejects it."""

@@ -1,0 +1,203 @@
+"""Models that read several series of one study together: which series is which, and each voxel at its place in all."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from dicom_node.__main__ import main
+from dicom_node.api.results import AnalysisSummary
+from dicom_node.core.entities import JobState
+from dicom_node.core.errors import NotAnalysable
+from dicom_node.inference.cards.card import Gate
+from dicom_node.inference.images.channels import on_one_grid
+from dicom_node.inference.images.volume import Volume, read_volume
+from dicom_node.offline import run
+from tests.peers import dcmtk
+from tests.peers.node import Node
+from tests.peers.process import wait_until
+from tests.support.models.zoo_bundles import compose, write_bundle
+from tests.support.studies.volumes import affine, classic, stored
+
+NAMES = ("T1 with contrast", "T1", "T2", "FLAIR")
+DESCRIPTIONS = {"FLAIR": "AX FLAIR", "T2": "AX T2", "T1": "AX T1", "T1 with contrast": "AX T1 +C", "DWI": "AX DWI"}
+#: Voxels that are bright in each series, each of its own number, so that nothing can be taken for another.
+BRIGHT = {name: 2 + place for place, name in enumerate((*NAMES, "DWI"))}
+VOXEL_ML = 0.8 * 1.1 * 2.5 / 1000
+EXPECTED_ML = {f"from-{place}": BRIGHT[name] * VOXEL_ML for place, name in enumerate(NAMES, start=1)}
+
+CARD = """
+task = "segmentation"
+[gate]
+min_slices = 4
+test_subjects_allowed = true
+[[accepts]]
+modality = "MR"
+series_description = { regex = "[+]c" }
+"""
+SEGMENT = """
+[[segment]]
+value = VALUE
+key = "from-VALUE"
+label = "From channel VALUE"
+type = { value = "78961009", scheme = "SCT", meaning = "Spleen" }
+"""
+CHANNEL = """
+[[channel]]
+key = "NAME"
+when = { series_description = { regex = "REGEX" } }
+"""
+REGEX = {"T1 with contrast": "[+]c", "T1": "t1$", "T2": "t2", "FLAIR": "flair"}
+
+
+def volume(tmp_path: Path, name: str, values: np.ndarray, place: np.ndarray, **changes: Any) -> Volume:
+    images = stored(classic(values, place, modality="MR", name=name, **changes), tmp_path / name)
+    return read_volume(images, Gate(), [])
+
+
+def ramp(place: np.ndarray, shape: tuple[int, int, int]) -> np.ndarray:
+    """Values that follow from where a voxel lies in the patient, so that each grid must show the same of one place."""
+    z, y, x = np.meshgrid(*map(np.arange, shape), indexing="ij")
+    world = np.einsum("ij,j...->i...", place, np.stack([x, y, z, np.ones(shape)]))
+    return np.rint(500 + 4 * world[0] + 3 * world[1] + 2 * world[2]).astype(np.int16)
+
+
+def test_series_on_other_grids_are_laid_on_the_first_by_their_place_in_the_patient(tmp_path: Path) -> None:
+    here, there = affine(), affine((1.6, 0.9, 2.0), (-44.0, -33.0, 8.0))
+    first = volume(tmp_path, "first", ramp(here, (6, 20, 18)), here)
+    other = volume(tmp_path, "other", ramp(there, (14, 34, 16)), there)
+
+    found = on_one_grid([first, other], ["a", "b"])
+
+    assert found.shape == (2, 6, 20, 18)
+    assert np.array_equal(found[0], first.values_zyx)
+    assert np.abs(found[1] - found[0]).max() <= 2
+
+
+def test_series_that_do_not_belong_together_are_refused(tmp_path: Path) -> None:
+    here, away = affine(), affine(origin_mm=(400.0, -30.0, 12.0))
+    values = ramp(here, (6, 20, 18))
+    first = volume(tmp_path, "first", values, here)
+
+    with pytest.raises(NotAnalysable, match="for b covers 0%") as refused:
+        on_one_grid([first, volume(tmp_path, "away", values, away)], ["a", "b"])
+    assert refused.value.reason == "CHANNELS_APART"
+    with pytest.raises(NotAnalysable, match="do not share a frame of reference"):
+        on_one_grid([first, volume(tmp_path, "other", values, here, FrameOfReferenceUID="1.2.3")], ["a", "b"])
+
+
+def four_channels(folder: Path, card: str = CARD) -> Path:
+    """Write a bundle whose class is the number of the channel that is bright."""
+    weight = torch.cat([torch.zeros(1, 4), torch.eye(4)])[..., None, None, None]
+    bias = torch.tensor([500.0, 0.0, 0.0, 0.0, 0.0])
+    config = {
+        "network_def": {"_target_": "torch.nn.Conv3d", "in_channels": 4, "out_channels": 5, "kernel_size": 1},
+        "preprocessing": compose(
+            {"_target_": "LoadImaged", "keys": "@image_key"}, {"_target_": "EnsureTyped", "keys": "@image_key"}
+        ),
+        "inferer": {"_target_": "SimpleInferer"},
+        "postprocessing": compose(
+            {"_target_": "Activationsd", "keys": "pred", "softmax": True},
+            {"_target_": "AsDiscreted", "keys": "pred", "argmax": True},
+        ),
+    }
+    segments = "".join(SEGMENT.replace("VALUE", str(place)) for place in (1, 2, 3, 4))
+    channels = "".join(CHANNEL.replace("NAME", name).replace("REGEX", REGEX[name]) for name in NAMES)
+    about = {"network_data_format": {"inputs": {"image": {"num_channels": 4}}}}
+    return write_bundle(folder, config, {"weight": weight, "bias": bias}, card + segments + channels, metadata=about)
+
+
+def write_study(folder: Path, names: tuple[str, ...]) -> str:
+    """Write one folder for each series of a study, and return the study's UID."""
+    for number, name in enumerate(names, start=1):
+        values = np.zeros((6, 20, 18), np.int16)
+        values[2, 3 * BRIGHT[name], 4 : 4 + BRIGHT[name]] = 1000
+        series = classic(values, affine(), modality="MR", name=name, SeriesNumber=number)
+        for image in series:
+            image.SeriesDescription = DESCRIPTIONS[name]
+            image.BodyPartExamined = "BRAIN"
+        stored(series, folder / str(number))
+    return str(series[0].StudyInstanceUID)
+
+
+def send(node: Node, folder: Path, names: tuple[str, ...]) -> str:
+    study = write_study(folder, names)
+    for number in range(1, len(names) + 1):
+        assert dcmtk.storescu(node.dicom_port, folder / str(number)).returncode == 0
+    return study
+
+
+def finished(node: Node, study: str) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+
+    def done() -> bool:
+        with node.api() as api:
+            answer = api.get(f"/api/studies/{study}")
+        found.update(answer.json() if answer.status_code == 200 else {})
+        return bool(found) and found["study"]["state"] in {"REPORTED", "NOT_ANALYSED", "FAILED"}
+
+    wait_until(done, 120, f"study {study} to be finished", 0.25)
+    return found
+
+
+@pytest.fixture
+def reads_four(node: Callable[..., Node], tmp_path: Path) -> Node:
+    model = four_channels(tmp_path / "models" / "four")
+    one = node(
+        start=False,
+        inference={"require_activation": "none", "models_dirs": [str(model.parent)]},
+        route=[{"name": "brain", "model": "four", "quiet_period_s": 2.0, "when": {"modality": "MR"}}],
+    )
+    assert main(["models", "accept", "four", "--config", str(one.config)]) == 0
+    one.start()
+    return one
+
+
+def test_each_series_goes_into_its_channel_whatever_the_order_of_arrival(reads_four: Node, tmp_path: Path) -> None:
+    study = finished(reads_four, send(reads_four, tmp_path / "sent", ("FLAIR", "T1", "T1 with contrast", "T2")))
+
+    assert study["study"]["state"] == "REPORTED", study
+    volumes_ml = {
+        finding["key"]: finding["measurements"][0]["value"]
+        for result in study["results"]
+        for finding in result["summary"]["findings"]
+    }
+    assert volumes_ml == pytest.approx(EXPECTED_ML, rel=0.05)
+
+
+def test_a_study_that_lacks_one_of_the_series_is_told_as_not_analysed(reads_four: Node, tmp_path: Path) -> None:
+    study = finished(reads_four, send(reads_four, tmp_path / "sent", ("FLAIR", "T1", "T1 with contrast")))
+
+    assert study["study"]["state"] == "NOT_ANALYSED", study
+    (job,) = study["jobs"]
+    assert job["reason"] == "CHANNELS_MISSING"
+    assert "reads T1 with contrast, T1, T2, FLAIR; the study has 3" in job["message"]
+
+
+# --- without a node ----------------------------------------------------------------------------------------------
+
+
+def test_a_run_without_a_node_gives_each_series_its_channel_too(tmp_path: Path) -> None:
+    write_study(tmp_path / "sent", ("FLAIR", "T1", "T1 with contrast", "T2"))
+
+    (found,) = run(four_channels(tmp_path / "four"), [tmp_path / "sent"], tmp_path / "out").studies
+
+    assert found.state is JobState.DONE, found
+    assert isinstance(found.summary, AnalysisSummary)
+    volumes_ml = {one.key: one.measurements[0].value for one in found.summary.findings}
+    assert volumes_ml == pytest.approx(EXPECTED_ML, rel=0.05)
+
+
+def test_a_series_that_the_card_takes_but_the_first_channel_does_not_is_given_to_no_channel(tmp_path: Path) -> None:
+    """Were the diffusion taken for the T1 with contrast, the answer would be of other images than it says."""
+    write_study(tmp_path / "sent", ("FLAIR", "T1", "T2", "DWI"))
+    takes_any_mr = 'rank = ["-series_number"]\n' + CARD.replace('series_description = { regex = "[+]c" }', "")
+
+    (found,) = run(four_channels(tmp_path / "four", takes_any_mr), [tmp_path / "sent"], tmp_path / "out").studies
+
+    assert (found.state, found.reason) == (JobState.NOT_ANALYSABLE, "CHANNELS_MISSING")
