@@ -104,7 +104,7 @@ class Access:
             return SignedIn(API_TOKEN, key_digest=self._token_digest)
         if self.provider is not None and token.count(".") == 2:  # a JWT; no key holds a dot
             principal, until = self.provider.service(token)
-            return SignedIn(principal, key_digest=digest_of(principal.name), until=until)
+            return SignedIn(principal, key_digest=digest_of(principal.identity), until=until)
         key = self.people.keys.find(token)
         return None if key is None else SignedIn(key.principal, key_digest=key.secret_digest, until=key.expires_at)
 
@@ -249,7 +249,10 @@ def require_same_site(request: Request) -> None:
     if site is not None:
         is_same = site in {"same-origin", "none"}
     else:
-        is_same = origin is None or origin.partition("://")[2] == request.headers.get("host")
+        scheme, _, host = (origin or "").partition("://")
+        # Without TLS here, a proxy that the node was not told about may have it.
+        is_ours = request.url.scheme != "https" or scheme == "https"
+        is_same = origin is None or (is_ours and host == request.headers.get("host"))
     if not is_same:
         raise ProblemError(
             403, "A page of another site may not do this. Use the node's own page, or the API token.", kind=OTHER_SITE

@@ -49,11 +49,11 @@ def _busy(detail: str) -> ProblemError:
 def _export_place(request: Request, principal: CurrentPrincipal) -> Iterator[None]:
     """Hold a place until the answer is wholly sent, or its reader has gone."""
     places = cast(ExportPlaces, request.app.state.export_places)
-    places.take(principal.name)
+    places.take(principal.identity)
     try:
         yield
     finally:
-        places.give_back(principal.name)
+        places.give_back(principal.identity)
 
 
 #: For `dependencies` of a route, behind its permission and its act.

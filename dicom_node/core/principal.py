@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
@@ -40,14 +41,30 @@ PERMISSIONS: Mapping[UserRole, frozenset[Permission]] = {
 
 @dataclass(frozen=True, slots=True)
 class Principal:
-    """Somebody who acts. `name` is what timelines show; a DICOM peer's AE title is none, for anybody can claim it."""
+    """Somebody who acts. `name` is what timelines show; a DICOM peer's AE title is none, for anybody can claim it.
+
+    `key` is empty where no two can have one name: accounts and keys of the node. Elsewhere it tells people apart.
+    """
 
     name: str
     roles: frozenset[UserRole] = frozenset()
+    key: str = ""
+
+    @property
+    def identity(self) -> str:
+        """By what somebody is known from anybody else, whatever they are called: the key; the name where that is one's
+        own. ALICE is alice."""
+        return self.key or self.name.casefold()
 
     def may(self, permission: Permission) -> bool:
         """Tell whether one of the roles has this permission."""
         return any(permission in PERMISSIONS[role] for role in self.roles)
+
+
+def key_at_provider(issuer: str, subject: str) -> str:
+    """Return the key of whom an OpenID provider vouches for: of all claims, issuer and subject alone are one person's
+    for ever (OpenID Connect Core 5.7)."""
+    return "openid:" + hashlib.sha256(f"{issuer}\n{subject}".encode()).hexdigest()[:40]
 
 
 #: The node, for what it does by itself.

@@ -6,7 +6,7 @@ Whoever changes anything here holds the row of the result first: two who decide 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -130,6 +130,7 @@ class ReviewLock:
 
     job_key: str
     account: str
+    identity: str
     name: str
     until: datetime
 
@@ -138,19 +139,19 @@ def lock_on(connection: Connection, job_key: str, now: datetime) -> ReviewLock |
     """Return who is reviewing a result at this moment, if anybody is."""
     query = select(review_locks).where(review_locks.c.job_key == job_key, review_locks.c.until > now)
     row = connection.execute(query).one_or_none()
-    return ReviewLock(job_key=row.job_key, account=row.account, name=row.name, until=row.until) if row else None
+    return None if row is None else ReviewLock(**row._mapping)
 
 
 def set_lock(connection: Connection, lock: ReviewLock) -> None:
     """Say who is reviewing a result, in the place of whoever was."""
-    values = {"account": lock.account, "name": lock.name, "until": lock.until}
-    fresh = insert_of(connection)(review_locks).values(job_key=lock.job_key, **values)
+    values = asdict(lock)
+    fresh = insert_of(connection)(review_locks).values(**values)
     connection.execute(fresh.on_conflict_do_update(index_elements=[review_locks.c.job_key], set_=values))
 
 
-def remove_lock(connection: Connection, job_key: str, account: str) -> None:
+def remove_lock(connection: Connection, job_key: str, identity: str) -> None:
     """Say that somebody is not reviewing a result any more; that of another stays."""
-    mine = and_(review_locks.c.job_key == job_key, review_locks.c.account == account)
+    mine = and_(review_locks.c.job_key == job_key, review_locks.c.identity == identity)
     connection.execute(delete(review_locks).where(mine))
 
 

@@ -253,12 +253,15 @@ reviews = Table(
     # sha256 of all that was decided: who repeats a decision is answered the same.
     Column("digest", String(64), nullable=False),
     Column("reviewer_account", String(128), nullable=False),
+    # What tells them apart from anybody else, whatever the account is called; empty: decided before 0022.
+    Column("reviewer_identity", String(128), nullable=False, default="", server_default=""),
     Column("reviewer_name", String(64), nullable=False),
     Column("reviewer_organization", String(64), nullable=False),
     Column("reviewer_identifier", String(64), nullable=False),
     Column("decided_at", UtcDateTime, nullable=False),
     # Who confirmed it or objected; empty: nobody, yet or ever.
     Column("second_account", String(128), nullable=False, default="", server_default=""),
+    Column("second_identity", String(128), nullable=False, default="", server_default=""),
     Column("second_name", String(64), nullable=False, default="", server_default=""),
     Column("second_organization", String(64), nullable=False, default="", server_default=""),
     Column("second_identifier", String(64), nullable=False, default="", server_default=""),
@@ -292,6 +295,7 @@ review_locks = Table(
     metadata,
     Column("job_key", String(64), ForeignKey("results.job_key"), primary_key=True),
     Column("account", String(128), nullable=False),
+    Column("identity", String(128), nullable=False, default="", server_default=""),
     Column("name", String(64), nullable=False),
     Column("until", UtcDateTime, nullable=False),
 )
@@ -701,6 +705,8 @@ sessions = Table(
     Column("secret_digest", String(64), primary_key=True),
     # Whose it is, with the roles at its opening: another role ends it.
     Column("principal", String(128), nullable=False),
+    # What tells them apart from others of that name; empty: the name is theirs alone.
+    Column("principal_key", String(128), nullable=False, default="", server_default=""),
     # By which account or which key it was opened; neither: by an identity provider.
     Column("account_id", BigInteger),
     Column("key_digest", String(64), nullable=False),

@@ -23,7 +23,7 @@ from joserfc.jwk import ECKey, RSAKey
 from dicom_node.config.openid import OidcSettings
 from dicom_node.config.settings import Settings
 from dicom_node.core.errors import GrantEnded, ProviderAway, SignInDenied
-from dicom_node.core.principal import Principal, UserRole
+from dicom_node.core.principal import Principal, UserRole, key_at_provider
 from dicom_node.doctor.check import Check
 from dicom_node.doctor.configured import check_sign_in
 from dicom_node.index.database import Database
@@ -153,6 +153,7 @@ def test_who_signs_in_is_asked_for_by_code_pkce_state_and_nonce(provider: StandI
     provider.gives(honest(provider, request["nonce"]))
     vouched, view = node.finish(begun.cookie, {"state": request["state"], "code": "a-code"})
     assert vouched.principal.name == "anna (127.0.0.1)"
+    assert vouched.principal.key == key_at_provider(provider.url, "anna-1")
     assert vouched.principal.roles == {UserRole.VIEWER}
     assert (vouched.grant.subject, vouched.grant.session_id, view) == ("anna-1", "session-1", "study/1.2")
     (form,) = provider.forms
@@ -498,7 +499,8 @@ def test_a_service_is_known_by_its_access_token(provider: StandIn, typ: str) -> 
     claims = provider.claims(aud=[AUDIENCE, "others"], client_id="pacs", sub="pacs", preferred_username=None, sid=None)
     principal, until = node_at(provider).service(provider.signed(claims, typ=typ))
     assert until.timestamp() == claims["exp"]
-    assert principal == Principal("pacs (127.0.0.1)", frozenset({UserRole.VIEWER}))
+    key = key_at_provider(provider.url, "pacs")
+    assert principal == Principal("pacs (127.0.0.1)", frozenset({UserRole.VIEWER}), key)
     with pytest.raises(SignInDenied, match=r"oidc\.audience"):
         node_at(provider, audience="").service(provider.signed(claims, typ=typ))
 

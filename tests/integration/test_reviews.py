@@ -25,7 +25,7 @@ from dicom_node.core.errors import (
     ReviewRefused,
     SpoolUnavailable,
 )
-from dicom_node.core.principal import Principal, UserRole
+from dicom_node.core.principal import Principal, UserRole, key_at_provider
 from dicom_node.core.review import ReviewReason
 from dicom_node.headers.image_size import image_size
 from dicom_node.index import actions
@@ -502,6 +502,43 @@ def test_a_decision_waits_for_another_person(analysed: Reviewed) -> None:
     assert analysed.one.rows(reviews)[0].second_account == "bert"
 
 
+def _vouched(name: str, subject: str) -> Principal:
+    """Somebody who signed in by OpenID, where names may change and be shared."""
+    key = key_at_provider("https://sso.example", subject)
+    return Principal(f"{name} (sso.example)", frozenset({UserRole.REVIEWER}), key)
+
+
+def test_who_is_called_otherwise_by_the_provider_is_no_second_reader(analysed: Reviewed) -> None:
+    two = analysed.reviews(second_reader=True)
+    number = two.decide(analysed.job_key, ACCEPTED, _vouched("anna", "17"))
+    assert two.decide(analysed.job_key, ACCEPTED, _vouched("Anna Weiss", "17")) == number
+    with pytest.raises(NotReviewable, match="another person"):
+        two.confirm(analysed.job_key, _vouched("Anna Weiss", "17"))
+    assert two.confirm(analysed.job_key, _vouched("anna", "18")) == number, "another person of that name"
+    assert two.confirm(analysed.job_key, _vouched("Anna Maria", "18")) == number
+
+
+def test_two_of_one_name_do_not_share_a_lock(analysed: Reviewed) -> None:
+    one = analysed.reviews()
+    one.lock(analysed.job_key, _vouched("anna", "17"))
+    one.release(analysed.job_key, _vouched("anna", "18"))
+    for refused in (one.lock, lambda key, who: one.decide(key, ACCEPTED, who)):
+        with pytest.raises(BeingReviewed):
+            refused(analysed.job_key, _vouched("anna", "18"))
+    one.release(analysed.job_key, _vouched("Anna Weiss", "17"))
+    one.lock(analysed.job_key, _vouched("anna", "18"))
+
+
+def test_who_decided_before_people_were_told_apart_is_known_by_the_name(analysed: Reviewed) -> None:
+    two = analysed.reviews(second_reader=True)
+    two.decide(analysed.job_key, ACCEPTED, _vouched("anna", "17"))
+    with analysed.one.database.write() as connection:
+        connection.execute(update(reviews).values(reviewer_identity=""))
+    with pytest.raises(NotReviewable, match="another person"):
+        two.confirm(analysed.job_key, _vouched("anna", "17"))
+    two.confirm(analysed.job_key, _vouched("bert", "18"))
+
+
 def test_an_objection_makes_the_result_unreviewed_again(analysed: Reviewed) -> None:
     two = analysed.reviews(second_reader=True)
     two.decide(analysed.job_key, REJECTED, ANNA)
@@ -540,6 +577,23 @@ def test_a_decision_that_cannot_be_is_refused(analysed: Reviewed, changes: dict[
     with pytest.raises(ReviewRefused, match=why):
         analysed.reviews().decide(analysed.job_key, AskedDecision(**(said | changes)), ANNA)
     assert analysed.one.rows(reviews) == []
+
+
+def test_no_volume_is_below_nothing_and_an_attenuation_may_be(analysed: Reviewed) -> None:
+    (first, *_) = [one for one in analysed.results()[0].summary["findings"] if one["measurements"]]
+    units = [one["unit"]["value"] for one in first["measurements"]]
+    assert {"ml", "[hnsf'U]"} <= set(units)
+
+    def decide(unit: str) -> int:
+        changed = ChangedMeasurement(place=units.index(unit), value=-700.0, unit=unit)
+        changes = (ChangedFinding(key=first["key"], measurements=(changed,)),)
+        reasons = (ReviewReason.WRONG_MEASUREMENT,)
+        asked = AskedDecision(state=ReviewState.MODIFIED, reasons=reasons, changes=changes)
+        return analysed.reviews().decide(analysed.job_key, asked, ANNA)
+
+    with pytest.raises(ReviewRefused, match="cannot be below 0"):
+        decide("ml")
+    decide("[hnsf'U]")
 
 
 def test_states_of_jobs_are_left_alone_by_reviews(analysed: Reviewed) -> None:

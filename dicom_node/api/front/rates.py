@@ -59,7 +59,7 @@ class Rates:
 
     def count_person(self, principal: Principal) -> None:
         """Raises `ProblemError` 429 when they have asked too often."""
-        _refuse(self._people.wait_s(principal.name), principal.name)
+        _refuse(self._people.wait_s(principal.identity), principal.name)
 
     def count_unknown(self, address: str) -> None:
         """Count one whose session nobody knows as one who shows nothing. Raises `ProblemError` 429."""

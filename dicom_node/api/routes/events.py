@@ -41,7 +41,7 @@ def place_of(feed: Annotated[ChangeFeed, Depends(feed_of)], principal: CurrentPr
     """Return what takes a place in the feed for who is asking; it raises `ProblemError` 503 when there is none."""
 
     def join() -> Listener:
-        listener = feed.join(principal.name)
+        listener = feed.join(principal.identity)
         if listener is None:
             detail = "Too many listen already, or you do in too many places. Close a page, or ask /api/v1/studies."
             raise ProblemError(503, detail, {"Retry-After": "15"}, kind=BUSY)

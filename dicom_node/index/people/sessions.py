@@ -8,7 +8,7 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Row, delete, insert, select, update
 
-from dicom_node.core.principal import Principal, UserRole
+from dicom_node.core.principal import Principal, UserRole, key_at_provider
 from dicom_node.index.tables import sessions
 
 #: Of one principal; the oldest end.
@@ -26,6 +26,9 @@ class ProviderSession:
     session_id: str = ""
     token: str = field(default="", repr=False)
     checked_at: datetime | None = None
+
+
+_NO_PROVIDER = ProviderSession(issuer="", subject="")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,11 +60,12 @@ class Session:
 
 def add_session(connection: Connection, session: Session) -> None:
     """Add a session; of too many of one principal the oldest end, and what is long over is forgotten."""
-    now, provider = session.opened_at, session.provider or ProviderSession(issuer="", subject="")
+    now, provider = session.opened_at, session.provider or _NO_PROVIDER
     forget_sessions(connection, sessions.c.expires_at < now - _REMEMBERED)
     connection.execute(
         insert(sessions).values(
             secret_digest=session.secret_digest, principal=session.principal.name,
+            principal_key=session.principal.key,
             account_id=session.opened_by.account_id, key_digest=session.opened_by.key_digest,
             browser_digest=session.opened_by.browser_digest, roles=sorted(session.principal.roles),
             opened_at=now, last_seen_at=session.last_seen_at, idle_s=session.idle_s, expires_at=session.expires_at,
@@ -74,11 +78,14 @@ def add_session(connection: Connection, session: Session) -> None:
 
 
 def _end_the_oldest(connection: Connection, newest: Session) -> None:
+    provider = newest.provider or _NO_PROVIDER
     open_ones = (
         select(sessions.c.secret_digest)
         .where(
-            sessions.c.principal == newest.principal.name,
-            sessions.c.provider_issuer == (newest.provider.issuer if newest.provider else ""),
+            # A provider's names may be shared, and change.
+            *(() if newest.provider else (sessions.c.principal == newest.principal.name,)),
+            sessions.c.provider_issuer == provider.issuer,
+            sessions.c.provider_subject == provider.subject,
             sessions.c.ended_at.is_(None),
         )
         .order_by(sessions.c.opened_at.desc())
@@ -148,9 +155,11 @@ def _session(row: Row[Any]) -> Session:
         issuer=row.provider_issuer, subject=row.provider_subject, session_id=row.provider_session_id,
         token=row.provider_token, checked_at=row.provider_checked_at,
     )  # fmt: skip
+    # A session from before 0022 has no key of its own.
+    key = row.principal_key or (key_at_provider(provider.issuer, provider.subject) if provider.issuer else "")
     return Session(
         secret_digest=row.secret_digest,
-        principal=Principal(row.principal, frozenset(map(UserRole, row.roles))),
+        principal=Principal(row.principal, frozenset(map(UserRole, row.roles)), key),
         opened_by=OpenedBy(
             account_id=row.account_id, key_digest=row.key_digest, browser_digest=row.browser_digest
         ),

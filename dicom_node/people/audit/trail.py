@@ -264,7 +264,7 @@ def _is_look(event: AuditedEvent) -> bool:
 def _look(event: AuditedEvent) -> tuple[object, ...]:
     whose = (event.study_instance_uid, event.patient_id, event.issuer_of_patient_id)
     about = (*whose, json.dumps(dict(event.detail), sort_keys=True, default=str))
-    return (event.act, event.actor.name, event.address, event.outcome, *about)
+    return (event.act, event.actor.identity, event.address, event.outcome, *about)
 
 
 def _not_entered(connection: Connection, batch: Sequence[_Pending]) -> list[_Pending]:
@@ -294,8 +294,10 @@ def _chained(
 
 
 def _unsealed(pending: _Pending, event: AuditedEvent, number: int, previous: str) -> AuditRecord:
-    its_actor = {"roles": sorted(event.actor.roles)} if event.actor.roles else {}
-    detail = {**its_actor, **event.detail}  # what the act says of itself is never written over
+    actor = event.actor
+    told = {"roles": sorted(actor.roles), "person": actor.key}
+    # What the act says of itself is never written over.
+    detail = {**{key: value for key, value in told.items() if value}, **event.detail}
     return AuditRecord(
         number=number,
         event_id=pending.event_id,
@@ -324,7 +326,9 @@ def _plain(text: str, most: int) -> str:
 
 def _line_of(pending: _Pending) -> str:
     event = pending.event
-    told = asdict(event) | {"actor": event.actor.name, "roles": sorted(event.actor.roles), "detail": dict(event.detail)}
+    actor = event.actor
+    who = {"actor": actor.name, "roles": sorted(actor.roles), "person": actor.key}
+    told = asdict(event) | who | {"detail": dict(event.detail)}
     return json.dumps(told | {"event_id": pending.event_id, "at": pending.at.isoformat()}, default=str)
 
 
@@ -334,7 +338,8 @@ def _pending_of(line: Mapping[str, object]) -> _Pending:
     event_id, at = str(known.pop("event_id")), datetime.fromisoformat(str(known.pop("at")))
     roles = known.pop("roles")
     assert isinstance(roles, Collection)
-    actor = Principal(str(known.pop("actor")), frozenset(UserRole(one) for one in roles))
+    person = str(known.pop("person", ""))  # not told before 0022
+    actor = Principal(str(known.pop("actor")), frozenset(UserRole(one) for one in roles), person)
     act, outcome = AuditedAct(str(known.pop("act"))), AuditOutcome(str(known.pop("outcome")))
     return _Pending(AuditedEvent(act=act, outcome=outcome, actor=actor, **known), event_id, at)  # type: ignore[arg-type]
 

@@ -22,7 +22,7 @@ from authlib.oauth2.rfc7636 import create_s256_code_challenge
 
 from dicom_node.config.openid import OidcSettings
 from dicom_node.core.errors import AnotherSignIn, GrantEnded, ProviderAway, SignInDenied
-from dicom_node.core.principal import Principal
+from dicom_node.core.principal import Principal, key_at_provider
 from dicom_node.people.openid.provider import Provider
 from dicom_node.people.openid.roles import has_roles, name_in, roles_in
 from dicom_node.people.openid.tokens import Once, SignOutNotice, Tokens
@@ -149,7 +149,8 @@ class OpenIdSignIn:
             raise SignInDenied("Tokens of services are not taken here (oidc.audience is not set). Use an API key.")
         claims = self._tokens.service_token(token)
         name = name_in(claims, ("client_id", "azp", "appid", "sub"), self.settings.issuer)
-        return Principal(name, roles_in(claims, self.settings)), datetime.fromtimestamp(claims["exp"], UTC)
+        key = key_at_provider(self.settings.issuer, str(claims.get("sub") or name))
+        return Principal(name, roles_in(claims, self.settings), key), datetime.fromtimestamp(claims["exp"], UTC)
 
     def sign_out_notice(self, token: str) -> SignOutNotice:
         """Return who has signed out there (Back-Channel Logout 1.0)."""
@@ -208,10 +209,11 @@ class OpenIdSignIn:
     def _vouched(self, claims: Mapping[str, Any], given: Mapping[str, Any]) -> Vouched:
         told = self._with_userinfo(claims, str(given["access_token"]))
         names = (self.settings.name_claim, "preferred_username", "email", "name", "sub")
-        principal = Principal(name_in(told, names, self.settings.issuer), roles_in(told, self.settings))
+        name, subject = name_in(told, names, self.settings.issuer), str(claims["sub"])
+        principal = Principal(name, roles_in(told, self.settings), key_at_provider(self.settings.issuer, subject))
         now = time.time()
         grant = Grant(
-            subject=str(claims["sub"]),
+            subject=subject,
             session_id=str(claims.get("sid") or "")[:_LONGEST_SESSION_ID],
             refresh_token=str(given.get("refresh_token") or ""),
             id_token=str(given.get("id_token") or ""),

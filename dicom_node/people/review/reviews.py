@@ -33,7 +33,7 @@ from dicom_node.index import reviews as rows
 from dicom_node.index.database import Database
 from dicom_node.index.due import now_in
 from dicom_node.index.outbox.withdrawals import reject_result
-from dicom_node.index.people.accounts import find_account, key_of
+from dicom_node.index.people.accounts import find_account
 from dicom_node.index.reviews import REVIEWED, ReviewLock
 from dicom_node.index.tables import reviews
 from dicom_node.index.transitions import Change, insert_review, move_review
@@ -108,7 +108,10 @@ class Reviews:
             _require_reviewable(connection, result)
             _require_no_other(connection, job_key, principal, now)
             name = self._reviewer(connection, principal).readable_name
-            lock = ReviewLock(job_key=job_key, account=principal.name, name=name, until=now + self._rules.lock)
+            lock = ReviewLock(
+                job_key=job_key, account=principal.name, identity=principal.identity, name=name,
+                until=now + self._rules.lock,
+            )  # fmt: skip
             rows.set_lock(connection, lock)
         return lock
 
@@ -116,7 +119,7 @@ class Reviews:
         """Say that somebody does not review a result any more; the lock of another stays. Raises `NotFound`."""
         with self._database.write() as connection:
             rows.held_result(connection, job_key)
-            rows.remove_lock(connection, job_key, principal.name)
+            rows.remove_lock(connection, job_key, principal.identity)
 
     # --- decisions ---
 
@@ -137,7 +140,7 @@ class Reviews:
             _require_reviewable(connection, result)
             _require_no_other(connection, job_key, principal, now)
             number = self._keep(connection, result, asked, (digest, principal, now), sizes)
-            rows.remove_lock(connection, job_key, principal.name)
+            rows.remove_lock(connection, job_key, principal.identity)
             return number
 
     def _keep(
@@ -159,7 +162,7 @@ class Reviews:
             Change(now, (REVIEWED, _told(asked, who, waits=waits)), {"route": result.route}, principal),
             study_instance_uid=result.study_instance_uid, revision=result.revision, route=result.route,
             model=result.model, review_state=asked.state, reasons=list(asked.reasons), text=asked.text,
-            findings=reviewed_data(findings), digest=digest, **_columns("reviewer", who),
+            findings=reviewed_data(findings), digest=digest, **_columns("reviewer", who, principal),
         )  # fmt: skip
         if not waits:
             _follow(connection, number, principal, now)
@@ -175,16 +178,16 @@ class Reviews:
         with self._database.write() as connection:
             now, result = now_in(connection), rows.held_result(connection, job_key)
             known = rows.standing_review(connection, job_key)
-            if known is not None and _is_same(known.second_account, principal):
+            if known is not None and _is_same(known.second_identity, known.second_account, principal):
                 return int(known.id)
             waiting = self._waiting_for(connection, result, known, principal, now)
             who = self._reviewer(connection, principal)
             line = (REVIEWED, f"{who.readable_name} confirmed what {_first(waiting)} had decided: {_said(waiting)}.")
             change = Change(now, line, {"route": result.route, "review": waiting.id}, principal)
-            second = {**_columns("second", who), "second_decided_at": now}
+            second = {**_columns("second", who, principal), "second_decided_at": now}
             move_review(connection, reviews.c.id == waiting.id, DecisionState.DECIDED, change, **second)
             _follow(connection, waiting.id, principal, now)
-            rows.remove_lock(connection, job_key, principal.name)
+            rows.remove_lock(connection, job_key, principal.identity)
             return int(waiting.id)
 
     def object_to(self, job_key: str, text: str, principal: Principal) -> int:
@@ -203,9 +206,9 @@ class Reviews:
             line = (REVIEWED, f"{who.readable_name} objected to what {_first(waiting)} had decided ({_said(waiting)}). "
                               "The result is unreviewed again.")  # fmt: skip
             change = Change(now, line, {"route": result.route, "review": waiting.id}, principal)
-            second = {**_columns("second", who), "second_decided_at": now, "note": text.strip()}
+            second = {**_columns("second", who, principal), "second_decided_at": now, "note": text.strip()}
             move_review(connection, reviews.c.id == waiting.id, DecisionState.FALLEN, change, **second)
-            rows.remove_lock(connection, job_key, principal.name)
+            rows.remove_lock(connection, job_key, principal.identity)
             return int(waiting.id)
 
     def _waiting_for(
@@ -216,7 +219,7 @@ class Reviews:
             raise NotReviewable("Nobody has decided on this result yet: there is nothing to confirm.")
         if known.state != DecisionState.AWAITS_SECOND:
             _require_undecided(result, known)
-        if _is_same(known.reviewer_account, principal):
+        if _is_same(known.reviewer_identity, known.reviewer_account, principal):
             raise NotReviewable(f"{_first(known)} decided first. The second reader is another person.")
         _require_reviewable(connection, result)
         _require_no_other(connection, result.job_key, principal, now)
@@ -225,7 +228,8 @@ class Reviews:
     # --- whom, and on which images ---
 
     def _reviewer(self, connection: Connection, principal: Principal) -> Reviewer:
-        account = find_account(connection, principal.name)
+        # Whom a provider vouches for has no account here, whatever they are called there.
+        account = None if principal.key else find_account(connection, principal.name)
         name, identifier = (account.display_name, account.identifier) if account else ("", "")
         return Reviewer(
             account=principal.name, name=(name or principal.name)[:_LONGEST_NAME],
@@ -252,8 +256,8 @@ def _size_in(sizes: Mapping[str, ImageSize], uid: str) -> ImageSize:
     return sizes[uid]
 
 
-def _columns(role: str, who: Reviewer) -> dict[str, str]:
-    return {f"{role}_{name}": value for name, value in asdict(who).items()}
+def _columns(role: str, who: Reviewer, principal: Principal) -> dict[str, str]:
+    return {f"{role}_{name}": value for name, value in {**asdict(who), "identity": principal.identity}.items()}
 
 
 def _follow(connection: Connection, number: int, principal: Principal, now: datetime) -> None:
@@ -269,7 +273,7 @@ def _follow(connection: Connection, number: int, principal: Principal, now: date
 
 
 def _digest(asked: AskedDecision, principal: Principal) -> str:
-    decided = [key_of(principal.name), asdict(asked)]
+    decided = [principal.identity, asdict(asked)]
     return hashlib.sha256(json.dumps(decided, sort_keys=True, default=str).encode()).hexdigest()
 
 
@@ -288,8 +292,9 @@ def _first(review: Row[Any]) -> str:
     return rows.reviewer_of(review).readable_name
 
 
-def _is_same(account: str, principal: Principal) -> bool:
-    return key_of(account) == key_of(principal.name)
+def _is_same(identity: str, account: str, principal: Principal) -> bool:
+    """Tell whether it was this person; of decisions from before 0022 only the account's name is known."""
+    return identity == principal.identity if identity else account.casefold() == principal.name.casefold()
 
 
 # --- what must hold ------------------------------------------------------------------------------------------------
@@ -332,5 +337,5 @@ def _require_reviewable(connection: Connection, result: Row[Any]) -> None:
 
 def _require_no_other(connection: Connection, job_key: str, principal: Principal, now: datetime) -> None:
     lock = rows.lock_on(connection, job_key, now)
-    if lock is not None and not _is_same(lock.account, principal):
+    if lock is not None and lock.identity != principal.identity:
         raise BeingReviewed(f"{lock.name} is reviewing this result until {lock.until:%H:%M:%S} UTC, or lets go of it.")
