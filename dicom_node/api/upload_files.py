@@ -10,7 +10,7 @@ from urllib.parse import unquote
 from pydantic import ValidationError
 
 from dicom_node.api.problems import ProblemError
-from dicom_node.api.upload_form import RequestWords, words_of
+from dicom_node.api.upload_form import PictureWords, RequestWords, words_of
 from dicom_node.config.incoming import UploadSettings
 from dicom_node.core.entities import StatedRequest
 from dicom_node.core.errors import RefusedObject
@@ -22,6 +22,8 @@ from dicom_node.retrieve.multipart import BodyPart, read_parameters
 _MEGABYTE = 1 << 20
 _LONGEST_FIELD_BYTES = 1024
 _MOST_FIELDS, _MOST_PICTURES = 64, 200
+#: Browsers fill it by themselves (HTML, 4.10.21.5).
+_OF_BROWSERS = "_charset_"
 
 
 class UploadedFiles:
@@ -83,8 +85,10 @@ class UploadedFiles:
         text = value.decode("utf-8", "replace")
         if field in RequestWords.model_fields:
             self._state(field, text)
-        else:
+        elif field in PictureWords.model_fields:
             self._fields[field] = text
+        elif field != _OF_BROWSERS and (field or text):
+            raise _unknown(field)
 
     def _state(self, field: str, text: str) -> None:
         try:
@@ -113,6 +117,17 @@ class UploadedFiles:
             self.reports.append(refused(name, str(refusal)))
             return
         self._pictures.append(NamedPicture(name, file))
+
+
+def _unknown(field: str) -> ProblemError:
+    known = ", ".join(sorted({*RequestWords.model_fields, *PictureWords.model_fields}))
+    name = _quoted(field)
+    errors = [{"where": name, "why": f"{name} is no field of this form; it may have: {known}."}]
+    return ProblemError(422, "The form has a field that nobody here reads; `errors` names it.", errors=errors)
+
+
+def _quoted(field: str) -> str:
+    return "".join(letter if letter.isprintable() else "?" for letter in field)[:64]
 
 
 def _named(disposition: str) -> tuple[str, str | None]:

@@ -127,6 +127,11 @@ def test_a_number_that_no_database_has_is_refused_and_breaks_nothing(client: Cli
     assert_problem(answer, 422, "less than or equal")
 
 
+@pytest.mark.parametrize("reason", ["a\x00b", "\x7f", "", "x" * 501])
+def test_a_reason_that_nobody_can_read_is_refused_as_such(client: Client, reason: str) -> None:
+    assert client.post(f"/api/studies/{CHEST_CT}/withdraw", json={"reason": reason}).status_code == 422
+
+
 @pytest.mark.parametrize("until", ["0.5", "1773480000", "-1"])
 def test_a_number_is_no_time(client: Client, until: str) -> None:
     assert_problem(client.get("/api/v1/audit", params={"until": until}), 422, "RFC 3339")

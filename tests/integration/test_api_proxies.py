@@ -68,6 +68,13 @@ def test_who_asks_through_a_trusted_proxy_is_the_rightmost_stranger(
     assert guesses(proxy, of("192.0.2.2")) == 401
 
 
+def test_a_client_is_the_same_whether_its_proxy_writes_ipv4_as_ipv6_or_not(database: Database, folder: Path) -> None:
+    proxy = client(database, folder, trusted_proxies=PROXIES).stranger("10.0.0.1")
+
+    assert guesses(proxy, {"X-Forwarded-For": "192.0.2.1"}, 10) == 401
+    assert guesses(proxy, {"X-Forwarded-For": "::ffff:192.0.2.1"}) == 429
+
+
 UNTRUE = [
     ({"X-Forwarded-For": "{}"}, "203.0.113.5"),  # no proxy of ours
     ({"X-Forwarded-For": "{}, 192.0.2.77"}, "10.0.0.1"),  # left of the first stranger
@@ -116,6 +123,14 @@ def test_a_stranger_cannot_say_that_it_comes_by_tls(database: Database, folder: 
     assert "secure" not in answer.headers["set-cookie"].lower()
 
 
+def test_a_page_without_tls_may_not_sign_in_where_there_is_tls(database: Database, folder: Path) -> None:
+    one = client(database, folder, trusted_proxies=PROXIES, hosts=("ai.hospital.example",)).stranger("10.0.0.1")
+    told = {"X-Forwarded-Proto": "https", "X-Forwarded-Host": "ai.hospital.example"}
+
+    for origin, status in (("http://ai.hospital.example", 403), ("https://ai.hospital.example", 204)):
+        assert one.post("/login", json={"token": TOKEN}, headers={**told, "Origin": origin}).status_code == status
+
+
 # --- host names ----------------------------------------------------------------------------------------------------
 
 
@@ -129,7 +144,7 @@ def test_the_api_goes_by_the_names_that_are_listed_and_by_addresses(
 
 
 @pytest.mark.parametrize(
-    "host", ["evil.example", "node.evil.example", "evil.example:8042", "a@node", "node:x", "127.0.0.1.evil.example"]
+    "host", ["", "evil.example", "node.evil.example", "evil.example:8042", "a@node", "node:x", "127.0.0.1.evil.example"]
 )
 def test_it_goes_by_no_other_name(database: Database, folder: Path, host: str) -> None:
     one = client(database, folder)

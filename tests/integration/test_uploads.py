@@ -113,6 +113,15 @@ def test_what_cannot_be_said_of_an_analysis_is_refused_by_the_name_of_the_field(
     assert next(iter(said.values())) not in answer.text
 
 
+@pytest.mark.parametrize("field", ["indicaton", "", "a\x00b", "x" * 900])
+def test_a_field_that_nobody_reads_is_refused_whatever_else_comes(client: httpx.Client, field: str) -> None:
+    """A word that is misspelt would be lost without a word."""
+    answer = client.post("/api/studies", files=[(field, (None, b"Dyspnoea")), ("files", ("1.dcm", as_file(IMAGES[0])))])
+    assert answer.status_code == 422
+    assert "indication" in answer.json()["errors"][0]["why"]
+    assert "Dyspnoea" not in answer.text
+
+
 def test_a_field_that_comes_too_late_to_be_refused_is_told(client: httpx.Client) -> None:
     form: list[tuple[str, tuple[str | None, bytes]]] = [
         ("files", ("1.dcm", as_file(IMAGES[0]))),

@@ -73,9 +73,11 @@ def _address(hop: str) -> str:
     elif text.count(":") == 1:
         text = text.partition(":")[0]
     try:
-        return str(ipaddress.ip_address(text))
+        address = ipaddress.ip_address(text)
     except ValueError:
         return ""
+    # A proxy that listens on IPv6 writes IPv4 clients as ::ffff:192.0.2.1, which is the same client.
+    return str(getattr(address, "ipv4_mapped", None) or address)
 
 
 def _customary(headers: Headers) -> _Told:

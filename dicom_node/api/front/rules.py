@@ -91,7 +91,7 @@ class Front:
             return problem_response(400, "Say once how long the body is (RFC 9112 6.3).", id_, _CLOSE)
         if scope["path"] in _HEALTH:
             return None
-        if not self._goes_by(headers):
+        if not self._goes_by(scope, headers):
             text = "The node does not go by this host name. Call it by its address, or list the name in api.hosts."
             return problem_response(421, text, id_)
         return self._asks_too_often(scope, headers, id_)
@@ -109,15 +109,15 @@ class Front:
 
     # --- host names -----------------------------------------------------------------------------------------------
 
-    def _goes_by(self, headers: Headers) -> bool:
+    def _goes_by(self, scope: Scope, headers: Headers) -> bool:
         """Tell whether the node goes by this name, so that no page of another site can make it its own by DNS.
 
         Addresses cannot be bound to such a page. Where no names are listed, a node that listens beyond loopback goes
         by any; one that does not, by those that a proxy calls it by, as it did before there was a list.
         """
         host = headers.get("host", "")
-        if not host:  # HTTP/1.0, which no browser speaks
-            return True
+        if not host:  # allowed in HTTP/1.0 alone (RFC 9112 3.2), which no browser speaks
+            return scope["http_version"] == "1.0"
         found = _HOST.fullmatch(host)
         name = found[1].lower().rstrip(".") if found else ""
         if name in {"localhost", self._rules.own_host} or name in self._rules.hosts or _is_address(name):

@@ -43,7 +43,10 @@ class StatedReason(BaseModel):
 
     model_config = ConfigDict(extra="forbid", str_strip_whitespace=True)
 
-    reason: str = Field(min_length=1, max_length=500, description="Stands in the timeline; told to readers.")
+    reason: str = Field(
+        min_length=1, max_length=500, pattern=r"^[^\x00-\x08\x0b\x0c\x0e-\x1f\x7f]*$",
+        description="Stands in the timeline; told to readers.",
+    )  # fmt: skip
 
 
 class WithdrawalRequest(StatedReason):

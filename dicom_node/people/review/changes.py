@@ -18,6 +18,10 @@ MOST_POINTS, MOST_ADDED = 1024, 32
 #: No number of a report is larger.
 LARGEST = 1e9
 _FEWEST_POINTS = 3
+#: Units of lengths, areas, volumes, masses, shares and times (UCUM): none of them is below 0, as attenuations may be.
+_NEVER_NEGATIVE = frozenset(
+    ("mm", "cm", "m", "mm2", "cm2", "m2", "mm3", "cm3", "mL", "ml", "L", "l", "mg", "g", "kg", "%", "ms", "s", "min")
+)
 #: Control characters, line ends and tabs excepted, what turns the order of reading round, and halves of characters.
 _UNWRITABLE = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 #: As words can stand in DICOM and in FHIR: a backslash would make two values of them (PS3.5 6.2), and a code has no
@@ -119,6 +123,8 @@ def _measured(said: Finding, changes: Sequence[ChangedMeasurement]) -> tuple[Mea
             )
         if not math.isfinite(change.value) or abs(change.value) > LARGEST:
             raise ReviewRefused(f"{measured.label} of {said.key!r} cannot be that number.")
+        if change.value < 0 and measured.unit.value in _NEVER_NEGATIVE:
+            raise ReviewRefused(f"{measured.label} of {said.key!r} cannot be below 0.")
         measurements[change.place] = replace(measured, value=change.value)
     return tuple(measurements)
 
