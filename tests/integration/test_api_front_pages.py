@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import subprocess
+import sys
 import tomllib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -77,6 +78,28 @@ def test_the_page_on_tls_holds(database: Database, tmp_path: Path) -> None:
         answer = run(asked.replace(":8042", f":{server.port}"), tmp_path, {"TOKEN": TOKEN})
 
     assert '"ae_title":"AINODE"' in answer
+
+
+def healthy(port: int) -> bool:
+    """Ask as the container image's HEALTHCHECK does."""
+    asked = re.findall(
+        r"HEALTHCHECK [^\n]*\\\n\s+CMD (.*?)\n(?=[A-Z])", (REPOSITORY / "Dockerfile").read_text(), re.DOTALL
+    )
+    command = asked[0].replace("\\\n", "").replace(":8042/", f":{port}/").replace("python -c", f"{sys.executable} -c")
+    return subprocess.run(["/bin/sh", "-c", command], capture_output=True, timeout=60, check=False).returncode == 0
+
+
+@pytest.mark.parametrize("has_tls", [False, True])
+def test_the_container_is_healthy_while_the_node_is_ready(database: Database, tmp_path: Path, has_tls: bool) -> None:
+    certificate = make_certificates(tmp_path / "certificates").server
+    tls = {"certificate": certificate.certificate, "private_key": certificate.private_key} if has_tls else {}
+    api = ApiSettings(hosts=(NAME,), **tls)
+    with serving(api, database, tmp_path, ShownCertificate(api) if has_tls else None) as server:
+        assert healthy(server.port)
+        database.close()
+        (tmp_path / "node.sqlite").write_bytes(b"no database any more")
+        assert not healthy(server.port)
+    assert not healthy(server.port), "nobody listens"
 
 
 @dataclass(frozen=True)
