@@ -26,11 +26,11 @@ from dicom_node.deliver.kinds import destinations_of
 from dicom_node.deliver.kinds.kind import Caller, DestinationKind, DicomObjectsKind, caller_of
 from dicom_node.deliver.profiles import Profiles, profiles_of
 from dicom_node.deliver.server_memory import capabilities_of
-from dicom_node.index import actions
+from dicom_node.index.decided import actions
+from dicom_node.index.decided.suspensions import resume_destination as resume
+from dicom_node.index.decided.suspensions import suspend_destination as suspend
+from dicom_node.index.decided.versions_looked_at import require_version, take_turn_to_change, version_of
 from dicom_node.index.outbox.destinations import Suspension, recall, suspensions
-from dicom_node.index.suspensions import resume_destination as resume
-from dicom_node.index.suspensions import suspend_destination as suspend
-from dicom_node.index.versions_looked_at import require_version, take_turn_to_change, version_of
 
 _WORDS: Mapping[str, str] = {MediaType.FHIR: "FHIR", MediaType.HL7: "HL7 v2"}
 router = APIRouter(prefix=V1, dependencies=[Reads], responses=described(401, 422, 429, 503))

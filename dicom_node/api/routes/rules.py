@@ -24,12 +24,12 @@ from dicom_node.core.entities import DestinationState, Route
 from dicom_node.core.errors import NotFound, SettingsError
 from dicom_node.core.series.trial import RulesTrial
 from dicom_node.governance.admission import Standing
+from dicom_node.index.decided.route_edits import RouteEdit, newest_edits, versions_of
+from dicom_node.index.decided.suspensions import held_counts, route_suspensions
+from dicom_node.index.decided.suspensions import resume_route as resume
+from dicom_node.index.decided.suspensions import suspend_route as suspend
+from dicom_node.index.decided.versions_looked_at import version_of
 from dicom_node.index.outbox.destinations import Suspension
-from dicom_node.index.route_edits import RouteEdit, newest_edits, versions_of
-from dicom_node.index.suspensions import held_counts, route_suspensions
-from dicom_node.index.suspensions import resume_route as resume
-from dicom_node.index.suspensions import suspend_route as suspend
-from dicom_node.index.versions_looked_at import version_of
 from dicom_node.operate.routes_in_force import RouteChange, RouteOrigin
 from dicom_node.operate.rules import MOST_STUDIES, proposed_routes, rules_of, try_rules, with_routes
 
