@@ -138,6 +138,6 @@ def _inputs(study: Study, chosen: str | None, channels: Sequence[str]) -> Sequen
 
 
 def _beside(study: Study, inputs: Sequence[Instance], further: Collection[str | None]) -> Sequence[Instance]:
-    """Return what is no source of the report, further channels with it: their patient is compared as others' is."""
+    """Return what no result lies on, further channels with it: their patient is compared as that of other series."""
     used = {one.sop_instance_uid for one in inputs if one.series_instance_uid not in further}
     return [one for series in study.series for one in series.instances if one.sop_instance_uid not in used]
