@@ -49,10 +49,10 @@ from dicom_node.core.entities import (
 from dicom_node.core.outputs.artifact_kinds import OutputSet
 from dicom_node.core.priority import Priority
 from dicom_node.core.uids import derived_uid
+from dicom_node.deliver.dispatch.outage import BackOff
+from dicom_node.deliver.dispatch.outbox import DestinationWorker, OutboxPolicy
 from dicom_node.deliver.kinds import destinations_of
 from dicom_node.deliver.kinds.kind import Caller, DestinationKind
-from dicom_node.deliver.outage import BackOff
-from dicom_node.deliver.outbox import DestinationWorker, OutboxPolicy
 from dicom_node.fhir.builders.bundle import build_bundle
 from dicom_node.fhir.hl7.message import build_message, control_id
 from dicom_node.fhir.json_types import to_json_bytes
@@ -246,7 +246,7 @@ def _working(owed: Owed, there: Sequence[DestinationKind], minutes: float) -> It
         )
         for one in there
     ]  # fmt: skip
-    with mock.patch("dicom_node.deliver.outbox.time", clock):
+    with mock.patch("dicom_node.deliver.dispatch.outbox.time", clock):
         for worker in workers:
             worker.start()
         try:

@@ -14,8 +14,8 @@ from pydicom.dataset import Dataset
 from pydicom.multival import MultiValue
 
 from dicom_node.analysis.answer import Analysis, NotAnalysed, ReportContext, whole_objects
+from dicom_node.core.assessment.review import REVIEW_REASONS, ReviewedFinding
 from dicom_node.core.entities import Finding, Measurement, ModelIdentity, Presence, Region
-from dicom_node.core.review import REVIEW_REASONS, ReviewedFinding
 
 NOT_VERIFIED = "AI - NOT VERIFIED"
 REVIEWED = "AI - REVIEWED"

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
+from dicom_node.core.assessment.reader_agreement import Grouping
 from dicom_node.core.csv_lines import Column
-from dicom_node.core.reader_agreement import Grouping
-from dicom_node.operate.agreement_columns import CASE_COLUMNS, agreement_columns
-from dicom_node.operate.result_columns import RESULT_COLUMNS, STUDY_COLUMNS
+from dicom_node.operate.exports.agreement_columns import CASE_COLUMNS, agreement_columns
+from dicom_node.operate.exports.result_columns import RESULT_COLUMNS, STUDY_COLUMNS
 
 
 def result_columns() -> str:

@@ -6,8 +6,8 @@ from dataclasses import replace
 from datetime import timedelta
 
 from dicom_node.analysis.answer import Analysis, ReplacedResult
+from dicom_node.core.assessment.review import Review, ReviewedFinding, Reviewer, ReviewReason
 from dicom_node.core.entities import Presence, ReviewState
-from dicom_node.core.review import Review, ReviewedFinding, Reviewer, ReviewReason
 from dicom_node.core.uids import derived_uid
 from dicom_node.fhir.hl7.message import WithdrawnMessages, build_message, withdrawal_message
 from dicom_node.fhir.hl7.receiver import Receiver, for_receiver

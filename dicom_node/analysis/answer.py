@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 
 from dicom_node import __version__
+from dicom_node.core.assessment.review import Review
 from dicom_node.core.entities import (
     ArtifactKind,
     Code,
@@ -29,7 +30,6 @@ from dicom_node.core.entities import (
     StatedPatient,
 )
 from dicom_node.core.outputs.artifact_kinds import OutputSet
-from dicom_node.core.review import Review
 
 
 class SourceFrame(Dataset):

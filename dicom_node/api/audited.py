@@ -19,7 +19,7 @@ from dicom_node.core.audit import AuditedAct, AuditedEvent, AuditOutcome
 from dicom_node.core.errors import NodeError
 from dicom_node.core.principal import Principal
 from dicom_node.core.uids import is_valid_uid
-from dicom_node.index.audit_records import study_of_artifact, study_of_delivery, study_of_result
+from dicom_node.index.people.audit_records import study_of_artifact, study_of_delivery, study_of_result
 
 #: What of a query is written down as it was asked; other words may be a patient's name, and only their number is.
 _TOLD = (

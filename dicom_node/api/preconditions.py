@@ -12,7 +12,7 @@ from typing import Annotated
 from fastapi import Depends, Header
 
 from dicom_node.api.problems import ProblemError
-from dicom_node.index.versions_looked_at import ABSENT, ANY
+from dicom_node.index.decided.versions_looked_at import ABSENT, ANY
 
 _TAG = re.compile(r'"([\x21\x23-\x7e]{1,100})"')
 _HOW = 'Send `If-Match: "VERSION"` with the `version` that the list tells'

@@ -10,17 +10,17 @@ from contextlib import closing
 from dicom_node.cli.export import days, write_new
 from dicom_node.cli.study import opened
 from dicom_node.cli.terminal import actor, print_json, print_table, say
+from dicom_node.core.assessment.proportions import Proportion
+from dicom_node.core.assessment.reader_agreement import AgreementLine, Grouping, agreement_by
 from dicom_node.core.audit import AuditedAct
 from dicom_node.core.csv_lines import csv_lines
-from dicom_node.core.proportions import Proportion
-from dicom_node.core.reader_agreement import AgreementLine, Grouping, agreement_by
 from dicom_node.deidentification.pseudonyms import KEY_FILE, read_or_make_key
 from dicom_node.index.views.agreement import AgreementFilter, reader_cases
 from dicom_node.logs import quiet_third_parties
-from dicom_node.operate.agreement_columns import CASE_COLUMNS, agreement_columns, case_rows
-from dicom_node.operate.cases import TRAINING, CaseExporter
-from dicom_node.operate.export import profile_named
-from dicom_node.operate.study_zip import WithoutPatient
+from dicom_node.operate.exports.agreement_columns import CASE_COLUMNS, agreement_columns, case_rows
+from dicom_node.operate.exports.cases import TRAINING, CaseExporter
+from dicom_node.operate.exports.export import profile_named
+from dicom_node.operate.exports.study_zip import WithoutPatient
 from dicom_node.people.audit.trail import open_audit
 from dicom_node.roles.settings import load_settings
 from dicom_node.storage.spool import Spool

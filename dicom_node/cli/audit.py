@@ -12,7 +12,7 @@ from dicom_node.cli.study import opened, settings_of_a_node
 from dicom_node.cli.terminal import actor, print_json, print_table, say
 from dicom_node.core.audit import AuditedAct, AuditedEvent
 from dicom_node.core.errors import Conflict, SettingsError
-from dicom_node.index.audit_records import AuditFilter, AuditRecord, latest_records, matching_records
+from dicom_node.index.people.audit_records import AuditFilter, AuditRecord, latest_records, matching_records
 from dicom_node.people.audit.trail import audit_anchor, audit_keys, audited_act, open_audit
 from dicom_node.people.audit.verify import TrailFinding, verify
 from dicom_node.roles.node import Node

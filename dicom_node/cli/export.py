@@ -19,8 +19,8 @@ from dicom_node.core.errors import SettingsError
 from dicom_node.deidentification.pseudonyms import KEY_FILE, read_or_make_key
 from dicom_node.index.views.exported import ResultFilter, every_result
 from dicom_node.logs import quiet_third_parties
-from dicom_node.operate.export import Export, ExportedObject, Exporter, profile_named
-from dicom_node.operate.result_columns import RESULT_COLUMNS, rows_of
+from dicom_node.operate.exports.export import Export, ExportedObject, Exporter, profile_named
+from dicom_node.operate.exports.result_columns import RESULT_COLUMNS, rows_of
 from dicom_node.people.audit.trail import open_audit
 from dicom_node.roles.settings import load_settings
 from dicom_node.storage.spool import Spool

@@ -9,8 +9,8 @@ from datetime import date
 from pathlib import Path
 
 from dicom_node import __version__
+from dicom_node.core.assessment.reader_agreement import Grouping
 from dicom_node.core.principal import UserRole
-from dicom_node.core.reader_agreement import Grouping
 from dicom_node.roles import ROLES
 
 Options = argparse.Namespace
@@ -226,13 +226,13 @@ def _add_case_filter(command: argparse.ArgumentParser) -> None:
 def _models(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     models = commands.add_parser("models", help="the models the node can run")
     below = models.add_subparsers(required=True, metavar="COMMAND")
-    _command(below, "list", "list the models that are found, verified", "models:list_models", json=True)
-    command = _command(below, "verify", "look at a model without running it", "governance:verify", json=True)
+    _command(below, "list", "list the models that are found, verified", "models.candidates:list_models", json=True)
+    command = _command(below, "verify", "look at a model without running it", "models.governance:verify", json=True)
     command.add_argument("model", nargs="?", metavar="NAME|FOLDER", help="a model or a folder; default: every model")
-    command = _command(below, "ready", "cards that come with the node for weights it does not have", "governance:ready",
-                       json=True)  # fmt: skip
+    command = _command(below, "ready", "cards that come with the node for weights it does not have",
+                       "models.governance:ready", json=True)  # fmt: skip
     command.add_argument("card", nargs="?", default="", metavar="CARD", help="show this card; default: a list")
-    command = _command(below, "add", "copy a model into the node's models, if it verifies", "governance:add")
+    command = _command(below, "add", "copy a model into the node's models, if it verifies", "models.governance:add")
     command.add_argument(
         "source", type=Path, metavar="PATH",
         help="model folder with its model_card.toml, MONAI Bundle, unpacked application package (MAP), or checkpoint",
@@ -240,7 +240,7 @@ def _models(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> No
     command.add_argument("--card", default="", metavar="CARD|FILE", help="its card: one of `models ready`, or a file")
     command.add_argument("--weights", type=Path, metavar="FILE", help="its weights, where they are not in the folder")
     command.add_argument("--replace", action="store_true", help="take the place of the version that is there")
-    command = _command(below, "accept", "let the code and weights of a model run", "governance:accept")
+    command = _command(below, "accept", "let the code and weights of a model run", "models.governance:accept")
     command.add_argument("model", metavar="NAME", help="name of the model")
     command.add_argument(
         "--digest", default="", help="beginning of the folder digest you looked at; others are refused"
@@ -248,7 +248,7 @@ def _models(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> No
     command.add_argument("--withdraw", action="store_true", help="take an earlier acceptance back")
     command.add_argument("--rerun", action="store_true", help="analyse again what the model was not run for before")
     command = _command(
-        below, "decisions", "who accepted or activated what, and when", "governance:decisions", json=True
+        below, "decisions", "who accepted or activated what, and when", "models.governance:decisions", json=True
     )
     command.add_argument("model", nargs="?", metavar="NAME", help="name of a model; default: every model")
     _models_that_run(below)
@@ -256,12 +256,12 @@ def _models(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> No
 
 def _models_that_run(below: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     command = _command(below, "activate", "run a model's golden studies; it goes live if they hold",
-                       "governance:activate", json=True)  # fmt: skip
+                       "models.governance:activate", json=True)  # fmt: skip
     command.add_argument("model", metavar="NAME", help="name of the model")
     command.add_argument("--without-golden", action="store_true", help="activate a model that has no golden studies")
     command.add_argument("--pictures", type=Path, metavar="FOLDER", help="leave pictures of every answer there")
     command.add_argument("--rerun", action="store_true", help="analyse again what the model was not run for before")
-    command = _command(below, "try", "run models once on a phantom; their code runs", "models:try_models",
+    command = _command(below, "try", "run models once on a phantom; their code runs", "models.candidates:try_models",
                        json=True)  # fmt: skip
     command.add_argument("folders", nargs="+", type=Path, metavar="FOLDER",
                          help="folder of a model, or of a MONAI Bundle, which needs no card")  # fmt: skip
@@ -276,7 +276,7 @@ def _models_that_run(below: argparse._SubParsersAction[argparse.ArgumentParser])
     command.add_argument("--output", metavar="NAME", default="pred", help="what it leaves its answer in")
     command.add_argument("--shape", metavar="C,[Z,]Y,X", help="channels, slices, rows and columns to give it")
     command.add_argument("--device", default="cpu", help="where to run it, such as cpu or cuda:0")
-    command = _command(below, "bench", "measure studies and images a second, cold and warm", "bench:bench_model",
+    command = _command(below, "bench", "measure studies and images a second, cold and warm", "models.bench:bench_model",
                        json=True)  # fmt: skip
     command.add_argument("model", metavar="NAME", help="name of the model")
     command.add_argument("--study", type=Path, help="folder with a study it takes; default: a phantom that fits")
@@ -285,7 +285,7 @@ def _models_that_run(below: argparse._SubParsersAction[argparse.ArgumentParser])
 
 
 def _run(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    command = _command(commands, "run", "run a model on files, without a node", "run:run_model", json=True)
+    command = _command(commands, "run", "run a model on files, without a node", "models.run:run_model", json=True)
     command.add_argument("model", metavar="MODEL", help="name of a model, or its folder, which is verified first")
     command.add_argument(
         "paths", type=Path, nargs="+", metavar="PATH", help="DICOM files, folders with all below, zip archives"
@@ -299,8 +299,8 @@ def _run(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
 
 def _evaluate(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     command = _command(
-        commands, "evaluate", "measure a model on labelled images, by the node's own runner", "evaluate:evaluate",
-        json=True,
+        commands, "evaluate", "measure a model on labelled images, by the node's own runner",
+        "models.evaluate:evaluate", json=True,
     )  # fmt: skip
     command.add_argument("model", metavar="MODEL", help="name of the model")
     command.add_argument("--data", type=Path, required=True, help="folder of the images: DICOM, PNG, JPEG")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import getpass
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -15,6 +15,8 @@ from dicom_node.config.settings import Settings
 from dicom_node.core.audit import Audit, AuditedAct, AuditedEvent
 from dicom_node.core.errors import AccountRefused, Conflict, SettingsError
 from dicom_node.core.principal import UserRole
+from dicom_node.index.people.accounts import Account
+from dicom_node.people.accounts import Accounts
 from dicom_node.people.directory import People
 from dicom_node.people.views import KeyView, UserView
 from dicom_node.roles.settings import load_settings
@@ -28,11 +30,15 @@ def _people(options: argparse.Namespace, act: AuditedAct | None = None, **detail
         yield People.of(database, load_settings(options.config).people)
 
 
-@contextmanager
-def _changing(options: argparse.Namespace, what: str, **detail: object) -> Iterator[People]:
-    """Open the people of a node to change an account, which is written down before it is done."""
+def _changed(
+    options: argparse.Namespace, what: str, change: Callable[[Accounts], Account], told: str, **detail: object
+) -> int:
+    """Change an account, which is written down before it is done, and say of it what is `told`."""
     with _people(options, AuditedAct.ACCOUNT_CHANGED, account=options.name, what=what, **detail) as people:
-        yield people
+        account = change(people.accounts)
+    roles, called = ", ".join(sorted(account.roles)), account.display_name or account.name
+    say(told.format(name=account.name, roles=roles, called=called))
+    return 0
 
 
 def _roles(options: argparse.Namespace) -> frozenset[UserRole]:
@@ -45,10 +51,10 @@ def _roles(options: argparse.Namespace) -> frozenset[UserRole]:
 def add_user(options: argparse.Namespace) -> int:
     """Add a person with their first password."""
     password, roles = _new_password(options), _roles(options)
-    with _changing(options, "added", given=sorted(roles)) as people:
-        account = people.accounts.add(options.name, roles, password)
-    say(f"{account.name} can sign in now.")
-    return 0
+    return _changed(
+        options, "added", lambda accounts: accounts.add(options.name, roles, password), "{name} can sign in now.",
+        given=sorted(roles),
+    )  # fmt: skip
 
 
 def list_users(options: argparse.Namespace) -> int:
@@ -66,51 +72,42 @@ def list_users(options: argparse.Namespace) -> int:
 def set_role(options: argparse.Namespace) -> int:
     """Let a person be something else; they are signed out."""
     roles = _roles(options)
-    with _changing(options, "roles", given=sorted(roles)) as people:
-        account = people.accounts.set_roles(options.name, roles)
-    say(f"{account.name} is {', '.join(sorted(account.roles))} from the next sign-in.")
-    return 0
+    return _changed(
+        options, "roles", lambda accounts: accounts.set_roles(options.name, roles),
+        "{name} is {roles} from the next sign-in.", given=sorted(roles),
+    )  # fmt: skip
 
 
 def set_named(options: argparse.Namespace) -> int:
     """Say what a person is called in the reports that they verify."""
-    with _changing(options, "named") as people:
-        account = people.accounts.set_named(options.name, options.display_name, options.identifier)
-    say(f"{account.name} verifies reports as {account.display_name or account.name}.")
-    return 0
+    return _changed(
+        options, "named",
+        lambda accounts: accounts.set_named(options.name, options.display_name, options.identifier),
+        "{name} verifies reports as {called}.",
+    )  # fmt: skip
 
 
 def disable_user(options: argparse.Namespace) -> int:
     """Shut a person out."""
-    with _changing(options, "disabled") as people:
-        account = people.accounts.disable(options.name)
-    say(f"{account.name} is signed out and cannot sign in.")
-    return 0
+    told = "{name} is signed out and cannot sign in."
+    return _changed(options, "disabled", lambda accounts: accounts.disable(options.name), told)
 
 
 def enable_user(options: argparse.Namespace) -> int:
     """Let a person in again."""
-    with _changing(options, "enabled") as people:
-        account = people.accounts.enable(options.name)
-    say(f"{account.name} can sign in again.")
-    return 0
+    return _changed(options, "enabled", lambda accounts: accounts.enable(options.name), "{name} can sign in again.")
 
 
 def reset_password(options: argparse.Namespace) -> int:
     """Give a person another password; they are signed out."""
     password = _new_password(options)
-    with _changing(options, "password") as people:
-        account = people.accounts.set_password(options.name, password)
-    say(f"{account.name} is signed out and has a new password.")
-    return 0
+    told = "{name} is signed out and has a new password."
+    return _changed(options, "password", lambda accounts: accounts.set_password(options.name, password), told)
 
 
 def remove_user(options: argparse.Namespace) -> int:
     """Remove a person."""
-    with _changing(options, "removed") as people:
-        account = people.accounts.remove(options.name)
-    say(f"{account.name} is removed.")
-    return 0
+    return _changed(options, "removed", lambda accounts: accounts.remove(options.name), "{name} is removed.")
 
 
 # --- keys --------------------------------------------------------------------------------------------------------

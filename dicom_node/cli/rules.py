@@ -14,7 +14,7 @@ from dicom_node.core.errors import SettingsError
 from dicom_node.core.series.trial import RouteTrial, RulesTrial
 from dicom_node.governance.admission import Standing
 from dicom_node.governance.standing import standing_so_far
-from dicom_node.index.suspensions import route_suspensions
+from dicom_node.index.decided.suspensions import route_suspensions
 from dicom_node.operate.routes_in_force import RouteChange, RouteOrigin, RoutesInForce
 from dicom_node.operate.rules import proposed_routes, rules_of, try_rules, with_routes
 from dicom_node.roles.node import Node

@@ -19,14 +19,14 @@ from dicom_node.cli.terminal import actor, print_json, print_table, say
 from dicom_node.core.audit import AuditedAct, AuditedEvent
 from dicom_node.core.entities import Instance, InstanceRole, JobState, Route, Study
 from dicom_node.core.errors import IndexUnavailable, NotFound, RefusedObject, SettingsError
-from dicom_node.core.rejections import not_rejected
-from dicom_node.core.series.grouping import studies_of
+from dicom_node.core.received.grouping import studies_of
+from dicom_node.core.received.rejections import not_rejected
 from dicom_node.core.series.routing import RouteDecision, decide
 from dicom_node.core.uids import is_valid_uid
 from dicom_node.deliver.owed_to_nobody import Waiting, advice_for, owed_to_nobody
 from dicom_node.dimse.storage_scu import all_files
-from dicom_node.index import actions
 from dicom_node.index.database import Database
+from dicom_node.index.decided import actions
 from dicom_node.index.outbox.destinations import Suspension, suspensions
 from dicom_node.index.studies import load_study
 from dicom_node.index.views import lists as views

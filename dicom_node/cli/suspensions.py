@@ -12,7 +12,7 @@ from dicom_node.cli.study import opened, settings_of_a_node
 from dicom_node.cli.terminal import actor, print_json, print_table, say
 from dicom_node.core.audit import AuditedAct
 from dicom_node.core.errors import NotFound
-from dicom_node.index import suspensions
+from dicom_node.index.decided import suspensions
 from dicom_node.index.outbox.destinations import Suspension
 from dicom_node.index.outbox.destinations import suspensions as destination_suspensions
 from dicom_node.operate.routes_in_force import RoutesInForce

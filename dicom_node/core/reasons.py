@@ -146,7 +146,7 @@ REASONS: tuple[Reason, ...] = (
 )  # fmt: skip
 
 
-#: Why a result that is ready is held and not sent (`deliver.identity_check`).
+#: Why a result that is ready is held and not sent (`deliver.dispatch.identity_check`).
 IDENTITY_CHANGED = Reason(
     "what is sent", "IDENTITY_CHANGED",
     "The destination has the study under another patient than the result: it was corrected or merged there.",

@@ -17,9 +17,9 @@ from dicom_node.deliver.connections.syslog import SyslogOverTls, SyslogOverUdp
 from dicom_node.deliver.connections.web import web_client
 from dicom_node.deliver.kinds import destinations_of
 from dicom_node.deliver.kinds.fhir import FhirDestination
-from dicom_node.index.audit_records import AuditRecord, advance_position, claim_position, records_after
 from dicom_node.index.database import Database
 from dicom_node.index.due import now_in
+from dicom_node.index.people.audit_records import AuditRecord, advance_position, claim_position, records_after
 from dicom_node.people.audit.fhir import audit_event
 from dicom_node.people.audit.messages import AuditSource, syslog_line
 

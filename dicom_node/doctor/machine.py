@@ -26,10 +26,10 @@ from dicom_node.deliver.owed_to_nobody import advice_for, owed_to_nobody
 from dicom_node.doctor.check import Check, current_user
 from dicom_node.index.damage import damage_counts, round_ended_at
 from dicom_node.index.database import SCHEMA_HEAD, Database
+from dicom_node.index.decided.route_edits import edits_in_force
+from dicom_node.index.decided.suspensions import in_words, route_suspensions
 from dicom_node.index.outbox.destinations import suspensions
 from dicom_node.index.received.worklist import unlisted_count
-from dicom_node.index.route_edits import edits_in_force
-from dicom_node.index.suspensions import in_words, route_suspensions
 from dicom_node.inference.cards.folders import survey_models
 from dicom_node.operate.clock import ask_all, fault_of, kernel_synchronised, time_servers, told
 from dicom_node.operate.routes_in_force import RouteOrigin, overlaid

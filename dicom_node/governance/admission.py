@@ -16,7 +16,7 @@ from dicom_node.config.running import InferenceSettings
 from dicom_node.core.entities import ModelIdentity
 from dicom_node.core.errors import ModelUnavailable, SettingsError
 from dicom_node.index.database import Database
-from dicom_node.index.decisions import Decision, DecisionKind, decisions_on
+from dicom_node.index.decided.model_decisions import Decision, DecisionKind, decisions_on
 from dicom_node.inference.cards.card import ModelCard, load_card
 from dicom_node.inference.cards.digest import digest_of
 from dicom_node.sandbox.confinement import lacking

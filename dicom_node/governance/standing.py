@@ -11,7 +11,7 @@ from dicom_node.core.entities import ModelIdentity
 from dicom_node.core.errors import IndexUnavailable
 from dicom_node.governance.admission import ModelAdmission, ModelStanding, Standing, judge, rule_of
 from dicom_node.index.database import SCHEMA_HEAD, Database
-from dicom_node.index.decisions import Decision, decisions_on
+from dicom_node.index.decided.model_decisions import Decision, decisions_on
 from dicom_node.inference.cards.card import ModelCard
 
 

@@ -18,7 +18,7 @@ from pydicom.pixels.utils import iter_pixels
 from pydicom.tag import BaseTag, Tag
 from pydicom.uid import UID
 
-from dicom_node.core.versions import Difference, PixelVerdict
+from dicom_node.core.received.versions import Difference, PixelVerdict
 from dicom_node.headers.patient import compare as compare_patients
 from dicom_node.headers.patient import said_in
 from dicom_node.headers.sound import READ_ERRORS

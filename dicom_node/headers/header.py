@@ -22,7 +22,7 @@ from pydicom.uid import UID
 from dicom_node import MANUFACTURER
 from dicom_node.core.entities import InstanceRole, PatientNumber
 from dicom_node.core.errors import RefusedObject, StoreStatus
-from dicom_node.core.rejections import KEY_OBJECT_SELECTION
+from dicom_node.core.received.rejections import KEY_OBJECT_SELECTION
 from dicom_node.core.series.age import AGE_YEARS, completed_years
 from dicom_node.core.uids import is_valid_uid
 from dicom_node.headers.rejection_note import NOTE_TAGS, rejection_of

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pydicom import Dataset
 from pydicom.tag import BaseTag, Tag
 
-from dicom_node.core.rejections import TITLES, RejectionNote
+from dicom_node.core.received.rejections import TITLES, RejectionNote
 
 _EVIDENCE = ("CurrentRequestedProcedureEvidenceSequence", "PertinentOtherEvidenceSequence")
 #: What must be read of a Key Object Selection document beside what is read of every object.

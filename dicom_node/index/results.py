@@ -9,17 +9,11 @@ from typing import Any
 from sqlalchemy import Connection, Row, and_, func, insert, select, update
 
 from dicom_node.analysis.answer import ReportLine
+from dicom_node.core.assessment.review import Review
 from dicom_node.core.entities import Artifact, DecisionState, Destination, JobOutcome, JobState, ResultState
-from dicom_node.core.review import Review
 from dicom_node.core.uids import repeated_job_key
-from dicom_node.index.corrections import is_corrected_since
 from dicom_node.index.database import is_among
-from dicom_node.index.jobs import STARTED, ClaimedJob, finish
-from dicom_node.index.lineage import keys_of_line, line_in, line_of
-from dicom_node.index.outbox.deliveries import plan_deliveries
-from dicom_node.index.outbox.destinations import SUSPENDED, suspensions
-from dicom_node.index.outbox.withdrawals import WITHDRAWN, supersede_results
-from dicom_node.index.reviews import (
+from dicom_node.index.decided.reviews import (
     REVIEWED,
     ClaimedReview,
     held_result,
@@ -28,6 +22,12 @@ from dicom_node.index.reviews import (
     let_review_fall,
     note_answer,
 )
+from dicom_node.index.jobs import STARTED, ClaimedJob, finish
+from dicom_node.index.lineage import keys_of_line, line_in, line_of
+from dicom_node.index.outbox.deliveries import plan_deliveries
+from dicom_node.index.outbox.destinations import SUSPENDED, suspensions
+from dicom_node.index.outbox.withdrawals import WITHDRAWN, supersede_results
+from dicom_node.index.received.corrections import is_corrected_since
 from dicom_node.index.shadows import tell_agreement
 from dicom_node.index.tables import artifacts, events, jobs, results, reviews
 from dicom_node.index.transitions import Change, insert_result, move_result, move_review, record

@@ -9,7 +9,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, and_, or_, select
 
-from dicom_node.core.agreement import Agreement, compare
+from dicom_node.core.assessment.agreement import Agreement, compare
 from dicom_node.index.jobs import ClaimedJob
 from dicom_node.index.tables import jobs, results
 from dicom_node.index.transitions import record

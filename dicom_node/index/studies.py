@@ -10,10 +10,10 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, and_, func, or_, select, update
 
-from dicom_node.core.completeness import Arrivals
 from dicom_node.core.entities import Instance, InstanceRole, JobState, SendingPeer, Series, Study, StudyState
 from dicom_node.core.lifecycle import study_state_after
 from dicom_node.core.priority import Priority, turn_at
+from dicom_node.core.received.completeness import Arrivals
 from dicom_node.index.tables import associations, held_studies, instances, jobs, studies
 from dicom_node.index.transitions import Change, insert_job, move_study
 from dicom_node.index.versions import IN_USE, IS_SOURCE

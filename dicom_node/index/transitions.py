@@ -12,12 +12,12 @@ a state.
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from typing import Any
+from typing import Any, Generic, TypeVar
 
-from sqlalchemy import ColumnElement, Connection, Row, and_, delete, insert, or_, select, update
+from sqlalchemy import ColumnElement, Connection, Row, Select, Table, and_, delete, insert, or_, select, update
 
 from dicom_node.core.entities import (
     CommitmentState,
@@ -79,6 +79,49 @@ class Change:
     actor: Principal = NODE
 
 
+State = TypeVar("State", JobState, DecisionState, DeliveryState)
+
+
+@dataclass(frozen=True, slots=True)
+class _Rows(Generic[State]):
+    """A table of which one row moves at a time: its states, what allows a step, and in which one of them a row keeps
+    the lease that it has."""
+
+    table: Table
+    states: type[State]
+    check: Callable[[State, State], None]
+    leased: State | None = None
+
+    def move(
+        self, connection: Connection, which: Select[Any], to: State, change: Change, columns: Mapping[str, object]
+    ) -> Row[Any] | None:
+        """Move the row that `which` chooses, and return its id, state and study of before; `None` where it finds none.
+
+        Raises `IllegalTransition`. What is about no study has no timeline.
+        """
+        row = connection.execute(which).one_or_none()
+        if row is None:
+            return None
+        self.check(self.states(row.state), to)
+        lease = {} if to is self.leased else NO_LEASE
+        mine = self.table.c.id == row.id
+        connection.execute(update(self.table).where(mine).values(state=to, **{**lease, **columns}))
+        if row.study_instance_uid:
+            _tell(connection, row.study_instance_uid, change)
+        return row
+
+    def held(self, which: ColumnElement[bool]) -> Select[Any]:
+        """Return the query for the row, which nobody else may change meanwhile; for rows that name their study."""
+        columns = self.table.c
+        return select(columns.id, columns.state, columns.study_instance_uid).where(which).with_for_update()
+
+
+_JOBS = _Rows(jobs, JobState, check_job, leased=JobState.RUNNING)
+_REVIEWS = _Rows(reviews, DecisionState, check_decision)
+_DELIVERIES = _Rows(deliveries, DeliveryState, check_delivery, leased=DeliveryState.PENDING)
+_NOTIFICATIONS = _Rows(notifications, DeliveryState, check_delivery, leased=DeliveryState.PENDING)
+
+
 # --- studies -----------------------------------------------------------------------------------------------------
 
 
@@ -132,14 +175,9 @@ def move_job(
     connection: Connection, which: ColumnElement[bool], to: JobState, change: Change, **columns: object
 ) -> bool:
     """Move one job to `to`; `False` where `which` finds none. Raises `IllegalTransition`."""
-    query = select(jobs.c.id, jobs.c.state, jobs.c.study_instance_uid).where(which)
-    row = connection.execute(query.with_for_update()).one_or_none()
+    row = _JOBS.move(connection, _JOBS.held(which), to, change, columns)
     if row is None:
         return False
-    check_job(JobState(row.state), to)
-    lease = {} if to is JobState.RUNNING else NO_LEASE
-    connection.execute(update(jobs).where(jobs.c.id == row.id).values(state=to, **{**lease, **columns}))
-    _tell(connection, row.study_instance_uid, change)
     if to is JobState.FAILED:
         _notify(connection, notices.of_job(connection, row.id), change.at)
     return True
@@ -221,13 +259,9 @@ def move_review(
     connection: Connection, which: ColumnElement[bool], to: DecisionState, change: Change, **columns: object
 ) -> bool:
     """Move one decision to `to`; `False` where `which` finds none. Raises `IllegalTransition`."""
-    query = select(reviews.c.id, reviews.c.state, reviews.c.study_instance_uid).where(which)
-    row = connection.execute(query.with_for_update()).one_or_none()
+    row = _REVIEWS.move(connection, _REVIEWS.held(which), to, change, columns)
     if row is None:
         return False
-    check_decision(DecisionState(row.state), to)
-    connection.execute(update(reviews).where(reviews.c.id == row.id).values(state=to, **{**NO_LEASE, **columns}))
-    _tell(connection, row.study_instance_uid, change)
     if to is DecisionState.DECIDED:
         _decided(connection, row.id, change.at)
     elif to in UNTOLD_DECISION and row.state == DecisionState.DECIDED:
@@ -278,13 +312,9 @@ def move_delivery(
 
     To PENDING its lease stays as it is: whoever is sending at this moment finishes first.
     """
-    row = connection.execute(_held_deliveries(which)).one_or_none()
+    row = _DELIVERIES.move(connection, _held_deliveries(which), to, change, columns)
     if row is None:
         return False
-    check_delivery(DeliveryState(row.state), to)
-    lease = {} if to is DeliveryState.PENDING else NO_LEASE
-    connection.execute(update(deliveries).where(deliveries.c.id == row.id).values(state=to, **{**lease, **columns}))
-    _tell(connection, row.study_instance_uid, change)
     if to is DeliveryState.PARKED:
         _notify(connection, notices.of_delivery(connection, row.id), change.at)
     return True
@@ -315,7 +345,7 @@ def cancel_deliveries(connection: Connection, which: ColumnElement[bool]) -> int
     return connection.execute(delete(deliveries).where(which, open_ones)).rowcount
 
 
-def _held_deliveries(which: ColumnElement[bool]) -> Any:
+def _held_deliveries(which: ColumnElement[bool]) -> Select[Any]:
     return (
         select(deliveries.c.id, deliveries.c.state, results.c.study_instance_uid)
         .join(results, results.c.job_key == deliveries.c.job_key)
@@ -358,17 +388,7 @@ def move_notification(
     connection: Connection, which: ColumnElement[bool], to: DeliveryState, change: Change, **columns: object
 ) -> bool:
     """Move one notification to `to`, as `move_delivery` does; what is about no study has no timeline."""
-    query = select(notifications.c.id, notifications.c.state, notifications.c.study_instance_uid).where(which)
-    row = connection.execute(query.with_for_update()).one_or_none()
-    if row is None:
-        return False
-    check_delivery(DeliveryState(row.state), to)
-    lease = {} if to is DeliveryState.PENDING else NO_LEASE
-    mine = notifications.c.id == row.id
-    connection.execute(update(notifications).where(mine).values(state=to, **{**lease, **columns}))
-    if row.study_instance_uid:
-        _tell(connection, row.study_instance_uid, change)
-    return True
+    return _NOTIFICATIONS.move(connection, _NOTIFICATIONS.held(which), to, change, columns) is not None
 
 
 def make_notifications_due(connection: Connection, which: ColumnElement[bool], now: datetime) -> int:

@@ -14,7 +14,7 @@ from typing import Any
 from sqlalchemy import Column, Connection, Row, and_, bindparam, select, update
 
 from dicom_node.core.entities import Instance, InstanceRole, SendingPeer
-from dicom_node.core.versions import NOT_COMPARED, Comparison, Difference, NotYetCompared, StoredVersion
+from dicom_node.core.received.versions import NOT_COMPARED, Comparison, Difference, NotYetCompared, StoredVersion
 from dicom_node.index.database import is_among
 from dicom_node.index.tables import instances
 

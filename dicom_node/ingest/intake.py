@@ -24,8 +24,8 @@ from sqlalchemy import Connection
 from dicom_node.core.entities import Instance, SendingPeer
 from dicom_node.core.errors import IndexUnavailable, RefusedObject, SpoolUnavailable, StoreStatus
 from dicom_node.core.outage_log import OutageLog
+from dicom_node.core.received.versions import Comparison
 from dicom_node.core.uids import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME, is_valid_uid, loggable_uid
-from dicom_node.core.versions import Comparison
 from dicom_node.headers.header import Header, read_header
 from dicom_node.index.database import Database
 from dicom_node.index.received.arrivals import UNKNOWN_SENDER, add_instance, known_object_keys, open_association

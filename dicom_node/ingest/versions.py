@@ -11,7 +11,7 @@ from typing import TypeVar, cast
 from sqlalchemy import Connection
 
 from dicom_node.core.errors import InferenceError, WorkerDied
-from dicom_node.core.versions import NOT_COMPARED, Comparison, Difference, NotYetCompared, StoredVersion
+from dicom_node.core.received.versions import NOT_COMPARED, Comparison, Difference, NotYetCompared, StoredVersion
 from dicom_node.index.database import Database
 from dicom_node.sandbox.host import ProcessLimits, Sandbox
 from dicom_node.storage.spool import Spool

@@ -13,10 +13,10 @@ from pathlib import Path
 
 from dicom_node.index.damage import note_damaged, note_repaired, objects_at
 from dicom_node.index.database import Database
+from dicom_node.index.decided.reviews import ClaimedReview, review_told_by
 from dicom_node.index.due import now_in
 from dicom_node.index.jobs import ClaimedJob
 from dicom_node.index.results import first_started_at, kept_keys
-from dicom_node.index.reviews import ClaimedReview, review_told_by
 from dicom_node.jobs.keeping import Worker, contents_of, performed_by
 from dicom_node.jobs.planning import JobSettings, Plan, Planner
 from dicom_node.jobs.review_planning import ReviewPlanner

@@ -15,8 +15,8 @@ from dicom_node.core.entities import ArtifactKind, Finding, Instance, JobState
 from dicom_node.core.errors import NodeError
 from dicom_node.core.uids import derived_uid, reviewed_job_key
 from dicom_node.index.database import store_id
+from dicom_node.index.decided.reviews import ClaimedReview, dicom_objects_of
 from dicom_node.index.outbox.withdrawals import rejections_before, withdrawals_before
-from dicom_node.index.reviews import ClaimedReview, dicom_objects_of
 from dicom_node.index.studies import load_study
 from dicom_node.jobs.planning import JobSettings, Plan, Planner
 from dicom_node.jobs.tasks import ReviewedAnswer, Task

@@ -16,11 +16,11 @@ from sqlalchemy import Connection
 
 from dicom_node.core.entities import JobOutcome
 from dicom_node.core.errors import IndexUnavailable, NodeError, SpoolUnavailable
-from dicom_node.index import reviews
 from dicom_node.index.database import Database
+from dicom_node.index.decided import reviews
+from dicom_node.index.decided.reviews import ClaimedReview
 from dicom_node.index.due import now_in
 from dicom_node.index.results import add_objects, falls, is_written_in, save_reviewed_result
-from dicom_node.index.reviews import ClaimedReview
 from dicom_node.index.transitions import record
 from dicom_node.jobs.keeping import Worker, kept, marked, performed_by, require_own
 from dicom_node.jobs.lease import lease_kept

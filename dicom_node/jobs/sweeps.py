@@ -13,13 +13,14 @@ from typing import Protocol
 
 from sqlalchemy import Connection
 
-from dicom_node.core.completeness import CompletenessVerdict, judge
 from dicom_node.core.entities import Route, Study, StudyState
 from dicom_node.core.errors import IndexUnavailable
 from dicom_node.core.priority import Priority, priority_of
+from dicom_node.core.received.completeness import CompletenessVerdict, judge
 from dicom_node.core.series.routing import RouteDecision, decide
 from dicom_node.index.damage import lacks_records
 from dicom_node.index.database import Database
+from dicom_node.index.decided.suspensions import decide_anew, hold_study, in_words, ready_again, route_suspensions
 from dicom_node.index.due import now_in
 from dicom_node.index.studies import (
     NewJob,
@@ -34,7 +35,6 @@ from dicom_node.index.studies import (
     routes_with_jobs,
     why_no_images,
 )
-from dicom_node.index.suspensions import decide_anew, hold_study, in_words, ready_again, route_suspensions
 from dicom_node.index.transitions import Change, move_study
 
 #: A study that no route wants is called complete after this long.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from pathlib import Path
@@ -59,28 +59,10 @@ class RunPlanner:
         declined = channel_missing(self.card, channels)
         if not decision.chosen:
             declined = Declined("NO_SUITABLE_SERIES", decision.reason)
-        given = {decision.chosen, *channels}
-        inputs = [
-            one
-            for series in study.series
-            if not decision.chosen or series.series_instance_uid in given
-            for one in series.instances
-        ]
-        # What lies in a further channel is no source of the report: its patient is compared as that of other series.
-        further = set(channels[1:]) - {decision.chosen}
-        used = {one.sop_instance_uid for one in inputs if one.series_instance_uid not in further}
-        beside = [one for series in study.series for one in series.instances if one.sop_instance_uid not in used]
-        request = AnalysisRequest(
-            context=self._context(self._key(study, inputs, declined)),
-            model_dir=self.card.folder,
-            files=tuple(map(self._source, inputs)),
-            out_dir=out_dir,
-            parameters=self.parameters,
-            model_digest="" if declined else self.card.digest,
-            channel_series=channels,
-        )
+        inputs = _inputs(study, decision.chosen, channels)
+        beside = _beside(study, inputs, further=set(channels[1:]) - {decision.chosen})
         task = Task(
-            request=request,
+            request=self._request(study, inputs, declined, channels, out_dir),
             fhir=fhir_options(self.settings),
             declined=declined,
             study_instance_uid=study.study_instance_uid,
@@ -90,6 +72,24 @@ class RunPlanner:
             sha256_of={self.spool.path(one.object_key): one.sha256 for one in (*inputs, *beside)},
         )
         return PlannedStudy(study, decision, task)
+
+    def _request(
+        self,
+        study: Study,
+        inputs: Sequence[Instance],
+        declined: Declined | None,
+        channels: tuple[str, ...],
+        out_dir: Path,
+    ) -> AnalysisRequest:
+        return AnalysisRequest(
+            context=self._context(self._key(study, inputs, declined)),
+            model_dir=self.card.folder,
+            files=tuple(map(self._source, inputs)),
+            out_dir=out_dir,
+            parameters=self.parameters,
+            model_digest="" if declined else self.card.digest,
+            channel_series=channels,
+        )
 
     def _context(self, key: str) -> ReportContext:
         node = self.settings.node
@@ -127,3 +127,17 @@ class RunPlanner:
             sop_instance_uid=instance.sop_instance_uid,
             series_instance_uid=instance.series_instance_uid,
         )
+
+
+def _inputs(study: Study, chosen: str | None, channels: Sequence[str]) -> Sequence[Instance]:
+    """Return the images of the chosen series and of further channels; where none is chosen, all, to say of what."""
+    given = {chosen, *channels}
+    return [
+        one for series in study.series if not chosen or series.series_instance_uid in given for one in series.instances
+    ]
+
+
+def _beside(study: Study, inputs: Sequence[Instance], further: Collection[str | None]) -> Sequence[Instance]:
+    """Return what no result lies on, further channels with it: their patient is compared as that of other series."""
+    used = {one.sop_instance_uid for one in inputs if one.series_instance_uid not in further}
+    return [one for series in study.series for one in series.instances if one.sop_instance_uid not in used]

@@ -18,7 +18,7 @@ from pathlib import Path
 from dicom_node.config.settings import Settings
 from dicom_node.core.entities import JobState, Study
 from dicom_node.core.errors import Conflict, InferenceError, NotAnalysable, ReportInvalid, SettingsError, SourceDamaged
-from dicom_node.core.series.grouping import studies_of
+from dicom_node.core.received.grouping import studies_of
 from dicom_node.inference.cards.card import ModelCard
 from dicom_node.jobs.keeping import performed_by
 from dicom_node.jobs.workers import Workers, WorkerSettings

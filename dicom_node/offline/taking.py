@@ -9,7 +9,7 @@ from pathlib import Path
 from dicom_node.config.settings import Settings
 from dicom_node.core.entities import Instance, InstanceRole
 from dicom_node.core.errors import NotFound, RefusedObject, SettingsError
-from dicom_node.core.rejections import not_rejected
+from dicom_node.core.received.rejections import not_rejected
 from dicom_node.dimse.storage_scu import all_files
 from dicom_node.headers.reader import FileHeaders
 from dicom_node.headers.scan import HeaderScan

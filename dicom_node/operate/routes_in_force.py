@@ -22,11 +22,11 @@ from dicom_node.config.settings import Settings
 from dicom_node.core.entities import Route
 from dicom_node.core.errors import Conflict, NotFound, SettingsError
 from dicom_node.core.principal import Principal
-from dicom_node.index.actions import require_reason
 from dicom_node.index.database import Database
-from dicom_node.index.route_edits import RouteEdit, add_edit, edits_in_force, newest_edits, newest_version
-from dicom_node.index.suspensions import route_suspensions
-from dicom_node.index.versions_looked_at import require_version, take_turn_to_change
+from dicom_node.index.decided.actions import require_reason
+from dicom_node.index.decided.route_edits import RouteEdit, add_edit, edits_in_force, newest_edits, newest_version
+from dicom_node.index.decided.suspensions import route_suspensions
+from dicom_node.index.decided.versions_looked_at import require_version, take_turn_to_change
 from dicom_node.inference.cards.card import ModelCard
 from dicom_node.operate.rules import routes_of, with_routes
 

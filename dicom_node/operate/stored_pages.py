@@ -14,10 +14,10 @@ from typing import Any, cast
 
 from sqlalchemy import Connection, select
 
+from dicom_node.core.assessment.review import Review
 from dicom_node.core.entities import ArtifactKind, JobState, ResultState
 from dicom_node.core.errors import NotFound
-from dicom_node.core.review import Review
-from dicom_node.index.reviews import review_of, standing_review
+from dicom_node.index.decided.reviews import review_of, standing_review
 from dicom_node.index.tables import instances
 from dicom_node.index.versions import IN_USE
 from dicom_node.index.views.study import artifact

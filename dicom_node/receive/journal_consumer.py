@@ -22,7 +22,7 @@ from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
 
 from dicom_node.core.errors import IndexUnavailable, SpoolUnavailable
-from dicom_node.core.versions import Comparison
+from dicom_node.core.received.versions import Comparison
 from dicom_node.end import VitalThread
 from dicom_node.headers.reader import NICE, HeaderReader
 from dicom_node.index.damage import DamagedKind, DamagedObject, note_damaged

@@ -14,8 +14,8 @@ from sqlalchemy import Connection
 
 from dicom_node.core.entities import Instance, InstanceRole, SendingPeer
 from dicom_node.core.errors import RefusedObject
+from dicom_node.core.received.versions import NOTHING_COMPARED, Comparison
 from dicom_node.core.uids import is_valid_uid
-from dicom_node.core.versions import NOTHING_COMPARED, Comparison
 from dicom_node.headers.file_meta import file_head, read_head
 from dicom_node.headers.header import Header
 from dicom_node.headers.reader import Encoded, Unreadable

@@ -6,7 +6,7 @@ import logging
 import queue
 from collections.abc import Callable
 
-from dicom_node.deliver.proof import taken
+from dicom_node.deliver.dispatch.proof import taken
 from dicom_node.dimse.commitment_scu import read_report
 from dicom_node.dimse.vocabulary import EventStatus
 from dicom_node.end import VitalThread

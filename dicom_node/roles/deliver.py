@@ -10,15 +10,15 @@ from functools import partial
 
 from dicom_node.config.settings import Settings
 from dicom_node.deliver.audit_forwarding import audit_forwardings
-from dicom_node.deliver.identity_check import identity_check
+from dicom_node.deliver.dispatch.identity_check import identity_check
+from dicom_node.deliver.dispatch.outage import BackOff
+from dicom_node.deliver.dispatch.outbox import DestinationWorker, OutboxPolicy
+from dicom_node.deliver.dispatch.proof import Prover
 from dicom_node.deliver.kinds import destinations_of
 from dicom_node.deliver.kinds.kind import DestinationKind, caller_of
-from dicom_node.deliver.outage import BackOff
-from dicom_node.deliver.outbox import DestinationWorker, OutboxPolicy
 from dicom_node.deliver.owed_to_nobody import advice_for, owed_to_nobody
 from dicom_node.deliver.peer_capabilities import capability_probe
 from dicom_node.deliver.profiles import profiles_of
-from dicom_node.deliver.proof import Prover
 from dicom_node.deliver.server_memory import KeptMemory
 from dicom_node.deliver.withdrawals import WithdrawalPlanner, speaker_of, tell_out_of_reach
 from dicom_node.fhir.client.capabilities import ServerMemory

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from datetime import tzinfo
 
 from dicom_node.analysis.answer import Analysis, NotAnalysed, ReportContext, ReportLine
+from dicom_node.core.assessment.review import Review
 from dicom_node.core.entities import ModelIdentity, OrderContext, ReviewState
 from dicom_node.core.errors import ReportInvalid
-from dicom_node.core.review import Review
 from dicom_node.core.uids import derived_uuid
 from dicom_node.fhir.builders.dicom_values import (
     earliest_acquisition,

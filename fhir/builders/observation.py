@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 
 from dicom_node.analysis.answer import NotAnalysed
+from dicom_node.core.assessment.review import Review
 from dicom_node.core.codes import (
     DECISION_THRESHOLD,
     LEFT,
@@ -18,7 +19,6 @@ from dicom_node.core.codes import (
     score_code,
 )
 from dicom_node.core.entities import Finding, ModelIdentity, Presence
-from dicom_node.core.review import Review
 from dicom_node.core.uids import tracking_uid
 from dicom_node.fhir.builders.facts import ReportFacts, conditional_update
 from dicom_node.fhir.builders.identifiers import dicom_uid, query

@@ -13,9 +13,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from dicom_node.analysis.answer import Analysis, NotAnalysed, WrittenObject
+from dicom_node.core.assessment.review import Review
 from dicom_node.core.codes import DIAGNOSTIC_IMAGING_STUDY
 from dicom_node.core.entities import ArtifactKind, Finding, Presence
-from dicom_node.core.review import Review
 from dicom_node.fhir.builders.dicom_values import one_line, source_text
 from dicom_node.fhir.builders.facts import ReportFacts, conditional_update
 from dicom_node.fhir.builders.identifiers import JOB_SYSTEM, dicom_uid, query

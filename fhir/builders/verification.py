@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 
-from dicom_node.core.review import Reviewer
+from dicom_node.core.assessment.review import Reviewer
 from dicom_node.core.uids import derived_uid
 from dicom_node.fhir.builders.dicom_values import one_line
 from dicom_node.fhir.builders.identifiers import DICOM_UID_SYSTEM, JOB_SYSTEM

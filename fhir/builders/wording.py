@@ -10,9 +10,9 @@ from html import escape
 from pydicom.dataset import Dataset
 
 from dicom_node.analysis.answer import Analysis, NotAnalysed, WrittenObject
+from dicom_node.core.assessment.review import REVIEW_REASONS, Review, ReviewedFinding
 from dicom_node.core.codes import PRESENCE_CODES
 from dicom_node.core.entities import ArtifactKind, Finding, Measurement, ModelIdentity, OrderContext, Presence
-from dicom_node.core.review import REVIEW_REASONS, Review, ReviewedFinding
 from dicom_node.fhir.builders.dicom_values import one_line, source_text
 from dicom_node.fhir.builders.facts import ReportFacts
 from dicom_node.fhir.builders.model_card import attachment, how_sure

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from dicom_node.analysis.answer import Analysis, NotAnalysed, ReportContext, WrittenObject
+from dicom_node.core.assessment.review import Review, ReviewedFinding
 from dicom_node.core.codes import (
     DECISION_THRESHOLD,
     DIAGNOSTIC_IMAGING_STUDY,
@@ -18,7 +19,6 @@ from dicom_node.core.codes import (
     score_code,
 )
 from dicom_node.core.entities import ArtifactKind, Code, Finding, Measurement, ModelIdentity, Withheld
-from dicom_node.core.review import Review, ReviewedFinding
 from dicom_node.fhir.builders.facts import ReportFacts
 from dicom_node.fhir.builders.terms import LATERALITY, PROCEDURE_FINDINGS, STUDY
 from dicom_node.fhir.builders.wording import (

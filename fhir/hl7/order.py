@@ -7,9 +7,9 @@ from datetime import datetime
 from pydicom.dataset import Dataset
 
 from dicom_node.analysis.answer import ReportContext
+from dicom_node.core.assessment.review import Reviewer
 from dicom_node.core.codes import DIAGNOSTIC_IMAGING_STUDY, PRIVATE_SCHEME
 from dicom_node.core.entities import Code, OrderContext
-from dicom_node.core.review import Reviewer
 from dicom_node.fhir.builders.dicom_values import one_line, source_text
 from dicom_node.fhir.builders.facts import ReportFacts, reporter
 from dicom_node.fhir.hl7.grammar import (

@@ -253,13 +253,11 @@ def load_card(folder: Path) -> ModelCard:
 
 
 def _card(folder: Path, fields: CardFields) -> ModelCard:
-    for key in unknown_keys(fields.values):
-        fields.refuse(key, "is not a key of a model card")
-    check_values(fields)
+    _check_keys(fields)
     runtime, task = fields.choice("runtime", tuple(RUNTIMES)), fields.text("task")
     weights, explain = fields.table("weights"), fields.table("explain")
     weights_name = weights.text("file") if weights.present else ""
-    given = fields.choice("input", INPUTS) if "input" in fields.values else TASK_INPUTS.get(task, "")
+    given = fields.choice("input", INPUTS, TASK_INPUTS.get(task, ""))
     return ModelCard(
         folder=folder,
         name=fields.text("name"),
@@ -288,14 +286,24 @@ def _card(folder: Path, fields: CardFields) -> ModelCard:
         channels=tuple(read_channel(one) for one in fields.subtables("channel")),
         explain=explain.texts_but("maps"),
         maps=explain.whole("maps", 1) if "maps" in explain.values else 0,
-        precision=fields.choice("precision", PRECISIONS) if "precision" in fields.values else "float32",
-        color=fields.choice("color", COLORS) if "color" in fields.values else COLORS[0],
-        preprocessing=read_preprocessing(fields.table("preprocessing"), volume=given == "volume")
-        if "preprocessing" in fields.values
-        else None,
+        precision=fields.choice("precision", PRECISIONS, "float32"),
+        color=fields.choice("color", COLORS, COLORS[0]),
+        preprocessing=_preprocessing(fields, given),
         output=read_output(fields.table("output")),
         server=read_server(fields.table("server")),
     )
+
+
+def _check_keys(fields: CardFields) -> None:
+    for key in unknown_keys(fields.values):
+        fields.refuse(key, "is not a key of a model card")
+    check_values(fields)
+
+
+def _preprocessing(fields: CardFields, given: str) -> Preprocessing | None:
+    if "preprocessing" not in fields.values:
+        return None
+    return read_preprocessing(fields.table("preprocessing"), volume=given == "volume")
 
 
 def _gate(gate: CardFields) -> Gate:
@@ -313,7 +321,7 @@ def _gate(gate: CardFields) -> Gate:
         burned_in_allowed=gate.flag("burned_in_allowed", default=False),
         test_subjects_allowed=gate.flag("test_subjects_allowed", default=False),
         animals_allowed=gate.flag("animals_allowed", default=False),
-        views=gate.choice("views", VIEWS) if "views" in gate.values else VIEWS[0],
+        views=gate.choice("views", VIEWS, VIEWS[0]),
     )
 
 

@@ -40,7 +40,10 @@ class CardFields:
         """Return a text that may be missing, then empty."""
         return self.text(key) if key in self.values else ""
 
-    def choice(self, key: str, allowed: Sequence[str]) -> str:
+    def choice(self, key: str, allowed: Sequence[str], default: str | None = None) -> str:
+        """Return one of the allowed texts; `default` where the key is absent."""
+        if default is not None and key not in self.values:
+            return default
         value = self.text(key)
         if value not in allowed:
             self.refuse(key, f"is {value!r}; known are {', '.join(allowed)}")

@@ -130,7 +130,7 @@ def read_finding(fields: CardFields) -> CardFinding:
 
 def read_segment(fields: CardFields, place: int) -> CardSegment:
     """Read one `[[segment]]`, the `place`-th of the card. Raises `SettingsError`."""
-    side = fields.choice("side", tuple(_SIDES)) if "side" in fields.values else ""
+    side = fields.choice("side", tuple(_SIDES), "")
     return CardSegment(
         values=_values(fields),
         key=fields.text("key"),

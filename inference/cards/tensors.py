@@ -112,7 +112,7 @@ def read_preprocessing(fields: CardFields, *, volume: bool) -> Preprocessing:
         size=tuple(int(x) for x in fields.floats("size", (0, dimensions))),
         channels=fields.whole("channels", 1),
         batch=fields.whole("batch", 1),
-        fit=fields.choice("fit", FITS) if "fit" in fields.values else "stretch",
+        fit=fields.choice("fit", FITS, "stretch"),
         window=fields.pair("window"),
         percentiles=fields.pair("percentiles"),
         range=fields.pair("range"),
@@ -130,8 +130,8 @@ def read_output(fields: CardFields) -> OutputSpec:
     """Read `[output]`; without one the first output counts, as it is. Raises `SettingsError`."""
     return OutputSpec(
         name=fields.optional_text("name"),
-        activation=fields.choice("activation", ACTIVATIONS) if "activation" in fields.values else "none",
-        channels=fields.choice("channels", CHANNELS) if "channels" in fields.values else "",
+        activation=fields.choice("activation", ACTIVATIONS, "none"),
+        channels=fields.choice("channels", CHANNELS, ""),
         background=fields.flag("background") if "background" in fields.values else None,
     )
 

@@ -35,9 +35,9 @@ from pydicom.uid import SegmentationStorage
 from dicom_node import PRODUCT_NAME, __version__
 from dicom_node.analysis.answer import Analysis, Saliency, Segment, SourceFrame, WrittenObject
 from dicom_node.core import codes
+from dicom_node.core.assessment.review import ReviewedFinding
 from dicom_node.core.entities import ArtifactKind, Finding, ModelIdentity, Region
 from dicom_node.core.entities import Measurement as Quantity
-from dicom_node.core.review import ReviewedFinding
 from dicom_node.sr_writer.identity import ResultIdentity
 from dicom_node.sr_writer.overlays.outline import outlines
 from dicom_node.sr_writer.overlays.segmentation import coded, tracking_uid

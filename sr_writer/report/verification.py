@@ -17,7 +17,7 @@ from pydicom.dataset import Dataset
 from pydicom.sr.codedict import codes as dictionary
 
 from dicom_node.core import codes
-from dicom_node.core.review import REVIEW_REASONS, Review, ReviewedFinding, Reviewer, ReviewReason
+from dicom_node.core.assessment.review import REVIEW_REASONS, Review, ReviewedFinding, Reviewer, ReviewReason
 from dicom_node.sr_writer.identity import ResultIdentity
 from dicom_node.sr_writer.overlays.segmentation import coded
 from dicom_node.sr_writer.text import ascii_text, long_string, said_of, written_in_letters_of

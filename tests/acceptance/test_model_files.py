@@ -19,7 +19,7 @@ import pytest
 from dicom_node.demo.phantoms import chest_radiograph_phantom
 from dicom_node.governance.admission import environment
 from dicom_node.index.database import Database
-from dicom_node.index.decisions import Decision, DecisionKind, add_decision
+from dicom_node.index.decided.model_decisions import Decision, DecisionKind, add_decision
 from dicom_node.inference.cards.card import load_card
 from tests.peers.node import Node
 from tests.peers.process import wait_until

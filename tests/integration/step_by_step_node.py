@@ -16,11 +16,11 @@ from sqlalchemy import Row, select, update
 
 from dicom_node.analysis.answer import Analysis, AnalysisRequest
 from dicom_node.core.entities import Destination, Route
-from dicom_node.deliver.identity_check import identity_check
+from dicom_node.deliver.dispatch.identity_check import identity_check
+from dicom_node.deliver.dispatch.outage import BackOff
+from dicom_node.deliver.dispatch.outbox import DestinationWorker, OutboxPolicy
 from dicom_node.deliver.kinds import destinations_of
 from dicom_node.deliver.kinds.kind import Caller
-from dicom_node.deliver.outage import BackOff
-from dicom_node.deliver.outbox import DestinationWorker, OutboxPolicy
 from dicom_node.deliver.peer_capabilities import capability_probe
 from dicom_node.deliver.profiles import profiles_of
 from dicom_node.deliver.withdrawals import WithdrawalPlanner, speaker_of

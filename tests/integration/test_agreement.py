@@ -15,9 +15,9 @@ from pydicom import dcmread
 
 from dicom_node.__main__ import main
 from dicom_node.core import codes
+from dicom_node.core.assessment.review import ReviewReason
 from dicom_node.core.entities import Code, ReviewState
 from dicom_node.core.principal import Principal, UserRole
-from dicom_node.core.review import ReviewReason
 from dicom_node.headers.image_size import image_size
 from dicom_node.index.tables import audit_records, results, reviews
 from dicom_node.people.accounts import Accounts

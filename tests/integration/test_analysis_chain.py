@@ -22,14 +22,14 @@ from sqlalchemy import Row, Table, select, update
 
 from dicom_node.core.entities import Destination, MediaType, Route
 from dicom_node.core.entities import SendingPeer as Modality
+from dicom_node.deliver.dispatch.outage import BackOff
+from dicom_node.deliver.dispatch.outbox import DestinationWorker, OutboxPolicy
 from dicom_node.deliver.kinds import AnyDestination
 from dicom_node.deliver.kinds.kind import Caller, DestinationKind
-from dicom_node.deliver.outage import BackOff
-from dicom_node.deliver.outbox import DestinationWorker, OutboxPolicy
 from dicom_node.fhir.options import FhirOptions
 from dicom_node.governance.admission import admit_any
-from dicom_node.index import actions
 from dicom_node.index.database import Database
+from dicom_node.index.decided import actions
 from dicom_node.index.jobs import claim
 from dicom_node.index.received.arrivals import close_association
 from dicom_node.index.tables import artifacts, deliveries, events, jobs, results, studies

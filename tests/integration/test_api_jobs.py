@@ -18,8 +18,8 @@ from dicom_node.api.parts import ApiParts
 from dicom_node.api.server import ApiServer, create_app
 from dicom_node.core.entities import JobStage, JobState
 from dicom_node.core.principal import NODE
-from dicom_node.index.actions import rerun_study
 from dicom_node.index.database import SCHEMA_HEAD, Database
+from dicom_node.index.decided.actions import rerun_study
 from dicom_node.index.jobs import ClaimedJob, claim, finish, note_stage
 from dicom_node.index.views.jobs import job_line
 from tests.support.api_client import TOKEN, Client, client_of, parts_over, seeded_database

@@ -20,8 +20,8 @@ from dicom_node.__main__ import main
 from dicom_node.core.audit import AuditedAct, AuditedEvent, AuditOutcome
 from dicom_node.core.errors import AuditUnavailable
 from dicom_node.core.principal import Principal, UserRole
-from dicom_node.index.audit_records import AuditFilter, AuditRecord, matching_records
 from dicom_node.index.database import SCHEMA_HEAD, Database
+from dicom_node.index.people.audit_records import AuditFilter, AuditRecord, matching_records
 from dicom_node.index.received.arrivals import close_association, open_association
 from dicom_node.index.tables import audit_records
 from dicom_node.people.audit import trail as audit_trail

@@ -37,7 +37,7 @@ from dicom_node.decoding.stored import stored_values
 from dicom_node.deidentification.pixels import CLEANERS, clean_pixel_data
 from dicom_node.deidentification.profile import BASIC
 from dicom_node.dimse.vocabulary import TRANSFER_SYNTAXES
-from dicom_node.operate.deidentifying import DeidentificationRequest, deidentified
+from dicom_node.operate.exports.deidentifying import DeidentificationRequest, deidentified
 from tests.support.studies import encodings
 from tests.support.studies.encodings import DCMTK_LOSSLESS, DCMTK_LOSSY, DCMTK_NEAR_LOSSLESS, Words
 from tests.unit.test_decoding import jpeg_2000

@@ -17,7 +17,7 @@ from dicom_node.core.errors import AuditUnavailable, SettingsError
 from dicom_node.deidentification.profile import BASIC
 from dicom_node.deidentification.pseudonyms import read_or_make_key
 from dicom_node.index.tables import instances, studies
-from dicom_node.operate.export import Export, Exporter
+from dicom_node.operate.exports.export import Export, Exporter
 from tests.integration.step_by_step_node import Site, site
 from tests.integration.test_deidentification import words_in
 from tests.peers.node import to_toml

@@ -27,8 +27,8 @@ from pathlib import Path
 from dicom_node.core.entities import Destination
 from dicom_node.deliver.kinds import destinations_of
 from dicom_node.deliver.kinds.kind import Caller
-from dicom_node.deliver.outage import BackOff
-from dicom_node.deliver.outbox import DestinationWorker, OutboxPolicy
+from dicom_node.deliver.dispatch.outage import BackOff
+from dicom_node.deliver.dispatch.outbox import DestinationWorker, OutboxPolicy
 from dicom_node.deliver.profiles import profiles_of
 from dicom_node.doctor.configured import check_destinations
 from dicom_node.index import results

@@ -28,7 +28,7 @@ from dicom_node.fhir.builders.retraction import Retraction, retraction_bundle
 from dicom_node.fhir.client.client import Delivered, FhirClient, Fit
 from dicom_node.fhir.json_types import to_json_bytes
 from dicom_node.fhir.options import FhirProfile
-from dicom_node.index import actions
+from dicom_node.index.decided import actions
 from dicom_node.index.tables import deliveries
 from tests.integration.step_by_step_node import site
 from tests.peers.fhir_faults import MOMENTS, Fault, FaultyEhr

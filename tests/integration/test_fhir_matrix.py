@@ -19,12 +19,12 @@ import pytest
 from pydicom.dataset import Dataset
 from sqlalchemy import Row, delete, update
 
+from dicom_node.deliver.dispatch.outage import BackOff
+from dicom_node.deliver.dispatch.outbox import DestinationWorker, OutboxPolicy
 from dicom_node.deliver.kinds import destinations_of
 from dicom_node.deliver.kinds.kind import Caller
-from dicom_node.deliver.outage import BackOff
-from dicom_node.deliver.outbox import DestinationWorker, OutboxPolicy
 from dicom_node.fhir.client.client import FhirClient
-from dicom_node.index import actions
+from dicom_node.index.decided import actions
 from dicom_node.index.tables import artifacts, deliveries, destinations, events, results
 from tests.integration.step_by_step_node import Site, site
 from tests.peers.fhir_faults import MOMENTS, Fault, FaultyEhr, malformed, refusals, silences

@@ -20,8 +20,8 @@ from dicom_node.fhir.builders.facts import former_identifier
 from dicom_node.fhir.builders.retraction import Retraction, retraction_bundle, with_studies_standing
 from dicom_node.fhir.client.client import Delivered, FhirClient
 from dicom_node.fhir.json_types import to_json_bytes
-from dicom_node.index import actions
 from dicom_node.index.database import claim_store_id
+from dicom_node.index.decided import actions
 from dicom_node.index.lineage import LINE
 from dicom_node.index.tables import artifacts, results
 from tests.integration.step_by_step_node import Site, site

@@ -14,7 +14,7 @@ from sqlalchemy import update
 
 from dicom_node.core.outputs.artifact_kinds import REPORTS, SEGMENTATION
 from dicom_node.deliver.peer_capabilities import CapabilityProbe
-from dicom_node.index import actions
+from dicom_node.index.decided import actions
 from dicom_node.index.tables import deliveries
 from tests.integration.step_by_step_node import Site, site
 from tests.support.results.arrivals import after

@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 from pydicom.dataset import Dataset
 
 from dicom_node.core import codes
+from dicom_node.core.assessment.review import Review, ReviewedFinding
 from dicom_node.core.entities import Finding, Measurement, Presence, ReviewState
 from dicom_node.core.outputs.artifact_kinds import OutputSet
-from dicom_node.core.review import Review, ReviewedFinding
 from dicom_node.core.uids import tracking_uid
 from dicom_node.fhir.builders.bundle import build_bundle
 from dicom_node.fhir.hl7.grammar import read, unescape, value

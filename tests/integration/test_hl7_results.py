@@ -15,7 +15,7 @@ import hl7
 from pydicom.dataset import Dataset
 
 from dicom_node.fhir.hl7.grammar import value
-from dicom_node.index import actions
+from dicom_node.index.decided import actions
 from dicom_node.index.tables import deliveries, results
 from tests.integration.step_by_step_node import Site, site
 from tests.peers.mllp import Hl7Receiver, running_receiver

@@ -21,12 +21,12 @@ from sqlalchemy import insert, select, update
 
 from dicom_node.core.entities import ArtifactKind, DeliveryState, JobState, PatientNumber, StudyState
 from dicom_node.core.uids import derived_uid
-from dicom_node.deliver.identity_check import identity_check
+from dicom_node.deliver.dispatch.identity_check import identity_check
+from dicom_node.deliver.dispatch.outbox import DestinationWorker, OutboxPolicy
 from dicom_node.deliver.kinds import destinations_of
 from dicom_node.deliver.kinds.kind import caller_of
-from dicom_node.deliver.outbox import DestinationWorker, OutboxPolicy
-from dicom_node.index import actions
 from dicom_node.index.database import Database
+from dicom_node.index.decided import actions
 from dicom_node.index.outbox.destinations import suspension_of
 from dicom_node.index.outbox.withdrawals import withdraw_results
 from dicom_node.index.received.patients import add_move

@@ -12,8 +12,8 @@ from sqlalchemy import Row, Table, select, update
 
 from dicom_node.core.entities import DeliveryState, JobState, StudyState
 from dicom_node.core.errors import IllegalTransition, NotFound
-from dicom_node.index import actions
 from dicom_node.index.database import Database
+from dicom_node.index.decided import actions
 from dicom_node.index.tables import deliveries, jobs, studies
 from dicom_node.index.views import study as study_views
 from tests.support.results.arrivals import STUDY, arrive, instance

@@ -20,8 +20,8 @@ from dicom_node.core.entities import (
     StudyState,
 )
 from dicom_node.core.errors import NotFound
+from dicom_node.core.received.versions import Comparison, Difference, PixelVerdict
 from dicom_node.core.uids import derived_uid
-from dicom_node.core.versions import Comparison, Difference, PixelVerdict
 from dicom_node.index.database import Database
 from dicom_node.index.received.arrivals import add_instances
 from dicom_node.index.received.retrievals import count_present

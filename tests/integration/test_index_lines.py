@@ -10,8 +10,9 @@ from sqlalchemy import select, update
 
 from dicom_node.analysis.answer import ReportLine
 from dicom_node.core.entities import Destination, MediaType
-from dicom_node.index import actions, results
+from dicom_node.index import results
 from dicom_node.index.database import Database
+from dicom_node.index.decided import actions
 from dicom_node.index.jobs import ClaimedJob
 from dicom_node.index.lineage import LINE, line_for
 from dicom_node.index.tables import jobs as jobs_table

@@ -14,9 +14,9 @@ from pydicom.uid import ExplicitVRLittleEndian
 from sqlalchemy import Connection, Row, Table, select
 
 from dicom_node.core.entities import Destination, Instance, InstanceRole, JobState, MediaType, ResultState, StudyState
-from dicom_node.core.rejections import KEY_OBJECT_SELECTION, RejectionNote
+from dicom_node.core.received.rejections import KEY_OBJECT_SELECTION, RejectionNote
+from dicom_node.core.received.versions import Comparison, Difference
 from dicom_node.core.uids import derived_uid
-from dicom_node.core.versions import Comparison, Difference
 from dicom_node.index.database import Database
 from dicom_node.index.received.arrivals import add_instances
 from dicom_node.index.results import save_result

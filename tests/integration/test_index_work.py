@@ -26,8 +26,9 @@ from dicom_node.core.entities import (
 from dicom_node.core.errors import NotFound
 from dicom_node.core.priority import LAGS, Priority
 from dicom_node.core.uids import derived_uid
-from dicom_node.index import actions, jobs, results
+from dicom_node.index import jobs, results
 from dicom_node.index.database import Database
+from dicom_node.index.decided import actions
 from dicom_node.index.jobs import ClaimedJob, free_leases_of, requeue
 from dicom_node.index.lineage import ReportLineage, earlier_reports
 from dicom_node.index.outbox import deliveries, withdrawals

@@ -15,7 +15,7 @@ from safetensors.torch import save_file
 
 from dicom_node.__main__ import main
 from dicom_node.governance.admission import ModelStanding, Standing
-from dicom_node.index.decisions import Decision, DecisionKind, add_decision
+from dicom_node.index.decided.model_decisions import Decision, DecisionKind, add_decision
 from dicom_node.inference.cards.card import SHIPPED_MODELS
 from dicom_node.inference.cards.folders import survey_models
 from dicom_node.roles.node import Node

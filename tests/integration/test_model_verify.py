@@ -18,7 +18,7 @@ from dicom_node.config.running import InferenceSettings
 from dicom_node.governance.admission import Standing, judge, rule_of
 from dicom_node.governance.model_code import code_of
 from dicom_node.governance.verify import Point, verify_folder
-from dicom_node.index.decisions import Decision, DecisionKind
+from dicom_node.index.decided.model_decisions import Decision, DecisionKind
 from dicom_node.inference.cards.card import ModelCard, load_card
 from dicom_node.sandbox import kernel_rules
 from dicom_node.sandbox.confinement import lacking

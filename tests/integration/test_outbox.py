@@ -17,12 +17,12 @@ from sqlalchemy import insert, select, update
 from dicom_node.core.entities import ArtifactKind, DeliveryState, JobState, ModelIdentity, StudyState
 from dicom_node.core.errors import CredentialsRefused, DeliveryDeferred, DeliveryError, DestinationAway
 from dicom_node.core.uids import derived_uid
+from dicom_node.deliver.dispatch.outage import BackOff
+from dicom_node.deliver.dispatch.outbox import DestinationWorker, OutboxPolicy, remember
 from dicom_node.deliver.kinds.kind import Caller
-from dicom_node.deliver.outage import BackOff
-from dicom_node.deliver.outbox import DestinationWorker, OutboxPolicy, remember
 from dicom_node.deliver.outgoing import Outgoing, Sent
-from dicom_node.index import actions
 from dicom_node.index.database import Database
+from dicom_node.index.decided import actions
 from dicom_node.index.outbox import destinations
 from dicom_node.index.outbox.deliveries import Claimant, next_due
 from dicom_node.index.outbox.withdrawals import end_unsent

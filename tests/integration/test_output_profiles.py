@@ -28,7 +28,7 @@ from dicom_node.core.outputs.artifact_kinds import (
     SEGMENTATION,
 )
 from dicom_node.dimse.retrieve_scu import STUDY_ROOT_FIND
-from dicom_node.index import actions
+from dicom_node.index.decided import actions
 from dicom_node.index.tables import artifacts, deliveries, peer_capabilities
 from dicom_node.sr_writer import write_objects
 from tests.integration.step_by_step_node import Site, site

@@ -11,8 +11,8 @@ from sqlalchemy import select
 from dicom_node.__main__ import main
 from dicom_node.core.errors import IllegalTransition, NotFound
 from dicom_node.doctor.machine import check_index
-from dicom_node.index import actions
 from dicom_node.index.database import Database
+from dicom_node.index.decided import actions
 from dicom_node.index.outbox import notifications
 from dicom_node.index.outbox.deliveries import Claimant
 from dicom_node.index.tables import events

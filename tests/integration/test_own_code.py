@@ -21,7 +21,8 @@ _STUDIES = {
     "cxr-pneumonia": lambda: [chest_radiograph_phantom(rows=128)],
 }
 _SHAPING = (
-    "core/entities.py",
+    "core/entities/__init__.py",
+    "core/entities/findings.py",
     "core/codes.py",
     "config/terminology/anatomy.toml",
     "inference/answers/classification.py",

@@ -18,13 +18,13 @@ from sqlalchemy import select, update
 
 from dicom_node.core.entities import DeliveryState
 from dicom_node.core.errors import DeliveryRefused, IllegalTransition
+from dicom_node.deliver.dispatch.proof import Prover
 from dicom_node.deliver.kinds import destinations_of
 from dicom_node.deliver.kinds.kind import ProofQuestions, caller_of
 from dicom_node.deliver.outgoing import SentObject
-from dicom_node.deliver.proof import Prover
 from dicom_node.dimse import commitment_scu
-from dicom_node.index import actions
 from dicom_node.index.database import Database
+from dicom_node.index.decided import actions
 from dicom_node.index.outbox.proofs import ProofTimes
 from dicom_node.index.outbox.withdrawals import withdraw_results
 from dicom_node.index.tables import deliveries

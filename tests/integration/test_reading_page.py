@@ -17,8 +17,8 @@ from dicom_node.core import codes
 from dicom_node.core.entities import Measurement, Presence, Region, ReviewState
 from dicom_node.core.principal import UserRole
 from dicom_node.index.database import Database
+from dicom_node.index.decided.reviews import claim_review, give_review_up
 from dicom_node.index.due import now_in
-from dicom_node.index.reviews import claim_review, give_review_up
 from dicom_node.people.directory import People
 from dicom_node.viewing.readers import ImageReaders
 from tests.peers.axe import violations

@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 
 from dicom_node.analysis.answer import ReplacedResult, ReportLine
+from dicom_node.core.assessment.review import Review, ReviewedFinding
 from dicom_node.core.entities import ReviewState
 from dicom_node.core.errors import DeliveryRefused
-from dicom_node.core.review import Review, ReviewedFinding
 from dicom_node.fhir.builders.bundle import build_bundle
 from dicom_node.fhir.builders.retraction import Retraction, retraction_bundle
 from dicom_node.fhir.client.client import Delivered, FhirClient, Fit

@@ -12,9 +12,9 @@ import pytest
 from pydicom.dataset import Dataset
 
 from dicom_node.analysis.answer import Analysis, WrittenObject
+from dicom_node.core.assessment.review import Review
 from dicom_node.core.entities import ArtifactKind, ReviewState
 from dicom_node.core.outputs.artifact_kinds import OutputSet, SrClass
-from dicom_node.core.review import Review
 from dicom_node.core.uids import tracking_uid
 from dicom_node.sr_writer import to_part10, write_objects
 from tests.integration.test_sr_writer_report import PRESENCE, TRACKING_UID, comments, groups, items, meaning, named

@@ -16,6 +16,7 @@ from sqlalchemy import select, update
 
 from dicom_node.analysis.answer import MARK, REVIEWED_MARK
 from dicom_node.core import codes
+from dicom_node.core.assessment.review import ReviewReason
 from dicom_node.core.entities import Presence, Region, ReviewState
 from dicom_node.core.errors import (
     AlreadyReviewed,
@@ -26,9 +27,8 @@ from dicom_node.core.errors import (
     SpoolUnavailable,
 )
 from dicom_node.core.principal import Principal, UserRole, key_at_provider
-from dicom_node.core.review import ReviewReason
 from dicom_node.headers.image_size import image_size
-from dicom_node.index import actions
+from dicom_node.index.decided import actions
 from dicom_node.index.results import kept_keys
 from dicom_node.index.tables import artifacts, damaged_objects, deliveries, events, instances, jobs, results, reviews
 from dicom_node.index.views.kept_objects import objects_of

@@ -17,10 +17,10 @@ from dicom_node.core.audit import AuditedAct, AuditedEvent
 from dicom_node.core.entities import Destination, MediaType
 from dicom_node.core.principal import NODE, UserRole
 from dicom_node.index.database import Database
+from dicom_node.index.decided.reviews import ClaimedReview, claim_review, give_review_up, put_off_review
 from dicom_node.index.notices import Subscriber
 from dicom_node.index.outbox.notifications import subscribe
 from dicom_node.index.results import save_result
-from dicom_node.index.reviews import ClaimedReview, claim_review, give_review_up, put_off_review
 from dicom_node.index.tables import notifications, reviews
 from dicom_node.people.keys import Keys
 from dicom_node.roles.settings import SiteSettings

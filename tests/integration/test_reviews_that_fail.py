@@ -12,7 +12,13 @@ from sqlalchemy import select, update
 
 from dicom_node.core.entities import DecisionState, JobState, ResultState, ReviewState
 from dicom_node.index.database import Database
-from dicom_node.index.reviews import ClaimedReview, claim_review, give_review_up, let_review_fall, put_off_review
+from dicom_node.index.decided.reviews import (
+    ClaimedReview,
+    claim_review,
+    give_review_up,
+    let_review_fall,
+    put_off_review,
+)
 from dicom_node.index.tables import jobs, notifications, results, reviews, subscribers
 from dicom_node.index.transitions import Change, insert_result, insert_review, move_result, move_review
 from dicom_node.index.views.study import result

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from pathlib import Path
 
-from dicom_node.index.actions import rerun_study
+from dicom_node.index.decided.actions import rerun_study
 from dicom_node.index.tables import events, jobs, studies
 from tests.integration.step_by_step_node import Site, site
 from tests.support.results import analysis_examples as examples

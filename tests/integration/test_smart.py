@@ -26,19 +26,19 @@ from dicom_node.core.errors import (
     SourceRefused,
     SourceUnavailable,
 )
-from dicom_node.deliver import outbox
 from dicom_node.deliver.connections import smart
 from dicom_node.deliver.connections.signing_keys import SigningKey, jwk_set, write_new_key
 from dicom_node.deliver.connections.web import authentication, web_client
+from dicom_node.deliver.dispatch import outbox
+from dicom_node.deliver.dispatch.outage import BackOff
+from dicom_node.deliver.dispatch.outbox import DestinationWorker, OutboxPolicy
 from dicom_node.deliver.kinds.dicomweb import DicomWebDestination
 from dicom_node.deliver.kinds.fhir import FhirDestination
 from dicom_node.deliver.kinds.kind import Caller
 from dicom_node.deliver.kinds.webhook import WebhookDestination
-from dicom_node.deliver.outage import BackOff
-from dicom_node.deliver.outbox import DestinationWorker, OutboxPolicy
 from dicom_node.deliver.outgoing import Outgoing, OutgoingEvent, Sent
-from dicom_node.index import actions
 from dicom_node.index.database import Database
+from dicom_node.index.decided import actions
 from dicom_node.index.outbox import destinations
 from dicom_node.index.tables import deliveries
 from dicom_node.retrieve.kinds import make_sources

@@ -11,8 +11,8 @@ from pydicom.dataset import Dataset
 
 from dicom_node.core.entities import StatedRequest
 from dicom_node.fhir.builders.report import REASON_CODE
-from dicom_node.index.actions import rerun_with
 from dicom_node.index.database import Database
+from dicom_node.index.decided.actions import rerun_with
 from dicom_node.index.received.stated_requests import request_for, state_request
 from dicom_node.index.tables import results
 from tests.integration.step_by_step_node import site

@@ -13,8 +13,9 @@ from sqlalchemy import select
 
 from dicom_node.core.entities import DeliveryState, JobState, Route, StudyState
 from dicom_node.core.errors import CredentialsRefused, IllegalTransition
-from dicom_node.index import actions, jobs, suspensions
+from dicom_node.index import jobs
 from dicom_node.index.database import Database
+from dicom_node.index.decided import actions, suspensions
 from dicom_node.index.outbox import destinations
 from dicom_node.index.tables import deliveries, events, held_studies, studies
 from dicom_node.index.tables import jobs as jobs_table

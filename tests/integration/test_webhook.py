@@ -20,11 +20,12 @@ from sqlalchemy import insert, select, update
 
 from dicom_node.core.entities import JobState, StudyState
 from dicom_node.core.outputs.event_types import EVENT_TYPES, EventType
+from dicom_node.deliver.dispatch.outage import BackOff
+from dicom_node.deliver.dispatch.outbox import DestinationWorker, OutboxPolicy
 from dicom_node.deliver.kinds.kind import Caller
-from dicom_node.deliver.outage import BackOff
-from dicom_node.deliver.outbox import DestinationWorker, OutboxPolicy
-from dicom_node.index import actions, jobs
+from dicom_node.index import jobs
 from dicom_node.index.database import Database
+from dicom_node.index.decided import actions
 from dicom_node.index.notices import Subscriber
 from dicom_node.index.outbox import destinations, notifications
 from dicom_node.index.outbox.deliveries import Claimant

@@ -15,7 +15,7 @@ from pydicom.dataset import Dataset
 
 from dicom_node.core.errors import IllegalTransition, NotFound
 from dicom_node.deliver.withdrawals import tell_out_of_reach
-from dicom_node.index import actions
+from dicom_node.index.decided import actions
 from dicom_node.index.outbox.deliveries import Claimant, claim_batch, mark_deferred, mark_sent
 from dicom_node.index.tables import artifacts, deliveries, events, results
 from tests.integration.step_by_step_node import Site, site

@@ -26,7 +26,7 @@ _SPAN = re.compile(r"(?<!`)`(dicom-node [^`]+)`(?!`)")
 _PAGE = re.compile(r"\bdocs/[\w/-]+\.md")
 _FILES = {"toml", "sqlite", "local", "log", "md", "csv", "json", "xml", "py", "yaml", "yml"}
 #: Where names with a dot are columns of tables.
-_SQL = ("dicom_node/index/tables.py", "dicom_node/index/migrations/")
+_SQL = ("dicom_node/index/tables/", "dicom_node/index/migrations/")
 
 
 @cache

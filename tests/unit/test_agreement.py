@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from dicom_node.core.agreement import compare
+from dicom_node.core.assessment.agreement import compare
 from dicom_node.roles.node import Node
 from dicom_node.roles.settings import SiteSettings
 

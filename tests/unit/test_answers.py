@@ -16,7 +16,7 @@ import pytest
 from dicom_node.analysis.answer import NotMade
 from dicom_node.core.entities import ArtifactKind, InstanceRole, JobState
 from dicom_node.core.errors import InferenceError
-from dicom_node.core.versions import Difference, PixelVerdict
+from dicom_node.core.received.versions import Difference, PixelVerdict
 from dicom_node.headers.header import Header
 from dicom_node.inspect import ContentItem, Description
 from dicom_node.jobs.tasks import Performed, ProducedFile

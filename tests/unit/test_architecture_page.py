@@ -114,5 +114,5 @@ def test_a_file_is_reached_as_the_page_says(step: Step) -> None:
 
 
 def test_a_way_that_is_not_there_is_noticed() -> None:
-    assert not holds(Step("dicom_node/deliver/outbox.py", "dicom_node/pipeline.py", "imports", ""))
+    assert not holds(Step("dicom_node/deliver/dispatch/outbox.py", "dicom_node/pipeline.py", "imports", ""))
     assert not holds(Step("dicom_node/pipeline.py", "dicom_node/receive/process.py", "starts", ""))

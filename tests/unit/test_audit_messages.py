@@ -10,7 +10,7 @@ import pytest
 from fhir.resources.R4B.auditevent import AuditEvent
 
 from dicom_node.core.audit import AuditedAct
-from dicom_node.index.audit_records import AuditRecord
+from dicom_node.index.people.audit_records import AuditRecord
 from dicom_node.people.audit.fhir import audit_event
 from dicom_node.people.audit.messages import EVENT_KINDS, AuditSource, audit_message, syslog_line
 from tests.support.validators.audit_message import faults

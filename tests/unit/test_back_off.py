@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from dicom_node.deliver.outage import BackOff
+from dicom_node.deliver.dispatch.outage import BackOff
 
 FIRST_S, LONGEST_S = 5.0, 600.0
 

@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dicom_node.core.completeness import Arrivals, judge
+from dicom_node.core.received.completeness import Arrivals, judge
 
 START = datetime(2026, 11, 20, 8, 0, tzinfo=UTC)
 

@@ -15,7 +15,7 @@ from dicom_node.governance.admission import Rule, Standing, environment, judge
 from dicom_node.governance.golden import load_cases
 from dicom_node.governance.store import add_model
 from dicom_node.governance.verify import code_problems
-from dicom_node.index.decisions import Decision, DecisionKind
+from dicom_node.index.decided.model_decisions import Decision, DecisionKind
 from dicom_node.inference.cards.card import SHIPPED_MODELS, load_card
 from dicom_node.inference.cards.folders import survey_models
 from tests.unit.test_model_cards import CARD

@@ -14,9 +14,9 @@ from pydicom.dataset import Dataset
 
 from dicom_node.analysis.answer import Analysis, finding_data, summarise
 from dicom_node.analysis.stored_findings import findings_in, reviewed_data, reviewed_from
-from dicom_node.core.agreement import compare
+from dicom_node.core.assessment.agreement import compare
+from dicom_node.core.assessment.review import ReviewedFinding
 from dicom_node.core.entities import ArtifactKind
-from dicom_node.core.review import ReviewedFinding
 from dicom_node.fhir.builders.bundle import build_bundle
 from dicom_node.fhir.json_types import to_json_bytes
 from dicom_node.sr_writer import write_objects

@@ -6,7 +6,7 @@ from itertools import pairwise
 
 import pytest
 
-from dicom_node.deliver.outage import BackOff, Outage
+from dicom_node.deliver.dispatch.outage import BackOff, Outage
 
 BACK_OFF = BackOff(5.0, 600.0)
 

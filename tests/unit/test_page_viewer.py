@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from dicom_node.core.review import REVIEW_REASONS
+from dicom_node.core.assessment.review import REVIEW_REASONS
 from tests.support.needs import REPOSITORY, tool
 
 _PAGE = REPOSITORY / "dicom_node" / "api" / "page"

@@ -9,10 +9,16 @@ from datetime import UTC, datetime
 import pytest
 
 from dicom_node.core import codes
+from dicom_node.core.assessment.proportions import Proportion
+from dicom_node.core.assessment.reader_agreement import (
+    Grouping,
+    ReaderVerdict,
+    ReviewableResult,
+    agreement_by,
+    verdict_on,
+)
+from dicom_node.core.assessment.review import Review, ReviewedFinding, Reviewer, ReviewReason
 from dicom_node.core.entities import Code, Finding, Presence, ReviewState
-from dicom_node.core.proportions import Proportion
-from dicom_node.core.reader_agreement import Grouping, ReaderVerdict, ReviewableResult, agreement_by, verdict_on
-from dicom_node.core.review import Review, ReviewedFinding, Reviewer, ReviewReason
 
 AT = datetime(2026, 3, 14, 9, 30, tzinfo=UTC)
 NODULE = Finding(key="nodule", label="Nodule", code=Code("27925004", "SCT", "Nodule"), site=codes.LUNG)

@@ -10,7 +10,7 @@ from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
 from dicom_node.core.entities import InstanceRole
 from dicom_node.core.errors import RefusedObject
-from dicom_node.core.rejections import TITLES, RejectionNote, rejection_in
+from dicom_node.core.received.rejections import TITLES, RejectionNote, rejection_in
 from dicom_node.headers.header import read_header, read_header_of_file
 from tests.support.studies.data_factories import encoded
 from tests.support.studies.rejection_notes import QUALITY, rejection_note

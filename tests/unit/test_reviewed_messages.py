@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from dicom_node.analysis.answer import ReplacedResult, ReportContext
+from dicom_node.core.assessment.review import Review, ReviewedFinding, Reviewer, ReviewReason
 from dicom_node.core.entities import ReviewState
 from dicom_node.core.errors import ReportInvalid
-from dicom_node.core.review import Review, ReviewedFinding, Reviewer, ReviewReason
 from dicom_node.fhir.builders.bundle import build_bundle
 from dicom_node.fhir.builders.document import document_entry
 from dicom_node.fhir.builders.validation import check_bundle, check_resource

@@ -149,7 +149,9 @@ def test_a_state_that_is_only_read_or_logged_is_no_finding(line: str) -> None:
     assert written_states(f"from sqlalchemy import select, update\n\n\ndef read(connection):\n    {line}\n") == []
 
 
-@pytest.mark.parametrize("module", ["jobs/runner.py", "jobs/sweeps.py", "deliver/outbox.py", "deliver/batch.py"])
+@pytest.mark.parametrize(
+    "module", ["jobs/runner.py", "jobs/sweeps.py", "deliver/dispatch/outbox.py", "deliver/dispatch/batch.py"]
+)
 def test_what_claims_work_and_puts_it_off_goes_by_the_clock_of_the_database(module: str) -> None:
     """Of two hosts on one database, one with a wrong clock must not take the other's work nor hold its own for ever."""
     assert not [node for node in nodes_of(REPOSITORY / "dicom_node" / module) if _reads_the_host_clock(node)]

@@ -21,7 +21,7 @@ from pydicom.uid import (
     RLELossless,
 )
 
-from dicom_node.core.versions import Difference, PixelVerdict
+from dicom_node.core.received.versions import Difference, PixelVerdict
 from dicom_node.headers.comparison import compare
 from tests.support.studies.data_factories import small_chest_ct
 

@@ -13,7 +13,7 @@ from zipfile import BadZipFile, ZipFile
 
 import pytest
 
-from dicom_node.operate.zip_stream import ZipEntry, ZipStream
+from dicom_node.operate.exports.zip_stream import ZipEntry, ZipStream
 
 AT = datetime(2026, 3, 14, 9, 30, tzinfo=UTC)
 

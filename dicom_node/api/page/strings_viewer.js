@@ -61,7 +61,7 @@ export const STRINGS = {
     ["f", "fit"], ["[ ] , .", "window width, centre"], ["1 to 5", "lung, mediastinum, bone, brain, liver"], ["0", "window as stored"], ["i", "invert"],
     ["s", "masks on and off"], ["o", "regions on and off"], ["h", "heat map beside"], ["p", "prior beside"], ["x", "nothing beside"],
   ],
-  // Codes of core/review.py; a test holds both to each other.
+  // Codes of core/assessment/review.py; a test holds both to each other.
   reasonOf: {
     FALSE_POSITIVE: "Something was reported that is not there.",
     FALSE_NEGATIVE: "Something that is there was missed.",

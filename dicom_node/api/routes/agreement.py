@@ -16,12 +16,12 @@ from dicom_node.api.export_places import OneOfFewExports
 from dicom_node.api.parts import ApiParts, Parts
 from dicom_node.api.problems import described
 from dicom_node.api.streamed import DaysQuery, streamed
+from dicom_node.core.assessment.reader_agreement import AgreementLine, Grouping, agreement_by
 from dicom_node.core.audit import AuditedAct
 from dicom_node.core.csv_lines import MEDIA_TYPE as CSV
 from dicom_node.core.csv_lines import csv_lines
-from dicom_node.core.reader_agreement import AgreementLine, Grouping, agreement_by
 from dicom_node.index.views.agreement import AgreementFilter, reader_cases
-from dicom_node.operate.agreement_columns import CASE_COLUMNS, agreement_columns, case_rows
+from dicom_node.operate.exports.agreement_columns import CASE_COLUMNS, agreement_columns, case_rows
 
 router = APIRouter(
     prefix=V1, tags=["agreement"], responses=described(401, 422, 429, 503),

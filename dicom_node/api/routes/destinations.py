@@ -17,6 +17,7 @@ from dicom_node.api.parts import ApiParts, Parts
 from dicom_node.api.preconditions import LookedAt
 from dicom_node.api.problems import described
 from dicom_node.api.routes.studies import Requeued, StatedReason
+from dicom_node.api.suspendable import Suspendable
 from dicom_node.core.audit import AuditedAct
 from dicom_node.core.entities import DestinationState, MediaType
 from dicom_node.core.errors import NotFound
@@ -26,11 +27,11 @@ from dicom_node.deliver.kinds import destinations_of
 from dicom_node.deliver.kinds.kind import Caller, DestinationKind, DicomObjectsKind, caller_of
 from dicom_node.deliver.profiles import Profiles, profiles_of
 from dicom_node.deliver.server_memory import capabilities_of
-from dicom_node.index import actions
+from dicom_node.index.decided import actions
+from dicom_node.index.decided.suspensions import resume_destination as resume
+from dicom_node.index.decided.suspensions import suspend_destination as suspend
+from dicom_node.index.decided.versions_looked_at import require_version, take_turn_to_change, version_of
 from dicom_node.index.outbox.destinations import Suspension, recall, suspensions
-from dicom_node.index.suspensions import resume_destination as resume
-from dicom_node.index.suspensions import suspend_destination as suspend
-from dicom_node.index.versions_looked_at import require_version, take_turn_to_change, version_of
 
 _WORDS: Mapping[str, str] = {MediaType.FHIR: "FHIR", MediaType.HL7: "HL7 v2"}
 router = APIRouter(prefix=V1, dependencies=[Reads], responses=described(401, 422, 429, 503))
@@ -105,11 +106,7 @@ def suspend_destination(
     parts: Parts, principal: CurrentPrincipal, name: DestinationName, wanted: StatedReason, looked_at: LookedAt
 ) -> DestinationView:
     """What is owed to the destination waits, and nothing of it is parked or lost. It does not go on by itself."""
-    _require_known(parts, name)
-    with parts.database.write() as connection:
-        _require_unchanged(connection, name, looked_at)
-        suspend(connection, name, wanted.reason, principal, datetime.now(UTC))
-        return _one(connection, parts, name)
+    return _SUSPENDABLE.suspended(parts, name, looked_at, principal, wanted.reason)
 
 
 @router.post(
@@ -123,13 +120,7 @@ def resume_destination(
     parts: Parts, principal: CurrentPrincipal, name: DestinationName, looked_at: LookedAt
 ) -> DestinationView:
     """What waits for the destination is due at once, the most urgent first."""
-    _require_known(parts, name)
-    with parts.database.write() as connection:
-        _require_unchanged(connection, name, looked_at)
-        resume(connection, name, principal, datetime.now(UTC))
-        found = _one(connection, parts, name)
-    parts.wake()
-    return found
+    return _SUSPENDABLE.resumed(parts, name, looked_at, principal)
 
 
 def _require_known(parts: ApiParts, name: str) -> None:
@@ -137,7 +128,7 @@ def _require_known(parts: ApiParts, name: str) -> None:
         raise NotFound(f"There is no destination {name!r} in the configuration.")
 
 
-def _require_unchanged(connection: Connection, name: str, looked_at: str | None) -> None:
+def _require_unchanged(_parts: ApiParts, connection: Connection, name: str, looked_at: str | None) -> None:
     take_turn_to_change(connection)
     require_version(looked_at, f"Destination {name}", True, suspensions(connection).get(name))
 
@@ -152,6 +143,11 @@ def _views(connection: Connection, parts: ApiParts) -> Sequence[DestinationView]
 
 def _one(connection: Connection, parts: ApiParts, name: str) -> DestinationView:
     return next(one for one in _views(connection, parts) if one.name == name)
+
+
+_SUSPENDABLE = Suspendable(
+    require_known=_require_known, require_unchanged=_require_unchanged, suspend=suspend, resume=resume, shown=_one
+)
 
 
 def _view(

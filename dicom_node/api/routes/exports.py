@@ -30,10 +30,10 @@ from dicom_node.index.views.exported import ResultFilter, every_result, every_st
 from dicom_node.index.views.lists import StudyFilter
 from dicom_node.index.views.study import artifact, result
 from dicom_node.index.views.types import ResultView, StudyLine
-from dicom_node.operate.export import profile_named
-from dicom_node.operate.result_columns import RESULT_COLUMNS, STUDY_COLUMNS, rows_of
+from dicom_node.operate.exports.export import profile_named
+from dicom_node.operate.exports.result_columns import RESULT_COLUMNS, STUDY_COLUMNS, rows_of
+from dicom_node.operate.exports.study_zip import StudyZip, WithoutPatient, content_of
 from dicom_node.operate.stored_pages import StoredPages, set_page
-from dicom_node.operate.study_zip import StudyZip, WithoutPatient, content_of
 from dicom_node.storage.digest import is_damaged
 
 _FILE = {"type": "string", "format": "binary"}

@@ -16,7 +16,7 @@ from dicom_node.api.problems import described
 from dicom_node.core.errors import NotFound
 from dicom_node.core.series.predicates import evaluate
 from dicom_node.governance.standing import ModelView
-from dicom_node.index.decisions import Decision, decisions_on
+from dicom_node.index.decided.model_decisions import Decision, decisions_on
 from dicom_node.inference.cards.card import Gate, ModelCard
 
 #: What a model's folder may hold beside its card: figures of its evaluation, made by whoever trained it.

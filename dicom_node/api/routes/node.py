@@ -26,8 +26,8 @@ from dicom_node.core.audit import AuditedAct
 from dicom_node.core.entities import DeliveryState
 from dicom_node.deliver.owed_to_nobody import Waiting, owed_to_nobody
 from dicom_node.governance.standing import ModelView
-from dicom_node.index import actions
 from dicom_node.index.damage import DamageCounts, damage_counts, round_ended_at
+from dicom_node.index.decided import actions
 from dicom_node.index.outbox.commitments import CommitmentLine, latest_requests
 from dicom_node.index.outbox.destinations import Suspension, suspensions
 from dicom_node.index.shadows import ShadowReport, shadow_reports

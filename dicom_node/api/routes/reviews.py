@@ -18,14 +18,14 @@ from dicom_node.api.paging import PAGED, ListPages, TextPageQuery
 from dicom_node.api.parts import ApiParts, InstanceUid, JobKey, Parts, parts_of
 from dicom_node.api.problems import described
 from dicom_node.api.results import FindingAnswer
+from dicom_node.core.assessment.review import REVIEW_REASONS, ReviewReason
 from dicom_node.core.audit import AuditedAct
 from dicom_node.core.codes import table
 from dicom_node.core.entities import Code, DecisionState, Presence, Region, ReviewState
 from dicom_node.core.errors import ReviewRefused
 from dicom_node.core.principal import Principal
-from dicom_node.core.review import REVIEW_REASONS, ReviewReason
 from dicom_node.headers.image_size import image_size
-from dicom_node.index.reviews import review_numbered
+from dicom_node.index.decided.reviews import review_numbered
 from dicom_node.index.views.reviews import review_view, reviews_shown
 from dicom_node.index.views.study import result
 from dicom_node.index.views.types import ReviewView

@@ -19,17 +19,18 @@ from dicom_node.api.parts import ApiParts, Parts
 from dicom_node.api.preconditions import LookedAt, MustBeLookedAt, MustBeLookedAtOrAbsent
 from dicom_node.api.problems import ProblemError, described
 from dicom_node.api.routes.studies import StatedReason
+from dicom_node.api.suspendable import Suspendable
 from dicom_node.core.audit import AuditedAct
 from dicom_node.core.entities import DestinationState, Route
 from dicom_node.core.errors import NotFound, SettingsError
 from dicom_node.core.series.trial import RulesTrial
 from dicom_node.governance.admission import Standing
+from dicom_node.index.decided.route_edits import RouteEdit, newest_edits, versions_of
+from dicom_node.index.decided.suspensions import held_counts, route_suspensions
+from dicom_node.index.decided.suspensions import resume_route as resume
+from dicom_node.index.decided.suspensions import suspend_route as suspend
+from dicom_node.index.decided.versions_looked_at import version_of
 from dicom_node.index.outbox.destinations import Suspension
-from dicom_node.index.route_edits import RouteEdit, newest_edits, versions_of
-from dicom_node.index.suspensions import held_counts, route_suspensions
-from dicom_node.index.suspensions import resume_route as resume
-from dicom_node.index.suspensions import suspend_route as suspend
-from dicom_node.index.versions_looked_at import version_of
 from dicom_node.operate.routes_in_force import RouteChange, RouteOrigin
 from dicom_node.operate.rules import MOST_STUDIES, proposed_routes, rules_of, try_rules, with_routes
 
@@ -77,11 +78,7 @@ def suspend_route(
     parts: Parts, principal: CurrentPrincipal, name: RouteName, wanted: StatedReason, looked_at: LookedAt
 ) -> RouteView:
     """What the route had queued waits, and studies that it wants from now on are held and told so."""
-    _require_known(parts, name)
-    with parts.database.write() as connection:
-        parts.routes.require_unchanged(connection, name, looked_at)
-        suspend(connection, name, wanted.reason, principal, datetime.now(UTC))
-        return _one(connection, parts, name)
+    return _SUSPENDABLE.suspended(parts, name, looked_at, principal, wanted.reason)
 
 
 @router.post(
@@ -93,13 +90,7 @@ def suspend_route(
 )
 def resume_route(parts: Parts, principal: CurrentPrincipal, name: RouteName, looked_at: LookedAt) -> RouteView:
     """What the route had queued is run; on studies that were held for it all routes decide anew."""
-    _require_known(parts, name)
-    with parts.database.write() as connection:
-        parts.routes.require_unchanged(connection, name, looked_at)
-        resume(connection, name, principal, datetime.now(UTC))
-        found = _one(connection, parts, name)
-    parts.wake()
-    return found
+    return _SUSPENDABLE.resumed(parts, name, looked_at, principal)
 
 
 def _no_text(value: object) -> object:
@@ -237,6 +228,10 @@ def _require_known(parts: ApiParts, name: str) -> None:
         raise NotFound(f"There is no route {name!r}.")
 
 
+def _require_unchanged(parts: ApiParts, connection: Connection, name: str, looked_at: str | None) -> None:
+    parts.routes.require_unchanged(connection, name, looked_at)
+
+
 def _views(connection: Connection, parts: ApiParts) -> Sequence[RouteView]:
     suspended, held, present = route_suspensions(connection), held_counts(connection), parts.routes.now()
     newest = newest_edits(connection)
@@ -262,3 +257,8 @@ def _view(route: Route, suspension: Suspension | None, held: int) -> RouteView:
 
 def _one(connection: Connection, parts: ApiParts, name: str) -> RouteView:
     return next(one for one in _views(connection, parts) if one.name == name)
+
+
+_SUSPENDABLE = Suspendable(
+    require_known=_require_known, require_unchanged=_require_unchanged, suspend=suspend, resume=resume, shown=_one
+)

@@ -20,7 +20,7 @@ from dicom_node.api.results import ResultAnswer, StudyAnswer, result_answer, res
 from dicom_node.api.upload_form import RequestWords
 from dicom_node.core.audit import AuditedAct
 from dicom_node.core.entities import StudyState
-from dicom_node.index import actions
+from dicom_node.index.decided import actions
 from dicom_node.index.views import lists as views
 from dicom_node.index.views import study as study_views
 from dicom_node.index.views import versions as version_views

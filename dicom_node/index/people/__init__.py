@@ -1,1 +1,1 @@
-"""Who may use the node: people's accounts, programs' keys, and the sessions that are open."""
+"""Who may use the node, and what they did: accounts, programs' keys, open sessions, the audit trail."""

@@ -12,9 +12,11 @@ from sqlalchemy import Connection, Row, and_, func, insert, or_, select, update
 
 from dicom_node.core.entities import Instance, InstanceRole, PatientNumber, SendingPeer, StudyState
 from dicom_node.core.principal import NODE
-from dicom_node.core.rejections import KEY_OBJECT_SELECTION
-from dicom_node.core.versions import NOTHING_COMPARED, Comparison
-from dicom_node.index.corrections import (
+from dicom_node.core.received.rejections import KEY_OBJECT_SELECTION
+from dicom_node.core.received.versions import NOTHING_COMPARED, Comparison
+from dicom_node.index.damage import note_arrived
+from dicom_node.index.database import insert_of, is_among
+from dicom_node.index.received.corrections import (
     Correction,
     StudyNews,
     correction_detail,
@@ -23,8 +25,6 @@ from dicom_node.index.corrections import (
     warn_of,
     withdraw_what_rests_on,
 )
-from dicom_node.index.damage import note_arrived
-from dicom_node.index.database import insert_of, is_among
 from dicom_node.index.received.patients import note_whose
 from dicom_node.index.received.rejections import settle_rejections
 from dicom_node.index.tables import artifacts, associations, instances, jobs, studies

@@ -14,9 +14,9 @@ from sqlalchemy import Connection, Row, and_, select
 
 from dicom_node.core.entities import DeliveryState, JobState, PatientNumber, ResultState, StatedPatient, StudyState
 from dicom_node.core.lifecycle import OPEN
-from dicom_node.index.corrections import PATIENT_CORRECTED
 from dicom_node.index.outbox.withdrawals import WITHDRAWN, withdraw_results
 from dicom_node.index.received.arrivals import has_images, is_late
+from dicom_node.index.received.corrections import PATIENT_CORRECTED
 from dicom_node.index.received.patients import (
     Statement,
     add_move,

@@ -14,9 +14,9 @@ from typing import Any
 from sqlalchemy import ColumnElement, Connection, Row, and_, bindparam, select, update
 
 from dicom_node.core.entities import InstanceRole, SendingPeer
-from dicom_node.core.rejections import KEY_OBJECT_SELECTION, RejectionNote, rejection_in
-from dicom_node.core.versions import Comparison, NotYetCompared, StoredVersion
-from dicom_node.index.corrections import REJECTED, RejectionNews, StudyNews, counted_images, named_sender
+from dicom_node.core.received.rejections import KEY_OBJECT_SELECTION, RejectionNote, rejection_in
+from dicom_node.core.received.versions import Comparison, NotYetCompared, StoredVersion
+from dicom_node.index.received.corrections import REJECTED, RejectionNews, StudyNews, counted_images, named_sender
 from dicom_node.index.tables import artifacts, events, instances, results
 from dicom_node.index.versions import IN_USE, IS_IMAGE
 

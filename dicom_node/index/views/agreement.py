@@ -10,11 +10,11 @@ from typing import Any
 from sqlalchemy import ColumnElement, Connection, Row, and_, or_, select
 
 from dicom_node.analysis.stored_findings import model_named
+from dicom_node.core.assessment.reader_agreement import ReviewableResult
+from dicom_node.core.assessment.review import Review
 from dicom_node.core.entities import DecisionState, JobState, ResultState
-from dicom_node.core.reader_agreement import ReviewableResult
-from dicom_node.core.review import Review
 from dicom_node.index.database import Database
-from dicom_node.index.reviews import review_of
+from dicom_node.index.decided.reviews import review_of
 from dicom_node.index.tables import results, reviews
 from dicom_node.index.views.exported import OriginatedResult, with_origin
 from dicom_node.index.views.study import result_views

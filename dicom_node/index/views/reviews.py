@@ -8,7 +8,7 @@ from typing import Any
 from sqlalchemy import Connection, Row, or_, select
 
 from dicom_node.core.entities import DecisionState, ReviewState
-from dicom_node.index.reviews import reviews_of
+from dicom_node.index.decided.reviews import reviews_of
 from dicom_node.index.tables import reviews
 from dicom_node.index.views.types import ReviewView
 

@@ -8,8 +8,8 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, func, select
 
-from dicom_node.core.versions import PixelVerdict
-from dicom_node.index.corrections import CORRECTED, is_other_sender, suspicions
+from dicom_node.core.received.versions import PixelVerdict
+from dicom_node.index.received.corrections import CORRECTED, is_other_sender, suspicions
 from dicom_node.index.tables import events, instances
 from dicom_node.index.versions import Version, versions_of
 from dicom_node.index.views.study import require_study

@@ -11,7 +11,7 @@ from datetime import UTC
 from typing import Any
 
 from dicom_node.core.audit import AuditedAct
-from dicom_node.index.audit_records import AuditRecord
+from dicom_node.index.people.audit_records import AuditRecord
 from dicom_node.people.audit.messages import OWN_SCHEME, AuditSource, Code, kind_of
 
 _DCM = "http://dicom.nema.org/resources/ontology/DCM"

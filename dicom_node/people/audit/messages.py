@@ -14,7 +14,7 @@ from typing import Any
 from xml.etree import ElementTree as ET
 
 from dicom_node.core.audit import AuditedAct, AuditOutcome
-from dicom_node.index.audit_records import AuditRecord
+from dicom_node.index.people.audit_records import AuditRecord
 
 _DCM, _RFC_3881 = "DCM", "RFC-3881"
 #: The scheme of the node's own codes: the second type of an event names the act exactly.

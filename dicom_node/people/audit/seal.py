@@ -22,7 +22,7 @@ from itertools import count
 from pathlib import Path
 
 from dicom_node.core.errors import AuditUnavailable
-from dicom_node.index.audit_records import AuditRecord
+from dicom_node.index.people.audit_records import AuditRecord
 
 _KEY_BYTES = 32
 _KEY_LINE = re.compile(r"([0-9a-f]{16}) ([0-9a-f]{64})")

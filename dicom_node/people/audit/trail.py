@@ -29,7 +29,8 @@ from dicom_node.core.audit import Audit, AuditedAct, AuditedEvent, AuditOutcome
 from dicom_node.core.errors import AuditUnavailable, NodeError
 from dicom_node.core.outage_log import OutageLog
 from dicom_node.core.principal import NODE, Principal, UserRole
-from dicom_node.index.audit_records import (
+from dicom_node.index.database import Database
+from dicom_node.index.people.audit_records import (
     AuditRecord,
     add_records,
     entered_events,
@@ -37,7 +38,6 @@ from dicom_node.index.audit_records import (
     patients_of,
     require_addable,
 )
-from dicom_node.index.database import Database
 from dicom_node.people.audit.seal import Anchor, AuditKeys, sealed
 from dicom_node.people.audit.spool import AuditSpool
 

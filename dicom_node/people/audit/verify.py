@@ -9,8 +9,8 @@ from dataclasses import dataclass, replace
 
 from sqlalchemy import Connection
 
-from dicom_node.index.audit_records import AuditFilter, AuditRecord, matching_records
 from dicom_node.index.database import Database
+from dicom_node.index.people.audit_records import AuditFilter, AuditRecord, matching_records
 from dicom_node.people.audit.seal import Anchor, AnchorMark, AuditKeys, seal_of
 
 

@@ -8,9 +8,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
+from dicom_node.core.assessment.review import ReviewedFinding
 from dicom_node.core.entities import Code, Finding, Measurement, Presence, Region
 from dicom_node.core.errors import ReviewRefused
-from dicom_node.core.review import ReviewedFinding
 from dicom_node.headers.image_size import ImageSize
 
 #: So many points an outline has at most, and so many findings a reviewer adds.

@@ -17,6 +17,7 @@ from sqlalchemy import Connection, Row
 
 from dicom_node.analysis.stored_findings import findings_in, reviewed_data
 from dicom_node.config.running import ReviewSettings
+from dicom_node.core.assessment.review import REVIEW_REASONS, Reviewer, ReviewReason
 from dicom_node.core.codes import table
 from dicom_node.core.entities import Code, DecisionState, JobState, ResultState, ReviewState
 from dicom_node.core.errors import (
@@ -27,14 +28,13 @@ from dicom_node.core.errors import (
     ReviewRefused,
 )
 from dicom_node.core.principal import Principal
-from dicom_node.core.review import REVIEW_REASONS, Reviewer, ReviewReason
 from dicom_node.headers.image_size import ImageSize
-from dicom_node.index import reviews as rows
 from dicom_node.index.database import Database
+from dicom_node.index.decided import reviews as rows
+from dicom_node.index.decided.reviews import REVIEWED, ReviewLock
 from dicom_node.index.due import now_in
 from dicom_node.index.outbox.withdrawals import reject_result
 from dicom_node.index.people.accounts import find_account
-from dicom_node.index.reviews import REVIEWED, ReviewLock
 from dicom_node.index.tables import reviews
 from dicom_node.index.transitions import Change, insert_review, move_review
 from dicom_node.people.review.changes import AddedFinding, ChangedFinding, require_text, reviewed_findings

@@ -11,8 +11,8 @@ from pydicom.dataset import Dataset
 
 from dicom_node.analysis.answer import Analysis, ReportContext, ReviewedObject, WrittenObject
 from dicom_node.core import codes
+from dicom_node.core.assessment.review import Review, ReviewedFinding, Reviewer, ReviewReason
 from dicom_node.core.entities import ArtifactKind, Finding, Measurement, Presence, Region, ReviewState
-from dicom_node.core.review import Review, ReviewedFinding, Reviewer, ReviewReason
 from dicom_node.core.uids import tracking_uid
 from tests.support.results import analysis_examples as examples
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import UID, ExplicitVRLittleEndian
 
-from dicom_node.core.rejections import KEY_OBJECT_SELECTION
+from dicom_node.core.received.rejections import KEY_OBJECT_SELECTION
 from dicom_node.core.uids import derived_uid
 
 QUALITY, SAFETY = "113001", "113037"

@@ -18,7 +18,7 @@ from dicom_node.api.audited import audited
 from dicom_node.api.parts import Parts
 from dicom_node.api.problems import described
 from dicom_node.core.audit import AuditedAct, AuditOutcome
-from dicom_node.index.audit_records import AuditFilter, AuditRecord, latest_records
+from dicom_node.index.people.audit_records import AuditFilter, AuditRecord, latest_records
 
 router = APIRouter(prefix=V1, tags=["audit"], responses=described(401, 403, 422, 429, 503))
 

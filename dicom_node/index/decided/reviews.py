@@ -13,10 +13,10 @@ from typing import Any
 from sqlalchemy import ColumnElement, Connection, Row, and_, delete, or_, select, update
 
 from dicom_node.analysis.stored_findings import reviewed_from
+from dicom_node.core.assessment.review import Review, Reviewer, ReviewReason
 from dicom_node.core.entities import DecisionState, JobState, MediaType, ReviewState
 from dicom_node.core.errors import NotFound
 from dicom_node.core.lifecycle import FINISHED_JOB, UNTOLD_DECISION
-from dicom_node.core.review import Review, Reviewer, ReviewReason
 from dicom_node.index.database import insert_of, is_among
 from dicom_node.index.due import count_leases_anew, is_due
 from dicom_node.index.jobs import ClaimedJob

@@ -14,8 +14,8 @@ from dicom_node.core.errors import (
     DestinationAway,
 )
 from dicom_node.core.requests import on_behalf_of
-from dicom_node.deliver.batch import SentItems, wished_s
-from dicom_node.deliver.outage import BackOff
+from dicom_node.deliver.dispatch.batch import SentItems, wished_s
+from dicom_node.deliver.dispatch.outage import BackOff
 from dicom_node.deliver.outgoing import EventSender, OutgoingEvent, Sent
 from dicom_node.index.database import Database
 from dicom_node.index.due import now_in

@@ -22,8 +22,8 @@ from dicom_node.governance.incoming import Brought, licence_told, model_folder
 from dicom_node.governance.model_probe import ModelProbe
 from dicom_node.governance.store import add_model
 from dicom_node.governance.verify import CODE, Point, verify_folder
-from dicom_node.index import actions
-from dicom_node.index.decisions import Decision, DecisionKind, add_decision, decisions_on, turned_away
+from dicom_node.index.decided import actions
+from dicom_node.index.decided.model_decisions import Decision, DecisionKind, add_decision, decisions_on, turned_away
 from dicom_node.inference.cards.card import CARD_NAME, ModelCard
 from dicom_node.inference.cards.folders import survey_models
 from dicom_node.inference.ready.shelf import ready_cards

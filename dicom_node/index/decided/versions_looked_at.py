@@ -12,8 +12,8 @@ from sqlalchemy import Connection
 
 from dicom_node.core.errors import ChangedMeanwhile
 from dicom_node.index.database import take_turn
+from dicom_node.index.decided.route_edits import RouteEdit
 from dicom_node.index.outbox.destinations import Suspension
-from dicom_node.index.route_edits import RouteEdit
 
 #: As an expected version: whatever it is by now, if only it is there.
 ANY = "*"

@@ -20,8 +20,8 @@ from dicom_node.core.errors import (
 )
 from dicom_node.core.limits import LONGEST_WAIT_S
 from dicom_node.core.requests import on_behalf_of
-from dicom_node.deliver.identity_check import IdentityCheck
-from dicom_node.deliver.outage import BackOff
+from dicom_node.deliver.dispatch.identity_check import IdentityCheck
+from dicom_node.deliver.dispatch.outage import BackOff
 from dicom_node.deliver.outgoing import Outgoing, Sender, Sent
 from dicom_node.deliver.peer_capabilities import CapabilityProbe
 from dicom_node.index.damage import note_damaged, objects_at

@@ -23,11 +23,11 @@ from dicom_node.index.database import Database
 from dicom_node.index.views.exported import OriginatedResult, with_origin
 from dicom_node.index.views.study import kept_artifacts, made_objects, received_objects, results
 from dicom_node.index.views.types import KeptArtifact, KeptDicomObject, ResultView
-from dicom_node.operate.deidentifying import Deidentifying, deidentifying
-from dicom_node.operate.labels import labels_of
-from dicom_node.operate.result_columns import RESULT_COLUMNS, rows_of
+from dicom_node.operate.exports.deidentifying import Deidentifying, deidentifying
+from dicom_node.operate.exports.labels import labels_of
+from dicom_node.operate.exports.result_columns import RESULT_COLUMNS, rows_of
+from dicom_node.operate.exports.zip_stream import ZipEntry, ZipStream, pieces_of
 from dicom_node.operate.stored_pages import EnclosedPage, StoredPage, StoredPages, set_page
-from dicom_node.operate.zip_stream import ZipEntry, ZipStream, pieces_of
 from dicom_node.storage.digest import is_damaged
 
 MANIFEST = "manifest.json"

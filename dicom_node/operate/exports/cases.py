@@ -15,22 +15,22 @@ from typing import Any
 
 from dicom_node import PRODUCT_NAME, __version__
 from dicom_node.analysis.stored_findings import model_named
+from dicom_node.core.assessment.reader_agreement import verdict_on
+from dicom_node.core.assessment.review import Review, ReviewedFinding
 from dicom_node.core.audit import Audit, AuditedAct, AuditedEvent, AuditOutcome
 from dicom_node.core.errors import NodeError, SettingsError
 from dicom_node.core.identifying import ProfileOption
 from dicom_node.core.principal import Principal
-from dicom_node.core.reader_agreement import verdict_on
-from dicom_node.core.review import Review, ReviewedFinding
 from dicom_node.deidentification.profile import DeidentificationProfile
-from dicom_node.index.audit_records import patients_of
 from dicom_node.index.database import Database
+from dicom_node.index.people.audit_records import patients_of
 from dicom_node.index.views.agreement import AgreementFilter, ReaderCase, reader_cases
 from dicom_node.index.views.study import dicom_objects, received_objects
 from dicom_node.index.views.types import KeptDicomObject
-from dicom_node.operate.deidentifying import Deidentifying, deidentifying
-from dicom_node.operate.export import make_empty
-from dicom_node.operate.labels import finding_label
-from dicom_node.operate.study_zip import WithoutPatient
+from dicom_node.operate.exports.deidentifying import Deidentifying, deidentifying
+from dicom_node.operate.exports.export import make_empty
+from dicom_node.operate.exports.labels import finding_label
+from dicom_node.operate.exports.study_zip import WithoutPatient
 from dicom_node.storage.digest import file_sha256, is_damaged
 from dicom_node.storage.spool import Spool
 

@@ -12,7 +12,7 @@ from typing import Any
 from sqlalchemy import Connection, and_, select
 
 from dicom_node.core.entities import Instance, ResultState, SendingPeer
-from dicom_node.core.versions import Difference, PixelVerdict
+from dicom_node.core.received.versions import Difference, PixelVerdict
 from dicom_node.index.outbox.withdrawals import WITHDRAWN, withdraw_results
 from dicom_node.index.tables import events, jobs, results, reviews
 from dicom_node.index.transitions import Change

@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from dicom_node.cli.governance import known_phantoms
+from dicom_node.cli.models.governance import known_phantoms
 from dicom_node.cli.terminal import print_json, print_table, say
 from dicom_node.config.running import InferenceSettings
 from dicom_node.config.settings import Settings

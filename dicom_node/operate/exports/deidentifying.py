@@ -50,7 +50,9 @@ class Deidentifying:
     def __init__(self, profile: DeidentificationProfile, key: bytes, folder: Path) -> None:
         self.file = folder / "object.dcm"
         self._profile, self._key = profile, key
-        self.sandbox = Sandbox("dicom_node.operate.deidentifying:deidentified", answer=Deidentified, limits=_LIMITS)
+        self.sandbox = Sandbox(
+            "dicom_node.operate.exports.deidentifying:deidentified", answer=Deidentified, limits=_LIMITS
+        )
 
     def take(self, path: Path) -> Deidentified:
         """Write what an object is without its patient into `file`, or tell why it is not."""

@@ -29,10 +29,10 @@ from dicom_node.core.errors import (
 )
 from dicom_node.core.limits import LONGEST_WAIT_S
 from dicom_node.core.outage_log import OutageLog
-from dicom_node.deliver.batch import BatchDelivery, PeerQuestions, SentItems, wished_s
-from dicom_node.deliver.events import EventDelivery
-from dicom_node.deliver.identity_check import IdentityCheck
-from dicom_node.deliver.outage import BackOff, Outage
+from dicom_node.deliver.dispatch.batch import BatchDelivery, PeerQuestions, SentItems, wished_s
+from dicom_node.deliver.dispatch.events import EventDelivery
+from dicom_node.deliver.dispatch.identity_check import IdentityCheck
+from dicom_node.deliver.dispatch.outage import BackOff, Outage
 from dicom_node.deliver.outgoing import EventSender, Sender
 from dicom_node.deliver.peer_capabilities import CapabilityProbe
 from dicom_node.deliver.withdrawals import WithdrawalPlanner

@@ -13,9 +13,9 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 
+from dicom_node.core.assessment.proportions import Proportion
+from dicom_node.core.assessment.review import Review, ReviewedFinding, ReviewReason
 from dicom_node.core.entities import Presence, ReviewState
-from dicom_node.core.proportions import Proportion
-from dicom_node.core.review import Review, ReviewedFinding, ReviewReason
 
 #: Of the results of a line so many must have been reviewed, before it is told how much of what is there was found.
 LEAST_REVIEWED = 0.9

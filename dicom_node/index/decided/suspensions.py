@@ -15,14 +15,14 @@ from dicom_node.core.entities import DeliveryState, JobState, StudyState
 from dicom_node.core.errors import IllegalTransition
 from dicom_node.core.outputs.event_types import EventType
 from dicom_node.core.principal import Principal
-from dicom_node.index import actions
 from dicom_node.index.database import insert_of
+from dicom_node.index.decided import actions
+from dicom_node.index.decided.versions_looked_at import take_turn_to_change
 from dicom_node.index.outbox import deliveries as owed_objects
 from dicom_node.index.outbox import destinations, notifications
 from dicom_node.index.outbox.destinations import SUSPENDED, Suspension, suspension_of
 from dicom_node.index.tables import deliveries, held_studies, jobs, results, studies, suspended_routes
 from dicom_node.index.transitions import Change, move_study, record, tell_of_route
-from dicom_node.index.versions_looked_at import take_turn_to_change
 
 _NAME_LENGTH = 128
 

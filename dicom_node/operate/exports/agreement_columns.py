@@ -13,11 +13,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from dicom_node.analysis.stored_findings import model_named
+from dicom_node.core.assessment.proportions import Proportion
+from dicom_node.core.assessment.reader_agreement import AgreementLine, Grouping, verdict_on
+from dicom_node.core.assessment.review import ReviewedFinding
 from dicom_node.core.csv_lines import Cell, Column
 from dicom_node.core.entities import Finding
-from dicom_node.core.proportions import Proportion
-from dicom_node.core.reader_agreement import AgreementLine, Grouping, verdict_on
-from dicom_node.core.review import ReviewedFinding
 from dicom_node.index.views.agreement import ReaderCase
 
 _PLACES = 4

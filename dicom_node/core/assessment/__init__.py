@@ -1,0 +1,1 @@
+"""How results are judged: by a named person, by another answer about the same study, and how often they agree."""

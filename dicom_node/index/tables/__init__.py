@@ -1,0 +1,75 @@
+"""The tables, nothing else, in modules by what they are about. `migrations/` creates them; a test holds both
+against each other.
+
+Times are UTC. Texts that come from enums hold the enum's value.
+"""
+
+from __future__ import annotations
+
+from dicom_node.index.tables.analysis import artifacts, events, jobs, results, review_locks, reviews
+from dicom_node.index.tables.operation import (
+    damaged_objects,
+    held_studies,
+    model_decisions,
+    node_identity,
+    route_edits,
+    scrub_places,
+    suspended_routes,
+)
+from dicom_node.index.tables.outbox import deliveries, destinations, notifications, peer_capabilities, subscribers
+from dicom_node.index.tables.people import accounts, api_keys, audit_positions, audit_records, sessions
+from dicom_node.index.tables.received import (
+    associations,
+    commitments,
+    hl7_messages,
+    instances,
+    orders,
+    patient_moves,
+    retrievals,
+    stated_patients,
+    stated_requests,
+    studies,
+    study_keys,
+    study_patients,
+)
+from dicom_node.index.tables.schema import UtcDateTime, metadata
+
+__all__ = [
+    "UtcDateTime",
+    "accounts",
+    "api_keys",
+    "artifacts",
+    "associations",
+    "audit_positions",
+    "audit_records",
+    "commitments",
+    "damaged_objects",
+    "deliveries",
+    "destinations",
+    "events",
+    "held_studies",
+    "hl7_messages",
+    "instances",
+    "jobs",
+    "metadata",
+    "model_decisions",
+    "node_identity",
+    "notifications",
+    "orders",
+    "patient_moves",
+    "peer_capabilities",
+    "results",
+    "retrievals",
+    "review_locks",
+    "reviews",
+    "route_edits",
+    "scrub_places",
+    "sessions",
+    "stated_patients",
+    "stated_requests",
+    "studies",
+    "study_keys",
+    "study_patients",
+    "subscribers",
+    "suspended_routes",
+]
