@@ -131,6 +131,24 @@ def test_the_head_of_an_answer_is_that_of_the_answer_and_nothing_comes_behind_it
         assert stranger.head("/api/v1/studies").status_code == 401
 
 
+@pytest.mark.parametrize(
+    "path", ["/api/v1/artifacts/2.25.201", "/api/v1/artifacts/2.25.201/preview.png", "/page/app.js"]
+)
+@pytest.mark.parametrize(
+    "asked", ["bytes=99999999-", "bytes=5-1", "bytes=a-b", "bytes=", "lines=1-2", "bytes=0-0,99999999-"]
+)
+def test_a_range_that_cannot_be_served_is_answered_by_a_problem(server: ApiServer, path: str, asked: str) -> None:
+    with client_of(server) as client:
+        answer = client.get(path, headers={"Range": asked})
+        length = client.head(path).headers["content-length"]
+        part = client.get(path, headers={"Range": "bytes=0-3"})
+    assert (answer.status_code, answer.headers["content-type"]) == (416, "application/problem+json")
+    assert (answer.json()["type"], answer.json()["status"]) == ("/api/v1/problems/bad-range", 416)
+    assert answer.json()["instance"].endswith(answer.headers["x-request-id"])
+    assert answer.headers.get("content-range", f"bytes */{length}") == f"bytes */{length}"
+    assert (part.status_code, part.headers["content-range"], len(part.content)) == (206, f"bytes 0-3/{length}", 4)
+
+
 def of_people(server: ApiServer, count: int) -> Sequence[dict[str, str]]:
     """Give so many programs a key each, and return what they show."""
     access: Access = server._app.state.access
