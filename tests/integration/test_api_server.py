@@ -170,12 +170,34 @@ def test_listeners_are_bounded_one_has_a_share_and_places_are_given_back(server:
         for who in everybody[:-1]:
             # The first of them is not let in a fifth time while there is room for others.
             assert [heard(who) for _ in range(MAX_OF_ONE + 1)] == [200] * MAX_OF_ONE + [503]
-        refused = client.get("/api/events", headers=everybody[-1])
+        refused = client.get("/api/events", headers=everybody[0])
         assert refused.status_code == 503
         assert refused.headers["retry-after"] == "15"
         assert client.get("/api/status").status_code == 200
     with client_of(server) as client:
         wait_until(lambda: _stream_status(client) == 200, 60, "a place to be free", 0.2)
+
+
+def test_four_who_hold_every_place_keep_nobody_out(server: ApiServer) -> None:
+    *four, fifth = of_people(server, MAX_LISTENERS // MAX_OF_ONE + 1)
+    with ExitStack() as stack:
+        client = stack.enter_context(client_of(server))
+
+        def listening(who: dict[str, str]) -> Iterator[str]:
+            stream = stack.enter_context(client.stream("GET", "/api/events", headers=who))
+            assert stream.status_code == 200
+            lines = stream.iter_lines()
+            next_event(lines, "heartbeat")
+            return lines
+
+        held = [listening(who) for _ in range(MAX_OF_ONE) for who in four]
+        came = listening(fifth)
+        assert list(held[0]) == [""], "the oldest of those who have the most goes on"
+        client.post(f"/api/studies/{CHEST_CT}/rerun")
+        for lines in (came, *held[1:]):
+            assert next_event(lines, "change") == {"studies": [CHEST_CT]}
+        # Who lost it does not take it back.
+        assert client.get("/api/events", headers=four[0]).status_code == 503
 
 
 def test_who_listens_takes_no_thread_from_those_who_ask(database: Database, tmp_path: Path) -> None:
