@@ -9,7 +9,9 @@ from dataclasses import replace
 from typing import cast
 
 from dicom_node.analysis.answer import Analysis, AnalysisRequest, NotAnalysed
+from dicom_node.core.entities import JobStage
 from dicom_node.core.errors import ModelUnavailable, NotAnalysable
+from dicom_node.core.progress import tell
 from dicom_node.inference.answers.plausible import held_to_card
 from dicom_node.inference.cards.card import TASK_INPUTS, Gate, ModelCard, load_card
 from dicom_node.inference.former_names import install_former_names
@@ -112,7 +114,13 @@ def _chosen(card: ModelCard, parameters: Mapping[str, float], place: ComputePlac
     """Return what answers for the card: its own whole run, or its runtime under the answers of its task."""
     install_former_names()
     if card.runtime == "python" and card.task not in TASK_INPUTS:
-        return cast(Analyse, _named(card, card.entry_point))
+        own = cast(Analyse, _named(card, card.entry_point))
+
+        def analyse_whole(run: ModelRun) -> Analysis:
+            tell(JobStage.RUNNING)
+            return own(run)
+
+        return analyse_whole
     if card.task not in TASK_INPUTS:
         raise ModelUnavailable(
             f"Model {card.name}: its runtime {card.runtime} answers {', '.join(TASK_INPUTS)}, not {card.task!r}. "
@@ -126,6 +134,7 @@ def _chosen(card: ModelCard, parameters: Mapping[str, float], place: ComputePlac
     def analyse(run: ModelRun) -> Analysis:
         with run.stage("load"):
             model = models_at(place).get(wanted, load)
+        tell(JobStage.RUNNING)
         return answer(run, model)
 
     return analyse

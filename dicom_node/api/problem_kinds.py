@@ -107,6 +107,11 @@ WRONG_FORMAT = ProblemKind(
     "wrong-format", 415, "Wrong format",
     "The body is of a media type that the address does not take.", "Send what `detail` names.",
 )  # fmt: skip
+BAD_RANGE = ProblemKind(
+    "bad-range", 416, "Bad range",
+    "The part of a file that `Range` asks for is behind its end, or nobody can read what it asks for.",
+    "Ask for bytes within the length of the file, or leave `Range` out.",
+)  # fmt: skip
 INVALID_REQUEST = ProblemKind(
     "invalid-request", 422, "Invalid request",
     "A parameter, a header or a field of the body cannot be used; `errors` says which, and why.",
@@ -153,8 +158,8 @@ AUDIT_UNAVAILABLE = ProblemKind(
 PROBLEM_KINDS = (
     MALFORMED_BODY, NOT_SIGNED_IN, NOT_ALLOWED, OTHER_SITE, SWITCHED_OFF, OBJECT_LOST, PAGE_GONE, CLIENT_SILENT,
     NOT_NOW, ALREADY_REVIEWED, BEING_REVIEWED, NOT_REVIEWABLE, LENGTH_REQUIRED, CHANGED_MEANWHILE, TOO_LARGE,
-    WRONG_FORMAT, INVALID_REQUEST, NOTHING_STORED, VERSION_REQUIRED, TOO_MANY_TRIES, SOURCE_FAILED, BUSY,
-    NO_ROOM, NOT_READY, INDEX_UNAVAILABLE, AUDIT_UNAVAILABLE,
+    WRONG_FORMAT, BAD_RANGE, INVALID_REQUEST, NOTHING_STORED, VERSION_REQUIRED, TOO_MANY_TRIES, SOURCE_FAILED,
+    BUSY, NO_ROOM, NOT_READY, INDEX_UNAVAILABLE, AUDIT_UNAVAILABLE,
 )  # fmt: skip
 #: What a status means where nothing more is said: the first of its kinds. 404, 405, 406 and 500 say all themselves.
 KIND_OF_STATUS = {one.status: one for one in reversed(PROBLEM_KINDS) if one.status not in (404, 503)}

@@ -18,6 +18,7 @@ from dicom_node.api.export_places import ExportPlaces
 from dicom_node.api.front.body import body_places
 from dicom_node.api.front.connections import ConnectionLimits, bounded_protocol
 from dicom_node.api.front.guard import RequestGuard
+from dicom_node.api.front.ranges import RangeProblems
 from dicom_node.api.front.rates import Rates
 from dicom_node.api.front.rules import Front, rules_of
 from dicom_node.api.parts import ApiParts
@@ -150,7 +151,11 @@ def create_app(parts: ApiParts) -> FastAPI:
         docs_url=None,  # would load scripts from another host
         redoc_url=None,
         generate_unique_id_function=lambda route: route.name,  # what programs that are made from it call the route
-        middleware=[Middleware(RequestGuard), Middleware(Front, rules=rules_of(parts.settings.api), rates=rates)],
+        middleware=[
+            Middleware(RequestGuard),
+            Middleware(Front, rules=rules_of(parts.settings.api), rates=rates),
+            Middleware(RangeProblems),
+        ],
     )
     app.state.parts = parts
     directory = People.of(parts.database, parts.settings.people)

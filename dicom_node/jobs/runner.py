@@ -14,6 +14,7 @@ from pathlib import Path
 from dicom_node.analysis.answer import Declined
 from dicom_node.core.entities import JobOutcome, JobStage, JobState
 from dicom_node.core.errors import IndexUnavailable, InferenceError, NotAnalysable, SourceDamaged, SpoolUnavailable
+from dicom_node.core.progress import Listener, told_to
 from dicom_node.core.requests import on_behalf_of
 from dicom_node.index import jobs
 from dicom_node.index.damage import SOURCE_DAMAGED, note_damaged, objects_at, run_again_if_whole
@@ -39,6 +40,8 @@ _RETRY_WAIT_S = 5.0
 _ROOM_BYTES = 32 << 20
 #: So many damaged images are named in a sentence; the log names all.
 _NAMED = 3
+#: Stages that a worker process tells.
+_OF_WORKERS = frozenset({JobStage.LOADING, JobStage.RUNNING, JobStage.BUILDING})
 _log = logging.getLogger(__name__)
 
 
@@ -141,8 +144,8 @@ class JobRunner:
         try:
             if self._answered_before(job, plan):
                 return None
-            self._enter(job, JobStage.RUNNING)
-            performed = performed_by(self._worker, plan.task)
+            with told_to(self._entering(job)):
+                performed = performed_by(self._worker, plan.task)
             self._enter(job, JobStage.SAVING)
             self._save(job, plan, performed)
         except NotAnalysable as refusal:  # not even a refusal may be written: whose study is it?
@@ -150,6 +153,17 @@ class JobRunner:
         except InferenceError as error:
             return self._give_back(job) if self._stopping.is_set() else self._attempt_failed(job, str(error))
         return None
+
+    def _entering(self, job: ClaimedJob) -> Listener:
+        """Return what hears from the worker process how far it is; of what else that may say, nothing is believed."""
+        told: list[str] = []
+
+        def enter(step: str) -> None:
+            if step in _OF_WORKERS and told[-1:] != [step]:
+                told.append(step)
+                self._enter(job, JobStage(step))
+
+        return enter
 
     def _enter(self, job: ClaimedJob, stage: JobStage) -> None:
         """Tell how far the job is. Nobody's analysis waits or fails because that could not be told."""

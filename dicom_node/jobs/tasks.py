@@ -59,6 +59,11 @@ class Task:
     reviewed: ReviewedAnswer | None = None
 
     @property
+    def asks_model(self) -> bool:
+        """Whether a model is to answer, here or on a server; else it is known what is to be said."""
+        return self.declined is None and self.reviewed is None and not self.only_identity
+
+    @property
     def is_without_model(self) -> bool:
         """Whether no code of a model runs for it in the worker process: the node's own alone."""
         return self.calls_server or self.reviewed is not None

@@ -8,10 +8,9 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -25,12 +24,14 @@ from dicom_node.analysis.answer import (
     NotAnalysed,
     ReportContext,
     WrittenObject,
+    WrittenResult,
     state_of,
     summarise,
 )
-from dicom_node.core.entities import ArtifactKind, ModelIdentity
+from dicom_node.core.entities import ArtifactKind, JobStage, ModelIdentity
 from dicom_node.core.errors import NodeError, NotAnalysable, SourceDamaged
 from dicom_node.core.outputs.artifact_kinds import ARTIFACT_KINDS
+from dicom_node.core.progress import Listener, listener, tell, told_to
 from dicom_node.core.requests import on_behalf_of
 from dicom_node.core.uids import derived_uid
 from dicom_node.fhir.builders.bundle import build_bundle, to_json_bytes
@@ -45,7 +46,7 @@ from dicom_node.inference.workers.together import run_together
 from dicom_node.jobs.tasks import Performed, ProducedFile, Task
 from dicom_node.logs import quiet_third_parties, unprinted
 from dicom_node.pipeline import AnalysisOutput, Parts, analyse, write_output
-from dicom_node.sandbox.child import OutOfMemory, answer_to
+from dicom_node.sandbox.child import Answer, OutOfMemory, answer_to
 from dicom_node.sr_writer import to_part10, write_result
 from dicom_node.sr_writer.identity import ONE_PATIENT, check_one_patient
 from dicom_node.sr_writer.last_notice import last_reports
@@ -77,10 +78,21 @@ def _answer(request: Task | tuple[Task, ...]) -> object:
             return perform(request)
         check_whose(request)
         return None
-    answers = run_together([partial(answer_to, perform, task) for task in request])
+    hears = listener()
+    answers = run_together([_one_of_several(task, place, hears) for place, task in enumerate(request)])
     if any(isinstance(answer, OutOfMemory) for answer in answers):
         raise MemoryError
     return answers
+
+
+def _one_of_several(task: Task, place: int, hears: Listener) -> Callable[[], Answer[Performed]]:
+    """Return what performs a task in a thread of its own; which it is stands before the steps that it tells."""
+
+    def answer() -> Answer[Performed]:
+        with told_to(lambda step: hears(f"{place} {step}")):
+            return answer_to(perform, task)
+
+    return answer
 
 
 def perform(task: Task) -> Performed:
@@ -101,7 +113,7 @@ def _perform(task: Task) -> Performed:
     check_whose(task)
     parts = Parts(
         lambda request: _as_stated(_answer_to(task, request), request.context),
-        write_result,
+        _built,
         lambda answer, context, written: build_bundle(answer, context, written, task.fhir),
         lambda answer, context, written, key: build_message(
             answer, context, written, task.fhir, _message_uid(context, key)
@@ -112,6 +124,11 @@ def _perform(task: Task) -> Performed:
         files = _write_files(told, task.request)
     summary = summarise(told.answer, task.request.context.review) | {"took_s": round(time.perf_counter() - started, 3)}
     return _performed(told, files, summary)
+
+
+def _built(answer: Analysis | NotAnalysed, context: ReportContext) -> WrittenResult:
+    tell(JobStage.BUILDING)
+    return write_result(answer, context)
 
 
 def _answer_to(task: Task, request: AnalysisRequest) -> Analysis | NotAnalysed:

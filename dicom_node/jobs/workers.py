@@ -16,7 +16,9 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
+from dicom_node.core.entities import JobStage
 from dicom_node.core.errors import InferenceError, NodeError
+from dicom_node.core.progress import Listener, listener, told_to
 from dicom_node.inference.cards.card import SHIPPED_MODELS
 from dicom_node.inference.workers.handover import handed_over
 from dicom_node.inference.workers.place import ComputePlace, worker_count, worker_limits
@@ -53,6 +55,8 @@ class _Request:
     """A task that waits for a worker, and how it ended."""
 
     task: Task
+    #: Who hears how far it has come.
+    hears: Listener
     taken: bool = False
     done: bool = False
     answer: object = None
@@ -60,7 +64,8 @@ class _Request:
 
     def resolve(self, run: Callable[[], object]) -> None:
         try:
-            self.answer = run()
+            with told_to(self.hears):
+                self.answer = run()
         except NodeError as error:
             self.error = error
 
@@ -154,7 +159,7 @@ class Workers:
 
     def run(self, task: Task) -> object:
         """Run a task on the free worker that suits it best. Raises what `Sandbox.run` raises."""
-        request = _Request(task)
+        request = _Request(task, listener())
         with self._changed:
             self._waiting.append(request)
             self._changed.wait_for(lambda: request.taken or self._is_next(request))
@@ -214,6 +219,9 @@ def _work_off(worker: _Worker, together: Sequence[_Request]) -> None:
     first = together[0].task
     process = worker.process_for(first)
     process.prepare(first)
+    if first.asks_model and not process.knows(first.request.model_dir):
+        for one in together:
+            one.hears(JobStage.LOADING)
     if len(together) == 1 or not _answered_together(worker, together):
         for one in together:
             one.resolve(partial(_run, worker, one.task))
@@ -230,7 +238,8 @@ def _answered_together(worker: _Worker, together: Sequence[_Request]) -> bool:
     try:
         with ExitStack() as stack:
             tasks = tuple(stack.enter_context(worker.handed_over(one.task)) for one in together)
-            answers = sandbox.run(tasks)
+            with told_to(partial(_pass_on, together)):
+                answers = sandbox.run(tasks)
     except InferenceError as error:
         _log.warning("tasks that shared a worker run again one by one", extra={"why": str(error)})
         return False
@@ -239,6 +248,13 @@ def _answered_together(worker: _Worker, together: Sequence[_Request]) -> bool:
     for one, answer in zip(together, answers, strict=True):
         one.resolve(partial(unwrapped, answer))
     return True
+
+
+def _pass_on(together: Sequence[_Request], step: str) -> None:
+    """Tell whoever asked for one of several; which it is stands before the step."""
+    place, _, name = step.partition(" ")
+    if place.isdecimal() and int(place) < len(together):
+        together[int(place)].hears(name)
 
 
 def _reluctance(worker: _Worker, task: Task) -> tuple[bool, bool, int]:

@@ -19,6 +19,7 @@ from multiprocessing.connection import Connection
 from typing import Any, Generic, TypeVar
 
 from dicom_node.core.errors import NodeError
+from dicom_node.core.progress import told_to
 from dicom_node.sandbox.answers import encoded, told_error
 from dicom_node.sandbox.confinement import enter
 
@@ -73,6 +74,8 @@ class OutOfMemory:
 
 #: Sent when a request has arrived: what happens from here on is that request's doing.
 BEGUN = b"begun"
+#: Before the name of a step that the target has begun (`core.progress`); no answer begins like this.
+STEP = b"step "
 
 Answer = Returned[Value] | Raised | Failed | OutOfMemory
 
@@ -100,7 +103,8 @@ def _serve(connection: Connection, target: str, confinement: str = "") -> None:
         except EOFError:
             return
         connection.send_bytes(BEGUN)
-        answer = problem if perform is None else answer_to(perform, request)
+        with told_to(lambda step: connection.send_bytes(STEP + step.encode("ascii"))):
+            answer = problem if perform is None else answer_to(perform, request)
         connection.send_bytes(_encoded(answer))
         if isinstance(answer, OutOfMemory):
             # The heap is in an unknown state and full; a fresh process is cheaper than a wrong answer.

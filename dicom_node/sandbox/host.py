@@ -25,14 +25,17 @@ from types import TracebackType
 from typing import Self
 
 from dicom_node.core.errors import InferenceError, WorkerDied
+from dicom_node.core.progress import tell
 from dicom_node.sandbox.answers import decoded, rebuilt_error
-from dicom_node.sandbox.child import BEGUN, Answer, Failed, OutOfMemory, Raised, Returned
+from dicom_node.sandbox.child import BEGUN, STEP, Answer, Failed, OutOfMemory, Raised, Returned
 from dicom_node.sandbox.confinement import Confinement
 
 _log = logging.getLogger(__name__)
 _CLOSING_S = 2.0
 #: How `multiprocessing.connection` refuses a message before it reads it.
 _TOO_LONG = "bad message length"
+#: A target tells of no more steps for one request, and by no longer names.
+_MOST_STEPS, _LONGEST_STEP = 1000, 40
 
 
 @dataclass(slots=True)
@@ -99,7 +102,7 @@ class Sandbox:
 
         Raises the `NodeError` the target raised, `InferenceError` for any other exception and for an answer that is
         none, and `WorkerDied` when the child crashed, ran out of time or of memory; the next call then starts a new
-        child.
+        child. Steps that the target tells are passed on (`core.progress`); the child may tell whatever it likes.
         """
         with self._busy:
             return self._unwrap(self._ask(request, again=True))
@@ -110,20 +113,31 @@ class Sandbox:
             raise WorkerDied("The worker process was closed; the node is stopping.")
         child = self._child or self._starter.submit(self._start).result()
         self._child = child
-        begun = False
+        begun = answered = False
         with Watchdog(child, self._limits) as watchdog:
             try:
                 child.connection.send(request)
                 begun = self._message(child, len(BEGUN)) == BEGUN
-                return decoded(self._message(child, self._limits.answer_mb * _MEGABYTE), self._answer)
-            except InferenceError:
-                self._bury()  # who knows what it says next
-                raise
+                answer = decoded(self._last_message(child), self._answer)
+                answered = True
+                return answer
             except (EOFError, OSError) as error:
                 told = self._obituary(child, watchdog.broke)
                 if begun or watchdog.broke or not again:
                     raise WorkerDied(told) from error
+            finally:
+                if not answered:
+                    self._bury()  # what it says next would be taken for the answer to another request
         return self._ask(request, again=False)
+
+    def _last_message(self, child: Child) -> bytes:
+        """Pass the steps on that the target tells, and return what comes behind them."""
+        for _ in range(_MOST_STEPS):
+            message = self._message(child, self._limits.answer_mb * _MEGABYTE)
+            if not message.startswith(STEP) or len(message) > len(STEP) + _LONGEST_STEP:
+                return message
+            tell(message.removeprefix(STEP).decode("ascii", "replace"))
+        raise InferenceError(f"The worker process told of more than {_MOST_STEPS} steps; nothing of it was kept.")
 
     def _message(self, child: Child, most_bytes: int) -> bytes:
         """Read the next message. Raises `EOFError` or `OSError` where the child has ended."""

@@ -13,7 +13,9 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
+from dicom_node.core.entities import JobStage
 from dicom_node.core.errors import ModelUnavailable
+from dicom_node.core.progress import tell
 from dicom_node.inference.cards.card import ModelCard, load_card
 from dicom_node.inference.prediction import Load, LoadedModel
 from dicom_node.inference.workers.device import choose_device, held_bytes, in_precision, release_cached
@@ -76,8 +78,10 @@ class WarmModels:
             self._forget_where_gone(key)
             kept = self._kept.pop(key, None)
             if kept is None:
+                tell(JobStage.LOADING)
                 self._make_room(card)
                 kept = self._load(card, card.digest, load)
+                tell(JobStage.RUNNING)
             self._kept[key] = kept
             self._evict_to(self._budget_bytes)
             return asked_together(kept.model)

@@ -18,6 +18,7 @@ from dicom_node.core.errors import (
     SourceDamaged,
     StoreStatus,
 )
+from dicom_node.core.progress import tell
 
 
 def perform(request: object) -> object:
@@ -145,6 +146,17 @@ def _sleep(seconds: float, at_work: Path) -> None:
     time.sleep(seconds)
 
 
+def _tell(*steps: str) -> str:
+    for step in steps:
+        tell(step)
+    return "told"
+
+
+def _tell_without_end() -> None:
+    while True:
+        tell("loading")
+
+
 _ACTIONS: dict[str, Callable[..., object]] = {
     "add": _add,
     "segfault": _segfault,
@@ -167,4 +179,6 @@ _ACTIONS: dict[str, Callable[..., object]] = {
     "misfit": _misfit,
     "shout": _shout,
     "sleep": _sleep,
+    "tell": _tell,
+    "tell-without-end": _tell_without_end,
 }

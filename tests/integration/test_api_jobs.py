@@ -75,7 +75,7 @@ def test_a_job_whose_result_is_owed_is_on_its_way_to_the_destinations(client: Cl
     assert (job["state"], job["stage"], job["route"], job["model"]) == (
         "DONE", "delivering", "chest-ct", "ct-lung-density",
     )  # fmt: skip
-    assert job["progress"] == {"step": 4, "steps": 5, "settled": 3, "deliveries": 4}
+    assert job["progress"] == {"step": 6, "steps": 7, "settled": 3, "deliveries": 4}
     assert client.get("/api/v1/jobs/999").status_code == 404
 
 
@@ -85,13 +85,13 @@ def test_the_stages_of_a_job_are_told_while_it_runs(index: Database) -> None:
     with index.write() as connection:
         job = claimed(connection)
         seen = [job_line(connection, job.id).stage]
-        for stage in (JobStage.RUNNING, JobStage.SAVING):
+        for stage in (JobStage.LOADING, JobStage.RUNNING, JobStage.BUILDING, JobStage.SAVING):
             note_stage(connection, job, stage)
             seen.append(job_line(connection, job.id).stage)
         finish(connection, job, JobState.DONE, ("k", "", ""), NOW)
         note_stage(connection, job, JobStage.RUNNING)  # too late: it is nobody's job any more
         seen.append(job_line(connection, job.id).stage)
-    assert seen == ["planning", "running", "saving", "finished"]
+    assert seen == ["planning", "loading", "running", "building", "saving", "finished"]
 
 
 def test_jobs_of_before_stages_were_told_are_shown_and_go_on(index: Database) -> None:

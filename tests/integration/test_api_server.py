@@ -131,6 +131,24 @@ def test_the_head_of_an_answer_is_that_of_the_answer_and_nothing_comes_behind_it
         assert stranger.head("/api/v1/studies").status_code == 401
 
 
+@pytest.mark.parametrize(
+    "path", ["/api/v1/artifacts/2.25.201", "/api/v1/artifacts/2.25.201/preview.png", "/page/app.js"]
+)
+@pytest.mark.parametrize(
+    "asked", ["bytes=99999999-", "bytes=5-1", "bytes=a-b", "bytes=", "lines=1-2", "bytes=0-0,99999999-"]
+)
+def test_a_range_that_cannot_be_served_is_answered_by_a_problem(server: ApiServer, path: str, asked: str) -> None:
+    with client_of(server) as client:
+        answer = client.get(path, headers={"Range": asked})
+        length = client.head(path).headers["content-length"]
+        part = client.get(path, headers={"Range": "bytes=0-3"})
+    assert (answer.status_code, answer.headers["content-type"]) == (416, "application/problem+json")
+    assert (answer.json()["type"], answer.json()["status"]) == ("/api/v1/problems/bad-range", 416)
+    assert answer.json()["instance"].endswith(answer.headers["x-request-id"])
+    assert answer.headers.get("content-range", f"bytes */{length}") == f"bytes */{length}"
+    assert (part.status_code, part.headers["content-range"], len(part.content)) == (206, f"bytes 0-3/{length}", 4)
+
+
 def of_people(server: ApiServer, count: int) -> Sequence[dict[str, str]]:
     """Give so many programs a key each, and return what they show."""
     access: Access = server._app.state.access
@@ -152,12 +170,34 @@ def test_listeners_are_bounded_one_has_a_share_and_places_are_given_back(server:
         for who in everybody[:-1]:
             # The first of them is not let in a fifth time while there is room for others.
             assert [heard(who) for _ in range(MAX_OF_ONE + 1)] == [200] * MAX_OF_ONE + [503]
-        refused = client.get("/api/events", headers=everybody[-1])
+        refused = client.get("/api/events", headers=everybody[0])
         assert refused.status_code == 503
         assert refused.headers["retry-after"] == "15"
         assert client.get("/api/status").status_code == 200
     with client_of(server) as client:
         wait_until(lambda: _stream_status(client) == 200, 60, "a place to be free", 0.2)
+
+
+def test_four_who_hold_every_place_keep_nobody_out(server: ApiServer) -> None:
+    *four, fifth = of_people(server, MAX_LISTENERS // MAX_OF_ONE + 1)
+    with ExitStack() as stack:
+        client = stack.enter_context(client_of(server))
+
+        def listening(who: dict[str, str]) -> Iterator[str]:
+            stream = stack.enter_context(client.stream("GET", "/api/events", headers=who))
+            assert stream.status_code == 200
+            lines = stream.iter_lines()
+            next_event(lines, "heartbeat")
+            return lines
+
+        held = [listening(who) for _ in range(MAX_OF_ONE) for who in four]
+        came = listening(fifth)
+        assert list(held[0]) == [""], "the oldest of those who have the most goes on"
+        client.post(f"/api/studies/{CHEST_CT}/rerun")
+        for lines in (came, *held[1:]):
+            assert next_event(lines, "change") == {"studies": [CHEST_CT]}
+        # Who lost it does not take it back.
+        assert client.get("/api/events", headers=four[0]).status_code == 503
 
 
 def test_who_listens_takes_no_thread_from_those_who_ask(database: Database, tmp_path: Path) -> None:

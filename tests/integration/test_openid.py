@@ -11,6 +11,7 @@ import httpx
 import pytest
 from sqlalchemy import select
 
+from dicom_node.api.routes import events
 from dicom_node.api.server import ApiServer, create_app
 from dicom_node.config.openid import OidcSettings
 from dicom_node.config.running import NodeSettings
@@ -50,6 +51,18 @@ class Trail:
 TRAIL = Trail()
 
 
+class Clock:
+    """The time, and how far a test has set it on."""
+
+    ahead = timedelta(0)
+
+    def __call__(self) -> datetime:
+        return datetime.now(UTC) + self.ahead
+
+
+CLOCK = Clock()
+
+
 @pytest.fixture(scope="module")
 def node_url() -> str:
     return f"http://127.0.0.1:{free_port()}"
@@ -85,7 +98,9 @@ def node(
     )
     settings = Settings(node=NodeSettings(data_dir=folder, min_free_mb=0), oidc=openid)
     parts = replace(parts_over(database, folder), settings=settings, audit=TRAIL)
-    server = ApiServer(create_app(parts), "127.0.0.1", int(node_url.rpartition(":")[2]))
+    app = create_app(parts)
+    app.state.access.provider._clock = app.state.access.sessions._clock = CLOCK
+    server = ApiServer(app, "127.0.0.1", int(node_url.rpartition(":")[2]))
     server.start()
     yield node_url
     server.stop()
@@ -95,7 +110,8 @@ def node(
 def provider(running_provider: OpenIdProvider) -> OpenIdProvider:
     """The provider, as it is without faults."""
     TRAIL.events.clear()
-    running_provider.set(roles=PEOPLE, serviceRoles=[], inUserinfo=False, silent=False, noticesTold=True)
+    CLOCK.ahead = timedelta(0)
+    running_provider.set(roles=PEOPLE, blocked=[], serviceRoles=[], inUserinfo=False, silent=False, noticesTold=True)
     return running_provider
 
 
@@ -182,6 +198,29 @@ def test_signed_out_there_is_signed_out_here_when_the_provider_is_asked(provider
     assert provider.control()["refreshes"] == before + 3
     rita.sign_out_at(provider)
     assert status_of(rita, f"{node}/api/studies") == 401
+
+
+@pytest.mark.parametrize("what", ["grant", "tokens", "session", "account"])
+def test_what_an_administrator_revokes_there_is_over_here_within_a_minute(
+    provider: OpenIdProvider, node: str, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    """Nobody signs out, and the provider tells nothing: the node learns of it when it asks."""
+    monkeypatch.setattr(events, "HEARTBEAT_S", 0.1)
+    rita, otto = signed_in("rita", node), signed_in("otto", node)
+    with rita.http.stream("GET", f"{node}/api/events") as stream:
+        lines = stream.iter_lines()
+        assert next(lines) == "retry: 3000"
+        provider.revoke(what, of="rita")
+        CLOCK.ahead = timedelta(seconds=39)
+        assert [status_of(one, f"{node}/api/studies") for one in (rita, otto)] == [200, 200], "it is not due yet"
+        CLOCK.ahead = timedelta(seconds=55)
+        for line in lines:
+            assert line in {"", "event: heartbeat", "data: {}"}
+    assert [status_of(one, f"{node}/api/studies") for one in (rita, otto)] == [401, 200]
+    ended = [(one.actor.name, one.actor.roles) for one in TRAIL.events if one.act is AuditedAct.SIGN_OUT]
+    assert ended == [("rita (127.0.0.1)", {UserRole.REVIEWER})]
+    back = rita.go(f"{node}/login/oidc")
+    assert (back.status_code == 200) == (what != "account"), "who is blocked came in again, or another was kept out"
 
 
 @pytest.mark.usefixtures("asked_each_time")

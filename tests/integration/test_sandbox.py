@@ -21,6 +21,7 @@ from dicom_node.core.errors import (
     StoreStatus,
     WorkerDied,
 )
+from dicom_node.core.progress import told_to
 from dicom_node.sandbox.host import MOST_PROCESSES, ProcessLimits, Sandbox
 from tests.peers.process import is_running, wait_until
 from tests.support.needs import REPOSITORY
@@ -43,6 +44,36 @@ def test_the_answer_comes_from_another_process_that_stays_warm(sandbox: Sandbox)
     assert isinstance(second, list)
     assert (first[0], second[0]) == (3, 7)
     assert first[1] == second[1] != os.getpid()
+
+
+def test_steps_are_heard_by_whoever_asked_and_by_nobody_else(sandbox: Sandbox) -> None:
+    heard: list[str] = []
+    with told_to(heard.append):
+        assert sandbox.run(("tell", "loading", "running")) == "told"
+    assert sandbox.run(("tell", "building")) == "told"
+    assert heard == ["loading", "running"]
+
+
+def test_who_tells_without_end_or_too_much_at_once_is_ended(sandbox: Sandbox) -> None:
+    heard: list[str] = []
+    with told_to(heard.append):
+        with pytest.raises(InferenceError, match="more than 1000 steps"):
+            sandbox.run(("tell-without-end",))
+        with pytest.raises(InferenceError, match="gave an answer that is none"):
+            sandbox.run(("tell", "x" * 41))
+    assert heard == ["loading"] * 1000
+    assert sandbox.run(("tell", "loading")) == "told"
+
+
+def test_a_listener_that_fails_leaves_nobody_an_answer_to_another_request(sandbox: Sandbox) -> None:
+    def fails(_: str) -> None:
+        raise ZeroDivisionError
+
+    with told_to(fails), pytest.raises(ZeroDivisionError):
+        sandbox.run(("tell", "loading"))
+    answer = sandbox.run(("add", 1, 2))
+    assert isinstance(answer, list)
+    assert answer[0] == 3
 
 
 @pytest.mark.parametrize(

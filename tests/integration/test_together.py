@@ -18,6 +18,7 @@ import torch
 
 from dicom_node.analysis.answer import AnalysisRequest, ReportContext, SourceFile
 from dicom_node.core.errors import InferenceError, NotAnalysable
+from dicom_node.core.progress import told_to
 from dicom_node.demo.phantoms import chest_radiograph_phantom
 from dicom_node.fhir.options import FhirOptions
 from dicom_node.inference.cards.card import SHIPPED_MODELS
@@ -180,13 +181,15 @@ def told(performed: Performed, folder: Path) -> dict[str, object]:
     }
 
 
-def all_at_once(workers: Workers, tasks: Sequence[Task]) -> list[object]:
-    """Bring a task that occupies the worker first, so that the others wait for it together."""
+def all_at_once(workers: Workers, tasks: Sequence[Task], heard: Sequence[list[str]] = ()) -> list[object]:
+    """Bring a task that occupies the worker first, so that the others wait for it together; `heard` gets the steps of
+    each."""
+    heard = heard or [[] for _ in tasks]
     with ThreadPoolExecutor(len(tasks)) as pool:
-        first = pool.submit(_caught, workers, tasks[0])
+        first = pool.submit(_caught, workers, tasks[0], heard[0])
         wait_until(lambda: any(_at_work(workers)), 120, "the first task to be worked at")
         (note,) = _at_work(workers)
-        futures = [first, *(pool.submit(_caught, workers, one) for one in tasks[1:])]
+        futures = [first, *(pool.submit(_caught, workers, *one) for one in zip(tasks[1:], heard[1:], strict=True))]
         wait_until(lambda: len(workers._waiting) == len(tasks) - 1, 120, "the others to wait")
         note.with_name("go").touch()
         return [future.result() for future in futures]
@@ -197,9 +200,10 @@ def _at_work(workers: Workers) -> list[Path]:
     return list(workers._folder.glob("worker-0/out/*/shared-by"))
 
 
-def _caught(workers: Workers, one: Task) -> object:
+def _caught(workers: Workers, one: Task, heard: list[str]) -> object:
     try:
-        return workers.run(one)
+        with told_to(heard.append):
+            return workers.run(one)
     except InferenceError as error:
         return str(error)
 
@@ -222,6 +226,17 @@ def test_every_study_gets_the_same_answer_and_the_same_bytes_as_alone(
     assert together == alone
     assert [one["state"] for one in alone].count("NOT_ANALYSABLE") == 1
     assert max(_shared_calls(tmp_path)) == 5
+
+
+def test_each_of_several_hears_of_its_own_steps(workers: Workers, studies: list[SourceFile], tmp_path: Path) -> None:
+    heard: list[list[str]] = [[] for _ in range(4)]
+    chosen = [studies[0], studies[1], studies[3], studies[2]]  # the third is declined when its pixels are read
+    tasks = [task(one, tmp_path / str(number), "r" if number else "slow") for number, one in enumerate(chosen)]
+    all_at_once(workers, tasks, heard)
+    told_each = [list(dict.fromkeys(one)) for one in heard]
+    whole = ["running", "building"]
+    assert told_each == [["loading", *whole], whole, whole, whole]
+    assert max(_shared_calls(tmp_path)) == 3
 
 
 def _shared_calls(folder: Path) -> list[int]:

@@ -43,7 +43,7 @@ def place_of(feed: Annotated[ChangeFeed, Depends(feed_of)], principal: CurrentPr
     def join() -> Listener:
         listener = feed.join(principal.identity)
         if listener is None:
-            detail = "Too many listen already, or you do in too many places. Close a page, or ask /api/v1/studies."
+            detail = "You listen in as many places as you may now. Close a page, or ask /api/v1/studies."
             raise ProblemError(503, detail, {"Retry-After": "15"}, kind=BUSY)
         return listener
 
@@ -62,9 +62,9 @@ JoinFeed = Annotated[Callable[[], "Listener"], Depends(place_of)]
 )
 def get_events(request: Request, join: JoinFeed) -> StreamingResponse:
     """Events named `change` carry `{"studies": [UID, …]}`; `heartbeat` comes every 15 s. At most 16 may listen, 4 of
-    them for one person or key.
+    them for one person or key. Where all places are taken, who comes gets the oldest of whoever has two more than they.
 
-    The stream ends when the session or the key that opened it does.
+    The stream ends when the session or the key that opened it does, or somebody else gets its place.
     """
     listener = join()
     return EventStream(listener, while_admitted(request, _events(listener)))
@@ -173,29 +173,44 @@ class ChangeFeed:
         self._poll_s = poll_s
         self._changed = threading.Condition()
         self._latest = StudyChange(0, ())
-        self._listeners: Counter[str] = Counter()
+        #: Whoever came first stands first.
+        self._listeners: list[Listener] = []
         self._watching = False
         self._closed = False
 
     def join(self, who: str) -> Listener | None:
-        """Begin to listen; `None` when too many listen already, or `who` does so often; or when the feed is closed."""
+        """Begin to listen; `None` when `who` has their share of the places already, or when the feed is closed."""
         with self._changed:
-            is_full = self._listeners.total() >= MAX_LISTENERS or self._listeners[who] >= MAX_OF_ONE
-            if self._closed or is_full:
+            if self._closed or not self._has_place_for(who):
                 return None
-            self._listeners[who] += 1
+            listener = Listener(self, who, self._latest)
+            self._listeners.append(listener)
             if not self._watching:
                 self._watching = True
                 threading.Thread(target=self._watch, name="api-changes", daemon=True).start()
-            return Listener(self, who, self._latest)
+            return listener
+
+    def _has_place_for(self, who: str) -> bool:
+        """Tell whether there is a place, or one could be made: few who listen often must not keep the others out.
+
+        Of those who have the most places, the one that was taken first ends, if who comes has two fewer: nobody loses
+        their last one, and nobody takes back what they lost.
+        """
+        held = Counter(one.who for one in self._listeners)
+        if held[who] >= MAX_OF_ONE or len(self._listeners) < MAX_LISTENERS:
+            return held[who] < MAX_OF_ONE
+        oldest = max(self._listeners, key=lambda one: held[one.who])
+        if held[oldest.who] < held[who] + 2:
+            return False
+        self.leave(oldest)
+        return True
 
     def leave(self, listener: Listener) -> None:
         """Stop listening; whoever waits for this listener returns at once. Leaving twice means nothing."""
         with self._changed:
             if not listener.has_left:
                 listener.has_left = True
-                self._listeners[listener.who] -= 1
-                self._listeners += Counter()  # forgets who does not listen any more
+                self._listeners.remove(listener)
                 self._changed.notify_all()
 
     def wait(self, listener: Listener, timeout_s: float) -> StudyChange:

@@ -14,6 +14,7 @@ from dicom_node.api.access import Reads
 from dicom_node.api.addresses import V1
 from dicom_node.api.audited import audited
 from dicom_node.api.export_places import OneOfFewExports
+from dicom_node.api.front.ranges import OF_A_FILE
 from dicom_node.api.parts import ApiParts, JobKey, Parts, StudyUid
 from dicom_node.api.problem_kinds import OBJECT_LOST
 from dicom_node.api.problems import ProblemError, described
@@ -168,7 +169,7 @@ def export_result_as_csv(parts: Parts, job_key: JobKey) -> StreamingResponse:
     "/results/{job_key}.dcm",
     summary="One result as DICOM SR",
     response_class=FileResponse,
-    responses={**_kind(_DICOM, _FILE), **described(404)},
+    responses={**_kind(_DICOM, _FILE), **described(404), **OF_A_FILE},
 )
 def export_result_as_dicom(parts: Parts, job_key: JobKey) -> FileResponse:
     """The structured report, byte for byte as it is sent; of several, that of the first destination."""

@@ -76,9 +76,10 @@ def follow_job(
     job_id: JobId,
     last_event_id: Annotated[str, Header(max_length=64, description="The `id` of the last event that came.")] = "",
 ) -> Response:
-    """Events named `job` carry what `GET /api/v1/jobs/{id}` answers, at once and at each change of state or stage;
-    `heartbeat` comes every 15 s without one. The stream ends with the analysis. At most 16 may listen, to all together,
-    4 of them for one person or key.
+    """Events named `job` carry what `GET /api/v1/jobs/{id}` answers, at once and at each change of state or stage that
+    is seen, once a second; `heartbeat` comes every 15 s without one. The stream ends with the analysis. At most 16 may
+    listen, to all together, 4 of them for one person or key; where all places are taken, whoever has two more than who
+    comes loses the oldest.
     """
     with parts.database.read() as connection:
         line = job_line(connection, job_id)

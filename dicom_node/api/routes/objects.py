@@ -11,6 +11,7 @@ from starlette.responses import FileResponse
 from dicom_node.api.access import Reads
 from dicom_node.api.addresses import V1
 from dicom_node.api.audited import audited
+from dicom_node.api.front.ranges import OF_A_FILE
 from dicom_node.api.parts import ApiParts, ArtifactUid, Parts
 from dicom_node.api.problem_kinds import OBJECT_LOST
 from dicom_node.api.problems import ProblemError, described
@@ -39,7 +40,7 @@ _log = logging.getLogger(__name__)
     "/{uid}",
     summary="Download an object",
     response_class=FileResponse,
-    responses={200: {"content": _OBJECTS}},
+    responses={200: {"content": _OBJECTS}, **OF_A_FILE},
     dependencies=[audited(AuditedAct.IMAGES_READ)],
 )
 def download(parts: Parts, uid: ArtifactUid) -> FileResponse:
@@ -55,7 +56,7 @@ def download(parts: Parts, uid: ArtifactUid) -> FileResponse:
     "/{uid}/preview.png",
     summary="A picture of an object",
     response_class=FileResponse,
-    responses={200: {"content": {"image/png": {"schema": _FILE}}}},
+    responses={200: {"content": {"image/png": {"schema": _FILE}}}, **OF_A_FILE},
     dependencies=[audited(AuditedAct.IMAGES_READ)],
 )
 def preview(parts: Parts, uid: ArtifactUid) -> FileResponse:

@@ -29,13 +29,20 @@ class JobState(StrEnum):
 
 
 class JobStage(StrEnum):
-    """How far one analysis has come on its way from the queue to its destinations, in this order."""
+    """How far one analysis has come on its way from the queue to its destinations, in this order.
+
+    What no model answers for (a study that is declined, a review) goes without loading and running.
+    """
 
     QUEUED = "queued"
-    #: Images, model and whoever gets the result are put together.
+    #: Images, model and whoever gets the result are put together; then it waits until a worker process is free.
     PLANNING = "planning"
-    #: A worker process has it, or will as soon as one is free: the model runs, objects are built.
+    #: The worker process starts, or brings the model into memory; one that has it there already passes this by.
+    LOADING = "loading"
+    #: The model answers.
     RUNNING = "running"
+    #: Objects, FHIR resources and messages are made of the answer.
+    BUILDING = "building"
     #: What was made is kept and entered.
     SAVING = "saving"
     #: Destinations are still owed something of the result.

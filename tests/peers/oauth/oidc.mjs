@@ -1,5 +1,6 @@
 // An OpenID provider of another make (oidc-provider): people sign in on a page of it by their name alone, services by
 // client credentials, and who signs out there is told to the node. Behaviour is set through POST /_test (see `control`).
+// Its administrator acts through POST /_administrator (see `administer`).
 import http from 'node:http';
 import { exportJWK, generateKeyPair } from 'jose';
 import Provider from 'oidc-provider';
@@ -11,12 +12,14 @@ const control = {
   serviceRoles: [], // what it says of a service
   inUserinfo: false, // claims are told only where they are asked for
   key: 'first', // name of the key it signs with; another name is another key
+  blocked: [], // whose accounts its administrator has blocked
   silent: false, // answers nothing
   noticesTold: true, // whether the node is told who has signed out
   refreshes: 0, // so far
 };
 const BUILT_IN = ['inUserinfo', 'key', 'noticesTold'];
 const keys = {};
+const given = { grants: {}, sessions: {} }; // by name of the person: the newest of each
 const origin = () => `http://127.0.0.1:${server.address().port}`;
 let provider;
 
@@ -40,7 +43,7 @@ async function makeProvider() {
     cookies: { keys: ['of a test'] },
     claims: { openid: ['sub', 'roles'], profile: ['preferred_username', 'name'] },
     conformIdTokenClaims: control.inUserinfo,
-    findAccount: (ctx, id) => ({
+    findAccount: (ctx, id) => (control.blocked.includes(id) ? undefined : {
       accountId: id, claims: () => ({ sub: id, preferred_username: id, name: `Dr ${id}`, roles: control.roles[id] ?? [] }),
     }),
     fetch: (url, { dispatcher, ...options }) => globalThis.fetch(url, options), // its own speaks to no loopback address
@@ -68,6 +71,8 @@ async function makeProvider() {
     },
   });
   made.on('grant.success', (ctx) => { if (ctx.oidc.params.grant_type === 'refresh_token') control.refreshes += 1; });
+  made.on('grant.saved', (grant) => { given.grants[grant.accountId] = grant.jti; });
+  made.on('session.saved', (session) => { if (session.accountId) given.sessions[session.accountId] = session.jti; });
   for (const event of ['server_error', 'backchannel.error']) made.on(event, (ctx, error) => console.error(event, error));
   return made;
 }
@@ -82,6 +87,16 @@ async function signIn(request, response, text) {
   return provider.interactionFinished(request, response, result, { mergeWithLastSubmission: false });
 }
 
+// What an administrator takes back tells nobody: no notice goes to the node.
+async function administer(request, response, text) {
+  const { revoke, of } = JSON.parse(text);
+  if (revoke === 'grant') await (await provider.Grant.find(given.grants[of])).destroy();
+  if (revoke === 'tokens') await provider.RefreshToken.revokeByGrantId(given.grants[of]);
+  if (revoke === 'session') await (await provider.Session.find(given.sessions[of])).destroy();
+  if (revoke === 'account') control.blocked.push(of);
+  response.writeHead(204).end();
+}
+
 async function set(request, response, text) {
   if (request.method === 'POST') {
     const before = JSON.stringify(BUILT_IN.map((name) => control[name]));
@@ -94,11 +109,11 @@ async function set(request, response, text) {
 
 const server = http.createServer((request, response) => {
   if (control.silent && request.url !== '/_test') return;
-  const isOwn = request.url === '/_test' || request.url.startsWith('/people/');
-  if (!isOwn) return void provider.callback()(request, response);
+  const own = { '/_test': set, '/_administrator': administer }[request.url] ?? (request.url.startsWith('/people/') && signIn);
+  if (!own) return void provider.callback()(request, response);
   let text = '';
   request.on('data', (chunk) => { text += chunk; });
-  request.on('end', () => (request.url === '/_test' ? set : signIn)(request, response, text));
+  request.on('end', () => own(request, response, text));
 });
 server.listen(0, '127.0.0.1', async () => {
   provider = await makeProvider();
