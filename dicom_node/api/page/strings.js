@@ -22,8 +22,9 @@ export const STRINGS = {
     title: "Earlier studies of this patient",
     none: "The node has no other study of this patient.",
     noResult: "no result",
+    columns: ["Date", "Study", "State", "What was found, and who reviewed it"],
     absent: "absent",
-    old: "no longer holds",
+    takenBack: "taken back",
   },
   overview: {
     title: "This node",
