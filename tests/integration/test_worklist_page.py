@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -153,10 +154,18 @@ def test_a_line_says_who_what_and_what_is_missing_and_filters_narrow_the_list(br
     listed(browser)
 
 
+def test_what_waits_says_how_often_it_was_tried_and_when_it_is_tried_again(browser: Browser) -> None:
+    shown = go(browser, f"#/study/{CHEST_XR}", f"{of_study(CHEST_XR)} && document.querySelector('#retry-study')")
+    assert re.search(r"tried 3 times; next try (at \S+:\d\d|when the destination takes objects)", shown)
+    assert "attempt" not in shown.lower()
+
+
 def test_who_runs_the_node_sees_one_row_for_each_cause_and_can_have_it_sent_again(browser: Browser) -> None:
     shown = go(browser, "#/node", "document.querySelector('#waits tbody tr')")
     for words in ("two patients match", "Send again: ehr", "GAP_IN_SERIES", "free of", "In 24 hours", "DR2"):
         assert words in shown
+    tried = browser.run("[...document.querySelectorAll('#waits .tries')].map((one) => one.innerText.trim())")
+    assert sorted(one[:14] for one in tried) == ["tried 3 times;", "tried once"], "what was refused is tried no more"
     browser.click("[id^='again-DELIVERY-PARKED-ehr']")
     browser.wait_for("document.querySelector('#ask').open")
     browser.click("#ask button[value=no]")
