@@ -15,8 +15,8 @@ from dicom_node.core.entities import PatientNumber
 from dicom_node.index.received.patients import note_whose
 from tests.support.api_client import Client, client_of, parts_over, seeded_database, work_out
 from tests.support.needs import REPOSITORY
-from tests.support.results.rows import key_of
-from tests.support.results.seeded import CHEST_CT, CHEST_XR
+from tests.support.results.rows import Rows, key_of
+from tests.support.results.seeded import CHEST_CT, CHEST_XR, XR_MODEL
 
 KEPT = REPOSITORY / "dicom_node" / "api" / "examples.json"
 #: What is another every time, and so says nothing.
@@ -48,7 +48,9 @@ def examples() -> Iterator[tuple[str, Any]]:
     with TemporaryDirectory() as name:
         database = seeded_database(Path(name))
         with database.write() as connection:
-            note_whose(connection, {CHEST_CT: PatientNumber("PAT-4711")})
+            note_whose(connection, dict.fromkeys((CHEST_CT, CHEST_XR), PatientNumber("PAT-4711")))
+            rows = Rows(connection, Path(name))
+            rows.accepted(CHEST_XR, "chest-radiograph", XR_MODEL, "Weiss^Anna", 120)
         work_out(database, Path(name))
         client = client_of(parts_over(database, Path(name)))
         for verb in ("get", "post"):

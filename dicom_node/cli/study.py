@@ -226,7 +226,7 @@ def _answer_of(finding: Mapping[str, Any]) -> Sequence[str]:
 def _print_deliveries(deliveries: Sequence[DeliveryView]) -> None:
     rows = [(d.id, d.artifact_kind, d.destination, d.state, d.attempts, _said(d)) for d in deliveries]
     if rows:
-        print_table(["delivery", "object", "destination", "state", "attempts", "note"], rows)
+        print_table(["delivery", "object", "destination", "state", "tries", "note"], rows)
 
 
 def _print_events(waiting: Sequence[OpenEvent]) -> None:

@@ -66,7 +66,8 @@ def claim(connection: Connection, owner: str, now: datetime, lease_s: float) -> 
     if row is None:
         return None
     started_at = row.started_at or now
-    line = (STARTED, f"Analysis by {row.model} started (attempt {row.attempts + 1}).")
+    before = f"; tried {_times(row.attempts)} before" if row.attempts else ""
+    line = (STARTED, f"Analysis by {row.model} started{before}.")
     move_job(
         connection, jobs.c.id == row.id, JobState.RUNNING,
         Change(now, line, {"route": row.route, "attempt": row.attempts + 1, "job": row.id}),
@@ -120,8 +121,13 @@ def note_stage(connection: Connection, job: ClaimedJob, stage: JobStage) -> None
 
 def release(connection: Connection, job: ClaimedJob, message: str, not_before: datetime, now: datetime) -> bool:
     """Give a job whose attempt failed back to the queue; `False` when it is not ours any more."""
-    failed = Change(now, ("attempt-failed", f"Attempt {job.attempt} failed: {message}"), {"route": job.route})
+    told = ("attempt-failed", f"The analysis failed, tried {_times(job.attempt)}: {message}")
+    failed = Change(now, told, {"route": job.route})
     return move_job(connection, _is_mine(job), JobState.QUEUED, failed, message=message, not_before=not_before)
+
+
+def _times(number: int) -> str:
+    return "once" if number == 1 else f"{number} times"
 
 
 def give_back(connection: Connection, job: ClaimedJob, now: datetime) -> bool:

@@ -63,7 +63,7 @@ class ReviewedResults:
         if claimed is None:
             return False
         if claimed.attempt > MOST_ATTEMPTS:  # those before ended with the process
-            self._give_up(claimed, claimed.last_failure or "The node died at every attempt; see its log.")
+            self._give_up(claimed, claimed.last_failure or "The node died every time that it was tried; see its log.")
             return True
         try:
             with lease_kept(lambda: self._renew(claimed), settings.lease_s, f"review {claimed.id}"):

@@ -10,7 +10,7 @@ import pytest
 
 from dicom_node.api.parts import ApiParts
 from dicom_node.core.audit import AuditedAct, AuditedEvent
-from dicom_node.core.entities import PatientNumber
+from dicom_node.core.entities import JobState, PatientNumber
 from dicom_node.core.errors import AuditUnavailable
 from dicom_node.index.database import Database
 from dicom_node.index.received.patient_corrections import PatientChange, follow_patient
@@ -18,6 +18,8 @@ from dicom_node.index.results import save_result
 from dicom_node.roles.settings import SiteSettings
 from tests.support.api_client import Client, client_of, parts_over
 from tests.support.results.arrivals import after, arrive, claimed, cut_study, instance, outcome
+from tests.support.results.rows import Rows
+from tests.support.results.seeded import XR_MODEL
 
 HOSP, CLINIC = "HOSP", "CLINIC"
 
@@ -89,6 +91,24 @@ def test_each_study_has_its_results_and_pages_are_joined(index: Database, client
     rest = client.get(answer.links["next"]["url"])
     assert [one["study"]["study_instance_uid"] for one in first + rest.json()] == ["1.2", "1.1", "1.0"]
     assert "link" not in rest.headers
+
+
+def test_each_earlier_result_tells_who_reviewed_it_and_when(index: Database, client: Client, tmp_path: Path) -> None:
+    came(index, "1.1", 0, "A")
+    with index.write() as connection:
+        rows = Rows(connection, tmp_path)
+        for name in ("accepted", "unread"):
+            rows.result("1.1", name, XR_MODEL, JobState.DONE)
+        rows.accepted("1.1", "accepted", XR_MODEL, "Weiss^Anna", 60)
+    [study] = client.get("/api/v1/patients/A/history").json()
+    said = {
+        one["route"]: (one["review_state"], one["reviewer"], one["reviewed_at"], one["current"])
+        for one in study["results"]
+    }
+    assert said == {
+        "accepted": ("ACCEPTED", "Weiss^Anna", "2026-03-14T09:29:00Z", True),
+        "unread": ("UNREVIEWED", "", None, True),
+    }
 
 
 def test_who_asks_is_written_down_and_nothing_is_told_where_that_fails(

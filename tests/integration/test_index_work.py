@@ -205,8 +205,20 @@ def test_a_failed_attempt_waits_and_counts(index: Database) -> None:
         assert jobs.release(connection, job, "It crashed.", after(90), after(62))
         assert jobs.waiting(connection) == 1
     assert claim(index, at_s=80) is None
+    with index.read() as connection:
+        (waits,) = study_views.study(connection, STUDY).jobs
+    assert (waits.attempts, waits.next_attempt_at) == (1, after(90))
     again = claimed(index, at_s=91)
     assert (again.attempt, again.started_at) == (2, after(61))
+    with index.read() as connection:
+        (runs,) = study_views.study(connection, STUDY).jobs
+        timeline = study_views.timeline(connection, STUDY)
+    assert runs.next_attempt_at is None
+    assert [one.text for one in timeline if one.kind in {"started", "attempt-failed"}] == [
+        "Analysis by ct-lung-density started.",
+        "The analysis failed, tried once: It crashed.",
+        "Analysis by ct-lung-density started; tried once before.",
+    ]
 
 
 def test_a_job_interrupted_by_an_orderly_stop_is_given_back_uncounted(index: Database) -> None:

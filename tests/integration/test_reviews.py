@@ -466,7 +466,7 @@ def test_what_kills_the_node_at_every_attempt_is_given_up(analysed: Reviewed) ->
         connection.execute(update(reviews).values(attempts=making.MOST_ATTEMPTS, lease_until=LONG_AGO))
     analysed.make()
     (review,) = analysed.one.rows(reviews)
-    assert (review.state, review.note) == ("FAILED", "The node died at every attempt; see its log.")
+    assert (review.state, review.note) == ("FAILED", "The node died every time that it was tried; see its log.")
     assert analysed.results()[0].review_state == "UNREVIEWED"
 
 

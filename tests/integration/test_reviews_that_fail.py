@@ -133,14 +133,17 @@ def test_the_overview_names_a_decision_while_it_waits_and_after_it_was_given_up(
 ) -> None:
     (turn,) = waits(index)
     assert (turn.place, turn.state, turn.count, turn.studies) == ("chest-ct", "DECIDED", 1, (STUDY,))
+    assert turn.tries == 1, "it is being made"
     with index.write() as connection:
         put_off_review(connection, claimed, WHY, after(90))
         assert result(connection, "a").review_waits == WHY
     (later,) = waits(index)
     assert (later.state, later.cause) == ("DECIDED", WHY)
+    assert (later.tries, later.next_try_at) == (1, after(90))
     give_up(index, claim_again(index))
     (failed,) = waits(index)
     assert (failed.state, failed.cause) == ("FAILED", WHY)
+    assert (failed.tries, failed.next_try_at) == (2, None)
     assert "decide again" in failed.advice
     decide(index, DecisionState.AWAITS_SECOND)
     (second,) = waits(index)

@@ -113,6 +113,9 @@ def test_what_waits_is_told_by_place_and_cause_with_what_to_do(client: Client, d
     assert told[0] == ("DELIVERY", "ehr", "PARKED", 1)
     assert ("DELIVERY", "pacs", "PENDING", 1) in told
     assert all(one["advice"] and one["cause"] for one in answer["waiting"])
+    tried = {(one["place"], one["state"]): (one["tries"], one["next_try_at"]) for one in answer["waiting"]}
+    assert tried["ehr", "PARKED"] == (1, None), "it is never tried again by itself"
+    assert tried["pacs", "PENDING"] == (3, "2026-03-14T09:30:30Z")
     assert {one["ae_title"] for one in answer["senders"]} == {"CT1", "DR2"}
     assert answer["disk"]["free_bytes"] > 0
     assert len(answer["hours"]) == 24
@@ -120,6 +123,7 @@ def test_what_waits_is_told_by_place_and_cause_with_what_to_do(client: Client, d
         suspend(connection, "pacs", "The token is refused.", datetime.now(UTC))
     suspended = [one for one in client.get("/api/v1/waiting").json()["waiting"] if one["place"] == "pacs"]
     assert [one["cause"] for one in suspended] == ["Nothing is sent there: The token is refused."]
+    assert [(one["tries"], one["next_try_at"]) for one in suspended] == [(3, None)]
     assert client.get(f"/api/v1/worklist/{CHEST_XR}").json()["says"] == (
         "pacs gets nothing, it is suspended: The token is refused."
     )

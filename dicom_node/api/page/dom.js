@@ -55,10 +55,11 @@ const FULL = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle
 const CLOCK = new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-digit", second: "2-digit" });
 const DAY = new Intl.DateTimeFormat(undefined, { day: "numeric", month: "short" });
 
+/** A time of today, or of the last months with its day; "full" has the year too, "ago" says how long ago. */
 export function when(iso, style = "clock") {
   const at = new Date(iso);
   const today = at.toDateString() === new Date().toDateString();
-  const text = style === "ago" ? ago(at) : today ? CLOCK.format(at) : `${DAY.format(at)} ${CLOCK.format(at)}`;
+  const text = style === "full" ? FULL.format(at) : style === "ago" ? ago(at) : today ? CLOCK.format(at) : `${DAY.format(at)} ${CLOCK.format(at)}`;
   return el("time", { datetime: iso, title: FULL.format(at) }, text);
 }
 

@@ -1,8 +1,9 @@
 // Whose a study is and what keeps its result, above the study; what was found on the patient before, below it.
 
-import { chip, dicomDate, el, table } from "/page/dom.js";
+import { chip, dicomDate, el, table, when } from "/page/dom.js";
 import { STRINGS } from "/page/strings.js";
-import { personName } from "/page/worklist.js";
+import { reviewTag } from "/page/verified.js";
+import { ANALYSED, personName } from "/page/worklist.js";
 
 const SAY = STRINGS.history;
 
@@ -16,21 +17,32 @@ export function caseHead(entry) {
     entry.says && el("p", { id: "cause", class: waits ? "notice" : "dim", data: { tone: entry.undelivered.length ? "bad" : "warn" } }, entry.says));
 }
 
-/** The other studies of the patient, each with the results that hold. */
+/** The other studies of the patient, each with the results that hold or that a person has taken back. */
 export function historyView(history, uid) {
   const others = history.filter(({ study }) => study.study_instance_uid !== uid);
   return el("section", { class: "card", id: "history" }, el("h2", {}, SAY.title),
-    others.length ? table(SAY.title, ["Date", "Study", "State", "What was found"], others.map(earlier)) : el("p", { class: "dim" }, SAY.none));
+    others.length ? table(SAY.title, SAY.columns, others.map(earlier)) : el("p", { class: "dim" }, SAY.none));
 }
 
 function earlier({ study, results }) {
-  const holding = results.filter((result) => result.current && !result.shadow_of);
+  const shown = results.filter((result) => !result.shadow_of && (result.current || isTakenBack(result, results)));
   return [
     dicomDate(study.study_date) || "–",
     el("a", { href: `#/study/${study.study_instance_uid}` }, study.description || STRINGS.worklist.noDescription),
     chip(study.state),
-    holding.length ? el("ul", {}, holding.map((result) => el("li", {}, `${result.model}: ${told(result)}`))) : SAY.noResult,
+    shown.length ? el("ul", {}, shown.map(line)) : SAY.noResult,
   ];
+}
+
+/** Rejected by a person, and no later answer of its route is in its place. */
+const isTakenBack = (result, all) =>
+  result.standing === "REJECTED" && !all.some((other) => other.route === result.route && other.sequence > result.sequence);
+
+/** What was found and who has reviewed it, and when; of what was taken back only that. */
+function line(result) {
+  return el("li", {}, `${result.model}: ${result.current ? told(result) : SAY.takenBack}`, " ",
+    (ANALYSED.has(result.state) || result.reviewer) && reviewTag(result),
+    result.reviewed_at && el("small", { class: "dim" }, " ", when(result.reviewed_at, "full")));
 }
 
 function told(result) {

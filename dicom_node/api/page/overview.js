@@ -3,6 +3,7 @@
 import { may } from "/page/api.js";
 import { bytes, el, more, table, toneOf, when, words } from "/page/dom.js";
 import { STRINGS } from "/page/strings.js";
+import { tried } from "/page/tries.js";
 
 const SAY = STRINGS.overview;
 const SILENT_H = 24;
@@ -27,13 +28,15 @@ function waits(groups, act) {
     el("th", { scope: "row" }, whereOf(group)),
     [SAY.kinds[group.kind], " ", el("span", { class: "chip", data: { tone: group.state === "SUSPENDED" ? "bad" : toneOf(group.state) } }, words(group.state))],
     [group.cause, group.studies.length > 0 && el("small", {}, ` ${SAY.examples} `, group.studies.map((uid, at) => [
-      at > 0 && ", ", el("a", { href: `#/study/${uid}` }, SAY.example(at + 1))]))],
+      at > 0 && ", ", el("a", { href: `#/study/${uid}` }, SAY.example(at + 1))])),
+      group.tries > 0 && el("small", { class: "dim tries" }, " ", tried(group.tries, group.next_try_at, otherwiseOf(group), group.count > 1))],
     el("td", { class: "number" }, group.count.toLocaleString()),
     when(group.oldest_at, "ago"),
     [group.advice, again(group, act)],
   ]));
 }
 
+const otherwiseOf = (group) => (isDelivery(group) ? STRINGS.tries.nextWhenTaken : STRINGS.tries.nextInTurn);
 const isDelivery = ({ kind }) => kind === "DELIVERY" || kind === "EVENT";
 const whereOf = (group) => (isDelivery(group) ? group.place : group.kind === "ANALYSIS" || group.kind === "REVIEW" ? SAY.route(group.place) : SAY.intake);
 

@@ -18,12 +18,21 @@ export const STRINGS = {
     noFinding: { DONE: "nothing told", PARTIAL: "nothing told", QUEUED: "waits", RUNNING: "is analysed", NOT_ANALYSABLE: "not analysed", FAILED: "failed", SUPERSEDED: "replaced" },
     keys: "Keys: / to search, j and k or the arrows to move, Enter to open",
   },
+  tries: {
+    tried: (number) => `tried ${number === 1 ? "once" : `${number.toLocaleString()} times`}`,
+    notYet: "not tried yet",
+    mostly: (number) => `tried up to ${number.toLocaleString()} times`,
+    nextAt: "; next try at ",
+    nextWhenTaken: "; next try when the destination takes objects",
+    nextInTurn: "; next try when it is its turn",
+  },
   history: {
     title: "Earlier studies of this patient",
     none: "The node has no other study of this patient.",
     noResult: "no result",
+    columns: ["Date", "Study", "State", "What was found, and who reviewed it"],
     absent: "absent",
-    old: "no longer holds",
+    takenBack: "taken back",
   },
   overview: {
     title: "This node",

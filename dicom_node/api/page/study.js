@@ -4,8 +4,12 @@ import { may } from "/page/api.js";
 import { bytes, chip, count, dicomDate, el, more, table, when } from "/page/dom.js";
 import { exportButtons } from "/page/exports.js";
 import { resultCard } from "/page/result.js";
+import { STRINGS as WORDS } from "/page/strings.js";
 import { STRINGS } from "/page/strings_viewer.js";
+import { tried } from "/page/tries.js";
 import { readingButtons } from "/page/viewer/open.js";
+
+const TRIES = WORDS.tries;
 
 /** `act(path, question, done)` asks the operator, posts, and says what happened. */
 export function studyView(view, timeline, act) {
@@ -76,7 +80,7 @@ function decisions(view) {
   return section("Why this series", view.jobs.map((job) => el("div", { class: "decision" },
     el("h3", {}, job.route, " → ", job.model, " ", chip(job.state),
       job.study_partial && el("span", { class: "tag" }, "study may be incomplete"),
-      job.attempts > 1 && el("small", {}, ` attempt ${job.attempts}`)),
+      (job.attempts > 1 || job.next_attempt_at) && el("small", {}, " ", tried(job.attempts, job.next_attempt_at))),
     el("p", {}, named(job.decision.reason ?? job.message ?? "", names)),
     (job.decision.candidates ?? []).length > 0 && table("Candidate series", ["", "Series", "Images", "Route", "Model", "Order"],
       job.decision.candidates.map((c) => [
@@ -126,7 +130,7 @@ export function deliveriesTable(deliveries, act, withStudy = false) {
   return table("Deliveries", ["Object", "To", "State", "Tries", "Last answer", ""], deliveries.map((d) => [
     withStudy ? el("a", { href: `#/study/${d.study_instance_uid}` }, `${d.artifact_kind} ${d.artifact_description}`) : `${d.artifact_kind} ${d.artifact_description}`,
     d.destination, chip(d.state), el("td", { class: "number" }, d.attempts),
-    [d.note || "–", d.state === "PENDING" && el("small", { class: "dim" }, nextTry(d)),
+    [d.note || "–", d.state === "PENDING" && el("small", { class: "dim" }, " ", tried(d.attempts, d.next_attempt_at, TRIES.nextWhenTaken)),
       d.warning && el("span", { class: "tag" }, `warning ${d.warning}`),
       d.sent_at && el("small", { class: "dim" }, " sent ", when(d.sent_at)),
       d.proof_note && el("small", { class: "dim" }, ` ${d.proof ? "proved" : "not proved"}: ${d.proof_note}`)],
@@ -135,12 +139,6 @@ export function deliveriesTable(deliveries, act, withStudy = false) {
     may("operate") && OWED.has(d.state) && el("button", { type: "button", class: "quiet small", id: `discard-${d.id}`, "aria-label": `Discard ${d.artifact_kind} for ${d.destination}`,
       onclick: () => act(`/api/v1/deliveries/${d.id}/discard`, `Never send ${d.artifact_kind} to ${d.destination}?`, "Discarded.", { needsReason: true }) }, "Discard")],
   ]));
-}
-
-/** What is due and still here waits for the destination, not for a time. */
-function nextTry(delivery) {
-  return new Date(delivery.next_attempt_at) > new Date()
-    ? [" next try ", when(delivery.next_attempt_at)] : " next try when the destination takes objects";
 }
 
 const ROLES = { SOURCE: "Source", REJECTED: "Rejected at its source", EVIDENCE: "Evidence of others", OWN_RESULT: "Result of this node" };
@@ -167,6 +165,7 @@ function versions({ total, instances }) {
 
 const FOLDED = 4; // a run of at least so many deliveries becomes one line
 const FOLDING = { sent: "sent", committed: "proved to be there" };
+const KINDS = { "attempt-failed": "failed" }; // in the words of people, where the kind is none
 
 function timelineList(entries, names) {
   const runs = [];
@@ -183,5 +182,5 @@ function timelineList(entries, names) {
 
 function timelineLine(entry, said) {
   const by = entry.actor && entry.actor !== "node" && el("small", { class: "dim" }, ` by ${entry.actor}`);
-  return el("li", { data: { kind: entry.kind } }, when(entry.at), el("span", { class: "kind" }, entry.kind), el("span", { class: "said" }, said, by));
+  return el("li", { data: { kind: entry.kind } }, when(entry.at), el("span", { class: "kind" }, KINDS[entry.kind] ?? entry.kind), el("span", { class: "said" }, said, by));
 }

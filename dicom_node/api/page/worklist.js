@@ -96,7 +96,7 @@ function found(route) {
 }
 
 /** Only what says something of the patient is there to be reviewed. */
-const ANALYSED = new Set(["DONE", "PARTIAL"]);
+export const ANALYSED = new Set(["DONE", "PARTIAL"]);
 const reviewed = (route) => (route.review === "UNREVIEWED" ? SAY.notReviewed : SAY.reviewedBy(words(route.review).toLowerCase(), personName(route.reviewed_by)));
 
 const troubled = ({ study, undelivered, routes }) =>

@@ -69,8 +69,8 @@ def get_history(
     number: Annotated[PatientNumber, Depends(_number_asked_for)],
     asked: Annotated[HistoryQuery, Query()],
 ) -> list[PatientStudyAnswer]:
-    """Studies of one patient, newest first, each with its results. Equal numbers of two issuers are two people's;
-    numbers that a registration has merged are one person's. Who asked is written down."""
+    """Studies of one patient, newest first, each with its results and who reviewed them. Equal numbers of two issuers
+    are two people's; numbers that a registration has merged are one person's. Who asked is written down."""
     older_than = Cursor.parse(asked.cursor) if asked.cursor else None
     authority = parts.settings.hl7.patient_authority
     with parts.database.read() as connection:

@@ -244,9 +244,7 @@ class BatchDelivery:
         if not isinstance(error, DeliveryDeferred) or error.most_attempts is None:
             return error
         attempts = item.attempts + 1
-        return (
-            error if attempts < error.most_attempts else DeliveryRefused(f"{error} That came of {attempts} attempts.")
-        )
+        return error if attempts < error.most_attempts else DeliveryRefused(f"{error} It was tried {attempts} times.")
 
     def _settled(
         self, batch: DeliveryBatch, item: DeliveryItem, error: DeliveryError | None, said: _Said = _NOTHING_SAID

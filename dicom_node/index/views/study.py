@@ -296,6 +296,7 @@ def _jobs(connection: Connection, study_instance_uid: str) -> list[JobView]:
             reason=row.reason,
             message=row.message,
             attempts=row.attempts,
+            next_attempt_at=row.not_before if row.state == JobState.QUEUED and row.attempts else None,
             created_at=row.created_at,
             started_at=row.started_at,
             finished_at=row.finished_at,

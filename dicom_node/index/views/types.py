@@ -130,7 +130,10 @@ class VersionPage:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobView:
-    """One analysis: study revision x route. `decision` tells which series was chosen and why or why not."""
+    """One analysis: study revision x route. `decision` tells which series was chosen and why or why not.
+
+    `next_attempt_at` is when one that has failed is tried again; `None`: it has not failed, or is tried no more.
+    """
 
     id: int
     revision: int
@@ -145,6 +148,7 @@ class JobView:
     reason: str
     message: str
     attempts: int
+    next_attempt_at: datetime | None = None
     created_at: datetime
     started_at: datetime | None
     finished_at: datetime | None

@@ -35,7 +35,8 @@ class WaitingKind(StrEnum):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WaitingGroup:
     """What waits in one place for one cause. `place` is a destination or a route; `oldest_at` is since when the first
-    of them waits, `studies` are a few of those they belong to, `advice` says what to do."""
+    of them waits, `studies` are a few of those they belong to, `advice` says what to do. `tries` is how often the one
+    that was tried most was tried, `next_try_at` when the first of them is tried again by itself; `None`: it is not."""
 
     kind: WaitingKind
     place: str
@@ -45,6 +46,8 @@ class WaitingGroup:
     oldest_at: datetime
     studies: Sequence[str]
     advice: str
+    tries: int = 0
+    next_try_at: datetime | None = None
 
 
 def waiting(connection: Connection, since: datetime) -> list[WaitingGroup]:
@@ -82,7 +85,11 @@ def _merged(groups: Iterable[WaitingGroup]) -> list[WaitingGroup]:
 def _joined(first: WaitingGroup, second: WaitingGroup, cause: str) -> WaitingGroup:
     some = tuple(dict.fromkeys((*first.studies, *second.studies)))[:_EXAMPLES]
     count, oldest = first.count + second.count, min(first.oldest_at, second.oldest_at)
-    return replace(first, cause=cause, count=count, oldest_at=oldest, studies=some)
+    next_try_at = min((one.next_try_at for one in (first, second) if one.next_try_at), default=None)
+    return replace(
+        first, cause=cause, count=count, oldest_at=oldest, studies=some, tries=max(first.tries, second.tries),
+        next_try_at=next_try_at,
+    )  # fmt: skip
 
 
 # --- what waits ----------------------------------------------------------------------------------------------------
@@ -99,20 +106,28 @@ def _grouped(place: Any, state: Any, cause: Any, at: Any, study: Any) -> Select[
     return select(*labelled, *one).group_by(*by)
 
 
+def _with_tries(query: Select[Any], attempts: Any, due_at: Any) -> Select[Any]:
+    """Select, too, how often what waits was tried, and when it is tried again."""
+    return query.add_columns(func.max(attempts).label("tries"), func.min(due_at).label("due_at"))
+
+
 def _deliveries() -> Select[Any]:
     columns = (deliveries.c.destination, deliveries.c.state, deliveries.c.note, deliveries.c.created_at)
     query = _grouped(*columns, results.c.study_instance_uid).select_from(deliveries)
+    query = _with_tries(query, deliveries.c.attempts, deliveries.c.next_attempt_at)
     return query.join(results, results.c.job_key == deliveries.c.job_key).where(deliveries.c.state.in_(_OPEN))
 
 
 def _events() -> Select[Any]:
     columns = (notifications.c.destination, notifications.c.state, notifications.c.note, notifications.c.created_at)
-    return _grouped(*columns, notifications.c.study_instance_uid).where(notifications.c.state.in_(_OPEN))
+    query = _grouped(*columns, notifications.c.study_instance_uid).where(notifications.c.state.in_(_OPEN))
+    return _with_tries(query, notifications.c.attempts, notifications.c.next_attempt_at)
 
 
 def _jobs() -> Select[Any]:
     """Select analyses that wait, and those that were given up."""
-    return _of_revision(jobs.c.message, jobs.c.state.in_((JobState.QUEUED, JobState.FAILED)))
+    query = _of_revision(jobs.c.message, jobs.c.state.in_((JobState.QUEUED, JobState.FAILED)))
+    return _with_tries(query, jobs.c.attempts, jobs.c.not_before)
 
 
 def _reviews() -> Select[Any]:
@@ -124,6 +139,7 @@ def _reviews() -> Select[Any]:
     failed = and_(reviews.c.state == DecisionState.FAILED, is_last)
     query = _grouped(reviews.c.route, reviews.c.state, reviews.c.note, reviews.c.decided_at,
                      reviews.c.study_instance_uid)  # fmt: skip
+    query = _with_tries(query, reviews.c.attempts, reviews.c.not_before)
     stands = and_(results.c.job_key == reviews.c.job_key, results.c.standing == ResultState.CURRENT)
     return query.select_from(reviews).join(results, stands).where(or_(waits, failed))
 
@@ -161,24 +177,26 @@ def _of_delivery(row: Row[Any], kind: WaitingKind, away: Mapping[str, Suspension
     suspended = away.get(row.place)
     if suspended is not None:
         advice = f"Remove the cause, then: dicom-node retry --destination {row.place}"
-        return _group(row, kind, "SUSPENDED", f"Nothing is sent there: {suspended.reason}", advice)
+        return _tried(_group(row, kind, "SUSPENDED", f"Nothing is sent there: {suspended.reason}", advice), row)
     if row.state == DeliveryState.PARKED:
         advice = (
             f"It is never tried again by itself. Remove the cause, then: dicom-node retry --destination {row.place}"
         )
-        return _group(row, kind, row.state, row.cause or "It was refused for good.", advice)
+        return _tried(_group(row, kind, row.state, row.cause or "It was refused for good.", advice), row)
     if not row.cause:
         return _group(row, kind, row.state, "It has not been tried yet.", "Nothing: it goes out by itself.")
     advice = f"It is tried again by itself. Is {row.place} running, and reached from here? Ask: dicom-node doctor"
-    return _group(row, kind, row.state, row.cause, advice)
+    return _tried(_group(row, kind, row.state, row.cause, advice), row, goes_on=True)
 
 
 def _of_job(row: Row[Any]) -> WaitingGroup:
     if row.state == JobState.QUEUED:
         cause = row.cause or "It waits for its turn."
-        return _group(row, WaitingKind.ANALYSIS, row.state, cause, "Nothing: it is analysed by itself.")
-    cause = row.cause or "Every attempt failed."
-    return _group(row, WaitingKind.ANALYSIS, row.state, cause, "Remove the cause, then: dicom-node rerun STUDY")
+        waits = _group(row, WaitingKind.ANALYSIS, row.state, cause, "Nothing: it is analysed by itself.")
+        return _tried(waits, row, goes_on=True)
+    cause = row.cause or "It failed every time."
+    given_up = _group(row, WaitingKind.ANALYSIS, row.state, cause, "Remove the cause, then: dicom-node rerun STUDY")
+    return _tried(given_up, row)
 
 
 def _of_review(row: Row[Any]) -> WaitingGroup:
@@ -191,7 +209,8 @@ def _of_review(row: Row[Any]) -> WaitingGroup:
             cause, advice = row.cause, "It is tried again by itself for a while. Is what it names mended?"
         case _:
             cause, advice = "The report is being made, or waits for its turn.", "Nothing: it is made by itself."
-    return _group(row, WaitingKind.REVIEW, row.state, cause, advice)
+    group = _group(row, WaitingKind.REVIEW, row.state, cause, advice)
+    return _tried(group, row, goes_on=row.state == DecisionState.DECIDED)
 
 
 def _of_declined(row: Row[Any]) -> WaitingGroup:
@@ -207,6 +226,11 @@ def _of_study(row: Row[Any]) -> WaitingGroup:
         return _group(row, WaitingKind.STUDY, row.state, cause, "Nothing: the analysis begins by itself.")
     advice = "If it should be analysed, ask which condition failed: dicom-node rules explain STUDY"
     return _group(row, WaitingKind.STUDY, row.state, row.cause, advice)
+
+
+def _tried(group: WaitingGroup, row: Row[Any], *, goes_on: bool = False) -> WaitingGroup:
+    """Say how often it was tried, and where it `goes_on` by itself, when next."""
+    return replace(group, tries=row.tries, next_try_at=row.due_at if goes_on and row.tries else None)
 
 
 def _group(row: Row[Any], kind: WaitingKind, state: str, cause: str, advice: str) -> WaitingGroup:

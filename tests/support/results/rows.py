@@ -13,7 +13,7 @@ from typing import Any
 from PIL import Image
 from sqlalchemy import Connection, insert
 
-from dicom_node.core.entities import DeliveryState, JobState, ModelIdentity, StudyState
+from dicom_node.core.entities import DecisionState, DeliveryState, JobState, ModelIdentity, ReviewState, StudyState
 from dicom_node.core.principal import Principal, UserRole
 from dicom_node.index.tables import (
     artifacts,
@@ -26,6 +26,7 @@ from dicom_node.index.tables import (
     results,
     studies,
 )
+from dicom_node.index.transitions import Change, insert_review
 
 NOW = datetime(2026, 3, 14, 9, 30, tzinfo=UTC)
 SOMEBODY = Principal("somebody", frozenset({UserRole.OPERATOR}))
@@ -145,6 +146,16 @@ class Rows:
             state=state.value,
             **values | more,
         )
+
+    def accepted(self, study: str, name: str, model: ModelIdentity, reviewer: str, age_s: float) -> None:
+        """Enter that a person has accepted the result `name`."""
+        who = {"reviewer_account": reviewer, "reviewer_name": reviewer}
+        none = dict.fromkeys(("reviewer_organization", "reviewer_identifier", "text", "digest"), "")
+        change = Change(self.ago(age_s), ("reviewed", f"{reviewer} accepted the result."))
+        insert_review(
+            self.connection, key_of(name), DecisionState.DECIDED, change, study_instance_uid=study, revision=1,
+            route=name, model=model.name, review_state=ReviewState.ACCEPTED, reasons=[], findings=[], **who, **none,
+        )  # fmt: skip
 
     def artifact(self, name: str, uid: str, kind: str, description: str, picture: Image.Image | None = None) -> None:
         self._number += 1

@@ -82,7 +82,7 @@ def _chest_ct(rows: Rows) -> None:
     rows.event(CHEST_CT, 479, "received", "The first image arrived.")
     rows.event(CHEST_CT, 400, "state", "The study is COMPLETE. No new image for 60 s and no open association.")
     rows.event(CHEST_CT, 400, "routed", "Route chest-ct takes series 2 of 3: thinnest slices, soft-tissue kernel.")
-    rows.event(CHEST_CT, 399, "started", "Analysis by ct-lung-density started (attempt 1).")
+    rows.event(CHEST_CT, 399, "started", "Analysis by ct-lung-density started.")
     rows.event(CHEST_CT, 390, "analysed", "Analysis by ct-lung-density ended: DONE.")
     rows.event(CHEST_CT, 389, "sent", "SC sent to pacs.")
     rows.event(CHEST_CT, 388, "parked", "FHIR parked for ehr: 412 Precondition Failed, two patients match.")
@@ -156,7 +156,7 @@ def _unfinished(rows: Rows) -> None:
     rows.study(ANALYSING, StudyState.ANALYSING, 90)
     rows.series(ANALYSING, f"{ANALYSING}.1", 30, modality="CT", study_description="Low dose lung screening")
     rows.job(ANALYSING, "chest-ct", CT_MODEL.name, JobState.RUNNING, 20)
-    rows.event(ANALYSING, 19, "started", "Analysis by ct-lung-density started (attempt 1).")
+    rows.event(ANALYSING, 19, "started", "Analysis by ct-lung-density started.")
 
 
 def _decision(route: str, chosen: str, *candidates: tuple[str, int, bool]) -> Mapping[str, Any]:
