@@ -28,7 +28,7 @@ from dicom_node.core.entities import (
     ReviewState,
     StatedPatient,
 )
-from dicom_node.core.outputs.artifact_kinds import OutputSet
+from dicom_node.core.outputs.artifact_kinds import HeatMaps, OutputSet
 from dicom_node.core.review import Review
 
 
@@ -217,6 +217,7 @@ class ReportContext:
     output_sets: tuple[OutputSet, ...] = (OutputSet(),)
     #: What this result replaces and the PACS still shows, for the rejection note.
     withdrawn: tuple[WithdrawnObject, ...] = ()
+    heat_maps: HeatMaps = "model"
     #: "clinical" or "research"; research adds RESEARCH ONLY to every text.
     intended_use: str = "clinical"
     #: True when the study was cut off by the hard cap and may be incomplete.
