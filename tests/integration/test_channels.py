@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from pydicom import dcmread
 
 from dicom_node.__main__ import main
 from dicom_node.api.results import AnalysisSummary
@@ -146,16 +148,20 @@ def finished(node: Node, study: str) -> dict[str, Any]:
 
 
 @pytest.fixture
-def reads_four(node: Callable[..., Node], tmp_path: Path) -> Node:
+def not_started(node: Callable[..., Node], tmp_path: Path) -> Node:
     model = four_channels(tmp_path / "models" / "four")
-    one = node(
+    return node(
         start=False,
         inference={"require_activation": "none", "models_dirs": [str(model.parent)]},
         route=[{"name": "brain", "model": "four", "quiet_period_s": 2.0, "when": {"modality": "MR"}}],
     )
-    assert main(["models", "accept", "four", "--config", str(one.config)]) == 0
-    one.start()
-    return one
+
+
+@pytest.fixture
+def reads_four(not_started: Node) -> Node:
+    assert main(["models", "accept", "four", "--config", str(not_started.config)]) == 0
+    not_started.start()
+    return not_started
 
 
 def test_each_series_goes_into_its_channel_whatever_the_order_of_arrival(reads_four: Node, tmp_path: Path) -> None:
@@ -201,3 +207,84 @@ def test_a_series_that_the_card_takes_but_the_first_channel_does_not_is_given_to
     (found,) = run(four_channels(tmp_path / "four", takes_any_mr), [tmp_path / "sent"], tmp_path / "out").studies
 
     assert (found.state, found.reason) == (JobState.NOT_ANALYSABLE, "CHANNELS_MISSING")
+
+
+# --- rules explain -----------------------------------------------------------------------------------------------
+
+
+def explained(node: Node, folder: Path, capsys: pytest.CaptureFixture[str]) -> list[dict[str, Any]]:
+    """Return what the command tells of each channel of the one route, on one study in files."""
+    assert main(["rules", "explain", str(folder), "--config", str(node.config), "--json"]) == 0
+    (study,) = json.loads(capsys.readouterr().out)
+    (route,) = study["routes"]
+    channels: list[dict[str, Any]] = route["channels"]
+    return channels
+
+
+def series_uids(folder: Path, names: tuple[str, ...]) -> dict[str, str]:
+    return {
+        name: str(dcmread(next((folder / str(number)).iterdir())).SeriesInstanceUID)
+        for number, name in enumerate(names, start=1)
+    }
+
+
+def test_rules_explain_names_the_series_of_every_channel(
+    not_started: Node, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    names = ("FLAIR", "DWI", "T1", "T1 with contrast", "T2")
+    write_study(tmp_path / "sent", names)
+    uids = series_uids(tmp_path / "sent", names)
+
+    channels = explained(not_started, tmp_path / "sent", capsys)
+
+    assert {one["key"]: one["chosen"] for one in channels} == {name: uids[name] for name in NAMES}
+    assert channels[0]["reason"] == f"Series {uids['T1 with contrast']} is the one that the route chose."
+    assert channels[3]["reason"].startswith(f"Series {uids['FLAIR']} (6 instances) chosen of 1 that fit")
+
+
+def test_rules_explain_says_why_a_channel_gets_no_series(
+    not_started: Node, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    names = ("FLAIR", "T1", "T1 with contrast")
+    write_study(tmp_path / "sent", names)
+
+    channels = explained(not_started, tmp_path / "sent", capsys)
+
+    (missing,) = [one for one in channels if one["chosen"] is None]
+    assert missing["key"] == "T2"
+    assert "No series is for this channel. Closest: series" in missing["reason"]
+    assert "fails series_description matches /t2/ (is AX " in missing["reason"]
+
+    assert main(["rules", "explain", str(tmp_path / "sent"), "--config", str(not_started.config)]) == 0
+    shown = capsys.readouterr().out
+    assert "The model reads these series together:" in shown
+    assert any({"T2", "none"} <= set(line.split()) for line in shown.splitlines())
+
+
+def test_rules_explain_says_that_the_route_has_chosen_nothing(
+    not_started: Node, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_study(tmp_path / "sent", ("FLAIR", "T1", "T2"))
+
+    channels = explained(not_started, tmp_path / "sent", capsys)
+
+    assert (channels[0]["chosen"], channels[0]["reason"]) == (None, "The route has chosen no series.")
+    assert all(one["chosen"] for one in channels[1:])
+
+
+def test_one_series_that_meets_two_channels_is_told_as_such(
+    node: Callable[..., Node], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    card = four_channels(tmp_path / "models" / "four") / "model_card.toml"
+    card.write_text(card.read_text(encoding="utf-8").replace('regex = "t1$"', 'regex = "t2"'), encoding="utf-8")
+    one = node(
+        start=False,
+        inference={"require_activation": "none", "models_dirs": [str(tmp_path / "models")]},
+        route=[{"name": "brain", "model": "four", "when": {"modality": "MR"}}],
+    )
+    write_study(tmp_path / "sent", ("FLAIR", "T1 with contrast", "T2"))
+
+    channels = explained(one, tmp_path / "sent", capsys)
+
+    assert channels[1]["chosen"] == channels[2]["chosen"]
+    assert channels[2]["reason"].endswith("Channel T1 has it, too, and one series cannot be both.")
