@@ -162,7 +162,7 @@ class Planner:
             files=tuple(self._source(i) for i in inputs), out_dir=folder, parameters=parameters,
             model_digest="" if declined else admitted.digest, channel_series=channels,
         )  # fmt: skip
-        # What lies in a further channel is no source of the report: its patient is compared as that of other series.
+        # No result lies on a further channel: its patient is compared as that of the series beside.
         further = set(channels[1:]) - {job.series_instance_uid}
         used = {one.sop_instance_uid for one in inputs if one.series_instance_uid not in further}
         beside = [one for series in study.series for one in series.instances if one.sop_instance_uid not in used]

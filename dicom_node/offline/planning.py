@@ -66,7 +66,7 @@ class RunPlanner:
             if not decision.chosen or series.series_instance_uid in given
             for one in series.instances
         ]
-        # What lies in a further channel is no source of the report: its patient is compared as that of other series.
+        # No result lies on a further channel: its patient is compared as that of the series beside.
         further = set(channels[1:]) - {decision.chosen}
         used = {one.sop_instance_uid for one in inputs if one.series_instance_uid not in further}
         beside = [one for series in study.series for one in series.instances if one.sop_instance_uid not in used]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from pydicom import dcmread
+from pydicom.dataset import Dataset
 
 from dicom_node.__main__ import main
 from dicom_node.api.results import AnalysisSummary
@@ -19,12 +20,13 @@ from dicom_node.core.errors import NotAnalysable
 from dicom_node.inference.cards.card import Gate
 from dicom_node.inference.images.channels import on_one_grid
 from dicom_node.inference.images.volume import Volume, read_volume
-from dicom_node.offline import run
+from dicom_node.offline import StudyResult, run
 from tests.peers import dcmtk
 from tests.peers.node import Node
 from tests.peers.process import wait_until
 from tests.support.models.zoo_bundles import compose, write_bundle
 from tests.support.studies.volumes import affine, classic, stored
+from tests.support.validators.objects import assert_valid_dicom
 
 NAMES = ("T1 with contrast", "T1", "T2", "FLAIR")
 DESCRIPTIONS = {"FLAIR": "AX FLAIR", "T2": "AX T2", "T1": "AX T1", "T1 with contrast": "AX T1 +C", "DWI": "AX DWI"}
@@ -207,6 +209,78 @@ def test_a_series_that_the_card_takes_but_the_first_channel_does_not_is_given_to
     (found,) = run(four_channels(tmp_path / "four", takes_any_mr), [tmp_path / "sent"], tmp_path / "out").studies
 
     assert (found.state, found.reason) == (JobState.NOT_ANALYSABLE, "CHANNELS_MISSING")
+
+
+# --- what the objects say they were made from --------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def answered(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, StudyResult, dict[str, set[str]]]:
+    """Return the folder of the results, the result, and the images of each series that was sent."""
+    folder = tmp_path_factory.mktemp("answered")
+    names = ("FLAIR", "T1", "DWI", "T1 with contrast", "T2")
+    write_study(folder / "sent", names)
+    (found,) = run(four_channels(folder / "four"), [folder / "sent"], folder / "out").studies
+    images = {
+        name: {str(dcmread(path).SOPInstanceUID) for path in (folder / "sent" / str(number)).iterdir()}
+        for number, name in enumerate(names, start=1)
+    }
+    return folder / "out" / found.folder, found, images
+
+
+def referenced(items: Iterable[Dataset]) -> Iterator[str]:
+    for item in items:
+        yield from (str(one.ReferencedSOPInstanceUID) for one in item.get("ReferencedSOPSequence") or ())
+        yield from referenced(item.get("ContentSequence") or ())
+
+
+def test_the_report_lists_the_images_of_every_channel_and_of_no_other_series(
+    answered: tuple[Path, StudyResult, dict[str, set[str]]],
+) -> None:
+    folder, result, images = answered
+    (name,) = [one.name for one in result.artifacts if str(one.kind) == "SR"]
+    report = dcmread(folder / name)
+    (library,) = [one for one in report.ContentSequence if one.ConceptNameCodeSequence[0].CodeValue == "111028"]
+    groups = [set(referenced([group])) for group in library.ContentSequence]
+
+    assert groups[0] == images["T1 with contrast"], "masks lie on the first"
+    assert sorted(map(sorted, groups[1:4])) == sorted(sorted(images[name]) for name in ("T1", "T2", "FLAIR"))
+    evidence = {
+        str(one.ReferencedSOPInstanceUID)
+        for study in report.CurrentRequestedProcedureEvidenceSequence
+        for series in study.ReferencedSeriesSequence
+        for one in series.ReferencedSOPSequence
+    }
+    assert set().union(*(images[name] for name in NAMES)) <= evidence
+    assert not images["DWI"] & evidence
+
+
+def test_page_bundle_and_summary_name_every_channel_and_masks_lie_on_the_first(
+    answered: tuple[Path, StudyResult, dict[str, set[str]]],
+) -> None:
+    folder, result, images = answered
+    first, further = images["T1 with contrast"], set().union(*(images[name] for name in ("T1", "T2", "FLAIR")))
+    objects = {str(one.kind): folder / one.name for one in result.artifacts}
+
+    page = dcmread(objects["PDF"]).SourceInstanceSequence
+    assert {str(one.ReferencedSOPInstanceUID) for one in page[:4]} <= first | further
+    assert all(images[name] & {str(one.ReferencedSOPInstanceUID) for one in page} for name in NAMES)
+    bundle = json.loads(objects["FHIR"].read_text(encoding="utf-8"))
+    (study,) = [one["resource"] for one in bundle["entry"] if one["resource"]["resourceType"] == "ImagingStudy"]
+    told = {instance["uid"] for series in study["series"] for instance in series["instance"]}
+    assert first | further <= told
+    assert not images["DWI"] & told
+    assert set(result.summary.source_sop_instance_uids) == first
+    assert set(result.summary.further_source_sop_instance_uids) == further
+    assert {
+        str(source.ReferencedSOPInstanceUID)
+        for frame in dcmread(objects["SEG"]).PerFrameFunctionalGroupsSequence
+        for derived in frame.DerivationImageSequence
+        for source in derived.SourceImageSequence
+    } <= first
+    for path in objects.values():
+        if path.suffix == ".dcm":
+            assert_valid_dicom(path)
 
 
 # --- rules explain -----------------------------------------------------------------------------------------------
