@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 from pydantic import Field, field_validator
 
 from dicom_node.config.section import Seconds, Section
-from dicom_node.core.outputs.artifact_kinds import OutputSet, SegmentationType, SrClass
+from dicom_node.core.outputs.artifact_kinds import HeatMaps, OutputSet, SegmentationType, SrClass
 from dicom_node.core.outputs.capability_match import LADDER, WantedOutputs
 
 #: Clean Graphics and Clean Pixel Data are not offered: nothing here tells a name drawn in a picture from a measure.
@@ -30,6 +30,12 @@ class ResultSettings(Section):
         "auto",
         description="SOP class of structured reports where a destination names none: `auto` (the first of the others "
         "that it takes), `comprehensive3d`, `comprehensive`, `enhanced` or `off`.",
+    )
+    heat_maps: HeatMaps = Field(
+        "model",
+        description="How pictures of heat maps are drawn: `model` (as the model asks for), `overlay` (over the image), "
+        "`panels` (image, map and overlay side by side), `panels_clahe` (the same, the contrast of a gray image raised "
+        "by CLAHE).",
     )
 
 

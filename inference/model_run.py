@@ -57,6 +57,8 @@ class ModelRun:
     keeps_probabilities: bool = False
     #: The series of each of the card's channels, in order; empty for a model that is given one series.
     channel_series: tuple[str, ...] = ()
+    #: Headers of what was read together with the sources of the answer.
+    further_sources: list[Dataset] = field(default_factory=list)
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:

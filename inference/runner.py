@@ -77,7 +77,8 @@ def _answered(card: ModelCard, request: AnalysisRequest, place: ComputePlace) ->
         if refusals:
             raise refusals[0]
         check_card_gate(card, headers)
-        return held_to_card(_with_findings(analyse(run), card), card)
+        answer = held_to_card(_with_findings(analyse(run), card), card)
+        return replace(answer, further_sources=tuple(run.further_sources)) if run.further_sources else answer
     except NotAnalysable as refusal:
         return NotAnalysed(
             model=identity,

@@ -7,7 +7,6 @@ all objects of a study have to agree in them.
 from __future__ import annotations
 
 import re
-from dataclasses import replace
 from datetime import date
 
 from pydicom import config as pydicom_settings
@@ -19,6 +18,7 @@ from pydicom.multival import MultiValue
 from pydicom.valuerep import validate_value
 
 from dicom_node.analysis.answer import Analysis, NotAnalysed
+from dicom_node.analysis.images import with_headers
 from dicom_node.core.uids import is_valid_uid
 from dicom_node.headers.sound import NUMBER_VRS, READ_ERRORS, is_as_due, with_own_elements, without_unreadable
 
@@ -80,10 +80,7 @@ _DIRECTION = re.compile(r"[LRAPHF]{1,3}")
 
 def with_sound_headers(answer: Analysis | NotAnalysed) -> Analysis | NotAnalysed:
     """Return the answer about sources without unreadable values; sources that have none are the same objects."""
-    sources = tuple(_sound(source) for source in answer.sources)
-    if all(new is old for new, old in zip(sources, answer.sources, strict=True)):
-        return answer
-    return replace(answer, sources=sources)
+    return with_headers(answer, _sound)
 
 
 def _sound(source: Dataset) -> Dataset:

@@ -20,6 +20,7 @@ from pydicom.tag import Tag
 
 from dicom_node import MANUFACTURER, PRODUCT_NAME, __version__
 from dicom_node.analysis.answer import Analysis, NotAnalysed, ReportContext
+from dicom_node.analysis.images import analysed_images
 from dicom_node.core import codes
 from dicom_node.core.entities import ModelIdentity
 from dicom_node.core.errors import NotAnalysable
@@ -74,8 +75,8 @@ def identity_of(answer: Analysis | NotAnalysed, context: ReportContext) -> Resul
     """
     if not answer.sources:
         raise ValueError("An answer without source images cannot be written; pass at least one header of the study.")
-    check_one_patient(answer.sources)
-    _require_one_value(answer.sources, ONE_STUDY, "STUDY_MISMATCH")
+    check_one_patient(analysed_images(answer))
+    _require_one_value(analysed_images(answer), ONE_STUDY, "STUDY_MISMATCH")
     source = _fullest_named(writable(answer.sources[0]), answer.sources)
     return ResultIdentity(source=source, model=answer.model, context=context, made_at=local_time(context, source))
 

@@ -29,7 +29,7 @@ from dicom_node.core.entities import (
     ReviewState,
     StatedPatient,
 )
-from dicom_node.core.outputs.artifact_kinds import OutputSet
+from dicom_node.core.outputs.artifact_kinds import HeatMaps, OutputSet
 
 
 class SourceFrame(Dataset):
@@ -121,6 +121,8 @@ class Analysis:
     notes: tuple[str, ...] = ()
     #: Set when only part of the wanted result could be had (e.g. lungs truncated).
     partial: bool = False
+    #: Images of further series that were read together with `sources`: headers. No array lies on them.
+    further_sources: tuple[Dataset, ...] = ()
     stage_times_s: Mapping[str, float] = field(default_factory=dict)
 
 
@@ -217,6 +219,7 @@ class ReportContext:
     output_sets: tuple[OutputSet, ...] = (OutputSet(),)
     #: What this result replaces and the PACS still shows, for the rejection note.
     withdrawn: tuple[WithdrawnObject, ...] = ()
+    heat_maps: HeatMaps = "model"
     #: "clinical" or "research"; research adds RESEARCH ONLY to every text.
     intended_use: str = "clinical"
     #: True when the study was cut off by the hard cap and may be incomplete.
@@ -412,6 +415,8 @@ def summarise(answer: Analysis | NotAnalysed, review: Review | None = None) -> d
     }
     if isinstance(answer, NotAnalysed):
         return common | {"reason": answer.reason, "message": answer.message, "findings": []}
+    further = [str(source.SOPInstanceUID) for source in whole_objects(answer.further_sources)]
+    common |= {"further_source_sop_instance_uids": further} if further else {}
     return common | {
         "findings": [finding_data(finding) for finding in answer.findings],
         "stage_times_s": {stage: round(seconds, 3) for stage, seconds in answer.stage_times_s.items()},

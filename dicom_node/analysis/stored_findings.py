@@ -28,6 +28,17 @@ def findings_in(summary: Mapping[str, Any]) -> tuple[Finding, ...]:
         ) from error
 
 
+def analysed_uids_in(summary: Mapping[str, Any]) -> list[str]:
+    """Return the SOP Instance UIDs of all images that a result was made from: those that it lies on, then those of
+    further series that were read together with them."""
+    return [*map(str, summary.get("source_sop_instance_uids") or ()), *further_uids_in(summary)]
+
+
+def further_uids_in(summary: Mapping[str, Any]) -> list[str]:
+    """Return the SOP Instance UIDs of the images of further series alone."""
+    return [str(uid) for uid in summary.get("further_source_sop_instance_uids") or ()]
+
+
 def readable_findings(summary: Mapping[str, Any]) -> tuple[tuple[Finding, ...], int]:
     """Return the findings of a summary that can be read, and how many others it holds."""
     given = summary.get("findings") or ()

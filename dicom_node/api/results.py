@@ -118,6 +118,9 @@ class Provenance(BaseModel):
     model: ModelAnswer = Field(default_factory=ModelAnswer)
     node_version: str = ""
     source_sop_instance_uids: list[str] = Field(default_factory=list)
+    further_source_sop_instance_uids: list[str] = Field(
+        default_factory=list, description="Images of further series that the model read together with the sources."
+    )
     finished_at: datetime | None = None
     line: LineAnswer | None = None
     took_s: float | None = Field(None, description="Seconds from the images to the finished objects.")

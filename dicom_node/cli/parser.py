@@ -102,7 +102,7 @@ def _status(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> No
 def _rules(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     rules = commands.add_parser("rules", help="why a study goes to a model, or does not")
     below = rules.add_subparsers(required=True, metavar="COMMAND")
-    command = _command(below, "explain", "evaluate every clause of every route", "study:explain", json=True)
+    command = _command(below, "explain", "evaluate every clause of every route", "explained:explain", json=True)
     command.add_argument("subjects", nargs="+", metavar="STUDY|FILE", help="Study Instance UID, DICOM files or folders")
     command = _command(below, "replay", "try routes on the studies that have come; nothing runs", "rules:replay",
                        json=True)  # fmt: skip

@@ -1,34 +1,26 @@
-"""`dicom-node status`, `retry`, `rerun`, `withdraw`, `discard`, `rules explain`: what happened to a study and why,
-and a part of it again, or back."""
+"""`dicom-node status`, `retry`, `rerun`, `withdraw`, `discard`: what happened to a study, and a part of it again, or
+back."""
 
 from __future__ import annotations
 
 import argparse
-import sys
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from operator import itemgetter
-from pathlib import Path
 from typing import Any
 
 from sqlalchemy import Connection
 
 from dicom_node.cli.terminal import actor, print_json, print_table, say
 from dicom_node.core.audit import AuditedAct, AuditedEvent
-from dicom_node.core.entities import Instance, InstanceRole, JobState, Route, Study
-from dicom_node.core.errors import IndexUnavailable, NotFound, RefusedObject, SettingsError
-from dicom_node.core.received.grouping import studies_of
-from dicom_node.core.received.rejections import not_rejected
-from dicom_node.core.series.routing import RouteDecision, decide
-from dicom_node.core.uids import is_valid_uid
+from dicom_node.core.entities import JobState
+from dicom_node.core.errors import NotFound, SettingsError
 from dicom_node.deliver.owed_to_nobody import Waiting, advice_for, owed_to_nobody
-from dicom_node.dimse.storage_scu import all_files
 from dicom_node.index.database import Database
 from dicom_node.index.decided import actions
 from dicom_node.index.outbox.destinations import Suspension, suspensions
-from dicom_node.index.studies import load_study
 from dicom_node.index.views import lists as views
 from dicom_node.index.views import study as study_views
 from dicom_node.index.views import versions as version_views
@@ -41,13 +33,9 @@ from dicom_node.index.views.types import (
     TimelineEntry,
     VersionPage,
 )
-from dicom_node.ingest.intake import offline_instance
-from dicom_node.logs import quiet_third_parties
-from dicom_node.operate.routes_in_force import RoutesInForce
 from dicom_node.people.audit.trail import audited_act, open_audit
 from dicom_node.receive.refusals import kept_in
 from dicom_node.receive.start import not_taken_file
-from dicom_node.roles.node import Node
 from dicom_node.roles.settings import SiteSettings, load_settings
 
 _VERSIONS_SHOWN = 1000
@@ -345,97 +333,3 @@ def _require_former(options: argparse.Namespace) -> None:
 
 def _counted(number: int, what: str, many: str = "") -> str:
     return f"{number} {what}" if number == 1 else f"{number} {many or f'{what}s'}"
-
-
-# --- rules explain -------------------------------------------------------------------------------------------------
-
-
-def explain(options: argparse.Namespace) -> int:
-    """Explain the routing of one study in the index, or of files that were never received."""
-    quiet_third_parties()
-    node = Node(load_settings(options.config))
-    routes = _routes_in_force(options, node)
-    explained = {
-        study.study_instance_uid: [
-            decide(study, r, node.cards[r.model].accepts, node.cards[r.model].rank) for r in routes
-        ]
-        for study in _studies(options)
-    }
-    if options.json:
-        print_json([{"study": uid, "routes": [one.as_dict() for one in ones]} for uid, ones in explained.items()])
-        return 0
-    for uid, decisions in explained.items():
-        say(f"Study {uid}")
-        for decision in decisions:
-            _print_decision(decision)
-    return 0
-
-
-def _routes_in_force(options: argparse.Namespace, node: Node) -> Sequence[Route]:
-    """Return the routes as they are now; those of the settings where there is no index that could have others."""
-    routes = node.routes
-    try:
-        with opened(options) as database:
-            return RoutesInForce(node.settings, node.cards, database).now().routes
-    except (SettingsError, IndexUnavailable):
-        return routes
-
-
-def _print_decision(decision: RouteDecision) -> None:
-    rows = [
-        (
-            c.series_instance_uid,
-            c.instances,
-            clause.asked_by,
-            clause.attribute,
-            clause.condition,
-            clause.actual,
-            "yes" if clause.holds else "NO",
-        )
-        for c in decision.candidates
-        for clause in c.clauses
-    ]
-    say(f"\nRoute {decision.route_name}: {'matches' if decision.matched else 'does not match'}. {decision.reason}")
-    print_table(["series", "images", "asked by", "attribute", "must be", "is", "holds"], rows)
-    ranked = [
-        (c.series_instance_uid, *(value.partition("=")[2] for value in c.rank_values))
-        for c in decision.candidates
-        if c.fits
-    ]
-    if len(ranked) > 1 and decision.candidates[0].rank_values:
-        print_table(["series that fit", *(one.partition("=")[0] for one in decision.candidates[0].rank_values)], ranked)
-
-
-def _studies(options: argparse.Namespace) -> list[Study]:
-    if all(is_valid_uid(subject) and not Path(subject).exists() for subject in options.subjects):
-        return [_received(options, uid) for uid in options.subjects]
-    return _from_files([Path(subject) for subject in options.subjects])
-
-
-def _received(options: argparse.Namespace, uid: str) -> Study:
-    with opened(options, AuditedAct.RESULT_READ, uid) as database, database.read() as connection:
-        study = load_study(connection, uid)
-    if study is None:
-        raise NotFound(f"No study {uid} has been received. `dicom-node status` lists the latest ones.")
-    return study
-
-
-def _from_files(paths: Iterable[Path]) -> list[Study]:
-    instances: list[Instance] = []
-    for path in all_files(paths):
-        try:
-            instances.append(offline_instance(path))
-        except RefusedObject as refusal:
-            _remark(f"{path}: {refusal}")
-    sources = not_rejected(instances)
-    rejected = sum(i.role is InstanceRole.SOURCE for i in instances) - len(sources)
-    if rejected:
-        _remark(f"{_counted(rejected, 'image')} named by rejection notes among these files: not analysed.")
-    if not sources:
-        raise SettingsError("There is no DICOM image to analyse among these files.")
-    return studies_of(sources)
-
-
-def _remark(text: str) -> None:
-    """Say something beside the answer, which may be for a script."""
-    sys.stderr.write(f"dicom-node: {text}\n")

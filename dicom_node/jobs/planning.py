@@ -14,6 +14,7 @@ from dicom_node import __version__
 from dicom_node.analysis.answer import AnalysisRequest, Declined, ReportContext, SourceFile
 from dicom_node.core.entities import Destination, Instance, OrderContext, Route, StatedPatient, Study
 from dicom_node.core.errors import NodeError
+from dicom_node.core.outputs.artifact_kinds import HeatMaps
 from dicom_node.core.requests import requests_in_work
 from dicom_node.core.series.routing import decide
 from dicom_node.core.uids import derived_uid, job_key
@@ -45,6 +46,7 @@ class JobSettings:
     intended_use: str
     institution: str
     time_zone_name: str = ""
+    heat_maps: HeatMaps = "model"
     #: Who gave out the patient numbers of images that name nobody.
     patient_authority: str = ""
     fhir: FhirOptions
@@ -160,7 +162,7 @@ class Planner:
             files=tuple(self._source(i) for i in inputs), out_dir=folder, parameters=parameters,
             model_digest="" if declined else admitted.digest, channel_series=channels,
         )  # fmt: skip
-        # What lies in a further channel is no source of the report: its patient is compared as that of other series.
+        # No result lies on a further channel: its patient is compared as that of the series beside.
         further = set(channels[1:]) - {job.series_instance_uid}
         used = {one.sop_instance_uid for one in inputs if one.series_instance_uid not in further}
         beside = [one for series in study.series for one in series.instances if one.sop_instance_uid not in used]
@@ -197,6 +199,7 @@ class Planner:
             withdrawn=withdrawn_objects(connection, lineage, noting),
             intended_use=self._settings.intended_use,
             time_zone_name=self._settings.time_zone_name,
+            heat_maps=self._settings.heat_maps,
             study_partial=job.study_partial,
             predecessor=earlier.get(delivery_plan.output_keys[0]),
             predecessors=earlier,
@@ -247,7 +250,8 @@ class Planner:
         parameters = admitted.card.config_digest(s.parameters.get(job.route, {}))
         declined = asdict(beside.declined) if beside.declined else None
         shaped_by = [node, job.route, parameters, job.study_partial, declined]
-        shaped_by += [one for one in (beside.withdrawn, beside.node_id, beside.told.by_name()) if one]
+        heat_maps = "" if s.heat_maps == "model" else f"heat_maps={s.heat_maps}"
+        shaped_by += [one for one in (beside.withdrawn, beside.node_id, beside.told.by_name(), heat_maps) if one]
         config_digest = hashlib.sha256(json.dumps(shaped_by, sort_keys=True, default=str).encode()).hexdigest()
         digests = [f"{instance.sop_instance_uid}:{instance.sha256}" for instance in inputs]
         return job_key(job.study_instance_uid, digests, admitted.digest, config_digest)

@@ -10,7 +10,7 @@ from typing import Any
 from sqlalchemy import Connection, Row
 
 from dicom_node.analysis.answer import AnalysisRequest, ReportContext, ReviewedObject
-from dicom_node.analysis.stored_findings import findings_in, model_in
+from dicom_node.analysis.stored_findings import analysed_uids_in, findings_in, further_uids_in, model_in
 from dicom_node.core.entities import ArtifactKind, Finding, Instance, JobState
 from dicom_node.core.errors import NodeError
 from dicom_node.core.uids import derived_uid, reviewed_job_key
@@ -65,6 +65,7 @@ class ReviewPlanner(Planner):
             reviewed=ReviewedAnswer(
                 model=model, notes=tuple(map(str, claimed.summary.get("notes") or ())),
                 partial=claimed.summary.get("state") == JobState.PARTIAL,
+                further_uids=frozenset(further_uids_in(claimed.summary)),
             ),
         )  # fmt: skip
 
@@ -74,7 +75,7 @@ def _sources(connection: Connection, claimed: ClaimedReview) -> list[Instance]:
     study = load_study(connection, claimed.study_instance_uid)
     series = study.series if study is not None else ()
     there = {one.sop_instance_uid: one for part in series for one in part.instances}
-    wanted = list(claimed.summary.get("source_sop_instance_uids") or ())
+    wanted = analysed_uids_in(claimed.summary)
     if lacking := [uid for uid in wanted if uid not in there]:
         raise NodeError(f"{len(lacking)} of the images that the result was made from are not there any more.")
     return [there[uid] for uid in wanted]

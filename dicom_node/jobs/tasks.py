@@ -27,6 +27,8 @@ class ReviewedAnswer:
     model: ModelIdentity
     notes: tuple[str, ...] = ()
     partial: bool = False
+    #: Which of the images were read together with those that results lie on.
+    further_uids: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -23,11 +23,13 @@ from dicom_node.analysis.answer import (
     Declined,
     NotAnalysed,
     ReportContext,
+    SourceFile,
     WrittenObject,
     WrittenResult,
     state_of,
     summarise,
 )
+from dicom_node.analysis.images import analysed_images
 from dicom_node.core.entities import ArtifactKind, JobStage, ModelIdentity
 from dicom_node.core.errors import NodeError, NotAnalysable, SourceDamaged
 from dicom_node.core.outputs.artifact_kinds import ARTIFACT_KINDS
@@ -135,14 +137,19 @@ def _answer_to(task: Task, request: AnalysisRequest) -> Analysis | NotAnalysed:
     """Ask the model; where a person has reviewed what it said, return that, from the headers of the images alone."""
     if task.reviewed is None:
         return run_model(request, place=task.place)
-    review = request.context.review
+    review, further = request.context.review, task.reviewed.further_uids
     return Analysis(
         model=task.reviewed.model,
-        sources=tuple(read_dataset(file.path, pixels=False) for file in request.files),
+        sources=tuple(_header(file) for file in request.files if file.sop_instance_uid not in further),
+        further_sources=tuple(_header(file) for file in request.files if file.sop_instance_uid in further),
         findings=tuple(one.finding for one in review.findings) if review else (),
         notes=task.reviewed.notes,
         partial=task.reviewed.partial,
     )
+
+
+def _header(file: SourceFile) -> Dataset:
+    return read_dataset(file.path, pixels=False)
 
 
 def _sound(task: Task) -> Task:
@@ -211,7 +218,7 @@ def _declined(task: Task) -> NotAnalysed:
 def _as_stated(answer: _Answer, context: ReportContext) -> _Answer:
     """Have the images say of their patient what a registration has stated since: builders copy it from there."""
     if context.patient is not None:
-        for source in answer.sources:
+        for source in analysed_images(answer):
             restate(source, context.patient, context.ae_title, context.started_at)
     return answer
 

@@ -104,6 +104,7 @@ class RunPlanner:
             output_sets=(self._outputs(),),
             intended_use=node.intended_use,
             time_zone_name=node.time_zone,
+            heat_maps=self.settings.results.heat_maps,
         )
 
     def _outputs(self) -> OutputSet:
@@ -111,11 +112,11 @@ class RunPlanner:
         return replace(profiles_of(self.settings).site.outputs, encapsulated_pdf=True)
 
     def _key(self, study: Study, inputs: Sequence[Instance], declined: Declined | None) -> str:
-        node = self.settings.node
+        node, heat_maps = self.settings.node, self.settings.results.heat_maps
         shaped_by = [
             __version__, NODE, node.ae_title, node.intended_use, node.institution, node.time_zone,
             asdict(fhir_options(self.settings)), self.card.config_digest(self.parameters), self._outputs().key,
-            asdict(declined) if declined else None,
+            asdict(declined) if declined else None, *([heat_maps] if heat_maps != "model" else []),
         ]  # fmt: skip
         digest = hashlib.sha256(json.dumps(shaped_by, sort_keys=True, default=str).encode()).hexdigest()
         images = [f"{one.sop_instance_uid}:{one.sha256}" for one in inputs]

@@ -137,6 +137,7 @@ def _job_settings(node: Node) -> JobSettings:
         institution=settings.node.institution,
         fhir=fhir_options(settings),
         time_zone_name=settings.node.time_zone,
+        heat_maps=settings.results.heat_maps,
         patient_authority=settings.hl7.patient_authority,
         max_attempts=settings.inference.max_attempts,
         lease_s=settings.inference.lease_s,

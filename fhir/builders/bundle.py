@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 from dicom_node.analysis.answer import Analysis, NotAnalysed, ReportContext, WrittenObject, as_reviewed
+from dicom_node.analysis.images import analysed_images, with_headers
 from dicom_node.core.errors import ReportInvalid
 from dicom_node.fhir.builders.facts import ReportFacts, gather_facts
 from dicom_node.fhir.builders.imaging_study import imaging_study_entry
@@ -40,7 +40,7 @@ def build_bundle(
     'preliminary'
     """
     answer = as_reviewed(answer, context)
-    answer = replace(answer, sources=tuple(without_unreadable(source) for source in answer.sources))
+    answer = with_headers(answer, without_unreadable)
     facts = gather_facts(answer, context, options)
     has_endpoint = bool(options.dicomweb_url)
     observations = _observations(facts, answer)
@@ -48,7 +48,7 @@ def build_bundle(
     entries = [
         device_entry(facts),
         *([endpoint_entry(facts, options.dicomweb_url)] if has_endpoint else []),
-        imaging_study_entry(facts, answer.sources, written, has_endpoint=has_endpoint),
+        imaging_study_entry(facts, analysed_images(answer), written, has_endpoint=has_endpoint),
         *observations,
         model_card_entry(facts),
         report_entry(facts, answer, written, urls, study_partial=context.study_partial),

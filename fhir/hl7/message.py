@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 
 import hl7
 from pydicom.dataset import Dataset
 
 from dicom_node.analysis.answer import Analysis, NotAnalysed, ReportContext, ReportLine, WrittenObject, as_reviewed
+from dicom_node.analysis.images import with_headers
 from dicom_node.core.codes import DIAGNOSTIC_IMAGING_STUDY, PRIVATE_SCHEME
 from dicom_node.core.entities import Code, ModelIdentity
 from dicom_node.fhir.builders.dicom_values import fhir_instant, one_line
@@ -65,7 +66,7 @@ def build_message(
     (['MSH', 'PID', 'ORC', 'OBR', 'OBX'], 'P')
     """
     answer = as_reviewed(answer, context)
-    answer = replace(answer, sources=tuple(without_unreadable(source) for source in answer.sources))
+    answer = with_headers(answer, without_unreadable)
     facts = gather_facts(answer, context, options)
     header = answer.sources[0]
     told = observations(facts, answer, context, written)

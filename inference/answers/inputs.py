@@ -126,6 +126,9 @@ def _channels(run: ModelRun) -> tuple[Volume, Floats]:
         number = images[0].header.get("SeriesNumber", "?")
         run.notes.append(f"{name}: series {number}, {len(volumes[-1].sources)} images.")
         run.notes.extend(f"{name}: {note}" for note in notes)
+        read = {str(one.SOPInstanceUID) for one in volumes[-1].sources}
+        if len(volumes) > 1:
+            run.further_sources.extend(one.header for one in images if str(one.header.SOPInstanceUID) in read)
     return volumes[0], on_one_grid(volumes, names)
 
 

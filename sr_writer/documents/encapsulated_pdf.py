@@ -8,7 +8,7 @@ from __future__ import annotations
 import base64
 import json
 import struct
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime, timedelta, timezone
 from functools import cache
 from importlib.resources import files
@@ -22,6 +22,7 @@ from pydicom.sr.coding import Code as DicomCode
 from pydicom.uid import EncapsulatedPDFStorage
 
 from dicom_node.analysis.answer import NotAnalysed, Picture, WrittenObject, whole_objects
+from dicom_node.analysis.images import analysed_images
 from dicom_node.core import codes
 from dicom_node.core.entities import ArtifactKind, Code
 from dicom_node.sr_writer.documents.page_content import NOT_PERFORMED, page_content
@@ -61,9 +62,7 @@ def encapsulated_pdf(writing: Writing) -> Dataset:
     dataset.VerificationFlag = "UNVERIFIED" if identity.context.review is None else "VERIFIED"
     dataset.ConceptNameCodeSequence = [_coded(codes.DIAGNOSTIC_IMAGING_STUDY)]
     dataset.DocumentTitle = _title(writing)
-    dataset.SourceInstanceSequence = [
-        _reference(one) for one in whole_objects(writing.answer.sources)[:_MOST_REFERENCES]
-    ]
+    dataset.SourceInstanceSequence = [_reference(one) for one in _referenced(analysed_images(writing.answer))]
     content = page_content(writing, picture, str(dataset.SOPInstanceUID))
     _enclose(dataset, pdf_bytes(content, _png(picture) if picture is not None else None, identity.made_at))
     stamp(dataset, identity, f"PDF report {identity.model.name}")
@@ -88,6 +87,14 @@ def _png(picture: Picture) -> bytes:
     image = Image.fromarray(picture.rgb)
     image.thumbnail((_PICTURE_SIDE_PX, _PICTURE_SIDE_PX), Image.Resampling.BOX)
     return png_bytes(np.asarray(image))
+
+
+def _referenced(images: Sequence[Dataset]) -> Sequence[Dataset]:
+    """Return as many images as a page may name, one of each series first."""
+    whole = whole_objects(images)
+    first = {str(one.SeriesInstanceUID): one for one in reversed(whole)}
+    leading = [one for one in whole if first[str(one.SeriesInstanceUID)] is one]
+    return [*leading, *(one for one in whole if first[str(one.SeriesInstanceUID)] is not one)][:_MOST_REFERENCES]
 
 
 def _reference(source: Dataset) -> Dataset:

@@ -16,6 +16,7 @@ from pydicom.multival import MultiValue
 
 from dicom_node.decoding.stored import pixel_aspect
 from dicom_node.sr_writer.geometry import patient_orientation
+from dicom_node.sr_writer.pictures.contrast import equalised
 from dicom_node.sr_writer.pictures.pen import (
     AMBER,
     BACKGROUND,
@@ -26,6 +27,7 @@ from dicom_node.sr_writer.pictures.pen import (
     RgbUint8,
     clipped,
     folded,
+    gray_rgb,
     resized_rgb,
     text_width,
     wrapped,
@@ -185,13 +187,21 @@ class PictureSource:
     marking: str
     place: str = ""
     shown_with: str = ""
-    _scaled: dict[tuple[int, int], RgbUint8] = field(default_factory=dict, repr=False)
+    #: Show it with its contrast raised where `is_enhanced`.
+    enhance: bool = False
+    _scaled: dict[tuple[int, int], RgbUint8] = field(default_factory=dict, init=False, repr=False)
+
+    @property
+    def is_enhanced(self) -> bool:
+        """Whether `scaled` raises the contrast: colours mean something, and are left as they are."""
+        return self.enhance and self.pixels.ndim == 2
 
     def scaled(self, width_px: int, height_px: int) -> RgbUint8:
         """Return the image as RGB of this size; many pictures of one image need it in the same size."""
         size = (width_px, height_px)
         if size not in self._scaled:
-            self._scaled[size] = resized_rgb(self.pixels, width_px, height_px)
+            rgb = resized_rgb(self.pixels, width_px, height_px)
+            self._scaled[size] = gray_rgb(equalised(rgb[:, :, 0])) if self.is_enhanced else rgb
         return self._scaled[size]
 
 

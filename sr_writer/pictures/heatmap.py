@@ -74,10 +74,11 @@ def draw_region(pen: Pen, layout: Layout, region: Region, drawn_on: PictureSourc
 def heatmap_caption(drawn_on: PictureSource, saliency: Saliency, finding: Finding) -> Caption:
     """Return the words below a heat map."""
     colour = f"colour = influence on the score, not disease; by {saliency.method}"
+    contrast = "contrast of the image raised by CLAHE" if drawn_on.is_enhanced else ""
     return Caption(
         headline=finding.label,
         answer=answer_in_words(finding),
-        detail="; ".join(part for part in (colour, drawn_on.place, drawn_on.shown_with) if part),
+        detail="; ".join(part for part in (colour, drawn_on.place, drawn_on.shown_with, contrast) if part),
         model=drawn_on.model_text,
         marking=drawn_on.marking,
     )

@@ -171,7 +171,12 @@ def resized_rgb(image: NDArray[np.uint8], width_px: int, height_px: int) -> RgbU
     smaller = width_px < image.shape[1] or height_px < image.shape[0]
     smooth = Image.Resampling.LANCZOS if smaller else Image.Resampling.BICUBIC
     scaled = np.asarray(Image.fromarray(image).resize((width_px, height_px), smooth))
-    return scaled if scaled.ndim == 3 else np.repeat(scaled[:, :, np.newaxis], 3, axis=2)
+    return scaled if scaled.ndim == 3 else gray_rgb(scaled)
+
+
+def gray_rgb(gray: NDArray[np.uint8]) -> RgbUint8:
+    """Return a gray image (rows, columns) as RGB."""
+    return np.repeat(gray[:, :, np.newaxis], 3, axis=2)
 
 
 def resized_map(values: FloatMap, width_px: int, height_px: int) -> FloatMap:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from pydicom.dataset import Dataset
 
@@ -52,14 +52,16 @@ class _Drawing:
     def __init__(self, analysis: Analysis, context: ReportContext) -> None:
         self._analysis = analysis
         self._marking = marking_of(context)
+        self._heat_maps = context.heat_maps
         self._ready: dict[int, PictureSource] = {}
+        self._enhanced: dict[int, PictureSource] = {}
 
     def heatmaps(self, saliencies: Sequence[Saliency]) -> Iterator[Picture]:
         findings = {finding.key: finding for finding in self._analysis.findings}
         for saliency in saliencies:
             finding = findings[saliency.finding_key]
-            source = self._source(index_of(saliency, self._analysis))
-            draw = panels_picture if saliency.in_three_panels else heatmap_picture
+            source = self._explained(index_of(saliency, self._analysis))
+            draw = panels_picture if self._in_three_panels(saliency) else heatmap_picture
             yield Picture(
                 key=heatmap_key(finding.key, marked_key(saliency)),
                 rgb=draw(source, saliency, finding),
@@ -85,6 +87,17 @@ class _Drawing:
                 description=f"Key slice {index + 1} of {len(volume.sources)}",
                 source=source.dataset,
             )
+
+    def _in_three_panels(self, saliency: Saliency) -> bool:
+        return saliency.in_three_panels if self._heat_maps == "model" else self._heat_maps != "overlay"
+
+    def _explained(self, index: int) -> PictureSource:
+        """Return the source as heat maps show it; key slices show it as it is."""
+        if self._heat_maps != "panels_clahe":
+            return self._source(index)
+        if index not in self._enhanced:
+            self._enhanced[index] = replace(self._source(index), enhance=True)
+        return self._enhanced[index]
 
     def _source(self, index: int) -> PictureSource:
         if index not in self._ready:

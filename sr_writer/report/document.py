@@ -23,6 +23,7 @@ from pydicom.dataset import Dataset
 from pydicom.sr.codedict import codes as dictionary
 
 from dicom_node.analysis.answer import NotAnalysed, Predecessor, WrittenObject, whole_objects
+from dicom_node.analysis.images import analysed_images
 from dicom_node.core import codes
 from dicom_node.core.entities import ArtifactKind, Code, ReviewState
 from dicom_node.core.outputs.artifact_kinds import OutputSet
@@ -84,7 +85,7 @@ def _analysed(
     # The code tells how the algorithms fared, and of findings that are not theirs any more.
     is_modified = review is not None and review.state is ReviewState.MODIFIED
     content = _Content(
-        images=analysis.sources,
+        images=analysed_images(analysis),
         results=results,
         groups=measurement_groups(sources, identity),
         summary=None if is_modified else summary_code(analysis, partial=partial),

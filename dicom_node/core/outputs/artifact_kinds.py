@@ -169,6 +169,9 @@ IMAGE_CLASSES = frozenset(each.uid for one in _ALL if one.is_image for each in o
 ADDED: Mapping[str, bool] = MappingProxyType({"added": True})
 SrClass = Literal["comprehensive3d", "comprehensive", "enhanced", "off"]
 SegmentationType = Literal["binary", "fractional", "labelmap", "off"]
+#: How heat maps are drawn: as the model asks for, over the image alone, or in three panels, also with its contrast
+#: raised by CLAHE.
+HeatMaps = Literal["model", "overlay", "panels", "panels_clahe"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -240,17 +240,20 @@ def _reason(route_name: str, matched: bool, candidates: Sequence[Candidate], dec
     if not candidates:
         return f"The study has no source series for route {route_name}."
     if not matched:
-        return f"No series meets route {route_name}. Closest: {_shortfall(candidates)}"
+        return f"No series meets route {route_name}. Closest: {shortfall(candidates)}"
     fitting = [candidate for candidate in candidates if candidate.fits]
     if not fitting:
-        return f"Route {route_name} matches, but no series fits its model. Closest: {_shortfall(candidates)}"
+        return f"Route {route_name} matches, but no series fits its model. Closest: {shortfall(candidates)}"
     best = fitting[0]
     text = f"Series {best.series_instance_uid} ({best.instances} instances) chosen of {len(fitting)} that fit"
     return f"{text}{decided_by}."
 
 
-def _shortfall(candidates: Sequence[Candidate]) -> str:
-    """Tell what the series that failed the fewest clauses lacks; of equals, the one that stands first."""
+def shortfall(candidates: Sequence[Candidate]) -> str:
+    """Tell what the series that failed the fewest clauses lacks; of equals, the one that stands first.
+
+    There must be a candidate, and none that fits.
+    """
     closest = min(candidates, key=lambda candidate: (not candidate.meets_route, len(_failed(candidate))))
     lacks = ", ".join(f"{c.attribute} {c.condition} (is {c.actual})" for c in _failed(closest))
     return f"series {closest.series_instance_uid} fails {lacks}."

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from dicom_node import PRODUCT_NAME, __version__
-from dicom_node.analysis.stored_findings import model_named
+from dicom_node.analysis.stored_findings import analysed_uids_in, model_named
 from dicom_node.core.assessment.reader_agreement import verdict_on
 from dicom_node.core.assessment.review import Review, ReviewedFinding
 from dicom_node.core.audit import Audit, AuditedAct, AuditedEvent, AuditOutcome
@@ -123,7 +123,7 @@ class CaseExporter:
 
     def _truth(self, case: ReaderCase, review: Review) -> Mapping[str, object]:
         result, model = case.origin.result, model_named(case.origin.result.summary)
-        sources = result.summary.get("source_sop_instance_uids") or ()
+        sources = analysed_uids_in(result.summary)
         return {
             "study_instance_uid": self.without.pseudonym(result.study_instance_uid),
             "source_sop_instance_uids": [self.without.pseudonym(str(uid)) for uid in sources],

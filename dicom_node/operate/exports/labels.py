@@ -7,10 +7,9 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
 
-from dicom_node.analysis.stored_findings import model_named, readable_findings
+from dicom_node.analysis.stored_findings import analysed_uids_in, model_named, readable_findings
 from dicom_node.core.entities import Code, Finding, Measurement
 from dicom_node.deidentification.dataset import VOCABULARIES
 from dicom_node.index.views.types import ResultView
@@ -26,7 +25,7 @@ Pseudonym = Callable[[str], str]
 def labels_of(result: ResultView, pseudonym: Pseudonym) -> Mapping[str, object]:
     """Return model, state and findings of a result; `pseudonym` gives the UIDs of the images that go with it."""
     model, (findings, _) = model_named(result.summary), readable_findings(result.summary)
-    sources: Iterable[Any] = result.summary.get("source_sop_instance_uids") or ()
+    sources = analysed_uids_in(result.summary)
     return {
         "model": {"name": model.name, "version": model.version, "digest": model.digest},
         "state": result.state,
