@@ -369,7 +369,8 @@ def _decoded(head: bytes) -> Record | None:
         return None
     magic, length, checksum = _FIXED.unpack_from(head)
     text = head[_FIXED.size : _FIXED.size + length]
-    if magic != _MAGIC or zlib.crc32(text) != checksum:
+    # Of nothing the checksum is 0, as it is where the write ended behind the magic number.
+    if magic != _MAGIC or not text or zlib.crc32(text) != checksum:
         return None
     values = json.loads(text)
     return Record(**values | {"kind": RecordKind(values["kind"])})

@@ -7,7 +7,7 @@ import threading
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from dicom_node.storage.journal import (
@@ -109,6 +109,7 @@ def test_a_longer_payload_does_not_shine_through_behind_a_shorter_one(journal: J
     assert read_payload(tmp_path, slot, 0, one.payload_bytes) == b"z" * 10
 
 
+@example(cut=8, garbage=b"")
 @settings(max_examples=60)
 @given(cut=st.integers(0, 600), garbage=st.binary(max_size=40))
 def test_a_head_cut_anywhere_is_no_record(tmp_path_factory: pytest.TempPathFactory, cut: int, garbage: bytes) -> None:
