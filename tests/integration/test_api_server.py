@@ -17,11 +17,12 @@ from anyio import to_thread
 from dicom_node.api.access import Access
 from dicom_node.api.front.connections import ConnectionLimits
 from dicom_node.api.routes.events import MAX_LISTENERS, MAX_OF_ONE
-from dicom_node.api.server import ApiServer, create_app
+from dicom_node.api.server import ApiServer, _listen, create_app
 from dicom_node.core.errors import NodeError
 from dicom_node.core.principal import Principal, UserRole
 from dicom_node.index.database import Database
 from tests.peers.process import wait_until
+from tests.support import needs
 from tests.support.api_client import TOKEN, first_look, parts_over, seeded_database
 from tests.support.results.rows import Rows
 from tests.support.results.seeded import CHEST_CT, GAP_CT
@@ -345,3 +346,15 @@ def test_what_is_no_http_is_closed_without_harm(server: ApiServer) -> None:
         assert answer.startswith(b"HTTP/1.1 4")
     with client_of(server) as client:
         assert client.get("/healthz").status_code == 200
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "::"])
+def test_an_answer_in_two_parts_does_not_wait_for_the_first_to_be_acknowledged(host: str) -> None:
+    """asyncio turns Nagle's algorithm off only for sockets that were made for TCP by name; those of a listener are not.
+    The second part of an answer then waits for the acknowledgement of the first: 40 ms."""
+    if host == "::":
+        needs.ipv6()
+    with _listen(host, 0) as listener:
+        address = ("::1" if host == "::" else host, listener.getsockname()[1])
+        with socket.create_connection(address), listener.accept()[0] as accepted:
+            assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
