@@ -24,7 +24,6 @@ from dicom_node.inference.training.robustness import perturbations
 
 #: The rule for the threshold, fixed before any held-out look was scored by the networks that ship.
 WANTED_SENSITIVITY = 0.965
-_TABLE_BEGIN, _TABLE_END = "<!-- figures: begin -->", "<!-- figures: end -->"
 _Change = Callable[[Tensor], Tensor]
 
 
@@ -136,14 +135,15 @@ def write_table(readme: Path, measured: dict[str, Any]) -> None:
     replace_table(readme, table(measured))
 
 
-def replace_table(readme: Path, table_text: str) -> None:
-    """Put the text between the two marks of a README. Raises `ValueError` when they are not there."""
+def replace_table(readme: Path, table_text: str, name: str = "figures") -> None:
+    """Put the text between the two marks of this name in a README. Raises `ValueError` when they are not there."""
+    begin, end = f"<!-- {name}: begin -->", f"<!-- {name}: end -->"
     text = readme.read_text(encoding="utf-8")
-    before, found_begin, rest = text.partition(_TABLE_BEGIN)
-    _, found_end, after = rest.partition(_TABLE_END)
+    before, found_begin, rest = text.partition(begin)
+    _, found_end, after = rest.partition(end)
     if not (found_begin and found_end):
-        raise ValueError(f"{readme} lacks the lines {_TABLE_BEGIN} and {_TABLE_END}; the figures go between them.")
-    readme.write_text(f"{before}{_TABLE_BEGIN}\n{table_text}{_TABLE_END}{after}", encoding="utf-8")
+        raise ValueError(f"{readme} lacks the lines {begin} and {end}; the figures go between them.")
+    readme.write_text(f"{before}{begin}\n{table_text}{end}{after}", encoding="utf-8")
 
 
 def table(measured: dict[str, Any]) -> str:
