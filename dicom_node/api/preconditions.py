@@ -10,19 +10,25 @@ import re
 from typing import Annotated
 
 from fastapi import Depends, Header
+from pydantic import WithJsonSchema
+from pydantic.json_schema import SkipJsonSchema
 
 from dicom_node.api.problems import ProblemError
 from dicom_node.index.decided.versions_looked_at import ABSENT, ANY
 
-_TAG = re.compile(r'"([\x21\x23-\x7e]{1,100})"')
+_TAG = re.compile(r'"([!#-~]{1,100})"')
+#: For the description, in which no header is null: what these do not match is refused here, with a sentence that helps.
+_VERSION_OR_ANY = {"pattern": rf"^(\*|{_TAG.pattern})$"}
+_ANY = {"pattern": r"^\*$"}
 _HOW = 'Send `If-Match: "VERSION"` with the `version` that the list tells'
 
 IfMatch = Annotated[
-    str | None,
-    Header(alias="If-Match", max_length=128, description="The `version` that was looked at, in quotes; `*`: any."),
+    Annotated[str, WithJsonSchema({"type": "string", **_VERSION_OR_ANY})] | SkipJsonSchema[None],
+    Header(alias="If-Match", description="The `version` that was looked at, in quotes; `*`: any."),
 ]
 IfNoneMatch = Annotated[
-    str | None, Header(alias="If-None-Match", max_length=128, description="`*`: only where there is none of this name.")
+    Annotated[str, WithJsonSchema({"type": "string", **_ANY})] | SkipJsonSchema[None],
+    Header(alias="If-None-Match", description="`*`: only where there is none of this name."),
 ]
 
 
@@ -46,9 +52,9 @@ def must_be_looked_at(if_match: IfMatch = None) -> str:
 
 def must_be_looked_at_or_absent(if_match: IfMatch = None, if_none_match: IfNoneMatch = None) -> str:
     """Return the version that somebody saw, or that they saw none (`If-None-Match: *`)."""
+    if if_none_match is not None and if_none_match.strip() != ANY:
+        raise ProblemError(422, "If-None-Match takes only *: write a route where there is none of its name.")
     if if_match is None and if_none_match is not None:
-        if if_none_match.strip() != ANY:
-            raise ProblemError(422, "If-None-Match takes only *: write a route where there is none of its name.")
         return ABSENT
     if if_match is None:
         raise ProblemError(

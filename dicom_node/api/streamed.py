@@ -3,15 +3,25 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, date, datetime, time, timedelta
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 from starlette.responses import StreamingResponse
 
 #: Lines of a list go out together, so many at a time.
 _LINES_AT_ONCE = 100
+
+
+def _written_as_a_day(text: object) -> object:
+    if isinstance(text, str) and not re.fullmatch(r"[0-9]{4}-[0-9]{2}-[0-9]{2}", text):
+        raise ValueError("a day as 2026-01-31")  # a number would be taken for seconds since 1970
+    return text
+
+
+_Day = Annotated[date, BeforeValidator(_written_as_a_day)]
 
 
 class DaysQuery(BaseModel):
@@ -19,8 +29,8 @@ class DaysQuery(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    first: date | None = Field(None, alias="from", description="Made on this day or later, UTC.")
-    last: date | None = Field(None, alias="to", description="Made on this day or earlier, UTC.")
+    first: _Day | None = Field(None, alias="from", description="Made on this day or later, UTC.")
+    last: _Day | None = Field(None, alias="to", description="Made on this day or earlier, UTC.")
 
     @property
     def since(self) -> datetime | None:

@@ -50,7 +50,19 @@ checks.positive_data_acceptance.expected-statuses = ["2xx", "3xx", 401, 403, 404
 [[operations]]
 include-path-regex = "/routes/"
 checks.positive_data_acceptance.expected-statuses = ["2xx", "3xx", 401, 403, 404, 409, 412, 428, 429, "5xx"]
+
+# In its phase `coverage` schemathesis 4.32.5 takes `0` for what the pattern of If-Match allows.
+[[operations]]
+include-path-regex = "^/api/v1/(routes|destinations)/.name.(/(suspend|resume|revert))?$"
+include-method = ["POST", "PUT"]
+phases.coverage.enabled = false
 """
+
+
+#: For so long a campaign makes requests, new ones each time; a sample makes the same few.
+_CAMPAIGN_S = 600
+_HOW_MANY = ["--phases", "examples,fuzzing", "--max-examples", "2", "--seed", "1"]
+_HOW_LONG = ["--phases", "examples,coverage,fuzzing,stateful", "--max-time", str(_CAMPAIGN_S), "--continue-on-failure"]
 
 
 @pytest.mark.campaign
@@ -58,18 +70,16 @@ checks.positive_data_acceptance.expected-statuses = ["2xx", "3xx", 401, 403, 404
 def test_no_request_made_from_the_description_breaks_it(server: ApiServer, tmp_path: Path) -> None:
     """Every check of schemathesis holds: statuses, types, headers and bodies are those described; what the description
     allows is taken, what it forbids is refused, and nothing is done without the token."""
-    phases = amount("examples,fuzzing", campaign="examples,coverage,fuzzing,stateful")
     address = f"http://127.0.0.1:{server.port}/api/v1/openapi.json"
     assert httpx.get(address, timeout=120).status_code == 200  # written by now: schemathesis waits for ten seconds
     command = [
         str(_TOOLS / "schemathesis"), "run", address,
         "--header", f"Authorization: Bearer {TOKEN}", "--checks", "all", "--exclude-path-regex", _NOT_TRIED,
-        "--phases", phases, "--max-examples", amount("2", campaign="50"), "--seed", "1", "--warnings", "off",
-        "--request-timeout", "60",
+        "--warnings", "off", "--request-timeout", "60", *amount(_HOW_MANY, campaign=_HOW_LONG),
     ]  # fmt: skip
     (tmp_path / "schemathesis.toml").write_text(_EXCEPT, encoding="utf-8")
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stdout[-8000:] + done.stderr[-2000:]
+    assert done.returncode == 0, done.stdout[-30_000:] + done.stderr[-2000:]
     assert " passed" in done.stdout
 
 

@@ -207,6 +207,17 @@ def test_whole_lists_leave_with_their_filters(client: Client, node: Site) -> Non
     assert client.get("/api/results.csv", params={"from": "yesterday"}).status_code == 422
 
 
+@pytest.mark.parametrize(
+    "path", ["/api/results.csv", "/api/results.json", "/api/agreement", "/api/agreement/cases.csv"]
+)
+@pytest.mark.parametrize("day", ["0", "86400", "2026-01-01T00:00:00Z"])
+@pytest.mark.parametrize("name", ["from", "to"])
+def test_what_is_no_day_is_refused(client: Client, path: str, name: str, day: str) -> None:
+    """A number would be taken for seconds since 1970."""
+    assert client.get(path).status_code == 200
+    assert client.get(path, params={name: day}).status_code == 422
+
+
 def test_an_export_is_written_down_with_what_was_asked_before_anything_leaves(client: Client, node: Site) -> None:
     TRAIL.events.clear()
     client.get(f"/api/studies/{study_of(node)}.zip", params={"deidentified": True})

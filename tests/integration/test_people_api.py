@@ -179,6 +179,7 @@ def test_people_are_changed_and_removed_and_signed_out_by_it(admin: Client, audi
     ("call", "status"),
     [
         (("POST", "/api/users", {"name": "eve", "roles": ["viewer"], "password": "short"}), 422),
+        (("POST", "/api/users", {"name": "eve", "roles": ["viewer"], "password": ""}), 422),
         (("POST", "/api/users", {"name": "eve", "roles": []}), 422),
         (("POST", "/api/users", {"name": "a:b", "roles": ["viewer"]}), 422),
         (("POST", "/api/users", {"name": "node", "roles": ["viewer"]}), 422),

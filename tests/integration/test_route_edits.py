@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -182,6 +183,26 @@ def test_a_change_that_does_not_say_which_version_it_was_made_from_is_not_made(c
     assert client.post(f"{at}/revert", json={"reason": "x"}).status_code == 428
     assert client.get(f"{at}/versions").json() == []
     assert client.request("PUT", at, json=body, headers={"If-Match": "*"}).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("header", "value", "is_one"),
+    [
+        ("If-Match", '"3"', True), ("If-Match", "*", True), ("If-Match", "3", False), ("If-Match", '"a b"', False),
+        ("If-Match", '""', False), ("If-Match", 'W/"3"', False), ("If-Match", '"' + 101 * "x" + '"', False),
+        ("If-None-Match", "*", True), ("If-None-Match", '"3"', False),
+    ],
+)  # fmt: skip
+def test_the_description_says_what_a_version_looks_like(
+    client: Client, header: str, value: str, *, is_one: bool
+) -> None:
+    put = client.get("/api/v1/openapi.json").json()["paths"]["/api/v1/routes/{name}"]["put"]
+    [pattern] = [one["schema"]["pattern"] for one in put["parameters"] if one["name"] == header]
+    assert bool(re.search(pattern, value)) == is_one
+    body = {"route": STRICTER, "reason": "x"}
+    for more in ({}, {"If-Match": "*"}):
+        answer = client.request("PUT", "/api/v1/routes/chest-ct", json=body, headers={**more, header: value})
+        assert (answer.status_code != 422) == is_one
 
 
 def test_a_route_is_added_where_there_is_none_of_its_name(client: Client) -> None:

@@ -132,7 +132,7 @@ def _place_of(view: UserView | KeyView) -> str:
 @router.post("/users", status_code=201, summary="Add somebody", dependencies=[Administers], responses=described(409))
 def add_user(access: CurrentAccess, actor: CurrentActor, wanted: NewUser) -> UserView:
     """Add a person. A password has at least 12 characters and is none of the commonest (NIST SP 800-63B)."""
-    password = wanted.password.get_secret_value() if wanted.password else None
+    password = None if wanted.password is None else wanted.password.get_secret_value()
     with actor.acting(AuditedAct.ACCOUNT_CHANGED, account=wanted.name, what="added", given=sorted(wanted.roles)):
         return UserView.of(access.people.accounts.add(wanted.name, wanted.roles, password))
 
