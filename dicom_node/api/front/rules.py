@@ -117,7 +117,7 @@ class Front:
         """
         host = headers.get("host", "")
         if not host:  # allowed in HTTP/1.0 alone (RFC 9112 3.2), which no browser speaks
-            return scope["http_version"] == "1.0"
+            return bool(scope["http_version"] == "1.0")
         found = _HOST.fullmatch(host)
         name = found[1].lower().rstrip(".") if found else ""
         if name in {"localhost", self._rules.own_host} or name in self._rules.hosts or _is_address(name):
