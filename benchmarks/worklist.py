@@ -1,10 +1,11 @@
 """How long do the worklist, a search and the administrator's view take with a large index?
 
-    python -m benchmarks.worklist [--studies 10000] [--instances 1000000] [--quick] [--json FILE]
+    python -m benchmarks.worklist [--studies 10000] [--instances 1000000] [--accepted 7] [--quick] [--json FILE]
 
 Fills a SQLite index, lets the sweep of the role `index` work the studies out, and asks the API as the page does: the
 whole answer, in this process, without a network. Patients are read from stored objects at the first page and remembered
-after it. Beside the time, which a busy machine draws out, stands that of the processor.
+after it. Beside the time, which a busy machine draws out, stands that of the processor. Where there is a Chromium, it
+also goes from the worklist to accepted results by keys alone, and tells how long each answer took until it was painted.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from pydicom.dataset import FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian
 from sqlalchemy import insert
 
+from benchmarks import worklist_in_browser as in_browser
 from benchmarks.command_line import keep, parser_of
 from dicom_node.api.parts import ApiParts
 from dicom_node.api.server import create_app
@@ -47,6 +49,7 @@ _KEYS = SearchKeys(b"secret")
 _NOW = datetime.now(UTC)
 _ROUNDS = 21
 _ROWS_PER_INSERT = 20_000
+_FIRST_PAGE = 50  # studies, as the page asks for them
 
 
 def fill(database: Database, count: int, per_study: int) -> None:
@@ -153,16 +156,14 @@ def _asked(studies_filled: int) -> dict[str, str]:
 
 
 @contextmanager
-def _node(folder: Path, database: Database) -> Iterator[FastAPI]:
-    reader, settings = DemographicsReader(), Settings(node=NodeSettings(data_dir=folder))
+def _node(folder: Path, database: Database) -> Iterator[ApiParts]:
+    reader, settings = DemographicsReader(), Settings(node=NodeSettings(data_dir=folder, min_free_mb=0))
     try:
-        yield create_app(
-            ApiParts(
-                database=database, settings=settings, open_object=lambda key: folder / key, models=dict, cards={},
-                routes=RoutesInForce(settings, {}, database), wake=lambda: None,
-                token_digest=digest_of(_TOKEN), audit=LoggedAudit(), receiver_ready=lambda: True, version="bench",
-                search_keys=_KEYS, patients=ShownPatients(lambda _: folder / "portrait", reader.read),
-            )
+        yield ApiParts(
+            database=database, settings=settings, open_object=lambda key: folder / key, models=dict, cards={},
+            routes=RoutesInForce(settings, {}, database), wake=lambda: None,
+            token_digest=digest_of(_TOKEN), audit=LoggedAudit(), receiver_ready=lambda: True, version="bench",
+            search_keys=_KEYS, patients=ShownPatients(lambda _: folder / "portrait", reader.read),
         )  # fmt: skip
     finally:
         reader.close()
@@ -181,8 +182,8 @@ async def _seconds(app: FastAPI, address: str, rounds: int) -> list[tuple[float,
     return taken
 
 
-def measure(studies_filled: int, per_study: int) -> dict[str, float]:
-    """Return every figure by name, in milliseconds but for the sweep."""
+def measure(studies_filled: int, per_study: int, accepted: int) -> dict[str, float]:
+    """Return every figure by name, in milliseconds but for the sweep and the keystrokes; `accepted` by a person."""
     found: dict[str, float] = {}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -190,29 +191,34 @@ def measure(studies_filled: int, per_study: int) -> dict[str, float]:
         database = Database(f"sqlite:///{folder / 'node.sqlite'}")
         database.migrate()
         fill(database, studies_filled, per_study)
+        readable = in_browser.add_readable(database, folder, accepted + 1) if in_browser.is_there() else ()
         sweep = WorklistSweep(database, _KEYS, "", lambda key: folder / key, lambda paths: [None for _ in paths])
         began = time.perf_counter()
-        for _ in range(-(-studies_filled // 1000)):
+        for _ in range(-(-(studies_filled + len(readable)) // 1000)):
             sweep.run()
         found["working out all studies, s"] = time.perf_counter() - began
-        with _node(folder, database) as app:
+        with _node(folder, database) as parts:
+            app = create_app(parts)
             for what, address in _asked(studies_filled).items():
                 taken = anyio.run(_seconds, app, address, _ROUNDS)
                 if what == "first page":
                     found["first page, patients read, ms"] = taken[0][0] * 1000
                 found[f"{what}, ms"] = statistics.median(one for one, _ in taken[1:]) * 1000
                 found[f"{what}, ms of the processor"] = statistics.median(one for _, one in taken[1:]) * 1000
+            if readable:
+                found |= in_browser.measure(parts, folder, readable, min(studies_filled, _FIRST_PAGE))
         database.close()
     return found
 
 
 def main() -> int:
     """Measure and print."""
-    parser = parser_of(__doc__, {"studies": 30, "instances": 60})
+    parser = parser_of(__doc__, {"studies": 30, "instances": 60, "accepted": 1})
     parser.add_argument("--studies", type=int, default=10_000)
     parser.add_argument("--instances", type=int, default=1_000_000)
+    parser.add_argument("--accepted", type=int, default=7, help="so many results in Chromium")
     options = parser.parse_args()
-    found = measure(options.studies, options.instances // options.studies)
+    found = measure(options.studies, options.instances // options.studies, options.accepted)
     for name, value in found.items():
         print(f"{name:<56} {value:8.1f}")
     keep(found, options.json)

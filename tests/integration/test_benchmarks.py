@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping
@@ -138,6 +139,17 @@ def _worklist(figures: Any, table: str) -> None:
     assert figures["first page, ms"] > 0
     assert figures["by accession, ms"] > 0
     assert "what waits" in table
+    if shutil.which("chromium"):
+        assert 0 < figures["in Chromium, keystrokes to accepted"] <= 12
+        answers = (
+            "page opened",
+            "search by accession, from its last letter",
+            "study",
+            "question",
+            "its image",
+            "accepted",
+        )
+        assert all(figures[f"in Chromium: {one}, ms"] > 0 for one in answers)
 
 
 TOLD: Mapping[str, Callable[[Any, str], None]] = {
@@ -158,7 +170,7 @@ TOLD: Mapping[str, Callable[[Any, str], None]] = {
 
 
 #: Every program in the campaign; in CI those that share most of what the others are made of.
-_TRIED = amount(["after_outage", "index_scale", "intake", "results", "startup"], campaign=programs())
+_TRIED = amount(["after_outage", "index_scale", "intake", "results", "startup", "worklist"], campaign=programs())
 
 
 @pytest.mark.campaign

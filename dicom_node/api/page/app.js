@@ -18,7 +18,8 @@ const STATES = ["RECEIVING", "COMPLETE", "ANALYSING", "REPORTED", "NOT_ANALYSED"
 const MOST_VERSIONS = 100; // of a study, shown
 let events = null;
 let refreshing = null;
-let viewer = ""; // where the node serves OHIF, if it does
+let listed = ""; // what the list that is shown was asked for
+let searching = null;
 let agreement = agreementAsked(); // which groups of results are told apart
 let formShown = ""; // a view in which somebody may be typing is not made anew by itself
 
@@ -102,17 +103,20 @@ function refreshSoon() {
   refreshing ??= setTimeout(() => { refreshing = null; refresh().catch(say); }, 250);
 }
 
+/** Ask for everything at once: what is shown beside the list does not wait for it. */
 async function refresh() {
-  const [status] = await Promise.all([get("/api/v1/status"), showList()]);
+  const asking = get("/api/v1/status");
+  const detail = showDetail(asking);
+  detail.catch(() => {}); // said below, when the list is there
+  const [status] = await Promise.all([asking, showList()]);
   byId("ae-title").textContent = status.ae_title;
-  viewer = status.viewer;
   if (status.intended_use === "research") byId("mark").dataset.research = "RESEARCH ONLY";
   const alarms = [...status.not_ready, status.audit_fault && `The audit trail cannot be written, and what people ask is refused. ${status.audit_fault}`, status.clock?.fault].filter(Boolean);
   byId("alarm").hidden = !alarms.length;
   byId("alarm").textContent = alarms.join(" ");
   replace(byId("tiles"), tiles(status, byId("state").value));
   byId("footer").replaceChildren(...footer(status));
-  await showDetail(status);
+  await detail;
 }
 
 // --- list --------------------------------------------------------------------------------------------------------
@@ -122,6 +126,7 @@ async function showList() {
   const page = await get(`/api/v1/worklist?${asked}`);
   if (`${asked}` !== `${worklist.wanted()}`) return; // something else is asked for by now, and its answer may be here already
   worklist.showPage(page, asked, location.hash.match(/^#\/study\/([0-9.]+)$/)?.[1]);
+  listed = `${asked}`;
 }
 
 function turn(forwards) {
@@ -129,9 +134,14 @@ function turn(forwards) {
   showList().catch(say);
 }
 
-function search() {
+/** A pause between two letters of somebody who types; who waits for an answer does not notice it. */
+const BETWEEN_LETTERS_MS = 100;
+
+function search(event) {
   worklist.begin();
-  refreshSoon();
+  if (event?.target !== byId("query")) return refreshSoon();
+  clearTimeout(searching);
+  searching = setTimeout(() => showList().catch(say), BETWEEN_LETTERS_MS);
 }
 
 /** Search at once; the only study that is found is opened. What is typed meanwhile is no part of the search any more. */
@@ -139,7 +149,8 @@ async function searchNow(event) {
   event.preventDefault();
   byId("query").blur();
   worklist.begin();
-  await showList();
+  clearTimeout(searching);
+  if (listed !== `${worklist.wanted()}`) await showList();
   const found = byId("studies").querySelectorAll(".study");
   if (byId("query").value.trim() && found.length === 1) location.hash = found[0].hash;
   else (found[0] ?? byId("query")).focus();
@@ -152,7 +163,8 @@ function clearFilters() {
 
 // --- detail ------------------------------------------------------------------------------------------------------
 
-async function showDetail(status) {
+/** `asking`: the status that somebody has asked for already. */
+async function showDetail(asking = null) {
   const [, view, argument] = location.hash.match(/^#\/(study|deliveries)\/([0-9.]+|PENDING|PARKED)$/) ?? location.hash.match(/^#\/(people|account|node|agreement)$/) ?? location.hash.match(/^#\/(rules|models)(?:\/([\w.%-]+))?$/) ?? [];
   document.body.dataset.view = view ?? "list";
   if (formShown && formShown === location.hash) return;
@@ -160,7 +172,7 @@ async function showDetail(status) {
   const asked = location.hash;
   let parts;
   if (view === "study") {
-    parts = await caseParts(argument);
+    parts = await caseParts(argument, asking ?? get("/api/v1/status"));
   } else if (view === "deliveries") {
     const deliveries = await get(`/api/v1/deliveries?state=${argument}`);
     parts = deliveriesView(argument, deliveries, deliveriesTable(deliveries, act, true));
@@ -179,7 +191,7 @@ async function showDetail(status) {
   } else if (view === "node") {
     const [told, models, routes, shadows, destinations] = await Promise.all(
       ["waiting", "models", "routes", "shadows", "destinations"].map((what) => get(`/api/v1/${what}`)));
-    parts = [overview(told, act), nodeView(models, routes, status ?? await get("/api/v1/status"), shadows, destinations, act)];
+    parts = [overview(told, act), nodeView(models, routes, await (asking ?? get("/api/v1/status")), shadows, destinations, act)];
   } else {
     parts = [];
   }
@@ -197,15 +209,21 @@ function agreementOf(wanted) {
 }
 
 /** One study: whose it is and what keeps its result, everything known of it, and what was found before. */
-async function caseParts(uid) {
+async function caseParts(uid, asking) {
   const address = `/api/v1/studies/${uid}`;
-  const [study, timeline, entry] = await Promise.all([get(address), get(`${address}/timeline`), get(`/api/v1/worklist/${uid}`)]);
-  const isCorrected = study.series.some((s) => s.superseded > 0) || timeline.some((line) => line.kind === "corrected");
-  const [versions, history] = await Promise.all([
-    isCorrected ? get(`${address}/versions?limit=${MOST_VERSIONS}`) : { total: 0, instances: [] },
-    entry.patient?.patient_id ? historyOf(entry.patient) : [],
-  ]);
+  const [[study, timeline, versions], [entry, history], { viewer }] = await Promise.all([receivedOf(address), patientOf(uid), asking]);
   return [caseHead(entry), studyView({ ...study, versions, viewer }, timeline, act), historyView(history, uid)];
+}
+
+async function receivedOf(address) {
+  const [study, timeline] = await Promise.all([get(address), get(`${address}/timeline`)]);
+  const isCorrected = study.series.some((s) => s.superseded > 0) || timeline.some((line) => line.kind === "corrected");
+  return [study, timeline, isCorrected ? await get(`${address}/versions?limit=${MOST_VERSIONS}`) : { total: 0, instances: [] }];
+}
+
+async function patientOf(uid) {
+  const entry = await get(`/api/v1/worklist/${uid}`);
+  return [entry, entry.patient?.patient_id ? await historyOf(entry.patient) : []];
 }
 
 function historyOf({ patient_id: number, issuer }) {
@@ -281,6 +299,11 @@ function goOn() {
   if (next.startsWith("/viewer/")) location.replace(next);
 }
 
+async function offerModels() {
+  const models = Object.keys(await get("/api/v1/models"));
+  byId("model").replaceChildren(byId("model").options[0], ...models.map((name) => el("option", { value: name }, name)));
+}
+
 async function start() {
   const next = new URLSearchParams(location.search).get("next");
   if (next) {
@@ -290,9 +313,7 @@ async function start() {
   session.me = await get("/api/v1/me");
   goOn();
   byId("who").replaceChildren(...links(session.me).filter(Boolean));
-  const models = Object.keys(await get("/api/v1/models"));
-  byId("model").replaceChildren(byId("model").options[0], ...models.map((name) => el("option", { value: name }, name)));
-  await refresh();
+  await Promise.all([offerModels(), refresh()]);
   byId("login").hidden = true;
   byId("app").hidden = false;
   byId("logout").hidden = false;

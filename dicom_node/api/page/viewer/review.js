@@ -20,7 +20,7 @@ const FIRST = { look: "#review-accept, #review-confirm, .review-said", accept: "
 export class ReviewPanel {
   /** `images` draws and shows regions for the panel: see `Reading`. `decided` hears of a decision that was taken. */
   constructor(result, images, decided) {
-    Object.assign(this, { result, images, decided, mode: "look", message: "", isBad: false, isBusy: false, holdsLock: false });
+    Object.assign(this, { result, images, decided, mode: "look", message: "", isBad: false, isBusy: false, holdsLock: false, isReady: false });
     this.draft = { findings: draftOf(result.summary.findings ?? []), added: [], reasons: new Set(), text: "" };
     this.stand = standOf(result);
     this.element = el("section", { class: "review", "aria-label": STRINGS.reviewTitle });
@@ -28,7 +28,7 @@ export class ReviewPanel {
   }
 
   get mayDecide() {
-    return this.holdsLock && this.stand.isOpen;
+    return this.isReady && this.holdsLock && this.stand.isOpen;
   }
 
   /** Whether somebody else has decided, and this reader's word is what it waits for. */
@@ -39,10 +39,13 @@ export class ReviewPanel {
   /** Take the result for this reader, so that another sees that somebody is at it. */
   async begin() {
     const isReader = may("review");
-    const [decided, codes] = await Promise.all([decisionsOn(this.result.job_key).catch(() => []), isReader ? reviewCodes().catch(() => null) : null]);
+    const holding = isReader && this.stand.isOpen ? this.#hold() : null; // whoever else has decided, it tells so itself
+    const asked = [decisionsOn(this.result.job_key).catch(() => []), isReader ? reviewCodes().catch(() => null) : null, holding];
+    const [decided, codes] = await Promise.all(asked);
     this.codes = codes;
     this.#learn(decided.filter(stands).at(-1));
-    if (isReader && (this.stand.isOpen || (this.stand.awaits && this.stand.account !== session.me?.name))) await this.#hold();
+    if (isReader && this.stand.awaits && this.stand.account !== session.me?.name) await this.#hold();
+    this.isReady = true;
     this.render();
   }
 
@@ -107,12 +110,13 @@ export class ReviewPanel {
   }
 
   async #after(words) {
-    await this.end();
+    const asked = [this.decided(), decisionsOn(this.result.job_key).catch(() => []), this.end()];
+    const [result, decisions] = await Promise.all(asked);
     this.mode = "look";
     this.images.edit(null);
-    this.result = await this.decided() ?? this.result;
+    this.result = result ?? this.result;
     this.stand = standOf(this.result);
-    this.#learn((await decisionsOn(this.result.job_key).catch(() => [])).filter(stands).at(-1));
+    this.#learn(decisions.filter(stands).at(-1));
     this.#say(words);
     this.render();
     this.element.querySelector(".review-said")?.focus();
