@@ -11,9 +11,9 @@ from typing import Any, cast
 from fastapi import FastAPI
 
 from dicom_node import __version__
+from dicom_node.api.answers.problem_kinds import PROBLEM_KINDS
 from dicom_node.api.parts import ApiParts
 from dicom_node.api.permissions import PUBLIC, routes_of
-from dicom_node.api.problem_kinds import PROBLEM_KINDS
 from dicom_node.api.server import create_app
 from dicom_node.cli.parser import make_parser
 from dicom_node.config.settings import Settings

@@ -18,9 +18,9 @@ from typing import Annotated, cast
 from fastapi import Depends, Request, Security
 from fastapi.security import APIKeyCookie, HTTPBearer
 
+from dicom_node.api.answers.problem_kinds import OTHER_SITE
+from dicom_node.api.answers.problems import ProblemError
 from dicom_node.api.front.rates import Rates
-from dicom_node.api.problem_kinds import OTHER_SITE
-from dicom_node.api.problems import ProblemError
 from dicom_node.core.audit import Audit, AuditedAct, AuditedEvent, AuditOutcome
 from dicom_node.core.errors import IndexUnavailable, NodeError, ProviderAway, SettingsError, SignInDenied
 from dicom_node.core.principal import Permission, Principal, UserRole

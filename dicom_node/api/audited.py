@@ -13,8 +13,8 @@ from sqlalchemy import Connection
 from starlette.exceptions import HTTPException
 
 from dicom_node.api.access import CurrentPrincipal, address_of
+from dicom_node.api.answers.problems import ProblemError
 from dicom_node.api.parts import ApiParts, Parts
-from dicom_node.api.problems import ProblemError
 from dicom_node.core.audit import AuditedAct, AuditedEvent, AuditOutcome
 from dicom_node.core.errors import NodeError
 from dicom_node.core.principal import Principal

@@ -10,8 +10,8 @@ from typing import cast
 from fastapi import Depends, Request
 
 from dicom_node.api.access import CurrentPrincipal
-from dicom_node.api.problem_kinds import BUSY
-from dicom_node.api.problems import ProblemError
+from dicom_node.api.answers.problem_kinds import BUSY
+from dicom_node.api.answers.problems import ProblemError
 
 _TRY_AGAIN_S = 10
 

@@ -13,7 +13,8 @@ from starlette.staticfiles import StaticFiles
 
 from dicom_node.api import viewer
 from dicom_node.api.access import Access
-from dicom_node.api.description import describe
+from dicom_node.api.answers.description import describe
+from dicom_node.api.answers.problems import answer_with_problems
 from dicom_node.api.export_places import ExportPlaces
 from dicom_node.api.front.body import body_places
 from dicom_node.api.front.connections import ConnectionLimits, bounded_protocol
@@ -22,9 +23,7 @@ from dicom_node.api.front.ranges import RangeProblems
 from dicom_node.api.front.rates import Rates
 from dicom_node.api.front.rules import Front, rules_of
 from dicom_node.api.parts import ApiParts
-from dicom_node.api.problems import answer_with_problems
 from dicom_node.api.routes import (
-    agreement,
     destinations,
     events,
     exports,
@@ -32,20 +31,16 @@ from dicom_node.api.routes import (
     jobs,
     models,
     node,
-    objects,
-    patients,
-    retrieve,
-    reviews,
     rules,
     studies,
-    uploads,
     waiting,
     well_known,
-    worklist,
 )
 from dicom_node.api.routes.dicomweb import frames, qido, stow, wado
 from dicom_node.api.routes.events import ChangeFeed
+from dicom_node.api.routes.intake import retrieve, uploads
 from dicom_node.api.routes.people import accounts, audit, openid, session
+from dicom_node.api.routes.reading import agreement, objects, patients, reviews, worklist
 from dicom_node.core.errors import NodeError
 from dicom_node.end import VitalThread
 from dicom_node.index.database import DatabaseProbe

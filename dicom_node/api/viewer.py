@@ -14,7 +14,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.responses import FileResponse, PlainTextResponse, RedirectResponse, Response
 from starlette.types import Receive, Scope, Send
 
-from dicom_node.api.problems import problem_response
+from dicom_node.api.answers.problems import problem_response
 from dicom_node.core.errors import SettingsError
 
 AT = "/viewer"

@@ -9,8 +9,8 @@ from contextlib import closing
 from datetime import UTC, datetime, time, timedelta
 from pathlib import Path
 
+from dicom_node.api.answers.streamed import json_list
 from dicom_node.api.results import result_answer
-from dicom_node.api.streamed import json_list
 from dicom_node.cli.study import opened
 from dicom_node.cli.terminal import actor, print_json, print_table, say
 from dicom_node.core.audit import AuditedAct

@@ -17,8 +17,8 @@ import pytest
 from pydicom import dcmread
 from sqlalchemy import update
 
+from dicom_node.api.answers.problems import ProblemError
 from dicom_node.api.export_places import ExportPlaces
-from dicom_node.api.problems import ProblemError
 from dicom_node.config.outgoing import DeidentificationSettings
 from dicom_node.core.audit import AuditedEvent
 from dicom_node.index.tables import artifacts, instances, results, studies

@@ -13,7 +13,7 @@ from types import SimpleNamespace
 import pytest
 
 from dicom_node.api.routes.health import healthz
-from dicom_node.api.routes.retrieve import SearchPlaces
+from dicom_node.api.routes.intake.retrieve import SearchPlaces
 from dicom_node.retrieve.source import FoundStudy, StudyQuery
 from tests.peers.process import wait_until
 from tests.support.api_client import Client, client_of, parts_over, seeded_database

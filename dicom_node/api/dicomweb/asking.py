@@ -10,12 +10,12 @@ from typing import Annotated, Any
 from fastapi import Depends, Request
 
 from dicom_node.api.access import address_of
+from dicom_node.api.answers.problem_kinds import BUSY, OBJECT_LOST, SWITCHED_OFF
+from dicom_node.api.answers.problems import ProblemError
 from dicom_node.api.audited import Audited
 from dicom_node.api.dicomweb.negotiation import AcceptedType, accepted
 from dicom_node.api.front.proxies import MARKS
 from dicom_node.api.parts import ApiParts, InstanceUid, Parts, StudyUid
-from dicom_node.api.problem_kinds import BUSY, OBJECT_LOST, SWITCHED_OFF
-from dicom_node.api.problems import ProblemError
 from dicom_node.core.audit import AuditedAct, AuditedEvent
 from dicom_node.core.errors import NotAnalysable, UnreadableObject
 from dicom_node.core.principal import Principal

@@ -9,7 +9,7 @@ from typing import Any
 
 from pydicom.datadict import dictionary_VR, keyword_for_tag, tag_for_keyword
 
-from dicom_node.api.problems import ProblemError
+from dicom_node.api.answers.problems import ProblemError
 from dicom_node.core.uids import is_valid_uid
 from dicom_node.index.views.kept_objects import KeptStudies
 

@@ -11,9 +11,9 @@ from anyio import from_thread
 from fastapi import Depends, Request
 from starlette.requests import ClientDisconnect
 
+from dicom_node.api.answers.problem_kinds import BUSY, NO_ROOM, SWITCHED_OFF
+from dicom_node.api.answers.problems import ProblemError
 from dicom_node.api.parts import Parts
-from dicom_node.api.problem_kinds import BUSY, NO_ROOM, SWITCHED_OFF
-from dicom_node.api.problems import ProblemError
 from dicom_node.ingest.session import IngestParts
 from dicom_node.retrieve.multipart import BodyPart
 

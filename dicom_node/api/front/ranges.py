@@ -11,8 +11,8 @@ from typing import Any
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from dicom_node.api.problem_kinds import BAD_RANGE
-from dicom_node.api.problems import described, problem_response
+from dicom_node.api.answers.problem_kinds import BAD_RANGE
+from dicom_node.api.answers.problems import described, problem_response
 
 #: What the framework says of ranges that nobody can read, and of those behind the end.
 _REFUSED = {400, 416}

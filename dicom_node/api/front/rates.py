@@ -12,7 +12,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable
 
-from dicom_node.api.problems import ProblemError
+from dicom_node.api.answers.problems import ProblemError
 from dicom_node.core.limits import network_of
 from dicom_node.core.principal import Principal
 

@@ -11,9 +11,9 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from dicom_node.api.answers.problems import problem_response
 from dicom_node.api.front.proxies import MARKS, see_through
 from dicom_node.api.front.rates import Rates, too_often
-from dicom_node.api.problems import problem_response
 from dicom_node.config.incoming import ApiSettings
 from dicom_node.core.limits import Networks
 

@@ -12,10 +12,10 @@ from sqlalchemy import Connection
 
 from dicom_node.api.access import CurrentPrincipal, Operates, Reads
 from dicom_node.api.addresses import V1
+from dicom_node.api.answers.preconditions import LookedAt
+from dicom_node.api.answers.problems import described
 from dicom_node.api.audited import audited
 from dicom_node.api.parts import ApiParts, Parts
-from dicom_node.api.preconditions import LookedAt
-from dicom_node.api.problems import described
 from dicom_node.api.routes.studies import Requeued, StatedReason
 from dicom_node.api.suspendable import Suspendable
 from dicom_node.core.audit import AuditedAct

@@ -18,9 +18,9 @@ from starlette.types import Receive, Scope, Send
 
 from dicom_node.api.access import CurrentPrincipal, Reads, access_of
 from dicom_node.api.addresses import V1
+from dicom_node.api.answers.problem_kinds import BUSY
+from dicom_node.api.answers.problems import ProblemError, described
 from dicom_node.api.audited import audited
-from dicom_node.api.problem_kinds import BUSY
-from dicom_node.api.problems import ProblemError, described
 from dicom_node.core.audit import AuditedAct
 from dicom_node.core.errors import IndexUnavailable
 from dicom_node.index.database import Database

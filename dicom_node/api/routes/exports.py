@@ -12,14 +12,14 @@ from starlette.responses import FileResponse, Response, StreamingResponse
 
 from dicom_node.api.access import Reads
 from dicom_node.api.addresses import V1
+from dicom_node.api.answers.problem_kinds import OBJECT_LOST
+from dicom_node.api.answers.problems import ProblemError, described
+from dicom_node.api.answers.streamed import DaysQuery, as_file, json_list, streamed
 from dicom_node.api.audited import audited
 from dicom_node.api.export_places import OneOfFewExports
 from dicom_node.api.front.ranges import OF_A_FILE
 from dicom_node.api.parts import ApiParts, JobKey, Parts, StudyUid
-from dicom_node.api.problem_kinds import OBJECT_LOST
-from dicom_node.api.problems import ProblemError, described
 from dicom_node.api.results import ResultAnswer, result_answer
-from dicom_node.api.streamed import DaysQuery, as_file, json_list, streamed
 from dicom_node.core.audit import AuditedAct
 from dicom_node.core.csv_lines import MEDIA_TYPE as CSV
 from dicom_node.core.csv_lines import csv_lines

@@ -10,9 +10,9 @@ from typing import Literal
 
 from fastapi import APIRouter, Request
 
+from dicom_node.api.answers.problem_kinds import NOT_READY
+from dicom_node.api.answers.problems import ProblemError, described
 from dicom_node.api.parts import ApiParts, Parts
-from dicom_node.api.problem_kinds import NOT_READY
-from dicom_node.api.problems import ProblemError, described
 from dicom_node.index.damage import damage_counts
 from dicom_node.index.database import DatabaseProbe
 

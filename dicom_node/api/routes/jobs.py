@@ -11,10 +11,10 @@ from starlette.responses import Response, StreamingResponse
 
 from dicom_node.api.access import Reads
 from dicom_node.api.addresses import V1
+from dicom_node.api.answers.paging import PAGED, ListPages, NumberPageQuery
+from dicom_node.api.answers.problems import described
 from dicom_node.api.audited import audited
-from dicom_node.api.paging import PAGED, ListPages, NumberPageQuery
 from dicom_node.api.parts import InstanceUid, Parts
-from dicom_node.api.problems import described
 from dicom_node.api.routes.events import EventStream, JoinFeed, Listener, event, while_admitted
 from dicom_node.core.audit import AuditedAct
 from dicom_node.core.entities import JobState

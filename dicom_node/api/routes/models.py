@@ -11,8 +11,8 @@ from fastapi import APIRouter, Path
 
 from dicom_node.api.access import Reads
 from dicom_node.api.addresses import V1
+from dicom_node.api.answers.problems import described
 from dicom_node.api.parts import Parts
-from dicom_node.api.problems import described
 from dicom_node.core.errors import NotFound
 from dicom_node.core.series.predicates import evaluate
 from dicom_node.governance.standing import ModelView

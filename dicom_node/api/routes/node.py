@@ -15,11 +15,11 @@ from pydantic import Field
 from dicom_node.api import viewer
 from dicom_node.api.access import CurrentAccess, CurrentPrincipal, Operates, Reads
 from dicom_node.api.addresses import V1
+from dicom_node.api.answers.paging import PAGED, ListPages, NumberPageQuery, TextPageQuery
+from dicom_node.api.answers.problems import described
 from dicom_node.api.audited import audited
 from dicom_node.api.front.tls import CertificateState
-from dicom_node.api.paging import PAGED, ListPages, NumberPageQuery, TextPageQuery
 from dicom_node.api.parts import DeliveryId, Parts
-from dicom_node.api.problems import described
 from dicom_node.api.routes.health import why_not_ready
 from dicom_node.api.routes.studies import Requeued, StatedReason
 from dicom_node.core.audit import AuditedAct

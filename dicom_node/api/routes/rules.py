@@ -13,11 +13,11 @@ from sqlalchemy import Connection
 
 from dicom_node.api.access import Administers, CurrentPrincipal, Operates, Reads
 from dicom_node.api.addresses import V1
+from dicom_node.api.answers.paging import PAGED, ListPages, NumberPageQuery
+from dicom_node.api.answers.preconditions import LookedAt, MustBeLookedAt, MustBeLookedAtOrAbsent
+from dicom_node.api.answers.problems import ProblemError, described
 from dicom_node.api.audited import audited
-from dicom_node.api.paging import PAGED, ListPages, NumberPageQuery
 from dicom_node.api.parts import ApiParts, Parts
-from dicom_node.api.preconditions import LookedAt, MustBeLookedAt, MustBeLookedAtOrAbsent
-from dicom_node.api.problems import ProblemError, described
 from dicom_node.api.routes.studies import StatedReason
 from dicom_node.api.suspendable import Suspendable
 from dicom_node.core.audit import AuditedAct

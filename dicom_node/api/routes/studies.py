@@ -12,12 +12,12 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 from dicom_node.api.access import CurrentPrincipal, Operates, Reads
 from dicom_node.api.addresses import V1
+from dicom_node.api.answers.paging import PAGED, ListPages
+from dicom_node.api.answers.problems import described
 from dicom_node.api.audited import audited
-from dicom_node.api.paging import PAGED, ListPages
 from dicom_node.api.parts import CursorText, InstanceUid, JobKey, Parts, StudyUid
-from dicom_node.api.problems import described
 from dicom_node.api.results import ResultAnswer, StudyAnswer, result_answer, result_answers, study_answer
-from dicom_node.api.upload_form import RequestWords
+from dicom_node.api.routes.intake.upload_form import RequestWords
 from dicom_node.core.audit import AuditedAct
 from dicom_node.core.entities import StudyState
 from dicom_node.index.decided import actions

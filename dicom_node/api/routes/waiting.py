@@ -11,9 +11,9 @@ from fastapi import APIRouter
 
 from dicom_node.api.access import Reads
 from dicom_node.api.addresses import V1
+from dicom_node.api.answers.problems import described
 from dicom_node.api.audited import audited
 from dicom_node.api.parts import ApiParts, Parts
-from dicom_node.api.problems import described
 from dicom_node.core.audit import AuditedAct
 from dicom_node.index.received.worklist import unlisted_count
 from dicom_node.index.views.waiting import SeenSender, Throughput, WaitingGroup, senders, throughput, waiting

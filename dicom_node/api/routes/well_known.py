@@ -12,9 +12,9 @@ from fastapi import APIRouter, Response
 from fastapi import Path as UrlPath
 
 from dicom_node.api.addresses import V1
+from dicom_node.api.answers.problem_kinds import PROBLEM_KINDS
+from dicom_node.api.answers.problems import described
 from dicom_node.api.parts import Parts
-from dicom_node.api.problem_kinds import PROBLEM_KINDS
-from dicom_node.api.problems import described
 from dicom_node.core.errors import NotFound, SettingsError
 from dicom_node.deliver.connections.signing_keys import SigningKey, jwk_set, key_files, read_key
 from dicom_node.deliver.kinds import destinations_of

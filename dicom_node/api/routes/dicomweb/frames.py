@@ -15,6 +15,7 @@ from fastapi import APIRouter, Depends, Path, Request
 from starlette.responses import Response
 
 from dicom_node.api.access import Reads
+from dicom_node.api.answers.problems import ProblemError, described
 from dicom_node.api.dicomweb.asking import (
     ROOT,
     Asking,
@@ -29,7 +30,6 @@ from dicom_node.api.dicomweb.asking import (
 )
 from dicom_node.api.dicomweb.multipart_answers import AnswerPart, multipart
 from dicom_node.api.dicomweb.negotiation import AcceptedType
-from dicom_node.api.problems import ProblemError, described
 from dicom_node.index.views.kept_objects import ReadableObject
 from dicom_node.viewing.described import EXPLICIT_LITTLE, PLAIN, FrameLayout, View
 from dicom_node.viewing.readers import ObjectLost, StoredFile

@@ -16,10 +16,10 @@ from fastapi import APIRouter
 from starlette.responses import Response
 
 from dicom_node.api.access import Reads
+from dicom_node.api.answers.problems import ProblemError, described
 from dicom_node.api.dicomweb.asking import ROOT, Asking, CurrentAsking, Looks, Searches, told_as_problems
 from dicom_node.api.dicomweb.matching import HeaderJson, Search, matches, search_of
 from dicom_node.api.parts import InstanceUid, StudyUid
-from dicom_node.api.problems import ProblemError, described
 from dicom_node.index.views.kept_objects import KeptStudies, ReadableObject, find_studies, objects_of
 from dicom_node.viewing.described import Described
 

@@ -10,11 +10,11 @@ from fastapi import APIRouter, Request
 from starlette.responses import JSONResponse
 
 from dicom_node.api.access import CurrentPrincipal, Operates, address_of
+from dicom_node.api.answers.problem_kinds import SWITCHED_OFF
+from dicom_node.api.answers.problems import ProblemError, described
 from dicom_node.api.audited import audited
 from dicom_node.api.front.body import Body, Ingest, OneOfFew, cannot_store, few
 from dicom_node.api.parts import Parts, StudyUid
-from dicom_node.api.problem_kinds import SWITCHED_OFF
-from dicom_node.api.problems import ProblemError, described
 from dicom_node.core.audit import AuditedAct
 from dicom_node.core.errors import StoreStatus
 from dicom_node.core.principal import Principal

@@ -10,6 +10,7 @@ from fastapi import APIRouter
 from starlette.responses import Response, StreamingResponse
 
 from dicom_node.api.access import Reads
+from dicom_node.api.answers.problems import ProblemError, described
 from dicom_node.api.dicomweb.asking import (
     ROOT,
     Asking,
@@ -25,7 +26,6 @@ from dicom_node.api.dicomweb.asking import (
 )
 from dicom_node.api.dicomweb.multipart_answers import AnswerPart, multipart
 from dicom_node.api.dicomweb.negotiation import AcceptedType
-from dicom_node.api.problems import ProblemError, described
 from dicom_node.core.errors import NotAnalysable, UnreadableObject
 from dicom_node.index.views.kept_objects import ReadableObject
 from dicom_node.viewing.described import EXPLICIT_LITTLE, Described

@@ -23,8 +23,8 @@ from dicom_node.api.access import (
     browser_cookie_name,
 )
 from dicom_node.api.addresses import V1
-from dicom_node.api.paging import PAGED, ListPages, TextPageQuery
-from dicom_node.api.problems import ProblemError, described
+from dicom_node.api.answers.paging import PAGED, ListPages, TextPageQuery
+from dicom_node.api.answers.problems import ProblemError, described
 from dicom_node.api.routes.people.session import set_session_cookie
 from dicom_node.core.audit import AuditedAct
 from dicom_node.core.principal import PERMISSIONS, Permission, UserRole

@@ -14,9 +14,9 @@ from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, 
 
 from dicom_node.api.access import Administers
 from dicom_node.api.addresses import V1
+from dicom_node.api.answers.problems import described
 from dicom_node.api.audited import audited
 from dicom_node.api.parts import Parts
-from dicom_node.api.problems import described
 from dicom_node.core.audit import AuditedAct, AuditOutcome
 from dicom_node.index.people.audit_records import AuditFilter, AuditRecord, latest_records
 

@@ -14,8 +14,8 @@ from fastapi import Query as UrlQuery
 from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
 
 from dicom_node.api.access import CurrentAccess, address_of
+from dicom_node.api.answers.problems import ProblemError, described
 from dicom_node.api.parts import Parts
-from dicom_node.api.problems import ProblemError, described
 from dicom_node.api.routes.people.session import set_session_cookie
 from dicom_node.core.audit import AuditedAct, AuditedEvent, AuditOutcome
 from dicom_node.core.errors import AnotherSignIn, ProviderAway, SignInDenied

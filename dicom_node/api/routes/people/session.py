@@ -20,7 +20,7 @@ from dicom_node.api.access import (
     require_same_site,
 )
 from dicom_node.api.addresses import V1
-from dicom_node.api.problems import described
+from dicom_node.api.answers.problems import described
 from dicom_node.core.audit import AuditedAct
 from dicom_node.index.people.sessions import OpenedBy
 from dicom_node.people.accounts import TriedFrom

@@ -10,11 +10,11 @@ from starlette.responses import FileResponse
 
 from dicom_node.api.access import Reads
 from dicom_node.api.addresses import V1
+from dicom_node.api.answers.problem_kinds import OBJECT_LOST
+from dicom_node.api.answers.problems import ProblemError, described
 from dicom_node.api.audited import audited
 from dicom_node.api.front.ranges import OF_A_FILE
 from dicom_node.api.parts import ApiParts, ArtifactUid, Parts
-from dicom_node.api.problem_kinds import OBJECT_LOST
-from dicom_node.api.problems import ProblemError, described
 from dicom_node.core.audit import AuditedAct
 from dicom_node.index.views import study as study_views
 from dicom_node.index.views.types import StoredArtifact

@@ -13,7 +13,7 @@ from fastapi import Depends, Header
 from pydantic import WithJsonSchema
 from pydantic.json_schema import SkipJsonSchema
 
-from dicom_node.api.problems import ProblemError
+from dicom_node.api.answers.problems import ProblemError
 from dicom_node.index.decided.versions_looked_at import ABSENT, ANY
 
 _TAG = re.compile(r'"([!#-~]{1,100})"')

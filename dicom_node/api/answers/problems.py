@@ -14,7 +14,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse
 
 from dicom_node.api.addresses import V1, methods_at
-from dicom_node.api.problem_kinds import (
+from dicom_node.api.answers.problem_kinds import (
     ALREADY_REVIEWED,
     AUDIT_UNAVAILABLE,
     BEING_REVIEWED,

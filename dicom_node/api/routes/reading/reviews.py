@@ -13,10 +13,10 @@ from starlette.responses import Response
 
 from dicom_node.api.access import CurrentPrincipal, Reads, Reviews
 from dicom_node.api.addresses import V1
+from dicom_node.api.answers.paging import PAGED, ListPages, TextPageQuery
+from dicom_node.api.answers.problems import described
 from dicom_node.api.audited import audited
-from dicom_node.api.paging import PAGED, ListPages, TextPageQuery
 from dicom_node.api.parts import ApiParts, InstanceUid, JobKey, Parts, parts_of
-from dicom_node.api.problems import described
 from dicom_node.api.results import FindingAnswer
 from dicom_node.core.assessment.review import REVIEW_REASONS, ReviewReason
 from dicom_node.core.audit import AuditedAct

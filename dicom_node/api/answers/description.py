@@ -13,7 +13,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from dicom_node.api.addresses import V1
-from dicom_node.api.problems import described
+from dicom_node.api.answers.problems import described
 
 _VERBS = ("get", "post", "put", "patch", "delete")
 #: What the guard, or the reading of a body, answers before a route is asked.

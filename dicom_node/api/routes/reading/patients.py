@@ -9,9 +9,9 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 from dicom_node.api.access import CurrentPrincipal, Reads, address_of
 from dicom_node.api.addresses import V1
-from dicom_node.api.paging import PAGED, ListPages
+from dicom_node.api.answers.paging import PAGED, ListPages
+from dicom_node.api.answers.problems import described
 from dicom_node.api.parts import CursorText, Parts
-from dicom_node.api.problems import described
 from dicom_node.api.results import PatientStudyAnswer, patient_study_answer
 from dicom_node.core.audit import AuditedAct, AuditedEvent
 from dicom_node.core.entities import PatientNumber

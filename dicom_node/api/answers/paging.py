@@ -12,8 +12,8 @@ from typing import Annotated, Any, TypeVar
 from fastapi import Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 
-from dicom_node.api.problem_kinds import PAGE_GONE
-from dicom_node.api.problems import ProblemError
+from dicom_node.api.answers.problem_kinds import PAGE_GONE
+from dicom_node.api.answers.problems import ProblemError
 
 Entry = TypeVar("Entry")
 

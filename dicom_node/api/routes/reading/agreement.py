@@ -11,11 +11,11 @@ from starlette.responses import StreamingResponse
 
 from dicom_node.api.access import Reads
 from dicom_node.api.addresses import V1
+from dicom_node.api.answers.problems import described
+from dicom_node.api.answers.streamed import DaysQuery, streamed
 from dicom_node.api.audited import audited
 from dicom_node.api.export_places import OneOfFewExports
 from dicom_node.api.parts import ApiParts, Parts
-from dicom_node.api.problems import described
-from dicom_node.api.streamed import DaysQuery, streamed
 from dicom_node.core.assessment.reader_agreement import AgreementLine, Grouping, agreement_by
 from dicom_node.core.audit import AuditedAct
 from dicom_node.core.csv_lines import MEDIA_TYPE as CSV

@@ -15,11 +15,11 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstra
 
 from dicom_node.api.access import CurrentPrincipal, Operates, Reads
 from dicom_node.api.addresses import V1
+from dicom_node.api.answers.paging import PAGED, ListPages, TextPageQuery
+from dicom_node.api.answers.problem_kinds import BUSY
+from dicom_node.api.answers.problems import ProblemError, described
 from dicom_node.api.audited import audited
-from dicom_node.api.paging import PAGED, ListPages, TextPageQuery
 from dicom_node.api.parts import ApiParts, StudyUid, parts_of
-from dicom_node.api.problem_kinds import BUSY
-from dicom_node.api.problems import ProblemError, described
 from dicom_node.core.audit import AuditedAct
 from dicom_node.core.errors import NotFound, SourceRefused, SourceUnavailable
 from dicom_node.core.uids import is_valid_uid

@@ -12,10 +12,10 @@ from sqlalchemy import Connection
 
 from dicom_node.api.access import Reads
 from dicom_node.api.addresses import V1
+from dicom_node.api.answers.paging import PAGED, ListPages
+from dicom_node.api.answers.problems import described
 from dicom_node.api.audited import audited
-from dicom_node.api.paging import PAGED, ListPages
 from dicom_node.api.parts import ApiParts, Parts, StudyUid
-from dicom_node.api.problems import described
 from dicom_node.core.audit import AuditedAct
 from dicom_node.core.entities import StudyState
 from dicom_node.core.priority import Priority

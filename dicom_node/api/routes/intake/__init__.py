@@ -1,0 +1,1 @@
+"""Studies that people bring: uploaded, or fetched from a PACS."""
