@@ -21,7 +21,7 @@ def modules(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The modules where Node.js takes them for what they are in a browser."""
     folder = tmp_path_factory.mktemp("page")
     shutil.copytree(_PAGE / "viewer", folder / "viewer")
-    shutil.copy(_PAGE / "strings_viewer.js", folder)
+    shutil.copy(_PAGE / "strings.js", folder)
     (folder / "package.json").write_text('{"type": "module"}', encoding="utf-8")
     return folder
 
@@ -34,7 +34,7 @@ def test_windows_masks_regions_and_reviews_are_reckoned_as_they_should_be(module
 
 
 def test_the_reasons_that_the_page_offers_are_those_of_a_review(modules: Path) -> None:
-    script = "import { STRINGS } from './strings_viewer.js'; console.log(JSON.stringify(STRINGS.reasonOf))"
+    script = "import { STRINGS } from './strings.js'; console.log(JSON.stringify(STRINGS.viewer.reasonOf))"
     command = [tool("node", "nodejs"), "--input-type=module", "--eval", script]
     said = subprocess.run(command, cwd=modules, capture_output=True, text=True, timeout=60, check=True).stdout
     assert json.loads(said) == {reason.value: text for reason, text in REVIEW_REASONS.items()}

@@ -3,21 +3,9 @@
 import { get } from "/page/api.js";
 import { el, table } from "/page/dom.js";
 import { exportButtons } from "/page/exports.js";
+import { STRINGS } from "/page/strings.js";
 
-const STRINGS = {
-  back: "← All studies",
-  title: "Agreement with readers",
-  says: "Decisions of people who had seen the model's answer, on results that were chosen for review. Brackets bound each share with 95 %.",
-  none: "No model has answered yet.",
-  notKnown: "not known",
-  by: { model: "Model", version: "Version", manufacturer: "Manufacturer", scanner: "Scanner", station: "Station", site: "Site", month: "Month" },
-  counted: {
-    reviewed: "Reviewed", accepted: "Accepted", modified: "Corrected", rejected: "Rejected", missed: "Something missed",
-    overcalled: "Something too much", confirmed: "Findings confirmed", found: "Findings found",
-  },
-  filter: { model: "Model", from: "From", to: "To", by: "Apart by", all: "All models" },
-  cases: "Reviewed cases as CSV",
-};
+const SAY = STRINGS.agreement;
 
 /** What a filter asks for, from its form or at first. */
 export const asked = (form) => (form
@@ -33,42 +21,42 @@ export async function agreementView(models, wanted, again) {
   const links = { csv: `${answer.links.csv}?${query(wanted)}` };
   const cases = new URLSearchParams([...query(wanted)].filter(([name]) => name !== "by"));
   return [
-    el("a", { class: "back", href: "#/" }, STRINGS.back),
+    el("a", { class: "back", href: "#/" }, STRINGS.common.back),
     el("header", { class: "study-head" },
-      el("div", {}, el("h1", {}, STRINGS.title), el("p", { class: "dim" }, STRINGS.says)),
-      exportButtons(links, STRINGS.title),
-      el("a", { class: "button quiet small", href: `${answer.links.cases}?${cases}`, download: "" }, STRINGS.cases)),
+      el("div", {}, el("h1", {}, SAY.title), el("p", { class: "dim" }, SAY.says)),
+      exportButtons(links, SAY.title),
+      el("a", { class: "button quiet small", href: `${answer.links.cases}?${cases}`, download: "" }, SAY.cases)),
     filterForm(models, wanted, again),
-    el("section", { class: "card" }, answer.groups.length ? groupTable(answer) : el("p", {}, STRINGS.none)),
+    el("section", { class: "card" }, answer.groups.length ? groupTable(answer) : el("p", {}, SAY.none)),
   ];
 }
 
 function filterForm(models, wanted, again) {
-  const day = (name) => el("label", {}, STRINGS.filter[name], " ", el("input", { type: "date", name, value: wanted[name] }));
+  const day = (name) => el("label", {}, SAY.filter[name], " ", el("input", { type: "date", name, value: wanted[name] }));
   const form = el("form", { class: "apart", onsubmit: (event) => event.preventDefault(), onchange: () => again(asked(form)) },
-    el("label", {}, STRINGS.filter.model, " ", el("select", { name: "model" },
-      el("option", { value: "" }, STRINGS.filter.all),
+    el("label", {}, SAY.filter.model, " ", el("select", { name: "model" },
+      el("option", { value: "" }, SAY.filter.all),
       models.map((name) => el("option", { value: name, selected: name === wanted.model }, name)))),
     day("from"), day("to"),
-    el("fieldset", {}, el("legend", {}, STRINGS.filter.by), Object.entries(STRINGS.by).map(([value, words]) =>
+    el("fieldset", {}, el("legend", {}, SAY.filter.by), Object.entries(SAY.by).map(([value, words]) =>
       el("label", {}, el("input", { type: "checkbox", name: "by", value, checked: wanted.by.includes(value) }), " ", words))));
   return form;
 }
 
 function groupTable({ by, groups }) {
-  const heads = [...by.map((one) => STRINGS.by[one]), ...Object.values(STRINGS.counted)];
-  return table(STRINGS.title, heads, groups.map((group) => [
+  const heads = [...by.map((one) => SAY.by[one]), ...Object.values(SAY.counted)];
+  return table(SAY.title, heads, groups.map((group) => [
     ...by.map((one) => group.group[one] || "–"),
-    ...Object.keys(STRINGS.counted).map((name) => shareCell(group[name], name === "found" ? group.found_not_told : ""))]));
+    ...Object.keys(SAY.counted).map((name) => shareCell(group[name], name === "found" ? group.found_not_told : ""))]));
 }
 
 const percent = (share) => `${Math.round(share * 100)} %`;
 
 /** 12 of 14, 86 % (60 to 96 %); where it is not known, why. */
 export function shareText(found) {
-  if (!found) return STRINGS.notKnown;
-  const counted = `${found.count} of ${found.total}`;
-  return found.share === null ? counted : `${counted}, ${percent(found.share)} (${Math.round(found.low * 100)} to ${percent(found.high)})`;
+  if (!found) return SAY.notKnown;
+  const counted = SAY.of(found.count, found.total);
+  return found.share === null ? counted : SAY.share(counted, percent(found.share), Math.round(found.low * 100), percent(found.high));
 }
 
 const shareCell = (found, why) => el("td", { class: "number", title: why || null }, shareText(found));

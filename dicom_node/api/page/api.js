@@ -1,5 +1,7 @@
 // Talks to the API; an answer that is not good becomes an error with the problem's own words.
 
+import { STRINGS } from "/page/strings.js";
+
 export class Problem extends Error {
   constructor(status, detail) {
     super(detail);
@@ -25,11 +27,11 @@ async function call(path, options = {}) {
     const headers = { ...options.headers, ...unattended() };
     response = await fetch(path, { credentials: "same-origin", cache: "no-store", ...options, headers });
   } catch {
-    throw new Problem(0, "The node does not answer. The page tries again by itself.");
+    throw new Problem(0, STRINGS.common.noAnswer);
   }
   if (response.status === 204) return null;
   const body = await response.json().catch(() => ({}));
-  if (!response.ok) throw new Problem(response.status, body.detail ?? `The node answered ${response.status}.`);
+  if (!response.ok) throw new Problem(response.status, body.detail ?? STRINGS.common.answered(response.status));
   return body;
 }
 

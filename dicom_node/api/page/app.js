@@ -3,7 +3,7 @@
 
 import { agreementView, asked as agreementAsked } from "/page/agreement.js";
 import { get, isChangedMeanwhile, post, session } from "/page/api.js";
-import { byId, el, replace, words } from "/page/dom.js";
+import { byId, el, fillWords, replace, words } from "/page/dom.js";
 import { caseHead, historyView } from "/page/history.js";
 import { deliveriesView, footer, nodeView, tiles } from "/page/node.js";
 import { overview } from "/page/overview.js";
@@ -14,6 +14,7 @@ import { STRINGS } from "/page/strings.js";
 import { deliveriesTable, studyView } from "/page/study.js";
 import * as worklist from "/page/worklist.js";
 
+const SAY = STRINGS.page;
 const STATES = ["RECEIVING", "COMPLETE", "ANALYSING", "REPORTED", "NOT_ANALYSED", "FAILED"];
 const MOST_VERSIONS = 100; // of a study, shown
 let events = null;
@@ -28,7 +29,7 @@ let formShown = ""; // a view in which somebody may be typing is not made anew b
 function showLogin() {
   events?.close();
   events = null;
-  setLive("off", "not connected");
+  setLive("off", SAY.connection.none);
   byId("app").hidden = true;
   byId("logout").hidden = true;
   byId("who").hidden = true;
@@ -90,11 +91,11 @@ function setLive(state, text) {
 function listen() {
   events?.close();
   events = new EventSource("/api/v1/events");
-  events.addEventListener("open", () => setLive("on", "live"));
+  events.addEventListener("open", () => setLive("on", SAY.connection.live));
   events.addEventListener("change", refreshSoon);
   events.addEventListener("heartbeat", refreshSoon);
   events.addEventListener("error", () => {
-    setLive("off", "reconnecting…");
+    setLive("off", SAY.connection.again);
     if (events?.readyState === EventSource.CLOSED) setTimeout(() => refresh().then(listen, say), 5000);
   });
 }
@@ -110,8 +111,8 @@ async function refresh() {
   detail.catch(() => {}); // said below, when the list is there
   const [status] = await Promise.all([asking, showList()]);
   byId("ae-title").textContent = status.ae_title;
-  if (status.intended_use === "research") byId("mark").dataset.research = "RESEARCH ONLY";
-  const alarms = [...status.not_ready, status.audit_fault && `The audit trail cannot be written, and what people ask is refused. ${status.audit_fault}`, status.clock?.fault].filter(Boolean);
+  if (status.intended_use === "research") byId("mark").dataset.research = SAY.research;
+  const alarms = [...status.not_ready, status.audit_fault && SAY.auditFault(status.audit_fault), status.clock?.fault].filter(Boolean);
   byId("alarm").hidden = !alarms.length;
   byId("alarm").textContent = alarms.join(" ");
   replace(byId("tiles"), tiles(status, byId("state").value));
@@ -232,7 +233,7 @@ function historyOf({ patient_id: number, issuer }) {
 }
 
 /** Ask, perhaps for a reason, post, say what happened, and show it. */
-async function act(path, question, done, { needsReason = false, none = "Nothing waits.", seen } = {}) {
+async function act(path, question, done, { needsReason = false, none = SAY.nothingWaits, seen } = {}) {
   if (!await confirmed(question, needsReason)) return;
   try {
     const { ids } = await post(path, needsReason ? { reason: byId("ask-reason").value } : undefined, seen);
@@ -321,10 +322,10 @@ async function start() {
   listen();
 }
 
+fillWords();
 byId("state").append(...STATES.map((state) => el("option", { value: state }, words(state))));
 byId("login-form").addEventListener("submit", signIn);
 byId("logout").addEventListener("click", signOut);
-byId("keys").textContent = STRINGS.worklist.keys;
 byId("columns").append(...STRINGS.worklist.columns.map((name) => el("span", {}, name)));
 byId("search").addEventListener("submit", (event) => searchNow(event).catch(say));
 byId("search").addEventListener("input", search);

@@ -1,6 +1,9 @@
 // Draws openapi.json: operations by group, with parameters, bodies, answers, and a curl command for each.
 
-import { byId, el, table } from "/page/dom.js";
+import { byId, el, fillWords, table } from "/page/dom.js";
+import { STRINGS } from "/page/strings.js";
+
+const SAY = STRINGS.docs;
 
 const ADDRESS = "/api/v1/openapi.json";
 const VERBS = ["get", "post", "put", "patch", "delete"];
@@ -27,7 +30,7 @@ function typeOf(schema) {
 function limitsOf(schema) {
   const inner = schema?.anyOf?.find((one) => one.type !== "null") ?? {};
   const said = { ...inner, ...schema };
-  const told = { "≥": said.minimum, "≤": said.maximum, "at most": said.maxLength, pattern: said.pattern, default: said.default };
+  const told = { "≥": said.minimum, "≤": said.maximum, [SAY.atMost]: said.maxLength, pattern: said.pattern, default: said.default };
   return Object.entries(told).filter(([, value]) => value !== undefined && value !== null).map(([name, value]) => `${name} ${value}`).join(", ");
 }
 
@@ -49,8 +52,8 @@ function exampleOf(schema, schemas, deep = 0) {
 
 function parametersOf(operation) {
   const rows = (operation.parameters ?? []).filter((one) => one.in !== "cookie").map((one) => [
-    el("code", {}, one.name), one.in + (one.required ? ", needed" : ""), typeOf(one.schema), limitsOf(one.schema), one.description ?? ""]);
-  return rows.length > 0 && [el("h3", {}, "Parameters"), table("Parameters", ["name", "where", "type", "limits", "meaning"], rows)];
+    el("code", {}, one.name), one.required ? SAY.needed(one.in) : one.in, typeOf(one.schema), limitsOf(one.schema), one.description ?? ""]);
+  return rows.length > 0 && [el("h3", {}, SAY.parameters), table(SAY.parameters, SAY.parameterColumns, rows)];
 }
 
 function bodyOf(operation, schemas) {
@@ -58,7 +61,7 @@ function bodyOf(operation, schemas) {
     const whole = schema?.anyOf?.find((one) => one.$ref) ?? schema;
     const fields = Object.entries(resolved(whole, schemas).properties ?? {}).map(([name, one]) => [
       el("code", {}, name), typeOf(one), limitsOf(one), one.description ?? ""]);
-    return [el("h3", {}, `Body: ${media}`), fields.length > 0 && table("Body", ["field", "type", "limits", "meaning"], fields)];
+    return [el("h3", {}, SAY.bodyOf(media)), fields.length > 0 && table(SAY.body, SAY.bodyColumns, fields)];
   });
 }
 
@@ -70,7 +73,7 @@ function answersOf(operation, schemas) {
   const good = operation.responses[200] ?? operation.responses[201] ?? operation.responses[202];
   const schema = good?.content?.["application/json"]?.schema;
   return [
-    el("h3", {}, "Answers"), table("Answers", ["status", "meaning", "type", "media type"], rows),
+    el("h3", {}, SAY.answers), table(SAY.answers, SAY.answerColumns, rows),
     schema && el("pre", {}, JSON.stringify(exampleOf(schema, schemas), null, 2))];
 }
 
@@ -89,14 +92,14 @@ function drawn(path, verb, operation, schemas) {
   return el("details", { id: operation.operationId, data: { words: `${path} ${operation.summary} ${operation.description ?? ""}`.toLowerCase() } },
     el("summary", {}, el("span", { class: "verb" }, verb.toUpperCase()), " ", el("code", {}, path), " ", operation.summary),
     paragraph(operation.description), parametersOf(operation), bodyOf(operation, schemas),
-    answersOf(operation, schemas), el("h3", {}, "curl"), el("pre", {}, curlOf(path, verb, operation, schemas)));
+    answersOf(operation, schemas), el("h3", {}, SAY.command), el("pre", {}, curlOf(path, verb, operation, schemas)));
 }
 
 function groupsOf(document) {
   const groups = new Map();
   for (const [path, item] of Object.entries(document.paths)) {
     for (const verb of VERBS.filter((one) => item[one])) {
-      const tag = item[verb].tags?.[0] ?? "other";
+      const tag = item[verb].tags?.[0] ?? SAY.other;
       groups.set(tag, [...(groups.get(tag) ?? []), drawn(path, verb, item[verb], document.components.schemas)]);
     }
   }
@@ -128,4 +131,5 @@ async function start() {
   openNamed();
 }
 
-start().catch(() => { byId("about").textContent = "The node does not answer. Load the page again."; });
+fillWords();
+start().catch(() => { byId("about").textContent = SAY.noAnswer; });

@@ -1,6 +1,26 @@
 // Builds elements and words. Everything from outside becomes text, never markup: there is no innerHTML on this page.
 
+import { STRINGS } from "/page/strings.js";
+
+const SAY = STRINGS.common;
+
 export const byId = (id) => document.getElementById(id);
+
+/** Which words an element of the HTML asks for by their name: its own, and those of its attributes. */
+const ASKED_BY = { "data-say": null, "data-say-label": "aria-label", "data-say-hint": "placeholder" };
+
+/** Give the HTML its words, and show it: what asks for them stands hidden until then, so that nothing jumps. */
+export function fillWords() {
+  for (const [asking, attribute] of Object.entries(ASKED_BY)) {
+    for (const node of document.querySelectorAll(`[${asking}]`)) {
+      const said = node.getAttribute(asking).split(".").reduce((words, key) => words[key], STRINGS);
+      if (attribute) node.setAttribute(attribute, said);
+      else node.textContent = said;
+    }
+  }
+  document.documentElement.lang = STRINGS.language;
+  document.documentElement.classList.remove("unsaid");
+}
 
 /** Make an element: properties, then children (strings become text nodes, null and false are left out). */
 export function el(tag, properties = {}, ...children) {
@@ -45,7 +65,7 @@ const TONES = {
 };
 
 /** NOT_ANALYSED → Not analysed */
-export const words = (state) => state.charAt(0) + state.slice(1).toLowerCase().replaceAll("_", " ");
+export const words = (state) => STRINGS.code(state);
 
 export const chip = (state) => el("span", { class: "chip", data: { tone: TONES[state] ?? "idle" } }, words(state));
 
@@ -65,9 +85,9 @@ export function when(iso, style = "clock") {
 
 function ago(at) {
   const seconds = Math.max(0, (Date.now() - at) / 1000);
-  if (seconds < 60) return "just now";
-  if (seconds < 3600) return `${Math.floor(seconds / 60)} min ago`;
-  if (seconds < 86400) return `${Math.floor(seconds / 3600)} h ago`;
+  if (seconds < 60) return SAY.justNow;
+  if (seconds < 3600) return SAY.minutesAgo(Math.floor(seconds / 60));
+  if (seconds < 86400) return SAY.hoursAgo(Math.floor(seconds / 3600));
   return DAY.format(at);
 }
 
@@ -75,13 +95,11 @@ function ago(at) {
 export const dicomDate = (text) => text.replace(/^(\d{4})(\d{2})(\d{2})$/, "$1-$2-$3");
 
 export function bytes(number) {
-  const units = ["B", "KB", "MB", "GB", "TB"];
+  const units = SAY.sizes;
   const power = Math.min(units.length - 1, Math.floor(Math.log(Math.max(1, number)) / Math.log(1024)));
   const value = number / 1024 ** power;
   return `${value < 10 && power ? value.toFixed(1) : Math.round(value)} ${units[power]}`;
 }
-
-export const count = (number, one, many = `${one}s`) => `${number.toLocaleString()} ${number === 1 ? one : many}`;
 
 const UNITS = { "[hnsf'U]": "HU", 1: "", "{ratio}": "", "mm3": "mm³", "cm3": "cm³", "mm2": "mm²" };
 export const unitOf = (code) => UNITS[code.value] ?? code.value;

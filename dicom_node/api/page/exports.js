@@ -2,26 +2,17 @@
 // (`links`); the browser keeps what they answer, for they say that they are files.
 
 import { el } from "/page/dom.js";
+import { STRINGS } from "/page/strings.js";
 
-const STRINGS = {
-  exports: "Export",
-  forms: {
-    pdf: ["PDF", "The report on a page"],
-    dicom: ["DICOM SR", "The structured report as it is sent"],
-    json: ["JSON", "All that is told of the result"],
-    csv: ["CSV", "A row for each number"],
-    zip: ["ZIP", "Images and results, with the patient"],
-    deidentified: ["ZIP without patient", "Images and labels, without the patient"],
-  },
-};
+const SAY = STRINGS.exports;
 
 /** A group of links, one for each form there is; `about` says of what, for those who do not see where it stands. */
 export function exportButtons(links, about) {
-  const known = Object.keys(STRINGS.forms).filter((form) => links?.[form]);
+  const known = Object.keys(SAY.forms).filter((form) => links?.[form]);
   if (!known.length) return null;
-  return el("div", { class: "actions", role: "group", "aria-label": `${STRINGS.exports}: ${about}` }, known.map((form) => {
-    const [words, title] = STRINGS.forms[form];
-    return el("a", { class: "button quiet small", href: links[form], download: "", title, "aria-label": `${STRINGS.exports} ${about}: ${words}` }, words);
+  return el("div", { class: "actions", role: "group", "aria-label": SAY.group(about) }, known.map((form) => {
+    const [words, title] = SAY.forms[form];
+    return el("a", { class: "button quiet small", href: links[form], download: "", title, "aria-label": SAY.one(about, words) }, words);
   }));
 }
 

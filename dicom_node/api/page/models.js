@@ -2,11 +2,11 @@
 
 import { get } from "/page/api.js";
 import { chip, el, table, when, words } from "/page/dom.js";
-import { ADMIN } from "/page/strings_admin.js";
+import { STRINGS } from "/page/strings.js";
 
-const SAID = ADMIN.models;
+const SAID = STRINGS.models;
 const section = (title, ...children) => el("section", { class: "card" }, el("h2", {}, title), children);
-const head = (back, title, lead) => [el("a", { class: "back", href: back }, ADMIN.back),
+const head = (back, title, lead) => [el("a", { class: "back", href: back }, STRINGS.common.back),
   el("header", { class: "study-head" }, el("div", {}, el("h1", {}, title), el("p", { class: "dim" }, lead)))];
 
 /** All models, or the one of this name. */

@@ -11,7 +11,7 @@ const section = (id, title, ...children) => el("section", { class: "card", id },
 
 export function overview(told, act) {
   return [
-    el("a", { class: "back", href: "#/" }, STRINGS.back),
+    el("a", { class: "back", href: "#/" }, STRINGS.common.backToWorklist),
     el("header", { class: "study-head" }, el("div", {}, el("h1", {}, SAY.title), el("p", { class: "dim" }, SAY.says))),
     section("waits", SAY.waits, told.waiting.length ? waits(told.waiting, act) : el("p", {}, SAY.nothing),
       told.unlisted > 0 && el("p", { class: "dim" }, STRINGS.worklist.unlisted(told.unlisted))),

@@ -3,9 +3,9 @@
 import { asSeen, get, isChangedMeanwhile, may, post, put } from "/page/api.js";
 import { byId, el, table, words } from "/page/dom.js";
 import { standing } from "/page/destinations.js";
-import { ADMIN } from "/page/strings_admin.js";
+import { STRINGS } from "/page/strings.js";
 
-const SAID = ADMIN.rules;
+const SAID = STRINGS.rules;
 let refused = null; // what was written over a route that somebody else had changed, and what the node said
 const number = (value) => el("td", { class: "number" }, value.toLocaleString());
 const bad = (text) => el("p", { class: "notice", data: { tone: "bad" } }, text);
@@ -14,7 +14,7 @@ const section = (title, ...children) => el("section", { class: "card" }, el("h2"
 export async function rulesView(act, change) {
   const routes = await get("/api/v1/routes");
   return [
-    el("a", { class: "back", href: "#/" }, ADMIN.back),
+    el("a", { class: "back", href: "#/" }, STRINGS.common.back),
     el("header", { class: "study-head" }, el("div", {}, el("h1", {}, SAID.title), el("p", { class: "dim" }, SAID.lead))),
     section(SAID.inForce, routes.length ? table(SAID.inForce, SAID.columns, routes.map((route) => row(route, act))) : el("p", {}, SAID.none)),
     may("operate") && section(SAID.tryTitle, el("p", { class: "dim" }, SAID.tryLead), tryForm(routes, change), el("div", { id: "trial", "aria-live": "polite" }, refused && bad(refused.said))),
@@ -24,7 +24,7 @@ export async function rulesView(act, change) {
 function row(route, act) {
   const sends = route.shadow_of ? SAID.shadow(route.shadow_of) : route.destinations.join(", ") || "–";
   return [[route.name, route.edited && edited(route, act)].filter(Boolean), route.model, conditions(route.when), sends,
-    [standing("routes", route, SAID, act), route.held > 0 && el("p", { class: "dim" }, SAID.held(route.held))].filter(Boolean)];
+    [standing("routes", route, SAID.standing, act), route.held > 0 && el("p", { class: "dim" }, SAID.held(route.held))].filter(Boolean)];
 }
 
 /** Who wrote the route anew, and the way back. */

@@ -1,15 +1,17 @@
 // Whether a person stands behind a result: the same words at its head, over its images, and as what its pictures are.
 
 import { el, words } from "/page/dom.js";
-import { STRINGS } from "/page/strings_viewer.js";
+import { STRINGS } from "/page/strings.js";
 import { personName } from "/page/worklist.js";
+
+const SAY = STRINGS.result;
 
 /** What holds of a result: verified by whom, decided by whom, or said by a model alone. */
 export function standsBehind(result) {
   const reader = personName(result.reviewer ?? "");
-  if (result.review_of) return STRINGS.verifiedBy(reader);
-  if (result.awaits_second_reader) return STRINGS.awaitsSecondTag(reader);
-  return reader ? STRINGS.decidedTag(words(result.review_state), reader) : STRINGS.notVerifiedTag;
+  if (result.review_of) return SAY.verifiedBy(reader);
+  if (result.awaits_second_reader) return SAY.awaitsSecondTag(reader);
+  return reader ? SAY.decidedTag(words(result.review_state), reader) : SAY.notVerifiedTag;
 }
 
 /** What only a model said is marked so wherever it is shown. */

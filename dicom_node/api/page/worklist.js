@@ -1,6 +1,6 @@
 // The worklist: one line for each study, by urgency, with its patient, what was found, and what keeps its result.
 
-import { byId, chip, count, dicomDate, el, replace, when, words } from "/page/dom.js";
+import { byId, chip, dicomDate, el, replace, when, words } from "/page/dom.js";
 import { STRINGS } from "/page/strings.js";
 
 const SAY = STRINGS.worklist;
@@ -84,7 +84,7 @@ export function personName(text) {
 }
 
 function facts({ study, stations, patient: said }) {
-  return [study.modalities.join("/"), stations.filter(Boolean).join(", "), dicomDate(study.study_date), said?.accession_number, count(study.instances, "image")].filter(Boolean);
+  return [study.modalities.join("/"), stations.filter(Boolean).join(", "), dicomDate(study.study_date), said?.accession_number, STRINGS.common.images(study.instances)].filter(Boolean);
 }
 
 function found(route) {

@@ -1,11 +1,13 @@
 // Asks the node by QIDO-RS and WADO-RS (PS3.18 10.4, 10.6): which series there are, their headers, and frames.
 
 import { Problem } from "/page/api.js";
-import { STRINGS } from "/page/strings_viewer.js";
+import { STRINGS } from "/page/strings.js";
 import { imagesOf, textOf } from "/page/viewer/dataset.js";
 import { inOrder } from "/page/viewer/geometry.js";
 import { partsOf } from "/page/viewer/multipart.js";
 import { storedValues } from "/page/viewer/pixels.js";
+
+const SAY = STRINGS.viewer;
 
 const JSON_TYPE = "application/dicom+json";
 const NATIVE = 'multipart/related; type="application/octet-stream"; transfer-syntax=1.2.840.10008.1.2.1';
@@ -14,7 +16,7 @@ async function ask(path, accept) {
   const answer = await fetch(`/dicom-web/${path}`, { credentials: "same-origin", cache: "no-store", headers: { Accept: accept } });
   if (answer.ok) return answer;
   const body = await answer.json().catch(() => ({}));
-  throw new Problem(answer.status, body.detail ?? STRINGS.notLoaded(answer.status));
+  throw new Problem(answer.status, body.detail ?? SAY.notLoaded(answer.status));
 }
 
 async function askJson(path) {
@@ -57,6 +59,6 @@ export async function loadFrame(image) {
   }
   const bytes = await frameBytes(image);
   const wanted = (image.rows * image.columns * image.samples * image.bits) / 8;
-  if (!bytes || bytes.byteLength < wanted) throw new Problem(0, STRINGS.tooShort);
+  if (!bytes || bytes.byteLength < wanted) throw new Problem(0, SAY.tooShort);
   return { values: storedValues(bytes.slice(0, wanted), image), size: wanted };
 }

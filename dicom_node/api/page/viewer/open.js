@@ -2,9 +2,11 @@
 
 import { may } from "/page/api.js";
 import { el } from "/page/dom.js";
-import { STRINGS } from "/page/strings_viewer.js";
+import { STRINGS } from "/page/strings.js";
 import { openReading, Reading } from "/page/viewer/reading.js";
 import { standOf } from "/page/viewer/review_api.js";
+
+const SAY = STRINGS.viewer;
 
 const KEYS = { v: "", a: "accept", m: "modify", r: "reject" };
 let shown = null; // the study that is shown now
@@ -16,8 +18,8 @@ export function readingButtons(view) {
     const name = result.summary.model?.name || result.model;
     const isOpen = may("review") && standOf(result).isOpen;
     return el("span", { class: "reading-buttons" },
-      el("button", { type: "button", class: "quiet small", id: `images-${result.job_key}`, "aria-label": STRINGS.openLabel(name), title: STRINGS.keysHere, onclick: () => openReading(view, result) }, STRINGS.open),
-      isOpen && el("button", { type: "button", class: "small", id: `review-${result.job_key}`, "aria-label": STRINGS.reviewLabel(name), title: STRINGS.keysHere, onclick: () => openReading(view, result) }, STRINGS.review));
+      el("button", { type: "button", class: "quiet small", id: `images-${result.job_key}`, "aria-label": SAY.openLabel(name), title: SAY.keysHere, onclick: () => openReading(view, result) }, SAY.open),
+      isOpen && el("button", { type: "button", class: "small", id: `review-${result.job_key}`, "aria-label": SAY.reviewLabel(name), title: SAY.keysHere, onclick: () => openReading(view, result) }, SAY.review));
   };
 }
 

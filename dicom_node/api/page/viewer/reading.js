@@ -2,7 +2,7 @@
 
 import { get, may } from "/page/api.js";
 import { dicomDate, el } from "/page/dom.js";
-import { STRINGS } from "/page/strings_viewer.js";
+import { STRINGS } from "/page/strings.js";
 import { nameOf, textOf } from "/page/viewer/dataset.js";
 import { describes, loadFrame, seriesOf, stackOf } from "/page/viewer/dicomweb.js";
 import { RegionEditor } from "/page/viewer/editor.js";
@@ -16,6 +16,8 @@ import { undrawnOf } from "/page/viewer/segments.js";
 import { toolbar } from "/page/viewer/toolbar.js";
 import { Viewport } from "/page/viewer/viewport.js";
 
+const SAY = STRINGS.viewer;
+
 /** No pictures to scroll through, or drawn by the page itself. */
 const NO_STACK = new Set(["SR", "SEG", "PR", "KO", "DOC", "RTSTRUCT", "REG", "RWV", "PLAN"]);
 
@@ -28,8 +30,8 @@ export class Reading {
     this.frames = new Frames({ load: (image) => (image.url ? loadPicture(image) : loadFrame(image)), kept: () => this.#tellSoon() });
     this.layers = new Layers();
     this.layers.told = () => this.#tellUndrawn();
-    this.main = new Viewport(this.frames, { label: STRINGS.images, layers: this.layers });
-    this.second = new Viewport(this.frames, { label: STRINGS.priorImages, layers: null });
+    this.main = new Viewport(this.frames, { label: SAY.images, layers: this.layers });
+    this.second = new Viewport(this.frames, { label: SAY.priorImages, layers: null });
     this.second.element.hidden = true;
     this.panel = new ReviewPanel(result, this, () => this.#again());
     this.bar = toolbar(this);
@@ -39,12 +41,12 @@ export class Reading {
   #dialog() {
     return el("dialog", { class: "reading", "aria-labelledby": "reading-title", onclose: () => this.#ended(), oncancel: (event) => event.preventDefault() },
       el("header", { class: "reading-head" },
-        el("div", {}, el("h1", { id: "reading-title" }, STRINGS.title(this.view.study.description)), el("p", { class: "patient" }, "…"), el("ul", { class: "undrawn", role: "status", "aria-label": STRINGS.undrawn, hidden: true })),
+        el("div", {}, el("h1", { id: "reading-title" }, SAY.title(this.view.study.description)), el("p", { class: "patient" }, "…"), el("ul", { class: "undrawn", role: "status", "aria-label": SAY.undrawn, hidden: true })),
         this.tag = reviewTag(this.result),
-        el("button", { type: "button", class: "quiet small", id: "reading-help", "aria-expanded": "false", onclick: () => this.#help() }, STRINGS.help, " ", el("kbd", { "aria-hidden": "true" }, "?")),
-        el("button", { type: "button", class: "quiet small", id: "reading-close", onclick: () => this.leave() }, STRINGS.close)),
+        el("button", { type: "button", class: "quiet small", id: "reading-help", "aria-expanded": "false", onclick: () => this.#help() }, SAY.help, " ", el("kbd", { "aria-hidden": "true" }, "?")),
+        el("button", { type: "button", class: "quiet small", id: "reading-close", onclick: () => this.leave() }, SAY.close)),
       this.bar.element,
-      el("dl", { class: "reading-keys", hidden: true }, STRINGS.keys.map(([key, words]) => el("div", {}, el("dt", {}, el("kbd", {}, key)), el("dd", {}, words)))),
+      el("dl", { class: "reading-keys", hidden: true }, SAY.keys.map(([key, words]) => el("div", {}, el("dt", {}, el("kbd", {}, key)), el("dd", {}, words)))),
       el("div", { class: "reading-body" }, el("div", { class: "viewports" }, this.main.element, this.second.element), this.panel.element));
   }
 
@@ -77,7 +79,7 @@ export class Reading {
     const series = (await seriesOf(this.study)).map(describes);
     const mine = new Set(this.artifacts.map((one) => one.series_instance_uid));
     this.series = series.filter((one) => !NO_STACK.has(one.modality) && !mine.has(one.uid));
-    if (!this.series.length) return this.#fault({ message: STRINGS.noSeries });
+    if (!this.series.length) return this.#fault({ message: SAY.noSeries });
     const chosen = this.view.jobs.find((job) => job.job_key === (this.result.review_of || this.result.job_key))?.series_instance_uid;
     const first = this.series.find((one) => one.uid === chosen) ?? this.series[0];
     this.bar.offerSeries(this.series, first.uid);
@@ -100,15 +102,15 @@ export class Reading {
 
   /** Say which segmentations are not drawn over these images, and why: who sees no outline would take it for no finding. */
   #tellUndrawn(images = this.main.stack) {
-    const told = undrawnOf(this.layers.masks, images).map(({ labels, reason, mask, image }) => STRINGS.undrawnFor[reason](labels.join(", "), mask, image));
-    for (const { labels, why } of this.layers.faults.values()) told.push(STRINGS.masksNotLoaded(labels.join(", "), why));
+    const told = undrawnOf(this.layers.masks, images).map(({ labels, reason, mask, image }) => SAY.undrawnFor[reason](labels.join(", "), mask, image));
+    for (const { labels, why } of this.layers.faults.values()) told.push(SAY.masksNotLoaded(labels.join(", "), why));
     const place = this.dialog.querySelector(".undrawn");
     place.replaceChildren(...told.map((words) => el("li", {}, words)));
     place.hidden = !told.length;
   }
 
   #tellPatient() {
-    const facts = [nameOf(this.header, "00100010") || STRINGS.noPatient, textOf(this.header, "00100020"), dicomDate(textOf(this.header, "00100030")), textOf(this.header, "00100040"),
+    const facts = [nameOf(this.header, "00100010") || SAY.noPatient, textOf(this.header, "00100020"), dicomDate(textOf(this.header, "00100030")), textOf(this.header, "00100040"),
       dicomDate(textOf(this.header, "00080020")), textOf(this.header, "00080050")];
     this.dialog.querySelector(".patient").textContent = facts.filter(Boolean).join(" · ");
   }

@@ -2,11 +2,13 @@
 
 import { may, session } from "/page/api.js";
 import { el, unitOf } from "/page/dom.js";
-import { STRINGS } from "/page/strings_viewer.js";
+import { STRINGS } from "/page/strings.js";
 import { bodyOf, draftOf, reasonsIn } from "/page/viewer/draft.js";
 import { correctionForm } from "/page/viewer/corrections.js";
 import { decide, decisionsOn, releaseLock, reviewCodes, standOf, takeLock } from "/page/viewer/review_api.js";
 import { personName } from "/page/worklist.js";
+
+const SAY = STRINGS.viewer;
 
 const DECISIONS = { a: "accept", m: "modify", r: "reject" };
 const RENEWED_MS = 120_000; // long before a lock runs out
@@ -23,7 +25,7 @@ export class ReviewPanel {
     Object.assign(this, { result, images, decided, mode: "look", message: "", isBad: false, isBusy: false, holdsLock: false, isReady: false });
     this.draft = { findings: draftOf(result.summary.findings ?? []), added: [], reasons: new Set(), text: "" };
     this.stand = standOf(result);
-    this.element = el("section", { class: "review", "aria-label": STRINGS.reviewTitle });
+    this.element = el("section", { class: "review", "aria-label": SAY.reviewTitle });
     this.render();
   }
 
@@ -51,7 +53,7 @@ export class ReviewPanel {
 
   #learn(decision) {
     if (!decision) return;
-    const words = [decision.reasons.map((one) => STRINGS.reasonOf[one] ?? one).join(" "), decision.text].filter(Boolean).join(" ");
+    const words = [decision.reasons.map((one) => SAY.reasonOf[one] ?? one).join(" "), decision.text].filter(Boolean).join(" ");
     Object.assign(this.stand, { account: decision.reviewer_account, text: words, second: personName(decision.second_reader ?? "") });
     this.corrected = decision.decision === "MODIFIED" ? decision.findings.filter((one) => !one.removed).map((one) => one.finding) : null;
   }
@@ -96,11 +98,11 @@ export class ReviewPanel {
     const fault = this.#faultIn(decision);
     if (fault) return this.#say(fault, true), this.#tell();
     this.isBusy = true;
-    this.#say(STRINGS.sending);
+    this.#say(SAY.sending);
     this.#tell();
     try {
       await decide(this.result.job_key, bodyOf(decision, { ...this.draft, reasons: [...this.draft.reasons] }));
-      await this.#after(STRINGS.done[decision]);
+      await this.#after(SAY.done[decision]);
     } catch (problem) {
       this.#refused(problem);
       this.render();
@@ -141,14 +143,14 @@ export class ReviewPanel {
   #faultIn(decision) {
     const { findings, added, reasons, text } = this.draft;
     if (decision === "accept" || decision === "confirm") return "";
-    if (decision === "object") return text.trim() ? "" : STRINGS.needsObjection;
-    if (decision === "reject" && !reasons.size) return STRINGS.needsReason;
-    if (reasons.has("OTHER") && !text.trim()) return STRINGS.needsText;
+    if (decision === "object") return text.trim() ? "" : SAY.needsObjection;
+    if (decision === "reject" && !reasons.size) return SAY.needsReason;
+    if (reasons.has("OTHER") && !text.trim()) return SAY.needsText;
     if (decision === "reject") return "";
     const odd = findings.flatMap((one) => one.measurements).find(({ value, was }) => value !== was && !Number.isFinite(value));
     const body = bodyOf("modify", { findings, added });
-    const isSame = !body.findings.length && !body.added.length && STRINGS.needsChange;
-    return (odd && STRINGS.needsNumber(odd.label || odd.name.meaning)) || isSame || (!reasons.size && STRINGS.needsReason) || "";
+    const isSame = !body.findings.length && !body.added.length && SAY.needsChange;
+    return (odd && SAY.needsNumber(odd.label || odd.name.meaning)) || isSame || (!reasons.size && SAY.needsReason) || "";
   }
 
   /** The reasons that the changes give are ticked. */
@@ -163,10 +165,10 @@ export class ReviewPanel {
   render() {
     const { scrollTop } = this.element;
     this.element.replaceChildren(...[
-      el("h2", {}, STRINGS.findings),
+      el("h2", {}, SAY.findings),
       this.result.message && el("p", { class: "notice" }, this.result.message),
       this.mode === "modify" ? correctionForm(this) : findingsList(this.#stated(), this.images),
-      el("h2", {}, STRINGS.reviewTitle),
+      el("h2", {}, SAY.reviewTitle),
       standLine(this.stand),
       troubleLine(this.stand),
       ...this.#decision(),
@@ -182,9 +184,9 @@ export class ReviewPanel {
   }
 
   #why() {
-    if (!may("review")) return STRINGS.mayNot;
+    if (!may("review")) return SAY.mayNot;
     if (this.stand.isOpen) return ""; // the message says who is at it, or what else is in the way
-    return this.stand.awaits && this.stand.account === session.me?.name ? STRINGS.awaitsOther : this.stand.isReport ? STRINGS.isReport : "";
+    return this.stand.awaits && this.stand.account === session.me?.name ? SAY.awaitsOther : this.stand.isReport ? SAY.isReport : "";
   }
 
   #decision() {
@@ -193,17 +195,17 @@ export class ReviewPanel {
     if (this.mayDecide) return [this.#choice()];
     if (!this.mayConfirm) return [el("p", { class: "dim" }, this.#why())];
     const button = (mode, words) => el("button", { type: "button", id: `review-${mode}`, class: mode === "confirm" ? "" : "quiet", onclick: () => this.ask(mode) }, words);
-    return [el("div", { class: "actions choice" }, button("confirm", STRINGS.confirmSecond), button("object", STRINGS.object))];
+    return [el("div", { class: "actions choice" }, button("confirm", SAY.confirmSecond), button("object", SAY.object))];
   }
 
   /** What is asked before a decision counts. */
   #question() {
-    const words = { accept: [STRINGS.acceptAsk, STRINGS.confirm], reject: [STRINGS.rejectAsk, STRINGS.reject],
-      confirm: [STRINGS.confirmAsk, STRINGS.confirm], object: [STRINGS.objectAsk, STRINGS.object] }[this.mode];
+    const words = { accept: [SAY.acceptAsk, SAY.decide.confirm], reject: [SAY.rejectAsk, SAY.decide.reject],
+      confirm: [SAY.confirmAsk, SAY.decide.confirm], object: [SAY.objectAsk, SAY.object] }[this.mode];
     return el("form", { class: "decision-form", onsubmit: (event) => { event.preventDefault(); this.send(this.mode); } },
       el("p", {}, words[0]),
       this.mode === "reject" && reasonFields(this.draft), this.mode === "object" && remarkField(this.draft),
-      el("div", { class: "actions" }, el("button", { type: "button", class: "quiet", onclick: () => this.ask("look") }, STRINGS.back),
+      el("div", { class: "actions" }, el("button", { type: "button", class: "quiet", onclick: () => this.ask("look") }, SAY.back),
         el("button", { type: "submit", id: "review-send" }, words[1])));
   }
 
@@ -212,47 +214,47 @@ export class ReviewPanel {
     const choose = (decision) => (event) => (decision === "accept" && event.detail > 0 ? this.send("accept") : this.ask(decision));
     return el("div", { class: "actions choice" }, Object.entries(DECISIONS).map(([key, decision]) =>
       el("button", { type: "button", id: `review-${decision}`, class: decision === "accept" ? "" : "quiet", "aria-keyshortcuts": key, onclick: choose(decision) },
-        STRINGS[decision], " ", el("kbd", { "aria-hidden": "true" }, key))));
+        SAY.decide[decision], " ", el("kbd", { "aria-hidden": "true" }, key))));
   }
 }
 
 function standLine(stand) {
-  const said = stand.awaits ? STRINGS.awaitsSecond(stand.by, stand.at) : stand.state === "UNREVIEWED" ? STRINGS.stateOf.UNREVIEWED
-    : STRINGS.isReviewed(stand.state, [stand.by, stand.second].filter(Boolean).join(", "), stand.at);
+  const said = stand.awaits ? SAY.awaitsSecond(stand.by, stand.at) : stand.state === "UNREVIEWED" ? SAY.stateOf.UNREVIEWED
+    : SAY.isReviewed(stand.state, [stand.by, stand.second].filter(Boolean).join(", "), stand.at);
   return el("p", { class: "stand", data: { state: stand.state } }, said, stand.text && el("span", { class: "dim" }, ` ${stand.text}`));
 }
 
 /** Why the report of a decision is not there yet, or never will be. */
 function troubleLine({ failed, waits }) {
-  const said = failed ? STRINGS.reviewFailed(failed) : waits && STRINGS.reviewWaits(waits);
+  const said = failed ? SAY.reviewFailed(failed) : waits && SAY.reviewWaits(waits);
   return said && el("p", { class: "notice", id: "review-trouble", data: { tone: failed ? "bad" : "warn" } }, said);
 }
 
 /** The coded reasons and free words. */
 export function reasonFields(draft) {
   const toggle = (event) => draft.reasons[event.target.checked ? "add" : "delete"](event.target.value);
-  return el("fieldset", { class: "reasons" }, el("legend", {}, STRINGS.reasons),
-    Object.entries(STRINGS.reasonOf).map(([code, words]) => el("label", {},
+  return el("fieldset", { class: "reasons" }, el("legend", {}, SAY.reasons),
+    Object.entries(SAY.reasonOf).map(([code, words]) => el("label", {},
       el("input", { type: "checkbox", id: `reason-${code}`, value: code, checked: draft.reasons.has(code), onchange: toggle }), " ", words)),
     remarkField(draft));
 }
 
-const remarkField = (draft) => el("label", {}, STRINGS.reasonText, el("input", { id: "reason-text", maxlength: 1000, value: draft.text, autocomplete: "off",
+const remarkField = (draft) => el("label", {}, SAY.reasonText, el("input", { id: "reason-text", maxlength: 1000, value: draft.text, autocomplete: "off",
   oninput: (event) => { draft.text = event.target.value; } }));
 
 function findingsList(findings, images) {
-  if (!findings.length) return el("p", { class: "dim" }, STRINGS.noFindings);
+  if (!findings.length) return el("p", { class: "dim" }, SAY.noFindings);
   return el("ul", { class: "findings" }, findings.map((one) => el("li", {},
-    el("div", { class: "finding-head" }, el("b", {}, one.label), one.presence && el("span", { class: "presence", data: { value: one.presence } }, STRINGS.presence[one.presence]),
-      images.canShow(one) && el("button", { type: "button", class: "quiet small", "aria-label": STRINGS.showLabel(one.label), onclick: () => images.goTo(one) }, STRINGS.show)),
+    el("div", { class: "finding-head" }, el("b", {}, one.label), one.presence && el("span", { class: "presence", data: { value: one.presence } }, SAY.presence[one.presence]),
+      images.canShow(one) && el("button", { type: "button", class: "quiet small", "aria-label": SAY.showLabel(one.label), onclick: () => images.goTo(one) }, SAY.show)),
     el("p", { class: "dim" }, factsOf(one).join(" · ")))));
 }
 
 function factsOf(said) {
   const measured = (said.measurements ?? []).map((one) => {
-    const value = one.value === null ? STRINGS.notMeasured : `${one.value.toLocaleString()} ${unitOf(one.unit)}`.trim();
+    const value = one.value === null ? SAY.notMeasured : `${one.value.toLocaleString()} ${unitOf(one.unit)}`.trim();
     return `${one.label || one.name.meaning} ${value}`;
   });
-  const scored = said.probability !== null && said.probability !== undefined ? [STRINGS.score(said.probability)] : [];
+  const scored = said.probability !== null && said.probability !== undefined ? [SAY.score(said.probability)] : [];
   return [...scored, ...measured];
 }

@@ -1,32 +1,34 @@
 // What stands above the images: series, tool, window, overlays, and what is put beside.
 
 import { dicomDate, el } from "/page/dom.js";
-import { STRINGS } from "/page/strings_viewer.js";
+import { STRINGS } from "/page/strings.js";
 import { PRESETS } from "/page/viewer/viewport.js";
+
+const SAY = STRINGS.viewer;
 
 const LAYERS = { showsMasks: ["masks", "s"], showsRegions: ["regions", "o"] };
 
 /** The bar of a `Reading`: its element, and how it is told what has changed. */
 export function toolbar(reading) {
   const series = el("select", { id: "reading-series", onchange: () => reading.showSeries(series.value) });
-  const beside = el("select", { id: "reading-beside", onchange: () => reading.compare(beside.value) }, el("option", { value: "" }, STRINGS.nothingBeside),
-    reading.result.artifacts.some((one) => one.has_preview) && el("option", { value: "pictures" }, STRINGS.pictures));
+  const beside = el("select", { id: "reading-beside", onchange: () => reading.compare(beside.value) }, el("option", { value: "" }, SAY.nothingBeside),
+    reading.result.artifacts.some((one) => one.has_preview) && el("option", { value: "pictures" }, SAY.pictures));
   const presets = el("select", { id: "reading-window", onchange: () => { chooseWindow(reading.main, presets.value); presets.value = ""; } },
-    el("option", { value: "" }, "…"), el("option", { value: "0" }, STRINGS.presetOf.image), Object.entries(PRESETS).map(([key, [name]]) => el("option", { value: key }, STRINGS.presetOf[name])));
-  const layers = Object.fromEntries(Object.entries(LAYERS).map(([name, [words, key]]) => [name, layerBox(reading, name, STRINGS[words], key)]));
+    el("option", { value: "" }, "…"), el("option", { value: "0" }, SAY.presetOf.image), Object.entries(PRESETS).map(([key, [name]]) => el("option", { value: key }, SAY.presetOf[name])));
+  const layers = Object.fromEntries(Object.entries(LAYERS).map(([name, [words, key]]) => [name, layerBox(reading, name, SAY.layer[words], key)]));
   const loaded = el("span", { class: "dim loaded" });
-  const element = el("div", { class: "reading-bar", role: "toolbar", "aria-label": STRINGS.images },
-    el("label", {}, STRINGS.series, series), tools(reading), el("label", {}, STRINGS.presets, presets),
-    el("button", { type: "button", class: "quiet small", onclick: () => reading.main.invert() }, STRINGS.invert),
-    el("button", { type: "button", class: "quiet small", onclick: () => reading.main.fit() }, STRINGS.fit),
-    Object.values(layers), el("label", {}, STRINGS.beside, beside), loaded);
+  const element = el("div", { class: "reading-bar", role: "toolbar", "aria-label": SAY.images },
+    el("label", {}, SAY.series, series), tools(reading), el("label", {}, SAY.presets, presets),
+    el("button", { type: "button", class: "quiet small", onclick: () => reading.main.invert() }, SAY.invert),
+    el("button", { type: "button", class: "quiet small", onclick: () => reading.main.fit() }, SAY.fit),
+    Object.values(layers), el("label", {}, SAY.beside, beside), loaded);
   return {
     element,
     offerSeries: (found, chosen) => series.replaceChildren(...found.map((one) => el("option", { value: one.uid, selected: one.uid === chosen }, nameOf(one)))),
-    offerPriors: (priors) => beside.append(...priors.map((one, place) => el("option", { value: String(place) }, STRINGS.prior(dicomDate(one.date), one.description)))),
+    offerPriors: (priors) => beside.append(...priors.map((one, place) => el("option", { value: String(place) }, SAY.prior(dicomDate(one.date), one.description)))),
     besideIs: (what) => { beside.value = what; },
     layerIs: (name, isOn) => { layers[name].querySelector("input").checked = isOn; },
-    loadedIs: (here, all) => { loaded.textContent = STRINGS.loaded(here, all); },
+    loadedIs: (here, all) => { loaded.textContent = SAY.loaded(here, all); },
   };
 }
 
@@ -41,6 +43,6 @@ const layerBox = (reading, name, words, key) => el("label", { class: "check" },
   el("input", { type: "checkbox", id: `layer-${name}`, checked: true, "aria-keyshortcuts": key, onchange: () => reading.toggle(name) }), " ", words);
 
 function tools(reading) {
-  return el("fieldset", { class: "tools" }, el("legend", { class: "unseen" }, STRINGS.tools), Object.entries(STRINGS.tool).map(([tool, words], place) =>
+  return el("fieldset", { class: "tools" }, el("legend", { class: "unseen" }, SAY.tools), Object.entries(SAY.tool).map(([tool, words], place) =>
     el("label", { class: "check" }, el("input", { type: "radio", name: "reading-tool", value: tool, checked: place === 0, onchange: () => reading.setTool(tool) }), " ", words)));
 }

@@ -1,10 +1,12 @@
 // One stack of images on a canvas: scroll, window, zoom, pan; letters, numbers and ruler around it, overlays on it.
 
 import { el } from "/page/dom.js";
-import { STRINGS } from "/page/strings_viewer.js";
+import { STRINGS } from "/page/strings.js";
 import { depthOf, edgesOf, fitted, nearestTo, panned, rulerOf, toImage, toScreen, zoomed } from "/page/viewer/geometry.js";
 import { listen } from "/page/viewer/gestures.js";
 import { greyTable, paintColour, paintGrey, valueAt, windowOf } from "/page/viewer/pixels.js";
+
+const SAY = STRINGS.viewer;
 
 /** Windows for CT by key, centre and width in HU. */
 export const PRESETS = { 1: ["lung", -600, 1500], 2: ["mediastinum", 40, 400], 3: ["bone", 400, 1800], 4: ["brain", 40, 80], 5: ["liver", 60, 160] };
@@ -21,7 +23,7 @@ export class Viewport {
     this.texts = Object.fromEntries(["where", "window", "value", "left", "right", "top", "bottom", "wait"].map(
       (name) => [name, el("span", { class: `at-${name}` })]));
     this.texts.where.setAttribute("role", "status");
-    this.element = el("div", { class: "viewport", tabindex: 0, role: "application", "aria-roledescription": STRINGS.imageViewer, "aria-label": label },
+    this.element = el("div", { class: "viewport", tabindex: 0, role: "application", "aria-roledescription": SAY.imageViewer, "aria-label": label },
       this.canvas, Object.values(this.texts));
     this.element.addEventListener("keydown", (event) => { if (this.key(event)) { event.preventDefault(); event.stopPropagation(); } });
     listen(this.element, this.#gestures());
@@ -35,7 +37,7 @@ export class Viewport {
   /** Show other images; the window is theirs, the zoom fits them. */
   show(images, place = Math.floor(images.length / 2)) {
     Object.assign(this, { stack: images, place: 0, view: null, window: null, isInverted: false, frame: null, shown: null });
-    this.texts.wait.textContent = images.length ? "" : STRINGS.noImages;
+    this.texts.wait.textContent = images.length ? "" : SAY.noImages;
     return images.length ? this.moveTo(place) : this.draw();
   }
 
@@ -44,10 +46,10 @@ export class Viewport {
     const image = this.image;
     const ready = this.frames.peek(image);
     this.element.dataset.place = this.place;
-    this.texts.where.textContent = STRINGS.imageOf(this.place + 1, this.stack.length);
+    this.texts.where.textContent = SAY.imageOf(this.place + 1, this.stack.length);
     if (ready) this.#take(image, ready);
     else {
-      this.texts.wait.textContent = STRINGS.loading;
+      this.texts.wait.textContent = SAY.loading;
       try {
         const frame = await this.frames.get(image);
         if (this.image === image) this.#take(image, frame);
@@ -183,7 +185,7 @@ export class Viewport {
     const [column, row] = toImage(this.view, at).map(Math.floor);
     const isInside = column >= 0 && row >= 0 && column < this.shown.columns && row < this.shown.rows;
     this.texts.value.textContent = isInside
-      ? STRINGS.valueAt(column, row, Math.round(valueAt(this.frame.values, this.shown, column, row) * 10) / 10, this.shown.modality) : "";
+      ? SAY.valueAt(column, row, Math.round(valueAt(this.frame.values, this.shown, column, row) * 10) / 10, this.shown.modality) : "";
   }
 
   #resized() {
@@ -254,7 +256,7 @@ export class Viewport {
     const { shown: image, window: now } = this;
     const edges = (image && edgesOf(image)) ?? {};
     for (const side of ["left", "right", "top", "bottom"]) this.texts[side].textContent = edges[side] ?? "";
-    this.texts.window.textContent = this.#isRendered() ? STRINGS.windowStays : now && image ? STRINGS.windowIs(now.center, now.width, now.name) : "";
+    this.texts.window.textContent = this.#isRendered() ? SAY.windowStays : now && image ? SAY.windowIs(now.center, now.width, now.name) : "";
     Object.assign(this.element.dataset, now ? { center: now.center, width: now.width } : {});
   }
 }
@@ -308,5 +310,5 @@ function drawRuler(context, ruler, { clientWidth, clientHeight }) {
     context.lineTo(x, to);
   }
   context.stroke();
-  drawLabel(context, STRINGS.mm(ruler.mm), left + ruler.px + 8, y - 7);
+  drawLabel(context, SAY.mm(ruler.mm), left + ruler.px + 8, y - 7);
 }
