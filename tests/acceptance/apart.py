@@ -6,7 +6,7 @@ import functools
 import os
 import signal
 import subprocess
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -111,9 +111,14 @@ class Apart:
         answer = httpx.get(f"http://127.0.0.1:{self.site.node.api_port}/readyz", timeout=60, trust_env=False)
         return answer.status_code == httpx.codes.OK
 
-    def wait_until_told(self, what: str) -> None:
-        """Wait until the node says that it takes no studies, because of `what`."""
-        wait_until(lambda: not self.is_ready(), 60, f"a node that says it is not ready: {what}")
+    def wait_until_told(self, what: str, meanwhile: Callable[[], None] = lambda: None) -> None:
+        """Wait until the node says that it takes no studies, because of `what`; do `meanwhile` before each question."""
+
+        def told() -> bool:
+            meanwhile()
+            return not self.is_ready()
+
+        wait_until(told, 60, f"a node that says it is not ready: {what}")
 
     def damaged(self) -> dict[str, int]:
         """How many damaged objects of each kind the node tells."""

@@ -3,6 +3,7 @@ one that the node can notice must have been told by then."""
 
 from __future__ import annotations
 
+import io
 import random
 import subprocess
 import time
@@ -146,15 +147,20 @@ def pacs_and_ehr_restarted(now: Round) -> set[str]:
 def disk_full(now: Round) -> set[str]:
     now.wait_for_moment()
     ballast = now.apart.data_dir / "ballast"
-    with ballast.open("wb", buffering=0) as file, suppress(OSError):
+    with ballast.open("wb", buffering=0) as file:
+        try:
+            # What an analysis that ends meanwhile gives back is filled as well.
+            now.apart.wait_until_told("the disk is full", meanwhile=lambda: _fill(file))
+            time.sleep(now.chance.uniform(0.0, 4.0))
+        finally:
+            ballast.unlink()
+    return set()
+
+
+def _fill(file: io.FileIO) -> None:
+    with suppress(OSError):
         while True:
             file.write(bytes(1 << 20))
-    try:
-        now.apart.wait_until_told("the disk is full")
-        time.sleep(now.chance.uniform(0.0, 4.0))
-    finally:
-        ballast.unlink()
-    return set()
 
 
 def images_damaged(now: Round) -> set[str]:

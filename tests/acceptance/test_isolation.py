@@ -92,7 +92,7 @@ def sent_and_ended(node: Node, tmp_path: Path, descriptions: Sequence[str]) -> d
 
 def assert_given_up(node: Node, uid: str, told: str) -> None:
     assert studies(node)[uid]["state"] == "FAILED"
-    failed = [text for text in sentences(node, uid) if text.startswith("Attempt ")]
+    failed = [text for text in sentences(node, uid) if text.startswith("The analysis failed, tried ")]
     assert len(failed) == 3, failed
     assert all(told in text for text in failed), failed
 
@@ -106,7 +106,7 @@ def test_what_crashes_exits_or_eats_all_memory_is_given_up_after_three_attempts_
     for what, told in CRASHES.items():
         assert_given_up(started, uids[what], told)
     assert studies(started)[uids["innocent"]]["state"] == "REPORTED"
-    assert not any(text.startswith("Attempt ") for text in sentences(started, uids["innocent"]))
+    assert not any(text.startswith("The analysis failed, tried ") for text in sentences(started, uids["innocent"]))
     after = _last_study_is_done_too(started, tmp_path)
     assert process is started.process
     assert sorted(_reports(tmp_path / "results")) == sorted([*uids.values(), after])
