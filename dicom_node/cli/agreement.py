@@ -16,10 +16,11 @@ from dicom_node.core.audit import AuditedAct
 from dicom_node.core.csv_lines import csv_lines
 from dicom_node.deidentification.pseudonyms import KEY_FILE, read_or_make_key
 from dicom_node.index.views.agreement import AgreementFilter, reader_cases
+from dicom_node.inference.cards.folders import survey_models
 from dicom_node.logs import quiet_third_parties
 from dicom_node.operate.exports.agreement_columns import CASE_COLUMNS, agreement_columns, case_rows
 from dicom_node.operate.exports.cases import TRAINING, CaseExporter
-from dicom_node.operate.exports.export import profile_named
+from dicom_node.operate.exports.export import profile_named, with_codes_of
 from dicom_node.operate.exports.study_zip import WithoutPatient
 from dicom_node.people.audit.trail import open_audit
 from dicom_node.roles.settings import load_settings
@@ -81,7 +82,9 @@ def export_cases(options: argparse.Namespace) -> int:
     quiet_third_parties()
     settings = load_settings(options.config)
     data = settings.node.data_dir
-    profile = profile_named(options.profile, settings.deidentification) if options.profile else TRAINING
+    cards = survey_models(settings.models_dirs).cards.values()
+    named = options.profile
+    profile = profile_named(named, settings.deidentification, cards) if named else with_codes_of(cards, TRAINING)
     with opened(options) as database, closing(open_audit(settings, database)) as audit:
         without = WithoutPatient(profile=profile, key=read_or_make_key(data / KEY_FILE))
         exporter = CaseExporter(database, Spool(data / "spool"), audit, actor(), without)

@@ -18,6 +18,7 @@ from dicom_node.core.csv_lines import csv_lines
 from dicom_node.core.errors import SettingsError
 from dicom_node.deidentification.pseudonyms import KEY_FILE, read_or_make_key
 from dicom_node.index.views.exported import ResultFilter, every_result
+from dicom_node.inference.cards.folders import survey_models
 from dicom_node.logs import quiet_third_parties
 from dicom_node.operate.exports.export import Export, ExportedObject, Exporter, profile_named
 from dicom_node.operate.exports.result_columns import RESULT_COLUMNS, rows_of
@@ -31,7 +32,8 @@ def export(options: argparse.Namespace) -> int:
     quiet_third_parties()
     settings = load_settings(options.config)
     data = settings.node.data_dir
-    profile = profile_named(options.deidentify, settings.deidentification) if options.deidentify else None
+    cards = survey_models(settings.models_dirs).cards.values()
+    profile = profile_named(options.deidentify, settings.deidentification, cards) if options.deidentify else None
     with opened(options) as database, closing(open_audit(settings, database)) as audit:
         key = read_or_make_key(data / KEY_FILE) if profile else b""
         wanted = Export(folder=options.out, profile=profile, key=key, with_results=options.results)

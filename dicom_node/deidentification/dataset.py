@@ -17,7 +17,8 @@ from dicom_node import __version__
 from dicom_node.core.entities import Code
 from dicom_node.core.identifying import confidential_attribute
 from dicom_node.core.uids import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME, is_valid_uid
-from dicom_node.deidentification.harmless_text import cleaned, harmless_meaning
+from dicom_node.deidentification.coded_entries import DESCRIPTIONS, forget_what_was_typed, stays_described
+from dicom_node.deidentification.harmless_text import cleaned
 from dicom_node.deidentification.pixels import clean_pixel_data
 from dicom_node.deidentification.profile import Action, DeidentificationProfile
 from dicom_node.deidentification.pseudonyms import Pseudonyms
@@ -33,11 +34,6 @@ _DUMMIES: Mapping[str, object] = {
 #: Attributes whose UIDs are of vocabularies and of software, never of a patient.
 _OF_NOBODY = frozenset({"CodingSchemeUID", "ContextUID", "MappingResourceUID"})
 _OF_KINDS = ("ClassUID", "TransferSyntaxUID")
-#: Of which everybody knows what a code means, so that a code tells of nobody.
-VOCABULARIES = frozenset({
-    "SCT", "SRT", "SNM3", "99SDM", "DCM", "LN", "UCUM", "RADLEX", "RADELEMENT", "FMA", "NCIt", "UMLS", "ICDO3", "I10",
-    "ICD10", "ICD11", "BI", "ISO3166_1", "RFC5646", "99AINODE",
-})  # fmt: skip
 _BY_IDENTIFIER = frozenset({"PatientID", "PatientName"})
 #: Overlays and curves; what is left of one whose data is gone describes nothing.
 _REPEATED_GROUPS = (0x6000, 0x5000)
@@ -69,20 +65,25 @@ class _Deidentifier:
     def __init__(self, profile: DeidentificationProfile, pseudonyms: Pseudonyms) -> None:
         self._profile = profile
         self._pseudonyms = pseudonyms
+        self._own_codes = {(code.scheme, code.value): code.meaning for code in profile.own_codes}
 
-    def treat(self, dataset: Dataset, action_of: Callable[[BaseTag, str], Action]) -> None:
-        """Go through one dataset and what lies below it."""
+    def treat(self, dataset: Dataset, action_of: Callable[[BaseTag, str], Action], *, codes_stay: bool = False) -> None:
+        """Go through one dataset and what lies below it; `codes_stay` where the site has chosen to keep them."""
         safe = self._safe_private_in(dataset)
         for tag in list(dataset.keys()):
             goes = tag.is_private or tag.element == 0 or tag.group & 0xFF00 in _REPEATED_GROUPS
             try:
-                keep = tag in safe or (not goes and self._treated(dataset, tag, action_of))
+                keep = tag in safe or (not goes and self._treated(dataset, tag, action_of, codes_stay))
             except READ_ERRORS:
                 keep = False
             if not keep:
                 del dataset[tag]
+        if not codes_stay:
+            forget_what_was_typed(dataset, self._own_codes)
 
-    def _treated(self, dataset: Dataset, tag: BaseTag, action_of: Callable[[BaseTag, str], Action]) -> bool:
+    def _treated(
+        self, dataset: Dataset, tag: BaseTag, action_of: Callable[[BaseTag, str], Action], codes_stay: bool
+    ) -> bool:
         """Give one attribute its new value; return whether it stays."""
         element = dataset[tag]
         action = action_of(tag, element.VR)
@@ -91,11 +92,14 @@ class _Deidentifier:
         if action is Action.EMPTY:
             dataset[tag] = DataElement(tag, element.VR, Sequence() if element.VR == "SQ" else None)
         elif element.VR == "SQ":
+            if keyword_for_tag(tag) in DESCRIPTIONS:
+                element.value = [item for item in element.value if stays_described(item)]
+                if not element.value:
+                    return False
             below = {Action.DUMMY: self._profile.within_a_dummy, Action.CLEAN: self._profile.within_content}
+            chosen = codes_stay or self._profile.keeps_codes_of(tag)
             for item in element.value:
-                self.treat(item, below.get(action, action_of))
-                if below.get(action, action_of) == self._profile.within_content:
-                    _forget_what_was_typed(item)
+                self.treat(item, below.get(action, action_of), codes_stay=chosen)
         elif not element.is_empty:
             self._replace(element, action)
         return True
@@ -147,21 +151,6 @@ def _each(value: object, change: Callable[[str], str]) -> object:
 def _dummy(vr: str) -> object:
     """Return the value that stands for any other of this VR. Raises `LookupError` where there is none."""
     return _DUMMIES[vr]
-
-
-def _forget_what_was_typed(item: Dataset) -> None:
-    """Replace a code that is of no vocabulary which everybody has: its value and meaning may be anything. Of another,
-    have the meaning that everybody knows."""
-    if "CodeMeaning" not in item:
-        return
-    scheme = str(item.get("CodingSchemeDesignator", ""))
-    keywords = [one for one in ("CodeValue", "LongCodeValue", "URNCodeValue") if one in item]
-    if scheme not in VOCABULARIES:
-        for keyword in (*keywords, "CodeMeaning"):
-            item[keyword].value = _dummy(item[keyword].VR)
-        return
-    value = next((str(item[one].value) for one in keywords), "")
-    item.CodeMeaning = harmless_meaning(value, scheme, str(item.CodeMeaning)) or _REMOVED
 
 
 def _rounded_age(age: str) -> str:

@@ -14,6 +14,7 @@ from importlib.resources import files
 from typing import cast
 
 from pydicom.sr._concepts_dict import concepts
+from pydicom.sr._snomed_dict import mapping
 
 from dicom_node.core.codes import TABLES, table
 
@@ -22,6 +23,8 @@ _WORDS = frozenset((files(__package__) / "descriptor_words.txt").read_text(encod
 _NUMBER = re.compile(r"\d{1,2}(?:[.,]\d{1,2})?(?:MM|KV|SEC|S|%)?", re.IGNORECASE)
 _TOKEN = re.compile(r"[^\s\\/;:()\[\]<>_+=^&|,\"-]+")
 _LONGEST = 64  # LO (PS3.5 6.2)
+#: What SNOMED codes were called before SCT (PS3.16 8); older images have them.
+_FORMER_SNOMED = frozenset({"SRT", "SNM3", "99SDM"})
 #: By scheme and keyword: values with meaning and context groups.
 _Concepts = Mapping[str, Mapping[str, Mapping[str, tuple[str, object]]]]
 
@@ -33,7 +36,8 @@ def cleaned(text: str) -> str:
 
 def harmless_meaning(value: str, scheme: str, meaning: str) -> str:
     """Return what a code means; of one that nobody here knows, the harmless words of what is said, "" where none is."""
-    return _meanings().get((scheme, value)) or cleaned(meaning)
+    place = ("SCT", mapping["SRT"].get(value, "")) if scheme in _FORMER_SNOMED else (scheme, value)
+    return _meanings().get(place) or cleaned(meaning)
 
 
 @cache

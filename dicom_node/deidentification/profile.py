@@ -35,6 +35,8 @@ _BASIC: Mapping[str, Action] = {
 _PATIENT_NAME = 0x00100010
 #: What somebody wrote, wherever a content item stands; and of a reviewed report, who verified it and when.
 _WRITTEN = frozenset({"TextValue", "CompletionFlagDescription"})
+#: Are told by codes that a site has made up; whoever keeps the one keeps the other.
+_IDENTITIES = frozenset({ProfileOption.DEVICE_IDENTITY, ProfileOption.INSTITUTION_IDENTITY})
 _DATES = frozenset({"DA", "DT", "TM"})
 _FREE_TEXT = frozenset({"LT", "ST", "UT"})
 _TEXT = _FREE_TEXT | {"LO", "SH", "UC", "UR"}
@@ -66,12 +68,14 @@ class SafePrivate:
 
 @dataclass(frozen=True, slots=True)
 class DeidentificationProfile:
-    """The basic profile with options. `keep_burned_in`: objects that may show the patient in their pixels stay in."""
+    """The basic profile with options. `keep_burned_in`: objects that may show the patient in their pixels stay in;
+    `own_codes` stay, although nobody else knows their scheme: those that the cards of models declare."""
 
     name: str
     options: frozenset[ProfileOption] = frozenset()
     safe_private: frozenset[SafePrivate] = frozenset()
     keep_burned_in: bool = False
+    own_codes: frozenset[Code] = frozenset()
 
     def action(self, tag: BaseTag, vr: str) -> Action:
         """Return the action for a standard attribute of this VR."""
@@ -104,6 +108,11 @@ class DeidentificationProfile:
         if vr == "UI":
             return Action.KEEP if ProfileOption.UIDS in self.options else Action.UID
         return Action.KEEP
+
+    def keeps_codes_of(self, tag: BaseTag) -> bool:
+        """Tell whether the codes of a sequence name the device or institution that the site chose to keep."""
+        row = confidential_attribute(tag)
+        return row is not None and any(row.options.get(one) == "K" for one in _IDENTITIES & self.options)
 
     def within_a_dummy(self, tag: BaseTag, vr: str) -> Action:
         """Return the action inside a sequence of which nothing but a dummy is to stay: all text goes, codes, too."""

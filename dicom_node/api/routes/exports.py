@@ -241,5 +241,5 @@ def export_study(parts: Parts, uid: StudyUid, asked: Annotated[ZipQuery, Query()
 
 def _without_patient(parts: ApiParts, name: str) -> WithoutPatient:
     """Return how the patient is taken out. Raises `NotFound` for a profile that the settings do not have."""
-    profile = profile_named(name, parts.settings.deidentification)
+    profile = profile_named(name, parts.settings.deidentification, parts.cards.values())
     return WithoutPatient(profile=profile, key=read_or_make_key(parts.settings.node.data_dir / KEY_FILE))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import secrets
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from io import BytesIO
 from pathlib import Path
@@ -13,6 +13,7 @@ from pydicom import dcmread
 
 from dicom_node.config.outgoing import DeidentificationSettings
 from dicom_node.core.audit import Audit, AuditedAct, AuditedEvent, AuditOutcome
+from dicom_node.core.entities import Code
 from dicom_node.core.errors import NodeError, NotFound, SettingsError
 from dicom_node.core.identifying import ProfileOption
 from dicom_node.core.principal import Principal
@@ -24,6 +25,7 @@ from dicom_node.index.database import Database
 from dicom_node.index.received.patients import number_of_study
 from dicom_node.index.views.study import made_objects, received_objects
 from dicom_node.index.views.types import KeptDicomObject
+from dicom_node.inference.cards.card import ModelCard
 from dicom_node.storage.digest import is_damaged
 from dicom_node.storage.spool import Spool
 
@@ -150,12 +152,28 @@ def _written(target: Path, content: Callable[[], bytes]) -> ExportedObject:
     return ExportedObject(target)
 
 
-def profile_named(name: str, configured: Sequence[DeidentificationSettings]) -> DeidentificationProfile:
-    """Return a profile by its name; ``basic`` is always there. Raises `NotFound`."""
+def profile_named(
+    name: str, configured: Sequence[DeidentificationSettings], cards: Iterable[ModelCard]
+) -> DeidentificationProfile:
+    """Return a profile by its name, which knows the codes of the models; ``basic`` is there. Raises `NotFound`."""
     profiles = {BASIC.name: BASIC} | {one.name: _profile(one) for one in configured}
     if name not in profiles:
         raise NotFound(f"There is no de-identification profile {name!r}; there are: {', '.join(profiles)}.")
-    return profiles[name]
+    return with_codes_of(cards, profiles[name])
+
+
+def with_codes_of(cards: Iterable[ModelCard], profile: DeidentificationProfile) -> DeidentificationProfile:
+    """Return a profile by which the codes that models report stay in what leaves."""
+    return replace(profile, own_codes=frozenset(code for card in cards for code in _codes_of(card)))
+
+
+def _codes_of(card: ModelCard) -> Iterator[Code]:
+    said = (
+        *((one.code, one.site, one.unit) for one in card.findings),
+        *((one.category, one.type, one.region, one.side) for one in card.segments),
+        *((one.name, one.derivation) for one in card.measurements),
+    )
+    return (code for codes in said for code in codes if code is not None)
 
 
 def _profile(settings: DeidentificationSettings) -> DeidentificationProfile:

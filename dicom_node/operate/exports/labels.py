@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 
 from dicom_node.analysis.stored_findings import analysed_uids_in, model_named, readable_findings
 from dicom_node.core.entities import Code, Finding, Measurement
-from dicom_node.deidentification.dataset import VOCABULARIES
+from dicom_node.deidentification.coded_entries import VOCABULARIES
 from dicom_node.index.views.types import ResultView
 
 #: Keys of findings that a reviewer added begin so (`people.review.changes`).
