@@ -238,6 +238,21 @@ def test_a_study_says_why_it_is_wanted_what_was_rejected_and_opens_in_the_viewer
         assert browser.run("document.title") == "OHIF"
 
 
+def test_every_module_is_asked_for_once_because_the_head_of_the_page_names_it(browser: Browser, address: str) -> None:
+    sign_in(browser, address)
+    all_listed(browser)
+    browser.open("about:blank")
+    browser.complaints.clear()
+    browser.open(address)
+    all_listed(browser)
+    of = "performance.getEntriesByType('resource').filter((one) => one.name.endsWith('.js'))"
+    asked = browser.run(f"{of}.map((one) => [new URL(one.name).pathname, one.initiatorType])")
+    assert len(asked) == len({path for path, _ in asked}) > 40
+    found_by_a_script = [path for path, kind in asked if kind == "script"]
+    assert found_by_a_script == ["/page/app.js"]  # the one that the page itself names as a script
+    assert browser.complaints == [], "a module that is named and not used is complained of"
+
+
 def test_hostile_texts_are_shown_as_text(browser: Browser, address: str) -> None:
     sign_in(browser, address)
     all_listed(browser)

@@ -8,7 +8,7 @@ from typing import Annotated, Self
 
 from fastapi import APIRouter, Request
 from pydantic import BaseModel, ConfigDict, SecretStr, StringConstraints, model_validator
-from starlette.responses import FileResponse, JSONResponse, Response
+from starlette.responses import FileResponse, HTMLResponse, JSONResponse, Response
 
 from dicom_node.api.access import (
     BROWSER_REMEMBERED_S,
@@ -21,6 +21,7 @@ from dicom_node.api.access import (
 )
 from dicom_node.api.addresses import V1
 from dicom_node.api.answers.problems import described
+from dicom_node.api.page_modules import linked
 from dicom_node.core.audit import AuditedAct
 from dicom_node.index.people.sessions import OpenedBy
 from dicom_node.people.accounts import TriedFrom
@@ -52,9 +53,10 @@ class Login(BaseModel):
 
 
 @router.get("/", include_in_schema=False)
-def page() -> FileResponse:
-    """The status page."""
-    return FileResponse(PAGE / "index.html", headers={"Cache-Control": "no-cache"})
+def page() -> HTMLResponse:
+    """The status page, with links to all its modules."""
+    written = linked((PAGE / "index.html").read_text(encoding="utf-8"), PAGE)
+    return HTMLResponse(written, headers={"Cache-Control": "no-cache"})
 
 
 @router.get(f"{V1}/docs", include_in_schema=False)
