@@ -82,6 +82,8 @@ def _is_rejected_after_a_late_image(site: Site, reviewer: str, folder: Path) -> 
     study = _sent(site.node, images, folder)
     (result,) = site.finished(study)["results"]
     _sent(site.node, [late], folder / "late")
+    # What was acknowledged this moment is filed in the next; a decision in between is about the images before it.
+    wait_until(lambda: site.study(study)["study"]["revision"] == 2, 60, "the late image to be filed", 0.01)
     refused = _decided(site, reviewer, result["job_key"], REJECTED)
     assert (refused.status_code, refused.json()["type"]) == (409, "/api/v1/problems/not-reviewable")
 
