@@ -301,19 +301,26 @@ class Hospital:
             self.node.kill9()
 
     def let_answers_through(self, called: Sequence[Receiver], folder: Folder) -> None:
-        """Let the node hear every answer and write down none, since the test holds the database; then kill it."""
-        with self.database.write() as connection:
-            kept = select(artifacts.c.uid).join(deliveries, deliveries.c.artifact_uid == artifacts.c.uid)
-            kept = kept.where(deliveries.c.destination == folder.name, deliveries.c.state == "SENT")
-            noted = set(connection.execute(kept).scalars())
+        """Let the node hear every answer and write down none, since the test holds the database; then kill it.
 
-            def is_ahead() -> bool:
-                return bool(folder.objects() - noted)
+        Where nothing was on its way to the folder just then, the node goes on for a moment and is held again.
+        """
 
-            wait_until(is_ahead, PATIENCE_S, "a file that is not written down")
-            for one in called:
-                one.let_answer_through()
-            self.node.kill9()
+        def is_killed() -> bool:
+            with self.database.write() as connection:
+                kept = select(artifacts.c.uid).join(deliveries, deliveries.c.artifact_uid == artifacts.c.uid)
+                kept = kept.where(deliveries.c.destination == folder.name, deliveries.c.state == "SENT")
+                noted = set(connection.execute(kept).scalars())
+                try:
+                    wait_until(lambda: bool(folder.objects() - noted), 3, "a file that is not written down", 0.0)
+                except TimeoutError:
+                    return False
+                for one in called:
+                    one.let_answer_through()
+                self.node.kill9()
+                return True
+
+        wait_until(is_killed, PATIENCE_S, "the node to be killed with a file that is not written down", 0.05)
 
 
 # --- the matrix --------------------------------------------------------------------------------------------------

@@ -17,7 +17,7 @@ from dicom_node.api.answers.problems import described
 from dicom_node.api.audited import audited
 from dicom_node.api.parts import CursorText, InstanceUid, JobKey, Parts, StudyUid
 from dicom_node.api.results import ResultAnswer, StudyAnswer, result_answer, result_answers, study_answer
-from dicom_node.api.routes.intake.upload_form import RequestWords
+from dicom_node.api.upload_form import RequestWords
 from dicom_node.core.audit import AuditedAct
 from dicom_node.core.entities import StudyState
 from dicom_node.index.decided import actions

@@ -16,8 +16,8 @@ from dicom_node.api.answers.problems import ProblemError, described
 from dicom_node.api.audited import audited
 from dicom_node.api.front.body import Body, Ingest, OneOfFew, cannot_store, few
 from dicom_node.api.parts import ApiParts, Parts
-from dicom_node.api.routes.intake.upload_files import UploadedFiles
-from dicom_node.api.routes.intake.upload_form import PictureWords, RequestWords
+from dicom_node.api.upload_files import UploadedFiles
+from dicom_node.api.upload_form import PictureWords, RequestWords
 from dicom_node.core.audit import AuditedAct
 from dicom_node.core.entities import StatedRequest
 from dicom_node.core.errors import SpoolUnavailable

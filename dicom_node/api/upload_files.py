@@ -10,7 +10,7 @@ from urllib.parse import unquote
 from pydantic import ValidationError
 
 from dicom_node.api.answers.problems import ProblemError
-from dicom_node.api.routes.intake.upload_form import PictureWords, RequestWords, words_of
+from dicom_node.api.upload_form import PictureWords, RequestWords, words_of
 from dicom_node.config.incoming import UploadSettings
 from dicom_node.core.entities import StatedRequest
 from dicom_node.core.errors import RefusedObject
