@@ -33,6 +33,9 @@ MIDDLE = """(() => { const c = document.querySelector('.viewport canvas'), x = M
     return [...c.getContext('2d').getImageData(x, Math.floor(c.height / 2), 1, 1).data].slice(0, 3); })()"""
 _SHOWN = "document.querySelector('.viewport')?.dataset.shown"
 _SAID = "document.querySelector('.review-said').textContent"
+#: Where a key goes in the moment in which the page is shown.
+_NOTE_WHERE_KEYS_GO = """void new MutationObserver(() => { window.keysGoTo = document.activeElement.tagName; })
+    .observe(document.getElementById('app'), { attributeFilter: ['hidden'] })"""
 _KEYS = {"Enter": ("\r", 13), "Escape": ("", 27), "ArrowDown": ("", 40), "ArrowUp": ("", 38), "ArrowLeft": ("", 37)}
 
 
@@ -46,6 +49,11 @@ class Site:
     studies: tuple[KeptStudy, ...]
     client: Client
     database: Database
+
+
+def test_keys_reach_the_page_as_soon_as_it_is_shown(site: Site, browser: Browser) -> None:
+    Reader(browser, site.address, "reader")
+    assert browser.run("window.keysGoTo") == "BODY", "and not a field of the sign-in, which is hidden"
 
 
 @pytest.fixture(scope="module")
@@ -115,6 +123,7 @@ class Reader:
         browser.wait_for("!document.querySelector('#login').hidden")
         for field, text in (("name", name), ("password", PASSWORD)):
             browser.run(f"document.getElementById('{field}').value = {json.dumps(text)}")
+        browser.run(_NOTE_WHERE_KEYS_GO)
         browser.click("#login-form button")
         browser.wait_for("!document.querySelector('#app').hidden && document.querySelector('#studies a')")
         browser.complaints.clear()  # of having asked before anybody had signed in

@@ -315,6 +315,7 @@ async function start() {
   goOn();
   byId("who").replaceChildren(...links(session.me).filter(Boolean));
   await Promise.all([offerModels(), refresh()]);
+  document.activeElement?.blur(); // the browser takes the focus from a hidden field a moment later: keys would be lost there
   byId("login").hidden = true;
   byId("app").hidden = false;
   byId("logout").hidden = false;
