@@ -201,7 +201,7 @@ def test_errors_without_end_park_it_and_it_waits_for_a_person(tmp_path: Path) ->
             one.deliver()
         (row,) = (row for row in one.rows(deliveries) if row.destination == "ris")
         assert (row.state, row.attempts) == ("PARKED", 5)
-        assert "5 attempts" in row.note
+        assert "It was tried 5 times." in row.note
         one.deliver()
     assert len(receiver.received) == 5
 
