@@ -88,7 +88,7 @@ def _chests(run: ModelRun, given: Sequence[Given]) -> list[Given]:
 
 
 def _image(run: ModelRun, image: Dataset) -> Given:
-    stance = stance_of(image) if run.card.gate.views != "any" else Stance(UPRIGHT)
+    stance = stance_of(image) if run.card.gate.views.startswith("frontal") else Stance(UPRIGHT)
     in_color = run.card.color == "rgb"
     shown = color_values(image, voi=run.card.voi) if in_color else display_values(image, voi=run.card.voi)[None]
     values = stance.turn.upright(shown)

@@ -53,7 +53,7 @@ PRECISIONS = ("float32", "mixed")
 #: The tasks with a module in `inference.answers`, and what each is given unless the card says otherwise.
 TASK_INPUTS = {"classification": "image", "regression": "image", "segmentation": "volume", "detection": "volume"}
 INPUTS = ("image", "volume")
-VIEWS = ("frontal", "frontal-chest", "any")
+VIEWS = ("frontal", "frontal-chest", "mammogram", "any")
 #: What a model of pictures is given: one channel as a viewer shows it in grey, or red, green and blue.
 COLORS = ("gray", "rgb")
 
@@ -76,7 +76,7 @@ class Gate:
     burned_in_allowed: bool = False
     test_subjects_allowed: bool = False
     animals_allowed: bool = False
-    #: Which views of a single image: ``frontal``, ``frontal-chest`` (by its pixels, too) or ``any``.
+    #: Which views of a single image: ``frontal``, ``frontal-chest`` (by its pixels, too), ``mammogram`` or ``any``.
     views: str = "frontal"
 
 

@@ -111,7 +111,8 @@ KEYS: tuple[CardKey, ...] = (
         "text",
         "`frontal`",
         "images: `frontal` leaves out views said to be other and turns the rest upright; `frontal-chest` leaves "
-        "out what does not look like a frontal chest, too; `any` takes all as they are stored",
+        "out what does not look like a frontal chest, too; `mammogram` takes CC and MLO views of one whole "
+        "breast whose side is told, without an implant, no tomosynthesis; `any` takes all as they are stored",
     ),
     CardKey("gate", "animals_allowed", "true or false", "`false`", "let images of animals pass"),
     CardKey("gate", "test_subjects_allowed", "true or false", "`false`", "let phantoms and test patients pass"),

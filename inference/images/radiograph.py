@@ -26,6 +26,13 @@ from dicom_node.inference.images.exclusions import (
     refused,
     shared_exclusion,
 )
+from dicom_node.inference.images.mammogram import (
+    TOMOSYNTHESIS,
+    breast_side,
+    is_of_tomosynthesis,
+    mammogram_exclusion,
+    mammogram_view,
+)
 from dicom_node.inference.images.remarks import lossy_remarks
 from dicom_node.inference.images.views import LATERAL, region_exclusion, view_exclusion
 from dicom_node.inference.model_run import SourceImage
@@ -47,8 +54,9 @@ _RAW = Exclusion("FOR_PROCESSING_ONLY", "raw detector data (FOR PROCESSING)")
 def frontal_images(images: Sequence[SourceImage], notes: list[str], gate: Gate | None = None) -> list[SourceImage]:
     """Return the images a model may see in order of InstanceNumber; notes tell what was left out and why.
 
-    Frontal views alone, unless the card says `views = "any"`; an image that names no view passes. Raises
-    `NotAnalysable` with the commonest reason when none is left.
+    Frontal views alone, unless the card says `views = "any"`; an image that names no view passes. With
+    `views = "mammogram"` CC and MLO views of one whole breast, each told with its side. Raises `NotAnalysable` with the
+    commonest reason when none is left.
     """
     kept: list[SourceImage] = []
     left_out: list[Exclusion] = []
@@ -62,6 +70,8 @@ def frontal_images(images: Sequence[SourceImage], notes: list[str], gate: Gate |
             notes.append(f"Left out: image {image.header.get('InstanceNumber', '?')}, {exclusion.words}.")
     if kept:
         notes.extend(lossy_remarks([image.header for image in kept]))
+        if gate is not None and gate.views == "mammogram":
+            notes.extend(_breast_remark(image.header) for image in kept)
         return kept
     if not left_out:
         raise NotAnalysable("NO_IMAGES", "The series holds no image.")
@@ -82,6 +92,7 @@ def _exclusion(header: Dataset, gate: Gate) -> Exclusion | None:
     # A view that was processed again stays a view (DERIVED, PRIMARY); a bone or soft tissue image is none.
     is_derived = image_type[:2] == ["DERIVED", "SECONDARY"] and not gate.derived_allowed
     rules = (
+        (gate.views == "mammogram" and is_of_tomosynthesis(header), TOMOSYNTHESIS),
         (int(header.get("NumberOfFrames") or 1) > 1, _MULTI_FRAME),
         (is_raw, _RAW),
         ("LOCALIZER" in image_type, LOCALIZER),
@@ -95,4 +106,10 @@ def _exclusion(header: Dataset, gate: Gate) -> Exclusion | None:
 def _view_exclusion(header: Dataset, gate: Gate) -> Exclusion | None:
     if gate.views == "any":
         return None
+    if gate.views == "mammogram":
+        return mammogram_exclusion(header)
     return view_exclusion(header) or (region_exclusion(header) if gate.views == "frontal-chest" else None)
+
+
+def _breast_remark(header: Dataset) -> str:
+    return f"Image {header.get('InstanceNumber', '?')}: {breast_side(header)} breast, {mammogram_view(header)} view."
