@@ -10,6 +10,7 @@ from pydicom.dataset import Dataset
 
 from dicom_node.core.errors import NotAnalysable
 from dicom_node.inference.cards.card import ModelCard
+from dicom_node.inference.familiarity import familiarity_remark, read_looks, rim_of
 from dicom_node.inference.images.channels import on_one_grid
 from dicom_node.inference.images.frontal_chest import LEAST_LIKENESS, likeness
 from dicom_node.inference.images.pixels import color_values, display_values, hidden_pixels
@@ -69,7 +70,23 @@ def explanation(model: LoadedModel, given: Given, output_index: int) -> Explanat
 
 def _images(run: ModelRun) -> list[Given]:
     given = [_image(run, one.read()) for one in frontal_images(run.images, run.notes, run.card.gate)]
-    return _chests(run, given) if run.card.gate.views == "frontal-chest" else given
+    shown = _chests(run, given) if run.card.gate.views == "frontal-chest" else given
+    _tell_looks(run, shown)
+    return shown
+
+
+def _tell_looks(run: ModelRun, given: Sequence[Given]) -> None:
+    """Note for each image how like those it was taken that the model knows. Raises `ModelUnavailable`."""
+    if run.card.looks is None:
+        return
+    known = read_looks(run.card.looks.file)
+    distances = known.distances(np.stack([rim_of(one.model_input.values[0]) for one in given]))
+    run.notes.extend(
+        familiarity_remark(
+            one.sources[0].get("InstanceNumber", "?"), float(distance), run.card.looks.calibration_errors
+        )
+        for one, distance in zip(given, distances, strict=True)
+    )
 
 
 def _chests(run: ModelRun, given: Sequence[Given]) -> list[Given]:

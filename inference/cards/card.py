@@ -80,6 +80,14 @@ class Gate:
     views: str = "frontal"
 
 
+@dataclass(frozen=True, slots=True)
+class CardLooks:
+    """Where the looks lie that a model of radiographs knows, and how far off its scores are within and beyond them."""
+
+    file: Path
+    calibration_errors: tuple[float, ...]
+
+
 @dataclass(frozen=True, kw_only=True)
 class ModelCard:
     """A validated `model_card.toml` and the folder it lies in.
@@ -127,6 +135,8 @@ class ModelCard:
     preprocessing: Preprocessing | None = None
     output: OutputSpec = field(default_factory=OutputSpec)
     server: ServerSpec | None = None
+    #: Of radiographs: how those were taken that the model has learned from; without, nothing is said of it.
+    looks: CardLooks | None = None
 
     @cached_property
     def digest(self) -> str:
@@ -291,6 +301,7 @@ def _card(folder: Path, fields: CardFields) -> ModelCard:
         preprocessing=_preprocessing(fields, given),
         output=read_output(fields.table("output")),
         server=read_server(fields.table("server")),
+        looks=_looks(folder, fields.table("looks")),
     )
 
 
@@ -304,6 +315,12 @@ def _preprocessing(fields: CardFields, given: str) -> Preprocessing | None:
     if "preprocessing" not in fields.values:
         return None
     return read_preprocessing(fields.table("preprocessing"), volume=given == "volume")
+
+
+def _looks(folder: Path, looks: CardFields) -> CardLooks | None:
+    if not looks.present:
+        return None
+    return CardLooks(folder / looks.inside(looks.text("file")), looks.floats("calibration_errors", (3,)))
 
 
 def _gate(gate: CardFields) -> Gate:

@@ -130,7 +130,19 @@ KEYS: tuple[CardKey, ...] = (
     ),
     CardKey("channel", "key", "text", "required", "what the channel shows, such as `FLAIR`; told with the result"),
     CardKey("channel", "when", "table", "required", "conditions in the words of routes; a series must meet all"),
+    CardKey(
+        "", "looks", "table", "nothing is said", "radiographs: how those were taken that the model has learned from"
+    ),
     CardKey("", "weights", "table", "no weights", "the file with what was learned"),
+    CardKey("looks", "file", "text", "required", "safetensors of `inference/familiarity.py`, inside the folder"),
+    CardKey(
+        "looks",
+        "calibration_errors",
+        "three numbers",
+        "required",
+        "how far off the score was, with whole looks held out: within the known looks, up to 1.3 times and more than "
+        "that beyond them",
+    ),
     CardKey("weights", "file", "text", "required", "path inside the folder"),
     CardKey("weights", "sha256", "text", "required", "64 lower-case hexadecimal digits; empty: not there yet, refused"),
     CardKey(

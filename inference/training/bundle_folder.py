@@ -10,7 +10,7 @@ import hashlib
 import json
 import re
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -61,15 +61,19 @@ def write_metrics(folder: Path, metrics: Mapping[str, Any]) -> None:
     (folder / "metrics.json").write_text(json.dumps(metrics, indent=2) + "\n", encoding="utf-8")
 
 
-def write_card_values(folder: Path, **parameters: float) -> None:
+def write_card_values(folder: Path, **parameters: float | Sequence[float]) -> None:
     """Put the digest of the weights and these parameters into ``model_card.toml``; every other line stays as people
     wrote it. Raises `ValueError` unless each has exactly one line."""
     card = folder / "model_card.toml"
     text = card.read_text(encoding="utf-8")
     digest = hashlib.sha256((folder / WEIGHTS).read_bytes()).hexdigest()
-    values = {"sha256": f'"{digest}"', **{name: f"{value:.4f}" for name, value in parameters.items()}}
+    values = {"sha256": f'"{digest}"', **{name: _toml(value) for name, value in parameters.items()}}
     for name, value in values.items():
         text, found = re.subn(rf"(?m)^{name} = [^#\n]*?(?=\s*(#|$))", f"{name} = {value}", text)
         if found != 1:
             raise ValueError(f"{card} has {found} lines '{name} = …'; exactly one must be there to be filled in.")
     card.write_text(text, encoding="utf-8")
+
+
+def _toml(value: float | Sequence[float]) -> str:
+    return f"{value:.4f}" if isinstance(value, int | float) else f"[{', '.join(f'{one:.4f}' for one in value)}]"

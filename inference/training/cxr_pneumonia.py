@@ -25,7 +25,7 @@ from torch import Tensor, nn
 
 from dicom_node.inference.cards.digest import sha256_of
 from dicom_node.inference.ensemble import MirroredEnsemble, member_state
-from dicom_node.inference.training import bundle_folder, fit, report
+from dicom_node.inference.training import bundle_folder, familiarity_report, fit, report
 from dicom_node.inference.training.augment import Strength, standardised, varied
 from dicom_node.inference.training.data import read_radiographs
 from dicom_node.inference.training.looks import Fold, folds_by_look
@@ -58,10 +58,14 @@ def measure(folder: Path, folds: Sequence[Fold], recipe: fit.Recipe) -> None:
     """Ask each member about the looks it has not seen, and write what that shows into the bundle."""
     network = cast("MirroredEnsemble", bundle_folder.trained_network(folder))
     preprocessing = bundle_folder.definitions(folder).get_parsed_content("preprocessing")
-    figures = report.figures(network, folds, preprocessing)
+    figures = report.figures(network, folds, preprocessing, seed=recipe.seed)
+    familiarity_report.looks_of_ensemble(folds, seed=recipe.seed).save(folder / familiarity_report.FILE)
     bundle_folder.write_metrics(folder, {"recipe": asdict(recipe), **figures})
     point = figures["operating_point"]
-    bundle_folder.write_card_values(folder, threshold=point["threshold"], temperature=point["temperature"])
+    errors = familiarity_report.calibration_errors(figures["looks"])
+    bundle_folder.write_card_values(
+        folder, threshold=point["threshold"], temperature=point["temperature"], calibration_errors=errors
+    )
     report.write_table(folder / "README.md", figures)
     log.info("measured on looks that were held out: %s", figures["held_out"])
 

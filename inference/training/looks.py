@@ -7,12 +7,13 @@ held out show what it answers by without them.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.cluster.vq import kmeans2
 
+from dicom_node.inference.familiarity import KnownLooks
 from dicom_node.inference.training.data import Radiograph
 
 Floats = NDArray[np.float64]
@@ -50,6 +51,26 @@ def looks_of(radiographs: Sequence[Radiograph], *, count: int, seed: int) -> NDA
     main = centred @ directions[: np.searchsorted(np.cumsum(widths**2) / np.sum(widths**2), 0.8) + 1].T
     _, looks = kmeans2(main, count, minit="++", rng=np.random.default_rng(seed), iter=50)
     return np.asarray(looks, dtype=np.intp)
+
+
+def known_looks(features: Floats, *, count: int, seed: int) -> KnownLooks:
+    """Return the looks that rims (images, features; `familiarity.rim_of`) fall into, to hold other images against.
+
+    Equal seeds give equal looks. Raises `ValueError` for fewer images than looks.
+    """
+    if len(features) < count:
+        raise ValueError(f"{len(features)} radiographs cannot have {count} looks.")
+    means, scales = features.mean(axis=0), features.std(axis=0).clip(min=1e-6)
+    centred = (features - means) / scales
+    _, widths, directions = np.linalg.svd(centred, full_matrices=False)
+    main = int(np.searchsorted(np.cumsum(widths**2) / np.sum(widths**2), 0.9)) + 1
+    spanned = directions[:main]
+    whitening = spanned.T / (widths[:main] / np.sqrt(len(features)))
+    centres, _ = kmeans2(centred @ whitening, count, minit="++", rng=np.random.default_rng(seed), iter=50)
+    looks = KnownLooks(
+        means=means, scales=scales, directions=whitening, spanned=spanned, centres=centres, limits=np.ones(2)
+    )
+    return replace(looks, limits=np.array([np.quantile(part, 0.99) for part in looks.parts(features)]))
 
 
 @dataclass(frozen=True, slots=True)

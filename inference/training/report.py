@@ -16,7 +16,7 @@ import numpy as np
 from torch import Tensor
 
 from dicom_node.inference.ensemble import MirroredEnsemble
-from dicom_node.inference.training import fit, metrics
+from dicom_node.inference.training import familiarity_report, fit, metrics
 from dicom_node.inference.training.data import Radiograph
 from dicom_node.inference.training.looks import Fold
 from dicom_node.inference.training.metrics import Interval, Scored
@@ -53,11 +53,15 @@ def choose_operating_point(scored: Scored) -> OperatingPoint:
     return OperatingPoint(shift=shift, temperature=temperature, threshold=int(threshold * 10_000) / 10_000)
 
 
-def figures(network: MirroredEnsemble, folds: Sequence[Fold], preprocessing: fit.Transform) -> dict[str, Any]:
-    """Return every figure as JSON-ready data: folds, operating point, held-out figures with intervals, robustness."""
+def figures(
+    network: MirroredEnsemble, folds: Sequence[Fold], preprocessing: fit.Transform, *, seed: int
+) -> dict[str, Any]:
+    """Return every figure as JSON-ready data: folds, operating point, held-out figures with intervals, robustness, and
+    what distance from the known looks does to scores."""
     under = {name: held_out_scores(network, folds, preprocessing, change) for name, change in perturbations().items()}
     plain = next(iter(under.values()))
     points = [choose_operating_point(joined([*plain[:fold], *plain[fold + 1 :]])) for fold in range(len(folds))]
+    known = familiarity_report.looks_of_members(folds, seed=seed)
     return {
         "folds": [
             {"trained_on": census(fold.training), "held_out": census(fold.held_out)}
@@ -68,6 +72,12 @@ def figures(network: MirroredEnsemble, folds: Sequence[Fold], preprocessing: fit
         "chosen_for_sensitivity": WANTED_SENSITIVITY,
         "held_out": _held_out_figures(plain, points),
         "robustness": {name: _point_figures(scored, points) for name, scored in under.items()},
+        "looks": {
+            "by_distance": familiarity_report.by_distance(folds, known, *_judged(plain, points)),
+            "beyond": {
+                name: familiarity_report.share_beyond(folds, known, change) for name, change in perturbations().items()
+            },
+        },
     }
 
 
@@ -158,6 +168,8 @@ def table(measured: dict[str, Any]) -> str:
         *_of_all(measured["held_out"]),
         "",
         *_of_changes(measured["robustness"]),
+        "",
+        *familiarity_report.rows(measured["looks"]),
     ]
     return "\n".join(lines) + "\n"
 

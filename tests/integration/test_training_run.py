@@ -16,7 +16,7 @@ pytest.importorskip("torch", reason="the inference extra is not installed")
 from safetensors.torch import load_file
 
 from dicom_node.inference.cards.card import load_card
-from dicom_node.inference.training import report
+from dicom_node.inference.training import familiarity_report, report
 
 PATIENTS_OF_A_LABEL = 20
 
@@ -58,6 +58,9 @@ def test_the_script_writes_a_bundle_whose_card_and_figures_agree_and_measures_al
     for fold in metrics["folds"]:
         assert fold["trained_on"]["patients"] + fold["held_out"]["patients"] == 2 * PATIENTS_OF_A_LABEL
     assert card.parameters["threshold"] == metrics["operating_point"]["threshold"]
+    assert card.looks is not None
+    assert card.looks.file.is_file()
+    assert list(card.looks.calibration_errors) == familiarity_report.calibration_errors(metrics["looks"])
     assert report.table(metrics) in (out / "README.md").read_text(encoding="utf-8")
 
 
