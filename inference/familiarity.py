@@ -102,14 +102,12 @@ def familiarity_remark(number: object, distance: float, calibration_errors: tupl
     `calibration_errors` are the expected calibration errors of the bands (`BANDS`), 0 to 1.
     """
     off = 100 * calibration_errors[int(np.searchsorted(BANDS, distance, side="right"))]
-    how_far = f"distance {distance:.1f}, where 99 % of the known images lie below 1"
     if distance < BANDS[0]:
         return (
-            f"Image {number} was taken like images that the model knows ({how_far}). With their look held out, the "
-            f"score of such images was off by {off:.0f} points of 100 on average."
+            f"Image {number}: taken like known images (distance {distance:.1f}, known is below 1); scores were off by "
+            f"{off:.0f} of 100 with their look held out."
         )
     return (
-        f"Image {number} is framed, collimated or exposed unlike the images that the model knows ({how_far}): its "
-        "score is not calibrated here. Of images as far from what was known, with their look held out, it was off by "
-        f"{off:.0f} points of 100 on average; for looks that nobody has measured it can be more."
+        f"Image {number}: framed or exposed unlike known images (distance {distance:.1f}, known is below 1): not "
+        f"calibrated here; scores were off by {off:.0f} of 100 or more."
     )

@@ -20,7 +20,7 @@ from tests.support import needs
 from tests.support.studies.data_factories import request_for
 
 MODEL = "cxr-pneumonia"
-KNOWN, UNKNOWN = "was taken like images that the model knows", "its score is not calibrated here"
+KNOWN, UNKNOWN = "taken like known images", "unlike known images"
 
 
 @pytest.fixture(scope="module")
@@ -68,7 +68,7 @@ def test_a_framed_picture_is_told_as_unlike_every_known_image_with_the_error_of_
     looks = load_card(SHIPPED_MODELS / MODEL).looks
     assert looks is not None
     assert UNKNOWN in told
-    assert f"off by {100 * looks.calibration_errors[1]:.0f} points" in told
+    assert f"off by {100 * looks.calibration_errors[1]:.0f} of 100" in told
 
 
 def test_children_are_known_and_the_same_in_a_frame_are_not(chest: Dataset, tmp_path: Path) -> None:

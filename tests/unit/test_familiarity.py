@@ -85,7 +85,7 @@ def test_uncertainty_is_told_and_grows_with_the_distance() -> None:
 
     assert ["not calibrated here" in one for one in told] == [False, True, True, True, True]
     assert [one.split("off by ")[1].split(" ")[0] for one in told] == ["2", "11", "11", "15", "15"]
-    assert all(one.startswith("Image 7 ") for one in told)
+    assert all(one.startswith("Image 7: ") for one in told)
 
 
 def test_equal_rims_are_no_looks() -> None:
