@@ -128,6 +128,9 @@ def _destinations(commands: argparse._SubParsersAction[argparse.ArgumentParser])
     below = known.add_subparsers(required=True, metavar="COMMAND")
     _command(below, "list", "show the destinations, and which are suspended", "suspensions:list_destinations",
              json=True)  # fmt: skip
+    command = _command(below, "hold", "suspend all of them, after a database was put back by other means",
+                       "suspensions:hold_destinations")  # fmt: skip
+    command.add_argument("--reason", required=True, metavar="TEXT", help="why; those who wait are told")
     _add_suspension(
         below, "destination", "send nothing to a destination until somebody resumes it", "send to a destination again"
     )
