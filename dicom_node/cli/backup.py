@@ -12,6 +12,7 @@ from dicom_node.core.audit import AuditedAct
 from dicom_node.core.errors import NotFound
 from dicom_node.operate.backup.backup import Backup, MadeBackup
 from dicom_node.operate.backup.folder import BackupFolder
+from dicom_node.operate.backup.outcome import failure_noted
 from dicom_node.operate.backup.restore import Place, Restored
 from dicom_node.operate.backup.restore import restore as put_back
 
@@ -28,7 +29,8 @@ def backup(options: argparse.Namespace) -> int:
     if options.check:
         return _checked(options)
     settings = settings_of_a_node(options)
-    with opened(options, AuditedAct.EXPORT, what="backup", folder=str(options.folder)):
+    told = {"what": "backup", "folder": str(options.folder)}
+    with failure_noted(settings.node.data_dir), opened(options, AuditedAct.EXPORT, **told):
         made = Backup(settings, options.config, options.folder).make(options.keep, verify=options.verify)
     if options.json:
         print_json(_as_told(made))

@@ -22,9 +22,10 @@ from tests.peers.fhir_server import FhirServer
 from tests.peers.node import Node
 from tests.peers.orthanc import Orthanc
 from tests.peers.process import free_port, wait_until
+from tests.support.campaign import amount
 from tests.support.needs import REPOSITORY
 
-pytestmark = pytest.mark.timeout(900)
+pytestmark = [pytest.mark.campaign, pytest.mark.timeout(900)]
 
 ROUTE = {"name": "chest-ct", "model": "ct-lung-density", "quiet_period_s": 1.0, "when": {"modality": "CT"}}
 
@@ -74,7 +75,11 @@ def command(config: Path, *words: str) -> subprocess.CompletedProcess[str]:
     return done
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
+#: How both databases are copied and put back is tried in every run by tests/integration/test_backup.py.
+DATABASES = amount(["sqlite"], campaign=["sqlite", "postgresql"])
+
+
+@pytest.fixture(params=DATABASES)
 def urls(request: pytest.FixtureRequest) -> Iterator[tuple[str, str]]:
     """The URLs of two databases, of the node and of what is put back; "" is SQLite in the data folder."""
     if request.param == "sqlite":

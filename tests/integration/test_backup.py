@@ -6,26 +6,31 @@ import json
 import os
 import subprocess
 import sys
+import threading
+import zlib
+from collections import deque
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import delete, select
+from sqlalchemy import delete, select, text
 
 from dicom_node.__main__ import main
 from dicom_node.core.audit import AuditedAct, AuditedEvent
 from dicom_node.core.principal import Principal
-from dicom_node.index.database import Database
+from dicom_node.index.database import SCHEMA_HEAD, Database
 from dicom_node.index.received.arrivals import add_instance
 from dicom_node.index.tables import destinations, instances, metadata
 from dicom_node.operate.backup.folder import BackupFolder
+from dicom_node.operate.backup.journals import copy_journals
 from dicom_node.operate.backup.outcome import last_backup
 from dicom_node.people.audit.trail import open_audit
 from dicom_node.roles.settings import load_settings
-from dicom_node.storage.journal import HEAD_BYTES, JournalWriter, Record, RecordKind, read_record
+from dicom_node.storage.journal import HEAD_BYTES, JournalWriter, Record, RecordKind, free_slot, read_record
 from dicom_node.storage.spool import Spool
 from tests.peers.process import wait_until
 from tests.support.journals import journals_are_closed
@@ -82,18 +87,11 @@ class KeptNode:
 
     def journal(self, payload: bytes = PAYLOAD) -> JournalWriter:
         """Keep one record as it is when its sender has heard success and nothing followed."""
-        import zlib  # noqa: PLC0415
-
         writer = JournalWriter(self.data_dir / "journal", 3)
         writer.grow()
         slot = writer.take(1)
         assert slot is not None
-        record = Record(
-            kind=RecordKind.OBJECT, sequence=writer.next_sequence(), received_at_s=0.0, association_id="a",
-            calling_ae_title="CT1", called_ae_title="AINODE", host="h", sop_class_uid="1.2", sop_instance_uid="1.2.3",
-            transfer_syntax_uid="1.2.840.10008.1.2.1", payload_bytes=len(payload), crc32=zlib.crc32(payload),
-        )  # fmt: skip
-        writer.write(slot, record, [payload])
+        writer.write(slot, *record_of(writer, payload))
         return writer
 
     def backup(self, *options: str) -> int:
@@ -313,6 +311,92 @@ def test_a_backup_that_fails_is_remembered_until_one_is_made(kept: KeptNode) -> 
     outcome = last_backup(kept.data_dir)
     assert outcome is not None
     assert outcome.failed_at is None
+
+
+def test_a_backup_that_cannot_even_ask_the_database_is_remembered_as_failed(
+    kept: KeptNode, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with kept.database.write() as connection:
+        connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))
+    assert kept.backup() == 1
+    outcome = last_backup(kept.data_dir)
+    assert outcome is not None
+    assert "newer than this program's" in outcome.why_failed
+    assert "newer than this program's" in capsys.readouterr().err
+
+
+def test_a_database_is_brought_to_the_schema_of_a_backup_and_on_from_there(index_url: str) -> None:
+    with closing(Database(index_url)) as database:
+        database.migrate("0021")
+        assert database.schema_version() == "0021"
+        database.migrate()
+        assert database.schema_version() == SCHEMA_HEAD
+
+
+def test_slots_that_are_overwritten_while_they_are_copied_lose_nothing_that_was_acknowledged(tmp_path: Path) -> None:
+    """A sender writes and a consumer files all the time: each record is copied whole, or was filed by then."""
+    (tmp_path / "node.toml").write_text(f'[node]\ndata_dir = "{tmp_path / "data"}"\n')
+    settings, journal = load_settings(tmp_path / "node.toml"), tmp_path / "data" / "journal"
+    journal.parent.mkdir()
+    writer = JournalWriter(journal, 6)
+    writer.grow()
+    acknowledged: list[int] = []
+    filed: set[int] = set()
+    is_over = threading.Event()
+    thread = threading.Thread(target=send_and_file, args=(writer, journal, acknowledged, filed, is_over))
+    thread.start()
+    try:
+        wait_until(lambda: len(acknowledged) > 20, 60, "a busy journal")
+        for number in range(10):
+            before = list(acknowledged)
+            part = tmp_path / f"part-{number}"
+            part.mkdir()
+            copied = copy_journals(settings, part)
+            by_then = set(filed)
+            sequences = set()
+            for file in copied.files:
+                content = (part / file.path).read_bytes()
+                record = read_record_of(part / file.path)
+                assert zlib.crc32(content[HEAD_BYTES:]) == record.crc32
+                sequences.add(record.sequence)
+            assert set(before) <= sequences | by_then
+    finally:
+        is_over.set()
+        thread.join()
+    assert len(acknowledged) > 60
+
+
+def send_and_file(
+    writer: JournalWriter, journal: Path, acknowledged: list[int], filed: set[int], is_over: threading.Event
+) -> None:
+    held: deque[tuple[int, int]] = deque()
+    while not is_over.is_set():
+        slot = writer.take(1)
+        assert slot is not None
+        record = record_of(writer, os.urandom(200_000))
+        writer.write(slot, *record)
+        acknowledged.append(record[0].sequence)
+        held.append((slot, record[0].sequence))
+        if len(held) > 3:
+            slot, sequence = held.popleft()
+            filed.add(sequence)  # its row is committed
+            free_slot(journal, slot)
+            writer.settled(slot, sequence)
+
+
+def read_record_of(path: Path) -> Record:
+    found = read_record(path.parent, int(path.stem))
+    assert found is not None
+    return found
+
+
+def record_of(writer: JournalWriter, payload: bytes) -> tuple[Record, list[bytes]]:
+    record = Record(
+        kind=RecordKind.OBJECT, sequence=writer.next_sequence(), received_at_s=0.0, association_id="a",
+        calling_ae_title="CT1", called_ae_title="AINODE", host="h", sop_class_uid="1.2", sop_instance_uid="1.2.3",
+        transfer_syntax_uid="1.2.840.10008.1.2.1", payload_bytes=len(payload), crc32=zlib.crc32(payload),
+    )  # fmt: skip
+    return record, [payload]
 
 
 def holds(pool: Path, count: int) -> bool:

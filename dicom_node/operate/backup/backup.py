@@ -19,13 +19,13 @@ from pathlib import Path
 
 import dicom_node
 from dicom_node.config.settings import Settings
-from dicom_node.core.errors import BackupFault, NodeError
+from dicom_node.core.errors import BackupFault
 from dicom_node.index.database import Database
 from dicom_node.operate.backup.folder import BackupFolder, sha256_of
 from dicom_node.operate.backup.journals import KeptSlots, copy_journals
 from dicom_node.operate.backup.manifest import OBJECTS, KeptDatabase, KeptFile, Manifest
 from dicom_node.operate.backup.objects import CopiedObjects, ObjectCopies, is_named, named_now
-from dicom_node.operate.backup.outcome import BackupOutcome, note_failed, note_made
+from dicom_node.operate.backup.outcome import BackupOutcome, note_made
 from dicom_node.operate.backup.postgresql import copy_postgresql
 from dicom_node.operate.backup.site_files import SiteFiles, site_files
 from dicom_node.operate.backup.sqlite import copy_sqlite
@@ -67,7 +67,7 @@ class Backup:
         return BackupFolder(self._place)
 
     def make(self, keep: int = 0, *, verify: bool = False) -> MadeBackup:
-        """Make one, and keep the latest `keep` of all, 0: every one; what became of it is kept for the doctor.
+        """Make one, and keep the latest `keep` of all, 0: every one.
 
         `verify`: read everything again that is in it. Raises `NodeError`.
         """
@@ -76,15 +76,7 @@ class Backup:
                 return self._made(keep, verify=verify)
         except OSError as error:
             why = f"{error.filename or self._place}: {error.strerror}. Make room, or correct its rights."
-            self._failed(why)
             raise BackupFault(f"The backup failed. {why}") from error
-        except NodeError as error:
-            self._failed(str(error))
-            raise
-
-    def _failed(self, why: str) -> None:
-        _log.error("backup failed", extra={"folder": str(self._place), "why": why})
-        note_failed(self._data_dir, why)
 
     def _made(self, keep: int, *, verify: bool) -> MadeBackup:
         began_at = datetime.now(UTC)
@@ -97,14 +89,13 @@ class Backup:
         if verify:
             self._verify(part, manifest)
         path = self._folder.finish(part, manifest)
+        copied, copied_bytes = early.copied + late.copied, early.copied_bytes + late.copied_bytes
+        self._note(manifest, copied_bytes, began_at)
         removed, unnamed = self._folder.prune(keep) if keep else ([], 0)
-        made = MadeBackup(
-            path=path, manifest=manifest, copied=early.copied + late.copied,
-            copied_bytes=early.copied_bytes + late.copied_bytes, removed_snapshots=tuple(removed),
+        return MadeBackup(
+            path=path, manifest=manifest, copied=copied, copied_bytes=copied_bytes, removed_snapshots=tuple(removed),
             removed_objects=unnamed,
         )  # fmt: skip
-        self._note(made, began_at)
-        return made
 
     def _copies(self, database: Database) -> ObjectCopies:
         return ObjectCopies(Spool(self._data_dir / "spool"), self._folder.pool, lambda key: is_named(database, key))
@@ -161,15 +152,20 @@ class Backup:
         found = list(self._folder.faults_of(part, manifest))
         if found:
             shutil.rmtree(part)
-            raise BackupFault(f"{_first(found)} It is copied again by the next backup once it is removed.")
+            raise BackupFault(
+                f"{_first(found)} Remove what is named below {self._place}: the next backup copies it again."
+            )
 
-    def _note(self, made: MadeBackup, began_at: datetime) -> None:
-        took_s = round((datetime.now(UTC) - began_at).total_seconds(), 1)
-        told = {"folder": str(self._place), "snapshot": made.manifest.name, "took_s": took_s,
-                "objects": made.manifest.object_count, "copied_bytes": made.copied_bytes}  # fmt: skip
-        faults = len(made.manifest.faults)
-        note_made(self._data_dir, BackupOutcome(made_at=began_at, faults=faults, **told))  # type: ignore[arg-type]
-        _log.info("backup made", extra=told)
+    def _note(self, manifest: Manifest, copied_bytes: int, began_at: datetime) -> None:
+        """Keep that it was made, for doctor, API and page."""
+        outcome = BackupOutcome(
+            made_at=began_at, folder=str(self._place), snapshot=manifest.name,
+            took_s=round((datetime.now(UTC) - began_at).total_seconds(), 1), objects=manifest.object_count,
+            copied_bytes=copied_bytes, faults=len(manifest.faults),
+        )  # fmt: skip
+        note_made(self._data_dir, outcome)
+        told = {"folder": outcome.folder, "snapshot": outcome.snapshot, "objects": outcome.objects}
+        _log.info("backup made", extra=told | {"took_s": outcome.took_s, "copied_bytes": copied_bytes})
 
 
 def _first(faults: list[str]) -> str:

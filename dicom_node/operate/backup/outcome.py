@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from pydantic import TypeAdapter, ValidationError
 
+from dicom_node.core.errors import NodeError
+
 OUTCOME_FILE = "last-backup.json"
 #: A node whose last backup is older than this is told of: whoever made them has stopped.
 _EXPECTED_WITHIN = timedelta(days=8)
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,6 +83,18 @@ def note_failed(data_dir: Path, why: str) -> None:
     """Keep that a backup failed; the one before stays the last that was made."""
     known = last_backup(data_dir) or BackupOutcome()
     _write(data_dir, replace(known, failed_at=datetime.now(UTC), why_failed=why))
+
+
+@contextmanager
+def failure_noted(data_dir: Path) -> Iterator[None]:
+    """Keep why what is done here failed, whatever it failed at: nobody looks at the exit status of a timer."""
+    try:
+        yield
+    except NodeError as error:
+        _log.error("backup failed", extra={"why": str(error)})
+        with suppress(OSError):  # the disk that it failed for
+            note_failed(data_dir, str(error))
+        raise
 
 
 def _write(data_dir: Path, outcome: BackupOutcome) -> None:
