@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -347,7 +348,9 @@ def test_slots_that_are_overwritten_while_they_are_copied_lose_nothing_that_was_
     thread.start()
     try:
         wait_until(lambda: len(acknowledged) > 20, 60, "a busy journal")
-        for number in range(10):
+        for number in count():
+            if number >= 10 and len(acknowledged) > 60:
+                break
             before = list(acknowledged)
             part = tmp_path / f"part-{number}"
             part.mkdir()
@@ -363,7 +366,6 @@ def test_slots_that_are_overwritten_while_they_are_copied_lose_nothing_that_was_
     finally:
         is_over.set()
         thread.join()
-    assert len(acknowledged) > 60
 
 
 def send_and_file(
