@@ -51,6 +51,8 @@ def make_parser() -> argparse.ArgumentParser:
         _keys,
         _audit,
         _smart_key,
+        _backup,
+        _restore,
         _doctor,
     ):
         add(commands)
@@ -126,6 +128,9 @@ def _destinations(commands: argparse._SubParsersAction[argparse.ArgumentParser])
     below = known.add_subparsers(required=True, metavar="COMMAND")
     _command(below, "list", "show the destinations, and which are suspended", "suspensions:list_destinations",
              json=True)  # fmt: skip
+    command = _command(below, "hold", "suspend all of them, after a database was put back by other means",
+                       "suspensions:hold_destinations")  # fmt: skip
+    command.add_argument("--reason", required=True, metavar="TEXT", help="why; those who wait are told")
     _add_suspension(
         below, "destination", "send nothing to a destination until somebody resumes it", "send to a destination again"
     )
@@ -423,6 +428,33 @@ def _smart_key(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     command.add_argument(
         "files", type=Path, nargs="*", metavar="FILE", help="private keys; default: those of the settings"
     )
+
+
+def _backup(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    command = _command(commands, "backup", "copy all that the node knows into a folder, while it runs",
+                       "backup:backup", json=True)  # fmt: skip
+    command.add_argument("folder", type=Path, metavar="FOLDER", help="where backups are; on another disk")
+    command.add_argument("--keep", type=_count, default=0, metavar="N", help="remove all but the N latest afterwards")
+    command.add_argument("--verify", action="store_true", help="read everything again that is in it")
+    command.add_argument("--check", metavar="SNAPSHOT", help="make none, but read one again: its name, or `latest`")
+    command.add_argument("--list", action="store_true", help="make none, but show those that are there")
+
+
+def _restore(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    command = commands.add_parser("restore", help="put a backup back into an empty data folder",
+                                  description="Put a backup back into an empty data folder.")  # fmt: skip
+    command.add_argument("folder", type=Path, metavar="FOLDER", help="where backups are")
+    command.add_argument("--to", type=Path, required=True, metavar="DATA_DIR", help="a new or empty folder")
+    command.add_argument("--snapshot", default="", metavar="NAME", help="which; default: the latest")
+    command.add_argument("--database", default="", metavar="URL", help="an empty database; default: SQLite in DATA_DIR")
+    command.add_argument("--json", action="store_true", help="print JSON for scripts")
+    command.set_defaults(run=_late("backup:restore"))
+
+
+def _count(text: str) -> int:
+    if not (text.isdecimal() and 1 <= int(text) <= 100_000):
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of snapshots from 1 to 100000")
+    return int(text)
 
 
 def _doctor(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:

@@ -15,6 +15,7 @@ from dicom_node.core.errors import NotFound
 from dicom_node.index.decided import suspensions
 from dicom_node.index.outbox.destinations import Suspension
 from dicom_node.index.outbox.destinations import suspensions as destination_suspensions
+from dicom_node.operate.backup.restored import Restoration, write_restoration
 from dicom_node.operate.routes_in_force import RoutesInForce
 from dicom_node.roles.node import Node
 from dicom_node.roles.settings import load_settings
@@ -25,6 +26,22 @@ def suspend_destination(options: argparse.Namespace) -> int:
     _require_destination(options)
     _change(options, AuditedAct.DESTINATION_CHANGED, _suspended(options, suspensions.suspend_destination))
     say(f"Suspended: {options.name}. What is owed to it waits until: dicom-node destinations resume {options.name}")
+    return 0
+
+
+def hold_destinations(options: argparse.Namespace) -> int:
+    """Send nothing anywhere, and ask from then on what is there before anything of an older study is sent."""
+    settings = settings_of_a_node(options)
+    names = [one.name for one in settings.destination]
+    now = datetime.now(UTC)
+    with opened(options, AuditedAct.DESTINATION_CHANGED, held=names) as database, database.write() as connection:
+        suspended = destination_suspensions(connection)
+        for name in names:
+            if name not in suspended or not suspended[name].by:
+                suspensions.suspend_destination(connection, name, options.reason, actor(), now)
+    write_restoration(settings.node.data_dir, Restoration("by other means", now, now))
+    say(f"Suspended: {', '.join(names) or 'none'}. Start the node, and let each go on when you are done: "
+        "dicom-node destinations resume NAME")  # fmt: skip
     return 0
 
 

@@ -9,6 +9,7 @@ NodeError
 ├── ProviderAway             the OpenID provider does not answer as it should; ask again later
 ├── SignInDenied             the OpenID provider does not vouch for whoever signs in, or gives them no role here
 │   └── GrantEnded           … any more: they were signed out there, or what they were granted was taken back
+├── BackupFault              a backup cannot be made, is damaged, or cannot be put back where it was asked to
 ├── TimeUnavailable          a time server does not tell the time, or not so that it can be believed
 ├── AuditUnavailable         an act cannot be written into the audit trail and is refused
 ├── NotFound                 a study, job, delivery or model that the operator named does not exist
@@ -85,6 +86,10 @@ class RefusedObject(NodeError):
 
 class IndexUnavailable(NodeError):
     """The database does not answer; received studies stay with their sender until it does."""
+
+
+class BackupFault(NodeError):
+    """A backup cannot be made, is damaged, or cannot be put back where it was asked to."""
 
 
 class TimeUnavailable(NodeError):

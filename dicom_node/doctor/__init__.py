@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dicom_node.config.settings import Settings
+from dicom_node.doctor.backups import check_backup
 from dicom_node.doctor.check import Check
 from dicom_node.doctor.configured import (
     check_certificates,
@@ -37,6 +38,7 @@ def run_checks(settings: Settings) -> list[Check]:
         check_database(settings),
         *check_index(settings),
         *check_audit(settings),
+        *check_backup(settings),
         *check_ports(settings),
         *check_hl7_senders(settings),
         check_confinement(settings),

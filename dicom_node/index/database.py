@@ -70,13 +70,13 @@ class Database:
         with self._answering(), self.engine.connect() as connection, connection.begin():
             yield connection
 
-    def migrate(self) -> None:
-        """Bring the schema up to `SCHEMA_HEAD`; data is kept.
+    def migrate(self, to: str = SCHEMA_HEAD) -> None:
+        """Bring the schema up to `SCHEMA_HEAD`, or only to an earlier one, as that of a backup; data is kept.
 
         Raises `IndexUnavailable`, and `SettingsError` for a schema that only a newer version of the program knows.
         """
         version = self.schema_version()
-        if version == SCHEMA_HEAD:
+        if version == to:
             return
         if version is not None and version > SCHEMA_HEAD:
             raise _newer(version)
@@ -88,8 +88,8 @@ class Database:
         with self.write() as connection:
             _wait_for_turn(connection)
             config.attributes["connection"] = connection
-            command.upgrade(config, "head")
-        _log.info("database schema brought up to date", extra={"schema": SCHEMA_HEAD})
+            command.upgrade(config, to)
+        _log.info("database schema brought up to date", extra={"schema": to})
 
     def require_writes(self) -> None:
         """Return when the database takes a change (one of no row). Raises `IndexUnavailable`."""

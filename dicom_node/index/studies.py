@@ -120,6 +120,13 @@ def requests_of(connection: Connection, study_instance_uid: str) -> list[str]:
     return list(reversed(connection.execute(query.limit(_REQUESTS_NAMED)).scalars().all()))
 
 
+def is_received_before(connection: Connection, study_instance_uid: str, at: datetime) -> bool:
+    """Tell whether the first image of a study, in its present revision, came before a time."""
+    mine = studies.c.study_instance_uid == study_instance_uid
+    found = connection.execute(select(studies.c.first_received_at).where(mine)).scalar_one_or_none()
+    return found is not None and found < at
+
+
 def arrivals(connection: Connection, study: Study, others: Collection[str] = ()) -> Arrivals:
     """Return what completeness is judged by; associations nobody serves any more were closed before.
 

@@ -10,6 +10,7 @@ from functools import partial
 
 from dicom_node.config.settings import Settings
 from dicom_node.deliver.audit_forwarding import audit_forwardings
+from dicom_node.deliver.dispatch.already_there import AlreadyThere
 from dicom_node.deliver.dispatch.identity_check import identity_check
 from dicom_node.deliver.dispatch.outage import BackOff
 from dicom_node.deliver.dispatch.outbox import DestinationWorker, OutboxPolicy
@@ -25,6 +26,7 @@ from dicom_node.fhir.client.capabilities import ServerMemory
 from dicom_node.index.notices import Subscriber
 from dicom_node.index.outbox.notifications import subscribe
 from dicom_node.index.outbox.proofs import ProofTimes
+from dicom_node.operate.backup.restored import restoration_of
 from dicom_node.operate.routes_in_force import RoutesNow
 from dicom_node.roles.node import Node
 from dicom_node.roles.role import Role, Sweep
@@ -118,11 +120,23 @@ def _worker(node: Node, destination: DestinationKind) -> DestinationWorker:
         partial(destination.reach, caller),
         WithdrawalPlanner(profiles_of(node.settings), speaker_of(node.settings)),
         identity_check(destination, node.settings),
-        destination.told_in_events is not None,
-        node.audit,
+        tells_events=destination.told_in_events is not None,
+        audit=node.audit,
+        already_there=_already_there(node, destination),
     )
     make_sender = partial(destination.sender, replace(caller, memory=_memory(node, destination)))
     return DestinationWorker(destination.name, make_sender, node.database, node.spool, policy)
+
+
+def _already_there(node: Node, destination: DestinationKind) -> AlreadyThere | None:
+    """Return what asks a destination before anything is sent twice; `None` where the node was never put back from a
+    backup, or the destination cannot be asked."""
+    restoration = restoration_of(node.settings.node.data_dir)
+    if restoration is None:
+        return None
+    questions = destination.proof_questions(replace(caller_of(node.settings), memory=_memory(node, destination)))
+    has = questions.has if questions else None
+    return AlreadyThere(restoration.restored_at, has) if has else None
 
 
 def _prover(node: Node, destination: DestinationKind) -> Prover | None:

@@ -21,10 +21,12 @@ _VRS = {b"OB", b"UI", b"SH"}
 _LONGEST_META_BYTES = 1 << 12
 
 
-def file_sha256(path: Path) -> str:
-    """Return the digest of a file's content, in hexadecimal. Raises `OSError`."""
+def file_sha256(path: Path, suffix: str = "") -> str:
+    """Return the digest of a file's content, in hexadecimal; `suffix` is that of the key which the content is to have,
+    where the file has not its name yet. Raises `OSError`."""
+    is_received = (suffix or path.suffix) == RECEIVED
     with path.open("rb") as file:
-        encoding, offset = _head(file.read(_META_AT + _LONGEST_META_BYTES)) if path.suffix == RECEIVED else (b"", 0)
+        encoding, offset = _head(file.read(_META_AT + _LONGEST_META_BYTES)) if is_received else (b"", 0)
         file.seek(offset)
         return hashlib.file_digest(file, lambda: hashlib.sha256(encoding)).hexdigest()
 

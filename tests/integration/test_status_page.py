@@ -33,6 +33,7 @@ from dicom_node.index.received.patients import note_whose
 from dicom_node.index.received.stated_requests import state_request
 from dicom_node.index.tables import deliveries, results
 from dicom_node.index.transitions import Change, move_delivery, move_result
+from dicom_node.operate.backup.outcome import BackupOutcome, note_failed, note_made
 from tests.peers.browser import Browser, running_browser
 from tests.support.api_client import TOKEN, first_look, parts_over, seeded_database, work_out
 from tests.support.results.rows import SOMEBODY, Rows, key_of
@@ -172,6 +173,15 @@ def test_a_node_that_takes_no_studies_says_so_above_everything_else(
         all_listed(browser)
         assert "images are refused until there is more" in browser.text()
         assert "images are refused until there is more" in show(browser, CHEST_XR)
+
+
+def test_the_last_backup_is_told_and_why_one_failed_since(browser: Browser, address: str, tmp_path: Path) -> None:
+    note_made(tmp_path, BackupOutcome(made_at=datetime.now(UTC), folder="/mnt/backup", snapshot="s", faults=2))
+    note_failed(tmp_path, "There is no room.")
+    sign_in(browser, address)
+    all_listed(browser)
+    assert ", which lacks 2 objects" in browser.run("document.querySelector('#last-backup').textContent")
+    assert "There is no room." in browser.run("document.querySelector('#failed-backup').textContent")
 
 
 def test_a_model_that_may_not_run_is_told_with_what_to_do(browser: Browser, address: str) -> None:

@@ -97,7 +97,7 @@ class Postgres:
 @contextmanager
 def running_postgres() -> Iterator[Postgres]:
     """Run a server whose data is gone when it ends."""
-    programs = _debian_programs()
+    programs = debian_programs()
     # Not below pytest's folders: those are closed to the user the server must run as.
     with tempfile.TemporaryDirectory(prefix="dicom-node-postgres-", ignore_cleanup_errors=True) as folder:
         start = _packaged(Path(folder)) if programs is None else _debian(Path(folder), programs)
@@ -105,7 +105,7 @@ def running_postgres() -> Iterator[Postgres]:
             yield postgres
 
 
-def _debian_programs() -> Path | None:
+def debian_programs() -> Path | None:
     """The folder of the newest installed server, e.g. ``/usr/lib/postgresql/15/bin``."""
     found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"), key=lambda p: int(p.parts[-3]))
     return found[-1].parent if found else None
@@ -130,7 +130,7 @@ def _debian(folder: Path, programs: Path) -> Iterator[Postgres]:
 
     def launch() -> Process:
         server = Process(argv, folder / "postgres.log", user=user)
-        server.wait_until_ready(lambda: _answers(url))
+        server.wait_until_ready(lambda: answers(url))
         return server
 
     postgres = Postgres(url, launch)
@@ -140,7 +140,7 @@ def _debian(folder: Path, programs: Path) -> Iterator[Postgres]:
         postgres.stop()
 
 
-def _answers(url: str) -> bool:
+def answers(url: str) -> bool:
     """Tell whether it lets clients in: it listens before that, and says that it is starting up."""
     try:
         sqlalchemy.create_engine(url, poolclass=sqlalchemy.NullPool).connect().close()

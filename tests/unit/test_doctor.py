@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import socket
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from dicom_node.deliver.connections.signing_keys import write_new_key
 from dicom_node.deliver.kinds import destinations_of
 from dicom_node.deliver.kinds.kind import Answer
 from dicom_node.doctor import configured, run_checks
+from dicom_node.doctor.backups import check_backup
 from dicom_node.doctor.configured import (
     check_certificates,
     check_destinations,
@@ -41,6 +43,8 @@ from dicom_node.doctor.machine import (
 from dicom_node.index.database import SCHEMA_HEAD, Database
 from dicom_node.index.transitions import insert_studies
 from dicom_node.inference.cards.card import SHIPPED_MODELS
+from dicom_node.operate.backup.outcome import BackupOutcome, note_failed, note_made
+from dicom_node.operate.backup.restored import Restoration, write_restoration
 from dicom_node.people.audit.trail import open_audit
 from dicom_node.roles.settings import SiteSettings, load_settings
 from dicom_node.storage.owners import Owners
@@ -54,6 +58,39 @@ def settings(folder: Path, **sections: Any) -> Settings:
 def test_a_clock_before_the_installation_is_wrong() -> None:
     assert not check_clock(datetime(2001, 1, 1, tzinfo=UTC)).ok
     assert check_clock().ok
+
+
+def test_the_last_backup_is_told_and_a_fault_is_one_that_failed_lacks_something_or_stays_away(tmp_path: Path) -> None:
+    one = settings(tmp_path)
+    (check,) = check_backup(one)
+    assert (check.ok, check.text) == (True, "none was made yet by dicom-node backup")
+
+    made = BackupOutcome(made_at=datetime.now(UTC) - timedelta(days=1), folder="/mnt/backup", snapshot="s", objects=7)
+    note_made(tmp_path, made)
+    (check,) = check_backup(one)
+    assert check.ok
+    assert "/mnt/backup, s, 7 objects" in check.text
+
+    note_failed(tmp_path, "There is no room.")
+    (check,) = check_backup(one)
+    assert not check.ok
+    assert check.text.startswith("last backup ")
+    assert check.text.endswith(": There is no room.")
+
+    for fault in (replace(made, faults=2), replace(made, made_at=datetime.now(UTC) - timedelta(days=9))):
+        note_made(tmp_path, fault)
+        (check,) = check_backup(one)
+        assert not check.ok
+        assert check.advice
+
+
+def test_a_node_that_was_put_back_from_a_backup_says_so(tmp_path: Path) -> None:
+    write_restoration(tmp_path, Restoration("2026-11-30T14-00-00Z", datetime.now(UTC), datetime.now(UTC)))
+    _, check = check_backup(settings(tmp_path))
+    assert "2026-11-30T14-00-00Z" in check.text
+    (tmp_path / "restored.json").write_text("{")
+    _, check = check_backup(settings(tmp_path))
+    assert not check.ok
 
 
 def test_a_data_folder_that_does_not_exist_yet_is_well(tmp_path: Path) -> None:

@@ -35,8 +35,20 @@ function age(seconds) {
 }
 
 export function footer(status) {
-  return [STRINGS.footer.version(status.version), STRINGS.footer.free(bytes(status.disk_free_bytes)), el("a", { href: "/api/v1/docs" }, STRINGS.footer.api)]
+  return [STRINGS.footer.version(status.version), STRINGS.footer.free(bytes(status.disk_free_bytes)), ...backups(status.last_backup),
+    el("a", { href: "/api/v1/docs" }, STRINGS.footer.api)]
     .flatMap((part, index) => (index ? [" · ", part] : [part]));
+}
+
+/** When a backup was made last, and why one failed since; nothing where none was ever begun. */
+function backups(last) {
+  if (!last) return [];
+  const said = STRINGS.footer;
+  return [
+    last.made_at ? el("span", { id: "last-backup" }, said.backup, " ", when(last.made_at), last.faults > 0 && el("span", { class: "no" }, said.backupLacks(last.faults)))
+      : el("span", { id: "last-backup" }, said.noBackup),
+    last.failed_at && el("span", { id: "failed-backup", class: "no" }, said.backupFailed, " ", when(last.failed_at), `: ${last.why_failed}`),
+  ].filter(Boolean);
 }
 
 export function nodeView(models, routes, status, shadows, destinations, act) {

@@ -246,7 +246,11 @@ export const STRINGS = {
     minutes: (number) => `${number} min`,
     hours: (number) => `${number} h`,
   },
-  footer: { version: (version) => `Version ${version}`, free: (size) => `${size} free`, api: "API" },
+  footer: {
+    version: (version) => `Version ${version}`, free: (size) => `${size} free`, api: "API",
+    backup: "last backup", noBackup: "no backup was finished", backupLacks: (count) => `, which lacks ${count} objects`,
+    backupFailed: "last backup failed",
+  },
   node: {
     routes: "Routes",
     routeColumns: ["Route", "Model", "Sends to", "Quiet period"],

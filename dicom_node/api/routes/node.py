@@ -33,6 +33,7 @@ from dicom_node.index.outbox.destinations import Suspension, suspensions
 from dicom_node.index.shadows import ShadowReport, shadow_reports
 from dicom_node.index.views import lists as views
 from dicom_node.index.views.types import Counts, DeliveryView
+from dicom_node.operate.backup.outcome import BackupOutcome, last_backup
 from dicom_node.operate.clock import ClockState
 from dicom_node.receive.refusals import RefusedContexts
 
@@ -52,7 +53,7 @@ class NodeStatus:
     meanwhile. `sign_in_fault` says why nobody can sign in at the OpenID provider now. `clock` says how far the clock of
     this machine is from the time servers, and why it is not to be believed; none: `time.servers` names none. `viewer`
     is the address on this host at which the node serves OHIF, to be called with `?StudyInstanceUIDs=`; none: it does
-    not.
+    not. `last_backup` says when a backup of the node was made last, and why one failed since; none: none was begun.
     """
 
     ae_title: str
@@ -74,6 +75,7 @@ class NodeStatus:
     audit_fault: str = ""
     sign_in_fault: str = ""
     viewer: str = ""
+    last_backup: BackupOutcome | None = None
 
 
 @router.get("/status", tags=["node"], summary="How the node does")
@@ -104,6 +106,7 @@ def get_status(request: Request, parts: Parts, access: CurrentAccess) -> NodeSta
         clock=parts.clock(),
         owed_to_nobody=left,
         viewer=viewer.AT if parts.settings.viewer.ohif else "",
+        last_backup=last_backup(parts.settings.node.data_dir),
     )
 
 

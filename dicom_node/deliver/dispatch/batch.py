@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Protocol
 
@@ -20,6 +20,7 @@ from dicom_node.core.errors import (
 )
 from dicom_node.core.limits import LONGEST_WAIT_S
 from dicom_node.core.requests import on_behalf_of
+from dicom_node.deliver.dispatch.already_there import AlreadyThere
 from dicom_node.deliver.dispatch.identity_check import IdentityCheck
 from dicom_node.deliver.dispatch.outage import BackOff
 from dicom_node.deliver.outgoing import Outgoing, Sender, Sent
@@ -71,10 +72,12 @@ class SentItems:
 
 @dataclass(frozen=True, slots=True)
 class PeerQuestions:
-    """What a destination is asked, where it can be: which classes it takes, and whose study it has."""
+    """What a destination is asked, where it can be: which classes it takes, whose study it has; and, in a node that
+    was put back from a backup, what it has already."""
 
     capability_probe: CapabilityProbe | None = None
     identity_check: IdentityCheck | None = None
+    already_there: AlreadyThere | None = None
 
 
 class BatchDelivery:
@@ -94,6 +97,7 @@ class BatchDelivery:
         self._back_off = back_off
         self._capability_probe = questions.capability_probe
         self._identity_check = questions.identity_check
+        self._already_there = questions.already_there
         #: Job keys of batches that were refused for the credentials, although another has gone through since. When they
         #: are refused again, it is for themselves.
         self.suspects: set[str] = set()
@@ -114,9 +118,32 @@ class BatchDelivery:
         held = self._held(batch)
         if held is not None:
             return held
+        try:
+            batch = self._without_what_is_there(batch)
+        except DeliveryDeferred as error:
+            return self._unsettled(batch, error)
+        if not batch.items:
+            return SentItems(has_arrived=True)
         with self._database.write() as connection:
             deliveries.begin_attempt(connection, batch)
         return self._send_result(batch)
+
+    def _without_what_is_there(self, batch: DeliveryBatch) -> DeliveryBatch:
+        """Note what the destination has from before a backup was put back, and return the rest.
+
+        Raises `DeliveryDeferred`.
+        """
+        if self._already_there is None:
+            return batch
+        there = self._already_there.found(self._database, self._spool, batch)
+        found = [item for item in batch.items if item.artifact.uid in there]
+        if found:
+            with self._database.write() as connection:
+                for item in found:
+                    deliveries.mark_found(connection, batch, item, now_in(connection))
+            what = {"destination": batch.destination, "study": batch.study_instance_uid, "objects": len(found)}
+            _log.info("objects were there before the restore", extra=what)
+        return replace(batch, items=tuple(item for item in batch.items if item not in found))
 
     def _held(self, batch: DeliveryBatch) -> SentItems | None:
         """Hold the batch where the destination has the study under another patient by now; `None`: it may go.

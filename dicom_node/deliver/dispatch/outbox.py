@@ -29,6 +29,7 @@ from dicom_node.core.errors import (
 )
 from dicom_node.core.limits import LONGEST_WAIT_S
 from dicom_node.core.outage_log import OutageLog
+from dicom_node.deliver.dispatch.already_there import AlreadyThere
 from dicom_node.deliver.dispatch.batch import BatchDelivery, PeerQuestions, SentItems, wished_s
 from dicom_node.deliver.dispatch.events import EventDelivery
 from dicom_node.deliver.dispatch.identity_check import IdentityCheck
@@ -62,7 +63,7 @@ class OutboxPolicy:
 
     `reach` asks at little cost whether the destination is there and lets the node in; it raises `DeliveryError` if not.
     `withdrawal_planner` owes it what takes back withdrawn results; `identity_check` asks before a result goes whose
-    study it has.
+    study it has, `already_there` in a restored node whether the result is there.
     """
 
     owner: str
@@ -71,6 +72,7 @@ class OutboxPolicy:
     reach: Callable[[], None] | None = None
     withdrawal_planner: WithdrawalPlanner = field(default_factory=WithdrawalPlanner)
     identity_check: IdentityCheck | None = None
+    already_there: AlreadyThere | None = None
     #: The destination is told of events, and owed no objects.
     tells_events: bool = False
     audit: Audit | None = None
@@ -122,7 +124,7 @@ class DestinationWorker:
         self._policy = policy
         longest_s = max(policy.back_off.longest_s, LONGEST_WAIT_S)
         self._claimant = Claimant(policy.owner, _LEASE_S, longest_s)
-        questions = PeerQuestions(policy.capability_probe, policy.identity_check)
+        questions = PeerQuestions(policy.capability_probe, policy.identity_check, policy.already_there)
         make: Callable[[], Any] = make_sender
         self._rows: Rows = notifications if policy.tells_events else deliveries
         self._delivery: Delivery = (

@@ -167,6 +167,14 @@ def mark_sent(
     _move(connection, (batch, item), DeliveryState.SENT, sent, sent_at=now, note=note, **unproved)
 
 
+def mark_found(connection: Connection, batch: DeliveryBatch, item: DeliveryItem, now: datetime) -> None:
+    """Note that the destination had the object before the node was put back from a backup; it is not sent again."""
+    line = ("found", f"{item.name} is at {batch.destination} already: it was sent before the node was restored.")
+    found = Change(now, line, {"uid": item.artifact.uid})
+    unproved = {"prove_at": now, "proof_tries": 0, "transaction_uid": "", "warning": None}
+    _move(connection, (batch, item), DeliveryState.SENT, found, sent_at=now, note=line[1], **unproved)
+
+
 def mark_parked(connection: Connection, batch: DeliveryBatch, item: DeliveryItem, why: str, now: datetime) -> None:
     """Note that the destination will not take the object as it is; a human must look."""
     line = ("parked", f"{item.name} parked for {batch.destination}: {why}")
