@@ -23,6 +23,7 @@ from dicom_node.config.incoming import (
     PeopleSettings,
     SourceSettings,
     StowSettings,
+    TracesSettings,
     UploadSettings,
     User,
     ViewerSettings,
@@ -61,6 +62,7 @@ class Settings(Section):
     time: TimeSettings = TimeSettings()
     api: ApiSettings = ApiSettings()
     metrics: MetricsSettings = MetricsSettings()
+    traces: TracesSettings = TracesSettings()
     oidc: OidcSettings = OidcSettings()
     people: PeopleSettings = PeopleSettings()
     review: ReviewSettings = ReviewSettings()

@@ -1,5 +1,6 @@
 """A node between DCMTK's senders and Orthanc that has met every stage: what came, what was refused, runs of every
-outcome, deliveries that arrive and that do not. A Prometheus has watched it from its start."""
+outcome, deliveries that arrive and that do not. A Prometheus has watched it from its start, and a
+collector of traces has listened."""
 
 from __future__ import annotations
 
@@ -21,6 +22,7 @@ from tests.peers import dcmtk
 from tests.peers.certificates import make_certificates
 from tests.peers.node import Node
 from tests.peers.orthanc import Orthanc, running_orthanc
+from tests.peers.otlp import Collector, running_collector
 from tests.peers.process import free_port, wait_until
 from tests.peers.prometheus import Prometheus, running_prometheus
 from tests.peers.time_server import time_server
@@ -40,6 +42,7 @@ class MeasuredSite:
 
     node: Node
     prometheus: Prometheus
+    collector: Collector
     away_port: int
     folder: Path
     studies: dict[str, str] = field(default_factory=dict)
@@ -120,7 +123,9 @@ def measured_site(folder: Path) -> Iterator[MeasuredSite]:
             folder / "models" / "quoting", "python", task="measurement", more="",
             top='entry_point = "tests.integration.quoting_model:analyse"\n[[accepts]]\nmodality = "CT"',
         )  # fmt: skip
-        node = Node(folder / "node", settings(folder, pacs, away_port, clock.port))
+        collector = stack.enter_context(running_collector())
+        traced = {"traces": {"endpoint": collector.endpoint}}
+        node = Node(folder / "node", {**settings(folder, pacs, away_port, clock.port), **traced})
         accept = ["models", "accept", "quoting", "--config", str(node.config)]
         subprocess.run([sys.executable, "-m", "dicom_node", *accept], cwd=REPOSITORY, check=True, capture_output=True)
         node.start()
@@ -131,14 +136,14 @@ def measured_site(folder: Path) -> Iterator[MeasuredSite]:
         (folder / "prometheus").mkdir()
         target = f"127.0.0.1:{node.ports['metrics']}"
         prometheus = stack.enter_context(running_prometheus(folder / "prometheus", target, rules))
-        site = MeasuredSite(node, prometheus, away_port, folder)
+        site = MeasuredSite(node, prometheus, collector, away_port, folder)
         go_through_all(site)
         yield site
 
 
 def go_through_all(site: MeasuredSite) -> None:
     """Have every stage happen that is measured."""
-    for doing in ("reads", "raises", "dies", "confuses", "declines"):
+    for doing in ("reads", "dies", "confuses", "declines"):
         site.send(doing)
     images, _ = chest_ct_phantom("files", slices=2, rows=32)
     (one, two) = sorted(saved(images, site.folder / "files").iterdir())

@@ -9,6 +9,7 @@ import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -25,6 +26,7 @@ from dicom_node.operate.metrics.exposition import Exposition
 from dicom_node.operate.metrics.listener import MetricsListener
 from tests.integration.measured_site import LIMIT_S, MeasuredSite, measured_site
 from tests.peers import dcmtk
+from tests.peers.otlp import attributes
 from tests.peers.process import wait_until
 from tests.support.needs import REPOSITORY, tool
 
@@ -65,14 +67,14 @@ def test_a_database_that_is_away_is_counted(tmp_path: Path) -> None:
 
 
 def test_what_was_done_is_counted_as_it_was(site: MeasuredSite) -> None:
-    assert site.value("dicom_node_objects_received_total", peer="CT1", way="dicom") == 10
+    assert site.value("dicom_node_objects_received_total", peer="CT1", way="dicom") == 8
     assert site.value("dicom_node_objects_received_total", way="files") == 1
-    assert site.value("dicom_node_received_bytes_total", peer="CT1") > 10 * 32 * 32 * 2
+    assert site.value("dicom_node_received_bytes_total", peer="CT1") > 8 * 32 * 32 * 2
     assert site.value("dicom_node_associations_total", peer="CT1", outcome="released") >= 4
     assert site.value("dicom_node_associations_refused_total", peer="unknown", reason="unknown-caller") == 1
     assert site.value("dicom_node_runs_total", model="quoting", outcome="not_analysed", reason="TEST_SUBJECT") == 1
     assert site.value("dicom_node_runs_total", model="quoting", outcome="failed", reason="PATIENT_MISMATCH") == 1
-    assert site.value("dicom_node_runs_total", model="quoting", outcome="failed", reason="ANALYSIS_FAILED") == 2
+    assert site.value("dicom_node_runs_total", model="quoting", outcome="failed", reason="ANALYSIS_FAILED") == 1
     assert site.value("dicom_node_runs_total", model="quoting", outcome="result") >= 1
     assert site.value("dicom_node_process_deaths_total", process="acceptor") == 1
     assert site.value("dicom_node_process_deaths_total", process="jobs.worker_process") >= 1
@@ -110,6 +112,29 @@ def test_an_alert_fires_while_a_destination_is_down_and_clears_when_it_is_back(s
         wait_until(lambda: site.value("dicom_node_deliveries_open", destination="away") == 0, LIMIT_S, "what was owed")
 
     assert "DicomNodeDown" not in site.prometheus.firing()
+
+
+def test_a_study_is_one_trace_from_the_association_to_the_pacs(site: MeasuredSite) -> None:
+    uid = site.studies["reads"]
+
+    def spans() -> dict[str, Any]:
+        mine = [one for one in list(site.collector.spans) if attributes(one).get("study") == uid]
+        return {one.name: one for one in mine if attributes(one).get("destination", "pacs") == "pacs"}
+
+    wanted = {"study", "receive", "settle", "job", "planning", "loading", "running", "building", "saving", "deliver"}
+    wait_until(lambda: spans().keys() >= wanted, LIMIT_S, "every span of the study")
+    found = spans()
+
+    assert len({one.trace_id for one in found.values()}) == 1
+    assert {found[name].parent_span_id for name in ("receive", "settle", "job")} == {found["study"].span_id}
+    stages = ("planning", "loading", "running", "building", "saving", "deliver")
+    assert {found[name].parent_span_id for name in stages} == {found["job"].span_id}
+    ends = [found[name].end_time_unix_nano for name in ("receive", "settle", *stages)]
+    assert ends == sorted(ends)
+    with site.node.api() as api:
+        timeline = api.get(f"/api/v1/studies/{uid}/timeline").raise_for_status().json()
+    ids = [one["detail"]["association_id"] for one in timeline if "association_id" in one["detail"]]
+    assert all(attributes(one)["requests"] == ids for one in found.values())
 
 
 def test_what_comes_from_rows_is_the_same_after_a_restart(site: MeasuredSite) -> None:

@@ -36,6 +36,7 @@ from dicom_node.index.database import Database
 from tests.integration.test_logs import line_of
 from tests.peers.echoing import FAILURES, echoing_pacs, echoing_web
 from tests.peers.node import Node
+from tests.peers.otlp import Collector, running_collector
 from tests.peers.process import wait_until
 from tests.peers.raw import Raw, c_store_rq, data_pdus, p_data
 from tests.peers.webhook_receiver import SECRET
@@ -69,7 +70,7 @@ _WENT_WRONG = {
 @dataclass(frozen=True)
 class Written:
     """What came out of the node: its log, the texts of the timeline, what commands printed, error answers of its API,
-    names of files and what was left in temporary ones, what a webhook was to be told, and its metrics."""
+    names of files and what was left in temporary ones, what a webhook was to be told, its metrics and its traces."""
 
     log: bytes
     events: frozenset[str]
@@ -79,6 +80,7 @@ class Written:
     files: bytes
     told_webhooks: bytes
     metrics: bytes
+    traces: bytes
 
 
 # --- the studies ---------------------------------------------------------------------------------------------------
@@ -168,7 +170,7 @@ class Site:
         return {one["study_instance_uid"]: one["state"] for one in listed}
 
 
-def configured(folder: Path, pacs_port: int, web: str) -> Node:
+def configured(folder: Path, pacs_port: int, web: str, collector: Collector) -> Node:
     """Return a node whose model, destinations and sources are of the talkative kind."""
     write_card(
         folder / "models" / "quoting", "python", task="measurement", more="",
@@ -181,6 +183,7 @@ def configured(folder: Path, pacs_port: int, web: str) -> Node:
         "node": {"log_level": "DEBUG"},
         "inference": {"models_dirs": [str(folder / "models")], "require_activation": "none", "max_attempts": 1,
                       "device": "cpu", "workers": 1},
+        "traces": {"endpoint": collector.endpoint},
         "hl7": {"port": 0, "patient_authority": "HOSP", "message_timeout_s": 0.5, "max_message_kb": 64},
         "destination": [{"name": "pacs", "kind": "dicom", **there},
                         {"name": "web", "kind": "dicomweb", "url": f"{web}/dicom-web"},
@@ -342,7 +345,8 @@ def told(tmp_path_factory: pytest.TempPathFactory) -> Written:
     with ExitStack() as stack:
         pacs_port = stack.enter_context(echoing_pacs(_ECHO[:64]))
         web = stack.enter_context(echoing_web(_ECHO))
-        node = configured(folder, pacs_port, web)
+        collector = stack.enter_context(running_collector())
+        node = configured(folder, pacs_port, web, collector)
         accept = ["models", "accept", "quoting", "--config", str(node.config)]
         subprocess.run([sys.executable, "-m", "dicom_node", *accept], cwd=REPOSITORY, check=True, capture_output=True)
         (folder / "tmp").mkdir()
@@ -357,7 +361,8 @@ def told(tmp_path_factory: pytest.TempPathFactory) -> Written:
         node.stop()
     files = _names(node.data_dir, node.folder / "out", folder / "tmp")
     printed, answers = site.printed.getvalue().encode(), b"\n".join(site.answers)
-    return Written(node.log.read_bytes(), events, timeline, printed, answers, files, webhooks, metrics)
+    traces = b"\n".join(collector.bodies)
+    return Written(node.log.read_bytes(), events, timeline, printed, answers, files, webhooks, metrics, traces)
 
 
 def _texts(node: Node) -> bytes:
@@ -435,11 +440,13 @@ def test_the_failures_are_counted(told: Written) -> None:
         rb"associations_total{.*} [1-9]",
     ):
         assert re.search(rb"^dicom_node_" + happened, told.metrics, re.MULTILINE), happened
+    assert told.traces.count(b"deliver") > 5
 
 
 @pytest.mark.parametrize("word", _SAID)
-def test_no_metric_tells_who_it_is(told: Written, word: str) -> None:
+def test_no_metric_and_no_trace_tells_who_it_is(told: Written, word: str) -> None:
     assert not held(told.metrics, word)
+    assert not held(told.traces, word)
 
 
 @pytest.mark.parametrize("word", _SAID)

@@ -19,6 +19,7 @@ from dicom_node.core.errors import (
     SignInRefused,
 )
 from dicom_node.core.limits import LONGEST_WAIT_S
+from dicom_node.core.metrics.spans import SPANS, job_key_of
 from dicom_node.core.metrics.table import DELIVERIES, DELIVERY_SECONDS
 from dicom_node.core.metrics.tally import TALLY
 from dicom_node.core.requests import on_behalf_of
@@ -107,8 +108,14 @@ class BatchDelivery:
         """
         with self._database.read() as connection:
             requests = requests_of(connection, batch.study_instance_uid)
-        with on_behalf_of(requests):
-            return self._send(batch)
+        with (
+            on_behalf_of(requests),
+            SPANS.step(batch.study_instance_uid, "deliver", job_key_of(batch.job_key), destination=batch.destination,
+                       objects=len(batch.items)) as told,
+        ):  # fmt: skip
+            sent = self._send(batch)
+            told.update(put_off=len(sent.failed), refused=len(sent.refused))
+            return sent
 
     def _send(self, batch: DeliveryBatch) -> SentItems:
         if any(item.is_withdrawal for item in batch.items):

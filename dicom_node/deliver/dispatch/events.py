@@ -13,6 +13,7 @@ from dicom_node.core.errors import (
     DeliveryRefused,
     DestinationAway,
 )
+from dicom_node.core.metrics.spans import SPANS
 from dicom_node.core.requests import on_behalf_of
 from dicom_node.deliver.dispatch.batch import SentItems, count_end, count_unsettled, wished_s
 from dicom_node.deliver.dispatch.outage import BackOff
@@ -41,8 +42,11 @@ class EventDelivery:
         with self._database.write() as connection:
             notifications.begin_attempt(connection, event)
             requests = requests_of(connection, event.study_instance_uid)
-        with on_behalf_of(requests):
-            return self._sent(event)
+        step = SPANS.step(event.study_instance_uid, "tell", "", destination=event.destination, type=event.type)
+        with on_behalf_of(requests), step as told:
+            sent = self._sent(event)
+            told.update(put_off=len(sent.failed))
+            return sent
 
     def _sent(self, event: Notification) -> SentItems:
         silence = Sent(event.event_id, DeliveryDeferred("The destination gave no answer for this event."), "")
