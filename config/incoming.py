@@ -6,6 +6,7 @@ import codecs
 import ipaddress
 import re
 from typing import Annotated, Literal, Self
+from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field, SecretStr, field_validator, model_validator
 
@@ -284,6 +285,29 @@ class ApiSettings(Section):
         if self.client_certificate != "none" and not self.ca:
             raise refused("ca", 'set it, or client_certificate = "none" if clients need not show one')
         return self
+
+
+def _collector(text: str) -> str:
+    parts = urlsplit(text)
+    if text and (parts.scheme not in {"http", "https"} or not parts.hostname or parts.username):
+        raise ValueError("give the whole address, http://collector.local:4318/v1/traces, without a user")
+    return text
+
+
+class MetricsSettings(Section):
+    host: str = Field("127.0.0.1", description="Address the port of metrics binds.")
+    port: Port | None = Field(
+        None, description="Port that serves `/metrics` without sign-in; none: only the API's serves them, to a key."
+    )
+    allow: tuple[Annotated[str, AfterValidator(_cidr)], ...] = Field(
+        (), description="Addresses or networks (CIDR) that may ask there; none: whoever reaches it, on loopback only."
+    )
+
+
+class TracesSettings(Section):
+    endpoint: Annotated[str, AfterValidator(_collector)] = Field(
+        "", description="OTLP/HTTP address of a collector, `http://127.0.0.1:4318/v1/traces`; empty: nothing is traced."
+    )
 
 
 class ViewerSettings(Section):

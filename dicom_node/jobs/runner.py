@@ -5,15 +5,20 @@ from __future__ import annotations
 import logging
 import tempfile
 import threading
+import time
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
+from typing import Self
 
 from dicom_node.analysis.answer import Declined
 from dicom_node.core.entities import JobOutcome, JobStage, JobState
 from dicom_node.core.errors import IndexUnavailable, InferenceError, NotAnalysable, SourceDamaged, SpoolUnavailable
+from dicom_node.core.metrics.spans import SPANS, Span, job_key_of, study_key
+from dicom_node.core.metrics.table import ATTEMPTS_FAILED, JOB_SECONDS, RUNS
+from dicom_node.core.metrics.tally import TALLY
 from dicom_node.core.progress import Listener, told_to
 from dicom_node.core.requests import on_behalf_of
 from dicom_node.index import jobs
@@ -43,6 +48,52 @@ _NAMED = 3
 #: Stages that a worker process tells.
 _OF_WORKERS = frozenset({JobStage.LOADING, JobStage.RUNNING, JobStage.BUILDING})
 _log = logging.getLogger(__name__)
+
+
+#: What an end is counted as.
+_OUTCOMES = {JobState.DONE: "result", JobState.PARTIAL: "partial", JobState.NOT_ANALYSABLE: "not_analysed",
+             JobState.FAILED: "failed"}  # fmt: skip
+
+
+class _StageTimes:
+    """How long an attempt is in each of its stages: counted when the next one begins, traced when all is over."""
+
+    def __init__(self, job: ClaimedJob, key: str) -> None:
+        self._job, self._key = job, key
+        self._stage, self._began = JobStage.PLANNING, time.monotonic()
+        self._begins = [(JobStage.PLANNING, time.time())]
+
+    def __enter__(self) -> Self:
+        return self
+
+    def begin(self, stage: JobStage) -> None:
+        """Enter a stage."""
+        self._count()
+        self._stage, self._began = stage, time.monotonic()
+        self._begins.append((stage, time.time()))
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is None:
+            self._count()
+        if SPANS.are_heard:
+            self._tell(is_failure=kind is not None)
+
+    def _count(self) -> None:
+        TALLY.observe(JOB_SECONDS, time.monotonic() - self._began, stage=self._stage, model=self._job.model)
+
+    def _tell(self, *, is_failure: bool) -> None:
+        """Tell of the attempt and its stages; deliveries of its result belong to the one that has made it."""
+        job, ends = self._job, [*(at for _, at in self._begins[1:]), time.time()]
+        whole = Span(
+            study_instance_uid=job.study_instance_uid, name="job", parent=study_key(job.revision),
+            began_s=self._begins[0][1], ended_s=ends[-1], is_failure=is_failure,
+            attributes={"model": job.model, "route": job.route, "attempt": job.attempt, "job": job.id},
+        )  # fmt: skip
+        whole = whole if is_failure else replace(whole, key=job_key_of(self._key))
+        SPANS.tell(whole)
+        for (stage, began_s), ended_s in zip(self._begins, ends, strict=True):
+            SPANS.tell(Span(study_instance_uid=job.study_instance_uid, name=stage, parent=whole.key, began_s=began_s,
+                            ended_s=ended_s, attributes={"model": job.model}))  # fmt: skip
 
 
 class JobRunner:
@@ -84,6 +135,8 @@ class JobRunner:
             requests = requests_of(connection, job.study_instance_uid) if job else []
         if job is None:
             return False
+        if job.waited_s is not None:
+            TALLY.observe(JOB_SECONDS, job.waited_s, stage=JobStage.QUEUED, model=job.model)
         with on_behalf_of(requests):
             return self._do(job)
 
@@ -144,23 +197,26 @@ class JobRunner:
         try:
             if self._answered_before(job, plan):
                 return None
-            with told_to(self._entering(job)):
-                performed = performed_by(self._worker, plan.task)
-            self._enter(job, JobStage.SAVING)
-            self._save(job, plan, performed)
+            with _StageTimes(job, plan.key) as times:
+                with told_to(self._entering(job, times)):
+                    performed = performed_by(self._worker, plan.task)
+                times.begin(JobStage.SAVING)
+                self._enter(job, JobStage.SAVING)
+                self._save(job, plan, performed)
         except NotAnalysable as refusal:  # not even a refusal may be written: whose study is it?
             return self._quarantine(job, refusal.reason[:REASON_LENGTH], str(refusal))
         except InferenceError as error:
             return self._give_back(job) if self._stopping.is_set() else self._attempt_failed(job, str(error))
         return None
 
-    def _entering(self, job: ClaimedJob) -> Listener:
+    def _entering(self, job: ClaimedJob, times: _StageTimes) -> Listener:
         """Return what hears from the worker process how far it is; of what else that may say, nothing is believed."""
         told: list[str] = []
 
         def enter(step: str) -> None:
             if step in _OF_WORKERS and told[-1:] != [step]:
                 told.append(step)
+                times.begin(JobStage(step))
                 self._enter(job, JobStage(step))
 
         return enter
@@ -218,6 +274,8 @@ class JobRunner:
             answered = answer_again(connection, job, plan.key, plan.delivery_plan.destinations, now_in(connection))
             if answered and job.earlier_job_key == plan.key:
                 resend(connection, plan.key, plan.delivery_plan.destinations, now_in(connection))
+        if answered:
+            TALLY.count(RUNS, model=job.model, outcome="unchanged", reason="")
         return True
 
     def _make_good(self, job: ClaimedJob, plan: Plan) -> None:
@@ -248,6 +306,8 @@ class JobRunner:
             if saved and plan.delivery_plan.notes:
                 text = " ".join(plan.delivery_plan.notes)
                 record(connection, job.study_instance_uid, now_in(connection), ("outputs", text), route=job.route)
+        if saved:
+            TALLY.count(RUNS, model=job.model, outcome=_OUTCOMES[outcome.state], reason=outcome.reason)
         state = outcome.state.value if saved else "taken over by another worker"
         _log.info("job ended", extra={"study": job.study_instance_uid, "route": job.route, "state": state,
                                       "took_s": performed.summary.get("took_s")})  # fmt: skip
@@ -255,6 +315,7 @@ class JobRunner:
             _log_given_up(job, outcome.message)
 
     def _attempt_failed(self, job: ClaimedJob, message: str) -> None:
+        TALLY.count(ATTEMPTS_FAILED, model=job.model)
         _log.warning("attempt failed", extra={"study": job.study_instance_uid, "route": job.route,
                                               "attempt": job.attempt, "why": message})  # fmt: skip
         with self._database.write() as connection:
@@ -268,7 +329,8 @@ class JobRunner:
     def _hand_back(self, job: ClaimedJob, gone: str) -> None:
         _log.warning("route or model gone", extra={"study": job.study_instance_uid, "route": job.route, "why": gone})
         with self._database.write() as connection:
-            jobs.hand_back_to_routes(connection, job, ("ROUTE_GONE", gone), now_in(connection))
+            if jobs.hand_back_to_routes(connection, job, ("ROUTE_GONE", gone), now_in(connection)):
+                TALLY.count(RUNS, model=job.model, outcome="not_analysed", reason="ROUTE_GONE")
 
     def _lease_kept(self, job: ClaimedJob) -> AbstractContextManager[None]:
         """Renew the claim beside the work, so that only a dead node's jobs are taken over."""
@@ -283,6 +345,7 @@ class JobRunner:
         with self._database.write() as connection:
             if not jobs.finish(connection, job, JobState.FAILED, ("", reason, message), now_in(connection)):
                 return
+        TALLY.count(RUNS, model=job.model, outcome="failed", reason=reason)
         _log_given_up(job, message)
 
 

@@ -15,8 +15,11 @@ from sqlalchemy import Connection
 
 from dicom_node.core.entities import Route, Study, StudyState
 from dicom_node.core.errors import IndexUnavailable
+from dicom_node.core.metrics.spans import SPANS, Span, study_key
+from dicom_node.core.metrics.table import STUDY_SECONDS
+from dicom_node.core.metrics.tally import TALLY
 from dicom_node.core.priority import Priority, priority_of
-from dicom_node.core.received.completeness import CompletenessVerdict, judge
+from dicom_node.core.received.completeness import Arrivals, CompletenessVerdict, judge
 from dicom_node.core.series.routing import RouteDecision, decide
 from dicom_node.index.damage import lacks_records
 from dicom_node.index.database import Database
@@ -32,6 +35,7 @@ from dicom_node.index.studies import (
     load_study,
     moved_to,
     perhaps_complete,
+    requests_of,
     routes_with_jobs,
     why_no_images,
 )
@@ -132,11 +136,13 @@ class CompletenessSweep:
         if matched and all(route.name in cut for route in matched):
             why = " ".join(in_words(name, one) for name, one in held.items())
             move_study(connection, uid, StudyState.COMPLETE, Change(now), reason=why)
+            _measure(connection, study, seen, now)
             conclude_study(connection, uid, now)
         elif not matched and judge(seen, DEFAULT_QUIET_S, DEFAULT_MAX_WAIT_S, now).ready:
             why = _why_unwanted(list(decisions.values())) if study.series else why_no_images(connection, uid)
             move_study(connection, uid, StudyState.COMPLETE, Change(now))
             move_study(connection, uid, StudyState.NOT_ANALYSED, Change(now), reason=why)
+            _measure(connection, study, seen, now)
         return len(due)
 
     def _route(self, study: Study, route: Route) -> RouteDecision:
@@ -156,6 +162,29 @@ def _job(route: Route, decision: RouteDecision, verdict: CompletenessVerdict, pr
         priority=priority,
         shadow_of=route.shadow_of,
     )
+
+
+def _measure(connection: Connection, study: Study, seen: Arrivals, now: datetime) -> None:
+    """Count how long a study came, and how long it was quiet before it was complete; and tell who traces it."""
+    took_s = (seen.last_received_at - seen.first_received_at).total_seconds()
+    TALLY.observe(STUDY_SECONDS, took_s, stage="receive")
+    TALLY.observe(STUDY_SECONDS, (now - seen.last_received_at).total_seconds(), stage="quiet")
+    if SPANS.are_heard:
+        requests = tuple(requests_of(connection, study.study_instance_uid))
+        first, last, end = (at.timestamp() for at in (seen.first_received_at, seen.last_received_at, now))
+        _tell(study, ("study", "", study_key(study.revision)), (first, end), requests)
+        _tell(study, ("receive", study_key(study.revision), ""), (first, last), requests)
+        _tell(study, ("settle", study_key(study.revision), ""), (last, end), requests)
+
+
+def _tell(study: Study, which: tuple[str, str, str], when: tuple[float, float], requests: tuple[str, ...]) -> None:
+    """Tell of one step: name, parent and key (none: one of its own)."""
+    name, parent, key = which
+    step = Span(
+        study_instance_uid=study.study_instance_uid, name=name, parent=parent, began_s=when[0], ended_s=when[1],
+        requests=requests, attributes={"revision": study.revision},
+    )  # fmt: skip
+    SPANS.tell(replace(step, key=key) if key else step)
 
 
 def _why_unwanted(decisions: Sequence[RouteDecision]) -> str:

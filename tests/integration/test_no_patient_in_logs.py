@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import sqlite3
 import subprocess
 import sys
@@ -35,6 +36,7 @@ from dicom_node.index.database import Database
 from tests.integration.test_logs import line_of
 from tests.peers.echoing import FAILURES, echoing_pacs, echoing_web
 from tests.peers.node import Node
+from tests.peers.otlp import Collector, running_collector
 from tests.peers.process import wait_until
 from tests.peers.raw import Raw, c_store_rq, data_pdus, p_data
 from tests.peers.webhook_receiver import SECRET
@@ -68,7 +70,7 @@ _WENT_WRONG = {
 @dataclass(frozen=True)
 class Written:
     """What came out of the node: its log, the texts of the timeline, what commands printed, error answers of its API,
-    names of files and what was left in temporary ones, and what a webhook was to be told."""
+    names of files and what was left in temporary ones, what a webhook was to be told, its metrics and its traces."""
 
     log: bytes
     events: frozenset[str]
@@ -77,6 +79,8 @@ class Written:
     answers: bytes
     files: bytes
     told_webhooks: bytes
+    metrics: bytes
+    traces: bytes
 
 
 # --- the studies ---------------------------------------------------------------------------------------------------
@@ -166,7 +170,7 @@ class Site:
         return {one["study_instance_uid"]: one["state"] for one in listed}
 
 
-def configured(folder: Path, pacs_port: int, web: str) -> Node:
+def configured(folder: Path, pacs_port: int, web: str, collector: Collector) -> Node:
     """Return a node whose model, destinations and sources are of the talkative kind."""
     write_card(
         folder / "models" / "quoting", "python", task="measurement", more="",
@@ -179,6 +183,7 @@ def configured(folder: Path, pacs_port: int, web: str) -> Node:
         "node": {"log_level": "DEBUG"},
         "inference": {"models_dirs": [str(folder / "models")], "require_activation": "none", "max_attempts": 1,
                       "device": "cpu", "workers": 1},
+        "traces": {"endpoint": collector.endpoint},
         "hl7": {"port": 0, "patient_authority": "HOSP", "message_timeout_s": 0.5, "max_message_kb": 64},
         "destination": [{"name": "pacs", "kind": "dicom", **there},
                         {"name": "web", "kind": "dicomweb", "url": f"{web}/dicom-web"},
@@ -340,7 +345,8 @@ def told(tmp_path_factory: pytest.TempPathFactory) -> Written:
     with ExitStack() as stack:
         pacs_port = stack.enter_context(echoing_pacs(_ECHO[:64]))
         web = stack.enter_context(echoing_web(_ECHO))
-        node = configured(folder, pacs_port, web)
+        collector = stack.enter_context(running_collector())
+        node = configured(folder, pacs_port, web, collector)
         accept = ["models", "accept", "quoting", "--config", str(node.config)]
         subprocess.run([sys.executable, "-m", "dicom_node", *accept], cwd=REPOSITORY, check=True, capture_output=True)
         (folder / "tmp").mkdir()
@@ -350,10 +356,13 @@ def told(tmp_path_factory: pytest.TempPathFactory) -> Written:
         provoke(site)
         timeline = _texts(node)
         events, webhooks = seen(node), _column(node, "SELECT body FROM notifications")
+        with node.api() as api:
+            metrics = api.get("/metrics").raise_for_status().content
         node.stop()
     files = _names(node.data_dir, node.folder / "out", folder / "tmp")
     printed, answers = site.printed.getvalue().encode(), b"\n".join(site.answers)
-    return Written(node.log.read_bytes(), events, timeline, printed, answers, files, webhooks)
+    traces = b"\n".join(collector.bodies)
+    return Written(node.log.read_bytes(), events, timeline, printed, answers, files, webhooks, metrics, traces)
 
 
 def _texts(node: Node) -> bytes:
@@ -419,6 +428,25 @@ def test_one_id_is_found_in_the_lines_of_all_processes(told: Written) -> None:
             found.setdefault(one, set()).add(line["event"])
     wanted = {"association ended", "prints of a model dropped", "job ended", "object parked"}
     assert any(events >= wanted for events in found.values())
+
+
+def test_the_failures_are_counted(told: Written) -> None:
+    """Else that no metric tells who it is would say nothing."""
+    for happened in (
+        rb'runs_total{model="quoting",outcome="failed",reason="ANALYSIS_FAILED"} [1-9]',
+        rb'attempts_failed_total{model="quoting"} [1-9]',
+        rb'deliveries_total{destination="pacs",outcome="parked"} [1-9]',
+        rb"objects_refused_total{.*} [1-9]",
+        rb"associations_total{.*} [1-9]",
+    ):
+        assert re.search(rb"^dicom_node_" + happened, told.metrics, re.MULTILINE), happened
+    assert told.traces.count(b"deliver") > 5
+
+
+@pytest.mark.parametrize("word", _SAID)
+def test_no_metric_and_no_trace_tells_who_it_is(told: Written, word: str) -> None:
+    assert not held(told.metrics, word)
+    assert not held(told.traces, word)
 
 
 @pytest.mark.parametrize("word", _SAID)

@@ -13,7 +13,7 @@ from tests.support.needs import REPOSITORY
 
 LINKED = ("config", "fhir", "inference", "sr_writer")
 #: What developers need includes what the documentation is built with.
-OWN_EXTRA = "dicom-node[docs]"
+OWN_EXTRAS = {"dicom-node[docs,traces]"}
 
 
 def tracked_files() -> list[str]:
@@ -101,7 +101,13 @@ def _is_dicom(name: str) -> bool:
 def test_the_constraints_pin_every_declared_requirement_as_declared() -> None:
     project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]
     extras = project["optional-dependencies"]
-    declared = {*project["dependencies"], *extras["inference"], *extras["dev"], *extras["docs"]} - {OWN_EXTRA}
+    declared = {
+        *project["dependencies"],
+        *extras["inference"],
+        *extras["dev"],
+        *extras["docs"],
+        *extras["traces"],
+    } - OWN_EXTRAS
     pinned = {line.lower().replace("_", "-") for line in (REPOSITORY / "constraints.txt").read_text().splitlines()}
 
     assert {one.lower().replace("_", "-") for one in declared} <= pinned

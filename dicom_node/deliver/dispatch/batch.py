@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Protocol
 
 from dicom_node.core.entities import ArtifactKind
@@ -19,6 +19,9 @@ from dicom_node.core.errors import (
     SignInRefused,
 )
 from dicom_node.core.limits import LONGEST_WAIT_S
+from dicom_node.core.metrics.spans import SPANS, job_key_of
+from dicom_node.core.metrics.table import DELIVERIES, DELIVERY_SECONDS
+from dicom_node.core.metrics.tally import TALLY
 from dicom_node.core.requests import on_behalf_of
 from dicom_node.deliver.dispatch.already_there import AlreadyThere
 from dicom_node.deliver.dispatch.identity_check import IdentityCheck
@@ -109,8 +112,14 @@ class BatchDelivery:
         """
         with self._database.read() as connection:
             requests = requests_of(connection, batch.study_instance_uid)
-        with on_behalf_of(requests):
-            return self._send(batch)
+        with (
+            on_behalf_of(requests),
+            SPANS.step(batch.study_instance_uid, "deliver", job_key_of(batch.job_key), destination=batch.destination,
+                       objects=len(batch.items)) as told,
+        ):  # fmt: skip
+            sent = self._send(batch)
+            told.update(put_off=len(sent.failed), refused=len(sent.refused))
+            return sent
 
     def _send(self, batch: DeliveryBatch) -> SentItems:
         if any(item.is_withdrawal for item in batch.items):
@@ -161,6 +170,7 @@ class BatchDelivery:
         with self._database.write() as connection:
             deliveries.mark_held(connection, batch, why, now_in(connection))
         what = {"destination": batch.destination, "study": batch.study_instance_uid, "objects": len(batch.items)}
+        _count(batch.destination, "held", len(batch.items))
         _log.error("result held", extra=what | {"why": why})
         return SentItems()
 
@@ -309,10 +319,12 @@ class BatchDelivery:
     ) -> None:
         what = {"destination": batch.destination, "study": batch.study_instance_uid, "uid": item.artifact.uid}
         with self._database.write() as connection:
+            now = now_in(connection)
             if error:
-                deliveries.mark_parked(connection, batch, item, str(error), now_in(connection))
+                deliveries.mark_parked(connection, batch, item, str(error), now)
             else:
-                deliveries.mark_sent(connection, batch, item, said, now_in(connection))
+                deliveries.mark_sent(connection, batch, item, said, now)
+        count_end(batch.destination, None if error else item.owed_since, now, is_parked=error is not None)
         if error:
             told = "withdrawal parked" if item.is_withdrawal else "object parked"
             _log.error(told, extra=what | {"why": str(error)})
@@ -326,6 +338,7 @@ class BatchDelivery:
             for item in items:
                 deliveries.mark_deferred(connection, batch, item, str(error), (now, now + timedelta(seconds=wait_s)))
         what = {"destination": batch.destination, "study": batch.study_instance_uid, "objects": len(items)}
+        _count(batch.destination, "put_off", len(items))
         _log.warning("delivery put off", extra=what | {"wait_s": round(wait_s, 1), "why": str(error)})
 
     def _give_back(self, batch: DeliveryBatch, items: Sequence[DeliveryItem], why: str) -> None:
@@ -333,6 +346,23 @@ class BatchDelivery:
         with self._database.write() as connection:
             for item in items:
                 deliveries.give_back(connection, batch, item, why, now_in(connection))
+        _count(batch.destination, "away", len(items))
+
+
+def _count(destination: str, outcome: str, number: int = 1) -> None:
+    TALLY.count(DELIVERIES, number, destination=destination, outcome=outcome)
+
+
+def count_end(destination: str, owed_since: datetime | None, now: datetime, *, is_parked: bool) -> None:
+    """Count what arrived, and how long it was owed where it arrived for the first time; or what is parked."""
+    _count(destination, "parked" if is_parked else "sent")
+    if owed_since is not None and not is_parked:
+        TALLY.observe(DELIVERY_SECONDS, (now - owed_since).total_seconds(), destination=destination)
+
+
+def count_unsettled(destination: str, error: DeliveryDeferred) -> None:
+    """Count what was not taken this time."""
+    _count(destination, "away" if isinstance(error, DestinationAway | CredentialsRefused) else "put_off")
 
 
 def wished_s(error: DeliveryDeferred) -> float:

@@ -13,8 +13,9 @@ from dicom_node.core.errors import (
     DeliveryRefused,
     DestinationAway,
 )
+from dicom_node.core.metrics.spans import SPANS
 from dicom_node.core.requests import on_behalf_of
-from dicom_node.deliver.dispatch.batch import SentItems, wished_s
+from dicom_node.deliver.dispatch.batch import SentItems, count_end, count_unsettled, wished_s
 from dicom_node.deliver.dispatch.outage import BackOff
 from dicom_node.deliver.outgoing import EventSender, OutgoingEvent, Sent
 from dicom_node.index.database import Database
@@ -41,8 +42,11 @@ class EventDelivery:
         with self._database.write() as connection:
             notifications.begin_attempt(connection, event)
             requests = requests_of(connection, event.study_instance_uid)
-        with on_behalf_of(requests):
-            return self._sent(event)
+        step = SPANS.step(event.study_instance_uid, "tell", "", destination=event.destination, type=event.type)
+        with on_behalf_of(requests), step as told:
+            sent = self._sent(event)
+            told.update(put_off=len(sent.failed))
+            return sent
 
     def _sent(self, event: Notification) -> SentItems:
         silence = Sent(event.event_id, DeliveryDeferred("The destination gave no answer for this event."), "")
@@ -75,6 +79,10 @@ class EventDelivery:
                 notifications.mark_deferred(connection, event, str(error), again)
             else:
                 notifications.mark_parked(connection, event, str(error), now)
+        if isinstance(error, DeliveryDeferred):
+            count_unsettled(event.destination, error)
+        else:
+            count_end(event.destination, event.owed_since, now, is_parked=error is not None)
         if error is None:
             _log.info("event told", extra=what | {"why": note})
             return SentItems(has_arrived=True)

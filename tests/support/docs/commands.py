@@ -41,6 +41,11 @@ NOT_RUN: Mapping[str, str] = {
     "apt install python3 python3-venv git": "installs packages of the system",
     "useradd --system --home-dir /var/lib/dicom-node dicom-node": "makes a user of the system",
     "systemctl enable --now dicom-node": "needs systemd",
+    ".venv/bin/pip install --constraint constraints.txt '.[inference,traces]'": ("installs; `make setup` does so"),
+    "apt-get install --no-install-recommends prometheus": "installs packages of the system",
+    "install -D -m 644 /opt/dicom-node/deploy/grafana/dicom-node.json /var/lib/grafana/dashboards/dicom-node.json": (
+        "writes into a folder of the system; tests/integration/test_metrics.py asks what the dashboard asks"
+    ),
     "journalctl -u dicom-node -o cat | grep 3f0e2f9c-6d0b-4d4e-9d39-6a3f1c1f7a55": "needs systemd",
     "cd /opt/dicom-node": "takes another version from a remote repository and restarts a service",
     "dicom-node models add --config node.toml CHECKPOINT.pt --card torchxrayvision-all": "needs the checkpoint of "
