@@ -67,6 +67,8 @@ PRIVATE_SCHEME_NAME = "DICOM AI Node codes"
 PERCENT = term_code("units", "percent")
 MILLILITER = term_code("units", "milliliter")
 MILLIMETER = term_code("units", "millimeter")
+GRAM = term_code("units", "gram")
+GRAM_PER_LITER = term_code("units", "gram-per-liter")
 HOUNSFIELD_UNIT = term_code("units", "hounsfield-unit")
 NO_UNITS = term_code("units", "no-units")
 PIXELS = term_code("units", "pixels")
@@ -136,7 +138,17 @@ DIAMETER = term_code("measurements", "diameter")
 DECISION_THRESHOLD = term_code("measurements", "decision-threshold")
 ATTENUATION_COEFFICIENT = term_code("measurements", "attenuation-coefficient")
 LOW_ATTENUATION_AREA_950 = term_code("measurements", "low-attenuation-area-950")
+LOW_ATTENUATION_AREA_910 = term_code("measurements", "low-attenuation-area-910")
+LOW_ATTENUATION_AREA_856 = term_code("measurements", "low-attenuation-area-856")
 LUNG_DENSITY_PERCENTILE_15 = term_code("measurements", "lung-density-percentile-15")
+LUNG_DENSITY_PERCENTILE_15_ADJUSTED = term_code("measurements", "lung-density-percentile-15-adjusted")
+LUNG_WEIGHT = term_code("measurements", "lung-weight")
+LOW_ATTENUATION_HETEROGENEITY = term_code("measurements", "low-attenuation-heterogeneity")
+GODDARD_LIKE_SCORE = term_code("measurements", "goddard-like-score")
+#: From head to feet.
+THIRDS = ("upper", "middle", "lower")
+LOW_ATTENUATION_THIRDS = tuple(term_code("measurements", f"low-attenuation-area-950-{one}-third") for one in THIRDS)
+PERCENTILE_15_THIRDS = tuple(term_code("measurements", f"lung-density-percentile-15-{one}-third") for one in THIRDS)
 
 
 def score_code(finding: Finding, model: ModelIdentity) -> Code:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +22,9 @@ from dicom_node.inference.images.pixels import hounsfield_units, rescaled_values
 from dicom_node.inference.images.remarks import component_remarks, lossy_remarks, shuttered_remarks, spectral_remarks
 from dicom_node.inference.images.stacks import Stack
 from dicom_node.inference.model_run import SourceImage
+
+#: Hounsfield units, or a mask of them.
+Voxel = TypeVar("Voxel", np.int16, np.bool_)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -119,7 +122,7 @@ class PatientAxes:
     def _flipped(self) -> tuple[int, ...]:
         return tuple(axis for axis, flip in enumerate(self.flips) if flip)
 
-    def view(self, array: NDArray[np.int16]) -> NDArray[np.int16]:
+    def view(self, array: NDArray[Voxel]) -> NDArray[Voxel]:
         """Return (slices, rows, columns) of the source as (feet to head, front to back, right to left); no copy."""
         turned = np.transpose(array, self.order)
         return np.flip(turned, self._flipped)

@@ -16,8 +16,10 @@ from dicom_node.core.errors import NotAnalysable
 from dicom_node.core.series.facts import is_expiratory
 from dicom_node.inference.images.card_gate import age_years
 from dicom_node.inference.images.volume import Volume, patient_axes, read_volume
-from dicom_node.inference.lungs.findings import PERCENTILE, Measuring, lung_findings
-from dicom_node.inference.lungs.kernel import reconstruction
+from dicom_node.inference.lungs.adjusted import predicted_capacity_ml
+from dicom_node.inference.lungs.findings import Measuring, lung_findings
+from dicom_node.inference.lungs.kernel import SeriesReconstruction, reconstruction
+from dicom_node.inference.lungs.numbers import PERCENTILE
 from dicom_node.inference.lungs.segmentation import Lungs, segment_lungs
 from dicom_node.inference.lungs.truncation import SeenLung, seen_lungs
 from dicom_node.inference.model_run import ModelRun
@@ -56,12 +58,12 @@ def analyse(run: ModelRun) -> Analysis:
     with run.stage("measure"):
         _check_plausible(seen, run.parameters)
         scan = reconstruction(volume.sources[0], volume.hu_zyx, _union(seen))
-        laa_hu = run.parameters["laa_threshold_hu"]
-        findings = lung_findings(Measuring(volume, scan, run.card.measurements, laa_hu), seen)
+        findings = lung_findings(_measuring(run, volume, scan), seen)
         reported = {finding.key for finding in findings if finding.measurements}
         measured = _union([one for one in seen if one.key in reported])
     run.notes.extend(_unusual_volume(volume, seen))
     run.notes.extend(_breathed_out(volume))
+    run.notes.extend(_not_asked(volume, scan, seen))
     run.notes.extend(_remarks(volume, lungs, seen))
     run.notes.extend(_thickness(volume) if not scan.is_too_sharp else [])
     run.notes.extend(one.message for finding in findings if finding.key not in reported for one in finding.withheld)
@@ -79,14 +81,49 @@ def analyse(run: ModelRun) -> Analysis:
     )
 
 
-def _breathed_out(volume: Volume) -> list[str]:
+def _measuring(run: ModelRun, volume: Volume, scan: SeriesReconstruction) -> Measuring:
     header = volume.sources[0]
-    if not is_expiratory([str(header.get(keyword) or "") for keyword in ("SeriesDescription", "ProtocolName")]):
+    breathed_out = _is_breathed_out(header)
+    capacity_ml = None if breathed_out else predicted_capacity_ml(header)
+    return Measuring(
+        volume,
+        scan,
+        run.card.measurements,
+        run.parameters["laa_threshold_hu"],
+        breathed_out=breathed_out,
+        predicted_capacity_ml=capacity_ml if isinstance(capacity_ml, float) else None,
+    )
+
+
+def _is_breathed_out(header: Dataset) -> bool:
+    return is_expiratory([str(header.get(keyword) or "") for keyword in ("SeriesDescription", "ProtocolName")])
+
+
+def _breathed_out(volume: Volume) -> list[str]:
+    if not _is_breathed_out(volume.sources[0]):
         return []
     return [
         "The series says that it was taken after breathing out: volumes are smaller and densities higher than in full "
         "inspiration, so LAA-950 and the 15th percentile say little of emphysema."
     ]
+
+
+def _not_asked(volume: Volume, scan: SeriesReconstruction, seen: Seen) -> list[str]:
+    """Say which numbers are left out because this scan, or its header, does not allow them."""
+    header = volume.sources[0]
+    told = []
+    if _is_breathed_out(header):
+        told.append("the 15th percentile adjusted for volume (the series was taken after breathing out)")
+    else:
+        told.append("LAA-856, of trapped gas (the series does not say that it was taken after breathing out)")
+        capacity_ml = predicted_capacity_ml(header)
+        if isinstance(capacity_ml, str):
+            told.append(f"the 15th percentile adjusted for volume ({capacity_ml})")
+    if any(one.is_truncated for one in seen):
+        told.append("thirds, their heterogeneity and the Goddard-like score of what the scan cuts off")
+    elif scan.is_too_sharp:
+        told.append("thirds and their heterogeneity (the kernel)")
+    return [f"Not reported: {'; '.join(told)}."]
 
 
 def _union(lungs: Sequence[SeenLung]) -> Bools:

@@ -43,9 +43,11 @@ def sides_cut_off(
             deep = np.clip(at + inwards * round(_DEPTH_MM / depth_mm), 0, lines.shape[1] - 1)
             dark = np.logical_and.reduce([~trunk[:, along, x] & (values[:, along, x] > _AIR_HU) for x in (at, deep)])
             x_px = along if across else at
-            for run in _runs(dark & _between_walls(trunk[:, along, at], pixel_mm), _AT_SIDE_MM / pixel_mm):
-                left |= bool((x_px[run] > midline_x_px).all())
-                right |= bool((x_px[run] < midline_x_px).all())
+            walls = _walls(trunk[:, along, at], pixel_mm)
+            for run in _runs(dark & _between(walls), _AT_SIDE_MM / pixel_mm):
+                opening = x_px[_opening(walls, run)]
+                left |= bool((opening > midline_x_px).all())
+                right |= bool((opening < midline_x_px).all())
     return left, right
 
 
@@ -65,17 +67,30 @@ def _first(lines: Bools) -> NDArray[np.intp]:
     return blurred
 
 
-def _between_walls(trunk: Bools, pixel_mm: float) -> Bools:
-    """Tell what lies along an edge (slices, places) between two walls of the trunk."""
-    walls = ndimage.binary_opening(trunk, np.ones((1, max(1, round(_WALL_MM / pixel_mm))), bool))
+def _walls(trunk: Bools, pixel_mm: float) -> Bools:
+    """Return what is as thick as a wall of the trunk, along an edge (slices, places)."""
+    walls: Bools = ndimage.binary_opening(trunk, np.ones((1, max(1, round(_WALL_MM / pixel_mm))), bool))
+    return walls
+
+
+def _between(walls: Bools) -> Bools:
+    """Tell what lies along an edge between two walls."""
     before = np.maximum.accumulate(walls, axis=1)
     between: Bools = before & np.maximum.accumulate(walls[:, ::-1], axis=1)[:, ::-1]
     return between
 
 
-def _runs(dark: Bools, least_px: float) -> Iterator[slice]:
-    """Return where along the edge something dark lies without a gap, for all slices (rows of the array)."""
+def _runs(dark: Bools, least_px: float) -> Iterator[tuple[int, slice]]:
+    """Return where along the edge something dark lies without a gap, in each slice (row of the array)."""
     runs, _ = ndimage.label(dark, np.array([[0, 0, 0], [1, 1, 1], [0, 0, 0]]))
-    for _, along in ndimage.find_objects(runs):
+    for at, along in ndimage.find_objects(runs):
         if along.stop - along.start > least_px:
-            yield along
+            yield at.start, along
+
+
+def _opening(walls: Bools, run: tuple[int, slice]) -> slice:
+    """Return all that lies between the two walls around a run: a lung reaches from one to the other, but so may a table
+    in pieces, with air between, from one arm to the other."""
+    at, along = run
+    before, behind = np.nonzero(walls[at, : along.start])[0], np.nonzero(walls[at, along.stop :])[0]
+    return slice(int(before[-1]) + 1, along.stop + int(behind[0]))

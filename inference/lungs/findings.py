@@ -8,60 +8,86 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dicom_node.core.codes import (
-    ATTENUATION_COEFFICIENT,
-    HOUNSFIELD_UNIT,
     LEFT,
-    LOW_ATTENUATION_AREA_950,
     LUNG,
-    LUNG_DENSITY_PERCENTILE_15,
-    MEAN,
-    MILLILITER,
-    PERCENT,
+    LUNG_WEIGHT,
     RIGHT,
     VOLUME,
 )
-from dicom_node.core.entities import Code, Finding, Measurement, Withheld
+from dicom_node.core.entities import Code, Finding, Withheld
 from dicom_node.core.errors import NotAnalysable
 from dicom_node.inference.answers.plausible import held_finding
 from dicom_node.inference.cards.outputs import CardMeasurement
-from dicom_node.inference.images.volume import Volume
+from dicom_node.inference.images.volume import Volume, patient_axes
 from dicom_node.inference.lungs.kernel import SeriesReconstruction
+from dicom_node.inference.lungs.numbers import Measured, is_of_density, is_of_thirds, numbers_of
+from dicom_node.inference.lungs.regions import LungRegions, regions_of
 from dicom_node.inference.lungs.truncation import SeenLung
 
 Bools = NDArray[np.bool_]
 
-PERCENTILE = 15
 _SIDES = {"left": LEFT, "right": RIGHT}
 
 
 @dataclass(frozen=True, slots=True)
 class Measuring:
-    """What numbers are made of and held against: the volume, how it was reconstructed, the card's ranges."""
+    """What numbers are made of and held against: the volume, how it was reconstructed, the card's ranges.
+
+    `predicted_capacity_ml` is that of a patient of this height and sex, and `None` where it is not known or means
+    nothing; `breathed_out` tells that the series was taken so.
+    """
 
     volume: Volume
     reconstruction: SeriesReconstruction
     ranges: tuple[CardMeasurement, ...]
     laa_threshold_hu: float
+    breathed_out: bool = False
+    predicted_capacity_ml: float | None = None
 
     def lung(self, one: SeenLung) -> Finding:
         """Measure one lung. A number out of its range costs all of them: what was outlined is no lung."""
         cut = "the scan cuts it off." if one.is_truncated else ""
-        finding = self._finding(one.key, f"{one.name.capitalize()} lung", one.mask_zyx, cut)
+        measured = self._measured(one.mask_zyx, (one,))
+        finding = self._finding(one.key, f"{one.name.capitalize()} lung", measured, cut)
         number = list(_SIDES).index(one.name) + 1
         return held_finding(replace(finding, laterality=_SIDES[one.name], segment_number=number), self.ranges)
 
-    def both(self, mask_zyx: Bools, *, cut: tuple[str, ...]) -> Finding:
-        """Measure both lungs as one; `cut` names those that the scan cuts off."""
+    def both(self, lungs: tuple[SeenLung, ...]) -> Finding:
+        """Measure both lungs as one."""
+        cut = [one.name for one in lungs if one.is_truncated]
         told = f"the scan cuts the {' and the '.join(cut)} lung off." if cut else ""
-        return self._finding("both-lungs", "Both lungs", mask_zyx, told)
+        measured = self._measured(np.logical_or.reduce([one.mask_zyx for one in lungs]), lungs)
+        return self._finding(
+            "both-lungs", "Both lungs", replace(measured, capacity_ml=self.predicted_capacity_ml), told
+        )
 
-    def _finding(self, key: str, label: str, mask_zyx: Bools, cut: str) -> Finding:
+    def _measured(self, mask_zyx: Bools, lungs: tuple[SeenLung, ...]) -> Measured:
+        """Return the voxels of a mask, and the thirds of the lungs in it, as far as every one of them is whole."""
+        regions = [None if one.is_truncated else self._regions(one) for one in lungs]
+        return Measured(
+            inside_hu=self.volume.hu_zyx[mask_zyx],
+            voxel_ml=self.volume.voxel_ml,
+            laa_threshold_hu=self.laa_threshold_hu,
+            regions=tuple(one for one in regions if one is not None) if all(regions) else (),
+            breathed_out=self.breathed_out,
+        )
+
+    def _regions(self, one: SeenLung) -> LungRegions | None:
+        axes = patient_axes(self.volume)
+        slice_mm = axes.spacing_mm(self.volume.spacing_zyx_mm)[0]
+        return regions_of(axes.view(self.volume.hu_zyx), axes.view(one.mask_zyx), slice_mm)
+
+    def _finding(self, key: str, label: str, measured: Measured, cut: str) -> Finding:
         """Measure voxels; `cut` says what the scan cuts off, and is empty for what is whole."""
-        numbers = _measure(self.volume, mask_zyx, self.laa_threshold_hu)
-        reasons = {VOLUME: ("LUNGS_TRUNCATED", cut)} if cut else {}
+        numbers = numbers_of(measured)
+        reasons: dict[Code, tuple[str, str]] = {}
         if self.reconstruction.is_too_sharp:
             sharp = ("SHARP_KERNEL", f"{self.reconstruction.cause}.")
-            reasons |= {_laa_name(self.laa_threshold_hu): sharp, LUNG_DENSITY_PERCENTILE_15: sharp}
+            reasons |= {one.name: sharp for one in numbers if is_of_density(one.name)}
+            # The parts of what is withheld are not listed one by one.
+            numbers = tuple(one for one in numbers if not is_of_thirds(one.name))
+        if cut:
+            reasons |= dict.fromkeys((VOLUME, LUNG_WEIGHT), ("LUNGS_TRUNCATED", cut))
         return Finding(
             key=key,
             label=label,
@@ -89,25 +115,4 @@ def lung_findings(measuring: Measuring, seen: tuple[SeenLung, SeenLung]) -> tupl
     # What is left of two lungs when one is hardly seen, or is none, is not both.
     if implausible or not all(one.is_sensible or not one.volume_ml for one in seen):
         return tuple(lungs)
-    mask_zyx = np.logical_or.reduce([one.mask_zyx for one in seen if one.is_sensible])
-    both = measuring.both(mask_zyx, cut=tuple(one.name for one in seen if one.is_truncated))
-    return both, *lungs
-
-
-def _measure(volume: Volume, mask: Bools, laa_threshold_hu: float) -> tuple[Measurement, ...]:
-    """Measure the voxels of a mask: volume, mean, share below the threshold, 15th percentile."""
-    inside = volume.hu_zyx[mask]
-    low = Measurement(_laa_name(laa_threshold_hu), round(float((inside < laa_threshold_hu).mean() * 100), 1), PERCENT)
-    return (
-        Measurement(VOLUME, float(round(inside.size * volume.voxel_ml)), MILLILITER),
-        Measurement(ATTENUATION_COEFFICIENT, round(float(inside.mean(dtype=np.float64)), 1), HOUNSFIELD_UNIT, MEAN),
-        low,
-        Measurement(LUNG_DENSITY_PERCENTILE_15, float(round(np.percentile(inside, PERCENTILE))), HOUNSFIELD_UNIT),
-    )
-
-
-def _laa_name(threshold_hu: float) -> Code:
-    if threshold_hu == -950:
-        return LOW_ATTENUATION_AREA_950
-    meaning = f"LAA{threshold_hu:g}, lung volume below {threshold_hu:g} HU"
-    return Code(f"LAA{abs(threshold_hu):g}", "99AINODE", meaning)
+    return measuring.both(tuple(one for one in seen if one.is_sensible)), *lungs

@@ -34,6 +34,7 @@ class SeriesReconstruction:
     kernel: str
     sharpness: KernelSharpness
     noise_hu: float | None
+    thickness_mm: float = 0.0
 
     @property
     def is_too_sharp(self) -> bool:
@@ -57,7 +58,8 @@ class SeriesReconstruction:
         kind = "of no known kind" if self.sharpness is KernelSharpness.UNKNOWN else str(self.sharpness)
         named = f"kernel {self.kernel} ({kind})" if self.kernel else "a kernel that is not told"
         noise = "" if self.noise_hu is None else f", noise from pixel to pixel {self.noise_hu:.0f} HU"
-        told = f"Measured on series {self.series}: {named}{noise}."
+        slices = f", slices of {self.thickness_mm:g} mm" if self.thickness_mm else ""
+        told = f"Measured on series {self.series}: {named}{noise}{slices}."
         if not self.is_too_sharp:
             return f"{told} Compare LAA and the 15th percentile only with such of equal kernel and thickness."
         return f"{told} LAA and the 15th percentile are not reported: {self.cause}. Use a series with a softer kernel."
@@ -72,6 +74,7 @@ def reconstruction(source: Dataset, hu_zyx: NDArray[np.int16], lungs_zyx: NDArra
         kernel=" ".join(str(one) for one in names if str(one).strip()),
         sharpness=sharpness_of(names, str(source.get("Manufacturer") or "")),
         noise_hu=noise_hu(hu_zyx, lungs_zyx),
+        thickness_mm=float(source.get("SliceThickness") or 0.0),
     )
 
 

@@ -53,7 +53,8 @@ def test_overlays_and_padding_change_no_number(name: str, tmp_path: Path) -> Non
 def test_high_throughput_jpeg_2000_changes_no_number(name: str, tmp_path: Path) -> None:
     found = lungs(name, tmp_path)
 
-    assert numbers(found) == pytest.approx(_A00, abs=0.6)
+    # The main numbers come first.
+    assert numbers(found)[: len(_A00)] == pytest.approx(_A00, abs=0.6)
     assert not any("loss" in note for note in found.notes)
 
 

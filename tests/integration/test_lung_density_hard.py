@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 
 from dicom_node.analysis.answer import Analysis, NotAnalysed
-from dicom_node.core.codes import PERCENT, VOLUME
+from dicom_node.core.codes import LOW_ATTENUATION_AREA_950, VOLUME
 from dicom_node.demo.phantoms import Chest
 from dicom_node.inference.cards.card import SHIPPED_MODELS
 from dicom_node.inference.runner import run_model
@@ -49,7 +49,7 @@ def means_hu(answer: Analysis) -> dict[str, float]:
 
 
 def percentages(answer: Analysis) -> dict[str, float]:
-    return {f.key: m.value for f in answer.findings for m in f.measurements if m.unit == PERCENT}
+    return {f.key: m.value for f in answer.findings for m in f.measurements if m.name == LOW_ATTENUATION_AREA_950}
 
 
 def tells_of_gas(answer: Analysis) -> bool:

@@ -84,3 +84,14 @@ def test_the_mattress_behind_a_back_as_wide_as_the_field_is_no_lung() -> None:
     hu[(Y_MM > 100) & (hu == AIR)] = FOAM
 
     assert cut_off(hu) == (False, False)
+
+
+def test_a_table_in_pieces_between_arms_that_reach_the_sides_is_no_lung() -> None:
+    hu = chest()
+    hu[(np.abs(X_MM) > 130) & (Y_MM > -100)] = TISSUE
+    hu[(Y_MM > 100) & (hu == AIR)] = FOAM
+    # Plain air inside the table, and its shells, part the foam at the left from that at the right.
+    hu[(Y_MM > 100) & (np.abs(X_MM) < 24)] = AIR
+    hu[(Y_MM > 100) & (np.abs(np.abs(X_MM) - 90) < 3)] = TISSUE
+
+    assert cut_off(hu) == (False, False)
