@@ -16,6 +16,10 @@ from dicom_node.index.tables import artifacts, audit_positions, audit_records, d
 #: Held in PostgreSQL by whoever adds to the chain; in SQLite whoever writes is alone.
 _CHAIN_LOCK = 0x6175646974
 _CHUNK = 1000
+#: Written once: to put a statement together takes longer than to run it.
+_HOLD = text("SELECT pg_advisory_xact_lock(:key)").bindparams(key=_CHAIN_LOCK)
+_LAST = select(audit_records.c.number, audit_records.c.mac).order_by(audit_records.c.number.desc()).limit(1)
+_ADD = insert(audit_records)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,15 +68,14 @@ def hold_chain(connection: Connection) -> tuple[int, str]:
     To be called in a transaction that holds nothing else.
     """
     if connection.dialect.name == "postgresql":
-        connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _CHAIN_LOCK})
-    last = select(audit_records.c.number, audit_records.c.mac).order_by(audit_records.c.number.desc()).limit(1)
-    row = connection.execute(last).one_or_none()
+        connection.execute(_HOLD)
+    row = connection.execute(_LAST).one_or_none()
     return (row.number, row.mac) if row else (0, "")
 
 
 def add_records(connection: Connection, records: Sequence[AuditRecord]) -> None:
     """Add records that were sealed upon what `hold_chain` returned."""
-    connection.execute(insert(audit_records), [{name: getattr(one, name) for name in _COLUMNS} for one in records])
+    connection.execute(_ADD, [{name: getattr(one, name) for name in _COLUMNS} for one in records])
 
 
 def require_addable(connection: Connection) -> None:

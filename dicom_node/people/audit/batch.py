@@ -20,7 +20,7 @@ _as_json = json.JSONEncoder(sort_keys=True, default=str).encode
 
 def not_entered(connection: Connection, batch: Sequence[PendingAct]) -> list[PendingAct]:
     """Return what has no record yet; what a crash left behind may have one."""
-    known = entered_events(connection, [one.event_id for one in batch])
+    known = entered_events(connection, [one.event_id for one in batch]) if batch else set()
     by_id = {one.event_id: one for one in batch if one.event_id not in known}
     return list(by_id.values())
 

@@ -161,7 +161,7 @@ class AuditTrail:
             urgent, self._urgent = self._urgent, []
             care = list(islice(self._waiting, _BATCH))
         try:
-            self._enter([*care, *urgent])
+            self._enter(care, urgent)
         except (NodeError, SQLAlchemyError, OSError) as error:
             self._failed(error, urgent)
             return
@@ -201,17 +201,20 @@ class AuditTrail:
 
     # --- one batch -----------------------------------------------------------------------------------------------
 
-    def _enter(self, batch: Sequence[PendingAct]) -> None:
-        """Enter a batch behind the last record of all, in one transaction that the anchor knows of before and after."""
+    def _enter(self, care: Sequence[PendingAct], urgent: Sequence[PendingAct]) -> None:
+        """Enter a batch behind the last record of all, in one transaction that the anchor knows of before and after.
+
+        Of care a crash, or whoever tells it twice, may have entered some already; what is `urgent` is of this moment.
+        """
         keys, lost = self._keys.known(), self._lost
         if lost:
             gap = AuditedEvent(act=AuditedAct.AUDIT_GAP, actor=NODE, outcome=AuditOutcome.SERIOUS_FAILURE,
                                detail={"lost": lost})  # fmt: skip
-            batch = [*batch, PendingAct(gap, uuid.uuid4().hex)]
+            urgent = [*urgent, PendingAct(gap, uuid.uuid4().hex)]
         with self._database.write() as connection:
-            patients = patients_in(connection, batch)
+            patients = patients_in(connection, [*care, *urgent])
             head = hold_chain(connection)  # what another process has entered is seen from here on
-            fresh = not_entered(connection, batch)
+            fresh = [*not_entered(connection, care), *urgent]
             if not fresh:
                 return
             records = chained(fresh, patients, keys, head)
