@@ -4,9 +4,10 @@
         [--database URL] [--quick] [--json FILE]
 
 Intake: every round sends new studies, one to an association, to both nodes, in turns; rates as in `benchmarks.intake`.
-Writers: so many processes enter studies of four objects as fast as they can, with a trail (each study is noted, and a
-person acts twice a second in each process) and without, in turns; then they do nothing but acts by people, four at a
-time in each. `--database` is an empty one (PostgreSQL); by default SQLite.
+Writers: so many processes enter studies of four objects as fast as they can, with a trail (each study is noted, a
+person acts after every 33rd, what is noted is entered after every 66th) and without, in turns; also told is how many
+for a second of their processor time, which a busy machine changes little. Then they do nothing but acts by people, four
+at a time in each. `--database` is an empty one (PostgreSQL); by default SQLite.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Any
 
 from benchmarks.command_line import keep, parser_of
@@ -44,7 +46,8 @@ from dicom_node.people.audit.trail import AuditTrail
 
 _PER_STUDY = 4
 _AT_ONCE = 4
-_ACT_EVERY_S, _FLUSH_EVERY_S = 0.5, 1.0
+#: Twice and once a second where nothing else is busy: what is compared is the same at every speed.
+_STUDIES_AN_ACT, _STUDIES_A_FLUSH = 33, 66
 _SENDER = SendingPeer("CT1", "AINODE", "10.1.2.3")
 _ALICE = Principal("alice", frozenset({UserRole.OPERATOR}))
 
@@ -76,7 +79,7 @@ def intake(options: argparse.Namespace, folder: Path) -> dict[str, float]:
     finally:
         for one in nodes:
             one.__exit__()
-    return _compared(rates, ("acknowledged", "filed"))
+    return _compared(rates, ("acknowledged a second", "filed a second"))
 
 
 def _fresh_files(folder: Path, options: argparse.Namespace, number: int) -> list[Path]:
@@ -98,8 +101,8 @@ def _send(node: AuditedNode, folders: Sequence[Path], rates: dict[str, list[floa
     acknowledged_s = time.perf_counter() - began
     node.drain()
     name = "on" if node.is_audited else "off"
-    rates.setdefault(f"acknowledged, {name}", []).append(objects / acknowledged_s)
-    rates.setdefault(f"filed, {name}", []).append(objects / (time.perf_counter() - began))
+    rates.setdefault(f"acknowledged a second, {name}", []).append(objects / acknowledged_s)
+    rates.setdefault(f"filed a second, {name}", []).append(objects / (time.perf_counter() - began))
 
 
 # --- writers -------------------------------------------------------------------------------------------------------
@@ -116,11 +119,14 @@ def writers(options: argparse.Namespace, folder: Path) -> dict[str, float]:
     for number in range(options.rounds):
         for name in ("on", "off") if number % 2 else ("off", "on"):
             work = partial(_enter_studies, url, folder, options.seconds, name == "on")
-            rates.setdefault(f"studies entered, {name}", []).append(sum(_in_processes(options.writers, work)))
+            entered = _in_processes(options.writers, work)
+            studies, processor_s = sum(one.studies for one in entered), sum(one.processor_s for one in entered)
+            rates.setdefault(f"studies a second, {name}", []).append(studies / options.seconds)
+            rates.setdefault(f"studies a processor second, {name}", []).append(studies / processor_s)
     acting = _in_processes(options.writers, partial(_act, url, folder, options.seconds))
     took = [one for times in acting for one in times]
     acts = {"acts by people": len(took) / options.seconds, "an act takes ms": statistics.median(took) * 1000}
-    return _compared(rates, ("studies entered",)) | acts
+    return _compared(rates, ("studies a second", "studies a processor second")) | acts
 
 
 def _in_processes(count: int, work: Callable[[], Any]) -> list[Any]:
@@ -132,35 +138,45 @@ def _trail(database: Database, folder: Path) -> AuditTrail:
     return AuditTrail(database, AuditKeys(folder / "key"), Anchor(folder / "anchor"), AuditSpool(folder / "waiting"))
 
 
-def _enter_studies(url: str, folder: Path, seconds: float, is_audited: bool) -> float:
+@dataclass(frozen=True)
+class _Entered:
+    """What one process entered, and the processor time it had for that; a database server's own is not in it."""
+
+    studies: int
+    processor_s: float
+
+
+def _enter_studies(url: str, folder: Path, seconds: float, is_audited: bool) -> _Entered:
     database = Database(url)
-    trail, stopping = _trail(database, folder), threading.Event()
-    beside = [threading.Thread(target=_beside, args=(trail, stopping)) for _ in range(1 if is_audited else 0)]
+    trail, due = _trail(database, folder), SimpleQueue[Callable[[], None] | None]()
+    beside = [threading.Thread(target=_beside, args=(due,)) for _ in range(1 if is_audited else 0)]
     for one in beside:
         one.start()
-    studies, end = 0, time.monotonic() + seconds
+    _enter_study(database, f"2.25.{uuid.uuid4().int}")  # the first opens the connection
+    began_s, studies, end = time.process_time(), 0, time.monotonic() + seconds
     while time.monotonic() < end:
         uid = f"2.25.{uuid.uuid4().int}"
         _enter_study(database, uid)
         if is_audited:
             trail.note(AuditedEvent(act=AuditedAct.STUDY_RECEIVED, actor=NODE, study_instance_uid=uid))
         studies += 1
-    stopping.set()
+        if studies % _STUDIES_AN_ACT == 0:
+            due.put(partial(trail.record, AuditedEvent(act=AuditedAct.RETRY, actor=_ALICE)))
+        if studies % _STUDIES_A_FLUSH == 0:
+            due.put(trail.flush)
+    due.put(None)
     for one in beside:
         one.join()
     trail.close()
+    processor_s = time.process_time() - began_s
     database.close()
-    return studies / seconds
+    return _Entered(studies, processor_s)
 
 
-def _beside(trail: AuditTrail, stopping: threading.Event) -> None:
+def _beside(due: SimpleQueue[Callable[[], None] | None]) -> None:
     """Be the person who acts, and the clock that enters what care has noted."""
-    flush_at = time.monotonic() + _FLUSH_EVERY_S
-    while not stopping.wait(_ACT_EVERY_S):
-        trail.record(AuditedEvent(act=AuditedAct.RETRY, actor=_ALICE))
-        if time.monotonic() > flush_at:
-            trail.flush()
-            flush_at += _FLUSH_EVERY_S
+    while (act := due.get()) is not None:
+        act()
 
 
 def _enter_study(database: Database, uid: str) -> None:
@@ -204,10 +220,11 @@ def _act(url: str, folder: Path, seconds: float) -> list[float]:
 
 
 def _compared(rates: dict[str, list[float]], what: Sequence[str]) -> dict[str, float]:
-    figures = {f"{name}, a second": statistics.median(values) for name, values in sorted(rates.items())}
+    figures = {name: statistics.median(values) for name, values in sorted(rates.items())}
     for one in what:
         ratios = [on / off for on, off in zip(rates[f"{one}, on"], rates[f"{one}, off"], strict=True)]
         figures[f"{one}, on / off"] = statistics.median(ratios)
+        figures |= {f"{one}, on / off, {name}": how(ratios) for name, how in (("least", min), ("most", max))}
     return figures
 
 
@@ -226,7 +243,7 @@ def main() -> int:
         (folder / "writers").mkdir()
         figures = {**intake(options, folder / "intake"), **writers(options, folder / "writers")}
     for what, value in figures.items():
-        print(f"{what:<36} {value:>10.2f}")
+        print(f"{what:<48} {value:>10.2f}")
     keep(figures, options.json)
     return 0
 

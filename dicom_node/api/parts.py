@@ -90,6 +90,9 @@ def _cursor(text: str) -> str:
     return text
 
 
+#: Cuts white space off the ends of a text that was looked at as it came: pydantic's own way cuts first, and takes then
+#: what the description forbids, as a line break at the end.
+Stripped = AfterValidator(str.strip)
 #: What descriptions say of UIDs and cursors; the validators say the same in words.
 _UID = {"pattern": r"^[0-9]+(\.[0-9]+)*$", "minLength": 1}
 _A_STUDY, _AN_OBJECT = "1.2.826.0.1.3680043.8.498.101", "2.25.103"

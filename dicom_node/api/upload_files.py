@@ -92,7 +92,7 @@ class UploadedFiles:
 
     def _state(self, field: str, text: str) -> None:
         try:
-            said = RequestWords.model_validate({field: text or None}).stated()
+            said = RequestWords.model_validate({field: text.strip() or None}).stated()
         except ValidationError as error:
             errors = [{"where": field, "why": str(one["msg"])} for one in error.errors()]
             raise ProblemError(422, f"The field {field} cannot be used; `errors` says why.", errors=errors) from error

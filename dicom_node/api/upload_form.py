@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, ValidationError
 
+from dicom_node.api.parts import Stripped
 from dicom_node.core.entities import Purpose, StatedRequest
 from dicom_node.core.errors import RefusedObject, StoreStatus
 from dicom_node.core.uids import is_valid_uid
@@ -38,7 +39,8 @@ _Date = Annotated[
 #: What may be said of a request: one line of plain text.
 Indication = Annotated[
     str,
-    StringConstraints(strip_whitespace=True, max_length=500, pattern=r"^[^\x00-\x1f\x7f]*$"),
+    StringConstraints(max_length=500, pattern=r"^[^\x00-\x1f\x7f]*$"),
+    Stripped,
     Field(description="Why the analysis is wanted; stands in every report.", examples=["Dyspnoea, known COPD"]),
 ]
 

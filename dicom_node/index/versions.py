@@ -5,7 +5,7 @@ In use is the row without `superseded_at`; there is exactly one for each SOP Ins
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import StrEnum
@@ -141,17 +141,17 @@ def in_use_of(connection: Connection, sop_instance_uids: Collection[str]) -> dic
     return {row.sop_instance_uid: row for row in connection.execute(query)}
 
 
-def require_compared(known: Collection[Versions], comparison: Comparison) -> None:
-    """Raise `NotYetCompared` where a comparison that asks lacks a pair."""
-    pairs = [pair for versions in known for pair in versions.uncompared]
-    if pairs and comparison.asks:
-        raise NotYetCompared(
-            {
-                (StoredVersion(old.sha256, old.object_key), StoredVersion(new.sha256, new.object_key))
-                for old, new in pairs
-            },
-            {old.study_instance_uid for old, _ in pairs},
-        )
+def require_compared(
+    known: Collection[Versions], also: Mapping[tuple[StoredVersion, StoredVersion], str], comparison: Comparison
+) -> None:
+    """Raise `NotYetCompared` where a comparison that asks lacks a pair; `also` are others that it lacks, each with the
+    study of the old one."""
+    studies_of = dict(also)
+    for old, new in (pair for versions in known for pair in versions.uncompared):
+        pair = (StoredVersion(old.sha256, old.object_key), StoredVersion(new.sha256, new.object_key))
+        studies_of[pair] = old.study_instance_uid
+    if studies_of and comparison.asks:
+        raise NotYetCompared(studies_of.keys(), set(studies_of.values()))
 
 
 def versions_of(connection: Connection, sop_instance_uids: Collection[str]) -> dict[str, Versions]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -132,6 +133,31 @@ def test_a_reason_that_nobody_can_read_is_refused_as_such(client: Client, reason
     assert client.post(f"/api/studies/{CHEST_CT}/withdraw", json={"reason": reason}).status_code == 422
 
 
+@pytest.mark.parametrize("blank", [" ", "\t", "\r\n", "\u00a0", "\u0085", "\u2003"])
+def test_a_reason_of_white_space_is_none_and_the_description_says_so(client: Client, blank: str) -> None:
+    schemas = client.get("/api/v1/openapi.json").json()["components"]["schemas"]
+    pattern = re.compile(schemas["StatedReason"]["properties"]["reason"]["pattern"])
+    path = f"/api/v1/studies/{CHEST_CT}/withdraw"
+    assert (client.post(path, json={"reason": blank}).status_code, pattern.search(blank)) == (422, None)
+    said = f"{blank}of another\tpatient{blank}"
+    assert client.post(path, json={"reason": said}).status_code == 200
+    assert pattern.search(said)
+    timeline = client.get(f"/api/v1/studies/{CHEST_CT}/timeline").json()
+    assert [one["text"] for one in timeline if one["text"].startswith("The result was withdrawn")][-1:] == [
+        "The result was withdrawn: of another\tpatient"
+    ]
+
+
+@pytest.mark.parametrize("around", ["\n", " " * 500])
+def test_what_the_description_forbids_is_refused_also_at_the_ends_of_a_text(client: Client, around: str) -> None:
+    """White space at the ends is cut off, and counts before it is."""
+    study = f"/api/v1/studies/{CHEST_CT}"
+    assert client.post(f"{study}/rerun", json={"indication": f"Cough{around}"}).status_code == 422
+    assert client.post(f"{study}/rerun", json={"indication": " Cough "}).status_code == 200
+    assert client.get("/api/v1/worklist", params={"station": f"{around}CT1"}).status_code == 422
+    assert client.get("/api/v1/worklist", params={"patient_id": f"{around}P"}).status_code == 422
+
+
 @pytest.mark.parametrize("until", ["0.5", "1773480000", "-1"])
 def test_a_number_is_no_time(client: Client, until: str) -> None:
     assert_problem(client.get("/api/v1/audit", params={"until": until}), 422, "RFC 3339")
@@ -140,6 +166,8 @@ def test_a_number_is_no_time(client: Client, until: str) -> None:
 def test_a_cursor_of_the_form_that_is_described_is_taken_whatever_it_points_at(client: Client) -> None:
     assert client.get("/api/v1/studies", params={"after": f"0_{'0' * 80}"}).status_code == 200
     assert_problem(client.get("/api/v1/studies", params={"after": "0_1..2"}), 422, "not a cursor")
+    assert client.get("/api/v1/worklist", params={"cursor": f"0_0_{'0' * 80}"}).status_code == 200
+    assert_problem(client.get("/api/v1/worklist", params={"cursor": "0_0_1..2"}), 422, "not a cursor")
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -21,12 +22,12 @@ from dicom_node.core.audit import AuditedAct, AuditedEvent, AuditOutcome
 from dicom_node.core.errors import AuditUnavailable
 from dicom_node.core.principal import Principal, UserRole
 from dicom_node.index.database import SCHEMA_HEAD, Database
-from dicom_node.index.people.audit_records import AuditFilter, AuditRecord, matching_records
+from dicom_node.index.people.audit_records import AuditFilter, AuditRecord, matching_records, require_addable
 from dicom_node.index.received.arrivals import close_association, open_association
 from dicom_node.index.tables import audit_records
 from dicom_node.people.audit import trail as audit_trail
 from dicom_node.people.audit.care import ReceivedStudies
-from dicom_node.people.audit.seal import Anchor, AuditKeys
+from dicom_node.people.audit.seal import Anchor, AuditKeys, seal_of
 from dicom_node.people.audit.spool import AuditSpool
 from dicom_node.people.audit.trail import AuditTrail
 from dicom_node.people.audit.verify import TrailFinding, verify
@@ -169,6 +170,33 @@ def test_a_process_that_dies_between_record_and_anchor_is_no_false_alarm(five: P
     assert [one.number for one in five.verified()] == ([] if is_committed else [6]), "a cut is not hidden"
     five.trail().record(WITHDRAWAL)
     assert [one for one in five.verified() if one.is_fault] == []
+
+
+def test_an_act_is_in_the_anchor_for_good_before_it_is_done_and_no_writer_waits_for_that_disk(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without synchronisation a power cut takes the line, and whoever cuts off the record is not found."""
+    synchronised: list[str] = []
+    really = os.fdatasync
+
+    def seen(descriptor: int) -> None:
+        with place.database.write() as connection:  # SQLite waits here for 30 s, and gives up, while another writes
+            require_addable(connection)
+        synchronised.append(place.anchor.path.read_text().splitlines()[-1][:4])
+        really(descriptor)
+
+    monkeypatch.setattr(os, "fdatasync", seen)
+    place.trail().record(WITHDRAWAL)
+    assert synchronised == ["= 1 "]
+
+
+def test_a_record_that_an_older_version_sealed_is_proved_by_this_one() -> None:
+    record = AuditRecord(
+        number=7, event_id="0123456789abcdef" * 2, at=datetime(2026, 11, 29, 10, tzinfo=UTC), act="withdrawal",
+        actor="Zo\u00eb", address="10.0.0.7", outcome="0", study_instance_uid="1.2.3", patient_id="P-17",
+        issuer_of_patient_id="", detail='{"roles": ["operator"]}', key_id="aa" * 8, previous="b" * 64, mac="",
+    )  # fmt: skip
+    assert seal_of(record, bytes(range(32))) == "a079fc0ed3789bea3a678d4fc7af625f6ab9d13275e061e401398875065d706f"
 
 
 def test_many_writers_make_one_chain(any_place: Place) -> None:

@@ -20,6 +20,7 @@ from sqlalchemy import Row, Table, event, select, text
 import dicom_node.index.migrations
 from dicom_node.core.entities import Destination, Instance, InstanceRole, JobState, MediaType, PatientNumber, StudyState
 from dicom_node.core.errors import IndexUnavailable, SettingsError
+from dicom_node.core.received.versions import NOT_COMPARED, Comparison, Difference, NotYetCompared, PixelVerdict
 from dicom_node.core.uids import derived_uid
 from dicom_node.index import jobs
 from dicom_node.index.database import SCHEMA_HEAD, Database
@@ -33,6 +34,7 @@ from dicom_node.index.tables import jobs as jobs_table
 from dicom_node.index.transitions import Change, move_study
 from dicom_node.index.versions import Added
 from dicom_node.index.views import study as study_views
+from dicom_node.index.views.waiting import waiting
 from tests.support.results.arrivals import (
     STUDY,
     after,
@@ -260,6 +262,64 @@ def test_our_own_result_is_known_by_its_uid_even_without_our_marks(index: Databa
     assert the_study(index).revision == 1
     (row,) = [row for row in rows(index, instances) if row.sop_instance_uid == sc.uid]
     assert row.role == InstanceRole.OWN_RESULT
+
+
+def analysed(index: Database) -> Row[Any]:
+    """Analyse the study; return the picture that was made of it."""
+    arrive(index, instance("1"))
+    cut_study(index)
+    job = claimed(index)
+    with index.write() as connection:
+        assert save_result(connection, job, "k", outcome("a"), ())
+    (picture,) = [row for row in rows(index, artifacts) if row.kind == "SC"]
+    return picture
+
+
+def compared_with(picture: Row[Any], sent: Instance, difference: Difference) -> Comparison:
+    return Comparison({(picture.sha256, sent.sha256): difference}, {STUDY}, asks=True)
+
+
+@pytest.mark.parametrize(
+    ("difference", "told"),
+    [
+        (Difference(("ContentSequence", "PatientID", "Rows")), "Changed: ContentSequence, Rows."),
+        (Difference(("StudyInstanceUID",)), "Changed: StudyInstanceUID."),
+        (Difference((), PixelVerdict.CHANGED), "The pixels changed."),
+        (Difference(("SOPClassUID",), PixelVerdict.UNKNOWN), "Whether the pixels changed could not be told."),
+        (NOT_COMPARED, "Whether it says what the result says could not be told."),
+        (Difference(("AccessionNumber", "OriginalAttributesSequence", "PatientName", "(0099,1001)")), ""),
+        (Difference(), ""),
+    ],
+)
+def test_what_has_the_uid_of_a_result_and_other_content_is_told_once_and_changes_nothing(
+    index: Database, difference: Difference, told: str
+) -> None:
+    picture = analysed(index)
+    sent = dataclasses.replace(instance("x", at_s=90, study=derived_uid("elsewhere")), sop_instance_uid=picture.uid)
+    with index.write() as connection, pytest.raises(NotYetCompared) as asked:
+        intake.add_instances(connection, [sent], Comparison(asks=True))
+    assert {(old.object_key, new.object_key) for old, new in asked.value.pairs} == {
+        (picture.object_key, sent.object_key)
+    }
+    for _ in range(2):  # as after a crash
+        with index.write() as connection:
+            intake.add_instances(connection, [sent], compared_with(picture, sent, difference))
+    texts = [row.text for row in rows(index, events) if row.kind == "result-altered"]
+    assert [text.endswith(f" {told}") for text in texts] == [True] * bool(told)
+    with index.read() as connection:
+        problems = [one for one in waiting(connection, after(80)) if one.kind == "ALTERED"]
+        assert not [one for one in waiting(connection, after(91)) if one.kind == "ALTERED"]
+    assert [(one.count, one.studies) for one in problems] == [(1, (STUDY,))] * bool(told)
+    assert [one.cause for one in problems] == texts
+    assert [row for row in rows(index, artifacts) if row.uid == picture.uid] == [picture]
+
+
+def test_a_result_that_comes_back_as_it_was_sent_is_compared_with_nothing(index: Database) -> None:
+    picture = analysed(index)
+    back = dataclasses.replace(instance("x", at_s=90), sop_instance_uid=picture.uid, sha256=picture.sha256)
+    with index.write() as connection:
+        intake.add_instances(connection, [back], Comparison(asks=True))
+    assert not [row for row in rows(index, events) if row.kind == "result-altered"]
 
 
 def test_an_adopted_object_learns_its_sender_when_it_comes_again(index: Database) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from pydicom import Dataset
+from pydicom.datadict import tag_for_keyword
 from pydicom.dataset import FileMetaDataset
 from pydicom.filewriter import dcmwrite
 from pydicom.uid import (
@@ -21,6 +22,7 @@ from pydicom.uid import (
     RLELossless,
 )
 
+from dicom_node.core.received.rewritten import REWRITTEN
 from dicom_node.core.received.versions import Difference, PixelVerdict
 from dicom_node.headers.comparison import compare
 from tests.support.studies.data_factories import small_chest_ct
@@ -154,3 +156,14 @@ def test_a_file_that_cannot_be_read_is_not_compared(image: Dataset, tmp_path: Pa
     (tmp_path / "new").write_bytes(b"no DICOM file")
     assert compare((old, tmp_path / "new")) is None
     assert compare((old, tmp_path / "missing")) is None
+
+
+def test_what_a_pacs_may_write_anew_are_attributes_of_the_standard_and_no_content() -> None:
+    """A word that is spelled wrongly would be told of each time; a word too many would hide what was changed."""
+    assert [one for one in sorted(REWRITTEN) if tag_for_keyword(one) is None] == []
+    content = {
+        "ContentSequence", "VerificationFlag", "CompletionFlag", "VerifyingObserverSequence", "SOPClassUID",
+        "StudyInstanceUID", "SeriesInstanceUID", "ReferencedSeriesSequence", "PredecessorDocumentsSequence",
+        "SegmentSequence", "CurrentRequestedProcedureEvidenceSequence", "ConceptNameCodeSequence",
+    }  # fmt: skip
+    assert REWRITTEN & content == set()

@@ -285,7 +285,7 @@ export const STRINGS = {
     waits: "What waits, and why",
     nothing: "Nothing waits.",
     columns: ["Where", "What", "Why", "How many", "Oldest", "What to do"],
-    kinds: { DELIVERY: "results", EVENT: "events", ANALYSIS: "analyses", REVIEW: "reviews", STUDY: "studies" },
+    kinds: { DELIVERY: "results", EVENT: "events", ANALYSIS: "analyses", REVIEW: "reviews", STUDY: "studies", ALTERED: "altered results" },
     route: (name) => `route ${name}`,
     intake: "intake",
     example: (place) => `Study ${place}`,

@@ -15,7 +15,7 @@ from dicom_node.api.addresses import V1
 from dicom_node.api.answers.paging import PAGED, ListPages
 from dicom_node.api.answers.problems import described
 from dicom_node.api.audited import audited
-from dicom_node.api.parts import CursorText, InstanceUid, JobKey, Parts, StudyUid
+from dicom_node.api.parts import CursorText, InstanceUid, JobKey, Parts, Stripped, StudyUid
 from dicom_node.api.results import ResultAnswer, StudyAnswer, result_answer, result_answers, study_answer
 from dicom_node.api.upload_form import RequestWords
 from dicom_node.core.audit import AuditedAct
@@ -31,6 +31,11 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 router = APIRouter(prefix=V1, dependencies=[Reads], responses=described(401, 422, 429, 503))
 
 
+_CONTROL = r"\x00-\x08\x0b\x0c\x0e-\x1f\x7f"
+#: White space by everybody's count: what `\s` means differs in these two.
+_BLANK = r"\s\x85\ufeff"
+
+
 @dataclass(frozen=True, slots=True)
 class Requeued:
     """What was put back: job ids for a rerun, delivery ids for a retry."""
@@ -41,12 +46,16 @@ class Requeued:
 class StatedReason(BaseModel):
     """Why something is taken back or given up."""
 
-    model_config = ConfigDict(extra="forbid", str_strip_whitespace=True)
+    model_config = ConfigDict(extra="forbid")
 
-    reason: str = Field(
-        min_length=1, max_length=500, pattern=r"^[^\x00-\x08\x0b\x0c\x0e-\x1f\x7f]*$",
-        description="Stands in the timeline; told to readers.",
-    )  # fmt: skip
+    reason: Annotated[
+        str,
+        Field(
+            min_length=1, max_length=500, pattern=rf"^[^{_CONTROL}]*[^{_BLANK}{_CONTROL}][^{_CONTROL}]*$",
+            description="Stands in the timeline; told to readers. Not only white space.",
+        ),
+        Stripped,
+    ]  # fmt: skip
 
 
 class WithdrawalRequest(StatedReason):

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
 from sqlalchemy import Connection, Select, insert, or_, select, text, update
 
 from dicom_node.core.entities import PatientNumber
-from dicom_node.index.database import insert_of
+from dicom_node.index.database import insert_of, is_among
 from dicom_node.index.tables import artifacts, audit_positions, audit_records, deliveries, results, study_patients
 
 #: Held in PostgreSQL by whoever adds to the chain; in SQLite whoever writes is alone.
 _CHAIN_LOCK = 0x6175646974
 _CHUNK = 1000
+#: Written once: to put a statement together takes longer than to run it.
+_HOLD = text("SELECT pg_advisory_xact_lock(:key)").bindparams(key=_CHAIN_LOCK)
+_LAST = select(audit_records.c.number, audit_records.c.mac).order_by(audit_records.c.number.desc()).limit(1)
+_ADD = insert(audit_records)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,6 +41,9 @@ class AuditRecord:
     key_id: str
     previous: str
     mac: str
+
+
+_COLUMNS = tuple(column.name for column in audit_records.columns)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,15 +68,14 @@ def hold_chain(connection: Connection) -> tuple[int, str]:
     To be called in a transaction that holds nothing else.
     """
     if connection.dialect.name == "postgresql":
-        connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _CHAIN_LOCK})
-    last = select(audit_records.c.number, audit_records.c.mac).order_by(audit_records.c.number.desc()).limit(1)
-    row = connection.execute(last).one_or_none()
+        connection.execute(_HOLD)
+    row = connection.execute(_LAST).one_or_none()
     return (row.number, row.mac) if row else (0, "")
 
 
 def add_records(connection: Connection, records: Sequence[AuditRecord]) -> None:
     """Add records that were sealed upon what `hold_chain` returned."""
-    connection.execute(insert(audit_records), [asdict(record) for record in records])
+    connection.execute(_ADD, [{name: getattr(one, name) for name in _COLUMNS} for one in records])
 
 
 def require_addable(connection: Connection) -> None:
@@ -79,7 +85,7 @@ def require_addable(connection: Connection) -> None:
 
 def entered_events(connection: Connection, event_ids: Collection[str]) -> set[str]:
     """Return which of these events have a record."""
-    query = select(audit_records.c.event_id).where(audit_records.c.event_id.in_(event_ids))
+    query = select(audit_records.c.event_id).where(is_among(audit_records.c.event_id, event_ids))
     return set(connection.execute(query).scalars())
 
 
@@ -129,7 +135,7 @@ def _records(connection: Connection, query: Select[Any]) -> list[AuditRecord]:
 def patients_of(connection: Connection, study_instance_uids: Collection[str]) -> Mapping[str, PatientNumber]:
     """Return whose these studies are, by the images in use; what is not known is left out."""
     known = study_patients.c
-    query = select(study_patients).where(known.study_instance_uid.in_(study_instance_uids))
+    query = select(study_patients).where(is_among(known.study_instance_uid, study_instance_uids))
     return {row.study_instance_uid: PatientNumber(row.patient_id, row.issuer) for row in connection.execute(query)}
 
 

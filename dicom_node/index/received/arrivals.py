@@ -25,9 +25,10 @@ from dicom_node.index.received.corrections import (
     warn_of,
     withdraw_what_rests_on,
 )
+from dicom_node.index.received.own_results import made_here, pairs_of, tell_altered, uncompared
 from dicom_node.index.received.patients import note_whose
 from dicom_node.index.received.rejections import settle_rejections
-from dicom_node.index.tables import artifacts, associations, instances, jobs, studies
+from dicom_node.index.tables import associations, instances, jobs, studies
 from dicom_node.index.transitions import Change, insert_studies, move_study, record, supersede_waiting_jobs
 from dicom_node.index.versions import (
     IS_SOURCE,
@@ -63,7 +64,7 @@ def add_instances(
     in_use = in_use_of(connection, [instance.sop_instance_uid for instance in arrivals])
     others = {uid for one in arrivals if (uid := one.sop_instance_uid) in in_use and one.sha256 != in_use[uid].sha256}
     known = versions_of(connection, others) if others else {}
-    own = _own_results(connection, arrivals)
+    made = made_here(connection, arrivals)
     news: defaultdict[str, StudyNews] = defaultdict(StudyNews)
     verdicts: list[Added] = []
     for instance in arrivals:
@@ -71,13 +72,16 @@ def add_instances(
             _remember_sender(connection, in_use[instance.sop_instance_uid], instance.sender)
             verdicts.append(Added.DUPLICATE)
             continue
-        role = InstanceRole.OWN_RESULT if instance.sop_instance_uid in own else instance.role
+        role = InstanceRole.OWN_RESULT if instance.sop_instance_uid in made else instance.role
         versions = known.setdefault(instance.sop_instance_uid, Versions())
         verdict = versions.enter(instance, role, comparison)
         verdicts.append(verdict.added)
         if verdict.added is not Added.DUPLICATE:
             _sort(news, instance, role, verdict)
-    require_compared(known.values(), comparison)
+    kept = [one for one, added in zip(arrivals, verdicts, strict=True) if added is not Added.DUPLICATE]
+    own = pairs_of(kept, made)
+    require_compared(known.values(), uncompared(own, comparison), comparison)
+    tell_altered(connection, own, comparison)
     standing |= _hold(connection, news.keys() - standing.keys())
     with_images = {uid for uid, of_study in news.items() if of_study.images and has_images(connection, uid)}
     _save(connection, list(known.values()))
@@ -111,12 +115,6 @@ def _hold(connection: Connection, uids: Collection[str]) -> dict[str, Any]:
         return {}
     held = select(studies).where(is_among(studies.c.study_instance_uid, uids)).order_by(studies.c.study_instance_uid)
     return {row.study_instance_uid: row for row in connection.execute(held.with_for_update())}
-
-
-def _own_results(connection: Connection, arrivals: Sequence[Instance]) -> set[str]:
-    """Recognise our own results by their UID even where a PACS has rewritten the header marks."""
-    uids = {instance.sop_instance_uid for instance in arrivals}
-    return set(connection.execute(select(artifacts.c.uid).where(is_among(artifacts.c.uid, uids))).scalars())
 
 
 def _sort(news: dict[str, StudyNews], instance: Instance, role: InstanceRole, verdict: Verdict) -> None:

@@ -14,12 +14,15 @@ from sqlalchemy import Column, ColumnElement, Connection, Row, Select, and_, exi
 from dicom_node.core.entities import DecisionState, DeliveryState, JobState, ResultState, StudyState
 from dicom_node.core.reasons import reason_of
 from dicom_node.index.outbox.destinations import Suspension, suspensions
-from dicom_node.index.tables import associations, deliveries, jobs, notifications, results, reviews, studies
+from dicom_node.index.received.own_results import ALTERED
+from dicom_node.index.tables import associations, deliveries, events, jobs, notifications, results, reviews, studies
 
 #: What tells two objects apart and not two causes: UIDs, keys, and long numbers.
 _OF_ONE_OBJECT = re.compile(r"\b(?:2\.25\.\d+|\d+(?:\.\d+){4,})\b|\b[0-9a-f]{32,64}\b|\b\d{5,}\b")
 _EXAMPLES = 3
 _HOUR = timedelta(hours=1)
+#: So much earlier than the line before it may a line of a timeline be: it has the time at which an object came.
+_OUT_OF_ORDER = timedelta(days=1)
 
 
 class WaitingKind(StrEnum):
@@ -30,6 +33,8 @@ class WaitingKind(StrEnum):
     ANALYSIS = "ANALYSIS"
     REVIEW = "REVIEW"
     STUDY = "STUDY"
+    #: Objects that came under the UID of a result and say something else.
+    ALTERED = "ALTERED"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,7 +58,8 @@ class WaitingGroup:
 def waiting(connection: Connection, since: datetime) -> list[WaitingGroup]:
     """Return what waits, what a person must see to first, and of that the oldest.
 
-    Studies that no model answered for are told of if that was after `since`: nothing more happens to them by itself.
+    Studies that no model answered for, and objects that are altered results, are told of if that was after `since`:
+    nothing more happens to them by itself.
     """
     away = suspensions(connection)
     found = [
@@ -63,12 +69,13 @@ def waiting(connection: Connection, since: datetime) -> list[WaitingGroup]:
         *map(_of_review, connection.execute(_reviews())),
         *map(_of_declined, connection.execute(_declined(since))),
         *map(_of_study, connection.execute(_studies(since))),
+        *map(_of_altered, connection.execute(_altered(connection, since))),
     ]
     return sorted(_merged(found), key=lambda one: (_place_of(one), one.oldest_at))
 
 
 def _place_of(group: WaitingGroup) -> int:
-    needs_a_person = group.state in (DeliveryState.PARKED, JobState.FAILED, "SUSPENDED")
+    needs_a_person = group.state in (DeliveryState.PARKED, JobState.FAILED, "SUSPENDED", WaitingKind.ALTERED)
     return 0 if needs_a_person else 1
 
 
@@ -164,6 +171,29 @@ def _studies(since: datetime) -> Select[Any]:
     return _grouped(*columns, studies.c.study_instance_uid).where(waits)
 
 
+def _altered(connection: Connection, since: datetime) -> Select[Any]:
+    """Select what came under the UID of a result with other content; its place is the sender's, in the cause."""
+    columns = (literal(""), literal(WaitingKind.ALTERED.value), events.c.text, events.c.at)
+    lately = and_(events.c.id > _last_before(connection, since - _OUT_OF_ORDER), events.c.at >= since)
+    return _grouped(*columns, events.c.study_instance_uid).where(lately, events.c.kind == ALTERED)
+
+
+def _last_before(connection: Connection, since: datetime) -> int:
+    """Return a number behind which all lines of timelines since then are.
+
+    They are numbered about as they come, so it is searched by halves: no time of theirs has an index.
+    """
+    low, high = 0, connection.execute(select(func.max(events.c.id))).scalar() or 0
+    while low < high:
+        middle = (low + high) // 2
+        next_line = select(events.c.at).where(events.c.id > middle).order_by(events.c.id).limit(1)
+        if connection.execute(next_line).scalar_one() >= since:
+            high = middle
+        else:
+            low = middle + 1
+    return low
+
+
 def _has_job() -> ColumnElement[bool]:
     return exists().where(
         jobs.c.study_instance_uid == studies.c.study_instance_uid, jobs.c.revision == studies.c.revision
@@ -226,6 +256,11 @@ def _of_study(row: Row[Any]) -> WaitingGroup:
         return _group(row, WaitingKind.STUDY, row.state, cause, "Nothing: the analysis begins by itself.")
     advice = "If it should be analysed, ask which condition failed: dicom-node rules explain STUDY"
     return _group(row, WaitingKind.STUDY, row.state, row.cause, advice)
+
+
+def _of_altered(row: Row[Any]) -> WaitingGroup:
+    advice = "Find out who changed it: the result itself is as it was made, here and wherever it was sent."
+    return _group(row, WaitingKind.ALTERED, row.state, row.cause, advice)
 
 
 def _tried(group: WaitingGroup, row: Row[Any], *, goes_on: bool = False) -> WaitingGroup:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -17,6 +18,7 @@ from dicom_node.index.received.worklist import URGENCIES
 from dicom_node.index.tables import jobs, results, studies
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_PLACE = re.compile(r"[0-9]_[0-9]{1,17}_[0-9]+(\.[0-9]+)*")
 _ANALYSED = (JobState.DONE, JobState.PARTIAL)
 #: Results that a person sees: those that hold, and those that a reviewer has rejected.
 STANDING = (ResultState.CURRENT, ResultState.REJECTED)
@@ -44,10 +46,9 @@ class WorklistPlace:
     @classmethod
     def parse(cls, text: str) -> Self:
         """Read what `str` wrote. Raises `ValueError`."""
-        urgency, at, uid = [*text.split("_"), "", ""][:3]
-        digits = all(one.isascii() and one.isdigit() and len(one) <= 17 for one in (urgency, at))
-        if not (digits and len(urgency) == 1 and is_valid_uid(uid)):
+        if not _PLACE.fullmatch(text):  # as long as no UID is, too: it only says where to go on
             raise ValueError("not a cursor; take it from the `Link` or `next` of the page before")
+        urgency, at, uid = text.split("_")
         return cls(int(urgency), _EPOCH + timedelta(microseconds=int(at)), uid)
 
 

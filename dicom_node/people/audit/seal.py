@@ -3,7 +3,7 @@
 Each record is sealed (HMAC-SHA-256, RFC 2104) together with the seal of the one before: who has no key can change,
 remove and add nothing unseen. Who removes the end leaves a shorter chain that is whole; therefore the anchor, a file
 that is only ever added to, names the last record of every batch: before the batch is committed (``?``) and after
-(``=``).
+(``=``). The disk is waited for once, after that, when the database is not locked any more.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import re
 import secrets
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, fields
 from datetime import UTC
 from itertools import count
 from pathlib import Path
@@ -26,6 +26,10 @@ from dicom_node.index.people.audit_records import AuditRecord
 
 _KEY_BYTES = 32
 _KEY_LINE = re.compile(r"([0-9a-f]{16}) ([0-9a-f]{64})")
+#: What a seal covers, in the order in which it is written down for it.
+_SEALED = sorted({one.name for one in fields(AuditRecord)} - {"mac"})
+#: Made once: `json.dumps` with arguments makes one for each text.
+_as_json = json.JSONEncoder().encode
 _MARK = re.compile(r"([?=]) ([0-9]{1,18}) ([0-9a-f]{64})")
 
 
@@ -105,18 +109,11 @@ def _read_keys(path: Path) -> dict[str, bytes]:
 # --- seals -------------------------------------------------------------------------------------------------------
 
 
-def sealed(record: AuditRecord, keys: dict[str, bytes]) -> AuditRecord:
-    """Return the record with the seal of the newest key."""
-    key_id = list(keys)[-1]
-    named = replace(record, key_id=key_id)
-    return replace(named, mac=seal_of(named, keys[key_id]))
-
-
 def seal_of(record: AuditRecord, key: bytes) -> str:
     """Return the seal of everything in a record but its own seal."""
-    values = asdict(record) | {"at": record.at.astimezone(UTC).isoformat(timespec="microseconds")}
-    del values["mac"]
-    return hmac.new(key, json.dumps(values, sort_keys=True).encode(), hashlib.sha256).hexdigest()
+    values = {name: getattr(record, name) for name in _SEALED}
+    values["at"] = record.at.astimezone(UTC).isoformat(timespec="microseconds")
+    return hmac.digest(key, _as_json(values).encode(), "sha256").hex()
 
 
 # --- the anchor ----------------------------------------------------------------------------------------------------
@@ -139,16 +136,16 @@ class Anchor:
         self.path = path
 
     def intend(self, record: AuditRecord, head: tuple[int, str] = (0, "")) -> None:
-        """Say durably that the batch which this record ends is being written upon `head`, number and seal of the last
-        record before: a file that is new begins with that one. Raises `AuditUnavailable`."""
+        """Say that the batch which this record ends is being written upon `head`, number and seal of the last record
+        before: a file that is new begins with that one. No kill takes this line, but a power cut may: nobody was told
+        yet that the batch is written. Raises `AuditUnavailable`."""
         if head[0] and self._is_empty():
             self._add(f"= {head[0]} {head[1]}\n", durable=False)
-        self._add(f"? {record.number} {record.mac}\n", durable=True)
+        self._add(f"? {record.number} {record.mac}\n", durable=False)
 
     def settle(self, record: AuditRecord) -> None:
-        """Say that it is in the database. A power cut may take this line, and no kill; the next `intend` makes it
-        durable. Raises `AuditUnavailable`."""
-        self._add(f"= {record.number} {record.mac}\n", durable=False)
+        """Say durably that it is in the database. Raises `AuditUnavailable`."""
+        self._add(f"= {record.number} {record.mac}\n", durable=True)
 
     def marks(self) -> Iterator[AnchorMark]:
         """Yield what the file says; a line that was cut off says nothing. Raises `AuditUnavailable`."""

@@ -14,31 +14,24 @@ import threading
 import time
 import uuid
 from collections import OrderedDict, deque
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, replace
-from datetime import UTC, datetime
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 
-from sqlalchemy import Connection
 from sqlalchemy.exc import SQLAlchemyError
 
 from dicom_node.config.settings import Settings
 from dicom_node.core.audit import Audit, AuditedAct, AuditedEvent, AuditOutcome
 from dicom_node.core.errors import AuditUnavailable, NodeError
 from dicom_node.core.outage_log import OutageLog
-from dicom_node.core.principal import NODE, Principal, UserRole
+from dicom_node.core.principal import NODE
 from dicom_node.index.database import Database
-from dicom_node.index.people.audit_records import (
-    AuditRecord,
-    add_records,
-    entered_events,
-    hold_chain,
-    patients_of,
-    require_addable,
-)
-from dicom_node.people.audit.seal import Anchor, AuditKeys, sealed
+from dicom_node.index.people.audit_records import add_records, hold_chain, require_addable
+from dicom_node.people.audit.batch import chained, not_entered, patients_in
+from dicom_node.people.audit.pending import PendingAct, line_of, pending_of
+from dicom_node.people.audit.seal import Anchor, AuditKeys
 from dicom_node.people.audit.spool import AuditSpool
 
 #: What somebody only looked at is written down once in so many seconds, however often the page asks.
@@ -78,17 +71,6 @@ class LoggedAudit:
         """Do nothing: nothing is open."""
 
 
-@dataclass(slots=True)
-class _Pending:
-    """An act on its way into the trail; `is_done` when it is there, or `error` says why it cannot be."""
-
-    event: AuditedEvent
-    event_id: str
-    at: datetime = field(default_factory=lambda: datetime.now(UTC))
-    is_done: bool = False
-    error: NodeError | None = None
-
-
 class AuditTrail:
     """Writes the trail of one process; others write the same at the same time. Thread-safe."""
 
@@ -100,8 +82,8 @@ class AuditTrail:
         self._gate = threading.Lock()
         #: Held by the one who writes, for all who wait.
         self._turn = threading.Lock()
-        self._urgent: list[_Pending] = []
-        self._waiting: deque[_Pending] = deque()
+        self._urgent: list[PendingAct] = []
+        self._waiting: deque[PendingAct] = deque()
         self._lost = 0
         self._looks: OrderedDict[tuple[object, ...], float] = OrderedDict()
         self._fault = ""
@@ -121,7 +103,7 @@ class AuditTrail:
         """
         if self._is_known_look(event):
             return
-        mine = _Pending(event, uuid.uuid4().hex)
+        mine = PendingAct(event, uuid.uuid4().hex)
         with self._gate:
             self._urgent.append(mine)
         with self._turn:  # whoever has the turn writes for all who wait
@@ -139,14 +121,14 @@ class AuditTrail:
         if self._is_known_look(event):
             return
         event_id = uuid.uuid5(_BY_KEY, key).hex if key else uuid.uuid4().hex
-        self._keep(_Pending(event, event_id))
+        self._keep(PendingAct(event, event_id))
         self._remember_look(event)
 
     def flush(self) -> None:
         """Enter what waits, take over what processes that are gone have left, and see whether the trail takes more."""
         for line in self._spool.left_by_others():
             try:
-                self._keep(_pending_of(line))
+                self._keep(pending_of(line))
             except (KeyError, ValueError, TypeError):
                 _log.error("an act that another version left for the audit trail cannot be read and is passed over")
         while self._waiting:
@@ -165,13 +147,13 @@ class AuditTrail:
 
     # --- what waits ----------------------------------------------------------------------------------------------
 
-    def _keep(self, pending: _Pending) -> None:
+    def _keep(self, pending: PendingAct) -> None:
         with self._gate:
             if len(self._waiting) >= MOST_WAITING:
                 self._lost += 1
                 return
             self._waiting.append(pending)
-            self._spool.add(_line_of(pending))
+            self._spool.add(line_of(pending))
 
     def _write(self) -> None:
         """Enter one batch: everybody who stands and waits, and of care what has gathered. Never raises."""
@@ -179,7 +161,7 @@ class AuditTrail:
             urgent, self._urgent = self._urgent, []
             care = list(islice(self._waiting, _BATCH))
         try:
-            self._enter([*care, *urgent])
+            self._enter(care, urgent)
         except (NodeError, SQLAlchemyError, OSError) as error:
             self._failed(error, urgent)
             return
@@ -192,7 +174,7 @@ class AuditTrail:
                 self._spool.clear()
         self._worked()
 
-    def _failed(self, error: Exception, urgent: Iterable[_Pending]) -> None:
+    def _failed(self, error: Exception, urgent: Iterable[PendingAct]) -> None:
         own = error if isinstance(error, AuditUnavailable) else error.__cause__ or error
         why = str(own) if own is error else f"The database does not take it ({type(own).__name__})."
         self._fault = why
@@ -219,27 +201,33 @@ class AuditTrail:
 
     # --- one batch -----------------------------------------------------------------------------------------------
 
-    def _enter(self, batch: Sequence[_Pending]) -> None:
-        """Enter a batch behind the last record of all, in one transaction that the anchor knows of before and after."""
+    def _enter(self, care: Sequence[PendingAct], urgent: Sequence[PendingAct]) -> None:
+        """Enter a batch behind the last record of all, in one transaction that the anchor knows of before and after.
+
+        Of care a crash, or whoever tells it twice, may have entered some already; what is `urgent` is of this moment.
+        """
         keys, lost = self._keys.known(), self._lost
         if lost:
             gap = AuditedEvent(act=AuditedAct.AUDIT_GAP, actor=NODE, outcome=AuditOutcome.SERIOUS_FAILURE,
                                detail={"lost": lost})  # fmt: skip
-            batch = [*batch, _Pending(gap, uuid.uuid4().hex)]
+            urgent = [*urgent, PendingAct(gap, uuid.uuid4().hex)]
         with self._database.write() as connection:
-            head = hold_chain(connection)  # first: what another process enters meanwhile is seen
-            fresh = _not_entered(connection, batch)
+            patients = patients_in(connection, [*care, *urgent])
+            head = hold_chain(connection)  # what another process has entered is seen from here on
+            fresh = [*not_entered(connection, care), *urgent]
             if not fresh:
                 return
-            records = _chained(connection, fresh, keys, head)
+            records = chained(fresh, patients, keys, head)
             add_records(connection, records)
             self._anchor.intend(records[-1], head)
-        self._anchor.settle(records[-1])
+        self._anchor.settle(records[-1])  # the disk is waited for when nobody waits for the lock
         self._lost -= lost
 
     # --- looks ---------------------------------------------------------------------------------------------------
 
     def _is_known_look(self, event: AuditedEvent) -> bool:
+        if not _is_look(event):
+            return False
         with self._gate:
             looked_at = self._looks.get(_look(event))
         return looked_at is not None and not self._fault and time.monotonic() - looked_at < LOOK_AGAIN_S
@@ -265,83 +253,6 @@ def _look(event: AuditedEvent) -> tuple[object, ...]:
     whose = (event.study_instance_uid, event.patient_id, event.issuer_of_patient_id)
     about = (*whose, json.dumps(dict(event.detail), sort_keys=True, default=str))
     return (event.act, event.actor.identity, event.address, event.outcome, *about)
-
-
-def _not_entered(connection: Connection, batch: Sequence[_Pending]) -> list[_Pending]:
-    """Return what has no record yet; what a crash left behind may have one."""
-    known = entered_events(connection, [one.event_id for one in batch])
-    by_id = {one.event_id: one for one in batch if one.event_id not in known}
-    return list(by_id.values())
-
-
-def _chained(
-    connection: Connection, batch: Sequence[_Pending], keys: dict[str, bytes], head: tuple[int, str]
-) -> list[AuditRecord]:
-    """Return the batch as sealed records, each upon the one before, the first upon `head`."""
-    number, previous = head
-    uids = {one.event.study_instance_uid for one in batch if one.event.study_instance_uid}
-    patients = patients_of(connection, uids) if uids else {}
-    records = []
-    for pending in batch:
-        event = pending.event
-        if not event.patient_id and (patient := patients.get(event.study_instance_uid)):
-            event = replace(event, patient_id=patient.value, issuer_of_patient_id=patient.authority)
-        number += 1
-        record = sealed(_unsealed(pending, event, number, previous), keys)
-        records.append(record)
-        previous = record.mac
-    return records
-
-
-def _unsealed(pending: _Pending, event: AuditedEvent, number: int, previous: str) -> AuditRecord:
-    actor = event.actor
-    told = {"roles": sorted(actor.roles), "person": actor.key}
-    # What the act says of itself is never written over.
-    detail = {**{key: value for key, value in told.items() if value}, **event.detail}
-    return AuditRecord(
-        number=number,
-        event_id=pending.event_id,
-        at=pending.at,
-        act=event.act,
-        actor=_plain(event.actor.name, 128),
-        address=_plain(event.address, 64),
-        outcome=event.outcome,
-        study_instance_uid=_plain(event.study_instance_uid, 64),
-        patient_id=_plain(event.patient_id, 64),
-        issuer_of_patient_id=_plain(event.issuer_of_patient_id, 64),
-        detail=json.dumps(detail, sort_keys=True, default=str),
-        key_id="",
-        previous=previous,
-        mac="",
-    )
-
-
-def _plain(text: str, most: int) -> str:
-    """Return what every database can keep of a text that may come from a peer or a terminal."""
-    return "".join(letter if letter.isprintable() else "?" for letter in text)[:most]
-
-
-# --- one line of the file for what waits ---------------------------------------------------------------------------
-
-
-def _line_of(pending: _Pending) -> str:
-    event = pending.event
-    actor = event.actor
-    who = {"actor": actor.name, "roles": sorted(actor.roles), "person": actor.key}
-    told = asdict(event) | who | {"detail": dict(event.detail)}
-    return json.dumps(told | {"event_id": pending.event_id, "at": pending.at.isoformat()}, default=str)
-
-
-def _pending_of(line: Mapping[str, object]) -> _Pending:
-    """Raises `KeyError` or `ValueError` for a line that this version does not know."""
-    known: dict[str, object] = dict(line)
-    event_id, at = str(known.pop("event_id")), datetime.fromisoformat(str(known.pop("at")))
-    roles = known.pop("roles")
-    assert isinstance(roles, Collection)
-    person = str(known.pop("person", ""))  # not told before 0022
-    actor = Principal(str(known.pop("actor")), frozenset(UserRole(one) for one in roles), person)
-    act, outcome = AuditedAct(str(known.pop("act"))), AuditOutcome(str(known.pop("outcome")))
-    return _Pending(AuditedEvent(act=act, outcome=outcome, actor=actor, **known), event_id, at)  # type: ignore[arg-type]
 
 
 # --- as the settings say -------------------------------------------------------------------------------------------

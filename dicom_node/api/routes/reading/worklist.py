@@ -15,7 +15,7 @@ from dicom_node.api.addresses import V1
 from dicom_node.api.answers.paging import PAGED, ListPages
 from dicom_node.api.answers.problems import described
 from dicom_node.api.audited import audited
-from dicom_node.api.parts import ApiParts, Parts, StudyUid
+from dicom_node.api.parts import ApiParts, Parts, Stripped, StudyUid
 from dicom_node.core.audit import AuditedAct
 from dicom_node.core.entities import StudyState
 from dicom_node.core.priority import Priority
@@ -43,8 +43,8 @@ _Cursor = Annotated[
           examples=["3_1773480000000000_1.2.826.0.1.3680043.8.498.101"]),
     AfterValidator(_place),
 ]  # fmt: skip
-_Number = Annotated[str, StringConstraints(max_length=64, pattern=r"^[^\\\x00-\x1f\x7f]*$", strip_whitespace=True)]
-_Word = Annotated[str, StringConstraints(max_length=64, pattern=r"^[^\x00-\x1f\x7f]*$", strip_whitespace=True)]
+_Number = Annotated[str, StringConstraints(max_length=64, pattern=r"^[^\\\x00-\x1f\x7f]*$"), Stripped]
+_Word = Annotated[str, StringConstraints(max_length=64, pattern=r"^[^\x00-\x1f\x7f]*$"), Stripped]
 _Modality = Annotated[str, StringConstraints(max_length=16, pattern=r"^[A-Z0-9_ ]*$")]
 _Day = Annotated[str, StringConstraints(pattern=r"^\d{4}-\d{2}-\d{2}$")]
 
