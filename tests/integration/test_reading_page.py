@@ -249,13 +249,13 @@ _ALTERED = """void (() => { const fetched = window.fetch; window.fetch = async (
     const headers = await answer.json();
     for (const one of headers) {
         if (one['00080060'].Value[0] === 'SEG') one['00280010'].Value = [32];
-        else { delete one['00281050']; one['00283010'] = { vr: 'SQ', Value: [{}] }; }
+        else one['00280004'].Value = ['PALETTE COLOR'];
     }
     return new Response(JSON.stringify(headers), { headers: answer.headers });
 }; })()"""
 
 
-def test_a_segmentation_of_another_size_and_a_picture_with_a_table_of_its_own_are_told(
+def test_a_segmentation_of_another_size_and_a_picture_with_colours_of_its_own_are_told(
     browser: Browser, site: Site
 ) -> None:
     reader = Reader(browser, site.address, "viewer")

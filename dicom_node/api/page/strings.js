@@ -517,7 +517,8 @@ export const STRINGS = {
     images: "Images", priorImages: "Images beside", imageViewer: "image viewer",
     // --- at the images
     noImages: "No images", loading: "Loading…", imageOf: (place, all) => `${place} / ${all}`, mm: (mm) => (mm >= 10 ? `${mm / 10} cm` : `${mm} mm`),
-    windowIs: (center, width, name) => `C ${rounded(center)} W ${rounded(width)}${name ? ` ${STRINGS.viewer.presetOf[name] ?? name}` : ""}`,
+    windowIs: (center, width, name, shape) => [`C ${rounded(center)} W ${rounded(width)}`, STRINGS.viewer.presetOf[name] ?? name, STRINGS.viewer.curve[shape]].filter(Boolean).join(" "),
+    curve: { SIGMOID: "(S-curve)" }, tableIs: (number, name) => `Table ${number}${name && `: ${name}`}`, ownWindows: "Of the image",
     windowStays: "Contrast as stored; it cannot be changed here", masksNotLoaded: (labels, why) => `Segmentation not drawn${labels && `: ${labels}`}. ${why}`,
     valueAt: (column, row, value, modality) => `${column}, ${row}: ${value}${HOUNSFIELD[modality] ?? ""}`,
     notLoaded: (status) => `The node does not hand this image out (${status}).`, tooShort: "The image is shorter than its header says.",
@@ -551,7 +552,7 @@ export const STRINGS = {
     sending: "Saving…", keys: [
       ["a", "accept"], ["m", "modify"], ["r", "reject"], ["Enter", "confirm"], ["Esc", "back, close"], ["?", "these keys"],
       ["↑ ↓", "image by image"], ["Page ↑ ↓", "ten images"], ["Home End", "first, last image"], ["+ -", "zoom"], ["Shift and arrows", "move"],
-      ["f", "fit"], ["[ ] , .", "window width, centre"], ["1 to 5", "lung, mediastinum, bone, brain, liver"], ["0", "window as stored"], ["i", "invert"],
+      ["f", "fit"], ["[ ] , .", "window width, centre"], ["1 to 5", "lung, mediastinum, bone, brain, liver"], ["0", "window as stored"], ["w", "next window of the image"], ["i", "invert"],
       ["s", "masks on and off"], ["o", "regions on and off"], ["h", "heat map beside"], ["p", "prior beside"], ["x", "nothing beside"],
     ],
     // Codes of core/assessment/review.py; a test holds both to each other.

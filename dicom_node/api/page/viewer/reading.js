@@ -35,6 +35,7 @@ export class Reading {
     this.second.element.hidden = true;
     this.panel = new ReviewPanel(result, this, () => this.#again());
     this.bar = toolbar(this);
+    this.main.offers = (own, modality) => this.bar.offerWindows(own, modality);
     this.dialog = this.#dialog();
   }
 
