@@ -1,12 +1,12 @@
 // Asks the node by QIDO-RS and WADO-RS (PS3.18 10.4, 10.6): which series there are, their headers, and frames.
 
-import { Problem } from "/page/api.js";
-import { STRINGS } from "/page/strings.js";
-import { imagesOf, textOf } from "/page/viewer/dataset.js";
-import { inOrder } from "/page/viewer/geometry.js";
-import { partsOf } from "/page/viewer/multipart.js";
-import { storedValues } from "/page/viewer/pixels.js";
-import { tablesOf } from "/page/viewer/tables.js";
+import { Problem } from "../api.js";
+import { STRINGS } from "../strings.js";
+import { imagesOf, textOf } from "./dataset.js";
+import { inOrder } from "./geometry.js";
+import { partsOf } from "./multipart.js";
+import { storedValues } from "./pixels.js";
+import { tablesOf } from "./tables.js";
 
 const SAY = STRINGS.viewer;
 

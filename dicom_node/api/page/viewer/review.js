@@ -1,12 +1,12 @@
 // The panel beside the images: what the model found, and a person's word on it.
 
-import { may, session } from "/page/api.js";
-import { el, unitOf } from "/page/dom.js";
-import { STRINGS } from "/page/strings.js";
-import { bodyOf, draftOf, reasonsIn } from "/page/viewer/draft.js";
-import { correctionForm } from "/page/viewer/corrections.js";
-import { decide, decisionsOn, releaseLock, reviewCodes, standOf, takeLock } from "/page/viewer/review_api.js";
-import { personName } from "/page/worklist.js";
+import { may, session } from "../api.js";
+import { el, numberText, unitOf } from "../dom.js";
+import { STRINGS } from "../strings.js";
+import { bodyOf, draftOf, reasonsIn } from "./draft.js";
+import { correctionForm } from "./corrections.js";
+import { decide, decisionsOn, releaseLock, reviewCodes, standOf, takeLock } from "./review_api.js";
+import { personName } from "../worklist.js";
 
 const SAY = STRINGS.viewer;
 
@@ -252,7 +252,7 @@ function findingsList(findings, images) {
 
 function factsOf(said) {
   const measured = (said.measurements ?? []).map((one) => {
-    const value = one.value === null ? SAY.notMeasured : `${one.value.toLocaleString()} ${unitOf(one.unit)}`.trim();
+    const value = one.value === null ? SAY.notMeasured : `${numberText(one.value)} ${unitOf(one.unit)}`.trim();
     return `${one.label || one.name.meaning} ${value}`;
   });
   const scored = said.probability !== null && said.probability !== undefined ? [SAY.score(said.probability)] : [];

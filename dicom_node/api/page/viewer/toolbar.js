@@ -1,8 +1,8 @@
 // What stands above the images: series, tool, window, overlays, and what is put beside.
 
-import { dicomDate, el } from "/page/dom.js";
-import { STRINGS } from "/page/strings.js";
-import { PRESETS, wordsOf } from "/page/viewer/viewport.js";
+import { dicomDate, el } from "../dom.js";
+import { STRINGS } from "../strings.js";
+import { PRESETS, wordsOf } from "./viewport.js";
 
 const SAY = STRINGS.viewer;
 

@@ -1,10 +1,10 @@
 // One stack of images on a canvas: scroll, window, zoom, pan; letters, numbers and ruler around it, overlays on it.
 
-import { el } from "/page/dom.js";
-import { STRINGS } from "/page/strings.js";
-import { depthOf, edgesOf, fitted, nearestTo, panned, rulerOf, toImage, toScreen, zoomed } from "/page/viewer/geometry.js";
-import { listen } from "/page/viewer/gestures.js";
-import { byNumbers, greyTable, ownWindows, paintColour, paintGrey, valueAt, windowOf } from "/page/viewer/pixels.js";
+import { el } from "../dom.js";
+import { STRINGS } from "../strings.js";
+import { depthOf, edgesOf, fitted, nearestTo, panned, rulerOf, toImage, toScreen, zoomed } from "./geometry.js";
+import { listen } from "./gestures.js";
+import { byNumbers, greyTable, ownWindows, paintColour, paintGrey, valueAt, windowOf } from "./pixels.js";
 
 const SAY = STRINGS.viewer;
 
