@@ -85,7 +85,7 @@ export class Reading {
     const first = this.series.find((one) => one.uid === chosen) ?? this.series[0];
     this.bar.offerSeries(this.series, first.uid);
     const masks = series.filter((one) => one.modality === "SEG" && mine.has(one.uid)).map((one) => one.uid);
-    await Promise.all([this.showSeries(first.uid), this.layers.loadSegmentations(this.study, masks).then(() => this.main.draw())]);
+    await Promise.all([this.showSeries(first.uid), this.layers.loadSegmentations(this.study, masks).then(() => { this.panel.masksAreKnown(); this.main.draw(); })]);
     this.#tellUndrawn();
     this.priors = await priorsOf(this.header, this.study).catch(() => []);
     this.bar.offerPriors(this.priors);

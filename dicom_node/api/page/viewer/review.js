@@ -178,6 +178,15 @@ export class ReviewPanel {
     this.images.show(this.mode === "modify" ? [...this.draft.findings, ...this.draft.added] : this.#stated());
   }
 
+  /** The masks are known by now, and with them which findings can be shown; a form is not made anew while somebody types. */
+  masksAreKnown() {
+    if (this.mode !== "look") return;
+    const nameOf = (one) => one.id || one.getAttribute("aria-label");
+    const name = this.element.contains(document.activeElement) ? nameOf(document.activeElement) : null;
+    this.render();
+    if (name) [...this.element.querySelectorAll("button")].find((one) => nameOf(one) === name)?.focus();
+  }
+
   /** The findings as a reader has corrected them, else as the model said them. */
   #stated() {
     return this.corrected ?? this.result.summary.findings ?? [];
