@@ -56,7 +56,8 @@ fuzz: $(VENV)/.dev ## Say ten minutes of mutated DICOM connections to the node; 
 screenshots: $(VENV)/.dev ## Make the pictures of results in docs/images again: runs the viewer tests and keeps what they saw
 	@set -e; seen=$$(mktemp -d); trap 'rm -r "$$seen"' EXIT; \
 		DICOM_NODE_SCREENSHOTS="$$seen" $(BIN)/python -m pytest tests/viewer $(ARGS); \
-		$(BIN)/python -m tests.viewer.screenshots "$$seen"; $(BIN)/python -m tests.viewer.pictures
+		$(BIN)/python -m tests.viewer.screenshots "$$seen"; $(BIN)/python -m tests.viewer.pictures; \
+		$(BIN)/python -m tests.viewer.page_pictures
 
 # --- the environment --------------------------------------------------------------------------------------------
 # Two stamps: a demo needs no test tools, and whoever has those has all that a demo needs.

@@ -147,6 +147,8 @@ class _Person:
     def accepts(self, one: Readable, shown: int) -> tuple[Mapping[str, float], int]:
         """Go from the worklist to an accepted result; return each wait, and how many keys that took."""
         told = {"page opened": self._opens(shown)}
+        self._browser.send("Network.clearBrowserCache")
+        told["page opened, none of its files here"] = self._opens(shown)
         lines = "document.querySelectorAll('#studies .study').length"
         only = f"[...document.querySelectorAll('#studies .study')].map((one) => one.id) == 'line-{one.study_uid}'"
         steps: list[tuple[str, dict[str, str]]] = [

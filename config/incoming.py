@@ -272,6 +272,9 @@ class ApiSettings(Section):
     request_timeout_s: Seconds = Field(
         20, description="Longest time a request's head, or a body that is no study, may take."
     )
+    language: Literal["en", "de"] = Field(
+        "en", description="Language of the page until somebody chooses another one there."
+    )
     requests_per_minute: int = Field(
         12000,
         ge=0,

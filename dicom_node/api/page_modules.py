@@ -12,10 +12,13 @@ from functools import cache
 from pathlib import Path
 from posixpath import join, normpath
 
-_AT = "/page/"
-_SCRIPT = re.compile(rf'^ *<script type="module" src="{_AT}([\w/.-]+)"></script>\n', re.MULTILINE)
+#: Where the files of the page lie.
+AT = "/page/"
+_SCRIPT = re.compile(rf'^ *<script type="module" src="{AT}([\w/.-]+)"></script>\n', re.MULTILINE)
 #: `import "…"`, and `import` or `export` of names `from "…"`; these stand at the beginning of a line.
 _IMPORTED = re.compile(r'^(?:import\s*|(?:import|export)\b[^"\';]*?\bfrom\s*)"([^"\n]+\.js)"', re.MULTILINE)
+#: `import("…")`: needed when something happens, not before.
+_LATER = re.compile(r'\bimport\("([^"\n]+\.js)"\)')
 
 
 def linked(page: str, folder: Path) -> str:
@@ -27,13 +30,26 @@ def linked(page: str, folder: Path) -> str:
     return page[: script.start()] + "".join(links) + page[script.start() :]
 
 
+def modules_later(page: str, folder: Path) -> tuple[str, ...]:
+    """Return the addresses of what the script of a page imports only when it is needed, and what that imports."""
+    script = _SCRIPT.search(page)
+    if script is None:
+        return ()
+    first = AT + script[1]
+    at_once = [first, *modules_behind(folder / script[1], folder)]
+    text = (folder / script[1]).read_text(encoding="utf-8")
+    asked = [normpath(join(first, "..", name)) for name in _LATER.findall(text)]
+    found = [one for name in asked for one in (name, *modules_behind(folder / name.removeprefix(AT), folder))]
+    return tuple(one for one in dict.fromkeys(found) if one not in at_once)
+
+
 @cache
 def modules_behind(script: Path, folder: Path) -> tuple[str, ...]:
     """Return the addresses of what a script imports, and what that imports, in the order in which it would be found.
 
     Files do not change while the node runs.
     """
-    first = _AT + script.relative_to(folder).as_posix()
+    first = AT + script.relative_to(folder).as_posix()
     found = [first]
     for address in found:  # grows meanwhile
         found += dict.fromkeys(one for one in _imported(address, folder) if one not in found)
@@ -41,6 +57,6 @@ def modules_behind(script: Path, folder: Path) -> tuple[str, ...]:
 
 
 def _imported(address: str, folder: Path) -> Iterator[str]:
-    text = (folder / address.removeprefix(_AT)).read_text(encoding="utf-8")
+    text = (folder / address.removeprefix(AT)).read_text(encoding="utf-8")
     for name in _IMPORTED.findall(text):
         yield normpath(join(address, "..", name))

@@ -9,7 +9,6 @@ import time
 import uvicorn
 from fastapi import FastAPI
 from starlette.middleware import Middleware
-from starlette.staticfiles import StaticFiles
 
 from dicom_node.api import viewer
 from dicom_node.api.access import Access
@@ -22,6 +21,7 @@ from dicom_node.api.front.guard import RequestGuard
 from dicom_node.api.front.ranges import RangeProblems
 from dicom_node.api.front.rates import Rates
 from dicom_node.api.front.rules import Front, rules_of
+from dicom_node.api.page_files import PAGE, PageFiles
 from dicom_node.api.parts import ApiParts
 from dicom_node.api.routes import (
     destinations,
@@ -177,6 +177,6 @@ def create_app(parts: ApiParts) -> FastAPI:
     )  # fmt: skip
     for module in modules:
         app.include_router(module.router)
-    app.mount("/page", StaticFiles(directory=session.PAGE), name="page")
+    app.mount("/page", PageFiles(directory=PAGE), name="page")
     app.mount(viewer.AT, viewer.Ohif(parts.settings.viewer.ohif), name="viewer")
     return app

@@ -14,7 +14,6 @@ import numpy as np
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 from pydicom.multival import MultiValue
-from pydicom.pixels.processing import apply_voi
 
 Floats = NDArray[np.float32]
 #: Center and width, in units of the modality LUT.
@@ -84,6 +83,32 @@ _FUNCTIONS = {"LINEAR": _linear, "LINEAR_EXACT": _linear_exact, "SIGMOID": _sigm
 
 
 def _through_table(values: Floats, source: Dataset) -> Floats:
-    bits = int(source.VOILUTSequence[0].LUTDescriptor[2])
-    shown = np.asarray(apply_voi(values.astype(np.int32), source), dtype=np.float32)
-    return unit_values(shown / float(2**bits - 1))
+    """PS3.3 C.11.2.1.1: what lies before the table has its first value, what lies behind it the last."""
+    item = source.VOILUTSequence[0]
+    entries, first, bits = int(item.LUTDescriptor[0]) or 1 << 16, int(item.LUTDescriptor[1]), int(item.LUTDescriptor[2])
+    table = _table_of(item.LUTData, entries, source)
+    index = np.clip(values.astype(np.int64) - first, 0, min(entries, len(table)) - 1)
+    return unit_values(table[index].astype(np.float32) / float(2**bits - 1))
+
+
+def _table_of(data: Any, entries: int, source: Dataset) -> NDArray[Any]:
+    """Return the values of a table; words of bytes (OW) may hold one entry each, or two of eight bits."""
+    if not isinstance(data, bytes):
+        return np.atleast_1d(np.asarray(data, dtype=np.int64))
+    if len(data) < 2 * entries:
+        return np.frombuffer(data, np.uint8)
+    # A data set that was never in a file has the byte order of this program.
+    order = "<" if source.original_encoding[1] is not False else ">"
+    return np.frombuffer(data, f"{order}u2", count=entries)
+
+
+def is_inverted(source: Dataset) -> bool:
+    """Tell whether the lowest value is white.
+
+    The Presentation LUT Shape says so (PS3.3 C.7.6.1, C.8.11.3); where there is none MONOCHROME1 does (C.7.6.3.1.2). A
+    radiograph of MONOCHROME1 has INVERSE beside it: the two say one thing, and the greys are turned round once.
+    """
+    shape = source.get("PresentationLUTShape")
+    if shape in ("IDENTITY", "INVERSE"):
+        return bool(shape == "INVERSE")
+    return bool(source.get("PhotometricInterpretation") == "MONOCHROME1")

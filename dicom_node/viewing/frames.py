@@ -29,7 +29,7 @@ _PASSIVE = frozenset({"application/pdf", "model/stl", "model/obj", "model/mtl"})
 #: Attributes of single frames (PS3.3 C.7.6.16.2) that decide how a frame looks.
 _OF_FRAMES = {
     "PixelValueTransformationSequence": ("RescaleSlope", "RescaleIntercept", "RescaleType"),
-    "FrameVOILUTSequence": ("WindowCenter", "WindowWidth", "VOILUTFunction"),
+    "FrameVOILUTSequence": ("WindowCenter", "WindowWidth", "VOILUTFunction", "VOILUTSequence"),
 }
 _FUNCTIONS = {"": "LINEAR", "linear": "LINEAR", "linear-exact": "LINEAR_EXACT", "sigmoid": "SIGMOID"}
 

@@ -11,7 +11,7 @@ from pydicom.pixels.processing import apply_modality_lut
 from dicom_node.core.errors import NotAnalysable
 from dicom_node.decoding.shutter import Hidden, hidden_by_shutter, shutter_gray
 from dicom_node.decoding.stored import Stored, padding_mask, stored_values, unreadable
-from dicom_node.decoding.voi import unit_values, voi_of
+from dicom_node.decoding.voi import is_inverted, unit_values, voi_of
 from dicom_node.headers.sound import READ_ERRORS, first_unreadable
 
 AIR_HU = -1024
@@ -61,8 +61,8 @@ def display_values(dataset: Dataset, *, voi: bool) -> NDArray[np.float32]:
     """Return a projection image as 0..1 (rows, columns), dark to bright as a viewer shows it; padding is 0.
 
     Modality LUT or rescale; then VOI LUT or window if `voi`, whatever part of it the image fills (PS3.3 C.11.2), else
-    and without either the image's own range; then MONOCHROME1 is inverted. What a display shutter hides has the gray
-    that a viewer shows there, and no part in the range.
+    and without either the image's own range; then what is stored inverted is turned round. What a display shutter hides
+    has the gray that a viewer shows there, and no part in the range.
     Raises `NotAnalysable`: NOT_MONOCHROME for colour, UNREADABLE_PIXELS, EMPTY_IMAGE.
     """
     interpretation = str(dataset.get("PhotometricInterpretation", ""))
@@ -83,7 +83,7 @@ def display_values(dataset: Dataset, *, voi: bool) -> NDArray[np.float32]:
         raise unreadable(dataset, f"its look-up tables cannot be applied ({type(error).__name__})") from error
     low, high = _range(values, padded if hidden is None else padded | hidden)
     shown = values if asked is not None else unit_values((values - low) / (high - low))
-    if interpretation == "MONOCHROME1":
+    if is_inverted(dataset):
         shown = 1.0 - shown
     shown[padded] = 0.0
     if hidden is not None:

@@ -28,6 +28,7 @@ from dicom_node import MANUFACTURER, PRODUCT_NAME, __version__
 from dicom_node.analysis.answer import Analysis, NotAnalysed, WrittenObject, frame_number_of, whole_objects
 from dicom_node.core.entities import ArtifactKind
 from dicom_node.decoding.stored import pixel_aspect, stored_values
+from dicom_node.decoding.voi import is_inverted
 from dicom_node.sr_writer.identity import ResultIdentity, evidence_header, stamp
 from dicom_node.sr_writer.overlays.marks import Mark, Points, TextBox, marks_by_source, placed, title_box
 from dicom_node.sr_writer.overlays.segmentation import tracking_uid
@@ -257,7 +258,7 @@ def look_of(source: Dataset) -> Dataset:
     for group in _OVERLAY_GROUPS:
         if (group, 0x3000) in source:
             look.add_new((group, 0x1001), "CS", OVERLAY_LAYER)
-    look.PresentationLUTShape = "INVERSE" if source.PhotometricInterpretation == "MONOCHROME1" else "IDENTITY"
+    look.PresentationLUTShape = "INVERSE" if is_inverted(source) else "IDENTITY"
     return look
 
 

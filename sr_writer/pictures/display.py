@@ -16,7 +16,7 @@ from dicom_node.core import codes
 from dicom_node.core.entities import Finding
 from dicom_node.decoding.shutter import Hidden, hidden_by_shutter, shutter_gray
 from dicom_node.decoding.stored import padding_mask, stored_frames, stored_values
-from dicom_node.decoding.voi import Floats, Window, unit_values, voi_of
+from dicom_node.decoding.voi import Floats, Window, is_inverted, unit_values, voi_of
 
 GrayUint8 = NDArray[np.uint8]
 RgbUint8 = NDArray[np.uint8]
@@ -107,7 +107,7 @@ def _gray(stored: NDArray[Any], hidden: Hidden | None, source: Dataset, window: 
     values = np.asarray(apply_modality_lut(levels.stored, source), dtype=np.float32)
     seen = np.where(padding, 0, levels.counts)
     unit, shown_with = _windowed(_Levels(values, seen), source, window)
-    if source.get("PhotometricInterpretation") == "MONOCHROME1":
+    if is_inverted(source):
         unit = 1.0 - unit
     unit[padding] = 0.0
     return Displayed(_through(levels, unit), shown_with)

@@ -32,7 +32,34 @@ MADE: dict[str, Callable[[], Dataset]] = {
     "negative slope": lambda: examples.radiograph(
         WindowCenter=-1500, WindowWidth=2000, RescaleSlope=-1, RescaleIntercept=0
     ),
+    "window, MONOCHROME1 and INVERSE": lambda: examples.digital_radiograph(
+        WindowCenter=1500, WindowWidth=2000, PresentationLUTShape="INVERSE"
+    ),
+    "window, MONOCHROME1 and IDENTITY": lambda: examples.digital_radiograph(
+        WindowCenter=1500, WindowWidth=2000, PresentationLUTShape="IDENTITY"
+    ),
+    "window, MONOCHROME2 and INVERSE": lambda: examples.radiograph(
+        WindowCenter=1500, WindowWidth=2000, PresentationLUTShape="INVERSE"
+    ),
+    "table of 8 bits": lambda: examples.radiograph(
+        VOILUTSequence=[_table(np.linspace(0, 255, 3000).astype(np.uint16), first=500, bits=8)]
+    ),
+    "table of 12 bits before negative values": lambda: examples.radiograph(
+        VOILUTSequence=[_table((4095 * np.linspace(0, 1, 2000) ** 2).astype(np.uint16), first=-300, bits=12)],
+        RescaleSlope=1,
+        RescaleIntercept=-1024,
+    ),
 }
+
+
+def _table(values: np.ndarray, *, first: int, bits: int) -> Dataset:
+    """Return an item of a VOI LUT Sequence."""
+    item = Dataset()
+    item.add_new("LUTDescriptor", "SS" if first < 0 else "US", [len(values), first, bits])
+    item.add_new("LUTData", "OW", values.astype("<u2").tobytes())
+    return item
+
+
 REAL = (
     ("cxr", "RG1_J2KI"),
     ("cxr", "gdcm-CR-MONO1-10-chest.dcm"),

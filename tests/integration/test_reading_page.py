@@ -249,13 +249,13 @@ _ALTERED = """void (() => { const fetched = window.fetch; window.fetch = async (
     const headers = await answer.json();
     for (const one of headers) {
         if (one['00080060'].Value[0] === 'SEG') one['00280010'].Value = [32];
-        else { delete one['00281050']; one['00283010'] = { vr: 'SQ', Value: [{}] }; }
+        else one['00280004'].Value = ['PALETTE COLOR'];
     }
     return new Response(JSON.stringify(headers), { headers: answer.headers });
 }; })()"""
 
 
-def test_a_segmentation_of_another_size_and_a_picture_with_a_table_of_its_own_are_told(
+def test_a_segmentation_of_another_size_and_a_picture_with_colours_of_its_own_are_told(
     browser: Browser, site: Site
 ) -> None:
     reader = Reader(browser, site.address, "viewer")
@@ -266,6 +266,32 @@ def test_a_segmentation_of_another_size_and_a_picture_with_a_table_of_its_own_ar
     reader.press("2")
     contrast = browser.run("document.querySelector('.viewport .at-window').textContent")
     assert contrast == "Contrast as stored; it cannot be changed here"
+
+
+#: Headers of segmentations come when the test lets them.
+_HELD = """void (() => { const fetched = window.fetch, held = new Promise((done) => { window.release = done; });
+    window.fetch = async (path, options) => {
+        const answer = await fetched(path, options);
+        if (!String(path).endsWith('/metadata')) return answer;
+        const [first] = await answer.clone().json();
+        if (first['00080060'].Value[0] === 'SEG') await held;
+        return answer;
+    };
+})()"""
+_SHOWN_LUNG = "document.querySelector('.review [aria-label=\"Show Right lung on the images\"]')"
+
+
+def test_a_finding_is_led_to_when_its_mask_has_come_later_than_the_findings(browser: Browser, site: Site) -> None:
+    reader = Reader(browser, site.address, "viewer")
+    browser.run(_HELD)
+    reader.open(site.studies[2])
+    reader.wait_for("document.querySelector('.review').innerText.includes('You may look, but not review.')")
+    reader.wait_for("document.querySelector('.review .findings button')")
+    browser.run("document.querySelector('.review .findings button').focus()")
+    assert not browser.run(f"Boolean({_SHOWN_LUNG})")
+    browser.run("void release()")
+    reader.wait_for(_SHOWN_LUNG)
+    assert browser.run("document.activeElement.textContent") == "Show", "and the focus stays where it was"
 
 
 def test_a_measurement_and_a_region_are_corrected_and_the_decision_is_kept(browser: Browser, site: Site) -> None:

@@ -9,8 +9,10 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
+import httpx
 import pytest
 
+from dicom_node.api.page_files import page_version
 from dicom_node.api.parts import ApiParts
 from dicom_node.api.routes import events as event_routes
 from dicom_node.api.server import ApiServer, create_app
@@ -248,7 +250,7 @@ def test_a_study_says_why_it_is_wanted_what_was_rejected_and_opens_in_the_viewer
         assert browser.run("document.title") == "OHIF"
 
 
-def test_every_module_is_asked_for_once_because_the_head_of_the_page_names_it(browser: Browser, address: str) -> None:
+def test_every_module_is_asked_for_once_because_head_and_document_name_them(browser: Browser, address: str) -> None:
     sign_in(browser, address)
     all_listed(browser)
     browser.open("about:blank")
@@ -256,15 +258,46 @@ def test_every_module_is_asked_for_once_because_the_head_of_the_page_names_it(br
     browser.open(address)
     all_listed(browser)
     of = "performance.getEntriesByType('resource').filter((one) => one.name.endsWith('.js'))"
+    at = f"/page/{page_version()}-en/"
+    later = browser.run("document.documentElement.dataset.later.split(' ')")
+    links = "document.querySelectorAll('link[rel=modulepreload]').length"
+    browser.wait_for(f"{links} > {len(later)} && {of}.length > {links}")
     asked = browser.run(f"{of}.map((one) => [new URL(one.name).pathname, one.initiatorType])")
     named = browser.run(
         "[...document.querySelectorAll('link[rel=modulepreload]')].map((one) => new URL(one.href).pathname)"
     )
     assert len(named) > 20
-    assert sorted(path for path, _ in asked) == sorted([*named, "/page/app.js"])
-    found_by_a_script = [path for path, kind in asked if kind == "script"]
-    assert found_by_a_script == ["/page/app.js"]  # the one that the page itself names as a script
+    assert set(later) < set(named)
+    assert sorted(path for path, _ in asked) == sorted([*named, f"{at}app.js"])
+    found_by_a_script = [path for path, kind in asked if kind == "script" and path not in later]
+    assert found_by_a_script == [f"{at}app.js"]  # the one that the page itself names as a script
+    begun = browser.run(f"Object.fromEntries({of}.map((one) => [new URL(one.name).pathname, one.startTime]))")
+    first_come = browser.run(f"{of}.find((one) => one.name.endsWith('/views.js')).responseEnd")
+    assert max(begun[path] for path in later) <= first_come, "one behind the other, as they name each other"
     assert browser.complaints == [], "a module that is named and not used is complained of"
+
+
+def test_a_page_opened_again_asks_for_none_of_its_files(browser: Browser, address: str) -> None:
+    sign_in(browser, address)
+    all_listed(browser)
+    files = "performance.getEntriesByType('resource').filter((one) => one.name.includes('/page/'))"
+    later = browser.run("document.documentElement.dataset.later.split(' ').length")
+    browser.wait_for(f"{files}.length > {later} && !document.querySelector('#app').hidden")
+    browser.open("about:blank")
+    browser.open(address)
+    all_listed(browser)
+    assert browser.run(f"{files}.length") > 5
+    assert browser.run(f"{files}.filter((one) => one.transferSize > 0).map((one) => one.name)") == []
+
+
+def test_what_another_version_of_the_page_would_load_is_not_there(address: str) -> None:
+    here, gone = f"/page/{page_version()}-en/app.js", f"/page/{'0' * 16}-en/app.js"
+    with httpx.Client(base_url=address) as client:
+        assert client.get(here).headers["cache-control"] == "private, max-age=31536000, immutable"
+        for path in (gone, f"/page/{page_version()}-xx/app.js", f"/page/{page_version()}-en/nothing.js"):
+            answer = client.get(path)
+            assert (answer.status_code, answer.headers["cache-control"]) == (404, "no-store"), path
+        assert client.get("/").headers["cache-control"] == "no-cache"
 
 
 def test_hostile_texts_are_shown_as_text(browser: Browser, address: str) -> None:

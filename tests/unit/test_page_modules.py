@@ -5,18 +5,37 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from dicom_node.api.page_modules import linked, modules_behind
-from dicom_node.api.routes.people.session import PAGE
+from dicom_node.api.page_files import PAGE, WORDS, document, page_version
+from dicom_node.api.page_modules import linked, modules_behind, modules_later
 
-#: Of the description of the API, which has a page of its own.
-_ELSEWHERE = {"docs.js"}
+#: Of the description of the API, which has a page of its own; and words that stand for those of `strings.js`.
+_ELSEWHERE = {"docs.js", *WORDS.values()} - {"strings.js"}
 
 
 def test_every_module_of_the_page_is_named_once_and_none_of_another_page() -> None:
     there = {f"/page/{path.relative_to(PAGE).as_posix()}" for path in PAGE.rglob("*.js") if path.name not in _ELSEWHERE}
-    named = modules_behind(PAGE / "app.js", PAGE)
+    at_once = modules_behind(PAGE / "app.js", PAGE)
+    later = modules_later((PAGE / "index.html").read_text(encoding="utf-8"), PAGE)
+    named = [*at_once, *later]
     assert set(named) == there - {"/page/app.js"}
     assert len(named) == len(set(named)) > 30
+
+
+def test_the_list_does_not_wait_for_the_viewer_nor_for_what_administrators_see() -> None:
+    at_once = modules_behind(PAGE / "app.js", PAGE)
+    assert "/page/worklist.js" in at_once
+    assert not [one for one in at_once if "viewer/" in one or one in ("/page/rules.js", "/page/people.js")]
+
+
+def test_the_documents_name_every_file_of_theirs_by_its_version() -> None:
+    for name in ("index.html", "docs.html"):
+        written = document(name, "en")
+        addresses = re.findall(r'"/page/([^"]+)"', written)
+        assert addresses
+        assert all(one.startswith(f"{page_version()}-en/") for one in addresses), name
+    later = re.search(r'data-later="([^"]+)"', document("index.html", "en"))
+    assert later is not None
+    assert f"/page/{page_version()}-en/viewer/reading.js" in later[1].split()
 
 
 def test_the_links_stand_in_the_head_before_the_script_that_would_look_for_them() -> None:

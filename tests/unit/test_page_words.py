@@ -6,9 +6,8 @@ that is put into an element. A single small word elsewhere ("name") cannot be to
 
 from __future__ import annotations
 
-import json
 import re
-import subprocess
+import typing
 from dataclasses import dataclass
 from html.parser import HTMLParser
 from pathlib import Path
@@ -16,7 +15,10 @@ from typing import Any
 
 import pytest
 
-from tests.support.needs import REPOSITORY, tool
+from dicom_node.api.page_files import WORDS
+from dicom_node.config.incoming import ApiSettings
+from tests.support.needs import REPOSITORY
+from tests.support.page_words import said_by, strings_of
 
 _PAGE = REPOSITORY / "dicom_node" / "api" / "page"
 _WORDS = _PAGE / "strings.js"
@@ -213,23 +215,9 @@ def test_the_title_before_the_scripts_run_is_the_one_after(document: Path, strin
 
 
 @pytest.fixture(scope="module")
-def strings(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+def strings() -> dict[str, Any]:
     """The English words."""
-    return _strings(_WORDS.read_text(encoding="utf-8"), tmp_path_factory.mktemp("words"))
-
-
-def _strings(code: str, folder: Path) -> dict[str, Any]:
-    """Return STRINGS as JSON: a function is told as null."""
-    module = folder / "strings.mjs"
-    module.write_text(code, encoding="utf-8")
-    script = (
-        f"import {{ STRINGS }} from {json.dumps(module.as_uri())};"
-        "console.log(JSON.stringify(STRINGS, (_, one) => (typeof one === 'function' ? null : one)))"
-    )
-    command = [tool("node", "nodejs"), "--input-type=module", "--eval", script]
-    said = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True).stdout
-    told: dict[str, Any] = json.loads(said)
-    return told
+    return strings_of(_WORDS.read_text(encoding="utf-8"))
 
 
 def _leaves(tree: dict[str, Any], way: str = "") -> list[str]:
@@ -296,10 +284,29 @@ def _differing(words: dict[str, Any], english: dict[str, Any]) -> set[str]:
     return set(_leaves(words)) ^ set(_leaves(english))
 
 
-def test_every_language_has_the_keys_of_english_and_one_that_lacks_some_is_found(
-    strings: dict[str, Any], tmp_path: Path
-) -> None:
+def test_every_language_has_the_keys_of_english_and_one_that_lacks_some_is_found(strings: dict[str, Any]) -> None:
+    assert _LANGUAGES
     for language in _LANGUAGES:
-        assert _differing(_strings(language.read_text(encoding="utf-8"), tmp_path), strings) == set(), language.name
+        assert _differing(strings_of(language.read_text(encoding="utf-8")), strings) == set(), language.name
     lacking = _WORDS.read_text(encoding="utf-8").replace('    skip: "Skip to the worklist",\n', "")
-    assert _differing(_strings(lacking, tmp_path), strings) == {"page.skip"}
+    assert _differing(strings_of(lacking), strings) == {"page.skip"}
+
+
+@pytest.mark.parametrize("language", _LANGUAGES, ids=lambda path: path.name)
+def test_words_of_every_language_take_and_say_the_values_that_english_ones_do(language: Path) -> None:
+    english, other = (said_by(path.read_text(encoding="utf-8")) for path in (_WORDS, language))
+    assert other.keys() == english.keys()  # lists are as long, too
+    marks = re.compile("⟦\\d⟧")
+    differing = {
+        way
+        for way, (arity, text) in english.items()
+        if (arity, set(marks.findall(text or ""))) != (other[way][0], set(marks.findall(other[way][1] or "")))
+    }
+    assert differing == set()
+
+
+def test_every_file_of_words_is_a_language_that_the_node_offers_and_each_says_which(strings: dict[str, Any]) -> None:
+    told = {path.name: strings_of(path.read_text(encoding="utf-8"))["language"] for path in [_WORDS, *_LANGUAGES]}
+    assert {name: language for language, name in WORDS.items()} == told
+    offered = typing.get_args(ApiSettings.model_fields["language"].annotation)
+    assert set(offered) == set(WORDS)

@@ -64,6 +64,11 @@ def marked_study(folder: Path) -> MarkedStudy:
     )
 
 
+def marked_answer() -> Analysis:
+    """Return the answer alone, with its images."""
+    return _answer(*chest_ct_phantom("viewer", slices=48, slice_spacing_mm=6.5))[0]
+
+
 def radiograph_study(folder: Path) -> tuple[str, tuple[Path, ...]]:
     """Write a radiograph and a report about it, one class of which the model could not tell; also return the study."""
     image = chest_radiograph_phantom("viewer")

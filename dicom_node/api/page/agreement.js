@@ -1,9 +1,9 @@
 // How often readers agreed with the models: shares with their intervals, by month where that is asked for.
 
-import { get } from "/page/api.js";
-import { el, table } from "/page/dom.js";
-import { exportButtons } from "/page/exports.js";
-import { STRINGS } from "/page/strings.js";
+import { get } from "./api.js";
+import { el, table } from "./dom.js";
+import { exportButtons } from "./exports.js";
+import { STRINGS } from "./strings.js";
 
 const SAY = STRINGS.agreement;
 

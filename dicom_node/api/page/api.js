@@ -1,6 +1,6 @@
 // Talks to the API; an answer that is not good becomes an error with the problem's own words.
 
-import { STRINGS } from "/page/strings.js";
+import { STRINGS } from "./strings.js";
 
 export class Problem extends Error {
   constructor(status, detail) {
@@ -44,7 +44,20 @@ export const asSeen = (one) => (one ? { "If-Match": `"${one.version}"` } : { "If
 /** Whether somebody else has changed it since it was shown. */
 export const isChangedMeanwhile = (problem) => problem.status === 412;
 
-export const get = (path) => call(path);
+/** Answers that were asked for before anybody wanted them; each is given once. */
+const begun = new Map();
+export function begin(path) {
+  const answer = call(path);
+  answer.catch(() => {}); // told to whoever wants it
+  begun.set(path, answer);
+}
+export const forget = () => begun.clear();
+
+export function get(path) {
+  const answer = begun.get(path) ?? call(path);
+  begun.delete(path);
+  return answer;
+}
 export const post = (path, body, seen) => send("POST", path, body, seen);
 export const put = (path, body, seen) => send("PUT", path, body, seen);
 export const update = (path, body) => send("PATCH", path, body);

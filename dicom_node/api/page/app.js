@@ -1,32 +1,27 @@
 // The page: sign-in, the live connection, and which view is shown: the worklist, or beside it
 // #/study/…, #/deliveries/…, #/node, #/people, #/account.
 
-import { agreementView, asked as agreementAsked } from "/page/agreement.js";
-import { get, isChangedMeanwhile, post, session } from "/page/api.js";
-import { byId, el, fillWords, replace, words } from "/page/dom.js";
-import { caseHead, historyView } from "/page/history.js";
-import { deliveriesView, footer, nodeView, tiles } from "/page/node.js";
-import { overview } from "/page/overview.js";
-import { accountView, links, peopleView } from "/page/people.js";
-import { modelsView } from "/page/models.js";
-import { rulesView } from "/page/rules.js";
-import { STRINGS } from "/page/strings.js";
-import { deliveriesTable, studyView } from "/page/study.js";
-import * as worklist from "/page/worklist.js";
+import { begin, forget, get, isChangedMeanwhile, post, session } from "./api.js";
+import { byId, el, fillWords, offerLanguages, replace, words } from "./dom.js";
+import { footer, links, tiles } from "./frame.js";
+import { STRINGS } from "./strings.js";
+import * as worklist from "./worklist.js";
 
 const SAY = STRINGS.page;
+const SIGNED_IN = "signed-in"; // remembered of this browser: whether to ask for the list before it is known who asks
 const STATES = ["RECEIVING", "COMPLETE", "ANALYSING", "REPORTED", "NOT_ANALYSED", "FAILED"];
-const MOST_VERSIONS = 100; // of a study, shown
 let events = null;
 let refreshing = null;
 let listed = ""; // what the list that is shown was asked for
 let searching = null;
-let agreement = agreementAsked(); // which groups of results are told apart
+let views = null; // the modules of all that is shown beside the list, when they are wanted
 let formShown = ""; // a view in which somebody may be typing is not made anew by itself
 
 // --- sign-in -----------------------------------------------------------------------------------------------------
 
 function showLogin() {
+  localStorage.removeItem(SIGNED_IN);
+  forget();
   events?.close();
   events = null;
   setLive("off", SAY.connection.none);
@@ -169,67 +164,30 @@ async function showDetail(asking = null) {
   const [, view, argument] = location.hash.match(/^#\/(study|deliveries)\/([0-9.]+|PENDING|PARKED)$/) ?? location.hash.match(/^#\/(people|account|node|agreement)$/) ?? location.hash.match(/^#\/(rules|models)(?:\/([\w.%-]+))?$/) ?? [];
   document.body.dataset.view = view ?? "list";
   if (formShown && formShown === location.hash) return;
-  const detail = byId("detail");
   const asked = location.hash;
-  let parts;
-  if (view === "study") {
-    parts = await caseParts(argument, asking ?? get("/api/v1/status"));
-  } else if (view === "deliveries") {
-    const deliveries = await get(`/api/v1/deliveries?state=${argument}`);
-    parts = deliveriesView(argument, deliveries, deliveriesTable(deliveries, act, true));
-  } else if (view === "people") {
-    parts = await peopleView(change);
-  } else if (view === "account") {
-    parts = accountView(session.me, change);
-  } else if (view === "agreement") {
-    const wanted = agreement;
-    parts = await agreementView(Object.keys(await get("/api/v1/models")), wanted, agreementOf);
-    if (wanted !== agreement) return; // something else is asked for by now, and its answer may be here already
-  } else if (view === "rules") {
-    parts = await rulesView(act, change);
-  } else if (view === "models") {
-    parts = await modelsView(argument && decodeURIComponent(argument));
-  } else if (view === "node") {
-    const [told, models, routes, shadows, destinations] = await Promise.all(
-      ["waiting", "models", "routes", "shadows", "destinations"].map((what) => get(`/api/v1/${what}`)));
-    parts = [overview(told, act), nodeView(models, routes, await (asking ?? get("/api/v1/status")), shadows, destinations, act)];
-  } else {
-    parts = [];
-  }
+  const { isForm, partsOf } = view ? await laterModules() : {};
+  const page = { asking: asking ?? (view === "node" || view === "study" ? get("/api/v1/status") : null), act, change, again: showAgain };
+  const parts = view ? await partsOf(view, argument, page) : [];
   // Another view is wanted by now, or another answer has shown this one already and somebody may be typing in it.
-  if (asked !== location.hash || formShown === asked) return;
-  replace(detail, parts);
-  formShown = ["people", "account", "agreement", "rules"].includes(view) ? asked : "";
+  if (!parts || asked !== location.hash || formShown === asked) return;
+  replace(byId("detail"), parts);
+  formShown = view && isForm(view) ? asked : "";
 }
 
-/** Show agreement again, as somebody has just asked for it. */
-function agreementOf(wanted) {
-  agreement = wanted;
+/** Show the view again, as somebody has just asked for something else in it. */
+function showAgain() {
   formShown = "";
   showDetail().catch(say);
 }
 
-/** One study: whose it is and what keeps its result, everything known of it, and what was found before. */
-async function caseParts(uid, asking) {
-  const address = `/api/v1/studies/${uid}`;
-  const [[study, timeline, versions], [entry, history], { viewer }] = await Promise.all([receivedOf(address), patientOf(uid), asking]);
-  return [caseHead(entry), studyView({ ...study, versions, viewer }, timeline, act), historyView(history, uid)];
-}
-
-async function receivedOf(address) {
-  const [study, timeline] = await Promise.all([get(address), get(`${address}/timeline`)]);
-  const isCorrected = study.series.some((s) => s.superseded > 0) || timeline.some((line) => line.kind === "corrected");
-  return [study, timeline, isCorrected ? await get(`${address}/versions?limit=${MOST_VERSIONS}`) : { total: 0, instances: [] }];
-}
-
-async function patientOf(uid) {
-  const entry = await get(`/api/v1/worklist/${uid}`);
-  return [entry, entry.patient?.patient_id ? await historyOf(entry.patient) : []];
-}
-
-function historyOf({ patient_id: number, issuer }) {
-  const asked = issuer ? `?${new URLSearchParams({ issuer })}` : "";
-  return get(`/api/v1/patients/${encodeURIComponent(number)}/history${asked}`);
+/** The modules of all views; the document names them, so that a browser asks for all of them at once. */
+function laterModules() {
+  if (!views) {
+    const { later } = document.documentElement.dataset;
+    document.head.append(...(later?.split(" ") ?? []).map((href) => el("link", { rel: "modulepreload", href })));
+    views = import("./views.js").catch(() => { views = null; throw new Error(SAY.notLoaded); });
+  }
+  return views;
 }
 
 /** Ask, perhaps for a reason, post, say what happened, and show it. */
@@ -305,6 +263,11 @@ async function offerModels() {
   byId("model").replaceChildren(byId("model").options[0], ...models.map((name) => el("option", { value: name }, name)));
 }
 
+/** Ask at once for all that is shown first: who it is, the node and the list. */
+function askAhead() {
+  for (const path of ["/api/v1/me", "/api/v1/status", `/api/v1/worklist?${worklist.wanted()}`]) begin(path);
+}
+
 async function start() {
   const next = new URLSearchParams(location.search).get("next");
   if (next) {
@@ -314,16 +277,25 @@ async function start() {
   session.me = await get("/api/v1/me");
   goOn();
   byId("who").replaceChildren(...links(session.me).filter(Boolean));
-  await Promise.all([offerModels(), refresh()]);
+  await refresh();
   document.activeElement?.blur(); // the browser takes the focus from a hidden field a moment later: keys would be lost there
   byId("login").hidden = true;
   byId("app").hidden = false;
   byId("logout").hidden = false;
   byId("who").hidden = false;
-  listen();
+  localStorage.setItem(SIGNED_IN, "yes");
+  afterPaint(() => {
+    listen();
+    offerModels().catch(say);
+    laterModules().catch(say);
+  });
 }
 
+/** When what stands there now has been painted. */
+const afterPaint = (act) => requestAnimationFrame(() => setTimeout(act));
+
 fillWords();
+offerLanguages(byId("language"));
 byId("state").append(...STATES.map((state) => el("option", { value: state }, words(state))));
 byId("login-form").addEventListener("submit", signIn);
 byId("logout").addEventListener("click", signOut);
@@ -338,4 +310,5 @@ worklist.listenToKeys();
 window.addEventListener("pagehide", () => events?.close());
 window.addEventListener("pageshow", (event) => { if (event.persisted && session.me) refresh().then(listen, say); });
 window.addEventListener("hashchange", () => navigate().catch(say));
+if (localStorage.getItem(SIGNED_IN)) askAhead(); // else who it is comes first: all the others would be refused
 start().catch((problem) => { say(problem); showLogin(); });

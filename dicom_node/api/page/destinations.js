@@ -1,8 +1,8 @@
 // How a destination stands, and the way to suspend and to resume it; a route stands and goes on alike.
 
-import { asSeen, may } from "/page/api.js";
-import { chip, el, when } from "/page/dom.js";
-import { STRINGS } from "/page/strings.js";
+import { asSeen, may } from "./api.js";
+import { chip, el, when } from "./dom.js";
+import { STRINGS } from "./strings.js";
 
 const SAY = STRINGS.standing;
 const SAID = STRINGS.destinations;

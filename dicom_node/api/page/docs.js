@@ -1,7 +1,7 @@
 // Draws openapi.json: operations by group, with parameters, bodies, answers, and a curl command for each.
 
-import { byId, el, fillWords, table } from "/page/dom.js";
-import { STRINGS } from "/page/strings.js";
+import { byId, el, fillWords, table } from "./dom.js";
+import { STRINGS } from "./strings.js";
 
 const SAY = STRINGS.docs;
 

@@ -1,6 +1,6 @@
 // Builds elements and words. Everything from outside becomes text, never markup: there is no innerHTML on this page.
 
-import { STRINGS } from "/page/strings.js";
+import { STRINGS } from "./strings.js";
 
 const SAY = STRINGS.common;
 
@@ -20,6 +20,18 @@ export function fillWords() {
   }
   document.documentElement.lang = STRINGS.language;
   document.documentElement.classList.remove("unsaid");
+}
+
+/** Let somebody choose among the languages of the page, each by its own name; the browser keeps it, and the page is made anew. */
+export function offerLanguages(select) {
+  const { languages = "" } = document.documentElement.dataset;
+  const nameOf = (language) => new Intl.DisplayNames([language], { type: "language" }).of(language);
+  select.append(...languages.split(" ").filter(Boolean).map((one) => el("option", { value: one, lang: one, selected: one === STRINGS.language }, nameOf(one))));
+  select.addEventListener("change", () => {
+    const secure = location.protocol === "https:" ? "; secure" : "";
+    document.cookie = `language=${select.value}; path=/; max-age=31536000; samesite=strict${secure}`;
+    location.reload();
+  });
 }
 
 /** Make an element: properties, then children (strings become text nodes, null and false are left out). */
@@ -69,11 +81,14 @@ export const words = (state) => STRINGS.code(state);
 
 export const chip = (state) => el("span", { class: "chip", data: { tone: TONES[state] ?? "idle" } }, words(state));
 
+/** A number as the language of the page writes it. */
+export const numberText = (value, options) => value.toLocaleString(STRINGS.locale, options);
+
 export const toneOf = (state) => TONES[state] ?? "idle";
 
-const FULL = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "medium" });
-const CLOCK = new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-digit", second: "2-digit" });
-const DAY = new Intl.DateTimeFormat(undefined, { day: "numeric", month: "short" });
+const FULL = new Intl.DateTimeFormat(STRINGS.locale, { dateStyle: "medium", timeStyle: "medium" });
+const CLOCK = new Intl.DateTimeFormat(STRINGS.locale, { hour: "2-digit", minute: "2-digit", second: "2-digit" });
+const DAY = new Intl.DateTimeFormat(STRINGS.locale, { day: "numeric", month: "short" });
 
 /** A time of today, or of the last months with its day; "full" has the year too, "ago" says how long ago. */
 export function when(iso, style = "clock") {
@@ -82,6 +97,8 @@ export function when(iso, style = "clock") {
   const text = style === "full" ? FULL.format(at) : style === "ago" ? ago(at) : today ? CLOCK.format(at) : `${DAY.format(at)} ${CLOCK.format(at)}`;
   return el("time", { datetime: iso, title: FULL.format(at) }, text);
 }
+
+export const dateText = (iso) => FULL.format(new Date(iso));
 
 function ago(at) {
   const seconds = Math.max(0, (Date.now() - at) / 1000);
@@ -98,7 +115,7 @@ export function bytes(number) {
   const units = SAY.sizes;
   const power = Math.min(units.length - 1, Math.floor(Math.log(Math.max(1, number)) / Math.log(1024)));
   const value = number / 1024 ** power;
-  return `${value < 10 && power ? value.toFixed(1) : Math.round(value)} ${units[power]}`;
+  return `${numberText(value, { maximumFractionDigits: value < 10 && power ? 1 : 0, minimumFractionDigits: value < 10 && power ? 1 : 0, useGrouping: false })} ${units[power]}`;
 }
 
 const UNITS = { "[hnsf'U]": "HU", 1: "", "{ratio}": "", "mm3": "mm³", "cm3": "cm³", "mm2": "mm²" };

@@ -1,8 +1,8 @@
 // Buttons by which a result, a study or a list is kept as a file. The addresses come with the answers of the API
 // (`links`); the browser keeps what they answer, for they say that they are files.
 
-import { el } from "/page/dom.js";
-import { STRINGS } from "/page/strings.js";
+import { el } from "./dom.js";
+import { STRINGS } from "./strings.js";
 
 const SAY = STRINGS.exports;
 

@@ -1,9 +1,9 @@
 // Whose a study is and what keeps its result, above the study; what was found on the patient before, below it.
 
-import { chip, dicomDate, el, table, when } from "/page/dom.js";
-import { STRINGS } from "/page/strings.js";
-import { reviewTag } from "/page/verified.js";
-import { ANALYSED, personName } from "/page/worklist.js";
+import { chip, dicomDate, el, numberText, table, when } from "./dom.js";
+import { STRINGS } from "./strings.js";
+import { reviewTag } from "./verified.js";
+import { ANALYSED, personName } from "./worklist.js";
 
 const SAY = STRINGS.history;
 
@@ -50,7 +50,7 @@ function told(result) {
   const said = findings.map((finding) => {
     if (finding.presence === "ABSENT") return `${finding.label} ${SAY.absent}`;
     const measured = (finding.measurements ?? []).filter((one) => one.value !== null).slice(0, 1)
-      .map((one) => `${one.label || one.name.meaning} ${one.value.toLocaleString()} ${one.unit.value === "1" ? "" : one.unit.value}`.trim());
+      .map((one) => `${one.label || one.name.meaning} ${numberText(one.value)} ${one.unit.value === "1" ? "" : one.unit.value}`.trim());
     return [finding.label, ...measured].join(" ");
   });
   return said.join("; ") || result.message || SAY.noResult;

@@ -1,8 +1,8 @@
 // Models, for those who answer for them: card, limits, thresholds, decisions, figures, and shadow comparisons.
 
-import { get } from "/page/api.js";
-import { chip, el, table, when, words } from "/page/dom.js";
-import { STRINGS } from "/page/strings.js";
+import { get } from "./api.js";
+import { chip, el, numberText, table, when, words } from "./dom.js";
+import { STRINGS } from "./strings.js";
 
 const SAID = STRINGS.models;
 const section = (title, ...children) => el("section", { class: "card" }, el("h2", {}, title), children);
@@ -32,7 +32,7 @@ function inShort(name, model) {
 }
 
 function shadowTable(shadows) {
-  const number = (value) => el("td", { class: "number" }, value.toLocaleString());
+  const number = (value) => el("td", { class: "number" }, numberText(value));
   return table(SAID.shadows, SAID.shadowColumns, shadows.map((one) => [
     `${one.route} (${one.model})`, `${one.shadow_of} (${one.live_model})`, number(one.compared), number(one.agreed),
     one.disagreements.length ? one.disagreements.slice(0, 5).map((study) => el("div", {},

@@ -1,9 +1,9 @@
 // For who runs the node: what waits and why, one row for each cause; disk, throughput, and who has fallen silent.
 
-import { may } from "/page/api.js";
-import { bytes, el, more, table, toneOf, when, words } from "/page/dom.js";
-import { STRINGS } from "/page/strings.js";
-import { tried } from "/page/tries.js";
+import { may } from "./api.js";
+import { bytes, el, more, numberText, table, toneOf, when, words } from "./dom.js";
+import { STRINGS } from "./strings.js";
+import { tried } from "./tries.js";
 
 const SAY = STRINGS.overview;
 const SILENT_H = 24;
@@ -30,7 +30,7 @@ function waits(groups, act) {
     [group.cause, group.studies.length > 0 && el("small", {}, ` ${SAY.examples} `, group.studies.map((uid, at) => [
       at > 0 && ", ", el("a", { href: `#/study/${uid}` }, SAY.example(at + 1))])),
       group.tries > 0 && el("small", { class: "dim tries" }, " ", tried(group.tries, group.next_try_at, otherwiseOf(group), group.count > 1))],
-    el("td", { class: "number" }, group.count.toLocaleString()),
+    el("td", { class: "number" }, numberText(group.count)),
     when(group.oldest_at, "ago"),
     [group.advice, again(group, act)],
   ]));
@@ -60,13 +60,13 @@ function disk({ free_bytes: free, total_bytes: total, reserve_bytes: reserve }) 
 }
 
 function throughput(hours) {
-  const sum = (name) => hours.reduce((all, hour) => all + hour[name], 0).toLocaleString();
+  const sum = (name) => numberText(hours.reduce((all, hour) => all + hour[name], 0));
   const most = Math.max(1, ...hours.map((hour) => hour.images));
   return [
     el("p", {}, SAY.day(sum("images"), sum("results"), sum("delivered"))),
     more("by-hour", SAY.byHour, table(SAY.byHour, SAY.hours, hours.toReversed().map((hour) => [
-      when(hour.begins_at), el("td", { class: "number" }, el("meter", { min: 0, max: most, value: hour.images, "aria-label": `${hour.images}` }), ` ${hour.images.toLocaleString()}`),
-      el("td", { class: "number" }, hour.results.toLocaleString()), el("td", { class: "number" }, hour.delivered.toLocaleString())]))),
+      when(hour.begins_at), el("td", { class: "number" }, el("meter", { min: 0, max: most, value: hour.images, "aria-label": `${hour.images}` }), ` ${numberText(hour.images)}`),
+      el("td", { class: "number" }, numberText(hour.results)), el("td", { class: "number" }, numberText(hour.delivered))]))),
   ];
 }
 
@@ -74,7 +74,7 @@ function senders(all) {
   return table(SAY.senders, SAY.senderColumns, all.map((one) => [
     el("th", { scope: "row" }, one.ae_title),
     one.last_seen_at ? [when(one.last_seen_at, "ago"), " ", silence(one.last_seen_at)] : el("span", { class: "tag" }, SAY.never),
-    el("td", { class: "number" }, one.images.toLocaleString()),
+    el("td", { class: "number" }, numberText(one.images)),
   ]));
 }
 

@@ -1,8 +1,8 @@
 // People and keys, for administrators; and what everybody sees and changes of themselves.
 
-import { get, may, post, remove, update } from "/page/api.js";
-import { byId, chip, el, table, when } from "/page/dom.js";
-import { STRINGS } from "/page/strings.js";
+import { get, may, post, remove, update } from "./api.js";
+import { byId, chip, el, table, when } from "./dom.js";
+import { STRINGS } from "./strings.js";
 
 const SAY = STRINGS.people;
 const OWN = STRINGS.account;
@@ -112,16 +112,4 @@ async function makeKey(change) {
   place.replaceChildren(KEYS.secret(made.key.name), el("code", { id: "new-secret" }, made.secret));
   place.hidden = false;
   place.scrollIntoView({ block: "center" });
-}
-
-/** The links above everything, for whoever has signed in. */
-export function links(me) {
-  return [
-    el("a", { href: "#/", id: "to-worklist" }, STRINGS.links.worklist),
-    el("a", { href: "#/node", id: "to-node" }, STRINGS.links.node),
-    el("a", { href: "#/rules", id: "to-rules" }, STRINGS.links.rules),
-    el("a", { href: "#/models", id: "to-models" }, STRINGS.links.models),
-    may("administer") && el("a", { href: "#/people", id: "to-people" }, STRINGS.links.people),
-    el("a", { href: "#/account", id: "to-account", title: me.roles.join(", ") }, me.name),
-  ];
 }

@@ -1,9 +1,9 @@
 // One result: findings, pictures, objects, and where the answer comes from.
 
-import { bytes, chip, el, more, table, unitOf, words } from "/page/dom.js";
-import { exportButtons } from "/page/exports.js";
-import { STRINGS } from "/page/strings.js";
-import { reviewTag, standsBehind } from "/page/verified.js";
+import { bytes, chip, el, more, numberText, table, unitOf, words } from "./dom.js";
+import { exportButtons } from "./exports.js";
+import { STRINGS } from "./strings.js";
+import { reviewTag, standsBehind } from "./verified.js";
 
 const SAY = STRINGS.result;
 
@@ -51,7 +51,7 @@ function findingsTable(findings, model, judgement) {
       el("th", { scope: "row" }, finding.label),
       judged && el("td", {}, finding.presence ? presence(finding.presence) : "–"),
       scored && el("td", {}, score(finding)),
-      ...names.map((name) => el("td", { class: "number" }, values.has(name) ? values.get(name)?.toLocaleString() ?? SAY.notMeasurable : "–")),
+      ...names.map((name) => el("td", { class: "number" }, values.has(name) ? measuredText(values.get(name)) : "–")),
     ].filter(Boolean);
   });
   return table(SAY.findings, heads, rows);
@@ -78,7 +78,8 @@ function score(finding) {
   ];
 }
 
-const percent = (share) => `${(share * 100).toFixed(1)} %`;
+const percent = STRINGS.common.percent;
+const measuredText = (value) => (value === null || value === undefined ? SAY.notMeasurable : numberText(value));
 
 /** `standing` says who stands behind the pictures. */
 function gallery(artifacts, standing) {

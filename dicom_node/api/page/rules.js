@@ -1,13 +1,13 @@
 // The rules: routes in force, suspended and resumed; and routes that are tried before they count.
 
-import { asSeen, get, isChangedMeanwhile, may, post, put } from "/page/api.js";
-import { byId, el, table, words } from "/page/dom.js";
-import { standing } from "/page/destinations.js";
-import { STRINGS } from "/page/strings.js";
+import { asSeen, get, isChangedMeanwhile, may, post, put } from "./api.js";
+import { byId, el, numberText, table, words } from "./dom.js";
+import { standing } from "./destinations.js";
+import { STRINGS } from "./strings.js";
 
 const SAID = STRINGS.rules;
 let refused = null; // what was written over a route that somebody else had changed, and what the node said
-const number = (value) => el("td", { class: "number" }, value.toLocaleString());
+const number = (value) => el("td", { class: "number" }, numberText(value));
 const bad = (text) => el("p", { class: "notice", data: { tone: "bad" } }, text);
 const section = (title, ...children) => el("section", { class: "card" }, el("h2", {}, title), children);
 

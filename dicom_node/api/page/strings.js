@@ -1,12 +1,17 @@
-// Every word that the page says to people, by screen. Another language is one more file of this form; what the API answers
-// (reasons, details of a problem) and names of roles stay as they come.
+// Every word that the page says to people, by screen. Another language is one more file of this form (strings_de.js); what the
+// API answers (reasons, details of a problem) and names of roles stay as they come.
 
-const counted = (number, one, many = `${one}s`) => `${number.toLocaleString()} ${number === 1 ? one : many}`;
-const rounded = (number) => Number(number.toFixed(Math.abs(number) < 10 ? 1 : 0)).toLocaleString();
+// Dates and numbers as the reader's region writes them, where the browser is one of this language.
+const LOCALE = [globalThis.navigator?.language, "en"].find((one) => one?.startsWith("en"));
+const text = (number) => number.toLocaleString(LOCALE);
+const counted = (number, one, many = `${one}s`) => `${text(number)} ${number === 1 ? one : many}`;
+const rounded = (number) => text(Number(number.toFixed(Math.abs(number) < 10 ? 1 : 0)));
+const share = (part) => (part * 100).toLocaleString(LOCALE, { minimumFractionDigits: 1, maximumFractionDigits: 1 });
 const HOUNSFIELD = { CT: " HU" };
 
 export const STRINGS = {
   language: "en",
+  locale: LOCALE,
   // NOT_ANALYSED → Not analysed: codes of the API. Where such words cannot be made of the code, a table stands here.
   code: (code) => code.charAt(0) + code.slice(1).toLowerCase().replaceAll("_", " "),
   common: {
@@ -19,12 +24,14 @@ export const STRINGS = {
     images: (number) => counted(number, "image"),
     noAnswer: "The node does not answer. The page tries again by itself.",
     answered: (status) => `The node answered ${status}.`,
+    percent: (part) => `${share(part)} %`,
   },
   // What stands in index.html: data-say and data-say-… of an element name the words here.
   page: {
     title: "DICOM AI node",
     skip: "Skip to the worklist",
     account: "Account",
+    language: "Language",
     signOut: "Sign out",
     about: "What AI results are",
     mark: "AI results – not verified unless a reader is named.",
@@ -37,6 +44,7 @@ export const STRINGS = {
     research: "RESEARCH ONLY",
     auditFault: (fault) => `The audit trail cannot be written, and what people ask is refused. ${fault}`,
     nothingWaits: "Nothing waits.",
+    notLoaded: "A part of this page could not be loaded. Load the page again.",
   },
   login: {
     title: "Sign in",
@@ -91,9 +99,9 @@ export const STRINGS = {
     keys: "Keys: / to search, j and k or the arrows to move, Enter to open",
   },
   tries: {
-    tried: (number) => `tried ${number === 1 ? "once" : `${number.toLocaleString()} times`}`,
+    tried: (number) => `tried ${number === 1 ? "once" : `${text(number)} times`}`,
     notYet: "not tried yet",
-    mostly: (number) => `tried up to ${number.toLocaleString()} times`,
+    mostly: (number) => `tried up to ${text(number)} times`,
     nextAt: "; next try at ",
     nextWhenTaken: "; next try when the destination takes objects",
     nextInTurn: "; next try when it is its turn",
@@ -239,7 +247,7 @@ export const STRINGS = {
     toDeliver: "To deliver",
     oldest: (age) => `oldest ${age}`,
     delivered: "Delivered",
-    proved: (number) => `${number.toLocaleString()} proved`,
+    proved: (number) => `${text(number)} proved`,
     parked: "Parked",
     needsHuman: "needs a human",
     seconds: (number) => `${number} s`,
@@ -422,7 +430,7 @@ export const STRINGS = {
     or: "or",
     shadow: (name) => `nothing: shadow of ${name}`,
     none: "No route is configured: studies are kept, but not analysed.",
-    held: (number) => `${number.toLocaleString()} ${number === 1 ? "study waits" : "studies wait"} for it`,
+    held: (number) => `${text(number)} ${number === 1 ? "study waits" : "studies wait"} for it`,
     tryTitle: "Try a rule",
     tryLead: "Write one or more routes as in node.toml. They are held against the present ones, on studies that have come. Nothing runs, nothing is changed.",
     begin: "Begin with",
@@ -430,7 +438,7 @@ export const STRINGS = {
     studies: "On so many of the latest studies",
     try: "Try",
     trying: "Trying…",
-    tried: (number) => `Tried on ${number.toLocaleString()} ${number === 1 ? "study" : "studies"}. Nothing ran.`,
+    tried: (number) => `Tried on ${text(number)} ${number === 1 ? "study" : "studies"}. Nothing ran.`,
     counts: "What would change",
     countColumns: ["Route", "Wants now", "Would want", "Would analyse", "Gained", "Lost", "Other series"],
     clauses: (name) => `Route ${name}: how often each condition holds`,
@@ -520,16 +528,17 @@ export const STRINGS = {
     },
     images: "Images", priorImages: "Images beside", imageViewer: "image viewer",
     // --- at the images
-    noImages: "No images", loading: "Loading…", imageOf: (place, all) => `${place} / ${all}`, mm: (mm) => (mm >= 10 ? `${mm / 10} cm` : `${mm} mm`),
-    windowIs: (center, width, name) => `C ${rounded(center)} W ${rounded(width)}${name ? ` ${STRINGS.viewer.presetOf[name] ?? name}` : ""}`,
+    noImages: "No images", loading: "Loading…", imageOf: (place, all) => `${place} / ${all}`, mm: (mm) => (mm >= 10 ? `${text(mm / 10)} cm` : `${text(mm)} mm`),
+    windowIs: (center, width, name, shape) => [`C ${rounded(center)} W ${rounded(width)}`, STRINGS.viewer.presetOf[name] ?? name, STRINGS.viewer.curve[shape]].filter(Boolean).join(" "),
+    curve: { SIGMOID: "(S-curve)" }, tableIs: (number, name) => `Table ${number}${name && `: ${name}`}`, ownWindows: "Of the image",
     windowStays: "Contrast as stored; it cannot be changed here", masksNotLoaded: (labels, why) => `Segmentation not drawn${labels && `: ${labels}`}. ${why}`,
-    valueAt: (column, row, value, modality) => `${column}, ${row}: ${value}${HOUNSFIELD[modality] ?? ""}`,
+    valueAt: (column, row, value, modality) => `${column}, ${row}: ${text(value)}${HOUNSFIELD[modality] ?? ""}`,
     notLoaded: (status) => `The node does not hand this image out (${status}).`, tooShort: "The image is shorter than its header says.",
     noSeries: "The node no longer holds images of this study.", loaded: (here, all) => (here < all ? `${here} of ${all} loaded` : `${all} loaded`),
     // --- findings
     findings: "Findings", noFindings: "The model reported no finding.", show: "Show", showLabel: (label) => `Show ${label} on the images`,
     presence: { PRESENT: "Present", ABSENT: "Absent", UNDETERMINED: "Cannot tell", "": "Not judged" }, notMeasured: "not measurable",
-    score: (share) => `score ${(share * 100).toFixed(1)} %`, added: "Added by the reviewer",
+    score: (part) => `score ${share(part)} %`, added: "Added by the reviewer",
     // --- review
     reviewTitle: "Review", decide: { accept: "Accept", modify: "Modify", reject: "Reject", confirm: "Confirm" }, back: "Back", save: "Save corrections",
     acceptAsk: "Accept this result as it stands? It is reported as verified, in your name.",
@@ -555,7 +564,7 @@ export const STRINGS = {
     sending: "Saving…", keys: [
       ["a", "accept"], ["m", "modify"], ["r", "reject"], ["Enter", "confirm"], ["Esc", "back, close"], ["?", "these keys"],
       ["↑ ↓", "image by image"], ["Page ↑ ↓", "ten images"], ["Home End", "first, last image"], ["+ -", "zoom"], ["Shift and arrows", "move"],
-      ["f", "fit"], ["[ ] , .", "window width, centre"], ["1 to 5", "lung, mediastinum, bone, brain, liver"], ["0", "window as stored"], ["i", "invert"],
+      ["f", "fit"], ["[ ] , .", "window width, centre"], ["1 to 5", "lung, mediastinum, bone, brain, liver"], ["0", "window as stored"], ["w", "next window of the image"], ["i", "invert"],
       ["s", "masks on and off"], ["o", "regions on and off"], ["h", "heat map beside"], ["p", "prior beside"], ["x", "nothing beside"],
     ],
     // Codes of core/assessment/review.py; a test holds both to each other.

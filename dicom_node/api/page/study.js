@@ -1,12 +1,12 @@
 // The detail of one study: results, why this series, deliveries, series, timeline.
 
-import { may } from "/page/api.js";
-import { bytes, chip, dicomDate, el, more, table, when } from "/page/dom.js";
-import { exportButtons } from "/page/exports.js";
-import { resultCard } from "/page/result.js";
-import { STRINGS } from "/page/strings.js";
-import { tried } from "/page/tries.js";
-import { readingButtons } from "/page/viewer/open.js";
+import { may } from "./api.js";
+import { bytes, chip, dicomDate, el, more, table, when } from "./dom.js";
+import { exportButtons } from "./exports.js";
+import { resultCard } from "./result.js";
+import { STRINGS } from "./strings.js";
+import { tried } from "./tries.js";
+import { readingButtons } from "./viewer/open.js";
 
 const SAY = STRINGS.study;
 const TRIES = STRINGS.tries;

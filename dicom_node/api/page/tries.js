@@ -1,7 +1,7 @@
 // How often something was tried, and when it is tried again: the same words wherever something waits.
 
-import { when } from "/page/dom.js";
-import { STRINGS } from "/page/strings.js";
+import { when } from "./dom.js";
+import { STRINGS } from "./strings.js";
 
 const SAY = STRINGS.tries;
 

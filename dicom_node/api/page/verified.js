@@ -1,8 +1,8 @@
 // Whether a person stands behind a result: the same words at its head, over its images, and as what its pictures are.
 
-import { el, words } from "/page/dom.js";
-import { STRINGS } from "/page/strings.js";
-import { personName } from "/page/worklist.js";
+import { el, words } from "./dom.js";
+import { STRINGS } from "./strings.js";
+import { personName } from "./worklist.js";
 
 const SAY = STRINGS.result;
 

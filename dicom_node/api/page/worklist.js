@@ -1,7 +1,7 @@
 // The worklist: one line for each study, by urgency, with its patient, what was found, and what keeps its result.
 
-import { byId, chip, dicomDate, el, replace, when, words } from "/page/dom.js";
-import { STRINGS } from "/page/strings.js";
+import { byId, chip, dicomDate, el, replace, when, words } from "./dom.js";
+import { STRINGS } from "./strings.js";
 
 const SAY = STRINGS.worklist;
 const FILTERS = ["state", "urgency", "modality", "station", "model", "review", "since", "until"];

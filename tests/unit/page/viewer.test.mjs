@@ -9,11 +9,12 @@ import { RegionEditor } from "./viewer/editor.js";
 import { Frames } from "./viewer/frames.js";
 import { edgesOf, fitted, inOrder, lettersOf, nearestTo, rulerOf, toImage, toScreen, zoomed } from "./viewer/geometry.js";
 import { partsOf } from "./viewer/multipart.js";
-import { greyTable, paintColour, paintGrey, rangeOf, shade, storedValues, valueAt, windowOf } from "./viewer/pixels.js";
+import { byNumbers, greyTable, ownWindows, paintColour, paintGrey, rangeOf, shade, storedValues, valueAt, windowOf } from "./viewer/pixels.js";
+import { through, tablesOf } from "./viewer/tables.js";
 import { areaOf, closed, contains, cornerAt, isRegion, moved, opened, withCorner, withNewCorner, withoutCorner } from "./viewer/polygon.js";
 import { fromLab, labelsOf, isMaskOn, masksOf, paintLabels, segmentsOf, undrawnOf, unpackedBits } from "./viewer/segments.js";
 
-const CT = { rows: 2, columns: 2, samples: 1, bits: 16, stored: 12, high: 11, signed: false, slope: 1, intercept: -1024, photometric: "MONOCHROME2", padding: null, windows: [], inverted: false };
+const CT = { rows: 2, columns: 2, samples: 1, bits: 16, stored: 12, high: 11, signed: false, slope: 1, intercept: -1024, photometric: "MONOCHROME2", padding: null, windows: [], look: "" };
 const value = (...values) => ({ Value: values });
 const bytesOf = (...words) => new Uint16Array(words).buffer;
 const close = (a, b, by = 1e-9) => assert.ok(Math.abs(a - b) <= by, `${a} is not ${b}`);
@@ -63,8 +64,64 @@ test("stored values become greys by rescale and window; MONOCHROME1 is dark wher
   assert.deepEqual([...pixels].map((one) => one & 255), [0, 255]);
   paintGrey(new Uint16Array([0, 4095]), greyTable({ ...CT, photometric: "MONOCHROME1" }, window), pixels);
   assert.deepEqual([...pixels].map((one) => one & 255), [255, 0]);
-  paintGrey(new Uint16Array([0, 4095]), greyTable({ ...CT, photometric: "MONOCHROME1", inverted: true }, window), pixels);
-  assert.deepEqual([...pixels].map((one) => one >>> 0), [0xff000000, 0xffffffff]);
+  paintGrey(new Uint16Array([0, 4095]), greyTable({ ...CT, photometric: "MONOCHROME1", look: "INVERSE" }, window), pixels);
+  assert.deepEqual([...pixels].map((one) => one >>> 0), [0xffffffff, 0xff000000], "the two say one thing");
+  paintGrey(new Uint16Array([0, 4095]), greyTable({ ...CT, photometric: "MONOCHROME1", look: "IDENTITY" }, window), pixels);
+  assert.deepEqual([...pixels].map((one) => one & 255), [0, 255]);
+  paintGrey(new Uint16Array([0, 4095]), greyTable({ ...CT, look: "INVERSE" }, window), pixels);
+  assert.deepEqual([...pixels].map((one) => one & 255), [255, 0]);
+});
+
+const table = (data, entries, first, bits, name = "") => ({ "00283002": value(entries, first, bits), "00283003": value(name), "00283006": data });
+
+test("tables are read as numbers, as bytes in the header, and as bytes that are asked for", async () => {
+  const words = new Uint16Array([7, 8, 4095]), base64 = btoa(String.fromCharCode(...new Uint8Array(words.buffer)));
+  const asked = [];
+  const image = { modalityItem: null, voiItems: [table(value(7, 8, 4095), 3, -1, 12, "FLAT"), table({ InlineBinary: base64 }, 3, 0, 12),
+    table({ BulkDataURI: "there" }, 3, 0, 12), table({ InlineBinary: btoa("\x01\x02\xff") }, 3, 0, 8), {}] };
+  const read = () => tablesOf(image, async (uri) => { asked.push(uri); return words.buffer; });
+  const { voi } = await read();
+  assert.deepEqual(voi.map((one) => [...one.values]), [[7, 8, 4095], [7, 8, 4095], [7, 8, 4095], [1, 2, 255]]);
+  assert.deepEqual(voi.map((one) => [one.first, one.most, one.name])[0], [-1, 4095, "FLAT"]);
+  assert.equal((await read()).voi, voi, "once for all frames");
+  assert.deepEqual(asked, ["there"]);
+});
+
+test("a table that could not be had is asked for again", async () => {
+  const image = { voiItems: [table({ BulkDataURI: "there" }, 1, 0, 8)] };
+  await assert.rejects(tablesOf(image, async () => { throw new Error("away"); }), /away/);
+  assert.equal((await tablesOf(image, async () => new Uint8Array([5]).buffer)).voi.length, 1);
+});
+
+test("before a table lies its first value and behind it its last", () => {
+  const one = { first: -2, most: 9, name: "", values: new Uint16Array([3, 5, 9]) };
+  assert.deepEqual([-100, -2, -1, 0, 100].map((at) => through(one, at)), [3, 3, 5, 9, 9]);
+});
+
+test("an image is shown by its tables before its windows, and by hand from where the table lies", () => {
+  const tables = { key: 1, modality: null, voi: [{ first: -1024, most: 255, name: "FLAT", values: new Uint8Array(2048).map((_, at) => (at < 1024 ? 10 : 200)) }] };
+  const image = { ...CT, windows: [{ center: 40, width: 0.5, shape: "LINEAR", name: "" }, { center: 40, width: 0.5, shape: "SIGMOID", name: "" }] };
+  assert.deepEqual(ownWindows(image, tables), [{ table: 0, name: "FLAT" }, image.windows[1]]);
+  const window = windowOf(image, new Uint16Array([0]), tables);
+  const greys = greyTable(image, window, false, tables);
+  assert.deepEqual([0, 1023, 1024, 4095].map((at) => greys[at] & 255), [10, 10, 200, 200]);
+  assert.equal(greyTable({ ...image, look: "INVERSE" }, window, false, tables)[0] & 255, 245);
+  assert.deepEqual(byNumbers(window, tables), { center: 0, width: 2048, shape: "LINEAR", name: "" });
+  assert.equal(byNumbers({ center: 1, width: 2 }, tables).center, 1);
+});
+
+test("the modality may be a table, and a value is told in what it makes", () => {
+  const tables = { key: 2, modality: { first: 10, most: 255, name: "", values: new Uint8Array([5, 50, 100]) }, voi: [] };
+  assert.equal(valueAt(new Uint16Array([11, 0]), CT, 0, 0, tables), 50);
+  assert.deepEqual(windowOf(CT, new Uint16Array([10, 12]), tables), { center: 53, width: 96, shape: "LINEAR", name: "" });
+  assert.equal(greyTable(CT, { center: 50, width: 101 }, false, tables)[12] & 255, 255);
+});
+
+test("eight bits that nobody scaled are shown as they are", () => {
+  const image = { ...CT, bits: 8, stored: 8, high: 7, intercept: 0 };
+  const greys = greyTable(image, windowOf(image, new Uint8Array([100, 200])));
+  assert.deepEqual([0, 100, 255].map((at) => greys[at] & 255), [0, 100, 255]);
+  assert.equal(windowOf({ ...image, isScaled: true }, new Uint8Array([100, 200])).width, 101);
 });
 
 test("negative stored values are found in the table of greys", () => {
@@ -98,13 +155,13 @@ test("a header becomes images with the groups of each frame", () => {
   assert.ok(first.signed && first.isNative);
 });
 
-test("what needs a table or has other colours is asked for as a picture", () => {
+test("what has other colours or more bits is asked for as a picture, and tables are no reason", () => {
   const header = (more) => imagesOf({ "00280100": value(8), "00280004": value("MONOCHROME2"), ...more })[0].isNative;
   assert.equal(header({}), true);
   assert.equal(header({ "00280004": value("RGB") }), true);
   for (const photometric of ["YBR_FULL_422", "PALETTE COLOR"]) assert.equal(header({ "00280004": value(photometric) }), false);
-  assert.equal(header({ "00283000": value({}) }), false);
-  assert.equal(header({ "00283010": value({}) }), false);
+  assert.equal(header({ "00283000": value({}) }), true);
+  assert.equal(header({ "00283010": value({}) }), true);
   assert.equal(header({ "00283010": value({}), "00281050": value(1) }), true);
   assert.equal(header({ "00280100": value(32) }), false);
 });

@@ -1,8 +1,8 @@
 // The form in which a reader corrects findings: presence, numbers, words, regions, and what was missed.
 
-import { el, unitOf } from "/page/dom.js";
-import { STRINGS } from "/page/strings.js";
-import { reasonFields } from "/page/viewer/review.js";
+import { el, unitOf } from "../dom.js";
+import { STRINGS } from "../strings.js";
+import { reasonFields } from "./review.js";
 
 const SAY = STRINGS.viewer;
 

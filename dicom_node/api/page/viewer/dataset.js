@@ -49,7 +49,7 @@ function pixelsOf(instance) {
     samples: numberOf(instance, "00280002", 1), planar: numberOf(instance, "00280006", 0) === 1,
     photometric: textOf(instance, "00280004") || "MONOCHROME2", bits, stored,
     high: numberOf(instance, "00280102", stored - 1), signed: numberOf(instance, "00280103", 0) === 1,
-    padding: paddingOf(instance), inverted: textOf(instance, "20500020") === "INVERSE",
+    padding: paddingOf(instance), look: textOf(instance, "20500020"),
     isNative: isNative(instance),
   };
 }
@@ -62,13 +62,12 @@ function paddingOf(instance) {
   return [Math.min(from, to), Math.max(from, to)];
 }
 
-/** Whether the page can show the stored values by itself: grey or RGB of 8 or 16 bits without tables of its own. */
+/** Whether the page can show the stored values by itself: grey or RGB of 8 or 16 bits. */
 function isNative(instance) {
   const bits = numberOf(instance, "00280100", 8);
   const photometric = textOf(instance, "00280004") || "MONOCHROME2";
   if (photometric === "RGB") return bits === 8;
-  const needsTable = instance["00283000"] || (instance["00283010"] && !instance["00281050"]);
-  return GREY.has(photometric) && (bits === 8 || bits === 16) && !needsTable;
+  return GREY.has(photometric) && (bits === 8 || bits === 16);
 }
 
 function scaleOf(read) {
@@ -76,6 +75,8 @@ function scaleOf(read) {
   const names = read("00289132", "00281055");
   const shape = read("00289132", "00281056")[0] || "LINEAR";
   return {
+    modalityItem: read("00289145", "00283000")[0] ?? null, voiItems: read("00289132", "00283010"),
+    isScaled: read("00289145", "00281053").length > 0,
     slope: Number(read("00289145", "00281053")[0] ?? 1), intercept: Number(read("00289145", "00281052")[0] ?? 0),
     windows: centers.slice(0, widths.length).map((center, place) => (
       { center: Number(center), width: Number(widths[place]), shape, name: names[place] ?? "" })),

@@ -1,11 +1,12 @@
 // Asks the node by QIDO-RS and WADO-RS (PS3.18 10.4, 10.6): which series there are, their headers, and frames.
 
-import { Problem } from "/page/api.js";
-import { STRINGS } from "/page/strings.js";
-import { imagesOf, textOf } from "/page/viewer/dataset.js";
-import { inOrder } from "/page/viewer/geometry.js";
-import { partsOf } from "/page/viewer/multipart.js";
-import { storedValues } from "/page/viewer/pixels.js";
+import { Problem } from "../api.js";
+import { STRINGS } from "../strings.js";
+import { imagesOf, textOf } from "./dataset.js";
+import { inOrder } from "./geometry.js";
+import { partsOf } from "./multipart.js";
+import { storedValues } from "./pixels.js";
+import { tablesOf } from "./tables.js";
 
 const SAY = STRINGS.viewer;
 
@@ -51,14 +52,20 @@ export async function frameBytes(one) {
   return part;
 }
 
+/** A long value of a header, by the address that the header gives; the host in it is the one that the node knows itself by. */
+async function bulkBytes(uri) {
+  const answer = await ask(new URL(uri, location.href).pathname.replace(/^.*?\/dicom-web\//, ""), "application/octet-stream");
+  return answer.arrayBuffer();
+}
+
 /** One frame, as stored values where the page can window them, else as the picture that the node makes of it. */
 export async function loadFrame(image) {
   if (!image.isNative) {
     const answer = await ask(`${framePath(image)}/rendered`, "image/png, image/jpeg;q=0.9");
     return { picture: await createImageBitmap(await answer.blob()), size: image.rows * image.columns * 4 };
   }
-  const bytes = await frameBytes(image);
+  const [bytes, tables] = await Promise.all([frameBytes(image), tablesOf(image, bulkBytes)]);
   const wanted = (image.rows * image.columns * image.samples * image.bits) / 8;
   if (!bytes || bytes.byteLength < wanted) throw new Problem(0, SAY.tooShort);
-  return { values: storedValues(bytes.slice(0, wanted), image), size: wanted };
+  return { values: storedValues(bytes.slice(0, wanted), image), tables, size: wanted };
 }

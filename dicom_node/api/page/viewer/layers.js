@@ -1,8 +1,8 @@
 // What lies over the images: the regions of findings and the masks of segmentations, each switched on and off.
 
-import { frameBytes, headersOf } from "/page/viewer/dicomweb.js";
-import { opened } from "/page/viewer/polygon.js";
-import { isMaskOn, labelsOf, masksOf, paintLabels, segmentsOf } from "/page/viewer/segments.js";
+import { frameBytes, headersOf } from "./dicomweb.js";
+import { opened } from "./polygon.js";
+import { isMaskOn, labelsOf, masksOf, paintLabels, segmentsOf } from "./segments.js";
 
 // As stored a mask takes a bit for each pixel, as painted four bytes.
 const MOST_STORED = 2000;

@@ -1,10 +1,10 @@
 // Leads from a study's results to the reading window: by buttons, and by keys wherever one is in the study.
 
-import { may } from "/page/api.js";
-import { el } from "/page/dom.js";
-import { STRINGS } from "/page/strings.js";
-import { openReading, Reading } from "/page/viewer/reading.js";
-import { standOf } from "/page/viewer/review_api.js";
+import { may } from "../api.js";
+import { el } from "../dom.js";
+import { STRINGS } from "../strings.js";
+import { openReading, Reading } from "./reading.js";
+import { standOf } from "./review_api.js";
 
 const SAY = STRINGS.viewer;
 

@@ -1,4 +1,6 @@
-// From stored pixel values to what the screen shows: sign and unused bits, modality scale, window, inversion.
+// From stored pixel values to what the screen shows: sign and unused bits, modality scale or table, window or table, inversion.
+
+import { NO_TABLES, through, windowOver } from "./tables.js";
 
 /** What one window makes of a value in modality units, 0..1 (PS3.3 C.11.2.1.2 and C.11.2.1.3). */
 export function shade(value, { center, width, shape = "LINEAR" }) {
@@ -43,25 +45,45 @@ function paddingAs(image) {
   return [Math.min(from, to), Math.max(from, to)];
 }
 
-/** The first window of an image, or one that holds all its values. */
-export function windowOf(image, values) {
-  const given = image.windows.find((one) => one.width > 0);
+/** What the modality makes of a stored value. */
+const modalityOf = (image, { modality }) => (modality ? (stored) => through(modality, stored) : (stored) => stored * image.slope + image.intercept);
+
+/** The ways in which an image asks to be shown: its tables, then its windows; each linear one is at least 1 wide. */
+export const ownWindows = (image, { voi } = NO_TABLES) => [
+  ...voi.map(({ name }, table) => ({ table, name })),
+  ...image.windows.filter((one) => one.width >= (one.shape === "LINEAR" ? 1 : 0) && one.width > 0),
+];
+
+/** What an image asks for first, or a window that holds all its values; eight bits that nobody scaled are shown as they are. */
+export function windowOf(image, values, tables = NO_TABLES) {
+  const [given] = ownWindows(image, tables);
   if (given) return { ...given };
-  const [lowest, highest] = (rangeOf(values, image) ?? [0, 1]).map((value) => value * image.slope + image.intercept).sort((a, b) => a - b);
+  if (image.stored === 8 && !image.signed && !image.isScaled && !tables.modality) return { center: 128, width: 256, shape: "LINEAR", name: "" };
+  const shown = (rangeOf(values, image) ?? [0, 1]).map(modalityOf(image, tables));
+  const [lowest, highest] = shown.sort((a, b) => a - b);
   const width = Math.max(1, highest - lowest + 1);
   return { center: lowest + width / 2, width, shape: "LINEAR", name: "" };
 }
 
+/** A window by centre and width, of which one can be changed by hand. */
+export const byNumbers = (window, { voi } = NO_TABLES) => (window.table === undefined ? window : windowOver(voi[window.table]));
+
+/** Whether the lowest value is white: the Presentation LUT Shape says so, and where there is none MONOCHROME1 (PS3.3 C.7.6.3.1.2). */
+const isDarkHigh = ({ look, photometric }) => (["IDENTITY", "INVERSE"].includes(look) ? look === "INVERSE" : photometric === "MONOCHROME1");
+
 /** For each stored value its grey as a pixel of the screen; a negative value stands at its two's complement. */
-export function greyTable(image, window, isInverted = false) {
+export function greyTable(image, window, isInverted = false, tables = NO_TABLES) {
   const size = image.bits === 16 ? 65536 : 256;
   const table = new Uint32Array(size);
-  const isDark = (image.photometric === "MONOCHROME1") !== Boolean(image.inverted) !== Boolean(isInverted);
+  const isDark = isDarkHigh(image) !== Boolean(isInverted);
   const [from, to] = paddingAs(image) ?? [NaN, NaN];
+  const inUnits = modalityOf(image, tables);
+  const voi = tables.voi[window.table];
+  const share = voi ? (value) => Math.min(1, through(voi, value) / voi.most) : (value) => shade(value, window);
   for (let i = 0; i < size; i++) {
-    const value = image.signed && i >= size / 2 ? i - size : i;
-    const share = shade(value * image.slope + image.intercept, window);
-    const grey = value >= from && value <= to ? 0 : Math.round(255 * (isDark ? 1 - share : share));
+    const stored = image.signed && i >= size / 2 ? i - size : i;
+    const unit = share(inUnits(stored));
+    const grey = stored >= from && stored <= to ? 0 : Math.round(255 * (isDark ? 1 - unit : unit));
     table[i] = OPAQUE | (grey << 16) | (grey << 8) | grey;
   }
   return table;
@@ -84,4 +106,4 @@ export function paintColour(values, image, pixels) {
 }
 
 /** The value at a pixel in modality units. */
-export const valueAt = (values, image, column, row) => values[row * image.columns + column] * image.slope + image.intercept;
+export const valueAt = (values, image, column, row, tables = NO_TABLES) => modalityOf(image, tables)(values[row * image.columns + column]);

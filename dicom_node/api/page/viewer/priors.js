@@ -1,8 +1,8 @@
 // Earlier studies of the same patient of which the node still holds images to compare with.
 
-import { get } from "/page/api.js";
-import { textOf } from "/page/viewer/dataset.js";
-import { describes, seriesOf } from "/page/viewer/dicomweb.js";
+import { get } from "../api.js";
+import { textOf } from "./dataset.js";
+import { describes, seriesOf } from "./dicomweb.js";
 
 const MOST = 5;
 

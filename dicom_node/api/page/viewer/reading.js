@@ -1,20 +1,20 @@
 // The window in which a study is read: its images, its result over them, what to compare with, and the review.
 
-import { get, may } from "/page/api.js";
-import { dicomDate, el } from "/page/dom.js";
-import { STRINGS } from "/page/strings.js";
-import { nameOf, textOf } from "/page/viewer/dataset.js";
-import { describes, loadFrame, seriesOf, stackOf } from "/page/viewer/dicomweb.js";
-import { RegionEditor } from "/page/viewer/editor.js";
-import { Frames } from "/page/viewer/frames.js";
-import { Layers } from "/page/viewer/layers.js";
-import { reviewTag } from "/page/verified.js";
-import { loadPicture, picturesOf } from "/page/viewer/pictures.js";
-import { priorsOf } from "/page/viewer/priors.js";
-import { ReviewPanel } from "/page/viewer/review.js";
-import { undrawnOf } from "/page/viewer/segments.js";
-import { toolbar } from "/page/viewer/toolbar.js";
-import { Viewport } from "/page/viewer/viewport.js";
+import { get, may } from "../api.js";
+import { dicomDate, el } from "../dom.js";
+import { STRINGS } from "../strings.js";
+import { nameOf, textOf } from "./dataset.js";
+import { describes, loadFrame, seriesOf, stackOf } from "./dicomweb.js";
+import { RegionEditor } from "./editor.js";
+import { Frames } from "./frames.js";
+import { Layers } from "./layers.js";
+import { reviewTag } from "../verified.js";
+import { loadPicture, picturesOf } from "./pictures.js";
+import { priorsOf } from "./priors.js";
+import { ReviewPanel } from "./review.js";
+import { undrawnOf } from "./segments.js";
+import { toolbar } from "./toolbar.js";
+import { Viewport } from "./viewport.js";
 
 const SAY = STRINGS.viewer;
 
@@ -35,6 +35,7 @@ export class Reading {
     this.second.element.hidden = true;
     this.panel = new ReviewPanel(result, this, () => this.#again());
     this.bar = toolbar(this);
+    this.main.offers = (own, modality) => this.bar.offerWindows(own, modality);
     this.dialog = this.#dialog();
   }
 
@@ -84,7 +85,7 @@ export class Reading {
     const first = this.series.find((one) => one.uid === chosen) ?? this.series[0];
     this.bar.offerSeries(this.series, first.uid);
     const masks = series.filter((one) => one.modality === "SEG" && mine.has(one.uid)).map((one) => one.uid);
-    await Promise.all([this.showSeries(first.uid), this.layers.loadSegmentations(this.study, masks).then(() => this.main.draw())]);
+    await Promise.all([this.showSeries(first.uid), this.layers.loadSegmentations(this.study, masks).then(() => { this.panel.masksAreKnown(); this.main.draw(); })]);
     this.#tellUndrawn();
     this.priors = await priorsOf(this.header, this.study).catch(() => []);
     this.bar.offerPriors(this.priors);

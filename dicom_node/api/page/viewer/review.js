@@ -1,12 +1,12 @@
 // The panel beside the images: what the model found, and a person's word on it.
 
-import { may, session } from "/page/api.js";
-import { el, unitOf } from "/page/dom.js";
-import { STRINGS } from "/page/strings.js";
-import { bodyOf, draftOf, reasonsIn } from "/page/viewer/draft.js";
-import { correctionForm } from "/page/viewer/corrections.js";
-import { decide, decisionsOn, releaseLock, reviewCodes, standOf, takeLock } from "/page/viewer/review_api.js";
-import { personName } from "/page/worklist.js";
+import { may, session } from "../api.js";
+import { el, numberText, unitOf } from "../dom.js";
+import { STRINGS } from "../strings.js";
+import { bodyOf, draftOf, reasonsIn } from "./draft.js";
+import { correctionForm } from "./corrections.js";
+import { decide, decisionsOn, releaseLock, reviewCodes, standOf, takeLock } from "./review_api.js";
+import { personName } from "../worklist.js";
 
 const SAY = STRINGS.viewer;
 
@@ -178,6 +178,15 @@ export class ReviewPanel {
     this.images.show(this.mode === "modify" ? [...this.draft.findings, ...this.draft.added] : this.#stated());
   }
 
+  /** The masks are known by now, and with them which findings can be shown; a form is not made anew while somebody types. */
+  masksAreKnown() {
+    if (this.mode !== "look") return;
+    const nameOf = (one) => one.id || one.getAttribute("aria-label");
+    const name = this.element.contains(document.activeElement) ? nameOf(document.activeElement) : null;
+    this.render();
+    if (name) [...this.element.querySelectorAll("button")].find((one) => nameOf(one) === name)?.focus();
+  }
+
   /** The findings as a reader has corrected them, else as the model said them. */
   #stated() {
     return this.corrected ?? this.result.summary.findings ?? [];
@@ -252,7 +261,7 @@ function findingsList(findings, images) {
 
 function factsOf(said) {
   const measured = (said.measurements ?? []).map((one) => {
-    const value = one.value === null ? SAY.notMeasured : `${one.value.toLocaleString()} ${unitOf(one.unit)}`.trim();
+    const value = one.value === null ? SAY.notMeasured : `${numberText(one.value)} ${unitOf(one.unit)}`.trim();
     return `${one.label || one.name.meaning} ${value}`;
   });
   const scored = said.probability !== null && said.probability !== undefined ? [SAY.score(said.probability)] : [];

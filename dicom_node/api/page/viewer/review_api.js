@@ -1,7 +1,8 @@
 // Review as the API has it: who is at it, the decision, the coded words, and how a result stands.
 
-import { get, post, remove } from "/page/api.js";
-import { personName } from "/page/worklist.js";
+import { get, post, remove } from "../api.js";
+import { dateText } from "../dom.js";
+import { personName } from "../worklist.js";
 
 const SIDES = new Set(["left", "right"]);
 const DECIDABLE = new Set(["DONE", "PARTIAL"]);
@@ -25,7 +26,7 @@ export function standOf(result) {
   const awaits = Boolean(result.awaits_second_reader);
   return {
     state, awaits, isOpen: isMade && state === "UNREVIEWED" && !awaits, by: personName(result.reviewer ?? ""), account: "",
-    at: result.reviewed_at ? new Date(result.reviewed_at).toLocaleString() : "", isReport: Boolean(result.review_of),
+    at: result.reviewed_at ? dateText(result.reviewed_at) : "", isReport: Boolean(result.review_of),
     failed: result.review_failed ?? "", waits: result.review_waits ?? "",
   };
 }

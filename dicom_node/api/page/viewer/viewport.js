@@ -1,10 +1,10 @@
 // One stack of images on a canvas: scroll, window, zoom, pan; letters, numbers and ruler around it, overlays on it.
 
-import { el } from "/page/dom.js";
-import { STRINGS } from "/page/strings.js";
-import { depthOf, edgesOf, fitted, nearestTo, panned, rulerOf, toImage, toScreen, zoomed } from "/page/viewer/geometry.js";
-import { listen } from "/page/viewer/gestures.js";
-import { greyTable, paintColour, paintGrey, valueAt, windowOf } from "/page/viewer/pixels.js";
+import { el } from "../dom.js";
+import { STRINGS } from "../strings.js";
+import { depthOf, edgesOf, fitted, nearestTo, panned, rulerOf, toImage, toScreen, zoomed } from "./geometry.js";
+import { listen } from "./gestures.js";
+import { byNumbers, greyTable, ownWindows, paintColour, paintGrey, valueAt, windowOf } from "./pixels.js";
 
 const SAY = STRINGS.viewer;
 
@@ -16,7 +16,7 @@ const MANY_CORNERS = 24; // have smaller marks
 
 export class Viewport {
   constructor(frames, { label, layers }) {
-    Object.assign(this, { frames, layers, stack: [], place: 0, tool: "window", editor: null, linked: null, offset: 0, leads: null });
+    Object.assign(this, { frames, layers, stack: [], place: 0, tool: "window", editor: null, linked: null, offset: 0, leads: null, own: [], offers: () => {} });
     Object.assign(this, { frame: null, shown: null, view: null, window: null, isInverted: false, dragged: 0 });
     this.canvas = el("canvas", { "aria-hidden": "true" });
     this.back = document.createElement("canvas");
@@ -36,7 +36,8 @@ export class Viewport {
 
   /** Show other images; the window is theirs, the zoom fits them. */
   show(images, place = Math.floor(images.length / 2)) {
-    Object.assign(this, { stack: images, place: 0, view: null, window: null, isInverted: false, frame: null, shown: null });
+    Object.assign(this, { stack: images, place: 0, view: null, window: null, own: [], isInverted: false, frame: null, shown: null });
+    this.offers([], "");
     this.texts.wait.textContent = images.length ? "" : SAY.noImages;
     return images.length ? this.moveTo(place) : this.draw();
   }
@@ -87,7 +88,11 @@ export class Viewport {
 
   #take(image, frame) {
     Object.assign(this, { frame, shown: image });
-    if (!this.window && frame.values && image.samples === 1) this.window = windowOf(image, frame.values);
+    if (!this.window && frame.values && image.samples === 1) {
+      this.window = windowOf(image, frame.values, frame.tables);
+      this.own = ownWindows(image, frame.tables);
+      this.offers(this.own, image.modality);
+    }
     this.texts.wait.textContent = "";
     this.#paint();
   }
@@ -99,7 +104,7 @@ export class Viewport {
     this.#paint();
   }
 
-  /** Whether what is shown is the node's picture of an image with tables of its own, such as a VOI LUT. */
+  /** Whether what is shown is the node's picture: of colours that the page does not know, or of more than 16 bits. */
   #isRendered() {
     return Boolean(this.frame?.picture && this.shown && !this.shown.url);
   }
@@ -113,7 +118,31 @@ export class Viewport {
   resetWindow() {
     if (!this.frame?.values || this.shown.samples > 1) return;
     this.isInverted = false;
-    this.setWindow(windowOf(this.shown, this.frame.values));
+    this.setWindow(windowOf(this.shown, this.frame.values, this.frame.tables));
+  }
+
+  /** Show the image by one of the tables and windows that it brings. */
+  chooseOwn(place) {
+    if (this.own[place]) this.setWindow({ ...this.own[place] });
+  }
+
+  /** The next of them, for whoever looks through all. */
+  nextOwn() {
+    const now = this.own.findIndex((one) => one.table === this.window?.table && one.center === this.window.center && one.width === this.window.width);
+    if (this.own.length) this.chooseOwn((now + 1) % this.own.length);
+  }
+
+  /** Change the window by hand, from whatever is shown by now: `change` gets centre and width. */
+  adjust(change) {
+    if (!this.window || !this.frame?.values) return;
+    const now = byNumbers(this.#windowFor(this.shown), this.frame.tables);
+    this.setWindow({ ...now, name: "", ...change(now) });
+  }
+
+  /** A table is that of each image; one that has none is shown by what it asks for itself. */
+  #windowFor(image) {
+    const { tables, values } = this.frame;
+    return this.window.table === undefined || tables?.voi[this.window.table] ? this.window : windowOf(image, values, tables);
   }
 
   invert() {
@@ -175,9 +204,10 @@ export class Viewport {
   }
 
   #dragWindow(dx, dy) {
-    if (!this.window) return;
-    const step = Math.max(0.5, this.window.width / 250);
-    this.setWindow({ ...this.window, name: "", width: Math.max(1, this.window.width + dx * step), center: this.window.center + dy * step });
+    this.adjust(({ center, width }) => {
+      const step = Math.max(0.5, width / 250);
+      return { width: Math.max(1, width + dx * step), center: center + dy * step };
+    });
   }
 
   #tellValue(at) {
@@ -185,7 +215,7 @@ export class Viewport {
     const [column, row] = toImage(this.view, at).map(Math.floor);
     const isInside = column >= 0 && row >= 0 && column < this.shown.columns && row < this.shown.rows;
     this.texts.value.textContent = isInside
-      ? SAY.valueAt(column, row, Math.round(valueAt(this.frame.values, this.shown, column, row) * 10) / 10, this.shown.modality) : "";
+      ? SAY.valueAt(column, row, Math.round(valueAt(this.frame.values, this.shown, column, row, this.frame.tables) * 10) / 10, this.shown.modality) : "";
   }
 
   #resized() {
@@ -221,8 +251,10 @@ export class Viewport {
 
   /** The greys are the same for all images of one scale: they are reckoned anew only for another window. */
   #table(image) {
-    const key = JSON.stringify([this.window, this.isInverted, image.slope, image.intercept, image.bits, image.stored, image.signed, image.photometric, image.padding]);
-    if (this.tableKey !== key) Object.assign(this, { tableKey: key, table: greyTable(image, this.window, this.isInverted) });
+    const { tables } = this.frame;
+    const now = this.#windowFor(image);
+    const key = JSON.stringify([now, tables?.key, this.isInverted, image.slope, image.intercept, image.bits, image.stored, image.signed, image.photometric, image.look, image.padding]);
+    if (this.tableKey !== key) Object.assign(this, { tableKey: key, table: greyTable(image, now, this.isInverted, tables) });
     return this.table;
   }
 
@@ -256,20 +288,26 @@ export class Viewport {
     const { shown: image, window: now } = this;
     const edges = (image && edgesOf(image)) ?? {};
     for (const side of ["left", "right", "top", "bottom"]) this.texts[side].textContent = edges[side] ?? "";
-    this.texts.window.textContent = this.#isRendered() ? SAY.windowStays : now && image ? SAY.windowIs(now.center, now.width, now.name) : "";
-    Object.assign(this.element.dataset, now ? { center: now.center, width: now.width } : {});
+    this.texts.window.textContent = this.#isRendered() ? SAY.windowStays : now && image ? wordsOf(now) : "";
+    for (const name of ["center", "width", "table"]) {
+      if (now?.[name] === undefined) delete this.element.dataset[name];
+      else this.element.dataset[name] = now[name];
+    }
   }
 }
 
+/** How a window or a table is called. */
+export const wordsOf = (window) => (window.table === undefined ? SAY.windowIs(window.center, window.width, window.name, window.shape) : SAY.tableIs(window.table + 1, window.name));
+
 const PANS = { ArrowLeft: [-40, 0], ArrowRight: [40, 0], ArrowUp: [0, -40], ArrowDown: [0, 40] };
-const windowBy = (dx, dy) => (view) => view.window && view.setWindow({
-  ...view.window, name: "", width: Math.max(1, view.window.width * (1 + dx / 20)), center: view.window.center + (dy * view.window.width) / 40 });
+const windowBy = (dx, dy) => (view) => view.adjust(({ center, width }) => (
+  { width: Math.max(1, width * (1 + dx / 20)), center: center + (dy * width) / 40 }));
 
 const KEYS = {
   ArrowUp: (view) => view.scroll(-1), ArrowDown: (view) => view.scroll(1), PageUp: (view) => view.scroll(-10), PageDown: (view) => view.scroll(10),
   Home: (view) => view.scroll(-view.stack.length), End: (view) => view.scroll(view.stack.length),
   "+": (view) => view.zoom(1.25), "=": (view) => view.zoom(1.25), "-": (view) => view.zoom(0.8), f: (view) => view.fit(),
-  i: (view) => view.invert(), 0: (view) => view.resetWindow(),
+  i: (view) => view.invert(), 0: (view) => view.resetWindow(), w: (view) => view.nextOwn(),
   "[": windowBy(-1, 0), "]": windowBy(1, 0), ",": windowBy(0, -1), ".": windowBy(0, 1),
   ...Object.fromEntries(Object.keys(PRESETS).map((key) => [key, (view) => view.preset(key)])),
 };

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import secrets
-from pathlib import Path
 from typing import Annotated, Self
 
 from fastapi import APIRouter, Request
 from pydantic import BaseModel, ConfigDict, SecretStr, StringConstraints, model_validator
-from starlette.responses import FileResponse, HTMLResponse, JSONResponse, Response
+from starlette.responses import HTMLResponse, JSONResponse, Response
 
 from dicom_node.api.access import (
     BROWSER_REMEMBERED_S,
@@ -21,14 +20,14 @@ from dicom_node.api.access import (
 )
 from dicom_node.api.addresses import V1
 from dicom_node.api.answers.problems import described
-from dicom_node.api.page_modules import linked
+from dicom_node.api.page_files import document, language_of
+from dicom_node.api.parts import ApiParts, Parts
 from dicom_node.core.audit import AuditedAct
 from dicom_node.index.people.sessions import OpenedBy
 from dicom_node.people.accounts import TriedFrom
 from dicom_node.people.passwords import MAX_LENGTH
 from dicom_node.people.sessions import digest_of
 
-PAGE = Path(__file__).resolve().parents[2] / "page"
 router = APIRouter(tags=["page"])
 
 
@@ -53,16 +52,20 @@ class Login(BaseModel):
 
 
 @router.get("/", include_in_schema=False)
-def page() -> HTMLResponse:
-    """The status page, with links to all its modules."""
-    written = linked((PAGE / "index.html").read_text(encoding="utf-8"), PAGE)
-    return HTMLResponse(written, headers={"Cache-Control": "no-cache"})
+def page(request: Request, parts: Parts) -> HTMLResponse:
+    """The status page, with links to the modules that it needs at once."""
+    return _document("index.html", request, parts)
 
 
 @router.get(f"{V1}/docs", include_in_schema=False)
-def api_page() -> FileResponse:
+def api_page(request: Request, parts: Parts) -> HTMLResponse:
     """The description of the API for people; it asks no other host for anything."""
-    return FileResponse(PAGE / "docs.html", headers={"Cache-Control": "no-cache"})
+    return _document("docs.html", request, parts)
+
+
+def _document(name: str, request: Request, parts: ApiParts) -> HTMLResponse:
+    written = document(name, language_of(request, parts.settings.api.language))
+    return HTMLResponse(written, headers={"Cache-Control": "no-cache", "Vary": "Cookie"})
 
 
 @router.post("/login", status_code=204, summary="Open a session", responses=described(401, 403, 422, 429, 503))
