@@ -1,6 +1,6 @@
 # Everything the project needs goes into .venv here; nothing outside the checkout is changed.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test campaign check docs bench fuzz screenshots viewer
+.PHONY: help setup demo install uninstall test campaign check docs bench fuzz screenshots viewer
 SHELL := /bin/bash
 MAKEFLAGS += --no-print-directory
 
@@ -26,6 +26,13 @@ setup: $(VENV)/.dev ## Install the node and its development tools into .venv (ag
 
 demo: $(VENV)/.run ## Start the node, send sample studies, show what came back, keep serving; STUDY=folder sends yours
 	@exec $(BIN)/dicom-node demo $(if $(STUDY),--study "$(STUDY)") $(ARGS)
+
+install: ## Install the node as a service, without test tools (root); DESTDIR=folder builds the tree there
+	@$(foreach name,DESTDIR PREFIX EXTRAS PIP_ARGS,$(if $($(name)),$(name)="$($(name))")) \
+		$(if $(filter file,$(origin PYTHON)),,PYTHON="$(PYTHON)") deploy/install.sh install
+
+uninstall: ## Remove the service (root); data and settings stay, and it says where
+	@$(foreach name,DESTDIR PREFIX,$(if $($(name)),$(name)="$($(name))")) deploy/install.sh uninstall
 
 test: $(VENV)/.dev ## Run all tests; without a peer such as Orthanc its tests are skipped and say why
 	@$(PYTEST) $(ARGS)
