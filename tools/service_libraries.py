@@ -13,7 +13,8 @@ from pathlib import Path
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-PROJECT = Path(__file__).resolve().parents[1] / "pyproject.toml"
+_ROOT = Path(__file__).resolve().parents[1]
+PROJECT = _ROOT / "pyproject.toml"
 SERVICE_EXTRAS = ("inference",)
 #: The default build of torch on Linux brings them, its CPU build does not: what is told here holds for both.
 _OF_GPUS = ("nvidia-", "cuda-", "triton")
@@ -40,6 +41,20 @@ def service_libraries() -> Mapping[str, Distribution]:
                 seen.add((name, asked))
                 waiting += [(one, asked) for one in map(Requirement, found[name].requires or ())]
     return dict(sorted(found.items()))
+
+
+def licence_table() -> str:
+    """Return each library of the service with the version that is tested and what it says of its licence."""
+    pinned = dict(
+        line.split("==")
+        for line in (_ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
+        if "==" in line
+    )
+    versions = {canonicalize_name(name): version for name, version in pinned.items()}
+    rows = [
+        f"| {one.name} | {versions.get(name, 'any')} | {licence_of(one)} |" for name, one in service_libraries().items()
+    ]
+    return "\n".join(["| library | version | licence, in its own words |", "|---|---|---|", *rows])
 
 
 def _applies(requirement: Requirement, extra: str) -> bool:

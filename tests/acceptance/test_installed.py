@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from packaging.utils import canonicalize_name
 
 from dicom_node import __version__
 from dicom_node.roles.settings import load_settings
@@ -26,6 +27,8 @@ from tests.support.install.tree import SERVICE_USER, InstalledTree, installed_tr
 from tests.support.install.unit_file import UnitFile
 from tests.support.needs import REPOSITORY, absent
 from tests.support.studies.data_factories import small_chest_ct
+from tools.sbom import write
+from tools.service_libraries import service_libraries
 
 pytestmark = pytest.mark.timeout(900)
 
@@ -62,6 +65,27 @@ def test_nothing_for_tests_is_installed(tree: InstalledTree) -> None:
 
     assert {"dicom_node", f"dicom_node-{__version__}.dist-info"} <= names
     assert not names & {"tests", "benchmarks", "tools", "pytest", "ruff", "mypy"}
+
+
+def test_the_bill_of_materials_names_every_distribution_of_the_service(tree: InstalledTree, tmp_path: Path) -> None:
+    bill = tmp_path / "sbom.cdx.json"
+
+    write(tree.release / "bin/python", bill)
+
+    told = json.loads(bill.read_text(encoding="utf-8"))
+
+    listing = [str(tree.release / "bin/python"), "-m", "pip", "list", "--format", "json"]
+    installed = {
+        (canonicalize_name(one["name"]), one["version"])
+        for one in json.loads(subprocess.run(listing, capture_output=True, text=True, check=True).stdout)
+    }
+    named = {(canonicalize_name(one["name"]), one["version"]) for one in told["components"]}
+    root = told["metadata"]["component"]
+    assert told["bomFormat"] == "CycloneDX"
+    assert installed == named | {(root["name"], __version__)}
+    assert {name for name, _ in installed} > set(service_libraries()) | {"dicom-node"}
+    without_licence = {one["name"] for one in told["components"] if not one.get("licenses")}
+    assert without_licence <= {"pip"}, "what a site may not pass on, or on which terms, must be seen"
 
 
 def test_the_example_of_settings_can_be_used_as_it_is_and_with_every_example_in_it_switched_on(tmp_path: Path) -> None:

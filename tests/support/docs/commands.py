@@ -41,6 +41,7 @@ NOT_RUN: Mapping[str, str] = {
     "apt install make python3 python3-venv": "installs a service; tests/acceptance/test_installed_on_debian.py does so",
     "editor /etc/dicom-node/node.toml": "needs an installed service; as above",
     "python3 -m venv .venv": "sets up an environment; tests/integration/test_wheel.py installs the wheel",
+    "make sbom": "installs an environment; tests/acceptance/test_installed.py makes one of an installed tree",
     "make uninstall": "removes a service; tests/acceptance/test_installed.py and its like on Debian do so",
     "rm -r /var/lib/dicom-node /etc/dicom-node": "removes data; tests/acceptance/test_installed_on_debian.py does so",
     "systemctl stop dicom-node": "needs an installed service; tests/acceptance/test_installed_on_debian.py does so",
