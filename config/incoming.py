@@ -286,6 +286,16 @@ class ApiSettings(Section):
         return self
 
 
+class MetricsSettings(Section):
+    host: str = Field("127.0.0.1", description="Address the port of metrics binds.")
+    port: Port | None = Field(
+        None, description="Port that serves `/metrics` without sign-in; none: only the API's serves them, to a key."
+    )
+    allow: tuple[Annotated[str, AfterValidator(_cidr)], ...] = Field(
+        (), description="Addresses or networks (CIDR) that may ask there; none: whoever reaches it, on loopback only."
+    )
+
+
 class ViewerSettings(Section):
     ohif: SitePath | None = Field(
         None, description="Folder with the published build of OHIF, served at `/viewer`; `make viewer` fetches one."

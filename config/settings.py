@@ -18,6 +18,7 @@ from dicom_node.config.incoming import (
     DicomSettings,
     DicomTlsSettings,
     Hl7Settings,
+    MetricsSettings,
     Peer,
     PeopleSettings,
     SourceSettings,
@@ -59,6 +60,7 @@ class Settings(Section):
     audit: AuditSettings = AuditSettings()
     time: TimeSettings = TimeSettings()
     api: ApiSettings = ApiSettings()
+    metrics: MetricsSettings = MetricsSettings()
     oidc: OidcSettings = OidcSettings()
     people: PeopleSettings = PeopleSettings()
     review: ReviewSettings = ReviewSettings()
@@ -159,6 +161,15 @@ class Settings(Section):
             raise ValueError(
                 f"hl7.host {self.hl7.host} is reachable from other machines but no [[hl7.peer]] is configured; "
                 "list who may send (host), or bind 127.0.0.1"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _beyond_loopback_needs_a_list_of_who_may_measure(self) -> Self:
+        if self.metrics.port is not None and not _is_loopback(self.metrics.host) and not self.metrics.allow:
+            raise ValueError(
+                f"metrics.host {self.metrics.host} is reachable from other machines but metrics.allow names nobody; "
+                "list who may ask (addresses or networks), or bind 127.0.0.1"
             )
         return self
 

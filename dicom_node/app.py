@@ -15,9 +15,11 @@ from typing import Any
 
 from dicom_node import __version__
 from dicom_node.core.audit import AuditedAct, AuditedEvent
+from dicom_node.core.limits import Networks
 from dicom_node.core.principal import NODE
 from dicom_node.index.due import now_in
 from dicom_node.index.jobs import free_leases_of
+from dicom_node.operate.metrics.listener import MetricsListener
 from dicom_node.people.audit.trail import digests_of
 from dicom_node.roles import ROLES
 from dicom_node.roles.node import Node, require_own_store
@@ -40,6 +42,7 @@ class Service:
         self._names = [name for name in ROLES if not names or name in names]
         self._roles: list[Role] = []
         self._schedule: Any = None
+        self._metrics: MetricsListener | None = None
 
     def start(self) -> None:
         """Start the roles; when this returns, the ports are open and written to `ports.json`."""
@@ -47,7 +50,7 @@ class Service:
         self._node.owners.note(roles=self._names)
         self._free_leases()
         _ = self._node.routes  # a configuration that cannot work must stop the start, not the first study
-        ports: dict[str, int] = {}
+        ports = self._serve_metrics()
         for name in self._names:
             role: Role = _found(ROLES[name])(self._node, self.wake)
             self._roles.append(role)  # before its start: what fails half way is stopped, too
@@ -74,6 +77,8 @@ class Service:
             self._schedule.stop()
         for role in self._roles:
             role.join()
+        if self._metrics is not None:
+            self._metrics.stop()
         self._note(AuditedAct.APPLICATION_STOPPED, roles=sorted(self._names))
         self._node.close()
         _log.info("node stopped")
@@ -82,6 +87,15 @@ class Service:
         """Something was queued or made due: look now instead of at the next poll."""
         for role in self._roles:
             role.wake()
+
+    def _serve_metrics(self) -> dict[str, int]:
+        """Begin to measure, and serve what is measured on a port of its own where the settings name one."""
+        own, exposition = self._node.settings.metrics, self._node.metrics
+        if own.port is None:
+            return {}
+        self._metrics = MetricsListener(own.host, own.port, Networks(own.allow), exposition)
+        self._metrics.start()
+        return {"metrics": self._metrics.port}
 
     def _note(self, act: AuditedAct, **detail: object) -> None:
         self._node.audit.note(AuditedEvent(act=act, actor=NODE, detail=detail))

@@ -16,6 +16,7 @@ from pydantic_core import PydanticUndefined
 
 from dicom_node.core import codes as terminology
 from dicom_node.core.lifecycle import TRANSITIONS
+from dicom_node.core.metrics.table import metric_table
 from dicom_node.core.reasons import hold_table, reason_table
 from dicom_node.inference.cards.schema import KEYS
 from dicom_node.inference.runtimes.table import RUNTIMES, Runtime
@@ -155,6 +156,7 @@ PARTS: Mapping[tuple[str, str], Callable[[], str]] = {
     ("reference/exports.md", "columns of cases"): column_tables.case_columns,
     ("reference/licences.md", "licences"): service_libraries.licence_table,
     ("reference/problems.md", "problems"): interface_pages.problem_table,
+    ("reference/metrics.md", "metrics"): metric_table,
 }
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, cast
 
@@ -23,6 +23,7 @@ from dicom_node.index.views.lists import Cursor
 from dicom_node.inference.cards.card import ModelCard
 from dicom_node.ingest.session import IngestParts
 from dicom_node.operate.clock import ClockState
+from dicom_node.operate.metrics.exposition import Exposition
 from dicom_node.operate.routes_in_force import RoutesInForce
 from dicom_node.receive.refusals import RefusedContexts
 from dicom_node.retrieve.retrievals import Retrievals
@@ -41,7 +42,7 @@ class ApiParts:
     what peers could not send to this process's receiver. `retrievals` fetches studies and `ingest` takes them in, where
     this process does. `certificate` tells of the certificate that the API shows; `None` where it speaks no TLS. `clock`
     tells of the clock; `None` where no time server is named. `search_keys` are what studies are found by, and
-    `patients` tells who the patients of stored objects are.
+    `patients` tells who the patients of stored objects are. `metrics` tells what is measured.
     """
 
     database: Database
@@ -64,6 +65,7 @@ class ApiParts:
     certificate: Callable[[], CertificateState | None] = lambda: None
     clock: Callable[[], ClockState | None] = lambda: None
     images: ImageReaders | None = None
+    metrics: Exposition = field(default_factory=Exposition)
 
 
 def parts_of(request: Request) -> ApiParts:

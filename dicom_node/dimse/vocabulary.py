@@ -109,21 +109,24 @@ EVENT_ANSWERS: Mapping[EventStatus, str] = {
 
 @dataclass(frozen=True, slots=True)
 class Rejection:
-    """An answer to A-ASSOCIATE-RQ (PS3.8 Table 9-21): result, source, reason, and why in words."""
+    """An answer to A-ASSOCIATE-RQ (PS3.8 Table 9-21): result, source, reason, why in words, and what counts call it."""
 
     result: int
     source: int
     reason: int
     why: str
+    code: str
 
 
-UNKNOWN_CALLER = Rejection(1, 1, 3, "calling AE title not recognised: it, its address or certificate is not listed")
-UNKNOWN_CALLED = Rejection(1, 1, 7, "called AE title not recognised")
-UNKNOWN_USER = Rejection(1, 1, 1, "user identity not accepted")
-UNKNOWN_APPLICATION_CONTEXT = Rejection(1, 1, 2, "application context not supported")
-UNKNOWN_PROTOCOL_VERSION = Rejection(1, 2, 2, "protocol version not supported")
-CONGESTED = Rejection(2, 3, 1, "temporary congestion: less disk is free than the reserve")
-TOO_MANY = Rejection(2, 3, 2, "local limit exceeded: too many associations, in all or of this peer")
+UNKNOWN_CALLER = Rejection(1, 1, 3, "calling AE title not recognised: it, its address or certificate is not listed",
+                           "unknown-caller")  # fmt: skip
+UNKNOWN_CALLED = Rejection(1, 1, 7, "called AE title not recognised", "unknown-called")
+UNKNOWN_USER = Rejection(1, 1, 1, "user identity not accepted", "unknown-user")
+UNKNOWN_APPLICATION_CONTEXT = Rejection(1, 1, 2, "application context not supported", "malformed")
+UNKNOWN_PROTOCOL_VERSION = Rejection(1, 2, 2, "protocol version not supported", "malformed")
+CONGESTED = Rejection(2, 3, 1, "temporary congestion: less disk is free than the reserve", "disk")
+TOO_MANY = Rejection(2, 3, 2, "local limit exceeded: too many associations, in all or of this peer",
+                     "too-many")  # fmt: skip
 REJECTIONS = (
     UNKNOWN_CALLER, UNKNOWN_CALLED, UNKNOWN_USER, UNKNOWN_APPLICATION_CONTEXT, UNKNOWN_PROTOCOL_VERSION, CONGESTED,
     TOO_MANY,

@@ -11,6 +11,7 @@ import importlib
 import logging
 import os
 import threading
+import time
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -21,6 +22,8 @@ from sqlalchemy.exc import ArgumentError, DatabaseError, DBAPIError, InterfaceEr
 from sqlalchemy.exc import TimeoutError as NoConnectionFree
 
 from dicom_node.core.errors import IndexUnavailable, SettingsError
+from dicom_node.core.metrics.table import DATABASE_FAILURES, DATABASE_SECONDS
+from dicom_node.core.metrics.tally import TALLY
 from dicom_node.index.tables import node_identity
 
 #: Newest migration in `index/migrations/versions`; a test holds it against the folder. Known here so that a start on an
@@ -58,7 +61,7 @@ class Database:
     def write(self) -> Iterator[Connection]:
         """One transaction that may write: all of it is committed, or none. Raises `IndexUnavailable`."""
         with (
-            self._answering(),
+            self._answering("write"),
             self.engine.connect().execution_options(will_write=True) as connection,
             connection.begin(),
         ):
@@ -67,7 +70,7 @@ class Database:
     @contextmanager
     def read(self) -> Iterator[Connection]:
         """One consistent view for reading. Raises `IndexUnavailable`."""
-        with self._answering(), self.engine.connect() as connection, connection.begin():
+        with self._answering("read"), self.engine.connect() as connection, connection.begin():
             yield connection
 
     def migrate(self) -> None:
@@ -121,16 +124,20 @@ class Database:
         self.engine.dispose()
 
     @contextmanager
-    def _answering(self) -> Iterator[None]:
+    def _answering(self, access: str) -> Iterator[None]:
         """Turn a database that cannot serve now into `IndexUnavailable`; programming errors pass through."""
+        began = time.perf_counter()
         try:
             yield
+            TALLY.observe(DATABASE_SECONDS, time.perf_counter() - began, access=access)
         except NoConnectionFree as error:
+            TALLY.count(DATABASE_FAILURES)
             raise IndexUnavailable("All connections to the database are busy. It is tried again by itself.") from error
         except DBAPIError as error:
             why = _why_unavailable(error)
             if not why:
                 raise
+            TALLY.count(DATABASE_FAILURES)
             # What is well again is another server, or another file, than open connections lead to.
             self.engine.dispose()
             raise IndexUnavailable(f"{why} Nothing new is acknowledged until it is well.") from error

@@ -49,6 +49,8 @@ class ClaimedJob:
     earlier_job_key: str
     #: Why the attempt before this one failed; empty when none has.
     last_failure: str = ""
+    #: For how long it had been due; `None` for one that was taken over.
+    waited_s: float | None = None
 
 
 def claim(connection: Connection, owner: str, now: datetime, lease_s: float) -> ClaimedJob | None:
@@ -75,7 +77,8 @@ def claim(connection: Connection, owner: str, now: datetime, lease_s: float) -> 
         attempts=row.attempts + 1, started_at=started_at, finished_at=None, stage=JobStage.PLANNING,
     )  # fmt: skip
     _begin_study(connection, row, now)
-    return _claimed(row, started_at)
+    waited_s = (now - row.not_before).total_seconds() if row.state == JobState.QUEUED else None
+    return _claimed(row, started_at, waited_s)
 
 
 def _next(connection: Connection, now: datetime) -> Row[Any] | None:
@@ -99,12 +102,13 @@ def _begin_study(connection: Connection, row: Row[Any], now: datetime) -> None:
         move_study(connection, row.study_instance_uid, StudyState.ANALYSING, Change(now))
 
 
-def _claimed(row: Row[Any], started_at: datetime) -> ClaimedJob:
+def _claimed(row: Row[Any], started_at: datetime, waited_s: float | None) -> ClaimedJob:
     return ClaimedJob(
         id=row.id, study_instance_uid=row.study_instance_uid, revision=row.revision, route=row.route, model=row.model,
         series_instance_uid=row.series_instance_uid, study_partial=row.study_partial, decision=row.decision,
         attempt=row.attempts + 1, fence=row.fence + 1, started_at=started_at,
         earlier_job_key=row.job_key, shadow_of=row.shadow_of, last_failure=row.message,
+        waited_s=waited_s,
     )  # fmt: skip
 
 

@@ -23,6 +23,8 @@ from sqlalchemy import Connection
 
 from dicom_node.core.entities import Instance, SendingPeer
 from dicom_node.core.errors import IndexUnavailable, RefusedObject, SpoolUnavailable, StoreStatus
+from dicom_node.core.metrics.table import BYTES_RECEIVED, OBJECTS_RECEIVED, OBJECTS_REFUSED
+from dicom_node.core.metrics.tally import TALLY
 from dicom_node.core.outage_log import OutageLog
 from dicom_node.core.received.versions import Comparison
 from dicom_node.core.uids import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME, is_valid_uid, loggable_uid
@@ -103,6 +105,7 @@ class Intake:
         except RefusedObject as refusal:
             who = _named(received.sender, received.sop_instance_uid)
             _log.warning("object refused", extra=who | {"status": f"0x{refusal.status:04X}", "why": str(refusal)})
+            _count_refused(received.sender, refusal.status)
             return StoreStatus(refusal.status)
         except (SpoolUnavailable, IndexUnavailable) as error:
             return self._not_stored(error, received.sender, received.sop_instance_uid)
@@ -164,6 +167,7 @@ class Intake:
 
     def _not_stored(self, error: Exception, sender: SendingPeer, sop_instance_uid: str) -> StoreStatus:
         self.outages.failed(str(error), _named(sender, sop_instance_uid) | {"status": "0xA700"})
+        _count_refused(sender, StoreStatus.OUT_OF_RESOURCES)
         return StoreStatus.OUT_OF_RESOURCES
 
     def _check_room(self, received: Received) -> None:
@@ -183,6 +187,9 @@ class Intake:
             return added
 
         added = self._versions.enter(enter)
+        peer = instance.sender.calling_ae_title
+        TALLY.count(OBJECTS_RECEIVED, peer=peer, way="files")
+        TALLY.count(BYTES_RECEIVED, instance.size_bytes, peer=peer, way="files")
         if added is not Added.NEW:
             _log.info(
                 "known instance came again", extra={"sop_instance": instance.sop_instance_uid, "was": added.value}
@@ -255,6 +262,10 @@ def instance_of(header: Header, transfer_syntax_uid: str, stored: StoredObject, 
         sender=sender,
         patient=header.patient,
     )
+
+
+def _count_refused(sender: SendingPeer, status: int) -> None:
+    TALLY.count(OBJECTS_REFUSED, peer=sender.calling_ae_title, status=f"0x{status:04X}")
 
 
 def _named(sender: SendingPeer, sop_instance_uid: str) -> dict[str, str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import tempfile
 import threading
+import time
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from dataclasses import replace
@@ -14,6 +15,8 @@ from pathlib import Path
 from dicom_node.analysis.answer import Declined
 from dicom_node.core.entities import JobOutcome, JobStage, JobState
 from dicom_node.core.errors import IndexUnavailable, InferenceError, NotAnalysable, SourceDamaged, SpoolUnavailable
+from dicom_node.core.metrics.table import ATTEMPTS_FAILED, JOB_SECONDS, RUNS
+from dicom_node.core.metrics.tally import TALLY
 from dicom_node.core.progress import Listener, told_to
 from dicom_node.core.requests import on_behalf_of
 from dicom_node.index import jobs
@@ -43,6 +46,28 @@ _NAMED = 3
 #: Stages that a worker process tells.
 _OF_WORKERS = frozenset({JobStage.LOADING, JobStage.RUNNING, JobStage.BUILDING})
 _log = logging.getLogger(__name__)
+
+
+#: What an end is counted as.
+_OUTCOMES = {JobState.DONE: "result", JobState.PARTIAL: "partial", JobState.NOT_ANALYSABLE: "not_analysed",
+             JobState.FAILED: "failed"}  # fmt: skip
+
+
+class _StageTimes:
+    """How long a job has been in each of its stages, counted when the next one begins."""
+
+    def __init__(self, model: str) -> None:
+        self._model = model
+        self._stage, self._began = JobStage.PLANNING, time.monotonic()
+
+    def begin(self, stage: JobStage) -> None:
+        """Enter a stage."""
+        self.end()
+        self._stage, self._began = stage, time.monotonic()
+
+    def end(self) -> None:
+        """Leave the last one."""
+        TALLY.observe(JOB_SECONDS, time.monotonic() - self._began, stage=self._stage, model=self._model)
 
 
 class JobRunner:
@@ -84,6 +109,8 @@ class JobRunner:
             requests = requests_of(connection, job.study_instance_uid) if job else []
         if job is None:
             return False
+        if job.waited_s is not None:
+            TALLY.observe(JOB_SECONDS, job.waited_s, stage=JobStage.QUEUED, model=job.model)
         with on_behalf_of(requests):
             return self._do(job)
 
@@ -144,23 +171,27 @@ class JobRunner:
         try:
             if self._answered_before(job, plan):
                 return None
-            with told_to(self._entering(job)):
+            times = _StageTimes(job.model)
+            with told_to(self._entering(job, times)):
                 performed = performed_by(self._worker, plan.task)
+            times.begin(JobStage.SAVING)
             self._enter(job, JobStage.SAVING)
             self._save(job, plan, performed)
+            times.end()
         except NotAnalysable as refusal:  # not even a refusal may be written: whose study is it?
             return self._quarantine(job, refusal.reason[:REASON_LENGTH], str(refusal))
         except InferenceError as error:
             return self._give_back(job) if self._stopping.is_set() else self._attempt_failed(job, str(error))
         return None
 
-    def _entering(self, job: ClaimedJob) -> Listener:
+    def _entering(self, job: ClaimedJob, times: _StageTimes) -> Listener:
         """Return what hears from the worker process how far it is; of what else that may say, nothing is believed."""
         told: list[str] = []
 
         def enter(step: str) -> None:
             if step in _OF_WORKERS and told[-1:] != [step]:
                 told.append(step)
+                times.begin(JobStage(step))
                 self._enter(job, JobStage(step))
 
         return enter
@@ -218,6 +249,8 @@ class JobRunner:
             answered = answer_again(connection, job, plan.key, plan.delivery_plan.destinations, now_in(connection))
             if answered and job.earlier_job_key == plan.key:
                 resend(connection, plan.key, plan.delivery_plan.destinations, now_in(connection))
+        if answered:
+            TALLY.count(RUNS, model=job.model, outcome="unchanged", reason="")
         return True
 
     def _make_good(self, job: ClaimedJob, plan: Plan) -> None:
@@ -248,6 +281,8 @@ class JobRunner:
             if saved and plan.delivery_plan.notes:
                 text = " ".join(plan.delivery_plan.notes)
                 record(connection, job.study_instance_uid, now_in(connection), ("outputs", text), route=job.route)
+        if saved:
+            TALLY.count(RUNS, model=job.model, outcome=_OUTCOMES[outcome.state], reason=outcome.reason)
         state = outcome.state.value if saved else "taken over by another worker"
         _log.info("job ended", extra={"study": job.study_instance_uid, "route": job.route, "state": state,
                                       "took_s": performed.summary.get("took_s")})  # fmt: skip
@@ -255,6 +290,7 @@ class JobRunner:
             _log_given_up(job, outcome.message)
 
     def _attempt_failed(self, job: ClaimedJob, message: str) -> None:
+        TALLY.count(ATTEMPTS_FAILED, model=job.model)
         _log.warning("attempt failed", extra={"study": job.study_instance_uid, "route": job.route,
                                               "attempt": job.attempt, "why": message})  # fmt: skip
         with self._database.write() as connection:
@@ -268,7 +304,8 @@ class JobRunner:
     def _hand_back(self, job: ClaimedJob, gone: str) -> None:
         _log.warning("route or model gone", extra={"study": job.study_instance_uid, "route": job.route, "why": gone})
         with self._database.write() as connection:
-            jobs.hand_back_to_routes(connection, job, ("ROUTE_GONE", gone), now_in(connection))
+            if jobs.hand_back_to_routes(connection, job, ("ROUTE_GONE", gone), now_in(connection)):
+                TALLY.count(RUNS, model=job.model, outcome="not_analysed", reason="ROUTE_GONE")
 
     def _lease_kept(self, job: ClaimedJob) -> AbstractContextManager[None]:
         """Renew the claim beside the work, so that only a dead node's jobs are taken over."""
@@ -283,6 +320,7 @@ class JobRunner:
         with self._database.write() as connection:
             if not jobs.finish(connection, job, JobState.FAILED, ("", reason, message), now_in(connection)):
                 return
+        TALLY.count(RUNS, model=job.model, outcome="failed", reason=reason)
         _log_given_up(job, message)
 
 

@@ -15,8 +15,10 @@ from sqlalchemy import Connection
 
 from dicom_node.core.entities import Route, Study, StudyState
 from dicom_node.core.errors import IndexUnavailable
+from dicom_node.core.metrics.table import STUDY_SECONDS
+from dicom_node.core.metrics.tally import TALLY
 from dicom_node.core.priority import Priority, priority_of
-from dicom_node.core.received.completeness import CompletenessVerdict, judge
+from dicom_node.core.received.completeness import Arrivals, CompletenessVerdict, judge
 from dicom_node.core.series.routing import RouteDecision, decide
 from dicom_node.index.damage import lacks_records
 from dicom_node.index.database import Database
@@ -132,11 +134,13 @@ class CompletenessSweep:
         if matched and all(route.name in cut for route in matched):
             why = " ".join(in_words(name, one) for name, one in held.items())
             move_study(connection, uid, StudyState.COMPLETE, Change(now), reason=why)
+            _measure(seen, now)
             conclude_study(connection, uid, now)
         elif not matched and judge(seen, DEFAULT_QUIET_S, DEFAULT_MAX_WAIT_S, now).ready:
             why = _why_unwanted(list(decisions.values())) if study.series else why_no_images(connection, uid)
             move_study(connection, uid, StudyState.COMPLETE, Change(now))
             move_study(connection, uid, StudyState.NOT_ANALYSED, Change(now), reason=why)
+            _measure(seen, now)
         return len(due)
 
     def _route(self, study: Study, route: Route) -> RouteDecision:
@@ -156,6 +160,13 @@ def _job(route: Route, decision: RouteDecision, verdict: CompletenessVerdict, pr
         priority=priority,
         shadow_of=route.shadow_of,
     )
+
+
+def _measure(seen: Arrivals, now: datetime) -> None:
+    """Count how long a study came, and how long it was quiet before it was complete."""
+    took_s = (seen.last_received_at - seen.first_received_at).total_seconds()
+    TALLY.observe(STUDY_SECONDS, took_s, stage="receive")
+    TALLY.observe(STUDY_SECONDS, (now - seen.last_received_at).total_seconds(), stage="quiet")
 
 
 def _why_unwanted(decisions: Sequence[RouteDecision]) -> str:

@@ -19,6 +19,7 @@ from types import UnionType
 from typing import Any, get_args, get_origin, get_type_hints
 
 from dicom_node.core.errors import NodeError
+from dicom_node.core.metrics.tally import Count
 from dicom_node.end import VitalThread
 from dicom_node.receive.options import AcceptorOptions
 
@@ -105,6 +106,13 @@ class CallerRefused:
 
 
 @dataclass(frozen=True, slots=True)
+class Counted:
+    """What it has counted since it last told, and what its gauges are."""
+
+    counts: tuple[Count, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class StillAlive:
     """The answer to `AreYouAlive`; `disk_fault`: why nothing can be written where objects go, "" when it can."""
 
@@ -120,6 +128,7 @@ FromAcceptor = (
     | ReportReceived
     | ContextRefused
     | CallerRefused
+    | Counted
     | StillAlive
 )
 
@@ -182,7 +191,8 @@ Message = FromAcceptor | ToAcceptor
 _KINDS: Mapping[str, type[Message]] = {
     "ready": AcceptorReady, "failed": AcceptorFailed,
     "stored": RecordStored, "closed": AssociationClosed, "answered": ReportAnswered, "reported": ReportReceived,
-    "refused": ContextRefused, "caller-refused": CallerRefused, "alive": StillAlive,
+    "refused": ContextRefused, "caller-refused": CallerRefused, "counted": Counted,
+    "alive": StillAlive,
     "options": Options, "freed": Freed, "unavailable": Unavailable, "report": SendReport, "answer": AnswerReport,
     "alive?": AreYouAlive, "stop": Stop,
 }  # fmt: skip

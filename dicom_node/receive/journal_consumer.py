@@ -22,6 +22,8 @@ from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
 
 from dicom_node.core.errors import IndexUnavailable, SpoolUnavailable
+from dicom_node.core.metrics.table import BYTES_RECEIVED, OBJECTS_RECEIVED
+from dicom_node.core.metrics.tally import TALLY
 from dicom_node.core.received.versions import Comparison
 from dicom_node.end import VitalThread
 from dicom_node.headers.reader import NICE, HeaderReader
@@ -180,6 +182,7 @@ class JournalConsumer:
             _drop_parts(items)
             return self._one_by_one(batch)
         self._set_unavailable("")
+        _count(items)
         self._to_free |= {item.event.slot: item.event.sequence for item in items}
         self._aside.difference_update(event for event in batch if isinstance(event, RecordStored))
         self._events.settled(batch)
@@ -332,6 +335,12 @@ class JournalConsumer:
         else:
             _log.info("received objects are filed again", extra={"objects": objects})
         self._tell(Unavailable(reason))
+
+
+def _count(items: Sequence[JournalItem]) -> None:
+    for record in (item.record for item in items if item.is_object):
+        TALLY.count(OBJECTS_RECEIVED, peer=record.calling_ae_title, way="dicom")
+        TALLY.count(BYTES_RECEIVED, record.payload_bytes, peer=record.calling_ae_title, way="dicom")
 
 
 def _drop_parts(items: Sequence[JournalItem]) -> None:

@@ -14,6 +14,8 @@ from collections import deque
 from collections.abc import Mapping
 
 from dicom_node.core.errors import SettingsError
+from dicom_node.core.metrics.table import PROCESS_DEATHS, PROCESS_STARTS
+from dicom_node.core.metrics.tally import TALLY
 from dicom_node.end import VitalThread
 from dicom_node.receive.channel import (
     AcceptorFailed,
@@ -23,6 +25,7 @@ from dicom_node.receive.channel import (
     CallerRefused,
     Channel,
     ContextRefused,
+    Counted,
     Message,
     Options,
     RecordStored,
@@ -88,6 +91,11 @@ class AcceptorProcess:
         return self._options.journal_slots
 
     @property
+    def process_id(self) -> int:
+        """The process that serves the ports now."""
+        return self._process.pid
+
+    @property
     def ports(self) -> dict[str, int]:
         """Where peers can connect, by the listener's name."""
         return {name: int(listener.getsockname()[1]) for name, listener in self._listeners.items()}
@@ -132,6 +140,7 @@ class AcceptorProcess:
             env={**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)},
         )
         theirs.close()
+        TALLY.count(PROCESS_STARTS, process="acceptor")
         channel = Channel(ours, "to-acceptor")
         channel.tell(Options(self._options))
         if self._unavailable.reason:
@@ -153,6 +162,7 @@ class AcceptorProcess:
             self._unanswered = 0
             self._channel.close()  # its thread and socket would stay
             events.put(AcceptorDied(time.time()))
+            TALLY.count(PROCESS_DEATHS, process="acceptor", why="died")
             _log.critical("acceptor died and is started again", extra={"status": status, "why": self._failure})
             wait_s = _FIRST_WAIT_S if time.monotonic() - began > _LONGEST_WAIT_S else min(wait_s * 2, _LONGEST_WAIT_S)
             if self._stopping.wait(wait_s):
@@ -180,6 +190,8 @@ class AcceptorProcess:
                 self.refusals.note(message)
             case CallerRefused():
                 self.turned_away.append(message)
+            case Counted(counts):
+                TALLY.take(counts)
             case StillAlive(disk_fault):
                 self._unanswered = 0
                 self._note_disk(disk_fault)

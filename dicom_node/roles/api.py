@@ -121,6 +121,7 @@ class ApiRole(Role):
             patients=ShownPatients(node.spool.path, self._demographics.read),
             certificate=lambda: None if self._certificate is None else self._certificate.state(),
             images=self._images,
+            metrics=node.metrics,
         )
 
     def _add_first_administrator(self) -> None:

@@ -7,15 +7,25 @@ other's jobs and find none of the files. A node that has one of them wrongly mus
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
+from dicom_node import __version__
 from dicom_node.config.running import RouteSettings
 from dicom_node.config.settings import Settings
 from dicom_node.core.entities import Destination, Route
 from dicom_node.core.errors import SettingsError
+from dicom_node.core.metrics.table import (
+    ATTEMPTS_FAILED,
+    DATABASE_FAILURES,
+    DELIVERIES,
+    DELIVERY_OUTCOMES,
+    RUN_OUTCOMES,
+    RUNS,
+)
+from dicom_node.core.metrics.tally import TALLY
 from dicom_node.core.search_key import SearchKeys
 from dicom_node.deidentification.pseudonyms import read_or_make_key
 from dicom_node.deliver.kinds import destinations_of
@@ -28,6 +38,8 @@ from dicom_node.ingest.intake import Intake, IntakeLimits
 from dicom_node.ingest.session import IngestParts
 from dicom_node.ingest.wrapping import PictureWrapper
 from dicom_node.operate.clock import ClockWatch
+from dicom_node.operate.metrics.exposition import Exposition
+from dicom_node.operate.metrics.looks import AcceptorState, Looks
 from dicom_node.operate.routes_in_force import RoutesInForce
 from dicom_node.operate.rules import routes_of
 from dicom_node.people.audit.trail import AuditTrail, LoggedAudit, open_audit
@@ -35,6 +47,8 @@ from dicom_node.receive.events import ReceiveEvents
 from dicom_node.receive.process import AcceptorProcess
 from dicom_node.receive.start import receiver_id
 from dicom_node.retrieve.sink import SinkParts
+from dicom_node.roles import ROLES
+from dicom_node.roles.readiness import roles_not_at_work
 from dicom_node.storage.folder import make_folder
 from dicom_node.storage.owners import Owners
 from dicom_node.storage.spool import Spool
@@ -75,6 +89,30 @@ class Node:
     def clock(self) -> ClockWatch:
         """Whether the clock of this machine is to be believed."""
         return ClockWatch(self.settings.time)
+
+    @cached_property
+    def metrics(self) -> Exposition:
+        """What this process can tell of the node in figures."""
+        models = sorted({route.model for route in self.routes})
+        TALLY.allow("peer", {one.ae_title for one in self.settings.peer})
+        TALLY.allow("destination", {one.name for one in self.settings.destination})
+        TALLY.allow("model", models)
+        _begin_at_nothing(models, [one.name for one in self.settings.destination])
+        looks = Looks(
+            settings=self.settings, database=self.database, audit=self.audit, version=__version__, models=models,
+            roles_at_work=self._roles_at_work, clock=self.clock.state, acceptor=self._acceptor_state,
+        )  # fmt: skip
+        return Exposition(looks.look)
+
+    def _roles_at_work(self) -> Mapping[str, bool]:
+        missing = roles_not_at_work(self.owners)
+        return {role: role not in missing for role in ROLES}
+
+    def _acceptor_state(self) -> AcceptorState | None:
+        one = self.acceptor
+        if one is None:
+            return None
+        return AcceptorState(one.is_serving, one.journal_slots, self.received.backlog(), one.process_id)
 
     @cached_property
     def search_keys(self) -> SearchKeys:
@@ -171,6 +209,18 @@ class Node:
         known = destinations_of(self.settings)
         chosen = [one for one in known if not route.destinations or one.name in route.destinations]
         return tuple(Destination(name=one.name, takes=one.takes) for one in chosen)
+
+
+def _begin_at_nothing(models: Sequence[str], destinations: Sequence[str]) -> None:
+    """Let what is to be watched be there before it first happens: a count that begins with 1 has not grown."""
+    for destination in destinations:
+        for outcome in DELIVERY_OUTCOMES:
+            TALLY.count(DELIVERIES, 0, destination=destination, outcome=outcome)
+    for model in models:
+        TALLY.count(ATTEMPTS_FAILED, 0, model=model)
+        for outcome in RUN_OUTCOMES:
+            TALLY.count(RUNS, 0, model=model, outcome=outcome, reason="")
+    TALLY.count(DATABASE_FAILURES, 0)
 
 
 def require_own_store(database: Database, spool: Spool) -> None:

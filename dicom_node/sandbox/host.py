@@ -25,6 +25,8 @@ from types import TracebackType
 from typing import Self
 
 from dicom_node.core.errors import InferenceError, WorkerDied
+from dicom_node.core.metrics.table import PROCESS_DEATHS, PROCESS_STARTS
+from dicom_node.core.metrics.tally import TALLY
 from dicom_node.core.progress import tell
 from dicom_node.sandbox.answers import decoded, rebuilt_error
 from dicom_node.sandbox.child import BEGUN, STEP, Answer, Failed, OutOfMemory, Raised, Returned
@@ -202,11 +204,22 @@ class Sandbox:
             },
         )
         theirs.close()
+        with _LIVING_LOCK:
+            _LIVING[process.pid] = self._name
+        TALLY.count(PROCESS_STARTS, process=self._name)
         _log.info("worker process started", extra={"pid": process.pid, "target": self._target})
         return Child(process, ours)
 
+    @property
+    def _name(self) -> str:
+        return self._target.partition(":")[0].removeprefix("dicom_node.")
+
+    def _died(self, why: str) -> None:
+        TALLY.count(PROCESS_DEATHS, process=self._name, why=why)
+
     def _unwrap(self, answer: object) -> object:
         if isinstance(answer, OutOfMemory):
+            self._died("memory")
             self._bury()
             told = f"The worker process needed more than {self._memory_limit()} of memory. {self._limits.more_memory}"
             raise WorkerDied(told.rstrip())
@@ -218,6 +231,8 @@ class Sandbox:
 
     def _obituary(self, child: Child, broke: str) -> str:
         """Bury a dead child and say how it ended."""
+        if not self._closed:
+            self._died(broke or "died")
         if broke == "time":
             self._bury()
             told = f"The worker process ran longer than {self._limits.time_s:g} s and was ended."
@@ -242,7 +257,25 @@ class Sandbox:
             child.kill()
             child.process.wait()
             child.connection.close()
+            with _LIVING_LOCK:
+                _LIVING.pop(child.process.pid, None)
             _log.info("worker process ended", extra={"pid": child.process.pid, "status": child.process.returncode})
+
+
+#: The children that live, and what each runs.
+_LIVING: dict[int, str] = {}
+_LIVING_LOCK = threading.Lock()
+
+
+def living_processes() -> Mapping[int, str]:
+    """Return the children of this process that live, by process id, and what each runs."""
+    with _LIVING_LOCK:
+        return dict(_LIVING)
+
+
+def family_bytes(process_id: int) -> int:
+    """Return the resident memory of a process and of all that it has started and that still run."""
+    return sum(map(resident_bytes, _family(process_id)))
 
 
 def unwrapped(answer: object) -> object:

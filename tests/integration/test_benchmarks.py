@@ -115,6 +115,13 @@ def _results(figures: Any, table: str) -> None:
     assert "12 slices of 64 x 64" in table
 
 
+def _scrape(figures: Any, table: str) -> None:
+    assert figures["scrape, ms"] > 0
+    assert figures["scrape, bytes"] > 5000
+    assert figures["a count, us"] > 0
+    assert "an observation, us" in table
+
+
 def _sent_again(figures: Any, table: str) -> None:
     assert [(run["what"], run["images"]) for run in figures["runs"]] == [("new", 4), ("again", 4)]
     assert all(run["filed_s"] >= run["acknowledged_s"] > 0 for run in figures["runs"])
@@ -161,6 +168,7 @@ TOLD: Mapping[str, Callable[[Any, str], None]] = {
     "intake_limit": _intake_limit,
     "overhead": _overhead,
     "results": _results,
+    "scrape": _scrape,
     "scroll": _scroll,
     "sent_again": _sent_again,
     "soak": _soak,

@@ -8,6 +8,7 @@ from __future__ import annotations
 import csv
 import os
 import re
+import shutil
 import subprocess
 import sys
 import zipfile
@@ -98,7 +99,8 @@ def _settings(pacs_port: int) -> Mapping[str, object]:
     peers = [{"ae_title": "CT1", "host": "127.0.0.1"}]
     pacs = {"name": "pacs", "kind": "dicom", "ae_title": "PACS", "host": "127.0.0.1", "port": pacs_port}
     route = {"name": "chest-ct", "model": "ct-lung-density", "when": {"modality": "CT"}, "quiet_period_s": 0.5}
-    return {"hl7": {"port": 0, "patient_authority": "HOSPITAL"}, "peer": peers, "destination": [pacs], "route": [route]}
+    hl7 = {"port": 0, "patient_authority": "HOSPITAL"}
+    return {"hl7": hl7, "metrics": {"port": 0}, "peer": peers, "destination": [pacs], "route": [route]}
 
 
 def _meanings(folder: Path, node: Node, pacs_port: int) -> Mapping[str, str]:
@@ -114,6 +116,7 @@ def _meanings(folder: Path, node: Node, pacs_port: int) -> Mapping[str, str]:
         "node.local 11112": f"127.0.0.1 {node.dicom_port}",
         "2575": str(node.ports["hl7"]),
         "http://127.0.0.1:8042": f"http://127.0.0.1:{node.api_port}",
+        "http://127.0.0.1:9464": f"http://127.0.0.1:{node.ports['metrics']}",
         "/var/lib/dicom-node": str(node.data_dir),
         "'/backup": f"'{folder / 'backup'}",
         "/backup": str(folder / "backup"),
@@ -145,6 +148,8 @@ def _prepare(site: Site, node: Node) -> None:
         archive.write(site.folder / "image.dcm", "image.dcm")
     Image.new("L", (64, 64), 128).save(site.folder / "film.jpeg")
     (site.folder / "backup").mkdir()
+    for rules in (REPOSITORY / "deploy" / "prometheus").iterdir():
+        shutil.copy(rules, site.folder)
     _make_labelled_images(site.folder)
     _make_models(site)
     sent = site.run("dicom-node send study --from CT1 --to AINODE@node.local:11112")

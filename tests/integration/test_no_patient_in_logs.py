@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import sqlite3
 import subprocess
 import sys
@@ -68,7 +69,7 @@ _WENT_WRONG = {
 @dataclass(frozen=True)
 class Written:
     """What came out of the node: its log, the texts of the timeline, what commands printed, error answers of its API,
-    names of files and what was left in temporary ones, and what a webhook was to be told."""
+    names of files and what was left in temporary ones, what a webhook was to be told, and its metrics."""
 
     log: bytes
     events: frozenset[str]
@@ -77,6 +78,7 @@ class Written:
     answers: bytes
     files: bytes
     told_webhooks: bytes
+    metrics: bytes
 
 
 # --- the studies ---------------------------------------------------------------------------------------------------
@@ -350,10 +352,12 @@ def told(tmp_path_factory: pytest.TempPathFactory) -> Written:
         provoke(site)
         timeline = _texts(node)
         events, webhooks = seen(node), _column(node, "SELECT body FROM notifications")
+        with node.api() as api:
+            metrics = api.get("/metrics").raise_for_status().content
         node.stop()
     files = _names(node.data_dir, node.folder / "out", folder / "tmp")
     printed, answers = site.printed.getvalue().encode(), b"\n".join(site.answers)
-    return Written(node.log.read_bytes(), events, timeline, printed, answers, files, webhooks)
+    return Written(node.log.read_bytes(), events, timeline, printed, answers, files, webhooks, metrics)
 
 
 def _texts(node: Node) -> bytes:
@@ -419,6 +423,23 @@ def test_one_id_is_found_in_the_lines_of_all_processes(told: Written) -> None:
             found.setdefault(one, set()).add(line["event"])
     wanted = {"association ended", "prints of a model dropped", "job ended", "object parked"}
     assert any(events >= wanted for events in found.values())
+
+
+def test_the_failures_are_counted(told: Written) -> None:
+    """Else that no metric tells who it is would say nothing."""
+    for happened in (
+        rb'runs_total{model="quoting",outcome="failed",reason="ANALYSIS_FAILED"} [1-9]',
+        rb'attempts_failed_total{model="quoting"} [1-9]',
+        rb'deliveries_total{destination="pacs",outcome="parked"} [1-9]',
+        rb"objects_refused_total{.*} [1-9]",
+        rb"associations_total{.*} [1-9]",
+    ):
+        assert re.search(rb"^dicom_node_" + happened, told.metrics, re.MULTILINE), happened
+
+
+@pytest.mark.parametrize("word", _SAID)
+def test_no_metric_tells_who_it_is(told: Written, word: str) -> None:
+    assert not held(told.metrics, word)
 
 
 @pytest.mark.parametrize("word", _SAID)

@@ -57,6 +57,17 @@ def test_a_default_route_wants_only_the_ages_its_model_can_answer_for() -> None:
             assert all(conditions["age_years"] == ages for conditions in route.when), route.name
 
 
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "10.1.2.3"])
+def test_metrics_beyond_loopback_need_a_list_of_who_may_ask(tmp_path: Path, host: str) -> None:
+    text = f'[metrics]\nport = 9464\nhost = "{host}"\n'
+
+    assert f"metrics.host {host} is reachable from other machines but metrics.allow names nobody" in problem(
+        tmp_path, text
+    )
+    assert load(tmp_path, f'{text}allow = ["10.1.2.40"]\n').metrics.allow == ("10.1.2.40",)
+    assert load(tmp_path, "[metrics]\nport = 9464\n").metrics.host == "127.0.0.1"
+
+
 def test_a_file_changes_what_it_names_and_leaves_the_rest(tmp_path: Path) -> None:
     settings = load(tmp_path, "[dicom]\nport = 104\n")
     assert (settings.dicom.port, settings.dicom.max_associations) == (104, 64)

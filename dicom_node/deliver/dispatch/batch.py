@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Protocol
 
 from dicom_node.core.entities import ArtifactKind
@@ -19,6 +19,8 @@ from dicom_node.core.errors import (
     SignInRefused,
 )
 from dicom_node.core.limits import LONGEST_WAIT_S
+from dicom_node.core.metrics.table import DELIVERIES, DELIVERY_SECONDS
+from dicom_node.core.metrics.tally import TALLY
 from dicom_node.core.requests import on_behalf_of
 from dicom_node.deliver.dispatch.identity_check import IdentityCheck
 from dicom_node.deliver.dispatch.outage import BackOff
@@ -134,6 +136,7 @@ class BatchDelivery:
         with self._database.write() as connection:
             deliveries.mark_held(connection, batch, why, now_in(connection))
         what = {"destination": batch.destination, "study": batch.study_instance_uid, "objects": len(batch.items)}
+        _count(batch.destination, "held", len(batch.items))
         _log.error("result held", extra=what | {"why": why})
         return SentItems()
 
@@ -282,10 +285,12 @@ class BatchDelivery:
     ) -> None:
         what = {"destination": batch.destination, "study": batch.study_instance_uid, "uid": item.artifact.uid}
         with self._database.write() as connection:
+            now = now_in(connection)
             if error:
-                deliveries.mark_parked(connection, batch, item, str(error), now_in(connection))
+                deliveries.mark_parked(connection, batch, item, str(error), now)
             else:
-                deliveries.mark_sent(connection, batch, item, said, now_in(connection))
+                deliveries.mark_sent(connection, batch, item, said, now)
+        count_end(batch.destination, None if error else item.owed_since, now, is_parked=error is not None)
         if error:
             told = "withdrawal parked" if item.is_withdrawal else "object parked"
             _log.error(told, extra=what | {"why": str(error)})
@@ -299,6 +304,7 @@ class BatchDelivery:
             for item in items:
                 deliveries.mark_deferred(connection, batch, item, str(error), (now, now + timedelta(seconds=wait_s)))
         what = {"destination": batch.destination, "study": batch.study_instance_uid, "objects": len(items)}
+        _count(batch.destination, "put_off", len(items))
         _log.warning("delivery put off", extra=what | {"wait_s": round(wait_s, 1), "why": str(error)})
 
     def _give_back(self, batch: DeliveryBatch, items: Sequence[DeliveryItem], why: str) -> None:
@@ -306,6 +312,23 @@ class BatchDelivery:
         with self._database.write() as connection:
             for item in items:
                 deliveries.give_back(connection, batch, item, why, now_in(connection))
+        _count(batch.destination, "away", len(items))
+
+
+def _count(destination: str, outcome: str, number: int = 1) -> None:
+    TALLY.count(DELIVERIES, number, destination=destination, outcome=outcome)
+
+
+def count_end(destination: str, owed_since: datetime | None, now: datetime, *, is_parked: bool) -> None:
+    """Count what arrived, and how long it was owed where it arrived for the first time; or what is parked."""
+    _count(destination, "parked" if is_parked else "sent")
+    if owed_since is not None and not is_parked:
+        TALLY.observe(DELIVERY_SECONDS, (now - owed_since).total_seconds(), destination=destination)
+
+
+def count_unsettled(destination: str, error: DeliveryDeferred) -> None:
+    """Count what was not taken this time."""
+    _count(destination, "away" if isinstance(error, DestinationAway | CredentialsRefused) else "put_off")
 
 
 def wished_s(error: DeliveryDeferred) -> float:

@@ -14,7 +14,7 @@ from dicom_node.core.errors import (
     DestinationAway,
 )
 from dicom_node.core.requests import on_behalf_of
-from dicom_node.deliver.dispatch.batch import SentItems, wished_s
+from dicom_node.deliver.dispatch.batch import SentItems, count_end, count_unsettled, wished_s
 from dicom_node.deliver.dispatch.outage import BackOff
 from dicom_node.deliver.outgoing import EventSender, OutgoingEvent, Sent
 from dicom_node.index.database import Database
@@ -75,6 +75,10 @@ class EventDelivery:
                 notifications.mark_deferred(connection, event, str(error), again)
             else:
                 notifications.mark_parked(connection, event, str(error), now)
+        if isinstance(error, DeliveryDeferred):
+            count_unsettled(event.destination, error)
+        else:
+            count_end(event.destination, event.owed_since, now, is_parked=error is not None)
         if error is None:
             _log.info("event told", extra=what | {"why": note})
             return SentItems(has_arrived=True)

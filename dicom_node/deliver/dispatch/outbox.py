@@ -28,6 +28,8 @@ from dicom_node.core.errors import (
     IndexUnavailable,
 )
 from dicom_node.core.limits import LONGEST_WAIT_S
+from dicom_node.core.metrics.table import DESTINATION_UP
+from dicom_node.core.metrics.tally import TALLY
 from dicom_node.core.outage_log import OutageLog
 from dicom_node.deliver.dispatch.batch import BatchDelivery, PeerQuestions, SentItems, wished_s
 from dicom_node.deliver.dispatch.events import EventDelivery
@@ -143,6 +145,7 @@ class DestinationWorker:
 
     def start(self) -> None:
         """Begin to deliver in a thread of its own."""
+        self._note_up(is_up=True)  # nothing says otherwise yet
         self._thread.start()
 
     def stop(self) -> None:
@@ -269,6 +272,7 @@ class DestinationWorker:
     def _is_out(self, why: DeliveryDeferred) -> bool:
         """Leave the destination in peace for as long as it has been away already; always `False`."""
         now = time.monotonic()
+        self._note_up(is_up=False)
         if self._outage is None:
             self._outage = Outage(self._policy.back_off, now)
             _log.warning("destination takes nothing", extra={"destination": self._destination, "why": str(why)})
@@ -279,6 +283,7 @@ class DestinationWorker:
     def _is_shut_out(self, batch: Claimed, why: CredentialsRefused) -> bool:
         """Suspend the destination and say so once; always `False`."""
         remember(self._refused, batch.key)
+        self._note_up(is_up=False)
         self._ask_suspended_at = time.monotonic() + _ASK_SUSPENDED_S
         with self._database.write() as connection:
             is_new = destinations.suspend(connection, self._destination, str(why), now_in(connection))
@@ -291,6 +296,7 @@ class DestinationWorker:
     def _is_back(self, batch: Claimed) -> bool:
         """Note that the destination takes objects; what was put off while it did not is due at once. Always `True`."""
         self._failures = 0
+        self._note_up(is_up=True)
         for key in self._refused:
             remember(self._delivery.suspects, key)
         self._delivery.suspects.discard(batch.key)
@@ -305,6 +311,9 @@ class DestinationWorker:
             away_s = round(time.monotonic() - outage.began_at, 1) if outage else None
             _log.info("destination takes objects again", extra={"destination": self._destination, "away_s": away_s})
         return True
+
+    def _note_up(self, *, is_up: bool) -> None:
+        TALLY.set(DESTINATION_UP, is_up, destination=self._destination)
 
 
 def remember(keys: set[str], key: str) -> None:

@@ -38,6 +38,8 @@ class DeliveryItem:
     note: str = ""
     #: It takes back others, which hold no longer.
     is_withdrawal: bool = False
+    #: Since when it is owed; `None` where it has arrived once.
+    owed_since: datetime | None = None
 
     @property
     def name(self) -> str:
@@ -150,6 +152,7 @@ def _item(row: Row[Any]) -> DeliveryItem:
         row.attempts,
         row.note,
         row.is_withdrawal,
+        row.created_at if row.sent_at is None else None,
     )  # fmt: skip
 
 

@@ -35,6 +35,8 @@ class Notification:
     attempts: int
     note: str
     owner: str
+    #: Since when it is owed.
+    owed_since: datetime
 
     @property
     def key(self) -> str:
@@ -95,7 +97,7 @@ def claim_batch(
     return Notification(
         number=row.id, destination=destination, event_id=row.event_id, type=row.type,
         study_instance_uid=row.study_instance_uid, body=row.body, attempts=row.attempts, note=row.note,
-        owner=claimant.owner,
+        owner=claimant.owner, owed_since=row.created_at,
     )  # fmt: skip
 
 

@@ -27,6 +27,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from dicom_node.core.errors import SettingsError, SpoolUnavailable
+from dicom_node.core.metrics.table import ASSOCIATIONS_OPEN, ASSOCIATIONS_REFUSED
+from dicom_node.core.metrics.tally import TALLY
 from dicom_node.core.uids import loggable_uid
 from dicom_node.dimse.vocabulary import ActionStatus
 from dicom_node.end import VitalThread, watch_threads
@@ -55,6 +57,7 @@ from dicom_node.receive.channel import (
     CallerRefused,
     Channel,
     ContextRefused,
+    Counted,
     Freed,
     Message,
     Options,
@@ -96,6 +99,7 @@ class Acceptor:
         self._serving: dict[int, Transport] = {}
         self._lock = threading.Lock()
         self._tls = _context(options)
+        TALLY.allow("peer", {peer.ae_title for peer in options.peers})
         self._services = AcceptorServices(
             options=options,
             admission=PeerAdmission(options, self._capacity.has_disk),
@@ -137,10 +141,15 @@ class Acceptor:
                     waiting.put(status)
             case AreYouAlive():
                 self._services.strangers.tell_rest()
+                self._tell_counts()
                 self._channel.tell(StillAlive(self._trial.fault()))
             case Stop():
                 return False
         return True
+
+    def _tell_counts(self) -> None:
+        TALLY.set(ASSOCIATIONS_OPEN, len(self._open))
+        self._channel.tell(Counted(tuple(TALLY.drain())))
 
     def stop(self) -> None:
         """End every connection; what was answered with success is durable, the rest was not answered."""
@@ -179,6 +188,7 @@ class Acceptor:
         strangers = self._services.strangers
         unheard = strangers.is_worn_out(host) and self._services.admission.is_foreign(host)
         if unheard:
+            TALLY.count(ASSOCIATIONS_REFUSED, peer="", reason="worn-out")
             strangers.drop(host)
         return unheard
 
@@ -195,6 +205,7 @@ class Acceptor:
             ServedAssociation(transport, caller, self._services).serve(lambda: self._admitted(key, transport))
         except (PeerGone, PeerTooSlow) as error:
             why = str(error) or "the handshake took too long or the peer left"
+            TALLY.count(ASSOCIATIONS_REFUSED, peer="", reason="handshake")
             self._services.strangers.refused("connection ended before it began", host, why=why)
         except Exception:  # noqa: BLE001 - the thread's door: one connection's fault stays its own
             _log.exception("association failed", extra={"host": host})

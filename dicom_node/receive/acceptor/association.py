@@ -8,6 +8,8 @@ import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
+from dicom_node.core.metrics.table import ASSOCIATIONS, ASSOCIATIONS_REFUSED
+from dicom_node.core.metrics.tally import TALLY
 from dicom_node.core.requests import on_behalf_of
 from dicom_node.dimse.vocabulary import AbortReason, PduType
 from dicom_node.receive.acceptor.admission import CallingPeer, Capacity, NotAdmitted, PeerAdmission
@@ -91,14 +93,14 @@ class ServedAssociation:
             if is_released:  # said when the place is free, for some come again at once
                 self._transport.write(RELEASE_RP)
         except NotAdmitted as refused:
-            self._refused("association rejected", refused.rejection.why)
+            self._refused("association rejected", refused.rejection.why, refused.rejection.code)
             self._say(reject_pdu(refused.rejection))
         except (PeerGone, PeerSilent):
             self._note("connection ended", logging.DEBUG)
         except PeerTooSlow:
-            self._refused("connection closed", "the request did not come in time")
+            self._refused("connection closed", "the request did not come in time", "too-slow")
         except MalformedPdu as error:
-            self._refused("connection closed", str(error))
+            self._refused("connection closed", str(error), "malformed")
             self._say(abort_pdu(error.reason))
         finally:
             self._transport.close()
@@ -149,6 +151,7 @@ class ServedAssociation:
             for report in messages.unanswered():
                 services.answered(report, self._id, None)
             services.ended(self._id, outcome, messages.stored)
+            TALLY.count(ASSOCIATIONS, peer=self._caller.calling_ae_title, outcome=outcome)
             self._note(
                 "association ended", logging.INFO, outcome=outcome, stored=messages.stored, refused=messages.refused,
                 not_taken=len(not_taken), took_s=round(time.monotonic() - self._began, 3),
@@ -226,8 +229,9 @@ class ServedAssociation:
         except PeerGone:
             pass
 
-    def _refused(self, event: str, why: str) -> None:
+    def _refused(self, event: str, why: str, code: str) -> None:
         caller = self._caller
+        TALLY.count(ASSOCIATIONS_REFUSED, peer=caller.calling_ae_title, reason=code)
         self._services.strangers.refused(event, caller.host, calling_ae_title=caller.calling_ae_title, why=why)
 
     def _note(self, event: str, level: int, **more: object) -> None:

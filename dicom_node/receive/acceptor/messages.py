@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from dicom_node.core.errors import RefusedObject, SpoolUnavailable, StoreStatus
+from dicom_node.core.metrics.table import OBJECTS_REFUSED
+from dicom_node.core.metrics.tally import TALLY
 from dicom_node.core.uids import is_valid_uid, loggable_uid
 from dicom_node.dimse.command_set import (
     IS_COMMAND,
@@ -181,6 +183,7 @@ class Messages:
             self._answer_fault(pending, SpoolUnavailable(f"The spool cannot be used: {error.strerror}."))
         except Exception:  # noqa: BLE001 - the C-STORE door: the peer gets an answer and keeps its image
             _log.exception("storing failed", extra={"calling_ae_title": self._association.caller.calling_ae_title})
+            self._count_refused(StoreStatus.PROCESSING_FAILURE)
             self._answer(pending, Field(pending.field | 0x8000), StoreStatus.PROCESSING_FAILURE)
         else:  # answered here, for a peer that has gone by now is no failure to store
             self._answer(pending, Field(pending.field | 0x8000), StoreStatus.SUCCESS)
@@ -240,6 +243,7 @@ class Messages:
         is_store = pending.field == Field.C_STORE_RQ
         away = StoreStatus.OUT_OF_RESOURCES if is_store else ActionStatus.RESOURCE_LIMITATION
         status = error.status if isinstance(error, RefusedObject) else int(away)
+        self._count_refused(status)
         what = {
             "calling_ae_title": self._association.caller.calling_ae_title,
             "sop_instance": loggable_uid(pending.command.text(Element.AFFECTED_SOP_INSTANCE_UID)),
@@ -251,6 +255,9 @@ class Messages:
             _log.warning("object refused" if is_store else "request refused", extra=what | {"why": str(error)})
         comment = str(error).removeprefix("The object was refused: ")
         self._answer(pending, Field(pending.field | 0x8000), status, comment)
+
+    def _count_refused(self, status: int) -> None:
+        TALLY.count(OBJECTS_REFUSED, peer=self._association.caller.calling_ae_title, status=f"0x{status:04X}")
 
     def _answer(self, pending: _Pending, field: Field, status: int, comment: str = "") -> None:
         self._write(response_pdu(pending.context_id, pending.command, field, status, comment))

@@ -46,6 +46,10 @@ NOT_RUN: Mapping[str, str] = {
     "rm -r /var/lib/dicom-node /etc/dicom-node": "removes data; tests/acceptance/test_installed_on_debian.py does so",
     "systemctl stop dicom-node": "needs an installed service; tests/acceptance/test_installed_on_debian.py does so",
     "systemctl enable --now dicom-node": "needs systemd",
+    "apt-get install --no-install-recommends prometheus": "installs packages of the system",
+    "install -D -m 644 /opt/dicom-node/deploy/grafana/dicom-node.json /var/lib/grafana/dashboards/dicom-node.json": (
+        "writes into a folder of the system; tests/integration/test_metrics.py asks what the dashboard asks"
+    ),
     "journalctl -u dicom-node -o cat | grep 3f0e2f9c-6d0b-4d4e-9d39-6a3f1c1f7a55": "needs systemd",
     "cd dicom-node": "takes another version from a remote repository and restarts a service",
     "dicom-node models add --config node.toml CHECKPOINT.pt --card torchxrayvision-all": "needs the checkpoint of "

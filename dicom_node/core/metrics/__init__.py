@@ -1,0 +1,1 @@
+"""What the node measures of itself: the table of all metrics, and the counts of one process."""
