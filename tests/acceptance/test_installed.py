@@ -11,10 +11,13 @@ import re
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
+import sqlalchemy
 from packaging.utils import canonicalize_name
 
 from dicom_node import __version__
@@ -23,6 +26,7 @@ from dicom_node.sandbox.confinement import lacking
 from tests.peers.dcmtk import running_storescp, storescu
 from tests.peers.node import to_toml
 from tests.peers.process import Process, wait_until
+from tests.support.install.containers import Container, StartedContainer, of_cluster, of_compose, of_image
 from tests.support.install.tree import SERVICE_USER, InstalledTree, installed_tree, make
 from tests.support.install.unit_file import UnitFile
 from tests.support.needs import REPOSITORY, absent
@@ -85,7 +89,7 @@ def test_the_bill_of_materials_names_every_distribution_of_the_service(tree: Ins
     assert installed == named | {(root["name"], __version__)}
     assert {name for name, _ in installed} > set(service_libraries()) | {"dicom-node"}
     without_licence = {one["name"] for one in told["components"] if not one.get("licenses")}
-    assert without_licence <= {"pip"}, "what a site may not pass on, or on which terms, must be seen"
+    assert without_licence == set(), "on which terms a site may pass it on must be seen"
 
 
 def test_the_example_of_settings_can_be_used_as_it_is_and_with_every_example_in_it_switched_on(tmp_path: Path) -> None:
@@ -169,6 +173,37 @@ def _looks_as_the_unit_says(service: Process, tree: InstalledTree) -> None:
         capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert "Read-only file system" in others.stderr, "only the state folder can be written"
+
+
+@pytest.mark.parametrize("container", [of_image(), of_compose(), of_cluster()], ids=["image", "compose", "cluster"])
+def test_what_a_container_would_start_serves_and_its_probes_find_it_well(
+    tree: InstalledTree, container: Container, request: pytest.FixtureRequest
+) -> None:
+    elsewhere = {}
+    if "DICOM_NODE__DATABASE__URL" in container.environment:
+        elsewhere["DICOM_NODE__DATABASE__URL"] = _by_its_socket(request.getfixturevalue("postgres_url"))
+    place = Path(tempfile.mkdtemp(prefix="dicom-node-container-", dir="/var/tmp"))
+    place.chmod(0o755)
+    try:
+        started = StartedContainer(container, tree, place, elsewhere)
+        try:
+            started.wait_until_serving()
+            for name, probe in container.probes.items():
+                wait_until(partial(started.is_well, probe), 60, f"the probe {name} to find it well", 0.5)
+        finally:
+            status = started.process.stop()
+        assert status == 0, started.process.tail()
+        assert not started.is_well(next(iter(container.probes.values()))), "a probe that cannot fail"
+    finally:
+        shutil.rmtree(place)
+
+
+def _by_its_socket(url: str) -> str:
+    """The database from a network of its own: by its socket among the files, which everybody may use then."""
+    made = sqlalchemy.make_url(url)
+    (socket,) = Path(tempfile.gettempdir()).glob(f"dicom-node-postgres-*/.s.PGSQL.{made.port}")
+    socket.parent.chmod(0o711)
+    return f"postgresql+psycopg2://{made.username}@/{made.database}?host={socket.parent}&port={made.port}"
 
 
 def test_uninstalled_the_data_and_the_settings_stay_and_it_says_where(tree: InstalledTree) -> None:

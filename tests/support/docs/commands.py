@@ -42,6 +42,10 @@ NOT_RUN: Mapping[str, str] = {
     "editor /etc/dicom-node/node.toml": "needs an installed service; as above",
     "python3 -m venv .venv": "sets up an environment; tests/integration/test_wheel.py installs the wheel",
     "make sbom": "installs an environment; tests/acceptance/test_installed.py makes one of an installed tree",
+    "docker build --build-arg PIP_EXTRA_INDEX_URL=<index of CPU builds> --tag dicom-node:0.2.0 .": "needs a container "
+    "engine; tests/acceptance/test_installed.py starts what the Dockerfile says",
+    "kubectl apply --filename deploy/kubernetes/dicom-node.yaml": "needs a cluster; tests/integration/test_manifest.py "
+    "holds it against the descriptions of Kubernetes",
     "make uninstall": "removes a service; tests/acceptance/test_installed.py and its like on Debian do so",
     "rm -r /var/lib/dicom-node /etc/dicom-node": "removes data; tests/acceptance/test_installed_on_debian.py does so",
     "systemctl stop dicom-node": "needs an installed service; tests/acceptance/test_installed_on_debian.py does so",

@@ -87,6 +87,7 @@ def debian_root() -> Iterator[DebianRoot]:
     try:
         command = [tool("debootstrap", "debootstrap"), "--variant=minbase", f"--include={','.join(_PACKAGES)}"]
         subprocess.run([*command, RELEASE, str(folder)], check=True, capture_output=True)
+        folder.chmod(0o755)  # it is the "/" of everybody in there
         yield DebianRoot(folder, _give_package_index(folder))
     finally:
         shutil.rmtree(folder)

@@ -74,8 +74,9 @@ def installed_tree() -> Iterator[InstalledTree]:
         make("install", root, "PIP_ARGS=--no-deps", f"PYTHON={_python()}")
         tree = InstalledTree(root)
         (site,) = tree.release.glob("lib/python3*/site-packages")
-        for one in service_libraries().values():
-            _put_into(site, one)
+        for name, one in service_libraries().items():
+            if not list(site.glob(f"{name}-*.dist-info")):  # an environment comes with some of its own
+                _put_into(site, one)
         yield tree
     finally:
         shutil.rmtree(root)
