@@ -1,7 +1,4 @@
-"""The node as `make install` lays it down: what lies where, and that the unit's command serves as its user.
-
-The whole of it on a bare Debian, with upgrade and way back: test_installed_on_debian.py.
-"""
+"""The node as `make install` lays it down: what lies where, and that the unit's command serves as its user."""
 
 from __future__ import annotations
 

@@ -38,17 +38,17 @@ NOT_RUN: Mapping[str, str] = {
     "python3 receiver.py webhook-secret 8090": "serves until told to stop; tests/integration/test_webhook.py runs it",
     'curl -s --cacert tls/api.pem -H "Authorization: Bearer $TOKEN" https://localhost:8042/api/status': "needs an "
     "API that speaks TLS; tests/integration/test_api_front_pages.py runs it",
-    "apt install make python3 python3-venv": "installs a service; tests/acceptance/test_installed_on_debian.py does so",
-    "editor /etc/dicom-node/node.toml": "needs an installed service; as above",
+    "apt install make python3 python3-venv": "installs a service; tests/acceptance/test_installed.py installs its tree",
+    "editor /etc/dicom-node/node.toml": "needs an installed service",
     "python3 -m venv .venv": "sets up an environment; tests/integration/test_wheel.py installs the wheel",
     "make sbom": "installs an environment; tests/acceptance/test_installed.py makes one of an installed tree",
     "docker build --build-arg PIP_EXTRA_INDEX_URL=<index of CPU builds> --tag dicom-node:0.2.0 .": "needs a container "
     "engine; tests/acceptance/test_installed.py starts what the Dockerfile says",
     "kubectl apply --filename deploy/kubernetes/dicom-node.yaml": "needs a cluster; tests/integration/test_manifest.py "
     "holds it against the descriptions of Kubernetes",
-    "make uninstall": "removes a service; tests/acceptance/test_installed.py and its like on Debian do so",
-    "rm -r /var/lib/dicom-node /etc/dicom-node": "removes data; tests/acceptance/test_installed_on_debian.py does so",
-    "systemctl stop dicom-node": "needs an installed service; tests/acceptance/test_installed_on_debian.py does so",
+    "make uninstall": "removes a service; tests/acceptance/test_installed.py removes its tree",
+    "rm -r /var/lib/dicom-node /etc/dicom-node": "removes data and a user of the system",
+    "systemctl stop dicom-node": "needs an installed service and systemd",
     "systemctl enable --now dicom-node": "needs systemd",
     "apt-get install --no-install-recommends prometheus": "installs packages of the system",
     "install -D -m 644 /opt/dicom-node/deploy/grafana/dicom-node.json /var/lib/grafana/dashboards/dicom-node.json": (
