@@ -28,6 +28,7 @@ from tests.support.install.tree import SERVICE_USER, InstalledTree, installed_tr
 from tests.support.install.unit_file import UnitFile
 from tests.support.needs import REPOSITORY, absent
 from tests.support.studies.data_factories import small_chest_ct
+from tests.unit.test_packaging import tracked_files
 from tools.sbom import write
 from tools.service_libraries import service_libraries
 
@@ -201,6 +202,31 @@ def _by_its_socket(url: str) -> str:
     (socket,) = Path(tempfile.gettempdir()).glob(f"dicom-node-postgres-*/.s.PGSQL.{made.port}")
     socket.parent.chmod(0o711)
     return f"postgresql+psycopg2://{made.username}@/{made.database}?host={socket.parent}&port={made.port}"
+
+
+def test_a_newer_version_lies_beside_the_old_one_and_the_settings_stay_and_a_link_is_the_way_back(
+    tree: InstalledTree, tmp_path: Path
+) -> None:
+    for name in tracked_files():
+        if not name.startswith(("tests/", "docs/")):
+            (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(REPOSITORY / name, tmp_path / name, follow_symlinks=False)
+    for file in ("pyproject.toml", "dicom_node/__init__.py"):
+        text = (tmp_path / file).read_text(encoding="utf-8")
+        (tmp_path / file).write_text(text.replace(f'"{__version__}"', '"99.0.0"', 1), encoding="utf-8")
+    settings = tree.config.read_bytes()
+    links = tree.root / "opt/dicom-node"
+
+    make("install", tree.root, "PIP_ARGS=--no-deps", f"PYTHON={tree.release}/bin/python", checkout=tmp_path)
+
+    assert [(links / one).readlink() for one in ("current", "previous")] == [
+        Path("releases/99.0.0"), Path(f"releases/{__version__}"),
+    ]  # fmt: skip
+    assert tree.config.read_bytes() == settings
+    page = (REPOSITORY / "docs/how-to/upgrade.md").read_text(encoding="utf-8")
+    (way_back,) = [line for line in page.splitlines() if line.startswith("ln -sfn")]
+    subprocess.run(["sh", "-c", way_back.replace("/opt/dicom-node", str(links))], check=True)
+    assert tree.run("--version").stdout.strip().endswith(__version__)
 
 
 def test_uninstalled_the_data_and_the_settings_stay_and_it_says_where(tree: InstalledTree) -> None:

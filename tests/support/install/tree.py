@@ -57,9 +57,9 @@ class InstalledTree:
         )  # fmt: skip
 
 
-def make(target: str, root: Path, *variables: str) -> str:
+def make(target: str, root: Path, *variables: str, checkout: Path = REPOSITORY) -> str:
     """Run `make install` or `make uninstall` for a tree, and return what it said."""
-    command = ["make", "-C", str(REPOSITORY), "--no-print-directory", target, f"DESTDIR={root}", *variables]
+    command = ["make", "-C", str(checkout), "--no-print-directory", target, f"DESTDIR={root}", *variables]
     done = subprocess.run(command, capture_output=True, text=True, check=False, env=_environment())
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
