@@ -1,6 +1,6 @@
 # Everything the project needs goes into .venv here; nothing outside the checkout is changed.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test campaign check docs bench fuzz screenshots viewer
+.PHONY: help setup demo install uninstall sbom test campaign check docs bench fuzz screenshots viewer
 SHELL := /bin/bash
 MAKEFLAGS += --no-print-directory
 
@@ -26,6 +26,18 @@ setup: $(VENV)/.dev ## Install the node and its development tools into .venv (ag
 
 demo: $(VENV)/.run ## Start the node, send sample studies, show what came back, keep serving; STUDY=folder sends yours
 	@exec $(BIN)/dicom-node demo $(if $(STUDY),--study "$(STUDY)") $(ARGS)
+
+install: ## Install the node as a service, without test tools (root); DESTDIR=folder builds the tree there
+	@$(foreach name,DESTDIR PREFIX EXTRAS PIP_ARGS,$(if $($(name)),$(name)="$($(name))")) \
+		$(if $(filter file,$(origin PYTHON)),,PYTHON="$(PYTHON)") deploy/install.sh install
+
+uninstall: ## Remove the service (root); data and settings stay, and it says where
+	@$(foreach name,DESTDIR PREFIX,$(if $($(name)),$(name)="$($(name))")) deploy/install.sh uninstall
+
+sbom: $(VENV)/.dev ## Write what a service is made of to build/sbom.cdx.json (CycloneDX); SBOM_OF=folder names an installed one
+	@$(if $(SBOM_OF),,$(MAKE) install DESTDIR="$(CURDIR)/build/service" PIP_ARGS="$(PIP_ARGS)")
+	@$(BIN)/python -m tools.sbom "$(or $(SBOM_OF),build/service/opt/dicom-node/current)/bin/python" build/sbom.cdx.json
+	@echo "Written: build/sbom.cdx.json"
 
 test: $(VENV)/.dev ## Run all tests; without a peer such as Orthanc its tests are skipped and say why
 	@$(PYTEST) $(ARGS)

@@ -31,6 +31,7 @@ from tools import (
     interface_pages,
     message_examples,
     resource_examples,
+    service_libraries,
 )
 
 DOCS = REPOSITORY / "docs"
@@ -153,6 +154,7 @@ PARTS: Mapping[tuple[str, str], Callable[[], str]] = {
     ("reference/exports.md", "columns of studies"): column_tables.study_columns,
     ("reference/exports.md", "columns of agreement"): column_tables.group_columns,
     ("reference/exports.md", "columns of cases"): column_tables.case_columns,
+    ("reference/licences.md", "licences"): service_libraries.licence_table,
     ("reference/problems.md", "problems"): interface_pages.problem_table,
     ("reference/metrics.md", "metrics"): metric_table,
 }

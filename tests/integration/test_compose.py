@@ -14,7 +14,7 @@ import pytest
 from dicom_node.roles.settings import load_settings
 from tests.support.needs import REPOSITORY
 
-PASSWORDS = {"POSTGRES_PASSWORD": "secret1", "ORTHANC_PASSWORD": "secret2"}
+PASSWORDS = {"POSTGRES_PASSWORD": "secret1", "ORTHANC_PASSWORD": "secret2", "GRAFANA_PASSWORD": "secret3"}
 
 
 @pytest.fixture(scope="module")

@@ -19,6 +19,7 @@ from tests.support.needs import REPOSITORY
 from tools.generated_docs import DOCS
 
 MARKDOWN = sorted([*REPOSITORY.glob("*.md"), *DOCS.rglob("*.md"), *(REPOSITORY / "orthanc").glob("*.md")])
+DEPLOY = REPOSITORY / "deploy"
 _LINK = re.compile(r"\]\((?!https?://|#)([^)#]+)(?:#[^)]*)?\)")
 _TOML = re.compile(r"```toml\n(.*?)```", re.DOTALL)
 _SECTION = re.compile(r"^### `\[+(\w+)\]+`(?: of kind `(\w+)`)?.*?$(.*?)(?=^### |^<!-- end)", re.DOTALL | re.MULTILINE)
@@ -96,22 +97,21 @@ def test_an_example_configuration_is_accepted(path: Path, tmp_path: Path, monkey
         SiteSettings.model_validate(values)
 
 
-def test_the_unit_of_the_page_may_write_where_the_settings_of_the_page_and_of_the_readme_keep_the_data(
+def test_the_unit_may_write_where_its_example_of_settings_and_those_of_the_readme_keep_the_data(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    page = (DOCS / "how-to" / "operate.md").read_text(encoding="utf-8")
     unit = configparser.ConfigParser(strict=False, interpolation=None)
-    unit.read_string(re.findall(r"```ini\n(.*?)```", page, re.DOTALL)[0])
+    unit.read(DEPLOY / "systemd" / "dicom-node.service", encoding="utf-8")
     service = unit["Service"]
     program, *arguments = service["ExecStart"].split()
     (file,) = (tmp_path / one.lstrip("/") for one in arguments if one.endswith(".toml"))
-    writable = tmp_path / service["ReadWritePaths"].lstrip("/")
+    writable = tmp_path / "var/lib" / service["StateDirectory"]
     for folder in (file.parent, writable):
         folder.mkdir(parents=True)
     monkeypatch.chdir(tmp_path / service["WorkingDirectory"].lstrip("/"))
 
     readme = (REPOSITORY / "README.md").read_text(encoding="utf-8")
-    for example in ("", _TOML.findall(readme)[0], _TOML.findall(page)[0]):
+    for example in ("", _TOML.findall(readme)[0], (DEPLOY / "node.toml").read_text(encoding="utf-8")):
         file.write_text(example.replace("/var/lib", f"{tmp_path}/var/lib"), encoding="utf-8")
         data_dir = load_settings(file, {}).node.data_dir.resolve()
         assert data_dir.is_relative_to(writable)

@@ -8,12 +8,17 @@ import tomllib
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 from tests.support.needs import REPOSITORY
+from tools.service_libraries import service_libraries
 
 LINKED = ("config", "fhir", "inference", "sr_writer")
 #: What developers need includes what the documentation is built with.
-OWN_EXTRAS = {"dicom-node[docs,traces]"}
+OWN_EXTRA = "dicom-node[docs,traces]"
+PROJECT = tomllib.loads((REPOSITORY / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+CONSTRAINTS = (REPOSITORY / "constraints.txt").read_text(encoding="utf-8").splitlines()
 
 
 def tracked_files() -> list[str]:
@@ -98,17 +103,32 @@ def _is_dicom(name: str) -> bool:
         return file.read(132)[128:] == b"DICM"
 
 
-def test_the_constraints_pin_every_declared_requirement_as_declared() -> None:
-    project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]
-    extras = project["optional-dependencies"]
-    declared = {
-        *project["dependencies"],
-        *extras["inference"],
-        *extras["dev"],
-        *extras["docs"],
-        *extras["traces"],
-    } - OWN_EXTRAS
-    pinned = {line.lower().replace("_", "-") for line in (REPOSITORY / "constraints.txt").read_text().splitlines()}
+def test_the_constraints_pin_a_version_of_every_declared_requirement_that_it_allows() -> None:
+    extras = PROJECT["optional-dependencies"]
+    run = [*PROJECT["dependencies"], *extras["inference"], *extras["bundles"], *extras["onnx"], *extras["huggingface"]]
+    declared = [
+        Requirement(one) for one in {*run, *extras["traces"], *extras["dev"], *extras["docs"]} - {OWN_EXTRA}
+    ]
+    pinned = pinned_versions()
 
-    assert {one.lower().replace("_", "-") for one in declared} <= pinned
-    assert "torchvision<0" in pinned
+    assert [str(one) for one in declared if not one.specifier.contains(pinned[canonicalize_name(one.name)])] == []
+    assert "torchvision<0" in CONSTRAINTS
+
+
+def test_a_program_that_imports_the_node_is_held_to_no_single_version_and_a_tool_of_development_is() -> None:
+    extras = PROJECT["optional-dependencies"]
+    tools = {*extras["dev"], *extras["docs"]} - {OWN_EXTRA}
+    libraries = {*PROJECT["dependencies"], *(one for extra in extras.values() for one in extra)} - tools - {OWN_EXTRA}
+
+    assert [one for one in libraries if {"=="} & {part.operator for part in Requirement(one).specifier}] == []
+    assert [one for one in tools if {part.operator for part in Requirement(one).specifier} != {"=="}] == []
+
+
+def test_what_a_service_is_made_of_is_pinned_by_the_constraints() -> None:
+    """But for what the environment itself is made with."""
+    assert set(service_libraries()) - set(pinned_versions()) <= {"setuptools"}
+
+
+def pinned_versions() -> dict[str, str]:
+    lines = (line.split("==") for line in CONSTRAINTS if "==" in line)
+    return {canonicalize_name(name): version for name, version in lines}

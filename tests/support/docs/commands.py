@@ -38,8 +38,17 @@ NOT_RUN: Mapping[str, str] = {
     "python3 receiver.py webhook-secret 8090": "serves until told to stop; tests/integration/test_webhook.py runs it",
     'curl -s --cacert tls/api.pem -H "Authorization: Bearer $TOKEN" https://localhost:8042/api/status': "needs an "
     "API that speaks TLS; tests/integration/test_api_front_pages.py runs it",
-    "apt install python3 python3-venv git": "installs packages of the system",
-    "useradd --system --home-dir /var/lib/dicom-node dicom-node": "makes a user of the system",
+    "apt install make python3 python3-venv": "installs a service; tests/acceptance/test_installed.py installs its tree",
+    "editor /etc/dicom-node/node.toml": "needs an installed service",
+    "python3 -m venv .venv": "sets up an environment; tests/integration/test_wheel.py installs the wheel",
+    "make sbom": "installs an environment; tests/acceptance/test_installed.py makes one of an installed tree",
+    "docker build --build-arg PIP_EXTRA_INDEX_URL=<index of CPU builds> --tag dicom-node:0.2.0 .": "needs a container "
+    "engine; tests/acceptance/test_installed.py starts what the Dockerfile says",
+    "kubectl apply --filename deploy/kubernetes/dicom-node.yaml": "needs a cluster; tests/integration/test_manifest.py "
+    "holds it against the descriptions of Kubernetes",
+    "make uninstall": "removes a service; tests/acceptance/test_installed.py removes its tree",
+    "rm -r /var/lib/dicom-node /etc/dicom-node": "removes data and a user of the system",
+    "systemctl stop dicom-node": "needs an installed service and systemd",
     "systemctl enable --now dicom-node": "needs systemd",
     ".venv/bin/pip install --constraint constraints.txt '.[inference,traces]'": ("installs; `make setup` does so"),
     "apt-get install --no-install-recommends prometheus": "installs packages of the system",
@@ -47,7 +56,7 @@ NOT_RUN: Mapping[str, str] = {
         "writes into a folder of the system; tests/integration/test_metrics.py asks what the dashboard asks"
     ),
     "journalctl -u dicom-node -o cat | grep 3f0e2f9c-6d0b-4d4e-9d39-6a3f1c1f7a55": "needs systemd",
-    "cd /opt/dicom-node": "takes another version from a remote repository and restarts a service",
+    "cd dicom-node": "takes another version from a remote repository and restarts a service",
     "dicom-node models add --config node.toml CHECKPOINT.pt --card torchxrayvision-all": "needs the checkpoint of "
     "another project; tests/acceptance/test_eighteen_findings.py adds one of its form",
     "dicom-node models add --config node.toml model-zoo/models/lung_nodule_ct_detection --weights model.pt": "needs "
