@@ -31,6 +31,7 @@ from dicom_node.api.routes import (
     jobs,
     models,
     node,
+    retention,
     rules,
     studies,
     waiting,
@@ -172,7 +173,7 @@ def create_app(parts: ApiParts) -> FastAPI:
         # Exports before those whose addresses they lengthen by a suffix.
         health, session, openid, accounts, exports, studies, jobs, patients, retrieve, objects, node, models,
         destinations, rules, events, reviews, agreement, uploads, stow, qido, wado, frames, audit, well_known,
-        worklist, waiting,
+        worklist, waiting, retention,
     )  # fmt: skip
     for module in modules:
         app.include_router(module.router)
