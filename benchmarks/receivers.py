@@ -31,7 +31,7 @@ class Receiver:
     process: psutil.Popen | None = None
 
     def __enter__(self) -> Self:
-        self.folder.mkdir(parents=True)
+        self.folder.mkdir(parents=True, exist_ok=True)
         with (self.folder / "log").open("wb") as log:
             # DCMTK's receivers stall 40 ms an object without this, and one would measure that.
             environment = {**os.environ, "TCP_NODELAY": "1"}

@@ -117,6 +117,29 @@ class TimeSettings(Section):
         return tuple((one.hostname or "", one.port) for one in parts)
 
 
+class RetentionSettings(Section):
+    images_days: int = Field(
+        0, ge=0, le=36500, description="Images go when nothing has happened to their study for so many days; 0: never."
+    )
+    results_days: int = Field(
+        0, ge=0, le=36500, description="So do the objects of its results, after the images; 0: never."
+    )
+    keep_free_mb: int = Field(
+        0,
+        ge=0,
+        description="With less free disk than this the oldest go first until it is free again; 0: never. Above "
+        "`node.min_free_mb`.",
+    )
+
+    @model_validator(mode="after")
+    def _images_go_first(self) -> Self:
+        if self.results_days and not 0 < self.images_days <= self.results_days:
+            raise refused(
+                "results_days", "images go first: it needs images_days, set and not larger, or must itself be left out"
+            )
+        return self
+
+
 class DatabaseSettings(Section):
     url: str = Field("", description="SQLAlchemy URL; empty means SQLite inside `node.data_dir`.")
     url_file: SecretFile | None = Field(None, description="File that holds the URL, with its password, instead.")

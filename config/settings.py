@@ -43,6 +43,7 @@ from dicom_node.config.running import (
     DatabaseSettings,
     InferenceSettings,
     NodeSettings,
+    RetentionSettings,
     ReviewSettings,
     RouteSettings,
     TimeSettings,
@@ -60,6 +61,7 @@ class Settings(Section):
     hl7: Hl7Settings = Hl7Settings()
     audit: AuditSettings = AuditSettings()
     time: TimeSettings = TimeSettings()
+    retention: RetentionSettings = RetentionSettings()
     api: ApiSettings = ApiSettings()
     metrics: MetricsSettings = MetricsSettings()
     traces: TracesSettings = TracesSettings()
@@ -145,6 +147,16 @@ class Settings(Section):
                 )
             if route.shadow and route.destinations:
                 raise ValueError(f"route {route.name!r} is a shadow and delivers nothing; remove its destinations")
+        return self
+
+    @model_validator(mode="after")
+    def _room_is_made_before_images_are_refused(self) -> Self:
+        wanted, reserve = self.retention.keep_free_mb, self.node.min_free_mb
+        if wanted and wanted <= reserve:
+            raise ValueError(
+                f"retention.keep_free_mb = {wanted} must be larger than node.min_free_mb = {reserve}: below the latter "
+                "images are refused, and room is to be made before that"
+            )
         return self
 
     @model_validator(mode="after")

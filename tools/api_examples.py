@@ -31,6 +31,8 @@ _STUDY = {"{uid}": CHEST_CT, "{job_key}": key_of("chest-ct"), "{name}": "not-sig
 _ASKED: dict[str, dict[str, Any]] = {
     "get_history": {"path": "/api/v1/patients/PAT-4711/history"},
     "withdraw_study": {"path": f"/api/v1/studies/{CHEST_XR}/withdraw", "json": {"reason": "Wrong protocol."}},
+    "hold": {"path": f"/api/v1/studies/{CHEST_XR}/hold", "json": {"reason": "A teaching case."}},
+    "release": {"path": f"/api/v1/studies/{CHEST_XR}/release"},
     "discard_delivery": {"path": "/api/v1/deliveries/4/discard", "json": {"reason": "The EHR has it on paper."}},
     "get_model": {"path": "/api/v1/models/ct-lung-density"},
     "try_routes": {"json": {"studies": 50}},

@@ -17,7 +17,9 @@ from dicom_node.api.addresses import V1
 from dicom_node.core.entities import ArtifactKind, JobState, Presence, ResultState, ReviewState
 from dicom_node.index.views.types import (
     ArtifactView,
+    DeletionView,
     DeliveryView,
+    HoldView,
     JobView,
     OrderView,
     PatientStudy,
@@ -207,6 +209,8 @@ class StudyAnswer(BaseModel):
     deliveries: list[DeliveryView]
     order: OrderView | None = Field(description="Its order, where the RIS has told one that stands.")
     requests: list[StatedRequestView] = Field(description="What people stated with an upload or a rerun.")
+    deletions: list[DeletionView] = Field(description="What was deleted of it here, by which rule, oldest first.")
+    hold: HoldView | None = Field(description="Who keeps it from being deleted; none: nobody.")
     links: dict[str, str] = Field(
         description="Where it is exported with its results: `zip`, and `deidentified` without its patient.",
         examples=[{"zip": f"{V1}/studies/{_UID}.zip"}],
@@ -257,6 +261,8 @@ def study_answer(view: StudyView) -> StudyAnswer:
         deliveries=list(view.deliveries),
         order=view.order,
         requests=list(view.requests),
+        deletions=list(view.deletions),
+        hold=view.hold,
         links={"zip": address, "deidentified": f"{address}?deidentified=true"},
     )
 

@@ -32,6 +32,7 @@ from dicom_node.api.routes import (
     metrics,
     models,
     node,
+    retention,
     rules,
     studies,
     waiting,
@@ -173,7 +174,7 @@ def create_app(parts: ApiParts) -> FastAPI:
         # Exports before those whose addresses they lengthen by a suffix.
         health, session, openid, accounts, exports, studies, jobs, patients, retrieve, objects, node, models,
         destinations, rules, events, reviews, agreement, uploads, stow, qido, wado, frames, audit, well_known,
-        worklist, waiting, metrics,
+        worklist, waiting, metrics, retention,
     )  # fmt: skip
     for module in modules:
         app.include_router(module.router)

@@ -34,6 +34,9 @@ def make_parser() -> argparse.ArgumentParser:
         _rerun,
         _withdraw,
         _discard,
+        _hold,
+        _release,
+        _purge,
         _export,
         _export_results,
         _export_cases,
@@ -178,6 +181,24 @@ def _discard(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
         "--destination", metavar="NAME", help="all that waits for a destination that is in the settings no more"
     )
     command.add_argument("--reason", required=True, metavar="TEXT", help="why; it stands in the timeline")
+
+
+def _hold(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    command = _command(commands, "hold", "keep a study from being deleted", "retention:hold")
+    command.add_argument("study", help="Study Instance UID")
+    command.add_argument("--reason", required=True, metavar="TEXT", help="why; it stands in the timeline")
+
+
+def _release(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    command = _command(commands, "release", "let a held study go", "retention:release")
+    command.add_argument("study", help="Study Instance UID")
+
+
+def _purge(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    command = _command(
+        commands, "purge", "delete now what [retention] says may go", "retention:purge", json=True
+    )  # fmt: skip
+    command.add_argument("--dry-run", action="store_true", help="only say what would go, and why the rest stays")
 
 
 def _export(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:

@@ -30,6 +30,7 @@ from dicom_node.index.views.types import (
     OpenEvent,
     ResultView,
     StudyLine,
+    StudyView,
     TimelineEntry,
     VersionPage,
 )
@@ -103,6 +104,7 @@ def status(options: argparse.Namespace) -> int:
             print_json({"study": study, "timeline": timeline, "versions": versions})
             return 0
     say(f"{options.study}: {study.study.state} (revision {study.study.revision}). {study.study.reason}")
+    _print_retention(study)
     rows = [(entry.at, entry.kind, entry.actor, entry.text, _request_of(entry)) for entry in timeline]
     print_table(["at", "what", "by", "", "request"], rows)
     _print_versions(versions)
@@ -113,6 +115,14 @@ def status(options: argparse.Namespace) -> int:
     _print_deliveries(study.deliveries)
     _print_events(study.open_events)
     return 0
+
+
+def _print_retention(study: StudyView) -> None:
+    """Say what of the study is gone, by which rule, and who keeps the rest."""
+    for one in study.deletions:
+        say(one.text)
+    if study.hold is not None:
+        say(f"Held by {study.hold.held_by} since {study.hold.since:%Y-%m-%d}: {study.hold.reason}")
 
 
 def _request_of(entry: TimelineEntry) -> str:

@@ -35,6 +35,11 @@ class AuditedAct(StrEnum):
     RERUN = "rerun"
     WITHDRAWAL = "withdrawal"
     DISCARD = "discard"
+    #: A person keeps a study, or lets it go; asks for what the rules say to be deleted now; and what was deleted.
+    HOLD = "hold"
+    RELEASE = "release"
+    PURGE = "purge"
+    DELETION = "deletion"
     REVIEW = "review"
     MODEL_DECISION = "model-decision"
     #: A person suspended or resumed a destination; or a route, or wrote it anew.

@@ -6,6 +6,7 @@ NodeError
 ├── RefusedObject            a received object that must not be acknowledged (carries the DIMSE status)
 ├── IndexUnavailable         the database does not answer; nothing is acknowledged meanwhile
 ├── SpoolUnavailable         the object store cannot be written (full, read-only)
+├── ObjectDeleted            retention removed an object's file while the same object came again; it is written anew
 ├── ProviderAway             the OpenID provider does not answer as it should; ask again later
 ├── SignInDenied             the OpenID provider does not vouch for whoever signs in, or gives them no role here
 │   └── GrantEnded           … any more: they were signed out there, or what they were granted was taken back
@@ -106,6 +107,10 @@ class AuditUnavailable(NodeError):
 
 class SpoolUnavailable(NodeError):
     """The object store cannot be written."""
+
+
+class ObjectDeleted(NodeError):
+    """The file of an object that is being entered was deleted a moment ago, with its study: write it again."""
 
 
 class ProviderAway(NodeError):

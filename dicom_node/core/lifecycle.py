@@ -13,6 +13,7 @@ from typing import Any
 from dicom_node.core.entities import (
     CommitmentState,
     DecisionState,
+    DeletionState,
     DeliveryState,
     DestinationState,
     JobState,
@@ -96,6 +97,13 @@ OBJECT_TRANSITIONS: Mapping[ObjectState, Set[ObjectState]] = {
     ObjectState.PURGED: set(),
 }
 
+#: A deletion is noted before the first file goes; what has ended is the study's past.
+DELETION_TRANSITIONS: Mapping[DeletionState, Set[DeletionState]] = {
+    DeletionState.MARKED: {DeletionState.DELETED, DeletionState.STOPPED},
+    DeletionState.DELETED: set(),
+    DeletionState.STOPPED: set(),
+}
+
 DESTINATION_TRANSITIONS: Mapping[DestinationState, Set[DestinationState]] = {
     DestinationState.ACTIVE: {DestinationState.SUSPENDED},
     DestinationState.SUSPENDED: {DestinationState.ACTIVE},
@@ -129,6 +137,7 @@ TRANSITIONS: Mapping[str, Mapping[Any, Set[Any]]] = {
     "review": REVIEW_TRANSITIONS,
     "decision": DECISION_TRANSITIONS,
     "object": OBJECT_TRANSITIONS,
+    "deletion": DELETION_TRANSITIONS,
     "destination": DESTINATION_TRANSITIONS,
     "delivery": DELIVERY_TRANSITIONS,
     "commitment": COMMITMENT_TRANSITIONS,
@@ -168,6 +177,16 @@ def check_decision(old: DecisionState, new: DecisionState) -> None:
 def check_commitment(old: CommitmentState, new: CommitmentState) -> None:
     """Raise `IllegalTransition` unless a request for storage commitment in state `old` may become `new`."""
     _check("commitment", old, new)
+
+
+def check_object(old: ObjectState, new: ObjectState) -> None:
+    """Raise `IllegalTransition` unless a made object in state `old` may become `new`."""
+    _check("object", old, new)
+
+
+def check_deletion(old: DeletionState, new: DeletionState) -> None:
+    """Raise `IllegalTransition` unless the deletion of a part of a study in state `old` may become `new`."""
+    _check("deletion", old, new)
 
 
 def check_destination(old: DestinationState, new: DestinationState) -> None:

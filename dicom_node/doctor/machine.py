@@ -30,6 +30,7 @@ from dicom_node.index.decided.route_edits import edits_in_force
 from dicom_node.index.decided.suspensions import in_words, route_suspensions
 from dicom_node.index.outbox.destinations import suspensions
 from dicom_node.index.received.worklist import unlisted_count
+from dicom_node.index.retention.disk import disk_forecast
 from dicom_node.inference.cards.folders import survey_models
 from dicom_node.operate.clock import ask_all, fault_of, kernel_synchronised, time_servers, told
 from dicom_node.operate.routes_in_force import RouteOrigin, overlaid
@@ -39,6 +40,8 @@ from dicom_node.storage.owners import SILENT_S, Owner, Owners
 
 _MB = 1 << 20
 PORTS_FILE = "ports.json"
+#: A disk that is full so soon needs somebody now.
+_NEAR_DAYS = 14
 #: What a second's acts of care come to at most; more waits because it must.
 _MOST_WAITING_BYTES = 200_000
 
@@ -91,6 +94,26 @@ def check_data_dir(settings: Settings) -> Check:
         return Check(name, False, text, "Free space or move node.data_dir; until then every new image is refused.")
     missing = "" if folder.exists() else ", made at first start"
     return Check(name, True, f"{folder}, {free_mb} MB free{missing}")
+
+
+def check_forecast(settings: Settings) -> list[Check]:
+    """When the disk will be full, as it grew lately; nothing where no node has run yet."""
+    folder, database = settings.node.data_dir, Database(settings.database_url)
+    url = sqlalchemy.make_url(settings.database_url)
+    try:
+        if not folder.exists() or (url.get_backend_name() == "sqlite" and not Path(url.database or "").exists()):
+            return []
+        if database.schema_version() != SCHEMA_HEAD:
+            return []
+        with database.read() as connection:
+            told = disk_forecast(connection, shutil.disk_usage(folder).free, datetime.now(UTC))
+    except (IndexUnavailable, SettingsError, SQLAlchemyError):
+        return []  # the check of the database says why
+    finally:
+        database.close()
+    is_near = told.days is not None and told.days < _NEAR_DAYS and not settings.retention.keep_free_mb
+    advice = "Set [retention], or add disk: docs/how-to/keep-the-disk-in-bounds.md." if is_near else ""
+    return [Check("disk forecast", not is_near, told.text, advice)]
 
 
 def check_database(settings: Settings) -> Check:

@@ -9,9 +9,9 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import Connection, Row, and_, delete, func, or_, select
+from sqlalchemy import ColumnElement, Connection, Row, and_, delete, exists, func, or_, select
 
-from dicom_node.core.entities import Instance, JobState, StudyState
+from dicom_node.core.entities import Instance, JobState, ObjectState, StudyState
 from dicom_node.core.priority import Priority, turn_at
 from dicom_node.index.database import insert_of, is_among
 from dicom_node.index.jobs import queue_again
@@ -81,13 +81,15 @@ def noted_damage(connection: Connection, limit: int) -> Sequence[DamagedObject]:
 
 
 def objects_at(connection: Connection, keys: Collection[str]) -> Sequence[DamagedObject]:
-    """Return what the index knows of the objects that are kept under these keys."""
+    """Return what the index knows of the objects that are kept under these keys; nothing of what is being deleted."""
     images = select(instances.c.object_key, instances.c.sop_instance_uid, instances.c.study_instance_uid)
+    images = images.where(_is_not_deleted(instances))
     found = [
         DamagedObject(object_key=row[0], kind=DamagedKind.IMAGE, uid=row[1], study_instance_uid=row[2])
         for row in connection.execute(images.where(instances.c.object_key.in_(keys)))
     ]
     made = select(artifacts, results.c.study_instance_uid).join(results, results.c.job_key == artifacts.c.job_key)
+    made = made.where(artifacts.c.state == ObjectState.STORED, _is_not_deleted(results))
     for row in connection.execute(made.where(or_(artifacts.c.object_key.in_(keys), artifacts.c.preview_key.in_(keys)))):
         for key in {row.object_key, row.preview_key} & set(keys):
             result = DamagedKind.RESULT
@@ -95,6 +97,13 @@ def objects_at(connection: Connection, keys: Collection[str]) -> Sequence[Damage
                 DamagedObject(object_key=key, kind=result, uid=row.uid, study_instance_uid=row.study_instance_uid)
             )
     return found
+
+
+def _is_not_deleted(table: Any) -> ColumnElement[bool]:
+    """Return that the study is not being deleted at this moment: then a file that is gone is no damage."""
+    same = studies.c.study_instance_uid == table.c.study_instance_uid
+    deleting: ColumnElement[bool] = exists().where(same, studies.c.deleting != "")
+    return ~deleting
 
 
 def note_damaged(connection: Connection, found: Sequence[DamagedObject], now: datetime) -> Sequence[DamagedObject]:
@@ -218,7 +227,8 @@ def after_place(connection: Connection, kind: DamagedKind, limit: int) -> Sequen
             KeptObject(place=str(row.id), keys=(row.object_key,), size_bytes=row.size_bytes)
             for row in connection.execute(next_images)
         ]
-    made = select(artifacts).where(artifacts.c.uid > place).order_by(artifacts.c.uid).limit(limit)
+    kept = artifacts.c.state == ObjectState.STORED
+    made = select(artifacts).where(artifacts.c.uid > place, kept).order_by(artifacts.c.uid).limit(limit)
     return [
         KeptObject(
             place=row.uid, keys=tuple(filter(None, (row.object_key, row.preview_key))), size_bytes=row.size_bytes

@@ -14,10 +14,20 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, and_, select
 
-from dicom_node.core.entities import DecisionState, JobState, Presence, ResultState, StudyState
+from dicom_node.core.entities import DecisionState, JobState, KeptKind, Presence, ResultState, StudyState
 from dicom_node.core.outputs.event_types import EventType
 from dicom_node.core.priority import Priority
-from dicom_node.index.tables import artifacts, deliveries, instances, jobs, results, reviews, studies, subscribers
+from dicom_node.index.tables import (
+    artifacts,
+    deletions,
+    deliveries,
+    instances,
+    jobs,
+    results,
+    reviews,
+    studies,
+    subscribers,
+)
 from dicom_node.index.versions import IS_IMAGE
 
 #: Place of each priority among them: the smallest goes first.
@@ -47,6 +57,12 @@ OF_REVIEW: Mapping[DecisionState, EventType] = {
 OF_STUDY: Mapping[StudyState, EventType] = {
     StudyState.NOT_ANALYSED: EventType.STUDY_NOT_ANALYSED,
     StudyState.FAILED: EventType.STUDY_FAILED,
+}
+
+
+OF_DELETION: Mapping[KeptKind, EventType] = {
+    KeptKind.IMAGES: EventType.STUDY_IMAGES_DELETED,
+    KeptKind.RESULTS: EventType.STUDY_RESULTS_DELETED,
 }
 
 
@@ -188,6 +204,22 @@ def of_study(connection: Connection, kind: EventType, study_instance_uid: str) -
     }
     urgency = min((_URGENCY[row.priority] for row in rows), default=_URGENCY[Priority.ROUTINE])
     yield Notice(type=kind, facts=facts, study_instance_uid=study_instance_uid, urgency=urgency)
+
+
+def of_deletion(connection: Connection, number: int) -> Iterator[Notice]:
+    """Yield what is told of images or results that were deleted."""
+    query = select(deletions, studies.c.revision).join(
+        studies, studies.c.study_instance_uid == deletions.c.study_instance_uid
+    )
+    row = connection.execute(query.where(deletions.c.id == number)).one()
+    facts = {
+        "study_instance_uid": row.study_instance_uid, "revision": row.revision, "rule": row.rule,
+        "objects": row.objects, "size_bytes": row.size_bytes,
+    }  # fmt: skip
+    yield Notice(
+        type=OF_DELETION[KeptKind(row.kind)], facts=facts, study_instance_uid=row.study_instance_uid,
+        urgency=_URGENCY[Priority.LOW],
+    )  # fmt: skip
 
 
 def of_delivery(connection: Connection, number: int) -> Iterator[Notice]:

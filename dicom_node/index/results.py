@@ -10,7 +10,15 @@ from sqlalchemy import Connection, Row, and_, func, insert, select, update
 
 from dicom_node.analysis.answer import ReportLine
 from dicom_node.core.assessment.review import Review
-from dicom_node.core.entities import Artifact, DecisionState, Destination, JobOutcome, JobState, ResultState
+from dicom_node.core.entities import (
+    Artifact,
+    DecisionState,
+    Destination,
+    JobOutcome,
+    JobState,
+    ObjectState,
+    ResultState,
+)
 from dicom_node.core.uids import repeated_job_key
 from dicom_node.index.database import is_among
 from dicom_node.index.decided.reviews import (
@@ -89,7 +97,8 @@ def add_objects(connection: Connection, job_key: str, outcome: JobOutcome) -> No
 
 def kept_keys(connection: Connection, job_key: str) -> list[str]:
     """Return under which keys the objects of a result are kept, and their pictures."""
-    query = select(artifacts.c.object_key, artifacts.c.preview_key).where(artifacts.c.job_key == job_key)
+    mine = and_(artifacts.c.job_key == job_key, artifacts.c.state == ObjectState.STORED)
+    query = select(artifacts.c.object_key, artifacts.c.preview_key).where(mine)
     return sorted({key for row in connection.execute(query) for key in row if key})
 
 

@@ -1,5 +1,5 @@
 """The only place that writes a state: of studies, jobs, results, reviews, deliveries, destinations and requests for
-storage commitment; and of the timeline, which tells each change and by whom.
+storage commitment, of made objects and of deletions; and of the timeline, which tells each change and by whom.
 
 Each change reads the present state and holds its row (on SQLite the whole database is held), asks `lifecycle`, writes
 the state with the columns that go with it, and leaves a line in the study's timeline that names who did it, all in the
@@ -22,9 +22,12 @@ from sqlalchemy import ColumnElement, Connection, Row, Select, Table, and_, dele
 from dicom_node.core.entities import (
     CommitmentState,
     DecisionState,
+    DeletionState,
     DeliveryState,
     DestinationState,
     JobState,
+    KeptKind,
+    ObjectState,
     ResultState,
     ReviewState,
     StudyState,
@@ -37,9 +40,11 @@ from dicom_node.core.lifecycle import (
     UNTOLD_DECISION,
     check_commitment,
     check_decision,
+    check_deletion,
     check_delivery,
     check_destination,
     check_job,
+    check_object,
     check_result,
     check_review,
     check_study,
@@ -51,7 +56,9 @@ from dicom_node.index import notices
 from dicom_node.index.database import insert_of
 from dicom_node.index.notices import Notice
 from dicom_node.index.tables import (
+    artifacts,
     commitments,
+    deletions,
     deliveries,
     destinations,
     events,
@@ -453,6 +460,50 @@ def move_commitment(connection: Connection, number: int, to: CommitmentState, **
     check_commitment(CommitmentState(row.state), to)
     connection.execute(update(commitments).where(mine).values(state=to, **columns))
     return True
+
+
+# --- what is deleted ---------------------------------------------------------------------------------------------
+
+
+def mark_deletion(connection: Connection, study_instance_uid: str, kind: KeptKind, at: datetime, **columns: Any) -> int:
+    """Note, before the first file goes, that a study's images or results are being deleted; return the number of that.
+
+    The caller holds the study.
+    """
+    values = {"kind": kind, "state": DeletionState.MARKED, "place": "", "marked_at": at, **columns}
+    row = insert(deletions).values(study_instance_uid=study_instance_uid, **values).returning(deletions.c.id)
+    number = connection.execute(row).scalar_one()
+    connection.execute(update(studies).where(studies.c.study_instance_uid == study_instance_uid).values(deleting=kind))
+    return int(number)
+
+
+def end_deletion(connection: Connection, number: int, to: DeletionState, change: Change) -> bool:
+    """Note that a deletion is done, or was stopped; `False` where it had ended. The caller holds the study."""
+    mine = deletions.c.id == number
+    row = connection.execute(select(deletions).where(mine).with_for_update()).one()
+    if row.state != DeletionState.MARKED:
+        return False
+    check_deletion(DeletionState(row.state), to)
+    connection.execute(update(deletions).where(mine).values(state=to, ended_at=change.at))
+    gone = {f"{row.kind.lower()}_deleted_at": change.at} if to is DeletionState.DELETED else {}
+    study = studies.c.study_instance_uid == row.study_instance_uid
+    connection.execute(update(studies).where(study).values(deleting="", **gone))
+    _tell(connection, row.study_instance_uid, change)
+    if gone:
+        _notify(connection, notices.of_deletion(connection, number), change.at)
+    return True
+
+
+def move_objects(connection: Connection, which: ColumnElement[bool], to: ObjectState) -> list[str]:
+    """Say of made objects whether their bytes are kept; return the UIDs of those of which that is new."""
+    query = select(artifacts.c.uid, artifacts.c.state).where(which, artifacts.c.state != to).order_by(artifacts.c.uid)
+    rows = connection.execute(query.with_for_update()).all()
+    for row in rows:
+        check_object(ObjectState(row.state), to)
+    uids = [row.uid for row in rows]
+    if uids:
+        connection.execute(update(artifacts).where(artifacts.c.uid.in_(uids)).values(state=to))
+    return uids
 
 
 def _tell(connection: Connection, study_instance_uid: str, change: Change) -> None:

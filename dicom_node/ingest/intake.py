@@ -22,7 +22,7 @@ from pydicom.uid import UID
 from sqlalchemy import Connection
 
 from dicom_node.core.entities import Instance, SendingPeer
-from dicom_node.core.errors import IndexUnavailable, RefusedObject, SpoolUnavailable, StoreStatus
+from dicom_node.core.errors import IndexUnavailable, ObjectDeleted, RefusedObject, SpoolUnavailable, StoreStatus
 from dicom_node.core.metrics.table import BYTES_RECEIVED, OBJECTS_RECEIVED, OBJECTS_REFUSED
 from dicom_node.core.metrics.tally import TALLY
 from dicom_node.core.outage_log import OutageLog
@@ -101,13 +101,17 @@ class Intake:
             _check_command(received, header)
             stored = self._spool.put(*_pieces(received, header))
             instance = instance_of(header, received.transfer_syntax_uid, stored, received.sender)
-            self._enter(instance, received.association_id)
+            try:
+                self._enter(instance, received.association_id)
+            except ObjectDeleted:
+                self._spool.put(*_pieces(received, header))
+                self._enter(instance, received.association_id)
         except RefusedObject as refusal:
             who = _named(received.sender, received.sop_instance_uid)
             _log.warning("object refused", extra=who | {"status": f"0x{refusal.status:04X}", "why": str(refusal)})
             _count_refused(received.sender, refusal.status)
             return StoreStatus(refusal.status)
-        except (SpoolUnavailable, IndexUnavailable) as error:
+        except (SpoolUnavailable, IndexUnavailable, ObjectDeleted) as error:
             return self._not_stored(error, received.sender, received.sop_instance_uid)
         self.outages.worked()
         return StoreStatus.SUCCESS
@@ -123,7 +127,7 @@ class Intake:
             stored = received.part.keep(received.sha256, ".dcm")
             instance = instance_of(received.header, received.transfer_syntax_uid, stored, received.sender)
             self._enter(instance, received.association_id)
-        except (SpoolUnavailable, IndexUnavailable) as error:
+        except (SpoolUnavailable, IndexUnavailable, ObjectDeleted) as error:  # the last: its sender has it still
             received.part.discard()
             return self._not_stored(error, received.sender, received.header.sop_instance_uid)
         self.outages.worked()
@@ -182,6 +186,9 @@ class Intake:
     def _enter(self, instance: Instance, association_id: str | None) -> None:
         def enter(connection: Connection, comparison: Comparison) -> Added:
             added = add_instance(connection, instance, comparison)
+            # The study is held from here on, and nothing of it is deleted; what went before is seen now.
+            if not self._spool.path(instance.object_key).exists():
+                raise ObjectDeleted("The object was deleted, with its study, while it came again. Send it once more.")
             if association_id is not None:
                 open_association(connection, association_id, self._receiver_id, [instance])
             return added

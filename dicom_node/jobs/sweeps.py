@@ -25,6 +25,7 @@ from dicom_node.index.damage import lacks_records
 from dicom_node.index.database import Database
 from dicom_node.index.decided.suspensions import decide_anew, hold_study, in_words, ready_again, route_suspensions
 from dicom_node.index.due import now_in
+from dicom_node.index.retention.deletions import lacks_deleted
 from dicom_node.index.studies import (
     NewJob,
     add_jobs,
@@ -121,6 +122,10 @@ class CompletenessSweep:
         seen = arrivals(connection, study, others)
         cut = routes_with_jobs(connection, study)
         lacking, suspended = lacks_records(connection, uid), route_suspensions(connection)
+        if why := lacks_deleted(connection, uid):
+            if judge(seen, DEFAULT_QUIET_S, DEFAULT_MAX_WAIT_S, now).ready:
+                _end_unanalysed(connection, uid, why, now)
+            return 0
         wanted: list[NewJob] = []
         for route in matched:
             verdict = judge(seen, route.quiet_period_s, route.max_wait_s, now)
@@ -140,14 +145,18 @@ class CompletenessSweep:
             conclude_study(connection, uid, now)
         elif not matched and judge(seen, DEFAULT_QUIET_S, DEFAULT_MAX_WAIT_S, now).ready:
             why = _why_unwanted(list(decisions.values())) if study.series else why_no_images(connection, uid)
-            move_study(connection, uid, StudyState.COMPLETE, Change(now))
-            move_study(connection, uid, StudyState.NOT_ANALYSED, Change(now), reason=why)
+            _end_unanalysed(connection, uid, why, now)
             _measure(connection, study, seen, now)
         return len(due)
 
     def _route(self, study: Study, route: Route) -> RouteDecision:
         card = self.cards[route.model]
         return decide(study, route, card.accepts, card.rank)
+
+
+def _end_unanalysed(connection: Connection, uid: str, why: str, now: datetime) -> None:
+    move_study(connection, uid, StudyState.COMPLETE, Change(now))
+    move_study(connection, uid, StudyState.NOT_ANALYSED, Change(now), reason=why)
 
 
 def _job(route: Route, decision: RouteDecision, verdict: CompletenessVerdict, priority: Priority) -> NewJob:

@@ -21,7 +21,7 @@ from pathlib import Path
 from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
 
-from dicom_node.core.errors import IndexUnavailable, SpoolUnavailable
+from dicom_node.core.errors import IndexUnavailable, ObjectDeleted, SpoolUnavailable
 from dicom_node.core.metrics.table import BYTES_RECEIVED, OBJECTS_RECEIVED
 from dicom_node.core.metrics.tally import TALLY
 from dicom_node.core.received.versions import Comparison
@@ -57,6 +57,7 @@ _BATCH = 128
 #: A burst is filed when nothing came for the first, or at the latest after the second.
 _QUIET_S, _GATHER_S = 0.1, 2.0
 _RETRY_S, _DISK_RETRY_S = 1.0, 3.0
+_DELETED_RETRY_S = 0.2
 _log = logging.getLogger(__name__)
 
 
@@ -177,6 +178,9 @@ class JournalConsumer:
             _drop_parts(items)
             self._set_unavailable(str(error))
             self._stopping.wait(_RETRY_S if isinstance(error, IndexUnavailable) else _DISK_RETRY_S)
+            return batch
+        except ObjectDeleted:
+            self._stopping.wait(_DELETED_RETRY_S)
             return batch
         except Exception:  # noqa: BLE001 - the worker's door: one record must not keep the others from being filed
             _drop_parts(items)
@@ -317,6 +321,9 @@ class JournalConsumer:
 
         def enter(connection: Connection, comparison: Comparison) -> None:
             enter_objects(connection, self._receiver_id, items, comparison)
+            # The studies are held from here on, and nothing of them is deleted; what went before is seen now.
+            if not all(self._spool.path(item.object_key).exists() for item in items if item.is_object):
+                raise ObjectDeleted("An object was deleted, with its study, while the same came again.")
             for item in items:
                 if not item.is_object:
                     self._keep_request(connection, item.record, self._items.request(item))

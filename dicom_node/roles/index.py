@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 
 from dicom_node.headers.demographics import DemographicsReader
+from dicom_node.index.due import now_in
+from dicom_node.index.retention.disk import keep_sample
 from dicom_node.jobs.sweeps import CompletenessSweep
 from dicom_node.jobs.worklist import WorklistSweep
+from dicom_node.operate.retention.orphans import remove_orphans
+from dicom_node.operate.retention.rules import Retention, limits_of
 from dicom_node.operate.scrub import Scrub
 from dicom_node.people.audit.care import ReceivedStudies
 from dicom_node.roles.node import Node
@@ -16,6 +22,8 @@ _COMPLETENESS_EVERY_S = 1.0
 _SCRUB_EVERY_S = 10.0
 _RECEIVED_EVERY_S = 2.0
 _WORKLIST_EVERY_S = 1.0
+_RETENTION_EVERY_S = 60.0
+_DISK_EVERY_S, _ORPHANS_EVERY_S = 3600.0, 86400.0
 
 
 class IndexRole(Role):
@@ -24,10 +32,15 @@ class IndexRole(Role):
     def __init__(self, node: Node, wake_all: Callable[[], None]) -> None:
         super().__init__(node, wake_all)
         self._demographics = DemographicsReader()
+        self._retention = Retention(node.database, node.spool, node.audit, limits_of(node.settings.retention))
 
     def start(self) -> Mapping[str, int]:
         """Do nothing; the clock does."""
         return {}
+
+    def stop(self) -> None:
+        """End a deletion after the files that are going; the next start goes on."""
+        self._retention.stop()
 
     def join(self) -> None:
         """End the process that reads headers, which starts only for studies of before numbers were kept."""
@@ -46,7 +59,16 @@ class IndexRole(Role):
             Sweep("scrub", scrub.run, _SCRUB_EVERY_S),
             Sweep("received", ReceivedStudies(node.database, node.audit).run, _RECEIVED_EVERY_S),
             Sweep("worklist", worklist.run, _WORKLIST_EVERY_S),
+            Sweep("retention", self._retention.run, _RETENTION_EVERY_S),
+            Sweep("disk", self._look_at_disk, _DISK_EVERY_S),
+            Sweep("orphans", partial(remove_orphans, node.database, node.spool), _ORPHANS_EVERY_S),
         )
+
+    def _look_at_disk(self) -> None:
+        """Note how full the disk is, of which the forecast is made."""
+        usage = shutil.disk_usage(self._node.settings.node.data_dir)
+        with self._node.database.write() as connection:
+            keep_sample(connection, usage.used, usage.total, now_in(connection))
 
     def _sweep(self) -> None:
         """Look for studies that are complete, by the routes as they are now."""

@@ -80,8 +80,7 @@ class Spool:
             sha256.update(piece)
         digest = sha256.hexdigest()
         key = object_key(digest, suffix)
-        if self.is_whole(key):
-            self.confirm(key)
+        if self.is_here(key):
             return StoredObject(key, digest, sum(len(piece) for piece in pieces))
         part = self.new_part("put")
         for piece in pieces:
@@ -127,6 +126,20 @@ class Spool:
         except OSError as error:
             raise _unavailable(self.folder, error) from error
 
+    def is_here(self, key: str) -> bool:
+        """Tell whether the object is there, whole and durably; if so, whoever deletes leaves it for a while (`remove`).
+
+        Raises `SpoolUnavailable`.
+        """
+        if not self.is_whole(key):
+            return False
+        try:
+            os.utime(self.path(key))
+        except FileNotFoundError:
+            return False
+        self.confirm(key)
+        return True
+
     @property
     def objects(self) -> Path:
         """The folder of the objects, below which their keys are."""
@@ -144,6 +157,25 @@ class Spool:
         """Tell whether the object's file is there and holds the bytes that its name says: it is read as a whole."""
         path = self.path(key)
         return path.exists() and not is_damaged(path, path.stem)
+
+    def remove(self, key: str, untouched_s: float) -> bool:
+        """Delete an object's file, durably after `sync`; `False`: somebody has stored the same bytes within so many
+        seconds, and the file stays, for it is theirs to enter. Raises `OSError`.
+
+        It is put aside first: whoever stores the same bytes from then on does not find them, and writes them.
+        """
+        path = self.path(key)
+        aside = self._incoming / f"removed-{path.name}.part"
+        with suppress(FileNotFoundError):
+            path.rename(aside)
+        try:
+            if time.time() - aside.stat().st_mtime < untouched_s:
+                aside.rename(path)
+                return False
+        except FileNotFoundError:  # it went before
+            return True
+        aside.unlink(missing_ok=True)
+        return True
 
     def free_bytes(self) -> int:
         """Return how much the file system below the spool still takes."""
@@ -213,9 +245,8 @@ class SpoolPart:
         """
         key = object_key(sha256, suffix)
         with self._told():
-            if self._spool.is_whole(key):
+            if self._spool.is_here(key):
                 self.discard()
-                self._spool.confirm(key)
             else:
                 os.fdatasync(self._descriptor)
                 self._close()

@@ -64,6 +64,12 @@ def _audit(figures: Any, table: str) -> None:
     assert "acts by people" in table
 
 
+def _retention(figures: Any, table: str) -> None:
+    assert {"acknowledged, deleting / not", "filed, deleting / not"} <= set(figures)
+    assert figures["deleted with nothing else to do, a second"] > 0
+    assert "deleted beside, a round" in table
+
+
 def _index_scale(figures: Any, table: str) -> None:
     assert figures["ratio, batches of 128"] > 0
     assert figures["1200 instances, s to ready"] > 0
@@ -162,6 +168,7 @@ def _worklist(figures: Any, table: str) -> None:
 TOLD: Mapping[str, Callable[[Any, str], None]] = {
     "after_outage": _after_outage,
     "audit": _audit,
+    "retention": _retention,
     "index_scale": _index_scale,
     "inference": _inference,
     "intake": _intake,

@@ -7,6 +7,7 @@ import pytest
 from dicom_node.core.entities import (
     CommitmentState,
     DecisionState,
+    DeletionState,
     DeliveryState,
     DestinationState,
     JobState,
@@ -39,6 +40,7 @@ STATES = {
     "destination": DestinationState,
     "review": ReviewState,
     "decision": DecisionState,
+    "deletion": DeletionState,
 }
 
 

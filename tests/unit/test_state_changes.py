@@ -107,7 +107,8 @@ def test_nothing_but_transitions_writes_a_state() -> None:
 
 def test_the_search_knows_every_table_with_states() -> None:
     assert sorted(TABLES) == [
-        "commitments", "deliveries", "destinations", "jobs", "notifications", "results", "reviews", "studies"
+        "artifacts", "commitments", "deletions", "deliveries", "destinations", "jobs", "notifications", "results",
+        "reviews", "studies",
     ]  # fmt: skip
 
 

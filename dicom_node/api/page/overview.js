@@ -51,11 +51,13 @@ function again(group, act) {
 
 // --- disk, throughput, senders -----------------------------------------------------------------------------------
 
-function disk({ free_bytes: free, total_bytes: total, reserve_bytes: reserve }) {
+function disk({ free_bytes: free, total_bytes: total, reserve_bytes: reserve, keep_free_bytes: keepFree, forecast }) {
   const used = total - free;
   return [
     el("p", {}, el("meter", { min: 0, max: total, value: used, high: total - reserve, "aria-label": SAY.disk }), ` ${SAY.free(bytes(free), bytes(total))} `,
       el("span", { class: free < reserve ? "no" : "dim" }, free < reserve ? SAY.low : SAY.reserve(bytes(reserve)))),
+    keepFree > 0 && el("p", { class: "dim" }, SAY.keepFree(bytes(keepFree))),
+    el("p", { id: "forecast" }, forecast.text),
   ];
 }
 

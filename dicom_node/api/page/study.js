@@ -22,6 +22,7 @@ export function studyView(view, timeline, act) {
     view.viewer && viewerLink(view.viewer, study.study_instance_uid),
     exportButtons(view.links, SAY.exportOf),
     study.reason && study.state !== "REPORTED" && el("p", { class: "notice", data: { tone: study.state === "FAILED" ? "bad" : "warn" } }, study.reason),
+    retention(view),
     wanted(view),
     view.results.map((result) => resultCard(result, readingButtons(view))),
     !view.results.length && el("section", { class: "card empty" }, el("p", {}, waitingText(study))),
@@ -49,8 +50,21 @@ function head(study, view, act) {
         onclick: () => act(`/api/v1/studies/${uid}/retry`, SAY.askSend(waits), SAY.sending) }, SAY.sendAgain),
       standing && el("button", { type: "button", class: "quiet", id: "withdraw-study",
         onclick: () => act(`/api/v1/studies/${uid}/withdraw`, SAY.askTakeBack, SAY.takenBack, { needsReason: true }) }, SAY.takeBack),
+      view.hold
+        ? el("button", { type: "button", class: "quiet", id: "release-study",
+          onclick: () => act(`/api/v1/studies/${uid}/release`, SAY.askRelease, SAY.released) }, SAY.release)
+        : el("button", { type: "button", class: "quiet", id: "hold-study",
+          onclick: () => act(`/api/v1/studies/${uid}/hold`, SAY.askHold, SAY.held, { needsReason: true }) }, SAY.hold),
       finished && el("button", { type: "button", id: "rerun-study",
         onclick: () => act(`/api/v1/studies/${uid}/rerun`, SAY.askAnalyse, SAY.queued, { none: SAY.routesDecide }) }, SAY.analyseAgain)));
+}
+
+/** What of it was deleted here, by which rule; and who keeps the rest. */
+function retention({ deletions, hold }) {
+  return [
+    deletions.map((one) => el("p", { class: "notice deleted", data: { tone: "warn" } }, one.text)),
+    hold && el("p", { class: "notice", id: "held", data: { tone: "warn" } }, SAY.heldBy(hold.held_by, hold.reason), " ", when(hold.since)),
+  ];
 }
 
 /** Why it was made and is analysed, by its order and by the word of people; nothing where nobody said so. */

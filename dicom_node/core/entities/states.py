@@ -83,6 +83,22 @@ class ObjectState(StrEnum):
     PURGED = "PURGED"
 
 
+class KeptKind(StrEnum):
+    """What is kept of a study, in the order in which it may go: the images that came, then what was made of them."""
+
+    IMAGES = "IMAGES"
+    RESULTS = "RESULTS"
+
+
+class DeletionState(StrEnum):
+    """Where the deletion of a study's images or results stands: noted and under way, done, or stopped because the
+    study came to life again."""
+
+    MARKED = "MARKED"
+    DELETED = "DELETED"
+    STOPPED = "STOPPED"
+
+
 class DestinationState(StrEnum):
     """Whether anything is sent to a destination: suspended by a person, or because it refused the credentials."""
 

@@ -25,6 +25,8 @@ class EventType(StrEnum):
     ANALYSIS_FAILED = "analysis.failed"
     STUDY_NOT_ANALYSED = "study.not_analysed"
     STUDY_FAILED = "study.failed"
+    STUDY_IMAGES_DELETED = "study.images_deleted"
+    STUDY_RESULTS_DELETED = "study.results_deleted"
     DELIVERY_PARKED = "delivery.parked"
     DESTINATION_SUSPENDED = "destination.suspended"
     DESTINATION_RESUMED = "destination.resumed"
@@ -46,6 +48,9 @@ FACTS: Mapping[str, str] = {
     "findings": "How many findings the model evaluated, and how many of them are present.",
     "review": "Number of the review, as the API has it.",
     "decision": "What was decided: `ACCEPTED`, `MODIFIED` or `REJECTED`.",
+    "rule": "The setting by which it was deleted, such as `images_days = 90`.",
+    "objects": "How many objects were deleted.",
+    "size_bytes": "How many bytes these were.",
     "destination": "Name of the destination.",
     "delivery": "Number of the delivery, as `dicom-node retry` and the API take it.",
     "kind": "Kind of the object: `SR`, `SC`, `SEG`, `FHIR` …",
@@ -53,6 +58,7 @@ FACTS: Mapping[str, str] = {
     "accession_number": "Accession Number (0008,0050), where the destination's `include` names it.",
 }
 
+_DELETED = ("study_instance_uid", "revision", "rule", "objects", "size_bytes")
 _RESULT = ("study_instance_uid", "revision", "route", "model", "result", "sequence", "state", "reason")
 
 
@@ -93,6 +99,12 @@ EVENT_TYPES: Mapping[EventType, KindOfEvent] = {
     EventType.STUDY_FAILED: KindOfEvent(
         "The study was set aside: its analyses failed, or its images contradict each other.",
         ("study_instance_uid", "revision", "reasons"),
+    ),
+    EventType.STUDY_IMAGES_DELETED: KindOfEvent(
+        "The images of a study were deleted here; it can be analysed again only when it is sent again.", _DELETED
+    ),
+    EventType.STUDY_RESULTS_DELETED: KindOfEvent(
+        "The objects of a study's results were deleted here; who got them has them.", _DELETED
     ),
     EventType.DELIVERY_PARKED: KindOfEvent(
         "A destination will not take an object as it is; somebody must look.",

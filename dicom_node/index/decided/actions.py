@@ -13,7 +13,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, and_, select
 
-from dicom_node.core.entities import DeliveryState, JobState, StatedRequest, StudyState
+from dicom_node.core.entities import DeliveryState, JobState, ObjectState, StatedRequest, StudyState
 from dicom_node.core.errors import IllegalTransition, NotFound
 from dicom_node.core.lifecycle import FINISHED_JOB, OPEN
 from dicom_node.core.principal import Principal
@@ -53,6 +53,11 @@ def retry_delivery(connection: Connection, delivery_id: int, actor: Principal, n
     if row.state == DeliveryState.COMMITTED:
         raise IllegalTransition(
             f"Delivery {delivery_id} is COMMITTED: it is proved to be at {row.destination}, and is not sent again."
+        )
+    if row.object_state == ObjectState.PURGED:
+        raise IllegalTransition(
+            f"The object of delivery {delivery_id} was deleted here, so it cannot be sent again. Why: "
+            "dicom-node status STUDY"
         )
     line = (OPERATOR, f"The operator asked to send {row.kind} to {row.destination} again.")
     asked = Change(now, line, {"delivery_ids": [delivery_id], "was": row.state}, actor)
@@ -197,6 +202,7 @@ def rerun_study(
     such study, or no analysis of that route) and `IllegalTransition` (not finished yet).
     """
     known = _current_jobs(connection, study_instance_uid, route)
+    require_images(connection, study_instance_uid)
     if not known and route is None and _is_unwanted(connection, study_instance_uid):
         line = (OPERATOR, "The operator asked to let the present routes decide again.")
         move_study(connection, study_instance_uid, StudyState.RECEIVING, Change(now, line, actor=actor))
@@ -250,7 +256,7 @@ def _require_something_to_rerun(study_instance_uid: str, route: str | None, know
 
 def _held_delivery(connection: Connection, delivery_id: int) -> Row[Any]:
     query = (
-        select(deliveries, artifacts.c.kind)
+        select(deliveries, artifacts.c.kind, artifacts.c.state.label("object_state"))
         .join(artifacts, artifacts.c.uid == deliveries.c.artifact_uid)
         .where(deliveries.c.id == delivery_id)
         .with_for_update(of=deliveries)
@@ -259,6 +265,19 @@ def _held_delivery(connection: Connection, delivery_id: int) -> Row[Any]:
     if row is None:
         raise NotFound(f"There is no delivery {delivery_id}. List deliveries to find its number.")
     return row
+
+
+def require_images(connection: Connection, study_instance_uid: str) -> None:
+    """Hold the study, and raise `IllegalTransition` where its images were deleted, or are at this moment."""
+    mine = studies.c.study_instance_uid == study_instance_uid
+    columns = (studies.c.deleting, studies.c.images_deleted_at)
+    row = connection.execute(select(*columns).where(mine).with_for_update()).one()
+    if row.deleting or row.images_deleted_at is not None:
+        when = "at this moment" if row.images_deleted_at is None else f"on {row.images_deleted_at:%Y-%m-%d %H:%M} UTC"
+        raise IllegalTransition(
+            f"The images of study {study_instance_uid} were deleted here {when} (dicom-node status STUDY says why). "
+            "Send the study again to have it analysed."
+        )
 
 
 def require_reason(reason: str) -> None:

@@ -78,6 +78,14 @@ def dicom_objects_of(connection: Connection, job_key: str) -> Sequence[Row[Any]]
     return connection.execute(select(artifacts).where(mine).order_by(artifacts.c.send_order, artifacts.c.uid)).all()
 
 
+def lacks_images(connection: Connection, study_instance_uid: str) -> bool:
+    """Hold the study, and tell whether its images were deleted, or are at this moment."""
+    mine = studies.c.study_instance_uid == study_instance_uid
+    columns = (studies.c.deleting, studies.c.images_deleted_at)
+    row = connection.execute(select(*columns).where(mine).with_for_update()).one()
+    return bool(row.deleting) or row.images_deleted_at is not None
+
+
 def is_latest_answer(connection: Connection, result: Row[Any]) -> bool:
     """Tell whether the study as it is now was answered with this result, and nothing analyses it anew."""
     now = and_(

@@ -10,7 +10,15 @@ from typing import Any, NamedTuple
 
 from sqlalchemy import ColumnElement, Connection, Row, and_, func, not_, or_, select, update
 
-from dicom_node.core.entities import AboutResult, Artifact, ArtifactKind, DeliveryState, Destination, ResultState
+from dicom_node.core.entities import (
+    AboutResult,
+    Artifact,
+    ArtifactKind,
+    DeliveryState,
+    Destination,
+    ObjectState,
+    ResultState,
+)
 from dicom_node.core.lifecycle import OPEN
 from dicom_node.core.limits import LONGEST_WAIT_S
 from dicom_node.core.priority import Priority
@@ -303,7 +311,7 @@ def plan_deliveries(connection: Connection, job_key: str, destinations: Sequence
     """
     if is_withdrawn(connection, job_key):
         return
-    made = connection.execute(select(artifacts).where(artifacts.c.job_key == job_key)).all()
+    made = _kept_of(connection, job_key)
     owed = _owed(made, destinations)
     _forget_others(connection, job_key, {to.name for to in destinations}, owed, now)
     planned = select(deliveries.c.artifact_uid, deliveries.c.destination).where(deliveries.c.job_key == job_key)
@@ -312,6 +320,12 @@ def plan_deliveries(connection: Connection, job_key: str, destinations: Sequence
     urgency = _urgency(connection, job_key)
     for uid, name in sorted(owed - known, key=lambda one: (one[1], order[one[0]], one[0])):
         insert_delivery(connection, uid, job_key, name, now, urgency=urgency)
+
+
+def _kept_of(connection: Connection, job_key: str) -> Sequence[Row[Any]]:
+    """Return the objects of a result that there are still: of what was deleted nothing can be sent."""
+    mine = and_(artifacts.c.job_key == job_key, artifacts.c.state == ObjectState.STORED)
+    return connection.execute(select(artifacts).where(mine)).all()
 
 
 def _urgency(connection: Connection, job_key: str) -> int:
@@ -332,7 +346,7 @@ def resend(connection: Connection, job_key: str, destinations: Sequence[Destinat
     result = connection.execute(select(results).where(results.c.job_key == job_key)).one()
     if result.standing != ResultState.CURRENT:
         return 0
-    made = connection.execute(select(artifacts).where(artifacts.c.job_key == job_key)).all()
+    made = _kept_of(connection, job_key)
     owed = _owed(made, destinations)
     mine = and_(deliveries.c.job_key == job_key, deliveries.c.state != DeliveryState.PENDING)
     rows = connection.execute(select(deliveries.c.id, deliveries.c.artifact_uid, deliveries.c.destination).where(mine))

@@ -14,7 +14,7 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Row, and_, or_, select, update
 
-from dicom_node.core.entities import ArtifactKind, DeliveryState, Proof, ResultState
+from dicom_node.core.entities import ArtifactKind, DeliveryState, ObjectState, Proof, ResultState
 from dicom_node.dimse.commitment_scu import FAILURE_REASONS, CommitmentReport
 from dicom_node.index.due import is_due
 from dicom_node.index.tables import artifacts, deliveries, results
@@ -113,7 +113,8 @@ def is_any_unproved(connection: Connection, destination: str, times: ProofTimes,
 
 
 def _is_due_at(destination: str, times: ProofTimes, now: datetime) -> ColumnElement[bool]:
-    return and_(deliveries.c.destination == destination, _is_to_be_asked(times, now), _is_to_be_there())
+    is_kept = artifacts.c.state == ObjectState.STORED  # what is deleted here could not be sent again
+    return and_(deliveries.c.destination == destination, _is_to_be_asked(times, now), _is_to_be_there(), is_kept)
 
 
 def _is_to_be_asked(times: ProofTimes, now: datetime) -> ColumnElement[bool]:

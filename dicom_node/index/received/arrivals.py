@@ -16,6 +16,7 @@ from dicom_node.core.received.rejections import KEY_OBJECT_SELECTION
 from dicom_node.core.received.versions import NOTHING_COMPARED, Comparison
 from dicom_node.index.damage import note_arrived
 from dicom_node.index.database import insert_of, is_among
+from dicom_node.index.outbox.withdrawals import WITHDRAWN, withdraw_results
 from dicom_node.index.received.corrections import (
     Correction,
     StudyNews,
@@ -26,8 +27,9 @@ from dicom_node.index.received.corrections import (
     withdraw_what_rests_on,
 )
 from dicom_node.index.received.own_results import made_here, pairs_of, tell_altered, uncompared
-from dicom_node.index.received.patients import note_whose
+from dicom_node.index.received.patients import note_whose, number_of_study
 from dicom_node.index.received.rejections import settle_rejections
+from dicom_node.index.retention.deletions import come_to_life
 from dicom_node.index.tables import associations, instances, jobs, studies
 from dicom_node.index.transitions import Change, insert_studies, move_study, record, supersede_waiting_jobs
 from dicom_node.index.versions import (
@@ -61,6 +63,9 @@ def add_instances(
     Raises `NotYetCompared` where the comparison asks for what it lacks.
     """
     standing = _lock_studies(connection, arrivals, comparison.studies)
+    revived = {one.study_instance_uid for one in arrivals if _is_deleted(standing[one.study_instance_uid])}
+    for uid in sorted(revived):
+        come_to_life(connection, standing[uid], arrivals[0].received_at)
     in_use = in_use_of(connection, [instance.sop_instance_uid for instance in arrivals])
     others = {uid for one in arrivals if (uid := one.sop_instance_uid) in in_use and one.sha256 != in_use[uid].sha256}
     known = versions_of(connection, others) if others else {}
@@ -86,7 +91,10 @@ def add_instances(
     with_images = {uid for uid, of_study in news.items() if of_study.images and has_images(connection, uid)}
     _save(connection, list(known.values()))
     settle_rejections(connection, news, comparison)
-    note_whose(connection, _whose(arrivals, verdicts))
+    whose = _whose(arrivals, verdicts)
+    for uid in sorted(revived & whose.keys()):
+        _withdraw_of_another(connection, uid, whose[uid], arrivals[0].received_at)
+    note_whose(connection, whose)
     for uid in sorted(news):
         _tell_study(connection, standing[uid], news[uid], had_images=uid in with_images)
     note_arrived(connection, arrivals, max(instance.received_at for instance in arrivals))
@@ -100,6 +108,20 @@ def _whose(arrivals: Sequence[Instance], verdicts: Sequence[Added]) -> dict[str,
         for one, verdict in zip(arrivals, verdicts, strict=True)
         if one.patient and one.role is InstanceRole.SOURCE and verdict not in (Added.NOT_USED, Added.OTHER_ENCODING)
     }
+
+
+def _is_deleted(study: Any) -> bool:
+    """Tell whether images of the study were deleted, or are at this moment."""
+    return bool(study.deleting) or study.images_deleted_at is not None
+
+
+def _withdraw_of_another(connection: Connection, uid: str, number: PatientNumber, at: datetime) -> None:
+    """Withdraw what was said of a study whose images were deleted, and come again under another patient's number: with
+    what they are compared otherwise is gone."""
+    if number_of_study(connection, uid, "") in (None, number):
+        return
+    reason = "Its images were deleted here, and came again under another patient's number."
+    withdraw_results(connection, uid, reason, Change(at, (WITHDRAWN, f"The result was withdrawn. {reason}")))
 
 
 def _lock_studies(connection: Connection, arrivals: Sequence[Instance], others: Collection[str]) -> dict[str, Any]:

@@ -44,6 +44,8 @@ class UnlistedStudy:
     #: AE titles that sent them.
     senders: Collection[str] = frozenset()
     job_priorities: Sequence[str] = field(default=())
+    #: Its images were deleted: what was worked out of them stays.
+    is_deleted: bool = False
 
 
 def unlisted_count(connection: Connection) -> int:
@@ -59,7 +61,8 @@ def list_anew(connection: Connection, keys: SearchKeys) -> int:
 
 def unlisted(connection: Connection, limit: int) -> list[UnlistedStudy]:
     """Return studies that are to be worked out, the latest first; a fixed number of queries."""
-    query = select(studies.c.study_instance_uid, studies.c.updated_at, studies.c.revision).where(UNLISTED)
+    columns = (studies.c.study_instance_uid, studies.c.updated_at, studies.c.revision, studies.c.images_deleted_at)
+    query = select(*columns).where(UNLISTED)
     rows = connection.execute(query.order_by(studies.c.updated_at.desc()).limit(limit)).all()
     uids = [row.study_instance_uid for row in rows]
     series, patients, urgent = (
@@ -73,6 +76,7 @@ def unlisted(connection: Connection, limit: int) -> list[UnlistedStudy]:
             object_key=series[uid][0].object_key if series[uid] else "",
             series=[one.attributes for one in series[uid]],
             senders=frozenset(one.calling_ae_title for one in series[uid]) - {""}, job_priorities=urgent[uid],
+            is_deleted=row.images_deleted_at is not None and not series[uid],
         )
         for uid, row in zip(uids, rows, strict=True)
     ]  # fmt: skip
@@ -83,6 +87,10 @@ def enter(connection: Connection, listed: Sequence[UnlistedStudy], keys: SearchK
 
     `authority` gave out the number of images that name nobody.
     """
+    _leave_as_they_are(connection, [study for study in listed if study.is_deleted], keys)
+    listed = [study for study in listed if not study.is_deleted]
+    if not listed:
+        return
     uids = [study.study_instance_uid for study in listed]
     heard = {study.study_instance_uid: study.heard for study in listed if study.heard}
     known = _patients(connection, list(heard))  # an image may have come meanwhile, and says it better
@@ -100,6 +108,14 @@ def enter(connection: Connection, listed: Sequence[UnlistedStudy], keys: SearchK
     named: dict[str, Any] = {name: bindparam(name) for name in columns[0]}
     told = [{"uid": uid, **values} for uid, values in zip(uids, columns, strict=True)]
     connection.execute(update(studies).where(mine).values(named), told)
+
+
+def _leave_as_they_are(connection: Connection, listed: Sequence[UnlistedStudy], keys: SearchKeys) -> None:
+    """Note of studies without images that nothing more can be worked out of them."""
+    for study in listed:
+        mine = studies.c.study_instance_uid == study.study_instance_uid
+        as_of = {"listed_at": study.as_of, "listed_with": keys.name}
+        connection.execute(update(studies).where(mine).values(**as_of))
 
 
 def _keys(study: UnlistedStudy, keys: SearchKeys, authority: str) -> set[str]:

@@ -9,11 +9,14 @@ from __future__ import annotations
 from dicom_node.index.tables.analysis import artifacts, events, jobs, results, review_locks, reviews
 from dicom_node.index.tables.operation import (
     damaged_objects,
+    deletions,
+    disk_samples,
     held_studies,
     model_decisions,
     node_identity,
     route_edits,
     scrub_places,
+    study_holds,
     suspended_routes,
 )
 from dicom_node.index.tables.outbox import deliveries, destinations, notifications, peer_capabilities, subscribers
@@ -44,8 +47,10 @@ __all__ = [
     "audit_records",
     "commitments",
     "damaged_objects",
+    "deletions",
     "deliveries",
     "destinations",
+    "disk_samples",
     "events",
     "held_studies",
     "hl7_messages",
@@ -68,6 +73,7 @@ __all__ = [
     "stated_patients",
     "stated_requests",
     "studies",
+    "study_holds",
     "study_keys",
     "study_patients",
     "subscribers",

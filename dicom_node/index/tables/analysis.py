@@ -173,7 +173,11 @@ artifacts = Table(
     Column("send_order", Integer, nullable=False),
     # Keys of the output sets it belongs to; none: it goes wherever its kind is taken.
     Column("output_keys", JSON, nullable=False, default=[], server_default="[]"),
+    # Whether its bytes are kept; of what is PURGED the row explains what went where.
+    Column("state", String(16), nullable=False, default="STORED", server_default="STORED"),
     Index(None, "job_key"),
+    Index(None, "object_key"),
+    Index(None, "preview_key"),
 )
 
 # The timeline of a study: one line per thing that happened to it.

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from sqlalchemy import (
     JSON,
+    BigInteger,
     Column,
+    ForeignKey,
     Index,
     Integer,
     String,
     Table,
     Text,
+    text,
 )
 
 from dicom_node.index.tables.schema import Key, Uid, UtcDateTime, metadata
@@ -100,4 +103,54 @@ scrub_places = Table(
     # The last one looked at, in the order of its table's key; empty: a round begins.
     Column("place", String(64), nullable=False),
     Column("round_ended_at", UtcDateTime),
+)
+
+# Studies of which a person wants nothing deleted; a row goes when the study is released.
+study_holds = Table(
+    "study_holds",
+    metadata,
+    Column("study_instance_uid", Uid, ForeignKey("studies.study_instance_uid"), primary_key=True),
+    Column("reason", Text, nullable=False),
+    Column("held_by", String(128), nullable=False),
+    Column("since", UtcDateTime, nullable=False),
+)
+
+# What was deleted of studies, by which rule and by whom: the tombstones, which stay.
+deletions = Table(
+    "deletions",
+    metadata,
+    Column("id", Key, primary_key=True),
+    Column("study_instance_uid", Uid, ForeignKey("studies.study_instance_uid"), nullable=False),
+    Column("kind", String(8), nullable=False),
+    Column("state", String(16), nullable=False),
+    # The setting that wanted it, as `images_days = 90`.
+    Column("rule", String(64), nullable=False),
+    Column("actor", String(128), nullable=False),
+    # How much there was when it was noted, all versions counted; and which series, or kinds of object.
+    Column("objects", Integer, nullable=False),
+    Column("size_bytes", BigInteger, nullable=False),
+    Column("detail", JSON, nullable=False),
+    # Files of rows up to this one may be gone; the first of those behind it is not.
+    Column("place", String(64), nullable=False),
+    Column("marked_at", UtcDateTime, nullable=False),
+    Column("ended_at", UtcDateTime),
+    Index(None, "study_instance_uid", "id"),
+    # One at a time of a study, whoever deletes.
+    Index(
+        "uq_deletions_under_way",
+        "study_instance_uid",
+        unique=True,
+        sqlite_where=text("state = 'MARKED'"),
+        postgresql_where=text("state = 'MARKED'"),
+    ),
+)
+
+# How full the disk of the data folder was, once a day.
+disk_samples = Table(
+    "disk_samples",
+    metadata,
+    # ISO 8601, in UTC.
+    Column("day", String(10), primary_key=True),
+    Column("used_bytes", BigInteger, nullable=False),
+    Column("total_bytes", BigInteger, nullable=False),
 )

@@ -43,6 +43,11 @@ studies = Table(
     # The `updated_at` as of which they were worked out, and with which secret its rows of `study_keys`; null: not yet.
     Column("listed_at", UtcDateTime),
     Column("listed_with", String(16), nullable=False, default="", server_default=""),
+    # What is being deleted of it at this moment (`deletions`); empty: nothing.
+    Column("deleting", String(8), nullable=False, default="", server_default=""),
+    # Since when its images, and what was made of them, are gone; null: they are kept, or it came again since.
+    Column("images_deleted_at", UtcDateTime),
+    Column("results_deleted_at", UtcDateTime),
     Index(None, "state", "last_received_at"),
     Index(None, "last_received_at"),
     Index(None, "updated_at"),
@@ -52,6 +57,19 @@ studies = Table(
         "updated_at",
         sqlite_where=text("listed_at IS NULL OR listed_at <> updated_at"),
         postgresql_where=text("listed_at IS NULL OR listed_at <> updated_at"),
+    ),
+    # In which retention looks for what may go, however many studies are gone already.
+    Index(
+        "ix_studies_with_images",
+        "updated_at",
+        sqlite_where=text("images_deleted_at IS NULL"),
+        postgresql_where=text("images_deleted_at IS NULL"),
+    ),
+    Index(
+        "ix_studies_with_results",
+        "updated_at",
+        sqlite_where=text("images_deleted_at IS NOT NULL AND results_deleted_at IS NULL"),
+        postgresql_where=text("images_deleted_at IS NOT NULL AND results_deleted_at IS NULL"),
     ),
 )
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from sqlalchemy import Column, ColumnElement, Connection, Row, Select, and_, exists, or_, select, union_all
 
-from dicom_node.core.entities import InstanceRole, ResultState
+from dicom_node.core.entities import InstanceRole, ObjectState, ResultState
 from dicom_node.core.search_key import SearchKeys
 from dicom_node.index.database import is_among
 from dicom_node.index.received.worklist import UNLISTED
@@ -30,7 +30,7 @@ _REVIEWED = results.c.job_key.in_(
 )  # fmt: skip
 _HOLDS = and_(
     or_(results.c.standing == ResultState.CURRENT, and_(results.c.standing == ResultState.SUPERSEDED, _REVIEWED)),
-    results.c.shadow_of == "", artifacts.c.media_type == _DICOM,
+    results.c.shadow_of == "", artifacts.c.media_type == _DICOM, artifacts.c.state == ObjectState.STORED,
 )  # fmt: skip
 _ESCAPE = "\\"
 _CLASSES = "1.2.840.10008.5.1.4.1.1."

@@ -14,6 +14,7 @@ from dicom_node.core.entities import (
     DeliveryState,
     InstanceRole,
     JobState,
+    ObjectState,
     PatientNumber,
     ResultState,
     ReviewState,
@@ -21,6 +22,8 @@ from dicom_node.core.entities import (
 from dicom_node.core.errors import NotFound
 from dicom_node.core.lifecycle import OPEN
 from dicom_node.index.received.patients import numbers_of_patient, studies_of
+from dicom_node.index.retention.deletions import Deletion, deletions_of
+from dicom_node.index.retention.holds import Hold, hold_of
 from dicom_node.index.tables import (
     artifacts,
     associations,
@@ -38,7 +41,9 @@ from dicom_node.index.views.requested import order_shown, requests_shown
 from dicom_node.index.views.reviews import decisions_on_results, review_told
 from dicom_node.index.views.types import (
     ArtifactView,
+    DeletionView,
     DeliveryView,
+    HoldView,
     JobView,
     KeptArtifact,
     KeptDicomObject,
@@ -50,6 +55,8 @@ from dicom_node.index.views.types import (
     StudyView,
     TimelineEntry,
 )
+
+_KEPT = artifacts.c.state == ObjectState.STORED
 
 
 class Place(NamedTuple):
@@ -75,7 +82,20 @@ def study(connection: Connection, study_instance_uid: str, authority: str = "") 
         open_events=_open_events(connection, study_instance_uid),
         order=order_shown(connection, study_instance_uid, authority),
         requests=requests_shown(connection, study_instance_uid),
+        deletions=[_deletion_view(one) for one in deletions_of(connection, study_instance_uid)],
+        hold=_hold_view(hold_of(connection, study_instance_uid)),
     )
+
+
+def _deletion_view(one: Deletion) -> DeletionView:
+    return DeletionView(
+        kind=one.kind, state=one.state, rule=one.rule, actor=one.actor, objects=one.objects, size_bytes=one.size_bytes,
+        marked_at=one.marked_at, ended_at=one.ended_at, text=one.in_words,
+    )  # fmt: skip
+
+
+def _hold_view(one: Hold | None) -> HoldView | None:
+    return None if one is None else HoldView(reason=one.reason, held_by=one.held_by, since=one.since)
 
 
 def timeline(connection: Connection, study_instance_uid: str) -> list[TimelineEntry]:
@@ -162,6 +182,8 @@ def artifact(connection: Connection, uid: str) -> StoredArtifact:
     row = connection.execute(select(artifacts).where(artifacts.c.uid == uid)).one_or_none()
     if row is None:
         raise NotFound(f"The node has produced no object {uid}. The results of a study list their objects.")
+    if row.state == ObjectState.PURGED:
+        raise NotFound(f"Object {uid} was deleted here; its study says when and why. Its destinations have it.")
     return StoredArtifact(
         uid=row.uid,
         kind=ArtifactKind(row.kind),
@@ -194,6 +216,7 @@ def made_objects(connection: Connection, study_instance_uid: str) -> list[KeptDi
         results_table.c.standing == ResultState.CURRENT,
         results_table.c.shadow_of == "",
         artifacts.c.media_type == "application/dicom",
+        _KEPT,
     )
     return [KeptDicomObject(*row) for row in connection.execute(query.where(*mine).order_by(artifacts.c.send_order))]
 
@@ -201,14 +224,15 @@ def made_objects(connection: Connection, study_instance_uid: str) -> list[KeptDi
 def dicom_objects(connection: Connection, job_keys: Sequence[str]) -> list[KeptDicomObject]:
     """Return the DICOM objects of results, whether these hold or not."""
     columns = (artifacts.c.object_key, artifacts.c.sha256, artifacts.c.series_instance_uid, artifacts.c.uid)
-    mine = (artifacts.c.job_key.in_(job_keys), artifacts.c.media_type == "application/dicom")
+    mine = (artifacts.c.job_key.in_(job_keys), artifacts.c.media_type == "application/dicom", _KEPT)
     rows = connection.execute(select(*columns).where(*mine).order_by(artifacts.c.job_key, artifacts.c.send_order))
     return [KeptDicomObject(*row) for row in rows]
 
 
 def kept_artifacts(connection: Connection, job_keys: Sequence[str]) -> list[KeptArtifact]:
     """Return the objects of results that are no DICOM objects."""
-    query = select(artifacts).where(artifacts.c.job_key.in_(job_keys), artifacts.c.media_type != "application/dicom")
+    others = artifacts.c.media_type != "application/dicom"
+    query = select(artifacts).where(artifacts.c.job_key.in_(job_keys), others, _KEPT)
     rows = connection.execute(query.order_by(artifacts.c.job_key, artifacts.c.send_order))
     return [KeptArtifact(row.uid, ArtifactKind(row.kind), row.media_type, row.object_key, row.sha256) for row in rows]
 

@@ -13,10 +13,12 @@ from typing import Any
 from dicom_node.core.entities import (
     ArtifactKind,
     DecisionState,
+    DeletionState,
     DeliveryState,
     InstanceRole,
     JobStage,
     JobState,
+    KeptKind,
     ResultState,
     ReviewState,
     StudyState,
@@ -361,6 +363,31 @@ class StatedRequestView:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class DeletionView:
+    """What was deleted of a study, or is at this moment (MARKED): IMAGES or RESULTS, by which setting (`rule`), and by
+    whom (`node`: by itself). `text` says it in a sentence."""
+
+    kind: KeptKind
+    state: DeletionState
+    rule: str
+    actor: str
+    objects: int
+    size_bytes: int
+    marked_at: datetime
+    ended_at: datetime | None
+    text: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HoldView:
+    """Who keeps a study, why, and since when: nothing of it is deleted."""
+
+    reason: str
+    held_by: str
+    since: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class StudyView:
     """Everything known of one study, except its timeline. Of events those that wait or are parked."""
 
@@ -372,6 +399,8 @@ class StudyView:
     open_events: Sequence[OpenEvent] = ()
     order: OrderView | None = None
     requests: Sequence[StatedRequestView] = ()
+    deletions: Sequence[DeletionView] = ()
+    hold: HoldView | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

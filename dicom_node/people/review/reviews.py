@@ -328,6 +328,11 @@ def _require_reviewable(connection: Connection, result: Row[Any]) -> None:
         raise NotReviewable(f"The study was not analysed ({result.reason}): there is nothing to review.")
     if result.standing != ResultState.CURRENT:
         raise NotReviewable(f"The result is {result.standing}: {result.standing_reason} Review the one that stands.")
+    if rows.lacks_images(connection, result.study_instance_uid):
+        raise NotReviewable(
+            "The images of its study were deleted here, so nobody can compare the result with them. To take it back: "
+            "dicom-node withdraw STUDY --reason TEXT"
+        )
     if not rows.is_latest_answer(connection, result):
         raise NotReviewable(
             "The study has changed since, or is analysed again: images came, were corrected, or somebody asked for it. "
