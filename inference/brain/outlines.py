@@ -28,10 +28,10 @@ class Outlinesd(MapTransform):
     """Make labels of logits: the strongest class of each voxel, the largest cluster of all of them, and sides.
 
     `structures` names the classes from 1 on, each with words: ``two-sided`` keeps its number on the left and has it
-    plus `right_from` on the right; a ``pair`` lies in two halves and says where the mid-plane is; the sides of all of the
-    ``hemisphere`` are compared, and those of each ``nucleus``. Leaves figures: `mean-probability`, `unsure-percent`,
-    `clusters`, `largest-cluster-percent`, `total-ml`, `NAME-ml`, `paired-structures`, `tilt-degrees`,
-    `smaller-hemisphere-percent`, `smaller-nucleus-percent`.
+    plus `right_from` on the right; a ``pair`` lies in two halves and says where the mid-plane is; the sides of all of
+    the ``hemisphere`` are compared, and those of each ``nucleus``. Leaves figures: `mean-probability`,
+    `unsure-percent`, `clusters`, `largest-cluster-percent`, `total-ml`, `NAME-ml`, `paired-structures`,
+    `tilt-degrees`, `smaller-hemisphere-percent`, `smaller-nucleus-percent`.
     """
 
     def __init__(self, keys: str, orig_keys: str, structures: Mapping[str, Sequence[str]], right_from: int) -> None:
