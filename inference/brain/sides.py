@@ -42,7 +42,8 @@ class MidPlane:
         along = self.to_left @ affine_ras[:3, :3]
         start = float(self.to_left @ (affine_ras[:3, 3] - self.point_mm))
         x, y, z = (np.arange(size, dtype=np.float32) * step for size, step in zip(shape, along, strict=True))
-        return (x[:, None, None] + y[None, :, None] + z[None, None, :] + start) > 0
+        found: NDArray[np.bool_] = (x[:, None, None] + y[None, :, None] + z[None, None, :] + start) > 0
+        return found
 
 
 def mid_plane(labels: Labels, paired: Sequence[int], affine_ras: Points) -> MidPlane | None:
@@ -64,7 +65,8 @@ def mid_plane(labels: Labels, paired: Sequence[int], affine_ras: Points) -> MidP
 
 def _halves(labels: Labels, paired: Sequence[int], affine_ras: Points) -> Iterator[tuple[Points, Points]]:
     """Yield where the left and the right half of each class have their centre, in mm, of classes in two pieces."""
-    boxes = ndimage.find_objects(labels, max(paired))
+    # A class that is nowhere has no box.
+    boxes: list[tuple[slice, ...] | None] = [*ndimage.find_objects(labels, max(paired))]
     for value in paired:
         box = boxes[value - 1]
         if box is None:

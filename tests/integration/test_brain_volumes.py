@@ -1,4 +1,4 @@
-"""mr-brain-volumes as the node runs it: what its gate refuses by the header, and what the bundle leaves to be checked."""
+"""mr-brain-volumes as the node runs it: what its gate refuses by the header, and what the bundle leaves to check."""
 
 from __future__ import annotations
 
