@@ -50,7 +50,8 @@ class Prediction:
     `scores` (outputs,): probabilities of a classifier after the card's calibration, or the values of a regression.
     `labels` (slices, rows, columns): the class of every voxel, 0 background; or `masks`, by the value that the card
     gives a structure, each (slices, rows, columns), where structures may lie in each other. `probabilities`
-    (values, slices, rows, columns), 0..1, background first, where the network has them.
+    (values, slices, rows, columns), 0..1, background first, where the network has them. `figures`: numbers that a model
+    leaves about its own answer, by name, for the card's `[[check]]`.
     """
 
     scores: NDArray[np.float32] | None = None
@@ -58,6 +59,7 @@ class Prediction:
     masks: Mapping[int, NDArray[np.bool_]] | None = None
     probabilities: NDArray[np.float32] | None = None
     boxes: tuple[Box, ...] = ()
+    figures: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -15,7 +15,7 @@ from dicom_node.core.progress import tell
 from dicom_node.inference.answers.plausible import held_to_card
 from dicom_node.inference.cards.card import TASK_INPUTS, Gate, ModelCard, load_card
 from dicom_node.inference.former_names import install_former_names
-from dicom_node.inference.images.card_gate import check_card_gate
+from dicom_node.inference.images.card_gate import age_remarks, check_card_gate
 from dicom_node.inference.model_run import ModelRun, SourceImage, read_dataset
 from dicom_node.inference.prediction import Load, LoadedModel
 from dicom_node.inference.runtimes.table import RUNTIMES
@@ -77,6 +77,7 @@ def _answered(card: ModelCard, request: AnalysisRequest, place: ComputePlace) ->
         if refusals:
             raise refusals[0]
         check_card_gate(card, headers)
+        run.notes.extend(age_remarks(card.gate, headers))
         answer = held_to_card(_with_findings(analyse(run), card), card)
         return replace(answer, further_sources=tuple(run.further_sources)) if run.further_sources else answer
     except NotAnalysable as refusal:

@@ -68,7 +68,7 @@ def chest_ct_phantom(
         slice_dataset = _ct_slice(seed, index, position_mm)
         slice_dataset.PixelSpacing = [spacing_mm, spacing_mm]
         slice_dataset.SliceThickness = slice_spacing_mm
-        _set_pixels(slice_dataset, (hu_zyx[index] - _RESCALE_INTERCEPT).astype(np.uint16), bits_stored=12)
+        set_pixels(slice_dataset, (hu_zyx[index] - _RESCALE_INTERCEPT).astype(np.uint16), bits_stored=12)
         datasets.append(slice_dataset)
     voxel_ml = spacing_mm**2 * slice_spacing_mm / 1000.0
     truth = PhantomTruth(
@@ -93,7 +93,7 @@ def chest_radiograph_phantom(seed: str = "1", *, rows: int = 512, age: str = "00
     noise = np.random.default_rng(int(derived_uid("noise", seed)[5:])).normal(0.0, 0.005, path.shape)
     stored = np.clip(_film_curve(path / path.max()) + noise, 0.0, 1.0) * 4095
 
-    image = _base(ComputedRadiographyImageStorage, seed, "CR", 0)
+    image = base_image(ComputedRadiographyImageStorage, seed, "CR", 0)
     image.PatientName, image.PatientID, image.PatientAge = "PHANTOM^CHEST XRAY", f"PHANTOM-XR-{seed}", age
     image.StudyDescription, image.SeriesDescription = "PHANTOM chest radiograph", "PHANTOM frontal"
     image.ImageType = ["ORIGINAL", "PRIMARY"]
@@ -103,7 +103,7 @@ def chest_radiograph_phantom(seed: str = "1", *, rows: int = 512, age: str = "00
     image.WindowCenter, image.WindowWidth = 2048, 4096
     image.KVP = "90"
     image.PlateType = image.PlateID = ""
-    _set_pixels(image, np.rint(stored).astype(np.uint16), bits_stored=12)
+    set_pixels(image, np.rint(stored).astype(np.uint16), bits_stored=12)
     return image
 
 
@@ -137,7 +137,7 @@ def _truth(hu_zyx: NDArray[np.int16], mask_zyx: NDArray[np.bool_], voxel_ml: flo
 
 
 def _ct_slice(seed: str, index: int, position_mm: tuple[float, float, float]) -> Dataset:
-    dataset = _base(CTImageStorage, seed, "CT", index)
+    dataset = base_image(CTImageStorage, seed, "CT", index)
     dataset.PatientName, dataset.PatientID, dataset.PatientAge = "PHANTOM^CHEST CT", f"PHANTOM-CT-{seed}", "055Y"
     dataset.StudyDescription, dataset.SeriesDescription = "PHANTOM chest CT", "PHANTOM axial"
     dataset.ImageType = ["ORIGINAL", "PRIMARY", "AXIAL"]
@@ -154,7 +154,7 @@ def _ct_slice(seed: str, index: int, position_mm: tuple[float, float, float]) ->
     return dataset
 
 
-def _base(sop_class_uid: str, seed: str, modality: str, index: int) -> Dataset:
+def base_image(sop_class_uid: str, seed: str, modality: str, index: int) -> Dataset:
     """Return the patient, study, series and equipment attributes every phantom image has."""
     dataset = Dataset()
     dataset.SpecificCharacterSet = "ISO_IR 192"
@@ -179,7 +179,8 @@ def _base(sop_class_uid: str, seed: str, modality: str, index: int) -> Dataset:
     return dataset
 
 
-def _set_pixels(dataset: Dataset, stored: NDArray[np.uint16], *, bits_stored: int) -> None:
+def set_pixels(dataset: Dataset, stored: NDArray[np.uint16], *, bits_stored: int) -> None:
+    """Give an image its stored values (rows, columns), unsigned, 16 bits allocated."""
     dataset.SamplesPerPixel, dataset.PhotometricInterpretation = 1, "MONOCHROME2"
     dataset.Rows, dataset.Columns = stored.shape
     dataset.BitsAllocated, dataset.BitsStored, dataset.HighBit = 16, bits_stored, bits_stored - 1

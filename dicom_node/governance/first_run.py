@@ -65,9 +65,11 @@ def _agree(numbers: Sequence[float], others: Sequence[float]) -> bool:
 
 
 def fitting_phantom(card: ModelCard, phantoms: Mapping[str, Phantom]) -> Sequence[Dataset]:
-    """Return images of the kind the card is given: a radiograph, or a chest CT with slices as many and as near as its
-    gate asks for."""
+    """Return images of the kind the card is given: a radiograph, a head on MR where its gate asks for a weighting, or a
+    chest CT with slices as many and as near as its gate asks for."""
     modalities = card.accepted_modalities
+    if card.gate.weighting:
+        return phantoms["head-mr"]().images
     if card.input == "image" or (not card.input and modalities and modalities <= _RADIOGRAPHS):
         return phantoms["chest-radiograph"]().images
     spacing_mm = min(_SPACING_MM, card.gate.max_slice_spacing_mm or _SPACING_MM)

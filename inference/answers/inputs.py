@@ -121,6 +121,8 @@ def _volume(run: ModelRun) -> Given:
     else:
         volume = read_volume(run.images, run.card.gate, run.notes)
         values = np.ascontiguousarray(volume.values_zyx, dtype=np.float32)[None]
+    if values.min() == values.max():
+        raise NotAnalysable("EMPTY_IMAGE", "All pixels of the volume have the same value.")
     shared = shared_attributes(run.card, volume.sources[0])
     return Given(
         volume.sources, ModelInput(values=values, affine_lps_mm=volume.affine_lps_mm, attributes=shared), volume

@@ -3,14 +3,14 @@ was measured of the same thing, for then it is not what it should be."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from dicom_node.analysis.answer import Analysis
 from dicom_node.core.entities import Finding, Measurement, Presence, Withheld
-from dicom_node.core.errors import NotAnalysable
+from dicom_node.core.errors import ModelUnavailable, NotAnalysable
 from dicom_node.inference.cards.card import ModelCard
-from dicom_node.inference.cards.outputs import CardMeasurement, PlausibleRange
+from dicom_node.inference.cards.outputs import CardCheck, CardMeasurement, PlausibleRange
 
 _REASON = "IMPLAUSIBLE_VALUE"
 
@@ -61,6 +61,24 @@ def held_finding(finding: Finding, ranges: Sequence[CardMeasurement]) -> Finding
         probability=None,
         segment_number=None,
     )
+
+
+def hold_checks(card: ModelCard, figures: Mapping[str, float]) -> None:
+    """Raise `NotAnalysable` with the code of the first `[[check]]` of the card that does not hold; the message tells of
+    all. Raises `ModelUnavailable` where the model leaves a number out that the card asks for."""
+    failed: list[CardCheck] = []
+    for check in card.checks:
+        if check.figure not in figures:
+            if failed:
+                break  # what is no brain has no sides
+            raise ModelUnavailable(
+                f"Model {card.name} leaves no figure {check.figure!r} but {', '.join(sorted(figures)) or 'none'}. "
+                "Correct [[check]] of the card, or the model."
+            )
+        if not check.plausible.hold(figures[check.figure]):
+            failed.append(check)
+    if failed:
+        raise NotAnalysable(failed[0].code, " ".join(one.refusal(figures[one.figure]) for one in failed))
 
 
 def held_value(label: str, value: Measurement, plausible: PlausibleRange) -> Withheld | None:

@@ -13,7 +13,7 @@ from dicom_node.core.entities import Finding, Measurement, Presence
 from dicom_node.core.errors import ModelUnavailable, NotAnalysable
 from dicom_node.inference.answers.inputs import Given, predictions, read_inputs
 from dicom_node.inference.answers.measures import Mask, measurements, volume_of
-from dicom_node.inference.answers.plausible import held_value
+from dicom_node.inference.answers.plausible import held_value, hold_checks
 from dicom_node.inference.cards.outputs import CardSegment
 from dicom_node.inference.explain.maps import probability_map, strongest_slices
 from dicom_node.inference.images.volume import Volume
@@ -28,10 +28,12 @@ def answer(run: ModelRun, model: LoadedModel) -> Analysis:
     """Outline every structure of the card and measure it. A structure whose volume is not plausible is told in a note,
     and neither its mask nor its volume is reported.
 
-    Raises `NotAnalysable` (IMPLAUSIBLE_VOLUME) when nothing may be reported, or `ModelUnavailable`.
+    Raises `NotAnalysable` (IMPLAUSIBLE_VOLUME) when nothing may be reported, or by a `[[check]]` of the card; or
+    `ModelUnavailable`.
     """
     given = _one_object(run, read_inputs(run))
     (prediction,) = predictions(run, model, [given])
+    hold_checks(run.card, prediction.figures)
     masks = _masks(run, given, prediction)
     with run.stage("measure"):
         segments, findings = _measured(run, masks, given.volume)

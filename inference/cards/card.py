@@ -27,9 +27,11 @@ from dicom_node.inference.cards.digest import (
 )
 from dicom_node.inference.cards.fields import CardFields
 from dicom_node.inference.cards.outputs import (
+    CardCheck,
     CardFinding,
     CardMeasurement,
     CardSegment,
+    read_check,
     read_finding,
     read_measurement,
     read_segment,
@@ -54,6 +56,8 @@ PRECISIONS = ("float32", "mixed")
 TASK_INPUTS = {"classification": "image", "regression": "image", "segmentation": "volume", "detection": "volume"}
 INPUTS = ("image", "volume")
 VIEWS = ("frontal", "frontal-chest", "mammogram", "any")
+#: What a gate can ask of MR images.
+WEIGHTINGS = ("T1",)
 #: What a model of pictures is given: one channel as a viewer shows it in grey, or red, green and blue.
 COLORS = ("gray", "rgb")
 
@@ -66,6 +70,10 @@ class Gate:
     min_age_years: float | None = None
     max_age_years: float | None = None
     max_slice_spacing_mm: float | None = None
+    max_pixel_spacing_mm: float | None = None
+    #: Of MR images, as their header tells: one of `WEIGHTINGS`; "": any.
+    weighting: str = ""
+    contrast_medium_allowed: bool = True
     #: Of original to compressed, over all steps that lost something.
     max_lossy_ratio: float | None = None
     #: Defined terms of the methods that may have lost something (PS3.3 C.7.6.1.1.5.1); none: any.
@@ -123,6 +131,8 @@ class ModelCard:
     findings: tuple[CardFinding, ...]
     segments: tuple[CardSegment, ...] = ()
     measurements: tuple[CardMeasurement, ...] = ()
+    #: What the numbers that the model leaves about its answer must be, the gravest first.
+    checks: tuple[CardCheck, ...] = ()
     #: Series that go in together; none: a model is given one series.
     channels: tuple[CardChannel, ...] = ()
     explain: Mapping[str, str] = field(default_factory=dict)
@@ -293,6 +303,7 @@ def _card(folder: Path, fields: CardFields) -> ModelCard:
         findings=tuple(read_finding(one) for one in fields.subtables("finding")),
         segments=tuple(read_segment(one, place) for place, one in enumerate(fields.subtables("segment"))),
         measurements=tuple(read_measurement(one) for one in fields.subtables("measurement")),
+        checks=tuple(read_check(one) for one in fields.subtables("check")),
         channels=tuple(read_channel(one) for one in fields.subtables("channel")),
         explain=explain.texts_but("maps"),
         maps=explain.whole("maps", 1) if "maps" in explain.values else 0,
@@ -331,6 +342,9 @@ def _gate(gate: CardFields) -> Gate:
         max_age_years=age.number("max", None),
         age_may_be_absent=age.present and age.flag("or_absent", default=False),
         max_slice_spacing_mm=gate.number("max_slice_spacing_mm", None),
+        max_pixel_spacing_mm=gate.number("max_pixel_spacing_mm", None),
+        weighting=gate.choice("weighting", WEIGHTINGS, ""),
+        contrast_medium_allowed=gate.flag("contrast_medium_allowed", default=True),
         max_lossy_ratio=gate.number("max_lossy_ratio", None),
         lossy_methods=gate.texts("lossy_methods"),
         derived_allowed=gate.flag("derived_allowed", default=False),

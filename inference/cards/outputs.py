@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -20,6 +21,7 @@ MEASURES = ("volume", "mean", "diameter")
 THRESHOLD_OF = "threshold-"
 _HIGHEST_VALUE = 255
 _SIDES = {"left": LEFT, "right": RIGHT}
+_REASON_CODE = re.compile(r"[A-Z][A-Z0-9_]{2,63}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,8 +108,26 @@ class CardSegment:
     side: Code | None
     color_rgb: tuple[int, int, int]
     plausible_ml: PlausibleRange
-    #: Of `MEASURES`.
+    #: Of `MEASURES`; empty: outlined alone.
     measure: tuple[str, ...] = ("volume",)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CardCheck:
+    """A number that a model leaves about its own answer, and between which values the answer may be used at all; `code`
+    and `label` tell what is wrong where it lies elsewhere."""
+
+    figure: str
+    label: str
+    unit: str
+    plausible: PlausibleRange
+    code: str
+
+    def refusal(self, value: float) -> str:
+        """Say in a sentence which number is not as it should be, and why."""
+        unit = f" {self.unit}" if self.unit else ""
+        reason = f": {self.plausible.reason}" if self.plausible.reason else ""
+        return f"{self.label} is {value:.4g}{unit} ({self.plausible}{unit} expected{reason})."
 
 
 def threshold_of(parameters: Mapping[str, float], key: str, default: float = 0.5) -> float:
@@ -141,7 +161,7 @@ def read_segment(fields: CardFields, place: int) -> CardSegment:
         side=_SIDES.get(side),
         color_rgb=_color(fields, place),
         plausible_ml=_limits(fields.table("plausible_ml")),
-        measure=_measures(fields),
+        measure=_measures(fields) if fields.flag("measured", default=True) else (),
     )
 
 
@@ -157,6 +177,23 @@ def read_measurement(fields: CardFields) -> CardMeasurement:
         derivation=_optional_code(fields, "derivation", ("measurements",)),
         findings=fields.texts("findings"),
         plausible=plausible,
+    )
+
+
+def read_check(fields: CardFields) -> CardCheck:
+    """Read one `[[check]]`. Raises `SettingsError`."""
+    code = fields.text("code")
+    if _REASON_CODE.fullmatch(code) is None:
+        fields.refuse("code", "must be capital letters, digits and _ alone, as IMPLAUSIBLE_VOLUME")
+    low, high = fields.number("min", None), fields.number("max", None)
+    if low is None and high is None:
+        fields.refuse("min", "or max must be there: a range without an end holds every number")
+    return CardCheck(
+        figure=fields.text("figure"),
+        label=fields.text("label"),
+        unit=fields.optional_text("unit"),
+        plausible=PlausibleRange(low, high, fields.optional_text("reason")),
+        code=code,
     )
 
 

@@ -86,6 +86,21 @@ KEYS: tuple[CardKey, ...] = (
     CardKey("", "gate", "table", "no limits", "numbers the images are held against"),
     CardKey("gate", "min_slices", "number", "`1`", "volumes: fewest slices (never below 2)"),
     CardKey("gate", "max_slice_spacing_mm", "number", "no limit", "volumes: largest distance of neighbouring slices"),
+    CardKey("gate", "max_pixel_spacing_mm", "number", "no limit", "volumes: largest distance of neighbouring pixels"),
+    CardKey(
+        "gate",
+        "weighting",
+        "text",
+        "any",
+        "MR: `T1` refuses what the header tells to be weighted otherwise or echo-planar, or does not tell to be T1",
+    ),
+    CardKey(
+        "gate",
+        "contrast_medium_allowed",
+        "true or false",
+        "`true`",
+        "let images pass that were made after contrast medium, as the header or a description tells",
+    ),
     CardKey(
         "gate", "max_lossy_ratio", "number", "no limit", "refuse images compressed further with loss, or untold how far"
     ),
@@ -187,10 +202,26 @@ KEYS: tuple[CardKey, ...] = (
         '`["volume"]`',
         "of volumes: `volume` (ml), `mean` (of CT, HU), `diameter` (largest within a slice, edge to edge, mm)",
     ),
+    CardKey("segment", "measured", "true or false", "`true`", "false: outlined, and no number of it is reported"),
     CardKey("segment", "plausible_ml", "table", "no limits", "`min` and `max` of the volumes that may be reported"),
     CardKey("segment.plausible_ml", "min", "number", "no limit", "smallest volume"),
     CardKey("segment.plausible_ml", "max", "number", "no limit", "largest volume"),
     CardKey("segment.plausible_ml", "reason", "text", "none", "why nothing else can be"),
+    CardKey(
+        "",
+        "check",
+        "tables",
+        "none",
+        "segmentation by a bundle: what the numbers that it leaves about its answer must be, the gravest first; "
+        "outside, the study is not analysed",
+    ),
+    CardKey("check", "figure", "text", "required", "name of the number in the entry `figures` of the bundle"),
+    CardKey("check", "label", "text", "required", "what people read, as the beginning of a sentence"),
+    CardKey("check", "unit", "text", "none", "unit of the number, in words"),
+    CardKey("check", "min", "number", "no limit", "lowest value"),
+    CardKey("check", "max", "number", "no limit", "highest value"),
+    CardKey("check", "code", "text", "required", "[reason](reasons.md) why the study is not analysed"),
+    CardKey("check", "reason", "text", "none", "why nothing else can be; told with the number"),
     CardKey("", "measurement", "tables", "none", "what may be reported of the numbers that come with findings"),
     CardKey("measurement", "name", _CODE, "required", "what is measured"),
     CardKey("measurement", "derivation", _CODE, "none", "how one number came from many, as `mean`"),
@@ -332,6 +363,7 @@ def _ranges(fields: CardFields) -> Iterator[CardFields]:
         yield segment.table("plausible_ml")
     for measurement in fields.subtables("measurement"):
         yield measurement.table("plausible")
+    yield from fields.subtables("check")
 
 
 def _check_parameters(fields: CardFields) -> None:

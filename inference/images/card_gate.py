@@ -10,6 +10,7 @@ from dicom_node.core.errors import NotAnalysable
 from dicom_node.core.series.age import age_in_years
 from dicom_node.inference.cards.card import Gate, ModelCard
 from dicom_node.inference.images.exclusions import check_readable, check_subject
+from dicom_node.inference.images.mr_weighting import check_sequence
 from dicom_node.inference.images.views import is_of_an_animal
 
 
@@ -17,7 +18,7 @@ def check_card_gate(card: ModelCard, headers: Sequence[Dataset]) -> None:
     """Compare the headers with the card.
 
     Raises `NotAnalysable`: NO_IMAGES, UNREADABLE_ATTRIBUTE, WRONG_MODALITY, TEST_SUBJECT, NOT_HUMAN,
-    AGE_UNKNOWN or AGE_OUT_OF_RANGE.
+    AGE_UNKNOWN, AGE_OUT_OF_RANGE, ECHO_PLANAR, NOT_T1_WEIGHTED or CONTRAST_MEDIUM.
     """
     if not headers:
         raise NotAnalysable("NO_IMAGES", "The job names no image.")
@@ -38,6 +39,7 @@ def check_card_gate(card: ModelCard, headers: Sequence[Dataset]) -> None:
             "[gate] animals_allowed in the model card.",
         )
     _check_age(card.gate, headers[0])
+    check_sequence(card.gate, headers)
 
 
 def _check_age(gate: Gate, header: Dataset) -> None:
@@ -57,6 +59,15 @@ def _check_age(gate: Gate, header: Dataset) -> None:
     # A patient of five years and eleven months is "005Y".
     if (low is not None and years < low) or (high is not None and years >= high + 1):
         raise NotAnalysable("AGE_OUT_OF_RANGE", f"The model takes ages {wanted} only.")
+
+
+def age_remarks(gate: Gate, headers: Sequence[Dataset]) -> list[str]:
+    """Return a sentence where a model of certain ages was given images that tell none; else nothing."""
+    low, high = gate.min_age_years, gate.max_age_years
+    if (low is None and high is None) or age_years(headers[0]) is not None:
+        return []
+    made_for = f"from {low:g} years on" if high is None else f"of {low or 0:g} to {high:g} years"
+    return [f"The images tell no age, and the model is made for patients {made_for}."]
 
 
 def age_years(header: Dataset) -> float | None:

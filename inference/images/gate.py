@@ -86,6 +86,13 @@ def check_stack(stack: Stack, gate: Gate) -> None:
             "SLICES_TOO_FAR_APART",
             f"Slices are {spacing_mm:g} mm apart; the model takes at most {gate.max_slice_spacing_mm:g} mm.",
         )
+    plane = stack.slices[0].plane
+    pixel_mm = max(plane.row_spacing_mm, plane.column_spacing_mm)
+    if gate.max_pixel_spacing_mm is not None and pixel_mm > gate.max_pixel_spacing_mm:
+        raise NotAnalysable(
+            "PIXELS_TOO_LARGE",
+            f"Pixels are {pixel_mm:g} mm apart; the model takes at most {gate.max_pixel_spacing_mm:g} mm.",
+        )
 
 
 def _is_coherent(stack: Stack, gate: Gate) -> bool:

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
-from pydicom.dataset import Dataset
 
 from dicom_node.analysis.answer import Analysis, Histogram, Segment
 from dicom_node.core.codes import ANATOMICAL_STRUCTURE, LEFT_LUNG, LUNG, RIGHT_LUNG
 from dicom_node.core.errors import NotAnalysable
 from dicom_node.core.series.facts import is_expiratory
 from dicom_node.inference.images.card_gate import age_years
+from dicom_node.inference.images.contrast import contrast_was_given
 from dicom_node.inference.images.volume import Volume, patient_axes, read_volume
 from dicom_node.inference.lungs.adjusted import predicted_capacity_ml
 from dicom_node.inference.lungs.findings import Measuring, lung_findings
@@ -33,11 +32,6 @@ _SEGMENTS = {"left-lung": (1, LEFT_LUNG, (240, 150, 60)), "right-lung": (2, RIGH
 _HISTOGRAM_HU = (-1050, -450, 10)
 _THICK_SLICE_MM = 2.5
 _KEY_SLICES = 6
-#: What stands in Contrast/Bolus Agent where none was given.
-_NO_CONTRAST = re.compile(
-    r"(none|no|not|non|nil|null|without|w[/.]?o|native?|plain|unenhanced|ohne|sans|sin|senza|n[/.]?a|0|false)\b",
-    re.IGNORECASE,
-)
 _UNEQUAL = 0.25
 _ADULT_YEARS = 18
 _USUAL_ADULT_ML = (2000.0, 8000.0)
@@ -250,19 +244,6 @@ def _thickness(volume: Volume) -> list[str]:
     if thickness_mm <= _THICK_SLICE_MM:
         return []
     return [f"Slices are {thickness_mm:g} mm thick; LAA-950 is lower than on thin slices."]
-
-
-def contrast_was_given(header: Dataset) -> bool:
-    """Tell whether contrast medium was given: Contrast/Bolus Agent (PS3.3 C.7.6.4) names one, or codes it.
-
-    Scanners and sites write ``NONE``, ``NO CONTRAST`` or ``W/O`` into it, too.
-    """
-    agents = header.get("ContrastBolusAgent")
-    texts = [agents] if isinstance(agents, str) else list(agents or ())
-    named = [str(one).strip() for one in texts if str(one).strip(" \0-.")]
-    if named:
-        return not all(_NO_CONTRAST.match(one) for one in named)
-    return bool(header.get("ContrastBolusAgentSequence"))
 
 
 def _share_of_smaller(lungs: Lungs) -> float:

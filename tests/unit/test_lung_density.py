@@ -14,7 +14,7 @@ from dicom_node.analysis.answer import Analysis, NotAnalysed
 from dicom_node.core.codes import ATTENUATION_COEFFICIENT, LUNG_DENSITY_PERCENTILE_15, LUNG_WEIGHT, VOLUME
 from dicom_node.demo.phantoms import LungTruth, PhantomTruth, chest_ct_phantom
 from dicom_node.inference.cards.card import CARD_NAME, SHIPPED_MODELS, load_card
-from dicom_node.inference.lungs.density import contrast_was_given
+from dicom_node.inference.images.contrast import contrast_was_given
 from dicom_node.inference.lungs.segmentation import optimal_threshold
 from dicom_node.inference.runner import run_model
 from tests.support.studies.data_factories import changed, flipped_columns, flipped_rows, request_for, small_chest_ct

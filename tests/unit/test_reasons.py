@@ -6,6 +6,7 @@ import ast
 from collections.abc import Iterator
 
 from dicom_node.core.reasons import REASONS
+from dicom_node.inference.cards.folders import find_models
 from tests.support.source_code import PRODUCT, modules_of, nodes_of
 
 #: What carries a code, and at which place.
@@ -35,8 +36,15 @@ def test_every_reason_that_is_given_is_in_the_table() -> None:
 
 def test_every_reason_in_the_table_is_given_somewhere() -> None:
     texts = {node.value for node in nodes() if isinstance(node, ast.Constant) and isinstance(node.value, str)}
+    checks = {one.code for card in find_models().values() for one in card.checks}
 
-    assert {one.code for one in REASONS} - texts == set()
+    assert {one.code for one in REASONS} - texts - checks == set()
+
+
+def test_every_code_of_a_check_in_a_shipped_card_is_in_the_table() -> None:
+    checks = {one.code for card in find_models().values() for one in card.checks}
+
+    assert checks - {one.code for one in REASONS} == set()
 
 
 def test_codes_are_unique_and_fit_their_column() -> None:

@@ -188,7 +188,9 @@ def _analyse_again(node: Node, standing: ModelStanding, *, rerun: bool, quiet: b
 
 def known_phantoms() -> Mapping[str, Phantom]:
     """Return what golden studies may be made of."""
-    from dicom_node.demo.phantoms import chest_ct_phantom, chest_radiograph_phantom  # noqa: PLC0415 - loads SciPy
+    from dicom_node.demo.head_mr import head_mr_phantom  # noqa: PLC0415 - loads SciPy
+    from dicom_node.demo.mr_series import MrScan  # noqa: PLC0415 - as above
+    from dicom_node.demo.phantoms import chest_ct_phantom, chest_radiograph_phantom  # noqa: PLC0415 - as above
 
     def chest_ct(**arguments: Any) -> KnownStudy:
         images, truth = chest_ct_phantom(**arguments)
@@ -198,7 +200,11 @@ def known_phantoms() -> Mapping[str, Phantom]:
     def chest_radiograph(**arguments: Any) -> KnownStudy:
         return KnownStudy([chest_radiograph_phantom(**arguments)])
 
-    return {"chest-ct": chest_ct, "chest-radiograph": chest_radiograph}
+    def head_mr(kind: str = "head", scale: float = 0.75, slice_spacing_mm: float = 2.0, **headers: Any) -> KnownStudy:
+        scan = MrScan(**headers)
+        return KnownStudy(head_mr_phantom(kind, scale=scale, slice_spacing_mm=slice_spacing_mm, scan=scan))
+
+    return {"chest-ct": chest_ct, "chest-radiograph": chest_radiograph, "head-mr": head_mr}
 
 
 def _decide(node: Node, card: ModelCard, kind: DecisionKind, **about: Any) -> None:

@@ -50,6 +50,7 @@ from dicom_node.inference.runtimes.monai_bundle.outputs import (
     SourceAxes,
     boxes_of,
     check_numbers,
+    figures_of,
     finish,
     label_inversions_nearest,
     probabilities_of,
@@ -307,6 +308,7 @@ class LoadedBundle:
         if not finished.inverted and loading.dictionary and self._preprocessing is not None:
             values = self._inverted(prepared, values)
         found = structures_of(values, source, loading, self.channels)
+        found = replace(found, figures=figures_of(finished.data))
         if self._wanted.explain_method == "probability" and finished.soft_inverted:
             return replace(found, probabilities=probabilities_of(finished.soft, source, loading, self.channels))
         return found

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,6 +26,8 @@ _TO_WORLD = "AffineBoxToWorld"
 _REWRITES_BOXES = "ConvertBox"
 _LEFT_OUT = (_TO_WORLD, "DeleteItems")
 _AFFINE_MM = 1e-2
+#: The entry in which a postprocessing may leave numbers about its answer, for `[[check]]` of the card.
+FIGURES = "figures"
 
 Floats = NDArray[np.float32]
 
@@ -179,6 +181,12 @@ def probabilities_of(values: Any, source: SourceAxes, loading: Loading, known: C
         return None
     ordered = np.clip(source_order(plain, loading, source.volume), 0.0, 1.0).astype(np.float32)
     return chances_by_value(ordered, known.meaning(len(ordered)))
+
+
+def figures_of(data: Mapping[str, Any]) -> dict[str, float]:
+    """Return the numbers that the postprocessing left about the answer, in the entry `figures`; empty without."""
+    left = data.get(FIGURES)
+    return {str(name): float(value) for name, value in left.items()} if isinstance(left, Mapping) else {}
 
 
 def _check_place(values: Any, source: SourceAxes) -> None:
