@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import importlib
-from collections.abc import Callable
 from datetime import date
 from pathlib import Path
 
 from dicom_node import __version__
+from dicom_node.cli.command import add_command
+from dicom_node.cli.upkeep import commands as upkeep
 from dicom_node.core.assessment.reader_agreement import Grouping
 from dicom_node.core.principal import UserRole
 from dicom_node.roles import ROLES
@@ -34,9 +34,9 @@ def make_parser() -> argparse.ArgumentParser:
         _rerun,
         _withdraw,
         _discard,
-        _hold,
-        _release,
-        _purge,
+        upkeep.hold,
+        upkeep.release,
+        upkeep.purge,
         _export,
         _export_results,
         _export_cases,
@@ -54,8 +54,8 @@ def make_parser() -> argparse.ArgumentParser:
         _keys,
         _audit,
         _smart_key,
-        _backup,
-        _restore,
+        upkeep.backup,
+        upkeep.restore,
         _doctor,
     ):
         add(commands)
@@ -63,32 +63,32 @@ def make_parser() -> argparse.ArgumentParser:
 
 
 def _serve(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    command = _command(commands, "serve", "run the node", "serve:serve")
+    command = add_command(commands, "serve", "run the node", "serve:serve")
     command.add_argument("--role", action="append", choices=tuple(ROLES),
                          help="run only this role (may be given several times); default: all")  # fmt: skip
 
 
 def _demo(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    command = _command(commands, "demo", "send sample studies through a node and show what came back", "demo:demo")
+    command = add_command(commands, "demo", "send sample studies through a node and show what came back", "demo:demo")
     command.add_argument("--study", type=Path, help="folder with your own study instead of the phantoms")
     command.add_argument("--folder", type=Path, default=Path("demo-data"), help="where the demo keeps its data")
     command.add_argument("--once", action="store_true", help="end when the results are there, also on a terminal")
 
 
 def _send(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    command = _command(commands, "send", "send DICOM files by C-STORE, as a modality does", "dimse:send", json=True)
+    command = add_command(commands, "send", "send DICOM files by C-STORE, as a modality does", "dimse:send", json=True)
     command.add_argument("paths", type=Path, nargs="+", metavar="PATH", help="files or folders")
     _add_peer(command, "--to")
 
 
 def _echo(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    command = _command(commands, "echo", "ask a peer whether it answers (C-ECHO)", "dimse:echo", json=True)
+    command = add_command(commands, "echo", "ask a peer whether it answers (C-ECHO)", "dimse:echo", json=True)
     command.add_argument("peer", metavar="AET@HOST:PORT", help="who is asked")
     _add_calling(command, 10.0)
 
 
 def _retrieve(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    command = _command(
+    command = add_command(
         commands, "retrieve", "fetch a study from a configured PACS ([[source]])", "dimse:retrieve", json=True
     )
     command.add_argument("study", help="Study Instance UID")
@@ -97,7 +97,7 @@ def _retrieve(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
 
 
 def _status(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    command = _command(
+    command = add_command(
         commands, "status", "show the latest studies, or one study's timeline", "study:status", json=True
     )
     command.add_argument("study", nargs="?", help="Study Instance UID")
@@ -107,20 +107,20 @@ def _status(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> No
 def _rules(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     rules = commands.add_parser("rules", help="why a study goes to a model, or does not")
     below = rules.add_subparsers(required=True, metavar="COMMAND")
-    command = _command(below, "explain", "evaluate every clause of every route", "explained:explain", json=True)
+    command = add_command(below, "explain", "evaluate every clause of every route", "explained:explain", json=True)
     command.add_argument("subjects", nargs="+", metavar="STUDY|FILE", help="Study Instance UID, DICOM files or folders")
-    command = _command(below, "replay", "try routes on the studies that have come; nothing runs", "rules:replay",
+    command = add_command(below, "replay", "try routes on the studies that have come; nothing runs", "rules:replay",
                        json=True)  # fmt: skip
     command.add_argument("--days", type=_days, metavar="N", help="studies of so many days; default: whatever is kept")
     command.add_argument("--studies", type=int, default=200, metavar="N", help="at most so many of the latest studies")
     command.add_argument("--file", type=Path, metavar="TOML", help="[[route]] tables to hold against the present ones; "
                          "default: the present ones against what was decided when the studies came")  # fmt: skip
-    _command(below, "list", "show the routes, where they come from, and which are suspended", "rules:list_routes",
+    add_command(below, "list", "show the routes, where they come from, and which are suspended", "rules:list_routes",
              json=True)  # fmt: skip
-    command = _command(below, "save", "put routes over those of the configuration file, at once", "rules:save")
+    command = add_command(below, "save", "put routes over those of the configuration file, at once", "rules:save")
     command.add_argument("file", type=Path, metavar="TOML", help="one or more [[route]] tables")
     command.add_argument("--reason", required=True, metavar="TEXT", help="why; it is kept with the route")
-    command = _command(below, "revert", "let the configuration file's route be in force again", "rules:revert")
+    command = add_command(below, "revert", "let the configuration file's route be in force again", "rules:revert")
     command.add_argument("name", metavar="NAME", help="name of the route")
     command.add_argument("--reason", required=True, metavar="TEXT", help="why; it is kept with the route")
     _add_suspension(below, "route", "start no analysis by a route until somebody resumes it", "let a route go on")
@@ -129,9 +129,9 @@ def _rules(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
 def _destinations(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     known = commands.add_parser("destinations", help="where results go")
     below = known.add_subparsers(required=True, metavar="COMMAND")
-    _command(below, "list", "show the destinations, and which are suspended", "suspensions:list_destinations",
+    add_command(below, "list", "show the destinations, and which are suspended", "suspensions:list_destinations",
              json=True)  # fmt: skip
-    command = _command(below, "hold", "suspend all of them, after a database was put back by other means",
+    command = add_command(below, "hold", "suspend all of them, after a database was put back by other means",
                        "suspensions:hold_destinations")  # fmt: skip
     command.add_argument("--reason", required=True, metavar="TEXT", help="why; those who wait are told")
     _add_suspension(
@@ -142,35 +142,35 @@ def _destinations(commands: argparse._SubParsersAction[argparse.ArgumentParser])
 def _add_suspension(
     below: argparse._SubParsersAction[argparse.ArgumentParser], what: str, suspend: str, resume: str
 ) -> None:
-    command = _command(below, "suspend", suspend, f"suspensions:suspend_{what}")
+    command = add_command(below, "suspend", suspend, f"suspensions:suspend_{what}")
     command.add_argument("name", metavar="NAME", help=f"name of the {what}")
     command.add_argument("--reason", required=True, metavar="TEXT", help="why; those who wait are told")
-    command = _command(below, "resume", resume, f"suspensions:resume_{what}")
+    command = add_command(below, "resume", resume, f"suspensions:resume_{what}")
     command.add_argument("name", metavar="NAME", help=f"name of the {what}")
 
 
 def _retry(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    command = _command(commands, "retry", "try parked or waiting deliveries again now", "study:retry", json=True)
+    command = add_command(commands, "retry", "try parked or waiting deliveries again now", "study:retry", json=True)
     command.add_argument("study", nargs="?", help="Study Instance UID")
     command.add_argument("--delivery", type=int, help="one delivery by its number")
     command.add_argument("--destination", help="everything for one destination; ends its suspension")
 
 
 def _rerun(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    command = _command(commands, "rerun", "analyse a study again", "study:rerun", json=True)
+    command = add_command(commands, "rerun", "analyse a study again", "study:rerun", json=True)
     command.add_argument("study", help="Study Instance UID")
     command.add_argument("--route", help="only this route")
 
 
 def _withdraw(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    command = _command(commands, "withdraw", "take a study's results back everywhere", "study:withdraw", json=True)
+    command = add_command(commands, "withdraw", "take a study's results back everywhere", "study:withdraw", json=True)
     command.add_argument("study", help="Study Instance UID")
     command.add_argument("--reason", required=True, metavar="TEXT", help="why; all who read the result are told")
     command.add_argument("--route", help="only the results of this route")
 
 
 def _discard(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    command = _command(commands, "discard", "give up what waits or is parked", "study:discard", json=True)
+    command = add_command(commands, "discard", "give up what waits or is parked", "study:discard", json=True)
     command.add_argument(
         "delivery",
         nargs="?",
@@ -183,26 +183,8 @@ def _discard(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
     command.add_argument("--reason", required=True, metavar="TEXT", help="why; it stands in the timeline")
 
 
-def _hold(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    command = _command(commands, "hold", "keep a study from being deleted", "retention:hold")
-    command.add_argument("study", help="Study Instance UID")
-    command.add_argument("--reason", required=True, metavar="TEXT", help="why; it stands in the timeline")
-
-
-def _release(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    command = _command(commands, "release", "let a held study go", "retention:release")
-    command.add_argument("study", help="Study Instance UID")
-
-
-def _purge(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    command = _command(
-        commands, "purge", "delete now what [retention] says may go", "retention:purge", json=True
-    )  # fmt: skip
-    command.add_argument("--dry-run", action="store_true", help="only say what would go, and why the rest stays")
-
-
 def _export(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    command = _command(
+    command = add_command(
         commands, "export", "write studies into a folder, also de-identified", "export:export", json=True
     )
     command.add_argument("studies", nargs="+", metavar="STUDY", help="Study Instance UID")
@@ -214,13 +196,13 @@ def _export(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> No
 
 
 def _export_results(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    command = _command(commands, "export-results", "write what results say into a file", "export:export_results")
+    command = add_command(commands, "export-results", "write what results say into a file", "export:export_results")
     command.add_argument("file", type=Path, metavar="FILE", help="new file, .csv or .json, which only you can read")
     _add_case_filter(command)
 
 
 def _export_cases(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    command = _command(
+    command = add_command(
         commands, "export-cases", "write reviewed results as de-identified cases", "agreement:export_cases", json=True
     )
     command.add_argument("--out", type=Path, required=True, metavar="FOLDER", help="a new or empty folder")
@@ -231,7 +213,7 @@ def _export_cases(commands: argparse._SubParsersAction[argparse.ArgumentParser])
 
 
 def _agreement(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    command = _command(
+    command = add_command(
         commands, "agreement", "how often readers agreed with the models", "agreement:agreement", json=True
     )
     command.add_argument("--by", action="append", choices=tuple(Grouping), type=Grouping, metavar="WHAT",
@@ -252,13 +234,13 @@ def _add_case_filter(command: argparse.ArgumentParser) -> None:
 def _models(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     models = commands.add_parser("models", help="the models the node can run")
     below = models.add_subparsers(required=True, metavar="COMMAND")
-    _command(below, "list", "list the models that are found, verified", "models.candidates:list_models", json=True)
-    command = _command(below, "verify", "look at a model without running it", "models.governance:verify", json=True)
+    add_command(below, "list", "list the models that are found, verified", "models.candidates:list_models", json=True)
+    command = add_command(below, "verify", "look at a model without running it", "models.governance:verify", json=True)
     command.add_argument("model", nargs="?", metavar="NAME|FOLDER", help="a model or a folder; default: every model")
-    command = _command(below, "ready", "cards that come with the node for weights it does not have",
+    command = add_command(below, "ready", "cards that come with the node for weights it does not have",
                        "models.governance:ready", json=True)  # fmt: skip
     command.add_argument("card", nargs="?", default="", metavar="CARD", help="show this card; default: a list")
-    command = _command(below, "add", "copy a model into the node's models, if it verifies", "models.governance:add")
+    command = add_command(below, "add", "copy a model into the node's models, if it verifies", "models.governance:add")
     command.add_argument(
         "source", type=Path, metavar="PATH",
         help="model folder with its model_card.toml, MONAI Bundle, unpacked application package (MAP), or checkpoint",
@@ -266,14 +248,14 @@ def _models(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> No
     command.add_argument("--card", default="", metavar="CARD|FILE", help="its card: one of `models ready`, or a file")
     command.add_argument("--weights", type=Path, metavar="FILE", help="its weights, where they are not in the folder")
     command.add_argument("--replace", action="store_true", help="take the place of the version that is there")
-    command = _command(below, "accept", "let the code and weights of a model run", "models.governance:accept")
+    command = add_command(below, "accept", "let the code and weights of a model run", "models.governance:accept")
     command.add_argument("model", metavar="NAME", help="name of the model")
     command.add_argument(
         "--digest", default="", help="beginning of the folder digest you looked at; others are refused"
     )
     command.add_argument("--withdraw", action="store_true", help="take an earlier acceptance back")
     command.add_argument("--rerun", action="store_true", help="analyse again what the model was not run for before")
-    command = _command(
+    command = add_command(
         below, "decisions", "who accepted or activated what, and when", "models.governance:decisions", json=True
     )
     command.add_argument("model", nargs="?", metavar="NAME", help="name of a model; default: every model")
@@ -281,13 +263,13 @@ def _models(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> No
 
 
 def _models_that_run(below: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    command = _command(below, "activate", "run a model's golden studies; it goes live if they hold",
+    command = add_command(below, "activate", "run a model's golden studies; it goes live if they hold",
                        "models.governance:activate", json=True)  # fmt: skip
     command.add_argument("model", metavar="NAME", help="name of the model")
     command.add_argument("--without-golden", action="store_true", help="activate a model that has no golden studies")
     command.add_argument("--pictures", type=Path, metavar="FOLDER", help="leave pictures of every answer there")
     command.add_argument("--rerun", action="store_true", help="analyse again what the model was not run for before")
-    command = _command(below, "try", "run models once on a phantom; their code runs", "models.candidates:try_models",
+    command = add_command(below, "try", "run models once on a phantom; their code runs", "models.candidates:try_models",
                        json=True)  # fmt: skip
     command.add_argument("folders", nargs="+", type=Path, metavar="FOLDER",
                          help="folder of a model, or of a MONAI Bundle, which needs no card")  # fmt: skip
@@ -302,8 +284,9 @@ def _models_that_run(below: argparse._SubParsersAction[argparse.ArgumentParser])
     command.add_argument("--output", metavar="NAME", default="pred", help="what it leaves its answer in")
     command.add_argument("--shape", metavar="C,[Z,]Y,X", help="channels, slices, rows and columns to give it")
     command.add_argument("--device", default="cpu", help="where to run it, such as cpu or cuda:0")
-    command = _command(below, "bench", "measure studies and images a second, cold and warm", "models.bench:bench_model",
-                       json=True)  # fmt: skip
+    command = add_command(
+        below, "bench", "measure studies and images a second, cold and warm", "models.bench:bench_model", json=True
+    )
     command.add_argument("model", metavar="NAME", help="name of the model")
     command.add_argument("--study", type=Path, help="folder with a study it takes; default: a phantom that fits")
     command.add_argument("--rounds", type=int, default=10, help="warm studies")
@@ -311,7 +294,7 @@ def _models_that_run(below: argparse._SubParsersAction[argparse.ArgumentParser])
 
 
 def _run(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    command = _command(commands, "run", "run a model on files, without a node", "models.run:run_model", json=True)
+    command = add_command(commands, "run", "run a model on files, without a node", "models.run:run_model", json=True)
     command.add_argument("model", metavar="MODEL", help="name of a model, or its folder, which is verified first")
     command.add_argument(
         "paths", type=Path, nargs="+", metavar="PATH", help="DICOM files, folders with all below, zip archives"
@@ -324,7 +307,7 @@ def _run(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
 
 
 def _evaluate(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    command = _command(
+    command = add_command(
         commands, "evaluate", "measure a model on labelled images, by the node's own runner",
         "models.evaluate:evaluate", json=True,
     )  # fmt: skip
@@ -349,7 +332,7 @@ def _evaluate(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
 
 
 def _inspect(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    command = _command(commands, "inspect", "show what is in a DICOM object: report, masks, graphics, picture",
+    command = add_command(commands, "inspect", "show what is in a DICOM object: report, masks, graphics, picture",
                        "inspect:inspect", json=True)  # fmt: skip
     command.add_argument("files", nargs="+", type=Path, metavar="FILE", help="DICOM files of this node or of others")
     command.add_argument("--picture", type=Path, metavar="OUT.png", help="write a picture of it")
@@ -363,7 +346,7 @@ def _inspect(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
 def _users(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     users = commands.add_parser("users", help="people who may sign in")
     below = users.add_subparsers(required=True, metavar="COMMAND")
-    _command(below, "list", "show who may sign in", "people:list_users", json=True)
+    add_command(below, "list", "show who may sign in", "people:list_users", json=True)
     command = _of_somebody(below, "add", "add a person; their password is asked for", "people:add_user")
     _add_roles(command)
     _add_password_file(command)
@@ -381,7 +364,7 @@ def _users(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
 def _keys(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     keys = commands.add_parser("keys", help="keys with which programs use the API")
     below = keys.add_subparsers(required=True, metavar="COMMAND")
-    _command(below, "list", "show the keys, never their secrets", "people:list_keys", json=True)
+    add_command(below, "list", "show the keys, never their secrets", "people:list_keys", json=True)
     command = _of_somebody(below, "add", "make a key and print its secret, once", "people:add_key")
     _add_roles(command)
     command.add_argument("--expires", type=_days, default=365, metavar="DAYS", help="how long it lasts")
@@ -391,7 +374,7 @@ def _keys(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None
 def _of_somebody(
     commands: argparse._SubParsersAction[argparse.ArgumentParser], name: str, text: str, target: str
 ) -> argparse.ArgumentParser:
-    command = _command(commands, name, text, target)
+    command = add_command(commands, name, text, target)
     command.add_argument("name", metavar="NAME", help="name, whatever its case")
     return command
 
@@ -416,18 +399,18 @@ def _days(text: str) -> int:
 def _audit(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     audit = commands.add_parser("audit", help="who did what here: the audit trail")
     below = audit.add_subparsers(required=True, metavar="COMMAND")
-    _command(below, "verify", "see whether any record was changed or removed", "audit:verify_trail", json=True)
-    command = _command(below, "list", "show the latest records", "audit:list_records", json=True)
+    add_command(below, "verify", "see whether any record was changed or removed", "audit:verify_trail", json=True)
+    command = add_command(below, "list", "show the latest records", "audit:list_records", json=True)
     command.add_argument("--limit", type=int, default=50, help="how many records")
     _add_audit_filter(command)
-    command = _command(below, "export", "write records into a file, one JSON object a line", "audit:export")
+    command = add_command(below, "export", "write records into a file, one JSON object a line", "audit:export")
     command.add_argument("file", type=Path, metavar="FILE", help="new file, which only you can read")
     _add_audit_filter(command)
-    command = _command(
+    command = add_command(
         below, "accept", "stand for a trail that is older than its anchor: a backup was put back", "audit:accept"
     )
     command.add_argument("--reason", required=True, metavar="TEXT", help="why; it is written into the trail")
-    _command(below, "rotate-key", "seal what is new with a new key", "audit:rotate_key")
+    add_command(below, "rotate-key", "seal what is new with a new key", "audit:rotate_key")
 
 
 def _add_audit_filter(command: argparse.ArgumentParser) -> None:
@@ -442,65 +425,24 @@ def _add_audit_filter(command: argparse.ArgumentParser) -> None:
 def _smart_key(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     keys = commands.add_parser("smart-key", help="keys with which the node signs in to EHRs (SMART)")
     below = keys.add_subparsers(required=True, metavar="COMMAND")
-    command = _command(below, "new", "make a private key, and print the public one to register", "smart_key:new")
+    command = add_command(below, "new", "make a private key, and print the public one to register", "smart_key:new")
     command.add_argument("file", type=Path, metavar="FILE", help="new file, which only you can read")
     command.add_argument("--type", choices=("rsa", "ec"), default="rsa", help="RS384 (rsa, default) or ES384 (ec)")
-    command = _command(below, "show", "print public keys as a JWK Set", "smart_key:show")
+    command = add_command(below, "show", "print public keys as a JWK Set", "smart_key:show")
     command.add_argument(
         "files", type=Path, nargs="*", metavar="FILE", help="private keys; default: those of the settings"
     )
 
 
-def _backup(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    command = _command(commands, "backup", "copy all that the node knows into a folder, while it runs",
-                       "backup:backup", json=True)  # fmt: skip
-    command.add_argument("folder", type=Path, metavar="FOLDER", help="where backups are; on another disk")
-    command.add_argument("--keep", type=_count, default=0, metavar="N", help="remove all but the N latest afterwards")
-    command.add_argument("--verify", action="store_true", help="read everything again that is in it")
-    command.add_argument("--check", metavar="SNAPSHOT", help="make none, but read one again: its name, or `latest`")
-    command.add_argument("--list", action="store_true", help="make none, but show those that are there")
-
-
-def _restore(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    command = commands.add_parser("restore", help="put a backup back into an empty data folder",
-                                  description="Put a backup back into an empty data folder.")  # fmt: skip
-    command.add_argument("folder", type=Path, metavar="FOLDER", help="where backups are")
-    command.add_argument("--to", type=Path, required=True, metavar="DATA_DIR", help="a new or empty folder")
-    command.add_argument("--snapshot", default="", metavar="NAME", help="which; default: the latest")
-    command.add_argument("--database", default="", metavar="URL", help="an empty database; default: SQLite in DATA_DIR")
-    command.add_argument("--json", action="store_true", help="print JSON for scripts")
-    command.set_defaults(run=_late("backup:restore"))
-
-
-def _count(text: str) -> int:
-    if not (text.isdecimal() and 1 <= int(text) <= 100_000):
-        raise argparse.ArgumentTypeError(f"{text!r} is no number of snapshots from 1 to 100000")
-    return int(text)
-
-
 def _doctor(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    command = _command(commands, "doctor", "check the configuration against the real world", "doctor:doctor", json=True)
+    command = add_command(
+        commands, "doctor", "check the configuration against the real world", "doctor:doctor", json=True
+    )
     command.add_argument("--register", metavar="URL", help="address of an Orthanc that shall know this node")
     command.add_argument("--as", dest="alias", default="ainode", help="name of the node inside Orthanc")
     command.add_argument(
         "--address", default="", help="address at which Orthanc reaches the node; default: found by itself"
     )
-
-
-def _command(
-    commands: argparse._SubParsersAction[argparse.ArgumentParser],
-    name: str,
-    text: str,
-    target: str,
-    *,
-    json: bool = False,
-) -> argparse.ArgumentParser:
-    command = commands.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
-    command.add_argument("--config", type=Path, help="configuration file (TOML); default: built-in defaults")
-    if json:
-        command.add_argument("--json", action="store_true", help="print JSON for scripts")
-    command.set_defaults(run=_late(target))
-    return command
 
 
 def _add_peer(command: argparse.ArgumentParser, flag: str) -> None:
@@ -514,14 +456,3 @@ def _add_calling(command: argparse.ArgumentParser, timeout_s: float) -> None:
     command.add_argument("--tls", action="store_true", help="speak TLS, with certificate and ca of [dicom_tls]")
     command.add_argument("--tls-name", default="", metavar="NAME",
                          help="name in the peer's certificate; default: HOST; *: any that ca signed")  # fmt: skip
-
-
-def _late(target: str) -> Callable[[Options], int]:
-    """Import a command's module only when the command runs."""
-    module_name, _, function_name = target.partition(":")
-
-    def run(options: Options) -> int:
-        module = importlib.import_module(f"dicom_node.cli.{module_name}")
-        return int(getattr(module, function_name)(options))
-
-    return run

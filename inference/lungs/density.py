@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
+from pydicom.dataset import Dataset
 
 from dicom_node.analysis.answer import Analysis, Histogram, Segment
 from dicom_node.core.codes import ANATOMICAL_STRUCTURE, LEFT_LUNG, LUNG, RIGHT_LUNG

@@ -102,7 +102,7 @@ class Site:
                 one.name, partial(one.sender, Caller("AINODE", 60.0)), self.database, self.spool,
                 OutboxPolicy(
                     "host:1", BackOff(60.0, 600.0), self.peers[one.name], None, self._withdrawals(),
-                    identity_check(one, self.settings), one.told_in_events is not None,
+                    identity_check(one, self.settings), tells_events=one.told_in_events is not None,
                 ),
             )
             for one in configured

@@ -9,12 +9,12 @@ from typing import Any
 
 import pytest
 from pydicom.dataset import Dataset
-from sqlalchemy import select, update
+from sqlalchemy import select, text, update
 
 from dicom_node.core.audit import AuditedAct, AuditedEvent
 from dicom_node.core.entities import DeletionState, KeptKind
 from dicom_node.core.errors import IllegalTransition, NotFound
-from dicom_node.core.retention import RetentionLimits
+from dicom_node.core.retention.rules import RetentionLimits
 from dicom_node.index.database import Database
 from dicom_node.index.decided import actions
 from dicom_node.index.retention import deletions as steps
@@ -22,6 +22,8 @@ from dicom_node.index.retention.deletions import deletions_of
 from dicom_node.index.retention.facts import facts_of
 from dicom_node.index.retention.holds import hold_study, release_study
 from dicom_node.index.tables import artifacts, damaged_objects, deletions, deliveries, instances, results, studies
+from dicom_node.operate.backup.objects import is_named, named_now
+from dicom_node.operate.backup.sqlite import NAMED_KEYS
 from dicom_node.operate.retention.rules import Retention
 from dicom_node.operate.scrub import Scrub
 from tests.integration.step_by_step_node import Site
@@ -337,3 +339,17 @@ def test_a_file_that_is_being_deleted_is_no_damage(node: Site) -> None:
     assert all(node.spool.remove(key, 3600) for key in going)
     Scrub(node.database, node.spool, 1000.0, iter(range(0, 9999, 60)).__next__).run()
     assert (node.rows(damaged_objects), node.told("damaged")) == ([], [])
+
+
+def test_a_backup_does_not_miss_what_is_being_deleted_or_was(node: Site, retention: Callable[..., Retention]) -> None:
+    node.run(IMAGES)
+    keys = [row.object_key for row in (*node.rows(instances), *node.rows(artifacts))]
+    assert all(is_named(node.database, key) for key in keys)
+    grow_old(node.database, node.spool, 401)
+    marked(node)
+    assert not any(is_named(node.database, key) for key in keys)
+    retention().run()
+    assert not any(is_named(node.database, key) for key in keys)
+    assert list(named_now(node.database)) == []
+    with node.database.read() as connection:
+        assert connection.execute(text(NAMED_KEYS)).all() == []

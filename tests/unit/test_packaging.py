@@ -106,9 +106,7 @@ def _is_dicom(name: str) -> bool:
 def test_the_constraints_pin_a_version_of_every_declared_requirement_that_it_allows() -> None:
     extras = PROJECT["optional-dependencies"]
     run = [*PROJECT["dependencies"], *extras["inference"], *extras["bundles"], *extras["onnx"], *extras["huggingface"]]
-    declared = [
-        Requirement(one) for one in {*run, *extras["traces"], *extras["dev"], *extras["docs"]} - {OWN_EXTRA}
-    ]
+    declared = [Requirement(one) for one in {*run, *extras["traces"], *extras["dev"], *extras["docs"]} - {OWN_EXTRA}]
     pinned = pinned_versions()
 
     assert [str(one) for one in declared if not one.specifier.contains(pinned[canonicalize_name(one.name)])] == []

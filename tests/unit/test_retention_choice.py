@@ -7,9 +7,9 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from dicom_node.core.disk_forecast import FEWEST_DAYS, DiskSample, Growth, forecast
 from dicom_node.core.entities import KeptKind, StudyState
-from dicom_node.core.retention import (
+from dicom_node.core.retention.disk_forecast import FEWEST_DAYS, DiskSample, Growth, forecast
+from dicom_node.core.retention.rules import (
     STAY_RULES,
     RetentionLimits,
     StudyFacts,

@@ -16,7 +16,7 @@ from dicom_node.api.answers.problems import described
 from dicom_node.api.audited import audited
 from dicom_node.api.parts import ApiParts, Parts
 from dicom_node.core.audit import AuditedAct
-from dicom_node.core.disk_forecast import DiskForecast
+from dicom_node.core.retention.disk_forecast import DiskForecast
 from dicom_node.index.received.worklist import unlisted_count
 from dicom_node.index.retention.disk import disk_forecast
 from dicom_node.index.views.waiting import SeenSender, Throughput, WaitingGroup, senders, throughput, waiting

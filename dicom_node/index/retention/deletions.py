@@ -18,7 +18,7 @@ from sqlalchemy import ColumnElement, Connection, Row, and_, delete, func, or_, 
 
 from dicom_node.core.entities import DeletionState, KeptKind, ObjectState
 from dicom_node.core.principal import NODE, Principal
-from dicom_node.core.retention import StudyFacts, why_it_stays
+from dicom_node.core.retention.rules import StudyFacts, why_it_stays
 from dicom_node.index.database import is_among
 from dicom_node.index.lineage import LINE
 from dicom_node.index.retention.facts import DELETED, facts_of

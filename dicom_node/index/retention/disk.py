@@ -6,7 +6,7 @@ from datetime import date, datetime, timedelta
 
 from sqlalchemy import Connection, delete, select
 
-from dicom_node.core.disk_forecast import MOST_DAYS, DiskForecast, DiskSample, forecast
+from dicom_node.core.retention.disk_forecast import MOST_DAYS, DiskForecast, DiskSample, forecast
 from dicom_node.index.database import insert_of
 from dicom_node.index.tables import disk_samples
 

@@ -10,7 +10,7 @@ from sqlalchemy import ColumnElement, Connection, Select, and_, func, or_, selec
 
 from dicom_node.core.entities import DecisionState, DeliveryState, JobState, KeptKind, ObjectState, StudyState
 from dicom_node.core.lifecycle import ARRIVED, OPEN, TAKEN_BACK
-from dicom_node.core.retention import StudyFacts
+from dicom_node.core.retention.rules import StudyFacts
 from dicom_node.index.database import is_among
 from dicom_node.index.due import now_in
 from dicom_node.index.tables import (

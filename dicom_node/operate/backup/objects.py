@@ -9,15 +9,17 @@ from pathlib import Path
 
 from sqlalchemy import exists, literal, or_, select
 
+from dicom_node.core.entities import ObjectState
 from dicom_node.core.errors import BackupFault, SpoolUnavailable
 from dicom_node.index.database import Database
-from dicom_node.index.tables import artifacts, instances
+from dicom_node.index.tables import artifacts, instances, results, studies
 from dicom_node.storage.digest import file_sha256
 from dicom_node.storage.journal import LOST_BYTES
 from dicom_node.storage.spool import Spool
 
 _PAGE = 1000
 _MOST_NAMED = 1000
+_IS_KEPT = artifacts.c.state == ObjectState.STORED
 
 
 @dataclass(slots=True)
@@ -47,7 +49,7 @@ def named_now(database: Database) -> Iterator[str]:
         last_id = images[-1].id
     last_uid = ""
     while True:
-        made = select(artifacts.c.uid, artifacts.c.object_key, artifacts.c.preview_key)
+        made = select(artifacts.c.uid, artifacts.c.object_key, artifacts.c.preview_key).where(_IS_KEPT)
         with database.read() as connection:
             rows = connection.execute(made.where(artifacts.c.uid > last_uid).order_by(artifacts.c.uid).limit(_PAGE))
             results = rows.all()
@@ -58,11 +60,17 @@ def named_now(database: Database) -> Iterator[str]:
 
 
 def is_named(database: Database, key: str) -> bool:
-    """Tell whether the index still names an object: what retention has deleted, it does not."""
+    """Tell whether the index still names an object: what retention has deleted, or is deleting, it does not."""
+    in_deletion = select(studies.c.study_instance_uid).where(studies.c.deleting != "")
+    of_a_deletion = exists().where(
+        results.c.job_key == artifacts.c.job_key, results.c.study_instance_uid.in_(in_deletion)
+    )
     query = select(
         or_(
-            exists().where(instances.c.object_key == key),
-            exists().where(or_(artifacts.c.object_key == key, artifacts.c.preview_key == key)),
+            exists().where(instances.c.object_key == key, instances.c.study_instance_uid.not_in(in_deletion)),
+            exists().where(
+                or_(artifacts.c.object_key == key, artifacts.c.preview_key == key), _IS_KEPT, ~of_a_deletion
+            ),
         )
     ).select_from(select(literal(1)).subquery())
     with database.read() as connection:

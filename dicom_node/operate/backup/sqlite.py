@@ -15,10 +15,10 @@ from dicom_node.index.tables import metadata
 from dicom_node.operate.backup.folder import copy_file, is_other, sha256_of
 from dicom_node.operate.backup.manifest import KeptDatabase, KeptFile
 
-#: What the database says of kept objects: everything it names is in a snapshot.
+#: What the database says of kept objects: everything it names is in a snapshot, but for what was deleted (PURGED).
 NAMED_KEYS = (
-    "SELECT object_key FROM instances UNION SELECT object_key FROM artifacts "
-    "UNION SELECT preview_key FROM artifacts WHERE preview_key <> '' ORDER BY 1"
+    "SELECT object_key FROM instances UNION SELECT object_key FROM artifacts WHERE state = 'STORED' "
+    "UNION SELECT preview_key FROM artifacts WHERE preview_key <> '' AND state = 'STORED' ORDER BY 1"
 )
 _FILE = "database/node.sqlite"
 _PATIENCE_S = 60.0

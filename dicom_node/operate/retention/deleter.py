@@ -14,7 +14,7 @@ from dicom_node.core.audit import Audit, AuditedAct, AuditedEvent
 from dicom_node.core.entities import DeletionState
 from dicom_node.core.errors import SpoolUnavailable
 from dicom_node.core.principal import Principal
-from dicom_node.core.retention import YOUNGEST, Choice
+from dicom_node.core.retention.rules import YOUNGEST, Choice
 from dicom_node.index.database import Database
 from dicom_node.index.due import now_in
 from dicom_node.index.retention.deletions import (

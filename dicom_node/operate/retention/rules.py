@@ -16,7 +16,7 @@ from dicom_node.core.audit import Audit
 from dicom_node.core.entities import KeptKind
 from dicom_node.core.outage_log import OutageLog
 from dicom_node.core.principal import NODE, Principal
-from dicom_node.core.retention import (
+from dicom_node.core.retention.rules import (
     YOUNGEST,
     Choice,
     RetentionLimits,

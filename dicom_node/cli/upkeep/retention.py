@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from dicom_node.cli.study import opened, settings_of_a_node
 from dicom_node.cli.terminal import actor, print_json, print_table, say
 from dicom_node.core.audit import AuditedAct
-from dicom_node.core.retention import Choice
+from dicom_node.core.retention.rules import Choice
 from dicom_node.index.retention.deletions import Deletion
 from dicom_node.index.retention.holds import hold_study, release_study
 from dicom_node.operate.retention.orphans import Orphan, find_orphans, remove_orphans
