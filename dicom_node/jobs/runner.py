@@ -5,18 +5,15 @@ from __future__ import annotations
 import logging
 import tempfile
 import threading
-import time
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
-from typing import Self
 
 from dicom_node.analysis.answer import Declined
 from dicom_node.core.entities import JobOutcome, JobStage, JobState
 from dicom_node.core.errors import IndexUnavailable, InferenceError, NotAnalysable, SourceDamaged, SpoolUnavailable
-from dicom_node.core.metrics.spans import SPANS, Span, job_key_of, study_key
 from dicom_node.core.metrics.table import ATTEMPTS_FAILED, JOB_SECONDS, RUNS
 from dicom_node.core.metrics.tally import TALLY
 from dicom_node.core.progress import Listener, told_to
@@ -36,6 +33,7 @@ from dicom_node.jobs.lease import lease_kept
 from dicom_node.jobs.made_again import LostFiles
 from dicom_node.jobs.planning import JobSettings, Plan, Planner
 from dicom_node.jobs.reviewed import ReviewedResults
+from dicom_node.jobs.stage_times import StageTimes
 from dicom_node.jobs.tasks import REASON_LENGTH, Performed
 from dicom_node.storage.folder import room_in
 from dicom_node.storage.spool import Spool
@@ -53,47 +51,6 @@ _log = logging.getLogger(__name__)
 #: What an end is counted as.
 _OUTCOMES = {JobState.DONE: "result", JobState.PARTIAL: "partial", JobState.NOT_ANALYSABLE: "not_analysed",
              JobState.FAILED: "failed"}  # fmt: skip
-
-
-class _StageTimes:
-    """How long an attempt is in each of its stages: counted when the next one begins, traced when all is over."""
-
-    def __init__(self, job: ClaimedJob, key: str) -> None:
-        self._job, self._key = job, key
-        self._stage, self._began = JobStage.PLANNING, time.monotonic()
-        self._begins = [(JobStage.PLANNING, time.time())]
-
-    def __enter__(self) -> Self:
-        return self
-
-    def begin(self, stage: JobStage) -> None:
-        """Enter a stage."""
-        self._count()
-        self._stage, self._began = stage, time.monotonic()
-        self._begins.append((stage, time.time()))
-
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        if kind is None:
-            self._count()
-        if SPANS.are_heard:
-            self._tell(is_failure=kind is not None)
-
-    def _count(self) -> None:
-        TALLY.observe(JOB_SECONDS, time.monotonic() - self._began, stage=self._stage, model=self._job.model)
-
-    def _tell(self, *, is_failure: bool) -> None:
-        """Tell of the attempt and its stages; deliveries of its result belong to the one that has made it."""
-        job, ends = self._job, [*(at for _, at in self._begins[1:]), time.time()]
-        whole = Span(
-            study_instance_uid=job.study_instance_uid, name="job", parent=study_key(job.revision),
-            began_s=self._begins[0][1], ended_s=ends[-1], is_failure=is_failure,
-            attributes={"model": job.model, "route": job.route, "attempt": job.attempt, "job": job.id},
-        )  # fmt: skip
-        whole = whole if is_failure else replace(whole, key=job_key_of(self._key))
-        SPANS.tell(whole)
-        for (stage, began_s), ended_s in zip(self._begins, ends, strict=True):
-            SPANS.tell(Span(study_instance_uid=job.study_instance_uid, name=stage, parent=whole.key, began_s=began_s,
-                            ended_s=ended_s, attributes={"model": job.model}))  # fmt: skip
 
 
 class JobRunner:
@@ -197,7 +154,7 @@ class JobRunner:
         try:
             if self._answered_before(job, plan):
                 return None
-            with _StageTimes(job, plan.key) as times:
+            with StageTimes(job, plan.key) as times:
                 with told_to(self._entering(job, times)):
                     performed = performed_by(self._worker, plan.task)
                 times.begin(JobStage.SAVING)
@@ -209,7 +166,7 @@ class JobRunner:
             return self._give_back(job) if self._stopping.is_set() else self._attempt_failed(job, str(error))
         return None
 
-    def _entering(self, job: ClaimedJob, times: _StageTimes) -> Listener:
+    def _entering(self, job: ClaimedJob, times: StageTimes) -> Listener:
         """Return what hears from the worker process how far it is; of what else that may say, nothing is believed."""
         told: list[str] = []
 

@@ -275,7 +275,7 @@ def require_images(connection: Connection, study_instance_uid: str) -> None:
     if row.deleting or row.images_deleted_at is not None:
         when = "at this moment" if row.images_deleted_at is None else f"on {row.images_deleted_at:%Y-%m-%d %H:%M} UTC"
         raise IllegalTransition(
-            f"The images of study {study_instance_uid} were deleted here {when} (dicom-node status STUDY says why). "
+            f"The images of study {study_instance_uid} were deleted here {when} (why: dicom-node status STUDY). "
             "Send the study again to have it analysed."
         )
 

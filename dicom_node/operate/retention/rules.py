@@ -138,7 +138,7 @@ class Retention:
         lacking = self._lacking_bytes()
         if lacking > 0 and not self._stopping.is_set():
             why = "Less is free than retention.keep_free_mb, and all that is kept is kept for a reason."
-            advice = "dicom-node purge --dry-run names the reasons. Deliver, review or release, or add disk."
+            advice = "The reasons: dicom-node purge --dry-run. Deliver, review or release, or add disk."
             self._no_room.failed(why, {"lacking_mb": lacking // _MEGABYTE, "advice": advice})
         else:
             self._no_room.worked()
