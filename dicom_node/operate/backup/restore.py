@@ -191,7 +191,8 @@ def _finish(draft: Path, data_dir: Path) -> None:
 def _damaged(path: Path) -> BackupFault:
     what = "holds other bytes than were written" if path.exists() else "is gone"
     return BackupFault(
-        f"{path} {what}. Choose another snapshot; what else is wrong with this one tells dicom-node backup FOLDER --check SNAPSHOT."
+        f"{path} {what}. Choose another snapshot; what else is wrong with this one tells "
+        "dicom-node backup FOLDER --check SNAPSHOT."
     )
 
 
