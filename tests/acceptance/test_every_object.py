@@ -61,7 +61,7 @@ def test_every_kind_arrives_and_says_the_same_and_a_late_image_replaces_it_all(s
     first = _results(site)
     sources = sorted((tmp_path / "first").iterdir())
     _assert_valid(first, tmp_path / "validated-1", sources)
-    _assert_counted(site, {SC: 8, SEG: 1, GSPS: 1, KOS: 1, PDF: 1, SR: 1})
+    _assert_counted(site, {SC: 9, SEG: 1, GSPS: 1, KOS: 1, PDF: 1, SR: 1})
     _assert_one_story(site, first, tmp_path)
 
     _send(site, slices[-1:], tmp_path / "late")
@@ -69,7 +69,7 @@ def test_every_kind_arrives_and_says_the_same_and_a_late_image_replaces_it_all(s
     assert site.finished(uid)["study"]["state"] == "REPORTED", site.timeline(uid)
     second = {name: ds for name, ds in _results(site).items() if name not in first}
     _assert_valid(second, tmp_path / "validated-2", [*sources, *(tmp_path / "late").iterdir()])
-    _assert_counted(site, {SC: 16, SEG: 2, GSPS: 2, KOS: 3, PDF: 2, SR: 2})
+    _assert_counted(site, {SC: 18, SEG: 2, GSPS: 2, KOS: 3, PDF: 2, SR: 2})
     _assert_one_story(site, second, tmp_path)
     _assert_replaced(first, second)
 

@@ -212,7 +212,9 @@ def pacs() -> Iterator[Pacs]:
 @pytest.fixture
 def chain(tmp_path: Path, worker: Sandbox, pacs: Pacs) -> Iterator[Chain]:
     with opened_database(f"sqlite:///{tmp_path / 'node.sqlite'}") as database:
-        yield Chain(tmp_path, database, worker, pacs)
+        chain = Chain(tmp_path, database, worker, pacs)
+        yield chain
+        chain.intake.close()
 
 
 @pytest.fixture(scope="module")

@@ -426,7 +426,7 @@ def test_the_openapi_document_describes_every_address(client: Client) -> None:
         assert told["tags"], (path, verb)
         assert told["summary"], (path, verb)
         assert told["description"], (path, verb)
-        guarded = path.startswith(("/api", "/dicom-web")) and not path.startswith("/api/v1/problems/")
+        guarded = path.startswith(("/api", "/dicom-web", "/metrics")) and not path.startswith("/api/v1/problems/")
         assert bool(told.get("security")) is guarded, (path, verb)
         assert ("401" in told["responses"]) is (guarded or path == "/login"), (path, verb)
     timeline = document["paths"]["/api/v1/studies/{uid}/timeline"]["get"]["responses"]["200"]["content"]

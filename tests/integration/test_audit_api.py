@@ -27,7 +27,7 @@ from tests.support.results.seeded import CHEST_CT, GAP_CT
 UNAUDITED = {
     "GET /", "POST /login", "POST /logout", "GET /login/ways", "GET /login/oidc", "GET /login/oidc/callback",
     "POST /logout/oidc/backchannel", "GET /logout/oidc/frontchannel",
-    "GET /healthz", "GET /readyz", "GET /.well-known/jwks.json",
+    "GET /healthz", "GET /readyz", "GET /.well-known/jwks.json", "GET /metrics",
     "GET /api/v1/status", "GET /api/v1/models", "GET /api/v1/models/{name}", "GET /api/v1/routes",
     "GET /api/v1/sources", "GET /api/v1/destinations",
     "GET /api/v1/me", "GET /api/v1/users", "GET /api/v1/keys", "GET /api/v1/docs", "GET /api/v1/problems/{name}",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import subprocess
@@ -262,6 +263,7 @@ def test_a_flipped_bit_is_found_and_named_and_not_put_back(kept: KeptNode, capsy
         kept.backups / "objects" / key, snapshot / "files" / "api-token", snapshot / "objects.txt",
         of_database[0], of_database[-1], snapshot / "manifest.json",
     )  # fmt: skip
+    subprocess.run(["sha256sum", "--check", "--quiet", "manifest.sha256"], cwd=snapshot, check=True)
     for victim in victims:
         whole = victim.read_bytes()
         content = bytearray(whole)
@@ -293,6 +295,8 @@ def test_a_restore_refuses_what_is_not_empty_or_newer(kept: KeptNode, capsys: py
     told = json.loads(manifest.read_text())
     told["database"]["schema"] = "9999"
     manifest.write_text(json.dumps(told))
+    sealed = hashlib.sha256(manifest.read_bytes()).hexdigest()
+    manifest.with_suffix(".sha256").write_text(f"{sealed}  manifest.json\n")
     assert kept.restore().status == 1
     assert "newer than this program's" in capsys.readouterr().err
 

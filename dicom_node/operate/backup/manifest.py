@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -13,7 +14,7 @@ from dicom_node.core.errors import BackupFault
 #: Of this layout; a program that finds a higher number does not know what else there is to put back.
 FORMAT = 1
 #: Names of files in a snapshot.
-MANIFEST, OBJECTS = "manifest.json", "objects.txt"
+MANIFEST, MANIFEST_DIGEST, OBJECTS = "manifest.json", "manifest.sha256", "objects.txt"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,17 +99,28 @@ _MANIFESTS = TypeAdapter(Manifest)
 
 
 def write_manifest(folder: Path, manifest: Manifest) -> None:
-    """Write it into the folder of its snapshot."""
-    path = folder / MANIFEST
-    path.touch(mode=0o600)
-    path.write_bytes(_MANIFESTS.dump_json(manifest, indent=2) + b"\n")
+    """Write it into the folder of its snapshot, its digest before it, as `sha256sum -c` reads it."""
+    content = _MANIFESTS.dump_json(manifest, indent=2) + b"\n"
+    for name, said in ((MANIFEST_DIGEST, _digest_line(content)), (MANIFEST, content)):
+        (folder / name).touch(mode=0o600)
+        (folder / name).write_bytes(said)
+
+
+def _digest_line(content: bytes) -> bytes:
+    return f"{hashlib.sha256(content).hexdigest()}  {MANIFEST}\n".encode()
 
 
 def read_manifest(folder: Path) -> Manifest:
-    """Return the manifest of a snapshot. Raises `BackupFault` where it is none that this version knows."""
+    """Return the manifest of a snapshot. Raises `BackupFault` where it is not as it was written, or none that this
+    version knows."""
     path = folder / MANIFEST
     try:
-        found = _MANIFESTS.validate_json(path.read_bytes())
+        content = path.read_bytes()
+        if (folder / MANIFEST_DIGEST).read_bytes() != _digest_line(content):
+            raise BackupFault(
+                f"{path} or {MANIFEST_DIGEST} beside it is not as it was written. Choose another snapshot."
+            )
+        found = _MANIFESTS.validate_json(content)
     except OSError as error:
         raise BackupFault(f"{path} cannot be read: {error.strerror}. Choose another snapshot.") from error
     except ValidationError as error:
