@@ -240,7 +240,7 @@ def test_whoever_chooses_german_reads_no_english_words_of_the_page(browser: Brow
     ]  # fmt: skip
     browser.run("document.getElementById('language').value = 'de'")
     browser.run("void document.getElementById('language').dispatchEvent(new Event('change'))")
-    browser.wait_for("document.documentElement.lang == 'de' && !document.querySelector('#login').hidden")
+    browser.wait_for("document.documentElement?.lang == 'de' && document.querySelector('#login')?.hidden === false")
     patterns = _english()
     assert any(one.fullmatch("Search studies") for one in patterns)
     found = {"sign-in": _left_in_english(browser, patterns)}
