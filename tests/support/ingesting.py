@@ -90,6 +90,7 @@ def opened_place(folder: Path, children: Children) -> Iterator[Place]:
         ),
         folder,
     )  # fmt: skip
+    intake.close()
     database.close()
 
 
