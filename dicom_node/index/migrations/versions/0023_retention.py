@@ -48,7 +48,7 @@ def upgrade() -> None:
         sa.Column("marked_at", _TIME, nullable=False),
         sa.Column("ended_at", _TIME),
     )
-    op.create_index("ix_deletions_study_instance_uid", "deletions", ["study_instance_uid", "id"])
+    op.create_index("ix_deletions_study_instance_uid_id", "deletions", ["study_instance_uid", "id"])
     op.create_index(
         "uq_deletions_under_way", "deletions", ["study_instance_uid"], unique=True,
         sqlite_where=_UNDER_WAY, postgresql_where=_UNDER_WAY,
