@@ -46,7 +46,9 @@ def test_a_node_that_is_killed_at_any_step_of_a_deletion_loses_nothing_and_ends_
                 assert_whole_or_begun(site, step)
             one.launcher = ()
             one.launch(None, "--role", "index")
-            wait_until(lambda: [row.state for row in site.rows(deletions)] == ["DELETED"], 60, "the end of the deletion")
+            wait_until(
+                lambda: [row.state for row in site.rows(deletions)] == ["DELETED"], 60, "the end of the deletion"
+            )
             one.stop()
             assert (site.rows(instances), files(site)) == ([], set())
             assert len(site.told("deleted")) == 1
