@@ -122,7 +122,9 @@ def _assert_one_story(site: Site, results: Mapping[str, Any], folder: Path) -> N
         label: pytest.approx(value, abs=1) for label, value in volumes_ml.items() if label != "Both lungs"
     }
     assert _volumes_on_page(page, folder) == sorted(volumes_ml.values())
-    told = {round(float(one["value"]), 3) for one in _quantities(site.ehr.all("Observation")) if one.get("unit") == "ml"}
+    told = {
+        round(float(one["value"]), 3) for one in _quantities(site.ehr.all("Observation")) if one.get("unit") == "ml"
+    }
     assert {round(value, 3) for value in volumes_ml.values()} <= told
 
 
