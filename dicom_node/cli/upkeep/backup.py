@@ -13,7 +13,7 @@ from dicom_node.core.errors import NotFound
 from dicom_node.operate.backup.backup import Backup, MadeBackup
 from dicom_node.operate.backup.folder import BackupFolder
 from dicom_node.operate.backup.outcome import failure_noted
-from dicom_node.operate.backup.restore import Place, Restored
+from dicom_node.operate.backup.restore import Restored, RestorePlace
 from dicom_node.operate.backup.restore import restore as put_back
 
 #: Everything in a backup holds patient data or keys.
@@ -42,7 +42,7 @@ def backup(options: argparse.Namespace) -> int:
 def restore(options: argparse.Namespace) -> int:
     """Put a backup back."""
     os.umask(_PRIVATE)
-    restored = put_back(options.folder, options.snapshot, Place(options.to, options.database), actor())
+    restored = put_back(options.folder, options.snapshot, RestorePlace(options.to, options.database), actor())
     if options.json:
         print_json(restored)
         return 0

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from dicom_node.cli.study import opened, settings_of_a_node
 from dicom_node.cli.terminal import actor, print_json, print_table, say
 from dicom_node.core.audit import AuditedAct
-from dicom_node.core.retention.rules import Choice
+from dicom_node.core.retention.rules import RetentionChoice
 from dicom_node.index.retention.deletions import Deletion
 from dicom_node.index.retention.holds import hold_study, release_study
 from dicom_node.operate.retention.orphans import Orphan, find_orphans, remove_orphans
@@ -55,7 +55,7 @@ def purge(options: argparse.Namespace) -> int:
     return 0
 
 
-def _print_plan(choices: Sequence[Choice], orphans: Sequence[Orphan], *, is_json: bool) -> None:
+def _print_plan(choices: Sequence[RetentionChoice], orphans: Sequence[Orphan], *, is_json: bool) -> None:
     if is_json:
         print_json({"studies": [_line(one) for one in choices], "orphans": orphans})
         return
@@ -73,7 +73,7 @@ def _print_plan(choices: Sequence[Choice], orphans: Sequence[Orphan], *, is_json
     _print_orphans(orphans)
 
 
-def _line(one: Choice) -> dict[str, object]:
+def _line(one: RetentionChoice) -> dict[str, object]:
     return {
         "study_instance_uid": one.facts.study_instance_uid, "kind": one.kind, "goes": one.goes, "rule": one.rule,
         "stays": one.stays.code if one.stays else "", "why": one.stays.text if one.stays else "",

@@ -147,7 +147,7 @@ class RetentionLimits:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Choice:
+class RetentionChoice:
     """What becomes of a study's images or results: it goes by a `rule`, or stays for a reason."""
 
     facts: StudyFacts
@@ -161,26 +161,26 @@ class Choice:
         return bool(self.rule)
 
 
-def choice_by_age(facts: StudyFacts, limits: RetentionLimits, now: datetime) -> Choice | None:
+def choice_by_age(facts: StudyFacts, limits: RetentionLimits, now: datetime) -> RetentionChoice | None:
     """Decide on what would go next of a study by its age; `None` where nothing is left to decide on."""
     kind = facts.next_kind
     if kind is None:
         return None
     stays = why_it_stays(facts, kind)
     if stays is not None:
-        return Choice(facts=facts, kind=kind, stays=stays)
+        return RetentionChoice(facts=facts, kind=kind, stays=stays)
     days, age = limits.days_of(kind), now - facts.last_active_at
     if days and age >= timedelta(days=days):
-        return Choice(facts=facts, kind=kind, rule=limits.age_rule(kind))
-    return Choice(facts=facts, kind=kind, stays=_young(kind, days, age))
+        return RetentionChoice(facts=facts, kind=kind, rule=limits.age_rule(kind))
+    return RetentionChoice(facts=facts, kind=kind, stays=_young(kind, days, age))
 
 
-def choice_for_space(facts: StudyFacts, kind: KeptKind, limits: RetentionLimits, now: datetime) -> Choice:
+def choice_for_space(facts: StudyFacts, kind: KeptKind, limits: RetentionLimits, now: datetime) -> RetentionChoice:
     """Decide on a study's images or results while the disk is too full; whoever asks goes from the oldest on."""
     stays = why_it_stays(facts, kind)
     if stays is None and now - facts.last_active_at < YOUNGEST:
         stays = Stays("YOUNG", "Something happened to it within the last hour.")
-    return Choice(facts=facts, kind=kind, rule="" if stays else limits.space_rule, stays=stays)
+    return RetentionChoice(facts=facts, kind=kind, rule="" if stays else limits.space_rule, stays=stays)
 
 
 def _young(kind: KeptKind, days: int, age: timedelta) -> Stays:

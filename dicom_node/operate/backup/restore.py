@@ -52,7 +52,7 @@ class Restored:
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class RestorePlace:
     """Where to put a node: its data folder, and the URL of an empty database; "" is SQLite in the data folder."""
 
     data_dir: Path
@@ -64,7 +64,7 @@ class Place:
         return self.database_url or f"sqlite:///{self.data_dir.resolve() / 'node.sqlite'}"
 
 
-def restore(folder: Path, snapshot: str, place: Place, actor: Principal) -> Restored:
+def restore(folder: Path, snapshot: str, place: RestorePlace, actor: Principal) -> Restored:
     """Put a snapshot back, the latest if none is named. Raises `NotFound`, `BackupFault` and `SettingsError`.
 
     Every digest is compared. What was not finished is no data folder of a node: its name ends in ``.restoring``.
@@ -94,7 +94,7 @@ def restore(folder: Path, snapshot: str, place: Place, actor: Principal) -> Rest
     )  # fmt: skip
 
 
-def _require_possible(manifest: Manifest, place: Place) -> None:
+def _require_possible(manifest: Manifest, place: RestorePlace) -> None:
     if manifest.database.schema > SCHEMA_HEAD:
         raise BackupFault(
             f"The snapshot has schema {manifest.database.schema}, newer than this program's {SCHEMA_HEAD}. Install "
@@ -135,7 +135,7 @@ def _put_objects(kept: BackupFolder, snapshot: Path, draft: Path) -> None:
     spool.sync()
 
 
-def _put_database(snapshot: Path, manifest: Manifest, place: Place, draft: Path) -> None:
+def _put_database(snapshot: Path, manifest: Manifest, place: RestorePlace, draft: Path) -> None:
     for file in manifest.database.files:
         if is_other(snapshot / file.path, file.sha256):
             raise _damaged(snapshot / file.path)
@@ -146,12 +146,12 @@ def _put_database(snapshot: Path, manifest: Manifest, place: Place, draft: Path)
         restore_sqlite(snapshot, manifest.database.file, _url_in(place, draft))
 
 
-def _url_in(place: Place, draft: Path) -> str:
+def _url_in(place: RestorePlace, draft: Path) -> str:
     """Return the URL while the data folder has not its name yet."""
     return place.database_url or f"sqlite:///{draft / 'node.sqlite'}"
 
 
-def _hold(manifest: Manifest, place: Place, draft: Path, actor: Principal) -> tuple[str, ...]:
+def _hold(manifest: Manifest, place: RestorePlace, draft: Path, actor: Principal) -> tuple[str, ...]:
     """Bring the schema up to this program's, and suspend every destination."""
     reason = (
         f"The node was restored from the backup of {manifest.began_at[:16].replace('T', ' ')} UTC. What was delivered "

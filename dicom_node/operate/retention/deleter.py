@@ -14,7 +14,7 @@ from dicom_node.core.audit import Audit, AuditedAct, AuditedEvent
 from dicom_node.core.entities import DeletionState
 from dicom_node.core.errors import SpoolUnavailable
 from dicom_node.core.principal import Principal
-from dicom_node.core.retention.rules import YOUNGEST, Choice
+from dicom_node.core.retention.rules import YOUNGEST, RetentionChoice
 from dicom_node.index.database import Database
 from dicom_node.index.due import now_in
 from dicom_node.index.retention.deletions import (
@@ -42,7 +42,7 @@ class Deleter:
     audit: Audit
     pause: Callable[[], bool]
 
-    def delete(self, chosen: Sequence[Choice], actor: Principal) -> list[Deletion]:
+    def delete(self, chosen: Sequence[RetentionChoice], actor: Principal) -> list[Deletion]:
         """Delete what goes of several studies; return what was deleted. What keeps a study by now stays.
 
         Raises `IndexUnavailable` and `SpoolUnavailable`; what was begun is finished by `resume`.
@@ -54,7 +54,7 @@ class Deleter:
         """Finish deletions that were begun, perhaps by a process that died."""
         return self._finish(begun)
 
-    def _mark(self, choice: Choice, actor: Principal) -> Deletion | None:
+    def _mark(self, choice: RetentionChoice, actor: Principal) -> Deletion | None:
         with self.database.write() as connection:
             return mark(connection, choice.facts, choice.kind, (choice.rule, actor), now_in(connection))
 

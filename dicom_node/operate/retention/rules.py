@@ -18,7 +18,7 @@ from dicom_node.core.outage_log import OutageLog
 from dicom_node.core.principal import NODE, Principal
 from dicom_node.core.retention.rules import (
     YOUNGEST,
-    Choice,
+    RetentionChoice,
     RetentionLimits,
     StudyFacts,
     choice_by_age,
@@ -73,7 +73,7 @@ class Retention:
                 gone += self._delete_aged(kind, actor)
         return gone + self._make_room(actor)
 
-    def plan(self) -> list[Choice]:
+    def plan(self) -> list[RetentionChoice]:
         """Return what would go now, and why each other thing stays; what goes for want of space in the order in which
         it would."""
         with self._database.read() as connection:
@@ -114,9 +114,9 @@ class Retention:
         self._tell_room()
         return gone
 
-    def _enough(self, going: Iterator[Choice]) -> list[Choice]:
+    def _enough(self, going: Iterator[RetentionChoice]) -> list[RetentionChoice]:
         """Return the next that go until enough is free, at most as many as are made durable at once."""
-        lacking, batch = self._lacking_bytes(), list[Choice]()
+        lacking, batch = self._lacking_bytes(), list[RetentionChoice]()
         while lacking > 0 and len(batch) < _STUDIES_AT_ONCE and (choice := next(going, None)):
             batch.append(choice)
             lacking -= choice.facts.bytes_of(choice.kind)
