@@ -22,11 +22,12 @@ from pathlib import Path
 from sqlalchemy import insert
 
 from benchmarks.command_line import keep, parser_of
-from benchmarks.peers import free_port, node_command
+from benchmarks.peers import node_command
 from dicom_node.core.entities import Instance, InstanceRole, SendingPeer, StudyState
 from dicom_node.index.database import Database
 from dicom_node.index.received.arrivals import add_instances
 from dicom_node.index.tables import instances, studies
+from tests.peers.process import free_port
 
 _PER_STUDY = 300
 _ROWS_PER_INSERT = 20_000

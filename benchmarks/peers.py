@@ -7,12 +7,7 @@ import socket
 import sys
 from pathlib import Path
 
-
-def free_port() -> int:
-    """Return a TCP port that was free a moment ago."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])
+from tests.peers.process import free_port
 
 
 def listens(port: int) -> bool:

@@ -13,8 +13,9 @@ from typing import Self
 
 import psutil
 
-from benchmarks.peers import free_port, listens, node_command, orthanc_command
+from benchmarks.peers import listens, node_command, orthanc_command
 from dicom_node.storage.journal import read_record, slots_in
+from tests.peers.process import free_port
 
 _READY_S, _DRAIN_S = 60.0, 300.0
 NAMES = ("node", "orthanc", "storescp", "pynetdicom")

@@ -17,9 +17,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 from benchmarks.command_line import keep, parser_of
-from benchmarks.peers import free_port, listens, node_command, orthanc_command
+from benchmarks.peers import listens, node_command, orthanc_command
 from dicom_node.dimse.negotiation import Remote
 from dicom_node.dimse.probe import echo
+from tests.peers.process import free_port
 
 _LIMIT_S = 60.0
 _MOMENTS = ("listens", "answers C-ECHO")
