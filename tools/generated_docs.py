@@ -22,7 +22,8 @@ from dicom_node.inference.cards.schema import KEYS
 from dicom_node.inference.runtimes.table import RUNTIMES, Runtime
 from dicom_node.roles.settings import SiteSettings
 from tests.support.needs import REPOSITORY
-from tools import (
+from tools import service_libraries
+from tools.pages import (
     attribute_tables,
     column_tables,
     conformance_tables,
@@ -31,7 +32,6 @@ from tools import (
     interface_pages,
     message_examples,
     resource_examples,
-    service_libraries,
 )
 
 DOCS = REPOSITORY / "docs"

@@ -18,11 +18,11 @@ from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from tools.kept_facts import forget_the_processor, manifest, pack
-from tools.kept_images import Modality, images, uid, with_other_pixels, write
-from tools.kept_node import KeptNode, ehr_without_patients, free_ports, picky_pacs, silent_pacs, wait_until
+from tools.kept_data.facts import forget_the_processor, manifest, pack
+from tools.kept_data.images import Modality, images, uid, with_other_pixels, write
+from tools.kept_data.node import KeptNode, ehr_without_patients, free_ports, picky_pacs, silent_pacs, wait_until
 
-_SITE = Path(__file__).with_name("kept_site")
+_SITE = Path(__file__).with_name("kept_data") / "site"
 _PORTS = ("MODALITY_PORT", "PACS_PORT", "PICKY_PORT", "ARCHIVE_PORT", "EHR_PORT", "SOURCE_PORT")
 _FOLDERS = {"DATA": "data", "MODELS": "models", "RESULTS": "results", "WATCHED": "watched"}
 #: What the node's own systems have taken long ago, and what is only a door, is not kept.

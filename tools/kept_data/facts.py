@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from tools.kept_images import Modality
+from tools.kept_data.images import Modality
 
 #: What a start makes anew, and what nobody else may have.
 _LEFT_OUT = {"api-token", "ports.json", "__pycache__"}

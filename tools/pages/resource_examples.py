@@ -21,7 +21,7 @@ from dicom_node.fhir.builders.retraction import Retraction, retraction_bundle
 from dicom_node.fhir.client.reconciliation import update_of
 from dicom_node.fhir.json_types import Json
 from tests.support.results import fhir_examples as examples
-from tools.message_examples import reviewed_example
+from tools.pages.message_examples import reviewed_example
 
 _LINK = f"https://viewer.example/?StudyInstanceUIDs={examples.STUDY_UID}"
 _FINDINGS = (examples.FINDINGS[0], examples.FINDINGS[3])

@@ -1,0 +1,1 @@
+"""The parts of the documentation that `tools.generated_docs` writes from the code, a subject each."""
