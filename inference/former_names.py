@@ -1,4 +1,4 @@
-"""Module names of version 0.1.0 that models may still import; each warns in the log and goes with the next version.
+"""Module names of earlier versions that models may still import; each warns in the log and goes with the next version.
 
 Installed in worker processes only, before the module of a model is imported (`runner`). Nothing of the node uses them.
 """
@@ -16,7 +16,7 @@ from types import ModuleType
 _NODE = "dicom_node"
 _INFERENCE = f"{_NODE}.inference"
 _BUNDLE = f"{_INFERENCE}.runtimes.monai_bundle"
-#: What a model could import in 0.1.0 and is elsewhere now, and where.
+#: What a model could import in 0.1.0 or 0.2.0 and is elsewhere now, and where.
 FORMER_NAMES: Mapping[str, str] = {
     **{f"{_NODE}.{name}": f"{_NODE}.core.{name}" for name in ("codes", "errors", "reasons", "uids")},
     f"{_NODE}.outputs": f"{_NODE}.core.outputs.artifact_kinds",
@@ -29,6 +29,7 @@ FORMER_NAMES: Mapping[str, str] = {
     f"{_INFERENCE}.explain.voxels": f"{_INFERENCE}.explain.maps",
     f"{_INFERENCE}.images.age": f"{_INFERENCE}.images.card_gate",
     f"{_INFERENCE}.images.orientation": f"{_INFERENCE}.images.volume",
+    f"{_INFERENCE}.images.radiograph": f"{_INFERENCE}.images.radiographs.radiograph",
     f"{_INFERENCE}.runtimes.bundle": f"{_BUNDLE}.model",
     f"{_INFERENCE}.runtimes.bundle_config": f"{_BUNDLE}.config",
     f"{_INFERENCE}.runtimes.bundle_input": f"{_BUNDLE}.inputs",

@@ -12,11 +12,11 @@ from dicom_node.core.errors import NotAnalysable
 from dicom_node.inference.cards.card import ModelCard
 from dicom_node.inference.familiarity import familiarity_remark, read_looks, rim_of
 from dicom_node.inference.images.channels import on_one_grid
-from dicom_node.inference.images.frontal_chest import LEAST_LIKENESS, likeness
 from dicom_node.inference.images.pixels import color_values, display_values, hidden_pixels
-from dicom_node.inference.images.radiograph import frontal_images
+from dicom_node.inference.images.radiographs.frontal_chest import LEAST_LIKENESS, likeness
+from dicom_node.inference.images.radiographs.radiograph import frontal_images
+from dicom_node.inference.images.radiographs.upright import UPRIGHT, Stance, Turn, stance_of
 from dicom_node.inference.images.remarks import shutter_remark
-from dicom_node.inference.images.upright import UPRIGHT, Stance, Turn, stance_of
 from dicom_node.inference.images.volume import Volume, read_volume
 from dicom_node.inference.model_run import ModelRun
 from dicom_node.inference.prediction import Explanation, LoadedModel, ModelInput, Prediction

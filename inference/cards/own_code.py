@@ -25,7 +25,7 @@ SHAPES_NO_ANSWER = {
 #: Files that decide what a module answers, and that it reads when it is imported or first asked.
 READ_BY = {
     "dicom_node.core.codes": "config/terminology/*.toml",
-    "dicom_node.inference.images.frontal_chest": "inference/images/frontal_chest.safetensors",
+    "dicom_node.inference.images.radiographs.frontal_chest": "inference/images/radiographs/frontal_chest.safetensors",
 }
 
 #: Files in which a model may name parts of the node: code, and the configuration of a bundle.

@@ -11,7 +11,7 @@ from dicom_node.core.series.age import age_in_years
 from dicom_node.inference.cards.card import Gate, ModelCard
 from dicom_node.inference.images.exclusions import check_readable, check_subject
 from dicom_node.inference.images.mr_weighting import check_sequence
-from dicom_node.inference.images.views import is_of_an_animal
+from dicom_node.inference.images.radiographs.views import is_of_an_animal
 
 
 def check_card_gate(card: ModelCard, headers: Sequence[Dataset]) -> None:

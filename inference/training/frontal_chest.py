@@ -26,7 +26,7 @@ from safetensors.torch import save_file
 from scipy import ndimage
 from torch import Tensor
 
-from dicom_node.inference.images.frontal_chest import SIDE_PX, FrontalChest, prepared
+from dicom_node.inference.images.radiographs.frontal_chest import SIDE_PX, FrontalChest, prepared
 from dicom_node.inference.training.augment import Motion, Strength, varied
 from dicom_node.inference.training.data import Radiograph, read_radiographs, split_by_patient
 

@@ -14,8 +14,8 @@ from dicom_node.analysis.answer import Analysis, NotAnalysed
 from dicom_node.core.codes import MODEL_SCORE, SHARE_OF_NORMALS, score_code
 from dicom_node.demo.phantoms import chest_radiograph_phantom
 from dicom_node.inference.cards.card import SHIPPED_MODELS
-from dicom_node.inference.images.frontal_chest import LEAST_LIKENESS, likeness
 from dicom_node.inference.images.pixels import display_values
+from dicom_node.inference.images.radiographs.frontal_chest import LEAST_LIKENESS, likeness
 from dicom_node.inference.runner import run_model
 from dicom_node.sr_writer import write_objects
 from tests.support import needs

@@ -18,8 +18,8 @@ from pydicom.uid import (
 from dicom_node.core.errors import NotAnalysable
 from dicom_node.core.reasons import REASONS
 from dicom_node.inference.cards.card import Gate
-from dicom_node.inference.images import mammogram as gate
-from dicom_node.inference.images.radiograph import frontal_images
+from dicom_node.inference.images.radiographs import mammogram as gate
+from dicom_node.inference.images.radiographs.radiograph import frontal_images
 from dicom_node.inference.model_run import SourceImage
 from tests.support.studies.mammograms import CC, MLO, coded, mammogram
 

@@ -21,7 +21,7 @@ from dicom_node.core.errors import NotAnalysable
 from dicom_node.demo.phantoms import chest_radiograph_phantom
 from dicom_node.inference.cards.card import Gate
 from dicom_node.inference.images.pixels import display_values, hidden_pixels
-from dicom_node.inference.images.radiograph import frontal_images
+from dicom_node.inference.images.radiographs.radiograph import frontal_images
 from dicom_node.inference.images.remarks import lossy_remarks, shutter_remark
 from dicom_node.inference.model_run import SourceImage
 from dicom_node.sr_writer.pictures.display import displayed

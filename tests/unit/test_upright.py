@@ -13,7 +13,7 @@ from pydicom.dataset import Dataset
 
 from dicom_node.analysis.answer import Analysis
 from dicom_node.demo.phantoms import chest_radiograph_phantom
-from dicom_node.inference.images.upright import Turn, stance_of
+from dicom_node.inference.images.radiographs.upright import Turn, stance_of
 from dicom_node.inference.prediction import Box
 from dicom_node.inference.runner import run_model
 from dicom_node.sr_writer import write_objects

@@ -9,7 +9,7 @@ from pydicom import dcmread
 from pydicom.dataset import Dataset
 
 from dicom_node.demo.phantoms import chest_radiograph_phantom
-from dicom_node.inference.images.views import is_of_an_animal, region_exclusion, view_exclusion
+from dicom_node.inference.images.radiographs.views import is_of_an_animal, region_exclusion, view_exclusion
 from tests.support import needs
 
 

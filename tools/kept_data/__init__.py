@@ -1,1 +1,1 @@
-"""What a kept data folder is made of: images, a node and its peers, the site's own model; and what is in it, as facts."""
+"""What a kept data folder is made of: images, a node and its peers, the site's own model; and its facts."""

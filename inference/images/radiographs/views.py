@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from pydicom.dataset import Dataset
 
 from dicom_node.inference.images.exclusions import Exclusion
-from dicom_node.inference.images.upright import directions
+from dicom_node.inference.images.radiographs.upright import directions
 
 LATERAL = Exclusion("LATERAL_VIEW_ONLY", "a lateral view")
 NOT_FRONTAL = Exclusion("NOT_FRONTAL", "neither an AP nor a PA view")

@@ -26,15 +26,15 @@ from dicom_node.inference.images.exclusions import (
     refused,
     shared_exclusion,
 )
-from dicom_node.inference.images.mammogram import (
+from dicom_node.inference.images.radiographs.mammogram import (
     TOMOSYNTHESIS,
     breast_side,
     is_of_tomosynthesis,
     mammogram_exclusion,
     mammogram_view,
 )
+from dicom_node.inference.images.radiographs.views import LATERAL, region_exclusion, view_exclusion
 from dicom_node.inference.images.remarks import lossy_remarks
-from dicom_node.inference.images.views import LATERAL, region_exclusion, view_exclusion
 from dicom_node.inference.model_run import SourceImage
 
 #: Classes of raw detector data, whatever Presentation Intent Type says or does not (PS3.3 A.26 to A.28).
