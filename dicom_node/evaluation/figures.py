@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from dicom_node.evaluation.run import ImageOutcome
-from dicom_node.inference.training import metrics
-from dicom_node.inference.training.metrics import Scored
+from dicom_node.inference.training.figures import metrics
+from dicom_node.inference.training.figures.metrics import Scored
 
 Statistic = Callable[[Scored], float]
 

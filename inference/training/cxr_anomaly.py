@@ -22,9 +22,10 @@ from dicom_node.inference.anomaly.cxr import load_detector
 from dicom_node.inference.anomaly.detector import INPUT_PX, Detector, prepared
 from dicom_node.inference.cards.card import load_card
 from dicom_node.inference.runtimes.weights import read_state
-from dicom_node.inference.training import anomaly_report, anomaly_stages, bundle_folder, fit
+from dicom_node.inference.training import anomaly_stages, bundle_folder, fit
 from dicom_node.inference.training.anomaly_stages import AnomalyRecipe
 from dicom_node.inference.training.data import Radiograph, Split, read_radiographs, split_by_patient
+from dicom_node.inference.training.figures import anomaly_report
 
 log = logging.getLogger(__name__)
 

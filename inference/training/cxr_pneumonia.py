@@ -25,11 +25,12 @@ from torch import Tensor, nn
 
 from dicom_node.inference.cards.digest import sha256_of
 from dicom_node.inference.ensemble import MirroredEnsemble, member_state
-from dicom_node.inference.training import bundle_folder, familiarity_report, fit, report
+from dicom_node.inference.training import bundle_folder, fit
 from dicom_node.inference.training.augment import Strength, standardised, varied
 from dicom_node.inference.training.data import read_radiographs
+from dicom_node.inference.training.figures import familiarity_report, report
+from dicom_node.inference.training.figures.metrics import auroc, fit_shift
 from dicom_node.inference.training.looks import Fold, folds_by_look
-from dicom_node.inference.training.metrics import auroc, fit_shift
 
 log = logging.getLogger(__name__)
 

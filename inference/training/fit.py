@@ -15,7 +15,7 @@ from torch.optim.lr_scheduler import OneCycleLR
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from dicom_node.inference.training.data import Radiograph
-from dicom_node.inference.training.metrics import Scored
+from dicom_node.inference.training.figures.metrics import Scored
 
 log = logging.getLogger(__name__)
 

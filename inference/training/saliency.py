@@ -23,10 +23,11 @@ from numpy.typing import NDArray
 
 from dicom_node.inference.cards.card import ModelCard, load_card
 from dicom_node.inference.explain.methods import grad_cam
-from dicom_node.inference.training import bundle_folder, fit, report
+from dicom_node.inference.training import bundle_folder, fit
 from dicom_node.inference.training.data import Radiograph, read_radiographs
+from dicom_node.inference.training.figures import report
+from dicom_node.inference.training.figures.metrics import Interval
 from dicom_node.inference.training.lung_fields import LungAtlas, LungFields, agreement, plain_lung_fields
-from dicom_node.inference.training.metrics import Interval
 
 log = logging.getLogger(__name__)
 

@@ -24,8 +24,9 @@ from dicom_node.inference.anomaly import cxr  # noqa: E402
 from dicom_node.inference.anomaly.detector import TERMS, Detector, encoder_of, prepared  # noqa: E402
 from dicom_node.inference.cards.card import load_card  # noqa: E402
 from dicom_node.inference.runner import run_model  # noqa: E402
-from dicom_node.inference.training import anomaly_report, anomaly_stages, bundle_folder, cxr_anomaly  # noqa: E402
+from dicom_node.inference.training import anomaly_stages, bundle_folder, cxr_anomaly  # noqa: E402
 from dicom_node.inference.training.data import Radiograph, Split  # noqa: E402
+from dicom_node.inference.training.figures import anomaly_report  # noqa: E402
 from dicom_node.sr_writer import to_part10, write_objects  # noqa: E402
 from tests.support.results import analysis_examples as examples  # noqa: E402
 from tests.support.studies.data_factories import request_for  # noqa: E402

@@ -16,7 +16,8 @@ torch = pytest.importorskip("torch", reason="the inference extra is not installe
 
 from dicom_node.inference.cards.card import load_card  # noqa: E402
 from dicom_node.inference.explain import methods  # noqa: E402
-from dicom_node.inference.training import bundle_folder, report  # noqa: E402
+from dicom_node.inference.training import bundle_folder  # noqa: E402
+from dicom_node.inference.training.figures import report  # noqa: E402
 from tests.support.needs import real_data  # noqa: E402
 
 FOLDER = bundle_folder.SHIPPED

@@ -16,7 +16,7 @@ pytest.importorskip("torch", reason="the inference extra is not installed")
 from safetensors.torch import load_file
 
 from dicom_node.inference.cards.card import load_card
-from dicom_node.inference.training import familiarity_report, report
+from dicom_node.inference.training.figures import familiarity_report, report
 
 PATIENTS_OF_A_LABEL = 20
 

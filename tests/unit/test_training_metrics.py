@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from numpy.typing import ArrayLike
 from scipy.special import expit
 
-from dicom_node.inference.training import metrics
-from dicom_node.inference.training.metrics import Scored
+from dicom_node.inference.training.figures import metrics
+from dicom_node.inference.training.figures.metrics import Scored
 
 
 def scored(labels: ArrayLike, scores: ArrayLike, patients: ArrayLike | None = None) -> Scored:

@@ -16,10 +16,11 @@ import numpy as np
 from torch import Tensor
 
 from dicom_node.inference.ensemble import MirroredEnsemble
-from dicom_node.inference.training import familiarity_report, fit, metrics
+from dicom_node.inference.training import fit
 from dicom_node.inference.training.data import Radiograph
+from dicom_node.inference.training.figures import familiarity_report, metrics
+from dicom_node.inference.training.figures.metrics import Interval, Scored
 from dicom_node.inference.training.looks import Fold
-from dicom_node.inference.training.metrics import Interval, Scored
 from dicom_node.inference.training.robustness import perturbations
 
 #: The rule for the threshold, fixed before any held-out look was scored by the networks that ship.

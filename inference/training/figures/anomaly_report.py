@@ -12,10 +12,11 @@ import numpy as np
 import torch
 
 from dicom_node.inference.anomaly.detector import TERMS, Detector, prepared
-from dicom_node.inference.training import fit, metrics
+from dicom_node.inference.training import fit
 from dicom_node.inference.training.data import Radiograph, Split
-from dicom_node.inference.training.metrics import FloatArray, Scored
-from dicom_node.inference.training.report import census, replace_table
+from dicom_node.inference.training.figures import metrics
+from dicom_node.inference.training.figures.metrics import FloatArray, Scored
+from dicom_node.inference.training.figures.report import census, replace_table
 from dicom_node.inference.training.robustness import perturbations
 
 #: A score counts as unusual when this share of the held-out normal images lies below; fixed before any measurement.

@@ -14,11 +14,11 @@ import numpy as np
 from torch import Tensor
 
 from dicom_node.inference.familiarity import BANDS, KnownLooks, rim_of
-from dicom_node.inference.training import metrics
 from dicom_node.inference.training.data import Radiograph
+from dicom_node.inference.training.figures import metrics
+from dicom_node.inference.training.figures.metrics import Scored
 from dicom_node.inference.training.fit import as_tensor
 from dicom_node.inference.training.looks import LOOKS, Floats, Fold, known_looks
-from dicom_node.inference.training.metrics import Scored
 
 _Change = Callable[[Tensor], Tensor]
 
