@@ -12,7 +12,7 @@ from html import escape
 from typing import Any
 
 from dicom_node.core.codes import FHIR_SYSTEMS
-from dicom_node.fhir.builders.model_card import attachment
+from dicom_node.fhir.builders.resources.model_card import attachment
 from dicom_node.fhir.builders.retraction import ENTERED_IN_ERROR
 from dicom_node.fhir.builders.terms import RADIOLOGY_CATEGORIES
 from dicom_node.fhir.json_types import Json, without_empty

@@ -8,11 +8,11 @@ from dicom_node.analysis.answer import Analysis, NotAnalysed, ReportContext, Wri
 from dicom_node.analysis.images import analysed_images, with_headers
 from dicom_node.core.errors import ReportInvalid
 from dicom_node.fhir.builders.facts import ReportFacts, gather_facts
-from dicom_node.fhir.builders.imaging_study import imaging_study_entry
-from dicom_node.fhir.builders.model_card import model_card_entry
-from dicom_node.fhir.builders.observation import finding_entries, not_analysed_entry
-from dicom_node.fhir.builders.provenance import device_entry, endpoint_entry, provenance_entry
-from dicom_node.fhir.builders.report import report_entry
+from dicom_node.fhir.builders.resources.imaging_study import imaging_study_entry
+from dicom_node.fhir.builders.resources.model_card import model_card_entry
+from dicom_node.fhir.builders.resources.observation import finding_entries, not_analysed_entry
+from dicom_node.fhir.builders.resources.provenance import device_entry, endpoint_entry, provenance_entry
+from dicom_node.fhir.builders.resources.report import report_entry
 from dicom_node.fhir.builders.validation import check_bundle
 from dicom_node.fhir.json_types import Json, to_json_bytes
 from dicom_node.fhir.options import FhirOptions

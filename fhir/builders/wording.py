@@ -15,7 +15,7 @@ from dicom_node.core.codes import PRESENCE_CODES
 from dicom_node.core.entities import ArtifactKind, Finding, Measurement, ModelIdentity, OrderContext, Presence
 from dicom_node.fhir.builders.dicom_values import one_line, source_text
 from dicom_node.fhir.builders.facts import ReportFacts
-from dicom_node.fhir.builders.model_card import attachment, how_sure
+from dicom_node.fhir.builders.resources.model_card import attachment, how_sure
 from dicom_node.fhir.builders.terms import printed_unit
 from dicom_node.fhir.json_types import Json
 

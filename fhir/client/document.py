@@ -6,8 +6,8 @@ from contextlib import suppress
 from datetime import UTC, datetime
 
 from dicom_node.core.errors import DeliveryRefused
-from dicom_node.fhir.builders.document import document_entry
 from dicom_node.fhir.builders.identifiers import JOB_SYSTEM
+from dicom_node.fhir.builders.resources.document import document_entry
 from dicom_node.fhir.builders.retraction import ENTERED_IN_ERROR
 from dicom_node.fhir.builders.verification import is_sealed
 from dicom_node.fhir.client.answers import NOT_FOR_US

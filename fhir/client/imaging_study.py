@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable
 
 from dicom_node.fhir.builders.identifiers import JOB_SYSTEM
-from dicom_node.fhir.builders.provenance import former_reports, replaced_uids
+from dicom_node.fhir.builders.resources.provenance import former_reports, replaced_uids
 from dicom_node.fhir.client.answers import NOT_FOR_US, ConditionNotMet
 from dicom_node.fhir.client.exchange import Exchange
 from dicom_node.fhir.client.reading import child, children, text, without_version

@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 
 from dicom_node.core.errors import DeliveryRefused
 from dicom_node.fhir.builders.identifiers import DICOM_UID_SYSTEM, JOB_SYSTEM, URI_SYSTEM
-from dicom_node.fhir.builders.provenance import former_reports, revising
+from dicom_node.fhir.builders.resources.provenance import former_reports, revising
 from dicom_node.fhir.builders.retraction import ENTERED_IN_ERROR
 from dicom_node.fhir.builders.verification import VERIFIED, is_sealed
 from dicom_node.fhir.client.answers import NOT_FOR_US

@@ -23,7 +23,7 @@ from dicom_node.deliver.connections.web import authentication
 from dicom_node.deliver.kinds.fhir import FhirDestination, FhirPreset
 from dicom_node.fhir.adaptation import adapted, with_link
 from dicom_node.fhir.builders.bundle import build_bundle
-from dicom_node.fhir.builders.document import document_entry
+from dicom_node.fhir.builders.resources.document import document_entry
 from dicom_node.fhir.client.client import FhirClient, Fit
 from dicom_node.fhir.json_types import to_json_bytes
 from tests.peers.fhir_server import PEER, FhirServer, node_environment

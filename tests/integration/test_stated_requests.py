@@ -10,7 +10,7 @@ import pydicom
 from pydicom.dataset import Dataset
 
 from dicom_node.core.entities import StatedRequest
-from dicom_node.fhir.builders.report import REASON_CODE
+from dicom_node.fhir.builders.resources.report import REASON_CODE
 from dicom_node.index.database import Database
 from dicom_node.index.decided.actions import rerun_with
 from dicom_node.index.received.stated_requests import request_for, state_request

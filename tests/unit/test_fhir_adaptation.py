@@ -18,7 +18,7 @@ from dicom_node.core.entities import ArtifactKind
 from dicom_node.deliver.kinds.fhir import FhirDestination
 from dicom_node.fhir.adaptation import DROPPABLE, adapted, names_for_viewer, with_link
 from dicom_node.fhir.builders.bundle import build_bundle
-from dicom_node.fhir.builders.document import document_entry
+from dicom_node.fhir.builders.resources.document import document_entry
 from dicom_node.fhir.builders.validation import check_bundle, check_resource
 from dicom_node.fhir.client.capabilities import ServerCapabilities, offered_by
 from dicom_node.fhir.options import FhirProfile

@@ -14,7 +14,7 @@ from dicom_node.core.assessment.review import Review, ReviewedFinding, Reviewer,
 from dicom_node.core.entities import ReviewState
 from dicom_node.core.errors import ReportInvalid
 from dicom_node.fhir.builders.bundle import build_bundle
-from dicom_node.fhir.builders.document import document_entry
+from dicom_node.fhir.builders.resources.document import document_entry
 from dicom_node.fhir.builders.validation import check_bundle, check_resource
 from dicom_node.fhir.builders.verification import is_sealed
 from dicom_node.fhir.hl7.grammar import read, value

@@ -13,10 +13,10 @@ from dicom_node.core.entities import ArtifactKind, Presence
 from dicom_node.deliver.kinds.fhir import FhirDestination, FhirPreset
 from dicom_node.fhir.adaptation import adapted, with_link
 from dicom_node.fhir.builders.bundle import build_bundle
-from dicom_node.fhir.builders.document import document_entry
 from dicom_node.fhir.builders.facts import reporter
 from dicom_node.fhir.builders.identifiers import JOB_SYSTEM
-from dicom_node.fhir.builders.provenance import revising
+from dicom_node.fhir.builders.resources.document import document_entry
+from dicom_node.fhir.builders.resources.provenance import revising
 from dicom_node.fhir.builders.retraction import Retraction, retraction_bundle
 from dicom_node.fhir.client.reconciliation import update_of
 from dicom_node.fhir.json_types import Json

@@ -6,7 +6,7 @@ It has the identifiers of the report and is replaced and withdrawn like it, in p
 from __future__ import annotations
 
 from dicom_node.fhir.builders.facts import conditional_update
-from dicom_node.fhir.builders.model_card import attachment
+from dicom_node.fhir.builders.resources.model_card import attachment
 from dicom_node.fhir.builders.retraction import ENTERED_IN_ERROR
 from dicom_node.fhir.builders.terms import AI_ASSERTED
 from dicom_node.fhir.builders.verification import VERIFIED, sealed

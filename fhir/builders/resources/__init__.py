@@ -1,0 +1,1 @@
+"""The resources of a report, one module each; `bundle` puts them together."""
