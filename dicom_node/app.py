@@ -15,7 +15,7 @@ from typing import Any
 
 from dicom_node import __version__
 from dicom_node.core.audit import AuditedAct, AuditedEvent
-from dicom_node.core.limits import Networks
+from dicom_node.core.calls.limits import Networks
 from dicom_node.core.principal import NODE
 from dicom_node.index.due import now_in
 from dicom_node.index.jobs import free_leases_of

@@ -21,8 +21,8 @@ from types import TracebackType
 from typing import TextIO
 from uuid import UUID
 
+from dicom_node.core.calls.requests import requests_in_work
 from dicom_node.core.identifying import NODE_FIELDS
-from dicom_node.core.requests import requests_in_work
 
 ExcInfo = tuple[type[BaseException], BaseException, TracebackType | None] | tuple[None, None, None]
 _log = logging.getLogger(__name__)

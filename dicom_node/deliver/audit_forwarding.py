@@ -11,8 +11,8 @@ from typing import Protocol
 import httpx
 
 from dicom_node.config.settings import Settings
+from dicom_node.core.calls.outage_log import OutageLog
 from dicom_node.core.errors import DeliveryError, DestinationAway, fault_told
-from dicom_node.core.outage_log import OutageLog
 from dicom_node.deliver.connections.syslog import SyslogOverTls, SyslogOverUdp
 from dicom_node.deliver.connections.web import web_client
 from dicom_node.deliver.kinds import destinations_of

@@ -11,7 +11,7 @@ from pathlib import Path
 import httpx
 
 from dicom_node.config.peers import SmartWebPeer, WebPeer
-from dicom_node.core.cutoff import Cutoff
+from dicom_node.core.calls.cutoff import Cutoff
 from dicom_node.core.errors import (
     CredentialsRefused,
     DeliveryError,

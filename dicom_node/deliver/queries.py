@@ -18,7 +18,8 @@ from pydicom.datadict import tag_for_keyword
 from pydicom.uid import UID
 
 from dicom_node.config.peers import WebPeer
-from dicom_node.core.cutoff import Cutoff
+from dicom_node.core.calls.cutoff import Cutoff
+from dicom_node.core.calls.limits import retry_after_s
 from dicom_node.core.errors import (
     CredentialsRefused,
     DeliveryDeferred,
@@ -29,7 +30,6 @@ from dicom_node.core.errors import (
     SourceUnavailable,
     tls_fault_told,
 )
-from dicom_node.core.limits import retry_after_s
 from dicom_node.core.outputs.artifact_kinds import RESULT_CLASSES
 from dicom_node.deliver.connections.web import nobody_took_it, web_client
 from dicom_node.deliver.outgoing import SentObject

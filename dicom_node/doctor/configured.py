@@ -14,8 +14,8 @@ from dicom_node.config.peers import DicomPeer, WebPeer
 from dicom_node.config.running import RouteSettings
 from dicom_node.config.section import Section
 from dicom_node.config.settings import Settings
+from dicom_node.core.calls.limits import CERTIFICATE_RENEWED_BEFORE
 from dicom_node.core.errors import ModelUnavailable, NotFound, ProviderAway, RetrieveError, SettingsError, fault_told
-from dicom_node.core.limits import CERTIFICATE_RENEWED_BEFORE
 from dicom_node.deliver.connections.signing_keys import key_files, read_key
 from dicom_node.deliver.kinds import destinations_of
 from dicom_node.deliver.kinds.dicom import DicomDestination

@@ -7,7 +7,7 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Table, and_, func, or_, select, update
 
-from dicom_node.core.limits import LONGEST_WAIT_S
+from dicom_node.core.calls.limits import LONGEST_WAIT_S
 
 #: Waits are shaken by a tenth.
 _MARGIN = 1.25

@@ -19,6 +19,7 @@ from typing import Any, Generic, TypeVar
 
 from sqlalchemy import ColumnElement, Connection, Row, Select, Table, and_, delete, insert, or_, select, update
 
+from dicom_node.core.calls.requests import requests_in_work
 from dicom_node.core.entities import (
     CommitmentState,
     DecisionState,
@@ -51,7 +52,6 @@ from dicom_node.core.lifecycle import (
 )
 from dicom_node.core.outputs.event_types import EventType
 from dicom_node.core.principal import NODE, Principal
-from dicom_node.core.requests import requests_in_work
 from dicom_node.index import notices
 from dicom_node.index.database import insert_of
 from dicom_node.index.notices import Notice

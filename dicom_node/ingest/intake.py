@@ -21,11 +21,11 @@ from pydicom.filewriter import write_file_meta_info
 from pydicom.uid import UID
 from sqlalchemy import Connection
 
+from dicom_node.core.calls.outage_log import OutageLog
 from dicom_node.core.entities import Instance, SendingPeer
 from dicom_node.core.errors import IndexUnavailable, ObjectDeleted, RefusedObject, SpoolUnavailable, StoreStatus
 from dicom_node.core.metrics.table import BYTES_RECEIVED, OBJECTS_RECEIVED, OBJECTS_REFUSED
 from dicom_node.core.metrics.tally import TALLY
-from dicom_node.core.outage_log import OutageLog
 from dicom_node.core.received.versions import Comparison
 from dicom_node.core.uids import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME, is_valid_uid, loggable_uid
 from dicom_node.headers.header import Header, read_header

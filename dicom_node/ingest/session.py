@@ -12,9 +12,9 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Protocol
 
+from dicom_node.core.calls.requests import on_behalf_of
 from dicom_node.core.entities import SendingPeer
 from dicom_node.core.errors import IndexUnavailable, RefusedObject, SpoolUnavailable, StoreStatus
-from dicom_node.core.requests import on_behalf_of
 from dicom_node.dimse.vocabulary import STORAGE_SOP_CLASSES
 from dicom_node.headers.reader import FileHeaders
 from dicom_node.headers.scan import HeaderScan

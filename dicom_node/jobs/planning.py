@@ -12,10 +12,10 @@ from sqlalchemy import Connection
 
 from dicom_node import __version__
 from dicom_node.analysis.answer import AnalysisRequest, Declined, ReportContext, SourceFile
+from dicom_node.core.calls.requests import requests_in_work
 from dicom_node.core.entities import Destination, Instance, OrderContext, Route, StatedPatient, Study
 from dicom_node.core.errors import NodeError
 from dicom_node.core.outputs.artifact_kinds import HeatMaps
-from dicom_node.core.requests import requests_in_work
 from dicom_node.core.series.routing import decide
 from dicom_node.core.uids import derived_uid, job_key
 from dicom_node.deliver.profiles import DeliveryPlan, Profiles

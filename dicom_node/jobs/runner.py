@@ -12,12 +12,12 @@ from datetime import timedelta
 from pathlib import Path
 
 from dicom_node.analysis.answer import Declined
+from dicom_node.core.calls.requests import on_behalf_of
 from dicom_node.core.entities import JobOutcome, JobStage, JobState
 from dicom_node.core.errors import IndexUnavailable, InferenceError, NotAnalysable, SourceDamaged, SpoolUnavailable
 from dicom_node.core.metrics.table import ATTEMPTS_FAILED, JOB_SECONDS, RUNS
 from dicom_node.core.metrics.tally import TALLY
 from dicom_node.core.progress import Listener, told_to
-from dicom_node.core.requests import on_behalf_of
 from dicom_node.index import jobs
 from dicom_node.index.damage import SOURCE_DAMAGED, note_damaged, objects_at, run_again_if_whole
 from dicom_node.index.database import Database

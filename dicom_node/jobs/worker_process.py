@@ -30,11 +30,11 @@ from dicom_node.analysis.answer import (
     summarise,
 )
 from dicom_node.analysis.images import analysed_images
+from dicom_node.core.calls.requests import on_behalf_of
 from dicom_node.core.entities import ArtifactKind, JobStage, ModelIdentity
 from dicom_node.core.errors import NodeError, NotAnalysable, SourceDamaged
 from dicom_node.core.outputs.artifact_kinds import ARTIFACT_KINDS
 from dicom_node.core.progress import Listener, listener, tell, told_to
-from dicom_node.core.requests import on_behalf_of
 from dicom_node.core.uids import derived_uid
 from dicom_node.fhir.builders.bundle import build_bundle, to_json_bytes
 from dicom_node.fhir.builders.last_notice import last_bundle

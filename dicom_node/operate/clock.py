@@ -16,8 +16,8 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 from dicom_node.config.running import TimeSettings
+from dicom_node.core.calls.outage_log import OutageLog
 from dicom_node.core.errors import TimeUnavailable
-from dicom_node.core.outage_log import OutageLog
 from dicom_node.operate.time_servers import NTP_PORT, Reading, TimeServer, agreed, ask
 
 #: What a server asks for by these is never asked again (RFC 5905, 7.4); RATE: asked less often.

@@ -14,9 +14,9 @@ from contextlib import suppress
 from importlib import import_module
 from typing import Any
 
+from dicom_node.core.calls.outage_log import OutageLog
 from dicom_node.core.errors import SettingsError
 from dicom_node.core.metrics.spans import SPANS, Span
-from dicom_node.core.outage_log import OutageLog
 
 _QUEUE, _BATCH = 4096, 512
 _EVERY_MS, _PATIENCE_S, _FAREWELL_S = 2000, 5.0, 3.0

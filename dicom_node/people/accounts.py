@@ -10,8 +10,8 @@ from datetime import datetime
 
 from sqlalchemy import Connection
 
+from dicom_node.core.calls.limits import network_of
 from dicom_node.core.errors import AccountRefused, Conflict
-from dicom_node.core.limits import network_of
 from dicom_node.core.principal import UserRole
 from dicom_node.index.database import Database
 from dicom_node.index.people import accounts as rows

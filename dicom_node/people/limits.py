@@ -8,8 +8,8 @@ import time
 from collections import OrderedDict, deque
 from collections.abc import Callable
 
+from dicom_node.core.calls.limits import network_of
 from dicom_node.core.errors import SignInDelayed
-from dicom_node.core.limits import network_of
 
 _WINDOW_S = 60.0
 _MOST_KEPT = 4096

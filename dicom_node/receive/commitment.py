@@ -25,9 +25,9 @@ from pydicom.uid import UID
 from pynetdicom.dsutils import encode
 from sqlalchemy import Connection
 
+from dicom_node.core.calls.outage_log import OutageLog
 from dicom_node.core.entities import CommitmentState
 from dicom_node.core.errors import DeliveryDeferred, IndexUnavailable
-from dicom_node.core.outage_log import OutageLog
 from dicom_node.core.uids import is_valid_uid
 from dicom_node.dimse.association import Association
 from dicom_node.dimse.command_set import Field, event_report_command

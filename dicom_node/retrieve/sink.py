@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 from itertools import chain
 from typing import TypeVar
 
+from dicom_node.core.calls.requests import on_behalf_of
 from dicom_node.core.entities import SendingPeer
 from dicom_node.core.errors import (
     IndexUnavailable,
@@ -24,7 +25,6 @@ from dicom_node.core.errors import (
     SourceUnavailable,
     StoreStatus,
 )
-from dicom_node.core.requests import on_behalf_of
 from dicom_node.headers.file_meta import LONGEST_HEAD_BYTES, read_head
 from dicom_node.index.database import Database
 from dicom_node.index.received.arrivals import close_association

@@ -15,8 +15,8 @@ from dicom_node.api.parts import ApiParts
 from dicom_node.api.server import ApiServer, create_app
 from dicom_node.api.shown_patients import ShownPatients
 from dicom_node.core.audit import AuditedAct, AuditedEvent
+from dicom_node.core.calls.limits import Networks
 from dicom_node.core.errors import Conflict, SettingsError
-from dicom_node.core.limits import Networks
 from dicom_node.core.principal import NODE, UserRole
 from dicom_node.governance.standing import model_views
 from dicom_node.headers.demographics import DemographicsReader

@@ -9,8 +9,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
 
+from dicom_node.core.calls.outage_log import OutageLog
 from dicom_node.core.errors import IndexUnavailable, SpoolUnavailable
-from dicom_node.core.outage_log import OutageLog
 from dicom_node.deliver.profiles import profiles_of
 from dicom_node.end import VitalThread
 from dicom_node.fhir.options import fhir_options

@@ -10,8 +10,8 @@ from datetime import UTC, datetime
 
 from apscheduler.schedulers.background import BackgroundScheduler
 
+from dicom_node.core.calls.outage_log import OutageLog
 from dicom_node.core.errors import NodeError
-from dicom_node.core.outage_log import OutageLog
 from dicom_node.end import VitalThread
 from dicom_node.roles.role import Sweep
 

@@ -11,8 +11,8 @@ from typing import Any
 
 import httpx
 
+from dicom_node.core.calls.limits import retry_after_s
 from dicom_node.core.errors import CredentialsRefused, DeliveryDeferred, DeliveryError, DeliveryRefused
-from dicom_node.core.limits import retry_after_s
 from dicom_node.fhir.client.reading import children, text
 
 #: Worth another try besides 5xx: passing troubles, and a conflict, which is a race of writers.

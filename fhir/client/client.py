@@ -13,9 +13,9 @@ from typing import Any, Literal, Self
 
 import httpx
 
-from dicom_node.core.cutoff import Cutoff
+from dicom_node.core.calls.cutoff import Cutoff
+from dicom_node.core.calls.requests import name_request
 from dicom_node.core.errors import DeliveryDeferred, SettingsError
-from dicom_node.core.requests import name_request
 from dicom_node.fhir.adaptation import adapted
 from dicom_node.fhir.builders.retraction import is_retraction
 from dicom_node.fhir.client.answers import NOT_FOR_US, ConditionNotMet, NotOffered

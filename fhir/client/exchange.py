@@ -11,7 +11,7 @@ from typing import Any
 
 import httpx
 
-from dicom_node.core.cutoff import Cutoff
+from dicom_node.core.calls.cutoff import Cutoff
 from dicom_node.core.errors import DeliveryDeferred, DeliveryRefused, DestinationAway, tls_fault_told
 from dicom_node.fhir.client.answers import HttpAnswer, failure
 from dicom_node.fhir.client.reading import Etags

@@ -20,7 +20,7 @@ from dicom_node.api.front.connections import ConnectionLimits
 from dicom_node.api.front.tls import ShownCertificate
 from dicom_node.api.server import ApiServer, create_app
 from dicom_node.config.incoming import ApiSettings
-from dicom_node.core.limits import Networks
+from dicom_node.core.calls.limits import Networks
 from dicom_node.index.database import Database
 from tests.peers.certificates import Certificates, make_certificates
 from tests.peers.process import Process, free_port, listens

@@ -16,8 +16,8 @@ import pytest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as openmetrics
 from prometheus_client.parser import text_string_to_metric_families as plain
 
+from dicom_node.core.calls.limits import Networks
 from dicom_node.core.errors import IndexUnavailable
-from dicom_node.core.limits import Networks
 from dicom_node.core.metrics import table
 from dicom_node.core.metrics.table import METRICS, Metric, MetricKind
 from dicom_node.core.metrics.tally import TALLY, Count

@@ -14,7 +14,7 @@ from threading import Thread
 import httpx
 from sqlalchemy import select
 
-from dicom_node.core.requests import name_request, on_behalf_of, requests_in_work
+from dicom_node.core.calls.requests import name_request, on_behalf_of, requests_in_work
 from dicom_node.index.tables import events
 from dicom_node.logs import JsonLines
 from tests.integration.step_by_step_node import site

@@ -7,7 +7,7 @@ import tracemalloc
 
 import pytest
 
-from dicom_node.core.outage_log import OutageLog
+from dicom_node.core.calls.outage_log import OutageLog
 
 
 def told(caplog: pytest.LogCaptureFixture) -> list[tuple[str, str, object]]:

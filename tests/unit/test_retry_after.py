@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dicom_node.core.limits import LONGEST_WAIT_S, retry_after_s
+from dicom_node.core.calls.limits import LONGEST_WAIT_S, retry_after_s
 
 
 def test_a_wait_may_be_given_in_seconds_or_as_a_date() -> None:

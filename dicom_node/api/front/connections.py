@@ -18,7 +18,7 @@ from uvicorn.protocols.utils import get_remote_addr
 
 from dicom_node.api.front.guard import is_streamed
 from dicom_node.api.front.patience import Patience, PatientHttp
-from dicom_node.core.limits import Networks, network_of
+from dicom_node.core.calls.limits import Networks, network_of
 
 _FULL = (
     b"HTTP/1.1 503 Service Unavailable\r\nconnection: close\r\nretry-after: 5\r\n"

@@ -15,7 +15,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from dicom_node.api.addresses import lead_to_v1
 from dicom_node.api.answers.problems import problem_response
 from dicom_node.api.front.head import as_get, head_of
-from dicom_node.core.requests import REQUEST_HEADER, on_behalf_of
+from dicom_node.core.calls.requests import REQUEST_HEADER, on_behalf_of
 
 #: No request of this API has more to say, but those that bring studies, and decisions with what was drawn.
 MAX_BODY_BYTES = 16384

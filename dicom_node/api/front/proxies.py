@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from starlette.datastructures import Headers
 from starlette.types import Scope
 
-from dicom_node.core.limits import Networks
+from dicom_node.core.calls.limits import Networks
 
 #: By these a proxy shows itself; none of them changes anything unless the proxy is trusted.
 MARKS = ("x-forwarded-for", "x-forwarded-host", "x-forwarded-proto", "x-real-ip", "forwarded", "via")

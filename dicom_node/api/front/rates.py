@@ -13,7 +13,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 
 from dicom_node.api.answers.problems import ProblemError
-from dicom_node.core.limits import network_of
+from dicom_node.core.calls.limits import network_of
 from dicom_node.core.principal import Principal
 
 _WINDOW_S = 60.0

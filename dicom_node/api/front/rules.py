@@ -15,7 +15,7 @@ from dicom_node.api.answers.problems import problem_response
 from dicom_node.api.front.proxies import MARKS, see_through
 from dicom_node.api.front.rates import Rates, too_often
 from dicom_node.config.incoming import ApiSettings
-from dicom_node.core.limits import Networks
+from dicom_node.core.calls.limits import Networks
 
 _HOST = re.compile(r"(\[[0-9a-f:.]+\]|[a-z0-9_.-]+)(?::\d{1,5})?", re.IGNORECASE)
 #: For watchdogs and load balancers: they call by address, often, and learn nothing that is anybody's.

@@ -18,8 +18,8 @@ from cryptography import x509
 
 from dicom_node.config.incoming import ApiSettings
 from dicom_node.config.section import require_private
+from dicom_node.core.calls.limits import CERTIFICATE_RENEWED_BEFORE
 from dicom_node.core.errors import SettingsError
-from dicom_node.core.limits import CERTIFICATE_RENEWED_BEFORE
 from dicom_node.receive.acceptor.transport import tls_context
 
 _LOOK_EVERY_S = 1.0

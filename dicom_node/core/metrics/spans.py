@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-from dicom_node.core.requests import requests_in_work
+from dicom_node.core.calls.requests import requests_in_work
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

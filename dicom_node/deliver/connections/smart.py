@@ -27,7 +27,8 @@ from urllib.parse import urlsplit
 import httpx
 
 from dicom_node.config.peers import SmartWebPeer
-from dicom_node.core.cutoff import Cutoff
+from dicom_node.core.calls.cutoff import Cutoff
+from dicom_node.core.calls.limits import retry_after_s
 from dicom_node.core.errors import (
     DeliveryDeferred,
     DestinationAway,
@@ -36,7 +37,6 @@ from dicom_node.core.errors import (
     fault_told,
     tls_fault_told,
 )
-from dicom_node.core.limits import retry_after_s
 from dicom_node.deliver.connections.signing_keys import SigningKey, read_key
 
 _ASSERTION_TYPE = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"

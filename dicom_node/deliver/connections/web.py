@@ -10,8 +10,8 @@ import httpx
 
 from dicom_node.config.files import require_regular
 from dicom_node.config.peers import SmartWebPeer, TokenWebPeer, WebPeer
+from dicom_node.core.calls.requests import name_request
 from dicom_node.core.errors import DestinationAway, NodeError, tls_fault_told
-from dicom_node.core.requests import name_request
 from dicom_node.deliver.connections.smart import SmartAuth, tokens_of
 
 #: Statuses that say who may not: the login is wrong or does not suffice (RFC 9110 15.5.2, 15.5.4).

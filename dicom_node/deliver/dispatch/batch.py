@@ -8,6 +8,8 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Protocol
 
+from dicom_node.core.calls.limits import LONGEST_WAIT_S
+from dicom_node.core.calls.requests import on_behalf_of
 from dicom_node.core.entities import ArtifactKind
 from dicom_node.core.errors import (
     ClassRefused,
@@ -18,11 +20,9 @@ from dicom_node.core.errors import (
     DestinationAway,
     SignInRefused,
 )
-from dicom_node.core.limits import LONGEST_WAIT_S
 from dicom_node.core.metrics.spans import SPANS, job_key_of
 from dicom_node.core.metrics.table import DELIVERIES, DELIVERY_SECONDS
 from dicom_node.core.metrics.tally import TALLY
-from dicom_node.core.requests import on_behalf_of
 from dicom_node.deliver.dispatch.already_there import AlreadyThere
 from dicom_node.deliver.dispatch.identity_check import IdentityCheck
 from dicom_node.deliver.dispatch.outage import BackOff

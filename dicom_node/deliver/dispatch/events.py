@@ -6,6 +6,7 @@ import logging
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 
+from dicom_node.core.calls.requests import on_behalf_of
 from dicom_node.core.errors import (
     CredentialsRefused,
     DeliveryDeferred,
@@ -14,7 +15,6 @@ from dicom_node.core.errors import (
     DestinationAway,
 )
 from dicom_node.core.metrics.spans import SPANS
-from dicom_node.core.requests import on_behalf_of
 from dicom_node.deliver.dispatch.batch import SentItems, count_end, count_unsettled, wished_s
 from dicom_node.deliver.dispatch.outage import BackOff
 from dicom_node.deliver.outgoing import EventSender, OutgoingEvent, Sent

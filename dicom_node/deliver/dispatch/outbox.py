@@ -19,6 +19,8 @@ from typing import Any, Protocol
 from sqlalchemy import Connection
 
 from dicom_node.core.audit import Audit
+from dicom_node.core.calls.limits import LONGEST_WAIT_S
+from dicom_node.core.calls.outage_log import OutageLog
 from dicom_node.core.errors import (
     CredentialsRefused,
     DeliveryDeferred,
@@ -27,10 +29,8 @@ from dicom_node.core.errors import (
     DestinationBusy,
     IndexUnavailable,
 )
-from dicom_node.core.limits import LONGEST_WAIT_S
 from dicom_node.core.metrics.table import DESTINATION_UP
 from dicom_node.core.metrics.tally import TALLY
-from dicom_node.core.outage_log import OutageLog
 from dicom_node.deliver.dispatch.already_there import AlreadyThere
 from dicom_node.deliver.dispatch.batch import BatchDelivery, PeerQuestions, SentItems, wished_s
 from dicom_node.deliver.dispatch.events import EventDelivery

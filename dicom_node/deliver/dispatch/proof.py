@@ -11,9 +11,9 @@ import threading
 import time
 from collections.abc import Sequence
 
+from dicom_node.core.calls.outage_log import OutageLog
 from dicom_node.core.entities import Proof
 from dicom_node.core.errors import DeliveryError, DeliveryRefused, DestinationAway, IndexUnavailable, QueryNotOffered
-from dicom_node.core.outage_log import OutageLog
 from dicom_node.core.uids import new_uid
 from dicom_node.deliver.kinds.kind import ProofQuestions
 from dicom_node.deliver.outgoing import SentObject

@@ -13,7 +13,9 @@ from pathlib import Path
 
 import httpx
 
-from dicom_node.core.cutoff import Cutoff
+from dicom_node.core.calls.cutoff import Cutoff
+from dicom_node.core.calls.limits import retry_after_s
+from dicom_node.core.calls.requests import name_request
 from dicom_node.core.errors import (
     CredentialsRefused,
     DeliveryDeferred,
@@ -23,8 +25,6 @@ from dicom_node.core.errors import (
     fault_told,
     tls_fault_told,
 )
-from dicom_node.core.limits import retry_after_s
-from dicom_node.core.requests import name_request
 from dicom_node.deliver.connections.web import LOGIN_REFUSED, AnswerTooLong, nobody_took_it, read_whole
 from dicom_node.deliver.outgoing import Outgoing, Sent
 from dicom_node.dimse.statuses import error_of, note_of, warning_of

@@ -16,7 +16,9 @@ from dataclasses import dataclass
 
 import httpx
 
-from dicom_node.core.cutoff import Cutoff
+from dicom_node.core.calls.cutoff import Cutoff
+from dicom_node.core.calls.limits import retry_after_s
+from dicom_node.core.calls.requests import name_request
 from dicom_node.core.errors import (
     CredentialsRefused,
     DeliveryDeferred,
@@ -26,8 +28,6 @@ from dicom_node.core.errors import (
     DestinationBusy,
     fault_told,
 )
-from dicom_node.core.limits import retry_after_s
-from dicom_node.core.requests import name_request
 from dicom_node.deliver.connections.web import nobody_took_it
 from dicom_node.deliver.outgoing import OutgoingEvent, Sent
 

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 from sqlalchemy import ColumnElement, Connection, Row, and_, func, not_, or_, select, update
 
+from dicom_node.core.calls.limits import LONGEST_WAIT_S
 from dicom_node.core.entities import (
     AboutResult,
     Artifact,
@@ -20,7 +21,6 @@ from dicom_node.core.entities import (
     ResultState,
 )
 from dicom_node.core.lifecycle import OPEN
-from dicom_node.core.limits import LONGEST_WAIT_S
 from dicom_node.core.priority import Priority
 from dicom_node.index.due import count_leases_anew, is_due
 from dicom_node.index.outbox.about import about_result

@@ -12,8 +12,8 @@ import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
+from dicom_node.core.calls.limits import Networks
 from dicom_node.core.errors import SettingsError
-from dicom_node.core.limits import Networks
 from dicom_node.operate.metrics.exposition import Exposition
 
 AT = "/metrics"

@@ -13,8 +13,8 @@ from itertools import islice
 
 from dicom_node.config.running import RetentionSettings
 from dicom_node.core.audit import Audit
+from dicom_node.core.calls.outage_log import OutageLog
 from dicom_node.core.entities import KeptKind
-from dicom_node.core.outage_log import OutageLog
 from dicom_node.core.principal import NODE, Principal
 from dicom_node.core.retention.rules import (
     YOUNGEST,

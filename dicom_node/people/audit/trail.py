@@ -24,8 +24,8 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from dicom_node.config.settings import Settings
 from dicom_node.core.audit import Audit, AuditedAct, AuditedEvent, AuditOutcome
+from dicom_node.core.calls.outage_log import OutageLog
 from dicom_node.core.errors import AuditUnavailable, NodeError
-from dicom_node.core.outage_log import OutageLog
 from dicom_node.core.principal import NODE
 from dicom_node.index.database import Database
 from dicom_node.index.people.audit_records import add_records, hold_chain, require_addable

@@ -31,7 +31,7 @@ from joserfc.jwk import ECKey, JWKRegistry, Key, KeySet, RSAKey
 
 from dicom_node.config.files import require_regular
 from dicom_node.config.openid import OidcSettings
-from dicom_node.core.cutoff import Cutoff
+from dicom_node.core.calls.cutoff import Cutoff
 from dicom_node.core.errors import GrantEnded, ProviderAway, SignInDenied, fault_told, tls_fault_told
 
 #: The longest that a whole answer is waited for.

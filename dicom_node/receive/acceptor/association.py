@@ -8,9 +8,9 @@ import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
+from dicom_node.core.calls.requests import on_behalf_of
 from dicom_node.core.metrics.table import ASSOCIATIONS, ASSOCIATIONS_REFUSED
 from dicom_node.core.metrics.tally import TALLY
-from dicom_node.core.requests import on_behalf_of
 from dicom_node.dimse.vocabulary import AbortReason, PduType
 from dicom_node.receive.acceptor.admission import CallingPeer, Capacity, NotAdmitted, PeerAdmission
 from dicom_node.receive.acceptor.incoming import IncomingObject, TooLarge

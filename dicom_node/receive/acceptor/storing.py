@@ -7,8 +7,8 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from dicom_node.core.calls.outage_log import OutageLog
 from dicom_node.core.errors import RefusedObject, SpoolUnavailable, StoreStatus
-from dicom_node.core.outage_log import OutageLog
 from dicom_node.headers.file_meta import file_head
 from dicom_node.headers.scan import HeaderScan, scan_header
 from dicom_node.receive.acceptor.admission import CallingPeer, Capacity

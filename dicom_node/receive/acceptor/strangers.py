@@ -9,7 +9,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from dicom_node.core.limits import network_of
+from dicom_node.core.calls.limits import network_of
 
 _WINDOW_S = 60.0
 #: Of what one address is refused in a minute, so much is told line by line; above the other number it is worn out.
