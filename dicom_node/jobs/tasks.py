@@ -55,7 +55,7 @@ class Task:
     code: Mapping[str, str] = field(default_factory=dict)
     #: Whether its model is on a server: nothing of it runs here, and the process that asks needs the network.
     calls_server: bool = False
-    #: For which requests it is done (`core.requests`).
+    #: For which requests it is done (`core.calls.requests`).
     requests: tuple[str, ...] = ()
     #: The answer whose review is to be told (`request.context.review`): no model runs. `None`: the model is asked.
     reviewed: ReviewedAnswer | None = None

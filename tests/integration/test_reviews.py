@@ -33,8 +33,8 @@ from dicom_node.index.results import kept_keys
 from dicom_node.index.tables import artifacts, damaged_objects, deliveries, events, instances, jobs, results, reviews
 from dicom_node.index.views.kept_objects import objects_of
 from dicom_node.index.views.study import result
-from dicom_node.index.views.worklist import RouteLine, worklist
-from dicom_node.index.views.worklist_filter import ReviewWanted, WorklistFilter
+from dicom_node.index.views.worklist.filter import ReviewWanted, WorklistFilter
+from dicom_node.index.views.worklist.studies import RouteLine, worklist
 from dicom_node.jobs import reviewed as making
 from dicom_node.people.accounts import Accounts
 from dicom_node.people.review.changes import AddedFinding, ChangedFinding, ChangedMeasurement

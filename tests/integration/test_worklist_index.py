@@ -32,11 +32,12 @@ from dicom_node.index.received.patients import number_of_study
 from dicom_node.index.received.worklist import unlisted_count
 from dicom_node.index.tables import instances, jobs, results, reviews, study_keys
 from dicom_node.index.transitions import Change, insert_result, insert_review, move_job, move_result, move_review
-from dicom_node.index.views import kept_objects, search
+from dicom_node.index.views import kept_objects
 from dicom_node.index.views.kept_objects import KeptStudies
 from dicom_node.index.views.waiting import waiting
-from dicom_node.index.views.worklist import place_of, worklist
-from dicom_node.index.views.worklist_filter import ReviewWanted, WorklistFilter
+from dicom_node.index.views.worklist import search
+from dicom_node.index.views.worklist.filter import ReviewWanted, WorklistFilter
+from dicom_node.index.views.worklist.studies import place_of, worklist
 from dicom_node.jobs.worklist import WorklistSweep
 from tests.support.results.arrivals import START, STUDY, after, arrive, cut_study, instance
 

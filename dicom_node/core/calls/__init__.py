@@ -1,1 +1,1 @@
-"""Calls of the node and of others: what a caller may ask, how long a server may take, for which request, and outages."""
+"""Calls between the node and others: what a caller is conceded, how long a server may take, for whom, and outages."""

@@ -21,10 +21,17 @@ from dicom_node.core.entities import StudyState
 from dicom_node.core.priority import Priority
 from dicom_node.headers.demographics import Demographics
 from dicom_node.index.received.worklist import unlisted_count
-from dicom_node.index.views import search
 from dicom_node.index.views.types import StudyLine
-from dicom_node.index.views.worklist import RouteLine, Undelivered, WorklistLine, place_of, worklist, worklist_line
-from dicom_node.index.views.worklist_filter import ReviewWanted, WorklistFilter, WorklistPlace
+from dicom_node.index.views.worklist import search
+from dicom_node.index.views.worklist.filter import ReviewWanted, WorklistFilter, WorklistPlace
+from dicom_node.index.views.worklist.studies import (
+    RouteLine,
+    Undelivered,
+    WorklistLine,
+    place_of,
+    worklist,
+    worklist_line,
+)
 
 router = APIRouter(prefix=V1, tags=["studies"], dependencies=[Reads], responses=described(401, 422, 429, 503))
 

@@ -16,11 +16,11 @@ from dicom_node.index.outbox.destinations import suspensions
 from dicom_node.index.received.worklist import URGENCIES
 from dicom_node.index.tables import deliveries, instances, jobs, results, studies
 from dicom_node.index.versions import IN_USE, IS_IMAGE
-from dicom_node.index.views.findings import in_one_line
 from dicom_node.index.views.lists import study_lines
 from dicom_node.index.views.reviews import decisions_on_results
 from dicom_node.index.views.types import StudyLine
-from dicom_node.index.views.worklist_filter import STANDING, WorklistFilter, WorklistPlace, conditions
+from dicom_node.index.views.worklist.filter import STANDING, WorklistFilter, WorklistPlace, conditions
+from dicom_node.index.views.worklist.findings import in_one_line
 
 #: What somebody has decided, and nobody has to confirm.
 _COUNTS = (DecisionState.DECIDED, DecisionState.DONE)

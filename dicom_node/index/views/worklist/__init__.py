@@ -1,0 +1,1 @@
+"""What the worklist reads: which studies it shows and in which order, what was found in a line, and search by number."""
