@@ -6,10 +6,14 @@ import argparse
 import importlib
 from collections.abc import Callable
 from pathlib import Path
+from typing import TypeAlias
+
+#: Where commands are added: those of the command line, or those below a command such as `models`.
+Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 
 
 def add_command(
-    commands: argparse._SubParsersAction[argparse.ArgumentParser],
+    commands: Commands,
     name: str,
     text: str,
     target: str,
@@ -34,3 +38,10 @@ def late(target: str) -> Callable[[argparse.Namespace], int]:
         return int(getattr(module, function_name)(options))
 
     return run
+
+
+def days(text: str) -> int:
+    """Read a number of days, of ten years at most."""
+    if not (text.isdecimal() and 1 <= int(text) <= 3650):
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of days from 1 to 3650")
+    return int(text)

@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from dicom_node.cli.study import finding_rows
+from dicom_node.cli.studies.study import finding_rows
 from dicom_node.cli.terminal import console, print_table, say
 from dicom_node.core import codes
 from dicom_node.core.entities import JobState

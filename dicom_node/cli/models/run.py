@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 
-from dicom_node.cli.study import print_findings
+from dicom_node.cli.studies.study import print_findings
 from dicom_node.cli.terminal import print_json, say
 from dicom_node.core.errors import SettingsError
 from dicom_node.logs import quiet_third_parties

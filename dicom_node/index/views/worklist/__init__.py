@@ -1,1 +1,1 @@
-"""What the worklist reads: which studies it shows and in which order, what was found in a line, and search by number."""
+"""The worklist: which studies it shows and in which order, what was found in a line, and search by number."""

@@ -1,0 +1,1 @@
+"""The commands about people: who may use the node, and who did what."""
