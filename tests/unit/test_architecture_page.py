@@ -62,7 +62,7 @@ def imported(file: str) -> frozenset[str]:
             found |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
     for package in [name for name in found if name.startswith("dicom_node.")]:
         init = Path(package.replace(".", "/"), "__init__.py")
-        if str(init) != file and (REPOSITORY / init).is_file() and package.split(".")[1] in _LINKED:
+        if str(init) != file and (REPOSITORY / init).is_file():
             found |= imported(str(init))
     return frozenset(found)
 

@@ -1,7 +1,7 @@
 """Every type of event that the node tells others of, in one table: when it happens, and what is told of it.
 
 Whoever makes an event names its type from here, and the reference of events is written from the table. An event of a
-new kind is a line here and the place in `index/transitions.py` where the state changes.
+new kind is a line here and the place in `index/transitions` where the state changes.
 """
 
 from __future__ import annotations
