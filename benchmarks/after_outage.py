@@ -33,7 +33,9 @@ from sqlalchemy import func, select
 
 from benchmarks.command_line import keep, parser_of
 from benchmarks.results import answer_of_a_volume
-from dicom_node.analysis.answer import Analysis, ReportContext, WrittenObject
+from dicom_node.analysis.answer import Analysis
+from dicom_node.analysis.context import ReportContext
+from dicom_node.analysis.written import WrittenObject
 from dicom_node.core.entities import (
     Artifact,
     ArtifactKind,

@@ -27,7 +27,7 @@ import pydicom
 
 from benchmarks.bare_monai import Asked, Looped
 from benchmarks.command_line import keep, parser_of
-from dicom_node.analysis.answer import AnalysisRequest, ReportContext, SourceFile
+from dicom_node.analysis.context import AnalysisRequest, ReportContext, SourceFile
 from dicom_node.core.entities import JobState
 from dicom_node.core.uids import derived_uid
 from dicom_node.demo.phantoms import chest_radiograph_phantom

@@ -23,7 +23,8 @@ import numpy as np
 from pydicom.dataset import Dataset
 
 from benchmarks.command_line import keep, parser_of
-from dicom_node.analysis.answer import Analysis, Histogram, ReportContext, Segment
+from dicom_node.analysis.answer import Analysis, Histogram, Segment
+from dicom_node.analysis.context import ReportContext
 from dicom_node.core import codes
 from dicom_node.core.entities import Code, Finding, Measurement, ModelIdentity
 from dicom_node.core.outputs.artifact_kinds import OutputSet

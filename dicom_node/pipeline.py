@@ -11,15 +11,9 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from dicom_node.analysis.answer import (
-        Analysis,
-        AnalysisRequest,
-        NotAnalysed,
-        NotMade,
-        ReportContext,
-        WrittenObject,
-        WrittenResult,
-    )
+    from dicom_node.analysis.answer import Analysis, NotAnalysed
+    from dicom_node.analysis.context import AnalysisRequest, ReportContext
+    from dicom_node.analysis.written import NotMade, WrittenObject, WrittenResult
 
 
 class RunModel(Protocol):

@@ -8,7 +8,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import cast
 
-from dicom_node.analysis.answer import Analysis, AnalysisRequest, NotAnalysed
+from dicom_node.analysis.answer import Analysis, NotAnalysed
+from dicom_node.analysis.context import AnalysisRequest
 from dicom_node.core.entities import JobStage
 from dicom_node.core.errors import ModelUnavailable, NotAnalysable
 from dicom_node.core.progress import tell

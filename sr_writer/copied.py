@@ -17,8 +17,7 @@ from pydicom.dataset import Dataset
 from pydicom.multival import MultiValue
 from pydicom.valuerep import validate_value
 
-from dicom_node.analysis.answer import Analysis, NotAnalysed
-from dicom_node.analysis.images import with_headers
+from dicom_node.analysis.answer import Analysis, NotAnalysed, with_headers
 from dicom_node.core.uids import is_valid_uid
 from dicom_node.headers.sound import NUMBER_VRS, READ_ERRORS, is_as_due, with_own_elements, without_unreadable
 

@@ -19,8 +19,8 @@ from pydicom.sr.coding import Code
 from pydicom.tag import Tag
 
 from dicom_node import MANUFACTURER, PRODUCT_NAME, __version__
-from dicom_node.analysis.answer import Analysis, NotAnalysed, ReportContext
-from dicom_node.analysis.images import analysed_images
+from dicom_node.analysis.answer import Analysis, NotAnalysed, analysed_images
+from dicom_node.analysis.context import ReportContext
 from dicom_node.core import codes
 from dicom_node.core.entities import ModelIdentity
 from dicom_node.core.errors import NotAnalysable

@@ -11,7 +11,8 @@ from pydicom.dataset import Dataset
 from pydicom.sr.codedict import codes as dictionary
 
 from dicom_node import MANUFACTURER, PRODUCT_NAME, __version__
-from dicom_node.analysis.answer import ReportContext, WrittenObject
+from dicom_node.analysis.context import ReportContext
+from dicom_node.analysis.written import WrittenObject
 from dicom_node.core.entities import ArtifactKind, ModelIdentity
 from dicom_node.core.outputs.artifact_kinds import REPORTS, OutputSet, is_off
 from dicom_node.core.uids import derived_uid

@@ -10,7 +10,8 @@ from pydicom.dataset import Dataset
 from pydicom.sr.codedict import codes
 from pydicom.uid import SecondaryCaptureImageStorage
 
-from dicom_node.analysis.answer import Picture, WrittenObject, frame_number_of, whole_objects
+from dicom_node.analysis.answer import frame_number_of, whole_objects
+from dicom_node.analysis.written import Picture, WrittenObject
 from dicom_node.core.entities import ArtifactKind
 from dicom_node.decoding.lossy import lossy_history
 from dicom_node.sr_writer.geometry import patient_orientation

@@ -13,7 +13,8 @@ from pydicom.charset import python_encoding
 from pydicom.dataset import Dataset
 from pydicom.multival import MultiValue
 
-from dicom_node.analysis.answer import Analysis, NotAnalysed, ReportContext, whole_objects
+from dicom_node.analysis.answer import Analysis, NotAnalysed, whole_objects
+from dicom_node.analysis.context import ReportContext
 from dicom_node.core.assessment.review import REVIEW_REASONS, ReviewedFinding
 from dicom_node.core.entities import Finding, Measurement, ModelIdentity, Presence, Region
 

@@ -5,15 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
-from dicom_node.analysis.answer import (
-    Analysis,
-    NotAnalysed,
-    NotMade,
-    ReportContext,
-    WrittenObject,
-    WrittenResult,
-    as_reviewed,
-)
+from dicom_node.analysis.answer import Analysis, NotAnalysed
+from dicom_node.analysis.context import ReportContext, as_reviewed
+from dicom_node.analysis.written import NotMade, WrittenObject, WrittenResult
 from dicom_node.core.entities import ArtifactKind
 from dicom_node.core.outputs.artifact_kinds import ARTIFACT_KINDS, OutputSet, is_off
 from dicom_node.sr_writer.copied import with_sound_headers

@@ -13,7 +13,8 @@ from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.filewriter import dcmwrite
 from pydicom.uid import UID, ExplicitVRLittleEndian
 
-from dicom_node.analysis.answer import Analysis, NotAnalysed, NotMade, Picture, WrittenObject
+from dicom_node.analysis.answer import Analysis, NotAnalysed
+from dicom_node.analysis.written import NotMade, Picture, WrittenObject
 from dicom_node.core.entities import ArtifactKind
 from dicom_node.core.outputs.artifact_kinds import ARTIFACT_KINDS, Choice, OutputSet
 from dicom_node.core.uids import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME

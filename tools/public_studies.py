@@ -20,7 +20,8 @@ from pydicom import dcmread
 from pydicom.misc import is_dicom
 from pydicom.uid import UID
 
-from dicom_node.analysis.answer import Analysis, NotAnalysed, SourceFile
+from dicom_node.analysis.answer import Analysis, NotAnalysed
+from dicom_node.analysis.context import SourceFile
 from dicom_node.core.entities import Finding
 from dicom_node.core.errors import NotAnalysable
 from dicom_node.core.uids import derived_uid

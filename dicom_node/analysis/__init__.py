@@ -2,24 +2,17 @@
 
 from dicom_node.analysis.answer import (
     Analysis,
-    AnalysisRequest,
     Declined,
     Histogram,
     NotAnalysed,
-    NotMade,
-    Picture,
-    Predecessor,
-    ReportContext,
     Saliency,
     Segment,
-    SourceFile,
     SourceFrame,
-    WithdrawnObject,
-    WrittenObject,
-    WrittenResult,
     frame_number_of,
     whole_objects,
 )
+from dicom_node.analysis.context import AnalysisRequest, Predecessor, ReportContext, SourceFile, WithdrawnObject
+from dicom_node.analysis.written import NotMade, Picture, WrittenObject, WrittenResult
 from dicom_node.core import codes
 from dicom_node.core.entities import Code, Finding, Measurement, Presence, Region
 from dicom_node.core.errors import NotAnalysable

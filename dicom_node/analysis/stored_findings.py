@@ -8,7 +8,7 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from dicom_node.analysis.answer import finding_data
+from dicom_node.analysis.written import finding_data
 from dicom_node.core.assessment.review import ReviewedFinding
 from dicom_node.core.entities import Finding, ModelIdentity
 from dicom_node.core.errors import Conflict

@@ -18,7 +18,7 @@ from typing import Any
 from pydicom import dcmread
 from pydicom.dataset import Dataset
 
-from dicom_node.analysis.answer import WrittenObject
+from dicom_node.analysis.written import WrittenObject
 from dicom_node.config.settings import Settings
 from dicom_node.core.entities import Artifact, ArtifactKind, MediaType
 from dicom_node.core.errors import DeliveryRefused, IndexUnavailable, NodeError

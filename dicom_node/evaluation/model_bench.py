@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import cast
 
-from dicom_node.analysis.answer import AnalysisRequest, ReportContext, SourceFile
+from dicom_node.analysis.context import AnalysisRequest, ReportContext, SourceFile
 from dicom_node.core.entities import JobState
 from dicom_node.core.errors import NotAnalysable
 from dicom_node.core.uids import derived_uid

@@ -12,7 +12,7 @@ from typing import Any
 from pydicom import dcmread
 from pydicom.errors import InvalidDicomError
 
-from dicom_node.analysis.answer import SourceFile
+from dicom_node.analysis.context import SourceFile
 from dicom_node.core.errors import InferenceError, NotAnalysable, RefusedObject
 from dicom_node.core.uids import derived_uid
 from dicom_node.evaluation.labels import LabelledImage

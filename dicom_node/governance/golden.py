@@ -18,7 +18,7 @@ from pydicom import dcmread
 from pydicom.dataset import Dataset
 from pydicom.errors import InvalidDicomError
 
-from dicom_node.analysis.answer import SourceFile
+from dicom_node.analysis.context import SourceFile
 from dicom_node.core.entities import JobState, Presence
 from dicom_node.core.errors import InferenceError, SettingsError
 from dicom_node.governance.known_masks import Known, keep, of_images, of_segmentation

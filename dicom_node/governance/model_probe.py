@@ -10,14 +10,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, cast
 
-from dicom_node.analysis.answer import (
-    Analysis,
-    AnalysisRequest,
-    NotAnalysed,
-    ReportContext,
-    SourceFile,
-    summarise,
-)
+from dicom_node.analysis.answer import Analysis, NotAnalysed
+from dicom_node.analysis.context import AnalysisRequest, ReportContext, SourceFile
+from dicom_node.analysis.written import summarise
 from dicom_node.config.running import InferenceSettings
 from dicom_node.core.uids import derived_uid
 from dicom_node.governance.known_masks import centers_mm, overlaps, read

@@ -14,7 +14,7 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Row, and_, func, select, true
 
-from dicom_node.analysis.answer import Predecessor, ReplacedResult, ReportLine, WithdrawnObject
+from dicom_node.analysis.context import Predecessor, ReplacedResult, ReportLine, WithdrawnObject
 from dicom_node.core.entities import ArtifactKind, MediaType
 from dicom_node.core.lifecycle import ARRIVED, TAKEN_BACK
 from dicom_node.index.jobs import ClaimedJob

@@ -8,7 +8,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, and_, func, insert, select, update
 
-from dicom_node.analysis.answer import ReportLine
+from dicom_node.analysis.context import ReportLine
 from dicom_node.core.assessment.review import Review
 from dicom_node.core.entities import (
     Artifact,

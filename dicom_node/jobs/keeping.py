@@ -7,7 +7,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Protocol
 
-from dicom_node.analysis.answer import ReportContext, mark_of
+from dicom_node.analysis.context import ReportContext
+from dicom_node.analysis.written import mark_of
 from dicom_node.core.entities import Artifact, MediaType
 from dicom_node.core.errors import InferenceError, ReportInvalid, SourceDamaged
 from dicom_node.fhir import own as own_bundles

@@ -11,7 +11,8 @@ from pathlib import Path
 from sqlalchemy import Connection
 
 from dicom_node import __version__
-from dicom_node.analysis.answer import AnalysisRequest, Declined, ReportContext, SourceFile
+from dicom_node.analysis.answer import Declined
+from dicom_node.analysis.context import AnalysisRequest, ReportContext, SourceFile
 from dicom_node.core.calls.requests import requests_in_work
 from dicom_node.core.entities import Destination, Instance, OrderContext, Route, StatedPatient, Study
 from dicom_node.core.errors import NodeError

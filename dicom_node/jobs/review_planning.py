@@ -9,7 +9,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Row
 
-from dicom_node.analysis.answer import AnalysisRequest, ReportContext, ReviewedObject
+from dicom_node.analysis.context import AnalysisRequest, ReportContext, ReviewedObject
 from dicom_node.analysis.stored_findings import analysed_uids_in, findings_in, further_uids_in, model_in
 from dicom_node.core.entities import ArtifactKind, Finding, Instance, JobState
 from dicom_node.core.errors import NodeError

@@ -7,7 +7,9 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 
-from dicom_node.analysis.answer import AnalysisRequest, Declined, NotMade
+from dicom_node.analysis.answer import Declined
+from dicom_node.analysis.context import AnalysisRequest
+from dicom_node.analysis.written import NotMade
 from dicom_node.core.entities import ArtifactKind, JobState, ModelIdentity
 from dicom_node.core.errors import InferenceError
 from dicom_node.core.outputs.artifact_kinds import ARTIFACT_KINDS

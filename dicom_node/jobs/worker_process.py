@@ -17,19 +17,9 @@ from typing import TypeVar
 import pydicom
 from pydicom.dataset import Dataset
 
-from dicom_node.analysis.answer import (
-    Analysis,
-    AnalysisRequest,
-    Declined,
-    NotAnalysed,
-    ReportContext,
-    SourceFile,
-    WrittenObject,
-    WrittenResult,
-    state_of,
-    summarise,
-)
-from dicom_node.analysis.images import analysed_images
+from dicom_node.analysis.answer import Analysis, Declined, NotAnalysed, analysed_images, state_of
+from dicom_node.analysis.context import AnalysisRequest, ReportContext, SourceFile
+from dicom_node.analysis.written import WrittenObject, WrittenResult, summarise
 from dicom_node.core.calls.requests import on_behalf_of
 from dicom_node.core.entities import ArtifactKind, JobStage, ModelIdentity
 from dicom_node.core.errors import NodeError, NotAnalysable, SourceDamaged

@@ -10,7 +10,8 @@ from datetime import datetime
 from pathlib import Path
 
 from dicom_node import __version__
-from dicom_node.analysis.answer import AnalysisRequest, Declined, ReportContext, SourceFile
+from dicom_node.analysis.answer import Declined
+from dicom_node.analysis.context import AnalysisRequest, ReportContext, SourceFile
 from dicom_node.config.settings import Settings
 from dicom_node.core.entities import Instance, Route, Study
 from dicom_node.core.outputs.artifact_kinds import OutputSet

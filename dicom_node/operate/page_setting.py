@@ -15,7 +15,8 @@ from pydicom import dcmread
 from pydicom.dataset import Dataset
 
 from dicom_node import MANUFACTURER, PRODUCT_NAME
-from dicom_node.analysis.answer import Analysis, NotAnalysed, ReportContext
+from dicom_node.analysis.answer import Analysis, NotAnalysed
+from dicom_node.analysis.context import ReportContext
 from dicom_node.analysis.stored_findings import model_named, readable_findings
 from dicom_node.core.entities import JobState
 from dicom_node.logs import quiet_third_parties

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from dicom_node.analysis.answer import Analysis, NotAnalysed, ReportContext, WrittenObject, as_reviewed
-from dicom_node.analysis.images import analysed_images, with_headers
+from dicom_node.analysis.answer import Analysis, NotAnalysed, analysed_images, with_headers
+from dicom_node.analysis.context import ReportContext, as_reviewed
+from dicom_node.analysis.written import WrittenObject
 from dicom_node.core.errors import ReportInvalid
 from dicom_node.fhir.builders.facts import ReportFacts, gather_facts
 from dicom_node.fhir.builders.resources.imaging_study import imaging_study_entry

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import tzinfo
 
-from dicom_node.analysis.answer import Analysis, NotAnalysed, ReportContext, ReportLine
+from dicom_node.analysis.answer import Analysis, NotAnalysed
+from dicom_node.analysis.context import ReportContext, ReportLine
 from dicom_node.core.assessment.review import Review
 from dicom_node.core.entities import ModelIdentity, OrderContext, ReviewState
 from dicom_node.core.errors import ReportInvalid

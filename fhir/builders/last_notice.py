@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dicom_node.analysis.answer import ReportContext
+from dicom_node.analysis.context import ReportContext
 from dicom_node.core.codes import DIAGNOSTIC_IMAGING_STUDY
 from dicom_node.core.entities import ModelIdentity
 from dicom_node.core.uids import derived_uuid

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from html import escape
 
-from dicom_node.analysis.answer import ReportLine
+from dicom_node.analysis.context import ReportLine
 from dicom_node.core.codes import DIAGNOSTIC_IMAGING_STUDY
 from dicom_node.core.uids import derived_uuid
 from dicom_node.fhir.builders.dicom_values import fhir_instant, one_line

@@ -9,7 +9,8 @@ from html import escape
 
 from pydicom.dataset import Dataset
 
-from dicom_node.analysis.answer import Analysis, NotAnalysed, WrittenObject
+from dicom_node.analysis.answer import Analysis, NotAnalysed
+from dicom_node.analysis.written import WrittenObject
 from dicom_node.core.assessment.review import REVIEW_REASONS, Review, ReviewedFinding
 from dicom_node.core.codes import PRESENCE_CODES
 from dicom_node.core.entities import ArtifactKind, Finding, Measurement, ModelIdentity, OrderContext, Presence

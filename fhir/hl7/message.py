@@ -9,8 +9,9 @@ from datetime import datetime
 import hl7
 from pydicom.dataset import Dataset
 
-from dicom_node.analysis.answer import Analysis, NotAnalysed, ReportContext, ReportLine, WrittenObject, as_reviewed
-from dicom_node.analysis.images import with_headers
+from dicom_node.analysis.answer import Analysis, NotAnalysed, with_headers
+from dicom_node.analysis.context import ReportContext, ReportLine, as_reviewed
+from dicom_node.analysis.written import WrittenObject
 from dicom_node.core.codes import DIAGNOSTIC_IMAGING_STUDY, PRIVATE_SCHEME
 from dicom_node.core.entities import Code, ModelIdentity
 from dicom_node.fhir.builders.dicom_values import fhir_instant, one_line

@@ -7,7 +7,9 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from dicom_node.analysis.answer import Analysis, NotAnalysed, ReportContext, WrittenObject
+from dicom_node.analysis.answer import Analysis, NotAnalysed
+from dicom_node.analysis.context import ReportContext
+from dicom_node.analysis.written import WrittenObject
 from dicom_node.core.assessment.review import Review, ReviewedFinding
 from dicom_node.core.codes import (
     DECISION_THRESHOLD,

@@ -6,7 +6,7 @@ from datetime import datetime
 
 from pydicom.dataset import Dataset
 
-from dicom_node.analysis.answer import ReportContext
+from dicom_node.analysis.context import ReportContext
 from dicom_node.core.assessment.review import Reviewer
 from dicom_node.core.codes import DIAGNOSTIC_IMAGING_STUDY, PRIVATE_SCHEME
 from dicom_node.core.entities import Code, OrderContext

@@ -13,7 +13,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from dicom_node.analysis.answer import AnalysisRequest
+from dicom_node.analysis.context import AnalysisRequest
 from dicom_node.core.errors import InferenceError
 from dicom_node.sandbox.confinement import Confinement
 

@@ -21,8 +21,8 @@ from pydicom.dataset import Dataset
 from pydicom.sr.coding import Code as DicomCode
 from pydicom.uid import EncapsulatedPDFStorage
 
-from dicom_node.analysis.answer import NotAnalysed, Picture, WrittenObject, whole_objects
-from dicom_node.analysis.images import analysed_images
+from dicom_node.analysis.answer import NotAnalysed, analysed_images, whole_objects
+from dicom_node.analysis.written import Picture, WrittenObject
 from dicom_node.core import codes
 from dicom_node.core.entities import ArtifactKind, Code
 from dicom_node.sr_writer.documents.page_content import NOT_PERFORMED, page_content

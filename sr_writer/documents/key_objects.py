@@ -10,15 +10,9 @@ from pydicom.sr.codedict import codes as dictionary
 from pydicom.sr.coding import Code
 from pydicom.uid import KeyObjectSelectionDocumentStorage
 
-from dicom_node.analysis.answer import (
-    Analysis,
-    NotAnalysed,
-    Saliency,
-    WithdrawnObject,
-    WrittenObject,
-    frame_number_of,
-    whole_objects,
-)
+from dicom_node.analysis.answer import Analysis, NotAnalysed, Saliency, frame_number_of, whole_objects
+from dicom_node.analysis.context import WithdrawnObject
+from dicom_node.analysis.written import WrittenObject
 from dicom_node.core.entities import ArtifactKind, Finding, Presence, Region
 from dicom_node.core.outputs.artifact_kinds import IMAGE_CLASSES, OutputSet
 from dicom_node.sr_writer.geometry import key_slices

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from dicom_node import MANUFACTURER, PRODUCT_NAME, __version__
-from dicom_node.analysis.answer import Analysis, Histogram, NotAnalysed, Picture
+from dicom_node.analysis.answer import Analysis, Histogram, NotAnalysed
+from dicom_node.analysis.written import Picture
 from dicom_node.core.entities import Finding, ModelIdentity, Presence
 from dicom_node.core.reasons import meaning_of
 from dicom_node.sr_writer.identity import ResultIdentity

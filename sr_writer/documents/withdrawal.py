@@ -15,7 +15,8 @@ from pydicom.dataset import Dataset
 from pydicom.sr.codedict import codes as dictionary
 from pydicom.sr.coding import Code
 
-from dicom_node.analysis.answer import ReportContext, WrittenObject
+from dicom_node.analysis.context import ReportContext
+from dicom_node.analysis.written import WrittenObject
 from dicom_node.core.entities import ArtifactKind, ModelIdentity
 from dicom_node.core.outputs.artifact_kinds import IMAGE_CLASSES
 from dicom_node.sr_writer.documents.key_objects import (

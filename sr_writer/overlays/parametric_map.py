@@ -15,7 +15,8 @@ from highdicom.pm import ParametricMap, RealWorldValueMapping
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 
-from dicom_node.analysis.answer import Analysis, NotAnalysed, Saliency, WrittenObject
+from dicom_node.analysis.answer import Analysis, NotAnalysed, Saliency
+from dicom_node.analysis.written import WrittenObject
 from dicom_node.core import codes
 from dicom_node.core.entities import ArtifactKind, Code, Finding, ModelIdentity
 from dicom_node.sr_writer.identity import ResultIdentity, stamp

@@ -25,7 +25,8 @@ from pydicom.dataset import Dataset
 from pydicom.multival import MultiValue
 
 from dicom_node import MANUFACTURER, PRODUCT_NAME, __version__
-from dicom_node.analysis.answer import Analysis, NotAnalysed, WrittenObject, frame_number_of, whole_objects
+from dicom_node.analysis.answer import Analysis, NotAnalysed, frame_number_of, whole_objects
+from dicom_node.analysis.written import WrittenObject
 from dicom_node.core.entities import ArtifactKind
 from dicom_node.decoding.stored import pixel_aspect, stored_values
 from dicom_node.decoding.voi import is_inverted

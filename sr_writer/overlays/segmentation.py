@@ -15,7 +15,8 @@ from pydicom.dataset import Dataset
 from pydicom.tag import Tag
 
 from dicom_node import MANUFACTURER, PRODUCT_NAME, __version__
-from dicom_node.analysis.answer import Analysis, NotAnalysed, Segment, WrittenObject
+from dicom_node.analysis.answer import Analysis, NotAnalysed, Segment
+from dicom_node.analysis.written import WrittenObject
 from dicom_node.core import codes
 from dicom_node.core.entities import ArtifactKind, Code
 from dicom_node.core.outputs.artifact_kinds import SegmentationType

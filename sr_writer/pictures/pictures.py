@@ -7,7 +7,9 @@ from dataclasses import dataclass, replace
 
 from pydicom.dataset import Dataset
 
-from dicom_node.analysis.answer import Analysis, NotAnalysed, Picture, ReportContext, Saliency
+from dicom_node.analysis.answer import Analysis, NotAnalysed, Saliency
+from dicom_node.analysis.context import ReportContext
+from dicom_node.analysis.written import Picture
 from dicom_node.core.entities import Finding, Presence, Region
 from dicom_node.decoding.voi import Window
 from dicom_node.sr_writer.geometry import key_slices, slice_position_mm

@@ -6,7 +6,9 @@ import math
 from collections.abc import Sequence
 
 from dicom_node import __version__
-from dicom_node.analysis.answer import Analysis, NotAnalysed, Picture, ReportContext
+from dicom_node.analysis.answer import Analysis, NotAnalysed
+from dicom_node.analysis.context import ReportContext
+from dicom_node.analysis.written import Picture
 from dicom_node.core.entities import Finding, ModelIdentity, Presence
 from dicom_node.core.reasons import meaning_of
 from dicom_node.sr_writer.identity import local_time

@@ -22,8 +22,9 @@ from highdicom.sr import (
 from pydicom.dataset import Dataset
 from pydicom.sr.codedict import codes as dictionary
 
-from dicom_node.analysis.answer import NotAnalysed, Predecessor, WrittenObject, whole_objects
-from dicom_node.analysis.images import analysed_images
+from dicom_node.analysis.answer import NotAnalysed, analysed_images, whole_objects
+from dicom_node.analysis.context import Predecessor
+from dicom_node.analysis.written import WrittenObject
 from dicom_node.core import codes
 from dicom_node.core.entities import ArtifactKind, Code, ReviewState
 from dicom_node.core.outputs.artifact_kinds import OutputSet

@@ -33,7 +33,8 @@ from pydicom.dataset import Dataset
 from pydicom.uid import SegmentationStorage
 
 from dicom_node import PRODUCT_NAME, __version__
-from dicom_node.analysis.answer import Analysis, Saliency, Segment, SourceFrame, WrittenObject
+from dicom_node.analysis.answer import Analysis, Saliency, Segment, SourceFrame
+from dicom_node.analysis.written import WrittenObject
 from dicom_node.core import codes
 from dicom_node.core.assessment.review import ReviewedFinding
 from dicom_node.core.entities import ArtifactKind, Finding, ModelIdentity, Region

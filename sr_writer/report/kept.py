@@ -6,7 +6,8 @@ from collections.abc import Iterator
 
 from pydicom.dataset import Dataset
 
-from dicom_node.analysis.answer import ReviewedObject, WrittenObject
+from dicom_node.analysis.context import ReviewedObject
+from dicom_node.analysis.written import WrittenObject
 from dicom_node.core.entities import ArtifactKind
 from dicom_node.core.outputs.artifact_kinds import OutputSet
 from dicom_node.sr_writer.identity import ResultIdentity

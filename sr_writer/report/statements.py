@@ -11,7 +11,8 @@ from highdicom.sr import CodeContentItem, CodedConcept, ContainerContentItem, Co
 from pydicom.dataset import Dataset
 from pydicom.sr.codedict import codes as dictionary
 
-from dicom_node.analysis.answer import Analysis, ReportContext
+from dicom_node.analysis.answer import Analysis
+from dicom_node.analysis.context import ReportContext
 from dicom_node.core import codes
 from dicom_node.core.entities import Code, Finding, ModelIdentity, Presence
 from dicom_node.core.reasons import meaning_of

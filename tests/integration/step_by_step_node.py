@@ -14,7 +14,8 @@ from pydicom import dcmread
 from pydicom.dataset import Dataset
 from sqlalchemy import Row, select, update
 
-from dicom_node.analysis.answer import Analysis, AnalysisRequest
+from dicom_node.analysis.answer import Analysis
+from dicom_node.analysis.context import AnalysisRequest
 from dicom_node.core.entities import Destination, Route
 from dicom_node.deliver.dispatch.identity_check import identity_check
 from dicom_node.deliver.dispatch.outage import BackOff

@@ -20,7 +20,8 @@ from pydicom.dataset import Dataset
 pytest.importorskip("torch", reason="the inference extra is not installed")
 pytest.importorskip("nibabel", reason="MONAI reads NIfTI with nibabel")
 
-from dicom_node.analysis.answer import Analysis, WrittenObject
+from dicom_node.analysis.answer import Analysis
+from dicom_node.analysis.written import WrittenObject
 from dicom_node.core.entities import ArtifactKind, Presence
 from dicom_node.core.outputs.artifact_kinds import OutputSet
 from dicom_node.fhir.builders.bundle import build_bundle

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from pydicom.dataset import Dataset
 
-from dicom_node.analysis.answer import Analysis, Segment, summarise
+from dicom_node.analysis.answer import Analysis, Segment
+from dicom_node.analysis.written import summarise
 from dicom_node.core import codes
 from dicom_node.core.entities import ArtifactKind, Code, Finding, Measurement
 from dicom_node.fhir.builders.bundle import build_bundle

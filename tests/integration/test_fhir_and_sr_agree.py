@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 from pydicom.dataset import Dataset
 
-from dicom_node.analysis.answer import Analysis, WrittenObject
+from dicom_node.analysis.answer import Analysis
+from dicom_node.analysis.written import WrittenObject
 from dicom_node.core.entities import ArtifactKind
 from dicom_node.fhir.builders.bundle import build_bundle
 from dicom_node.sr_writer import write_objects

@@ -20,7 +20,7 @@ from typing import Any
 
 import pytest
 
-from dicom_node.analysis.answer import ReplacedResult, ReportLine
+from dicom_node.analysis.context import ReplacedResult, ReportLine
 from dicom_node.core.errors import DeliveryRefused
 from dicom_node.deliver.server_memory import KeptMemory
 from dicom_node.fhir.builders.bundle import build_bundle

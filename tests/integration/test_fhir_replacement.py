@@ -13,7 +13,8 @@ import pytest
 from pydicom.dataset import Dataset
 from sqlalchemy import update
 
-from dicom_node.analysis.answer import ReplacedResult, ReportLine, WrittenObject
+from dicom_node.analysis.context import ReplacedResult, ReportLine
+from dicom_node.analysis.written import WrittenObject
 from dicom_node.core.errors import DeliveryDeferred
 from dicom_node.fhir.builders.bundle import build_bundle
 from dicom_node.fhir.builders.facts import former_identifier

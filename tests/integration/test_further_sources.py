@@ -11,8 +11,10 @@ import pytest
 from pydicom import dcmread
 from pydicom.dataset import Dataset
 
-from dicom_node.analysis.answer import Analysis, AnalysisRequest, SourceFile, summarise
+from dicom_node.analysis.answer import Analysis
+from dicom_node.analysis.context import AnalysisRequest, SourceFile
 from dicom_node.analysis.stored_findings import analysed_uids_in, further_uids_in
+from dicom_node.analysis.written import summarise
 from dicom_node.core.entities import ArtifactKind
 from dicom_node.core.errors import NotAnalysable
 from dicom_node.core.uids import derived_uid

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from pydicom import dcmread
 
-from dicom_node.analysis.answer import Picture
+from dicom_node.analysis.written import Picture
 from dicom_node.config.settings import Settings
 from dicom_node.core.outputs.artifact_kinds import HeatMaps
 from dicom_node.demo.phantoms import chest_radiograph_phantom

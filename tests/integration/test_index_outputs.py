@@ -7,7 +7,7 @@ from datetime import timedelta
 
 from sqlalchemy import select, update
 
-from dicom_node.analysis.answer import ReportLine
+from dicom_node.analysis.context import ReportLine
 from dicom_node.core.entities import (
     Artifact,
     ArtifactKind,

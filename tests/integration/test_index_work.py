@@ -13,7 +13,7 @@ import pytest
 from sqlalchemy import Row, Table, event, select
 from sqlalchemy.exc import IntegrityError
 
-from dicom_node.analysis.answer import ReportLine
+from dicom_node.analysis.context import ReportLine
 from dicom_node.core.entities import (
     ArtifactKind,
     DeliveryState,

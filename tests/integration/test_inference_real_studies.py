@@ -10,7 +10,8 @@ import pytest
 from pydicom import dcmread
 from pydicom.misc import is_dicom
 
-from dicom_node.analysis.answer import Analysis, NotAnalysed, SourceFile
+from dicom_node.analysis.answer import Analysis, NotAnalysed
+from dicom_node.analysis.context import SourceFile
 from dicom_node.inference.cards.card import SHIPPED_MODELS
 from dicom_node.inference.runner import run_model
 from tests.support.needs import real_data

@@ -19,7 +19,8 @@ from pydicom import dcmread
 from pydicom.dataset import Dataset
 
 from dicom_node import __version__
-from dicom_node.analysis.answer import Saliency, WithdrawnObject
+from dicom_node.analysis.answer import Saliency
+from dicom_node.analysis.context import WithdrawnObject
 from dicom_node.core.entities import ArtifactKind
 from dicom_node.core.errors import UnreadableObject
 from dicom_node.core.outputs.artifact_kinds import OutputSet, SegmentationType

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from pydicom.dataset import Dataset
 
-from dicom_node.analysis.answer import Analysis, NotAnalysed, WrittenResult
+from dicom_node.analysis.answer import Analysis, NotAnalysed
+from dicom_node.analysis.written import WrittenResult
 from dicom_node.core.entities import ArtifactKind
 from dicom_node.fhir.builders.bundle import build_bundle
 from dicom_node.fhir.options import FhirOptions

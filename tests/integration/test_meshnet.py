@@ -15,7 +15,8 @@ from pydicom import dcmread
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian, MRImageStorage
 
-from dicom_node.analysis.answer import Analysis, NotAnalysed, SourceFile
+from dicom_node.analysis.answer import Analysis, NotAnalysed
+from dicom_node.analysis.context import SourceFile
 from dicom_node.core.uids import derived_uid
 from dicom_node.inference.runner import run_model
 from tests.support.campaign import amount

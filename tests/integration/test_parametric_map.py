@@ -12,7 +12,8 @@ from pydicom import dcmread
 from pydicom.dataset import Dataset
 from pydicom.uid import EnhancedCTImageStorage
 
-from dicom_node.analysis.answer import Analysis, Saliency, SourceFrame, WrittenObject, frame_number_of
+from dicom_node.analysis.answer import Analysis, Saliency, SourceFrame, frame_number_of
+from dicom_node.analysis.written import WrittenObject
 from dicom_node.core.outputs.artifact_kinds import OutputSet
 from dicom_node.sr_writer import to_part10, write_objects
 from tests.support.results import analysis_examples as examples

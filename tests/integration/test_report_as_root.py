@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 from pydicom.dataset import Dataset
 
-from dicom_node.analysis.answer import Analysis, NotAnalysed, WrittenObject
+from dicom_node.analysis.answer import Analysis, NotAnalysed
+from dicom_node.analysis.written import WrittenObject
 from dicom_node.config.outgoing import PRESETS
 from dicom_node.core.entities import ArtifactKind
 from dicom_node.core.outputs.artifact_kinds import OutputSet

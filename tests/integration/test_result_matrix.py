@@ -16,7 +16,8 @@ from pathlib import Path
 import pytest
 from pydicom import config, dcmread
 
-from dicom_node.analysis.answer import ReportContext, WithdrawnObject, WrittenObject
+from dicom_node.analysis.context import ReportContext, WithdrawnObject
+from dicom_node.analysis.written import WrittenObject
 from dicom_node.core.entities import ArtifactKind
 from dicom_node.sr_writer import to_part10, write_objects
 from tests.integration.result_sources import FAULTS, MODALITIES, UNREADABLE, Received, parts_of, received

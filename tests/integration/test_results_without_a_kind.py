@@ -9,7 +9,7 @@ from types import ModuleType
 import pytest
 from pydicom.dataset import Dataset
 
-from dicom_node.analysis.answer import WrittenResult
+from dicom_node.analysis.written import WrittenResult
 from dicom_node.core.entities import ArtifactKind
 from dicom_node.core.errors import NotAnalysable
 from dicom_node.core.outputs.artifact_kinds import OutputSet

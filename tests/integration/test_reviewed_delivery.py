@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from dicom_node.analysis.answer import ReplacedResult, ReportLine
+from dicom_node.analysis.context import ReplacedResult, ReportLine
 from dicom_node.core.assessment.review import Review, ReviewedFinding
 from dicom_node.core.entities import ReviewState
 from dicom_node.core.errors import DeliveryRefused

@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 from pydicom.dataset import Dataset
 
-from dicom_node.analysis.answer import Analysis, WrittenObject
+from dicom_node.analysis.answer import Analysis
+from dicom_node.analysis.written import WrittenObject
 from dicom_node.core.assessment.review import Review
 from dicom_node.core.entities import ArtifactKind, ReviewState
 from dicom_node.core.outputs.artifact_kinds import OutputSet, SrClass

@@ -14,7 +14,7 @@ from pydicom import dcmread
 from pydicom.dataset import Dataset
 from sqlalchemy import select, update
 
-from dicom_node.analysis.answer import MARK, REVIEWED_MARK
+from dicom_node.analysis.written import MARK, REVIEWED_MARK
 from dicom_node.core import codes
 from dicom_node.core.assessment.review import ReviewReason
 from dicom_node.core.entities import Presence, Region, ReviewState

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from sqlalchemy import select
 
-from dicom_node.analysis.answer import summarise
+from dicom_node.analysis.written import summarise
 from dicom_node.core.audit import AuditedAct, AuditedEvent
 from dicom_node.core.entities import Destination, MediaType
 from dicom_node.core.principal import NODE, UserRole

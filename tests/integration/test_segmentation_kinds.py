@@ -19,7 +19,8 @@ from pydicom import dcmread
 from pydicom.dataset import Dataset
 from pydicom.uid import EnhancedCTImageStorage, SegmentationStorage
 
-from dicom_node.analysis.answer import Analysis, SourceFrame, WrittenObject
+from dicom_node.analysis.answer import Analysis, SourceFrame
+from dicom_node.analysis.written import WrittenObject
 from dicom_node.core.outputs.artifact_kinds import OutputSet, SegmentationType
 from dicom_node.sr_writer import to_part10, write_objects
 from tests.support.results import analysis_examples as examples

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from dicom_node.analysis.answer import Picture
+from dicom_node.analysis.written import Picture
 from dicom_node.sr_writer.pictures.pictures import pictures_of
 from tests.support.results import analysis_examples as examples
 

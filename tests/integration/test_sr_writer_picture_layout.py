@@ -12,7 +12,8 @@ import pytest
 from PIL import Image, ImageDraw
 from pydicom.dataset import Dataset
 
-from dicom_node.analysis.answer import Analysis, Histogram, NotAnalysed, Picture, Saliency
+from dicom_node.analysis.answer import Analysis, Histogram, NotAnalysed, Saliency
+from dicom_node.analysis.written import Picture
 from dicom_node.core import codes
 from dicom_node.core.entities import Measurement, Presence, Region
 from dicom_node.sr_writer.pictures.frame import layout_for

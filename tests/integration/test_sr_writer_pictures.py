@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from dicom_node.analysis.answer import Picture
+from dicom_node.analysis.written import Picture
 from dicom_node.core import codes
 from dicom_node.core.entities import ArtifactKind
 from dicom_node.sr_writer import write_objects

@@ -16,7 +16,7 @@ import pydicom
 import pytest
 import torch
 
-from dicom_node.analysis.answer import AnalysisRequest, ReportContext, SourceFile
+from dicom_node.analysis.context import AnalysisRequest, ReportContext, SourceFile
 from dicom_node.core.errors import InferenceError, NotAnalysable
 from dicom_node.core.progress import told_to
 from dicom_node.demo.phantoms import chest_radiograph_phantom

@@ -7,7 +7,9 @@ from pathlib import Path
 import pytest
 from pydicom import dcmread
 
-from dicom_node.analysis.answer import Analysis, NotAnalysed, SourceFile, WrittenResult
+from dicom_node.analysis.answer import Analysis, NotAnalysed
+from dicom_node.analysis.context import SourceFile
+from dicom_node.analysis.written import WrittenResult
 from dicom_node.core.entities import ArtifactKind
 from dicom_node.core.outputs.artifact_kinds import OutputSet
 from dicom_node.fhir.builders.bundle import build_bundle

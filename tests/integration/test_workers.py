@@ -12,7 +12,7 @@ from typing import Any, cast
 
 import pytest
 
-from dicom_node.analysis.answer import AnalysisRequest, ReportContext
+from dicom_node.analysis.context import AnalysisRequest, ReportContext
 from dicom_node.core.entities import ModelIdentity
 from dicom_node.core.errors import WorkerDied
 from dicom_node.demo.phantoms import chest_radiograph_phantom

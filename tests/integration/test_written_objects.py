@@ -15,7 +15,8 @@ from highdicom.sr import srread
 from pydicom import dcmread
 from pydicom.dataset import Dataset
 
-from dicom_node.analysis.answer import Analysis, NotAnalysed, ReportContext
+from dicom_node.analysis.answer import Analysis, NotAnalysed
+from dicom_node.analysis.context import ReportContext
 from dicom_node.core import codes
 from dicom_node.core.outputs.artifact_kinds import OutputSet, SrClass
 from dicom_node.sr_writer import to_part10, write_objects

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from dicom_node.analysis.answer import NotMade
+from dicom_node.analysis.written import NotMade
 from dicom_node.core.entities import ArtifactKind, InstanceRole, JobState
 from dicom_node.core.errors import InferenceError
 from dicom_node.core.received.versions import Difference, PixelVerdict

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 from pydicom.dataset import Dataset
 
-from dicom_node.analysis.answer import Analysis, NotAnalysed, ReportContext, SourceFrame, WithdrawnObject
+from dicom_node.analysis.answer import Analysis, NotAnalysed, SourceFrame
+from dicom_node.analysis.context import ReportContext, WithdrawnObject
 from dicom_node.core.entities import ArtifactKind, Presence
 from dicom_node.core.outputs.artifact_kinds import OutputSet
 from dicom_node.core.reasons import meaning_of

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from dicom_node.analysis.answer import AnalysisRequest, SourceFile
+from dicom_node.analysis.context import AnalysisRequest, SourceFile
 from dicom_node.core.errors import ModelUnavailable, NotAnalysable
 from dicom_node.inference.cards.card import ModelCard, load_card
 from dicom_node.inference.prediction import ModelInput

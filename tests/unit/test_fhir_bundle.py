@@ -18,7 +18,8 @@ from pydicom import dcmread
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import EncapsulatedPDFStorage, ExplicitVRLittleEndian
 
-from dicom_node.analysis.answer import Predecessor, ReplacedResult, ReportLine, WrittenObject
+from dicom_node.analysis.context import Predecessor, ReplacedResult, ReportLine
+from dicom_node.analysis.written import WrittenObject
 from dicom_node.core.codes import (
     ATTENUATION_COEFFICIENT,
     HOUNSFIELD_UNIT,

@@ -13,7 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydicom.dataset import Dataset
 
-from dicom_node.analysis.answer import Analysis, NotAnalysed, ReplacedResult
+from dicom_node.analysis.answer import Analysis, NotAnalysed
+from dicom_node.analysis.context import ReplacedResult
 from dicom_node.core.codes import LEFT, LUNG, MEAN, MILLILITER, PURPOSE_OF_ANALYSIS, VOLUME
 from dicom_node.core.entities import Code, Finding, Measurement, OrderContext, OrderNumber, Presence, Purpose, Withheld
 from dicom_node.core.errors import ReportInvalid

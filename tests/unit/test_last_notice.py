@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 from pydicom.dataset import Dataset
 
-from dicom_node.analysis.answer import AnalysisRequest, Declined, SourceFile
+from dicom_node.analysis.answer import Declined
+from dicom_node.analysis.context import AnalysisRequest, SourceFile
 from dicom_node.core.entities import ArtifactKind, JobState
 from dicom_node.core.errors import NotAnalysable
 from dicom_node.core.uids import derived_uid

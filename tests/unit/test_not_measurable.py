@@ -12,8 +12,9 @@ from typing import Any
 import pytest
 from pydicom.dataset import Dataset
 
-from dicom_node.analysis.answer import Analysis, finding_data, summarise
+from dicom_node.analysis.answer import Analysis
 from dicom_node.analysis.stored_findings import findings_in, reviewed_data, reviewed_from
+from dicom_node.analysis.written import finding_data, summarise
 from dicom_node.core.assessment.agreement import compare
 from dicom_node.core.assessment.review import ReviewedFinding
 from dicom_node.core.entities import ArtifactKind

@@ -11,7 +11,7 @@ from pydicom import dcmread
 from pydicom.dataset import Dataset
 from pydicom.uid import ComprehensiveSRStorage
 
-from dicom_node.analysis.answer import MARK, REVIEWED_MARK, summarise
+from dicom_node.analysis.written import MARK, REVIEWED_MARK, summarise
 from dicom_node.core.errors import ReportInvalid
 from dicom_node.fhir import own as bundles
 from dicom_node.fhir.builders.bundle import build_bundle

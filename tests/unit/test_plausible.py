@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from dicom_node.analysis.answer import Analysis, summarise
+from dicom_node.analysis.answer import Analysis
+from dicom_node.analysis.written import summarise
 from dicom_node.core.codes import ATTENUATION_COEFFICIENT, HOUNSFIELD_UNIT, MEAN, MILLILITER, VOLUME
 from dicom_node.core.entities import ArtifactKind, Finding, Measurement, Presence
 from dicom_node.core.errors import NotAnalysable, SettingsError

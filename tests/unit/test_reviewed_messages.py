@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from dicom_node.analysis.answer import ReplacedResult, ReportContext
+from dicom_node.analysis.context import ReplacedResult, ReportContext
 from dicom_node.core.assessment.review import Review, ReviewedFinding, Reviewer, ReviewReason
 from dicom_node.core.entities import ReviewState
 from dicom_node.core.errors import ReportInvalid

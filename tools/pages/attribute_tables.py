@@ -21,7 +21,9 @@ from pydicom.tag import Tag
 from pydicom.uid import UID
 from pynetdicom.sop_class import _STORAGE_CLASSES
 
-from dicom_node.analysis.answer import Analysis, ReportContext, WithdrawnObject, WrittenObject
+from dicom_node.analysis.answer import Analysis
+from dicom_node.analysis.context import ReportContext, WithdrawnObject
+from dicom_node.analysis.written import WrittenObject
 from dicom_node.core.entities import ArtifactKind
 from dicom_node.core.outputs.artifact_kinds import ARTIFACT_KINDS
 from dicom_node.sr_writer import write_objects

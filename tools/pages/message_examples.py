@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import timedelta
 
-from dicom_node.analysis.answer import Analysis, ReplacedResult
+from dicom_node.analysis.answer import Analysis
+from dicom_node.analysis.context import ReplacedResult
 from dicom_node.core.assessment.review import Review, ReviewedFinding, Reviewer, ReviewReason
 from dicom_node.core.entities import Presence, ReviewState
 from dicom_node.core.uids import derived_uid

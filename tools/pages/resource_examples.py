@@ -8,7 +8,8 @@ from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
-from dicom_node.analysis.answer import Predecessor, ReplacedResult, WrittenObject
+from dicom_node.analysis.context import Predecessor, ReplacedResult
+from dicom_node.analysis.written import WrittenObject
 from dicom_node.core.entities import ArtifactKind, Presence
 from dicom_node.deliver.kinds.fhir import FhirDestination, FhirPreset
 from dicom_node.fhir.adaptation import adapted, with_link

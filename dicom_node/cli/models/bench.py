@@ -11,7 +11,7 @@ from pathlib import Path
 import pydicom
 from pydicom.dataset import Dataset
 
-from dicom_node.analysis.answer import SourceFile
+from dicom_node.analysis.context import SourceFile
 from dicom_node.cli.terminal import print_json, print_table, say
 from dicom_node.core.errors import ModelUnavailable, NotFound, SettingsError
 from dicom_node.demo.phantoms import chest_ct_phantom, chest_radiograph_phantom

@@ -14,7 +14,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, Connection, Row, Subquery, and_, exists, func, insert, or_, select, update
 from sqlalchemy.sql import Select
 
-from dicom_node.analysis.answer import ReportLine
+from dicom_node.analysis.context import ReportLine
 from dicom_node.core.entities import Artifact, ArtifactKind, DeliveryState, ResultState, ReviewState
 from dicom_node.core.lifecycle import ARRIVED, OPEN, TAKEN_BACK
 from dicom_node.index.lineage import keys_of_line, line_of

@@ -10,7 +10,8 @@ from collections.abc import Iterable, Sequence
 
 from pydicom.dataset import Dataset
 
-from dicom_node.analysis.answer import WrittenObject, whole_objects
+from dicom_node.analysis.answer import whole_objects
+from dicom_node.analysis.written import WrittenObject
 from dicom_node.fhir.builders.dicom_values import source_text
 from dicom_node.fhir.builders.facts import ReportFacts, conditional_create
 from dicom_node.fhir.builders.identifiers import JOB_SYSTEM, URI_SYSTEM, dicom_uid, query

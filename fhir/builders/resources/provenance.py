@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 
 from dicom_node import PRODUCT_NAME, __version__
-from dicom_node.analysis.answer import ReportContext
+from dicom_node.analysis.context import ReportContext
 from dicom_node.core.codes import ARTIFICIAL_INTELLIGENCE
 from dicom_node.fhir.builders.dicom_values import one_line
 from dicom_node.fhir.builders.facts import ReportFacts, conditional_create, former_identifier, reporter

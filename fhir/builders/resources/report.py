@@ -12,7 +12,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from dicom_node.analysis.answer import Analysis, NotAnalysed, WrittenObject
+from dicom_node.analysis.answer import Analysis, NotAnalysed
+from dicom_node.analysis.written import WrittenObject
 from dicom_node.core.assessment.review import Review
 from dicom_node.core.codes import DIAGNOSTIC_IMAGING_STUDY
 from dicom_node.core.entities import ArtifactKind, Finding, Presence

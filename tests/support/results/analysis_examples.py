@@ -15,7 +15,8 @@ from pydicom.uid import (
     ExplicitVRLittleEndian,
 )
 
-from dicom_node.analysis.answer import Analysis, Histogram, NotAnalysed, Predecessor, ReportContext, Saliency, Segment
+from dicom_node.analysis.answer import Analysis, Histogram, NotAnalysed, Saliency, Segment
+from dicom_node.analysis.context import Predecessor, ReportContext
 from dicom_node.core import codes
 from dicom_node.core.entities import Code, Finding, Measurement, ModelIdentity, Presence, Region
 from dicom_node.core.uids import derived_uid

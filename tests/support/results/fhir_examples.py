@@ -8,7 +8,9 @@ from pydicom.config import disable_value_validation
 from pydicom.dataset import Dataset
 from pydicom.uid import ComprehensiveSRStorage, DigitalXRayImageStorageForPresentation, SecondaryCaptureImageStorage
 
-from dicom_node.analysis.answer import Analysis, NotAnalysed, ReportContext, WrittenObject
+from dicom_node.analysis.answer import Analysis, NotAnalysed
+from dicom_node.analysis.context import ReportContext
+from dicom_node.analysis.written import WrittenObject
 from dicom_node.core.codes import HOUNSFIELD_UNIT, LEFT, LUNG, MEAN, MILLILITER, VOLUME
 from dicom_node.core.entities import ArtifactKind, Code, Finding, Measurement, ModelIdentity, Presence
 from dicom_node.fhir.options import FhirOptions

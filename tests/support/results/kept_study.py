@@ -11,7 +11,8 @@ from pathlib import Path
 from pydicom.dataset import Dataset
 from sqlalchemy import Connection, insert
 
-from dicom_node.analysis.answer import Analysis, WrittenObject, summarise
+from dicom_node.analysis.answer import Analysis
+from dicom_node.analysis.written import WrittenObject, summarise
 from dicom_node.core.entities import Instance, InstanceRole, JobState, PatientNumber, SendingPeer, StudyState
 from dicom_node.demo.phantoms import chest_ct_phantom
 from dicom_node.index.database import Database

@@ -9,7 +9,9 @@ from typing import Any
 
 from pydicom.dataset import Dataset
 
-from dicom_node.analysis.answer import Analysis, ReportContext, ReviewedObject, WrittenObject
+from dicom_node.analysis.answer import Analysis
+from dicom_node.analysis.context import ReportContext, ReviewedObject
+from dicom_node.analysis.written import WrittenObject
 from dicom_node.core import codes
 from dicom_node.core.assessment.review import Review, ReviewedFinding, Reviewer, ReviewReason
 from dicom_node.core.entities import ArtifactKind, Finding, Measurement, Presence, Region, ReviewState

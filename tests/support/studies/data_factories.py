@@ -16,7 +16,7 @@ from pydicom.filebase import DicomBytesIO
 from pydicom.filewriter import write_dataset
 from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
-from dicom_node.analysis.answer import AnalysisRequest, ReportContext, SourceFile
+from dicom_node.analysis.context import AnalysisRequest, ReportContext, SourceFile
 from dicom_node.core.uids import derived_uid
 from dicom_node.demo.phantoms import PhantomTruth, chest_ct_phantom
 
