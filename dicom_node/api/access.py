@@ -6,10 +6,9 @@ import base64
 import hmac
 import logging
 import math
-import os
 import secrets
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -30,6 +29,7 @@ from dicom_node.people.directory import People
 from dicom_node.people.limits import FailureLimit
 from dicom_node.people.openid.sessions import ProviderSessions
 from dicom_node.people.sessions import digest_of
+from dicom_node.storage.durable import write_new_file
 
 COOKIE = "dicom_node_session"
 #: Tells a browser in which somebody has signed in before from one that is new; it opens nothing.
@@ -369,16 +369,4 @@ def _create(path: Path) -> str | None:
     """Write a new token under `path`, whole or not at all; `None` when another process was quicker."""
     path.parent.mkdir(parents=True, exist_ok=True)
     token = secrets.token_urlsafe(32)
-    draft = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
-    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    try:
-        with open(descriptor, "w", encoding="ascii") as file:  # noqa: PTH123 - a descriptor, opened with its mode
-            file.write(token + "\n")
-            file.flush()
-            os.fsync(file.fileno())
-        with suppress(FileExistsError):
-            path.hardlink_to(draft)
-            return token
-        return None
-    finally:
-        draft.unlink()
+    return token if write_new_file(path, f"{token}\n".encode()) else None

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import hmac
-import os
 import secrets
 import uuid
-from contextlib import suppress
 from dataclasses import dataclass
 from datetime import date, timedelta
 from pathlib import Path
 
 from dicom_node.core.errors import SettingsError
+from dicom_node.storage.durable import write_new_file
 
 #: By how many days the dates of a patient move into the past: at least a year, at most ten more.
 _LEAST_DAYS, _MOST_DAYS = 366, 366 + 3652
@@ -29,28 +28,13 @@ def read_or_make_key(path: Path) -> bytes:
     """
     try:
         if not path.exists():
-            _make_key(path)
+            write_new_file(path, f"{secrets.token_hex(_KEY_BYTES)}\n".encode())
         key = bytes.fromhex(path.read_text(encoding="ascii").strip())
     except (OSError, ValueError) as error:
         raise SettingsError(f"The key {path} cannot be read or written ({type(error).__name__}).") from error
     if len(key) < _KEY_BYTES:
         raise SettingsError(f"The key {path} is too short. Restore it from a backup.")
     return key
-
-
-def _make_key(path: Path) -> None:
-    """Write a new key, whole or not at all; of processes that do so at once, one wins."""
-    draft = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
-    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    try:
-        with open(descriptor, "w", encoding="ascii") as file:  # noqa: PTH123 - a descriptor, opened with its mode
-            file.write(f"{secrets.token_hex(_KEY_BYTES)}\n")
-            file.flush()
-            os.fsync(file.fileno())
-        with suppress(FileExistsError):
-            path.hardlink_to(draft)
-    finally:
-        draft.unlink()
 
 
 @dataclass(frozen=True, slots=True)

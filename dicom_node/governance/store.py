@@ -14,6 +14,7 @@ from pathlib import Path
 from dicom_node.core.errors import SettingsError
 from dicom_node.inference.cards.card import CARD_NAME, ModelCard, load_card
 from dicom_node.inference.cards.digest import folder_files
+from dicom_node.storage.durable import sync_folder
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
@@ -56,8 +57,4 @@ def _link(place: Path, kept: Path) -> None:
     new.unlink(missing_ok=True)
     new.symlink_to(kept.relative_to(place.parent))
     new.replace(place)
-    descriptor = os.open(place.parent, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    sync_folder(place.parent)

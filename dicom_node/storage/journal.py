@@ -29,6 +29,7 @@ from enum import StrEnum
 from pathlib import Path
 
 from dicom_node.core.errors import SpoolUnavailable
+from dicom_node.storage.durable import sync_folder
 from dicom_node.storage.folder import make_private
 
 #: The head block; the payload starts behind it, on a page of its own.
@@ -162,7 +163,7 @@ class JournalWriter:
                     _make_slot(slot_path(self._folder, slot))
                     self._open(slot)
                     self.give_back(slot)
-            _sync_folder(self._folder)
+            sync_folder(self._folder)
         except OSError as error:
             raise SpoolUnavailable(
                 f"The journal below {self._folder} could not be made as large as dicom.journal_mb says: "
@@ -277,7 +278,7 @@ def set_aside(folder: Path, slot: int, name: str) -> Path:
     finally:
         os.close(descriptor)
     part.rename(kept / name)
-    _sync_folder(kept)
+    sync_folder(kept)
     return kept / name
 
 
@@ -287,8 +288,8 @@ def move_aside(folder: Path, slot: int) -> Path:
     make_private(kept)
     target = kept / f"{slot:04d}-{path.lstat().st_mtime_ns}.slot"
     path.rename(target)
-    _sync_folder(kept)
-    _sync_folder(folder)
+    sync_folder(kept)
+    sync_folder(folder)
     return target
 
 
@@ -394,11 +395,3 @@ def _write_all(descriptor: int, pieces: Sequence[bytes | bytearray | memoryview]
         whole = b"".join(pieces)
         while written < total:
             written += os.pwrite(descriptor, whole[written:], written)
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

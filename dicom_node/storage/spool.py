@@ -20,6 +20,7 @@ from pathlib import Path
 
 from dicom_node.core.errors import SpoolUnavailable
 from dicom_node.storage.digest import is_damaged
+from dicom_node.storage.durable import sync_folder
 from dicom_node.storage.folder import make_private
 
 Buffer = bytes | bytearray | memoryview
@@ -283,12 +284,3 @@ def _unavailable(folder: Path, error: OSError) -> SpoolUnavailable:
 def object_key(sha256: str, suffix: str) -> str:
     """Return the key under which content of this digest is kept."""
     return f"{sha256[:2]}/{sha256}{suffix}"
-
-
-def sync_folder(folder: Path) -> None:
-    """Make the names in a folder durable."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

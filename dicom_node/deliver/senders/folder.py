@@ -15,6 +15,7 @@ from dicom_node.core.errors import DeliveryDeferred, DeliveryRefused, Destinatio
 from dicom_node.core.uids import is_valid_uid
 from dicom_node.deliver.outgoing import Outgoing, Sent, SentObject
 from dicom_node.deliver.senders import sidecar
+from dicom_node.storage.durable import sync_folder
 
 _SUFFIXES = {"application/dicom": ".dcm", "application/fhir+json": ".json", "application/json": ".json"}
 _BLOCK_BYTES = 1 << 20
@@ -91,7 +92,7 @@ class FolderSender:
                     "check the object store, then run the job again."
                 )
             part.replace(target)
-            _sync_folder(target.parent)
+            sync_folder(target.parent)
         finally:
             part.unlink(missing_ok=True)
 
@@ -130,7 +131,7 @@ def _write_text(target: Path, text: str) -> None:
             written.flush()
             os.fsync(written.fileno())
         part.replace(target)
-        _sync_folder(target.parent)
+        sync_folder(target.parent)
     finally:
         part.unlink(missing_ok=True)
 
@@ -145,14 +146,6 @@ def _copy(source: Path, target: Path) -> str:
         written.flush()
         os.fsync(written.fileno())
     return digest.hexdigest()
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _sha256(path: Path) -> str:

@@ -17,9 +17,10 @@ from pathlib import Path
 from dicom_node.core.errors import BackupFault, NotFound
 from dicom_node.operate.backup.manifest import MANIFEST, OBJECTS, KeptFile, Manifest, read_manifest, write_manifest
 from dicom_node.storage.digest import is_damaged
+from dicom_node.storage.durable import sync_folder
 from dicom_node.storage.folder import make_private
 from dicom_node.storage.owners import try_lock
-from dicom_node.storage.spool import Spool, object_key, sync_folder
+from dicom_node.storage.spool import Spool, object_key
 
 _PART = ".part"
 #: Suffix of files of a node that snapshots share; models are large and change seldom.

@@ -32,8 +32,9 @@ from dicom_node.people.audit.seal import Anchor, AuditKeys
 from dicom_node.people.audit.spool import AuditSpool
 from dicom_node.people.audit.trail import AuditTrail, audited_act
 from dicom_node.storage.digest import is_damaged
+from dicom_node.storage.durable import sync_folder
 from dicom_node.storage.folder import make_private
-from dicom_node.storage.spool import Spool, sync_folder
+from dicom_node.storage.spool import Spool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
