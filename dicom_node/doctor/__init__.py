@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dicom_node.config.settings import Settings
-from dicom_node.doctor.backups import check_backup
 from dicom_node.doctor.check import Check
 from dicom_node.doctor.configured import (
     check_certificates,
@@ -14,17 +13,9 @@ from dicom_node.doctor.configured import (
     check_sign_in,
     check_sources,
 )
-from dicom_node.doctor.machine import (
-    check_audit,
-    check_clock,
-    check_data_dir,
-    check_database,
-    check_forecast,
-    check_index,
-    check_ports,
-    check_time_servers,
-    register_with_orthanc,
-)
+from dicom_node.doctor.machine import check_clock, check_data_dir, check_forecast, check_ports, check_time_servers
+from dicom_node.doctor.orthanc import register_with_orthanc
+from dicom_node.doctor.records import check_audit, check_backup, check_database, check_index
 
 __all__ = ["Check", "register_with_orthanc", "run_checks"]
 

@@ -14,7 +14,7 @@ from pydicom.dataset import Dataset
 
 from dicom_node.config.running import DatabaseSettings
 from dicom_node.core.entities import ArtifactKind
-from dicom_node.doctor.machine import check_index
+from dicom_node.doctor.records import check_index
 from dicom_node.index.damage import DamagedKind, DamagedObject, damage_counts, note_damaged, round_ended_at
 from dicom_node.index.decided import actions
 from dicom_node.index.tables import artifacts, damaged_objects, deliveries, instances, jobs, scrub_places, studies

@@ -16,7 +16,8 @@ import pytest
 from dicom_node.core.outputs.artifact_kinds import REPORTS, SECONDARY_CAPTURE, SEGMENTATION
 from dicom_node.doctor import Check, register_with_orthanc
 from dicom_node.doctor.configured import check_destinations
-from dicom_node.doctor.machine import check_database, check_ports
+from dicom_node.doctor.machine import check_ports
+from dicom_node.doctor.records import check_database
 from dicom_node.roles.settings import SiteSettings
 from tests.peers.dcmtk import Receiver, profile_taking, running_storescp
 from tests.peers.fhir_server import FhirServer

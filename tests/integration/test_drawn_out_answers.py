@@ -17,7 +17,7 @@ import pytest
 from dicom_node.core.entities import Artifact, ArtifactKind, MediaType
 from dicom_node.core.errors import DeliveryDeferred, DeliveryError, DestinationAway
 from dicom_node.deliver.checks import ONE_STUDY, check_fhir, check_webhook, reach_web
-from dicom_node.deliver.connections import smart
+from dicom_node.deliver.connections import oauth_server, smart
 from dicom_node.deliver.connections.signing_keys import write_new_key
 from dicom_node.deliver.kinds.dicomweb import DicomWebDestination
 from dicom_node.deliver.kinds.fhir import FhirDestination
@@ -150,7 +150,7 @@ CALLERS: dict[str, Callable[[str, Path], object]] = {
 def test_an_answer_that_is_drawn_out_is_not_waited_for(
     caller: str, way: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(smart, "_ANSWERED_WITHIN_S", TIME_S)
+    monkeypatch.setattr(oauth_server, "_ANSWERED_WITHIN_S", TIME_S)
     with drawing_out(WAYS[way]) as server:
         came = ended(partial(CALLERS[caller], server.url, tmp_path), server)
     # The body of an answer to an event is not read.

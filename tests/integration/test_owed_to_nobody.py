@@ -10,7 +10,7 @@ from sqlalchemy import select
 
 from dicom_node.__main__ import main
 from dicom_node.core.errors import IllegalTransition, NotFound
-from dicom_node.doctor.machine import check_index
+from dicom_node.doctor.records import check_index
 from dicom_node.index.database import Database
 from dicom_node.index.decided import actions
 from dicom_node.index.outbox import notifications

@@ -26,7 +26,7 @@ from dicom_node.core.errors import (
     SourceRefused,
     SourceUnavailable,
 )
-from dicom_node.deliver.connections import smart
+from dicom_node.deliver.connections import oauth_server, smart
 from dicom_node.deliver.connections.signing_keys import SigningKey, jwk_set, write_new_key
 from dicom_node.deliver.connections.web import authentication, web_client
 from dicom_node.deliver.dispatch import outbox
@@ -355,7 +355,7 @@ def test_a_server_that_gives_no_token_now_is_away_and_nothing_is_refused(
 ) -> None:
     monkeypatch.setattr(smart, "_FAILED_FOR_S", 0.0)
     if control.get("fault") == "silence":
-        monkeypatch.setattr(smart, "_ANSWERED_WITHIN_S", 0.3)
+        monkeypatch.setattr(oauth_server, "_ANSWERED_WITHIN_S", 0.3)
     registered.gate.set(**control)
     with pytest.raises(DestinationAway, match="gives no token now") as away:
         registered.ehr().reach(CALLER)

@@ -24,7 +24,6 @@ from dicom_node.deliver.connections.signing_keys import write_new_key
 from dicom_node.deliver.kinds import destinations_of
 from dicom_node.deliver.kinds.kind import Answer
 from dicom_node.doctor import configured, run_checks
-from dicom_node.doctor.backups import check_backup
 from dicom_node.doctor.configured import (
     check_certificates,
     check_destinations,
@@ -32,14 +31,8 @@ from dicom_node.doctor.configured import (
     check_models,
     with_reports,
 )
-from dicom_node.doctor.machine import (
-    check_audit,
-    check_clock,
-    check_data_dir,
-    check_database,
-    check_index,
-    check_ports,
-)
+from dicom_node.doctor.machine import check_clock, check_data_dir, check_ports
+from dicom_node.doctor.records import check_audit, check_backup, check_database, check_index
 from dicom_node.index.database import SCHEMA_HEAD, Database
 from dicom_node.index.transitions import insert_studies
 from dicom_node.inference.cards.card import SHIPPED_MODELS

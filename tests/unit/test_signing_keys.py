@@ -18,8 +18,8 @@ from joserfc.jwk import ECKey, OctKey, RSAKey
 
 from dicom_node.config.peers import SmartWebPeer, TokenWebPeer
 from dicom_node.core.errors import SettingsError
+from dicom_node.deliver.connections.oauth_server import _is_usable, _scopes, _seconds
 from dicom_node.deliver.connections.signing_keys import jwk_set, key_files, read_key, write_new_key
-from dicom_node.deliver.connections.smart import _is_usable, _scopes, _seconds
 
 RSA = RSAKey.generate_key(2048)
 EC = ECKey.generate_key("P-384")
