@@ -39,7 +39,8 @@ from dicom_node.core.audit import AuditedAct, AuditedEvent
 from dicom_node.core.entities import Instance, InstanceRole, SendingPeer
 from dicom_node.core.principal import NODE, Principal, UserRole
 from dicom_node.index.database import Database
-from dicom_node.index.received.arrivals import add_instances, close_association, open_association
+from dicom_node.index.received.arrivals import add_instances
+from dicom_node.index.received.associations import close_association, open_association
 from dicom_node.people.audit.seal import Anchor, AuditKeys
 from dicom_node.people.audit.spool import AuditSpool
 from dicom_node.people.audit.trail import AuditTrail

@@ -50,7 +50,7 @@ _VESSEL_MM2 = 250.0
 
 
 @dataclass(frozen=True)
-class Study:
+class PublicChest:
     """One public chest: slices from the feet, rows from the front, columns from the patient's right."""
 
     name: str
@@ -73,7 +73,7 @@ class Numbers:
     percentile15_hu: float
 
     @classmethod
-    def of(cls, left: Bools, right: Bools, study: Study) -> Numbers:
+    def of(cls, left: Bools, right: Bools, study: PublicChest) -> Numbers:
         inside = study.hu_zyx[left | right]
         return cls(
             float(left.sum()) * study.voxel_ml,
@@ -87,13 +87,13 @@ class Numbers:
         return self.left_ml + self.right_ml
 
 
-def read(name: str, seeds: Mapping[str, Any], root: Path) -> Study:
+def read(name: str, seeds: Mapping[str, Any], root: Path) -> PublicChest:
     """Read a chest of the table from the clones in `root`."""
     paths = sorted((root / seeds["folder"]).glob(seeds["files"]))
     if not paths:
         raise FileNotFoundError(f"{name}: no file {seeds['files']} in {root / seeds['folder']}")
     hu_zyx, spacing = _nifti(paths[0]) if paths[0].name.endswith(".nii.gz") else _dicom(paths, seeds)
-    return Study(name, np.clip(hu_zyx, -1024, 3000).astype(np.int16), spacing, seeds)
+    return PublicChest(name, np.clip(hu_zyx, -1024, 3000).astype(np.int16), spacing, seeds)
 
 
 def _nifti(path: Path) -> tuple[NDArray[np.float64], Spacing]:
@@ -119,7 +119,7 @@ def _dicom(paths: Sequence[Path], seeds: Mapping[str, Any]) -> tuple[NDArray[np.
 # --- the reference ---------------------------------------------------------------------------------------------------
 
 
-def reference(study: Study) -> tuple[Bools, Bools]:
+def reference(study: PublicChest) -> tuple[Bools, Bools]:
     """Return (left, right) lung by the other algorithm."""
     air: Bools = study.hu_zyx < _AIR_HU
     airway = _with_wall(_airway(study), study)
@@ -163,7 +163,7 @@ def _flooded(labels: Labels, air: Bools, spacing_zyx_mm: Spacing) -> Labels:
     return labels
 
 
-def _with_wall(lumen: Bools, study: Study) -> Bools:
+def _with_wall(lumen: Bools, study: PublicChest) -> Bools:
     """Return the airways with the blurred border of their lumen."""
     reach = max(1, round(_WALL_MM / study.spacing_zyx_mm[1]))
     cross = ndimage.generate_binary_structure(2, 1)[None]
@@ -171,7 +171,7 @@ def _with_wall(lumen: Bools, study: Study) -> Bools:
     return walled
 
 
-def _airway(study: Study) -> Bools:
+def _airway(study: PublicChest) -> Bools:
     """Return the lumen of trachea and bronchi: grown from the seed, at the highest threshold that does not leak."""
     seed, cross = tuple(study.seeds["trachea"]), ndimage.generate_binary_structure(2, 1)[None]
     for pixels in (0, 1, 2):
@@ -185,7 +185,7 @@ def _airway(study: Study) -> Bools:
     raise ValueError(f"{study.name}: the airways leak at every threshold")
 
 
-def _with_vessels(lung: Bools, other: Bools, study: Study) -> Bools:
+def _with_vessels(lung: Bools, other: Bools, study: PublicChest) -> Bools:
     """Return a lung with its vessels: narrow gaps closed in each slice, and small holes filled."""
     rows_mm, columns_mm = study.spacing_zyx_mm[1:]
     most_px = _VESSEL_MM2 / (rows_mm * columns_mm)
@@ -202,14 +202,14 @@ def _with_vessels(lung: Bools, other: Bools, study: Study) -> Bools:
 # --- the comparison --------------------------------------------------------------------------------------------------
 
 
-def compared(study: Study) -> tuple[Numbers, Numbers]:
+def compared(study: PublicChest) -> tuple[Numbers, Numbers]:
     """Return the numbers of the reference and of the model's own segmentation."""
     lungs = segment_lungs(study.hu_zyx, study.spacing_zyx_mm)
     left, right = reference(study)
     return Numbers.of(left, right, study), Numbers.of(lungs.left_zyx, lungs.right_zyx, study)
 
 
-def row(study: Study) -> str:
+def row(study: PublicChest) -> str:
     """Return the table's row of one chest: reference / model."""
     theirs, ours = compared(study)
     off = (ours.total_ml / theirs.total_ml - 1) * 100

@@ -26,7 +26,7 @@ def methods_at(request: Request) -> list[str]:
     """Return the methods that the address of a request takes (RFC 9110 10.2.1), in alphabetical order."""
 
     def is_taken(method: str) -> bool:
-        # of what is asked by GET the head may be asked alone (`front.head`)
+        # of what is asked by GET the head may be asked alone (`front.guard`)
         asked = {**request.scope, "method": "GET" if method == "HEAD" else method}
         return any(route.matches(asked)[0] is Match.FULL for route in request.app.routes)
 

@@ -138,6 +138,14 @@ def _provider_sessions(parts: ApiParts, directory: People) -> ProviderSessions |
     return ProviderSessions(parts.database, directory.sessions, OpenIdSignIn(settings.oidc, key))
 
 
+#: The resources. Exports stand before those whose addresses they lengthen by a suffix.
+_MODULES = (
+    health, session, openid, accounts, exports, studies, jobs, patients, retrieve, objects, node, models,
+    destinations, rules, events, reviews, agreement, uploads, stow, qido, wado, frames, audit, well_known,
+    worklist, waiting, metrics, retention,
+)  # fmt: skip
+
+
 def create_app(parts: ApiParts) -> FastAPI:
     """Build the application; `app.state.feed.close()` sends listeners away before the server stops.
 
@@ -158,6 +166,18 @@ def create_app(parts: ApiParts) -> FastAPI:
             Middleware(RangeProblems),
         ],
     )
+    _keep_state(app, parts, rates)
+    answer_with_problems(app)
+    describe(app)
+    for module in _MODULES:
+        app.include_router(module.router)
+    app.mount("/page", PageFiles(directory=PAGE), name="page")
+    app.mount(viewer.AT, viewer.Ohif(parts.settings.viewer.ohif), name="viewer")
+    return app
+
+
+def _keep_state(app: FastAPI, parts: ApiParts, rates: Rates) -> None:
+    """Give the application what its routes share."""
     app.state.parts = parts
     directory = People.of(parts.database, parts.settings.people)
     provider = _provider_sessions(parts, directory)
@@ -168,16 +188,3 @@ def create_app(parts: ApiParts) -> FastAPI:
     app.state.export_places = ExportPlaces()
     app.state.feed = ChangeFeed(parts.database)
     app.state.database_probe = DatabaseProbe(parts.database)
-    answer_with_problems(app)
-    describe(app)
-    modules = (
-        # Exports before those whose addresses they lengthen by a suffix.
-        health, session, openid, accounts, exports, studies, jobs, patients, retrieve, objects, node, models,
-        destinations, rules, events, reviews, agreement, uploads, stow, qido, wado, frames, audit, well_known,
-        worklist, waiting, metrics, retention,
-    )  # fmt: skip
-    for module in modules:
-        app.include_router(module.router)
-    app.mount("/page", PageFiles(directory=PAGE), name="page")
-    app.mount(viewer.AT, viewer.Ohif(parts.settings.viewer.ohif), name="viewer")
-    return app

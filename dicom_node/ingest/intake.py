@@ -30,7 +30,8 @@ from dicom_node.core.received.versions import Comparison
 from dicom_node.core.uids import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME, is_valid_uid, loggable_uid
 from dicom_node.headers.header import Header, read_header
 from dicom_node.index.database import Database
-from dicom_node.index.received.arrivals import UNKNOWN_SENDER, add_instance, known_object_keys, open_association
+from dicom_node.index.received.arrivals import UNKNOWN_SENDER, add_instance, known_object_keys
+from dicom_node.index.received.associations import open_association
 from dicom_node.index.versions import Added
 from dicom_node.ingest.versions import VersionComparer
 from dicom_node.storage.spool import Buffer, Spool, SpoolPart, StoredObject

@@ -19,7 +19,7 @@ from dicom_node.dimse.vocabulary import STORAGE_SOP_CLASSES
 from dicom_node.headers.reader import FileHeaders
 from dicom_node.headers.scan import HeaderScan
 from dicom_node.index.database import Database
-from dicom_node.index.received.arrivals import close_association
+from dicom_node.index.received.associations import close_association
 from dicom_node.ingest.incoming import IncomingFile, WholeFile
 from dicom_node.ingest.intake import Intake, ReceivedFile
 from dicom_node.ingest.wrapping import PictureWrapper

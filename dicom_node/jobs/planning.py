@@ -100,6 +100,31 @@ class _Beside:
     told: _Told
 
 
+@dataclass(frozen=True, slots=True)
+class _Question:
+    """What a job asks: of which images of the study, channel by channel, which model; or why none is asked."""
+
+    study: Study
+    job: ClaimedJob
+    admitted: Admitted
+    declined: Declined | None
+    channels: tuple[str, ...]
+    inputs: Sequence[Instance]
+
+    @property
+    def card(self) -> ModelCard:
+        return self.admitted.card
+
+    def beside(self) -> list[Instance]:
+        """Return the other images of the study.
+
+        No result lies on a further channel: its patient is compared as that of the series beside.
+        """
+        further = set(self.channels[1:]) - {self.job.series_instance_uid}
+        used = {one.sop_instance_uid for one in self.inputs if one.series_instance_uid not in further}
+        return [one for series in self.study.series for one in series.instances if one.sop_instance_uid not in used]
+
+
 class Planner:
     """Makes jobs ready; holds nothing that changes."""
 
@@ -141,41 +166,50 @@ class Planner:
             raise NodeError(f"Study {job.study_instance_uid} is not in the index any more.")
         if study.revision != job.revision:
             return None
-        parameters = self._settings.parameters.get(job.route, {})
-        admitted = self._settings.admit(self._cards[job.model], parameters)
-        card, declined = admitted.card, damaged or admitted.declined or self._declined(job)
-        channels = channel_series(study, self._settings.routes.get(job.route), card, job.series_instance_uid)
-        declined = declined or channel_missing(card, channels)
-        inputs = _inputs(study, job, channels)
-        shaped_by = self._shaped_by(connection, job, inputs, declined)
-        key = again or standing_key(connection, self._key(job, admitted, inputs, shaped_by))
+        asked = self._question(study, job, damaged)
+        shaped_by = self._shaped_by(connection, job, asked.inputs, asked.declined)
+        key = again or standing_key(connection, self._key(job, asked.admitted, asked.inputs, shaped_by))
         delivery_plan = self._settings.profiles.delivery_plan(connection, self._settings.destinations[job.route])
         if is_reviewed(connection, key):
             delivery_plan = delivery_plan.of_review()
-        request = AnalysisRequest(
-            context=replace(
-                self._context(connection, job, key, delivery_plan),
-                withdrawn_before=shaped_by.withdrawn + rejections_before(connection, job.study_instance_uid, job.route),
-                node_id=shaped_by.node_id, order=shaped_by.told.order, patient=shaped_by.told.patient,
-                purpose=shaped_by.told.purpose,
-            ),
-            model_dir=card.folder,
-            files=tuple(self._source(i) for i in inputs), out_dir=folder, parameters=parameters,
-            model_digest="" if declined else admitted.digest, channel_series=channels,
+        context = replace(
+            self._context(connection, job, key, delivery_plan),
+            withdrawn_before=shaped_by.withdrawn + rejections_before(connection, job.study_instance_uid, job.route),
+            node_id=shaped_by.node_id, order=shaped_by.told.order, patient=shaped_by.told.patient,
+            purpose=shaped_by.told.purpose,
         )  # fmt: skip
-        # No result lies on a further channel: its patient is compared as that of the series beside.
-        further = set(channels[1:]) - {job.series_instance_uid}
-        used = {one.sop_instance_uid for one in inputs if one.series_instance_uid not in further}
-        beside = [one for series in study.series for one in series.instances if one.sop_instance_uid not in used]
-        may_share = declined is None and card.input == "image"
-        task = Task(
-            request=request, fhir=self._settings.fhir, declined=declined, may_share=may_share,
-            study_instance_uid=job.study_instance_uid, beside=tuple(self._spool.path(one.object_key) for one in beside),
-            code={} if declined else card.loaded_code(), calls_server=declined is None and card.server is not None,
+        return Plan(key, self._task(asked, self._request(asked, context, folder)), delivery_plan)
+
+    def _question(self, study: Study, job: ClaimedJob, damaged: Declined | None) -> _Question:
+        parameters = self._settings.parameters.get(job.route, {})
+        admitted = self._settings.admit(self._cards[job.model], parameters)
+        declined = damaged or admitted.declined or self._declined(job)
+        route = self._settings.routes.get(job.route)
+        channels = channel_series(study, route, admitted.card, job.series_instance_uid)
+        declined = declined or channel_missing(admitted.card, channels)
+        return _Question(study, job, admitted, declined, channels, _inputs(study, job, channels))
+
+    def _request(self, asked: _Question, context: ReportContext, folder: Path) -> AnalysisRequest:
+        return AnalysisRequest(
+            context=context,
+            model_dir=asked.card.folder,
+            files=tuple(self._source(one) for one in asked.inputs),
+            out_dir=folder,
+            parameters=self._settings.parameters.get(asked.job.route, {}),
+            model_digest="" if asked.declined else asked.admitted.digest,
+            channel_series=asked.channels,
+        )
+
+    def _task(self, asked: _Question, request: AnalysisRequest) -> Task:
+        card, is_asked, beside = asked.card, asked.declined is None, asked.beside()
+        return Task(
+            request=request, fhir=self._settings.fhir, declined=asked.declined,
+            may_share=is_asked and card.input == "image", study_instance_uid=asked.job.study_instance_uid,
+            beside=tuple(self._spool.path(one.object_key) for one in beside),
+            code=card.loaded_code() if is_asked else {}, calls_server=is_asked and card.server is not None,
             requests=requests_in_work(),
-            sha256_of={self._spool.path(one.object_key): one.sha256 for one in (*inputs, *beside)},
+            sha256_of={self._spool.path(one.object_key): one.sha256 for one in (*asked.inputs, *beside)},
         )  # fmt: skip
-        return Plan(key, task, delivery_plan)
 
     def _context(self, connection: Connection, job: ClaimedJob, key: str, delivery_plan: DeliveryPlan) -> ReportContext:
         lineage = ReportLineage(

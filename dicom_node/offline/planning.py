@@ -1,4 +1,5 @@
-"""One study of a run made ready for the worker process: which series, under which key, with what written of it."""
+"""A run made ready: which model it is for; and one study for the worker process: which series, under which key, with
+what written of it."""
 
 from __future__ import annotations
 
@@ -14,18 +15,44 @@ from dicom_node.analysis.answer import Declined
 from dicom_node.analysis.context import AnalysisRequest, ReportContext, SourceFile
 from dicom_node.config.settings import Settings
 from dicom_node.core.entities import Instance, Route, Study
+from dicom_node.core.errors import ModelUnavailable, NotFound
 from dicom_node.core.outputs.artifact_kinds import OutputSet
 from dicom_node.core.series.routing import RouteDecision, decide
 from dicom_node.core.uids import derived_uid, job_key
 from dicom_node.deliver.profiles import profiles_of
 from dicom_node.fhir.options import fhir_options
-from dicom_node.inference.cards.card import ModelCard
+from dicom_node.governance.admission import Standing
+from dicom_node.governance.standing import standing_so_far
+from dicom_node.governance.verify import verify_folder
+from dicom_node.inference.cards.card import ModelCard, load_card
+from dicom_node.inference.cards.folders import survey_models
 from dicom_node.jobs.channels import channel_missing, channel_series
 from dicom_node.jobs.tasks import Task
 from dicom_node.storage.spool import Spool
 
 #: Stands where a node has the name of the route and its own: a run and a node never give one UID to two objects.
 ROUTE, NODE = "run", "run without a node"
+
+
+def chosen_model(model: str, settings: Settings) -> ModelCard:
+    """Return the card of a model. Raises `NotFound`, or `ModelUnavailable` for one that must not or cannot run.
+
+    A name goes before a folder of that name; ``./NAME`` is the folder. Who names a folder vouches for its code, as far
+    as that is not confined; a model that was added runs by what was decided on it.
+    """
+    cards = survey_models(settings.models_dirs).cards
+    if model in cards:
+        found = standing_so_far(cards[model], settings)
+        if found.standing is not Standing.LIVE:
+            raise ModelUnavailable(f"{model} is not run: {found.text}")
+        return cards[model]
+    folder = Path(model)
+    if not folder.is_dir():
+        raise NotFound(f"There is no model or folder {model}; there are the models: {', '.join(sorted(cards))}.")
+    wrong = [f"{one.name}: {one.text}" for one in verify_folder(folder, settings.inference.confine) if not one.ok]
+    if wrong:
+        raise ModelUnavailable(f"The model in {folder} is not run. {' '.join(wrong)}")
+    return load_card(folder.resolve())
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,8 +22,7 @@ from dicom_node.core.received.grouping import studies_of
 from dicom_node.inference.cards.card import ModelCard
 from dicom_node.jobs.keeping import performed_by
 from dicom_node.jobs.workers import Workers, WorkerSettings
-from dicom_node.offline.model import chosen_model
-from dicom_node.offline.planning import PlannedStudy, RunPlanner
+from dicom_node.offline.planning import PlannedStudy, RunPlanner, chosen_model
 from dicom_node.offline.results import RunReport, StudyResult
 from dicom_node.offline.taking import require_images, take_files
 from dicom_node.offline.writing import RESULT_NAME, about, write_study

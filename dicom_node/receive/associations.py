@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 from dicom_node.index.database import Database
-from dicom_node.index.received.arrivals import forget_lost_associations, renew_associations
+from dicom_node.index.received.associations import forget_lost_associations, renew_associations
 
 #: An association whose receiver has not renewed it for this long is lost.
 ASSOCIATION_SILENCE_S = 60.0

@@ -20,12 +20,8 @@ from dicom_node.headers.file_meta import file_head, read_head
 from dicom_node.headers.header import Header
 from dicom_node.headers.reader import Encoded, Unreadable
 from dicom_node.headers.scan import scan_header
-from dicom_node.index.received.arrivals import (
-    add_instances,
-    close_association,
-    forget_lost_associations,
-    open_association,
-)
+from dicom_node.index.received.arrivals import add_instances
+from dicom_node.index.received.associations import close_association, forget_lost_associations, open_association
 from dicom_node.index.transitions import record as record_event
 from dicom_node.receive.channel import AssociationClosed, RecordStored, ReportAnswered
 from dicom_node.receive.commitment import note_answer

@@ -66,7 +66,7 @@ class DicomWebSource:
             if not listed:
                 told = f"{self.name} has no study {wanted.study_instance_uid}, or none of these series."
                 raise NotFound(f"{told} Check the UIDs, and url of this source.")
-            arrivals.tally.expect(len(listed))
+            arrivals.counts.expect(len(listed))
             for url in self._whole(wanted):
                 self._try_whole(web, url, arrivals)
             missing = [one for one in listed if not arrivals.has(one.sop_instance_uid)]
@@ -74,7 +74,7 @@ class DicomWebSource:
                 missing,
                 lambda one: one.sop_instance_uid,
                 lambda one: self._fetch_one(web, wanted.study_instance_uid, one, arrivals),
-                arrivals.tally,
+                arrivals.counts,
             )
 
     # --- addresses ---------------------------------------------------------------------------------------------
@@ -122,7 +122,7 @@ class DicomWebSource:
         for content in self._contents(web, url):
             require_room(take_file(content, arrivals), self.name)
         if not arrivals.has(one.sop_instance_uid):
-            arrivals.tally.refuse(one.sop_instance_uid, f"{self.name} names an object that it does not send.")
+            arrivals.counts.refuse(one.sop_instance_uid, f"{self.name} names an object that it does not send.")
 
     def _contents(self, web: Web, url: str) -> Iterator[Iterator[bytes]]:
         with web.stream(url, _ANY_ENCODING) as response:

@@ -71,7 +71,7 @@ class DimseSource:
         """Ask what there is, then have it sent. Raises `NotFound`, `SourceUnavailable`, `SourceRefused`."""
         with RetrieveAssociation(self.remote, _FIND) as association:
             there = holdings(self.remote, association, wanted)
-        arrivals.tally.expect(there.count)
+        arrivals.counts.expect(there.count)
         if self.move_destination:
             self._move(wanted, arrivals)
             return
@@ -79,7 +79,7 @@ class DimseSource:
             self._get(_keys(wanted), there, arrivals)
         except SourceUnavailable as error:
             self._get_missing(wanted, there, arrivals)
-            if not arrivals.tally.progress.received:
+            if not arrivals.counts.progress.received:
                 raise SourceUnavailable(str(error)) from error
 
     def _get_missing(self, wanted: WantedStudy, there: Holdings, arrivals: RetrieveSink) -> None:
@@ -91,9 +91,9 @@ class DimseSource:
         def fetch(one: Listed) -> None:
             self._get(_keys_of_one(wanted, one), there, arrivals)
             if not arrivals.has(one.sop_instance_uid):
-                arrivals.tally.refuse(one.sop_instance_uid, f"{self.name} names an object that it does not send.")
+                arrivals.counts.refuse(one.sop_instance_uid, f"{self.name} names an object that it does not send.")
 
-        fetch_singly(missing, lambda one: one.sop_instance_uid, fetch, arrivals.tally)
+        fetch_singly(missing, lambda one: one.sop_instance_uid, fetch, arrivals.counts)
 
     # --- one request -------------------------------------------------------------------------------------------
 
@@ -145,14 +145,14 @@ class DimseSource:
         """Read a response: note its counts, tell whether it is the last. Raises when the retrieval failed."""
         status = status_of(self.remote, message, field)
         counts = _Counts.of(message)
-        arrivals.tally.count_failed_there(counts.failed)
+        arrivals.counts.count_failed_there(counts.failed)
         if field is Field.C_MOVE_RSP:
-            arrivals.tally.count_sent_elsewhere(counts.completed)
+            arrivals.counts.count_sent_elsewhere(counts.completed)
         if status == _PENDING:
             return False
         if status == 0x0000 or 0xB000 <= status <= 0xBFFF:
             return True
-        if status == _SUBOPERATIONS_FAILED and arrivals.tally.progress.reason:
+        if status == _SUBOPERATIONS_FAILED and arrivals.counts.progress.reason:
             return True  # they failed because the node refused them, and that is the reason to tell
         raise self._failure(status, field)
 

@@ -53,8 +53,8 @@ class OrthancSource:
             ids = self._instances(client, wanted)
             if not ids:
                 raise NotFound(f"{self.name} has no study {wanted.study_instance_uid}, or none of these series.")
-            arrivals.tally.expect(len(ids))
-            fetch_singly(ids, str, lambda id_: self._fetch_one(client, id_, arrivals), arrivals.tally)
+            arrivals.counts.expect(len(ids))
+            fetch_singly(ids, str, lambda id_: self._fetch_one(client, id_, arrivals), arrivals.counts)
 
     def _instances(self, client: Orthanc, wanted: WantedStudy) -> list[str]:
         """Return Orthanc's ids of what is wanted; it matches upper and lower case alike, which UIDs have none of."""

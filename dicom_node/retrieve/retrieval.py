@@ -95,7 +95,7 @@ def perform(retrieval: Retrieval, source: Source, sink: SinkParts, called_ae_tit
     finally:
         arrivals.close(outcome)
     arrivals.confirm(retrieval.wanted)
-    finished = _judged(retrieval, arrivals.tally.progress, failure)
+    finished = _judged(retrieval, arrivals.counts.progress, failure)
     _log.info("retrieval finished", extra=_described(finished))
     return finished
 

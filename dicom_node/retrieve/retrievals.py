@@ -117,7 +117,7 @@ class Retrievals:
 
     def _current(self, retrieval: Retrieval) -> Retrieval:
         arrivals = self._arrivals.get(retrieval.id)
-        return retrieval if arrivals is None else retrieval.with_progress(arrivals.tally.progress)
+        return retrieval if arrivals is None else retrieval.with_progress(arrivals.counts.progress)
 
     def _queue(self, retrieval: Retrieval) -> None:
         self._known[retrieval.id] = retrieval

@@ -27,7 +27,7 @@ from dicom_node.core.errors import (
 )
 from dicom_node.headers.file_meta import LONGEST_HEAD_BYTES, read_head
 from dicom_node.index.database import Database
-from dicom_node.index.received.arrivals import close_association
+from dicom_node.index.received.associations import close_association
 from dicom_node.index.received.retrievals import count_among, count_present
 from dicom_node.ingest.intake import Intake, Received
 from dicom_node.storage.spool import Buffer
@@ -71,11 +71,11 @@ class Names:
 
 
 class RetrieveSink:
-    """Takes the objects of one retrieval. Used by one thread; the `tally` may be read by any."""
+    """Takes the objects of one retrieval. Used by one thread; the `counts` may be read by any."""
 
     def __init__(self, parts: SinkParts, sender: SendingPeer, stopped: Callable[[], bool] = lambda: False) -> None:
         """`stopped` tells that the node is ending: the next object then raises `RetrievalStopped`."""
-        self.tally = Tally()
+        self.counts = RetrieveCounts()
         self._parts = parts
         self._sender = sender
         self._stopped = stopped
@@ -83,7 +83,7 @@ class RetrieveSink:
 
     def has(self, sop_instance_uid: str) -> bool:
         """Tell whether this object has come and was stored."""
-        return self.tally.has(sop_instance_uid)
+        return self.counts.has(sop_instance_uid)
 
     def check_stopped(self) -> None:
         """Raise `RetrievalStopped` when the node is ending."""
@@ -103,9 +103,9 @@ class RetrieveSink:
     def _kept(self, names: Names, data_set: bytearray | None) -> StoreStatus:
         status = StoreStatus.CANNOT_UNDERSTAND if data_set is None else self._store(names, data_set)
         if status is StoreStatus.SUCCESS:
-            self.tally.store(names.sop_instance_uid)
+            self.counts.store(names.sop_instance_uid)
         else:
-            self.tally.refuse(names.sop_instance_uid, _WHY.get(status, f"The node answered 0x{status:04X}."))
+            self.counts.refuse(names.sop_instance_uid, _WHY.get(status, f"The node answered 0x{status:04X}."))
         return status
 
     def confirm(self, wanted: WantedStudy) -> None:
@@ -115,7 +115,7 @@ class RetrieveSink:
         """
         deadline = time.monotonic() + _SETTLING_S
         with suppress(IndexUnavailable):
-            while self._count_here(wanted) < self.tally.sent_elsewhere and time.monotonic() < deadline:
+            while self._count_here(wanted) < self.counts.sent_elsewhere and time.monotonic() < deadline:
                 self.check_stopped()
                 time.sleep(_LOOK_EVERY_S)
 
@@ -125,10 +125,10 @@ class RetrieveSink:
             close_association(connection, self._association_id, outcome, datetime.now(UTC))
 
     def _count_here(self, wanted: WantedStudy) -> int:
-        stored = self.tally.stored
+        stored = self.counts.stored
         with self._parts.database.read() as connection:
             here = count_present(connection, wanted.study_instance_uid, wanted.series_instance_uids)
-            self.tally.confirm(here, count_among(connection, wanted.study_instance_uid, stored))
+            self.counts.confirm(here, count_among(connection, wanted.study_instance_uid, stored))
         return here
 
     def _gathered(self, pieces: Iterable[Buffer]) -> bytearray | None:
@@ -192,7 +192,7 @@ class Progress:
     reason: str = ""
 
 
-class Tally:
+class RetrieveCounts:
     """Counts that one thread writes and any may read."""
 
     def __init__(self) -> None:
@@ -281,7 +281,9 @@ _MOST_BREAKS = 3
 T = TypeVar("T")
 
 
-def fetch_singly(objects: Iterable[T], name_of: Callable[[T], str], fetch: Callable[[T], None], tally: Tally) -> None:
+def fetch_singly(
+    objects: Iterable[T], name_of: Callable[[T], str], fetch: Callable[[T], None], counts: RetrieveCounts
+) -> None:
     """Fetch each object; one that fails is counted with its reason under its name, and the next is tried.
 
     A PACS that answers with an error is asked for all the others; one that does not answer is given up. Raises
@@ -293,10 +295,10 @@ def fetch_singly(objects: Iterable[T], name_of: Callable[[T], str], fetch: Calla
             fetch(one)
             breaks = 0
         except (NotFound, RefusedObject, SourceFault) as error:
-            tally.refuse(name_of(one), str(error))
+            counts.refuse(name_of(one), str(error))
             breaks = 0
         except SourceUnavailable as error:
-            tally.refuse(name_of(one), str(error))
+            counts.refuse(name_of(one), str(error))
             breaks += 1
             if breaks == _MOST_BREAKS:
                 raise

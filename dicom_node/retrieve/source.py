@@ -41,7 +41,7 @@ class Source(Protocol):
             files = self._files_of(wanted)
             if not files:
                 raise NotFound(f"{self.name} has no study {wanted.study_instance_uid}. Check the UID.")
-            arrivals.tally.expect(len(files))
+            arrivals.counts.expect(len(files))
             for file in files:
                 names = Names(file.sop_class_uid, file.sop_instance_uid, file.transfer_syntax_uid)
                 require_room(arrivals.take(names, file.pieces()), self.name)

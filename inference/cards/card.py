@@ -17,7 +17,6 @@ from dicom_node.core.entities import ModelIdentity
 from dicom_node.core.errors import ModelUnavailable, SettingsError
 from dicom_node.core.series.predicates import check_conditions
 from dicom_node.core.uids import derived_uid
-from dicom_node.inference.cards.channels import CardChannel, read_channel
 from dicom_node.inference.cards.digest import (
     decides,
     digest_of,
@@ -39,9 +38,11 @@ from dicom_node.inference.cards.outputs import (
 from dicom_node.inference.cards.own_code import names_in, own_code
 from dicom_node.inference.cards.schema import check_values, unknown_keys
 from dicom_node.inference.cards.tensors import (
+    CardChannel,
     OutputSpec,
     Preprocessing,
     ServerSpec,
+    read_channel,
     read_output,
     read_preprocessing,
     read_server,
@@ -280,17 +281,13 @@ def _card(folder: Path, fields: CardFields) -> ModelCard:
     given = fields.choice("input", INPUTS, TASK_INPUTS.get(task, ""))
     return ModelCard(
         folder=folder,
-        name=fields.text("name"),
-        version=fields.text("version"),
-        manufacturer=fields.text("manufacturer"),
+        name=fields.text("name"), version=fields.text("version"), manufacturer=fields.text("manufacturer"),
         runtime=runtime,
         entry_point=fields.text("entry_point") if runtime == "python" else "",
         modules=fields.texts("modules"),
         task=task,
-        intended_use=fields.text("intended_use"),
-        limits=fields.text("limits"),
-        licence=fields.optional_text("licence"),
-        bundle=fields.optional_text("bundle"),
+        intended_use=fields.text("intended_use"), limits=fields.text("limits"),
+        licence=fields.optional_text("licence"), bundle=fields.optional_text("bundle"),
         calibrated=fields.flag("calibrated"),
         rank=fields.texts("rank"),
         accepts=_accepts(fields),
@@ -313,7 +310,7 @@ def _card(folder: Path, fields: CardFields) -> ModelCard:
         output=read_output(fields.table("output")),
         server=read_server(fields.table("server")),
         looks=_looks(folder, fields.table("looks")),
-    )
+    )  # fmt: skip
 
 
 def _check_keys(fields: CardFields) -> None:

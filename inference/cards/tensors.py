@@ -1,13 +1,16 @@
-"""Three tables of a model card: what goes into a network, what comes out, and the server it runs on.
+"""Tables of a model card: what goes into a network, also of several series, what comes out, and the server it runs on.
 
 Standard library only. Runtimes whose files say themselves what they take and give need none of them.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
+from dicom_node.core.errors import SettingsError
+from dicom_node.core.series.predicates import check_conditions
 from dicom_node.inference.cards.fields import CardFields
 
 FITS = ("stretch", "pad", "crop")
@@ -68,6 +71,15 @@ class Preprocessing:
     orientation: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class CardChannel:
+    """One channel of the input of a model that reads several series together: its name for people, and what a series
+    must meet to be it, in the words of routes."""
+
+    key: str
+    when: Mapping[str, object]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OutputSpec:
     """The tensor a network gives: its name where it has several, and what makes probabilities of it.
@@ -124,6 +136,18 @@ def read_preprocessing(fields: CardFields, *, volume: bool) -> Preprocessing:
     _check_values(fields, spec)
     _check_place(fields, spec)
     return spec
+
+
+def read_channel(fields: CardFields) -> CardChannel:
+    """Read one `[[channel]]`. Raises `SettingsError`."""
+    conditions = fields.table("when").values
+    if not conditions:
+        fields.refuse("when", "must say which series the channel is")
+    try:
+        check_conditions(conditions)
+    except SettingsError as error:
+        fields.refuse("when", f"cannot be used. {error}")
+    return CardChannel(fields.text("key"), conditions)
 
 
 def read_output(fields: CardFields) -> OutputSpec:

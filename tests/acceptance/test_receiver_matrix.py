@@ -28,7 +28,7 @@ from tests.peers.dcmtk import dcmsend
 from tests.peers.line import Break
 from tests.peers.node import Node
 from tests.peers.process import wait_until
-from tests.peers.receivers import KINDS, SYSTEM, Folder, Receiver, Shown, Study, running_receivers
+from tests.peers.receivers import KINDS, SYSTEM, Folder, Receiver, SentStudy, Shown, running_receivers
 from tests.support.campaign import amount
 from tests.support.hl7.messages import merge
 from tests.support.hl7.peers import code, send
@@ -56,7 +56,7 @@ class Case:
         for image in self.images:
             image.PatientID, image.PatientName, image.PatientBirthDate = number, "MUSTER^ERIKA", "19600102"
             image.PatientSex = "F"
-        self.study = Study(str(self.images[0].StudyInstanceUID), number, f"Q{number[1:]}")
+        self.study = SentStudy(str(self.images[0].StudyInstanceUID), number, f"Q{number[1:]}")
 
     def shows(self, images: int, *, corrected: bool = False) -> Truth:
         return [Shown(self.study.numbers[corrected], images)]
@@ -202,7 +202,7 @@ class Hospital:
         names = self.receivers[receiver].names_patients
         return sorted(one if names else Shown("", one.images) for one in truth)
 
-    def owed(self, study: Study, *states: str, destination: str = "") -> int:
+    def owed(self, study: SentStudy, *states: str, destination: str = "") -> int:
         """Count what is owed of a study in these states, by default what waits."""
         of_study = select(func.count()).select_from(deliveries).join(results, results.c.job_key == deliveries.c.job_key)
         told = select(func.count()).select_from(notifications)
@@ -272,7 +272,7 @@ class Hospital:
 
         wait_until(put_off, PATIENCE_S, "the folder to be missed")
 
-    def is_taken_after_retry(self, broken: Sequence[Receiver], studies: Sequence[Study]) -> bool:
+    def is_taken_after_retry(self, broken: Sequence[Receiver], studies: Sequence[SentStudy]) -> bool:
         """Have sent again what is parked; more may be, of what was refused a moment before all was well."""
         parked = [one for one in broken if any(self.owed(study, "PARKED", destination=one.name) for study in studies)]
         with self.node.api() as api:

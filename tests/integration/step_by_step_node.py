@@ -30,7 +30,7 @@ from dicom_node.governance.admission import admit_any
 from dicom_node.index.database import Database
 from dicom_node.index.notices import Subscriber
 from dicom_node.index.outbox.notifications import subscribe
-from dicom_node.index.received.arrivals import close_association
+from dicom_node.index.received.associations import close_association
 from dicom_node.index.tables import artifacts, deliveries, events, jobs, notifications
 from dicom_node.inference.cards.folders import find_models
 from dicom_node.ingest.intake import Intake, IntakeLimits

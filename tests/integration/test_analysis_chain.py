@@ -31,7 +31,7 @@ from dicom_node.governance.admission import admit_any
 from dicom_node.index.database import Database
 from dicom_node.index.decided import actions
 from dicom_node.index.jobs import claim
-from dicom_node.index.received.arrivals import close_association
+from dicom_node.index.received.associations import close_association
 from dicom_node.index.tables import artifacts, deliveries, events, jobs, results, studies
 from dicom_node.inference.cards.folders import find_models
 from dicom_node.ingest.intake import Intake, IntakeLimits, Received

@@ -23,7 +23,7 @@ from dicom_node.core.errors import AuditUnavailable
 from dicom_node.core.principal import Principal, UserRole
 from dicom_node.index.database import SCHEMA_HEAD, Database
 from dicom_node.index.people.audit_records import AuditFilter, AuditRecord, matching_records, require_addable
-from dicom_node.index.received.arrivals import close_association, open_association
+from dicom_node.index.received.associations import close_association, open_association
 from dicom_node.index.tables import audit_records
 from dicom_node.people.audit import trail as audit_trail
 from dicom_node.people.audit.care import ReceivedStudies

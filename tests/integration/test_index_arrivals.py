@@ -26,6 +26,7 @@ from dicom_node.index import jobs
 from dicom_node.index.database import SCHEMA_HEAD, Database
 from dicom_node.index.outbox.proofs import ProofTimes, claim_unproved
 from dicom_node.index.received import arrivals as intake
+from dicom_node.index.received import associations
 from dicom_node.index.received.arrivals import UNKNOWN_SENDER
 from dicom_node.index.results import save_result
 from dicom_node.index.studies import arrivals, load_study
@@ -352,11 +353,11 @@ def test_an_open_association_counts_until_it_is_closed(index: Database) -> None:
     image = instance("1")
     with index.write() as connection:
         intake.add_instance(connection, image)
-        intake.open_association(connection, "a", "receiver", [image])
-        intake.open_association(connection, "a", "receiver", [image])
+        associations.open_association(connection, "a", "receiver", [image])
+        associations.open_association(connection, "a", "receiver", [image])
     assert open_associations(index) == 1
     with index.write() as connection:
-        intake.close_association(connection, "a", "released", after(5))
+        associations.close_association(connection, "a", "released", after(5))
     assert open_associations(index) == 0
 
 
@@ -364,10 +365,10 @@ def test_a_silent_receivers_associations_are_lost_but_not_those_it_renews(index:
     image = instance("1")
     with index.write() as connection:
         intake.add_instance(connection, image)
-        intake.open_association(connection, "a", "dead", [image])
-        intake.open_association(connection, "b", "alive", [image])
-        intake.renew_associations(connection, "alive", after(100))
-        intake.forget_lost_associations(connection, "", after(50), after(100))
+        associations.open_association(connection, "a", "dead", [image])
+        associations.open_association(connection, "b", "alive", [image])
+        associations.renew_associations(connection, "alive", after(100))
+        associations.forget_lost_associations(connection, "", after(50), after(100))
     assert open_associations(index) == 1
 
 
@@ -375,9 +376,9 @@ def test_a_receiver_that_starts_again_forgets_what_it_had_open(index: Database) 
     image = instance("1")
     with index.write() as connection:
         intake.add_instance(connection, image)
-        intake.open_association(connection, "a", "me", [image])
-        intake.open_association(connection, "b", "other", [image])
-        intake.forget_lost_associations(connection, "me", after(-60), after(1))
+        associations.open_association(connection, "a", "me", [image])
+        associations.open_association(connection, "b", "other", [image])
+        associations.forget_lost_associations(connection, "me", after(-60), after(1))
     assert open_associations(index) == 1
 
 

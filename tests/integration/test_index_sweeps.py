@@ -14,7 +14,8 @@ from dicom_node.core.entities import Instance, InstanceRole, JobState, Route, St
 from dicom_node.core.uids import derived_uid
 from dicom_node.index.database import Database
 from dicom_node.index.decided.actions import rerun_study
-from dicom_node.index.received.arrivals import add_instance, open_association
+from dicom_node.index.received.arrivals import add_instance
+from dicom_node.index.received.associations import open_association
 from dicom_node.index.tables import jobs, studies
 from dicom_node.jobs.sweeps import CompletenessSweep
 from dicom_node.receive.associations import AssociationSweep

@@ -352,7 +352,7 @@ def when_received(count: int, act: Callable[[], None]) -> Callable[[RetrieveSink
 
         def take_and_act(names: Names, pieces: Iterable[Buffer]) -> StoreStatus:
             status = take(names, pieces)
-            if arrivals.tally.progress.received == count:
+            if arrivals.counts.progress.received == count:
                 act()
             return status
 

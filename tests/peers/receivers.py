@@ -52,7 +52,7 @@ def shown(patient: str, images: int, text: str, but: str = "") -> Shown:
 
 
 @dataclass(frozen=True)
-class Study:
+class SentStudy:
     """A study that was sent, by its UID, and the numbers that its patient has, first and after a correction."""
 
     uid: str
@@ -77,10 +77,10 @@ class Receiver(ABC):
         """Return its settings at the node, without name."""
 
     @abstractmethod
-    def shown(self, study: Study) -> list[Shown]:
+    def shown(self, study: SentStudy) -> list[Shown]:
         """Return what holds there of a study."""
 
-    def admit(self, study: Study) -> None:  # noqa: B027 - most ask nobody who a patient is
+    def admit(self, study: SentStudy) -> None:  # noqa: B027 - most ask nobody who a patient is
         """Know the patient, under both numbers."""
 
     @abstractmethod
@@ -135,11 +135,11 @@ class _Fhir(_Web):
     def destination(self) -> dict[str, Any]:
         return {"kind": "fhir", "url": f"http://127.0.0.1:{self.line.port}/fhir/R4", "preset": self.preset}
 
-    def admit(self, study: Study) -> None:
+    def admit(self, study: SentStudy) -> None:
         for number in study.numbers:
             self.server.add_patient(SYSTEM, number)
 
-    def shown(self, study: Study) -> list[Shown]:
+    def shown(self, study: SentStudy) -> list[Shown]:
         return sorted(one for number in study.numbers for one in self._of_patient(number))
 
     def _of_patient(self, number: str) -> Iterator[Shown]:
@@ -207,7 +207,7 @@ class Hl7(Receiver):
         self.server.behaviour.clear()
         super().mend()
 
-    def shown(self, study: Study) -> list[Shown]:
+    def shown(self, study: SentStudy) -> list[Shown]:
         chart: dict[tuple[str, str], hl7.Message] = {}
         for text in self.server.accepted:
             message = hl7.parse(text)
@@ -235,7 +235,7 @@ class Webhook(_Web):
     def destination(self) -> dict[str, Any]:
         return {"kind": "webhook", "url": f"http://127.0.0.1:{self.line.port}/events", "secret": SECRET}
 
-    def shown(self, study: Study) -> list[Shown]:
+    def shown(self, study: SentStudy) -> list[Shown]:
         mine = [one for one in self.server.taken() if one["data"].get("study_instance_uid") == study.uid]
         over = {one["data"]["result"] for one in mine if one["type"] in {"result.superseded", "result.withdrawn"}}
         named = "it names the patient" if any(number in json.dumps(mine) for number in study.numbers) else ""
@@ -306,7 +306,7 @@ class Dicom(Receiver):
         self.pacs.store_status = 0x0000
         super().mend()
 
-    def shown(self, study: Study) -> list[Shown]:
+    def shown(self, study: SentStudy) -> list[Shown]:
         return shown_by(one for one in list(self.pacs.stored.values()) if one.StudyInstanceUID == study.uid)
 
 
@@ -321,7 +321,7 @@ class DicomWeb(_Web):
     def destination(self) -> dict[str, Any]:
         return {"kind": "dicomweb", "url": f"http://127.0.0.1:{self.line.port}/dicom-web"}
 
-    def shown(self, study: Study) -> list[Shown]:
+    def shown(self, study: SentStudy) -> list[Shown]:
         query = {"Level": "Instance", "Query": {"StudyInstanceUID": study.uid}}
         return shown_by(self.pacs.dataset(one) for one in self.pacs.post("/tools/find", query))
 
@@ -362,10 +362,10 @@ class Folder(Receiver):
         whole = [name for name in self.names() if name[0] != "." and not name.endswith(".dcm.json")]
         return {name.split("-", 1)[1].rpartition(".")[0] for name in whole}
 
-    def shown(self, study: Study) -> list[Shown]:
+    def shown(self, study: SentStudy) -> list[Shown]:
         return sorted(self._told(study))
 
-    def _told(self, study: Study) -> Iterator[Shown]:
+    def _told(self, study: SentStudy) -> Iterator[Shown]:
         for path in sorted(self.path.glob("SR-*.dcm")):
             one = pydicom.dcmread(path)
             if one.StudyInstanceUID != study.uid:

@@ -11,10 +11,10 @@ import pytest
 
 from tests.integration import chests
 from tests.integration.chests import Scan
-from tools.lung_reference import SEEDS, Numbers, Study, read, reference
+from tools.lung_reference import SEEDS, Numbers, PublicChest, read, reference
 
 
-def drawn(scan: Scan) -> tuple[chests.Chest, Study]:
+def drawn(scan: Scan) -> tuple[chests.Chest, PublicChest]:
     body, scan = chests.scanned(chests.diaphragm, scan)
 
     def voxel(x_mm: float, y_mm: float, z_mm: float) -> list[int]:
@@ -28,7 +28,9 @@ def drawn(scan: Scan) -> tuple[chests.Chest, Study]:
         "trachea": voxel(0, 20, 110),
         "gas": [voxel(85, -10, -140)],
     }
-    return body, Study("drawn", body.hu_zyx.astype(np.int16), (scan.spacing_mm, scan.pixel_mm, scan.pixel_mm), seeds)
+    return body, PublicChest(
+        "drawn", body.hu_zyx.astype(np.int16), (scan.spacing_mm, scan.pixel_mm, scan.pixel_mm), seeds
+    )
 
 
 def test_the_other_algorithm_finds_the_lungs_that_were_drawn() -> None:

@@ -14,7 +14,6 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from dicom_node.api.addresses import lead_to_v1
 from dicom_node.api.answers.problems import problem_response
-from dicom_node.api.front.head import as_get, head_of
 from dicom_node.core.calls.requests import REQUEST_HEADER, on_behalf_of
 
 #: No request of this API has more to say, but those that bring studies, and decisions with what was drawn.
@@ -71,7 +70,7 @@ class RequestGuard:
             await self.app(scope, receive, send)
             return
         if scope["method"] == "HEAD":
-            scope, send = as_get(scope), head_of(send)
+            scope, send = _as_get(scope), _head_of(send)
         lead_to_v1(scope)
         request_id = str(uuid.uuid4())
         scope.setdefault("state", {})["request_id"] = request_id
@@ -165,3 +164,32 @@ def _refusal(scope: Scope) -> tuple[int, str] | None:
     if not length.isdecimal() or int(length) > most:
         return 413, f"The body may have at most {most} bytes."
     return None
+
+
+# --- HEAD wherever GET is: the same request by the same rules, of whose answer only the head is sent (RFC 9110, 9.3.2)
+
+
+def _as_get(scope: Scope) -> Scope:
+    """Return a request for the head of an answer as one for the answer.
+
+    Ranges are for GET alone (RFC 9110, 14.2). A file that nobody will see is named (ASGI extension
+    `http.response.pathsend`) and not read.
+    """
+    headers = [(name, value) for name, value in scope["headers"] if name != b"range"]
+    extensions = {**(scope.get("extensions") or {}), "http.response.pathsend": {}}
+    return {**scope, "method": "GET", "headers": headers, "extensions": extensions}
+
+
+def _head_of(send: Send) -> Send:
+    """Return a way out for an answer that ends behind its head; whoever streams one hears that the client has gone."""
+    is_over = False
+
+    async def send_head(message: Message) -> None:
+        nonlocal is_over
+        if is_over:
+            return
+        is_over = True  # first: a stream goes on while the head is on its way
+        await send(message)
+        await send({"type": "http.response.body"})
+
+    return send_head

@@ -163,13 +163,13 @@ def get_timeline(
     return [entry for _, entry in pages.cut(placed, asked.limit, lambda one: _cursor(one[0]))]
 
 
-def _cursor(place: study_views.Place) -> str:
+def _cursor(place: study_views.TimelinePlace) -> str:
     return f"{(place.at - _EPOCH) // timedelta(microseconds=1)}_{place.kind}_{place.key}"
 
 
-def _place(cursor: str) -> study_views.Place:
+def _place(cursor: str) -> study_views.TimelinePlace:
     microseconds, kind, key = cursor.split("_", 2)
-    return study_views.Place(_EPOCH + timedelta(microseconds=int(microseconds)), int(kind), key)
+    return study_views.TimelinePlace(_EPOCH + timedelta(microseconds=int(microseconds)), int(kind), key)
 
 
 @router.get(

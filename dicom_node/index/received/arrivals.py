@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Row, and_, func, insert, or_, select, update
+from sqlalchemy import Connection, Row, insert, select, update
 
 from dicom_node.core.entities import Instance, InstanceRole, PatientNumber, SendingPeer, StudyState
 from dicom_node.core.principal import NODE
 from dicom_node.core.received.rejections import KEY_OBJECT_SELECTION
 from dicom_node.core.received.versions import NOTHING_COMPARED, Comparison
 from dicom_node.index.damage import note_arrived
-from dicom_node.index.database import insert_of, is_among
+from dicom_node.index.database import is_among
 from dicom_node.index.outbox.withdrawals import WITHDRAWN, withdraw_results
+from dicom_node.index.received.associations import sender_columns
 from dicom_node.index.received.corrections import (
     Correction,
     StudyNews,
@@ -30,7 +31,7 @@ from dicom_node.index.received.own_results import made_here, pairs_of, tell_alte
 from dicom_node.index.received.patients import note_whose, number_of_study
 from dicom_node.index.received.rejections import settle_rejections
 from dicom_node.index.retention.deletions import come_to_life
-from dicom_node.index.tables import associations, instances, jobs, studies
+from dicom_node.index.tables import instances, jobs, studies
 from dicom_node.index.transitions import Change, insert_studies, move_study, record, supersede_waiting_jobs
 from dicom_node.index.versions import (
     IS_SOURCE,
@@ -66,23 +67,9 @@ def add_instances(
     revived = {one.study_instance_uid for one in arrivals if _is_deleted(standing[one.study_instance_uid])}
     for uid in sorted(revived):
         come_to_life(connection, standing[uid], arrivals[0].received_at)
-    in_use = in_use_of(connection, [instance.sop_instance_uid for instance in arrivals])
-    others = {uid for one in arrivals if (uid := one.sop_instance_uid) in in_use and one.sha256 != in_use[uid].sha256}
-    known = versions_of(connection, others) if others else {}
     made = made_here(connection, arrivals)
-    news: defaultdict[str, StudyNews] = defaultdict(StudyNews)
-    verdicts: list[Added] = []
-    for instance in arrivals:
-        if instance.sop_instance_uid in in_use and instance.sop_instance_uid not in others:
-            _remember_sender(connection, in_use[instance.sop_instance_uid], instance.sender)
-            verdicts.append(Added.DUPLICATE)
-            continue
-        role = InstanceRole.OWN_RESULT if instance.sop_instance_uid in made else instance.role
-        versions = known.setdefault(instance.sop_instance_uid, Versions())
-        verdict = versions.enter(instance, role, comparison)
-        verdicts.append(verdict.added)
-        if verdict.added is not Added.DUPLICATE:
-            _sort(news, instance, role, verdict)
+    entered = _enter(connection, arrivals, made, comparison)
+    known, news, verdicts = entered.known, entered.news, entered.verdicts
     kept = [one for one, added in zip(arrivals, verdicts, strict=True) if added is not Added.DUPLICATE]
     own = pairs_of(kept, made)
     require_compared(known.values(), uncompared(own, comparison), comparison)
@@ -99,6 +86,39 @@ def add_instances(
         _tell_study(connection, standing[uid], news[uid], had_images=uid in with_images)
     note_arrived(connection, arrivals, max(instance.received_at for instance in arrivals))
     return verdicts
+
+
+@dataclass(frozen=True, slots=True)
+class _Entered:
+    """What arrivals are, each for itself, before any of it is written: all versions of those that came again or are
+    new, what they mean for their studies, and a verdict on each."""
+
+    known: dict[str, Versions]
+    news: defaultdict[str, StudyNews]
+    verdicts: list[Added]
+
+
+def _enter(
+    connection: Connection, arrivals: Sequence[Instance], made: Collection[str], comparison: Comparison
+) -> _Entered:
+    """Compare each arrival with what is there and came before it in the batch; who sent a duplicate is remembered."""
+    in_use = in_use_of(connection, [instance.sop_instance_uid for instance in arrivals])
+    others = {uid for one in arrivals if (uid := one.sop_instance_uid) in in_use and one.sha256 != in_use[uid].sha256}
+    known = versions_of(connection, others) if others else {}
+    news: defaultdict[str, StudyNews] = defaultdict(StudyNews)
+    verdicts: list[Added] = []
+    for instance in arrivals:
+        if instance.sop_instance_uid in in_use and instance.sop_instance_uid not in others:
+            _remember_sender(connection, in_use[instance.sop_instance_uid], instance.sender)
+            verdicts.append(Added.DUPLICATE)
+            continue
+        role = InstanceRole.OWN_RESULT if instance.sop_instance_uid in made else instance.role
+        versions = known.setdefault(instance.sop_instance_uid, Versions())
+        verdict = versions.enter(instance, role, comparison)
+        verdicts.append(verdict.added)
+        if verdict.added is not Added.DUPLICATE:
+            _sort(news, instance, role, verdict)
+    return _Entered(known, news, verdicts)
 
 
 def _whose(arrivals: Sequence[Instance], verdicts: Sequence[Added]) -> dict[str, PatientNumber]:
@@ -175,22 +195,14 @@ def _save(connection: Connection, known: Sequence[Versions]) -> None:
 
 def _remember_sender(connection: Connection, version: Row[Any], sender: SendingPeer) -> None:
     if version.calling_ae_title == "" and sender != UNKNOWN_SENDER:
-        connection.execute(update(instances).where(instances.c.id == version.id).values(**_sender_columns(sender)))
+        connection.execute(update(instances).where(instances.c.id == version.id).values(**sender_columns(sender)))
 
 
 def _row(instance: Instance) -> dict[str, object]:
     columns = ("sop_instance_uid", "sop_class_uid", "transfer_syntax_uid", "study_instance_uid", "series_instance_uid",
                "sha256", "size_bytes", "object_key", "received_at")  # fmt: skip
     values = {name: getattr(instance, name) for name in columns}
-    return {**values, "attributes": dict(instance.attributes), **_sender_columns(instance.sender)}
-
-
-def _sender_columns(sender: SendingPeer) -> dict[str, Any]:
-    return {
-        "calling_ae_title": sender.calling_ae_title,
-        "called_ae_title": sender.called_ae_title,
-        "source_host": sender.host,
-    }
+    return {**values, "attributes": dict(instance.attributes), **sender_columns(instance.sender)}
 
 
 # --- what arrivals mean for their studies -------------------------------------------------------------------------
@@ -206,7 +218,7 @@ def _tell_study(connection: Connection, study: Any, news: StudyNews, *, had_imag
     if news.images and not had_images:
         first = news.images[0]
         line = ("received", "The first image arrived.")
-        record(connection, study.study_instance_uid, first.received_at, line, **_sender_columns(first.sender))
+        record(connection, study.study_instance_uid, first.received_at, line, **sender_columns(first.sender))
     _update_study(connection, study, news, max(study.last_received_at, at), had_images=had_images)
     withdraw_what_rests_on(connection, study, news, at)
     warn_of(study.study_instance_uid, news)
@@ -292,101 +304,3 @@ def known_object_keys(connection: Connection, keys: list[str]) -> set[str]:
     """Return which of these objects have a row."""
     known = select(instances.c.object_key).where(is_among(instances.c.object_key, keys))
     return set(connection.execute(known).scalars())
-
-
-# --- associations ------------------------------------------------------------------------------------------------
-
-
-def open_association(
-    connection: Connection, association_id: str, receiver_id: str, carried: Sequence[Instance]
-) -> None:
-    """Note that an association carries the study of these instances, or count them on it."""
-    study_instance_uid, at = carried[0].study_instance_uid, max(instance.received_at for instance in carried)
-    statement = insert_of(connection)(associations).values(
-        association_id=association_id, study_instance_uid=study_instance_uid, receiver_id=receiver_id,
-        opened_at=carried[0].received_at, seen_at=at, outcome="", instances=len(carried),
-        **_sender_columns(carried[0].sender),
-    )  # fmt: skip
-    connection.execute(
-        statement.on_conflict_do_update(
-            index_elements=["association_id", "study_instance_uid"],
-            set_={"seen_at": at, "instances": associations.c.instances + len(carried)},
-        )
-    )
-
-
-def close_association(connection: Connection, association_id: str, outcome: str, at: datetime) -> None:
-    """Note how an association ended: released, aborted or lost."""
-    mine = associations.c.association_id == association_id
-    connection.execute(
-        update(associations).where(mine, associations.c.closed_at.is_(None)).values(closed_at=at, outcome=outcome)
-    )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Carried:
-    """What one association that has ended brought of one study, which is in `revision` by now."""
-
-    association_id: str
-    study_instance_uid: str
-    calling_ae_title: str
-    called_ae_title: str
-    source_host: str
-    opened_at: datetime
-    closed_at: datetime
-    outcome: str
-    instances: int
-    revision: int
-    #: How many objects of each SOP class the study has by now.
-    sop_classes: Mapping[str, int]
-
-
-def carried_unaudited(connection: Connection, limit: int = 200) -> list[Carried]:
-    """Return what the audit trail has not been told of, the first to end first."""
-    one = associations.c
-    names = ("association_id", "study_instance_uid", "calling_ae_title", "called_ae_title", "source_host", "opened_at",
-             "closed_at", "outcome", "instances")  # fmt: skip
-    query = (
-        select(*(one[name] for name in names), studies.c.revision)
-        .join(studies, studies.c.study_instance_uid == one.study_instance_uid)
-        .where(one.closed_at.is_not(None), one.audited_at.is_(None))
-        .order_by(one.closed_at)
-        .limit(limit)
-    )
-    rows = connection.execute(query).all()
-    classes = _sop_classes(connection, {row.study_instance_uid for row in rows})
-    return [Carried(**row._mapping, sop_classes=classes[row.study_instance_uid]) for row in rows]
-
-
-def _sop_classes(connection: Connection, uids: Collection[str]) -> Mapping[str, dict[str, int]]:
-    found: defaultdict[str, dict[str, int]] = defaultdict(dict)
-    columns = (instances.c.study_instance_uid, instances.c.sop_class_uid)
-    in_use = and_(instances.c.study_instance_uid.in_(uids), instances.c.superseded_at.is_(None))
-    query = select(*columns, func.count().label("number")).where(in_use).group_by(*columns)
-    for row in connection.execute(query) if uids else ():
-        found[row.study_instance_uid][row.sop_class_uid] = row.number
-    return found
-
-
-def mark_audited(connection: Connection, carried: Sequence[Carried]) -> None:
-    """Note that the audit trail was told."""
-    for one in carried:
-        mine = and_(
-            associations.c.association_id == one.association_id,
-            associations.c.study_instance_uid == one.study_instance_uid,
-        )
-        connection.execute(update(associations).where(mine).values(audited_at=one.closed_at))
-
-
-def renew_associations(connection: Connection, receiver_id: str, at: datetime) -> None:
-    """Say that this receiver still serves its open associations."""
-    mine = and_(associations.c.receiver_id == receiver_id, associations.c.closed_at.is_(None))
-    connection.execute(update(associations).where(mine).values(seen_at=at))
-
-
-def forget_lost_associations(connection: Connection, receiver_id: str, stale_before: datetime, at: datetime) -> None:
-    """Close what nobody serves any more: this receiver's from before its start, others' that fell silent."""
-    lost = or_(associations.c.receiver_id == receiver_id, associations.c.seen_at < stale_before)
-    connection.execute(
-        update(associations).where(associations.c.closed_at.is_(None), lost).values(closed_at=at, outcome="lost")
-    )

@@ -41,7 +41,7 @@ _AT_ONCE = 200
 Counted = Mapping[str, Any]
 
 
-class Place(NamedTuple):
+class RetentionPlace(NamedTuple):
     """Where a search from the oldest on stands."""
 
     updated_at: datetime
@@ -49,8 +49,8 @@ class Place(NamedTuple):
 
 
 def oldest(
-    connection: Connection, kind: KeptKind, before: datetime, behind: Place | None = None
-) -> tuple[list[StudyFacts], Place | None]:
+    connection: Connection, kind: KeptKind, before: datetime, behind: RetentionPlace | None = None
+) -> tuple[list[StudyFacts], RetentionPlace | None]:
     """Return the next studies of which images, or results without images, are kept, to which nothing has happened since
     `before`, the oldest first; and where to go on, `None` at the end. What happens meanwhile may move a study."""
     at, uid = studies.c.updated_at, studies.c.study_instance_uid
@@ -61,7 +61,7 @@ def oldest(
     rows = connection.execute(query).all()
     found = facts_of(connection, [row.study_instance_uid for row in rows])
     facts = [found[row.study_instance_uid] for row in rows if row.study_instance_uid in found]
-    return facts, Place(*rows[-1]) if len(rows) == _AT_ONCE else None
+    return facts, RetentionPlace(*rows[-1]) if len(rows) == _AT_ONCE else None
 
 
 def _with(kind: KeptKind) -> list[ColumnElement[bool]]:

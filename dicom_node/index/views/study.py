@@ -59,7 +59,7 @@ from dicom_node.index.views.types import (
 _KEPT = artifacts.c.state == ObjectState.STORED
 
 
-class Place(NamedTuple):
+class TimelinePlace(NamedTuple):
     """Where an entry stands in a timeline: its time, associations before events, its own key."""
 
     at: datetime
@@ -107,15 +107,15 @@ def timeline(connection: Connection, study_instance_uid: str) -> list[TimelineEn
 
 
 def placed_timeline(
-    connection: Connection, study_instance_uid: str, behind: Place | None = None
-) -> list[tuple[Place, TimelineEntry]]:
+    connection: Connection, study_instance_uid: str, behind: TimelinePlace | None = None
+) -> list[tuple[TimelinePlace, TimelineEntry]]:
     """Return the entries of a timeline behind a place, each with its own. Raises `NotFound`."""
     told = connection.execute(
         select(events).where(events.c.study_instance_uid == study_instance_uid).order_by(events.c.id)
     )
     carried = connection.execute(select(associations).where(associations.c.study_instance_uid == study_instance_uid))
-    placed = [(Place(row.opened_at, 0, str(row.association_id)), _association_entry(row)) for row in carried]
-    placed += [(Place(row.at, 1, f"{row.id:020d}"), _event_entry(row)) for row in told]
+    placed = [(TimelinePlace(row.opened_at, 0, str(row.association_id)), _association_entry(row)) for row in carried]
+    placed += [(TimelinePlace(row.at, 1, f"{row.id:020d}"), _event_entry(row)) for row in told]
     if not placed:
         require_study(connection, study_instance_uid)
     placed.sort(key=lambda one: one[0])

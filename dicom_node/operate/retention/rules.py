@@ -27,7 +27,7 @@ from dicom_node.core.retention.rules import (
 from dicom_node.index.database import Database
 from dicom_node.index.due import now_in
 from dicom_node.index.retention.deletions import Deletion, under_way
-from dicom_node.index.retention.facts import Place, oldest
+from dicom_node.index.retention.facts import RetentionPlace, oldest
 from dicom_node.operate.retention.deleter import Deleter
 from dicom_node.storage.spool import Spool
 
@@ -123,7 +123,7 @@ class Retention:
         return batch
 
     def _oldest(self, kind: KeptKind, before: datetime) -> Iterator[StudyFacts]:
-        place: Place | None = None
+        place: RetentionPlace | None = None
         while True:
             with self._database.read() as connection:
                 facts, place = oldest(connection, kind, before, place)

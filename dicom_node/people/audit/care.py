@@ -9,7 +9,7 @@ from typing import Protocol
 from dicom_node.core.audit import Audit, AuditedAct, AuditedEvent, AuditOutcome
 from dicom_node.core.principal import NODE, Principal
 from dicom_node.index.database import Database
-from dicom_node.index.received.arrivals import Carried, carried_unaudited, mark_audited
+from dicom_node.index.received.associations import Carried, carried_unaudited, mark_audited
 
 
 @dataclass(frozen=True, slots=True)
