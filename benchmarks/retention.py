@@ -13,12 +13,11 @@ from __future__ import annotations
 import hashlib
 import os
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
 from argparse import Namespace
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -26,9 +25,10 @@ from pathlib import Path
 from sqlalchemy import func, insert, select
 
 from benchmarks.command_line import keep, parser_of
-from benchmarks.loads import LOADS, write_load
+from benchmarks.loads import LOADS
 from benchmarks.peers import node_command
 from benchmarks.receivers import Receiver
+from benchmarks.senders import fresh_studies, send_at_once
 from dicom_node.core.entities import InstanceRole, StudyState
 from dicom_node.index.database import Database
 from dicom_node.index.tables import instances, studies
@@ -122,7 +122,8 @@ def measure(options: Namespace, folder: Path) -> dict[str, float]:
     rates: dict[str, list[float]] = {}
     beside: list[int] = []
     for number in range(options.rounds + 1):
-        folders = list(_fresh_files(folder / "load", options, number))
+        first = 2 * number * options.associations + 1
+        folders = fresh_studies(folder / "load", options.associations, options.count, first, step=2)
         for node.is_deleting in (True, False) if number % 2 else (False, True):
             before = files_left(data_dir)
             _round(node, folders, rates if number else {})
@@ -132,14 +133,6 @@ def measure(options: Namespace, folder: Path) -> dict[str, float]:
         pairs = zip(rates[f"{what}, deleting"], rates[f"{what}, not deleting"], strict=True)
         figures[f"{what}, deleting / not"] = statistics.median(one / other for one, other in pairs)
     return {**figures, "deleted beside, a round": statistics.median(beside), **_the_rest(node, data_dir)}
-
-
-def _fresh_files(folder: Path, options: Namespace, number: int) -> Iterator[Path]:
-    for place in range(options.associations):
-        one = folder / str(place)
-        write_load(one, LOADS["mr"], options.count, 2 * (number * options.associations + place) + 1)
-        yield one
-    os.sync()
 
 
 def _round(node: RetainingNode, folders: Sequence[Path], rates: dict[str, list[float]]) -> None:
@@ -152,18 +145,9 @@ def _round(node: RetainingNode, folders: Sequence[Path], rates: dict[str, list[f
 
 
 def _send(node: RetainingNode, folders: Sequence[Path], rates: dict[str, list[float]]) -> None:
-    command = ["storescu", "-R", "-aec", node.ae_title, "127.0.0.1", str(node.port), "+sd"]
-    objects = sum(len(list(folder.iterdir())) for folder in folders)
-    began = time.perf_counter()
-    senders = [subprocess.Popen([*command, str(folder)], env={**os.environ, "TCP_NODELAY": "1"}) for folder in folders]
-    statuses = [sender.wait() for sender in senders]
-    if any(statuses):
-        raise RuntimeError(f"a sender failed; see {node.folder / 'log'}")
-    acknowledged_s = time.perf_counter() - began
-    node.drain()
-    name = "deleting" if node.is_deleting else "not deleting"
-    rates.setdefault(f"acknowledged, {name}", []).append(objects / acknowledged_s)
-    rates.setdefault(f"filed, {name}", []).append(objects / (time.perf_counter() - began))
+    sent, name = send_at_once(node, folders), "deleting" if node.is_deleting else "not deleting"
+    rates.setdefault(f"acknowledged, {name}", []).append(sent.objects / sent.acknowledged_s)
+    rates.setdefault(f"filed, {name}", []).append(sent.objects / sent.filed_s)
 
 
 def _the_rest(node: RetainingNode, data_dir: Path) -> dict[str, float]:

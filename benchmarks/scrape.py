@@ -19,7 +19,7 @@ from pathlib import Path
 from sqlalchemy import update
 
 from benchmarks.command_line import keep, parser_of
-from benchmarks.worklist import fill
+from benchmarks.filled_index import fill
 from dicom_node.config.running import NodeSettings
 from dicom_node.config.settings import Settings
 from dicom_node.core.entities import DeliveryState, JobState

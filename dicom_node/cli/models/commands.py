@@ -10,20 +10,8 @@ from dicom_node.cli.command import Commands, add_command
 def models(commands: Commands) -> None:
     models = commands.add_parser("models", help="the models the node can run")
     below = models.add_subparsers(required=True, metavar="COMMAND")
-    add_command(
-        below,
-        "list",
-        "list the models that are found, verified",
-        "models.candidates:list_models",
-        json=True,
-    )
-    command = add_command(
-        below,
-        "verify",
-        "look at a model without running it",
-        "models.governance:verify",
-        json=True,
-    )
+    add_command(below, "list", "list the models that are found, verified", "models.candidates:list_models", json=True)
+    command = add_command(below, "verify", "look at a model without running it", "models.governance:verify", json=True)
     command.add_argument("model", nargs="?", metavar="NAME|FOLDER", help="a model or a folder; default: every model")
     command = add_command(
         below,
@@ -33,6 +21,12 @@ def models(commands: Commands) -> None:
         json=True,
     )
     command.add_argument("card", nargs="?", default="", metavar="CARD", help="show this card; default: a list")
+    _models_taken_in(below)
+    _models_that_run(below)
+    _bench(below)
+
+
+def _models_taken_in(below: Commands) -> None:
     command = add_command(below, "add", "copy a model into the node's models, if it verifies", "models.governance:add")
     command.add_argument(
         "source",
@@ -54,7 +48,6 @@ def models(commands: Commands) -> None:
         below, "decisions", "who accepted or activated what, and when", "models.governance:decisions", json=True
     )
     command.add_argument("model", nargs="?", metavar="NAME", help="name of a model; default: every model")
-    _models_that_run(below)
 
 
 def _models_that_run(below: Commands) -> None:
@@ -70,11 +63,7 @@ def _models_that_run(below: Commands) -> None:
     command.add_argument("--pictures", type=Path, metavar="FOLDER", help="leave pictures of every answer there")
     command.add_argument("--rerun", action="store_true", help="analyse again what the model was not run for before")
     command = add_command(
-        below,
-        "try",
-        "run models once on a phantom; their code runs",
-        "models.candidates:try_models",
-        json=True,
+        below, "try", "run models once on a phantom; their code runs", "models.candidates:try_models", json=True
     )
     command.add_argument(
         "folders",
@@ -97,6 +86,9 @@ def _models_that_run(below: Commands) -> None:
     command.add_argument("--output", metavar="NAME", default="pred", help="what it leaves its answer in")
     command.add_argument("--shape", metavar="C,[Z,]Y,X", help="channels, slices, rows and columns to give it")
     command.add_argument("--device", default="cpu", help="where to run it, such as cpu or cuda:0")
+
+
+def _bench(below: Commands) -> None:
     command = add_command(
         below, "bench", "measure studies and images a second, cold and warm", "models.bench:bench_model", json=True
     )
@@ -107,13 +99,7 @@ def _models_that_run(below: Commands) -> None:
 
 
 def run(commands: Commands) -> None:
-    command = add_command(
-        commands,
-        "run",
-        "run a model on files, without a node",
-        "models.run:run_model",
-        json=True,
-    )
+    command = add_command(commands, "run", "run a model on files, without a node", "models.run:run_model", json=True)
     command.add_argument("model", metavar="MODEL", help="name of a model, or its folder, which is verified first")
     command.add_argument(
         "paths", type=Path, nargs="+", metavar="PATH", help="DICOM files, folders with all below, zip archives"

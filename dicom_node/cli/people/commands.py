@@ -12,13 +12,7 @@ from dicom_node.core.principal import UserRole
 def users(commands: Commands) -> None:
     users = commands.add_parser("users", help="people who may sign in")
     below = users.add_subparsers(required=True, metavar="COMMAND")
-    add_command(
-        below,
-        "list",
-        "show who may sign in",
-        "people.accounts:list_users",
-        json=True,
-    )
+    add_command(below, "list", "show who may sign in", "people.accounts:list_users", json=True)
     command = _of_somebody(below, "add", "add a person; their password is asked for", "people.accounts:add_user")
     _add_roles(command)
     _add_password_file(command)
@@ -39,13 +33,7 @@ def users(commands: Commands) -> None:
 def keys(commands: Commands) -> None:
     keys = commands.add_parser("keys", help="keys with which programs use the API")
     below = keys.add_subparsers(required=True, metavar="COMMAND")
-    add_command(
-        below,
-        "list",
-        "show the keys, never their secrets",
-        "people.accounts:list_keys",
-        json=True,
-    )
+    add_command(below, "list", "show the keys, never their secrets", "people.accounts:list_keys", json=True)
     command = _of_somebody(below, "add", "make a key and print its secret, once", "people.accounts:add_key")
     _add_roles(command)
     command.add_argument("--expires", type=days, default=365, metavar="DAYS", help="how long it lasts")
@@ -58,13 +46,7 @@ def audit(commands: Commands) -> None:
     add_command(
         below, "verify", "see whether any record was changed or removed", "people.audit:verify_trail", json=True
     )
-    command = add_command(
-        below,
-        "list",
-        "show the latest records",
-        "people.audit:list_records",
-        json=True,
-    )
+    command = add_command(below, "list", "show the latest records", "people.audit:list_records", json=True)
     command.add_argument("--limit", type=int, default=50, help="how many records")
     _add_audit_filter(command)
     command = add_command(below, "export", "write records into a file, one JSON object a line", "people.audit:export")

@@ -15,11 +15,7 @@ def rules(commands: Commands) -> None:
     )
     command.add_argument("subjects", nargs="+", metavar="STUDY|FILE", help="Study Instance UID, DICOM files or folders")
     command = add_command(
-        below,
-        "replay",
-        "try routes on the studies that have come; nothing runs",
-        "routing.rules:replay",
-        json=True,
+        below, "replay", "try routes on the studies that have come; nothing runs", "routing.rules:replay", json=True
     )
     command.add_argument("--days", type=days, metavar="N", help="studies of so many days; default: whatever is kept")
     command.add_argument("--studies", type=int, default=200, metavar="N", help="at most so many of the latest studies")
@@ -37,6 +33,11 @@ def rules(commands: Commands) -> None:
         "routing.rules:list_routes",
         json=True,
     )
+    _edits(below)
+    _add_suspension(below, "route", "start no analysis by a route until somebody resumes it", "let a route go on")
+
+
+def _edits(below: Commands) -> None:
     command = add_command(
         below, "save", "put routes over those of the configuration file, at once", "routing.rules:save"
     )
@@ -47,7 +48,6 @@ def rules(commands: Commands) -> None:
     )
     command.add_argument("name", metavar="NAME", help="name of the route")
     command.add_argument("--reason", required=True, metavar="TEXT", help="why; it is kept with the route")
-    _add_suspension(below, "route", "start no analysis by a route until somebody resumes it", "let a route go on")
 
 
 def destinations(commands: Commands) -> None:

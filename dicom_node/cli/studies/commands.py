@@ -19,13 +19,7 @@ def send(commands: Commands) -> None:
 
 
 def echo(commands: Commands) -> None:
-    command = add_command(
-        commands,
-        "echo",
-        "ask a peer whether it answers (C-ECHO)",
-        "studies.dimse:echo",
-        json=True,
-    )
+    command = add_command(commands, "echo", "ask a peer whether it answers (C-ECHO)", "studies.dimse:echo", json=True)
     command.add_argument("peer", metavar="AET@HOST:PORT", help="who is asked")
     _add_calling(command, 10.0)
 
@@ -57,13 +51,7 @@ def retry(commands: Commands) -> None:
 
 
 def rerun(commands: Commands) -> None:
-    command = add_command(
-        commands,
-        "rerun",
-        "analyse a study again",
-        "studies.study:rerun",
-        json=True,
-    )
+    command = add_command(commands, "rerun", "analyse a study again", "studies.study:rerun", json=True)
     command.add_argument("study", help="Study Instance UID")
     command.add_argument("--route", help="only this route")
 
@@ -78,13 +66,7 @@ def withdraw(commands: Commands) -> None:
 
 
 def discard(commands: Commands) -> None:
-    command = add_command(
-        commands,
-        "discard",
-        "give up what waits or is parked",
-        "studies.study:discard",
-        json=True,
-    )
+    command = add_command(commands, "discard", "give up what waits or is parked", "studies.study:discard", json=True)
     command.add_argument(
         "delivery",
         nargs="?",

@@ -12,9 +12,9 @@ from dicom_node.core.lifecycle import OPEN, SENDABLE, TAKEN_BACK, check_delivery
 from dicom_node.index import notices
 from dicom_node.index.tables import deliveries, results
 from dicom_node.index.transitions.notifications import notify
-from dicom_node.index.transitions.steps import Change, Rows, tell
+from dicom_node.index.transitions.steps import Change, StateRows, tell
 
-_DELIVERIES = Rows(deliveries, DeliveryState, check_delivery, leased=DeliveryState.PENDING)
+_DELIVERIES = StateRows(deliveries, DeliveryState, check_delivery, leased=DeliveryState.PENDING)
 
 
 def insert_delivery(

@@ -12,9 +12,9 @@ from dicom_node.core.lifecycle import check_job
 from dicom_node.index import notices
 from dicom_node.index.tables import jobs
 from dicom_node.index.transitions.notifications import notify
-from dicom_node.index.transitions.steps import Change, Rows, tell
+from dicom_node.index.transitions.steps import Change, StateRows, tell
 
-_JOBS = Rows(jobs, JobState, check_job, leased=JobState.RUNNING)
+_JOBS = StateRows(jobs, JobState, check_job, leased=JobState.RUNNING)
 
 
 def insert_job(connection: Connection, study_instance_uid: str, change: Change, **columns: object) -> None:

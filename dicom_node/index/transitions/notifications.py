@@ -13,9 +13,9 @@ from dicom_node.core.lifecycle import OPEN, check_delivery
 from dicom_node.index import notices
 from dicom_node.index.notices import Notice
 from dicom_node.index.tables import notifications
-from dicom_node.index.transitions.steps import Change, Rows
+from dicom_node.index.transitions.steps import Change, StateRows
 
-_NOTIFICATIONS = Rows(notifications, DeliveryState, check_delivery, leased=DeliveryState.PENDING)
+_NOTIFICATIONS = StateRows(notifications, DeliveryState, check_delivery, leased=DeliveryState.PENDING)
 
 
 def notify(connection: Connection, told: Iterable[Notice], at: datetime) -> None:

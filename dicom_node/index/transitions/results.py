@@ -13,9 +13,9 @@ from dicom_node.core.lifecycle import RESULT_TRANSITIONS, UNTOLD_DECISION, check
 from dicom_node.index import notices
 from dicom_node.index.tables import results, reviews
 from dicom_node.index.transitions.notifications import notify
-from dicom_node.index.transitions.steps import Change, Rows, tell
+from dicom_node.index.transitions.steps import Change, StateRows, tell
 
-_REVIEWS = Rows(reviews, DecisionState, check_decision)
+_REVIEWS = StateRows(reviews, DecisionState, check_decision)
 
 
 def insert_result(

@@ -37,7 +37,7 @@ State = TypeVar("State", JobState, DecisionState, DeliveryState)
 
 
 @dataclass(frozen=True, slots=True)
-class Rows(Generic[State]):
+class StateRows(Generic[State]):
     """A table of which one row moves at a time: its states, what allows a step, and in which one of them a row keeps
     the lease that it has."""
 
