@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from dicom_node.cli.studies.study import opened
+from dicom_node.cli.node import opened
 from dicom_node.cli.terminal import actor, os_user, print_json, print_table, say
 from dicom_node.config.settings import Settings
 from dicom_node.core.audit import AuditedAct, AuditedEvent

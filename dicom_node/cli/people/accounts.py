@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from dicom_node.cli.studies.study import opened
+from dicom_node.cli.node import opened
 from dicom_node.cli.terminal import actor, print_json, print_table, say
 from dicom_node.config.settings import Settings
 from dicom_node.core.audit import Audit, AuditedAct, AuditedEvent

@@ -8,7 +8,7 @@ import os
 from collections.abc import Sequence
 from datetime import datetime
 
-from dicom_node.cli.studies.study import opened, settings_of_a_node
+from dicom_node.cli.node import opened, settings_of_a_node
 from dicom_node.cli.terminal import actor, print_json, print_table, say
 from dicom_node.core.audit import AuditedAct, AuditedEvent
 from dicom_node.core.errors import Conflict, SettingsError

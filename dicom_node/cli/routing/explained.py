@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from dicom_node.cli.studies.study import opened
+from dicom_node.cli.node import opened
 from dicom_node.cli.terminal import print_json, print_table, say
 from dicom_node.core.audit import AuditedAct
 from dicom_node.core.entities import Instance, InstanceRole, Route, Study

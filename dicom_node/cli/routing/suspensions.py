@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 
 from sqlalchemy import Connection
 
-from dicom_node.cli.studies.study import opened, settings_of_a_node
+from dicom_node.cli.node import opened, settings_of_a_node
 from dicom_node.cli.terminal import actor, print_json, print_table, say
 from dicom_node.core.audit import AuditedAct
 from dicom_node.core.errors import NotFound

@@ -7,8 +7,8 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import closing
 
+from dicom_node.cli.node import opened
 from dicom_node.cli.studies.export import days, write_new
-from dicom_node.cli.studies.study import opened
 from dicom_node.cli.terminal import actor, print_json, print_table, say
 from dicom_node.core.assessment.proportions import Proportion
 from dicom_node.core.assessment.reader_agreement import AgreementLine, Grouping, agreement_by

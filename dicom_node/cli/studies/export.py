@@ -11,7 +11,7 @@ from pathlib import Path
 
 from dicom_node.api.answers.streamed import json_list
 from dicom_node.api.results import result_answer
-from dicom_node.cli.studies.study import opened
+from dicom_node.cli.node import opened
 from dicom_node.cli.terminal import actor, print_json, print_table, say
 from dicom_node.core.audit import AuditedAct
 from dicom_node.core.csv_lines import csv_lines

@@ -5,20 +5,19 @@ from __future__ import annotations
 
 import argparse
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from operator import itemgetter
 from typing import Any
 
 from sqlalchemy import Connection
 
+from dicom_node.cli.node import opened
 from dicom_node.cli.terminal import actor, print_json, print_table, say
-from dicom_node.core.audit import AuditedAct, AuditedEvent
+from dicom_node.core.audit import AuditedAct
 from dicom_node.core.entities import JobState
 from dicom_node.core.errors import NotFound, SettingsError
 from dicom_node.deliver.owed_to_nobody import Waiting, advice_for, owed_to_nobody
-from dicom_node.index.database import Database
 from dicom_node.index.decided import actions
 from dicom_node.index.outbox.destinations import Suspension, suspensions
 from dicom_node.index.views import lists as views
@@ -34,7 +33,6 @@ from dicom_node.index.views.types import (
     TimelineEntry,
     VersionPage,
 )
-from dicom_node.people.audit.trail import audited_act, open_audit
 from dicom_node.receive.refusals import kept_in
 from dicom_node.receive.start import not_taken_file
 from dicom_node.roles.settings import SiteSettings, load_settings
@@ -46,40 +44,6 @@ _NUMBERS = "`dicom-node status STUDY` lists deliveries by number and events by i
 _NOT_MEASURABLE = "not measurable"
 #: Units as radiologists write them, by their code in UCUM.
 _UNITS = {"[hnsf'U]": "HU", "1": ""}
-
-
-def settings_of_a_node(options: argparse.Namespace) -> SiteSettings:
-    """Return the settings of a node that has been started. Raises `SettingsError` when there is none: a configuration
-    that was not named must not make another."""
-    settings = load_settings(options.config)
-    if not settings.database.url and not (settings.node.data_dir / "node.sqlite").exists():
-        raise SettingsError(
-            f"There is no node in {settings.node.data_dir.resolve()}. Name its configuration by --config."
-        )
-    return settings
-
-
-@contextmanager
-def opened(
-    options: argparse.Namespace, act: AuditedAct | None = None, study: str | None = None, **detail: object
-) -> Iterator[Database]:
-    """Open the index that the configuration names, and write into the audit trail what for, before it is done.
-
-    Raises `SettingsError` when there is none yet, and `AuditUnavailable`.
-    """
-    settings = settings_of_a_node(options)
-    database = Database(settings.database_url)
-    try:
-        database.check_schema()
-        if act is None:
-            yield database
-        else:
-            told = {key: value for key, value in detail.items() if value is not None}
-            event = AuditedEvent(act=act, actor=actor(), study_instance_uid=study or "", detail=told)
-            with audited_act(open_audit(settings, database), event):
-                yield database
-    finally:
-        database.close()
 
 
 def status(options: argparse.Namespace) -> int:

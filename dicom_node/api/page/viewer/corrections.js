@@ -2,7 +2,7 @@
 
 import { el, unitOf } from "../dom.js";
 import { STRINGS } from "../strings.js";
-import { reasonFields } from "./review.js";
+import { reasonFields } from "./reasons.js";
 
 const SAY = STRINGS.viewer;
 

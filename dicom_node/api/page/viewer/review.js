@@ -6,6 +6,7 @@ import { STRINGS } from "../strings.js";
 import { bodyOf, draftOf, reasonsIn } from "./draft.js";
 import { correctionForm } from "./corrections.js";
 import { decide, decisionsOn, releaseLock, reviewCodes, standOf, takeLock } from "./review_api.js";
+import { reasonFields, remarkField } from "./reasons.js";
 import { personName } from "../worklist.js";
 
 const SAY = STRINGS.viewer;
@@ -238,18 +239,6 @@ function troubleLine({ failed, waits }) {
   const said = failed ? SAY.reviewFailed(failed) : waits && SAY.reviewWaits(waits);
   return said && el("p", { class: "notice", id: "review-trouble", data: { tone: failed ? "bad" : "warn" } }, said);
 }
-
-/** The coded reasons and free words. */
-export function reasonFields(draft) {
-  const toggle = (event) => draft.reasons[event.target.checked ? "add" : "delete"](event.target.value);
-  return el("fieldset", { class: "reasons" }, el("legend", {}, SAY.reasons),
-    Object.entries(SAY.reasonOf).map(([code, words]) => el("label", {},
-      el("input", { type: "checkbox", id: `reason-${code}`, value: code, checked: draft.reasons.has(code), onchange: toggle }), " ", words)),
-    remarkField(draft));
-}
-
-const remarkField = (draft) => el("label", {}, SAY.reasonText, el("input", { id: "reason-text", maxlength: 1000, value: draft.text, autocomplete: "off",
-  oninput: (event) => { draft.text = event.target.value; } }));
 
 function findingsList(findings, images) {
   if (!findings.length) return el("p", { class: "dim" }, SAY.noFindings);
