@@ -21,6 +21,7 @@ from dicom_node.core.entities import Finding, Measurement, ModelIdentity, Presen
 NOT_VERIFIED = "AI - NOT VERIFIED"
 REVIEWED = "AI - REVIEWED"
 RESEARCH_ONLY = "RESEARCH ONLY"
+NOT_PERFORMED = "AI ANALYSIS NOT PERFORMED"
 NOT_MEASURABLE = "not measurable"
 WITHHELD = "not reported"
 #: Series that are named where several were looked at.

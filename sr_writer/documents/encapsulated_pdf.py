@@ -25,10 +25,10 @@ from dicom_node.analysis.answer import NotAnalysed, analysed_images, whole_objec
 from dicom_node.analysis.written import Picture, WrittenObject
 from dicom_node.core import codes
 from dicom_node.core.entities import ArtifactKind, Code
-from dicom_node.sr_writer.documents.page_content import NOT_PERFORMED, page_content
+from dicom_node.sr_writer.documents.page_content import page_content
 from dicom_node.sr_writer.identity import code_item, stamp
 from dicom_node.sr_writer.pictures.pen import png_bytes
-from dicom_node.sr_writer.text import long_string
+from dicom_node.sr_writer.text import NOT_PERFORMED, long_string
 from dicom_node.sr_writer.writing import Writing
 
 SERIES_NUMBER = 9907

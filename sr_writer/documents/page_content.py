@@ -13,6 +13,7 @@ from dicom_node.core.entities import Finding, ModelIdentity, Presence
 from dicom_node.core.reasons import meaning_of
 from dicom_node.sr_writer.identity import ResultIdentity
 from dicom_node.sr_writer.text import (
+    NOT_PERFORMED,
     answer_of,
     ascii_text,
     looked_at,
@@ -28,7 +29,6 @@ from dicom_node.sr_writer.text import (
 )
 from dicom_node.sr_writer.writing import Writing
 
-NOT_PERFORMED = "AI ANALYSIS NOT PERFORMED"
 _PARTIAL = "PARTIAL: only part of the study could be assessed."
 _UNCALIBRATED = "Scores are not calibrated: they rank, they are not probabilities of disease."
 _CALIBRATED = "Scores were calibrated by the maker of the model."

@@ -15,6 +15,7 @@ from dicom_node.sr_writer.identity import local_time
 from dicom_node.sr_writer.pictures.page import BODY, MARGIN, NOTE_PX, PAGE_PX, RIGHT, SMALL, Frame, Pages, histogram
 from dicom_node.sr_writer.pictures.pen import AMBER, BLUE, LINE, MUTED, PANEL, RED, TEXT, Rgb, clipped, folded, wrapped
 from dicom_node.sr_writer.text import (
+    NOT_PERFORMED,
     answer_of,
     looked_at,
     marking,
@@ -28,7 +29,6 @@ from dicom_node.sr_writer.text import (
     verdict_on,
 )
 
-NOT_PERFORMED = "AI ANALYSIS NOT PERFORMED"
 _DIGEST_LETTERS = 16
 _TONES = {Presence.PRESENT: AMBER, Presence.UNDETERMINED: BLUE, Presence.ABSENT: TEXT}
 
