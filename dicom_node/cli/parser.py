@@ -7,9 +7,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 from dicom_node import __version__
+from dicom_node.cli.access import commands as access
 from dicom_node.cli.command import Commands, add_command
 from dicom_node.cli.models import commands as models
-from dicom_node.cli.people import commands as people
 from dicom_node.cli.routing import commands as routing
 from dicom_node.cli.studies import commands as studies
 from dicom_node.cli.upkeep import commands as upkeep
@@ -50,6 +50,6 @@ _COMMANDS: tuple[Callable[[Commands], None], ...] = (
     studies.export, studies.export_results, studies.export_cases,
     models.models, models.run, models.evaluate,
     studies.agreement, studies.inspect,
-    people.users, people.keys, people.audit,
+    access.users, access.keys, access.audit,
     upkeep.smart_key, upkeep.backup, upkeep.restore, upkeep.doctor,
 )  # fmt: skip

@@ -22,7 +22,7 @@ def serve(options: argparse.Namespace) -> int:
     acceptor = start_acceptor(settings) if receives else None
     # Only now what takes its time to load: the acceptor serves meanwhile.
     from dicom_node.app import Service  # noqa: PLC0415
-    from dicom_node.cli.people.accounts import ask_first_administrator  # noqa: PLC0415
+    from dicom_node.cli.access.people import ask_first_administrator  # noqa: PLC0415
     from dicom_node.people.directory import People  # noqa: PLC0415
     from dicom_node.roles.node import Node  # noqa: PLC0415
 

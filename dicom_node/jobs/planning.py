@@ -178,7 +178,7 @@ class Planner:
             node_id=shaped_by.node_id, order=shaped_by.told.order, patient=shaped_by.told.patient,
             purpose=shaped_by.told.purpose,
         )  # fmt: skip
-        return Plan(key, self._task(asked, self._request(asked, context, folder)), delivery_plan)
+        return Plan(key, self._analysis(asked, self._request(asked, context, folder)), delivery_plan)
 
     def _question(self, study: Study, job: ClaimedJob, damaged: Declined | None) -> _Question:
         parameters = self._settings.parameters.get(job.route, {})
@@ -200,7 +200,7 @@ class Planner:
             channel_series=asked.channels,
         )
 
-    def _task(self, asked: _Question, request: AnalysisRequest) -> Task:
+    def _analysis(self, asked: _Question, request: AnalysisRequest) -> Task:
         card, is_asked, beside = asked.card, asked.declined is None, asked.beside()
         return Task(
             request=request, fhir=self._settings.fhir, declined=asked.declined,

@@ -134,7 +134,7 @@ def test_without_a_terminal_nobody_is_asked_for_a_password(command: Command, mon
 
 _ASKING = """
 import sys
-from dicom_node.cli.people.accounts import ask_first_administrator
+from dicom_node.cli.access.people import ask_first_administrator
 from dicom_node.people.audit.trail import LoggedAudit
 from dicom_node.people.directory import People
 from dicom_node.roles.node import Node
