@@ -21,6 +21,8 @@ from dataclasses import dataclass
 
 from dicom_node.config.incoming import Hl7Settings
 from dicom_node.core.errors import SettingsError
+from dicom_node.core.metrics.table import HL7_MESSAGES
+from dicom_node.core.metrics.tally import TALLY
 from dicom_node.end import VitalThread
 from dicom_node.orders.hl7_message import Hl7Segment
 from dicom_node.orders.inbox import Inbox, Taken
@@ -252,6 +254,7 @@ class MllpListener:
                 raise _Over("a message was larger than hl7.max_message_kb")
 
     def _tell(self, host: str, taken: Taken, took_s: float) -> None:
+        TALLY.count(HL7_MESSAGES, message=taken.kind.partition("^")[0], outcome=taken.outcome.replace(" ", "_"))
         what = {"host": host, "kind": taken.kind, "took_ms": round(took_s * 1000)}
         if taken.why:
             _log.warning(f"hl7 message {taken.outcome}", extra=what | {"why": taken.why})

@@ -4,6 +4,7 @@ collector of traces has listened."""
 
 from __future__ import annotations
 
+import os
 import re
 import signal
 import subprocess
@@ -11,6 +12,7 @@ import sys
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import httpx
@@ -18,6 +20,7 @@ import psutil
 from pydicom import Dataset
 
 from dicom_node.demo.phantoms import chest_ct_phantom
+from dicom_node.index.retention.disk import keep_sample
 from tests.peers import dcmtk
 from tests.peers.certificates import make_certificates
 from tests.peers.node import Node
@@ -26,11 +29,14 @@ from tests.peers.otlp import Collector, running_collector
 from tests.peers.process import free_port, wait_until
 from tests.peers.prometheus import Prometheus, running_prometheus
 from tests.peers.time_server import time_server
+from tests.support.hl7.messages import message, order
+from tests.support.hl7.peers import code, send
 from tests.support.models.model_folders import write_card
 from tests.support.needs import REPOSITORY
+from tests.support.results.arrivals import opened_database
 
 LIMIT_S = 120.0
-_SAMPLE = re.compile(r"^([a-z_]+)(?:\{(.*)\})? (\S+)$")
+_SAMPLE = re.compile(r"^([a-z0-9_]+)(?:\{(.*)\})? (\S+)$")
 _LABEL = re.compile(r'([a-z_]+)="([^"]*)"')
 
 Labels = frozenset[tuple[str, str]]
@@ -106,6 +112,7 @@ def settings(folder: Path, pacs: Orthanc, away_port: int, time_port: int) -> Map
                       "private_key": str(certificates.server.private_key), "client_certificate": "none"},
         "time": {"servers": [f"127.0.0.1:{time_port}"]},
         "metrics": {"port": free_port()},
+        "hl7": {"port": 0, "patient_authority": "HOSP"},
         "destination": [{"name": "pacs", "ae_title": pacs.aet, "port": pacs.dicom_port, **there},
                         {"name": "away", "ae_title": "AWAY", "port": away_port, **there}],
         "route": [{"name": "chest", "model": "quoting", "quiet_period_s": 0.5, "when": {"modality": "CT"}}],
@@ -128,7 +135,8 @@ def measured_site(folder: Path) -> Iterator[MeasuredSite]:
         node = Node(folder / "node", {**settings(folder, pacs, away_port, clock.port), **traced})
         accept = ["models", "accept", "quoting", "--config", str(node.config)]
         subprocess.run([sys.executable, "-m", "dicom_node", *accept], cwd=REPOSITORY, check=True, capture_output=True)
-        node.start()
+        fill_the_disk_day_by_day(node)
+        node.start({"PATH": f"{driver_of_two_gpus(folder / 'driver')}:{os.environ['PATH']}"})
         stack.callback(node.kill9)
         rules = folder / "rules.yml"
         text = (REPOSITORY / "deploy" / "prometheus" / "alerts.yml").read_text(encoding="utf-8")
@@ -141,8 +149,28 @@ def measured_site(folder: Path) -> Iterator[MeasuredSite]:
         yield site
 
 
+def driver_of_two_gpus(folder: Path) -> Path:
+    """Make a program that answers as that of the driver does where there is a GPU, and one that tells no memory."""
+    folder.mkdir()
+    program = folder / "nvidia-smi"
+    program.write_text("#!/bin/sh\necho '0, 1024, 143771'\necho '1, [N/A], [N/A]'\n", encoding="utf-8")
+    program.chmod(0o755)
+    return folder
+
+
+def fill_the_disk_day_by_day(node: Node) -> None:
+    """Have the node's index know a disk that took a gigabyte more on each of the last ten days."""
+    now = datetime.now(UTC)
+    with opened_database(f"sqlite:///{node.data_dir / 'node.sqlite'}") as database, database.write() as connection:
+        for day in range(10, 0, -1):
+            keep_sample(connection, (100 - day) << 30, 1 << 40, now - timedelta(days=day))
+
+
 def go_through_all(site: MeasuredSite) -> None:
     """Have every stage happen that is measured."""
+    hl7_port = site.node.ports["hl7"]
+    assert code(send(hl7_port, order("A1"))) == "AA"
+    assert code(send(hl7_port, message("MDM^T02", control_id="M1"))) == "AR"
     for doing in ("reads", "dies", "confuses", "declines"):
         site.send(doing)
     images, _ = chest_ct_phantom("files", slices=2, rows=32)

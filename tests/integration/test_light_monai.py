@@ -1,4 +1,4 @@
-"""A worker whose model is made with MONAI does not load Hugging Face's library, which may be installed as well."""
+"""A worker whose model is made with MONAI loads nothing for it that no model needs, though it may be installed."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ _PROGRAM = """
 import sys
 import dicom_node.inference.runtimes.monai_bundle.model
 assert "monai" in sys.modules and "transformers" not in sys.modules, "MONAI took transformers in"
+assert "rfc3987_syntax" not in sys.modules, "MONAI had a grammar of addresses built"
 from transformers import ViTConfig
 """
 

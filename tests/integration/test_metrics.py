@@ -78,10 +78,26 @@ def test_what_was_done_is_counted_as_it_was(site: MeasuredSite) -> None:
     assert site.value("dicom_node_runs_total", model="quoting", outcome="result") >= 1
     assert site.value("dicom_node_process_deaths_total", process="acceptor") == 1
     assert site.value("dicom_node_process_deaths_total", process="jobs.worker_process") >= 1
+    assert site.value("dicom_node_hl7_messages_total", message="ORM", outcome="taken") == 1
+    assert site.value("dicom_node_hl7_messages_total", message="other", outcome="refused") == 1
+    assert site.value("dicom_node_api_requests_total", method="POST", route="/api/v1/studies") == 1
+    assert site.value("dicom_node_gpu_used_bytes", gpu="0") == 1 << 30
+    assert 0 < site.value("dicom_node_disk_full_timestamp_seconds") - time.time() < 3650 * 86400
     assert site.value("dicom_node_destination_up", destination="pacs") == 1
     assert site.value("dicom_node_destination_up", destination="away") == 0
     assert site.value("dicom_node_deliveries_open", destination="away", state="PENDING") > 0
     assert site.value("dicom_node_delivery_oldest_seconds", destination="away") > 0
+
+
+def test_what_is_asked_of_no_route_is_one_series(site: MeasuredSite) -> None:
+    with site.node.api() as api:
+        for path in ("/anna-mueller", "/api/v1/4711"):
+            assert api.get(path).status_code == 404
+        assert api.request("ANNA", "/healthz").status_code == 405
+
+    assert site.value("dicom_node_api_requests_total", route="other", status="404") >= 2
+    assert site.value("dicom_node_api_requests_total", method="other") >= 1
+    assert "anna" not in site.text().text.lower()
 
 
 def expressions() -> list[tuple[str, str]]:

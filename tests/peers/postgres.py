@@ -7,7 +7,7 @@ import shutil
 import signal
 import tempfile
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -95,12 +95,12 @@ class Postgres:
 
 
 @contextmanager
-def running_postgres() -> Iterator[Postgres]:
-    """Run a server whose data is gone when it ends."""
+def running_postgres(environment: Mapping[str, str] | None = None) -> Iterator[Postgres]:
+    """Run a server whose data is gone when it ends; one of Debian's gets this `environment`, too."""
     programs = debian_programs()
     # Not below pytest's folders: those are closed to the user the server must run as.
     with tempfile.TemporaryDirectory(prefix="dicom-node-postgres-", ignore_cleanup_errors=True) as folder:
-        start = _packaged(Path(folder)) if programs is None else _debian(Path(folder), programs)
+        start = _packaged(Path(folder)) if programs is None else _debian(Path(folder), programs, environment or {})
         with start as postgres:
             yield postgres
 
@@ -112,7 +112,7 @@ def debian_programs() -> Path | None:
 
 
 @contextmanager
-def _debian(folder: Path, programs: Path) -> Iterator[Postgres]:
+def _debian(folder: Path, programs: Path, environment: Mapping[str, str]) -> Iterator[Postgres]:
     data, port = folder / "data", free_port()
     url = f"postgresql+psycopg2://postgres@127.0.0.1:{port}/postgres"
     # PostgreSQL refuses to run as root; Debian's package brings a user for it.
@@ -129,7 +129,7 @@ def _debian(folder: Path, programs: Path) -> Iterator[Postgres]:
     argv += [part for name, value in options.items() for part in ("-c", f"{name}={value}")]
 
     def launch() -> Process:
-        server = Process(argv, folder / "postgres.log", user=user)
+        server = Process(argv, folder / "postgres.log", environment, user=user)
         server.wait_until_ready(lambda: answers(url))
         return server
 

@@ -15,6 +15,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from dicom_node.api.addresses import lead_to_v1
 from dicom_node.api.answers.problems import problem_response
 from dicom_node.core.calls.requests import REQUEST_HEADER, on_behalf_of
+from dicom_node.core.metrics.table import API_REQUESTS, API_SECONDS
+from dicom_node.core.metrics.tally import TALLY
 
 #: No request of this API has more to say, but those that bring studies, and decisions with what was drawn.
 MAX_BODY_BYTES = 16384
@@ -90,6 +92,8 @@ class RequestGuard:
                 await problem_response(500, _INTERNAL_ERROR, request_id)(scope, receive, exchange.send)
         else:
             _log.debug("request answered", extra=exchange.described())
+        finally:
+            exchange.count()
 
 
 class _Exchange:
@@ -101,6 +105,7 @@ class _Exchange:
         self._send = send
         self.request_id = request_id
         self._began = time.monotonic()
+        self._answered_after_s: float | None = None
         headers = Headers(scope=scope)
         self._more_comes = headers.get("content-length", "0") != "0" or "transfer-encoding" in headers
 
@@ -117,6 +122,7 @@ class _Exchange:
     async def send(self, message: Message) -> None:
         if message["type"] == "http.response.start":
             self.status = message["status"]
+            self._answered_after_s = time.monotonic() - self._began
             headers = MutableHeaders(scope=message)
             headers.update({**_headers_at(self._scope["path"]), REQUEST_HEADER: self.request_id})
             headers.setdefault("Cache-Control", "no-store")
@@ -126,11 +132,22 @@ class _Exchange:
                 headers["Connection"] = "close"
         await self._send(message)
 
+    def count(self) -> None:
+        """Count the request, and how long whoever asked had to wait; a stream of events may then go on for hours."""
+        asked = {"method": self._scope["method"], "route": self._route or "other"}
+        TALLY.count(API_REQUESTS, **asked, status=str(self.status or 500))
+        if self._answered_after_s is not None:
+            TALLY.observe(API_SECONDS, self._answered_after_s, **asked)
+
+    @property
+    def _route(self) -> str:
+        return getattr(self._scope.get("route"), "path", "")
+
     def described(self) -> dict[str, object]:
         return {
             "request_id": self.request_id,
             "method": self._scope["method"],
-            "route": getattr(self._scope.get("route"), "path", "-"),
+            "route": self._route or "-",
             "status": self.status or 500,
             "took_s": round(time.monotonic() - self._began, 3),
         }

@@ -42,8 +42,10 @@ class Metric:
     buckets: tuple[float, ...] = ()
 
 
-#: From a tenth of a second to two hours; and from a tenth of a millisecond to the database's own limit.
+#: From a tenth of a second to two hours; what somebody waits for; and from a tenth of a millisecond to the database's
+#: own limit.
 _STAGE_BOUNDS_S = (0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600, 1800, 3600, 7200)
+_ANSWER_BOUNDS_S = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 _DATABASE_BOUNDS_S = (0.0001, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10, 60)
 
 
@@ -81,6 +83,10 @@ OBJECTS_REFUSED = _counter(
 INTAKE_OPEN = _gauge(
     "intake_open", MetricSource.NOW, (), "1 when the DICOM ports are served and what comes can be written and filed."
 )
+HL7_MESSAGES = _counter(
+    "hl7_messages_total", ("message", "outcome"), "HL7 v2 messages that came, by their type, and what became of them: "
+    "taken, repeated, refused, put_off.",
+)  # fmt: skip
 JOURNAL_SLOTS = _gauge("journal_slots", MetricSource.NOW, (), "Slots of the journal: objects that may wait in it.")
 JOURNAL_WAITING = _gauge("journal_waiting", MetricSource.NOW, (), "Acknowledged objects that are not filed yet.")
 
@@ -134,11 +140,25 @@ DESTINATION_SUSPENDED = _gauge(
     "1 while nothing is sent there: by a person, or by the node, which is not let in.",
 )  # fmt: skip
 
+# --- people and programs -------------------------------------------------------------------------------------------
+
+API_REQUESTS = _counter(
+    "api_requests_total", ("method", "route", "status"), "Requests answered by the API and its page; `route` is the "
+    "address with its parts unnamed, other what is no route: files of the page, and what is not there.",
+)  # fmt: skip
+API_SECONDS = _histogram(
+    "api_response_seconds", ("method", "route"), "From a request until its answer began.", _ANSWER_BOUNDS_S
+)
+
 # --- what it stands on ---------------------------------------------------------------------------------------------
 
 DISK_FREE = _gauge("disk_free_bytes", MetricSource.NOW, ("folder",), "Free bytes of the file system of a folder.")
 DISK_USED = _gauge("disk_used_bytes", MetricSource.NOW, ("folder",), "Used bytes of the file system of a folder.")
 DISK_RESERVE = _gauge("disk_reserve_bytes", MetricSource.NOW, (), "With less free, studies are refused.")
+DISK_FULL = _gauge(
+    "disk_full_timestamp_seconds", MetricSource.NOW, (), "When the disk of the data will be full, as it grew day by "
+    "day; not told while it does not grow, or is known for too few days.",
+)  # fmt: skip
 DATABASE_SIZE = _gauge("database_bytes", MetricSource.NOW, (), "Size of the SQLite database with its log.")
 DATABASE_UP = _gauge("database_up", MetricSource.NOW, (), "1 when the database takes changes.")
 DATABASE_SECONDS = _histogram(
@@ -151,6 +171,8 @@ DATABASE_FAILURES = _counter(
 PROCESS_MEMORY = _gauge(
     "process_memory_bytes", MetricSource.NOW, ("process",), "Resident memory of this process and of those it started."
 )
+GPU_USED = _gauge("gpu_used_bytes", MetricSource.NOW, ("gpu",), "Memory of a GPU that is in use, by whomever.")
+GPU_TOTAL = _gauge("gpu_total_bytes", MetricSource.NOW, ("gpu",), "Memory of a GPU.")
 PROCESS_STARTS = _counter(
     "process_starts_total", ("process",), "Starts of processes: the acceptor, those for headers, workers for models."
 )

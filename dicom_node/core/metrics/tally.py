@@ -15,15 +15,23 @@ from dicom_node.core.metrics.table import BY_NAME, Metric, MetricKind
 from dicom_node.core.reasons import REASONS
 
 #: What stands for a value that is not known.
-_UNKNOWN = {"peer": "unknown", "model": "other", "destination": "other", "reason": "other"}
+_UNKNOWN = {"peer": "unknown", "model": "other", "destination": "other", "reason": "other",
+            "message": "other", "method": "other"}  # fmt: skip
 #: Why associations are refused, beside why studies are.
 ASSOCIATION_REASONS = frozenset({
     "unknown-caller", "unknown-called", "unknown-user", "too-many", "disk", "malformed", "too-slow", "handshake",
     "worn-out",
 })  # fmt: skip
 _REASONS = frozenset(one.code for one in REASONS) | {"", "ANALYSIS_FAILED"} | ASSOCIATION_REASONS
+#: Types of HL7 messages, and what may be asked of the API: others are what strangers think of.
+_MESSAGES = frozenset({"ADT", "OMI", "ORM", "ORU"})
+_METHODS = frozenset({"DELETE", "GET", "OPTIONS", "PATCH", "POST", "PUT"})
 
 Labels = tuple[str, ...]
+
+
+def _known_anywhere() -> dict[str, frozenset[str]]:
+    return {"reason": _REASONS, "message": _MESSAGES, "method": _METHODS}
 
 
 @dataclass(slots=True)
@@ -47,7 +55,7 @@ class Count:
 class Tally:
     """Counts, gauges and distributions of one process. Thread-safe; never raises for what a label holds."""
 
-    _known: dict[str, frozenset[str]] = field(default_factory=lambda: {"reason": _REASONS})
+    _known: dict[str, frozenset[str]] = field(default_factory=_known_anywhere)
     _numbers: dict[tuple[str, Labels], float] = field(default_factory=dict)
     _distributions: dict[tuple[str, Labels], Distribution] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock)

@@ -14,6 +14,7 @@ from functools import cached_property
 from pathlib import Path
 
 from cryptography import x509
+from sqlalchemy import Connection
 
 from dicom_node.config.settings import Settings
 from dicom_node.core.audit import Audit
@@ -22,8 +23,10 @@ from dicom_node.core.metrics import table
 from dicom_node.core.metrics.tally import Count
 from dicom_node.index.database import Database, DatabaseProbe
 from dicom_node.index.due import now_in
+from dicom_node.index.retention.disk import disk_forecast
 from dicom_node.index.views.gauges import gauges
 from dicom_node.operate.clock import ClockState
+from dicom_node.operate.metrics.gpus import GpuMemory, gpu_memory
 from dicom_node.sandbox.host import family_bytes, living_processes, resident_bytes
 
 _PATIENCE_S = 2.0
@@ -51,6 +54,7 @@ class Looks:
     roles_at_work: Callable[[], Mapping[str, bool]]
     clock: Callable[[], ClockState | None] = lambda: None
     acceptor: Callable[[], AcceptorState | None] = lambda: None
+    _gpus: Callable[[], Sequence[GpuMemory]] = gpu_memory
     _certificates: dict[Path, tuple[int, float]] = field(default_factory=dict)
 
     def look(self) -> Iterator[Count]:
@@ -60,6 +64,7 @@ class Looks:
         yield from self._of_receiving()
         yield from self._of_disks()
         yield from self._of_processes()
+        yield from self._of_gpus()
         yield from self._of_certificates()
         yield from self._of_the_clock()
         yield _one(table.AUDIT_WRITABLE, not self.audit.fault)
@@ -78,6 +83,7 @@ class Looks:
                 with self.database.read() as connection:
                     names = [one.name for one in self.settings.destination]
                     found = gauges(connection, now_in(connection), names, self.models)
+                    found += self._when_full(connection)
             except IndexUnavailable:
                 is_up = False
         yield _one(table.DATABASE_UP, is_up)
@@ -85,6 +91,15 @@ class Looks:
         if self.database.engine.dialect.name == "sqlite":
             file = Path(str(self.database.engine.url.database))
             yield _one(table.DATABASE_SIZE, sum(_size(one) for one in (file, file.with_name(f"{file.name}-wal"))))
+
+    def _when_full(self, connection: Connection) -> Sequence[Count]:
+        """Return when the disk of the data will be full, where that can be told."""
+        try:
+            free_bytes = shutil.disk_usage(self.settings.node.data_dir).free
+        except OSError:  # its disk is gone: `intake_open` and `database_up` tell
+            return ()
+        full_on = disk_forecast(connection, free_bytes, now_in(connection)).full_on
+        return () if full_on is None else (_one(table.DISK_FULL, full_on.timestamp()),)
 
     def _of_receiving(self) -> Iterator[Count]:
         state = self.acceptor()
@@ -113,6 +128,11 @@ class Looks:
             held[name] = held.get(name, 0) + family_bytes(process_id)
         for name, size in held.items():
             yield _one(table.PROCESS_MEMORY, size, name)
+
+    def _of_gpus(self) -> Iterator[Count]:
+        for gpu in self._gpus():
+            yield _one(table.GPU_USED, gpu.used_bytes, gpu.index)
+            yield _one(table.GPU_TOTAL, gpu.total_bytes, gpu.index)
 
     def _of_certificates(self) -> Iterator[Count]:
         for name, file in certificate_files(self.settings):
