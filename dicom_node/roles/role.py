@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
+from dicom_node.config.settings import Settings
 from dicom_node.roles.node import Node
 
 
@@ -49,9 +50,22 @@ class Role:
     def join(self) -> None:
         """Wait until what was stopped has ended."""
 
+    def prepared(self, wanted: Settings) -> Callable[[], None]:  # noqa: ARG002 - for those that have something to do
+        """Return what lets this role run with other settings, which differ in what is live (`config.changes.LIVE`);
+        nothing may fail then. `node.settings` are the new ones when it is called.
+
+        What asks the node for its settings whenever it needs them has nothing to do. Raises `SettingsError` for
+        settings that it cannot run with; nothing has changed then.
+        """
+        return _nothing
+
     def wake(self) -> None:
         """Look for work now instead of at the next poll."""
 
     def sweeps(self) -> Sequence[Sweep]:
         """Return what the clock has to run while this role runs; asked for once, after the start."""
         return ()
+
+
+def _nothing() -> None:
+    """Do nothing."""
