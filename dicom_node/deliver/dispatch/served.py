@@ -35,7 +35,7 @@ class ServedDestinations:
         self._database = database
         self._spool = spool
         self._equipment = equipment
-        self._served: dict[str, Equipment] = {}
+        self._served: dict[str, Equipment] | None = None
         self._workers: dict[str, DestinationWorker] = {}
         self._provers: dict[str, Prover] = {}
         #: Those of destinations that are gone; they end what is on its way.
@@ -69,24 +69,29 @@ class ServedDestinations:
         return [*self._workers.values(), *self._provers.values(), *parting]
 
     def _serve(self, wanted: dict[str, Equipment]) -> None:
-        for name in [name for name in self._served if name not in wanted]:
+        served = self._served or {}
+        for name in [name for name in served if name not in wanted]:
             self._part_with(name)
         for name, one in wanted.items():
-            known = self._served.get(name)
+            known = served.get(name)
             if known is None:
-                self._begin(one)
+                self._begin(one, is_start=self._served is None)
             else:
-                is_another = known.destination != one.destination
-                self._workers[name].renew(one.make_sender, one.policy, is_another=is_another)
-                if is_another:
-                    self._end_proving(name)
-                    self._begin_proving(one)
+                self._renew(one, is_another=known.destination != one.destination)
         self._served = wanted
 
-    def _begin(self, one: Equipment) -> None:
+    def _renew(self, one: Equipment, *, is_another: bool) -> None:
+        self._workers[one.destination.name].renew(one.make_sender, one.policy, is_another=is_another)
+        if is_another:
+            self._end_proving(one.destination.name)
+            self._begin_proving(one)
+
+    def _begin(self, one: Equipment, *, is_start: bool) -> None:
         name = one.destination.name
         worker = DestinationWorker(name, one.make_sender, self._database, self._spool, one.policy)
         self._workers[name] = worker
+        if not is_start:  # what waited for one of this name, long ago, goes at once
+            worker.renew(one.make_sender, one.policy, is_another=True)
         # One that was gone and is back: its last object may still be on its way.
         worker.start(after=[one for one in self._parting.get(name, []) if isinstance(one, DestinationWorker)])
         self._begin_proving(one)
