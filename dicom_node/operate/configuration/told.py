@@ -21,7 +21,7 @@ from dicom_node.storage.owners import Owners
 
 #: Under which name a process notes what it runs with.
 NOTE = "configuration"
-_REQUEST_FILE = "reload.json"
+REQUEST_FILE = "reload.json"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,11 +100,14 @@ def states_of(owners: Owners) -> Sequence[ConfigurationState]:
 
 def ask_all(data_dir: Path, request: ReloadRequest) -> None:
     """Leave a request where every process of the node finds it. Raises `SettingsError`."""
-    path = data_dir / _REQUEST_FILE
-    draft = path.with_name(f".{_REQUEST_FILE}.{os.getpid()}")
+    path = data_dir / REQUEST_FILE
+    draft = path.with_name(f".{REQUEST_FILE}.{os.getpid()}")
     try:
+        draft.touch(mode=0o600)
         draft.write_text(json.dumps(_REQUESTS.dump_python(request, mode="json")), encoding="utf-8")
-        draft.chmod(0o644)  # root may ask a node that runs as another user; the folder is the node's alone
+        if os.geteuid() == 0:  # root asks a node that runs as another user
+            owner = data_dir.stat()
+            os.chown(draft, owner.st_uid, owner.st_gid)
         draft.replace(path)
     except OSError as error:
         raise SettingsError(
@@ -115,6 +118,6 @@ def ask_all(data_dir: Path, request: ReloadRequest) -> None:
 def latest_request(data_dir: Path) -> ReloadRequest | None:
     """Return what was asked last, if anything ever was."""
     try:
-        return _REQUESTS.validate_json((data_dir / _REQUEST_FILE).read_bytes())
+        return _REQUESTS.validate_json((data_dir / REQUEST_FILE).read_bytes())
     except (OSError, ValidationError):
         return None
