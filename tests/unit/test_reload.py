@@ -12,10 +12,12 @@ from typing import Any
 
 import pytest
 
+from dicom_node.__main__ import main
 from dicom_node.config.settings import Settings
 from dicom_node.core.audit import AuditedAct, AuditedEvent, AuditOutcome
 from dicom_node.core.errors import Conflict, SettingsError
 from dicom_node.core.principal import Principal
+from dicom_node.doctor.configuration import check_running_settings
 from dicom_node.operate.configuration.reload import Configuration, ConfigurationParts, Prepared
 from dicom_node.operate.configuration.told import ReloadRequest, ask_all, states_of
 from dicom_node.roles.settings import load_settings
@@ -185,6 +187,26 @@ def test_a_file_that_differs_is_told_without_anybody_asking(start: Callable[[], 
     assert process.configuration.state.fault.endswith(
         "has other settings than run: peer CT1 any is gone; peer CT2 any is new. Run: dicom-node reload"
     )
+
+
+def test_doctor_tells_of_each_process_that_runs_whether_it_has_the_settings_of_the_file(
+    start: Callable[[], Process],
+) -> None:
+    one, two = start(), start()
+    write(one.folder, peer=[{"ae_title": "CT2"}])
+    one.configuration.reload(ALICE)
+    two.configuration.look()
+    checks = check_running_settings(load_settings(one.config, {}))
+
+    assert sorted((check.ok, check.advice) for check in checks) == [(False, "dicom-node reload"), (True, "")]
+    assert any(f"revision {one.configuration.state.revision}, since " in check.text for check in checks if check.ok)
+
+
+def test_a_command_to_a_node_that_does_not_run_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write(tmp_path)
+
+    assert main(["reload", "--config", str(tmp_path / "node.toml")]) != 0
+    assert f"No node runs on {tmp_path / 'data'}." in capsys.readouterr().err
 
 
 def test_every_process_does_what_all_were_asked_once(start: Callable[[], Process]) -> None:

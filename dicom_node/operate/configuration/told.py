@@ -59,12 +59,13 @@ class ConfigurationState:
     @property
     def fault(self) -> str:
         """What is to be done about a file that differs from what runs; "" where it does not."""
+        where = self.file or "The environment"
         if self.problem:
-            return f"The settings of before run, for {self.file} cannot be used as it is: {self.problem}"
+            return f"The settings of before run, for those of now cannot be used: {self.problem}"
         if self.needs_restart:
-            return f"{self.file} has settings that take effect at a restart only: {', '.join(self.needs_restart)}."
+            return f"{where} has settings that take effect at a restart only: {', '.join(self.needs_restart)}."
         if self.differs:
-            return f"{self.file} has other settings than run: {'; '.join(self.differs)}. Run: dicom-node reload"
+            return f"{where} has other settings than run: {'; '.join(self.differs)}. Run: dicom-node reload"
         return ""
 
 
