@@ -21,7 +21,7 @@ from dicom_node.core.limits import Networks
 from dicom_node.core.principal import NODE
 from dicom_node.index.due import now_in
 from dicom_node.index.jobs import free_leases_of
-from dicom_node.operate.configuration.reload import Prepared
+from dicom_node.operate.configuration.reload import Configuration, Prepared
 from dicom_node.operate.metrics.listener import MetricsListener
 from dicom_node.operate.traces import Traces
 from dicom_node.people.audit.trail import digests_of
@@ -48,6 +48,7 @@ class Service:
         self._names = [name for name in ROLES if not names or name in names]
         self._roles: list[Role] = []
         self._schedule: Any = None
+        self._configuration: Configuration | None = None
         self._metrics: MetricsListener | None = None
         self._traces: Traces | None = None
 
@@ -55,10 +56,11 @@ class Service:
         """Start the roles; when this returns, the ports are open and written to `ports.json`."""
         require_own_store(self._node.database, self._node.spool)
         self._node.owners.note(roles=self._names)
-        with self._node.configuration.starting(self._names, self._hangups):
-            self._start()
+        self._configuration = self._node.configuration
+        with self._configuration.starting(self._names, self._hangups):
+            self._start(self._configuration)
 
-    def _start(self) -> None:
+    def _start(self, configuration: Configuration) -> None:
         self._free_leases()
         _ = self._node.routes  # a configuration that cannot work must stop the start, not the first study
         ports = self._serve_metrics()
@@ -66,14 +68,14 @@ class Service:
         for name in self._names:
             role: Role = _found(ROLES[name])(self._node, self.wake)
             self._roles.append(role)  # before its start: what fails half way is stopped, too
-            self._node.configuration.attend(partial(_prepared, role))
+            configuration.attend(partial(_prepared, role))
             ports |= role.start()
         sweeps = [sweep for role in self._roles for sweep in role.sweeps()]
         own = (
             Sweep("dead-owners", self._free_leases, _DEAD_EVERY_S),
             Sweep("sign-of-life", self._node.owners.beat, BEAT_EVERY_S),
             Sweep("audit", self._node.audit.flush, _AUDIT_EVERY_S),
-            Sweep("configuration", self._node.configuration.look, _CONFIGURATION_EVERY_S),
+            Sweep("configuration", configuration.look, _CONFIGURATION_EVERY_S),
             Sweep("time", self._node.clock.run, self._node.settings.time.ask_every_s),
         )
         self._schedule = _found(_SCHEDULE)([*sweeps, *own])
@@ -85,7 +87,8 @@ class Service:
 
     def stop(self) -> None:
         """Stop receiving first, then finish what runs; everything unfinished is found again at the next start."""
-        self._node.configuration.close()
+        if self._configuration is not None:
+            self._configuration.close()
         for role in self._roles:
             role.stop()
         if self._schedule is not None:

@@ -22,7 +22,6 @@ from dicom_node.core.metrics.table import (
     DATABASE_FAILURES,
     DELIVERIES,
     DELIVERY_OUTCOMES,
-    DESTINATION_UP,
     RUN_OUTCOMES,
     RUNS,
 )
@@ -185,9 +184,6 @@ class Node:
         ]
 
         def begin() -> None:
-            gone = {one.name for one in self.settings.destination} - {one.name for one in wanted.destination}
-            for name in gone:
-                TALLY.forget(DESTINATION_UP, destination=name)
             self.settings = wanted
             self.__dict__["routes"] = routes
             in_force.begin()

@@ -51,11 +51,10 @@ class Role:
         """Wait until what was stopped has ended."""
 
     def prepared(self, wanted: Settings) -> Callable[[], None]:  # noqa: ARG002 - for those that have something to do
-        """Return what lets this role run with other settings, which differ in what is live (`config.changes.LIVE`);
-        nothing may fail then. `node.settings` are the new ones when it is called.
+        """Return what lets this role run with other settings, which cannot fail; the node has them by then.
 
-        What asks the node for its settings whenever it needs them has nothing to do. Raises `SettingsError` for
-        settings that it cannot run with; nothing has changed then.
+        They differ in what is live (`config.changes.LIVE`). Who asks the node whenever it needs them has nothing to do.
+        Raises `SettingsError` for settings that the role cannot run with; nothing has changed then.
         """
         return _nothing
 

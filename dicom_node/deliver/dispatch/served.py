@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from functools import partial
 
 from dicom_node.config.settings import Settings
+from dicom_node.core.metrics.table import DESTINATION_UP
+from dicom_node.core.metrics.tally import TALLY
 from dicom_node.deliver.dispatch.outbox import DestinationWorker, OutboxPolicy
 from dicom_node.deliver.dispatch.proof import Prover
 from dicom_node.deliver.kinds import destinations_of
@@ -105,6 +107,7 @@ class ServedDestinations:
     def _part_with(self, name: str) -> None:
         worker = self._workers.pop(name)
         worker.stop()
+        TALLY.forget(DESTINATION_UP, destination=name)
         self._parting[name] = [*(one for one in self._parting.get(name, []) if one.is_working), worker]
         self._end_proving(name)
 

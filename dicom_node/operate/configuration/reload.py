@@ -10,7 +10,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -18,7 +18,7 @@ from pathlib import Path
 from dicom_node.config.changes import SettingChange, changes_between, renamed, revision_of
 from dicom_node.config.settings import Settings
 from dicom_node.core.audit import Audit, AuditedAct, AuditedEvent, AuditOutcome
-from dicom_node.core.errors import Conflict, SettingsError
+from dicom_node.core.errors import Conflict, NodeError, SettingsError
 from dicom_node.core.principal import NODE, Principal, UserRole
 from dicom_node.operate.configuration.told import (
     NOTE,
@@ -113,8 +113,8 @@ class Configuration:
     def reload(self, by: Principal, address: str = "", request: ReloadRequest | None = None) -> ReloadAnswer:
         """Read the settings again and run with them; return what changed.
 
-        Raises `SettingsError` where they cannot be used, or something differs that takes a restart: then nothing has
-        changed; and `Conflict` while the process ends.
+        Raises `SettingsError` where they cannot be used, or something differs that takes a restart, `IndexUnavailable`
+        where the database is away, and `Conflict` while the process ends: then nothing has changed.
         """
         with self._lock:
             if self._is_over:
@@ -126,12 +126,12 @@ class Configuration:
                 changes = changes_between(self._settings, wanted)
                 self._require_live(changes)
                 prepared = [prepare(wanted) for prepare in self._prepare] if changes else []
-            except SettingsError as error:
+            except NodeError as error:  # of the database, too: nobody knows then what people wrote over the routes
                 self._refuse(str(error), by, address, about)
                 raise
             for one in prepared:
                 one.begin()
-            warnings = (*_names(self._settings, wanted), *(text for one in prepared for text in one.warnings))
+            warnings = (*_told_of_renamed(self._settings, wanted), *(text for one in prepared for text in one.warnings))
             self._settings = wanted
             return self._taken(changes, tuple(dict.fromkeys(warnings)), by, address, about)
 
@@ -161,12 +161,8 @@ class Configuration:
     # --- inside ---
 
     def _follow(self, by: Principal, request: ReloadRequest | None) -> None:
-        try:
+        with suppress(NodeError):  # told in the log, in the trail and in the state
             self.reload(by, request=request)
-        except SettingsError:  # told in the log, in the trail and in the state
-            pass
-        except Conflict as error:
-            _log.info("settings not read again", extra={"why": str(error)})
 
     def _compare(self) -> None:
         """Tell whether the file differs from what runs, when it was written since, or may name what was."""
@@ -268,7 +264,7 @@ class Configuration:
             self._parts.owners.note(**{NOTE: as_note(state)})
 
 
-def _names(before: Settings, after: Settings) -> Iterator[str]:
+def _told_of_renamed(before: Settings, after: Settings) -> Iterator[str]:
     """Yield what is to be known of a destination that has another name now: nobody else takes it for the same."""
     for old, new in renamed(before, after):
         yield (
