@@ -44,8 +44,8 @@ def measure(studies: int, per_study: int, waiting: int) -> dict[str, float]:
         fill(database, studies, per_study)
         _let_wait(database, waiting)
         settings = Settings(node=NodeSettings(data_dir=folder, min_free_mb=0))
-        looks = Looks(settings=settings, database=database, audit=LoggedAudit(), version="bench",
-                      models=["ct-lung-density"], roles_at_work=lambda: {"api": True})  # fmt: skip
+        looks = Looks(settings=lambda: settings, database=database, audit=LoggedAudit(), version="bench",
+                      models=lambda: ["ct-lung-density"], roles_at_work=lambda: {"api": True})  # fmt: skip
         exposition = Exposition(looks.look)
         taken = [_timed(lambda: exposition.text("")) for _ in range(_ROUNDS)]
         size = len(exposition.text("")[0])

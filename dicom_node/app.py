@@ -9,16 +9,19 @@ from __future__ import annotations
 import json
 import logging
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from importlib import import_module
 from typing import Any
 
 from dicom_node import __version__
+from dicom_node.config.settings import Settings
 from dicom_node.core.audit import AuditedAct, AuditedEvent
 from dicom_node.core.calls.limits import Networks
 from dicom_node.core.principal import NODE
 from dicom_node.index.due import now_in
 from dicom_node.index.jobs import free_leases_of
+from dicom_node.operate.configuration.reload import Configuration, Prepared
 from dicom_node.operate.metrics.listener import MetricsListener
 from dicom_node.operate.traces import Traces
 from dicom_node.people.audit.trail import digests_of
@@ -31,18 +34,21 @@ _SCHEDULE = "dicom_node.roles.schedule:SweepSchedule"
 #: How long the work of a process that was killed waits, where another one lives on the same data folder.
 _DEAD_EVERY_S = 15.0
 _AUDIT_EVERY_S = 1.0
+_CONFIGURATION_EVERY_S = 1.0
 _log = logging.getLogger(__name__)
 
 
 class Service:
     """A running node: starts the roles it was given, stops them in the order that loses nothing."""
 
-    def __init__(self, node: Node, names: Sequence[str] = ()) -> None:
-        """Without `names` it has every role."""
+    def __init__(self, node: Node, names: Sequence[str] = (), hangups: Callable[[], int] = lambda: 0) -> None:
+        """Without `names` it has every role; `hangups` counts how often SIGHUP has asked to read the settings again."""
         self._node = node
+        self._hangups = hangups
         self._names = [name for name in ROLES if not names or name in names]
         self._roles: list[Role] = []
         self._schedule: Any = None
+        self._configuration: Configuration | None = None
         self._metrics: MetricsListener | None = None
         self._traces: Traces | None = None
 
@@ -50,6 +56,11 @@ class Service:
         """Start the roles; when this returns, the ports are open and written to `ports.json`."""
         require_own_store(self._node.database, self._node.spool)
         self._node.owners.note(roles=self._names)
+        self._configuration = self._node.configuration
+        with self._configuration.starting(self._names, self._hangups):
+            self._start(self._configuration)
+
+    def _start(self, configuration: Configuration) -> None:
         self._free_leases()
         _ = self._node.routes  # a configuration that cannot work must stop the start, not the first study
         ports = self._serve_metrics()
@@ -57,12 +68,14 @@ class Service:
         for name in self._names:
             role: Role = _found(ROLES[name])(self._node, self.wake)
             self._roles.append(role)  # before its start: what fails half way is stopped, too
+            configuration.attend(partial(_prepared, role))
             ports |= role.start()
         sweeps = [sweep for role in self._roles for sweep in role.sweeps()]
         own = (
             Sweep("dead-owners", self._free_leases, _DEAD_EVERY_S),
             Sweep("sign-of-life", self._node.owners.beat, BEAT_EVERY_S),
             Sweep("audit", self._node.audit.flush, _AUDIT_EVERY_S),
+            Sweep("configuration", configuration.look, _CONFIGURATION_EVERY_S),
             Sweep("time", self._node.clock.run, self._node.settings.time.ask_every_s),
         )
         self._schedule = _found(_SCHEDULE)([*sweeps, *own])
@@ -74,6 +87,8 @@ class Service:
 
     def stop(self) -> None:
         """Stop receiving first, then finish what runs; everything unfinished is found again at the next start."""
+        if self._configuration is not None:
+            self._configuration.close()
         for role in self._roles:
             role.stop()
         if self._schedule is not None:
@@ -132,6 +147,10 @@ class Service:
         draft = path.with_suffix(f".{os.getpid()}.new")
         draft.write_text(json.dumps({**known, **ports, "pid": os.getpid()}))
         draft.replace(path)
+
+
+def _prepared(role: Role, wanted: Settings) -> Prepared:
+    return Prepared(role.prepared(wanted))
 
 
 def _found(place: str) -> Any:

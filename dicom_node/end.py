@@ -37,15 +37,49 @@ def watch_threads(on_vital_death: Callable[[], None]) -> None:
     threading.excepthook = on_death
 
 
+class Hangup:
+    """SIGHUP: somebody wants the settings read again; or the terminal that the program was started on is gone, and then
+    it ends, as any program there does."""
+
+    def __init__(self) -> None:
+        """Must be made in the main thread; from now on the signal ends the program no more."""
+        # Under nohup it is not to end with its terminal.
+        is_tied = signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN
+        self._had_terminal = is_tied and _has_terminal()
+        self._count = 0
+        signal.signal(signal.SIGHUP, self._note)
+
+    def count(self) -> int:
+        """Return how often it came. Counted by the main thread alone, so none is lost to another that looks."""
+        return self._count
+
+    @property
+    def is_of_the_terminal(self) -> bool:
+        """Tell whether it came because the terminal is gone."""
+        return self._had_terminal and not _has_terminal()
+
+    def _note(self, *_: object) -> None:
+        self._count += 1
+
+
+def _has_terminal() -> bool:
+    try:
+        os.close(os.open("/dev/tty", os.O_RDWR | os.O_NOCTTY))
+    except OSError:
+        return False
+    return True
+
+
 class End:
-    """What the main thread waits for: SIGTERM, SIGINT, or a thread that asks.
+    """What the main thread waits for: SIGTERM, SIGINT, or a thread that asks; SIGHUP where that means the end.
 
     The kernel's own handler writes into the pipe (`signal.set_wakeup_fd`). A handler in Python runs between two steps
     of the main thread, which an Event or a Queue keeps waiting for ever when the signal comes just before it waits.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, hangup: Hangup | None = None) -> None:
         """Must be made in the main thread."""
+        self._hangup = hangup
         self._read, self._write = os.pipe()
         os.set_blocking(self._write, False)
         signal.set_wakeup_fd(self._write, warn_on_full_buffer=False)
@@ -62,7 +96,9 @@ class End:
 
     def wait(self) -> None:
         """Return when the end is asked for, or has been before."""
-        os.read(self._read, 1)
+        while os.read(self._read, 1)[0] == signal.SIGHUP:
+            if self._hangup is None or self._hangup.is_of_the_terminal:
+                return
 
     def _fail(self) -> None:
         self.is_failure = True

@@ -121,6 +121,11 @@ def configure_logs(level: str, stream: TextIO = sys.stderr) -> None:
     quiet_third_parties()
 
 
+def set_log_level(level: str) -> None:
+    """Tell lines of this severity and above from now on."""
+    logging.getLogger().setLevel(level)
+
+
 def quiet_third_parties() -> None:
     """Keep libraries from logging attribute values of studies, and from failing on what real studies get wrong.
 

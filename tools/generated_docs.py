@@ -14,6 +14,7 @@ from typing import Any, get_args, get_origin
 from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
 
+from dicom_node.config.changes import is_live
 from dicom_node.core import codes as terminology
 from dicom_node.core.lifecycle import TRANSITIONS
 from dicom_node.core.metrics.table import metric_table
@@ -38,15 +39,15 @@ DOCS = REPOSITORY / "docs"
 
 
 def settings_tables() -> str:
-    """One table per section of the settings, and per kind of it: key, default, meaning."""
+    """One table per section of the settings, and per kind of it: key, default, when it takes effect, meaning."""
     parts = []
     for section, field in SiteSettings.model_fields.items():
         sections = _sections_in(field.annotation)
         if sections[0] is field.annotation:
-            parts.append(_settings_table(f"### `[{section}]`", sections[0]))
+            parts.append(_settings_table(section, f"### `[{section}]`", sections[0]))
             parts += _tables_inside(section, sections[0])
         elif len(sections) == 1:
-            parts.append(_settings_table(f"### `[[{section}]]`, any number", sections[0]))
+            parts.append(_settings_table(section, f"### `[[{section}]]`, any number", sections[0]))
         else:
             parts += [_kind_table(section, one) for one in sections]
     return "\n\n".join(parts)
@@ -58,17 +59,24 @@ def _tables_inside(section: str, model: type[BaseModel]) -> Iterator[str]:
         for inner in _sections_in(field.annotation):
             is_list = get_origin(field.annotation) is tuple
             heading = f"### `[[{section}.{key}]]`, any number" if is_list else f"### `[{section}.{key}]`"
-            yield _settings_table(heading, inner)
+            yield _settings_table(section, heading, inner)
 
 
 def _kind_table(section: str, kind: type[BaseModel]) -> str:
     name = get_args(kind.model_fields["kind"].annotation)[0]
-    return _settings_table(f"### `[[{section}]]` of kind `{name}`, any number\n\n{inspect.getdoc(kind)}", kind)
+    return _settings_table(section, f"### `[[{section}]]` of kind `{name}`, any number\n\n{inspect.getdoc(kind)}", kind)
 
 
-def _settings_table(heading: str, section: type[BaseModel]) -> str:
-    rows = [f"| `{key}` | {_default(one)} | {one.description} |" for key, one in section.model_fields.items()]
-    return "\n".join([heading, "", "| key | default | meaning |", "|---|---|---|", *rows])
+def _settings_table(section: str, heading: str, model: type[BaseModel]) -> str:
+    rows = [
+        f"| `{key}` | {_default(one)} | {_in_force(section, key)} | {one.description} |"
+        for key, one in model.model_fields.items()
+    ]
+    return "\n".join([heading, "", "| key | default | in force | meaning |", "|---|---|---|---|", *rows])
+
+
+def _in_force(section: str, key: str) -> str:
+    return "reload" if is_live(section) or is_live(f"{section}.{key}") else "restart"
 
 
 def state_table() -> str:

@@ -23,6 +23,7 @@ from dicom_node.index.views.lists import Cursor
 from dicom_node.inference.cards.card import ModelCard
 from dicom_node.ingest.session import IngestParts
 from dicom_node.operate.clock import ClockState
+from dicom_node.operate.configuration.reload import Configuration
 from dicom_node.operate.metrics.exposition import Exposition
 from dicom_node.operate.routes_in_force import RoutesInForce
 from dicom_node.receive.refusals import RefusedContexts
@@ -42,7 +43,8 @@ class ApiParts:
     what peers could not send to this process's receiver. `retrievals` fetches studies and `ingest` takes them in, where
     this process does. `certificate` tells of the certificate that the API shows; `None` where it speaks no TLS. `clock`
     tells of the clock; `None` where no time server is named. `search_keys` are what studies are found by, and
-    `patients` tells who the patients of stored objects are. `metrics` tells what is measured.
+    `patients` tells who the patients of stored objects are. `metrics` tells what is measured. `configuration` reads the
+    settings again, and then others take the place of `settings` for later requests; `None`: they stay as they are.
     """
 
     database: Database
@@ -66,6 +68,7 @@ class ApiParts:
     clock: Callable[[], ClockState | None] = lambda: None
     images: ImageReaders | None = None
     metrics: Exposition = field(default_factory=Exposition)
+    configuration: Configuration | None = None
 
 
 def parts_of(request: Request) -> ApiParts:

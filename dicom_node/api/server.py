@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import socket
 import time
+from dataclasses import replace
 
 import uvicorn
 from fastapi import FastAPI
@@ -24,6 +25,7 @@ from dicom_node.api.front.rules import Front, rules_of
 from dicom_node.api.page_files import PAGE, PageFiles
 from dicom_node.api.parts import ApiParts
 from dicom_node.api.routes import (
+    configuration,
     destinations,
     events,
     exports,
@@ -43,6 +45,7 @@ from dicom_node.api.routes.events import ChangeFeed
 from dicom_node.api.routes.intake import retrieve, uploads
 from dicom_node.api.routes.people import accounts, audit, openid, session
 from dicom_node.api.routes.reading import agreement, objects, patients, reviews, worklist
+from dicom_node.config.settings import Settings
 from dicom_node.core.errors import NodeError
 from dicom_node.end import VitalThread
 from dicom_node.index.database import DatabaseProbe
@@ -97,6 +100,10 @@ class ApiServer:
         if self._server.started and not self._server.should_exit:
             raise NodeError(f"The API on {self._host}:{self.port} ended by itself.")
 
+    def use(self, settings: Settings) -> None:
+        """Answer by other settings, from the next request on."""
+        self._app.state.parts = replace(self._app.state.parts, settings=settings)
+
     def stop(self) -> None:
         """Finish the answers under way, send event listeners away, and close the port."""
         self._app.state.feed.close()
@@ -142,7 +149,7 @@ def _provider_sessions(parts: ApiParts, directory: People) -> ProviderSessions |
 _MODULES = (
     health, session, openid, accounts, exports, studies, jobs, patients, retrieve, objects, node, models,
     destinations, rules, events, reviews, agreement, uploads, stow, qido, wado, frames, audit, well_known,
-    worklist, waiting, metrics, retention,
+    worklist, waiting, metrics, retention, configuration,
 )  # fmt: skip
 
 

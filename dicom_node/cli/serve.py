@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import logging
 
-from dicom_node.end import End
+from dicom_node.end import End, Hangup
 from dicom_node.logs import configure_logs
 from dicom_node.memory import share_one_heap
 from dicom_node.receive.start import start_acceptor
@@ -15,7 +15,11 @@ _log = logging.getLogger(__name__)
 
 
 def serve(options: argparse.Namespace) -> int:
-    """Run the roles until SIGTERM or SIGINT; the exit status is 1 when a thread the node cannot do without died."""
+    """Run the roles until SIGTERM or SIGINT, and read the settings again on SIGHUP.
+
+    The exit status is 1 when a thread the node cannot do without died.
+    """
+    hangup = Hangup()  # before the settings are read: what is asked from now on is done
     share_one_heap()
     settings = load_settings(options.config)
     receives = not options.role or "receive" in options.role
@@ -29,11 +33,11 @@ def serve(options: argparse.Namespace) -> int:
     configure_logs(settings.node.log_level)
     for text in settings.remarks:
         _log.warning("settings", extra={"why": text})
-    node = Node(settings, acceptor)
+    node = Node(settings, acceptor, options.config)
     if settings.api.enabled and (not options.role or "api" in options.role):
         ask_first_administrator(People.of(node.database, settings.people), settings, node.audit)
-    end = End()
-    service = Service(node, options.role or ())
+    end = End(hangup)
+    service = Service(node, options.role or (), hangup.count)
     try:
         service.start()
         end.wait()

@@ -16,6 +16,8 @@ class AuditedAct(StrEnum):
     APPLICATION_STARTED = "application-started"
     APPLICATION_STOPPED = "application-stopped"
     SETTINGS_IN_FORCE = "settings-in-force"
+    #: Somebody had the settings read again; what changed, or why nothing did.
+    SETTINGS_RELOADED = "settings-reloaded"
     SIGN_IN = "sign-in"
     SIGN_OUT = "sign-out"
     ACCOUNT_CHANGED = "account-changed"

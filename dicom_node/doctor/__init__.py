@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dicom_node.config.settings import Settings
 from dicom_node.doctor.check import Check
+from dicom_node.doctor.configuration import check_running_settings
 from dicom_node.doctor.configured import (
     check_certificates,
     check_confinement,
@@ -34,6 +35,7 @@ def run_checks(settings: Settings) -> list[Check]:
         *check_backup(settings),
         *check_ports(settings),
         *check_hl7_senders(settings),
+        *check_running_settings(settings),
         check_confinement(settings),
         *check_models(settings),
         *check_certificates(settings),

@@ -28,6 +28,7 @@ from dicom_node.index.decided.route_edits import RouteEdit, add_edit, edits_in_f
 from dicom_node.index.decided.suspensions import route_suspensions
 from dicom_node.index.decided.versions_looked_at import require_version, take_turn_to_change
 from dicom_node.inference.cards.card import ModelCard
+from dicom_node.operate.configuration.reload import Prepared
 from dicom_node.operate.rules import routes_of, with_routes
 
 _log = logging.getLogger(__name__)
@@ -64,26 +65,59 @@ class RouteChange:
     looked_at: str | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class _Basis:
+    """Of which settings, and of which newest edit, the routes are made; none of any yet."""
+
+    settings: Settings
+    version: int = -1
+
+
 class RoutesInForce:
     """Keeps what the routes are now. Safe to share between threads."""
 
     def __init__(self, settings: Settings, cards: Mapping[str, ModelCard], database: Database) -> None:
-        self._settings = settings
         self._cards = cards
         self._database = database
         self._lock = threading.Lock()
-        self._version = -1
+        self._basis = _Basis(settings)
         self._now = RoutesNow(settings, ())
+
+    @property
+    def _settings(self) -> Settings:
+        return self._basis.settings
 
     def now(self) -> RoutesNow:
         """Return the routes as they are at this moment. Raises `IndexUnavailable`."""
+        while True:
+            basis = self._basis
+            with self._database.read() as connection:
+                version = newest_version(connection)
+                edits = edits_in_force(connection) if version != basis.version else ()
+            with self._lock:
+                if basis is not self._basis:  # other settings meanwhile, or another thread was quicker
+                    continue
+                if version > basis.version:
+                    self._now = overlaid(basis.settings, self._cards, edits)
+                    self._basis = _Basis(basis.settings, version)
+                return self._now
+
+    def prepared(self, settings: Settings) -> Prepared:
+        """Return how the routes of other settings come into force, and which edits are not what they were over these.
+
+        Raises `SettingsError` where their own routes cannot be used, and `IndexUnavailable`.
+        """
         with self._database.read() as connection:
-            version = newest_version(connection)
-            edits = edits_in_force(connection) if version != self._version else ()
-        with self._lock:
-            if version > self._version:
-                self._now, self._version = overlaid(self._settings, self._cards, edits), version
-            return self._now
+            edits = edits_in_force(connection)
+        origins = overlaid(settings, self._cards, edits).origins
+        warnings = [f"Edited route {name}: {told}" for name, one in origins.items()
+                    if (told := one.unusable or one.conflict)]  # fmt: skip
+
+        def begin() -> None:
+            with self._lock:
+                self._basis = _Basis(settings)
+
+        return Prepared(begin, warnings)
 
     def save(self, route: Mapping[str, Any], change: RouteChange) -> None:
         """Put a route over the file's, or add one; what is queued already keeps its model and series.

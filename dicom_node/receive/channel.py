@@ -119,6 +119,13 @@ class StillAlive:
     disk_fault: str
 
 
+@dataclass(frozen=True, slots=True)
+class RulesTaken:
+    """The answer to `NewRules`: whoever calls from now on is judged by them."""
+
+    number: int
+
+
 FromAcceptor = (
     AcceptorReady
     | AcceptorFailed
@@ -130,6 +137,7 @@ FromAcceptor = (
     | CallerRefused
     | Counted
     | StillAlive
+    | RulesTaken
 )
 
 # --- what the parent tells the acceptor ----------------------------------------------------------------------------
@@ -139,6 +147,14 @@ FromAcceptor = (
 class Options:
     """Everything it needs to know; the first message."""
 
+    options: AcceptorOptions
+
+
+@dataclass(frozen=True, slots=True)
+class NewRules:
+    """Let in who these options say, from now on: AE titles, peers and users of them count, and the log level."""
+
+    number: int
     options: AcceptorOptions
 
 
@@ -184,7 +200,7 @@ class Stop:
     """End: no new connections, the open ones cut."""
 
 
-ToAcceptor = Options | Freed | Unavailable | SendReport | AnswerReport | AreYouAlive | Stop
+ToAcceptor = Options | NewRules | Freed | Unavailable | SendReport | AnswerReport | AreYouAlive | Stop
 Message = FromAcceptor | ToAcceptor
 
 #: The tags on the wire. Both ends are of one version; a tag that is not here is a fault, never passed over.
@@ -192,9 +208,9 @@ _KINDS: Mapping[str, type[Message]] = {
     "ready": AcceptorReady, "failed": AcceptorFailed,
     "stored": RecordStored, "closed": AssociationClosed, "answered": ReportAnswered, "reported": ReportReceived,
     "refused": ContextRefused, "caller-refused": CallerRefused, "counted": Counted,
-    "alive": StillAlive,
-    "options": Options, "freed": Freed, "unavailable": Unavailable, "report": SendReport, "answer": AnswerReport,
-    "alive?": AreYouAlive, "stop": Stop,
+    "alive": StillAlive, "rules-taken": RulesTaken,
+    "options": Options, "rules": NewRules, "freed": Freed, "unavailable": Unavailable, "report": SendReport,
+    "answer": AnswerReport, "alive?": AreYouAlive, "stop": Stop,
 }  # fmt: skip
 _TAGS = {kind: tag for tag, kind in _KINDS.items()}
 

@@ -105,6 +105,10 @@ class Commitments:
         )
         self._thread = VitalThread(self._run, "commitment")
 
+    def renew(self, policy: ReportPolicy) -> None:
+        """Let outcomes travel so from the next one on."""
+        self._policy = policy
+
     def start(self) -> None:
         """Begin to report."""
         self._thread.start()

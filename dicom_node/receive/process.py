@@ -12,6 +12,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Mapping
+from dataclasses import replace
 
 from dicom_node.core.errors import SettingsError
 from dicom_node.core.metrics.table import PROCESS_DEATHS, PROCESS_STARTS
@@ -27,10 +28,12 @@ from dicom_node.receive.channel import (
     ContextRefused,
     Counted,
     Message,
+    NewRules,
     Options,
     RecordStored,
     ReportAnswered,
     ReportReceived,
+    RulesTaken,
     StillAlive,
     Stop,
     ToAcceptor,
@@ -46,6 +49,8 @@ _CLOSING_S = 5.0
 #: Asked so often whether it lives; after so many questions without an answer it is not ready, or is started anew.
 #: Counted in questions, not in seconds: a machine that stood still asked none.
 _ASK_EVERY_S, _SILENT, _FROZEN = 2.0, 5, 15
+#: How long new rules are waited for; an acceptor that takes longer is frozen, or ends and starts with them.
+_RULES_S = 5.0
 _FIRST_WAIT_S, _LONGEST_WAIT_S = 0.2, 10.0
 _log = logging.getLogger(__name__)
 
@@ -72,6 +77,8 @@ class AcceptorProcess:
         self._unavailable = Unavailable("")
         self._unanswered = 0
         self._disk_fault = ""
+        self._rules_taken = threading.Condition()
+        self._rules_asked = self._rules_in_force = 0
         self._process, self._channel = self._launch()
 
     def attend(self, events: ReceiveEvents) -> None:
@@ -111,6 +118,19 @@ class AcceptorProcess:
         if isinstance(message, Unavailable):
             self._unavailable = message
         self._channel.tell(message)
+
+    def renew(self, options: AcceptorOptions) -> None:
+        """Let in who these options say from now on, and after each new start of the acceptor; return when that is so.
+        Who is in stays. Nothing else of the options counts."""
+        self._options = replace(
+            self._options, aes=options.aes, peers=options.peers, users=options.users, log_level=options.log_level
+        )
+        with self._rules_taken:
+            self._rules_asked += 1
+            number = self._rules_asked
+            self.tell(NewRules(number, self._options))
+            if not self._rules_taken.wait_for(lambda: self._rules_in_force >= number, _RULES_S):
+                _log.warning("acceptor has not answered to new rules", extra={"waited_s": _RULES_S})
 
     def stop(self) -> None:
         """End it: no new connections, the open ones cut."""
@@ -192,6 +212,10 @@ class AcceptorProcess:
                 self.turned_away.append(message)
             case Counted(counts):
                 TALLY.take(counts)
+            case RulesTaken(number):
+                with self._rules_taken:
+                    self._rules_in_force = number
+                    self._rules_taken.notify_all()
             case StillAlive(disk_fault):
                 self._unanswered = 0
                 self._note_disk(disk_fault)

@@ -25,6 +25,7 @@ _log = logging.getLogger(__name__)
 _AT_ONCE = 2
 _MOST_WAITING = 500
 _REMEMBERED = 1000
+_GONE = "The source is no longer in the configuration."
 
 
 class Retrievals:
@@ -38,6 +39,7 @@ class Retrievals:
         memory: RetrievalMemory | None = None,
     ) -> None:
         """Without `memory` they end with the process."""
+        #: By name; others may take their place. What runs goes on with the source that it began with.
         self.sources = sources
         self._memory = memory
         self._sink = sink
@@ -83,8 +85,7 @@ class Retrievals:
         for retrieval in self._memory.interrupted() if self._memory else ():
             taken = retrieval
             if retrieval.source not in self.sources:
-                why = "The source is no longer in the configuration."
-                taken = replace(retrieval, state=RetrievalState.FAILED, reason=why, finished_at=datetime.now(UTC))
+                taken = replace(retrieval, state=RetrievalState.FAILED, reason=_GONE, finished_at=datetime.now(UTC))
                 self._forget(retrieval.id)
             _log.info("retrieval taken up", extra={
                 "retrieval": taken.id, "source": taken.source, "study": taken.study_instance_uid,
@@ -149,7 +150,9 @@ class Retrievals:
         """Fetch, and return how it ended."""
         try:
             watch = Watch(begun=lambda arrivals: self._watch(retrieval.id, arrivals), stopped=self._stopped.is_set)
-            return perform(retrieval, self.sources[retrieval.source], self._sink, self._called_ae_title, watch)
+            return perform(retrieval, self.source(retrieval.source), self._sink, self._called_ae_title, watch)
+        except NotFound:
+            return replace(retrieval, state=RetrievalState.FAILED, reason=_GONE)
         except RetrievalStopped as stop:
             what_next = "It goes on after the next start." if self._memory else "Ask again."
             return replace(retrieval, state=RetrievalState.FAILED, reason=f"{stop} {what_next}")

@@ -14,6 +14,7 @@ from dicom_node.api.front.tls import ShownCertificate
 from dicom_node.api.parts import ApiParts
 from dicom_node.api.server import ApiServer, create_app
 from dicom_node.api.shown_patients import ShownPatients
+from dicom_node.config.settings import Settings
 from dicom_node.core.audit import AuditedAct, AuditedEvent
 from dicom_node.core.calls.limits import Networks
 from dicom_node.core.errors import Conflict, SettingsError
@@ -24,6 +25,7 @@ from dicom_node.people.directory import People
 from dicom_node.receive.associations import AssociationSweep
 from dicom_node.receive.refusals import RefusedContexts, kept_in
 from dicom_node.receive.start import not_taken_file
+from dicom_node.retrieve.kinds import make_sources
 from dicom_node.retrieve.retrievals import RetrievalMemory, open_retrievals
 from dicom_node.roles.node import Node
 from dicom_node.roles.readiness import roles_not_at_work
@@ -78,6 +80,17 @@ class ApiRole(Role):
         self._demographics.warm_up()
         return {"api": self._server.port}
 
+    def prepared(self, wanted: Settings) -> Callable[[], None]:
+        """Answer by the new settings from the next request on, and fetch from the new sources."""
+        sources = make_sources(wanted)
+
+        def begin() -> None:
+            self._retrievals.sources = sources
+            if self._server is not None:
+                self._server.use(wanted)
+
+        return begin
+
     def stop(self) -> None:
         """End retrievals where they are, finish the answers under way, and close the port."""
         self._retrievals.stop()
@@ -122,6 +135,7 @@ class ApiRole(Role):
             certificate=lambda: None if self._certificate is None else self._certificate.state(),
             images=self._images,
             metrics=node.metrics,
+            configuration=node.configuration,
         )
 
     def _add_first_administrator(self) -> None:

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, replace
 from datetime import timedelta
 from functools import partial
 
 from dicom_node.config.settings import Settings
+from dicom_node.core.errors import IndexUnavailable
 from dicom_node.deliver.audit_forwarding import audit_forwardings
 from dicom_node.deliver.dispatch.already_there import AlreadyThere
 from dicom_node.deliver.dispatch.identity_check import identity_check
 from dicom_node.deliver.dispatch.outage import BackOff
-from dicom_node.deliver.dispatch.outbox import DestinationWorker, OutboxPolicy
+from dicom_node.deliver.dispatch.outbox import OutboxPolicy
 from dicom_node.deliver.dispatch.proof import Prover
+from dicom_node.deliver.dispatch.served import Equipment, ServedDestinations
 from dicom_node.deliver.kinds import destinations_of
 from dicom_node.deliver.kinds.kind import DestinationKind, caller_of
 from dicom_node.deliver.owed_to_nobody import advice_for, owed_to_nobody
@@ -43,20 +46,31 @@ class DeliverRole(Role):
 
     def __init__(self, node: Node, wake_all: Callable[[], None]) -> None:
         super().__init__(node, wake_all)
-        destinations = destinations_of(node.settings)
-        self._workers = [_worker(node, destination) for destination in destinations]
-        provers = [one for destination in destinations if (one := _prover(node, destination)) is not None]
-        self._threads: list[DestinationWorker | Prover] = [*self._workers, *provers]
+        self._served = ServedDestinations(node.database, node.spool, partial(_equipment, node))
+        self._begin = self._served.prepared(node.settings)
         self._told_of: RoutesNow | None = None
-        self._audit = audit_forwardings(node.settings, node.database, node.identity)
+        self._audit = {one.name: one for one in audit_forwardings(node.settings, node.database, node.identity)}
 
     def start(self) -> Mapping[str, int]:
         """Begin to deliver; what happens from now on is told to those who hear of events."""
         self._subscribe()
-        for one in self._threads:
-            one.start()
+        self._begin()
         self._log_owed_to_nobody()
         return {}
+
+    def prepared(self, wanted: Settings) -> Callable[[], None]:
+        """Serve new destinations, and those that are configured otherwise so; what is gone is served no more."""
+        renew = self._served.prepared(wanted)
+        audit = {one.name: one for one in audit_forwardings(wanted, self._node.database, self._node.identity)}
+
+        def begin() -> None:
+            renew()
+            # The connection to a repository that takes syslog stays: its section needs a restart.
+            self._audit |= {name: one for name, one in audit.items() if name.startswith("fhir ")}
+            with suppress(IndexUnavailable):  # else the sweep tells them
+                self._subscribe()
+
+        return begin
 
     def _subscribe(self) -> None:
         """Tell who hears of events, and of which routes, as they are now; nothing where that is known."""
@@ -68,32 +82,33 @@ class DeliverRole(Role):
 
     def stop(self) -> None:
         """End after the objects that are on their way; what is left stays owed."""
-        for one in self._threads:
-            one.stop()
+        self._served.stop()
 
     def join(self) -> None:
         """Wait until the workers have ended."""
-        for one in self._threads:
-            one.join(_END_S)
-        for forwarding in self._audit:
+        self._served.join(_END_S)
+        for forwarding in self._audit.values():
             forwarding.close()
 
     def wake(self) -> None:
         """Look now what is owed."""
-        for worker in self._workers:
-            worker.wake()
+        self._served.wake()
 
     def sweeps(self) -> Sequence[Sweep]:
         """Return the looks at who hears of events, for routes may be edited, and at former destinations, which nobody
         tells that a result is withdrawn; and who collects the audit trail."""
-        names = [one.name for one in self._node.settings.destination]
-        look = partial(tell_out_of_reach, self._node.database, names)
-        audit = [Sweep(f"audit to {one.name}", one.run, _AUDIT_S) for one in self._audit]
+        audit = [Sweep(f"audit to {name}", partial(self._forward_audit, name), _AUDIT_S) for name in self._audit]
         return [
-            Sweep("withdrawals at former destinations", look, _FORMER_DESTINATIONS_S),
+            Sweep("withdrawals at former destinations", self._look_at_former, _FORMER_DESTINATIONS_S),
             Sweep("subscribers", self._subscribe, _SUBSCRIBERS_S),
             *audit,
         ]
+
+    def _look_at_former(self) -> None:
+        tell_out_of_reach(self._node.database, [one.name for one in self._node.settings.destination])
+
+    def _forward_audit(self, name: str) -> None:
+        self._audit[name].run()
 
     def _log_owed_to_nobody(self) -> None:
         """Log what waits for a destination that was renamed or taken out of the settings: nobody delivers it."""
@@ -111,21 +126,22 @@ def _memory(node: Node, destination: DestinationKind) -> ServerMemory | None:
     return KeptMemory(node.database, (destination.name, destination.server_address), holds)
 
 
-def _worker(node: Node, destination: DestinationKind) -> DestinationWorker:
-    delivery, caller = node.settings.delivery, caller_of(node.settings)
+def _equipment(node: Node, settings: Settings, destination: DestinationKind) -> Equipment:
+    """Return what delivers to a destination by these settings."""
+    delivery, caller = settings.delivery, caller_of(settings)
     policy = OutboxPolicy(
         node.identity,
         BackOff(delivery.first_retry_s, delivery.max_retry_s),
-        capability_probe(destination, profiles_of(node.settings), node.settings),
+        capability_probe(destination, profiles_of(settings), settings),
         partial(destination.reach, caller),
-        WithdrawalPlanner(profiles_of(node.settings), speaker_of(node.settings)),
-        identity_check(destination, node.settings),
+        WithdrawalPlanner(profiles_of(settings), speaker_of(settings)),
+        identity_check(destination, settings),
         tells_events=destination.told_in_events is not None,
         audit=node.audit,
         already_there=_already_there(node, destination),
     )
     make_sender = partial(destination.sender, replace(caller, memory=_memory(node, destination)))
-    return DestinationWorker(destination.name, make_sender, node.database, node.spool, policy)
+    return Equipment(destination, make_sender, policy, partial(_prover, node, destination))
 
 
 def _already_there(node: Node, destination: DestinationKind) -> AlreadyThere | None:

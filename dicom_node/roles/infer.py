@@ -18,7 +18,7 @@ from dicom_node.governance.admission import Standing
 from dicom_node.jobs.planning import JobSettings
 from dicom_node.jobs.runner import JobRunner
 from dicom_node.jobs.workers import Workers, WorkerSettings
-from dicom_node.roles.node import Node
+from dicom_node.roles.node import Node, destinations_of_route
 from dicom_node.roles.role import Role
 from dicom_node.sandbox import confinement
 from dicom_node.storage.folder import make_private
@@ -144,17 +144,17 @@ def _job_settings(node: Node) -> JobSettings:
         destinations={},
         parameters={},
         admit=node.admission.admit,
-        profiles=profiles_of(settings),
         with_present_routes=partial(_with_present_routes, node),
     )
 
 
 def _with_present_routes(node: Node, settings: JobSettings) -> JobSettings:
-    """Return the settings of jobs with the routes as they are now."""
+    """Return the settings of jobs with the routes and destinations as they are now."""
     present = node.in_force.now()
     return replace(
         settings,
-        destinations={route.name: node.destinations_of(route) for route in present.settings.route},
+        destinations={route.name: destinations_of_route(present.settings, route) for route in present.settings.route},
         parameters={route.name: route.parameters for route in present.settings.route},
         routes={route.name: route for route in present.routes},
+        profiles=profiles_of(present.settings),
     )

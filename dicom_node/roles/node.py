@@ -29,6 +29,7 @@ from dicom_node.core.metrics.tally import TALLY
 from dicom_node.core.search_key import SearchKeys
 from dicom_node.deidentification.pseudonyms import read_or_make_key
 from dicom_node.deliver.kinds import destinations_of
+from dicom_node.deliver.owed_to_nobody import advice_for, owed_to_nobody
 from dicom_node.governance.admission import ModelAdmission, rule_of
 from dicom_node.headers.reader import FileHeaders
 from dicom_node.index.database import Database, claim_store_id, store_id
@@ -37,7 +38,9 @@ from dicom_node.inference.cards.folders import survey_models
 from dicom_node.ingest.intake import Intake, IntakeLimits
 from dicom_node.ingest.session import IngestParts
 from dicom_node.ingest.wrapping import PictureWrapper
+from dicom_node.logs import set_log_level
 from dicom_node.operate.clock import ClockWatch
+from dicom_node.operate.configuration.reload import Configuration, ConfigurationParts, Prepared
 from dicom_node.operate.metrics.exposition import Exposition
 from dicom_node.operate.metrics.looks import AcceptorState, Looks
 from dicom_node.operate.routes_in_force import RoutesInForce
@@ -49,6 +52,7 @@ from dicom_node.receive.start import receiver_id
 from dicom_node.retrieve.sink import SinkParts
 from dicom_node.roles import ROLES
 from dicom_node.roles.readiness import roles_not_at_work
+from dicom_node.roles.settings import load_settings
 from dicom_node.storage.folder import make_folder
 from dicom_node.storage.owners import Owners
 from dicom_node.storage.spool import Spool
@@ -57,12 +61,17 @@ _MEGABYTE = 1 << 20
 _log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
+@dataclass
 class Node:
-    """The parts that roles and commands share; `acceptor` serves the DICOM ports since before, where this node does."""
+    """The parts that roles and commands share; `acceptor` serves the DICOM ports since before, where this node does.
+
+    `settings` are those that run: others take their place while it does (`configuration`), so nobody keeps of them what
+    is live (`config.changes.LIVE`). `config_file` is what they were read from, `None`: defaults and variables alone.
+    """
 
     settings: Settings
     acceptor: AcceptorProcess | None = None
+    config_file: Path | None = None
 
     @cached_property
     def database(self) -> Database:
@@ -93,16 +102,23 @@ class Node:
     @cached_property
     def metrics(self) -> Exposition:
         """What this process can tell of the node in figures."""
-        models = sorted({route.model for route in self.routes})
-        TALLY.allow("peer", {one.ae_title for one in self.settings.peer})
-        TALLY.allow("destination", {one.name for one in self.settings.destination})
-        TALLY.allow("model", models)
-        _begin_at_nothing(models, [one.name for one in self.settings.destination])
+        self._count_what_is_configured()
         looks = Looks(
-            settings=self.settings, database=self.database, audit=self.audit, version=__version__, models=models,
-            roles_at_work=self._roles_at_work, clock=self.clock.state, acceptor=self._acceptor_state,
+            settings=lambda: self.settings, database=self.database, audit=self.audit, version=__version__,
+            models=self._models, roles_at_work=self._roles_at_work, clock=self.clock.state,
+            acceptor=self._acceptor_state, is_of_the_file=lambda: self.configuration.state.is_of_the_file,
         )  # fmt: skip
         return Exposition(looks.look)
+
+    def _models(self) -> Sequence[str]:
+        return sorted({route.model for route in self.routes})
+
+    def _count_what_is_configured(self) -> None:
+        models, destinations = self._models(), [one.name for one in self.settings.destination]
+        TALLY.allow("peer", {one.ae_title for one in self.settings.peer})
+        TALLY.allow("destination", destinations)
+        TALLY.allow("model", models)
+        _begin_at_nothing(models, destinations)
 
     def _roles_at_work(self) -> Mapping[str, bool]:
         missing = roles_not_at_work(self.owners)
@@ -146,6 +162,35 @@ class Node:
     def in_force(self) -> RoutesInForce:
         """The routes as they are at any moment: those above with what people have written over them."""
         return RoutesInForce(self.settings, self.cards, self.database)
+
+    @cached_property
+    def configuration(self) -> Configuration:
+        """The settings of this process, and how they change while it runs. Raises `SettingsError`."""
+        parts = ConfigurationParts(
+            file=self.config_file, load=load_settings, key=self.search_keys.secret, owners=self.owners, audit=self.audit
+        )
+        configuration = Configuration(self.settings, parts)
+        configuration.attend(self._prepared)
+        return configuration
+
+    def _prepared(self, wanted: Settings) -> Prepared:
+        """The routes can be used, and so can the edits that people made of them, as after a restart."""
+        routes, in_force = routes_of(wanted, self.cards), self.in_force.prepared(wanted)
+        with self.database.read() as connection:
+            owed = owed_to_nobody(connection, wanted)
+        waiting = [
+            f"Destination {name} is not configured, and {waits.in_words} wait for it. {advice_for(name, waits)}."
+            for name, waits in owed.items()
+        ]
+
+        def begin() -> None:
+            self.settings = wanted
+            self.__dict__["routes"] = routes
+            in_force.begin()
+            self._count_what_is_configured()
+            set_log_level(wanted.node.log_level)
+
+        return Prepared(begin, (*waiting, *in_force.warnings))
 
     @cached_property
     def owners(self) -> Owners:
@@ -202,13 +247,14 @@ class Node:
         """Where jobs of this process lay their files while they run; beside it lie those of others."""
         return self.settings.node.data_dir / "work" / self.owners.me.token
 
-    def destinations_of(self, route: RouteSettings) -> tuple[Destination, ...]:
-        """Where a route's results go: those it names, or all; those of a shadow nowhere."""
-        if route.shadow:
-            return ()
-        known = destinations_of(self.settings)
-        chosen = [one for one in known if not route.destinations or one.name in route.destinations]
-        return tuple(Destination(name=one.name, takes=one.takes) for one in chosen)
+
+def destinations_of_route(settings: Settings, route: RouteSettings) -> tuple[Destination, ...]:
+    """Return where a route's results go: those it names, or all; those of a shadow nowhere."""
+    if route.shadow:
+        return ()
+    known = destinations_of(settings)
+    chosen = [one for one in known if not route.destinations or one.name in route.destinations]
+    return tuple(Destination(name=one.name, takes=one.takes) for one in chosen)
 
 
 def _begin_at_nothing(models: Sequence[str], destinations: Sequence[str]) -> None:

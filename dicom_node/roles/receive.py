@@ -24,7 +24,7 @@ from dicom_node.receive.journal_consumer import ConsumerLinks, JournalConsumer, 
 from dicom_node.receive.mllp import MllpListener, mllp_options
 from dicom_node.receive.proof_reports import ProofReports
 from dicom_node.receive.refusals import RefusedContexts, keep
-from dicom_node.receive.start import files_wanting, journal_folder, not_taken_file, open_listener
+from dicom_node.receive.start import acceptor_options, files_wanting, journal_folder, not_taken_file, open_listener
 from dicom_node.roles.node import Node
 from dicom_node.roles.role import Role, Sweep
 from dicom_node.storage.journal import set_aside_names
@@ -80,6 +80,17 @@ class ReceiveRole(Role):
         self._hl7.start()
         _log.info("listening for hl7", extra={"hl7": self._hl7.port})
         return {**ports, "hl7": self._hl7.port}
+
+    def prepared(self, wanted: Settings) -> Callable[[], None]:
+        """Let new associations be judged by the new peers, AE titles and users; those that are open stay."""
+        options = acceptor_options(wanted)
+        policy = _report_policy(wanted, self._acceptor.tell)
+
+        def begin() -> None:
+            self._commitments.renew(policy)
+            self._acceptor.renew(options)
+
+        return begin
 
     def stop(self) -> None:
         """No more connections and files; what was acknowledged settles now or at the next start."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
+from dicom_node.config.settings import Settings
 from dicom_node.roles.node import Node
 
 
@@ -49,9 +50,21 @@ class Role:
     def join(self) -> None:
         """Wait until what was stopped has ended."""
 
+    def prepared(self, wanted: Settings) -> Callable[[], None]:  # noqa: ARG002 - for those that have something to do
+        """Return what lets this role run with other settings, which cannot fail; the node has them by then.
+
+        They differ in what is live (`config.changes.LIVE`). Who asks the node whenever it needs them has nothing to do.
+        Raises `SettingsError` for settings that the role cannot run with; nothing has changed then.
+        """
+        return _nothing
+
     def wake(self) -> None:
         """Look for work now instead of at the next poll."""
 
     def sweeps(self) -> Sequence[Sweep]:
         """Return what the clock has to run while this role runs; asked for once, after the start."""
         return ()
+
+
+def _nothing() -> None:
+    """Do nothing."""

@@ -90,7 +90,8 @@ def main(arguments: list[str]) -> None:
     # A core dump of a worker holds patient data.
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     # Ctrl-C goes to the whole group; the parent decides when a worker ends.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    for number in (signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
     with Connection(descriptor) as connection:
         _serve(connection, *arguments[3:])
 

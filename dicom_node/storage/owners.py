@@ -25,6 +25,7 @@ from dicom_node.storage.folder import make_private
 
 _HOST_LENGTH = 64
 _POLL_S = 0.1
+_READ_AGAIN = 5
 _PATIENCE_S = 10.0
 #: How often a process gives a sign of life, and without one for how long it counts as silent.
 BEAT_EVERY_S, SILENT_S = 5.0, 60.0
@@ -167,15 +168,20 @@ def try_lock(path: Path, flags: int = 0) -> int | None:
 
 
 def read_note(path: Path) -> Mapping[str, Any]:
-    """Return what the holder of a lock has noted; nothing when it died before, or is writing at this moment."""
-    try:
-        note = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return note if isinstance(note, dict) else {}
+    """Return what the holder of a lock has noted; nothing when it died before. One that writes at this moment is read
+    again: half a note is no reason to take it for gone."""
+    for _ in range(_READ_AGAIN):
+        try:
+            note = json.loads(path.read_text(encoding="utf-8"))
+        except OSError:
+            break
+        except ValueError:
+            continue
+        return note if isinstance(note, dict) else {}
+    return {}
 
 
 def _write_note(descriptor: int, note: Mapping[str, object]) -> None:
+    """Write a note over the one before, in one step: who reads meanwhile sees either. So a shorter one is filled up."""
     content = json.dumps(dict(note)).encode()
-    os.pwrite(descriptor, content, 0)
-    os.ftruncate(descriptor, len(content))
+    os.pwrite(descriptor, content.ljust(os.fstat(descriptor).st_size), 0)

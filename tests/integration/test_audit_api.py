@@ -29,7 +29,7 @@ UNAUDITED = {
     "POST /logout/oidc/backchannel", "GET /logout/oidc/frontchannel",
     "GET /healthz", "GET /readyz", "GET /.well-known/jwks.json", "GET /metrics",
     "GET /api/v1/status", "GET /api/v1/models", "GET /api/v1/models/{name}", "GET /api/v1/routes",
-    "GET /api/v1/sources", "GET /api/v1/destinations",
+    "GET /api/v1/sources", "GET /api/v1/destinations", "GET /api/v1/configuration",
     "GET /api/v1/me", "GET /api/v1/users", "GET /api/v1/keys", "GET /api/v1/docs", "GET /api/v1/problems/{name}",
     "GET /api/v1/review-codes",
 }  # fmt: skip

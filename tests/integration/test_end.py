@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import pty
 import signal
 import subprocess
 import sys
@@ -35,6 +37,47 @@ sys.exit(3 if end.is_failure else 0)
 def test_only_the_death_of_a_vital_thread_ends_the_program(kind: str, status: int) -> None:
     argv = [sys.executable, "-c", _A_THREAD_DIES, kind]
     assert subprocess.run(argv, cwd=REPOSITORY, timeout=120, check=False).returncode == status
+
+
+_A_HANGUP_COMES = """
+import os, signal, sys
+from dicom_node.end import End, Hangup
+hangup = Hangup()
+os.kill(os.getpid(), signal.SIGHUP)  # while it starts
+end = End(hangup)
+os.kill(os.getpid(), signal.SIGHUP)
+os.kill(os.getpid(), signal.SIGTERM)
+end.wait()
+sys.exit(10 + hangup.count())
+"""
+
+
+def test_a_hangup_is_counted_from_the_start_on_and_ends_nothing_where_no_terminal_is_gone() -> None:
+    argv = [sys.executable, "-c", _A_HANGUP_COMES]
+    assert subprocess.run(argv, cwd=REPOSITORY, timeout=120, check=False, start_new_session=True).returncode == 12
+
+
+#: A session's first process that opens a terminal has it.
+_ON_A_TERMINAL = """
+import os, sys
+os.open(os.ttyname(0), os.O_RDWR)
+from dicom_node.end import End, Hangup
+end = End(Hangup())
+print("up", flush=True)
+end.wait()
+sys.exit(7)
+"""
+
+
+def test_a_program_ends_with_the_terminal_that_it_was_started_on() -> None:
+    ours, theirs = pty.openpty()
+    argv = [sys.executable, "-c", _ON_A_TERMINAL]
+    with subprocess.Popen(argv, cwd=REPOSITORY, stdin=theirs, stdout=subprocess.PIPE, start_new_session=True) as one:
+        assert one.stdout is not None
+        assert one.stdout.readline() == b"up\n"
+        os.close(theirs)
+        os.close(ours)
+        assert one.wait(60) == 7
 
 
 #: Threads the node has for itself, and the role that has them.

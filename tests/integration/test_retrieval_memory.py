@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
+from typing import cast
 
 from dicom_node.config.settings import Settings
+from dicom_node.core.errors import SourceUnavailable
 from dicom_node.index.database import Database
 from dicom_node.retrieve.retrieval import Retrieval, RetrievalState, new_retrieval
 from dicom_node.retrieve.retrievals import RetrievalMemory, open_retrievals
 from dicom_node.retrieve.sink import WantedStudy
+from dicom_node.retrieve.source import Source
 from dicom_node.roles.node import Node
+from tests.peers.process import wait_until
 
 
 def asked(number: int) -> Retrieval:
@@ -51,4 +56,33 @@ def test_one_from_a_source_that_is_no_longer_configured_is_shown_as_failed(tmp_p
     assert shown.state is RetrievalState.FAILED
     assert "no longer in the configuration" in shown.reason
     assert RetrievalMemory(node.database, "one").interrupted() == []
+    node.database.close()
+
+
+class SlowSource:
+    """A PACS that answers nothing until the test lets it, and then is gone."""
+
+    name, kind, ae_title, host, place = "pacs", "dimse", "PACS", "pacs.local", ""
+
+    def __init__(self) -> None:
+        self.let_go = threading.Event()
+
+    def fetch(self, _wanted: WantedStudy, _sink: object) -> None:
+        assert self.let_go.wait(60)
+        raise SourceUnavailable("The PACS is gone.")
+
+
+def test_one_that_waits_for_a_source_that_is_taken_out_meanwhile_ends_and_says_so(tmp_path: Path) -> None:
+    """Those that run go on with the source that they began with."""
+    node = Node(Settings.model_validate({"node": {"data_dir": str(tmp_path / "data"), "min_free_mb": 0}}))
+    retrievals, source = open_retrievals(node.settings, node.sink_parts("one")), SlowSource()
+    retrievals.sources = {"pacs": cast(Source, source)}
+    ids = [retrievals.ask(WantedStudy(f"1.2.{number}"), "pacs").id for number in range(3)]
+    wait_until(lambda: retrievals.get(ids[1]).state is RetrievalState.RUNNING, 30, "two that run")
+    retrievals.sources = {}
+    source.let_go.set()
+    wait_until(lambda: retrievals.get(ids[2]).state is RetrievalState.FAILED, 30, "the end of the third")
+
+    assert retrievals.get(ids[2]).reason == "The source is no longer in the configuration."
+    wait_until(lambda: "The PACS is gone." in retrievals.get(ids[0]).reason, 30, "the end of the first")
     node.database.close()

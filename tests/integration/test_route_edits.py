@@ -72,6 +72,21 @@ def test_an_edit_is_in_force_in_every_process_at_once_and_after_a_start_until_it
     assert elsewhere.now().origins == {}
 
 
+def test_routes_of_settings_that_are_read_again_lie_under_the_edits_as_after_a_start(process: Process) -> None:
+    running = process.routes(CT)
+    save(running, STRICTER)
+    prepared = running.prepared(site({**CT, "quiet_period_s": 5.0}, XR))
+    assert whens(running) == {"chest-ct": (STRICTER["when"],)}
+    prepared.begin()
+
+    assert list(whens(running)) == ["chest-ct", "chest-radiograph"]
+    assert whens(running)["chest-ct"] == (STRICTER["when"],)
+    (told,) = prepared.warnings
+    assert told.startswith("Edited route chest-ct: The configuration file has another route 'chest-ct' than when")
+    revert(running, "chest-ct")
+    assert {one.name: one.quiet_period_s for one in running.now().routes}["chest-ct"] == 5.0
+
+
 def test_a_start_with_a_changed_file_tells_the_conflict_and_keeps_the_edit(
     process: Process, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -50,6 +51,25 @@ def test_a_process_lives_until_it_is_killed_and_is_forgotten_when_its_things_are
             assert [one.token for one in dead] == [token]
         with mine.dead() as dead:
             assert dead == []
+
+
+def test_a_note_is_whole_for_whoever_reads_while_it_is_written(tmp_path: Path) -> None:
+    mine, over = Owners(tmp_path), threading.Event()
+    mine.note(roles=["index"], more="x" * 2000)
+
+    def write() -> None:
+        while not over.is_set():
+            mine.note(more="x" * 2000)
+            mine.note(more="")
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    try:
+        torn = sum("roles" not in one.note for _ in range(1000) for one in Owners(tmp_path).living())
+    finally:
+        over.set()
+        writer.join()
+    assert torn == 0
 
 
 def test_two_starts_of_one_process_are_two_owners(tmp_path: Path) -> None:

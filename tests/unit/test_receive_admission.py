@@ -184,3 +184,23 @@ def test_places_are_counted_in_all_and_by_peer_and_given_back() -> None:
             pass
     with admission.place("a"), admission.place("a"), admission.place("c"):
         pass
+
+
+def test_new_rules_count_for_whoever_calls_next_and_whoever_is_in_keeps_the_place() -> None:
+    admission = PeerAdmission(replace(OPTIONS, max_associations=2), lambda: True)
+    with admission.place(CT1.host):
+        new = (PeerOption(ae_title="CT2", network="10.1.2.0/24"),)
+        admission.renew(
+            replace(OPTIONS, peers=new, users=(UserOption(name="node"),), aes=(AeOption(ae_title="OTHER"),))
+        )
+        ct2 = replace(CT1, calling_ae_title="CT2", called_ae_title="OTHER")
+        named = Identity(kind=1, wants_response=False, primary=b"node", secondary=b"")
+        assert admission.policy(ct2, named).ae_title == "OTHER"
+        refused = {CT1: UNKNOWN_CALLED, replace(ct2, calling_ae_title="CT1"): UNKNOWN_CALLER, ct2: UNKNOWN_USER}
+        for caller, why in refused.items():
+            with pytest.raises(NotAdmitted) as told:
+                admission.policy(caller, None)
+            assert told.value.rejection is why
+        with admission.place("10.1.2.4"), pytest.raises(NotAdmitted) as told, admission.place("10.1.2.5"):
+            pass
+        assert told.value.rejection is TOO_MANY

@@ -107,7 +107,7 @@ async function refresh() {
   const [status] = await Promise.all([asking, showList()]);
   byId("ae-title").textContent = status.ae_title;
   if (status.intended_use === "research") byId("mark").dataset.research = SAY.research;
-  const alarms = [...status.not_ready, status.audit_fault && SAY.auditFault(status.audit_fault), status.clock?.fault].filter(Boolean);
+  const alarms = [...status.not_ready, status.audit_fault && SAY.auditFault(status.audit_fault), status.settings_fault && SAY.settingsFault(status.settings_fault), status.clock?.fault].filter(Boolean);
   byId("alarm").hidden = !alarms.length;
   byId("alarm").textContent = alarms.join(" ");
   replace(byId("tiles"), tiles(status, byId("state").value));

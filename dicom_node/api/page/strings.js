@@ -42,6 +42,7 @@ export const STRINGS = {
     reason: "Reason",
     connection: { none: "not connected", live: "live", again: "reconnecting…" },
     research: "RESEARCH ONLY",
+    settingsFault: (fault) => `The settings file differs from what runs. ${fault}`,
     auditFault: (fault) => `The audit trail cannot be written, and what people ask is refused. ${fault}`,
     nothingWaits: "Nothing waits.",
     notLoaded: "A part of this page could not be loaded. Load the page again.",

@@ -50,6 +50,7 @@ export const STRINGS = {
     reason: "Grund",
     connection: { none: "nicht verbunden", live: "verbunden", again: "verbindet neu…" },
     research: "NUR FÜR DIE FORSCHUNG",
+    settingsFault: (fault) => `Die Datei der Einstellungen weicht von dem ab, was läuft. ${fault}`,
     auditFault: (fault) => `Das Protokoll kann nicht geschrieben werden, und Anfragen werden abgelehnt. ${fault}`,
     nothingWaits: "Nichts wartet.",
     notLoaded: "Ein Teil dieser Seite konnte nicht geladen werden. Bitte die Seite neu laden.",

@@ -19,7 +19,7 @@ from dicom_node.api.answers.paging import PAGED, ListPages, NumberPageQuery, Tex
 from dicom_node.api.answers.problems import described
 from dicom_node.api.audited import audited
 from dicom_node.api.front.tls import CertificateState
-from dicom_node.api.parts import DeliveryId, Parts
+from dicom_node.api.parts import ApiParts, DeliveryId, Parts
 from dicom_node.api.routes.health import why_not_ready
 from dicom_node.api.routes.studies import Requeued, StatedReason
 from dicom_node.core.audit import AuditedAct
@@ -53,7 +53,8 @@ class NodeStatus:
     meanwhile. `sign_in_fault` says why nobody can sign in at the OpenID provider now. `clock` says how far the clock of
     this machine is from the time servers, and why it is not to be believed; none: `time.servers` names none. `viewer`
     is the address on this host at which the node serves OHIF, to be called with `?StudyInstanceUIDs=`; none: it does
-    not. `last_backup` says when a backup of the node was made last, and why one failed since; none: none was begun.
+    not. `settings_fault` says how the settings that run differ from their file, and what to do. `last_backup` says when
+    a backup of the node was made last, and why one failed since; none: none was begun.
     """
 
     ae_title: str
@@ -74,6 +75,7 @@ class NodeStatus:
     clock: ClockState | None = None
     audit_fault: str = ""
     sign_in_fault: str = ""
+    settings_fault: str = ""
     viewer: str = ""
     last_backup: BackupOutcome | None = None
 
@@ -101,6 +103,7 @@ def get_status(request: Request, parts: Parts, access: CurrentAccess) -> NodeSta
         refused_contexts=parts.refused_contexts(),
         suspended=suspended,
         audit_fault=parts.audit.fault,
+        settings_fault=_settings_fault(parts),
         sign_in_fault=access.provider.sign_in.fault() if access.provider else "",
         certificate=parts.certificate(),
         clock=parts.clock(),
@@ -108,6 +111,12 @@ def get_status(request: Request, parts: Parts, access: CurrentAccess) -> NodeSta
         viewer=viewer.AT if parts.settings.viewer.ohif else "",
         last_backup=last_backup(parts.settings.node.data_dir),
     )
+
+
+def _settings_fault(parts: ApiParts) -> str:
+    """Return what is wrong in any process of the node; those that wait for the same reload say it once."""
+    states = [] if parts.configuration is None else parts.configuration.states()
+    return " ".join(dict.fromkeys(one.fault for one in states if one.fault))
 
 
 @router.get("/models", tags=["node"], summary="The models, and which may run")

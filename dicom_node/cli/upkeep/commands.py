@@ -26,6 +26,13 @@ def purge(commands: Commands) -> None:
     command.add_argument("--dry-run", action="store_true", help="only say what would go, and why the rest stays")
 
 
+def reload(commands: Commands) -> None:
+    command = add_command(
+        commands, "reload", "have the running node read its settings again", "upkeep.reload:reload", json=True
+    )
+    command.add_argument("--timeout", type=float, default=60.0, metavar="S", help="seconds the node may take to answer")
+
+
 def backup(commands: Commands) -> None:
     command = add_command(
         commands,

@@ -185,6 +185,9 @@ CERTIFICATE_EXPIRES = _gauge(
 CLOCK_WELL = _gauge("clock_well", MetricSource.NOW, (), "0 when the clock is not to be believed.")
 CLOCK_OFFSET = _gauge("clock_offset_seconds", MetricSource.NOW, (), "By how much time servers were ahead of the clock.")
 AUDIT_WRITABLE = _gauge("audit_writable", MetricSource.NOW, (), "1 when acts can be written into the audit trail.")
+SETTINGS_CURRENT = _gauge(
+    "settings_current", MetricSource.NOW, (), "0 when the settings file says other than this process runs with."
+)
 ROLE_AT_WORK = _gauge("role_at_work", MetricSource.NOW, ("role",), "1 when a process of the node does this role.")
 DAMAGED = _gauge("damaged_objects", MetricSource.DATABASE, (), "Kept objects whose bytes the disk has changed or lost.")
 BUILD_INFO = _gauge("build_info", MetricSource.NOW, ("version", "ae_title"), "1; the labels say which node this is.")

@@ -84,6 +84,13 @@ class Tally:
             known.counts[bisect_left(metric.buckets, value)] += 1
             known.total += value
 
+    def forget(self, metric: Metric, **labels: str) -> None:
+        """Tell a gauge no more: what it was of is gone, and may be known no more."""
+        as_it_was = tuple(labels[label] for label in metric.labels)
+        with self._lock:
+            for values in (as_it_was, self.labels_of(metric, labels)):
+                self._numbers.pop((metric.name, values), None)
+
     def labels_of(self, metric: Metric, labels: Mapping[str, str]) -> Labels:
         """Return the values of a metric's labels in their order, each as it may be told."""
         return tuple(self.told(label, labels[label]) for label in metric.labels)

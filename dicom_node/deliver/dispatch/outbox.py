@@ -11,7 +11,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Protocol
@@ -123,17 +123,9 @@ class DestinationWorker:
         self._destination = destination
         self._database = database
         self._spool = spool
-        self._policy = policy
-        longest_s = max(policy.back_off.longest_s, LONGEST_WAIT_S)
-        self._claimant = Claimant(policy.owner, _LEASE_S, longest_s)
-        questions = PeerQuestions(policy.capability_probe, policy.identity_check, policy.already_there)
-        make: Callable[[], Any] = make_sender
-        self._rows: Rows = notifications if policy.tells_events else deliveries
-        self._delivery: Delivery = (
-            EventDelivery(make, database, policy.back_off)
-            if policy.tells_events
-            else BatchDelivery(make, database, spool, policy.back_off, questions)
-        )
+        self._use(make_sender, policy)
+        #: What takes the place of sender and policy before the next batch; whether the destination is another one then.
+        self._renewal: tuple[Callable[[], Sender | EventSender], OutboxPolicy, bool] | None = None
         self._database_away = OutageLog(_log, "outbox waits for the database", "outbox has the database again")
         self._outage: Outage | None = None
         self._failures = 0
@@ -143,19 +135,41 @@ class DestinationWorker:
         self._refused: set[str] = set()
         self._wake = threading.Event()
         self._stop = threading.Event()
+        self._after: Sequence[DestinationWorker] = ()
         self._thread = VitalThread(self._run, f"outbox-{destination}")
 
-    def start(self) -> None:
-        """Begin to deliver in a thread of its own."""
+    def _use(self, make_sender: Callable[[], Sender | EventSender], policy: OutboxPolicy) -> None:
+        self._policy = policy
+        longest_s = max(policy.back_off.longest_s, LONGEST_WAIT_S)
+        self._claimant = Claimant(policy.owner, _LEASE_S, longest_s)
+        questions = PeerQuestions(policy.capability_probe, policy.identity_check, policy.already_there)
+        make: Callable[[], Any] = make_sender
+        self._rows: Rows = notifications if policy.tells_events else deliveries
+        self._delivery: Delivery = (
+            EventDelivery(make, self._database, policy.back_off)
+            if policy.tells_events
+            else BatchDelivery(make, self._database, self._spool, policy.back_off, questions)
+        )
+
+    def start(self, after: Sequence[DestinationWorker] = ()) -> None:
+        """Begin to deliver in a thread of its own; `after`: when those, of the same destination, have ended."""
         self._note_up(is_up=True)  # nothing says otherwise yet
+        self._after = after
         self._thread.start()
+
+    def renew(self, make_sender: Callable[[], Sender | EventSender], policy: OutboxPolicy, *, is_another: bool) -> None:
+        """Deliver by other settings from the next batch on; what is on its way ends as it began. `is_another`: the
+        destination itself is configured otherwise, so that what is known of it says nothing of that one."""
+        waiting = self._renewal
+        self._renewal = (make_sender, policy, is_another or (waiting is not None and waiting[2]))
+        self._wake.set()
 
     def stop(self) -> None:
         """End after the object that is on its way; what is left stays owed."""
         self._stop.set()
         self._wake.set()
 
-    def join(self, timeout_s: float) -> None:
+    def join(self, timeout_s: float | None) -> None:
         """Wait for the thread to end."""
         self._thread.join(timeout_s)
 
@@ -163,7 +177,14 @@ class DestinationWorker:
         """Something new is owed, or the operator wants it tried now."""
         self._wake.set()
 
+    @property
+    def is_working(self) -> bool:
+        """Tell whether its thread lives."""
+        return self._thread.is_alive()
+
     def _run(self) -> None:
+        for one in self._after:
+            one.join(None)
         while not self._stop.is_set():
             if not self._step():
                 self._wake.wait(_POLL_S)
@@ -172,6 +193,7 @@ class DestinationWorker:
     def _step(self) -> bool:
         """Deliver one batch; `False` when there is a reason to pause (nothing due, or the peer is away)."""
         try:
+            self._take_renewal()
             self.plan_withdrawals()
             is_due, suspension = self._look()
             self._database_away.worked(destination=self._destination)
@@ -184,6 +206,26 @@ class DestinationWorker:
             _log.exception("delivery failed unexpectedly", extra={"destination": self._destination})
             self._is_out(DeliveryDeferred(f"Unexpected {type(error).__name__}."))
         return False
+
+    def _take_renewal(self) -> None:
+        """Begin to deliver by other settings, if they came; another destination is tried at once."""
+        renewal = self._renewal
+        if renewal is None:
+            return
+        make_sender, policy, is_another = renewal
+        suspects = self._delivery.suspects
+        self._use(make_sender, policy)
+        if is_another:
+            with self._database.write() as connection:
+                self._rows.make_due(connection, self._destination, now_in(connection))
+            self._outage, self._failures, self._ask_suspended_at = None, 0, 0.0
+            self._tried.clear()
+            self._refused.clear()
+            self._note_up(is_up=True)
+        else:
+            self._delivery.suspects = suspects
+        if self._renewal is renewal:  # else there is a newer one, which is taken next
+            self._renewal = None
 
     # --- whether to send ---
 
@@ -315,7 +357,8 @@ class DestinationWorker:
         return True
 
     def _note_up(self, *, is_up: bool) -> None:
-        TALLY.set(DESTINATION_UP, is_up, destination=self._destination)
+        if not self._stop.is_set():  # one that is gone is neither
+            TALLY.set(DESTINATION_UP, is_up, destination=self._destination)
 
 
 def remember(keys: set[str], key: str) -> None:

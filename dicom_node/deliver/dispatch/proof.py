@@ -62,6 +62,11 @@ class Prover:
         """Wait for the thread to end."""
         self._thread.join(timeout_s)
 
+    @property
+    def is_working(self) -> bool:
+        """Tell whether its thread lives."""
+        return self._thread.is_alive()
+
     def _run(self) -> None:
         while not self._stop.is_set():
             if not self._step():

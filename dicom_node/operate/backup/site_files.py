@@ -15,11 +15,12 @@ from dicom_node.config.settings import Settings
 from dicom_node.operate.backup.journals import is_slot, journals_of
 from dicom_node.operate.backup.outcome import OUTCOME_FILE
 from dicom_node.operate.backup.sqlite import sqlite_file
+from dicom_node.operate.configuration.told import REQUEST_FILE
 from dicom_node.people.audit.trail import audit_anchor, audit_folder
 from dicom_node.storage.spool import Spool
 
 #: What a process makes anew at its start, and the spool, whose objects are copied one by one.
-_OF_PROCESSES = ("work", "owners", "not-taken", "ports.json", OUTCOME_FILE)
+_OF_PROCESSES = ("work", "owners", "not-taken", "ports.json", OUTCOME_FILE, REQUEST_FILE)
 _SPOOL = "spool"
 #: Below the data folder of a restored node: files that lay elsewhere, by their whole path.
 ELSEWHERE = "restored-files"

@@ -44,22 +44,24 @@ class AcceptorState:
 
 @dataclass(frozen=True, kw_only=True)
 class Looks:
-    """Whom to ask. `acceptor` is `None` in a process that does not receive, `clock` where no time server is named."""
+    """Whom to ask. `acceptor` is `None` in a process that does not receive, `clock` where no time server is named;
+    `is_of_the_file` tells whether the settings that run are those of their file."""
 
-    settings: Settings
+    settings: Callable[[], Settings]
     database: Database
     audit: Audit
     version: str
-    models: Sequence[str]
+    models: Callable[[], Sequence[str]]
     roles_at_work: Callable[[], Mapping[str, bool]]
     clock: Callable[[], ClockState | None] = lambda: None
     acceptor: Callable[[], AcceptorState | None] = lambda: None
+    is_of_the_file: Callable[[], bool] = lambda: True
     _gpus: Callable[[], Sequence[GpuMemory]] = gpu_memory
     _certificates: dict[Path, tuple[int, float]] = field(default_factory=dict)
 
     def look(self) -> Iterator[Count]:
         """Yield every gauge that is not counted along the way."""
-        yield _one(table.BUILD_INFO, 1, self.version, self.settings.node.ae_title)
+        yield _one(table.BUILD_INFO, 1, self.version, self.settings().node.ae_title)
         yield from self._of_the_database()
         yield from self._of_receiving()
         yield from self._of_disks()
@@ -68,6 +70,7 @@ class Looks:
         yield from self._of_certificates()
         yield from self._of_the_clock()
         yield _one(table.AUDIT_WRITABLE, not self.audit.fault)
+        yield _one(table.SETTINGS_CURRENT, self.is_of_the_file())
         for role, is_at_work in self.roles_at_work().items():
             yield _one(table.ROLE_AT_WORK, is_at_work, role)
 
@@ -81,8 +84,8 @@ class Looks:
         if is_up:
             try:
                 with self.database.read() as connection:
-                    names = [one.name for one in self.settings.destination]
-                    found = gauges(connection, now_in(connection), names, self.models)
+                    names = [one.name for one in self.settings().destination]
+                    found = gauges(connection, now_in(connection), names, self.models())
                     found += self._when_full(connection)
             except IndexUnavailable:
                 is_up = False
@@ -95,7 +98,7 @@ class Looks:
     def _when_full(self, connection: Connection) -> Sequence[Count]:
         """Return when the disk of the data will be full, where that can be told."""
         try:
-            free_bytes = shutil.disk_usage(self.settings.node.data_dir).free
+            free_bytes = shutil.disk_usage(self.settings().node.data_dir).free
         except OSError:  # its disk is gone: `intake_open` and `database_up` tell
             return ()
         full_on = disk_forecast(connection, free_bytes, now_in(connection)).full_on
@@ -109,9 +112,9 @@ class Looks:
             yield _one(table.JOURNAL_WAITING, state.journal_waiting)
 
     def _of_disks(self) -> Iterator[Count]:
-        node, journal = self.settings.node, self.settings.dicom.journal
+        node, journal = self.settings().node, self.settings().dicom.journal
         folders = {"data": node.data_dir, "spool": node.data_dir / "spool", "journal": node.data_dir / journal,
-                   "models": self.settings.own_models_dir}  # fmt: skip
+                   "models": self.settings().own_models_dir}  # fmt: skip
         for name, folder in folders.items():
             with suppress(OSError):  # not made yet, or its disk is gone: `intake_open` and `database_up` tell
                 usage = shutil.disk_usage(folder)
@@ -135,7 +138,7 @@ class Looks:
             yield _one(table.GPU_TOTAL, gpu.total_bytes, gpu.index)
 
     def _of_certificates(self) -> Iterator[Count]:
-        for name, file in certificate_files(self.settings):
+        for name, file in certificate_files(self.settings()):
             with suppress(OSError, ValueError):  # gone or no PEM: whoever shows it tells
                 yield _one(table.CERTIFICATE_EXPIRES, self._end_of(file), name)
 

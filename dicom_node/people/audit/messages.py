@@ -46,6 +46,7 @@ EVENT_KINDS: Mapping[AuditedAct, EventKind] = {
     AuditedAct.APPLICATION_STARTED: EventKind(_ACTIVITY, "E", ("110120", "Application Start")),
     AuditedAct.APPLICATION_STOPPED: EventKind(_ACTIVITY, "E", ("110121", "Application Stop")),
     AuditedAct.SETTINGS_IN_FORCE: EventKind(_ALERT, "E", _SOFTWARE),
+    AuditedAct.SETTINGS_RELOADED: EventKind(_ALERT, "E", _SOFTWARE),
     AuditedAct.SIGN_IN: EventKind(_SIGNED, "E", ("110122", "Login")),
     AuditedAct.SIGN_OUT: EventKind(_SIGNED, "E", ("110123", "Logout")),
     AuditedAct.ACCOUNT_CHANGED: EventKind(_ALERT, "E", ("110137", "User Security Attributes Changed")),

@@ -32,7 +32,7 @@ from dicom_node.core.metrics.tally import TALLY
 from dicom_node.core.uids import loggable_uid
 from dicom_node.dimse.vocabulary import ActionStatus
 from dicom_node.end import VitalThread, watch_threads
-from dicom_node.logs import configure_logs
+from dicom_node.logs import configure_logs, set_log_level
 from dicom_node.memory import share_one_heap
 from dicom_node.receive.acceptor.admission import CallingPeer, Capacity, PeerAdmission
 from dicom_node.receive.acceptor.association import AcceptorServices, ServedAssociation
@@ -60,10 +60,12 @@ from dicom_node.receive.channel import (
     Counted,
     Freed,
     Message,
+    NewRules,
     Options,
     RecordStored,
     ReportAnswered,
     ReportReceived,
+    RulesTaken,
     SendReport,
     StillAlive,
     Stop,
@@ -134,6 +136,11 @@ class Acceptor:
                     self._journal.settled(slot, sequence)
             case Unavailable(reason):
                 self._capacity.unavailable_reason = reason
+            case NewRules(number, options):
+                TALLY.allow("peer", {peer.ae_title for peer in options.peers})
+                self._services.admission.renew(options)
+                set_log_level(options.log_level)
+                self._channel.tell(RulesTaken(number))
             case SendReport():
                 self._report(message)
             case AnswerReport(ticket, status):
@@ -348,6 +355,7 @@ def _prepare_process() -> None:
     # Ctrl-C goes to the whole group; the parent decides when this process ends.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a core dump would hold patient data
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))

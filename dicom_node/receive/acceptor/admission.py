@@ -49,30 +49,43 @@ class NotAdmitted(Exception):
         self.rejection = rejection
 
 
+class _Rules:
+    """Who may call whom: never changed, but replaced as a whole."""
+
+    def __init__(self, options: AcceptorOptions) -> None:
+        self.aes = {ae.ae_title: ae for ae in options.aes}
+        self.peers = [(peer, _network(peer.network)) for peer in options.peers]
+        self.users = options.users
+        # Nothing can be kept free for peers that nobody has named, or where one address is all of them.
+        self.keeps_places_free = sum(network.num_addresses for network in {one for _, one in self.peers}) > 1
+
+
 class PeerAdmission:
     """The rules, and how many associations each peer has. Thread-safe."""
 
     def __init__(self, options: AcceptorOptions, has_disk: Callable[[], bool]) -> None:
         self._options = options
         self._has_disk = has_disk
-        self._aes = {ae.ae_title: ae for ae in options.aes}
-        self._peers = [(peer, _network(peer.network)) for peer in options.peers]
-        # Nothing can be kept free for peers that nobody has named, or where one address is all of them.
-        self._keeps_places_free = sum(network.num_addresses for network in {one for _, one in self._peers}) > 1
+        self._rules = _Rules(options)
         self._open: Counter[str] = Counter()
         self._lock = threading.Lock()
 
+    def renew(self, options: AcceptorOptions) -> None:
+        """Judge by the AE titles, peers and users of these options from now on; who is in stays."""
+        self._rules = _Rules(options)
+
     def is_foreign(self, host: str) -> bool:
         """Tell whether no peer at all may call from this address."""
-        address = _address(host)
-        return bool(self._peers) and not any(address in network for _, network in self._peers)
+        address, peers = _address(host), self._rules.peers
+        return bool(peers) and not any(address in network for _, network in peers)
 
     def called(self, caller: CallingPeer) -> AeOption:
         """Return the AE title that is called, when this caller may call it. Raises `NotAdmitted`."""
-        ae = self._aes.get(caller.called_ae_title)
+        rules = self._rules
+        ae = rules.aes.get(caller.called_ae_title)
         if ae is None:
             raise NotAdmitted(UNKNOWN_CALLED)
-        if (ae.tls and not caller.tls) or not self._is_listed(caller, ae):
+        if (ae.tls and not caller.tls) or not _is_listed(rules, caller, ae):
             raise NotAdmitted(UNKNOWN_CALLER)
         return ae
 
@@ -108,21 +121,11 @@ class PeerAdmission:
         """
         free = self._options.max_associations - self._open.total()
         most = self._options.max_associations_per_peer
-        return min(most, free if self._keeps_places_free else self._open[host] + free)
-
-    def _is_listed(self, caller: CallingPeer, ae: AeOption) -> bool:
-        if not self._peers:
-            return True
-        if ae.peers and caller.calling_ae_title not in ae.peers:
-            return False
-        address = _address(caller.host)
-        return any(
-            peer.ae_title == caller.calling_ae_title and address in network and _is_proven(caller, peer)
-            for peer, network in self._peers
-        )
+        return min(most, free if self._rules.keeps_places_free else self._open[host] + free)
 
     def _is_known_user(self, identity: Identity | None) -> bool:
-        if not self._options.users:
+        users = self._rules.users
+        if not users:
             return True
         if identity is None or identity.kind not in (_USERNAME, _USERNAME_AND_PASSCODE):
             return False
@@ -130,7 +133,7 @@ class PeerAdmission:
         matches = [
             hmac.compare_digest(user.name.encode(), identity.primary)
             & hmac.compare_digest(user.password.encode(), passcode)
-            for user in self._options.users
+            for user in users
         ]
         return any(matches)
 
@@ -146,6 +149,18 @@ def _network(text: str) -> ipaddress.IPv4Network | ipaddress.IPv6Network:
     network = ipaddress.ip_network(text, strict=False)
     mapped = getattr(network.network_address, "ipv4_mapped", None)
     return network if mapped is None else ipaddress.ip_network(f"{mapped}/{max(network.prefixlen - 96, 0)}")
+
+
+def _is_listed(rules: _Rules, caller: CallingPeer, ae: AeOption) -> bool:
+    if not rules.peers:
+        return True
+    if ae.peers and caller.calling_ae_title not in ae.peers:
+        return False
+    address = _address(caller.host)
+    return any(
+        peer.ae_title == caller.calling_ae_title and address in network and _is_proven(caller, peer)
+        for peer, network in rules.peers
+    )
 
 
 def _is_proven(caller: CallingPeer, peer: PeerOption) -> bool:
