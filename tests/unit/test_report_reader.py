@@ -10,7 +10,7 @@ import pytest
 from benchmarks.report_reader import figures, sentences
 from dicom_node.assist.texts.lexicon import finding_keys, rules_digest
 from dicom_node.assist.texts.reader import MOST_CHARACTERS, TextToRead, read
-from dicom_node.core.assessment.report_reading import ReportedPresence
+from dicom_node.core.assessment.report_reading import ABNORMAL, READ_FINDINGS, ReportedPresence
 from dicom_node.core.codes import table
 
 PRESENT, ABSENT, UNCERTAIN, SILENT = ReportedPresence
@@ -44,7 +44,8 @@ def test_the_measurement_counts_a_fault() -> None:
 
 
 def test_every_finding_that_is_read_is_a_term_of_the_terminology() -> None:
-    assert set(finding_keys()) <= set(table("findings"))
+    assert tuple(finding_keys()) == READ_FINDINGS
+    assert {*READ_FINDINGS, ABNORMAL} <= set(table("findings"))
 
 
 def test_the_question_of_a_study_is_no_finding() -> None:

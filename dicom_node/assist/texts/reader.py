@@ -22,7 +22,7 @@ from dicom_node.assist.texts.lexicon import (
     language,
     rules_digest,
 )
-from dicom_node.core.assessment.report_reading import ReportedPresence, ReportReading
+from dicom_node.core.assessment.report_reading import ABNORMAL, ReportedPresence, ReportReading
 
 #: More of a report is not read; the longest that people write are a tenth of it.
 MOST_CHARACTERS = 100_000
@@ -34,8 +34,6 @@ _LINE = re.compile(r"\n\s*")
 #: Between a finding and a word behind it that is about it stand so many words at most, and no other clause.
 _MOST_WORDS_BETWEEN = 7
 _LIST_MARKS = re.compile(r"\b(?:and|or|und|oder|sowie|nor|noch)\b|[,/()]")
-#: Whether the images are abnormal at all, as far as the findings that are looked for tell.
-ABNORMAL = "abnormal-image"
 #: What the second of two statements on one finding in the same part of a report cannot take away.
 _STRENGTH = (ReportedPresence.PRESENT, ReportedPresence.UNCERTAIN, ReportedPresence.ABSENT)
 
