@@ -9,6 +9,7 @@ from pathlib import Path
 from dicom_node import __version__
 from dicom_node.cli.command import add_command
 from dicom_node.cli.upkeep import commands as upkeep
+from dicom_node.core.assessment.concordance import ConcordanceGroup
 from dicom_node.core.assessment.reader_agreement import Grouping
 from dicom_node.core.principal import UserRole
 from dicom_node.roles import ROLES
@@ -49,6 +50,7 @@ def make_parser() -> argparse.ArgumentParser:
         _run,
         _evaluate,
         _agreement,
+        _concordance,
         _inspect,
         _users,
         _keys,
@@ -220,6 +222,21 @@ def _agreement(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
                          help=f"tell groups apart by {', '.join(Grouping)}; default: model and version")  # fmt: skip
     command.add_argument("--csv", type=Path, metavar="FILE", help="write the groups into a file")
     command.add_argument("--cases", type=Path, metavar="FILE", help="write the reviewed cases into a file")
+    _add_case_filter(command)
+
+
+def _concordance(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    command = add_command(
+        commands, "concordance", "how often models and radiologists' reports say the same", "concordance:concordance",
+        json=True,
+    )  # fmt: skip
+    command.add_argument("--by", action="append", choices=tuple(ConcordanceGroup), type=ConcordanceGroup,
+                         metavar="WHAT", help=f"tell groups apart by {', '.join(ConcordanceGroup)}; default: model and "
+                         "finding")  # fmt: skip
+    command.add_argument(
+        "--discordant", type=int, default=0, metavar="N", help="show the latest N findings that differ"
+    )
+    command.add_argument("--unmatched", type=int, default=0, metavar="N", help="show the latest N without a study")
     _add_case_filter(command)
 
 

@@ -67,6 +67,7 @@ SCREENS = (
     titled("models", "#/models", "Models"),
     titled("one model", "#/models/cxr-pneumonia", "cxr-pneumonia"),
     titled("agreement", "#/agreement", "Agreement with readers"),
+    titled("concordance", "#/concordance", "Concordance with reports"),
     titled("people and keys", "#/people", "People and keys"),
     titled("account", "#/account", "My account"),
     Screen("a question with a reason", "#/rules", _HEAD.format(title='"Rules"'), ("#suspend-routes-chest-ct",)),

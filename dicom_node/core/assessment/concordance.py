@@ -6,9 +6,10 @@ themselves, who is unsure belongs to neither, and silence, which mostly means th
 
 from __future__ import annotations
 
+import heapq
 import math
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -42,6 +43,10 @@ class Verdict(StrEnum):
     MODEL_ONLY = "model_only"
     REPORT_ONLY = "report_only"
     UNSURE = "unsure"
+
+
+#: Where model and report say the opposite: what a person should look at.
+DISCORDANT = (Verdict.MODEL_ONLY, Verdict.REPORT_ONLY)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,6 +116,12 @@ def concordance_by(found: Iterable[ComparedFinding], by: Sequence[ConcordanceGro
         kind = (one.verdict, one.model_says is Presence.PRESENT, is_silent)
         groups.setdefault(tuple(map(one.named, by)), Counter())[kind] += 1
     return [_line(dict(zip(by, names, strict=True)), counted) for names, counted in sorted(groups.items())]
+
+
+def most_recent(found: Iterable[ComparedFinding], verdicts: Collection[Verdict], limit: int) -> list[ComparedFinding]:
+    """Return the latest findings with one of these verdicts, for people to look at again; the newest first."""
+    wanted = (one for one in found if one.verdict in verdicts)
+    return heapq.nlargest(limit, wanted, key=lambda one: (one.made_at, one.job_key, one.finding))
 
 
 def _line(group: Mapping[ConcordanceGroup, str], counted: Counter[tuple[Verdict, bool, bool]]) -> ConcordanceLine:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -185,6 +185,28 @@ def reading_of(kept: Mapping[str, Any] | None) -> ReportReading | None:
         return None
     said = {key: ReportedPresence(value) for key, value in kept["said"].items()}
     return ReportReading(language=kept["language"], rules=kept["rules"], said=said)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UnmatchedReport:
+    """A report of which nobody knows the study, or that nobody can read, and why."""
+
+    source: str
+    match: ReportMatch
+    reason: str
+    accession_number: str
+    stated_study_uid: str
+    stated_at: datetime
+    received_at: datetime
+
+
+def unmatched_reports(connection: Connection, limit: int) -> list[UnmatchedReport]:
+    """Return the latest reports that say nothing of any study, the newest first."""
+    names = [one.name for one in fields(UnmatchedReport)]
+    mine = reports.c.match.in_((ReportMatch.UNMATCHED, ReportMatch.UNREADABLE))
+    query = select(*(reports.c[name] for name in names)).where(mine).order_by(reports.c.received_at.desc()).limit(limit)
+    rows = connection.execute(query)
+    return [UnmatchedReport(**{**row._mapping, "match": ReportMatch(row.match)}) for row in rows]
 
 
 def counted_reports(connection: Connection) -> Mapping[ReportMatch, int]:
