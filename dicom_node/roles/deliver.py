@@ -8,6 +8,7 @@ from dataclasses import asdict, replace
 from datetime import timedelta
 from functools import partial
 
+from dicom_node.assist.reports.searching import ReportSearch, SearchOptions
 from dicom_node.config.settings import Settings
 from dicom_node.deliver.audit_forwarding import audit_forwardings
 from dicom_node.deliver.dispatch.already_there import AlreadyThere
@@ -16,6 +17,7 @@ from dicom_node.deliver.dispatch.outage import BackOff
 from dicom_node.deliver.dispatch.outbox import DestinationWorker, OutboxPolicy
 from dicom_node.deliver.dispatch.proof import Prover
 from dicom_node.deliver.kinds import destinations_of
+from dicom_node.deliver.kinds.fhir import FhirDestination
 from dicom_node.deliver.kinds.kind import DestinationKind, caller_of
 from dicom_node.deliver.owed_to_nobody import advice_for, owed_to_nobody
 from dicom_node.deliver.peer_capabilities import capability_probe
@@ -23,9 +25,11 @@ from dicom_node.deliver.profiles import profiles_of
 from dicom_node.deliver.server_memory import KeptMemory
 from dicom_node.deliver.withdrawals import WithdrawalPlanner, speaker_of, tell_out_of_reach
 from dicom_node.fhir.client.capabilities import ServerMemory
+from dicom_node.fhir.client.reports import FoundReport, SoughtStudy
 from dicom_node.index.notices import Subscriber
 from dicom_node.index.outbox.notifications import subscribe
 from dicom_node.index.outbox.proofs import ProofTimes
+from dicom_node.index.reports.searches import SearchTimes
 from dicom_node.operate.backup.restored import restoration_of
 from dicom_node.operate.routes_in_force import RoutesNow
 from dicom_node.roles.node import Node
@@ -35,6 +39,7 @@ _END_S = 5.0
 _SUBSCRIBERS_S = 5.0
 _FORMER_DESTINATIONS_S = 30.0
 _AUDIT_S = 2.0
+_REPORT_SEARCH_S = 30.0
 _log = logging.getLogger(__name__)
 
 
@@ -88,11 +93,14 @@ class DeliverRole(Role):
         tells that a result is withdrawn; and who collects the audit trail."""
         names = [one.name for one in self._node.settings.destination]
         look = partial(tell_out_of_reach, self._node.database, names)
+        search = _report_search(self._node)
+        asking = [] if search is None else [Sweep("search for reports", search.run, _REPORT_SEARCH_S)]
         audit = [Sweep(f"audit to {one.name}", one.run, _AUDIT_S) for one in self._audit]
         return [
             Sweep("withdrawals at former destinations", look, _FORMER_DESTINATIONS_S),
             Sweep("subscribers", self._subscribe, _SUBSCRIBERS_S),
             *audit,
+            *asking,
         ]
 
     def _log_owed_to_nobody(self) -> None:
@@ -148,6 +156,28 @@ def _prover(node: Node, destination: DestinationKind) -> Prover | None:
     delivery = node.settings.delivery
     times = ProofTimes(delivery.verify_after_s, delivery.verify_within_s, destination.verify_again_days)
     return Prover(destination.name, questions, node.database, node.spool, times)
+
+
+def _report_search(node: Node) -> ReportSearch | None:
+    """Return what asks an EHR for reports; `None` where that is not wanted."""
+    settings, own = node.settings, node.settings.reports
+    named = [one for one in destinations_of(settings) if one.name == own.fhir]
+    if not named or not isinstance(named[0], FhirDestination):
+        return None
+    destination = named[0]
+    options = SearchOptions(
+        destination=destination.name,
+        times=SearchTimes(after=timedelta(hours=own.search_after_h), within=timedelta(days=own.search_days)),
+        patient_authority=settings.hl7.patient_authority, patient_system=settings.fhir.patient_system,
+        issuers=settings.fhir.issuers, accession_system=settings.fhir.accession_system,
+    )  # fmt: skip
+
+    def find(study: SoughtStudy) -> list[FoundReport]:
+        """Ask with connections of its own: a renewed certificate needs no restart."""
+        caller = replace(caller_of(settings), memory=_memory(node, destination))
+        return destination.sender(caller).reports_on(study)
+
+    return ReportSearch(node.database, find, options)
 
 
 def _subscribers(settings: Settings) -> list[Subscriber]:

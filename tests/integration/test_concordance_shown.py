@@ -101,7 +101,7 @@ def test_whoever_has_not_signed_in_sees_nothing_and_who_looks_is_written_down(
         caplog.clear()
         with caplog.at_level(logging.INFO):
             shown.client.get(f"/api/concordance{address}")
-        assert ["export"] == [one.act for one in caplog.records if one.getMessage() == "audited"]
+        assert [one.act for one in caplog.records if one.getMessage() == "audited"] == ["export"]
 
 
 def test_the_command_tells_the_same(shown: Shown, capsys: pytest.CaptureFixture[str]) -> None:

@@ -62,6 +62,12 @@ def keep_report(connection: Connection, report: StatedReport, now: datetime) -> 
     return ""
 
 
+def is_known(connection: Connection, report: StatedReport) -> bool:
+    """Whether this very state of a report was kept before, of a source that has a time for each."""
+    mine = (reports.c.report_key == _key(report), reports.c.stated_at == report.stated_at)
+    return bool(connection.execute(select(exists().where(*mine, reports.c.status == report.status))).scalar())
+
+
 def _key(report: StatedReport) -> str:
     parts = (report.source, report.number.authority, report.number.value)
     return hashlib.sha256(b"\0".join(hashlib.sha256(one.encode()).digest() for one in parts)).hexdigest()
