@@ -199,7 +199,7 @@ def _text(observations: Sequence[Hl7Segment]) -> str:
             continue
         heading = _heading(one)
         if heading != part:
-            lines.append(f"\n{heading}:" if heading else "")
+            lines.append(f"\n{heading or 'FINDINGS'}:")
             part = heading
         lines.append(_words(one))
     text = "\n".join(lines).strip()

@@ -219,6 +219,7 @@ _FROM_THE_API = frozenset({"sent", "Segmentation", "Lung"})
 _GERMAN = {
     "Parked deliveries": "Angehaltene Zustellungen", "Deliveries under way": "Zustellungen unterwegs",
     "Rules": "Regeln", "Models": "Modelle", "Agreement with readers": "Übereinstimmung mit Beurteilenden",
+    "Concordance with reports": "Übereinstimmung mit Befunden",
     "People and keys": "Personen und Schlüssel", "My account": "Mein Konto",
 }  # fmt: skip
 

@@ -10,6 +10,8 @@ from collections.abc import Callable, Iterator
 import pytest
 from sqlalchemy import delete, select
 
+from dicom_node.assist.texts.reader import TextToRead, read
+from dicom_node.core.assessment.report_reading import ReportedPresence
 from dicom_node.core.entities import ReportMatch, ReportStatus
 from dicom_node.fhir.hl7.message import build_message
 from dicom_node.fhir.options import FhirOptions
@@ -94,6 +96,12 @@ def test_repetitions_are_lines_and_a_bare_caret_is_none(rows: Database, tell: To
 def test_an_obx_that_is_the_conclusion_is_read_as_one(rows: Database, tell: Told, about: str) -> None:
     tell(report("A1", "Possible opacity at the base.", f"OBX|2|TX|{about}||No pneumonia.||||||F"))
     assert the_text(rows) == "Possible opacity at the base.\n\nIMPRESSION:\nNo pneumonia."
+
+
+def test_what_follows_the_question_is_not_taken_for_it(rows: Database, tell: Told) -> None:
+    question = "OBX|1|TX|REA^Reason for study^L||Pneumonia?||||||F"
+    tell(report("A1", question, "OBX|2|TX|GDT^Report^L||Left lower lobe pneumonia.||||||F"))
+    assert read(TextToRead(the_text(rows))).said["pneumonia"] is ReportedPresence.PRESENT
 
 
 def test_a_text_beside_a_document_is_taken_and_the_document_left(rows: Database, tell: Told) -> None:
