@@ -140,6 +140,36 @@ class RetentionSettings(Section):
         return self
 
 
+class ReportSettings(Section):
+    hl7: bool = Field(
+        False, description="Take radiologists' reports (ORU^R01) at the HL7 listener, to hold the models against them."
+    )
+    fhir: str = Field(
+        "",
+        description="Destination of kind `fhir` whose server is asked for reports on analysed studies; none: no one.",
+    )
+    languages: tuple[Literal["en", "de"], ...] = Field(
+        ("en", "de"), min_length=1, description="Languages that reports are written in."
+    )
+    keep_text_days: float = Field(
+        0, ge=0, le=36500, description="How long the text of a report is kept; 0: until it was read, a moment later."
+    )
+    unmatched_days: float = Field(
+        30, gt=0, le=36500, description="How long a report waits for a study with its numbers before it is forgotten."
+    )
+    search_after_h: float = Field(
+        4, ge=0, le=8760, description="How long after a result the EHR is asked for the report, first."
+    )
+    search_days: float = Field(
+        14, gt=0, le=365, description="How long it is asked again, ever less often, until there is one."
+    )
+
+    @property
+    def are_wanted(self) -> bool:
+        """Whether reports come at all."""
+        return self.hl7 or bool(self.fhir)
+
+
 class DatabaseSettings(Section):
     url: str = Field("", description="SQLAlchemy URL; empty means SQLite inside `node.data_dir`.")
     url_file: SecretFile | None = Field(None, description="File that holds the URL, with its password, instead.")

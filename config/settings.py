@@ -43,6 +43,7 @@ from dicom_node.config.running import (
     DatabaseSettings,
     InferenceSettings,
     NodeSettings,
+    ReportSettings,
     RetentionSettings,
     ReviewSettings,
     RouteSettings,
@@ -62,6 +63,7 @@ class Settings(Section):
     audit: AuditSettings = AuditSettings()
     time: TimeSettings = TimeSettings()
     retention: RetentionSettings = RetentionSettings()
+    reports: ReportSettings = ReportSettings()
     api: ApiSettings = ApiSettings()
     metrics: MetricsSettings = MetricsSettings()
     traces: TracesSettings = TracesSettings()
@@ -175,6 +177,18 @@ class Settings(Section):
             raise ValueError(
                 f"hl7.host {self.hl7.host} is reachable from other machines but no [[hl7.peer]] is configured; "
                 "list who may send (host), or bind 127.0.0.1"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _reports_come_from_somewhere_that_is_there(self) -> Self:
+        if self.reports.hl7 and self.hl7.port is None:
+            raise ValueError("reports.hl7 = true needs the HL7 listener: set hl7.port, or leave reports.hl7 out")
+        known = [one.name for one in self.destination if one.kind == "fhir"]
+        if self.reports.fhir and self.reports.fhir not in known:
+            raise ValueError(
+                f"reports.fhir = {self.reports.fhir!r} is no destination of kind fhir; name one of them: "
+                f"{', '.join(known) or 'there is none'}"
             )
         return self
 

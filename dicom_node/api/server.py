@@ -44,7 +44,7 @@ from dicom_node.api.routes.dicomweb import frames, qido, stow, wado
 from dicom_node.api.routes.events import ChangeFeed
 from dicom_node.api.routes.intake import retrieve, uploads
 from dicom_node.api.routes.people import accounts, audit, openid, session
-from dicom_node.api.routes.reading import agreement, objects, patients, reviews, worklist
+from dicom_node.api.routes.reading import agreement, concordance, objects, patients, reviews, worklist
 from dicom_node.config.settings import Settings
 from dicom_node.core.errors import NodeError
 from dicom_node.end import VitalThread
@@ -149,7 +149,7 @@ def _provider_sessions(parts: ApiParts, directory: People) -> ProviderSessions |
 _MODULES = (
     health, session, openid, accounts, exports, studies, jobs, patients, retrieve, objects, node, models,
     destinations, rules, events, reviews, agreement, uploads, stow, qido, wado, frames, audit, well_known,
-    worklist, waiting, metrics, retention, configuration,
+    worklist, waiting, metrics, retention, configuration, concordance,
 )  # fmt: skip
 
 

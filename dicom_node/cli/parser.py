@@ -49,7 +49,7 @@ _COMMANDS: tuple[Callable[[Commands], None], ...] = (
     upkeep.hold, upkeep.release, upkeep.purge,
     studies.export, studies.export_results, studies.export_cases,
     models.models, models.run, models.evaluate,
-    studies.agreement, studies.inspect,
+    studies.agreement, studies.concordance, studies.inspect,
     access.users, access.keys, access.audit,
     upkeep.smart_key, upkeep.reload, upkeep.backup, upkeep.restore, upkeep.doctor,
 )  # fmt: skip

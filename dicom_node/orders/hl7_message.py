@@ -9,11 +9,14 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 
 #: More lines than any order or patient message has; each line is cut into so many fields at most, and so on.
 MAX_SEGMENTS, _MAX_FIELDS, _MAX_REPETITIONS, _MAX_COMPONENTS = 500, 128, 64, 32
 #: A longer value is none of what the node takes from a message.
 MAX_VALUE = 512
+#: Nor is a longer text for people.
+MAX_TEXT = 110_000
 _LONGEST_ESCAPE = 64
 _LINE_ENDS = re.compile(r"[\r\n]+")
 _CONTROLS = re.compile("[\x00-\x1f\x7f\ud800-\udfff]+")
@@ -86,6 +89,14 @@ class Hl7Segment:
     def value(self, field: int, component: int = 1, subcomponent: int = 1) -> str:
         """Return a component of the first repetition of a field."""
         return self.component(self.repetitions(field)[0], component, subcomponent)
+
+    def text(self, field: int) -> str:
+        """Return a field that is text for people, line by line: repetitions and formatting end lines (2.7.6, 2.A.78);
+        `MAX_TEXT` characters at most. What separates components means nothing in it."""
+        given = self.field(field)[: 4 * MAX_TEXT]
+        breaks = _line_breaks(self.separators)
+        parts = [part for one in given.split(self.separators.repetition) for part in breaks.split(one)]
+        return "\n".join(_unescaped(one, self.separators) for one in parts).strip()[:MAX_TEXT]
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,6 +227,13 @@ def _unescaped(text: str, separators: Separators) -> str:
         pattern = f"{mark}([^{mark}]{{0,{_LONGEST_ESCAPE}}}){mark}"
         text = re.sub(pattern, lambda found: _meant(found[1], separators), text)
     return _CONTROLS.sub(" ", text).strip()
+
+
+@cache
+def _line_breaks(separators: Separators) -> re.Pattern[str]:
+    """Return what finds the escapes that end a line: ``.br`` and its like, and a line end by its number."""
+    mark = re.escape(separators.escape)
+    return re.compile(f"{mark}(?:\\.(?:br|sp|ce|sk)[0-9+ ]{{0,8}}|X0[DA](?:0[DA])?){mark}", re.IGNORECASE)
 
 
 def _meant(escaped: str, separators: Separators) -> str:

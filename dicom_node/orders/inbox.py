@@ -15,6 +15,7 @@ from dicom_node.index.database import Database
 from dicom_node.index.due import now_in
 from dicom_node.index.received.orders import keep_order, message_key, note_message
 from dicom_node.index.received.patient_corrections import PatientChange, follow_patient
+from dicom_node.index.reports.kept import keep_report
 from dicom_node.orders.acknowledgement import Acknowledger, acknowledgements
 from dicom_node.orders.hl7_message import (
     DUPLICATE_KEY,
@@ -33,6 +34,7 @@ from dicom_node.orders.hl7_message import (
 )
 from dicom_node.orders.order_messages import orders_in
 from dicom_node.orders.patient_messages import PatientNews, patient_news
+from dicom_node.orders.report_messages import reports_in
 
 _log = logging.getLogger(__name__)
 _EVENT = re.compile(r"[A-Z]\d\d")
@@ -48,6 +50,8 @@ class InboxOptions:
     patient_authority: str
     #: Where an order's accession number stands, ``OBR-18``.
     accession_field: str = "OBR-18"
+    #: Whether reports of radiologists are taken.
+    takes_reports: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +59,7 @@ class Taken:
     """What goes back to the sender, and what the log says of the message; no word of it is the message's own."""
 
     answers: Sequence[bytes]
-    #: ``taken``, ``repeated``, ``refused``, ``put off``.
+    #: ``taken``, ``repeated``, ``ignored``, ``refused``, ``put off``.
     outcome: str
     kind: str = ""
     why: str = ""
@@ -80,13 +84,13 @@ class Inbox:
             if character_set is None:
                 raise MessageRefused("This application may not send from there.", code=VALUE_NOT_FOUND, place="MSH-3")
             message = read_message(data, character_set)
-            kind = _kind_of(message)
-            outcome = self._enter(message, kind, data)
+            kind = _kind_of(message, takes_reports=self._options.takes_reports)
+            outcome, why = self._enter(message, kind, data)
         except MessageRefused as refused:
             return self._refused(header, kind, refused)
         except Exception as error:  # noqa: BLE001 - the HL7 door: a message that breaks the node is answered, and told
             return self._put_off(header, kind, error)
-        return Taken(acknowledgements(header, None, self._options.speaker), outcome, kind)
+        return Taken(acknowledgements(header, None, self._options.speaker), outcome, kind, why)
 
     def cut_off(self, beginning: bytes) -> Taken:
         """Answer a message that is larger than may be, of which only the beginning was received; never raises."""
@@ -106,21 +110,30 @@ class Inbox:
         why = "The node cannot take it now; send it again."
         return self._refused(header, kind, MessageRefused(why, code=INTERNAL_ERROR, is_final=False))
 
-    def _enter(self, message: Hl7Message, kind: str, data: bytes) -> str:
+    def _enter(self, message: Hl7Message, kind: str, data: bytes) -> tuple[str, str]:
+        """Enter what a message says; return what became of it, and why where it says nothing to the node."""
         key = message_key(message.sender, message.control_id, data)
         with self._database.write() as connection:
             if not note_message(connection, key, kind, now_in(connection)):
-                return "repeated"
-            self._act_on(connection, message)
+                return "repeated", ""
+            why = self._act_on(connection, message)
+        if why:
+            return "ignored", why
         self._wake()
-        return "taken"
+        return "taken", ""
 
-    def _act_on(self, connection: Connection, message: Hl7Message) -> None:
+    def _act_on(self, connection: Connection, message: Hl7Message) -> str:
+        options, now = self._options, now_in(connection)
         if message.kind[0] == "ADT":
-            self._follow(connection, patient_news(message, self._options.patient_authority))
-            return
-        for order in orders_in(message, self._options.accession_field, self._options.patient_authority):
-            keep_order(connection, order.context, order.patients, now_in(connection))
+            self._follow(connection, patient_news(message, options.patient_authority))
+        elif message.kind[0] == "ORU":
+            heard = reports_in(message, options.accession_field, options.patient_authority, now)
+            outdated = [keep_report(connection, one, now) for one in heard.reports]
+            return "" if "" in outdated else "; ".join([*heard.ignored, *outdated])
+        else:
+            for order in orders_in(message, options.accession_field, options.patient_authority):
+                keep_order(connection, order.context, order.patients, now)
+        return ""
 
     def _follow(self, connection: Connection, news: PatientNews) -> None:
         """Let studies follow their patient. Raises `MessageRefused` for a merge that cannot be."""
@@ -138,7 +151,7 @@ class Inbox:
 _NO_UNMERGE = "The node does not take a merge back: correct the studies at their source and send their images again."
 
 
-def _kind_of(message: Hl7Message) -> str:
+def _kind_of(message: Hl7Message, *, takes_reports: bool) -> str:
     """Return type and event of a message that the node may take: fit for a log, whatever was sent.
 
     Raises `MessageRefused`.
@@ -150,10 +163,16 @@ def _kind_of(message: Hl7Message) -> str:
         raise MessageRefused("Only messages of production (P) are taken.", code=UNSUPPORTED_PROCESSING, place="MSH-11")
     if not (header.value(12) or "2.").startswith("2."):
         raise MessageRefused("Only HL7 version 2 is read.", code=UNSUPPORTED_VERSION, place="MSH-12")
-    if kind not in {"ORM", "OMI", "ADT"}:
-        raise MessageRefused("The node takes ORM, OMI and ADT messages.", code=UNSUPPORTED_TYPE, place="MSH-9")
+    if kind == "ORU" and not takes_reports:
+        raise MessageRefused("The node takes no reports; set reports.hl7, or filter them out.",
+                             code=UNSUPPORTED_TYPE, place="MSH-9")  # fmt: skip
+    if kind not in {"ORM", "OMI", "ADT", "ORU"}:
+        raise MessageRefused("The node takes ORM, OMI and ADT messages, and by option ORU.",
+                             code=UNSUPPORTED_TYPE, place="MSH-9")  # fmt: skip
     if not _EVENT.fullmatch(event):
         raise MessageRefused("MSH-9 names no event.", code=UNSUPPORTED_EVENT, place="MSH-9")
-    if kind != "ADT" and (kind, event) not in _ORDERS:
+    if kind == "ORU" and event != "R01":
+        raise MessageRefused("Of reports ORU^R01 is taken.", code=UNSUPPORTED_EVENT, place="MSH-9")
+    if kind in {"ORM", "OMI"} and (kind, event) not in _ORDERS:
         raise MessageRefused("Of orders ORM^O01 and OMI^O23 are taken.", code=UNSUPPORTED_EVENT, place="MSH-9")
     return f"{kind}^{event}"

@@ -64,7 +64,7 @@ def _groups(message: Hl7Message) -> Iterator[dict[str, Hl7Segment]]:
 
 
 def _context(group: dict[str, Hl7Segment], accession_field: str) -> OrderContext:
-    said = _Said(group)
+    said = SaidOfOrder(group)
     placer, filler = said.number(2), said.number(3)
     accession = _whole(said.value("IPC-1") or said.value(accession_field))
     if not (placer or filler):
@@ -86,8 +86,8 @@ def _context(group: dict[str, Hl7Segment], accession_field: str) -> OrderContext
 
 
 @dataclass(frozen=True, slots=True)
-class _Said:
-    """What the segments of one order say."""
+class SaidOfOrder:
+    """What the segments of one order, or of one report, say."""
 
     group: dict[str, Hl7Segment]
 

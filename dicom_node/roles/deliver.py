@@ -9,6 +9,7 @@ from dataclasses import asdict, replace
 from datetime import timedelta
 from functools import partial
 
+from dicom_node.assist.reports.searching import ReportSearch, SearchOptions
 from dicom_node.config.settings import Settings
 from dicom_node.core.errors import IndexUnavailable
 from dicom_node.deliver.audit_forwarding import audit_forwardings
@@ -19,6 +20,7 @@ from dicom_node.deliver.dispatch.outbox import OutboxPolicy
 from dicom_node.deliver.dispatch.proof import Prover
 from dicom_node.deliver.dispatch.served import Equipment, ServedDestinations
 from dicom_node.deliver.kinds import destinations_of
+from dicom_node.deliver.kinds.fhir import FhirDestination
 from dicom_node.deliver.kinds.kind import DestinationKind, caller_of
 from dicom_node.deliver.owed_to_nobody import advice_for, owed_to_nobody
 from dicom_node.deliver.peer_capabilities import capability_probe
@@ -26,9 +28,11 @@ from dicom_node.deliver.profiles import profiles_of
 from dicom_node.deliver.server_memory import KeptMemory
 from dicom_node.deliver.withdrawals import WithdrawalPlanner, speaker_of, tell_out_of_reach
 from dicom_node.fhir.client.capabilities import ServerMemory
+from dicom_node.fhir.client.reports import FoundReport, SoughtStudy
 from dicom_node.index.notices import Subscriber
 from dicom_node.index.outbox.notifications import subscribe
 from dicom_node.index.outbox.proofs import ProofTimes
+from dicom_node.index.reports.searches import SearchTimes
 from dicom_node.operate.backup.restored import restoration_of
 from dicom_node.operate.routes_in_force import RoutesNow
 from dicom_node.roles.node import Node
@@ -38,6 +42,7 @@ _END_S = 5.0
 _SUBSCRIBERS_S = 5.0
 _FORMER_DESTINATIONS_S = 30.0
 _AUDIT_S = 2.0
+_REPORT_SEARCH_S = 30.0
 _log = logging.getLogger(__name__)
 
 
@@ -97,11 +102,14 @@ class DeliverRole(Role):
     def sweeps(self) -> Sequence[Sweep]:
         """Return the looks at who hears of events, for routes may be edited, and at former destinations, which nobody
         tells that a result is withdrawn; and who collects the audit trail."""
+        search = _report_search(self._node)
+        asking = [] if search is None else [Sweep("search for reports", search.run, _REPORT_SEARCH_S)]
         audit = [Sweep(f"audit to {name}", partial(self._forward_audit, name), _AUDIT_S) for name in self._audit]
         return [
             Sweep("withdrawals at former destinations", self._look_at_former, _FORMER_DESTINATIONS_S),
             Sweep("subscribers", self._subscribe, _SUBSCRIBERS_S),
             *audit,
+            *asking,
         ]
 
     def _look_at_former(self) -> None:
@@ -164,6 +172,28 @@ def _prover(node: Node, destination: DestinationKind) -> Prover | None:
     delivery = node.settings.delivery
     times = ProofTimes(delivery.verify_after_s, delivery.verify_within_s, destination.verify_again_days)
     return Prover(destination.name, questions, node.database, node.spool, times)
+
+
+def _report_search(node: Node) -> ReportSearch | None:
+    """Return what asks an EHR for reports; `None` where that is not wanted."""
+    settings, own = node.settings, node.settings.reports
+    named = [one for one in destinations_of(settings) if one.name == own.fhir]
+    if not named or not isinstance(named[0], FhirDestination):
+        return None
+    destination = named[0]
+    options = SearchOptions(
+        destination=destination.name,
+        times=SearchTimes(after=timedelta(hours=own.search_after_h), within=timedelta(days=own.search_days)),
+        patient_authority=settings.hl7.patient_authority, patient_system=settings.fhir.patient_system,
+        issuers=settings.fhir.issuers, accession_system=settings.fhir.accession_system,
+    )  # fmt: skip
+
+    def find(study: SoughtStudy) -> list[FoundReport]:
+        """Ask with connections of its own: a renewed certificate needs no restart."""
+        caller = replace(caller_of(settings), memory=_memory(node, destination))
+        return destination.sender(caller).reports_on(study)
+
+    return ReportSearch(node.database, find, options)
 
 
 def _subscribers(settings: Settings) -> list[Subscriber]:

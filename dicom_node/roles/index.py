@@ -6,6 +6,8 @@ import shutil
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
+from dicom_node.assist.reports.reading import ReadingOptions, ReportSweep, TextReader
+from dicom_node.config.settings import Settings
 from dicom_node.headers.demographics import DemographicsReader
 from dicom_node.index.due import now_in
 from dicom_node.index.retention.disk import keep_sample
@@ -23,6 +25,7 @@ _SCRUB_EVERY_S = 10.0
 _RECEIVED_EVERY_S = 2.0
 _WORKLIST_EVERY_S = 1.0
 _RETENTION_EVERY_S = 60.0
+_REPORTS_EVERY_S = 5.0
 _DISK_EVERY_S, _ORPHANS_EVERY_S = 3600.0, 86400.0
 
 
@@ -32,6 +35,7 @@ class IndexRole(Role):
     def __init__(self, node: Node, wake_all: Callable[[], None]) -> None:
         super().__init__(node, wake_all)
         self._demographics = DemographicsReader()
+        self._texts = TextReader(node.settings.reports.languages)
         self._retention = Retention(node.database, node.spool, node.audit, limits_of(node.settings.retention))
 
     def start(self) -> Mapping[str, int]:
@@ -43,8 +47,9 @@ class IndexRole(Role):
         self._retention.stop()
 
     def join(self) -> None:
-        """End the process that reads headers, which starts only for studies of before numbers were kept."""
+        """End the processes that read headers, which start only for studies of before numbers were kept, and texts."""
         self._demographics.close()
+        self._texts.close()
 
     def sweeps(self) -> Sequence[Sweep]:
         """Look for studies that are complete, for kept objects that are damaged, and for what has been received."""
@@ -59,6 +64,9 @@ class IndexRole(Role):
             Sweep("scrub", scrub.run, _SCRUB_EVERY_S),
             Sweep("received", ReceivedStudies(node.database, node.audit).run, _RECEIVED_EVERY_S),
             Sweep("worklist", worklist.run, _WORKLIST_EVERY_S),
+            Sweep(
+                "reports", ReportSweep(node.database, self._texts.read, _reading(node.settings)).run, _REPORTS_EVERY_S
+            ),
             Sweep("retention", self._retention.run, _RETENTION_EVERY_S),
             Sweep("disk", self._look_at_disk, _DISK_EVERY_S),
             Sweep("orphans", partial(remove_orphans, node.database, node.spool), _ORPHANS_EVERY_S),
@@ -75,3 +83,11 @@ class IndexRole(Role):
         node = self._node
         routes, unsettled = node.in_force.now().routes, node.received.unsettled_studies
         CompletenessSweep(node.database, routes, node.cards, self._wake_all, unsettled).run()
+
+
+def _reading(settings: Settings) -> ReadingOptions:
+    own = settings.reports
+    return ReadingOptions(
+        patient_authority=settings.hl7.patient_authority, languages=own.languages, keep_text_days=own.keep_text_days,
+        unmatched_days=own.unmatched_days,
+    )  # fmt: skip

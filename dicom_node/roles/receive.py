@@ -159,8 +159,9 @@ def _hl7_listener(node: Node, wake_all: Callable[[], None]) -> MllpListener:
     own = node.settings.hl7
     speaker = Acknowledger(own.application or node.settings.node.ae_title, own.facility)
     options = InboxOptions(
-        speaker=speaker, patient_authority=own.patient_authority, accession_field=own.accession_field
-    )
+        speaker=speaker, patient_authority=own.patient_authority, accession_field=own.accession_field,
+        takes_reports=node.settings.reports.hl7,
+    )  # fmt: skip
     listener = open_listener(own.host, own.port or 0, "hl7")
     return MllpListener(listener, mllp_options(own), Inbox(node.database, options, wake_all))
 

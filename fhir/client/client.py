@@ -45,6 +45,7 @@ from dicom_node.fhir.client.reconciliation import (
     replaces_what_is_not_there,
     report_entry,
 )
+from dicom_node.fhir.client.reports import FoundReport, SoughtStudy, reports_on
 from dicom_node.fhir.client.retraction import is_settled, reconcile_retraction, take_back_observations
 from dicom_node.fhir.client.writing import Written, transact, write_one_by_one
 from dicom_node.fhir.json_types import Json
@@ -160,6 +161,11 @@ class FhirClient:
         kinds = [] if documents_only else ["DiagnosticReport"]
         kinds += ["DocumentReference"] if capabilities.creates("DocumentReference") else []
         return is_settled(exchange, dict(bundle), kinds)
+
+    def reports_on(self, study: SoughtStudy) -> list[FoundReport]:
+        """Return what people have written of a study. Raises as `has` does."""
+        exchange, _ = self._opened({})
+        return reports_on(exchange, study)
 
     def close(self) -> None:
         """Close the connections."""

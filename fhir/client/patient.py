@@ -36,6 +36,11 @@ def patient_reference_on_server(exchange: Exchange, subject: Json) -> str:
     return f"Patient/{patient['id']}"
 
 
+def patient_on_server(exchange: Exchange, system: str, value: str) -> str:
+    """Return ``Patient/id`` of a number. Raises `DeliveryRefused`, without naming it, unless exactly one matches."""
+    return f"Patient/{_the_one(exchange, system, value)['id']}"
+
+
 def without_demographics(subject: Json) -> Json:
     """Return the reference without what only the comparison needs."""
     return {key: value for key, value in subject.items() if key != "extension"}

@@ -93,6 +93,15 @@ def find_by_number(exchange: Exchange, kind: str, system: str, value: str) -> Fo
     return pages.only(_hits(pages.resources, "identifier", [f"{system}|{value}"]))
 
 
+def find_of_patient(exchange: Exchange, kind: str, patient: str, asked: dict[str, str]) -> list[Json]:
+    """Return the resources about ``Patient/id`` that match what else is asked; a hit about somebody else is none."""
+    what = f"a search for {kind}"
+    answer = exchange.get(kind, what, {"subject": patient, **asked})
+    pages = _pages(exchange, exchange.json(answer, what), kind)
+    is_theirs = (f"/{text(child(one, 'subject'), 'reference')}".endswith(f"/{patient}") for one in pages.resources)
+    return [one for one, theirs in zip(pages.resources, is_theirs, strict=True) if theirs]
+
+
 def _searched(exchange: Exchange, kind: str, form: dict[str, str], asked: str) -> HttpAnswer:
     """Search by POST, or by GET where the server was found to take no POST."""
     if POSTED_SEARCH in exchange.refusals:

@@ -100,7 +100,14 @@ def _settings(pacs_port: int) -> Mapping[str, object]:
     pacs = {"name": "pacs", "kind": "dicom", "ae_title": "PACS", "host": "127.0.0.1", "port": pacs_port}
     route = {"name": "chest-ct", "model": "ct-lung-density", "when": {"modality": "CT"}, "quiet_period_s": 0.5}
     hl7 = {"port": 0, "patient_authority": "HOSPITAL"}
-    return {"hl7": hl7, "metrics": {"port": 0}, "peer": peers, "destination": [pacs], "route": [route]}
+    return {
+        "hl7": hl7,
+        "reports": {"hl7": True},
+        "metrics": {"port": 0},
+        "peer": peers,
+        "destination": [pacs],
+        "route": [route],
+    }
 
 
 def _meanings(folder: Path, node: Node, pacs_port: int) -> Mapping[str, str]:

@@ -67,6 +67,7 @@ SCREENS = (
     titled("models", "#/models", "Models"),
     titled("one model", "#/models/cxr-pneumonia", "cxr-pneumonia"),
     titled("agreement", "#/agreement", "Agreement with readers"),
+    titled("concordance", "#/concordance", "Concordance with reports"),
     titled("people and keys", "#/people", "People and keys"),
     titled("account", "#/account", "My account"),
     Screen("a question with a reason", "#/rules", _HEAD.format(title='"Rules"'), ("#suspend-routes-chest-ct",)),
@@ -218,6 +219,7 @@ _FROM_THE_API = frozenset({"sent", "Segmentation", "Lung"})
 _GERMAN = {
     "Parked deliveries": "Angehaltene Zustellungen", "Deliveries under way": "Zustellungen unterwegs",
     "Rules": "Regeln", "Models": "Modelle", "Agreement with readers": "Übereinstimmung mit Beurteilenden",
+    "Concordance with reports": "Übereinstimmung mit Befunden",
     "People and keys": "Personen und Schlüssel", "My account": "Mein Konto",
 }  # fmt: skip
 

@@ -526,3 +526,22 @@ def test_certificates_where_none_is_shown_are_refused(tmp_path: Path, kind: str,
     text = f'[[destination]]\nname = "ehr"\nkind = "{kind}"\nurl = "http://ehr"\n{key} = "x.pem"\n'
     (told,) = problems(tmp_path, text)
     assert f"{key}: url begins with http://" in told
+
+
+@pytest.mark.parametrize(
+    ("text", "what"),
+    [
+        ("[reports]\nhl7 = true\n", "reports.hl7 = true needs the HL7 listener: set hl7.port"),
+        ('[reports]\nfhir = "files"\n' + FOLDER, "reports.fhir = 'files' is no destination of kind fhir"),
+        ("[reports]\nlanguages = []\n", "reports.languages"),
+        ('[reports]\nlanguages = ["fr"]\n', "reports.languages"),
+        ("[reports]\nkeep_text_days = -1\n", "reports.keep_text_days"),
+    ],
+)
+def test_reports_come_from_somewhere_and_in_a_language_that_is_read(tmp_path: Path, text: str, what: str) -> None:
+    assert what in problem(tmp_path, text)
+
+
+def test_no_report_comes_and_no_text_is_kept_unless_the_site_says_so() -> None:
+    reports = load_settings(None, {}).reports
+    assert (reports.hl7, reports.fhir, reports.keep_text_days) == (False, "", 0)

@@ -161,7 +161,7 @@ function clearFilters() {
 
 /** `asking`: the status that somebody has asked for already. */
 async function showDetail(asking = null) {
-  const [, view, argument] = location.hash.match(/^#\/(study|deliveries)\/([0-9.]+|PENDING|PARKED)$/) ?? location.hash.match(/^#\/(people|account|node|agreement)$/) ?? location.hash.match(/^#\/(rules|models)(?:\/([\w.%-]+))?$/) ?? [];
+  const [, view, argument] = location.hash.match(/^#\/(study|deliveries)\/([0-9.]+|PENDING|PARKED)$/) ?? location.hash.match(/^#\/(people|account|node|agreement|concordance)$/) ?? location.hash.match(/^#\/(rules|models)(?:\/([\w.%-]+))?$/) ?? [];
   document.body.dataset.view = view ?? "list";
   if (formShown && formShown === location.hash) return;
   const asked = location.hash;

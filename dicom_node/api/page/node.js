@@ -28,7 +28,8 @@ export function nodeView(models, routes, status, shadows, destinations, act) {
         `${s.route} (${s.model})`, `${s.shadow_of} (${s.live_model})`, el("td", { class: "number" }, s.compared),
         el("td", { class: "number" }, s.agreed), s.disagreements.length
           ? el("a", { href: `#/study/${s.disagreements[0].study_instance_uid}` }, s.disagreements[0].lines.join("; ")) : "–"]))),
-    el("section", { class: "card" }, el("h2", {}, SAY.models), el("p", {}, el("a", { href: "#/agreement" }, SAY.agreement)), names.length
+    el("section", { class: "card" }, el("h2", {}, SAY.models), el("p", {}, el("a", { href: "#/agreement" }, SAY.agreement)),
+      el("p", {}, el("a", { href: "#/concordance" }, SAY.concordance)), names.length
       ? names.map((name) => model(name, models[name]))
       : el("p", {}, SAY.noModel)),
     status.counts.destinations.length > 0 && el("section", { class: "card" }, el("h2", {}, SAY.deliveries),

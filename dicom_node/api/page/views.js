@@ -2,6 +2,7 @@
 
 import { agreementView, asked as agreementAsked } from "./agreement.js";
 import { get, session } from "./api.js";
+import { asked as concordanceAsked, concordanceView } from "./concordance.js";
 import { caseHead, historyView } from "./history.js";
 import { modelsView } from "./models.js";
 import { deliveriesView, nodeView } from "./node.js";
@@ -12,6 +13,7 @@ import { deliveriesTable, studyView } from "./study.js";
 
 const MOST_VERSIONS = 100; // of a study, shown
 let agreement = agreementAsked(); // which groups of results are told apart
+let concordance = concordanceAsked(); // and of findings
 
 /** By its name, what makes a view of what its address says and of what the page lets it do. */
 const VIEWS = {
@@ -23,6 +25,7 @@ const VIEWS = {
   people: (_, { change }) => peopleView(change),
   account: (_, { change }) => accountView(session.me, change),
   agreement: agreementParts,
+  concordance: concordanceParts,
   rules: (_, { act, change }) => rulesView(act, change),
   models: (name) => modelsView(name && decodeURIComponent(name)),
   node: async (_, { asking, act }) => {
@@ -33,7 +36,7 @@ const VIEWS = {
 };
 
 /** Somebody may be typing in these: they are not made anew by themselves. */
-const FORMS = new Set(["people", "account", "agreement", "rules"]);
+const FORMS = new Set(["people", "account", "agreement", "concordance", "rules"]);
 export const isForm = (view) => FORMS.has(view);
 
 /**
@@ -47,6 +50,13 @@ async function agreementParts(_, { again }) {
   const models = Object.keys(await get("/api/v1/models"));
   const parts = await agreementView(models, wanted, (asked) => { agreement = asked; again(); });
   return wanted === agreement ? parts : null;
+}
+
+async function concordanceParts(_, { again }) {
+  const wanted = concordance;
+  const models = Object.keys(await get("/api/v1/models"));
+  const parts = await concordanceView(models, wanted, (asked) => { concordance = asked; again(); });
+  return wanted === concordance ? parts : null;
 }
 
 /** One study: whose it is and what keeps its result, everything known of it, and what was found before. */

@@ -7,6 +7,7 @@ from datetime import date
 from pathlib import Path
 
 from dicom_node.cli.command import Commands, add_command
+from dicom_node.core.assessment.concordance import ConcordanceGroup
 from dicom_node.core.assessment.reader_agreement import Grouping
 
 
@@ -128,6 +129,21 @@ def agreement(commands: Commands) -> None:
     )
     command.add_argument("--csv", type=Path, metavar="FILE", help="write the groups into a file")
     command.add_argument("--cases", type=Path, metavar="FILE", help="write the reviewed cases into a file")
+    _add_case_filter(command)
+
+
+def concordance(commands: Commands) -> None:
+    command = add_command(
+        commands, "concordance", "how often models and radiologists' reports say the same",
+        "studies.concordance:concordance", json=True,
+    )  # fmt: skip
+    command.add_argument("--by", action="append", choices=tuple(ConcordanceGroup), type=ConcordanceGroup,
+                         metavar="WHAT", help=f"tell groups apart by {', '.join(ConcordanceGroup)}; default: model and "
+                         "finding")  # fmt: skip
+    command.add_argument(
+        "--discordant", type=int, default=0, metavar="N", help="show the latest N findings that differ"
+    )
+    command.add_argument("--unmatched", type=int, default=0, metavar="N", help="show the latest N without a study")
     _add_case_filter(command)
 
 

@@ -17,6 +17,7 @@ from dicom_node.core.entities.outgoing import (
     Route,
 )
 from dicom_node.core.entities.received import Instance, PatientNumber, SendingPeer, Series, Study
+from dicom_node.core.entities.reports import ReportMatch, ReportStatus, StatedReport
 from dicom_node.core.entities.stated import OrderContext, OrderNumber, Purpose, StatedPatient, StatedRequest
 from dicom_node.core.entities.states import (
     CommitmentState,
@@ -65,12 +66,15 @@ __all__ = [
     "Proof",
     "Purpose",
     "Region",
+    "ReportMatch",
+    "ReportStatus",
     "ResultState",
     "ReviewState",
     "Route",
     "SendingPeer",
     "Series",
     "StatedPatient",
+    "StatedReport",
     "StatedRequest",
     "Study",
     "StudyState",

@@ -149,6 +149,22 @@ API_REQUESTS = _counter(
 API_SECONDS = _histogram(
     "api_response_seconds", ("method", "route"), "From a request until its answer began.", _ANSWER_BOUNDS_S
 )
+# --- reports of radiologists ---------------------------------------------------------------------------------------
+
+REPORTS = _gauge("reports", MetricSource.DATABASE, ("match",), "Radiologists' reports by whether their study is known.")
+REPORTS_READ = _counter(
+    "reports_read_total", ("outcome",), "Looks at reports: matched, unmatched (looked at again later), unread (its "
+    "reader ended), changed (another state of it came meanwhile).",
+)  # fmt: skip
+REPORT_OUTCOMES = ("matched", "unmatched", "unread", "changed")
+REPORT_SEARCHES = _counter(
+    "report_searches_total", ("outcome",), "Searches for a study's report at the EHR: found, none, failed."
+)
+REPORT_SEARCH_OUTCOMES = ("found", "none", "failed")
+CONCORDANCE = _counter(
+    "concordance_total", ("model", "verdict"), "Findings that a model and a report were held against each other for, "
+    "when the report came: agree, model_only, report_only, unsure.",
+)  # fmt: skip
 
 # --- what it stands on ---------------------------------------------------------------------------------------------
 

@@ -22,6 +22,7 @@ from dicom_node.deliver.viewer_links import viewer_link
 from dicom_node.fhir.adaptation import names_for_viewer, with_link
 from dicom_node.fhir.builders.retraction import is_retraction
 from dicom_node.fhir.client.client import Delivered, FhirClient, Fit
+from dicom_node.fhir.client.reports import FoundReport, SoughtStudy
 from dicom_node.fhir.own import own_bundle
 
 #: After this many deferrals on end the server is taken to be away, and the rest is not tried one by one.
@@ -58,6 +59,11 @@ class FhirSender:
         """Return the UIDs of the bundles whose report is found. Raises `DeliveryError` where it cannot be asked."""
         with FhirClient(self.base_url, self.auth, self.timeout_s, self.fit, self.verify) as client:
             return {one.uid for one in objects if client.has(_bundle(one.path))}
+
+    def reports_on(self, study: SoughtStudy) -> list[FoundReport]:
+        """Return what people have written of a study. Raises `DeliveryError` where it cannot be asked."""
+        with FhirClient(self.base_url, self.auth, self.timeout_s, self.fit, self.verify) as client:
+            return client.reports_on(study)
 
     def _send_one(self, client: FhirClient, item: Outgoing) -> Sent:
         try:

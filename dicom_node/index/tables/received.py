@@ -225,6 +225,48 @@ orders = Table(
     Index(None, "stated_at"),
 )
 
+# Reports of radiologists, and what was read of them. Of one that its source states again the latest state is kept.
+reports = Table(
+    "reports",
+    metadata,
+    # By its source and what that knows it by.
+    Column("report_key", String(64), primary_key=True),
+    Column("source", String(64), nullable=False),
+    Column("status", String(16), nullable=False),
+    # Whether it is known which study it is about (`ReportMatch`), and why not.
+    Column("match", String(16), nullable=False),
+    Column("reason", Text, nullable=False, default=""),
+    Column("accession_number", Uid, nullable=False),
+    # The study that it names, and the one that it is about.
+    Column("stated_study_uid", Uid, nullable=False),
+    Column("study_instance_uid", Uid, ForeignKey("studies.study_instance_uid")),
+    # The patient's numbers: pairs of value and authority.
+    Column("patients", JSON, nullable=False),
+    # Empty: it was read, and `reports.keep_text_days` is over.
+    Column("text", Text, nullable=False),
+    # `ReportReading`; null: nobody has read it yet.
+    Column("reading", JSON(none_as_null=True)),
+    Column("attempts", Integer, nullable=False, default=0),
+    Column("stated_at", UtcDateTime, nullable=False),
+    Column("received_at", UtcDateTime, nullable=False),
+    # When it is looked at again; null: not again.
+    Column("next_look_at", UtcDateTime),
+    Index(None, "next_look_at"),
+    Index(None, "match", "received_at"),
+    Index(None, "study_instance_uid"),
+)
+
+# Studies whose reports are looked for at an EHR: how often that was, and when it is next.
+report_searches = Table(
+    "report_searches",
+    metadata,
+    Column("study_instance_uid", Uid, ForeignKey("studies.study_instance_uid"), primary_key=True),
+    Column("searches", Integer, nullable=False),
+    # Null: not again.
+    Column("next_search_at", UtcDateTime),
+    Index(None, "next_search_at"),
+)
+
 # Whose number the images in use name; a study without a row came before it was kept.
 study_patients = Table(
     "study_patients",

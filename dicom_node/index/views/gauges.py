@@ -16,6 +16,7 @@ from dicom_node.core.metrics import table
 from dicom_node.core.metrics.tally import TALLY, Count, Labels
 from dicom_node.index.damage import damage_counts
 from dicom_node.index.outbox.destinations import suspensions
+from dicom_node.index.reports.kept import counted_reports
 from dicom_node.index.tables import deliveries, jobs, notifications, studies
 
 _Values = dict[Labels, float]
@@ -30,6 +31,7 @@ def gauges(connection: Connection, now: datetime, destinations: Sequence[str], m
         *_of_jobs(connection, now, models),
         *_of_deliveries(connection, now, destinations),
         *_of_suspensions(connection, destinations),
+        *(Count(table.REPORTS.name, (one.lower(),), number) for one, number in counted_reports(connection).items()),
         Count(table.DAMAGED.name, (), damage_counts(connection).total),
     ]
 

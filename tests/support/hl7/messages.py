@@ -34,3 +34,17 @@ def order(accession: str, patient: str = "4711^^^HOSP", *, control: str = "NW", 
         f"{obr}{accession}|||||||||||||^{more.get('reason', 'Cough for six weeks')}",
         control_id=more.get("control_id", ""),
     )  # fmt: skip
+
+
+def report(accession: str, *observations: str, patient: str = "4711^^^HOSP", status: str = "F", **more: str) -> str:
+    """Return an ORU^R01 with one OBR; an observation is a whole OBX segment, or a line of text. `more`: `filler`,
+    `at` (OBR-22), `study` (ZDS-1), `control_id`, `procedure` (OBR-4)."""
+    filler = more.get("filler", f"F{accession}^RIS")
+    obr = f"OBR|1||{filler}|{more.get('procedure', 'XRCH^Chest radiograph^L')}" + "|" * 14 + accession
+    obr += f"||||{more.get('at', '20261120120000')}||RAD|{status}"
+    obx = [
+        one if one.startswith("OBX|") else f"OBX|{place}|TX|59776-5^Findings^LN||{one}||||||{status}"
+        for place, one in enumerate(observations, start=1)
+    ]
+    study = [f"ZDS|{more['study']}^RIS^Application^DICOM"] if "study" in more else []
+    return message("ORU^R01^ORU_R01", pid(patient), obr, *obx, *study, control_id=more.get("control_id", ""))
