@@ -6,8 +6,8 @@ import argparse
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 
+from dicom_node.cli.node import opened
 from dicom_node.cli.studies.export import days
-from dicom_node.cli.studies.study import opened
 from dicom_node.cli.terminal import print_json, print_table, say
 from dicom_node.core.assessment.concordance import (
     DISCORDANT,
