@@ -9,6 +9,8 @@ from datetime import timedelta
 from functools import partial
 
 from dicom_node.config.settings import Settings
+from dicom_node.deliver.alarms.asking import DestinationsAsked
+from dicom_node.deliver.alarms.telling import alarm_tellers
 from dicom_node.deliver.audit_forwarding import audit_forwardings
 from dicom_node.deliver.dispatch.already_there import AlreadyThere
 from dicom_node.deliver.dispatch.identity_check import identity_check
@@ -35,6 +37,7 @@ _END_S = 5.0
 _SUBSCRIBERS_S = 5.0
 _FORMER_DESTINATIONS_S = 30.0
 _AUDIT_S = 2.0
+_ALARMS_S = 5.0
 _log = logging.getLogger(__name__)
 
 
@@ -49,6 +52,8 @@ class DeliverRole(Role):
         self._threads: list[DestinationWorker | Prover] = [*self._workers, *provers]
         self._told_of: RoutesNow | None = None
         self._audit = audit_forwardings(node.settings, node.database, node.identity)
+        self._alarms = alarm_tellers(node.settings, node.database)
+        self._asked = DestinationsAsked(destinations, caller_of(node.settings), node.database)
 
     def start(self) -> Mapping[str, int]:
         """Begin to deliver; what happens from now on is told to those who hear of events."""
@@ -85,14 +90,17 @@ class DeliverRole(Role):
 
     def sweeps(self) -> Sequence[Sweep]:
         """Return the looks at who hears of events, for routes may be edited, and at former destinations, which nobody
-        tells that a result is withdrawn; and who collects the audit trail."""
+        tells that a result is withdrawn; who collects the audit trail; and who is told of alarms."""
         names = [one.name for one in self._node.settings.destination]
         look = partial(tell_out_of_reach, self._node.database, names)
+        ask_every_s = self._node.settings.alarms.ask_every_s
         audit = [Sweep(f"audit to {one.name}", one.run, _AUDIT_S) for one in self._audit]
         return [
             Sweep("withdrawals at former destinations", look, _FORMER_DESTINATIONS_S),
             Sweep("subscribers", self._subscribe, _SUBSCRIBERS_S),
             *audit,
+            *(Sweep(f"alarms to {one.name}", one.run, _ALARMS_S) for one in self._alarms),
+            *([Sweep("destinations asked", self._asked.run, ask_every_s)] if ask_every_s else []),
         ]
 
     def _log_owed_to_nobody(self) -> None:
