@@ -54,6 +54,7 @@ def make_parser() -> argparse.ArgumentParser:
         _keys,
         _audit,
         _smart_key,
+        upkeep.alarms,
         upkeep.backup,
         upkeep.restore,
         _doctor,

@@ -26,6 +26,17 @@ def purge(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None
     command.add_argument("--dry-run", action="store_true", help="only say what would go, and why the rest stays")
 
 
+def alarms(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    group = commands.add_parser("alarms", help="what people are told of", description="What people are told of.")
+    inner = group.add_subparsers(required=True, metavar="COMMAND", title="commands")
+    listed = add_command(inner, "list", "show the alarms that stand", "upkeep.alarms:list_alarms", json=True)
+    listed.add_argument("--all", action="store_true", help="also those that are over")
+    known = add_command(inner, "acknowledge", "say that you know of an alarm", "upkeep.alarms:acknowledge_alarm")
+    known.add_argument("number", type=int, help="its number in the list")
+    known.add_argument("--reason", default="", metavar="TEXT", help="what is done about it; shown on the page")
+    add_command(inner, "test", "tell every receiver of alarms a test", "upkeep.alarms:test")
+
+
 def backup(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     command = add_command(commands, "backup", "copy all that the node knows into a folder, while it runs",
                        "upkeep.backup:backup", json=True)  # fmt: skip

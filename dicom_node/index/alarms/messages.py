@@ -38,25 +38,11 @@ def tell(connection: Connection, alarm: Alarm, step: AlarmStep, receivers: Alarm
     for one in receivers.receivers:
         if one.wants(alarm):
             until = one.held_until(alarm, now, receivers.zone)
-            _owe(connection, one.name, alarm.number, as_told(alarm, step, now), (now, until))
-
-
-def tell_test(connection: Connection, receiver: str, alarm: Alarm, now: datetime) -> str:
-    """Owe a receiver a test, at once; return its batch."""
-    return _owe(connection, receiver, None, as_told(alarm, AlarmStep.TEST, now), (now, None))
-
-
-def _owe(
-    connection: Connection, receiver: str, alarm: int | None, body: Mapping[str, object],
-    when: tuple[datetime, datetime | None],
-) -> str:  # fmt: skip
-    now, until = when
-    batch = f"alm_{uuid.uuid4().hex}"
-    connection.execute(insert(alarm_messages).values(
-        receiver=receiver, alarm_id=alarm, body=dict(body), batch=batch, is_held=until is not None, created_at=now,
-        due_at=until or now, attempts=0, fault="",
-    ))  # fmt: skip
-    return batch
+            connection.execute(insert(alarm_messages).values(
+                receiver=one.name, alarm_id=alarm.number, body=dict(as_told(alarm, step, now)),
+                batch=f"alm_{uuid.uuid4().hex}", is_held=until is not None, created_at=now, due_at=until or now,
+                attempts=0, fault="",
+            ))  # fmt: skip
 
 
 def claim_message(connection: Connection, receiver: str, now: datetime) -> OwedMessage | None:
@@ -96,12 +82,6 @@ def note_failed(connection: Connection, message: OwedMessage, why: str, now: dat
     wait = min(_FIRST_WAIT * 2 ** min(message.attempts, 10), _LONGEST_WAIT)
     again: dict[str, Any] = {"attempts": message.attempts + 1, "due_at": now + wait, "lease_until": None, "fault": why}
     connection.execute(update(alarm_messages).where(alarm_messages.c.batch == message.batch).values(again))
-
-
-def fault_of(connection: Connection, batch: str) -> str | None:
-    """Return why a message did not arrive yet, "" before it was tried; `None`: it arrived."""
-    row = connection.execute(select(alarm_messages).where(alarm_messages.c.batch == batch).limit(1)).one()
-    return None if row.sent_at is not None else str(row.fault)
 
 
 def oldest_unsent(connection: Connection) -> Mapping[str, tuple[datetime, str]]:

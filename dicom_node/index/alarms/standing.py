@@ -35,9 +35,13 @@ def open_alarms(connection: Connection) -> Mapping[tuple[str, str], Alarm]:
     return {(row.rule, row.subject): _alarm(row) for row in rows}
 
 
-def latest_alarms(connection: Connection, limit: int, before: int | None = None) -> Sequence[Alarm]:
-    """Return what was ever raised, newest first, from before the one of this number."""
+def latest_alarms(
+    connection: Connection, limit: int, before: int | None = None, *, only_standing: bool = False
+) -> Sequence[Alarm]:
+    """Return what was raised, newest first, from before the one of this number."""
     query = select(alarms).where(alarms.c.raised_at.is_not(None)).order_by(alarms.c.id.desc()).limit(limit)
+    if only_standing:
+        query = query.where(alarms.c.cleared_at.is_(None))
     if before is not None:
         query = query.where(alarms.c.id < before)
     return [_alarm(row) for row in connection.execute(query)]

@@ -46,8 +46,7 @@ alarm_messages = Table(
     metadata,
     Column("id", Key, primary_key=True),
     Column("receiver", String(64), nullable=False),
-    # Null: a test.
-    Column("alarm_id", Key, ForeignKey("alarms.id")),
+    Column("alarm_id", Key, ForeignKey("alarms.id"), nullable=False),
     # The alarm as it was then; nothing of a patient is in it.
     Column("body", JSON, nullable=False),
     Column("batch", String(40), nullable=False),

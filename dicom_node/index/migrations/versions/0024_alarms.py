@@ -42,7 +42,7 @@ def upgrade() -> None:
         "alarm_messages",
         sa.Column("id", _KEY, primary_key=True),
         sa.Column("receiver", sa.String(64), nullable=False),
-        sa.Column("alarm_id", _KEY, sa.ForeignKey("alarms.id")),
+        sa.Column("alarm_id", _KEY, sa.ForeignKey("alarms.id"), nullable=False),
         sa.Column("body", sa.JSON, nullable=False),
         sa.Column("batch", sa.String(40), nullable=False),
         sa.Column("is_held", sa.Boolean, nullable=False),
