@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, field_validator
 
@@ -54,6 +54,19 @@ class AlarmsSettings(Section):
     def as_limits(self) -> AlarmLimits:
         """What is judged, and by which limits."""
         return AlarmLimits(frozenset(self.off), dict(self.limits))
+
+
+class SelfTestSettings(Section):
+    at: str = Field(
+        "",
+        pattern=r"^(([01][0-9]|2[0-3]):[0-5][0-9])?$",
+        description="When each day a synthetic study goes through the whole node, `03:00` by `node.time_zone`; empty: "
+        "never. It goes to no destination, and is removed afterwards.",
+    )
+    phantom: Literal["chest-ct", "chest-radiograph"] = Field(
+        "chest-ct", description="What it shows: a route must want it."
+    )
+    limit_minutes: float = Field(30, gt=0, le=600, description="It has failed when it has not come through by then.")
 
 
 class CriticalFindingSettings(Section):

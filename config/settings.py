@@ -11,7 +11,7 @@ from typing import Any, Self
 
 from pydantic import PrivateAttr, model_validator
 
-from dicom_node.config.alarms import AlarmSettings, AlarmsSettings, CriticalFindingSettings
+from dicom_node.config.alarms import AlarmSettings, AlarmsSettings, CriticalFindingSettings, SelfTestSettings
 from dicom_node.config.incoming import (
     AeSettings,
     ApiSettings,
@@ -64,6 +64,7 @@ class Settings(Section):
     time: TimeSettings = TimeSettings()
     retention: RetentionSettings = RetentionSettings()
     alarms: AlarmsSettings = AlarmsSettings()
+    selftest: SelfTestSettings = SelfTestSettings()
     api: ApiSettings = ApiSettings()
     metrics: MetricsSettings = MetricsSettings()
     traces: TracesSettings = TracesSettings()
@@ -169,6 +170,14 @@ class Settings(Section):
             raise ValueError(
                 f"retention.keep_free_mb = {wanted} must be larger than node.min_free_mb = {reserve}: below the latter "
                 "images are refused, and room is to be made before that"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _the_node_can_call_itself(self) -> Self:
+        if self.selftest.at and (not self.dicom.plain or self.user):
+            raise ValueError(
+                "selftest.at needs dicom.plain = true and no [[user]]: the node calls itself without TLS and user"
             )
         return self
 

@@ -66,6 +66,7 @@ from dicom_node.index.tables import (
     notifications,
     results,
     reviews,
+    self_tests,
     studies,
 )
 
@@ -303,7 +304,10 @@ def _say_of_result(connection: Connection, job_key: str, now: ReviewState) -> No
 def insert_delivery(
     connection: Connection, artifact_uid: str, job_key: str, destination: str, at: datetime, **columns: object
 ) -> None:
-    """Owe an object to a destination, from now."""
+    """Owe an object to a destination, from now; of a self-test study nothing is owed, whatever routes say."""
+    of_result = select(results.c.study_instance_uid).where(results.c.job_key == job_key)
+    if _is_self_test(connection, self_tests.c.study_instance_uid.in_(of_result)):
+        return
     connection.execute(
         insert(deliveries).values(
             artifact_uid=artifact_uid, job_key=job_key, destination=destination, state=DeliveryState.PENDING,
@@ -377,8 +381,14 @@ def _notify(connection: Connection, told: Iterable[Notice], at: datetime) -> Non
                 _insert_notification(connection, notice, one.name, at, body)
 
 
+def _is_self_test(connection: Connection, which: ColumnElement[bool]) -> bool:
+    return connection.execute(select(self_tests.c.day).where(which).limit(1)).scalar() is not None
+
+
 def _insert_notification(connection: Connection, notice: Notice, destination: str, at: datetime, body: str) -> None:
     study, urgency = notice.study_instance_uid, notice.urgency
+    if study and _is_self_test(connection, self_tests.c.study_instance_uid == study):
+        return
     if study:
         before = and_(notifications.c.destination == destination, notifications.c.study_instance_uid == study)
         waiting = and_(before, notifications.c.state == DeliveryState.PENDING, notifications.c.urgency > urgency)

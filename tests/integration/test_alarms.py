@@ -17,6 +17,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from sqlalchemy import delete, func, select, update
 
 from dicom_node.config.running import TimeSettings
+from dicom_node.core.alarms import rules
 from dicom_node.core.alarms.rules import RULES
 from dicom_node.core.alarms.standing import Alarm
 from dicom_node.core.audit import AuditedAct, AuditedEvent
@@ -26,6 +27,7 @@ from dicom_node.deliver.alarms.asking import DestinationsAsked
 from dicom_node.deliver.kinds import destinations_of
 from dicom_node.deliver.kinds.kind import caller_of
 from dicom_node.index.alarms.messages import claim_message, note_failed, note_sent
+from dicom_node.index.alarms.signs import note_sign
 from dicom_node.index.alarms.standing import acknowledge, latest_alarms, raised_alarms
 from dicom_node.index.database import SCHEMA_HEAD, Database
 from dicom_node.index.retention.disk import keep_sample
@@ -214,6 +216,15 @@ def _reviewed(place: Place) -> None:
         connection.execute(update(results).values(review_state=ReviewState.ACCEPTED))
 
 
+def _self_test(fault: str) -> Callable[[Place], None]:
+    def end(place: Place) -> None:
+        place.configure('[selftest]\nat = "03:00"\n')
+        with place.index.write() as connection:
+            note_sign(connection, rules.SELF_TEST_FAILED.code, "", fault, place.now)
+
+    return end
+
+
 def _habit(place: Place) -> None:
     """Nine weeks of a scanner that sends every half hour of every day, until now."""
 
@@ -254,6 +265,7 @@ FIRES: Mapping[str, tuple[Callable[[Place], object], timedelta, Callable[[Place]
     "clock_wrong": (lambda place: setattr(place, "clock_s", 9000.0), _MINUTES(11),
                     lambda place: setattr(place, "clock_s", 0.0), _MINUTES(6)),
     "audit_unwritable": (_no_trail, _MINUTES(2), _trail_again, _MINUTES(2)),
+    "self_test_failed": (_self_test("Stage route: no route wanted it."), _MINUTES(0), _self_test(""), _MINUTES(1)),
     "backup_failed": (lambda place: note_backup_failed(place.folder, "The disk is full."), _MINUTES(0),
                       lambda place: note_made(place.folder, BackupOutcome(made_at=place.now)), _MINUTES(1)),
     "peer_unreachable": (_ask, _MINUTES(11), _heard_again, _MINUTES(2)),

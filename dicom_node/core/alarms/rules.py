@@ -12,6 +12,8 @@ from datetime import timedelta
 from enum import StrEnum
 
 _HOUR = timedelta(hours=1)
+#: By which title the node calls itself when it tests itself.
+SELF_TEST_TITLE = "SELFTEST"
 
 
 class Severity(StrEnum):
@@ -149,6 +151,15 @@ AUDIT_UNWRITABLE = AlarmRule(
     raise_after=timedelta(minutes=1),
     clear_after=timedelta(minutes=1),
 )
+SELF_TEST_FAILED = AlarmRule(
+    code="self_test_failed",
+    severity=Severity.CRITICAL,
+    title="The daily self-test failed",
+    about="nothing",
+    judged="The last self-test study did not come through; the stage is named. Never where `[selftest]` names no time.",
+    advice="Look at the stage that is named: its part of the page, and dicom-node doctor.",
+    clear_after=timedelta(0),
+)
 BACKUP_FAILED = AlarmRule(
     code="backup_failed",
     severity=Severity.WARNING,
@@ -201,6 +212,7 @@ RULES: tuple[AlarmRule, ...] = (
     CERTIFICATE_ENDS,
     CLOCK_WRONG,
     AUDIT_UNWRITABLE,
+    SELF_TEST_FAILED,
     BACKUP_FAILED,
     PEER_UNREACHABLE,
     CRITICAL_FINDING,

@@ -9,6 +9,7 @@ from datetime import datetime, timedelta
 from sqlalchemy import Connection, and_, delete, or_, select
 
 from dicom_node.core.alarms.habits import LEARNED_WEEKS, hour_of
+from dicom_node.core.alarms.rules import SELF_TEST_TITLE
 from dicom_node.index.database import insert_of
 from dicom_node.index.tables import associations, watched_hours
 
@@ -22,7 +23,7 @@ def heard_from(connection: Connection, now: datetime) -> Mapping[str, list[datet
     What came as files or was fetched is not of a scanner that has habits.
     """
     title = associations.c.calling_ae_title
-    by_dicom = and_(title != "", ~associations.c.receiver_id.like("pull:%"))
+    by_dicom = and_(title.not_in(("", SELF_TEST_TITLE)), ~associations.c.receiver_id.like("pull:%"))
     query = select(title, associations.c.opened_at, associations.c.closed_at, associations.c.seen_at)
     found: defaultdict[str, list[datetime]] = defaultdict(list)
     for name, opened, closed, seen in connection.execute(

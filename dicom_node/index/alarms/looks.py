@@ -12,7 +12,7 @@ from sqlalchemy import ColumnElement, Connection, and_, func, select
 from dicom_node.core.entities import DeliveryState, JobState, ResultState, ReviewState
 from dicom_node.index.database import is_among
 from dicom_node.index.outbox.destinations import suspensions
-from dicom_node.index.tables import deliveries, jobs, notifications, results
+from dicom_node.index.tables import deliveries, jobs, notifications, results, self_tests
 
 _ENDED = (JobState.DONE, JobState.PARTIAL, JobState.NOT_ANALYSABLE, JobState.FAILED)
 
@@ -95,7 +95,7 @@ def unreviewed_results(connection: Connection, job_keys: Collection[str]) -> Seq
 def _unreviewed(connection: Connection, which: ColumnElement[bool]) -> Sequence[UnreviewedResult]:
     stands = and_(
         results.c.standing == ResultState.CURRENT, results.c.review_state == ReviewState.UNREVIEWED,
-        results.c.shadow_of == "",
+        results.c.shadow_of == "", results.c.study_instance_uid.not_in(select(self_tests.c.study_instance_uid)),
     )  # fmt: skip
     return [
         UnreviewedResult(

@@ -6,7 +6,7 @@ Times are UTC. Texts that come from enums hold the enum's value.
 
 from __future__ import annotations
 
-from dicom_node.index.tables.alarms import alarm_messages, alarm_signs, alarms, watched_hours
+from dicom_node.index.tables.alarms import alarm_messages, alarm_signs, alarms, self_tests, watched_hours
 from dicom_node.index.tables.analysis import artifacts, events, jobs, results, review_locks, reviews
 from dicom_node.index.tables.operation import (
     damaged_objects,
@@ -73,6 +73,7 @@ __all__ = [
     "reviews",
     "route_edits",
     "scrub_places",
+    "self_tests",
     "sessions",
     "stated_patients",
     "stated_requests",

@@ -1,10 +1,10 @@
-"""Tables of alarms: what was raised, what receivers are to be told, what was seen, and when."""
+"""Tables of alarms: what was raised, what receivers are to be told, what was seen and when, and self-tests."""
 
 from __future__ import annotations
 
 from sqlalchemy import JSON, Boolean, Column, ForeignKey, Index, Integer, String, Table, Text, text
 
-from dicom_node.index.tables.schema import Key, UtcDateTime, metadata
+from dicom_node.index.tables.schema import Key, Uid, UtcDateTime, metadata
 
 # One row for each fault from when it was first seen; one that was raised stays for a while after it was cleared.
 alarms = Table(
@@ -76,3 +76,16 @@ alarm_signs = Table(
 
 # The hours in which the node was there to see: in the others no scanner was silent.
 watched_hours = Table("watched_hours", metadata, Column("hour", UtcDateTime, primary_key=True))
+
+# The daily self-tests. A study that is here is owed to nobody, whatever routes say.
+self_tests = Table(
+    "self_tests",
+    metadata,
+    # ISO 8601, by the site's time: one a day, whoever begins it.
+    Column("day", String(10), primary_key=True),
+    Column("study_instance_uid", Uid, nullable=False, unique=True),
+    Column("begun_at", UtcDateTime, nullable=False),
+    Column("ended_at", UtcDateTime),
+    # What went wrong at which stage; empty: nothing, or it has not ended.
+    Column("fault", Text, nullable=False),
+)

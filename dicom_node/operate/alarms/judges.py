@@ -151,6 +151,11 @@ def _audit_unwritable(look: Look) -> Sequence[Fault]:
     return [Fault(text=fault)] if fault else []
 
 
+def _self_test_failed(look: Look) -> Sequence[Fault]:
+    signs = signs_of(look.connection, rules.SELF_TEST_FAILED.code) if look.sources.settings.selftest.at else {}
+    return [Fault(text=sign.text, since=sign.since) for sign in signs.values()]
+
+
 def _backup_failed(look: Look) -> Sequence[Fault]:
     outcome = last_backup(look.sources.settings.node.data_dir)
     if outcome is None or not outcome.advice(look.now):
@@ -196,6 +201,7 @@ JUDGES: Mapping[AlarmRule, Judge] = {
     rules.CERTIFICATE_ENDS: _certificate_ends,
     rules.CLOCK_WRONG: _clock_wrong,
     rules.AUDIT_UNWRITABLE: _audit_unwritable,
+    rules.SELF_TEST_FAILED: _self_test_failed,
     rules.BACKUP_FAILED: _backup_failed,
     rules.PEER_UNREACHABLE: _peer_unreachable,
     rules.ALARMS_UNTOLD: _alarms_untold,

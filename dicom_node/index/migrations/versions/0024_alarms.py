@@ -1,4 +1,4 @@
-"""Alarms, what receivers are told of them, what was seen, and in which hours somebody watched."""
+"""Alarms, what receivers are told of them, what was seen, when somebody watched, and self-tests."""
 
 from __future__ import annotations
 
@@ -63,7 +63,16 @@ def upgrade() -> None:
         sa.Column("since", _TIME, nullable=False),
         sa.Column("seen_at", _TIME, nullable=False),
     )
-    op.create_table("watched_hours", sa.Column("hour", _TIME, primary_key=True))
+    op.create_table(
+        "self_tests",
+        sa.Column("day", sa.String(10), primary_key=True),
+        sa.Column("study_instance_uid", sa.String(64), nullable=False),
+        sa.Column("begun_at", _TIME, nullable=False),
+        sa.Column("ended_at", _TIME),
+        sa.Column("fault", sa.Text, nullable=False),
+        sa.UniqueConstraint("study_instance_uid"),
+    )
+    op.create_table("watched_hours", "self_tests", sa.Column("hour", _TIME, primary_key=True))
 
 
 def downgrade() -> None:
