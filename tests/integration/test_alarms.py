@@ -39,7 +39,6 @@ from dicom_node.operate.backup.outcome import note_failed as note_backup_failed
 from dicom_node.operate.clock import ClockWatch
 from dicom_node.people.audit.trail import open_audit
 from dicom_node.roles.settings import load_settings
-from tests.peers.process import free_port
 from tests.peers.webhook_receiver import SECRET
 from tests.support.results.analysis_examples import CT_MODEL as MODEL
 from tests.support.results.rows import NOW, SOMEBODY, Rows
@@ -51,7 +50,7 @@ _MINUTES, _HOURS, _DAYS = (
     (lambda n: timedelta(days=n)),
 )
 _RECEIVER = f'[[alarm]]\nname = "ward"\nkind = "webhook"\nurl = "http://127.0.0.1:9/"\nsecret = "{SECRET}"\n'
-_PACS = '[[destination]]\nname = "pacs"\nkind = "dicom"\nae_title = "PACS"\nhost = "127.0.0.1"\nport = {port}\n'
+_PACS = '[[destination]]\nname = "pacs"\nkind = "dicom"\nae_title = "PACS"\nhost = "127.0.0.1"\nport = 9\n'
 
 
 class Place:
@@ -111,7 +110,7 @@ class Place:
 
 @pytest.fixture
 def place(index: Database, tmp_path: Path) -> Iterator[Place]:
-    one = Place(tmp_path, index, _PACS.format(port=free_port()))
+    one = Place(tmp_path, index, _PACS)
     yield one
     one.audit.close()
 
@@ -333,7 +332,7 @@ def test_what_flickers_is_neither_raised_nor_cleared_again_and_again(place: Plac
 
 def test_two_processes_that_judge_at_once_raise_one_alarm(place: Place) -> None:
     place.free_bytes = 0
-    other = Place(place.folder, place.index, _PACS.format(port=free_port()))
+    other = Place(place.folder, place.index, _PACS)
     other.free_bytes = 0
     other.after(_MINUTES(1))
     place.after(_MINUTES(1))

@@ -72,9 +72,9 @@ def upgrade() -> None:
         sa.Column("fault", sa.Text, nullable=False),
         sa.UniqueConstraint("study_instance_uid"),
     )
-    op.create_table("watched_hours", "self_tests", sa.Column("hour", _TIME, primary_key=True))
+    op.create_table("watched_hours", sa.Column("hour", _TIME, primary_key=True))
 
 
 def downgrade() -> None:
-    for table in ("watched_hours", "alarm_signs", "alarm_messages", "alarms"):
+    for table in ("watched_hours", "self_tests", "alarm_signs", "alarm_messages", "alarms"):
         op.drop_table(table)
