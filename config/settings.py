@@ -6,12 +6,12 @@ What kinds of destination and source there are is known further out, where they 
 
 from __future__ import annotations
 
-import ipaddress
 from pathlib import Path
 from typing import Any, Self
 
 from pydantic import PrivateAttr, model_validator
 
+from dicom_node.config.alarms import AlarmSettings, AlarmsSettings, CriticalFindingSettings, SelfTestSettings
 from dicom_node.config.incoming import (
     AeSettings,
     ApiSettings,
@@ -50,6 +50,7 @@ from dicom_node.config.running import (
     TimeSettings,
 )
 from dicom_node.config.section import Origin, Section
+from dicom_node.core.calls.limits import is_loopback
 
 
 class Settings(Section):
@@ -64,6 +65,8 @@ class Settings(Section):
     time: TimeSettings = TimeSettings()
     retention: RetentionSettings = RetentionSettings()
     reports: ReportSettings = ReportSettings()
+    alarms: AlarmsSettings = AlarmsSettings()
+    selftest: SelfTestSettings = SelfTestSettings()
     api: ApiSettings = ApiSettings()
     metrics: MetricsSettings = MetricsSettings()
     traces: TracesSettings = TracesSettings()
@@ -85,6 +88,8 @@ class Settings(Section):
     watch: tuple[WatchSettings, ...] = ()
     route: tuple[RouteSettings, ...] = ()
     deidentification: tuple[DeidentificationSettings, ...] = ()
+    alarm: tuple[AlarmSettings, ...] = ()
+    critical_finding: tuple[CriticalFindingSettings, ...] = ()
     _remarks: tuple[str, ...] = PrivateAttr(())
     _origin: Origin = PrivateAttr(Origin(Path()))
 
@@ -117,7 +122,10 @@ class Settings(Section):
         known = [d.name for d in self.destination]
         sources = [s.name for s in self.source]
         routes, profiles = [r.name for r in self.route], [p.name for p in self.deidentification]
-        named = ((known, "destination"), (sources, "source"), (routes, "route"), (profiles, "deidentification profile"))
+        named = (
+            (known, "destination"), (sources, "source"), (routes, "route"), (profiles, "deidentification profile"),
+            ([one.name for one in self.alarm], "alarm"),
+        )  # fmt: skip
         for names, what in named:
             doubled = {n for n in names if names.count(n) > 1}
             if doubled:
@@ -128,6 +136,12 @@ class Settings(Section):
                 raise ValueError(
                     f"route {route.name!r} names destination {', '.join(unknown)}, which is not configured; "
                     f"known: {', '.join(known) or 'none'}"
+                )
+        for one in self.critical_finding:
+            if one.route and one.route not in routes:
+                raise ValueError(
+                    f"critical_finding {one.finding!r} names route {one.route!r}, which is not configured; "
+                    f"known: {', '.join(routes) or 'none'}"
                 )
         return self
 
@@ -162,9 +176,17 @@ class Settings(Section):
         return self
 
     @model_validator(mode="after")
+    def _the_node_can_call_itself(self) -> Self:
+        if self.selftest.at and (not self.dicom.plain or self.user):
+            raise ValueError(
+                "selftest.at needs dicom.plain = true and no [[user]]: the node calls itself without TLS and user"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _beyond_loopback_needs_a_list_of_peers(self) -> Self:
         hosts = [self.dicom.host, *([self.dicom_tls.host or self.dicom.host] if self.dicom_tls.certificate else [])]
-        if not all(map(_is_loopback, hosts)) and not self.peer:
+        if not all(map(is_loopback, hosts)) and not self.peer:
             raise ValueError(
                 f"dicom.host {' / '.join(hosts)} is reachable from other machines but no [[peer]] is configured; "
                 "list who may send (ae_title and host), or bind 127.0.0.1"
@@ -173,7 +195,7 @@ class Settings(Section):
 
     @model_validator(mode="after")
     def _beyond_loopback_needs_a_list_of_senders(self) -> Self:
-        if self.hl7.port is not None and not _is_loopback(self.hl7.host) and not self.hl7.peer:
+        if self.hl7.port is not None and not is_loopback(self.hl7.host) and not self.hl7.peer:
             raise ValueError(
                 f"hl7.host {self.hl7.host} is reachable from other machines but no [[hl7.peer]] is configured; "
                 "list who may send (host), or bind 127.0.0.1"
@@ -194,7 +216,7 @@ class Settings(Section):
 
     @model_validator(mode="after")
     def _beyond_loopback_needs_a_list_of_who_may_measure(self) -> Self:
-        if self.metrics.port is not None and not _is_loopback(self.metrics.host) and not self.metrics.allow:
+        if self.metrics.port is not None and not is_loopback(self.metrics.host) and not self.metrics.allow:
             raise ValueError(
                 f"metrics.host {self.metrics.host} is reachable from other machines but metrics.allow names nobody; "
                 "list who may ask (addresses or networks), or bind 127.0.0.1"
@@ -249,12 +271,3 @@ class Settings(Section):
     def database_url(self) -> str:
         """The URL to connect to: as configured, or SQLite in the data folder."""
         return self.database.full_url or f"sqlite:///{self.node.data_dir.resolve() / 'node.sqlite'}"
-
-
-def _is_loopback(host: str) -> bool:
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False

@@ -11,11 +11,14 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from dicom_node.core.alarms.rules import DISK_FILLING
+from dicom_node.core.alarms.standing import Fault, first_seen
 from dicom_node.core.entities import PatientNumber
+from dicom_node.index.alarms.standing import keep as keep_alarm
 from dicom_node.index.received.patients import note_whose
 from tests.support.api_client import Client, client_of, parts_over, seeded_database, work_out
 from tests.support.needs import REPOSITORY
-from tests.support.results.rows import Rows, key_of
+from tests.support.results.rows import NOW, Rows, key_of
 from tests.support.results.seeded import CHEST_CT, CHEST_XR, XR_MODEL
 
 KEPT = REPOSITORY / "dicom_node" / "api" / "examples.json"
@@ -37,7 +40,11 @@ _ASKED: dict[str, dict[str, Any]] = {
     "get_model": {"path": "/api/v1/models/ct-lung-density"},
     "try_routes": {"json": {"studies": 50}},
     "retry_delivery": {"path": "/api/v1/deliveries/4/retry"},
+    "acknowledge_alarm": {"json": {"reason": "A new disk comes on Monday."}},
 }
+
+
+_FILLING = Fault(subject="data", text="Full on 2026-03-24, in 10 days: it grows by 5,000 MB a day.")
 
 
 def main() -> None:
@@ -52,6 +59,8 @@ def examples() -> Iterator[tuple[str, Any]]:
         with database.write() as connection:
             note_whose(connection, dict.fromkeys((CHEST_CT, CHEST_XR), PatientNumber("PAT-4711")))
             rows = Rows(connection, Path(name))
+            if (alarm := first_seen(DISK_FILLING, _FILLING, NOW).alarm) is not None:
+                keep_alarm(connection, alarm)
             rows.accepted(CHEST_XR, "chest-radiograph", XR_MODEL, "Weiss^Anna", 120)
         work_out(database, Path(name))
         client = client_of(parts_over(database, Path(name)))

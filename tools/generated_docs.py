@@ -16,6 +16,7 @@ from pydantic_core import PydanticUndefined
 
 from dicom_node.config.changes import is_live
 from dicom_node.core import codes as terminology
+from dicom_node.core.alarms.rules import rule_table
 from dicom_node.core.lifecycle import TRANSITIONS
 from dicom_node.core.metrics.table import metric_table
 from dicom_node.core.reasons import hold_table, reason_table
@@ -165,6 +166,7 @@ PARTS: Mapping[tuple[str, str], Callable[[], str]] = {
     ("reference/licences.md", "licences"): service_libraries.licence_table,
     ("reference/problems.md", "problems"): interface_pages.problem_table,
     ("reference/metrics.md", "metrics"): metric_table,
+    ("reference/alarms.md", "alarm rules"): rule_table,
 }
 
 

@@ -25,6 +25,7 @@ from dicom_node.api.front.rules import Front, rules_of
 from dicom_node.api.page_files import PAGE, PageFiles
 from dicom_node.api.parts import ApiParts
 from dicom_node.api.routes import (
+    alarms,
     configuration,
     destinations,
     events,
@@ -149,7 +150,7 @@ def _provider_sessions(parts: ApiParts, directory: People) -> ProviderSessions |
 _MODULES = (
     health, session, openid, accounts, exports, studies, jobs, patients, retrieve, objects, node, models,
     destinations, rules, events, reviews, agreement, uploads, stow, qido, wado, frames, audit, well_known,
-    worklist, waiting, metrics, retention, configuration, concordance,
+    worklist, waiting, metrics, retention, configuration, concordance, alarms,
 )  # fmt: skip
 
 

@@ -51,5 +51,5 @@ _COMMANDS: tuple[Callable[[Commands], None], ...] = (
     models.models, models.run, models.evaluate,
     studies.agreement, studies.concordance, studies.inspect,
     access.users, access.keys, access.audit,
-    upkeep.smart_key, upkeep.reload, upkeep.backup, upkeep.restore, upkeep.doctor,
+    upkeep.smart_key, upkeep.reload, upkeep.alarms, upkeep.backup, upkeep.restore, upkeep.doctor,
 )  # fmt: skip

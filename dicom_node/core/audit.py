@@ -47,6 +47,8 @@ class AuditedAct(StrEnum):
     #: A person suspended or resumed a destination; or a route, or wrote it anew.
     DESTINATION_CHANGED = "destination-changed"
     ROUTE_CHANGED = "route-changed"
+    #: A person knows of an alarm.
+    ALARM_ACKNOWLEDGED = "alarm-acknowledged"
     AUDIT_READ = "audit-read"
     #: Somebody stands for a trail that is older than its anchor: a backup was put back.
     AUDIT_ACCEPTED = "audit-accepted"

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from dicom_node.config.incoming import DEFAULT_JOURNAL, AeSettings
 from dicom_node.config.settings import Settings
+from dicom_node.core.alarms.rules import SELF_TEST_TITLE
 from dicom_node.core.errors import SettingsError
 from dicom_node.receive.options import MAX_WAITING, AcceptorOptions, AeOption, PeerOption, TlsOption, UserOption
 from dicom_node.receive.process import AcceptorProcess
@@ -95,7 +96,8 @@ def acceptor_options(settings: Settings) -> AcceptorOptions:
             PeerOption(ae_title=p.ae_title, network=network, tls=p.tls, certificate_sha256=p.certificate_sha256)
             for p in settings.peer
             for network in p.networks
-        ),
+        )
+        + _itself(settings),
         users=tuple(UserOption(name=u.name, password=u.password.get_secret_value()) for u in settings.user),
         tls=_tls(settings),
         max_associations=dicom.max_associations,
@@ -108,6 +110,19 @@ def acceptor_options(settings: Settings) -> AcceptorOptions:
         pdu_timeout_s=dicom.pdu_timeout_s,
         log_level=node.log_level,
     )
+
+
+def own_host(settings: Settings) -> str:
+    """Return the address at which the node calls itself."""
+    host = settings.dicom.host
+    return {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host) or str(socket.getaddrinfo(host, 0)[0][4][0])  # noqa: S104
+
+
+def _itself(settings: Settings) -> tuple[PeerOption, ...]:
+    """Let the node call itself from its own address, where it tests itself and peers are listed."""
+    if not (settings.selftest.at and settings.peer):
+        return ()
+    return (PeerOption(ae_title=SELF_TEST_TITLE, network=own_host(settings)),)
 
 
 def _ae(ae: AeSettings) -> AeOption:

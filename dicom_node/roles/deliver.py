@@ -12,6 +12,8 @@ from functools import partial
 from dicom_node.assist.reports.searching import ReportSearch, SearchOptions
 from dicom_node.config.settings import Settings
 from dicom_node.core.errors import IndexUnavailable
+from dicom_node.deliver.alarms.asking import DestinationsAsked
+from dicom_node.deliver.alarms.telling import alarm_tellers
 from dicom_node.deliver.audit_forwarding import audit_forwardings
 from dicom_node.deliver.dispatch.already_there import AlreadyThere
 from dicom_node.deliver.dispatch.identity_check import identity_check
@@ -43,6 +45,7 @@ _SUBSCRIBERS_S = 5.0
 _FORMER_DESTINATIONS_S = 30.0
 _AUDIT_S = 2.0
 _REPORT_SEARCH_S = 30.0
+_ALARMS_S = 5.0
 _log = logging.getLogger(__name__)
 
 
@@ -55,6 +58,8 @@ class DeliverRole(Role):
         self._begin = self._served.prepared(node.settings)
         self._told_of: RoutesNow | None = None
         self._audit = {one.name: one for one in audit_forwardings(node.settings, node.database, node.identity)}
+        self._alarms = alarm_tellers(node.settings, node.database)
+        self._asked = _asked(node, node.settings)
 
     def start(self) -> Mapping[str, int]:
         """Begin to deliver; what happens from now on is told to those who hear of events."""
@@ -68,8 +73,11 @@ class DeliverRole(Role):
         renew = self._served.prepared(wanted)
         audit = {one.name: one for one in audit_forwardings(wanted, self._node.database, self._node.identity)}
 
+        asked = _asked(self._node, wanted)
+
         def begin() -> None:
             renew()
+            self._asked = asked
             # The connection to a repository that takes syslog stays: its section needs a restart.
             self._audit |= {name: one for name, one in audit.items() if name.startswith("fhir ")}
             with suppress(IndexUnavailable):  # else the sweep tells them
@@ -101,19 +109,25 @@ class DeliverRole(Role):
 
     def sweeps(self) -> Sequence[Sweep]:
         """Return the looks at who hears of events, for routes may be edited, and at former destinations, which nobody
-        tells that a result is withdrawn; and who collects the audit trail."""
+        tells that a result is withdrawn; who collects the audit trail; and who is told of alarms."""
         search = _report_search(self._node)
         asking = [] if search is None else [Sweep("search for reports", search.run, _REPORT_SEARCH_S)]
         audit = [Sweep(f"audit to {name}", partial(self._forward_audit, name), _AUDIT_S) for name in self._audit]
+        ask_every_s = self._node.settings.alarms.ask_every_s
         return [
             Sweep("withdrawals at former destinations", self._look_at_former, _FORMER_DESTINATIONS_S),
             Sweep("subscribers", self._subscribe, _SUBSCRIBERS_S),
             *audit,
             *asking,
+            *(Sweep(f"alarms to {one.name}", one.run, _ALARMS_S) for one in self._alarms),
+            *([Sweep("destinations asked", self._ask, ask_every_s)] if ask_every_s else []),
         ]
 
     def _look_at_former(self) -> None:
         tell_out_of_reach(self._node.database, [one.name for one in self._node.settings.destination])
+
+    def _ask(self) -> None:
+        self._asked.run()
 
     def _forward_audit(self, name: str) -> None:
         self._audit[name].run()
@@ -125,6 +139,10 @@ class DeliverRole(Role):
         for name, waiting in owed.items():
             _log.error("owed to a destination that is not configured",
                        extra={"destination": name, **asdict(waiting), "advice": advice_for(name, waiting)})  # fmt: skip
+
+
+def _asked(node: Node, settings: Settings) -> DestinationsAsked:
+    return DestinationsAsked(destinations_of(settings), caller_of(settings), node.database)
 
 
 def _memory(node: Node, destination: DestinationKind) -> ServerMemory | None:

@@ -13,6 +13,8 @@ from dicom_node.index.due import now_in
 from dicom_node.index.retention.disk import keep_sample
 from dicom_node.jobs.sweeps import CompletenessSweep
 from dicom_node.jobs.worklist import WorklistSweep
+from dicom_node.operate.alarms.judges import AlarmSources
+from dicom_node.operate.alarms.round import AlarmRound
 from dicom_node.operate.retention.orphans import remove_orphans
 from dicom_node.operate.retention.rules import Retention, limits_of
 from dicom_node.operate.scrub import Scrub
@@ -52,8 +54,10 @@ class IndexRole(Role):
         self._texts.close()
 
     def sweeps(self) -> Sequence[Sweep]:
-        """Look for studies that are complete, for kept objects that are damaged, and for what has been received."""
+        """Look for studies that are complete, for kept objects that are damaged, for what has been received, and for
+        what people are to be told of."""
         node = self._node
+        sources = AlarmSources(settings=node.settings, audit=node.audit, clock=node.clock.state)
         scrub = Scrub(node.database, node.spool, node.settings.node.scrub_mb_s)
         worklist = WorklistSweep(
             node.database, node.search_keys, node.settings.hl7.patient_authority, node.spool.path,
@@ -69,6 +73,7 @@ class IndexRole(Role):
             ),
             Sweep("retention", self._retention.run, _RETENTION_EVERY_S),
             Sweep("disk", self._look_at_disk, _DISK_EVERY_S),
+            Sweep("alarms", AlarmRound(node.database, sources).run, node.settings.alarms.every_s),
             Sweep("orphans", partial(remove_orphans, node.database, node.spool), _ORPHANS_EVERY_S),
         )
 

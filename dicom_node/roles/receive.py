@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
 
 from dicom_node.config.settings import Settings
 from dicom_node.core.errors import SettingsError
@@ -29,11 +30,15 @@ from dicom_node.roles.node import Node
 from dicom_node.roles.role import Role, Sweep
 from dicom_node.storage.journal import set_aside_names
 
+if TYPE_CHECKING:
+    from dicom_node.roles.self_test import SelfTest
+
 _ASSOCIATIONS_EVERY_S = 10.0
 _SET_ASIDE_EVERY_S = 60.0
 _RETENTION_EVERY_S = 3600.0
 _NOT_TAKEN_EVERY_S = 5.0
 _TURNED_AWAY_EVERY_S = 2.0
+_SELF_TEST_EVERY_S = 30.0
 _log = logging.getLogger(__name__)
 
 
@@ -57,6 +62,7 @@ class ReceiveRole(Role):
         self._watches: WatchFolders | None = None
         self._hl7 = _hl7_listener(node, wake_all) if node.settings.hl7.port is not None else None
         self._not_taken: Sequence[RefusedContexts] | None = None
+        self._self_test: SelfTest | None = None
 
     def start(self) -> Mapping[str, int]:
         """Return when peers are served; the ports by name. Raises `SettingsError`."""
@@ -94,6 +100,8 @@ class ReceiveRole(Role):
 
     def stop(self) -> None:
         """No more connections and files; what was acknowledged settles now or at the next start."""
+        if self._self_test is not None:
+            self._self_test.stop()
         self._acceptor.stop()
         if self._hl7 is not None:
             self._hl7.stop()
@@ -117,7 +125,17 @@ class ReceiveRole(Role):
             Sweep("hl7-retention", self._forget_old_messages, _RETENTION_EVERY_S),
             Sweep("not-taken", self._keep_not_taken, _NOT_TAKEN_EVERY_S),
             Sweep("turned-away", self._note_turned_away, _TURNED_AWAY_EVERY_S),
+            *self._own_test(),
         )
+
+    def _own_test(self) -> Sequence[Sweep]:
+        """Return what tests the node once a day, where the settings say when; the phantoms are loaded only then."""
+        if not self._node.settings.selftest.at:
+            return ()
+        from dicom_node.roles.self_test import SelfTest  # noqa: PLC0415
+
+        self._self_test = SelfTest(self._node, lambda: self._acceptor.ports["dicom"])
+        return (Sweep("self-test", self._self_test.run, _SELF_TEST_EVERY_S),)
 
     def _keep_not_taken(self) -> None:
         """Let other processes of the node, and `dicom-node status`, tell what peers could not send."""

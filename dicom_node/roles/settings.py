@@ -7,6 +7,7 @@ from pathlib import Path
 
 from dicom_node.config.loading import load
 from dicom_node.config.settings import Settings
+from dicom_node.deliver.alarms import AnyAlarm
 from dicom_node.deliver.kinds import AnyDestination
 from dicom_node.retrieve.kinds import AnySource
 
@@ -16,6 +17,7 @@ class SiteSettings(Settings):
 
     destination: tuple[AnyDestination, ...] = ()
     source: tuple[AnySource, ...] = ()
+    alarm: tuple[AnyAlarm, ...] = ()
 
 
 def load_settings(path: Path | None = None, environment: Mapping[str, str] | None = None) -> SiteSettings:

@@ -22,6 +22,7 @@ from pydicom.dataset import Dataset
 
 from dicom_node.demo.phantoms import chest_ct_phantom, chest_radiograph_phantom
 from tests.peers.dcmtk import running_storescp
+from tests.peers.mail_server import running_mail_server
 from tests.peers.node import Node
 from tests.peers.process import wait_until
 from tests.support.docs.commands import NOT_RUN, PAGES, Block, blocks
@@ -59,8 +60,8 @@ class Site:
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     folder = tmp_path_factory.mktemp("site")
-    with running_storescp(folder / "pacs", aet="PACS") as pacs:
-        node = Node(folder, _settings(pacs.port))
+    with running_storescp(folder / "pacs", aet="PACS") as pacs, running_mail_server(None) as mail:
+        node = Node(folder, _settings(pacs.port, mail.port))
         node.start()
         try:
             made = Site(folder, _meanings(folder, node, pacs.port), _environment(folder, node))
@@ -95,11 +96,13 @@ def test_every_block_is_found() -> None:
 # --- the site: what a reader has before the pages begin -------------------------------------------------------------
 
 
-def _settings(pacs_port: int) -> Mapping[str, object]:
+def _settings(pacs_port: int, mail_port: int) -> Mapping[str, object]:
     peers = [{"ae_title": "CT1", "host": "127.0.0.1"}]
     pacs = {"name": "pacs", "kind": "dicom", "ae_title": "PACS", "host": "127.0.0.1", "port": pacs_port}
     route = {"name": "chest-ct", "model": "ct-lung-density", "when": {"modality": "CT"}, "quiet_period_s": 0.5}
     hl7 = {"port": 0, "patient_authority": "HOSPITAL"}
+    mail = {"name": "it", "kind": "email", "host": "127.0.0.1", "port": mail_port, "tls": "none",
+            "sender": "ai@hospital.example", "to": ["it@hospital.example"]}  # fmt: skip
     return {
         "hl7": hl7,
         "reports": {"hl7": True},
@@ -107,6 +110,7 @@ def _settings(pacs_port: int) -> Mapping[str, object]:
         "peer": peers,
         "destination": [pacs],
         "route": [route],
+        "alarm": [mail],
     }
 
 

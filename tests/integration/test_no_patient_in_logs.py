@@ -65,6 +65,8 @@ _WENT_WRONG = {
     "retrieval finished", "hl7 message taken", "hl7 message refused", "hl7 connection ended", "event parked",
     "images damaged", "job failed unexpectedly", "request answered",
 }  # fmt: skip
+#: The rules of alarms by which it must have been told.
+_ALARMED = ("results_waiting", "results_parked", "model_errors", "alarms_untold")
 #: What the metrics must have counted of it.
 _COUNTED = (
     rb'runs_total{model="quoting",outcome="failed",reason="ANALYSIS_FAILED"}',
@@ -78,7 +80,7 @@ _COUNTED = (
 @dataclass(frozen=True)
 class Written:
     """What came out of the node: its log, the texts of the timeline, what commands printed, error answers of its API,
-    names of files and what was left in temporary ones, what a webhook was to be told, its metrics and its traces."""
+    names of files and what was left in temporary ones, what a webhook was to be told, metrics, traces and alarms."""
 
     log: bytes
     events: frozenset[str]
@@ -89,6 +91,7 @@ class Written:
     told_webhooks: bytes
     metrics: bytes
     traces: bytes
+    alarms: bytes
 
 
 # --- the studies ---------------------------------------------------------------------------------------------------
@@ -192,6 +195,8 @@ def configured(folder: Path, pacs_port: int, web: str, collector: Collector) -> 
         "inference": {"models_dirs": [str(folder / "models")], "require_activation": "none", "max_attempts": 1,
                       "device": "cpu", "workers": 1},
         "traces": {"endpoint": collector.endpoint},
+        "alarms": {"every_s": 1, "limits": dict.fromkeys(_ALARMED, 0.01)},
+        "alarm": [{"name": "told", "kind": "webhook", "url": f"{web}/alarms", "secret": SECRET}],
         "hl7": {"port": 0, "patient_authority": "HOSP", "message_timeout_s": 0.5, "max_message_kb": 64},
         "destination": [{"name": "pacs", "kind": "dicom", **there},
                         {"name": "web", "kind": "dicomweb", "url": f"{web}/dicom-web"},
@@ -376,11 +381,22 @@ def told(tmp_path_factory: pytest.TempPathFactory) -> Written:
         with node.api() as api:
             wait_until(lambda: not _uncounted(_metrics(api)), _PATIENCE_S, "every failure to be counted", 0.3)
             metrics = _metrics(api)
+        wait_until(lambda: not _unalarmed(node), _PATIENCE_S, "every alarm", 0.3)
+        alarms = b"\n".join(_column(node, query) for query in _OF_ALARMS)
         node.stop()
     files = _names(node.data_dir, node.folder / "out", folder / "tmp")
     printed, answers = site.printed.getvalue().encode(), b"\n".join(site.answers)
     traces = b"\n".join(collector.bodies)
-    return Written(node.log.read_bytes(), events, timeline, printed, answers, files, webhooks, metrics, traces)
+    return Written(node.log.read_bytes(), events, timeline, printed, answers, files, webhooks, metrics, traces, alarms)
+
+
+_OF_ALARMS = ("SELECT subject || text FROM alarms", "SELECT body FROM alarm_messages",
+              "SELECT fault FROM alarm_messages", "SELECT text FROM alarm_signs")  # fmt: skip
+
+
+def _unalarmed(node: Node) -> set[str]:
+    """Return the rules of which no alarm was raised."""
+    return set(_ALARMED) - set(_column(node, "SELECT rule FROM alarms WHERE raised_at IS NOT NULL").decode().split())
 
 
 def _texts(node: Node) -> bytes:
@@ -458,6 +474,12 @@ def test_the_failures_are_counted(told: Written) -> None:
 def test_no_metric_and_no_trace_tells_who_it_is(told: Written, word: str) -> None:
     assert not held(told.metrics, word)
     assert not held(told.traces, word)
+
+
+@pytest.mark.parametrize("word", _SAID)
+def test_no_alarm_tells_who_it_is(told: Written, word: str) -> None:
+    assert not held(told.alarms, word)
+    assert told.alarms.count(b'"rule"') >= len(_ALARMED)
 
 
 @pytest.mark.parametrize("word", _SAID)

@@ -85,6 +85,7 @@ def test_an_example_configuration_is_accepted(path: Path, tmp_path: Path, monkey
     key = tmp_path / "ehr.key"
     key.touch(0o600)
     (tmp_path / "oidc-secret").write_text("s3cret", encoding="utf-8")
+    (tmp_path / "mail-password").write_text("s3cret", encoding="utf-8")
     (tmp_path / "tls").mkdir()
     (tmp_path / "tls" / "api.key").touch(0o600)
     (tmp_path / "webhook-secret").write_text(f"whsec_{'A' * 32}\n", encoding="utf-8")

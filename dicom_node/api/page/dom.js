@@ -73,7 +73,7 @@ const TONES = {
   QUEUED: "busy", RUNNING: "busy", DONE: "good", PARTIAL: "warn", NOT_ANALYSABLE: "warn", SUPERSEDED: "idle",
   PENDING: "busy", SENT: "good", COMMITTED: "good", PARKED: "bad", DISCARDED: "idle", AWAITS_SECOND: "busy", DECIDED: "busy",
   LIVE: "good", MODEL_UNUSABLE: "bad", MODEL_NOT_ACCEPTED: "bad", MODEL_ALTERED: "bad", MODEL_NOT_ACTIVATED: "warn",
-  MODEL_NOT_CONFINED: "bad", DISABLED: "idle", REVOKED: "idle",
+  MODEL_NOT_CONFINED: "bad", DISABLED: "idle", REVOKED: "idle", ACKNOWLEDGED: "busy",
 };
 
 /** NOT_ANALYSED → Not analysed */

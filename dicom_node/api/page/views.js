@@ -1,6 +1,7 @@
 // What is shown beside the list. Loaded when the list has been painted: nobody waits for it to see that.
 
 import { agreementView, asked as agreementAsked } from "./agreement.js";
+import { alarmsView } from "./alarms.js";
 import { get, session } from "./api.js";
 import { asked as concordanceAsked, concordanceView } from "./concordance.js";
 import { caseHead, historyView } from "./history.js";
@@ -29,9 +30,9 @@ const VIEWS = {
   rules: (_, { act, change }) => rulesView(act, change),
   models: (name) => modelsView(name && decodeURIComponent(name)),
   node: async (_, { asking, act }) => {
-    const [status, told, models, routes, shadows, destinations] = await Promise.all(
-      [asking, ...["waiting", "models", "routes", "shadows", "destinations"].map((what) => get(`/api/v1/${what}`))]);
-    return [overview(told, act), nodeView(models, routes, status, shadows, destinations, act)];
+    const [status, told, models, routes, shadows, destinations, alarms] = await Promise.all(
+      [asking, ...["waiting", "models", "routes", "shadows", "destinations", "alarms?limit=50"].map((what) => get(`/api/v1/${what}`))]);
+    return [overview(told, act), alarmsView(alarms, act), nodeView(models, routes, status, shadows, destinations, act)];
   },
 };
 

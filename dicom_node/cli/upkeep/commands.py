@@ -33,6 +33,17 @@ def reload(commands: Commands) -> None:
     command.add_argument("--timeout", type=float, default=60.0, metavar="S", help="seconds the node may take to answer")
 
 
+def alarms(commands: Commands) -> None:
+    group = commands.add_parser("alarms", help="what people are told of", description="What people are told of.")
+    inner = group.add_subparsers(required=True, metavar="COMMAND", title="commands")
+    listed = add_command(inner, "list", "show the alarms that stand", "upkeep.alarms:list_alarms", json=True)
+    listed.add_argument("--all", action="store_true", help="also those that are over")
+    known = add_command(inner, "acknowledge", "say that you know of an alarm", "upkeep.alarms:acknowledge_alarm")
+    known.add_argument("number", type=int, help="its number in the list")
+    known.add_argument("--reason", default="", metavar="TEXT", help="what is done about it; shown on the page")
+    add_command(inner, "test", "tell every receiver of alarms a test", "upkeep.alarms:test")
+
+
 def backup(commands: Commands) -> None:
     command = add_command(
         commands,

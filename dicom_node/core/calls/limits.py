@@ -38,6 +38,14 @@ class Networks:
         return any(parsed in ipaddress.ip_network(one, strict=False) for one in self.networks)
 
 
+def is_loopback(host: str) -> bool:
+    """Tell whether what goes to this host, an address or a name, stays on this machine."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
 #: So long before its end a certificate is told of.
 CERTIFICATE_RENEWED_BEFORE = timedelta(days=30)
 

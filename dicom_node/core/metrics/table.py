@@ -206,6 +206,7 @@ SETTINGS_CURRENT = _gauge(
 )
 ROLE_AT_WORK = _gauge("role_at_work", MetricSource.NOW, ("role",), "1 when a process of the node does this role.")
 DAMAGED = _gauge("damaged_objects", MetricSource.DATABASE, (), "Kept objects whose bytes the disk has changed or lost.")
+ALARMS_OPEN = _gauge("alarms_open", MetricSource.DATABASE, ("rule",), "Alarms that stand, acknowledged or not.")
 BUILD_INFO = _gauge("build_info", MetricSource.NOW, ("version", "ae_title"), "1; the labels say which node this is.")
 
 METRICS: tuple[Metric, ...] = tuple(one for one in list(globals().values()) if isinstance(one, Metric))

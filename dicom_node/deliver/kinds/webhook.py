@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import binascii
-import ipaddress
 from typing import TYPE_CHECKING, Literal, Self
 from urllib.parse import urlsplit
 
@@ -13,6 +12,7 @@ from pydantic import Field, SecretStr, field_validator, model_validator
 from dicom_node.config.outgoing import INCLUDE, PatientAttribute
 from dicom_node.config.peers import TokenWebPeer
 from dicom_node.config.section import SecretFile, refused
+from dicom_node.core.calls.limits import is_loopback
 from dicom_node.core.outputs.capability_match import WantedOutputs
 from dicom_node.deliver.kinds.kind import Answer, Caller, DestinationKind
 
@@ -23,18 +23,14 @@ _PREFIX = "whsec_"
 _HOW = f"a secret is {_PREFIX} and the base64 of 24 to 64 random bytes; during a rotation there are two, one a line"
 
 
-class WebhookDestination(TokenWebPeer, DestinationKind):
-    """A web server that is told of events by signed POST (Standard Webhooks). `url` is where they go, and only there.
+class SignedWebPeer(TokenWebPeer):
+    """A web server that is told of something by signed POST (Standard Webhooks). `url` is where it goes, and only
+    there."""
 
-    It gets no objects. A route that names it has it hear of that route's results; where none does, it hears of all.
-    """
-
-    kind: Literal["webhook"] = Field(description="How events get there.")
     secret: SecretStr | None = Field(
         None, description="Secret that signs, `whsec_…`; two, one a line, during a rotation."
     )
     secret_file: SecretFile | None = Field(None, description="File that holds the secret instead.")
-    include: tuple[PatientAttribute, ...] = Field((), description=INCLUDE)
     plain_http: bool = Field(False, description="Send over `http://` to other machines, too.")
 
     @field_validator("secret")
@@ -49,9 +45,25 @@ class WebhookDestination(TokenWebPeer, DestinationKind):
         if self.secret is None:
             raise refused("secret_file", f"it is missing, and so is secret; {_HOW}")
         parts = urlsplit(self.url)
-        if parts.scheme == "http" and not self.plain_http and not _is_loopback(parts.hostname or ""):
+        if parts.scheme == "http" and not self.plain_http and not is_loopback(parts.hostname or ""):
             raise refused("url", "events leave this machine over https:// only; or set plain_http = true")
         return self
+
+    @property
+    def signing_keys(self) -> tuple[bytes, ...]:
+        """The keys that sign, the newest first."""
+        assert self.secret is not None
+        return keys_in(self.secret.get_secret_value())
+
+
+class WebhookDestination(SignedWebPeer, DestinationKind):
+    """A web server that is told of events by signed POST (Standard Webhooks). `url` is where they go, and only there.
+
+    It gets no objects. A route that names it has it hear of that route's results; where none does, it hears of all.
+    """
+
+    kind: Literal["webhook"] = Field(description="How events get there.")
+    include: tuple[PatientAttribute, ...] = Field((), description=INCLUDE)
 
     @property
     def takes(self) -> frozenset[str]:
@@ -68,9 +80,7 @@ class WebhookDestination(TokenWebPeer, DestinationKind):
         from dicom_node.deliver.connections.web import authentication, verification  # noqa: PLC0415
         from dicom_node.deliver.senders.webhook import WebhookSender  # noqa: PLC0415 - settings must load fast
 
-        assert self.secret is not None
-        secrets = keys_in(self.secret.get_secret_value())
-        return WebhookSender(self.url, secrets, authentication(self), caller.timeout_s, verification(self))
+        return WebhookSender(self.url, self.signing_keys, authentication(self), caller.timeout_s, verification(self))
 
     def check(self, caller: Caller, wanted: WantedOutputs) -> Answer:  # noqa: ARG002 - it gets no objects
         """Find out whether it answers; no event is sent, and whether it knows the secret cannot be asked."""
@@ -101,10 +111,3 @@ def _key(line: str) -> bytes:
     if not line.startswith(_PREFIX) or not 24 <= len(key) <= 64:
         raise ValueError(_HOW)
     return key
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"

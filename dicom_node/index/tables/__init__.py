@@ -6,6 +6,7 @@ Times are UTC. Texts that come from enums hold the enum's value.
 
 from __future__ import annotations
 
+from dicom_node.index.tables.alarms import alarm_messages, alarm_signs, alarms, self_tests, watched_hours
 from dicom_node.index.tables.analysis import artifacts, events, jobs, results, review_locks, reviews
 from dicom_node.index.tables.operation import (
     damaged_objects,
@@ -42,6 +43,9 @@ from dicom_node.index.tables.schema import UtcDateTime, metadata
 __all__ = [
     "UtcDateTime",
     "accounts",
+    "alarm_messages",
+    "alarm_signs",
+    "alarms",
     "api_keys",
     "artifacts",
     "associations",
@@ -73,6 +77,7 @@ __all__ = [
     "reviews",
     "route_edits",
     "scrub_places",
+    "self_tests",
     "sessions",
     "stated_patients",
     "stated_requests",
@@ -82,4 +87,5 @@ __all__ = [
     "study_patients",
     "subscribers",
     "suspended_routes",
+    "watched_hours",
 ]

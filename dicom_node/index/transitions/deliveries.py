@@ -10,9 +10,9 @@ from sqlalchemy import ColumnElement, Connection, Select, and_, delete, insert, 
 from dicom_node.core.entities import DeliveryState
 from dicom_node.core.lifecycle import OPEN, SENDABLE, TAKEN_BACK, check_delivery
 from dicom_node.index import notices
-from dicom_node.index.tables import deliveries, results
+from dicom_node.index.tables import deliveries, results, self_tests
 from dicom_node.index.transitions.notifications import notify
-from dicom_node.index.transitions.steps import Change, StateRows, tell
+from dicom_node.index.transitions.steps import Change, StateRows, is_self_test, tell
 
 _DELIVERIES = StateRows(deliveries, DeliveryState, check_delivery, leased=DeliveryState.PENDING)
 
@@ -20,7 +20,10 @@ _DELIVERIES = StateRows(deliveries, DeliveryState, check_delivery, leased=Delive
 def insert_delivery(
     connection: Connection, artifact_uid: str, job_key: str, destination: str, at: datetime, **columns: object
 ) -> None:
-    """Owe an object to a destination, from now."""
+    """Owe an object to a destination, from now; nothing of a self-test."""
+    of_result = select(results.c.study_instance_uid).where(results.c.job_key == job_key)
+    if is_self_test(connection, self_tests.c.study_instance_uid.in_(of_result)):
+        return
     connection.execute(
         insert(deliveries).values(
             artifact_uid=artifact_uid, job_key=job_key, destination=destination, state=DeliveryState.PENDING,

@@ -12,8 +12,8 @@ from dicom_node.core.entities import DeliveryState
 from dicom_node.core.lifecycle import OPEN, check_delivery
 from dicom_node.index import notices
 from dicom_node.index.notices import Notice
-from dicom_node.index.tables import notifications
-from dicom_node.index.transitions.steps import Change, StateRows
+from dicom_node.index.tables import notifications, self_tests
+from dicom_node.index.transitions.steps import Change, StateRows, is_self_test
 
 _NOTIFICATIONS = StateRows(notifications, DeliveryState, check_delivery, leased=DeliveryState.PENDING)
 
@@ -33,6 +33,8 @@ def notify(connection: Connection, told: Iterable[Notice], at: datetime) -> None
 
 def _insert_notification(connection: Connection, notice: Notice, destination: str, at: datetime, body: str) -> None:
     study, urgency = notice.study_instance_uid, notice.urgency
+    if study and is_self_test(connection, self_tests.c.study_instance_uid == study):
+        return
     if study:
         before = and_(notifications.c.destination == destination, notifications.c.study_instance_uid == study)
         waiting = and_(before, notifications.c.state == DeliveryState.PENDING, notifications.c.urgency > urgency)

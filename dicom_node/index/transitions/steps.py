@@ -12,7 +12,7 @@ from sqlalchemy import ColumnElement, Connection, Row, Select, Table, insert, se
 from dicom_node.core.calls.requests import requests_in_work
 from dicom_node.core.entities import DecisionState, DeliveryState, JobState
 from dicom_node.core.principal import NODE, Principal
-from dicom_node.index.tables import events
+from dicom_node.index.tables import events, self_tests
 
 #: What a row has when nobody works on it. Only a running job and a waiting delivery may have more.
 NO_LEASE: Mapping[str, Any] = {"lease_owner": "", "lease_until": None}
@@ -94,3 +94,8 @@ def record(
             detail=detail,
         )
     )  # fmt: skip
+
+
+def is_self_test(connection: Connection, which: ColumnElement[bool]) -> bool:
+    """Tell whether a study is a self-test of the node, of which nothing is owed to anybody, whatever routes say."""
+    return connection.execute(select(self_tests.c.day).where(which).limit(1)).scalar() is not None

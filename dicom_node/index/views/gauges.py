@@ -11,9 +11,11 @@ from typing import Any
 
 from sqlalchemy import Connection, Table, func, select
 
+from dicom_node.core.alarms.rules import RULES
 from dicom_node.core.entities import DeliveryState, JobState, StudyState
 from dicom_node.core.metrics import table
 from dicom_node.core.metrics.tally import TALLY, Count, Labels
+from dicom_node.index.alarms.standing import raised_by_rule
 from dicom_node.index.damage import damage_counts
 from dicom_node.index.outbox.destinations import suspensions
 from dicom_node.index.reports.kept import counted_reports
@@ -33,6 +35,7 @@ def gauges(connection: Connection, now: datetime, destinations: Sequence[str], m
         *_of_suspensions(connection, destinations),
         *(Count(table.REPORTS.name, (one.lower(),), number) for one, number in counted_reports(connection).items()),
         Count(table.DAMAGED.name, (), damage_counts(connection).total),
+        *_of_alarms(connection),
     ]
 
 
@@ -81,6 +84,12 @@ def _of_suspensions(connection: Connection, destinations: Sequence[str]) -> Iter
         by = "" if name not in suspended else "person" if suspended[name].by else "node"
         for who in ("person", "node"):
             yield Count(table.DESTINATION_SUSPENDED.name, (name, who), by == who)
+
+
+def _of_alarms(connection: Connection) -> Iterator[Count]:
+    raised = raised_by_rule(connection)
+    for rule in RULES:
+        yield Count(table.ALARMS_OPEN.name, (rule.code,), raised.get(rule.code, 0))
 
 
 def _by_state(connection: Connection, metric: table.Metric, rows: Table, states: Sequence[Any]) -> Iterator[Count]:

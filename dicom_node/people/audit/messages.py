@@ -69,6 +69,7 @@ EVENT_KINDS: Mapping[AuditedAct, EventKind] = {
     AuditedAct.HOLD: EventKind(_ACCESSED, "U"),
     AuditedAct.RELEASE: EventKind(_ACCESSED, "U"),
     AuditedAct.PURGE: EventKind(_ACTIVITY, "E"),
+    AuditedAct.ALARM_ACKNOWLEDGED: EventKind(_ACTIVITY, "E"),
     AuditedAct.DELETION: EventKind(("110105", "DICOM Study Deleted"), "D"),
     AuditedAct.REVIEW: EventKind(_ACCESSED, "U"),
     AuditedAct.MODEL_DECISION: EventKind(_ALERT, "E", _SOFTWARE),

@@ -41,6 +41,8 @@ NOT_RUN: Mapping[str, str] = {
     "apt install make python3 python3-venv": "installs a service; tests/acceptance/test_installed.py installs its tree",
     "editor /etc/dicom-node/node.toml": "needs an installed service",
     "python3 -m venv .venv": "sets up an environment; tests/integration/test_wheel.py installs the wheel",
+    'dicom-node alarms acknowledge --config node.toml 7 --reason "a new disk comes on Monday"': "needs an alarm; "
+    "tests/integration/test_alarms_shown.py acknowledges one",
     "make sbom": "installs an environment; tests/acceptance/test_installed.py makes one of an installed tree",
     "docker build --build-arg PIP_EXTRA_INDEX_URL=<index of CPU builds> --tag dicom-node:0.2.0 .": "needs a container "
     "engine; tests/acceptance/test_installed.py starts what the Dockerfile says",
