@@ -19,6 +19,7 @@ from pydicom.dataset import Dataset
 
 from dicom_node import __version__
 from dicom_node.core.assessment.review import Review
+from dicom_node.core.drift.features import Features
 from dicom_node.core.entities import (
     ArtifactKind,
     Code,
@@ -124,6 +125,8 @@ class Analysis:
     #: Images of further series that were read together with `sources`: headers. No array lies on them.
     further_sources: tuple[Dataset, ...] = ()
     stage_times_s: Mapping[str, float] = field(default_factory=dict)
+    #: What is kept to see drift (`core.drift.features`).
+    features: Features = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -308,6 +311,8 @@ class NotAnalysed:
     reason: str
     message: str
     notes: Sequence[str] = ()
+    #: What is kept to see drift (`core.drift.features`).
+    features: Features = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,7 +28,7 @@ from dicom_node.index.tables import node_identity
 
 #: Newest migration in `index/migrations/versions`; a test holds it against the folder. Known here so that a start on an
 #: up-to-date database need not load Alembic (half a second).
-SCHEMA_HEAD = "0023"
+SCHEMA_HEAD = "0025"
 
 _BUSY_TIMEOUT_S = 30
 #: How long a caller waits for one of the connections to become free.

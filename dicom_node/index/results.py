@@ -30,6 +30,7 @@ from dicom_node.index.decided.reviews import (
     let_review_fall,
     note_answer,
 )
+from dicom_node.index.drift.recording import keep_features
 from dicom_node.index.jobs import STARTED, ClaimedJob, finish
 from dicom_node.index.lineage import keys_of_line, line_in, line_of
 from dicom_node.index.outbox.deliveries import plan_deliveries
@@ -136,6 +137,7 @@ def save_result(
             sequence=_next_sequence(connection, line), summary=dict(outcome.summary), created_at=now,
             shadow_of=job.shadow_of,
         )  # fmt: skip
+        keep_features(connection, job, job_key, outcome, now)
     _keep_objects(connection, job_key, outcome)
     tell_agreement(connection, job, now)
     if does_not_hold is not None:

@@ -12,6 +12,7 @@ from datetime import timedelta
 from pathlib import Path
 
 from dicom_node.analysis.answer import Declined
+from dicom_node.core.drift.features import sound_features
 from dicom_node.core.entities import JobOutcome, JobStage, JobState
 from dicom_node.core.errors import IndexUnavailable, InferenceError, NotAnalysable, SourceDamaged, SpoolUnavailable
 from dicom_node.core.metrics.table import ATTEMPTS_FAILED, JOB_SECONDS, RUNS
@@ -257,6 +258,7 @@ class JobRunner:
             artifacts=kept(self._spool, performed, plan.task),
             summary=marked(performed.summary, plan.task.request.context),
             output_keys=plan.delivery_plan.output_keys,
+            features=sound_features(performed.features),
         )
         with self._database.write() as connection:
             saved = save_result(connection, job, plan.key, outcome, plan.delivery_plan.destinations)

@@ -194,7 +194,9 @@ TOLD: Mapping[str, Callable[[Any, str], None]] = {
 
 
 #: Every program in the campaign; in CI those that share most of what the others are made of.
-_TRIED = amount(["after_outage", "drift", "index_scale", "intake", "results", "startup", "worklist"], campaign=programs())
+_TRIED = amount(
+    ["after_outage", "drift", "index_scale", "intake", "results", "startup", "worklist"], campaign=programs()
+)
 
 
 @pytest.mark.campaign

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from dicom_node.core.drift.features import is_output, sound_features
 from dicom_node.core.drift.plan import LOOKS, WINDOWS_DAYS, DriftPlan
 from dicom_node.operate.drift.comparison import NONE, Sample, compared, sample_of
 
@@ -103,3 +104,16 @@ def test_a_reference_is_of_whole_weeks_and_of_results_enough() -> None:
     assert plan.reference_ends(BEGAN, one_a_day) == BEGAN + timedelta(days=14)
     one_a_week = [BEGAN + timedelta(days=7 * week, hours=9) for week in range(30)]
     assert plan.reference_ends(BEGAN, one_a_week) == BEGAN + timedelta(days=28)
+
+
+def test_of_what_a_worker_says_only_finite_numbers_and_short_words_are_kept() -> None:
+    said = {
+        "score.x": 0.5, "tag.KVP": float("nan"), "tag.Rows": 10**400, "": 1, 7: 1,
+        "tag.ConvolutionKernel": "A\x00B" * 90, "outcome": ["DONE"], "x" * 200: 1.0,
+    }  # fmt: skip
+    assert sound_features(said) == {"score.x": 0.5, "tag.ConvolutionKernel": ("AB" * 90)[:64]}
+    assert len(sound_features({f"score.{number}": 1 for number in range(1000)})) == 64
+    assert sound_features(None) == {}
+    assert [is_output(name) for name in ("score.x", "outcome", "measure.lung.Volume", "pixels.mean", "tag.KVP")] == [
+        True, True, True, False, False,
+    ]  # fmt: skip

@@ -7,6 +7,7 @@ Times are UTC. Texts that come from enums hold the enum's value.
 from __future__ import annotations
 
 from dicom_node.index.tables.analysis import artifacts, events, jobs, results, review_locks, reviews
+from dicom_node.index.tables.drift import drift_comparisons, drift_features, drift_streams, stopped_routes
 from dicom_node.index.tables.operation import (
     damaged_objects,
     deletions,
@@ -51,6 +52,9 @@ __all__ = [
     "deliveries",
     "destinations",
     "disk_samples",
+    "drift_comparisons",
+    "drift_features",
+    "drift_streams",
     "events",
     "held_studies",
     "hl7_messages",
@@ -72,6 +76,7 @@ __all__ = [
     "sessions",
     "stated_patients",
     "stated_requests",
+    "stopped_routes",
     "studies",
     "study_holds",
     "study_keys",
