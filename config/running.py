@@ -140,6 +140,23 @@ class RetentionSettings(Section):
         return self
 
 
+class DriftSettings(Section):
+    enabled: bool = Field(True, description="Look every day whether inputs or outputs have changed.")
+    reference_days: int = Field(
+        56, ge=7, le=364, description="The first results of a scanner and model version, of whole weeks of at least so "
+        "many days, are the reference.",
+    )  # fmt: skip
+    reference_results: int = Field(200, ge=50, le=5000, description="It holds at least so many results.")
+    false_alarms: float = Field(
+        0.1, gt=0, le=1, description="So many false alarms are expected at most in a quarter, of one scanner and route."
+    )
+    smallest_shift: float = Field(
+        0.1, ge=0, le=0.9, description="The smallest difference that matters, 0 to 1: Kolmogorov-Smirnov D, or half "
+        "the sum of the differences of shares.",
+    )  # fmt: skip
+    keep_days: int = Field(400, ge=60, le=36500, description="What is kept with results goes after so many days.")
+
+
 class DatabaseSettings(Section):
     url: str = Field("", description="SQLAlchemy URL; empty means SQLite inside `node.data_dir`.")
     url_file: SecretFile | None = Field(None, description="File that holds the URL, with its password, instead.")

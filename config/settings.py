@@ -41,6 +41,7 @@ from dicom_node.config.peers import DicomPeer
 from dicom_node.config.running import (
     AuditSettings,
     DatabaseSettings,
+    DriftSettings,
     InferenceSettings,
     NodeSettings,
     RetentionSettings,
@@ -62,6 +63,7 @@ class Settings(Section):
     audit: AuditSettings = AuditSettings()
     time: TimeSettings = TimeSettings()
     retention: RetentionSettings = RetentionSettings()
+    drift: DriftSettings = DriftSettings()
     api: ApiSettings = ApiSettings()
     metrics: MetricsSettings = MetricsSettings()
     traces: TracesSettings = TracesSettings()

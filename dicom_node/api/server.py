@@ -25,6 +25,7 @@ from dicom_node.api.page_files import PAGE, PageFiles
 from dicom_node.api.parts import ApiParts
 from dicom_node.api.routes import (
     destinations,
+    drift,
     events,
     exports,
     health,
@@ -174,7 +175,7 @@ def create_app(parts: ApiParts) -> FastAPI:
         # Exports before those whose addresses they lengthen by a suffix.
         health, session, openid, accounts, exports, studies, jobs, patients, retrieve, objects, node, models,
         destinations, rules, events, reviews, agreement, uploads, stow, qido, wado, frames, audit, well_known,
-        worklist, waiting, metrics, retention,
+        worklist, waiting, metrics, retention, drift,
     )  # fmt: skip
     for module in modules:
         app.include_router(module.router)

@@ -37,6 +37,7 @@ def make_parser() -> argparse.ArgumentParser:
         upkeep.hold,
         upkeep.release,
         upkeep.purge,
+        upkeep.drift,
         _export,
         _export_results,
         _export_cases,

@@ -11,6 +11,7 @@ from dicom_node.index.due import now_in
 from dicom_node.index.retention.disk import keep_sample
 from dicom_node.jobs.sweeps import CompletenessSweep
 from dicom_node.jobs.worklist import WorklistSweep
+from dicom_node.operate.drift.looks import DriftLooks
 from dicom_node.operate.retention.orphans import remove_orphans
 from dicom_node.operate.retention.rules import Retention, limits_of
 from dicom_node.operate.scrub import Scrub
@@ -23,6 +24,7 @@ _SCRUB_EVERY_S = 10.0
 _RECEIVED_EVERY_S = 2.0
 _WORKLIST_EVERY_S = 1.0
 _RETENTION_EVERY_S = 60.0
+_DRIFT_EVERY_S = 600.0
 _DISK_EVERY_S, _ORPHANS_EVERY_S = 3600.0, 86400.0
 
 
@@ -60,6 +62,7 @@ class IndexRole(Role):
             Sweep("received", ReceivedStudies(node.database, node.audit).run, _RECEIVED_EVERY_S),
             Sweep("worklist", worklist.run, _WORKLIST_EVERY_S),
             Sweep("retention", self._retention.run, _RETENTION_EVERY_S),
+            Sweep("drift", DriftLooks(node.database, node.settings.drift).run, _DRIFT_EVERY_S),
             Sweep("disk", self._look_at_disk, _DISK_EVERY_S),
             Sweep("orphans", partial(remove_orphans, node.database, node.spool), _ORPHANS_EVERY_S),
         )

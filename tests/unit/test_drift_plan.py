@@ -78,8 +78,8 @@ def test_chance_alone_is_called_drift_less_often_than_the_plan_allows() -> None:
     for level in (0.001, 0.01, 0.05):
         assert np.mean(np.array(p_values) <= level) <= level + 3 * np.sqrt(level / 4000)
     limit = plan.false_alarms / (LOOKS * len(WINDOWS_DAYS) * features)
-    assert plan.is_drift(limit * 0.99, 0.5, features, stands=False)
-    assert not plan.is_drift(limit * 1.01, 0.5, features, stands=False)
+    assert plan.is_drift((limit * 0.99, 0.5), 28, features, stands=False)
+    assert not plan.is_drift((limit * 1.01, 0.5), 28, features, stands=False)
 
 
 def _sample(rng: np.random.Generator, number: int) -> Sample:
@@ -90,11 +90,13 @@ def _sample(rng: np.random.Generator, number: int) -> Sample:
 
 def test_what_is_too_small_to_matter_is_no_drift_and_what_stands_ends_only_when_it_is_clearly_over() -> None:
     plan = DriftPlan()
-    assert not plan.is_drift(1e-30, 0.09, 10, stands=False)
-    assert plan.is_drift(1e-30, 0.1, 10, stands=False)
-    assert plan.is_drift(0.009, 0.06, 10, stands=True)
-    assert not plan.is_drift(0.009, 0.04, 10, stands=True)
-    assert not plan.is_drift(0.02, 0.3, 10, stands=True)
+    assert not plan.is_drift((1e-30, 0.09), 28, 10, stands=False)
+    assert plan.is_drift((1e-30, 0.1), 28, 10, stands=False)
+    assert not plan.is_drift((1e-30, 0.14), 7, 10, stands=False), "a week differs from others by itself"
+    assert plan.is_drift((1e-30, 0.16), 7, 10, stands=False)
+    assert plan.is_drift((0.009, 0.06), 28, 10, stands=True)
+    assert not plan.is_drift((0.009, 0.04), 28, 10, stands=True)
+    assert not plan.is_drift((0.02, 0.3), 28, 10, stands=True)
 
 
 def test_a_reference_is_of_whole_weeks_and_of_results_enough() -> None:

@@ -266,6 +266,17 @@ export const STRINGS = {
     backup: "last backup", noBackup: "no backup was finished", backupLacks: (count) => `, which lacks ${count} objects`,
     backupFailed: "last backup failed",
   },
+  drift: {
+    title: "Drift",
+    says: "How inputs and outputs compare with the first results of each scanner and model version.",
+    nothing: "Nothing drifts.",
+    columns: ["Scanner", "Model", "Feature", "Reference", "Window", "Shift", "Corrected p", "Since"],
+    model: (name, version, route) => `${name} ${version}, route ${route}`,
+    window: (number, days) => `${number} in ${days} days`,
+    gathering: "Gathering a reference",
+    gathered: (scanner, model, results) => `${scanner}: ${model}, ${results} results so far`,
+    lasting: (looks) => `${looks} looks in a row`,
+  },
   node: {
     routes: "Routes",
     routeColumns: ["Route", "Model", "Sends to", "Quiet period"],

@@ -274,6 +274,17 @@ export const STRINGS = {
     backup: "letzte Sicherung", noBackup: "keine Sicherung wurde beendet", backupLacks: (count) => `, in der ${count} Objekte fehlen`,
     backupFailed: "letzte Sicherung gescheitert",
   },
+  drift: {
+    title: "Drift",
+    says: "Wie Eingaben und Ausgaben sich zu den ersten Ergebnissen jedes Geräts und jeder Modellversion verhalten.",
+    nothing: "Nichts driftet.",
+    columns: ["Gerät", "Modell", "Merkmal", "Referenz", "Fenster", "Verschiebung", "Korrigiertes p", "Seit"],
+    model: (name, version, route) => `${name} ${version}, Route ${route}`,
+    window: (number, days) => `${number} in ${days} Tagen`,
+    gathering: "Sammelt eine Referenz",
+    gathered: (scanner, model, results) => `${scanner}: ${model}, bisher ${results} Ergebnisse`,
+    lasting: (looks) => `${looks}-mal nacheinander`,
+  },
   node: {
     routes: "Routen",
     routeColumns: ["Route", "Modell", "Sendet an", "Ruhezeit"],

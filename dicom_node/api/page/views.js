@@ -2,6 +2,7 @@
 
 import { agreementView, asked as agreementAsked } from "./agreement.js";
 import { get, session } from "./api.js";
+import { driftView } from "./drift.js";
 import { caseHead, historyView } from "./history.js";
 import { modelsView } from "./models.js";
 import { deliveriesView, nodeView } from "./node.js";
@@ -26,9 +27,9 @@ const VIEWS = {
   rules: (_, { act, change }) => rulesView(act, change),
   models: (name) => modelsView(name && decodeURIComponent(name)),
   node: async (_, { asking, act }) => {
-    const [status, told, models, routes, shadows, destinations] = await Promise.all(
-      [asking, ...["waiting", "models", "routes", "shadows", "destinations"].map((what) => get(`/api/v1/${what}`))]);
-    return [overview(told, act), nodeView(models, routes, status, shadows, destinations, act)];
+    const [status, told, models, routes, shadows, destinations, drift] = await Promise.all(
+      [asking, ...["waiting", "models", "routes", "shadows", "destinations", "drift"].map((what) => get(`/api/v1/${what}`))]);
+    return [overview(told, act), driftView(drift), nodeView(models, routes, status, shadows, destinations, act)];
   },
 };
 

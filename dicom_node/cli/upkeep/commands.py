@@ -26,6 +26,14 @@ def purge(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None
     command.add_argument("--dry-run", action="store_true", help="only say what would go, and why the rest stays")
 
 
+def drift(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    command = add_command(
+        commands, "drift", "show what has changed in inputs and outputs since a model was taken into use",
+        "upkeep.drift:show", json=True,
+    )  # fmt: skip
+    command.add_argument("--all", action="store_true", help="every comparison, also of what does not drift")
+
+
 def backup(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     command = add_command(commands, "backup", "copy all that the node knows into a folder, while it runs",
                        "upkeep.backup:backup", json=True)  # fmt: skip

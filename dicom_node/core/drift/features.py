@@ -38,5 +38,5 @@ def sound_features(said: object) -> dict[str, float | str]:
         if isinstance(value, str):
             found[name] = "".join(one for one in value if one.isprintable()).strip()[:_LONGEST_WORD]
         elif isinstance(value, int | float) and abs(value) <= _LARGEST and math.isfinite(value):
-            found[name] = float(value)
+            found[name] = float(f"{value:.6g}")  # the same whether it is compared now or was kept in a reference
     return found

@@ -21,6 +21,8 @@ WINDOWS_DAYS = (7, 28)
 FEWEST_VALUES = 20
 #: What stands goes on to stand until it is less sure than this, so that it does not come and go.
 _ENDS_ABOVE_P = 0.01
+#: By so much more a difference must be in the short window: found by simulation (benchmarks/drift.py).
+_OF_A_WEEK = 1.5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,8 +54,16 @@ class DriftPlan:
         """Return how many comparisons of a quarter would look like this without any drift; at most 1."""
         return min(1.0, p_value * LOOKS * len(WINDOWS_DAYS) * features)
 
-    def is_drift(self, p_value: float, shift: float, features: int, *, stands: bool) -> bool:
-        """Tell whether a difference is drift; one that `stands` already ends only when it is clearly over."""
-        if stands and p_value <= _ENDS_ABOVE_P and shift >= self.smallest_shift / 2:
+    def smallest_in(self, window_days: int) -> float:
+        """Return the smallest shift that counts in a window: results of one day hang together, by who scans and who
+        comes, so that a week differs from others by more than the p-value of single results allows for."""
+        return self.smallest_shift * (_OF_A_WEEK if window_days == min(WINDOWS_DAYS) else 1.0)
+
+    def is_drift(self, compared: tuple[float, float], window_days: int, features: int, *, stands: bool) -> bool:
+        """Tell whether a difference, its p-value and its shift, is drift; what `stands` already ends only when it is
+        clearly over."""
+        p_value, shift = compared
+        smallest = self.smallest_in(window_days)
+        if stands and p_value <= _ENDS_ABOVE_P and shift >= smallest / 2:
             return True
-        return shift >= self.smallest_shift and self.corrected(p_value, features) <= self.false_alarms
+        return shift >= smallest and self.corrected(p_value, features) <= self.false_alarms

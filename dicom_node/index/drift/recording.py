@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import UTC, datetime
 
 from sqlalchemy import Connection, and_, delete, insert, select
 
@@ -50,7 +50,8 @@ def _number_of(connection: Connection, stream: Mapping[str, str], at: datetime) 
     query = select(drift_streams.c.id).where(mine)
     number = connection.execute(query).scalar()
     if number is None:
-        fresh = {"began_at": at, "reference_results": 0, "looked_on": "", "estimate": {}, "agreement": {}}
+        midnight = at.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
+        fresh = {"began_at": midnight, "reference_results": 0, "looked_on": "", "estimate": {}, "agreement": {}}
         connection.execute(insert_of(connection)(drift_streams).values(stream | fresh).on_conflict_do_nothing())
         number = connection.execute(query).scalar_one()
     return int(number)

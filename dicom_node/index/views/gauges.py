@@ -15,6 +15,7 @@ from dicom_node.core.entities import DeliveryState, JobState, StudyState
 from dicom_node.core.metrics import table
 from dicom_node.core.metrics.tally import TALLY, Count, Labels
 from dicom_node.index.damage import damage_counts
+from dicom_node.index.drift.streams import drift_counts
 from dicom_node.index.outbox.destinations import suspensions
 from dicom_node.index.tables import deliveries, jobs, notifications, studies
 
@@ -30,6 +31,7 @@ def gauges(connection: Connection, now: datetime, destinations: Sequence[str], m
         *_of_jobs(connection, now, models),
         *_of_deliveries(connection, now, destinations),
         *_of_suspensions(connection, destinations),
+        *_of_drift(connection),
         Count(table.DAMAGED.name, (), damage_counts(connection).total),
     ]
 
@@ -79,6 +81,14 @@ def _of_suspensions(connection: Connection, destinations: Sequence[str]) -> Iter
         by = "" if name not in suspended else "person" if suspended[name].by else "node"
         for who in ("person", "node"):
             yield Count(table.DESTINATION_SUSPENDED.name, (name, who), by == who)
+
+
+def _of_drift(connection: Connection) -> Iterator[Count]:
+    numbers: _Values = {}
+    for (model, ae_title), number in drift_counts(connection).items():
+        labels = TALLY.told("model", model), TALLY.told("peer", ae_title)
+        numbers[labels] = numbers.get(labels, 0) + number
+    yield from _counts(table.DRIFT_FEATURES, numbers)
 
 
 def _by_state(connection: Connection, metric: table.Metric, rows: Table, states: Sequence[Any]) -> Iterator[Count]:

@@ -1,0 +1,40 @@
+"""`dicom-node drift`: what has changed in inputs and outputs."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+
+from dicom_node.cli.study import opened
+from dicom_node.cli.terminal import print_json, print_table, say
+from dicom_node.index.drift.streams import DriftView, drift_views
+
+_COLUMNS = ["scanner", "model, route", "feature", "reference", "window, days", "statistic", "corrected p", "since"]
+
+
+def show(options: argparse.Namespace) -> int:
+    """Show what drifts, as of the last look; or every comparison."""
+    with opened(options) as database, database.read() as connection:
+        found = drift_views(connection, every=options.all)
+    if options.json:
+        print_json(found)
+        return 0
+    rows = [
+        (stream.scanner, f"{stream.model} {stream.model_version}, {stream.route}", one.feature, one.reference_n,
+         f"{one.window_n}, {one.window_days}", f"{one.test} {one.statistic:.3g}", f"{one.corrected_p:.2g}", one.since)
+        for stream in found
+        for one in stream.comparisons
+    ]  # fmt: skip
+    if rows:
+        print_table(_COLUMNS, rows)
+    _tell_rest(found)
+    return 0
+
+
+def _tell_rest(found: Sequence[DriftView]) -> None:
+    for one in found:
+        if one.compared_from is None:
+            of = f"{one.scanner}, {one.model} {one.model_version}, route {one.route}"
+            say(f"Reference of {of}: {one.results} results so far.")
+    drifting = sum(len(one.drifting) for one in found)
+    say(f"{len(found)} streams of results; {drifting} comparisons drift." if found else "No result was kept yet.")
