@@ -154,6 +154,14 @@ class DriftSettings(Section):
         0.1, ge=0, le=0.9, description="The smallest difference that matters, 0 to 1: Kolmogorov-Smirnov D, or half "
         "the sum of the differences of shares.",
     )  # fmt: skip
+    stop: tuple[str, ...] = Field(
+        (), description="Routes that are moved to shadow when they drift: they run, and nothing of them is delivered "
+        "until a person restores them.",
+    )  # fmt: skip
+    stop_on: Literal["any", "outputs"] = Field(
+        "any", description="What must drift for that: anything, or what the model says."
+    )
+    stop_after_looks: int = Field(3, ge=1, le=28, description="On so many days in a row.")
     keep_days: int = Field(400, ge=60, le=36500, description="What is kept with results goes after so many days.")
 
 

@@ -31,6 +31,7 @@ from dicom_node.index.decided.reviews import (
     note_answer,
 )
 from dicom_node.index.drift.recording import keep_features
+from dicom_node.index.drift.stops import as_it_stands, deliverable
 from dicom_node.index.jobs import STARTED, ClaimedJob, finish
 from dicom_node.index.lineage import keys_of_line, line_in, line_of
 from dicom_node.index.outbox.deliveries import plan_deliveries
@@ -120,6 +121,8 @@ def save_result(
 ) -> bool:
     """Write result, objects, deliveries and states together; `False` when the job is not ours any more."""
     now = outcome_time(outcome)
+    job = as_it_stands(connection, job, now)
+    destinations = deliverable(connection, job.route, destinations)
     if not finish(connection, job, outcome.state, (job_key, outcome.reason, outcome.message), now):
         return False
     notes = outcome.summary.get("notes")
@@ -129,7 +132,7 @@ def save_result(
     line = _keys_of_line(connection, job, outcome)
     does_not_hold = _why_not(connection, job, line)
     if not has_result(connection, job_key):
-        if does_not_hold is None:
+        if does_not_hold is None and job.shadow_of != job.route:
             supersede_results(connection, line, now)
         insert_result(
             connection, job_key, outcome.state, study_instance_uid=job.study_instance_uid, revision=job.revision,
@@ -166,14 +169,25 @@ def answer_again(
     Nothing goes out of a result that holds no longer; the timeline says which one stands.
     """
     known = connection.execute(select(results).where(results.c.job_key == job_key)).one()
+    job = as_it_stands(connection, job, now)
     if not finish(connection, job, JobState(known.state), (job_key, known.reason, known.message), now):
         return False
     text = f"Same images, model and configuration: {_which_stands(connection, known)}"
     record(connection, job.study_instance_uid, now, ("unchanged", text), route=job.route)
     tell_agreement(connection, job, now)
     if known.standing == ResultState.CURRENT and _why_not(connection, job, [job_key]) is None:
-        plan_deliveries(connection, job_key, destinations, now)
+        if known.shadow_of == job.route and not job.shadow_of:
+            _out_of_shadow(connection, known, now)
+        plan_deliveries(connection, job_key, deliverable(connection, job.route, destinations), now)
     return True
+
+
+def _out_of_shadow(connection: Connection, known: Row[Any], now: datetime) -> None:
+    """Let a result that was made while its route was in shadow take the place of those before it, now that it may."""
+    mine = results.c.job_key == known.job_key
+    connection.execute(update(results).where(mine).values(shadow_of=""))
+    before = set(keys_of_line(connection, known.study_instance_uid, line_of(known))) - {known.job_key}
+    supersede_results(connection, before, now)
 
 
 def save_reviewed_result(
@@ -200,11 +214,12 @@ def save_reviewed_result(
         connection, job_key, outcome.state, study_instance_uid=reviewed.study_instance_uid, revision=reviewed.revision,
         route=reviewed.route, model=reviewed.model, reason=outcome.reason, message=outcome.message,
         sequence=_next_sequence(connection, [*line, reviewed_key]), summary=dict(outcome.summary), created_at=now,
-        review_state=claimed.review.state, review_id=claimed.id,
+        review_state=claimed.review.state, review_id=claimed.id, shadow_of=reviewed.shadow_of,
     )  # fmt: skip
     _keep_objects(connection, job_key, outcome)
     note_answer(connection, reviewed_key, job_key)
-    plan_deliveries(connection, job_key, destinations, now)
+    if not reviewed.shadow_of:
+        plan_deliveries(connection, job_key, destinations, now)
     return move_review(connection, is_mine(claimed), DecisionState.DONE, Change(now), result_key=job_key, note="")
 
 

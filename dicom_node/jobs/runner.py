@@ -22,6 +22,7 @@ from dicom_node.core.requests import on_behalf_of
 from dicom_node.index import jobs
 from dicom_node.index.damage import SOURCE_DAMAGED, note_damaged, objects_at, run_again_if_whole
 from dicom_node.index.database import Database
+from dicom_node.index.drift.stops import deliverable
 from dicom_node.index.due import now_in
 from dicom_node.index.jobs import ClaimedJob
 from dicom_node.index.outbox.deliveries import resend
@@ -231,7 +232,8 @@ class JobRunner:
                 return False
             answered = answer_again(connection, job, plan.key, plan.delivery_plan.destinations, now_in(connection))
             if answered and job.earlier_job_key == plan.key:
-                resend(connection, plan.key, plan.delivery_plan.destinations, now_in(connection))
+                owed_to = deliverable(connection, job.route, plan.delivery_plan.destinations)
+                resend(connection, plan.key, owed_to, now_in(connection))
         if answered:
             TALLY.count(RUNS, model=job.model, outcome="unchanged", reason="")
         return True

@@ -62,7 +62,7 @@ class IndexRole(Role):
             Sweep("received", ReceivedStudies(node.database, node.audit).run, _RECEIVED_EVERY_S),
             Sweep("worklist", worklist.run, _WORKLIST_EVERY_S),
             Sweep("retention", self._retention.run, _RETENTION_EVERY_S),
-            Sweep("drift", DriftLooks(node.database, node.settings.drift).run, _DRIFT_EVERY_S),
+            Sweep("drift", DriftLooks(node.database, node.settings.drift, node.audit).run, _DRIFT_EVERY_S),
             Sweep("disk", self._look_at_disk, _DISK_EVERY_S),
             Sweep("orphans", partial(remove_orphans, node.database, node.spool), _ORPHANS_EVERY_S),
         )

@@ -19,6 +19,7 @@ from dicom_node.index.drift.streams import DriftView, drift_views, note_look, st
 from dicom_node.index.tables import drift_features
 from dicom_node.index.views.gauges import gauges
 from dicom_node.operate.drift.looks import DriftLooks
+from dicom_node.people.audit.trail import LoggedAudit
 from tests.integration.test_status_page import browser, serving, shared_browser, sign_in
 from tests.peers.browser import Browser
 from tests.support.api_client import client_of, parts_over
@@ -39,7 +40,7 @@ def new_kernel(rng: np.random.Generator, day: int) -> dict[str, float | str]:
 def looked(database: Database, *days: int, settings: DriftSettings = SETTINGS) -> DriftView:
     """Look on these days, an hour after midnight; return how the stream stands then."""
     for day in days:
-        DriftLooks(database, settings).run(BEGAN + timedelta(days=day, hours=1))
+        DriftLooks(database, settings, LoggedAudit()).run(BEGAN + timedelta(days=day, hours=1))
     with database.read() as connection:
         (found,) = drift_views(connection)
     return found
@@ -126,7 +127,7 @@ def test_what_drifts_is_told_by_command_line_api_and_metrics(
     assert "tag.ConvolutionKernel" in said
     assert "1 streams of results; 1 comparisons drift." in said
     assert main(["drift", "--config", str(config), "--all", "--json"]) == 0
-    (stream,) = json.loads(capsys.readouterr().out)
+    (stream,) = json.loads(capsys.readouterr().out)["streams"]
     assert {one["feature"] for one in stream["comparisons"]} == set(as_usual(np.random.default_rng(1), 0))
     api = client_of(parts_over(drifted, tmp_path))
     (answer,) = api.get("/api/v1/drift").json()

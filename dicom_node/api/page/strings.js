@@ -276,6 +276,10 @@ export const STRINGS = {
     gathering: "Gathering a reference",
     gathered: (scanner, model, results) => `${scanner}: ${model}, ${results} results so far`,
     lasting: (looks) => `${looks} looks in a row`,
+    inShadow: (route, reason) => `Route ${route} is in shadow; nothing of it is delivered. ${reason} Since`,
+    restore: "Let it deliver again",
+    askRestore: (route) => `Let results of route ${route} be delivered again? Why is kept with your name.`,
+    restored: "The route delivers again.",
   },
   node: {
     routes: "Routes",

@@ -284,6 +284,10 @@ export const STRINGS = {
     gathering: "Sammelt eine Referenz",
     gathered: (scanner, model, results) => `${scanner}: ${model}, bisher ${results} Ergebnisse`,
     lasting: (looks) => `${looks}-mal nacheinander`,
+    inShadow: (route, reason) => `Route ${route} läuft im Schatten; nichts davon wird zugestellt. ${reason} Seit`,
+    restore: "Wieder zustellen lassen",
+    askRestore: (route) => `Ergebnisse der Route ${route} wieder zustellen lassen? Der Grund wird mit Ihrem Namen aufbewahrt.`,
+    restored: "Die Route stellt wieder zu.",
   },
   node: {
     routes: "Routen",

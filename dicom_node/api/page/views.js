@@ -27,9 +27,9 @@ const VIEWS = {
   rules: (_, { act, change }) => rulesView(act, change),
   models: (name) => modelsView(name && decodeURIComponent(name)),
   node: async (_, { asking, act }) => {
-    const [status, told, models, routes, shadows, destinations, drift] = await Promise.all(
-      [asking, ...["waiting", "models", "routes", "shadows", "destinations", "drift"].map((what) => get(`/api/v1/${what}`))]);
-    return [overview(told, act), driftView(drift), nodeView(models, routes, status, shadows, destinations, act)];
+    const [status, told, models, routes, shadows, destinations, drift, stops] = await Promise.all(
+      [asking, ...["waiting", "models", "routes", "shadows", "destinations", "drift", "drift/stops"].map((what) => get(`/api/v1/${what}`))]);
+    return [overview(told, act), driftView(drift, stops, act), nodeView(models, routes, status, shadows, destinations, act)];
   },
 };
 

@@ -32,6 +32,15 @@ def drift(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None
         "upkeep.drift:show", json=True,
     )  # fmt: skip
     command.add_argument("--all", action="store_true", help="every comparison, also of what does not drift")
+    below = command.add_subparsers(metavar="COMMAND")
+    command = add_command(
+        below, "restore", "let a route deliver again that was moved to shadow", "upkeep.drift:restore"
+    )
+    command.add_argument("name", metavar="ROUTE", help="name of the route")
+    command.add_argument("--by", required=True, metavar="NAME", help="who answers for it")
+    command.add_argument("--reason", required=True, metavar="TEXT", help="why; it is kept")
+    command.add_argument("--new-reference", action="store_true",
+                         help="compare with what comes from tomorrow on: the change was meant")  # fmt: skip
 
 
 def backup(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:

@@ -1,12 +1,15 @@
-"""`dicom-node drift`: what has changed in inputs and outputs."""
+"""`dicom-node drift`: what has changed in inputs and outputs; a route that was stopped for it delivers again."""
 
 from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
+from datetime import UTC, datetime
 
 from dicom_node.cli.study import opened
-from dicom_node.cli.terminal import print_json, print_table, say
+from dicom_node.cli.terminal import actor, print_json, print_table, say
+from dicom_node.core.audit import AuditedAct
+from dicom_node.index.drift.stops import restore_route, route_stops
 from dicom_node.index.drift.streams import DriftView, drift_views
 
 _COLUMNS = ["scanner", "model, route", "feature", "reference", "window, days", "statistic", "corrected p", "since"]
@@ -15,9 +18,9 @@ _COLUMNS = ["scanner", "model, route", "feature", "reference", "window, days", "
 def show(options: argparse.Namespace) -> int:
     """Show what drifts, as of the last look; or every comparison."""
     with opened(options) as database, database.read() as connection:
-        found = drift_views(connection, every=options.all)
+        found, stops = drift_views(connection, every=options.all), route_stops(connection)
     if options.json:
-        print_json(found)
+        print_json({"streams": found, "stops": stops})
         return 0
     rows = [
         (stream.scanner, f"{stream.model} {stream.model_version}, {stream.route}", one.feature, one.reference_n,
@@ -28,6 +31,21 @@ def show(options: argparse.Namespace) -> int:
     if rows:
         print_table(_COLUMNS, rows)
     _tell_rest(found)
+    for stop in stops:
+        say(f"Route {stop.route} is in shadow since {stop.since:%Y-%m-%d %H:%M} UTC: {stop.reason} To let it deliver "
+            f"again: dicom-node drift restore {stop.route} --by NAME --reason TEXT")  # fmt: skip
+    return 0
+
+
+def restore(options: argparse.Namespace) -> int:
+    """Let a route deliver again."""
+    by = (f"{options.by} ({actor().name})", options.reason)
+    with (
+        opened(options, AuditedAct.ROUTE_CHANGED, name=options.name, by=options.by, reason=options.reason) as database,
+        database.write() as connection,
+    ):
+        restore_route(connection, options.name, by, datetime.now(UTC), new_reference=options.new_reference)
+    say(f"Restored: {options.name}. What comes from now on is delivered; a study of meanwhile: dicom-node rerun STUDY")
     return 0
 
 

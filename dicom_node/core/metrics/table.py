@@ -115,6 +115,8 @@ DRIFT_FEATURES = _gauge(
     "Features of inputs and outputs that drift, by model and who sends the images; 0 while all is as in the reference.",
 )  # fmt: skip
 
+ROUTE_STOPPED = _gauge("route_stopped", MetricSource.DATABASE, ("route",), "1 while a route was moved to shadow.")
+
 # --- deliveries ----------------------------------------------------------------------------------------------------
 
 DELIVERIES = _counter(

@@ -15,6 +15,7 @@ from dicom_node.core.entities import DeliveryState, JobState, StudyState
 from dicom_node.core.metrics import table
 from dicom_node.core.metrics.tally import TALLY, Count, Labels
 from dicom_node.index.damage import damage_counts
+from dicom_node.index.drift.stops import route_stops
 from dicom_node.index.drift.streams import drift_counts
 from dicom_node.index.outbox.destinations import suspensions
 from dicom_node.index.tables import deliveries, jobs, notifications, studies
@@ -89,6 +90,8 @@ def _of_drift(connection: Connection) -> Iterator[Count]:
         labels = TALLY.told("model", model), TALLY.told("peer", ae_title)
         numbers[labels] = numbers.get(labels, 0) + number
     yield from _counts(table.DRIFT_FEATURES, numbers)
+    stops = {one.route: float(one.restored_at is None) for one in route_stops(connection, every=True)}
+    yield from _counts(table.ROUTE_STOPPED, {(route,): standing for route, standing in stops.items()})
 
 
 def _by_state(connection: Connection, metric: table.Metric, rows: Table, states: Sequence[Any]) -> Iterator[Count]:

@@ -15,6 +15,7 @@ import numpy as np
 from sqlalchemy import Connection
 
 from dicom_node.config.running import DriftSettings
+from dicom_node.core.audit import Audit
 from dicom_node.core.drift.plan import WINDOWS_DAYS, DriftPlan
 from dicom_node.index.database import Database
 from dicom_node.index.drift.streams import (
@@ -30,6 +31,7 @@ from dicom_node.index.drift.streams import (
 )
 from dicom_node.index.due import now_in
 from dicom_node.operate.drift.comparison import Sample, compared, sample_of
+from dicom_node.operate.drift.stop_rule import stop_what_drifts, tell_stop
 
 _log = logging.getLogger(__name__)
 
@@ -45,8 +47,9 @@ def plan_of(settings: DriftSettings) -> DriftPlan:
 class DriftLooks:
     """Looks at what was not looked at today; several processes may do so at once."""
 
-    def __init__(self, database: Database, settings: DriftSettings) -> None:
+    def __init__(self, database: Database, settings: DriftSettings, audit: Audit) -> None:
         self._database = database
+        self._audit = audit
         self._settings = settings
         self._plan = plan_of(settings)
 
@@ -62,6 +65,9 @@ class DriftLooks:
         if due:
             with self._database.write() as connection:
                 forget_before(connection, at - timedelta(days=self._settings.keep_days))
+                stopped = stop_what_drifts(connection, self._settings, at)
+            for one in stopped:
+                tell_stop(self._audit, one)
 
     def _look(self, stream: DriftStream, today: datetime) -> None:
         if stream.reference is None:
