@@ -161,16 +161,17 @@ def _looks(one: Scanner, first: int) -> Iterator[tuple[int, set[str]]]:
 
 def quiet_alarms(rng: Generator, per_day: int, years: int) -> dict[str, float]:
     """Return how many alarms there were, a quarter and scanner, in years without any change: of each feature one."""
-    alarms = quarters = more = 0
+    alarms = looked_at = more = 0
     for _ in range(years):
         first, looks = looked(scanner(rng, per_day, _YEAR))
         before: set[str] = set()
         of_quarter: Counter[int] = Counter()
         for day, drifting in looks:
             of_quarter[(day - first) // LOOKS] += len(drifting - before)
-            before = drifting
-        alarms, quarters = alarms + of_quarter.total(), quarters + len(of_quarter)
+            before, looked_at = drifting, looked_at + 1
+        alarms += of_quarter.total()
         more += sum(number > 1 for number in of_quarter.values())
+    quarters = looked_at / LOOKS
     return {"scanner_years": years, "quarters": quarters, "alarms": alarms, "a_quarter": alarms / quarters,
             "quarters_with_more_than_one": more}  # fmt: skip
 

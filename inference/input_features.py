@@ -130,7 +130,9 @@ def _offset(bright: NDArray[np.bool_]) -> float:
 def _outputs(findings: Sequence[Finding]) -> Iterator[tuple[str, float | str]]:
     for finding in findings:
         if finding.probability is not None:
-            yield score_of(finding.key), finding.probability
+            # What is a rank among others, or another number of the model's own, is nothing to expect frequencies of.
+            name = f"measure.{finding.key}.{finding.score.meaning}" if finding.score else score_of(finding.key)
+            yield name, finding.probability
         if finding.presence is not None:
             yield f"presence.{finding.key}", finding.presence.value
         for measurement in finding.measurements:

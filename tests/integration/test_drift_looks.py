@@ -9,14 +9,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from sqlalchemy import delete, select
+from sqlalchemy import delete, select, update
 
 from dicom_node.__main__ import main
 from dicom_node.config.running import DriftSettings
 from dicom_node.core.metrics.tally import TALLY
 from dicom_node.index.database import Database
 from dicom_node.index.drift.streams import DriftView, drift_views, note_look, streams_due
-from dicom_node.index.tables import drift_features
+from dicom_node.index.tables import drift_features, drift_streams
 from dicom_node.index.views.gauges import gauges
 from dicom_node.operate.drift.looks import DriftLooks
 from dicom_node.people.audit.trail import LoggedAudit
@@ -24,7 +24,7 @@ from tests.integration.test_status_page import browser, serving, shared_browser,
 from tests.peers.browser import Browser
 from tests.support.api_client import client_of, parts_over
 from tests.support.results.arrivals import opened_database
-from tests.support.results.drifted import MODEL, SCANNER, as_usual, fill
+from tests.support.results.drifted import MODEL, SCANNER, as_usual, fill, review
 
 __all__ = ["browser", "shared_browser"]
 
@@ -100,6 +100,38 @@ def test_nobody_looks_where_it_is_switched_off(index: Database) -> None:
         fill(connection, BEGAN, range(REFERENCE))
     off = DriftSettings(enabled=False)
     assert looked(index, REFERENCE + 1, settings=off).looked_on == ""
+
+
+def unsure(rng: np.random.Generator, day: int) -> dict[str, float | str]:
+    score = float(rng.uniform(0.4, 0.6))
+    return as_usual(rng, day) | {"score.finding": score, "presence.finding": "PRESENT" if score > 0.5 else "ABSENT"}
+
+
+def test_what_calibrated_scores_let_expect_and_how_reviewers_agree_is_told_with_each_look(index: Database) -> None:
+    with index.write() as connection:
+        fill(connection, BEGAN, range(REFERENCE))
+        fill(connection, BEGAN, range(REFERENCE, REFERENCE + 28), unsure)
+        review(connection, BEGAN, range(REFERENCE), lambda day: day % 10 == 0)
+        review(connection, BEGAN, range(REFERENCE, REFERENCE + 21), lambda day: day >= REFERENCE + 14)
+    first = looked(index, REFERENCE)
+    assert first.estimate["reference"]["finding"]["cases"] == 6 * REFERENCE
+    assert first.agreement == {"reviewed": REFERENCE, "disagreed": 3}
+    found = looked(index, REFERENCE + 28)
+    before, now = found.estimate["reference"]["finding"], found.estimate["window"]["finding"]
+    assert before["auroc"] > 0.75
+    assert now["auroc"] < 0.6
+    assert 0.4 < now["sensitivity"] < 0.65
+    weeks = found.agreement["weeks"]
+    assert [(one["reviewed"], one["disagreed"], one["is_signal"]) for one in weeks] == [
+        (7, 0, False), (7, 0, False), (7, 7, True),
+    ]  # fmt: skip
+
+
+def test_nothing_is_expected_of_scores_that_are_not_calibrated(index: Database) -> None:
+    with index.write() as connection:
+        fill(connection, BEGAN, range(REFERENCE + 7))
+        connection.execute(update(drift_streams).values(calibrated=False))
+    assert looked(index, REFERENCE, REFERENCE + 7).estimate == {}
 
 
 # --- told ----------------------------------------------------------------------------------------------------------

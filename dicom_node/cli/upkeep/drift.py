@@ -15,6 +15,9 @@ from dicom_node.index.drift.streams import DriftView, drift_views
 _COLUMNS = ["scanner", "model, route", "feature", "reference", "window, days", "statistic", "corrected p", "since"]
 
 
+_ESTIMATED = ("auroc", "sensitivity", "specificity")
+
+
 def show(options: argparse.Namespace) -> int:
     """Show what drifts, as of the last look; or every comparison."""
     with opened(options) as database, database.read() as connection:
@@ -54,5 +57,22 @@ def _tell_rest(found: Sequence[DriftView]) -> None:
         if one.compared_from is None:
             of = f"{one.scanner}, {one.model} {one.model_version}, route {one.route}"
             say(f"Reference of {of}: {one.results} results so far.")
+        _tell_performance(one)
     drifting = sum(len(one.drifting) for one in found)
     say(f"{len(found)} streams of results; {drifting} comparisons drift." if found else "No result was kept yet.")
+
+
+def _tell_performance(one: DriftView) -> None:
+    """Say what is expected without labels, before and now, and in which weeks reviewers disagreed otherwise."""
+    for finding, now in one.estimate.get("window", {}).items():
+        before = one.estimate.get("reference", {}).get(finding, {})
+        told = ", ".join(f"{name} {_share(before.get(name))} -> {_share(now[name])}" for name in _ESTIMATED)
+        say(f"Expected of {finding} on {one.scanner}, by calibrated scores of {now['cases']} cases: {told}.")
+    for week in one.agreement.get("weeks", ()):
+        if week["is_signal"]:
+            told = f"{week['disagreed']} of {week['reviewed']} disagreed; chance is {week['low']} to {week['high']}"
+            say(f"Reviews on {one.scanner} in the week of {week['week']}: {told}.")
+
+
+def _share(value: float | None) -> str:
+    return "?" if value is None else f"{value:.2f}"

@@ -29,10 +29,11 @@ def keep_features(connection: Connection, job: ClaimedJob, job_key: str, outcome
         "route": job.route, "scanner": " / ".join(one for one in parts if one)[:160], "ae_title": parts[0],
         "model": name, "model_version": version, "model_digest": digest,
     }  # fmt: skip
+    calibrated = model.get("calibrated") is True
     same = and_(results.c.study_instance_uid == job.study_instance_uid, results.c.route == job.route)
     before = select(results.c.job_key).where(same)
     connection.execute(delete(drift_features).where(drift_features.c.job_key.in_(before)))
-    number = _number_of(connection, stream, at)
+    number = _number_of(connection, stream, at, calibrated=calibrated)
     row = {"job_key": job_key, "stream_id": number, "at": at, "features": features}
     connection.execute(insert(drift_features).values(row))
 
@@ -45,14 +46,17 @@ def _ae_title(connection: Connection, job: ClaimedJob) -> str:
     return str(connection.execute(of_series.order_by(instances.c.id).limit(1)).scalar() or "")
 
 
-def _number_of(connection: Connection, stream: Mapping[str, str], at: datetime) -> int:
+def _number_of(connection: Connection, stream: Mapping[str, str], at: datetime, *, calibrated: bool) -> int:
     mine = and_(*(drift_streams.c[name] == value for name, value in stream.items()))
     query = select(drift_streams.c.id).where(mine)
     number = connection.execute(query).scalar()
     if number is None:
         midnight = at.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
-        fresh = {"began_at": midnight, "reference_results": 0, "looked_on": "", "estimate": {}, "agreement": {}}
-        connection.execute(insert_of(connection)(drift_streams).values(stream | fresh).on_conflict_do_nothing())
+        fresh = {
+            "began_at": midnight, "calibrated": calibrated, "reference_results": 0, "looked_on": "", "estimate": {},
+            "agreement": {},
+        }  # fmt: skip
+        connection.execute(insert_of(connection)(drift_streams).values({**stream, **fresh}).on_conflict_do_nothing())
         number = connection.execute(query).scalar_one()
     return int(number)
 

@@ -9,7 +9,8 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, and_, delete, func, insert, or_, select, update
 
-from dicom_node.index.tables import drift_comparisons, drift_features, drift_streams
+from dicom_node.core.entities import DecisionState, ReviewState
+from dicom_node.index.tables import drift_comparisons, drift_features, drift_streams, reviews
 
 FeatureKey = tuple[str, int]
 
@@ -27,8 +28,11 @@ class DriftStream:
     ae_title: str
     model: str
     model_version: str
+    calibrated: bool
     began_at: datetime
     compared_from: datetime | None
+    estimate: Mapping[str, Any]
+    agreement: Mapping[str, Any]
     reference: Mapping[str, Any] | None
     looked_on: str
 
@@ -55,7 +59,9 @@ class DriftComparison:
 class DriftView:
     """A stream as people see it. `results` are those gathered for the reference, or in it once `compared_from` is set;
     `looked_on` is the day of the last look, "" before the first. `estimate` is what calibrated scores let expect
-    without labels, `agreement` how reviews went; each is empty where there is nothing to say."""
+    without labels, by finding, in the `reference` and in the `window` of the last 28 days; empty for a model that is
+    not calibrated. `agreement` has the `weeks` of the control chart of reviews, and how many `disagreed` of the
+    `reviewed` in the reference."""
 
     route: str
     scanner: str
@@ -88,8 +94,9 @@ def streams_due(connection: Connection, today: date) -> list[DriftStream]:
 def _stream(row: Row[Any]) -> DriftStream:
     return DriftStream(
         number=row.id, route=row.route, scanner=row.scanner, ae_title=row.ae_title, model=row.model,
-        model_version=row.model_version, began_at=row.began_at, compared_from=row.compared_from,
-        reference=row.reference, looked_on=row.looked_on,
+        model_version=row.model_version, calibrated=row.calibrated, began_at=row.began_at,
+        compared_from=row.compared_from, estimate=row.estimate, agreement=row.agreement, reference=row.reference,
+        looked_on=row.looked_on,
     )  # fmt: skip
 
 
@@ -107,6 +114,16 @@ def features_between(
     mine = and_(drift_features.c.stream_id == stream.number, at >= first, at < end)
     query = select(at, drift_features.c.features).where(mine).order_by(at, drift_features.c.job_key)
     return [(row.at, row.features) for row in connection.execute(query)]
+
+
+def decisions_of(connection: Connection, stream: DriftStream) -> list[tuple[datetime, bool]]:
+    """Return when people decided on results of a stream since it began, and whether they disagreed with the model."""
+    mine = and_(drift_features.c.stream_id == stream.number, reviews.c.decided_at >= stream.began_at)
+    query = select(reviews.c.decided_at, reviews.c.review_state)
+    decided = query.join(drift_features, drift_features.c.job_key == reviews.c.job_key)
+    standing = reviews.c.state.in_((DecisionState.DECIDED, DecisionState.DONE))
+    rows = connection.execute(decided.where(mine, standing).order_by(reviews.c.decided_at))
+    return [(row.decided_at, row.review_state != ReviewState.ACCEPTED) for row in rows]
 
 
 def comparisons_of(connection: Connection, stream: DriftStream) -> dict[FeatureKey, DriftComparison]:

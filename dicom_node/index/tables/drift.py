@@ -2,7 +2,20 @@
 
 from __future__ import annotations
 
-from sqlalchemy import JSON, Column, Float, ForeignKey, Index, Integer, String, Table, Text, UniqueConstraint, text
+from sqlalchemy import (
+    JSON,
+    Boolean,
+    Column,
+    Float,
+    ForeignKey,
+    Index,
+    Integer,
+    String,
+    Table,
+    Text,
+    UniqueConstraint,
+    text,
+)
 
 from dicom_node.index.tables.schema import Key, UtcDateTime, metadata
 
@@ -18,6 +31,8 @@ drift_streams = Table(
     Column("model", String(64), nullable=False),
     Column("model_version", String(64), nullable=False),
     Column("model_digest", String(64), nullable=False),
+    # Whether its card says that its scores are calibrated.
+    Column("calibrated", Boolean, nullable=False),
     # Since when results are gathered for the reference, and from when on they are compared with it.
     Column("began_at", UtcDateTime, nullable=False),
     Column("compared_from", UtcDateTime),

@@ -31,6 +31,7 @@ from dicom_node.index.drift.streams import (
 )
 from dicom_node.index.due import now_in
 from dicom_node.operate.drift.comparison import Sample, compared, sample_of
+from dicom_node.operate.drift.performance import agreement_now, estimate_now, first_agreement, first_estimate
 from dicom_node.operate.drift.stop_rule import stop_what_drifts, tell_stop
 
 _log = logging.getLogger(__name__)
@@ -83,8 +84,10 @@ class DriftLooks:
             if ends is not None and ends <= today:
                 rows = features_between(connection, stream, stream.began_at, ends)
                 reference = sample_of(features for _, features in rows)
-                columns = {"reference": as_json(reference), "reference_results": reference.results,
-                           "compared_from": ends}  # fmt: skip
+                columns = {
+                    "reference": as_json(reference), "reference_results": reference.results, "compared_from": ends,
+                    "estimate": first_estimate(stream, rows), "agreement": first_agreement(connection, stream, ends),
+                }  # fmt: skip
         with self._database.write() as connection:
             is_noted = note_look(connection, stream, today.date(), **columns)
         if is_noted and columns:
@@ -94,11 +97,12 @@ class DriftLooks:
         with self._database.read() as connection:
             before = comparisons_of(connection, stream)
             found = self._compared(connection, stream, reference, today)
+            estimate, agreement = estimate_now(connection, stream, today), agreement_now(connection, stream, today)
         told = [self._told(one, before.get((one.feature, one.window_days)), reference, today) for one in found]
         looked_at = {(one.feature, one.window_days) for one in found}
         told += [one for key, one in before.items() if one.since is not None and key not in looked_at]
         with self._database.write() as connection:
-            if not note_look(connection, stream, today.date()):
+            if not note_look(connection, stream, today.date(), estimate=estimate, agreement=agreement):
                 return
             keep_comparisons(connection, stream, told)
         _log_changes(stream, before, told)

@@ -6,10 +6,10 @@ from collections.abc import Callable
 from datetime import datetime, timedelta
 
 import numpy as np
-from sqlalchemy import Connection, insert, select, update
+from sqlalchemy import Connection, insert, select
 
-from dicom_node.core.entities import JobState, StudyState
-from dicom_node.index.tables import drift_features, drift_streams, results, studies
+from dicom_node.core.entities import DecisionState, JobState, ReviewState, StudyState
+from dicom_node.index.tables import drift_features, drift_streams, results, reviews, studies
 
 ROUTE, SCANNER, MODEL = "chest-ct", "CT1 / ROOM2 / Phantom 64", "ct-lung-density"
 #: What is kept of one result, by a generator of random numbers and the day.
@@ -55,12 +55,22 @@ def _stream(connection: Connection, began: datetime) -> int:
     if number is None:
         row = insert(drift_streams).values(
             route=ROUTE, scanner=SCANNER, ae_title="CT1", model=MODEL, model_version="1.0.0", model_digest="d" * 64,
-            began_at=began, reference_results=0, looked_on="", estimate={}, agreement={},
+            calibrated=True, began_at=began, reference_results=0, looked_on="", estimate={}, agreement={},
         )  # fmt: skip
         number = connection.execute(row.returning(drift_streams.c.id)).scalar_one()
     return int(number)
 
 
-def forget_last_look(connection: Connection) -> None:
-    """Let every stream be looked at again."""
-    connection.execute(update(drift_streams).values(looked_on=""))
+def review(connection: Connection, began: datetime, days: range, disagrees: Callable[[int], bool]) -> None:
+    """Let somebody decide on the first result of each day, that afternoon."""
+    empty = dict.fromkeys(("text", "digest", "reviewer_name", "reviewer_organization", "reviewer_identifier"), "")
+    rows = []
+    for day in days:
+        uid, at = f"2.25.{1000 * day + 1}", began + timedelta(days=day, hours=15)
+        state = ReviewState.MODIFIED if disagrees(day) else ReviewState.ACCEPTED
+        rows.append({
+            "job_key": f"key-{uid}", "study_instance_uid": uid, "revision": 1, "route": ROUTE, "model": MODEL,
+            "review_state": state, "state": DecisionState.DONE, "reasons": [], "findings": [], "decided_at": at,
+            "not_before": at, "reviewer_account": "ada", **empty,
+        })  # fmt: skip
+    connection.execute(insert(reviews), rows)

@@ -25,6 +25,7 @@ def upgrade() -> None:
         sa.Column("model", sa.String(64), nullable=False),
         sa.Column("model_version", sa.String(64), nullable=False),
         sa.Column("model_digest", sa.String(64), nullable=False),
+        sa.Column("calibrated", sa.Boolean, nullable=False),
         sa.Column("began_at", _TIME, nullable=False),
         sa.Column("compared_from", _TIME),
         sa.Column("reference", sa.JSON),
