@@ -31,7 +31,7 @@ from dicom_node.index.decided.reviews import (
     note_answer,
 )
 from dicom_node.index.drift.recording import keep_features
-from dicom_node.index.drift.stops import as_it_stands, deliverable
+from dicom_node.index.drift.stops import as_it_stands, deliverable, tell_shadow
 from dicom_node.index.jobs import STARTED, ClaimedJob, finish
 from dicom_node.index.lineage import keys_of_line, line_in, line_of
 from dicom_node.index.outbox.deliveries import plan_deliveries
@@ -121,10 +121,11 @@ def save_result(
 ) -> bool:
     """Write result, objects, deliveries and states together; `False` when the job is not ours any more."""
     now = outcome_time(outcome)
-    job = as_it_stands(connection, job, now)
+    job = as_it_stands(connection, job)
     destinations = deliverable(connection, job.route, destinations)
     if not finish(connection, job, outcome.state, (job_key, outcome.reason, outcome.message), now):
         return False
+    tell_shadow(connection, job, now)
     notes = outcome.summary.get("notes")
     if isinstance(notes, list) and notes:
         text = " ".join(map(str, notes))
@@ -169,9 +170,10 @@ def answer_again(
     Nothing goes out of a result that holds no longer; the timeline says which one stands.
     """
     known = connection.execute(select(results).where(results.c.job_key == job_key)).one()
-    job = as_it_stands(connection, job, now)
+    job = as_it_stands(connection, job)
     if not finish(connection, job, JobState(known.state), (job_key, known.reason, known.message), now):
         return False
+    tell_shadow(connection, job, now)
     text = f"Same images, model and configuration: {_which_stands(connection, known)}"
     record(connection, job.study_instance_uid, now, ("unchanged", text), route=job.route)
     tell_agreement(connection, job, now)

@@ -99,7 +99,7 @@ def restore_route(
 # --- jobs of such a route ------------------------------------------------------------------------------------------
 
 
-def as_it_stands(connection: Connection, job: ClaimedJob, now: datetime) -> ClaimedJob:
+def as_it_stands(connection: Connection, job: ClaimedJob) -> ClaimedJob:
     """Return a job that is about to end as one that shadows its own route, where that is in shadow by now; and as one
     that delivers, where it is not any more."""
     if job.shadow_of not in ("", job.route):
@@ -108,10 +108,14 @@ def as_it_stands(connection: Connection, job: ClaimedJob, now: datetime) -> Clai
     if shadow_of != job.shadow_of:
         mine = and_(jobs.c.id == job.id, jobs.c.fence == job.fence)
         connection.execute(update(jobs).where(mine).values(shadow_of=shadow_of))
-    if shadow_of:
+    return replace(job, shadow_of=shadow_of)
+
+
+def tell_shadow(connection: Connection, job: ClaimedJob, now: datetime) -> None:
+    """Say in the timeline, of a job that has ended in the shadow of its own route, that nothing is delivered."""
+    if job.shadow_of == job.route:
         text = f"Route {job.route} is in shadow: its result is kept, and nothing of it is delivered."
         record(connection, job.study_instance_uid, now, (SHADOW, text), route=job.route)
-    return replace(job, shadow_of=shadow_of)
 
 
 def deliverable(connection: Connection, route: str, destinations: Sequence[Destination]) -> Sequence[Destination]:
